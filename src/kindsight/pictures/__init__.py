@@ -1,0 +1,1 @@
+"""One picture: from a file to an array, and nothing else."""
