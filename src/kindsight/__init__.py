@@ -1,0 +1,1 @@
+"""kindsight: a folder of pictures in, a classifier you can trust out."""
