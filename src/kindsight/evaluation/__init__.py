@@ -1,0 +1,29 @@
+"""How good a classifier is, and how far its probabilities can be believed: NumPy arrays only."""
+
+from __future__ import annotations
+
+from kindsight.evaluation.calibration import fit_temperature, softmax, to_probabilities
+from kindsight.evaluation.metrics import (
+    ClassScores,
+    Evaluation,
+    Reliability,
+    confusion,
+    evaluate,
+    expected_calibration_error,
+    reliability,
+    wilson_interval,
+)
+
+__all__ = [
+    "ClassScores",
+    "Evaluation",
+    "Reliability",
+    "confusion",
+    "evaluate",
+    "expected_calibration_error",
+    "fit_temperature",
+    "reliability",
+    "softmax",
+    "to_probabilities",
+    "wilson_interval",
+]

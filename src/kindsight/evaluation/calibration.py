@@ -1,0 +1,187 @@
+"""From logits to probabilities that mean what they say: one temperature for all classes.
+
+Dividing the logits by a temperature changes how sure a classifier is, never what it predicts.
+The temperature is fitted on pictures that the head was not fitted on.
+
+References
+----------
+C. Guo, G. Pleiss, Y. Sun, K. Q. Weinberger, "On calibration of modern neural networks",
+ICML 2017, arXiv:1706.04599.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kindsight.errors import UsageError
+
+__all__ = ["TEMPERATURE_RANGE", "fit_temperature", "softmax", "to_probabilities"]
+
+TEMPERATURE_RANGE = (0.05, 20.0)
+"""The lowest and highest temperature that a fit gives."""
+
+_STEPS = 100
+_BLOCK = 1 << 20
+
+
+def softmax(logits: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+    """Give exp(logits) / sum(exp(logits)) along the last axis, without overflow.
+
+    Parameters
+    ----------
+    logits : float array (..., k)
+        Finite.
+
+    Returns
+    -------
+    float64 array (..., k)
+        In 0-1; the last axis sums to 1.
+
+    Raises
+    ------
+    UsageError
+        If a logit is infinite or not a number.
+    """
+    _check_finite(logits)
+    values = np.asarray(logits, dtype=np.float64)
+    powers: NDArray[np.float64] = np.exp(values - values.max(axis=-1, keepdims=True))
+    powers /= powers.sum(axis=-1, keepdims=True)
+    return powers
+
+
+def to_probabilities(
+    logits: NDArray[np.floating[Any]], temperature: float = 1.0
+) -> NDArray[np.float32]:
+    """Give softmax(logits / temperature).
+
+    Parameters
+    ----------
+    logits : float array (n, k)
+        Finite.
+    temperature : float
+        Above 0: below 1 sharpens, above 1 softens.
+
+    Returns
+    -------
+    float32 array (n, k)
+        Each row sums to 1 to rounding, and its largest value (the first of equals) stands
+        where the row of `logits` has its own.
+
+    Raises
+    ------
+    UsageError
+        If `logits` is not (n, k) and finite, or `temperature` is not above 0.
+    """
+    if not 0.0 < temperature < np.inf:
+        raise UsageError(f"temperature must be above 0 and finite. Received: {temperature}")
+    if logits.ndim != 2 or logits.shape[1] == 0:
+        raise UsageError(f"logits must be (pictures, classes). Received: {logits.shape}")
+    _check_finite(logits)
+    # shifted first, so that a small temperature cannot overflow the quotient of the top class
+    shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
+    shifted = np.maximum(shifted / temperature, -1e4)
+    probabilities = softmax(shifted).astype(np.float32)
+    # float32 can make equals of two classes that the logits tell apart: keep the prediction
+    first = logits.argmax(axis=1)
+    (tied,) = np.nonzero(probabilities.argmax(axis=1) != first)
+    top = probabilities[tied].max(axis=1)
+    probabilities[tied, first[tied]] = np.nextafter(top, np.float32(2))
+    return probabilities
+
+
+def fit_temperature(logits: NDArray[np.floating[Any]], targets: NDArray[np.integer[Any]]) -> float:
+    """Find the temperature at which the probabilities fit the labels best.
+
+    Minimises the log loss of softmax(logits / T), which is convex in 1 / T, by Newton's method
+    held inside a bracket. One pseudo-observation is added: an average picture whose label is
+    equally likely to be any class. Its weight is that of one picture in n, but it keeps the
+    classifier from claiming certainty where all n happen to be right.
+
+    Parameters
+    ----------
+    logits : float array (n, k)
+        Of pictures that the head was not fitted on (out-of-fold), finite.
+    targets : int array (n,)
+        Their labels, 0 to k - 1.
+
+    Returns
+    -------
+    float
+        Within `TEMPERATURE_RANGE`; 1 where all logits of each picture are equal.
+
+    Raises
+    ------
+    UsageError
+        If there is no picture, shapes differ, a target is out of range or a logit not finite.
+    """
+    if logits.ndim != 2 or targets.shape != logits.shape[:1] or logits.size == 0:
+        raise UsageError(
+            "logits must be (n, k) and targets (n,), n at least 1. "
+            f"Received: {logits.shape} and {targets.shape}"
+        )
+    if not 0 <= targets.min() <= targets.max() < logits.shape[1]:
+        raise UsageError(
+            f"targets must be in 0 to {logits.shape[1] - 1}. "
+            f"Received: {targets.min()} to {targets.max()}"
+        )
+    _check_finite(logits)
+    if np.ptp(logits, axis=1).max() == 0:
+        return 1.0
+    low, high = 1 / TEMPERATURE_RANGE[1], 1 / TEMPERATURE_RANGE[0]
+    if _slope(logits, targets, low)[0] >= 0:
+        return TEMPERATURE_RANGE[1]
+    if _slope(logits, targets, high)[0] <= 0:
+        return TEMPERATURE_RANGE[0]
+    return 1 / _root(logits, targets, low, high)
+
+
+def _root(
+    logits: NDArray[np.floating[Any]],
+    targets: NDArray[np.integer[Any]],
+    low: float,
+    high: float,
+) -> float:
+    """Find the 1 / T between `low` and `high` at which the slope, which only rises, is 0."""
+    place = min(max(1.0, low), high)
+    for _ in range(_STEPS):
+        slope, curve = _slope(logits, targets, place)
+        low, high = (place, high) if slope < 0 else (low, place)
+        step = place - slope / curve if curve > 0 else low
+        # a Newton step that leaves the bracket is replaced by halving it on the log scale
+        following = step if low < step < high else float(np.sqrt(low * high))
+        if abs(following - place) <= 1e-10 * place:
+            return following
+        place = following
+    return place
+
+
+def _slope(
+    logits: NDArray[np.floating[Any]], targets: NDArray[np.integer[Any]], inverse: float
+) -> tuple[float, float]:
+    """First and second derivative, by 1 / T, of the summed log loss with the pseudo-picture.
+
+    A picture's log loss has the derivatives E[z] - z[label] and Var[z] under softmax(z / T);
+    the pseudo-picture has the mean over all pictures of E[z] - mean(z) and of Var[z].
+    """
+    n, k = logits.shape
+    rows = max(1, _BLOCK // k)
+    slope = curve = 0.0
+    for start in range(0, n, rows):
+        block = logits[start : start + rows].astype(np.float64)
+        block -= block.max(axis=1, keepdims=True)
+        labels = targets[start : start + rows]
+        weights = softmax(block * inverse)
+        mean = (weights * block).sum(axis=1)
+        spread = (weights * (block - mean[:, None]) ** 2).sum(axis=1)
+        of_label = block[np.arange(len(block)), labels]
+        slope += float((mean - of_label).sum() + (mean - block.mean(axis=1)).sum() / n)
+        curve += float(spread.sum()) * (1 + 1 / n)
+    return slope, curve
+
+
+def _check_finite(logits: NDArray[np.floating[Any]]) -> None:
+    if not np.isfinite(logits).all():
+        raise UsageError("logits must be finite. Received: NaN or infinity")
