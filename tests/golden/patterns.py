@@ -1,0 +1,30 @@
+"""Pictures by formula, in whole numbers only, so that every machine makes the same ones."""
+
+import numpy as np
+
+
+def make_picture(seed, height, width):
+    """Slanted triangle waves, a disk and hashed noise: uint8 (height, width, 3)."""
+    y = np.arange(height, dtype=np.int64)[:, None, None]
+    x = np.arange(width, dtype=np.int64)[None, :, None]
+    channel = np.arange(3, dtype=np.int64)[None, None, :]
+    slant = x * (3 + seed) + y * (5 - 2 * seed) + channel * (90 + 40 * seed) + 31 * seed
+    wave = np.abs(slant % 512 - 256) * 3 // 4
+    radius = min(height, width) // 3
+    distance = (y - height // 2) ** 2 + (x - width * (2 + seed) // 6) ** 2
+    disk = np.where(distance < radius * radius, 70 - 35 * channel, 0)
+    # Sums of the products stay far below 2**63; the shifts mix high bits into low ones.
+    mixed = (x * 374761393 + y * 668265263 + channel * 974711 + seed * 362437) % 2**32
+    mixed = ((mixed ^ (mixed >> 13)) * 1274126177) % 2**32
+    noise = ((mixed ^ (mixed >> 16)) & 63) - 32
+    return np.clip(wave + disk + noise, 0, 255).astype(np.uint8)
+
+
+def make_pictures(count, size):
+    """Stack ``count`` pictures of a (height, width): uint8 (count, height, width, 3)."""
+    return np.stack([make_picture(seed, *size) for seed in range(count)])
+
+
+def make_weights(count):
+    """Weights for a sum that notices when numbers change places: float64 (count,)."""
+    return (np.arange(count, dtype=np.int64) * 7919 % 1009).astype(np.float64) / 1009 - 0.5

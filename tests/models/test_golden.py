@@ -1,0 +1,77 @@
+"""The networks against the reference implementation in PyTorch.
+
+The golden files are made by ``tests/golden/make_golden.py``; its docstring says how. The pictures
+come from a formula and are not stored.
+"""
+
+import runpy
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from kindsight.models.efficientnet_lite import build_efficientnet_lite
+from kindsight.models.weights import load_state
+
+GOLDEN = Path(__file__).resolve().parents[1] / "golden"
+NATIVE = {"efficientnet-lite0": 224, "efficientnet-lite1": 240, "efficientnet-lite2": 260}
+ODD_SIZE = (171, 246)
+STAGES = [f"stage{number}" for number in range(1, 8)]
+# Largest difference as a share of the largest value.
+TOLERANCE = 1e-3
+
+NAMES = [
+    "efficientnet-lite0",
+    pytest.param("efficientnet-lite1", marks=pytest.mark.slow),
+    pytest.param("efficientnet-lite2", marks=pytest.mark.slow),
+]
+
+
+def golden(name):
+    return np.load(GOLDEN / f"{name.replace('-', '_')}.npz", allow_pickle=False)
+
+
+def answers(name, size):
+    """Logits, last mean and stage means of the Keras model, by the names of the golden file."""
+    import keras
+
+    model = build_efficientnet_lite(name, size=size, weights=load_state(name), classes=1000)
+    ends = [model.get_layer(f"{stage}_out").output for stage in STAGES]
+    features = model.get_layer("top_mean").output
+    probe = keras.Model(model.input, [model.output, features, *ends])
+    height, width = size or (NATIVE[name], NATIVE[name])
+    pictures = runpy.run_path(str(GOLDEN / "patterns.py"))["make_pictures"](2, (height, width))
+    logits, features, *maps = probe(pictures.astype(np.float32), training=False)
+    means = [np.asarray(values).mean(axis=(1, 2)) for values in maps]
+    return {
+        "logits": np.asarray(logits),
+        "features": np.asarray(features),
+        **dict(zip(STAGES, means, strict=True)),
+    }
+
+
+@pytest.mark.parametrize(("size", "prefix"), [(None, "own"), (ODD_SIZE, "odd")])
+@pytest.mark.parametrize("name", NAMES)
+def test_network_agrees_with_the_reference(name, size, prefix):
+    expected = golden(name)
+    got = answers(name, size)
+    assert set(got) == {key[4:] for key in expected.files if key.startswith(prefix)}
+    for key, values in got.items():
+        reference = expected[f"{prefix}_{key}"]
+        assert values.shape == reference.shape
+        difference = np.abs(values - reference).max() / np.abs(reference).max()
+        assert difference < TOLERANCE, (key, difference)
+        # The pictures differ, so a network that ignored its input would be noticed.
+        assert np.abs(reference[0] - reference[1]).max() > 0.01 * np.abs(reference).max()
+
+
+def test_top_classes_of_lite0_are_the_references():
+    # Both pictures show a bright disk: the reference says ballpoint (418) and balloon (417).
+    assert golden("efficientnet-lite0")["own_logits"].argmax(axis=1).tolist() == [418, 417]
+    assert answers("efficientnet-lite0", None)["logits"].argmax(axis=1).tolist() == [418, 417]
+
+
+def test_golden_files_are_small():
+    sizes = [path.stat().st_size for path in GOLDEN.glob("*.np[yz]")]
+    assert len(sizes) == 4
+    assert max(sizes) < 200_000
