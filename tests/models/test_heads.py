@@ -1,0 +1,153 @@
+"""Heads as NumPy, as a chain of layers and as arrays on disk."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from kindsight.errors import WeightsError
+from kindsight.models.heads import CurvedHead, HeadLayers, LinearHead
+
+
+def linear(features=6, classes=3, seed=0):
+    random = np.random.default_rng(seed)
+    return LinearHead(
+        kernel=random.normal(size=(features, classes)), bias=random.normal(size=classes)
+    )
+
+
+def curved(features=6, classes=3, joined=True, seed=0):
+    random = np.random.default_rng(seed)
+    return CurvedHead(
+        project_kernel=random.normal(size=(features, 4)),
+        project_bias=random.normal(size=4),
+        landmarks=random.normal(size=(5, 4)),
+        gamma=0.2,
+        kernel=random.normal(size=(5, classes)),
+        bias=random.normal(size=classes),
+        linear_kernel=random.normal(size=(4, classes)) if joined else None,
+    )
+
+
+HEADS = [linear(), curved(), curved(joined=False), linear(classes=50), curved(classes=2)]
+
+
+def run_steps(head, features):
+    """Follow the chain of steps in float64, as the documentation of HeadStep says."""
+    values = {"features": np.asarray(features, np.float64)}
+    for step in head.steps():
+        given = [values[name] for name in step.inputs]
+        if step.kind == "dense":
+            result = given[0] @ step.kernel.astype(np.float64) + step.bias
+            result = np.exp(result) if step.activation == "exponential" else result
+        elif step.kind == "multiply":
+            result = given[0] * given[1]
+        else:
+            result = np.concatenate(given, axis=1)
+        assert result.shape == (len(features), step.width)
+        values[step.name] = result
+    return result
+
+
+def test_linear_head_by_hand():
+    head = LinearHead(kernel=[[1, 0], [0, 2], [3, -1]], bias=[0.5, -0.5])
+    assert head.logits([[1, 2, 3], [0, 0, 0]]).tolist() == [[10.5, 0.5], [0.5, -0.5]]
+
+
+def test_curved_head_by_hand():
+    # Projected, the picture lies at (1, 2): on the first landmark, and 5 squared from the second.
+    arrays = {
+        "project_kernel": [[1, 0], [0, 1]],
+        "project_bias": [0, 1],
+        "landmarks": [[1, 2], [0, 0]],
+        "gamma": 0.1,
+        "kernel": [[1, 0], [0, 1]],
+        "bias": [0, 0],
+    }
+    head = CurvedHead(**arrays)
+    assert head.logits([[1, 1]])[0] == pytest.approx([1.0, np.exp(-0.5)], rel=1e-6)
+    joined = CurvedHead(**arrays, linear_kernel=[[10, 0], [0, 10]])
+    assert joined.logits([[1, 1]])[0] == pytest.approx([11.0, 20 + np.exp(-0.5)], rel=1e-6)
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_steps_give_the_logits(head):
+    features = np.random.default_rng(1).normal(size=(9, head.features))
+    assert head.steps()[-1].name == "logits"
+    got = head.logits(features)
+    assert got.dtype == np.float32
+    np.testing.assert_allclose(got, run_steps(head, features), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_each_step_needs_the_one_before(head):
+    # The order of layers in a Keras file is that of the graph's depth: a chain has one only.
+    steps = head.steps()
+    assert all(before.name in after.inputs for before, after in itertools.pairwise(steps))
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_arrays_there_and_back(head, tmp_path):
+    np.savez(tmp_path / "head.npz", **head.to_arrays())
+    with np.load(tmp_path / "head.npz", allow_pickle=False) as arrays:
+        back = HeadLayers.from_arrays(dict(arrays))
+    assert type(back) is type(head)
+    features = np.ones((2, head.features))
+    assert (back.logits(features) == head.logits(features)).all()
+
+
+def test_many_rows_are_as_few():
+    head = curved()
+    features = np.random.default_rng(2).normal(size=(5000, head.features))
+    np.testing.assert_allclose(head.logits(features)[4990:], head.logits(features[4990:]), 1e-5)
+
+
+def test_arrays_of_the_caller_stay_writable():
+    kernel = np.zeros((2, 2), np.float32)
+    LinearHead(kernel=kernel, bias=np.zeros(2))
+    kernel[0, 0] = 1
+    assert kernel.flags.writeable
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"bias": np.zeros(4)},
+        {"kernel": np.zeros(6)},
+        {"kernel": np.zeros((6, 0))},
+        {"kernel": np.full((6, 3), np.nan)},
+        {"kernel": np.full((6, 3), np.inf)},
+        {"kernel": np.array([["a"]])},
+        {"kernel": [[1, 2], [3]]},
+        {"kind": np.array("bent")},
+        {"extra": np.zeros(1)},
+        {"bias": None},
+    ],
+)
+def test_wrong_linear_arrays_are_refused(change):
+    arrays = {**linear().to_arrays(), **change}
+    with pytest.raises(WeightsError, match="head"):
+        HeadLayers.from_arrays({name: value for name, value in arrays.items() if value is not None})
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"gamma": 0.0},
+        {"gamma": -1.0},
+        {"gamma": np.nan},
+        {"gamma": np.ones(2)},
+        {"landmarks": np.zeros((5, 3))},
+        {"kernel": np.zeros((4, 3))},
+        {"linear_kernel": np.zeros((4, 2))},
+        {"project_bias": np.zeros(3)},
+    ],
+)
+def test_wrong_curved_arrays_are_refused(change):
+    with pytest.raises(WeightsError, match="A head's"):
+        HeadLayers.from_arrays({**curved().to_arrays(), **change})
+
+
+def test_features_of_another_width_are_refused():
+    with pytest.raises(WeightsError, match=r"\(n, 6\)"):
+        linear().logits(np.zeros((2, 5)))
