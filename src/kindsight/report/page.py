@@ -1,0 +1,233 @@
+"""From the data of a report to its page."""
+
+from __future__ import annotations
+
+import functools
+import math
+import re
+import shlex
+from typing import Any, NamedTuple
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from kindsight.evaluation import ClassScores
+from kindsight.report import diagrams, figures, words
+from kindsight.report.data import MAX_CARDS, Part, Problem, ReportData, ThumbnailCard
+
+__all__ = ["render_report"]
+
+MAX_MATRIX = 20
+"""Classes up to which the confusion matrix is a table of numbers."""
+
+MAX_PAIRS = 12
+"""Pairs of confused classes listed beside a matrix too large for numbers."""
+
+MAX_ROWS = 100
+"""Rows of any one table on the page."""
+
+_MAX_IMAGE = 1 << 16
+_IMAGE = re.compile(r"data:image/(?:jpeg|png);base64,[A-Za-z0-9+/]+={0,2}")
+
+# control characters, halves of surrogate pairs (undecodable bytes of file names) and marks that
+# turn the direction of text could break the page or make a name look like another
+_UNSEEN = re.compile(
+    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff"
+    "\ufffe\uffff]"
+)
+
+
+class Tile(NamedTuple):
+    """One score on the first screen: its name, its value, and what it means."""
+
+    name: str
+    value: str
+    meaning: str
+
+
+class Cell(NamedTuple):
+    """One cell of the confusion table: a count and the style of its ground."""
+
+    pictures: int
+    style: str
+
+
+def render_report(data: ReportData) -> str:
+    """Make the page of a run.
+
+    Parameters
+    ----------
+    data : ReportData
+        Names, paths and reasons in it may hold anything: they are escaped, shortened where
+        they are very long, and freed of control characters.
+
+    Returns
+    -------
+    str
+        One HTML page that fetches nothing and runs no script, encodable as UTF-8. It stays
+        under 1.5 MB with thumbnails of 128 pixels, whatever the number of classes and pictures.
+    """
+    page = (
+        _environment()
+        .get_template("report.html.j2")
+        .render(
+            data=data,
+            trained=data.trained_on,
+            headline=words.headline(data),
+            parts=[_part(part, data) for part in data.parts],
+            cards={"mistakes": _cards(data.mistakes), "doubtful": _cards(data.doubtful)},
+            heads=list(
+                zip(
+                    data.trained_on.choices,
+                    figures.head_table(data.trained_on.choices),
+                    strict=True,
+                )
+            ),
+            stages=figures.time_table(data.trained_on.seconds),
+            counts=_counts(data),
+            problems=_problems(data.problems),
+            commands=_commands(data.run_folder),
+            max_rows=MAX_ROWS,
+        )
+    )
+    return _UNSEEN.sub("\N{REPLACEMENT CHARACTER}", page)
+
+
+@functools.cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("kindsight.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(
+        percent=words.percent,
+        interval=words.interval,
+        duration=words.duration,
+        elide=words.elide,
+        amount=words.amount,
+        shade=diagrams.heat,
+    )
+    environment.globals.update(
+        draw_interval=figures.draw_interval,
+        draw_stage=figures.draw_stage,
+        scale_start=figures.scale_start,
+    )
+    return environment
+
+
+def _part(part: Part, data: ReportData) -> dict[str, Any]:
+    """Gather what the page says of one evaluation."""
+    evaluation = part.evaluation
+    large = len(evaluation.classes) > MAX_MATRIX
+    filled = diagrams.confusion_table(evaluation)
+    bins = diagrams.reliability_table(part.predictions) if part.predictions else []
+    rows = list(zip(evaluation.classes, figures.class_table(evaluation), strict=True))
+    return {
+        "name": part.name,
+        "evaluation": evaluation,
+        "tiles": _tiles(part),
+        "doubts": words.doubts(part),
+        "comparison": figures.comparison_table(part, data.reference) if data.reference else [],
+        "matrix": None if large else _matrix(part),
+        "map": diagrams.draw_confusion(filled, len(evaluation.classes)) if large else None,
+        "confused": words.top_confusions(evaluation, MAX_PAIRS),
+        "rows": sorted(rows, key=_weakness)[:MAX_ROWS] if large else rows,
+        "sorted": large,
+        "bins": bins,
+        "diagram": diagrams.draw_reliability(bins) if bins else None,
+        "leaning": words.leaning(part),
+    }
+
+
+def _weakness(row: tuple[ClassScores, figures.Bound]) -> float:
+    return math.inf if math.isnan(row[0].f1) else row[0].f1
+
+
+def _tiles(part: Part) -> list[Tile]:
+    evaluation = part.evaluation
+    guess = math.log(len(evaluation.classes))
+    return [
+        Tile(
+            "Accuracy",
+            words.percent(evaluation.accuracy),
+            f"share of {part.name} pictures right; "
+            f"95% interval {words.interval(evaluation.accuracy_interval)}",
+        ),
+        Tile(
+            "Balanced accuracy",
+            words.percent(evaluation.balanced_accuracy),
+            "the same with every class counting alike",
+        ),
+        Tile(
+            "Macro F1",
+            words.percent(evaluation.macro_f1),
+            "precision and recall in one, mean over the classes",
+        ),
+        Tile(
+            "Log loss",
+            f"{evaluation.log_loss:.3f}",
+            f"0 is perfect; giving every class the same chance is {guess:.3f}",
+        ),
+        Tile(
+            "Calibration error",
+            words.percent(evaluation.ece),
+            "how far confidence is from the share right, on average",
+        ),
+    ]
+
+
+def _matrix(part: Part) -> list[tuple[str, list[Cell]]]:
+    """Give the confusion matrix as named rows of shaded counts."""
+    evaluation = part.evaluation
+    names = [score.name for score in evaluation.classes]
+    style = {
+        (cell.row, cell.column): ("right" if cell.row == cell.column else "wrong")
+        + f" level{diagrams.heat(cell.share)}"
+        for cell in diagrams.confusion_table(evaluation)
+    }
+    return [
+        (
+            name,
+            [
+                Cell(int(count), style.get((i, j), "none"))
+                for j, count in enumerate(evaluation.confusion[i])
+            ],
+        )
+        for i, name in enumerate(names)
+    ]
+
+
+def _cards(cards: tuple[ThumbnailCard, ...]) -> list[tuple[ThumbnailCard, str]]:
+    """Pair each card that is shown with its image, or with "" where that is not a small picture."""
+    pairs = []
+    for card in cards[:MAX_CARDS]:
+        image = card.image or ""
+        sound = len(image) <= _MAX_IMAGE and _IMAGE.fullmatch(image) is not None
+        pairs.append((card, image if sound else ""))
+    return pairs
+
+
+def _counts(data: ReportData) -> list[tuple[str, list[int]]]:
+    splits = data.trained_on.splits
+    classes = list(data.trained_on.classes.items())[:MAX_ROWS]
+    return [(name, [counts.get(split, 0) for split in splits]) for name, counts in classes]
+
+
+def _problems(problems: tuple[Problem, ...]) -> dict[str, Any]:
+    codes: dict[str, int] = {}
+    for problem in problems:
+        codes[problem.code] = codes.get(problem.code, 0) + 1
+    return {
+        "count": len(problems),
+        "codes": sorted(codes.items(), key=lambda pair: -pair[1]),
+        "rows": problems[:MAX_ROWS],
+    }
+
+
+def _commands(folder: str) -> list[str]:
+    if not folder:
+        return []
+    quoted = shlex.quote(folder)
+    return [f"kindsight predict {quoted} new/*.jpg", f"kindsight evaluate {quoted} photos-test/"]

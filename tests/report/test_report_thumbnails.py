@@ -1,0 +1,98 @@
+"""Which pictures are shown, and the small JPEGs."""
+
+from __future__ import annotations
+
+import base64
+import io
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from kindsight.errors import PictureError, UsageError
+from kindsight.report import (
+    Predictions,
+    make_cards,
+    most_doubtful,
+    thumbnail_uri,
+    worst_mistakes,
+)
+
+
+def opened(uri: str) -> Image.Image:
+    start = "data:image/jpeg;base64,"
+    assert uri.startswith(start)
+    return Image.open(io.BytesIO(base64.b64decode(uri[len(start) :], validate=True)))
+
+
+def test_shape_and_colours_are_kept():
+    picture = np.zeros((300, 600, 3), np.uint8)
+    picture[:, :300] = (220, 30, 40)
+    picture[:, 300:] = (20, 40, 210)
+    small = opened(thumbnail_uri(picture, 128))
+    assert small.size == (128, 64)
+    pixels = np.asarray(small.convert("RGB")).astype(int)
+    assert np.abs(pixels[32, 20] - (220, 30, 40)).max() < 8
+    assert np.abs(pixels[32, 108] - (20, 40, 210)).max() < 8
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(1, 400), st.integers(1, 400), st.integers(16, 200))
+def test_any_shape_fits(height, width, size):
+    small = opened(thumbnail_uri(np.zeros((height, width, 3), np.uint8), size))
+    assert max(small.size) == min(size, max(height, width))
+    assert min(small.size) >= 1
+
+
+def test_wrong_pictures_are_refused():
+    for picture in (
+        np.zeros((4, 4), np.uint8),
+        np.zeros((4, 4, 4), np.uint8),
+        np.zeros((4, 4, 3), np.float32),
+        np.zeros((0, 4, 3), np.uint8),
+    ):
+        with pytest.raises(UsageError, match="Received"):
+            thumbnail_uri(picture)
+    with pytest.raises(UsageError, match="size must be"):
+        thumbnail_uri(np.zeros((4, 4, 3), np.uint8), 5000)
+
+
+def said() -> Predictions:
+    return Predictions(
+        ("a", "b", "c", "d", "e"),
+        np.array([0, 1, 1, 0, 1]),
+        # right, wrong 0.6, wrong 0.9, right but close, wrong 0.9
+        np.array([[0.99, 0.01], [0.6, 0.4], [0.9, 0.1], [0.51, 0.49], [0.9, 0.1]]),
+    )
+
+
+def test_surest_mistakes_first_and_ties_in_order():
+    assert worst_mistakes(said()).tolist() == [2, 4, 1]
+    assert worst_mistakes(said(), 1).tolist() == [2]
+
+
+def test_closest_first_and_the_sure_left_out():
+    # margins: 0.98, 0.2, 0.8, 0.02, 0.8
+    assert most_doubtful(said()).tolist() == [3, 1]
+    assert most_doubtful(said(), margin=0.9).tolist() == [3, 1, 2, 4]
+    assert most_doubtful(said(), exclude=worst_mistakes(said())).tolist() == [3]
+    assert most_doubtful(said(), limit=1).tolist() == [3]
+
+
+def test_cards_by_hand():
+    picture = np.zeros((8, 8, 3), np.uint8)
+
+    def load(row: int) -> np.ndarray:
+        if row == 4:
+            raise PictureError("missing", "it is gone")
+        return picture
+
+    first, second = make_cards(np.array([2, 4]), said(), ["cat", "dog"], load)
+    assert (first.path, first.label, first.prediction) == ("c", "dog", "cat")
+    assert first.confidence == pytest.approx(0.9)
+    assert first.caption == "then dog (10.0%)"
+    assert first.image == thumbnail_uri(picture)
+    assert second.image is None
+    assert second.path == "e"
