@@ -1,0 +1,228 @@
+"""Where catalogs come from: a folder, files given by name, arrays, or any of these."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kindsight.catalog.arrays import from_arrays
+from kindsight.catalog.catalog import Catalog
+from kindsight.catalog.folders import HOW_TO_ARRANGE, Arrangement, Place, arrange, check_classes
+from kindsight.catalog.labels import as_labels
+from kindsight.catalog.names import pictures, shown
+from kindsight.catalog.tree import Tree
+from kindsight.catalog.walk import Listing, walk
+from kindsight.errors import CatalogError
+
+__all__ = ["as_catalog", "from_arrays", "from_files", "from_folder"]
+
+_OUTSIDE = "outside the class folders"
+
+
+def from_folder(
+    path: str | Path,
+    *,
+    labelled: bool = True,
+    min_classes: int = 2,
+    classes: Sequence[str] = (),
+) -> Catalog:
+    """Make a catalog of a folder of class folders, or of split folders of class folders.
+
+    Pictures in a class's own sub-folders belong to the class. A single wrapping folder is seen
+    through. Split folders are recognised in their usual spellings (see
+    :func:`kindsight.catalog.roles.split_roles`). Hidden files and folders, what operating systems
+    leave behind, what is no picture by its name, and links out of the folder are passed over
+    and counted in ``catalog.passed_over``.
+
+    Parameters
+    ----------
+    path : str or Path
+        The folder.
+    labelled : bool
+        False: take all pictures, at any depth, without labels and splits.
+    min_classes : int
+        How many classes there must be; 1 where a folder is only evaluated.
+    classes : sequence of str
+        Names known to be classes: folders so named are never taken for a wrapper or a split.
+
+    Returns
+    -------
+    Catalog
+        Rows sorted by path. `split` is None everywhere if the folders state no splits.
+
+    Raises
+    ------
+    CatalogError
+        If the folder is absent, holds no pictures, too few classes, pictures without class
+        folders, or classes of which the training part has no picture.
+    """
+    root = _path_text(path)
+    passed_over: Counter[str] = Counter()
+    listings = _listings(root, passed_over)
+    if not any(listing.files for listing in listings):
+        raise CatalogError(
+            f"The folder must hold pictures. Received: {shown(root)}, without any"
+            f"{_passed_over_text(passed_over)}."
+        )
+    found = arrange(Tree.of(listings), classes) if labelled else Arrangement("")
+    rows, outside = _rows(listings, found if labelled else None)
+    if labelled:
+        if not rows:
+            raise CatalogError(
+                f"The folders of a folder are its classes. Received: {shown(root)}, where "
+                f"{pictures(len(outside))} without class folders. {HOW_TO_ARRANGE}"
+            )
+        check_classes(found, root, len(rows), min_classes)
+    if outside:
+        passed_over[_OUTSIDE] = len(outside)
+        found.notes.append(
+            f"Outside the class folders, and so left out: {pictures(len(outside))}, the first of "
+            f"them {shown(outside[0])}."
+        )
+    return Catalog(
+        path=tuple(row[0] for row in rows),
+        label=tuple(row[2].label if row[2] else None for row in rows),
+        split=tuple(row[2].split if row[2] else None for row in rows),
+        size=tuple(row[1] for row in rows),
+        root=Path(root).absolute(),
+        passed_over=dict(sorted(passed_over.items())),
+        notes=tuple(found.notes),
+    )
+
+
+def from_files(paths: Iterable[str | Path], labels: Sequence[object] | None = None) -> Catalog:
+    """Make a catalog of files given by name, in their order; one may occur twice.
+
+    Parameters
+    ----------
+    paths : iterable of str or Path
+        Taken as they are. A file that does not exist is no error here: reading it will be.
+    labels : sequence of str or int, optional
+        One for each path.
+
+    Returns
+    -------
+    Catalog
+        Without a root; ``path`` as given.
+
+    Raises
+    ------
+    CatalogError
+        If a path is something else, if there is none, or if `labels` does not fit.
+    """
+    if isinstance(paths, (str, bytes, os.PathLike)):
+        raise CatalogError(
+            f"Files are given as a list of paths. Received: the single path {paths!r}. "
+            "Put it in a list: [path]."
+        )
+    names = tuple(_path_text(path) for path in paths)
+    if not names:
+        raise CatalogError("At least one path must be given. Received: none.")
+    sizes = tuple(map(_size, names))
+    return Catalog(path=names, label=as_labels(labels, len(names)), size=sizes)
+
+
+def as_catalog(X: Any, y: Any = None, *, labelled: bool = True) -> Catalog:
+    """Make a catalog of whatever pictures were given as `X`, with `y` as their labels.
+
+    Parameters
+    ----------
+    X : Catalog, str, Path, or sequence or array of paths or pictures
+        A single path must be a folder's.
+    y : sequence of str or int, optional
+        Labels; they take the place of those that a catalog has. A folder brings its own.
+    labelled : bool
+        Whether a folder is read as class folders, or as pictures without labels.
+
+    Returns
+    -------
+    Catalog
+
+    Raises
+    ------
+    CatalogError
+        If `X` is none of these, or `y` does not fit.
+    """
+    if isinstance(X, Catalog):
+        return X if y is None else X.with_columns(label=as_labels(y, len(X)))
+    if isinstance(X, (str, os.PathLike)):
+        if y is not None:
+            raise CatalogError(
+                f"A folder's labels are its class folders. Received: {str(X)!r} with labels. "
+                "Leave the labels away, or give a list of files."
+            )
+        return from_folder(_path_text(X), labelled=labelled)
+    if not hasattr(X, "__len__") or isinstance(X, (bytes, dict)):
+        raise CatalogError(f"{_WHAT} Received: {type(X).__name__}")
+    items = X if isinstance(X, (list, tuple)) else np.atleast_1d(np.asarray(X))
+    if len(items) == 0:
+        raise CatalogError(f"{_WHAT} Received: an empty {type(X).__name__}")
+    # By the first item; the functions below refuse a mixture.
+    if isinstance(items[0], (str, os.PathLike)):
+        return from_files(items, y)
+    if hasattr(items[0], "__array__") or isinstance(items[0], (list, tuple)):
+        return from_arrays(items, y)
+    raise CatalogError(f"{_WHAT} Received: {type(X).__name__} of {type(items[0]).__name__}")
+
+
+_WHAT = "Pictures are given as a folder, a Catalog, a list of paths, or an array of pixels 0-255."
+
+
+def _listings(root: str, passed_over: Counter[str]) -> list[Listing]:
+    """Walk the folder, with a clear error where it is none."""
+    try:
+        return list(walk(root, passed_over))
+    except FileNotFoundError:
+        what = "which does not exist"
+    except NotADirectoryError:
+        what = "which is a file; an archive has to be unpacked first"
+    except (OSError, ValueError) as error:  # a NUL in the path is a ValueError
+        what = f"which cannot be opened: {error}"
+    raise CatalogError(f"Pictures come from a folder. Received: {shown(root)}, {what}.")
+
+
+_Row = tuple[str, int, Place | None]
+
+
+def _rows(listings: list[Listing], found: Arrangement | None) -> tuple[list[_Row], list[str]]:
+    """Return the rows, sorted by path, and the pictures that lie in no class folder."""
+    rows: list[_Row] = []
+    outside: list[str] = []
+    places: dict[str, Place] = {}
+    for folder, files in listings:
+        prefix = folder + "/" if folder else ""
+        place = None
+        if found is not None:
+            place = found.places.get(folder) or places.get(folder.rpartition("/")[0])
+            if place is None:
+                outside.extend(prefix + name for name, _ in files)
+                continue
+            places[folder] = place
+        rows.extend((prefix + name, size, place) for name, size in files)
+    rows.sort(key=lambda row: row[0])
+    return rows, outside
+
+
+def _passed_over_text(passed_over: Mapping[str, int]) -> str:
+    if not passed_over:
+        return ""
+    reasons = ", ".join(f"{count:,} x {reason}" for reason, count in sorted(passed_over.items()))
+    return f" (passed over: {reasons})"
+
+
+def _path_text(path: object) -> str:
+    if isinstance(path, (str, os.PathLike)):
+        return str(os.fsdecode(path))
+    raise CatalogError(f"A path is a text or a Path. Received: {type(path).__name__}")
+
+
+def _size(path: str) -> int:
+    try:
+        return Path(path).stat().st_size
+    except (OSError, ValueError):  # a NUL in the name is a ValueError: reading will say so
+        return 0
