@@ -259,11 +259,15 @@ def test_loose_pictures_beside_class_folders(make_tree):
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        (["readme.txt", "cat/.x.jpg"], "must hold pictures.*1 x hidden file, 1 x not a picture"),
-        (["1.jpg", "2.jpg"], "2 pictures without class folders. Give each class a folder"),
-        (["train/1.jpg", "test/1.jpg"], "2 pictures without class folders"),
+        (
+            ["readme.txt", "cat/.x.jpg"],
+            "must hold pictures.*1 x hidden file, 1 x not a picture.*without any",
+        ),
+        (["1.jpg", "2.jpg"], "2 pictures outside of class folders. Give each class a folder"),
+        (["train/1.jpg", "test/1.jpg"], "2 pictures outside of class folders"),
         (["cat/1.jpg", "cat/2.jpg"], "At least 2 classes.*1 class, 'cat', with 2 pictures"),
         (["photos/cat/1.jpg"], "1 class, 'cat'"),
+        (["cat/1.jpg", "dog/1.heic"], r"1 class, 'cat'.*1 x picture format .* \(\.heic\)"),
         (["train/cat/1.jpg", "test/cat/2.jpg"], "1 class, 'cat'"),
     ],
 )

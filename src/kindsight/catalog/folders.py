@@ -172,7 +172,7 @@ def _note_empty(tree: Tree, found: Arrangement, folder: str) -> None:
         found.notes.append(f"Without pictures, and so no class: {shown_list(empty)}{where}.")
 
 
-def check_classes(found: Arrangement, root: str, n: int, min_classes: int) -> None:
+def check_classes(found: Arrangement, where: str, n: int, min_classes: int) -> None:
     """Refuse class folders that no classifier can be made of; note where splits differ.
 
     Raises
@@ -185,7 +185,7 @@ def check_classes(found: Arrangement, root: str, n: int, min_classes: int) -> No
         word = "class" if len(names) == 1 else "classes"
         raise CatalogError(
             f"At least {min_classes} classes are needed. Received: {len(names)} {word}, "
-            f"{shown_list(names)}, with {pictures(n)}, in {shown(root)}. {HOW_TO_ARRANGE}"
+            f"{shown_list(names)}, with {pictures(n)}, in {where}. {HOW_TO_ARRANGE}"
         )
     for split in sorted(split for split in found.splits if split is not None):
         missing = sorted(set(names) - found.classes(split))

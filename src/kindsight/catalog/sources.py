@@ -64,20 +64,21 @@ def from_folder(
     root = _path_text(path)
     passed_over: Counter[str] = Counter()
     listings = _listings(root, passed_over)
+    where = shown(root) + _passed_over_text(passed_over)
     if not any(listing.files for listing in listings):
         raise CatalogError(
-            f"The folder must hold pictures. Received: {shown(root)}, without any"
-            f"{_passed_over_text(passed_over)}."
+            f"The folder must hold pictures. Received: {where}, without any. Look at the path, "
+            "and at the files' extensions."
         )
     found = arrange(Tree.of(listings), classes) if labelled else Arrangement("")
     rows, outside = _rows(listings, found if labelled else None)
     if labelled:
         if not rows:
             raise CatalogError(
-                f"The folders of a folder are its classes. Received: {shown(root)}, where "
-                f"{pictures(len(outside))} without class folders. {HOW_TO_ARRANGE}"
+                f"The folders in a folder are its classes. Received: {where}, with "
+                f"{pictures(len(outside))} outside of class folders. {HOW_TO_ARRANGE}"
             )
-        check_classes(found, root, len(rows), min_classes)
+        check_classes(found, where, len(rows), min_classes)
     if outside:
         passed_over[_OUTSIDE] = len(outside)
         found.notes.append(
