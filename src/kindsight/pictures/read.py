@@ -1,0 +1,177 @@
+"""From a file to an array of pixels: the only way in."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kindsight.errors import PictureError, SettingsError
+from kindsight.pictures._convert import LowBytes, to_rgb, turn
+from kindsight.pictures._formats import detect_format
+from kindsight.pictures._netpbm import read_netpbm
+from kindsight.pictures._pillow import (
+    load,
+    open_image,
+    open_low_bytes,
+    orientation_of,
+    reduce_jpeg,
+    translating,
+)
+from kindsight.pictures._structure import check_structure
+
+__all__ = ["MAX_BYTES", "MAX_PIXELS", "read_bytes", "read_picture"]
+
+MAX_PIXELS = 178_956_970
+"""The most pixels (height times width) of a picture: what Pillow, too, takes for a bomb."""
+
+MAX_BYTES = 512 * 2**20
+"""The most bytes of a file: 512 MiB."""
+
+
+def read_bytes(path: str | os.PathLike[str], *, max_bytes: int = MAX_BYTES) -> bytes:
+    """Read a whole file, within bounds.
+
+    Parameters
+    ----------
+    path : str or os.PathLike
+        An ordinary file. Pipes and devices, which may never end, are refused.
+    max_bytes : int, default=512 MiB
+        The most bytes that are read.
+
+    Returns
+    -------
+    bytes
+        The file; never empty.
+
+    Raises
+    ------
+    PictureError
+        ``missing``, ``no-permission``, ``not-a-picture`` (a folder, a pipe), ``empty``,
+        ``too-large``, or ``corrupt`` when the disk fails.
+    """
+    name = os.fspath(path)
+    try:
+        found = Path(name).stat()
+        if not stat.S_ISREG(found.st_mode):
+            raise PictureError("not-a-picture", "This is not a file but a folder or device.", name)
+        if found.st_size > max_bytes:
+            raise PictureError(
+                "too-large",
+                f"The file has {found.st_size:,} bytes, more than the limit of {max_bytes:,}.",
+                name,
+            )
+        with Path(name).open("rb") as file:
+            data = file.read(found.st_size)
+    except PermissionError:
+        raise PictureError("no-permission", "The file may not be read.", name) from None
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        raise PictureError("missing", "There is no such file.", name) from None
+    except OSError as error:
+        raise PictureError("corrupt", "The disk did not give the file.", name) from error
+    if not data:
+        raise PictureError("empty", "The file is empty.", name)
+    return data
+
+
+def read_picture(
+    source: str | os.PathLike[str] | bytes,
+    *,
+    target: tuple[int, int] | None = None,
+    background: tuple[int, int, int] = (255, 255, 255),
+    max_pixels: int = MAX_PIXELS,
+) -> NDArray[np.uint8]:
+    """Read one picture, whatever its format, as RGB.
+
+    The format is told from the first bytes, never from the name: JPEG (also CMYK, progressive),
+    PNG, GIF, WebP, BMP, TIFF, PBM / PGM / PPM, AVIF, JPEG 2000 and ICO. Of an animation or a file
+    of several pictures the first is taken. The EXIF orientation is applied. Embedded colour
+    profiles are not.
+
+    Safe to call from many threads at once; decoding itself runs without the interpreter's lock.
+
+    Parameters
+    ----------
+    source : str, os.PathLike or bytes
+        A path, or the content of a file.
+    target : (height, width), optional
+        The size to which the picture will be resized. A JPEG much larger is decoded at 1/2, 1/4 or
+        1/8 of its size, the smallest that is nowhere below `target`, which is faster.
+    background : (red, green, blue), default=(255, 255, 255)
+        The colour on which transparent pixels are laid.
+    max_pixels : int, default=178_956_970
+        Pictures with more pixels (height times width) are refused before they are decoded.
+
+    Returns
+    -------
+    uint8 array of shape (height, width, 3)
+        RGB, 0-255, C-contiguous and writeable. 16-bit samples become ``round(value / 257)``.
+        32-bit integers and floats, whose white is not stated, go by the range the picture uses:
+        floats within 0-1 are multiplied by 255, numbers within 0-255 rounded, within 0-65535
+        divided by 257, and otherwise the least becomes 0 and the greatest 255.
+
+    Raises
+    ------
+    PictureError
+        With a code: ``missing``, ``no-permission``, ``empty``, ``not-a-picture``, ``unsupported``,
+        ``truncated``, ``corrupt`` or ``too-large``, and a reason. Nothing else is raised for a
+        file, however it is made, and nothing is printed.
+    SettingsError
+        If an option has an impossible value.
+
+    Notes
+    -----
+    A cut JPEG or PNG is always refused, and so is a PNG whose checksums disagree. A JPEG has no
+    checksum: where bytes inside its scans were changed, the decoder goes on with what it makes of
+    them, and the picture is given with that damage.
+    """
+    _check_settings(target, background, max_pixels)
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        return _decode(bytes(source), target, background, max_pixels)
+    data = read_bytes(source)
+    try:
+        return _decode(data, target, background, max_pixels)
+    except PictureError as error:
+        raise error.at(os.fspath(source)) from error
+
+
+def _decode(
+    data: bytes,
+    target: tuple[int, int] | None,
+    background: tuple[int, int, int],
+    max_pixels: int,
+) -> NDArray[np.uint8]:
+    name = detect_format(data)
+    data = check_structure(name, data, max_pixels)
+    with translating(name):
+        if name == "PPM":
+            return read_netpbm(data, max_pixels)
+        opened = open_image(name, data, max_pixels)
+        keep = None
+        if name == "JPEG" and target is not None:
+            keep = reduce_jpeg(opened, target)
+        twin = open_low_bytes(name, data, opened)
+        image = load(opened, name, max_pixels)
+        low = LowBytes(load(twin[0], name, max_pixels), twin[1]) if twin else None
+        if keep is not None and keep != (image.height, image.width):
+            image = image.crop((0, 0, keep[1], keep[0]))
+        return turn(to_rgb(image, background, low), orientation_of(opened, name))
+
+
+def _check_settings(
+    target: tuple[int, int] | None, background: tuple[int, int, int], max_pixels: int
+) -> None:
+    if target is not None and (len(target) != 2 or min(target) < 1):
+        raise SettingsError(
+            f"target must be (height, width), both at least 1. Received: target={target!r}"
+        )
+    if len(background) != 3 or not all(0 <= value <= 255 for value in background):
+        raise SettingsError(
+            "background must be three numbers from 0 to 255 (red, green, blue). "
+            f"Received: background={background!r}"
+        )
+    if max_pixels < 1:
+        raise SettingsError(f"max_pixels must be at least 1. Received: max_pixels={max_pixels!r}")

@@ -1,0 +1,212 @@
+"""The only resize: any picture to the size that a network takes."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal, get_args
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from kindsight.errors import SettingsError, UsageError
+
+__all__ = ["MAX_SIDE", "PAD_VALUE", "Fit", "InputSpec", "Interpolation", "resize_picture"]
+
+Fit = Literal["stretch", "crop", "pad"]
+Interpolation = Literal["area", "linear", "cubic", "nearest"]
+
+MAX_SIDE = 8192
+"""The largest height or width of an :class:`InputSpec`."""
+
+PAD_VALUE = 127
+"""The grey of padding: the middle of 0-255, which a network's own scaling takes to about zero."""
+
+_INTERPOLATIONS = {
+    "area": cv2.INTER_AREA,
+    "linear": cv2.INTER_LINEAR,
+    "cubic": cv2.INTER_CUBIC,
+    "nearest": cv2.INTER_NEAREST_EXACT,
+}
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """The pictures that a network takes, and how others are brought to that size.
+
+    Parameters
+    ----------
+    height, width : int
+        Pixels, 1 to 8192.
+    fit : {"stretch", "crop", "pad"}, default="stretch"
+        ``stretch`` changes the proportions; ``crop`` keeps them and takes the largest middle part
+        with the wanted proportions; ``pad`` keeps them and all of the picture, with grey (127)
+        on two sides.
+    interpolation : {"area", "linear", "cubic", "nearest"}, default="area"
+        ``area`` averages all pixels that fall together when shrinking and is linear when growing;
+        the others take 4, 16 or 1 pixels whatever the size, as most libraries do unasked.
+
+    Raises
+    ------
+    SettingsError
+        If a value is not one of these.
+
+    Examples
+    --------
+    >>> InputSpec(224, 160).size
+    (224, 160)
+    """
+
+    height: int
+    width: int
+    fit: Fit = "stretch"
+    interpolation: Interpolation = "area"
+
+    def __post_init__(self) -> None:
+        for name in ("height", "width"):
+            value = getattr(self, name)
+            if isinstance(value, np.integer):
+                value = int(value)
+                object.__setattr__(self, name, value)
+            if type(value) is not int or not 1 <= value <= MAX_SIDE:
+                raise SettingsError(
+                    f"{name} must be a whole number from 1 to {MAX_SIDE}. "
+                    f"Received: {name}={value!r}"
+                )
+        _check_choice("fit", self.fit, get_args(Fit))
+        _check_choice("interpolation", self.interpolation, get_args(Interpolation))
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """The (height, width) in pixels."""
+        return self.height, self.width
+
+    def key(self) -> str:
+        """Return a short name, the same for equal specs only, fit for a file name."""
+        return f"{self.height}x{self.width}-{self.fit}-{self.interpolation}"
+
+    def to_dict(self) -> dict[str, int | str]:
+        """Return the settings as plain values, for JSON or TOML."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, settings: Mapping[str, Any]) -> InputSpec:
+        """Make a spec of what :meth:`to_dict` returned; :class:`SettingsError` on anything else."""
+        if not isinstance(settings, Mapping):
+            raise SettingsError(
+                "An input spec must be a table of settings such as {'height': 224, 'width': 224}. "
+                f"Received: {type(settings).__name__}"
+            )
+        known = [field.name for field in fields(cls)]
+        for name in settings:
+            if name not in known:
+                near = difflib.get_close_matches(str(name), known, n=1)
+                hint = f" Did you mean {near[0]!r}?" if near else ""
+                raise SettingsError(
+                    f"An input spec has the settings {', '.join(known)}. Received: {name!r}.{hint}"
+                )
+        for name in ("height", "width"):
+            if name not in settings:
+                raise SettingsError(
+                    f"An input spec must give both height and width. Received: {dict(settings)!r}"
+                )
+        return cls(**settings)
+
+
+def resize_picture(picture: NDArray[np.uint8], spec: InputSpec) -> NDArray[np.uint8]:
+    """Bring a picture to the size that a network takes.
+
+    Parameters
+    ----------
+    picture : uint8 array of shape (height, width, 3)
+        RGB, 0-255. It is not changed.
+    spec : InputSpec
+        The size, and how it is reached.
+
+    Returns
+    -------
+    uint8 array of shape (spec.height, spec.width, 3)
+        C-contiguous. A picture that has the size already is returned itself if it is C-contiguous,
+        and otherwise a contiguous copy.
+
+    Raises
+    ------
+    UsageError
+        If `picture` is not a uint8 array of that shape.
+    """
+    _check_picture(picture)
+    height, width = picture.shape[:2]
+    if (height, width) == spec.size:
+        return np.ascontiguousarray(picture)
+    if spec.fit == "crop":
+        picture = _middle(picture, spec)
+    if spec.fit != "pad":
+        return _resample(picture, spec.height, spec.width, spec.interpolation)
+    scale = min(spec.height / height, spec.width / width)
+    inner_height = min(spec.height, max(1, round(height * scale)))
+    inner_width = min(spec.width, max(1, round(width * scale)))
+    padded = np.full((spec.height, spec.width, 3), PAD_VALUE, np.uint8)
+    top, left = (spec.height - inner_height) // 2, (spec.width - inner_width) // 2
+    padded[top : top + inner_height, left : left + inner_width] = _resample(
+        picture, inner_height, inner_width, spec.interpolation
+    )
+    return padded
+
+
+def _middle(picture: NDArray[np.uint8], spec: InputSpec) -> NDArray[np.uint8]:
+    """Cut the largest middle part with the proportions of the spec, to the nearest pixel."""
+    height, width = picture.shape[:2]
+    inner_height = min(height, max(1, round(width * spec.height / spec.width)))
+    inner_width = min(width, max(1, round(height * spec.width / spec.height)))
+    top, left = (height - inner_height) // 2, (width - inner_width) // 2
+    return picture[top : top + inner_height, left : left + inner_width]
+
+
+def _resample(
+    picture: NDArray[np.uint8], height: int, width: int, interpolation: Interpolation
+) -> NDArray[np.uint8]:
+    if interpolation == "area":
+        # OpenCV averages only if neither side grows, so that a side that shrinks while the other
+        # grows would skip pixels: shrink first, then grow.
+        shrunk = min(height, picture.shape[0]), min(width, picture.shape[1])
+        if shrunk != picture.shape[:2]:
+            picture = _cv2_resize(picture, *shrunk, cv2.INTER_AREA)
+        return _cv2_resize(picture, height, width, cv2.INTER_LINEAR)
+    return _cv2_resize(picture, height, width, _INTERPOLATIONS[interpolation])
+
+
+def _cv2_resize(
+    picture: NDArray[np.uint8], height: int, width: int, flag: int
+) -> NDArray[np.uint8]:
+    if picture.shape[:2] == (height, width):
+        return np.ascontiguousarray(picture)
+    resized = cv2.resize(np.ascontiguousarray(picture), (width, height), interpolation=flag)
+    return np.ascontiguousarray(resized, dtype=np.uint8)
+
+
+def _check_picture(picture: object) -> None:
+    if (
+        isinstance(picture, np.ndarray)
+        and picture.dtype == np.uint8
+        and picture.ndim == 3
+        and picture.shape[2] == 3
+        and picture.size
+    ):
+        return
+    if isinstance(picture, np.ndarray):
+        received = f"{picture.dtype} array of shape {picture.shape}"
+    else:
+        received = type(picture).__name__
+    raise UsageError(
+        "A picture must be a uint8 array of shape (height, width, 3), RGB 0-255. "
+        f"Received: {received}. Use read_picture to get one from a file."
+    )
+
+
+def _check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise SettingsError(
+            f"{name} must be one of {', '.join(choices)}. Received: {name}={value!r}"
+        )
