@@ -1,0 +1,209 @@
+"""The cache: what was computed once on this machine and need not be computed again.
+
+One folder holds the backbones' built files (``backbones/``), the index of picture files
+(``files.sqlite``) and one table of features for each combination of backbone, weights and input
+spec (``features/``). Everything in it can be made again: deleting the folder loses time only.
+
+Where: ``$KINDSIGHT_CACHE``, else the user's cache folder. How much: ``$KINDSIGHT_CACHE_LIMIT``
+(such as ``20GB``), else 10 GB; the tables that were not used for longest go first.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import platformdirs
+
+from kindsight.errors import CacheError, SettingsError
+
+__all__ = ["Cache", "CacheEntry", "parse_size"]
+
+DEFAULT_LIMIT = 10_000_000_000  # bytes
+UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+MARKER = "CACHEDIR.TAG"
+# The signature that backup programs look for: https://bford.info/cachedir/
+MARKER_TEXT = "Signature: 8a477f597d28d172789f06886806bc55\n# This folder was made by kindsight.\n"
+
+
+def parse_size(text: str) -> int:
+    """Read a size such as ``"500MB"`` or ``"20 GB"`` into bytes.
+
+    Raises
+    ------
+    SettingsError
+        For anything else.
+    """
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kKmMgGtT]?[bB]?)\s*", text)
+    unit = match.group(2).upper() if match else ""
+    unit = unit + "B" if unit in ("K", "M", "G", "T") else unit
+    if match is None or unit not in UNITS:
+        raise SettingsError(
+            f"A size must be a number with KB, MB, GB or TB, such as 20GB. Received: {text!r}."
+        )
+    return int(float(match.group(1)) * UNITS[unit])
+
+
+@dataclass(frozen=True)
+class CacheEntry:
+    """One thing in the cache.
+
+    Parameters
+    ----------
+    kind : str
+        ``"backbone"``, ``"features"`` or ``"files"``.
+    name : str
+        The file's name without its folder and ending.
+    path : pathlib.Path
+        The file.
+    size : int
+        Bytes on disk.
+    used : float
+        When it was last used, in seconds since 1970.
+    """
+
+    kind: str
+    name: str
+    path: Path
+    size: int
+    used: float
+
+
+class Cache:
+    """The cache folder of this machine, or another one.
+
+    Parameters
+    ----------
+    root : path, optional
+        The folder; made when first needed.
+    limit : int, optional
+        How many bytes the tables of features may take.
+    """
+
+    def __init__(
+        self, root: str | os.PathLike[str] | None = None, limit: int | None = None
+    ) -> None:
+        chosen = root or os.environ.get("KINDSIGHT_CACHE")
+        self.root = Path(chosen or platformdirs.user_cache_dir("kindsight", appauthor=False))
+        if limit is None:
+            text = os.environ.get("KINDSIGHT_CACHE_LIMIT")
+            limit = parse_size(text) if text else DEFAULT_LIMIT
+        self.limit = limit
+
+    def __repr__(self) -> str:
+        return f"Cache({str(self.root)!r}, limit={self.limit})"
+
+    def folder(self, name: str = "") -> Path:
+        """Return a folder of the cache, made if it is not there.
+
+        Raises
+        ------
+        CacheError
+            Where the folder cannot be made or written.
+        """
+        path = self.root / name
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            marker = self.root / MARKER
+            if not marker.exists():
+                marker.write_text(MARKER_TEXT)
+        except OSError as error:
+            raise CacheError(
+                f"The cache folder must be one that can be written. Received: {self.root} "
+                f"({error.strerror}). Set KINDSIGHT_CACHE to another folder."
+            ) from error
+        return path
+
+    @property
+    def backbones(self) -> Path:
+        """The folder of built backbones."""
+        return self.folder("backbones")
+
+    def features_file(self, key: str) -> Path:
+        """Return the path of the table of features made by what `key` names."""
+        return self.folder("features") / f"{key}.sqlite"
+
+    @property
+    def files_file(self) -> Path:
+        """The index from a file's name, size and times to its content digest."""
+        return self.folder() / "files.sqlite"
+
+    def entries(self) -> list[CacheEntry]:
+        """List what the cache holds, what was used last coming first."""
+        found = []
+        patterns = (
+            ("backbone", "backbones/*.tflite"),
+            ("backbone", "backbones/*.keras"),
+            ("features", "features/*.sqlite"),
+            ("files", "files.sqlite"),
+        )
+        for kind, pattern in patterns:
+            for path in sorted(self.root.glob(pattern)):
+                companions = [path, *path.parent.glob(path.name + "-*")]
+                size = sum(part.stat().st_size for part in companions if part.exists())
+                found.append(CacheEntry(kind, path.stem, path, size, path.stat().st_mtime))
+        return sorted(found, key=lambda entry: -entry.used)
+
+    def size(self) -> int:
+        """Bytes that the cache takes on disk."""
+        return sum(entry.size for entry in self.entries())
+
+    def prune(self, keep: Path | None = None) -> list[CacheEntry]:
+        """Delete tables of features, longest unused first, until they fit the limit.
+
+        Parameters
+        ----------
+        keep : pathlib.Path, optional
+            A table that is in use and stays.
+
+        Returns
+        -------
+        list of CacheEntry
+            What was deleted.
+        """
+        tables = [entry for entry in self.entries() if entry.kind == "features"]
+        total = sum(entry.size for entry in tables)
+        deleted = []
+        for entry in reversed(tables):
+            if total <= self.limit:
+                break
+            if entry.path != keep:
+                _delete(entry.path)
+                total -= entry.size
+                deleted.append(entry)
+        return deleted
+
+    def clear(self, kind: str | None = None) -> int:
+        """Delete all entries, or those of one kind; return the bytes freed.
+
+        Raises
+        ------
+        CacheError
+            Where the folder does not look like a cache of ours, so that a mistyped name
+            cannot delete anything else.
+        """
+        if not self.root.exists():
+            return 0
+        if not (self.root / MARKER).exists():
+            raise CacheError(
+                f"A cache folder must hold the file {MARKER}. Received: {self.root}, which does "
+                "not; nothing was deleted. Check KINDSIGHT_CACHE."
+            )
+        freed = 0
+        for entry in self.entries():
+            if kind in (None, entry.kind):
+                _delete(entry.path)
+                freed += entry.size
+        if kind is None:
+            shutil.rmtree(self.root / "features", ignore_errors=True)
+            shutil.rmtree(self.root / "backbones", ignore_errors=True)
+        return freed
+
+
+def _delete(path: Path) -> None:
+    """Delete a file and the journals that SQLite keeps beside it."""
+    for part in [path, *path.parent.glob(path.name + "-*")]:
+        part.unlink(missing_ok=True)

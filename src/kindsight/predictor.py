@@ -1,0 +1,214 @@
+"""From a bundle to answers: files in, predictions out, in the same order and as they are made."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kindsight.bundle import Bundle, load_bundle
+from kindsight.catalog import Catalog
+from kindsight.errors import BundleError, PictureError
+from kindsight.evaluation import Evaluation, evaluate, to_probabilities
+from kindsight.pictures import read_bytes, read_picture, resize_picture
+from kindsight.runtime import InterpreterPool, map_ordered, single_threaded_opencv
+
+__all__ = ["CatalogScores", "Prediction", "Predictor"]
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The answer for one picture, or why there is none.
+
+    Parameters
+    ----------
+    path : str
+        As it was given.
+    classes : tuple of str
+        The classifier's classes.
+    logits : array or None
+        float32 (classes,); None for a picture that cannot be read.
+    probabilities : array or None
+        float32 (classes,), each 0 to 1, together 1.
+    error : PictureError or None
+        Why there is no answer.
+    """
+
+    path: str
+    classes: tuple[str, ...]
+    logits: NDArray[np.float32] | None = None
+    probabilities: NDArray[np.float32] | None = None
+    error: PictureError | None = None
+
+    @property
+    def label(self) -> str | None:
+        """The most probable class."""
+        if self.probabilities is None:
+            return None
+        return self.classes[int(self.probabilities.argmax())]
+
+    @property
+    def confidence(self) -> float | None:
+        """The probability of that class, 0 to 1."""
+        return None if self.probabilities is None else float(self.probabilities.max())
+
+    def top(self, count: int) -> list[tuple[str, float]]:
+        """Return the `count` most probable classes with their probabilities."""
+        if self.probabilities is None:
+            return []
+        order = np.argsort(-self.probabilities, kind="stable")[:count]
+        return [(self.classes[index], float(self.probabilities[index])) for index in order]
+
+
+@dataclass(frozen=True)
+class CatalogScores:
+    """How a classifier does on labelled pictures.
+
+    Parameters
+    ----------
+    evaluation : Evaluation
+        Of the pictures that could be read and whose class the classifier knows.
+    catalog : Catalog
+        Those pictures.
+    probabilities : array
+        float32 (pictures, classes), in that order.
+    problems : tuple of PictureError
+        Pictures that cannot be read.
+    unknown : dict
+        Classes of the data that the classifier does not know, with their counts: not scored.
+    absent : tuple of str
+        Classes of the classifier of which the data have no picture.
+    """
+
+    evaluation: Evaluation
+    catalog: Catalog
+    probabilities: NDArray[np.float32]
+    problems: tuple[PictureError, ...]
+    unknown: dict[str, int]
+    absent: tuple[str, ...]
+
+
+class Predictor:
+    """A bundle ready to answer, without TensorFlow.
+
+    Parameters
+    ----------
+    bundle : Bundle or path
+        A bundle, or the folder of one.
+    workers : int, optional
+        How many pictures are run at once; the number of cores if omitted.
+
+    Raises
+    ------
+    BundleError
+        For a bundle that is absent or damaged.
+    """
+
+    def __init__(
+        self, bundle: Bundle | str | os.PathLike[str], *, workers: int | None = None
+    ) -> None:
+        self.bundle = bundle if isinstance(bundle, Bundle) else load_bundle(bundle)
+        self._pool = InterpreterPool(self.bundle.tflite, workers)
+        expected = (self.bundle.spec.size, len(self.bundle.classes))
+        if (self._pool.size, self._pool.width) != expected:
+            raise BundleError(
+                f"{self.bundle.tflite} must take pictures of {expected[0]} and give "
+                f"{expected[1]} logits. It takes {self._pool.size} and gives {self._pool.width}."
+            )
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The class names, in the order of the probabilities."""
+        return self.bundle.classes
+
+    def predict(self, paths: Iterable[str | os.PathLike[str]]) -> Iterator[Prediction]:
+        """Answer for files, one by one; memory does not depend on how many there are.
+
+        Parameters
+        ----------
+        paths : iterable of path
+            Taken as needed.
+
+        Yields
+        ------
+        Prediction
+            In the order of `paths`; one that cannot be read has an error in place of an answer.
+        """
+        return self._stream(os.fspath(path) for path in paths)
+
+    def predict_catalog(self, catalog: Catalog) -> Iterator[Prediction]:
+        """Answer for the pictures of a catalog, files or arrays, in its order."""
+        if catalog.arrays is None:
+            names: Iterable[str] = (str(catalog.file(row)) for row in range(len(catalog)))
+        else:
+            names = catalog.path
+        for row, answer in enumerate(self._stream(names, catalog)):
+            yield Prediction(
+                catalog.path[row],
+                answer.classes,
+                answer.logits,
+                answer.probabilities,
+                _at(answer.error, catalog.path[row]),
+            )
+
+    def _stream(self, names: Iterable[str], catalog: Catalog | None = None) -> Iterator[Prediction]:
+        arrays = catalog.arrays if catalog is not None else None
+
+        def answer(item: tuple[int, str]) -> Prediction:
+            row, name = item
+            try:
+                if arrays is None:
+                    picture = read_picture(read_bytes(name), target=self.bundle.spec.size)
+                else:
+                    picture = arrays[row]
+                logits = self._pool.run(resize_picture(picture, self.bundle.spec))
+            except PictureError as error:
+                return Prediction(name, self.classes, error=_at(error, name))
+            probabilities = to_probabilities(logits[None], self.bundle.temperature)[0]
+            return Prediction(name, self.classes, logits, probabilities)
+
+        with single_threaded_opencv():
+            # One thread more than networks: while they compute, it reads and decodes.
+            yield from map_ordered(answer, enumerate(names), self._pool.workers + 1)
+
+    def evaluate(self, catalog: Catalog) -> CatalogScores:
+        """Answer for labelled pictures and score the answers.
+
+        Parameters
+        ----------
+        catalog : Catalog
+            With labels; its classes need not be the classifier's.
+
+        Raises
+        ------
+        UsageError
+            If no picture is left that can be scored.
+        """
+        known = [row for row, label in enumerate(catalog.label) if label in self.classes]
+        unknown: dict[str, int] = {}
+        for label in catalog.label:
+            if label is not None and label not in self.classes:
+                unknown[label] = unknown.get(label, 0) + 1
+        scored = catalog[np.array(known, np.int64)]
+        answers = list(self.predict_catalog(scored))
+        good = np.array([row for row, answer in enumerate(answers) if answer.error is None], int)
+        kept = scored[good]
+        places = {name: place for place, name in enumerate(self.classes)}
+        targets = np.array([places[str(label)] for label in kept.label], np.int64)
+        table = np.array([answers[row].probabilities for row in good], np.float32)
+        present = set(kept.label)
+        return CatalogScores(
+            evaluate(table.reshape(len(good), len(self.classes)), targets, self.classes),
+            kept,
+            table,
+            tuple(answer.error for answer in answers if answer.error is not None),
+            dict(sorted(unknown.items())),
+            tuple(name for name in self.classes if name not in present),
+        )
+
+
+def _at(error: PictureError | None, path: str) -> PictureError | None:
+    return None if error is None else PictureError(error.code, error.reason, path)

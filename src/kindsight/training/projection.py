@@ -1,0 +1,159 @@
+"""Standardised principal components, and the kernel components made of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["KernelMap", "Projection", "fit_kernel_map", "fit_projection"]
+
+Floats = NDArray[np.float32]
+
+# A column that varies less than this, relative to its size, is noise of the arithmetic.
+SMALLEST_SPREAD = 1e-5
+# More rows than this add nothing to the directions of the principal components.
+BASIS_ROWS = 8192
+OVERSAMPLING = 32
+POWER_ITERATIONS = 2
+# Kernel components with a smaller share of the largest eigenvalue are cut off: they would be
+# multiplied by its inverse root, and the rounding of float32 with them.
+SMALLEST_EIGENVALUE = 1e-5
+
+
+@dataclass(frozen=True)
+class Projection:
+    """features -> features @ kernel + bias: standardised, rotated to principal components.
+
+    Parameters
+    ----------
+    kernel : array
+        float32 (features, components).
+    bias : array
+        float32 (components,).
+    """
+
+    kernel: Floats
+    bias: Floats
+
+    def apply(self, features: Floats) -> Floats:
+        """Return float32 (pictures, components)."""
+        result: Floats = features @ self.kernel + self.bias
+        return result
+
+
+def fit_projection(
+    features: Floats, column_weights: Floats, components: int, generator: np.random.Generator
+) -> Projection:
+    """Standardise columns, weigh them, scale the mean square row norm to 1, rotate.
+
+    The rotation is a randomised singular value decomposition (N. Halko, P. Martinsson, J. Tropp,
+    "Finding structure with randomness", SIAM Review 53, 2011).
+
+    Parameters
+    ----------
+    features : array
+        float32 (pictures, columns).
+    column_weights : array
+        float32 (columns,); 0 leaves a column out.
+    components : int
+        How many principal components to keep at most.
+    generator : numpy.random.Generator
+        For the random directions.
+    """
+    mean = features.mean(0, dtype=np.float64)
+    spread = features.std(0, dtype=np.float64)
+    alive = spread > SMALLEST_SPREAD * (np.abs(mean) + 1e-3)
+    factors = np.where(alive, column_weights / np.where(alive, spread, 1.0), 0.0)
+    rows = features
+    if len(rows) > BASIS_ROWS:
+        rows = rows[np.sort(generator.permutation(len(rows))[:BASIS_ROWS])]
+    scaled = ((rows - mean.astype(np.float32)) * factors.astype(np.float32)).astype(np.float32)
+    norm = np.sqrt(np.square(scaled).sum(1, dtype=np.float64).mean()) or 1.0
+    basis = _principal_directions(scaled, min(components, *scaled.shape), generator)
+    kernel = (factors[:, None] / norm) * basis
+    return Projection(kernel.astype(np.float32), (-mean @ kernel).astype(np.float32))
+
+
+def _principal_directions(
+    rows: Floats, count: int, generator: np.random.Generator
+) -> NDArray[np.float64]:
+    """Return the first right singular vectors of `rows`, float64 (columns, count)."""
+    width = min(count + OVERSAMPLING, *rows.shape)
+    sample = rows @ generator.standard_normal((rows.shape[1], width), np.float32)
+    for _ in range(POWER_ITERATIONS):
+        sample = rows @ (rows.T @ np.linalg.qr(sample)[0])
+    orthogonal = np.linalg.qr(sample)[0]
+    small = orthogonal.T @ rows
+    values, vectors = np.linalg.eigh((small @ small.T).astype(np.float64))
+    order = np.argsort(values)[::-1][:count]
+    order = order[values[order] > 1e-9 * values[order[0]]] if values[order[0]] > 0 else order[:1]
+    roots = np.sqrt(np.maximum(values[order], 1e-30))
+    directions: NDArray[np.float64] = small.T @ (vectors[:, order] / roots)
+    return directions
+
+
+@dataclass(frozen=True)
+class KernelMap:
+    """Principal components -> exp(-gamma · squared distance to each landmark) @ whitening.
+
+    Parameters
+    ----------
+    landmarks : array
+        float32 (landmarks, components).
+    gamma : float
+        Inverse squared width of the kernel.
+    whitening : array
+        float32 (landmarks, kernel components): eigenvectors over the roots of eigenvalues.
+    mean : array
+        float32 (kernel components,): subtracted, so that the columns are centred.
+    """
+
+    landmarks: Floats
+    gamma: float
+    whitening: Floats
+    mean: Floats
+
+    def kernel(self, components: Floats) -> Floats:
+        """Return the kernel values, float32 (pictures, landmarks), each 0 to 1."""
+        squares = np.square(components).sum(1)[:, None] + np.square(self.landmarks).sum(1)
+        distances = squares - 2 * components @ self.landmarks.T
+        result: Floats = np.exp(-np.float32(self.gamma) * np.maximum(distances, 0))
+        return result
+
+    def apply(self, components: Floats) -> Floats:
+        """Return float32 (pictures, kernel components)."""
+        result: Floats = self.kernel(components) @ self.whitening - self.mean
+        return result
+
+
+def fit_kernel_map(
+    components: Floats, landmarks: int, gamma: float, generator: np.random.Generator
+) -> KernelMap:
+    """Approximate the RBF kernel from some pictures as landmarks.
+
+    Nyström's method: C. Williams and M. Seeger, "Using the Nyström method to speed up kernel
+    machines", NIPS 2000.
+
+    Parameters
+    ----------
+    components : array
+        float32 (pictures, components), as :meth:`Projection.apply` returns them.
+    landmarks : int
+        How many pictures to take as landmarks at most.
+    gamma : float
+        In exp(-gamma · squared distance).
+    generator : numpy.random.Generator
+        Draws the landmarks.
+    """
+    chosen = np.sort(generator.permutation(len(components))[:landmarks])
+    points = np.ascontiguousarray(components[chosen])
+    bare = KernelMap(
+        points, gamma, np.eye(len(points), dtype=np.float32), np.float32(0) * points[0]
+    )
+    matrix = bare.kernel(points)
+    values, vectors = np.linalg.eigh(matrix.astype(np.float64))
+    kept = values > SMALLEST_EIGENVALUE * values[-1]
+    whitening = (vectors[:, kept] / np.sqrt(values[kept])).astype(np.float32)
+    return KernelMap(points, gamma, whitening, (matrix @ whitening).mean(0))
