@@ -15,13 +15,14 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from kindsight.errors import SettingsError, WeightsError
+from kindsight.errors import SettingsError
 from kindsight.models.efficientnet_lite import (
     SPECS,
     TOP_WIDTH,
     blocks,
     build_efficientnet_lite,
 )
+from kindsight.models.layout import FeatureBlock, FeatureLayout
 
 __all__ = [
     "BACKBONES",
@@ -41,86 +42,6 @@ SIZE_RANGE = (32, 1024)
 
 # Keeps the gradient of the square root finite where a channel is constant over a picture.
 _VARIANCE_FLOOR = 1e-6
-
-
-@dataclass(frozen=True)
-class FeatureBlock:
-    """Neighbouring features of one origin: ``features[:, start:stop]``."""
-
-    name: str
-    start: int
-    stop: int
-
-
-@dataclass(frozen=True)
-class FeatureLayout:
-    """What each feature is.
-
-    Parameters
-    ----------
-    blocks : tuple of FeatureBlock
-        Without gaps, from 0 on, for example ``stage3_mean``, ``stage3_max``, ``stage3_std``,
-        ``stage4_mean``, ..., ``top_mean``.
-    """
-
-    blocks: tuple[FeatureBlock, ...]
-
-    def __post_init__(self) -> None:
-        starts = [0, *(block.stop for block in self.blocks)]
-        gaps = any(
-            block.start != start or block.stop <= start
-            for block, start in zip(self.blocks, starts, strict=False)
-        )
-        names = {block.name for block in self.blocks}
-        if gaps or not self.blocks or len(names) != len(self.blocks):
-            raise WeightsError(
-                "The blocks of features must follow one another from 0 on, under different "
-                f"names. Received: {self.to_dict()['blocks']}."
-            )
-
-    @property
-    def width(self) -> int:
-        """How many features a picture has."""
-        return self.blocks[-1].stop
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The blocks' names, in their order."""
-        return tuple(block.name for block in self.blocks)
-
-    def __getitem__(self, name: str) -> slice:
-        """Return the columns of a block."""
-        for block in self.blocks:
-            if block.name == name:
-                return slice(block.start, block.stop)
-        raise SettingsError(
-            f"The block must be one of {', '.join(self.names)}. Received: {name!r}."
-        )
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the layout as JSON can hold it."""
-        return {"blocks": [[block.name, block.start, block.stop] for block in self.blocks]}
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> FeatureLayout:
-        """Read what :meth:`to_dict` gave.
-
-        Raises
-        ------
-        WeightsError
-            For anything else.
-        """
-        try:
-            rows = [(name, start, stop) for name, start, stop in data["blocks"]]
-        except (KeyError, TypeError, ValueError):
-            raise WeightsError(
-                f"A layout of features must hold blocks of name, start and stop. Received: {data}."
-            ) from None
-        if not all(type(row[0]) is str and type(row[1]) is type(row[2]) is int for row in rows):
-            raise WeightsError(
-                f"A block of features must be a name and two whole numbers. Received: {rows}."
-            )
-        return cls(tuple(FeatureBlock(*row) for row in rows))
 
 
 @dataclass(frozen=True)
@@ -260,17 +181,19 @@ def build_feature_model(
 
     size = check_size(size or backbone.size)
     network = build_efficientnet_lite(backbone.name, size, weights, classes=None)
+    ops = keras.ops
     parts = []
     for stage in backbone.stages:
         values = network.get_layer(stage).output
-        mean = keras.ops.mean(values, axis=(1, 2), keepdims=True)
         # Two passes: the mean of squares less the squared mean would lose what a nearly constant
-        # channel varies by, differently in Keras and in LiteRT.
-        variance = keras.ops.mean(keras.ops.square(values - mean), axis=(1, 2))
+        # channel varies by, differently in Keras and in LiteRT. The mean is taken a second time
+        # below, since reshaping this one would fix the batch in the LiteRT file.
+        centre = ops.mean(values, axis=(1, 2), keepdims=True)
+        variance = ops.mean(ops.square(values - centre), axis=(1, 2))
         parts += [
-            keras.layers.Flatten()(mean),
-            keras.ops.max(values, axis=(1, 2)),
-            keras.ops.sqrt(variance + _VARIANCE_FLOOR),
+            ops.mean(values, axis=(1, 2)),
+            ops.max(values, axis=(1, 2)),
+            ops.sqrt(variance + _VARIANCE_FLOOR),
         ]
     parts.append(network.get_layer(backbone.top).output)
     features = keras.layers.Concatenate(name="features")(parts)

@@ -1,0 +1,1 @@
+"""Networks, as Keras models with the scaling of pixels inside."""

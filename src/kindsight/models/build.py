@@ -1,0 +1,216 @@
+"""A backbone's files, built once on a machine and found again afterwards."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from kindsight.errors import AgreementError, CacheError, WeightsError
+from kindsight.files import write_json
+from kindsight.models.backbones import FeatureLayout, check_size, get_backbone
+from kindsight.models.keras_process import KerasProcess
+from kindsight.models.weights import IMAGENET_WEIGHTS, find_imagenet_weights, weights_digest
+
+__all__ = ["BUILD_FORMAT", "BackboneFiles", "ensure_backbone"]
+
+BUILD_FORMAT = 1
+"""Raised whenever the same weights would give other features, or other files."""
+
+LOCK_SECONDS = 900.0
+MAX_RECORD_BYTES = 2**20
+
+
+@dataclass(frozen=True)
+class BackboneFiles:
+    """A built backbone.
+
+    Parameters
+    ----------
+    tflite : Path
+        LiteRT file: ``"pixels"``, float32 (1, height, width, 3) with values 0-255, to
+        ``"features"``, float32 (1, layout.width). Its batch can be resized.
+    keras : Path
+        The same as a Keras file, the template of :func:`.assemble.write_keras`.
+    layout : FeatureLayout
+    key : str
+        What the files were made of, fit for a file's name.
+    digest : str
+        Of the LiteRT file: features are the same where this is the same.
+    """
+
+    tflite: Path
+    keras: Path
+    layout: FeatureLayout
+    key: str
+    digest: str
+
+
+def ensure_backbone(
+    name: str,
+    size: tuple[int, int],
+    cache_folder: Path,
+    progress: Callable[[str], None] | None = None,
+    *,
+    weights: Path | None = None,
+    process: KerasProcess | None = None,
+) -> BackboneFiles:
+    """Find a backbone's files in the cache, or build them there.
+
+    Parameters
+    ----------
+    name : str
+        A key of :data:`.backbones.BACKBONES`.
+    size : tuple of int
+        (height, width) of the pictures in pixels.
+    cache_folder : Path
+        The files are kept in its folder ``backbones``.
+    progress : callable, optional
+        Given one sentence where there is something to build or wait for.
+    weights : Path, optional
+        Weights of one's own, a PyTorch file for this network, in place of the published ones.
+    process : KerasProcess, optional
+        Where to build; a process started for it if omitted.
+
+    Returns
+    -------
+    BackboneFiles
+        Whole: their digests were compared with those taken when they were built.
+
+    Raises
+    ------
+    SettingsError, MissingExtraError, WeightsError
+        For a name, size or weights that no backbone can be built of.
+    CacheError
+        Where the cache cannot be written.
+    AgreementError
+        Where Keras and LiteRT do not give the same features.
+    KindsightError
+        Where the process with Keras fails.
+    """
+    layout = get_backbone(name).layout()
+    size = check_size(size)
+    # The published file is read, and its digest compared, when a backbone is built of it.
+    digest = IMAGENET_WEIGHTS[name].digest if weights is None else weights_digest(weights)
+    key = _key(name, size, digest, layout)
+    folder = Path(cache_folder) / "backbones"
+    found = _find(folder, key)
+    if found is not None:
+        return found
+    if weights is None:
+        find_imagenet_weights(name)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with _lock(folder, key, progress):
+            # Another process may have built it while this one waited.
+            found = _find(folder, key)
+            if found is not None:
+                return found
+            if progress is not None:
+                progress(f"Building {name} for {size[0]} x {size[1]} pixels, once on this machine.")
+            with contextlib.ExitStack() as stack:
+                keras = process or stack.enter_context(KerasProcess())
+                _build(keras, name, size, weights, folder, key)
+    except OSError as error:
+        raise CacheError(
+            f"The cache folder must be one that can be written. Received: {folder}: {error}."
+        ) from error
+    found = _find(folder, key)
+    if found is None:
+        raise CacheError(f"The cache folder must keep what is written. Received: {folder}.")
+    return found
+
+
+def _key(name: str, size: tuple[int, int], digest: str, layout: FeatureLayout) -> str:
+    statistics = hashlib.blake2b(json.dumps(layout.to_dict()).encode(), digest_size=4).hexdigest()
+    return f"{name}-{size[0]}x{size[1]}-{digest[:12]}-{statistics}-{BUILD_FORMAT}"
+
+
+@contextlib.contextmanager
+def _lock(folder: Path, key: str, progress: Callable[[str], None] | None) -> Any:
+    """Let one process of the machine build at a time."""
+    lock = FileLock(folder / f"{key}.lock")
+    try:
+        lock.acquire(timeout=0.1)
+    except Timeout:
+        if progress is not None:
+            progress("Waiting for another process that is building the same backbone.")
+        try:
+            lock.acquire(timeout=LOCK_SECONDS)
+        except Timeout:
+            raise CacheError(
+                f"A backbone must be built within {LOCK_SECONDS:g} seconds. Received: a process "
+                f"that still holds {folder / key}.lock."
+            ) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _build(
+    process: KerasProcess,
+    name: str,
+    size: tuple[int, int],
+    weights: Path | None,
+    folder: Path,
+    key: str,
+) -> None:
+    """Build into a folder beside, then rename; the record comes last and makes it count."""
+    prefix = f".building-{key}-"
+    for left in folder.glob(f"{prefix}*"):  # Of a process that was killed: the lock is ours.
+        shutil.rmtree(left, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix=prefix, dir=folder) as temporary:
+        made = {ending: Path(temporary, f"{key}.{ending}") for ending in ("tflite", "keras")}
+        answer = process.build(name, size, weights=weights, **made)
+        layout = get_backbone(name).layout()
+        if answer["width"] != layout.width:
+            raise AgreementError(
+                f"The backbone {name} must give {layout.width} features. "
+                f"Received: {answer['width']}."
+            )
+        files = {}
+        for ending, path in made.items():
+            target = folder / path.name
+            path.replace(target)
+            files[ending] = {"digest": weights_digest(target), "bytes": target.stat().st_size}
+    record = {
+        "format": BUILD_FORMAT,
+        "backbone": name,
+        "size": list(size),
+        "layout": layout.to_dict(),
+        "files": files,
+        "versions": dict(process.versions),
+        "difference": answer["difference"],
+    }
+    write_json(folder / f"{key}.json", record)
+
+
+def _find(folder: Path, key: str) -> BackboneFiles | None:
+    """Return a built backbone, or None where it is not there whole."""
+    paths = {ending: folder / f"{key}.{ending}" for ending in ("tflite", "keras")}
+    try:
+        with (folder / f"{key}.json").open("rb") as file:
+            record = json.loads(file.read(MAX_RECORD_BYTES))
+        layout = FeatureLayout.from_dict(record["layout"])
+        digests = {ending: str(record["files"][ending]["digest"]) for ending in paths}
+        if record["format"] != BUILD_FORMAT:
+            return None
+        for ending, path in paths.items():
+            # The size first: a file cut short need not be read through.
+            whole = path.stat().st_size == record["files"][ending]["bytes"]
+            if not whole or weights_digest(path) != digests[ending]:
+                return None
+        os.utime(paths["tflite"])  # The cache shows what was used last first.
+    except (OSError, KeyError, TypeError, ValueError, RecursionError, WeightsError):
+        return None
+    return BackboneFiles(layout=layout, key=key, digest=digests["tflite"], **paths)

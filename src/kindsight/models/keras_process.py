@@ -1,0 +1,214 @@
+"""Keras in a process of its own.
+
+Importing TensorFlow takes seconds and a few hundred megabytes, and most of what kindsight does
+needs none of it. What does (building a backbone once, proving that a written Keras file loads
+and answers) is handed to a child process, which can start while other work goes on.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kindsight.errors import (
+    AgreementError,
+    CacheError,
+    KindsightError,
+    SettingsError,
+    WeightsError,
+)
+from kindsight.models.child_process import ChildProcess
+
+__all__ = ["KerasProcess"]
+
+_MODULE = "kindsight.models.keras_child"
+_RAISED_AS_THEY_WERE = {
+    kind.__name__: kind for kind in (AgreementError, CacheError, SettingsError, WeightsError)
+}
+
+
+class KerasProcess:
+    """A child process with Keras, started when first needed; a context manager.
+
+    Parameters
+    ----------
+    timeout : float
+        Most seconds that one job may take, and the start of TensorFlow.
+
+    Attributes
+    ----------
+    versions : mapping of str to str
+        Of Keras and TensorFlow, once a job has been done.
+
+    Notes
+    -----
+    Jobs of several threads are done one after the other. The child ends with the ``with`` block,
+    with this object, or with this process, whichever comes first, even if that is killed.
+    """
+
+    def __init__(self, timeout: float = 600.0) -> None:
+        self.timeout = timeout
+        self.versions: Mapping[str, str] = {}
+        self._lock = threading.Lock()
+        self._child: ChildProcess | None = None
+        self._ready = False
+
+    def __enter__(self) -> KerasProcess:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close(kill=kind is not None)
+
+    def start(self) -> KerasProcess:
+        """Start the child and return at once; TensorFlow's import goes on meanwhile.
+
+        Raises
+        ------
+        KindsightError
+            Where no process can be started.
+        """
+        with self._lock:
+            self._started()
+        return self
+
+    def build(
+        self,
+        name: str,
+        size: tuple[int, int],
+        *,
+        tflite: Path,
+        keras: Path,
+        weights: Path | None = None,
+    ) -> dict[str, Any]:
+        """Build a backbone's LiteRT and Keras files; see :func:`.build.ensure_backbone`.
+
+        Returns
+        -------
+        dict
+            ``"width"``: how many features; ``"difference"``: the largest between the two files'
+            features, as a share of the largest.
+
+        Raises
+        ------
+        SettingsError, WeightsError
+            As :func:`.backbones.get_backbone` and :func:`.weights.load_state`.
+        AgreementError
+            Where the two files do not give the same features.
+        KindsightError
+            Where the child fails.
+        """
+        return self._request(
+            job="build",
+            name=name,
+            size=list(size),
+            weights=None if weights is None else str(Path(weights).resolve()),
+            tflite=str(Path(tflite).resolve()),
+            keras=str(Path(keras).resolve()),
+        )
+
+    def run(
+        self, model: Path, pixels: NDArray[Any]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Load a saved classifier with plain Keras and run pictures through it.
+
+        Parameters
+        ----------
+        model : Path
+            As :func:`.assemble.write_keras` writes it.
+        pixels : uint8 or float32 array (n, height, width, 3)
+            Values 0-255; n is at least 1.
+
+        Returns
+        -------
+        features : float32 array (n, d)
+        logits : float32 array (n, k)
+
+        Raises
+        ------
+        SettingsError
+            For pixels of another shape.
+        KindsightError
+            Where Keras cannot load or run the model, or the child fails.
+        """
+        if np.ndim(pixels) != 4 or len(pixels) == 0:
+            raise SettingsError(
+                "The pixels must be of shape (n, height, width, 3), with n of 1 or more. "
+                f"Received: {np.shape(pixels)}."
+            )
+        with tempfile.TemporaryDirectory(prefix="kindsight-") as folder:
+            given, out = Path(folder, "pixels.npy"), Path(folder, "out.npz")
+            np.save(given, pixels, allow_pickle=False)
+            self._request(
+                job="run", model=str(Path(model).resolve()), pixels=str(given), out=str(out)
+            )
+            with np.load(out, allow_pickle=False) as arrays:
+                return arrays["features"], arrays["logits"]
+
+    def close(self, *, kill: bool = False) -> None:
+        """End the child, if it was started; the next job starts another."""
+        child, self._child = self._child, None
+        if child is not None:
+            if not kill:
+                child.send({"job": "quit"})
+            child.close(kill=kill)
+
+    def _started(self) -> ChildProcess:
+        if self._child is None:
+            self._ready = False
+            self._child = ChildProcess(_MODULE, _settings())
+        return self._child
+
+    def _request(self, **job: Any) -> dict[str, Any]:
+        """Send one job and wait for its answer."""
+        with self._lock:
+            child = self._started()
+            try:
+                if not self._ready:
+                    self.versions = _accept("start", child.receive("start", self.timeout))[
+                        "versions"
+                    ]
+                    self._ready = True
+                child.send(job)
+                answer = child.receive(job["job"], self.timeout)
+            except BaseException:
+                # Whatever stopped the wait (its end, Ctrl-C, the time), the next answer to come
+                # would belong to this job.
+                self.close(kill=True)
+                raise
+        return _accept(job["job"], answer)
+
+
+def _settings() -> dict[str, str]:
+    """Return environment variables for the child; the user's own win where both would do."""
+    return {
+        "KERAS_BACKEND": "tensorflow",
+        # Off by default on some processors, where it makes convolutions twice as fast.
+        "TF_ENABLE_ONEDNN_OPTS": os.environ.get("TF_ENABLE_ONEDNN_OPTS", "1"),
+        "TF_CPP_MIN_LOG_LEVEL": os.environ.get("TF_CPP_MIN_LOG_LEVEL", "3"),
+    }
+
+
+def _accept(job: str, answer: dict[str, Any]) -> dict[str, Any]:
+    """Return an answer, or raise the error that it tells of."""
+    if answer["ok"]:
+        return answer
+    kind = _RAISED_AS_THEY_WERE.get(answer["error"])
+    if kind is not None:
+        raise kind(answer["message"])
+    raise KindsightError(
+        f"The process with Keras must be able to do its job {job!r}. Received: "
+        f"{answer['error']}: {answer['message']}"
+    )
