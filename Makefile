@@ -1,0 +1,94 @@
+# Everything that is done with this project, from a fresh clone on. Needed: make, and Python 3.10-3.13.
+#
+#   make demo     set up, train on real pictures, say where the report is
+#   make test     set up, run every check
+#
+# Another Python, another place for the environment: make test PYTHON=/opt/python3.12/bin/python VENV=.venv-312
+
+VENV ?= .venv
+PYTHON ?=
+CANDIDATES = python3.13 python3.12 python3.11 python3.10 python3 python
+
+ifeq ($(OS),Windows_NT)
+BIN = $(VENV)/Scripts
+else
+BIN = $(VENV)/bin
+endif
+
+PIP = $(BIN)/python -m pip --disable-pip-version-check --no-input
+# Prints nothing; tells by its exit code whether a Python can be used.
+FITS = import sys, venv, ensurepip; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help install demo test lint format docs bench clean
+
+help: ## print this list
+	@grep -E '^[a-z]+:.*## ' Makefile | awk -F ':.*## ' '{ printf "make %-9s %s\n", $$1, $$2 }'
+
+install: $(VENV)/.installed-test ## make the environment in .venv and install kindsight and all tools
+
+demo: $(VENV)/.installed-demo ## train on 2,624 photographs of solar cells and say where the report is
+	@$(BIN)/kindsight demo
+
+test: lint ## run every check: style, types, direction of imports, documentation, tests
+	@echo "== documentation"
+	@$(BIN)/python -m mkdocs build --strict
+	@echo "== tests"
+	@$(BIN)/python -m pytest -q
+
+lint: $(VENV)/.installed-test ## run the checks that need no test: style, types, direction of imports
+	@echo "== style"
+	@$(BIN)/python -m ruff check --quiet .
+	@$(BIN)/python -m ruff format --check --quiet .
+	@echo "== types"
+	@$(BIN)/python -m mypy --no-error-summary
+	@echo "== direction of imports"
+	@$(BIN)/lint-imports
+
+format: $(VENV)/.installed-test ## put the code into the project's format
+	@$(BIN)/python -m ruff check --fix .
+	@$(BIN)/python -m ruff format .
+
+docs: $(VENV)/.installed-test ## build the documentation into site/
+	@$(BIN)/python docs/make_cli.py
+	@$(BIN)/python -m mkdocs build --strict
+	@echo "The documentation is in site/index.html"
+
+bench: $(VENV)/.installed-bench ## measure speed and accuracy beside the rivals (long; BENCH= for options)
+	@$(BIN)/python benchmarks/main_job.py $(BENCH)
+
+clean: ## delete what was built (not .venv, not the runs)
+	@rm -rf site dist build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	@find src tests docs benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The files below say that a set of packages is installed; pyproject.toml is what they depend on.
+
+$(VENV)/.installed-test: EXTRAS = test,dev,docs,sklearn
+$(VENV)/.installed-demo: EXTRAS = demo
+$(VENV)/.installed-bench: EXTRAS = bench
+
+$(VENV)/.installed-test $(VENV)/.installed-demo $(VENV)/.installed-bench: $(VENV)/.made pyproject.toml
+	@echo "Installing kindsight [$(EXTRAS)] in $(VENV). The first time this takes some minutes:"
+	@echo "TensorFlow alone is about 250 MB."
+	@$(PIP) install --quiet --editable ".[$(EXTRAS)]"
+	@touch $@
+
+# An environment that is there and works is used as it is; a broken one is made anew.
+$(VENV)/.made:
+	@if $(BIN)/python -c 'import pip; $(FITS)' 2>/dev/null; then touch $@; exit 0; fi; \
+	for python in $(if $(PYTHON),'$(PYTHON)',$(CANDIDATES)); do \
+	    if "$$python" -c '$(FITS)' 2>/dev/null; then found="$$python"; break; fi; \
+	done; \
+	if [ -z "$$found" ]; then \
+	    echo "kindsight needs Python 3.10, 3.11, 3.12 or 3.13 with its venv module."; \
+	    echo "Received: $(if $(PYTHON),$(PYTHON),none of $(CANDIDATES))."; \
+	    echo "Install one (on Debian and Ubuntu: apt install python3 python3-venv), or name it:"; \
+	    echo "make PYTHON=/path/to/python"; \
+	    exit 1; \
+	fi >&2; \
+	if [ -f $(VENV)/pyvenv.cfg ]; then rm -rf $(VENV); fi; \
+	echo "Making $(VENV) with $$("$$found" -V)"; \
+	"$$found" -m venv $(VENV) || exit 1; \
+	$(PIP) install --quiet "pip>=23" || exit 1; \
+	touch $@

@@ -1,0 +1,77 @@
+"""What importing costs: the heavy packages stay out until something needs them."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+HEAVY = ("tensorflow", "keras", "torch", "sklearn", "scipy", "pandas", "matplotlib")
+
+MODULES = (
+    "kindsight",
+    "kindsight.errors",
+    "kindsight.pictures",
+    "kindsight.catalog",
+    "kindsight.evaluation",
+    "kindsight.report",
+    "kindsight.cache",
+    "kindsight.runtime",
+    "kindsight.bundle",
+    "kindsight.predictor",
+    "kindsight.cli",
+)
+
+COMMANDS = ("", "train", "predict", "evaluate", "cache", "info", "demo")
+
+
+def heavy_after(statements: str) -> str:
+    """Run statements in a fresh Python; give the names of the heavy packages it then holds."""
+    code = (
+        f"import sys\n{statements}\n"
+        f"print('heavy:', *sorted(set({HEAVY!r}) & {{name.split('.')[0] for name in sys.modules}}))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()[-1]
+
+
+def test_the_probe_sees_a_heavy_package() -> None:
+    assert heavy_after("import sklearn").startswith("heavy: scipy sklearn")
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_importing_leaves_heavy_packages_out(module: str) -> None:
+    assert heavy_after(f"import {module}") == "heavy:"
+
+
+def test_taking_every_public_name_leaves_tensorflow_out() -> None:
+    statements = "import kindsight\nfor name in kindsight.__all__: getattr(kindsight, name)"
+    assert not {"tensorflow", "keras"} & set(heavy_after(statements).split())
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_leaves_heavy_packages_out(command: str) -> None:
+    arguments = [*command.split(), "--help"]
+    statements = (
+        f"sys.argv = ['kindsight', *{arguments!r}]\n"
+        "from kindsight.cli import main\n"
+        "try:\n    code = main()\n"
+        "except SystemExit as end:\n    code = end.code\n"
+        "assert not code, code"
+    )
+    assert heavy_after(statements) == "heavy:"
+
+
+def test_importing_starts_no_thread_and_writes_nothing() -> None:
+    code = (
+        "import threading, kindsight, kindsight.catalog, kindsight.predictor, kindsight.report\n"
+        "print(threading.active_count())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=120
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "1\n", "")
