@@ -1,1 +1,52 @@
-"""kindsight: a folder of pictures in, a classifier you can trust out."""
+"""kindsight: point it at a folder of pictures; get a classifier you can trust.
+
+The names below are imported when they are first used, so that ``import kindsight`` costs nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from kindsight.bundle import Bundle as Bundle
+    from kindsight.bundle import load_bundle as load_bundle
+    from kindsight.catalog import Catalog as Catalog
+    from kindsight.catalog.split import split_catalog as split_catalog
+    from kindsight.classifier import ImageClassifier as ImageClassifier
+    from kindsight.evaluation import Evaluation as Evaluation
+    from kindsight.evaluation import evaluate as evaluate
+    from kindsight.pictures import InputSpec as InputSpec
+    from kindsight.pictures import read_picture as read_picture
+    from kindsight.pictures import resize_picture as resize_picture
+    from kindsight.predictor import Prediction as Prediction
+    from kindsight.predictor import Predictor as Predictor
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Bundle": "kindsight.bundle",
+    "Catalog": "kindsight.catalog",
+    "Evaluation": "kindsight.evaluation",
+    "ImageClassifier": "kindsight.classifier",
+    "InputSpec": "kindsight.pictures",
+    "Prediction": "kindsight.predictor",
+    "Predictor": "kindsight.predictor",
+    "evaluate": "kindsight.evaluation",
+    "load_bundle": "kindsight.bundle",
+    "read_picture": "kindsight.pictures",
+    "resize_picture": "kindsight.pictures",
+    "split_catalog": "kindsight.catalog.split",
+}
+
+__all__ = [*sorted(_HOMES), "__version__"]  # noqa: PLE0604
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'kindsight' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return list(__all__)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,15 +39,20 @@ class FeatureRow:
         The content digest of the file.
     vector : array or None
         Its features, float32 (width,); None for a picture that cannot be read.
-    thumbnail : bytes
-        A small JPEG of the picture, for reports.
+    jpeg : bytes
+        The resized picture as the network saw it, as a JPEG: for reports, and for comparing
+        networks without reading the picture again.
+    height, width : int
+        Of the picture before it was resized (a large JPEG is decoded at a half or less).
     code, reason : str
         Why it cannot be read, as in :class:`kindsight.errors.PictureError`; empty otherwise.
     """
 
     digest: str
     vector: NDArray[np.float32] | None
-    thumbnail: bytes = b""
+    jpeg: bytes = b""
+    height: int = 0
+    width: int = 0
     code: str = ""
     reason: str = ""
 
@@ -112,11 +117,9 @@ class FeatureTable(_Table):
 
     schema = """
         CREATE TABLE IF NOT EXISTS pictures (
-            digest TEXT PRIMARY KEY, vector BLOB, thumbnail BLOB, code TEXT, reason TEXT
-        ) WITHOUT ROWID;
-        CREATE TABLE IF NOT EXISTS checked (
-            digest TEXT PRIMARY KEY, pixels BLOB, vector BLOB
-        ) WITHOUT ROWID;
+            digest TEXT PRIMARY KEY, vector BLOB, jpeg BLOB, height INT, width INT,
+            code TEXT, reason TEXT
+        );
     """
 
     def __init__(self, path: Path, width: int) -> None:
@@ -169,12 +172,17 @@ class FeatureTable(_Table):
             raise KeyError(next(iter(places)))
         return out
 
-    def thumbnails(self, digests: Iterable[str]) -> dict[str, bytes]:
-        """Return the small JPEGs of those pictures that have one."""
-        found: dict[str, bytes] = {}
+    def pictures(self, digests: Iterable[str]) -> dict[str, FeatureRow]:
+        """Return the rows, without their vectors, of those pictures that have a JPEG."""
+        found: dict[str, FeatureRow] = {}
         for chunk in _chunks(sorted(set(digests))):
-            query = f"SELECT digest, thumbnail FROM pictures WHERE digest IN ({_marks(chunk)})"
-            found.update((d, t) for d, t in self._connection.execute(query, chunk) if t)
+            query = (
+                "SELECT digest, jpeg, height, width FROM pictures "
+                f"WHERE code = '' AND digest IN ({_marks(chunk)})"
+            )
+            for digest, jpeg, height, width in self._connection.execute(query, chunk):
+                if jpeg:
+                    found[digest] = FeatureRow(digest, None, jpeg, height, width)
         return found
 
     def put(self, rows: Sequence[FeatureRow]) -> None:
@@ -183,40 +191,16 @@ class FeatureTable(_Table):
             (
                 row.digest,
                 None if row.vector is None else np.ascontiguousarray(row.vector, "<f4").tobytes(),
-                row.thumbnail,
+                row.jpeg,
+                row.height,
+                row.width,
                 row.code,
                 row.reason,
             )
             for row in rows
         ]
         with self._writing() as connection:
-            connection.executemany("INSERT OR REPLACE INTO pictures VALUES (?,?,?,?,?)", values)
-
-    def checked(
-        self, digests: Iterable[str]
-    ) -> dict[str, tuple[NDArray[np.uint8], NDArray[np.float32]]]:
-        """Return the resized pixels (flat) and Keras's own features of pictures once checked."""
-        found = {}
-        for chunk in _chunks(sorted(set(digests))):
-            query = f"SELECT digest, pixels, vector FROM checked WHERE digest IN ({_marks(chunk)})"
-            for digest, pixels, vector in self._connection.execute(query, chunk):
-                if len(vector) == 4 * self.width:
-                    found[digest] = (
-                        np.frombuffer(pixels, np.uint8),
-                        np.frombuffer(vector, np.float32),
-                    )
-        return found
-
-    def put_checked(
-        self, rows: Mapping[str, tuple[NDArray[np.uint8], NDArray[np.float32]]]
-    ) -> None:
-        """Keep the resized pixels and Keras's own features of some pictures."""
-        values = [
-            (digest, pixels.tobytes(), np.ascontiguousarray(vector, "<f4").tobytes())
-            for digest, (pixels, vector) in rows.items()
-        ]
-        with self._writing() as connection:
-            connection.executemany("INSERT OR REPLACE INTO checked VALUES (?,?,?)", values)
+            connection.executemany("INSERT OR REPLACE INTO pictures VALUES (?,?,?,?,?,?,?)", values)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,310 @@
+"""ImageClassifier: pictures in, a classifier out, by scikit-learn's contract."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kindsight.bundle import Bundle
+from kindsight.catalog import as_catalog
+from kindsight.errors import CatalogError, SettingsError, UsageError
+from kindsight.evaluation import to_probabilities
+from kindsight.models.keras_process import KerasProcess
+from kindsight.pack import pack
+from kindsight.predictor import Predictor
+from kindsight.training.frozen import FittedFrozen, FrozenTraining, Progress
+
+__all__ = ["ImageClassifier"]
+
+
+class ImageClassifier:
+    """A picture classifier: a frozen network's features at several depths, and a convex head.
+
+    It follows scikit-learn's contract: parameters are stored as they are given, what is learned
+    ends in an underscore, and ``clone``, ``cross_val_score`` and ``GridSearchCV`` work on it.
+    scikit-learn itself is not needed.
+
+    Parameters
+    ----------
+    model : str
+        A backbone's name, such as ``"efficientnet-lite0"``.
+    size : int or (height, width), optional
+        Pixels of the pictures that the network sees; its own size if omitted.
+    resize : str
+        ``"stretch"``, ``"crop"`` or ``"pad"``: how other proportions are met.
+    head : str
+        ``"auto"``, ``"linear"`` or ``"curved"``; ``"auto"`` lets cross-validation choose.
+    class_weight : str, optional
+        ``"balanced"`` makes each class count alike, whatever its number of pictures.
+    seed : int
+        Same seed, same result.
+    workers : int, optional
+        How many pictures are run at once; the number of cores if omitted.
+    cache : path, optional
+        The cache's folder; this machine's own if omitted.
+
+    Attributes
+    ----------
+    classes_ : array
+        The labels, sorted, in the order of the columns of ``predict_proba``.
+    temperature_ : float
+        Divides the logits before the softmax.
+    head_ : FittedHead
+        The head, and all that cross-validation tried.
+    problems_ : tuple of PictureError
+        Pictures that could not be read and were set aside in ``fit``.
+    """
+
+    def __init__(
+        self,
+        *,
+        model: str = "efficientnet-lite0",
+        size: int | tuple[int, int] | None = None,
+        resize: str = "stretch",
+        head: str = "auto",
+        class_weight: str | None = None,
+        seed: int = 0,
+        workers: int | None = None,
+        cache: str | os.PathLike[str] | None = None,
+    ) -> None:
+        self.model = model
+        self.size = size
+        self.resize = resize
+        self.head = head
+        self.class_weight = class_weight
+        self.seed = seed
+        self.workers = workers
+        self.cache = cache
+        self._fitted: FittedFrozen
+        self._predictor: Predictor | None
+
+    # scikit-learn's contract -----------------------------------------------------------------
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """Return the constructor's parameters by name."""
+        return {name: getattr(self, name) for name in _parameters()}
+
+    def set_params(self, **params: Any) -> ImageClassifier:
+        """Set parameters by name.
+
+        Raises
+        ------
+        SettingsError
+            For a name that is not a parameter.
+        """
+        for name in params:
+            if name not in _parameters():
+                raise SettingsError(
+                    f"A parameter must be one of {', '.join(_parameters())}. Received: {name!r}."
+                )
+        for name, value in params.items():
+            setattr(self, name, value)
+        return self
+
+    def __repr__(self) -> str:
+        defaults = _parameters()
+        changed = (
+            f"{name}={value!r}"
+            for name, value in self.get_params().items()
+            if value != defaults[name]
+        )
+        return f"ImageClassifier({', '.join(changed)})"
+
+    def __sklearn_tags__(self) -> Any:
+        """Say to scikit-learn what this is."""
+        from sklearn.utils import ClassifierTags, InputTags, Tags, TargetTags
+
+        return Tags(
+            estimator_type="classifier",
+            target_tags=TargetTags(required=True),
+            classifier_tags=ClassifierTags(),
+            input_tags=InputTags(two_d_array=False, string=True),
+        )
+
+    def __sklearn_is_fitted__(self) -> bool:
+        """Say to scikit-learn whether ``fit`` or ``load`` was called."""
+        return hasattr(self, "classes_")
+
+    # Fitting ---------------------------------------------------------------------------------
+
+    def fit(self, X: Any, y: Any = None, *, progress: Progress | None = None) -> ImageClassifier:
+        """Learn from pictures.
+
+        Parameters
+        ----------
+        X : Catalog, path, sequence of paths, or array
+            A catalog, a folder of class folders, files, or uint8 (pictures, height, width, 3).
+            Of a catalog with splits only the training part is used.
+        y : sequence, optional
+            A label for each picture; not needed where `X` has labels.
+        progress : callable, optional
+            Called with (stage, done, total).
+
+        Returns
+        -------
+        ImageClassifier
+            Itself.
+
+        Raises
+        ------
+        CatalogError
+            If there are fewer than two classes, or pictures without a label.
+        SettingsError
+            For parameters outside what they take.
+        """
+        training = self._training()
+        training.spec()
+        catalog = as_catalog(X, y)
+        if any(split is not None for split in catalog.split):
+            catalog = catalog.where(split="train")
+        if missing := sum(label is None for label in catalog.label):
+            raise CatalogError(
+                f"Every picture to learn from must have a label. Received: {missing} without one. "
+                "Give y, or a folder of class folders."
+            )
+        labels = np.array(catalog.present_classes()) if y is None else np.unique(np.asarray(y))
+        files = training.backbone(progress)
+        features = training.features(catalog, files, progress)
+        if features.problems:
+            warnings.warn(
+                f"{len(features.problems)} of {len(catalog)} pictures could not be read and were "
+                "set aside; problems_ names them.",
+                stacklevel=2,
+            )
+        self._fitted = training.fit(features, files, [str(label) for label in labels])
+        self._predictor = None
+        self.classes_ = labels
+        self.head_ = self._fitted.head
+        self.temperature_ = self.head_.temperature
+        self.problems_ = features.problems
+        return self
+
+    # Answering -------------------------------------------------------------------------------
+
+    def predict_proba(self, X: Any) -> NDArray[np.float32]:
+        """Return the probability of each class for each picture.
+
+        Parameters
+        ----------
+        X : Catalog, path, sequence of paths, or array
+            As in :meth:`fit`; labels are not looked at.
+
+        Returns
+        -------
+        array
+            float32 (pictures, classes), in the order of ``classes_``; rows sum to 1.
+
+        Raises
+        ------
+        PictureError
+            For a picture that cannot be read. ``kindsight.Predictor`` goes on past it.
+        """
+        self._check_fitted()
+        catalog = as_catalog(X, labelled=False)
+        if self._predictor is not None:
+            answers = list(self._predictor.predict_catalog(catalog))
+            for answer in answers:
+                if answer.error is not None:
+                    raise answer.error
+            rows = [answer.probabilities for answer in answers]
+            return np.array(rows, np.float32).reshape(len(rows), len(self.classes_))
+        fitted = self._fitted
+        features = fitted.training.features(catalog, fitted.files)
+        if features.problems:
+            raise features.problems[0]
+        return to_probabilities(fitted.head.layers.logits(features.vectors), self.temperature_)
+
+    def predict(self, X: Any) -> NDArray[Any]:
+        """Return the most probable label of each picture; see :meth:`predict_proba`."""
+        result: NDArray[Any] = self.classes_[self.predict_proba(X).argmax(1)]
+        return result
+
+    def score(self, X: Any, y: Any = None) -> float:
+        """Return the share of pictures that are answered right.
+
+        Parameters
+        ----------
+        X : Catalog, path, sequence of paths, or array
+            As in :meth:`fit`.
+        y : sequence, optional
+            A label for each picture; not needed where `X` has labels.
+        """
+        catalog = as_catalog(X, y)
+        truth = np.array([str(label) for label in catalog.label])
+        answers = np.array([str(label) for label in self.predict(catalog)])
+        return float((truth == answers).mean())
+
+    # Keeping ---------------------------------------------------------------------------------
+
+    def save(self, folder: str | os.PathLike[str]) -> Bundle:
+        """Write the classifier as a bundle; ``kindsight predict`` and :meth:`load` read it.
+
+        Raises
+        ------
+        UsageError
+            If there is something at `folder` already, or nothing was fitted.
+        AgreementError
+            If the Keras and the LiteRT network disagree.
+        """
+        self._check_fitted()
+        path = Path(folder)
+        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            raise UsageError(
+                f"A bundle must be saved to a folder that is not there yet. Received: {folder}."
+            )
+        if not hasattr(self, "_fitted"):
+            raise UsageError(
+                "Only a classifier that was fitted here can be saved. Received: a loaded one; "
+                "copy its folder instead."
+            )
+        with KerasProcess() as keras:
+            bundle = pack(path, self._fitted, self._fitted.rows, keras, {})
+        bundle.write()
+        return bundle
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike[str], *, workers: int | None = None) -> ImageClassifier:
+        """Read a classifier that was saved, or a run.
+
+        Raises
+        ------
+        BundleError
+            Where there is no whole bundle.
+        """
+        predictor = Predictor(folder, workers=workers)
+        bundle = predictor.bundle
+        settings = bundle.facts.get("settings")
+        known = settings if isinstance(settings, dict) else {}
+        names = set(_parameters()) - {"cache", "workers"}
+        classifier = cls(
+            **{name: value for name, value in known.items() if name in names}, workers=workers
+        )
+        classifier._predictor = predictor
+        classifier.classes_ = np.array(bundle.classes)
+        classifier.temperature_ = bundle.temperature
+        return classifier
+
+    # Within ----------------------------------------------------------------------------------
+
+    def _training(self) -> FrozenTraining:
+        return FrozenTraining(**self.get_params())
+
+    def _check_fitted(self) -> None:
+        if not hasattr(self, "classes_"):
+            raise UsageError("The classifier must be fitted or loaded first: call fit.")
+
+
+def _parameters() -> dict[str, Any]:
+    """Return the constructor's parameters with their defaults."""
+    signature = inspect.signature(ImageClassifier.__init__)
+    return {
+        name: parameter.default
+        for name, parameter in signature.parameters.items()
+        if name != "self"
+    }

@@ -1,0 +1,157 @@
+"""Writing a fitted classifier as a bundle, and proving that its two networks agree."""
+
+from __future__ import annotations
+
+import datetime
+import importlib.metadata
+import platform
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kindsight.bundle import KERAS_FILE, TFLITE_FILE, Bundle, file_digest
+from kindsight.errors import AgreementError
+from kindsight.evaluation import to_probabilities
+from kindsight.models.assemble import write_keras, write_tflite
+from kindsight.models.keras_process import KerasProcess
+from kindsight.runtime import InterpreterPool
+from kindsight.training.frozen import FittedFrozen, FrozenTraining
+
+__all__ = ["AGREEMENT_PICTURES", "AGREEMENT_TOLERANCE", "pack", "versions"]
+
+AGREEMENT_PICTURES = 64
+# Largest difference of a probability between model.keras and model.tflite.
+AGREEMENT_TOLERANCE = 1e-4
+
+PACKAGES = (
+    "kindsight",
+    "numpy",
+    "keras",
+    "tensorflow",
+    "tensorflow-cpu",
+    "ai-edge-litert",
+    "opencv-python-headless",
+    "pillow",
+)
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How closely the two networks of a bundle agree.
+
+    Parameters
+    ----------
+    pictures : int
+        How many were compared.
+    largest_difference : float
+        Of any probability of any of them.
+    tolerance : float
+        What was allowed.
+    """
+
+    pictures: int
+    largest_difference: float
+    tolerance: float = AGREEMENT_TOLERANCE
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of Python and of the installed packages that a result depends on."""
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def pack(
+    folder: Path,
+    fitted: FittedFrozen,
+    rows: NDArray[np.int64],
+    keras: KerasProcess,
+    facts: Mapping[str, Any],
+) -> Bundle:
+    """Write the two networks, compare them, and return the bundle; ``bundle.json`` is not written.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+        Where; made if it is not there.
+    fitted : FittedFrozen
+        What was trained.
+    rows : array
+        int64: the pictures to compare the networks on, of which some are taken.
+    keras : KerasProcess
+        Where Keras runs.
+    facts : mapping
+        More entries for ``bundle.json``.
+
+    Raises
+    ------
+    AgreementError
+        If any probability differs by more than :data:`AGREEMENT_TOLERANCE`.
+    """
+    spec, head = fitted.training.spec(), fitted.head
+    folder.mkdir(parents=True, exist_ok=True)
+    tflite, keras_file = folder / TFLITE_FILE, folder / KERAS_FILE
+    write_tflite(
+        fitted.files.tflite,
+        head.layers,
+        tflite,
+        {"classes": list(fitted.classes), "input": spec.to_dict(), "temperature": head.temperature},
+    )
+    write_keras(fitted.files.keras, head.layers, keras_file)
+    pixels = fitted.kept_pixels(rows, AGREEMENT_PICTURES)
+    agreement = _compare(tflite, keras_file, head.temperature, pixels, keras)
+    return Bundle(
+        folder,
+        fitted.classes,
+        spec,
+        head.temperature,
+        fitted.training.model,
+        {
+            "created": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+            "features": list(fitted.files.layout.names),
+            "head": asdict(head.chosen),
+            "seed": fitted.training.seed,
+            "settings": _settings(fitted.training),
+            "agreement": asdict(agreement),
+            "versions": versions(),
+            "files": {TFLITE_FILE: file_digest(tflite), KERAS_FILE: file_digest(keras_file)},
+            **facts,
+        },
+    )
+
+
+def _settings(training: FrozenTraining) -> dict[str, Any]:
+    """Return the settings that make a result, without those of the machine."""
+    settings = asdict(training)
+    return {name: settings[name] for name in settings if name not in ("cache", "workers")}
+
+
+def _compare(
+    tflite: Path,
+    keras_file: Path,
+    temperature: float,
+    pixels: NDArray[np.uint8],
+    keras: KerasProcess,
+) -> Agreement:
+    pool = InterpreterPool(tflite, 1)
+    ours = np.stack([pool.run(picture) for picture in pixels])
+    _, theirs = keras.run(keras_file, pixels)
+    difference = np.abs(
+        to_probabilities(ours, temperature) - to_probabilities(theirs, temperature)
+    ).max()
+    # Written so that NaN fails too.
+    if not difference <= AGREEMENT_TOLERANCE:
+        raise AgreementError(
+            f"{KERAS_FILE} and {TFLITE_FILE} must agree to {AGREEMENT_TOLERANCE:g} in probability. "
+            f"They differ by {difference:g} on {len(pixels)} pictures; the bundle is not finished. "
+            "Delete the cache (kindsight cache clear) and train again."
+        )
+    return Agreement(len(pixels), float(difference))

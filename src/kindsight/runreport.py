@@ -1,0 +1,150 @@
+"""What a run's report says: the facts of a training gathered for :mod:`kindsight.report`."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kindsight.bundle import Bundle
+from kindsight.errors import PictureError
+from kindsight.models.backbones import get_backbone
+from kindsight.pictures import InputSpec, resize_picture
+from kindsight.report import (
+    HeadChoice,
+    Problem,
+    Reference,
+    ReportData,
+    TrainedOn,
+    make_cards,
+    most_doubtful,
+    render_report,
+    worst_mistakes,
+)
+from kindsight.runtime import count_cores
+from kindsight.settings import TrainSettings
+from kindsight.training.features import KeptPicture, kept_pictures
+from kindsight.training.frozen import FittedFrozen
+
+if TYPE_CHECKING:
+    from kindsight.runs import Scored, TrainResult
+
+__all__ = ["make_report"]
+
+THUMBNAIL = 128
+
+
+def make_report(
+    settings: TrainSettings,
+    result: TrainResult,
+    fitted: FittedFrozen,
+    bundle: Bundle,
+    scored: Mapping[str, Scored],
+    reference: Sequence[Reference] = (),
+) -> str:
+    """Return the report of a run as one self-contained HTML page."""
+    main = "test" if "test" in scored else "validation"
+    mistakes: tuple[Any, ...] = ()
+    doubtful: tuple[Any, ...] = ()
+    if main in scored:
+        predictions, load = scored[main].predictions, _loader(fitted, scored[main].rows)
+        worst = worst_mistakes(predictions)
+        mistakes = make_cards(worst, predictions, fitted.classes, load, THUMBNAIL)
+        doubt = most_doubtful(predictions, exclude=worst)
+        doubtful = make_cards(doubt, predictions, fitted.classes, load, THUMBNAIL)
+    return render_report(
+        ReportData(
+            title=os.path.basename(os.path.abspath(settings.data)),  # noqa: PTH119, PTH100
+            run=result.run.name,
+            created=str(bundle.facts["created"]).replace("T", " ").replace("+00:00", " UTC"),
+            trained_on=_trained_on(settings, result, fitted, bundle),
+            evaluation=result.validation,
+            test=result.test,
+            predictions=scored["validation"].predictions if "validation" in scored else None,
+            test_predictions=scored["test"].predictions if "test" in scored else None,
+            reference=tuple(reference),
+            mistakes=mistakes,
+            doubtful=doubtful,
+            cards_from=main,
+            problems=tuple(
+                Problem(str(error.path), error.code, error.reason) for error in result.problems
+            ),
+            notes=result.notes,
+            run_folder=str(result.run),
+        )
+    )
+
+
+def _trained_on(
+    settings: TrainSettings, result: TrainResult, fitted: FittedFrozen, bundle: Bundle
+) -> TrainedOn:
+    catalog = fitted.features.catalog
+    counts: dict[str, dict[str, int]] = {name: {} for name in fitted.classes}
+    for label, split in zip(catalog.label, catalog.split, strict=True):
+        row = counts[str(label)]
+        row[str(split)] = row.get(str(split), 0) + 1
+    backbone = get_backbone(settings.model)
+    layout, agreement = fitted.files.layout, bundle.facts["agreement"]
+    chosen = fitted.head.chosen
+    return TrainedOn(
+        source=settings.data,
+        classes=counts,
+        backbone=f"{backbone.name}, ImageNet weights, frozen",
+        features=f"{layout.width:,} numbers a picture: {_describe(layout.names)}",
+        head=chosen.describe(),
+        input_size=bundle.spec.size,
+        temperature=fitted.head.temperature,
+        seed=settings.seed,
+        seconds=result.seconds,
+        choices=tuple(
+            HeadChoice(item.describe(), item.accuracy, None, item.log_loss, chosen=item is chosen)
+            for item in fitted.head.candidates
+        ),
+        set_aside=len(result.problems),
+        duplicates=len(catalog) - len(set(catalog.digest)),
+        versions=bundle.facts["versions"],
+        machine=f"{platform.system()} {platform.machine()}, {count_cores()} cores",
+        facts={
+            "Keras and LiteRT": (
+                f"agree to {agreement['largest_difference']:.1e} in probability on "
+                f"{agreement['pictures']} pictures"
+            ),
+            "Data": f"digest {bundle.facts['data']['digest']}",
+        },
+    )
+
+
+def _describe(names: Sequence[str]) -> str:
+    """Say ``stage3_mean, stage3_max, …, top_mean`` in words."""
+    stages = list(dict.fromkeys(name.split("_")[0] for name in names[:-1]))
+    if not stages:
+        return "the last mean"
+    first, last = (stage.removeprefix("stage") for stage in (stages[0], stages[-1]))
+    return f"mean, maximum and spread at the ends of stages {first} to {last}, and the last mean"
+
+
+def _loader(fitted: FittedFrozen, rows: NDArray[np.int64]) -> Any:
+    """Return a function from a row of the predictions to its picture, from the cache."""
+    catalog = fitted.features.catalog
+
+    def load(row: int) -> NDArray[np.uint8]:
+        digest = str(catalog.digest[rows[row]])
+        (kept,) = kept_pictures(fitted.features.table, fitted.files.layout.width, [digest])
+        if kept is None:
+            raise PictureError("missing", "The cache no longer holds it.")
+        return _in_proportion(kept, fitted.training.resize)
+
+    return load
+
+
+def _in_proportion(kept: KeptPicture, resize: str) -> NDArray[np.uint8]:
+    """Undo the stretching to the network's square."""
+    if resize != "stretch":
+        return kept.pixels
+    scale = 2 * THUMBNAIL / max(kept.height, kept.width)
+    height, width = (max(1, round(side * scale)) for side in (kept.height, kept.width))
+    return resize_picture(kept.pixels, InputSpec(height, width))

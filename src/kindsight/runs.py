@@ -1,0 +1,294 @@
+"""One training from a folder of pictures to a run folder."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kindsight.cache import Cache
+from kindsight.catalog import Catalog
+from kindsight.catalog.split import split_catalog
+from kindsight.errors import CatalogError, PictureError
+from kindsight.evaluation import Evaluation, evaluate, to_probabilities
+from kindsight.files import write_csv, write_text
+from kindsight.models.keras_process import KerasProcess
+from kindsight.pack import pack
+from kindsight.report import Predictions, Reference
+from kindsight.runfolder import claim_run
+from kindsight.runreport import make_report
+from kindsight.settings import TrainSettings
+from kindsight.training.features import Features
+from kindsight.training.frozen import FittedFrozen, Progress
+
+__all__ = ["TrainResult", "TrainSettings", "train"]
+
+SPLITS = ("train", "validation", "test")
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What a classifier said of one split's pictures.
+
+    Parameters
+    ----------
+    rows : array
+        int64: their rows in the features' catalog.
+    predictions : Predictions
+        Paths, targets and probabilities.
+    evaluation : Evaluation
+        The scores.
+    """
+
+    rows: NDArray[np.int64]
+    predictions: Predictions
+    evaluation: Evaluation
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """A finished training.
+
+    Parameters
+    ----------
+    run, report : pathlib.Path
+        The run folder, and the report in it.
+    classes : tuple of str
+        In order.
+    pictures : dict
+        How many are in train, validation and test, and how many were set aside.
+    validation, test : Evaluation or None
+        On the pictures of these splits, where there are any.
+    seconds : dict
+        read (listing the files), features, fit, total, and more.
+    cache : dict
+        computed, reused: how many pictures went through the network and how many did not have
+        to; folder.
+    notes : tuple of str
+        Findings worth saying.
+    problems : tuple of PictureError
+        Pictures that were set aside.
+    head : str
+        What was chosen, in words.
+    temperature : float
+        Of the probabilities.
+    """
+
+    run: Path
+    report: Path
+    classes: tuple[str, ...]
+    pictures: dict[str, int]
+    validation: Evaluation | None
+    test: Evaluation | None
+    seconds: dict[str, float]
+    cache: dict[str, Any]
+    notes: tuple[str, ...]
+    problems: tuple[PictureError, ...]
+    head: str
+    temperature: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what ``kindsight train --json`` prints."""
+        return {
+            "run": str(self.run),
+            "classes": list(self.classes),
+            "pictures": self.pictures,
+            "validation": None if self.validation is None else self.validation.to_dict(),
+            "test": None if self.test is None else self.test.to_dict(),
+            "seconds": self.seconds,
+            "cache": self.cache,
+        }
+
+
+class _Clock:
+    """Adds up where the time goes."""
+
+    def __init__(self) -> None:
+        self._start = self._last = time.monotonic()
+        self.seconds: dict[str, float] = {}
+
+    def mark(self, stage: str) -> None:
+        """Count the time since the last mark to a stage."""
+        now = time.monotonic()
+        self.seconds[stage] = round(self.seconds.get(stage, 0.0) + now - self._last, 3)
+        self._last = now
+
+    def total(self) -> dict[str, float]:
+        """Return all stages and their total, in seconds."""
+        return {**self.seconds, "total": round(time.monotonic() - self._start, 3)}
+
+
+def train(
+    settings: TrainSettings,
+    *,
+    progress: Progress | None = None,
+    reference: Sequence[Reference] = (),
+) -> TrainResult:
+    """Train a classifier on a folder and write its run folder.
+
+    Parameters
+    ----------
+    settings : TrainSettings
+        What to do.
+    progress : callable, optional
+        Called with (stage, done, total); the stages are backbone, pictures, head, check, report.
+    reference : sequence of Reference
+        Others' accuracies on the same data, shown beside ours in the report.
+
+    Raises
+    ------
+    CatalogError
+        If no classifier can be made of the folder.
+    UsageError
+        If the named run is there already.
+    AgreementError
+        If the written networks disagree.
+    """
+    clock = _Clock()
+    training = settings.training()
+    catalog = Catalog.from_folder(settings.data)
+    clock.mark("read")
+    # TensorFlow takes seconds to import; that goes on while pictures are looked at.
+    with claim_run(settings) as folder, KerasProcess() as keras:
+        keras.start()
+        files = training.backbone(progress, keras)
+        clock.mark("backbone")
+        features = training.features(catalog, files, progress)
+        _write_problems(folder, features)
+        clock.mark("features")
+        features = _split(features, settings, catalog)
+        rows = {name: _rows(features.catalog, name) for name in SPLITS}
+        if progress is not None:
+            progress("head", 0, 0)
+        fitted = training.fit(features, files, catalog.classes, rows["train"])
+        scored = {name: _score(fitted, rows[name]) for name in SPLITS[1:] if len(rows[name])}
+        clock.mark("fit")
+        if progress is not None:
+            progress("check", 0, 0)
+        compared = rows["validation"] if len(rows["validation"]) else rows["train"]
+        facts = _facts(features, scored, rows)
+        bundle = pack(folder, fitted, compared, keras, facts)
+        clock.mark("check")
+        result = _result(folder, settings, fitted, scored, rows, catalog.notes)
+        for name, part in scored.items():
+            _write_predictions(folder / f"{name}.csv", part.predictions, fitted.classes)
+        if progress is not None:
+            progress("report", 0, 0)
+        page = make_report(
+            settings, replace(result, seconds=seconds), fitted, bundle, scored, reference
+        )
+        write_text(result.report, page)
+        clock.mark("report")
+        result = replace(result, seconds=clock.total())
+        bundle.facts["seconds"] = result.seconds
+        bundle.write()
+    return result
+
+
+def _split(features: Features, settings: TrainSettings, catalog: Catalog) -> Features:
+    """Split what could be read, after making sure that no class was lost."""
+    left = features.catalog.counts()
+    if lost := [name for name in catalog.classes if not left.get(name)]:
+        raise CatalogError(
+            "Every class must have pictures that can be read. Received: none left of "
+            f"{', '.join(lost)}; problems.csv in the run folder says why."
+        )
+    parted = split_catalog(
+        features.catalog, validation=settings.validation, test=settings.test, seed=settings.seed
+    )
+    return replace(features, catalog=parted)
+
+
+def _rows(catalog: Catalog, split: str) -> NDArray[np.int64]:
+    return np.array([row for row, name in enumerate(catalog.split) if name == split], np.int64)
+
+
+def _score(fitted: FittedFrozen, rows: NDArray[np.int64]) -> Scored:
+    catalog = fitted.features.catalog
+    places = {name: place for place, name in enumerate(fitted.classes)}
+    targets = np.array([places[str(catalog.label[row])] for row in rows], np.int64)
+    logits = fitted.head.layers.logits(fitted.features.vectors[rows])
+    probabilities = to_probabilities(logits, fitted.head.temperature)
+    paths = tuple(catalog.path[row] for row in rows)
+    return Scored(
+        rows,
+        Predictions(paths, targets, probabilities),
+        evaluate(probabilities, targets, fitted.classes),
+    )
+
+
+def _facts(
+    features: Features, scored: dict[str, Scored], rows: dict[str, NDArray[np.int64]]
+) -> dict[str, Any]:
+    """Return what ``bundle.json`` says of the data and of the scores."""
+    metrics = {name: part.evaluation.to_dict() for name, part in scored.items()}
+    return {
+        "data": {
+            "digest": features.catalog.digest_of_data(),
+            "pictures": {name: len(rows[name]) for name in SPLITS},
+            "set_aside": len(features.problems),
+        },
+        "metrics": {"validation": None, "test": None, **metrics},
+    }
+
+
+def _result(
+    folder: Path,
+    settings: TrainSettings,
+    fitted: FittedFrozen,
+    scored: dict[str, Scored],
+    rows: dict[str, NDArray[np.int64]],
+    notes: tuple[str, ...],
+) -> TrainResult:
+    features = fitted.features
+    every = tuple(dict.fromkeys((*notes, *features.catalog.notes)))
+    return TrainResult(
+        run=folder,
+        report=folder / "report.html",
+        classes=fitted.classes,
+        pictures={
+            **{name: len(rows[name]) for name in SPLITS},
+            "set_aside": len(features.problems),
+        },
+        validation=scored["validation"].evaluation if "validation" in scored else None,
+        test=scored["test"].evaluation if "test" in scored else None,
+        seconds={},
+        cache={
+            "computed": features.computed,
+            "reused": features.reused,
+            "folder": str(Cache(settings.training().cache).root),
+        },
+        notes=every,
+        problems=features.problems,
+        head=fitted.head.chosen.describe(),
+        temperature=fitted.head.temperature,
+    )
+
+
+def _write_problems(folder: Path, features: Features) -> None:
+    rows = (
+        (error.path, label or "", error.code, error.reason)
+        for error, label in zip(features.problems, features.problem_labels, strict=True)
+    )
+    write_csv(folder / "problems.csv", ("path", "label", "code", "reason"), rows)
+
+
+def _write_predictions(path: Path, predictions: Predictions, classes: tuple[str, ...]) -> None:
+    """Write path, label, prediction and a probability a class."""
+    header = ("path", "label", "prediction", *(f"p_{name}" for name in classes))
+    predicted = predictions.predicted
+    rows = (
+        (
+            predictions.paths[row],
+            classes[predictions.targets[row]],
+            classes[predicted[row]],
+            *(f"{value:.6g}" for value in predictions.probabilities[row]),
+        )
+        for row in range(len(predictions.paths))
+    )
+    write_csv(path, header, rows)

@@ -1,0 +1,140 @@
+"""What a training is told, checked all at once, and kept as TOML so that it can be repeated."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kindsight.errors import SettingsError
+from kindsight.files import write_text
+from kindsight.training.frozen import FrozenTraining
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+__all__ = ["TrainSettings"]
+
+MAX_TOML_BYTES = 2**20
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """The settings of ``kindsight train``.
+
+    Parameters
+    ----------
+    data : str
+        A folder of class folders, or of train / validation / test folders of class folders.
+    runs : str
+        Where run folders are made.
+    run : str, optional
+        The run folder's name, in place of the data's name and a number.
+    model, size, resize, head, class_weight, seed, workers
+        As in :class:`kindsight.training.frozen.FrozenTraining`.
+    validation, test : float
+        The share of the pictures (below 1) or their number (from 1 on) kept for validation and
+        for the test, where the folder does not say.
+
+    Raises
+    ------
+    SettingsError
+        Naming every setting that cannot be.
+    """
+
+    data: str
+    runs: str = "runs"
+    run: str | None = None
+    model: str = "efficientnet-lite0"
+    size: int | None = None
+    resize: str = "stretch"
+    head: str = "auto"
+    class_weight: str = "none"
+    validation: float = 0.2
+    test: float = 0.0
+    seed: int = 0
+    workers: int | None = None
+
+    def __post_init__(self) -> None:
+        faults = self.training().faults()
+        for name in ("validation", "test"):
+            value = getattr(self, name)
+            number = isinstance(value, (int, float)) and not isinstance(value, bool)
+            if not number or value < 0 or (value > 1 and value != int(value)) or value == 1.0:
+                faults.append(
+                    f"{name} must be a share from 0 to below 1, or a number of pictures. "
+                    f"Received: {value!r}."
+                )
+        if not isinstance(self.data, str) or not self.data:
+            faults.append(f"data must be a folder. Received: {self.data!r}.")
+        if faults:
+            raise SettingsError("\n".join(faults))
+
+    def training(self) -> FrozenTraining:
+        """Return the part of the settings that says how to train."""
+        names = {field.name for field in dataclasses.fields(FrozenTraining)} - {"cache"}
+        return FrozenTraining(**{name: getattr(self, name) for name in names})
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the settings that are set, as TOML can hold them."""
+        return {
+            name: value for name, value in dataclasses.asdict(self).items() if value is not None
+        }
+
+    def write(self, path: str | os.PathLike[str]) -> None:
+        """Write the settings as TOML."""
+        import tomli_w
+
+        write_text(path, tomli_w.dumps(self.to_dict()))
+
+    @classmethod
+    def from_toml(cls, path: str | os.PathLike[str], **given: Any) -> TrainSettings:
+        """Read settings from a TOML file.
+
+        Parameters
+        ----------
+        path : path
+            As :meth:`write` writes it, or by hand.
+        **given
+            Settings that win over the file's.
+
+        Raises
+        ------
+        SettingsError
+            For a file that cannot be read, unknown names, and values that cannot be.
+        """
+        source = Path(path)
+        try:
+            if source.stat().st_size > MAX_TOML_BYTES:
+                raise SettingsError(f"{source} must not be larger than 1 MB.")
+            values = tomllib.loads(source.read_text("utf-8"))
+        except OSError as error:
+            raise SettingsError(
+                f"The settings must be a file that can be read. Received: {source} "
+                f"({error.strerror})."
+            ) from error
+        except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            raise SettingsError(f"{source} must be valid TOML. It is not: {error}.") from error
+        return cls.from_dict({**values, **given}, str(source))
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any], source: str = "settings") -> TrainSettings:
+        """Make settings of a mapping, naming unknown keys with the nearest right ones."""
+        known = [field.name for field in dataclasses.fields(cls)]
+        faults = []
+        for name in values:
+            if name not in known:
+                near = difflib.get_close_matches(str(name), known, 1)
+                hint = f" Did you mean {near[0]!r}?" if near else f" There are: {', '.join(known)}."
+                faults.append(f"{source}: there is no setting {name!r}.{hint}")
+        if "data" not in values:
+            faults.append(f"{source}: data must say which folder to train on.")
+        if faults:
+            raise SettingsError("\n".join(faults))
+        return cls(**values)

@@ -1,0 +1,246 @@
+"""Training with a frozen backbone: features of all pictures once, then a head on some of them."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kindsight.cache import Cache
+from kindsight.catalog import Catalog
+from kindsight.catalog.split import fold_indices, units
+from kindsight.errors import CatalogError, SettingsError
+from kindsight.models.backbones import get_backbone
+from kindsight.models.build import BackboneFiles, ensure_backbone
+from kindsight.models.keras_process import KerasProcess
+from kindsight.pictures import InputSpec
+from kindsight.training.features import Features, compute_features, kept_pictures
+from kindsight.training.head import FOLDS, HEADS, FittedHead, fit_head
+
+__all__ = ["CLASS_WEIGHTS", "RESIZES", "FittedFrozen", "FrozenTraining", "Progress"]
+
+Progress = Callable[[str, int, int], None]
+"""Called with (stage, done, total); total is 0 where it is not known."""
+
+CLASS_WEIGHTS = ("none", "balanced")
+RESIZES = ("stretch", "crop", "pad")
+SIZES = (32, 2048)
+
+
+@dataclass(frozen=True)
+class FrozenTraining:
+    """What a training with a frozen backbone is told.
+
+    Parameters
+    ----------
+    model : str
+        The backbone's name.
+    size : int or (height, width), optional
+        Pixels of the pictures that the network sees; its own size if omitted.
+    resize : str
+        One of :data:`RESIZES`: how other proportions are met.
+    head : str
+        ``"auto"``, ``"linear"`` or ``"curved"``.
+    class_weight : str, optional
+        ``"balanced"`` makes each class count alike; None or ``"none"`` each picture.
+    seed : int
+        For folds, random directions and landmarks.
+    workers : int, optional
+        How many pictures are run at once; the number of cores if omitted.
+    cache : path, optional
+        The cache's folder; this machine's own if omitted.
+    """
+
+    model: str = "efficientnet-lite0"
+    size: int | tuple[int, int] | None = None
+    resize: str = "stretch"
+    head: str = "auto"
+    class_weight: str | None = None
+    seed: int = 0
+    workers: int | None = None
+    cache: str | os.PathLike[str] | None = None
+
+    def faults(self) -> list[str]:
+        """Return a sentence for each setting that cannot be."""
+        found = []
+        if self.head not in HEADS:
+            found.append(f"head must be one of {', '.join(HEADS)}. Received: {self.head!r}.")
+        if self.class_weight not in (None, *CLASS_WEIGHTS):
+            found.append(
+                f"class_weight must be one of {', '.join(CLASS_WEIGHTS)}. "
+                f"Received: {self.class_weight!r}."
+            )
+        if self.resize not in RESIZES:
+            found.append(f"resize must be one of {', '.join(RESIZES)}. Received: {self.resize!r}.")
+        if not _whole(self.seed, 0, 2**63 - 1):
+            found.append(f"seed must be a whole number from 0. Received: {self.seed!r}.")
+        if self.workers is not None and not _whole(self.workers, 1, 1024):
+            found.append(f"workers must be a whole number from 1. Received: {self.workers!r}.")
+        sides = self.size if isinstance(self.size, tuple) else (self.size,)
+        if self.size is not None and not all(_whole(side, *SIZES) for side in sides):
+            found.append(f"size must be {SIZES[0]} to {SIZES[1]} pixels. Received: {self.size!r}.")
+        try:
+            get_backbone(self.model)
+        except SettingsError as error:
+            found.append(str(error))
+        return found
+
+    def spec(self) -> InputSpec:
+        """Return how pictures are resized.
+
+        Raises
+        ------
+        SettingsError
+            Naming every setting that cannot be.
+        """
+        if faults := self.faults():
+            raise SettingsError("\n".join(faults))
+        size = self.size or get_backbone(self.model).size
+        height, width = (size, size) if isinstance(size, int) else size
+        return InputSpec(height, width, fit=self.resize)  # type: ignore[arg-type]
+
+    def backbone(
+        self, progress: Progress | None = None, process: KerasProcess | None = None
+    ) -> BackboneFiles:
+        """Find the backbone's files, or build them, once on a machine."""
+
+        def say(_: str) -> None:
+            if progress is not None:
+                progress("backbone", 0, 0)
+
+        folder = Cache(self.cache).backbones
+        return ensure_backbone(self.model, self.spec().size, folder, say, process=process)
+
+    def features(
+        self, catalog: Catalog, files: BackboneFiles, progress: Progress | None = None
+    ) -> Features:
+        """Find or compute the features of a catalog's pictures."""
+
+        def step(done: int, total: int) -> None:
+            if progress is not None:
+                progress("pictures", done, total)
+
+        return compute_features(
+            catalog, files, self.spec(), Cache(self.cache), workers=self.workers, progress=step
+        )
+
+    def fit(
+        self,
+        features: Features,
+        files: BackboneFiles,
+        classes: Sequence[str],
+        rows: NDArray[np.int64] | None = None,
+    ) -> FittedFrozen:
+        """Fit a head to some of the pictures.
+
+        Parameters
+        ----------
+        features : Features
+            Of this backbone.
+        files : BackboneFiles
+            The backbone.
+        classes : sequence of str
+            Class names, in the order that the logits are to have.
+        rows : array, optional
+            int64: which pictures to learn from; all if omitted.
+
+        Raises
+        ------
+        CatalogError
+            If a class has no picture left to learn from.
+        """
+        start = time.monotonic()
+        rows = np.arange(len(features.catalog)) if rows is None else rows
+        catalog = features.catalog[rows]
+        targets = _targets(catalog, classes)
+        folds = int(max(2, min(FOLDS, np.bincount(targets).min())))
+        digests = [str(digest) for digest in catalog.digest]
+        head = fit_head(
+            features.vectors[rows],
+            targets,
+            len(classes),
+            files.layout,
+            folds=fold_indices(targets, units(catalog), folds, self.seed, digests),
+            kind=self.head,
+            weights=_weights(targets, self.class_weight),
+            seed=self.seed,
+        )
+        seconds = time.monotonic() - start
+        return FittedFrozen(self, tuple(classes), files, features, rows, head, seconds)
+
+
+@dataclass(frozen=True)
+class FittedFrozen:
+    """A fitted head with all that it came from.
+
+    Parameters
+    ----------
+    training : FrozenTraining
+        What was told.
+    classes : tuple of str
+        In the order of the logits.
+    files : BackboneFiles
+        The backbone.
+    features : Features
+        Of all pictures.
+    rows : array
+        int64: those that it learned from.
+    head : FittedHead
+        What was learned.
+    seconds : float
+        That the choice and the fit of the head took.
+    """
+
+    training: FrozenTraining
+    classes: tuple[str, ...]
+    files: BackboneFiles
+    features: Features
+    rows: NDArray[np.int64]
+    head: FittedHead
+    seconds: float
+
+    def kept_pixels(self, rows: NDArray[np.int64], limit: int) -> NDArray[np.uint8]:
+        """Return pictures of `rows` as the cache keeps them: uint8 (n, height, width, 3).
+
+        At most `limit`, chosen by their content, so that the order of files does not matter.
+        """
+        catalog = self.features.catalog
+        digests = sorted({str(catalog.digest[row]) for row in rows})[:limit]
+        kept = kept_pictures(self.features.table, self.files.layout.width, digests)
+        return np.stack([picture.pixels for picture in kept if picture is not None])
+
+
+def _whole(value: object, least: int, most: int) -> bool:
+    return (
+        isinstance(value, (int, np.integer))
+        and not isinstance(value, bool)
+        and least <= int(value) <= most
+    )
+
+
+def _targets(catalog: Catalog, classes: Sequence[str]) -> NDArray[np.int64]:
+    """Return the labels as numbers; every class must have a picture left."""
+    places = {name: place for place, name in enumerate(classes)}
+    targets = np.array([places[str(label)] for label in catalog.label], np.int64)
+    if len(classes) < 2:
+        raise CatalogError(
+            f"A classifier needs two classes or more. Received: {', '.join(classes) or 'none'}."
+        )
+    empty = [name for name, place in places.items() if not (targets == place).any()]
+    if empty:
+        raise CatalogError(
+            "Every class must have a picture to learn from that can be read. Received: none of "
+            f"{', '.join(empty)}."
+        )
+    return targets
+
+
+def _weights(targets: NDArray[np.int64], class_weight: str | None) -> NDArray[np.float32] | None:
+    if class_weight in (None, "none"):
+        return None
+    counts = np.bincount(targets)
+    return (len(targets) / (len(counts) * counts[targets])).astype(np.float32)
