@@ -179,9 +179,8 @@ def train(
             _write_predictions(folder / f"{name}.csv", part.predictions, fitted.classes)
         if progress is not None:
             progress("report", 0, 0)
-        page = make_report(
-            settings, replace(result, seconds=seconds), fitted, bundle, scored, reference
-        )
+        result = replace(result, seconds=clock.total())
+        page = make_report(settings, result, fitted, bundle, scored, reference)
         write_text(result.report, page)
         clock.mark("report")
         result = replace(result, seconds=clock.total())

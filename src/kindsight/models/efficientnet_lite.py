@@ -257,9 +257,7 @@ def _suffixes(layer: Any) -> tuple[str, ...]:
 
 def _to_keras_order(array: NDArray[np.float32], layer: Any) -> NDArray[np.float32]:
     """Turn (out, in, height, width) into Keras's (height, width, in, out), or its like."""
-    kind = type(layer).__name__
-    if array.ndim == 4 and kind == "DepthwiseConv2D":
-        return array.transpose(2, 3, 0, 1)
     if array.ndim == 4:
-        return array.transpose(2, 3, 1, 0)
-    return array.T if array.ndim == 2 else array
+        depthwise = type(layer).__name__ == "DepthwiseConv2D"
+        return np.transpose(array, (2, 3, 0, 1) if depthwise else (2, 3, 1, 0))
+    return np.transpose(array)
