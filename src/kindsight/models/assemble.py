@@ -19,7 +19,7 @@ from kindsight.errors import SettingsError, WeightsError
 from kindsight.files import replacing
 from kindsight.models.heads import FEATURES, LOGITS, HeadLayers, HeadStep
 from kindsight.models.keras_file import read_keras_template
-from kindsight.models.tflite_file import TfliteGraph, read_tflite
+from kindsight.models.tflite_file import TfliteGraph, read_tflite, refusing_damage
 
 __all__ = ["METADATA_NAME", "PIXELS", "write_keras", "write_tflite"]
 
@@ -56,6 +56,7 @@ def write_tflite(
     SettingsError
         For metadata that JSON cannot hold, or that take more than 1 MB.
     """
+    encoded = None if metadata is None else _encode(metadata)
     graph = read_tflite(backbone_tflite)
     shape = graph.shape(graph.output)
     if shape != (1, head.features):
@@ -63,14 +64,16 @@ def write_tflite(
             f"{backbone_tflite}: A backbone for this head must give (1, {head.features}) "
             f"features. Received: {shape}."
         )
-    tensors = {FEATURES: graph.output}
-    for step in head.steps():
-        _add_step(graph, step, tensors)
-    graph.name_ends(PIXELS, tensors[LOGITS], LOGITS)
-    if metadata is not None:
-        graph.set_metadata(METADATA_NAME, _encode(metadata))
+    with refusing_damage(backbone_tflite):
+        tensors = {FEATURES: graph.output}
+        for step in head.steps():
+            _add_step(graph, step, tensors)
+        graph.name_ends(PIXELS, tensors[LOGITS], LOGITS)
+        if encoded is not None:
+            graph.set_metadata(METADATA_NAME, encoded)
+        content = graph.to_bytes()
     with replacing(out) as temporary:
-        temporary.write_bytes(graph.to_bytes())
+        temporary.write_bytes(content)
 
 
 def write_keras(
@@ -90,7 +93,8 @@ def write_keras(
     Raises
     ------
     WeightsError
-        For a template that is absent, damaged, or of another form.
+        For a template that is absent, damaged, of another form, or has another number of
+        features.
     SettingsError
         For a name that Keras would not load.
     """

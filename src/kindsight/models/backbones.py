@@ -71,7 +71,7 @@ class Backbone:
     parameters: int
     licence: str
     weights_source: str
-    stages: tuple[str, ...] = tuple(f"stage{number}_out" for number in range(3, 8))
+    stages: tuple[str, ...] = tuple(f"stage{number}_out" for number in range(3, 7))
     top: str = "top_mean"
 
     def layout(self) -> FeatureLayout:
@@ -125,7 +125,9 @@ def get_backbone(name: str) -> Backbone:
     """
     if name in BACKBONES:
         return BACKBONES[name]
-    near = difflib.get_close_matches(str(name).lower().replace("_", "-"), BACKBONES, 1, 0.5)
+    plain = str(name).lower().replace("_", "-")
+    ends = [known for known in BACKBONES if plain and known.endswith(plain)]
+    near = ends or difflib.get_close_matches(plain, BACKBONES, 1, 0.5)
     hint = f" Did you mean {near[0]!r}?" if near else ""
     raise SettingsError(
         f"The backbone must be one of {', '.join(BACKBONES)}. Received: {name!r}.{hint}"

@@ -210,7 +210,9 @@ def _find(folder: Path, key: str) -> BackboneFiles | None:
             whole = path.stat().st_size == record["files"][ending]["bytes"]
             if not whole or weights_digest(path) != digests[ending]:
                 return None
-        os.utime(paths["tflite"])  # The cache shows what was used last first.
     except (OSError, KeyError, TypeError, ValueError, RecursionError, WeightsError):
         return None
+    # For the cache's order of last use; a cache that may only be read is of use without it.
+    with contextlib.suppress(OSError):
+        os.utime(paths["tflite"])
     return BackboneFiles(layout=layout, key=key, digest=digests["tflite"], **paths)

@@ -39,7 +39,7 @@ class KerasTemplate:
     Raises
     ------
     ValueError
-        For a config that is not a functional model ending in a layer ``"features"``.
+        For a config that is not a functional model ending in a concatenation ``"features"``.
     """
 
     def __init__(self, metadata: bytes, config: bytes, weights: bytes) -> None:
@@ -54,7 +54,9 @@ class KerasTemplate:
         self._layers = graph["layers"]
         if len(self._layers) > MAX_LAYERS:
             raise ValueError("more layers than one network has")
-        self._names = {layer["config"]["name"] for layer in self._layers}
+        self._names = {layer["name"] for layer in self._layers}
+        (features,) = (layer for layer in self._layers if layer["name"] == FEATURES)
+        self._width = sum(int(shape[-1]) for shape in features["build_config"]["input_shape"])
         self._dense = sum(layer["class_name"] == "Dense" for layer in self._layers)
 
     def add(self, head: HeadLayers) -> None:
@@ -63,10 +65,12 @@ class KerasTemplate:
         Raises
         ------
         ValueError
-            For names that are taken.
+            For names that are taken, or another number of features.
         OSError, KeyError, RuntimeError
             For weights that are no whole HDF5 file.
         """
+        if self._width != head.features:
+            raise ValueError(f"{self._width} features for a head of {head.features}")
         widths = {FEATURES: head.features}
         for step in head.steps():
             if step.name in self._names:

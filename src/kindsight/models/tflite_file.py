@@ -11,7 +11,8 @@ from __future__ import annotations
 import functools
 import os
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from numpy.typing import NDArray
 from kindsight.errors import WeightsError
 from kindsight.models.litert import MAX_MODEL_BYTES, schema
 
-__all__ = ["TfliteGraph", "read_tflite"]
+__all__ = ["TfliteGraph", "read_tflite", "refusing_damage"]
 
 IDENTIFIER = b"TFL3"
 SIGNATURE = "serving_default"
@@ -166,7 +167,7 @@ def read_tflite(path: str | os.PathLike[str]) -> TfliteGraph:
         For a file that is absent, damaged, too large, or of another form.
     """
     data = _read(Path(path))
-    try:
+    with refusing_damage(path):
         root = schema().Model.GetRootAs(data, 0)
         counts = [root.OperatorCodesLength(), root.BuffersLength(), root.SignatureDefsLength()]
         counts.append(root.MetadataLength())
@@ -177,18 +178,25 @@ def read_tflite(path: str | os.PathLike[str]) -> TfliteGraph:
             raise ValueError("more graphs or parts than one network has")
         model = schema().ModelT.InitFromObj(root)
         _check(model)
+    return TfliteGraph(model)
+
+
+@contextmanager
+def refusing_damage(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Turn what a damaged file makes the schema's code raise into one typed error."""
+    try:
+        yield
     except (
         struct.error,
-        ValueError,
-        TypeError,
-        IndexError,
         AttributeError,
+        IndexError,
         OverflowError,
+        TypeError,
+        ValueError,
     ) as error:
         raise WeightsError(
             f"{path}: A model file must be a whole LiteRT file of one network. Received: {error}."
         ) from None
-    return TfliteGraph(model)
 
 
 def _read(path: Path) -> bytes:
@@ -217,9 +225,10 @@ def _check(model: Any) -> None:
     for number in (int(graph.inputs[0]), int(graph.outputs[0])):
         if not 0 <= number < len(tensors) or tensors[number] is None:
             raise ValueError(f"a graph without tensor {number}")
-        if tensors[number].type != schema().TensorType.FLOAT32:
-            raise ValueError("an input or output that is not float32")
+        if tensors[number].type != schema().TensorType.FLOAT32 or tensors[number].shape is None:
+            raise ValueError("an input or output that is not float32 or has no shape")
     parts = [*model.operatorCodes, *model.buffers, *tensors, *graph.operators]
+    parts += model.metadata or []
     if any(part is None for part in parts) or not model.buffers:
         raise ValueError("a list with a gap")
     # Weights beside the FlatBuffer (files above 2 GB) are not read by this module.

@@ -1,0 +1,199 @@
+"""The table of backbones, the layout of features, and the models that give them."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from kindsight.errors import SettingsError, WeightsError
+from kindsight.models.backbones import (
+    BACKBONES,
+    build_feature_model,
+    check_size,
+    get_backbone,
+)
+from kindsight.models.convert import convert_to_litert, make_pictures, run_litert
+from kindsight.models.layout import FeatureBlock, FeatureLayout
+from kindsight.models.weights import load_state
+
+SIZE = (64, 48)
+NAMES = [
+    "efficientnet-lite0",
+    pytest.param("efficientnet-lite1", marks=pytest.mark.slow),
+    pytest.param("efficientnet-lite2", marks=pytest.mark.slow),
+]
+# Channels at the ends of stages 3 to 6, from table 1 of the paper; of Lite2 times 1.1, rounded
+# to multiples of eight.
+CHANNELS = {
+    "efficientnet-lite0": (40, 80, 112, 192),
+    "efficientnet-lite1": (40, 80, 112, 192),
+    "efficientnet-lite2": (48, 88, 120, 208),
+}
+
+
+@pytest.fixture(scope="module", params=NAMES)
+def network(request):
+    """A backbone, its Keras model, pictures and their features."""
+    backbone = get_backbone(request.param)
+    model = build_feature_model(backbone, SIZE, load_state(backbone.name))
+    pictures = make_pictures(4, SIZE)
+    return backbone, model, pictures, np.asarray(model(pictures, training=False))
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+def test_layout_by_hand(name):
+    layout = get_backbone(name).layout()
+    start = 0
+    for stage, channels in enumerate(CHANNELS[name], start=3):
+        for statistic in ("mean", "max", "std"):
+            assert layout[f"stage{stage}_{statistic}"] == slice(start, start + channels)
+            start += channels
+    assert layout["top_mean"] == slice(start, start + 1280)
+    assert layout.width == start + 1280
+    assert layout.names[:3] == ("stage3_mean", "stage3_max", "stage3_std")
+    assert layout.names[-1] == "top_mean"
+
+
+def test_width_of_lite0():
+    assert (
+        get_backbone("efficientnet-lite0").layout().width == 2552
+    )  # 3 * (40 + 80 + 112 + 192) + 1280
+
+
+def test_table_tells_backbones_apart():
+    sizes = {name: backbone.size for name, backbone in BACKBONES.items()}
+    assert sizes == {
+        "efficientnet-lite0": (224, 224),
+        "efficientnet-lite1": (240, 240),
+        "efficientnet-lite2": (260, 260),
+    }
+    assert all(backbone.licence == "Apache-2.0" for backbone in BACKBONES.values())
+    assert all(name in BACKBONES[name].weights_source for name in BACKBONES)
+
+
+def test_layout_there_and_back():
+    layout = get_backbone("efficientnet-lite0").layout()
+    assert FeatureLayout.from_dict(layout.to_dict()) == layout
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        {},
+        {"blocks": 3},
+        {"blocks": []},
+        {"blocks": [["a", 0]]},
+        {"blocks": [["a", 0, 0]]},
+        {"blocks": [["a", 1, 2]]},
+        {"blocks": [["a", 0, 2], ["b", 3, 4]]},
+        {"blocks": [["a", 0, 2], ["a", 2, 4]]},
+        {"blocks": [["a", 0, 2.0]]},
+        {"blocks": [[1, 0, 2]]},
+        {"blocks": [["a", False, True]]},
+    ],
+)
+def test_wrong_layouts_are_refused(data):
+    with pytest.raises(WeightsError, match="block"):
+        FeatureLayout.from_dict(data)
+
+
+def test_unknown_block_is_refused():
+    layout = FeatureLayout((FeatureBlock("a", 0, 2),))
+    with pytest.raises(SettingsError, match="one of a"):
+        layout["b"]
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("efficientnet-lite-0", "efficientnet-lite0"),
+        ("EfficientNet_Lite1", "efficientnet-lite1"),
+        ("lite2", "efficientnet-lite2"),
+    ],
+)
+def test_near_name_is_suggested(typed, meant):
+    with pytest.raises(SettingsError, match=f"Did you mean '{meant}'"):
+        get_backbone(typed)
+
+
+def test_far_name_is_not_suggested():
+    with pytest.raises(SettingsError, match=r"one of efficientnet-lite0.*Received: 'resnet'\.$"):
+        get_backbone("resnet")
+
+
+@pytest.mark.parametrize(
+    "size", [(31, 64), (64, 1025), (64,), (64, 64, 3), 64, (64.5, 64), ("a", 64), None]
+)
+def test_wrong_sizes_are_refused(size):
+    with pytest.raises(SettingsError, match="height, width"):
+        check_size(size)
+
+
+def test_model_is_as_the_table_says(network):
+    backbone, model, _, features = network
+    assert model.count_params() == backbone.parameters
+    assert model.output_shape == (None, backbone.layout().width)
+    assert model.layers[-1].name == "features"
+    assert features.dtype == np.float32
+    assert np.isfinite(features).all()
+
+
+def test_features_are_statistics_of_the_stages(network):
+    import keras
+
+    backbone, model, pictures, features = network
+    layout = backbone.layout()
+    probe = keras.Model(model.input, [model.get_layer(stage).output for stage in backbone.stages])
+    maps = [np.asarray(values, np.float64) for values in probe(pictures, training=False)]
+    for stage, values in zip(backbone.stages, maps, strict=True):
+        name = stage.removesuffix("_out")
+        scale = np.abs(values).max()
+        for statistic, expected in (
+            ("mean", values.mean(axis=(1, 2))),
+            ("max", values.max(axis=(1, 2))),
+            ("std", np.sqrt(values.var(axis=(1, 2)) + 1e-6)),
+        ):
+            got = features[:, layout[f"{name}_{statistic}"]]
+            assert np.abs(got - expected).max() < 1e-5 * scale, (name, statistic)
+
+
+def test_litert_gives_the_same_features(network):
+    backbone, model, pictures, features = network
+    got = run_litert(convert_to_litert(model), pictures)
+    layout = backbone.layout()
+    for name in layout.names:
+        block = layout[name]
+        scale = np.abs(features[:, block]).max()
+        assert np.abs(got[:, block] - features[:, block]).max() < 1e-5 * scale, name
+
+
+def test_plain_keras_restores_the_model(network, tmp_path):
+    import keras
+
+    _, model, pictures, features = network
+    model.save(tmp_path / "model.keras")
+    restored = keras.models.load_model(tmp_path / "model.keras")
+    np.testing.assert_array_equal(np.asarray(restored(pictures, training=False)), features)
+
+
+def test_gradient_is_finite_where_a_picture_is_constant():
+    import tensorflow as tf
+
+    model = build_feature_model(get_backbone("efficientnet-lite0"), (32, 32))
+    pixels = tf.fill((1, 32, 32, 3), 127.0)
+    with tf.GradientTape() as tape:
+        tape.watch(pixels)
+        total = tf.reduce_sum(model(pixels, training=False))
+    gradient = tape.gradient(total, pixels)
+    assert np.isfinite(np.asarray(gradient)).all()
+
+
+def test_modules_import_without_tensorflow():
+    code = (
+        "import sys, kindsight.models.backbones, kindsight.models.heads, kindsight.models.build, "
+        "kindsight.models.assemble, kindsight.models.keras_process, kindsight.models.litert; "
+        "print(sorted({'tensorflow', 'keras', 'scipy', 'sklearn'} & set(sys.modules)))"
+    )
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
+    assert answer.stdout.decode().strip() == "[]"

@@ -1,0 +1,193 @@
+"""The cache of built backbones: found, built, mended, locked."""
+
+import json
+import threading
+
+import numpy as np
+import pytest
+
+from kindsight.errors import AgreementError, CacheError, SettingsError, WeightsError
+from kindsight.models import build
+from kindsight.models.backbones import get_backbone
+from kindsight.models.build import ensure_backbone
+from kindsight.models.litert import make_interpreter
+from kindsight.models.weights import IMAGENET_WEIGHTS
+
+NAME = "efficientnet-lite0"
+
+
+class StandIn:
+    """Writes files of its own in place of a process with Keras."""
+
+    def __init__(self, width=None, error=None):
+        self.versions = {"keras": "3"}
+        self.width = get_backbone(NAME).layout().width if width is None else width
+        self.error = error
+        self.built = 0
+
+    def build(self, name, size, *, tflite, keras, weights=None):
+        if self.error is not None:
+            raise self.error
+        self.built += 1
+        tflite.write_bytes(b"litert %d" % self.built)
+        keras.write_bytes(b"keras %d" % self.built)
+        return {"ok": True, "width": self.width, "difference": 0.0}
+
+
+def test_built_files_run_and_are_named(built):
+    assert built.key.startswith("efficientnet-lite0-64x48-0a19cb5b4a16-")
+    assert built.layout == get_backbone(NAME).layout()
+    interpreter = make_interpreter(built.tflite)
+    assert interpreter.get_signature_list() == {
+        "serving_default": {"inputs": ["pixels"], "outputs": ["features"]}
+    }
+    (source,) = interpreter.get_input_details()
+    (target,) = interpreter.get_output_details()
+    assert (source["name"], source["shape"].tolist()) == ("pixels", [1, 64, 48, 3])
+    assert (target["name"], target["shape"].tolist()) == ("features", [1, built.layout.width])
+
+
+def test_record_says_what_was_built(built):
+    record = json.loads((built.tflite.parent / f"{built.key}.json").read_text())
+    assert record["backbone"] == NAME
+    assert record["size"] == [64, 48]
+    assert 0 <= record["difference"] < 1e-5
+    assert record["files"]["tflite"]["digest"] == built.digest
+    assert sorted(record["versions"]) == ["keras", "tensorflow"]
+
+
+def test_batch_of_a_built_backbone_can_be_resized(built, pictures):
+    interpreter = make_interpreter(built.tflite)
+    source = interpreter.get_input_details()[0]["index"]
+    target = interpreter.get_output_details()[0]["index"]
+    single = []
+    for picture in pictures:
+        interpreter.set_tensor(source, picture[np.newaxis])
+        interpreter.invoke()
+        single.append(interpreter.get_tensor(target)[0])
+    interpreter.resize_tensor_input(source, pictures.shape)
+    interpreter.allocate_tensors()
+    interpreter.set_tensor(source, pictures)
+    interpreter.invoke()
+    together = interpreter.get_tensor(target)
+    np.testing.assert_allclose(together, np.stack(single), atol=1e-5 * np.abs(together).max())
+
+
+def test_second_time_nothing_is_built(tmp_path):
+    process, said = StandIn(), []
+    first = ensure_backbone(NAME, (64, 64), tmp_path, said.append, process=process)
+    second = ensure_backbone(NAME, (64, 64), tmp_path, said.append, process=process)
+    assert first == second
+    assert process.built == 1
+    assert said == ["Building efficientnet-lite0 for 64 x 64 pixels, once on this machine."]
+    assert first.tflite.read_bytes() == b"litert 1"
+    names = sorted(path.name for path in (tmp_path / "backbones").iterdir())
+    assert names == [f"{first.key}.{end}" for end in ("json", "keras", "lock", "tflite")]
+
+
+def test_keys_tell_apart_what_differs(tmp_path, monkeypatch):
+    process = StandIn()
+    own = tmp_path / "own.pth"
+    own.write_bytes(b"weights")
+    keys = [
+        ensure_backbone(NAME, (64, 64), tmp_path, process=process).key,
+        ensure_backbone(NAME, (64, 32), tmp_path, process=process).key,
+        ensure_backbone(NAME, (32, 64), tmp_path, process=process).key,
+        ensure_backbone(NAME, (64, 64), tmp_path, process=process, weights=own).key,
+    ]
+    monkeypatch.setattr(build, "BUILD_FORMAT", 999)
+    keys.append(ensure_backbone(NAME, (64, 64), tmp_path, process=process).key)
+    assert len(set(keys)) == process.built == 5
+    assert IMAGENET_WEIGHTS[NAME].digest[:12] in keys[0]
+
+
+@pytest.mark.parametrize("ending", ["tflite", "keras", "json"])
+@pytest.mark.parametrize("damage", ["flip", "cut", "delete"])
+def test_damaged_files_are_built_again(tmp_path, ending, damage):
+    process = StandIn()
+    files = ensure_backbone(NAME, (64, 64), tmp_path, process=process)
+    path = files.tflite.with_name(f"{files.key}.{ending}")
+    content = path.read_bytes()
+    if damage == "flip":
+        path.write_bytes(bytes([content[0] ^ 1]) + content[1:])
+    elif damage == "cut":
+        path.write_bytes(content[:-3])
+    else:
+        path.unlink()
+    again = ensure_backbone(NAME, (64, 64), tmp_path, process=process)
+    assert process.built == 2
+    assert (again.tflite.read_bytes(), again.keras.read_bytes()) == (b"litert 2", b"keras 2")
+
+
+@pytest.mark.parametrize(
+    "record", [[], {"format": 1}, {"format": 1, "layout": 3}, {"layout": {"blocks": [[1, 2]]}}]
+)
+def test_odd_records_do_not_count(tmp_path, record):
+    process = StandIn()
+    files = ensure_backbone(NAME, (64, 64), tmp_path, process=process)
+    files.tflite.with_suffix(".json").write_text(json.dumps(record))
+    ensure_backbone(NAME, (64, 64), tmp_path, process=process)
+    assert process.built == 2
+
+
+def test_what_a_killed_build_left_is_cleared(tmp_path):
+    key = ensure_backbone(NAME, (64, 64), tmp_path / "other", process=StandIn()).key
+    left = tmp_path / "backbones" / f".building-{key}-killed"
+    left.mkdir(parents=True)
+    (left / "half").write_bytes(b"x")
+    ensure_backbone(NAME, (64, 64), tmp_path, process=StandIn())
+    assert not left.exists()
+
+
+def test_failed_builds_leave_nothing_that_counts(tmp_path):
+    with pytest.raises(AgreementError, match=r"must give 2552 features\. Received: 7"):
+        ensure_backbone(NAME, (64, 64), tmp_path, process=StandIn(width=7))
+    with pytest.raises(WeightsError, match="damaged"):
+        ensure_backbone(NAME, (64, 64), tmp_path, process=StandIn(error=WeightsError("damaged")))
+    assert [path.suffix for path in (tmp_path / "backbones").iterdir()] == [".lock"]
+
+
+def test_two_at_once_build_once(tmp_path):
+    process, said, results = StandIn(), [], []
+    entered = threading.Event()
+    released = threading.Event()
+    plain_build = process.build
+
+    def slow_build(*args, **kwargs):
+        entered.set()
+        assert released.wait(60)
+        return plain_build(*args, **kwargs)
+
+    process.build = slow_build
+
+    def work():
+        results.append(ensure_backbone(NAME, (64, 64), tmp_path, said.append, process=process))
+
+    first = threading.Thread(target=work)
+    first.start()
+    assert entered.wait(60)
+    second = threading.Thread(target=work)
+    second.start()
+    second.join(0.5)
+    released.set()
+    first.join(60)
+    second.join(60)
+    assert process.built == 1
+    assert results[0] == results[1]
+    assert "Waiting for another process that is building the same backbone." in said
+
+
+def test_wrong_requests_touch_no_disk(tmp_path):
+    with pytest.raises(SettingsError, match="backbone must be"):
+        ensure_backbone("resnet", (64, 64), tmp_path)
+    with pytest.raises(SettingsError, match="size"):
+        ensure_backbone(NAME, (8, 8), tmp_path)
+    with pytest.raises(WeightsError, match="absent"):
+        ensure_backbone(NAME, (64, 64), tmp_path, weights=tmp_path / "absent.pth")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_cache_that_cannot_be_written_is_told(tmp_path):
+    (tmp_path / "backbones").write_bytes(b"a file where the folder should be")
+    with pytest.raises(CacheError, match="can be written"):
+        ensure_backbone(NAME, (64, 64), tmp_path, process=StandIn())

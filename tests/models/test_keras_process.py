@@ -1,0 +1,251 @@
+"""The process with Keras: that it answers, and every way in which it may not."""
+
+import os
+import subprocess
+import sys
+import textwrap
+import time
+
+import numpy as np
+import psutil
+import pytest
+
+from kindsight.errors import KindsightError, SettingsError, WeightsError
+from kindsight.models import keras_process as module
+from kindsight.models.assemble import write_keras
+from kindsight.models.child_process import ChildProcess
+from kindsight.models.heads import LinearHead
+from kindsight.models.keras_process import KerasProcess
+
+READY = """
+import json, os, sys, time
+def answer(**content):
+    print(json.dumps({"ok": True, **content}), flush=True)
+def jobs():
+    for line in sys.stdin:
+        yield json.loads(line)
+"""
+
+
+@pytest.fixture
+def make_process(tmp_path, monkeypatch):
+    """Make a process whose child is a few lines of Python, without TensorFlow."""
+    made = []
+
+    def make(code, **settings):
+        (tmp_path / "stand_in.py").write_text(READY + textwrap.dedent(code))
+        monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+        monkeypatch.setattr(module, "_MODULE", "stand_in")
+        made.append(KerasProcess(**settings))
+        return made[-1]
+
+    yield make
+    for process in made:
+        process.close(kill=True)
+
+
+def run(process):
+    return process.run("model.keras", np.zeros((1, 4, 4, 3), np.uint8))
+
+
+def is_alive(pid):
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def wait_until(condition, seconds=60):
+    limit = time.monotonic() + seconds
+    while not condition() and time.monotonic() < limit:
+        time.sleep(0.05)
+    return condition()
+
+
+@pytest.mark.parametrize("count", [1, 8, 11])
+def test_run_gives_features_and_logits_of_every_picture(
+    built, keras_process, tmp_path, pictures, count
+):
+    kernel = np.eye(built.layout.width, 3)
+    write_keras(built.keras, LinearHead(kernel, [0, 0, 100]), tmp_path / "model.keras")
+    pixels = np.resize(pictures, (count, *pictures.shape[1:])).astype(np.uint8)
+    features, logits = keras_process.run(tmp_path / "model.keras", pixels)
+    assert features.shape == (count, built.layout.width)
+    assert features.dtype == logits.dtype == np.float32
+    np.testing.assert_allclose(logits, features[:, :3] + [0, 0, 100], rtol=1e-5)
+    # Pictures repeat after four: so do their features, in the batch that is filled up as well.
+    again = features[np.arange(count) % 4]
+    np.testing.assert_allclose(features, again, atol=1e-4 * np.abs(features).max())
+
+
+def test_a_job_that_fails_leaves_the_process_usable(built, keras_process, tmp_path, pictures):
+    keras_process.start()
+    child = keras_process._child
+    (tmp_path / "no.keras").write_bytes(b"no model")
+    for name in ("no.keras", "absent.keras"):
+        with pytest.raises(KindsightError, match=r"do its job 'run'. Received: ValueError"):
+            keras_process.run(tmp_path / name, pictures)
+    with pytest.raises(WeightsError, match=r"no\.pth"):
+        (tmp_path / "no.pth").write_bytes(b"no weights")
+        keras_process.build(
+            "efficientnet-lite0",
+            (64, 48),
+            tflite=tmp_path / "a.tflite",
+            keras=tmp_path / "a.keras",
+            weights=tmp_path / "no.pth",
+        )
+    assert keras_process._child is child
+    assert sorted(keras_process.versions) == ["keras", "tensorflow"]
+
+
+@pytest.mark.parametrize("shape", [(4, 4, 3), (0, 4, 4, 3), ()])
+def test_pixels_of_another_shape_are_refused_at_once(shape):
+    process = KerasProcess()
+    with pytest.raises(SettingsError, match="pixels"):
+        process.run("model.keras", np.zeros(shape))
+    assert process._child is None
+
+
+def test_prints_do_not_reach_the_answers(make_process):
+    # What the real child does first: standard output moves out of the way of prints.
+    process = make_process(
+        """
+        def main():
+            answers = os.fdopen(os.dup(1), "w")
+            os.dup2(2, 1)
+            print("Saved artifact", flush=True)
+            os.system("echo noise")
+            print(json.dumps({"ok": True, "versions": {"a": "1"}}), file=answers, flush=True)
+            for job in jobs():
+                print("noise", flush=True)
+                print(json.dumps({"ok": True, "width": 7}), file=answers, flush=True)
+        """
+    )
+    answer = process.build("a", (1, 1), tflite="a", keras="b")
+    assert answer["width"] == 7
+    assert process.versions == {"a": "1"}
+
+
+def test_a_child_that_dies_at_the_start_leaves_its_last_words(make_process):
+    process = make_process("def main(): raise ImportError('libtensorflow is broken')")
+    with pytest.raises(KindsightError, match=r"(?s)'start'.*exit code 1.*libtensorflow is broken"):
+        run(process)
+
+
+def test_a_child_that_dies_at_work_is_told_and_replaced(make_process):
+    process = make_process(
+        """
+        def main():
+            answer(versions={})
+            for job in jobs():
+                print("out of luck", file=sys.stderr)
+                os._exit(3)
+        """
+    )
+    for _ in range(2):
+        with pytest.raises(KindsightError, match=r"(?s)job 'run'.*exit code 3.*out of luck"):
+            run(process)
+        assert process._child is None
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such signal")
+def test_a_killed_child_is_named_with_its_signal(make_process):
+    process = make_process(
+        "def main():\n answer(versions={})\n for job in jobs(): os.kill(os.getpid(), 9)"
+    )
+    with pytest.raises(KindsightError, match="signal 9, as when memory runs out"):
+        run(process)
+
+
+def test_a_child_that_hangs_is_ended(make_process):
+    process = make_process(
+        """
+        def main():
+            answer(versions={})
+            for job in jobs():
+                if job["job"] == "run":
+                    time.sleep(600)
+                answer(width=1)
+        """
+    )
+    process.build("a", (1, 1), tflite="a", keras="b")
+    pid = process._child.pid
+    process.timeout = 0.2
+    with pytest.raises(KindsightError, match=r"job 'run'.*within 0\.2 seconds"):
+        run(process)
+    assert not is_alive(pid)
+
+
+def test_an_unknown_error_in_the_child_names_its_type(make_process):
+    process = make_process(
+        """
+        def main():
+            answer(versions={})
+            for job in jobs():
+                print(json.dumps({"ok": False, "error": "OddError", "message": "m"}), flush=True)
+        """
+    )
+    with pytest.raises(KindsightError, match="OddError: m"):
+        run(process)
+    assert process._child is not None
+
+
+def test_the_child_does_not_inherit_what_would_break_it(make_process, monkeypatch, tmp_path):
+    monkeypatch.setenv("PYTHONWARNINGS", "error")
+    monkeypatch.setenv("PYTHONINSPECT", "1")
+    monkeypatch.setenv("KERAS_BACKEND", "jax")
+    monkeypatch.delenv("TF_ENABLE_ONEDNN_OPTS", raising=False)
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "numpy.py").write_text("raise RuntimeError('the wrong numpy')")
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    process = make_process(
+        """
+        import numpy
+        def main():
+            kept = {name: os.environ.get(name, "unset") for name in (
+                "PYTHONWARNINGS", "PYTHONINSPECT", "KERAS_BACKEND", "TF_ENABLE_ONEDNN_OPTS")}
+            answer(versions=kept)
+            for job in jobs():
+                answer(width=1)
+        """
+    )
+    assert process.build("a", (1, 1), tflite="a", keras="b")["width"] == 1
+    assert process.versions == {
+        "PYTHONWARNINGS": "unset",
+        "PYTHONINSPECT": "unset",
+        "KERAS_BACKEND": "tensorflow",
+        "TF_ENABLE_ONEDNN_OPTS": "1",
+    }
+
+
+def test_the_users_onednn_setting_wins(monkeypatch):
+    monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", "0")
+    assert module._settings()["TF_ENABLE_ONEDNN_OPTS"] == "0"
+
+
+def test_closing_ends_the_child(make_process):
+    process = make_process("def main():\n answer(versions={})\n for job in jobs(): pass")
+    with process.start():
+        pid = process._child.pid
+        assert is_alive(pid)
+    assert not is_alive(pid)
+
+
+def test_the_real_child_ends_with_its_killed_parent():
+    code = (
+        "import sys, time; from kindsight.models.keras_process import KerasProcess; "
+        "process = KerasProcess().start(); print(process._child.pid, flush=True); time.sleep(600)"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    pid = int(parent.stdout.readline())
+    assert is_alive(pid)
+    parent.kill()
+    parent.wait()
+    parent.stdout.close()
+    assert wait_until(lambda: not is_alive(pid))
+
+
+def test_a_process_that_cannot_start_is_told(monkeypatch):
+    monkeypatch.setattr(sys, "executable", "/nowhere/python")
+    with pytest.raises(KindsightError, match="/nowhere/python"):
+        ChildProcess("stand_in", {})
