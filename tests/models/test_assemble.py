@@ -411,6 +411,24 @@ def test_taken_names_are_refused(tmp_path):
         write_keras(template, make_head("linear", 4, 3), tmp_path / "o.keras")
 
 
+@settings(max_examples=300, deadline=None)
+@given(data=st.data())
+def test_damaged_weights_never_fail_otherwise(tmp_path_factory, data):
+    # The archive around them is whole, so that its checksum does not stop the damage.
+    folder = tmp_path_factory.mktemp("damaged")
+    content = bytearray(tiny_weights())
+    for _ in range(data.draw(st.integers(1, 4))):
+        place = data.draw(st.integers(0, len(content) - 1))
+        content[place] = data.draw(st.sampled_from([0, 1, 127, 128, 255]))
+    template = write_template(folder / "t.keras", **{"model.weights.h5": bytes(content)})
+    try:
+        write_keras(template, make_head("linear", 4, 3), folder / "o.keras")
+    except WeightsError as error:
+        assert "t.keras" in str(error)
+    else:
+        assert zipfile.is_zipfile(folder / "o.keras")
+
+
 @settings(max_examples=150, deadline=None)
 @given(data=st.data())
 def test_damaged_templates_never_fail_otherwise(tmp_path_factory, data):

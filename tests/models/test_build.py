@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -168,7 +169,9 @@ def test_two_at_once_build_once(tmp_path):
     assert entered.wait(60)
     second = threading.Thread(target=work)
     second.start()
-    second.join(0.5)
+    limit = time.monotonic() + 60
+    while len(said) < 2 and time.monotonic() < limit:
+        time.sleep(0.01)
     released.set()
     first.join(60)
     second.join(60)

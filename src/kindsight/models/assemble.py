@@ -18,7 +18,7 @@ import numpy as np
 from kindsight.errors import SettingsError, WeightsError
 from kindsight.files import replacing
 from kindsight.models.heads import FEATURES, LOGITS, HeadLayers, HeadStep
-from kindsight.models.keras_file import read_keras_template
+from kindsight.models.keras_file import DAMAGE, read_keras_template
 from kindsight.models.tflite_file import TfliteGraph, read_tflite, refusing_damage
 
 __all__ = ["METADATA_NAME", "PIXELS", "write_keras", "write_tflite"]
@@ -103,7 +103,7 @@ def write_keras(
     template = read_keras_template(template_keras)
     try:
         template.add(head)
-    except (ValueError, TypeError, KeyError, RuntimeError, OSError) as error:
+    except DAMAGE as error:
         raise WeightsError(
             f"{template_keras}: A head must fit on the model. Received: {error}."
         ) from None

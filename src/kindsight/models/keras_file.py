@@ -18,7 +18,7 @@ from typing import Any
 from kindsight.errors import WeightsError
 from kindsight.models.heads import FEATURES, LOGITS, HeadLayers, HeadStep
 
-__all__ = ["KerasTemplate", "read_keras_template"]
+__all__ = ["DAMAGE", "KerasTemplate", "read_keras_template"]
 
 METADATA = "metadata.json"
 CONFIG = "config.json"
@@ -26,6 +26,20 @@ WEIGHTS = "model.weights.h5"
 # Most bytes that a member may hold once unpacked.
 MEMBERS = {METADATA: 2**20, CONFIG: 2**24, WEIGHTS: 2**30}
 MAX_LAYERS = 20_000
+# What zipfile, json and h5py have been seen to raise on damaged files.
+DAMAGE = (
+    zipfile.BadZipFile,
+    zipfile.LargeZipFile,
+    AttributeError,
+    EOFError,
+    KeyError,
+    MemoryError,
+    OSError,
+    OverflowError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
 
 
 class KerasTemplate:
@@ -66,7 +80,7 @@ class KerasTemplate:
         ------
         ValueError
             For names that are taken, or another number of features.
-        OSError, KeyError, RuntimeError
+        One of DAMAGE
             For weights that are no whole HDF5 file.
         """
         if self._width != head.features:
@@ -115,18 +129,7 @@ def read_keras_template(path: str | os.PathLike[str]) -> KerasTemplate:
         raise WeightsError(
             f"{path}: A model file must be there and readable. Received: {error}."
         ) from None
-    except (
-        zipfile.BadZipFile,
-        zipfile.LargeZipFile,
-        AttributeError,
-        EOFError,
-        KeyError,
-        NotImplementedError,
-        RecursionError,
-        RuntimeError,
-        TypeError,
-        ValueError,
-    ) as error:
+    except DAMAGE as error:
         raise WeightsError(
             f"{path}: A model file must be a whole .keras file of a model from pixels to "
             f"features. Received: {error}."
