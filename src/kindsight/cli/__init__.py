@@ -1,0 +1,26 @@
+"""The command line: one command a file; each parses, calls one thing, and prints.
+
+Exit codes: 0 done, 1 something failed, 2 something was asked for that cannot be done, 130 stopped
+with Ctrl-C. Results go to standard output, everything else to standard error.
+"""
+
+from __future__ import annotations
+
+__all__ = ["main"]
+
+
+def main() -> int:
+    """Run ``kindsight`` with the arguments of this process.
+
+    Returns
+    -------
+    int
+        The exit code, where the command does not exit by itself.
+    """
+    try:
+        from kindsight.cli.app import app
+
+        app(prog_name="kindsight")
+    except KeyboardInterrupt:  # before a command had begun
+        return 130
+    return 0

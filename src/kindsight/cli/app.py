@@ -1,0 +1,53 @@
+"""The commands, gathered."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from kindsight.cli.cache import cache_app
+from kindsight.cli.command import Command, Commands
+from kindsight.cli.demo import demo
+from kindsight.cli.evaluate import evaluate
+from kindsight.cli.info import info
+from kindsight.cli.predict import predict
+from kindsight.cli.train import train
+
+__all__ = ["app"]
+
+app = typer.Typer(
+    name="kindsight",
+    cls=Commands,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    # Tracebacks are shown on request and plain: see Command.
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Start with: kindsight train photos/   (one folder of pictures for each class)",
+)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"kindsight {version('kindsight')}")
+        raise typer.Exit
+
+
+@app.callback()
+def kindsight(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", help="Show the version and exit.", callback=_show_version, is_eager=True
+        ),
+    ] = False,
+) -> None:
+    """Point it at a folder of pictures; get a classifier you can trust."""
+
+
+for function in (train, predict, evaluate, info, demo):
+    app.command(cls=Command)(function)
+app.add_typer(cache_app)

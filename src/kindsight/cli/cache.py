@@ -1,0 +1,160 @@
+"""``kindsight cache``: what is kept on this machine so that it need not be computed again."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from kindsight.cli.command import Command, Commands
+from kindsight.cli.options import Debug, Json, Quiet
+from kindsight.cli.text import Paint, print_json, printable, say, table
+from kindsight.errors import SettingsError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from kindsight.cache import CacheEntry
+
+__all__ = ["bytes_text", "cache_app"]
+
+KINDS = ("features", "backbone", "files")
+
+
+class _ShowByDefault(Commands):
+    """The group of these commands; without the name of one it is ``show``."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Put ``show`` before options that stand alone."""
+        if not args or (args[0].startswith("-") and args[0] not in ("-h", "--help")):
+            args = ["show", *args]
+        return super().parse_args(ctx, args)
+
+
+cache_app = typer.Typer(
+    name="cache",
+    cls=_ShowByDefault,
+    help="Show or clear what is kept on this machine. Everything in it can be made again.",
+    no_args_is_help=False,
+)
+
+
+@cache_app.command(cls=Command)
+def show(json: Json = False, debug: Debug = False) -> None:
+    """List what is in the cache.
+
+    Example: kindsight cache show
+    """
+    from kindsight.cache import Cache
+
+    cache = Cache()
+    entries = cache.entries()
+    if json:
+        print_json(
+            {
+                "folder": str(cache.root),
+                "size": sum(entry.size for entry in entries),
+                "limit": cache.limit,
+                "entries": [_entry(entry) for entry in entries],
+            }
+        )
+        return
+    paint = Paint(sys.stdout)
+    total = bytes_text(sum(entry.size for entry in entries))
+    say(f"{paint(total, 'bold')} in {printable(str(cache.root))}")
+    say(paint(f"features may take {bytes_text(cache.limit)} (KINDSIGHT_CACHE_LIMIT)", "dim"))
+    if entries:
+        rows = [
+            (
+                entry.kind,
+                bytes_text(entry.size),
+                _ago(time.time() - entry.used),
+                printable(entry.path.name),
+            )
+            for entry in entries
+        ]
+        say("", *_table(rows, paint))
+
+
+@cache_app.command(cls=Command)
+def clear(
+    kind: Annotated[
+        str | None,
+        typer.Option(metavar="|".join(KINDS), help="This kind only.  [default: all]"),
+    ] = None,
+    json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Delete what is in the cache.
+
+    Example: kindsight cache clear --kind features
+    """
+    from kindsight.cache import Cache
+
+    if kind is not None and kind not in KINDS:
+        raise SettingsError(f"--kind must be one of {', '.join(KINDS)}. Received: {kind!r}.")
+    cache = Cache()
+    freed = cache.clear(kind)
+    if json:
+        print_json({"folder": str(cache.root), "freed": freed})
+    elif not quiet:
+        say(f"{bytes_text(freed)} freed in {printable(str(cache.root))}")
+
+
+@cache_app.command(cls=Command)
+def prune(json: Json = False, quiet: Quiet = False, debug: Debug = False) -> None:
+    """Delete the oldest features.
+
+    Those that were not used for longest go, until the rest fits the limit.
+
+    Example: KINDSIGHT_CACHE_LIMIT=2GB kindsight cache prune
+    """
+    from kindsight.cache import Cache
+
+    cache = Cache()
+    deleted = cache.prune()
+    freed = sum(entry.size for entry in deleted)
+    if json:
+        entries = [_entry(entry) for entry in deleted]
+        print_json({"folder": str(cache.root), "freed": freed, "deleted": entries})
+    elif not quiet:
+        left = f"{bytes_text(cache.size())} left in {printable(str(cache.root))}"
+        say(f"{bytes_text(freed)} freed, {left}")
+
+
+def bytes_text(size: int) -> str:
+    """Write a number of bytes with the unit that suits it, by powers of 1,000: 14.3 MB."""
+    number = float(size)
+    for unit in ("bytes", "KB", "MB", "GB"):
+        if number < 999.95:
+            return f"{size} bytes" if unit == "bytes" else f"{number:.1f} {unit}"
+        number /= 1000
+    return f"{number:,.1f} TB"
+
+
+def _entry(entry: CacheEntry) -> dict[str, Any]:
+    return {
+        "kind": entry.kind,
+        "name": entry.name,
+        "path": str(entry.path),
+        "size": entry.size,
+        "used": entry.used,
+    }
+
+
+def _table(rows: Sequence[Sequence[str]], paint: Paint) -> list[str]:
+    """Lay out the entries; the file's name comes last, as it may be long."""
+    short = table(("kind", "size", "used"), [row[:3] for row in rows], paint=Paint(sys.stdout))
+    names = [paint("file", "dim"), *(row[3] for row in rows)]
+    return [f"{line}  {name}" for line, name in zip(short, names, strict=True)]
+
+
+def _ago(seconds: float) -> str:
+    for length, unit in ((86400, "day"), (3600, "hour"), (60, "minute")):
+        if seconds >= length:
+            n = int(seconds // length)
+            return f"{n} {unit}{'s' * (n != 1)} ago"
+    return "just now"

@@ -1,0 +1,76 @@
+"""``kindsight demo``: real pictures, trained on and tested, beside what a paper reached on them."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from kindsight.cli.options import Debug, Json, Quiet
+from kindsight.cli.text import Paint, complain, print_json, printable, say
+
+if TYPE_CHECKING:
+    from kindsight.demo import DemoResult
+
+__all__ = ["demo"]
+
+
+def demo(
+    folder: Annotated[
+        str, typer.Option(metavar="FOLDER", help="Where the pictures are written.")
+    ] = "demo-data",
+    runs: Annotated[
+        str, typer.Option(metavar="FOLDER", help="Where the run folder is made.")
+    ] = "runs",
+    json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Train on pictures of solar cells, and compare.
+
+    There are 2,624 of them, a quarter kept for the test; the accuracy is shown beside what the
+    data's own paper reached. Needs the package elpv-dataset: pip install 'kindsight[demo]'
+
+    Example: kindsight demo
+    """
+    from kindsight.cli.progress import watching
+    from kindsight.demo import run_demo
+
+    try:
+        with watching(quiet) as progress:
+            result = run_demo(folder, runs=runs, progress=progress)
+    except KeyboardInterrupt:
+        complain("stopped. What was computed is kept: the same command continues from here.")
+        raise typer.Exit(130) from None
+    if json:
+        print_json(result.to_dict())
+    else:
+        say(*demo_lines(result))
+
+
+def demo_lines(result: DemoResult) -> Iterator[str]:
+    """Yield what the demo prints: ours beside the paper's, and where the report is."""
+    from kindsight.cli.summary import facts
+    from kindsight.demo import LICENCE, PAPER
+    from kindsight.report.words import duration, interval, percent
+
+    paint, test, training = Paint(sys.stdout), result.test, result.training
+    ours = f"{percent(test.accuracy, 2):>7}  kindsight, {training.head}"
+    ends = f"95% interval {interval(test.accuracy_interval)}, {test.pictures:,} test pictures"
+    yield ""
+    yield paint("Solar cells, functional or defective: accuracy on the test part", "bold")
+    yield ""
+    yield f"  {paint(ours, 'bold')}  {paint(f'({ends})', 'dim')}"
+    for row in PAPER:
+        source = paint(f"({row.source}; its own test part)", "dim")
+        yield f"  {percent(row.value, 2):>7}  {row.name}  {source}"
+    yield ""
+    rows = {
+        "time": duration(training.seconds["total"]),
+        "pictures": f"{printable(str(result.data))}, licence {LICENCE}: not for commercial use",
+        "run": printable(str(training.run)),
+        "report": printable(str(training.report)),
+    }
+    yield from facts(rows, paint)

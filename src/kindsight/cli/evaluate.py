@@ -1,0 +1,127 @@
+"""``kindsight evaluate``: how good a classifier is on labelled pictures."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from kindsight.cli.options import Debug, Json, Quiet, Workers
+from kindsight.cli.text import note, print_json, say
+from kindsight.errors import CatalogError, SettingsError
+
+if TYPE_CHECKING:
+    from kindsight.catalog import Catalog
+    from kindsight.predictor import CatalogScores
+
+__all__ = ["choose_split", "evaluate", "scores_to_dict"]
+
+SPLITS = ("test", "validation", "train", "all")
+
+
+def evaluate(
+    bundle: Annotated[str, typer.Argument(help="A run's folder, or another bundle.")],
+    data: Annotated[
+        str,
+        typer.Argument(help="A folder of class folders, or of split folders."),
+    ],
+    split: Annotated[
+        str | None,
+        typer.Option(
+            metavar="|".join(SPLITS),
+            help="Which part of data that have split folders.  [default: test, else validation]",
+        ),
+    ] = None,
+    workers: Workers = None,
+    json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Measure a classifier on labelled pictures.
+
+    Pictures that cannot be read, and classes that the classifier does not know, are named and
+    not scored; the exit code is 0 all the same.
+
+    Example: kindsight evaluate runs/photos-1 photos-test/
+    """
+    from kindsight.catalog import Catalog
+    from kindsight.cli.progress import watching
+    from kindsight.cli.watched import WatchedPredictor
+
+    predictor = WatchedPredictor(bundle, workers=workers)
+    catalog = Catalog.from_folder(data, min_classes=1, classes=predictor.classes)
+    catalog, part = choose_split(catalog, split)
+    if not quiet:
+        for finding in catalog.notes:
+            note(finding)
+    _check_known(catalog, predictor.classes)
+    with watching(quiet) as progress:
+        predictor.progress = progress
+        scores = predictor.evaluate(catalog)
+    if json:
+        print_json(scores_to_dict(scores))
+    else:
+        from kindsight.cli.scores import score_lines
+
+        say(*score_lines(scores, f"{bundle} on {data}" + (f", {part} part" if part else "")))
+
+
+def choose_split(catalog: Catalog, wanted: str | None) -> tuple[Catalog, str]:
+    """Return the pictures of one part, and the part's name; ``""`` where there are no parts.
+
+    Parameters
+    ----------
+    catalog : Catalog
+        Of a whole folder.
+    wanted : str, optional
+        ``"test"``, ``"validation"``, ``"train"`` or ``"all"``; if omitted the first of these
+        that has pictures.
+
+    Raises
+    ------
+    SettingsError
+        For another name, or a part that has no pictures.
+    """
+    if wanted is not None and wanted not in SPLITS:
+        raise SettingsError(f"--split must be one of {', '.join(SPLITS)}. Received: {wanted!r}.")
+    there = [name for name in SPLITS if name in catalog.split]
+    if wanted == "all" or (wanted is None and not there):
+        return catalog, ""
+    if wanted is not None and wanted not in there:
+        found = ", ".join(there) or "no split folders"
+        raise SettingsError(
+            f"--split must name a part of the data. Received: {wanted}; the data have {found}."
+        )
+    part = wanted or there[0]
+    return catalog.where(split=part), part
+
+
+def _check_known(catalog: Catalog, classes: tuple[str, ...]) -> None:
+    if not set(classes) & set(catalog.label):
+        from kindsight.catalog.names import shown_list
+
+        raise CatalogError(
+            "The data must have a class that the classifier knows. Received: "
+            f"{shown_list(catalog.present_classes())}; it knows {shown_list(classes)}."
+        )
+
+
+def scores_to_dict(scores: CatalogScores) -> dict[str, Any]:
+    """Return what ``--json`` prints.
+
+    Returns
+    -------
+    dict
+        The keys of :meth:`kindsight.evaluation.Evaluation.to_dict`, and ``unknown`` (class to
+        number of pictures, not scored), ``absent`` (classes without a picture in the data) and
+        ``set_aside`` (a list of path, code and message).
+    """
+    return {
+        **scores.evaluation.to_dict(),
+        "unknown": scores.unknown,
+        "absent": list(scores.absent),
+        "set_aside": [
+            {"path": problem.path, "code": problem.code, "message": problem.reason}
+            for problem in scores.problems
+        ],
+    }

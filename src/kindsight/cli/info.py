@@ -1,0 +1,142 @@
+"""``kindsight info``: what a report of a bug needs."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from kindsight.cli.options import Debug, Json
+from kindsight.cli.text import Paint, cells, print_json, printable, say
+
+__all__ = ["info"]
+
+ONEDNN = "TF_ENABLE_ONEDNN_OPTS"
+
+# What it is called to people -> the distributions that may bring it.
+_PACKAGES = {
+    "LiteRT": ("ai-edge-litert",),
+    "TensorFlow": ("tensorflow-cpu", "tensorflow"),
+    "Keras": ("keras",),
+    "OpenCV": ("opencv-python-headless", "opencv-python", "opencv-contrib-python"),
+    "Pillow": ("pillow",),
+    "NumPy": ("numpy",),
+    "scikit-learn": ("scikit-learn",),
+}
+
+
+def info(json: Json = False, debug: Debug = False) -> None:
+    """Show versions, machine and settings.
+
+    A report of a bug needs them.
+
+    Example: kindsight info
+    """
+    facts = collect()
+    if json:
+        print_json(facts)
+        return
+    paint = Paint(sys.stdout)
+    rows = _rows(facts)
+    width = max(map(cells, rows))
+    say(
+        *(
+            f"{paint(name, 'dim')}{' ' * (width + 2 - cells(name))}{text}"
+            for name, text in rows.items()
+        )
+    )
+
+
+def collect() -> dict[str, Any]:
+    """Gather the facts, without importing any of the packages that they are about.
+
+    Returns
+    -------
+    dict
+        kindsight, python, executable, platform, processor, cores, threads_per_core ...; the keys
+        that ``--json`` prints.
+    """
+    from kindsight.cache import Cache
+    from kindsight.runtime import count_cores
+
+    cache = Cache()
+    return {
+        "kindsight": _version(("kindsight",)),
+        "python": f"{platform.python_implementation()} {platform.python_version()}",
+        "platform": platform.platform(),
+        "machine": platform.machine(),
+        "processor": processor(),
+        "cores": os.cpu_count(),
+        "cores_usable": count_cores(),
+        "packages": {name: _version(names) for name, names in _PACKAGES.items()},
+        "onednn": {
+            "setting": os.environ.get(ONEDNN, "1"),
+            "from": "environment" if ONEDNN in os.environ else "kindsight",
+        },
+        "cache": {"folder": str(cache.root), "size": cache.size(), "limit": cache.limit},
+        "settings": {
+            name: value
+            for name, value in sorted(os.environ.items())
+            if name.startswith("KINDSIGHT_")
+        },
+    }
+
+
+def processor() -> str:
+    """Return the processor's name as its maker has it, or ``""`` where the system does not say."""
+    try:
+        system = platform.system()
+        if system == "Linux":
+            return _from_cpuinfo(Path("/proc/cpuinfo").read_text("utf-8", "replace"))
+        if system == "Darwin":
+            command = ["/usr/sbin/sysctl", "-n", "machdep.cpu.brand_string"]
+            return subprocess.run(
+                command, capture_output=True, text=True, timeout=5, check=True
+            ).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        pass
+    return platform.processor()
+
+
+def _from_cpuinfo(text: str) -> str:
+    """Find the name; ARM processors have none there."""
+    for line in text.splitlines():
+        name, _, value = line.partition(":")
+        if name.strip().lower() in ("model name", "hardware", "cpu model"):
+            return value.strip()
+    return platform.processor()
+
+
+def _version(distributions: tuple[str, ...]) -> str | None:
+    from importlib.metadata import PackageNotFoundError, version
+
+    for name in distributions:
+        try:
+            return version(name)
+        except PackageNotFoundError:
+            continue
+    return None
+
+
+def _rows(facts: Mapping[str, Any]) -> dict[str, str]:
+    from kindsight.cli.cache import bytes_text
+
+    cores, onednn, cache = facts["cores_usable"], facts["onednn"], facts["cache"]
+    said = "set by you" if onednn["from"] == "environment" else "set by kindsight"
+    rows = {
+        "kindsight": facts["kindsight"] or "not installed",
+        "Python": f"{facts['python']}, {sys.executable}",
+        "system": facts["platform"],
+        "processor": facts["processor"] or facts["machine"],
+        "cores": f"{cores} usable of {facts['cores']}",
+        **{name: value or "not installed" for name, value in facts["packages"].items()},
+        "oneDNN": f"{ONEDNN}={onednn['setting']} ({said}, for training)",
+        "cache": f"{cache['folder']}, {bytes_text(cache['size'])}; "
+        f"features may take {bytes_text(cache['limit'])}",
+        **facts["settings"],
+    }
+    return {name: printable(str(text)) for name, text in rows.items()}

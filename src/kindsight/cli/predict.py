@@ -1,0 +1,135 @@
+"""``kindsight predict``: pictures in, answers out, one row each and as they are made."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from kindsight.cli.options import Debug, Quiet, Workers
+from kindsight.cli.text import complain, for_machines, note
+from kindsight.errors import CatalogError, SettingsError
+
+if TYPE_CHECKING:
+    from kindsight.cli.inputs import Inputs
+    from kindsight.cli.rows import Rows
+    from kindsight.predictor import Prediction, Predictor
+
+__all__ = ["predict"]
+
+UNREADABLE = 1
+"""The exit code where a picture could not be read."""
+
+
+def predict(
+    bundle: Annotated[str, typer.Argument(help="A run's folder, or another bundle.")],
+    files: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="FILES...",
+            help="Pictures, folders, patterns such as 'new/*.jpg', or - for a list of names on "
+            "standard input, one a line.",
+        ),
+    ],
+    format_: Annotated[
+        str | None,
+        typer.Option(
+            "--format",
+            metavar="table|jsonl|csv",
+            help="How rows are written.  [default: table]",
+        ),
+    ] = None,
+    top: Annotated[
+        int | None,
+        typer.Option(
+            "--top",
+            min=1,
+            metavar="K",
+            help="The K most probable classes only.",
+        ),
+    ] = None,
+    null: Annotated[
+        bool,
+        typer.Option(
+            "--null",
+            "-0",
+            help="Names on standard input end with NUL, as find -print0 ends them.",
+        ),
+    ] = False,
+    json: Annotated[bool, typer.Option("--json", help="The same as --format jsonl.")] = False,
+    workers: Workers = None,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Say what is on pictures.
+
+    Rows come in the order of the pictures, as they are made. A picture that cannot be read has
+    a row that says why, and makes the exit code 1.
+
+    Example: kindsight predict runs/photos-1 new/ --format csv > answers.csv
+    """
+    from kindsight.cli.inputs import Inputs
+    from kindsight.cli.rows import FORMATS
+    from kindsight.cli.text import Paint
+    from kindsight.predictor import Predictor
+
+    name = _format(format_, json)
+    pictures = Inputs(files, null=null)
+    predictor = Predictor(bundle, workers=workers)
+    rows = FORMATS[name](predictor.classes, top, Paint(sys.stdout))
+    count, failed = _write(_answers(predictor, pictures), rows, quiet)
+    _close(pictures, count, failed, quiet)
+    if failed:
+        raise typer.Exit(UNREADABLE)
+
+
+def _format(given: str | None, json: bool) -> str:
+    from kindsight.cli.rows import FORMATS
+
+    if given is not None and given not in FORMATS:
+        raise SettingsError(f"--format must be one of {', '.join(FORMATS)}. Received: {given!r}.")
+    if json and given not in (None, "jsonl"):
+        raise SettingsError(f"--json means --format jsonl. Received: --json and --format {given}.")
+    return given or ("jsonl" if json else "table")
+
+
+def _answers(predictor: Predictor, pictures: Inputs) -> Iterator[Prediction]:
+    for batch in pictures.batches():
+        yield from predictor.predict(batch)
+
+
+def _write(answers: Iterator[Prediction], rows: Rows, quiet: bool) -> tuple[int, int]:
+    """Write a row for each answer at once; return how many there were and how many failed."""
+    from kindsight.cli.progress import counting
+
+    stream = sys.stdout if rows.for_people else for_machines()
+    count = failed = 0
+    # On the same terminal the rows themselves show how far it is.
+    with counting(quiet or sys.stdout.isatty()) as progress:
+        for answer in answers:
+            stream.write((rows.header() if count == 0 else "") + rows.row(answer))
+            stream.flush()
+            count += 1
+            failed += answer.error is not None
+            progress("predict", count, 0)
+    return count, failed
+
+
+def _close(pictures: Inputs, count: int, failed: int, quiet: bool) -> None:
+    """Say what the rows do not."""
+    left_out = ", ".join(f"{n:,} x {why}" for why, n in sorted(pictures.passed_over.items()))
+    if count == 0 and not pictures.from_stdin:
+        raise CatalogError(
+            "There must be pictures to look at. Received: none"
+            + (f" (passed over: {left_out})." if left_out else ".")
+        )
+    if quiet:
+        return
+    if count == 0:
+        note("the list on standard input was empty.")
+    if left_out:
+        note(f"passed over: {left_out}.")
+    if failed:
+        complain(f"{failed:,} of {count:,} picture{'s' * (count != 1)} could not be read.")

@@ -1,0 +1,131 @@
+"""What is said at the end of a training."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from kindsight.cli.text import Paint, hanging, line_width, printable
+from kindsight.report.words import amount, duration, elide, interval, percent
+
+if TYPE_CHECKING:
+    from kindsight.evaluation import Evaluation
+    from kindsight.runs import TrainResult
+
+__all__ = ["facts", "headline", "reasons", "summary_lines"]
+
+INDENT = 14
+WEAKEST = 3
+
+
+def summary_lines(result: TrainResult) -> Iterator[str]:
+    """Yield the lines that end a training: how good it is, what it is, and what to do next.
+
+    Parameters
+    ----------
+    result : TrainResult
+        As :func:`kindsight.runs.train` gives it.
+    """
+    paint = Paint(sys.stdout)
+    yield ""
+    for part, evaluation in (("test", result.test), ("validation", result.validation)):
+        if evaluation is not None:
+            yield headline(evaluation, f"{part} picture", paint)
+    if result.test is None and result.validation is None:
+        yield paint("No pictures were kept back: how good it is has not been measured.", "yellow")
+    yield ""
+    yield from facts(_facts(result), paint)
+    for finding in result.notes:
+        yield from hanging("note", printable(finding), indent=INDENT, paint=paint, width=_width())
+    run = _quoted(result.run)
+    yield ""
+    yield paint("Next", "bold")
+    yield f"  kindsight predict {run} new/"
+    yield f"  kindsight evaluate {run} other-photos/"
+
+
+def headline(evaluation: Evaluation, what: str, paint: Paint) -> str:
+    """Say in one line how many are right, and how far that can be relied on."""
+    right = paint(
+        f"{percent(evaluation.accuracy)} of {amount(evaluation.pictures, what)} right", "bold"
+    )
+    ends = f"95% interval {interval(evaluation.accuracy_interval)}"
+    return f"{right}  {paint(f'({ends})', 'dim')}"
+
+
+def facts(rows: Mapping[str, str], paint: Paint) -> Iterator[str]:
+    """Yield names with what is to be said about them, those with nothing left out."""
+    for name, text in rows.items():
+        if text:
+            yield from hanging(name, text, indent=INDENT, paint=paint, width=_width())
+
+
+def _facts(result: TrainResult) -> dict[str, str]:
+    seconds = {name: s for name, s in result.seconds.items() if name != "total" and s >= 0.005}
+    times = ", ".join(f"{name} {duration(value)}" for name, value in seconds.items())
+    total = result.seconds.get("total")
+    return {
+        "classes": _classes(result.classes),
+        "weakest": _weakest(result.test or result.validation),
+        "pictures": _pictures(result.pictures),
+        "set aside": _set_aside(result),
+        "head": f"{printable(result.head)}; temperature {result.temperature:.2f}",
+        "time": times if total is None else f"{duration(total)} ({times})",
+        "features": f"{result.cache['computed']:,} computed, {result.cache['reused']:,} found in "
+        f"the cache, {printable(str(result.cache['folder']))}",
+        "run": printable(str(result.run)),
+        "report": printable(str(result.report)),
+    }
+
+
+def _classes(names: tuple[str, ...]) -> str:
+    shown = ", ".join(printable(elide(name, 40)) for name in names[:8])
+    more = ", \N{HORIZONTAL ELLIPSIS}" if len(names) > 8 else ""
+    return f"{len(names):,}: {shown}{more}"
+
+
+def _weakest(evaluation: Evaluation | None) -> str:
+    """Name the classes of which most is wrong, the worst first."""
+    if evaluation is None:
+        return ""
+    wrong = [score for score in evaluation.classes if score.support and score.recall < 1]
+    worst = sorted(wrong, key=lambda score: score.recall)[:WEAKEST]
+    return ", ".join(
+        f"{printable(elide(score.name, 40))} ({percent(score.recall)} of {score.support:,} right)"
+        for score in worst
+    )
+
+
+def _pictures(counts: Mapping[str, int]) -> str:
+    return ", ".join(
+        f"{counts[split]:,} {split}"
+        for split in ("train", "validation", "test")
+        if counts.get(split)
+    )
+
+
+def _set_aside(result: TrainResult) -> str:
+    if not result.problems:
+        return ""
+    where = printable(str(result.run / "problems.csv"))
+    return f"{len(result.problems):,}, {reasons(p.code for p in result.problems)}; see {where}"
+
+
+def reasons(codes: Iterator[str]) -> str:
+    """Count reasons, the commonest first: 3 truncated, 1 empty."""
+    return ", ".join(f"{n:,} {code}" for code, n in Counter(codes).most_common())
+
+
+def _quoted(path: Path) -> str:
+    text = printable(str(path))
+    if sys.platform == "win32":
+        return f'"{text}"' if " " in text else text
+    return shlex.quote(text)
+
+
+def _width() -> int:
+    return min(line_width(), 110)

@@ -1,0 +1,176 @@
+"""Lines on the terminal: what may be printed, in which colour, how wide."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+import textwrap
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, TextIO
+
+import typer
+
+__all__ = [
+    "Paint",
+    "cells",
+    "complain",
+    "for_machines",
+    "hanging",
+    "line_width",
+    "note",
+    "pad",
+    "percent",
+    "print_json",
+    "printable",
+    "say",
+    "table",
+    "to_json",
+]
+
+PLAIN_WIDTH = 100
+"""Columns of text that does not go to a terminal."""
+
+_CODES = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "cyan": "36"}
+
+
+class Paint:
+    """Colours for one stream, or none where it is no terminal or the user wants none.
+
+    Parameters
+    ----------
+    stream : text file
+        Where the text will go.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        wanted = not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+        self.on = wanted and stream.isatty()
+
+    def __call__(self, text: str, *styles: str) -> str:
+        """Return `text` in the given styles: bold, dim, red, green, yellow, cyan."""
+        if not self.on or not styles or not text:
+            return text
+        return f"\x1b[{';'.join(_CODES[style] for style in styles)}m{text}\x1b[0m"
+
+
+def printable(text: str) -> str:
+    """Return text without anything that a terminal would obey or could not show.
+
+    Names on disk may hold line ends, escape sequences, or bytes that are not UTF-8 (which Python
+    keeps as lone surrogates); all of them are escaped.
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode("ascii")
+        for c in text
+    )
+
+
+def percent(share: float) -> str:
+    """Write a share of 0-1 as per cent; only 1 itself becomes 100.0%."""
+    return f"{100 * share if share >= 1 else min(100 * share, 99.9):.1f}%"
+
+
+def cells(text: str) -> int:
+    """Count the columns that a text takes on a terminal; Chinese characters take two."""
+    if text.isascii():
+        return len(text)
+    return sum(
+        0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1
+        for c in text
+    )
+
+
+def pad(text: str, width: int, *, right: bool = False) -> str:
+    """Fill a text with spaces to `width` columns, on the left where it stands at the right."""
+    space = " " * max(0, width - cells(text))
+    return space + text if right else text + space
+
+
+def line_width() -> int:
+    """How many columns a line on standard output may take."""
+    if not sys.stdout.isatty():
+        return PLAIN_WIDTH
+    return max(40, shutil.get_terminal_size((PLAIN_WIDTH, 24)).columns)
+
+
+def hanging(name: str, text: str, *, indent: int, paint: Paint, width: int) -> list[str]:
+    """Lay out a name with a text beside it, the text's further lines below its first."""
+    lines = textwrap.wrap(
+        text, max(20, width - indent), break_long_words=False, break_on_hyphens=False
+    ) or [""]
+    first = f"  {paint(name, 'dim')}{' ' * max(1, indent - 2 - cells(name))}{lines[0]}"
+    return [first, *(" " * indent + line for line in lines[1:])]
+
+
+def table(
+    header: Sequence[str], rows: Iterable[Sequence[str]], *, paint: Paint, left: int = 1
+) -> list[str]:
+    """Lay out rows in columns, indented by two; the first `left` columns stand at the left."""
+    body = [list(row) for row in rows]
+    widths = [max(cells(row[k]) for row in [list(header), *body]) for k in range(len(header))]
+
+    def line(row: Sequence[str]) -> str:
+        parts = [pad(cell, widths[k], right=k >= left) for k, cell in enumerate(row)]
+        return "  " + "  ".join(parts).rstrip()
+
+    return [paint(line(header), "dim"), *map(line, body)]
+
+
+def say(*lines: str) -> None:
+    """Print lines of a result to standard output."""
+    for line in lines:
+        typer.echo(line)
+
+
+def note(text: str) -> None:
+    """Print something worth knowing to standard error."""
+    _stderr("note:", "yellow", text)
+
+
+def complain(text: str) -> None:
+    """Print an error to standard error."""
+    _stderr("kindsight:", "red", text)
+
+
+def _stderr(start: str, colour: str, text: str) -> None:
+    clean = "\n".join(printable(line) for line in text.splitlines())
+    typer.echo(f"{Paint(sys.stderr)(start, colour, 'bold')} {clean}", err=True)
+
+
+def for_machines() -> TextIO:
+    """Return standard output, set to UTF-8 with single line feeds on every system.
+
+    Names that are not valid Unicode keep the bytes that they have on disk.
+    """
+    reconfigure = getattr(sys.stdout, "reconfigure", None)
+    if reconfigure is not None:
+        reconfigure(encoding="utf-8", errors="surrogateescape", newline="\n")
+    return sys.stdout
+
+
+def to_json(value: Mapping[str, Any]) -> str:
+    """Write one object on one line; bytes in names that are no UTF-8 become escapes of ASCII.
+
+    Raises
+    ------
+    ValueError
+        For NaN and infinities, which JSON does not have.
+    """
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return json.dumps(value, allow_nan=False)
+    return text
+
+
+def print_json(value: Mapping[str, Any]) -> None:
+    """Print one object on one line of standard output."""
+    stream = for_machines()
+    stream.write(to_json(value) + "\n")
+    stream.flush()

@@ -1,0 +1,156 @@
+"""``kindsight train``: a folder of pictures becomes a run folder that holds a classifier."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from kindsight.cli.options import Debug, Json, Quiet, Workers
+from kindsight.cli.text import complain, print_json, say
+from kindsight.errors import SettingsError
+
+__all__ = ["train"]
+
+
+def _share(text: str) -> float | int:
+    """Read a fraction or a number of pictures."""
+    try:
+        return int(text) if text.strip().isdigit() else float(text)
+    except ValueError:
+        raise typer.BadParameter(
+            f"must be a fraction such as 0.2, or a number of pictures. Received: {text!r}"
+        ) from None
+
+
+def train(  # noqa: PLR0913, PLR0917 (one parameter for each option)
+    data: Annotated[
+        str | None,
+        typer.Argument(
+            help="A folder with one folder of pictures for each class, or with train, validation "
+            "and test folders of such folders."
+        ),
+    ] = None,
+    run: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="The run folder's name or path.  [default: <name of DATA>-<next number>]",
+        ),
+    ] = None,
+    runs: Annotated[
+        str | None,
+        typer.Option(metavar="FOLDER", help="Where run folders are made.  [default: runs]"),
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="The backbone: efficientnet-lite0, -lite1 or -lite2.  "
+            "[default: efficientnet-lite0]",
+        ),
+    ] = None,
+    size: Annotated[
+        int | None,
+        typer.Option(
+            metavar="PIXELS",
+            help="Height and width that pictures are brought to.  [default: the backbone's own]",
+        ),
+    ] = None,
+    resize: Annotated[
+        str | None,
+        typer.Option(
+            metavar="stretch|crop|pad",
+            help="What becomes of pictures that are not square.  [default: stretch]",
+        ),
+    ] = None,
+    head: Annotated[
+        str | None,
+        typer.Option(
+            metavar="auto|linear|curved",
+            help="What is fitted on the features; auto lets cross-validation choose.  "
+            "[default: auto]",
+        ),
+    ] = None,
+    class_weight: Annotated[
+        str | None,
+        typer.Option(
+            metavar="none|balanced",
+            help="balanced: a rare class counts as much as a common one.  [default: none]",
+        ),
+    ] = None,
+    validation: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SHARE",
+            parser=_share,
+            help="Pictures kept back to validate on, as a fraction or a number.  [default: 0.2]",
+        ),
+    ] = None,
+    test: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SHARE",
+            parser=_share,
+            help="Pictures kept back for a last test, as a fraction or a number.  [default: 0]",
+        ),
+    ] = None,
+    seed: Annotated[
+        int | None,
+        typer.Option(
+            metavar="NUMBER", help="Another seed divides the pictures otherwise.  [default: 0]"
+        ),
+    ] = None,
+    settings: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="Repeat a run by its settings.toml; options given beside it win.",
+        ),
+    ] = None,
+    workers: Workers = None,
+    json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Train a classifier on a folder of pictures.
+
+    What was computed is kept: stopped at any moment, the same command continues, and another
+    training on the same pictures reads none of them again.
+
+    Example: kindsight train photos/
+    """
+    from kindsight.cli.progress import watching
+    from kindsight.runs import train as train_run
+
+    given = {
+        "data": data, "run": run, "runs": runs, "model": model, "size": size,
+        "resize": resize, "head": head, "class_weight": class_weight, "validation": validation,
+        "test": test, "seed": seed, "workers": workers,
+    }  # fmt: skip
+    chosen = _settings(settings, {name: v for name, v in given.items() if v is not None})
+    try:
+        with watching(quiet) as progress:
+            result = train_run(chosen, progress=progress)
+    except KeyboardInterrupt:
+        complain("stopped. What was computed is kept: the same command continues from here.")
+        raise typer.Exit(130) from None
+    if json:
+        print_json(result.to_dict())
+    else:
+        from kindsight.cli.summary import summary_lines
+
+        say(*summary_lines(result))
+
+
+def _settings(file: str | None, given: dict[str, Any]) -> Any:
+    from kindsight.runs import TrainSettings
+
+    if file is not None:
+        return TrainSettings.from_toml(file, **given)
+    if "data" not in given:
+        raise SettingsError(
+            "A training needs a folder of pictures: kindsight train photos/. Received: none, and "
+            "no --settings that names one."
+        )
+    return TrainSettings(**given)
