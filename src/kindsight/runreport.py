@@ -27,8 +27,8 @@ from kindsight.report import (
 )
 from kindsight.runtime import count_cores
 from kindsight.settings import TrainSettings
-from kindsight.training.features import KeptPicture, kept_pictures
 from kindsight.training.frozen import FittedFrozen
+from kindsight.training.kept import KeptPicture, kept_pictures
 
 if TYPE_CHECKING:
     from kindsight.runs import Scored, TrainResult

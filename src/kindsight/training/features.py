@@ -7,31 +7,30 @@ changed is not even read to know its content.
 
 from __future__ import annotations
 
-import threading
+import contextlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from kindsight.cache import Cache
 from kindsight.catalog import Catalog
-from kindsight.errors import PictureError
+from kindsight.errors import CacheError, PictureError
 from kindsight.models.build import BackboneFiles
-from kindsight.pictures import InputSpec, content_digest, read_picture, resize_picture
+from kindsight.pictures import InputSpec
 from kindsight.runtime import InterpreterPool, map_ordered, single_threaded_opencv
+from kindsight.training.sqlite_file import DamagedTableError
 from kindsight.training.tables import FeatureRow, FeatureTable, FileIndex, FileStamp
+from kindsight.training.worker import Outcome, Worker
 
-__all__ = ["Features", "KeptPicture", "compute_features", "kept_pictures"]
+__all__ = ["Features", "compute_features"]
 
 Progress = Callable[[int, int], None]
 
-# Of the JPEG that is kept of each resized picture: some 15 kB, no damage that an eye sees.
-JPEG_QUALITY = 92
 # What a kill -9 can lose: at most this many seconds of computed features.
 FLUSH_SECONDS = 1.0
 
@@ -65,114 +64,6 @@ class Features:
     table: Path
 
 
-@dataclass(frozen=True)
-class KeptPicture:
-    """A picture as the network saw it.
-
-    Parameters
-    ----------
-    pixels : array
-        uint8 (h, w, 3) of the network's size.
-    height, width : int
-        Of the picture before, so that it can be shown in proportion.
-    """
-
-    pixels: NDArray[np.uint8]
-    height: int
-    width: int
-
-
-@dataclass(frozen=True)
-class _Outcome:
-    """What became of one row: a digest, and what was computed if anything was."""
-
-    row: int
-    digest: str | None = None
-    stamp: FileStamp | None = None
-    file: str = ""
-    computed: FeatureRow | None = None
-    error: PictureError | None = None
-
-
-@dataclass
-class _Worker:
-    """Reads, digests, resizes and runs one picture; called on many threads."""
-
-    catalog: Catalog
-    spec: InputSpec
-    pool: InterpreterPool
-    done: set[str]
-    lock: threading.Lock = field(default_factory=threading.Lock)
-
-    def __call__(self, row: int) -> _Outcome:
-        stamp, file = None, ""
-        try:
-            if self.catalog.arrays is None:
-                file = str(self.catalog.file(row))
-                stamp = FileStamp.of(file)
-            data = self.catalog.load(row)
-        except OSError as error:
-            return _Outcome(row, error=PictureError("missing", f"{error.strerror}."))
-        except PictureError as error:
-            return _Outcome(row, error=error)
-        digest = content_digest(data)
-        with self.lock:
-            if digest in self.done:
-                return _Outcome(row, digest, stamp, file)
-            self.done.add(digest)
-        try:
-            computed = self._run(digest, data)
-        except PictureError as error:
-            return _Outcome(row, digest, stamp, file, _failed(digest, error), error)
-        return _Outcome(row, digest, stamp, file, computed)
-
-    def _run(self, digest: str, data: bytes | NDArray[np.uint8]) -> FeatureRow:
-        picture = read_picture(data, target=self.spec.size) if isinstance(data, bytes) else data
-        pixels = resize_picture(picture, self.spec)
-        vector = self.pool.run(pixels)
-        if not np.isfinite(vector).all():
-            raise PictureError("corrupt", "The network's answer to it is not finite.")
-        height, width = picture.shape[:2]
-        return FeatureRow(digest, vector, _to_jpeg(pixels), height, width)
-
-
-def _failed(digest: str, error: PictureError) -> FeatureRow:
-    return FeatureRow(digest, None, code=error.code, reason=error.reason)
-
-
-def _to_jpeg(pixels: NDArray[np.uint8]) -> bytes:
-    good, data = cv2.imencode(
-        ".jpg", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]
-    )
-    return data.tobytes() if good else b""
-
-
-def kept_pictures(path: Path, width: int, digests: Sequence[str]) -> list[KeptPicture | None]:
-    """Return the resized pictures that the cache kept, in the order of `digests`.
-
-    Parameters
-    ----------
-    path : pathlib.Path
-        The table of features.
-    width : int
-        How many numbers a row has.
-    digests : sequence of str
-        Which pictures.
-    """
-    with closing(FeatureTable(path, width)) as table:
-        rows = table.pictures(digests)
-    kept: list[KeptPicture | None] = []
-    for digest in digests:
-        row = rows.get(digest)
-        pixels = None if row is None else cv2.imdecode(np.frombuffer(row.jpeg, np.uint8), 1)
-        if row is None or pixels is None:
-            kept.append(None)
-        else:
-            rgb = np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), np.uint8)
-            kept.append(KeptPicture(rgb, row.height, row.width))
-    return kept
-
-
 def compute_features(
     catalog: Catalog,
     backbone: BackboneFiles,
@@ -202,10 +93,32 @@ def compute_features(
     Returns
     -------
     Features
+
+    Raises
+    ------
+    CacheError
+        Where the cache cannot be used. What is damaged in it is put aside and made anew.
     """
-    path = feature_table_path(cache, backbone, spec)
+    for _ in range(2):
+        # Damage may show in either of the two tables, and only where a row is read.
+        with contextlib.suppress(DamagedTableError):
+            return _compute(catalog, backbone, spec, cache, workers, progress)
+    return _compute(catalog, backbone, spec, cache, workers, progress)
+
+
+def _compute(
+    catalog: Catalog,
+    backbone: BackboneFiles,
+    spec: InputSpec,
+    cache: Cache,
+    workers: int | None,
+    progress: Progress | None,
+) -> Features:
+    path, width = feature_table_path(cache, backbone, spec), backbone.layout.width
     with (
-        closing(FeatureTable(path, backbone.layout.width)) as table,
+        closing(FeatureTable(path, width)) as table,
+        # Many threads look contents up; on a connection of their own no write holds them up.
+        closing(FeatureTable(path, width)) as look_up,
         closing(FileIndex(cache.files_file)) as index,
     ):
         digests = _known_digests(catalog, index)
@@ -214,7 +127,7 @@ def compute_features(
         ledger = _Ledger(digests, table, index, progress, len(digests) - len(todo))
         if todo:
             pool = InterpreterPool(backbone.tflite, workers)
-            worker = _Worker(catalog, spec, pool, done)
+            worker = Worker(catalog, spec, pool, look_up)
             with single_threaded_opencv():
                 # One thread more than networks: while they compute, it reads and decodes.
                 for outcome in map_ordered(worker, todo, pool.workers + 1):
@@ -259,7 +172,7 @@ class _Ledger:
         self._flushed = time.monotonic()
         self._report()
 
-    def add(self, outcome: _Outcome) -> None:
+    def add(self, outcome: Outcome) -> None:
         """Take one outcome down."""
         self.digests[outcome.row] = outcome.digest
         if outcome.error is not None and outcome.digest is None:
@@ -298,9 +211,16 @@ def _collect(catalog: Catalog, ledger: _Ledger, path: Path) -> Features:
             errors[row] = PictureError(*failed[digest])
     good = np.array([row for row in range(len(catalog)) if row not in errors], np.int64)
     kept = catalog.with_columns(digest=digests)[good]
+    try:
+        vectors = ledger.table.vectors([str(digest) for digest in kept.digest])
+    except KeyError as error:
+        raise CacheError(
+            f"What is in the cache must stay there while it is used. Received: {path}, from which "
+            "rows have gone: was the cache cleared just now? The same command computes them again."
+        ) from error
     return Features(
         kept,
-        ledger.table.vectors([digest for digest in kept.digest if digest is not None]),
+        vectors,
         tuple(_at(errors[row], catalog.path[row]) for row in sorted(errors)),
         tuple(catalog.label[row] for row in sorted(errors)),
         ledger.computed,

@@ -14,12 +14,13 @@ from kindsight.cache import Cache
 from kindsight.catalog import Catalog
 from kindsight.catalog.split import fold_indices, units
 from kindsight.errors import CatalogError, SettingsError
-from kindsight.models.backbones import get_backbone
+from kindsight.models.backbones import SIZE_RANGE, get_backbone
 from kindsight.models.build import BackboneFiles, ensure_backbone
 from kindsight.models.keras_process import KerasProcess
-from kindsight.pictures import InputSpec
-from kindsight.training.features import Features, compute_features, kept_pictures
+from kindsight.pictures import InputSpec, read_picture, resize_picture
+from kindsight.training.features import Features, compute_features
 from kindsight.training.head import FOLDS, HEADS, FittedHead, fit_head
+from kindsight.training.kept import kept_pictures
 
 __all__ = ["CLASS_WEIGHTS", "RESIZES", "FittedFrozen", "FrozenTraining", "Progress"]
 
@@ -28,7 +29,6 @@ Progress = Callable[[str, int, int], None]
 
 CLASS_WEIGHTS = ("none", "balanced")
 RESIZES = ("stretch", "crop", "pad")
-SIZES = (32, 2048)
 
 
 @dataclass(frozen=True)
@@ -80,9 +80,13 @@ class FrozenTraining:
             found.append(f"seed must be a whole number from 0. Received: {self.seed!r}.")
         if self.workers is not None and not _whole(self.workers, 1, 1024):
             found.append(f"workers must be a whole number from 1. Received: {self.workers!r}.")
-        sides = self.size if isinstance(self.size, tuple) else (self.size,)
-        if self.size is not None and not all(_whole(side, *SIZES) for side in sides):
-            found.append(f"size must be {SIZES[0]} to {SIZES[1]} pixels. Received: {self.size!r}.")
+        pair = isinstance(self.size, tuple) and len(self.size) == 2
+        sides = self.size if isinstance(self.size, tuple) and pair else (self.size,)
+        if self.size is not None and not all(_whole(side, *SIZE_RANGE) for side in sides):
+            found.append(
+                f"size must be a whole number of pixels from {SIZE_RANGE[0]} to {SIZE_RANGE[1]}, "
+                f"or a (height, width) of two. Received: {self.size!r}."
+            )
         try:
             get_backbone(self.model)
         except SettingsError as error:
@@ -112,7 +116,7 @@ class FrozenTraining:
             if progress is not None:
                 progress("backbone", 0, 0)
 
-        folder = Cache(self.cache).backbones
+        folder = Cache(self.cache).folder()
         return ensure_backbone(self.model, self.spec().size, folder, say, process=process)
 
     def features(
@@ -206,12 +210,22 @@ class FittedFrozen:
     def kept_pixels(self, rows: NDArray[np.int64], limit: int) -> NDArray[np.uint8]:
         """Return pictures of `rows` as the cache keeps them: uint8 (n, height, width, 3).
 
-        At most `limit`, chosen by their content, so that the order of files does not matter.
+        At most `limit`, chosen by their content, so that the order of files does not matter. What
+        the cache no longer has is read again.
         """
-        catalog = self.features.catalog
-        digests = sorted({str(catalog.digest[row]) for row in rows})[:limit]
+        catalog, spec = self.features.catalog, self.training.spec()
+        places = {str(catalog.digest[row]): int(row) for row in rows}
+        digests = sorted(places)[:limit]
         kept = kept_pictures(self.features.table, self.files.layout.width, digests)
-        return np.stack([picture.pixels for picture in kept if picture is not None])
+        pixels = []
+        for digest, picture in zip(digests, kept, strict=True):
+            if picture is not None:
+                pixels.append(picture.pixels)
+                continue
+            data = catalog.load(places[digest])
+            read = read_picture(data, target=spec.size) if isinstance(data, bytes) else data
+            pixels.append(resize_picture(read, spec))
+        return np.stack(pixels)
 
 
 def _whole(value: object, least: int, most: int) -> bool:

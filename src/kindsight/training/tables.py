@@ -1,27 +1,21 @@
-"""Two SQLite tables of the cache: features by content digest, and digests by file.
-
-SQLite gives what a cache needs and plain files do not: many small rows in one file, two runs at
-once, and a state that is whole after the process was killed.
-"""
+"""Two tables of the cache: features by content digest, and digests by file."""
 
 from __future__ import annotations
 
 import os
-import sqlite3
-import time
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kindsight.errors import CacheError
+from kindsight.errors import PictureError
+from kindsight.training.sqlite_file import SqliteFile
 
 __all__ = ["FeatureRow", "FeatureTable", "FileIndex", "FileStamp"]
 
-BUSY_SECONDS = 60.0
 # SQLite's own bound on the variables of a statement is 999 in its oldest supported builds.
 CHUNK = 900
 # A file changed within this time before it was read may change again without a new time stamp.
@@ -57,54 +51,7 @@ class FeatureRow:
     reason: str = ""
 
 
-class _Table:
-    """A SQLite file that is made anew if it turns out not to be one."""
-
-    schema = ""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        try:
-            self._open()
-        except sqlite3.DatabaseError as error:
-            if isinstance(error, sqlite3.OperationalError) and "locked" in str(error):
-                raise
-            # Everything here can be computed again; a damaged file is put aside, not repaired.
-            path.replace(path.with_suffix(".damaged"))
-            self._open()
-
-    def _open(self) -> None:
-        try:
-            self._connection = sqlite3.connect(
-                self.path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
-            )
-            self._connection.execute("PRAGMA journal_mode=WAL")
-            # After a power cut the last rows may be missing; they are then computed again.
-            self._connection.execute("PRAGMA synchronous=NORMAL")
-            self._connection.executescript(self.schema)
-        except sqlite3.OperationalError as error:
-            raise CacheError(
-                f"The cache must be able to open {self.path}: {error}. "
-                "Set KINDSIGHT_CACHE to another folder."
-            ) from error
-        os.utime(self.path)
-
-    @contextmanager
-    def _writing(self) -> Iterator[sqlite3.Connection]:
-        self._connection.execute("BEGIN IMMEDIATE")
-        try:
-            yield self._connection
-        except BaseException:
-            self._connection.execute("ROLLBACK")
-            raise
-        self._connection.execute("COMMIT")
-
-    def close(self) -> None:
-        """Close the file."""
-        self._connection.close()
-
-
-class FeatureTable(_Table):
+class FeatureTable(SqliteFile):
     """Features by content digest, for one backbone, weights and input spec.
 
     Parameters
@@ -121,35 +68,36 @@ class FeatureTable(_Table):
             code TEXT, reason TEXT
         );
     """
+    probe = "SELECT digest, vector, jpeg, height, width, code, reason FROM pictures LIMIT 0"
 
     def __init__(self, path: Path, width: int) -> None:
         self.width = width
         super().__init__(path)
 
+    def _select(self, columns: str, digests: Iterable[str]) -> Iterator[tuple[Any, ...]]:
+        """Give columns of the rows of `digests`, in whatever order, a chunk at a time."""
+        for chunk in _chunks(list(dict.fromkeys(digests))):
+            query = f"SELECT {columns} FROM pictures WHERE digest IN ({_marks(chunk)})"
+            with self._reading() as connection:
+                rows = connection.execute(query, chunk).fetchall()
+            yield from rows
+
     def known(self, digests: Iterable[str]) -> set[str]:
         """Return those of `digests` that the table has a row for."""
-        wanted = sorted(set(digests))
-        found: set[str] = set()
         size = 4 * self.width
-        for chunk in _chunks(wanted):
-            query = (
-                "SELECT digest FROM pictures WHERE (code != '' OR length(vector) = ?) "
-                f"AND digest IN ({_marks(chunk)})"
-            )
-            found.update(row[0] for row in self._connection.execute(query, (size, *chunk)))
-        return found
+        return {
+            digest
+            for digest, length, code in self._select("digest, length(vector), code", digests)
+            if (code in PictureError.CODES if code else length == size)
+        }
 
     def problems(self, digests: Iterable[str]) -> dict[str, tuple[str, str]]:
         """Return (code, reason) of those pictures that cannot be read."""
-        found: dict[str, tuple[str, str]] = {}
-        for chunk in _chunks(sorted(set(digests))):
-            query = (
-                "SELECT digest, code, reason FROM pictures "
-                f"WHERE code != '' AND digest IN ({_marks(chunk)})"
-            )
-            for digest, code, reason in self._connection.execute(query, chunk):
-                found[digest] = (code, reason)
-        return found
+        return {
+            digest: (code, str(reason))
+            for digest, code, reason in self._select("digest, code, reason", digests)
+            if code in PictureError.CODES
+        }
 
     def vectors(self, digests: Sequence[str]) -> NDArray[np.float32]:
         """Return the features of `digests`, float32 (len(digests), width), in that order.
@@ -163,27 +111,20 @@ class FeatureTable(_Table):
         for place, digest in enumerate(digests):
             places.setdefault(digest, []).append(place)
         out = np.empty((len(digests), self.width), np.float32)
-        for chunk in _chunks(list(places)):
-            query = f"SELECT digest, vector FROM pictures WHERE digest IN ({_marks(chunk)})"
-            for digest, blob in self._connection.execute(query, chunk):
-                if blob is not None and len(blob) == 4 * self.width:
-                    out[places.pop(digest)] = np.frombuffer(blob, np.float32)
+        for digest, blob in self._select("digest, vector", list(places)):
+            if isinstance(blob, bytes) and len(blob) == 4 * self.width:
+                out[places.pop(digest)] = np.frombuffer(blob, "<f4")
         if places:
             raise KeyError(next(iter(places)))
         return out
 
     def pictures(self, digests: Iterable[str]) -> dict[str, FeatureRow]:
         """Return the rows, without their vectors, of those pictures that have a JPEG."""
-        found: dict[str, FeatureRow] = {}
-        for chunk in _chunks(sorted(set(digests))):
-            query = (
-                "SELECT digest, jpeg, height, width FROM pictures "
-                f"WHERE code = '' AND digest IN ({_marks(chunk)})"
-            )
-            for digest, jpeg, height, width in self._connection.execute(query, chunk):
-                if jpeg:
-                    found[digest] = FeatureRow(digest, None, jpeg, height, width)
-        return found
+        return {
+            digest: FeatureRow(digest, None, jpeg, height, width)
+            for digest, jpeg, height, width in self._select("digest, jpeg, height, width", digests)
+            if jpeg
+        }
 
     def put(self, rows: Sequence[FeatureRow]) -> None:
         """Write rows in one transaction; a row that is there already is replaced."""
@@ -214,19 +155,22 @@ class FileStamp:
 
     @classmethod
     def of(cls, path: str | os.PathLike[str]) -> FileStamp:
-        """Ask the file system; raises OSError where the file is not there."""
+        """Ask the file system; raises OSError or ValueError where it has no such file."""
         stat = os.stat(path)  # noqa: PTH116 (called once a picture; Path is slower)
-        return cls(stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino)
+        return cls(stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, _signed(stat.st_ino))
 
     def settled(self, now: float) -> bool:
-        """Whether a later change is sure to show in the time stamps."""
+        """Whether a change after `now`, the time just before the stamp was taken, would show.
+
+        File systems count time in ticks: a file changed twice within one has the same times.
+        """
         coarse = self.modified % 1_000_000_000 == 0
         margin = COARSE_SETTLED_SECONDS if coarse else SETTLED_SECONDS
         newest = max(self.modified, self.changed if os.name == "posix" else self.modified)
         return newest / 1e9 + margin < now
 
 
-class FileIndex(_Table):
+class FileIndex(SqliteFile):
     """Content digests by file, so that an unchanged file need not be read to be known."""
 
     schema = """
@@ -234,41 +178,43 @@ class FileIndex(_Table):
             path BLOB PRIMARY KEY, size INT, modified INT, changed INT, inode INT, digest TEXT
         ) WITHOUT ROWID;
     """
+    probe = "SELECT path, size, modified, changed, inode, digest FROM files LIMIT 0"
 
     def lookup(self, paths: Sequence[str]) -> dict[str, str]:
         """Return the digests of those absolute `paths` that are unchanged since `put`."""
         found: dict[str, str] = {}
         for chunk in _chunks(list(paths)):
-            keys = {os.fsencode(path): path for path in chunk}
-            query = f"SELECT * FROM files WHERE path IN ({_marks(chunk)})"
-            for key, size, modified, changed, inode, digest in self._connection.execute(
-                query, list(keys)
-            ):
+            keys = {_key(path): path for path in chunk}
+            query = f"SELECT * FROM files WHERE path IN ({_marks(keys)})"
+            with self._reading() as connection:
+                rows = connection.execute(query, list(keys)).fetchall()
+            for key, size, modified, changed, inode, digest in rows:
                 try:
                     stamp = FileStamp.of(keys[key])
-                except OSError:
+                except (OSError, ValueError):
                     continue
-                if stamp == FileStamp(size, modified, changed, _signed(inode)) or (
-                    stamp == FileStamp(size, modified, changed, inode)
-                ):
+                if stamp == FileStamp(size, modified, changed, inode):
                     found[keys[key]] = digest
         return found
 
     def put(self, rows: Iterable[tuple[str, FileStamp, str]]) -> None:
-        """Keep digests, but not of files that may still change within the same time stamp."""
-        now = time.time()
+        """Keep digests of files by the stamps that were taken before the files were read."""
         values = [
-            (os.fsencode(path), s.size, s.modified, s.changed, _signed(s.inode), digest)
-            for path, s, digest in rows
-            if s.settled(now)
+            (_key(path), s.size, s.modified, s.changed, s.inode, digest) for path, s, digest in rows
         ]
         with self._writing() as connection:
             connection.executemany("INSERT OR REPLACE INTO files VALUES (?,?,?,?,?,?)", values)
 
 
+def _key(path: str) -> bytes:
+    """Return a file's name as bytes; one that no file can have stays a name without a file."""
+    return path.encode("utf-8", "surrogatepass")
+
+
 def _signed(inode: int) -> int:
-    """Fit an unsigned 64-bit inode number into SQLite's signed integers."""
-    return inode - (1 << 64) if inode >= 1 << 63 else inode
+    """Fit a file's number, 64 bits or more without a sign, into SQLite's signed 64."""
+    low = inode & (2**64 - 1)
+    return low - 2**64 if low >= 2**63 else low
 
 
 def _chunks(values: Sequence[str]) -> Iterator[Sequence[str]]:
@@ -276,5 +222,5 @@ def _chunks(values: Sequence[str]) -> Iterator[Sequence[str]]:
         yield values[start : start + CHUNK]
 
 
-def _marks(values: Sequence[object]) -> str:
+def _marks(values: Collection[object]) -> str:
     return ",".join("?" * len(values))

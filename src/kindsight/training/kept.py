@@ -1,0 +1,73 @@
+"""The resized pictures that the cache keeps beside their features, as JPEGs.
+
+For reports, and for comparing networks, without reading the pictures again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from kindsight.training.tables import FeatureTable
+
+__all__ = ["KeptPicture", "kept_pictures", "to_jpeg"]
+
+# Some 15 kB a picture, no damage that an eye sees.
+JPEG_QUALITY = 92
+
+
+@dataclass(frozen=True)
+class KeptPicture:
+    """A picture as the network saw it.
+
+    Parameters
+    ----------
+    pixels : array
+        uint8 (h, w, 3) of the network's size.
+    height, width : int
+        Of the picture before, so that it can be shown in proportion.
+    """
+
+    pixels: NDArray[np.uint8]
+    height: int
+    width: int
+
+
+def to_jpeg(pixels: NDArray[np.uint8]) -> bytes:
+    """Return uint8 (h, w, 3) as a JPEG; nothing where that cannot be made."""
+    good, data = cv2.imencode(
+        ".jpg", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]
+    )
+    return data.tobytes() if good else b""
+
+
+def kept_pictures(path: Path, width: int, digests: Sequence[str]) -> list[KeptPicture | None]:
+    """Return the resized pictures that the cache kept, in the order of `digests`.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        The table of features.
+    width : int
+        How many numbers a row has.
+    digests : sequence of str
+        Which pictures.
+    """
+    with closing(FeatureTable(path, width)) as table:
+        rows = table.pictures(digests)
+    kept: list[KeptPicture | None] = []
+    for digest in digests:
+        row = rows.get(digest)
+        pixels = None if row is None else cv2.imdecode(np.frombuffer(row.jpeg, np.uint8), 1)
+        if row is None or pixels is None:
+            kept.append(None)
+        else:
+            rgb = np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), np.uint8)
+            kept.append(KeptPicture(rgb, row.height, row.width))
+    return kept

@@ -1,0 +1,136 @@
+"""A file of the cache with a table in it.
+
+SQLite gives what a cache needs and plain files do not: many small rows in one file, two runs at
+once, and a state that is whole after the process was killed.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from kindsight.errors import CacheError
+
+__all__ = ["DamagedTableError", "SqliteFile"]
+
+BUSY_SECONDS = 60.0
+RETRY_SECONDS = 0.02
+
+
+class DamagedTableError(CacheError):
+    """A file of the cache turned out to be damaged and was put aside; a new one can be made."""
+
+
+class SqliteFile:
+    """A SQLite file that is made anew if it turns out not to be one.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        Made if it is not there.
+
+    Attributes
+    ----------
+    schema : str
+        The statement that makes the table.
+    probe : str
+        A query that fails where the table is another one.
+
+    Raises
+    ------
+    CacheError
+        Where the file cannot be opened, or its disk is full.
+    """
+
+    schema = ""
+    probe = ""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            self._open()
+        except DamagedTableError:
+            self._open()
+
+    def _open(self) -> None:
+        with self._guarded():
+            self._connection = sqlite3.connect(
+                self.path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
+            )
+            self._persist("PRAGMA journal_mode=WAL")
+            # After a power cut the last rows may be missing; they are then computed again.
+            self._persist("PRAGMA synchronous=NORMAL")
+            self._persist(self.schema)
+            self._persist(self.probe)
+        os.utime(self.path)
+
+    def _persist(self, statement: str) -> None:
+        """Execute a statement; where two processes make a file at once SQLite does not wait."""
+        end = time.monotonic() + BUSY_SECONDS
+        while True:
+            try:
+                self._connection.execute(statement)
+                return
+            except sqlite3.OperationalError as error:
+                if "locked" not in str(error) or time.monotonic() > end:
+                    raise
+                time.sleep(RETRY_SECONDS)
+
+    @contextmanager
+    def _guarded(self) -> Iterator[None]:
+        """Turn SQLite's errors into ours; put a damaged file aside."""
+        try:
+            yield
+        except sqlite3.DatabaseError as error:
+            # A missing table or column: a sound file, but none of ours.
+            foreign = "no such" in str(error)
+            if isinstance(error, sqlite3.OperationalError) and not foreign:
+                raise CacheError(
+                    f"The cache must be able to use {self.path}: {error}. "
+                    "Set KINDSIGHT_CACHE to another folder."
+                ) from error
+            self._put_aside()
+            raise DamagedTableError(
+                f"A file of the cache must be whole. Received: {self.path}, damaged ({error}). "
+                "It was put aside; the same command makes a new one."
+            ) from error
+
+    def _put_aside(self) -> None:
+        """Everything here can be computed again; a damaged file is not repaired."""
+        self.close()
+        try:
+            self.path.replace(self.path.with_suffix(".damaged"))
+            for part in self.path.parent.glob(self.path.name + "-*"):
+                part.unlink(missing_ok=True)
+        except FileNotFoundError:  # Another process was faster.
+            pass
+        except OSError as error:
+            raise CacheError(
+                f"A damaged file of the cache must be one that can be renamed. Received: "
+                f"{self.path} ({error.strerror}). Delete it."
+            ) from error
+
+    @contextmanager
+    def _reading(self) -> Iterator[sqlite3.Connection]:
+        with self._guarded():
+            yield self._connection
+
+    @contextmanager
+    def _writing(self) -> Iterator[sqlite3.Connection]:
+        with self._guarded():
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._connection
+                self._connection.execute("COMMIT")
+            except BaseException:
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
+                raise
+
+    def close(self) -> None:
+        """Close the file."""
+        self._connection.close()
