@@ -10,9 +10,11 @@ Where: ``$KINDSIGHT_CACHE``, else the user's cache folder. How much: ``$KINDSIGH
 
 from __future__ import annotations
 
+import contextlib
+import glob
 import os
 import re
-import shutil
+import sqlite3
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -117,11 +119,6 @@ class Cache:
             ) from error
         return path
 
-    @property
-    def backbones(self) -> Path:
-        """The folder of built backbones."""
-        return self.folder("backbones")
-
     def features_file(self, key: str) -> Path:
         """Return the path of the table of features made by what `key` names."""
         return self.folder("features") / f"{key}.sqlite"
@@ -142,9 +139,11 @@ class Cache:
         )
         for kind, pattern in patterns:
             for path in sorted(self.root.glob(pattern)):
-                companions = [path, *path.parent.glob(path.name + "-*")]
-                size = sum(part.stat().st_size for part in companions if part.exists())
-                found.append(CacheEntry(kind, path.stem, path, size, path.stat().st_mtime))
+                # Another process may delete it, or its journal, at any moment.
+                with contextlib.suppress(FileNotFoundError):
+                    used = path.stat().st_mtime
+                    size = sum(_size(part) for part in _parts(path))
+                    found.append(CacheEntry(kind, path.stem, path, size, used))
         return sorted(found, key=lambda entry: -entry.used)
 
     def size(self) -> int:
@@ -153,6 +152,8 @@ class Cache:
 
     def prune(self, keep: Path | None = None) -> list[CacheEntry]:
         """Delete tables of features, longest unused first, until they fit the limit.
+
+        A table that another process has open stays.
 
         Parameters
         ----------
@@ -170,7 +171,7 @@ class Cache:
         for entry in reversed(tables):
             if total <= self.limit:
                 break
-            if entry.path != keep:
+            if entry.path != keep and not _in_use(entry.path):
                 _delete(entry.path)
                 total -= entry.size
                 deleted.append(entry)
@@ -197,13 +198,36 @@ class Cache:
             if kind in (None, entry.kind):
                 _delete(entry.path)
                 freed += entry.size
-        if kind is None:
-            shutil.rmtree(self.root / "features", ignore_errors=True)
-            shutil.rmtree(self.root / "backbones", ignore_errors=True)
         return freed
 
 
+def _parts(path: Path) -> list[Path]:
+    """Return a file and what belongs to it: SQLite's journals, its damaged forerunner."""
+    companions = path.parent.glob(glob.escape(path.name) + "-*")
+    return [path, *companions, path.with_suffix(".damaged")]
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
+
+
 def _delete(path: Path) -> None:
-    """Delete a file and the journals that SQLite keeps beside it."""
-    for part in [path, *path.parent.glob(path.name + "-*")]:
+    for part in _parts(path):
         part.unlink(missing_ok=True)
+    if path.suffix == ".tflite":  # The record that says that a backbone is whole.
+        path.with_suffix(".json").unlink(missing_ok=True)
+
+
+def _in_use(path: Path) -> bool:
+    """Whether a process has a table open: SQLite then refuses to change how it keeps journals."""
+    try:
+        with contextlib.closing(sqlite3.connect(path, timeout=0)) as connection:
+            connection.execute("PRAGMA journal_mode=DELETE")
+    except sqlite3.OperationalError as error:
+        return "locked" in str(error)
+    except sqlite3.DatabaseError:  # damaged, so of no use to anyone
+        return False
+    return False
