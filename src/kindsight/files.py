@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import json
 import os
 import tempfile
@@ -63,7 +64,10 @@ def write_csv(
 ) -> None:
     """Write a table with a heading line, quoted where needed, lines ended by a single LF."""
     buffer = io.StringIO(newline="")
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(rows)
+    plain = csv.writer(buffer, lineterminator="\n")
+    quoted = csv.writer(buffer, lineterminator="\n", quoting=csv.QUOTE_ALL)
+    for row in itertools.chain([header], rows):
+        # A CR ends a line for every reader, but the writer quotes its own line end only.
+        writer = quoted if any("\r" in str(cell) for cell in row) else plain
+        writer.writerow(row)
     write_text(path, buffer.getvalue())
