@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -46,29 +47,45 @@ def claim_run(settings: TrainSettings) -> Iterator[Path]:
         settings.write(folder / SETTINGS_FILE)
         yield folder
     finally:
+        # Another process may hold the lock on the file from the moment it is released; only of a
+        # finished run, which nobody takes up, can it be deleted.
         lock.release()
-        with contextlib.suppress(OSError):
-            (folder / LOCK_FILE).unlink()
+        if (folder / FINISHED_FILE).exists():
+            with contextlib.suppress(OSError):
+                (folder / LOCK_FILE).unlink()
 
 
 def _named(settings: TrainSettings) -> tuple[Path, FileLock]:
     assert settings.run is not None
     name = Path(settings.run)
     folder = name if name.is_absolute() or len(name.parts) > 1 else Path(settings.runs) / name
+    _check_free(folder, settings)
+    lock = _lock(folder)
+    if lock is None:
+        raise UsageError(f"The run {folder} is being trained by another process right now.")
+    try:
+        # Until the lock was ours another process may have made, or finished, the run.
+        _check_free(folder, settings)
+    except BaseException:
+        lock.release()
+        raise
+    return folder, lock
+
+
+def _check_free(folder: Path, settings: TrainSettings) -> None:
+    """Refuse a folder that is not for this training."""
     if (folder / FINISHED_FILE).exists():
         raise UsageError(
             f"A finished run is never overwritten. Received: {folder}. Give another --run, or "
             "leave it out to get the next number."
         )
-    if folder.exists() and any(folder.iterdir()) and not _same(folder, settings):
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"A run must be a folder. Received: {folder}, a file. Give another --run.")
+    if not (_untouched(folder) or _same(folder, settings)):
         raise UsageError(
             f"A run's folder must be new, or of an interrupted run with the same settings. "
             f"Received: {folder}, which holds something else. Give another --run."
         )
-    lock = _lock(folder)
-    if lock is None:
-        raise UsageError(f"The run {folder} is being trained by another process right now.")
-    return folder, lock
 
 
 def _numbered(settings: TrainSettings) -> tuple[Path, FileLock]:
@@ -81,35 +98,51 @@ def _numbered(settings: TrainSettings) -> tuple[Path, FileLock]:
     newest = max(numbers, default=0)
     for number in sorted(numbers, reverse=True):
         folder = parent / f"{stem}-{number}"
-        if not (folder / FINISHED_FILE).exists() and _same(folder, settings):
+        if _may_continue(folder, settings):
             lock = _lock(folder)
-            if lock is not None and not (folder / FINISHED_FILE).exists():
+            if lock is not None and _may_continue(folder, settings):
                 return folder, lock
+            if lock is not None:
+                lock.release()
     while True:
         newest += 1
         folder = parent / f"{stem}-{newest}"
-        try:
-            folder.mkdir(parents=True)
-        except FileExistsError:
+        if os.path.lexists(folder):
             continue
-        except OSError as error:
-            raise UsageError(
-                f"The folder for runs must be one that can be written. Received: {parent} "
-                f"({error.strerror})."
-            ) from error
         lock = _lock(folder)
-        if lock is not None:
+        # Another process that was faster may have begun, or even finished, its run in it.
+        if lock is not None and _untouched(folder):
             return folder, lock
+        if lock is not None:
+            lock.release()
 
 
 def _lock(folder: Path) -> FileLock | None:
-    folder.mkdir(parents=True, exist_ok=True)
+    """Make a folder and take its lock; None where another process has it."""
     lock = FileLock(folder / LOCK_FILE)
     try:
+        folder.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=0)
     except Timeout:
         return None
+    except OSError as error:
+        raise UsageError(
+            f"The folder for runs must be one that can be written. Received: {folder.parent} "
+            f"({error.strerror})."
+        ) from error
     return lock
+
+
+def _may_continue(folder: Path, settings: TrainSettings) -> bool:
+    """Whether a folder is of an interrupted run with these settings, or of one barely begun."""
+    if (folder / FINISHED_FILE).exists() or not folder.is_dir():
+        return False
+    return _untouched(folder) or _same(folder, settings)
+
+
+def _untouched(folder: Path) -> bool:
+    """Whether a folder holds nothing, or no more than a process killed at its start leaves."""
+    return not folder.exists() or all(path.name.startswith(".") for path in folder.iterdir())
 
 
 def _same(folder: Path, settings: TrainSettings) -> bool:
