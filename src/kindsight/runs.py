@@ -197,9 +197,7 @@ def _split(features: Features, settings: TrainSettings, catalog: Catalog) -> Fea
             "Every class must have pictures that can be read. Received: none left of "
             f"{', '.join(lost)}; problems.csv in the run folder says why."
         )
-    parted = split_catalog(
-        features.catalog, validation=settings.validation, test=settings.test, seed=settings.seed
-    )
+    parted = split_catalog(features.catalog, **settings.parts(), seed=settings.seed)
     return replace(features, catalog=parted)
 
 

@@ -65,16 +65,28 @@ class TrainSettings:
         faults = self.training().faults()
         for name in ("validation", "test"):
             value = getattr(self, name)
-            number = isinstance(value, (int, float)) and not isinstance(value, bool)
-            if not number or value < 0 or (value > 1 and value != int(value)) or value == 1.0:
+            if not _is_part(value):
                 faults.append(
                     f"{name} must be a share from 0 to below 1, or a number of pictures. "
                     f"Received: {value!r}."
                 )
-        if not isinstance(self.data, str) or not self.data:
-            faults.append(f"data must be a folder. Received: {self.data!r}.")
+        for name in ("data", "runs"):
+            value = getattr(self, name)
+            if not isinstance(value, str) or not value or "\0" in value:
+                faults.append(f"{name} must be a folder. Received: {value!r}.")
+        if self.run is not None and (
+            not isinstance(self.run, str) or Path(self.run).name in ("", "..") or "\0" in self.run
+        ):
+            faults.append(f"run must be a folder's name. Received: {self.run!r}.")
         if faults:
             raise SettingsError("\n".join(faults))
+
+    def parts(self) -> dict[str, float | int]:
+        """Return the sizes of validation and test part: shares below 1, whole numbers above."""
+        return {
+            name: int(value) if value >= 1 else value
+            for name, value in (("validation", self.validation), ("test", self.test))
+        }
 
     def training(self) -> FrozenTraining:
         """Return the part of the settings that says how to train."""
@@ -113,13 +125,14 @@ class TrainSettings:
         try:
             if source.stat().st_size > MAX_TOML_BYTES:
                 raise SettingsError(f"{source} must not be larger than 1 MB.")
-            values = tomllib.loads(source.read_text("utf-8"))
+            # A folder's name need not be UTF-8; it is written, and read, byte for byte.
+            values = tomllib.loads(source.read_text("utf-8", "surrogateescape"))
         except OSError as error:
             raise SettingsError(
                 f"The settings must be a file that can be read. Received: {source} "
                 f"({error.strerror})."
             ) from error
-        except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        except (ValueError, RecursionError) as error:
             raise SettingsError(f"{source} must be valid TOML. It is not: {error}.") from error
         return cls.from_dict({**values, **given}, str(source))
 
@@ -138,3 +151,10 @@ class TrainSettings:
         if faults:
             raise SettingsError("\n".join(faults))
         return cls(**values)
+
+
+def _is_part(value: object) -> bool:
+    """Whether a number is a share, 0 to below 1, or a whole number above 1."""
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        return False
+    return 0 <= value < 1 or (1 < value < 2**53 and value == int(value))
