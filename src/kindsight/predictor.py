@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from kindsight.bundle import Bundle, load_bundle
 from kindsight.catalog import Catalog
-from kindsight.errors import BundleError, PictureError
+from kindsight.errors import BundleError, PictureError, UsageError
 from kindsight.evaluation import Evaluation, evaluate, to_probabilities
 from kindsight.pictures import read_bytes, read_picture, resize_picture
 from kindsight.runtime import InterpreterPool, map_ordered, single_threaded_opencv
@@ -136,35 +136,36 @@ class Predictor:
         ------
         Prediction
             In the order of `paths`; one that cannot be read has an error in place of an answer.
+
+        Raises
+        ------
+        UsageError
+            For a single path in place of several.
         """
+        if isinstance(paths, (str, bytes, os.PathLike)):
+            raise UsageError(
+                f"Files are given as a list of paths. Received: the single path {paths!r}. "
+                "Put it in a list: [path]."
+            )
         return self._stream(os.fspath(path) for path in paths)
 
     def predict_catalog(self, catalog: Catalog) -> Iterator[Prediction]:
         """Answer for the pictures of a catalog, files or arrays, in its order."""
-        if catalog.arrays is None:
-            names: Iterable[str] = (str(catalog.file(row)) for row in range(len(catalog)))
-        else:
-            names = catalog.path
-        for row, answer in enumerate(self._stream(names, catalog)):
-            yield Prediction(
-                catalog.path[row],
-                answer.classes,
-                answer.logits,
-                answer.probabilities,
-                _at(answer.error, catalog.path[row]),
-            )
+        return self._stream(catalog.path, catalog)
 
     def _stream(self, names: Iterable[str], catalog: Catalog | None = None) -> Iterator[Prediction]:
-        arrays = catalog.arrays if catalog is not None else None
-
         def answer(item: tuple[int, str]) -> Prediction:
             row, name = item
             try:
-                if arrays is None:
-                    picture = read_picture(read_bytes(name), target=self.bundle.spec.size)
-                else:
-                    picture = arrays[row]
+                data = read_bytes(name) if catalog is None else catalog.load(row)
+                picture = (
+                    read_picture(data, target=self.bundle.spec.size)
+                    if isinstance(data, bytes)
+                    else data
+                )
                 logits = self._pool.run(resize_picture(picture, self.bundle.spec))
+                if not np.isfinite(logits).all():
+                    raise PictureError("corrupt", "The network's answer to it is not finite.")
             except PictureError as error:
                 return Prediction(name, self.classes, error=_at(error, name))
             probabilities = to_probabilities(logits[None], self.bundle.temperature)[0]

@@ -97,9 +97,15 @@ class Interpreter:
                 f"{self.path} must take float32 pictures of shape (1, height, width, 3). "
                 f"It takes {np.dtype(input_['dtype']).name} {shape}."
             )
+        given = tuple(int(size) for size in output["shape"])
+        if len(given) != 2 or given[0] != 1 or output["dtype"] != np.float32:
+            raise BundleError(
+                f"{self.path} must give float32 numbers of shape (1, n). "
+                f"It gives {np.dtype(output['dtype']).name} {given}."
+            )
         self._input, self._output = input_["index"], output["index"]
         self.size = (shape[1], shape[2])
-        self.width = int(output["shape"][-1])
+        self.width = given[1]
 
     def __call__(self, picture: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Run the model on one picture.
@@ -177,7 +183,8 @@ def map_ordered(
     try:
         for item in items:
             waiting.append(executor.submit(function, item))
-            if len(waiting) >= AHEAD * threads:
+            # What is done goes out at once: the next item may be long in coming.
+            while waiting and (len(waiting) >= AHEAD * threads or waiting[0].done()):
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
