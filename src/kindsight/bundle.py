@@ -110,7 +110,7 @@ def load_bundle(folder: str | os.PathLike[str]) -> Bundle:
     path = Path(folder)
     facts = _read_json(path)
     version = facts.pop("format", None)
-    if not isinstance(version, int) or version < 1:
+    if type(version) is not int or version < 1:
         raise _damaged(path, "format", "a whole number from 1", version)
     if version > FORMAT:
         raise BundleError(
@@ -136,10 +136,17 @@ def _read_json(folder: Path) -> dict[str, Any]:
         if (folder / "settings.toml").is_file():
             hint = " Its training did not finish: the same train command continues it."
         raise BundleError(f"A bundle must hold {JSON_FILE}. Received: {folder}, without it.{hint}")
-    if path.stat().st_size > MAX_JSON_BYTES:
+    try:
+        with path.open("rb") as file:
+            content = file.read(MAX_JSON_BYTES + 1)
+    except OSError as error:
+        raise BundleError(
+            f"{path} must be a file that can be read. Received: {error.strerror}."
+        ) from error
+    if len(content) > MAX_JSON_BYTES:
         raise BundleError(f"{path} must not be larger than {MAX_JSON_BYTES // 1024**2} MB.")
     try:
-        facts = json.loads(path.read_text("utf-8", "surrogateescape"))
+        facts = json.loads(content.decode("utf-8", "surrogateescape"))
     except (ValueError, RecursionError) as error:
         raise BundleError(f"{path} must be valid JSON. It is not: {error}.") from error
     if not isinstance(facts, dict):
