@@ -282,9 +282,13 @@ class ImageClassifier:
         settings = bundle.facts.get("settings")
         known = settings if isinstance(settings, dict) else {}
         names = set(_parameters()) - {"cache", "workers"}
-        classifier = cls(
-            **{name: value for name, value in known.items() if name in names}, workers=workers
-        )
+        given: dict[str, Any] = {
+            # JSON has no tuples.
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in known.items()
+            if name in names
+        }
+        classifier = cls(**given, workers=workers)
         classifier._predictor = predictor
         classifier.classes_ = np.array(bundle.classes)
         classifier.temperature_ = bundle.temperature
