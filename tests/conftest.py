@@ -1,0 +1,56 @@
+"""What tests of several rooms share: one cache, one folder of pictures, one trained run.
+
+Building a backbone takes some seconds, and so does starting Keras: whoever needs a built backbone
+takes ``SIZE`` and the session's cache, and only the tests that are about Keras start it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from shapes import write_photos
+
+SIZE = 64
+"""Height and width of the pictures that the shared backbone takes."""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def machine_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The cache of the whole session, in place of the user's own; child processes see it too."""
+    folder = tmp_path_factory.mktemp("machine") / "cache"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("KINDSIGHT_CACHE", str(folder))
+        patch.delenv("KINDSIGHT_CACHE_LIMIT", raising=False)
+        yield folder
+
+
+@pytest.fixture(scope="session")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Class folders of 91 pictures of three kinds, and three files that are no pictures."""
+    return write_photos(tmp_path_factory.mktemp("data") / "photos")
+
+
+@pytest.fixture(scope="session")
+def backbone(machine_cache: Path):  # type: ignore[no-untyped-def]
+    """The shared backbone's files, built on first use."""
+    from kindsight.training.frozen import FrozenTraining
+
+    return FrozenTraining(size=SIZE).backbone()
+
+
+@pytest.fixture(scope="session")
+def trained(photos: Path, backbone, tmp_path_factory: pytest.TempPathFactory):  # type: ignore[no-untyped-def]
+    """The TrainResult of a real training on `photos`, Keras and all. Not to be written to."""
+    from kindsight.runs import TrainSettings, train
+
+    runs = tmp_path_factory.mktemp("runs")
+    return train(TrainSettings(str(photos), runs=str(runs), size=SIZE, seed=3))
+
+
+@pytest.fixture
+def environment(machine_cache: Path) -> dict[str, str]:
+    """Environment variables for a child process: this session's cache, quiet libraries."""
+    return {**os.environ, "KINDSIGHT_CACHE": str(machine_cache), "PYTHONUTF8": "1"}

@@ -1,0 +1,71 @@
+"""Small pictures of three kinds, made up for the tests: rings, bars and chequers with noise."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+CLASSES = ("bar", "chequer", "ring")
+
+
+def shape(kind: str, seed: int, side: int = 72) -> np.ndarray:
+    """Return a picture uint8 (side, side + 8, 3): one coloured shape somewhere on grey noise."""
+    random = np.random.default_rng([seed, CLASSES.index(kind)])
+    height, width = side, side + 8
+    y, x = np.mgrid[0:height, 0:width]
+    y = y - height * random.uniform(0.4, 0.6)
+    x = x - width * random.uniform(0.4, 0.6)
+    if kind == "ring":
+        inside = np.abs(np.hypot(x, y) - side * 0.28) < side * 0.07
+    elif kind == "bar":
+        angle = random.uniform(0, np.pi)
+        inside = np.abs(x * np.cos(angle) + y * np.sin(angle)) < side * 0.08
+    else:
+        inside = ((x // 9 + y // 9) % 2 == 0) & (np.maximum(np.abs(x), np.abs(y)) < side * 0.35)
+    picture = np.full((height, width, 3), random.uniform(90, 160))
+    picture[inside] = random.uniform(0, 255, 3)
+    picture += random.normal(0, 18, picture.shape)
+    return picture.clip(0, 255).round().astype(np.uint8)
+
+
+def encoded(picture: np.ndarray, ending: str, mode: str | None = None) -> bytes:
+    """Return the picture as a file of that kind."""
+    image = Image.fromarray(picture)
+    if mode is not None:
+        image = image.convert(mode)
+    file = io.BytesIO()
+    image.save(file, {"jpg": "JPEG", "tif": "TIFF"}.get(ending, ending.upper()))
+    return file.getvalue()
+
+
+def write_shapes(folder: Path, counts: dict[str, int], first: int = 0) -> Path:
+    """Write class folders; most pictures are PNG, some are of other kinds, one in 16 bits."""
+    kinds = (
+        [("png", None)] * 3 + [("jpg", None), ("jpg", "CMYK"), ("webp", None)] + [("gif", "L")]
+    )
+    for name, count in counts.items():
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        for number in range(count):
+            seed = first + number
+            ending, mode = kinds[seed % len(kinds)]
+            data = encoded(shape(name, seed), ending, mode)
+            (folder / name / f"{name} {seed:03d}.{ending}").write_bytes(data)
+    return folder
+
+
+def write_photos(folder: Path) -> Path:
+    """Write the folder that the shared run is trained on: 90 pictures, and what goes wrong.
+
+    A copy of a ring under another name, a cut JPEG, an empty file, and a text file whose name
+    says that it is a picture.
+    """
+    write_shapes(folder, {"bar": 32, "chequer": 30, "ring": 28})
+    (folder / "ring" / "copy.png").write_bytes((folder / "ring" / "ring 000.png").read_bytes())
+    jpeg = (folder / "bar" / "bar 003.jpg").read_bytes()
+    (folder / "bar" / "cut.jpg").write_bytes(jpeg[: len(jpeg) // 2])
+    (folder / "chequer" / "empty.png").write_bytes(b"")
+    (folder / "chequer" / "letter.jpg").write_bytes(b"Dear reader, this is no picture.\n" * 9)
+    return folder
