@@ -37,7 +37,7 @@ class ImageClassifier:
     size : int or (height, width), optional
         Pixels of the pictures that the network sees; its own size if omitted.
     resize : str
-        ``"stretch"``, ``"crop"`` or ``"pad"``: how other proportions are met.
+        ``"crop"``, ``"stretch"`` or ``"pad"``: how other proportions are met.
     head : str
         ``"auto"``, ``"linear"`` or ``"curved"``; ``"auto"`` lets cross-validation choose.
     class_weight : str, optional
@@ -66,7 +66,7 @@ class ImageClassifier:
         *,
         model: str = "efficientnet-lite0",
         size: int | tuple[int, int] | None = None,
-        resize: str = "stretch",
+        resize: str = "crop",
         head: str = "auto",
         class_weight: str | None = None,
         seed: int = 0,

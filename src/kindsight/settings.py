@@ -53,7 +53,7 @@ class TrainSettings:
     run: str | None = None
     model: str = "efficientnet-lite0"
     size: int | None = None
-    resize: str = "stretch"
+    resize: str = "crop"
     head: str = "auto"
     class_weight: str = "none"
     validation: float = 0.2

@@ -28,7 +28,7 @@ Progress = Callable[[str, int, int], None]
 """Called with (stage, done, total); total is 0 where it is not known."""
 
 CLASS_WEIGHTS = ("none", "balanced")
-RESIZES = ("stretch", "crop", "pad")
+RESIZES = ("crop", "stretch", "pad")
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class FrozenTraining:
 
     model: str = "efficientnet-lite0"
     size: int | tuple[int, int] | None = None
-    resize: str = "stretch"
+    resize: str = "crop"
     head: str = "auto"
     class_weight: str | None = None
     seed: int = 0

@@ -14,12 +14,13 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from kindsight.errors import SettingsError
 from kindsight.evaluation.calibration import fit_temperature, to_probabilities
 from kindsight.models.backbones import FeatureLayout
 from kindsight.models.heads import CurvedHead, HeadLayers, LinearHead
-from kindsight.training.projection import Projection, fit_kernel_map, fit_projection
+from kindsight.training.projection import KernelMap, Projection, fit_kernel_map, fit_projection
 from kindsight.training.softmax import SoftmaxFit, fit_softmax
 
 __all__ = ["HEADS", "Candidate", "FittedHead", "fit_head"]
@@ -33,13 +34,21 @@ BLOCKS = {"all": 1.0, "early": 3.0, "last": 0.0}
 COMPONENTS = 512
 KERNEL_COMPONENTS = 192
 LANDMARKS = 1000
-GAMMAS = (0.5, 1.0)
-# Strengths times the number of training pictures: the scale on which the best ones agree.
+GAMMA = 0.7
+# Strengths times the number of training pictures: the scale on which the best ones agree. The
+# features are compared at the first one; from there the path goes to both sides.
 LINEAR_STRENGTHS = (2.0, 0.6, 0.2, 0.06, 0.02, 0.006)
-CURVED_STRENGTHS = (0.2, 0.06, 0.02)
+CURVED_STRENGTHS = (0.6, 0.2, 0.06, 0.02)
+FIRST_STRENGTHS = {"linear": 0.2, "curved": 0.06}
+# A path is left where the log loss has risen by this factor.
+WORSE = 1.02
+# Log losses closer than this factor are told apart by nothing but luck.
+NEAR = 1.02
 # More pictures than this make the cross-validation slower but its choice no better.
 CHOICE_PICTURES = 6000
 FOLDS = 5
+THREADED_PICTURES = 4000
+CHOICE_TOLERANCE = 1e-3
 
 
 @dataclass(frozen=True)
@@ -184,6 +193,24 @@ def fit_head(
         raise SettingsError(f"head must be one of {', '.join(HEADS)}. Received: {kind!r}.")
     if weights is None:
         weights = np.ones(len(targets), np.float32)
+    # On small matrices a second thread gains little, and where another process has the other
+    # core the threads' waiting for each other takes many times as long as the work.
+    limit = 1 if len(targets) < THREADED_PICTURES else None
+    with threadpool_limits(limit, user_api="blas"):
+        return _choose_and_fit(features, targets, classes, layout, folds, kind, weights, seed)
+
+
+def _choose_and_fit(
+    features: Floats,
+    targets: NDArray[np.int64],
+    classes: int,
+    layout: FeatureLayout,
+    folds: NDArray[np.int64],
+    kind: str,
+    weights: Floats,
+    seed: int,
+) -> FittedHead:
+    """Compare the candidates on a bounded number of pictures, fit the best one to all."""
     chooser = np.random.Generator(np.random.Philox(key=[seed, 1]))
     rows = np.sort(chooser.permutation(len(targets))[:CHOICE_PICTURES])
     task = _Task(targets[rows], classes, folds[rows], weights[rows])
@@ -191,22 +218,40 @@ def fit_head(
     candidates: list[Candidate] = []
     projections: dict[str, Projection] = {}
     for blocks, weight in BLOCKS.items():
-        if weight == 0.0 and len(layout.blocks) == 1:
+        if weight != 1.0 and len(layout.blocks) == 1:
             continue
         projections[blocks] = fit_projection(
             sample, _column_weights(layout, weight), COMPONENTS, _generator(seed, 2)
         )
-        candidates += _try_linear(task, projections[blocks].apply(sample), blocks)
-    best = min(candidates, key=lambda candidate: candidate.log_loss)
+        columns = projections[blocks].apply(sample)
+        candidates.append(_try(task, columns, "linear", blocks, FIRST_STRENGTHS["linear"]))
+    blocks = min(candidates, key=_loss).blocks
+    columns = projections[blocks].apply(sample)
+    candidates += _walk(
+        task, columns, "linear", blocks, LINEAR_STRENGTHS, min(candidates, key=_loss)
+    )
+    mapping = None
     if kind != "linear":
-        components = projections[best.blocks].apply(sample)[:, :KERNEL_COMPONENTS]
-        for gamma in GAMMAS:
-            mapping = fit_kernel_map(components, LANDMARKS, gamma, _generator(seed, 3))
-            candidates += _try_curved(task, mapping.apply(components), best.blocks, gamma)
-    allowed = [item for item in candidates if kind in ("auto", item.kind)]
-    chosen = min(allowed, key=lambda candidate: candidate.log_loss)
-    layers = _fit_chosen(features, targets, classes, weights, chosen, projections, seed)
+        columns = np.ascontiguousarray(columns[:, :KERNEL_COMPONENTS])
+        mapping = fit_kernel_map(columns, LANDMARKS, GAMMA, _generator(seed, 3))
+        columns = mapping.apply(columns)
+        first = _try(task, columns, "curved", blocks, FIRST_STRENGTHS["curved"])
+        candidates += [first, *_walk(task, columns, "curved", blocks, CURVED_STRENGTHS, first)]
+    chosen = _best([item for item in candidates if kind in ("auto", item.kind)])
+    fitted = _Fitted(projections[chosen.blocks], mapping if chosen.kind == "curved" else None)
+    layers = fitted.fit(features, targets, classes, weights, chosen.strength)
     return FittedHead(layers, chosen.temperature, chosen, tuple(candidates))
+
+
+def _loss(candidate: Candidate) -> float:
+    return candidate.log_loss
+
+
+def _best(candidates: list[Candidate]) -> Candidate:
+    """Of the candidates whose log loss is next to the least, return the most accurate."""
+    least = min(candidate.log_loss for candidate in candidates)
+    near = [candidate for candidate in candidates if candidate.log_loss <= NEAR * least]
+    return min(near, key=lambda candidate: (-candidate.accuracy, candidate.log_loss))
 
 
 def _generator(seed: int, purpose: int) -> np.random.Generator:
@@ -219,72 +264,78 @@ def _column_weights(layout: FeatureLayout, early: float) -> Floats:
     return weights
 
 
-def _try_linear(task: _Task, columns: Floats, blocks: str) -> list[Candidate]:
-    """Score a path of strengths, each started from the one before."""
-    found, start = [], None
-    for strength in LINEAR_STRENGTHS:
-        fit = fit_softmax(
-            columns,
-            task.targets,
-            task.classes,
-            task.fold_weights,
-            strength / len(columns),
-            start,
-            tolerance=1e-3,
-        )
-        start = fit.start
-        logits = task.out_of_fold(columns, fit)
-        found.append(task.score(logits, "linear", blocks, strength, 0.0))
-        if len(found) > 1 and found[-1].log_loss > 1.02 * found[-2].log_loss:
+def _try(task: _Task, columns: Floats, kind: Kind, blocks: str, strength: float) -> Candidate:
+    """Fit one candidate on every fold and score what it says of the pictures held out."""
+    fit = fit_softmax(
+        columns,
+        task.targets,
+        task.classes,
+        task.fold_weights,
+        strength / len(columns),
+        tolerance=CHOICE_TOLERANCE,
+    )
+    gamma = GAMMA if kind == "curved" else 0.0
+    return task.score(task.out_of_fold(columns, fit), kind, blocks, strength, gamma)
+
+
+def _walk(
+    task: _Task,
+    columns: Floats,
+    kind: Kind,
+    blocks: str,
+    strengths: tuple[float, ...],
+    first: Candidate,
+) -> list[Candidate]:
+    """Try strengths to either side of the first one for as long as the log loss does not rise."""
+    place = strengths.index(first.strength)
+    found: list[Candidate] = []
+    for path in (strengths[place + 1 :], strengths[:place][::-1]):
+        best = first.log_loss
+        for strength in path:
+            found.append(_try(task, columns, kind, blocks, strength))
+            if found[-1].log_loss > WORSE * best:
+                break
+            best = min(best, found[-1].log_loss)
+        # Where one side is better, the other side need not be looked at.
+        if best < first.log_loss:
             break
     return found
 
 
-def _try_curved(task: _Task, columns: Floats, blocks: str, gamma: float) -> list[Candidate]:
-    """Score a path of strengths on kernel components."""
-    found = []
-    for strength in CURVED_STRENGTHS:
-        fit = fit_softmax(
-            columns,
-            task.targets,
-            task.classes,
-            task.fold_weights,
-            strength / len(columns),
-            None,
-            tolerance=1e-3,
+@dataclass(frozen=True)
+class _Fitted:
+    """The chosen features, ready for the fit to all pictures."""
+
+    projection: Projection
+    mapping: KernelMap | None
+
+    def fit(
+        self,
+        features: Floats,
+        targets: NDArray[np.int64],
+        classes: int,
+        weights: Floats,
+        strength: float,
+    ) -> HeadLayers:
+        """Fit to all pictures and fold everything into a few dense layers."""
+        projection, mapping = self.projection, self.mapping
+        columns = projection.apply(features)
+        if mapping is not None:
+            columns = mapping.apply(np.ascontiguousarray(columns[:, :KERNEL_COMPONENTS]))
+        fit = fit_softmax(columns, targets, classes, weights[None], strength / len(features))
+        kernel, bias = fit.kernel[0].astype(np.float64), fit.bias[0].astype(np.float64)
+        if mapping is None:
+            bias = projection.bias @ kernel + bias
+            return LinearHead(_narrow(projection.kernel @ kernel), _narrow(bias))
+        return CurvedHead(
+            project_kernel=np.ascontiguousarray(projection.kernel[:, :KERNEL_COMPONENTS]),
+            project_bias=projection.bias[:KERNEL_COMPONENTS],
+            landmarks=mapping.landmarks,
+            gamma=np.array(mapping.gamma, np.float32),
+            kernel=_narrow(mapping.whitening @ kernel),
+            bias=_narrow(bias - mapping.mean @ kernel),
         )
-        logits = task.out_of_fold(columns, fit)
-        found.append(task.score(logits, "curved", blocks, strength, gamma))
-    return found
 
 
-def _fit_chosen(
-    features: Floats,
-    targets: NDArray[np.int64],
-    classes: int,
-    weights: Floats,
-    chosen: Candidate,
-    projections: dict[str, Projection],
-    seed: int,
-) -> HeadLayers:
-    """Fit the chosen form to all pictures and fold everything into a few dense layers."""
-    projection = projections[chosen.blocks]
-    components = projection.apply(features)
-    strength = chosen.strength / len(features)
-    if chosen.kind == "linear":
-        fit = fit_softmax(components, targets, classes, weights[None], strength)
-        kernel = fit.kernel[0].astype(np.float64)
-        bias = projection.bias @ kernel + fit.bias[0]
-        return LinearHead((projection.kernel @ kernel).astype(np.float32), bias.astype(np.float32))
-    components = np.ascontiguousarray(components[:, :KERNEL_COMPONENTS])
-    mapping = fit_kernel_map(components, LANDMARKS, chosen.gamma, _generator(seed, 3))
-    fit = fit_softmax(mapping.apply(components), targets, classes, weights[None], strength)
-    kernel = fit.kernel[0].astype(np.float64)
-    return CurvedHead(
-        project_kernel=np.ascontiguousarray(projection.kernel[:, :KERNEL_COMPONENTS]),
-        project_bias=projection.bias[:KERNEL_COMPONENTS],
-        landmarks=mapping.landmarks,
-        gamma=np.array(mapping.gamma, np.float32),
-        kernel=(mapping.whitening @ kernel).astype(np.float32),
-        bias=(fit.bias[0] - mapping.mean @ kernel).astype(np.float32),
-    )
+def _narrow(values: NDArray[np.float64]) -> Floats:
+    return values.astype(np.float32)
