@@ -160,15 +160,20 @@ class FrozenTraining:
         start = time.monotonic()
         rows = np.arange(len(features.catalog)) if rows is None else rows
         catalog = features.catalog[rows]
-        targets = _targets(catalog, classes)
-        folds = int(max(2, min(FOLDS, np.bincount(targets).min())))
+        targets, groups = _targets(catalog, classes), units(catalog)
+        if groups.max() == 0:
+            raise CatalogError(
+                "A classifier needs two different pictures or more. Received: "
+                f"{len(targets)} times the same."
+            )
+        folds = int(max(2, min(FOLDS, np.bincount(targets).min(), groups.max() + 1)))
         digests = [str(digest) for digest in catalog.digest]
         head = fit_head(
             features.vectors[rows],
             targets,
             len(classes),
             files.layout,
-            folds=fold_indices(targets, units(catalog), folds, self.seed, digests),
+            folds=fold_indices(targets, groups, folds, self.seed, digests),
             kind=self.head,
             weights=_weights(targets, self.class_weight),
             seed=self.seed,

@@ -1,0 +1,288 @@
+"""The choice and the fit of a head, on problems whose answer is known."""
+
+import numpy as np
+import pytest
+
+from kindsight.catalog.folds import fold_indices
+from kindsight.errors import SettingsError
+from kindsight.models.heads import CurvedHead, LinearHead
+from kindsight.models.layout import FeatureBlock, FeatureLayout
+from kindsight.training import head as module
+from kindsight.training.head import HEADS, fit_head
+
+
+def layout(early, last):
+    blocks = (FeatureBlock("stage3_mean", 0, early), FeatureBlock("top_mean", early, early + last))
+    return FeatureLayout(blocks)
+
+
+def folds_of(targets, count=5):
+    return fold_indices(targets, None, count, seed=0)
+
+
+def fit(features, targets, *, early=None, count=5, **options):
+    features = np.asarray(features, np.float32)
+    width = features.shape[1]
+    early = width // 2 if early is None else early
+    where = layout(early, width - early)
+    folds = options.pop("folds", folds_of(targets, count))
+    return fit_head(features, targets, int(targets.max()) + 1, where, folds=folds, **options)
+
+
+def blobs(pictures=150, columns=12, classes=3, spread=1.2, seed=0):
+    """Classes around points of their own: straight lines part them best."""
+    random = np.random.default_rng(seed)
+    targets = np.arange(pictures) % classes
+    centres = random.normal(size=(classes, columns))
+    return (centres[targets] + spread * random.normal(size=(pictures, columns)), targets)
+
+
+def ring(pictures=300, seed=0):
+    """One class inside, the other around it: no straight line parts them.
+
+    Early and last features tell the same.
+    """
+    random = np.random.default_rng(seed)
+    targets = np.arange(pictures) % 2
+    angles = random.uniform(0, 2 * np.pi, pictures)
+    radii = np.where(targets == 1, 2.0, 0.5) + 0.1 * random.normal(size=pictures)
+    x, y = radii * np.cos(angles), radii * np.sin(angles)
+    return np.stack([x, y, x, y], axis=1), targets
+
+
+def accuracy(head, features, targets):
+    return float((head.layers.logits(np.asarray(features)).argmax(1) == targets).mean())
+
+
+@pytest.fixture
+def last_fit(monkeypatch):
+    """What the last regression was fitted on, and its solution."""
+    kept = {}
+
+    def noting(columns, *rest, **options):
+        solution = real(columns, *rest, **options)
+        kept.update(columns=columns, solution=solution)
+        return solution
+
+    real = module.fit_softmax
+    monkeypatch.setattr(module, "fit_softmax", noting)
+    return kept
+
+
+@pytest.mark.parametrize("kind", ["linear", "curved"])
+def test_layers_give_what_the_regression_gave(kind, last_fit):
+    features, targets = blobs(200, 40, 4)
+    features = 100 + 30 * features  # far from standardised, as features of networks are
+    head = fit(features, targets, kind=kind)
+    assert isinstance(head.layers, {"linear": LinearHead, "curved": CurvedHead}[kind])
+    wanted = last_fit["solution"].logits(last_fit["columns"])
+    assert last_fit["columns"].shape[0] == 200 and wanted.shape == (200, 4)
+    np.testing.assert_allclose(head.layers.logits(features), wanted, atol=2e-3)
+    assert np.ptp(wanted) > 1
+
+
+@pytest.mark.parametrize("kind", HEADS)
+def test_a_clear_problem_is_learned(kind):
+    features, targets = blobs(spread=0.5)
+    new, truth = blobs(spread=0.5, seed=0)
+    head = fit(features, targets, kind=kind)
+    new = new + 0.3 * np.random.default_rng(9).normal(size=new.shape)
+    assert accuracy(head, new, truth) > 0.95
+    assert head.chosen.accuracy > 0.95 and head.chosen.log_loss < 0.2
+
+
+def test_curved_where_no_line_parts_the_classes():
+    features, targets = ring()
+    head = fit(features, targets)
+    assert head.chosen.kind == "curved" and isinstance(head.layers, CurvedHead)
+    assert head.chosen.accuracy > 0.97
+    assert accuracy(head, *ring(seed=1)) > 0.97
+    straight = fit(features, targets, kind="linear")
+    assert straight.chosen.accuracy < 0.7
+    assert accuracy(straight, *ring(seed=1)) < 0.7
+
+
+def test_linear_where_a_line_parts_the_classes():
+    random = np.random.default_rng(0)
+    features = random.normal(size=(250, 10))
+    slope = random.normal(size=10)
+    targets = (features @ slope + random.logistic(size=250) > 0).astype(np.int64)
+    head = fit(features, targets)
+    assert head.chosen.kind == "linear" and isinstance(head.layers, LinearHead)
+    # What was found points the way of the truth: cosine of the angle between them.
+    found = head.layers.kernel[:, 1] - head.layers.kernel[:, 0]
+    assert found @ slope / np.linalg.norm(found) / np.linalg.norm(slope) > 0.95
+
+
+@pytest.mark.parametrize("kind", ["linear", "curved"])
+def test_a_kind_that_is_asked_for_is_given(kind):
+    # On each problem cross-validation would take the other kind.
+    features, targets = ring() if kind == "linear" else blobs(spread=2)
+    head = fit(features, targets, kind=kind)
+    assert head.chosen.kind == kind == head.layers.kind
+
+
+def test_the_best_of_what_was_tried_is_chosen():
+    features, targets = blobs()
+    head = fit(features, targets)
+    assert head.chosen in head.candidates
+    assert head.chosen.log_loss == min(item.log_loss for item in head.candidates)
+    assert {item.kind for item in head.candidates} == {"linear", "curved"}
+    assert {item.blocks for item in head.candidates} == {"all", "early", "last"}
+    settings = [(item.kind, item.blocks, item.strength) for item in head.candidates]
+    assert len(set(settings)) == len(settings)
+
+
+def test_early_features_are_used_where_they_tell():
+    random = np.random.default_rng(1)
+    features, targets = blobs(200, 20, 3, spread=0.8)
+    noise = random.normal(size=(200, 20))
+    early = fit(np.hstack([features, noise]), targets, early=20, kind="linear")
+    late = fit(np.hstack([noise, features]), targets, early=20, kind="linear")
+    assert early.chosen.blocks == "early"
+    assert late.chosen.blocks == "last"
+    # A head on the last mean does not look at the early stages at all.
+    assert not late.layers.kernel[:20].any() and late.layers.kernel[20:].any()
+
+
+def test_a_network_of_one_block():
+    features, targets = blobs()
+    only = FeatureLayout((FeatureBlock("top_mean", 0, 12),))
+    head = fit_head(features.astype(np.float32), targets, 3, only, folds=folds_of(targets))
+    assert accuracy(head, features, targets) > 0.8
+
+
+@pytest.mark.parametrize("kind", ["linear", "curved"])
+def test_labels_drawn_by_lot_score_as_chance(kind):
+    # With 60 columns for 100 pictures any fit is right on what it saw; what it says of pictures
+    # held out must be no better than a coin.
+    random = np.random.default_rng(2)
+    features = random.normal(size=(100, 60))
+    targets = random.permutation(np.arange(100) % 2)
+    head = fit(features, targets, kind=kind)
+    tried = [item for item in head.candidates if item.kind == kind]
+    assert all(0.3 < item.accuracy < 0.7 for item in tried)
+    assert all(item.log_loss > 0.65 for item in tried)
+    # And it knows: it is never sure.
+    logits = head.layers.logits(features) / head.temperature
+    assert head.temperature > 1 or np.abs(np.ptp(logits, axis=1)).max() < 3
+
+
+def test_held_out_pictures_are_answered_by_the_fit_without_them(last_fit, monkeypatch):
+    # Copies of one picture under changing labels: whoever learns a label by heart is right on the
+    # copies that it saw, and wrong on those held out where the labels go by the fold.
+    features = np.repeat(np.eye(2), 40, axis=0)
+    folds = np.tile([0, 1], 40)
+    targets = np.where(folds == 0, np.repeat([0, 1], 40), np.repeat([1, 0], 40))
+    head = fit(features, targets, folds=folds, kind="linear")
+    assert all(item.accuracy == 0 for item in head.candidates)
+
+
+def test_temperature_is_positive_finite_and_that_of_the_choice():
+    for seed, spread in enumerate((0.05, 1, 4)):
+        head = fit(*blobs(spread=spread, seed=seed))
+        assert 0.01 < head.temperature < 100
+        assert head.temperature == head.chosen.temperature
+
+
+@pytest.mark.parametrize("kind", ["linear", "curved"])
+def test_same_seed_same_bits(kind):
+    features, targets = blobs(columns=60)
+    one, two = (fit(features, targets, kind=kind, seed=5) for _ in range(2))
+    assert one.candidates == two.candidates
+    for name, array in one.layers.to_arrays().items():
+        assert array.tobytes() == two.layers.to_arrays()[name].tobytes(), name
+
+
+def test_another_seed_nearly_the_same_answers():
+    features, targets = blobs(columns=60)
+    one, two = (fit(features, targets, kind="linear", seed=seed) for seed in (0, 1))
+    difference = one.layers.logits(features) - two.layers.logits(features)
+    assert 0 < np.abs(difference).max() < 0.2
+
+
+@pytest.mark.parametrize("kind", ["linear", "curved"])
+def test_order_of_pictures_does_not_matter_but_for_rounding(kind):
+    # As long as all pictures are landmarks, which up to LANDMARKS pictures they are.
+    features, targets = blobs(columns=20)
+    folds, order = folds_of(targets), np.random.default_rng(3).permutation(150)
+    one = fit(features, targets, folds=folds, kind=kind)
+    two = fit(features[order], targets[order], folds=folds[order], kind=kind)
+    assert (two.chosen.kind, two.chosen.blocks) == (one.chosen.kind, one.chosen.blocks)
+    assert two.chosen.strength == one.chosen.strength
+    assert two.temperature == pytest.approx(one.temperature, rel=0.01)
+    np.testing.assert_allclose(two.layers.logits(features), one.layers.logits(features), atol=0.03)
+
+
+def imbalanced():
+    random = np.random.default_rng(4)
+    targets = (np.arange(400) % 10 == 0).astype(np.int64)
+    return random.normal(size=(400, 4)) + 1.2 * targets[:, None] * [1, 1, 0, 0], targets
+
+
+@pytest.mark.parametrize("kind", ["linear", "curved"])
+def test_weights_of_classes_raise_the_recall_of_the_rare_one(kind):
+    features, targets = imbalanced()
+    weights = np.where(targets == 1, 5.0, 5 / 9).astype(np.float32)
+    plain = fit(features, targets, kind=kind)
+    heavy = fit(features, targets, kind=kind, weights=weights)
+    recalls = [
+        (head.layers.logits(features).argmax(1) == 1)[targets == 1].mean()
+        for head in (plain, heavy)
+    ]
+    assert recalls[1] > recalls[0] + 0.2
+    # Weights of one each are no weights.
+    same = fit(features, targets, kind=kind, weights=np.ones(400, np.float32))
+    np.testing.assert_array_equal(same.layers.logits(features), plain.layers.logits(features))
+
+
+@pytest.mark.parametrize("kind", HEADS)
+@pytest.mark.parametrize("counts", [(2, 2), (2, 3, 5), (1, 1), (1, 4), (2, 40)])
+def test_tiny_sets(kind, counts):
+    random = np.random.default_rng(6)
+    targets = np.repeat(np.arange(len(counts)), counts)
+    features = 6 * np.eye(len(counts))[targets] + random.normal(size=(len(targets), len(counts)))
+    features = np.hstack([features, random.normal(size=(len(targets), 30))])
+    head = fit(features, targets, count=max(2, min(5, *counts)), kind=kind)
+    logits = head.layers.logits(features)
+    assert np.isfinite(logits).all() and np.isfinite(head.chosen.log_loss)
+    assert 0 < head.temperature < np.inf
+    assert (logits.argmax(1) == targets).mean() >= 0.75
+
+
+def test_more_pictures_than_the_choice_looks_at(monkeypatch, last_fit):
+    monkeypatch.setattr(module, "CHOICE_PICTURES", 60)
+    features, targets = blobs(300, 20, 3, spread=0.8)
+    head = fit(features, targets)
+    assert len(last_fit["columns"]) == 300
+    np.testing.assert_allclose(
+        head.layers.logits(features), last_fit["solution"].logits(last_fit["columns"]), atol=2e-3
+    )
+    assert accuracy(head, features, targets) > 0.9
+
+
+def test_strength_is_for_all_pictures_together(monkeypatch):
+    given = []
+
+    def noting(columns, targets, classes, weights, strength, *rest, **options):
+        given.append(strength * len(columns))
+        return real(columns, targets, classes, weights, strength, *rest, **options)
+
+    real = module.fit_softmax
+    monkeypatch.setattr(module, "fit_softmax", noting)
+    head = fit(*blobs())
+    assert given[-1] == pytest.approx(head.chosen.strength)
+    assert sorted({round(value, 6) for value in given}) == sorted(
+        {item.strength for item in head.candidates}
+    )
+
+
+def test_words_of_a_choice():
+    head = fit(*ring())
+    assert head.chosen.describe().startswith("curved (gamma ")
+    assert fit(*ring(), kind="linear").chosen.describe().startswith("linear, ")
+
+
+def test_another_kind_is_refused():
+    with pytest.raises(SettingsError, match="head must be one of auto, linear, curved"):
+        fit(*blobs(), kind="bent")
