@@ -33,7 +33,7 @@ demo: $(VENV)/.installed-demo ## train on 2,624 photographs of solar cells and s
 
 test: lint ## run every check: style, types, direction of imports, documentation, tests
 	@echo "== documentation"
-	@$(BIN)/python -m mkdocs build --strict
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 	@echo "== tests"
 	@$(BIN)/python -m pytest -q
 
@@ -52,7 +52,7 @@ format: $(VENV)/.installed-test ## put the code into the project's format
 
 docs: $(VENV)/.installed-test ## build the documentation into site/
 	@$(BIN)/python docs/make_cli.py
-	@$(BIN)/python -m mkdocs build --strict
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 	@echo "The documentation is in site/index.html"
 
 bench: $(VENV)/.installed-bench ## measure speed and accuracy beside the rivals (long; BENCH= for options)

@@ -1,0 +1,185 @@
+"""The documentation does what it says: its code runs, its pages are whole."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import os
+import re
+import runpy
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from run_page import PageError, blocks, check_output, run_page
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCS = ROOT / "docs"
+GUIDE = sorted(path.relative_to(ROOT).as_posix() for path in (DOCS / "guide").glob("*.md"))
+# Pages that begin before the first training; the others find a finished run.
+FROM_THE_BEGINNING = ["README.md", "docs/index.md", "docs/tutorial.md"]
+PAGES = [*FROM_THE_BEGINNING, *(page for page in GUIDE if page not in FROM_THE_BEGINNING)]
+# What the README shows comes from real photographs, which the tests do not have.
+NOT_COMPARED = {"README.md"}
+
+slow = pytest.mark.slow
+needs_bash = pytest.mark.skipif(shutil.which("bash") is None, reason="the commands are run by bash")
+
+
+@pytest.fixture(scope="session")
+def child_environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """A cache for these pages alone, and the commands of this environment first on the path."""
+    cache = tmp_path_factory.mktemp("docs") / "cache"
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    return {**os.environ, "KINDSIGHT_CACHE": str(cache), "PATH": path, "NO_COLOR": "1"}
+
+
+@pytest.fixture(scope="session")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The pictures that the tutorial draws: photos/, photos-test/ and new/."""
+    folder = tmp_path_factory.mktemp("tutorial")
+    drawing = next(
+        b for b in blocks((DOCS / "tutorial.md").read_text("utf-8")) if b.language == "python"
+    )
+    subprocess.run([sys.executable, "-c", drawing.text], cwd=folder, check=True)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def with_run(
+    pictures: Path, child_environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """The same with a finished run, runs/photos-1, of the command line's own making."""
+    folder = tmp_path_factory.mktemp("trained") / "work"
+    shutil.copytree(pictures, folder)
+    command = [sys.executable, "-m", "kindsight", "train", "photos/", "--quiet"]
+    subprocess.run(command, cwd=folder, env=child_environment, check=True, capture_output=True)
+    return folder
+
+
+@slow
+@needs_bash
+@pytest.mark.parametrize("page", PAGES)
+def test_the_code_of_a_page_runs(
+    page: str, request: pytest.FixtureRequest, child_environment: dict[str, str], tmp_path: Path
+) -> None:
+    start: Path = request.getfixturevalue("pictures" if page in FROM_THE_BEGINNING else "with_run")
+    folder = tmp_path / "work"
+    shutil.copytree(start, folder)
+    options = [] if page in NOT_COMPARED else ["--output"]
+    done = subprocess.run(
+        [sys.executable, str(Path(__file__).with_name("run_page.py")), str(ROOT / page), *options],
+        cwd=folder,
+        env=child_environment,
+        capture_output=True,
+        encoding="utf-8",
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    there = [
+        b for b in blocks((ROOT / page).read_text("utf-8")) if b.language in ("python", "console")
+    ]
+    assert int(done.stdout.splitlines()[-1]) >= len(there) > 0
+
+
+def test_the_page_of_commands_is_what_the_commands_say() -> None:
+    made = runpy.run_path(str(DOCS / "make_cli.py"))["page"]()
+    assert (DOCS / "cli.md").read_text("utf-8") == made, "run: make docs"
+
+
+def test_the_defaults_that_the_help_names_are_the_real_ones() -> None:
+    from kindsight.cli.train import train
+    from kindsight.settings import TrainSettings
+
+    make_cli = runpy.run_path(str(DOCS / "make_cli.py"))
+    real = {field.name: field.default for field in dataclasses.fields(TrainSettings)}
+    said = {
+        name.split()[0].removeprefix("--").replace("-", "_"): default
+        for name, _, default in make_cli["parameters"](train)
+    }
+    for name in ("runs", "model", "resize", "head", "class_weight", "seed"):
+        assert said[name] == str(real[name]), name
+    for name in ("validation", "test"):
+        assert float(said[name]) == real[name], name
+
+
+def test_every_command_has_an_example_that_is_run_or_shown() -> None:
+    from kindsight.cli.app import app
+
+    make_cli = runpy.run_path(str(DOCS / "make_cli.py"))
+    names = []
+    for words, function in make_cli["commands"](app, "kindsight"):
+        example = (function.__doc__ or "").rpartition("Example: ")[2].strip()
+        assert words.removesuffix(" show") in example
+        names.append(words)
+    assert len(names) >= 8
+
+
+def test_the_reference_has_a_page_for_every_public_name() -> None:
+    import kindsight
+
+    text = (DOCS / "reference" / "index.md").read_text("utf-8")
+    for name in kindsight.__all__:
+        assert f"`{name}`" in text or f"`{name}," in text or f" {name}" in text, name
+    pages = [path.read_text("utf-8") for path in (DOCS / "reference").glob("*.md")]
+    shown = re.findall(r"^::: (\S+)$", "\n".join(pages), re.M)
+    assert len(shown) >= 10
+    for name in shown:
+        module, _, attribute = name.rpartition(".")
+        assert hasattr(importlib.import_module(module), attribute) or importlib.import_module(name)
+
+
+def test_the_pages_use_nothing_from_elsewhere() -> None:
+    pages = [path.read_text("utf-8") for path in DOCS.rglob("*.md")]
+    assert not any(
+        re.search(r"!\[[^]]*]\(https?:|<(script|img|link|iframe)\b", text) for text in pages
+    )
+    settings = (ROOT / "mkdocs.yml").read_text("utf-8")
+    assert "font: false" in settings
+    assert "http" not in settings
+
+
+# The checker itself ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("shown", "printed"),
+    [
+        ("98.3% of 60 pictures right", "97.1% of 60 pictures right"),
+        (
+            "  time   11.3 s (fit 0.1 s)\n  run    runs/photos-1",
+            "  time   9 s (fit 0.3 s)\n\n  run  runs/photos-1\n",
+        ),
+        ("a\n...\nz", "a\nb\nc\nz"),
+        ("a\n...", "a\nb"),
+        ('{"run": "x", ...', '{"run": "x", "seconds": 3}'),
+        ("", "whatever"),
+    ],
+)
+def test_outputs_that_agree(shown: str, printed: str) -> None:
+    assert check_output(shown, printed) is None
+
+
+@pytest.mark.parametrize(
+    ("shown", "printed"),
+    [
+        ("circle  98.7%  new/a.jpg", "square  98.7%  new/a.jpg"),
+        ("a\nb", "a"),
+        ("a", "a\nb"),
+        ("a\n...\nz", "a\nb\nc"),
+        ("time spent in all", "time: what is this sentence about, then"),
+    ],
+)
+def test_outputs_that_differ(shown: str, printed: str) -> None:
+    with pytest.raises(PageError):
+        check_output(shown, printed)
+
+
+def test_a_page_that_fails_says_where(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("# Page\n\n```python\nx = 1\n```\n\nText.\n\n```python\nassert x == 2\n```\n")
+    with pytest.raises(PageError, match="line 10: AssertionError"):
+        run_page(page, compare=True)

@@ -1,0 +1,63 @@
+"""The public names are a list, and this holds it."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from importlib.metadata import version
+
+import pytest
+
+import kindsight
+
+NAMES = [
+    "Bundle",
+    "Catalog",
+    "Evaluation",
+    "ImageClassifier",
+    "InputSpec",
+    "Prediction",
+    "Predictor",
+    "__version__",
+    "evaluate",
+    "load_bundle",
+    "read_picture",
+    "resize_picture",
+    "split_catalog",
+]
+
+
+def test_the_public_names_are_these() -> None:
+    assert sorted(kindsight.__all__) == NAMES
+    assert sorted(dir(kindsight)) == NAMES
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_public_name_is_there_and_says_what_it_is(name: str) -> None:
+    found = getattr(kindsight, name)
+    if name != "__version__":
+        assert found.__name__ == name
+        assert len((found.__doc__ or "").split()) >= 4
+        assert found.__module__.startswith("kindsight.")
+
+
+def test_a_name_that_is_not_there_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="ImageClasifier"):
+        _ = kindsight.ImageClasifier
+
+
+def test_the_version_is_that_of_the_package() -> None:
+    assert kindsight.__version__ == version("kindsight")
+
+
+def test_every_module_lists_only_names_that_it_has() -> None:
+    checked = 0
+    for info in pkgutil.walk_packages(kindsight.__path__, "kindsight."):
+        if info.name.endswith("__main__"):
+            continue
+        module = importlib.import_module(info.name)
+        assert module.__doc__, info.name
+        for name in getattr(module, "__all__", ()):
+            assert hasattr(module, name), f"{info.name}.{name}"
+            checked += 1
+    assert checked > 100
