@@ -1,4 +1,4 @@
-"""Turns the Sphinx roles of docstrings (``:class:`Catalog```) into links for mkdocstrings."""
+"""Turns what docstrings have of Sphinx, ``:class:`Catalog``` and ``::``, into Markdown."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from typing import Any
 
 import griffe
 
+_LITERAL = re.compile(r"^(.*\w)?::$", re.M)
 _ROLE = re.compile(r":(?:class|func|meth|mod|attr|data|exc):`(~?)([\w.]+)`")
 
 
 class Roles(griffe.Extension):
-    """Replaces the roles in every docstring; a name that has no page stays plain code."""
+    """Rewrites every docstring; a role's name becomes a link, or code where it has no page."""
 
     def on_object(self, *, obj: griffe.Object, **kwargs: Any) -> None:
         """Rewrite the docstring of one object."""
         if obj.docstring is not None:
-            obj.docstring.value = _ROLE.sub(
-                lambda match: _link(obj, match[1], match[2]), obj.docstring.value
-            )
+            text = _ROLE.sub(lambda match: _link(obj, match[1], match[2]), obj.docstring.value)
+            obj.docstring.value = _LITERAL.sub(lambda m: f"{m[1]}:" if m[1] else "", text)
 
 
 def _link(obj: griffe.Object, tilde: str, name: str) -> str:

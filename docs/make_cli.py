@@ -51,12 +51,9 @@ def section(words: str, function: Callable[..., Any]) -> Iterator[str]:
     yield f"Example: `{example.strip()}`"
     if arguments:
         yield from ("", "| argument | |", "|---|---|")
-        yield from (f"| `{cell(name)}` | {cell(text)} |" for name, text, _ in arguments)
+        yield from (f"| {code(name)} | {cell(text)} |" for name, text, _ in arguments)
     yield from ("", "| option | | if left out |", "|---|---|---|")
-    yield from (
-        f"| `{cell(name)}` | {cell(text)} | {cell(html.escape(rest, quote=False))} |"
-        for name, text, rest in options
-    )
+    yield from (f"| {code(name)} | {cell(text)} | {cell(rest)} |" for name, text, rest in options)
 
 
 def parameters(function: Callable[..., Any]) -> Iterator[tuple[str, str, str]]:
@@ -69,7 +66,7 @@ def parameters(function: Callable[..., Any]) -> Iterator[tuple[str, str, str]]:
             yield (info.metavar or name.upper()).rstrip(".") + many, text, ""
         elif isinstance(info, OptionInfo) and not info.hidden:
             if parameter.default not in (None, False):
-                default = f"`{parameter.default}`"
+                default = str(parameter.default)
             value = f" {info.metavar}" if info.metavar else ""
             yield ", ".join(spellings(name, info)) + value, text, default
 
@@ -82,7 +79,12 @@ def spellings(name: str, info: OptionInfo) -> list[str]:
 
 def cell(text: str) -> str:
     """Make a text fit for a cell of a table."""
-    return " ".join(text.split()).replace("|", "\\|")
+    return html.escape(" ".join(text.split()), quote=False).replace("|", "&#124;")
+
+
+def code(text: str) -> str:
+    """Make a text fit for a cell of a table, as code; in backticks a | would end the cell."""
+    return f"<code>{cell(text)}</code>"
 
 
 def page() -> str:
