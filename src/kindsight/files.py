@@ -50,8 +50,12 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
     """Write `text` as UTF-8; names that are not valid Unicode keep their bytes."""
+    try:
+        content = text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:  # Windows has names of half characters, which stand for no bytes.
+        content = text.encode("utf-8", "surrogatepass")
     with replacing(path) as temporary:
-        temporary.write_bytes(text.encode("utf-8", "surrogateescape"))
+        temporary.write_bytes(content)
 
 
 def write_json(path: str | os.PathLike[str], value: Mapping[str, Any]) -> None:
