@@ -86,9 +86,11 @@ class SqliteFile:
         try:
             yield
         except sqlite3.DatabaseError as error:
-            # A missing table or column: a sound file, but none of ours.
-            foreign = "no such" in str(error)
-            if isinstance(error, sqlite3.OperationalError) and not foreign:
+            # No table or column of that name, or text that is none: a sound file may not be ours.
+            foreign = "no such" in str(error) or "decode" in str(error)
+            if type(error) is not sqlite3.DatabaseError and not foreign:
+                if not isinstance(error, sqlite3.OperationalError):
+                    raise
                 raise CacheError(
                     f"The cache must be able to use {self.path}: {error}. "
                     "Set KINDSIGHT_CACHE to another folder."

@@ -1,0 +1,354 @@
+"""The two tables of the cache: what is kept comes back, and damage costs time only."""
+
+import contextlib
+import os
+import sqlite3
+import threading
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from kindsight.errors import CacheError
+from kindsight.training import sqlite_file
+from kindsight.training.sqlite_file import DamagedTableError
+from kindsight.training.tables import FeatureRow, FeatureTable, FileIndex, FileStamp
+
+
+def vector(*numbers):
+    return np.array(numbers, np.float32)
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "net.sqlite"
+
+
+@pytest.fixture
+def table(path):
+    with contextlib.closing(FeatureTable(path, 3)) as table:
+        yield table
+
+
+def test_features_come_back_in_the_order_asked_for(table):
+    table.put([FeatureRow("a", vector(1, 2, 3)), FeatureRow("b", vector(4, 5, 6))])
+    found = table.vectors(["b", "a", "b"])
+    assert found.dtype == np.float32
+    assert found.tolist() == [[4, 5, 6], [1, 2, 3], [4, 5, 6]]
+    assert table.vectors([]).shape == (0, 3)
+
+
+def test_features_keep_every_bit(table):
+    random = np.random.default_rng(0).normal(size=(5, 3)).astype(np.float32) * 1e-20
+    table.put([FeatureRow(f"{row}", random[row]) for row in range(5)])
+    assert table.vectors(["0", "1", "2", "3", "4"]).tobytes() == random.tobytes()
+    # Every second number of an array is no array of neighbours.
+    table.put([FeatureRow("x", np.arange(6, dtype=np.float32)[::2])])
+    assert table.vectors(["x"]).tolist() == [[0, 2, 4]]
+
+
+def test_a_row_is_replaced(table):
+    table.put([FeatureRow("a", None, code="corrupt", reason="Broken.")])
+    table.put([FeatureRow("a", vector(1, 1, 1)), FeatureRow("a", vector(2, 2, 2))])
+    assert table.vectors(["a"]).tolist() == [[2, 2, 2]]
+    assert table.problems(["a"]) == {}
+
+
+def test_what_is_known(table):
+    table.put([FeatureRow("a", vector(1, 2, 3)), FeatureRow("b", None, code="empty", reason="It.")])
+    assert table.known(["a", "b", "c", "a"]) == {"a", "b"}
+    assert table.known([]) == set()
+    assert table.problems(["a", "b", "c"]) == {"b": ("empty", "It.")}
+    for digest in ("b", "c"):
+        with pytest.raises(KeyError, match=digest):
+            table.vectors(["a", digest])
+
+
+def test_rows_of_another_width_count_as_absent(path):
+    with contextlib.closing(FeatureTable(path, 2)) as other:
+        other.put([FeatureRow("a", vector(1, 2)), FeatureRow("b", None, code="empty", reason="I.")])
+    with contextlib.closing(FeatureTable(path, 3)) as table:
+        assert table.known(["a", "b"]) == {"b"}
+        with pytest.raises(KeyError):
+            table.vectors(["a"])
+
+
+def test_a_code_that_no_error_has_counts_as_absent(table):
+    table.put([FeatureRow("a", None, code="bewitched", reason="By a newer program.")])
+    assert table.known(["a"]) == set() and table.problems(["a"]) == {}
+
+
+def test_more_pictures_than_a_statement_takes(table):
+    digests = [f"{number:05d}" for number in range(2500)]
+    table.put([FeatureRow(name, vector(row, 0, 0)) for row, name in enumerate(digests)])
+    assert table.known(digests) == set(digests)
+    assert table.vectors(digests[::-1])[:, 0].tolist() == list(range(2499, -1, -1))
+
+
+def test_resized_pictures_are_kept_beside(table):
+    table.put(
+        [
+            FeatureRow("a", vector(1, 2, 3), b"jpeg of a", 480, 640),
+            FeatureRow("b", vector(1, 2, 3)),
+            FeatureRow("c", None, code="empty", reason="It."),
+        ]
+    )
+    found = table.pictures(["a", "b", "c", "d"])
+    assert found == {"a": FeatureRow("a", None, b"jpeg of a", 480, 640)}
+
+
+def test_all_stays_when_the_file_is_closed(path):
+    with contextlib.closing(FeatureTable(path, 3)) as table:
+        table.put([FeatureRow("a", vector(1, 2, 3))])
+    with contextlib.closing(FeatureTable(path, 3)) as table:
+        assert table.vectors(["a"]).tolist() == [[1, 2, 3]]
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_opening_marks_a_table_as_used(path):
+    FeatureTable(path, 3).close()
+    os.utime(path, (1000, 1000))
+    FeatureTable(path, 3).close()
+    assert path.stat().st_mtime > time.time() - 60
+
+
+def test_two_see_what_the_other_wrote(table, path):
+    with contextlib.closing(FeatureTable(path, 3)) as other:
+        other.put([FeatureRow("a", vector(1, 2, 3))])
+        assert table.known(["a"]) == {"a"}
+        table.put([FeatureRow("b", vector(1, 2, 3))])
+        assert other.known(["a", "b"]) == {"a", "b"}
+
+
+def test_a_failed_write_leaves_nothing_behind(table):
+    rows = [FeatureRow("a", vector(1, 2, 3)), replace(FeatureRow("b", None), digest=object())]
+    with pytest.raises(sqlite3.Error):
+        table.put(rows)
+    assert table.known(["a"]) == set()
+    table.put(rows[:1])
+    assert table.known(["a"]) == {"a"}
+
+
+def test_a_full_disk_is_one_clear_error(table, path):
+    table._connection.execute("PRAGMA max_page_count=4")
+    with pytest.raises(CacheError, match=r"net\.sqlite.*full.*KINDSIGHT_CACHE"):
+        table.put([FeatureRow("a", vector(1, 2, 3), b"\0" * 100_000)])
+    assert path.exists() and not path.with_suffix(".damaged").exists()
+    table.put([FeatureRow("b", vector(1, 2, 3))])
+    assert table.known(["a", "b"]) == {"b"}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"not a database, and longer than the hundred bytes of the heading" * 9,
+        b"SQLite format 3\0" + b"\xff" * 5000,
+        b"SQLite format 3\0",
+        np.random.default_rng(0).bytes(20_000),
+    ],
+)
+def test_a_damaged_file_is_put_aside(path, content):
+    path.write_bytes(content)
+    path.with_name(path.name + "-wal").write_bytes(content)
+    with contextlib.closing(FeatureTable(path, 3)) as table:
+        table.put([FeatureRow("a", vector(1, 2, 3))])
+        assert table.known(["a"]) == {"a"}
+    assert path.with_suffix(".damaged").read_bytes() == content
+    assert {found.name for found in path.parent.iterdir()} == {"net.damaged", "net.sqlite"}
+
+
+def test_a_database_of_someone_else_is_put_aside(path):
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE pictures (name TEXT, painter TEXT)")
+        connection.execute("INSERT INTO pictures VALUES ('Night Watch', 'Rembrandt')")
+        connection.commit()
+    with contextlib.closing(FeatureTable(path, 3)) as table:
+        assert table.known(["a"]) == set()
+    with contextlib.closing(sqlite3.connect(path.with_suffix(".damaged"))) as connection:
+        assert connection.execute("SELECT * FROM pictures").fetchone()[1] == "Rembrandt"
+
+
+def test_damage_that_shows_late_is_told_and_put_aside(path):
+    with contextlib.closing(FeatureTable(path, 3)) as table:
+        table.put([FeatureRow(f"{n:04d}", vector(n, 0, 0), b"x" * 3000) for n in range(200)])
+    content = bytearray(path.read_bytes())
+    content[4096:-4096] = b"\x5a" * (len(content) - 8192)
+    path.write_bytes(content)
+    table = FeatureTable(path, 3)
+    with pytest.raises(DamagedTableError, match="the same command makes a new one"):
+        table.vectors([f"{n:04d}" for n in range(200)])
+    assert path.with_suffix(".damaged").exists() and not path.exists()
+    with contextlib.closing(FeatureTable(path, 3)) as table:
+        assert table.known(["0001"]) == set()
+
+
+def test_an_empty_file_is_filled(path):
+    path.write_bytes(b"")
+    with contextlib.closing(FeatureTable(path, 3)) as table:
+        assert table.known(["a"]) == set()
+    assert not path.with_suffix(".damaged").exists()
+
+
+def test_a_place_where_no_file_can_be(tmp_path):
+    with pytest.raises(CacheError, match="Set KINDSIGHT_CACHE to another folder"):
+        FeatureTable(tmp_path / "absent" / "net.sqlite", 3)
+    (tmp_path / "folder.sqlite").mkdir()
+    with pytest.raises(CacheError, match=r"folder\.sqlite"):
+        FeatureTable(tmp_path / "folder.sqlite", 3)
+
+
+def test_it_waits_for_another_process_that_makes_the_table(path):
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as holder:
+        holder.execute("CREATE TABLE other (x)")
+        holder.execute("BEGIN EXCLUSIVE")
+        opened = []
+        thread = threading.Thread(target=lambda: opened.append(FeatureTable(path, 3)))
+        thread.start()
+        thread.join(0.3)
+        assert opened == []
+        holder.execute("COMMIT")
+        thread.join(20)
+    (table,) = opened
+    assert table.known(["a"]) == set()
+    table.close()
+
+
+def test_it_does_not_wait_for_ever(path, monkeypatch):
+    monkeypatch.setattr(sqlite_file, "BUSY_SECONDS", 0.2)
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as holder:
+        holder.execute("CREATE TABLE other (x)")
+        holder.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(CacheError, match=r"net\.sqlite: database is locked"):
+            FeatureTable(path, 3)
+
+
+def test_many_open_a_new_table_at_once(tmp_path):
+    errors = []
+
+    def use(path, name, barrier):
+        barrier.wait()
+        try:
+            with contextlib.closing(FeatureTable(path, 3)) as table:
+                for n in range(5):
+                    table.put([FeatureRow(f"{name}-{n}", vector(n, n, n))])
+        except CacheError as error:
+            errors.append(error)
+
+    for trial in range(8):
+        path, barrier = tmp_path / f"{trial}.sqlite", threading.Barrier(6)
+        threads = [threading.Thread(target=use, args=(path, n, barrier)) for n in range(6)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        with contextlib.closing(FeatureTable(path, 3)) as table:
+            names = [f"{name}-{n}" for name in range(6) for n in range(5)]
+            assert errors == [] and table.known(names) == set(names)
+
+
+# The index of files ----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def index(tmp_path):
+    with contextlib.closing(FileIndex(tmp_path / "files.sqlite")) as index:
+        yield index
+
+
+@pytest.fixture
+def file(tmp_path):
+    file = tmp_path / "a.jpg"
+    file.write_bytes(b"content")
+    return file
+
+
+def remember(index, *files):
+    index.put([(str(file), FileStamp.of(file), f"digest of {file.name!a}") for file in files])
+
+
+def test_an_unchanged_file_is_known(index, file):
+    remember(index, file)
+    assert index.lookup([str(file), str(file) + "x"]) == {str(file): "digest of 'a.jpg'"}
+
+
+@pytest.mark.parametrize("change", ["content", "size", "time", "another", "gone"])
+def test_a_changed_file_is_not_known(index, file, change):
+    remember(index, file)
+    before = file.stat()
+    time.sleep(0.02)
+    if change == "content":  # same size, and the time of modification put back
+        file.write_bytes(b"CONTENT")
+        os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+    elif change == "size":
+        file.write_bytes(b"content and more")
+        os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+    elif change == "time":
+        os.utime(file)
+    elif change == "another":
+        other = file.with_name("b.jpg")
+        other.write_bytes(b"CONTENT")
+        os.utime(other, ns=(before.st_atime_ns, before.st_mtime_ns))
+        other.replace(file)
+    else:
+        file.unlink()
+    assert index.lookup([str(file)]) == {}
+
+
+def test_names_of_any_bytes(index, tmp_path):
+    names = [
+        "ä.jpg",
+        "two\nlines.jpg",
+        os.fsdecode(b"\xff\xfe.jpg"),
+        "%s?.jpg",
+        "'; DROP TABLE.jpg",
+    ]
+    files = [tmp_path / name for name in names]
+    for file in files:
+        file.write_bytes(b"x")
+    remember(index, *files)
+    found = index.lookup([str(file) for file in files])
+    assert found == {str(file): f"digest of {file.name!a}" for file in files}
+
+
+def test_names_that_no_file_can_have(index):
+    assert index.lookup(["a\0b", "\ud800.jpg", ""]) == {}
+    index.put([("a\0b", FileStamp(1, 2, 3, 4), "d")])
+    assert index.lookup(["a\0b"]) == {}
+
+
+@pytest.mark.parametrize("inode", [2**63, 2**64 - 1, 2**127 + 5])
+def test_numbers_of_files_beyond_63_bits(index, file, monkeypatch, inode):
+    real = file.stat()
+
+    class Stat:
+        st_size, st_mtime_ns, st_ctime_ns = real.st_size, real.st_mtime_ns, real.st_ctime_ns
+        st_ino = inode
+
+    monkeypatch.setattr("kindsight.training.tables.os.stat", lambda _: Stat)
+    remember(index, file)
+    assert index.lookup([str(file)]) == {str(file): "digest of 'a.jpg'"}
+    Stat.st_ino = inode - 1
+    assert index.lookup([str(file)]) == {}
+
+
+SECOND = 1_000_000_000
+
+
+@pytest.mark.parametrize(
+    ("modified", "changed", "now", "settled"),
+    [
+        # Nanoseconds in the stamp: a change shows within some hundredths of a second.
+        (100 * SECOND + 1, 100 * SECOND + 1, 100.04, False),
+        (100 * SECOND + 1, 100 * SECOND + 1, 100.06, True),
+        (100 * SECOND + 1, 200 * SECOND + 1, 100.06, os.name != "posix"),
+        (100 * SECOND + 1, 200 * SECOND + 1, 200.06, True),
+        # Whole seconds: perhaps a file system that counts in twos.
+        (100 * SECOND, 100 * SECOND, 102.4, False),
+        (100 * SECOND, 100 * SECOND, 102.6, True),
+        # A file from the future.
+        (900 * SECOND + 1, 900 * SECOND + 1, 100.0, False),
+    ],
+)
+def test_when_a_change_would_show(modified, changed, now, settled):
+    assert FileStamp(7, modified, changed, 1).settled(now) is settled
