@@ -35,7 +35,7 @@ from kindsight.training.frozen import Progress
 
 __all__ = ["DEMO_SETTINGS", "LICENCE", "PAPER", "DemoResult", "run_demo", "write_pictures"]
 
-DEMO_SETTINGS: Mapping[str, Any] = {"size": 300, "seed": 0}
+DEMO_SETTINGS: Mapping[str, Any] = {"size": 300, "validation": 0.0, "seed": 0}
 """The settings of the demo's training that are not the defaults."""
 
 LICENCE = "CC BY-NC-SA 4.0"

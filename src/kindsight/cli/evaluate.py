@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -54,6 +55,11 @@ def evaluate(
     if not quiet:
         for finding in catalog.notes:
             note(finding)
+        if part in ("", "train") and _was_trained_on(bundle, data):
+            note(
+                "the classifier was trained on this folder and has seen most of these pictures; "
+                "how good it is shows on others."
+            )
     _check_known(catalog, predictor.classes)
     with watching(quiet) as progress:
         predictor.progress = progress
@@ -94,6 +100,17 @@ def choose_split(catalog: Catalog, wanted: str | None) -> tuple[Catalog, str]:
         )
     part = wanted or there[0]
     return catalog.where(split=part), part
+
+
+def _was_trained_on(bundle: str, data: str) -> bool:
+    """Whether the run's own settings name this very folder."""
+    from kindsight.settings import TrainSettings
+
+    try:
+        settings = TrainSettings.from_toml(Path(bundle) / "settings.toml")
+    except SettingsError:  # a bundle that is no run, or has been given away
+        return False
+    return Path(settings.data).resolve() == Path(data).resolve()
 
 
 def _check_known(catalog: Catalog, classes: tuple[str, ...]) -> None:

@@ -22,7 +22,7 @@ Progress = Callable[[str, int, int], None]
 """Called with (stage, done, total); total is 0 where it is not known."""
 
 STAGES = {
-    "backbone": "Building the network (once on this machine)",
+    "backbone": "Building the network, once",
     "pictures": "Reading pictures",
     "head": "Fitting the head",
     "files": "Writing the classifier",
@@ -191,14 +191,15 @@ def _bars() -> Iterator[RichProgress]:
         """Amount, rate and time left, or the time taken."""
 
         def render(self, task: Task) -> Text:
-            return Text(_news(task), style="dim")
+            return Text(_news(task), style="dim", no_wrap=True, overflow="ellipsis")
 
+    console = Console(stderr=True)
     bars = Bars(
         SpinnerColumn(finished_text="[green]\N{CHECK MARK}"),
         TextColumn("{task.description}", markup=False),
-        BarColumn(bar_width=20),
+        BarColumn(bar_width=20 if console.width >= 100 else 10),
         News(),
-        console=Console(stderr=True),
+        console=console,
         refresh_per_second=5,
     )
     with bars:
@@ -206,7 +207,8 @@ def _bars() -> Iterator[RichProgress]:
 
 
 def _news(task: Task) -> str:
-    seconds = clock_time(task.elapsed or 0)
+    elapsed = task.finished_time if task.finished else task.elapsed
+    seconds = clock_time(elapsed or 0)
     total = int(task.total or 0)
     done = int(task.completed)
     if task.finished or not (total > 1 or (total == 0 and done)):

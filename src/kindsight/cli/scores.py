@@ -72,25 +72,28 @@ def class_lines(evaluation: Evaluation, paint: Paint) -> list[str]:
 
 def confusion_lines(evaluation: Evaluation, paint: Paint, width: int) -> Iterator[str]:
     """Yield the confusion matrix where it fits, else the commonest mistakes."""
-    names = [_name(score.name) for score in evaluation.classes]
-    head = max(map(cells, names))
-    wide = 2 + head + sum(2 + max(cells(name), 6) for name in names)
-    if len(names) <= MOST_CLASSES and wide <= width:
-        yield from _matrix(evaluation, names, paint)
-        return
+    if len(evaluation.classes) <= MOST_CLASSES:
+        lines = list(_matrix(evaluation, Paint.none()))
+        if max(map(cells, lines)) <= width:
+            yield from _matrix(evaluation, paint)
+            return
     pairs = top_confusions(evaluation, CONFUSIONS)
     if not pairs:
         return
     yield paint("  most often confused", "dim")
     for label, prediction, count, share in pairs:
-        yield f"  {_name(label)} taken for {_name(prediction)}: {count:,} ({percent(share)} of it)"
+        pair = f"{_name(label)} taken for {_name(prediction)}"
+        yield f"  {pair}: {count:,} ({percent(share)} of its pictures)"
 
 
-def _matrix(evaluation: Evaluation, names: list[str], paint: Paint) -> Iterator[str]:
+def _matrix(evaluation: Evaluation, paint: Paint) -> Iterator[str]:
+    names = [_name(score.name) for score in evaluation.classes]
     head = max(*map(cells, names), len("label"))
-    widths = [max(cells(name), 6) for name in names]
+    longest = len(f"{int(evaluation.confusion.max()):,}")
+    widths = [max(cells(name), longest) for name in names]
     titles = "  ".join(pad(n, w, right=True) for n, w in zip(names, widths, strict=True))
-    yield paint(f"  {pad('label', head)}  {titles}   predicted as", "dim")
+    yield paint("  rows: labels; columns: predictions", "dim")
+    yield paint(f"  {pad('', head)}  {titles}", "dim")
     for place, row in enumerate(evaluation.confusion.tolist()):
         numbers = []
         for column, count in enumerate(row):

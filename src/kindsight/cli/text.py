@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
@@ -49,6 +50,11 @@ class Paint:
         wanted = not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
         self.on = wanted and stream.isatty()
 
+    @classmethod
+    def none(cls) -> Paint:
+        """Return a paint that leaves everything as it is."""
+        return cls(io.StringIO())
+
     def __call__(self, text: str, *styles: str) -> str:
         """Return `text` in the given styles: bold, dim, red, green, yellow, cyan."""
         if not self.on or not styles or not text:
@@ -71,8 +77,9 @@ def printable(text: str) -> str:
 
 
 def percent(share: float) -> str:
-    """Write a share of 0-1 as per cent; only 1 itself becomes 100.0%."""
-    return f"{100 * share if share >= 1 else min(100 * share, 99.9):.1f}%"
+    """Write a share of 0-1 as per cent; only 0 and 1 themselves become 0.0% and 100.0%."""
+    value = 100 * share
+    return f"{value if share <= 0 or share >= 1 else min(max(value, 0.1), 99.9):.1f}%"
 
 
 def cells(text: str) -> int:
@@ -138,8 +145,26 @@ def complain(text: str) -> None:
 
 
 def _stderr(start: str, colour: str, text: str) -> None:
-    clean = "\n".join(printable(line) for line in text.splitlines())
+    lines = [printable(line) for line in text.splitlines()] or [""]
+    if sys.stderr.isatty():
+        width = shutil.get_terminal_size().columns
+        lines[0] = " " * (len(start) + 1) + lines[0]
+        lines = [part for line in lines for part in _wrapped(line, width)]
+        lines[0] = lines[0][len(start) + 1 :]
+    clean = "\n".join(lines)
     typer.echo(f"{Paint(sys.stderr)(start, colour, 'bold')} {clean}", err=True)
+
+
+def _wrapped(line: str, width: int) -> list[str]:
+    """Break a line between words; a path longer than a line stays whole."""
+    return textwrap.wrap(
+        line,
+        max(20, width),
+        break_long_words=False,
+        break_on_hyphens=False,
+        drop_whitespace=True,
+        replace_whitespace=False,
+    ) or [""]
 
 
 def for_machines() -> TextIO:

@@ -61,7 +61,7 @@ def train(  # noqa: PLR0913, PLR0917 (one parameter for each option)
         str | None,
         typer.Option(
             metavar="stretch|crop|pad",
-            help="What becomes of pictures that are not square.  [default: stretch]",
+            help="What becomes of pictures that are not square.  [default: crop]",
         ),
     ] = None,
     head: Annotated[

@@ -1,0 +1,126 @@
+from __future__ import annotations
+
+import errno
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from kindsight.cli.command import Command
+from kindsight.errors import (
+    AgreementError,
+    BundleError,
+    CacheError,
+    CatalogError,
+    KindsightError,
+    MissingExtraError,
+    PictureError,
+    SettingsError,
+    UsageError,
+    WeightsError,
+)
+
+
+@pytest.fixture
+def fails():
+    """Return a function that runs a command that raises what it is given."""
+
+    def call(error: BaseException, *options: str):
+        app = typer.Typer(pretty_exceptions_enable=False)
+
+        @app.command(cls=Command)
+        def command(debug: bool = False) -> None:
+            raise error
+
+        return CliRunner().invoke(app, list(options))
+
+    return call
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (UsageError("x"), 2),
+        (SettingsError("x"), 2),
+        (CatalogError("x"), 2),
+        (MissingExtraError("x", "demo"), 2),
+        (KindsightError("x"), 1),
+        (PictureError("empty", "x"), 1),
+        (WeightsError("x"), 1),
+        (BundleError("x"), 1),
+        (CacheError("x"), 1),
+        (AgreementError("x"), 1),
+    ],
+)
+def test_each_error_has_its_exit_code_and_is_said_in_one_line(fails, error, code):
+    result = fails(error)
+    assert (result.exit_code, result.stdout) == (code, "")
+    assert result.stderr == f"kindsight: {error}\n"
+
+
+def test_debug_shows_the_traceback_before_the_line(fails):
+    result = fails(BundleError("the bundle is damaged"), "--debug")
+    assert result.exit_code == 1
+    assert result.stderr.startswith("Traceback")
+    assert result.stderr.endswith("\nkindsight: the bundle is damaged\n")
+
+
+def test_a_bug_asks_for_a_report_and_shows_no_traceback(fails):
+    result = fails(ZeroDivisionError("division by zero"))
+    assert result.exit_code == 1
+    assert result.stderr.startswith("kindsight: unexpected ZeroDivisionError: division by zero\n")
+    assert "--debug" in result.stderr and "kindsight info" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_a_full_disk_is_no_bug(fails):
+    result = fails(OSError(errno.ENOSPC, "No space left on device", "/runs/a"))
+    assert result.exit_code == 1
+    assert result.stderr == "kindsight: No space left on device: /runs/a\n"
+
+
+def test_too_little_memory_is_no_bug(fails):
+    result = fails(MemoryError())
+    assert (result.exit_code, "bug" in result.stderr) == (1, False)
+
+
+def test_ctrl_c_exits_with_130(fails):
+    result = fails(KeyboardInterrupt())
+    assert (result.exit_code, result.stderr) == (130, "kindsight: stopped.\n")
+
+
+def test_a_reader_that_left_is_no_error(fails):
+    result = fails(BrokenPipeError())
+    assert (result.exit_code, result.stderr) == (0, "")
+
+
+def test_an_exit_code_of_the_command_itself_stands(fails):
+    assert fails(typer.Exit(7)).exit_code == 7
+
+
+def test_nothing_that_a_terminal_would_obey_reaches_it(fails):
+    result = fails(BundleError("a\x1b[2Jb\udcffc\nsecond line"))
+    assert result.stderr == "kindsight: a\\x1b[2Jb\\udcffc\nsecond line\n"
+
+
+def test_every_command_has_an_example_debug_and_the_exit_code_2_for_misuse(run):
+    commands = ("train", "predict", "evaluate", "info", "demo", "cache show", "cache clear")
+    for command in (*commands, "cache prune"):
+        words = command.split()
+        result = run(*words, "--help")
+        assert result.exit_code == 0
+        assert "Example: " in result.stdout and f"kindsight {command}" in result.stdout
+        assert "--debug" in result.stdout and "--json" in result.stdout
+        assert run(*words, "--no-such-option").exit_code == 2
+
+
+def test_the_help_of_the_whole_names_every_command(run):
+    text = run("--help").stdout
+    for name in ("train", "predict", "evaluate", "info", "demo", "cache"):
+        assert f"\n  {name} " in text
+
+
+def test_the_version(run):
+    import kindsight
+
+    assert run("--version").stdout == f"kindsight {kindsight.__version__}\n"

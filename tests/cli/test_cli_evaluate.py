@@ -1,0 +1,184 @@
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+from tiny_bundle import COLOURS, write_bundle, write_picture
+
+KEYS = [
+    "pictures", "accuracy", "accuracy_interval", "balanced_accuracy", "macro_f1", "log_loss",
+    "ece", "classes", "confusion",
+]  # fmt: skip
+
+
+def write(folder: Path, label: str, *colours: str) -> None:
+    for number, colour in enumerate(colours):
+        write_picture(folder / label / f"{number}.png", COLOURS[colour])
+
+
+@pytest.fixture
+def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Four pictures that count, one that cannot be read, two of a class nobody knows."""
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "data"
+    write(folder, "blue", "blue", "blue", "red")
+    write(folder, "red", "red")
+    write(folder, "yellow", "red", "green")
+    (folder / "red" / "broken.png").write_bytes(b"no picture at all")
+    return folder
+
+
+def test_the_scores_are_those_worked_out_by_hand(run, tiny, data):
+    result = run("evaluate", tiny, "data", "--json")
+    scores = json.loads(result.stdout)
+    assert result.exit_code == 0
+    assert result.stdout.count("\n") == 1
+    assert list(scores) == [*KEYS, "unknown", "absent", "set_aside"]
+    assert scores["pictures"] == 4
+    assert scores["accuracy"] == 0.75
+    # Wilson, n = 4, 3 right
+    assert scores["accuracy_interval"] == pytest.approx([0.300642, 0.954413], abs=1e-6)
+    assert scores["balanced_accuracy"] == pytest.approx((2 / 3 + 1) / 2)
+    assert scores["macro_f1"] == pytest.approx((4 / 5 + 2 / 3) / 2)
+    right, wrong = math.exp(5.1) / (math.exp(5.1) + 2), 1 / (math.exp(5.1) + 2)
+    assert scores["log_loss"] == pytest.approx(-(3 * math.log(right) + math.log(wrong)) / 4)
+    assert scores["ece"] == pytest.approx(right - 0.75, abs=1e-6)
+    assert scores["confusion"] == [[2, 0, 1], [0, 0, 0], [0, 0, 1]]
+    assert [row["support"] for row in scores["classes"]] == [3, 0, 1]
+
+
+def test_what_was_not_scored_is_named(run, tiny, data):
+    scores = json.loads(run("evaluate", tiny, "data", "--json").stdout)
+    assert scores["unknown"] == {"yellow": 2}
+    assert scores["absent"] == ["green"]
+    (problem,) = scores["set_aside"]
+    assert (problem["path"], problem["code"]) == ("red/broken.png", "not-a-picture")
+    assert problem["message"]
+
+
+def test_the_text_says_the_same(run, tiny, data):
+    result = run("evaluate", tiny, "data")
+    text = result.stdout
+    assert result.exit_code == 0
+    assert "75.0% of 4 pictures right  (95% interval 30.1\N{EN DASH}95.4%)" in text
+    assert "83.3% balanced accuracy" in text
+    assert "not scored, as the classifier does not know the class: yellow (2)" in text
+    assert "no picture of: green" in text
+    assert "1 picture could not be read: 1 not-a-picture" in text
+    assert "red/broken.png: " in text
+
+
+def test_the_table_of_classes_and_the_confusion_matrix(run, tiny, data):
+    lines = [line.split() for line in run("evaluate", tiny, "data").stdout.splitlines()]
+    # class, pictures, precision, recall, 95% interval, F1
+    assert ["blue", "3", "100%", "66.7%", "20.8\N{EN DASH}93.9%", "80.0%"] in lines
+    assert ["red", "1", "50.0%", "100%", "20.7\N{EN DASH}100%", "66.7%"] in lines
+    assert ["green", "0", *["\N{EN DASH}"] * 4] in lines
+    matrix = lines.index(["blue", "green", "red"])
+    assert lines[matrix + 1 : matrix + 4] == [
+        ["blue", "2", ".", "1"],
+        ["green", ".", ".", "."],
+        ["red", ".", ".", "1"],
+    ]
+
+
+def test_a_wide_matrix_gives_way_to_the_commonest_mistakes(run, tmp_path, data):
+    names = tuple(f"{name} of a rather long name" for name in COLOURS)
+    bundle = write_bundle(tmp_path / "long", names)
+    for name in COLOURS:
+        if (data / name).exists():
+            (data / name).rename(data / f"{name} of a rather long name")
+    from kindsight.catalog import Catalog
+    from kindsight.cli.scores import confusion_lines
+    from kindsight.cli.text import Paint
+    from kindsight.cli.watched import WatchedPredictor
+
+    catalog = Catalog.from_folder(data, classes=names)
+    evaluation = WatchedPredictor(str(bundle)).evaluate(catalog).evaluation
+    lines = list(confusion_lines(evaluation, Paint.none(), 80))
+    assert lines == [
+        "  most often confused",
+        "  blue of a rather long name taken for red of a rather long name: 1 (33.3% of its "
+        "pictures)",
+    ]
+
+
+def split_data(folder: Path) -> Path:
+    """Training: all wrong; validation: half right; test: all right."""
+    for part, blues in (("train", ("red",)), ("val", ("blue", "red")), ("test", ("blue",) * 3)):
+        write(folder / part, "blue", *blues)
+        write(folder / part, "red", *(["blue"] if part == "train" else ["red"]))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("options", "pictures", "right"),
+    [
+        ((), 4, 4),
+        (("--split", "test"), 4, 4),
+        (("--split", "validation"), 3, 2),
+        (("--split", "train"), 2, 0),
+        (("--split", "all"), 9, 6),
+    ],
+)
+def test_parts_of_the_data(run, tiny, tmp_path, options, pictures, right):
+    folder = split_data(tmp_path / "parts")
+    scores = json.loads(run("evaluate", tiny, str(folder), "--json", *options).stdout)
+    assert (scores["pictures"], scores["accuracy"]) == (pictures, right / pictures)
+
+
+def test_the_text_says_which_part(run, tiny, tmp_path):
+    folder = split_data(tmp_path / "parts")
+    assert "parts, test part" in run("evaluate", tiny, str(folder)).stdout
+
+
+def test_without_a_test_part_it_is_the_validation_part(run, tiny, tmp_path):
+    folder = split_data(tmp_path / "parts")
+    for file in (folder / "test").rglob("*.png"):
+        file.unlink()
+    result = run("evaluate", tiny, str(folder))
+    assert "validation part" in result.stdout
+    assert "66.7% of 3 pictures right" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("part", "said"),
+    [("test", "Received: test; the data have no split folders"), ("tset", "--split must be one")],
+)
+def test_a_part_that_is_not_there_is_a_misuse(run, tiny, data, part, said):
+    result = run("evaluate", tiny, "data", "--split", part)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert said in result.stderr
+
+
+def test_data_of_other_classes_are_never_scored_against_the_wrong_ones(run, tiny, tmp_path):
+    write(tmp_path / "data", "cat", "red")
+    write(tmp_path / "data", "dog", "blue")
+    result = run("evaluate", tiny, str(tmp_path / "data"))
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "'cat', 'dog'; it knows 'blue', 'green', 'red'" in result.stderr
+
+
+def test_a_folder_of_a_single_known_class_can_be_evaluated(run, tiny, tmp_path):
+    write(tmp_path / "data", "red", "red", "red", "blue")
+    scores = json.loads(run("evaluate", tiny, str(tmp_path / "data"), "--json").stdout)
+    assert (scores["pictures"], scores["absent"]) == (3, ["blue", "green"])
+
+
+def test_it_is_said_when_the_pictures_were_trained_on(run, tmp_path, data):
+    bundle = write_bundle(tmp_path / "run")
+    (bundle / "settings.toml").write_text(f"data = {json.dumps(str(data))}\n")
+    assert "was trained on this folder" in run("evaluate", str(bundle), "data").stderr
+    assert "trained on" not in run("evaluate", str(bundle), "data", "--quiet").stderr
+
+
+def test_progress_names_every_picture_once(tiny, data):
+    from kindsight.catalog import Catalog
+    from kindsight.cli.watched import WatchedPredictor
+
+    predictor, seen = WatchedPredictor(tiny), []
+    predictor.progress = lambda *news: seen.append(news)
+    predictor.evaluate(Catalog.from_folder(data))
+    assert seen == [("evaluate", done, 5) for done in range(1, 6)]

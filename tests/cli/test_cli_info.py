@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+import json
+import os
+import platform
+from importlib.metadata import version
+
+from kindsight.cli import info
+
+
+def test_what_a_report_of_a_bug_needs(run, monkeypatch):
+    monkeypatch.delenv("TF_ENABLE_ONEDNN_OPTS", raising=False)
+    shown = json.loads(run("info", "--json").stdout)
+    assert shown["kindsight"] == version("kindsight")
+    assert shown["python"].endswith(platform.python_version())
+    assert shown["packages"]["NumPy"] == version("numpy")
+    assert shown["packages"]["Keras"] == version("keras")
+    assert shown["packages"]["TensorFlow"]
+    assert 1 <= shown["cores_usable"] <= shown["cores"]
+    assert shown["onednn"] == {"setting": "1", "from": "kindsight"}
+    assert shown["cache"]["folder"] == os.environ["KINDSIGHT_CACHE"]
+
+
+def test_the_users_own_settings_are_shown(run, monkeypatch):
+    monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", "0")
+    monkeypatch.setenv("KINDSIGHT_CACHE_LIMIT", "3GB")
+    shown = json.loads(run("info", "--json").stdout)
+    assert shown["onednn"] == {"setting": "0", "from": "environment"}
+    assert shown["cache"]["limit"] == 3 * 10**9
+    assert shown["settings"]["KINDSIGHT_CACHE_LIMIT"] == "3GB"
+    text = run("info").stdout
+    assert "TF_ENABLE_ONEDNN_OPTS=0 (set by you, for training)" in text
+    assert "features may take 3.0 GB" in text
+
+
+def test_a_package_that_is_not_installed_is_said_so(run, monkeypatch):
+    monkeypatch.setitem(info._PACKAGES, "LiteRT", ("no-such-distribution",))
+    assert ["LiteRT", "not", "installed"] in [
+        line.split() for line in run("info").stdout.splitlines()
+    ]
+
+
+def test_the_processors_name_on_linux(monkeypatch):
+    text = "processor\t: 0\nvendor_id\t: GenuineIntel\nmodel name\t: A Processor 3000\n"
+    assert info._from_cpuinfo(text) == "A Processor 3000"
+    monkeypatch.setattr(platform, "processor", lambda: "aarch64")
+    assert info._from_cpuinfo("processor\t: 0\nBogoMIPS\t: 50\n") == "aarch64"
+
+
+def test_a_processor_that_cannot_be_asked_is_no_error(monkeypatch):
+    monkeypatch.setattr(platform, "system", lambda: "Darwin")
+    monkeypatch.setattr(platform, "processor", lambda: "arm")
+    monkeypatch.setattr(info.subprocess, "run", lambda *_, **__: (_ for _ in ()).throw(OSError()))
+    assert info.processor() == "arm"

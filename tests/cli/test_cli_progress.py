@@ -1,0 +1,143 @@
+from __future__ import annotations
+
+import io
+
+import pytest
+
+from kindsight.cli import progress
+from kindsight.cli.progress import BarProgress, LineProgress, clock_time, counting, how_far
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def lines():
+    written: list[str] = []
+    clock = Clock()
+    return written, clock, LineProgress(written.append, clock)
+
+
+def test_a_line_when_a_stage_begins_and_then_every_ten_seconds_at_most(lines):
+    written, clock, tell = lines
+    tell("backbone", 0, 0)
+    for second in range(1, 26):
+        clock.now = 100.0 + second
+        tell("pictures", 10 * second, 1000)
+    # begun at 1 s with 10; told at 11 s (100 more in 10 s: 10/s, 890 left) and at 21 s
+    assert written == [
+        "Building the network, once",
+        "Reading pictures: 1,000, 10 known already",
+        "Reading pictures: 110 of 1,000 (10/s, 1:29 left)",
+        "Reading pictures: 210 of 1,000 (10/s, 1:19 left)",
+    ]
+
+
+def test_the_end_of_a_stage_is_not_told(lines):
+    written, clock, tell = lines
+    tell("pictures", 0, 5)
+    clock.now += 60
+    tell("pictures", 5, 5)
+    assert written == ["Reading pictures: 5"]
+
+
+def test_a_stage_without_a_name_of_its_own_is_called_as_it_is(lines):
+    written, _, tell = lines
+    tell("odd\x1bstage", 0, 0)
+    assert written == ["odd\\x1bstage"]
+
+
+@pytest.mark.parametrize(
+    ("news", "text"),
+    [
+        ((50, 100, 50, 10.0), "50 of 100 (5.0/s, 0:10 left)"),
+        ((1500, 0, 1500, 10.0), "1,500 (150/s)"),
+        ((0, 100, 0, 10.0), "0 of 100"),
+        ((90, 100, 0, 0.0), "90 of 100"),
+    ],
+)
+def test_how_far(news, text):
+    assert how_far(*news) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0, "0:00"), (7.4, "0:07"), (59.6, "1:00"), (3661, "1:01:01")]
+)
+def test_time_as_a_clock_has_it(seconds, text):
+    assert clock_time(seconds) == text
+
+
+@pytest.fixture
+def bars():
+    from rich.console import Console
+    from rich.progress import Progress
+
+    console = Console(file=io.StringIO(), force_terminal=True, width=100)
+    return Progress(console=console, auto_refresh=False)
+
+
+def test_a_stage_of_unknown_length_ends_where_the_next_begins(bars):
+    tell = BarProgress(bars)
+    tell("backbone", 0, 0)
+    assert not bars.tasks[0].finished
+    tell("pictures", 3, 10)
+    assert [task.finished for task in bars.tasks] == [True, False]
+    assert (bars.tasks[1].completed, bars.tasks[1].total) == (3, 10)
+    tell("pictures", 10, 10)
+    tell("head", 0, 0)
+    tell.close()
+    assert all(task.finished for task in bars.tasks)
+
+
+def test_a_stage_of_known_length_is_not_ended_by_another(bars):
+    tell = BarProgress(bars)
+    tell("pictures", 3, 10)
+    tell("backbone", 0, 0)
+    assert not bars.tasks[0].finished
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_bars_keep_to_one_line_each(monkeypatch, width):
+    from rich.console import Console
+
+    stream = io.StringIO()
+    monkeypatch.setattr(
+        "rich.console.Console",
+        lambda **_: Console(file=stream, force_terminal=True, width=width, color_system=None),
+    )
+    with progress._bars() as bars:
+        tell = BarProgress(bars)
+        tell("backbone", 0, 0)
+        tell("pictures", 0, 100_000)
+        tell("pictures", 12_345, 100_000)
+        shown = bars.get_renderable()
+        text = Console(file=io.StringIO(), width=width).render_lines(shown)
+    assert len(text) == 2
+
+
+def test_quiet_and_quick_commands_show_nothing(capsys):
+    with progress.watching(True) as tell:
+        tell("pictures", 0, 10)
+    with counting(False) as tell:
+        tell("predict", 1, 0)
+    assert capsys.readouterr().err == ""
+
+
+def test_a_slow_prediction_is_shown_after_a_while(monkeypatch, capsys):
+    clock = Clock()
+    monkeypatch.setattr(progress.time, "monotonic", clock)
+    with counting(False) as tell:
+        tell("predict", 1, 0)
+        clock.now += 5
+        tell("predict", 900, 0)
+    assert capsys.readouterr().err == "Predicting\n"
+
+
+def test_every_stage_that_a_training_names_has_words():
+    for stage in ("backbone", "pictures", "head", "check", "report", "demo", "evaluate", "predict"):
+        assert progress.STAGES[stage] != stage

@@ -1,0 +1,219 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from kindsight.errors import PictureError
+from kindsight.evaluation import evaluate
+from kindsight.runs import TrainResult, TrainSettings
+
+
+def scores(right: int, wrong: int):
+    """Evaluate cats that are all right, and dogs some of which are taken for cats."""
+    table = np.array([[0.9, 0.1]] * (5 + wrong) + [[0.2, 0.8]] * right, np.float32)
+    targets = np.array([0] * 5 + [1] * (wrong + right))
+    return evaluate(table, targets, ("cat", "dog"))
+
+
+def result(run: Path, **changes) -> TrainResult:
+    facts = {
+        "run": run,
+        "report": run / "report.html",
+        "classes": ("cat", "dog"),
+        "pictures": {"train": 1200, "validation": 10, "test": 0, "set_aside": 3},
+        "validation": scores(3, 2),
+        "test": None,
+        "seconds": {"read": 0.001, "features": 8.25, "fit": 0.75, "total": 10.5},
+        "cache": {"computed": 1000, "reused": 213, "folder": "/cache"},
+        "notes": ("Something was found.",),
+        "problems": tuple(PictureError(c, "x") for c in ("empty", "truncated", "truncated")),
+        "head": "linear, all stages",
+        "temperature": 1.25,
+    }
+    return TrainResult(**{**facts, **changes})
+
+
+@pytest.fixture
+def trained_with(monkeypatch, tmp_path):
+    """Put a training of no time in the place of the real one; return the settings it was given."""
+    given: list[TrainSettings] = []
+
+    def train(settings, *, progress=None, reference=()):
+        given.append(settings)
+        progress("pictures", 0, 10)
+        return result(tmp_path / "runs" / "photos-1")
+
+    monkeypatch.setattr("kindsight.runs.train", train)
+    return given
+
+
+def test_without_options_the_settings_are_the_defaults(run, trained_with):
+    assert run("train", "photos").exit_code == 0
+    assert trained_with == [TrainSettings(data="photos")]
+
+
+def test_every_option_is_a_setting(run, trained_with):
+    options = {
+        "run": "mine", "runs": "elsewhere", "model": "efficientnet-lite1", "size": 128,
+        "resize": "pad", "head": "linear", "class_weight": "balanced", "validation": 0.25,
+        "test": 300, "seed": 7, "workers": 3,
+    }  # fmt: skip
+    words = [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]
+    outcome = run("train", "photos", *words)
+    assert outcome.exit_code == 0, outcome.stderr
+    assert trained_with == [TrainSettings(data="photos", **options)]
+    # no setting is without its option
+    assert {"data", *options} == set(TrainSettings("x").__dataclass_fields__)
+
+
+def test_the_defaults_in_the_help_are_the_settings_own(run):
+    text = " ".join(run("train", "--help").stdout.split())
+    for name in ("runs", "model", "resize", "head", "class_weight", "validation", "seed"):
+        default = getattr(TrainSettings("x"), name)
+        start = text.index(f"--{name.replace('_', '-')} ")
+        said = text[start:].partition("[default: ")[2].partition("]")[0]
+        assert said == str(default)
+
+
+def test_a_settings_file_repeats_a_run_and_options_win(run, trained_with, tmp_path):
+    TrainSettings("photos", size=96, seed=5, head="linear").write(tmp_path / "settings.toml")
+    outcome = run("train", "--settings", str(tmp_path / "settings.toml"), "--seed", "6")
+    assert outcome.exit_code == 0
+    assert trained_with == [TrainSettings("photos", size=96, seed=6, head="linear")]
+
+
+def test_without_data_and_settings_nothing_is_trained(run, trained_with):
+    outcome = run("train")
+    assert (outcome.exit_code, outcome.stdout, trained_with) == (2, "", [])
+    assert "kindsight train photos/" in outcome.stderr
+
+
+def test_all_faults_are_said_at_once_with_the_nearest_right_name(run, trained_with):
+    options = ("--model", "efficientnet-light0", "--head", "strait", "--resize", "squeeze")
+    outcome = run("train", "photos", *options)
+    assert (outcome.exit_code, trained_with) == (2, [])
+    for said in ("'strait'", "'squeeze'", "'efficientnet-lite0'"):
+        assert said in outcome.stderr
+
+
+@pytest.mark.parametrize("text", ["a half", "20%", ""])
+def test_a_share_that_is_no_number_is_a_misuse(run, trained_with, text):
+    outcome = run("train", "photos", "--validation", text)
+    assert (outcome.exit_code, trained_with) == (2, [])
+    assert "--validation" in outcome.stderr
+
+
+def test_the_summary(run, trained_with, tmp_path):
+    outcome = run("train", "photos")
+    text = " ".join(outcome.stdout.split())
+    # 8 of 10 right; Wilson: 49.0 to 94.3
+    assert "80.0% of 10 validation pictures right (95% interval 49.0\N{EN DASH}94.3%)" in text
+    assert "weakest dog (60.0% of 5 right)" in text
+    assert "pictures 1,200 train, 10 validation" in text
+    assert f"set aside 3, 2 truncated, 1 empty; see {Path('runs', 'photos-1')}" not in text
+    assert "set aside 3, 2 truncated, 1 empty; see" in text and "problems.csv" in text
+    assert "head linear, all stages; temperature 1.25" in text
+    assert "time 10.5 s (features 8.25 s, fit 0.75 s)" in text
+    assert "features 1,000 computed, 213 found in the cache, /cache" in text
+    assert "note Something was found." in text
+    assert "report.html" in text
+    run_folder = tmp_path / "runs" / "photos-1"
+    assert f"kindsight predict {run_folder} " in text
+    assert f"kindsight evaluate {run_folder} " in text
+
+
+def test_progress_and_result_go_to_different_streams(run, trained_with):
+    outcome = run("train", "photos", "--json")
+    assert outcome.stderr == "Reading pictures: 10\n"
+    value = json.loads(outcome.stdout)
+    assert outcome.stdout.count("\n") == 1
+    assert list(value) == [
+        "run", "classes", "pictures", "validation", "test", "seconds", "cache",
+    ]  # fmt: skip
+    assert value["pictures"] == {"train": 1200, "validation": 10, "test": 0, "set_aside": 3}
+    assert value["validation"]["accuracy"] == 0.8
+
+
+def test_quiet_keeps_the_result(run, trained_with):
+    outcome = run("train", "photos", "--quiet")
+    assert outcome.stderr == ""
+    assert "80.0%" in outcome.stdout
+
+
+def test_nothing_kept_back_is_said_so(tmp_path):
+    from kindsight.cli.summary import summary_lines
+
+    lines = list(summary_lines(result(tmp_path, validation=None)))
+    assert "how good it is has not been measured" in lines[1]
+
+
+def test_a_test_part_stands_first(tmp_path):
+    from kindsight.cli.summary import summary_lines
+
+    lines = list(summary_lines(result(tmp_path, test=scores(5, 0))))
+    assert lines[1].startswith("100% of 10 test pictures right")
+    assert lines[2].startswith("80.0% of 10 validation pictures right")
+
+
+def test_names_are_safe_to_print_and_to_paste(tmp_path):
+    from kindsight.cli.summary import summary_lines
+
+    run = tmp_path / "a run"
+    text = "\n".join(summary_lines(result(run, classes=("a\x1b[31m", "b"))))
+    assert "\x1b" not in text
+    assert f"kindsight predict '{run}' new/" in text or os.name == "nt"
+
+
+def test_ctrl_c_says_that_the_same_command_continues(run, monkeypatch):
+    def train(settings, *, progress=None, reference=()):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("kindsight.runs.train", train)
+    outcome = run("train", "photos", "--quiet")
+    assert (outcome.exit_code, outcome.stdout) == (130, "")
+    assert outcome.stderr.count("\n") == 1
+    assert "the same command continues" in outcome.stderr
+
+
+@pytest.mark.slow
+def test_a_real_training_from_the_command_line(start, photos, backbone, tmp_path):
+    command = ("train", str(photos), "--size", "64", "--runs", str(tmp_path), "--json")
+    process = start(*command)
+    out, err = process.communicate(timeout=200)
+    assert process.returncode == 0, err
+    value = json.loads(out)
+    folder = Path(value["run"])
+    assert folder == tmp_path / "photos-1"
+    assert value["classes"] == ["bar", "chequer", "ring"]
+    assert value["pictures"]["set_aside"] == 3
+    assert (folder / "report.html").stat().st_size > 1000
+    assert b"Traceback" not in err and b"WARNING" not in err
+    again = start(*command, "--run", "photos-1")
+    out, err = again.communicate(timeout=60)
+    assert (again.returncode, out) == (2, b"")
+    assert b"never overwritten" in err
+    answers = start("predict", str(folder), str(photos / "ring"), "--json")
+    rows = [json.loads(line) for line in answers.communicate(timeout=60)[0].splitlines()]
+    assert len(rows) == 29
+    assert sum(row["label"] == "ring" for row in rows) >= 20
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
+def test_a_training_stopped_by_ctrl_c_is_continued(start, photos, backbone, tmp_path):
+    command = ("train", str(photos), "--size", "64", "--runs", str(tmp_path), "--json")
+    process = start(*command)
+    assert process.stderr.readline().startswith(b"Reading pictures")
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert err.splitlines()[-1].endswith(b"the same command continues from here.")
+    assert b"Traceback" not in err
+    process = start(*command)
+    out, _ = process.communicate(timeout=200)
+    assert json.loads(out)["run"] == str(tmp_path / "photos-1")
