@@ -1,0 +1,482 @@
+"""Features once: what was computed is found again, whatever happens to files and processes."""
+
+import contextlib
+import subprocess
+import sys
+import threading
+import time
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from kindsight.cache import Cache
+from kindsight.catalog import Catalog
+from kindsight.errors import CacheError, PictureError
+from kindsight.pictures import InputSpec, content_digest, read_picture, resize_picture
+from kindsight.runtime import Interpreter, InterpreterPool
+from kindsight.training import features as module
+from kindsight.training import worker as worker_module
+from kindsight.training.features import compute_features, feature_table_path
+from kindsight.training.kept import kept_pictures
+from kindsight.training.tables import FeatureRow, FeatureTable
+from shapes import encoded, shape, write_shapes
+
+SPEC = InputSpec(64, 64)
+
+
+def settle():
+    """Wait until a later change of the files would show in their times."""
+    time.sleep(0.1)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Thirty pictures of three classes."""
+    root = write_shapes(tmp_path / "photos", {"bar": 12, "chequer": 10, "ring": 8})
+    settle()
+    return root
+
+
+@pytest.fixture
+def cache(tmp_path):
+    return Cache(tmp_path / "cache")
+
+
+@pytest.fixture
+def compute(backbone, cache):
+    def compute(pictures, **options):
+        catalog = pictures if isinstance(pictures, Catalog) else Catalog.from_folder(pictures)
+        return compute_features(catalog, backbone, options.pop("spec", SPEC), cache, **options)
+
+    return compute
+
+
+@contextlib.contextmanager
+def forbidden(*what):
+    """Let what is named fail: opening files, decoding them, running the network."""
+
+    def fail(*_, **__):
+        raise AssertionError("this must not happen")
+
+    with pytest.MonkeyPatch.context() as patch:
+        if "open" in what:
+            patch.setattr("kindsight.pictures.read.read_bytes", fail)
+            patch.setattr("pathlib.Path.open", fail)
+        if "decode" in what:
+            patch.setattr(worker_module, "read_picture", fail)
+        if "run" in what:
+            patch.setattr(InterpreterPool, "run", fail)
+        yield
+
+
+@contextlib.contextmanager
+def counted_runs():
+    """Count how often the network is run."""
+    runs, real = [], InterpreterPool.run
+
+    def run(pool, picture):
+        runs.append(picture.copy())
+        return real(pool, picture)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(InterpreterPool, "run", run)
+        yield runs
+
+
+def test_features_are_what_the_network_says_of_each_picture(folder, compute, backbone):
+    found = compute(folder)
+    assert found.vectors.shape == (30, backbone.layout.width)
+    assert found.vectors.dtype == np.float32
+    catalog = Catalog.from_folder(folder)
+    assert found.catalog.path == catalog.path and found.catalog.label == catalog.label
+    network = Interpreter(backbone.tflite)
+    for row in (0, 13, 29):
+        pixels = resize_picture(read_picture(catalog.file(row), target=(64, 64)), SPEC)
+        np.testing.assert_array_equal(found.vectors[row], network(pixels))
+        assert found.catalog.digest[row] == content_digest(catalog.file(row).read_bytes())
+    assert (found.computed, found.reused, found.problems) == (30, 0, ())
+    assert len(np.unique(found.vectors, axis=0)) == 30
+
+
+def test_the_second_time_no_file_is_opened(folder, compute):
+    first = compute(folder)
+    with forbidden("open", "decode", "run"):
+        second = compute(folder)
+    assert (second.computed, second.reused) == (0, 30)
+    assert second.vectors.tobytes() == first.vectors.tobytes()
+    assert second.catalog == first.catalog
+
+
+def test_any_order_and_any_part_is_found(folder, compute):
+    first = compute(folder)
+    rows = np.random.default_rng(0).permutation(30)[:17]
+    with forbidden("open", "run"):
+        part = compute(Catalog.from_folder(folder)[rows])
+    assert part.vectors.tobytes() == first.vectors[rows].tobytes()
+    assert (part.computed, part.reused) == (0, 17)
+
+
+def test_moved_and_renamed_files_are_found_by_their_content(folder, compute, tmp_path):
+    first = compute(folder)
+    moved = tmp_path / "elsewhere"
+    folder.rename(moved)
+    (moved / "ring" / "ring 003.jpg").rename(moved / "ring" / "new name.jpeg")
+    (moved / "bar").rename(moved / "zebra")
+    with forbidden("decode", "run"):
+        second = compute(moved)
+    assert (second.computed, second.reused) == (0, 30)
+    by_digest = dict(zip(first.catalog.digest, first.vectors, strict=True))
+    wanted = np.stack([by_digest[digest] for digest in second.catalog.digest])
+    assert second.vectors.tobytes() == wanted.tobytes()
+
+
+def test_a_changed_file_is_computed_again(folder, compute):
+    import os
+
+    first = compute(folder)
+    file = folder / "bar" / "bar 000.png"
+    row = first.catalog.path.index("bar/bar 000.png")
+    before, content = file.stat(), file.read_bytes()
+    # Other pixels in a file of the same name, size and time of modification: a PNG may be
+    # followed by anything.
+    other = encoded(np.full((8, 8, 3), 200, np.uint8), "png")
+    file.write_bytes(other + b"\0" * (len(content) - len(other)))
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert file.stat().st_size == before.st_size
+    settle()
+    second = compute(folder)
+    assert (second.computed, second.reused) == (1, 29)
+    assert np.abs(second.vectors[row] - first.vectors[row]).max() > 0.1
+    same = np.delete(second.vectors, row, 0) == np.delete(first.vectors, row, 0)
+    assert same.all()
+
+
+def test_a_file_made_at_the_moment_it_was_read_is_read_again(folder, compute, monkeypatch):
+    # Changed once more within the same tick of the clock, it would have the same times.
+    modified = (folder / "bar" / "bar 000.png").stat().st_mtime
+    catalog, reads = Catalog.from_folder(folder).where(path="bar/bar 000.png"), []
+    real = Catalog.load
+    monkeypatch.setattr(Catalog, "load", lambda c, row: reads.append(row) or real(c, row))
+    with monkeypatch.context() as patch:
+        patch.setattr(worker_module, "time", SimpleNamespace(time=lambda: modified + 0.02))
+        compute(catalog)
+    with forbidden("run"):
+        assert compute(catalog).computed == 0
+        assert reads == [0, 0]
+        compute(catalog)
+    assert reads == [0, 0]
+
+
+def test_copies_are_computed_once(folder, compute):
+    content = (folder / "ring" / "ring 000.png").read_bytes()
+    for number in range(40):
+        (folder / "ring" / f"copy {number}.png").write_bytes(content)
+    with counted_runs() as runs:
+        found = compute(folder, workers=4)
+    assert len(runs) == 30 and (found.computed, found.reused) == (30, 0)
+    assert len(found.catalog) == 70
+    rows = [row for row, path in enumerate(found.catalog.path) if "copy" in path]
+    rows.append(found.catalog.path.index("ring/ring 000.png"))
+    assert len(np.unique(found.vectors[rows], axis=0)) == 1 and len(rows) == 41
+
+
+def test_unreadable_pictures_are_set_aside_with_reason_and_remembered(folder, compute):
+    jpeg = (folder / "bar" / "bar 003.jpg").read_bytes()
+    (folder / "bar" / "cut.jpg").write_bytes(jpeg[: len(jpeg) // 2])
+    (folder / "bar" / "cut again.jpg").write_bytes(jpeg[: len(jpeg) // 2])
+    (folder / "ring" / "letter.png").write_bytes(b"Dear reader, no picture. " * 20)
+    settle()
+    catalog = Catalog.from_folder(folder)
+    first = compute(catalog)
+    listed = [(error.path, error.code) for error in first.problems]
+    assert listed == [
+        ("bar/cut again.jpg", "truncated"),
+        ("bar/cut.jpg", "truncated"),
+        ("ring/letter.png", "not-a-picture"),
+    ]
+    assert first.problem_labels == ("bar", "bar", "ring")
+    assert all(error.reason and "cut" not in error.reason for error in first.problems)
+    assert len(first.catalog) == len(first.vectors) == 30
+    assert not {path for path, _ in listed} & set(first.catalog.path)
+    assert (first.computed, first.reused) == (30, 0)
+    with forbidden("open", "decode", "run"):
+        second = compute(catalog)
+    assert [(e.path, e.code, e.reason) for e in second.problems] == [
+        (e.path, e.code, e.reason) for e in first.problems
+    ]
+    assert (second.computed, second.reused) == (0, 30)
+    # Mended, it counts.
+    (folder / "ring" / "letter.png").write_bytes(encoded(shape("ring", 99), "png"))
+    assert (len(compute(catalog).catalog), len(compute(catalog).problems)) == (31, 2)
+
+
+def test_a_file_that_vanishes_is_set_aside_and_may_come_back(folder, compute):
+    catalog = Catalog.from_folder(folder)
+    file = folder / "ring" / "ring 002.png"
+    away = file.rename(folder.parent / "away.png")
+    found = compute(catalog)
+    assert [(e.path, e.code) for e in found.problems] == [("ring/ring 002.png", "missing")]
+    assert found.problem_labels == ("ring",) and len(found.catalog) == 29
+    away.rename(file)
+    again = compute(catalog)
+    assert (again.problems, again.computed, again.reused) == ((), 1, 29)
+    # Gone once more, its features are still there but the picture is not.
+    settle()
+    compute(catalog)
+    file.unlink()
+    assert [e.code for e in compute(catalog).problems] == ["missing"]
+
+
+def test_an_empty_file_is_set_aside(folder, compute):
+    (folder / "ring" / "empty.png").write_bytes(b"")
+    found = compute(folder)
+    assert [(e.path, e.code) for e in found.problems] == [("ring/empty.png", "empty")]
+
+
+def test_names_that_no_file_can_have(folder, compute):
+    good = folder / "bar" / "bar 000.png"
+    found = compute(Catalog.from_files([str(good), "a\0b.jpg", "\ud800.jpg"], ["x", "x", "y"]))
+    assert [error.code for error in found.problems] == ["missing", "missing"]
+    assert [error.path for error in found.problems] == ["a\0b.jpg", "\ud800.jpg"]
+    assert len(found.vectors) == 1
+
+
+def test_nothing_readable_gives_no_rows(tmp_path, compute, backbone):
+    (tmp_path / "a.jpg").write_bytes(b"")
+    found = compute(Catalog.from_files([tmp_path / "a.jpg", tmp_path / "b.jpg"]))
+    assert found.vectors.shape == (0, backbone.layout.width) and len(found.catalog) == 0
+    assert [error.code for error in found.problems] == ["empty", "missing"]
+    assert (found.computed, found.reused) == (0, 0)
+
+
+def test_arrays_are_found_again_by_their_pixels(compute, backbone):
+    grey = shape("ring", 5)[:, :, 0]
+    pictures = [shape("bar", 1), shape("bar", 2, side=40), grey, shape("bar", 1)]
+    first = compute(Catalog.from_arrays(pictures, ["x", "x", "y", "x"]))
+    assert (first.computed, first.reused, len(first.catalog)) == (3, 0, 4)
+    network = Interpreter(backbone.tflite)
+    for row, picture in enumerate(pictures):
+        rgb = picture if picture.ndim == 3 else np.stack([picture] * 3, axis=-1)
+        np.testing.assert_array_equal(first.vectors[row], network(resize_picture(rgb, SPEC)))
+    with forbidden("run"):
+        second = compute(Catalog.from_arrays(pictures[::-1]))
+    assert (second.computed, second.reused) == (0, 3)
+    assert second.vectors.tobytes() == first.vectors[::-1].tobytes()
+
+
+def test_every_way_of_resizing_has_features_of_its_own(folder, compute):
+    ways = [SPEC, InputSpec(64, 64, fit="crop"), InputSpec(64, 64, interpolation="linear")]
+    found = [compute(folder, spec=spec) for spec in ways]
+    assert [one.computed for one in found] == [30, 30, 30]
+    assert len({one.table for one in found}) == 3
+    assert not np.array_equal(found[0].vectors, found[1].vectors)
+    assert [compute(folder, spec=spec).computed for spec in ways] == [0, 0, 0]
+
+
+def test_rows_of_another_width_are_computed_again(folder, compute, backbone, cache):
+    first = compute(folder)
+    with contextlib.closing(FeatureTable(first.table, 7)) as table:
+        table.put([FeatureRow(str(d), np.ones(7, np.float32)) for d in first.catalog.digest[:10]])
+    second = compute(folder)
+    assert (second.computed, second.reused) == (10, 20)
+    assert second.vectors.tobytes() == first.vectors.tobytes()
+
+
+@pytest.mark.parametrize("damaged", ["features", "files", "both"])
+@pytest.mark.parametrize("late", [False, True])
+def test_damaged_tables_are_put_aside_and_made_anew(folder, compute, cache, damaged, late):
+    first = compute(folder)
+    files = {"features": [first.table], "files": [cache.files_file]}
+    files["both"] = files["features"] + files["files"]
+    for file in files[damaged]:
+        content = bytearray(file.read_bytes())
+        # Late: the header is sound, and only the rows are not.
+        start = 4096 if late else 0
+        content[start:] = np.random.default_rng(1).bytes(len(content) - start)
+        file.write_bytes(content)
+    second = compute(folder)
+    assert second.vectors.tobytes() == first.vectors.tobytes()
+    assert second.computed == (0 if damaged == "files" else 30)
+    for file in files[damaged]:
+        assert file.with_suffix(".damaged").exists()
+    with forbidden("run"):
+        assert compute(folder).computed == 0
+
+
+def test_a_cache_cleared_meanwhile_is_one_clear_error(folder, compute, monkeypatch):
+    compute(folder)
+    monkeypatch.setattr(FeatureTable, "known", lambda table, digests: set(digests))
+    monkeypatch.setattr(FeatureTable, "_select", lambda *_: iter(()))
+    with pytest.raises(CacheError, match="was the cache cleared just now"):
+        compute(folder)
+
+
+def test_progress_counts_to_the_end(folder, compute, monkeypatch):
+    monkeypatch.setattr(module, "FLUSH_SECONDS", 0.0)
+    seen = []
+    (folder / "bar" / "bad.jpg").write_bytes(b"no picture, but a file all the same")
+    compute(folder, progress=lambda done, total: seen.append((done, total)))
+    assert seen[0] == (0, 31) and seen[-1] == (31, 31)
+    assert [done for done, _ in seen] == sorted(done for done, _ in seen) and len(seen) > 5
+    settle()
+    compute(folder)
+    again = []
+    compute(folder, progress=lambda done, total: again.append((done, total)))
+    assert set(again) == {(31, 31)}
+
+
+def test_progress_is_called_from_the_calling_thread(folder, compute):
+    threads = set()
+    compute(folder, progress=lambda *_: threads.add(threading.get_ident()))
+    assert threads == {threading.get_ident()}
+
+
+def test_what_was_computed_before_an_interruption_is_kept(folder, compute, monkeypatch):
+    monkeypatch.setattr(module, "FLUSH_SECONDS", 0.0)
+
+    def stop(done, total):
+        if done >= 10:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        compute(folder, progress=stop, workers=1)
+    with counted_runs() as runs:
+        found = compute(folder)
+    assert found.computed == len(runs) <= 20 and found.computed + found.reused == 30
+
+
+def test_answers_that_are_not_finite_are_set_aside(folder, compute, monkeypatch):
+    real = InterpreterPool.run
+
+    def run(pool, picture):
+        result = real(pool, picture).copy()
+        if picture.mean() > 240:
+            result[7] = np.nan
+        return result
+
+    monkeypatch.setattr(InterpreterPool, "run", run)
+    (folder / "bar" / "white.png").write_bytes(encoded(np.full((9, 9, 3), 255, np.uint8), "png"))
+    found = compute(folder)
+    assert [(e.path, e.code) for e in found.problems] == [("bar/white.png", "corrupt")]
+    assert np.isfinite(found.vectors).all()
+
+
+def test_resized_pictures_are_kept_for_reports(folder, compute, backbone):
+    found = compute(folder)
+    digests = [str(found.catalog.digest[4]), "unknown", str(found.catalog.digest[0])]
+    one, none, other = kept_pictures(found.table, backbone.layout.width, digests)
+    assert none is None
+    for kept, row in ((one, 4), (other, 0)):
+        pixels = resize_picture(read_picture(found.catalog.file(row)), SPEC)
+        assert kept.pixels.shape == (64, 64, 3) and (kept.height, kept.width) == (72, 80)
+        # A JPEG is not exact; noise is the worst for it. Swapped colours would be far off.
+        assert np.abs(kept.pixels.astype(int) - pixels).mean() < 12
+        assert np.abs(kept.pixels.mean((0, 1)) - pixels.mean((0, 1))).max() < 3
+
+
+def test_a_small_limit_keeps_the_table_in_use(folder, backbone, tmp_path):
+    cache = Cache(tmp_path / "small", limit=1)
+    catalog = Catalog.from_folder(folder)
+    first = compute_features(catalog, backbone, SPEC, cache)
+    assert first.table.exists()
+    assert compute_features(catalog, backbone, SPEC, cache).computed == 0
+    other = compute_features(catalog, backbone, InputSpec(64, 64, fit="pad"), cache)
+    assert other.table.exists() and not first.table.exists()
+
+
+# Several processes ------------------------------------------------------------------------------
+
+CHILD = """
+import sys, time
+from pathlib import Path
+import numpy as np
+from kindsight.cache import Cache
+from kindsight.catalog import Catalog
+from kindsight.pictures import InputSpec
+from kindsight.runtime import InterpreterPool
+from kindsight.training import features
+from kindsight.training.frozen import FrozenTraining
+
+folder, cache, out, stop = sys.argv[1:]
+features.FLUSH_SECONDS = 0.0
+real, started = InterpreterPool.run, []
+
+def run(pool, picture):
+    started.append(1)
+    if len(started) == int(stop):
+        # What was done before is in the cache by now, or the parent waits in vain.
+        time.sleep(1)
+        print("stopped", flush=True)
+        time.sleep(600)
+    return real(pool, picture)
+
+InterpreterPool.run = run
+found = features.compute_features(
+    Catalog.from_folder(folder), FrozenTraining(size=64).backbone(), InputSpec(64, 64),
+    Cache(cache), workers=1 if int(stop) else None,
+)
+np.save(out, found.vectors)
+print("computed", found.computed, flush=True)
+"""
+
+
+def start(environment, folder, cache, out, stop=0):
+    return subprocess.Popen(
+        [sys.executable, "-c", CHILD, *map(str, (folder, cache.root, out, stop))],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment,
+    )
+
+
+def test_two_processes_at_once(folder, compute, backbone, environment, tmp_path):
+    shared = Cache(tmp_path / "shared")
+    children = [start(environment, folder, shared, tmp_path / f"{n}.npy") for n in range(3)]
+    said = [child.communicate(timeout=120)[0].split() for child in children]
+    assert [child.returncode for child in children] == [0, 0, 0]
+    assert all(words[0] == "computed" for words in said)
+    alone = compute(folder)
+    for number in range(3):
+        assert np.load(tmp_path / f"{number}.npy").tobytes() == alone.vectors.tobytes()
+    with forbidden("run"):
+        again = compute_features(Catalog.from_folder(folder), backbone, SPEC, shared)
+    assert again.computed == 0
+
+
+@pytest.mark.slow
+def test_killed_in_the_middle_it_goes_on_from_there(
+    folder, compute, backbone, environment, tmp_path
+):
+    shared = Cache(tmp_path / "shared")
+    for stop in (9, 12):
+        child = start(environment, folder, shared, tmp_path / "never.npy", stop)
+        assert child.stdout.readline() == "stopped\n"
+        child.kill()
+        child.wait()
+        child.stdout.close()
+    assert not (tmp_path / "never.npy").exists()
+    found = compute_features(Catalog.from_folder(folder), backbone, SPEC, shared)
+    # The first got 8 pictures done, the second 11 more; each may lose those of its last moment.
+    assert 11 <= found.computed <= 15 and found.computed + found.reused == 30
+    assert found.vectors.tobytes() == compute(folder).vectors.tobytes()
+    path = feature_table_path(shared, backbone, SPEC)
+    assert found.table == path and not path.with_suffix(".damaged").exists()
+
+
+def test_an_error_in_a_worker_is_the_programs(folder, compute, monkeypatch):
+    # Only what a picture does is set aside; a fault of the program must not look like one.
+    def fail(*_):
+        raise MemoryError
+
+    monkeypatch.setattr(InterpreterPool, "run", fail)
+    with pytest.raises(MemoryError):
+        compute(folder)
+    monkeypatch.undo()
+    assert compute(folder).computed == 30
+
+
+def test_errors_keep_their_kind(folder, compute):
+    (folder / "bar" / "bad.jpg").write_bytes(b"no picture, but a file all the same")
+    (error,) = compute(folder).problems
+    assert isinstance(error, PictureError) and str(error).startswith("bar/bad.jpg: ")
