@@ -1,0 +1,112 @@
+"""What no training and no prediction can do without: reading pictures, and running the network.
+
+Each is done alone on all cores, one after the other, as fast as two ways of doing it allow; the
+faster way counts. The answer is one line of JSON with the seconds of each. Neither starting
+Python nor importing libraries is counted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import queue
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from kindsight.models.litert import make_interpreter
+from kindsight.pictures import InputSpec, read_picture, resize_picture
+from kindsight.runtime import count_cores
+
+
+def read_ours(file: str, spec: InputSpec) -> Any:
+    """Read and resize as kindsight does."""
+    data = Path(file).read_bytes()
+    return resize_picture(read_picture(data, target=spec.size), spec)
+
+
+def read_opencv(file: str, spec: InputSpec) -> Any:
+    """Read and resize with OpenCV alone: no turning, no cropping, no care."""
+    picture = cv2.imread(file, cv2.IMREAD_COLOR_RGB)
+    return cv2.resize(picture, (spec.width, spec.height), interpolation=cv2.INTER_AREA)
+
+
+def time_reading(
+    files: Sequence[str], spec: InputSpec, reader: Callable[[str, InputSpec], Any], cores: int
+) -> tuple[list[Any], float]:
+    """Read all files on `cores` threads; return the pictures and the seconds."""
+    start = time.perf_counter()
+    with ThreadPoolExecutor(cores) as pool:
+        pictures = list(pool.map(lambda file: reader(file, spec), files))
+    return pictures, time.perf_counter() - start
+
+
+def time_network(pictures: Sequence[Any], model: Path, side_by_side: int, threads: int) -> float:
+    """Run all pictures through interpreters that work side by side; return the seconds."""
+    free: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    for _ in range(side_by_side):
+        interpreter = make_interpreter(model, threads)
+        # The first run is slower: memory is touched and packed for the first time.
+        _forward(interpreter, pictures[0])
+        free.put(interpreter)
+
+    def answer(picture: Any) -> Any:
+        interpreter = free.get()
+        try:
+            return _forward(interpreter, picture)
+        finally:
+            free.put(interpreter)
+
+    start = time.perf_counter()
+    with ThreadPoolExecutor(side_by_side) as pool:
+        for _ in pool.map(answer, pictures):
+            pass
+    return time.perf_counter() - start
+
+
+def _forward(interpreter: Any, picture: Any) -> Any:
+    interpreter.set_tensor(
+        interpreter.get_input_details()[0]["index"], picture[None].astype(np.float32)
+    )
+    interpreter.invoke()
+    return interpreter.get_tensor(interpreter.get_output_details()[0]["index"])
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("names", type=Path, help="file with the names of pictures, one a line")
+    parser.add_argument("model", type=Path, help="LiteRT file, pixels to numbers")
+    parser.add_argument("--size", type=int, default=224)
+    parser.add_argument("--fit", default="crop", help="crop, stretch or pad")
+    options = parser.parse_args()
+    files = options.names.read_text(encoding="utf-8").split("\n")[:-1]
+    spec = InputSpec(options.size, options.size, fit=options.fit)
+    cores = count_cores()
+    cv2.setNumThreads(1)  # threads of OpenCV's own would be in the way of these
+    read_ours(files[0], spec)
+    _, opencv = time_reading(files, spec, read_opencv, cores)
+    pictures, ours = time_reading(files, spec, read_ours, cores)
+    many = time_network(pictures, options.model, cores, 1)
+    one = time_network(pictures, options.model, 1, cores)
+    answer = {
+        "pictures": len(files),
+        "cores": cores,
+        "read_kindsight": ours,
+        "read_opencv": opencv,
+        "network_side_by_side": many,
+        "network_all_threads": one,
+        "read": min(ours, opencv),
+        "network": min(many, one),
+        "floor": min(ours, opencv) + min(many, one),
+    }
+    print(json.dumps(answer))
+
+
+if __name__ == "__main__":
+    main()

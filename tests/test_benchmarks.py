@@ -1,0 +1,238 @@
+"""The benchmarks measure what they say: arguments, pictures, tables. Nothing is timed."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+from collections import Counter
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def on_the_path():
+    """The scripts find one another as they do when they are run."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(BENCHMARKS))
+        yield
+
+
+def module(name: str) -> ModuleType:
+    return importlib.import_module(name)
+
+
+# Arguments
+
+
+def test_every_part_is_run_unless_some_are_named():
+    parse = module("main_job").parse
+    assert parse([]).only == ["accuracy", "train", "rivals", "predict", "memory"]
+    assert parse(["--only", "memory,train"]).only == ["train", "memory"]
+    options = parse([])
+    assert (options.repeats, options.rival_repeats, options.predict_repeats) == (3, 1, 7)
+    assert options.limit is None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "rule"),
+    [
+        (["--only", "train,speed"], "Received: speed"),
+        (["--repeats", "0"], "whole number from 1"),
+        (["--limit", "some"], "whole number from 1"),
+        (["--cats-dogs", "no-such-folder"], "must be a folder"),
+    ],
+)
+def test_arguments_that_cannot_be_are_refused(arguments, rule, capsys):
+    with pytest.raises(SystemExit) as caught:
+        module("main_job").parse(arguments)
+    assert caught.value.code == 2
+    assert rule in capsys.readouterr().err
+
+
+def test_parts_without_their_pictures_are_left_out(tmp_path, capsys):
+    module("main_job").main(["--only", "train,memory", "--json", str(tmp_path / "out.json")])
+    captured = capsys.readouterr()
+    assert "train is left out" in captured.err
+    assert "memory is left out" in captured.err
+    assert captured.out == ""
+
+
+# Pictures and their divisions
+
+
+@pytest.fixture
+def classes(tmp_path: Path) -> Path:
+    for name, count in (("a", 20), ("b", 10)):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        for number in range(count):
+            (tmp_path / "data" / name / f"{number:02}.jpg").write_bytes(f"{name}{number}".encode())
+    (tmp_path / "data" / "a" / "notes.txt").write_text("no picture")
+    return tmp_path / "data"
+
+
+def test_pictures_are_listed_by_class_and_limited_alike(classes):
+    folders = module("folders")
+    found = folders.class_files(classes)
+    assert {name: len(files) for name, files in found.items()} == {"a": 20, "b": 10}
+    some = folders.first_of_each(found, 12)
+    assert {name: len(files) for name, files in some.items()} == {"a": 6, "b": 6}
+    assert folders.first_of_each(found, None) == found
+
+
+def test_a_folder_without_classes_is_refused(tmp_path):
+    with pytest.raises(SystemExit, match="folder of class folders"):
+        module("folders").class_files(tmp_path)
+
+
+def test_a_fifth_of_each_class_is_held_out_the_same_each_time(classes):
+    folders = module("folders")
+    found = folders.class_files(classes)
+    train, validation = folders.hold_out(found)
+    assert {name: len(files) for name, files in validation.items()} == {"a": 4, "b": 2}
+    for name, files in found.items():
+        assert sorted(train[name] + validation[name]) == files
+    assert folders.hold_out(found) == (train, validation)
+    assert folders.hold_out(found, seed=1) != (train, validation)
+
+
+def test_pictures_are_laid_out_as_files_of_their_own(classes, tmp_path):
+    folders = module("folders")
+    target = folders.lay_out(folders.class_files(classes), tmp_path / "copy")
+    copied = sorted(path.relative_to(target).as_posix() for path in target.glob("*/*"))
+    assert len(copied) == 30
+    assert not any(path.is_symlink() for path in target.glob("*/*"))
+    assert (target / "b" / "07.jpg").read_bytes() == b"b7"
+
+
+def test_names_are_repeated_until_there_are_enough(classes, tmp_path):
+    folders = module("folders")
+    file = folders.name_list(folders.class_files(classes), 70, tmp_path / "names.txt")
+    names = file.read_text(encoding="utf-8").splitlines()
+    assert len(names) == 70
+    assert sorted(Counter(names).values()) == [2] * 20 + [3] * 10
+    assert all(Path(name).is_file() for name in names)
+
+
+def test_folds_test_each_picture_once_and_draws_a_quarter():
+    divisions = module("accuracy_job").divisions
+    labels = ["a"] * 40 + ["b"] * 20
+    tested = [test for _, test in divisions(labels, folds=True)]
+    assert [len(test) for test in tested] == [12] * 5
+    assert sorted(np.concatenate(tested)) == list(range(60))
+    draws = divisions(labels, folds=False)
+    assert [(len(train), len(test)) for train, test in draws] == [(45, 15)] * 4
+    assert all(sum(labels[row] == "a" for row in test) == 10 for _, test in draws)
+    assert all(not set(train) & set(test) for train, test in draws)
+    assert len({tuple(sorted(test)) for _, test in draws}) == 4
+
+
+def test_columns_are_chosen_by_stage_and_statistic():
+    layouts = importlib.import_module("kindsight.models.layout")
+    names = ("stage3_mean", "stage3_max", "stage4_mean", "top_mean")
+    layout = layouts.FeatureLayout(
+        tuple(layouts.FeatureBlock(name, 2 * i, 2 * i + 2) for i, name in enumerate(names))
+    )
+    columns, chosen = module("feature_choice").choose_columns(layout, (3, 4), ("mean",))
+    assert columns.tolist() == [0, 1, 4, 5, 6, 7]
+    assert chosen.names == ("stage3_mean", "stage4_mean", "top_mean")
+    assert chosen.width == 6
+
+
+# Processes
+
+
+def test_a_process_is_given_nothing_that_favours_anyone(monkeypatch, tmp_path):
+    processes = module("processes")
+    for name in ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE", "OMP_NUM_THREADS", "KINDSIGHT_CACHE"):
+        monkeypatch.setenv(name, "1")
+    monkeypatch.setenv("HARMLESS", "1")
+    names = "OPENBLAS_CORETYPE OPENBLAS_L2_SIZE OMP_NUM_THREADS KINDSIGHT_CACHE HARMLESS ADDED"
+    code = f"import json, os; print(json.dumps([os.environ.get(n) for n in {names.split()!r}]))"
+    done = processes.run(
+        [sys.executable, "-c", code], env=processes.environment(tmp_path, ADDED="2")
+    )
+    assert done.answer == [None, None, None, str(tmp_path), "1", "2"]
+
+
+def test_a_process_reads_its_input_and_says_why_it_failed(tmp_path):
+    processes = module("processes")
+    given = tmp_path / "given.txt"
+    given.write_text("names\n")
+    code = "import sys; print(sys.stdin.read())"
+    assert processes.run([sys.executable, "-c", code], given=given).output.strip() == "names"
+    with pytest.raises(SystemExit, match="the reason"):
+        processes.run([sys.executable, "-c", "import sys; sys.exit('the reason')"])
+
+
+def test_memory_counts_children_too():
+    processes = module("processes")
+    hold = "import time; x = b'1' * {}; time.sleep(0.6)"
+    child = f"{hold.format(60_000_000)}"
+    code = f"import subprocess, sys; p = subprocess.Popen([sys.executable, '-c', {child!r}]); "
+    code += f"{hold.format(90_000_000)}; p.wait()"
+    done = processes.run([sys.executable, "-c", code], memory=True)
+    assert done.tree > 150_000_000
+    assert done.megabytes > 150
+
+
+# Rows and tables
+
+
+def test_a_row_counts_medians_and_knows_whether_it_meets_its_target():
+    common = module("common")
+    row = common.Row("train", [3.0, 9.0, 2.0], "s", "floor", [1.0, 2.0, 8.0], common.at_most(2.0))
+    assert (row.figure, row.rival_figure, row.ratio) == (3.0, 2.0, 1.5)
+    assert row.met is False
+    ratio = common.Row("train", [3.0], "s", "floor", [2.0], common.at_most(1.5, "ratio"))
+    assert ratio.met is True
+    assert common.Row("x", [0.25], "s", "y", [1.0], common.Target("under", 0.25)).met is False
+    assert common.Row(
+        "x", [0.8842], "%", target=common.Target("above", 0.8842, "kindsight")
+    ).met is (False)
+    assert common.Row("x", [0.99], "%", target=common.at_least(0.99)).met is True
+    assert common.Row("x", [1.0], "s").met is None
+    assert common.Row("x", [1.0], "s", target=common.at_most(2.0, "ratio")).met is False
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(1 / 6, "1/6"), (0.25, "1/4"), (0.85, "0.85"), (2.0, "2"), (1.7249, "1.725")],
+)
+def test_ratios_are_said_plainly(value, text):
+    assert module("common").ratio_text(value) == text
+
+
+def test_tables_hold_every_row_and_the_verdict_names_what_is_missed():
+    common = module("common")
+    section = common.Section(
+        "Times",
+        [
+            common.Row("train | cold", [3.0], "s", "floor", [2.0], common.at_most(2.0, "ratio")),
+            common.Row("memory", [1600.0], "MB", target=common.at_most(1500.0)),
+            common.Row("network", [1.25], "s"),
+        ],
+        ["A note."],
+    )
+    lines = common.plain(section).splitlines()
+    assert lines[0] == "Times"
+    cells = [" ".join(line.split()) for line in lines[3:7]]
+    assert cells == [
+        "train | cold 3.00 s floor 2.00 s 1.5 at most 2 met",
+        "memory 1,600 MB at most 1,500 MB NOT MET",
+        "network 1.25 s",
+        "A note.",
+    ]
+    page = common.markdown(section).splitlines()
+    assert page[0] == "### Times"
+    assert page[4] == "| train \\| cold | 3.00 s | floor | 2.00 s | 1.5 | at most 2 | met |"
+    assert len({line.replace("\\|", "").count("|") for line in page[2:7]}) == 1
+    assert common.verdict([section]) == "1 of 2 targets met; not met: memory"
+    stored = json.loads(json.dumps(section.to_dict()))
+    assert [row["met"] for row in stored["rows"]] == [True, False, None]
+    assert stored["rows"][0]["theirs"] == [2.0]
