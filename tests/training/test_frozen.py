@@ -1,0 +1,239 @@
+"""Training with a frozen backbone: settings held to their rules, and the way to a fitted head."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from kindsight.cache import Cache
+from kindsight.catalog import Catalog
+from kindsight.errors import CatalogError, SettingsError
+from kindsight.models.build import BackboneFiles
+from kindsight.pictures import InputSpec, resize_picture
+from kindsight.training import frozen as module
+from kindsight.training.frozen import FrozenTraining
+from shapes import CLASSES, shape
+
+
+def catalog_of(count=10, classes=CLASSES, copies=1):
+    pictures = [shape(name, n) for name in classes for n in range(count) for _ in range(copies)]
+    labels = [name for name in classes for _ in range(count * copies)]
+    return Catalog.from_arrays(pictures, labels)
+
+
+@pytest.fixture
+def training(tmp_path, backbone, machine_cache):
+    """A training whose features are its own, and whose backbone is the session's."""
+    return FrozenTraining(size=64, cache=tmp_path / "cache")
+
+
+def fit(training, backbone, catalog, classes=CLASSES, rows=None):
+    features = training.features(catalog, backbone)
+    return training.fit(features, backbone, classes, rows)
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ({"model": "efficientnet-lite9"}, "efficientnet-lite0"),
+        ({"head": "bent"}, "head must be one of auto, linear, curved"),
+        ({"head": None}, "head must be one of"),
+        ({"class_weight": "heavy"}, "class_weight must be one of none, balanced"),
+        ({"resize": "squash"}, "resize must be one of "),
+        ({"seed": -1}, "seed must be a whole number"),
+        ({"seed": 1.5}, "seed must be a whole number"),
+        ({"seed": True}, "seed must be a whole number"),
+        ({"seed": 2**63}, "seed must be a whole number"),
+        ({"workers": 0}, "workers must be a whole number"),
+        ({"workers": "two"}, "workers must be a whole number"),
+        ({"size": 31}, "size must be a whole number of pixels from 32 to 1024"),
+        ({"size": 1025}, "size must be"),
+        ({"size": 0}, "size must be"),
+        ({"size": 64.5}, "size must be"),
+        ({"size": "64"}, "size must be"),
+        ({"size": (64,)}, "size must be"),
+        ({"size": (64, 64, 3)}, "size must be"),
+        ({"size": (64, 5)}, "size must be"),
+        ({"size": ()}, "size must be"),
+    ],
+)
+def test_settings_that_cannot_be(setting, said):
+    training = FrozenTraining(**setting)
+    (fault,) = training.faults()
+    assert said in fault and fault.count("Received: ") == 1
+    with pytest.raises(SettingsError) as caught:
+        training.spec()
+    assert str(caught.value) == fault
+
+
+def test_all_faults_are_named_at_once():
+    faults = FrozenTraining(model="x", head="x", resize="x", seed=-1, workers=0, size=1).faults()
+    assert len(faults) == 6
+
+
+def test_the_spec_of_the_settings():
+    assert FrozenTraining().spec().size == (224, 224)
+    assert FrozenTraining(size=96, resize="pad").spec() == InputSpec(96, 96, fit="pad")
+    assert FrozenTraining(size=(64, 48), resize="stretch").spec() == InputSpec(64, 48)
+    assert FrozenTraining(size=np.int64(64), seed=np.int32(3), workers=np.int64(2)).faults() == []
+
+
+def test_the_backbone_lies_where_the_cache_looks_for_it(backbone, machine_cache):
+    assert isinstance(backbone, BackboneFiles)
+    names = [entry.name for entry in Cache(machine_cache).entries() if entry.kind == "backbone"]
+    assert names.count(backbone.key) == 2  # for LiteRT and for Keras
+
+
+def test_a_classifier_of_pictures_is_fitted(training, backbone):
+    catalog = catalog_of(12)
+    seen = []
+    features = training.features(catalog, backbone, lambda *step: seen.append(step))
+    fitted = training.fit(features, backbone, CLASSES)
+    assert seen[-1] == ("pictures", 36, 36)
+    assert fitted.classes == CLASSES and fitted.rows.tolist() == list(range(36))
+    new = catalog_of(30)[np.arange(90) % 30 >= 12]
+    logits = fitted.head.layers.logits(training.features(new, backbone).vectors)
+    assert (logits.argmax(1) == new.targets).mean() > 0.8
+    assert fitted.seconds > 0
+
+
+def test_only_the_rows_given_are_learned_from(training, backbone):
+    # Outside the rows every label is wrong: learned from, they would be believed.
+    catalog = catalog_of(20)
+    rows = np.flatnonzero(np.arange(60) % 20 < 12)
+    turned = {"bar": "chequer", "chequer": "ring", "ring": "bar"}
+    labels = [
+        label if row in rows else turned[str(label)] for row, label in enumerate(catalog.label)
+    ]
+    fitted = fit(training, backbone, catalog.with_columns(label=labels), rows=rows)
+    alone = fit(training, backbone, catalog[rows])
+    assert fitted.rows.tolist() == rows.tolist()
+    one, two = (one.head.layers.logits(fitted.features.vectors) for one in (fitted, alone))
+    np.testing.assert_array_equal(one, two)
+    assert (one.argmax(1) == catalog.targets).mean() > 0.8
+
+
+def test_logits_stand_in_the_order_of_the_classes_given(training, backbone):
+    catalog = catalog_of()
+    plain = fit(training, backbone, catalog)
+    turned = fit(training, backbone, catalog, ("ring", "bar", "chequer"))
+    assert turned.classes == ("ring", "bar", "chequer")
+    vectors = plain.features.vectors
+    answers = [
+        [one.classes[k] for k in one.head.layers.logits(vectors).argmax(1)]
+        for one in (plain, turned)
+    ]
+    assert np.mean(np.array(answers[0]) == np.array(catalog.label)) > 0.9
+    assert np.mean(np.array(answers[0]) == np.array(answers[1])) > 0.95
+
+
+def test_the_order_of_pictures_decides_nothing_but_rounding(training, backbone):
+    catalog, order = catalog_of(12), np.random.default_rng(0).permutation(36)
+    one, two = fit(training, backbone, catalog), fit(training, backbone, catalog[order])
+    assert one.head.chosen.describe() == two.head.chosen.describe()
+    vectors = one.features.vectors
+    np.testing.assert_allclose(
+        one.head.layers.logits(vectors), two.head.layers.logits(vectors), atol=0.05
+    )
+
+
+def test_the_seed_reaches_the_folds_and_the_head(training, backbone, monkeypatch):
+    seen = []
+    real = module.fit_head
+
+    def noting(*arguments, **options):
+        seen.append((options["folds"].tolist(), options["seed"], options["kind"]))
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(module, "fit_head", noting)
+    catalog = catalog_of()
+    for seed in (0, 0, 1):
+        fit(replace(training, seed=seed, head="linear"), backbone, catalog)
+    assert seen[0] == seen[1] and seen[0][0] != seen[2][0]
+    assert [one[1:] for one in seen] == [(0, "linear"), (0, "linear"), (1, "linear")]
+
+
+def test_copies_are_held_out_together(training, backbone, monkeypatch):
+    seen = {}
+    real = module.fit_head
+    monkeypatch.setattr(
+        module, "fit_head", lambda *a, **o: seen.update(folds=o["folds"]) or real(*a, **o)
+    )
+    fit(training, backbone, catalog_of(8, copies=3))
+    folds = seen["folds"].reshape(24, 3)
+    assert (folds == folds[:, :1]).all() and len(np.unique(folds)) == 5
+
+
+def test_balanced_weights_by_hand(training, backbone, monkeypatch):
+    seen = []
+    real = module.fit_head
+    monkeypatch.setattr(
+        module, "fit_head", lambda *a, **o: seen.append(o["weights"]) or real(*a, **o)
+    )
+    catalog = catalog_of()[np.array([0, 1, 2, 3, 4, 5, 10, 11, 12, 20, 21, 22])]
+    for setting in (None, "none", "balanced"):
+        fit(replace(training, class_weight=setting), backbone, catalog)
+    assert seen[0] is None and seen[1] is None
+    # Twelve pictures in three classes of 6, 3 and 3: four shall count for each class.
+    assert seen[2] == pytest.approx([4 / 6] * 6 + [4 / 3] * 6)
+
+
+@pytest.mark.parametrize("counts", [(1, 1, 1), (2, 2, 2), (2, 3, 5), (1, 10, 10)])
+def test_few_pictures(training, backbone, counts):
+    rows = [10 * k + n for k, count in enumerate(counts) for n in range(count)]
+    catalog = catalog_of()[np.array(rows)]
+    fitted = fit(training, backbone, catalog)
+    logits = fitted.head.layers.logits(fitted.features.vectors)
+    assert np.isfinite(logits).all() and 0 < fitted.head.temperature < 100
+    assert (logits.argmax(1) == catalog.targets).mean() > 0.7
+
+
+def test_a_class_that_is_one_picture_many_times(training, backbone):
+    pictures = [shape("ring", 1)] * 4 + [shape("bar", 1)] * 4
+    catalog = Catalog.from_arrays(pictures, ["ring"] * 4 + ["bar"] * 4)
+    fitted = fit(training, backbone, catalog, ("bar", "ring"))
+    logits = fitted.head.layers.logits(fitted.features.vectors)
+    assert logits.argmax(1).tolist() == [1] * 4 + [0] * 4
+
+
+def test_nothing_but_one_picture(training, backbone):
+    catalog = Catalog.from_arrays([shape("ring", 1)] * 4, ["a", "a", "b", "b"])
+    with pytest.raises(CatalogError, match="4 times the same"):
+        fit(training, backbone, catalog, ("a", "b"))
+
+
+def test_a_class_without_a_picture(training, backbone):
+    with pytest.raises(CatalogError, match="none of ellipse, star"):
+        fit(training, backbone, catalog_of(), (*CLASSES, "ellipse", "star"))
+
+
+def test_a_single_class(training, backbone):
+    with pytest.raises(CatalogError, match=r"two classes or more\. Received: bar"):
+        fit(training, backbone, catalog_of(classes=("bar",)), ("bar",))
+
+
+def test_kept_pixels_are_the_resized_pictures(training, backbone):
+    catalog = catalog_of(4)
+    fitted = fit(training, backbone, catalog)
+    pixels = fitted.kept_pixels(np.arange(12), 64)
+    assert pixels.shape == (12, 64, 64, 3) and pixels.dtype == np.uint8
+    some = fitted.kept_pixels(np.arange(12), 5)
+    np.testing.assert_array_equal(some, pixels[:5])
+    # By content: neither the order of rows nor copies matter.
+    rows = np.array([7, 3, 3, 11, 7])
+    np.testing.assert_array_equal(
+        fitted.kept_pixels(rows, 64), fitted.kept_pixels(np.array([3, 7, 11]), 64)
+    )
+    order = np.argsort([str(digest) for digest in fitted.features.catalog.digest])
+    wanted = np.stack([resize_picture(catalog.load(row), training.spec()) for row in order])
+    assert np.abs(pixels.astype(int) - wanted).mean() < 12
+
+
+def test_pixels_that_the_cache_lost_are_read_again(training, backbone):
+    fitted = fit(training, backbone, catalog_of(4))
+    kept = fitted.kept_pixels(np.arange(12), 64)
+    Cache(training.cache).clear("features")
+    again = fitted.kept_pixels(np.arange(12), 64)
+    assert again.shape == kept.shape
+    # Not through a JPEG this time, so a little different.
+    assert 0 < np.abs(kept.astype(int) - again).mean() < 12
