@@ -157,8 +157,9 @@ def test_the_demo_trains_with_its_settings_and_the_papers_figures(trained):
 
 def test_the_demo_says_ours_beside_theirs_the_licence_and_where_the_report_is(trained):
     text = " ".join(call("--quiet").stdout.split())
-    assert "90.00% kindsight, curved" in text
-    assert "10 test pictures" in text
+    assert "90.00% kindsight (95% interval 59.6\N{EN DASH}98.2%)" in text
+    assert "test 10 of 40 pictures" in text
+    assert "head curved" in text
     assert "82.44% SVM" in text and "88.42% VGG-19" in text
     assert "CC BY-NC-SA 4.0" in text
     assert "report.html" in text

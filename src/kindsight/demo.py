@@ -33,7 +33,15 @@ from kindsight.report import Reference
 from kindsight.runs import TrainResult, TrainSettings, train
 from kindsight.training.frozen import Progress
 
-__all__ = ["DEMO_SETTINGS", "LICENCE", "PAPER", "DemoResult", "run_demo", "write_pictures"]
+__all__ = [
+    "DEMO_SETTINGS",
+    "LICENCE",
+    "PAPER",
+    "PICTURES",
+    "DemoResult",
+    "run_demo",
+    "write_pictures",
+]
 
 DEMO_SETTINGS: Mapping[str, Any] = {"size": 300, "validation": 0.0, "seed": 0}
 """The settings of the demo's training that are not the defaults."""
@@ -47,6 +55,9 @@ PAPER = (
     Reference("VGG-19, fine-tuned", 0.8842, _SOURCE),
 )
 """The accuracies that the data set's own paper reports, on its own 25% test part."""
+
+PICTURES = 2624
+"""How many pictures the data set has."""
 
 FOLDER = "elpv"
 CLASSES = ("functional", "defective")
@@ -203,9 +214,6 @@ def _whole(target: Path) -> Path:
             f"{found:,}. Delete the folder, and the demo writes it again."
         )
     return target
-
-
-PICTURES = 2624
 
 
 def _files(target: Path) -> Iterator[Path]:

@@ -29,13 +29,16 @@ def colours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def run() -> Callable[..., object]:
+def runner() -> CliRunner:
+    """A runner that keeps the two streams apart, as newer ones always do."""
+    older = "mix_stderr" in inspect.signature(CliRunner).parameters
+    return CliRunner(mix_stderr=False) if older else CliRunner()
+
+
+@pytest.fixture
+def run(runner: CliRunner) -> Callable[..., object]:
     """Return a function that runs ``kindsight`` in this process: run("predict", ..., input=...)."""
     from kindsight.cli.app import app
-
-    # Newer runners always keep the two streams apart.
-    apart = "mix_stderr" in inspect.signature(CliRunner).parameters
-    runner = CliRunner(mix_stderr=False) if apart else CliRunner()
 
     def call(*arguments: str, input: str | bytes | None = None) -> object:
         return runner.invoke(app, list(arguments), input=input)

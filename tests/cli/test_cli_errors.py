@@ -4,7 +4,6 @@ import errno
 
 import pytest
 import typer
-from typer.testing import CliRunner
 
 from kindsight.cli.command import Command
 from kindsight.errors import (
@@ -22,7 +21,7 @@ from kindsight.errors import (
 
 
 @pytest.fixture
-def fails():
+def fails(runner):
     """Return a function that runs a command that raises what it is given."""
 
     def call(error: BaseException, *options: str):
@@ -32,7 +31,7 @@ def fails():
         def command(debug: bool = False) -> None:
             raise error
 
-        return CliRunner().invoke(app, list(options))
+        return runner.invoke(app, list(options))
 
     return call
 

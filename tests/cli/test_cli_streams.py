@@ -10,6 +10,7 @@ import sys
 
 import pytest
 from tiny_bundle import COLOURS, write_picture
+from typer.core import TyperOption
 
 posix = pytest.mark.skipif(os.name == "nt", reason="signals and pipes of POSIX")
 
@@ -75,8 +76,10 @@ def test_predict_imports_nothing_that_it_does_not_need(start, tiny, colours):
     imported = {line.rpartition("|")[2].strip() for line in err.decode().splitlines()}
     heavy = {
         "tensorflow", "keras", "sklearn", "scipy", "pandas", "matplotlib",
-        "rich", "jinja2", "pydantic", "h5py", "flatbuffers",
+        "jinja2", "h5py", "flatbuffers",
     }  # fmt: skip
+    if hasattr(TyperOption, "get_runtime_param"):  # older Typers import Rich with themselves
+        heavy |= {"rich", "pydantic"}
     assert "kindsight.predictor" in imported
     assert not heavy & imported
 
@@ -95,3 +98,21 @@ def test_results_and_the_rest_go_to_different_streams(start, tiny, colours):
     assert process.returncode == 2
     assert out == b""
     assert err.startswith(b"kindsight: The folders in a folder are its classes.")
+
+
+@posix
+def test_closed_streams_are_no_bug(tiny, colours):
+    command = f'"{sys.executable}" -m kindsight predict "{tiny}" new/red.png --json'
+    assert subprocess.run(f"{command} >&-", shell=True, check=False).returncode == 0
+    listed = command.replace("new/red.png", "-")
+    done = subprocess.run(f"{listed} <&-", shell=True, check=False, capture_output=True)
+    assert (done.returncode, done.stdout) == (0, b"")
+    assert b"bug" not in done.stderr
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/dev/full is Linux's")
+def test_a_full_disk_under_standard_output_is_said_once(tiny, colours):
+    command = f'"{sys.executable}" -m kindsight predict "{tiny}" new/red.png --json > /dev/full'
+    done = subprocess.run(command, shell=True, check=False, capture_output=True)
+    assert done.returncode == 1
+    assert done.stderr == b"kindsight: No space left on device\n"

@@ -6,6 +6,10 @@ with Ctrl-C. Results go to standard output, everything else to standard error.
 
 from __future__ import annotations
 
+import os
+import sys
+from pathlib import Path
+
 __all__ = ["main"]
 
 
@@ -17,6 +21,10 @@ def main() -> int:
     int
         The exit code, where the command does not exit by itself.
     """
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by whoever started us
+            stream = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 (for good)
+            setattr(sys, name, stream)
     try:
         from kindsight.cli.app import app
 

@@ -53,21 +53,22 @@ def demo(
 def demo_lines(result: DemoResult) -> Iterator[str]:
     """Yield what the demo prints: ours beside the paper's, and where the report is."""
     from kindsight.cli.summary import facts
-    from kindsight.demo import LICENCE, PAPER
+    from kindsight.demo import LICENCE, PAPER, PICTURES
     from kindsight.report.words import duration, interval, percent
 
     paint, test, training = Paint(sys.stdout), result.test, result.training
-    ours = f"{percent(test.accuracy, 2):>7}  kindsight, {training.head}"
-    ends = f"95% interval {interval(test.accuracy_interval)}, {test.pictures:,} test pictures"
+    ends = paint(f"(95% interval {interval(test.accuracy_interval)})", "dim")
     yield ""
     yield paint("Solar cells, functional or defective: accuracy on the test part", "bold")
     yield ""
-    yield f"  {paint(ours, 'bold')}  {paint(f'({ends})', 'dim')}"
+    yield f"  {paint(f'{percent(test.accuracy, 2):>7}  kindsight', 'bold')}  {ends}"
     for row in PAPER:
-        source = paint(f"({row.source}; its own test part)", "dim")
-        yield f"  {percent(row.value, 2):>7}  {row.name}  {source}"
+        yield f"  {percent(row.value, 2):>7}  {row.name}  {paint('(the paper)', 'dim')}"
     yield ""
     rows = {
+        "test": f"{test.pictures:,} of {PICTURES:,} pictures, none of them trained on",
+        "paper": f"{PAPER[0].source}; on a test part of its own",
+        "head": printable(training.head),
         "time": duration(training.seconds["total"]),
         "pictures": f"{printable(str(result.data))}, licence {LICENCE}: not for commercial use",
         "run": printable(str(training.run)),

@@ -146,6 +146,8 @@ def _listen(names: queue.Queue[str | BaseException | None], null: bool) -> None:
 
 def _split(null: bool) -> Iterator[str]:
     """Yield the names on standard input, as they come; empty ones are left out."""
+    if sys.stdin is None:  # closed by whoever started us: an empty list
+        return
     end = b"\0" if null else b"\n"
     buffer = sys.stdin.buffer
     # The raw file gives what is there without waiting for more, and holds no lock that would
