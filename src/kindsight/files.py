@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-__all__ = ["replacing", "write_csv", "write_json", "write_text"]
+__all__ = ["clear_leftovers", "replacing", "write_csv", "write_json", "write_text"]
 
 
 @contextmanager
@@ -46,6 +46,12 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         temporary.replace(target)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def clear_leftovers(folder: str | os.PathLike[str]) -> None:
+    """Delete what a process that was killed left of :func:`replacing`; nobody may be writing."""
+    for path in Path(folder).glob(".*.part*"):
+        path.unlink(missing_ok=True)
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:

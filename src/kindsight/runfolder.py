@@ -11,6 +11,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from kindsight.errors import SettingsError, UsageError
+from kindsight.files import clear_leftovers
 from kindsight.settings import TrainSettings
 
 __all__ = ["claim_run"]
@@ -44,6 +45,7 @@ def claim_run(settings: TrainSettings) -> Iterator[Path]:
     """
     folder, lock = _named(settings) if settings.run else _numbered(settings)
     try:
+        clear_leftovers(folder)
         settings.write(folder / SETTINGS_FILE)
         yield folder
     finally:

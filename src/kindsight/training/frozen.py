@@ -88,7 +88,7 @@ class FrozenTraining:
                 f"or a (height, width) of two. Received: {self.size!r}."
             )
         try:
-            get_backbone(self.model)
+            get_backbone(self.model if isinstance(self.model, str) else repr(self.model))
         except SettingsError as error:
             found.append(str(error))
         return found
