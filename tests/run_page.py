@@ -27,6 +27,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ALIKE = 0.6
+HANGING = " " * 10
+# Where a classifier makes no mistake there is no weakest class.
+SOMETIMES = "  weakest "
 _FENCE = re.compile(r"^```(\S.*?)\n(.*?)^```\s*$", re.M | re.S)
 
 
@@ -118,8 +121,7 @@ def commands(text: str) -> list[tuple[str, str]]:
 
 def check_output(shown: str, printed: str) -> None:
     """Hold what the page shows to what was printed."""
-    wanted = [line.rstrip() for line in shown.splitlines() if line.strip()]
-    given = [line.rstrip() for line in printed.splitlines() if line.strip()]
+    wanted, given = whole_lines(shown), whole_lines(printed)
     place, skipping = 0, False
     for line in wanted:
         if line == "...":
@@ -133,6 +135,18 @@ def check_output(shown: str, printed: str) -> None:
         place, skipping = place + 1, False
     if wanted and not skipping and place != len(given):
         raise PageError(f"the page does not show\n{given[place]}\n\nin\n{printed}")
+
+
+def whole_lines(text: str) -> list[str]:
+    """Return the lines that say something, with those that were wrapped put together again."""
+    found: list[str] = []
+    for line in text.splitlines():
+        if line.strip() and not line.startswith(SOMETIMES):
+            if line.startswith(HANGING) and found:
+                found[-1] += " " + line.strip()
+            else:
+                found.append(line.rstrip())
+    return found
 
 
 def alike(shown: str, given: str) -> bool:
