@@ -7,6 +7,7 @@ from kindsight.catalog.folds import fold_indices
 from kindsight.errors import SettingsError
 from kindsight.models.heads import CurvedHead, LinearHead
 from kindsight.models.layout import FeatureBlock, FeatureLayout
+from kindsight.training import candidates as candidates_module
 from kindsight.training import head as module
 from kindsight.training.head import HEADS, fit_head
 
@@ -269,7 +270,8 @@ def test_strength_is_for_all_pictures_together(monkeypatch):
         return real(columns, targets, classes, weights, strength, *rest, **options)
 
     real = module.fit_softmax
-    monkeypatch.setattr(module, "fit_softmax", noting)
+    for place in (module, candidates_module):
+        monkeypatch.setattr(place, "fit_softmax", noting)
     head = fit(*blobs())
     assert given[-1] == pytest.approx(head.chosen.strength)
     assert sorted({round(value, 6) for value in given}) == sorted(

@@ -82,14 +82,14 @@ def _principal_directions(
     """Return the first right singular vectors of `rows`, float64 (columns, count)."""
     width = min(count + OVERSAMPLING, *rows.shape)
     sample = rows @ generator.standard_normal((rows.shape[1], width), np.float32)
+    if not sample.any():  # all pictures alike: any direction will do
+        return np.eye(rows.shape[1], 1)
     for _ in range(POWER_ITERATIONS):
         sample = rows @ (rows.T @ (sample / np.sqrt(np.square(sample).mean())))
     orthogonal = _orthogonal(sample)
     small = orthogonal.T @ rows
     values, vectors = np.linalg.eigh(_gram(small.T))
     kept = np.flatnonzero(values > 1e-9 * values[-1])[::-1][:count]
-    if len(kept) == 0:  # all pictures alike: any direction will do
-        return np.eye(rows.shape[1], 1)
     directions: NDArray[np.float64] = small.T @ (vectors[:, kept] / np.sqrt(values[kept]))
     return directions
 

@@ -1,0 +1,193 @@
+"""Candidates for the head: what cross-validation tries, and how it compares them.
+
+All folds of a candidate are solved at once (:mod:`.softmax`). What decides is the log loss of the
+out-of-fold answers after a temperature has been fitted to them, which says more with few pictures
+than counts of right answers do.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kindsight.evaluation.calibration import fit_temperature, to_probabilities
+from kindsight.training.softmax import SoftmaxFit, fit_softmax
+
+__all__ = [
+    "FIRST_STRENGTHS",
+    "GAMMA",
+    "STRENGTHS",
+    "Candidate",
+    "Task",
+    "best_candidate",
+    "log_loss_of",
+    "try_candidate",
+    "walk_strengths",
+]
+
+Floats = NDArray[np.float32]
+Kind = Literal["linear", "curved"]
+
+# Inverse squared width of the kernel, on components whose mean square norm is 1.
+GAMMA = 0.7
+# Strengths times the number of training pictures: the scale on which the best ones agree. The
+# features are compared at the first one; from there the path goes to both sides.
+STRENGTHS = {
+    "linear": (2.0, 0.6, 0.2, 0.06, 0.02, 0.006),
+    "curved": (0.6, 0.2, 0.06, 0.02),
+}
+FIRST_STRENGTHS = {"linear": 0.2, "curved": 0.06}
+# A path is left where the log loss has risen by this factor.
+WORSE = 1.04
+# Log losses closer than this factor are told apart by nothing but luck.
+NEAR = 1.03
+# A curved head is larger: it must be better by more than this factor.
+CURVED_COST = 1.005
+CHOICE_TOLERANCE = 1e-3
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One head that cross-validation tried.
+
+    Parameters
+    ----------
+    kind : str
+        ``"linear"`` or ``"curved"``.
+    blocks : str
+        Which features: ``"all"``, ``"early"`` (early stages weighted up) or ``"last"``.
+    strength : float
+        Of the regularisation, times the number of pictures.
+    gamma : float
+        Inverse squared width of the kernel; 0 for a linear head.
+    accuracy : float
+        Share of out-of-fold answers that are right.
+    log_loss : float
+        Their mean log loss after the temperature, in nats.
+    temperature : float
+        Fitted to them.
+    """
+
+    kind: Kind
+    blocks: str
+    strength: float
+    gamma: float
+    accuracy: float
+    log_loss: float
+    temperature: float
+
+    def describe(self) -> str:
+        """Say it in words."""
+        features = {"all": "all stages", "early": "early stages weighted up", "last": "last mean"}
+        form = f"curved (gamma {self.gamma:g})" if self.kind == "curved" else "linear"
+        return f"{form}, {features[self.blocks]}, strength {self.strength:g}"
+
+
+@dataclass(frozen=True)
+class Task:
+    """What stays the same over all candidates."""
+
+    targets: NDArray[np.int64]
+    classes: int
+    folds: NDArray[np.int64]
+    weights: Floats
+
+    @property
+    def fold_weights(self) -> Floats:
+        """How much each picture counts in the fit that leaves each fold out."""
+        count = int(self.folds.max()) + 1
+        return np.stack([np.where(self.folds == fold, 0, self.weights) for fold in range(count)])
+
+    def out_of_fold(self, columns: Floats, fit: SoftmaxFit) -> Floats:
+        """Return each picture's logits from the fit that did not see it."""
+        logits = np.empty((len(columns), self.classes), np.float32)
+        for fold in range(int(self.folds.max()) + 1):
+            held = self.folds == fold
+            logits[held] = fit.logits(columns[held], fold)
+        return logits
+
+    def score(
+        self, logits: Floats, kind: Kind, blocks: str, strength: float, gamma: float
+    ) -> Candidate:
+        """Fit the temperature to out-of-fold logits and score them."""
+        temperature = fit_temperature(logits, self.targets)
+        probabilities = to_probabilities(logits, temperature)
+        picked = probabilities[np.arange(len(logits)), self.targets].astype(np.float64)
+        right = logits.argmax(1) == self.targets
+        total = self.weights.sum()
+        return Candidate(
+            kind,
+            blocks,
+            strength,
+            gamma,
+            float((right * self.weights).sum() / total),
+            float(-(np.log(np.maximum(picked, 1e-12)) * self.weights).sum() / total),
+            temperature,
+        )
+
+
+def log_loss_of(candidate: Candidate) -> float:
+    """Return what candidates are compared by."""
+    return candidate.log_loss
+
+
+def best_candidate(candidates: list[Candidate]) -> Candidate:
+    """Return the least regularised of those that are the best one but for their strength.
+
+    The folds learn from four fifths of the pictures, and log loss punishes being too sure, which
+    the temperature mends afterwards: on every set measured, somewhat weaker regularisation than
+    the least log loss asks for answers more pictures right.
+    """
+    best = min(
+        candidates, key=lambda item: item.log_loss * (CURVED_COST if item.kind == "curved" else 1)
+    )
+    near = [
+        item
+        for item in candidates
+        if (item.kind, item.blocks) == (best.kind, best.blocks)
+        and item.log_loss <= NEAR * best.log_loss
+    ]
+    return min(near, key=lambda item: item.strength)
+
+
+def try_candidate(
+    task: Task, columns: Floats, kind: Kind, blocks: str, strength: float
+) -> Candidate:
+    """Fit one candidate on every fold and score what it says of the pictures held out."""
+    fit = fit_softmax(
+        columns,
+        task.targets,
+        task.classes,
+        task.fold_weights,
+        strength / len(columns),
+        tolerance=CHOICE_TOLERANCE,
+    )
+    gamma = GAMMA if kind == "curved" else 0.0
+    return task.score(task.out_of_fold(columns, fit), kind, blocks, strength, gamma)
+
+
+def walk_strengths(
+    task: Task,
+    columns: Floats,
+    kind: Kind,
+    blocks: str,
+    first: Candidate,
+) -> list[Candidate]:
+    """Try strengths to either side of the first one for as long as the log loss does not rise."""
+    strengths = STRENGTHS[kind]
+    place = strengths.index(first.strength)
+    found: list[Candidate] = []
+    for path in (strengths[place + 1 :], strengths[:place][::-1]):
+        best = first.log_loss
+        for strength in path:
+            found.append(try_candidate(task, columns, kind, blocks, strength))
+            if found[-1].log_loss > WORSE * best:
+                break
+            best = min(best, found[-1].log_loss)
+        # Where one side is better, the other side need not be looked at.
+        if best < first.log_loss:
+            break
+    return found
