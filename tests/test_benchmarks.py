@@ -200,6 +200,12 @@ def test_a_row_counts_medians_and_knows_whether_it_meets_its_target():
     assert common.Row("x", [1.0], "s", target=common.at_most(2.0, "ratio")).met is False
 
 
+def test_rounding_decides_no_tie():
+    counted = module("parts.rivalry").counted
+    assert counted(0.91667, 12) == counted(11 / 12, 12) == 11 / 12
+    assert counted(0.98929, 280) == 277 / 280
+
+
 @pytest.mark.parametrize(
     ("value", "text"),
     [(1 / 6, "1/6"), (0.25, "1/4"), (0.85, "0.85"), (2.0, "2"), (1.7249, "1.725")],
