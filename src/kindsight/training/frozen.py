@@ -20,7 +20,7 @@ from kindsight.models.keras_process import KerasProcess
 from kindsight.pictures import InputSpec, read_picture, resize_picture
 from kindsight.training.features import Features, compute_features
 from kindsight.training.head import FOLDS, HEADS, FittedHead, fit_head
-from kindsight.training.kept import kept_pictures
+from kindsight.training.kept import kept_pictures, share_cut_off
 
 __all__ = ["CLASS_WEIGHTS", "RESIZES", "FittedFrozen", "FrozenTraining", "Progress"]
 
@@ -231,6 +231,12 @@ class FittedFrozen:
             read = read_picture(data, target=spec.size) if isinstance(data, bytes) else data
             pixels.append(resize_picture(read, spec))
         return np.stack(pixels)
+
+    def share_cut_off(self) -> float:
+        """Return how much of the pictures' area the network did not see: 0 to 1."""
+        digests = [str(digest) for digest in self.features.catalog.digest]
+        table, width = self.features.table, self.files.layout.width
+        return share_cut_off(table, width, digests, self.training.spec())
 
 
 def _whole(value: object, least: int, most: int) -> bool:

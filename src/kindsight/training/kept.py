@@ -14,9 +14,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from kindsight.pictures import InputSpec
 from kindsight.training.tables import FeatureTable
 
-__all__ = ["KeptPicture", "kept_pictures", "to_jpeg"]
+__all__ = ["KeptPicture", "kept_pictures", "share_cut_off", "to_jpeg"]
 
 # Some 15 kB a picture, no damage that an eye sees.
 JPEG_QUALITY = 92
@@ -71,3 +72,25 @@ def kept_pictures(path: Path, width: int, digests: Sequence[str]) -> list[KeptPi
             rgb = np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), np.uint8)
             kept.append(KeptPicture(rgb, row.height, row.width))
     return kept
+
+
+def share_cut_off(path: Path, width: int, digests: Sequence[str], spec: InputSpec) -> float:
+    """Return how much of the pictures' area lies outside the crop, on average: 0 to 1.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        The table of features.
+    width : int
+        How many numbers a row has.
+    digests : sequence of str
+        Which pictures.
+    spec : InputSpec
+        How they were resized; only ``"crop"`` cuts anything off.
+    """
+    if spec.fit != "crop" or not digests:
+        return 0.0
+    with closing(FeatureTable(path, width)) as table:
+        sizes = np.array(table.sizes(digests), np.float64).reshape(-1, 2)
+    proportion = sizes[:, 0] / sizes[:, 1] * (spec.width / spec.height)
+    return float(1.0 - np.minimum(proportion, 1 / proportion).mean()) if len(sizes) else 0.0

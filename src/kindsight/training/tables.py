@@ -126,6 +126,11 @@ class FeatureTable(SqliteFile):
             if jpeg
         }
 
+    def sizes(self, digests: Iterable[str]) -> list[tuple[int, int]]:
+        """Return (height, width) before resizing of each different picture among `digests`."""
+        rows = self._select("code, height, width", digests)
+        return [(height, width) for code, height, width in rows if not code and height and width]
+
     def put(self, rows: Sequence[FeatureRow]) -> None:
         """Write rows in one transaction; a row that is there already is replaced."""
         values = [

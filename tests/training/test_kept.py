@@ -1,0 +1,49 @@
+"""What the cache keeps of a picture, and how much of it a crop leaves out."""
+
+import numpy as np
+import pytest
+from kindsight.pictures import InputSpec
+from kindsight.training.kept import kept_pictures, share_cut_off, to_jpeg
+from kindsight.training.tables import FeatureRow, FeatureTable
+
+
+@pytest.fixture
+def table(tmp_path):
+    path = tmp_path / "t.sqlite"
+    grey = np.full((8, 8, 3), 90, np.uint8)
+    vector = np.zeros(2, np.float32)
+    rows = [
+        FeatureRow("wide", vector, to_jpeg(grey), 100, 200),
+        FeatureRow("tall", vector, to_jpeg(grey), 400, 100),
+        FeatureRow("square", vector, to_jpeg(grey), 50, 50),
+        FeatureRow("bad", None, code="corrupt", reason="It is damaged."),
+    ]
+    with_rows = FeatureTable(path, 2)
+    with_rows.put(rows)
+    with_rows.close()
+    return path
+
+
+def test_share_cut_off_of_a_square_crop_by_hand(table):
+    # Half of the wide one is left, a quarter of the tall one, all of the square one.
+    spec = InputSpec(8, 8, fit="crop")
+    assert share_cut_off(table, 2, ["wide"], spec) == pytest.approx(0.5)
+    assert share_cut_off(table, 2, ["tall", "bad"], spec) == pytest.approx(0.75)
+    every = ["wide", "tall", "square"]
+    assert share_cut_off(table, 2, every, spec) == pytest.approx(1 - (0.5 + 0.25 + 1) / 3)
+
+
+def test_a_crop_of_the_same_proportions_cuts_nothing_off(table):
+    assert share_cut_off(table, 2, ["wide"], InputSpec(8, 16, fit="crop")) == pytest.approx(0)
+
+
+@pytest.mark.parametrize("fit", ["stretch", "pad"])
+def test_only_a_crop_cuts(table, fit):
+    assert share_cut_off(table, 2, ["wide", "tall"], InputSpec(8, 8, fit=fit)) == 0
+
+
+def test_kept_pictures_come_in_the_order_asked_for(table):
+    tall, bad, wide = kept_pictures(table, 2, ["tall", "bad", "wide"])
+    assert (tall.height, tall.width, wide.height, wide.width) == (400, 100, 100, 200)
+    assert bad is None
+    assert np.abs(tall.pixels.astype(int) - 90).max() <= 2
