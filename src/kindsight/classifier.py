@@ -222,7 +222,8 @@ class ImageClassifier:
 
     def predict(self, X: Any) -> NDArray[Any]:
         """Return the most probable label of each picture; see :meth:`predict_proba`."""
-        result: NDArray[Any] = self.classes_[self.predict_proba(X).argmax(1)]
+        best = self.predict_proba(X).argmax(1)
+        result: NDArray[Any] = self.classes_[best]
         return result
 
     def score(self, X: Any, y: Any = None) -> float:

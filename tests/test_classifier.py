@@ -1,0 +1,458 @@
+"""ImageClassifier: scikit-learn's contract, whatever form pictures and labels come in."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from sklearn.base import clone, is_classifier
+from sklearn.exceptions import NotFittedError
+from sklearn.model_selection import (
+    GridSearchCV,
+    StratifiedKFold,
+    cross_val_predict,
+    cross_val_score,
+)
+from sklearn.utils.validation import check_is_fitted
+
+from fake_keras import FakeKeras
+from kindsight import Catalog, ImageClassifier, Predictor, load_bundle
+from kindsight.errors import (
+    AgreementError,
+    BundleError,
+    CatalogError,
+    PictureError,
+    SettingsError,
+    UsageError,
+)
+from shapes import CLASSES, shape, write_shapes
+
+COUNT = 14
+
+
+@pytest.fixture(autouse=True)
+def quick_check(monkeypatch):
+    monkeypatch.setattr("kindsight.classifier.KerasProcess", FakeKeras)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    counts = dict.fromkeys(CLASSES, COUNT)
+    return write_shapes(tmp_path_factory.mktemp("classifier") / "photos", counts)
+
+
+@pytest.fixture(scope="module")
+def catalog(folder):
+    return Catalog.from_folder(folder)
+
+
+@pytest.fixture(scope="module")
+def arrays():
+    """Pictures in memory, and what they show."""
+    pictures = np.stack([shape(name, n) for n in range(COUNT) for name in CLASSES])
+    return pictures, np.array(CLASSES * COUNT)
+
+
+@pytest.fixture(scope="module")
+def new():
+    pictures = np.stack([shape(name, 500 + n) for n in range(10) for name in CLASSES])
+    return pictures, np.array(CLASSES * 10)
+
+
+@pytest.fixture
+def classifier(backbone):
+    return ImageClassifier(size=64)
+
+
+# Parameters -------------------------------------------------------------------------------------
+
+
+def test_parameters_are_kept_as_they_were_given():
+    size = (64, 48)
+    given = {"model": "x", "size": size, "resize": "pad", "head": "bent", "seed": -1}
+    given |= {"class_weight": "balanced", "workers": 2, "cache": "somewhere"}
+    classifier = ImageClassifier(**given)
+    assert classifier.get_params() == given and classifier.get_params()["size"] is size
+    assert classifier.get_params(deep=False) == given
+
+
+def test_parameters_can_be_set():
+    classifier = ImageClassifier(seed=1)
+    assert classifier.set_params(seed=2, head="linear") is classifier
+    assert (classifier.seed, classifier.head) == (2, "linear")
+    with pytest.raises(SettingsError, match=r"parameter must be one of.*Received: 'sede'"):
+        classifier.set_params(head="curved", sede=3)
+    assert classifier.head == "linear"
+    assert isinstance(SettingsError("x"), ValueError)  # what scikit-learn expects
+
+
+def test_a_clone_has_the_parameters_and_nothing_learned(classifier, arrays):
+    fitted = classifier.set_params(seed=7, size=64).fit(*arrays)
+    copy = clone(fitted)
+    assert copy.get_params() == fitted.get_params() and copy is not fitted
+    assert not hasattr(copy, "classes_") and hasattr(fitted, "classes_")
+
+
+def test_it_is_shown_by_what_differs_from_the_defaults():
+    assert repr(ImageClassifier()) == "ImageClassifier()"
+    assert repr(ImageClassifier(seed=3, head="linear")) == "ImageClassifier(head='linear', seed=3)"
+
+
+def test_wrong_parameters_are_said_at_fit_before_any_work(arrays):
+    with pytest.raises(SettingsError) as caught:
+        ImageClassifier(model="x", head="bent", seed=-1).fit(*arrays)
+    assert len(str(caught.value).split("\n")) == 3
+
+
+def test_scikit_learn_takes_it_for_a_classifier(classifier, arrays):
+    assert is_classifier(classifier)
+    with pytest.raises(NotFittedError):
+        check_is_fitted(classifier)
+    check_is_fitted(classifier.fit(*arrays))
+
+
+# Pictures and labels in every form ------------------------------------------------------------
+
+
+def test_all_forms_of_the_same_pictures_give_the_same_classifier(classifier, folder, catalog):
+    files = [catalog.file(row) for row in range(len(catalog))]
+    names = [str(file) for file in files]
+    fits = [
+        clone(classifier).fit(catalog),
+        clone(classifier).fit(folder),
+        clone(classifier).fit(str(folder)),
+        clone(classifier).fit(files, catalog.label),
+        clone(classifier).fit(np.array(names), np.array(catalog.label)),
+        clone(classifier).fit(catalog, list(catalog.label)),
+    ]
+    wanted = fits[0].predict_proba(catalog)
+    assert wanted.shape == (3 * COUNT, 3) and wanted.dtype == np.float32
+    assert wanted.sum(1) == pytest.approx(1, abs=1e-6)
+    for fitted in fits:
+        assert fitted.classes_.tolist() == list(CLASSES)
+        for form in (catalog, files, np.array(names), folder):
+            assert fitted.predict_proba(form).tobytes() == wanted.tobytes()
+
+
+def test_arrays_are_learned_from(classifier, arrays, new):
+    fitted = classifier.fit(*arrays)
+    assert fitted is classifier
+    assert fitted.score(*new) > 0.7
+    assert fitted.score(*new) == np.mean(fitted.predict(new[0]) == new[1])
+    probabilities = fitted.predict_proba(new[0])
+    assert (fitted.classes_[probabilities.argmax(1)] == fitted.predict(new[0])).all()
+    # A list of pictures of different sizes is as good as one array.
+    assert fitted.predict([picture[: 60 + n] for n, picture in enumerate(new[0][:5])]).shape == (5,)
+
+
+@pytest.mark.parametrize(
+    ("names", "kind"),
+    [((10, 2, 33), np.integer), ((0, 1, 2), np.integer), (("b", "a", "c"), str)],
+)
+def test_answers_are_labels_of_the_kind_given(classifier, arrays, new, names, kind):
+    table = dict(zip(CLASSES, names, strict=True))
+    y, truth = ([table[name] for name in labels] for labels in (arrays[1], new[1]))
+    fitted = classifier.fit(arrays[0], y)
+    assert fitted.classes_.tolist() == sorted(names)
+    answers = fitted.predict(new[0])
+    assert all(isinstance(answer, kind) for answer in answers)
+    assert np.mean(answers == np.array(truth)) == fitted.score(new[0], truth) > 0.7
+    # Column k is the probability of classes_[k].
+    assert (fitted.classes_[fitted.predict_proba(new[0]).argmax(1)] == answers).all()
+
+
+def test_truth_values_are_labels(classifier, arrays):
+    y = arrays[1] == "ring"
+    fitted = classifier.fit(arrays[0], y)
+    assert fitted.classes_.tolist() == [False, True] and fitted.predict(arrays[0]).dtype == bool
+    assert np.mean(fitted.predict(arrays[0]) == y) > 0.9
+
+
+def test_of_a_catalog_with_splits_only_the_training_part_is_used(classifier, catalog):
+    inside = np.arange(len(catalog)) % COUNT < 9
+    turned = {"bar": "chequer", "chequer": "ring", "ring": "bar"}
+    labels = [
+        label if kept else turned[str(label)]
+        for label, kept in zip(catalog.label, inside, strict=True)
+    ]
+    split = ["train" if kept else "validation" for kept in inside]
+    fitted = classifier.fit(catalog.with_columns(label=labels, split=split))
+    alone = clone(classifier).fit(catalog[inside])
+    assert fitted.predict_proba(catalog).tobytes() == alone.predict_proba(catalog).tobytes()
+
+
+def test_a_subset_that_lacks_a_class(classifier, catalog):
+    some = catalog[np.array([label != "chequer" for label in catalog.label])]
+    fitted = classifier.fit(some)
+    assert fitted.classes_.tolist() == ["bar", "ring"]
+    assert fitted.predict_proba(some).shape == (2 * COUNT, 2)
+
+
+def test_what_cannot_be_learned_from(classifier, arrays, catalog, tmp_path):
+    pictures, labels = arrays
+    with pytest.raises(CatalogError, match=r"must have a label.*42 without"):
+        classifier.fit(pictures)
+    with pytest.raises(CatalogError, match=r"must have a label.*1 without"):
+        classifier.fit(pictures, [None, *labels[1:]])
+    with pytest.raises(CatalogError, match="one label for each picture"):
+        classifier.fit(pictures, labels[:-1])
+    with pytest.raises(CatalogError, match="two classes or more"):
+        classifier.fit(pictures, ["same"] * len(pictures))
+    with pytest.raises(CatalogError, match="Pictures are given as"):
+        classifier.fit(None, labels)
+    with pytest.raises(CatalogError, match="does not exist"):
+        classifier.fit(tmp_path / "absent")
+    assert not hasattr(classifier, "classes_")
+
+
+def test_pictures_that_cannot_be_read(classifier, folder, catalog, tmp_path):
+    bad = tmp_path / "bad.jpg"
+    bad.write_bytes(b"no picture, but a file all the same")
+    files = [*(catalog.file(row) for row in range(len(catalog))), bad]
+    with pytest.warns(UserWarning, match="1 of 43 pictures could not be read"):
+        classifier.fit(files, [*catalog.label, "ring"])
+    assert [(error.path, error.code) for error in classifier.problems_] == [
+        (str(bad), "not-a-picture")
+    ]
+    with pytest.raises(PictureError, match=r"bad\.jpg"):
+        classifier.predict([files[0], bad])
+    assert clone(classifier).fit(catalog).problems_ == ()
+    with (
+        pytest.warns(UserWarning, match="could not be read"),
+        pytest.raises(CatalogError, match="none of star"),
+    ):
+        classifier.fit(files, [*catalog.label, "star"])
+
+
+def test_nothing_is_answered_before_fit(classifier, new, tmp_path):
+    for ask in (classifier.predict, classifier.predict_proba):
+        with pytest.raises(UsageError, match="fitted or loaded first"):
+            ask(new[0])
+    with pytest.raises(UsageError, match="fitted or loaded first"):
+        classifier.score(*new)
+    with pytest.raises(UsageError, match="fitted or loaded first"):
+        classifier.save(tmp_path / "x")
+    assert not (tmp_path / "x").exists()
+
+
+def test_fitted_again_it_forgets(classifier, arrays):
+    classifier.fit(*arrays)
+    two = arrays[1] != "bar"
+    classifier.fit(arrays[0][two], arrays[1][two])
+    assert classifier.classes_.tolist() == ["chequer", "ring"]
+    assert classifier.predict_proba(arrays[0][:2]).shape == (2, 2)
+
+
+def test_same_seed_same_bits(classifier, arrays, new):
+    one, two = (clone(classifier).fit(*arrays).predict_proba(new[0]) for _ in range(2))
+    assert one.tobytes() == two.tobytes()
+
+
+def test_class_weights_reach_the_head(classifier, arrays):
+    rare = (arrays[1] != "ring") | (np.arange(len(arrays[1])) < 9)
+    rare &= arrays[1] != "bar"
+    pictures, labels = arrays[0][rare], arrays[1][rare]
+    assert (labels == "ring").sum() == 3
+    shares = [
+        clone(classifier)
+        .set_params(class_weight=weight, head="linear")
+        .fit(pictures, labels)
+        .predict_proba(arrays[0])[:, 1]
+        .mean()
+        for weight in (None, "balanced")
+    ]
+    assert shares[1] > shares[0]
+
+
+# scikit-learn's tools --------------------------------------------------------------------------
+
+
+def test_cross_validation(classifier, catalog, arrays):
+    files = [catalog.file(row) for row in range(len(catalog))]
+    folds = StratifiedKFold(3, shuffle=True, random_state=0)
+    labels = np.array(catalog.label)
+    by_form = [
+        cross_val_score(classifier, catalog, labels, cv=folds, error_score="raise"),
+        cross_val_score(classifier, files, labels, cv=folds, error_score="raise"),
+        cross_val_score(classifier, catalog, catalog.targets, cv=folds, error_score="raise"),
+    ]
+    for scores in by_form:
+        assert scores.shape == (3,) and scores.mean() > 0.7
+    np.testing.assert_array_equal(by_form[0], by_form[1])
+    np.testing.assert_array_equal(by_form[0], by_form[2])
+    scores = cross_val_score(classifier, *arrays, cv=3, scoring="neg_log_loss", error_score="raise")
+    assert (scores > -1).all()
+
+
+def test_cross_validation_by_a_catalogs_own_labels(classifier, catalog):
+    shuffled = catalog[np.random.default_rng(0).permutation(len(catalog))]
+    scores = cross_val_score(classifier, shuffled, cv=3, error_score="raise")
+    assert scores.mean() > 0.7
+
+
+def test_answers_out_of_fold(classifier, catalog):
+    labels = np.array(catalog.label)
+    table = cross_val_predict(classifier, catalog, labels, cv=3, method="predict_proba")
+    assert table.shape == (3 * COUNT, 3)
+    assert np.mean(np.array(CLASSES)[table.argmax(1)] == labels) > 0.7
+
+
+def test_a_search_for_parameters(classifier, catalog):
+    search = GridSearchCV(
+        classifier, {"head": ["linear", "curved"], "seed": [0, 1]}, cv=3, error_score="raise"
+    )
+    search.fit(catalog, np.array(catalog.label))
+    assert len(search.cv_results_["params"]) == 4 and search.best_score_ > 0.7
+    kind = search.best_params_["head"]
+    assert search.best_estimator_.head_.chosen.kind == kind
+    assert search.predict(catalog).shape == (3 * COUNT,)
+
+
+def test_a_search_computes_no_feature_twice(classifier, arrays, monkeypatch):
+    classifier.fit(*arrays)
+    monkeypatch.setattr(
+        "kindsight.runtime.InterpreterPool.run", lambda *_: pytest.fail("computed again")
+    )
+    GridSearchCV(classifier, {"seed": [0, 1]}, cv=3, error_score="raise").fit(*arrays)
+
+
+# Keeping ----------------------------------------------------------------------------------------
+
+
+def test_saved_and_loaded_it_answers_the_same(classifier, arrays, new, tmp_path):
+    fitted = classifier.set_params(seed=5, head="linear").fit(*arrays)
+    bundle = fitted.save(tmp_path / "mine")
+    assert bundle.folder == tmp_path / "mine"
+    names = {path.name for path in (tmp_path / "mine").iterdir()}
+    assert names == {"bundle.json", "model.tflite", "model.keras"}
+    loaded = ImageClassifier.load(tmp_path / "mine")
+    np.testing.assert_allclose(
+        loaded.predict_proba(new[0]), fitted.predict_proba(new[0]), atol=1e-5
+    )
+    assert (loaded.predict(new[0]) == fitted.predict(new[0])).all()
+    assert loaded.score(*new) == fitted.score(*new)
+    assert loaded.temperature_ == fitted.temperature_ > 0
+    assert loaded.classes_.tolist() == fitted.classes_.tolist()
+    assert loaded.get_params() == fitted.get_params()
+
+
+def test_a_curved_head_is_kept_too(classifier, arrays, new, tmp_path):
+    fitted = classifier.set_params(head="curved").fit(*arrays)
+    fitted.save(tmp_path / "mine")
+    assert load_bundle(tmp_path / "mine").facts["head"]["kind"] == "curved"
+    loaded = ImageClassifier.load(tmp_path / "mine")
+    np.testing.assert_allclose(
+        loaded.predict_proba(new[0]), fitted.predict_proba(new[0]), atol=1e-5
+    )
+
+
+def test_the_predictor_gives_what_the_classifier_gives(classifier, folder, catalog, tmp_path):
+    fitted = classifier.fit(catalog)
+    fitted.save(tmp_path / "mine")
+    files = [catalog.file(row) for row in range(0, len(catalog), 3)]
+    answers = list(Predictor(tmp_path / "mine").predict(files))
+    table = np.stack([answer.probabilities for answer in answers])
+    np.testing.assert_allclose(table, fitted.predict_proba(files), atol=1e-5)
+
+
+def test_numbers_are_names_once_saved(classifier, arrays, tmp_path):
+    y = np.unique(arrays[1], return_inverse=True)[1]
+    fitted = classifier.fit(arrays[0], y * 5)
+    fitted.save(tmp_path / "mine")
+    loaded = ImageClassifier.load(tmp_path / "mine")
+    assert loaded.classes_.tolist() == ["0", "5", "10"]  # in the order that the numbers have
+    answers = loaded.predict(arrays[0])
+    assert [int(answer) for answer in answers] == fitted.predict(arrays[0]).tolist()
+    assert loaded.score(arrays[0], y * 5) == fitted.score(arrays[0], y * 5)
+
+
+def test_a_run_can_be_loaded(trained, photos):
+    loaded = ImageClassifier.load(trained.run, workers=1)
+    assert loaded.classes_.tolist() == ["bar", "chequer", "ring"]
+    assert (loaded.seed, loaded.size, loaded.workers) == (3, 64, 1)
+    with pytest.raises(PictureError, match="cut"):
+        loaded.predict([photos / "ring" / "ring 000.png", photos / "bar" / "cut.jpg"])
+    assert loaded.predict_proba([shape("ring", 1)[:, :, 0]]).shape == (1, 3)
+
+
+def test_a_loaded_classifier_of_any_size_can_be_fitted_anew(trained, tmp_path, arrays):
+    import json
+    import shutil
+
+    shutil.copytree(trained.run, tmp_path / "copy")
+    facts = json.loads((tmp_path / "copy" / "bundle.json").read_text("utf-8"))
+    facts["settings"]["size"] = [64, 64]
+    (tmp_path / "copy" / "bundle.json").write_text(json.dumps(facts))
+    loaded = ImageClassifier.load(tmp_path / "copy")
+    assert loaded.size == (64, 64)
+    refitted = clone(loaded).fit(*arrays)
+    assert refitted.predict(arrays[0][:3]).shape == (3,)
+    loaded.fit(*arrays)
+    assert loaded.predict_proba(arrays[0]).tobytes() == refitted.predict_proba(arrays[0]).tobytes()
+
+
+def test_nothing_is_overwritten(classifier, arrays, tmp_path):
+    fitted = classifier.fit(*arrays)
+    (tmp_path / "mine").mkdir()
+    fitted.save(tmp_path / "mine")  # an empty folder is as good as none
+    before = (tmp_path / "mine" / "bundle.json").read_bytes()
+    with pytest.raises(UsageError, match="not there yet"):
+        fitted.save(tmp_path / "mine")
+    assert (tmp_path / "mine" / "bundle.json").read_bytes() == before
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(UsageError, match="not there yet"):
+        fitted.save(tmp_path / "file")
+    with pytest.raises(UsageError, match="copy its folder instead"):
+        ImageClassifier.load(tmp_path / "mine").save(tmp_path / "other")
+
+
+def test_networks_that_disagree_are_no_bundle(classifier, arrays, tmp_path, monkeypatch):
+    monkeypatch.setattr(FakeKeras, "offset", 0.5)
+    fitted = classifier.fit(*arrays)
+    with pytest.raises(AgreementError):
+        fitted.save(tmp_path / "mine")
+    with pytest.raises(BundleError):
+        ImageClassifier.load(tmp_path / "mine")
+
+
+def test_loading_what_is_no_bundle(tmp_path):
+    with pytest.raises(BundleError, match=r"bundle\.json"):
+        ImageClassifier.load(tmp_path)
+
+
+def test_tensorflow_is_never_imported(backbone, folder, environment, tmp_path):
+    code = f"""
+import subprocess, sys
+from kindsight import ImageClassifier
+started = []
+real = subprocess.Popen.__init__
+def note(self, *a, **o):
+    started.append(a)
+    real(self, *a, **o)
+subprocess.Popen.__init__ = note
+classifier = ImageClassifier(size=64).fit({str(folder)!r})
+classifier.predict({str(folder)!r})
+classifier.score({str(folder)!r})
+loaded = {{name.split(".")[0] for name in sys.modules}}
+print(len(started), sorted({{"tensorflow", "keras", "sklearn", "scipy"}} & loaded))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=False
+    )
+    assert (done.stdout, done.stderr) == ("0 []\n", "")
+
+
+@pytest.mark.slow
+def test_everything_at_its_defaults(catalog, monkeypatch, tmp_path):
+    # With the real Keras, and the backbone at its own size.
+    monkeypatch.undo()
+    fitted = ImageClassifier().fit(catalog)
+    bundle = fitted.save(tmp_path / "mine")
+    assert bundle.spec.size == (224, 224)
+    agreement = bundle.facts["agreement"]
+    assert agreement["pictures"] == 3 * COUNT and 0 < agreement["largest_difference"] <= 1e-4
+    loaded = ImageClassifier.load(tmp_path / "mine")
+    np.testing.assert_allclose(
+        loaded.predict_proba(catalog), fitted.predict_proba(catalog), atol=1e-5
+    )
+    assert fitted.score(catalog) > 0.9
