@@ -6,26 +6,20 @@ import datetime
 import importlib.metadata
 import platform
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from kindsight.agreement import check_agreement
 from kindsight.bundle import KERAS_FILE, TFLITE_FILE, Bundle, file_digest
-from kindsight.errors import AgreementError
-from kindsight.evaluation import to_probabilities
 from kindsight.models.assemble import write_keras, write_tflite
 from kindsight.models.keras_process import KerasProcess
-from kindsight.runtime import InterpreterPool
 from kindsight.training.frozen import FittedFrozen, FrozenTraining
 
-__all__ = ["AGREEMENT_PICTURES", "AGREEMENT_TOLERANCE", "pack", "versions"]
-
-AGREEMENT_PICTURES = 64
-# Largest difference of a probability between model.keras and model.tflite.
-AGREEMENT_TOLERANCE = 1e-4
+__all__ = ["pack", "versions"]
 
 PACKAGES = (
     "kindsight",
@@ -37,25 +31,6 @@ PACKAGES = (
     "opencv-python-headless",
     "pillow",
 )
-
-
-@dataclass(frozen=True)
-class Agreement:
-    """How closely the two networks of a bundle agree.
-
-    Parameters
-    ----------
-    pictures : int
-        How many were compared.
-    largest_difference : float
-        Of any probability of any of them.
-    tolerance : float
-        What was allowed.
-    """
-
-    pictures: int
-    largest_difference: float
-    tolerance: float = AGREEMENT_TOLERANCE
 
 
 def versions() -> dict[str, str]:
@@ -94,7 +69,7 @@ def pack(
     Raises
     ------
     AgreementError
-        If any probability differs by more than :data:`AGREEMENT_TOLERANCE`.
+        If the two networks disagree; see :mod:`.agreement`.
     """
     spec, head = fitted.training.spec(), fitted.head
     folder.mkdir(parents=True, exist_ok=True)
@@ -106,8 +81,7 @@ def pack(
         {"classes": list(fitted.classes), "input": spec.to_dict(), "temperature": head.temperature},
     )
     write_keras(fitted.files.keras, head.layers, keras_file)
-    pixels = fitted.kept_pixels(rows, AGREEMENT_PICTURES)
-    agreement = _compare(tflite, keras_file, head.temperature, pixels, keras)
+    agreement = check_agreement(fitted, rows, tflite, keras_file, keras)
     return Bundle(
         folder,
         fitted.classes,
@@ -132,26 +106,3 @@ def _settings(training: FrozenTraining) -> dict[str, Any]:
     """Return the settings that make a result, without those of the machine."""
     settings = asdict(training)
     return {name: settings[name] for name in settings if name not in ("cache", "workers")}
-
-
-def _compare(
-    tflite: Path,
-    keras_file: Path,
-    temperature: float,
-    pixels: NDArray[np.uint8],
-    keras: KerasProcess,
-) -> Agreement:
-    pool = InterpreterPool(tflite, 1)
-    ours = np.stack([pool.run(picture) for picture in pixels])
-    _, theirs = keras.run(keras_file, pixels)
-    difference = np.inf
-    if ours.shape == theirs.shape and np.isfinite(ours).all() and np.isfinite(theirs).all():
-        ours, theirs = (to_probabilities(logits, temperature) for logits in (ours, theirs))
-        difference = float(np.abs(ours - theirs).max())
-    if difference > AGREEMENT_TOLERANCE:
-        raise AgreementError(
-            f"{KERAS_FILE} and {TFLITE_FILE} must agree to {AGREEMENT_TOLERANCE:g} in probability. "
-            f"They differ by {difference:g} on {len(pixels)} pictures; the bundle is not finished. "
-            "Delete the cache (kindsight cache clear) and train again."
-        )
-    return Agreement(len(pixels), difference)

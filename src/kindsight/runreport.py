@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,13 +25,11 @@ from kindsight.report import (
     render_report,
     worst_mistakes,
 )
+from kindsight.runresult import Scored, TrainResult
 from kindsight.runtime import count_cores
 from kindsight.settings import TrainSettings
 from kindsight.training.frozen import FittedFrozen
 from kindsight.training.kept import KeptPicture, kept_pictures
-
-if TYPE_CHECKING:
-    from kindsight.runs import Scored, TrainResult
 
 __all__ = ["make_report"]
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +13,15 @@ from numpy.typing import NDArray
 from kindsight.cache import Cache
 from kindsight.catalog import Catalog
 from kindsight.catalog.split import split_catalog
-from kindsight.errors import CatalogError, PictureError
-from kindsight.evaluation import Evaluation, evaluate, to_probabilities
+from kindsight.errors import CatalogError
+from kindsight.evaluation import evaluate, to_probabilities
 from kindsight.files import write_csv, write_text
 from kindsight.models.keras_process import KerasProcess
 from kindsight.pack import pack
 from kindsight.report import Predictions, Reference
 from kindsight.runfolder import claim_run
 from kindsight.runreport import make_report
+from kindsight.runresult import Clock, Scored, TrainResult
 from kindsight.settings import TrainSettings
 from kindsight.training.features import Features
 from kindsight.training.frozen import FittedFrozen, Progress
@@ -31,98 +31,6 @@ __all__ = ["TrainResult", "TrainSettings", "train"]
 SPLITS = ("train", "validation", "test")
 # Share of the pictures' area: 4 to 3 loses 25%, as most photographs do.
 MUCH_CUT_OFF = 0.3
-
-
-@dataclass(frozen=True)
-class Scored:
-    """What a classifier said of one split's pictures.
-
-    Parameters
-    ----------
-    rows : array
-        int64: their rows in the features' catalog.
-    predictions : Predictions
-        Paths, targets and probabilities.
-    evaluation : Evaluation
-        The scores.
-    """
-
-    rows: NDArray[np.int64]
-    predictions: Predictions
-    evaluation: Evaluation
-
-
-@dataclass(frozen=True)
-class TrainResult:
-    """A finished training.
-
-    Parameters
-    ----------
-    run, report : pathlib.Path
-        The run folder, and the report in it.
-    classes : tuple of str
-        In order.
-    pictures : dict
-        How many are in train, validation and test, and how many were set aside.
-    validation, test : Evaluation or None
-        On the pictures of these splits, where there are any.
-    seconds : dict
-        read (listing the files), features, fit, total, and more.
-    cache : dict
-        computed, reused: how many pictures went through the network and how many did not have
-        to; folder.
-    notes : tuple of str
-        Findings worth saying.
-    problems : tuple of PictureError
-        Pictures that were set aside.
-    head : str
-        What was chosen, in words.
-    temperature : float
-        Of the probabilities.
-    """
-
-    run: Path
-    report: Path
-    classes: tuple[str, ...]
-    pictures: dict[str, int]
-    validation: Evaluation | None
-    test: Evaluation | None
-    seconds: dict[str, float]
-    cache: dict[str, Any]
-    notes: tuple[str, ...]
-    problems: tuple[PictureError, ...]
-    head: str
-    temperature: float
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return what ``kindsight train --json`` prints."""
-        return {
-            "run": str(self.run),
-            "classes": list(self.classes),
-            "pictures": self.pictures,
-            "validation": None if self.validation is None else self.validation.to_dict(),
-            "test": None if self.test is None else self.test.to_dict(),
-            "seconds": self.seconds,
-            "cache": self.cache,
-        }
-
-
-class _Clock:
-    """Adds up where the time goes."""
-
-    def __init__(self) -> None:
-        self._start = self._last = time.monotonic()
-        self.seconds: dict[str, float] = {}
-
-    def mark(self, stage: str) -> None:
-        """Count the time since the last mark to a stage."""
-        now = time.monotonic()
-        self.seconds[stage] = round(self.seconds.get(stage, 0.0) + now - self._last, 3)
-        self._last = now
-
-    def total(self) -> dict[str, float]:
-        """Return all stages and their total, in seconds."""
-        return {**self.seconds, "total": round(time.monotonic() - self._start, 3)}
 
 
 def train(
@@ -151,16 +59,22 @@ def train(
     AgreementError
         If the written networks disagree.
     """
-    clock = _Clock()
+    clock = Clock()
     training = settings.training()
     catalog = Catalog.from_folder(settings.data)
     clock.mark("read")
-    # TensorFlow takes seconds to import; that goes on while pictures are looked at.
+    # TensorFlow takes seconds to import; where pictures must be looked at, that goes on meanwhile.
     with claim_run(settings) as folder, KerasProcess() as keras:
-        keras.start()
+
+        def watch(stage: str, done: int, total: int) -> None:
+            if stage == "pictures" and done < total:
+                keras.start()
+            if progress is not None:
+                progress(stage, done, total)
+
         files = training.backbone(progress, keras)
         clock.mark("backbone")
-        features = training.features(catalog, files, progress)
+        features = training.features(catalog, files, watch)
         _write_problems(folder, features)
         clock.mark("features")
         features = _split(features, settings, catalog)

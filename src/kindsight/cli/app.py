@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from kindsight.cli.cache import cache_app
-from kindsight.cli.command import Command, Commands
+from kindsight.cli.command import Command, Commands, ResumableCommand
 from kindsight.cli.demo import demo
 from kindsight.cli.evaluate import evaluate
 from kindsight.cli.info import info
@@ -48,6 +48,9 @@ def kindsight(
     """Point it at a folder of pictures; get a classifier you can trust."""
 
 
-for function in (train, predict, evaluate, info, demo):
-    app.command(cls=Command)(function)
+app.command(cls=ResumableCommand)(train)
+app.command(cls=Command)(predict)
+app.command(cls=Command)(evaluate)
+app.command(cls=Command)(info)
+app.command(cls=ResumableCommand)(demo)
 app.add_typer(cache_app)

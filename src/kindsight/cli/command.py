@@ -11,16 +11,20 @@ from typing import Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from kindsight.cli.interrupts import interrupted, listening
 from kindsight.cli.text import complain
 from kindsight.errors import KindsightError, UsageError
 
-__all__ = ["Command", "Commands"]
+__all__ = ["Command", "Commands", "ResumableCommand"]
 
 FAILED, MISUSED, STOPPED = 1, 2, 130
 
 
 class Command(TyperCommand):
     """A command of Typer's whose errors are said in one or two lines on standard error."""
+
+    stopped = "stopped."
+    """What is said on Ctrl-C."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Take the arguments apart."""
@@ -56,7 +60,8 @@ class Command(TyperCommand):
         for stream in (sys.stdout, sys.stderr):
             _accept_any_character(stream)
         try:
-            result = super().invoke(ctx)
+            with listening():
+                result = super().invoke(ctx)
             sys.stdout.flush()
             return result
         except (typer.Exit, typer.Abort):
@@ -65,13 +70,22 @@ class Command(TyperCommand):
             _silence_stdout()
             raise typer.Exit(0) from None
         except KeyboardInterrupt:
-            complain("stopped.")
+            complain(self.stopped)
             raise typer.Exit(STOPPED) from None
         except Exception as error:
             if ctx.params.get("debug"):
                 traceback.print_exc()
+            if interrupted():  # Ctrl-C, made another error by a library
+                complain(self.stopped)
+                raise typer.Exit(STOPPED) from None
             complain(_explain(error))
             raise typer.Exit(MISUSED if isinstance(error, UsageError) else FAILED) from None
+
+
+class ResumableCommand(Command):
+    """A command that goes on where it was stopped when it is given again."""
+
+    stopped = "stopped. What was computed is kept: the same command continues from here."
 
 
 class Commands(TyperGroup):

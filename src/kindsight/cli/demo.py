@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from kindsight.cli.options import Debug, Json, Quiet
-from kindsight.cli.text import Paint, complain, print_json, printable, say
+from kindsight.cli.text import Paint, print_json, printable, say
 
 if TYPE_CHECKING:
     from kindsight.demo import DemoResult
@@ -38,12 +38,8 @@ def demo(
     from kindsight.cli.progress import watching
     from kindsight.demo import run_demo
 
-    try:
-        with watching(quiet) as progress:
-            result = run_demo(folder, runs=runs, progress=progress)
-    except KeyboardInterrupt:
-        complain("stopped. What was computed is kept: the same command continues from here.")
-        raise typer.Exit(130) from None
+    with watching(quiet) as progress:
+        result = run_demo(folder, runs=runs, progress=progress)
     if json:
         print_json(result.to_dict())
     else:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from kindsight.cli.interrupts import raise_if_interrupted
 from kindsight.cli.text import printable
 
 if TYPE_CHECKING:
@@ -38,10 +39,6 @@ LINE_SECONDS = 10.0
 PATIENCE_SECONDS = 2.0
 
 
-def _nothing(stage: str, done: int, total: int) -> None:
-    """Take the news and keep it."""
-
-
 @contextmanager
 def watching(quiet: bool) -> Iterator[Progress]:
     """Give a function that shows progress on standard error while the block runs.
@@ -57,14 +54,25 @@ def watching(quiet: bool) -> Iterator[Progress]:
         Takes (stage, done, total); a stage that is none of :data:`STAGES` is called by its name.
     """
     if quiet:
-        yield _nothing
+        yield _checked(None)
     elif sys.stderr.isatty():
         with _bars() as bars:
             progress = BarProgress(bars)
-            yield progress
+            yield _checked(progress)
             progress.close()
     else:
-        yield LineProgress()
+        yield _checked(LineProgress())
+
+
+def _checked(show: Progress | None) -> Progress:
+    """Return what shows progress, after looking for a Ctrl-C that got lost."""
+
+    def progress(stage: str, done: int, total: int) -> None:
+        raise_if_interrupted()
+        if show is not None:
+            show(stage, done, total)
+
+    return progress
 
 
 @contextmanager
@@ -74,6 +82,7 @@ def counting(quiet: bool) -> Iterator[Progress]:
     stack: list[Any] = []
 
     def late(stage: str, done: int, total: int) -> None:
+        raise_if_interrupted()
         if not stack and time.monotonic() - started > PATIENCE_SECONDS:
             context = watching(quiet)
             stack.extend([context, context.__enter__()])

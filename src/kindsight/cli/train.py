@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from kindsight.cli.options import Debug, Json, Quiet, Workers
-from kindsight.cli.text import complain, print_json, say
+from kindsight.cli.text import print_json, say
 from kindsight.errors import SettingsError
 
 __all__ = ["train"]
@@ -129,12 +129,8 @@ def train(  # noqa: PLR0913, PLR0917 (one parameter for each option)
         "test": test, "seed": seed, "workers": workers,
     }  # fmt: skip
     chosen = _settings(settings, {name: v for name, v in given.items() if v is not None})
-    try:
-        with watching(quiet) as progress:
-            result = train_run(chosen, progress=progress)
-    except KeyboardInterrupt:
-        complain("stopped. What was computed is kept: the same command continues from here.")
-        raise typer.Exit(130) from None
+    with watching(quiet) as progress:
+        result = train_run(chosen, progress=progress)
     if json:
         print_json(result.to_dict())
     else:

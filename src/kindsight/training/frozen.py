@@ -212,22 +212,19 @@ class FittedFrozen:
     head: FittedHead
     seconds: float
 
-    def kept_pixels(self, rows: NDArray[np.int64], limit: int) -> NDArray[np.uint8]:
-        """Return pictures of `rows` as the cache keeps them: uint8 (n, height, width, 3).
+    def kept_pixels(self, digests: Sequence[str]) -> NDArray[np.uint8]:
+        """Return pictures as the cache keeps them: uint8 (n, height, width, 3).
 
-        At most `limit`, chosen by their content, so that the order of files does not matter. What
-        the cache no longer has is read again.
+        What the cache no longer has is read again.
         """
         catalog, spec = self.features.catalog, self.training.spec()
-        places = {str(catalog.digest[row]): int(row) for row in rows}
-        digests = sorted(places)[:limit]
         kept = kept_pictures(self.features.table, self.files.layout.width, digests)
         pixels = []
         for digest, picture in zip(digests, kept, strict=True):
             if picture is not None:
                 pixels.append(picture.pixels)
                 continue
-            data = catalog.load(places[digest])
+            data = catalog.load(catalog.digest.index(digest))
             read = read_picture(data, target=spec.size) if isinstance(data, bytes) else data
             pixels.append(resize_picture(read, spec))
         return np.stack(pixels)

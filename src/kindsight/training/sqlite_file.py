@@ -36,7 +36,7 @@ class SqliteFile:
     Attributes
     ----------
     schema : str
-        The statement that makes the table.
+        The statements that make the tables, parted by semicolons.
     probe : str
         A query that fails where the table is another one.
 
@@ -64,7 +64,8 @@ class SqliteFile:
             self._persist("PRAGMA journal_mode=WAL")
             # After a power cut the last rows may be missing; they are then computed again.
             self._persist("PRAGMA synchronous=NORMAL")
-            self._persist(self.schema)
+            for statement in self.schema.split(";"):
+                self._persist(statement)
             self._persist(self.probe)
         os.utime(self.path)
 

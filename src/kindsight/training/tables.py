@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,6 +66,9 @@ class FeatureTable(SqliteFile):
         CREATE TABLE IF NOT EXISTS pictures (
             digest TEXT PRIMARY KEY, vector BLOB, jpeg BLOB, height INT, width INT,
             code TEXT, reason TEXT
+        );
+        CREATE TABLE IF NOT EXISTS by_keras (
+            digest TEXT, model TEXT, vector BLOB, PRIMARY KEY (digest, model)
         );
     """
     probe = "SELECT digest, vector, jpeg, height, width, code, reason FROM pictures LIMIT 0"
@@ -130,6 +133,29 @@ class FeatureTable(SqliteFile):
         """Return (height, width) before resizing of each different picture among `digests`."""
         rows = self._select("code, height, width", digests)
         return [(height, width) for code, height, width in rows if not code and height and width]
+
+    def keras_vectors(self, model: str, digests: Iterable[str]) -> dict[str, NDArray[np.float32]]:
+        """Return what Keras itself computed for pictures with the model file of this digest."""
+        found: dict[str, NDArray[np.float32]] = {}
+        for chunk in _chunks(list(dict.fromkeys(digests))):
+            query = (
+                "SELECT digest, vector FROM by_keras "
+                f"WHERE model = ? AND digest IN ({_marks(chunk)})"
+            )
+            with self._reading() as connection:
+                for digest, blob in connection.execute(query, [model, *chunk]):
+                    if isinstance(blob, bytes) and len(blob) == 4 * self.width:
+                        found[digest] = np.frombuffer(blob, "<f4")
+        return found
+
+    def put_keras(self, model: str, vectors: Mapping[str, NDArray[np.float32]]) -> None:
+        """Keep what Keras itself computed for pictures."""
+        values = [
+            (digest, model, np.ascontiguousarray(vector, "<f4").tobytes())
+            for digest, vector in vectors.items()
+        ]
+        with self._writing() as connection:
+            connection.executemany("INSERT OR REPLACE INTO by_keras VALUES (?,?,?)", values)
 
     def put(self, rows: Sequence[FeatureRow]) -> None:
         """Write rows in one transaction; a row that is there already is replaced."""

@@ -1,0 +1,131 @@
+"""Proof that a bundle's two networks, Keras and LiteRT, give the same probabilities.
+
+The written LiteRT file is always run on the pictures. Keras takes seconds to start, and the lower
+part of its network is frozen: what Keras itself computed there is kept like any frozen thing.
+Where that is known for enough of the pictures, the written Keras file is compared with the one
+that Keras ran, number for number, and its head is applied to what Keras had computed. Otherwise
+Keras loads the written file and runs it, on more pictures than are compared now, so that another
+split of the same pictures finds enough of them.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kindsight.bundle import file_digest
+from kindsight.errors import AgreementError
+from kindsight.evaluation import to_probabilities
+from kindsight.models.keras_check import check_written
+from kindsight.models.keras_process import KerasProcess
+from kindsight.runtime import InterpreterPool
+from kindsight.training.frozen import FittedFrozen
+from kindsight.training.tables import FeatureTable
+
+__all__ = ["AGREEMENT_PICTURES", "AGREEMENT_TOLERANCE", "Agreement", "check_agreement"]
+
+AGREEMENT_PICTURES = 64
+# Largest difference of a probability between the two networks.
+AGREEMENT_TOLERANCE = 1e-4
+# How many pictures Keras runs when it is started: a fifth of them is more than is compared.
+KEPT_PICTURES = 400
+
+LOADED = "model.keras was loaded and run by Keras"
+KEPT = "model.keras holds the network that Keras ran before on these pictures, number for number"
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How closely the two networks of a bundle agree.
+
+    Parameters
+    ----------
+    pictures : int
+        How many were compared.
+    largest_difference : float
+        Of any probability of any of them.
+    keras : str
+        How Keras's answers were come by.
+    tolerance : float
+        What was allowed.
+    """
+
+    pictures: int
+    largest_difference: float
+    keras: str
+    tolerance: float = AGREEMENT_TOLERANCE
+
+
+def check_agreement(
+    fitted: FittedFrozen,
+    rows: NDArray[np.int64],
+    tflite: Path,
+    keras_file: Path,
+    keras: KerasProcess,
+) -> Agreement:
+    """Compare the two written networks on some pictures.
+
+    Parameters
+    ----------
+    fitted : FittedFrozen
+        What the files were made of.
+    rows : array
+        int64: the pictures to compare on; at least :data:`AGREEMENT_PICTURES` of them are taken,
+        or all.
+    tflite, keras_file : pathlib.Path
+        The written files.
+    keras : KerasProcess
+        Started only where it is needed.
+
+    Raises
+    ------
+    AgreementError
+        If any probability differs by more than :data:`AGREEMENT_TOLERANCE`.
+    """
+    check_written(fitted.files.keras, fitted.head.layers, keras_file)
+    wanted = sorted({str(fitted.features.catalog.digest[row]) for row in rows})
+    needed = min(AGREEMENT_PICTURES, len(wanted))
+    model = file_digest(fitted.files.keras)
+    with closing(FeatureTable(fitted.features.table, fitted.files.layout.width)) as table:
+        kept = table.keras_vectors(model, wanted)
+        if len(kept) >= needed:
+            compared = sorted(kept)[: max(needed, AGREEMENT_PICTURES)]
+            vectors = np.stack([kept[digest] for digest in compared])
+            logits, how = fitted.head.layers.logits(vectors), KEPT
+        else:
+            compared = wanted[:needed]
+            every = sorted({str(digest) for digest in fitted.features.catalog.digest})
+            more = [digest for digest in every[:KEPT_PICTURES] if digest not in compared]
+            run = [*compared, *more]
+            features, answers = keras.run(keras_file, fitted.kept_pixels(run))
+            table.put_keras(model, dict(zip(run, features, strict=True)))
+            logits, how = answers[:needed], LOADED
+    ours = _run(tflite, fitted.kept_pixels(compared))
+    return _judge(ours, logits, fitted.head.temperature, how)
+
+
+def _run(tflite: Path, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+    pool = InterpreterPool(tflite)
+    with ThreadPoolExecutor(pool.workers) as executor:
+        return np.stack(list(executor.map(pool.run, pixels)))
+
+
+def _judge(
+    ours: NDArray[np.float32], theirs: NDArray[np.float32], temperature: float, how: str
+) -> Agreement:
+    difference = np.inf
+    if ours.shape == theirs.shape and np.isfinite(ours).all() and np.isfinite(theirs).all():
+        one, other = (to_probabilities(logits, temperature) for logits in (ours, theirs))
+        difference = float(np.abs(one - other).max())
+    if difference > AGREEMENT_TOLERANCE:
+        raise AgreementError(
+            f"model.keras and model.tflite must agree to {AGREEMENT_TOLERANCE:g} in probability. "
+            f"They differ by {difference:g} on {len(ours)} pictures; the bundle is not finished. "
+            "Delete the cache (kindsight cache clear) and train again."
+        )
+    return Agreement(len(ours), difference, how)

@@ -1,0 +1,109 @@
+"""What a training ends with: its scores, its result, and where the time went."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kindsight.errors import PictureError
+from kindsight.evaluation import Evaluation
+from kindsight.report import Predictions
+
+__all__ = ["Clock", "Scored", "TrainResult"]
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What a classifier said of one split's pictures.
+
+    Parameters
+    ----------
+    rows : array
+        int64: their rows in the features' catalog.
+    predictions : Predictions
+        Paths, targets and probabilities.
+    evaluation : Evaluation
+        The scores.
+    """
+
+    rows: NDArray[np.int64]
+    predictions: Predictions
+    evaluation: Evaluation
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """A finished training.
+
+    Parameters
+    ----------
+    run, report : pathlib.Path
+        The run folder, and the report in it.
+    classes : tuple of str
+        In order.
+    pictures : dict
+        How many are in train, validation and test, and how many were set aside.
+    validation, test : Evaluation or None
+        On the pictures of these splits, where there are any.
+    seconds : dict
+        read (listing the files), features, fit, total, and more.
+    cache : dict
+        computed, reused: how many pictures went through the network and how many did not have
+        to; folder.
+    notes : tuple of str
+        Findings worth saying.
+    problems : tuple of PictureError
+        Pictures that were set aside.
+    head : str
+        What was chosen, in words.
+    temperature : float
+        Of the probabilities.
+    """
+
+    run: Path
+    report: Path
+    classes: tuple[str, ...]
+    pictures: dict[str, int]
+    validation: Evaluation | None
+    test: Evaluation | None
+    seconds: dict[str, float]
+    cache: dict[str, Any]
+    notes: tuple[str, ...]
+    problems: tuple[PictureError, ...]
+    head: str
+    temperature: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what ``kindsight train --json`` prints."""
+        return {
+            "run": str(self.run),
+            "classes": list(self.classes),
+            "pictures": self.pictures,
+            "validation": None if self.validation is None else self.validation.to_dict(),
+            "test": None if self.test is None else self.test.to_dict(),
+            "seconds": self.seconds,
+            "cache": self.cache,
+        }
+
+
+class Clock:
+    """Adds up where the time goes."""
+
+    def __init__(self) -> None:
+        self._start = self._last = time.monotonic()
+        self.seconds: dict[str, float] = {}
+
+    def mark(self, stage: str) -> None:
+        """Count the time since the last mark to a stage."""
+        now = time.monotonic()
+        self.seconds[stage] = round(self.seconds.get(stage, 0.0) + now - self._last, 3)
+        self._last = now
+
+    def total(self) -> dict[str, float]:
+        """Return all stages and their total, in seconds."""
+        return {**self.seconds, "total": round(time.monotonic() - self._start, 3)}
