@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import contextlib
 import errno
+import signal
 
 import pytest
 import typer
 
 from kindsight.cli.command import Command
+from kindsight.cli.progress import watching
 from kindsight.errors import (
     AgreementError,
     BundleError,
@@ -123,3 +126,52 @@ def test_the_version(run):
     import kindsight
 
     assert run("--version").stdout == f"kindsight {kindsight.__version__}\n"
+
+
+@pytest.fixture
+def swallows(runner):
+    """Return a function that runs a command in which a library swallows Ctrl-C."""
+
+    def call(then):
+        app = typer.Typer(pretty_exceptions_enable=False)
+
+        @app.command(cls=Command)
+        def command(debug: bool = False) -> None:
+            with contextlib.suppress(KeyboardInterrupt):
+                signal.raise_signal(signal.SIGINT)
+            then()
+
+        return runner.invoke(app, [])
+
+    return call
+
+
+def test_a_ctrl_c_that_a_library_swallowed_is_raised_at_the_next_news(swallows):
+    after = []
+
+    def go_on() -> None:
+        with watching(True) as progress:
+            progress("pictures", 1, 2)
+            after.append("not reached")
+
+    result = swallows(go_on)
+    assert (result.exit_code, after) == (130, [])
+    assert result.stderr == "kindsight: stopped.\n"
+
+
+def test_a_ctrl_c_that_a_library_made_another_error_is_still_one(swallows):
+    def fail() -> None:
+        raise ImportError("KeyboardInterrupt")
+
+    result = swallows(fail)
+    assert (result.exit_code, result.stderr) == (130, "kindsight: stopped.\n")
+
+
+def test_what_was_done_before_ctrl_c_was_heard_stays_done(swallows):
+    assert swallows(lambda: None).exit_code == 0
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_a_ctrl_c_of_an_earlier_command_is_forgotten(swallows, fails):
+    swallows(lambda: None)
+    assert fails(BundleError("x")).exit_code == 1
