@@ -44,7 +44,7 @@ lint: $(VENV)/.installed-test ## run the checks that need no test: style, types,
 	@echo "== types"
 	@$(BIN)/python -m mypy --no-error-summary
 	@echo "== direction of imports"
-	@$(BIN)/lint-imports
+	@$(BIN)/lint-imports --no-cache
 
 format: $(VENV)/.installed-test ## put the code into the project's format
 	@$(BIN)/python -m ruff check --fix .
