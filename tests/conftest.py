@@ -7,6 +7,7 @@ takes ``SIZE`` and the session's cache, and only the tests that are about Keras 
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -31,7 +32,9 @@ def machine_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.fixture(scope="session")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Class folders of 91 pictures of three kinds, and three files that are no pictures."""
-    return write_photos(tmp_path_factory.mktemp("data") / "photos")
+    folder = write_photos(tmp_path_factory.mktemp("data") / "photos")
+    time.sleep(0.1)  # until a later change would show in the files' times
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -96,17 +96,19 @@ def check_agreement(
         if len(kept) >= needed:
             compared = sorted(kept)[: max(needed, AGREEMENT_PICTURES)]
             vectors = np.stack([kept[digest] for digest in compared])
-            logits, how = fitted.head.layers.logits(vectors), KEPT
-        else:
-            compared = wanted[:needed]
-            every = sorted({str(digest) for digest in fitted.features.catalog.digest})
-            more = [digest for digest in every[:KEPT_PICTURES] if digest not in compared]
-            run = [*compared, *more]
-            features, answers = keras.run(keras_file, fitted.kept_pixels(run))
-            table.put_keras(model, dict(zip(run, features, strict=True)))
-            logits, how = answers[:needed], LOADED
-    ours = _run(tflite, fitted.kept_pixels(compared))
-    return _judge(ours, logits, fitted.head.temperature, how)
+            ours = _run(tflite, fitted.kept_pixels(compared))
+            return _judge(ours, fitted.head.layers.logits(vectors), fitted.head.temperature, KEPT)
+        compared = wanted[:needed]
+        every = sorted({str(digest) for digest in fitted.features.catalog.digest})
+        more = [digest for digest in every[:KEPT_PICTURES] if digest not in compared]
+        run = [*compared, *more]
+        pixels = fitted.kept_pixels(run)
+        features, answers = keras.run(keras_file, pixels)
+        ours = _run(tflite, pixels[:needed])
+        agreement = _judge(ours, answers[:needed], fitted.head.temperature, LOADED)
+        # Only now: what failed must be run by Keras again, not taken from here.
+        table.put_keras(model, dict(zip(run, features, strict=True)))
+        return agreement
 
 
 def _run(tflite: Path, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:

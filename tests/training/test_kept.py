@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from kindsight.pictures import InputSpec
 from kindsight.training.kept import kept_pictures, share_cut_off, to_jpeg
 from kindsight.training.tables import FeatureRow, FeatureTable

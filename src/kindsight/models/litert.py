@@ -48,17 +48,26 @@ def make_interpreter(model: Path | bytes, threads: int = 1) -> Any:
         interpreter_class = importlib.import_module("ai_edge_litert.interpreter").Interpreter
     except ImportError:
         interpreter_class = importlib.import_module("tensorflow").lite.Interpreter
-    source = {"model_content": model} if isinstance(model, bytes) else {"model_path": str(model)}
     try:
+        source = {"model_content": model} if isinstance(model, bytes) else _source(model)
         with _greeting_hidden():
             interpreter = interpreter_class(num_threads=threads, **source)
             interpreter.allocate_tensors()
-    except (ValueError, RuntimeError) as error:
+    except (ValueError, RuntimeError, OSError) as error:
         what = "These bytes" if isinstance(model, bytes) else str(model)
         raise WeightsError(
             f"{what}: A model file must be one that LiteRT can run. Received: {error}"
         ) from None
     return interpreter
+
+
+def _source(model: Path) -> dict[str, Any]:
+    """Name a file for LiteRT, which takes names of Unicode only: others it is given the content."""
+    try:
+        return {"model_path": str(model.absolute()).encode().decode()}
+    except UnicodeEncodeError:
+        with model.open("rb") as file:
+            return {"model_content": file.read(MAX_MODEL_BYTES)}
 
 
 @contextmanager

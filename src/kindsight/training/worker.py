@@ -79,7 +79,10 @@ class Worker:
         try:
             data = self.catalog.load(row)
         except PictureError as error:
-            return Outcome(row, error=error)
+            if error.code != "empty":
+                return Outcome(row, error=error)
+            digest = content_digest(b"")  # by which it is known the next time
+            return Outcome(row, digest, stamp, file, _failed(digest, error), error)
         digest = content_digest(data)
         with self._lock:
             if digest in self._taken or self.table.known([digest]):
