@@ -37,7 +37,7 @@ GAMMA = 0.7
 # features are compared at the first one; from there the path goes to both sides.
 STRENGTHS = {
     "linear": (2.0, 0.6, 0.2, 0.06, 0.02, 0.006),
-    "curved": (0.6, 0.2, 0.06, 0.02),
+    "curved": (0.6, 0.2, 0.06),
 }
 FIRST_STRENGTHS = {"linear": 0.2, "curved": 0.06}
 # A path is left where the log loss has risen by this factor.

@@ -19,7 +19,7 @@ OVERSAMPLING = 32
 POWER_ITERATIONS = 1
 # Kernel components with a smaller share of the largest eigenvalue are cut off: they would be
 # multiplied by its inverse root, and the rounding of float32 with them.
-SMALLEST_EIGENVALUE = 1e-5
+SMALLEST_EIGENVALUE = 3e-5
 
 
 @dataclass(frozen=True)
