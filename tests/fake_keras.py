@@ -12,6 +12,14 @@ import numpy as np
 
 from kindsight.bundle import TFLITE_FILE
 from kindsight.runtime import Interpreter
+from kindsight.training.tables import FeatureTable
+
+
+def use_fake_keras(patch, *modules):
+    """Put the stand-in in Keras's place, and keep its answers out of the shared cache."""
+    for module in modules:
+        patch.setattr(f"{module}.KerasProcess", FakeKeras)
+    patch.setattr(FeatureTable, "put_keras", lambda *_: None)
 
 
 class FakeKeras:

@@ -15,7 +15,7 @@ from sklearn.model_selection import (
 )
 from sklearn.utils.validation import check_is_fitted
 
-from fake_keras import FakeKeras
+from fake_keras import FakeKeras, use_fake_keras
 from kindsight import Catalog, ImageClassifier, Predictor, load_bundle
 from kindsight.errors import (
     AgreementError,
@@ -32,7 +32,7 @@ COUNT = 14
 
 @pytest.fixture(autouse=True)
 def quick_check(monkeypatch):
-    monkeypatch.setattr("kindsight.classifier.KerasProcess", FakeKeras)
+    use_fake_keras(monkeypatch, "kindsight.classifier")
 
 
 @pytest.fixture(scope="module")

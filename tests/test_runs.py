@@ -12,7 +12,7 @@ import sys
 import numpy as np
 import pytest
 
-from fake_keras import FakeKeras
+from fake_keras import FakeKeras, use_fake_keras
 from kindsight import pack
 from kindsight.bundle import file_digest, load_bundle
 from kindsight.catalog import Catalog
@@ -38,7 +38,7 @@ def rows_of(path):
 @pytest.fixture
 def quick(backbone, tmp_path, monkeypatch):
     """Train without starting Keras, into a folder of the test's own."""
-    monkeypatch.setattr("kindsight.runs.KerasProcess", FakeKeras)
+    use_fake_keras(monkeypatch, "kindsight.runs")
 
     def quick(data, progress=None, **settings):
         settings = {"runs": str(tmp_path / "runs"), "size": 64, **settings}
@@ -49,8 +49,8 @@ def quick(backbone, tmp_path, monkeypatch):
 
 @pytest.fixture
 def small(tmp_path):
-    """Thirty pictures of three classes."""
-    return write_shapes(tmp_path / "small", dict.fromkeys(CLASSES, 10))
+    """Thirty pictures of three classes, none of them in `photos`."""
+    return write_shapes(tmp_path / "small", dict.fromkeys(CLASSES, 10), first=300)
 
 
 # The run folder ---------------------------------------------------------------------------------
@@ -370,8 +370,7 @@ def test_a_file_that_is_not_what_was_fitted_fails_the_run(
     def run(_, model, pixels):
         network = Interpreter(backbone.tflite)
         features = np.stack([network(picture) for picture in pixels])
-        logits = right["head"].logits(features)
-        return logits, logits  # no features that would be kept for other tests
+        return features, right["head"].logits(features)
 
     with monkeypatch.context() as patch:
         real = getattr(pack, f"write_{which}")
@@ -391,11 +390,32 @@ def test_a_file_that_is_not_what_was_fitted_fails_the_run(
 @pytest.mark.parametrize("offset", [0.01, np.nan])
 def test_keras_that_answers_otherwise_fails_the_run(small, quick, monkeypatch, offset):
     monkeypatch.setattr(FakeKeras, "offset", offset)
-    # Not once only: the second time nothing is taken from the first.
-    for _ in range(2):
-        with pytest.raises(AgreementError, match=r"agree to 0\.0001"):
-            quick(small)
+    with pytest.raises(AgreementError, match=r"agree to 0\.0001"):
+        quick(small)
     assert not list((small.parent / "runs").rglob("bundle.json"))
+
+
+def test_what_failed_once_fails_again(backbone, tmp_path, monkeypatch):
+    # The features are right and kept; the answers are wrong, as where a layer is another one. The
+    # second time the same answers must be judged, not the features that were kept.
+    class WrongHead(FakeKeras):
+        offset = 0.01
+
+        def run(self, model, pixels):
+            network = Interpreter(backbone.tflite)
+            return np.stack([network(picture) for picture in pixels]), super().run(model, pixels)[1]
+
+    data = write_shapes(tmp_path / "own", dict.fromkeys(CLASSES, 8), first=700)
+    settings = TrainSettings(str(data), runs=str(tmp_path / "runs"), size=64)
+    monkeypatch.setattr("kindsight.runs.KerasProcess", WrongHead)
+    for _ in range(2):
+        with pytest.raises(AgreementError):
+            train(settings)
+    monkeypatch.setattr(WrongHead, "offset", 0.0)
+    assert "loaded and run" in load_bundle(train(settings).run).facts["agreement"]["keras"]
+    # Once they agreed, the features are enough.
+    again = load_bundle(train(settings).run).facts["agreement"]
+    assert "ran before" in again["keras"] and again["pictures"] == 5
 
 
 def test_what_keras_computed_once_is_compared_without_starting_it(trained, photos, quick):
