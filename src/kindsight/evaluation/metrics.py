@@ -185,7 +185,7 @@ def reliability(
     with np.errstate(invalid="ignore"):
         confidence = np.bincount(place, weights=top, minlength=bins) / count
         accuracy = np.bincount(place, weights=right, minlength=bins) / count
-    return Reliability(edges, count, confidence, accuracy)
+    return Reliability(edges.astype(np.float64), count, confidence, accuracy)
 
 
 def expected_calibration_error(

@@ -158,5 +158,7 @@ def tensor_array(tensor: Tensor, items: NDArray[Any]) -> NDArray[Any]:
         stride * items.itemsize if size > 1 else 0
         for size, stride in zip(tensor.shape, tensor.strides, strict=True)
     )
-    view = np.ndarray(tensor.shape, items.dtype, items, tensor.offset * items.itemsize, steps)
+    view: NDArray[Any] = np.ndarray(
+        tensor.shape, items.dtype, items, tensor.offset * items.itemsize, steps
+    )
     return np.array(view, dtype, order="C")

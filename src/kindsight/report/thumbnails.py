@@ -78,7 +78,8 @@ def worst_mistakes(predictions: Predictions, limit: int = MAX_CARDS) -> NDArray[
     """
     (wrong,) = np.nonzero(predictions.predicted != predictions.targets)
     confidence = predictions.probabilities.max(axis=1)[wrong]
-    return wrong[np.argsort(-confidence, kind="stable")][:limit]
+    chosen: NDArray[np.intp] = wrong[np.argsort(-confidence, kind="stable")][:limit]
+    return chosen
 
 
 def most_doubtful(

@@ -166,7 +166,8 @@ class FrozenTraining:
                 "A classifier needs two different pictures or more. Received: "
                 f"{len(targets)} times the same."
             )
-        folds = int(max(2, min(FOLDS, np.bincount(targets).min(), groups.max() + 1)))
+        rarest, different = int(np.bincount(targets).min()), int(groups.max()) + 1
+        folds = max(2, min(FOLDS, rarest, different))
         digests = [str(digest) for digest in catalog.digest]
         head = fit_head(
             features.vectors[rows],

@@ -164,7 +164,9 @@ def fit_kernel_map(
     generator : numpy.random.Generator
         Draws the landmarks.
     """
-    chosen = np.sort(generator.permutation(len(components))[:landmarks])
+    # In the order drawn: pictures come class by class, and in that order the terms of a logit, which
+    # nearly cancel, would add up to a large sum on the way and lose its last digits.
+    chosen = generator.permutation(len(components))[:landmarks]
     points = np.ascontiguousarray(components[chosen])
     bare = KernelMap(
         points, gamma, np.eye(len(points), dtype=np.float32), np.float32(0) * points[0]

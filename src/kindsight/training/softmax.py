@@ -179,7 +179,7 @@ def _search(
 ) -> tuple[Floats, NDArray[np.float64], Floats]:
     """Shorten each problem's step until its loss falls enough (Armijo's rule)."""
     slope = (direction * gradient).sum(1)
-    length = np.ones(len(point), np.float32)
+    length: Floats = np.ones(len(point), np.float32)
     # In float32 the loss itself is only good to some 1e-7 of its size.
     slack = 1e-6 * np.maximum(np.abs(loss), 1e-3)
     for _ in range(BACKTRACKS):
