@@ -164,8 +164,8 @@ def fit_kernel_map(
     generator : numpy.random.Generator
         Draws the landmarks.
     """
-    # In the order drawn: pictures come class by class, and in that order the terms of a logit, which
-    # nearly cancel, would add up to a large sum on the way and lose its last digits.
+    # In the order drawn: pictures come class by class, and so the terms of a logit, which nearly
+    # cancel, would add up to a large sum on the way and lose its last digits.
     chosen = generator.permutation(len(components))[:landmarks]
     points = np.ascontiguousarray(components[chosen])
     bare = KernelMap(

@@ -57,6 +57,7 @@ class SqliteFile:
             self._open()
 
     def _open(self) -> None:
+        self._aside = False
         with self._guarded():
             self._connection = sqlite3.connect(
                 self.path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
@@ -87,23 +88,31 @@ class SqliteFile:
         try:
             yield
         except sqlite3.DatabaseError as error:
-            # No table or column of that name, or text that is none: a sound file may not be ours.
-            foreign = "no such" in str(error) or "decode" in str(error)
-            if type(error) is not sqlite3.DatabaseError and not foreign:
-                if not isinstance(error, sqlite3.OperationalError):
-                    raise
-                raise CacheError(
-                    f"The cache must be able to use {self.path}: {error}. "
-                    "Set KINDSIGHT_CACHE to another folder."
-                ) from error
-            self._put_aside()
+            if not self._aside:
+                self._judge(error)
+                self._put_aside()
             raise DamagedTableError(
                 f"A file of the cache must be whole. Received: {self.path}, damaged ({error}). "
                 "It was put aside; the same command makes a new one."
             ) from error
 
+    def _judge(self, error: sqlite3.DatabaseError) -> None:
+        """Raise what is no sign of damage."""
+        # No table or column of that name, or text that is none: a sound file may not be ours.
+        foreign = "no such" in str(error) or "decode" in str(error)
+        if type(error) is sqlite3.DatabaseError or foreign:
+            return
+        if not isinstance(error, sqlite3.OperationalError):
+            raise error
+        raise CacheError(
+            f"The cache must be able to use {self.path}: {error}. "
+            "Set KINDSIGHT_CACHE to another folder."
+        ) from error
+
     def _put_aside(self) -> None:
         """Everything here can be computed again; a damaged file is not repaired."""
+        # Other threads may be about to use the connection: to them, too, the file is damaged.
+        self._aside = True
         self.close()
         try:
             self.path.replace(self.path.with_suffix(".damaged"))
