@@ -179,6 +179,11 @@ def test_damage_that_shows_late_is_told_and_put_aside(path):
     with pytest.raises(DamagedTableError, match="the same command makes a new one"):
         table.vectors([f"{n:04d}" for n in range(200)])
     assert path.with_suffix(".damaged").exists() and not path.exists()
+    # Whoever else uses the same table is told the same.
+    with pytest.raises(DamagedTableError):
+        table.known(["0001"])
+    with pytest.raises(DamagedTableError):
+        table.put([FeatureRow("a", vector(1, 2, 3))])
     with contextlib.closing(FeatureTable(path, 3)) as table:
         assert table.known(["0001"]) == set()
 
