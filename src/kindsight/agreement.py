@@ -4,8 +4,8 @@ The written LiteRT file is always run on the pictures. Keras takes seconds to st
 part of its network is frozen: what Keras itself computed there is kept like any frozen thing.
 Where that is known for enough of the pictures, the written Keras file is compared with the one
 that Keras ran, number for number, and its head is applied to what Keras had computed. Otherwise
-Keras loads the written file and runs it, on more pictures than are compared now, so that another
-split of the same pictures finds enough of them.
+Keras loads the written file and runs it; the second time it does so for the same pictures (another
+split of them), on more than are compared now, so that further splits find enough of them.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ __all__ = ["AGREEMENT_PICTURES", "AGREEMENT_TOLERANCE", "Agreement", "check_agre
 AGREEMENT_PICTURES = 64
 # Largest difference of a probability between the two networks.
 AGREEMENT_TOLERANCE = 1e-4
-# How many pictures Keras runs when it is started: a fifth of them is more than is compared.
+# How many pictures Keras runs for a second split: a fifth of them is more than is compared.
 KEPT_PICTURES = 400
 
 LOADED = "model.keras was loaded and run by Keras"
@@ -109,6 +109,14 @@ def check_agreement(
         # Only now: what failed must be run by Keras again, not taken from here.
         table.put_keras(model, dict(zip(run, features, strict=True)))
         return agreement
+
+
+def _more(fitted: FittedFrozen, table: FeatureTable, model: str, compared: list[str]) -> list[str]:
+    """Return further pictures for Keras, once a second split shows that more splits may come."""
+    every = sorted({str(digest) for digest in fitted.features.catalog.digest})
+    if not table.keras_vectors(model, every):
+        return []
+    return [digest for digest in every[:KEPT_PICTURES] if digest not in compared]
 
 
 def _run(tflite: Path, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
