@@ -8,12 +8,13 @@ import re
 import shutil
 import subprocess
 import sys
+from typing import ClassVar
 
 import numpy as np
 import pytest
 
 from fake_keras import FakeKeras, use_fake_keras
-from kindsight import pack
+from kindsight import agreement, pack
 from kindsight.bundle import file_digest, load_bundle
 from kindsight.catalog import Catalog
 from kindsight.errors import AgreementError, BundleError, CatalogError, SettingsError, UsageError
@@ -91,12 +92,12 @@ def test_what_the_bundle_says(trained, photos):
 
 
 def test_the_networks_were_compared(trained, photos):
-    agreement = load_bundle(trained.run).facts["agreement"]
+    found = load_bundle(trained.run).facts["agreement"]
     # All of the validation part, copies once; Keras and LiteRT never agree to the last bit.
     rows = rows_of(trained.run / "validation.csv")
     pictures = {content_digest((photos / row["path"]).read_bytes()) for row in rows}
-    assert agreement["pictures"] == len(pictures) and agreement["tolerance"] == 1e-4
-    assert 0 < agreement["largest_difference"] <= 1e-4
+    assert found["pictures"] == len(pictures) and found["tolerance"] == 1e-4
+    assert 0 < found["largest_difference"] <= 1e-4 and "loaded and run by Keras" in found["keras"]
 
 
 def test_validation_table(trained, photos):
@@ -395,57 +396,73 @@ def test_keras_that_answers_otherwise_fails_the_run(small, quick, monkeypatch, o
     assert not list((small.parent / "runs").rglob("bundle.json"))
 
 
-def test_what_failed_once_fails_again(backbone, tmp_path, monkeypatch):
-    # The features are right and kept; the answers are wrong, as where a layer is another one. The
-    # second time the same answers must be judged, not the features that were kept.
-    class WrongHead(FakeKeras):
-        offset = 0.01
+class HonestKeras(FakeKeras):
+    """Also gives the features, as the real one does, so that they are kept."""
 
-        def run(self, model, pixels):
-            network = Interpreter(backbone.tflite)
-            return np.stack([network(picture) for picture in pixels]), super().run(model, pixels)[1]
+    runs: ClassVar[list[int]] = []
+    backbone = None
 
-    data = write_shapes(tmp_path / "own", dict.fromkeys(CLASSES, 8), first=700)
-    settings = TrainSettings(str(data), runs=str(tmp_path / "runs"), size=64)
-    monkeypatch.setattr("kindsight.runs.KerasProcess", WrongHead)
+    def run(self, model, pixels):
+        self.runs.append(len(pixels))
+        network = Interpreter(self.backbone.tflite)
+        features = np.stack([network(picture) for picture in pixels])
+        return features, super().run(model, pixels)[1]
+
+
+@pytest.fixture
+def honest(backbone, tmp_path, monkeypatch):
+    """Train 24 pictures of the test's own, of which no other test knows anything."""
+    monkeypatch.setattr("kindsight.runs.KerasProcess", HonestKeras)
+    monkeypatch.setattr(HonestKeras, "backbone", backbone)
+    monkeypatch.setattr(HonestKeras, "runs", [])
+
+    def honest(first, **settings):
+        data = tmp_path / f"own {first}"
+        if not data.exists():
+            write_shapes(data, dict.fromkeys(CLASSES, 8), first)
+        settings = {"runs": str(tmp_path / "runs"), "size": 64, "validation": 9, **settings}
+        return load_bundle(train(TrainSettings(str(data), **settings)).run).facts["agreement"]
+
+    return honest
+
+
+def test_what_keras_computed_is_kept_for_further_splits(honest):
+    first = honest(1000)
+    assert "loaded and run by Keras" in first["keras"] and HonestKeras.runs == [9]
+    # The same split again: nothing is left for Keras to do.
+    again = honest(1000, head="curved")
+    assert "ran before on these pictures" in again["keras"] and again["pictures"] == 9
+    # A second split: Keras runs all pictures, and no other split needs it again.
+    second = honest(1000, seed=1)
+    assert "loaded and run by Keras" in second["keras"] and HonestKeras.runs == [9, 24]
+    for seed in (2, 3):
+        assert "ran before on these pictures" in honest(1000, seed=seed)["keras"]
+    assert HonestKeras.runs == [9, 24]
+    assert first["pictures"] == 9 and first["largest_difference"] < 1e-6
+
+
+def test_what_failed_once_fails_again(honest, monkeypatch):
+    # The features are right, but the answers wrong, as where a layer is another one. The second
+    # time the answers must be judged again, not made of features that were kept.
+    monkeypatch.setattr(HonestKeras, "offset", 0.01)
     for _ in range(2):
         with pytest.raises(AgreementError):
-            train(settings)
-    monkeypatch.setattr(WrongHead, "offset", 0.0)
-    assert "loaded and run" in load_bundle(train(settings).run).facts["agreement"]["keras"]
-    # Once they agreed, the features are enough.
-    again = load_bundle(train(settings).run).facts["agreement"]
-    assert "ran before" in again["keras"] and again["pictures"] == 5
+            honest(1100)
+    monkeypatch.setattr(HonestKeras, "offset", 0.0)
+    assert "loaded and run" in honest(1100)["keras"]
+    assert HonestKeras.runs == [9, 9, 9]
 
 
-def test_what_keras_computed_once_is_compared_without_starting_it(trained, photos, quick):
-    # Real Keras ran on these pictures when the shared run was trained; another split needs no
-    # Keras at all, and this one would say so.
-    class NoKeras(FakeKeras):
-        def start(self, *_):
-            raise AssertionError("Keras was started")
-
-        run = start
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("kindsight.runs.KerasProcess", NoKeras)
-        other = train(
-            TrainSettings(str(photos), runs=str(trained.run.parent / "x"), size=64, seed=8)
-        )
-        with pytest.raises(AssertionError, match="Keras was started"):
-            patch.setattr("kindsight.agreement.AGREEMENT_PICTURES", 1000)
-            patch.setattr("kindsight.agreement.FeatureTable.keras_vectors", lambda *_: {})
-            train(TrainSettings(str(photos), runs=str(trained.run.parent / "x"), size=64, seed=8))
-    first, second = (load_bundle(run).facts["agreement"] for run in (trained.run, other.run))
-    assert "loaded and run by Keras" in first["keras"]
-    assert "ran before on these pictures" in second["keras"]
-    assert second["pictures"] >= 17 and 0 < second["largest_difference"] <= 1e-4
+def test_of_many_pictures_64_are_compared(honest, monkeypatch):
+    assert agreement.AGREEMENT_PICTURES == 64 and agreement.AGREEMENT_TOLERANCE == 1e-4
+    monkeypatch.setattr(agreement, "AGREEMENT_PICTURES", 5)
+    assert honest(1200)["pictures"] == 5 and HonestKeras.runs == [5]
 
 
 def test_a_little_rounding_is_no_disagreement(small, quick, monkeypatch):
     monkeypatch.setattr(FakeKeras, "offset", 1e-5)
-    agreement = load_bundle(quick(small).run).facts["agreement"]
-    assert 0 < agreement["largest_difference"] < 1e-4 and agreement["pictures"] == 6
+    found = load_bundle(quick(small).run).facts["agreement"]
+    assert 0 < found["largest_difference"] < 1e-4 and found["pictures"] == 6
 
 
 def test_a_folder_that_is_none_makes_no_run(quick, tmp_path):

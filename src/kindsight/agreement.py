@@ -99,9 +99,7 @@ def check_agreement(
             ours = _run(tflite, fitted.kept_pixels(compared))
             return _judge(ours, fitted.head.layers.logits(vectors), fitted.head.temperature, KEPT)
         compared = wanted[:needed]
-        every = sorted({str(digest) for digest in fitted.features.catalog.digest})
-        more = [digest for digest in every[:KEPT_PICTURES] if digest not in compared]
-        run = [*compared, *more]
+        run = [*compared, *_more(fitted, table, model, compared)]
         pixels = fitted.kept_pixels(run)
         features, answers = keras.run(keras_file, pixels)
         ours = _run(tflite, pixels[:needed])
