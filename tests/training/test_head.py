@@ -288,3 +288,14 @@ def test_words_of_a_choice():
 def test_another_kind_is_refused():
     with pytest.raises(SettingsError, match="head must be one of auto, linear, curved"):
         fit(*blobs(), kind="bent")
+
+
+def test_weights_of_a_curved_head_stay_within_what_float32_holds(monkeypatch):
+    features, targets = ring()
+    wide = fit(features, targets, kind="curved")
+    norms = np.linalg.norm(wide.layers.kernel, axis=0)
+    assert 1 < norms.max() <= module.LARGEST_NORM
+    monkeypatch.setattr(module, "LARGEST_NORM", 0.5)
+    narrow = fit(features, targets, kind="curved")
+    assert 0.1 < np.linalg.norm(narrow.layers.kernel, axis=0).max() <= 0.5
+    assert narrow.candidates == wide.candidates
