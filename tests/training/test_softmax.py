@@ -295,6 +295,6 @@ def test_few_steps_are_enough_whatever_the_spread():
     # What the scaling by the bound of the curvature is for.
     features, targets = problem(150, 12, 3, 26)
     features *= np.logspace(1.5, -2, 12).astype(np.float32)
-    fit = fit_softmax(features, targets, 3, ones(1, 150), 0.001, steps=60)
+    fit = fit_softmax(features, targets, 3, ones(1, 150), 0.001, steps=20)
     wanted = sklearn_logits(features, targets, 0.001)
     np.testing.assert_allclose(centred(fit.logits(features)), wanted, atol=0.02)
