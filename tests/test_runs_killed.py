@@ -154,6 +154,7 @@ def test_killed_once_at_every_kind_of_moment(data, tmp_path, own_cache):
             assert not [name for name in left if name.startswith(".")] and "bundle.json" in left
 
 
+@pytest.mark.slow
 def test_two_trainings_at_once(data, tmp_path, own_cache):
     children = [start(data, tmp_path / "runs", own_cache) for _ in range(3)]
     found = [finish(child) for child in children]

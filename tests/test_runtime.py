@@ -1,6 +1,8 @@
 """Running networks: order, bounds and errors of many at once; what a model file must be."""
 
 import itertools
+import subprocess
+import sys
 import threading
 import time
 
@@ -257,10 +259,11 @@ def test_a_picture_of_another_size_is_an_error_and_the_pool_goes_on(backbone):
 
 
 def test_nothing_is_said_on_the_terminal(backbone, environment):
-    import subprocess
-    import sys
-
-    code = f"from kindsight.runtime import Interpreter; Interpreter({str(backbone.tflite)!r})"
+    code = (
+        "import numpy as np\n"
+        "from kindsight.runtime import Interpreter\n"
+        f"Interpreter({str(backbone.tflite)!r})(np.zeros((64, 64, 3), np.uint8))"
+    )
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=False
     )

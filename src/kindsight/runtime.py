@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import queue
-import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -27,9 +26,6 @@ Result = TypeVar("Result")
 # picture, small enough that memory does not depend on the number of pictures.
 AHEAD = 8
 
-_stderr_lock = threading.Lock()
-_announced = False
-
 
 def count_cores() -> int:
     """How many processors this process may use."""
@@ -37,30 +33,6 @@ def count_cores() -> int:
         return len(os.sched_getaffinity(0))
     except AttributeError:  # not on macOS and Windows
         return os.cpu_count() or 1
-
-
-@contextmanager
-def _quiet_stderr() -> Iterator[None]:
-    """Hide what the C++ library prints when the first interpreter is made; it has no setting."""
-    global _announced  # noqa: PLW0603
-    with _stderr_lock:
-        if _announced:
-            yield
-            return
-        _announced = True
-        try:
-            saved = os.dup(2)
-        except OSError:  # no standard error at all, nothing to hide
-            yield
-            return
-        sink = os.open(os.devnull, os.O_WRONLY)
-        try:
-            os.dup2(sink, 2)
-            yield
-        finally:
-            os.dup2(saved, 2)
-            os.close(sink)
-            os.close(saved)
 
 
 class Interpreter:
@@ -82,8 +54,7 @@ class Interpreter:
     def __init__(self, model: str | os.PathLike[str], threads: int = 1) -> None:
         self.path = Path(model)
         try:
-            with _quiet_stderr():
-                self._interpreter = make_interpreter(self.path, threads)
+            self._interpreter = make_interpreter(self.path, threads)
             (input_,) = self._interpreter.get_input_details()
             (output,) = self._interpreter.get_output_details()
         except (WeightsError, ValueError) as error:
