@@ -1,0 +1,58 @@
+"""Who wants to know how a training goes: displays and logs, told in the parent process."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from kindsight.training.history import EpochRow
+
+__all__ = ["TrainingListener"]
+
+
+class TrainingListener(Protocol):
+    """Is told of a training of epochs and steps while it goes on.
+
+    All calls come from one thread. A training that is continued first tells of the epochs that
+    were trained before, so that a listener has seen every epoch, once and in order.
+    """
+
+    def on_start(self, epochs: int, done: int) -> None:
+        """Hear that the training begins, or goes on.
+
+        Parameters
+        ----------
+        epochs : int
+            How many there will be at most; early stopping may end sooner.
+        done : int
+            How many of them were trained before: that many calls of :meth:`on_epoch` follow at
+            once.
+        """
+
+    def on_step(
+        self,
+        phase: str,
+        epoch: int,
+        step: int,
+        steps: int,
+        loss: float,
+        accuracy: float,
+        pictures_per_second: float,
+    ) -> None:
+        """Hear how far an epoch is; at most some five times a second.
+
+        Parameters
+        ----------
+        phase : str
+            As in :class:`.history.EpochRow`.
+        epoch : int
+            From 1, counted through all phases.
+        step, steps : int
+            How many steps of the epoch are done, and how many it has.
+        loss, accuracy : float
+            Mean over the pictures of this epoch so far; in nats, and 0-1.
+        pictures_per_second : float
+            Over the steps since the last call.
+        """
+
+    def on_epoch(self, row: EpochRow) -> None:
+        """Hear that an epoch is done."""
