@@ -14,6 +14,8 @@ MODULES = (
     "kindsight.errors",
     "kindsight.pictures",
     "kindsight.catalog",
+    "kindsight.chance",
+    "kindsight.augment",
     "kindsight.evaluation",
     "kindsight.report",
     "kindsight.cache",

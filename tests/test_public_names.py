@@ -11,6 +11,7 @@ import pytest
 import kindsight
 
 NAMES = [
+    "Augment",
     "Bundle",
     "Catalog",
     "Evaluation",

@@ -9,6 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from kindsight.augment import Augment as Augment
     from kindsight.bundle import Bundle as Bundle
     from kindsight.bundle import load_bundle as load_bundle
     from kindsight.catalog import Catalog as Catalog
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "Augment": "kindsight.augment",
     "Bundle": "kindsight.bundle",
     "Catalog": "kindsight.catalog",
     "Evaluation": "kindsight.evaluation",

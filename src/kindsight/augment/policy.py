@@ -1,0 +1,288 @@
+"""The augmentation policy: what may be done to a picture, as a small frozen value."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from kindsight.augment.rules import RULES, Pair
+from kindsight.errors import SettingsError
+from kindsight.files import write_text
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+__all__ = ["Augment", "parse_augment"]
+
+MAX_TOML_BYTES = 2**20
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Augment:
+    """What is done to a picture each time that it is seen in training.
+
+    Without arguments, nothing. Everything is drawn anew for each picture and epoch, evenly within
+    the bounds given here. Geometry is one warp, bilinear, in the order flip, scale and aspect,
+    shear, rotation, shift, perspective; colour comes after it, and then blur, noise, JPEG and
+    erasing, each of which falls on half of the pictures.
+
+    Parameters
+    ----------
+    rotation : float
+        Degrees, 0 to 180: turned by as much as this, either way.
+    shift : float or (float, float)
+        Shares, 0 to 1, of the height and of the width: moved by as much as this, either way.
+    scale : float or (float, float)
+        The least and the greatest factor of size, 0.1 to 10; below 1 things become smaller.
+        Doubling is as likely as halving where both are within bounds. The number 0.2 stands for
+        (0.8, 1.2). Proportions are kept.
+    aspect : float
+        1 to 4: made wider or taller by up to this factor, at the same area.
+    shear : float
+        Degrees, 0 to 75: what stood upright leans by as much as this, either way.
+    horizontal_flip, vertical_flip : bool
+        Whether half of the pictures are mirrored left to right, and top to bottom.
+    perspective : float
+        0 to 0.2: each corner moved by up to this share of the sides.
+    fill : {"nearest", "reflect", "wrap", "constant"}
+        What is seen beyond the picture's edge: its last pixel, its mirror image, the picture
+        again, or the colour `fill_value`.
+    fill_value : int or (int, int, int)
+        Grey, or red, green and blue, 0-255.
+    brightness, contrast, saturation : float or (float, float)
+        The least and the greatest factor, 0 to 10. The number 0.2 stands for (0.8, 1.2).
+    hue : float
+        Degrees, 0 to 180, on the circle of colours, either way.
+    blur : float
+        Pixels, 0 to 50: the greatest standard deviation of a Gaussian blur.
+    noise : float
+        Grey levels, 0 to 128: the greatest standard deviation of Gaussian noise, independent in
+        each pixel and channel.
+    jpeg_quality : int
+        1 to 100: the lowest quality at which the picture is compressed; 100 for never.
+    erasing : float
+        0 to 0.8: the greatest share of the area that a rectangle of one colour covers (random
+        erasing: Zhong et al. 2020, AAAI).
+    auto : bool
+        One more operation a picture, drawn out of 13 and none, at a strength that is drawn, too
+        (in the manner of TrivialAugment: Müller & Hutter 2021, ICCV).
+    mixup, cutmix : float
+        The parameter of a Beta distribution for mixing the pictures and targets of a batch (MixUp:
+        Zhang et al. 2018, ICLR; CutMix: Yun et al. 2019, ICCV); 0 for not at all. With both, each
+        batch is mixed in one of the two ways.
+    notes : tuple of str
+        What :meth:`from_keras` has to say. No part of the policy: not compared, not written.
+
+    Raises
+    ------
+    SettingsError
+        Naming every setting that cannot be.
+
+    Examples
+    --------
+    >>> Augment(rotation=15, scale=(0.8, 1.25), horizontal_flip=True)
+    Augment(rotation=15, scale=(0.8, 1.25), horizontal_flip=True)
+    >>> print(Augment.recipe("classic"))
+    rotation ±40°, shift ±20%, scale 0.833-1.25, shear ±11.5°, horizontal flip
+    """
+
+    rotation: float = 0.0
+    shift: float | Pair = (0.0, 0.0)
+    scale: float | Pair = (1.0, 1.0)
+    aspect: float = 1.0
+    shear: float = 0.0
+    horizontal_flip: bool = False
+    vertical_flip: bool = False
+    perspective: float = 0.0
+    fill: str = "nearest"
+    fill_value: int | tuple[int, int, int] = (0, 0, 0)
+    brightness: float | Pair = (1.0, 1.0)
+    contrast: float | Pair = (1.0, 1.0)
+    saturation: float | Pair = (1.0, 1.0)
+    hue: float = 0.0
+    blur: float = 0.0
+    noise: float = 0.0
+    jpeg_quality: int = 100
+    erasing: float = 0.0
+    auto: bool = False
+    mixup: float = 0.0
+    cutmix: float = 0.0
+    notes: tuple[str, ...] = field(default=(), compare=False)
+
+    def __post_init__(self) -> None:
+        faults = []
+        for name, rule in RULES.items():
+            value = getattr(self, name)
+            kept = rule.read(value)
+            if kept is None:
+                faults.append(f"{name} must be {rule.says}. Received: {value!r}.")
+            object.__setattr__(self, name, kept)
+        if faults:
+            raise SettingsError("\n".join(faults))
+        object.__setattr__(self, "notes", tuple(self.notes))
+
+    def __repr__(self) -> str:
+        return f"Augment({', '.join(f'{k}={v!r}' for k, v in self._set().items())})"
+
+    def __str__(self) -> str:
+        from kindsight.augment.words import policy_words
+
+        return policy_words(self)
+
+    def _set(self) -> dict[str, Any]:
+        """Return the settings that are not as they are unless they are given, short."""
+        return {
+            name: rule.short(getattr(self, name))
+            for name, rule in RULES.items()
+            if getattr(self, name) != _DEFAULTS[name]
+        }
+
+    @property
+    def mixes(self) -> bool:
+        """Whether batches are mixed: whether :func:`mix_batch` does anything."""
+        return self.mixup > 0 or self.cutmix > 0
+
+    @property
+    def changes_pictures(self) -> bool:
+        """Whether :func:`augment_pictures` ever changes a picture."""
+        return bool(self._set().keys() - {"fill", "fill_value", "mixup", "cutmix"})
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all settings as plain values, for JSON or TOML."""
+        short = {name: rule.short(getattr(self, name)) for name, rule in RULES.items()}
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in short.items()}
+
+    def to_toml(self) -> str:
+        """Return all settings as TOML."""
+        import tomli_w
+
+        return tomli_w.dumps(self.to_dict())
+
+    def write(self, path: str | os.PathLike[str]) -> None:
+        """Write all settings as a TOML file."""
+        write_text(path, self.to_toml())
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any], source: str = "The policy") -> Augment:
+        """Make a policy of a mapping.
+
+        Parameters
+        ----------
+        values : mapping
+            Settings by name. Those that are left out are as in the recipe that ``recipe`` names,
+            or do nothing.
+        source : str
+            Where they come from, for messages.
+
+        Raises
+        ------
+        SettingsError
+            For unknown names, with the nearest right one, and values that cannot be.
+        """
+        from kindsight.augment.recipes import recipe
+
+        if not isinstance(values, Mapping):
+            raise SettingsError(
+                f"{source} must be a table of settings. Received: {type(values).__name__}."
+            )
+        faults = [_unknown(name, source) for name in values if name not in {*RULES, "recipe"}]
+        if faults:
+            raise SettingsError("\n".join(faults))
+        base = recipe(values["recipe"]) if "recipe" in values else cls()
+        changed = {name: value for name, value in values.items() if name != "recipe"}
+        try:
+            return cls(**{**base._set(), **changed})
+        except SettingsError as error:
+            raise SettingsError(f"{source}: {error}") from error
+
+    @classmethod
+    def from_toml(cls, path: str | os.PathLike[str]) -> Augment:
+        """Read a policy from a TOML file, as :meth:`write` writes it, or by hand.
+
+        A line ``recipe = "classic"`` starts from that recipe.
+
+        Raises
+        ------
+        SettingsError
+            For a file that cannot be read, unknown names, and values that cannot be.
+        """
+        source = Path(path)
+        try:
+            if source.stat().st_size > MAX_TOML_BYTES:
+                raise SettingsError(f"{source} must not be larger than 1 MB.")
+            values = tomllib.loads(source.read_text("utf-8"))
+        except OSError as error:
+            raise SettingsError(
+                f"A policy must be a file that can be read. Received: {source} ({error.strerror})."
+            ) from error
+        except (ValueError, RecursionError) as error:
+            raise SettingsError(f"{source} must be valid TOML. It is not: {error}.") from error
+        return cls.from_dict(values, str(source))
+
+    @classmethod
+    def recipe(cls, name: str) -> Augment:
+        """Return a named recipe: none, light, classic, strong or auto.
+
+        See :data:`kindsight.augment.recipes.RECIPES` for what each is.
+
+        Raises
+        ------
+        SettingsError
+            If there is no recipe of that name.
+        """
+        from kindsight.augment.recipes import recipe
+
+        return recipe(name)
+
+    @classmethod
+    def from_keras(cls, *, size: tuple[int, int] | None = None, **arguments: Any) -> Augment:
+        """Make a policy of the arguments of Keras's ImageDataGenerator, its traps mended.
+
+        See :func:`kindsight.augment.keras_arguments.from_keras`.
+        """
+        from kindsight.augment.keras_arguments import from_keras
+
+        return from_keras(size=size, **arguments)
+
+
+_DEFAULTS = {entry.name: entry.default for entry in fields(Augment)}
+
+
+def parse_augment(text: str) -> Augment:
+    """Make a policy of what ``--augment`` was given.
+
+    Parameters
+    ----------
+    text : str
+        A recipe's name, or the path of a TOML file.
+
+    Raises
+    ------
+    SettingsError
+        If it is neither, or the file holds what cannot be.
+    """
+    from kindsight.augment.recipes import RECIPES
+
+    if text in RECIPES:
+        return RECIPES[text]
+    if text.lower().endswith(".toml") or Path(text).is_file():
+        return Augment.from_toml(text)
+    near = difflib.get_close_matches(text, RECIPES, 1)
+    hint = f" Did you mean {near[0]}?" if near else ""
+    raise SettingsError(
+        f"An augmentation must be one of {', '.join(RECIPES)}, or a TOML file. "
+        f"Received: {text!r}.{hint}"
+    )
+
+
+def _unknown(name: object, source: str) -> str:
+    near = difflib.get_close_matches(str(name), RULES, 1)
+    hint = f"Did you mean {near[0]!r}?" if near else f"There are: {', '.join(RULES)}."
+    return f"{source}: there is no setting {name!r}. {hint}"
