@@ -22,6 +22,7 @@ MODULES = (
     "kindsight.runtime",
     "kindsight.bundle",
     "kindsight.predictor",
+    "kindsight.training.history",
     "kindsight.cli",
 )
 

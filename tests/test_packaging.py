@@ -39,6 +39,7 @@ SPELLINGS = {
     "bsd 2-clause license": "BSD-2-Clause",
     "bsd license": "BSD-3-Clause",
     "mit license": "MIT",
+    "python software foundation license": "PSF-2.0",
 }
 
 # Packages whose metadata name no licence: what the licence file in the package says.

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from html.parser import HTMLParser
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -126,11 +127,24 @@ def report(k: int = 3, n: int = 90, *, right: float = 2.0, names=None, **changes
     return ReportData(**(facts | changes))
 
 
+class Epoch(NamedTuple):
+    epoch: int
+    phase: str = "train"
+    seconds: float = 2.5
+    learning_rate: float = 1e-3
+    loss: float = 0.4321
+    accuracy: float = 0.75
+    val_loss: float | None = 0.5
+    val_accuracy: float | None = 0.875
+
+
 def everything() -> ReportData:
     """A report in which every section is there."""
     data = report()
     return dataclasses.replace(
         data,
+        history=(Epoch(1, "head"), Epoch(2, "head", val_accuracy=0.9), Epoch(3, "all")),
+        best_epoch=2,
         test=data.evaluation,
         test_predictions=data.predictions,
         reference=(Reference("theirs", 0.8244, "a paper"),),
@@ -218,6 +232,8 @@ def test_everything_from_outside_is_escaped():
         notes=(HOSTILE,),
         warnings=(HOSTILE,),
         run_folder=HOSTILE,
+        history=(Epoch(1, HOSTILE), Epoch(2, HOSTILE + "!")),
+        best_epoch=1,
     )
     text = render_report(data)
     page = Page(text)
@@ -359,6 +375,30 @@ def test_facts_of_the_training_are_there():
     assert "kindsight predict &#39;runs/my photos-1&#39; new/*.jpg" in text
 
 
+def test_epochs_are_drawn_and_told():
+    data = everything()
+    page = Page(render_report(data))
+    drawn = [a["aria-label"] for tag, a in page.tags if tag == "svg" and "curve" in a["class"]]
+    assert [label.split(" by epoch")[0] for label in drawn] == ["Accuracy", "Loss"]
+    assert "90.0% at the best, 2" in drawn[0]
+    head = next(i for i, row in enumerate(page.rows) if row[:2] == ["Epoch", "Phase"])
+    assert page.rows[head + 2] == [
+        "best2", "head", "75.0%", "90.0%", "0.4321", "0.5000", "0.001", "2.50 s"
+    ]  # fmt: skip
+    assert "The best of 3 epochs was epoch 2: 90.0%" in page.text_of("p")
+    assert "head (epochs 1\u20132), all (epoch 3)" in " ".join(page.text_of("figcaption").split())
+    assert "Learning" in page.text_of("a")
+
+
+def test_epochs_without_validation_or_phases_leave_their_columns_out():
+    rows = tuple(Epoch(i, val_loss=None, val_accuracy=None) for i in (1, 2))
+    text = render_report(report(history=rows, best_epoch=1))
+    head = next(row for row in Page(text).rows if row[:1] == ["Epoch"])
+    assert head == ["Epoch", "Training accuracy", "Training loss", "Learning rate", "Time"]
+    assert "Phases" not in text
+    assert "history" not in Page(render_report(report())).text_of("figcaption")
+
+
 def test_page_stays_under_its_bound():
     k, n = 600, 6000
     names = ["n" * 60 + str(i) for i in range(k)]
@@ -379,8 +419,11 @@ def test_page_stays_under_its_bound():
         doubtful=cards,
         problems=(Problem("p" * 3000, "corrupt", "r" * 3000),) * 5000,
         notes=("n" * 5000,) * 500,
+        history=tuple(Epoch(i, "p" * 60 + str(i % 2)) for i in range(1, 20_001)),
+        best_epoch=777,
     )
     text = render_report(data)
+    assert "100 of 20,000 epochs" in text
     assert Page(text).names.count("img") == 48
     assert len(text.encode()) < 1.5e6
     assert "The first 100 are shown" in text

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from kindsight.errors import UsageError
 from kindsight.evaluation import Evaluation
+from kindsight.report.epochs import Epoch
 
 __all__ = [
     "MAX_CARDS",
@@ -222,6 +223,10 @@ class ReportData:
         Sentences worth saying; warnings stand on the first screen.
     run_folder : str
         For the commands that use the run; "" leaves them out.
+    history : tuple of Epoch
+        The epochs of the training, in order; none for a frozen backbone.
+    best_epoch : int or None
+        The epoch to mark in the curves.
     """
 
     title: str
@@ -240,6 +245,8 @@ class ReportData:
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     run_folder: str = ""
+    history: tuple[Epoch, ...] = ()
+    best_epoch: int | None = None
 
     @property
     def parts(self) -> tuple[Part, ...]:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from kindsight.evaluation import ClassScores
-from kindsight.report import diagrams, figures, words
+from kindsight.report import axes, curves, diagrams, epochs, figures, learning, words
 from kindsight.report.data import MAX_CARDS, Part, Problem, ReportData, ThumbnailCard
 
 __all__ = ["render_report"]
@@ -82,6 +82,7 @@ def render_report(data: ReportData) -> str:
                     strict=True,
                 )
             ),
+            history=_history(data.history, data.best_epoch),
             stages=figures.time_table(data.trained_on.seconds),
             counts=_counts(data),
             problems=_problems(data.problems),
@@ -207,6 +208,25 @@ def _cards(cards: tuple[ThumbnailCard, ...]) -> list[tuple[ThumbnailCard, str]]:
         sound = len(image) <= _MAX_IMAGE and _IMAGE.fullmatch(image) is not None
         pairs.append((card, image if sound else ""))
     return pairs
+
+
+def _history(rows: tuple[epochs.Epoch, ...], best: int | None) -> dict[str, Any] | None:
+    """Gather what the page says of the epochs, if there are any."""
+    if not rows:
+        return None
+    phases = epochs.phase_table(rows)
+    return {
+        "curves": [
+            curves.draw_curve(epochs.curve_table(rows, best, quantity), quantity)
+            for quantity in ("accuracy", "loss")
+        ],
+        "sentences": learning.sentences(rows, best),
+        "phases": phases if len(phases) > 1 else [],
+        "count": len(rows),
+        "validated": rows[0].val_accuracy is not None,
+        "best": best,
+        "rows": axes.thinned(rows, MAX_ROWS, lambda row: row.epoch == best),
+    }
 
 
 def _counts(data: ReportData) -> list[tuple[str, list[int]]]:

@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,9 @@ from numpy.typing import NDArray
 from kindsight.errors import BundleError, UsageError
 from kindsight.files import write_csv
 from kindsight.training.epoch import COLUMNS, EpochRow
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 __all__ = ["COLUMNS", "HISTORY_FILE", "EpochRow", "History", "load_history"]
 
@@ -131,6 +134,23 @@ class History:
     def frame(self) -> dict[str, NDArray[Any]]:
         """Return all columns by name, ready for ``pandas.DataFrame``; see :meth:`column`."""
         return {name: self.column(name) for name in COLUMNS}
+
+    def plot(self) -> Figure:
+        """Draw accuracy and loss of both parts over the epochs, the best epoch marked.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+            Shown by notebooks as it is; ``history.plot().savefig("history.png")`` keeps it.
+
+        Raises
+        ------
+        UsageError
+            Where there is no epoch yet.
+        """
+        from kindsight.training.plots import history_figure
+
+        return history_figure(self)
 
     def write_csv(self, path: str | os.PathLike[str]) -> None:
         """Write the history as CSV, whole or not at all, in place of a file that is there."""

@@ -1,0 +1,101 @@
+"""The figures of Matplotlib: what is drawn is what the history says."""
+
+from __future__ import annotations
+
+import io
+import math
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from kindsight.errors import UsageError
+from kindsight.runfigures import write_history_figures, write_learning_rate_figures
+from kindsight.training.history import EpochRow, History
+from kindsight.training.plots import learning_rate_figure
+
+HISTORY = History([
+    EpochRow(1, "head", 1.0, 0.1, 0.75, 0.5, 0.7, 0.6),
+    EpochRow(2, "head", 1.0, 0.1, 0.5, 0.75, 0.6, 0.8),
+    EpochRow(3, "all $x$", 1.0, 0.1, 0.25, 1.0, 0.65, 0.7),
+])  # fmt: skip
+
+
+def lines(axes):
+    return {line.get_label(): line.get_xydata().tolist() for line in axes.get_lines()}
+
+
+def test_both_axes_hold_both_parts_and_the_best_epoch():
+    accuracy, loss = HISTORY.plot().axes
+    assert accuracy.get_title(loc="left") == "accuracy"
+    found = lines(accuracy)
+    assert found["training"] == [[1, 0.5], [2, 0.75], [3, 1.0]]
+    assert found["validation"] == [[1, 0.6], [2, 0.8], [3, 0.7]]
+    assert found["best: 2"] == [[2, 0.8]]
+    found = lines(loss)
+    assert found["training"] == [[1, 0.75], [2, 0.5], [3, 0.25]]
+    assert found["best: 2"] == [[2, 0.6]]
+    assert loss.get_ylim()[0] == 0
+    assert [text.get_text() for text in loss.texts] == ["head", r"all \$x\$"]
+
+
+def test_without_validation_there_is_one_line():
+    history = History([EpochRow(1, "train", 1.0, 0.1, math.nan, 0.5)])
+    accuracy, _ = history.plot().axes
+    assert lines(accuracy)["training"] == [[1, 0.5]]
+    assert "validation" not in lines(accuracy)
+    assert len(accuracy.texts) == 0
+
+
+def test_a_notebook_gets_a_picture_and_the_same_one_each_time():
+    figure = HISTORY.plot()
+    content = figure._repr_png_()
+    with Image.open(io.BytesIO(content)) as picture:
+        assert picture.format == "PNG"
+        assert picture.width > 2 * picture.height
+        assert len(np.unique(np.asarray(picture.convert("L")))) > 50
+    assert HISTORY.plot().png() == content
+
+
+def test_drawing_leaves_pyplot_out():
+    code = (
+        "import sys; from kindsight.training.history import EpochRow, History\n"
+        "assert 'matplotlib' not in sys.modules\n"
+        "History([EpochRow(1, 'a', 1, 1, 1, 1)]).plot().png()\n"
+        "assert 'matplotlib.pyplot' not in sys.modules"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_nothing_is_not_drawn():
+    with pytest.raises(UsageError, match="must have an epoch"):
+        History().plot()
+    for rates, losses in (([], []), ([0.1], []), ([0.1], [math.nan])):
+        with pytest.raises(UsageError, match="a finite one at least"):
+            learning_rate_figure(rates, losses, None)
+
+
+def test_the_learning_rate_figure_marks_the_suggestion():
+    (axes,) = learning_rate_figure([1e-4, 1e-3, 1e-2], [1.0, 0.5, 9.0], 1e-3).axes
+    assert axes.get_xscale() == "log"
+    assert lines(axes)["loss"] == [[1e-4, 1.0], [1e-3, 0.5], [1e-2, 9.0]]
+    assert [x for x, _ in lines(axes)["suggested: 0.001"]] == [1e-3, 1e-3]
+    # eight times the middle loss of 1.0, and a twentieth of room
+    assert axes.get_ylim() == pytest.approx((0, 8.4))
+
+
+def test_files_are_written_whole(tmp_path):
+    svg, png = write_history_figures(HISTORY, tmp_path)
+    assert svg.read_text("utf-8").count("<svg") == 3
+    assert png.read_bytes() == HISTORY.plot().png()
+    svg, png = write_learning_rate_figures([1e-3, 1e-2], [0.5, 0.4], 1e-2, tmp_path)
+    assert "suggested: 0.01" in svg.read_text("utf-8")
+    assert png.read_bytes().startswith(b"\x89PNG")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "history.png", "history.svg", "learning_rate.png", "learning_rate.svg"
+    ]  # fmt: skip
+    with pytest.raises(UsageError):
+        write_history_figures(History(), tmp_path)
