@@ -6,7 +6,7 @@ from typing import Protocol
 
 from kindsight.training.history import EpochRow
 
-__all__ = ["TrainingListener"]
+__all__ = ["Listeners", "TrainingListener"]
 
 
 class TrainingListener(Protocol):
@@ -56,3 +56,39 @@ class TrainingListener(Protocol):
 
     def on_epoch(self, row: EpochRow) -> None:
         """Hear that an epoch is done."""
+
+
+class Listeners:
+    """Several listeners as one; they are told in the order in which they are given.
+
+    Parameters
+    ----------
+    *listeners : TrainingListener
+    """
+
+    def __init__(self, *listeners: TrainingListener) -> None:
+        self._listeners = listeners
+
+    def on_start(self, epochs: int, done: int) -> None:
+        """Tell each."""
+        for listener in self._listeners:
+            listener.on_start(epochs, done)
+
+    def on_step(
+        self,
+        phase: str,
+        epoch: int,
+        step: int,
+        steps: int,
+        loss: float,
+        accuracy: float,
+        pictures_per_second: float,
+    ) -> None:
+        """Tell each."""
+        for listener in self._listeners:
+            listener.on_step(phase, epoch, step, steps, loss, accuracy, pictures_per_second)
+
+    def on_epoch(self, row: EpochRow) -> None:
+        """Tell each."""
+        for listener in self._listeners:
+            listener.on_epoch(row)

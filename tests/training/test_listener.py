@@ -1,15 +1,15 @@
 from __future__ import annotations
 
-from kindsight.training.history import EpochRow, History
-from kindsight.training.listening import Listeners, TrainingListener
+from kindsight.training.history import EpochRow
+from kindsight.training.listener import Listeners, TrainingListener
 
 
 class Noting:
     def __init__(self, name: str, news: list[tuple]) -> None:
         self.name, self.news = name, news
 
-    def on_begin(self, history, epochs):
-        self.news.append((self.name, "begin", history, epochs))
+    def on_start(self, epochs, done):
+        self.news.append((self.name, "start", epochs, done))
 
     def on_step(self, *where):
         self.news.append((self.name, *where))
@@ -22,12 +22,12 @@ def test_every_listener_hears_everything_in_order():
     news: list[tuple] = []
     both: TrainingListener = Listeners(Noting("a", news), Noting("b", news))
     row = EpochRow(1, "train", 1.0, 0.1, 0.5, 0.5)
-    both.on_begin(History(), 3)
+    both.on_start(3, 0)
     both.on_step("train", 1, 2, 10, 0.7, 0.5, 99.0)
     both.on_epoch(row)
     assert news == [
-        ("a", "begin", History(), 3),
-        ("b", "begin", History(), 3),
+        ("a", "start", 3, 0),
+        ("b", "start", 3, 0),
         ("a", "train", 1, 2, 10, 0.7, 0.5, 99.0),
         ("b", "train", 1, 2, 10, 0.7, 0.5, 99.0),
         ("a", "epoch", row),
