@@ -15,7 +15,7 @@ from kindsight.pictures import InputSpec, content_digest, resize_picture
 from kindsight.pictures.resize import MAX_SIDE, PAD_VALUE
 
 FITS = ["stretch", "crop", "pad"]
-INTERPOLATIONS = ["area", "linear", "cubic", "nearest"]
+INTERPOLATIONS = ["auto", "area", "linear", "cubic", "nearest"]
 
 
 def picture_of(rows):
@@ -34,8 +34,22 @@ def test_shrinking_one_side_averages_that_side():
     resized = resize_picture(picture_of([[10, 20, 60, 30]]), InputSpec(1, 2))
     assert resized[0, :, 0].tolist() == [15, 45]
     # By 1.5: (10 + 20 / 2) / 1.5 = 13.3, (20 / 2 + 60) / 1.5 = 46.7
-    resized = resize_picture(picture_of([[10, 20, 60]]), InputSpec(1, 2))
+    spec = InputSpec(1, 2, interpolation="area")
+    resized = resize_picture(picture_of([[10, 20, 60]]), spec)
     assert resized[0, :, 0].tolist() == [13, 47]
+
+
+def test_shrinking_to_half_or_more_is_linear_unless_told_otherwise():
+    # Centres of the two new pixels lie at 0.25 and 1.75 of the three old:
+    # 0.75 * 10 + 0.25 * 30 = 15, 0.25 * 30 + 0.75 * 70 = 60.
+    resized = resize_picture(picture_of([[10, 30, 70]]), InputSpec(1, 2))
+    assert resized[0, :, 0].tolist() == [15, 60]
+
+
+def test_shrinking_to_less_than_half_averages_unless_told_otherwise():
+    # By 2.5: (10 + 30 + 20 / 2) / 2.5 = 20, (20 / 2 + 60 + 80) / 2.5 = 60.
+    resized = resize_picture(picture_of([[10, 30, 20, 60, 80]]), InputSpec(1, 2))
+    assert resized[0, :, 0].tolist() == [20, 60]
 
 
 def test_growing_is_linear():
@@ -151,7 +165,7 @@ def test_a_spec_goes_to_plain_values_and_back():
     settings = spec.to_dict()
     assert settings == {"height": 224, "width": 160, "fit": "crop", "interpolation": "linear"}
     assert InputSpec.from_dict(json.loads(json.dumps(settings))) == spec
-    assert InputSpec.from_dict({"height": 5, "width": 6}) == InputSpec(5, 6, "stretch", "area")
+    assert InputSpec.from_dict({"height": 5, "width": 6}) == InputSpec(5, 6, "stretch", "auto")
     assert spec.key() == "224x160-crop-linear"
 
 
@@ -163,7 +177,7 @@ def test_every_setting_is_in_the_key():
         for fit in FITS
         for interpolation in INTERPOLATIONS
     }
-    assert len({spec.key() for spec in specs}) == len(specs) == 48
+    assert len({spec.key() for spec in specs}) == len(specs) == 60
 
 
 @pytest.mark.parametrize(
@@ -176,7 +190,10 @@ def test_every_setting_is_in_the_key():
         ((True, 5), "height must be"),
         (("5", 5), "height must be"),
         ((5, 5, "fill"), "fit must be one of stretch, crop, pad. Received: fit='fill'"),
-        ((5, 5, "pad", "bicubic"), "interpolation must be one of area, linear, cubic, nearest"),
+        (
+            (5, 5, "pad", "bicubic"),
+            "interpolation must be one of auto, area, linear, cubic, nearest",
+        ),
         ((5, 5, ["pad"]), "fit must be one of"),
     ],
 )

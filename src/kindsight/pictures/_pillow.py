@@ -1,8 +1,9 @@
 """The decoder behind every format but PPM: Pillow, kept silent and with its errors translated.
 
-Why not OpenCV, which decodes a JPEG a fifth faster: its JPEG and PNG libraries print to the
-process's standard error when a file is damaged, which no setting prevents and no thread can
-redirect for itself alone. Pillow's decoders are silent, raise on a cut file, and read every mode.
+For ordinary JPEGs :mod:`._jpeg` takes its place. Why not OpenCV: its JPEG and PNG libraries print
+to the process's standard error when a file is damaged, which no setting prevents and no thread
+can redirect for itself alone. Pillow's decoders are silent, raise on a cut file, and read every
+mode.
 
 The file classes are called directly, not through ``PIL.Image.open``: that function swallows the
 reason why a file was refused, and imports all plugins, some of which run other programs.

@@ -8,10 +8,12 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import ImageFile
 
 from kindsight.errors import PictureError, SettingsError
 from kindsight.pictures._convert import LowBytes, to_rgb, turn
 from kindsight.pictures._formats import detect_format
+from kindsight.pictures._jpeg import decode_jpeg
 from kindsight.pictures._netpbm import read_netpbm
 from kindsight.pictures._pillow import (
     load,
@@ -150,15 +152,31 @@ def _decode(
         if name == "PPM":
             return read_netpbm(data, max_pixels)
         opened = open_image(name, data, max_pixels)
-        keep = None
-        if name == "JPEG" and target is not None:
-            keep = reduce_jpeg(opened, target)
-        twin = open_low_bytes(name, data, opened)
-        image = load(opened, name, max_pixels)
-        low = LowBytes(load(twin[0], name, max_pixels), twin[1]) if twin else None
-        if keep is not None and keep != (image.height, image.width):
-            image = image.crop((0, 0, keep[1], keep[0]))
-        return turn(to_rgb(image, background, low), orientation_of(opened, name))
+        if name == "JPEG":
+            picture = _decode_jpeg(opened, data, target, background, max_pixels)
+        else:
+            twin = open_low_bytes(name, data, opened)
+            image = load(opened, name, max_pixels)
+            low = LowBytes(load(twin[0], name, max_pixels), twin[1]) if twin else None
+            picture = to_rgb(image, background, low)
+        return turn(picture, orientation_of(opened, name))
+
+
+def _decode_jpeg(
+    opened: ImageFile.ImageFile,
+    data: bytes,
+    target: tuple[int, int] | None,
+    background: tuple[int, int, int],
+    max_pixels: int,
+) -> NDArray[np.uint8]:
+    """Decode a JPEG, at reduced size where it is much larger than `target`."""
+    full = keep = (opened.height, opened.width)
+    if target is not None:
+        keep = reduce_jpeg(opened, target)
+    picture = decode_jpeg(opened, data, full)
+    if picture is None:
+        picture = to_rgb(load(opened, "JPEG", max_pixels), background)
+    return picture[: keep[0], : keep[1]]
 
 
 def _check_settings(
