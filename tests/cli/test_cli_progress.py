@@ -102,15 +102,11 @@ def test_a_stage_of_known_length_is_not_ended_by_another(bars):
 
 
 @pytest.mark.parametrize("width", [60, 80, 120])
-def test_bars_keep_to_one_line_each(monkeypatch, width):
+def test_bars_keep_to_one_line_each(width):
     from rich.console import Console
 
-    stream = io.StringIO()
-    monkeypatch.setattr(
-        "rich.console.Console",
-        lambda **_: Console(file=stream, force_terminal=True, width=width, color_system=None),
-    )
-    with progress._bars() as bars:
+    console = Console(file=io.StringIO(), force_terminal=True, width=width, color_system=None)
+    with progress.make_bars(console) as bars:
         tell = BarProgress(bars)
         tell("backbone", 0, 0)
         tell("pictures", 0, 100_000)

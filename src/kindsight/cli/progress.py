@@ -14,10 +14,21 @@ from kindsight.cli.interrupts import raise_if_interrupted
 from kindsight.cli.text import printable
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.progress import Progress as RichProgress
     from rich.progress import Task
 
-__all__ = ["STAGES", "LineProgress", "Progress", "counting", "watching"]
+__all__ = [
+    "STAGES",
+    "BarProgress",
+    "LineProgress",
+    "Progress",
+    "checked",
+    "clock_time",
+    "counting",
+    "make_bars",
+    "watching",
+]
 
 Progress = Callable[[str, int, int], None]
 """Called with (stage, done, total); total is 0 where it is not known."""
@@ -54,17 +65,19 @@ def watching(quiet: bool) -> Iterator[Progress]:
         Takes (stage, done, total); a stage that is none of :data:`STAGES` is called by its name.
     """
     if quiet:
-        yield _checked(None)
+        yield checked(None)
     elif sys.stderr.isatty():
-        with _bars() as bars:
+        from rich.console import Console
+
+        with make_bars(Console(stderr=True)) as bars:
             progress = BarProgress(bars)
-            yield _checked(progress)
+            yield checked(progress)
             progress.close()
     else:
-        yield _checked(LineProgress())
+        yield checked(LineProgress())
 
 
-def _checked(show: Progress | None) -> Progress:
+def checked(show: Progress | None) -> Progress:
     """Return what shows progress, after looking for a Ctrl-C that got lost."""
 
     def progress(stage: str, done: int, total: int) -> None:
@@ -163,7 +176,7 @@ class BarProgress:
     Parameters
     ----------
     bars : rich.progress.Progress
-        As :func:`_bars` makes it, running.
+        As :func:`make_bars` makes it.
     """
 
     def __init__(self, bars: RichProgress) -> None:
@@ -189,9 +202,8 @@ class BarProgress:
                 self._bars.update(identity, total=amount, completed=amount)
 
 
-@contextmanager
-def _bars() -> Iterator[RichProgress]:
-    from rich.console import Console
+def make_bars(console: Console) -> RichProgress:
+    """Make bars that stand on a console once they are started."""
     from rich.progress import BarColumn, ProgressColumn, SpinnerColumn, TextColumn
     from rich.progress import Progress as Bars
     from rich.text import Text
@@ -202,8 +214,7 @@ def _bars() -> Iterator[RichProgress]:
         def render(self, task: Task) -> Text:
             return Text(_news(task), style="dim", no_wrap=True, overflow="ellipsis")
 
-    console = Console(stderr=True)
-    bars = Bars(
+    return Bars(
         SpinnerColumn(finished_text="[green]\N{CHECK MARK}"),
         TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=20 if console.width >= 100 else 10),
@@ -211,8 +222,6 @@ def _bars() -> Iterator[RichProgress]:
         console=console,
         refresh_per_second=5,
     )
-    with bars:
-        yield bars
 
 
 def _news(task: Task) -> str:
