@@ -144,6 +144,21 @@ def test_opencv_gets_its_threads_back():
         cv2.setNumThreads(before)
 
 
+def test_opencv_gets_its_threads_back_from_the_last_of_several():
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(2)
+    try:
+        first, second = single_threaded_opencv(), single_threaded_opencv()
+        first.__enter__()
+        second.__enter__()
+        first.__exit__(None, None, None)  # not the one that was entered last
+        assert cv2.getNumThreads() == 1
+        second.__exit__(None, None, None)
+        assert cv2.getNumThreads() == 2
+    finally:
+        cv2.setNumThreads(before)
+
+
 def test_cores_are_those_of_this_process(monkeypatch):
     monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 3, 5}, raising=False)
     assert count_cores() == 3

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import queue
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -163,14 +164,32 @@ def map_ordered(
         executor.shutdown(wait=True, cancel_futures=True)
 
 
+class _OpenCV:
+    """How many hold OpenCV to one thread, and how many threads it had before the first of them."""
+
+    lock = threading.Lock()
+    holders = 0
+    before = 1
+
+
 @contextmanager
 def single_threaded_opencv() -> Iterator[None]:
-    """Keep OpenCV from starting threads of its own while ours already use every core."""
+    """Keep OpenCV from starting threads of its own while ours already use every core.
+
+    The setting is the whole process's; it is put back when the last of several blocks, one within
+    another or side by side on several threads, has ended.
+    """
     import cv2
 
-    before = cv2.getNumThreads()
-    cv2.setNumThreads(1)
+    with _OpenCV.lock:
+        if not _OpenCV.holders:
+            _OpenCV.before = cv2.getNumThreads()
+            cv2.setNumThreads(1)
+        _OpenCV.holders += 1
     try:
         yield
     finally:
-        cv2.setNumThreads(before)
+        with _OpenCV.lock:
+            _OpenCV.holders -= 1
+            if not _OpenCV.holders:
+                cv2.setNumThreads(_OpenCV.before)

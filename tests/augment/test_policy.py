@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 from hypothesis import given
-from hypothesis import strategies as st
+from policies import POLICIES
 
 from kindsight.augment import Augment, parse_augment
 from kindsight.augment.recipes import RECIPES
@@ -19,41 +19,6 @@ if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
-
-
-def numbers(low: float, high: float) -> st.SearchStrategy[float]:
-    return st.integers(math.ceil(low), math.floor(high)) | st.floats(low, high)
-
-
-def factors(low: float, high: float) -> st.SearchStrategy[object]:
-    pairs = st.tuples(numbers(low, high), numbers(low, high)).map(sorted).map(tuple)
-    return pairs | numbers(0, 0.9)
-
-
-POLICIES = st.builds(
-    Augment,
-    rotation=numbers(0, 180),
-    shift=numbers(0, 1) | st.tuples(numbers(0, 1), numbers(0, 1)),
-    scale=factors(0.1, 10),
-    aspect=numbers(1, 4),
-    shear=numbers(0, 75),
-    horizontal_flip=st.booleans(),
-    vertical_flip=st.booleans(),
-    perspective=st.floats(0, 0.2),
-    fill=st.sampled_from(["nearest", "reflect", "wrap", "constant"]),
-    fill_value=st.integers(0, 255) | st.tuples(*[st.integers(0, 255)] * 3),
-    brightness=factors(0, 10),
-    contrast=factors(0, 10),
-    saturation=factors(0, 10),
-    hue=numbers(0, 180),
-    blur=numbers(0, 50),
-    noise=numbers(0, 128),
-    jpeg_quality=st.integers(1, 100),
-    erasing=st.floats(0, 0.8),
-    auto=st.booleans(),
-    mixup=numbers(0, 100),
-    cutmix=numbers(0, 100),
-)
 
 
 @given(POLICIES)

@@ -1,0 +1,192 @@
+"""Whole policies: the same result however the work is divided, and nothing given is changed."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from policies import POLICIES, noise
+
+from kindsight.augment import Augment, augment_pictures, views
+from kindsight.augment.recipes import RECIPES
+from kindsight.errors import UsageError
+
+EVERYTHING = Augment.from_dict({"recipe": "strong", "auto": True, "vertical_flip": True})
+sizes = st.tuples(st.integers(1, 12), st.integers(1, 12))
+
+
+@settings(max_examples=60, deadline=None)
+@given(POLICIES, st.integers(), st.integers(1, 7), sizes, st.randoms())
+def test_a_picture_becomes_the_same_in_any_batch_order_and_number_of_workers(
+    policy, seed, count, size, random
+):
+    pictures = noise(count, count, *size)
+    before = pictures.copy()
+    index = np.array(random.sample(range(10**9), count))
+    whole = augment_pictures(pictures, policy, seed=seed, epoch=1, index=index, workers=1)
+    assert whole.shape == pictures.shape and whole.dtype == np.uint8
+    order = np.array(random.sample(range(count), count))
+    shuffled = augment_pictures(
+        pictures[order], policy, seed=seed, epoch=1, index=index[order], workers=3
+    )
+    assert np.array_equal(shuffled, whole[order])
+    one = random.randrange(count)
+    alone = augment_pictures(
+        pictures[one : one + 1], policy, seed=seed, epoch=1, index=index[one : one + 1]
+    )
+    assert np.array_equal(alone[0], whole[one])
+    assert np.array_equal(pictures, before)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_changes_pictures_but_for_none(name):
+    pictures = noise(1, 12, 30, 40)
+    policy = Augment.recipe(name)
+    got = augment_pictures(pictures, policy, seed=0, epoch=1, index=np.arange(12))
+    same = [np.array_equal(one, other) for one, other in zip(got, pictures, strict=True)]
+    assert all(same) if name == "none" else sum(same) <= 4
+    assert policy.changes_pictures == (name != "none")
+    assert not np.shares_memory(got, pictures)
+
+
+def test_epochs_and_views_differ():
+    pictures, index = noise(2, 3, 20, 20), np.arange(3)
+    got = [
+        augment_pictures(pictures, EVERYTHING, seed=seed, epoch=epoch, index=index, view=view)
+        for seed, epoch, view in ((0, 1, 0), (1, 1, 0), (0, 2, 0), (0, 1, 1))
+    ]
+    assert all(not np.array_equal(got[0], other) for other in got[1:])
+
+
+def test_read_only_mapped_and_turned_pictures_are_taken(tmp_path):
+    pictures, index = noise(3, 4, 9, 11), np.arange(4)
+    expected = augment_pictures(pictures, EVERYTHING, seed=0, epoch=1, index=index)
+    np.save(tmp_path / "pictures.npy", pictures)
+    mapped = np.load(tmp_path / "pictures.npy", mmap_mode="r")
+    frozen = pictures.copy()
+    frozen.setflags(write=False)
+    turned = np.ascontiguousarray(pictures[:, ::-1, :, ::-1])[:, ::-1, :, ::-1]
+    for given_ in (mapped, frozen, turned):
+        got = augment_pictures(given_, EVERYTHING, seed=0, epoch=1, index=index)
+        assert type(got) is np.ndarray and np.array_equal(got, expected)
+    assert np.array_equal(np.load(tmp_path / "pictures.npy"), pictures)
+
+
+def test_no_pictures_and_single_pixels_are_no_trouble():
+    empty = np.empty((0, 5, 5, 3), np.uint8)
+    got = augment_pictures(empty, EVERYTHING, seed=0, epoch=1, index=np.arange(0))
+    assert got.shape == (0, 5, 5, 3)
+    dots = noise(4, 50, 1, 1)
+    assert augment_pictures(dots, EVERYTHING, seed=0, epoch=1, index=np.arange(50)).shape == (
+        50, 1, 1, 3,
+    )  # fmt: skip
+
+
+def test_several_threads_may_ask_at_once_and_opencv_gets_its_threads_back():
+    pictures, index = noise(5, 40, 24, 24), np.arange(40)
+    expected = augment_pictures(pictures, EVERYTHING, seed=0, epoch=1, index=index, workers=1)
+    before = cv2.getNumThreads()
+    results = []
+
+    def ask():
+        got = augment_pictures(pictures, EVERYTHING, seed=0, epoch=1, index=index, workers=2)
+        results.append(np.array_equal(got, expected))
+
+    threads = [threading.Thread(target=ask) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert results == [True] * 6
+    assert cv2.getNumThreads() == before
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork on this system")
+def test_a_forked_process_has_threads_of_its_own(tmp_path: Path):
+    code = """
+import multiprocessing, numpy as np
+from kindsight.augment import Augment, augment_pictures
+
+def ask(_=0):
+    pictures = np.arange(40 * 30 * 30 * 3, dtype=np.uint32).astype(np.uint8).reshape(40, 30, 30, 3)
+    return augment_pictures(pictures, Augment.recipe("strong"), seed=0, epoch=1,
+                            index=np.arange(40), workers=2)
+
+first = ask()
+with multiprocessing.get_context("fork").Pool(1) as pool:
+    print(np.array_equal(pool.map_async(ask, [0]).get(60)[0], first))
+"""
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.stdout.strip() == "True", done.stderr
+
+
+@pytest.mark.parametrize(
+    ("pictures", "options", "rule"),
+    [
+        (noise(1, 2, 5, 5)[0], {}, r"\(n, height, width, 3\).*\(5, 5, 3\)"),
+        (noise(1, 2, 5, 5) / 255, {}, "Received: float64 array"),
+        (noise(1, 2, 5, 5)[..., :1], {}, r"\(2, 5, 5, 1\)"),
+        ([1, 2], {}, "Received: list"),
+        (np.empty((1, 2, 9000, 3), np.uint8), {"index": [0]}, "sides up to 8192"),
+        (np.empty((2, 0, 5, 3), np.uint8), {}, r"\(2, 0, 5, 3\)"),
+        (noise(1, 2, 5, 5), {"index": [0]}, "a number for each of the 2 pictures"),
+        (noise(1, 2, 5, 5), {"index": [0.0, 1.0]}, "index must be whole numbers"),
+        (noise(1, 2, 5, 5), {"epoch": -1}, "epoch must be a whole number"),
+        (noise(1, 2, 5, 5), {"workers": 0}, "workers must be 1 or more. Received: 0"),
+    ],
+)
+def test_what_cannot_be_augmented_is_refused(pictures, options, rule):
+    options = {"seed": 0, "epoch": 1, "index": np.arange(2), **options}
+    options["index"] = np.array(options["index"])
+    with pytest.raises(UsageError, match=rule):
+        augment_pictures(pictures, EVERYTHING, **options)
+
+
+# Views for testing --------------------------------------------------------------------------------
+
+
+def test_the_first_view_is_the_picture_and_flips_take_turns():
+    pictures = noise(6, 2, 7, 9)
+    across, down = pictures[:, :, ::-1], pictures[:, ::-1]
+    both = pictures[:, ::-1, ::-1]
+    got = views(pictures, Augment(horizontal_flip=True), 4)
+    assert got.shape == (2, 4, 7, 9, 3)
+    for view, expected in enumerate((pictures, across, pictures, across)):
+        assert np.array_equal(got[:, view], expected)
+    got = views(pictures, Augment(vertical_flip=True), 3)
+    for view, expected in enumerate((pictures, down, pictures)):
+        assert np.array_equal(got[:, view], expected)
+    got = views(pictures, Augment(vertical_flip=True, horizontal_flip=True), 5)
+    for view, expected in enumerate((pictures, across, down, both, pictures)):
+        assert np.array_equal(got[:, view], expected)
+
+
+def test_views_of_a_picture_do_not_depend_on_the_others():
+    pictures = noise(7, 3, 12, 12)
+    got = views(pictures, EVERYTHING, 4, seed=5)
+    assert np.array_equal(views(pictures[1:2], EVERYTHING, 4, seed=5)[0], got[1])
+    assert np.array_equal(views(pictures, EVERYTHING, 2, seed=5, workers=1), got[:, :2])
+    assert not np.array_equal(views(pictures, EVERYTHING, 4, seed=6)[:, 1:], got[:, 1:])
+    assert len({view.tobytes() for view in got[0]}) == 4
+
+
+def test_one_view_is_the_picture_and_none_is_refused():
+    pictures = noise(8, 2, 5, 5)
+    assert np.array_equal(views(pictures, EVERYTHING, 1)[:, 0], pictures)
+    for count in (0, True, 1.5):
+        with pytest.raises(UsageError, match="count must be a whole number from 1"):
+            views(pictures, EVERYTHING, count)
