@@ -400,7 +400,12 @@ class HonestKeras(FakeKeras):
     """Also gives the features, as the real one does, so that they are kept."""
 
     runs: ClassVar[list[int]] = []
+    starts: ClassVar[list[str]] = []
     backbone = None
+
+    def start(self):
+        self.starts.append("started")
+        return self
 
     def run(self, model, pixels):
         self.runs.append(len(pixels))
@@ -415,6 +420,7 @@ def honest(backbone, tmp_path, monkeypatch):
     monkeypatch.setattr("kindsight.runs.KerasProcess", HonestKeras)
     monkeypatch.setattr(HonestKeras, "backbone", backbone)
     monkeypatch.setattr(HonestKeras, "runs", [])
+    monkeypatch.setattr(HonestKeras, "starts", [])
 
     def honest(first, **settings):
         data = tmp_path / f"own {first}"
@@ -432,12 +438,15 @@ def test_what_keras_computed_is_kept_for_further_splits(honest):
     # The same split again: nothing is left for Keras to do.
     again = honest(1000, head="curved")
     assert "ran before on these pictures" in again["keras"] and again["pictures"] == 9
-    # A second split: Keras runs all pictures, and no other split needs it again.
+    # A second split: Keras runs all pictures, and no other split needs it again. It starts before
+    # the head is fitted, though no picture has to be read.
+    HonestKeras.starts.clear()
     second = honest(1000, seed=1)
     assert "loaded and run by Keras" in second["keras"] and HonestKeras.runs == [9, 24]
+    assert HonestKeras.starts == ["started"]
     for seed in (2, 3):
         assert "ran before on these pictures" in honest(1000, seed=seed)["keras"]
-    assert HonestKeras.runs == [9, 24]
+    assert HonestKeras.runs == [9, 24] and HonestKeras.starts == ["started"]
     assert first["pictures"] == 9 and first["largest_difference"] < 1e-6
 
 

@@ -21,13 +21,21 @@ from numpy.typing import NDArray
 from kindsight.bundle import file_digest
 from kindsight.errors import AgreementError
 from kindsight.evaluation import to_probabilities
+from kindsight.models.build import BackboneFiles
 from kindsight.models.keras_check import check_written
 from kindsight.models.keras_process import KerasProcess
 from kindsight.runtime import InterpreterPool
+from kindsight.training.features import Features
 from kindsight.training.frozen import FittedFrozen
 from kindsight.training.tables import FeatureTable
 
-__all__ = ["AGREEMENT_PICTURES", "AGREEMENT_TOLERANCE", "Agreement", "check_agreement"]
+__all__ = [
+    "AGREEMENT_PICTURES",
+    "AGREEMENT_TOLERANCE",
+    "Agreement",
+    "check_agreement",
+    "needs_keras",
+]
 
 AGREEMENT_PICTURES = 64
 # Largest difference of a probability between the two networks.
@@ -88,7 +96,7 @@ def check_agreement(
         If any probability differs by more than :data:`AGREEMENT_TOLERANCE`.
     """
     check_written(fitted.files.keras, fitted.head.layers, keras_file)
-    wanted = sorted({str(fitted.features.catalog.digest[row]) for row in rows})
+    wanted = _wanted(fitted.features, rows)
     needed = min(AGREEMENT_PICTURES, len(wanted))
     model = file_digest(fitted.files.keras)
     with closing(FeatureTable(fitted.features.table, fitted.files.layout.width)) as table:
@@ -107,6 +115,21 @@ def check_agreement(
         # Only now: what failed must be run by Keras again, not taken from here.
         table.put_keras(model, dict(zip(run, features, strict=True)))
         return agreement
+
+
+def needs_keras(features: Features, files: BackboneFiles, rows: NDArray[np.int64]) -> bool:
+    """Tell whether :func:`check_agreement` will have to run Keras on these pictures.
+
+    Known before the head is fitted, so that Keras can start meanwhile.
+    """
+    wanted = _wanted(features, rows)
+    with closing(FeatureTable(features.table, files.layout.width)) as table:
+        kept = table.keras_vectors(file_digest(files.keras), wanted)
+    return len(kept) < min(AGREEMENT_PICTURES, len(wanted))
+
+
+def _wanted(features: Features, rows: NDArray[np.int64]) -> list[str]:
+    return sorted({str(features.catalog.digest[row]) for row in rows})
 
 
 def _more(fitted: FittedFrozen, table: FeatureTable, model: str, compared: list[str]) -> list[str]:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from kindsight.agreement import needs_keras
 from kindsight.cache import Cache
 from kindsight.catalog import Catalog
 from kindsight.catalog.split import split_catalog
@@ -79,6 +80,9 @@ def train(
         clock.mark("features")
         features = _split(features, settings, catalog)
         rows = {name: _rows(features.catalog, name) for name in SPLITS}
+        compared = rows["validation"] if len(rows["validation"]) else rows["train"]
+        if needs_keras(features, files, compared):
+            keras.start()
         if progress is not None:
             progress("head", 0, 0)
         fitted = training.fit(features, files, catalog.classes, rows["train"])
@@ -86,7 +90,6 @@ def train(
         clock.mark("fit")
         if progress is not None:
             progress("check", 0, 0)
-        compared = rows["validation"] if len(rows["validation"]) else rows["train"]
         facts = _facts(features, scored, rows)
         bundle = pack(folder, fitted, compared, keras, facts)
         clock.mark("check")

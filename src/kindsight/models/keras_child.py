@@ -75,8 +75,9 @@ def _start(job: dict[str, Any]) -> dict[str, Any]:
     """
     import gc
 
-    # Keras looks for scikit-learn at import, which costs half a second and is of no use here.
-    sys.modules["sklearn"] = None  # type: ignore[assignment]
+    # Keras looks for these at import, which costs most of a second and is of no use here.
+    for library in ("sklearn", "matplotlib"):
+        sys.modules[library] = None  # type: ignore[assignment]
     # A fifth of the import is the collector walking over objects that all stay.
     gc.disable()
     import keras
