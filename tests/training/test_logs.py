@@ -1,0 +1,354 @@
+"""The logs: read back by TensorBoard's own reader, and never an epoch twice or none at all."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import sys
+import types
+from pathlib import Path
+
+import pytest
+
+from kindsight.errors import KindsightError, MissingExtraError, UsageError
+from kindsight.training import mlflow_log
+from kindsight.training.events import crc32c, read_records, record, scalar_event
+from kindsight.training.history import EpochRow, History, load_history
+from kindsight.training.logs import open_logs
+from kindsight.training.tensorboard import EVENT_FILE, TensorBoardLog
+
+ROWS = [
+    EpochRow(1, "head", 2.0, 0.125, 0.75, 0.5, 0.5, 0.25),
+    EpochRow(2, "head", 3.0, 0.125, 0.5, 0.625, 0.25, 0.75),
+    EpochRow(3, "all", 4.0, 0.0625, math.nan, 0.75, 1e99, 0.875),
+]
+
+
+def train(listener, first: int, last: int) -> None:
+    """Train the epochs after `first` up to `last`, after those before were told of."""
+    listener.on_start(3, first)
+    for row in ROWS[:last]:
+        if row.epoch > first:
+            listener.on_step(row.phase, row.epoch, 1, 2, 0.9, 0.1, 100.0)
+        listener.on_epoch(row)
+
+
+def read_events(path: Path) -> list:
+    """Read a file with the pure Python reader and the message that TensorBoard brings."""
+    wrap = pytest.importorskip("tensorboard.compat.tensorflow_stub.pywrap_tensorflow")
+    from tensorboard.compat.proto.event_pb2 import Event
+    from tensorboard.compat.tensorflow_stub import errors
+
+    reader, events = wrap.PyRecordReader_New(str(path)), []
+    while True:
+        try:
+            reader.GetNext()
+        except errors.OutOfRangeError:
+            return events
+        events.append(Event.FromString(reader.record()))
+
+
+def scalars(folder: Path, part: str) -> list[tuple[int, dict[str, float]]]:
+    first, *events = read_events(folder / part / EVENT_FILE)
+    assert first.file_version == "brain.Event:2"
+    return [(e.step, {v.tag: v.simple_value for v in e.summary.value}) for e in events]
+
+
+def test_the_checksum_is_the_castagnoli_one():
+    # the check value of the polynomial in every catalogue, and those of RFC 3720, B.4
+    assert crc32c(b"123456789") == 0xE3069283
+    assert crc32c(bytes(32)) == 0x8A9136AA
+    assert crc32c(b"\xff" * 32) == 0x62A8AB43
+
+
+def test_tensorboard_reads_what_was_trained(tmp_path):
+    train(TensorBoardLog(tmp_path, "a run"), 0, 3)
+    inf = float("inf")
+    found = scalars(tmp_path, "train")
+    assert found[:2] == [
+        (1, {"epoch_loss": 0.75, "epoch_accuracy": 0.5, "epoch_learning_rate": 0.125}),
+        (2, {"epoch_loss": 0.5, "epoch_accuracy": 0.625, "epoch_learning_rate": 0.125}),
+    ]
+    assert math.isnan(found[2][1]["epoch_loss"])
+    # 1e99 is too large for float32
+    assert scalars(tmp_path, "validation") == [
+        (1, {"epoch_loss": 0.5, "epoch_accuracy": 0.25}),
+        (2, {"epoch_loss": 0.25, "epoch_accuracy": 0.75}),
+        (3, {"epoch_loss": inf, "epoch_accuracy": 0.875}),
+    ]
+    (first, *_) = read_events(tmp_path / "train" / EVENT_FILE)
+    assert first.source_metadata.writer == "a run"
+
+
+def test_long_numbers_and_texts_are_read_too(tmp_path):
+    path = tmp_path / "x"
+    path.write_bytes(record(scalar_event(1.5, 300_000, {"t" * 300: 0.5})))
+    (event,) = read_events(path)
+    assert (event.wall_time, event.step) == (1.5, 300_000)
+    assert [(v.tag, v.simple_value) for v in event.summary.value] == [("t" * 300, 0.5)]
+
+
+def test_without_validation_there_is_no_folder_for_it(tmp_path):
+    log = TensorBoardLog(tmp_path, "run")
+    log.on_start(1, 0)
+    log.on_epoch(EpochRow(1, "train", 1.0, 0.1, 0.5, 0.5))
+    assert [path.name for path in tmp_path.iterdir()] == ["train"]
+
+
+@pytest.mark.parametrize("logged", [0, 1, 2, 3])
+@pytest.mark.parametrize("done", [0, 1, 2, 3])
+@pytest.mark.parametrize("torn", [False, True])
+def test_a_continued_training_logs_each_epoch_once(tmp_path, logged, done, torn):
+    """Killed with `logged` epochs in the log, continued from `done`; maybe killed while writing."""
+    clock = iter(range(1000, 2000)).__next__
+    train(TensorBoardLog(tmp_path, "run", clock), 0, logged)
+    if torn:
+        for path in tmp_path.glob("*/*"):
+            with path.open("ab") as file:
+                file.write(record(b"\x09 half a record")[:-5])
+    before = {path: path.read_bytes() for path in tmp_path.glob("*/*")}
+    train(TensorBoardLog(tmp_path, "run", clock), done, 3)
+    for part in ("train", "validation"):
+        assert [step for step, _ in scalars(tmp_path, part)] == [1, 2, 3]
+        # what was there and counts was not written again
+        path = tmp_path / part / EVENT_FILE
+        old = read_records(before.get(path, b""))[: 1 + min(logged, done)]
+        assert read_records(path.read_bytes())[: len(old)] == old
+
+
+def test_epochs_of_before_have_the_times_at_which_they_ended(tmp_path):
+    log = TensorBoardLog(tmp_path, "run", lambda: 5000.0)
+    log.on_start(3, 3)
+    for row in ROWS:
+        log.on_epoch(row)
+    times = [event.wall_time for event in read_events(tmp_path / "train" / EVENT_FILE)[1:]]
+    assert times == [5000 - 3 - 4, 5000 - 4, 5000]
+
+
+def test_another_run_s_log_is_not_written_to(tmp_path):
+    train(TensorBoardLog(tmp_path, "one run"), 0, 2)
+    before = (tmp_path / "train" / EVENT_FILE).read_bytes()
+    with pytest.raises(UsageError, match="log of another training is never written to"):
+        TensorBoardLog(tmp_path, "another run")
+    (tmp_path / "train" / EVENT_FILE).write_bytes(b"something else altogether")
+    with pytest.raises(UsageError, match="another training"):
+        TensorBoardLog(tmp_path, "one run")
+    assert (tmp_path / "train" / EVENT_FILE).read_bytes() == b"something else altogether"
+    assert len(before) > 100
+
+
+def test_a_folder_that_cannot_be_written_is_told(tmp_path):
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(UsageError, match="must be one that can be written"):
+        TensorBoardLog(tmp_path / "file", "run")
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff" * 40, b"\0" * 15, b"\xff" * 8 + bytes(100)])
+def test_damage_ends_the_records(content):
+    good = record(b"good")
+    assert read_records(good + content) == [b"good"]
+    assert read_records(content) == []
+
+
+def test_the_history_is_whole_after_every_epoch(tmp_path):
+    with open_logs(tmp_path) as log:
+        log.on_start(3, 0)
+        for k, row in enumerate(ROWS, 1):
+            log.on_epoch(row)
+            assert load_history(tmp_path) == History(ROWS[:k])
+    assert [path.name for path in tmp_path.iterdir()] == ["history.csv"]
+
+
+@pytest.mark.parametrize("done", [0, 1, 2])
+def test_the_history_of_a_continued_training_is_that_of_its_checkpoint(tmp_path, done):
+    with open_logs(tmp_path) as log:
+        train(log, 0, 2)
+    with open_logs(tmp_path) as log:
+        log.on_start(3, done)
+        for row in ROWS[: max(done - 1, 0)]:
+            log.on_epoch(row)
+        # killed while it was told of what was: the file still has all of it
+        assert load_history(tmp_path) == History(ROWS[:2])
+    with open_logs(tmp_path) as log:
+        train(log, done, 3)
+    assert load_history(tmp_path) == History(ROWS)
+
+
+def test_tensorboard_gets_a_folder_of_the_run_s_name(tmp_path):
+    run = tmp_path / "runs" / "photos-1"
+    for done in (0, 2):
+        with open_logs(run, tensorboard=str(tmp_path / "board")) as log:
+            train(log, done, 3 if done else 2)
+    assert [step for step, _ in scalars(tmp_path / "board" / "photos-1", "train")] == [1, 2, 3]
+    assert list(json.loads((run / "logs.json").read_text("utf-8"))) == ["tensorboard"]
+    other = tmp_path / "elsewhere" / "photos-1"
+    with (
+        pytest.raises(UsageError, match="another training"),
+        open_logs(other, tensorboard=str(tmp_path / "board")),
+    ):
+        pass
+
+
+@pytest.mark.parametrize("notes", [b"", b"[1]", b'{"tensorboard": 1}', b"\xff", b"[" * 10_000])
+def test_damaged_notes_are_none(tmp_path, notes):
+    (tmp_path / "logs.json").write_bytes(notes)
+    with open_logs(tmp_path, tensorboard=str(tmp_path / "board")) as log:
+        train(log, 0, 1)
+    assert len(json.loads((tmp_path / "logs.json").read_text("utf-8"))["tensorboard"]) == 32
+
+
+class Store:
+    """What a stand-in for MLflow was told, over several clients."""
+
+    def __init__(self) -> None:
+        self.runs: dict[str, types.SimpleNamespace] = {}
+        self.experiments: dict[str, str] = {}
+        self.broken = False
+
+
+@pytest.fixture
+def store(monkeypatch):
+    """Put a stand-in in MLflow's place, with the few calls that are made of it."""
+    store = Store()
+
+    class Client:
+        def get_experiment_by_name(self, name):
+            place = store.experiments.get(name)
+            return place and types.SimpleNamespace(experiment_id=place)
+
+        def create_experiment(self, name):
+            if store.broken:
+                raise ConnectionError("no server")
+            return store.experiments.setdefault(name, str(len(store.experiments)))
+
+        def create_run(self, experiment_id, run_name):
+            name = f"id{len(store.runs)}"
+            info = types.SimpleNamespace(run_id=name, lifecycle_stage="active")
+            store.runs[name] = types.SimpleNamespace(
+                info=info, name=run_name, status="RUNNING", params={}, metrics=[]
+            )
+            return store.runs[name]
+
+        def get_run(self, run_id):
+            return store.runs[run_id]
+
+        def update_run(self, run_id, status):
+            store.runs[run_id].status = status
+
+        set_terminated = update_run
+
+        def get_metric_history(self, run_id, key):
+            return [m for m in store.runs[run_id].metrics if m.key == key]
+
+        def log_batch(self, run_id, metrics=(), params=()):
+            if store.broken:
+                raise ConnectionError("no server")
+            store.runs[run_id].metrics += metrics
+            store.runs[run_id].params.update({p.key: p.value for p in params})
+
+    def made(*names):
+        def make(*values):
+            return types.SimpleNamespace(**dict(zip(names, values, strict=True)))
+
+        return make
+
+    mlflow = types.ModuleType("mlflow")
+    mlflow.__spec__ = types.SimpleNamespace()
+    entities, tracking = types.ModuleType("mlflow.entities"), types.ModuleType("mlflow.tracking")
+    entities.Metric = made("key", "value", "timestamp", "step")
+    entities.Param = made("key", "value")
+    tracking.MlflowClient = Client
+    modules = {"mlflow": mlflow, "mlflow.entities": entities, "mlflow.tracking": tracking}
+    for name, module in modules.items():
+        monkeypatch.setitem(sys.modules, name, module)
+    for name in ("MLFLOW_DISABLE_TELEMETRY", "MLFLOW_LOGGING_LEVEL", "MLFLOW_EXPERIMENT_NAME"):
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+    return store
+
+
+def test_mlflow_gets_settings_and_epochs(tmp_path, store):
+    run = tmp_path / "photos-1"
+    with open_logs(run, mlflow=True, parameters={"epochs": 3, "note": "x" * 999}) as log:
+        train(log, 0, 2)
+    (logged,) = store.runs.values()
+    assert (logged.name, logged.status) == ("photos-1", "FINISHED")
+    assert logged.params == {"epochs": "3", "note": "x" * 250}
+    assert [(m.key, m.value) for m in logged.metrics if m.step == 2] == [
+        ("seconds", 3.0),
+        ("learning_rate", 0.125),
+        ("loss", 0.5),
+        ("accuracy", 0.625),
+        ("val_loss", 0.25),
+        ("val_accuracy", 0.75),
+    ]
+    assert list(store.experiments) == ["kindsight"]
+    assert os.environ["MLFLOW_DISABLE_TELEMETRY"] == "true"
+
+
+@pytest.mark.parametrize(("logged", "done"), [(2, 0), (2, 1), (2, 2), (1, 2), (0, 2)])
+def test_mlflow_gets_each_epoch_of_a_continued_training_once(tmp_path, store, logged, done):
+    with pytest.raises(KeyboardInterrupt), open_logs(tmp_path, mlflow=True) as log:
+        train(log, 0, logged)
+        raise KeyboardInterrupt
+    assert store.runs["id0"].status == "KILLED"
+    with open_logs(tmp_path, mlflow=True) as log:
+        assert store.runs["id0"].status == "RUNNING"
+        train(log, done, 3)
+    assert list(store.runs) == ["id0"]
+    assert [m.step for m in store.runs["id0"].metrics if m.key == "loss"] == [1, 2, 3]
+
+
+def test_a_run_that_mlflow_no_longer_has_is_begun_anew(tmp_path, store):
+    with pytest.raises(ValueError, match="x"), open_logs(tmp_path, mlflow=True):
+        raise ValueError("x")
+    assert store.runs["id0"].status == "FAILED"
+    store.runs["id0"].info.lifecycle_stage = "deleted"
+    with open_logs(tmp_path, mlflow=True):
+        pass
+    store.runs["id5"] = store.runs.pop("id1")
+    with open_logs(tmp_path, mlflow=True):
+        pass
+    assert len(store.runs) == 3
+
+
+def test_a_store_that_fails_meanwhile_gets_everything_later(tmp_path, store):
+    with open_logs(tmp_path, mlflow=True) as log:
+        log.on_start(3, 0)
+        log.on_epoch(ROWS[0])
+        store.broken = True
+        log.on_epoch(ROWS[1])
+        store.broken = False
+        log.on_epoch(ROWS[2])
+    assert [m.step for m in store.runs["id0"].metrics if m.key == "loss"] == [1, 2, 3]
+
+
+def test_a_store_that_fails_to_the_end_is_warned_of(tmp_path, store):
+    with (
+        pytest.warns(UserWarning, match=r"missing there: 2, 3\. It said: ConnectionError"),
+        open_logs(tmp_path, mlflow=True) as log,
+    ):
+        log.on_start(3, 0)
+        log.on_epoch(ROWS[0])
+        store.broken = True
+        log.on_epoch(ROWS[1])
+        log.on_epoch(ROWS[2])
+    assert load_history(tmp_path) == History(ROWS)
+
+
+def test_a_store_that_fails_at_the_start_is_told(tmp_path, store):
+    store.broken = True
+    with (
+        pytest.raises(KindsightError, match=r"begin a run\. Received: ConnectionError: no server"),
+        open_logs(tmp_path, mlflow=True),
+    ):
+        pass
+
+
+def test_without_mlflow_the_install_command_is_told(tmp_path, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(MissingExtraError, match=r"pip install 'kindsight\[mlflow\]'"):
+        mlflow_log.check_mlflow()
+    with pytest.raises(MissingExtraError), open_logs(tmp_path, mlflow=True):
+        pass
