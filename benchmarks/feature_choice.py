@@ -30,7 +30,7 @@ from kindsight.catalog import Catalog
 from kindsight.catalog.split import fold_indices
 from kindsight.models.layout import FeatureBlock, FeatureLayout
 from kindsight.pictures import InputSpec, read_picture, resize_picture
-from kindsight.runtime import count_cores, map_ordered, single_threaded_opencv
+from kindsight.threads import count_cores, map_ordered, single_threaded_opencv
 from kindsight.training.head import FOLDS, fit_head
 from processes import say
 

@@ -21,7 +21,7 @@ import numpy as np
 
 from kindsight.models.litert import make_interpreter
 from kindsight.pictures import InputSpec, read_picture, resize_picture
-from kindsight.runtime import count_cores
+from kindsight.threads import count_cores
 
 
 def read_ours(file: str, spec: InputSpec) -> Any:

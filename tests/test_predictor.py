@@ -11,7 +11,8 @@ from kindsight.catalog import Catalog
 from kindsight.errors import UsageError
 from kindsight.pictures import read_picture, resize_picture
 from kindsight.predictor import Prediction, Predictor
-from kindsight.runtime import AHEAD, Interpreter
+from kindsight.runtime import Interpreter
+from kindsight.threads import AHEAD
 from shapes import encoded, shape
 
 

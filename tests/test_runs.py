@@ -216,7 +216,7 @@ def test_another_seed_reads_no_picture(trained, photos, quick, monkeypatch):
         raise AssertionError("a picture was read")
 
     monkeypatch.setattr(read, "read_bytes", fail)
-    monkeypatch.setattr("kindsight.training.worker.read_picture", fail)
+    monkeypatch.setattr("kindsight.catalog.once.read_picture", fail)
     monkeypatch.setattr(read, "read_picture", fail)
     other = quick(photos, seed=4, test=0.1, head="linear")
     assert other.cache["computed"] == 0 and other.cache["reused"] == 90

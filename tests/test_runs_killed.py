@@ -23,11 +23,11 @@ import pytest
 import kindsight.runs
 from kindsight.runtime import InterpreterPool
 from kindsight.settings import TrainSettings
-from kindsight.training import features
+from kindsight.catalog import once
 
 data, runs, stop = sys.argv[1:]
 use_fake_keras(pytest.MonkeyPatch(), "kindsight.runs")
-features.FLUSH_SECONDS = 0.0
+once.FLUSH_SECONDS = 0.0
 count = 0
 
 def note():

@@ -12,14 +12,8 @@ import pytest
 
 from kindsight import runtime
 from kindsight.errors import BundleError
-from kindsight.runtime import (
-    AHEAD,
-    Interpreter,
-    InterpreterPool,
-    count_cores,
-    map_ordered,
-    single_threaded_opencv,
-)
+from kindsight.runtime import Interpreter, InterpreterPool
+from kindsight.threads import AHEAD, count_cores, map_ordered, single_threaded_opencv
 
 
 def test_results_come_in_the_order_of_the_items():

@@ -1,11 +1,13 @@
 """The cache: what was computed once on this machine and need not be computed again.
 
 One folder holds the backbones' built files (``backbones/``), the index of picture files
-(``files.sqlite``) and one table of features for each combination of backbone, weights and input
-spec (``features/``). Everything in it can be made again: deleting the folder loses time only.
+(``files.sqlite``), one table of features for each combination of backbone, weights and input spec
+(``features/``), and the resized pictures themselves, for each input spec (``pictures/``).
+Everything in it can be made again: deleting the folder loses time only.
 
 Where: ``$KINDSIGHT_CACHE``, else the user's cache folder. How much: ``$KINDSIGHT_CACHE_LIMIT``
-(such as ``20GB``), else 10 GB; the tables that were not used for longest go first.
+(such as ``20GB``), else 10 GB for features and pictures together; what was not used for longest
+goes first.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ __all__ = ["Cache", "CacheEntry", "parse_size"]
 
 DEFAULT_LIMIT = 10_000_000_000  # bytes
 UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+PRUNED = ("features", "pictures")
 MARKER = "CACHEDIR.TAG"
 # The signature that backup programs look for: https://bford.info/cachedir/
 MARKER_TEXT = "Signature: 8a477f597d28d172789f06886806bc55\n# This folder was made by kindsight.\n"
@@ -56,7 +59,7 @@ class CacheEntry:
     Parameters
     ----------
     kind : str
-        ``"backbone"``, ``"features"`` or ``"files"``.
+        ``"backbone"``, ``"features"``, ``"pictures"`` or ``"files"``.
     name : str
         The file's name without its folder and ending.
     path : pathlib.Path
@@ -82,7 +85,7 @@ class Cache:
     root : path, optional
         The folder; made when first needed.
     limit : int, optional
-        How many bytes the tables of features may take.
+        How many bytes features and resized pictures may take.
     """
 
     def __init__(
@@ -123,6 +126,10 @@ class Cache:
         """Return the path of the table of features made by what `key` names."""
         return self.folder("features") / f"{key}.sqlite"
 
+    def pictures_file(self, key: str) -> Path:
+        """Return the path of the table of pictures resized as `key` names it."""
+        return self.folder("pictures") / f"{key}.sqlite"
+
     @property
     def files_file(self) -> Path:
         """The index from a file's name, size and times to its content digest."""
@@ -135,6 +142,7 @@ class Cache:
             ("backbone", "backbones/*.tflite"),
             ("backbone", "backbones/*.keras"),
             ("features", "features/*.sqlite"),
+            ("pictures", "pictures/*.sqlite"),
             ("files", "files.sqlite"),
         )
         for kind, pattern in patterns:
@@ -151,7 +159,7 @@ class Cache:
         return sum(entry.size for entry in self.entries())
 
     def prune(self, keep: Path | None = None) -> list[CacheEntry]:
-        """Delete tables of features, longest unused first, until they fit the limit.
+        """Delete features and resized pictures, longest unused first, until they fit the limit.
 
         A table that another process has open stays.
 
@@ -165,7 +173,7 @@ class Cache:
         list of CacheEntry
             What was deleted.
         """
-        tables = [entry for entry in self.entries() if entry.kind == "features"]
+        tables = [entry for entry in self.entries() if entry.kind in PRUNED]
         total = sum(entry.size for entry in tables)
         deleted = []
         for entry in reversed(tables):
@@ -202,9 +210,10 @@ class Cache:
 
 
 def _parts(path: Path) -> list[Path]:
-    """Return a file and what belongs to it: SQLite's journals, its damaged forerunner."""
+    """Return a file and what belongs to it: SQLite's journals, pixels, a damaged forerunner."""
     companions = path.parent.glob(glob.escape(path.name) + "-*")
-    return [path, *companions, path.with_suffix(".damaged")]
+    beside = (path.with_suffix(ending) for ending in (".damaged", ".pixels"))
+    return [path, *companions, *beside]
 
 
 def _size(path: Path) -> int:

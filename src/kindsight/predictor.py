@@ -14,7 +14,8 @@ from kindsight.catalog import Catalog
 from kindsight.errors import BundleError, PictureError, UsageError
 from kindsight.evaluation import Evaluation, evaluate, to_probabilities
 from kindsight.pictures import read_bytes, read_picture, resize_picture
-from kindsight.runtime import InterpreterPool, map_ordered, single_threaded_opencv
+from kindsight.runtime import InterpreterPool
+from kindsight.threads import map_ordered, single_threaded_opencv
 
 __all__ = ["CatalogScores", "Prediction", "Predictor"]
 

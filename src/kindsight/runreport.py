@@ -26,8 +26,8 @@ from kindsight.report import (
     worst_mistakes,
 )
 from kindsight.runresult import Scored, TrainResult
-from kindsight.runtime import count_cores
 from kindsight.settings import TrainSettings
+from kindsight.threads import count_cores
 from kindsight.training.frozen import FittedFrozen
 from kindsight.training.kept import KeptPicture, kept_pictures
 

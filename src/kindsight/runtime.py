@@ -4,36 +4,16 @@ from __future__ import annotations
 
 import os
 import queue
-import threading
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kindsight.errors import BundleError, WeightsError
 from kindsight.models.litert import make_interpreter
+from kindsight.threads import count_cores
 
-__all__ = ["Interpreter", "InterpreterPool", "count_cores", "map_ordered", "single_threaded_opencv"]
-
-Item = TypeVar("Item")
-Result = TypeVar("Result")
-
-# Results computed ahead of the one that is waited for, per thread: enough to ride out one slow
-# picture, small enough that memory does not depend on the number of pictures.
-AHEAD = 8
-
-
-def count_cores() -> int:
-    """How many processors this process may use."""
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:  # not on macOS and Windows
-        return os.cpu_count() or 1
+__all__ = ["Interpreter", "InterpreterPool"]
 
 
 class Interpreter:
@@ -131,65 +111,3 @@ class InterpreterPool:
             return interpreter(picture)
         finally:
             self._free.put(interpreter)
-
-
-def map_ordered(
-    function: Callable[[Item], Result], items: Iterable[Item], threads: int
-) -> Iterator[Result]:
-    """Apply `function` to `items` on several threads; yield the results in the items' order.
-
-    Only a bounded number of items is taken ahead of the result that is yielded, so `items` may be
-    endless. Left early (by an error, or Ctrl-C), it waits only for what is under way.
-
-    Parameters
-    ----------
-    function : callable
-        Called on any thread; what it raises is raised here, at that item's turn.
-    items : iterable
-        Taken on the caller's thread.
-    threads : int
-        How many.
-    """
-    waiting: deque[Future[Result]] = deque()
-    executor = ThreadPoolExecutor(threads, thread_name_prefix="kindsight")
-    try:
-        for item in items:
-            waiting.append(executor.submit(function, item))
-            # What is done goes out at once: the next item may be long in coming.
-            while waiting and (len(waiting) >= AHEAD * threads or waiting[0].done()):
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-    finally:
-        executor.shutdown(wait=True, cancel_futures=True)
-
-
-class _OpenCV:
-    """How many hold OpenCV to one thread, and how many threads it had before the first of them."""
-
-    lock = threading.Lock()
-    holders = 0
-    before = 1
-
-
-@contextmanager
-def single_threaded_opencv() -> Iterator[None]:
-    """Keep OpenCV from starting threads of its own while ours already use every core.
-
-    The setting is the whole process's; it is put back when the last of several blocks, one within
-    another or side by side on several threads, has ended.
-    """
-    import cv2
-
-    with _OpenCV.lock:
-        if not _OpenCV.holders:
-            _OpenCV.before = cv2.getNumThreads()
-            cv2.setNumThreads(1)
-        _OpenCV.holders += 1
-    try:
-        yield
-    finally:
-        with _OpenCV.lock:
-            _OpenCV.holders -= 1
-            if not _OpenCV.holders:
-                cv2.setNumThreads(_OpenCV.before)

@@ -11,12 +11,10 @@ import numpy as np
 import pytest
 
 from kindsight.cache import Cache
-from kindsight.catalog import Catalog
+from kindsight.catalog import Catalog, file_index, once
 from kindsight.errors import CacheError, PictureError
 from kindsight.pictures import InputSpec, content_digest, read_picture, resize_picture
 from kindsight.runtime import Interpreter, InterpreterPool
-from kindsight.training import features as module
-from kindsight.training import worker as worker_module
 from kindsight.training.features import compute_features, feature_table_path
 from kindsight.training.kept import kept_pictures
 from kindsight.training.tables import FeatureRow, FeatureTable
@@ -64,7 +62,7 @@ def forbidden(*what):
             patch.setattr("kindsight.pictures.read.read_bytes", fail)
             patch.setattr("pathlib.Path.open", fail)
         if "decode" in what:
-            patch.setattr(worker_module, "read_picture", fail)
+            patch.setattr(once, "read_picture", fail)
         if "run" in what:
             patch.setattr(InterpreterPool, "run", fail)
         yield
@@ -159,7 +157,7 @@ def test_a_file_made_at_the_moment_it_was_read_is_read_again(folder, compute, mo
     real = Catalog.load
     monkeypatch.setattr(Catalog, "load", lambda c, row: reads.append(row) or real(c, row))
     with monkeypatch.context() as patch:
-        patch.setattr(worker_module, "time", SimpleNamespace(time=lambda: modified + 0.02))
+        patch.setattr(file_index, "time", SimpleNamespace(time=lambda: modified + 0.02))
         compute(catalog)
     with forbidden("run"):
         assert compute(catalog).computed == 0
@@ -319,7 +317,7 @@ def test_a_cache_cleared_meanwhile_is_one_clear_error(folder, compute, monkeypat
 
 
 def test_progress_counts_to_the_end(folder, compute, monkeypatch):
-    monkeypatch.setattr(module, "FLUSH_SECONDS", 0.0)
+    monkeypatch.setattr(once, "FLUSH_SECONDS", 0.0)
     seen = []
     (folder / "bar" / "bad.jpg").write_bytes(b"no picture, but a file all the same")
     compute(folder, progress=lambda done, total: seen.append((done, total)))
@@ -339,7 +337,7 @@ def test_progress_is_called_from_the_calling_thread(folder, compute):
 
 
 def test_what_was_computed_before_an_interruption_is_kept(folder, compute, monkeypatch):
-    monkeypatch.setattr(module, "FLUSH_SECONDS", 0.0)
+    monkeypatch.setattr(once, "FLUSH_SECONDS", 0.0)
 
     def stop(done, total):
         if done >= 10:
@@ -398,14 +396,14 @@ import sys, time
 from pathlib import Path
 import numpy as np
 from kindsight.cache import Cache
-from kindsight.catalog import Catalog
+from kindsight.catalog import Catalog, file_index, once
 from kindsight.pictures import InputSpec
 from kindsight.training import features
 from kindsight.training.frozen import FrozenTraining
 
 folder, cache, out, stop = sys.argv[1:]
-features.FLUSH_SECONDS = 0.0
-real = features.map_ordered
+once.FLUSH_SECONDS = 0.0
+real = once.map_ordered
 
 def stopping(*arguments):
     for number, outcome in enumerate(real(*arguments)):
@@ -415,7 +413,7 @@ def stopping(*arguments):
         yield outcome
 
 if int(stop):
-    features.map_ordered = stopping
+    once.map_ordered = stopping
 found = features.compute_features(
     Catalog.from_folder(folder), FrozenTraining(size=64).backbone(), InputSpec(64, 64), Cache(cache)
 )

@@ -10,10 +10,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from kindsight import sqlite_file
+from kindsight.catalog.file_index import FileIndex, FileStamp
 from kindsight.errors import CacheError
-from kindsight.training import sqlite_file
-from kindsight.training.sqlite_file import DamagedTableError
-from kindsight.training.tables import FeatureRow, FeatureTable, FileIndex, FileStamp
+from kindsight.sqlite_file import DamagedTableError
+from kindsight.training.tables import FeatureRow, FeatureTable
 
 
 def vector(*numbers):
@@ -335,7 +336,7 @@ def test_numbers_of_files_beyond_63_bits(index, file, monkeypatch, inode):
         st_size, st_mtime_ns, st_ctime_ns = real.st_size, real.st_mtime_ns, real.st_ctime_ns
         st_ino = inode
 
-    monkeypatch.setattr("kindsight.training.tables.os.stat", lambda _: Stat)
+    monkeypatch.setattr("kindsight.catalog.file_index.os.stat", lambda _: Stat)
     remember(index, file)
     assert index.lookup([str(file)]) == {str(file): "digest of 'a.jpg'"}
     Stat.st_ino = inode - 1

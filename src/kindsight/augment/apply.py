@@ -19,7 +19,7 @@ from kindsight.augment.policy import Augment
 from kindsight.augment.warp import Warp
 from kindsight.errors import UsageError
 from kindsight.pictures.resize import MAX_SIDE
-from kindsight.runtime import count_cores, single_threaded_opencv
+from kindsight.threads import count_cores, single_threaded_opencv
 
 __all__ = ["apply_draws", "augment_pictures", "views"]
 

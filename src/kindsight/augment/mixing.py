@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from kindsight.augment.policy import Augment
 from kindsight.chance import permutation, uniforms
 from kindsight.errors import UsageError
-from kindsight.runtime import single_threaded_opencv
+from kindsight.threads import single_threaded_opencv
 
 __all__ = ["beta_quantiles", "mix_batch"]
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["bytes_text", "cache_app"]
 
-KINDS = ("features", "backbone", "files")
+KINDS = ("features", "pictures", "backbone", "files")
 
 
 class _ShowByDefault(Commands):
@@ -64,7 +64,12 @@ def show(json: Json = False, debug: Debug = False) -> None:
     paint = Paint(sys.stdout)
     total = bytes_text(sum(entry.size for entry in entries))
     say(f"{paint(total, 'bold')} in {printable(str(cache.root))}")
-    say(paint(f"features may take {bytes_text(cache.limit)} (KINDSIGHT_CACHE_LIMIT)", "dim"))
+    say(
+        paint(
+            f"features and pictures may take {bytes_text(cache.limit)} (KINDSIGHT_CACHE_LIMIT)",
+            "dim",
+        )
+    )
     if entries:
         rows = [
             (
@@ -106,7 +111,7 @@ def clear(
 
 @cache_app.command(cls=Command)
 def prune(json: Json = False, quiet: Quiet = False, debug: Debug = False) -> None:
-    """Delete the oldest features.
+    """Delete the oldest features and resized pictures.
 
     Those that were not used for longest go, until the rest fits the limit.
 

@@ -61,7 +61,7 @@ def collect() -> dict[str, Any]:
         that ``--json`` prints.
     """
     from kindsight.cache import Cache
-    from kindsight.runtime import count_cores
+    from kindsight.threads import count_cores
 
     cache = Cache()
     return {
@@ -136,7 +136,7 @@ def _rows(facts: Mapping[str, Any]) -> dict[str, str]:
         **{name: value or "not installed" for name, value in facts["packages"].items()},
         "oneDNN": f"{ONEDNN}={onednn['setting']} ({said}, for training)",
         "cache": f"{cache['folder']}, {bytes_text(cache['size'])}; "
-        f"features may take {bytes_text(cache['limit'])}",
+        f"features and pictures may take {bytes_text(cache['limit'])}",
         **facts["settings"],
     }
     return {name: printable(str(text)) for name, text in rows.items()}

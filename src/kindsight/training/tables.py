@@ -1,9 +1,8 @@
-"""Two tables of the cache: features by content digest, and digests by file."""
+"""A table of the cache: features by content digest."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,15 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kindsight.errors import PictureError
-from kindsight.training.sqlite_file import SqliteFile
+from kindsight.sqlite_file import SqliteFile, chunks, marks
 
-__all__ = ["FeatureRow", "FeatureTable", "FileIndex", "FileStamp"]
-
-# SQLite's own bound on the variables of a statement is 999 in its oldest supported builds.
-CHUNK = 900
-# A file changed within this time before it was read may change again without a new time stamp.
-SETTLED_SECONDS = 0.05
-COARSE_SETTLED_SECONDS = 2.5
+__all__ = ["FeatureRow", "FeatureTable"]
 
 
 @dataclass(frozen=True)
@@ -79,8 +72,8 @@ class FeatureTable(SqliteFile):
 
     def _select(self, columns: str, digests: Iterable[str]) -> Iterator[tuple[Any, ...]]:
         """Give columns of the rows of `digests`, in whatever order, a chunk at a time."""
-        for chunk in _chunks(list(dict.fromkeys(digests))):
-            query = f"SELECT {columns} FROM pictures WHERE digest IN ({_marks(chunk)})"
+        for chunk in chunks(list(dict.fromkeys(digests))):
+            query = f"SELECT {columns} FROM pictures WHERE digest IN ({marks(chunk)})"
             with self._reading() as connection:
                 rows = connection.execute(query, chunk).fetchall()
             yield from rows
@@ -137,10 +130,10 @@ class FeatureTable(SqliteFile):
     def keras_vectors(self, model: str, digests: Iterable[str]) -> dict[str, NDArray[np.float32]]:
         """Return what Keras itself computed for pictures with the model file of this digest."""
         found: dict[str, NDArray[np.float32]] = {}
-        for chunk in _chunks(list(dict.fromkeys(digests))):
+        for chunk in chunks(list(dict.fromkeys(digests))):
             query = (
                 "SELECT digest, vector FROM by_keras "
-                f"WHERE model = ? AND digest IN ({_marks(chunk)})"
+                f"WHERE model = ? AND digest IN ({marks(chunk)})"
             )
             with self._reading() as connection:
                 for digest, blob in connection.execute(query, [model, *chunk]):
@@ -173,85 +166,3 @@ class FeatureTable(SqliteFile):
         ]
         with self._writing() as connection:
             connection.executemany("INSERT OR REPLACE INTO pictures VALUES (?,?,?,?,?,?,?)", values)
-
-
-@dataclass(frozen=True)
-class FileStamp:
-    """What tells that a file is still the one whose content was digested."""
-
-    size: int
-    modified: int
-    changed: int
-    inode: int
-
-    @classmethod
-    def of(cls, path: str | os.PathLike[str]) -> FileStamp:
-        """Ask the file system; raises OSError or ValueError where it has no such file."""
-        stat = os.stat(path)  # noqa: PTH116 (called once a picture; Path is slower)
-        return cls(stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, _signed(stat.st_ino))
-
-    def settled(self, now: float) -> bool:
-        """Whether a change after `now`, the time just before the stamp was taken, would show.
-
-        File systems count time in ticks: a file changed twice within one has the same times.
-        """
-        coarse = self.modified % 1_000_000_000 == 0
-        margin = COARSE_SETTLED_SECONDS if coarse else SETTLED_SECONDS
-        newest = max(self.modified, self.changed if os.name == "posix" else self.modified)
-        return newest / 1e9 + margin < now
-
-
-class FileIndex(SqliteFile):
-    """Content digests by file, so that an unchanged file need not be read to be known."""
-
-    schema = """
-        CREATE TABLE IF NOT EXISTS files (
-            path BLOB PRIMARY KEY, size INT, modified INT, changed INT, inode INT, digest TEXT
-        ) WITHOUT ROWID;
-    """
-    probe = "SELECT path, size, modified, changed, inode, digest FROM files LIMIT 0"
-
-    def lookup(self, paths: Sequence[str]) -> dict[str, str]:
-        """Return the digests of those absolute `paths` that are unchanged since `put`."""
-        found: dict[str, str] = {}
-        for chunk in _chunks(list(paths)):
-            keys = {_key(path): path for path in chunk}
-            query = f"SELECT * FROM files WHERE path IN ({_marks(keys)})"
-            with self._reading() as connection:
-                rows = connection.execute(query, list(keys)).fetchall()
-            for key, size, modified, changed, inode, digest in rows:
-                try:
-                    stamp = FileStamp.of(keys[key])
-                except (OSError, ValueError):
-                    continue
-                if stamp == FileStamp(size, modified, changed, inode):
-                    found[keys[key]] = digest
-        return found
-
-    def put(self, rows: Iterable[tuple[str, FileStamp, str]]) -> None:
-        """Keep digests of files by the stamps that were taken before the files were read."""
-        values = [
-            (_key(path), s.size, s.modified, s.changed, s.inode, digest) for path, s, digest in rows
-        ]
-        with self._writing() as connection:
-            connection.executemany("INSERT OR REPLACE INTO files VALUES (?,?,?,?,?,?)", values)
-
-
-def _key(path: str) -> bytes:
-    """Return a file's name as bytes; one that no file can have stays a name without a file."""
-    return path.encode("utf-8", "surrogatepass")
-
-
-def _signed(inode: int) -> int:
-    """Fit a file's number, 64 bits or more without a sign, into SQLite's signed 64."""
-    low = inode & (2**64 - 1)
-    return low - 2**64 if low >= 2**63 else low
-
-
-def _chunks(values: Sequence[str]) -> Iterator[Sequence[str]]:
-    for start in range(0, len(values), CHUNK):
-        yield values[start : start + CHUNK]
-
-
-def _marks(values: Collection[object]) -> str:
-    return ",".join("?" * len(values))

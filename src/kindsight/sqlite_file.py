@@ -9,14 +9,16 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from kindsight.errors import CacheError
 
-__all__ = ["DamagedTableError", "SqliteFile"]
+__all__ = ["DamagedTableError", "SqliteFile", "chunks", "marks"]
 
+# SQLite's own bound on the variables of a statement is 999 in its oldest supported builds.
+CHUNK = 900
 BUSY_SECONDS = 60.0
 RETRY_SECONDS = 0.02
 
@@ -146,3 +148,14 @@ class SqliteFile:
     def close(self) -> None:
         """Close the file."""
         self._connection.close()
+
+
+def chunks(values: Sequence[str]) -> Iterator[Sequence[str]]:
+    """Part values so that the variables of one statement suffice for each part."""
+    for start in range(0, len(values), CHUNK):
+        yield values[start : start + CHUNK]
+
+
+def marks(values: Collection[object]) -> str:
+    """Return a question mark for each value, with commas between."""
+    return ",".join("?" * len(values))

@@ -1,0 +1,99 @@
+"""Content digests by file, so that a file that has not changed need not be read to be known."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from kindsight.sqlite_file import SqliteFile, chunks, marks
+
+__all__ = ["FileIndex", "FileStamp", "settled_stamp"]
+
+# A file changed within this time before it was read may change again without a new time stamp.
+SETTLED_SECONDS = 0.05
+COARSE_SETTLED_SECONDS = 2.5
+
+
+@dataclass(frozen=True)
+class FileStamp:
+    """What tells that a file is still the one whose content was digested."""
+
+    size: int
+    modified: int
+    changed: int
+    inode: int
+
+    @classmethod
+    def of(cls, path: str | os.PathLike[str]) -> FileStamp:
+        """Ask the file system; raises OSError or ValueError where it has no such file."""
+        stat = os.stat(path)  # noqa: PTH116 (called once a picture; Path is slower)
+        return cls(stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, _signed(stat.st_ino))
+
+    def settled(self, now: float) -> bool:
+        """Whether a change after `now`, the time just before the stamp was taken, would show.
+
+        File systems count time in ticks: a file changed twice within one has the same times.
+        """
+        coarse = self.modified % 1_000_000_000 == 0
+        margin = COARSE_SETTLED_SECONDS if coarse else SETTLED_SECONDS
+        newest = max(self.modified, self.changed if os.name == "posix" else self.modified)
+        return newest / 1e9 + margin < now
+
+
+class FileIndex(SqliteFile):
+    """Content digests by file, so that an unchanged file need not be read to be known."""
+
+    schema = """
+        CREATE TABLE IF NOT EXISTS files (
+            path BLOB PRIMARY KEY, size INT, modified INT, changed INT, inode INT, digest TEXT
+        ) WITHOUT ROWID;
+    """
+    probe = "SELECT path, size, modified, changed, inode, digest FROM files LIMIT 0"
+
+    def lookup(self, paths: Sequence[str]) -> dict[str, str]:
+        """Return the digests of those absolute `paths` that are unchanged since `put`."""
+        found: dict[str, str] = {}
+        for chunk in chunks(list(paths)):
+            keys = {_key(path): path for path in chunk}
+            query = f"SELECT * FROM files WHERE path IN ({marks(keys)})"
+            with self._reading() as connection:
+                rows = connection.execute(query, list(keys)).fetchall()
+            for key, size, modified, changed, inode, digest in rows:
+                try:
+                    stamp = FileStamp.of(keys[key])
+                except (OSError, ValueError):
+                    continue
+                if stamp == FileStamp(size, modified, changed, inode):
+                    found[keys[key]] = digest
+        return found
+
+    def put(self, rows: Iterable[tuple[str, FileStamp, str]]) -> None:
+        """Keep digests of files by the stamps that were taken before the files were read."""
+        values = [
+            (_key(path), s.size, s.modified, s.changed, s.inode, digest) for path, s, digest in rows
+        ]
+        with self._writing() as connection:
+            connection.executemany("INSERT OR REPLACE INTO files VALUES (?,?,?,?,?,?)", values)
+
+
+def settled_stamp(file: str) -> FileStamp | None:
+    """Return the stamp of a file before it is read; None where a change might not show in it."""
+    now = time.time()
+    try:
+        stamp = FileStamp.of(file)
+    except (OSError, ValueError):  # reading it will say why
+        return None
+    return stamp if stamp.settled(now) else None
+
+
+def _key(path: str) -> bytes:
+    """Return a file's name as bytes; one that no file can have stays a name without a file."""
+    return path.encode("utf-8", "surrogatepass")
+
+
+def _signed(inode: int) -> int:
+    """Fit a file's number, 64 bits or more without a sign, into SQLite's signed 64."""
+    low = inode & (2**64 - 1)
+    return low - 2**64 if low >= 2**63 else low

@@ -1,0 +1,347 @@
+"""Pictures decoded once: resized pixels in one file, read by mapping it into memory.
+
+A training from scratch looks at every picture in every epoch; reading and resizing it each time
+would take longer than the network does. So the resized pictures (uint8, a few dozen kilobytes
+each) are written side by side into one file of the cache, one file for each input spec, in places
+of equal size; a table beside it says which content lies in which place. Mapped into memory,
+the file costs only as much of it as the system has to spare, however many pictures there are.
+
+A place is reserved first, its pixels are written and brought to the disk next, and only then is it
+named in the table: a process that is killed, or a power cut, leaves places without a name, never a
+name without its pixels. Two processes reserve different places.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kindsight.cache import Cache
+from kindsight.catalog.catalog import Catalog
+from kindsight.catalog.once import Progress, go_through
+from kindsight.errors import CacheError, PictureError
+from kindsight.pictures import InputSpec
+from kindsight.sqlite_file import DamagedTableError, SqliteFile, chunks, marks
+from kindsight.threads import count_cores
+
+__all__ = ["PlaceTable", "StoredPictures", "map_pixels", "store_pictures"]
+
+FORMAT = 1
+"""Raised whenever the same file and spec would give other pixels."""
+
+# Places that a process reserves at once.
+BLOCK = 256
+
+
+class PlacedRow(NamedTuple):
+    """What the table says of one picture; place -1 for one that cannot be read."""
+
+    digest: str
+    place: int
+    height: int = 0
+    width: int = 0
+    code: str = ""
+    reason: str = ""
+
+
+class PlaceTable(SqliteFile):
+    """Where the pixels of each content lie, for one input spec.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        The SQLite file; the pixels are beside it, in a file that ends in ``.pixels``.
+    spec : InputSpec
+        How the pictures were resized.
+    """
+
+    schema = """
+        CREATE TABLE IF NOT EXISTS pictures (
+            digest TEXT PRIMARY KEY, place INT, height INT, width INT, code TEXT, reason TEXT
+        );
+        CREATE TABLE IF NOT EXISTS reserved (one INT PRIMARY KEY CHECK (one = 1), places INT);
+        INSERT OR IGNORE INTO reserved VALUES (1, 0);
+    """
+    probe = (
+        "SELECT p.digest, p.place, p.height, p.width, p.code, p.reason, r.places "
+        "FROM pictures p, reserved r LIMIT 0"
+    )
+
+    def __init__(self, path: Path, spec: InputSpec) -> None:
+        self.pixels = path.with_suffix(".pixels")
+        self.bytes_each = spec.height * spec.width * 3
+        super().__init__(path)
+
+    def _open(self) -> None:
+        super()._open()
+        # Rows whose pixels are gone: the file was cut or deleted. Done before anything is written,
+        # which would make the file long enough again.
+        whole = self.pixels.stat().st_size // self.bytes_each if self.pixels.exists() else 0
+        with self._writing() as connection:
+            connection.execute(
+                "DELETE FROM pictures WHERE code = '' AND "
+                "(typeof(place) != 'integer' OR place NOT BETWEEN 0 AND ?)",
+                (whole - 1,),
+            )
+
+    def known(self, digests: Iterable[str]) -> set[str]:
+        """Return those of `digests` that the table has a row for."""
+        return {
+            digest
+            for digest, code in self._select("digest, code", digests)
+            if not code or code in PictureError.CODES
+        }
+
+    def problems(self, digests: Iterable[str]) -> dict[str, tuple[str, str]]:
+        """Return (code, reason) of those pictures that cannot be read."""
+        return {
+            digest: (code, str(reason))
+            for digest, code, reason in self._select("digest, code, reason", digests)
+            if code in PictureError.CODES
+        }
+
+    def places(self, digests: Sequence[str]) -> NDArray[np.int64]:
+        """Return the place of each of `digests`, int64 (n,).
+
+        Raises
+        ------
+        KeyError
+            For a digest whose pixels are not there.
+        """
+        found = dict(self._select("digest, place", digests))
+        return np.array([found[digest] for digest in digests], np.int64)
+
+    def sizes(self, digests: Iterable[str]) -> list[tuple[int, int]]:
+        """Return (height, width) before resizing of each different picture among `digests`."""
+        rows = self._select("code, height, width", digests)
+        return [(height, width) for code, height, width in rows if not code and height and width]
+
+    def reserve(self, places: int) -> int:
+        """Reserve places that no other process will use; return the first."""
+        with self._writing() as connection:
+            (first,) = connection.execute("SELECT places FROM reserved").fetchone()
+            connection.execute("UPDATE reserved SET places = ?", (first + places,))
+        return int(first)
+
+    def give_back(self, first: int, end: int) -> None:
+        """Free reserved places from `first` to before `end`, if none beyond them is reserved."""
+        with self._writing() as connection:
+            connection.execute("UPDATE reserved SET places = ? WHERE places = ?", (first, end))
+
+    def put(self, rows: Sequence[PlacedRow]) -> None:
+        """Name places whose pixels are written; what another process named already stays."""
+        with open(self.pixels, "ab") as file:  # noqa: PTH123 (as below)
+            os.fsync(file.fileno())
+        with self._writing() as connection:
+            connection.executemany("INSERT OR REPLACE INTO pictures VALUES (?,?,?,?,?,?)", rows)
+
+    def _put_aside(self) -> None:
+        # A process that has the pixels mapped keeps them; those written from now on are another
+        # file's.
+        super()._put_aside()
+        self.pixels.unlink(missing_ok=True)
+
+    def _select(self, columns: str, digests: Iterable[str]) -> Iterator[tuple[Any, ...]]:
+        for chunk in chunks(list(dict.fromkeys(digests))):
+            query = f"SELECT {columns} FROM pictures WHERE digest IN ({marks(chunk)})"
+            with self._reading() as connection:
+                rows = connection.execute(query, chunk).fetchall()
+            yield from rows
+
+
+class _PixelMaker:
+    """Writes resized pictures to their places; a :class:`.once.Maker`."""
+
+    def __init__(self, table: PlaceTable) -> None:
+        self._table = table
+        self._lock = threading.Lock()
+        self._next = self._end = 0
+        # Made if it is not there; opened for writing anywhere, which "ab" is not.
+        handle = os.open(table.pixels, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o666)
+        self._file = os.fdopen(handle, "r+b", buffering=0)
+
+    def make(self, digest: str, pixels: NDArray[np.uint8], size: tuple[int, int]) -> PlacedRow:
+        """Write a picture's pixels."""
+        with self._lock:
+            if self._next == self._end:
+                self._next = self._table.reserve(BLOCK)
+                self._end = self._next + BLOCK
+            place, self._next = self._next, self._next + 1
+            try:
+                self._file.seek(place * self._table.bytes_each)
+                written = self._file.write(pixels.data)
+            except OSError as error:
+                raise CacheError(
+                    f"The cache must be able to use {self._table.pixels}: {error.strerror}. Free "
+                    "some of its disk, or set KINDSIGHT_CACHE to another folder."
+                ) from error
+        if written != pixels.nbytes:
+            raise CacheError(f"The disk of {self._table.pixels} must not be full. It is.")
+        return PlacedRow(digest, place, *size)
+
+    def failed(self, digest: str, error: PictureError) -> PlacedRow:
+        """Return the row of a picture that cannot be read."""
+        return PlacedRow(digest, -1, code=error.code, reason=error.reason)
+
+    def close(self) -> None:
+        """Close the file, and free the places that were not used."""
+        self._file.close()
+        if self._next < self._end:
+            self._table.give_back(self._next, self._end)
+
+
+@dataclass(frozen=True)
+class StoredPictures:
+    """The resized pictures of a catalog; a context manager that keeps them from being pruned.
+
+    Parameters
+    ----------
+    catalog : Catalog
+        The readable pictures, digests filled in.
+    spec : InputSpec
+        How they were resized.
+    file : pathlib.Path
+        Where the pixels are; see :func:`map_pixels`.
+    places : array
+        int64 (pictures,): which picture of the file each is.
+    problems : tuple of PictureError
+        Those that were set aside, with their paths.
+    problem_labels : tuple of str or None
+        The labels of those that were set aside.
+    computed, reused : int
+        How many distinct pictures were decoded, and how many did not have to be.
+    """
+
+    catalog: Catalog
+    spec: InputSpec
+    file: Path
+    places: NDArray[np.int64]
+    problems: tuple[PictureError, ...]
+    problem_labels: tuple[str | None, ...]
+    computed: int
+    reused: int
+    _mapped: NDArray[np.uint8]
+    _table: PlaceTable
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def __enter__(self) -> StoredPictures:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let the cache prune the pixels, if it wants to."""
+        self._table.close()
+
+    def pixels(self, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """Return the pictures of some rows, uint8 (n, height, width, 3)."""
+        chosen: NDArray[np.uint8] = self._mapped[self.places[rows]]
+        return chosen
+
+    def sizes(self) -> list[tuple[int, int]]:
+        """Return (height, width) of each different picture before it was resized."""
+        return self._table.sizes(str(digest) for digest in self.catalog.digest)
+
+
+def map_pixels(file: Path, size: tuple[int, int]) -> NDArray[np.uint8]:
+    """Map a file of pixels into memory: uint8 (places, height, width, 3), only to be read."""
+    each = (*size, 3)
+    count = file.stat().st_size // int(np.prod(each))
+    # An empty file cannot be mapped.
+    return np.memmap(file, np.uint8, "r", shape=(count, *each)) if count else _nothing(size)
+
+
+def _nothing(size: tuple[int, int]) -> NDArray[np.uint8]:
+    return np.empty((0, *size, 3), np.uint8)
+
+
+def store_pictures(
+    catalog: Catalog,
+    spec: InputSpec,
+    cache: Cache,
+    *,
+    workers: int | None = None,
+    progress: Progress | None = None,
+) -> StoredPictures:
+    """Find or make the resized pictures of a catalog.
+
+    Parameters
+    ----------
+    catalog : Catalog
+        Which pictures.
+    spec : InputSpec
+        How they are resized.
+    cache : Cache
+        Where they are kept: under its rules of how much and for how long.
+    workers : int, optional
+        How many are read at once; the number of cores if omitted.
+    progress : callable, optional
+        Called with (pictures done, pictures in all), from the calling thread.
+
+    Returns
+    -------
+    StoredPictures
+        To be closed.
+
+    Raises
+    ------
+    CacheError
+        Where the cache cannot be used. What is damaged in it is put aside and made anew.
+    """
+    with contextlib.suppress(DamagedTableError):
+        # Damage may show only where a row is read.
+        return _store(catalog, spec, cache, workers, progress)
+    return _store(catalog, spec, cache, workers, progress)
+
+
+def _store(
+    catalog: Catalog,
+    spec: InputSpec,
+    cache: Cache,
+    workers: int | None,
+    progress: Progress | None,
+) -> StoredPictures:
+    path = cache.pictures_file(f"{spec.key()}-{FORMAT}")
+    with contextlib.ExitStack() as stack:
+        table = PlaceTable(path, spec)
+        stack.callback(table.close)
+        with closing(PlaceTable(path, spec)) as look_up, contextlib.ExitStack() as makers:
+
+            def maker() -> _PixelMaker:
+                return makers.enter_context(closing(_PixelMaker(table)))
+
+            threads = workers or count_cores()
+            gone = go_through(catalog, spec, cache, table, look_up, maker, threads, progress)
+        try:
+            places = table.places([str(digest) for digest in gone.catalog.digest])
+            mapped = map_pixels(table.pixels, spec.size) if len(places) else _nothing(spec.size)
+        except (KeyError, FileNotFoundError) as error:
+            raise CacheError(
+                f"What is in the cache must stay there while it is used. Received: {path}, from "
+                "which pictures have gone: was the cache cleared just now? The same command reads "
+                "them again."
+            ) from error
+        cache.prune(keep=path)
+        stack.pop_all()
+    return StoredPictures(
+        gone.catalog, spec, table.pixels, places, gone.problems, gone.problem_labels,
+        gone.made, gone.reused, mapped, table,
+    )  # fmt: skip
