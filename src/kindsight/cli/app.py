@@ -12,6 +12,7 @@ from kindsight.cli.demo import demo
 from kindsight.cli.evaluate import evaluate
 from kindsight.cli.info import info
 from kindsight.cli.predict import predict
+from kindsight.cli.preview import preview
 from kindsight.cli.train import train
 
 __all__ = ["app"]
@@ -51,6 +52,7 @@ def kindsight(
 app.command(cls=ResumableCommand)(train)
 app.command(cls=Command)(predict)
 app.command(cls=Command)(evaluate)
+app.command(cls=Command)(preview)
 app.command(cls=Command)(info)
 app.command(cls=ResumableCommand)(demo)
 app.add_typer(cache_app)

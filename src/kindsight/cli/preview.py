@@ -1,0 +1,117 @@
+"""``kindsight preview``: what an augmentation makes of pictures, as a contact sheet."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from kindsight.cli.options import Debug, Json, Quiet
+from kindsight.cli.text import Paint, note, print_json, printable, say
+from kindsight.errors import SettingsError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from kindsight.augment.preview import Preview
+
+__all__ = ["preview"]
+
+
+def preview(  # noqa: PLR0913, PLR0917 (one parameter for each option)
+    data: Annotated[str, typer.Argument(help="A folder of pictures, in class folders or not.")],
+    augment: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME|FILE",
+            help="The augmentation: none, light, classic, strong, auto, or a TOML file.",
+        ),
+    ] = "classic",
+    out: Annotated[
+        str, typer.Option(metavar="FILE", help="The sheet: a .png, .jpg or .webp file.")
+    ] = "sheet.png",
+    pictures: Annotated[int, typer.Option(min=1, metavar="N", help="Pictures, a row each.")] = 6,
+    views: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Views of each, of one epoch after another.")
+    ] = 5,
+    seed: Annotated[int, typer.Option(metavar="NUMBER", help="Another seed draws anew.")] = 0,
+    epoch: Annotated[
+        int, typer.Option(min=0, metavar="N", help="The epoch of the first view.")
+    ] = 1,
+    size: Annotated[
+        int, typer.Option(metavar="PIXELS", help="Height and width of the pictures.")
+    ] = 224,
+    resize: Annotated[
+        str,
+        typer.Option(
+            metavar="stretch|crop|pad", help="What becomes of pictures that are not square."
+        ),
+    ] = "crop",
+    force: Annotated[
+        bool, typer.Option("--force", help="Write over a sheet that is there.")
+    ] = False,
+    json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Show what an augmentation makes of your pictures.
+
+    Writes a contact sheet: each row a picture and its views, with what was drawn below each.
+    No picture is changed.
+
+    Example: kindsight preview photos/ --augment classic --out sheet.png
+    """
+    from kindsight.augment import parse_augment
+    from kindsight.augment.preview import make_preview
+    from kindsight.augment.sheet import FORMATS, write_sheet
+    from kindsight.pictures import InputSpec
+
+    if Path(out).suffix.lower() not in FORMATS:
+        raise SettingsError(f"--out must end with {', '.join(FORMATS)}. Received: {out}")
+    if Path(out).exists() and not force:
+        raise SettingsError(
+            f"A file that is there is not written over. Received: --out {out}. Give another name, "
+            "or --force."
+        )
+    made = make_preview(
+        data,
+        parse_augment(augment),
+        name=Path(augment).stem,
+        spec=InputSpec(size, size, fit=resize),  # type: ignore[arg-type]  # checked there
+        pictures=pictures,
+        views=views,
+        seed=seed,
+        epoch=epoch,
+    )
+    write_sheet(out, made.sheet)
+    if json:
+        print_json({"out": out, **made.to_dict()})
+    else:
+        say(*_lines(made, out))
+        _notes(made, quiet)
+
+
+def _lines(made: Preview, out: str) -> Iterator[str]:
+    from kindsight.cli.summary import facts
+
+    width, height = made.sheet.size
+    shown = f"{len(made.rows)} of {made.found:,}"
+    yield from facts(
+        {
+            "augment": f"{printable(made.name)}: {made.policy}",
+            "pictures": f"{shown}, {made.views} view{'s' * (made.views != 1)} of each",
+            "sheet": f"{printable(out)} ({width:,} x {height:,} pixels)",
+        },
+        Paint(sys.stdout),
+    )
+
+
+def _notes(made: Preview, quiet: bool) -> None:
+    if quiet:
+        return
+    for problem in made.problems:
+        note(f"set aside: {problem}")
+    if made.policy.mixes:
+        note("MixUp and CutMix mix the pictures of a batch, and are not shown.")

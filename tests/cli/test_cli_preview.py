@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+from PIL import Image
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_a_sheet_is_written_and_said(run, photos, place):
+    before = {path: path.read_bytes() for path in photos.rglob("*") if path.is_file()}
+    result = run("preview", str(photos), "--pictures", "2", "--views", "1", "--size", "64")
+    assert result.exit_code == 0, result.stderr
+    with Image.open(place / "sheet.png") as sheet:
+        assert f"sheet.png ({sheet.width:,} x {sheet.height:,} pixels)" in result.stdout
+    assert "classic: rotation ±40°, shift ±20%" in result.stdout
+    assert "2 of 94, 1 view of each" in result.stdout
+    assert {path: path.read_bytes() for path in photos.rglob("*") if path.is_file()} == before
+
+
+def test_json_says_what_was_drawn(run, photos, place):
+    (place / "mine.toml").write_text('recipe = "light"\nmixup = 0.2\n')
+    options = ["--augment", "mine.toml", "--out", "s.jpg", "--size", "32", "--views", "3"]
+    result = run("preview", str(photos), *options, "--seed", "4", "--epoch", "5", "--json")
+    found = json.loads(result.stdout)
+    assert list(found) == ["out", "name", "augment", "seed", "pictures", "problems"]
+    assert (found["out"], found["name"], found["seed"]) == ("s.jpg", "mine", 4)
+    assert (found["augment"]["rotation"], found["augment"]["mixup"]) == (10, 0.2)
+    assert len(found["pictures"]) == 6
+    for picture in found["pictures"]:
+        assert [view["epoch"] for view in picture["views"]] == [5, 6, 7]
+        assert all(abs(view["drawn"]["rotation"]) <= 10 for view in picture["views"])
+    assert (place / "s.jpg").exists()
+
+
+def test_what_is_not_shown_is_said(run, photos, place):
+    (place / "mine.toml").write_text("mixup = 0.2\n")
+    options = ["--augment", "mine.toml", "--size", "8", "--views", "1", "--pictures", "99"]
+    result = run("preview", str(photos), *options)
+    assert "MixUp and CutMix mix the pictures of a batch" in result.stderr
+    assert result.stderr.count("set aside: ") == 3 and "empty.png" in result.stderr
+    assert run("preview", str(photos), *options, "--quiet", "--force").stderr == ""
+
+
+def test_a_file_that_is_there_is_kept_unless_forced(run, photos, place):
+    (place / "sheet.png").write_text("mine")
+    short = [str(photos), "--pictures", "1", "--views", "1", "--size", "16"]
+    result = run("preview", *short)
+    assert result.exit_code == 2
+    assert "not written over. Received: --out sheet.png" in result.stderr
+    assert (place / "sheet.png").read_text() == "mine"
+    assert run("preview", *short, "--force").exit_code == 0
+    assert (place / "sheet.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("options", "rule"),
+    [
+        (["--augment", "clasic"], "Did you mean classic?"),
+        (["--augment", "absent.toml"], "absent.toml (No such file"),
+        (["--out", "sheet.pdf"], "--out must end with .png"),
+        (["--size", "0"], "height must be a whole number from 1"),
+        (["--resize", "squash"], "fit must be one of stretch, crop, pad"),
+        (["--size", "4000"], "at most 100 million pixels"),
+    ],
+)
+def test_what_cannot_be_is_refused(run, photos, place, options, rule):
+    result = run("preview", str(photos), *options)
+    assert result.exit_code == 2
+    assert rule in result.stderr.replace("\n", " ")
+    assert list(place.iterdir()) == []
+
+
+def test_a_folder_that_is_not_there_is_refused(run, place):
+    result = run("preview", "photos")
+    assert result.exit_code == 2 and "does not exist" in result.stderr
