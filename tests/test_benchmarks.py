@@ -242,3 +242,31 @@ def test_tables_hold_every_row_and_the_verdict_names_what_is_missed():
     stored = json.loads(json.dumps(section.to_dict()))
     assert [row["met"] for row in stored["rows"]] == [True, False, None]
     assert stored["rows"][0]["theirs"] == [2.0]
+
+
+# Augmentation
+
+
+@pytest.mark.parametrize("library", ["kindsight", "opencv"])
+def test_augmenting_sees_every_picture_of_every_epoch(library, monkeypatch, capsys):
+    monkeypatch.setattr("os.sched_setaffinity", lambda *_: None, raising=False)
+    sizes = ["--pictures", "23", "--epochs", "2", "--side", "12"]
+    monkeypatch.setattr(sys, "argv", ["augment_pictures.py", library, *sizes])
+    module("augment_pictures").main()
+    rates = json.loads(capsys.readouterr().out)["rates"]
+    assert len(rates) == 2 and min(rates) > 0
+
+
+def test_augmentation_is_held_against_every_library_on_each_number_of_cores(monkeypatch):
+    augmentation = module("augmentation")
+    speeds = {"kindsight": 40.0, "opencv": 50.0, "keras": 3.0, "torchvision": 10.0}
+    monkeypatch.setattr(
+        augmentation, "_rates", lambda name, cores, _: [speeds.get(name, 80.0) * cores]
+    )
+    section = augmentation.measure(augmentation.parse(["--rivals-python", "python"]))
+    assert [(row.figure, row.rival_figure, row.met) for row in section.rows] == [
+        (40, 50, None), (40, 3, True), (40, 10, True), (40, 80, False),
+        (80, 6, True), (80, 20, True), (80, 160, False),
+    ]  # fmt: skip
+    alone = augmentation.measure(augmentation.parse(["--cores", "1"]))
+    assert len(alone.rows) == 2 and "torchvision, albumentations" in alone.notes[0]

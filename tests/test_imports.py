@@ -43,7 +43,8 @@ def heavy_after(statements: str) -> str:
 
 
 def test_the_probe_sees_a_heavy_package() -> None:
-    assert heavy_after("import sklearn").startswith("heavy: scipy sklearn")
+    # pandas too, where it is installed
+    assert {"scipy", "sklearn"} <= set(heavy_after("import sklearn").split())
 
 
 @pytest.mark.parametrize("module", MODULES)

@@ -1,0 +1,103 @@
+"""The course's augmentation from memory, beside other libraries, in turns and in one run.
+
+Example::
+
+    python benchmarks/augmentation.py --rivals-python ../kindsight-rivals/bin/python
+
+torchvision and albumentations are those of the rivals' environment (rivals/README.md) and are left
+out without it. Measure on an idle machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+
+from common import Row, Section, Target, markdown, plain, verdict
+from processes import environment, run, say, script
+
+NAMES = {
+    "opencv": "the bare warp in OpenCV",
+    "keras": "tf.data with Keras layers",
+    "torchvision": "torchvision v2",
+    "albumentations": "albumentations",
+}
+ELSEWHERE = ("torchvision", "albumentations")
+
+
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n", maxsplit=1)[0])
+    parser.add_argument("--rivals-python", type=Path, metavar="PATH", help="see rivals/README.md")
+    parser.add_argument("--cores", type=int, nargs="+", default=[1, 2], metavar="N")
+    parser.add_argument("--pictures", type=int, default=1000, metavar="N", help="[default: 1000]")
+    parser.add_argument("--epochs", type=int, default=3, metavar="N", help="[default: 3]")
+    parser.add_argument("--repeats", type=int, default=3, metavar="N", help="[default: 3]")
+    parser.add_argument("--json", type=Path, metavar="FILE")
+    parser.add_argument("--markdown", type=Path, metavar="FILE")
+    return parser.parse_args(arguments)
+
+
+def measure(options: argparse.Namespace) -> Section:
+    """Run each library in turn, as often as asked; return pictures a second of all epochs."""
+    section = Section("Augmentation of 150x150 from memory: rotation, shifts, shear, zoom, flip")
+    libraries = ["kindsight", *NAMES]
+    if options.rivals_python is None:
+        libraries = [name for name in libraries if name not in ELSEWHERE]
+        section.notes.append(f"Left out, for want of --rivals-python: {', '.join(ELSEWHERE)}.")
+    rates: defaultdict[tuple[str, int], list[float]] = defaultdict(list)
+    for _ in range(options.repeats):
+        for cores in options.cores:
+            for name in libraries:
+                found = _rates(name, cores, options)
+                rates[name, cores] += found
+                say(f"{name}, {cores}: {max(found):,.0f} pictures/s")
+    for cores in options.cores:
+        for name in libraries[1:]:
+            # The bare warp is one thread's, whatever there is besides; nothing can pass it on one.
+            if name == "opencv" and cores > 1:
+                continue
+            section.rows.append(
+                Row(
+                    f"{cores} core{'s' * (cores > 1)}, against {NAMES[name]}",
+                    rates["kindsight", cores],
+                    "/s",
+                    NAMES[name],
+                    rates[name, cores],
+                    None if name == "opencv" else Target("above", 1.0, "ratio"),
+                )
+            )
+    return section
+
+
+def _rates(name: str, cores: int, options: argparse.Namespace) -> list[float]:
+    python = options.rivals_python if name in ELSEWHERE else Path(sys.executable)
+    sizes = ["--cores", cores, "--pictures", options.pictures, "--epochs", options.epochs]
+    # Warnings of libraries belong to standard error, and an update check to nobody.
+    settings = environment(TF_CPP_MIN_LOG_LEVEL="2", NO_ALBUMENTATIONS_UPDATE="1")
+    command = script("augment_pictures.py", name, *sizes, python=python)
+    found: list[float] = run(command, env=settings).answer["rates"]
+    return found
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure and print."""
+    options = parse(arguments)
+    if hasattr(os, "getloadavg") and os.getloadavg()[0] > 0.5:
+        say("This machine is busy: take the ratios for trials only.")
+    section = measure(options)
+    print(plain(section))
+    print(verdict([section]))
+    if options.json:
+        options.json.write_text(json.dumps(section.to_dict(), indent=2) + "\n", encoding="utf-8")
+    if options.markdown:
+        options.markdown.write_text(markdown(section), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
