@@ -95,13 +95,13 @@ def check_agreement(
     AgreementError
         If any probability differs by more than :data:`AGREEMENT_TOLERANCE`.
     """
-    check_written(fitted.files.keras, fitted.head.layers, keras_file)
     wanted = _wanted(fitted.features, rows)
     needed = min(AGREEMENT_PICTURES, len(wanted))
     model = file_digest(fitted.files.keras)
     with closing(FeatureTable(fitted.features.table, fitted.files.layout.width)) as table:
         kept = table.keras_vectors(model, wanted)
         if len(kept) >= needed:
+            check_written(fitted.files.keras, fitted.head.layers, keras_file)
             compared = sorted(kept)[: max(needed, AGREEMENT_PICTURES)]
             vectors = np.stack([kept[digest] for digest in compared])
             ours = _run(tflite, fitted.kept_pixels(compared))
@@ -109,8 +109,12 @@ def check_agreement(
         compared = wanted[:needed]
         run = [*compared, *_more(fitted, table, model, compared)]
         pixels = fitted.kept_pixels(run)
-        features, answers = keras.run(keras_file, pixels)
-        ours = _run(tflite, pixels[:needed])
+        with ThreadPoolExecutor(1) as aside:
+            # Keras takes most of its time to load the file, on one core.
+            answering = aside.submit(keras.run, keras_file, pixels)
+            check_written(fitted.files.keras, fitted.head.layers, keras_file)
+            ours = _run(tflite, pixels[:needed])
+            features, answers = answering.result()
         agreement = _judge(ours, answers[:needed], fitted.head.temperature, LOADED)
         # Only now: what failed must be run by Keras again, not taken from here.
         table.put_keras(model, dict(zip(run, features, strict=True)))
