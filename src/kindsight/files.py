@@ -7,13 +7,23 @@ import io
 import itertools
 import json
 import os
+import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-__all__ = ["clear_leftovers", "replacing", "write_csv", "write_json", "write_text"]
+from kindsight.errors import SettingsError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+__all__ = ["clear_leftovers", "read_toml", "replacing", "write_csv", "write_json", "write_text"]
+
+MAX_TOML_BYTES = 2**20
 
 
 @contextmanager
@@ -52,6 +62,38 @@ def clear_leftovers(folder: str | os.PathLike[str]) -> None:
     """Delete what a process that was killed left of :func:`replacing`; nobody may be writing."""
     for path in Path(folder).glob(".*.part*"):
         path.unlink(missing_ok=True)
+
+
+def read_toml(path: str | os.PathLike[str], what: str) -> dict[str, Any]:
+    """Read a TOML file of settings.
+
+    Parameters
+    ----------
+    path : path
+        At most 1 MB. Names in it need not be UTF-8: they are read byte for byte.
+    what : str
+        What it holds, as the start of a sentence, for the error.
+
+    Raises
+    ------
+    SettingsError
+        For a file that cannot be read, is larger, or no TOML.
+    """
+    source = Path(path)
+    try:
+        with source.open("rb") as file:
+            data = file.read(MAX_TOML_BYTES + 1)
+        if len(data) > MAX_TOML_BYTES:
+            raise SettingsError(f"{source} must not be larger than 1 MB.")
+        return tomllib.loads(data.decode("utf-8", "surrogateescape"))
+    except OSError as error:
+        raise SettingsError(
+            f"{what} must be a file that can be read. Received: {source} ({error.strerror})."
+        ) from error
+    except SettingsError:
+        raise
+    except (ValueError, RecursionError) as error:
+        raise SettingsError(f"{source} must be valid TOML. It is not: {error}.") from error
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:

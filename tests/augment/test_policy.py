@@ -64,6 +64,12 @@ def test_a_number_stands_for_factors_and_one_share_for_both_directions():
     assert repr(policy) == "Augment(shift=0.5, scale=0.25, fill_value=7, brightness=0.5)"
 
 
+def test_the_widest_spread_is_within_the_bounds():
+    # In floating point, 1 - 0.9 is a little less than 0.1.
+    assert Augment(scale=0.9).scale == (0.1, 1.9)
+    assert Augment(contrast=1).contrast == (0, 2)
+
+
 def test_a_policy_cannot_be_changed_and_has_no_order_of_arguments():
     with pytest.raises(AttributeError):
         Augment().rotation = 3

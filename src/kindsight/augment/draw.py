@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,8 @@ __all__ = ["AUTO", "Draws", "draw"]
 
 Floats = NDArray[np.float64]
 
+_CORNERS = tuple(f"corner_{k}" for k in range(8))
+
 # One uniform number a picture each. Their places never change and new ones come last, so that a
 # setting that is switched on, or added to kindsight, leaves what the others draw as it was.
 _COLUMNS = {
@@ -23,7 +24,7 @@ _COLUMNS = {
     for place, name in enumerate(
         (
             *("flip_down", "flip_across", "rotation", "shift_down", "shift_across", "scale"),
-            *("aspect", "shear", *(f"corner_{k}" for k in range(8))),
+            *("aspect", "shear", *_CORNERS),
             *("brightness", "contrast", "saturation", "hue"),
             *("blurred", "blur", "noisy", "noise", "noise_place", "compressed", "jpeg_quality"),
             *("erased", "erased_area", "erased_shape", "erased_down", "erased_across"),
@@ -134,70 +135,81 @@ def draw(
         Of n rows.
     """
     purpose = f"augment view {view}" if view else "augment"
-    table = uniforms(seed, purpose, epoch, index, len(_COLUMNS))
-
-    def u(name: str) -> Floats:
-        return table[:, _COLUMNS[name]]
-
-    def either(name: str, bound: float) -> Floats:
-        return (2 * u(name) - 1) * bound
-
-    def factor(name: str) -> Floats:
-        low, high = _two(getattr(policy, name))
-        return low + u(name) * (high - low)
-
-    auto = np.where(policy.auto, (u("auto") * len(AUTO)).astype(np.int64), 0)
-    strength = u("auto_strength")
-    signed = np.where(u("auto_sign") < 0.5, -strength, strength)
-
-    def chosen(name: str, values: Any, otherwise: float = 0.0) -> Any:
-        return np.where(auto == AUTO.index(name), values, otherwise)
-
-    down, across = _two(policy.shift)
-    return Draws(
-        flip=np.stack(
-            [
-                (u("flip_down") < 0.5) & policy.vertical_flip,
-                (u("flip_across") < 0.5) & policy.horizontal_flip,
-            ],
-            axis=1,
-        ),
-        rotation=either("rotation", policy.rotation) + chosen("rotation", 30 * signed),
-        shift=np.stack(
-            [
-                either("shift_down", down) + chosen("shift-down", 0.3 * signed),
-                either("shift_across", across) + chosen("shift-across", 0.3 * signed),
-            ],
-            axis=1,
-        ),
+    u = _Columns(uniforms(seed, purpose, epoch, index, len(_COLUMNS)))
+    n, zeros = len(index), np.zeros(len(index))
+    draws = Draws(
+        flip=(u("flip_down", "flip_across") < 0.5) & (policy.vertical_flip, policy.horizontal_flip),
+        rotation=u.either("rotation") * policy.rotation,
+        shift=u.either("shift_down", "shift_across") * _two(policy.shift),
         size=_sizes(policy, u),
-        shear=np.stack(
-            [
-                chosen("shear-level", 17 * signed),
-                either("shear", policy.shear) + chosen("shear", 17 * signed),
-            ],
-            axis=1,
-        ),
-        corners=np.stack(
-            [either(f"corner_{k}", policy.perspective) for k in range(8)], axis=1
-        ).reshape(-1, 4, 2),
-        brightness=factor("brightness") * chosen("brightness", 1 + 0.9 * signed, 1.0),
-        contrast=factor("contrast") * chosen("contrast", 1 + 0.9 * signed, 1.0),
-        saturation=factor("saturation") * chosen("saturation", 1 + 0.9 * signed, 1.0),
-        sharpness=chosen("sharpness", 1 + 0.9 * signed, 1.0),
-        hue=either("hue", policy.hue),
-        posterize=chosen("posterize", 8 - np.rint(4 * strength), 8).astype(np.int64),
-        solarize=chosen("solarize", 256 - np.rint(256 * strength), 256).astype(np.int64),
-        autocontrast=auto == AUTO.index("autocontrast"),
-        equalize=auto == AUTO.index("equalize"),
+        shear=np.stack([zeros, u.either("shear") * policy.shear], axis=1),
+        corners=u.either(*_CORNERS).reshape(n, 4, 2) * policy.perspective,
+        brightness=u.between("brightness", policy.brightness),
+        contrast=u.between("contrast", policy.contrast),
+        saturation=u.between("saturation", policy.saturation),
+        sharpness=np.ones(n),
+        hue=u.either("hue") * policy.hue,
+        posterize=np.full(n, 8),
+        solarize=np.full(n, 256),
+        autocontrast=np.zeros(n, np.bool_),
+        equalize=np.zeros(n, np.bool_),
         blur=_half(u("blurred"), u("blur") * policy.blur),
         noise=_half(u("noisy"), u("noise") * policy.noise),
         noise_place=u("noise_place"),
         jpeg_quality=_qualities(policy, u),
         erased=_boxes(policy, u),
-        paint=np.stack([u(name) * 256 for name in ("red", "green", "blue")], axis=1).astype(
-            np.int64
-        ),
+        paint=(u("red", "green", "blue") * 256).astype(np.int64),
+        auto=np.zeros(n, np.int64),
+    )
+    return _with_auto(draws, u) if policy.auto else draws
+
+
+class _Columns:
+    """The uniform numbers by name: (n,) for one name, (n, k) for several."""
+
+    def __init__(self, table: Floats) -> None:
+        self._table = table
+
+    def __call__(self, *names: str) -> Floats:
+        places = [_COLUMNS[name] for name in names]
+        return self._table[:, places if len(places) > 1 else places[0]]
+
+    def either(self, *names: str) -> Floats:
+        """Return numbers from -1 to 1."""
+        return 2 * self(*names) - 1
+
+    def between(self, name: str, bounds: Any) -> Floats:
+        """Return numbers between two bounds."""
+        low, high = _two(bounds)
+        return low + self(name) * (high - low)
+
+
+def _with_auto(draws: Draws, u: _Columns) -> Draws:
+    """Add the operation that `auto` chooses for each picture, at the strength that it draws."""
+    auto = (u("auto") * len(AUTO)).astype(np.int64)
+    strength = u("auto_strength")
+    signed = np.where(u("auto_sign") < 0.5, -strength, strength)
+    factor = 1 + 0.9 * signed
+
+    def chosen(name: str, values: Floats, otherwise: float) -> Floats:
+        return np.where(auto == AUTO.index(name), values, otherwise)
+
+    def two(first: str, second: str, values: Floats) -> Floats:
+        return np.stack([chosen(first, values, 0), chosen(second, values, 0)], axis=1)
+
+    return replace(
+        draws,
+        rotation=draws.rotation + chosen("rotation", 30 * signed, 0),
+        shift=draws.shift + two("shift-down", "shift-across", 0.3 * signed),
+        shear=draws.shear + two("shear-level", "shear", 17 * signed),
+        brightness=draws.brightness * chosen("brightness", factor, 1),
+        contrast=draws.contrast * chosen("contrast", factor, 1),
+        saturation=draws.saturation * chosen("saturation", factor, 1),
+        sharpness=chosen("sharpness", factor, 1),
+        posterize=chosen("posterize", 8 - np.rint(4 * strength), 8).astype(np.int64),
+        solarize=chosen("solarize", 256 - np.rint(256 * strength), 256).astype(np.int64),
+        autocontrast=auto == AUTO.index("autocontrast"),
+        equalize=auto == AUTO.index("equalize"),
         auto=auto,
     )
 
@@ -207,14 +219,14 @@ def _half(chance: Floats, values: Floats) -> Floats:
     return np.where(chance < 0.5, values, 0.0)
 
 
-def _sizes(policy: Augment, u: Callable[[str], Floats]) -> Floats:
+def _sizes(policy: Augment, u: _Columns) -> Floats:
     low, high = _two(policy.scale)
     scale = low * (high / low) ** u("scale")
     stretch = policy.aspect ** (u("aspect") - 0.5)
     return np.stack([scale / stretch, scale * stretch], axis=1)
 
 
-def _qualities(policy: Augment, u: Callable[[str], Floats]) -> NDArray[np.int64]:
+def _qualities(policy: Augment, u: _Columns) -> NDArray[np.int64]:
     if policy.jpeg_quality == 100:
         return np.zeros(len(u("jpeg_quality")), np.int64)
     # Above 95 nothing is to be seen.
@@ -224,10 +236,10 @@ def _qualities(policy: Augment, u: Callable[[str], Floats]) -> NDArray[np.int64]
     )
 
 
-def _boxes(policy: Augment, u: Callable[[str], Floats]) -> Floats:
+def _boxes(policy: Augment, u: _Columns) -> Floats:
     """Draw rectangles that lie within the picture: area, then shape, then place."""
     low = min(_LEAST_ERASED, policy.erasing)
-    area = low + u("erased_area") * (policy.erasing - low)
+    area = u.between("erased_area", (low, policy.erasing))
     # The shape (height over width, in shares) at which one side is as long as the picture's.
     narrow = np.maximum(_ERASED_SHAPE, area)
     shape = narrow ** (1 - 2 * u("erased_shape"))

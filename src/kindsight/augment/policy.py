@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import os
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -12,16 +11,9 @@ from typing import Any
 
 from kindsight.augment.rules import RULES, Pair
 from kindsight.errors import SettingsError
-from kindsight.files import write_text
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from kindsight.files import read_toml, write_text
 
 __all__ = ["Augment", "parse_augment"]
-
-MAX_TOML_BYTES = 2**20
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -117,16 +109,16 @@ class Augment:
     notes: tuple[str, ...] = field(default=(), compare=False)
 
     def __post_init__(self) -> None:
-        faults = []
-        for name, rule in RULES.items():
-            value = getattr(self, name)
-            kept = rule.read(value)
-            if kept is None:
-                faults.append(f"{name} must be {rule.says}. Received: {value!r}.")
-            object.__setattr__(self, name, kept)
+        kept = {name: rule.read(getattr(self, name)) for name, rule in RULES.items()}
+        faults = [
+            f"{name} must be {RULES[name].says}. Received: {getattr(self, name)!r}."
+            for name, value in kept.items()
+            if value is None
+        ]
         if faults:
             raise SettingsError("\n".join(faults))
-        object.__setattr__(self, "notes", tuple(self.notes))
+        for name, value in {**kept, "notes": tuple(self.notes)}.items():
+            object.__setattr__(self, name, value)
 
     def __repr__(self) -> str:
         return f"Augment({', '.join(f'{k}={v!r}' for k, v in self._set().items())})"
@@ -213,18 +205,7 @@ class Augment:
         SettingsError
             For a file that cannot be read, unknown names, and values that cannot be.
         """
-        source = Path(path)
-        try:
-            if source.stat().st_size > MAX_TOML_BYTES:
-                raise SettingsError(f"{source} must not be larger than 1 MB.")
-            values = tomllib.loads(source.read_text("utf-8"))
-        except OSError as error:
-            raise SettingsError(
-                f"A policy must be a file that can be read. Received: {source} ({error.strerror})."
-            ) from error
-        except (ValueError, RecursionError) as error:
-            raise SettingsError(f"{source} must be valid TOML. It is not: {error}.") from error
-        return cls.from_dict(values, str(source))
+        return cls.from_dict(read_toml(path, "A policy"), os.fspath(path))
 
     @classmethod
     def recipe(cls, name: str) -> Augment:

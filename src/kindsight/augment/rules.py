@@ -92,13 +92,13 @@ class Factors:
         number = _number(value)
         if number is not None and number < 0:
             return None
-        pair = _pair(value) if number is None else (1.0 - number, 1.0 + number)
+        pair = _pair(value) if number is None else _around(number)
         return pair if pair and self.low <= pair[0] <= pair[1] <= self.high else None
 
     def short(self, kept: Pair) -> Any:
         """Return x where the factors are 1 - x and 1 + x."""
         spread = round(kept[1] - 1.0, 12)
-        if spread >= 0 and (1.0 - spread, 1.0 + spread) == kept:
+        if spread >= 0 and _around(spread) == kept:
             return _plain(spread)
         return _plain(kept[0]), _plain(kept[1])
 
@@ -230,6 +230,11 @@ def _pair(value: Any) -> Pair | None:
     values = [value, value] if _number(value) is not None else _listed(value)
     parts = [number for number in map(_number, values or ()) if number is not None]
     return (parts[0], parts[1]) if len(parts) == 2 == len(values or ()) else None
+
+
+def _around(spread: float) -> Pair:
+    """Return 1 - spread and 1 + spread, rounded so that 0.9 makes 0.1 and not a little less."""
+    return round(1 - spread, 12), round(1 + spread, 12)
 
 
 def _plain(number: float) -> float:
