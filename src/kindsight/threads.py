@@ -67,6 +67,10 @@ class _OpenCV:
     before = 1
 
 
+if hasattr(os, "register_at_fork"):  # a forked process must not wait for its parent's threads
+    os.register_at_fork(after_in_child=lambda: setattr(_OpenCV, "lock", threading.Lock()))
+
+
 @contextmanager
 def single_threaded_opencv() -> Iterator[None]:
     """Keep OpenCV from starting threads of its own while ours already use every core.

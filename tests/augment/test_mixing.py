@@ -82,6 +82,16 @@ def test_targets_keep_their_sum_and_nothing_given_is_changed(mixup, cutmix, seed
     assert np.array_equal(mixed, again[0]) and np.array_equal(shares, again[1])
 
 
+@pytest.mark.parametrize("policy", [Augment(mixup=1), Augment(cutmix=1)])
+def test_turned_and_read_only_pictures_are_mixed(policy):
+    pictures, targets = noise(4, 6, 7, 9), one_hot(6)
+    expected, _ = mix_batch(pictures, targets, policy, seed=0, epoch=1, step=0)
+    turned = np.ascontiguousarray(pictures[:, ::-1, :, ::-1])[:, ::-1, :, ::-1]
+    turned.setflags(write=False)
+    got, _ = mix_batch(turned, targets, policy, seed=0, epoch=1, step=0)
+    assert np.array_equal(got, expected)
+
+
 def test_every_step_epoch_and_seed_mixes_anew():
     pictures, targets = flat_batch(16)
     policy = Augment(mixup=1)
@@ -121,7 +131,7 @@ def test_shares_are_of_the_beta_distribution(alpha):
     assert np.abs(beta_quantiles(alpha, chances) - expected).max() < (1e-7 if alpha <= 1 else 1e-4)
 
 
-@pytest.mark.parametrize("alpha", [1e-3, 0.2, 1.0, 100.0])
+@pytest.mark.parametrize("alpha", [5e-324, 1e-3, 0.2, 1.0, 100.0])
 def test_shares_stay_between_0_and_1(alpha):
     shares = beta_quantiles(alpha, np.array([0.0, 1e-16, 0.5, 1 - 2**-53]))
     assert (np.diff(shares) >= 0).all() and shares[0] >= 0 and shares[-1] <= 1

@@ -184,7 +184,9 @@ def _spread(work: Callable[[int], None], count: int, workers: int) -> None:
         finally:
             starts.clear()
             for helper in waiting:
-                helper.result()
+                # One that has not begun, the threads being busy for others, has nothing left to do.
+                if not helper.cancel():
+                    helper.result()
 
 
 @cache

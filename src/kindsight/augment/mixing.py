@@ -19,6 +19,7 @@ __all__ = ["beta_quantiles", "mix_batch"]
 Floats = NDArray[np.float64]
 
 _GRID = 1 << 14
+_LEAST_ALPHA = 1e-6
 
 
 def mix_batch(
@@ -66,6 +67,7 @@ def mix_batch(
     targets = _checked(pictures, targets)
     if not policy.mixes or not len(pictures):
         return pictures, targets
+    pictures = np.ascontiguousarray(pictures)
     place = np.arange(len(pictures))
     purpose = f"mix {step}"
     # Column 0 of row 0 says which way; each picture has a share and the middle of a rectangle.
@@ -98,7 +100,8 @@ def beta_quantiles(alpha: float, chances: Floats) -> Floats:
         In [0, 1], increasing with `chances`: the distribution's quantiles, to 1e-7 for an `alpha`
         up to 1 and to 1e-4 above it, except for one chance in a million at both ends.
     """
-    place, cumulative, stretch = _beta_table(alpha)
+    # There, all but five in a million are within 0.01 of 0 or 1; far below, numbers overflow.
+    place, cumulative, stretch = _beta_table(max(alpha, _LEAST_ALPHA))
     chosen = np.interp(chances, cumulative, place)
     with np.errstate(divide="ignore"):  # 0 and 1 themselves become -inf and inf, and 0 and 1
         return _logistic(stretch * (np.log(chosen) - np.log1p(-chosen)))

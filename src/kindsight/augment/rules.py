@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import numpy as np
+
 __all__ = ["RULES", "Pair", "Rule"]
 
 Pair = tuple[float, float]
@@ -135,7 +137,7 @@ class Flag:
 
     def read(self, value: Any) -> bool | None:
         """Return a bool."""
-        return bool(value) if type(value).__name__ in ("bool", "bool_") else None
+        return bool(value) if isinstance(value, (bool, np.bool_)) else None
 
     def short(self, kept: bool) -> bool:
         """Return it as it is."""
