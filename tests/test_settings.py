@@ -92,13 +92,48 @@ def test_what_is_written_is_read(tmp_path):
         test=25,
         seed=2**62,
         workers=3,
+        validation_data="kept back",
+        label_from=r"^(.+?)_\d+",
+        group_from="(?P<group>p[0-9]+)",
+        columns={"label": "species", "path": "where"},
+        label_names=["ash", "elm"],
+        pixel_shape="20x30x3",
+        root="elsewhere",
     )
     full.write(file)
     assert TrainSettings.from_toml(file) == full
     assert set(full.to_dict()) == {
         *("data", "runs", "run", "model", "size", "resize", "head", "class_weight"),
-        *("validation", "test", "seed", "workers"),
+        *("validation", "test", "seed", "workers", "validation_data", "label_from"),
+        *("group_from", "columns", "label_names", "pixel_shape", "root"),
     }
+    assert full.label_names == ("ash", "elm")
+    assert full.data_options().shape == (20, 30, 3)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"label_from": "("}, "label_from must be a regular expression with a group"),
+        ({"label_from": "abc"}, "without parentheses"),
+        ({"group_from": 3}, "group_from must be a regular expression"),
+        ({"columns": {"colour": "x"}}, "columns must say what path, label, split or group"),
+        ({"columns": {"label": ""}}, "columns must say"),
+        ({"columns": "label=x"}, "columns must say"),
+        ({"label_names": "ab"}, "label_names must be different names"),
+        ({"label_names": ["a", "a "]}, "label_names must be different names"),
+        ({"label_names": 3}, "label_names must be different names"),
+        ({"pixel_shape": "28"}, "pixel_shape must be HEIGHTxWIDTH"),
+        ({"pixel_shape": "28x28x4"}, "pixel_shape must be HEIGHTxWIDTH"),
+        ({"pixel_shape": "0x28"}, "pixel_shape must be HEIGHTxWIDTH"),
+        ({"root": ""}, "root must be a folder"),
+        ({"test_data": ""}, "test_data must be a folder or a file"),
+        ({"validation_data": 1}, "validation_data must be a folder or a file"),
+        ({"test_data": "t.csv", "test": 0.1}, "A test part must be given once"),
+    ],
+)
+def test_what_is_said_of_the_data_is_checked(settings, said):
+    assert any(said in fault for fault in faults(**settings))
 
 
 @given(name=st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1))
@@ -122,12 +157,12 @@ def test_what_is_given_wins_over_the_file(tmp_path):
 
 
 def test_unknown_names_get_the_nearest_right_one(tmp_path):
-    (tmp_path / "s.toml").write_text('data = "photos"\nsede = 1\ncolour = "red"\n')
+    (tmp_path / "s.toml").write_text('data = "photos"\nsede = 1\nhue = "red"\n')
     with pytest.raises(SettingsError) as caught:
         TrainSettings.from_toml(tmp_path / "s.toml")
     first, second = str(caught.value).split("\n")
     assert "'sede'" in first and "Did you mean 'seed'?" in first and "s.toml" in first
-    assert "'colour'" in second and "class_weight" in second
+    assert "'hue'" in second and "class_weight" in second
 
 
 def test_a_file_without_data(tmp_path):

@@ -111,6 +111,16 @@ def write_json(path: str | os.PathLike[str], value: Mapping[str, Any]) -> None:
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
+def _needs_quotes(cell: object) -> bool:
+    """Say whether a reader could mistake a cell that the writer leaves without quotation marks.
+
+    A CR ends a line for every reader, but the writer quotes its own line end only; blanks before a
+    cell are passed over by many.
+    """
+    text = str(cell)
+    return "\r" in text or text[:1] == " "
+
+
 def write_csv(
     path: str | os.PathLike[str], header: Sequence[str], rows: Iterable[Sequence[Any]]
 ) -> None:
@@ -119,7 +129,6 @@ def write_csv(
     plain = csv.writer(buffer, lineterminator="\n")
     quoted = csv.writer(buffer, lineterminator="\n", quoting=csv.QUOTE_ALL)
     for row in itertools.chain([header], rows):
-        # A CR ends a line for every reader, but the writer quotes its own line end only.
-        writer = quoted if any("\r" in str(cell) for cell in row) else plain
+        writer = quoted if any(map(_needs_quotes, row)) else plain
         writer.writerow(row)
     write_text(path, buffer.getvalue())

@@ -93,7 +93,8 @@ def _check_free(folder: Path, settings: TrainSettings) -> None:
 def _numbered(settings: TrainSettings) -> tuple[Path, FileLock]:
     """Take up the newest run if it is ours and interrupted, else make the next number."""
     parent = Path(settings.runs)
-    stem = Path(settings.data).resolve().name or "run"
+    data = Path(settings.data).resolve()
+    stem = (data.stem if data.is_file() else data.name) or "run"
     pattern = re.compile(re.escape(stem) + r"-(\d{1,9})")
     names = [path.name for path in parent.iterdir()] if parent.is_dir() else []
     numbers = [int(match[1]) for name in names if (match := pattern.fullmatch(name))]

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from kindsight.agreement import needs_keras
 from kindsight.cache import Cache
-from kindsight.catalog import Catalog
+from kindsight.catalog import Catalog, open_parts
 from kindsight.catalog.split import split_catalog
 from kindsight.errors import CatalogError
 from kindsight.evaluation import evaluate, to_probabilities
@@ -62,7 +62,12 @@ def train(
     """
     clock = Clock()
     training = settings.training()
-    catalog = Catalog.from_folder(settings.data)
+    catalog = open_parts(
+        settings.data,
+        settings.data_options(),
+        validation=settings.validation_data,
+        test=settings.test_data,
+    )
     clock.mark("read")
     # TensorFlow takes seconds to import; where pictures must be looked at, that goes on meanwhile.
     with claim_run(settings) as folder, KerasProcess() as keras:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import difflib
 import os
 import sys
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from kindsight.catalog import DataOptions
 from kindsight.errors import SettingsError
 from kindsight.files import write_text
 from kindsight.training.frozen import FrozenTraining
@@ -31,7 +34,8 @@ class TrainSettings:
     Parameters
     ----------
     data : str
-        A folder of class folders, or of train / validation / test folders of class folders.
+        A folder of class folders, or of train / validation / test folders of class folders; or
+        what else :func:`kindsight.catalog.open_catalog` takes: a table, arrays in a file.
     runs : str
         Where run folders are made.
     run : str, optional
@@ -41,6 +45,10 @@ class TrainSettings:
     validation, test : float
         The share of the pictures (below 1) or their number (from 1 on) kept for validation and
         for the test, where the folder does not say.
+    validation_data, test_data : str, optional
+        Data all of whose pictures are the validation or the test part.
+    label_from, group_from, columns, label_names, pixel_shape, root
+        As in :class:`kindsight.catalog.DataOptions`.
 
     Raises
     ------
@@ -60,9 +68,21 @@ class TrainSettings:
     test: float = 0.0
     seed: int = 0
     workers: int | None = None
+    validation_data: str | None = None
+    test_data: str | None = None
+    label_from: str | None = None
+    group_from: str | None = None
+    columns: Mapping[str, str] = field(default_factory=dict)
+    label_names: Sequence[str] = ()
+    pixel_shape: str | None = None
+    root: str | None = None
 
     def __post_init__(self) -> None:
-        faults = self.training().faults()
+        for name, kind in (("columns", dict), ("label_names", tuple)):
+            with contextlib.suppress(TypeError, ValueError):  # said below
+                if not isinstance(getattr(self, name), str):
+                    object.__setattr__(self, name, kind(getattr(self, name)))
+        faults = self.training().faults() + self.data_options().faults()
         for name in ("validation", "test"):
             value = getattr(self, name)
             if not _is_part(value):
@@ -74,6 +94,15 @@ class TrainSettings:
             value = getattr(self, name)
             if not isinstance(value, str) or not value or "\0" in value:
                 faults.append(f"{name} must be a folder. Received: {value!r}.")
+        for name in ("validation_data", "test_data"):
+            value = getattr(self, name)
+            if value is not None and (not isinstance(value, str) or not value or "\0" in value):
+                faults.append(f"{name} must be a folder or a file. Received: {value!r}.")
+        if self.test_data is not None and self.test:
+            faults.append(
+                "A test part must be given once. Received: both "
+                f"test={self.test} and test_data={self.test_data!r}."
+            )
         if self.run is not None and (
             not isinstance(self.run, str) or Path(self.run).name in ("", "..") or "\0" in self.run
         ):
@@ -88,15 +117,22 @@ class TrainSettings:
             for name, value in (("validation", self.validation), ("test", self.test))
         }
 
+    def data_options(self) -> DataOptions:
+        """Return the part of the settings that says how the data are to be read."""
+        names = (item.name for item in dataclasses.fields(DataOptions))
+        return DataOptions(**{name: getattr(self, name) for name in names})
+
     def training(self) -> FrozenTraining:
         """Return the part of the settings that says how to train."""
-        names = {field.name for field in dataclasses.fields(FrozenTraining)} - {"cache"}
+        names = {item.name for item in dataclasses.fields(FrozenTraining)} - {"cache"}
         return FrozenTraining(**{name: getattr(self, name) for name in names})
 
     def to_dict(self) -> dict[str, Any]:
         """Return the settings that are set, as TOML can hold them."""
         return {
-            name: value for name, value in dataclasses.asdict(self).items() if value is not None
+            name: value
+            for name, value in dataclasses.asdict(self).items()
+            if value is not None and value not in ({}, ())
         }
 
     def write(self, path: str | os.PathLike[str]) -> None:
@@ -139,7 +175,7 @@ class TrainSettings:
     @classmethod
     def from_dict(cls, values: dict[str, Any], source: str = "settings") -> TrainSettings:
         """Make settings of a mapping, naming unknown keys with the nearest right ones."""
-        known = [field.name for field in dataclasses.fields(cls)]
+        known = [item.name for item in dataclasses.fields(cls)]
         faults = []
         for name in values:
             if name not in known:

@@ -145,7 +145,7 @@ def test_without_a_test_part_it_is_the_validation_part(run, tiny, tmp_path):
 
 @pytest.mark.parametrize(
     ("part", "said"),
-    [("test", "Received: test; the data have no split folders"), ("tset", "--split must be one")],
+    [("test", "Received: test; the data have no parts"), ("tset", "--split must be one")],
 )
 def test_a_part_that_is_not_there_is_a_misuse(run, tiny, data, part, said):
     result = run("evaluate", tiny, "data", "--split", part)
@@ -170,7 +170,7 @@ def test_a_folder_of_a_single_known_class_can_be_evaluated(run, tiny, tmp_path):
 def test_it_is_said_when_the_pictures_were_trained_on(run, tmp_path, data):
     bundle = write_bundle(tmp_path / "run")
     (bundle / "settings.toml").write_text(f"data = {json.dumps(str(data))}\n")
-    assert "was trained on this folder" in run("evaluate", str(bundle), "data").stderr
+    assert "was trained on these data" in run("evaluate", str(bundle), "data").stderr
     assert "trained on" not in run("evaluate", str(bundle), "data", "--quiet").stderr
 
 

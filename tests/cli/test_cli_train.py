@@ -61,14 +61,18 @@ def test_every_option_is_a_setting(run, trained_with):
     options = {
         "run": "mine", "runs": "elsewhere", "model": "efficientnet-lite1", "size": 128,
         "resize": "pad", "head": "linear", "class_weight": "balanced", "validation": 0.25,
-        "test": 300, "seed": 7, "workers": 3,
+        "test": 300, "seed": 7, "workers": 3, "validation_data": "kept",
+        "label_from": r"^(.+?)_\d+", "group_from": "p(1)", "pixel_shape": "20x30", "root": "in",
     }  # fmt: skip
     words = [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]
+    words += ["--column=label=species", "--column", "path=where", "--label-names=ash, elm"]
+    options["columns"] = {"label": "species", "path": "where"}
+    options["label_names"] = ("ash", "elm")
     outcome = run("train", "photos", *words)
     assert outcome.exit_code == 0, outcome.stderr
     assert trained_with == [TrainSettings(data="photos", **options)]
     # no setting is without its option
-    assert {"data", *options} == set(TrainSettings("x").__dataclass_fields__)
+    assert {"data", "test_data", *options} == set(TrainSettings("x").__dataclass_fields__)
 
 
 def test_the_defaults_in_the_help_are_the_settings_own(run):

@@ -129,6 +129,35 @@ class Catalog:
 
         return from_arrays(arrays, labels)
 
+    @classmethod
+    def open(
+        cls,
+        data: str | Path,
+        *,
+        labelled: bool = True,
+        min_classes: int = 2,
+        classes: Sequence[str] = (),
+        **options: Any,
+    ) -> Catalog:
+        r"""Make a catalog of a folder, a table or arrays in a file, as the command line does.
+
+        `options` are those of :class:`kindsight.catalog.DataOptions`, such as
+        ``label_from=r"^(.+?)_\d+"``; the rest is as in :func:`kindsight.catalog.open_catalog`.
+        """
+        from kindsight.catalog.opening import open_catalog
+        from kindsight.catalog.options import DataOptions
+
+        chosen = DataOptions(**options)
+        return open_catalog(
+            data, chosen, labelled=labelled, min_classes=min_classes, classes=classes
+        )
+
+    def write_csv(self, path: str | Path) -> None:
+        """Write a table of paths; see :func:`kindsight.catalog.writing.write_catalog`."""
+        from kindsight.catalog.writing import write_catalog
+
+        write_catalog(self, path)
+
     def __len__(self) -> int:
         return len(self.path)
 

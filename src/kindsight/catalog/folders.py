@@ -25,7 +25,7 @@ from kindsight.catalog.roles import UNLABELLED, is_split_name, split_roles
 from kindsight.catalog.tree import Tree, join
 from kindsight.errors import CatalogError
 
-__all__ = ["HOW_TO_ARRANGE", "Arrangement", "Place", "arrange", "check_classes"]
+__all__ = ["HOW_TO_ARRANGE", "Arrangement", "Place", "arrange", "check_classes", "nearly"]
 
 HOW_TO_ARRANGE = "Give each class a folder of its own, named after it, and put its pictures there."
 
@@ -194,13 +194,13 @@ def check_classes(found: Arrangement, where: str, n: int, min_classes: int) -> N
         if split == "train":
             raise CatalogError(
                 "Every class must have pictures in the training part. Received: none of "
-                f"{shown_list(missing)}{_nearly(missing, found.classes(split))}. Add some, or "
+                f"{shown_list(missing)}{nearly(missing, found.classes(split))}. Add some, or "
                 "move these folders out of the other parts."
             )
         found.notes.append(f"The {split} part has no pictures of {shown_list(missing)}.")
 
 
-def _nearly(missing: list[str], present: Iterable[str]) -> str:
+def nearly(missing: list[str], present: Iterable[str]) -> str:
     """Point out class names that differ only in case or in how accents are written."""
 
     def plain(name: str) -> str:

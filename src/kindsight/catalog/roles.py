@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-__all__ = ["UNLABELLED", "is_split_name", "split_roles"]
+__all__ = ["UNLABELLED", "is_split_name", "role_of", "split_roles"]
 
 UNLABELLED = "unlabelled"
 """The role of a folder of pictures to be predicted, beside split folders (``seg_pred``)."""
@@ -64,8 +64,16 @@ def split_roles(names: Iterable[str]) -> dict[str, str] | None:
 
 def is_split_name(name: str) -> bool:
     """Say whether a folder's name alone, without others beside it, is a split's."""
+    return role_of(name) is not None
+
+
+def role_of(name: str) -> str | None:
+    """Return the role that a name states by itself, as in a table's column; None where none.
+
+    ``"train"``, ``"validation"``, ``"test"`` or :data:`UNLABELLED`.
+    """
     parsed = _parse(name)
-    return parsed is not None and not parsed[1]
+    return parsed[0] if parsed is not None and not parsed[1] else None
 
 
 def _parse(name: str) -> tuple[str, frozenset[str]] | None:

@@ -1,4 +1,4 @@
-"""Where catalogs come from: a folder, files given by name, arrays, or any of these."""
+"""Where catalogs come from: a folder, or files given by name."""
 
 from __future__ import annotations
 
@@ -6,11 +6,7 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-
-from kindsight.catalog.arrays import from_arrays
 from kindsight.catalog.catalog import Catalog
 from kindsight.catalog.folders import HOW_TO_ARRANGE, Arrangement, Place, arrange, check_classes
 from kindsight.catalog.labels import as_labels
@@ -19,7 +15,7 @@ from kindsight.catalog.tree import Tree
 from kindsight.catalog.walk import Listing, walk
 from kindsight.errors import CatalogError
 
-__all__ = ["as_catalog", "from_arrays", "from_files", "from_folder"]
+__all__ = ["from_files", "from_folder"]
 
 _OUTSIDE = "outside the class folders"
 
@@ -126,52 +122,6 @@ def from_files(paths: Iterable[str | Path], labels: Sequence[object] | None = No
         raise CatalogError("At least one path must be given. Received: none.")
     sizes = tuple(map(_size, names))
     return Catalog(path=names, label=as_labels(labels, len(names)), size=sizes)
-
-
-def as_catalog(X: Any, y: Any = None, *, labelled: bool = True) -> Catalog:
-    """Make a catalog of whatever pictures were given as `X`, with `y` as their labels.
-
-    Parameters
-    ----------
-    X : Catalog, str, Path, or sequence or array of paths or pictures
-        A single path must be a folder's.
-    y : sequence of str or int, optional
-        Labels; they take the place of those that a catalog has. A folder brings its own.
-    labelled : bool
-        Whether a folder is read as class folders, or as pictures without labels.
-
-    Returns
-    -------
-    Catalog
-
-    Raises
-    ------
-    CatalogError
-        If `X` is none of these, or `y` does not fit.
-    """
-    if isinstance(X, Catalog):
-        return X if y is None else X.with_columns(label=as_labels(y, len(X)))
-    if isinstance(X, (str, os.PathLike)):
-        if y is not None:
-            raise CatalogError(
-                f"A folder's labels are its class folders. Received: {str(X)!r} with labels. "
-                "Leave the labels away, or give a list of files."
-            )
-        return from_folder(_path_text(X), labelled=labelled)
-    if not hasattr(X, "__len__") or isinstance(X, (bytes, dict)):
-        raise CatalogError(f"{_WHAT} Received: {type(X).__name__}")
-    items = X if isinstance(X, (list, tuple)) else np.atleast_1d(np.asarray(X))
-    if len(items) == 0:
-        raise CatalogError(f"{_WHAT} Received: an empty {type(X).__name__}")
-    # By the first item; the functions below refuse a mixture.
-    if isinstance(items[0], (str, os.PathLike)):
-        return from_files(items, y)
-    if hasattr(items[0], "__array__") or isinstance(items[0], (list, tuple)):
-        return from_arrays(items, y)
-    raise CatalogError(f"{_WHAT} Received: {type(X).__name__} of {type(items[0]).__name__}")
-
-
-_WHAT = "Pictures are given as a folder, a Catalog, a list of paths, or an array of pixels 0-255."
 
 
 def _listings(root: str, passed_over: Counter[str]) -> list[Listing]:

@@ -110,8 +110,8 @@ class _Text:
 
     def coerce(self, value: Any, param: Any, ctx: Any) -> Any:
         """Return the value as the command takes it."""
-        if value is None and param.nargs == 1 and not param.multiple:
-            return None
+        if value is None and param.nargs == 1:
+            return [] if param.multiple else None
         if self._annotation is str and isinstance(value, str):
             return value
         if self._annotation == list[str] and isinstance(value, tuple):

@@ -7,7 +7,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from kindsight.cli.options import Debug, Json, Quiet, Workers
+from kindsight.cli.options import (
+    Column,
+    DataOf,
+    Debug,
+    Json,
+    LabelFrom,
+    LabelNames,
+    PixelShape,
+    Quiet,
+    Root,
+    Workers,
+    columns_of,
+    names_of,
+)
 from kindsight.cli.text import note, print_json, say
 from kindsight.errors import CatalogError, SettingsError
 
@@ -20,19 +33,24 @@ __all__ = ["choose_split", "evaluate", "scores_to_dict"]
 SPLITS = ("test", "validation", "train", "all")
 
 
-def evaluate(
+def evaluate(  # noqa: PLR0913, PLR0917 (one parameter for each option)
     bundle: Annotated[str, typer.Argument(help="A run's folder, or another bundle.")],
     data: Annotated[
         str,
-        typer.Argument(help="A folder of class folders, or of split folders."),
+        typer.Argument(help=DataOf),
     ],
     split: Annotated[
         str | None,
         typer.Option(
             metavar="|".join(SPLITS),
-            help="Which part of data that have split folders.  [default: test, else validation]",
+            help="Which part of data that are divided.  [default: test, else validation]",
         ),
     ] = None,
+    label_from: LabelFrom = None,
+    column: Column = None,
+    label_names: LabelNames = None,
+    pixel_shape: PixelShape = None,
+    root: Root = None,
     workers: Workers = None,
     json: Json = False,
     quiet: Quiet = False,
@@ -45,19 +63,26 @@ def evaluate(
 
     Example: kindsight evaluate runs/photos-1 photos-test/
     """
-    from kindsight.catalog import Catalog
+    from kindsight.catalog import DataOptions, open_catalog
     from kindsight.cli.progress import watching
     from kindsight.cli.watched import WatchedPredictor
 
+    options = DataOptions(
+        label_from=label_from,
+        columns=columns_of(column) or {},
+        label_names=names_of(label_names) or (),
+        pixel_shape=pixel_shape,
+        root=root,
+    )
     predictor = WatchedPredictor(bundle, workers=workers)
-    catalog = Catalog.from_folder(data, min_classes=1, classes=predictor.classes)
+    catalog = open_catalog(data, options, min_classes=1, classes=predictor.classes)
     catalog, part = choose_split(catalog, split)
     if not quiet:
         for finding in catalog.notes:
             note(finding)
         if part in ("", "train") and _was_trained_on(bundle, data):
             note(
-                "the classifier was trained on this folder and has seen most of these pictures; "
+                "the classifier was trained on these data and has seen most of these pictures; "
                 "how good it is shows on others."
             )
     _check_known(catalog, predictor.classes)
@@ -94,7 +119,7 @@ def choose_split(catalog: Catalog, wanted: str | None) -> tuple[Catalog, str]:
     if wanted == "all" or (wanted is None and not there):
         return catalog, ""
     if wanted is not None and wanted not in there:
-        found = ", ".join(there) or "no split folders"
+        found = ", ".join(there) or "no parts"
         raise SettingsError(
             f"--split must name a part of the data. Received: {wanted}; the data have {found}."
         )

@@ -1,4 +1,4 @@
-"""The pictures that a command line names: files, folders, globs, a list on standard input.
+"""The pictures that a command line names: files, folders, globs, tables, a list on standard input.
 
 Everything is taken as needed, so that 100,000 pictures take no more memory than ten.
 """
@@ -13,10 +13,15 @@ import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import chain, groupby
+from typing import TYPE_CHECKING
 
+from kindsight.catalog.readers.endings import is_file_of_pictures
 from kindsight.catalog.walk import walk
 from kindsight.cli.text import printable
 from kindsight.errors import CatalogError
+
+if TYPE_CHECKING:
+    from kindsight.catalog import Catalog, DataOptions
 
 __all__ = ["STDIN", "Inputs"]
 
@@ -35,11 +40,14 @@ class Inputs:
     ----------
     given : sequence of str
         A file or whatever else exists stands for itself, a folder for the pictures in and below
-        it, ``-`` for a list on standard input, and what does not exist but has ``*``, ``?`` or
-        ``[`` in it for the files that it matches (``**`` at any depth). Anything else stands for
-        itself: that it is missing is said in its row.
+        it, a table (CSV, Parquet) or a file of arrays for its pictures, ``-`` for a list on
+        standard input, and what does not exist but has ``*``, ``?`` or ``[`` in it for the files
+        that it matches (``**`` at any depth). Anything else stands for itself: that it is missing
+        is said in its row.
     null : bool
         Whether names on standard input end with a NUL instead of a line feed.
+    options : DataOptions, optional
+        How tables and arrays are read.
 
     Attributes
     ----------
@@ -49,11 +57,13 @@ class Inputs:
     Raises
     ------
     CatalogError
-        For a pattern that matches nothing, or a folder that cannot be opened.
+        For a pattern that matches nothing, or a folder or a table that cannot be opened.
     """
 
-    def __init__(self, given: Sequence[str], *, null: bool = False) -> None:
-        self._null = null
+    def __init__(
+        self, given: Sequence[str], *, null: bool = False, options: DataOptions | None = None
+    ) -> None:
+        self._null, self._options = null, options
         self.passed_over: Counter[str] = Counter()
         # Patterns are expanded at once, so that a mistyped one is known before any row is out.
         self._given = list(chain.from_iterable(_expanded(name) for name in given))
@@ -63,17 +73,31 @@ class Inputs:
         """Whether standard input is one of them."""
         return STDIN in self._given
 
-    def batches(self) -> Iterator[Iterator[str]]:
+    def batches(self) -> Iterator[Iterator[str] | Catalog]:
         """Yield iterators of paths, in order; each is to be used up before the next is taken.
 
-        Names from standard input come in bursts: a batch ends where the list pauses, so that
-        whoever writes names one by one is answered one by one.
+        Pictures that a file holds in itself come as a catalog. Names from standard input come in
+        bursts: a batch ends where the list pauses, so that whoever writes names one by one is
+        answered one by one.
         """
-        for from_stdin, names in groupby(self._given, lambda name: name == STDIN):
-            if from_stdin:
+        for kind, names in groupby(self._given, _kind):
+            if kind == "stdin":
                 yield from _bursts(self._null)
+            elif kind == "table":
+                yield from map(self._table, names)
             else:
                 yield self._files(list(names))
+
+    def _table(self, name: str) -> Iterator[str] | Catalog:
+        """Open a table or arrays; paths are given as they can be opened from here."""
+        from kindsight.catalog import open_catalog
+
+        catalog = open_catalog(name, self._options, labelled=False)
+        if catalog.arrays is not None:
+            return catalog
+        given = self._options.root if self._options else None
+        folder = given or os.path.dirname(name)  # noqa: PTH120
+        return iter([os.path.join(folder, path) for path in catalog.path])  # noqa: PTH118
 
     def _files(self, names: Sequence[str]) -> Iterator[str]:
         for name in names:
@@ -93,6 +117,12 @@ class Inputs:
                 f"A folder of pictures must be one that can be opened. Received: {folder} "
                 f"({error.strerror})."
             ) from error
+
+
+def _kind(name: str) -> str:
+    if name == STDIN:
+        return "stdin"
+    return "table" if is_file_of_pictures(name) and os.path.isfile(name) else "file"  # noqa: PTH113
 
 
 def _expanded(name: str) -> Sequence[str]:

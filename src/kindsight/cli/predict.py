@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kindsight.cli.options import Debug, Quiet, Workers
+from kindsight.cli.options import (
+    Column,
+    Debug,
+    PixelShape,
+    Quiet,
+    Root,
+    Workers,
+    columns_of,
+)
 from kindsight.cli.text import complain, for_machines, note
 from kindsight.errors import CatalogError, SettingsError
 
@@ -23,14 +31,14 @@ UNREADABLE = 1
 """The exit code where a picture could not be read."""
 
 
-def predict(
+def predict(  # noqa: PLR0913, PLR0917 (one parameter for each option)
     bundle: Annotated[str, typer.Argument(help="A run's folder, or another bundle.")],
     files: Annotated[
         list[str],
         typer.Argument(
             metavar="FILES...",
-            help="Pictures, folders, patterns such as 'new/*.jpg', or - for a list of names on "
-            "standard input, one a line.",
+            help="Pictures, folders, patterns such as 'new/*.jpg', tables (CSV, Parquet) of paths "
+            "or pixels, arrays (.npz), or - for a list of names on standard input, one a line.",
         ),
     ],
     format_: Annotated[
@@ -58,6 +66,9 @@ def predict(
             help="Names on standard input end with NUL, as find -print0 ends them.",
         ),
     ] = False,
+    column: Column = None,
+    pixel_shape: PixelShape = None,
+    root: Root = None,
     json: Annotated[bool, typer.Option("--json", help="The same as --format jsonl.")] = False,
     workers: Workers = None,
     quiet: Quiet = False,
@@ -70,13 +81,16 @@ def predict(
 
     Example: kindsight predict runs/photos-1 new/ --format csv > answers.csv
     """
+    from kindsight.catalog import DataOptions
     from kindsight.cli.inputs import Inputs
     from kindsight.cli.rows import FORMATS
     from kindsight.cli.text import Paint
     from kindsight.predictor import Predictor
 
     name = _format(format_, json)
-    pictures = Inputs(files, null=null)
+    options = DataOptions(columns=columns_of(column) or {}, pixel_shape=pixel_shape, root=root)
+    options.check()
+    pictures = Inputs(files, null=null, options=options)
     predictor = Predictor(bundle, workers=workers)
     rows = FORMATS[name](predictor.classes, top, Paint(sys.stdout))
     count, failed = _write(_answers(predictor, pictures), rows, quiet)
@@ -97,7 +111,10 @@ def _format(given: str | None, json: bool) -> str:
 
 def _answers(predictor: Predictor, pictures: Inputs) -> Iterator[Prediction]:
     for batch in pictures.batches():
-        yield from predictor.predict(batch)
+        if isinstance(batch, Iterator):
+            yield from predictor.predict(batch)
+        else:
+            yield from predictor.predict_catalog(batch)
 
 
 def _write(answers: Iterator[Prediction], rows: Rows, quiet: bool) -> tuple[int, int]:

@@ -6,7 +6,21 @@ from typing import Annotated, Any
 
 import typer
 
-from kindsight.cli.options import Debug, Json, Quiet, Workers
+from kindsight.cli.options import (
+    Column,
+    DataOf,
+    Debug,
+    GroupFrom,
+    Json,
+    LabelFrom,
+    LabelNames,
+    PixelShape,
+    Quiet,
+    Root,
+    Workers,
+    columns_of,
+    names_of,
+)
 from kindsight.cli.text import print_json, say
 from kindsight.errors import SettingsError
 
@@ -26,10 +40,7 @@ def _share(text: str) -> float | int:
 def train(  # noqa: PLR0913, PLR0917 (one parameter for each option)
     data: Annotated[
         str | None,
-        typer.Argument(
-            help="A folder with one folder of pictures for each class, or with train, validation "
-            "and test folders of such folders."
-        ),
+        typer.Argument(help=DataOf),
     ] = None,
     run: Annotated[
         str | None,
@@ -108,6 +119,28 @@ def train(  # noqa: PLR0913, PLR0917 (one parameter for each option)
             help="Repeat a run by its settings.toml; options given beside it win.",
         ),
     ] = None,
+    validation_data: Annotated[
+        str | None,
+        typer.Option(
+            "--validation-data",
+            metavar="DATA",
+            help="Other data, all of whose pictures are the validation part.",
+        ),
+    ] = None,
+    test_data: Annotated[
+        str | None,
+        typer.Option(
+            "--test-data",
+            metavar="DATA",
+            help="Other data, all of whose pictures are the test part.",
+        ),
+    ] = None,
+    label_from: LabelFrom = None,
+    group_from: GroupFrom = None,
+    column: Column = None,
+    label_names: LabelNames = None,
+    pixel_shape: PixelShape = None,
+    root: Root = None,
     workers: Workers = None,
     json: Json = False,
     quiet: Quiet = False,
@@ -126,7 +159,10 @@ def train(  # noqa: PLR0913, PLR0917 (one parameter for each option)
     given = {
         "data": data, "run": run, "runs": runs, "model": model, "size": size,
         "resize": resize, "head": head, "class_weight": class_weight, "validation": validation,
-        "test": test, "seed": seed, "workers": workers,
+        "test": test, "seed": seed, "workers": workers, "validation_data": validation_data,
+        "test_data": test_data, "label_from": label_from, "group_from": group_from,
+        "columns": columns_of(column), "label_names": names_of(label_names),
+        "pixel_shape": pixel_shape, "root": root,
     }  # fmt: skip
     chosen = _settings(settings, {name: v for name, v in given.items() if v is not None})
     with watching(quiet) as progress:

@@ -1,0 +1,1 @@
+"""Files that hold many pictures, or say where they are: tables and arrays."""

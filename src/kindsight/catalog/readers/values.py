@@ -1,0 +1,106 @@
+"""What cells of a table mean: labels, splits and groups."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+
+from kindsight.catalog.names import shown
+from kindsight.catalog.readers.faults import Faults
+from kindsight.catalog.roles import role_of
+from kindsight.catalog.spelling import WHOLE
+from kindsight.errors import CatalogError
+
+__all__ = ["name_labels", "read_labels", "read_splits"]
+
+_WHOLE_WITH_POINT = re.compile(r"([+-]?\d{1,18})\.0+")
+
+
+def read_labels(cells: Iterable[str]) -> list[str | None]:
+    """Turn a column's cells into labels: without blanks around them, None where they are empty.
+
+    Where all are numbers, ``3.0`` is 3: so whole numbers come out of programs that had gaps in
+    the column.
+    """
+    labels = [cell.strip() or None for cell in cells]
+    different = {label for label in labels if label is not None}
+    numbers = {label: _WHOLE_WITH_POINT.fullmatch(label) for label in different}
+    if not any(numbers.values()):
+        return labels
+    if not all(numbers[label] or WHOLE.fullmatch(label) for label in different):
+        return labels
+    new: dict[str | None, str] = {label: match[1] for label, match in numbers.items() if match}
+    return [new.get(label, label) for label in labels]
+
+
+def name_labels(
+    labels: Sequence[str | None], names: Sequence[str], place: Callable[[int], str]
+) -> list[str | None]:
+    """Give the labels 0, 1, 2, ... their names.
+
+    Parameters
+    ----------
+    labels : sequence of (str or None)
+        Whole numbers.
+    names : sequence of str
+        The name of each number; if empty, nothing is changed.
+    place : callable
+        Says where row i is, for messages.
+
+    Raises
+    ------
+    CatalogError
+        For a label that is no number, or has no name.
+    """
+    if not names:
+        return list(labels)
+    new: dict[str, str] = {}
+    for row, label in enumerate(labels):
+        if label is None or label in new:
+            continue
+        number = int(label) if WHOLE.fullmatch(label) else -1
+        if not 0 <= number < len(names):
+            raise CatalogError(
+                f"Where labels are given names, they are numbers from 0 to {len(names) - 1}, as "
+                f"there are {len(names)} names. Received: {shown(label)}, first in {place(row)}."
+            )
+        new[label] = names[number].strip()
+    return [None if label is None else new[label] for label in labels]
+
+
+def read_splits(
+    cells: Sequence[str], numbers: Sequence[int], unit: str, where: str, *, named: bool
+) -> list[str | None] | None:
+    """Turn a column's cells into splits, by the same spellings as folders.
+
+    Parameters
+    ----------
+    cells : sequence of str
+        ``train``, ``val``, ``Test``, ...; empty where it is not decided.
+    numbers, unit, where : sequence of int, str, str
+        The rows' numbers, what they count, and the table, for messages.
+    named : bool
+        Whether the column is sure to hold splits. One that was only found by its name does not,
+        if no cell is a split.
+
+    Returns
+    -------
+    list of (str or None), or None
+        ``"train"``, ``"validation"``, ``"test"``, ``"unlabelled"`` or None; None altogether
+        where the column holds something else.
+
+    Raises
+    ------
+    CatalogError
+        Naming the rows whose cells are no splits.
+    """
+    meaning = {cell: role_of(cell) for cell in set(cells) if cell.strip()}
+    if not named and not any(meaning.values()):
+        return None
+    faults = Faults(unit)
+    for cell, number in zip(cells, numbers, strict=True):
+        if cell.strip() and meaning[cell] is None:
+            rule = f"A split in {where} must be train, validation or test."
+            faults.add(rule, number, shown(cell[:40]), "Leave the cell empty to have it decided.")
+    faults.check()
+    return [meaning.get(cell) for cell in cells]

@@ -1,0 +1,263 @@
+"""The one door: what is given decides; and labels and groups in the names of files."""
+
+import numpy as np
+import pytest
+
+from kindsight.catalog import (
+    Catalog,
+    DataOptions,
+    as_catalog,
+    from_table,
+    open_catalog,
+    open_parts,
+    split_catalog,
+)
+from kindsight.errors import CatalogError, SettingsError
+
+
+@pytest.fixture
+def flat(make_tree):
+    """A folder of pictures called after what is on them."""
+    return make_tree("cat_1.jpg", "cat_2.jpg", "red fox_10.jpg", "elk_3.jpg", "Thumb.jpg")
+
+
+def pixel_csv(path, labels, first=0):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lines = ["label,pixel1,pixel2,pixel3,pixel4"]
+    lines += [f"{label},{first + k},2,3,4" for k, label in enumerate(labels)]
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def test_labels_from_the_names(flat):
+    catalog = open_catalog(flat, DataOptions(label_from=r"^(.+?)_\d+"))
+    assert catalog.label == ("cat", "cat", "elk", "red fox")
+    assert catalog.path == ("cat_1.jpg", "cat_2.jpg", "elk_3.jpg", "red fox_10.jpg")
+    assert catalog.root == flat
+    assert catalog.passed_over == {"name without a label": 1}
+    assert catalog.notes == (
+        "Without a label in the name, and so left out: 1 picture, the first of them 'Thumb.jpg'.",
+    )
+    assert Catalog.open(flat, label_from=r"^(.+?)_\d+") == catalog
+
+
+@pytest.mark.parametrize(
+    ("pattern", "expected"),
+    [
+        (r"(\d+)(?P<label>cat|elk)?", {"1", "2", "10", "3"}),
+        (r"(?P<label>cat|elk)", {"cat", "elk"}),
+        (r"_(?:1|2)(.)", {".", "0"}),
+        (r"^([a-z ]*)", {"cat", "red fox", "elk"}),
+    ],
+)
+def test_the_group_called_label_or_the_first(flat, pattern, expected):
+    named = "label" in pattern and pattern.startswith("(\\d+)(?P")
+    if named:
+        with pytest.raises(CatalogError, match="must match some"):
+            open_catalog(flat, DataOptions(label_from=pattern))
+    else:
+        assert set(open_catalog(flat, DataOptions(label_from=pattern)).label) == expected
+
+
+def test_a_slash_looks_into_the_path(make_tree):
+    root = make_tree("day 1/cat/a.jpg", "day 2/dog/b.jpg", "day 2/dog/cat/c.jpg")
+    catalog = open_catalog(
+        root, DataOptions(label_from=r"([^/]+)/[^/]+$", group_from=r"^(day \d)/")
+    )
+    assert catalog.label == ("cat", "dog", "cat")
+    assert catalog.group == ("day 1", "day 2", "day 2")
+
+
+def test_split_folders_of_named_pictures(make_tree):
+    root = make_tree("data/train/cat.1.jpg", "data/train/dog.2.jpg", "data/test/cat.3.jpg",
+                     "data/test/dog.3.jpg", "data/pred/4.jpg")  # fmt: skip
+    catalog = open_catalog(root, DataOptions(label_from=r"^([a-z]+)\."))
+    assert catalog.split == ("test", "test", "train", "train")
+    assert catalog.label == ("cat", "dog", "cat", "dog")
+    assert catalog.passed_over == {"picture to be predicted": 1}
+
+
+def test_groups_from_names_keep_pictures_on_one_side(make_tree):
+    root = make_tree(*(f"{k}/p{p}_{n}.jpg" for k in "ab" for p in range(10) for n in range(3)))
+    catalog = open_catalog(root, DataOptions(group_from=r"(p\d+)_"))
+    assert catalog.group[0] == "p0" and len(set(catalog.group)) == 10
+    digests = [f"{row:032x}" for row in range(len(catalog))]
+    divided = split_catalog(catalog.with_columns(digest=digests), validation=0.3)
+    sides = {}
+    for group, split in zip(divided.group, divided.split, strict=True):
+        sides.setdefault(group, set()).add(split)
+    assert {len(side) for side in sides.values()} == {1}
+    assert set(divided.split) == {"train", "validation"}
+    some = open_catalog(root, DataOptions(group_from=r"(p[0-8])_"))
+    assert "each for itself: 6 pictures, the first of them 'a/p9_0.jpg'" in some.notes[-1]
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "said"),
+    [
+        ({"label_from": "(q)"}, CatalogError, "finds none of the labels of 5 pictures"),
+        ({"label_from": "("}, SettingsError, "must be a regular expression with a group"),
+        ({"label_from": "cat"}, SettingsError, "without parentheses"),
+        ({"label_from": "(cat)"}, CatalogError, "At least 2 classes are needed. Received: 1 class"),
+        ({"label_from": "()"}, CatalogError, "finds none"),
+        ({"label_from": "(.)", "group_from": "(q)"}, CatalogError, "none of the groups"),
+        ({"label_from": "^(.)"}, CatalogError, None),
+    ],
+)
+def test_patterns_that_cannot_be(flat, options, error, said):
+    if said is None:
+        assert set(open_catalog(flat, DataOptions(**options)).label) == {"T", "c", "e", "r"}
+        return
+    with pytest.raises(error, match=said):
+        open_catalog(flat, DataOptions(**options))
+
+
+def test_labels_in_names_that_differ_by_case(make_tree):
+    root = make_tree("cat_1.jpg", "Cat_2.jpg", "dog_1.jpg")
+    with pytest.raises(CatalogError, match=r"'cat' \(1, the first in 'cat_1.jpg'\)"):
+        open_catalog(root, DataOptions(label_from="(.+)_"))
+
+
+def test_long_names_are_cut_before_a_pattern_sees_them(make_tree):
+    long = "a" * 250
+    root = make_tree(f"cat/{long}.jpg", f"dog/{long}/{long}.jpg")
+    catalog = open_catalog(root, DataOptions(label_from="^(.*)/"))
+    assert max(map(len, catalog.label)) < 256
+
+
+def test_names_of_a_table_s_rows(make_tree):
+    root = make_tree("cat_1.jpg", "dog_2.jpg")
+    (root / "t.csv").write_text("path,label\ncat_1.jpg,wrong\ndog_2.jpg,\n")
+    options = DataOptions(label_from="(.+)_", group_from="_(.)")
+    catalog = from_table(root / "t.csv", options)
+    assert catalog.label == ("cat", "dog") and catalog.group == ("1", "2")
+    assert catalog.classes == ("cat", "dog")
+    pixels = pixel_csv(root / "p.csv", "ab")
+    with pytest.raises(CatalogError, match="Only files have names"):
+        open_catalog(pixels, options)
+
+
+# Folders of tables --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("train", "test"),
+    [("train.csv", "test.csv"), ("sign_mnist_train.csv", "sign_mnist_test.csv")],
+)
+def test_a_folder_of_a_training_and_a_test_table(tmp_path, train, test):
+    folder = tmp_path / "signs"
+    pixel_csv(folder / train, "aabb")
+    pixel_csv(folder / test, "ab", first=100)
+    pixel_csv(folder / test[:-4] / test, "ab")  # as the archive of the data set has it
+    (folder / "american.png").write_bytes(b"a picture of the signs")
+    catalog = open_catalog(folder)
+    assert catalog.split == ("train",) * 4 + ("test",) * 2
+    assert catalog.label == ("a", "a", "b", "b", "a", "b")
+    assert catalog.path[4] == f"{folder.as_posix()}/{test}:2"
+    assert catalog.arrays[4][0, 0] == 100
+    assert as_catalog(folder) == catalog
+    assert open_catalog(folder, labelled=False).split == (None,) * 6
+
+
+def test_class_folders_go_before_tables(make_tree):
+    root = make_tree("cat/1.jpg", "dog/1.jpg")
+    pixel_csv(root / "train.csv", "ab")
+    pixel_csv(root / "test.csv", "ab")
+    assert open_catalog(root) == Catalog.from_folder(root)
+
+
+def test_a_folder_that_holds_a_table_names_it(make_tree):
+    root = make_tree("images/1.jpg", "images/2.jpg")
+    (root / "labels.csv").write_text("path,label\nimages/1.jpg,a\nimages/2.jpg,b\n")
+    with pytest.raises(CatalogError, match=r"If 'labels.csv' in it say"):
+        open_catalog(root)
+    assert open_catalog(root / "labels.csv").label == ("a", "b")
+
+
+def test_two_tables_for_one_part(tmp_path):
+    for name in ("train.csv", "train2.csv", "test.csv"):
+        pixel_csv(tmp_path / name, "ab")
+    with pytest.raises(
+        CatalogError, match=r"one for each part. Received: 'train.csv', 'train2.csv'"
+    ):
+        open_catalog(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["x.zip", "x.jpg", "x", "gone.csv", "gone"])
+def test_what_is_no_data(tmp_path, name):
+    if not name.startswith("gone"):
+        (tmp_path / name).write_bytes(b"x")
+    with pytest.raises(CatalogError, match="Pictures come from a folder"):
+        open_catalog(tmp_path / name)
+
+
+# Parts --------------------------------------------------------------------------------------------
+
+
+def test_other_data_as_the_test_part(tmp_path):
+    train = pixel_csv(tmp_path / "one.csv", "aabb")
+    test = pixel_csv(tmp_path / "two.csv", "ab", first=50)
+    catalog = open_parts(train, test=test)
+    assert catalog.split == (None,) * 4 + ("test",) * 2
+    assert catalog.arrays[5][0, 0] == 51
+    both = open_parts(train, validation=test, test=str(test))
+    assert both.split_counts() == {"train": 0, "validation": 2, "test": 2}
+
+
+def test_folders_in_different_places(make_tree):
+    one = make_tree("cat/1.jpg", "dog/1.jpg", root="photos")
+    other = make_tree("cat/2.jpg", root="more/tests")
+    catalog = open_parts(one, test=other)
+    assert catalog.root == one.parent
+    assert catalog.path == ("photos/cat/1.jpg", "photos/dog/1.jpg", "more/tests/cat/2.jpg")
+    assert [catalog.load(row) for row in range(3)] == [b"cat/1.jpg", b"dog/1.jpg", b"cat/2.jpg"]
+    assert catalog.notes == ("The test part has no pictures of 'dog'.",)
+    assert catalog.classes == ("cat", "dog")
+
+
+def test_a_table_of_absolute_paths_beside_a_folder(make_tree):
+    one = make_tree("cat/1.jpg", "dog/1.jpg", root="photos")
+    other = make_tree("2.jpg", root="more")
+    (other / "t.csv").write_text(f"path,label\n{other}/2.jpg,dog\n")
+    catalog = open_parts(one, validation=other / "t.csv")
+    assert catalog.load(2) == b"2.jpg" and catalog.split[2] == "validation"
+
+
+@pytest.mark.parametrize(
+    ("test_labels", "said"),
+    [
+        ("abc", r"Every class must have pictures in the training part. Received: none of 'c'"),
+        ("abA", "none of 'A' .but it has 'a', which is spelled differently"),
+    ],
+)
+def test_classes_that_cannot_be_learned(tmp_path, test_labels, said):
+    train = pixel_csv(tmp_path / "one.csv", "aabb")
+    with pytest.raises(CatalogError, match=said):
+        open_parts(train, test=pixel_csv(tmp_path / "two.csv", test_labels))
+
+
+def test_parts_that_do_not_fit_together(make_tree, tmp_path):
+    folder = make_tree("train/a/1.jpg", "train/b/1.jpg", "test/a/2.jpg", "test/b/2.jpg")
+    flat = make_tree("a/1.jpg", "b/1.jpg", root="flat")
+    table = pixel_csv(tmp_path / "x.csv", "ab")
+    with pytest.raises(CatalogError, match="A test part must be given once"):
+        open_parts(folder, test=flat)
+    with pytest.raises(CatalogError, match="must be files, or all of them arrays"):
+        open_parts(flat, test=table)
+
+
+def test_evaluating_needs_one_class_only(tmp_path):
+    table = pixel_csv(tmp_path / "x.csv", "aaa")
+    assert open_catalog(table, min_classes=1).classes == ("a",)
+    with pytest.raises(
+        CatalogError, match=r"At least 2 classes are needed. Received: 1 class, 'a'"
+    ):
+        open_catalog(table)
+
+
+def test_a_part_of_one_class_lacks_the_others(tmp_path):
+    np.savez(tmp_path / "d.npz", x=np.zeros((3, 2, 2), np.uint8), y=[0, 1, 2],
+             x_val=np.zeros((1, 2, 2), np.uint8), y_val=[1])  # fmt: skip
+    assert open_catalog(tmp_path / "d.npz").notes == (
+        "The validation part has no pictures of '0', '2'.",
+    )
