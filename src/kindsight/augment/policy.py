@@ -39,8 +39,10 @@ class Augment:
         1 to 4: made wider or taller by up to this factor, at the same area.
     shear : float
         Degrees, 0 to 75: what stood upright leans by as much as this, either way.
-    horizontal_flip, vertical_flip : bool
-        Whether half of the pictures are mirrored left to right, and top to bottom.
+    horizontal_flip : bool
+        Whether half of the pictures are mirrored left to right.
+    vertical_flip : bool
+        Whether half of the pictures are mirrored top to bottom.
     perspective : float
         0 to 0.2: each corner moved by up to this share of the sides.
     fill : {"nearest", "reflect", "wrap", "constant"}
@@ -48,10 +50,15 @@ class Augment:
         again, or the colour `fill_value`.
     fill_value : int or (int, int, int)
         Grey, or red, green and blue, 0-255.
-    brightness, contrast, saturation : float or (float, float)
-        The least and the greatest factor, 0 to 10. The number 0.2 stands for (0.8, 1.2).
+    brightness : float or (float, float)
+        The least and the greatest factor of all pixels, 0 to 10. The number 0.2 stands for
+        (0.8, 1.2), here and below.
+    contrast : float or (float, float)
+        Factors, 0 to 10, of each pixel's distance from the picture's mean grey.
+    saturation : float or (float, float)
+        Factors, 0 to 10, of each pixel's distance from the grey that is as bright.
     hue : float
-        Degrees, 0 to 180, on the circle of colours, either way.
+        Degrees, 0 to 180, on the circle of colours, either way; greys stay as they are.
     blur : float
         Pixels, 0 to 50: the greatest standard deviation of a Gaussian blur.
     noise : float
@@ -65,10 +72,12 @@ class Augment:
     auto : bool
         One more operation a picture, drawn out of 13 and none, at a strength that is drawn, too
         (in the manner of TrivialAugment: Müller & Hutter 2021, ICCV).
-    mixup, cutmix : float
-        The parameter of a Beta distribution for mixing the pictures and targets of a batch (MixUp:
-        Zhang et al. 2018, ICLR; CutMix: Yun et al. 2019, ICCV); 0 for not at all. With both, each
-        batch is mixed in one of the two ways.
+    mixup : float
+        0 to 100: the parameter of the Beta distribution of the shares in which pictures of a batch
+        are laid over one another (Zhang et al. 2018, ICLR); 0 for not at all.
+    cutmix : float
+        0 to 100: the same for rectangles of one picture that are put into another (Yun et al.
+        2019, ICCV). Where both are given, each batch is mixed in one of the two ways.
     notes : tuple of str
         What :meth:`from_keras` has to say. No part of the policy: not compared, not written.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -130,19 +131,21 @@ def _wrapped(parts: Sequence[str], width: int, font: Font) -> list[str]:
         # Names on disk may hold line ends and halves of characters.
         clean = "".join(c if c.isprintable() else "?" for c in part)
         for piece in _pieces(clean + "," * (number < len(parts) - 1), width, font):
-            if lines and font.getlength(f"{lines[-1]} {piece}") <= width:
-                lines[-1] += f" {piece}"
+            space = "" if lines and lines[-1].endswith("/") else " "
+            if lines and font.getlength(lines[-1] + space + piece) <= width:
+                lines[-1] += space + piece
             else:
                 lines.append(piece)
     return lines
 
 
 def _pieces(text: str, width: int, font: Font) -> list[str]:
-    """Break a text that does not fit into words, and a word that does not into pieces that do."""
+    """Break a text that does not fit at its spaces, or a path at its slashes, or else anywhere."""
     if font.getlength(text) <= width or len(text) < 2:
         return [text]
-    if " " in text:
-        return [piece for word in text.split(" ") for piece in _pieces(word, width, font)]
+    parts = text.split(" ") if " " in text else re.findall(r"[^/]*/|[^/]+$", text)
+    if len(parts) > 1:
+        return [piece for part in parts for piece in _pieces(part, width, font)]
     fitting = next((k for k in range(len(text) - 1, 1, -1) if font.getlength(text[:k]) <= width), 1)
     return [text[:fitting], *_pieces(text[fitting:], width, font)]
 
