@@ -119,7 +119,7 @@ def test_a_sheet_of_another_kind_is_refused(tmp_path):
 # Choosing pictures --------------------------------------------------------------------------------
 
 
-def test_a_preview_shows_what_training_would_see(photos):
+def test_a_preview_shows_what_augmenting_makes_of_the_pictures(photos):
     policy = Augment.recipe("strong")
     spec = InputSpec(48, 56, fit="crop")
     made = make_preview(photos, policy, spec=spec, pictures=4, views=3, seed=7, epoch=2)

@@ -79,3 +79,17 @@ def test_what_cannot_be_is_refused(run, photos, place, options, rule):
 def test_a_folder_that_is_not_there_is_refused(run, place):
     result = run("preview", "photos")
     assert result.exit_code == 2 and "does not exist" in result.stderr
+
+
+def test_pictures_of_a_table_of_pixels_are_shown(run, place):
+    header = ",".join(["label", *(f"pixel{k + 1}" for k in range(784))])
+    rows = [
+        ",".join(map(str, [n % 3, *[(37 * n + k) % 256 for k in range(784)]])) for n in range(9)
+    ]
+    (place / "signs.csv").write_text("\n".join([header, *rows]) + "\n")
+    result = run(
+        "preview", "signs.csv", "--size", "28", "--pictures", "4", "--views", "2", "--json"
+    )
+    assert result.exit_code == 0, result.stderr
+    found = json.loads(result.stdout)
+    assert len(found["pictures"]) == 4 and (place / "sheet.png").exists()

@@ -1,4 +1,4 @@
-"""Choosing pictures of a folder, and showing what a policy makes of them."""
+"""Choosing pictures of the data, and showing what a policy makes of them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from kindsight.augment.draw import draw
 from kindsight.augment.policy import Augment
 from kindsight.augment.sheet import SheetRow, contact_sheet, sheet_pixels
 from kindsight.augment.words import draw_record, draw_words
-from kindsight.catalog import Catalog
+from kindsight.catalog import Catalog, open_catalog
 from kindsight.chance import permutation
 from kindsight.errors import CatalogError, PictureError, SettingsError
 from kindsight.pictures import InputSpec, read_picture, resize_picture
@@ -34,9 +34,9 @@ class PreviewRow:
     Attributes
     ----------
     path : str
-        Relative to the folder.
+        As the catalog has it.
     index : int
-        Its place among all pictures of the folder, sorted by path; what the draws are keyed by.
+        Its row in the catalog of all pictures; what the draws are keyed by.
     drawn : tuple of dict
         For each view, as :func:`kindsight.augment.words.draw_record` gives it.
     """
@@ -59,7 +59,7 @@ class Preview:
     seed, epoch, views : int
         `epoch` is that of the first view.
     found : int
-        How many pictures the folder holds.
+        How many pictures there are.
     rows : tuple of PreviewRow
     problems : tuple of str
         A sentence for each picture that was chosen and could not be read.
@@ -107,12 +107,13 @@ def make_preview(
     seed: int = 0,
     epoch: int = 1,
 ) -> Preview:
-    """Show what a policy makes of some pictures of a folder.
+    """Show what a policy makes of some of the pictures.
 
     Parameters
     ----------
     data : path or Catalog
-        A folder of pictures, at any depth. They are only read.
+        What :func:`kindsight.catalog.open_catalog` takes: a folder of pictures at any depth, a
+        table, arrays in a file. They are only read.
     policy : Augment
         What is shown.
     name : str
@@ -146,7 +147,7 @@ def make_preview(
             f"pictures, {views} views and a size of {spec.height} x {spec.width}, which are more. "
             "Give fewer, or a smaller size."
         )
-    catalog = data if isinstance(data, Catalog) else Catalog.from_folder(data, labelled=False)
+    catalog = data if isinstance(data, Catalog) else open_catalog(data, labelled=False)
     problems: list[str] = []
     chosen = _readable(catalog, spec, seed, pictures, problems)
     if not chosen:
@@ -171,7 +172,7 @@ def _row(
     epoch: int,
     views: int,
 ) -> tuple[PreviewRow, SheetRow]:
-    """Augment one picture as training would in epoch after epoch."""
+    """Augment one picture anew for each epoch."""
     shown, drawn, captions = [picture], [], [[catalog.path[i]]]
     for view in range(views):
         draws = draw(policy, seed=seed, epoch=epoch + view, index=np.array([i]))

@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kindsight.cli.options import Debug, Json, Quiet
+from kindsight.cli.options import (
+    Column,
+    DataOf,
+    Debug,
+    Json,
+    PixelShape,
+    Quiet,
+    Root,
+    columns_of,
+)
 from kindsight.cli.text import Paint, note, print_json, printable, say
 from kindsight.errors import SettingsError
 
@@ -21,7 +30,7 @@ __all__ = ["preview"]
 
 
 def preview(  # noqa: PLR0913, PLR0917 (one parameter for each option)
-    data: Annotated[str, typer.Argument(help="A folder of pictures, in class folders or not.")],
+    data: Annotated[str, typer.Argument(help=f"{DataOf} Labels are not needed.")],
     augment: Annotated[
         str,
         typer.Option(
@@ -49,6 +58,9 @@ def preview(  # noqa: PLR0913, PLR0917 (one parameter for each option)
             metavar="stretch|crop|pad", help="What becomes of pictures that are not square."
         ),
     ] = "crop",
+    column: Column = None,
+    pixel_shape: PixelShape = None,
+    root: Root = None,
     force: Annotated[
         bool, typer.Option("--force", help="Write over a sheet that is there.")
     ] = False,
@@ -66,6 +78,7 @@ def preview(  # noqa: PLR0913, PLR0917 (one parameter for each option)
     from kindsight.augment import parse_augment
     from kindsight.augment.preview import make_preview
     from kindsight.augment.sheet import FORMATS, write_sheet
+    from kindsight.catalog import DataOptions, open_catalog
     from kindsight.pictures import InputSpec
 
     if Path(out).suffix.lower() not in FORMATS:
@@ -75,9 +88,11 @@ def preview(  # noqa: PLR0913, PLR0917 (one parameter for each option)
             f"A file that is there is not written over. Received: --out {out}. Give another name, "
             "or --force."
         )
+    options = DataOptions(columns=columns_of(column) or {}, pixel_shape=pixel_shape, root=root)
+    policy = parse_augment(augment)
     made = make_preview(
-        data,
-        parse_augment(augment),
+        open_catalog(data, options, labelled=False),
+        policy,
         name=Path(augment).stem,
         spec=InputSpec(size, size, fit=resize),  # type: ignore[arg-type]  # checked there
         pictures=pictures,
