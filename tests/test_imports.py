@@ -26,7 +26,7 @@ MODULES = (
     "kindsight.cli",
 )
 
-COMMANDS = ("", "train", "predict", "evaluate", "cache", "info", "demo", "preview")
+COMMANDS = ("", "train", "predict", "evaluate", "explain", "cache", "info", "demo", "preview")
 
 
 def heavy_after(statements: str) -> str:

@@ -10,6 +10,7 @@ from kindsight.cli.cache import cache_app
 from kindsight.cli.command import Command, Commands, ResumableCommand
 from kindsight.cli.demo import demo
 from kindsight.cli.evaluate import evaluate
+from kindsight.cli.explain import explain
 from kindsight.cli.info import info
 from kindsight.cli.predict import predict
 from kindsight.cli.preview import preview
@@ -52,6 +53,7 @@ def kindsight(
 app.command(cls=ResumableCommand)(train)
 app.command(cls=Command)(predict)
 app.command(cls=Command)(evaluate)
+app.command(cls=Command)(explain)
 app.command(cls=Command)(preview)
 app.command(cls=Command)(info)
 app.command(cls=ResumableCommand)(demo)

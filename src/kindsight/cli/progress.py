@@ -42,6 +42,7 @@ STAGES = {
     "report": "Writing the report",
     "evaluate": "Evaluating",
     "predict": "Predicting",
+    "layers": "Running the network",
     "demo": "Writing the demo's pictures",
 }
 """What the stages are called on the terminal."""

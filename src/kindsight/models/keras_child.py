@@ -37,6 +37,7 @@ def main() -> None:
     table: Mapping[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
         "build": _build,
         "run": _run,
+        "maps": _maps,
     }
     while (job := jobs.get())["job"] != "quit":
         _answer(answers, _guarded(table[job["job"]], job))
@@ -137,3 +138,14 @@ def _run(job: dict[str, Any]) -> dict[str, Any]:
     features, logits = (np.concatenate(column) for column in zip(*parts, strict=True))
     np.savez(job["out"], features=features, logits=logits)
     return {"pictures": len(pixels)}
+
+
+def _maps(job: dict[str, Any]) -> dict[str, Any]:
+    """Run one picture through a saved network; keep what its layers make of it."""
+    import numpy as np
+
+    from kindsight.models.feature_maps import collect_maps, write_maps
+
+    pixels = np.load(job["pixels"], allow_pickle=False)
+    layers, left_out = collect_maps(job["model"], pixels, job["max_layers"], job["max_maps"])
+    return {"layers": write_maps(layers, job["out"]), "left_out": left_out}

@@ -26,6 +26,7 @@ from kindsight.errors import (
     WeightsError,
 )
 from kindsight.models.child_process import ChildProcess
+from kindsight.models.feature_maps import MAX_LAYERS, MAX_MAPS, LayerMaps, read_maps
 
 __all__ = ["KerasProcess"]
 
@@ -156,6 +157,42 @@ class KerasProcess:
             )
             with np.load(out, allow_pickle=False) as arrays:
                 return arrays["features"], arrays["logits"]
+
+    def maps(
+        self,
+        model: Path,
+        pixels: NDArray[np.uint8],
+        *,
+        max_layers: int = MAX_LAYERS,
+        max_maps: int = MAX_MAPS,
+    ) -> tuple[list[LayerMaps], list[str]]:
+        """Run one picture through a saved network; see :func:`.feature_maps.collect_maps`.
+
+        Raises
+        ------
+        SettingsError
+            For pixels of another shape.
+        KindsightError
+            Where Keras cannot load or run the model, the model has no layers with maps, or the
+            child fails.
+        """
+        if np.ndim(pixels) != 3 or not np.size(pixels):
+            raise SettingsError(
+                "The pixels must be of one picture, (height, width, 3). "
+                f"Received: {np.shape(pixels)}."
+            )
+        with tempfile.TemporaryDirectory(prefix="kindsight-") as folder:
+            given, out = Path(folder, "pixels.npy"), Path(folder, "out.npz")
+            np.save(given, pixels, allow_pickle=False)
+            answer = self._request(
+                job="maps",
+                model=str(Path(model).resolve()),
+                pixels=str(given),
+                out=str(out),
+                max_layers=max_layers,
+                max_maps=max_maps,
+            )
+            return read_maps(answer["layers"], out), answer["left_out"]
 
     def close(self, *, kill: bool = False) -> None:
         """End the child, if it was started; the next job starts another."""

@@ -91,6 +91,7 @@ def thinned(items: Sequence[T], limit: int, keep: Callable[[T], bool]) -> list[T
 
 def _step(span: float, parts: int) -> float:
     """Return the smallest of 1, 2, 5 times a power of ten of which `parts` cover the span."""
+    span = max(span, 1e-300)
     power = 10.0 ** math.floor(math.log10(span / parts))
     return next(
         (m * power for m in (1, 2, 5) if m * power * parts >= span * (1 - 1e-9)), 10 * power

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import functools
 import math
 import re
 import shlex
 from typing import Any, NamedTuple
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
 from kindsight.evaluation import ClassScores
 from kindsight.report import axes, curves, diagrams, epochs, figures, learning, words
 from kindsight.report.data import MAX_CARDS, Part, Problem, ReportData, ThumbnailCard
+from kindsight.report.templating import clean, environment
 
 __all__ = ["render_report"]
 
@@ -27,13 +25,6 @@ MAX_ROWS = 100
 
 _MAX_IMAGE = 1 << 16
 _IMAGE = re.compile(r"data:image/(?:jpeg|png);base64,[A-Za-z0-9+/]+={0,2}")
-
-# control characters, halves of surrogate pairs (undecodable bytes of file names) and marks that
-# turn the direction of text could break the page or make a name look like another
-_UNSEEN = re.compile(
-    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff"
-    "\ufffe\uffff]"
-)
 
 
 class Tile(NamedTuple):
@@ -67,7 +58,7 @@ def render_report(data: ReportData) -> str:
         under 1.5 MB with thumbnails of 128 pixels, whatever the number of classes and pictures.
     """
     page = (
-        _environment()
+        environment()
         .get_template("report.html.j2")
         .render(
             data=data,
@@ -90,32 +81,7 @@ def render_report(data: ReportData) -> str:
             max_rows=MAX_ROWS,
         )
     )
-    return _UNSEEN.sub("\N{REPLACEMENT CHARACTER}", page)
-
-
-@functools.cache
-def _environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("kindsight.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(
-        percent=words.percent,
-        interval=words.interval,
-        duration=words.duration,
-        elide=words.elide,
-        amount=words.amount,
-        shade=diagrams.heat,
-    )
-    environment.globals.update(
-        draw_interval=figures.draw_interval,
-        draw_stage=figures.draw_stage,
-        scale_start=figures.scale_start,
-    )
-    return environment
+    return clean(page)
 
 
 def _part(part: Part, data: ReportData) -> dict[str, Any]:

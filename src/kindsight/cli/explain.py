@@ -1,0 +1,131 @@
+"""``kindsight explain``: how a classifier comes to its answer for one picture."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from kindsight.cli.options import Debug, Json, Quiet
+from kindsight.cli.text import Paint, print_json, printable, say, table
+from kindsight.errors import SettingsError, UsageError
+
+if TYPE_CHECKING:
+    from kindsight.explain import Layers
+
+__all__ = ["explain"]
+
+
+def explain(
+    bundle: Annotated[str, typer.Argument(help="A run's folder, or another bundle.")],
+    picture: Annotated[str, typer.Argument(help="A picture.")],
+    layers: Annotated[
+        bool,
+        typer.Option("--layers", help="Show the feature maps of each layer."),
+    ] = False,
+    out: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="Where the page is written.  [default: <name of PICTURE>-layers.html; with "
+            "--json no page]",
+        ),
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace FILE if it is there.")
+    ] = False,
+    max_layers: Annotated[
+        int | None,
+        typer.Option(
+            "--max-layers",
+            min=1,
+            metavar="N",
+            help="Of more layers N are chosen, evenly.  [default: 16]",
+        ),
+    ] = None,
+    max_maps: Annotated[
+        int | None,
+        typer.Option(
+            "--max-maps",
+            min=1,
+            metavar="N",
+            help="Of more maps of a layer N are chosen, evenly.  [default: 64]",
+        ),
+    ] = None,
+    json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Show how a classifier comes to its answer for a picture.
+
+    With --layers: a page of what each layer of the network makes of the picture, its feature
+    maps.
+
+    Example: kindsight explain runs/photos-1 photo.jpg --layers --out layers.html
+    """
+    from kindsight.cli.progress import watching
+
+    if not layers:
+        raise SettingsError(
+            "explain must be told what to show. Received: nothing. Give --layers for the feature "
+            "maps of each layer."
+        )
+    page = _page(picture, out, json)
+    # Before the work, not after it.
+    if page is not None and os.path.lexists(page) and not overwrite:
+        raise UsageError(
+            f"A file that is there is not overwritten unasked. Received: {page}. Give another "
+            "--out, or --overwrite."
+        )
+    from kindsight.explain import explain_layers
+    from kindsight.files import write_text
+    from kindsight.models.feature_maps import MAX_LAYERS, MAX_MAPS
+
+    with watching(quiet) as progress:
+        progress("layers", 0, 0)
+        found = explain_layers(
+            bundle, picture, max_layers=max_layers or MAX_LAYERS, max_maps=max_maps or MAX_MAPS
+        )
+    if page is not None:
+        write_text(page, found.to_html())
+    if json:
+        print_json({**found.to_dict(), "page": None if page is None else str(page)})
+    else:
+        say(*_lines(found, page))
+
+
+def _page(picture: str, out: str | None, json: bool) -> Path | None:
+    """Return where the page goes, if there is to be one."""
+    if out is not None:
+        return Path(out)
+    return None if json else Path(f"{Path(picture).stem}-layers.html")
+
+
+def _lines(found: Layers, page: Path | None) -> list[str]:
+    from kindsight.report.words import amount, percent
+
+    paint = Paint(sys.stdout)
+    answer = found.prediction
+    rows = [
+        (
+            printable(layer.name),
+            f"{layer.size[0]} x {layer.size[1]}",
+            f"{layer.channels:,}",
+            f"{layer.silent:,}",
+        )
+        for layer in found.layers
+    ]
+    lines = [
+        paint(f"{printable(str(answer.label))}, {percent(answer.confidence)} sure", "bold"),
+        "",
+        *table(("layer", "size", "maps", "silent"), rows, paint=paint),
+    ]
+    if found.left_out:
+        total = amount(len(found.layers) + len(found.left_out), "layer")
+        lines.append(
+            f"  {len(found.layers)} of {total} with maps, evenly chosen; --max-layers shows more"
+        )
+    return [*lines, "", f"page  {printable(str(page))}"]

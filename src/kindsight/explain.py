@@ -1,0 +1,167 @@
+"""What a classifier makes of one picture, layer by layer."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kindsight.bundle import KERAS_FILE, MAX_MODEL_BYTES, Bundle, file_digest, load_bundle
+from kindsight.errors import BundleError, SettingsError
+from kindsight.models.feature_maps import MAX_LAYERS, MAX_MAPS, LayerMaps, brightness
+from kindsight.models.keras_process import KerasProcess
+from kindsight.pictures import read_picture, resize_picture
+from kindsight.predictor import Prediction, Predictor
+from kindsight.report.layers import LayersData, LayerView, render_layers
+
+__all__ = ["Layers", "explain_layers"]
+
+SHOWN_ANSWERS = 5
+
+
+@dataclass(frozen=True, eq=False)
+class Layers:
+    """The feature maps of one picture.
+
+    Attributes
+    ----------
+    bundle : Bundle
+        The classifier.
+    picture : uint8 array (height, width, 3)
+        As the network sees it.
+    prediction : Prediction
+        Its answer.
+    layers : tuple of LayerMaps
+        In the order in which the picture goes through them.
+    left_out : tuple of str
+        Names of the layers that have maps and were not chosen.
+    """
+
+    bundle: Bundle
+    picture: NDArray[np.uint8]
+    prediction: Prediction
+    layers: tuple[LayerMaps, ...]
+    left_out: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what ``kindsight explain --layers --json`` prints."""
+        return {
+            "picture": self.prediction.path,
+            "label": self.prediction.label,
+            "probabilities": dict(self.prediction.top(len(self.bundle.classes))),
+            "layers": [
+                {
+                    "name": layer.name,
+                    "kind": layer.kind,
+                    "height": layer.size[0],
+                    "width": layer.size[1],
+                    "maps": layer.channels,
+                    "silent": layer.silent,
+                    "low": layer.low if math.isfinite(layer.low) else None,
+                    "high": layer.high if math.isfinite(layer.high) else None,
+                    "shown": layer.shown.tolist(),
+                }
+                for layer in self.layers
+            ],
+            "left_out": list(self.left_out),
+        }
+
+    def to_html(self) -> str:
+        """Return the page: self-contained, without scripts."""
+        return render_layers(
+            LayersData(
+                path=self.prediction.path,
+                picture=self.picture,
+                run=self.bundle.folder.name,
+                answers=self.prediction.top(SHOWN_ANSWERS),
+                layers=[
+                    LayerView(
+                        layer.name,
+                        layer.kind,
+                        layer.size,
+                        layer.channels,
+                        layer.shown.tolist(),
+                        brightness(layer.maps),
+                        layer.low,
+                        layer.high,
+                        layer.silent,
+                    )
+                    for layer in self.layers
+                ],
+                left_out=self.left_out,
+            )
+        )
+
+
+def explain_layers(
+    bundle: str | os.PathLike[str],
+    picture: str | os.PathLike[str],
+    *,
+    max_layers: int = MAX_LAYERS,
+    max_maps: int = MAX_MAPS,
+) -> Layers:
+    """Run a picture through a classifier and keep the feature maps of its layers.
+
+    Parameters
+    ----------
+    bundle : path
+        A run's folder, or another bundle with its ``model.keras``.
+    picture : path
+        A picture's file.
+    max_layers, max_maps : int
+        More layers, and more maps of a layer, are chosen from evenly.
+
+    Returns
+    -------
+    Layers
+
+    Raises
+    ------
+    BundleError
+        For a bundle that is absent or damaged, or has no ``model.keras``.
+    PictureError
+        For a picture that cannot be read.
+    SettingsError
+        For a number of layers or maps below 1.
+    KindsightError
+        Where Keras cannot run the network, or it has no layers with maps.
+    """
+    for name, value in (("max_layers", max_layers), ("max_maps", max_maps)):
+        if value < 1:
+            raise SettingsError(f"{name} must be 1 or more. Received: {value}.")
+    opened = load_bundle(bundle)
+    _check_keras(opened)
+    path = os.fspath(picture)
+    pixels = resize_picture(read_picture(path), opened.spec)
+    # Keras starts while LiteRT answers.
+    with KerasProcess().start() as keras:
+        (prediction,) = Predictor(opened, workers=1).predict([path])
+        if prediction.error is not None:
+            raise prediction.error
+        layers, left_out = keras.maps(
+            opened.keras, pixels, max_layers=max_layers, max_maps=max_maps
+        )
+    return Layers(opened, pixels, prediction, tuple(layers), tuple(left_out))
+
+
+def _check_keras(bundle: Bundle) -> None:
+    """Hold the Keras file to the digest that was noted when it was written."""
+    path = bundle.keras
+    if not path.is_file() or path.stat().st_size > MAX_MODEL_BYTES:
+        raise BundleError(
+            f"To look into its layers a bundle must hold {KERAS_FILE}. Received: "
+            f"{Path(bundle.folder)}, where it is missing or too large."
+        )
+    files = bundle.facts.get("files")
+    noted = files.get(KERAS_FILE) if isinstance(files, Mapping) else None
+    if noted is not None and noted != file_digest(path):
+        raise BundleError(
+            f"{path} must be the file that the bundle was written with; its content has changed. "
+            "Restore it, or train again."
+        )

@@ -1,0 +1,159 @@
+"""Feature maps: those of a network whose filters are known, worked out by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from kindsight.errors import KindsightError, SettingsError
+from kindsight.models.feature_maps import (
+    LayerMaps,
+    brightness,
+    collect_maps,
+    evenly,
+    read_maps,
+    write_maps,
+)
+from kindsight.models.keras_process import KerasProcess
+
+
+@pytest.fixture(scope="module")
+def network(tmp_path_factory):
+    """Two filters of 2x2: the sum of the reds, and minus the green at the top left; then a pool."""
+    import keras
+
+    kernel = np.zeros((2, 2, 3, 2), np.float32)
+    kernel[:, :, 0, 0] = 1
+    kernel[0, 0, 1, 1] = -1
+    pixels = keras.Input((3, 4, 3), name="pixels")
+    x = keras.layers.Rescaling(1.0, name="scaling")(pixels)
+    x = keras.layers.Conv2D(2, 2, activation="relu", name="first")(x)
+    x = keras.layers.BatchNormalization(name="norm")(x)
+    x = keras.layers.Dropout(0.5, name="dropout")(x)
+    x = keras.layers.MaxPooling2D((1, 3), name="pool")(x)
+    x = keras.layers.GlobalAveragePooling2D(name="mean")(x)
+    model = keras.Model(pixels, keras.layers.Dense(2, name="logits")(x))
+    model.get_layer("first").set_weights([kernel, np.array([1.0, 0.0], np.float32)])
+    path = tmp_path_factory.mktemp("networks") / "model.keras"
+    model.save(path)
+    return path
+
+
+PIXELS = np.zeros((3, 4, 3), np.uint8)
+PIXELS[..., 0] = [[1, 2, 3, 4], [5, 6, 7, 8], [9, 10, 11, 12]]
+PIXELS[..., 1] = 200
+# 1 + 2 + 5 + 6 and the bias of 1, and so on; -200 is cut off by the ReLU
+FIRST = [[15, 19, 23], [31, 35, 39]]
+
+
+def test_the_maps_are_those_worked_out_by_hand(network):
+    (first, pool), left_out = collect_maps(network, PIXELS, 16, 64)
+    assert (first.name, first.kind, first.channels, first.size) == ("first", "Conv2D", 2, (2, 3))
+    assert first.maps.tolist() == [FIRST, [[0, 0, 0], [0, 0, 0]]]
+    assert (first.low, first.high, first.silent) == (0, 39, 1)
+    assert first.shown.tolist() == [0, 1]
+    # the pool sees it through a fresh batch normalisation, which divides by sqrt(1 + 0.001)
+    assert (pool.name, pool.size) == ("pool", (2, 1))
+    np.testing.assert_allclose(pool.maps[0], [[23 / 1.0005], [39 / 1.0005]], rtol=1e-6)
+    assert left_out == []
+
+
+def test_layers_and_maps_are_chosen_evenly_and_the_rest_is_named(network):
+    (first,), left_out = collect_maps(network, PIXELS, 1, 1)
+    assert (first.name, first.channels, first.shown.tolist()) == ("first", 2, [0])
+    assert first.maps.tolist() == [FIRST]
+    # of all its maps, not of those shown
+    assert (first.low, first.silent) == (0, 1)
+    assert left_out == ["pool"]
+
+
+def test_the_child_gives_the_same(network, keras_process):
+    layers, left_out = keras_process.maps(network, PIXELS, max_layers=1)
+    assert layers[0].maps.tolist() == [FIRST, [[0, 0, 0], [0, 0, 0]]]
+    assert layers[0].maps.dtype == np.float32
+    assert left_out == ["pool"]
+
+
+def test_a_network_without_maps_is_told(tmp_path):
+    import keras
+
+    flat = keras.Sequential([keras.Input((3, 4, 3)), keras.layers.Flatten(), keras.layers.Dense(2)])
+    flat.save(tmp_path / "flat.keras")
+    with pytest.raises(KindsightError, match=r"Received: 1 inputs, 2 layers, 0 with maps"):
+        collect_maps(tmp_path / "flat.keras", PIXELS, 16, 64)
+
+
+def test_a_sequential_network_of_the_course_s_kind_has_all_its_layers(tmp_path):
+    import keras
+
+    layers = keras.layers
+    model = keras.Sequential([
+        keras.Input((12, 10, 3)),
+        layers.Conv2D(4, 3, activation="relu"),
+        layers.MaxPooling2D(2),
+        layers.Conv2D(8, 3, activation="relu"),
+        layers.Flatten(),
+        layers.Dense(1, activation="sigmoid"),
+    ])  # fmt: skip
+    model.save(tmp_path / "model.keras")
+    found, _ = collect_maps(tmp_path / "model.keras", np.zeros((12, 10, 3), np.uint8), 16, 64)
+    assert [(layer.kind, layer.channels, layer.size) for layer in found] == [
+        ("Conv2D", 4, (10, 8)),
+        ("MaxPooling2D", 4, (5, 4)),
+        ("Conv2D", 8, (3, 2)),
+    ]
+
+
+@pytest.mark.parametrize("shape", [(1, 3, 4, 3), (0, 4, 3), ()])
+def test_pixels_of_another_shape_are_refused_at_once(shape):
+    process = KerasProcess()
+    with pytest.raises(SettingsError, match="of one picture"):
+        process.maps("model.keras", np.zeros(shape, np.uint8))
+    assert process._child is None
+
+
+@pytest.mark.parametrize(
+    ("count", "limit", "chosen"),
+    [
+        (3, 5, [0, 1, 2]),
+        (5, 5, [0, 1, 2, 3, 4]),
+        (9, 3, [0, 4, 8]),
+        (100, 2, [0, 99]),
+        (100, 1, [0]),
+        (0, 3, []),
+    ],
+)
+def test_even_choice(count, limit, chosen):
+    assert evenly(count, limit) == chosen
+
+
+def test_even_choices_are_different_numbers():
+    for count in range(1, 200):
+        found = evenly(count, 64)
+        assert len(set(found)) == len(found) == min(count, 64)
+        assert (found[0], found[-1]) == (0, count - 1)
+
+
+def test_brightness_is_the_course_s():
+    # mean 2, standard deviation sqrt(2): the ends are 1.414 deviations away, 128 -+ 64 * 1.414
+    maps = np.array([[[0, 1, 2, 3, 4]]], np.float32)
+    assert brightness(maps).tolist() == [[[37, 83, 128, 173, 219]]]
+    # one of many is far more than two deviations away
+    spike = np.zeros((1, 10, 10), np.float32)
+    spike[0, 0, 0] = 5
+    # mean 0.05, deviation 0.4975: 128 - 6.4 for the others
+    assert brightness(spike)[0, 0].tolist() == [255] + [122] * 9
+    assert brightness(np.full((1, 2, 2), 7, np.float32)).tolist() == [[[0, 0], [0, 0]]]
+    odd = np.array([[[np.nan, 1.0]], [[np.inf, 1.0]]], np.float32)
+    assert brightness(odd).tolist() == [[[0, 0]], [[0, 0]]]
+
+
+def test_layers_come_back_from_their_file(tmp_path):
+    maps = np.arange(12, dtype=np.float32).reshape(2, 2, 3)
+    layer = LayerMaps("a", "Conv2D", 9, np.array([0, 8]), maps, -1.5, 11.0, 3)
+    facts = write_maps([layer], tmp_path / "out.npz")
+    (again,) = read_maps(facts, tmp_path / "out.npz")
+    assert (again.name, again.kind, again.channels, again.silent) == ("a", "Conv2D", 9, 3)
+    assert (again.low, again.high, again.size) == (-1.5, 11.0, (2, 3))
+    assert again.shown.tolist() == [0, 8]
+    assert np.array_equal(again.maps, maps)
