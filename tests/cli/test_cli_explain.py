@@ -91,7 +91,7 @@ def test_a_file_is_not_overwritten_unasked(run, bundle):
     assert (result.exit_code, FakeKeras.asked) == (2, [])
     assert "not overwritten unasked. Received: red-layers.html" in result.stderr
     assert Path("red-layers.html").read_bytes() == b"mine"
-    result = run("explain", bundle, "new/red.png", "--layers", "--overwrite", "--max-maps", "3",
+    result = run("explain", bundle, "new/red.png", "--layers", "--force", "--max-maps", "3",
                  "--max-layers", "2")  # fmt: skip
     assert result.exit_code == 0
     assert Path("red-layers.html").read_bytes() != b"mine"

@@ -34,8 +34,8 @@ def explain(
             "--json no page]",
         ),
     ] = None,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace FILE if it is there.")
+    force: Annotated[
+        bool, typer.Option("--force", help="Write over a page that is there.")
     ] = False,
     max_layers: Annotated[
         int | None,
@@ -75,10 +75,10 @@ def explain(
         )
     page = _page(picture, out, json)
     # Before the work, not after it.
-    if page is not None and os.path.lexists(page) and not overwrite:
+    if page is not None and os.path.lexists(page) and not force:
         raise UsageError(
             f"A file that is there is not overwritten unasked. Received: {page}. Give another "
-            "--out, or --overwrite."
+            "--out, or --force."
         )
     from kindsight.explain import explain_layers
     from kindsight.files import write_text
