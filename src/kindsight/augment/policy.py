@@ -23,7 +23,8 @@ class Augment:
     Without arguments, nothing. Everything is drawn anew for each picture and epoch, evenly within
     the bounds given here. Geometry is one warp, bilinear, in the order flip, scale and aspect,
     shear, rotation, shift, perspective; colour comes after it, and then blur, noise, JPEG and
-    erasing, each of which falls on half of the pictures.
+    erasing, each of which falls on half of the pictures. What may be given as one number or two is
+    kept as two.
 
     Parameters
     ----------
