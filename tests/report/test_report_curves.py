@@ -191,9 +191,26 @@ def test_learning_rates_are_drawn_by_their_powers():
             ["The best of 3 epochs was epoch 2: 80.0% of the validation pictures right"],
         ),
         (
-            [Row(1, 0.6, 0.7, 0.5, 0.8), Row(2, 0.2, 0.9, 0.7, 0.8)],
+            [Row(1, 0.6, 0.7, 0.5, 0.8), Row(2, 0.2, 0.9, 0.6, 0.8), Row(3, 0.1, 0.9, 0.7, 0.8)],
             1,
-            ["best of 2 epochs", "After epoch 1 the validation loss rose, from 0.500 to 0.700"],
+            ["best of 3 epochs", "After epoch 1 the validation loss rose, from 0.500 to 0.700"],
+        ),
+        # one epoch that is worse may be chance, and so may a hundredth of a nat
+        (
+            [Row(1, 0.6, 0.7, 0.5, 0.8), Row(2, 0.2, 0.9, 0.4, 0.7), Row(3, 0.1, 0.9, 0.7, 0.8)],
+            1,
+            ["best of 3 epochs"],
+        ),
+        (
+            [Row(1, 0.3, 0.9, 0.01, 1.0), Row(2, 0.2, 0.9, 0.019, 1.0), Row(3, 0.1, 1, 0.019, 1.0)],
+            1,
+            ["best of 3 epochs"],
+        ),
+        # the training loss rose as well: that is something else
+        (
+            [Row(1, 0.6, 0.7, 0.5, 0.8), Row(2, 0.7, 0.7, 0.7, 0.7), Row(3, 0.8, 0.6, 0.8, 0.6)],
+            1,
+            ["best of 3 epochs"],
         ),
         (
             [Row(1, 0.6, 0.7, 0.5, 0.8), Row(2, 0.5, 0.9, 0.4, 0.9)],
@@ -204,9 +221,13 @@ def test_learning_rates_are_drawn_by_their_powers():
         ([Row(1, 0.6, 0.7)], 1, ["After one epoch, by the training loss: 70.0%", "by heart"]),
         ([Row(1, math.nan, 0.5, math.nan, 0.5)], 1, ["After one epoch", "it diverged"]),
         (
-            [Row(1, 0.6, 0.7, 0.5, 0.8), Row(2, 0.5, 0.7, math.nan, 0.7)],
+            [
+                Row(1, 0.6, 0.7, 0.5, 0.8),
+                Row(2, 0.5, 0.7, math.inf, 0.7),
+                Row(3, 0.5, 0.7, math.nan, 0.7),
+            ],
             1,
-            ["best of 2 epochs", "rose, from 0.500 to nan"],
+            ["best of 3 epochs", "rose, from 0.500 to nan"],
         ),
         ([Row(1, 0.6, 0.7, 0.5, 0.8)], None, ["The training took 1 epoch."]),
     ],

@@ -10,8 +10,10 @@ from kindsight.report.words import amount, percent
 
 __all__ = ["sentences"]
 
-# By how much the validation loss must have risen from its lowest, as a share of it, to be told.
-RISEN = 0.1
+# By how much the validation loss must have risen from its lowest to be told: as a share of it, and
+# in nats. In as many epochs at the end, so that one that is worse by chance does not count.
+RISEN, RISEN_NATS = 0.1, 0.01
+IN_A_ROW = 2
 
 
 def sentences(epochs: Sequence[Epoch], best: int | None) -> list[str]:
@@ -64,10 +66,12 @@ def _best(epochs: Sequence[Epoch], best: int | None) -> str:
 
 def _overfitted(epochs: Sequence[Epoch]) -> Epoch | None:
     """Return the epoch of the lowest validation loss, if it went up from there for good."""
-    known = [row for row in epochs if row.val_loss is not None and math.isfinite(row.val_loss)]
-    lowest = min(known, key=lambda row: row.val_loss or 0.0, default=None)
-    last = epochs[-1]
-    if lowest is None or lowest.val_loss is None or last.val_loss is None:
+    losses = [math.nan if row.val_loss is None else row.val_loss for row in epochs]
+    places = [place for place, loss in enumerate(losses) if math.isfinite(loss)]
+    place = min(places, key=lambda place: losses[place], default=len(epochs))
+    end = losses[-IN_A_ROW:]
+    if place >= len(epochs) - IN_A_ROW:
         return None
-    risen = not last.val_loss <= lowest.val_loss * (1 + RISEN)
-    return lowest if risen and last.loss < lowest.loss else None
+    bound = max(losses[place] * (1 + RISEN), losses[place] + RISEN_NATS)
+    risen = all(not loss <= bound for loss in end)
+    return epochs[place] if risen and epochs[-1].loss < epochs[place].loss else None
