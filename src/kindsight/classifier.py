@@ -139,7 +139,8 @@ class ImageClassifier:
         Parameters
         ----------
         X : Catalog, path, sequence of paths, or array
-            A catalog, a folder of class folders, files, or uint8 (pictures, height, width, 3).
+            A catalog; a folder, a table or arrays in a file, as :meth:`kindsight.Catalog.open`
+            takes them; files; or uint8 (pictures, height, width, 3).
             Of a catalog with splits only the training part is used.
         y : sequence, optional
             A label for each picture; not needed where `X` has labels.

@@ -27,7 +27,10 @@ from kindsight.errors import CatalogError
 
 __all__ = ["HOW_TO_ARRANGE", "Arrangement", "Place", "arrange", "check_classes", "nearly"]
 
-HOW_TO_ARRANGE = "Give each class a folder of its own, named after it, and put its pictures there."
+HOW_TO_ARRANGE = (
+    "Give each class a folder of its own, named after it, and put its pictures there. If the "
+    "files' names tell their labels: --label-from, in Python label_from."
+)
 
 
 class Place(NamedTuple):

@@ -22,6 +22,7 @@ _USUAL = {
     "label": (
         *("label", "labels", "class", "classes", "category", "target", "labelname", "classname"),
         *("categoryname", "classlabel", "labelid", "classid", "categoryid", "y"),
+        *("species", "breed", "diagnosis", "dx"),
     ),
     "split": ("split", "subset", "set", "part", "partition", "usage"),
     "group": (
