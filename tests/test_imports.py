@@ -23,6 +23,8 @@ MODULES = (
     "kindsight.bundle",
     "kindsight.predictor",
     "kindsight.training.history",
+    "kindsight.training.logs",
+    "kindsight.explain",
     "kindsight.cli",
 )
 

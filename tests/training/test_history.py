@@ -235,3 +235,17 @@ def test_a_file_that_a_spreadsheet_saved_is_read(tmp_path):
     text = f"\ufeff{HEADER}\r\n1,train,1,0.1,5E-1,1,0.5,.5\r\n"
     (tmp_path / "history.csv").write_bytes(text.encode())
     assert load_history(tmp_path) == History([EpochRow(1, "train", 1.0, 0.1, 0.5, 1.0, 0.5, 0.5)])
+
+
+@given(st.one_of(st.binary(max_size=200), st.lists(st.text('0123,.e-nainf"\n\r', max_size=60))))
+def test_whatever_a_file_holds_it_is_a_history_or_told(tmp_path_factory, content):
+    path = tmp_path_factory.mktemp("csv") / "history.csv"
+    if isinstance(content, list):
+        content = "\n".join([HEADER, *content]).encode()
+    path.write_bytes(content)
+    try:
+        history = History.read_csv(path)
+    except BundleError:
+        return
+    history.write_csv(path)
+    assert History.read_csv(path) == history
