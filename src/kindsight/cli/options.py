@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from kindsight.errors import SettingsError
+
 __all__ = [
     "Column",
     "DataOf",
@@ -104,9 +106,8 @@ def columns_of(given: list[str] | None) -> dict[str, str] | None:
     """Read ``label=species`` and the like; None where there is none."""
     pairs = [text.partition("=") for text in given or ()]
     if bad := [kind for kind, equals, name in pairs if not equals or not kind or not name]:
-        raise typer.BadParameter(
-            f"must be KIND=NAME, such as label=species. Received: {bad[0]!r}",
-            param_hint="--column",
+        raise SettingsError(
+            f"--column must be KIND=NAME, such as label=species. Received: {bad[0]!r}."
         )
     return {kind: name for kind, _, name in pairs} or None
 
