@@ -24,7 +24,17 @@ from kindsight.errors import PictureError
 from kindsight.pictures import InputSpec, content_digest, read_picture, resize_picture
 from kindsight.threads import map_ordered, single_threaded_opencv
 
-__all__ = ["Gone", "Maker", "Outcome", "Progress", "Table", "go_through"]
+__all__ = [
+    "Gone",
+    "Maker",
+    "Outcome",
+    "Progress",
+    "Read",
+    "Reader",
+    "Table",
+    "go_through",
+    "read_through",
+]
 
 Progress = Callable[[int, int], None]
 """Called with (pictures done, pictures in all)."""
@@ -64,6 +74,22 @@ class Maker(Protocol):
         ------
         PictureError
             If it is of no use after all.
+        """
+
+    def failed(self, digest: str, error: PictureError) -> Any:
+        """Make the row of a picture that is of no use."""
+
+
+class Reader(Protocol):
+    """Makes the rows of a :class:`Table` from files as they are; called on many threads."""
+
+    def read(self, digest: str, data: bytes | NDArray[np.uint8]) -> Any:
+        """Make a picture's row of its file's bytes, or of an array in memory.
+
+        Raises
+        ------
+        PictureError
+            If it is of no use.
         """
 
     def failed(self, digest: str, error: PictureError) -> Any:
@@ -156,18 +182,75 @@ def go_through(
     CacheError
         Where the cache cannot be used, or is damaged (DamagedTableError: go through again).
     """
+
+    def reader() -> Reader:
+        return _Resizing(spec, maker())
+
+    read = read_through(catalog, cache, table, look_up, reader, threads, progress)
+    return _part(catalog, table, read)
+
+
+@dataclass(frozen=True)
+class Read:
+    """How the rows of a catalog fared.
+
+    Parameters
+    ----------
+    digests : list of (str or None)
+        Of every row; None where there is no file that could be read.
+    errors : dict of int to PictureError
+        By row, why there is no digest.
+    made : int
+        How many distinct pictures were made.
+    """
+
+    digests: list[str | None]
+    errors: dict[int, PictureError]
+    made: int
+
+
+def read_through(
+    catalog: Catalog,
+    cache: Cache,
+    table: Table,
+    look_up: Table,
+    reader: Callable[[], Reader],
+    threads: int,
+    progress: Progress | None = None,
+) -> Read:
+    """See to it that a table has every picture of a catalog, made from files as they are.
+
+    The parameters and errors are those of :func:`go_through`; `reader` is called if there is
+    anything to make.
+    """
     with closing(FileIndex(cache.files_file)) as index:
         digests = _known_digests(catalog, index)
         done = table.known(digest for digest in digests if digest is not None)
         todo = [row for row, digest in enumerate(digests) if digest not in done]
         ledger = _Ledger(digests, table, index, progress, len(digests) - len(todo))
         if todo:
-            work = _Work(catalog, spec, maker(), look_up)
+            work = _Work(catalog, reader(), look_up)
             with single_threaded_opencv():
                 for outcome in map_ordered(work, todo, threads):
                     ledger.add(outcome)
             ledger.flush()
-    return _part(catalog, ledger)
+    return Read(digests, ledger.errors, ledger.made)
+
+
+@dataclass
+class _Resizing:
+    """Reads and resizes pictures, and hands them on; a :class:`Reader`."""
+
+    spec: InputSpec
+    maker: Maker
+
+    def read(self, digest: str, data: bytes | NDArray[np.uint8]) -> Any:
+        picture = read_picture(data, target=self.spec.size) if isinstance(data, bytes) else data
+        pixels = resize_picture(picture, self.spec)
+        return self.maker.make(digest, pixels, (picture.shape[0], picture.shape[1]))
+
+    def failed(self, digest: str, error: PictureError) -> Any:
+        return self.maker.failed(digest, error)
 
 
 def _known_digests(catalog: Catalog, index: FileIndex) -> list[str | None]:
@@ -181,11 +264,10 @@ def _known_digests(catalog: Catalog, index: FileIndex) -> list[str | None]:
 
 @dataclass
 class _Work:
-    """Reads, digests, resizes and hands on one picture; called on many threads."""
+    """Loads and digests one picture, and hands it on; called on many threads."""
 
     catalog: Catalog
-    spec: InputSpec
-    maker: Maker
+    reader: Reader
     table: Table
     _taken: set[str] = field(default_factory=set)
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -202,18 +284,16 @@ class _Work:
             if error.code != "empty":
                 return Outcome(row, error=error)
             digest = content_digest(b"")  # by which it is known the next time
-            return Outcome(row, digest, stamp, file, self.maker.failed(digest, error), error)
+            return Outcome(row, digest, stamp, file, self.reader.failed(digest, error), error)
         digest = content_digest(data)
         with self._lock:
             if digest in self._taken or self.table.known([digest]):
                 return Outcome(row, digest, stamp, file)
             self._taken.add(digest)
         try:
-            picture = read_picture(data, target=self.spec.size) if isinstance(data, bytes) else data
-            pixels = resize_picture(picture, self.spec)
-            made = self.maker.make(digest, pixels, (picture.shape[0], picture.shape[1]))
+            made = self.reader.read(digest, data)
         except PictureError as error:
-            return Outcome(row, digest, stamp, file, self.maker.failed(digest, error), error)
+            return Outcome(row, digest, stamp, file, self.reader.failed(digest, error), error)
         return Outcome(row, digest, stamp, file, made)
 
 
@@ -266,11 +346,11 @@ class _Ledger:
             self._progress(self._done, len(self.digests))
 
 
-def _part(catalog: Catalog, ledger: _Ledger) -> Gone:
+def _part(catalog: Catalog, table: Table, read: Read) -> Gone:
     """Part the readable pictures from those set aside."""
-    digests = ledger.digests
-    failed = ledger.table.problems(digest for digest in digests if digest is not None)
-    errors = dict(ledger.errors)
+    digests = read.digests
+    failed = table.problems(digest for digest in digests if digest is not None)
+    errors = dict(read.errors)
     for row, digest in enumerate(digests):
         if digest in failed:
             errors[row] = PictureError(*failed[digest])
@@ -280,6 +360,6 @@ def _part(catalog: Catalog, ledger: _Ledger) -> Gone:
         kept,
         tuple(errors[row].at(catalog.path[row]) for row in sorted(errors)),
         tuple(catalog.label[row] for row in sorted(errors)),
-        ledger.made,
-        len(set(kept.digest)) - ledger.made,
+        read.made,
+        len(set(kept.digest)) - read.made,
     )

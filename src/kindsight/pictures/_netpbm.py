@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from kindsight.errors import PictureError
 from kindsight.pictures._structure import check_size, corrupt, truncated
 
-__all__ = ["read_netpbm"]
+__all__ = ["read_header", "read_netpbm"]
 
 MAX_HEADER = 65_536
 """Bytes in which the header must end, comments included."""
@@ -49,7 +49,7 @@ def read_netpbm(data: bytes, max_pixels: int) -> NDArray[np.uint8]:
         ``truncated``, ``corrupt`` or ``too-large``.
     """
     kind = data[1] - ord("0")
-    numbers, position = _header(data, 2 if kind in (1, 4) else 3)
+    numbers, position = read_header(data)
     width, height = numbers[:2]
     maxval = 1 if kind in (1, 4) else numbers[2]
     check_size(height, width, max_pixels)
@@ -67,8 +67,12 @@ def read_netpbm(data: bytes, max_pixels: int) -> NDArray[np.uint8]:
     return _scaled(samples.reshape(height, width, channels), maxval)
 
 
-def _header(data: bytes, count: int) -> tuple[list[int], int]:
-    """Return the header's numbers and where the samples begin: after one blank."""
+def read_header(data: bytes) -> tuple[list[int], int]:
+    """Return the header's numbers and where the samples begin: after one blank.
+
+    The numbers are width, height and, but for a bitmap, the largest value.
+    """
+    count = 2 if data[1:2] in b"14" else 3
     head = data[:MAX_HEADER]
     position, numbers = 2, []
     for _ in range(count):

@@ -24,8 +24,9 @@ from kindsight.pictures._pillow import (
     translating,
 )
 from kindsight.pictures._structure import check_structure
+from kindsight.pictures.facts import FactsGatherer, PictureFacts
 
-__all__ = ["MAX_BYTES", "MAX_PIXELS", "read_bytes", "read_picture"]
+__all__ = ["MAX_BYTES", "MAX_PIXELS", "read_bytes", "read_picture", "read_with_facts"]
 
 MAX_PIXELS = 178_956_970
 """The most pixels (height times width) of a picture: what Pillow, too, takes for a bomb."""
@@ -140,18 +141,51 @@ def read_picture(
         raise error.at(os.fspath(source)) from error
 
 
+def read_with_facts(
+    data: bytes, *, target: tuple[int, int] | None = None, max_pixels: int = MAX_PIXELS
+) -> tuple[NDArray[np.uint8], PictureFacts]:
+    """Read one picture as :func:`read_picture` does, and what its file says beside the pixels.
+
+    Parameters
+    ----------
+    data : bytes
+        The content of a file.
+    target, max_pixels
+        As in :func:`read_picture`.
+
+    Returns
+    -------
+    picture : uint8 array of shape (height, width, 3)
+        RGB.
+    facts : PictureFacts
+
+    Raises
+    ------
+    PictureError
+        As :func:`read_picture`.
+    """
+    gatherer = FactsGatherer()
+    picture = _decode(data, target, (255, 255, 255), max_pixels, gatherer)
+    return picture, gatherer.facts
+
+
 def _decode(
-    data: bytes,
+    whole: bytes,
     target: tuple[int, int] | None,
     background: tuple[int, int, int],
     max_pixels: int,
+    gatherer: FactsGatherer | None = None,
 ) -> NDArray[np.uint8]:
-    name = detect_format(data)
-    data = check_structure(name, data, max_pixels)
+    name = detect_format(whole)
+    data = check_structure(name, whole, max_pixels)
     with translating(name):
         if name == "PPM":
+            if gatherer is not None:
+                gatherer.netpbm(data)
             return read_netpbm(data, max_pixels)
         opened = open_image(name, data, max_pixels)
+        if gatherer is not None:
+            gatherer.opened(name, opened)
         if name == "JPEG":
             picture = _decode_jpeg(opened, data, target, background, max_pixels)
         else:
@@ -159,7 +193,10 @@ def _decode(
             image = load(opened, name, max_pixels)
             low = LowBytes(load(twin[0], name, max_pixels), twin[1]) if twin else None
             picture = to_rgb(image, background, low)
-        return turn(picture, orientation_of(opened, name))
+        orientation = orientation_of(opened, name)
+        if gatherer is not None:
+            gatherer.decoded(whole, opened, orientation)
+        return turn(picture, orientation)
 
 
 def _decode_jpeg(

@@ -1,0 +1,5 @@
+"""Checks of duplicates."""
+
+from kindsight.catalog.checks.contract import Check
+
+CHECKS: tuple[type[Check], ...] = ()

@@ -1,0 +1,212 @@
+"""Measuring all pictures of a catalog, once: what was measured is kept by content and found again.
+
+As with features, a file whose size and times have not changed is not even read to be known.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kindsight.cache import Cache
+from kindsight.catalog.catalog import Catalog
+from kindsight.catalog.checks.measure import NUMBERS, WORDS, MeasuredPicture, measure_picture
+from kindsight.catalog.checks.measurements import Measurements
+from kindsight.catalog.once import Progress, Read, read_through
+from kindsight.errors import CacheError, PictureError
+from kindsight.pictures.perceptual import GRID
+from kindsight.sqlite_file import DamagedTableError, SqliteFile, chunks, marks
+from kindsight.threads import count_cores
+
+__all__ = ["FORMAT", "MeasurementTable", "measure_catalog"]
+
+FORMAT = 1
+"""Raised whenever something else is measured, or measured otherwise."""
+
+
+class MeasurementTable(SqliteFile):
+    """Measurements by content digest.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        The SQLite file, made if it is not there.
+    """
+
+    schema = """
+        CREATE TABLE IF NOT EXISTS pictures (
+            digest TEXT PRIMARY KEY, numbers BLOB, words TEXT, small BLOB, code TEXT, reason TEXT
+        );
+    """
+    probe = "SELECT digest, numbers, words, small, code, reason FROM pictures LIMIT 0"
+
+    def _select(self, columns: str, digests: Iterable[str]) -> Iterator[tuple[Any, ...]]:
+        for chunk in chunks(list(dict.fromkeys(digests))):
+            query = f"SELECT {columns} FROM pictures WHERE digest IN ({marks(chunk)})"
+            with self._reading() as connection:
+                rows = connection.execute(query, chunk).fetchall()
+            yield from rows
+
+    def known(self, digests: Iterable[str]) -> set[str]:
+        """Return those of `digests` that the table has a row for."""
+        found = self._select("digest, length(numbers), length(small)", digests)
+        sizes = (NUMBERS.itemsize, GRID * GRID)
+        return {digest for digest, *lengths in found if tuple(lengths) == sizes}
+
+    def problems(self, digests: Iterable[str]) -> dict[str, tuple[str, str]]:
+        """Return (code, reason) of those pictures that cannot be read."""
+        return {
+            digest: (code, str(reason))
+            for digest, code, reason in self._select("digest, code, reason", digests)
+            if code in PictureError.CODES
+        }
+
+    def put(self, rows: Sequence[MeasuredPicture]) -> None:
+        """Write rows in one transaction; a row that is there already is replaced."""
+        values = [
+            (
+                row.digest, row.numbers.tobytes(), json.dumps([row.words[name] for name in WORDS]),
+                row.small.tobytes(), row.words["code"], row.words["reason"],
+            )
+            for row in rows
+        ]  # fmt: skip
+        with self._writing() as connection:
+            connection.executemany("INSERT OR REPLACE INTO pictures VALUES (?,?,?,?,?,?)", values)
+
+    def fill(
+        self,
+        places: dict[str, list[int]],
+        numbers: NDArray[np.void],
+        words: dict[str, NDArray[np.object_]],
+    ) -> None:
+        """Copy rows to their places in columns.
+
+        Parameters
+        ----------
+        places : dict of str to list of int
+            Where each digest's row goes; digests that were found are taken out.
+        numbers : array
+            Records of :data:`NUMBERS`.
+        words : dict of str to object array
+        """
+        same: dict[str, str] = {}  # the texts of 100,000 pictures are a few hundred different ones
+        for digest, record, texts in self._select("digest, numbers, words", list(places)):
+            if len(record) != NUMBERS.itemsize:
+                continue
+            where = places.pop(digest)
+            numbers[where] = np.frombuffer(record, NUMBERS)
+            for name, text in zip(WORDS, json.loads(texts), strict=True):
+                words[name][where] = same.setdefault(text, text)
+
+    def small(self, digests: Sequence[str | None]) -> NDArray[np.uint8]:
+        """Return the pictures in small, uint8 (len(digests), 32, 32); zeros for None."""
+        places: dict[str, list[int]] = {}
+        for place, digest in enumerate(digests):
+            if digest is not None:
+                places.setdefault(digest, []).append(place)
+        out = np.zeros((len(digests), GRID, GRID), np.uint8)
+        for digest, blob in self._select("digest, small", list(places)):
+            if len(blob) == GRID * GRID:
+                out[places[digest]] = np.frombuffer(blob, np.uint8).reshape(GRID, GRID)
+        return out
+
+
+class _Measurer:
+    """Measures pictures; a :class:`kindsight.catalog.once.Reader`."""
+
+    def read(self, digest: str, data: bytes | NDArray[np.uint8]) -> MeasuredPicture:
+        return measure_picture(data, digest)
+
+    def failed(self, digest: str, error: PictureError) -> MeasuredPicture:
+        from kindsight.catalog.checks.measure import unreadable
+
+        return unreadable(digest, b"", error)
+
+
+def measure_catalog(
+    catalog: Catalog,
+    cache: Cache,
+    *,
+    workers: int | None = None,
+    progress: Progress | None = None,
+) -> tuple[Catalog, Measurements]:
+    """Find or make the measurements of all pictures of a catalog.
+
+    Parameters
+    ----------
+    catalog : Catalog
+        Which pictures.
+    cache : Cache
+        Where measurements are kept.
+    workers : int, optional
+        How many pictures are read at once; the number of cores if omitted.
+    progress : callable, optional
+        Called with (pictures done, pictures in all), from the calling thread.
+
+    Returns
+    -------
+    catalog : Catalog
+        The same rows, with their digests; None where there is no file that could be read.
+    measurements : Measurements
+        A row for each of them.
+
+    Raises
+    ------
+    CacheError
+        Where the cache cannot be used. What is damaged in it is put aside and made anew.
+    """
+    for _ in range(2):
+        # Damage may show in either of two tables, and only where a row is read.
+        with contextlib.suppress(DamagedTableError):
+            return _measure(catalog, cache, workers, progress)
+    return _measure(catalog, cache, workers, progress)
+
+
+def _measure(
+    catalog: Catalog, cache: Cache, workers: int | None, progress: Progress | None
+) -> tuple[Catalog, Measurements]:
+    path = cache.measurements_file(str(FORMAT))
+    with closing(MeasurementTable(path)) as table, closing(MeasurementTable(path)) as look_up:
+        read = read_through(
+            catalog, cache, table, look_up, _Measurer, workers or count_cores(), progress
+        )
+        numbers, words = _columns(catalog, table, read, path)
+    cache.prune(keep=path)
+
+    def small(rows: NDArray[np.int64]) -> NDArray[np.uint8]:
+        with closing(MeasurementTable(path)) as table:
+            return table.small([read.digests[row] for row in rows])
+
+    return catalog.with_columns(digest=read.digests), Measurements(numbers, words, small)
+
+
+def _columns(
+    catalog: Catalog, table: MeasurementTable, read: Read, path: Path
+) -> tuple[NDArray[np.void], dict[str, NDArray[np.object_]]]:
+    """Gather the columns from the table, and from the errors of files that are not in it."""
+    n = len(catalog)
+    numbers = np.zeros(n, NUMBERS)
+    for name in NUMBERS.names or ():
+        if NUMBERS[name].kind == "f":
+            numbers[name] = np.nan
+    words = {name: np.full(n, "", object) for name in WORDS}
+    places: dict[str, list[int]] = {}
+    for row, digest in enumerate(read.digests):
+        if digest is not None:
+            places.setdefault(digest, []).append(row)
+    table.fill(places, numbers, words)
+    if places:
+        raise CacheError(
+            f"What is in the cache must stay there while it is used. Received: {path}, from which "
+            "rows have gone: was the cache cleared just now? The same command measures them again."
+        )
+    for row, error in read.errors.items():
+        words["code"][row], words["reason"][row] = error.code, error.reason
+    return numbers, words
