@@ -127,6 +127,29 @@ def test_splits_and_groups_beside_pixels(tmp_path):
     assert catalog.notes == ("Pictures of one group, the column 'patient', stay together.",)
 
 
+@pytest.mark.parametrize("quote", ["", '"'])
+def test_all_pixels_in_one_column(tmp_path, quote):
+    """As FER-2013 has them."""
+    lines = [
+        "emotion,pixels,Usage",
+        f"0,{quote}70 80 82 255{quote},Training",
+        f"3,{quote}1 2 3 4 {quote},PublicTest",
+        f"0, {quote}5  6 7 8{quote},PrivateTest",
+    ]
+    (tmp_path / "fer.csv").write_text("\n".join(lines))
+    catalog = from_table(tmp_path / "fer.csv")
+    assert catalog.label == ("0", "3", "0")
+    assert catalog.split == ("train", "validation", "test")
+    assert [array.ravel().tolist() for array in catalog.arrays] == [
+        [70, 80, 82, 255],
+        [1, 2, 3, 4],
+        [5, 6, 7, 8],
+    ]
+    (tmp_path / "fer.csv").write_text("\n".join([*lines, "1,1 2 3,Training"]))
+    with pytest.raises(CatalogError, match=r"line 5 \(5 values\)"):
+        from_table(tmp_path / "fer.csv")
+
+
 def test_labels_in_order_of_their_numbers_and_with_names(tmp_path):
     header = ["label", *(f"pixel{k}" for k in range(4))]
     file = write(tmp_path / "x.csv", header, [[label, 1, 2, 3, 4] for label in (10, 2, 0, 2)])

@@ -22,7 +22,7 @@ _USUAL = {
     "label": (
         *("label", "labels", "class", "classes", "category", "target", "labelname", "classname"),
         *("categoryname", "classlabel", "labelid", "classid", "categoryid", "y"),
-        *("species", "breed", "diagnosis", "dx"),
+        *("species", "breed", "diagnosis", "dx", "emotion"),
     ),
     "split": ("split", "subset", "set", "part", "partition", "usage"),
     "group": (

@@ -43,6 +43,8 @@ class CsvTable:
         What stands between cells.
     where : str
         The file's name, for messages.
+    packed : bool
+        Whether all pixels stood in one column, with blanks between them; see :meth:`unpack`.
 
     Raises
     ------
@@ -51,6 +53,7 @@ class CsvTable:
     """
 
     unit = "line"
+    packed = False
 
     def __init__(self, path: str) -> None:
         self.path, self.where = path, shown(os.path.basename(path))  # noqa: PTH119
@@ -83,6 +86,26 @@ class CsvTable:
             self.header = [name.strip() for name in next(reader)]
         except csv.Error as error:
             raise self._refused(1, error) from error
+
+    def unpack(self) -> None:
+        """Count the numbers in a column ``pixels`` as columns of their own: ``pixel0``, ...
+
+        So have it tables such as that of the faces of FER-2013: a picture's pixels stand in one
+        cell, with blanks between them.
+        """
+        names = [name.casefold() for name in self.header]
+        if "pixels" not in names:
+            return
+        place = names.index("pixels")
+        with opened(self.path) as file:
+            file.readline(MAX_LINE_BYTES)
+            line = file.readline(MAX_LINE_BYTES).decode("utf-8", "surrogateescape")
+        cells = next(csv.reader([line], delimiter=self.separator), [])
+        numbers = cells[place].split() if place < len(cells) else []
+        if len(numbers) > 1:
+            pixels = [f"pixel{k}" for k in range(len(numbers))]
+            self.header[place : place + 1] = pixels
+            self.packed = True
 
     def read(self, columns: Sequence[int]) -> tuple[list[int], list[list[str]]]:
         """Read some columns; blank lines are left out.

@@ -8,6 +8,7 @@ no pixel) is looked at cell by cell.
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
@@ -81,7 +82,8 @@ def read_pixel_rows(
         file.seek(len(file.readline(MAX_LINE_BYTES)) if heading else _mark(file))
         number += heading
         for block in _blocks(file, table.where):
-            number += parser.add(block, number)
+            lines = _unpacked(block, table.separator) if table.packed else block
+            number += parser.add(lines, number)
     return parser.finish()
 
 
@@ -107,6 +109,13 @@ def _blocks(file: BinaryIO, where: str) -> Iterator[bytes]:
             )
     if rest.strip():
         yield rest.rstrip(b"\r\n") + b"\n"
+
+
+def _unpacked(block: bytes, separator: str) -> bytes:
+    """Make the blanks between the pixels of one cell separators."""
+    mark = separator.encode()
+    plain = re.sub(rb" *([\n" + re.escape(mark) + rb"]) *", rb"\1", block.replace(b'"', b""))
+    return re.sub(rb" +", mark, plain)
 
 
 class _Parser:

@@ -32,8 +32,9 @@ def from_table(
 
     A row is a picture. Either a column holds the pictures' paths, which start at the table's own
     folder, or there are columns of pixels, ``pixel1``, ``pixel2`` and so on: whole numbers 0-255,
-    the rows of the picture one after the other. Pixels may be in text tables alone; without a
-    line of names, the label comes first.
+    the rows of the picture one after the other; or a column ``pixels`` that holds all of them with
+    blanks between. Pixels may be in text tables alone; without a line of names, the label comes
+    first.
 
     Columns of paths, labels, splits and groups are found by their usual names, such as
     ``filename``, ``class``, ``subset`` and ``patient``, or called as `options` say.
@@ -66,6 +67,8 @@ def from_table(
     name = os.fspath(path)
     parquet = name.lower().endswith(PARQUET_ENDINGS)
     table: CsvTable | ParquetTable = ParquetTable(name) if parquet else CsvTable(name)
+    if isinstance(table, CsvTable):
+        table.unpack()
     found = find_columns(table.header, options.columns, table.where)
     pixels = None
     if isinstance(table, CsvTable) and "path" not in options.columns:

@@ -14,6 +14,8 @@ from kindsight.errors import CatalogError
 __all__ = ["name_labels", "read_labels", "read_splits"]
 
 _WHOLE_WITH_POINT = re.compile(r"([+-]?\d{1,18})\.0+")
+# The first is for looking at while one works, the second for the last word.
+_COMPETITION = {"publictest": "validation", "privatetest": "test"}
 
 
 def read_labels(cells: Iterable[str]) -> list[str | None]:
@@ -31,6 +33,11 @@ def read_labels(cells: Iterable[str]) -> list[str | None]:
         return labels
     new: dict[str | None, str] = {label: match[1] for label, match in numbers.items() if match}
     return [new.get(label, label) for label in labels]
+
+
+def _role(cell: str) -> str | None:
+    """Return the role that a cell states; with the two test parts of competitions."""
+    return _COMPETITION.get(cell.strip().casefold()) or role_of(cell)
 
 
 def name_labels(
@@ -94,7 +101,7 @@ def read_splits(
     CatalogError
         Naming the rows whose cells are no splits.
     """
-    meaning = {cell: role_of(cell) for cell in set(cells) if cell.strip()}
+    meaning = {cell: _role(cell) for cell in set(cells) if cell.strip()}
     if not named and not any(meaning.values()):
         return None
     faults = Faults(unit)
