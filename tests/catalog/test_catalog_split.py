@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections import Counter, defaultdict
 from fractions import Fraction
+from itertools import combinations
 
 import numpy as np
 import pytest
@@ -14,6 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kindsight.catalog import Catalog, split_catalog, units
+from kindsight.catalog.choose import apportion, choose
+from kindsight.catalog.units import Unit
 from kindsight.errors import CatalogError, SettingsError
 
 
@@ -416,3 +419,48 @@ def test_copies_across_given_parts_are_kept_and_noted():
         "Pictures of the validation part that the training part has as well: 1.",
         "Pictures of the test part that the training part has as well: 1.",
     )
+
+
+# Where groups allow it, each class is within one picture of its share.
+
+
+@st.composite
+def large_units(draw):
+    """Few groups of several pictures, of up to three classes."""
+    kinds = draw(st.integers(1, 3))
+    one = st.lists(st.integers(0, kinds - 1), min_size=1, max_size=5).map(Counter)
+    units = [dict(counts) for counts in draw(st.lists(one, min_size=3, max_size=9))]
+    return [Unit(bytes([i]), list(range(sum(c.values()))), c) for i, c in enumerate(units)]
+
+
+@given(large_units(), st.integers(10, 60))
+@settings(max_examples=150, deadline=None)
+def test_groups_are_within_one_picture_where_any_choice_of_them_is(units, percent):
+    """Compared with all choices of units that leave each class on both sides."""
+    total = Counter()
+    for unit in units:
+        total.update(unit.counts)
+    exact = {k: Fraction(percent, 100) * n for k, n in total.items()}
+
+    def within_one(chosen):
+        found = Counter()
+        for unit in chosen:
+            found.update(unit.counts)
+        both = all(0 < found[k] < total[k] for k in total)
+        return both and all(abs(found[k] - exact[k]) <= 1 for k in total)
+
+    choices = (c for n in range(1, len(units)) for c in combinations(units, n))
+    if any(map(within_one, choices)):
+        assert within_one(choose(units, apportion(total, Fraction(percent, 100), 1), 1, exact))
+
+
+def test_many_large_groups_take_bounded_time_and_come_near():
+    """300 groups of 7 to 12 pictures of 5 classes: more sums than are followed."""
+    rows = [
+        ("abcde"[(g * 7 + i * i) % 5], f"{g}-{i}", f"g{g}")
+        for g in range(300)
+        for i in range(7 + g % 6)
+    ]
+    catalog = split_catalog(catalog_of(rows))
+    found, whole = part_counts(catalog, "validation"), catalog.counts()
+    assert all(abs(found[k] - whole[k] / 5) <= 2 for k in whole)

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from fractions import Fraction
 
+from kindsight.catalog.combine import combine, distance
 from kindsight.catalog.units import Unit
 
 __all__ = ["apportion", "choose"]
@@ -45,7 +46,12 @@ def apportion(counts: Mapping[int, int], share: Fraction, reserve: int) -> dict[
     return given
 
 
-def choose(units: Sequence[Unit], wanted: Mapping[int, int], reserve: int) -> list[Unit]:
+def choose(
+    units: Sequence[Unit],
+    wanted: Mapping[int, int],
+    reserve: int,
+    exact: Mapping[int, Fraction] | None = None,
+) -> list[Unit]:
     """Choose units that hold about the wanted number of pictures of each class.
 
     Units of several pictures are placed first, by key, as long as they fit; units of one picture
@@ -59,6 +65,9 @@ def choose(units: Sequence[Unit], wanted: Mapping[int, int], reserve: int) -> li
         Pictures wanted of each class, at least 1.
     reserve : int
         How many units of each class must be left over.
+    exact : mapping of int to Fraction, optional
+        What `wanted` was rounded from. Where large units leave a class more than one picture away
+        from it, the combination that comes nearest is looked for.
 
     Returns
     -------
@@ -73,7 +82,18 @@ def choose(units: Sequence[Unit], wanted: Mapping[int, int], reserve: int) -> li
             state.add(unit)
     state.improve()
     state.give_each_class_one()
-    return list(state.chosen.values())
+    chosen = list(state.chosen.values())
+    if exact is None or not _distance(chosen, exact)[0]:
+        return chosen
+    others = combine(units, exact, reserve) or chosen
+    return min(chosen, others, key=lambda units: _distance(units, exact))
+
+
+def _distance(units: Iterable[Unit], exact: Mapping[int, Fraction]) -> tuple[bool, Fraction]:
+    counts: Counter[int] = Counter()
+    for unit in units:
+        counts.update(unit.counts)
+    return distance([counts[k] for k in exact], list(exact.values()))
 
 
 class _Choice:

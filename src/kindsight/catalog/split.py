@@ -18,7 +18,15 @@ from kindsight.catalog.names import pictures, shown
 from kindsight.catalog.units import Unit, draw, make_units, units
 from kindsight.errors import CatalogError, SettingsError
 
-__all__ = ["fold_indices", "split_catalog", "units"]
+__all__ = [
+    "copy_notes",
+    "fold_indices",
+    "given_enough",
+    "shares_of",
+    "split_catalog",
+    "units",
+    "what_to_divide",
+]
 
 
 def split_catalog(
@@ -64,14 +72,57 @@ def split_catalog(
     ValueError
         If a row has no digest or no label.
     """
-    given = set(catalog.split) - {None}
-    if {"train", "validation"} <= given and None not in catalog.split:
-        notes = _notes(catalog)
-        if test and "test" not in given:
+    if given_enough(catalog):
+        notes = copy_notes(catalog)
+        if test and "test" not in catalog.split:
             notes.append(f"No test part was made (test={test}): the splits given have none.")
         return catalog.with_notes(*notes)
+    pool = what_to_divide(catalog)
+    parts = shares_of(catalog, pool, validation, test)
+    divided = catalog.with_columns(split=_divide(catalog, pool, parts, seed))
+    return divided.with_notes(*copy_notes(divided))
+
+
+def given_enough(catalog: Catalog) -> bool:
+    """Say whether the splits that are given leave nothing to divide."""
+    return {"train", "validation"} <= set(catalog.split) and None not in catalog.split
+
+
+def what_to_divide(catalog: Catalog) -> list[int]:
+    """Return the rows that are in no part yet, or in the training part.
+
+    Raises
+    ------
+    CatalogError
+        If there are none.
+    ValueError
+        If a row has no digest or no label.
+    """
     pool = [row for row, split in enumerate(catalog.split) if split in (None, "train")]
-    _check_pool(catalog, pool)
+    if not pool:
+        raise CatalogError(
+            "A training part is needed. Received: "
+            + ", ".join(f"{pictures(n)} in {k}" for k, n in catalog.split_counts().items() if n)
+            + ". Add a folder 'train', or give the class folders without a split folder."
+        )
+    if None in catalog.digest:
+        raise ValueError("every row needs a digest; set pictures that cannot be read aside first")
+    if any(catalog.label[row] is None for row in pool):
+        raise ValueError("every row to be divided needs a label")
+    return pool
+
+
+def shares_of(
+    catalog: Catalog, pool: list[int], validation: float | int, test: float | int
+) -> dict[str, Fraction]:
+    """Return the parts that are to be taken from the pool, the test part first, and their shares.
+
+    Raises
+    ------
+    SettingsError
+        If one is not a fraction or a number, or both leave nothing to train.
+    """
+    given = set(catalog.split)
     classes = len({catalog.label[row] for row in pool})
     parts: dict[str, Fraction] = {}
     for name, value in (("test", test), ("validation", validation)):
@@ -83,21 +134,7 @@ def split_catalog(
             "validation and test together must leave pictures to train on. "
             f"Received: validation={validation}, test={test}, of {pictures(len(pool))}"
         )
-    divided = catalog.with_columns(split=_divide(catalog, pool, parts, seed))
-    return divided.with_notes(*_notes(divided))
-
-
-def _check_pool(catalog: Catalog, pool: list[int]) -> None:
-    if not pool:
-        raise CatalogError(
-            "A training part is needed. Received: "
-            + ", ".join(f"{pictures(n)} in {k}" for k, n in catalog.split_counts().items() if n)
-            + ". Add a folder 'train', or give the class folders without a split folder."
-        )
-    if None in catalog.digest:
-        raise ValueError("every row needs a digest; set pictures that cannot be read aside first")
-    if any(catalog.label[row] is None for row in pool):
-        raise ValueError("every row to be divided needs a label")
+    return parts
 
 
 def _share(value: float | int, name: str, n: int, classes: int) -> Fraction:
@@ -138,7 +175,8 @@ def _divide(
         waiting = make_units(left, targets, together, _keys(catalog, name, seed))
         if i == 0:
             _check_units(catalog, waiting, counts, reserve + 1)
-        for unit in choose(waiting, apportion(counts, share, reserve), reserve):
+        exact = {k: share * n for k, n in counts.items()}
+        for unit in choose(waiting, apportion(counts, share, reserve), reserve, exact):
             for row in unit.rows:
                 split[row] = name
         left = [row for row in left if split[row] == "train"]
@@ -182,7 +220,7 @@ def _check_parts(catalog: Catalog, pairs: list[tuple[int, str | None]], parts: s
                 )
 
 
-def _notes(catalog: Catalog) -> list[str]:
+def copy_notes(catalog: Catalog) -> list[str]:
     """Say what copies there are: in one part, under two labels, on both sides of a split."""
     rows_of: defaultdict[str, list[int]] = defaultdict(list)
     for row, digest in enumerate(catalog.digest):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from kindsight.catalog.catalog import Catalog
 
-__all__ = ["Unit", "draw", "make_units", "units"]
+__all__ = ["Unit", "connected", "draw", "make_units", "units"]
 
 
 class Unit(NamedTuple):
@@ -52,7 +52,23 @@ def units(catalog: Catalog) -> NDArray[np.int64]:
     ndarray of shape (n,), dtype int64
         The number of each row's unit, counted from 0 in the order of first appearance.
     """
-    parent = list(range(len(catalog)))
+    return connected(catalog.digest, catalog.group)
+
+
+def connected(*columns: Sequence[Hashable]) -> NDArray[np.int64]:
+    """Give rows one number if they have a value in common, in any column, or are linked by others.
+
+    Parameters
+    ----------
+    *columns : sequence
+        At least one, all of one length; None is no value.
+
+    Returns
+    -------
+    ndarray of shape (n,), dtype int64
+        Counted from 0 in the order of first appearance.
+    """
+    parent = list(range(len(columns[0])))
 
     def top(row: int) -> int:
         while parent[row] != row:
@@ -60,8 +76,8 @@ def units(catalog: Catalog) -> NDArray[np.int64]:
             row = parent[row]
         return row
 
-    for column in (catalog.digest, catalog.group):
-        first: dict[str, int] = {}
+    for column in columns:
+        first: dict[Hashable, int] = {}
         for row, value in enumerate(column):
             if value is not None:
                 one, other = top(first.setdefault(value, row)), top(row)
