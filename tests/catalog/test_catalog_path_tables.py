@@ -108,7 +108,9 @@ def test_a_column_that_is_called_like_splits_and_is_none(table):
     with pytest.raises(CatalogError, match=r"2 rows, line 2 \('A'\), line 3 \('B'\)"):
         from_table(file, DataOptions(columns={"split": "set"}))
     file = table("path,label,split\nin/1.jpg,a,train\nin/2.jpg,b,tset\n")
-    with pytest.raises(CatalogError, match=r"must be train, validation or test.*line 3 \('tset'\)"):
+    with pytest.raises(
+        CatalogError, match=r"must be train, validation, test or excluded.*line 3 \('tset'\)"
+    ):
         from_table(file)
 
 

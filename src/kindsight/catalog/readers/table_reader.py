@@ -19,7 +19,7 @@ from kindsight.catalog.readers.parquet_table import ParquetTable
 from kindsight.catalog.readers.path_rows import find_files, unlike_twins
 from kindsight.catalog.readers.pixel_rows import read_pixel_rows
 from kindsight.catalog.readers.pixels import SCALED, shape_of_row, with_shape
-from kindsight.catalog.readers.values import name_labels, read_labels, read_splits
+from kindsight.catalog.readers.values import EXCLUDED, name_labels, read_labels, read_splits
 from kindsight.catalog.roles import UNLABELLED
 from kindsight.catalog.spelling import check_spelling, class_order
 from kindsight.errors import CatalogError
@@ -132,14 +132,19 @@ class TableReader:
             args = (self._numbers, self._table.unit, self._where)
             splits = read_splits(cells["split"], *args, named=named)
         if splits is not None:
-            columns["split"] = tuple(None if s == UNLABELLED else s for s in splits)
+            columns["split"] = tuple(None if s in (UNLABELLED, EXCLUDED) else s for s in splits)
         if "group" in cells:
             columns["group"] = tuple(cell.strip() or None for cell in cells["group"])
             name = shown(self._table.header[self._found["group"]])
             self._notes.append(f"Pictures of one group, the column {name}, stay together.")
         catalog = Catalog(**columns).with_notes(*self._notes)
-        out = [row for row, split in enumerate(splits or ()) if split == UNLABELLED]
-        catalog = self._leave_out(catalog, out, "row to be predicted", "To be predicted")
+        for role, reason, what in (
+            (UNLABELLED, "row to be predicted", "To be predicted"),
+            (EXCLUDED, "row that is excluded", "Excluded by the table"),
+        ):
+            out = [row for row, split in enumerate(splits or ()) if split == role]
+            catalog = self._leave_out(catalog, out, reason, what)
+            splits = [split for split in splits or () if split != role]
         if "label" in cells:
             empty = [row for row, label in enumerate(catalog.label) if label is None]
             catalog = self._leave_out(catalog, empty, "row without a label", "Without a label")

@@ -11,11 +11,15 @@ from kindsight.catalog.roles import role_of
 from kindsight.catalog.spelling import WHOLE
 from kindsight.errors import CatalogError
 
-__all__ = ["name_labels", "read_labels", "read_splits"]
+__all__ = ["EXCLUDED", "name_labels", "read_labels", "read_splits"]
+
+EXCLUDED = "excluded"
+"""What a column of splits says of a picture that is to be in no part."""
 
 _WHOLE_WITH_POINT = re.compile(r"([+-]?\d{1,18})\.0+")
 # The first is for looking at while one works, the second for the last word.
 _COMPETITION = {"publictest": "validation", "privatetest": "test"}
+_OUT = dict.fromkeys(("excluded", "exclude", "left out", "leave out"), EXCLUDED)
 
 
 def read_labels(cells: Iterable[str]) -> list[str | None]:
@@ -37,7 +41,8 @@ def read_labels(cells: Iterable[str]) -> list[str | None]:
 
 def _role(cell: str) -> str | None:
     """Return the role that a cell states; with the two test parts of competitions."""
-    return _COMPETITION.get(cell.strip().casefold()) or role_of(cell)
+    plain = cell.strip().casefold()
+    return _COMPETITION.get(plain) or _OUT.get(plain) or role_of(cell)
 
 
 def name_labels(
@@ -93,8 +98,8 @@ def read_splits(
     Returns
     -------
     list of (str or None), or None
-        ``"train"``, ``"validation"``, ``"test"``, ``"unlabelled"`` or None; None altogether
-        where the column holds something else.
+        ``"train"``, ``"validation"``, ``"test"``, ``"unlabelled"``, ``"excluded"`` or None; None
+        altogether where the column holds something else.
 
     Raises
     ------
@@ -107,7 +112,7 @@ def read_splits(
     faults = Faults(unit)
     for cell, number in zip(cells, numbers, strict=True):
         if cell.strip() and meaning[cell] is None:
-            rule = f"A split in {where} must be train, validation or test."
+            rule = f"A split in {where} must be train, validation, test or excluded."
             faults.add(rule, number, shown(cell[:40]), "Leave the cell empty to have it decided.")
     faults.check()
     return [meaning.get(cell) for cell in cells]
