@@ -169,9 +169,23 @@ def test_class_folders_go_before_tables(make_tree):
 def test_a_folder_that_holds_a_table_names_it(make_tree):
     root = make_tree("images/1.jpg", "images/2.jpg")
     (root / "labels.csv").write_text("path,label\nimages/1.jpg,a\nimages/2.jpg,b\n")
-    with pytest.raises(CatalogError, match=r"If 'labels.csv' in it say"):
+    with pytest.raises(CatalogError, match=r"stands in 'labels.csv', give that file"):
         open_catalog(root)
     assert open_catalog(root / "labels.csv").label == ("a", "b")
+
+
+def test_options_that_would_do_nothing_are_refused(make_tree, tmp_path):
+    folder = make_tree("a/1.jpg", "b/1.jpg")
+    given = {"pixel_shape": "2x2", "root": "x"}
+    with pytest.raises(SettingsError, match=r"--pixel-shape, --root must be given with a table"):
+        open_catalog(folder, DataOptions(**given))
+    with pytest.raises(SettingsError, match=r"--label-names must be given.*Leave it out"):
+        open_parts(folder, DataOptions(label_names=["a", "b"]), test=folder)
+    table = tmp_path / "t.csv"
+    table.write_text("where,label\nroot/a/1.jpg,a\nroot/b/1.jpg,b\n")
+    # Of several data one is enough.
+    options = DataOptions(columns={"path": "where"})
+    assert len(open_parts(folder, options, test=table)) == 4
 
 
 def test_two_tables_for_one_part(tmp_path):

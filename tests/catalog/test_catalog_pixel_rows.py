@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kindsight.catalog import Catalog, DataOptions, from_table
-from kindsight.catalog.readers import pixel_rows
+from kindsight.catalog.readers import csv_table, pixel_rows
 from kindsight.errors import CatalogError
 
 
@@ -256,6 +256,13 @@ def test_a_line_that_never_ends_is_refused(tmp_path, monkeypatch):
     file = write(tmp_path / "x.csv", ["label", *(f"pixel{k}" for k in range(4))], [])
     file.write_bytes(file.read_bytes() + b"1" * 10**6)
     with pytest.raises(CatalogError, match="shorter than 1,000 bytes"):
+        from_table(file)
+
+
+def test_the_number_of_columns_is_bounded(tmp_path, monkeypatch):
+    monkeypatch.setattr(csv_table, "MAX_COLUMNS", 4)
+    file = write(tmp_path / "x.csv", ["label", *(f"pixel{k}" for k in range(4))], [])
+    with pytest.raises(CatalogError, match="at most 4 columns"):
         from_table(file)
 
 

@@ -20,11 +20,7 @@ from kindsight.catalog.joining import join_parts
 from kindsight.catalog.labels import as_labels
 from kindsight.catalog.names import pictures, shown, shown_list
 from kindsight.catalog.options import DataOptions
-from kindsight.catalog.other_folders import (
-    files_in,
-    folder_of_names,
-    split_files,
-)
+from kindsight.catalog.other_folders import files_in, folder_of_names, split_files
 from kindsight.catalog.readers.endings import ARRAY_ENDINGS, is_file_of_pictures
 from kindsight.catalog.readers.npz import from_npz
 from kindsight.catalog.readers.tables import from_table
@@ -82,11 +78,31 @@ def open_catalog(
     options = options or DataOptions()
     options.check()
     name = os.fspath(data)
-    tables = split_files(name)
-    if tables:
-        catalog = _joined(tables, options, labelled)
-    elif os.path.isfile(name) and is_file_of_pictures(name):  # noqa: PTH113
-        catalog = _file(name, options, labelled)
+    files = _files_of(name)
+    if not files:
+        options.refuse_for_files([name])
+    return _open(name, files, options, labelled, min_classes, classes)
+
+
+def _files_of(name: str) -> dict[str | None, str]:
+    """Return the tables or arrays that the data are: split -> path; empty where they are none."""
+    if os.path.isfile(name) and is_file_of_pictures(name):  # noqa: PTH113
+        return {None: name}
+    return split_files(name)
+
+
+def _open(
+    name: str,
+    files: dict[str | None, str],
+    options: DataOptions,
+    labelled: bool,
+    min_classes: int,
+    classes: Sequence[str],
+) -> Catalog:
+    if len(files) > 1:
+        catalog = _joined(files, options, labelled)
+    elif files:
+        catalog = _file(next(iter(files.values())), options, labelled)
     elif labelled and options.label_from is not None:
         catalog = with_names(folder_of_names(name), options)
     else:
@@ -107,13 +123,13 @@ def _folder(name: str, labelled: bool, min_classes: int, classes: Sequence[str])
     except CatalogError as error:
         if files := files_in(name):
             raise CatalogError(
-                f"{error} If {shown_list(files)} in it say what the pictures are, give the file "
+                f"{error} If what the pictures are stands in {shown_list(files)}, give that file "
                 "in place of the folder."
             ) from None
         raise
 
 
-def _joined(tables: dict[str, str], options: DataOptions, labelled: bool) -> Catalog:
+def _joined(tables: dict[str | None, str], options: DataOptions, labelled: bool) -> Catalog:
     parts = [
         (split if labelled else None, _file(path, options, labelled))
         for split, path in tables.items()
@@ -150,19 +166,24 @@ def open_parts(
         As in :func:`open_catalog`; also if a part is given twice, if files and arrays are mixed,
         or if there are classes of which the training part has no picture.
     """
-    catalog = open_catalog(data, options)
-    parts = [(name, part) for name, part in (("validation", validation), ("test", test)) if part]
-    if not parts:
-        return catalog
+    options = options or DataOptions()
+    options.check()
+    name = os.fspath(data)
+    others = {"validation": validation, "test": test}
+    parts = {split: os.fspath(part) for split, part in others.items() if part}
+    files = {each: _files_of(each) for each in (name, *parts.values())}
+    if not any(files.values()):
+        options.refuse_for_files(list(files))
+    catalog = _open(name, files[name], options, True, 2, ())
     opened: list[tuple[str | None, Catalog]] = [(None, catalog)]
-    for name, part in parts:
-        if name in catalog.split:
+    for split, part in parts.items():
+        if split in catalog.split:
             raise CatalogError(
-                f"A {name} part must be given once. Received: {shown(os.fspath(part))}, and "
-                f"{shown(os.fspath(data))} has one of its own. Leave one of them out."
+                f"A {split} part must be given once. Received: {shown(part)}, and {shown(name)} "
+                "has one of its own. Leave one of them out."
             )
-        opened.append((name, open_catalog(part, options, min_classes=1, classes=catalog.classes)))
-    return check_parts(join_parts(opened), shown(os.fspath(data)), 2)
+        opened.append((split, _open(part, files[part], options, True, 1, catalog.classes)))
+    return check_parts(join_parts(opened), shown(name), 2) if parts else catalog
 
 
 def as_catalog(X: Any, y: Any = None, *, labelled: bool = True) -> Catalog:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from kindsight.catalog.name_pattern import NamePattern
+from kindsight.catalog.names import shown_list
 from kindsight.errors import SettingsError
 
 __all__ = ["COLUMNS", "DataOptions"]
@@ -89,6 +90,23 @@ class DataOptions:
         """Raise SettingsError, naming every option that cannot be."""
         if faults := self.faults():
             raise SettingsError("\n".join(faults))
+
+    def refuse_for_files(self, names: Sequence[str]) -> None:
+        """Refuse options for tables and arrays where there are only pictures in files of their own.
+
+        Raises
+        ------
+        SettingsError
+            If one of them is given; an option that does nothing is a mistake.
+        """
+        columns = ["--column"] if self.columns else []
+        others = ("label_names", "pixel_shape", "root")
+        given = columns + [f"--{n.replace('_', '-')}" for n in others if getattr(self, n)]
+        if given:
+            raise SettingsError(
+                f"{', '.join(given)} must be given with a table or arrays alone. Received: "
+                f"{shown_list(tuple(names))}. Leave {'it' if len(given) == 1 else 'them'} out."
+            )
 
     @property
     def shape(self) -> tuple[int, ...] | None:

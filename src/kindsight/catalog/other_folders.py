@@ -52,7 +52,7 @@ def files_in(folder: str) -> list[str]:
     ]
 
 
-def split_files(folder: str) -> dict[str, str]:
+def split_files(folder: str) -> dict[str | None, str]:
     """Return the tables or arrays of a folder that are its splits: split -> path.
 
     Empty where there are none, or where the folder has class folders all the same.
@@ -65,7 +65,7 @@ def split_files(folder: str) -> dict[str, str]:
     arrangement = arrange(Tree.of(walk(folder, Counter())))
     if len({place.label for place in arrangement.places.values()}) > 1:
         return {}
-    found: dict[str, str] = {}
+    found: dict[str | None, str] = {}
     for part in SPLITS:
         names = [name for name, stem in stems.items() if roles.get(stem) == part]
         if len(names) > 1:

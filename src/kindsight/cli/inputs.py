@@ -58,6 +58,8 @@ class Inputs:
     ------
     CatalogError
         For a pattern that matches nothing, or a folder or a table that cannot be opened.
+    SettingsError
+        For options without a table.
     """
 
     def __init__(
@@ -67,6 +69,8 @@ class Inputs:
         self.passed_over: Counter[str] = Counter()
         # Patterns are expanded at once, so that a mistyped one is known before any row is out.
         self._given = list(chain.from_iterable(_expanded(name) for name in given))
+        if options is not None and not any(_kind(name) == "table" for name in self._given):
+            options.refuse_for_files(given)
 
     @property
     def from_stdin(self) -> bool:

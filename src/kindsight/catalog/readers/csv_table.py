@@ -20,6 +20,7 @@ from kindsight.errors import CatalogError
 __all__ = ["MAX_LINE_BYTES", "CsvTable", "opened"]
 
 MAX_LINE_BYTES = 1 << 24
+MAX_COLUMNS = 1_000_000
 MAX_TABLE_BYTES = 1 << 29
 """The most bytes of a table of paths: 512 MiB, some millions of rows."""
 
@@ -86,6 +87,11 @@ class CsvTable:
             self.header = [name.strip() for name in next(reader)]
         except csv.Error as error:
             raise self._refused(1, error) from error
+        if len(self.header) > MAX_COLUMNS:
+            raise CatalogError(
+                f"A table must have at most {MAX_COLUMNS:,} columns. Received: {self.where} with "
+                f"{len(self.header):,}."
+            )
 
     def unpack(self) -> None:
         """Count the numbers in a column ``pixels`` as columns of their own: ``pixel0``, ...
