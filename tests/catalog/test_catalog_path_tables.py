@@ -256,8 +256,8 @@ def test_parquet_is_bounded(tmp_path, monkeypatch):
     with pytest.raises(CatalogError, match="at most 49 rows"):
         from_table(file)
     monkeypatch.setattr(parquet_table, "MAX_ROWS", 50)
-    monkeypatch.setattr(parquet_table, "MAX_COLUMN_BYTES", 60)
-    with pytest.raises(CatalogError, match=r"'path' in 'x.parquet' with"):
+    monkeypatch.setattr(parquet_table, "MAX_BYTES", 60)
+    with pytest.raises(CatalogError, match="of 60 bytes in all"):
         from_table(file)
 
 
@@ -331,6 +331,36 @@ def test_any_names_are_read_as_they_were_written(tmp_path_factory, data):
         return
     assert found.path == (*paths, "there.jpg")
     assert found.label[:-1] == tuple(given_labels)
+
+
+WHOLE = (
+    b'path,label,split\n1.jpg,x,train\n2.jpg,"y",test\n',
+    b'label,pixel1,pixel2,pixel3,pixel4\na,1,2,3,4\nb,"5",6,7,0.5\n',
+    b"emotion,pixels,Usage\n0,1 2 3 4,Training\n1,5 6 7 8,PublicTest\n",
+)
+changes = st.lists(
+    st.tuples(st.integers(0, 60), st.integers(0, 4), st.binary(max_size=3)
+              | st.lists(st.sampled_from(b',;\n\r"\0\t |/.-09e\xff\xef'), max_size=4).map(bytes)),
+    max_size=6,
+)  # fmt: skip
+
+
+@settings(max_examples=300, deadline=None)
+@given(whole=st.sampled_from(WHOLE), changes=changes)
+def test_whatever_a_file_holds_is_a_catalog_or_said(tmp_path_factory, whole, changes):
+    folder = tmp_path_factory.getbasetemp() / "changed"
+    folder.mkdir(exist_ok=True)
+    (folder / "1.jpg").write_bytes(b"x")
+    content = bytearray(whole)
+    for start, gone, new in changes:
+        content[start : start + gone] = new
+    (folder / "t.csv").write_bytes(bytes(content))
+    try:
+        catalog = open_catalog(folder / "t.csv", min_classes=1)
+    except CatalogError as error:
+        assert all(line.isprintable() for line in str(error).split("\n"))
+    else:
+        assert len(catalog) and None not in catalog.label
 
 
 def test_twenty_thousand_rows_through_the_one_door(make_tree):

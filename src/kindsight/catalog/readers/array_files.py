@@ -108,5 +108,5 @@ def _told(where: str) -> Iterator[None]:
             NotImplementedError, SyntaxError, TypeError, OverflowError) as error:  # fmt: skip
         raise CatalogError(
             f"Arrays must be files as NumPy writes them, whole. Received: {where}, which is none "
-            f"({str(error)[:200]})."
+            f"({shown(str(error)[:200])[1:-1]})."
         ) from error

@@ -14,8 +14,10 @@ from kindsight.errors import CatalogError, MissingExtraError
 __all__ = ["ParquetTable"]
 
 MAX_ROWS = 10_000_000
-MAX_COLUMN_BYTES = 1 << 30
-"""The most bytes of one column, unpacked: 1 GiB."""
+MAX_BYTES = 1 << 30
+"""The most bytes of the columns that are read, unpacked: 1 GiB."""
+
+_BATCH = 1 << 16  # rows
 
 _TYPES = r"(large_)?(string|utf8|binary)|u?int\d|bool|halffloat|float|double|dictionary|null"
 
@@ -53,16 +55,10 @@ class ParquetTable:
         self._parquet = parquet
         self.path, self.where = path, shown(os.path.basename(path))  # noqa: PTH119
         try:
-            self._file = parquet.ParquetFile(path)
-            self._schema = self._file.schema_arrow
+            self._schema = parquet.ParquetFile(path).schema_arrow
+            self.header = [str(name) for name in self._schema.names]
         except Exception as error:  # PyArrow's own errors have no common root beside Exception
             raise self._refused(error) from error
-        self.header = [str(name) for name in self._schema.names]
-        if self._file.metadata.num_rows > MAX_ROWS:
-            raise CatalogError(
-                f"A table must have at most {MAX_ROWS:,} rows. Received: {self.where} with "
-                f"{self._file.metadata.num_rows:,}. Part it."
-            )
 
     def read(self, columns: Sequence[int]) -> tuple[list[int], list[list[str]]]:
         """Read some columns as text.
@@ -86,15 +82,31 @@ class ParquetTable:
             If a column holds anything else, such as the pictures themselves.
         """
         names = [self.header[place] for place in columns]
-        self._check_types(names)
-        self._check_sizes(set(names))
         try:
-            # Equal texts are kept once, so that a small file cannot become a large table.
-            file = self._parquet.ParquetFile(self.path, read_dictionary=names)
-            cells = [_cells(file.read(columns=[name]).column(0)) for name in names]
+            self._check_types(names)
+            cells = self._cells(names)
+        except CatalogError:
+            raise
         except Exception as error:
             raise self._refused(error) from error
-        return list(range(1, self._file.metadata.num_rows + 1)), cells
+        return list(range(1, len(cells[0]) + 1)), cells
+
+    def _cells(self, names: Sequence[str]) -> list[list[str]]:
+        """Read some rows at a time: what a file says of its own size need not be true."""
+        # Equal texts are kept once, so that a small file cannot become a large table.
+        file = self._parquet.ParquetFile(self.path, read_dictionary=names)
+        cells: list[list[str]] = [[] for _ in names]
+        size = 0
+        for batch in file.iter_batches(_BATCH, columns=list(dict.fromkeys(names))):
+            size += batch.nbytes
+            if size > MAX_BYTES or len(cells[0]) + len(batch) > MAX_ROWS:
+                raise CatalogError(
+                    f"A table must have at most {MAX_ROWS:,} rows, of {MAX_BYTES:,} bytes in all. "
+                    f"Received: {self.where} with more. Part it."
+                )
+            for column, name in zip(cells, names, strict=True):
+                column.extend(_texts(batch.column(name)))
+        return cells
 
     def _check_types(self, names: Sequence[str]) -> None:
         for name in names:
@@ -102,42 +114,23 @@ class ParquetTable:
             if not re.match(_TYPES, str(kind)):
                 raise CatalogError(
                     f"A column of a table must hold texts or whole numbers. Received: "
-                    f"{shown(name)} in {self.where}, of type {str(kind)[:80]}."
-                )
-
-    def _check_sizes(self, names: set[str]) -> None:
-        size = dict.fromkeys(names, 0)
-        metadata = self._file.metadata
-        for group in range(metadata.num_row_groups):
-            for place in range(metadata.num_columns):
-                chunk = metadata.row_group(group).column(place)
-                name = chunk.path_in_schema
-                if name in size:
-                    size[name] += chunk.total_uncompressed_size
-        for name, total in size.items():
-            if total > MAX_COLUMN_BYTES:
-                raise CatalogError(
-                    f"A column must have at most {MAX_COLUMN_BYTES:,} bytes. Received: "
-                    f"{shown(name)} in {self.where} with {total:,}."
+                    f"{shown(name)} in {self.where}, of type {shown(str(kind)[:80])[1:-1]}."
                 )
 
     def _refused(self, error: Exception) -> CatalogError:
-        said = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+        text = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+        said = shown(text)[1:-1]
         return CatalogError(
             f"A table with this ending must be a Parquet file. Received: {self.where} ({said})."
         )
 
 
-def _cells(column: Any) -> list[str]:
+def _texts(column: Any) -> list[str]:
     """Return the cells of a column, of whatever type, as texts."""
-    cells: list[str] = []
-    for chunk in column.chunks:
-        if hasattr(chunk, "dictionary"):
-            texts = [_text(value) for value in chunk.dictionary.to_pylist()]
-            cells.extend("" if k is None else texts[k] for k in chunk.indices.to_pylist())
-        else:
-            cells.extend(map(_text, chunk.to_pylist()))
-    return cells
+    if hasattr(column, "dictionary"):
+        texts = [_text(value) for value in column.dictionary.to_pylist()]
+        return ["" if k is None else texts[k] for k in column.indices.to_pylist()]
+    return [_text(value) for value in column.to_pylist()]
 
 
 def _text(value: Any) -> str:

@@ -156,7 +156,8 @@ class _Parser:
         careful = {}
         for row in np.flatnonzero(~plain.all(axis=1)).tolist():
             start = int(ends[row, 0] - lengths[row, 0])
-            cells = self._split(block[start : int(ends[row, -1])], lines[row])
+            text = block[start : int(ends[row, -1])].decode("utf-8", "surrogateescape")
+            cells = [cell.strip() for cell in text.split(self._separator)]
             careful[row] = self._numbers(cells, lines[row])
             for column, place in zip(texts, self._others, strict=True):
                 column[row] = cells[place]
@@ -183,7 +184,7 @@ class _Parser:
         self._keep(values, careful, lines, texts)
 
     def _split(self, text: bytes, line: int) -> list[str]:
-        """Part a line into its cells."""
+        """Part a line with quotation marks into its cells; none where that cannot be."""
         decoded = text.decode("utf-8", "surrogateescape")
         reader = csv.reader([decoded], delimiter=self._separator, skipinitialspace=True)
         try:
