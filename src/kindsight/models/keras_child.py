@@ -19,57 +19,83 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
-__all__ = ["main"]
+__all__ = ["Job", "Line", "main", "serve"]
 
 # Eight pictures fit the processor's cache better than thirty-two: a third faster here.
 BATCH = 8
 
 
+class Line:
+    """The line to the parent, for a job that takes long: news go out, and a wish to stop comes in.
+
+    Attributes
+    ----------
+    stop : threading.Event
+        Set when the parent wants the job to end as soon as it can.
+    """
+
+    def __init__(self, answers: TextIO) -> None:
+        self._answers = answers
+        self.stop = threading.Event()
+
+    def tell(self, news: Mapping[str, Any]) -> None:
+        """Send something before the answer; it must not have a key ``"ok"``."""
+        self._answers.write(json.dumps(news) + "\n")
+        self._answers.flush()
+
+
+Job = Callable[[dict[str, Any], Line], dict[str, Any]]
+
+
 def main() -> None:
     """Answer jobs until told to quit."""
+    serve({})
+
+
+def serve(more: Mapping[str, Job]) -> None:
+    """Answer jobs until told to quit.
+
+    Parameters
+    ----------
+    more : mapping of str to callable
+        Jobs by name, besides this module's own: from the job and the line to its answer.
+    """
     # Ctrl-C reaches every process of a terminal; the parent decides what becomes of this one.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    line = Line(os.fdopen(os.dup(1), "w", encoding="utf-8"))
     os.dup2(2, 1)
     jobs: queue.Queue[dict[str, Any]] = queue.Queue()
-    threading.Thread(target=_listen, args=(jobs,), daemon=True).start()
-    _answer(answers, _guarded(_start, {}))
-    table: Mapping[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
-        "build": _build,
-        "run": _run,
-        "maps": _maps,
-    }
+    threading.Thread(target=_listen, args=(jobs, line.stop), daemon=True).start()
+    line.tell(_guarded(_start, {}, line))
+    table: Mapping[str, Job] = {"build": _build, "run": _run, "maps": _maps, **more}
     while (job := jobs.get())["job"] != "quit":
-        _answer(answers, _guarded(table[job["job"]], job))
+        line.stop.clear()
+        line.tell(_guarded(table[job["job"]], job, line))
     # Leaving TensorFlow to tear itself down takes longer than the jobs of a small training.
-    answers.close()
     os._exit(0)
 
 
-def _listen(jobs: queue.Queue[dict[str, Any]]) -> None:
+def _listen(jobs: queue.Queue[dict[str, Any]], stop: threading.Event) -> None:
     for line in sys.stdin:
-        jobs.put(json.loads(line))
+        job = json.loads(line)
+        if job["job"] == "stop":
+            stop.set()
+        else:
+            jobs.put(job)
     # The parent is gone: whatever is being computed is computed for nobody.
     os._exit(1)
 
 
-def _answer(answers: TextIO, content: dict[str, Any]) -> None:
-    answers.write(json.dumps(content) + "\n")
-    answers.flush()
-
-
-def _guarded(
-    task: Callable[[dict[str, Any]], dict[str, Any]], job: dict[str, Any]
-) -> dict[str, Any]:
+def _guarded(task: Job, job: dict[str, Any], line: Line) -> dict[str, Any]:
     """Run a task; turn an error into an answer."""
     try:
-        return {"ok": True, **task(job)}
+        return {"ok": True, **task(job, line)}
     except Exception as error:
         traceback.print_exc()
         return {"ok": False, "error": type(error).__name__, "message": str(error)}
 
 
-def _start(job: dict[str, Any]) -> dict[str, Any]:
+def _start(job: dict[str, Any], line: Line) -> dict[str, Any]:
     """Import Keras as fast as can be, with the settings that the project's models are made for.
 
     The first answer, not asked for: when it comes, the process is ready.
@@ -93,7 +119,7 @@ def _start(job: dict[str, Any]) -> dict[str, Any]:
     return {"versions": {"keras": keras.__version__, "tensorflow": tf.__version__}}
 
 
-def _build(job: dict[str, Any]) -> dict[str, Any]:
+def _build(job: dict[str, Any], line: Line) -> dict[str, Any]:
     """Build a backbone's two files and compare them."""
     from kindsight.models.assemble import PIXELS
     from kindsight.models.backbones import build_feature_model, get_backbone
@@ -114,7 +140,7 @@ def _build(job: dict[str, Any]) -> dict[str, Any]:
     return {"difference": check_agreement(model, named), "width": int(model.output_shape[-1])}
 
 
-def _run(job: dict[str, Any]) -> dict[str, Any]:
+def _run(job: dict[str, Any], line: Line) -> dict[str, Any]:
     """Run pictures through a saved classifier, as any user of Keras would load it."""
     import keras
     import numpy as np
@@ -140,7 +166,7 @@ def _run(job: dict[str, Any]) -> dict[str, Any]:
     return {"pictures": len(pixels)}
 
 
-def _maps(job: dict[str, Any]) -> dict[str, Any]:
+def _maps(job: dict[str, Any], line: Line) -> dict[str, Any]:
     """Run one picture through a saved network; keep what its layers make of it."""
     import numpy as np
 

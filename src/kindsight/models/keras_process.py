@@ -7,10 +7,12 @@ and answers) is handed to a child process, which can start while other work goes
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tempfile
 import threading
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -30,6 +32,8 @@ from kindsight.models.feature_maps import MAX_LAYERS, MAX_MAPS, LayerMaps, read_
 
 __all__ = ["KerasProcess"]
 
+STOP_SECONDS = 15.0
+
 _MODULE = "kindsight.models.keras_child"
 _RAISED_AS_THEY_WERE = {
     kind.__name__: kind for kind in (AgreementError, CacheError, SettingsError, WeightsError)
@@ -42,7 +46,10 @@ class KerasProcess:
     Parameters
     ----------
     timeout : float
-        Most seconds that one job may take, and the start of TensorFlow.
+        Most seconds that one job may take, and the start of TensorFlow; where a job sends news,
+        most seconds from one piece of news to the next.
+    module : str, optional
+        The module whose ``main`` the child runs, where it knows more jobs than this one's.
 
     Attributes
     ----------
@@ -55,8 +62,9 @@ class KerasProcess:
     with this object, or with this process, whichever comes first, even if that is killed.
     """
 
-    def __init__(self, timeout: float = 600.0) -> None:
+    def __init__(self, timeout: float = 600.0, *, module: str = _MODULE) -> None:
         self.timeout = timeout
+        self._module = module
         self.versions: Mapping[str, str] = {}
         self._lock = threading.Lock()
         self._child: ChildProcess | None = None
@@ -194,6 +202,24 @@ class KerasProcess:
             )
             return read_maps(answer["layers"], out), answer["left_out"]
 
+    def follow(self, hear: Callable[[dict[str, Any]], None], **job: Any) -> dict[str, Any]:
+        """Have a job done that sends news before its answer.
+
+        Parameters
+        ----------
+        hear : callable
+            Given each piece of news, on this thread. When it raises, or Ctrl-C comes, the child is
+            asked to stop and has :data:`STOP_SECONDS` to leave its work in order.
+        **job
+            ``job``, the job's name, and what JSON can hold.
+
+        Raises
+        ------
+        KindsightError
+            Where the child fails.
+        """
+        return self._request(hear, **job)
+
     def close(self, *, kill: bool = False) -> None:
         """End the child, if it was started; the next job starts another."""
         child, self._child = self._child, None
@@ -205,10 +231,12 @@ class KerasProcess:
     def _started(self) -> ChildProcess:
         if self._child is None:
             self._ready = False
-            self._child = ChildProcess(_MODULE, _settings())
+            self._child = ChildProcess(self._module, _settings())
         return self._child
 
-    def _request(self, **job: Any) -> dict[str, Any]:
+    def _request(
+        self, hear: Callable[[dict[str, Any]], None] | None = None, **job: Any
+    ) -> dict[str, Any]:
         """Send one job and wait for its answer."""
         with self._lock:
             child = self._started()
@@ -220,12 +248,28 @@ class KerasProcess:
                     self._ready = True
                 child.send(job)
                 answer = child.receive(job["job"], self.timeout)
-            except BaseException:
+                while "ok" not in answer:
+                    if hear is not None:
+                        hear(answer)
+                    answer = child.receive(job["job"], self.timeout)
+            except BaseException as error:
+                if hear is not None and not isinstance(error, KindsightError):
+                    _let_stop(child, job["job"])
                 # Whatever stopped the wait (its end, Ctrl-C, the time), the next answer to come
                 # would belong to this job.
                 self.close(kill=True)
                 raise
         return _accept(job["job"], answer)
+
+
+def _let_stop(child: ChildProcess, job: str) -> None:
+    """Ask the child to stop, and give it the time to."""
+    child.send({"job": "stop"})
+    end = time.monotonic() + STOP_SECONDS
+    # A second Ctrl-C ends the waiting, too.
+    with contextlib.suppress(KindsightError, KeyboardInterrupt):
+        while "ok" not in child.receive(job, max(0.0, end - time.monotonic())):
+            pass
 
 
 def _settings() -> dict[str, str]:

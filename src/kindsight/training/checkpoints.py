@@ -1,0 +1,170 @@
+"""Checkpoints: everything that a training needs to go on as if it had never stopped.
+
+A checkpoint is one file, whole or absent: NumPy's own uncompressed archive with the weights, what
+the optimiser keeps and the best weights so far, and the numbers that are no arrays as JSON in it.
+It is written by a thread beside the training, and no more often than costs a twentieth of the time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+import time
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kindsight.files import replacing
+
+__all__ = ["CHECKPOINT_FILE", "Checkpoint", "CheckpointWriter", "key_of", "read_checkpoint"]
+
+CHECKPOINT_FILE = "checkpoint.npz"
+"""Its name in the folder of a run that is not finished."""
+
+FORMAT = 1
+JSON_MEMBER = "state"
+MAX_BYTES = 16 * 2**30
+MAX_JSON_BYTES = 64 * 2**20
+
+# Seconds between two checkpoints, and how often the time that the last one took.
+SECONDS = 10.0
+PATIENCE = 20.0
+
+Arrays = dict[str, NDArray[np.float32]]
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """The state of a training between two steps.
+
+    Parameters
+    ----------
+    key : str
+        Of the training that it belongs to: what is learned, from what, and how.
+    numbers : dict
+        What JSON can hold; floats come back to the bit.
+    arrays : dict
+        float32, by name.
+    """
+
+    key: str
+    numbers: dict[str, Any]
+    arrays: Arrays
+
+    def write(self, path: Path) -> None:
+        """Write it in place of an older one."""
+        content = {"format": FORMAT, "key": self.key, "numbers": self.numbers}
+        text = np.frombuffer(json.dumps(content).encode(), np.uint8)
+        with replacing(path) as temporary:
+            np.savez(temporary, allow_pickle=False, **{JSON_MEMBER: text}, **self.arrays)
+
+
+def read_checkpoint(path: Path, key: str) -> Checkpoint | None:
+    """Read a checkpoint; None where there is none, or one that is damaged or of another training.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        The file; as hostile as any.
+    key : str
+        Of this training.
+    """
+    try:
+        _check_archive(path)
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+        text = arrays.pop(JSON_MEMBER)
+        if text.dtype != np.uint8 or text.nbytes > MAX_JSON_BYTES:
+            return None
+        content = json.loads(text.tobytes())
+        if (content["format"], content["key"]) != (FORMAT, key):
+            return None
+        return Checkpoint(key, dict(content["numbers"]), arrays)
+    except (OSError, ValueError, KeyError, TypeError, EOFError, RecursionError, zipfile.BadZipFile):
+        return None
+
+
+def _check_archive(path: Path) -> None:
+    """Raise ValueError for an archive that would take more memory than it has bytes."""
+    size = path.stat().st_size
+    with zipfile.ZipFile(path) as archive:
+        members = archive.infolist()
+    packed = any(member.compress_type for member in members)
+    if packed or max(size, sum(m.file_size for m in members)) > min(size, MAX_BYTES):
+        raise ValueError("no checkpoint")
+
+
+class CheckpointWriter:
+    """Writes checkpoints beside the training; a context manager that waits for the last one.
+
+    Parameters
+    ----------
+    path : pathlib.Path or None
+        The file; None for a training that is not kept.
+    seconds : float
+        The least time between two.
+    """
+
+    def __init__(self, path: Path | None, seconds: float = SECONDS) -> None:
+        self._path, self._seconds = path, seconds
+        self._last, self._took = time.monotonic(), 0.0
+        self._thread: threading.Thread | None = None
+        self._error: BaseException | None = None
+
+    def __enter__(self) -> CheckpointWriter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._thread is not None:
+            self._thread.join()
+
+    @property
+    def due(self) -> bool:
+        """Whether it is time for the next one."""
+        if self._path is None or (self._thread is not None and self._thread.is_alive()):
+            return False
+        wait = max(self._seconds, PATIENCE * self._took) if self._seconds else 0.0
+        return time.monotonic() - self._last >= wait
+
+    def write(self, checkpoint: Checkpoint, *, now: bool = False) -> None:
+        """Write a checkpoint, by a thread or, with `now`, before this returns.
+
+        Raises
+        ------
+        OSError
+            Where this or the last one could not be written.
+        """
+        if self._path is None:
+            return
+        if self._thread is not None:
+            self._thread.join()
+        if self._error is not None:
+            raise self._error
+        path, start = self._path, time.monotonic()
+        self._last = start
+
+        def work() -> None:
+            try:
+                checkpoint.write(path)
+            except BaseException as error:
+                self._error = error
+            self._took = time.monotonic() - start
+
+        self._thread = threading.Thread(target=work, name="checkpoint")
+        self._thread.start()
+        if now:
+            self._thread.join()
+            if self._error is not None:
+                raise self._error
+
+
+def key_of(*parts: Mapping[str, Any]) -> str:
+    """Return a key for what JSON can hold: the same for equal parts only."""
+    text = json.dumps(parts, sort_keys=True)
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()

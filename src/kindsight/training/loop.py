@@ -1,0 +1,328 @@
+"""The loop: phases, epochs and steps, from wherever a checkpoint left off.
+
+It runs in the process with Keras but knows nothing of it: what learns is a
+:class:`~kindsight.models.trainer.Trainer`, or anything with its methods.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kindsight.errors import SettingsError
+from kindsight.models.optimizers import Optimizer
+from kindsight.training.batches import Batches, ahead
+from kindsight.training.checkpoints import Arrays, Checkpoint, CheckpointWriter
+from kindsight.training.history import EpochRow, History
+from kindsight.training.plan import Phase, Plan
+
+__all__ = ["Learner", "Lessons", "Loop", "StoppedError"]
+
+# Seconds between two pieces of news from within an epoch.
+NEWS_SECONDS = 0.2
+EVALUATED_AT_ONCE = 64
+
+
+class StoppedError(Exception):
+    """The training was asked to stop, and its checkpoint is written."""
+
+
+class Learner(Protocol):
+    """What the loop needs of a :class:`~kindsight.models.trainer.Trainer`, which see."""
+
+    def begin(self, optimizer: Optimizer, label_smoothing: float = 0.0) -> None:
+        """Begin a phase."""
+
+    def step(
+        self,
+        pictures: NDArray[np.uint8],
+        targets: NDArray[np.float32],
+        rate: float,
+        address: tuple[int, int],
+    ) -> tuple[float, int]:
+        """Learn from a batch; return the sum of losses, and how many are right."""
+
+    def evaluate(
+        self, pictures: NDArray[np.uint8], targets: NDArray[np.int64]
+    ) -> tuple[float, int]:
+        """Return the sum of losses, and how many are right."""
+
+    def weights(self) -> Arrays:
+        """Return copies of the weights."""
+
+    def set_weights(self, arrays: Mapping[str, NDArray[np.float32]]) -> None:
+        """Take weights back."""
+
+    def state(self) -> Arrays:
+        """Return copies of the weights and of what the optimiser keeps."""
+
+    def set_state(self, arrays: Mapping[str, NDArray[np.float32]]) -> None:
+        """Take a state back; ValueError for one that does not fit."""
+
+
+@dataclass(frozen=True)
+class Lessons:
+    """What is learned from, and what it is judged on.
+
+    Parameters
+    ----------
+    pixels : array
+        uint8 (places, height, width, 3), usually mapped from the store.
+    places, targets : array
+        int64 (pictures,): the training pictures and their classes.
+    val_places, val_targets : array
+        The same of the validation pictures; there may be none.
+    classes : int
+    """
+
+    pixels: NDArray[np.uint8]
+    places: NDArray[np.int64]
+    targets: NDArray[np.int64]
+    val_places: NDArray[np.int64]
+    val_targets: NDArray[np.int64]
+    classes: int
+
+
+@dataclass
+class _Position:
+    """How far the training is: what a checkpoint holds besides arrays."""
+
+    phase: int = 0
+    epoch: int = 0  # of the phase: how many of its epochs are done
+    step: int = 0  # how many steps of the running epoch are done
+    seen: int = 0  # the pictures in them, and what became of these
+    loss: float = 0.0
+    right: int = 0
+    seconds: float = 0.0
+
+    def next_epoch(self) -> None:
+        """Go to the beginning of the next epoch."""
+        self.epoch += 1
+        self.step = self.seen = self.right = 0
+        self.loss = self.seconds = 0.0
+
+
+class Loop:
+    """A training from its first step, or from a checkpoint, to its end.
+
+    Parameters
+    ----------
+    plan : Plan
+    lessons : Lessons
+    learner : Learner
+        Newly made.
+    seed : int
+    key : str
+        By which its checkpoints are known.
+    writer : CheckpointWriter
+    tell : callable
+        Given news as JSON can hold it: ``{"event": "start" | "step" | "epoch", ...}``, with the
+        arguments of the methods of :class:`.listener.TrainingListener`.
+    stop : threading.Event
+        Set, it ends the training after the step under way.
+    workers : int
+        Threads that prepare batches.
+    extra : mapping, optional
+        Kept in checkpoints for whoever makes the learner.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        lessons: Lessons,
+        learner: Learner,
+        *,
+        seed: int,
+        key: str,
+        writer: CheckpointWriter,
+        tell: Callable[[dict[str, Any]], None],
+        stop: threading.Event,
+        workers: int,
+        extra: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.plan, self.lessons, self.learner = plan, lessons, learner
+        self.seed, self.key, self.workers = seed, key, workers
+        self._extra = dict(extra or {})
+        self._writer, self._tell, self._stop = writer, tell, stop
+        self._history = History()
+        self._position = _Position()
+        self._best: Arrays = {}
+
+    def run(self, checkpoint: Checkpoint | None = None) -> History:
+        """Train; the learner ends with the weights that the plan says are to be kept.
+
+        Parameters
+        ----------
+        checkpoint : Checkpoint, optional
+            Where to go on from; a checkpoint that does not fit is not used.
+
+        Raises
+        ------
+        SettingsError
+            Where the loss became infinite, or no number, in the first epoch.
+        StoppedError
+            Where `stop` was set.
+        """
+        resumed = checkpoint is not None and self._resume(checkpoint)
+        self._tell({"event": "start", "epochs": self.plan.epochs, "done": len(self._history)})
+        for row in self._history:
+            self._tell({"event": "epoch", **asdict(row)})
+        with ThreadPoolExecutor(self.workers, thread_name_prefix="batches") as executor:
+            while not self._finished():
+                phase = self.plan.phases[self._position.phase]
+                if not resumed:
+                    self.learner.begin(phase.rule(), phase.label_smoothing)
+                resumed = False
+                self._train(phase, executor)
+        if self._best and (self.plan.keep == "best" or self._diverged()):
+            self.learner.set_weights(self._best)
+        return self._history
+
+    def _train(self, phase: Phase, executor: ThreadPoolExecutor) -> None:
+        """Train the rest of a phase."""
+        lessons, position = self.lessons, self._position
+        batches = Batches(
+            lessons.pixels, lessons.places, lessons.targets, lessons.classes,
+            phase.batch_size, phase.augment, self.seed,
+        )  # fmt: skip
+        first = len(self._history) - position.epoch
+        while position.epoch < phase.epochs and not self._had_enough(phase, first):
+            self._epoch(phase, batches, executor)
+            if self._diverged():
+                position.phase = len(self.plan.phases)
+                self._save(when_due=True)
+                return
+            self._save(when_due=True)
+        self._position = _Position(phase=position.phase + 1)
+
+    def _epoch(self, phase: Phase, batches: Batches, executor: ThreadPoolExecutor) -> None:
+        """Train the rest of an epoch, and judge it."""
+        position, epoch, steps = self._position, len(self._history) + 1, len(batches)
+        order = batches.order(epoch)
+        told, told_at = time.monotonic(), position.seen
+        begun = told - position.seconds
+        rate = 0.0
+        for batch in ahead(
+            lambda step: batches.make(epoch, step, order), position.step, steps, executor
+        ):
+            rate = phase.rate(position.epoch * steps + position.step, steps)
+            loss, right = self.learner.step(batch.pictures, batch.targets, rate, batch.address)
+            position.step += 1
+            position.seen += len(batch.pictures)
+            position.loss += loss
+            position.right += right
+            now = time.monotonic()
+            position.seconds = now - begun
+            if now - told >= NEWS_SECONDS or position.step == steps:
+                speed = (position.seen - told_at) / max(now - told, 1e-9)
+                told, told_at = now, position.seen
+                self._tell_step(phase, epoch, steps, speed)
+            if self._stop.is_set():
+                self._save()
+                raise StoppedError
+            self._save(when_due=True)
+        if not rate:  # all its steps were done before the training was stopped
+            rate = phase.rate((position.epoch + 1) * steps - 1, steps)
+        val_loss, val_accuracy = self._judge()
+        row = EpochRow(
+            epoch, phase.name, time.monotonic() - begun, rate, position.loss / position.seen,
+            position.right / position.seen, val_loss, val_accuracy,
+        )  # fmt: skip
+        self._history = self._history.with_row(row)
+        if self._history.best_epoch == epoch and math.isfinite(row.loss):
+            self._best = self.learner.weights()
+        position.next_epoch()
+        self._tell({"event": "epoch", **asdict(row)})
+
+    def _tell_step(self, phase: Phase, epoch: int, steps: int, speed: float) -> None:
+        position = self._position
+        self._tell(
+            {
+                "event": "step",
+                "phase": phase.name,
+                "epoch": epoch,
+                "step": position.step,
+                "steps": steps,
+                "loss": position.loss / position.seen,
+                "accuracy": position.right / position.seen,
+                "pictures_per_second": speed,
+            }
+        )
+
+    def _judge(self) -> tuple[float | None, float | None]:
+        """Return mean loss and share right of the validation pictures, if there are any."""
+        places, targets = self.lessons.val_places, self.lessons.val_targets
+        if not len(places):
+            return None, None
+        loss, right = 0.0, 0
+        for start in range(0, len(places), EVALUATED_AT_ONCE):
+            part = slice(start, start + EVALUATED_AT_ONCE)
+            found = self.learner.evaluate(self.lessons.pixels[places[part]], targets[part])
+            loss, right = loss + found[0], right + found[1]
+            self._tell({"event": "alive"})
+        return loss / len(places), right / len(places)
+
+    def _had_enough(self, phase: Phase, first: int) -> bool:
+        """Whether a phase's patience is over; `first` epochs were before it."""
+        best = self._history.best_epoch
+        if phase.patience is None or best is None:
+            return False
+        return len(self._history) - max(best, first) >= phase.patience
+
+    def _diverged(self) -> bool:
+        rows = self._history.rows()
+        if not rows or math.isfinite(rows[-1].loss):
+            return False
+        if not self._best:
+            raise SettingsError(
+                "The training must not diverge. Received: a loss that became infinite, or no "
+                f"number, in epoch {len(rows)}, at a learning rate of {rows[-1].learning_rate:g}. "
+                "Give a lower --learning-rate; --find-learning-rate suggests one."
+            )
+        return True
+
+    def _finished(self) -> bool:
+        return self._position.phase >= len(self.plan.phases)
+
+    # Going on --------------------------------------------------------------------------------
+
+    def _save(self, *, when_due: bool = False) -> None:
+        if when_due and not self._writer.due:
+            return
+        numbers = {
+            **self._extra,
+            "position": asdict(self._position),
+            "history": [asdict(row) for row in self._history],
+        }
+        arrays = {f"now/{name}": value for name, value in self.learner.state().items()}
+        arrays |= {f"best/{name}": value for name, value in self._best.items()}
+        self._writer.write(Checkpoint(self.key, numbers, arrays), now=not when_due)
+
+    def _resume(self, checkpoint: Checkpoint) -> bool:
+        """Take a checkpoint up; say whether its phase goes on."""
+        try:
+            history = History(EpochRow(**row) for row in checkpoint.numbers["history"])
+            position = _Position(**checkpoint.numbers["position"])
+            phase = self.plan.phases[min(position.phase, len(self.plan.phases) - 1)]
+            best = _under(checkpoint.arrays, "best/")
+            shapes = {name: value.shape for name, value in self.learner.weights().items()}
+            if best and shapes != {name: value.shape for name, value in best.items()}:
+                return False
+            self.learner.begin(phase.rule(), phase.label_smoothing)
+            self.learner.set_state(_under(checkpoint.arrays, "now/"))
+        except (KeyError, TypeError, ValueError):
+            return False
+        self._history, self._position, self._best = history, position, best
+        return not self._finished()
+
+
+def _under(arrays: Arrays, start: str) -> Arrays:
+    return {k.removeprefix(start): v for k, v in arrays.items() if k.startswith(start)}
