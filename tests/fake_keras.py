@@ -15,10 +15,9 @@ from kindsight.runtime import Interpreter
 from kindsight.training.tables import FeatureTable
 
 
-def use_fake_keras(patch, *modules):
+def use_fake_keras(patch):
     """Put the stand-in in Keras's place, and keep its answers out of the shared cache."""
-    for module in modules:
-        patch.setattr(f"{module}.KerasProcess", FakeKeras)
+    patch.setattr("kindsight.training.frozen.KerasProcess", FakeKeras)
     patch.setattr(FeatureTable, "put_keras", lambda *_: None)
 
 

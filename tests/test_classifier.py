@@ -32,7 +32,7 @@ COUNT = 14
 
 @pytest.fixture(autouse=True)
 def quick_check(monkeypatch):
-    use_fake_keras(monkeypatch, "kindsight.classifier")
+    use_fake_keras(monkeypatch)
 
 
 @pytest.fixture(scope="module")
@@ -72,8 +72,12 @@ def test_parameters_are_kept_as_they_were_given():
     given = {"model": "x", "size": size, "resize": "pad", "head": "bent", "seed": -1}
     given |= {"class_weight": "balanced", "workers": 2, "cache": "somewhere"}
     classifier = ImageClassifier(**given)
-    assert classifier.get_params() == given and classifier.get_params()["size"] is size
-    assert classifier.get_params(deep=False) == given
+    params = classifier.get_params()
+    assert {name: params.pop(name) for name in given} == given and classifier.size is size
+    # The rest belongs to networks and was not given.
+    assert {"epochs", "augment", "filters", "validation"} < set(params)
+    assert set(params.values()) == {None}
+    assert classifier.get_params(deep=False) == {**given, **params}
 
 
 def test_parameters_can_be_set():

@@ -95,7 +95,8 @@ def test_the_defaults_that_the_help_names_are_the_real_ones() -> None:
     from kindsight.settings import TrainSettings
 
     make_cli = runpy.run_path(str(DOCS / "make_cli.py"))
-    real = {field.name: field.default for field in dataclasses.fields(TrainSettings)}
+    settings = TrainSettings("x")
+    real = {field.name: getattr(settings, field.name) for field in dataclasses.fields(settings)}
     said = {
         name.split()[0].removeprefix("--").replace("-", "_"): default
         for name, _, default in make_cli["parameters"](train)

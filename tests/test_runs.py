@@ -39,7 +39,7 @@ def rows_of(path):
 @pytest.fixture
 def quick(backbone, tmp_path, monkeypatch):
     """Train without starting Keras, into a folder of the test's own."""
-    use_fake_keras(monkeypatch, "kindsight.runs")
+    use_fake_keras(monkeypatch)
 
     def quick(data, progress=None, **settings):
         settings = {"runs": str(tmp_path / "runs"), "size": 64, **settings}
@@ -417,7 +417,7 @@ class HonestKeras(FakeKeras):
 @pytest.fixture
 def honest(backbone, tmp_path, monkeypatch):
     """Train 24 pictures of the test's own, of which no other test knows anything."""
-    monkeypatch.setattr("kindsight.runs.KerasProcess", HonestKeras)
+    monkeypatch.setattr("kindsight.training.frozen.KerasProcess", HonestKeras)
     monkeypatch.setattr(HonestKeras, "backbone", backbone)
     monkeypatch.setattr(HonestKeras, "runs", [])
     monkeypatch.setattr(HonestKeras, "starts", [])

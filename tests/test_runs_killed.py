@@ -26,7 +26,7 @@ from kindsight.settings import TrainSettings
 from kindsight.catalog import once
 
 data, runs, stop = sys.argv[1:]
-use_fake_keras(pytest.MonkeyPatch(), "kindsight.runs")
+use_fake_keras(pytest.MonkeyPatch())
 once.FLUSH_SECONDS = 0.0
 count = 0
 

@@ -27,6 +27,7 @@ from kindsight.models.keras_process import KerasProcess
 from kindsight.runtime import InterpreterPool
 from kindsight.training.features import Features
 from kindsight.training.frozen import FittedFrozen
+from kindsight.training.network_fit import FittedNetwork
 from kindsight.training.tables import FeatureTable
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "AGREEMENT_TOLERANCE",
     "Agreement",
     "check_agreement",
+    "check_network",
     "needs_keras",
 ]
 
@@ -119,6 +121,37 @@ def check_agreement(
         # Only now: what failed must be run by Keras again, not taken from here.
         table.put_keras(model, dict(zip(run, features, strict=True)))
         return agreement
+
+
+def check_network(
+    fitted: FittedNetwork,
+    rows: NDArray[np.int64],
+    tflite: Path,
+    keras_file: Path,
+    keras: KerasProcess,
+) -> Agreement:
+    """Compare the two written forms of a trained network on some pictures.
+
+    Parameters
+    ----------
+    fitted : FittedNetwork
+        What was trained.
+    rows, tflite, keras_file, keras
+        As :func:`check_agreement` has them.
+
+    Raises
+    ------
+    AgreementError
+        As there.
+    """
+    different = {str(fitted.catalog.digest[row]): row for row in reversed(rows.tolist())}
+    compared = [different[digest] for digest in sorted(different)[:AGREEMENT_PICTURES]]
+    pixels = fitted.stored.pixels(np.array(compared))
+    with ThreadPoolExecutor(1) as aside:
+        answering = aside.submit(keras.run, keras_file, pixels)
+        ours = _run(tflite, pixels)
+        answers = answering.result()[1]
+    return _judge(ours, answers, fitted.temperature, LOADED)
 
 
 def needs_keras(features: Features, files: BackboneFiles, rows: NDArray[np.int64]) -> bool:

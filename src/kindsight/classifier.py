@@ -6,25 +6,37 @@ import inspect
 import os
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kindsight.bundle import Bundle
-from kindsight.catalog import as_catalog
+from kindsight.catalog import Catalog, as_catalog
+from kindsight.catalog.split import split_catalog
 from kindsight.errors import CatalogError, SettingsError, UsageError
 from kindsight.evaluation import to_probabilities
-from kindsight.models.keras_process import KerasProcess
 from kindsight.pack import pack
 from kindsight.predictor import Predictor
-from kindsight.training.frozen import FittedFrozen, FrozenTraining, Progress
+from kindsight.training.common import Progress
+from kindsight.training.frozen import FittedFrozen
+from kindsight.training.kinds import Fitted, Training, foreign_options, make_training, prepare
+from kindsight.training.listener import TrainingListener
+from kindsight.training.network import NETWORKS, NetworkTraining
+from kindsight.training.rules import number_fault
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from kindsight.augment import Augment
 
 __all__ = ["ImageClassifier"]
 
+VALIDATION = 0.1
+
 
 class ImageClassifier:
-    """A picture classifier: a frozen network's features at several depths, and a convex head.
+    """A picture classifier: a convex head on a frozen network's features, or a network.
 
     It follows scikit-learn's contract: parameters are stored as they are given, what is learned
     ends in an underscore, and ``clone``, ``cross_val_score`` and ``GridSearchCV`` work on it.
@@ -33,13 +45,15 @@ class ImageClassifier:
     Parameters
     ----------
     model : str
-        A backbone's name, such as ``"efficientnet-lite0"``.
+        A backbone's name, such as ``"efficientnet-lite0"``; or ``"small-cnn"``, a network that is
+        trained from its first weights.
     size : int or (height, width), optional
         Pixels of the pictures that the network sees; its own size if omitted.
     resize : str
         ``"crop"``, ``"stretch"`` or ``"pad"``: how other proportions are met.
-    head : str
-        ``"auto"``, ``"linear"`` or ``"curved"``; ``"auto"`` lets cross-validation choose.
+    head : str, optional
+        Of a backbone: ``"auto"``, ``"linear"`` or ``"curved"``; ``"auto"``, as if omitted, lets
+        cross-validation choose.
     class_weight : str, optional
         ``"balanced"`` makes each class count alike, whatever its number of pictures.
     seed : int
@@ -48,6 +62,19 @@ class ImageClassifier:
         How many pictures are run at once; the number of cores if omitted.
     cache : path, optional
         The cache's folder; this machine's own if omitted.
+    validation : float, optional
+        Of a network: the share of the pictures that is not learned from, but chooses the best
+        epoch and the temperature; 0.1 if omitted, 0 for none. A catalog's own validation part
+        takes its place.
+    filters, dense, dropout, batch_norm, l2, pooling : optional
+        The parts of a network, as in :class:`kindsight.models.small_cnn.SmallCNN`.
+    epochs, batch_size, optimizer, learning_rate, momentum, weight_decay : optional
+        How a network learns, as in :class:`kindsight.training.plan.Phase`; and so
+    schedule, warmup, label_smoothing, patience : optional
+    augment : str, mapping or Augment, optional
+        What is done to a network's pictures each time they are seen.
+    keep : str, optional
+        ``"best"`` or ``"last"``: which epoch's weights of a network are kept.
 
     Attributes
     ----------
@@ -56,22 +83,43 @@ class ImageClassifier:
     temperature_ : float
         Divides the logits before the softmax.
     head_ : FittedHead
-        The head, and all that cross-validation tried.
+        The head, and all that cross-validation tried; of a backbone only.
+    history_ : History
+        The epochs; of a network only.
     problems_ : tuple of PictureError
         Pictures that could not be read and were set aside in ``fit``.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 (scikit-learn's contract: one argument a setting)
         self,
         *,
         model: str = "efficientnet-lite0",
         size: int | tuple[int, int] | None = None,
         resize: str = "crop",
-        head: str = "auto",
+        head: str | None = None,
         class_weight: str | None = None,
         seed: int = 0,
         workers: int | None = None,
         cache: str | os.PathLike[str] | None = None,
+        validation: float | None = None,
+        filters: Sequence[int] | None = None,
+        dense: Sequence[int] | int | None = None,
+        dropout: float | None = None,
+        batch_norm: bool | None = None,
+        l2: float | None = None,
+        pooling: str | None = None,
+        epochs: int | None = None,
+        batch_size: int | None = None,
+        augment: str | Mapping[str, Any] | Augment | None = None,
+        optimizer: str | None = None,
+        learning_rate: float | None = None,
+        momentum: float | None = None,
+        weight_decay: float | None = None,
+        schedule: str | None = None,
+        warmup: float | None = None,
+        label_smoothing: float | None = None,
+        patience: int | None = None,
+        keep: str | None = None,
     ) -> None:
         self.model = model
         self.size = size
@@ -81,7 +129,26 @@ class ImageClassifier:
         self.seed = seed
         self.workers = workers
         self.cache = cache
-        self._fitted: FittedFrozen
+        self.validation = validation
+        self.filters = filters
+        self.dense = dense
+        self.dropout = dropout
+        self.batch_norm = batch_norm
+        self.l2 = l2
+        self.pooling = pooling
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.augment = augment
+        self.optimizer = optimizer
+        self.learning_rate = learning_rate
+        self.momentum = momentum
+        self.weight_decay = weight_decay
+        self.schedule = schedule
+        self.warmup = warmup
+        self.label_smoothing = label_smoothing
+        self.patience = patience
+        self.keep = keep
+        self._fitted: Fitted
         self._predictor: Predictor | None
 
     # scikit-learn's contract -----------------------------------------------------------------
@@ -133,7 +200,14 @@ class ImageClassifier:
 
     # Fitting ---------------------------------------------------------------------------------
 
-    def fit(self, X: Any, y: Any = None, *, progress: Progress | None = None) -> ImageClassifier:
+    def fit(
+        self,
+        X: Any,
+        y: Any = None,
+        *,
+        progress: Progress | None = None,
+        listener: TrainingListener | None = None,
+    ) -> ImageClassifier:
         """Learn from pictures.
 
         Parameters
@@ -141,11 +215,13 @@ class ImageClassifier:
         X : Catalog, path, sequence of paths, or array
             A catalog; a folder, a table or arrays in a file, as :meth:`kindsight.Catalog.open`
             takes them; files; or uint8 (pictures, height, width, 3).
-            Of a catalog with splits only the training part is used.
+            Of a catalog with splits only the training part is learned from.
         y : sequence, optional
             A label for each picture; not needed where `X` has labels.
         progress : callable, optional
             Called with (stage, done, total).
+        listener : TrainingListener, optional
+            Told of the epochs of a network.
 
         Returns
         -------
@@ -162,28 +238,43 @@ class ImageClassifier:
         training = self._training()
         training.spec()
         catalog = as_catalog(X, y)
-        if any(split is not None for split in catalog.split):
-            catalog = catalog.where(split="train")
+        network = isinstance(training, NetworkTraining)
+        catalog = _learned_from(catalog, network)
         if missing := sum(label is None for label in catalog.label):
             raise CatalogError(
                 f"Every picture to learn from must have a label. Received: {missing} without one. "
                 "Give y, or a folder of class folders."
             )
         labels = np.array(catalog.present_classes()) if y is None else np.unique(np.asarray(y))
-        files = training.backbone(progress)
-        features = training.features(catalog, files, progress)
-        if features.problems:
-            warnings.warn(
-                f"{len(features.problems)} of {len(catalog)} pictures could not be read and were "
-                "set aside; problems_ names them.",
-                stacklevel=2,
+        with training.process() as keras:
+            if network:
+                keras.start()
+            pictures = prepare(training, catalog, progress, keras)
+            if pictures.problems:
+                warnings.warn(
+                    f"{len(pictures.problems)} of {len(catalog)} pictures could not be read and "
+                    "were set aside; problems_ names them.",
+                    stacklevel=2,
+                )
+            if network:
+                pictures = pictures.with_catalog(self._parted(pictures.catalog))
+            held = np.array([split == "validation" for split in pictures.catalog.split], bool)
+            self._fitted = pictures.fit(
+                [str(label) for label in labels],
+                np.flatnonzero(~held),
+                np.flatnonzero(held),
+                keras=keras,
+                progress=progress,
+                listener=listener,
             )
-        self._fitted = training.fit(features, files, [str(label) for label in labels])
         self._predictor = None
         self.classes_ = labels
-        self.head_ = self._fitted.head
-        self.temperature_ = self.head_.temperature
-        self.problems_ = features.problems
+        if isinstance(self._fitted, FittedFrozen):
+            self.head_ = self._fitted.head
+        if self._fitted.history is not None:
+            self.history_ = self._fitted.history
+        self.temperature_ = self._fitted.temperature
+        self.problems_ = pictures.problems
         return self
 
     # Answering -------------------------------------------------------------------------------
@@ -215,11 +306,7 @@ class ImageClassifier:
                     raise answer.error
             rows = [answer.probabilities for answer in answers]
             return np.array(rows, np.float32).reshape(len(rows), len(self.classes_))
-        fitted = self._fitted
-        features = fitted.training.features(catalog, fitted.files)
-        if features.problems:
-            raise features.problems[0]
-        return to_probabilities(fitted.head.layers.logits(features.vectors), self.temperature_)
+        return to_probabilities(self._fitted.logits_of(catalog), self.temperature_)
 
     def predict(self, X: Any) -> NDArray[Any]:
         """Return the most probable label of each picture; see :meth:`predict_proba`."""
@@ -265,7 +352,7 @@ class ImageClassifier:
                 "Only a classifier that was fitted here can be saved. Received: a loaded one; "
                 "copy its folder instead."
             )
-        with KerasProcess() as keras:
+        with self._fitted.training.process() as keras:
             bundle = pack(path, self._fitted, self._fitted.rows, keras, {})
         bundle.write()
         return bundle
@@ -298,12 +385,43 @@ class ImageClassifier:
 
     # Within ----------------------------------------------------------------------------------
 
-    def _training(self) -> FrozenTraining:
-        return FrozenTraining(**self.get_params())
+    def _training(self) -> Training:
+        params = self.get_params()
+        validation = params.pop("validation")
+        # What the model has no use for is ignored where it says nothing: "auto" is no choice.
+        if params["model"] in NETWORKS and params["head"] == "auto":
+            params["head"] = None
+        faults = foreign_options({"model": self.model, **params})
+        if validation is not None and params["model"] not in NETWORKS:
+            faults.append(
+                "validation is a setting of a network trained from its first weights. Received: it "
+                f"with the model {self.model}. A backbone's head is chosen by cross-validation."
+            )
+        if validation is not None:
+            faults += filter(None, [number_fault("validation", validation, 0, 1)])
+        training = make_training(params)
+        if faults:
+            raise SettingsError("\n".join([*faults, *training.faults()]))
+        return training
+
+    def _parted(self, catalog: Catalog) -> Catalog:
+        """Keep a part of what a network learns from for its validation."""
+        share = VALIDATION if self.validation is None else self.validation
+        if any(catalog.split) or not share:
+            return catalog
+        return split_catalog(catalog, validation=share, seed=self.seed)
 
     def _check_fitted(self) -> None:
         if not hasattr(self, "classes_"):
             raise UsageError("The classifier must be fitted or loaded first: call fit.")
+
+
+def _learned_from(catalog: Catalog, network: bool) -> Catalog:
+    """Leave out the parts of a catalog that a training has no use for."""
+    if all(split is None for split in catalog.split):
+        return catalog
+    wanted = ("train", "validation") if network else ("train",)
+    return catalog[[split in wanted for split in catalog.split]]
 
 
 def _parameters() -> dict[str, Any]:

@@ -31,7 +31,7 @@ from kindsight.evaluation import Evaluation
 from kindsight.pictures import content_digest
 from kindsight.report import Reference
 from kindsight.runs import TrainResult, TrainSettings, train
-from kindsight.training.frozen import Progress
+from kindsight.training.common import Progress
 
 __all__ = [
     "DEMO_SETTINGS",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import importlib.metadata
 import platform
+import shutil
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -13,11 +14,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kindsight.agreement import check_agreement
+from kindsight.agreement import Agreement, check_agreement, check_network
 from kindsight.bundle import KERAS_FILE, TFLITE_FILE, Bundle, file_digest
-from kindsight.models.assemble import write_keras, write_tflite
+from kindsight.files import replacing
+from kindsight.models.assemble import name_tflite, write_keras, write_tflite
 from kindsight.models.keras_process import KerasProcess
-from kindsight.training.frozen import FittedFrozen, FrozenTraining
+from kindsight.training.frozen import FittedFrozen
+from kindsight.training.kinds import Fitted
+from kindsight.training.network_fit import FittedNetwork
 
 __all__ = ["pack", "versions"]
 
@@ -46,7 +50,7 @@ def versions() -> dict[str, str]:
 
 def pack(
     folder: Path,
-    fitted: FittedFrozen,
+    fitted: Fitted,
     rows: NDArray[np.int64],
     keras: KerasProcess,
     facts: Mapping[str, Any],
@@ -57,7 +61,7 @@ def pack(
     ----------
     folder : pathlib.Path
         Where; made if it is not there.
-    fitted : FittedFrozen
+    fitted : FittedFrozen or FittedNetwork
         What was trained.
     rows : array
         int64: the pictures to compare the networks on, of which some are taken.
@@ -71,29 +75,27 @@ def pack(
     AgreementError
         If the two networks disagree; see :mod:`.agreement`.
     """
-    spec, head = fitted.training.spec(), fitted.head
     folder.mkdir(parents=True, exist_ok=True)
     tflite, keras_file = folder / TFLITE_FILE, folder / KERAS_FILE
-    write_tflite(
-        fitted.files.tflite,
-        head.layers,
-        tflite,
-        {"classes": list(fitted.classes), "input": spec.to_dict(), "temperature": head.temperature},
-    )
-    write_keras(fitted.files.keras, head.layers, keras_file)
-    agreement = check_agreement(fitted, rows, tflite, keras_file, keras)
+    spec = fitted.training.spec()
+    metadata = {
+        "classes": list(fitted.classes),
+        "input": spec.to_dict(),
+        "temperature": fitted.temperature,
+    }
+    write = _write_frozen if isinstance(fitted, FittedFrozen) else _write_network
+    told, agreement = write(fitted, rows, tflite, keras_file, keras, metadata)  # type: ignore[arg-type]
     return Bundle(
         folder,
         fitted.classes,
         spec,
-        head.temperature,
+        fitted.temperature,
         fitted.training.model,
         {
             "created": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-            "features": list(fitted.files.layout.names),
-            "head": asdict(head.chosen),
+            **told,
             "seed": fitted.training.seed,
-            "settings": _settings(fitted.training),
+            "settings": fitted.training.to_dict(),
             "agreement": asdict(agreement),
             "versions": versions(),
             "files": {TFLITE_FILE: file_digest(tflite), KERAS_FILE: file_digest(keras_file)},
@@ -102,7 +104,38 @@ def pack(
     )
 
 
-def _settings(training: FrozenTraining) -> dict[str, Any]:
-    """Return the settings that make a result, without those of the machine."""
-    settings = asdict(training)
-    return {name: settings[name] for name in settings if name not in ("cache", "workers")}
+def _write_frozen(
+    fitted: FittedFrozen,
+    rows: NDArray[np.int64],
+    tflite: Path,
+    keras_file: Path,
+    keras: KerasProcess,
+    metadata: Mapping[str, Any],
+) -> tuple[dict[str, Any], Agreement]:
+    """Join backbone and head; return what the bundle says of them."""
+    write_tflite(fitted.files.tflite, fitted.head.layers, tflite, metadata)
+    write_keras(fitted.files.keras, fitted.head.layers, keras_file)
+    agreement = check_agreement(fitted, rows, tflite, keras_file, keras)
+    told = {"features": list(fitted.files.layout.names), "head": asdict(fitted.head.chosen)}
+    return told, agreement
+
+
+def _write_network(
+    fitted: FittedNetwork,
+    rows: NDArray[np.int64],
+    tflite: Path,
+    keras_file: Path,
+    keras: KerasProcess,
+    metadata: Mapping[str, Any],
+) -> tuple[dict[str, Any], Agreement]:
+    """Put the trained network's files in place; return what the bundle says of it."""
+    name_tflite(fitted.tflite, tflite, metadata)
+    with replacing(keras_file) as temporary:
+        shutil.copyfile(fitted.keras, temporary)
+    agreement = check_network(fitted, rows, tflite, keras_file, keras)
+    layers = fitted.training.network().layers(len(fitted.classes))
+    told = {
+        "network": [row._asdict() for row in layers],
+        "epochs": {"trained": len(fitted.history), "best": fitted.history.best_epoch},
+    }
+    return told, agreement

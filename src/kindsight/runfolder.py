@@ -14,7 +14,7 @@ from kindsight.errors import SettingsError, UsageError
 from kindsight.files import clear_leftovers
 from kindsight.settings import TrainSettings
 
-__all__ = ["claim_run"]
+__all__ = ["claim_run", "data_name"]
 
 SETTINGS_FILE = "settings.toml"
 FINISHED_FILE = "bundle.json"
@@ -93,8 +93,7 @@ def _check_free(folder: Path, settings: TrainSettings) -> None:
 def _numbered(settings: TrainSettings) -> tuple[Path, FileLock]:
     """Take up the newest run if it is ours and interrupted, else make the next number."""
     parent = Path(settings.runs)
-    data = Path(settings.data).resolve()
-    stem = (data.stem if data.is_file() else data.name) or "run"
+    stem = data_name(settings)
     pattern = re.compile(re.escape(stem) + r"-(\d{1,9})")
     names = [path.name for path in parent.iterdir()] if parent.is_dir() else []
     numbers = [int(match[1]) for name in names if (match := pattern.fullmatch(name))]
@@ -118,6 +117,12 @@ def _numbered(settings: TrainSettings) -> tuple[Path, FileLock]:
             return folder, lock
         if lock is not None:
             lock.release()
+
+
+def data_name(settings: TrainSettings) -> str:
+    """Return what runs on these data are named after."""
+    data = Path(settings.data).resolve()
+    return (data.stem if data.is_file() else data.name) or "run"
 
 
 def _lock(folder: Path) -> FileLock | None:

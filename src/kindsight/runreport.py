@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from kindsight.bundle import Bundle
 from kindsight.errors import PictureError
-from kindsight.models.backbones import get_backbone
 from kindsight.pictures import InputSpec, resize_picture
 from kindsight.report import (
     HeadChoice,
@@ -25,11 +24,14 @@ from kindsight.report import (
     render_report,
     worst_mistakes,
 )
+from kindsight.report.words import amount
 from kindsight.runresult import Scored, TrainResult
 from kindsight.settings import TrainSettings
 from kindsight.threads import count_cores
 from kindsight.training.frozen import FittedFrozen
-from kindsight.training.kept import KeptPicture, kept_pictures
+from kindsight.training.kept import KeptPicture
+from kindsight.training.kinds import Fitted
+from kindsight.training.network_fit import FittedNetwork
 
 __all__ = ["make_report"]
 
@@ -39,7 +41,7 @@ THUMBNAIL = 128
 def make_report(
     settings: TrainSettings,
     result: TrainResult,
-    fitted: FittedFrozen,
+    fitted: Fitted,
     bundle: Bundle,
     scored: Mapping[str, Scored],
     reference: Sequence[Reference] = (),
@@ -73,35 +75,29 @@ def make_report(
             ),
             notes=result.notes,
             run_folder=str(result.run),
+            history=() if result.history is None else result.history.rows(),
+            best_epoch=None if result.history is None else result.history.best_epoch,
         )
     )
 
 
 def _trained_on(
-    settings: TrainSettings, result: TrainResult, fitted: FittedFrozen, bundle: Bundle
+    settings: TrainSettings, result: TrainResult, fitted: Fitted, bundle: Bundle
 ) -> TrainedOn:
-    catalog = fitted.features.catalog
+    catalog = fitted.catalog
     counts: dict[str, dict[str, int]] = {name: {} for name in fitted.classes}
     for label, split in zip(catalog.label, catalog.split, strict=True):
         row = counts[str(label)]
         row[str(split)] = row.get(str(split), 0) + 1
-    backbone = get_backbone(settings.model)
-    layout, agreement = fitted.files.layout, bundle.facts["agreement"]
-    chosen = fitted.head.chosen
+    agreement = bundle.facts["agreement"]
+    how = _frozen(fitted) if isinstance(fitted, FittedFrozen) else _network(fitted)
     return TrainedOn(
         source=settings.data,
         classes=counts,
-        backbone=f"{backbone.name}, ImageNet weights, frozen",
-        features=f"{layout.width:,} numbers a picture: {_describe(layout.names)}",
-        head=chosen.describe(),
         input_size=bundle.spec.size,
-        temperature=fitted.head.temperature,
+        temperature=fitted.temperature,
         seed=settings.seed,
         seconds=result.seconds,
-        choices=tuple(
-            HeadChoice(item.describe(), item.accuracy, None, item.log_loss, chosen=item is chosen)
-            for item in fitted.head.candidates
-        ),
         set_aside=len(result.problems),
         duplicates=len(catalog) - len(set(catalog.digest)),
         versions=bundle.facts["versions"],
@@ -113,7 +109,47 @@ def _trained_on(
             ),
             "Data": f"digest {bundle.facts['data']['digest']}",
         },
+        **how,
     )
+
+
+def _frozen(fitted: FittedFrozen) -> dict[str, Any]:
+    """Say how a head on a frozen backbone was made."""
+    layout, chosen = fitted.files.layout, fitted.head.chosen
+    return {
+        "made": {
+            "Backbone": f"{fitted.training.model}, ImageNet weights, frozen",
+            "Features": f"{layout.width:,} numbers a picture: {_describe(layout.names)}",
+            "Head": chosen.describe(),
+        },
+        "temperature_from": "out-of-fold predictions",
+        "choices": tuple(
+            HeadChoice(item.describe(), item.accuracy, None, item.log_loss, chosen=item is chosen)
+            for item in fitted.head.candidates
+        ),
+    }
+
+
+def _network(fitted: FittedNetwork) -> dict[str, Any]:
+    """Say how a network was trained."""
+    plan = fitted.training.plan()
+    (phase,) = plan.phases
+    kept = f"the weights of epoch {fitted.history.best_epoch}, the best, are kept"
+    if plan.keep == "last":
+        kept = "the last weights are kept"
+    return {
+        "made": {
+            "Network": f"{fitted.training.model}, trained from its first weights",
+            "Layers": fitted.words(),
+            "Training": f"{amount(len(fitted.history), 'epoch')} of at most {plan.epochs}, "
+            f"{phase.words()}; {kept}",
+            "Augmentation": str(phase.augment),
+        },
+        "temperature_from": "validation predictions, each picture's own left out of its part"
+        if fitted.folds
+        else "",
+        "layers": fitted.training.network().layers(len(fitted.classes)),
+    }
 
 
 def _describe(names: Sequence[str]) -> str:
@@ -125,13 +161,12 @@ def _describe(names: Sequence[str]) -> str:
     return f"mean, maximum and spread at the ends of stages {first} to {last}, and the last mean"
 
 
-def _loader(fitted: FittedFrozen, rows: NDArray[np.int64]) -> Any:
+def _loader(fitted: Fitted, rows: NDArray[np.int64]) -> Any:
     """Return a function from a row of the predictions to its picture, from the cache."""
-    catalog = fitted.features.catalog
+    catalog = fitted.catalog
 
     def load(row: int) -> NDArray[np.uint8]:
-        digest = str(catalog.digest[rows[row]])
-        (kept,) = kept_pictures(fitted.features.table, fitted.files.layout.width, [digest])
+        (kept,) = fitted.kept([str(catalog.digest[rows[row]])])
         if kept is None:
             raise PictureError("missing", "The cache no longer holds it.")
         return _in_proportion(kept, fitted.training.resize)

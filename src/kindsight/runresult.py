@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from kindsight.errors import PictureError
 from kindsight.evaluation import Evaluation
 from kindsight.report import Predictions
+from kindsight.training.history import History
 
 __all__ = ["Clock", "Scored", "TrainResult"]
 
@@ -60,9 +61,13 @@ class TrainResult:
     problems : tuple of PictureError
         Pictures that were set aside.
     head : str
-        What was chosen, in words.
+        What was chosen, in words; "" for a network.
     temperature : float
         Of the probabilities.
+    history : History or None
+        The epochs of a network's training.
+    network : str
+        A network's layers in words; "" for a frozen backbone.
     """
 
     run: Path
@@ -77,6 +82,8 @@ class TrainResult:
     problems: tuple[PictureError, ...]
     head: str
     temperature: float
+    history: History | None = None
+    network: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """Return what ``kindsight train --json`` prints."""
@@ -86,9 +93,14 @@ class TrainResult:
             "pictures": self.pictures,
             "validation": None if self.validation is None else self.validation.to_dict(),
             "test": None if self.test is None else self.test.to_dict(),
+            **({} if self.history is None else {"epochs": _epochs(self.history)}),
             "seconds": self.seconds,
             "cache": self.cache,
         }
+
+
+def _epochs(history: History) -> dict[str, Any]:
+    return {"trained": len(history), "best": history.best_epoch}
 
 
 class Clock:

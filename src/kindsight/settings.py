@@ -15,7 +15,7 @@ from typing import Any
 from kindsight.catalog import DataOptions
 from kindsight.errors import SettingsError
 from kindsight.files import write_text
-from kindsight.training.frozen import FrozenTraining
+from kindsight.training.kinds import LOGS, OPTIONS, Training, foreign_options, make_training
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -40,8 +40,21 @@ class TrainSettings:
         Where run folders are made.
     run : str, optional
         The run folder's name, in place of the data's name and a number.
-    model, size, resize, head, class_weight, seed, workers
-        As in :class:`kindsight.training.frozen.FrozenTraining`.
+    model : str
+        A backbone, which is frozen: then the settings are those of
+        :class:`kindsight.training.frozen.FrozenTraining`. Or a network to train from its first
+        weights, with the settings of :class:`kindsight.training.network.NetworkTraining`.
+    size, resize, class_weight, seed, workers
+        As both have them.
+    head
+        Of a frozen backbone only.
+    filters, dense, dropout, batch_norm, l2, pooling, epochs, batch_size, augment, optimizer,
+    learning_rate, momentum, weight_decay, schedule, warmup, label_smoothing, patience, keep
+        Of a network only.
+    tensorboard : str, optional
+        A folder for TensorBoard's logs of a network's training.
+    mlflow : bool, optional
+        Whether a network's training is logged to MLflow.
     validation, test : float
         The share of the pictures (below 1) or their number (from 1 on) kept for validation and
         for the test, where the folder does not say.
@@ -62,7 +75,7 @@ class TrainSettings:
     model: str = "efficientnet-lite0"
     size: int | None = None
     resize: str = "crop"
-    head: str = "auto"
+    head: str | None = None
     class_weight: str = "none"
     validation: float = 0.2
     test: float = 0.0
@@ -76,13 +89,37 @@ class TrainSettings:
     label_names: Sequence[str] = ()
     pixel_shape: str | None = None
     root: str | None = None
+    filters: Sequence[int] | None = None
+    dense: Sequence[int] | int | None = None
+    dropout: float | None = None
+    batch_norm: bool | None = None
+    l2: float | None = None
+    pooling: str | None = None
+    epochs: int | None = None
+    batch_size: int | None = None
+    augment: str | Mapping[str, Any] | None = None
+    optimizer: str | None = None
+    learning_rate: float | None = None
+    momentum: float | None = None
+    weight_decay: float | None = None
+    schedule: str | None = None
+    warmup: float | None = None
+    label_smoothing: float | None = None
+    patience: int | None = None
+    keep: str | None = None
+    tensorboard: str | None = None
+    mlflow: bool | None = None
 
     def __post_init__(self) -> None:
         for name, kind in (("columns", dict), ("label_names", tuple)):
             with contextlib.suppress(TypeError, ValueError):  # said below
                 if not isinstance(getattr(self, name), str):
                     object.__setattr__(self, name, kind(getattr(self, name)))
-        faults = self.training().faults() + self.data_options().faults()
+        faults = [
+            *foreign_options(self._options()),
+            *self.training().faults(),
+            *self.data_options().faults(),
+        ]
         for name in ("validation", "test"):
             value = getattr(self, name)
             if not _is_part(value):
@@ -109,6 +146,10 @@ class TrainSettings:
             faults.append(f"run must be a folder's name. Received: {self.run!r}.")
         if faults:
             raise SettingsError("\n".join(faults))
+        # Written out, the defaults of the model's kind mean the same where a later version has
+        # others; and so does a policy whose file may change.
+        for name, value in self.training().to_dict().items():
+            object.__setattr__(self, name, value)
 
     def parts(self) -> dict[str, float | int]:
         """Return the sizes of validation and test part: shares below 1, whole numbers above."""
@@ -122,16 +163,21 @@ class TrainSettings:
         names = (item.name for item in dataclasses.fields(DataOptions))
         return DataOptions(**{name: getattr(self, name) for name in names})
 
-    def training(self) -> FrozenTraining:
+    def training(self) -> Training:
         """Return the part of the settings that says how to train."""
-        names = {item.name for item in dataclasses.fields(FrozenTraining)} - {"cache"}
-        return FrozenTraining(**{name: getattr(self, name) for name in names})
+        return make_training({k: v for k, v in self._options().items() if k not in LOGS})
+
+    def _options(self) -> dict[str, Any]:
+        """Return the settings that depend on the model, and the model."""
+        names = [name for name in (*OPTIONS, *LOGS) if hasattr(self, name)]
+        return {name: getattr(self, name) for name in names}
 
     def to_dict(self) -> dict[str, Any]:
         """Return the settings that are set, as TOML can hold them."""
+        given = {item.name: getattr(self, item.name) for item in dataclasses.fields(self)}
         return {
-            name: value
-            for name, value in dataclasses.asdict(self).items()
+            name: list(value) if isinstance(value, tuple) else value
+            for name, value in given.items()
             if value is not None and value not in ({}, ())
         }
 
@@ -150,7 +196,8 @@ class TrainSettings:
         path : path
             As :meth:`write` writes it, or by hand.
         **given
-            Settings that win over the file's.
+            Settings that win over the file's. With a model of another kind, the file's settings
+            that are of no use to it are left out.
 
         Raises
         ------
@@ -170,6 +217,11 @@ class TrainSettings:
             ) from error
         except (ValueError, RecursionError) as error:
             raise SettingsError(f"{source} must be valid TOML. It is not: {error}.") from error
+        if "model" in given:
+            model = given["model"]
+            values = {
+                k: v for k, v in values.items() if not foreign_options({"model": model, k: v})
+            }
         return cls.from_dict({**values, **given}, str(source))
 
     @classmethod

@@ -38,12 +38,22 @@ def result(run: Path, **changes) -> TrainResult:
     return TrainResult(**{**facts, **changes})
 
 
+NETWORK_OPTIONS = {
+    "epochs": 3, "batch_size": 7, "augment": "classic", "optimizer": "rmsprop",
+    "learning_rate": 0.01, "momentum": 0.5, "schedule": "cosine", "warmup": 1.5,
+    "label_smoothing": 0.1, "patience": 2, "keep": "last", "filters": (8, 4), "dense": (9, 7),
+    "dropout": 0.25, "batch_norm": True, "l2": 0.001, "pooling": "average",
+    "tensorboard": "logs", "mlflow": True,
+}  # fmt: skip
+DECAY = {"weight_decay": 0.01}
+
+
 @pytest.fixture
 def trained_with(monkeypatch, tmp_path):
     """Put a training of no time in the place of the real one; return the settings it was given."""
     given: list[TrainSettings] = []
 
-    def train(settings, *, progress=None, reference=()):
+    def train(settings, *, progress=None, listener=None, reference=()):
         given.append(settings)
         progress("pictures", 0, 10)
         return result(tmp_path / "runs" / "photos-1")
@@ -72,11 +82,30 @@ def test_every_option_is_a_setting(run, trained_with):
     assert outcome.exit_code == 0, outcome.stderr
     assert trained_with == [TrainSettings(data="photos", **options)]
     # no setting is without its option
-    assert {"data", "test_data", *options} == set(TrainSettings("x").__dataclass_fields__)
+    every = set(TrainSettings("x").__dataclass_fields__)
+    assert {"data", "test_data", *options, *NETWORK_OPTIONS, *DECAY} == every
+
+
+def test_every_option_of_a_network_is_a_setting(run, trained_with):
+    words = [f"--{name.replace('_', '-')}={value}" for name, value in NETWORK_OPTIONS.items()]
+    words = [word.replace("=True", "").replace("=(", "=").replace(")", "") for word in words]
+    outcome = run("train", "photos", "--model=small-cnn", *words)
+    assert outcome.exit_code == 0, outcome.stderr
+    assert trained_with == [TrainSettings("photos", model="small-cnn", **NETWORK_OPTIONS)]
+    assert trained_with[0].filters == [8, 4] and trained_with[0].dense == [9, 7]
+
+
+def test_options_of_the_other_kind_are_named_at_once(run, trained_with):
+    outcome = run("train", "photos", "--epochs=3", "--optimizer=adam")
+    assert (outcome.exit_code, trained_with) == (2, [])
+    assert "epochs, optimizer are settings of a network" in outcome.stderr
+    assert outcome.stderr.count("\n") == 1
+    outcome = run("train", "photos", "--model=small-cnn", "--head=linear")
+    assert outcome.exit_code == 2 and "head is a setting of a frozen backbone" in outcome.stderr
 
 
 def test_the_defaults_in_the_help_are_the_settings_own(run):
-    text = " ".join(run("train", "--help").stdout.split())
+    text = " ".join(run("train", "--help").stdout.partition("Options:")[2].split())
     for name in ("runs", "model", "resize", "head", "class_weight", "validation", "seed"):
         default = getattr(TrainSettings("x"), name)
         start = text.index(f"--{name.replace('_', '-')} ")
@@ -174,7 +203,7 @@ def test_names_are_safe_to_print_and_to_paste(tmp_path):
 
 
 def test_ctrl_c_says_that_the_same_command_continues(run, monkeypatch):
-    def train(settings, *, progress=None, reference=()):
+    def train(settings, *, progress=None, listener=None, reference=()):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("kindsight.runs.train", train)

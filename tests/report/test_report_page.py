@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from kindsight.errors import UsageError
 from kindsight.evaluation import evaluate
+from kindsight.models.small_cnn import LayerRow
 from kindsight.report import (
     HeadChoice,
     Predictions,
@@ -92,9 +93,12 @@ def trained_on(classes, **changes) -> TrainedOn:
     facts = {
         "source": "photos",
         "classes": {name: {"train": 40, "validation": 10} for name in classes},
-        "backbone": "EfficientNet-Lite0",
-        "features": "the last mean",
-        "head": "softmax regression",
+        "made": {
+            "Backbone": "EfficientNet-Lite0",
+            "Features": "the last mean",
+            "Head": "softmax regression",
+        },
+        "temperature_from": "out-of-fold predictions",
         "input_size": (224, 256),
         "temperature": 1.25,
         "seed": 7,
@@ -215,9 +219,9 @@ def test_everything_from_outside_is_escaped():
         trained_on=trained_on(
             [HOSTILE, "b"],
             source=HOSTILE,
-            backbone=HOSTILE,
-            features=HOSTILE,
-            head=HOSTILE,
+            made={HOSTILE: HOSTILE},
+            temperature_from=HOSTILE,
+            layers=(LayerRow(HOSTILE, HOSTILE, (1, 2), 3),),
             seconds={HOSTILE: 1.0},
             choices=(HeadChoice(HOSTILE, 0.9, 0.1, 0.2),),
             versions={HOSTILE: HOSTILE},

@@ -121,10 +121,14 @@ class PlaceTable(SqliteFile):
         found = dict(self._select("digest, place", digests))
         return np.array([found[digest] for digest in digests], np.int64)
 
-    def sizes(self, digests: Iterable[str]) -> list[tuple[int, int]]:
+    def sizes(self, digests: Iterable[str]) -> dict[str, tuple[int, int]]:
         """Return (height, width) before resizing of each different picture among `digests`."""
-        rows = self._select("code, height, width", digests)
-        return [(height, width) for code, height, width in rows if not code and height and width]
+        rows = self._select("digest, code, height, width", digests)
+        return {
+            digest: (height, width)
+            for digest, code, height, width in rows
+            if not code and height and width
+        }
 
     def reserve(self, places: int) -> int:
         """Reserve places that no other process will use; return the first."""
@@ -258,7 +262,12 @@ class StoredPictures:
 
     def sizes(self) -> list[tuple[int, int]]:
         """Return (height, width) of each different picture before it was resized."""
-        return self._table.sizes(str(digest) for digest in self.catalog.digest)
+        return list(self._table.sizes(str(digest) for digest in self.catalog.digest).values())
+
+    def size_of(self, digests: Sequence[str]) -> list[tuple[int, int]]:
+        """Return (height, width) before resizing of pictures, in the order of `digests`."""
+        found = self._table.sizes(digests)
+        return [found.get(digest, self.spec.size) for digest in digests]
 
 
 def map_pixels(file: Path, size: tuple[int, int]) -> NDArray[np.uint8]:

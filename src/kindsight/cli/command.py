@@ -42,11 +42,14 @@ class Command(TyperCommand):
         if arguments := [(name, text) for name, text, _ in _arguments(params)]:
             with formatter.section("Arguments"):
                 formatter.write_dl(arguments)
-        records = [
-            param.get_help_record(ctx) for param in params if param.param_type_name == "option"
-        ]
-        with formatter.section("Options"):
-            formatter.write_dl([record for record in records if record])
+        sections: dict[str, list[Any]] = {"Options": []}
+        for param in params:
+            if param.param_type_name == "option" and (record := param.get_help_record(ctx)):
+                panel = getattr(param, "rich_help_panel", None) or "Options"
+                sections.setdefault(panel, []).append(record)
+        for title, records in sections.items():
+            with formatter.section(title):
+                formatter.write_dl(records)
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command; what it raises becomes an exit code.

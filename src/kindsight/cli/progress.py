@@ -37,6 +37,7 @@ STAGES = {
     "backbone": "Building the network, once",
     "pictures": "Reading pictures",
     "head": "Fitting the head",
+    "rates": "Trying learning rates",
     "files": "Writing the classifier",
     "check": "Checking it in Keras",
     "report": "Writing the report",

@@ -73,12 +73,24 @@ def _facts(result: TrainResult) -> dict[str, str]:
         "weakest": _weakest(result.test or result.validation),
         "pictures": _pictures(result.pictures),
         "set aside": _set_aside(result),
-        "head": f"{printable(result.head)}; temperature {result.temperature:.2f}",
+        **_made(result),
         "time": times if total is None else f"{duration(total)} ({times})",
-        "features": f"{result.cache['computed']:,} computed, {result.cache['reused']:,} found in "
-        f"the cache, {printable(str(result.cache['folder']))}",
+        "features" if result.head else "cache": f"{result.cache['computed']:,} computed, "
+        f"{result.cache['reused']:,} found in the cache, {printable(str(result.cache['folder']))}",
         "run": printable(str(result.run)),
         "report": printable(str(result.report)),
+    }
+
+
+def _made(result: TrainResult) -> dict[str, str]:
+    """Say what was chosen or trained."""
+    temperature = f"temperature {result.temperature:.2f}"
+    if result.history is None:
+        return {"head": f"{printable(result.head)}; {temperature}"}
+    best = f"the best was epoch {result.history.best_epoch}"
+    return {
+        "network": printable(result.network),
+        "training": f"{amount(len(result.history), 'epoch')}, {best}; {temperature}",
     }
 
 

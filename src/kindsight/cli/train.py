@@ -6,6 +6,31 @@ from typing import Annotated, Any
 
 import typer
 
+from kindsight.cli.network_options import (
+    L2,
+    Augmentation,
+    BatchNorm,
+    BatchSize,
+    Dense,
+    Dropout,
+    Epochs,
+    Filters,
+    FindLearningRate,
+    Keep,
+    LabelSmoothing,
+    LearningRate,
+    Mlflow,
+    Momentum,
+    OptimizerName,
+    Patience,
+    Pooling,
+    Schedule,
+    Summary,
+    TensorBoard,
+    Warmup,
+    WeightDecay,
+    numbers_of,
+)
 from kindsight.cli.options import (
     Column,
     DataOf,
@@ -57,15 +82,15 @@ def train(  # noqa: PLR0913, PLR0917 (one parameter for each option)
         str | None,
         typer.Option(
             metavar="NAME",
-            help="The backbone: efficientnet-lite0, -lite1 or -lite2.  "
-            "[default: efficientnet-lite0]",
+            help="A frozen backbone (efficientnet-lite0, -lite1 or -lite2), or a network to train "
+            "from its first weights (small-cnn).  [default: efficientnet-lite0]",
         ),
     ] = None,
     size: Annotated[
         int | None,
         typer.Option(
             metavar="PIXELS",
-            help="Height and width that pictures are brought to.  [default: the backbone's own]",
+            help="Height and width that pictures are brought to.  [default: the model's own]",
         ),
     ] = None,
     resize: Annotated[
@@ -79,7 +104,7 @@ def train(  # noqa: PLR0913, PLR0917 (one parameter for each option)
         str | None,
         typer.Option(
             metavar="auto|linear|curved",
-            help="What is fitted on the features; auto lets cross-validation choose.  "
+            help="What is fitted on a backbone's features; auto lets cross-validation choose.  "
             "[default: auto]",
         ),
     ] = None,
@@ -141,6 +166,28 @@ def train(  # noqa: PLR0913, PLR0917 (one parameter for each option)
     label_names: LabelNames = None,
     pixel_shape: PixelShape = None,
     root: Root = None,
+    epochs: Epochs = None,
+    batch_size: BatchSize = None,
+    augment: Augmentation = None,
+    optimizer: OptimizerName = None,
+    learning_rate: LearningRate = None,
+    momentum: Momentum = None,
+    weight_decay: WeightDecay = None,
+    schedule: Schedule = None,
+    warmup: Warmup = None,
+    label_smoothing: LabelSmoothing = None,
+    patience: Patience = None,
+    keep: Keep = None,
+    filters: Filters = None,
+    dense: Dense = None,
+    dropout: Dropout = None,
+    batch_norm: BatchNorm = None,
+    l2: L2 = None,
+    pooling: Pooling = None,
+    tensorboard: TensorBoard = None,
+    mlflow: Mlflow = None,
+    summary: Summary = False,
+    find_learning_rate: FindLearningRate = False,
     workers: Workers = None,
     json: Json = False,
     quiet: Quiet = False,
@@ -152,8 +199,11 @@ def train(  # noqa: PLR0913, PLR0917 (one parameter for each option)
     training on the same pictures reads none of them again.
 
     Example: kindsight train photos/
+
+    Example: kindsight train photos/ --model small-cnn --epochs 15 --augment classic
     """
-    from kindsight.cli.progress import watching
+    from kindsight.cli.live import watching_training
+    from kindsight.cli.network import find, layer_lines
     from kindsight.runs import train as train_run
 
     given = {
@@ -162,11 +212,22 @@ def train(  # noqa: PLR0913, PLR0917 (one parameter for each option)
         "test": test, "seed": seed, "workers": workers, "validation_data": validation_data,
         "test_data": test_data, "label_from": label_from, "group_from": group_from,
         "columns": columns_of(column), "label_names": names_of(label_names),
-        "pixel_shape": pixel_shape, "root": root,
+        "pixel_shape": pixel_shape, "root": root, "epochs": epochs, "batch_size": batch_size,
+        "augment": augment, "optimizer": optimizer, "learning_rate": learning_rate,
+        "momentum": momentum, "weight_decay": weight_decay, "schedule": schedule,
+        "warmup": warmup, "label_smoothing": label_smoothing, "patience": patience, "keep": keep,
+        "filters": numbers_of(filters, "--filters"), "dense": numbers_of(dense, "--dense"),
+        "dropout": dropout, "batch_norm": batch_norm, "l2": l2, "pooling": pooling,
+        "tensorboard": tensorboard, "mlflow": mlflow,
     }  # fmt: skip
     chosen = _settings(settings, {name: v for name, v in given.items() if v is not None})
-    with watching(quiet) as progress:
-        result = train_run(chosen, progress=progress)
+    if find_learning_rate:
+        find(chosen, json=json, quiet=quiet)
+        return
+    if summary and not json:
+        say(*layer_lines(chosen))
+    with watching_training(quiet) as watch:
+        result = train_run(chosen, progress=watch.progress, listener=watch.listener)
     if json:
         print_json(result.to_dict())
     else:

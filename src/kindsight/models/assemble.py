@@ -21,7 +21,7 @@ from kindsight.models.heads import FEATURES, LOGITS, HeadLayers, HeadStep
 from kindsight.models.keras_file import DAMAGE, read_keras_template
 from kindsight.models.tflite_file import TfliteGraph, read_tflite, refusing_damage
 
-__all__ = ["METADATA_NAME", "PIXELS", "write_keras", "write_tflite"]
+__all__ = ["METADATA_NAME", "PIXELS", "name_tflite", "write_keras", "write_tflite"]
 
 PIXELS = "pixels"
 METADATA_NAME = "kindsight"
@@ -71,6 +71,37 @@ def write_tflite(
         graph.name_ends(PIXELS, tensors[LOGITS], LOGITS)
         if encoded is not None:
             graph.set_metadata(METADATA_NAME, encoded)
+        content = graph.to_bytes()
+    with replacing(out) as temporary:
+        temporary.write_bytes(content)
+
+
+def name_tflite(
+    network: str | os.PathLike[str], out: str | os.PathLike[str], metadata: Mapping[str, Any]
+) -> None:
+    """Write a network's LiteRT file again, with its ends named and with metadata.
+
+    Parameters
+    ----------
+    network : path
+        float32 (1, height, width, 3) to float32 (1, k).
+    out : path
+        The file to write, as :func:`write_tflite` writes it.
+    metadata : mapping
+        As there.
+
+    Raises
+    ------
+    WeightsError
+        For a file that is absent or damaged.
+    SettingsError
+        For metadata that JSON cannot hold, or that take more than 1 MB.
+    """
+    encoded = _encode(metadata)
+    graph = read_tflite(network)
+    with refusing_damage(network):
+        graph.name_ends(PIXELS, graph.output, LOGITS)
+        graph.set_metadata(METADATA_NAME, encoded)
         content = graph.to_bytes()
     with replacing(out) as temporary:
         temporary.write_bytes(content)

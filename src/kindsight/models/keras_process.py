@@ -62,9 +62,9 @@ class KerasProcess:
     with this object, or with this process, whichever comes first, even if that is killed.
     """
 
-    def __init__(self, timeout: float = 600.0, *, module: str = _MODULE) -> None:
+    def __init__(self, timeout: float = 600.0, *, module: str | None = None) -> None:
         self.timeout = timeout
-        self._module = module
+        self._module = module or _MODULE
         self.versions: Mapping[str, str] = {}
         self._lock = threading.Lock()
         self._child: ChildProcess | None = None

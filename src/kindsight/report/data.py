@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,7 @@ from kindsight.report.epochs import Epoch
 __all__ = [
     "MAX_CARDS",
     "HeadChoice",
+    "Layer",
     "Part",
     "Predictions",
     "Problem",
@@ -45,6 +46,26 @@ class Problem(NamedTuple):
     path: str
     code: str
     reason: str
+
+
+class Layer(Protocol):
+    """One line of a network's table of layers."""
+
+    @property
+    def name(self) -> str:
+        """What it is called."""
+
+    @property
+    def kind(self) -> str:
+        """What it does, in words."""
+
+    @property
+    def output(self) -> tuple[int, ...]:
+        """The shape of what it gives for one picture."""
+
+    @property
+    def parameters(self) -> int:
+        """How many numbers it learns."""
 
 
 @dataclass(frozen=True)
@@ -139,17 +160,20 @@ class TrainedOn:
         The folder (or what else) the pictures came from, as the user gave it.
     classes : mapping of str to mapping of str to int
         Class to split ("train", "validation", "test") to pictures.
-    backbone, features, head : str
-        What made the features, which of them were chosen, and the head that was chosen.
+    made : mapping of str to str
+        What the classifier is and how it was trained, a few names with what is to be said.
     input_size : tuple of int
         (height, width) in pixels.
     temperature : float
-        Fitted on out-of-fold predictions.
+    temperature_from : str
+        What it was fitted on; "" where it was not fitted.
     seed : int
     seconds : mapping of str to float
         Stage to seconds, in order; "total" is the whole run.
     choices : tuple of HeadChoice
         The cross-validation table.
+    layers : tuple of Layer
+        The network's layers, of a network that was trained.
     set_aside, duplicates : int
         Pictures that could not be read; pictures identical to another one.
     versions : mapping of str to str
@@ -162,14 +186,14 @@ class TrainedOn:
 
     source: str
     classes: Mapping[str, Mapping[str, int]]
-    backbone: str
-    features: str
-    head: str
+    made: Mapping[str, str]
     input_size: tuple[int, int]
     temperature: float
+    temperature_from: str
     seed: int
     seconds: Mapping[str, float] = field(default_factory=dict)
     choices: tuple[HeadChoice, ...] = ()
+    layers: Sequence[Layer] = ()
     set_aside: int = 0
     duplicates: int = 0
     versions: Mapping[str, str] = field(default_factory=dict)

@@ -15,18 +15,18 @@ from kindsight.files import replacing
 from kindsight.models.keras_child import Line, serve
 from kindsight.models.small_cnn import SmallCNN
 from kindsight.models.trainer import Trainer, set_threads
+from kindsight.training.batches import Batches
 from kindsight.training.checkpoints import CheckpointWriter, read_checkpoint
 from kindsight.training.loop import Lessons, Loop
 from kindsight.training.plan import Plan
+from kindsight.training.rate_finder import sweep_rates
 
-__all__ = ["MODULE", "main"]
-
-MODULE = "kindsight.training.child"
+__all__ = ["main"]
 
 
 def main() -> None:
     """Answer jobs until told to quit."""
-    serve({"train": _train})
+    serve({"train": _train, "find-rate": _find_rate})
 
 
 def _train(job: dict[str, Any], line: Line) -> dict[str, Any]:
@@ -38,7 +38,7 @@ def _train(job: dict[str, Any], line: Line) -> dict[str, Any]:
     shards = job["cores"] if checkpoint is None else int(checkpoint.numbers["shards"])
     set_threads(network, job["cores"])
     trainer = Trainer(network, lessons.classes, job["seed"], shards, job["class_weight"])
-    with CheckpointWriter(path, job["seconds"]) as writer:
+    with CheckpointWriter(path) as writer:
         loop = Loop(
             Plan.from_dict(job["plan"]),
             lessons,
@@ -52,9 +52,27 @@ def _train(job: dict[str, Any], line: Line) -> dict[str, Any]:
             extra={"shards": shards},
         )
         loop.run(checkpoint)
+    line.tell({"event": "saving"})
     with replacing(job["keras"]) as keras_file, replacing(job["tflite"]) as tflite_file:
         trainer.save(keras_file, tflite_file)
     return {}
+
+
+def _find_rate(job: dict[str, Any], line: Line) -> dict[str, Any]:
+    """Try learning rates."""
+    lessons, network = _lessons(job), SmallCNN.from_dict(job["network"])
+    set_threads(network, job["cores"])
+    trainer = Trainer(network, lessons.classes, job["seed"], job["cores"], job["class_weight"])
+    phase = Plan.from_dict(job["plan"]).phases[0]
+    batches = Batches(
+        lessons.pixels, lessons.places, lessons.targets, lessons.classes, phase.batch_size,
+        phase.augment, job["seed"],
+    )  # fmt: skip
+
+    def hear(done: int, total: int) -> None:
+        line.tell({"event": "tried", "done": done, "total": total})
+
+    return sweep_rates(trainer, phase, batches, workers=job["workers"], hear=hear).to_dict()
 
 
 def _lessons(job: dict[str, Any]) -> Lessons:

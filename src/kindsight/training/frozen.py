@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,22 +14,25 @@ from numpy.typing import NDArray
 from kindsight.cache import Cache
 from kindsight.catalog import Catalog
 from kindsight.catalog.split import fold_indices, units
-from kindsight.errors import CatalogError, SettingsError
-from kindsight.models.backbones import SIZE_RANGE, get_backbone
+from kindsight.errors import SettingsError
+from kindsight.evaluation import to_probabilities
+from kindsight.models.backbones import get_backbone
 from kindsight.models.build import BackboneFiles, ensure_backbone
 from kindsight.models.keras_process import KerasProcess
 from kindsight.pictures import InputSpec, read_picture, resize_picture
+from kindsight.training.common import (
+    Progress,
+    balanced_weights,
+    class_targets,
+    common_faults,
+)
 from kindsight.training.features import Features, compute_features
 from kindsight.training.head import FOLDS, HEADS, FittedHead, fit_head
-from kindsight.training.kept import kept_pictures, share_cut_off
+from kindsight.training.history import History
+from kindsight.training.kept import KeptPicture, kept_pictures, share_cut_off
+from kindsight.training.rules import choice_fault
 
-__all__ = ["CLASS_WEIGHTS", "RESIZES", "FittedFrozen", "FrozenTraining", "Progress"]
-
-Progress = Callable[[str, int, int], None]
-"""Called with (stage, done, total); total is 0 where it is not known."""
-
-CLASS_WEIGHTS = ("none", "balanced")
-RESIZES = ("crop", "stretch", "pad")
+__all__ = ["FittedFrozen", "FrozenTraining"]
 
 
 @dataclass(frozen=True)
@@ -66,27 +70,8 @@ class FrozenTraining:
 
     def faults(self) -> list[str]:
         """Return a sentence for each setting that cannot be."""
-        found = []
-        if self.head not in HEADS:
-            found.append(f"head must be one of {', '.join(HEADS)}. Received: {self.head!r}.")
-        if self.class_weight not in (None, *CLASS_WEIGHTS):
-            found.append(
-                f"class_weight must be one of {', '.join(CLASS_WEIGHTS)}. "
-                f"Received: {self.class_weight!r}."
-            )
-        if self.resize not in RESIZES:
-            found.append(f"resize must be one of {', '.join(RESIZES)}. Received: {self.resize!r}.")
-        if not _whole(self.seed, 0, 2**63 - 1):
-            found.append(f"seed must be a whole number from 0. Received: {self.seed!r}.")
-        if self.workers is not None and not _whole(self.workers, 1, 1024):
-            found.append(f"workers must be a whole number from 1. Received: {self.workers!r}.")
-        pair = isinstance(self.size, tuple) and len(self.size) == 2
-        sides = self.size if isinstance(self.size, tuple) and pair else (self.size,)
-        if self.size is not None and not all(_whole(side, *SIZE_RANGE) for side in sides):
-            found.append(
-                f"size must be a whole number of pixels from {SIZE_RANGE[0]} to {SIZE_RANGE[1]}, "
-                f"or a (height, width) of two. Received: {self.size!r}."
-            )
+        found = [choice_fault("head", self.head, HEADS)] if self.head not in HEADS else []
+        found += common_faults(self)
         try:
             get_backbone(self.model if isinstance(self.model, str) else repr(self.model))
         except SettingsError as error:
@@ -106,6 +91,15 @@ class FrozenTraining:
         size = self.size or get_backbone(self.model).size
         height, width = (size, size) if isinstance(size, int) else size
         return InputSpec(height, width, fit=self.resize)  # type: ignore[arg-type]
+
+    def process(self) -> KerasProcess:
+        """Return the process for what needs Keras; not started."""
+        return KerasProcess()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the settings that make a result, as JSON can hold them, None left out."""
+        values = {k: v for k, v in vars(self).items() if k not in ("cache", "workers")}
+        return {name: value for name, value in values.items() if value is not None}
 
     def backbone(
         self, progress: Progress | None = None, process: KerasProcess | None = None
@@ -160,15 +154,11 @@ class FrozenTraining:
         start = time.monotonic()
         rows = np.arange(len(features.catalog)) if rows is None else rows
         catalog = features.catalog[rows]
-        targets, groups = _targets(catalog, classes), units(catalog)
-        if groups.max() == 0:
-            raise CatalogError(
-                "A classifier needs two different pictures or more. Received: "
-                f"{len(targets)} times the same."
-            )
+        targets, groups = class_targets(catalog, classes), units(catalog)
         rarest, different = int(np.bincount(targets).min()), int(groups.max()) + 1
         folds = max(2, min(FOLDS, rarest, different))
         digests = [str(digest) for digest in catalog.digest]
+        weights = balanced_weights(targets, self.class_weight)
         head = fit_head(
             features.vectors[rows],
             targets,
@@ -176,7 +166,7 @@ class FrozenTraining:
             files.layout,
             folds=fold_indices(targets, groups, folds, self.seed, digests),
             kind=self.head,
-            weights=_weights(targets, self.class_weight),
+            weights=None if weights is None else weights[targets].astype(np.float32),
             seed=self.seed,
         )
         seconds = time.monotonic() - start
@@ -213,15 +203,45 @@ class FittedFrozen:
     head: FittedHead
     seconds: float
 
+    @property
+    def catalog(self) -> Catalog:
+        """The readable pictures."""
+        return self.features.catalog
+
+    @property
+    def temperature(self) -> float:
+        """What the logits are divided by."""
+        return self.head.temperature
+
+    @property
+    def history(self) -> History | None:
+        """None: a head is fitted, not trained in epochs."""
+        return None
+
+    def probabilities(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Return the probabilities of some pictures' classes, float32 (n, classes)."""
+        logits = self.head.layers.logits(self.features.vectors[rows])
+        return to_probabilities(logits, self.temperature)
+
+    def logits_of(self, catalog: Catalog) -> NDArray[np.float32]:
+        """Return the logits of other pictures; PictureError for the first that cannot be read."""
+        features = self.training.features(catalog, self.files)
+        if features.problems:
+            raise features.problems[0]
+        return self.head.layers.logits(features.vectors)
+
+    def kept(self, digests: Sequence[str]) -> list[KeptPicture | None]:
+        """Return pictures as the cache has them; None for those that it no longer has."""
+        return kept_pictures(self.features.table, self.files.layout.width, digests)
+
     def kept_pixels(self, digests: Sequence[str]) -> NDArray[np.uint8]:
         """Return pictures as the cache keeps them: uint8 (n, height, width, 3).
 
         What the cache no longer has is read again.
         """
         catalog, spec = self.features.catalog, self.training.spec()
-        kept = kept_pictures(self.features.table, self.files.layout.width, digests)
         pixels = []
-        for digest, picture in zip(digests, kept, strict=True):
+        for digest, picture in zip(digests, self.kept(digests), strict=True):
             if picture is not None:
                 pixels.append(picture.pixels)
                 continue
@@ -235,35 +255,3 @@ class FittedFrozen:
         digests = [str(digest) for digest in self.features.catalog.digest]
         table, width = self.features.table, self.files.layout.width
         return share_cut_off(table, width, digests, self.training.spec())
-
-
-def _whole(value: object, least: int, most: int) -> bool:
-    return (
-        isinstance(value, (int, np.integer))
-        and not isinstance(value, bool)
-        and least <= int(value) <= most
-    )
-
-
-def _targets(catalog: Catalog, classes: Sequence[str]) -> NDArray[np.int64]:
-    """Return the labels as numbers; every class must have a picture left."""
-    places = {name: place for place, name in enumerate(classes)}
-    targets = np.array([places[str(label)] for label in catalog.label], np.int64)
-    if len(classes) < 2:
-        raise CatalogError(
-            f"A classifier needs two classes or more. Received: {', '.join(classes) or 'none'}."
-        )
-    empty = [name for name, place in places.items() if not (targets == place).any()]
-    if empty:
-        raise CatalogError(
-            "Every class must have a picture to learn from that can be read. Received: none of "
-            f"{', '.join(empty)}."
-        )
-    return targets
-
-
-def _weights(targets: NDArray[np.int64], class_weight: str | None) -> NDArray[np.float32] | None:
-    if class_weight in (None, "none"):
-        return None
-    counts = np.bincount(targets)
-    return (len(targets) / (len(counts) * counts[targets])).astype(np.float32)

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kindsight.pictures import InputSpec
+from kindsight.training.common import share_outside
 from kindsight.training.tables import FeatureTable
 
 __all__ = ["KeptPicture", "kept_pictures", "share_cut_off", "to_jpeg"]
@@ -91,6 +92,4 @@ def share_cut_off(path: Path, width: int, digests: Sequence[str], spec: InputSpe
     if spec.fit != "crop" or not digests:
         return 0.0
     with closing(FeatureTable(path, width)) as table:
-        sizes = np.array(table.sizes(digests), np.float64).reshape(-1, 2)
-    proportion = sizes[:, 0] / sizes[:, 1] * (spec.width / spec.height)
-    return float(1.0 - np.minimum(proportion, 1 / proportion).mean()) if len(sizes) else 0.0
+        return share_outside(table.sizes(digests), spec.size)

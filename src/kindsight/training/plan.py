@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
-import numpy as np
-
 from kindsight.augment import Augment
 from kindsight.errors import SettingsError
 from kindsight.models.optimizers import OPTIMIZERS, Optimizer
+from kindsight.training.rules import choice_fault, number_fault, whole_fault
 from kindsight.training.schedules import SCHEDULES, learning_rate
 
-__all__ = ["KEEPS", "Phase", "Plan", "choice_fault", "number_fault", "whole_fault"]
+__all__ = ["KEEPS", "Phase", "Plan"]
 
 KEEPS = ("best", "last")
 """Which epoch's weights a training ends with."""
@@ -131,6 +129,19 @@ class Phase:
         """The learning rate that the schedule goes out from."""
         return LEARNING_RATES[self.optimizer] if self.learning_rate is None else self.learning_rate
 
+    def words(self) -> str:
+        """Describe how it learns: ``rmsprop, learning rate 0.001, batches of 20``."""
+        rule = self.rule()
+        parts = [rule.name, f"learning rate {self.highest_rate:g}"]
+        parts += [self.schedule] if self.schedule != "constant" else []
+        parts += [f"{self.warmup:g} epochs of warm-up"] if self.warmup else []
+        parts += [f"momentum {rule.momentum:g}"] if rule.momentum else []
+        parts += [f"weight decay {rule.weight_decay:g}"] if rule.weight_decay else []
+        parts.append(f"batches of {self.batch_size}")
+        parts += [f"label smoothing {self.label_smoothing:g}"] if self.label_smoothing else []
+        parts += [f"patience {self.patience}"] if self.patience else []
+        return ", ".join(parts)
+
     def to_dict(self) -> dict[str, Any]:
         """Return the settings as JSON can hold them."""
         return {**asdict(self), "augment": self.augment.to_dict()}
@@ -187,31 +198,3 @@ class Plan:
         if faults := plan.faults():
             raise SettingsError("\n".join(faults))
         return plan
-
-
-def choice_fault(name: str, value: object, choices: Sequence[str]) -> str:
-    """Say that a value is none of the choices, with the nearest; "" where it is one."""
-    if isinstance(value, str) and value in choices:
-        return ""
-    near = difflib.get_close_matches(str(value), choices, 1)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
-    return f"{name} must be one of {', '.join(choices)}. Received: {value!r}.{hint}"
-
-
-def whole_fault(name: str, value: object, least: int, most: int) -> str:
-    """Say that a value is no whole number within bounds; "" where it is one."""
-    whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
-    if whole and least <= int(value) <= most:  # type: ignore[call-overload]
-        return ""
-    return f"{name} must be a whole number from {least} to {most:,}. Received: {value!r}."
-
-
-def number_fault(
-    name: str, value: object, least: float, below: float, *, open_low: bool = False
-) -> str:
-    """Say that a value is no number from `least` to below `below`; "" where it is one."""
-    real = isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
-    if real and (least < value if open_low else least <= value) and value < below:  # type: ignore[operator]
-        return ""
-    start = f"above {least:g}" if open_low else f"from {least:g}"
-    return f"{name} must be a number {start} to below {below:g}. Received: {value!r}."

@@ -1,0 +1,71 @@
+"""What ``kindsight train`` says of a network besides training it: its layers, a learning rate."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from kindsight.cli.text import Paint, print_json, printable, say, table
+
+if TYPE_CHECKING:
+    from kindsight.settings import TrainSettings
+    from kindsight.training.rate_finder import RateSweep
+
+__all__ = ["find", "layer_lines"]
+
+# Rows of the sweep that are printed.
+SHOWN = 20
+
+
+def layer_lines(settings: TrainSettings) -> Iterator[str]:
+    """Yield a network's table of layers, as it is for the classes of the data.
+
+    Raises
+    ------
+    SettingsError
+        For a model that is not trained from its first weights.
+    """
+    from kindsight.runs import network_of
+
+    network, classes = network_of(settings)
+    rows = network.layers(classes)
+    total = sum(row.parameters for row in rows)
+    cells = [
+        (row.name, row.kind, " x ".join(map(str, row.output)), f"{row.parameters:,}")
+        for row in rows
+    ]
+    cells.append(("in all", "", "", f"{total:,}"))
+    yield from table(
+        ("layer", "what it does", "output", "parameters"), cells, paint=Paint(sys.stdout), left=2
+    )
+    yield ""
+
+
+def find(settings: TrainSettings, *, json: bool, quiet: bool) -> None:
+    """Try learning rates, and say which one to take."""
+    from kindsight.cli.progress import watching
+    from kindsight.runs import find_learning_rate
+
+    with watching(quiet) as progress:
+        sweep, files = find_learning_rate(settings, progress=progress)
+    if json:
+        print_json({**sweep.to_dict(), "files": [str(file) for file in files]})
+    else:
+        say(*_sweep_lines(sweep), *(f"figure  {printable(str(file))}" for file in files))
+
+
+def _sweep_lines(sweep: RateSweep) -> Iterator[str]:
+    paint = Paint(sys.stdout)
+    every = max(1, len(sweep.rates) // SHOWN)
+    rows = [
+        (f"{rate:.2e}", f"{loss:.4f}")
+        for rate, loss in list(zip(sweep.rates, sweep.losses, strict=True))[::every]
+    ]
+    yield from table(("learning rate", "loss"), rows, paint=paint, left=0)
+    yield ""
+    if sweep.suggestion is None:
+        yield "The loss did not fall at any learning rate: there is none to suggest."
+    else:
+        yield paint(f"suggested: --learning-rate {sweep.suggestion:g}", "bold")
+        yield paint("there the loss falls fastest; at a rate where it rises, training fails", "dim")
