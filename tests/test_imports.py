@@ -25,6 +25,7 @@ MODULES = (
     "kindsight.training.history",
     "kindsight.training.logs",
     "kindsight.explain",
+    "kindsight.preprocessing",
     "kindsight.cli",
 )
 
@@ -70,6 +71,10 @@ def test_help_leaves_heavy_packages_out(command: str) -> None:
         "assert not code, code"
     )
     assert heavy_after(statements) == "heavy:"
+
+
+def test_the_drop_in_is_what_imports_keras() -> None:
+    assert "keras" in heavy_after("import kindsight.preprocessing.image").split()
 
 
 def test_importing_starts_no_thread_and_writes_nothing() -> None:

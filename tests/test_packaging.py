@@ -23,7 +23,19 @@ else:
 
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
-EXTRAS = {"lite1", "lite2", "sklearn", "parquet", "demo", "mlflow", "test", "docs", "dev", "bench"}
+EXTRAS = {
+    "lite1",
+    "lite2",
+    "sklearn",
+    "parquet",
+    "demo",
+    "mlflow",
+    "scipy",
+    "test",
+    "docs",
+    "dev",
+    "bench",
+}
 
 # SPDX identifiers of licences that ask for no more than their own text to be kept.
 PERMISSIVE = {
@@ -156,7 +168,7 @@ def test_what_an_extra_needs_is_permissive_or_a_named_tool(extra: str) -> None:
 def test_every_import_of_the_source_is_declared() -> None:
     optional = [
         item
-        for extra in ("lite1", "lite2", "sklearn", "parquet", "demo", "mlflow")
+        for extra in ("lite1", "lite2", "sklearn", "parquet", "demo", "mlflow", "scipy")
         for item in requirements(extra)
     ]
     declared = {canonicalize_name(item.name) for item in [*requirements(), *optional]}

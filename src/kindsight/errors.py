@@ -6,6 +6,7 @@
     ├── UsageError (ValueError)      asked for something that cannot be done: exit code 2
     │   ├── SettingsError            an option's name or value
     │   ├── CatalogError             the folder, table or arrays given as data
+    │   │   └── ColumnTypeError (TypeError)  a table's column holds the wrong type
     │   └── MissingExtraError        an optional package is not installed
     ├── PictureError                 one picture that cannot be used; has a code and a reason
     ├── WeightsError                 a weights file that is absent, damaged or hostile
@@ -23,6 +24,7 @@ __all__ = [
     "BundleError",
     "CacheError",
     "CatalogError",
+    "ColumnTypeError",
     "KindsightError",
     "MissingExtraError",
     "PictureError",
@@ -46,6 +48,10 @@ class SettingsError(UsageError):
 
 class CatalogError(UsageError):
     """Data that no classifier can be made of: an empty folder, a single class, a missing column."""
+
+
+class ColumnTypeError(CatalogError, TypeError):
+    """A column of a table holds values of the wrong type."""
 
 
 class MissingExtraError(UsageError):

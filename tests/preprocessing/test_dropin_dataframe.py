@@ -1,0 +1,178 @@
+"""Flows over tables: Keras's rows, classes, labels, weights and errors, for every class mode."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from side_by_side import COURSE, KERAS, MEAN, MOST, OURS, ask_both, compare
+
+pandas = pytest.importorskip("pandas")
+
+
+@pytest.fixture(scope="module")
+def table(class_folders):
+    names = ["cat/p00.jpg", "cat/p02.png", "dog/p00.jpg", "cat/p04.ppm", "dog/p02.one.png"] * 2
+    names[7:7] = ["cat/absent.jpg", "dog/notes.txt"]
+    count = len(names)
+    return pandas.DataFrame(
+        {
+            "filename": names,
+            "path": [str(class_folders / name) for name in names],
+            "class": [name.split("/")[0] for name in names],
+            "several": [["a"], ["b", "a"], ["c"], ("b",), ["a", "c"], ["c"]] * 2,
+            "three": ["x", "y", "z"] * 4,
+            "number": np.arange(count, dtype=np.float32) / 3,
+            "count": np.arange(count),
+            "weight": np.linspace(0, 1, count),
+        },
+        index=list("qwertzuiopas"),
+    )
+
+
+def flow(module, table, folder, settings_=None, number=4, **options):
+    generator = module.ImageDataGenerator(**(settings_ or {}))
+    options = {"target_size": (9, 12), "batch_size": 3, **options}
+    iterator = generator.flow_from_dataframe(table, folder, **options)
+    return iterator, [next(iterator) for _ in range(number)]
+
+
+def check(table, folder, settings_=None, within=(0, 0), **options):
+    keras, ours = ask_both(lambda m: flow(m, table, folder, settings_, **options))
+    for name in ("filenames", "filepaths", "samples", "n", "directory", "class_mode", "split"):
+        assert getattr(keras[0], name) == getattr(ours[0], name), name
+    for name in ("class_indices", "classes"):
+        assert getattr(keras[0], name, None) == getattr(ours[0], name, None), name
+    assert compare(keras[1], ours[1]).within(*within)
+    return ours[0]
+
+
+WARNS = pytest.mark.filterwarnings("ignore:.*invalid image filename", "ignore:.*are left out")
+
+
+@WARNS
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"class_mode": "binary"},
+        {"class_mode": "sparse", "y_col": "three"},
+        {"class_mode": "categorical", "y_col": "three"},
+        {"class_mode": "categorical", "y_col": "several"},
+        {"class_mode": "categorical", "y_col": "several", "classes": ["c", "a"]},
+        {"class_mode": "categorical", "y_col": "three", "classes": ["z", "x", "z"]},
+        {"class_mode": "binary", "classes": ["dog", "cat"]},
+        {"class_mode": "input"},
+        {"class_mode": None},
+        {"class_mode": "raw", "y_col": "number"},
+        {"class_mode": "raw", "y_col": "count"},
+        {"class_mode": "raw", "y_col": ["number", "count"]},
+        {"class_mode": "raw", "y_col": "class"},
+        {"class_mode": "multi_output", "y_col": ["number", "count", "class"]},
+        {"weight_col": "weight"},
+        {"class_mode": "raw", "y_col": "number", "weight_col": "count"},
+        {"x_col": "path", "directory": None},
+        {"shuffle": False, "seed": 4},
+        {"color_mode": "grayscale", "interpolation": "bilinear"},
+    ],
+)
+@pytest.mark.parametrize("subset", [None, "training", "validation"])
+def test_every_class_mode(table, class_folders, options, subset):
+    options = dict(options)
+    folder = options.pop("directory", str(class_folders))
+    before = table.copy()
+    check(table, folder, {"validation_split": 0.3}, subset=subset, **options)
+    assert table.equals(before)
+
+
+@WARNS
+def test_transformed(table, class_folders):
+    check(table, str(class_folders), {**COURSE, "rescale": 1 / 255}, within=(MEAN, MOST))
+    check(table, str(class_folders), {**COURSE, "data_format": "channels_first"}, (MEAN, MOST))
+
+
+def test_names_can_be_taken_as_they_are(table, class_folders):
+    valid = table[[name.endswith((".jpg", ".png")) for name in table["filename"]]]
+    valid = valid[valid["filename"] != "cat/absent.jpg"]
+    iterator = check(valid, str(class_folders), validate_filenames=False)
+    assert iterator.samples == 8
+
+
+def test_the_iterator_itself_keeps_proportions(table, class_folders):
+    def ask(module):
+        iterator = module.DataFrameIterator(
+            table[:3],
+            str(class_folders),
+            module.ImageDataGenerator(),
+            target_size=(5, 9),
+            keep_aspect_ratio=True,
+        )
+        return next(iterator)
+
+    assert compare(*ask_both(ask)).within(0, 0)
+
+
+def test_what_is_printed_and_left_out(table, class_folders, capsys):
+    with pytest.warns(UserWarning, match=r"2 names .* such as .*absent.jpg, .*notes.txt"):
+        flow(OURS, table, str(class_folders))
+    said = "Found 10 validated image filenames belonging to 2 classes.\n"
+    assert capsys.readouterr().out == said
+    flow(OURS, table, str(class_folders), number=0, validate_filenames=False, class_mode=None)
+    assert capsys.readouterr().out == "Found 12 non-validated image filenames.\n"
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        ({"class_mode": "other kind"}, ValueError),
+        ({"class_mode": "multi_output", "y_col": "number"}, TypeError),
+        ({"x_col": "number"}, TypeError),
+        ({"class_mode": "binary", "y_col": "number"}, TypeError),
+        ({"class_mode": "sparse", "y_col": "number"}, TypeError),
+        ({"class_mode": "categorical", "y_col": "number"}, TypeError),
+        ({"class_mode": "binary", "y_col": "three"}, ValueError),
+        ({"class_mode": "binary", "classes": ["cat"]}, ValueError),
+        ({"weight_col": "class"}, TypeError),
+        ({"x_col": "none"}, KeyError),
+        ({"subset": "test"}, ValueError),
+    ],
+)
+def test_columns_that_do_not_fit_are_refused(table, class_folders, options, error):
+    for module in (KERAS, OURS):
+        with pytest.raises(error):
+            flow(module, table, str(class_folders), validate_filenames=False, **options)
+
+
+def test_classes_that_are_not_used_are_warned_of(table, class_folders):
+    for module in (KERAS, OURS):
+        with pytest.warns(UserWarning, match="class"):
+            flow(
+                module,
+                table,
+                str(class_folders),
+                class_mode=None,
+                classes=["a"],
+                validate_filenames=False,
+                number=0,
+            )
+
+
+def test_the_old_name_of_raw(table, class_folders):
+    for module in (KERAS, OURS):
+        with pytest.warns(DeprecationWarning, match="raw"):
+            iterator, _ = flow(
+                module,
+                table,
+                str(class_folders),
+                class_mode="other",
+                y_col="number",
+                validate_filenames=False,
+                number=0,
+            )
+        assert iterator.class_mode == "raw"
+
+
+def test_a_table_of_lists_will_do(class_folders):
+    table = {"filename": ["cat/p00.jpg", "dog/p00.jpg"], "class": ["cat", "dog"], "n": [1.5, 2]}
+    iterator, batches = flow(OURS, table, str(class_folders), number=1, weight_col="n")
+    assert iterator.class_indices == {"cat": 0, "dog": 1}
+    assert sorted(batches[0][2].tolist()) == [1.5, 2]

@@ -1,0 +1,100 @@
+"""The draws: the same numbers, from the same state, in the same order as Keras's."""
+
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+from side_by_side import OURS, ask_both, examples, same_state
+
+from kindsight.preprocessing._draws import draw_many
+
+fractions = st.floats(0, 0.9)
+shifts = st.one_of(
+    fractions,
+    st.floats(1, 9),
+    st.integers(-3, 9),
+    st.lists(st.integers(-9, 9), min_size=1, max_size=4),
+    st.lists(st.floats(-0.9, 0.9), min_size=1, max_size=4),
+)
+pairs = st.tuples(st.floats(0.1, 1), st.floats(1, 3))
+ranges = st.fixed_dictionaries(
+    {
+        "rotation_range": st.one_of(st.just(0), st.integers(0, 180), st.floats(0, 180)),
+        "width_shift_range": shifts,
+        "height_shift_range": shifts,
+        "shear_range": st.one_of(st.just(0.0), st.floats(-30, 30)),
+        "zoom_range": st.one_of(fractions, pairs, st.just([1, 1]), st.just((1.0, 1.5))),
+        "channel_shift_range": st.one_of(st.just(0.0), st.floats(-90, 90)),
+        "brightness_range": st.one_of(st.none(), pairs),
+        "horizontal_flip": st.booleans(),
+        "vertical_flip": st.booleans(),
+        "data_format": st.sampled_from(["channels_last", "channels_first"]),
+    }
+)
+seeds = st.integers(0, 2**32 - 1)
+
+
+def plain(parameters: dict) -> dict:
+    return {name: None if value is None else float(value) for name, value in parameters.items()}
+
+
+@examples()
+@given(ranges, seeds, st.sampled_from([None, 5]))
+def test_one_picture_s_numbers_are_keras_s(chosen, seed, inner):
+    shape = (30, 47, 3)
+    keras, ours = ask_both(
+        lambda module: module.ImageDataGenerator(**chosen).get_random_transform(shape, seed=inner),
+        seed,
+    )
+    assert list(keras) == list(ours)
+    assert plain(keras) == plain(ours)
+
+
+@examples()
+@given(ranges, seeds, st.integers(0, 7))
+def test_a_batch_s_numbers_are_those_of_its_pictures(chosen, seed, count):
+    generator = OURS.ImageDataGenerator(**chosen)
+    shape = (30, 47, 3)
+    np.random.seed(seed)
+    single = [plain(generator.get_random_transform(shape)) for _ in range(count)]
+    state = np.random.get_state()
+    np.random.seed(seed)
+    draws = draw_many(generator, shape, count)
+    assert same_state(state, np.random.get_state())
+    assert [plain(draws.parameters(place)) for place in range(count)] == single
+
+
+def test_another_source_leaves_the_global_state_alone():
+    generator = OURS.ImageDataGenerator(
+        rotation_range=9, width_shift_range=5, brightness_range=(0.5, 1), zoom_range=0.3
+    )
+    np.random.seed(3)
+    before = np.random.get_state()
+    source = np.random.RandomState(3)
+    aside = draw_many(generator, (9, 9, 3), 4, source)
+    assert same_state(before, np.random.get_state())
+    drawn = draw_many(generator, (9, 9, 3), 4)
+    assert np.array_equal(aside.affine, drawn.affine)
+    assert aside.brightness == drawn.brightness
+    assert same_state(source.get_state(), np.random.get_state())
+
+
+@examples(30)
+@given(seeds)
+def test_functions_on_one_picture_draw_as_keras_s(seed):
+    x = np.random.RandomState(1).uniform(0, 255, (3, 8, 8)).astype(np.float32)
+
+    def ask(module):
+        module.random_rotation(x, 30)
+        module.random_shift(x, 0.2, 0.3)
+        module.random_shear(x, 20)
+        module.random_zoom(x, (0.5, 1.5))
+        module.random_zoom(x, (1, 1))
+        module.random_channel_shift(x, 40)
+        last = x.transpose(1, 2, 0)
+        module.random_brightness(last, (0.5, 1.5), scale=False)
+        return np.random.random()
+
+    keras, ours = ask_both(ask, seed)
+    assert keras == ours
