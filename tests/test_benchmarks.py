@@ -270,3 +270,20 @@ def test_augmentation_is_held_against_every_library_on_each_number_of_cores(monk
     ]  # fmt: skip
     alone = augmentation.measure(augmentation.parse(["--cores", "1"]))
     assert len(alone.rows) == 2 and "torchvision, albumentations" in alone.notes[0]
+
+
+# Tables
+
+
+def test_every_reader_of_tables_finds_the_same_pictures(tmp_path):
+    tables = module("tables")
+    file = tables.write_pixels(tmp_path / "train.csv", rows=3)
+    catalog = tables.kindsight(str(file))
+    for name in ("numpy", "the course's loop"):
+        pictures, labels = tables.READERS[name](str(file))
+        assert pictures.shape == (3, 28, 28)
+        assert [int(label) for label in labels] == [int(label) for label in catalog.label]
+        assert all(np.array_equal(a, b) for a, b in zip(pictures, catalog.arrays, strict=True))
+    paths = tables.kindsight(str(tables.write_paths(tmp_path / "paths.csv", rows=9)))
+    assert len(paths) == 9 and paths.size[0] == 1
+    assert (tables.PIXEL_ROWS, tables.PIXELS) == (27_455, 784)

@@ -88,6 +88,8 @@ def _single_pictures(arrays: Any) -> Sequence[Any]:
 def _picture(array: Any, i: int) -> NDArray[Any]:
     """Return one picture as an array whose shape and type of numbers are allowed."""
     picture = np.asarray(array)
+    if picture.dtype == np.uint8 and picture.ndim == 2 and picture.size:
+        return picture  # grey, as tables of pixels give them by the ten thousand
     received = f"Received: {picture.dtype} of shape {picture.shape} as picture {i}"
     if picture.ndim not in (2, 3) or (picture.ndim == 3 and picture.shape[2] not in (1, 3)):
         cure = "Drop the alpha channel: x[..., :3]" if picture.shape[2:] == (4,) else "Reshape it"

@@ -98,7 +98,9 @@ def _blocks(file: BinaryIO, where: str) -> Iterator[bytes]:
     while chunk := file.read(_BLOCK):
         cut = chunk.rfind(b"\n") + 1
         if cut:
-            yield (rest + chunk[:cut]).replace(b"\r\n", b"\n")
+            lines = rest + chunk[:cut]
+            # Looking for a single byte is much faster than looking for two.
+            yield lines.replace(b"\r\n", b"\n") if b"\r" in lines else lines
             rest = chunk[cut:]
         else:
             rest += chunk
@@ -148,8 +150,10 @@ class _Parser:
         good = widths == self._width
         for row in np.flatnonzero(~(good | blank)).tolist():
             self._width_fault(first_line + row, int(widths[row]))
-        kept = np.repeat(good, widths)
-        ends, lengths = (a[kept].reshape(-1, self._width) for a in (ends, lengths))
+        if not good.all():
+            kept = np.repeat(good, widths)
+            ends, lengths = ends[kept], lengths[kept]
+        ends, lengths = (a.reshape(-1, self._width) for a in (ends, lengths))
         values, plain = whole_numbers(data, ends[:, self._pixels], lengths[:, self._pixels])
         lines = (np.flatnonzero(good) + first_line).tolist()
         texts = [texts_of(block, ends[:, k], lengths[:, k]) for k in self._others]
