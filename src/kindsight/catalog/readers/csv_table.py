@@ -106,7 +106,10 @@ class CsvTable:
         with opened(self.path) as file:
             file.readline(MAX_LINE_BYTES)
             line = file.readline(MAX_LINE_BYTES).decode("utf-8", "surrogateescape")
-        cells = next(csv.reader([line], delimiter=self.separator), [])
+        try:
+            cells = next(csv.reader([line], delimiter=self.separator), [])
+        except csv.Error as error:
+            raise self._refused(2, error) from error
         numbers = cells[place].split() if place < len(cells) else []
         if len(numbers) > 1:
             pixels = [f"pixel{k}" for k in range(len(numbers))]

@@ -153,14 +153,14 @@ class _Parser:
         if not good.all():
             kept = np.repeat(good, widths)
             ends, lengths = ends[kept], lengths[kept]
-        ends, lengths = (a.reshape(-1, self._width) for a in (ends, lengths))
-        values, plain = whole_numbers(data, ends[:, self._pixels], lengths[:, self._pixels])
+        stops, sizes = ends.reshape(-1, self._width), lengths.reshape(-1, self._width)
+        values, plain = whole_numbers(data, stops[:, self._pixels], sizes[:, self._pixels])
         lines = (np.flatnonzero(good) + first_line).tolist()
-        texts = [texts_of(block, ends[:, k], lengths[:, k]) for k in self._others]
+        texts = [texts_of(block, stops[:, k], sizes[:, k]) for k in self._others]
         careful = {}
         for row in np.flatnonzero(~plain.all(axis=1)).tolist():
-            start = int(ends[row, 0] - lengths[row, 0])
-            text = block[start : int(ends[row, -1])].decode("utf-8", "surrogateescape")
+            start = int(stops[row, 0] - sizes[row, 0])
+            text = block[start : int(stops[row, -1])].decode("utf-8", "surrogateescape")
             cells = [cell.strip() for cell in text.split(self._separator)]
             careful[row] = self._numbers(cells, lines[row])
             for column, place in zip(texts, self._others, strict=True):
