@@ -287,3 +287,53 @@ def test_every_reader_of_tables_finds_the_same_pictures(tmp_path):
     paths = tables.kindsight(str(tables.write_paths(tmp_path / "paths.csv", rows=9)))
     assert len(paths) == 9 and paths.size[0] == 1
     assert (tables.PIXEL_ROWS, tables.PIXELS) == (27_455, 784)
+
+
+# The drop-in
+
+
+def write_photos(root: Path) -> Path:
+    from PIL import Image
+
+    for name in ("a", "b"):
+        (root / name).mkdir(parents=True)
+        for number in range(6):
+            Image.new("RGB", (30, 20), (40 * number, 90, 0)).save(root / name / f"{number}.jpg")
+    return root
+
+
+@pytest.mark.parametrize("library", ["kindsight", "keras"])
+def test_an_epoch_of_the_drop_in_s_benchmark_has_every_picture(
+    library, tmp_path, monkeypatch, capsys
+):
+    folder = write_photos(tmp_path / "photos")
+    arguments = [library, "course", str(folder), "--epochs", "2"]
+    monkeypatch.setattr(sys, "argv", ["generator_epochs.py", *arguments])
+    module("generator_epochs").main()
+    told = json.loads(capsys.readouterr().out)
+    assert told["pictures"] == 12
+    assert len(told["rates"]) == 2 and min(told["rates"]) > 0
+
+
+def test_the_drop_in_is_held_to_what_was_asked_for(monkeypatch, tmp_path):
+    generator = module("generator")
+    speeds = {"kindsight": [40.0, 100.0, 110.0], "keras": [10.0, 10.0, 10.0]}
+    monkeypatch.setattr(
+        generator, "_rates", lambda side, job, *_: speeds.get(side, [50.0, 50.0, 50.0])
+    )
+    arguments = ["--cats-dogs", str(tmp_path), "--repeats", "2"]
+    section = generator.measure(generator.parse(arguments), tmp_path)
+    assert [(row.rival, row.ratio, row.met) for row in section.rows] == [
+        ("Keras's ImageDataGenerator", 4.0, True),
+        ("Keras's ImageDataGenerator", 10.5, True),
+        ("Keras's ImageDataGenerator", 4.0, True),
+        ("Keras's ImageDataGenerator", 10.5, True),
+        ("tf.data with Keras layers", 0.8, False),
+        ("tf.data with Keras layers", 2.1, True),
+        ("tf.data with Keras layers", 0.8, False),
+        ("tf.data with Keras layers", 2.1, True),
+    ]
+    assert section.rows[1].target.value == 10 and section.rows[3].target.value == 8
+    assert "torchvision, albumentations" in section.notes[0]
+    arguments += ["--rivals-python", "python"]
+    assert len(generator.measure(generator.parse(arguments), tmp_path).rows) == 16

@@ -1,0 +1,130 @@
+"""Pictures from class folders to batches: the drop-in beside Keras's own generator and others.
+
+Example::
+
+    python benchmarks/generator.py --cats-dogs DIR --rivals-python ../kindsight-rivals/bin/python
+
+Every side reads the same files in processes of its own, in turns: 150x150, batches of 20, with the
+course's augmentation and without, the first epoch and those after it. torchvision and
+albumentations are those of the rivals' environment (rivals/README.md) and are left out without it.
+Measure on an idle machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+
+from common import Row, Section, Target, at_least, markdown, plain, verdict
+from folders import class_files, first_of_each, lay_out
+from processes import environment, run, say, script
+
+NAMES = {
+    "keras": "Keras's ImageDataGenerator",
+    "tfdata": "tf.data with Keras layers",
+    "torchvision": "torchvision v2 with DataLoader",
+    "albumentations": "albumentations with DataLoader",
+}
+ELSEWHERE = ("torchvision", "albumentations")
+JOBS = {"course": "the course's augmentation", "none": "no augmentation"}
+AHEAD = Target("above", 1.0, "ratio")
+# What was asked for, against Keras's own: the first epoch, and those after it.
+TARGETS = {
+    ("course", "first"): at_least(4.0, "ratio"),
+    ("course", "later"): at_least(10.0, "ratio"),
+    ("none", "first"): at_least(1.5, "ratio"),
+    ("none", "later"): at_least(8.0, "ratio"),
+}
+WORDS = {"first": "first epoch", "later": "later epochs"}
+
+Rates = defaultdict[tuple[str, str, str], list[float]]
+
+
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n", maxsplit=1)[0])
+    parser.add_argument(
+        "--cats-dogs", type=Path, required=True, metavar="DIR", help="pictures in class folders"
+    )
+    parser.add_argument("--rivals-python", type=Path, metavar="PATH", help="see rivals/README.md")
+    parser.add_argument("--repeats", type=int, default=3, metavar="N", help="[default: 3]")
+    parser.add_argument(
+        "--epochs", type=int, default=3, metavar="N", help="after the first  [default: 3]"
+    )
+    parser.add_argument("--limit", type=int, metavar="N", help="use about N pictures: a trial")
+    parser.add_argument("--json", type=Path, metavar="FILE")
+    parser.add_argument("--markdown", type=Path, metavar="FILE")
+    return parser.parse_args(arguments)
+
+
+def measure(options: argparse.Namespace, folder: Path) -> Section:
+    """Run each side in turn, as often as asked; compare pictures a second."""
+    section = Section("Class folders to batches: 150x150, batches of 20, float32 from 0 to 1")
+    sides = ["kindsight", *NAMES]
+    if options.rivals_python is None:
+        sides = [side for side in sides if side not in ELSEWHERE]
+        section.notes.append(f"Left out, for want of --rivals-python: {', '.join(ELSEWHERE)}.")
+    rates: Rates = defaultdict(list)
+    for _ in range(options.repeats):
+        for job, words in JOBS.items():
+            for side in sides:
+                first, *later = _rates(side, job, options, folder)
+                rates[side, job, "first"].append(first)
+                rates[side, job, "later"] += later
+                said = f", then {max(later):,.0f}" if later else ""
+                say(f"{side}, {words}: {first:,.0f}{said} pictures/s")
+    section.rows = [
+        _row(rates, side, job, when) for side in sides[1:] for job in JOBS for when in WORDS
+    ]
+    section.notes.append(
+        "The first epoch includes listing the folders and whatever is built then; importing "
+        "libraries is not counted. tf.data keeps decoded pictures in memory (cache), as kindsight "
+        "does; the DataLoaders have two workers and read the files anew, as is usual."
+    )
+    return section
+
+
+def _row(rates: Rates, side: str, job: str, when: str) -> Row:
+    return Row(
+        f"{JOBS[job]}, {WORDS[when]}, against {NAMES[side]}",
+        rates["kindsight", job, when],
+        "/s",
+        NAMES[side],
+        rates[side, job, when],
+        TARGETS[job, when] if side == "keras" else AHEAD,
+    )
+
+
+def _rates(side: str, job: str, options: argparse.Namespace, folder: Path) -> list[float]:
+    python = options.rivals_python if side in ELSEWHERE else Path(sys.executable)
+    settings = environment(TF_CPP_MIN_LOG_LEVEL="2", NO_ALBUMENTATIONS_UPDATE="1")
+    arguments = [side, job, folder, "--epochs", 1 + options.epochs]
+    command = script("generator_epochs.py", *arguments, python=python)
+    found: list[float] = run(command, env=settings).answer["rates"]
+    return found
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure and print."""
+    options = parse(arguments)
+    if hasattr(os, "getloadavg") and os.getloadavg()[0] > 0.5:
+        say("This machine is busy: take the ratios for trials only.")
+    with tempfile.TemporaryDirectory(prefix="kindsight-bench-") as name:
+        files = first_of_each(class_files(options.cats_dogs), options.limit)
+        section = measure(options, lay_out(files, Path(name) / "photos"))
+    print(plain(section))
+    print(verdict([section]) + (" (a trial on few pictures)" if options.limit else ""))
+    if options.json:
+        options.json.write_text(json.dumps(section.to_dict(), indent=2) + "\n", encoding="utf-8")
+    if options.markdown:
+        options.markdown.write_text(markdown(section), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
