@@ -65,7 +65,7 @@ def _sweep_lines(sweep: RateSweep) -> Iterator[str]:
     yield from table(("learning rate", "loss"), rows, paint=paint, left=0)
     yield ""
     if sweep.suggestion is None:
-        yield "The loss did not fall at any learning rate: there is none to suggest."
+        yield "The loss rose from the start: there is no learning rate to suggest."
     else:
         yield paint(f"suggested: --learning-rate {sweep.suggestion:g}", "bold")
-        yield paint("there the loss falls fastest; at a rate where it rises, training fails", "dim")
+        yield paint("a tenth of the highest rate at which the loss has not risen", "dim")

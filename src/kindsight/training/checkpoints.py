@@ -32,8 +32,7 @@ JSON_MEMBER = "state"
 MAX_BYTES = 16 * 2**30
 MAX_JSON_BYTES = 64 * 2**20
 
-# Seconds between two checkpoints, and how often the time that the last one took.
-SECONDS = 10.0
+# Between two checkpoints there is at least so many times the time that the last one took.
 PATIENCE = 20.0
 
 Arrays = dict[str, NDArray[np.float32]]
@@ -108,10 +107,10 @@ class CheckpointWriter:
     path : pathlib.Path or None
         The file; None for a training that is not kept.
     seconds : float
-        The least time between two.
+        The least time between two; 0 writes whenever it is asked to.
     """
 
-    def __init__(self, path: Path | None, seconds: float = SECONDS) -> None:
+    def __init__(self, path: Path | None, seconds: float) -> None:
         self._path, self._seconds = path, seconds
         self._last, self._took = time.monotonic(), 0.0
         self._thread: threading.Thread | None = None

@@ -38,7 +38,7 @@ def _train(job: dict[str, Any], line: Line) -> dict[str, Any]:
     shards = job["cores"] if checkpoint is None else int(checkpoint.numbers["shards"])
     set_threads(network, job["cores"])
     trainer = Trainer(network, lessons.classes, job["seed"], shards, job["class_weight"])
-    with CheckpointWriter(path) as writer:
+    with CheckpointWriter(path, job["checkpoint_seconds"]) as writer:
         loop = Loop(
             Plan.from_dict(job["plan"]),
             lessons,

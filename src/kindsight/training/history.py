@@ -108,7 +108,8 @@ class History:
         """The epoch of the best weights; None where there is no epoch yet.
 
         The one of highest `val_accuracy`, among equals that of lowest `val_loss`, among equals
-        the first; without validation that of lowest `loss`. A loss that is NaN is the worst.
+        the first; without validation that of lowest `loss`. An epoch whose `loss` is not finite
+        is worse than any other: its weights are no numbers.
         """
         best = min(self._rows, key=_rank, default=None)
         return None if best is None else best.epoch
@@ -191,10 +192,11 @@ def load_history(folder: str | os.PathLike[str]) -> History | None:
     return History.read_csv(path) if os.path.lexists(path) else None
 
 
-def _rank(row: EpochRow) -> tuple[float, float]:
+def _rank(row: EpochRow) -> tuple[bool, float, float]:
     loss = row.loss if row.val_loss is None else row.val_loss
     worst = math.inf if math.isnan(loss) else loss
-    return (0.0 if row.val_accuracy is None else -row.val_accuracy), worst
+    accuracy = 0.0 if row.val_accuracy is None else row.val_accuracy
+    return not math.isfinite(row.loss), -accuracy, worst
 
 
 def _text(source: Path) -> str:

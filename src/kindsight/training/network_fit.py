@@ -37,6 +37,8 @@ TFLITE_FILE = "network.tflite"
 KERAS_FILE = "network.keras"
 # Raised whenever the same settings and pictures would give other weights.
 FORMAT = 1
+# What a kill -9 can lose: at most this many seconds of training, or a twentieth of it.
+CHECKPOINT_SECONDS = 10.0
 # Parts of the validation pictures, each of which is calibrated by the others.
 FOLDS = 5
 # With fewer pictures than this in the others a temperature would say more of chance than of them.
@@ -155,6 +157,7 @@ class NetworkPictures:
         files = folder / KERAS_FILE, folder / TFLITE_FILE
         job = {
             **self._job(classes, targets),
+            "checkpoint_seconds": CHECKPOINT_SECONDS,
             "checkpoint": None if own else str((folder / CHECKPOINT_FILE).resolve()),
             "keras": str(files[0].resolve()),
             "tflite": str(files[1].resolve()),

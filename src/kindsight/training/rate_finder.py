@@ -1,7 +1,7 @@
 """The learning-rate finder: rising rates over a few steps, and what the loss does.
 
 The sweep is L. N. Smith's ("Cyclical learning rates for training neural networks", WACV 2017): each
-step takes a higher rate than the one before. Below some rate the loss hardly moves; then it falls;
+step takes a higher rate than the one before. At low rates the loss hardly moves; then it falls;
 then it rises, and soon without bound. Rates are spread evenly on the logarithm, and the loss is
 smoothed as S. Gugger does it (2018), by an exponential mean freed of its start at zero.
 """
@@ -27,7 +27,11 @@ LOWEST, HIGHEST = 1e-6, 1.0
 STEPS = 100
 SMOOTHING = 0.9
 # The sweep ends where the smoothed loss is this many times its lowest.
-BURST = 4.0
+BURST = 2.0
+# The loss has risen where it is this many times its lowest.
+RISEN = 1.1
+# How far below such a rate training is safe.
+SAFE = 10.0
 # Steps at the start that say more of the first weights than of the rate.
 PASSED_OVER = 5
 
@@ -43,7 +47,7 @@ class RateSweep:
     losses : tuple of float
         Of the batch at each rate, smoothed, in nats.
     suggestion : float or None
-        The rate at which the loss fell fastest; None where it never fell.
+        See :func:`suggest_rate`.
     """
 
     rates: tuple[float, ...]
@@ -112,7 +116,10 @@ def sweep_rates(
 
 
 def suggest_rate(rates: list[float], losses: list[float]) -> float | None:
-    """Return the rate at which the loss falls fastest, before its lowest point.
+    """Return a tenth of the highest rate at which the loss has not risen from its lowest.
+
+    The rate at which the loss falls fastest, another common choice, is the same in clear cases;
+    where a hundred steps are too few for the loss to fall, it is chance's.
 
     Parameters
     ----------
@@ -124,17 +131,14 @@ def suggest_rate(rates: list[float], losses: list[float]) -> float | None:
     Returns
     -------
     float or None
-        Two digits of it; None where the loss only rises.
+        Two digits of it; None where the loss rises from the start.
     """
-    values = np.array(losses[PASSED_OVER:], np.float64)
+    values = np.array(losses, np.float64)
     values[~np.isfinite(values)] = np.inf
-    if len(values) < 3 or not np.isfinite(values).any():
+    settled = values[PASSED_OVER:]
+    if len(settled) < 3 or not np.isfinite(settled).any():
         return None
-    end = int(values.argmin()) + 1
-    if end < 3:
-        return None
-    slopes = np.gradient(values[:end], np.log(rates[PASSED_OVER : PASSED_OVER + end]))
-    steepest = int(slopes.argmin())
-    if not slopes[steepest] < 0:
-        return None
-    return float(f"{rates[PASSED_OVER + steepest]:.1e}")
+    lowest = PASSED_OVER + int(settled.argmin())
+    risen = np.flatnonzero(values[lowest:] > RISEN * values[lowest])
+    last = lowest + int(risen[0]) - 1 if len(risen) else len(values) - 1
+    return float(f"{rates[last] / SAFE:.1e}") if last > PASSED_OVER else None

@@ -1,0 +1,255 @@
+"""The training step: held to Keras's own, step by step; chance by address; state to the bit."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from kindsight.models import forward
+from kindsight.models.optimizers import Optimizer
+from kindsight.models.small_cnn import SmallCNN, build_small_cnn
+from kindsight.models.trainer import Trainer
+
+SIZE = (20, 24)
+RULES = ("rmsprop", "rmsprop with momentum", "adam", "sgd", "sgd with momentum", "adamw")
+PARTS = {"size": SIZE, "filters": (3, 5), "dense": (7,)}
+
+
+@pytest.fixture(autouse=True)
+def small_pieces(monkeypatch):
+    """Part even small kernels, as the course's large one is parted."""
+    monkeypatch.setattr(forward, "PIECE", 40)
+
+
+def batches(classes, count=5, n=9):
+    random = np.random.default_rng(0)
+    for _ in range(count):
+        pictures = random.integers(0, 256, (n, *SIZE, 3), dtype=np.uint8)
+        yield pictures, np.eye(classes, dtype=np.float32)[random.integers(0, classes, n)]
+
+
+def train(trainer, classes, count=5, rate=0.01):
+    return [
+        trainer.step(pictures, targets, rate, (3, step))
+        for step, (pictures, targets) in enumerate(batches(classes, count))
+    ]
+
+
+def keras_twin(network, classes, optimizer, smoothing=0.0, class_weight=None):
+    """The same network trained by Keras itself, sigmoid or softmax at its end; its weights."""
+    import keras
+
+    model = build_small_cnn(network, classes, 0)
+    if classes == 2:
+        out = keras.layers.Activation("sigmoid")(model.get_layer("unit").output)
+        loss = keras.losses.BinaryCrossentropy(label_smoothing=smoothing)
+    else:
+        out = keras.layers.Activation("softmax")(model.output)
+        loss = keras.losses.CategoricalCrossentropy(label_smoothing=smoothing)
+    if network.l2:
+        for layer in model.layers:
+            if layer.trainable_weights and hasattr(layer, "kernel"):
+                layer.kernel.regularizer = keras.regularizers.L2(network.l2)
+    twin = keras.Model(model.input, out)
+    twin.compile(optimizer, loss)
+    for pictures, targets in batches(classes):
+        labels = targets[:, 1:] if classes == 2 else targets
+        weight = None if class_weight is None else targets @ np.array(class_weight, np.float32)
+        twin.train_on_batch(pictures.astype(np.float32), labels, sample_weight=weight)
+    return {w.path: w.numpy() for w in model.weights}
+
+
+def twins():
+    import keras
+
+    o = keras.optimizers
+    return {
+        "rmsprop": (Optimizer("rmsprop"), o.RMSprop(0.01)),
+        "rmsprop with momentum": (Optimizer("rmsprop", 0.5), o.RMSprop(0.01, momentum=0.5)),
+        "adam": (Optimizer("adam"), o.Adam(0.01)),
+        "sgd": (Optimizer("sgd"), o.SGD(0.01)),
+        "sgd with momentum": (Optimizer("sgd", 0.9), o.SGD(0.01, momentum=0.9)),
+        "adamw": (Optimizer("adamw", 0.0, 0.3), decaying_kernels(o.AdamW(0.01, weight_decay=0.3))),
+    }
+
+
+def decaying_kernels(optimizer):
+    optimizer.exclude_from_weight_decay(var_names=["bias"])
+    return optimizer
+
+
+def close(found, wanted):
+    assert found.keys() <= wanted.keys()
+    for name, value in found.items():
+        assert value == pytest.approx(wanted[name], abs=2e-5), name
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_every_optimiser_is_kerass(name):
+    network = SmallCNN(**PARTS)
+    optimizer, theirs = twins()[name]
+    trainer = Trainer(network, 2, 0, 2)
+    trainer.begin(optimizer)
+    train(trainer, 2)
+    close(trainer.weights(), keras_twin(network, 2, theirs))
+
+
+@pytest.mark.parametrize(
+    ("parts", "more"),
+    [
+        ({"pooling": "average", "dense": (6, 5)}, {}),
+        ({"pooling": "max", "dense": ()}, {}),
+        ({"l2": 0.05}, {}),
+        ({}, {"class_weight": (0.5, 2.0, 1.5)}),
+        ({}, {"smoothing": 0.2}),
+        ({"batch_norm": True}, {}),
+        ({"batch_norm": True, "l2": 0.05}, {"smoothing": 0.1, "class_weight": (0.5, 2.0, 1.5)}),
+    ],
+)
+def test_every_part_is_kerass(parts, more):
+    import keras
+
+    network = SmallCNN(**{**PARTS, **parts})
+    trainer = Trainer(network, 3, 0, 2, more.get("class_weight"))
+    trainer.begin(Optimizer("sgd", 0.9), more.get("smoothing", 0.0))
+    train(trainer, 3)
+    wanted = keras_twin(network, 3, keras.optimizers.SGD(0.01, momentum=0.9), **more)
+    close(trainer.weights(), wanted)
+
+
+def test_shards_change_no_more_than_rounding():
+    results = []
+    for shards in (1, 2, 4):
+        trainer = Trainer(SmallCNN(**PARTS), 3, 0, shards)
+        trainer.begin(Optimizer())
+        results.append((train(trainer, 3), trainer.weights()))
+    for told, weights in results[1:]:
+        assert told == [(pytest.approx(loss, rel=1e-5), right) for loss, right in results[0][0]]
+        close(weights, results[0][1])
+
+
+def test_loss_and_right_are_those_of_the_batch():
+    trainer = Trainer(SmallCNN(**PARTS), 3, 0, 1, (5.0, 1.0, 1.0))
+    trainer.begin(Optimizer("sgd"), 0.3)
+    model = build_small_cnn(SmallCNN(**PARTS), 3, 0)
+    (pictures, targets), *_ = batches(3, 1)
+    logits = model(pictures.astype(np.float32)).numpy().astype(np.float64)
+    shares = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    loss = -np.log((shares * targets).sum(1)).sum()
+    right = int((logits.argmax(1) == targets.argmax(1)).sum())
+    assert trainer.evaluate(pictures, targets.argmax(1)) == (pytest.approx(loss, rel=1e-5), right)
+    # Neither label smoothing nor class weights are in what is told.
+    assert trainer.step(pictures, targets, 1e-9, (0, 0)) == (pytest.approx(loss, rel=1e-5), right)
+
+
+def test_soft_targets_are_learned_from():
+    trainer = Trainer(SmallCNN(**PARTS), 2, 0, 1)
+    trainer.begin(Optimizer("sgd"))
+    (pictures, _), *_ = batches(2, 1)
+    half = np.full((9, 2), 0.5, np.float32)
+    for _ in range(300):
+        loss, _ = trainer.step(pictures, half, 0.05, (0, 0))
+    assert loss / 9 == pytest.approx(np.log(2), abs=0.02)
+
+
+@pytest.mark.parametrize("batch_norm", [False, True])
+def test_dropout_is_drawn_by_address(batch_norm):
+    network = SmallCNN(**PARTS, dropout=0.5, batch_norm=batch_norm)
+
+    def after(address):
+        trainer = Trainer(network, 2, 0, 1)
+        trainer.begin(Optimizer("sgd"))
+        (pictures, targets), *_ = batches(2, 1)
+        trainer.step(pictures, targets, 0.1, address)
+        return np.concatenate([w.ravel() for w in trainer.weights().values()])
+
+    first, same, other, third = (after(a) for a in ((1, 2), (1, 2), (1, 3), (2, 2)))
+    assert (first == same).all() and (first != other).any() and (first != third).any()
+    for one, two in itertools.combinations((first, other, third), 2):
+        assert one == pytest.approx(two, abs=1)
+
+
+def test_dropout_keeps_the_mean():
+    import tensorflow as tf
+
+    network = SmallCNN(**PARTS, dropout=0.4)
+    trainer = Trainer(network, 3, 0, 1)
+    pictures = tf.constant(np.full((1500, *SIZE, 3), 90, np.uint8))
+    plain = trainer._forward.logits(pictures[:1], 1).numpy()[0]
+    address = tf.constant([7, 8], tf.int64)
+    drawn = trainer._forward.differentiate(pictures, tf.reduce_sum, address, 1)[0].numpy()
+    spread = drawn.std(0)
+    assert drawn.mean(0) == pytest.approx(plain, abs=float(0.1 * spread.max()))
+    assert spread.min() > 0
+
+
+@pytest.mark.parametrize(
+    ("rule", "batch_norm"), [*((rule, False) for rule in RULES), ("rmsprop", True)]
+)
+def test_a_state_goes_on_to_the_bit(rule, batch_norm):
+    network, optimizer = SmallCNN(**PARTS, dropout=0.2, batch_norm=batch_norm), twins()[rule][0]
+    one = Trainer(network, 3, 0, 2)
+    one.begin(optimizer)
+    train(one, 3)
+    state = one.state()
+    other = Trainer(network, 3, 5, 2)
+    other.begin(optimizer)
+    other.set_state(state)
+    assert train(one, 3) == train(other, 3)
+    for name, value in one.state().items():
+        assert value.tobytes() == other.state()[name].tobytes(), name
+
+
+def test_a_copied_state_does_not_change():
+    trainer = Trainer(SmallCNN(**PARTS), 3, 0, 2)
+    trainer.begin(Optimizer("adam"))
+    weights, state = trainer.weights(), trainer.state()
+    before = {name: value.copy() for name, value in {**weights, **state}.items()}
+    train(trainer, 3)
+    for name, value in {**weights, **state}.items():
+        assert (value == before[name]).all()
+    trainer.set_weights(weights)
+    assert all((trainer.weights()[name] == before[name]).all() for name in weights)
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda state: state.pop("updates"),
+        lambda state: state.update(more=np.zeros(1, np.float32)),
+        lambda state: state.update({"weights/unit/bias": np.zeros(2, np.float32)}),
+        lambda state: state.update({"weights/unit/bias": np.zeros(1, np.float64)}),
+        lambda state: state.update({"velocity/unit/kernel": np.zeros((3, 1), np.float32)}),
+    ],
+)
+def test_a_state_of_something_else_is_refused_whole(spoil):
+    trainer = Trainer(SmallCNN(**PARTS), 2, 0, 1)
+    trainer.begin(Optimizer())
+    before = trainer.state()
+    train(trainer, 2, 1)
+    spoil(before)
+    now = trainer.state()
+    with pytest.raises(ValueError):
+        trainer.set_state(before)
+    assert all((trainer.state()[name] == value).all() for name, value in now.items())
+
+
+def test_both_files_hold_what_was_learned(tmp_path):
+    import keras
+
+    from kindsight.models.convert import run_litert
+
+    trainer = Trainer(SmallCNN(**PARTS, batch_norm=True, dropout=0.3), 2, 0, 2)
+    trainer.begin(Optimizer())
+    train(trainer, 2)
+    assert trainer.save(tmp_path / "n.keras", tmp_path / "n.tflite") < 1e-4
+    (pictures, targets), *_ = batches(2, 1)
+    pixels = pictures.astype(np.float32)
+    logits = keras.models.load_model(tmp_path / "n.keras")(pixels).numpy()
+    assert run_litert((tmp_path / "n.tflite").read_bytes(), pixels) == pytest.approx(
+        logits, abs=1e-4
+    )
+    losses = np.log(1 + np.exp(np.where(targets[:, 1] > 0, -logits[:, 1], logits[:, 1])))
+    found, right = trainer.evaluate(pictures, targets.argmax(1))
+    assert found == pytest.approx(losses.sum(), rel=1e-4)
+    assert right == (logits.argmax(1) == targets.argmax(1)).sum()

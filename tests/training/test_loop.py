@@ -1,0 +1,276 @@
+"""The loop: epochs and phases in order, the best weights kept, killed at any moment and resumed."""
+
+import json
+import math
+import random
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+from learner import TinyLearner, coloured
+
+from kindsight.augment import Augment
+from kindsight.errors import SettingsError
+from kindsight.training.batches import Batches, ahead
+from kindsight.training.checkpoints import CheckpointWriter, read_checkpoint
+from kindsight.training.loop import Lessons, Loop, StoppedError
+from kindsight.training.plan import Phase, Plan
+
+
+def lessons(count=46, validation=16, seed=0):
+    pixels, targets = coloured(count, seed)
+    places = np.arange(count)
+    train = places[: count - validation]
+    kept = places[count - validation :]
+    return Lessons(pixels, train, targets[train], kept, targets[kept], 2)
+
+
+def loop(plan, learner, tmp_path=None, data=None, **options):
+    path = None if tmp_path is None else tmp_path / "checkpoint.npz"
+    news = []
+    made = Loop(
+        plan, data or lessons(), learner, seed=options.get("seed", 3), key="key",
+        writer=options.get("writer") or CheckpointWriter(path, 0.0), tell=news.append,
+        stop=options.get("stop") or threading.Event(), workers=options.get("workers", 2),
+    )  # fmt: skip
+    return made, news
+
+
+def without_time(history):
+    return [row.cells()[:2] + row.cells()[3:] for row in history]
+
+
+PLAN = Plan((Phase("only", 4, 8, "sgd", 0.5, augment=Augment.recipe("light")),))
+
+
+def test_epochs_steps_and_news_are_in_order():
+    learner = TinyLearner()
+    made, news = loop(PLAN, learner)
+    history = made.run()
+    steps = [call for call in learner.calls if call[0] == "step"]
+    # 30 pictures in eights: three batches of eight and one of six, four times.
+    assert [call[1] for call in steps] == [8, 8, 8, 6] * 4
+    assert len({call[3] for call in steps}) == 16 and learner.calls[0] == ("begin", "sgd", 0.0)
+    assert news[0] == {"event": "start", "epochs": 4, "done": 0}
+    epochs = [item for item in news if item["event"] == "epoch"]
+    assert [item["epoch"] for item in epochs] == [1, 2, 3, 4] == [r.epoch for r in history]
+    last = [item for item in news if item["event"] == "step"][-1]
+    assert (last["epoch"], last["step"], last["steps"], last["phase"]) == (4, 4, 4, "only")
+    assert last["loss"] == history.rows()[-1].loss and last["pictures_per_second"] > 0
+    assert history.rows()[-1].val_accuracy > 0.8
+
+
+def test_a_picture_is_seen_once_an_epoch_and_in_another_order_in_the_next():
+    data = lessons()
+    batches = Batches(data.pixels, data.places, data.targets, 2, 8, Augment(), 3)
+    for epoch in (1, 2):
+        order = batches.order(epoch)
+        made = [batches.make(epoch, step, order) for step in range(len(batches))]
+        seen = np.concatenate([batch.pictures for batch in made])
+        assert (seen == data.pixels[data.places[order]]).all()
+        targets = np.concatenate([batch.targets for batch in made])
+        assert (targets.argmax(1) == data.targets[order]).all()
+        assert sorted(order) == list(range(30))
+    assert (batches.order(1) != batches.order(2)).any()
+
+
+def test_batches_do_not_depend_on_who_makes_them_and_when():
+    data = lessons()
+    policy = Augment(rotation=20, noise=5, mixup=0.3)
+    batches = Batches(data.pixels, data.places, data.targets, 2, 7, policy, 3)
+    order = batches.order(5)
+    alone = [batches.make(5, step, order) for step in range(len(batches))]
+    backwards = [batches.make(5, step, order) for step in reversed(range(len(batches)))][::-1]
+    for one, other in zip(alone, backwards, strict=True):
+        assert (one.pictures == other.pictures).all() and (one.targets == other.targets).all()
+        assert one.address == other.address
+    assert any((batch.targets.max(1) < 1).any() for batch in alone)  # mixed
+    histories = []
+    for workers in (1, 4):
+        learner = TinyLearner()
+        histories.append((without_time(loop(PLAN, learner, workers=workers)[0].run()), learner))
+    assert histories[0][0] == histories[1][0]
+    assert (histories[0][1].kernel == histories[1][1].kernel).all()
+
+
+def test_only_a_few_batches_are_made_ahead():
+    from concurrent.futures import ThreadPoolExecutor
+
+    made, taken = [], 0
+    with ThreadPoolExecutor(1) as executor:
+        for value in ahead(lambda step: made.append(step) or step, 2, 40, executor):
+            assert value == 2 + taken
+            taken += 1
+            assert len(made) <= taken + 4
+    assert made == list(range(2, 40))
+
+
+def test_the_best_weights_are_kept_or_the_last():
+    plan = [Phase("fine", 3, 8, "sgd", 0.3), Phase("wild", 2, 8, "sgd", 4000.0)]
+    learners = {}
+    for keep in ("best", "last"):
+        learners[keep] = TinyLearner()
+        history = loop(Plan(plan, keep), learners[keep])[0].run()
+    best = history.best_epoch
+    assert best < 5 and history.rows()[-1].val_loss > history.rows()[best - 1].val_loss
+    again = TinyLearner()
+    loop(Plan([Phase("fine", min(best, 3), 8, "sgd", 0.3)], "last"), again)[0].run()
+    if best <= 3:
+        assert (learners["best"].kernel == again.kernel).all()
+    assert (learners["last"].kernel != learners["best"].kernel).any()
+
+
+def test_patience_ends_a_phase_and_the_next_one_begins():
+    plan = Plan([Phase("still", 9, 8, "sgd", 1e-12, patience=2), Phase("on", 1, 8, "sgd", 0.5)])
+    history = loop(plan, TinyLearner())[0].run()
+    # The first epoch is the best of equals; two more are waited for.
+    assert [row.phase for row in history] == ["still"] * 3 + ["on"]
+
+
+def test_without_validation_the_training_loss_tells_the_best():
+    data = lessons(30, 0)
+    history = loop(PLAN, TinyLearner(), data=data)[0].run()
+    assert not history.validated and history.best_epoch is not None
+
+
+def test_a_loss_that_is_no_number_ends_the_training():
+    learner = TinyLearner(fail_at=10)  # in the third epoch
+    history = loop(PLAN, learner)[0].run()
+    assert len(history) == 3 and math.isnan(history.rows()[-1].loss)
+    assert history.best_epoch in (1, 2)
+    with pytest.raises(SettingsError, match=r"in epoch 1, at a learning rate of 0\.5.*lower"):
+        loop(PLAN, TinyLearner(fail_at=1))[0].run()
+
+
+# Going on ---------------------------------------------------------------------------------------
+
+
+def test_stopped_after_any_step_it_goes_on_to_the_bit(tmp_path):
+    wanted = TinyLearner()
+    history = loop(PLAN, wanted)[0].run()
+    path = tmp_path / "checkpoint.npz"
+    for stopped in range(1, 16):
+        path.unlink(missing_ok=True)
+        stop, learner = threading.Event(), TinyLearner()
+        real, count = learner.step, iter(range(1, 100))
+
+        def step(*arguments, real=real, count=count, stop=stop, stopped=stopped):
+            if next(count) == stopped:
+                stop.set()
+            return real(*arguments)
+
+        learner.step = step
+        with CheckpointWriter(path, 1e9) as writer, pytest.raises(StoppedError):
+            loop(PLAN, learner, stop=stop, writer=writer)[0].run()
+        second = TinyLearner()
+        made, news = loop(PLAN, second, tmp_path)
+        found = made.run(read_checkpoint(path, "key"))
+        assert without_time(found) == without_time(history)
+        assert (second.kernel == wanted.kernel).all()
+        steps = sum(call[0] == "step" for call in second.calls)
+        assert steps == 16 - stopped
+        done = stopped // 4 if stopped % 4 else stopped // 4 - 1
+        told = [item["event"] for item in news if item["event"] != "alive"]
+        assert news[0]["done"] == done and told[1] == ("epoch" if done else told[1])
+
+
+def test_a_finished_training_is_not_trained_again(tmp_path):
+    first = TinyLearner()
+    with CheckpointWriter(tmp_path / "checkpoint.npz", 0.0) as writer:
+        history = loop(PLAN, first, writer=writer)[0].run()
+    second = TinyLearner()
+    found = loop(PLAN, second)[0].run(read_checkpoint(tmp_path / "checkpoint.npz", "key"))
+    steps = sum(call[0] == "step" for call in second.calls)
+    assert steps < 16 and without_time(found) == without_time(history)
+    assert (second.kernel == first.kernel).all()
+
+
+def test_a_checkpoint_that_does_not_fit_is_not_used(tmp_path):
+    with CheckpointWriter(tmp_path / "checkpoint.npz", 0.0) as writer:
+        loop(PLAN, TinyLearner(), writer=writer)[0].run()
+    checkpoint = read_checkpoint(tmp_path / "checkpoint.npz", "key")
+    other = TinyLearner(classes=3)
+    with pytest.raises((ValueError, IndexError)):
+        other.set_state({"weights": checkpoint.arrays["now/weights"]})
+    wanted = TinyLearner(classes=2)
+    history = loop(PLAN, wanted)[0].run()
+    for spoil in (
+        lambda c: c.numbers.pop("history"),
+        lambda c: c.numbers["position"].update(depth=3),
+        lambda c: c.arrays.pop("now/velocity"),
+        lambda c: c.arrays.update({"best/kernel": np.zeros((2, 2), np.float32)}),
+    ):
+        spoilt = read_checkpoint(tmp_path / "checkpoint.npz", "key")
+        spoil(spoilt)
+        learner = TinyLearner()
+        assert without_time(loop(PLAN, learner)[0].run(spoilt)) == without_time(history)
+        assert (learner.kernel == wanted.kernel).all()
+
+
+CHILD = """
+import json, os, signal, sys, threading
+sys.path.insert(0, {tests!r})
+from pathlib import Path
+from test_loop import PLAN, Loop, CheckpointWriter, lessons, read_checkpoint, TinyLearner
+path, stop = Path(sys.argv[1]), int(sys.argv[2])
+count = 0
+
+def note():
+    global count
+    count += 1
+    if count == stop:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+def watch(event, arguments):
+    name = str(arguments[0]) if arguments else ""
+    if event in ("os.rename", "os.remove", "open") and ".npz" in name:
+        note()
+
+learner = TinyLearner()
+real = learner.step
+
+def step(*arguments):
+    note()
+    return real(*arguments)
+
+learner.step = step
+sys.addaudithook(watch)
+with CheckpointWriter(path, 0.0) as writer:
+    loop = Loop(
+        PLAN, lessons(), learner, seed=3, key="key", writer=writer, tell=lambda news: None,
+        stop=threading.Event(), workers=2,
+    )
+    history = loop.run(read_checkpoint(path, "key"))
+rows = [row.cells()[:2] + row.cells()[3:] for row in history]
+print(json.dumps([count, rows, learner.kernel.tobytes().hex()]))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs kill -9")
+def test_killed_at_random_moments_it_ends_the_same_to_the_bit(tmp_path):
+    def start(path, stop=0):
+        code = CHILD.format(tests=str(Path(__file__).parent))
+        return subprocess.run(
+            [sys.executable, "-c", code, str(path), str(stop)],
+            capture_output=True, text=True, timeout=120, check=False,
+        )  # fmt: skip
+
+    first = start(tmp_path / "undisturbed.npz")
+    assert first.returncode == 0, first.stderr
+    events, history, weights = json.loads(first.stdout)
+    # Twice from the start, killed up to eight times on the way.
+    for attempt in range(2):
+        draw, killed, path = random.Random(attempt), 0, tmp_path / f"{attempt}.npz"
+        for turn in range(9):
+            done = start(path, draw.randint(4, max(8, events // 4)) if turn < 8 else 0)
+            if done.returncode == 0:
+                break
+            assert done.returncode == -signal.SIGKILL, done.stderr
+            killed += 1
+        assert killed >= 3 and done.returncode == 0
+        assert json.loads(done.stdout)[1:] == [history, weights]

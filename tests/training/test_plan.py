@@ -1,0 +1,129 @@
+"""Plans, phases and schedules: numbers by hand, faults in words."""
+
+import dataclasses
+import json
+import math
+
+import pytest
+
+from kindsight.augment import Augment
+from kindsight.errors import SettingsError
+from kindsight.models.optimizers import Optimizer
+from kindsight.training.plan import Phase, Plan
+from kindsight.training.schedules import learning_rate
+
+
+def rates(schedule, warmup, steps, highest=1.0):
+    return [learning_rate(schedule, highest, warmup, step, steps) for step in range(steps)]
+
+
+def test_constant_with_warm_up():
+    assert rates("constant", 0, 3) == [1, 1, 1]
+    # Three steps on a line towards the fourth.
+    assert rates("constant", 3, 5, 2.0) == pytest.approx([0.5, 1, 1.5, 2, 2])
+
+
+def test_cosine():
+    wanted = [1, (1 + math.cos(math.pi / 4)) / 2, 0.5, (1 - math.cos(math.pi / 4)) / 2]
+    assert rates("cosine", 0, 4) == pytest.approx(wanted)
+    assert rates("cosine", 2, 4) == pytest.approx([1 / 3, 2 / 3, 1, 0.5])
+
+
+def test_one_cycle():
+    found = rates("one-cycle", 0, 10)
+    # Three of ten steps up, from a 25th; seven down, to a 10,000th after the last.
+    assert found[0] == pytest.approx(1 / 25)
+    assert found[3] == pytest.approx(1)
+    up = 1 / 25 + (1 - 1 / 25) * (1 - math.cos(math.pi / 3)) / 2
+    assert found[1] == pytest.approx(up)
+    down = 1e-4 + (1 - 1e-4) * (1 + math.cos(math.pi * 6 / 7)) / 2
+    assert found[9] == pytest.approx(down)
+    assert rates("one-cycle", 5, 10)[5] == 1
+
+
+@pytest.mark.parametrize("schedule", ["constant", "cosine", "one-cycle"])
+@pytest.mark.parametrize("warmup", [0, 0.5, 7])
+def test_rates_are_positive_and_no_higher_than_meant(schedule, warmup):
+    for steps in (1, 2, 7, 50):
+        assert all(0 < rate <= 0.01 + 1e-12 for rate in rates(schedule, warmup, steps, 0.01))
+
+
+def test_a_phase_counts_steps_through_its_epochs():
+    phase = Phase(epochs=2, schedule="cosine", learning_rate=1.0, warmup=0.5)
+    # Two epochs of four steps: two of warm-up, then six of cosine.
+    assert phase.rate(0, 4) == pytest.approx(1 / 3)
+    assert phase.rate(2, 4) == 1
+    assert phase.rate(5, 4) == pytest.approx(0.5)
+
+
+def test_what_an_optimiser_takes_unasked():
+    assert Phase().rule() == Optimizer("rmsprop", 0.0, 0.0)
+    assert Phase(optimizer="sgd").rule() == Optimizer("sgd", 0.9, 0.0)
+    assert Phase(optimizer="sgd", momentum=0.0).rule() == Optimizer("sgd", 0.0, 0.0)
+    assert Phase(optimizer="adamw").rule() == Optimizer("adamw", 0.0, 0.004)
+    assert (Phase().highest_rate, Phase(optimizer="sgd").highest_rate) == (0.001, 0.01)
+
+
+def test_all_faults_are_said_at_once():
+    phase = Phase(
+        epochs=0, batch_size=1.5, optimizer="adamm", learning_rate=0, schedule="cosin",
+        label_smoothing=1, warmup=-1, patience=0,
+    )  # fmt: skip
+    faults = phase.faults()
+    assert [fault.split()[0] for fault in faults] == [
+        *("epochs", "batch_size", "optimizer", "schedule", "label_smoothing", "warmup"),
+        *("learning_rate", "patience"),
+    ]
+    assert "Did you mean 'adam'?" in faults[2] and "Did you mean 'cosine'?" in faults[3]
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"optimizer": "adam", "momentum": 0.5}, "momentum is a setting of the optimizer sgd and"),
+        ({"weight_decay": 0.1}, "weight_decay is a setting of the optimizer adamw"),
+        ({"optimizer": "sgd", "momentum": 1.0}, "momentum must be a number from 0 to below 1"),
+        ({"epochs": 3, "warmup": 4}, "warmup must be no longer than the training's 3 epochs"),
+        ({"learning_rate": math.nan}, "learning_rate must be a number above 0"),
+        ({"learning_rate": True}, "learning_rate must be a number above 0"),
+    ],
+)
+def test_faults_in_words(settings, said):
+    (fault,) = Phase(**settings).faults()
+    assert said in fault
+
+
+def test_a_plan_goes_through_json():
+    plan = Plan(
+        (
+            Phase("head", 2, augment=Augment.recipe("classic")),
+            Phase("all", 3, optimizer="adamw", learning_rate=1e-4, patience=2),
+        ),
+        "last",
+    )
+    assert Plan.from_dict(json.loads(json.dumps(plan.to_dict()))) == plan
+    assert plan.epochs == 5 and plan.faults() == []
+
+
+def test_a_plan_of_something_else_is_refused():
+    good = Plan((Phase(),)).to_dict()
+    with pytest.raises(SettingsError, match="no setting depth"):
+        Plan.from_dict({**good, "phases": [{**good["phases"][0], "depth": 3}]})
+    with pytest.raises(SettingsError, match="keep must be one of best, last"):
+        Plan.from_dict({**good, "keep": "first"})
+
+
+def test_every_setting_is_in_the_saved_phase():
+    names = {item.name for item in dataclasses.fields(Phase)}
+    assert set(Phase().to_dict()) == names
+
+
+def test_it_is_told_in_words():
+    assert Phase().words() == "rmsprop, learning rate 0.001, batches of 20"
+    long = Phase(
+        optimizer="sgd", schedule="one-cycle", warmup=1, label_smoothing=0.1, patience=3
+    ).words()
+    assert long == (
+        "sgd, learning rate 0.01, one-cycle, 1 epochs of warm-up, momentum 0.9, batches of 20, "
+        "label smoothing 0.1, patience 3"
+    )
