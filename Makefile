@@ -52,6 +52,7 @@ format: $(VENV)/.installed-test ## put the code into the project's format
 
 docs: $(VENV)/.installed-test ## build the documentation into site/
 	@$(BIN)/python docs/make_cli.py
+	@$(BIN)/python docs/make_checks.py
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 	@echo "The documentation is in site/index.html"
 

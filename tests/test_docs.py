@@ -90,6 +90,11 @@ def test_the_page_of_commands_is_what_the_commands_say() -> None:
     assert (DOCS / "cli.md").read_text("utf-8") == made, "run: make docs"
 
 
+def test_the_list_of_checks_is_what_the_checks_say() -> None:
+    made = runpy.run_path(str(DOCS / "make_checks.py"))["page"]()
+    assert (DOCS / "checks" / "index.md").read_text("utf-8") == made, "run: make docs"
+
+
 def test_the_defaults_that_the_help_names_are_the_real_ones() -> None:
     from kindsight.cli.train import train
     from kindsight.settings import TrainSettings

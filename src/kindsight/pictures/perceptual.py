@@ -38,18 +38,20 @@ TURNS = tuple(
 right, then top to bottom. The first of them changes nothing."""
 
 
-def small_grey(grey: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Bring a grey picture to 32 x 32 pixels, each the mean of what it covers.
+def small_grey(grey: NDArray[np.uint8], side: int = GRID) -> NDArray[np.uint8]:
+    """Bring a grey picture to few pixels, each the mean of what it covers.
 
     Parameters
     ----------
     grey : uint8 array (height, width)
+    side : int
+        Height and width of the result.
 
     Returns
     -------
-    uint8 array (32, 32)
+    uint8 array (side, side)
     """
-    small = cv2.resize(grey, (GRID, GRID), interpolation=cv2.INTER_AREA)
+    small = cv2.resize(grey, (side, side), interpolation=cv2.INTER_AREA)
     return np.asarray(small, np.uint8)
 
 
@@ -135,7 +137,7 @@ def _order() -> NDArray[np.int64]:
 
 
 def _pack(bits: NDArray[np.bool_]) -> NDArray[np.uint64]:
-    flat = bits.reshape(len(bits), -1)[:, _order()]
+    flat = bits.reshape(len(bits), SIDE * SIDE)[:, _order()]
     packed = np.packbits(flat, axis=1, bitorder="little")
     numbers: NDArray[np.uint64] = np.ascontiguousarray(packed).view("<u8").astype(np.uint64)
     return numbers
@@ -143,7 +145,7 @@ def _pack(bits: NDArray[np.bool_]) -> NDArray[np.uint64]:
 
 def _unpack(hashes: NDArray[np.uint64]) -> NDArray[np.bool_]:
     little = np.ascontiguousarray(hashes).astype("<u8").view(np.uint8)
-    flat = np.unpackbits(little.reshape(len(hashes), -1), axis=1, bitorder="little")
+    flat = np.unpackbits(little.reshape(len(hashes), 32), axis=1, bitorder="little")
     bits = np.empty((len(hashes), SIDE * SIDE), np.bool_)
     bits[:, _order()] = flat.astype(np.bool_)
     return bits.reshape(-1, SIDE, SIDE)

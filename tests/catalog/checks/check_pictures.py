@@ -11,7 +11,13 @@ from PIL import Image
 
 from kindsight.cache import Cache
 from kindsight.catalog import Catalog
-from kindsight.catalog.checks import CheckContext, look_around, measure_catalog
+from kindsight.catalog.checks import (
+    CheckContext,
+    CheckResult,
+    all_checks,
+    look_around,
+    measure_catalog,
+)
 
 
 def scene(seed: int = 0, height: int = 120, width: int = 160) -> np.ndarray:
@@ -61,3 +67,9 @@ def context_of(
     catalog = Catalog.from_folder(folder, min_classes=1)
     catalog, measurements = measure_catalog(catalog, Cache(cache), workers=2)
     return CheckContext(catalog, measurements, look_around(folder, catalog.path))
+
+
+def run(code: str, context: CheckContext) -> CheckResult:
+    """Return what the check of that code says."""
+    (check,) = (check for check in all_checks() if check.code == code)
+    return check.run(context)

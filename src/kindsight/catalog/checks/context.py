@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,8 @@ from kindsight.catalog.checks.measurements import Measurements
 from kindsight.catalog.checks.surroundings import Surroundings
 
 __all__ = ["CheckContext", "OutOfFold", "RowVectors"]
+
+T = TypeVar("T")
 
 
 class RowVectors(NamedTuple):
@@ -70,6 +72,17 @@ class CheckContext:
     surroundings: Surroundings | None = None
     make_features: Callable[[], RowVectors] | None = None
     make_out_of_fold: Callable[[], OutOfFold] | None = None
+    _remembered: dict[str, Any] = field(default_factory=dict, repr=False)
+
+    def once(self, name: str, make: Callable[[], T]) -> T:
+        """Return what `make` gives; called again with the same name, the same without making it.
+
+        For what several checks need: the first that asks for it pays.
+        """
+        if name not in self._remembered:
+            self._remembered[name] = make()
+        found: T = self._remembered[name]
+        return found
 
     @cached_property
     def readable_rows(self) -> NDArray[np.int64]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ class CheckResult:
     findings : tuple of Finding
         What matters most comes first; empty unless the state is ``"found"``.
     reason : str
-        Why it is not applicable or was skipped; otherwise empty.
+        Why it is not applicable or was skipped; otherwise empty, or what it could not look at.
     examined : int
         How many pictures (or files, or classes) were looked at.
     """
@@ -126,6 +126,10 @@ class Check(ABC):
         """Return what was found, or that nothing was."""
         found = tuple(findings)
         return CheckResult(self.code, "found" if found else "passed", found, examined=examined)
+
+    def remark(self, result: CheckResult, reason: str) -> CheckResult:
+        """Return a result with a sentence on what could not be looked at."""
+        return replace(result, reason=reason)
 
     def not_applicable(self, reason: str) -> CheckResult:
         """Return that there is nothing to look at; `reason` is a sentence."""

@@ -17,17 +17,23 @@ from numpy.typing import NDArray
 
 from kindsight.cache import Cache
 from kindsight.catalog.catalog import Catalog
-from kindsight.catalog.checks.measure import NUMBERS, WORDS, MeasuredPicture, measure_picture
+from kindsight.catalog.checks.measure import (
+    NUMBERS,
+    SMALL,
+    WORDS,
+    MeasuredPicture,
+    measure_picture,
+    unreadable,
+)
 from kindsight.catalog.checks.measurements import Measurements
 from kindsight.catalog.once import Progress, Read, read_through
 from kindsight.errors import CacheError, PictureError
-from kindsight.pictures.perceptual import GRID
 from kindsight.sqlite_file import DamagedTableError, SqliteFile, chunks, marks
 from kindsight.threads import count_cores
 
 __all__ = ["FORMAT", "MeasurementTable", "measure_catalog"]
 
-FORMAT = 1
+FORMAT = 2
 """Raised whenever something else is measured, or measured otherwise."""
 
 
@@ -57,7 +63,7 @@ class MeasurementTable(SqliteFile):
     def known(self, digests: Iterable[str]) -> set[str]:
         """Return those of `digests` that the table has a row for."""
         found = self._select("digest, length(numbers), length(small)", digests)
-        sizes = (NUMBERS.itemsize, GRID * GRID)
+        sizes = (NUMBERS.itemsize, SMALL[0] * SMALL[1])
         return {digest for digest, *lengths in found if tuple(lengths) == sizes}
 
     def problems(self, digests: Iterable[str]) -> dict[str, tuple[str, str]]:
@@ -106,15 +112,15 @@ class MeasurementTable(SqliteFile):
                 words[name][where] = same.setdefault(text, text)
 
     def small(self, digests: Sequence[str | None]) -> NDArray[np.uint8]:
-        """Return the pictures in small, uint8 (len(digests), 32, 32); zeros for None."""
+        """Return the pictures in small, uint8 (len(digests), 64, 64); zeros for None."""
         places: dict[str, list[int]] = {}
         for place, digest in enumerate(digests):
             if digest is not None:
                 places.setdefault(digest, []).append(place)
-        out = np.zeros((len(digests), GRID, GRID), np.uint8)
+        out = np.zeros((len(digests), *SMALL), np.uint8)
         for digest, blob in self._select("digest, small", list(places)):
-            if len(blob) == GRID * GRID:
-                out[places[digest]] = np.frombuffer(blob, np.uint8).reshape(GRID, GRID)
+            if len(blob) == SMALL[0] * SMALL[1]:
+                out[places[digest]] = np.frombuffer(blob, np.uint8).reshape(SMALL)
         return out
 
 
@@ -125,8 +131,6 @@ class _Measurer:
         return measure_picture(data, digest)
 
     def failed(self, digest: str, error: PictureError) -> MeasuredPicture:
-        from kindsight.catalog.checks.measure import unreadable
-
         return unreadable(digest, b"", error)
 
 

@@ -25,10 +25,13 @@ from kindsight.pictures.facts import ALPHA_MODES, PictureFacts
 from kindsight.pictures.perceptual import perceptual_hash, small_grey
 from kindsight.pictures.read import read_picture, read_with_facts
 
-__all__ = ["NUMBERS", "SIZE", "WORDS", "MeasuredPicture", "measure_picture"]
+__all__ = ["NUMBERS", "SIZE", "SMALL", "WORDS", "MeasuredPicture", "measure_picture"]
 
 SIZE = (224, 224)
 """Height and width below which no JPEG is decoded."""
+
+SMALL = (64, 64)
+"""Height and width of the small grey version that is kept, for comparing pictures closely."""
 
 NUMBERS = np.dtype(
     [
@@ -55,8 +58,10 @@ NUMBERS = np.dtype(
         ("p99", np.float32),
         ("contrast", np.float32),
         ("entropy", np.float32),
+        ("plain", np.float32),
         ("sharpness", np.float32),
-        ("detail", np.float32),
+        ("softness", np.float32),
+        ("smear", np.float32),
         ("colourfulness", np.float32),
         ("chroma", np.float32),
         ("hash", np.uint64, (4,)),
@@ -69,7 +74,9 @@ WORDS = ("format", "mode", "subsampling", "encoder", "camera", "software", "code
 
 _AREA = SIZE[0] * SIZE[1]
 _LEVELS = np.arange(256)
-_TILES = 8
+
+_ONE_TONE = 9
+"""Grey levels side by side that count as one tone: what JPEG makes of a plain ground."""
 
 MAX_THUMBNAIL = 1_000_000
 """Pixels that the small picture in EXIF data may have; the standard says 160 x 120."""
@@ -87,14 +94,14 @@ class MeasuredPicture:
         One record of :data:`NUMBERS`; NaN, or 0 for integers, where the picture cannot be read.
     words : dict
         By the names of :data:`WORDS`.
-    small : uint8 array (32, 32)
+    small : uint8 array (64, 64)
         The picture in small and grey; zeros where it cannot be read.
     """
 
     digest: str
     numbers: NDArray[np.void]
     words: dict[str, str]
-    small: NDArray[np.uint8] = field(default_factory=lambda: np.zeros((32, 32), np.uint8))
+    small: NDArray[np.uint8] = field(default_factory=lambda: np.zeros(SMALL, np.uint8))
 
     @property
     def readable(self) -> bool:
@@ -154,21 +161,20 @@ def measure_decoded(
         numbers[name] = getattr(facts, name)
     numbers["taken"] = facts.exif.taken
     grey = _measure_pixels(numbers, picture)
-    small = small_grey(grey)
-    numbers["hash"] = perceptual_hash(small)
+    numbers["hash"] = perceptual_hash(small_grey(grey))
     if facts.mode.split(";")[0] in ALPHA_MODES and isinstance(data, bytes):
         numbers["transparency"] = _transparency(data, picture)
     if facts.exif.thumbnail:
         proportion = picture.shape[0] / picture.shape[1]
         numbers["thumbnail"] = _difference(
-            facts.exif.thumbnail, small, facts.orientation, proportion
+            facts.exif.thumbnail, small_grey(grey), facts.orientation, proportion
         )
     words = {
         "format": facts.format, "mode": facts.mode, "subsampling": facts.subsampling,
         "encoder": facts.encoder, "camera": facts.exif.camera, "software": facts.exif.software,
         "code": "", "reason": "",
     }  # fmt: skip
-    return MeasuredPicture(digest, numbers, words, small)
+    return MeasuredPicture(digest, numbers, words, small_grey(grey, SMALL[0]))
 
 
 def _no_numbers() -> NDArray[np.void]:
@@ -194,6 +200,7 @@ def _measure_pixels(numbers: NDArray[np.void], picture: NDArray[np.uint8]) -> ND
     numbers["brightness"] = mean
     numbers["contrast"] = math.sqrt(max(0.0, float(counts @ _LEVELS**2) / total - mean * mean))
     numbers["entropy"] = -float(shares @ np.log2(shares))
+    numbers["plain"] = np.convolve(counts, np.ones(_ONE_TONE)).max() / total
     below = np.cumsum(counts)
     for name, share in (("p01", 0.01), ("p05", 0.05), ("p50", 0.5), ("p95", 0.95), ("p99", 0.99)):
         numbers[name] = np.searchsorted(below, share * total)
@@ -203,17 +210,33 @@ def _measure_pixels(numbers: NDArray[np.void], picture: NDArray[np.uint8]) -> ND
 
 
 def _measure_edges(numbers: NDArray[np.void], grey: NDArray[np.uint8]) -> None:
-    """Fill in how sharp it is: the variance of the Laplacian, in all and where it is greatest.
+    """Fill in how sharp it is, in three ways.
 
-    Pech-Pacheco et al. 2000, "Diatom autofocusing in brightfield microscopy". A photograph with a
-    sharp subject before a soft background is sharp somewhere, so the greatest of 8 x 8 tiles is
-    taken too.
+    The variance of the Laplacian (Pech-Pacheco et al. 2000, "Diatom autofocusing in brightfield
+    microscopy") is what is usually taken, but it is as much a measure of contrast and of how much
+    there is to see. The other two compare the picture with itself after a little blur, which
+    changes a sharp picture much and a blurred one hardly. `softness` is the share of the
+    Laplacian's energy that is left. `smear` is the blur metric of Crete et al. 2007 ("The blur
+    effect"), the larger of both directions: it also sees blur in one direction only, as motion
+    makes it.
     """
-    edges = cv2.Laplacian(grey, cv2.CV_32F)
-    squares = np.square(np.asarray(edges, np.float32))
-    numbers["sharpness"] = float(squares.mean() - np.square(edges.mean()))
-    tiles = cv2.resize(squares, (_TILES, _TILES), interpolation=cv2.INTER_AREA)
-    numbers["detail"] = float(tiles.max())
+    edges = np.asarray(cv2.Laplacian(grey, cv2.CV_32F), np.float32)
+    energy = float(np.square(edges).mean())
+    numbers["sharpness"] = energy - float(edges.mean()) ** 2
+    blurred = cv2.GaussianBlur(grey.astype(np.float32), (0, 0), 1.0)
+    left = float(np.square(np.asarray(cv2.Laplacian(blurred, cv2.CV_32F))).mean())
+    numbers["softness"] = left / energy if energy > 0 else 1.0
+    numbers["smear"] = max(_smear(grey), _smear(np.ascontiguousarray(grey.T)))
+
+
+def _smear(grey: NDArray[np.uint8]) -> float:
+    """Return how much of the change from row to row is left after a blur over five rows: 0 to 1."""
+    wide = grey.astype(np.float32)
+    blurred = np.asarray(cv2.blur(wide, (1, 5)), np.float32)
+    change = np.abs(np.diff(wide, axis=0))
+    lost = np.maximum(change - np.abs(np.diff(blurred, axis=0)), 0)
+    total = float(change.sum())
+    return 1.0 - float(lost.sum()) / total if total > 0 else 1.0
 
 
 def _measure_colours(numbers: NDArray[np.void], picture: NDArray[np.uint8]) -> None:

@@ -46,8 +46,10 @@ class Measurements:
     p01, p05, p50, p95, p99   float32 percentiles of the grey level
     contrast                  float32 standard deviation of the grey level
     entropy                   float32 of the grey levels, 0 to 8 bits
+    plain                     float32 share of pixels in the commonest nine levels, 0 to 1
     sharpness                 float32 variance of the Laplacian at 224 x 224 pixels' area
-    detail                    float32 the same where it is greatest, of 8 x 8 tiles
+    softness                  float32 share of the Laplacian's energy that a slight blur leaves
+    smear                     float32 Crete's blur metric, 0 (sharp) to 1
     colourfulness             float32 Hasler and Suesstrunk's, 0 for grey, above 80 very colourful
     chroma                    float32 99th percentile of the greatest minus the least channel
     hash                      uint64  (n, 4): see :mod:`kindsight.pictures.perceptual`
@@ -60,7 +62,7 @@ class Measurements:
     words : mapping of str to object array
         The texts, each (n,).
     small : callable
-        From row numbers, int64 (m,), to the pictures in small and grey, uint8 (m, 32, 32).
+        From row numbers, int64 (m,), to the pictures in small and grey, uint8 (m, 64, 64).
     """
 
     numbers: NDArray[np.void]

@@ -1,0 +1,17 @@
+"""KS302: the same picture, stored anew."""
+
+from __future__ import annotations
+
+from kindsight.catalog.checks.duplicates.found import CopiesCheck
+
+__all__ = ["StoredAnew"]
+
+
+class StoredAnew(CopiesCheck):
+    """The same picture at another quality, in another format or size, darker or brighter."""
+
+    code = "KS302"
+    title = "The same picture stored anew"
+    severity = "warning"
+    kind = "stored"
+    sentence = "These {n} files show the same picture, in another quality, format or size."
