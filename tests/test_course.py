@@ -1,0 +1,106 @@
+"""What the page on the course says of old code is what the installed Keras says."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "course.md"
+
+# Everything that the rows of the table speak of.
+SETTING = """
+import json, logging, logging.handlers, os, queue, sys, tempfile, warnings
+os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+import numpy as np
+import tensorflow as tf
+import keras
+from keras.callbacks import ModelCheckpoint
+from keras.layers import Conv2D, Dense, Flatten
+from keras.optimizers import RMSprop
+
+os.chdir(tempfile.mkdtemp())
+x, y = np.zeros((4, 6, 6, 3), np.float32), np.array([0, 1, 0, 1])
+
+
+class Generator(keras.utils.PyDataset):
+    def __len__(self):
+        return 2
+
+    def __getitem__(self, place):
+        return x[:2], y[:2]
+
+
+generator = Generator()
+layer = Flatten()
+model = keras.Sequential([keras.Input((6, 6, 3)), layer, Dense(1, activation="sigmoid")])
+model.compile(loss="binary_crossentropy", optimizer=RMSprop(), metrics=["accuracy"])
+history = model.fit(generator, validation_data=generator, verbose=0)
+logs = {name: values[-1] for name, values in history.history.items()}
+outputs = layer.output
+
+
+class EarlyStopping(keras.callbacks.EarlyStopping):
+    # It looks for its metric when a training begins.
+    def __init__(self, **arguments):
+        super().__init__(**arguments)
+        model.fit(generator, validation_data=generator, verbose=0, callbacks=[self])
+
+
+logged = queue.Queue()
+logging.getLogger("absl").addHandler(logging.handlers.QueueHandler(logged))
+
+
+def say(code):
+    names = dict(globals())
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            exec(code, names)
+        except Exception as error:
+            return f"{type(error).__name__}: {error}"
+    said = [str(one.message) for one in caught]
+    while not logged.empty():
+        said.append(logged.get().getMessage())
+    return "\\n".join(said)
+
+
+stdout, sys.stdout = sys.stdout, sys.stderr
+print(json.dumps([say(code) for code in json.loads(sys.argv[1])]), file=stdout)
+"""
+
+
+def table() -> list[tuple[str, str, str]]:
+    """Return the rows: old code, what is said to happen, what to write."""
+    rows = re.findall(r"^\| (.+) \| (.+) \| (.+) \|$", PAGE.read_text("utf-8"), re.M)
+    return [row for row in rows if row[0].startswith("`")]
+
+
+def code(cell: str) -> list[str]:
+    """Return what stands between backticks."""
+    return [double or single for double, single in re.findall(r"``(.+?)``|`([^`]+)`", cell)]
+
+
+@pytest.mark.slow
+def test_what_no_longer_runs_says_what_the_page_says() -> None:
+    rows = table()
+    old = [code(row[0])[0] for row in rows]
+    assert len(old) >= 30
+    done = subprocess.run(
+        [sys.executable, "-c", SETTING, json.dumps(old)],
+        capture_output=True,
+        encoding="utf-8",
+        check=False,
+        timeout=240,
+    )
+    assert done.returncode == 0, done.stderr
+    messages = json.loads(done.stdout.splitlines()[-1])
+    for (cell, happens, _), message in zip(rows, messages, strict=True):
+        if happens.startswith("nothing:"):
+            assert message == "", cell
+        else:
+            assert code(happens)[-1].strip() in message, cell
