@@ -1,0 +1,129 @@
+"""The settings of a network's training: faults together, defaults, the kind that a model is of."""
+
+import dataclasses
+
+import pytest
+
+from kindsight.augment import Augment
+from kindsight.errors import SettingsError
+from kindsight.models.small_cnn import SmallCNN
+from kindsight.settings import TrainSettings
+from kindsight.training.frozen import FrozenTraining
+from kindsight.training.kinds import OPTIONS, foreign_options, make_training
+from kindsight.training.network import NetworkTraining
+
+
+def test_by_default_it_is_the_courses_network():
+    training = NetworkTraining()
+    assert training.faults() == [] and training.network() == SmallCNN()
+    assert training.spec().size == (150, 150) and training.spec().fit == "crop"
+    (phase,) = training.plan().phases
+    assert (phase.epochs, phase.batch_size, phase.optimizer) == (15, 20, "rmsprop")
+    assert phase.augment == Augment() and training.plan().keep == "best"
+
+
+def test_parts_and_sizes_in_every_form():
+    training = NetworkTraining(size=(40, 60), filters=[4], dense=9, batch_norm=True)
+    assert training.network() == SmallCNN((40, 60), (4,), (9,), batch_norm=True)
+    assert NetworkTraining(size=40, dense=[]).network() == SmallCNN((40, 40), dense=())
+
+
+def test_all_faults_are_said_at_once():
+    training = NetworkTraining(
+        seed=-1, resize="squeeze", filters=(0,), dropout=2, epochs=0, optimizer="sdg",
+        augment="clasic", keep="first", class_weight="even", workers=0,
+    )  # fmt: skip
+    text = "\n".join(training.faults())
+    for said in (
+        "class_weight must be one of", "resize must be one of", "seed must be", "workers must be",
+        "Did you mean classic?", "filters must be", "dropout must be", "epochs must be",
+        "Did you mean 'sgd'?", "keep must be one of best, last",
+    ):  # fmt: skip
+        assert said in text, said
+    with pytest.raises(SettingsError, match="epochs"):
+        training.spec()
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"size": 0}, "size must be a whole number of pixels from 4 to 1024"),
+        ({"size": (30,)}, "size must be"),
+        ({"size": 12}, "size must be at least 22 pixels for 3 convolutions"),
+        ({"filters": "16,32"}, "filters must be"),
+        ({"filters": 3.5}, "filters and dense must be whole numbers"),
+        ({"dense": (1, 2.5)}, "dense must be"),
+        ({"augment": {"rotate": 3}}, "Did you mean 'rotation'?"),
+        ({"model": "small-cn"}, "Did you mean 'small-cnn'?"),
+    ],
+)
+def test_faults_in_words(given, said):
+    assert said in "\n".join(NetworkTraining(**given).faults())
+
+
+def test_every_setting_of_a_result_is_in_the_saved_ones():
+    names = {item.name for item in dataclasses.fields(NetworkTraining)}
+    full = NetworkTraining(
+        size=40, class_weight="balanced", learning_rate=0.1, momentum=0.5, patience=3,
+        weight_decay=0.1,
+    ).to_dict()  # fmt: skip
+    assert set(full) == names - {"cache", "workers"}
+
+
+def test_a_policy_is_saved_by_its_name_or_in_full(tmp_path):
+    assert NetworkTraining(augment="classic").to_dict()["augment"] == "classic"
+    policy = Augment(rotation=7)
+    policy.write(tmp_path / "mine.toml")
+    for given in (policy, policy.to_dict(), str(tmp_path / "mine.toml")):
+        assert NetworkTraining(augment=given).to_dict()["augment"] == policy.to_dict()
+
+
+def test_a_model_has_its_kind_of_training():
+    assert isinstance(make_training({"model": "efficientnet-lite1"}), FrozenTraining)
+    made = make_training({"model": "small-cnn", "epochs": 3, "head": None, "seed": 2})
+    assert made == NetworkTraining(epochs=3, seed=2)
+    assert isinstance(make_training({"model": "small_cnn"}), NetworkTraining)
+    assert isinstance(make_training({"model": []}), FrozenTraining)
+    assert set(OPTIONS) >= {"head", "epochs", "seed", "model"}
+
+
+def test_options_of_the_other_kind():
+    assert foreign_options({"model": "small-cnn", "epochs": 3, "head": None}) == []
+    (said,) = foreign_options({"model": "small-cnn", "head": "linear"})
+    assert said.startswith("head is a setting of a frozen backbone.")
+    (said,) = foreign_options({"model": "efficientnet-lite0", "epochs": 3, "mlflow": True})
+    assert said.startswith("epochs, mlflow are settings of a network")
+
+
+# In the settings of a run ------------------------------------------------------------------------
+
+
+def test_a_runs_settings_come_back(tmp_path):
+    policy = Augment(rotation=7, scale=(0.9, 1.2))
+    policy.write(tmp_path / "mine.toml")
+    settings = TrainSettings(
+        "photos", model="small-cnn", filters=(8, 4), dense=(), dropout=0.25, patience=3,
+        augment=str(tmp_path / "mine.toml"), batch_norm=True, tensorboard="logs",
+    )  # fmt: skip
+    settings.write(tmp_path / "settings.toml")
+    (tmp_path / "mine.toml").unlink()
+    assert TrainSettings.from_toml(tmp_path / "settings.toml") == settings
+    assert settings.training().policy() == policy
+    assert settings.epochs == 15 and settings.head is None
+
+
+def test_a_settings_file_can_be_used_for_another_kind_of_model(tmp_path):
+    TrainSettings("photos", head="linear", seed=4).write(tmp_path / "frozen.toml")
+    other = TrainSettings.from_toml(tmp_path / "frozen.toml", model="small-cnn", epochs=2)
+    assert other == TrainSettings("photos", model="small-cnn", epochs=2, seed=4)
+    other.write(tmp_path / "network.toml")
+    back = TrainSettings.from_toml(tmp_path / "network.toml", model="efficientnet-lite0")
+    assert back == TrainSettings("photos", seed=4)
+
+
+def test_faults_of_all_rooms_are_said_at_once():
+    with pytest.raises(SettingsError) as caught:
+        TrainSettings("photos", model="small-cnn", head="linear", epochs=0, validation=2.5)
+    assert [line.split()[0] for line in str(caught.value).split("\n")] == [
+        *("head", "epochs", "validation"),
+    ]
