@@ -104,10 +104,12 @@ def test_splits_and_groups(table):
 
 def test_a_column_that_is_called_like_splits_and_is_none(table):
     file = table("path,label,set\nin/1.jpg,a,A\nin/2.jpg,b,B\n")
-    assert from_table(file).split == (None, None)
+    catalog = from_table(file)
+    assert catalog.split == (None, None)
+    assert catalog.notes == ("The column 'set' names no parts, and is not used.",)
     with pytest.raises(CatalogError, match=r"2 rows, line 2 \('A'\), line 3 \('B'\)"):
         from_table(file, DataOptions(columns={"split": "set"}))
-    file = table("path,label,split\nin/1.jpg,a,train\nin/2.jpg,b,tset\n")
+    file = table("path,label,Split\nin/1.jpg,a,\nin/2.jpg,b,tset\n")
     with pytest.raises(
         CatalogError, match=r"must be train, validation, test or excluded.*line 3 \('tset'\)"
     ):

@@ -134,7 +134,10 @@ def _listings(root: str, passed_over: Counter[str]) -> list[Listing]:
         what = "which is a file; an archive has to be unpacked first"
     except (OSError, ValueError) as error:  # a NUL in the path is a ValueError
         what = f"which cannot be opened: {error}"
-    raise CatalogError(f"Pictures come from a folder. Received: {shown(root)}, {what}.")
+    raise CatalogError(
+        "Pictures come from a folder, or from a table (.csv, .parquet) or arrays (.npz). Received: "
+        f"{shown(root)}, {what}."
+    )
 
 
 _Row = tuple[str, int, Place | None]

@@ -29,6 +29,10 @@ __all__ = ["TableReader"]
 _HOW = "Say which one it is: --column {kind}=NAME, in Python columns={{'{kind}': 'NAME'}}."
 
 
+# What is called otherwise may be something else: a "set", a "part".
+_SURE = ("split", "subset")
+
+
 class TableReader:
     """Makes a catalog of a table whose columns are known.
 
@@ -128,9 +132,12 @@ class TableReader:
             columns["label"] = tuple(labels)
         splits = None
         if "split" in cells:
-            named = "split" in self._options.columns
+            name = self._table.header[self._found["split"]]
+            named = "split" in self._options.columns or name.casefold() in _SURE
             args = (self._numbers, self._table.unit, self._where)
             splits = read_splits(cells["split"], *args, named=named)
+            if splits is None:
+                self._notes.append(f"The column {shown(name)} names no parts, and is not used.")
         if splits is not None:
             columns["split"] = tuple(None if s in (UNLABELLED, EXCLUDED) else s for s in splits)
         if "group" in cells:
