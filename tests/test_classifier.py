@@ -1,5 +1,6 @@
 """ImageClassifier: scikit-learn's contract, whatever form pictures and labels come in."""
 
+import shutil
 import subprocess
 import sys
 
@@ -25,6 +26,7 @@ from kindsight.errors import (
     SettingsError,
     UsageError,
 )
+from kindsight.training.history import EpochRow, History
 from shapes import CLASSES, shape, write_shapes
 
 COUNT = 14
@@ -417,6 +419,17 @@ def test_networks_that_disagree_are_no_bundle(classifier, arrays, tmp_path, monk
         fitted.save(tmp_path / "mine")
     with pytest.raises(BundleError):
         ImageClassifier.load(tmp_path / "mine")
+
+
+def test_a_loaded_run_has_its_history_if_there_is_one(trained, tmp_path):
+    assert not hasattr(ImageClassifier.load(trained.run), "history_")
+    shutil.copytree(trained.run, tmp_path / "run")
+    history = History([EpochRow(1, "training", 1.0, 0.1, 0.5, 0.75, 0.25, 0.875)])
+    history.write_csv(tmp_path / "run" / "history.csv")
+    assert ImageClassifier.load(tmp_path / "run").history_ == history
+    (tmp_path / "run" / "history.csv").write_text("epoch\n1\n", "utf-8")
+    with pytest.raises(BundleError, match="must hold the history"):
+        ImageClassifier.load(tmp_path / "run")
 
 
 def test_loading_what_is_no_bundle(tmp_path):

@@ -17,7 +17,14 @@ from fake_keras import FakeKeras, use_fake_keras
 from kindsight import agreement, pack
 from kindsight.bundle import file_digest, load_bundle
 from kindsight.catalog import Catalog
-from kindsight.errors import AgreementError, BundleError, CatalogError, SettingsError, UsageError
+from kindsight.errors import (
+    AgreementError,
+    BundleError,
+    CatalogError,
+    MissingExtraError,
+    SettingsError,
+    UsageError,
+)
 from kindsight.models.heads import LinearHead
 from kindsight.pictures import content_digest, read, read_picture, resize_picture
 from kindsight.predictor import Predictor
@@ -526,3 +533,15 @@ def test_a_data_folder_whose_name_is_no_unicode(quick, tmp_path):
     assert (result.run / "bundle.json").exists() and result.report.exists()
     shutil.copytree(result.run, tmp_path / "moved")
     assert Predictor(tmp_path / "moved").classes == CLASSES[:2]
+
+
+def test_mlflow_that_is_not_installed_is_told_before_anything_is_read(
+    photos, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    settings = TrainSettings(
+        str(photos), runs=str(tmp_path / "runs"), model="small-cnn", mlflow=True
+    )
+    with pytest.raises(MissingExtraError, match=r"kindsight\[mlflow\]"):
+        train(settings)
+    assert not (tmp_path / "runs").exists()

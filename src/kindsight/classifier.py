@@ -20,6 +20,7 @@ from kindsight.pack import pack
 from kindsight.predictor import Predictor
 from kindsight.training.common import Progress
 from kindsight.training.frozen import FittedFrozen
+from kindsight.training.history import HISTORY_FILE, load_history
 from kindsight.training.kinds import Fitted, Training, foreign_options, make_training, prepare
 from kindsight.training.listener import TrainingListener
 from kindsight.training.network import NETWORKS, NetworkTraining
@@ -354,6 +355,8 @@ class ImageClassifier:
             )
         with self._fitted.training.process() as keras:
             bundle = pack(path, self._fitted, self._fitted.rows, keras, {})
+        if self._fitted.history is not None:
+            self._fitted.history.write_csv(path / HISTORY_FILE)
         bundle.write()
         return bundle
 
@@ -364,7 +367,7 @@ class ImageClassifier:
         Raises
         ------
         BundleError
-            Where there is no whole bundle.
+            Where there is no whole bundle, or a damaged history.
         """
         predictor = Predictor(folder, workers=workers)
         bundle = predictor.bundle
@@ -381,6 +384,9 @@ class ImageClassifier:
         classifier._predictor = predictor
         classifier.classes_ = np.array(bundle.classes)
         classifier.temperature_ = bundle.temperature
+        history = load_history(folder)
+        if history is not None:
+            classifier.history_ = history
         return classifier
 
     # Within ----------------------------------------------------------------------------------

@@ -31,6 +31,7 @@ from kindsight.training.frozen import FittedFrozen, FrozenTraining
 from kindsight.training.kinds import Fitted, Pictures, prepare
 from kindsight.training.listener import Listeners, TrainingListener
 from kindsight.training.logs import open_logs
+from kindsight.training.mlflow_log import check_mlflow
 from kindsight.training.network import NETWORKS, NetworkTraining
 from kindsight.training.network_fit import FittedNetwork, NetworkPictures
 from kindsight.training.rate_finder import RateSweep
@@ -71,9 +72,13 @@ def train(
         If the named run is there already.
     AgreementError
         If the written networks disagree.
+    MissingExtraError
+        If MLflow is wanted and not installed.
     """
     clock = Clock()
     training = settings.training()
+    if settings.mlflow:
+        check_mlflow()
     catalog = _open(settings)
     clock.mark("read")
     say = progress or _silent

@@ -233,10 +233,18 @@ def test_learning_rates_are_drawn_by_their_powers():
     ],
 )
 def test_sentences_say_how_it_went(rows, best, parts):
-    said = sentences(rows, best)
+    said = sentences(rows, best, 4)
     assert len(said) == len(parts)
     for sentence, part in zip(said, parts, strict=True):
         assert part in sentence
+
+
+def test_a_network_that_learned_nothing_is_told():
+    # guessing one of two has a loss of ln 2 = 0.693, of three ln 3 = 1.099
+    rows = [Row(1, 0.7, 0.5, 0.69, 0.5), Row(2, 0.69, 0.5, 0.68, 0.6)]
+    assert "the loss is still that of guessing, 0.693" in sentences(rows, 2, 2)[1]
+    assert "still getting better" in sentences(rows, 2, 3)[1]
+    assert "that of guessing, 1.099" in sentences([Row(1, 1.09, 0.3)], 1, 3)[1]
 
 
 def test_the_file_is_a_document_of_its_own():

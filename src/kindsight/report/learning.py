@@ -14,9 +14,11 @@ __all__ = ["sentences"]
 # in nats. In as many epochs at the end, so that one that is worse by chance does not count.
 RISEN, RISEN_NATS = 0.1, 0.01
 IN_A_ROW = 2
+# Share of the loss of guessing above which a network has learned next to nothing.
+GUESSING = 0.97
 
 
-def sentences(epochs: Sequence[Epoch], best: int | None) -> list[str]:
+def sentences(epochs: Sequence[Epoch], best: int | None, classes: int) -> list[str]:
     """Say which epoch was best, and whether the training went on too long or not long enough.
 
     Parameters
@@ -25,6 +27,8 @@ def sentences(epochs: Sequence[Epoch], best: int | None) -> list[str]:
         In order; at least one.
     best : int or None
         The best epoch.
+    classes : int
+        How many there are.
     """
     last = epochs[-1]
     said = [_best(epochs, best)]
@@ -32,6 +36,13 @@ def sentences(epochs: Sequence[Epoch], best: int | None) -> list[str]:
         said.append(
             "The training loss became infinite or no number: it diverged. A lower learning rate "
             "helps."
+        )
+    elif min(last.loss, last.loss if last.val_loss is None else last.val_loss) > (
+        guess := GUESSING * math.log(classes)
+    ):
+        said.append(
+            f"It has hardly begun to learn: the loss is still that of guessing, "
+            f"{guess / GUESSING:.3f}. More epochs, another learning rate or less augmentation help."
         )
     elif last.val_loss is None:
         said.append("Without validation pictures nothing tells learning from learning by heart.")

@@ -73,7 +73,7 @@ def render_report(data: ReportData) -> str:
                     strict=True,
                 )
             ),
-            history=_history(data.history, data.best_epoch),
+            history=_history(data),
             stages=figures.time_table(data.trained_on.seconds),
             counts=_counts(data),
             problems=_problems(data.problems),
@@ -176,8 +176,9 @@ def _cards(cards: tuple[ThumbnailCard, ...]) -> list[tuple[ThumbnailCard, str]]:
     return pairs
 
 
-def _history(rows: tuple[epochs.Epoch, ...], best: int | None) -> dict[str, Any] | None:
+def _history(data: ReportData) -> dict[str, Any] | None:
     """Gather what the page says of the epochs, if there are any."""
+    rows, best = data.history, data.best_epoch
     if not rows:
         return None
     phases = epochs.phase_table(rows)
@@ -186,7 +187,7 @@ def _history(rows: tuple[epochs.Epoch, ...], best: int | None) -> dict[str, Any]
             curves.draw_curve(epochs.curve_table(rows, best, quantity), quantity)
             for quantity in ("accuracy", "loss")
         ],
-        "sentences": learning.sentences(rows, best),
+        "sentences": learning.sentences(rows, best, len(data.trained_on.classes)),
         "phases": phases if len(phases) > 1 else [],
         "count": len(rows),
         "validated": rows[0].val_accuracy is not None,
