@@ -345,6 +345,7 @@ def test_it_is_a_dense_layer_of_one_unit_inside(classifier, tmp_path):
     assert model.get_layer("unit").output.shape == (None, 1) and model.output_shape == (None, 2)
     loaded = ImageClassifier.load(tmp_path / "bundle")
     assert loaded.epochs == 4 and loaded.filters == (6, 8) and loaded.model == "small-cnn"
+    assert loaded.history_ == classifier.history_
     pictures = np.stack([shape("bar", 90 + n) for n in range(3)])
     assert loaded.predict_proba(pictures) == pytest.approx(
         classifier.predict_proba(pictures), abs=1e-6
