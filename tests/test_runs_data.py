@@ -19,7 +19,7 @@ SIDE = 24
 @pytest.fixture
 def quick(backbone, tmp_path, monkeypatch):
     """Train without starting Keras, in a folder of the test's own."""
-    use_fake_keras(monkeypatch, "kindsight.runs")
+    use_fake_keras(monkeypatch)
     monkeypatch.chdir(tmp_path)
     return lambda data, **settings: train(TrainSettings(str(data), size=64, **settings))
 
