@@ -164,7 +164,7 @@ def test_any_combination(chosen, height, width, channels, seed, shuffle, start):
     "extra",
     [
         {"samplewise_center": True, "samplewise_std_normalization": True},
-        {"samplewise_std_normalization": True, "rescale": 1 / 255},
+        {"samplewise_center": True, "samplewise_std_normalization": True, "rescale": 1 / 255},
         {"preprocessing_function": lambda x: 255 - x, "rescale": 1 / 255},
         {"preprocessing_function": lambda x: x.astype("float64")[::-1].copy()},
     ],
@@ -178,7 +178,7 @@ def test_standardising_after_the_transformation(extra):
 
 def test_a_flat_picture_stays_flat_when_it_is_divided_by_its_deviation():
     x = np.full((3, 9, 9, 3), 0.3, np.float32)
-    chosen = {**COURSE, "samplewise_std_normalization": True}
+    chosen = {**COURSE, "samplewise_center": True, "samplewise_std_normalization": True}
     keras, ours = ask_both(lambda module: flow(module, x, chosen), 2)
     assert compare(keras, ours).within(1e-6, 0.02)
 

@@ -238,6 +238,13 @@ def test_arguments_that_cannot_be_are_refused(class_folders, options):
             flow(module, class_folders, **options)
 
 
+def test_a_class_may_be_a_folder_in_a_folder(class_folders):
+    iterator, batches = flow(OURS, class_folders, classes=["cat/more", "dog"], shuffle=False)
+    assert iterator.class_indices == {"cat/more": 0, "dog": 1}
+    assert iterator.filenames[:2] == ["cat/more/p03.bmp", "cat/more/p07.grey.jpg"]
+    assert batches[0][0].shape == (4, 20, 24, 3)
+
+
 def test_a_folder_that_is_not_there(tmp_path):
     for module in (KERAS, OURS):
         with pytest.raises(FileNotFoundError):

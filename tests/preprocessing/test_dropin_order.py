@@ -12,7 +12,6 @@ import pytest
 from side_by_side import COURSE, KERAS, MEAN, MOST, OURS, ask_both, compare, same_state
 
 from kindsight.preprocessing import _threads
-from kindsight.preprocessing._memory import shelf_for
 
 
 @pytest.fixture(autouse=True)
@@ -106,6 +105,47 @@ def test_preparing_leaves_the_user_s_chance_alone(class_folders):
     assert counts == (1, 1)
 
 
+@pytest.mark.parametrize("seed", [None, 4])
+def test_pictures_and_masks_side_by_side(class_folders, seed):
+    def ask(module):
+        pictures = make(module, class_folders, seed=seed, class_mode=None)
+        masks = make(module, class_folders, {"rotation_range": 9}, seed=seed, class_mode=None)
+        return [[next(pictures), next(masks)] for _ in range(9)]
+
+    assert compare(*ask_both(ask)).within(MEAN, MOST)
+
+
+def test_with_a_seed_it_does_not_matter_who_draws_in_between(class_folders):
+    iterator = make(OURS, class_folders, seed=4)
+    next(iterator)
+    prepared = iterator._ahead._prepared
+    np.random.rand(3)
+    assert iterator._ahead.take(iterator, None) is prepared.making
+
+
+def test_after_misses_fewer_batches_are_prepared(class_folders):
+    iterator = make(OURS, class_folders)
+    prepared = []
+    for _ in range(40):
+        np.random.rand()
+        next(iterator)
+        prepared.append(iterator._ahead._prepared is not None)
+    # A pause of 1, 3, 7, 15 after each batch that was made in vain.
+    assert [place for place, found in enumerate(prepared) if found] == [0, 2, 6, 14, 30]
+    for _ in range(32):
+        next(iterator)
+    assert iterator._ahead._prepared is not None
+    next(iterator)
+    assert iterator._ahead._misses == 0
+
+
+def test_a_range_that_is_changed_in_its_place_is_noticed(class_folders):
+    iterator = make(OURS, class_folders)
+    next(iterator)
+    iterator.image_data_generator.zoom_range[0] = 0.5
+    assert iterator._ahead.take(iterator, None) is None
+
+
 def test_nothing_is_prepared_where_somebody_s_code_might_notice(class_folders, tmp_path):
     class Subclass(OURS.DirectoryIterator):
         pass
@@ -186,7 +226,7 @@ def test_a_forked_process_works_and_shares_what_it_read(class_folders, monkeypat
     first = make(OURS, class_folders, {"rescale": 1.0}, shuffle=False, batch_size=16)
     second = make(OURS, class_folders, {"rescale": 1.0}, shuffle=False, batch_size=16)
     next(OURS.ImageDataGenerator().flow_from_directory(class_folders))  # threads are running
-    second._shelf = first._shelf = shelf_for(first.filepaths, first._loading)
+    assert first._shelf is second._shelf
     context = multiprocessing.get_context("fork")
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(target=lambda: sender.send(first[0]))

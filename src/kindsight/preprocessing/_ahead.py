@@ -28,6 +28,7 @@ __all__ = ["Ahead"]
 Facts = dict[str, Any]
 _PROGRESS = ("batch_index", "total_batches_seen", "index_array")
 _PLAIN = (bool, float, int, str, tuple, type(None))
+_MOST_MISSES = 6
 _spare = np.random.RandomState(0)  # used by one thread at a time: whose turn it is to draw
 
 
@@ -45,10 +46,15 @@ class _Prepared:
 
 
 class Ahead:
-    """The batch that an iterator has prepared, if any."""
+    """The batch that an iterator has prepared, if any.
+
+    Where batches are forgotten again and again, since somebody draws in between, ever more
+    are left unprepared before the next attempt.
+    """
 
     def __init__(self) -> None:
         self._prepared: _Prepared | None = None
+        self._misses, self._pause = 0, 0
 
     def take(self, iterator: Iterator, asked: int | None) -> Making | None:
         """Return the batch that is asked for if it is the one prepared, drawn for as it should be.
@@ -65,15 +71,23 @@ class Ahead:
         if prepared is None or prepared.process != os.getpid():
             return None
         fits = prepared.asked == asked and _alike(prepared.facts, _facts(iterator))
-        if not fits or not _same_state(prepared.state, np.random.get_state()):
+        # With a seed of its own a batch does not depend on the state before it.
+        seeded = iterator.seed is not None
+        if not fits or not (seeded or _same_state(prepared.state, np.random.get_state())):
             prepared.making.work.stop()
+            self._misses = min(self._misses + 1, _MOST_MISSES)
+            self._pause = 2**self._misses - 1
             return None
+        self._misses = 0
         iterator.__dict__.update(prepared.progress)
         np.random.set_state(prepared.state_after)
         return prepared.making
 
     def prepare(self, iterator: Iterator, asked: int | None) -> None:
         """Draw for a batch from a copy of the global state, and let the other threads make it."""
+        if self._pause:
+            self._pause -= 1
+            return
         state: Any = np.random.get_state()
         # A bit generator that the user has put in NumPy's place has another kind of state.
         if not has_helpers() or not isinstance(state, tuple) or not iterator._can_prepare():
@@ -88,6 +102,8 @@ class Ahead:
                 indices = iterator._indices_of(asked, _spare)
             making = iterator._begin(indices, _spare)
             progress = {name: getattr(iterator, name) for name in _PROGRESS}
+        except Exception:  # It will come again when the batch is asked for.
+            return
         finally:
             iterator.__dict__.update(before)
         making.work.start()
@@ -98,9 +114,14 @@ class Ahead:
 def _facts(iterator: Iterator) -> Facts:
     """Gather what a batch depends on besides chance and the files."""
     generator = getattr(iterator, "image_data_generator", None)
-    own = {f"iterator.{name}": value for name, value in vars(iterator).items() if name != "_ahead"}
-    its = {f"generator.{name}": value for name, value in getattr(generator, "__dict__", {}).items()}
-    return {**own, **its, "floatx": _keras.floatx(), "format": _keras.image_data_format()}
+    facts: Facts = {"floatx": _keras.floatx(), "format": _keras.image_data_format()}
+    for owner, found in (("iterator", vars(iterator)), ("generator", vars(generator or object))):
+        for name, value in found.items():
+            if name != "_ahead":
+                # A range may be a list, and lists may be changed.
+                few = isinstance(value, list) and len(value) <= 4
+                facts[f"{owner}.{name}"] = tuple(value) if few else value
+    return facts
 
 
 def _alike(before: Facts, after: Facts) -> bool:

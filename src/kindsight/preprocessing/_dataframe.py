@@ -168,7 +168,7 @@ class DataFrameIterator(BatchFromFilesMixin, Iterator):
         self._sample_weight = column(dataframe, weight_col, rows) if weight_col else None
         _keras.say(f"Found {self.samples} {message}.")
         self._filepaths = [os.path.join(self.directory, name) for name in self.filenames]
-        self._check_order(shuffle)
+        self._be_ready(shuffle)
         super().__init__(self.samples, batch_size, shuffle, seed)
 
     def _bounds(self, count: int) -> tuple[int, int]:

@@ -132,7 +132,7 @@ class DirectoryIterator(BatchFromFilesMixin, Iterator):
         )
         _keras.say(f"Found {self.samples} images belonging to {self.num_classes} classes.")
         self._filepaths = [os.path.join(directory, name) for name in self.filenames]
-        self._check_order(shuffle)
+        self._be_ready(shuffle)
         super().__init__(self.samples, batch_size, shuffle, seed)
 
     def _list(self, names: Sequence[str], follow_links: bool) -> list[ClassFolder]:

@@ -146,8 +146,9 @@ class BatchFromFilesMixin:
             check_pixels(generator, 0, 255)
             check_shape(generator, *self._loading.target_size)
 
-    def _check_order(self, shuffle: bool) -> None:
-        """Warn where answers and names will be in different orders; called by the subclasses."""
+    def _be_ready(self, shuffle: bool) -> None:
+        """Take what pictures will be kept in, so that forked processes share it; warn of order."""
+        self._shelf = shelf_for(self.filepaths, self._loading)
         generator = self.image_data_generator
         if self.class_mode is None and shuffle and not (is_ours(generator) and augments(generator)):
             warn_of("shuffled-names")

@@ -61,14 +61,12 @@ def list_class(
         Whether to go into folders that are links.
     """
     folder = os.path.join(directory, name)
-    # Keras takes the last part of the folder's name, whatever was asked for.
-    class_name = os.path.basename(folder)
     found = ClassFolder()
     walk = sorted(os.walk(folder, followlinks=follow_links), key=lambda step: step[0])
     for root, _, files in walk:
         inner = os.path.relpath(root, folder)
         for file in sorted(files):
-            path = os.path.normpath(os.path.join(class_name, inner, file))
+            path = os.path.normpath(os.path.join(name, inner, file))
             if file.lower().endswith(formats):
                 found.names.append(path)
             elif not _of_the_system(file):

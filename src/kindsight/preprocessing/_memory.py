@@ -8,6 +8,7 @@ forked processes: what a worker decodes, the others find.
 from __future__ import annotations
 
 import contextlib
+import gc
 import mmap
 import os
 import shutil
@@ -69,7 +70,6 @@ def _machine_memory() -> int:
 
 _limits: Limits | None = None
 _shelves: weakref.WeakSet[Shelf] = weakref.WeakSet()
-_lock = threading.Lock()
 
 
 def limits() -> Limits:
@@ -101,6 +101,15 @@ def set_memory_limit(memory: int | str, disk: int | str | None = None) -> None:
         found.disk = parse_size(str(disk))
 
 
+def _left(where: str) -> int:
+    """Count the bytes that are not promised to a shelf."""
+    taken = {"memory": 0, "disk": 0}
+    for shelf in list(_shelves):
+        taken["memory"] += shelf.in_memory * shelf._size
+        taken["disk"] += shelf.on_disk * shelf._size
+    return int(getattr(limits(), where)) - taken[where]
+
+
 class Shelf:
     """The decoded pictures of one list of files.
 
@@ -115,20 +124,20 @@ class Shelf:
     def __init__(self, paths: Sequence[str], loading: Loading) -> None:
         self.loading = loading
         self.places = {path: place for place, path in enumerate(dict.fromkeys(paths))}
-        self._size = int(np.prod(loading.shape))
+        self._size = max(1, int(np.prod(loading.shape)))
         self.in_memory: int
         self.on_disk: int
         count = len(self.places)
-        with _lock:
-            memory = limits().memory - sum(shelf.in_memory * shelf._size for shelf in _shelves)
-            disk = limits().disk - sum(shelf.on_disk * shelf._size for shelf in _shelves)
-            self.in_memory = max(0, min(count, memory // max(1, self._size)))
-            self._pixels = _shared(self.in_memory * self._size, np.uint8)
-            self.in_memory = len(self._pixels) // max(1, self._size)
-            self.on_disk = max(0, min(count - self.in_memory, disk // max(1, self._size)))
-            _shelves.add(self)
+        if count * self._size > _left("memory"):
+            gc.collect()  # iterators that nobody has any more go only then, and their shelves
+        self.in_memory = max(0, min(count, _left("memory") // self._size))
+        self._pixels = _shared(self.in_memory * self._size, np.uint8)
+        self.in_memory = len(self._pixels) // self._size
+        self.on_disk = max(0, min(count - self.in_memory, _left("disk") // self._size))
+        _shelves.add(self)
         # For each place the size, time of change and number of its file; 0 where there is none yet.
-        self._stamps = _shared(count * 24, np.int64).reshape(count, 3)
+        stamps = _shared(count * 24, np.int64)
+        self._stamps = (stamps if len(stamps) else np.zeros(3 * count, np.int64)).reshape(count, 3)
         self._file = _temporary_file() if self.on_disk else None
         self._file_lock = threading.Lock()
 
