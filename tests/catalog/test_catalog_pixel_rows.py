@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kindsight.catalog import Catalog, DataOptions, from_table
-from kindsight.catalog.readers import csv_table, pixel_rows
+from kindsight.catalog.readers import blocks, csv_table, pixel_rows
 from kindsight.errors import CatalogError
 
 
@@ -252,7 +252,7 @@ def test_a_header_alone_has_no_rows(tmp_path):
 
 
 def test_a_line_that_never_ends_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(pixel_rows, "MAX_LINE_BYTES", 1000)
+    monkeypatch.setattr(blocks, "MAX_LINE_BYTES", 1000)
     file = write(tmp_path / "x.csv", ["label", *(f"pixel{k}" for k in range(4))], [])
     file.write_bytes(file.read_bytes() + b"1" * 10**6)
     with pytest.raises(CatalogError, match="shorter than 1,000 bytes"):
@@ -292,7 +292,7 @@ def test_the_same_as_python_s_own_csv(tmp_path_factory, lines, block):
     )
     file.write_text(text, "utf-8")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pixel_rows, "_BLOCK", block)
+        patch.setattr(blocks, "_BLOCK", block)
         try:
             found = from_table(file)
         except CatalogError:

@@ -3,8 +3,9 @@
 from kindsight.catalog.arrays import from_arrays
 from kindsight.catalog.catalog import SPLITS, Catalog
 from kindsight.catalog.folds import fold_indices
+from kindsight.catalog.given import as_catalog
 from kindsight.catalog.listing import iter_pictures
-from kindsight.catalog.opening import as_catalog, open_catalog, open_parts
+from kindsight.catalog.opening import open_catalog, open_parts
 from kindsight.catalog.options import DataOptions
 from kindsight.catalog.readers.npz import from_npz
 from kindsight.catalog.readers.tables import from_table

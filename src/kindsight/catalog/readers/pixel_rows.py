@@ -8,16 +8,16 @@ no pixel) is looked at cell by cell.
 from __future__ import annotations
 
 import csv
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kindsight.catalog.names import shown
-from kindsight.catalog.readers.csv_table import MAX_LINE_BYTES, CsvTable, opened
+from kindsight.catalog.readers.blocks import blocks
+from kindsight.catalog.readers.csv_table import CsvTable
 from kindsight.catalog.readers.digits import number_of, scaled, texts_of, whole_numbers
 from kindsight.catalog.readers.faults import Faults
 from kindsight.catalog.readers.pixels import MAX_PIXEL_BYTES
@@ -25,7 +25,6 @@ from kindsight.errors import CatalogError
 
 __all__ = ["PixelRows", "read_pixel_rows"]
 
-_BLOCK = 1 << 18  # bytes read in one go: what is made of them stays in the processor's cache
 _NEWLINE = ord("\n")
 
 
@@ -77,47 +76,10 @@ def read_pixel_rows(
         Naming the lines that have another number of cells, or cells that are no pixels.
     """
     parser = _Parser(table, pixels, others)
-    with opened(table.path) as file:
-        number = 1
-        file.seek(len(file.readline(MAX_LINE_BYTES)) if heading else _mark(file))
-        number += heading
-        for block in _blocks(file, table.where):
-            lines = _unpacked(block, table.separator) if table.packed else block
-            number += parser.add(lines, number)
+    number = 1 + heading
+    for block in blocks(table, heading=heading):
+        number += parser.add(block, number)
     return parser.finish()
-
-
-def _mark(file: BinaryIO) -> int:
-    """Return how many bytes the mark of UTF-8 takes at the start."""
-    return 3 if file.read(3) == b"\xef\xbb\xbf" else 0
-
-
-def _blocks(file: BinaryIO, where: str) -> Iterator[bytes]:
-    """Yield whole lines, a block of them at a time, each ended by a single line feed."""
-    rest = b""
-    while chunk := file.read(_BLOCK):
-        cut = chunk.rfind(b"\n") + 1
-        if cut:
-            lines = rest + chunk[:cut]
-            # Looking for a single byte is much faster than looking for two.
-            yield lines.replace(b"\r\n", b"\n") if b"\r" in lines else lines
-            rest = chunk[cut:]
-        else:
-            rest += chunk
-        if len(rest) > MAX_LINE_BYTES:
-            raise CatalogError(
-                f"A line of a table must be shorter than {MAX_LINE_BYTES:,} bytes. Received: a "
-                f"longer one in {where}."
-            )
-    if rest.strip():
-        yield rest.rstrip(b"\r\n") + b"\n"
-
-
-def _unpacked(block: bytes, separator: str) -> bytes:
-    """Make the blanks between the pixels of one cell separators."""
-    mark = separator.encode()
-    plain = re.sub(rb" *([\n" + re.escape(mark) + rb"]) *", rb"\1", block.replace(b'"', b""))
-    return re.sub(rb" +", mark, plain)
 
 
 class _Parser:
