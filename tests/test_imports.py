@@ -29,7 +29,18 @@ MODULES = (
     "kindsight.cli",
 )
 
-COMMANDS = ("", "train", "predict", "evaluate", "explain", "cache", "info", "demo", "preview")
+COMMANDS = (
+    "",
+    "train",
+    "predict",
+    "evaluate",
+    "explain",
+    "cache",
+    "backbones",
+    "info",
+    "demo",
+    "preview",
+)
 
 
 def heavy_after(statements: str) -> str:

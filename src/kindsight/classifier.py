@@ -21,7 +21,14 @@ from kindsight.predictor import Predictor
 from kindsight.training.common import Progress
 from kindsight.training.frozen import FittedFrozen
 from kindsight.training.history import HISTORY_FILE, load_history
-from kindsight.training.kinds import Fitted, Training, foreign_options, make_training, prepare
+from kindsight.training.kinds import (
+    Fitted,
+    Training,
+    coming_download,
+    foreign_options,
+    make_training,
+    prepare,
+)
 from kindsight.training.listener import TrainingListener
 from kindsight.training.network import NETWORKS, NetworkTraining
 from kindsight.training.rules import number_fault
@@ -46,8 +53,11 @@ class ImageClassifier:
     Parameters
     ----------
     model : str
-        A backbone's name, such as ``"efficientnet-lite0"``; or ``"small-cnn"``, a network that is
-        trained from its first weights.
+        A backbone's name, such as ``"efficientnet-lite0"`` (``kindsight backbones`` lists them),
+        or a ``.keras`` file of your own; or ``"small-cnn"``, a network that is trained from its
+        first weights.
+    weights : str, optional
+        Of a backbone: ``"imagenet"``, ``"none"`` (random, by the seed), or a weights file for it.
     size : int or (height, width), optional
         Pixels of the pictures that the network sees; its own size if omitted.
     resize : str
@@ -95,6 +105,7 @@ class ImageClassifier:
         self,
         *,
         model: str = "efficientnet-lite0",
+        weights: str | None = None,
         size: int | tuple[int, int] | None = None,
         resize: str = "crop",
         head: str | None = None,
@@ -123,6 +134,7 @@ class ImageClassifier:
         keep: str | None = None,
     ) -> None:
         self.model = model
+        self.weights = weights
         self.size = size
         self.resize = resize
         self.head = head
@@ -247,6 +259,8 @@ class ImageClassifier:
                 "Give y, or a folder of class folders."
             )
         labels = np.array(catalog.present_classes()) if y is None else np.unique(np.asarray(y))
+        if coming := coming_download(training):
+            warnings.warn(coming, stacklevel=2)
         with training.process() as keras:
             if network:
                 keras.start()

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from kindsight.cli.backbones import backbones
 from kindsight.cli.cache import cache_app
 from kindsight.cli.command import Command, Commands, ResumableCommand
 from kindsight.cli.demo import demo
@@ -55,6 +56,7 @@ app.command(cls=Command)(predict)
 app.command(cls=Command)(evaluate)
 app.command(cls=Command)(explain)
 app.command(cls=Command)(preview)
+app.command(cls=Command)(backbones)
 app.command(cls=Command)(info)
 app.command(cls=ResumableCommand)(demo)
 app.add_typer(cache_app)
