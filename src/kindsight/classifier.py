@@ -43,6 +43,9 @@ __all__ = ["ImageClassifier"]
 VALIDATION = 0.1
 
 
+_SAYS_NOTHING = {"head": "auto", "weights": "imagenet"}
+
+
 class ImageClassifier:
     """A picture classifier: a convex head on a frozen network's features, or a network.
 
@@ -56,7 +59,7 @@ class ImageClassifier:
         A backbone's name, such as ``"efficientnet-lite0"`` (``kindsight backbones`` lists them),
         or a ``.keras`` file of your own; or ``"small-cnn"``, a network that is trained from its
         first weights.
-    weights : str, optional
+    weights : str
         Of a backbone: ``"imagenet"``, ``"none"`` (random, by the seed), or a weights file for it.
     size : int or (height, width), optional
         Pixels of the pictures that the network sees; its own size if omitted.
@@ -105,7 +108,7 @@ class ImageClassifier:
         self,
         *,
         model: str = "efficientnet-lite0",
-        weights: str | None = None,
+        weights: str = "imagenet",
         size: int | tuple[int, int] | None = None,
         resize: str = "crop",
         head: str | None = None,
@@ -409,8 +412,11 @@ class ImageClassifier:
         params = self.get_params()
         validation = params.pop("validation")
         # What the model has no use for is ignored where it says nothing: "auto" is no choice.
-        if params["model"] in NETWORKS and params["head"] == "auto":
-            params["head"] = None
+        if params["model"] in NETWORKS:
+            said = {
+                name: value for name, value in params.items() if _SAYS_NOTHING.get(name) != value
+            }
+            params = {**dict.fromkeys(params), **said}
         faults = foreign_options({"model": self.model, **params})
         if validation is not None and params["model"] not in NETWORKS:
             faults.append(
