@@ -41,8 +41,6 @@ if TYPE_CHECKING:
 __all__ = ["ImageClassifier"]
 
 VALIDATION = 0.1
-
-
 _SAYS_NOTHING = {"head": "auto", "weights": "imagenet"}
 
 
