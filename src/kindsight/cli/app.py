@@ -8,6 +8,7 @@ import typer
 
 from kindsight.cli.backbones import backbones
 from kindsight.cli.cache import cache_app
+from kindsight.cli.check import check
 from kindsight.cli.command import Command, Commands, ResumableCommand
 from kindsight.cli.demo import demo
 from kindsight.cli.evaluate import evaluate
@@ -51,6 +52,7 @@ def kindsight(
     """Point it at a folder of pictures; get a classifier you can trust."""
 
 
+app.command(cls=ResumableCommand)(check)
 app.command(cls=ResumableCommand)(train)
 app.command(cls=Command)(predict)
 app.command(cls=Command)(evaluate)
