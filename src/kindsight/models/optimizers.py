@@ -54,15 +54,15 @@ class Optimizer:
 
     def apply(
         self, variable: Any, slots: list[Any], gradient: Any, rate: Any, update: Any, decayed: bool
-    ) -> None:
-        """Update a variable, within a traced function.
+    ) -> Any:
+        """Update a variable, within a traced function; return the operation.
 
         Parameters
         ----------
         variable : tf.Variable
         slots : list of tf.Variable
             As many as :attr:`slots` names, of its shape, zero before the first update; and the
-            scratch, if there is one.
+            scratch, if there is one, which no other update may use at the same time.
         gradient : tf.Tensor
         rate : tf.Tensor
             The learning rate, a scalar.
@@ -75,23 +75,22 @@ class Optimizer:
 
         ops, handles = tf.raw_ops, [slot.handle for slot in slots]
         if self.name == "rmsprop":
-            ops.ResourceApplyRMSProp(
+            return ops.ResourceApplyRMSProp(
                 var=variable.handle, ms=handles[0], mom=handles[1], lr=rate, rho=RHO,
                 momentum=self.momentum, epsilon=EPSILON, grad=gradient,
             )  # fmt: skip
-        elif self.name == "sgd" and self.momentum:
-            ops.ResourceApplyKerasMomentum(
+        if self.name == "sgd" and self.momentum:
+            return ops.ResourceApplyKerasMomentum(
                 var=variable.handle, accum=handles[0], lr=rate, grad=gradient,
                 momentum=self.momentum,
             )  # fmt: skip
-        elif self.name == "sgd":
-            ops.ResourceApplyGradientDescent(var=variable.handle, alpha=rate, delta=gradient)
-        else:
-            if self.weight_decay and decayed:
-                variable.assign_sub(variable * (rate * self.weight_decay))
-            first, second = (tf.constant(beta, tf.float32) for beta in BETAS)
-            ops.ResourceApplyAdam(
-                var=variable.handle, m=handles[0], v=handles[1], beta1_power=first**update,
-                beta2_power=second**update, lr=rate, beta1=first, beta2=second, epsilon=EPSILON,
-                grad=gradient,
-            )  # fmt: skip
+        if self.name == "sgd":
+            return ops.ResourceApplyGradientDescent(var=variable.handle, alpha=rate, delta=gradient)
+        if self.weight_decay and decayed:
+            variable.assign_sub(variable * (rate * self.weight_decay))
+        first, second = (tf.constant(beta, tf.float32) for beta in BETAS)
+        return ops.ResourceApplyAdam(
+            var=variable.handle, m=handles[0], v=handles[1], beta1_power=first**update,
+            beta2_power=second**update, lr=rate, beta1=first, beta2=second, epsilon=EPSILON,
+            grad=gradient,
+        )  # fmt: skip

@@ -83,12 +83,16 @@ class Trainer:
 
         self._optimizer, self._smoothing = optimizer, label_smoothing
         self._updates = 0
-        count = len(optimizer.slots) + optimizer.scratch
-        self._slots = [
-            [tf.Variable(tf.zeros_like(piece)) for _ in range(count)]
-            for item in self._forward.parameters
-            for piece in item.pieces
-        ]
+        pieces = [piece for item in self._forward.parameters for piece in item.pieces]
+        self._slots = [[tf.Variable(tf.zeros_like(p)) for _ in optimizer.slots] for p in pieces]
+        self._scratch: dict[tuple[Any, int], Any] = {}
+        if optimizer.scratch:
+            # Two pieces of the same shape take turns at one, which then stays in a core's cache;
+            # there are as many as cores, so that each has one to work with.
+            for place, piece in enumerate(pieces):
+                key = (tuple(piece.shape), place % self._shards)
+                if key not in self._scratch:
+                    self._scratch[key] = tf.Variable(tf.zeros_like(piece))
         self._steps = {}
 
     def step(
@@ -161,12 +165,19 @@ class Trainer:
                 return tf.reduce_mean(losses)
 
             logits, gradients = self._forward.differentiate(pictures, loss_of, address, shards)
-            for piece, slots, gradient, kernel in zip(
-                pieces, self._slots, gradients, kernels, strict=True
-            ):
-                if kernel and self.network.l2:
+            users: dict[Any, list[Any]] = {}
+            for place, (piece, gradient) in enumerate(zip(pieces, gradients, strict=True)):
+                key, slots = (tuple(piece.shape), place % self._shards), list(self._slots[place])
+                if kernels[place] and self.network.l2:
                     gradient += 2 * self.network.l2 * piece  # noqa: PLW2901
-                self._optimizer.apply(piece, slots, gradient, rate, update, kernel)
+                if key in self._scratch:
+                    slots.append(self._scratch[key])
+                with tf.control_dependencies(users.get(key, [])):
+                    done = self._optimizer.apply(
+                        piece, slots, gradient, rate, update, kernels[place]
+                    )
+                if key in self._scratch:
+                    users[key] = [done]
             same = tf.equal(tf.argmax(logits, 1), tf.argmax(targets, 1))
             losses = tf.nn.softmax_cross_entropy_with_logits(targets, logits)
             return tf.reduce_sum(losses), tf.reduce_sum(tf.cast(same, tf.int32))
