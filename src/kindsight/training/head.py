@@ -29,7 +29,7 @@ from kindsight.training.candidates import (
 from kindsight.training.projection import KernelMap, Projection, fit_kernel_map, fit_projection
 from kindsight.training.softmax import fit_softmax
 
-__all__ = ["HEADS", "Candidate", "FittedHead", "fit_head"]
+__all__ = ["HEADS", "Candidate", "FittedHead", "column_weights", "fit_head", "generator"]
 
 Floats = NDArray[np.float32]
 
@@ -140,7 +140,7 @@ def _choose_and_fit(
         if weight != 1.0 and len(layout.blocks) == 1:
             continue
         projections[blocks] = fit_projection(
-            sample, _column_weights(layout, weight), COMPONENTS, _generator(seed, 2)
+            sample, column_weights(layout, weight), COMPONENTS, generator(seed, 2)
         )
         columns = projections[blocks].apply(sample)
         candidates.append(try_candidate(task, columns, "linear", blocks, FIRST_STRENGTHS["linear"]))
@@ -150,7 +150,7 @@ def _choose_and_fit(
     mapping = None
     if kind != "linear":
         columns = np.ascontiguousarray(columns[:, :KERNEL_COMPONENTS])
-        mapping = fit_kernel_map(columns, LANDMARKS, GAMMA, _generator(seed, 3))
+        mapping = fit_kernel_map(columns, LANDMARKS, GAMMA, generator(seed, 3))
         columns = mapping.apply(columns)
         first = try_candidate(task, columns, "curved", blocks, FIRST_STRENGTHS["curved"])
         candidates += [first, *walk_strengths(task, columns, "curved", blocks, first)]
@@ -160,11 +160,13 @@ def _choose_and_fit(
     return FittedHead(layers, chosen.temperature, chosen, tuple(candidates))
 
 
-def _generator(seed: int, purpose: int) -> np.random.Generator:
+def generator(seed: int, purpose: int) -> np.random.Generator:
+    """Return the source of chance for one purpose."""
     return np.random.Generator(np.random.Philox(key=[seed, purpose]))
 
 
-def _column_weights(layout: FeatureLayout, early: float) -> Floats:
+def column_weights(layout: FeatureLayout, early: float) -> Floats:
+    """Return a weight for each feature: `early`, and 1 for those of the last block."""
     weights = np.full(layout.width, early, np.float32)
     weights[layout.blocks[-1].start :] = 1.0
     return weights

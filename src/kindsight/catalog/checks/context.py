@@ -65,6 +65,8 @@ class CheckContext:
         Gives :class:`RowVectors`. None where nobody asked for what is costly.
     make_out_of_fold : callable, optional
         Gives :class:`OutOfFold`; None likewise.
+    feature_blocks : tuple of slice, optional
+        Which of the features' numbers belong together, such as the means at the end of a stage.
     """
 
     catalog: Catalog
@@ -72,6 +74,7 @@ class CheckContext:
     surroundings: Surroundings | None = None
     make_features: Callable[[], RowVectors] | None = None
     make_out_of_fold: Callable[[], OutOfFold] | None = None
+    feature_blocks: tuple[slice, ...] = ()
     _remembered: dict[str, Any] = field(default_factory=dict, repr=False)
 
     def once(self, name: str, make: Callable[[], T]) -> T:

@@ -13,5 +13,4 @@ class EmptyFiles(ProblemCheck):
     code = "KS103"
     title = "Empty files"
     severity = "error"
-    advice = "Fetch these files again, or leave them out."
     problems = ("empty",)
