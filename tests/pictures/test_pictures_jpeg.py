@@ -12,7 +12,7 @@ from picture_makers import encode, exif, noise, smooth
 from PIL import Image
 
 from kindsight.errors import PictureError
-from kindsight.pictures import _jpeg, read_picture
+from kindsight.pictures import jpeg, read_picture
 from kindsight.pictures import read as read_module
 
 
@@ -30,7 +30,7 @@ def taken(monkeypatch):
     answers = []
 
     def watched(*given):
-        picture = _jpeg.decode_jpeg(*given)
+        picture = jpeg.decode_jpeg(*given)
         answers.append(picture is not None)
         return picture
 
@@ -93,5 +93,5 @@ def test_of_damage_pillow_speaks(taken, capfd):
 def test_without_the_library_pillow_does_all(monkeypatch):
     data = encode(smooth(50, 70), "JPEG")
     with_it = read_picture(data)
-    monkeypatch.setattr(_jpeg, "_simplejpeg", lambda: None)
+    monkeypatch.setattr(jpeg, "_simplejpeg", lambda: None)
     assert np.array_equal(read_picture(data), with_it)

@@ -1,6 +1,6 @@
 """The decoder behind every format but PPM: Pillow, kept silent and with its errors translated.
 
-For ordinary JPEGs :mod:`._jpeg` takes its place. Why not OpenCV: its JPEG and PNG libraries print
+For ordinary JPEGs :mod:`.jpeg` takes its place. Why not OpenCV: its JPEG and PNG libraries print
 to the process's standard error when a file is damaged, which no setting prevents and no thread
 can redirect for itself alone. Pillow's decoders are silent, raise on a cut file, and read every
 mode.

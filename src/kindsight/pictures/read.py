@@ -13,7 +13,6 @@ from PIL import ImageFile
 from kindsight.errors import PictureError, SettingsError
 from kindsight.pictures._convert import LowBytes, to_rgb, turn
 from kindsight.pictures._formats import detect_format
-from kindsight.pictures._jpeg import decode_jpeg
 from kindsight.pictures._netpbm import read_netpbm
 from kindsight.pictures._pillow import (
     load,
@@ -25,6 +24,7 @@ from kindsight.pictures._pillow import (
 )
 from kindsight.pictures._structure import check_structure
 from kindsight.pictures.facts import FactsGatherer, PictureFacts
+from kindsight.pictures.jpeg import decode_jpeg
 
 __all__ = ["MAX_BYTES", "MAX_PIXELS", "read_bytes", "read_picture", "read_with_facts"]
 

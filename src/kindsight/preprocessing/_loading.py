@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,39 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kindsight.preprocessing import _keras
+from kindsight.preprocessing._jpeg import load_jpeg
+from kindsight.preprocessing._spec import Loading
 from kindsight.preprocessing._traps import warn_of
 
 __all__ = ["Loading", "list_pictures", "load_pixels", "validate_filename"]
 
 _ORIENTATION = 0x0112  # Exif 2.3, table 4
-
-
-@dataclass(frozen=True)
-class Loading:
-    """How files become pictures of one size.
-
-    Parameters
-    ----------
-    color_mode : str
-        ``"rgb"``, ``"rgba"`` or ``"grayscale"``.
-    target_size : pair of int
-        Height and width.
-    interpolation : str
-        One of Pillow's, such as ``"nearest"``.
-    keep_aspect_ratio : bool
-        Whether to cut out the middle with the proportions of the target first.
-    """
-
-    color_mode: str
-    target_size: tuple[int, int]
-    interpolation: str
-    keep_aspect_ratio: bool
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """Height, width, channels."""
-        channels = {"rgba": 4, "rgb": 3}.get(self.color_mode, 1)
-        return (*self.target_size, channels)
 
 
 def load_pixels(path: str, loading: Loading) -> NDArray[Any]:
@@ -60,19 +33,23 @@ def load_pixels(path: str, loading: Loading) -> NDArray[Any]:
     OSError
         Where Keras raises it too (a damaged file, no file), with the file's name in the message.
     """
-    try:
-        picture = _keras.load_img(
-            path,
-            color_mode=loading.color_mode,
-            target_size=loading.target_size,
-            interpolation=loading.interpolation,
-            keep_aspect_ratio=loading.keep_aspect_ratio,
-        )
-        pixels = np.asarray(picture)
-    except OSError as error:
-        if error.filename is not None or path in str(error):
-            raise
-        raise type(error)(f"{path}: {error}") from error
+    quick = load_jpeg(path, loading)
+    if quick is not None:
+        picture, pixels = quick
+    else:
+        try:
+            picture = _keras.load_img(
+                path,
+                color_mode=loading.color_mode,
+                target_size=loading.target_size,
+                interpolation=loading.interpolation,
+                keep_aspect_ratio=loading.keep_aspect_ratio,
+            )
+            pixels = np.asarray(picture)
+        except OSError as error:
+            if error.filename is not None or path in str(error):
+                raise
+            raise type(error)(f"{path}: {error}") from error
     if "exif" in picture.info and picture.getexif().get(_ORIENTATION, 1) != 1:
         warn_of("not-turned", examples=path)
     return pixels.reshape(loading.shape)
