@@ -84,8 +84,9 @@ def measure(options: argparse.Namespace, folder: Path) -> Section:
     ]
     section.notes.append(
         "The first epoch includes listing the folders and whatever is built then; importing "
-        "libraries is not counted. tf.data keeps decoded pictures in memory (cache), as kindsight "
-        "does; the DataLoaders have two workers and read the files anew, as is usual."
+        "libraries is not counted. tf.data keeps whole batches in memory (cache), so its later "
+        "epochs have the same batches in the same order, and without augmentation are only a "
+        "multiplication. The DataLoaders have two workers and read the files anew, as is usual."
     )
     return section
 
