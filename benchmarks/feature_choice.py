@@ -77,14 +77,13 @@ class Network:
     """
 
     def __init__(self, size: int, folder: Path) -> None:
-        from kindsight.models.backbones import build_feature_model, get_backbone
+        from kindsight.models.backbones import get_backbone, lite_stages
         from kindsight.models.convert import convert_to_litert
-        from kindsight.models.weights import load_state
+        from kindsight.models.feature_model import build_feature_model, build_network
         from kindsight.runtime import InterpreterPool
 
-        stages = tuple(f"stage{number}_out" for number in EVERY)
-        backbone = dataclasses.replace(get_backbone(NAME), stages=stages)
-        model = build_feature_model(backbone, (size, size), load_state(NAME))
+        backbone = dataclasses.replace(get_backbone(NAME), stages=lite_stages(NAME, EVERY))
+        model, _ = build_feature_model(backbone, build_network(backbone, (size, size)))
         file = folder / f"every-stage-{size}.tflite"
         file.write_bytes(convert_to_litert(model))
         self.layout = backbone.layout()

@@ -18,7 +18,7 @@ BEGINNING = """\
 
 <!-- Made by docs/make_checks.py from the checks themselves. Do not edit it here. -->
 
-`kindsight check` asks these questions of all pictures before anything is
+[`kindsight check`](../guide/check.md) asks these questions of all pictures before anything is
 trained on them. Each has a code that keeps its meaning, and a page that says what it means and what
 to do. An *error* makes results wrong or loses pictures, a *warning* may, a *note* is worth knowing.
 """

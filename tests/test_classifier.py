@@ -71,7 +71,14 @@ def classifier(backbone):
 
 def test_parameters_are_kept_as_they_were_given():
     size = (64, 48)
-    given = {"model": "x", "size": size, "resize": "pad", "head": "bent", "seed": -1}
+    given = {
+        "model": "x",
+        "weights": "none",
+        "size": size,
+        "resize": "pad",
+        "head": "bent",
+        "seed": -1,
+    }
     given |= {"class_weight": "balanced", "workers": 2, "cache": "somewhere"}
     classifier = ImageClassifier(**given)
     params = classifier.get_params()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -26,10 +27,24 @@ MODULES = (
     "kindsight.training.logs",
     "kindsight.explain",
     "kindsight.preprocessing",
+    "kindsight.catalog.checks",
+    "kindsight.checking",
     "kindsight.cli",
 )
 
-COMMANDS = ("", "train", "predict", "evaluate", "explain", "cache", "info", "demo", "preview")
+COMMANDS = (
+    "",
+    "train",
+    "predict",
+    "evaluate",
+    "explain",
+    "cache",
+    "check",
+    "backbones",
+    "info",
+    "demo",
+    "preview",
+)
 
 
 def heavy_after(statements: str) -> str:
@@ -53,6 +68,19 @@ def test_the_probe_sees_a_heavy_package() -> None:
 @pytest.mark.parametrize("module", MODULES)
 def test_importing_leaves_heavy_packages_out(module: str) -> None:
     assert heavy_after(f"import {module}") == "heavy:"
+
+
+def test_a_check_leaves_heavy_packages_out(tmp_path: Path) -> None:
+    for name in ("a/1.ppm", "b/2.ppm"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).write_bytes(b"P6 2 2 255\n" + bytes(range(12)))
+    statements = (
+        "from kindsight.cache import Cache\nfrom kindsight.checking import *\n"
+        f"cache = Cache({str(tmp_path / 'cache')!r})\n"
+        f"write_report(check_data({str(tmp_path)!r}, cache=cache), {str(tmp_path / 'o')!r}, "
+        "cache=cache)"
+    )
+    assert heavy_after(statements) == "heavy:"
 
 
 def test_taking_every_public_name_leaves_tensorflow_out() -> None:

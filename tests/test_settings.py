@@ -84,6 +84,7 @@ def test_what_is_written_is_read(tmp_path):
         data="my photos",
         runs="elsewhere",
         run="first",
+        weights="none",
         size=96,
         resize="pad",
         head="curved",
@@ -103,7 +104,7 @@ def test_what_is_written_is_read(tmp_path):
     full.write(file)
     assert TrainSettings.from_toml(file) == full
     assert set(full.to_dict()) == {
-        *("data", "runs", "run", "model", "size", "resize", "head", "class_weight"),
+        *("data", "runs", "run", "model", "weights", "size", "resize", "head", "class_weight"),
         *("validation", "test", "seed", "workers", "validation_data", "label_from"),
         *("group_from", "columns", "label_names", "pixel_shape", "root"),
     }

@@ -21,7 +21,14 @@ from kindsight.predictor import Predictor
 from kindsight.training.common import Progress
 from kindsight.training.frozen import FittedFrozen
 from kindsight.training.history import HISTORY_FILE, load_history
-from kindsight.training.kinds import Fitted, Training, foreign_options, make_training, prepare
+from kindsight.training.kinds import (
+    Fitted,
+    Training,
+    coming_download,
+    foreign_options,
+    make_training,
+    prepare,
+)
 from kindsight.training.listener import TrainingListener
 from kindsight.training.network import NETWORKS, NetworkTraining
 from kindsight.training.rules import number_fault
@@ -34,6 +41,7 @@ if TYPE_CHECKING:
 __all__ = ["ImageClassifier"]
 
 VALIDATION = 0.1
+_SAYS_NOTHING = {"head": "auto", "weights": "imagenet"}
 
 
 class ImageClassifier:
@@ -46,8 +54,11 @@ class ImageClassifier:
     Parameters
     ----------
     model : str
-        A backbone's name, such as ``"efficientnet-lite0"``; or ``"small-cnn"``, a network that is
-        trained from its first weights.
+        A backbone's name, such as ``"efficientnet-lite0"`` (``kindsight backbones`` lists them),
+        or a ``.keras`` file of your own; or ``"small-cnn"``, a network that is trained from its
+        first weights.
+    weights : str
+        Of a backbone: ``"imagenet"``, ``"none"`` (random, by the seed), or a weights file for it.
     size : int or (height, width), optional
         Pixels of the pictures that the network sees; its own size if omitted.
     resize : str
@@ -95,6 +106,7 @@ class ImageClassifier:
         self,
         *,
         model: str = "efficientnet-lite0",
+        weights: str = "imagenet",
         size: int | tuple[int, int] | None = None,
         resize: str = "crop",
         head: str | None = None,
@@ -123,6 +135,7 @@ class ImageClassifier:
         keep: str | None = None,
     ) -> None:
         self.model = model
+        self.weights = weights
         self.size = size
         self.resize = resize
         self.head = head
@@ -247,6 +260,8 @@ class ImageClassifier:
                 "Give y, or a folder of class folders."
             )
         labels = np.array(catalog.present_classes()) if y is None else np.unique(np.asarray(y))
+        if coming := coming_download(training):
+            warnings.warn(coming, stacklevel=2)
         with training.process() as keras:
             if network:
                 keras.start()
@@ -395,8 +410,11 @@ class ImageClassifier:
         params = self.get_params()
         validation = params.pop("validation")
         # What the model has no use for is ignored where it says nothing: "auto" is no choice.
-        if params["model"] in NETWORKS and params["head"] == "auto":
-            params["head"] = None
+        if params["model"] in NETWORKS:
+            said = {
+                name: value for name, value in params.items() if _SAYS_NOTHING.get(name) != value
+            }
+            params = {**dict.fromkeys(params), **said}
         faults = foreign_options({"model": self.model, **params})
         if validation is not None and params["model"] not in NETWORKS:
             faults.append(

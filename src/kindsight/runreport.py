@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -118,7 +119,7 @@ def _frozen(fitted: FittedFrozen) -> dict[str, Any]:
     layout, chosen = fitted.files.layout, fitted.head.chosen
     return {
         "made": {
-            "Backbone": f"{fitted.training.model}, ImageNet weights, frozen",
+            "Backbone": f"{fitted.training.describe_backbone()}, frozen",
             "Features": f"{layout.width:,} numbers a picture: {_describe(layout.names)}",
             "Head": chosen.describe(),
         },
@@ -154,11 +155,13 @@ def _network(fitted: FittedNetwork) -> dict[str, Any]:
 
 def _describe(names: Sequence[str]) -> str:
     """Say ``stage3_mean, stage3_max, …, top_mean`` in words."""
-    stages = list(dict.fromkeys(name.split("_")[0] for name in names[:-1]))
+    stages = list(dict.fromkeys(name.rpartition("_")[0] for name in names if name != "top_mean"))
     if not stages:
         return "the last mean"
-    first, last = (stage.removeprefix("stage") for stage in (stages[0], stages[-1]))
-    return f"mean, maximum and spread at the ends of stages {first} to {last}, and the last mean"
+    ends = ", ".join(stages)
+    if all(re.fullmatch(r"stage\d", stage) for stage in stages):
+        ends = f"stages {stages[0][-1]} to {stages[-1][-1]}"
+    return f"mean, maximum and spread at the ends of {ends}, and the last mean"
 
 
 def _loader(fitted: Fitted, rows: NDArray[np.int64]) -> Any:

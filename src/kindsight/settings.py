@@ -46,7 +46,7 @@ class TrainSettings:
         weights, with the settings of :class:`kindsight.training.network.NetworkTraining`.
     size, resize, class_weight, seed, workers
         As both have them.
-    head
+    weights, head
         Of a frozen backbone only.
     filters, dense, dropout, batch_norm, l2, pooling, epochs, batch_size, augment, optimizer,
     learning_rate, momentum, weight_decay, schedule, warmup, label_smoothing, patience, keep
@@ -73,6 +73,7 @@ class TrainSettings:
     runs: str = "runs"
     run: str | None = None
     model: str = "efficientnet-lite0"
+    weights: str | None = None
     size: int | None = None
     resize: str = "crop"
     head: str | None = None

@@ -107,7 +107,7 @@ def test_nothing_that_a_terminal_would_obey_reaches_it(fails):
 
 def test_every_command_has_an_example_debug_and_the_exit_code_2_for_misuse(run):
     commands = ("train", "predict", "evaluate", "info", "demo", "cache show", "cache clear")
-    for command in (*commands, "cache prune"):
+    for command in (*commands, "cache prune", "backbones"):
         words = command.split()
         result = run(*words, "--help")
         assert result.exit_code == 0
@@ -118,7 +118,7 @@ def test_every_command_has_an_example_debug_and_the_exit_code_2_for_misuse(run):
 
 def test_the_help_of_the_whole_names_every_command(run):
     text = run("--help").stdout
-    for name in ("train", "predict", "evaluate", "info", "demo", "cache"):
+    for name in ("train", "predict", "evaluate", "backbones", "info", "demo", "cache"):
         assert f"\n  {name} " in text
 
 

@@ -69,7 +69,8 @@ def test_without_options_the_settings_are_the_defaults(run, trained_with):
 
 def test_every_option_is_a_setting(run, trained_with):
     options = {
-        "run": "mine", "runs": "elsewhere", "model": "efficientnet-lite1", "size": 128,
+        "run": "mine", "runs": "elsewhere", "model": "efficientnet-lite1",
+        "weights": "none", "size": 128,
         "resize": "pad", "head": "linear", "class_weight": "balanced", "validation": 0.25,
         "test": 300, "seed": 7, "workers": 3, "validation_data": "kept",
         "label_from": r"^(.+?)_\d+", "group_from": "p(1)", "pixel_shape": "20x30", "root": "in",
@@ -106,7 +107,7 @@ def test_options_of_the_other_kind_are_named_at_once(run, trained_with):
 
 def test_the_defaults_in_the_help_are_the_settings_own(run):
     text = " ".join(run("train", "--help").stdout.partition("Options:")[2].split())
-    for name in ("runs", "model", "resize", "head", "class_weight", "validation", "seed"):
+    for name in ("runs", "model", "resize", "class_weight", "validation", "seed"):
         default = getattr(TrainSettings("x"), name)
         start = text.index(f"--{name.replace('_', '-')} ")
         said = text[start:].partition("[default: ")[2].partition("]")[0]

@@ -7,15 +7,11 @@ import numpy as np
 import pytest
 
 from kindsight.errors import SettingsError, WeightsError
-from kindsight.models.backbones import (
-    BACKBONES,
-    build_feature_model,
-    check_size,
-    get_backbone,
-)
+from kindsight.models.backbone import check_size
+from kindsight.models.backbones import BACKBONES, get_backbone
 from kindsight.models.convert import convert_to_litert, make_pictures, run_litert
+from kindsight.models.feature_model import build_feature_model, build_network
 from kindsight.models.layout import FeatureBlock, FeatureLayout
-from kindsight.models.weights import load_state
 
 SIZE = (64, 48)
 NAMES = [
@@ -36,12 +32,13 @@ CHANNELS = {
 def network(request):
     """A backbone, its Keras model, pictures and their features."""
     backbone = get_backbone(request.param)
-    model = build_feature_model(backbone, SIZE, load_state(backbone.name))
+    model, layout = build_feature_model(backbone, build_network(backbone, SIZE))
+    assert layout == backbone.layout()
     pictures = make_pictures(4, SIZE)
     return backbone, model, pictures, np.asarray(model(pictures, training=False))
 
 
-@pytest.mark.parametrize("name", BACKBONES)
+@pytest.mark.parametrize("name", CHANNELS)
 def test_layout_by_hand(name):
     layout = get_backbone(name).layout()
     start = 0
@@ -62,14 +59,14 @@ def test_width_of_lite0():
 
 
 def test_table_tells_backbones_apart():
-    sizes = {name: backbone.size for name, backbone in BACKBONES.items()}
+    sizes = {name: BACKBONES[name].size for name in CHANNELS}
     assert sizes == {
         "efficientnet-lite0": (224, 224),
         "efficientnet-lite1": (240, 240),
         "efficientnet-lite2": (260, 260),
     }
-    assert all(backbone.licence == "Apache-2.0" for backbone in BACKBONES.values())
-    assert all(name in BACKBONES[name].weights_source for name in BACKBONES)
+    assert all(BACKBONES[name].licence == "Apache-2.0" for name in CHANNELS)
+    assert all(name in BACKBONES[name].weights_source for name in CHANNELS)
 
 
 def test_layout_there_and_back():
@@ -110,6 +107,8 @@ def test_unknown_block_is_refused():
         ("efficientnet-lite-0", "efficientnet-lite0"),
         ("EfficientNet_Lite1", "efficientnet-lite1"),
         ("lite2", "efficientnet-lite2"),
+        ("InceptionV3", "inception-v3"),
+        ("ResNet", "resnet50"),
     ],
 )
 def test_near_name_is_suggested(typed, meant):
@@ -118,8 +117,8 @@ def test_near_name_is_suggested(typed, meant):
 
 
 def test_far_name_is_not_suggested():
-    with pytest.raises(SettingsError, match=r"one of efficientnet-lite0.*Received: 'resnet'\.$"):
-        get_backbone("resnet")
+    with pytest.raises(SettingsError, match=r"one of efficientnet-lite0.*Received: 'walrus'\.$"):
+        get_backbone("walrus")
 
 
 @pytest.mark.parametrize(
@@ -144,9 +143,10 @@ def test_features_are_statistics_of_the_stages(network):
 
     backbone, model, pictures, features = network
     layout = backbone.layout()
-    probe = keras.Model(model.input, [model.get_layer(stage).output for stage in backbone.stages])
+    stages = [stage.layer for stage in backbone.stages]
+    probe = keras.Model(model.input, [model.get_layer(stage).output for stage in stages])
     maps = [np.asarray(values, np.float64) for values in probe(pictures, training=False)]
-    for stage, values in zip(backbone.stages, maps, strict=True):
+    for stage, values in zip(stages, maps, strict=True):
         name = stage.removesuffix("_out")
         scale = np.abs(values).max()
         for statistic, expected in (
@@ -180,7 +180,8 @@ def test_plain_keras_restores_the_model(network, tmp_path):
 def test_gradient_is_finite_where_a_picture_is_constant():
     import tensorflow as tf
 
-    model = build_feature_model(get_backbone("efficientnet-lite0"), (32, 32))
+    backbone = get_backbone("efficientnet-lite0")
+    model, _ = build_feature_model(backbone, build_network(backbone, (32, 32), "none"))
     pixels = tf.fill((1, 32, 32, 3), 127.0)
     with tf.GradientTape() as tape:
         tape.watch(pixels)

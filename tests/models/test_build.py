@@ -22,17 +22,19 @@ class StandIn:
 
     def __init__(self, width=None, error=None):
         self.versions = {"keras": "3"}
-        self.width = get_backbone(NAME).layout().width if width is None else width
+        self.layout = get_backbone(NAME).layout()
+        self.width = self.layout.width if width is None else width
         self.error = error
         self.built = 0
 
-    def build(self, name, size, *, tflite, keras, weights=None):
+    def build(self, name, size, *, tflite, keras, weights=None, seed=0):
         if self.error is not None:
             raise self.error
         self.built += 1
         tflite.write_bytes(b"litert %d" % self.built)
         keras.write_bytes(b"keras %d" % self.built)
-        return {"ok": True, "width": self.width, "difference": 0.0}
+        layout = self.layout.to_dict()
+        return {"ok": True, "width": self.width, "layout": layout, "difference": 0.0}
 
 
 def test_built_files_run_and_are_named(built):
@@ -95,10 +97,12 @@ def test_keys_tell_apart_what_differs(tmp_path, monkeypatch):
         ensure_backbone(NAME, (64, 32), tmp_path, process=process).key,
         ensure_backbone(NAME, (32, 64), tmp_path, process=process).key,
         ensure_backbone(NAME, (64, 64), tmp_path, process=process, weights=own).key,
+        ensure_backbone(NAME, (64, 64), tmp_path, process=process, weights="none").key,
+        ensure_backbone(NAME, (64, 64), tmp_path, process=process, weights="none", seed=1).key,
     ]
     monkeypatch.setattr(build, "BUILD_FORMAT", 999)
     keys.append(ensure_backbone(NAME, (64, 64), tmp_path, process=process).key)
-    assert len(set(keys)) == process.built == 5
+    assert len(set(keys)) == process.built == 7
     assert IMAGENET_WEIGHTS[NAME].digest[:12] in keys[0]
 
 
@@ -141,7 +145,7 @@ def test_what_a_killed_build_left_is_cleared(tmp_path):
 
 
 def test_failed_builds_leave_nothing_that_counts(tmp_path):
-    with pytest.raises(AgreementError, match=r"must give 2552 features\. Received: 7"):
+    with pytest.raises(AgreementError, match=r"features of its table\. Received: 7"):
         ensure_backbone(NAME, (64, 64), tmp_path, process=StandIn(width=7))
     with pytest.raises(WeightsError, match="damaged"):
         ensure_backbone(NAME, (64, 64), tmp_path, process=StandIn(error=WeightsError("damaged")))

@@ -181,7 +181,8 @@ def check_classes(found: Arrangement, where: str, n: int, min_classes: int) -> N
     Raises
     ------
     CatalogError
-        If there are fewer than `min_classes`, or one of them is absent from the training part.
+        If there are fewer than `min_classes`; or, where that is more than 1, if one of them is
+        absent from the training part.
     """
     names = sorted({place.label for place in found.places.values()})
     if len(names) < min_classes:
@@ -194,7 +195,7 @@ def check_classes(found: Arrangement, where: str, n: int, min_classes: int) -> N
         missing = sorted(set(names) - found.classes(split))
         if not missing:
             continue
-        if split == "train":
+        if split == "train" and min_classes > 1:
             raise CatalogError(
                 "Every class must have pictures in the training part. Received: none of "
                 f"{shown_list(missing)}{nearly(missing, found.classes(split))}. Add some, or "

@@ -6,7 +6,9 @@ from typing import Annotated
 
 import typer
 
+from kindsight.cli.backbones import backbones
 from kindsight.cli.cache import cache_app
+from kindsight.cli.check import check
 from kindsight.cli.command import Command, Commands, ResumableCommand
 from kindsight.cli.demo import demo
 from kindsight.cli.evaluate import evaluate
@@ -50,11 +52,13 @@ def kindsight(
     """Point it at a folder of pictures; get a classifier you can trust."""
 
 
+app.command(cls=ResumableCommand)(check)
 app.command(cls=ResumableCommand)(train)
 app.command(cls=Command)(predict)
 app.command(cls=Command)(evaluate)
 app.command(cls=Command)(explain)
 app.command(cls=Command)(preview)
+app.command(cls=Command)(backbones)
 app.command(cls=Command)(info)
 app.command(cls=ResumableCommand)(demo)
 app.add_typer(cache_app)

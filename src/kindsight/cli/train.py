@@ -46,7 +46,7 @@ from kindsight.cli.options import (
     columns_of,
     names_of,
 )
-from kindsight.cli.text import print_json, say
+from kindsight.cli.text import note, print_json, say
 from kindsight.errors import SettingsError
 
 __all__ = ["train"]
@@ -82,8 +82,17 @@ def train(  # noqa: PLR0913, PLR0917 (one parameter for each option)
         str | None,
         typer.Option(
             metavar="NAME",
-            help="A frozen backbone (efficientnet-lite0, -lite1 or -lite2), or a network to train "
-            "from its first weights (small-cnn).  [default: efficientnet-lite0]",
+            help="A frozen backbone, one of those that kindsight backbones lists or a .keras file "
+            "of your own; or a network to train from its first weights (small-cnn).  "
+            "[default: efficientnet-lite0]",
+        ),
+    ] = None,
+    weights: Annotated[
+        str | None,
+        typer.Option(
+            metavar="imagenet|none|FILE",
+            help="Where the backbone's weights come from; FILE is an .h5 or .weights.h5 of Keras.  "
+            "[default: imagenet]",
         ),
     ] = None,
     size: Annotated[
@@ -205,9 +214,10 @@ def train(  # noqa: PLR0913, PLR0917 (one parameter for each option)
     from kindsight.cli.live import watching_training
     from kindsight.cli.network import find, layer_lines
     from kindsight.runs import train as train_run
+    from kindsight.training.kinds import coming_download
 
     given = {
-        "data": data, "run": run, "runs": runs, "model": model, "size": size,
+        "data": data, "run": run, "runs": runs, "model": model, "weights": weights, "size": size,
         "resize": resize, "head": head, "class_weight": class_weight, "validation": validation,
         "test": test, "seed": seed, "workers": workers, "validation_data": validation_data,
         "test_data": test_data, "label_from": label_from, "group_from": group_from,
@@ -226,6 +236,9 @@ def train(  # noqa: PLR0913, PLR0917 (one parameter for each option)
         return
     if summary and not json:
         say(*layer_lines(chosen))
+    coming = coming_download(chosen.training())
+    if coming and not quiet:
+        note(coming)
     with watching_training(quiet) as watch:
         result = train_run(chosen, progress=watch.progress, listener=watch.listener)
     if json:

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -17,9 +18,10 @@ from filelock import FileLock, Timeout
 
 from kindsight.errors import AgreementError, CacheError, WeightsError
 from kindsight.files import write_json
-from kindsight.models.backbones import FeatureLayout, check_size, get_backbone
+from kindsight.models.backbones import Backbone, FeatureLayout, get_backbone
 from kindsight.models.keras_process import KerasProcess
-from kindsight.models.weights import IMAGENET_WEIGHTS, find_imagenet_weights, weights_digest
+from kindsight.models.keras_weights import check_weights, require_weights, source_digest
+from kindsight.models.weights import weights_digest
 
 __all__ = ["BUILD_FORMAT", "BackboneFiles", "ensure_backbone"]
 
@@ -61,7 +63,8 @@ def ensure_backbone(
     cache_folder: Path,
     progress: Callable[[str], None] | None = None,
     *,
-    weights: Path | None = None,
+    weights: str | Path | None = None,
+    seed: int = 0,
     process: KerasProcess | None = None,
 ) -> BackboneFiles:
     """Find a backbone's files in the cache, or build them there.
@@ -69,15 +72,18 @@ def ensure_backbone(
     Parameters
     ----------
     name : str
-        A key of :data:`.backbones.BACKBONES`.
+        A key of :data:`.backbones.BACKBONES`, or a user's own ``.keras`` file.
     size : tuple of int
         (height, width) of the pictures in pixels.
     cache_folder : Path
         The files are kept in its folder ``backbones``.
     progress : callable, optional
         Given one sentence where there is something to build or wait for.
-    weights : Path, optional
-        Weights of one's own, a PyTorch file for this network, in place of the published ones.
+    weights : str or Path, optional
+        ``"imagenet"`` (the published ones, if omitted), ``"none"`` (random, by the seed), or a
+        file: Keras's ``.h5`` or ``.weights.h5``, or for EfficientNet-Lite one of PyTorch.
+    seed : int
+        Of random weights.
     process : KerasProcess, optional
         Where to build; a process started for it if omitted.
 
@@ -97,17 +103,17 @@ def ensure_backbone(
     KindsightError
         Where the process with Keras fails.
     """
-    layout = get_backbone(name).layout()
-    size = check_size(size)
-    # The published file is read, and its digest compared, when a backbone is built of it.
-    digest = IMAGENET_WEIGHTS[name].digest if weights is None else weights_digest(weights)
-    key = _key(name, size, digest, layout)
+    backbone = get_backbone(name)
+    size = backbone.check_size(size)
+    source = "imagenet" if weights is None else str(weights)
+    check_weights(backbone, source)
+    # A published file is fetched, and its digest compared, when a backbone is built of it.
+    key = _key(backbone, size, source_digest(backbone, source, seed))
     folder = Path(cache_folder) / "backbones"
     found = _find(folder, key)
     if found is not None:
         return found
-    if weights is None:
-        find_imagenet_weights(name)
+    require_weights(backbone, source)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with _lock(folder, key, progress):
@@ -116,10 +122,13 @@ def ensure_backbone(
             if found is not None:
                 return found
             if progress is not None:
-                progress(f"Building {name} for {size[0]} x {size[1]} pixels, once on this machine.")
+                progress(
+                    f"Building {backbone.name} for {size[0]} x {size[1]} pixels, once on this "
+                    "machine."
+                )
             with contextlib.ExitStack() as stack:
                 keras = process or stack.enter_context(KerasProcess())
-                _build(keras, name, size, weights, folder, key)
+                _build(keras, backbone, size, source, seed, folder, key)
     except OSError as error:
         raise CacheError(
             f"The cache folder must be one that can be written. Received: {folder}: {error}."
@@ -130,8 +139,11 @@ def ensure_backbone(
     return found
 
 
-def _key(name: str, size: tuple[int, int], digest: str, layout: FeatureLayout) -> str:
-    statistics = hashlib.blake2b(json.dumps(layout.to_dict()).encode(), digest_size=4).hexdigest()
+def _key(backbone: Backbone, size: tuple[int, int], digest: str) -> str:
+    # Of a user's own file the stages are found by rule: the digest says what they are.
+    layout = backbone.layout().to_dict() if backbone.stages else {"rule": 1}
+    statistics = hashlib.blake2b(json.dumps(layout).encode(), digest_size=4).hexdigest()
+    name = re.sub(r"[^A-Za-z0-9.]+", "-", backbone.name)[:40]
     return f"{name}-{size[0]}x{size[1]}-{digest[:12]}-{statistics}-{BUILD_FORMAT}"
 
 
@@ -159,9 +171,10 @@ def _lock(folder: Path, key: str, progress: Callable[[str], None] | None) -> Any
 
 def _build(
     process: KerasProcess,
-    name: str,
+    backbone: Backbone,
     size: tuple[int, int],
-    weights: Path | None,
+    weights: str,
+    seed: int,
     folder: Path,
     key: str,
 ) -> None:
@@ -171,12 +184,14 @@ def _build(
         shutil.rmtree(left, ignore_errors=True)
     with tempfile.TemporaryDirectory(prefix=prefix, dir=folder) as temporary:
         made = {ending: Path(temporary, f"{key}.{ending}") for ending in ("tflite", "keras")}
-        answer = process.build(name, size, weights=weights, **made)
-        layout = get_backbone(name).layout()
-        if answer["width"] != layout.width:
+        name = backbone.name if backbone.file is None else str(backbone.file)
+        answer = process.build(name, size, weights=weights, seed=seed, **made)
+        layout = FeatureLayout.from_dict(answer["layout"])
+        if (backbone.stages and layout != backbone.layout()) or answer["width"] != layout.width:
             raise AgreementError(
-                f"The backbone {name} must give {layout.width} features. "
-                f"Received: {answer['width']}."
+                f"The backbone {backbone.name} must give the features of its table. Received: "
+                f"{answer['width']} features in {len(layout.blocks)} blocks. Please report this "
+                "with the version of keras."
             )
         files = {}
         for ending, path in made.items():
@@ -185,7 +200,7 @@ def _build(
             files[ending] = {"digest": weights_digest(target), "bytes": target.stat().st_size}
     record = {
         "format": BUILD_FORMAT,
-        "backbone": name,
+        "backbone": backbone.name,
         "size": list(size),
         "layout": layout.to_dict(),
         "files": files,

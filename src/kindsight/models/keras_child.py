@@ -122,14 +122,15 @@ def _start(job: dict[str, Any], line: Line) -> dict[str, Any]:
 def _build(job: dict[str, Any], line: Line) -> dict[str, Any]:
     """Build a backbone's two files and compare them."""
     from kindsight.models.assemble import PIXELS
-    from kindsight.models.backbones import build_feature_model, get_backbone
+    from kindsight.models.backbones import get_backbone
     from kindsight.models.convert import check_agreement, convert_to_litert
+    from kindsight.models.feature_model import build_feature_model, build_network
     from kindsight.models.heads import FEATURES
     from kindsight.models.tflite_file import read_tflite
-    from kindsight.models.weights import load_state
 
-    weights = load_state(job["name"], job["weights"])
-    model = build_feature_model(get_backbone(job["name"]), tuple(job["size"]), weights)
+    backbone = get_backbone(job["name"])
+    network = build_network(backbone, tuple(job["size"]), job["weights"], job["seed"])
+    model, layout = build_feature_model(backbone, network)
     model.save(job["keras"])
     target = Path(job["tflite"])
     target.write_bytes(convert_to_litert(model))
@@ -137,7 +138,11 @@ def _build(job: dict[str, Any], line: Line) -> dict[str, Any]:
     graph.name_ends(PIXELS, graph.output, FEATURES)
     named = bytes(graph.to_bytes())
     target.write_bytes(named)
-    return {"difference": check_agreement(model, named), "width": int(model.output_shape[-1])}
+    return {
+        "difference": check_agreement(model, named),
+        "width": int(model.output_shape[-1]),
+        "layout": layout.to_dict(),
+    }
 
 
 def _run(job: dict[str, Any], line: Line) -> dict[str, Any]:

@@ -18,7 +18,15 @@ from typing import Any
 from kindsight.errors import WeightsError
 from kindsight.models.heads import FEATURES, LOGITS, HeadLayers, HeadStep
 
-__all__ = ["DAMAGE", "KerasTemplate", "read_keras_template"]
+__all__ = [
+    "CONFIG",
+    "DAMAGE",
+    "MEMBERS",
+    "WEIGHTS",
+    "KerasTemplate",
+    "read_keras_template",
+    "read_member",
+]
 
 METADATA = "metadata.json"
 CONFIG = "config.json"
@@ -124,7 +132,7 @@ def read_keras_template(path: str | os.PathLike[str]) -> KerasTemplate:
             for name, limit in MEMBERS.items():
                 if infos[name].file_size > limit:
                     raise ValueError(f"{name} of {infos[name].file_size} bytes")
-            return KerasTemplate(*(_member(archive, name) for name in MEMBERS))
+            return KerasTemplate(*(read_member(archive, name) for name in MEMBERS))
     except OSError as error:
         raise WeightsError(
             f"{path}: A model file must be there and readable. Received: {error}."
@@ -136,7 +144,7 @@ def read_keras_template(path: str | os.PathLike[str]) -> KerasTemplate:
         ) from None
 
 
-def _member(archive: zipfile.ZipFile, name: str) -> bytes:
+def read_member(archive: zipfile.ZipFile, name: str) -> bytes:
     """Read a member up to its limit, whatever size the archive claims for it."""
     import zlib
 

@@ -29,6 +29,7 @@ from kindsight.errors import (
 )
 from kindsight.models.child_process import ChildProcess
 from kindsight.models.feature_maps import MAX_LAYERS, MAX_MAPS, LayerMaps, read_maps
+from kindsight.models.keras_weights import WEIGHTS
 
 __all__ = ["KerasProcess"]
 
@@ -100,15 +101,17 @@ class KerasProcess:
         *,
         tflite: Path,
         keras: Path,
-        weights: Path | None = None,
+        weights: str | Path | None = None,
+        seed: int = 0,
     ) -> dict[str, Any]:
         """Build a backbone's LiteRT and Keras files; see :func:`.build.ensure_backbone`.
 
         Returns
         -------
         dict
-            ``"width"``: how many features; ``"difference"``: the largest between the two files'
-            features, as a share of the largest.
+            ``"width"``: how many features; ``"layout"``: which they are, as
+            :meth:`.FeatureLayout.to_dict` gives it; ``"difference"``: the largest between the two
+            files' features, as a share of the largest.
 
         Raises
         ------
@@ -121,9 +124,10 @@ class KerasProcess:
         """
         return self._request(
             job="build",
-            name=name,
+            name=str(Path(name).resolve()) if name.endswith(".keras") else name,
             size=list(size),
-            weights=None if weights is None else str(Path(weights).resolve()),
+            weights=_absolute(weights),
+            seed=seed,
             tflite=str(Path(tflite).resolve()),
             keras=str(Path(keras).resolve()),
         )
@@ -270,6 +274,12 @@ def _let_stop(child: ChildProcess, job: str) -> None:
     with contextlib.suppress(KindsightError, KeyboardInterrupt):
         while "ok" not in child.receive(job, max(0.0, end - time.monotonic())):
             pass
+
+
+def _absolute(weights: str | Path | None) -> str:
+    """Name weights so that the child finds them, whatever folder it is in."""
+    text = "imagenet" if weights is None else str(weights)
+    return text if text in WEIGHTS else str(Path(text).resolve())
 
 
 def _settings() -> dict[str, str]:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-import re
 import shlex
 from typing import Any, NamedTuple
 
 from kindsight.evaluation import ClassScores
 from kindsight.report import axes, curves, diagrams, epochs, figures, learning, words
 from kindsight.report.data import MAX_CARDS, Part, Problem, ReportData, ThumbnailCard
-from kindsight.report.templating import clean, environment
+from kindsight.report.templating import clean, environment, is_small_image
 
 __all__ = ["render_report"]
 
@@ -22,9 +21,6 @@ MAX_PAIRS = 12
 
 MAX_ROWS = 100
 """Rows of any one table on the page."""
-
-_MAX_IMAGE = 1 << 16
-_IMAGE = re.compile(r"data:image/(?:jpeg|png);base64,[A-Za-z0-9+/]+={0,2}")
 
 
 class Tile(NamedTuple):
@@ -171,8 +167,7 @@ def _cards(cards: tuple[ThumbnailCard, ...]) -> list[tuple[ThumbnailCard, str]]:
     pairs = []
     for card in cards[:MAX_CARDS]:
         image = card.image or ""
-        sound = len(image) <= _MAX_IMAGE and _IMAGE.fullmatch(image) is not None
-        pairs.append((card, image if sound else ""))
+        pairs.append((card, image if is_small_image(image) else ""))
     return pairs
 
 

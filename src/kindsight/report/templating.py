@@ -9,7 +9,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from kindsight.report import diagrams, figures, words
 
-__all__ = ["clean", "environment"]
+__all__ = ["clean", "environment", "is_small_image"]
 
 # control characters, halves of surrogate pairs (undecodable bytes of file names) and marks that
 # turn the direction of text could break the page or make a name look like another
@@ -17,6 +17,14 @@ _UNSEEN = re.compile(
     "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff"
     "\ufffe\uffff]"
 )
+
+_MAX_IMAGE = 1 << 16
+_IMAGE = re.compile(r"data:image/(?:jpeg|png);base64,[A-Za-z0-9+/]+={0,2}")
+
+
+def is_small_image(address: str) -> bool:
+    """Say whether an address holds a small picture, and nothing else."""
+    return len(address) <= _MAX_IMAGE and _IMAGE.fullmatch(address) is not None
 
 
 def clean(page: str) -> str:

@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 from kindsight.cache import Cache
 from kindsight.catalog import Catalog
 from kindsight.catalog.split import fold_indices, units
-from kindsight.errors import SettingsError
+from kindsight.errors import SettingsError, WeightsError
 from kindsight.evaluation import to_probabilities
-from kindsight.models.backbones import get_backbone
+from kindsight.models.backbones import Backbone, get_backbone
 from kindsight.models.build import BackboneFiles, ensure_backbone
 from kindsight.models.keras_process import KerasProcess
+from kindsight.models.keras_weights import check_weights, describe_weights, download_sentence
 from kindsight.pictures import InputSpec, read_picture, resize_picture
 from kindsight.training.common import (
     Progress,
@@ -42,7 +43,9 @@ class FrozenTraining:
     Parameters
     ----------
     model : str
-        The backbone's name.
+        The backbone's name, or a Keras file of the user's own.
+    weights : str
+        ``"imagenet"``, ``"none"`` (random, by the seed) or a weights file.
     size : int or (height, width), optional
         Pixels of the pictures that the network sees; its own size if omitted.
     resize : str
@@ -60,6 +63,7 @@ class FrozenTraining:
     """
 
     model: str = "efficientnet-lite0"
+    weights: str = "imagenet"
     size: int | tuple[int, int] | None = None
     resize: str = "crop"
     head: str = "auto"
@@ -73,10 +77,29 @@ class FrozenTraining:
         found = [choice_fault("head", self.head, HEADS)] if self.head not in HEADS else []
         found += common_faults(self)
         try:
-            get_backbone(self.model if isinstance(self.model, str) else repr(self.model))
-        except SettingsError as error:
+            backbone = self._backbone()
+            check_weights(backbone, self.weights)
+            if not found:
+                backbone.check_size(self._size(backbone))
+        except (SettingsError, WeightsError) as error:
             found.append(str(error))
         return found
+
+    def _backbone(self) -> Backbone:
+        return get_backbone(self.model if isinstance(self.model, str) else repr(self.model))
+
+    def _size(self, backbone: Backbone) -> tuple[int, int]:
+        size = self.size or backbone.size
+        return size if isinstance(size, tuple) else (int(size), int(size))
+
+    def download(self) -> str | None:
+        """Say what this training would download, from whom and how large; None for nothing."""
+        return download_sentence(self._backbone(), self.weights)
+
+    def describe_backbone(self) -> str:
+        """Say in a few words which network it is, and which weights it has."""
+        backbone = self._backbone()
+        return f"{backbone.name}, {describe_weights(backbone, self.weights)}"
 
     def spec(self) -> InputSpec:
         """Return how pictures are resized.
@@ -88,8 +111,7 @@ class FrozenTraining:
         """
         if faults := self.faults():
             raise SettingsError("\n".join(faults))
-        size = self.size or get_backbone(self.model).size
-        height, width = (size, size) if isinstance(size, int) else size
+        height, width = self._size(self._backbone())
         return InputSpec(height, width, fit=self.resize)  # type: ignore[arg-type]
 
     def process(self) -> KerasProcess:
@@ -110,8 +132,15 @@ class FrozenTraining:
             if progress is not None:
                 progress("backbone", 0, 0)
 
-        folder = Cache(self.cache).folder()
-        return ensure_backbone(self.model, self.spec().size, folder, say, process=process)
+        return ensure_backbone(
+            self.model,
+            self.spec().size,
+            Cache(self.cache).folder(),
+            say,
+            weights=self.weights,
+            seed=self.seed,
+            process=process,
+        )
 
     def features(
         self, catalog: Catalog, files: BackboneFiles, progress: Progress | None = None

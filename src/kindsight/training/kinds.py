@@ -29,6 +29,7 @@ __all__ = [
     "Fitted",
     "Pictures",
     "Training",
+    "coming_download",
     "foreign_options",
     "make_training",
     "prepare",
@@ -84,11 +85,16 @@ def foreign_options(options: Mapping[str, Any]) -> list[str]:
 def _kind(model: object) -> type[FrozenTraining] | type[NetworkTraining]:
     if model in NETWORKS:
         return NetworkTraining
-    if not isinstance(model, str) or model in BACKBONES:
+    if not isinstance(model, str) or model in BACKBONES or model.endswith(".keras"):
         return FrozenTraining
     # A name that is nearest to a network's is held to the network's settings, and refused there.
     near = difflib.get_close_matches(model, MODELS, 1)
     return NetworkTraining if near and near[0] in NETWORKS else FrozenTraining
+
+
+def coming_download(training: Training) -> str | None:
+    """Say what a training would download, from whom and how large; None for nothing."""
+    return training.download() if isinstance(training, FrozenTraining) else None
 
 
 def prepare(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -106,17 +107,25 @@ class Check(ABC):
         Of what it finds, usually; the worst that it gives.
     cost : str
         ``"cheap"`` or ``"full"``.
+    advice : str
+        What to do, in a sentence or two; its page says more.
     """
 
     code: ClassVar[str]
     title: ClassVar[str]
     severity: ClassVar[Severity]
     cost: ClassVar[Cost] = "cheap"
+    advice: ClassVar[str] = ""
 
     @property
     def docs(self) -> str:
         """The check's page in the documentation."""
         return f"checks/{self.code}.md"
+
+    @property
+    def about(self) -> str:
+        """What is found, in a sentence or two: the class's own description."""
+        return " ".join((inspect.getdoc(type(self)) or "").split())
 
     @abstractmethod
     def run(self, context: CheckContext) -> CheckResult:

@@ -50,6 +50,7 @@ class MeasurementTable(SqliteFile):
         CREATE TABLE IF NOT EXISTS pictures (
             digest TEXT PRIMARY KEY, numbers BLOB, words TEXT, small BLOB, code TEXT, reason TEXT
         );
+        CREATE TABLE IF NOT EXISTS thumbnails (digest TEXT PRIMARY KEY, jpeg BLOB);
     """
     probe = "SELECT digest, numbers, words, small, code, reason FROM pictures LIMIT 0"
 
@@ -122,6 +123,20 @@ class MeasurementTable(SqliteFile):
             if len(blob) == SMALL[0] * SMALL[1]:
                 out[places[digest]] = np.frombuffer(blob, np.uint8).reshape(SMALL)
         return out
+
+    def thumbnails(self, digests: Iterable[str]) -> dict[str, bytes]:
+        """Return the small coloured JPEGs of those pictures that have been shown before."""
+        found: dict[str, bytes] = {}
+        for chunk in chunks(list(dict.fromkeys(digests))):
+            query = f"SELECT digest, jpeg FROM thumbnails WHERE digest IN ({marks(chunk)})"
+            with self._reading() as connection:
+                found.update(connection.execute(query, chunk).fetchall())
+        return found
+
+    def put_thumbnails(self, jpegs: dict[str, bytes]) -> None:
+        """Keep small coloured JPEGs."""
+        with self._writing() as connection:
+            connection.executemany("INSERT OR REPLACE INTO thumbnails VALUES (?,?)", jpegs.items())
 
 
 class _Measurer:

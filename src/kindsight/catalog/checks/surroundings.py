@@ -23,8 +23,8 @@ class OtherFile:
     path : str
         Relative to the data's folder, ``/`` between the parts.
     reason : str
-        Why it was passed over, as in ``Catalog.passed_over``; empty for a picture that the
-        catalog leaves out for another reason.
+        Why it was passed over, as in ``Catalog.passed_over``; ``"link"`` for every link; empty for
+        a picture that the catalog leaves out for another reason.
     size : int
         Bytes.
     """
@@ -85,7 +85,8 @@ def look_around(root: str | os.PathLike[str], paths: Iterable[str]) -> Surroundi
                 if len(others) >= MAX_OTHERS:
                     uncounted += 1
                     continue
-                others.append(OtherFile(path, file_is_passed_over(entry.name) or "", _size(entry)))
+                reason = "link" if entry.is_symlink() else file_is_passed_over(entry.name) or ""
+                others.append(OtherFile(path, reason, _size(entry)))
     others.sort(key=lambda other: other.path)
     return Surroundings(tuple(others), tuple(sorted(folders)), uncounted)
 

@@ -21,6 +21,7 @@ class BlankPictures(Check):
     code = "KS201"
     title = "Blank pictures"
     severity = "warning"
+    advice = "Leave them out, or fetch the right pictures."
 
     def run(self, context: CheckContext) -> CheckResult:
         """Look at the pictures."""

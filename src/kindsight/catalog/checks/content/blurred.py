@@ -24,6 +24,7 @@ class BlurredPictures(Check):
     code = "KS202"
     title = "Blurred pictures"
     severity = "warning"
+    advice = "Leave out what you yourself could not tell."
 
     def run(self, context: CheckContext) -> CheckResult:
         """Look at the pictures."""

@@ -23,6 +23,7 @@ class BrightPictures(Check):
     code = "KS204"
     title = "Bright pictures"
     severity = "warning"
+    advice = "Leave out what you yourself could not tell; crop small objects out of a white ground."
 
     def run(self, context: CheckContext) -> CheckResult:
         """Look at the pictures."""

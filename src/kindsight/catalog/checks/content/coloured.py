@@ -15,6 +15,7 @@ class ColouredAmongGrey(Check):
     code = "KS207"
     title = "Coloured pictures among grey ones"
     severity = "warning"
+    advice = "Look what is coloured: a mark may give the label away."
 
     def run(self, context: CheckContext) -> CheckResult:
         """Look at the pictures."""

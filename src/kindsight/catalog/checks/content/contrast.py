@@ -21,6 +21,7 @@ class LowContrast(Check):
     code = "KS205"
     title = "Pictures of low contrast"
     severity = "warning"
+    advice = "Set the levels of all pictures in the same way, or leave these out."
 
     def run(self, context: CheckContext) -> CheckResult:
         """Look at the pictures."""

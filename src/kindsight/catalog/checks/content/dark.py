@@ -21,6 +21,10 @@ class DarkPictures(Check):
     code = "KS203"
     title = "Dark pictures"
     severity = "warning"
+    advice = (
+        "Leave out what you yourself could not tell; look whether one class is darker "
+        "than the others."
+    )
 
     def run(self, context: CheckContext) -> CheckResult:
         """Look at the pictures."""

@@ -15,6 +15,7 @@ class GreyAmongColoured(Check):
     code = "KS206"
     title = "Grey pictures among coloured ones"
     severity = "warning"
+    advice = "If they belong to one class, find coloured ones for it, or make all pictures grey."
 
     def run(self, context: CheckContext) -> CheckResult:
         """Look at the pictures."""

@@ -19,6 +19,7 @@ class FewTones(Check):
     code = "KS208"
     title = "Pictures of few tones"
     severity = "note"
+    advice = "Leave out what is none of your pictures."
 
     def run(self, context: CheckContext) -> CheckResult:
         """Look at the pictures."""

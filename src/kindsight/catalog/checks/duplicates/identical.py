@@ -13,5 +13,6 @@ class IdenticalFiles(CopiesCheck):
     code = "KS301"
     title = "Identical files"
     severity = "warning"
+    advice = "Keep one of each."
     kind = "identical"
     sentence = "These {n} files are the same, byte for byte."

@@ -13,5 +13,6 @@ class NearDuplicates(CopiesCheck):
     code = "KS304"
     title = "Nearly the same picture"
     severity = "warning"
+    advice = "Put each burst into one group, so that it stays on one side of a split."
     kind = "near"
     sentence = "These {n} pictures are nearly the same: of a burst, or cropped a little."

@@ -35,6 +35,7 @@ class PartsOfOthers(CopiesCheck):
     title = "Parts of other pictures"
     severity = "warning"
     cost = "full"
+    advice = "Keep one of each, or put them into one group."
     sentence = "These {n} pictures show the same: one is a part of another, or taken again."
 
     def run(self, context: CheckContext) -> CheckResult:

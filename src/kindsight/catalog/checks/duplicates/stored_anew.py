@@ -13,5 +13,8 @@ class StoredAnew(CopiesCheck):
     code = "KS302"
     title = "The same picture stored anew"
     severity = "warning"
+    advice = (
+        "Keep the best of each, or put each family into one group so that a split does not tear it."
+    )
     kind = "stored"
     sentence = "These {n} files show the same picture, in another quality, format or size."

@@ -13,5 +13,6 @@ class TurnedCopies(CopiesCheck):
     code = "KS303"
     title = "The same picture mirrored or turned"
     severity = "warning"
+    advice = "Keep the original, and let the training augment."
     kind = "turned"
     sentence = "These {n} files show the same picture, mirrored or turned."

@@ -16,4 +16,5 @@ class TooLargePictures(ProblemCheck):
     code = "KS105"
     title = "Pictures too large to open"
     severity = "error"
+    advice = "If a picture is honest, cut it into tiles or make it smaller; otherwise leave it out."
     problems = ("too-large",)

@@ -13,4 +13,5 @@ class EmptyFiles(ProblemCheck):
     code = "KS103"
     title = "Empty files"
     severity = "error"
+    advice = "Fetch these files again, or leave them out."
     problems = ("empty",)

@@ -16,6 +16,7 @@ class SeveralFrames(Check):
     code = "KS107"
     title = "Files of several pictures"
     severity = "warning"
+    advice = "If the other pictures in a file matter, save each as a file of its own."
 
     def run(self, context: CheckContext) -> CheckResult:
         """Look at the pictures."""

@@ -26,6 +26,7 @@ class Masks(Check):
     code = "KS115"
     title = "Masks beside photographs"
     severity = "warning"
+    advice = "Move the masks out of the class folders."
 
     def run(self, context: CheckContext) -> CheckResult:
         """Look at the names, and at how few tones there are."""

@@ -26,6 +26,7 @@ class MisnamedPictures(Check):
     code = "KS106"
     title = "Names that promise another format"
     severity = "warning"
+    advice = "Nothing for kindsight; rename the files for programs that go by the name."
 
     def run(self, context: CheckContext) -> CheckResult:
         """Look at the pictures."""

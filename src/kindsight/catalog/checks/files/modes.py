@@ -29,6 +29,10 @@ class UnusualPixels(Check):
     code = "KS108"
     title = "Unusual kinds of pixels"
     severity = "note"
+    advice = (
+        "Nothing, as long as training and use both go through kindsight; otherwise save "
+        "them as 8-bit RGB."
+    )
 
     def run(self, context: CheckContext) -> CheckResult:
         """Look at the pictures."""

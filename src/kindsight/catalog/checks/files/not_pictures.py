@@ -13,4 +13,5 @@ class NotPictures(ProblemCheck):
     code = "KS104"
     title = "Files that are no pictures"
     severity = "error"
+    advice = "Open one in a text editor to see what it is, and fetch the pictures again."
     problems = ("not-a-picture",)

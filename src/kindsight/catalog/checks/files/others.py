@@ -18,6 +18,7 @@ class OtherFiles(Check):
     code = "KS114"
     title = "Other files among the pictures"
     severity = "note"
+    advice = "Look whether something among them is meant to be used."
 
     def run(self, context: CheckContext) -> CheckResult:
         """Look at what lies in the folders of the pictures."""

@@ -20,6 +20,7 @@ class SameClasses(Check):
     code = "KS113"
     title = "Class names that differ only by case or blanks"
     severity = "error"
+    advice = "Move the pictures of both into one folder."
 
     def run(self, context: CheckContext) -> CheckResult:
         """Look at the names of the classes."""

@@ -21,6 +21,7 @@ class SameNames(Check):
     code = "KS112"
     title = "Names that differ only by case"
     severity = "warning"
+    advice = "Rename one of each."
 
     def run(self, context: CheckContext) -> CheckResult:
         """Look at the names."""

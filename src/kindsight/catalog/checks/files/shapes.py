@@ -21,6 +21,7 @@ class ExtremeShapes(Check):
     code = "KS110"
     title = "Pictures of extreme shape"
     severity = "warning"
+    advice = "Cut out the part that matters, or train with --resize pad."
 
     def run(self, context: CheckContext) -> CheckResult:
         """Look at the pictures."""

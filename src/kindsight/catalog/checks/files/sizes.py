@@ -32,6 +32,7 @@ class UnusualSizes(Check):
     code = "KS109"
     title = "Pictures of unusual size"
     severity = "warning"
+    advice = "Replace thumbnails by the pictures themselves; leave icons out; make scans smaller."
 
     def run(self, context: CheckContext) -> CheckResult:
         """Look at the pictures."""

@@ -25,6 +25,7 @@ class ThumbnailFolders(Check):
     code = "KS117"
     title = "Folders of thumbnails"
     severity = "warning"
+    advice = "Move the folder out of the data."
 
     def run(self, context: CheckContext) -> CheckResult:
         """Look at the names of the folders."""

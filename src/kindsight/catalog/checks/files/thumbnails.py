@@ -24,6 +24,7 @@ class OtherThumbnails(Check):
     code = "KS116"
     title = "Hidden thumbnails of another picture"
     severity = "warning"
+    advice = "If the thumbnail must not be seen, remove it from a copy of the file."
 
     def run(self, context: CheckContext) -> CheckResult:
         """Look at the pictures."""

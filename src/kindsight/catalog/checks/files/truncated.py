@@ -13,4 +13,5 @@ class TruncatedPictures(ProblemCheck):
     code = "KS102"
     title = "Pictures that are cut off"
     severity = "error"
+    advice = "Fetch these files again; until then they are left out of a training."
     problems = ("truncated",)

@@ -24,6 +24,7 @@ class TurnedPictures(Check):
     code = "KS111"
     title = "Pictures turned by EXIF"
     severity = "note"
+    advice = "Nothing for kindsight; turn copies for good before you give them to other programs."
 
     def run(self, context: CheckContext) -> CheckResult:
         """Look at the pictures."""

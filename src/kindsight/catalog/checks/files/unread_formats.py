@@ -18,6 +18,7 @@ class UnreadFormats(Check):
     code = "KS118"
     title = "Pictures of formats that are not read"
     severity = "warning"
+    advice = "Save them as JPEG or PNG beside the originals."
 
     def run(self, context: CheckContext) -> CheckResult:
         """Look at what lies beside the pictures."""

@@ -13,4 +13,8 @@ class UnreadablePictures(ProblemCheck):
     code = "KS101"
     title = "Pictures that cannot be read"
     severity = "error"
+    advice = (
+        "Fetch these files again, or save them as JPEG or PNG; until then they are left "
+        "out of a training."
+    )
     problems = ("missing", "no-permission", "unsupported", "corrupt")

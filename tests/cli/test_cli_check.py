@@ -1,0 +1,139 @@
+"""``kindsight check`` on the command line: what it prints, its exit codes, what it writes."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from shapes import shape
+
+
+@pytest.fixture
+def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working directory with photos/ of two classes in which nothing is wrong."""
+    monkeypatch.chdir(tmp_path)
+    for kind in ("bar", "ring"):
+        (tmp_path / "photos" / kind).mkdir(parents=True)
+        for seed in range(4):
+            Image.fromarray(shape(kind, seed)).save(tmp_path / "photos" / kind / f"{seed}.png")
+    return tmp_path
+
+
+def break_one(folder: Path) -> None:
+    file = folder / "photos" / "ring" / "0.png"
+    file.write_bytes(file.read_bytes()[:500])
+
+
+def darken_one(folder: Path) -> None:
+    Image.fromarray(shape("ring", 9) // 12).save(folder / "photos" / "ring" / "dark.png")
+
+
+def few(run) -> list[str]:
+    from kindsight.catalog.checks import known_codes
+
+    return [part for code in known_codes() if code[2] == "6" for part in ("--ignore", code)]
+
+
+def test_clean_data_exit_with_0(run, photos):
+    result = run("check", "photos", *few(run))
+    assert result.exit_code == 0
+    assert "photos: 8 pictures, 2 classes" in result.stdout
+    assert "Nothing found." in result.stdout
+    assert "checks/photos-1/report.html" in result.stdout
+    assert (photos / "checks" / "photos-1" / "report.html").exists()
+
+
+def test_an_error_exits_with_1(run, photos):
+    break_one(photos)
+    result = run("check", "photos")
+    assert result.exit_code == 1
+    assert "8 pictures, 2 classes, 1 cannot be read" in result.stdout
+    line = next(line for line in result.stdout.splitlines() if "KS102" in line)
+    assert line.split() == ["error", "KS102", "Pictures", "that", "are", "cut", "off", "1"]
+    assert "1 error" in result.stdout
+
+
+def test_a_warning_alone_exits_with_0(run, photos):
+    darken_one(photos)
+    result = run("check", "photos")
+    assert result.exit_code == 0 and "KS203" in result.stdout
+
+
+def test_misuse_exits_with_2(run, photos):
+    assert run("check", "nowhere").exit_code == 2
+    (photos / "full").mkdir()
+    (photos / "full" / "x").write_text("mine")
+    result = run("check", "photos", "--out", "full")
+    assert result.exit_code == 2 and "never written over anything" in result.stderr
+    result = run("check", "photos", "--ignore", "KS200")
+    assert result.exit_code == 2 and "Did you mean KS20" in result.stderr
+    assert not (photos / "checks").exists()
+
+
+def test_silencing_by_option_and_by_file(run, photos):
+    break_one(photos)
+    darken_one(photos)
+    (photos / "s.toml").write_text('ignore = ["KS203"]')
+    result = run("check", "photos", "--ignore", "KS102", "--settings", "s.toml")
+    assert result.exit_code == 0
+    assert "2 checks silenced: KS102, KS203" in result.stdout
+
+
+def test_json_is_one_object_and_the_folder_is_in_it(run, photos):
+    break_one(photos)
+    result = run("check", "photos", "--json", "--quiet", "--out", "findings")
+    assert result.exit_code == 1 and result.stderr == ""
+    said = json.loads(result.stdout)
+    assert said["folder"] == "findings"
+    assert said["counts"]["error"] == 1
+    on_disk = json.loads((photos / "findings" / "findings.json").read_text("utf-8"))
+    del said["folder"]
+    assert said == on_disk
+
+
+def test_a_narrow_terminal_gets_short_lines(photos, monkeypatch):
+    from kindsight.checking import check_data
+    from kindsight.cli import findings
+
+    darken_one(photos)
+    monkeypatch.setattr(findings, "line_width", lambda: 44)
+    lines = findings.finding_lines(check_data("photos"), Path("checks/photos-1"))
+    assert all(len(line) <= 44 for line in lines[1:])
+
+
+def test_names_that_would_steer_a_terminal_are_shown_escaped(run, photos):
+    odd = photos / "photos\x1b[31m"
+    (photos / "photos").rename(odd)
+    result = run("check", str(odd))
+    assert result.exit_code == 0 and "\x1b[31m" not in result.stdout
+    assert "\\x1b[31m" in result.stdout
+
+
+@pytest.mark.slow
+def test_ctrl_c_keeps_what_was_measured(start, photos, tmp_path):
+    random = np.random.default_rng(0)
+    for number in range(60):
+        noise = random.integers(0, 256, (700, 700, 3), dtype=np.uint8)
+        Image.fromarray(noise).save(photos / "photos" / "bar" / f"n{number}.png", compress_level=1)
+    environment = {"KINDSIGHT_CACHE": str(tmp_path / "own cache")}
+    first = start("check", "photos", environment=environment, cwd=photos)
+    table = tmp_path / "own cache" / "measurements"
+    end = time.monotonic() + 60
+    while not table.exists() and time.monotonic() < end:
+        time.sleep(0.01)
+    time.sleep(0.3)
+    first.send_signal(signal.SIGINT)
+    _, complaint = first.communicate(timeout=60)
+    if first.returncode == 0:
+        pytest.skip("it was faster")
+    assert first.returncode == 130 and b"the same command continues" in complaint
+    assert not (photos / "checks").exists()
+    again = start("check", "photos", environment=environment, cwd=photos)
+    out, _ = again.communicate(timeout=120)
+    assert again.returncode in (0, 1) and b"68 pictures" in out

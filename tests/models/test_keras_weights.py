@@ -1,0 +1,102 @@
+"""Where weights come from: found, downloaded, random, or of a file."""
+
+import dataclasses
+
+import pytest
+
+from kindsight.errors import SettingsError, WeightsError
+from kindsight.models.backbones import get_backbone
+from kindsight.models.build import ensure_backbone
+from kindsight.models.convert import make_pictures, run_litert
+from kindsight.models.feature_model import build_feature_model, build_network
+from kindsight.models.keras_process import KerasProcess
+from kindsight.models.keras_weights import (
+    check_weights,
+    download_sentence,
+    fetch,
+    keras_folder,
+    source_digest,
+)
+
+NAME = "mobilenet-v2"
+FILE = "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_1.0_224_no_top.h5"
+
+
+@pytest.fixture
+def no_network(monkeypatch, tmp_path):
+    """Keras's own folder empty, and a server that answers nothing."""
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
+    monkeypatch.setattr("keras.src.utils.file_utils.config.keras_home", lambda: str(tmp_path / "k"))
+    backbone = get_backbone(NAME)
+    published = dataclasses.replace(backbone.published, url=f"http://127.0.0.1:9/{FILE}")
+    return dataclasses.replace(backbone, published=published)
+
+
+def test_what_is_downloaded_is_said_before(monkeypatch, tmp_path):
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    said = download_sentence(get_backbone(NAME), "imagenet")
+    # 2,257,984 numbers of four bytes
+    assert FILE in said and "about 9 MB" in said and "storage.googleapis.com" in said
+    assert download_sentence(get_backbone(NAME), "none") is None
+    assert download_sentence(get_backbone("efficientnet-lite0"), "imagenet") is None
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / FILE).write_bytes(b"x")
+    assert download_sentence(get_backbone(NAME), "imagenet") is None
+
+
+def test_without_a_network_one_sentence_says_what_to_fetch(no_network):
+    with pytest.raises(WeightsError) as raised:
+        fetch(no_network)
+    said = str(raised.value)
+    assert "\n" not in said
+    for part in (f"Fetch http://127.0.0.1:9/{FILE}", "--weights FILE", str(keras_folder())):
+        assert part in said
+
+
+@pytest.mark.slow
+def test_weights_in_keras_own_folder_need_no_network(monkeypatch, tmp_path):
+    """The whole way: the file in Keras's folder, built by the child, the features Keras's own."""
+    import keras
+
+    backbone = get_backbone(NAME)
+    source = build_network(backbone, (32, 32), "none", seed=5)
+    folder = tmp_path / "home" / "models"
+    folder.mkdir(parents=True)
+    plain = keras.applications.MobileNetV2(weights=None, include_top=False, input_shape=(32, 32, 3))
+    plain.set_weights(source.get_weights())
+    plain.save(folder / FILE)
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "home"))
+    with KerasProcess() as process:
+        files = ensure_backbone(NAME, (32, 32), tmp_path / "cache", process=process)
+    pictures = make_pictures(3, (32, 32))
+    expected, layout = build_feature_model(backbone, source)
+    got = run_litert(files.tflite.read_bytes(), pictures)
+    wanted = expected(pictures, training=False)
+    assert files.layout == layout
+    assert abs(got - wanted.numpy()).max() < 1e-4 * abs(wanted.numpy()).max()
+
+
+def test_digests_tell_sources_apart(tmp_path):
+    file = tmp_path / "a.h5"
+    file.write_bytes(b"weights")
+    one, other = get_backbone(NAME), get_backbone("resnet50")
+    digests = [
+        source_digest(one, "imagenet", 0),
+        source_digest(other, "imagenet", 0),
+        source_digest(one, "none", 0),
+        source_digest(one, "none", 1),
+        source_digest(one, str(file), 0),
+    ]
+    assert len(set(digests)) == 5
+    assert source_digest(one, "imagenet", 1) == digests[0]
+
+
+@pytest.mark.parametrize("weights", ["ImageNet", "weights.txt", "weights.pth", ""])
+def test_unknown_weights_are_refused(weights):
+    with pytest.raises(SettingsError, match="weights must be imagenet, none, or a file"):
+        check_weights(get_backbone(NAME), weights)
+
+
+def test_absent_weights_are_refused():
+    with pytest.raises(WeightsError, match=r"Received: absent\.h5, which is not"):
+        check_weights(get_backbone(NAME), "absent.h5")

@@ -1,0 +1,129 @@
+"""A user's own Keras file as a backbone."""
+
+import json
+import zipfile
+
+import numpy as np
+import pytest
+
+from kindsight.errors import SettingsError, WeightsError
+from kindsight.models.backbones import get_backbone
+from kindsight.models.build import ensure_backbone
+from kindsight.models.convert import make_pictures, run_litert
+
+
+def make_model(size=(40, 48), kind="functional"):
+    import keras
+
+    keras.utils.set_random_seed(7)
+    layers = keras.layers
+    parts = [
+        layers.Rescaling(1 / 255, name="scale"),
+        layers.Conv2D(4, 3, strides=2, padding="same", activation="relu", name="one"),
+        layers.Conv2D(6, 3, strides=4, padding="same", activation="relu", name="two"),
+        layers.Conv2D(8, 3, strides=2, padding="same", activation="relu", name="three"),
+        layers.GlobalAveragePooling2D(keepdims=True),
+        layers.Conv2D(5, 1, name="after"),
+        layers.Flatten(),
+        layers.Dense(3, activation="softmax"),
+    ]
+    pixels = keras.Input((*(size or (None, None)), 3))
+    if kind == "sequential":
+        return keras.Sequential([pixels, *parts])
+    x = pixels
+    for part in parts:
+        x = part(x)
+    return keras.Model(pixels, x, name="own")
+
+
+@pytest.mark.parametrize("kind", ["functional", "sequential"])
+@pytest.mark.parametrize("size", [(40, 48), None])
+def test_own_model_gives_features_of_its_stages(tmp_path, keras_process, kind, size):
+    import keras
+
+    model = make_model(size, kind)
+    file = tmp_path / "my network.keras"
+    model.save(file)
+    backbone = get_backbone(str(file))
+    assert (backbone.name, backbone.size) == ("my network", size or (224, 224))
+    files = ensure_backbone(str(file), (40, 48), tmp_path / "cache", process=keras_process)
+    # "two" (5 x 6) ends a stage; "three" (3 x 3) gives the last maps, before the global mean.
+    assert files.layout.names == ("two_mean", "two_max", "two_std", "top_mean")
+    assert files.layout.width == 3 * 6 + 8
+    pictures = make_pictures(3, (40, 48))
+    probe = keras.Model(model.inputs, [model.get_layer(n).output for n in ("two", "three")])
+    two, three = (np.asarray(values) for values in probe(pictures))
+    expected = np.concatenate(
+        [
+            two.mean((1, 2)),
+            two.max((1, 2)),
+            np.sqrt(two.var((1, 2)) + 1e-6),
+            three.mean((1, 2)),
+        ],
+        axis=1,
+    )
+    got = run_litert(files.tflite.read_bytes(), pictures)
+    np.testing.assert_allclose(got, expected, atol=1e-5 * np.abs(expected).max())
+
+
+def test_fixed_size_is_kept(tmp_path):
+    make_model().save(tmp_path / "own.keras")
+    with pytest.raises(SettingsError, match=r"takes pictures of 40 x 48 pixels alone"):
+        get_backbone(str(tmp_path / "own.keras")).check_size((48, 40))
+
+
+def test_code_in_a_file_is_refused(tmp_path):
+    import keras
+
+    @keras.saving.register_keras_serializable("mine")
+    class Odd(keras.layers.Layer):
+        def call(self, x):
+            return x
+
+    for layer, name in ((Odd(), "Odd"), (keras.layers.Lambda(lambda x: x), "Lambda")):
+        pixels = keras.Input((32, 32, 3))
+        keras.Model(pixels, layer(keras.layers.Conv2D(2, 3)(pixels))).save(tmp_path / "odd.keras")
+        with pytest.raises(WeightsError, match=f"made of Keras's own layers.*Received: .*{name}"):
+            get_backbone(str(tmp_path / "odd.keras"))
+
+
+def test_other_inputs_are_refused(tmp_path):
+    import keras
+
+    for shape in ((32, 32, 1), (10,)):
+        keras.Sequential([keras.Input(shape), keras.layers.Flatten()]).save(tmp_path / "m.keras")
+        with pytest.raises(WeightsError, match="must take one picture"):
+            get_backbone(str(tmp_path / "m.keras"))
+
+
+def test_model_without_maps_is_refused(tmp_path, keras_process):
+    import keras
+
+    keras.Sequential([keras.Input((32, 32, 3)), keras.layers.Flatten()]).save(tmp_path / "m.keras")
+    with pytest.raises(WeightsError, match="maps over space"):
+        ensure_backbone(str(tmp_path / "m.keras"), (32, 32), tmp_path, process=keras_process)
+
+
+@pytest.mark.parametrize("config", [b"", b"{", b"[]", b'{"config": 3}', b'{"config": {}}'])
+def test_damaged_files_are_refused(tmp_path, config):
+    path = tmp_path / "m.keras"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("config.json", config)
+    with pytest.raises(WeightsError, match=r"m\.keras: A model must"):
+        get_backbone(str(path))
+    path.write_bytes(b"no archive")
+    with pytest.raises(WeightsError, match="must be a whole"):
+        get_backbone(str(path))
+    path.unlink()
+    with pytest.raises(WeightsError, match="must be there"):
+        get_backbone(str(path))
+
+
+def test_nesting_without_end_is_refused(tmp_path):
+    config = {"config": {}}
+    for _ in range(100):
+        config = {"config": config}
+    with zipfile.ZipFile(tmp_path / "m.keras", "w") as archive:
+        archive.writestr("config.json", json.dumps(config))
+    with pytest.raises(WeightsError, match="nested too deeply"):
+        get_backbone(str(tmp_path / "m.keras"))

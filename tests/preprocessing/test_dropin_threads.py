@@ -1,0 +1,62 @@
+"""Work on several threads: all of it done once, the first failure told, nothing left behind."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from kindsight.preprocessing import _threads
+from kindsight.preprocessing._threads import Work, for_each
+
+
+@pytest.fixture(params=[0, 1, 3], autouse=True)
+def helpers(request, monkeypatch):
+    monkeypatch.setattr(_threads._pool, "helpers", request.param)
+    monkeypatch.setattr(_threads._pool, "executor", None)
+    return request.param
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 50])
+def test_everything_is_done_once(count):
+    done: list[int] = []
+    for_each(count, done.append)
+    assert sorted(done) == list(range(count))
+
+
+def test_of_several_failures_the_first_is_told():
+    def work(number: int) -> None:
+        if number in (3, 4, 9):
+            raise ValueError(f"number {number}")
+
+    for _ in range(20):
+        with pytest.raises(ValueError, match="number 3"):
+            for_each(12, work)
+
+
+def test_work_that_was_begun_goes_on_without_the_caller(helpers):
+    first = threading.Event()
+    work = Work(5, lambda _: first.set())
+    work.start()
+    assert first.wait(10 if helpers else 0) is (helpers > 0)
+    work.finish()
+    assert first.is_set()
+
+
+def test_work_that_is_stopped_makes_no_further_calls():
+    done: list[int] = []
+    work = Work(5, done.append)
+    work.stop()
+    work.finish()
+    assert done == []
+
+
+def test_without_a_pool_the_caller_does_it_all(monkeypatch):
+    class Closed:
+        def submit(self, task):
+            raise RuntimeError("cannot schedule new futures after shutdown")
+
+    monkeypatch.setattr(_threads._pool, "executor", Closed())
+    done: list[int] = []
+    for_each(7, done.append)
+    assert done == list(range(7))

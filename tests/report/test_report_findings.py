@@ -1,0 +1,107 @@
+"""The page of findings: escaped, self-contained, bounded."""
+
+from __future__ import annotations
+
+import re
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kindsight.report.findings import MAX_IMAGES, render_findings
+from kindsight.report.findings_data import (
+    FindingsData,
+    FindingsSection,
+    QuietCheck,
+    ShownFinding,
+    ShownPicture,
+)
+
+IMAGE = "data:image/jpeg;base64,AAAA"
+
+
+def section(findings, **options):
+    given = {
+        "code": "KS203", "title": "Dark pictures", "severity": "warning", "about": "Dark.",
+        "advice": "Look.", "count": len(findings),
+    }  # fmt: skip
+    return FindingsSection(findings=tuple(findings), **{**given, **options})
+
+
+def data(sections=(), **options):
+    given = {
+        "source": "photos", "created": "2026-01-02 03:04", "pictures": 10, "readable": 9,
+        "classes": {"cat": 5, "dog": 5}, "counts": {"error": 0, "warning": 3, "note": 0},
+        "quiet": (QuietCheck("KS101", "Pictures that cannot be read", "passed"),),
+    }  # fmt: skip
+    return FindingsData(sections=tuple(sections), **{**given, **options})
+
+
+def card(name, image=IMAGE, **options):
+    return ShownFinding("It is dark.", "warning", (ShownPicture(name, image, **options),))
+
+
+def test_findings_of_one_picture_are_cards_and_groups_stand_side_by_side():
+    group = ShownFinding(
+        "The same.", "warning", tuple(ShownPicture(f"{n}.jpg", IMAGE) for n in range(3)), count=5
+    )
+    page = render_findings(data([section([card("a.jpg", label="cat"), card("b.jpg"), group])]))
+    assert page.count('<ul class="cards">') == 2 and page.count("<img ") == 5
+    assert "and 2 more, in <code>findings.csv</code>" in page
+    assert "3 findings" in page and "1 picture cannot be read." in page
+
+
+def test_what_cannot_be_shown_is_a_line():
+    page = render_findings(data([section([card("gone.jpg", image="")])]))
+    assert "<img" not in page and "gone.jpg" in page and '<ul class="plain">' in page
+
+
+def test_a_suggestion_stands_beside_the_picture():
+    finding = ShownFinding(
+        "It looks like a dog.", "warning", (ShownPicture("a.jpg", IMAGE, "cat"),), suggestion="dog"
+    )
+    page = render_findings(data([section([finding])]))
+    assert "→ <bdi>dog</bdi>" in page and "<bdi>cat</bdi>" in page
+
+
+def test_names_of_other_things_are_listed():
+    finding = ShownFinding("One class.", "error", names=("Cat", "cat "), count=2)
+    page = render_findings(data([section([finding], severity="error")]))
+    assert "<bdi>Cat</bdi>" in page and "<bdi>cat </bdi>" in page
+
+
+def test_nothing_found_is_said_so():
+    page = render_findings(data(counts={"error": 0, "warning": 0, "note": 0}, readable=10))
+    assert "Nothing found" in page and "All pictures can be read." in page
+
+
+def test_the_page_fetches_nothing_and_has_no_script():
+    page = render_findings(data([section([card("a.jpg")])]))
+    assert "default-src 'none'" in page
+    assert "<script" not in page and "://" not in page
+    for address in re.findall(r'(?:src|href)="([^"]*)"', page):
+        assert address.startswith(("data:image/", "#"))
+
+
+def test_an_image_that_is_none_is_left_out_and_their_number_is_bounded():
+    page = render_findings(data([section([card("a.jpg", image="https://example.com/x.png")])]))
+    assert "example.com" not in page
+    many = [card(f"{n}.jpg") for n in range(MAX_IMAGES + 50)]
+    assert render_findings(data([section(many)])).count("<img ") == MAX_IMAGES
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.text(max_size=60))
+def test_whatever_names_hold_the_page_stays_whole(text):
+    finding = ShownFinding(
+        text or "x", "warning", (ShownPicture(text, IMAGE, text, text, text),), suggestion=text
+    )
+    names = ShownFinding(text, "note", names=(text,), count=1)
+    whole = data(
+        [section([finding, names], title=text, about=text, advice=text, remark=text)],
+        source=text, classes={text: 1}, notes=(text,),
+    )  # fmt: skip
+    page = render_findings(whole)
+    page.encode("utf-8")
+    plain = render_findings(data([section([card("n"), ShownFinding("n", "note", names=("n",))])]))
+    assert page.count("<section") == plain.count("<section")
+    assert not re.search(r"[\x00-\x08\u202e\ud800-\udfff]", page)
