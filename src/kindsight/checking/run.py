@@ -6,13 +6,10 @@ import os
 import time
 from collections.abc import Callable
 
-import numpy as np
-
 from kindsight.cache import Cache
 from kindsight.catalog import Catalog, DataOptions
 from kindsight.catalog.checks import (
     CheckContext,
-    RowVectors,
     Surroundings,
     measure_catalog,
     run_checks,
@@ -120,36 +117,13 @@ def check_catalog(
     read = time.monotonic()
     context = CheckContext(measured, measurements, surroundings)
     if settings.full:
-        context.make_features = lambda: _features(context, settings, cache, progress)
+        # Importing what trains takes a tenth of a second that a cheap check need not spend.
+        from kindsight.checking.answers import add_features
+
+        add_features(context, settings, cache, progress)
     results = run_checks(
         context, checks=checks, ignore=settings.ignore, full=settings.full, progress=step("checks")
     )
     ended = time.monotonic()
     seconds = {"read": read - started, "checks": ended - read, "total": ended - started}
     return CheckReport(data, context, results, settings.ignore, seconds, measured.notes)
-
-
-def _features(
-    context: CheckContext, settings: CheckSettings, cache: Cache, progress: Progress | None
-) -> RowVectors:
-    """Find or compute the features of the readable pictures."""
-    # Importing it takes a tenth of a second that a cheap check need not spend.
-    from kindsight.training.frozen import FrozenTraining
-
-    training = FrozenTraining(
-        model=settings.model,
-        size=settings.size,
-        workers=settings.workers,
-        cache=str(cache.root),
-    )
-    rows = context.readable_rows
-    # The row goes along as the group, so that it is known of which pictures there are features.
-    numbered = context.catalog[rows].with_columns(group=[str(row) for row in rows])
-
-    def said(stage: str, done: int, total: int) -> None:
-        if progress is not None:
-            progress("features" if stage == "pictures" else stage, done, total)
-
-    found = training.features(numbered, training.backbone(said), said)
-    kept = np.array([int(str(row)) for row in found.catalog.group], np.int64)
-    return RowVectors(kept, found.vectors)

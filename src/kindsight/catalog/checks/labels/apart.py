@@ -33,7 +33,7 @@ class ClassesAlike(Check):
     def run(self, context: CheckContext) -> CheckResult:
         """Compare each class with each other one."""
         answers = context.out_of_fold
-        if answers is None or answers.probabilities.shape[1] < 2:
+        if answers is None or answers.probabilities.shape[1] < 2 or not len(answers.rows):
             return self.not_applicable("There are no answers of a classifier to hold labels to.")
         given = context.catalog.targets[answers.rows]
         counts = np.bincount(given, minlength=answers.probabilities.shape[1])

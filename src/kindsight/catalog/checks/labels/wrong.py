@@ -28,7 +28,7 @@ class WrongLabels(Check):
     def run(self, context: CheckContext) -> CheckResult:
         """Doubt the labels."""
         answers = context.out_of_fold
-        if answers is None or answers.probabilities.shape[1] < 2:
+        if answers is None or answers.probabilities.shape[1] < 2 or not len(answers.rows):
             return self.not_applicable("There are no answers of a classifier to hold labels to.")
         given = context.catalog.targets[answers.rows]
         if not answers_right(answers, given):
