@@ -44,7 +44,8 @@ def load_jpeg(path: str, loading: Loading) -> tuple[ImageFile.ImageFile, NDArray
         return None
     rows = _nearest(image.height, loading.target_size[0])
     columns = _nearest(image.width, loading.target_size[1])
-    return image, full[rows[:, None], columns]
+    # One index for both sides would take four times as long.
+    return image, full.take(rows, 0).take(columns, 1)
 
 
 def _is_large(image: ImageFile.ImageFile) -> bool:
