@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import io
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,9 @@ from kindsight.preprocessing._spec import Loading
 
 __all__ = ["load_jpeg"]
 
+_own = threading.local()
+# Bytes: a photograph of 4 million pixels. Pages are taken when first written.
+_ROOM = 12_000_000
 _START = b"\xff\xd8\xff"
 
 
@@ -39,13 +43,21 @@ def load_jpeg(path: str, loading: Loading) -> tuple[ImageFile.ImageFile, NDArray
         return None
     if image is None or image.mode != "RGB" or _is_large(image):
         return None
-    full = decode_jpeg(image, data, (image.height, image.width))
+    full = decode_jpeg(image, data, (image.height, image.width), _room())
     if full is None:
         return None
     rows = _nearest(image.height, loading.target_size[0])
     columns = _nearest(image.width, loading.target_size[1])
     # One index for both sides would take four times as long.
     return image, full.take(rows, 0).take(columns, 1)
+
+
+def _room() -> NDArray[np.uint8]:
+    """Return memory of this thread's own to decode to: only a few of the pixels are taken."""
+    if not hasattr(_own, "room"):
+        _own.room = np.empty(_ROOM, np.uint8)
+    room: NDArray[np.uint8] = _own.room
+    return room
 
 
 def _is_large(image: ImageFile.ImageFile) -> bool:
