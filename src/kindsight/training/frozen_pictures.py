@@ -13,9 +13,11 @@ from kindsight.catalog import Catalog
 from kindsight.errors import PictureError
 from kindsight.models.build import BackboneFiles
 from kindsight.models.keras_process import KerasProcess
+from kindsight.training.alike import SIDE
 from kindsight.training.common import Progress
 from kindsight.training.features import Features
 from kindsight.training.frozen import FittedFrozen, FrozenTraining
+from kindsight.training.kept import kept_greys
 from kindsight.training.listener import TrainingListener
 
 __all__ = ["FrozenPictures", "prepare_frozen"]
@@ -78,6 +80,12 @@ class FrozenPictures:
     def with_catalog(self, catalog: Catalog) -> FrozenPictures:
         """Return the same with other columns of the catalog."""
         return replace(self, features=replace(self.features, catalog=catalog))
+
+    def small_grey(self, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """Return pictures small and grey, for finding copies: uint8 (n, 64, 64)."""
+        features = self.features
+        digests = [str(features.catalog.digest[row]) for row in rows]
+        return kept_greys(features.table, self.files.layout.width, digests, SIDE)
 
     def close(self) -> None:
         """Do nothing: the features are in memory."""

@@ -15,10 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kindsight.pictures import InputSpec
+from kindsight.pictures.perceptual import small_grey
+from kindsight.threads import count_cores, map_ordered
 from kindsight.training.common import share_outside
 from kindsight.training.tables import FeatureTable
 
-__all__ = ["KeptPicture", "kept_pictures", "share_cut_off", "to_jpeg"]
+__all__ = ["KeptPicture", "kept_greys", "kept_pictures", "share_cut_off", "to_jpeg"]
 
 # Some 15 kB a picture, no damage that an eye sees.
 JPEG_QUALITY = 92
@@ -73,6 +75,39 @@ def kept_pictures(path: Path, width: int, digests: Sequence[str]) -> list[KeptPi
             rgb = np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), np.uint8)
             kept.append(KeptPicture(rgb, row.height, row.width))
     return kept
+
+
+def kept_greys(path: Path, width: int, digests: Sequence[str], side: int) -> NDArray[np.uint8]:
+    """Return the pictures that the cache kept, small and grey: uint8 (n, side, side).
+
+    Zeros stand for those that it no longer has.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        The table of features.
+    width : int
+        How many numbers a row has.
+    digests : sequence of str
+        Which pictures.
+    side : int
+        Height and width.
+    """
+    with closing(FeatureTable(path, width)) as table:
+        rows = table.pictures(digests)
+
+    def grey(digest: str) -> NDArray[np.uint8] | None:
+        row = rows.get(digest)
+        if row is None:
+            return None
+        decoded = cv2.imdecode(np.frombuffer(row.jpeg, np.uint8), cv2.IMREAD_GRAYSCALE)
+        return None if decoded is None else small_grey(np.asarray(decoded, np.uint8), side)
+
+    found = np.zeros((len(digests), side, side), np.uint8)
+    for place, picture in enumerate(map_ordered(grey, digests, count_cores())):
+        if picture is not None:
+            found[place] = picture
+    return found
 
 
 def share_cut_off(path: Path, width: int, digests: Sequence[str], spec: InputSpec) -> float:

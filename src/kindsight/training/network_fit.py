@@ -23,6 +23,7 @@ from kindsight.models.keras_process import KerasProcess
 from kindsight.pictures import read_picture, resize_picture
 from kindsight.runtime import InterpreterPool
 from kindsight.threads import count_cores, map_ordered, single_threaded_opencv
+from kindsight.training.alike import small_greys
 from kindsight.training.checkpoints import CHECKPOINT_FILE, key_of
 from kindsight.training.common import Progress, balanced_weights, class_targets, share_outside
 from kindsight.training.history import EpochRow, History
@@ -104,6 +105,10 @@ class NetworkPictures:
     def with_catalog(self, catalog: Catalog) -> NetworkPictures:
         """Return the same with other columns."""
         return replace(self, catalog=catalog)
+
+    def small_grey(self, rows: Rows) -> NDArray[np.uint8]:
+        """Return pictures small and grey, for finding copies: uint8 (n, 64, 64)."""
+        return small_greys(self.stored.pixels(rows))
 
     def close(self) -> None:
         """Let the cache prune the pictures, if it wants to."""

@@ -26,6 +26,7 @@ class FewPictures(Check):
     code = "KS601"
     title = "Classes with few pictures"
     severity = "error"
+    advice = "Gather more pictures, or leave the class out."
 
     def run(self, context: CheckContext) -> CheckResult:
         """Count the different pictures of each class that can be read."""

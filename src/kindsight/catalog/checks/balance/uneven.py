@@ -20,6 +20,7 @@ class UnevenClasses(Check):
     code = "KS602"
     title = "Classes of very different sizes"
     severity = "warning"
+    advice = "Look at each class's recall; --class-weight balanced makes classes count alike."
 
     def run(self, context: CheckContext) -> CheckResult:
         """Compare each class with the largest, in the part that is trained on."""

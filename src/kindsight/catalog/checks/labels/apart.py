@@ -29,6 +29,7 @@ class ClassesAlike(Check):
     title = "Classes that cannot be told apart"
     severity = "warning"
     cost = "full"
+    advice = "Merge them if they are one thing; else try larger pictures: --size 300."
 
     def run(self, context: CheckContext) -> CheckResult:
         """Compare each class with each other one."""

@@ -16,6 +16,7 @@ class SamePictureSeveralLabels(Check):
     code = "KS401"
     title = "The same picture under several labels"
     severity = "error"
+    advice = "Keep the file that is in the right class."
 
     def run(self, context: CheckContext) -> CheckResult:
         """Compare the labels of files with one digest."""

@@ -21,6 +21,7 @@ class CopiesSeveralLabels(Check):
     code = "KS402"
     title = "Copies of a picture under several labels"
     severity = "error"
+    advice = "Look at them side by side and give them one label."
 
     def run(self, context: CheckContext) -> CheckResult:
         """Compare the labels of copies."""

@@ -46,6 +46,7 @@ class Outliers(Check):
     title = "Pictures unlike all others"
     severity = "warning"
     cost = "full"
+    advice = "Leave out what shows none of the classes."
 
     def run(self, context: CheckContext) -> CheckResult:
         """Look for pictures that stand alone."""

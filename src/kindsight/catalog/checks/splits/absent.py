@@ -23,6 +23,7 @@ class ClassesAbsent(Check):
     code = "KS503"
     title = "Classes missing from a part"
     severity = "error"
+    advice = "Give one class one name, or leave it out of all parts."
 
     def run(self, context: CheckContext) -> CheckResult:
         """Compare the classes of the parts."""

@@ -26,6 +26,7 @@ class CopiesInSeveralParts(Check):
     code = "KS502"
     title = "Copies of a picture in several parts"
     severity = "error"
+    advice = "kindsight train leaves the training part's copy out; see --leaks."
 
     def run(self, context: CheckContext) -> CheckResult:
         """Compare the parts of copies."""

@@ -15,6 +15,7 @@ class IdenticalInSeveralParts(Check):
     code = "KS501"
     title = "The same picture in several parts"
     severity = "error"
+    advice = "kindsight train leaves the training part's copy out; see --leaks."
 
     def run(self, context: CheckContext) -> CheckResult:
         """Compare the parts of files with one digest."""

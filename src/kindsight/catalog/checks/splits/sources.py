@@ -50,6 +50,7 @@ class PartsOfDifferentSources(Check):
     code = "KS504"
     title = "Parts of different sources"
     severity = "warning"
+    advice = "If it is not meant, put the pictures together and divide them anew."
 
     def run(self, context: CheckContext) -> CheckResult:
         """Try to tell the parts apart."""
@@ -67,6 +68,7 @@ class ClassesOfDifferentSources(Check):
     code = "KS505"
     title = "Classes of different sources"
     severity = "warning"
+    advice = "Gather every class from every source; test on pictures of another one."
 
     def run(self, context: CheckContext) -> CheckResult:
         """Try to tell the classes apart."""

@@ -1,0 +1,88 @@
+"""Copies among the pictures of a training, found without reading a file again.
+
+Both kinds of training hold their pictures resized: as JPEGs beside the features, or as pixels. Made
+small and grey they are enough for the search that the checks of duplicates use. It sees what the
+network sees: what a crop leaves out does not count.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from kindsight.catalog import Catalog
+from kindsight.catalog.checks import CheckContext, Measurements
+from kindsight.catalog.checks.duplicates.copies import find_copies
+from kindsight.catalog.checks.measure import NUMBERS, WORDS
+from kindsight.pictures.perceptual import perceptual_hash, small_grey
+from kindsight.threads import single_threaded_opencv
+
+__all__ = ["SIDE", "find_alike", "small_greys"]
+
+SIDE = 64
+"""Height and width of the small pictures."""
+
+BATCH = 1024
+
+KEPT = 20_000
+"""Small pictures that are held in memory, 4 kB each; of more, those in question are made again."""
+
+ONE_TONE = 9
+"""Grey levels side by side that count as one tone, as for the checks."""
+
+Small = Callable[[NDArray[np.int64]], NDArray[np.uint8]]
+
+
+def find_alike(catalog: Catalog, small: Small) -> list[NDArray[np.int64]]:
+    """Find groups of pictures that are the same, byte for byte or nearly.
+
+    Parameters
+    ----------
+    catalog : Catalog
+        With digests.
+    small : callable
+        From rows, int64 (m,), to the pictures in small and grey, uint8 (m, 64, 64); zeros where
+        there is none.
+
+    Returns
+    -------
+    list of int64 arrays
+        Rows, two or more, ascending.
+    """
+    n = len(catalog)
+    numbers = np.zeros(n, NUMBERS)
+    # One of each content is enough: copies are known by their digests.
+    first: dict[str | None, int] = {}
+    for row, digest in enumerate(catalog.digest):
+        first.setdefault(digest, row)
+    rows = np.fromiter(first.values(), np.int64, len(first))
+    kept = np.zeros((n if n <= KEPT else 0, SIDE, SIDE), np.uint8)
+    with single_threaded_opencv():
+        for at in range(0, len(rows), BATCH):
+            some = rows[at : at + BATCH]
+            grey = small(some)
+            if len(kept):
+                kept[some] = grey
+            numbers["contrast"][some] = grey.std(axis=(1, 2))
+            numbers["plain"][some] = [_plain(picture) for picture in grey]
+            numbers["hash"][some] = [perceptual_hash(small_grey(picture)) for picture in grey]
+    words = {name: np.full(n, "", object) for name in WORDS}
+    again: Small = (lambda chosen: kept[chosen]) if len(kept) else small
+    return find_copies(CheckContext(catalog, Measurements(numbers, words, again))).groups()
+
+
+def small_greys(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Make pictures small and grey: uint8 (n, h, w, 3), RGB, to uint8 (n, 64, 64)."""
+    grey = np.zeros((len(pixels), SIDE, SIDE), np.uint8)
+    for i, picture in enumerate(pixels):
+        grey[i] = small_grey(np.asarray(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), np.uint8), SIDE)
+    return grey
+
+
+def _plain(grey: NDArray[np.uint8]) -> float:
+    """Return the share of pixels in the commonest nine levels that lie side by side."""
+    counts = np.bincount(grey.ravel(), minlength=256)
+    return float(np.convolve(counts, np.ones(ONE_TONE)).max()) / grey.size

@@ -1,0 +1,82 @@
+"""Leaks: what becomes of pictures that several parts have, by each of the three ways."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kindsight.catalog import SPLITS, Catalog
+from kindsight.catalog.leaks import LEAKS, mend_leaks
+from kindsight.errors import CatalogError
+
+
+def divided(*parts, labels=None) -> Catalog:
+    n = len(parts)
+    return Catalog(
+        path=tuple(f"{i}.jpg" for i in range(n)),
+        label=tuple(labels or "a" * n),
+        split=parts,
+    )
+
+
+PARTS = ("train", "train", "validation", "test", "train", "validation", None)
+GROUPS = [(1, 2), (3, 4, 5), (0, 6)]
+
+
+def test_dropped_from_all_but_the_last_part():
+    mended, leaks = mend_leaks(divided(*PARTS), GROUPS, "drop")
+    assert mended.split == ("train", None, "validation", "test", None, None, None)
+    assert leaks.groups == ((1, 2), (3, 4, 5)) and leaks.rows == (1, 4, 5)
+    assert leaks.leaking == ()
+    assert leaks.note == (
+        "Left out, as a later part has the same or nearly the same: 2 pictures of the train part, "
+        "1 picture of the validation part (--leaks drop)."
+    )
+    assert leaks.to_dict() == {"how": "drop", "groups": 2, "pictures": 3}
+
+
+def test_moved_to_the_first_part():
+    mended, leaks = mend_leaks(divided(*PARTS), GROUPS, "move")
+    assert mended.split == ("train", "train", "train", "train", "train", "train", None)
+    assert leaks.rows == (2, 3, 5) and leaks.leaking == ()
+    assert leaks.note.startswith("Moved, to where")
+
+
+def test_kept_where_they_are():
+    catalog = divided(*PARTS)
+    mended, leaks = mend_leaks(catalog, GROUPS, "keep")
+    assert mended == catalog and leaks.leaking == (2, 3, 5)
+    assert "looks better than it is (--leaks keep)" in leaks.note
+
+
+def test_nothing_to_mend():
+    catalog = divided(*PARTS)
+    for how in LEAKS:
+        mended, leaks = mend_leaks(catalog, [(0, 1), (2, 5), (6,)], how)
+        assert mended == catalog and leaks.note == "" and leaks.groups == ()
+
+
+def test_a_class_that_would_have_nothing_to_train_on():
+    catalog = divided("train", "test", "train", labels="aab")
+    with pytest.raises(CatalogError, match=r"none of 'a' left.*leaks='drop' takes them out"):
+        mend_leaks(catalog, [(0, 1)], "drop")
+    assert mend_leaks(catalog, [(0, 1)], "move")[0].split == ("train", "train", "train")
+
+
+@given(
+    st.lists(st.sampled_from([*SPLITS, None]), min_size=2, max_size=30),
+    st.lists(st.integers(0, 9), min_size=30, max_size=30),
+    st.sampled_from(["drop", "move"]),
+)
+@settings(max_examples=150, deadline=None)
+def test_afterwards_no_group_is_in_two_parts_and_nothing_else_has_changed(parts, numbers, how):
+    catalog = divided(*parts)
+    groups = [[i for i in range(len(parts)) if numbers[i] == k] for k in range(10)]
+    try:
+        mended, leaks = mend_leaks(catalog, groups, how)
+    except CatalogError:
+        return
+    for group in groups:
+        assert len({mended.split[row] for row in group} - {None}) <= 1
+    changed = {i for i in range(len(parts)) if mended.split[i] != parts[i]}
+    assert changed == set(leaks.rows)
+    assert all(any(row in group for group in leaks.groups) for row in changed)
