@@ -19,7 +19,8 @@ from kindsight.cache import Cache
 from kindsight.catalog.checks import all_checks
 from kindsight.checking import CheckSettings, check_data, open_for_checking, write_report
 from kindsight.checking.report import COLUMNS
-from kindsight.errors import CatalogError, SettingsError, UsageError
+from kindsight.errors import CatalogError, PictureError, SettingsError, UsageError
+from kindsight.pictures import content_digest, read_picture
 from shapes import shape
 
 
@@ -249,3 +250,32 @@ def test_full_checks_take_features_of_the_readable_pictures(photos, backbone):
     assert len(rows) == len(vectors) == 7
     assert not any(path.endswith("cut.png") for path in np.array(report.context.catalog.path)[rows])
     assert "skipped" not in report.states()
+
+
+def test_what_is_read_for_features_is_measured_at_once(photos, cache, monkeypatch):
+    from kindsight.catalog import Catalog
+    from kindsight.catalog.checks import measure_catalog
+    from kindsight.catalog.checks.keeping import Measuring
+
+    catalog = Catalog.from_folder(photos)
+    other = Cache(cache.root.parent / "other")
+    _, alone = measure_catalog(catalog, other)
+    with Measuring(cache) as measuring:
+        for row in range(len(catalog)):
+            data = catalog.load(row)
+            digest = content_digest(data)
+            try:
+                picture = measuring.see(digest, data, (224, 224))
+            except PictureError as error:
+                assert error.code == "truncated"
+            else:
+                assert np.array_equal(picture, read_picture(data, target=(224, 224)))
+    from kindsight.catalog.checks import keeping
+
+    def refuse(*_):
+        raise AssertionError("it is measured already")
+
+    monkeypatch.setattr(keeping, "measure_picture", refuse)
+    _, beside = measure_catalog(catalog, cache)
+    assert beside.numbers.tobytes() == alone.numbers.tobytes()
+    assert all((beside.words[name] == alone.words[name]).all() for name in alone.words)

@@ -25,6 +25,7 @@ from kindsight.pictures import InputSpec, content_digest, read_picture, resize_p
 from kindsight.threads import map_ordered, single_threaded_opencv
 
 __all__ = [
+    "Beside",
     "Gone",
     "Maker",
     "Outcome",
@@ -78,6 +79,32 @@ class Maker(Protocol):
 
     def failed(self, digest: str, error: PictureError) -> Any:
         """Make the row of a picture that is of no use."""
+
+
+class Beside(Protocol):
+    """Looks at pictures that are read for another purpose; called on many threads."""
+
+    def see(
+        self,
+        digest: str,
+        data: bytes,
+        size: tuple[int, int],
+    ) -> NDArray[np.uint8]:
+        """Read a picture, look at it, and return it.
+
+        Parameters
+        ----------
+        digest : str
+        data : bytes
+            Its file.
+        size : (height, width)
+            As ``target`` of :func:`kindsight.pictures.read_picture`.
+
+        Raises
+        ------
+        PictureError
+            As that function.
+        """
 
 
 class Reader(Protocol):
@@ -156,6 +183,7 @@ def go_through(
     maker: Callable[[], Maker],
     threads: int,
     progress: Progress | None = None,
+    beside: Beside | None = None,
 ) -> Gone:
     """See to it that a table has every picture of a catalog.
 
@@ -176,6 +204,8 @@ def go_through(
         How many pictures are under way at once.
     progress : callable, optional
         Called from this thread.
+    beside : Beside, optional
+        Looks at the pictures that are read.
 
     Raises
     ------
@@ -184,7 +214,7 @@ def go_through(
     """
 
     def reader() -> Reader:
-        return _Resizing(spec, maker())
+        return _Resizing(spec, maker(), beside)
 
     read = read_through(catalog, cache, table, look_up, reader, threads, progress)
     return _part(catalog, table, read)
@@ -243,9 +273,15 @@ class _Resizing:
 
     spec: InputSpec
     maker: Maker
+    beside: Beside | None = None
 
     def read(self, digest: str, data: bytes | NDArray[np.uint8]) -> Any:
-        picture = read_picture(data, target=self.spec.size) if isinstance(data, bytes) else data
+        if not isinstance(data, bytes):
+            picture = data
+        elif self.beside is not None:
+            picture = self.beside.see(digest, data, self.spec.size)
+        else:
+            picture = read_picture(data, target=self.spec.size)
         pixels = resize_picture(picture, self.spec)
         return self.maker.make(digest, pixels, (picture.shape[0], picture.shape[1]))
 

@@ -7,8 +7,10 @@ from collections.abc import Callable
 import numpy as np
 
 from kindsight.cache import Cache
+from kindsight.catalog import Catalog
 from kindsight.catalog.checks import CheckContext, OutOfFold, RowVectors
 from kindsight.catalog.checks.duplicates.copies import find_copies
+from kindsight.catalog.checks.keeping import Measuring
 from kindsight.catalog.folds import fold_indices
 from kindsight.catalog.units import connected
 from kindsight.checking.settings import CheckSettings
@@ -17,7 +19,7 @@ from kindsight.training.frozen import FrozenTraining
 from kindsight.training.head import FOLDS
 from kindsight.training.out_of_fold import out_of_fold
 
-__all__ = ["add_features"]
+__all__ = ["add_features", "read_for_both"]
 
 Progress = Callable[[str, int, int], None]
 
@@ -44,20 +46,11 @@ def add_features(
     layouts: list[FeatureLayout] = []
 
     def features() -> RowVectors:
-        training = FrozenTraining(
-            model=settings.model,
-            size=settings.size,
-            workers=settings.workers,
-            cache=str(cache.root),
-        )
+        training = _training(settings, cache)
         rows = context.readable_rows
         # The row goes along as the group, so that it is known of which pictures there are features.
         numbered = context.catalog[rows].with_columns(group=[str(row) for row in rows])
-
-        def said(stage: str, done: int, total: int) -> None:
-            if progress is not None:
-                progress("features" if stage == "pictures" else stage, done, total)
-
+        said = _said(progress)
         files = training.backbone(said)
         found = training.features(numbered, files, said)
         layouts.append(files.layout)
@@ -73,6 +66,38 @@ def add_features(
         return answer_out_of_fold(context, found, layouts[0])
 
     context.make_features, context.make_out_of_fold = features, answers
+
+
+def read_for_both(
+    catalog: Catalog,
+    settings: CheckSettings,
+    cache: Cache,
+    progress: Progress | None = None,
+) -> None:
+    """Compute the features of a catalog's pictures, and measure what is read for that.
+
+    Both are then found in the cache: no picture has to be read twice.
+    """
+    training, said = _training(settings, cache), _said(progress)
+    with Measuring(cache) as measuring:
+        training.features(catalog, training.backbone(said), said, measuring)
+
+
+def _training(settings: CheckSettings, cache: Cache) -> FrozenTraining:
+    return FrozenTraining(
+        model=settings.model,
+        size=settings.size,
+        workers=settings.workers,
+        cache=str(cache.root),
+    )
+
+
+def _said(progress: Progress | None) -> Progress:
+    def said(stage: str, done: int, total: int) -> None:
+        if progress is not None:
+            progress("features" if stage == "pictures" else stage, done, total)
+
+    return said
 
 
 def answer_out_of_fold(

@@ -111,15 +111,17 @@ def check_catalog(
 
         return said
 
+    if settings.full:
+        # Importing what trains takes a tenth of a second that a cheap check need not spend.
+        from kindsight.checking.answers import add_features, read_for_both
+
+        read_for_both(catalog, settings, cache, progress)
     measured, measurements = measure_catalog(
         catalog, cache, workers=settings.workers, progress=step("pictures")
     )
     read = time.monotonic()
     context = CheckContext(measured, measurements, surroundings)
     if settings.full:
-        # Importing what trains takes a tenth of a second that a cheap check need not spend.
-        from kindsight.checking.answers import add_features
-
         add_features(context, settings, cache, progress)
     results = run_checks(
         context, checks=checks, ignore=settings.ignore, full=settings.full, progress=step("checks")

@@ -11,6 +11,7 @@ all eight ways in which a picture can lie follow from one of them.
 from __future__ import annotations
 
 import functools
+from typing import Any
 
 import cv2
 import numpy as np
@@ -24,9 +25,12 @@ GRID = 32
 SIDE = 16
 """Rows and columns of coefficients that are kept."""
 
-# Coefficients smaller than this, in grey levels times 32, are what storing a picture anew leaves:
+# Coefficients smaller than this share of the picture's contrast are what storing it anew leaves:
 # they count as not positive, so that a symmetric picture keeps its hash.
-NOISE = 1.0
+NOISE = 0.02
+
+# What the arithmetic leaves of a picture of one tone.
+ROUNDING = 0.01
 
 TURNS = tuple(
     (transposed, mirrored, upended)
@@ -38,29 +42,30 @@ TURNS = tuple(
 right, then top to bottom. The first of them changes nothing."""
 
 
-def small_grey(grey: NDArray[np.uint8], side: int = GRID) -> NDArray[np.uint8]:
+def small_grey(grey: NDArray[Any], side: int = GRID) -> NDArray[Any]:
     """Bring a grey picture to few pixels, each the mean of what it covers.
 
     Parameters
     ----------
-    grey : uint8 array (height, width)
+    grey : uint8 or float32 array (height, width)
+        Floats keep the means exact, which matters where contrast is low.
     side : int
         Height and width of the result.
 
     Returns
     -------
-    uint8 array (side, side)
+    array (side, side)
+        Of the same type.
     """
-    small = cv2.resize(grey, (side, side), interpolation=cv2.INTER_AREA)
-    return np.asarray(small, np.uint8)
+    return np.asarray(cv2.resize(grey, (side, side), interpolation=cv2.INTER_AREA))
 
 
-def perceptual_hash(small: NDArray[np.uint8]) -> NDArray[np.uint64]:
+def perceptual_hash(small: NDArray[Any]) -> NDArray[np.uint64]:
     """Return the hash of a small grey picture.
 
     Parameters
     ----------
-    small : uint8 array (32, 32)
+    small : array (32, 32)
         As :func:`small_grey` gives it.
 
     Returns
@@ -70,8 +75,9 @@ def perceptual_hash(small: NDArray[np.uint8]) -> NDArray[np.uint64]:
         lowest, which is the brightness, is 0.
     """
     basis = _basis()
-    coefficients = basis @ small.astype(np.float32) @ basis.T
-    bits = coefficients > NOISE
+    wide = small.astype(np.float32)
+    coefficients = basis @ wide @ basis.T
+    bits = coefficients > max(NOISE * float(wide.std()), ROUNDING)
     bits[0, 0] = False
     packed: NDArray[np.uint64] = _pack(bits[None])[0]
     return packed

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from kindsight.cache import Cache
 from kindsight.catalog import Catalog
-from kindsight.catalog.once import Progress, go_through
+from kindsight.catalog.once import Beside, Progress, go_through
 from kindsight.errors import CacheError, PictureError
 from kindsight.models.build import BackboneFiles
 from kindsight.pictures import InputSpec
@@ -67,6 +67,7 @@ def compute_features(
     *,
     workers: int | None = None,
     progress: Progress | None = None,
+    beside: Beside | None = None,
 ) -> Features:
     """Find or compute the features of all pictures of a catalog.
 
@@ -84,6 +85,9 @@ def compute_features(
         How many runs of the network at once; the number of cores if omitted.
     progress : callable, optional
         Called with (pictures done, pictures in all), from the calling thread.
+    beside : Beside, optional
+        Looks at the pictures that are read, such as
+        :class:`kindsight.catalog.checks.keeping.Measuring`.
 
     Returns
     -------
@@ -97,8 +101,8 @@ def compute_features(
     for _ in range(2):
         # Damage may show in either of the two tables, and only where a row is read.
         with contextlib.suppress(DamagedTableError):
-            return _compute(catalog, backbone, spec, cache, workers, progress)
-    return _compute(catalog, backbone, spec, cache, workers, progress)
+            return _compute(catalog, backbone, spec, cache, workers, progress, beside)
+    return _compute(catalog, backbone, spec, cache, workers, progress, beside)
 
 
 def _compute(
@@ -108,6 +112,7 @@ def _compute(
     cache: Cache,
     workers: int | None,
     progress: Progress | None,
+    beside: Beside | None,
 ) -> Features:
     path, width = feature_table_path(cache, backbone, spec), backbone.layout.width
     workers = workers or count_cores()
@@ -120,7 +125,7 @@ def _compute(
             return FeatureMaker(InterpreterPool(backbone.tflite, workers))
 
         # As many threads as networks: one more, to read ahead, was measured a tenth slower.
-        gone = go_through(catalog, spec, cache, table, look_up, maker, workers, progress)
+        gone = go_through(catalog, spec, cache, table, look_up, maker, workers, progress, beside)
         try:
             vectors = table.vectors([str(digest) for digest in gone.catalog.digest])
         except KeyError as error:

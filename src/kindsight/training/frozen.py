@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from kindsight.cache import Cache
 from kindsight.catalog import Catalog
+from kindsight.catalog.once import Beside
 from kindsight.catalog.split import fold_indices, units
 from kindsight.errors import SettingsError, WeightsError
 from kindsight.evaluation import to_probabilities
@@ -143,17 +144,22 @@ class FrozenTraining:
         )
 
     def features(
-        self, catalog: Catalog, files: BackboneFiles, progress: Progress | None = None
+        self,
+        catalog: Catalog,
+        files: BackboneFiles,
+        progress: Progress | None = None,
+        beside: Beside | None = None,
     ) -> Features:
-        """Find or compute the features of a catalog's pictures."""
+        """Find or compute the features of a catalog's pictures; `beside` looks at those read."""
 
         def step(done: int, total: int) -> None:
             if progress is not None:
                 progress("pictures", done, total)
 
         return compute_features(
-            catalog, files, self.spec(), Cache(self.cache), workers=self.workers, progress=step
-        )
+            catalog, files, self.spec(), Cache(self.cache), workers=self.workers, progress=step,
+            beside=beside,
+        )  # fmt: skip
 
     def fit(
         self,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -19,21 +20,27 @@ from kindsight.cache import Cache
 from kindsight.catalog.catalog import Catalog
 from kindsight.catalog.checks.measure import (
     NUMBERS,
+    SIZE,
     SMALL,
     WORDS,
     MeasuredPicture,
+    measure_decoded,
     measure_picture,
     unreadable,
 )
 from kindsight.catalog.checks.measurements import Measurements
 from kindsight.catalog.once import Progress, Read, read_through
 from kindsight.errors import CacheError, PictureError
+from kindsight.pictures.read import read_picture, read_with_facts
 from kindsight.sqlite_file import DamagedTableError, SqliteFile, chunks, marks
 from kindsight.threads import count_cores
 
-__all__ = ["FORMAT", "MeasurementTable", "measure_catalog"]
+__all__ = ["FORMAT", "MeasurementTable", "Measuring", "measure_catalog"]
 
-FORMAT = 2
+TOGETHER = 128
+"""Measurements that are written at once beside the computing of features."""
+
+FORMAT = 3
 """Raised whenever something else is measured, or measured otherwise."""
 
 
@@ -147,6 +154,59 @@ class _Measurer:
 
     def failed(self, digest: str, error: PictureError) -> MeasuredPicture:
         return unreadable(digest, b"", error)
+
+
+class Measuring:
+    """Measures pictures that are read for features; a :class:`kindsight.catalog.once.Beside`.
+
+    Within a ``with`` block. What was measured is found by :func:`measure_catalog` afterwards, which
+    then reads only what it did not see: each picture is read once for both.
+
+    Parameters
+    ----------
+    cache : Cache
+        Where measurements are kept.
+    """
+
+    def __init__(self, cache: Cache) -> None:
+        self._table = MeasurementTable(cache.measurements_file(str(FORMAT)))
+        self._lock = threading.Lock()
+        self._rows: list[MeasuredPicture] = []
+
+    def __enter__(self) -> Measuring:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        try:
+            self._flush()
+        finally:
+            self._table.close()
+
+    def see(self, digest: str, data: bytes, size: tuple[int, int]) -> NDArray[np.uint8]:
+        """Read a picture and measure it, unless it is measured or read at another size."""
+        if size != SIZE:
+            return read_picture(data, target=size)
+        with self._lock:
+            if self._table.known([digest]):
+                return read_picture(data, target=size)
+        try:
+            picture, facts = read_with_facts(data, target=size)
+        except PictureError as error:
+            self._add(unreadable(digest, data, error))
+            raise
+        self._add(measure_decoded(digest, data, picture, facts))
+        return picture
+
+    def _add(self, row: MeasuredPicture) -> None:
+        with self._lock:
+            self._rows.append(row)
+            if len(self._rows) >= TOGETHER:
+                self._flush()
+
+    def _flush(self) -> None:
+        if self._rows:
+            self._table.put(self._rows)
+        self._rows = []
 
 
 def measure_catalog(

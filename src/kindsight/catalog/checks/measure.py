@@ -75,6 +75,9 @@ WORDS = ("format", "mode", "subsampling", "encoder", "camera", "software", "code
 _AREA = SIZE[0] * SIZE[1]
 _LEVELS = np.arange(256)
 
+_COLOURS = 64
+"""Pixels of the shorter side, at least, on which colours are measured."""
+
 _ONE_TONE = 9
 """Grey levels side by side that count as one tone: what JPEG makes of a plain ground."""
 
@@ -161,7 +164,7 @@ def measure_decoded(
         numbers[name] = getattr(facts, name)
     numbers["taken"] = facts.exif.taken
     grey = _measure_pixels(numbers, picture)
-    numbers["hash"] = perceptual_hash(small_grey(grey))
+    numbers["hash"] = perceptual_hash(small_grey(grey.astype(np.float32)))
     if facts.mode.split(";")[0] in ALPHA_MODES and isinstance(data, bytes):
         numbers["transparency"] = _transparency(data, picture)
     if facts.exif.thumbnail:
@@ -187,13 +190,15 @@ def _no_numbers() -> NDArray[np.void]:
 
 def _measure_pixels(numbers: NDArray[np.void], picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Fill in what pixels tell; return the grey picture at the working size."""
-    height, width = picture.shape[:2]
+    # Grey first: one channel takes a third of the time to resize.
+    grey = np.asarray(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), np.uint8)
+    height, width = grey.shape
     scale = math.sqrt(_AREA / (height * width))
     if scale < 1:
         size = (max(1, round(width * scale)), max(1, round(height * scale)))
-        picture = np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), np.uint8)
-    grey = np.asarray(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), np.uint8)
-    counts = np.bincount(grey.ravel(), minlength=256)
+        grey = np.asarray(cv2.resize(grey, size, interpolation=cv2.INTER_AREA), np.uint8)
+    counts = np.asarray(cv2.calcHist([grey], [0], None, [256], [0, 256])).ravel()
+    counts = counts.astype(np.int64)
     total = grey.size
     mean = float(counts @ _LEVELS) / total
     shares = counts[counts > 0] / total
@@ -221,22 +226,22 @@ def _measure_edges(numbers: NDArray[np.void], grey: NDArray[np.uint8]) -> None:
     makes it.
     """
     edges = np.asarray(cv2.Laplacian(grey, cv2.CV_32F), np.float32)
-    energy = float(np.square(edges).mean())
-    numbers["sharpness"] = energy - float(edges.mean()) ** 2
-    blurred = cv2.GaussianBlur(grey.astype(np.float32), (0, 0), 1.0)
-    left = float(np.square(np.asarray(cv2.Laplacian(blurred, cv2.CV_32F))).mean())
+    energy = cv2.norm(edges, cv2.NORM_L2SQR) / edges.size
+    numbers["sharpness"] = energy - cv2.mean(edges)[0] ** 2
+    # A blur of the Laplacian is the Laplacian of the blurred picture.
+    left = cv2.norm(cv2.GaussianBlur(edges, (7, 7), 1.0), cv2.NORM_L2SQR) / edges.size
     numbers["softness"] = left / energy if energy > 0 else 1.0
     numbers["smear"] = max(_smear(grey), _smear(np.ascontiguousarray(grey.T)))
 
 
 def _smear(grey: NDArray[np.uint8]) -> float:
     """Return how much of the change from row to row is left after a blur over five rows: 0 to 1."""
-    wide = grey.astype(np.float32)
-    blurred = np.asarray(cv2.blur(wide, (1, 5)), np.float32)
-    change = np.abs(np.diff(wide, axis=0))
-    lost = np.maximum(change - np.abs(np.diff(blurred, axis=0)), 0)
-    total = float(change.sum())
-    return 1.0 - float(lost.sum()) / total if total > 0 else 1.0
+    blurred = np.asarray(cv2.blur(grey, (1, 5)), np.uint8)
+    change = cv2.absdiff(grey[1:], grey[:-1])
+    # Saturated: where the blur makes the change larger, nothing is lost.
+    lost = cv2.subtract(change, cv2.absdiff(blurred[1:], blurred[:-1]))
+    total = cv2.sumElems(change)[0] if len(grey) > 1 else 0.0
+    return 1.0 - float(cv2.sumElems(lost)[0]) / total if total > 0 else 1.0
 
 
 def _measure_colours(numbers: NDArray[np.void], picture: NDArray[np.uint8]) -> None:
@@ -244,8 +249,12 @@ def _measure_colours(numbers: NDArray[np.void], picture: NDArray[np.uint8]) -> N
 
     Hasler and Suesstrunk 2003, "Measuring colorfulness in natural images".
     """
-    side = min(64, *picture.shape[:2])
-    colours = cv2.resize(picture, (side, side), interpolation=cv2.INTER_AREA)
+    # A whole factor is what the area's mean is fast for.
+    height, width = picture.shape[:2]
+    factor = max(1, min(height, width) // _COLOURS)
+    high, wide = height // factor, width // factor
+    inside = picture[: high * factor, : wide * factor]
+    colours = np.asarray(cv2.resize(inside, (wide, high), interpolation=cv2.INTER_AREA), np.uint8)
     red, green, blue = np.moveaxis(colours.reshape(-1, 3).astype(np.float32), 1, 0)
     numbers["red"], numbers["green"], numbers["blue"] = red.mean(), green.mean(), blue.mean()
     across, along = red - green, (red + green) / 2 - blue

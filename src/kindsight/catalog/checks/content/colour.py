@@ -15,6 +15,10 @@ __all__ = ["FEWER", "odd_ones"]
 # pictures stored as JPEG reach 3; the least coloured of cats-dogs has 14.
 CHROMA = 8.0
 
+# In a dark or faded picture all channels lie close together: there, grey is what has less colour
+# than this share of its contrast.
+SHARE = 0.15
+
 # What fewer than half are is the odd kind; with as many of both there is none.
 FEWER = 0.5
 
@@ -25,7 +29,8 @@ def odd_ones(
     """Find the grey pictures among coloured ones, or the coloured ones among grey ones."""
     rows = context.readable_rows
     chroma = context.measurements.chroma
-    so: NDArray[np.bool_] = (chroma < CHROMA) if grey else (chroma >= CHROMA)
+    below = np.minimum(CHROMA, SHARE * context.measurements.contrast)
+    so: NDArray[np.bool_] = (chroma < below) if grey else (chroma >= CHROMA)
     share = float(so[rows].mean()) if len(rows) else 0.0
     if share == 1.0:
         return check.not_applicable(f"All pictures are {'grey' if grey else 'coloured'}.")

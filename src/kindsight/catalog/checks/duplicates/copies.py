@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from kindsight.catalog.checks.content.blank import CONTRAST, PLAIN
+from kindsight.catalog.checks.content.blank import PLAIN
 from kindsight.catalog.checks.context import CheckContext
 from kindsight.catalog.checks.duplicates.groups import Groups
 from kindsight.catalog.checks.duplicates.near_hashes import near_pairs
@@ -33,6 +33,9 @@ __all__ = ["KINDS", "Copies", "find_copies"]
 
 KINDS = ("identical", "stored", "turned", "near")
 """The kinds of copies, from the narrowest to the widest."""
+
+# The grey levels' standard deviation below which there is nothing to compare.
+FAINT = 1.5
 
 # Of the 64 lowest bits. In cats-dogs and sign-digits a picture that was stored anew differs in 5
 # at most, made brighter in 7, and other pictures (of sign-digits, hands before the same wall) from
@@ -141,7 +144,7 @@ def _find(context: CheckContext) -> Copies:
     rows = _different(search)
     measured = context.measurements
     # A hash of nothing is noise.
-    shows = (measured.contrast[rows] >= CONTRAST) & (measured.plain[rows] < PLAIN)
+    shows = (measured.contrast[rows] >= FAINT) & (measured.plain[rows] < PLAIN)
     rows = rows[shows]
     with single_threaded_opencv():
         rows = _same_hash(search, rows)

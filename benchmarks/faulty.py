@@ -1,0 +1,117 @@
+"""Pictures for the benchmark of checks: real ones with faults planted, and many made up."""
+
+from __future__ import annotations
+
+import io
+import random
+import shutil
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image
+
+__all__ = ["FAULTS", "generate", "plant"]
+
+Picture = np.ndarray
+
+
+def _levels(picture: Picture, factor: float, offset: float) -> Picture:
+    return np.clip(picture * factor + offset, 0, 255).astype(np.uint8)
+
+
+def _scaled(picture: Picture, factor: float) -> Picture:
+    size = [max(8, round(side * factor)) for side in picture.shape[1::-1]]
+    return cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
+
+
+def _strip(picture: Picture) -> Picture:
+    return picture[: max(8, picture.shape[1] // 4)]
+
+
+FAULTS: dict[str, Callable[[Picture], Picture]] = {
+    "dark": lambda p: _levels(p, 0.15, 0),
+    "bright": lambda p: _levels(p, 0.05, 242),
+    "blurred": lambda p: cv2.GaussianBlur(p, (0, 0), p.shape[1] / 60),
+    "blank": lambda p: np.full_like(p, 128),
+    "grey": lambda p: cv2.cvtColor(p, cv2.COLOR_RGB2GRAY),
+    "strip": _strip,
+    "huge": lambda p: cv2.resize(p, (3200, 3000)),
+    "same": lambda p: p,
+    "stored": lambda p: p,
+    "smaller": lambda p: _scaled(p, 0.6),
+}
+"""What is planted, by name."""
+
+
+def plant(data: Path, folder: Path, each: int = 10, seed: int = 0) -> Path:
+    """Copy class folders, and put pictures with faults beside those that they were made of.
+
+    Parameters
+    ----------
+    data : pathlib.Path
+        A folder of class folders.
+    folder : pathlib.Path
+        Where the copy is made.
+    each : int
+        How many pictures of each fault.
+    seed : int
+        Of the choice of pictures.
+    """
+    shutil.copytree(data, folder)
+    files = sorted(path for path in folder.glob("*/*") if path.is_file())
+    random.Random(seed).shuffle(files)
+    for name, fault in FAULTS.items():
+        for file in files[:each]:
+            made = fault(np.asarray(Image.open(file).convert("RGB")))
+            target = file.with_name(f"{file.stem}-{name}.jpg")
+            if name == "same":
+                shutil.copy(file, target)
+            else:
+                Image.fromarray(made).save(target, quality=70 if name == "stored" else 95)
+        files = files[each:]
+    return folder
+
+
+def generate(folder: Path, count: int, workers: int = 2) -> Path:
+    """Make photographs up: 160 x 120, ten classes, one in a hundred a copy stored anew."""
+    for label in range(10):
+        (folder / f"class {label}").mkdir(parents=True)
+    step = 1_000
+    parts = [(folder, first, min(first + step, count)) for first in range(0, count, step)]
+    with ProcessPoolExecutor(workers) as pool:
+        list(pool.map(_generate, parts))
+    return folder
+
+
+def _generate(part: tuple[Path, int, int]) -> None:
+    folder, first, last = part
+    for number in range(first, last):
+        copy = number % 100 == 99
+        data = _made_up(number - 1 if copy else number, quality=60 if copy else 85)
+        (folder / f"class {number % 10}" / f"{number:06}.jpg").write_bytes(data)
+
+
+def _made_up(seed: int, quality: int) -> bytes:
+    """Return a JPEG of noise at all sizes, as photographs have it, and a few edges."""
+    chance = np.random.default_rng(seed)
+    picture = np.zeros((120, 160, 3), np.float32)
+    for side in (3, 6, 12, 24, 48):
+        coarse = chance.normal(size=(side, side, 3)).astype(np.float32)
+        picture += cv2.resize(coarse, (160, 120), interpolation=cv2.INTER_LINEAR) * 60 / side**0.5
+    for _ in range(4):
+        centre = [int(chance.integers(0, size)) for size in (160, 120)]
+        colour = [float(value) for value in chance.uniform(-90, 90, 3)]
+        cv2.circle(picture, centre, int(chance.integers(6, 30)), colour, -1)
+    file = io.BytesIO()
+    levels = (picture + 128 + chance.uniform(-20, 20)).clip(0, 255).astype(np.uint8)
+    Image.fromarray(levels).save(file, "JPEG", quality=quality)
+    return file.getvalue()
+
+
+def names(paths: Sequence[str], limit: int = 5) -> str:
+    """Return some names, and how many more there are."""
+    more = f" and {len(paths) - limit} more" if len(paths) > limit else ""
+    return ", ".join(paths[:limit]) + more
