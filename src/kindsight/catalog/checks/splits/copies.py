@@ -26,7 +26,7 @@ class CopiesInSeveralParts(Check):
     code = "KS502"
     title = "Copies of a picture in several parts"
     severity = "error"
-    advice = "kindsight train leaves the training part's copy out; see --leaks."
+    advice = "Delete one of the two, best that of the training part."
 
     def run(self, context: CheckContext) -> CheckResult:
         """Compare the parts of copies."""

@@ -15,7 +15,7 @@ class IdenticalInSeveralParts(Check):
     code = "KS501"
     title = "The same picture in several parts"
     severity = "error"
-    advice = "kindsight train leaves the training part's copy out; see --leaks."
+    advice = "Delete one of the two, best that of the training part."
 
     def run(self, context: CheckContext) -> CheckResult:
         """Compare the parts of files with one digest."""
