@@ -100,6 +100,11 @@ def test_what_is_done_goes_out_before_more_is_taken():
     assert len(taken) <= 2
 
 
+def own_threads():
+    """Return the threads of map_ordered; a pool of another room may live as long as the process."""
+    return [thread for thread in threading.enumerate() if thread.name.startswith("kindsight_")]
+
+
 def test_left_early_it_waits_for_what_is_under_way_and_drops_the_rest():
     started, finished = [], []
 
@@ -113,7 +118,7 @@ def test_left_early_it_waits_for_what_is_under_way_and_drops_the_rest():
     assert next(results) == 0
     results.close()
     assert sorted(started) == sorted(finished) and len(started) < 2 * AHEAD * 2
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("kindsight")]
+    assert not own_threads()
 
 
 def test_an_error_of_the_items_ends_it():
@@ -123,7 +128,7 @@ def test_an_error_of_the_items_ends_it():
 
     with pytest.raises(KeyError, match="no more"):
         list(map_ordered(lambda n: n, items(), 2))
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("kindsight")]
+    assert not own_threads()
 
 
 def test_opencv_gets_its_threads_back():
