@@ -69,11 +69,11 @@ def some_rows(labels: Sequence[str], limit: int | None) -> Any:
 def measure(catalog: Any, settings: dict[str, Any], folds: bool) -> dict[str, Any]:
     """Fit and score each division."""
     from kindsight import ImageClassifier
-    from kindsight.training.frozen import FrozenTraining
+    from kindsight.training.kinds import make_training
 
     classifier = ImageClassifier(**settings)
     # Made once on a machine, and not what is measured here.
-    FrozenTraining(**classifier.get_params()).backbone()
+    make_training(classifier.get_params()).backbone()
     seconds = []
     for _ in range(2):
         start = time.perf_counter()
@@ -108,6 +108,8 @@ def main() -> None:
         from kindsight.demo import DEMO_SETTINGS
 
         known = ImageClassifier().get_params()
+        # What is kept back is the divisions' matter; a classifier's own part is for networks.
+        known.pop("validation")
         settings = {name: value for name, value in DEMO_SETTINGS.items() if name in known}
     catalog = load(options.data)
     catalog = catalog[some_rows(catalog.label, options.limit)]
