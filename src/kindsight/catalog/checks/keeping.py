@@ -40,7 +40,7 @@ __all__ = ["FORMAT", "MeasurementTable", "Measuring", "measure_catalog"]
 TOGETHER = 128
 """Measurements that are written at once beside the computing of features."""
 
-FORMAT = 3
+FORMAT = 4
 """Raised whenever something else is measured, or measured otherwise."""
 
 

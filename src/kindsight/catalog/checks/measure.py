@@ -76,7 +76,7 @@ _AREA = SIZE[0] * SIZE[1]
 _LEVELS = np.arange(256)
 
 _COLOURS = 64
-"""Pixels of the shorter side, at least, on which colours are measured."""
+"""Pixels of each side, at least where there are so many, on which colours are measured."""
 
 _ONE_TONE = 9
 """Grey levels side by side that count as one tone: what JPEG makes of a plain ground."""
@@ -249,17 +249,18 @@ def _measure_colours(numbers: NDArray[np.void], picture: NDArray[np.uint8]) -> N
 
     Hasler and Suesstrunk 2003, "Measuring colorfulness in natural images".
     """
-    # A whole factor is what the area's mean is fast for.
+    # Whole factors are what the area's mean is fast for; one for each side, so that little is left
+    # of a picture of any shape: a strip may be a million times as long as it is wide.
     height, width = picture.shape[:2]
-    factor = max(1, min(height, width) // _COLOURS)
-    high, wide = height // factor, width // factor
-    inside = picture[: high * factor, : wide * factor]
+    down, across = max(1, height // _COLOURS), max(1, width // _COLOURS)
+    high, wide = height // down, width // across
+    inside = picture[: high * down, : wide * across]
     colours = np.asarray(cv2.resize(inside, (wide, high), interpolation=cv2.INTER_AREA), np.uint8)
     red, green, blue = np.moveaxis(colours.reshape(-1, 3).astype(np.float32), 1, 0)
     numbers["red"], numbers["green"], numbers["blue"] = red.mean(), green.mean(), blue.mean()
-    across, along = red - green, (red + green) / 2 - blue
-    spread = math.hypot(float(across.std()), float(along.std()))
-    offset = math.hypot(float(across.mean()), float(along.mean()))
+    opposed, yellow = red - green, (red + green) / 2 - blue
+    spread = math.hypot(float(opposed.std()), float(yellow.std()))
+    offset = math.hypot(float(opposed.mean()), float(yellow.mean()))
     numbers["colourfulness"] = spread + 0.3 * offset
     channels = np.stack((red, green, blue))
     numbers["chroma"] = np.percentile(channels.max(0) - channels.min(0), 99)
