@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 import difflib
 import os
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,17 +13,10 @@ from typing import Any
 
 from kindsight.catalog import DataOptions
 from kindsight.errors import SettingsError
-from kindsight.files import write_text
+from kindsight.files import read_toml, write_text
 from kindsight.training.kinds import LOGS, OPTIONS, Training, foreign_options, make_training
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
-
 __all__ = ["TrainSettings"]
-
-MAX_TOML_BYTES = 2**20
 
 
 @dataclass(frozen=True)
@@ -205,25 +197,13 @@ class TrainSettings:
         SettingsError
             For a file that cannot be read, unknown names, and values that cannot be.
         """
-        source = Path(path)
-        try:
-            if source.stat().st_size > MAX_TOML_BYTES:
-                raise SettingsError(f"{source} must not be larger than 1 MB.")
-            # A folder's name need not be UTF-8; it is written, and read, byte for byte.
-            values = tomllib.loads(source.read_text("utf-8", "surrogateescape"))
-        except OSError as error:
-            raise SettingsError(
-                f"The settings must be a file that can be read. Received: {source} "
-                f"({error.strerror})."
-            ) from error
-        except (ValueError, RecursionError) as error:
-            raise SettingsError(f"{source} must be valid TOML. It is not: {error}.") from error
+        values = read_toml(path, "The settings")
         if "model" in given:
             model = given["model"]
             values = {
                 k: v for k, v in values.items() if not foreign_options({"model": model, k: v})
             }
-        return cls.from_dict({**values, **given}, str(source))
+        return cls.from_dict({**values, **given}, os.fspath(path))
 
     @classmethod
     def from_dict(cls, values: dict[str, Any], source: str = "settings") -> TrainSettings:

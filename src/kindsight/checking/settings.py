@@ -5,21 +5,13 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import os
-import sys
 from dataclasses import dataclass
-from pathlib import Path
 
 from kindsight.catalog.checks.runner import check_codes
 from kindsight.errors import SettingsError
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from kindsight.files import read_toml
 
 __all__ = ["CheckSettings"]
-
-MAX_TOML_BYTES = 2**20
 
 
 @dataclass(frozen=True)
@@ -82,18 +74,7 @@ class CheckSettings:
         SettingsError
             For a file that cannot be read, unknown names, and values that cannot be.
         """
-        source = Path(path)
-        try:
-            if source.stat().st_size > MAX_TOML_BYTES:
-                raise SettingsError(f"{source} must not be larger than 1 MB.")
-            values = tomllib.loads(source.read_text("utf-8"))
-        except OSError as error:
-            raise SettingsError(
-                f"The settings must be a file that can be read. Received: {source} "
-                f"({error.strerror})."
-            ) from error
-        except (ValueError, RecursionError) as error:
-            raise SettingsError(f"{source} must be valid TOML. It is not: {error}.") from error
+        source, values = os.fspath(path), read_toml(path, "The settings")
         known = [field.name for field in dataclasses.fields(cls)]
         faults = []
         for name in values:
