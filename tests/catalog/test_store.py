@@ -12,7 +12,7 @@ import pytest
 
 from kindsight.cache import Cache
 from kindsight.catalog import Catalog, once
-from kindsight.catalog.store import BLOCK, PlaceTable, map_pixels, store_pictures
+from kindsight.catalog.store import BLOCK, PlacedRow, PlaceTable, map_pixels, store_pictures
 from kindsight.errors import CacheError
 from kindsight.pictures import InputSpec, read_picture, resize_picture
 from shapes import encoded, shape, write_shapes
@@ -235,6 +235,24 @@ def test_killed_in_the_middle_it_goes_on_from_there(folder, cache, tmp_path):
     assert (pixels == expected(found.catalog)).all()
     # What the killed ones had reserved stays empty; nobody writes where another may have.
     assert found.places.max() >= 2 * BLOCK
+
+
+def test_what_another_names_while_the_table_is_opened_stays(cache, monkeypatch):
+    path = cache.pictures_file("one")
+    with closing(PlaceTable(path, SPEC)) as first:
+        real = PlaceTable._writing
+
+        def after_the_other(table):
+            # The last moment at which another process can still be faster.
+            monkeypatch.setattr(PlaceTable, "_writing", real)
+            first.pixels.write_bytes(bytes(BYTES))
+            first.put([PlacedRow("of the other", 0, 20, 24)])
+            return real(table)
+
+        monkeypatch.setattr(PlaceTable, "_writing", after_the_other)
+        with closing(PlaceTable(path, SPEC)) as second:
+            assert second.places(["of the other"]).tolist() == [0]
+        assert first.places(["of the other"]).tolist() == [0]
 
 
 def test_two_processes_at_once(folder, cache, tmp_path):

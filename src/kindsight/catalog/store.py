@@ -86,8 +86,10 @@ class PlaceTable(SqliteFile):
         super()._open()
         # Rows whose pixels are gone: the file was cut or deleted. Done before anything is written,
         # which would make the file long enough again.
-        whole = self.pixels.stat().st_size // self.bytes_each if self.pixels.exists() else 0
         with self._writing() as connection:
+            # Looked at while nobody else can name a place: pixels are written before they are
+            # named, so the file is long enough for every row that is there by now.
+            whole = self.pixels.stat().st_size // self.bytes_each if self.pixels.exists() else 0
             connection.execute(
                 "DELETE FROM pictures WHERE code = '' AND "
                 "(typeof(place) != 'integer' OR place NOT BETWEEN 0 AND ?)",
