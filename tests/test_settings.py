@@ -85,6 +85,7 @@ def test_what_is_written_is_read(tmp_path):
         runs="elsewhere",
         run="first",
         weights="none",
+        views=2,
         size=96,
         resize="pad",
         head="curved",
@@ -104,8 +105,8 @@ def test_what_is_written_is_read(tmp_path):
     full.write(file)
     assert TrainSettings.from_toml(file) == full
     assert set(full.to_dict()) == {
-        *("data", "runs", "run", "model", "weights", "size", "resize", "head", "class_weight"),
-        *("validation", "test", "seed", "workers", "validation_data", "label_from"),
+        *("data", "runs", "run", "model", "weights", "size", "resize", "head", "views"),
+        *("class_weight", "validation", "test", "seed", "workers", "validation_data", "label_from"),
         *("group_from", "columns", "label_names", "pixel_shape", "root"),
     }
     assert full.label_names == ("ash", "elm")

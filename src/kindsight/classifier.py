@@ -55,8 +55,8 @@ class ImageClassifier:
     ----------
     model : str
         A backbone's name, such as ``"efficientnet-lite0"`` (``kindsight backbones`` lists them),
-        or a ``.keras`` file of your own; or ``"small-cnn"``, a network that is trained from its
-        first weights.
+        or a ``.keras`` file of your own, or two joined by ``+``; or ``"small-cnn"``, a network
+        that is trained from its first weights.
     weights : str
         Of a backbone: ``"imagenet"``, ``"none"`` (random, by the seed), or a weights file for it.
     size : int or (height, width), optional
@@ -66,6 +66,8 @@ class ImageClassifier:
     head : str, optional
         Of a backbone: ``"auto"``, ``"linear"`` or ``"curved"``; ``"auto"``, as if omitted, lets
         cross-validation choose.
+    views : int, optional
+        Of a backbone: over how many flipped views of a picture its features are averaged, 1 to 4.
     class_weight : str, optional
         ``"balanced"`` makes each class count alike, whatever its number of pictures.
     seed : int
@@ -110,6 +112,7 @@ class ImageClassifier:
         size: int | tuple[int, int] | None = None,
         resize: str = "crop",
         head: str | None = None,
+        views: int | None = None,
         class_weight: str | None = None,
         seed: int = 0,
         workers: int | None = None,
@@ -139,6 +142,7 @@ class ImageClassifier:
         self.size = size
         self.resize = resize
         self.head = head
+        self.views = views
         self.class_weight = class_weight
         self.seed = seed
         self.workers = workers

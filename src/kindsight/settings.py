@@ -38,7 +38,7 @@ class TrainSettings:
         weights, with the settings of :class:`kindsight.training.network.NetworkTraining`.
     size, resize, class_weight, seed, workers
         As both have them.
-    weights, head
+    weights, head, views
         Of a frozen backbone only.
     filters, dense, dropout, batch_norm, l2, pooling, epochs, batch_size, augment, optimizer,
     learning_rate, momentum, weight_decay, schedule, warmup, label_smoothing, patience, keep
@@ -69,6 +69,7 @@ class TrainSettings:
     size: int | None = None
     resize: str = "crop"
     head: str | None = None
+    views: int | None = None
     class_weight: str = "none"
     validation: float = 0.2
     test: float = 0.0

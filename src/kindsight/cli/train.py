@@ -83,8 +83,8 @@ def train(  # noqa: PLR0913, PLR0917 (one parameter for each option)
         typer.Option(
             metavar="NAME",
             help="A frozen backbone, one of those that kindsight backbones lists or a .keras file "
-            "of your own; or a network to train from its first weights (small-cnn).  "
-            "[default: efficientnet-lite0]",
+            "of your own, or two joined by +; or a network to train from its first weights "
+            "(small-cnn).  [default: efficientnet-lite0]",
         ),
     ] = None,
     weights: Annotated[
@@ -115,6 +115,14 @@ def train(  # noqa: PLR0913, PLR0917 (one parameter for each option)
             metavar="auto|linear|curved",
             help="What is fitted on a backbone's features; auto lets cross-validation choose.  "
             "[default: auto]",
+        ),
+    ] = None,
+    views: Annotated[
+        int | None,
+        typer.Option(
+            metavar="1|2|3|4",
+            help="Over how many views a backbone's features are averaged: as it is, left-right, "
+            "up-down, both.  [default: 1]",
         ),
     ] = None,
     class_weight: Annotated[
@@ -218,7 +226,8 @@ def train(  # noqa: PLR0913, PLR0917 (one parameter for each option)
 
     given = {
         "data": data, "run": run, "runs": runs, "model": model, "weights": weights, "size": size,
-        "resize": resize, "head": head, "class_weight": class_weight, "validation": validation,
+        "resize": resize, "head": head, "views": views, "class_weight": class_weight,
+        "validation": validation,
         "test": test, "seed": seed, "workers": workers, "validation_data": validation_data,
         "test_data": test_data, "label_from": label_from, "group_from": group_from,
         "columns": columns_of(column), "label_names": names_of(label_names),

@@ -27,6 +27,7 @@ __all__ = [
     "FeatureLayout",
     "check_size",
     "get_backbone",
+    "get_backbones",
     "lite_stages",
     "split_names",
 ]
@@ -100,6 +101,23 @@ def get_backbone(name: str) -> Backbone:
         f"The backbone must be one of {', '.join(BACKBONES)}, or a .keras file. "
         f"Received: {name!r}.{hint}"
     )
+
+
+def get_backbones(model: str) -> tuple[Backbone, ...]:
+    """Look up one backbone, or two that are to stand side by side.
+
+    Raises
+    ------
+    SettingsError, WeightsError
+        As :func:`get_backbone`; and for more than two, or the same one twice.
+    """
+    names = split_names(model)
+    found = tuple(get_backbone(name) for name in names)
+    if len(found) > 2 or len({backbone.name for backbone in found}) < len(found):
+        raise SettingsError(
+            f"One backbone is taken, or two different ones joined by {JOINER}. Received: {model!r}."
+        )
+    return found
 
 
 def split_names(model: str) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,14 @@ from kindsight.models.keras_process import KerasProcess
 from kindsight.models.keras_weights import check_weights, require_weights, source_digest
 from kindsight.models.weights import weights_digest
 
-__all__ = ["BUILD_FORMAT", "BackboneFiles", "ensure_backbone"]
+__all__ = [
+    "BUILD_FORMAT",
+    "BackboneFiles",
+    "ensure_backbone",
+    "find_files",
+    "keep_files",
+    "locked",
+]
 
 BUILD_FORMAT = 1
 """Raised whenever the same weights would give other features, or other files."""
@@ -48,6 +55,10 @@ class BackboneFiles:
         What the files were made of, fit for a file's name.
     digest : str
         Of the LiteRT file: features are the same where this is the same.
+    parts : tuple of BackboneFiles
+        The backbones that it was joined from; none where it is one as it was built.
+    views : int
+        Over how many views of the picture it averages.
     """
 
     tflite: Path
@@ -55,6 +66,8 @@ class BackboneFiles:
     layout: FeatureLayout
     key: str
     digest: str
+    parts: tuple[BackboneFiles, ...] = ()
+    views: int = 1
 
 
 def ensure_backbone(
@@ -110,15 +123,15 @@ def ensure_backbone(
     # A published file is fetched, and its digest compared, when a backbone is built of it.
     key = _key(backbone, size, source_digest(backbone, source, seed))
     folder = Path(cache_folder) / "backbones"
-    found = _find(folder, key)
+    found = find_files(folder, key)
     if found is not None:
         return found
     require_weights(backbone, source)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with _lock(folder, key, progress):
+        with locked(folder, key, progress):
             # Another process may have built it while this one waited.
-            found = _find(folder, key)
+            found = find_files(folder, key)
             if found is not None:
                 return found
             if progress is not None:
@@ -133,7 +146,7 @@ def ensure_backbone(
         raise CacheError(
             f"The cache folder must be one that can be written. Received: {folder}: {error}."
         ) from error
-    found = _find(folder, key)
+    found = find_files(folder, key)
     if found is None:
         raise CacheError(f"The cache folder must keep what is written. Received: {folder}.")
     return found
@@ -148,7 +161,7 @@ def _key(backbone: Backbone, size: tuple[int, int], digest: str) -> str:
 
 
 @contextlib.contextmanager
-def _lock(folder: Path, key: str, progress: Callable[[str], None] | None) -> Any:
+def locked(folder: Path, key: str, progress: Callable[[str], None] | None) -> Any:
     """Let one process of the machine build at a time."""
     lock = FileLock(folder / f"{key}.lock")
     try:
@@ -193,24 +206,40 @@ def _build(
                 f"{answer['width']} features in {len(layout.blocks)} blocks. Please report this "
                 "with the version of keras."
             )
-        files = {}
-        for ending, path in made.items():
-            target = folder / path.name
-            path.replace(target)
-            files[ending] = {"digest": weights_digest(target), "bytes": target.stat().st_size}
-    record = {
-        "format": BUILD_FORMAT,
-        "backbone": backbone.name,
-        "size": list(size),
-        "layout": layout.to_dict(),
-        "files": files,
-        "versions": dict(process.versions),
-        "difference": answer["difference"],
-    }
+        facts = {"backbone": backbone.name, "size": list(size), "versions": dict(process.versions)}
+        keep_files(folder, key, made, layout, {**facts, "difference": answer["difference"]})
+
+
+def keep_files(
+    folder: Path,
+    key: str,
+    made: Mapping[str, Path],
+    layout: FeatureLayout,
+    facts: Mapping[str, Any],
+) -> None:
+    """Put finished files in their place; the record of them comes last and makes them count.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+        The folder ``backbones`` of the cache.
+    key : str
+    made : mapping
+        The finished files in the same file system, by ``"tflite"`` and ``"keras"``.
+    layout : FeatureLayout
+    facts : mapping
+        More for the record.
+    """
+    files = {}
+    for ending, path in made.items():
+        target = folder / f"{key}.{ending}"
+        path.replace(target)
+        files[ending] = {"digest": weights_digest(target), "bytes": target.stat().st_size}
+    record = {"format": BUILD_FORMAT, **facts, "layout": layout.to_dict(), "files": files}
     write_json(folder / f"{key}.json", record)
 
 
-def _find(folder: Path, key: str) -> BackboneFiles | None:
+def find_files(folder: Path, key: str) -> BackboneFiles | None:
     """Return a built backbone, or None where it is not there whole."""
     paths = {ending: folder / f"{key}.{ending}" for ending in ("tflite", "keras")}
     try:
@@ -230,4 +259,4 @@ def _find(folder: Path, key: str) -> BackboneFiles | None:
     # For the cache's order of last use; a cache that may only be read is of use without it.
     with contextlib.suppress(OSError):
         os.utime(paths["tflite"])
-    return BackboneFiles(layout=layout, key=key, digest=digests["tflite"], **paths)
+    return BackboneFiles(paths["tflite"], paths["keras"], layout, key, digests["tflite"])

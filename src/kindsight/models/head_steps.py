@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -114,6 +114,11 @@ class HeadLayers(ABC):
         for start in range(0, len(values), _ROWS):
             result[start : start + _ROWS] = self._logits(values[start : start + _ROWS])
         return result
+
+    def narrowed(self, columns: slice) -> HeadLayers:
+        """Return the same head for some of the features, the others having no weight in it."""
+        first = fields(self)[0].name
+        return replace(self, **{first: getattr(self, first)[columns]})
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:
         """Return a flat dict of arrays, for ``np.savez``; ``"kind"`` says which head it is."""

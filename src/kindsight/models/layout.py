@@ -10,6 +10,8 @@ from kindsight.errors import SettingsError, WeightsError
 
 __all__ = ["FeatureBlock", "FeatureLayout"]
 
+JOINED = ":"
+
 
 @dataclass(frozen=True)
 class FeatureBlock:
@@ -55,6 +57,36 @@ class FeatureLayout:
     def names(self) -> tuple[str, ...]:
         """The blocks' names, in their order."""
         return tuple(block.name for block in self.blocks)
+
+    def networks(self) -> dict[str, slice]:
+        """Return each network's columns, where blocks are named ``"network:stage3_mean"``."""
+        found: dict[str, slice] = {}
+        for block in self.blocks:
+            network, _, rest = block.name.rpartition(JOINED)
+            if rest and network:
+                start = found[network].start if network in found else block.start
+                found[network] = slice(start, block.stop)
+        return found
+
+    @classmethod
+    def joined(cls, parts: Mapping[str, FeatureLayout]) -> FeatureLayout:
+        """Lay the features of several networks side by side.
+
+        Parameters
+        ----------
+        parts : mapping
+            Layouts by the networks' names.
+        """
+        blocks: list[FeatureBlock] = []
+        for network, layout in parts.items():
+            start = blocks[-1].stop if blocks else 0
+            blocks += [
+                FeatureBlock(
+                    f"{network}{JOINED}{block.name}", start + block.start, start + block.stop
+                )
+                for block in layout.blocks
+            ]
+        return cls(tuple(blocks))
 
     def __getitem__(self, name: str) -> slice:
         """Return the columns of a block."""

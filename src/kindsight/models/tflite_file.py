@@ -47,6 +47,16 @@ class TfliteGraph:
         self._graph = model.subgraphs[0]
 
     @property
+    def model(self) -> Any:
+        """The whole file's content as the schema's objects."""
+        return self._model
+
+    @property
+    def input(self) -> int:
+        """The number of the tensor that is the input."""
+        return int(self._graph.inputs[0])
+
+    @property
     def output(self) -> int:
         """The number of the tensor that is the output."""
         return int(self._graph.outputs[0])
@@ -56,15 +66,19 @@ class TfliteGraph:
         return tuple(int(size) for size in self._graph.tensors[tensor].shape)
 
     def add_constant(self, name: str, array: NDArray[Any]) -> int:
-        """Add a float32 array as a tensor; return the tensor's number."""
-        data = np.ascontiguousarray(array, "<f4")
+        """Add an array as a tensor, float32 or, of whole numbers, int32; return its number."""
+        whole = np.asarray(array).dtype.kind in "iu"
+        data = np.ascontiguousarray(array, "<i4" if whole else "<f4")
         self._model.buffers.append(self._buffer(data.reshape(-1).view(np.uint8)))
-        return self._tensor(name, data.shape, len(self._model.buffers) - 1)
+        number = self._tensor(name, data.shape, len(self._model.buffers) - 1)
+        if whole:
+            self._graph.tensors[number].type = self._schema.TensorType.INT32
+        return number
 
     def add_operator(
-        self, code: str, inputs: Sequence[int], name: str, width: int, **options: Any
+        self, code: str, inputs: Sequence[int], name: str, *shape: int, **options: Any
     ) -> int:
-        """Add an operator that gives float32 (1, width); return its output tensor's number.
+        """Add an operator that gives float32 (1, *shape); return its output tensor's number.
 
         Parameters
         ----------
@@ -74,12 +88,12 @@ class TfliteGraph:
             Numbers of tensors.
         name : str
             The output tensor's name.
-        width : int
-            The output tensor's width.
+        *shape : int
+            Of the output tensor, without the batch: its width, mostly.
         **options
             ``kind`` (for example ``"FullyConnected"``) and fields of the operator's options.
         """
-        output = self._tensor(name, (1, width), 0)
+        output = self._tensor(name, (1, *shape), 0)
         operator = self._schema.OperatorT()
         operator.opcodeIndex = self._code(getattr(self._schema.BuiltinOperator, code))
         operator.inputs = np.array(inputs, np.int32)

@@ -69,6 +69,9 @@ class Candidate:
         Their mean log loss after the temperature, in nats.
     temperature : float
         Fitted to them.
+    network : str
+        Of two backbones side by side, the one whose features alone are used; empty for both, and
+        where there is one.
     """
 
     kind: Kind
@@ -78,12 +81,14 @@ class Candidate:
     accuracy: float
     log_loss: float
     temperature: float
+    network: str = ""
 
     def describe(self) -> str:
         """Say it in words."""
         features = {"all": "all stages", "early": "early stages weighted up", "last": "last mean"}
         form = f"curved (gamma {self.gamma:g})" if self.kind == "curved" else "linear"
-        return f"{form}, {features[self.blocks]}, strength {self.strength:g}"
+        alone = f" of {self.network} alone" if self.network else ""
+        return f"{form}, {features[self.blocks]}{alone}, strength {self.strength:g}"
 
 
 @dataclass(frozen=True)
@@ -147,7 +152,7 @@ def best_candidate(candidates: list[Candidate]) -> Candidate:
     near = [
         item
         for item in candidates
-        if (item.kind, item.blocks) == (best.kind, best.blocks)
+        if (item.kind, item.blocks, item.network) == (best.kind, best.blocks, best.network)
         and item.log_loss <= NEAR * best.log_loss
     ]
     return min(near, key=lambda item: item.strength)

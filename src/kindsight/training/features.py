@@ -8,6 +8,7 @@ changed is not even read to know its content.
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from kindsight.catalog import Catalog
 from kindsight.catalog.once import Beside, Progress, go_through
 from kindsight.errors import CacheError, PictureError
 from kindsight.models.build import BackboneFiles
+from kindsight.models.views import VIEWS
 from kindsight.pictures import InputSpec
 from kindsight.runtime import InterpreterPool
 from kindsight.sqlite_file import DamagedTableError
@@ -27,7 +29,7 @@ from kindsight.threads import count_cores
 from kindsight.training.tables import FeatureTable
 from kindsight.training.worker import FeatureMaker
 
-__all__ = ["Features", "compute_features"]
+__all__ = ["Features", "compute_features", "side_by_side"]
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,9 @@ class Features:
     computed, reused : int
         How many distinct pictures went through the network, and how many did not have to.
     table : pathlib.Path
-        Where they are kept.
+        Where they are kept; of several backbones the first one's.
+    tables : tuple of pathlib.Path
+        Of several backbones, where each one's are kept.
     """
 
     catalog: Catalog
@@ -57,6 +61,44 @@ class Features:
     computed: int
     reused: int
     table: Path
+    tables: tuple[Path, ...] = ()
+
+
+def side_by_side(every: Sequence[Features], views: int = 1) -> Features:
+    """Average features over views, and put those of several backbones side by side.
+
+    Parameters
+    ----------
+    every : sequence of Features
+        Of each backbone in turn, of each view in turn; each of the pictures that those before it
+        left.
+    views : int
+        How many there are of each backbone.
+
+    Returns
+    -------
+    Features
+        Of the pictures that all could take.
+    """
+    last = every[-1]
+    if len(every) == 1:
+        return last
+    left = set(last.catalog.digest)
+    kept = [part.vectors[[digest in left for digest in part.catalog.digest]] for part in every]
+    means = [
+        np.mean(kept[start : start + views], axis=0, dtype=np.float32)
+        for start in range(0, len(kept), views)
+    ]
+    return Features(
+        last.catalog,
+        np.concatenate(means, axis=1),
+        tuple(error for part in every for error in part.problems),
+        tuple(label for part in every for label in part.problem_labels),
+        max(part.computed for part in every),
+        min(part.reused for part in every),
+        every[0].table,
+        tuple(part.table for part in every[::views]),
+    )
 
 
 def compute_features(
@@ -68,6 +110,7 @@ def compute_features(
     workers: int | None = None,
     progress: Progress | None = None,
     beside: Beside | None = None,
+    view: int = 0,
 ) -> Features:
     """Find or compute the features of all pictures of a catalog.
 
@@ -88,6 +131,8 @@ def compute_features(
     beside : Beside, optional
         Looks at the pictures that are read, such as
         :class:`kindsight.catalog.checks.keeping.Measuring`.
+    view : int
+        Which of :data:`.views.VIEWS` the network sees.
 
     Returns
     -------
@@ -101,8 +146,8 @@ def compute_features(
     for _ in range(2):
         # Damage may show in either of the two tables, and only where a row is read.
         with contextlib.suppress(DamagedTableError):
-            return _compute(catalog, backbone, spec, cache, workers, progress, beside)
-    return _compute(catalog, backbone, spec, cache, workers, progress, beside)
+            return _compute(catalog, backbone, spec, cache, workers, progress, beside, view)
+    return _compute(catalog, backbone, spec, cache, workers, progress, beside, view)
 
 
 def _compute(
@@ -113,8 +158,9 @@ def _compute(
     workers: int | None,
     progress: Progress | None,
     beside: Beside | None,
+    view: int,
 ) -> Features:
-    path, width = feature_table_path(cache, backbone, spec), backbone.layout.width
+    path, width = feature_table_path(cache, backbone, spec, view), backbone.layout.width
     workers = workers or count_cores()
     with (
         closing(FeatureTable(path, width)) as table,
@@ -122,7 +168,7 @@ def _compute(
     ):
 
         def maker() -> FeatureMaker:
-            return FeatureMaker(InterpreterPool(backbone.tflite, workers))
+            return FeatureMaker(InterpreterPool(backbone.tflite, workers), view)
 
         # As many threads as networks: one more, to read ahead, was measured a tenth slower.
         gone = go_through(catalog, spec, cache, table, look_up, maker, workers, progress, beside)
@@ -140,6 +186,9 @@ def _compute(
     )
 
 
-def feature_table_path(cache: Cache, backbone: BackboneFiles, spec: InputSpec) -> Path:
-    """Return where the features made by this backbone from pictures resized so are kept."""
-    return cache.features_file(f"{backbone.key}-{spec.key()}")
+def feature_table_path(
+    cache: Cache, backbone: BackboneFiles, spec: InputSpec, view: int = 0
+) -> Path:
+    """Return where the features made by this backbone from a view of pictures so resized are."""
+    flipped = f"-{VIEWS[view]}" if view else ""
+    return cache.features_file(f"{backbone.key}-{spec.key()}{flipped}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,10 +17,17 @@ from kindsight.catalog.once import Beside
 from kindsight.catalog.split import fold_indices, units
 from kindsight.errors import SettingsError, WeightsError
 from kindsight.evaluation import to_probabilities
-from kindsight.models.backbones import Backbone, get_backbone
+from kindsight.models.backbones import Backbone, get_backbones, split_names
 from kindsight.models.build import BackboneFiles, ensure_backbone
 from kindsight.models.keras_process import KerasProcess
-from kindsight.models.keras_weights import check_weights, describe_weights, download_sentence
+from kindsight.models.keras_weights import (
+    WEIGHTS,
+    check_weights,
+    describe_weights,
+    download_sentence,
+)
+from kindsight.models.side_by_side import join_backbones
+from kindsight.models.views import VIEWS
 from kindsight.pictures import InputSpec, read_picture, resize_picture
 from kindsight.training.common import (
     Progress,
@@ -28,11 +35,11 @@ from kindsight.training.common import (
     class_targets,
     common_faults,
 )
-from kindsight.training.features import Features, compute_features
+from kindsight.training.features import Features, compute_features, side_by_side
 from kindsight.training.head import FOLDS, HEADS, FittedHead, fit_head
 from kindsight.training.history import History
 from kindsight.training.kept import KeptPicture, kept_pictures, share_cut_off
-from kindsight.training.rules import choice_fault
+from kindsight.training.rules import choice_fault, whole_fault
 
 __all__ = ["FittedFrozen", "FrozenTraining"]
 
@@ -44,7 +51,8 @@ class FrozenTraining:
     Parameters
     ----------
     model : str
-        The backbone's name, or a Keras file of the user's own.
+        The backbone's name, or a Keras file of the user's own; two, joined by ``+``, stand side
+        by side, and cross-validation chooses between each alone and both.
     weights : str
         ``"imagenet"``, ``"none"`` (random, by the seed) or a weights file.
     size : int or (height, width), optional
@@ -53,6 +61,9 @@ class FrozenTraining:
         One of :data:`RESIZES`: how other proportions are met.
     head : str
         ``"auto"``, ``"linear"`` or ``"curved"``.
+    views : int
+        Over how many flipped views of a picture its features are averaged, 1 to 4: as it is,
+        left-right, up-down, both.
     class_weight : str, optional
         ``"balanced"`` makes each class count alike; None or ``"none"`` each picture.
     seed : int
@@ -68,6 +79,7 @@ class FrozenTraining:
     size: int | tuple[int, int] | None = None
     resize: str = "crop"
     head: str = "auto"
+    views: int = 1
     class_weight: str | None = None
     seed: int = 0
     workers: int | None = None
@@ -76,31 +88,43 @@ class FrozenTraining:
     def faults(self) -> list[str]:
         """Return a sentence for each setting that cannot be."""
         found = [choice_fault("head", self.head, HEADS)] if self.head not in HEADS else []
+        found += filter(None, [whole_fault("views", self.views, 1, len(VIEWS))])
         found += common_faults(self)
         try:
-            backbone = self._backbone()
-            check_weights(backbone, self.weights)
-            if not found:
-                backbone.check_size(self._size(backbone))
+            backbones = self._backbones()
+            for backbone in backbones:
+                check_weights(backbone, self.weights)
+                if not found:
+                    backbone.check_size(self._size(backbones))
+            if len(backbones) > 1 and self.weights not in WEIGHTS:
+                found.append(
+                    f"weights must be {' or '.join(WEIGHTS)} for two backbones. "
+                    f"Received: {self.weights!r}."
+                )
         except (SettingsError, WeightsError) as error:
             found.append(str(error))
         return found
 
-    def _backbone(self) -> Backbone:
-        return get_backbone(self.model if isinstance(self.model, str) else repr(self.model))
+    def _backbones(self) -> tuple[Backbone, ...]:
+        return get_backbones(self.model if isinstance(self.model, str) else repr(self.model))
 
-    def _size(self, backbone: Backbone) -> tuple[int, int]:
-        size = self.size or backbone.size
+    def _size(self, backbones: tuple[Backbone, ...]) -> tuple[int, int]:
+        """Return the size given, or the largest of the backbones' own: all see the same picture."""
+        size = self.size or max(backbone.size for backbone in backbones)
         return size if isinstance(size, tuple) else (int(size), int(size))
 
     def download(self) -> str | None:
         """Say what this training would download, from whom and how large; None for nothing."""
-        return download_sentence(self._backbone(), self.weights)
+        said = [download_sentence(backbone, self.weights) for backbone in self._backbones()]
+        return " ".join(filter(None, said)) or None
 
     def describe_backbone(self) -> str:
         """Say in a few words which network it is, and which weights it has."""
-        backbone = self._backbone()
-        return f"{backbone.name}, {describe_weights(backbone, self.weights)}"
+        backbones = self._backbones()
+        names = " and ".join(backbone.name for backbone in backbones)
+        side = " side by side" if len(backbones) > 1 else ""
+        weights = dict.fromkeys(describe_weights(item, self.weights) for item in backbones)
+        return f"{names}{side}, {' and '.join(weights)}"
 
     def spec(self) -> InputSpec:
         """Return how pictures are resized.
@@ -112,7 +136,7 @@ class FrozenTraining:
         """
         if faults := self.faults():
             raise SettingsError("\n".join(faults))
-        height, width = self._size(self._backbone())
+        height, width = self._size(self._backbones())
         return InputSpec(height, width, fit=self.resize)  # type: ignore[arg-type]
 
     def process(self) -> KerasProcess:
@@ -127,21 +151,19 @@ class FrozenTraining:
     def backbone(
         self, progress: Progress | None = None, process: KerasProcess | None = None
     ) -> BackboneFiles:
-        """Find the backbone's files, or build them, once on a machine."""
+        """Find the files of the backbone, or of two, or build them, once on a machine."""
 
         def say(_: str) -> None:
             if progress is not None:
                 progress("backbone", 0, 0)
 
-        return ensure_backbone(
-            self.model,
-            self.spec().size,
-            Cache(self.cache).folder(),
-            say,
-            weights=self.weights,
-            seed=self.seed,
-            process=process,
-        )
+        size, folder = self.spec().size, Cache(self.cache).folder()
+        parts = {}
+        for name, backbone in zip(split_names(self.model), self._backbones(), strict=True):
+            parts[backbone.name] = ensure_backbone(
+                name, size, folder, say, weights=self.weights, seed=self.seed, process=process
+            )
+        return join_backbones(parts, folder, self.views)
 
     def features(
         self,
@@ -150,16 +172,34 @@ class FrozenTraining:
         progress: Progress | None = None,
         beside: Beside | None = None,
     ) -> Features:
-        """Find or compute the features of a catalog's pictures; `beside` looks at those read."""
+        """Find or compute the features of a catalog's pictures; `beside` looks at those read.
 
-        def step(done: int, total: int) -> None:
-            if progress is not None:
-                progress("pictures", done, total)
+        Each backbone's, and each view's, are kept apart, so that nothing is computed twice.
+        """
+        cache, spec = Cache(self.cache), self.spec()
+        parts = files.parts or (files,)
+        passes = [(part, view) for part in parts for view in range(files.views)]
+        every: list[Features] = []
+        for number, (part, view) in enumerate(passes):
 
-        return compute_features(
-            catalog, files, self.spec(), Cache(self.cache), workers=self.workers, progress=step,
-            beside=beside,
-        )  # fmt: skip
+            def step(done: int, total: int, number: int = number) -> None:
+                if progress is not None:
+                    progress("pictures", number * total + done, len(passes) * total)
+
+            seen = every[-1].catalog if every else catalog
+            every.append(
+                compute_features(
+                    seen,
+                    part,
+                    spec,
+                    cache,
+                    workers=self.workers,
+                    progress=step,
+                    view=view,
+                    beside=None if every else beside,
+                )
+            )
+        return side_by_side(every, files.views)
 
     def fit(
         self,
@@ -204,8 +244,28 @@ class FrozenTraining:
             weights=None if weights is None else weights[targets].astype(np.float32),
             seed=self.seed,
         )
+        training, network = self, head.chosen.network
+        if network:  # of two backbones one is enough
+            training, files, features, head = self._alone(network, files, features, head)
         seconds = time.monotonic() - start
-        return FittedFrozen(self, tuple(classes), files, features, rows, head, seconds)
+        return FittedFrozen(training, tuple(classes), files, features, rows, head, seconds)
+
+    def _alone(
+        self, network: str, files: BackboneFiles, features: Features, head: FittedHead
+    ) -> tuple[FrozenTraining, BackboneFiles, Features, FittedHead]:
+        """Leave one of two backbones out of everything: the head gives it no weight."""
+        columns = files.layout.networks()
+        place = list(columns).index(network)
+        # The size stays the one that both saw.
+        name = split_names(self.model)[place]
+        training = replace(self, model=name, size=self.spec().size)
+        folder = Cache(self.cache).folder()
+        alone = join_backbones({network: files.parts[place]}, folder, self.views)
+        kept = replace(
+            features, vectors=features.vectors[:, columns[network]], table=features.tables[place]
+        )
+        layers = head.layers.narrowed(columns[network])
+        return training, alone, kept, replace(head, layers=layers)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ regressions on an RBF kernel of the first components (:mod:`.candidates` tries a
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -135,27 +135,35 @@ def _choose_and_fit(
     task = Task(targets[rows], classes, folds[rows], weights[rows])
     sample = features if len(rows) == len(features) else features[rows]
     candidates: list[Candidate] = []
-    projections: dict[str, Projection] = {}
-    for blocks, weight in BLOCKS.items():
-        if weight != 1.0 and len(layout.blocks) == 1:
-            continue
-        projections[blocks] = fit_projection(
-            sample, column_weights(layout, weight), COMPONENTS, generator(seed, 2)
-        )
-        columns = projections[blocks].apply(sample)
-        candidates.append(try_candidate(task, columns, "linear", blocks, FIRST_STRENGTHS["linear"]))
-    blocks = min(candidates, key=log_loss_of).blocks
-    columns = projections[blocks].apply(sample)
-    candidates += walk_strengths(task, columns, "linear", blocks, min(candidates, key=log_loss_of))
+    projections: dict[tuple[str, str], Projection] = {}
+    # Of two backbones side by side: both, and each alone.
+    for network in ("", *layout.networks()):
+        for blocks, weight in BLOCKS.items():
+            if weight != 1.0 and len(layout.blocks) == 1:
+                continue
+            projection = fit_projection(
+                sample, column_weights(layout, weight, network), COMPONENTS, generator(seed, 2)
+            )
+            projections[network, blocks] = projection
+            strength = FIRST_STRENGTHS["linear"]
+            tried = try_candidate(task, projection.apply(sample), "linear", blocks, strength)
+            candidates.append(replace(tried, network=network))
+    best = min(candidates, key=log_loss_of)
+    network, blocks = best.network, best.blocks
+    columns = projections[network, blocks].apply(sample)
+    walked = walk_strengths(task, columns, "linear", blocks, best)
     mapping = None
     if kind != "linear":
         columns = np.ascontiguousarray(columns[:, :KERNEL_COMPONENTS])
         mapping = fit_kernel_map(columns, LANDMARKS, GAMMA, generator(seed, 3))
         columns = mapping.apply(columns)
         first = try_candidate(task, columns, "curved", blocks, FIRST_STRENGTHS["curved"])
-        candidates += [first, *walk_strengths(task, columns, "curved", blocks, first)]
+        walked += [first, *walk_strengths(task, columns, "curved", blocks, first)]
+    candidates += [replace(item, network=network) for item in walked]
     chosen = best_candidate([item for item in candidates if kind in ("auto", item.kind)])
-    fitted = _Fitted(projections[chosen.blocks], mapping if chosen.kind == "curved" else None)
+    fitted = _Fitted(
+        projections[chosen.network, chosen.blocks], mapping if chosen.kind == "curved" else None
+    )
     layers = fitted.fit(features, targets, classes, weights, chosen.strength)
     return FittedHead(layers, chosen.temperature, chosen, tuple(candidates))
 
@@ -165,10 +173,20 @@ def generator(seed: int, purpose: int) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(key=[seed, purpose]))
 
 
-def column_weights(layout: FeatureLayout, early: float) -> Floats:
-    """Return a weight for each feature: `early`, and 1 for those of the last block."""
+def column_weights(layout: FeatureLayout, early: float, network: str = "") -> Floats:
+    """Return a weight for each feature: `early`, and 1 for those of last means.
+
+    Where a network is named, those of others are left out.
+    """
+    networks = layout.networks()
+    ends = [columns.stop for columns in networks.values()] or [layout.width]
     weights = np.full(layout.width, early, np.float32)
-    weights[layout.blocks[-1].start :] = 1.0
+    for block in layout.blocks:
+        if block.stop in ends:
+            weights[block.start : block.stop] = 1.0
+    for name, columns in networks.items():
+        if network not in ("", name):
+            weights[columns] = 0.0
     return weights
 
 

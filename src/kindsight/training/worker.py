@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kindsight.errors import PictureError
+from kindsight.models.views import flip
 from kindsight.runtime import InterpreterPool
 from kindsight.training.kept import to_jpeg
 from kindsight.training.tables import FeatureRow
@@ -23,16 +24,20 @@ class FeatureMaker:
     ----------
     pool : InterpreterPool
         The network.
+    view : int
+        Which of :data:`.views.VIEWS` it sees.
     """
 
     pool: InterpreterPool
+    view: int = 0
 
     def make(self, digest: str, pixels: NDArray[np.uint8], size: tuple[int, int]) -> FeatureRow:
         """Return the features of a resized picture, with the picture as a JPEG."""
-        vector = self.pool.run(pixels)
+        vector = self.pool.run(flip(pixels, self.view))
         if not np.isfinite(vector).all():
             raise PictureError("corrupt", "The network's answer to it is not finite.")
-        return FeatureRow(digest, vector, to_jpeg(pixels), *size)
+        # What reports show is kept once, beside the features of the picture as it is.
+        return FeatureRow(digest, vector, b"" if self.view else to_jpeg(pixels), *size)
 
     def failed(self, digest: str, error: PictureError) -> FeatureRow:
         """Return the row of a picture that cannot be read."""

@@ -1,0 +1,229 @@
+"""Cut, freeze and head, with the course's own recipe: InceptionV3 up to mixed7."""
+
+import numpy as np
+import pytest
+
+from kindsight.errors import SettingsError
+from kindsight.models.backbones import get_backbone
+from kindsight.models.cut import (
+    complete_layer,
+    cut_network,
+    freeze,
+    freeze_choice,
+    hold_normalisation,
+    summarise,
+)
+from kindsight.models.feature_model import build_network
+from kindsight.models.top import TrainedHead, add_trained_head
+
+
+def make_network():
+    import keras
+
+    layers = keras.layers
+    pixels = keras.Input((16, 16, 3), name="picture")
+    x = layers.Conv2D(2, 3, strides=2, padding="same", name="first")(pixels)
+    x = layers.BatchNormalization(name="first_bn")(x)
+    left = layers.Conv2D(3, 1, name="left")(x)
+    right = layers.Conv2D(3, 1, name="right")(x)
+    x = layers.Add(name="join")([left, right])
+    x = layers.Conv2D(4, 3, strides=2, padding="same", name="second")(x)
+    x = layers.BatchNormalization(name="second_bn")(x)
+    return keras.Model(pixels, x, name="small")
+
+
+@pytest.fixture
+def network():
+    return make_network()
+
+
+@pytest.fixture(scope="module")
+def inception():
+    """At 150 pixels, as the course has it; random weights."""
+    return build_network(get_backbone("inception-v3"), (150, 150), "none")
+
+
+def trains(model):
+    return {layer.name for layer in model.layers if layer.trainable_weights}
+
+
+def test_the_course_s_recipe(inception):
+    """Up to mixed7, all frozen; flatten, dense 1024, dropout 0.2, one sigmoid unit."""
+    import keras
+
+    network = cut_network(inception, "mixed7")
+    # 150 pixels: 7 x 7 maps of 768 channels, the course's own figures.
+    assert network.output_shape == (None, 7, 7, 768)
+    freeze(network, "all")
+    head = TrainedHead(pooling="flatten", dense=(1024,), dropout=0.2)
+    model = add_trained_head(network, head, 2)
+    names = [layer.name for layer in model.layers[-5:]]
+    assert names == ["head_flatten", "head_dense1", "head_relu1", "head_dropout", "logits"]
+    assert model.output_shape == (None, 1)
+    # 7 * 7 * 768 * 1024 + 1024, then 1024 + 1
+    assert sum(np.prod(v.shape) for v in model.trainable_weights) == 38_536_192 + 1_025
+    before = [np.asarray(weight) for weight in network.weights]
+    # Plain steps: RMSprop's accumulators of this head would take half a gigabyte.
+    model.compile(keras.optimizers.SGD(1e-4), keras.losses.BinaryCrossentropy(from_logits=True))
+    pixels = np.random.default_rng(0).uniform(0, 255, (2, 150, 150, 3)).astype(np.float32)
+    model.fit(pixels, np.array([[0.0], [1.0]]), epochs=1, verbose=0)
+    for weight, old in zip(network.weights, before, strict=True):
+        np.testing.assert_array_equal(np.asarray(weight), old)
+
+
+def test_summary_of_the_cut(inception):
+    network = cut_network(inception, "mixed7")
+    freeze(network, "mixed6")
+    parts = summarise(network, get_backbone("inception-v3").cuts)
+    assert [part.name for part in parts] == [f"mixed{number}" for number in range(8)]
+    assert parts[-1].output == (7, 7, 768) and parts[2].output == (16, 16, 288)
+    # What Keras counts up to mixed7; 8,975,264 is the figure of the course's notebook.
+    assert sum(part.parameters for part in parts) == network.count_params() == 8_975_264
+    assert [part.trainable > 0 for part in parts] == [False] * 7 + [True]
+    # Of mixed7 the kernels train; means, variances and shifts of its normalisations do not:
+    # ten convolutions without bias and normalisations without scale, three numbers a channel.
+    kernels = [layer for layer in network.layers if layer.trainable_weights]
+    assert {type(layer).__name__ for layer in kernels} == {"Conv2D"} and len(kernels) == 10
+
+
+def test_cut_shares_weights(network):
+    cut = cut_network(network, "join")
+    assert cut.output_shape == (None, 8, 8, 3)
+    assert cut.get_layer("first") is network.get_layer("first")
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("left", r"everything passes through.*Received: 'left'. Such are: .*join.*second_bn"),
+        ("secnod", r"must have the layer. Received: 'secnod'. Did you mean 'second'"),
+        ("zebra", r"Received: 'zebra'\.$"),
+        ("", r"Received: ''\.$"),
+        ("sec", r"2 layers begin: second, second_bn"),
+    ],
+)
+def test_wrong_cuts_are_refused(network, name, said):
+    with pytest.raises(SettingsError, match=said):
+        cut_network(network, name)
+
+
+def test_names_are_completed(network):
+    assert complete_layer(network, "j") == "join"
+    assert complete_layer(network, "first") == "first"  # though another begins so, too
+
+
+def test_pooled_layers_are_no_cut(network):
+    import keras
+
+    pooled = keras.layers.GlobalAveragePooling2D(name="pooled")(network.output)
+    model = keras.Model(network.input, pooled)
+    with pytest.raises(SettingsError, match="gives maps over space"):
+        cut_network(model, "pooled")
+
+
+@pytest.mark.parametrize(
+    ("what", "training"),
+    [
+        ("all", set()),
+        ("none", {"first", "left", "right", "second"}),
+        (0, {"first", "left", "right", "second"}),
+        (1, {"left", "right", "second"}),
+        ("2", {"left", "right", "second"}),
+        ("left", {"right", "second"}),
+        ("join", {"second"}),
+        ("second", set()),
+    ],
+)
+def test_freeze(network, what, training):
+    freeze(network, what)
+    assert trains(network) == training  # normalisation never
+    freeze(network, what, train_normalisation=True)
+    assert training <= trains(network) <= training | {"first_bn", "second_bn"}
+
+
+def test_normalisation_trains_where_it_is_told_to(network):
+    freeze(network, "first_bn", train_normalisation=True)
+    assert trains(network) == {"left", "right", "second", "second_bn"}
+    hold_normalisation(network)
+    assert trains(network) == {"left", "right", "second"}
+
+
+def test_unfrozen_network_keeps_normalisation_in_inference_mode(network):
+    freeze(network, "none")
+    pixels = np.random.default_rng(0).normal(5, 9, (4, 16, 16, 3)).astype(np.float32)
+    calm, training = network(pixels, training=False), network(pixels, training=True)
+    np.testing.assert_array_equal(np.asarray(calm), np.asarray(training))
+    freeze(network, "none", train_normalisation=True)
+    assert np.abs(np.asarray(network(pixels, training=True)) - np.asarray(calm)).max() > 0.1
+
+
+@pytest.mark.parametrize("what", [-1, True, None, "", 1.5])
+def test_wrong_freezes_are_refused(what):
+    with pytest.raises(SettingsError, match=r"freeze must be all, none, a number"):
+        freeze_choice(what)
+
+
+def test_more_layers_than_there_are(network):
+    with pytest.raises(SettingsError, match=r"At most 6 layers of small"):
+        freeze(network, 7)
+
+
+def test_summary_by_hand(network):
+    freeze(network, "join")
+    parts = summarise(network)
+    rows = [(p.name, p.output, p.layers, p.parameters, p.trainable) for p in parts]
+    assert rows == [
+        ("picture", (16, 16, 3), 0, 0, 0),
+        # 3*3*3*2 + 2, 4*2, twice 2*3 + 3
+        ("join", (8, 8, 3), 4, 56 + 8 + 18, 0),
+        # 3*3*3*4 + 4 that train, 4*4 that do not
+        ("second_bn", (4, 4, 4), 2, 112 + 16, 112),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("head", "classes", "layers", "parameters"),
+    [
+        (TrainedHead(), 3, ["head_average", "logits"], 4 * 3 + 3),
+        (TrainedHead(pooling="max"), 2, ["head_max", "logits"], 4 + 1),
+        (
+            TrainedHead("flatten", (5,), 0.5, batch_norm=True),
+            4,
+            ["head_flatten", "head_dense1", "head_bn1", "head_relu1", "head_dropout", "logits"],
+            64 * 5 + 5 + 2 * 5 + 5 * 4 + 4,
+        ),
+    ],
+)
+def test_heads_by_hand(network, head, classes, layers, parameters):
+    freeze(network, "all")
+    model = add_trained_head(network, head, classes)
+    assert [layer.name for layer in model.layers][-len(layers) :] == layers
+    assert sum(int(np.prod(v.shape)) for v in model.trainable_weights) == parameters
+
+
+def test_l2_is_the_penalty_on_kernels(network):
+    model = add_trained_head(network, TrainedHead(dense=(3,), l2=0.5), 3)
+    kernels = [model.get_layer(name).kernel for name in ("head_dense1", "logits")]
+    expected = 0.5 * sum(float(np.square(np.asarray(kernel)).sum()) for kernel in kernels)
+    assert float(sum(model.losses)) == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("head", "said"),
+    [
+        (TrainedHead(pooling="mean"), "pooling must be one of"),
+        (TrainedHead(dense=(0,)), "dense must be widths"),
+        (TrainedHead(dropout=1.0), "dropout must be"),
+        (TrainedHead(l2=-1.0), "l2 must be"),
+        (TrainedHead(l2=float("nan")), "l2 must be"),
+    ],
+)
+def test_wrong_heads_are_refused(network, head, said):
+    with pytest.raises(SettingsError, match=said):
+        add_trained_head(network, head, 2)
+
+
+def test_heads_too_large_for_memory_are_refused(inception):
+    head = TrainedHead("flatten", (65_536,))
+    with pytest.raises(SettingsError, match="Pool the maps"):
+        add_trained_head(inception, head, 2)
