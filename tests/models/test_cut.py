@@ -5,15 +5,9 @@ import pytest
 
 from kindsight.errors import SettingsError
 from kindsight.models.backbones import get_backbone
-from kindsight.models.cut import (
-    complete_layer,
-    cut_network,
-    freeze,
-    freeze_choice,
-    hold_normalisation,
-    summarise,
-)
+from kindsight.models.cut import complete_layer, cut_network
 from kindsight.models.feature_model import build_network
+from kindsight.models.freezing import freeze, freeze_choice, hold_normalisation, summarise
 from kindsight.models.top import TrainedHead, add_trained_head
 
 
