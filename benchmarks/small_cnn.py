@@ -30,6 +30,7 @@ from common import Row, Section, Target, at_least, markdown, plain, verdict
 from folders import class_files, first_of_each, hold_out, lay_out
 from processes import environment, run, say, script
 
+FLOAT32 = "kindsight, --precision float32"
 LISTING, TORCH = "the course's listing, Keras as installed", "PyTorch channels_last, two workers"
 # PyTorch's threads wait by spinning unless they are told not to; the faster way counts.
 TORCH_SETTINGS: tuple[dict[str, str], ...] = ({}, {"OMP_WAIT_POLICY": "passive"})
@@ -146,16 +147,17 @@ def measure_speed(data: Path, options: argparse.Namespace, folder: Path) -> Sect
         own = folder / f"turn-{turn}"
         own.mkdir()
         take("kindsight", kindsight(data, own, options))
+        take(FLOAT32, kindsight(data, own / "float32", options, precision="float32"))
         take(LISTING, listing(data, options))
         if options.rivals_python is not None:
             answers = [torch(data, options, setting) for setting in TORCH_SETTINGS]
             take(TORCH, min(answers, key=lambda found: statistics.median(found["epoch_seconds"])))
     targets: dict[str, Target] = {LISTING: at_least(2.5, "ratio"), TORCH: Target("above", 1.0)}
-    for name in [name for name in (LISTING, TORCH) if whole[name]]:
+    for name in [name for name in (LISTING, TORCH, FLOAT32) if whole[name]]:
         section.rows += [
             Row(
                 "epochs after the first", rates["kindsight", "later"], "/s", name,
-                rates[name, "later"], targets[name],
+                rates[name, "later"], targets.get(name),
             ),
             Row("first epoch", rates["kindsight", "first"], "/s", name, rates[name, "first"]),
             Row("whole process", whole["kindsight"], "s", name, whole[name]),
@@ -181,6 +183,9 @@ def measure_accuracy(data: Path, options: argparse.Namespace, folder: Path) -> S
     for seed in options.seeds:
         answers = {
             "kindsight": kindsight(folder / "divided", folder, own, seed=seed),
+            FLOAT32: kindsight(
+                folder / "divided", folder, own, seed=seed, precision="float32"
+            ),
             LISTING: listing(
                 folder / "divided" / "train", own, "--validation",
                 folder / "divided" / "validation", "--seed", seed,
@@ -191,13 +196,14 @@ def measure_accuracy(data: Path, options: argparse.Namespace, folder: Path) -> S
             found[name, "best"].append(max(answer["accuracies"]))
             say(f"{name}, seed {seed}: {100 * answer['accuracies'][-1]:.1f}%")
     for what in ("last", "best"):
-        section.rows.append(
+        section.rows += [
             Row(
-                f"{what} epoch", [statistics.mean(found["kindsight", what])], "%", LISTING,
-                [statistics.mean(found[LISTING, what])],
-                at_least(1.0, "ratio") if what == "last" else None,
+                f"{what} epoch", [statistics.mean(found["kindsight", what])], "%", name,
+                [statistics.mean(found[name, what])],
+                at_least(1.0, "ratio") if (what, name) == ("last", LISTING) else None,
             )
-        )  # fmt: skip
+            for name in (LISTING, FLOAT32)
+        ]  # fmt: skip
         each = {name: found[name, what] for name in ("kindsight", LISTING)}
         section.notes.append(
             f"{what} epoch by seed: "

@@ -89,6 +89,9 @@ class ImageClassifier:
         What is done to a network's pictures each time they are seen.
     keep : str, optional
         ``"best"`` or ``"last"``: which epoch's weights of a network are kept.
+    precision : str, optional
+        ``"auto"``, ``"float32"`` or ``"bfloat16"``: in which numbers a network's convolutions are
+        multiplied in training; ``"auto"``, as if omitted, is bfloat16 where that is faster.
 
     Attributes
     ----------
@@ -136,6 +139,7 @@ class ImageClassifier:
         label_smoothing: float | None = None,
         patience: int | None = None,
         keep: str | None = None,
+        precision: str | None = None,
     ) -> None:
         self.model = model
         self.weights = weights
@@ -166,6 +170,7 @@ class ImageClassifier:
         self.label_smoothing = label_smoothing
         self.patience = patience
         self.keep = keep
+        self.precision = precision
         self._fitted: Fitted
         self._predictor: Predictor | None
 

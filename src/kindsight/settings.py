@@ -41,7 +41,8 @@ class TrainSettings:
     weights, head, views
         Of a frozen backbone only.
     filters, dense, dropout, batch_norm, l2, pooling, epochs, batch_size, augment, optimizer,
-    learning_rate, momentum, weight_decay, schedule, warmup, label_smoothing, patience, keep
+    learning_rate, momentum, weight_decay, schedule, warmup, label_smoothing, patience, keep,
+    precision
         Of a network only.
     tensorboard : str, optional
         A folder for TensorBoard's logs of a network's training.
@@ -101,6 +102,7 @@ class TrainSettings:
     label_smoothing: float | None = None
     patience: int | None = None
     keep: str | None = None
+    precision: str | None = None
     tensorboard: str | None = None
     mlflow: bool | None = None
 

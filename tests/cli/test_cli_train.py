@@ -41,9 +41,9 @@ def result(run: Path, **changes) -> TrainResult:
 NETWORK_OPTIONS = {
     "epochs": 3, "batch_size": 7, "augment": "classic", "optimizer": "rmsprop",
     "learning_rate": 0.01, "momentum": 0.5, "schedule": "cosine", "warmup": 1.5,
-    "label_smoothing": 0.1, "patience": 2, "keep": "last", "filters": (8, 4), "dense": (9, 7),
-    "dropout": 0.25, "batch_norm": True, "l2": 0.001, "pooling": "average",
-    "tensorboard": "logs", "mlflow": True,
+    "label_smoothing": 0.1, "patience": 2, "keep": "last", "precision": "float32",
+    "filters": (8, 4), "dense": (9, 7), "dropout": 0.25, "batch_norm": True, "l2": 0.001,
+    "pooling": "average", "tensorboard": "logs", "mlflow": True,
 }  # fmt: skip
 DECAY = {"weight_decay": 0.01}
 

@@ -128,6 +128,38 @@ def test_shards_change_no_more_than_rounding():
         close(weights, results[0][1])
 
 
+@pytest.mark.parametrize("shards", [1, 2])
+def test_bfloat16_changes_a_step_little(shards):
+    # A step of plain SGD at rate 1 is the gradient itself. Where two of the four numbers under a
+    # pooling round to the same, another picture element may get its share: on noise, the worst
+    # there is, the first kernel's gradient turns by a few degrees.
+    found = []
+    for precision in ("float32", "bfloat16"):
+        trainer = Trainer(SmallCNN(**PARTS), 3, 0, shards, precision=precision)
+        before = trainer.weights()
+        trainer.begin(Optimizer("sgd"))
+        [(loss, _)] = train(trainer, 3, 1, rate=1.0)
+        found.append((loss, {n: (v - before[n]).ravel() for n, v in trainer.weights().items()}))
+    (loss, exact), (rounded_loss, rounded) = found
+    assert rounded_loss == pytest.approx(loss, rel=5e-3)
+    for name, value in exact.items():
+        length = np.linalg.norm(value)
+        assert value @ rounded[name] / length / np.linalg.norm(rounded[name]) > 0.99, name
+        assert np.linalg.norm(rounded[name]) == pytest.approx(length, rel=0.05), name
+    assert any((rounded[name] != exact[name]).any() for name in exact)
+
+
+def test_evaluation_is_in_float32_whatever_the_training_is_in():
+    (pictures, targets), *_ = batches(3, 1)
+    losses = [
+        Trainer(SmallCNN(**PARTS), 3, 0, 1, precision=precision).evaluate(
+            pictures, targets.argmax(1)
+        )
+        for precision in ("float32", "bfloat16")
+    ]
+    assert losses[0] == losses[1]
+
+
 def test_loss_and_right_are_those_of_the_batch():
     trainer = Trainer(SmallCNN(**PARTS), 3, 0, 1, (5.0, 1.0, 1.0))
     trainer.begin(Optimizer("sgd"), 0.3)

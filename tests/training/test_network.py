@@ -54,6 +54,8 @@ def test_all_faults_are_said_at_once():
         ({"filters": 3.5}, "filters and dense must be whole numbers"),
         ({"dense": (1, 2.5)}, "dense must be"),
         ({"augment": {"rotate": 3}}, "Did you mean 'rotation'?"),
+        ({"precision": "half"}, "precision must be one of auto, float32, bfloat16"),
+        ({"precision": "bfloat16", "batch_norm": True}, "with batch normalisation"),
         ({"model": "small-cn"}, "Did you mean 'small-cnn'?"),
     ],
 )

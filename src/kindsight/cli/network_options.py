@@ -24,6 +24,7 @@ __all__ = [
     "OptimizerName",
     "Patience",
     "Pooling",
+    "Precision",
     "Schedule",
     "Summary",
     "TensorBoard",
@@ -82,6 +83,14 @@ LabelSmoothing = Annotated[
 ]
 Patience = Annotated[
     int | None, _option("Stop after so many epochs without a better one.", "EPOCHS")
+]
+Precision = Annotated[
+    str | None,
+    _option(
+        "In which numbers convolutions are multiplied in training; auto is bfloat16 where the "
+        "processor is faster with it.  [default: auto]",
+        "auto|float32|bfloat16",
+    ),
 ]
 Keep = Annotated[
     str | None, _option("Which epoch's weights are kept.  [default: best]", "best|last")

@@ -7,6 +7,8 @@ small network of Keras computes, in another order that takes a third less time o
   input, so the maximum of four is the same before and after them.
 - The batch is computed in shards, each on one core, which then needs nobody else's memory: no
   waiting on each other within an operation, and sums whose order does not depend on threads.
+- Where the processor is faster with bfloat16, the convolutions of the training multiply in it and
+  add up in float32; see :mod:`.precision`. Whatever is only evaluated is in float32.
 - A large dense layer is parted into pieces, whose gradients and updates run side by side, and its
   backward product is formed as kernel times transposed gradient, for which there is a fast kernel.
 """
@@ -57,10 +59,12 @@ class SmallCNNForward:
     network : SmallCNN
     model : keras.Model
         As :func:`.small_cnn.build_small_cnn` builds it; the first values are taken from it.
+    precision : str
+        ``"float32"`` or ``"bfloat16"``: of the convolutions in training.
     """
 
-    def __init__(self, network: SmallCNN, model: Any) -> None:
-        self._network, self._model = network, model
+    def __init__(self, network: SmallCNN, model: Any, precision: str = "float32") -> None:
+        self._network, self._model, self._precision = network, model, precision
         self._layers = [layer for layer in model.layers if layer.trainable_variables]
         self.parameters = [
             Parameter(f"{layer.name}/{name}", _parted(value.numpy()), name == "kernel")
@@ -117,7 +121,8 @@ class SmallCNNForward:
 
         depth = len(self._network.filters)
         pairs = [(values[place], values[place + 1][0]) for place in range(0, len(values), 2)]
-        towers = [self._tower(pairs[:depth], part) for part in _shards(pictures, shards)]
+        precision = "float32" if address is None else self._precision
+        towers = [self._tower(pairs[:depth], part, precision) for part in _shards(pictures, shards)]
         x = tf.concat(towers, 0) if shards > 1 else towers[0]
         for kernel, bias in pairs[depth:-1]:
             x = tf.nn.relu(tf.nn.bias_add(_dense(x, kernel), bias))
@@ -130,16 +135,17 @@ class SmallCNNForward:
         # One unit: its output beside a zero, as the Keras model has it.
         return tf.pad(x, [[0, 0], [1, 0]]) if self._layers[-1].name == UNIT else x
 
-    def _tower(self, pairs: list[Any], pictures: Any) -> Any:
+    def _tower(self, pairs: list[Any], pictures: Any, precision: str) -> Any:
         """Compute features of some pictures."""
         import tensorflow as tf
 
-        x = tf.cast(pictures, tf.float32)
+        x = pictures
         for number, ((kernel,), bias) in enumerate(pairs):
             # The scaling of the pixels is the kernel's: they are many, it is small.
             scaled = kernel * np.float32(1 / 255) if number == 0 else kernel
-            x = tf.nn.conv2d(x, scaled, 1, "VALID")
-            x = tf.nn.relu(tf.nn.bias_add(tf.nn.max_pool2d(x, 2, 2, "VALID"), bias))
+            x = tf.nn.conv2d(tf.cast(x, precision), tf.cast(scaled, precision), 1, "VALID")
+            pooled = tf.cast(tf.nn.max_pool2d(x, 2, 2, "VALID"), tf.float32)
+            x = tf.nn.relu(tf.nn.bias_add(pooled, bias))
         if self._network.pooling == "average":
             return tf.reduce_mean(x, [1, 2])
         if self._network.pooling == "max":
@@ -204,10 +210,14 @@ class KerasForward:
         """Do nothing: the model's own variables are learned."""
 
 
-def make_forward(network: SmallCNN, model: Any) -> SmallCNNForward | KerasForward:
+def make_forward(
+    network: SmallCNN, model: Any, precision: str = "float32"
+) -> SmallCNNForward | KerasForward:
     """Return the fastest way to train a network."""
     # Batch normalisation is over the whole batch, and may turn a maximum into a minimum.
-    return KerasForward(model) if network.batch_norm else SmallCNNForward(network, model)
+    if network.batch_norm:
+        return KerasForward(model)
+    return SmallCNNForward(network, model, precision)
 
 
 def _shards(pictures: Any, shards: int) -> list[Any]:

@@ -56,6 +56,9 @@ class Trainer:
         rounded differently with another number.
     class_weight : sequence of float, optional
         How much a picture of each class counts; 1 if omitted.
+    precision : str
+        ``"float32"`` or ``"bfloat16"``: of the convolutions in steps. A network with batch
+        normalisation takes float32 whatever is asked.
     """
 
     def __init__(
@@ -65,12 +68,15 @@ class Trainer:
         seed: int,
         shards: int,
         class_weight: Sequence[float] | None = None,
+        precision: str = "float32",
     ) -> None:
         self.network, self.classes = network, classes
         self._shards = shards
         self._class_weight = class_weight
         self._model = build_small_cnn(network, classes, seed)
-        self._forward: SmallCNNForward | KerasForward = make_forward(network, self._model)
+        self._forward: SmallCNNForward | KerasForward = make_forward(
+            network, self._model, precision
+        )
         self._updates = 0
         self._optimizer = Optimizer()
         self._slots: list[list[Any]] = []

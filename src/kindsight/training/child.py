@@ -37,7 +37,7 @@ def _train(job: dict[str, Any], line: Line) -> dict[str, Any]:
     # Sums are rounded in the same way after a stop as before, whatever cores there are now.
     shards = job["cores"] if checkpoint is None else int(checkpoint.numbers["shards"])
     set_threads(network, job["cores"])
-    trainer = Trainer(network, lessons.classes, job["seed"], shards, job["class_weight"])
+    trainer = _trainer(job, lessons, network, shards)
     with CheckpointWriter(path, job["checkpoint_seconds"]) as writer:
         loop = Loop(
             Plan.from_dict(job["plan"]),
@@ -62,7 +62,7 @@ def _find_rate(job: dict[str, Any], line: Line) -> dict[str, Any]:
     """Try learning rates."""
     lessons, network = _lessons(job), SmallCNN.from_dict(job["network"])
     set_threads(network, job["cores"])
-    trainer = Trainer(network, lessons.classes, job["seed"], job["cores"], job["class_weight"])
+    trainer = _trainer(job, lessons, network, job["cores"])
     phase = Plan.from_dict(job["plan"]).phases[0]
     batches = Batches(
         lessons.pixels, lessons.places, lessons.targets, lessons.classes, phase.batch_size,
@@ -73,6 +73,12 @@ def _find_rate(job: dict[str, Any], line: Line) -> dict[str, Any]:
         line.tell({"event": "tried", "done": done, "total": total})
 
     return sweep_rates(trainer, phase, batches, workers=job["workers"], hear=hear).to_dict()
+
+
+def _trainer(job: dict[str, Any], lessons: Lessons, network: SmallCNN, shards: int) -> Trainer:
+    return Trainer(
+        network, lessons.classes, job["seed"], shards, job["class_weight"], job["precision"]
+    )
 
 
 def _lessons(job: dict[str, Any]) -> Lessons:

@@ -10,6 +10,7 @@ from typing import Any
 from kindsight.augment import Augment, parse_augment
 from kindsight.errors import SettingsError
 from kindsight.models.keras_process import KerasProcess
+from kindsight.models.precision import PRECISIONS, choose_precision
 from kindsight.models.small_cnn import SmallCNN
 from kindsight.pictures import InputSpec
 from kindsight.training.common import common_faults
@@ -57,6 +58,9 @@ class NetworkTraining:
         file, settings by name, or a policy.
     keep : str
         ``"best"`` or ``"last"``: which epoch's weights are kept.
+    precision : str
+        One of :data:`kindsight.models.precision.PRECISIONS`: in which numbers the convolutions are
+        multiplied in training. ``"auto"`` may choose another on another machine.
     """
 
     model: str = "small-cnn"
@@ -84,6 +88,7 @@ class NetworkTraining:
     label_smoothing: float = 0.0
     patience: int | None = None
     keep: str = "best"
+    precision: str = "auto"
 
     def faults(self) -> list[str]:
         """Return a sentence for each setting that cannot be."""
@@ -95,7 +100,20 @@ class NetworkTraining:
         except SettingsError as error:
             found.append(f"augment: {error}")
         network = [] if any(fault.startswith("size") for fault in found) else self._network_faults()
-        return [*filter(None, [model]), *found, *network, *self._plan(policy).faults()]
+        return [
+            *filter(None, [model, self._precision_fault()]),
+            *found,
+            *network,
+            *self._plan(policy).faults(),
+        ]
+
+    def _precision_fault(self) -> str | None:
+        if self.precision == "bfloat16" and self.batch_norm is True:
+            return (
+                "precision must be float32, or auto, for a network with batch normalisation. "
+                "Received: 'bfloat16'."
+            )
+        return choice_fault("precision", self.precision, PRECISIONS)
 
     def _network_faults(self) -> list[str]:
         try:
@@ -162,6 +180,10 @@ class NetworkTraining:
             patience=self.patience,
         )
         return Plan((phase,), self.keep)
+
+    def chosen_precision(self) -> str:
+        """Return ``"float32"`` or ``"bfloat16"``: what this machine trains in."""
+        return choose_precision(self.precision, batch_norm=bool(self.batch_norm))
 
     def process(self) -> KerasProcess:
         """Return the process in which the network is trained; not started."""

@@ -37,7 +37,7 @@ __all__ = ["FittedNetwork", "NetworkPictures", "prepare_network"]
 TFLITE_FILE = "network.tflite"
 KERAS_FILE = "network.keras"
 # Raised whenever the same settings and pictures would give other weights.
-FORMAT = 1
+FORMAT = 2
 # What a kill -9 can lose: at most this many seconds of training, or a twentieth of it.
 CHECKPOINT_SECONDS = 10.0
 # Parts of the validation pictures, each of which is calibrated by the others.
@@ -207,6 +207,7 @@ class NetworkPictures:
             "classes": len(classes),
             "class_weight": None if weights is None else [float(weight) for weight in weights],
             "seed": self.training.seed,
+            "precision": self.training.chosen_precision(),
             "cores": count_cores(),
             "workers": self.training.workers or count_cores(),
             "pixels": str(self.stored.file.resolve()),
@@ -248,7 +249,7 @@ def _lessons(places: Rows, rows: Rows, targets: Rows, val_rows: Rows, val: Rows)
 
 def _key(job: Mapping[str, Any], catalog: Catalog, rows: Rows, validation: Rows) -> str:
     """Return what tells one training from all others, whatever machine and folders it has."""
-    names = ("network", "plan", "classes", "class_weight", "seed")
+    names = ("network", "plan", "classes", "class_weight", "seed", "precision")
     return key_of(
         {
             **{name: job[name] for name in names},
@@ -376,7 +377,10 @@ class FittedNetwork:
         parts += [f"dropout {network.dropout:g}"] if network.dropout else []
         parts += ["batch normalisation"] if network.batch_norm else []
         last = "one sigmoid" if len(self.classes) == 2 else "softmax"
-        return f"{', '.join(parts)}, {last}; {learned:,} parameters"
+        halved = self.training.chosen_precision() == "bfloat16"
+        parts.append(f"{last}; {learned:,} parameters")
+        parts += ["convolutions in bfloat16"] if halved else []
+        return ", ".join(parts)
 
     def clear_away(self) -> None:
         """Delete what is only of use to go on from: the bundle has the rest."""

@@ -1,0 +1,49 @@
+"""In which numbers a network's convolutions are multiplied while it is trained.
+
+bfloat16 is a float32 with 8 instead of 24 binary digits (Kalamkar et al. 2019, arXiv:1905.12322).
+Some processors multiply pairs of them and add up in float32 by instructions of their own, at twice
+the rate of float32. Weights, updates, dense layers, losses and everything that is measured stay in
+float32; pixels are whole numbers to 255, which bfloat16 holds exactly.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+__all__ = ["PRECISIONS", "choose_precision", "multiplies_bfloat16"]
+
+PRECISIONS = ("auto", "float32", "bfloat16")
+"""What can be asked for; ``"auto"`` is bfloat16 where the processor is faster with it."""
+
+# As Linux names the instructions of x86 that multiply bfloat16.
+FLAGS = frozenset({"avx512_bf16", "amx_bf16"})
+CPUINFO = Path("/proc/cpuinfo")
+
+
+def choose_precision(asked: str, *, batch_norm: bool) -> str:
+    """Return ``"float32"`` or ``"bfloat16"``.
+
+    Parameters
+    ----------
+    asked : str
+        One of :data:`PRECISIONS`.
+    batch_norm : bool
+        Whether the network has batch normalisation, which is always trained in float32.
+    """
+    if asked != "auto":
+        return asked
+    return "bfloat16" if multiplies_bfloat16() and not batch_norm else "float32"
+
+
+def multiplies_bfloat16() -> bool:
+    """Whether TensorFlow multiplies bfloat16 by the processor's own instructions."""
+    # Without oneDNN TensorFlow would turn each number into a float32 first.
+    if os.environ.get("TF_ENABLE_ONEDNN_OPTS", "1") == "0":
+        return False
+    try:
+        with CPUINFO.open(encoding="utf-8", errors="replace") as file:
+            flags = next((line for line in file if line.startswith("flags")), "")
+    except OSError:  # another system than Linux
+        return False
+    return not FLAGS.isdisjoint(flags.split())
