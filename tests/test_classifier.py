@@ -77,6 +77,7 @@ def test_parameters_are_kept_as_they_were_given():
         "size": size,
         "resize": "pad",
         "head": "bent",
+        "views": 3,
         "seed": -1,
     }
     given |= {"class_weight": "balanced", "workers": 2, "cache": "somewhere"}

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 __all__ = ["ImageClassifier"]
 
 VALIDATION = 0.1
-_SAYS_NOTHING = {"head": "auto", "weights": "imagenet"}
+_SAYS_NOTHING = {"head": "auto", "weights": "imagenet", "views": 1}
 
 
 class ImageClassifier:
@@ -66,7 +66,7 @@ class ImageClassifier:
     head : str, optional
         Of a backbone: ``"auto"``, ``"linear"`` or ``"curved"``; ``"auto"``, as if omitted, lets
         cross-validation choose.
-    views : int, optional
+    views : int
         Of a backbone: over how many flipped views of a picture its features are averaged, 1 to 4.
     class_weight : str, optional
         ``"balanced"`` makes each class count alike, whatever its number of pictures.
@@ -115,7 +115,7 @@ class ImageClassifier:
         size: int | tuple[int, int] | None = None,
         resize: str = "crop",
         head: str | None = None,
-        views: int | None = None,
+        views: int = 1,
         class_weight: str | None = None,
         seed: int = 0,
         workers: int | None = None,
