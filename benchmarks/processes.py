@@ -9,7 +9,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -95,6 +95,7 @@ def run(
     env: Mapping[str, str] | None = None,
     given: Path | None = None,
     memory: bool = False,
+    good: Collection[int] = (0,),
 ) -> Done:
     """Run a command to its end.
 
@@ -131,7 +132,7 @@ def run(
             largest = _wait(process)
         seconds = time.perf_counter() - start
         output, said = (_content(file) for file in (stdout, stderr))
-    if process.returncode:
+    if process.returncode not in good:
         raise SystemExit(
             f"{' '.join(command)}\nended with {process.returncode}:\n{said[-3000:]}{output[-500:]}"
         )
