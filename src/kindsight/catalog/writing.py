@@ -10,7 +10,7 @@ from kindsight.catalog.catalog import Catalog
 from kindsight.errors import CatalogError
 from kindsight.files import write_csv
 
-__all__ = ["write_catalog"]
+__all__ = ["paths_from", "write_catalog"]
 
 
 def write_catalog(catalog: Catalog, path: str | os.PathLike[str]) -> None:
@@ -38,7 +38,7 @@ def write_catalog(catalog: Catalog, path: str | os.PathLike[str]) -> None:
         )
     columns = {"label": catalog.label, "split": catalog.split, "group": catalog.group}
     kept = {name: cells for name, cells in columns.items() if any(cells)}
-    names = _from(catalog, Path(path).absolute().parent)
+    names = paths_from(catalog, Path(path).absolute().parent)
     write_csv(path, ("path", *kept), _rows(names, kept))
 
 
@@ -47,7 +47,7 @@ def _rows(names: Iterator[str], columns: dict[str, tuple[str | None, ...]]) -> I
         yield [name, *(cells[row] or "" for cells in columns.values())]
 
 
-def _from(catalog: Catalog, folder: Path) -> Iterator[str]:
+def paths_from(catalog: Catalog, folder: Path) -> Iterator[str]:
     """Yield the paths as they are spelled from a folder on."""
     if catalog.root == folder:
         yield from catalog.path

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kindsight.catalog.checks import SEVERITIES, CheckContext, CheckResult, Finding, all_checks
+from kindsight.catalog.checks.applying import Corrections, correct
 from kindsight.catalog.checks.contract import Check
 from kindsight.catalog.checks.runner import SILENCED
 
@@ -75,6 +76,10 @@ class CheckReport:
         checks = {check.code: check for check in all_checks()}
         pairs = [(checks[r.code], r) for r in self.results if r.state == "found"]
         return sorted(pairs, key=lambda pair: (_worst(pair[1]), pair[1].code))
+
+    def corrections(self) -> Corrections:
+        """Return what the findings mean for the catalog, as a table that can be trained on."""
+        return correct(self.context.catalog, self.results)
 
     def rows(self) -> Iterator[tuple[Any, ...]]:
         """Yield the rows of findings.csv; see :data:`COLUMNS`."""

@@ -23,7 +23,7 @@ from kindsight.cli.options import (
 from kindsight.cli.text import print_json, say
 
 if TYPE_CHECKING:
-    from kindsight.checking import CheckSettings
+    from kindsight.checking import CheckReport, CheckSettings
 
 __all__ = ["check"]
 
@@ -61,6 +61,16 @@ def check(  # noqa: PLR0913, PLR0917 (one parameter for each option)
             "[default: checks/<name of DATA>-<next number>]",
         ),
     ] = None,
+    apply: Annotated[
+        str | None,
+        typer.Option(
+            "--apply",
+            metavar="FILE",
+            help="Also write a corrected table (a new .csv): which pictures to leave out, to call "
+            "otherwise, or to keep together, and why. kindsight train FILE trains on it; no "
+            "picture is touched.",
+        ),
+    ] = None,
     label_from: LabelFrom = None,
     column: Column = None,
     label_names: LabelNames = None,
@@ -77,6 +87,8 @@ def check(  # noqa: PLR0913, PLR0917 (one parameter for each option)
     1 if there is a finding of severity error, and 0 otherwise.
 
     Example: kindsight check photos/
+
+    Example: kindsight check photos/ --full --apply corrected.csv
     """
     from kindsight.catalog import DataOptions
     from kindsight.checking import check_data, write_report
@@ -90,17 +102,21 @@ def check(  # noqa: PLR0913, PLR0917 (one parameter for each option)
         root=root,
     )
     chosen = _settings(settings, tuple(ignore or ()), full, workers)
-    _check_out(out)
+    _check_out(out, apply)
     with watching(quiet) as progress:
         report = check_data(data, chosen, options, progress=progress)
         progress("findings", 0, 0)
         folder = write_report(report, out)
+    corrected = None if apply is None else _apply(report, apply)
     if json:
-        print_json({**report.to_dict(), "folder": str(folder)})
+        more = {} if corrected is None else {"corrected": {"table": apply, **corrected}}
+        print_json({**report.to_dict(), "folder": str(folder), **more})
     else:
-        from kindsight.cli.findings import finding_lines
+        from kindsight.cli.findings import corrected_lines, finding_lines
 
         say(*finding_lines(report, folder))
+        if corrected is not None:
+            say(*corrected_lines(corrected, str(apply)))
     if report.failed:
         raise typer.Exit(FOUND)
 
@@ -118,9 +134,19 @@ def _settings(
     return found if workers is None else replace(found, workers=workers)
 
 
-def _check_out(out: str | None) -> None:
-    """Refuse a folder that cannot be written to before hours are spent on what goes there."""
+def _apply(report: CheckReport, file: str) -> dict[str, int]:
+    """Write the corrected table; return how many rows are changed in which way."""
+    corrections = report.corrections()
+    corrections.write(file)
+    return corrections.counts()
+
+
+def _check_out(out: str | None, apply: str | None) -> None:
+    """Refuse what cannot be written to before hours are spent on what goes there."""
+    from kindsight.catalog.checks.applying import check_target
     from kindsight.checking.writing import check_free
 
+    if apply is not None:
+        check_target(apply)
     if out is not None:
         check_free(out)

@@ -13,7 +13,7 @@ from kindsight.cli.text import Paint, cells, hanging, line_width, pad, printable
 if TYPE_CHECKING:
     from kindsight.checking import CheckReport
 
-__all__ = ["finding_lines"]
+__all__ = ["corrected_lines", "finding_lines"]
 
 COLOURS = {"error": "red", "warning": "yellow", "note": "cyan"}
 
@@ -36,6 +36,15 @@ def finding_lines(report: CheckReport, folder: Path) -> list[str]:
     lines += [_verdict(report, paint), ""]
     lines += _facts(report, folder, paint, width)
     return lines
+
+
+def corrected_lines(counts: dict[str, int], file: str) -> list[str]:
+    """Say what a corrected table changes, and what to do with it."""
+    paint = Paint(sys.stdout)
+    told = ", ".join(f"{_amount(n, 'picture')} {what}" for what, n in counts.items() if n)
+    text = f"{told or 'nothing changed'}, in {printable(file)}; the files are untouched"
+    lines = hanging("corrected", text, indent=12, paint=paint, width=line_width())
+    return [*lines, "", paint("Next", "bold"), f"  kindsight train {printable(file)}"]
 
 
 def _headline(report: CheckReport) -> str:

@@ -143,7 +143,8 @@ class TableReader:
         if "group" in cells:
             columns["group"] = tuple(cell.strip() or None for cell in cells["group"])
             name = shown(self._table.header[self._found["group"]])
-            self._notes.append(f"Pictures of one group, the column {name}, stay together.")
+            if any(columns["group"]):
+                self._notes.append(f"Pictures of one group, the column {name}, stay together.")
         catalog = Catalog(**columns).with_notes(*self._notes)
         for role, reason, what in (
             (UNLABELLED, "row to be predicted", "To be predicted"),

@@ -24,7 +24,7 @@ class WrongLabels(Check):
     title = "Labels that are probably wrong"
     severity = "warning"
     cost = "full"
-    advice = "Look at each: a wrong label, a hard picture, or one of both classes."
+    advice = "Look at each; --apply FILE writes a table with the suggested labels."
 
     def run(self, context: CheckContext) -> CheckResult:
         """Doubt the labels."""

@@ -1,0 +1,106 @@
+"""Corrected tables: what each kind of finding changes, by hand; read back; never over a file."""
+
+from __future__ import annotations
+
+import csv
+
+import pytest
+from check_pictures import file_of, scene
+from made_up import context
+
+from kindsight.catalog import open_catalog
+from kindsight.catalog.checks import Finding, run_checks
+from kindsight.catalog.checks.applying import correct
+from kindsight.catalog.checks.contract import CheckResult
+from kindsight.errors import UsageError
+
+
+def found(code, *rows, severity="warning", suggestion=None):
+    finding = Finding(code, severity, f"{code} it is.", rows, (), suggestion)
+    return CheckResult(code, "found", (finding,))
+
+
+def test_each_kind_of_finding_by_hand():
+    catalog = context(["a", "a", "b", "b", "a", "b", "a", "b"]).catalog
+    results = [
+        found("KS101", 0, severity="error"),
+        found("KS401", 1, 2, 3, severity="error", suggestion="b"),
+        found("KS403", 4, suggestion="b"),
+        found("KS302", 5, 6),
+        found("KS304", 6, 7),
+        found("KS203", 5),
+    ]
+    done = correct(catalog, results)
+    assert done.excluded == {0}
+    assert done.catalog.label == ("a", "b", "b", "b", "b", "b", "a", "b")
+    assert done.was == (None, "a", None, None, "a", None, None, None)
+    assert len(set(done.catalog.group[5:])) == 1 and done.catalog.group[:5] == (None,) * 5
+    assert done.reasons[:5] == ("KS101: KS101 it is.", "KS401: KS401 it is.", "", "",
+                                "KS403: KS403 it is.")  # fmt: skip
+    assert done.reasons[6] == "KS302: KS302 it is. KS304: KS304 it is."
+    assert done.counts() == {"excluded": 1, "relabelled": 2, "regrouped": 3}
+
+
+def test_contradictions_without_a_majority_are_left_out_only_where_they_are_errors():
+    catalog = context(["a", "b", "a", "b", "b"]).catalog
+    results = [found("KS401", 0, 1, severity="error"), found("KS402", 2, 3, 4, suggestion="b")]
+    done = correct(catalog, results)
+    assert done.excluded == {0, 1} and done.catalog.label == catalog.label
+
+
+def test_what_all_pictures_are_like_is_no_reason_to_leave_them_out():
+    catalog = context(["a", "a", "b", "b"]).catalog
+    assert correct(catalog, [found("KS201", 0, 1, 2), found("KS404", 3)]).excluded == set()
+    assert correct(catalog, [found("KS201", 1)]).excluded == {1}
+
+
+def test_two_names_of_one_class_become_one():
+    catalog = context(["Cat", "cat", "cat", "dog", "Cat"]).catalog
+    one = Finding("KS113", "error", "Two names.", (), ("Cat", "cat"), "cat")
+    results = [
+        CheckResult("KS113", "found", (one,)),
+        found("KS401", 0, 1, severity="error"),
+        found("KS403", 3, suggestion="Cat"),
+    ]
+    done = correct(catalog, results)
+    assert done.catalog.label == ("cat",) * 5 and done.excluded == set()
+    assert done.reasons == (
+        "KS113: Two names.", "", "", "KS403: KS403 it is.", "KS113: Two names."
+    )  # fmt: skip
+
+
+def test_leaks_stay_in_the_last_part():
+    catalog = context(["a"] * 4, split=["train", "test", "train", "train"]).catalog
+    assert correct(catalog, [found("KS501", 0, 1, severity="error")]).excluded == {0}
+
+
+def test_what_is_written_can_be_trained_on_and_no_file_is_touched(look, tmp_path):
+    jpeg = file_of(scene(1))
+    files = {"cat/a.jpg": jpeg, "cat/cut.jpg": file_of(scene(2))[:700], "cat/b.jpg": scene(3)}
+    files |= {"dog/a.jpg": jpeg, "dog/again.jpg": jpeg, "dog/c.jpg": scene(4)}
+    made = look(files)
+    before = {path: path.read_bytes() for path in (tmp_path / "photos").rglob("*.jpg")}
+    target = tmp_path / "tables" / "corrected.csv"
+    correct(made.catalog, run_checks(made)).write(target)
+    with target.open(newline="") as file:
+        rows = {row["path"]: row for row in csv.DictReader(file)}
+    assert rows["../photos/cat/cut.jpg"]["split"] == "excluded"
+    moved = rows["../photos/cat/a.jpg"]
+    assert (moved["label"], moved["was"]) == ("dog", "cat") and moved["reason"].startswith("KS")
+    catalog = open_catalog(target)
+    assert len(catalog) == 5 and catalog.counts() == {"cat": 1, "dog": 4}
+    assert catalog.passed_over == {"row that is excluded": 1}
+    same = {path: group for path, group in zip(catalog.path, catalog.group, strict=True) if group}
+    assert len(same) == 3 and len(set(same.values())) == 1
+    assert before == {path: path.read_bytes() for path in (tmp_path / "photos").rglob("*.jpg")}
+
+
+def test_nothing_is_written_over(tmp_path):
+    done = correct(context(["a", "b"]).catalog, [])
+    there = tmp_path / "there.csv"
+    there.write_text("mine")
+    with pytest.raises(UsageError, match="never written over anything"):
+        done.write(there)
+    assert there.read_text() == "mine"
+    with pytest.raises(UsageError, match=r"ends in \.csv"):
+        done.write(tmp_path / "corrected.txt")
