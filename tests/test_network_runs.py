@@ -103,7 +103,7 @@ def without_time(run):
 def test_the_run_folder_holds_everything(trained):
     assert {path.name for path in trained.run.iterdir()} == {
         *("bundle.json", "model.tflite", "model.keras", "validation.csv", "test.csv"),
-        *("problems.csv", "settings.toml", "report.html"),
+        *("problems.csv", "settings.toml", "report.html", "split.csv", "trained_on.npz"),
         *("history.csv", "history.svg", "history.png"),
     }
     assert [row["path"] for row in rows_of(trained.run / "problems.csv")] == [

@@ -68,7 +68,7 @@ def test_the_run_folder_holds_everything(trained):
     assert trained.run.name == "photos-1"
     assert {path.name for path in trained.run.iterdir()} == {
         *("bundle.json", "model.tflite", "model.keras", "validation.csv"),
-        *("problems.csv", "settings.toml", "report.html"),
+        *("problems.csv", "settings.toml", "report.html", "split.csv", "trained_on.npz"),
     }
     assert trained.report == trained.run / "report.html"
 
@@ -156,7 +156,7 @@ def test_the_report_stands_alone(trained):
 def test_what_the_command_line_prints(trained):
     said = trained.to_dict()
     assert set(said) == {
-        *("run", "classes", "pictures", "validation", "test", "seconds", "cache"),
+        *("run", "classes", "pictures", "leaks", "validation", "test", "seconds", "cache"),
     }
     assert json.loads(json.dumps(said, allow_nan=False)) == said
     assert said["run"] == str(trained.run) and said["classes"] == list(CLASSES)

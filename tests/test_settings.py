@@ -68,7 +68,7 @@ def test_all_faults_are_named_at_once():
 )
 def test_shares_and_numbers_of_pictures(given, parts):
     settings = TrainSettings("photos", validation=given[0], test=given[1])
-    found = settings.parts()
+    found = settings.division().sizes()
     assert found == {"validation": parts[0], "test": parts[1]}
     # A number of pictures is a whole number for the split, however it was written.
     assert [type(value) for value in found.values()] == [type(value) for value in parts]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +18,9 @@ from kindsight.evaluation import Evaluation, evaluate, to_probabilities
 from kindsight.pictures import read_bytes, read_picture, resize_picture
 from kindsight.runtime import InterpreterPool
 from kindsight.threads import map_ordered, single_threaded_opencv
+
+if TYPE_CHECKING:
+    from kindsight.trained_on import Recognition
 
 __all__ = ["CatalogScores", "Prediction", "Predictor"]
 
@@ -82,6 +87,9 @@ class CatalogScores:
         Classes of the data that the classifier does not know, with their counts: not scored.
     absent : tuple of str
         Classes of the classifier of which the data have no picture.
+    trained_on : array or None
+        bool (pictures,): which of them it was trained on, the same file or the same picture
+        stored anew; None where the classifier does not say what it was trained on.
     """
 
     evaluation: Evaluation
@@ -90,6 +98,17 @@ class CatalogScores:
     problems: tuple[PictureError, ...]
     unknown: dict[str, int]
     absent: tuple[str, ...]
+    trained_on: NDArray[np.bool_] | None = None
+
+    def unseen(self) -> Evaluation | None:
+        """Score the pictures that it was not trained on; None where there is none."""
+        if self.trained_on is None or self.trained_on.all():
+            return None
+        fresh = np.flatnonzero(~self.trained_on)
+        classes = tuple(score.name for score in self.evaluation.classes)
+        places = {name: place for place, name in enumerate(classes)}
+        targets = np.array([places[str(self.catalog.label[row])] for row in fresh], np.int64)
+        return evaluate(self.probabilities[fresh], targets, classes)
 
 
 class Predictor:
@@ -150,11 +169,21 @@ class Predictor:
             )
         return self._stream(os.fspath(path) for path in paths)
 
-    def predict_catalog(self, catalog: Catalog) -> Iterator[Prediction]:
-        """Answer for the pictures of a catalog, files or arrays, in its order."""
-        return self._stream(catalog.path, catalog)
+    def predict_catalog(
+        self, catalog: Catalog, recognition: Recognition | None = None
+    ) -> Iterator[Prediction]:
+        """Answer for the pictures of a catalog, files or arrays, in its order.
 
-    def _stream(self, names: Iterable[str], catalog: Catalog | None = None) -> Iterator[Prediction]:
+        `recognition` is shown each of them.
+        """
+        return self._stream(catalog.path, catalog, recognition)
+
+    def _stream(
+        self,
+        names: Iterable[str],
+        catalog: Catalog | None = None,
+        recognition: Recognition | None = None,
+    ) -> Iterator[Prediction]:
         def answer(item: tuple[int, str]) -> Prediction:
             row, name = item
             try:
@@ -164,7 +193,10 @@ class Predictor:
                     if isinstance(data, bytes)
                     else data
                 )
-                logits = self._pool.run(resize_picture(picture, self.bundle.spec))
+                pixels = resize_picture(picture, self.bundle.spec)
+                logits = self._pool.run(pixels)
+                if recognition is not None:
+                    recognition.see(row, data, pixels)
                 if not np.isfinite(logits).all():
                     raise PictureError("corrupt", "The network's answer to it is not finite.")
             except PictureError as error:
@@ -190,12 +222,13 @@ class Predictor:
             If no picture is left that can be scored.
         """
         known = [row for row, label in enumerate(catalog.label) if label in self.classes]
-        unknown: dict[str, int] = {}
-        for label in catalog.label:
-            if label is not None and label not in self.classes:
-                unknown[label] = unknown.get(label, 0) + 1
+        unknown = Counter(label for label in catalog.label if label and label not in self.classes)
         scored = catalog[np.array(known, np.int64)]
-        answers = list(self.predict_catalog(scored))
+        # Of no use to a prediction, which is to start at once.
+        from kindsight.trained_on import Recognition
+
+        recognition = Recognition.of(self.bundle.folder)
+        answers = list(self.predict_catalog(scored, recognition))
         good = np.array([row for row, answer in enumerate(answers) if answer.error is None], int)
         kept = scored[good]
         places = {name: place for place, name in enumerate(self.classes)}
@@ -209,6 +242,7 @@ class Predictor:
             tuple(answer.error for answer in answers if answer.error is not None),
             dict(sorted(unknown.items())),
             tuple(name for name in self.classes if name not in present),
+            None if recognition is None else recognition.known(good.tolist()),
         )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kindsight.errors import PictureError
-from kindsight.evaluation import Evaluation
+from kindsight.evaluation import Evaluation, evaluate
+from kindsight.files import write_csv
 from kindsight.report import Predictions
 from kindsight.training.history import History
+from kindsight.training.kinds import Fitted
 
-__all__ = ["Clock", "Scored", "TrainResult"]
+__all__ = ["Clock", "Scored", "TrainResult", "score", "write_predictions"]
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,36 @@ class Scored:
     rows: NDArray[np.int64]
     predictions: Predictions
     evaluation: Evaluation
+
+
+def score(fitted: Fitted, rows: NDArray[np.int64]) -> Scored:
+    """Answer some of the pictures that were prepared, and compare with their labels."""
+    catalog = fitted.catalog
+    places = {name: place for place, name in enumerate(fitted.classes)}
+    targets = np.array([places[str(catalog.label[row])] for row in rows], np.int64)
+    probabilities = fitted.probabilities(rows)
+    paths = tuple(catalog.path[row] for row in rows)
+    return Scored(
+        rows,
+        Predictions(paths, targets, probabilities),
+        evaluate(probabilities, targets, fitted.classes),
+    )
+
+
+def write_predictions(path: Path, predictions: Predictions, classes: tuple[str, ...]) -> None:
+    """Write path, label, prediction and a probability a class."""
+    header = ("path", "label", "prediction", *(f"p_{name}" for name in classes))
+    predicted = predictions.predicted
+    rows = (
+        (
+            predictions.paths[row],
+            classes[predictions.targets[row]],
+            classes[predicted[row]],
+            *(f"{value:.6g}" for value in predictions.probabilities[row]),
+        )
+        for row in range(len(predictions.paths))
+    )
+    write_csv(path, header, rows)
 
 
 @dataclass(frozen=True)
@@ -68,6 +100,9 @@ class TrainResult:
         The epochs of a network's training.
     network : str
         A network's layers in words; "" for a frozen backbone.
+    leaks : dict
+        how, groups, pictures: what was done with pictures that several parts have; see
+        :mod:`kindsight.catalog.leaks`.
     """
 
     run: Path
@@ -84,6 +119,7 @@ class TrainResult:
     temperature: float
     history: History | None = None
     network: str = ""
+    leaks: dict[str, Any] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Return what ``kindsight train --json`` prints."""
@@ -91,6 +127,7 @@ class TrainResult:
             "run": str(self.run),
             "classes": list(self.classes),
             "pictures": self.pictures,
+            "leaks": self.leaks,
             "validation": None if self.validation is None else self.validation.to_dict(),
             "test": None if self.test is None else self.test.to_dict(),
             **({} if self.history is None else {"epochs": _epochs(self.history)}),

@@ -12,11 +12,15 @@ from pathlib import Path
 from typing import Any
 
 from kindsight.catalog import DataOptions
+from kindsight.catalog.division import Division
 from kindsight.errors import SettingsError
 from kindsight.files import read_toml, write_text
 from kindsight.training.kinds import LOGS, OPTIONS, Training, foreign_options, make_training
 
 __all__ = ["TrainSettings"]
+
+CHECKS = ("cheap", "full")
+"""What is looked for before a training."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,12 @@ class TrainSettings:
         for the test, where the folder does not say.
     validation_data, test_data : str, optional
         Data all of whose pictures are the validation or the test part.
+    split, split_by, fold, group_near, leaks : optional
+        As in :class:`kindsight.catalog.division.Division`, where `split` is its file (such as the
+        ``split.csv`` of another run) and `split_by` its way.
+    check : str, optional
+        ``"cheap"``, as it is if omitted, or ``"full"``: all that ``kindsight check`` finds is
+        written into the run folder.
     label_from, group_from, columns, label_names, pixel_shape, root
         As in :class:`kindsight.catalog.DataOptions`.
 
@@ -78,6 +88,12 @@ class TrainSettings:
     workers: int | None = None
     validation_data: str | None = None
     test_data: str | None = None
+    split: str | None = None
+    split_by: str | None = None
+    fold: str | None = None
+    group_near: bool | None = None
+    leaks: str | None = None
+    check: str | None = None
     label_from: str | None = None
     group_from: str | None = None
     columns: Mapping[str, str] = field(default_factory=dict)
@@ -115,14 +131,8 @@ class TrainSettings:
             *foreign_options(self._options()),
             *self.training().faults(),
             *self.data_options().faults(),
+            *self.division().faults(),
         ]
-        for name in ("validation", "test"):
-            value = getattr(self, name)
-            if not _is_part(value):
-                faults.append(
-                    f"{name} must be a share from 0 to below 1, or a number of pictures. "
-                    f"Received: {value!r}."
-                )
         for name in ("data", "runs"):
             value = getattr(self, name)
             if not isinstance(value, str) or not value or "\0" in value:
@@ -136,6 +146,8 @@ class TrainSettings:
                 "A test part must be given once. Received: both "
                 f"test={self.test} and test_data={self.test_data!r}."
             )
+        if self.check not in (None, *CHECKS):
+            faults.append(f"check must be one of {', '.join(CHECKS)}. Received: {self.check!r}.")
         if self.run is not None and (
             not isinstance(self.run, str) or Path(self.run).name in ("", "..") or "\0" in self.run
         ):
@@ -147,12 +159,18 @@ class TrainSettings:
         for name, value in self.training().to_dict().items():
             object.__setattr__(self, name, value)
 
-    def parts(self) -> dict[str, float | int]:
-        """Return the sizes of validation and test part: shares below 1, whole numbers above."""
-        return {
-            name: int(value) if value >= 1 else value
-            for name, value in (("validation", self.validation), ("test", self.test))
-        }
+    def division(self) -> Division:
+        """Return the part of the settings that says how the pictures are divided."""
+        return Division(
+            self.validation,
+            self.test,
+            seed=self.seed,
+            by="random" if self.split_by is None else self.split_by,
+            fold=self.fold,
+            file=self.split,
+            group_near=False if self.group_near is None else self.group_near,
+            leaks="drop" if self.leaks is None else self.leaks,
+        )
 
     def data_options(self) -> DataOptions:
         """Return the part of the settings that says how the data are to be read."""
@@ -223,10 +241,3 @@ class TrainSettings:
         if faults:
             raise SettingsError("\n".join(faults))
         return cls(**values)
-
-
-def _is_part(value: object) -> bool:
-    """Whether a number is a share, 0 to below 1, or a whole number above 1."""
-    if not isinstance(value, (int, float)) or isinstance(value, bool):
-        return False
-    return 0 <= value < 1 or (1 < value < 2**53 and value == int(value))

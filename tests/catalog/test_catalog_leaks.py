@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kindsight.catalog import SPLITS, Catalog
-from kindsight.catalog.leaks import LEAKS, mend_leaks
+from kindsight.catalog.leaks import LEAKS, mend_leaks, write_leaks
 from kindsight.errors import CatalogError
 
 
@@ -28,24 +28,40 @@ def test_dropped_from_all_but_the_last_part():
     assert leaks.groups == ((1, 2), (3, 4, 5)) and leaks.rows == (1, 4, 5)
     assert leaks.leaking == ()
     assert leaks.note == (
-        "Left out, as a later part has the same or nearly the same: 2 pictures of the train part, "
-        "1 picture of the validation part (--leaks drop)."
+        "Left out, as a later part has the same or nearly the same: 2 pictures of the train part "
+        "and 1 picture of the validation part ('1.jpg', '4.jpg', '5.jpg'). leaks.csv "
+        "names all, --leaks says what becomes of them."
     )
     assert leaks.to_dict() == {"how": "drop", "groups": 2, "pictures": 3}
+
+
+def test_each_picture_is_named_with_its_part_before_and_after(tmp_path):
+    parts = ("train", "train", "test", "validation", "train", "train", "train")
+    catalog = divided(*parts, labels="abaaaab").with_columns(digest="dedfghi")
+    _, leaks = mend_leaks(catalog, [(0, 1, 2), (3, 4)], "drop")
+    write_leaks(leaks, tmp_path / "leaks.csv")
+    assert (tmp_path / "leaks.csv").read_text("utf-8").splitlines() == [
+        "group,path,label,was,now,alike",
+        "1,0.jpg,a,train,excluded,byte for byte",
+        "1,1.jpg,b,train,excluded,nearly",
+        "1,2.jpg,a,test,test,byte for byte",
+        "2,3.jpg,a,validation,validation,nearly",
+        "2,4.jpg,a,train,excluded,nearly",
+    ]
 
 
 def test_moved_to_the_first_part():
     mended, leaks = mend_leaks(divided(*PARTS), GROUPS, "move")
     assert mended.split == ("train", "train", "train", "train", "train", "train", None)
     assert leaks.rows == (2, 3, 5) and leaks.leaking == ()
-    assert leaks.note.startswith("Moved, to where")
+    assert leaks.note.startswith("Moved to the part that has the same")
 
 
 def test_kept_where_they_are():
     catalog = divided(*PARTS)
     mended, leaks = mend_leaks(catalog, GROUPS, "keep")
     assert mended == catalog and leaks.leaking == (2, 3, 5)
-    assert "looks better than it is (--leaks keep)" in leaks.note
+    assert "Accuracy looks better than it is." in leaks.note
 
 
 def test_nothing_to_mend():

@@ -35,7 +35,8 @@ def test_the_scores_are_those_worked_out_by_hand(run, tiny, data):
     scores = json.loads(result.stdout)
     assert result.exit_code == 0
     assert result.stdout.count("\n") == 1
-    assert list(scores) == [*KEYS, "unknown", "absent", "set_aside"]
+    assert list(scores) == [*KEYS, "unknown", "absent", "trained_on", "set_aside"]
+    assert scores["trained_on"] is None  # this bundle does not say
     assert scores["pictures"] == 4
     assert scores["accuracy"] == 0.75
     # Wilson, n = 4, 3 right

@@ -74,9 +74,18 @@ def test_every_option_is_a_setting(run, trained_with):
         "resize": "pad", "head": "linear", "class_weight": "balanced", "validation": 0.25,
         "test": 300, "seed": 7, "workers": 3, "validation_data": "kept",
         "label_from": r"^(.+?)_\d+", "group_from": "p(1)", "pixel_shape": "20x30", "root": "in",
+        "split": "split.csv", "split_by": "random", "fold": "2/5", "leaks": "move",
+        "check": "full",
     }  # fmt: skip
     words = [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]
-    words += ["--column=label=species", "--column", "path=where", "--label-names=ash, elm"]
+    words += [
+        "--group-near",
+        "--column=label=species",
+        "--column",
+        "path=where",
+        "--label-names=ash, elm",
+    ]
+    options["group_near"] = True
     options["columns"] = {"label": "species", "path": "where"}
     options["label_names"] = ("ash", "elm")
     outcome = run("train", "photos", *words)
@@ -167,7 +176,7 @@ def test_progress_and_result_go_to_different_streams(run, trained_with):
     value = json.loads(outcome.stdout)
     assert outcome.stdout.count("\n") == 1
     assert list(value) == [
-        "run", "classes", "pictures", "validation", "test", "seconds", "cache",
+        "run", "classes", "pictures", "leaks", "validation", "test", "seconds", "cache",
     ]  # fmt: skip
     assert value["pictures"] == {"train": 1200, "validation": 10, "test": 0, "set_aside": 3}
     assert value["validation"]["accuracy"] == 0.8

@@ -33,8 +33,9 @@ def test_copies_are_found_and_nothing_else(kept, monkeypatch):
     digests = [str(i) for i in range(len(pixels))]
     digests[12] = digests[0]
     catalog = Catalog(path=tuple(map(str, range(len(pixels)))), digest=tuple(digests))
-    groups = find_alike(catalog, lambda rows: small_greys(pixels[rows]))
-    assert sorted(map(list, groups)) == [[0, 12], [1, 13], [2, 14], [3, 15]]
+    found = find_alike(catalog, lambda rows: small_greys(pixels[rows]))
+    assert found.hashes.shape == (18, 4) and (found.hashes[12] == found.hashes[0]).all()
+    assert sorted(map(list, found.groups)) == [[0, 12], [1, 13], [2, 14], [3, 15]]
 
 
 def test_small_greys_by_hand():

@@ -16,8 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kindsight.catalog.catalog import Catalog
+from kindsight.catalog.leaks import copy_notes
 from kindsight.catalog.names import pictures, shown_list
-from kindsight.catalog.split import copy_notes, given_enough, shares_of, what_to_divide
+from kindsight.catalog.split import given_enough, shares_of, what_to_divide
 from kindsight.catalog.units import units
 from kindsight.errors import CatalogError
 

@@ -2,18 +2,62 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import os
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from kindsight.catalog.catalog import SPLITS, Catalog
-from kindsight.catalog.names import pictures, shown_list
+from kindsight.catalog.names import pictures, shown, shown_list
+from kindsight.catalog.readers.values import EXCLUDED
 from kindsight.errors import CatalogError
+from kindsight.files import write_csv
 
-__all__ = ["LEAKS", "Leaks", "mend_leaks"]
+__all__ = [
+    "LEAKS",
+    "LEAKS_FILE",
+    "Leak",
+    "Leaks",
+    "copy_notes",
+    "leak_notes",
+    "mend_leaks",
+    "write_leaks",
+]
 
 LEAKS = ("drop", "move", "keep")
 """``drop``: a picture stays in the last part that has it, test before validation before train;
 ``move``: in the first one; ``keep``: in all of them."""
+
+LEAKS_FILE = "leaks.csv"
+
+SHOWN = 3
+"""Files that are named in a sentence."""
+
+COLUMNS = ("group", "path", "label", "was", "now", "alike")
+
+
+@dataclass(frozen=True)
+class Leak:
+    """One picture of which another part has a copy.
+
+    Parameters
+    ----------
+    group : int
+        Pictures of one number, from 1 on, are copies of each other.
+    path, label : str
+        The picture.
+    was, now : str
+        Its part before and after; ``"excluded"`` where it is in none.
+    alike : str
+        ``"byte for byte"`` or ``"nearly"``: what it has in common with those of the other parts.
+    """
+
+    group: int
+    path: str
+    label: str
+    was: str
+    now: str
+    alike: str
 
 
 @dataclass(frozen=True)
@@ -33,6 +77,8 @@ class Leaks:
         part.
     note : str
         What to say of it; empty where nothing was found.
+    table : tuple of Leak
+        All pictures of `groups`, one by one.
     """
 
     how: str
@@ -40,6 +86,7 @@ class Leaks:
     rows: tuple[int, ...] = ()
     leaking: tuple[int, ...] = ()
     note: str = ""
+    table: tuple[Leak, ...] = ()
 
     def to_dict(self) -> dict[str, object]:
         """Return what ``kindsight train --json`` prints."""
@@ -98,7 +145,28 @@ def mend_leaks(
         for row in rows
         if split[row] in ("validation", "test")
     )
-    return mended, Leaks(how, tuple(torn), tuple(changed), leaking, _note(how, catalog, changed))
+    note, table = _note(how, catalog, changed), tuple(_table(catalog, mended, torn))
+    return mended, Leaks(how, tuple(torn), tuple(changed), leaking, note, table)
+
+
+def write_leaks(leaks: Leaks, path: str | os.PathLike[str]) -> None:
+    """Write a CSV with one row for each picture that several parts had; see :class:`Leak`."""
+    write_csv(path, COLUMNS, ([getattr(row, name) for name in COLUMNS] for row in leaks.table))
+
+
+def _table(before: Catalog, after: Catalog, torn: list[tuple[int, ...]]) -> Iterator[Leak]:
+    for number, rows in enumerate(torn, start=1):
+        for row in rows:
+            others = (r for r in rows if before.split[r] != before.split[row])
+            same = any(before.digest[r] == before.digest[row] is not None for r in others)
+            yield Leak(
+                number,
+                before.path[row],
+                before.label[row] or "",
+                before.split[row] or EXCLUDED,
+                after.split[row] or EXCLUDED,
+                "byte for byte" if same else "nearly",
+            )
 
 
 def _check_training(before: Catalog, after: Catalog, how: str) -> None:
@@ -117,12 +185,53 @@ def _check_training(before: Catalog, after: Catalog, how: str) -> None:
 
 def _note(how: str, catalog: Catalog, changed: list[int]) -> str:
     counts = {part: sum(catalog.split[row] == part for row in changed) for part in SPLITS if part}
-    named = ", ".join(f"{pictures(n)} of the {part} part" for part, n in counts.items() if n)
+    named = " and ".join(f"{pictures(n)} of the {part} part" for part, n in counts.items() if n)
+    some = shown_list([catalog.path[row] for row in changed], SHOWN)
     if how == "drop":
-        return f"Left out, as a later part has the same or nearly the same: {named} (--leaks drop)."
-    if how == "move":
-        return f"Moved, to where the same or nearly the same picture is: {named} (--leaks move)."
-    return (
-        f"Kept in several parts, the same or nearly the same: {named}. Accuracy looks better than "
-        "it is (--leaks keep)."
-    )
+        said = f"Left out, as a later part has the same or nearly the same: {named} ({some})."
+    elif how == "move":
+        said = f"Moved to the part that has the same or nearly the same: {named} ({some})."
+    else:
+        said = (
+            f"Kept, though a later part has the same or nearly the same: {named} ({some}). "
+            "Accuracy looks better than it is."
+        )
+    return f"{said} {LEAKS_FILE} names all, --leaks says what becomes of them."
+
+
+def copy_notes(catalog: Catalog) -> list[str]:
+    """Say what copies there are: in one part, under two labels, on both sides of a split."""
+    rows_of: defaultdict[str, list[int]] = defaultdict(list)
+    for row, digest in enumerate(catalog.digest):
+        if digest is not None:
+            rows_of[digest].append(row)
+    copied = [rows for rows in rows_of.values() if len(rows) > 1]
+    notes = []
+    if copied:
+        n = sum(len(rows) - 1 for rows in copied)
+        notes.append(f"Copies of other pictures, byte for byte: {n:,}.")
+    torn = [rows for rows in copied if len({catalog.label[row] for row in rows}) > 1]
+    if torn:
+        names = [shown(catalog.path[row]) for row in sorted(torn[0], key=catalog.path.__getitem__)]
+        notes.append(
+            f"Pictures that occur under more than one label: {len(torn):,}, the first of them as "
+            f"{', '.join(names[:4])}."
+        )
+    return [*notes, *leak_notes(catalog)]
+
+
+def leak_notes(catalog: Catalog) -> list[str]:
+    """Say how many pictures of the other parts are in the training part too, byte for byte."""
+    parts_of: defaultdict[str, set[str | None]] = defaultdict(set)
+    for digest, split in zip(catalog.digest, catalog.split, strict=True):
+        if digest is not None:
+            parts_of[digest].add(split)
+    counts = {
+        part: sum({part, "train"} <= parts for parts in parts_of.values())
+        for part in ("validation", "test")
+    }
+    return [
+        f"Pictures of the {part} part that the training part has as well: {n:,}."
+        for part, n in counts.items()
+        if n
+    ]

@@ -8,18 +8,18 @@ matter, and a picture added or taken away moves few others.
 from __future__ import annotations
 
 import numbers
-from collections import Counter, defaultdict
+from collections import Counter
 from fractions import Fraction
 
 from kindsight.catalog.catalog import Catalog
 from kindsight.catalog.choose import apportion, choose
 from kindsight.catalog.folds import fold_indices
+from kindsight.catalog.leaks import copy_notes
 from kindsight.catalog.names import pictures, shown
 from kindsight.catalog.units import Unit, draw, make_units, units
 from kindsight.errors import CatalogError, SettingsError
 
 __all__ = [
-    "copy_notes",
     "fold_indices",
     "given_enough",
     "shares_of",
@@ -218,28 +218,3 @@ def _check_parts(catalog: Catalog, pairs: list[tuple[int, str | None]], parts: s
                     f"several classes and leave {shown(catalog.classes[k])} out of the {part} "
                     "part. Make the groups smaller, or ask for fewer parts."
                 )
-
-
-def copy_notes(catalog: Catalog) -> list[str]:
-    """Say what copies there are: in one part, under two labels, on both sides of a split."""
-    rows_of: defaultdict[str, list[int]] = defaultdict(list)
-    for row, digest in enumerate(catalog.digest):
-        if digest is not None:
-            rows_of[digest].append(row)
-    copied = [rows for rows in rows_of.values() if len(rows) > 1]
-    notes = []
-    if copied:
-        n = sum(len(rows) - 1 for rows in copied)
-        notes.append(f"Copies of other pictures, byte for byte: {n:,}.")
-    torn = [rows for rows in copied if len({catalog.label[row] for row in rows}) > 1]
-    if torn:
-        names = [shown(catalog.path[row]) for row in sorted(torn[0], key=catalog.path.__getitem__)]
-        notes.append(
-            f"Pictures that occur under more than one label: {len(torn):,}, the first of them as "
-            f"{', '.join(names[:4])}."
-        )
-    for part in ("validation", "test"):
-        n = sum({part, "train"} <= {catalog.split[row] for row in rows} for rows in copied)
-        if n:
-            notes.append(f"Pictures of the {part} part that the training part has as well: {n:,}.")
-    return notes

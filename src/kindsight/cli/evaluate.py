@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["choose_split", "evaluate", "scores_to_dict"]
 
 SPLITS = ("test", "validation", "train", "all")
+TRAINED_ON_FILE = "trained_on.npz"
 
 
 def evaluate(  # noqa: PLR0913, PLR0917 (one parameter for each option)
@@ -80,7 +81,8 @@ def evaluate(  # noqa: PLR0913, PLR0917 (one parameter for each option)
     if not quiet:
         for finding in catalog.notes:
             note(finding)
-        if part in ("", "train") and _was_trained_on(bundle, data):
+        recorded = (Path(bundle) / TRAINED_ON_FILE).exists()  # then it is said picture by picture
+        if part in ("", "train") and not recorded and _was_trained_on(bundle, data):
             note(
                 "the classifier was trained on these data and has seen most of these pictures; "
                 "how good it is shows on others."
@@ -155,15 +157,28 @@ def scores_to_dict(scores: CatalogScores) -> dict[str, Any]:
     -------
     dict
         The keys of :meth:`kindsight.evaluation.Evaluation.to_dict`, and ``unknown`` (class to
-        number of pictures, not scored), ``absent`` (classes without a picture in the data) and
-        ``set_aside`` (a list of path, code and message).
+        number of pictures, not scored), ``absent`` (classes without a picture in the data),
+        ``trained_on`` (``pictures``, how many of them it was trained on, and ``without``, the
+        evaluation of the others or None; None where that is not known) and ``set_aside`` (a list
+        of path, code and message).
     """
     return {
         **scores.evaluation.to_dict(),
         "unknown": scores.unknown,
         "absent": list(scores.absent),
+        "trained_on": _trained_on(scores),
         "set_aside": [
             {"path": problem.path, "code": problem.code, "message": problem.reason}
             for problem in scores.problems
         ],
+    }
+
+
+def _trained_on(scores: CatalogScores) -> dict[str, Any] | None:
+    if scores.trained_on is None:
+        return None
+    unseen = scores.unseen() if scores.trained_on.any() else scores.evaluation
+    return {
+        "pictures": int(scores.trained_on.sum()),
+        "without": None if unseen is None else unseen.to_dict(),
     }

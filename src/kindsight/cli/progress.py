@@ -41,6 +41,8 @@ STAGES = {
     "files": "Writing the classifier",
     "check": "Checking it in Keras",
     "features": "Computing features",
+    "dates": "Reading dates",
+    "measure": "Looking at pictures",
     "checks": "Looking for faults",
     "findings": "Writing the findings",
     "report": "Writing the report",

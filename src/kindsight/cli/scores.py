@@ -38,6 +38,7 @@ def score_lines(scores: CatalogScores, title: str) -> Iterator[str]:
     yield paint(printable(title), "bold")
     yield ""
     yield from evaluation_lines(scores.evaluation, "picture", paint)
+    yield from _trained_on(scores, paint)
     yield from _left_out(scores, paint)
 
 
@@ -101,6 +102,24 @@ def _matrix(evaluation: Evaluation, paint: Paint) -> Iterator[str]:
             style = ("green",) if column == place else ("yellow",) if count else ("dim",)
             numbers.append(paint(text, *style))
         yield f"  {pad(names[place], head)}  {'  '.join(numbers)}"
+
+
+def _trained_on(scores: CatalogScores, paint: Paint) -> Iterator[str]:
+    """Say how good it is without the pictures that it has learned."""
+    if scores.trained_on is None or not scores.trained_on.any():
+        return
+    n = int(scores.trained_on.sum())
+    unseen = scores.unseen()
+    yield ""
+    yield paint(
+        f"It was trained on {amount(n, 'picture')} of these, or on copies of them; accuracy on "
+        "them says little.",
+        "yellow",
+    )
+    if unseen is None:
+        yield "Without them none is left."
+    else:
+        yield f"Without them: {headline(unseen, 'picture', paint)}"
 
 
 def _left_out(scores: CatalogScores, paint: Paint) -> Iterator[str]:

@@ -6,6 +6,22 @@ from typing import Annotated, Any
 
 import typer
 
+from kindsight.cli.division_options import (
+    CheckBefore,
+    Fold,
+    GroupNear,
+    LeaksOption,
+    RunName,
+    Runs,
+    Seed,
+    SettingsFile,
+    SplitBy,
+    SplitOption,
+    Test,
+    TestData,
+    Validation,
+    ValidationData,
+)
 from kindsight.cli.network_options import (
     L2,
     Augmentation,
@@ -53,32 +69,13 @@ from kindsight.errors import SettingsError
 __all__ = ["train"]
 
 
-def _share(text: str) -> float | int:
-    """Read a fraction or a number of pictures."""
-    try:
-        return int(text) if text.strip().isdigit() else float(text)
-    except ValueError:
-        raise typer.BadParameter(
-            f"must be a fraction such as 0.2, or a number of pictures. Received: {text!r}"
-        ) from None
-
-
 def train(  # noqa: PLR0913, PLR0917 (one parameter for each option)
     data: Annotated[
         str | None,
         typer.Argument(help=DataOf),
     ] = None,
-    run: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME",
-            help="The run folder's name or path.  [default: <name of DATA>-<next number>]",
-        ),
-    ] = None,
-    runs: Annotated[
-        str | None,
-        typer.Option(metavar="FOLDER", help="Where run folders are made.  [default: runs]"),
-    ] = None,
+    run: RunName = None,
+    runs: Runs = None,
     model: Annotated[
         str | None,
         typer.Option(
@@ -133,51 +130,18 @@ def train(  # noqa: PLR0913, PLR0917 (one parameter for each option)
             help="balanced: a rare class counts as much as a common one.  [default: none]",
         ),
     ] = None,
-    validation: Annotated[
-        float | None,
-        typer.Option(
-            metavar="SHARE",
-            parser=_share,
-            help="Pictures kept back to validate on, as a fraction or a number.  [default: 0.2]",
-        ),
-    ] = None,
-    test: Annotated[
-        float | None,
-        typer.Option(
-            metavar="SHARE",
-            parser=_share,
-            help="Pictures kept back for a last test, as a fraction or a number.  [default: 0]",
-        ),
-    ] = None,
-    seed: Annotated[
-        int | None,
-        typer.Option(
-            metavar="NUMBER", help="Another seed divides the pictures otherwise.  [default: 0]"
-        ),
-    ] = None,
-    settings: Annotated[
-        str | None,
-        typer.Option(
-            metavar="FILE",
-            help="Repeat a run by its settings.toml; options given beside it win.",
-        ),
-    ] = None,
-    validation_data: Annotated[
-        str | None,
-        typer.Option(
-            "--validation-data",
-            metavar="DATA",
-            help="Other data, all of whose pictures are the validation part.",
-        ),
-    ] = None,
-    test_data: Annotated[
-        str | None,
-        typer.Option(
-            "--test-data",
-            metavar="DATA",
-            help="Other data, all of whose pictures are the test part.",
-        ),
-    ] = None,
+    validation: Validation = None,
+    test: Test = None,
+    seed: Seed = None,
+    settings: SettingsFile = None,
+    validation_data: ValidationData = None,
+    test_data: TestData = None,
+    split: SplitOption = None,
+    split_by: SplitBy = None,
+    fold: Fold = None,
+    group_near: GroupNear = None,
+    leaks: LeaksOption = None,
+    check: CheckBefore = None,
     label_from: LabelFrom = None,
     group_from: GroupFrom = None,
     column: Column = None,
@@ -219,6 +183,8 @@ def train(  # noqa: PLR0913, PLR0917 (one parameter for each option)
 
     Example: kindsight train photos/
 
+    Example: kindsight train photos/ --validation 200 --test 0.1 --group-near
+
     Example: kindsight train photos/ --model small-cnn --epochs 15 --augment classic
     """
     from kindsight.cli.live import watching_training
@@ -240,7 +206,8 @@ def train(  # noqa: PLR0913, PLR0917 (one parameter for each option)
         "precision": precision,
         "filters": numbers_of(filters, "--filters"), "dense": numbers_of(dense, "--dense"),
         "dropout": dropout, "batch_norm": batch_norm, "l2": l2, "pooling": pooling,
-        "tensorboard": tensorboard, "mlflow": mlflow,
+        "tensorboard": tensorboard, "mlflow": mlflow, "split": split, "split_by": split_by,
+        "fold": fold, "group_near": group_near, "leaks": leaks, "check": check,
     }  # fmt: skip
     chosen = _settings(settings, {name: v for name, v in given.items() if v is not None})
     if find_learning_rate:

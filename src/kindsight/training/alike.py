@@ -8,6 +8,7 @@ network sees: what a crop leaves out does not count.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -20,7 +21,7 @@ from kindsight.catalog.checks.measure import NUMBERS, WORDS
 from kindsight.pictures.perceptual import perceptual_hash, small_grey
 from kindsight.threads import single_threaded_opencv
 
-__all__ = ["SIDE", "find_alike", "small_greys"]
+__all__ = ["SIDE", "Alike", "find_alike", "small_greys"]
 
 SIDE = 64
 """Height and width of the small pictures."""
@@ -36,7 +37,25 @@ ONE_TONE = 9
 Small = Callable[[NDArray[np.int64]], NDArray[np.uint8]]
 
 
-def find_alike(catalog: Catalog, small: Small) -> list[NDArray[np.int64]]:
+class Alike(NamedTuple):
+    """Copies among pictures.
+
+    Attributes
+    ----------
+    groups : list of int64 arrays
+        Rows of pictures that are the same, byte for byte or nearly; two or more, ascending.
+    hashes : uint64 array (n, 4)
+        Perceptual hashes of the pictures as they were resized.
+    context : CheckContext
+        For checks that need no other measurements than that.
+    """
+
+    groups: list[NDArray[np.int64]]
+    hashes: NDArray[np.uint64]
+    context: CheckContext
+
+
+def find_alike(catalog: Catalog, small: Small) -> Alike:
     """Find groups of pictures that are the same, byte for byte or nearly.
 
     Parameters
@@ -49,8 +68,7 @@ def find_alike(catalog: Catalog, small: Small) -> list[NDArray[np.int64]]:
 
     Returns
     -------
-    list of int64 arrays
-        Rows, two or more, ascending.
+    Alike
     """
     n = len(catalog)
     numbers = np.zeros(n, NUMBERS)
@@ -71,7 +89,9 @@ def find_alike(catalog: Catalog, small: Small) -> list[NDArray[np.int64]]:
             numbers["hash"][some] = [perceptual_hash(small_grey(picture)) for picture in grey]
     words = {name: np.full(n, "", object) for name in WORDS}
     again: Small = (lambda chosen: kept[chosen]) if len(kept) else small
-    return find_copies(CheckContext(catalog, Measurements(numbers, words, again))).groups()
+    context = CheckContext(catalog, Measurements(numbers, words, again))
+    same = np.array([first[digest] for digest in catalog.digest], np.int64)
+    return Alike(find_copies(context).groups(), numbers["hash"][same].reshape(n, 4), context)
 
 
 def small_greys(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:

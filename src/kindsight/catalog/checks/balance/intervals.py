@@ -33,7 +33,7 @@ class RoughRecalls(Check):
     code = "KS603"
     title = "Classes whose recall can be known only roughly"
     severity = "note"
-    advice = "Keep more pictures back: --validation 0.3."
+    advice = "Keep more pictures back: --validation 0.3; or train by folds: --fold 1/5."
 
     def run(self, context: CheckContext) -> CheckResult:
         """Work out the interval that each class's recall will have."""

@@ -26,7 +26,7 @@ class CopiesInSeveralParts(Check):
     code = "KS502"
     title = "Copies of a picture in several parts"
     severity = "error"
-    advice = "Delete one of the two, best that of the training part."
+    advice = "Training leaves them out: see --leaks. To keep them together: --group-near."
 
     def run(self, context: CheckContext) -> CheckResult:
         """Compare the parts of copies."""

@@ -15,7 +15,7 @@ class IdenticalInSeveralParts(Check):
     code = "KS501"
     title = "The same picture in several parts"
     severity = "error"
-    advice = "Delete one of the two, best that of the training part."
+    advice = "Training leaves them out of its part: see kindsight train --leaks."
 
     def run(self, context: CheckContext) -> CheckResult:
         """Compare the parts of files with one digest."""

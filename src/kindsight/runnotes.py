@@ -1,0 +1,76 @@
+"""What a run says of its data: leaks in numbers, and what all checks found."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from kindsight.catalog import Catalog
+from kindsight.catalog.leaks import Leaks
+from kindsight.evaluation import evaluate
+from kindsight.report.words import interval, percent
+from kindsight.rundivision import Divided
+from kindsight.runresult import Scored
+from kindsight.settings import TrainSettings
+from kindsight.training.common import Progress
+from kindsight.training.kinds import Fitted
+
+__all__ = ["leak_notes", "run_notes"]
+
+
+def run_notes(
+    catalog: Catalog,
+    settings: TrainSettings,
+    folder: Path,
+    scored: Mapping[str, Scored],
+    divided: Divided,
+    fitted: Fitted,
+    progress: Progress,
+) -> tuple[str, ...]:
+    """Say what was found in the data, beside what the divided catalog says itself.
+
+    Parameters
+    ----------
+    catalog : Catalog
+        As it was opened: all pictures, also those that cannot be read.
+    settings : TrainSettings
+        With ``check="full"`` all checks are run, and written into the run folder.
+    folder : pathlib.Path
+        The run folder.
+    scored : mapping of str to Scored
+        The validation and the test part.
+    divided : Divided
+        How the pictures were divided, and what leaked.
+    fitted : Fitted
+        The classifier.
+    progress : callable
+        Called with (stage, done, total).
+    """
+    notes = (*catalog.notes, *leak_notes(scored, divided.leaks, fitted.classes))
+    if settings.check != "full":
+        return notes
+    # The checks need a tenth of a second to import.
+    from kindsight.checking.for_run import check_run
+
+    return (*notes, check_run(catalog, settings, folder, progress))
+
+
+def leak_notes(scored: Mapping[str, Scored], leaks: Leaks, classes: Sequence[str]) -> Iterator[str]:
+    """Say how good a classifier is without the pictures that it has learned."""
+    leaking = set(leaks.leaking)
+    for name, part in scored.items():
+        fresh = np.array([int(row) not in leaking for row in part.rows], np.bool_)
+        if fresh.all():
+            continue
+        if not fresh.any():
+            yield f"All pictures of the {name} part are in the training part too."
+            continue
+        said = part.predictions
+        rest = evaluate(said.probabilities[fresh], said.targets[fresh], classes)
+        yield (
+            f"Without the {(~fresh).sum():,} pictures that the training part has too, "
+            f"{percent(rest.accuracy)} of {rest.pictures:,} {name} pictures are right "
+            f"(95% interval {interval(rest.accuracy_interval)})."
+        )
