@@ -42,7 +42,9 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--cats-dogs", type=Path, metavar="DIR")
     parser.add_argument("--rivals-python", type=Path, metavar="PATH", help="see rivals/README.md")
     parser.add_argument("--epochs", type=int, default=4, metavar="N", help="[default: 4]")
-    parser.add_argument("--repeats", type=int, default=3, metavar="N", help="[default: 3]")
+    parser.add_argument(
+        "--repeats", type=int, default=3, metavar="N", help="[default: 3]; 0 times nothing"
+    )
     parser.add_argument("--plain", action="store_true", help="without augmentation")
     parser.add_argument("--accuracy", action="store_true", help="compare accuracies, too")
     parser.add_argument("--accuracy-epochs", type=int, default=15, metavar="N")
@@ -204,7 +206,7 @@ def measure_accuracy(data: Path, options: argparse.Namespace, folder: Path) -> S
             )
             for name in (LISTING, FLOAT32)
         ]  # fmt: skip
-        each = {name: found[name, what] for name in ("kindsight", LISTING)}
+        each = {name: found[name, what] for name in ("kindsight", LISTING, FLOAT32)}
         section.notes.append(
             f"{what} epoch by seed: "
             + "; ".join(
@@ -232,7 +234,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         data = options.cats_dogs.resolve()
         if options.limit is not None:
             data = lay_out(first_of_each(class_files(data), options.limit), folder / "data")
-        sections = [measure_speed(data, options, folder)]
+        sections = [measure_speed(data, options, folder)] if options.repeats else []
         if options.accuracy:
             sections.append(measure_accuracy(data, options, folder))
     print("\n".join(map(plain, sections)))
