@@ -20,6 +20,8 @@ from kindsight.preprocessing._colour import brighten_into, shift_channels_into
 from kindsight.preprocessing._draws import GLOBAL, Draws, Source, draw_many
 from kindsight.preprocessing._fill import Fill
 from kindsight.preprocessing._matrices import affine_matrices
+from kindsight.preprocessing._room import room
+from kindsight.preprocessing._standards import only_factor
 from kindsight.preprocessing._threads import Work, for_each
 from kindsight.preprocessing._warp import warp_into
 
@@ -65,7 +67,7 @@ class Batch:
         """Return an array for the result."""
         height, width, channels = self.shape
         shape = (channels, height, width) if self.channels_first else self.shape
-        return np.empty((self.count, *shape), self.result_type)
+        return room.empty((self.count, *shape), self.result_type)
 
 
 class Making:
@@ -163,18 +165,27 @@ def _by_methods(batch: Batch, draws: Draws) -> tuple[Pixels, Work]:
     return result, Work(batch.count, make)
 
 
+def _coloured(draws: Draws, place: int) -> bool:
+    return draws.channel_shift[place] is not None or draws.brightness[place] is not None
+
+
 def _directly(batch: Batch, draws: Draws) -> tuple[Pixels, Work]:
     result, generator = batch.empty(), batch.generator
     height, width, _ = batch.shape
     matrices, still = affine_matrices(draws.affine, height, width)
     fill = Fill(generator.fill_mode, generator.cval, generator.interpolation_order)
     in_place = result.dtype == np.float32 and not batch.channels_first
+    factor = only_factor(generator) if in_place else None
 
     def make(place: int) -> None:
         out = result[place] if in_place else np.empty(batch.shape, np.float32)
         laid_out, source = batch.laid_out(out), batch.fetch(place)
         horizontal, vertical = draws.flips[place].tolist()
         rounded = False
+        if factor is not None and still[place] and not _coloured(draws, place):
+            turned = source[:: -1 if vertical else 1, :: -1 if horizontal else 1]
+            np.multiply(turned, factor, out=out, dtype=np.float32, casting="unsafe")
+            return
         if still[place]:
             out[...] = source[:: -1 if vertical else 1, :: -1 if horizontal else 1]
         else:

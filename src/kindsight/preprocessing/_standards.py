@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from kindsight.errors import SettingsError
 from kindsight.preprocessing._traps import warn_of
 
-__all__ = ["Standards", "fit", "is_pure", "standardize", "warn_if_unfitted"]
+__all__ = ["Standards", "fit", "is_pure", "only_factor", "standardize", "warn_if_unfitted"]
 
 Pixels = NDArray[Any]
 _EPSILON = 1e-6  # Keras's
@@ -58,6 +58,24 @@ def standardize(standards: Standards, x: Pixels) -> Pixels:
         flat = x.reshape(-1, int(np.prod(x.shape[-3:])))
         x = (flat @ standards.zca_whitening_matrix).reshape(x.shape)
     return x
+
+
+def only_factor(standards: Standards) -> np.float32 | None:
+    """Return the number that multiplying float32 by is all that is done to a picture, if so."""
+    others = (
+        standards.preprocessing_function,
+        standards.samplewise_center,
+        standards.samplewise_std_normalization,
+        standards.featurewise_center,
+        standards.featurewise_std_normalization,
+        standards.zca_whitening,
+    )
+    if any(others):
+        return None
+    if not standards.rescale:
+        return np.float32(1)
+    # A number of NumPy's own would be multiplied by in its own precision.
+    return np.float32(standards.rescale) if type(standards.rescale) in (int, float) else None
 
 
 def warn_if_unfitted(standards: Standards) -> None:
