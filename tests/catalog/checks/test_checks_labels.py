@@ -18,7 +18,7 @@ from kindsight.catalog.checks.labels.confident import (
     thresholds,
 )
 from kindsight.catalog.checks.labels.outliers import neighbour_distances, tail_limit
-from kindsight.catalog.checks.labels.spaces import principal_space
+from kindsight.catalog.checks.spaces import principal_space
 
 # One picture under several labels.
 

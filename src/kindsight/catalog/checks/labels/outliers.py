@@ -9,7 +9,7 @@ from threadpoolctl import threadpool_limits
 from kindsight import chance
 from kindsight.catalog.checks.context import CheckContext
 from kindsight.catalog.checks.contract import Check, CheckResult
-from kindsight.catalog.checks.labels.spaces import principal_space
+from kindsight.catalog.checks.spaces import principal_space
 
 __all__ = ["FALSE_ALARMS", "Outliers", "neighbour_distances", "tail_limit"]
 

@@ -14,7 +14,9 @@ __all__ = ["principal_space"]
 Floats = NDArray[np.float32]
 
 COMPONENTS = 64
-OVERSAMPLED = 96
+OVERSAMPLED = 32
+"""Random directions beyond the components that are wanted."""
+
 SAMPLE = 4096
 """Rows that the directions are taken from; more change them little."""
 
@@ -71,7 +73,7 @@ def _scaled(vectors: Floats, blocks: Sequence[slice]) -> Floats:
 def _directions(rows: Floats, count: int, seed: int) -> Floats:
     """Return the first right singular vectors, float32 (width, count)."""
     width = rows.shape[1]
-    draws = chance.uniforms(seed, "check directions", 0, np.arange(width), OVERSAMPLED)
+    draws = chance.uniforms(seed, "check directions", 0, np.arange(width), count + OVERSAMPLED)
     sample = rows @ (draws - 0.5).astype(np.float32)
     for _ in range(2):
         basis, _ = np.linalg.qr(sample)
