@@ -338,13 +338,18 @@ def test_saved_and_loaded_it_answers_the_same(classifier, arrays, new, tmp_path)
     bundle = fitted.save(tmp_path / "mine")
     assert bundle.folder == tmp_path / "mine"
     names = {path.name for path in (tmp_path / "mine").iterdir()}
-    assert names == {"bundle.json", "model.tflite", "model.keras"}
+    assert names == {"bundle.json", "model.tflite", "model.keras", "trained_on.npz"}
     loaded = ImageClassifier.load(tmp_path / "mine")
     np.testing.assert_allclose(
         loaded.predict_proba(new[0]), fitted.predict_proba(new[0]), atol=1e-5
     )
     assert (loaded.predict(new[0]) == fitted.predict(new[0])).all()
     assert loaded.score(*new) == fitted.score(*new)
+    # It knows the pictures again that it was trained on.
+    catalog = Catalog.from_arrays([*arrays[0][:3], *new[0][:3]], [*arrays[1][:3], *new[1][:3]])
+    assert Predictor(tmp_path / "mine").evaluate(catalog).trained_on.tolist() == 3 * [True] + 3 * [
+        False
+    ]
     assert loaded.temperature_ == fitted.temperature_ > 0
     assert loaded.classes_.tolist() == fitted.classes_.tolist()
     assert loaded.get_params() == fitted.get_params()

@@ -20,6 +20,7 @@ NAMES = [
     "Prediction",
     "Predictor",
     "__version__",
+    "divide_catalog",
     "evaluate",
     "load_bundle",
     "read_picture",

@@ -107,6 +107,9 @@ def test_leaking_pictures_are_kept_and_accuracy_is_said_without_them(quick, leak
     assert "Kept, though a later part has" in notes
     assert "Without the 3 pictures that the training part has too" in notes
     assert "of 12 test pictures are right" in notes
+    assert result.leaks["how"] == "keep" and result.leaks["without"]["test"]["pictures"] == 12
+    page = result.report.read_text("utf-8")
+    assert page.count("<td>byte for byte</td>") == 2 and page.count("<td>nearly</td>") == 4
     # The run remembers what it was trained on, whatever it is called or stored as.
     catalog = Catalog.from_folder(leaking).where(split="test")
     scores = Predictor(result.run).evaluate(catalog)

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from kindsight.bundle import Bundle as Bundle
     from kindsight.bundle import load_bundle as load_bundle
     from kindsight.catalog import Catalog as Catalog
+    from kindsight.catalog.dividing import divide_catalog as divide_catalog
     from kindsight.catalog.split import split_catalog as split_catalog
     from kindsight.classifier import ImageClassifier as ImageClassifier
     from kindsight.evaluation import Evaluation as Evaluation
@@ -34,6 +35,7 @@ _HOMES = {
     "InputSpec": "kindsight.pictures",
     "Prediction": "kindsight.predictor",
     "Predictor": "kindsight.predictor",
+    "divide_catalog": "kindsight.catalog.dividing",
     "evaluate": "kindsight.evaluation",
     "load_bundle": "kindsight.bundle",
     "read_picture": "kindsight.pictures",

@@ -18,6 +18,8 @@ from kindsight.errors import CatalogError, SettingsError, UsageError
 from kindsight.evaluation import to_probabilities
 from kindsight.pack import pack
 from kindsight.predictor import Predictor
+from kindsight.trained_on import TRAINED_ON_FILE
+from kindsight.training.alike import remember
 from kindsight.training.common import Progress
 from kindsight.training.frozen import FittedFrozen
 from kindsight.training.history import HISTORY_FILE, load_history
@@ -381,6 +383,8 @@ class ImageClassifier:
             bundle = pack(path, self._fitted, self._fitted.rows, keras, {})
         if self._fitted.history is not None:
             self._fitted.history.write_csv(path / HISTORY_FILE)
+        learned = (str(self._fitted.catalog.digest[row]) for row in self._fitted.rows)
+        remember(learned, self._fitted.kept).write(path / TRAINED_ON_FILE)
         bundle.write()
         return bundle
 

@@ -9,15 +9,15 @@ import numpy as np
 
 from kindsight.catalog import Catalog
 from kindsight.catalog.leaks import Leaks
-from kindsight.evaluation import evaluate
+from kindsight.evaluation import Evaluation, evaluate
 from kindsight.report.words import interval, percent
 from kindsight.rundivision import Divided
-from kindsight.runresult import Scored
+from kindsight.runresult import Clock, Scored
 from kindsight.settings import TrainSettings
 from kindsight.training.common import Progress
 from kindsight.training.kinds import Fitted
 
-__all__ = ["leak_notes", "run_notes"]
+__all__ = ["leak_notes", "leaks_said", "run_notes", "without_leaking"]
 
 
 def run_notes(
@@ -28,6 +28,7 @@ def run_notes(
     divided: Divided,
     fitted: Fitted,
     progress: Progress,
+    clock: Clock,
 ) -> tuple[str, ...]:
     """Say what was found in the data, beside what the divided catalog says itself.
 
@@ -47,6 +48,8 @@ def run_notes(
         The classifier.
     progress : callable
         Called with (stage, done, total).
+    clock : Clock
+        Where the time of all checks is counted.
     """
     notes = (*catalog.notes, *leak_notes(scored, divided.leaks, fitted.classes))
     if settings.check != "full":
@@ -54,23 +57,53 @@ def run_notes(
     # The checks need a tenth of a second to import.
     from kindsight.checking.for_run import check_run
 
-    return (*notes, check_run(catalog, settings, folder, progress))
+    found = check_run(catalog, settings, folder, progress)
+    clock.mark("checks")
+    return (*notes, found)
 
 
 def leak_notes(scored: Mapping[str, Scored], leaks: Leaks, classes: Sequence[str]) -> Iterator[str]:
     """Say how good a classifier is without the pictures that it has learned."""
-    leaking = set(leaks.leaking)
-    for name, part in scored.items():
-        fresh = np.array([int(row) not in leaking for row in part.rows], np.bool_)
-        if fresh.all():
-            continue
-        if not fresh.any():
+    for name, rest in without_leaking(scored, leaks, classes).items():
+        if rest is None:
             yield f"All pictures of the {name} part are in the training part too."
             continue
-        said = part.predictions
-        rest = evaluate(said.probabilities[fresh], said.targets[fresh], classes)
+        known = len(scored[name].rows) - rest.pictures
         yield (
-            f"Without the {(~fresh).sum():,} pictures that the training part has too, "
+            f"Without the {known:,} pictures that the training part has too, "
             f"{percent(rest.accuracy)} of {rest.pictures:,} {name} pictures are right "
             f"(95% interval {interval(rest.accuracy_interval)})."
         )
+
+
+def leaks_said(
+    leaks: Leaks, scored: Mapping[str, Scored], classes: Sequence[str]
+) -> dict[str, object]:
+    """Return what ``kindsight train --json`` prints of leaks."""
+    rests = without_leaking(scored, leaks, classes)
+    without = {name: None if rest is None else rest.to_dict() for name, rest in rests.items()}
+    return {**leaks.to_dict(), **({"without": without} if without else {})}
+
+
+def without_leaking(
+    scored: Mapping[str, Scored], leaks: Leaks, classes: Sequence[str]
+) -> dict[str, Evaluation | None]:
+    """Score the parts that have pictures of the training part again, without these.
+
+    Returns
+    -------
+    dict of str to (Evaluation or None)
+        By part; None where no picture is left.
+    """
+    leaking = set(leaks.leaking)
+    found: dict[str, Evaluation | None] = {}
+    for name, part in scored.items():
+        fresh = np.array([int(row) not in leaking for row in part.rows], np.bool_)
+        if not fresh.all():
+            said = part.predictions
+            found[name] = (
+                evaluate(said.probabilities[fresh], said.targets[fresh], classes)
+                if fresh.any()
+                else None
+            )
+    return found

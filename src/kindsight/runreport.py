@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kindsight.bundle import Bundle
+from kindsight.catalog.leaks import Leak
 from kindsight.errors import PictureError
 from kindsight.pictures import InputSpec, resize_picture
 from kindsight.report import (
@@ -46,6 +47,7 @@ def make_report(
     bundle: Bundle,
     scored: Mapping[str, Scored],
     reference: Sequence[Reference] = (),
+    leaks: tuple[Leak, ...] = (),
 ) -> str:
     """Return the report of a run as one self-contained HTML page."""
     main = "test" if "test" in scored else "validation"
@@ -74,6 +76,7 @@ def make_report(
             problems=tuple(
                 Problem(str(error.path), error.code, error.reason) for error in result.problems
             ),
+            leaks=leaks,
             notes=result.notes,
             run_folder=str(result.run),
             history=() if result.history is None else result.history.rows(),

@@ -18,7 +18,7 @@ from kindsight.report import Reference
 from kindsight.rundivision import divide, open_data, rows_of, write_problems
 from kindsight.runfigures import write_history_figures
 from kindsight.runfolder import claim_run
-from kindsight.runnotes import run_notes
+from kindsight.runnotes import leaks_said, run_notes
 from kindsight.runrates import find_learning_rate, network_of
 from kindsight.runreport import make_report
 from kindsight.runresult import Clock, Scored, TrainResult, score, write_predictions
@@ -119,13 +119,15 @@ def train(
         say("check", 0, 0)
         bundle = pack(folder, fitted, compared, keras, divided.facts(scored))
         clock.mark("check")
-        notes = run_notes(catalog, settings, folder, scored, divided, fitted, say)
+        notes = run_notes(catalog, settings, folder, scored, divided, fitted, say, clock)
         result = _result(folder, settings, pictures, fitted, scored, rows, notes)
         say("report", 0, 0)
         if fitted.history is not None:
             write_history_figures(fitted.history, folder)
-        result = replace(result, seconds=clock.total(), leaks=divided.leaks.to_dict())
-        page = make_report(settings, result, fitted, bundle, scored, reference)
+        result = replace(
+            result, seconds=clock.total(), leaks=leaks_said(divided.leaks, scored, fitted.classes)
+        )
+        page = make_report(settings, result, fitted, bundle, scored, reference, divided.leaks.table)
         write_text(result.report, page)
         clock.mark("report")
         result = replace(result, seconds=clock.total())

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from kindsight.catalog.leaks import Leak
 from kindsight.errors import UsageError
 from kindsight.evaluation import Evaluation
 from kindsight.report.epochs import Epoch
@@ -243,6 +244,8 @@ class ReportData:
         The split that these pictures are of.
     problems : tuple of Problem
         Pictures that were set aside.
+    leaks : tuple of Leak
+        Pictures that several parts had, and what became of them.
     notes, warnings : tuple of str
         Sentences worth saying; warnings stand on the first screen.
     run_folder : str
@@ -266,6 +269,7 @@ class ReportData:
     doubtful: tuple[ThumbnailCard, ...] = ()
     cards_from: str = "validation"
     problems: tuple[Problem, ...] = ()
+    leaks: tuple[Leak, ...] = ()
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     run_folder: str = ""

@@ -7,7 +7,7 @@ network sees: what a crop leaves out does not count.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 import cv2
@@ -20,8 +20,10 @@ from kindsight.catalog.checks.duplicates.copies import find_copies
 from kindsight.catalog.checks.measure import NUMBERS, WORDS
 from kindsight.pictures.perceptual import perceptual_hash, small_grey
 from kindsight.threads import single_threaded_opencv
+from kindsight.trained_on import TrainedPictures, hash_of
+from kindsight.training.kept import KeptPicture
 
-__all__ = ["SIDE", "Alike", "find_alike", "small_greys"]
+__all__ = ["SIDE", "Alike", "find_alike", "remember", "small_greys"]
 
 SIDE = 64
 """Height and width of the small pictures."""
@@ -100,6 +102,29 @@ def small_greys(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     for i, picture in enumerate(pixels):
         grey[i] = small_grey(np.asarray(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), np.uint8), SIDE)
     return grey
+
+
+def remember(
+    digests: Iterable[str], kept: Callable[[Sequence[str]], Sequence[KeptPicture | None]]
+) -> TrainedPictures:
+    """Take down which pictures were trained on.
+
+    Parameters
+    ----------
+    digests : iterable of str
+        Of the pictures.
+    kept : callable
+        From digests to the pictures as they were resized; None for what is no longer there, which
+        is known by its digest alone.
+    """
+    different = sorted(set(digests))
+    hashes = np.zeros((len(different), 4), np.uint64)
+    with single_threaded_opencv():
+        for at in range(0, len(different), BATCH):
+            for place, picture in enumerate(kept(different[at : at + BATCH]), at):
+                if picture is not None:
+                    hashes[place] = hash_of(picture.pixels)
+    return TrainedPictures(frozenset(different), hashes)
 
 
 def _plain(grey: NDArray[np.uint8]) -> float:
