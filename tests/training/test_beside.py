@@ -42,7 +42,11 @@ def test_pair_with_views_from_pictures_to_a_saved_classifier(pictures, own, back
     catalog = Catalog.from_arrays(*pictures)
     files = training.backbone()
     assert files.parts[0] == backbone  # the session's own, built once
-    features = training.features(catalog, files)
+    told = []
+    features = training.features(catalog, files, lambda *said: told.append(said))
+    # Thirty pictures, however many passes there are.
+    assert {said[::2] for said in told} == {("pictures", 30)} and told[-1][1] == 30
+    assert [said[1] for said in told] == sorted(said[1] for said in told)
     width = backbone.layout.width
     assert features.vectors.shape == (30, width + files.parts[1].layout.width)
     single = replace(training, model="efficientnet-lite0")
@@ -122,5 +126,7 @@ def test_two_backbones_see_the_larger_size(own):
     assert FrozenTraining("efficientnet-lite0+efficientnet-lite2").spec().size == (260, 260)
     said = FrozenTraining("efficientnet-lite0+efficientnet-lite2").describe_backbone()
     assert said == "efficientnet-lite0 and efficientnet-lite2 side by side, ImageNet weights"
+    said = FrozenTraining("efficientnet-lite0", views=2).describe_backbone()
+    assert said == "efficientnet-lite0, ImageNet weights, mean of 2 views"
     said = FrozenTraining(f"efficientnet-lite0+{own}", size=64).describe_backbone()
     assert said.endswith("lite0 and own side by side, ImageNet weights and weights of own.keras")

@@ -124,7 +124,8 @@ class FrozenTraining:
         names = " and ".join(backbone.name for backbone in backbones)
         side = " side by side" if len(backbones) > 1 else ""
         weights = dict.fromkeys(describe_weights(item, self.weights) for item in backbones)
-        return f"{names}{side}, {' and '.join(weights)}"
+        views = f", mean of {self.views} views" if self.views > 1 else ""
+        return f"{names}{side}, {' and '.join(weights)}{views}"
 
     def spec(self) -> InputSpec:
         """Return how pictures are resized.
@@ -183,8 +184,8 @@ class FrozenTraining:
         for number, (part, view) in enumerate(passes):
 
             def step(done: int, total: int, number: int = number) -> None:
-                if progress is not None:
-                    progress("pictures", number * total + done, len(passes) * total)
+                if progress is not None:  # a picture is done when all passes have seen it
+                    progress("pictures", (number * total + done) // len(passes), total)
 
             seen = every[-1].catalog if every else catalog
             every.append(
