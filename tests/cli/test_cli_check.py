@@ -137,3 +137,21 @@ def test_ctrl_c_keeps_what_was_measured(start, photos, tmp_path):
     again = start("check", "photos", environment=environment, cwd=photos)
     out, _ = again.communicate(timeout=120)
     assert again.returncode in (0, 1) and b"68 pictures" in out
+
+
+def test_a_corrected_table_is_written_once_and_can_be_checked(run, photos):
+    break_one(photos)
+    result = run("check", "photos", "--apply", "corrected.csv", "--json")
+    assert result.exit_code == 1
+    assert json.loads(result.stdout)["corrected"] == {
+        "table": "corrected.csv", "excluded": 1, "relabelled": 0, "regrouped": 0,
+    }  # fmt: skip
+    written = (photos / "corrected.csv").read_bytes()
+    again = run("check", "photos", "--apply", "corrected.csv")
+    assert (again.exit_code, again.stdout) == (2, "") and "never written over" in again.stderr
+    assert not (photos / "checks" / "photos-2").exists()
+    assert (photos / "corrected.csv").read_bytes() == written
+    clean = run("check", "corrected.csv", *few(run))
+    assert clean.exit_code == 0 and "7 pictures, 2 classes" in clean.stdout
+    said = run("check", "photos", "--apply", "other.csv").stdout
+    assert "1 picture excluded, in other.csv" in said and "kindsight train other.csv" in said

@@ -4,6 +4,7 @@ import json
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 from tiny_bundle import COLOURS, write_bundle, write_picture
 
@@ -183,3 +184,22 @@ def test_progress_names_every_picture_once(tiny, data):
     predictor.progress = lambda *news: seen.append(news)
     predictor.evaluate(Catalog.from_folder(data))
     assert seen == [("evaluate", done, 5) for done in range(1, 6)]
+
+
+def test_pictures_that_were_trained_on_are_counted_and_left_out(run, tmp_path, data):
+    from kindsight.pictures import content_digest
+    from kindsight.trained_on import TrainedPictures
+
+    bundle = write_bundle(tmp_path / "run")
+    learned = content_digest((data / "blue" / "0.png").read_bytes())  # and blue/1.png is the same
+    TrainedPictures(frozenset({learned}), np.zeros((1, 4), np.uint64)).write(
+        bundle / "trained_on.npz"
+    )
+    said = json.loads(run("evaluate", str(bundle), "data", "--json").stdout)
+    # Of the other two one is right: a red one labelled blue, and a red one labelled red.
+    assert said["accuracy"] == 0.75 and said["trained_on"]["pictures"] == 2
+    assert said["trained_on"]["without"]["pictures"] == 2
+    assert said["trained_on"]["without"]["accuracy"] == 0.5
+    text = run("evaluate", str(bundle), "data").stdout
+    assert "It was trained on 2 pictures of these, or on copies of them" in text
+    assert "Without them: 50.0% of 2 pictures right" in text

@@ -274,3 +274,16 @@ def test_killed_at_random_moments_it_ends_the_same_to_the_bit(tmp_path):
             killed += 1
         assert killed >= 3 and done.returncode == 0
         assert json.loads(done.stdout)[1:] == [history, weights]
+
+
+def test_validation_pictures_are_never_augmented(monkeypatch):
+    data, judged = lessons(), []
+    learner = TinyLearner()
+    judge = learner.evaluate
+    monkeypatch.setattr(
+        learner, "evaluate", lambda pixels, targets: judged.append(pixels) or judge(pixels, targets)
+    )
+    strong = Augment(rotation=90, noise=40, brightness=0.5, mixup=0.5)
+    loop(Plan((Phase("only", 2, 8, "sgd", 0.5, augment=strong),)), learner, data=data)[0].run()
+    assert len(judged) == 2
+    assert all((pixels == data.pixels[data.val_places]).all() for pixels in judged)

@@ -6,6 +6,8 @@ import csv
 
 import pytest
 from check_pictures import file_of, scene
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from made_up import context
 
 from kindsight.catalog import open_catalog
@@ -104,3 +106,39 @@ def test_nothing_is_written_over(tmp_path):
     assert there.read_text() == "mine"
     with pytest.raises(UsageError, match=r"ends in \.csv"):
         done.write(tmp_path / "corrected.txt")
+
+
+CODES = st.sampled_from(
+    ["KS101", "KS201", "KS202", "KS301", "KS304", "KS401", "KS402", "KS403", "KS404", "KS501"]
+)
+FINDINGS = st.lists(
+    st.tuples(
+        CODES,
+        st.lists(st.integers(0, 11), min_size=1, max_size=4, unique=True),
+        st.sampled_from(["error", "warning"]),
+        st.sampled_from([None, "a", "b"]),
+    ),
+    max_size=12,
+)
+
+
+@given(
+    FINDINGS, st.lists(st.sampled_from(["train", "validation", "test"]), min_size=12, max_size=12)
+)
+@settings(deadline=None, max_examples=60)
+def test_every_change_has_a_reason_and_nothing_else_is_changed(findings, split):
+    catalog = context(["a", "b"] * 6, split=split).catalog
+    done = correct(catalog, [found(c, *r, severity=s, suggestion=to) for c, r, s, to in findings])
+    named = {row for _, rows, _, _ in findings for row in rows}
+    for row in range(12):
+        changed = (
+            row in done.excluded
+            or done.catalog.label[row] != catalog.label[row]
+            or done.catalog.group[row] != catalog.group[row]
+        )
+        assert changed == bool(done.reasons[row])
+        assert not changed or row in named
+        relabelled = done.catalog.label[row] != catalog.label[row]
+        assert done.was[row] == (catalog.label[row] if relabelled else None)
+    assert done.catalog.path == catalog.path and done.catalog.split == catalog.split
+    assert sum(done.counts().values()) == sum(map(bool, done.reasons))

@@ -151,8 +151,11 @@ def correct(catalog: Catalog, results: Iterable[CheckResult]) -> Corrections:
             draft.leave_out(finding.rows, finding)
         elif finding.code in CONTRADICTED and finding.severity == "error":
             draft.settle(finding)
-        elif finding.code in DOUBTED and finding.suggestion is not None:
-            draft.relabel(finding.rows, finding.suggestion, finding)
+    for finding in findings:
+        if finding.code in DOUBTED and finding.suggestion is not None:
+            # What copies have settled is not torn apart again by a doubt about one of them.
+            open_rows = [row for row in finding.rows if row not in draft.settled]
+            draft.relabel(open_rows, finding.suggestion, finding)
     for finding in findings:
         if finding.code in LEAKING:
             _, leaks = mend_leaks(catalog, [finding.rows], "keep")
@@ -167,6 +170,7 @@ class _Draft:
         self.catalog = catalog
         self.label = list(catalog.label)
         self.names: dict[str, str] = {}
+        self.settled: set[int] = set()
         self.excluded: set[int] = set()
         self.reasons: list[list[str]] = [[] for _ in range(len(catalog))]
 
@@ -196,8 +200,10 @@ class _Draft:
     def settle(self, finding: Finding) -> None:
         if len({self.label[row] for row in finding.rows}) == 1:
             return
+        rows = [row for row in finding.rows if row not in self.settled]
+        self.settled.update(rows)
         if finding.suggestion is not None:
-            self.relabel(finding.rows, finding.suggestion, finding)
+            self.relabel(rows, finding.suggestion, finding)
         else:
             self.leave_out(finding.rows, finding)
 
