@@ -44,7 +44,7 @@ def mirrored() -> Example:
     """Mirror one, and turn it."""
     pear = sound("pear/1.jpg")
     return beside(
-        "Somebody augmented the data and saved the result.",
+        "The second picture again, once mirrored and once turned by a quarter.",
         "pear/7.jpg", saved(np.ascontiguousarray(pear[:, ::-1])), "mirrored",
         {"pear/8.jpg": saved(np.ascontiguousarray(np.rot90(pear)))}, {"pear/8.jpg": "turned"},
     )  # fmt: skip
