@@ -7,9 +7,9 @@ Example::
 
 Both sides look at the same folders in turns, as whole processes with nothing cached: each folder as
 it is, and a copy of it with faults planted. What each finds is compared issue by issue and picture
-by picture. Then pictures are made up, and kindsight checks a quarter, a half and all of them: time
-must grow in proportion, memory hardly. Measure on an idle machine; cleanvision (AGPL) is only ever
-in the rivals' environment (rivals/README.md).
+by picture. Then pictures are made up, and kindsight checks an eighth, a quarter, a half and all of
+them: time must grow in proportion, memory hardly. Measure on an idle machine; cleanvision (AGPL) is
+only ever in the rivals' environment (rivals/README.md).
 """
 
 from __future__ import annotations
@@ -148,31 +148,36 @@ def compare(found: dict[str, set[str]], issues: dict[str, list[str]]) -> tuple[f
 
 
 def very_many(options: argparse.Namespace, work: Path) -> Section:
-    """Check a quarter, a half and all of many pictures that are made up."""
+    """Check an eighth, a quarter, a half and all of many pictures that are made up."""
     section = Section(f"Checking {options.generated:,} pictures of 160 x 120 that are made up")
+    folder, there = work / "made up", 0
     rates, memory = {}, {}
-    for share in (4, 2, 1):
+    for share in (8, 4, 2, 1):
         count = options.generated // share
-        say(f"making {count:,} pictures up")
-        folder = generate(work / f"made up {count}", count)
+        say(f"making {count - there:,} pictures up")
+        generate(folder, count, there)
+        there = count
         seconds, found = check(folder, work, memory=True)
         copies = sum((int(Path(p).stem) % 100 == 99) for p in found["KS302"])
-        say(f"{count:,}: {seconds:.1f} s, {check.megabytes:.0f} MB, {copies} copies found")  # type: ignore[attr-defined]
         rates[count], memory[count] = count / seconds, check.megabytes  # type: ignore[attr-defined]
-        shutil.rmtree(folder)
-        section.rows.append(Row(f"{count:,} pictures", [rates[count]], "/s"))
-        planted = count // 100
-        what = f"{count:,} pictures: planted copies found"
-        section.rows.append(Row(what, [copies / planted], "%", target=at_least(0.98)))
+        say(f"{count:,}: {seconds:.1f} s, {memory[count]:.0f} MB, {copies} copies found")
+        section.rows += [
+            Row(f"{count:,} pictures: time", [seconds], "s"),
+            Row(f"{count:,} pictures: speed", [rates[count]], "/s"),
+            Row(f"{count:,} pictures: memory", [memory[count]], "MB"),
+            Row(f"{count:,} pictures: planted copies found", [copies / (count // 100)], "%",
+                target=at_least(0.98)),
+        ]  # fmt: skip
     first, last = min(rates), max(rates)
-    section.rows.append(
-        Row("speed with all, against a quarter", [rates[last]], "/s", f"{first:,} pictures",
-            [rates[first]], at_least(0.8, "ratio"))
-    )  # fmt: skip
-    section.rows.append(
-        Row("memory", [memory[last]], "MB", f"{first:,} pictures", [memory[first]],
-            at_most(MEMORY))
-    )  # fmt: skip
+    eighth = f"{first:,} pictures"
+    section.rows += [
+        Row("speed with all", [rates[last]], "/s", eighth, [rates[first]], at_least(0.8, "ratio")),
+        Row("memory with all", [memory[last]], "MB", eighth, [memory[first]], at_most(MEMORY)),
+    ]
+    section.notes = [
+        "Nothing is cached, and no picture has been looked at before. Memory is the most that all "
+        "processes held together."
+    ]
     return section
 
 

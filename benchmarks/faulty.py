@@ -75,12 +75,24 @@ def plant(data: Path, folder: Path, each: int = 10, seed: int = 0) -> Path:
     return folder
 
 
-def generate(folder: Path, count: int, workers: int = 2) -> Path:
-    """Make photographs up: 160 x 120, ten classes, one in a hundred a copy stored anew."""
+def generate(folder: Path, count: int, first: int = 0, workers: int = 2) -> Path:
+    """Make photographs up: 160 x 120, ten classes, one in a hundred a copy stored anew.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+        Where they are written to, in class folders.
+    count : int
+        How many there are in the end.
+    first : int
+        How many are there already.
+    workers : int
+        Processes that make them; the pictures are the same for any number.
+    """
     for label in range(10):
-        (folder / f"class {label}").mkdir(parents=True)
-    step = 1_000
-    parts = [(folder, first, min(first + step, count)) for first in range(0, count, step)]
+        (folder / f"class {label}").mkdir(parents=True, exist_ok=True)
+    step = 500
+    parts = [(folder, at, min(at + step, count)) for at in range(first, count, step)]
     with ProcessPoolExecutor(workers) as pool:
         list(pool.map(_generate, parts))
     return folder

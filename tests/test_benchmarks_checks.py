@@ -213,8 +213,32 @@ def test_issues_are_compared_picture_by_picture():
 def test_pictures_are_made_up_the_same_whoever_makes_them(tmp_path):
     faulty = module("faulty")
     one = faulty.generate(tmp_path / "one", 200, workers=1)
-    two = faulty.generate(tmp_path / "two", 200, workers=2)
+    two = faulty.generate(tmp_path / "two", 90, workers=2)
+    faulty.generate(two, 200, 90)
     assert files_of(one) == files_of(two) and len(files_of(one)) == 200
     original, copy = (Image.open(one / f"class {n}" / f"{98 + n // 9:06}.jpg") for n in (8, 9))
     apart = np.asarray(original, int) - np.asarray(copy, int)
     assert 0 < np.abs(apart).mean() < 12  # the hundredth is the one before it, stored anew
+
+
+def test_more_and_more_pictures_are_checked(monkeypatch, tmp_path):
+    check = module("check")
+    made = []
+
+    def generate(folder, count, first):
+        made.append((first, count))
+
+    def looked(folder, work, *, memory):
+        count = made[-1][1]
+        check.check.megabytes = 100.0 + count / 10
+        return count / 500, {"KS302": {f"class 9/{n:06}.jpg" for n in range(98, count)}}
+
+    monkeypatch.setattr(check, "generate", generate)
+    monkeypatch.setattr(check, "check", looked)
+    section = check.very_many(check.parse(["--generated", "1600"]), tmp_path)
+    assert made == [(0, 200), (200, 400), (400, 800), (800, 1600)]
+    cells = {row.what: (row.figure, row.ratio, row.met) for row in section.rows}
+    assert cells["1,600 pictures: time"] == (3.2, None, None)
+    assert cells["200 pictures: planted copies found"] == (1.0, None, True)
+    assert cells["speed with all"] == (500, 1.0, True)
+    assert cells["memory with all"] == (260, 260 / 120, True)
