@@ -35,7 +35,7 @@ test: lint ## run every check: style, types, direction of imports, documentation
 	@echo "== documentation"
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 	@echo "== tests"
-	@$(BIN)/python -m pytest -q
+	@$(BIN)/python -m pytest -q --numprocesses=auto --maxprocesses=4 --dist=worksteal
 
 lint: $(VENV)/.installed-test ## run the checks that need no test: style, types, direction of imports
 	@echo "== style"

@@ -12,8 +12,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from shapes import write_photos
+
+# No test measures time, not even by the way.
+settings.register_profile("kindsight", deadline=None)
+settings.load_profile("kindsight")
 
 SIZE = 64
 """Height and width of the pictures that the shared backbone takes."""
