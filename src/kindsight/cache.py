@@ -2,8 +2,9 @@
 
 One folder holds the backbones' built files (``backbones/``), the index of picture files
 (``files.sqlite``), one table of features for each combination of backbone, weights and input spec
-(``features/``), what checks measured of pictures (``measurements/``), and the resized pictures
-themselves, for each input spec (``pictures/``). Everything in it can be made again: deleting the
+(``features/``), what checks measured of pictures (``measurements/``), the resized pictures
+themselves, for each input spec (``pictures/``), and what views of them give at a network's cut
+(``views/``). Everything in it can be made again: deleting the
 folder loses time only.
 
 Where: ``$KINDSIGHT_CACHE``, else the user's cache folder. How much: ``$KINDSIGHT_CACHE_LIMIT``
@@ -29,7 +30,7 @@ __all__ = ["Cache", "CacheEntry", "parse_size"]
 
 DEFAULT_LIMIT = 10_000_000_000  # bytes
 UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
-PRUNED = ("features", "measurements", "pictures")
+PRUNED = ("features", "measurements", "pictures", "views")
 MARKER = "CACHEDIR.TAG"
 # The signature that backup programs look for: https://bford.info/cachedir/
 MARKER_TEXT = "Signature: 8a477f597d28d172789f06886806bc55\n# This folder was made by kindsight.\n"
@@ -60,7 +61,8 @@ class CacheEntry:
     Parameters
     ----------
     kind : str
-        ``"backbone"``, ``"features"``, ``"measurements"``, ``"pictures"`` or ``"files"``.
+        ``"backbone"``, ``"features"``, ``"measurements"``, ``"pictures"``, ``"views"`` or
+        ``"files"``.
     name : str
         The file's name without its folder and ending.
     path : pathlib.Path
@@ -131,6 +133,10 @@ class Cache:
         """Return the path of the table of pictures resized as `key` names it."""
         return self.folder("pictures") / f"{key}.sqlite"
 
+    def views_file(self, key: str) -> Path:
+        """Return the path of the table of views at the cut that `key` names."""
+        return self.folder("views") / f"{key}.sqlite"
+
     def measurements_file(self, key: str) -> Path:
         """Return the path of the table of measurements of the format that `key` names."""
         return self.folder("measurements") / f"{key}.sqlite"
@@ -149,6 +155,7 @@ class Cache:
             ("features", "features/*.sqlite"),
             ("measurements", "measurements/*.sqlite"),
             ("pictures", "pictures/*.sqlite"),
+            ("views", "views/*.sqlite"),
             ("files", "files.sqlite"),
         )
         for kind, pattern in patterns:

@@ -21,7 +21,7 @@ from kindsight.predictor import Predictor
 from kindsight.trained_on import TRAINED_ON_FILE
 from kindsight.training.alike import remember
 from kindsight.training.common import Progress
-from kindsight.training.frozen import FittedFrozen
+from kindsight.training.frozen import FittedFrozen, FrozenTraining
 from kindsight.training.history import HISTORY_FILE, load_history
 from kindsight.training.kinds import (
     Fitted,
@@ -34,6 +34,7 @@ from kindsight.training.kinds import (
 from kindsight.training.listener import TrainingListener
 from kindsight.training.network import NETWORKS, NetworkTraining
 from kindsight.training.rules import number_fault
+from kindsight.training.tuning import FittedTuned
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -79,9 +80,14 @@ class ImageClassifier:
     cache : path, optional
         The cache's folder; this machine's own if omitted.
     validation : float, optional
-        Of a network: the share of the pictures that is not learned from, but chooses the best
-        epoch and the temperature; 0.1 if omitted, 0 for none. A catalog's own validation part
-        takes its place.
+        Of a network, and of fine-tuning: the share of the pictures that is not learned from, but
+        chooses the best epoch and the temperature; 0.1 if omitted, 0 for none. A catalog's own
+        validation part takes its place.
+    fine_tune : str, optional
+        Of a backbone: ``"off"``, ``"light"`` (the upper part learns) or ``"full"`` (everything
+        does). Its result is kept where it is better than the frozen head on the validation part.
+    budget : str or float, optional
+        Of a backbone: how long ``fit`` may take, such as ``"10m"``, or in seconds.
     filters, dense, dropout, batch_norm, l2, pooling : optional
         The parts of a network, as in :class:`kindsight.models.small_cnn.SmallCNN`.
     epochs, batch_size, optimizer, learning_rate, momentum, weight_decay : optional
@@ -104,7 +110,9 @@ class ImageClassifier:
     head_ : FittedHead
         The head, and all that cross-validation tried; of a backbone only.
     history_ : History
-        The epochs; of a network only.
+        The epochs; of a network, and of a fine-tuned backbone.
+    tuning_ : Tuning
+        What fine-tuning did, and whether its result was kept; where it was asked for.
     problems_ : tuple of PictureError
         Pictures that could not be read and were set aside in ``fit``.
     """
@@ -123,6 +131,8 @@ class ImageClassifier:
         workers: int | None = None,
         cache: str | os.PathLike[str] | None = None,
         validation: float | None = None,
+        fine_tune: str | None = None,
+        budget: str | float | None = None,
         filters: Sequence[int] | None = None,
         dense: Sequence[int] | int | None = None,
         dropout: float | None = None,
@@ -154,6 +164,8 @@ class ImageClassifier:
         self.workers = workers
         self.cache = cache
         self.validation = validation
+        self.fine_tune = fine_tune
+        self.budget = budget
         self.filters = filters
         self.dense = dense
         self.dropout = dropout
@@ -263,7 +275,7 @@ class ImageClassifier:
         training = self._training()
         training.spec()
         catalog = as_catalog(X, y)
-        network = isinstance(training, NetworkTraining)
+        network = isinstance(training, NetworkTraining) or training.tunes != "off"
         catalog = _learned_from(catalog, network)
         if missing := sum(label is None for label in catalog.label):
             raise CatalogError(
@@ -296,7 +308,11 @@ class ImageClassifier:
             )
         self._predictor = None
         self.classes_ = labels
+        if isinstance(self._fitted, (FittedFrozen, FittedTuned)) and self._fitted.tuning:
+            self.tuning_ = self._fitted.tuning
         if isinstance(self._fitted, FittedFrozen):
+            if held.any():  # the pictures that judged are not to be judged by: learn from them, too
+                self._fitted = self._fitted.refitted(np.arange(len(held)))
             self.head_ = self._fitted.head
         if self._fitted.history is not None:
             self.history_ = self._fitted.history
@@ -429,14 +445,16 @@ class ImageClassifier:
             }
             params = {**dict.fromkeys(params), **said}
         faults = foreign_options({"model": self.model, **params})
-        if validation is not None and params["model"] not in NETWORKS:
+        training = make_training(params)
+        frozen = isinstance(training, FrozenTraining) and training.tunes == "off"
+        if validation is not None and frozen:
             faults.append(
                 "validation is a setting of a network trained from its first weights. Received: it "
-                f"with the model {self.model}. A backbone's head is chosen by cross-validation."
+                f"with the model {self.model}. A backbone's head is chosen by cross-validation; "
+                "fine_tune, or a budget, needs a validation part."
             )
         if validation is not None:
             faults += filter(None, [number_fault("validation", validation, 0, 1)])
-        training = make_training(params)
         if faults:
             raise SettingsError("\n".join([*faults, *training.faults()]))
         return training

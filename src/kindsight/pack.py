@@ -22,6 +22,7 @@ from kindsight.models.keras_process import KerasProcess
 from kindsight.training.frozen import FittedFrozen
 from kindsight.training.kinds import Fitted
 from kindsight.training.network_fit import FittedNetwork
+from kindsight.training.tuning import FittedTuned
 
 __all__ = ["pack", "versions"]
 
@@ -133,9 +134,12 @@ def _write_network(
     with replacing(keras_file) as temporary:
         shutil.copyfile(fitted.keras, temporary)
     agreement = check_network(fitted, rows, tflite, keras_file, keras)
+    told = {"epochs": {"trained": len(fitted.history), "best": fitted.history.best_epoch}}
+    if isinstance(fitted, FittedTuned):
+        return {
+            **told,
+            "tuning": fitted.words(),
+            "head": asdict(fitted.frozen.head.chosen),
+        }, agreement
     layers = fitted.training.network().layers(len(fitted.classes))
-    told = {
-        "network": [row._asdict() for row in layers],
-        "epochs": {"trained": len(fitted.history), "best": fitted.history.best_epoch},
-    }
-    return told, agreement
+    return {"network": [row._asdict() for row in layers], **told}, agreement

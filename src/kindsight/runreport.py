@@ -34,6 +34,7 @@ from kindsight.training.frozen import FittedFrozen
 from kindsight.training.kept import KeptPicture
 from kindsight.training.kinds import Fitted
 from kindsight.training.network_fit import FittedNetwork
+from kindsight.training.tuning import FittedTuned, words_of
 
 __all__ = ["make_report"]
 
@@ -94,7 +95,10 @@ def _trained_on(
         row = counts[str(label)]
         row[str(split)] = row.get(str(split), 0) + 1
     agreement = bundle.facts["agreement"]
-    how = _frozen(fitted) if isinstance(fitted, FittedFrozen) else _network(fitted)
+    if isinstance(fitted, FittedTuned):
+        how = _tuned(fitted)
+    else:
+        how = _frozen(fitted) if isinstance(fitted, FittedFrozen) else _network(fitted)
     return TrainedOn(
         source=settings.data,
         classes=counts,
@@ -132,6 +136,24 @@ def _frozen(fitted: FittedFrozen) -> dict[str, Any]:
             for item in fitted.head.candidates
         ),
     }
+
+
+def _tuned(fitted: FittedTuned) -> dict[str, Any]:
+    """Say how a backbone was fine-tuned."""
+    tuning = fitted.tuning
+    assert tuning is not None
+    how = _frozen(fitted.frozen)
+    made = {
+        **how["made"],
+        "Backbone": f"{fitted.frozen.training.describe_backbone()}, fine-tuned",
+        "Fine-tuning": f"{tuning.words}; the weights of epoch {fitted.history.best_epoch}, the "
+        "best, are kept",
+        "Better than frozen": f"{tuning.tuned:.1%} of the validation pictures right, where the "
+        f"frozen head has {tuning.frozen:.1%}",
+        "Time": words_of(tuning.seconds),
+    }
+    source = "validation predictions, each picture's own left out of its part"
+    return {**how, "made": made, "temperature_from": source if fitted.folds else ""}
 
 
 def _network(fitted: FittedNetwork) -> dict[str, Any]:

@@ -103,6 +103,11 @@ class TrainResult:
     leaks : dict
         how, groups, pictures: what was done with pictures that several parts have; see
         :mod:`kindsight.catalog.leaks`.
+    tuning : dict
+        kept, words, seconds, before, after: what fine-tuning did, where its time went, and the
+        validation accuracies; empty where there was none.
+    more : str
+        What more time could bring; "" where nothing is known to.
     """
 
     run: Path
@@ -120,6 +125,8 @@ class TrainResult:
     history: History | None = None
     network: str = ""
     leaks: dict[str, Any] = field(default_factory=dict)
+    tuning: dict[str, Any] = field(default_factory=dict)
+    more: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """Return what ``kindsight train --json`` prints."""
@@ -131,6 +138,7 @@ class TrainResult:
             "validation": None if self.validation is None else self.validation.to_dict(),
             "test": None if self.test is None else self.test.to_dict(),
             **({} if self.history is None else {"epochs": _epochs(self.history)}),
+            **({"tuning": self.tuning} if self.tuning else {}),
             "seconds": self.seconds,
             "cache": self.cache,
         }

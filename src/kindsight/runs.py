@@ -25,18 +25,20 @@ from kindsight.runresult import Clock, Scored, TrainResult, score, write_predict
 from kindsight.settings import TrainSettings
 from kindsight.training.common import Progress
 from kindsight.training.frozen import FittedFrozen, FrozenTraining
-from kindsight.training.kinds import Fitted, Pictures, prepare
+from kindsight.training.kinds import Fitted, Pictures, Training, prepare
 from kindsight.training.listener import Listeners, TrainingListener
 from kindsight.training.logs import open_logs
 from kindsight.training.mlflow_log import check_mlflow
 from kindsight.training.network import NetworkTraining
 from kindsight.training.network_fit import FittedNetwork, NetworkPictures
+from kindsight.training.tuning import FittedTuned, Tuning, note_of
 
 __all__ = ["TrainResult", "TrainSettings", "find_learning_rate", "network_of", "train"]
 
 SPLITS = ("train", "validation", "test")
 # Share of the pictures' area: 4 to 3 loses 25%, as most photographs do.
 MUCH_CUT_OFF = 0.3
+MORE = "--budget 10m also fine-tunes the network, and keeps that where it is better"
 
 
 def train(
@@ -100,8 +102,10 @@ def train(
         pictures = divided.pictures
         rows = {name: rows_of(pictures.catalog, name) for name in SPLITS}
         compared = rows["validation"] if len(rows["validation"]) else rows["train"]
-        if isinstance(pictures, NetworkPictures) or needs_keras(
-            pictures.features, pictures.files, compared
+        if (
+            isinstance(pictures, NetworkPictures)
+            or _tunes(training)
+            or needs_keras(pictures.features, pictures.files, compared)
         ):
             keras.start()
         with _logging(settings, folder, listener) as heard:
@@ -147,14 +151,15 @@ def _logging(
     settings: TrainSettings, folder: Path, listener: TrainingListener | None
 ) -> Iterator[TrainingListener | None]:
     """Add the logs that are wanted to a network's listener."""
-    if not isinstance(settings.training(), NetworkTraining):
+    training = settings.training()
+    if not isinstance(training, NetworkTraining) and not _tunes(training):
         yield listener
         return
     with open_logs(
         folder,
         tensorboard=settings.tensorboard,
         mlflow=bool(settings.mlflow),
-        parameters=settings.training().to_dict(),
+        parameters=training.to_dict(),
     ) as logs:
         yield Listeners(*([] if listener is None else [listener]), logs)
 
@@ -178,7 +183,9 @@ def _result(
     rows: dict[str, NDArray[np.int64]],
     notes: tuple[str, ...],
 ) -> TrainResult:
-    every = tuple(dict.fromkeys((*notes, *fitted.catalog.notes, *_crop_notes(fitted))))
+    tuning = _tuning(fitted)
+    told = (*notes, *fitted.catalog.notes, *_crop_notes(fitted), *note_of(tuning))
+    every = tuple(dict.fromkeys(told))
     return TrainResult(
         run=folder,
         report=folder / "report.html",
@@ -201,7 +208,18 @@ def _result(
         temperature=fitted.temperature,
         history=fitted.history,
         network=fitted.words() if isinstance(fitted, FittedNetwork) else "",
+        tuning={} if tuning is None else tuning.to_dict(),
+        more=MORE if isinstance(fitted, FittedFrozen) and tuning is None else "",
     )
+
+
+def _tunes(training: Training) -> bool:
+    """Whether a frozen backbone is to be fine-tuned."""
+    return isinstance(training, FrozenTraining) and training.tunes != "off"
+
+
+def _tuning(fitted: Fitted) -> Tuning | None:
+    return fitted.tuning if isinstance(fitted, (FittedFrozen, FittedTuned)) else None
 
 
 def _crop_notes(fitted: Fitted) -> tuple[str, ...]:

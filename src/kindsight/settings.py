@@ -42,8 +42,8 @@ class TrainSettings:
         weights, with the settings of :class:`kindsight.training.network.NetworkTraining`.
     size, resize, class_weight, seed, workers
         As both have them.
-    weights, head, views
-        Of a frozen backbone only.
+    weights, head, views, fine_tune, budget
+        Of a backbone only.
     filters, dense, dropout, batch_norm, l2, pooling, epochs, batch_size, augment, optimizer,
     learning_rate, momentum, weight_decay, schedule, warmup, label_smoothing, patience, keep,
     precision
@@ -119,6 +119,8 @@ class TrainSettings:
     patience: int | None = None
     keep: str | None = None
     precision: str | None = None
+    fine_tune: str | None = None
+    budget: str | float | None = None
     tensorboard: str | None = None
     mlflow: bool | None = None
 

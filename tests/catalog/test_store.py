@@ -172,11 +172,11 @@ def test_places_beyond_the_file_are_no_places(folder, cache):
 
 def test_a_full_disk_is_said(folder, cache):
     path = cache.pictures_file("full")
-    with closing(PlaceTable(path, SPEC)) as table:
+    with closing(PlaceTable(path, SPEC.height * SPEC.width * 3)) as table:
         table.pixels.symlink_to("/dev/full")
-        from kindsight.catalog.store import _PixelMaker
+        from kindsight.catalog.store import PlaceWriter
 
-        with closing(_PixelMaker(table)) as maker, pytest.raises(CacheError, match="disk"):
+        with closing(PlaceWriter(table)) as maker, pytest.raises(CacheError, match="disk"):
             maker.make("digest", np.zeros((20, 24, 3), np.uint8), (1, 1))
 
 
@@ -239,7 +239,7 @@ def test_killed_in_the_middle_it_goes_on_from_there(folder, cache, tmp_path):
 
 def test_what_another_names_while_the_table_is_opened_stays(cache, monkeypatch):
     path = cache.pictures_file("one")
-    with closing(PlaceTable(path, SPEC)) as first:
+    with closing(PlaceTable(path, SPEC.height * SPEC.width * 3)) as first:
         real = PlaceTable._writing
 
         def after_the_other(table):
@@ -250,7 +250,7 @@ def test_what_another_names_while_the_table_is_opened_stays(cache, monkeypatch):
             return real(table)
 
         monkeypatch.setattr(PlaceTable, "_writing", after_the_other)
-        with closing(PlaceTable(path, SPEC)) as second:
+        with closing(PlaceTable(path, SPEC.height * SPEC.width * 3)) as second:
             assert second.places(["of the other"]).tolist() == [0]
         assert first.places(["of the other"]).tolist() == [0]
 

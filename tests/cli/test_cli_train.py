@@ -71,7 +71,8 @@ def test_every_option_is_a_setting(run, trained_with):
     options = {
         "run": "mine", "runs": "elsewhere", "model": "efficientnet-lite1",
         "weights": "none", "views": 3, "size": 128,
-        "resize": "pad", "head": "linear", "class_weight": "balanced", "validation": 0.25,
+        "resize": "pad", "head": "linear", "fine_tune": "full", "budget": "20m",
+        "class_weight": "balanced", "validation": 0.25,
         "test": 300, "seed": 7, "workers": 3, "validation_data": "kept",
         "label_from": r"^(.+?)_\d+", "group_from": "p(1)", "pixel_shape": "20x30", "root": "in",
         "split": "split.csv", "split_by": "random", "fold": "2/5", "leaks": "move",

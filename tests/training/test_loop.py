@@ -287,3 +287,21 @@ def test_validation_pictures_are_never_augmented(monkeypatch):
     loop(Plan((Phase("only", 2, 8, "sgd", 0.5, augment=strong),)), learner, data=data)[0].run()
     assert len(judged) == 2
     assert all((pixels == data.pixels[data.val_places]).all() for pixels in judged)
+
+
+def test_out_of_time_it_judges_the_epoch_under_way_and_ends(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr("kindsight.training.loop.time.monotonic", lambda: now[0])
+
+    class Slow(TinyLearner):
+        def step(self, *given):
+            now[0] += 1
+            return super().step(*given)
+
+    learner = Slow()
+    history = loop(PLAN, learner)[0].run(until=6.5)
+    # Four steps an epoch: the second one ends with its third step.
+    assert sum(call[0] == "step" for call in learner.calls) == 7
+    assert [(row.epoch, row.val_loss is None) for row in history] == [(1, False), (2, False)]
+    other = Slow()
+    assert len(loop(PLAN, other)[0].run(until=now[0] - 1)) == 0 and not other.calls

@@ -34,7 +34,14 @@ from kindsight.pictures import InputSpec
 from kindsight.sqlite_file import DamagedTableError, SqliteFile, chunks, marks
 from kindsight.threads import count_cores
 
-__all__ = ["PlaceTable", "StoredPictures", "map_pixels", "store_pictures"]
+__all__ = [
+    "PlaceTable",
+    "PlaceWriter",
+    "PlacedRow",
+    "StoredPictures",
+    "map_pixels",
+    "store_pictures",
+]
 
 FORMAT = 1
 """Raised whenever the same file and spec would give other pixels."""
@@ -55,14 +62,14 @@ class PlacedRow(NamedTuple):
 
 
 class PlaceTable(SqliteFile):
-    """Where the pixels of each content lie, for one input spec.
+    """Where the numbers of each content lie: its pixels, or what was made of them.
 
     Parameters
     ----------
     path : pathlib.Path
-        The SQLite file; the pixels are beside it, in a file that ends in ``.pixels``.
-    spec : InputSpec
-        How the pictures were resized.
+        The SQLite file; the numbers are beside it, in a file that ends in ``.pixels``.
+    bytes_each : int
+        How many bytes a place has.
     """
 
     schema = """
@@ -77,9 +84,9 @@ class PlaceTable(SqliteFile):
         "FROM pictures p, reserved r LIMIT 0"
     )
 
-    def __init__(self, path: Path, spec: InputSpec) -> None:
+    def __init__(self, path: Path, bytes_each: int) -> None:
         self.pixels = path.with_suffix(".pixels")
-        self.bytes_each = spec.height * spec.width * 3
+        self.bytes_each = bytes_each
         super().__init__(path)
 
     def _open(self) -> None:
@@ -165,8 +172,8 @@ class PlaceTable(SqliteFile):
             yield from rows
 
 
-class _PixelMaker:
-    """Writes resized pictures to their places; a :class:`.once.Maker`."""
+class PlaceWriter:
+    """Writes resized pictures, or other arrays, to their places; a :class:`.once.Maker`."""
 
     def __init__(self, table: PlaceTable) -> None:
         self._table = table
@@ -176,8 +183,8 @@ class _PixelMaker:
         handle = os.open(table.pixels, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o666)
         self._file = os.fdopen(handle, "r+b", buffering=0)
 
-    def make(self, digest: str, pixels: NDArray[np.uint8], size: tuple[int, int]) -> PlacedRow:
-        """Write a picture's pixels."""
+    def make(self, digest: str, pixels: NDArray[Any], size: tuple[int, int]) -> PlacedRow:
+        """Write what fills a place."""
         with self._lock:
             if self._next == self._end:
                 self._next = self._table.reserve(BLOCK)
@@ -280,6 +287,10 @@ def map_pixels(file: Path, size: tuple[int, int]) -> NDArray[np.uint8]:
     return np.memmap(file, np.uint8, "r", shape=(count, *each)) if count else _nothing(size)
 
 
+def _bytes(spec: InputSpec) -> int:
+    return spec.height * spec.width * 3
+
+
 def _nothing(size: tuple[int, int]) -> NDArray[np.uint8]:
     return np.empty((0, *size, 3), np.uint8)
 
@@ -332,12 +343,12 @@ def _store(
 ) -> StoredPictures:
     path = cache.pictures_file(f"{spec.key()}-{FORMAT}")
     with contextlib.ExitStack() as stack:
-        table = PlaceTable(path, spec)
+        table = PlaceTable(path, _bytes(spec))
         stack.callback(table.close)
-        with closing(PlaceTable(path, spec)) as look_up, contextlib.ExitStack() as makers:
+        with closing(PlaceTable(path, _bytes(spec))) as look_up, contextlib.ExitStack() as makers:
 
-            def maker() -> _PixelMaker:
-                return makers.enter_context(closing(_PixelMaker(table)))
+            def maker() -> PlaceWriter:
+                return makers.enter_context(closing(PlaceWriter(table)))
 
             threads = workers or count_cores()
             gone = go_through(catalog, spec, cache, table, look_up, maker, threads, progress)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["bytes_text", "cache_app"]
 
-KINDS = ("features", "measurements", "pictures", "backbone", "files")
+KINDS = ("features", "measurements", "pictures", "views", "backbone", "files")
 
 
 class _ShowByDefault(Commands):

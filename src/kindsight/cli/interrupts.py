@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-__all__ = ["interrupted", "listening", "raise_if_interrupted"]
+__all__ = ["forgive_interrupt", "interrupted", "listening", "raise_if_interrupted"]
 
 _seen = threading.Event()
 
@@ -42,6 +42,11 @@ def raise_if_interrupted() -> None:
     """Raise KeyboardInterrupt if there was a Ctrl-C that did not end the command."""
     if _seen.is_set():
         raise KeyboardInterrupt
+
+
+def forgive_interrupt() -> None:
+    """Forget a Ctrl-C that the command has answered by finishing early."""
+    _seen.clear()
 
 
 def _remember(number: int, frame: FrameType | None) -> None:

@@ -8,16 +8,20 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
+import typer
+
 from kindsight.cli.epochs import EpochLines, TrainingState
 from kindsight.cli.epochtable import NARROW, curve, epoch_table, headline
-from kindsight.cli.interrupts import raise_if_interrupted
+from kindsight.cli.interrupts import forgive_interrupt, raise_if_interrupted
 from kindsight.cli.progress import (
     BarProgress,
     LineProgress,
     Progress,
     checked,
+    clock_time,
     make_bars,
 )
+from kindsight.cli.text import note
 from kindsight.training.history import EpochRow
 from kindsight.training.listener import Listeners, TrainingListener
 
@@ -36,7 +40,7 @@ class Watch(NamedTuple):
 
 
 @contextmanager
-def watching_training(quiet: bool) -> Iterator[Watch]:
+def watching_training(quiet: bool, budget: float | None = None) -> Iterator[Watch]:
     """Show a training on standard error while the block runs.
 
     On a terminal bars for the stages, the running epoch, the last epochs and a curve; elsewhere a
@@ -46,6 +50,8 @@ def watching_training(quiet: bool) -> Iterator[Watch]:
     ----------
     quiet : bool
         Show nothing.
+    budget : float, optional
+        Seconds against which the time is shown.
 
     Yields
     ------
@@ -55,10 +61,11 @@ def watching_training(quiet: bool) -> Iterator[Watch]:
     if quiet:
         yield Watch(checked(None), Interrupts())
     elif sys.stderr.isatty():
-        with _live() as watch:
+        with _live(budget) as watch:
             yield watch
     else:
-        yield Watch(checked(LineProgress()), Listeners(Interrupts(), EpochLines()))
+        write = _writer(budget)
+        yield Watch(checked(LineProgress(write)), Listeners(Interrupts(), EpochLines(write)))
 
 
 class Interrupts:
@@ -85,14 +92,31 @@ class Interrupts:
         """Look for a Ctrl-C."""
         raise_if_interrupted()
 
+    def on_interrupt(self) -> None:
+        """Take a Ctrl-C as the wish to finish early."""
+        forgive_interrupt()
+        note("Finishing with the best so far; Ctrl-C again stops at once.")
+
+
+def _writer(budget: float | None) -> Callable[[str], None] | None:
+    """Return what writes lines that begin with the time used of a budget."""
+    if budget is None:
+        return None
+    began, whole = time.monotonic(), clock_time(budget)
+
+    def write(line: str) -> None:
+        typer.echo(f"[{clock_time(time.monotonic() - began)} of {whole}] {line}", err=True)
+
+    return write
+
 
 @contextmanager
-def _live() -> Iterator[Watch]:
+def _live(budget: float | None) -> Iterator[Watch]:
     from rich.console import Console
     from rich.live import Live
 
     console = Console(stderr=True)
-    screen = Screen(make_bars(console))
+    screen = Screen(make_bars(console), budget=budget)
     # On each refresh all is drawn anew: the time left goes on between two steps.
     with Live(screen, console=console, refresh_per_second=5):
         yield Watch(checked(screen.progress), Listeners(Interrupts(), screen))
@@ -108,6 +132,8 @@ class Screen(TrainingState):
         As :func:`.progress.make_bars` makes it.
     clock : callable, optional
         Gives seconds.
+    budget : float, optional
+        Seconds against which the time since now is shown.
 
     Attributes
     ----------
@@ -115,8 +141,14 @@ class Screen(TrainingState):
         Takes the stages.
     """
 
-    def __init__(self, bars: RichProgress, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        bars: RichProgress,
+        clock: Callable[[], float] = time.monotonic,
+        budget: float | None = None,
+    ) -> None:
         super().__init__(clock)
+        self._began, self._budget = clock(), budget
         self.progress = BarProgress(bars)
         self._bars = bars
         self._before: int | None = None
@@ -131,6 +163,19 @@ class Screen(TrainingState):
         self, console: Console, options: ConsoleOptions
     ) -> Iterator[RenderableType]:
         """Draw everything for a terminal of the size that there is."""
+        yield from self._stages_and_epochs(console, options)
+        if self._budget is not None:
+            yield self._budget_line(self._budget)
+
+    def _budget_line(self, budget: float) -> RenderableType:
+        from rich.text import Text
+
+        used = f"{clock_time(self._clock() - self._began)} of {clock_time(budget)}"
+        return Text(f"  Budget {used}; Ctrl-C finishes with the best so far", style="dim")
+
+    def _stages_and_epochs(
+        self, console: Console, options: ConsoleOptions
+    ) -> Iterator[RenderableType]:
         tasks = self._bars.tasks
         if self._before is None:
             yield self._bars.make_tasks_table(tasks)

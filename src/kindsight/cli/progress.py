@@ -37,6 +37,8 @@ STAGES = {
     "backbone": "Building the network, once",
     "pictures": "Reading pictures",
     "head": "Fitting the head",
+    "wider": "Wider features",
+    "views": "Views at the cut",
     "rates": "Trying learning rates",
     "files": "Writing the classifier",
     "check": "Checking it in Keras",

@@ -65,8 +65,7 @@ def facts(rows: Mapping[str, str], paint: Paint) -> Iterator[str]:
 
 
 def _facts(result: TrainResult) -> dict[str, str]:
-    seconds = {name: s for name, s in result.seconds.items() if name != "total" and s >= 0.005}
-    times = ", ".join(f"{name} {duration(value)}" for name, value in seconds.items())
+    times = _seconds({name: s for name, s in result.seconds.items() if name != "total"})
     total = result.seconds.get("total")
     return {
         "classes": _classes(result.classes),
@@ -74,12 +73,20 @@ def _facts(result: TrainResult) -> dict[str, str]:
         "pictures": _pictures(result.pictures),
         "set aside": _set_aside(result),
         **_made(result),
+        "fine-tuning": _seconds(result.tuning.get("seconds", {})),
         "time": times if total is None else f"{duration(total)} ({times})",
         "features" if result.head else "cache": f"{result.cache['computed']:,} computed, "
         f"{result.cache['reused']:,} found in the cache, {printable(str(result.cache['folder']))}",
         "run": printable(str(result.run)),
         "report": printable(str(result.report)),
+        "more time": result.more,
     }
+
+
+def _seconds(seconds: Mapping[str, float]) -> str:
+    """Say where time went."""
+    shown = {name: value for name, value in seconds.items() if value >= 0.005}
+    return ", ".join(f"{name} {duration(value)}" for name, value in shown.items())
 
 
 def _made(result: TrainResult) -> dict[str, str]:

@@ -123,6 +123,22 @@ def train(  # noqa: PLR0913, PLR0917 (one parameter for each option)
             "up-down, both.  [default: 1]",
         ),
     ] = None,
+    fine_tune: Annotated[
+        str | None,
+        typer.Option(
+            metavar="off|light|full",
+            help="Whether a backbone learns, too: light trains its upper part, full all of it. "
+            "Kept where it is better on the validation part.  [default: off]",
+        ),
+    ] = None,
+    budget: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TIME",
+            help="How long the training may take, such as 10m: the head on a frozen backbone "
+            "first, then as much fine-tuning as fits.",
+        ),
+    ] = None,
     class_weight: Annotated[
         str | None,
         typer.Option(
@@ -185,6 +201,8 @@ def train(  # noqa: PLR0913, PLR0917 (one parameter for each option)
 
     Example: kindsight train photos/ --validation 200 --test 0.1 --group-near
 
+    Example: kindsight train photos/ --budget 10m
+
     Example: kindsight train photos/ --model small-cnn --epochs 15 --augment classic
     """
     from kindsight.cli.live import watching_training
@@ -194,8 +212,8 @@ def train(  # noqa: PLR0913, PLR0917 (one parameter for each option)
 
     given = {
         "data": data, "run": run, "runs": runs, "model": model, "weights": weights, "size": size,
-        "resize": resize, "head": head, "views": views, "class_weight": class_weight,
-        "validation": validation,
+        "resize": resize, "head": head, "views": views, "fine_tune": fine_tune,
+        "budget": budget, "class_weight": class_weight, "validation": validation,
         "test": test, "seed": seed, "workers": workers, "validation_data": validation_data,
         "test_data": test_data, "label_from": label_from, "group_from": group_from,
         "columns": columns_of(column), "label_names": names_of(label_names),
@@ -218,7 +236,8 @@ def train(  # noqa: PLR0913, PLR0917 (one parameter for each option)
     coming = coming_download(chosen.training())
     if coming and not quiet:
         note(coming)
-    with watching_training(quiet) as watch:
+    seconds = getattr(chosen.training(), "seconds", None)
+    with watching_training(quiet, seconds) as watch:
         result = train_run(chosen, progress=watch.progress, listener=watch.listener)
     if json:
         print_json(result.to_dict())

@@ -155,7 +155,9 @@ def _run(job: dict[str, Any], line: Line) -> dict[str, Any]:
 
     pixels = np.load(job["pixels"], mmap_mode="r", allow_pickle=False)
     model = keras.models.load_model(job["model"])
-    ends = keras.Model(model.input, [model.get_layer(FEATURES).output, model.output])
+    named = {layer.name: layer.output for layer in model.layers if layer.name == FEATURES}
+    # A fine-tuned network has its features inside a layer: the logits stand for them.
+    ends = keras.Model(model.input, [named.get(FEATURES, model.output), model.output])
     # Twice as fast as layer by layer, the time to trace it included, from one batch on.
     function = tf.function(lambda batch: ends(batch, training=False), autograph=False)
     rows = min(BATCH, len(pixels))

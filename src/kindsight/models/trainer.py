@@ -83,8 +83,8 @@ class Trainer:
         self._steps: dict[int, Any] = {}
         self._evaluations: dict[int, Any] = {}
 
-    def begin(self, optimizer: Optimizer, label_smoothing: float = 0.0) -> None:
-        """Begin a phase, its optimiser as new."""
+    def begin(self, optimizer: Optimizer, label_smoothing: float = 0.0, layers: str = "") -> None:
+        """Begin a phase, its optimiser as new; all layers learn in each."""
         import tensorflow as tf
 
         self._optimizer, self._smoothing = optimizer, label_smoothing

@@ -47,7 +47,8 @@ class Batches:
     pixels : array
         uint8 (places, height, width, 3), usually mapped from the store.
     places : array
-        int64 (pictures,): which of them are learned from.
+        int64 (pictures,): which of them are learned from; or (pictures, views), where there are
+        several views of each, of which every epoch takes another.
     targets : array
         int64 (pictures,): their classes.
     classes : int
@@ -85,7 +86,7 @@ class Batches:
             As :meth:`order` gives it for the epoch.
         """
         rows = order[step * self.batch_size : (step + 1) * self.batch_size]
-        pictures = self.pixels[self.places[rows]]
+        pictures = self.pixels[self._places(epoch, rows)]
         if self.augment.changes_pictures:
             pictures = augment_pictures(
                 pictures, self.augment, seed=self.seed, epoch=epoch, index=rows, workers=1
@@ -99,6 +100,16 @@ class Batches:
         chance = uniforms(self.seed, "step", epoch, np.array([step]), 2)[0]
         one, other = (int(number * 2**31) for number in chance)
         return Batch(pictures, targets, (one, other))
+
+    def _places(self, epoch: int, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return where the pictures are; of several views, an epoch's own."""
+        if self.places.ndim == 1:
+            return self.places[rows]
+        count = self.places.shape[1]
+        # All views in turn, each picture beginning with another one.
+        first = (uniforms(self.seed, "first view", 0, rows, 1)[:, 0] * count).astype(np.int64)
+        chosen: NDArray[np.int64] = self.places[rows, (first + epoch) % count]
+        return chosen
 
 
 def ahead(

@@ -20,13 +20,14 @@ from kindsight.training.checkpoints import CheckpointWriter, read_checkpoint
 from kindsight.training.loop import Lessons, Loop
 from kindsight.training.plan import Plan
 from kindsight.training.rate_finder import sweep_rates
+from kindsight.training.tune_job import TUNE_JOBS
 
 __all__ = ["main"]
 
 
 def main() -> None:
     """Answer jobs until told to quit."""
-    serve({"train": _train, "find-rate": _find_rate})
+    serve({"train": _train, "find-rate": _find_rate, **TUNE_JOBS})
 
 
 def _train(job: dict[str, Any], line: Line) -> dict[str, Any]:

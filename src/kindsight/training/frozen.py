@@ -40,8 +40,11 @@ from kindsight.training.head import FOLDS, HEADS, FittedHead, fit_head
 from kindsight.training.history import History
 from kindsight.training.kept import KeptPicture, kept_pictures, share_cut_off
 from kindsight.training.rules import choice_fault, whole_fault
+from kindsight.training.tuning import FINE_TUNES, Tuning, parse_budget
 
 __all__ = ["FittedFrozen", "FrozenTraining"]
+
+CHILD = "kindsight.training.child"
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,11 @@ class FrozenTraining:
         How many pictures are run at once; the number of cores if omitted.
     cache : path, optional
         The cache's folder; this machine's own if omitted.
+    fine_tune : str, optional
+        One of :data:`.tuning.FINE_TUNES`; ``"light"`` if omitted and there is a budget, else
+        ``"off"``.
+    budget : str or float, optional
+        How long the training may take, such as ``"10m"``, or in seconds.
     """
 
     model: str = "efficientnet-lite0"
@@ -84,6 +92,8 @@ class FrozenTraining:
     seed: int = 0
     workers: int | None = None
     cache: str | os.PathLike[str] | None = None
+    fine_tune: str | None = None
+    budget: str | float | None = None
 
     def faults(self) -> list[str]:
         """Return a sentence for each setting that cannot be."""
@@ -103,6 +113,18 @@ class FrozenTraining:
                 )
         except (SettingsError, WeightsError) as error:
             found.append(str(error))
+        if self.fine_tune is not None:
+            found += filter(None, [choice_fault("fine_tune", self.fine_tune, FINE_TUNES)])
+        try:
+            budget = self.seconds
+        except SettingsError as error:
+            found.append(str(error))
+        else:
+            if budget is not None and self.fine_tune == "off":
+                found.append(
+                    "A budget must have something to be spent on. Received: "
+                    f"{self.budget!r}, with fine_tune off."
+                )
         return found
 
     def _backbones(self) -> tuple[Backbone, ...]:
@@ -127,6 +149,16 @@ class FrozenTraining:
         views = f", mean of {self.views} views" if self.views > 1 else ""
         return f"{names}{side}, {' and '.join(weights)}{views}"
 
+    @property
+    def seconds(self) -> float | None:
+        """How long the training may take."""
+        return None if self.budget is None else parse_budget(self.budget)
+
+    @property
+    def tunes(self) -> str:
+        """What is fine-tuned: one of :data:`.tuning.FINE_TUNES`."""
+        return self.fine_tune or ("off" if self.budget is None else "light")
+
     def spec(self) -> InputSpec:
         """Return how pictures are resized.
 
@@ -142,7 +174,7 @@ class FrozenTraining:
 
     def process(self) -> KerasProcess:
         """Return the process for what needs Keras; not started."""
-        return KerasProcess()
+        return KerasProcess() if self.tunes == "off" else KerasProcess(module=CHILD)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the settings that make a result, as JSON can hold them, None left out."""
@@ -289,6 +321,8 @@ class FittedFrozen:
         What was learned.
     seconds : float
         That the choice and the fit of the head took.
+    tuning : Tuning, optional
+        The fine-tuning that was tried and was not better.
     """
 
     training: FrozenTraining
@@ -298,6 +332,7 @@ class FittedFrozen:
     rows: NDArray[np.int64]
     head: FittedHead
     seconds: float
+    tuning: Tuning | None = None
 
     @property
     def catalog(self) -> Catalog:
@@ -308,6 +343,11 @@ class FittedFrozen:
     def temperature(self) -> float:
         """What the logits are divided by."""
         return self.head.temperature
+
+    def refitted(self, rows: NDArray[np.int64]) -> FittedFrozen:
+        """Return the same with a head that is chosen and fitted anew on other pictures."""
+        fitted = self.training.fit(self.features, self.files, self.classes, rows)
+        return replace(fitted, tuning=self.tuning)
 
     @property
     def history(self) -> History | None:

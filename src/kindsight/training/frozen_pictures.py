@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tempfile
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,9 +18,11 @@ from kindsight.models.keras_process import KerasProcess
 from kindsight.training.alike import SIDE
 from kindsight.training.common import Progress
 from kindsight.training.features import Features
+from kindsight.training.fine_tuning import FineTuning, fine_tune
 from kindsight.training.frozen import FittedFrozen, FrozenTraining
 from kindsight.training.kept import kept_greys
 from kindsight.training.listener import TrainingListener
+from kindsight.training.tuning import FittedTuned
 
 __all__ = ["FrozenPictures", "prepare_frozen"]
 
@@ -30,8 +34,9 @@ def prepare_frozen(
     keras: KerasProcess | None = None,
 ) -> FrozenPictures:
     """Find or make the backbone, and the features of a catalog's pictures."""
+    begun = time.monotonic()
     files = training.backbone(progress, keras)
-    return FrozenPictures(training, files, training.features(catalog, files, progress))
+    return FrozenPictures(training, files, training.features(catalog, files, progress), begun)
 
 
 @dataclass(frozen=True)
@@ -46,11 +51,14 @@ class FrozenPictures:
         The backbone.
     features : Features
         Of all readable pictures.
+    begun : float
+        When the training began, of ``time.monotonic()``: a budget counts from there.
     """
 
     training: FrozenTraining
     files: BackboneFiles
     features: Features
+    begun: float = 0.0
 
     @property
     def catalog(self) -> Catalog:
@@ -100,8 +108,24 @@ class FrozenPictures:
         folder: Path | None = None,
         progress: Progress | None = None,
         listener: TrainingListener | None = None,
-    ) -> FittedFrozen:
-        """Fit a head to the pictures of `rows`; the rest is for the other kinds of training."""
+    ) -> FittedFrozen | FittedTuned:
+        """Fit a head to the pictures of `rows`, and fine-tune from there if that was asked for.
+
+        All else is for fine-tuning: see :func:`.fine_tuning.fine_tune`.
+        """
         if progress is not None:
             progress("head", 0, 0)
-        return self.training.fit(self.features, self.files, classes, rows)
+        fitted = self.training.fit(self.features, self.files, classes, rows)
+        if self.training.tunes == "off":
+            return fitted
+        seconds = self.training.seconds
+        left = None if seconds is None else seconds - (time.monotonic() - self.begun)
+        own = None
+        if folder is None:
+            own = tempfile.TemporaryDirectory(prefix="kindsight-")
+            folder = Path(own.name)
+        work = FineTuning(
+            fitted, rows, validation, keras, folder, seconds=left, progress=progress,
+            listener=listener, took={"frozen head": time.monotonic() - self.begun},
+        )  # fmt: skip
+        return fine_tune(work, own)

@@ -21,6 +21,7 @@ from kindsight.training.frozen import FittedFrozen, FrozenTraining
 from kindsight.training.frozen_pictures import FrozenPictures, prepare_frozen
 from kindsight.training.network import NETWORKS, NetworkTraining
 from kindsight.training.network_fit import FittedNetwork, NetworkPictures, prepare_network
+from kindsight.training.tuning import FittedTuned
 
 __all__ = [
     "LOGS",
@@ -37,7 +38,7 @@ __all__ = [
 
 Training: TypeAlias = FrozenTraining | NetworkTraining
 Pictures: TypeAlias = FrozenPictures | NetworkPictures
-Fitted: TypeAlias = FittedFrozen | FittedNetwork
+Fitted: TypeAlias = FittedFrozen | FittedNetwork | FittedTuned
 
 MODELS = (*BACKBONES, *NETWORKS)
 """What ``model`` may be."""

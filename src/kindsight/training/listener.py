@@ -6,7 +6,7 @@ from typing import Protocol
 
 from kindsight.training.history import EpochRow
 
-__all__ = ["Listeners", "TrainingListener"]
+__all__ = ["Listeners", "TrainingListener", "tell_of_interrupt"]
 
 
 class TrainingListener(Protocol):
@@ -58,6 +58,16 @@ class TrainingListener(Protocol):
         """Hear that an epoch is done."""
 
 
+def tell_of_interrupt(listener: TrainingListener | None) -> None:
+    """Tell a listener that cares (it has a method ``on_interrupt``) of a Ctrl-C.
+
+    A training with a budget answers the first one by finishing with the best so far.
+    """
+    heard = getattr(listener, "on_interrupt", None)
+    if heard is not None:
+        heard()
+
+
 class Listeners:
     """Several listeners as one; they are told in the order in which they are given.
 
@@ -92,3 +102,8 @@ class Listeners:
         """Tell each."""
         for listener in self._listeners:
             listener.on_epoch(row)
+
+    def on_interrupt(self) -> None:
+        """Tell each that cares."""
+        for listener in self._listeners:
+            tell_of_interrupt(listener)

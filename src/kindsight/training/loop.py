@@ -38,8 +38,8 @@ class StoppedError(Exception):
 class Learner(Protocol):
     """What the loop needs of a :class:`~kindsight.models.trainer.Trainer`, which see."""
 
-    def begin(self, optimizer: Optimizer, label_smoothing: float = 0.0) -> None:
-        """Begin a phase."""
+    def begin(self, optimizer: Optimizer, label_smoothing: float = 0.0, layers: str = "") -> None:
+        """Begin a phase; one that says which layers learn is for learners that have a choice."""
 
     def step(
         self,
@@ -77,7 +77,8 @@ class Lessons:
     pixels : array
         uint8 (places, height, width, 3), usually mapped from the store.
     places, targets : array
-        int64 (pictures,): the training pictures and their classes.
+        int64 (pictures,): the training pictures and their classes; of the places there may be
+        several for each picture, (pictures, views).
     val_places, val_targets : array
         The same of the validation pictures; there may be none.
     classes : int
@@ -151,18 +152,22 @@ class Loop:
         self.plan, self.lessons, self.learner = plan, lessons, learner
         self.seed, self.key, self.workers = seed, key, workers
         self._extra = dict(extra or {})
+        self._until = math.inf
         self._writer, self._tell, self._stop = writer, tell, stop
         self._history = History()
         self._position = _Position()
         self._best: Arrays = {}
 
-    def run(self, checkpoint: Checkpoint | None = None) -> History:
+    def run(self, checkpoint: Checkpoint | None = None, until: float | None = None) -> History:
         """Train; the learner ends with the weights that the plan says are to be kept.
 
         Parameters
         ----------
         checkpoint : Checkpoint, optional
             Where to go on from; a checkpoint that does not fit is not used.
+        until : float, optional
+            When the training ends, of ``time.monotonic()``, wherever it is: the epoch under way
+            is judged as it is then.
 
         Raises
         ------
@@ -171,6 +176,7 @@ class Loop:
         StoppedError
             Where `stop` was set.
         """
+        self._until = math.inf if until is None else until
         resumed = checkpoint is not None and self._resume(checkpoint)
         self._tell({"event": "start", "epochs": self.plan.epochs, "done": len(self._history)})
         for row in self._history:
@@ -179,12 +185,16 @@ class Loop:
             while not self._finished():
                 phase = self.plan.phases[self._position.phase]
                 if not resumed:
-                    self.learner.begin(phase.rule(), phase.label_smoothing)
+                    self._begin(phase)
                 resumed = False
                 self._train(phase, executor)
         if self._best and (self.plan.keep == "best" or self._diverged()):
             self.learner.set_weights(self._best)
         return self._history
+
+    def _begin(self, phase: Phase) -> None:
+        which = {"layers": phase.layers} if phase.layers else {}
+        self.learner.begin(phase.rule(), phase.label_smoothing, **which)
 
     def _train(self, phase: Phase, executor: ThreadPoolExecutor) -> None:
         """Train the rest of a phase."""
@@ -194,7 +204,11 @@ class Loop:
             phase.batch_size, phase.augment, self.seed,
         )  # fmt: skip
         first = len(self._history) - position.epoch
-        while position.epoch < phase.epochs and not self._had_enough(phase, first):
+        while (
+            position.epoch < phase.epochs
+            and not self._had_enough(phase, first)
+            and not self._is_late()
+        ):
             self._epoch(phase, batches, executor)
             if self._diverged():
                 position.phase = len(self.plan.phases)
@@ -228,6 +242,8 @@ class Loop:
             if self._stop.is_set():
                 self._save()
                 raise StoppedError
+            if self._is_late():
+                break
             self._save(when_due=True)
         if not rate:  # all its steps were done before the training was stopped
             rate = phase.rate((position.epoch + 1) * steps - 1, steps)
@@ -289,8 +305,11 @@ class Loop:
             )
         return True
 
+    def _is_late(self) -> bool:
+        return time.monotonic() > self._until
+
     def _finished(self) -> bool:
-        return self._position.phase >= len(self.plan.phases)
+        return self._position.phase >= len(self.plan.phases) or self._is_late()
 
     # Going on --------------------------------------------------------------------------------
 
@@ -316,12 +335,12 @@ class Loop:
             shapes = {name: value.shape for name, value in self.learner.weights().items()}
             if best and shapes != {name: value.shape for name, value in best.items()}:
                 return False
-            self.learner.begin(phase.rule(), phase.label_smoothing)
+            self._begin(phase)
             self.learner.set_state(_under(checkpoint.arrays, "now/"))
         except (KeyError, TypeError, ValueError):
             return False
         self._history, self._position, self._best = history, position, best
-        return not self._finished()
+        return position.phase < len(self.plan.phases)
 
 
 def _under(arrays: Arrays, start: str) -> Arrays:

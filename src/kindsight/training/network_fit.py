@@ -32,7 +32,13 @@ from kindsight.training.listener import TrainingListener
 from kindsight.training.network import NetworkTraining
 from kindsight.training.rate_finder import RateSweep
 
-__all__ = ["FittedNetwork", "NetworkPictures", "prepare_network"]
+__all__ = [
+    "FittedNetwork",
+    "Hearing",
+    "NetworkPictures",
+    "cross_temperatures",
+    "prepare_network",
+]
 
 TFLITE_FILE = "network.tflite"
 KERAS_FILE = "network.keras"
@@ -167,7 +173,7 @@ class NetworkPictures:
             "keras": str(files[0].resolve()),
             "tflite": str(files[1].resolve()),
         }
-        hearing = _Hearing(listener, progress)
+        hearing = Hearing(listener, progress)
         with _lessons(self.stored.places, rows, targets, validation, val_targets) as lessons:
             key = _key(job, self.catalog, rows, validation)
             keras.follow(hearing, job="train", **job, lessons=str(lessons), key=key)
@@ -214,7 +220,7 @@ class NetworkPictures:
         }
 
 
-class _Hearing:
+class Hearing:
     """Hands the child's news on to a listener, and keeps the epochs."""
 
     def __init__(self, listener: TrainingListener | None, progress: Progress | None) -> None:
@@ -222,6 +228,7 @@ class _Hearing:
         self._listener, self._progress = listener, progress
 
     def __call__(self, news: dict[str, Any]) -> None:
+        """Hear one piece of news."""
         event = news.pop("event")
         if event == "epoch":
             self.rows.append(EpochRow(**news))
@@ -319,13 +326,9 @@ class FittedNetwork:
         if len(rows) < CALIBRATED:
             return self
         logits = self.logits(rows)
-        parts = np.array([_fold(self.training.seed, self.catalog.digest[row]) for row in rows])
-        folds = {}
-        for part in range(FOLDS):
-            others = parts != part
-            enough = others.sum() >= CALIBRATED
-            fitted = fit_temperature(logits[others], targets[others]) if enough else 1.0
-            folds.update(dict.fromkeys(rows[~others].tolist(), fitted))
+        digests = [self.catalog.digest[row] for row in rows]
+        crosswise = cross_temperatures(logits, targets, digests, self.training.seed)
+        folds = dict(zip(rows.tolist(), crosswise.tolist(), strict=True))
         return replace(self, temperature=fit_temperature(logits, targets), folds=folds)
 
     def logits(self, rows: Rows) -> NDArray[np.float32]:
@@ -401,6 +404,19 @@ class FittedNetwork:
         if self.training.resize != "crop":
             return 0.0
         return share_outside(self.stored.sizes(), self.training.spec().size)
+
+
+def cross_temperatures(
+    logits: NDArray[np.float32], targets: Rows, digests: Sequence[str | None], seed: int
+) -> NDArray[np.float64]:
+    """Fit temperatures to pictures in five parts, each by the other four; float64 (n,)."""
+    parts = np.array([_fold(seed, digest) for digest in digests])
+    found = np.ones(len(parts))
+    for part in range(FOLDS):
+        others = parts != part
+        if others.sum() >= CALIBRATED:
+            found[~others] = fit_temperature(logits[others], targets[others])
+    return found
 
 
 def _fold(seed: int, digest: str | None) -> int:

@@ -54,6 +54,8 @@ class Phase:
         (Szegedy et al. 2016, CVPR).
     patience : int, optional
         Stop once so many epochs, one after another, were not the best one yet.
+    layers : str
+        Of fine-tuning: the stage after which layers learn; all that can if empty.
     """
 
     name: str = "training"
@@ -68,6 +70,7 @@ class Phase:
     augment: Augment = field(default_factory=Augment)
     label_smoothing: float = 0.0
     patience: int | None = None
+    layers: str = ""
 
     def faults(self) -> list[str]:
         """Return a sentence for each setting that cannot be."""

@@ -1,0 +1,352 @@
+"""Fine-tuning: how fast its steps are, and what accuracy it brings in what time.
+
+Examples
+--------
+::
+
+    python benchmarks/fine_tune.py rates cats-dogs/ --rivals-python ../kindsight-rivals/bin/python
+    python benchmarks/fine_tune.py full cats-dogs/ --rivals-python ../kindsight-rivals/bin/python
+    python benchmarks/fine_tune.py fastai cats-dogs/ elpv --rivals-python ...
+    python benchmarks/fine_tune.py budget cats-dogs/ sign-digits/ elpv --budget 10m
+    python benchmarks/fine_tune.py curve elpv --budgets 30s 2m 10m --repeats 1
+
+``rates`` and ``full`` train on the same pictures in turns: kindsight as a whole training, of which
+the epochs are timed, the others as bare loops over pictures in memory. ``fastai`` times whole
+processes. ``budget`` and ``curve`` answer test pictures that no training has seen, each training
+with a cache of its own in which nothing is but the built backbones. Measure on an idle machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from accuracy_job import divisions, load, some_rows
+from common import Row, Section, Target, at_least, at_most, markdown, plain, verdict
+from folders import class_files, first_of_each, hold_out, lay_out
+from processes import environment, run, say, script
+from workshop import Options, Workshop
+
+# Targets of the project for fine-tuning within ten minutes.
+WANTED = {"elpv": 0.895, "sign-digits": 0.99, "cats-dogs": 0.992}
+MAKE_BARE_KERAS = """
+import sys
+from kindsight.models.efficientnet_lite import build_efficientnet_lite
+from kindsight.models.weights import load_state
+name, size = "efficientnet-lite0", (int(sys.argv[2]),) * 2
+build_efficientnet_lite(name, size, load_state(name), None).save(sys.argv[1])
+"""
+# PyTorch's threads wait by spinning unless they are told not to; the faster way counts.
+TORCH_SETTINGS: tuple[dict[str, str], ...] = ({}, {"OMP_WAIT_POLICY": "passive"})
+KERAS_SETTING = {"TF_ENABLE_ONEDNN_OPTS": "1"}
+
+
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n", maxsplit=1)[0])
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name in ("rates", "full", "fastai", "budget", "curve"):
+        command = commands.add_parser(name)
+        command.add_argument("data", nargs="+", help="folders of class folders, or elpv")
+        command.add_argument("--rivals-python", type=Path, metavar="PATH")
+        command.add_argument("--repeats", type=int, default=1 if name == "fastai" else 2)
+        command.add_argument("--size", type=int, help="pixels")
+        command.add_argument("--limit", type=int, metavar="N", help="about N pictures: a trial")
+        command.add_argument("--budget", default="10m")
+        command.add_argument("--budgets", nargs="+", default=["30s", "1m", "2m", "5m", "10m"])
+        command.add_argument("--json", type=Path, metavar="FILE")
+        command.add_argument("--markdown", type=Path, metavar="FILE")
+    own = commands.add_parser("train-once")
+    own.add_argument("settings")
+    return parser.parse_args(arguments)
+
+
+def folder_of(data: str, options: argparse.Namespace, folder: Path) -> Path:
+    """Return a folder of class folders of the pictures; those of ``elpv`` are written there."""
+    if data != "elpv":
+        classes = first_of_each(class_files(Path(data)), options.limit)
+        return lay_out(classes, folder / "all") if options.limit else Path(data).resolve()
+    from PIL import Image
+
+    catalog = load(data)
+    for row in some_rows(catalog.label, options.limit):
+        place = folder / "all" / str(catalog.label[row])
+        place.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(catalog.load(row)).save(place / f"{row:05d}.png")
+    return folder / "all"
+
+
+# Steps ------------------------------------------------------------------------------------------
+
+
+def train_once(settings: dict[str, Any]) -> None:
+    """Train, and print how long each epoch took, the judging of it included."""
+    from kindsight.runs import train
+    from kindsight.settings import TrainSettings
+    from kindsight.training import fine_tuning
+
+    # What is timed are the epochs, whether their result would be kept or not.
+    fine_tuning.is_better = lambda ours, before: True
+    result = train(TrainSettings(**settings))
+    assert result.history is not None
+    last = result.history.rows()[-1].phase
+    rows = [row for row in result.history if row.phase == last]
+    answer = {
+        "epoch_seconds": [row.seconds for row in rows],
+        "train": result.pictures["train"],
+        "validation": result.pictures["validation"],
+        "stages": result.seconds,
+        "words": result.network,
+    }
+    print(json.dumps(answer))
+
+
+def pixels_of(data: Path, size: int, folder: Path, cache: Path) -> tuple[Path, Path]:
+    """Write the pictures, resized, and their classes, for whoever only trains."""
+    from kindsight import Catalog
+    from kindsight.cache import Cache
+    from kindsight.catalog.store import store_pictures
+    from kindsight.pictures import InputSpec
+
+    catalog = Catalog.from_folder(str(data))
+    files = folder / "pixels.npy", folder / "targets.npy"
+    with store_pictures(catalog, InputSpec(size, size), Cache(cache)) as stored:
+        names = {name: place for place, name in enumerate(stored.catalog.classes)}
+        np.save(files[0], stored.pixels(np.arange(len(stored.catalog))))
+        np.save(files[1], np.array([names[str(label)] for label in stored.catalog.label]))
+    return files
+
+
+def rate_of(answer: dict[str, Any]) -> float:
+    """Return pictures a second over the epochs after the first."""
+    seconds = answer["epoch_seconds"]
+    return float(answer["train"] / statistics.median(seconds[1:] or seconds))
+
+
+def measure_steps(options: argparse.Namespace, folder: Path) -> Section:
+    """Time the epochs of all sides on the same pictures."""
+    upper = options.command == "rates"
+    size = options.size or (224 if upper else 160)
+    what = "the upper part, from the cut's cache" if upper else "all layers"
+    section = Section(f"Fine-tuning {what}: EfficientNet-Lite0, {size} px, pictures a second")
+    data = folder_of(options.data[0], options, folder)
+    bare = folder / "bare.keras"
+    run([sys.executable, "-c", MAKE_BARE_KERAS, str(bare), str(size)])
+    pixels = dict(zip(("--pixels", "--targets"), pixels_of(data, size, folder, folder / "px"),
+                      strict=True))  # fmt: skip
+    common = [str(part) for pair in pixels.items() for part in pair] + (["--upper"] * upper)
+    ours: list[float] = []
+    theirs: dict[str, list[float]] = {}
+    memory = []
+
+    def take(name: str, answer: dict[str, Any]) -> None:
+        theirs.setdefault(name, []).append(rate_of(answer))
+        say(f"{name}: {theirs[name][-1]:.0f} pictures/s")
+
+    for turn in range(options.repeats):
+        settings = {
+            "data": str(data), "runs": str(folder / f"runs-{turn}"), "size": size,
+            "fine_tune": "light" if upper else "full",
+        }  # fmt: skip
+        command = script("fine_tune.py", "train-once", json.dumps(settings))
+        done = run(command, env=environment(folder / "cache", **KERAS_SETTING), memory=True)
+        ours.append(rate_of(done.answer))
+        memory.append(done.megabytes)
+        say(f"kindsight: {ours[-1]:.0f} pictures/s, {memory[-1]:.0f} MB; {done.answer['words']}")
+        keras = script("rivals/keras_tune.py", "--backbone", bare, *common)
+        take("Keras fit, oneDNN on", run(keras, env=environment(**KERAS_SETTING)).answer)
+        if options.rivals_python:
+            torch = script("rivals/torch_tune.py", *common, python=options.rivals_python)
+            found = [run(torch, env=environment(**more)).answer for more in TORCH_SETTINGS]
+            take("PyTorch channels_last", max(found, key=rate_of))
+    targets = {
+        "Keras fit, oneDNN on": at_least(3.0, "ratio") if upper else None,
+        "PyTorch channels_last": Target("above", 1.0) if upper else at_least(0.9, "ratio"),
+    }
+    for name, rates in theirs.items():
+        section.rows.append(Row("epochs after the first", ours, "/s", name, rates, targets[name]))
+    section.rows.append(Row("peak memory", memory, "MB", target=at_most(3000)))
+    section.notes.append(
+        "kindsight's epochs are those of a whole training and include the judging of each on the "
+        "validation part (a fifth of the pictures); the others train on all pictures and judge "
+        "nothing."
+    )
+    return section
+
+
+# Accuracy in time -------------------------------------------------------------------------------
+
+
+def measure_fastai(options: argparse.Namespace, folder: Path) -> Section:
+    """Time whole trainings, and score them on the same pictures held back."""
+    section = Section("fastai's fine_tune, the same pictures and ImageNet weights")
+    work = Workshop(Options(), folder)
+    for number, name in enumerate(options.data):
+        own = folder / f"data-{number}"
+        own.mkdir()
+        parts = hold_out(class_files(folder_of(name, options, own)))
+        for part, files in zip(("train", "validation"), parts, strict=True):
+            lay_out(files, own / "divided" / part)
+        short = Path(name).name
+        found: dict[str, list[dict[str, Any]]] = {}
+        for turn in range(options.repeats):
+            for epochs in (1, 3):
+                if not options.rivals_python:
+                    break
+                command = script(
+                    "rivals/fastai_fine_tune.py", "--train", own / "divided/train",
+                    "--validation", own / "divided/validation", "--epochs", epochs,
+                    "--seed", turn, python=options.rivals_python,
+                )  # fmt: skip
+                done = min(
+                    (run(command, env=environment(**more)) for more in TORCH_SETTINGS),
+                    key=lambda done: done.seconds,
+                )
+                take = {"accuracy": done.answer["accuracy"], "seconds": done.seconds}
+                found.setdefault(f"fine_tune({epochs})", []).append(take)
+                say(f"{short}, fine_tune({epochs}): {take}")
+            for kind in ("frozen", "light"):
+                runs = own / f"runs-{turn}"
+                command = [
+                    sys.executable, "-m", "kindsight", "train", str(own / "divided/train"),
+                    "--test-data", str(own / "divided/validation"), "--validation", "0.1",
+                    "--seed", str(turn), "--runs", str(runs), "--run", kind, "--json",
+                    *(["--fine-tune", "light"] if kind == "light" else []),
+                ]  # fmt: skip
+                done = run(command, env=environment(work.cold_cache()))
+                told = json.loads(done.output)
+                take = {"accuracy": told["test"]["accuracy"], "seconds": done.seconds}
+                found.setdefault(kind, []).append(take)
+                say(f"{short}, {kind}: {take}")
+        for kind in ("frozen", "light"):
+            for rival in ("fine_tune(1)", "fine_tune(3)"):
+                if rival not in found:
+                    continue
+                for figure, unit, wanted in (
+                    ("accuracy", "%", Target("above", 1.0)), ("seconds", "s", Target("under", 1.0)),
+                ):  # fmt: skip
+                    ours, theirs = ([t[figure] for t in found[k]] for k in (kind, rival))
+                    text = f"{short}, {kind}: {figure}"
+                    section.rows.append(Row(text, ours, unit, f"fastai {rival}", theirs, wanted))
+    return section
+
+
+def fit_once(catalog: Any, train: Any, test: Any, settings: dict[str, Any]) -> dict[str, Any]:
+    """Fit one classifier; return its accuracy, its seconds and what it is."""
+    from kindsight import ImageClassifier
+
+    start = time.perf_counter()
+    fitted = ImageClassifier(**settings).fit(catalog[train])
+    seconds = time.perf_counter() - start
+    accuracy = float(fitted.score(catalog[test]))
+    return {"accuracy": accuracy, "seconds": seconds, "words": _words(fitted)}
+
+
+def _words(fitted: Any) -> str:
+    """Say what a classifier is, and where the time went."""
+    tuning = getattr(fitted, "tuning_", None)
+    if tuning is None:
+        return str(fitted.head_.chosen.describe())
+    took = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in tuning.seconds.items())
+    return f"{tuning.words} [{took}]"
+
+
+def parts_of(data: str, catalog: Any) -> list[tuple[Any, Any]]:
+    """Return the divisions of a data set; no person's hands are on both sides of one."""
+    if Path(data).name != "sign-digits":
+        return divisions(catalog.label, data != "elpv")
+    from sklearn.model_selection import GroupKFold
+
+    # Each person showed the digits in their order, and the files are numbered as they were taken.
+    files = [(Path(str(path)).stem, int(label)) for path, label in
+             zip(catalog.path, catalog.label, strict=True)]  # fmt: skip
+    order = sorted(range(len(files)), key=lambda row: (len(files[row][0]), files[row][0]))
+    people, person, last = np.zeros(len(files), int), 0, -1
+    for row in order:
+        person += files[row][1] <= last
+        people[row], last = person, files[row][1]
+    return list(GroupKFold(5).split(order, groups=people))
+
+
+def measure_budgets(options: argparse.Namespace, folder: Path) -> Section:
+    """Compare trainings within budgets with the frozen head on the divisions of data sets."""
+    budgets = [options.budget] if options.command == "budget" else options.budgets
+    section = Section("What a budget brings: accuracy on pictures that no training saw")
+    for data in options.data:
+        name, catalog = Path(data).name, load(data)
+        catalog = catalog[some_rows(catalog.label, options.limit)]
+        parts = parts_of(data, catalog)[: options.repeats]
+        found: dict[str | None, list[dict[str, Any]]] = {}
+        for number, (train, test) in enumerate(parts):
+            for budget in (None, *budgets):
+                with tempfile.TemporaryDirectory(dir=folder) as cache:
+                    settings = {"size": options.size, "cache": cache, "seed": number}
+                    if budget is not None:
+                        settings["budget"] = budget
+                    took = fit_once(catalog, train, test, settings)
+                found.setdefault(budget, []).append(took)
+                say(f"{name} {number + 1} of {len(parts)}, {budget or 'frozen'}: {took}")
+        frozen = [took["accuracy"] for took in found[None]]
+        for budget in budgets:
+            ours = [took["accuracy"] for took in found[budget]]
+            wanted = WANTED.get(name) if budget == "10m" else None
+            section.rows.append(
+                Row(
+                    f"{name}, {budget}: accuracy, mean of {len(ours)}",
+                    [statistics.mean(ours)], "%", "frozen head", [statistics.mean(frozen)],
+                    at_least(wanted) if wanted else None,
+                )
+            )  # fmt: skip
+            for figure in ("seconds",):
+                ours, theirs = ([t[figure] for t in found[k]] for k in (budget, None))
+                row = Row(f"{name}, {budget}: seconds", ours, "s", "frozen head", theirs)
+                section.rows.append(row)
+            section.notes.append(
+                f"{name}, {budget}: "
+                + "; ".join(f"{took['accuracy']:.2%}, {took['words']}" for took in found[budget])
+            )
+    return section
+
+
+MEASURES = {
+    "rates": measure_steps,
+    "full": measure_steps,
+    "fastai": measure_fastai,
+    "budget": measure_budgets,
+    "curve": measure_budgets,
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure and print."""
+    options = parse(arguments)
+    if options.command == "train-once":
+        settings = json.loads(options.settings)
+        train_once(settings)
+        return
+    if hasattr(os, "getloadavg") and os.getloadavg()[0] > 0.5:
+        say("This machine is busy: take the ratios for trials only.")
+    with tempfile.TemporaryDirectory(prefix="kindsight-bench-") as name:
+        sections = [MEASURES[options.command](options, Path(name))]
+    print("\n".join(map(plain, sections)))
+    print(verdict(sections))
+    if options.json:
+        found = [section.to_dict() for section in sections]
+        options.json.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+    if options.markdown:
+        options.markdown.write_text("\n".join(map(markdown, sections)), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).parent))
+    main()

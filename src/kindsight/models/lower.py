@@ -1,0 +1,137 @@
+"""The lower part of a backbone as a LiteRT file, made once a machine and kept beside its files."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kindsight.errors import CacheError
+from kindsight.files import write_json
+from kindsight.models.build import BackboneFiles
+from kindsight.models.keras_process import KerasProcess
+from kindsight.models.weights import weights_digest
+
+__all__ = ["LowerPart", "build_lower_file", "ensure_lower"]
+
+FORMAT = 1
+"""Raised whenever the same backbone would give other numbers at its cut."""
+
+MAX_RECORD_BYTES = 2**20
+
+
+@dataclass(frozen=True)
+class LowerPart:
+    """The lower part of a backbone.
+
+    Parameters
+    ----------
+    tflite : pathlib.Path
+        LiteRT file: float32 (1, height, width, 3), values 0-255, to float32 (1, low + map).
+    stage : str
+        After which the cut is.
+    low : int
+        How many of its numbers are features of the stages up to the cut.
+    shape : tuple of int
+        Of the map that passes the cut: (height, width, channels).
+    digest : str
+        Of the file.
+    """
+
+    tflite: Path
+    stage: str
+    low: int
+    shape: tuple[int, int, int]
+    digest: str
+
+
+def ensure_lower(files: BackboneFiles, stage: str, process: KerasProcess) -> LowerPart:
+    """Find the lower part of a backbone beside its files, or build it there.
+
+    Parameters
+    ----------
+    files : BackboneFiles
+    stage : str
+        After which the cut is: one of :func:`.divided.stages_of` its layout.
+    process : KerasProcess
+        Which knows the job ``"lower"``: :func:`build_lower_file`.
+
+    Raises
+    ------
+    CacheError
+        Where the cache cannot be written.
+    AgreementError
+        Where Keras and LiteRT do not give the same numbers.
+    KindsightError
+        Where the process with Keras fails.
+    """
+    target = files.tflite.with_name(f"{files.key}-{stage}-lower{FORMAT}.tflite")
+    record = target.with_suffix(".json")
+    found = _find(target, record, stage)
+    if found is not None:
+        return found
+    try:
+        with tempfile.TemporaryDirectory(prefix=".building-", dir=target.parent) as folder:
+            made = Path(folder, "lower.tflite")
+            answer = process.follow(
+                lambda news: None,
+                job="lower",
+                keras=str(files.keras.resolve()),
+                layout=files.layout.to_dict(),
+                stage=stage,
+                tflite=str(made.resolve()),
+            )
+            told = {"digest": weights_digest(made), "low": answer["low"], "shape": answer["shape"]}
+            # Processes that build it at once build the same; the record comes last.
+            made.replace(target)
+            write_json(record, told)
+    except OSError as error:
+        raise CacheError(
+            f"The cache folder must be one that can be written. Received: {target.parent}: {error}."
+        ) from error
+    found = _find(target, record, stage)
+    if found is None:
+        raise CacheError(f"The cache folder must keep what is written. Received: {target.parent}.")
+    return found
+
+
+def _find(target: Path, record: Path, stage: str) -> LowerPart | None:
+    try:
+        with record.open("rb") as file:
+            told = json.loads(file.read(MAX_RECORD_BYTES))
+        height, width, channels = (int(side) for side in told["shape"])
+        part = LowerPart(
+            target, stage, int(told["low"]), (height, width, channels), str(told["digest"])
+        )
+        if weights_digest(target) != part.digest:
+            return None
+    except (OSError, KeyError, TypeError, ValueError, RecursionError):
+        return None
+    with contextlib.suppress(OSError):
+        os.utime(target)
+    return part
+
+
+def build_lower_file(model: Any, layout: Any, stage: str, tflite: Path) -> dict[str, Any]:
+    """Build the file of a loaded backbone; in the process with Keras.
+
+    Returns
+    -------
+    dict
+        ``"low"`` and ``"shape"`` as :class:`LowerPart` has them; ``"difference"`` from Keras.
+    """
+    from kindsight.models.convert import check_agreement, convert_to_litert
+    from kindsight.models.divided import build_lower, cut_width, low_width
+
+    lower = build_lower(model, layout, stage)
+    converted = convert_to_litert(lower)
+    tflite.write_bytes(converted)
+    return {
+        "low": low_width(layout, stage),
+        "shape": list(cut_width(model, stage)),
+        "difference": check_agreement(lower, converted),
+    }

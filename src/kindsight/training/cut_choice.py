@@ -1,0 +1,111 @@
+"""Where to cut a backbone, and how many views to keep: from the disk and the time there are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from kindsight.models.survey import CutPlace
+from kindsight.training.views import record_type
+
+__all__ = ["MOST_EPOCHS", "CutChoice", "choose_cut"]
+
+# Without a budget.
+VIEWS, EPOCHS = 3, 8
+MOST_EPOCHS = 30
+# The cut is so many stages before the end where there is no budget, and one earlier at most.
+USUAL, EARLIEST = 2, 3
+# The share of the time that making views may take, and of the room on disk.
+VIEWS_TIME = 0.4
+# What a step costs, in passes of LiteRT over the same layers: forward and backward in TensorFlow.
+STEP_COST = 8.0
+# Epochs for which there must be time before more of the network is trained.
+ENOUGH_EPOCHS = 10
+
+
+@dataclass(frozen=True)
+class CutChoice:
+    """What was chosen, and why.
+
+    Parameters
+    ----------
+    place : CutPlace
+        The cut.
+    views : int
+        Of each training picture, beside the picture as it is.
+    why : str
+        In words.
+    """
+
+    place: CutPlace
+    views: int
+    why: str
+
+
+def choose_cut(
+    places: Sequence[CutPlace],
+    pictures: tuple[int, int],
+    *,
+    most_views: int,
+    room: float,
+    seconds: float | None = None,
+    rate: float = 0.0,
+) -> CutChoice:
+    """Choose a cut, and how many views of each picture.
+
+    Parameters
+    ----------
+    places : sequence of CutPlace
+        All there are, the earliest first; at least one.
+    pictures : (int, int)
+        How many there are to learn from, and how many to judge by.
+    most_views : int
+        How many views there can be that differ.
+    room : float
+        Bytes that all views may take.
+    seconds : float, optional
+        For views and training; as long as it takes if omitted.
+    rate : float
+        With `seconds`: how many pictures a second LiteRT runs through the whole backbone.
+    """
+    learned, judged = pictures
+    usual = places[max(0, len(places) - USUAL)]
+    if seconds is None:
+        views = _fitting(usual, learned, judged, min(VIEWS, most_views), room)
+        return CutChoice(usual, views, _why(views, min(VIEWS, most_views), "disk"))
+    for place in places[max(0, len(places) - EARLIEST) :]:
+        views, why = _affordable(place, learned, judged, most_views, room, seconds, rate)
+        making = (learned * (views + 1) + judged) * (1 - place.share) / rate
+        epoch = learned * STEP_COST * place.share / rate
+        enough = (seconds - making) / epoch >= ENOUGH_EPOCHS
+        if (enough and views == most_views) or place.stage == places[-1].stage:
+            return CutChoice(place, views, why)
+    raise AssertionError("the last place is always taken")
+
+
+def _affordable(
+    place: CutPlace,
+    learned: int,
+    judged: int,
+    most: int,
+    room: float,
+    seconds: float,
+    rate: float,
+) -> tuple[int, str]:
+    """Return for how many views there are time and room, and what they are bounded by."""
+    by_room = _fitting(place, learned, judged, most, room)
+    passes = VIEWS_TIME * seconds * rate / max(1e-9, 1 - place.share)
+    by_time = max(0, min(most, int((passes - judged) / learned) - 1))
+    return min(by_room, by_time), _why(
+        min(by_room, by_time), most, "disk" if by_room < by_time else "time"
+    )
+
+
+def _fitting(place: CutPlace, learned: int, judged: int, most: int, room: float) -> int:
+    """Return how many views of each picture there is room for."""
+    each = record_type(place.low, place.shape).itemsize
+    return max(0, min(most, int((room / each - judged) / learned) - 1))
+
+
+def _why(views: int, most: int, bound: str) -> str:
+    return "" if views == most else f"as many as the {bound} allows"

@@ -1,0 +1,205 @@
+"""Fine-tuning: from a fitted head on a frozen backbone to a network whose upper part has learned.
+
+The network begins as what the frozen head answers, exactly. It is kept, alone or together with the
+frozen head, only where that is better than the head on the validation part.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kindsight.cache import Cache
+from kindsight.catalog.store import StoredPictures, store_pictures
+from kindsight.errors import CatalogError
+from kindsight.evaluation import evaluate, to_probabilities
+from kindsight.models.divided import stages_of
+from kindsight.runtime import InterpreterPool
+from kindsight.training.common import class_targets
+from kindsight.training.flips import choose_flips
+from kindsight.training.frozen import FittedFrozen
+from kindsight.training.history import History
+from kindsight.training.listener import tell_of_interrupt
+from kindsight.training.network_fit import KERAS_FILE, TFLITE_FILE, Hearing, cross_temperatures
+from kindsight.training.tune_pictures import pixels_to_tune, views_to_tune
+from kindsight.training.tune_plan import make_job, make_lessons
+from kindsight.training.tune_work import FineTuning
+from kindsight.training.tuning import FittedTuned, Tuning, is_better
+from kindsight.training.widening import on_one_backbone, widen
+
+__all__ = ["FineTuning", "fine_tune"]
+
+# With fewer pictures to be judged by, better and worse could not be told apart.
+LEAST_VALIDATION = 10
+# Seconds left that are too few to begin.
+LEAST_SECONDS = 10.0
+
+Rows = NDArray[np.int64]
+
+
+def fine_tune(work: FineTuning, own: Any = None) -> FittedFrozen | FittedTuned:
+    """Fine-tune a backbone from the head that was fitted on it.
+
+    With a budget, wider features are tried before (:mod:`.widening`).
+
+    Parameters
+    ----------
+    work : FineTuning
+    own : tempfile.TemporaryDirectory, optional
+        The work's folder, if it is to go with the result.
+
+    Returns
+    -------
+    FittedTuned or FittedFrozen
+        The latter where it is not better; both say in ``tuning`` what was done.
+    """
+    if why := _impossible(work):
+        return _unchanged(work, why)
+    work, flips = _prepared(work)
+    if why := _impossible(work):
+        return _unchanged(work, why)
+    stored = _stored(work)
+    try:
+        return _train(work, stored, flips, own)
+    except BaseException:
+        stored.close()
+        raise
+
+
+def _impossible(work: FineTuning) -> str:
+    """Say why there is nothing to be tuned; empty where there is."""
+    count, left = len(work.validation), work.left()
+    if count < LEAST_VALIDATION:
+        return (
+            f"that needs {LEAST_VALIDATION} validation pictures or more to tell whether it helps, "
+            f"and there are {count}"
+        )
+    parts = work.fitted.files.parts or (work.fitted.files,)
+    if work.fitted.training.tunes == "light" and not stages_of(parts[0].layout):
+        return "the backbone has no stage to cut it after; full needs none"
+    return "the budget leaves no time for it" if left is not None and left < LEAST_SECONDS else ""
+
+
+def _unchanged(work: FineTuning, why: str) -> FittedFrozen:
+    """Keep the frozen head untried."""
+    nan = float("nan")
+    words = "; ".join([*work.said, f"not fine-tuned: {why}"])
+    return replace(work.frozen, tuning=Tuning(False, words, work.took, nan, nan))
+
+
+def _prepared(work: FineTuning) -> tuple[FineTuning, tuple[int, ...]]:
+    """Choose the flips and, with a budget, wider features; begin on one backbone."""
+    fitted, targets = work.fitted, work.targets()
+    pool = InterpreterPool(fitted.files.tflite, fitted.training.workers)
+
+    def answer(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+        return to_probabilities(fitted.head.layers.logits(vectors), fitted.temperature)
+
+    with _stored(work) as stored, work.timed("flips"):
+        began = time.monotonic()
+        flips, seen = choose_flips(stored, work.validation, targets, pool, answer, fitted.classes)
+        rate = seen / max(1e-9, time.monotonic() - began)
+    if work.seconds is not None:
+        with work.timed("wider features"):
+            work = widen(work, flips, rate)
+    return on_one_backbone(work), flips
+
+
+def _stored(work: FineTuning) -> StoredPictures:
+    """Return the resized pictures, to be closed."""
+    fitted = work.fitted
+    stored = store_pictures(
+        fitted.catalog, fitted.training.spec(), Cache(fitted.training.cache),
+        workers=fitted.training.workers, progress=work.step("pictures"),
+    )  # fmt: skip
+    if len(stored) != len(fitted.catalog):
+        stored.close()
+        raise CatalogError(
+            "Pictures must stay where they are while they are learned from. Received: "
+            f"{len(stored)} of {len(fitted.catalog)} that can still be read."
+        )
+    return stored
+
+
+def _train(
+    work: FineTuning, stored: StoredPictures, flips: tuple[int, ...], own: Any
+) -> FittedFrozen | FittedTuned:
+    """Train on the stored pictures, or on views of them, and judge what came of it."""
+    fitted, targets = work.fitted, work.targets()
+    with work.timed("views"):
+        full = fitted.training.tunes == "full"
+        pictures = (pixels_to_tune if full else views_to_tune)(work, stored, flips)
+    files = work.folder / KERAS_FILE, work.folder / TFLITE_FILE
+    learned = class_targets(fitted.catalog[work.rows], fitted.classes)
+    job = make_job(work, learned, files, kept=own is None) | pictures.job
+    parts = (pictures.places, learned), (pictures.val_places, targets)
+    with work.timed("training"), make_lessons(work, job, *parts, flips) as told:
+        found, history = _follow(work, told)
+    network = FittedTuned(
+        fitted.training,  # type: ignore[arg-type]  # what differs is overridden
+        fitted.classes, fitted.catalog, stored, work.rows, *files, history, own=own,
+    )  # fmt: skip
+    work.said.append(
+        f"{pictures.said}, {found['epochs']} epochs of {found['rate']:,.0f} pictures a second"
+    )
+    if found["share"] < 1:
+        work.said.append("it answers together with the frozen head")
+    return _judged(work, network, targets)
+
+
+def _follow(work: FineTuning, told: dict[str, Any]) -> tuple[dict[str, Any], History]:
+    """Have the training done; with a budget, a Ctrl-C ends it with the best so far."""
+    hearing = Hearing(work.listener, work.progress)
+    try:
+        return work.keras.follow(hearing, job="tune", **told), History(hearing.rows)
+    except KeyboardInterrupt:
+        if work.seconds is None or told["checkpoint"] is None:
+            raise
+    tell_of_interrupt(work.listener)
+    again = Hearing(None, work.progress)
+    found = work.keras.follow(again, job="tune", **{**told, "seconds": 0.0})
+    work.said.append("ended by Ctrl-C")
+    return found, History(again.rows)
+
+
+def _frozen_answers(work: FineTuning, targets: Rows) -> NDArray[np.float32]:
+    """Return what the frozen head answers, calibrated as the network is.
+
+    Otherwise one of the two would have the better of it by that alone.
+    """
+    frozen, rows = work.frozen, work.validation
+    logits = frozen.head.layers.logits(frozen.features.vectors[rows])
+    digests = [frozen.catalog.digest[row] for row in rows]
+    crosswise = cross_temperatures(logits, targets, digests, frozen.training.seed)
+    scaled: NDArray[np.float32] = (logits / crosswise[:, None]).astype(np.float32)
+    return to_probabilities(scaled, 1.0)
+
+
+def _judged(work: FineTuning, network: FittedTuned, targets: Rows) -> FittedFrozen | FittedTuned:
+    """Keep the better of the two."""
+    with work.timed("judging"):
+        calibrated = network.calibrated(work.validation, targets)
+        assert isinstance(calibrated, FittedTuned)
+        ours, before = (
+            evaluate(probabilities, targets, work.fitted.classes)
+            for probabilities in (
+                calibrated.probabilities(work.validation),
+                _frozen_answers(work, targets),
+            )
+        )
+    better, said = is_better(ours, before), "; ".join(work.said)
+    tuning = Tuning(better, said, work.took, before.accuracy, ours.accuracy, network.history)
+    if better:
+        return replace(calibrated, tuning=tuning, frozen=work.frozen)
+    network.clear_away()
+    network.stored.close()
+    why = (
+        f"the frozen head is kept: fine-tuned, {ours.accuracy:.1%} of the validation pictures were "
+        f"right, with a log loss of {ours.log_loss:.3f}, where the frozen head has "
+        f"{before.accuracy:.1%} and {before.log_loss:.3f} ({said})"
+    )
+    return replace(work.frozen, tuning=replace(tuning, words=why))

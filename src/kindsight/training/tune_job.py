@@ -1,0 +1,209 @@
+"""The jobs of fine-tuning, in the process with Keras: cuts, the lower part, the training."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kindsight.catalog.store import map_pixels
+from kindsight.evaluation.calibration import fit_temperature, to_probabilities
+from kindsight.files import replacing
+from kindsight.models.divided import (
+    DividedNetwork,
+    divide_network,
+    load_network,
+    with_head,
+)
+from kindsight.models.heads import HeadLayers
+from kindsight.models.keras_child import Job, Line
+from kindsight.models.layout import FeatureLayout
+from kindsight.models.lower import build_lower_file
+from kindsight.models.survey import survey_cuts
+from kindsight.models.tuner import Tuner, limit_threads
+from kindsight.training.batches import Batches
+from kindsight.training.checkpoints import CheckpointWriter, read_checkpoint
+from kindsight.training.loop import EVALUATED_AT_ONCE, Lessons, Loop
+from kindsight.training.plan import Phase, Plan
+from kindsight.training.views import map_records
+
+__all__ = ["TUNE_JOBS", "choose_share"]
+
+# Steps by which the time of an epoch is measured, after the first, which is slower.
+MEASURED = 4
+# The share of the time allowed that epochs are planned for: the last ones may be slower.
+PLANNED = 0.85
+# By so much less must the log loss be for two networks in place of one.
+TWO_COST = 0.99
+
+Logits = NDArray[np.float32]
+
+
+def survey_job(job: dict[str, Any], line: Line) -> dict[str, Any]:
+    """Look at the places where a backbone can be cut."""
+    model, layout = load_network(job["keras"]), FeatureLayout.from_dict(job["layout"])
+    return {"cuts": [place.to_dict() for place in survey_cuts(model, layout)]}
+
+
+def build_lower_job(job: dict[str, Any], line: Line) -> dict[str, Any]:
+    """Build the file of a backbone's lower part."""
+    layout = FeatureLayout.from_dict(job["layout"])
+    return build_lower_file(load_network(job["keras"]), layout, job["stage"], Path(job["tflite"]))
+
+
+def tune_job(job: dict[str, Any], line: Line) -> dict[str, Any]:
+    """Train the upper part, or all, of a backbone with its head; write it in both forms.
+
+    Returns
+    -------
+    dict
+        ``"rate"``: pictures learned from in a second, as measured before; ``"epochs"`` planned;
+        ``"share"`` of the fine-tuned network in the answer.
+    """
+    until = None if job["seconds"] is None else time.monotonic() + job["seconds"]
+    limit_threads(job["cores"])
+    with np.load(job["lessons"], allow_pickle=False) as file:
+        arrays = {name: file[name] for name in file.files}
+    before = arrays.pop("before")
+    network = _divide(job, arrays)
+    lessons = Lessons(_pixels(job), classes=job["classes"], **arrays)
+    path = None if job["checkpoint"] is None else Path(job["checkpoint"])
+    checkpoint = None if path is None else read_checkpoint(path, job["key"])
+    plan = Plan.from_dict({"phases": job["phases"], "keep": "best"})
+    tuner = Tuner(
+        network,
+        _inputs(FeatureLayout.from_dict(job["layout"]), job["stage"], job["low"]),
+        job["classes"],
+        layer_decay=job["layer_decay"],
+        average=job["average"] * -(-len(lessons.targets) // plan.phases[0].batch_size),
+        class_weight=job["class_weight"],
+    )
+    if checkpoint is not None:
+        rate, epochs = checkpoint.numbers["rate"], checkpoint.numbers["epochs"]
+    else:
+        rate, epochs = _measure(tuner, plan, lessons, job["seed"]), plan.phases[-1].epochs
+        if until is not None:
+            most = int(PLANNED * (until - time.monotonic()) * rate / len(lessons.targets))
+            epochs = max(1, min(job["most_epochs"], most))
+    plan = replace(plan, phases=(*plan.phases[:-1], _lasting(plan.phases[-1], epochs)))
+    with CheckpointWriter(path, job["checkpoint_seconds"]) as writer:
+        Loop(
+            plan,
+            lessons,
+            tuner,
+            seed=job["seed"],
+            key=job["key"],
+            writer=writer,
+            tell=line.tell,
+            stop=line.stop,
+            workers=job["workers"],
+            extra={"rate": rate, "epochs": epochs},
+        ).run(checkpoint, until)
+    line.tell({"event": "saving"})
+    share = choose_share(_logits(tuner, lessons), before, lessons.val_targets, job["shares"])
+    frozen = network.frozen if share < 1 else None
+    if frozen is not None and job["beside"] is not None:
+        frozen = _beside(job["beside"])
+    with replacing(job["keras"]) as keras_file, replacing(job["tflite"]) as tflite_file:
+        tuner.save(keras_file, tflite_file, frozen, share)
+    return {"rate": rate, "epochs": epochs, "share": share}
+
+
+TUNE_JOBS: dict[str, Job] = {"survey": survey_job, "lower": build_lower_job, "tune": tune_job}
+"""By the names that the parent calls them."""
+
+
+def _head(arrays: dict[str, Any], prefix: str) -> HeadLayers:
+    """Take the arrays of a head out of others."""
+    names = [name for name in arrays if name.startswith(prefix)]
+    return HeadLayers.from_arrays({name.removeprefix(prefix): arrays.pop(name) for name in names})
+
+
+def _divide(job: dict[str, Any], arrays: dict[str, Any]) -> DividedNetwork:
+    """Divide the backbone with its head; takes what it needs out of the arrays."""
+    head, mean, spread = _head(arrays, "head/"), arrays.pop("mean"), arrays.pop("spread")
+    layout = FeatureLayout.from_dict(job["layout"])
+    model = load_network(job["keras_backbone"])
+    return divide_network(model, layout, job["stage"], head, job["temperature"], mean, spread)
+
+
+def _beside(told: dict[str, Any]) -> Any:
+    """Load another frozen backbone with its head."""
+    with np.load(told["head"], allow_pickle=False) as file:
+        head = HeadLayers.from_arrays({name: file[name] for name in file.files})
+    return with_head(load_network(told["keras"]), head, told["temperature"])
+
+
+def _pixels(job: dict[str, Any]) -> Any:
+    path = Path(job["records"])
+    if job["stage"] is None:
+        return map_pixels(path, tuple(job["size"]))
+    return map_records(path, job["low"], tuple(job["shape"]))
+
+
+def _lasting(phase: Phase, epochs: int) -> Phase:
+    return replace(phase, epochs=epochs, warmup=min(phase.warmup, epochs / 2))
+
+
+def _inputs(layout: FeatureLayout, stage: str | None, low: int) -> Callable[[Any], list[Any]]:
+    """Return what makes of a batch the arrays that the upper part takes."""
+    if stage is None:
+        return lambda pictures: [pictures]
+    blocks = [slice(block.start, block.stop) for block in layout.blocks if block.stop <= low]
+    return lambda records: [records["map"], *(records["low"][:, block] for block in blocks)]
+
+
+def _measure(tuner: Tuner, plan: Plan, lessons: Lessons, seed: int) -> float:
+    """Return how many pictures a second are learned from, in steps that change nothing."""
+    phase = plan.phases[-1]
+    batches = Batches(
+        lessons.pixels, lessons.places, lessons.targets, lessons.classes, phase.batch_size,
+        phase.augment, seed,
+    )  # fmt: skip
+    batch = batches.make(1, 0, batches.order(1))
+    tuner.begin(phase.rule(), phase.label_smoothing, phase.layers)
+    tuner.step(batch.pictures, batch.targets, 0.0, batch.address)
+    start = time.monotonic()
+    for _ in range(MEASURED):
+        tuner.step(batch.pictures, batch.targets, 0.0, batch.address)
+    return MEASURED * len(batch.pictures) / max(1e-9, time.monotonic() - start)
+
+
+def _logits(tuner: Tuner, lessons: Lessons) -> Logits:
+    """Return the fine-tuned network's logits of the validation pictures."""
+    places = lessons.val_places
+    parts = [
+        tuner.logits(lessons.pixels[places[start : start + EVALUATED_AT_ONCE]])
+        for start in range(0, len(places), EVALUATED_AT_ONCE)
+    ]
+    return np.concatenate(parts)
+
+
+def choose_share(
+    tuned: Logits, before: Logits, targets: NDArray[np.int64], shares: Sequence[float]
+) -> float:
+    """Choose whether the fine-tuned network answers alone or together with the frozen one.
+
+    Parameters
+    ----------
+    tuned, before : array
+        float32 (pictures, classes): logits of both.
+    targets : array
+        int64 (pictures,): their classes.
+    shares : sequence of float
+        Of the fine-tuned network in the answer: the first unless another is clearly better.
+    """
+
+    def loss(share: float) -> float:
+        logits = (share * tuned + (1 - share) * before).astype(np.float32)
+        probabilities = to_probabilities(logits, fit_temperature(logits, targets))
+        right = probabilities[np.arange(len(targets)), targets].astype(np.float64)
+        return float(-np.log(np.maximum(right, 1e-12)).mean())
+
+    best = min(shares, key=loss)
+    return best if loss(best) < TWO_COST * loss(shares[0]) else shares[0]

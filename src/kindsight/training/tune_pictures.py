@@ -1,0 +1,130 @@
+"""The pictures of a fine-tuning: they themselves, or views of them at a cut chosen by the way."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kindsight.augment import Augment
+from kindsight.cache import Cache
+from kindsight.catalog.store import StoredPictures
+from kindsight.models.divided import stages_of
+from kindsight.models.lower import ensure_lower
+from kindsight.models.survey import CutPlace
+from kindsight.runtime import InterpreterPool
+from kindsight.threads import map_ordered
+from kindsight.training.cut_choice import CutChoice, choose_cut
+from kindsight.training.flips import flips_in_words
+from kindsight.training.tune_plan import full_phases, light_phases
+from kindsight.training.tune_work import FineTuning
+from kindsight.training.views import ViewPlan, bytes_of_view, store_views
+
+__all__ = ["TunePictures", "pixels_to_tune", "views_to_tune"]
+
+# Most views of a picture, with a budget.
+MOST_VIEWS = 7
+# What is done to a view besides flipping: a small move, which changes no class.
+MOVED = Augment(shift=0.04, fill="reflect")
+# The share of what the cache may keep, and the disk has, that views may take.
+VIEWS_DISK = 0.5
+# Pictures by which the backbone's rate is measured.
+MEASURED = 24
+
+Rows = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class TunePictures:
+    """Where the pictures, or their views, are, and how they are learned from."""
+
+    places: Rows
+    val_places: Rows
+    job: dict[str, Any]
+    said: str
+
+
+def pixels_to_tune(
+    work: FineTuning, stored: StoredPictures, flips: tuple[int, ...]
+) -> TunePictures:
+    """Take the pictures themselves."""
+    stages = stages_of(work.fitted.files.layout)
+    policy = replace(MOVED, horizontal_flip=1 in flips, vertical_flip=2 in flips)
+    job = {
+        "phases": [phase.to_dict() for phase in full_phases(stages, policy)],
+        "stage": None, "records": str(stored.file.resolve()), "low": 0, "shape": [],
+        "size": list(work.fitted.training.spec().size), "view_count": 0,
+    }  # fmt: skip
+    places, said = stored.places, f"all layers, {flips_in_words(flips)}"
+    return TunePictures(places[work.rows], places[work.validation], job, said)
+
+
+def views_to_tune(work: FineTuning, stored: StoredPictures, flips: tuple[int, ...]) -> TunePictures:
+    """Choose a cut, and make the views at it."""
+    fitted, plan, began = work.fitted, ViewPlan(flips, MOVED), time.monotonic()
+    before, left = _decided(work), work.left()
+    choice = before or _choose(work, stored, plan)
+    lower = ensure_lower(fitted.files, choice.place.stage, work.keras)
+    counts = np.full(len(stored), -1, np.int64)
+    counts[work.rows], counts[work.validation] = choice.views, 0
+    spare = None if left is None or before is not None else began + left / 2
+    views = store_views(
+        stored, lower, plan, counts, spec=fitted.training.spec(), seed=fitted.training.seed,
+        cache=Cache(fitted.training.cache), workers=fitted.training.workers,
+        progress=work.step("views"), deadline=spare,
+    )  # fmt: skip
+    views.close()
+    made, place = views.places.shape[1] - 1, choice.place
+    work.decide(views=made, place=place.to_dict(), why=choice.why)
+    job = {
+        "phases": [phase.to_dict() for phase in light_phases()],
+        "stage": place.stage, "records": str(views.file.resolve()), "low": lower.low,
+        "shape": list(lower.shape), "size": list(fitted.training.spec().size), "view_count": made,
+    }  # fmt: skip
+    size = bytes_of_view(lower) * len(work.rows) * (made + 1) / 1e6
+    said = (
+        f"cut after {place.stage}, {made} {'view' if made == 1 else 'views'} a picture beside "
+        f"itself{f' ({choice.why})' if choice.why else ''}, {flips_in_words(flips)}, {size:,.0f} MB"
+    )
+    return TunePictures(views.places[work.rows], views.places[work.validation, 0], job, said)
+
+
+def _choose(work: FineTuning, stored: StoredPictures, plan: ViewPlan) -> CutChoice:
+    """Choose the cut and the number of views by disk and time."""
+    files, cache = work.fitted.files, Cache(work.fitted.training.cache)
+    told = work.keras.follow(
+        lambda news: None, job="survey", keras=str(files.keras.resolve()),
+        layout=files.layout.to_dict(),
+    )  # fmt: skip
+    rate = 0.0
+    if work.seconds is not None:
+        pool = InterpreterPool(files.tflite, work.fitted.training.workers)
+        pictures, began = stored.pixels(np.arange(min(MEASURED, len(stored)))), time.monotonic()
+        list(map_ordered(pool.run, pictures, pool.workers))
+        rate = len(pictures) / max(1e-9, time.monotonic() - began)
+    free = shutil.disk_usage(cache.folder()).free
+    return choose_cut(
+        [CutPlace.from_dict(place) for place in told["cuts"]],
+        (len(work.rows), len(work.validation)),
+        most_views=plan.most(MOST_VIEWS),
+        room=VIEWS_DISK * min(free, cache.limit),
+        seconds=work.left(),
+        rate=rate,
+    )
+
+
+def _decided(work: FineTuning) -> CutChoice | None:
+    """Return what a training that was stopped had chosen; None where there was none."""
+    told = work.decided()
+    try:
+        place, views = CutPlace.from_dict(told["place"]), told["views"]
+    except (AttributeError, KeyError, TypeError, ValueError):
+        return None
+    stages = stages_of(work.fitted.files.layout)
+    if type(views) is not int or not 0 <= views <= MOST_VIEWS or place.stage not in stages:
+        return None
+    return CutChoice(place, views, str(told.get("why", "")))

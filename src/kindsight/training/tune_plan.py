@@ -1,0 +1,176 @@
+"""What the process with Keras is told of a fine-tuning: its phases, settings and pictures."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kindsight.augment import Augment
+from kindsight.threads import count_cores
+from kindsight.training.checkpoints import CHECKPOINT_FILE, key_of
+from kindsight.training.common import balanced_weights
+from kindsight.training.cut_choice import EPOCHS, MOST_EPOCHS
+from kindsight.training.frozen import FittedFrozen
+from kindsight.training.network_fit import CHECKPOINT_SECONDS
+from kindsight.training.plan import Phase
+from kindsight.training.tune_work import FineTuning
+
+__all__ = ["full_phases", "light_phases", "make_job", "make_lessons"]
+
+FORMAT = 1
+"""Raised whenever the same settings and pictures would give other weights."""
+
+# Four times as much loses on small sets what the head knew, before anything is learned.
+LEARNING_RATE = 5e-5
+LAYER_DECAY = 0.9
+AVERAGE_EPOCHS = 1.0
+BATCH = 32
+# Epochs of the upper part alone, before everything learns.
+FIRST_EPOCHS = 2
+PATIENCE = 5
+# Of the fine-tuned network in the answer; alone, it takes half the time to ask.
+SHARES = (1.0, 0.5)
+
+Rows = NDArray[np.int64]
+
+
+def light_phases() -> list[Phase]:
+    """Return the plan of a training above the cut."""
+    return [_phase("upper part", EPOCHS)]
+
+
+def full_phases(stages: Sequence[str], policy: Augment) -> list[Phase]:
+    """Return the plan of a training of all layers, the upper part of them first."""
+    every = _phase("all layers", EPOCHS, augment=policy)
+    if not stages:
+        return [every]
+    stage = stages[-2:][0]
+    return [_phase("upper part", FIRST_EPOCHS, augment=policy, layers=stage), every]
+
+
+def _phase(name: str, epochs: int, **more: Any) -> Phase:
+    return Phase(
+        name, epochs, BATCH, "adamw", LEARNING_RATE, schedule="cosine", warmup=1.0,
+        patience=PATIENCE, **more,
+    )  # fmt: skip
+
+
+def make_job(
+    work: FineTuning, targets: Rows, files: tuple[Path, Path], *, kept: bool
+) -> dict[str, Any]:
+    """Return what the job is told besides its pictures.
+
+    Parameters
+    ----------
+    work : FineTuning
+    targets : array
+        int64: classes of the training pictures.
+    files : (keras, tflite) of pathlib.Path
+        To be written; where `kept`, the checkpoints are beside them.
+    kept : bool
+        Whether the training is to go on after a stop.
+    """
+    fitted, seconds = work.fitted, work.left()
+    weights = balanced_weights(targets, fitted.training.class_weight)
+    checkpoint = files[0].with_name(CHECKPOINT_FILE)
+    return {
+        "keras_backbone": str(fitted.files.keras.resolve()),
+        "layout": fitted.files.layout.to_dict(),
+        "temperature": fitted.temperature,
+        "classes": len(fitted.classes),
+        "class_weight": None if weights is None else [float(weight) for weight in weights],
+        "layer_decay": LAYER_DECAY,
+        "average": AVERAGE_EPOCHS,
+        "shares": SHARES,
+        "seconds": None if seconds is None else max(1.0, seconds),
+        "most_epochs": MOST_EPOCHS,
+        "seed": fitted.training.seed,
+        "cores": count_cores(),
+        "workers": fitted.training.workers or count_cores(),
+        "checkpoint_seconds": CHECKPOINT_SECONDS,
+        "checkpoint": str(checkpoint.resolve()) if kept else None,
+        "keras": str(files[0].resolve()),
+        "tflite": str(files[1].resolve()),
+    }
+
+
+@contextmanager
+def make_lessons(
+    work: FineTuning,
+    job: dict[str, Any],
+    learned: tuple[Rows, Rows],
+    judged: tuple[Rows, Rows],
+    flips: Sequence[int],
+) -> Iterator[dict[str, Any]]:
+    """Write the arrays of a job to a temporary folder; give all that the job is told.
+
+    Parameters
+    ----------
+    work : FineTuning
+    job : dict
+        What else it is told.
+    learned, judged : (places, targets) of int64 array
+        Of the training and of the validation pictures.
+    flips : sequence of int
+        What the views are.
+    """
+    fitted, before = work.fitted, work.before
+    vectors = fitted.features.vectors[work.rows]
+    arrays = {
+        "places": learned[0],
+        "targets": learned[1],
+        "val_places": judged[0],
+        "val_targets": judged[1],
+        "before": _logits(work.frozen, work.validation),
+        "mean": vectors.mean(0),
+        # A number that hardly varies must not be blown up.
+        "spread": np.maximum(vectors.std(0), 1e-3 * (1 + np.abs(vectors.mean(0)))),
+        **{f"head/{name}": value for name, value in fitted.head.layers.to_arrays().items()},
+    }
+    with tempfile.TemporaryDirectory(prefix="kindsight-") as folder:
+        lessons, beside = Path(folder, "lessons.npz"), None
+        np.savez(lessons, allow_pickle=False, **arrays)
+        if before is not None:
+            head = Path(folder, "head.npz")
+            np.savez(head, allow_pickle=False, **before.head.layers.to_arrays())
+            beside = {
+                "keras": str(before.files.keras.resolve()),
+                "head": str(head),
+                "temperature": before.temperature,
+            }
+        key = _key(work, job, flips)
+        yield {**job, "lessons": str(lessons), "beside": beside, "key": key}
+
+
+def _logits(fitted: FittedFrozen, rows: Rows) -> NDArray[np.float32]:
+    """Return a frozen head's logits, divided by its temperature."""
+    logits = fitted.head.layers.logits(fitted.features.vectors[rows])
+    return np.asarray(logits / fitted.temperature, np.float32)
+
+
+def _key(work: FineTuning, job: dict[str, Any], flips: Sequence[int]) -> str:
+    """Return what tells one training from all others, whatever machine and folders it has."""
+    names = ("layout", "classes", "class_weight", "phases", "stage", "seed", "temperature")
+    catalog = work.fitted.catalog
+    return key_of(
+        {
+            **{name: job[name] for name in names},
+            "format": FORMAT,
+            "backbone": work.fitted.files.digest,
+            "flips": list(flips),
+            "budget": work.fitted.training.budget,
+            "view count": job["view_count"],
+            "versions": [importlib.metadata.version(name) for name in ("kindsight", "keras")],
+            "pictures": [
+                [(catalog.digest[row], catalog.label[row]) for row in part.tolist()]
+                for part in (work.rows, work.validation)
+            ],
+        }
+    )

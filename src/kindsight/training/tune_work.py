@@ -1,0 +1,124 @@
+"""One fine-tuning: what it goes out from, how much time it has, and what it decided before."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kindsight.files import write_json
+from kindsight.models.keras_process import KerasProcess
+from kindsight.training.common import Progress
+from kindsight.training.frozen import FittedFrozen
+from kindsight.training.listener import TrainingListener
+from kindsight.training.tuning import DECISIONS_FILE
+
+__all__ = ["FineTuning"]
+
+# What the rest of a run takes after the training: writing, converting and comparing the files; and
+# the same of a second network beside it.
+AFTERWARDS, BESIDE = 25.0, 20.0
+
+MAX_RECORD_BYTES = 2**16
+
+Rows = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class FineTuning:
+    """What a fine-tuning goes out from.
+
+    Parameters
+    ----------
+    fitted : FittedFrozen
+        The head that the network begins as.
+    rows, validation : array
+        int64: which pictures to learn from, and by which the best epoch is chosen and compared
+        with the head.
+    keras : KerasProcess
+        Of :mod:`.child`.
+    folder : pathlib.Path
+        Where the training is kept.
+    before : FittedFrozen, optional
+        What is to be better than, and may answer together with the result; `fitted` if omitted.
+    seconds : float, optional
+        How long it may take, all in all.
+    progress, listener : optional
+        Told of the training.
+
+    Attributes
+    ----------
+    took : dict of str to float
+        Where the time went, in seconds.
+    said : list of str
+        What was chosen on the way, in words.
+    """
+
+    fitted: FittedFrozen
+    rows: Rows
+    validation: Rows
+    keras: KerasProcess
+    folder: Path
+    before: FittedFrozen | None = None
+    seconds: float | None = None
+    progress: Progress | None = None
+    listener: TrainingListener | None = None
+    took: dict[str, float] = field(default_factory=dict)
+    said: list[str] = field(default_factory=list)
+    _start: float = field(default_factory=time.monotonic)
+
+    @property
+    def frozen(self) -> FittedFrozen:
+        """What is to be better than."""
+        return self.before or self.fitted
+
+    def left(self) -> float | None:
+        """Return how many seconds there are for training, without what comes after it."""
+        if self.seconds is None:
+            return None
+        after = AFTERWARDS + (BESIDE if self.before is not None else 0.0)
+        return self.seconds - after - (time.monotonic() - self._start)
+
+    def step(self, stage: str) -> Callable[[int, int], None]:
+        """Return what is called with (done, total) of a stage."""
+
+        def step(done: int, total: int) -> None:
+            if self.progress is not None:
+                self.progress(stage, done, total)
+
+        return step
+
+    @contextlib.contextmanager
+    def timed(self, name: str) -> Iterator[None]:
+        """Add the time of a block to where the time went."""
+        began = time.monotonic()
+        yield
+        self.took[name] = self.took.get(name, 0.0) + time.monotonic() - began
+
+    def targets(self) -> Rows:
+        """Return the validation pictures' classes, int64."""
+        places = {name: place for place, name in enumerate(self.fitted.classes)}
+        labels = self.fitted.catalog[self.validation].label
+        return np.array([places[str(label)] for label in labels], np.int64)
+
+    # Decisions that hang on measured time must be the same after a stop ------------------------
+
+    def decided(self) -> dict[str, Any]:
+        """Return what was decided before the training was stopped; as hostile as any file."""
+        try:
+            with (self.folder / DECISIONS_FILE).open("rb") as file:
+                told = json.loads(file.read(MAX_RECORD_BYTES))
+        except (OSError, ValueError, RecursionError):
+            return {}
+        return told if isinstance(told, dict) else {}
+
+    def decide(self, **more: Any) -> None:
+        """Keep decisions for a training that goes on."""
+        write_json(self.folder / DECISIONS_FILE, {**self.decided(), **more})

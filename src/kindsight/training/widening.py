@@ -1,0 +1,166 @@
+"""Wider frozen features, where a budget allows: a second backbone, larger pictures, flipped views.
+
+The head on wider features is fitted as any other. Cross-validation, not the validation part, tells
+whether it is better than the one on the first features.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from kindsight.errors import CatalogError
+from kindsight.models.backbones import split_names
+from kindsight.training.frozen import FittedFrozen, FrozenTraining
+from kindsight.training.tune_work import FineTuning
+
+__all__ = ["Widening", "choose_widening", "on_one_backbone", "widen"]
+
+DEFAULT, PARTNER = "efficientnet-lite0", "efficientnet-lite2"
+# The size at which both see a picture, and what that costs: multiplications of both there, as a
+# multiple of the first one's at its own size.
+WIDE_SIZE, WIDE_COST = 260, 3.6
+# The share of the time left that wider features may take.
+SHARE = 0.4
+# Seconds for a backbone that must be built first, once a machine.
+BUILDING = 15.0
+# By this factor must the log loss be lower: two networks take longer to ask than one.
+BETTER = 0.98
+
+
+@dataclass(frozen=True)
+class Widening:
+    """Wider features that there is time for.
+
+    Parameters
+    ----------
+    model : str
+        One backbone, or two joined by ``+``.
+    size : int or (height, width), optional
+        Of the pictures; the backbone's own if omitted.
+    views : int
+        Over how many flipped views features are averaged.
+    """
+
+    model: str
+    size: int | tuple[int, int] | None
+    views: int
+
+    def words(self) -> str:
+        """Say what it is in a few words."""
+        parts = [" and ".join(split_names(self.model))]
+        parts += [f"at {self.size} px"] if isinstance(self.size, int) else []
+        parts += [f"over {self.views} views"] if self.views > 1 else []
+        return " ".join(parts)
+
+
+def choose_widening(
+    training: FrozenTraining, flips: tuple[int, ...], pictures: int, rate: float, seconds: float
+) -> Widening | None:
+    """Choose the widest features that there is time for; None where there is none.
+
+    Parameters
+    ----------
+    training : FrozenTraining
+        What was told. A model, size or number of views that is not the default stays as it is.
+    flips : tuple of int
+        By which a picture stays what it is: numbers of :data:`kindsight.models.views.VIEWS`.
+    pictures : int
+        How many there are.
+    rate : float
+        How many of them the backbone takes in a second.
+    seconds : float
+        How long everything may take from here on.
+    """
+    # Views are taken in their order; of all four, three bring what the fourth does.
+    most = max(training.views, min(3, len(flips)) if 1 in flips else 1)
+    allowed = SHARE * seconds
+    told = (training.model, training.size, training.weights)
+    if told == (DEFAULT, None, "imagenet"):
+        for views in range(most, 0, -1):
+            if pictures * views * WIDE_COST / rate + 2 * BUILDING <= allowed:
+                return Widening(f"{DEFAULT}+{PARTNER}", WIDE_SIZE, views)
+    for views in range(most, training.views, -1):
+        if pictures * (views - 1) / rate <= allowed:
+            return Widening(training.model, training.size, views)
+    return None
+
+
+def widen(work: FineTuning, flips: tuple[int, ...], rate: float) -> FineTuning:
+    """Fit a head on wider features, and keep the better one by cross-validation.
+
+    Parameters
+    ----------
+    work : FineTuning
+        With a budget.
+    flips, rate
+        As :func:`choose_widening` takes them.
+
+    Returns
+    -------
+    FineTuning
+        The same, or with the wider head in place of ``fitted``.
+    """
+    fitted, left = work.fitted, work.left()
+    assert left is not None
+    chosen = choose_widening(fitted.training, flips, len(fitted.catalog), rate, left)
+    before = work.decided()
+    if "wider" in before:  # the same as before a stop, whatever the time is now
+        chosen = _read(before["wider"])
+    work.decide(wider=None if chosen is None else asdict(chosen))
+    if chosen is None:
+        return work
+    training = replace(fitted.training, model=chosen.model, size=chosen.size, views=chosen.views)
+    wider = _fit(training, work)
+    losses = tuple(item.head.chosen.log_loss for item in (wider, fitted)) if wider else (1.0, 0.0)
+    if wider is None or losses[0] > BETTER * losses[1]:
+        work.said.append(f"{chosen.words()} did not help in cross-validation")
+        return work
+    work.said.append(
+        f"{wider.training.describe_backbone()}, {chosen.words()}: cross-validation's log loss "
+        f"{losses[0]:.3f} in place of {losses[1]:.3f}"
+    )
+    return replace(work, fitted=wider)
+
+
+def on_one_backbone(work: FineTuning) -> FineTuning:
+    """Let what is tuned begin on one backbone and one view of a picture, as its cut needs it.
+
+    Where the head has more, it becomes ``before``, and ``fitted`` a head on its first backbone, for
+    pictures of the same size; its features are in the cache.
+    """
+    joined = work.fitted
+    if not joined.files.parts:
+        return work
+    first, size = split_names(joined.training.model)[0], joined.training.spec().size
+    alone = _fit(replace(joined.training, model=first, size=size, views=1), work)
+    if alone is None:
+        raise CatalogError(
+            "Pictures must stay where they are while they are learned from. Received: some that "
+            "can no longer be read."
+        )
+    return replace(work, fitted=alone, before=joined)
+
+
+def _read(told: Any) -> Widening | None:
+    """Read what was decided before; anything else counts as nothing."""
+    try:
+        found = Widening(**told)
+        size = tuple(found.size) if isinstance(found.size, list) else found.size
+        return replace(found, size=size)
+    except TypeError:
+        return None
+
+
+def _fit(training: FrozenTraining, work: FineTuning) -> FittedFrozen | None:
+    """Fit a head as another training would; None where pictures have gone meanwhile."""
+
+    def say(stage: str, done: int, total: int) -> None:
+        if work.progress is not None:
+            work.progress("wider" if stage == "pictures" else stage, done, total)
+
+    files = training.backbone(say, work.keras)
+    features = training.features(work.fitted.catalog, files, say)
+    if len(features.catalog) != len(work.fitted.catalog):
+        return None
+    return training.fit(features, files, work.fitted.classes, work.rows)

@@ -1,0 +1,230 @@
+"""A backbone cut in two: it answers as before, learns above the cut, goes on to the bit."""
+
+import numpy as np
+import pytest
+
+from kindsight.models.divided import (
+    answering_together,
+    build_lower,
+    cut_width,
+    divide_network,
+    low_width,
+    stages_of,
+    with_head,
+)
+from kindsight.models.heads import CurvedHead, LinearHead
+from kindsight.models.layout import FeatureBlock, FeatureLayout
+from kindsight.models.optimizers import Optimizer
+from kindsight.models.survey import survey_cuts
+from kindsight.models.tuner import HEAD_PACE, Tuner
+
+SIZE = (12, 10)
+CHANNELS = {"stage3": 4, "stage4": 6}
+TOP = 5
+
+
+def tiny_layout():
+    blocks, start = [], 0
+    for stage, channels in CHANNELS.items():
+        for kind in ("mean", "max"):
+            blocks.append(FeatureBlock(f"{stage}_{kind}", start, start + channels))
+            start += channels
+    return FeatureLayout((*blocks, FeatureBlock("top_mean", start, start + TOP)))
+
+
+def tiny_backbone():
+    """Convolutions, one depthwise, a sum that goes past them; batch normalisations of any kind."""
+    import keras
+
+    layers, random = keras.layers, np.random.default_rng(5)
+    pixels = keras.Input((*SIZE, 3), name="pixels")
+    x = layers.Rescaling(1 / 255)(pixels)
+    x = layers.Conv2D(4, 3, 2, "same", use_bias=False, name="stage3_conv")(x)
+    first = layers.BatchNormalization(name="stage3_bn")(x)
+    y = layers.DepthwiseConv2D(3, padding="same", use_bias=False, name="stage3_dw")(first)
+    y = layers.ReLU(6.0)(layers.BatchNormalization(name="stage3_dw_bn", epsilon=0.01)(y))
+    third = layers.Add(name="stage3_out")([first, y])
+    x = layers.Conv2D(6, 3, 2, "same", name="stage4_conv")(third)
+    x = layers.BatchNormalization(name="stage4_bn", scale=False)(x)
+    y = layers.DepthwiseConv2D(3, padding="same", use_bias=False, name="stage4_dw")(x)
+    y = layers.BatchNormalization(name="stage4_dw_bn")(layers.ReLU()(y))  # cannot be folded
+    fourth = layers.Activation("linear", name="stage4_out")(layers.Add()([x, y]))
+    x = layers.Conv2D(TOP, 1, use_bias=False, name="top_conv")(fourth)
+    x = layers.BatchNormalization(name="top_bn", center=False)(x)
+    parts = []
+    for values in (third, fourth):
+        parts += [keras.ops.mean(values, (1, 2)), keras.ops.max(values, (1, 2))]
+    parts.append(layers.GlobalAveragePooling2D(name="top_mean")(x))
+    model = keras.Model(pixels, layers.Concatenate(name="features")(parts), name="tiny")
+    for layer in model.layers:
+        if layer.name.endswith("bn"):
+            layer.set_weights([random.uniform(0.5, 1.5, w.shape) for w in layer.get_weights()])
+    return model
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    return tiny_backbone()
+
+
+@pytest.fixture(scope="module")
+def pictures():
+    return np.random.default_rng(0).integers(0, 256, (9, *SIZE, 3)).astype(np.float32)
+
+
+def heads(width):
+    random = np.random.default_rng(1)
+
+    def draw(*shape):
+        return random.normal(0, 0.3, shape).astype(np.float32)
+
+    yield LinearHead(draw(width, 3), draw(3))
+    yield CurvedHead(
+        project_kernel=draw(width, 4), project_bias=draw(4), landmarks=draw(7, 4),
+        gamma=np.float32(0.1), kernel=draw(7, 3), bias=draw(3),
+    )  # fmt: skip
+
+
+def cut(tiny, pictures, head, stage="stage3"):
+    features = np.asarray(tiny(pictures))
+    spread = features.std(0) + 0.1
+    return divide_network(tiny, tiny_layout(), stage, head, 1.7, features.mean(0), spread)
+
+
+def inputs(tiny, pictures, stage="stage3"):
+    """What passes the cut, and the low features block by block."""
+    lower = np.asarray(build_lower(tiny, tiny_layout(), stage)(pictures))
+    low = low_width(tiny_layout(), stage)
+    blocks = [block for block in tiny_layout().blocks if block.stop <= low]
+    maps = lower[:, low:].reshape(-1, *cut_width(tiny, stage))
+    return [maps, *(lower[:, block.start : block.stop] for block in blocks)]
+
+
+@pytest.mark.parametrize("stage", ["stage3", "stage4", None])
+def test_uncut_and_cut_it_answers_as_the_head_on_the_frozen_backbone(tiny, pictures, stage):
+    assert stages_of(tiny_layout()) == ("stage3", "stage4")
+    for head in heads(tiny_layout().width):
+        expected = head.logits(np.asarray(tiny(pictures))) / 1.7
+        network = cut(tiny, pictures, head, stage)
+        np.testing.assert_allclose(network.full(pictures), expected, rtol=1e-4, atol=2e-5)
+        given = inputs(tiny, pictures, stage) if stage else pictures
+        np.testing.assert_allclose(network.upper(given), expected, rtol=1e-4, atol=2e-5)
+
+
+def test_only_what_is_above_the_cut_learns(tiny, pictures):
+    head = next(heads(tiny_layout().width))
+    names = {v.path for v in cut(tiny, pictures, head).upper.trainable_variables}
+    layers = {name.split("/")[0] for name in names}
+    # The one that cannot be folded stays in inference mode, and as it is.
+    assert layers == {"stage4_conv", "stage4_dw", "top_conv", "logits"}
+
+
+def test_the_heads_first_step_is_as_worked_out_by_hand(tiny, pictures):
+    head = next(heads(tiny_layout().width))
+    network, targets = cut(tiny, pictures, head), np.eye(3, dtype=np.float32)[np.arange(9) % 3]
+    tuner = Tuner(network, lambda _: inputs(tiny, pictures), 3, layer_decay=0.5, average=4)
+    tuner.begin(Optimizer("sgd"), 0.1)
+    before = {name: value.copy() for name, value in tuner.weights().items()}
+    loss, right = tuner.step(None, targets, 0.2, (0, 0))
+
+    features = np.asarray(tiny(pictures), np.float64)
+    logits = head.logits(features) / 1.7
+    shares = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    assert loss == pytest.approx(-np.log((shares * targets).sum(1)).sum(), rel=1e-4)
+    assert right == (shares.argmax(1) == targets.argmax(1)).sum()
+    standard = (features - features.mean(0)) / (features.std(0) + 0.1)
+    smoothed = targets * 0.9 + 0.1 / 3
+    step = 0.2 * HEAD_PACE * standard.T @ (shares - smoothed) / 9
+    state = tuner.state()
+    np.testing.assert_allclose(
+        state["weight/logits/kernel"], before["logits/kernel"] - step, atol=1e-5
+    )
+    # The mean goes a quarter of the way.
+    np.testing.assert_allclose(
+        tuner.weights()["logits/kernel"], before["logits/kernel"] - step / 4, atol=1e-5
+    )
+
+
+def test_a_layer_learns_slower_than_the_one_above(tiny, pictures):
+    head = next(heads(tiny_layout().width))
+    targets = np.eye(3, dtype=np.float32)[np.arange(9) % 3]
+    moved = []
+    for decay in (1.0, 0.5):
+        network = cut(tiny, pictures, head)
+        tuner = Tuner(network, lambda _: inputs(tiny, pictures), 3, layer_decay=decay)
+        tuner.begin(Optimizer("sgd"))
+        before = tuner.weights()
+        tuner.step(None, targets, 0.01, (0, 0))
+        after = tuner.weights()
+        moved.append({name: np.abs(after[name] - before[name]).sum() for name in before})
+    shares = {name: moved[1][name] / moved[0][name] for name in moved[0] if "kernel" in name}
+    expected = {"logits": 1.0, "top_conv": 0.5, "stage4_dw": 0.25, "stage4_conv": 0.125}
+    for name, share in expected.items():
+        assert shares[f"{name}/kernel"] == pytest.approx(share, rel=0.01)
+
+
+def test_from_its_state_it_goes_on_to_the_bit(tiny, pictures):
+    head = next(heads(tiny_layout().width))
+    targets = np.eye(3, dtype=np.float32)[np.arange(9) % 3]
+
+    def tuner():
+        made = Tuner(cut(tiny, pictures, head), lambda _: inputs(tiny, pictures), 3, average=3)
+        made.begin(Optimizer("adamw"))
+        return made
+
+    through, halved, other = tuner(), tuner(), tuner()
+    for step in range(4):
+        through.step(None, targets, 0.01, (0, step))
+        if step < 2:
+            halved.step(None, targets, 0.01, (0, step))
+    other.set_state(halved.state())
+    for step in (2, 3):
+        other.step(None, targets, 0.01, (0, step))
+    for name, value in through.state().items():
+        np.testing.assert_array_equal(other.state()[name], value, err_msg=name)
+    assert other.evaluate(None, targets.argmax(1)) == through.evaluate(None, targets.argmax(1))
+    with pytest.raises(ValueError, match="other names"):
+        other.set_weights({})
+
+
+def test_together_they_answer_with_a_weighted_mean(tiny, pictures):
+    head = list(heads(tiny_layout().width))[1]
+    network = cut(tiny, pictures, head)
+    copy = tiny_backbone()
+    copy.set_weights(tiny.get_weights())
+    other = with_head(copy, head, 0.5)  # on an input of its own
+    before = np.asarray(network.frozen(pictures))
+    np.testing.assert_allclose(before, head.logits(np.asarray(tiny(pictures))) / 1.7, atol=2e-5)
+    (kernel,) = (v for v in network.upper.trainable_variables if v.path == "logits/kernel")
+    kernel.assign(kernel * 3)
+    tuned = np.asarray(network.full(pictures))
+    assert np.abs(tuned - before).max() > 0.1
+    for frozen, answers in ((network.frozen, before), (other, before * 1.7 / 0.5)):
+        both = answering_together(network.full, frozen, 0.25)
+        expected = 0.25 * tuned + 0.75 * answers
+        np.testing.assert_allclose(both(pictures), expected, rtol=1e-4, atol=2e-5)
+
+
+def test_a_phase_may_leave_layers_below_a_stage_as_they_are(tiny, pictures):
+    head = next(heads(tiny_layout().width))
+    tuner = Tuner(cut(tiny, pictures, head, None), lambda given: [given], 3)
+    targets = np.eye(3, dtype=np.float32)[np.arange(9) % 3]
+    tuner.begin(Optimizer("adamw"), 0.0, "stage4")
+    before = tuner.weights()
+    tuner.step(pictures, targets, 0.01, (0, 0))
+    moved = {name for name, value in tuner.weights().items() if (value != before[name]).any()}
+    assert {name.split("/")[0] for name in moved} == {"top_conv", "logits"}
+    tuner.begin(Optimizer("adamw"))
+    tuner.step(pictures, targets, 0.01, (0, 1))
+    moved = {name for name, value in tuner.weights().items() if (value != before[name]).any()}
+    assert "stage3_conv/kernel" in moved
+
+
+def test_a_survey_counts_what_lies_above_each_cut(tiny):
+    # Multiplications: 6x5 outputs of 3x3x3x4 and of 3x3x4; 3x3 of 3x3x4x6, 3x3x6 and 6x5 (top).
+    below, above = 30 * (108 + 36), 9 * (216 + 54 + 30)
+    third, fourth = survey_cuts(tiny, tiny_layout())
+    assert (third.stage, third.low, third.shape) == ("stage3", 8, (6, 5, 4))
+    assert third.share == pytest.approx(above / (below + above))
+    assert (fourth.stage, fourth.low, fourth.shape) == ("stage4", 20, (3, 3, 6))
+    assert fourth.share == pytest.approx(9 * 30 / (below + above))

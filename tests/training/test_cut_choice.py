@@ -1,0 +1,43 @@
+"""Where to cut and how many views: worked out by hand."""
+
+from kindsight.models.survey import CutPlace
+from kindsight.training.cut_choice import choose_cut
+
+# Bytes of a view: 4 for the low feature, 2 for each of the map's numbers.
+PLACES = [
+    CutPlace("stage2", 1, (1, 1, 998), 0.9),
+    CutPlace("stage3", 1, (1, 1, 498), 0.8),
+    CutPlace("stage4", 1, (1, 1, 248), 0.5),
+    CutPlace("stage5", 1, (1, 1, 98), 0.2),
+]
+
+
+def choose(pictures=(100, 20), most_views=7, room=1e9, **more):
+    found = choose_cut(PLACES, pictures, most_views=most_views, room=room, **more)
+    return found.place.stage, found.views, found.why
+
+
+def test_without_a_budget_it_is_the_last_stage_but_one_with_three_views():
+    assert choose() == ("stage4", 3, "")
+    assert choose(most_views=1) == ("stage4", 1, "")
+
+
+def test_the_disk_bounds_the_views():
+    # 500 bytes a view: 100 pictures and 20 to judge by take 60,000, each further view 50,000.
+    assert choose(room=159_999) == ("stage4", 1, "as many as the disk allows")
+    assert choose(room=160_000)[1] == 2
+    assert choose(room=1_000)[1] == 0
+
+
+def test_with_time_more_of_the_network_learns():
+    # 820 passes of a fifth at 10 a second: 16.4 s; an epoch of 8 x 100 x 0.8 / 10: 64 s.
+    assert choose(seconds=657, rate=10.0) == ("stage3", 7, "")
+    # At stage4: 41 s of views, 40 s an epoch.
+    assert choose(seconds=656, rate=10.0) == ("stage4", 7, "")
+    assert choose(seconds=442, rate=10.0)[0] == "stage4"
+    assert choose(seconds=440, rate=10.0) == ("stage5", 7, "")
+
+
+def test_the_time_bounds_the_views():
+    # 40% of 50 s are 200 passes, or 250 of four fifths: 20 to judge by, and twice the pictures.
+    assert choose(seconds=50, rate=10.0) == ("stage5", 1, "as many as the time allows")

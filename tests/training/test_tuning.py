@@ -1,0 +1,205 @@
+"""Fine-tuning: settings, refusals, and whole trainings that end, or stop and go on."""
+
+import csv
+
+import numpy as np
+import pytest
+
+from kindsight.bundle import load_bundle
+from kindsight.errors import SettingsError
+from kindsight.predictor import Predictor
+from kindsight.runs import TrainSettings, train
+from kindsight.training import fine_tuning, tune_plan, tuning, widening
+from kindsight.training.fine_tuning import FineTuning, fine_tune
+from kindsight.training.flips import choose_flips
+from kindsight.training.frozen import FrozenTraining
+from kindsight.training.tune_job import choose_share
+from kindsight.training.tuning import is_better, parse_budget
+from kindsight.training.widening import choose_widening
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("90s", 90), ("10m", 600), ("1.5h", 5400), ("45", 45), (2.5, 2.5)]
+)
+def test_a_budget_is_a_time(text, seconds):
+    assert parse_budget(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "m", "10 minutes", "0", "-5m", "1000h", True, "nan"])
+def test_what_is_no_time_is_refused(text):
+    with pytest.raises(SettingsError, match="budget must be a time"):
+        parse_budget(text)
+
+
+def test_settings_say_what_is_fine_tuned():
+    assert FrozenTraining().tunes == "off" and FrozenTraining(budget="5m").tunes == "light"
+    assert FrozenTraining(budget="5m", fine_tune="full").tunes == "full"
+    (fault,) = FrozenTraining(fine_tune="ful").faults()
+    assert "Did you mean 'full'?" in fault
+    (fault,) = FrozenTraining(fine_tune="off", budget="5m").faults()
+    assert "something to be spent on" in fault
+    with pytest.raises(SettingsError, match="fine_tune, budget are settings of a frozen backbone"):
+        TrainSettings("photos", model="small-cnn", fine_tune="light", budget="5m")
+
+
+class Scores:
+    def __init__(self, accuracy, log_loss):
+        self.accuracy, self.log_loss = accuracy, log_loss
+
+
+def test_better_is_as_many_right_and_surer_of_them():
+    frozen = Scores(0.9, 0.3)
+    assert is_better(Scores(0.9, 0.29), frozen) and is_better(Scores(0.95, 0.2), frozen)
+    assert not is_better(Scores(0.95, 0.31), frozen)
+    assert not is_better(Scores(0.89, 0.1), frozen) and not is_better(frozen, frozen)
+
+
+def test_without_a_validation_part_or_time_it_stays_frozen(photos, backbone, tmp_path):
+    from kindsight.catalog import open_catalog
+
+    training = FrozenTraining(size=64)
+    catalog = open_catalog(str(photos))
+    features = training.features(catalog, backbone)
+    fitted = training.fit(features, backbone, features.catalog.classes)
+    rows = np.arange(len(features.catalog))
+    for validation, seconds, said in ((rows[:9], None, "there are 9"), (rows, 1.0, "no time")):
+        kept = fine_tune(FineTuning(fitted, rows, validation, None, tmp_path, seconds=seconds))
+        assert kept.head is fitted.head and not kept.tuning.kept and said in kept.tuning.words
+        assert tuning.note_of(kept.tuning)[0].startswith("Not fine-tuned")
+
+
+class Stopper:
+    """Presses Ctrl-C in an epoch."""
+
+    def __init__(self, epoch):
+        self.epoch, self.heard = epoch, []
+
+    def on_start(self, epochs, done):
+        self.done = done
+
+    def on_step(self, phase, epoch, *told):
+        if epoch == self.epoch:
+            raise KeyboardInterrupt
+
+    def on_epoch(self, row):
+        self.heard.append(row.epoch)
+
+
+def run(photos, runs, monkeypatch, listener=None, **settings):
+    monkeypatch.setattr(fine_tuning, "is_better", lambda ours, before: True)
+    monkeypatch.setattr(tune_plan, "EPOCHS", 3)
+    monkeypatch.setattr(tune_plan, "CHECKPOINT_SECONDS", 0.0)
+    given = {"run": "one", "runs": str(runs), "size": 64, "fine_tune": "light", **settings}
+    return train(TrainSettings(str(photos), **given), listener=listener)
+
+
+def predictions(result):
+    with (result.run / "validation.csv").open(newline="") as file:
+        return [row[1:] for row in csv.reader(file)]
+
+
+@pytest.mark.slow
+def test_a_stopped_training_goes_on_to_the_same_network(photos, tmp_path, monkeypatch):
+    through = run(photos, tmp_path / "through", monkeypatch)
+    assert [row.epoch for row in through.history] == [1, 2, 3]
+    assert {row.phase for row in through.history} == {"upper part"}
+    assert "cut after stage5, 3 views" in through.network
+    bundle = load_bundle(through.run)
+    assert bundle.facts["agreement"]["largest_difference"] < 1e-3
+    assert "Better than frozen" in through.report.read_text("utf-8")
+    # What is written is what answered.
+    paths = [row["path"] for row in csv.DictReader((through.run / "validation.csv").open())]
+    answers = list(Predictor(through.run).predict([str(photos / path) for path in paths[:3]]))
+    assert [a.label for a in answers] == [row[1] for row in predictions(through)[1:4]]
+
+    with pytest.raises(KeyboardInterrupt):
+        run(photos, tmp_path / "halved", monkeypatch, Stopper(2))
+    heard = Stopper(0)
+    halved = run(photos, tmp_path / "halved", monkeypatch, heard)
+    # It goes on from the epoch it was stopped in, or from the one after where news came late.
+    assert heard.done in (1, 2) and heard.heard == [1, 2, 3]
+    assert predictions(halved) == predictions(through)
+
+
+class Wish(Stopper):
+    """Presses Ctrl-C, and hears what becomes of it."""
+
+    def on_interrupt(self):
+        self.answered = True
+
+
+@pytest.mark.slow
+def test_within_a_budget_ctrl_c_finishes_with_the_best_so_far(photos, tmp_path, monkeypatch):
+    # Wider features are taken whatever they bring, and answer together with the tuned network.
+    chosen = widening.Widening("efficientnet-lite0", 64, 2)
+    monkeypatch.setattr(widening, "choose_widening", lambda *_: chosen)
+    monkeypatch.setattr(widening, "BETTER", np.inf)
+    monkeypatch.setattr(tune_plan, "SHARES", (0.5,))
+    wish = Wish(3)
+    result = run(photos, tmp_path, monkeypatch, wish, fine_tune=None, budget="1h")
+    assert wish.answered and "ended by Ctrl-C" in result.network
+    assert 2 <= len(result.history) <= 4
+    assert "over 2 views: cross-validation" in result.network
+    assert "together with the frozen head" in result.network
+    assert result.tuning["kept"] and "wider features" in result.tuning["seconds"]
+    bundle = load_bundle(result.run)
+    assert bundle.facts["agreement"]["largest_difference"] < 1e-3
+    assert {path.name for path in result.run.glob("*.json")} == {"bundle.json"}
+
+
+class Noticing:
+    """Stored pictures of one row of four pixels, and a network that answers with the pixels."""
+
+    def pixels(self, rows):
+        bright = [[[200, 0, 0], [0, 0, 0]], [[0, 0, 0], [0, 0, 0]]]
+        dark = [[[0, 0, 0], [0, 0, 0]], [[0, 0, 0], [0, 0, 0]]]
+        return np.array([bright if row % 2 else dark for row in rows], np.uint8)
+
+    workers = 1
+
+    def __init__(self, seen):
+        self.seen = seen
+
+    def run(self, pixels):
+        return pixels[..., 0].astype(np.float32).reshape(4)[self.seen]
+
+
+@pytest.mark.parametrize(
+    ("seen", "flips"),
+    [([0, 1, 2, 3], (0, 1, 2, 3)), ([0, 1], (0, 1)), ([0, 2], (0, 2)), ([0], (0,))],
+)
+def test_a_flip_is_a_view_where_it_loses_nothing(seen, flips):
+    def answer(vectors):
+        high = np.clip(vectors.sum(1) / 200, 0.05, 0.95)
+        return np.stack([1 - high, high], 1).astype(np.float32)
+
+    stub, rows = Noticing(seen), np.arange(20)
+    assert choose_flips(stub, rows, rows % 2, stub, answer, ("dark", "bright")) == (flips, 60)
+
+
+def test_together_only_where_that_is_clearly_surer():
+    targets = np.array([0, 1] * 20)
+    right = np.where(np.eye(2)[targets] > 0, 2.0, -2.0).astype(np.float32)
+    one, other = right.copy(), right.copy()
+    one[:8], other[-8:] = -one[:8], -other[-8:]  # each is wrong of its own
+    assert choose_share(one, other, targets, (1.0, 0.5)) == 0.5
+    assert choose_share(right, right, targets, (1.0, 0.5)) == 1.0
+    assert choose_share(right, -right, targets, (1.0, 0.5)) == 1.0
+
+
+def test_the_widest_features_there_is_time_for():
+    def choose(seconds, flips=(0, 1, 2, 3), rate=100.0, **told):
+        found = choose_widening(FrozenTraining(**told), flips, 1000, rate, seconds)
+        return found and (found.model, found.size, found.views)
+
+    both = "efficientnet-lite0+efficientnet-lite2"
+    # Three views of 1,000 pictures at 3.6 times the cost: 108 s, and 30 s to build; two fifths.
+    assert choose(346) == (both, 260, 3) and choose(344) == (both, 260, 2)
+    assert choose(166) == (both, 260, 1)
+    # One more view of the first backbone: 10 s.
+    assert choose(164) == ("efficientnet-lite0", None, 3)
+    assert choose(26) == ("efficientnet-lite0", None, 2) and choose(24) is None
+    assert choose(1000, flips=(0,)) == (both, 260, 1) and choose(1000, flips=(0, 2))[2] == 1
+    assert choose(1000, model="mobilenet-v2", flips=(0,)) is None
+    assert choose(1000, size=128) == ("efficientnet-lite0", 128, 3)
+    assert choose(1000, views=3, size=128) is None

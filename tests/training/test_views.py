@@ -1,0 +1,116 @@
+"""The cut's cache: a view depends on its address alone, and is made once."""
+
+import numpy as np
+import pytest
+
+from kindsight.augment import Augment, augment_pictures
+from kindsight.cache import Cache
+from kindsight.catalog import Catalog
+from kindsight.catalog.store import store_pictures
+from kindsight.models.lower import LowerPart
+from kindsight.models.weights import weights_digest
+from kindsight.pictures import InputSpec
+from kindsight.runtime import Interpreter
+from kindsight.training.batches import Batches
+from kindsight.training.views import ViewPlan, map_records, store_views
+
+SPEC = InputSpec(16, 20, fit="crop")
+POLICY = Augment(rotation=20)
+PLAN = ViewPlan((0, 1), POLICY)
+LOW = 3
+SHAPE = (8, 10, 2)
+
+
+@pytest.fixture(scope="module")
+def lower(tmp_path_factory):
+    import keras
+
+    from kindsight.models.convert import convert_to_litert
+
+    pixels = keras.Input((16, 20, 3))
+    maps = keras.layers.Conv2D(2, 3, 2, "same")(pixels)
+    low = keras.layers.GlobalAveragePooling2D()(pixels)
+    flat = keras.layers.Concatenate()([low, keras.layers.Flatten()(maps)])
+    path = tmp_path_factory.mktemp("lower") / "lower.tflite"
+    path.write_bytes(convert_to_litert(keras.Model(pixels, flat)))
+    return LowerPart(path, "stage4", LOW, SHAPE, weights_digest(path))
+
+
+def catalog(count=7):
+    pixels = np.random.default_rng(0).integers(0, 256, (count, 16, 20, 3), dtype=np.uint8)
+    return Catalog.from_arrays(pixels, ["ab"[row % 2] for row in range(count)])
+
+
+def made(lower, folder, data, count, **options):
+    counts = np.full(len(data), count) if np.ndim(count) == 0 else np.asarray(count)
+    with store_pictures(data, SPEC, Cache(folder)) as stored:
+        views = store_views(
+            stored, lower, PLAN, counts, spec=SPEC, seed=3, cache=Cache(folder), **options
+        )
+        records = map_records(views.file, LOW, SHAPE)
+        found = np.array(records[views.places])
+        views.close()
+    return views, found
+
+
+def test_a_view_is_what_the_lower_part_gives_for_the_flipped_or_augmented_picture(lower, tmp_path):
+    data = catalog()
+    _, found = made(lower, tmp_path, data, 2)
+    assert found.shape == (7, 3)
+    network = Interpreter(lower.tflite)
+    for row in range(7):
+        numbers = network(data.load(row))
+        np.testing.assert_array_equal(found[row, 0]["low"], numbers[:LOW])
+        np.testing.assert_array_equal(
+            found[row, 0]["map"], numbers[LOW:].reshape(SHAPE).astype(np.float16)
+        )
+        mirrored = network(np.ascontiguousarray(data.load(row)[:, ::-1]))[LOW:].reshape(SHAPE)
+        np.testing.assert_array_equal(found[row, 1]["map"], mirrored.astype(np.float16))
+    # Another view for each number and picture, none the picture itself.
+    maps = found["map"].reshape(21, -1)
+    assert len(np.unique(maps, axis=0)) == 21
+
+
+def test_it_does_not_depend_on_order_workers_or_other_pictures(lower, tmp_path):
+    data = catalog()
+    _, found = made(lower, tmp_path / "one", data, 2, workers=1)
+    order = np.array([4, 0, 6, 2])
+    _, other = made(lower, tmp_path / "two", data[order], 2, workers=3)
+    np.testing.assert_array_equal(other, found[order])
+
+
+def test_what_was_made_is_found_again_and_what_is_not_asked_for_is_not_made(lower, tmp_path):
+    data = catalog()
+    views, _ = made(lower, tmp_path, data, [1, 1, 1, 1, 0, 0, -1])
+    assert (views.computed, views.reused) == (10, 0)
+    assert views.places[4].tolist()[1] == -1 and views.places[6].tolist() == [-1, -1]
+    views, _ = made(lower, tmp_path, data, 2)
+    assert (views.computed, views.reused) == (11, 10)
+    (entry,) = [item for item in Cache(tmp_path).entries() if item.kind == "views"]
+    assert entry.size > 21 * (8 * 10 * 2 * 2 + LOW * 4)
+
+
+def test_after_the_deadline_no_further_round_of_views_begins(lower, tmp_path):
+    views, found = made(lower, tmp_path, catalog(), 5, deadline=0.0)
+    assert found.shape == (7, 2) and views.computed == 14
+
+
+def test_an_epoch_takes_one_view_of_each_and_the_epochs_take_them_all():
+    places = np.arange(30).reshape(10, 3)
+    pixels = np.arange(30, dtype=np.uint8)
+    batches = Batches(pixels, places, np.zeros(10, np.int64), 2, 4, Augment(), 1)
+    seen = []
+    for epoch in (1, 2, 3):
+        order = batches.order(epoch)
+        made = np.concatenate([batches.make(epoch, s, order).pictures for s in range(3)])
+        assert sorted(made // 3) == list(range(10))
+        assert len({int(value) % 3 for value in made}) > 1
+        seen += made.tolist()
+    assert sorted(seen) == list(range(30))
+
+
+def test_the_same_policy_gives_the_same_views_as_augmenting_does():
+    pixels = np.random.default_rng(0).integers(0, 256, (1, 16, 20, 3), dtype=np.uint8)
+    index = np.array([2**62 + 5])
+    one = augment_pictures(pixels, POLICY, seed=3, epoch=1, index=index)
+    assert (one != augment_pictures(pixels, POLICY, seed=3, epoch=2, index=index)).any()
