@@ -249,8 +249,9 @@ def _confirm_near(search: _Search, pairs: NDArray[np.int64], apart: NDArray[np.u
         some = some[search.groups.apart(some)]
         if not len(some):
             continue
-        small = search.small(some.reshape(-1)).reshape(len(some), 2, 64, 64)
-        shift = best_shifts(small[:, 0], small[:, 1])
+        different, places = np.unique(some, return_inverse=True)
+        small = search.context.measurements.small(different)
+        shift = best_shifts(small, places.reshape(-1, 2))
         keep = shift.likeness >= QUICK
         rows.append(some[keep])
         downs.append(shift.down[keep])

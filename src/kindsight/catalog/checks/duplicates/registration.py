@@ -57,18 +57,21 @@ class Shift(NamedTuple):
     right: NDArray[np.int64]
 
 
-def best_shifts(first: Small, second: Small, most: int = 3) -> Shift:
+def best_shifts(pictures: Small, pairs: NDArray[np.int64], most: int = 3) -> Shift:
     """Compare many pairs at once, with shifts of a few pixels: a quick look before the close one.
 
     Parameters
     ----------
-    first, second : uint8 arrays (m, 64, 64)
+    pictures : uint8 array (n, 64, 64)
+        Each that is in a pair, once.
+    pairs : int64 array (m, 2)
+        Places in `pictures`.
     most : int
         The largest shift, in pixels of 32.
     """
-    one, other = _spectrum(first), _spectrum(second)
-    size = (first.shape[1] // 2, first.shape[2] // 2)
-    correlation = np.fft.irfft2(np.conj(one) * other, s=size)
+    spectra = _spectrum(pictures)
+    size = (pictures.shape[1] // 2, pictures.shape[2] // 2)
+    correlation = np.fft.irfft2(np.conj(spectra[pairs[:, 0]]) * spectra[pairs[:, 1]], s=size)
     near = np.roll(correlation, (most, most), (1, 2))[:, : 2 * most + 1, : 2 * most + 1]
     flat = near.reshape(len(near), -1)
     best = flat.argmax(axis=1)
