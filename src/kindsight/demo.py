@@ -43,7 +43,13 @@ __all__ = [
     "write_pictures",
 ]
 
-DEMO_SETTINGS: Mapping[str, Any] = {"size": 300, "validation": 0.0, "seed": 0}
+DEMO_SETTINGS: Mapping[str, Any] = {
+    "model": "efficientnet-lite2",
+    "size": 300,
+    "views": 3,
+    "validation": 0.0,
+    "seed": 0,
+}
 """The settings of the demo's training that are not the defaults."""
 
 LICENCE = "CC BY-NC-SA 4.0"
