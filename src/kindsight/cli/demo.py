@@ -31,7 +31,8 @@ def demo(
     """Train on pictures of solar cells, and compare.
 
     There are 2,624 of them, a quarter kept for the test; the accuracy is shown beside what the
-    data's own paper reached. Needs the package elpv-dataset: pip install 'kindsight[demo]'
+    data's own paper reached. It takes some minutes, since each picture is looked at in three views
+    by a larger network than usual. Needs the package elpv-dataset: pip install 'kindsight[demo]'
 
     Example: kindsight demo
     """
