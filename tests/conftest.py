@@ -6,7 +6,9 @@ takes ``SIZE`` and the session's cache, and only the tests that are about Keras 
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +17,10 @@ import pytest
 from hypothesis import settings
 
 from shapes import write_photos
+
+# A shell that starts this in the background has it, and all that it starts, ignore Ctrl-C.
+with contextlib.suppress(ValueError):  # not the main thread
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # No test measures time, not even by the way.
 settings.register_profile("kindsight", deadline=None)
