@@ -117,8 +117,7 @@ def widen(work: FineTuning, flips: tuple[int, ...], rate: float) -> FineTuning:
         work.said.append(f"{chosen.words()} did not help in cross-validation")
         return work
     work.said.append(
-        f"{wider.training.describe_backbone()}, {chosen.words()}: cross-validation's log loss "
-        f"{losses[0]:.3f} in place of {losses[1]:.3f}"
+        f"{chosen.words()}: cross-validation's log loss {losses[0]:.3f} in place of {losses[1]:.3f}"
     )
     return replace(work, fitted=wider)
 
