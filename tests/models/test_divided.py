@@ -228,3 +228,21 @@ def test_a_survey_counts_what_lies_above_each_cut(tiny):
     assert third.share == pytest.approx(above / (below + above))
     assert (fourth.stage, fourth.low, fourth.shape) == ("stage4", 20, (3, 3, 6))
     assert fourth.share == pytest.approx(9 * 30 / (below + above))
+
+
+def test_in_bfloat16_a_step_goes_nearly_the_same_way_and_the_network_stays_float32(tiny, pictures):
+    head, targets = next(heads(tiny_layout().width)), np.eye(3, dtype=np.float32)[np.arange(9) % 3]
+    moved = {}
+    for precision in ("float32", "bfloat16"):
+        network = cut(tiny, pictures, head)
+        given = inputs(tiny, pictures)
+        tuner = Tuner(network, lambda _, given=given: given, 3, precision=precision)
+        tuner.begin(Optimizer("sgd"))
+        before, answers = tuner.weights(), np.asarray(network.upper(given))
+        tuner.step(None, targets, 0.01, (0, 0))
+        moved[precision] = tuner.weights()["top_conv/kernel"] - before["top_conv/kernel"]
+        tuner.set_weights(before)
+        np.testing.assert_array_equal(network.upper(given), answers)
+        assert all(layer.compute_dtype == "float32" for layer in network.upper.layers)
+    difference = np.abs(moved["bfloat16"] - moved["float32"]).max()
+    assert 0 < difference < 0.02 * np.abs(moved["float32"]).max()

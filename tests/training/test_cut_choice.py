@@ -30,12 +30,12 @@ def test_the_disk_bounds_the_views():
 
 
 def test_with_time_more_of_the_network_learns():
-    # 820 passes of a fifth at 10 a second: 16.4 s; an epoch of 8 x 100 x 0.8 / 10: 64 s.
-    assert choose(seconds=657, rate=10.0) == ("stage3", 7, "")
-    # At stage4: 41 s of views, 40 s an epoch.
-    assert choose(seconds=656, rate=10.0) == ("stage4", 7, "")
-    assert choose(seconds=442, rate=10.0)[0] == "stage4"
-    assert choose(seconds=440, rate=10.0) == ("stage5", 7, "")
+    # 820 passes of a fifth at 10 a second: 16.4 s; an epoch of 4 x 100 x 0.8 / 10: 32 s.
+    assert choose(seconds=337, rate=10.0) == ("stage3", 7, "")
+    # At stage4: 41 s of views, 20 s an epoch.
+    assert choose(seconds=336, rate=10.0) == ("stage4", 7, "")
+    assert choose(seconds=242, rate=10.0)[0] == "stage4"
+    assert choose(seconds=240, rate=10.0) == ("stage5", 7, "")
 
 
 def test_the_time_bounds_the_views():

@@ -56,11 +56,14 @@ class DividedNetwork:
         it.
     frozen : keras.Model
         Pixels to logits as before: what lies below the cut is that of `full`.
+    backbone : keras.Model
+        Pixels to features, within `frozen`.
     """
 
     full: Any
     upper: Any
     frozen: Any
+    backbone: Any
 
 
 def load_network(file: str | os.PathLike[str]) -> Any:
@@ -185,7 +188,7 @@ def divide_network(
     full = keras.Model(model.input, upper(ends), name=f"{model.name}_tuned") if stage else upper
     frozen = with_head(model, head, temperature)
     frozen.trainable = False
-    return DividedNetwork(full, upper, frozen)
+    return DividedNetwork(full, upper, frozen, model)
 
 
 def with_head(model: Any, head: HeadLayers, temperature: float) -> Any:

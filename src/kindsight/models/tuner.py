@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,10 @@ class Tuner:
         Over how many of the last steps the mean runs, about.
     class_weight : sequence of float, optional
         How much a picture of each class counts; 1 if omitted.
+    precision : str
+        In which numbers convolutions over all channels are multiplied in a step, ``"float32"`` or
+        ``"bfloat16"`` (see :mod:`.precision`); weights, what is judged and what is written are
+        float32 in any case.
     """
 
     def __init__(
@@ -74,6 +79,7 @@ class Tuner:
         layer_decay: float = 1.0,
         average: float = 1.0,
         class_weight: Sequence[float] | None = None,
+        precision: str = "float32",
     ) -> None:
         import tensorflow as tf
 
@@ -86,7 +92,7 @@ class Tuner:
             for place, name in zip(places, self._names, strict=True)
         ]
         self._share = 1.0 / max(1.0, average)
-        self._class_weight = class_weight
+        self._class_weight, self._precision = class_weight, precision
         self._means = [tf.Variable(variable) for variable in self._variables]
         self._optimizer, self._smoothing, self._updates = Optimizer(), 0.0, 0
         self._slots: list[list[Any]] = []
@@ -140,7 +146,8 @@ class Tuner:
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(variables)
             # Without dropout, and with batch normalisation as in use.
-            logits = self._network.upper(arrays, training=False)
+            with self._multiplying():
+                logits = self._network.upper(arrays, training=False)
             losses = tf.nn.softmax_cross_entropy_with_logits(smoothed, logits)
             if self._class_weight is not None:
                 weights = np.array(self._class_weight, np.float32)[:, None]
@@ -157,6 +164,18 @@ class Tuner:
         same = tf.equal(tf.argmax(logits, 1), tf.argmax(targets, 1))
         told = tf.nn.softmax_cross_entropy_with_logits(targets, logits)
         return tf.reduce_sum(told), tf.reduce_sum(tf.cast(same, tf.int32))
+
+    @contextlib.contextmanager
+    def _multiplying(self) -> Iterator[None]:
+        """Trace convolutions in the step's precision; those of one channel each gain nothing."""
+        if self._precision == "float32":
+            yield
+            return
+        _set_policy(self._network.upper, "mixed_bfloat16")
+        try:
+            yield
+        finally:
+            _set_policy(self._network.upper, "float32")
 
     def evaluate(self, pictures: Any, targets: NDArray[np.int64]) -> tuple[float, int]:
         """Return the sum of cross-entropies with some pictures' classes, and how many are right.
@@ -267,3 +286,12 @@ def _assign(named: Mapping[str, Any], arrays: Mapping[str, NDArray[np.float32]])
             raise ValueError(f"{name} is {arrays[name].dtype} {arrays[name].shape}")
     for name, variable in named.items():
         variable.assign(arrays[name])
+
+
+def _set_policy(model: Any, policy: str) -> None:
+    """Say in which numbers a network's convolutions over all channels are multiplied."""
+    import keras
+
+    for layer in model.layers:
+        if type(layer).__name__ == "Conv2D":
+            layer.dtype_policy = keras.DTypePolicy(policy)

@@ -18,7 +18,7 @@ USUAL, EARLIEST = 2, 3
 # The share of the time that making views may take, and of the room on disk.
 VIEWS_TIME = 0.4
 # What a step costs, in passes of LiteRT over the same layers: forward and backward in TensorFlow.
-STEP_COST = 8.0
+STEP_COST = 4.0
 # Epochs for which there must be time before more of the network is trained.
 ENOUGH_EPOCHS = 10
 
@@ -78,7 +78,7 @@ def choose_cut(
         making = (learned * (views + 1) + judged) * (1 - place.share) / rate
         epoch = learned * STEP_COST * place.share / rate
         enough = (seconds - making) / epoch >= ENOUGH_EPOCHS
-        if (enough and views == most_views) or place.stage == places[-1].stage:
+        if (enough and views >= min(VIEWS, most_views)) or place.stage == places[-1].stage:
             return CutChoice(place, views, why)
     raise AssertionError("the last place is always taken")
 

@@ -26,7 +26,7 @@ from kindsight.training.history import History
 from kindsight.training.listener import tell_of_interrupt
 from kindsight.training.network_fit import KERAS_FILE, TFLITE_FILE, Hearing, cross_temperatures
 from kindsight.training.tune_pictures import pixels_to_tune, views_to_tune
-from kindsight.training.tune_plan import make_job, make_lessons
+from kindsight.training.tune_plan import frozen_logits, make_job, make_lessons
 from kindsight.training.tune_work import FineTuning
 from kindsight.training.tuning import FittedTuned, Tuning, is_better
 from kindsight.training.widening import on_one_backbone, widen
@@ -135,14 +135,24 @@ def _train(
         pictures = (pixels_to_tune if full else views_to_tune)(work, stored, flips)
     files = work.folder / KERAS_FILE, work.folder / TFLITE_FILE
     learned = class_targets(fitted.catalog[work.rows], fitted.classes)
-    job = make_job(work, learned, files, kept=own is None) | pictures.job
     parts = (pictures.places, learned), (pictures.val_places, targets)
-    with work.timed("training"), make_lessons(work, job, *parts, flips) as told:
+    # Where nobody is shown how the validation pictures are answered, the frozen head that answers
+    # together with the network may have learned from them; what is judged has not.
+    beside = work.before
+    if own is not None:
+        with work.timed("frozen head"):
+            beside = work.frozen.refitted(np.concatenate([work.rows, work.validation]))
+    job = make_job(work, learned, files, kept=own is None) | pictures.job
+    with work.timed("training"), make_lessons(work, job, *parts, flips, beside) as told:
         found, history = _follow(work, told)
+        tuned = np.load(told["val_logits"], allow_pickle=False)
     network = FittedTuned(
         fitted.training,  # type: ignore[arg-type]  # what differs is overridden
         fitted.classes, fitted.catalog, stored, work.rows, *files, history, own=own,
     )  # fmt: skip
+    if own is not None:
+        share = np.float32(found["share"])
+        network.answers(work.validation, share * tuned + (1 - share) * frozen_logits(work))
     work.said.append(
         f"{pictures.said}, {found['epochs']} epochs of {found['rate']:,.0f} pictures a second"
     )

@@ -343,6 +343,10 @@ class FittedNetwork:
         found = [self._logits[row] for row in rows.tolist()]
         return np.array(found, np.float32).reshape(len(rows), len(self.classes))
 
+    def answers(self, rows: Rows, logits: NDArray[np.float32]) -> None:
+        """Take the logits of some pictures, float32 (n, classes), as known."""
+        self._logits.update(zip(rows.tolist(), logits, strict=True))
+
     def probabilities(self, rows: Rows) -> NDArray[np.float32]:
         """Return the probabilities of some pictures' classes, float32 (n, classes).
 

@@ -82,6 +82,7 @@ def tune_job(job: dict[str, Any], line: Line) -> dict[str, Any]:
         layer_decay=job["layer_decay"],
         average=job["average"] * -(-len(lessons.targets) // plan.phases[0].batch_size),
         class_weight=job["class_weight"],
+        precision=job["precision"],
     )
     if checkpoint is not None:
         rate, epochs = checkpoint.numbers["rate"], checkpoint.numbers["epochs"]
@@ -105,10 +106,12 @@ def tune_job(job: dict[str, Any], line: Line) -> dict[str, Any]:
             extra={"rate": rate, "epochs": epochs},
         ).run(checkpoint, until)
     line.tell({"event": "saving"})
-    share = choose_share(_logits(tuner, lessons), before, lessons.val_targets, job["shares"])
+    tuned = _logits(tuner, lessons)
+    np.save(job["val_logits"], tuned, allow_pickle=False)
+    share = choose_share(tuned, before, lessons.val_targets, job["shares"])
     frozen = network.frozen if share < 1 else None
     if frozen is not None and job["beside"] is not None:
-        frozen = _beside(job["beside"])
+        frozen = _beside(job["beside"], job["keras_backbone"], network.backbone)
     with replacing(job["keras"]) as keras_file, replacing(job["tflite"]) as tflite_file:
         tuner.save(keras_file, tflite_file, frozen, share)
     return {"rate": rate, "epochs": epochs, "share": share}
@@ -132,11 +135,12 @@ def _divide(job: dict[str, Any], arrays: dict[str, Any]) -> DividedNetwork:
     return divide_network(model, layout, job["stage"], head, job["temperature"], mean, spread)
 
 
-def _beside(told: dict[str, Any]) -> Any:
-    """Load another frozen backbone with its head."""
-    with np.load(told["head"], allow_pickle=False) as file:
-        head = HeadLayers.from_arrays({name: file[name] for name in file.files})
-    return with_head(load_network(told["keras"]), head, told["temperature"])
+def _beside(told: dict[str, Any], file: str, backbone: Any) -> Any:
+    """Put another head on the backbone of a file, which is loaded already; or load another one."""
+    with np.load(told["head"], allow_pickle=False) as arrays:
+        head = HeadLayers.from_arrays({name: arrays[name] for name in arrays.files})
+    model = backbone if told["keras"] == file else load_network(told["keras"])
+    return with_head(model, head, told["temperature"])
 
 
 def _pixels(job: dict[str, Any]) -> Any:

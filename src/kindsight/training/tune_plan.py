@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kindsight.augment import Augment
+from kindsight.models.precision import choose_precision
 from kindsight.threads import count_cores
 from kindsight.training.checkpoints import CHECKPOINT_FILE, key_of
 from kindsight.training.common import balanced_weights
@@ -22,7 +23,7 @@ from kindsight.training.network_fit import CHECKPOINT_SECONDS
 from kindsight.training.plan import Phase
 from kindsight.training.tune_work import FineTuning
 
-__all__ = ["full_phases", "light_phases", "make_job", "make_lessons"]
+__all__ = ["frozen_logits", "full_phases", "light_phases", "make_job", "make_lessons"]
 
 FORMAT = 1
 """Raised whenever the same settings and pictures would give other weights."""
@@ -36,7 +37,7 @@ BATCH = 32
 FIRST_EPOCHS = 2
 PATIENCE = 5
 # Of the fine-tuned network in the answer; alone, it takes half the time to ask.
-SHARES = (1.0, 0.5)
+SHARES = (1.0, 0.5, 0.25)
 
 Rows = NDArray[np.int64]
 
@@ -89,6 +90,7 @@ def make_job(
         "layer_decay": LAYER_DECAY,
         "average": AVERAGE_EPOCHS,
         "shares": SHARES,
+        "precision": choose_precision("auto", batch_norm=False),
         "seconds": None if seconds is None else max(1.0, seconds),
         "most_epochs": MOST_EPOCHS,
         "seed": fitted.training.seed,
@@ -108,6 +110,7 @@ def make_lessons(
     learned: tuple[Rows, Rows],
     judged: tuple[Rows, Rows],
     flips: Sequence[int],
+    beside: FittedFrozen | None,
 ) -> Iterator[dict[str, Any]]:
     """Write the arrays of a job to a temporary folder; give all that the job is told.
 
@@ -120,49 +123,64 @@ def make_lessons(
         Of the training and of the validation pictures.
     flips : sequence of int
         What the views are.
+    beside : FittedFrozen, optional
+        What may answer together with the network; the frozen head that it begins as if omitted.
     """
-    fitted, before = work.fitted, work.before
+    fitted = work.fitted
     vectors = fitted.features.vectors[work.rows]
     arrays = {
         "places": learned[0],
         "targets": learned[1],
         "val_places": judged[0],
         "val_targets": judged[1],
-        "before": _logits(work.frozen, work.validation),
+        "before": frozen_logits(work),
         "mean": vectors.mean(0),
         # A number that hardly varies must not be blown up.
         "spread": np.maximum(vectors.std(0), 1e-3 * (1 + np.abs(vectors.mean(0)))),
         **{f"head/{name}": value for name, value in fitted.head.layers.to_arrays().items()},
     }
     with tempfile.TemporaryDirectory(prefix="kindsight-") as folder:
-        lessons, beside = Path(folder, "lessons.npz"), None
+        lessons, other = Path(folder, "lessons.npz"), None
         np.savez(lessons, allow_pickle=False, **arrays)
-        if before is not None:
+        if beside is not None:
             head = Path(folder, "head.npz")
-            np.savez(head, allow_pickle=False, **before.head.layers.to_arrays())
-            beside = {
-                "keras": str(before.files.keras.resolve()),
+            np.savez(head, allow_pickle=False, **beside.head.layers.to_arrays())
+            other = {
+                "keras": str(beside.files.keras.resolve()),
                 "head": str(head),
-                "temperature": before.temperature,
+                "temperature": beside.temperature,
             }
         key = _key(work, job, flips)
-        yield {**job, "lessons": str(lessons), "beside": beside, "key": key}
+        answers = str(Path(folder, "answers.npy"))
+        more = {"lessons": str(lessons), "val_logits": answers, "beside": other, "key": key}
+        yield {**job, **more}
 
 
-def _logits(fitted: FittedFrozen, rows: Rows) -> NDArray[np.float32]:
-    """Return a frozen head's logits, divided by its temperature."""
-    logits = fitted.head.layers.logits(fitted.features.vectors[rows])
-    return np.asarray(logits / fitted.temperature, np.float32)
+def frozen_logits(work: FineTuning) -> NDArray[np.float32]:
+    """Return the frozen head's logits of the validation pictures, divided by its temperature."""
+    frozen = work.frozen
+    logits = frozen.head.layers.logits(frozen.features.vectors[work.validation])
+    return np.asarray(logits / frozen.temperature, np.float32)
 
 
 def _key(work: FineTuning, job: dict[str, Any], flips: Sequence[int]) -> str:
     """Return what tells one training from all others, whatever machine and folders it has."""
-    names = ("layout", "classes", "class_weight", "phases", "stage", "seed", "temperature")
+    names = (
+        "layout",
+        "classes",
+        "class_weight",
+        "phases",
+        "stage",
+        "seed",
+        "temperature",
+        "precision",
+    )
     catalog = work.fitted.catalog
     return key_of(
         {
             **{name: job[name] for name in names},
             "format": FORMAT,
+            "precision": job["precision"],
             "backbone": work.fitted.files.digest,
             "flips": list(flips),
             "budget": work.fitted.training.budget,
