@@ -11,15 +11,14 @@ out without it. Measure on an idle machine.
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import sys
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
-from common import Row, Section, Target, markdown, plain, verdict
+from common import Row, Section, Target
 from processes import environment, run, say, script
+from telling import tell, warn_if_busy
 
 NAMES = {
     "opencv": "the bare warp in OpenCV",
@@ -88,15 +87,9 @@ def _rates(name: str, cores: int, options: argparse.Namespace) -> list[float]:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure and print."""
     options = parse(arguments)
-    if hasattr(os, "getloadavg") and os.getloadavg()[0] > 0.5:
-        say("This machine is busy: take the ratios for trials only.")
+    warn_if_busy()
     section = measure(options)
-    print(plain(section))
-    print(verdict([section]))
-    if options.json:
-        options.json.write_text(json.dumps(section.to_dict(), indent=2) + "\n", encoding="utf-8")
-    if options.markdown:
-        options.markdown.write_text(markdown(section), encoding="utf-8")
+    tell([section], options)
 
 
 if __name__ == "__main__":

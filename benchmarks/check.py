@@ -21,9 +21,10 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from common import Row, Section, at_least, at_most, markdown, plain, verdict
+from common import Row, Section, at_least, at_most
 from faulty import generate, names, plant
 from processes import environment, kindsight, run, say, script
+from telling import tell
 
 # Which of our checks find what cleanvision calls by this name.
 SAME_ISSUE = {
@@ -189,13 +190,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sections = [side_by_side(options, work)] if options.data else []
         if options.generated:
             sections.append(very_many(options, work))
-    for section in sections:
-        print(plain(section))
-    print(verdict(sections))
-    if options.json:
-        options.json.write_text(json.dumps([section.to_dict() for section in sections], indent=2))
-    if options.markdown:
-        options.markdown.write_text("\n".join(map(markdown, sections)))
+    tell(sections, options)
 
 
 if __name__ == "__main__":

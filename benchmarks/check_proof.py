@@ -25,7 +25,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from common import Section, markdown, plain, verdict
+from common import Section
 from folders import class_files, lay_out
 from planting import COPIES, FAULTS, plant_faults, swap_labels
 from processes import environment, kindsight, run, say
@@ -41,6 +41,7 @@ from scoring import (
     recall_of_faults,
     unlike_planted,
 )
+from telling import tell
 
 SHARES = (0.02, 0.05, 0.10)
 
@@ -185,13 +186,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             copied = lay_out(class_files(data), work / data.name)
             sections.append(copies_and_faults(copied, options, work))
             sections.append(swapped_labels(copied, options, work))
-    for section in sections:
-        print(plain(section))
-    print(verdict(sections))
-    if options.json:
-        options.json.write_text(json.dumps([section.to_dict() for section in sections], indent=2))
-    if options.markdown:
-        options.markdown.write_text("\n".join(map(markdown, sections)))
+    tell(sections, options)
 
 
 if __name__ == "__main__":

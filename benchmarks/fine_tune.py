@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import statistics
 import sys
 import tempfile
@@ -32,9 +31,10 @@ from typing import Any
 import numpy as np
 
 from accuracy_job import divisions, load, some_rows
-from common import Row, Section, Target, at_least, at_most, markdown, plain, verdict
+from common import Row, Section, Target, at_least, at_most
 from folders import class_files, first_of_each, hold_out, lay_out
 from processes import environment, run, say, script
+from telling import tell, warn_if_busy
 from workshop import Options, Workshop
 
 # Targets of the project for fine-tuning within ten minutes.
@@ -334,17 +334,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         settings = json.loads(options.settings)
         train_once(settings)
         return
-    if hasattr(os, "getloadavg") and os.getloadavg()[0] > 0.5:
-        say("This machine is busy: take the ratios for trials only.")
+    warn_if_busy()
     with tempfile.TemporaryDirectory(prefix="kindsight-bench-") as name:
         sections = [MEASURES[options.command](options, Path(name))]
-    print("\n".join(map(plain, sections)))
-    print(verdict(sections))
-    if options.json:
-        found = [section.to_dict() for section in sections]
-        options.json.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
-    if options.markdown:
-        options.markdown.write_text("\n".join(map(markdown, sections)), encoding="utf-8")
+    tell(sections, options)
 
 
 if __name__ == "__main__":

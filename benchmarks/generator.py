@@ -13,17 +13,16 @@ Measure on an idle machine.
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import sys
 import tempfile
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
-from common import Row, Section, Target, at_least, markdown, plain, verdict
+from common import Row, Section, Target, at_least
 from folders import class_files, first_of_each, lay_out
 from processes import environment, run, say, script
+from telling import tell, warn_if_busy
 
 NAMES = {
     "keras": "Keras's ImageDataGenerator",
@@ -114,17 +113,11 @@ def _rates(side: str, job: str, options: argparse.Namespace, folder: Path) -> li
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure and print."""
     options = parse(arguments)
-    if hasattr(os, "getloadavg") and os.getloadavg()[0] > 0.5:
-        say("This machine is busy: take the ratios for trials only.")
+    warn_if_busy()
     with tempfile.TemporaryDirectory(prefix="kindsight-bench-") as name:
         files = first_of_each(class_files(options.cats_dogs), options.limit)
         section = measure(options, lay_out(files, Path(name) / "photos"))
-    print(plain(section))
-    print(verdict([section]) + (" (a trial on few pictures)" if options.limit else ""))
-    if options.json:
-        options.json.write_text(json.dumps(section.to_dict(), indent=2) + "\n", encoding="utf-8")
-    if options.markdown:
-        options.markdown.write_text(markdown(section), encoding="utf-8")
+    tell([section], options, " (a trial on few pictures)" if options.limit else "")
 
 
 if __name__ == "__main__":

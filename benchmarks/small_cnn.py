@@ -16,7 +16,6 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
-import os
 import statistics
 import sys
 import tempfile
@@ -26,9 +25,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from common import Row, Section, Target, at_least, markdown, plain, verdict
+from common import Row, Section, Target, at_least
 from folders import class_files, first_of_each, hold_out, lay_out
 from processes import environment, run, say, script
+from telling import tell, warn_if_busy
 
 FLOAT32 = "kindsight, --precision float32"
 LISTING, TORCH = "the course's listing, Keras as installed", "PyTorch channels_last, two workers"
@@ -227,8 +227,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         return
     if options.cats_dogs is None:
         raise SystemExit("This needs the pictures: --cats-dogs DIR.")
-    if hasattr(os, "getloadavg") and os.getloadavg()[0] > 0.5:
-        say("This machine is busy: take the ratios for trials only.")
+    warn_if_busy()
     with tempfile.TemporaryDirectory(prefix="kindsight-bench-") as name:
         folder = Path(name)
         data = options.cats_dogs.resolve()
@@ -237,13 +236,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sections = [measure_speed(data, options, folder)] if options.repeats else []
         if options.accuracy:
             sections.append(measure_accuracy(data, options, folder))
-    print("\n".join(map(plain, sections)))
-    print(verdict(sections))
-    if options.json:
-        found = [section.to_dict() for section in sections]
-        options.json.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
-    if options.markdown:
-        options.markdown.write_text("\n".join(map(markdown, sections)), encoding="utf-8")
+    tell(sections, options)
 
 
 if __name__ == "__main__":

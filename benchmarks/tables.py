@@ -15,7 +15,6 @@ import argparse
 import csv
 import importlib.util
 import json
-import os
 import sys
 import tempfile
 import time
@@ -26,8 +25,9 @@ from typing import Any
 
 import numpy as np
 
-from common import Row, Section, Target, at_most, markdown, plain, verdict
+from common import Row, Section, Target, at_most
 from processes import run, say, script
+from telling import tell, warn_if_busy
 
 PIXEL_ROWS, PIXELS, PATHS = 27_455, 784, 100_000
 
@@ -166,17 +166,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.read:
         read_once(*options.read)
         return
-    if hasattr(os, "getloadavg") and os.getloadavg()[0] > 0.5:
-        say("This machine is busy: take the ratios for trials only.")
+    warn_if_busy()
     with tempfile.TemporaryDirectory() as folder:
         sections = measure(options, Path(folder))
-    print("\n".join(map(plain, sections)))
-    print(verdict(sections))
-    if options.json:
-        found = [section.to_dict() for section in sections]
-        options.json.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
-    if options.markdown:
-        options.markdown.write_text("\n".join(map(markdown, sections)), encoding="utf-8")
+    tell(sections, options)
 
 
 if __name__ == "__main__":

@@ -42,6 +42,18 @@ def training_parser(description: str) -> argparse.ArgumentParser:
     return parser
 
 
+def tuning_parser(description: str) -> argparse.ArgumentParser:
+    """Make the command line that every rival that fine-tunes on arrays understands."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--pixels", type=Path, required=True, help="uint8 (n, height, width, 3)")
+    parser.add_argument("--targets", type=Path, required=True, help="int64 (n,)")
+    parser.add_argument("--upper", action="store_true", help="only what lies above the cut learns")
+    parser.add_argument("--epochs", type=int, default=2)
+    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--seed", type=int, default=0)
+    return parser
+
+
 def run(
     rival: str,
     packages: tuple[str, ...],

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import time
-from pathlib import Path
 from typing import Any
 
 import shared
@@ -66,11 +65,5 @@ def train(options: argparse.Namespace) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--pixels", type=Path, required=True, help="uint8 (n, height, width, 3)")
-    parser.add_argument("--targets", type=Path, required=True, help="int64 (n,)")
-    parser.add_argument("--upper", action="store_true", help="only what lies above the cut learns")
-    parser.add_argument("--epochs", type=int, default=2)
-    parser.add_argument("--batch", type=int, default=32)
-    parser.add_argument("--seed", type=int, default=0)
+    parser = shared.tuning_parser(__doc__.splitlines()[0])
     shared.run("PyTorch channels_last", ("torch", "timm"), train, parser)
