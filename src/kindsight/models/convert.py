@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,7 +12,13 @@ from numpy.typing import NDArray
 from kindsight.errors import AgreementError
 from kindsight.models.litert import make_interpreter
 
-__all__ = ["check_agreement", "convert_to_litert", "make_pictures", "run_litert"]
+__all__ = [
+    "check_agreement",
+    "convert_to_litert",
+    "make_pictures",
+    "run_litert",
+    "write_both_forms",
+]
 
 TOLERANCE = 1e-3
 """Largest difference allowed, as a share of the largest value."""
@@ -122,3 +130,19 @@ def check_agreement(model: Any, converted: bytes, tolerance: float = TOLERANCE) 
             "the versions of tensorflow and ai-edge-litert."
         )
     return difference
+
+
+def write_both_forms(
+    model: Any, keras_file: str | os.PathLike[str], tflite_file: str | os.PathLike[str]
+) -> float:
+    """Write a model as a Keras file and as a LiteRT file, and compare the two.
+
+    Returns
+    -------
+    float
+        As :func:`check_agreement` gives it; AgreementError as there.
+    """
+    model.save(keras_file)
+    converted = convert_to_litert(model)
+    Path(tflite_file).write_bytes(converted)
+    return check_agreement(model, converted)

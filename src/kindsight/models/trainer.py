@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kindsight.models.convert import check_agreement, convert_to_litert
+from kindsight.models.convert import write_both_forms
 from kindsight.models.forward import KerasForward, SmallCNNForward, make_forward
+from kindsight.models.learned import UPDATES, Arrays, assign_arrays, part_updates
 from kindsight.models.optimizers import Optimizer
 from kindsight.models.small_cnn import SmallCNN, build_small_cnn
 
@@ -19,8 +19,6 @@ __all__ = ["Trainer", "set_threads"]
 
 # Fewer pictures than this are not worth a shard of their own.
 SHARD = 4
-
-Arrays = dict[str, NDArray[np.float32]]
 
 
 def set_threads(network: SmallCNN, cores: int) -> None:
@@ -232,24 +230,21 @@ class Trainer:
         ValueError
             For arrays of other names or shapes; nothing is taken then.
         """
-        _assign(self._named_weights(), arrays)
+        assign_arrays(self._named_weights(), arrays)
 
     def state(self) -> Arrays:
         """Return copies of the weights and of what the optimiser keeps."""
         named = {f"weights/{name}": value for name, value in self.weights().items()}
         for name, slots in self._named_slots().items():
             named[name] = np.concatenate([slot.numpy() for slot in slots])
-        return {**named, "updates": np.array([self._updates], np.float32)}
+        return {**named, UPDATES: np.array([self._updates], np.float32)}
 
     def set_state(self, arrays: Mapping[str, NDArray[np.float32]]) -> None:
         """Take back what :meth:`state` gave, in the same phase; ValueError as above."""
-        rest = dict(arrays)
-        updates = rest.pop("updates", np.zeros(0))
-        if updates.shape != (1,):
-            raise ValueError("updates is no number")
+        rest, updates = part_updates(arrays)
         learned = {f"weights/{name}": pieces for name, pieces in self._named_weights().items()}
-        _assign({**learned, **self._named_slots()}, rest)
-        self._updates = int(updates[0])
+        assign_arrays({**learned, **self._named_slots()}, rest)
+        self._updates = updates
 
     def _named_weights(self) -> dict[str, tuple[Any, ...]]:
         named = {item.name: item.pieces for item in self._forward.parameters}
@@ -282,20 +277,4 @@ class Trainer:
             Where that is too much.
         """
         self._forward.write_back()
-        self._model.save(keras_file)
-        converted = convert_to_litert(self._model)
-        Path(tflite_file).write_bytes(converted)
-        return check_agreement(self._model, converted)
-
-
-def _assign(named: Mapping[str, Sequence[Any]], arrays: Mapping[str, NDArray[np.float32]]) -> None:
-    if named.keys() != arrays.keys():
-        raise ValueError(f"other names: {sorted(named.keys() ^ arrays.keys())[:5]}")
-    for name, variables in named.items():
-        rows, array = sum(variable.shape[0] for variable in variables), arrays[name]
-        if array.shape != (rows, *variables[0].shape[1:]) or array.dtype != np.float32:
-            raise ValueError(f"{name} is {array.dtype} {array.shape}")
-    for name, variables in named.items():
-        ends = np.cumsum([variable.shape[0] for variable in variables])[:-1]
-        for variable, part in zip(variables, np.split(arrays[name], ends), strict=True):
-            variable.assign(part)
+        return write_both_forms(self._model, keras_file, tflite_file)

@@ -6,13 +6,12 @@ import contextlib
 import itertools
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kindsight.models.convert import check_agreement, convert_to_litert
+from kindsight.models.convert import write_both_forms
 from kindsight.models.divided import (
     DividedNetwork,
     answering_together,
@@ -20,11 +19,11 @@ from kindsight.models.divided import (
     layers_after,
 )
 from kindsight.models.heads import LOGITS
+from kindsight.models.learned import UPDATES, Arrays, assign_arrays, part_updates
 from kindsight.models.optimizers import Optimizer
 
 __all__ = ["Tuner", "limit_threads"]
 
-Arrays = dict[str, NDArray[np.float32]]
 # The head is fitted already, to thousands of numbers at once: at the pace of the layers below, the
 # first steps would undo it.
 HEAD_PACE = 0.1
@@ -213,21 +212,19 @@ class Tuner:
             For arrays of other names or shapes; nothing is taken then.
         """
         for variables in (self._means, self._variables):
-            _assign(dict(zip(self._names, variables, strict=True)), arrays)
+            pairs = zip(self._names, variables, strict=True)
+            assign_arrays({name: (variable,) for name, variable in pairs}, arrays)
 
     def state(self) -> Arrays:
         """Return copies of both kinds of weights and of what the optimiser keeps."""
         named = {name: variable.numpy() for name, variable in self._state().items()}
-        return {**named, "updates": np.array([self._updates], np.float32)}
+        return {**named, UPDATES: np.array([self._updates], np.float32)}
 
     def set_state(self, arrays: Mapping[str, NDArray[np.float32]]) -> None:
         """Take back what :meth:`state` gave, in the same phase; ValueError as above."""
-        rest = dict(arrays)
-        updates = rest.pop("updates", np.zeros(0))
-        if updates.shape != (1,):
-            raise ValueError("updates is no number")
-        _assign(self._state(), rest)
-        self._updates = int(updates[0])
+        rest, updates = part_updates(arrays)
+        assign_arrays({name: (variable,) for name, variable in self._state().items()}, rest)
+        self._updates = updates
 
     def _state(self) -> dict[str, Any]:
         named: dict[str, Any] = {}
@@ -272,20 +269,7 @@ class Tuner:
         model = self._network.full
         if frozen is not None and share < 1:
             model = answering_together(model, frozen, share)
-        model.save(keras_file)
-        converted = convert_to_litert(model)
-        Path(tflite_file).write_bytes(converted)
-        return check_agreement(model, converted)
-
-
-def _assign(named: Mapping[str, Any], arrays: Mapping[str, NDArray[np.float32]]) -> None:
-    if named.keys() != arrays.keys():
-        raise ValueError(f"other names: {sorted(named.keys() ^ arrays.keys())[:5]}")
-    for name, variable in named.items():
-        if arrays[name].shape != tuple(variable.shape) or arrays[name].dtype != np.float32:
-            raise ValueError(f"{name} is {arrays[name].dtype} {arrays[name].shape}")
-    for name, variable in named.items():
-        variable.assign(arrays[name])
+        return write_both_forms(model, keras_file, tflite_file)
 
 
 def _set_policy(model: Any, policy: str) -> None:
