@@ -16,8 +16,8 @@ from kindsight.models.keras_child import Line, serve
 from kindsight.models.small_cnn import SmallCNN
 from kindsight.models.trainer import Trainer, set_threads
 from kindsight.training.batches import Batches
-from kindsight.training.checkpoints import CheckpointWriter, read_checkpoint
-from kindsight.training.loop import Lessons, Loop
+from kindsight.training.job_loop import checkpoint_of, run_loop
+from kindsight.training.loop import Lessons
 from kindsight.training.plan import Plan
 from kindsight.training.rate_finder import sweep_rates
 from kindsight.training.tune_job import TUNE_JOBS
@@ -33,27 +33,13 @@ def main() -> None:
 def _train(job: dict[str, Any], line: Line) -> dict[str, Any]:
     """Train a network, and write it in both forms."""
     lessons, network = _lessons(job), SmallCNN.from_dict(job["network"])
-    path = None if job["checkpoint"] is None else Path(job["checkpoint"])
-    checkpoint = None if path is None else read_checkpoint(path, job["key"])
+    checkpoint = checkpoint_of(job)
     # Sums are rounded in the same way after a stop as before, whatever cores there are now.
     shards = job["cores"] if checkpoint is None else int(checkpoint.numbers["shards"])
     set_threads(network, job["cores"])
     trainer = _trainer(job, lessons, network, shards)
-    with CheckpointWriter(path, job["checkpoint_seconds"]) as writer:
-        loop = Loop(
-            Plan.from_dict(job["plan"]),
-            lessons,
-            trainer,
-            seed=job["seed"],
-            key=job["key"],
-            writer=writer,
-            tell=line.tell,
-            stop=line.stop,
-            workers=job["workers"],
-            extra={"shards": shards},
-        )
-        loop.run(checkpoint)
-    line.tell({"event": "saving"})
+    plan, extra = Plan.from_dict(job["plan"]), {"shards": shards}
+    run_loop(job, line, plan, lessons, trainer, extra=extra, checkpoint=checkpoint)
     with replacing(job["keras"]) as keras_file, replacing(job["tflite"]) as tflite_file:
         trainer.save(keras_file, tflite_file)
     return {}

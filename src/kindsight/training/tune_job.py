@@ -27,8 +27,8 @@ from kindsight.models.lower import build_lower_file
 from kindsight.models.survey import survey_cuts
 from kindsight.models.tuner import Tuner, limit_threads
 from kindsight.training.batches import Batches
-from kindsight.training.checkpoints import CheckpointWriter, read_checkpoint
-from kindsight.training.loop import EVALUATED_AT_ONCE, Lessons, Loop
+from kindsight.training.job_loop import checkpoint_of, run_loop
+from kindsight.training.loop import EVALUATED_AT_ONCE, Lessons
 from kindsight.training.plan import Phase, Plan
 from kindsight.training.views import map_records
 
@@ -72,8 +72,7 @@ def tune_job(job: dict[str, Any], line: Line) -> dict[str, Any]:
     before = arrays.pop("before")
     network = _divide(job, arrays)
     lessons = Lessons(_pixels(job), classes=job["classes"], **arrays)
-    path = None if job["checkpoint"] is None else Path(job["checkpoint"])
-    checkpoint = None if path is None else read_checkpoint(path, job["key"])
+    checkpoint = checkpoint_of(job)
     plan = Plan.from_dict({"phases": job["phases"], "keep": "best"})
     tuner = Tuner(
         network,
@@ -92,20 +91,8 @@ def tune_job(job: dict[str, Any], line: Line) -> dict[str, Any]:
             most = int(PLANNED * (until - time.monotonic()) * rate / len(lessons.targets))
             epochs = max(1, min(job["most_epochs"], most))
     plan = replace(plan, phases=(*plan.phases[:-1], _lasting(plan.phases[-1], epochs)))
-    with CheckpointWriter(path, job["checkpoint_seconds"]) as writer:
-        Loop(
-            plan,
-            lessons,
-            tuner,
-            seed=job["seed"],
-            key=job["key"],
-            writer=writer,
-            tell=line.tell,
-            stop=line.stop,
-            workers=job["workers"],
-            extra={"rate": rate, "epochs": epochs},
-        ).run(checkpoint, until)
-    line.tell({"event": "saving"})
+    extra = {"rate": rate, "epochs": epochs}
+    run_loop(job, line, plan, lessons, tuner, extra=extra, checkpoint=checkpoint, until=until)
     tuned = _logits(tuner, lessons)
     np.save(job["val_logits"], tuned, allow_pickle=False)
     share = choose_share(tuned, before, lessons.val_targets, job["shares"])
