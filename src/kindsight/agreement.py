@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from kindsight.bundle import file_digest
 from kindsight.errors import AgreementError
 from kindsight.evaluation import to_probabilities
-from kindsight.models.build import BackboneFiles
+from kindsight.models.backbone_files import BackboneFiles
 from kindsight.models.keras_check import check_written
 from kindsight.models.keras_process import KerasProcess
 from kindsight.runtime import InterpreterPool

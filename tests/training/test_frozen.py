@@ -8,7 +8,7 @@ import pytest
 from kindsight.cache import Cache
 from kindsight.catalog import Catalog
 from kindsight.errors import CatalogError, SettingsError
-from kindsight.models.build import BackboneFiles
+from kindsight.models.backbone_files import BackboneFiles
 from kindsight.pictures import InputSpec, resize_picture
 from kindsight.training import frozen as module
 from kindsight.training.frozen import FrozenTraining

@@ -12,7 +12,7 @@ from typing import Any
 
 from kindsight.errors import CacheError
 from kindsight.files import write_json
-from kindsight.models.build import BackboneFiles
+from kindsight.models.backbone_files import BackboneFiles
 from kindsight.models.keras_process import KerasProcess
 from kindsight.models.weights import weights_digest
 

@@ -13,8 +13,13 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from kindsight.errors import CacheError
-from kindsight.models.build import BUILD_FORMAT, BackboneFiles, find_files, keep_files, locked
+from kindsight.models.backbone_files import (
+    BUILD_FORMAT,
+    BackboneFiles,
+    find_files,
+    keep_files,
+    make_once,
+)
 from kindsight.models.join_keras import join_keras
 from kindsight.models.join_tflite import join_tflite
 from kindsight.models.layout import FeatureLayout
@@ -59,18 +64,9 @@ def join_backbones(
     digest = hashlib.blake2b(" ".join(map(str, words)).encode(), digest_size=8)
     key = f"{'+'.join(parts)[:60]}-{digest.hexdigest()}"
     folder = Path(cache_folder) / "backbones"
-    found = find_files(folder, key)
-    if found is None:
-        try:
-            with locked(folder, key, None):
-                _make(every, views, folder, key, layout)
-        except OSError as error:
-            raise CacheError(
-                f"The cache folder must be one that can be written. Received: {folder}: {error}."
-            ) from error
-        found = find_files(folder, key)
-    if found is None:
-        raise CacheError(f"The cache folder must keep what is written. Received: {folder}.")
+    found = find_files(folder, key) or make_once(
+        folder, key, lambda: _make(every, views, folder, key, layout)
+    )
     return replace(found, parts=every, views=views)
 
 

@@ -20,7 +20,7 @@ from kindsight.cache import Cache
 from kindsight.catalog import Catalog
 from kindsight.catalog.once import Beside, Progress, go_through
 from kindsight.errors import CacheError, PictureError
-from kindsight.models.build import BackboneFiles
+from kindsight.models.backbone_files import BackboneFiles
 from kindsight.models.views import VIEWS
 from kindsight.pictures import InputSpec
 from kindsight.runtime import InterpreterPool

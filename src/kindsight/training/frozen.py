@@ -17,8 +17,9 @@ from kindsight.catalog.once import Beside
 from kindsight.catalog.split import fold_indices, units
 from kindsight.errors import SettingsError, WeightsError
 from kindsight.evaluation import to_probabilities
+from kindsight.models.backbone_files import BackboneFiles
 from kindsight.models.backbones import Backbone, get_backbones, split_names
-from kindsight.models.build import BackboneFiles, ensure_backbone
+from kindsight.models.build import ensure_backbone
 from kindsight.models.keras_process import KerasProcess
 from kindsight.models.keras_weights import (
     WEIGHTS,

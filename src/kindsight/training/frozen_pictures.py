@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from kindsight.catalog import Catalog
 from kindsight.errors import PictureError
-from kindsight.models.build import BackboneFiles
+from kindsight.models.backbone_files import BackboneFiles
 from kindsight.models.keras_process import KerasProcess
 from kindsight.training.alike import SIDE
 from kindsight.training.common import Progress
