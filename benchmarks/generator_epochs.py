@@ -19,6 +19,8 @@ from pathlib import Path
 from typing import Any
 
 SIDE, BATCH, WORKERS = 150, 20, 2
+# More than the pictures that this is run on, so that every order is as likely.
+SHUFFLED = 10_000
 COURSE = {
     "rotation_range": 40,
     "width_shift_range": 0.2,
@@ -59,14 +61,28 @@ def _generator(kind: Any) -> Epochs:
 
 
 def tfdata() -> Epochs:
-    """Yield batches of tf.data, cached, through Keras's layers."""
+    """Yield batches of tf.data, pictures cached and shuffled anew, through Keras's layers."""
+    return _tfdata(replayed=False)
+
+
+def tfdata_replayed() -> Epochs:
+    """Yield the same with whole batches cached: every epoch is the first one again."""
+    return _tfdata(replayed=True)
+
+
+def _tfdata(replayed: bool) -> Epochs:
     import keras
     import tensorflow as tf
 
     def make(folder: Path, course: bool) -> Callable[[], Iterable[Any]]:
         data = keras.utils.image_dataset_from_directory(
-            folder, label_mode="binary", image_size=(SIDE, SIDE), batch_size=BATCH
-        )
+            folder,
+            label_mode="binary",
+            image_size=(SIDE, SIDE),
+            batch_size=BATCH if replayed else None,
+        ).cache()
+        if not replayed:
+            data = data.shuffle(SHUFFLED).batch(BATCH)
         layers = [keras.layers.Rescaling(1 / 255)]
         if course:
             layers = [
@@ -78,11 +94,9 @@ def tfdata() -> Epochs:
                 *layers,
             ]
         chain = keras.Sequential(layers)
-        batches = (
-            data.cache()
-            .map(lambda x, y: (chain(x, training=True), y), num_parallel_calls=tf.data.AUTOTUNE)
-            .prefetch(tf.data.AUTOTUNE)
-        )
+        batches = data.map(
+            lambda x, y: (chain(x, training=True), y), num_parallel_calls=tf.data.AUTOTUNE
+        ).prefetch(tf.data.AUTOTUNE)
         return batches.as_numpy_iterator
 
     return make
@@ -152,7 +166,8 @@ def _loader(data: Any) -> Callable[[], Iterable[Any]]:
 
 
 LIBRARIES = {
-    made.__name__: made for made in (kindsight, keras, tfdata, torchvision, albumentations)
+    made.__name__: made
+    for made in (kindsight, keras, tfdata, tfdata_replayed, torchvision, albumentations)
 }
 
 
