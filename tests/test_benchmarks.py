@@ -332,8 +332,12 @@ def test_the_drop_in_is_held_to_what_was_asked_for(monkeypatch, tmp_path):
         ("tf.data with Keras layers", 2.1, True),
         ("tf.data with Keras layers", 0.8, False),
         ("tf.data with Keras layers", 2.1, True),
+        ("tf.data that replays one order", 0.8, None),
+        ("tf.data that replays one order", 2.1, None),
+        ("tf.data that replays one order", 0.8, None),
+        ("tf.data that replays one order", 2.1, None),
     ]
     assert section.rows[1].target.value == 10 and section.rows[3].target.value == 8
     assert "torchvision, albumentations" in section.notes[0]
     arguments += ["--rivals-python", "python"]
-    assert len(generator.measure(generator.parse(arguments), tmp_path).rows) == 16
+    assert len(generator.measure(generator.parse(arguments), tmp_path).rows) == 20
