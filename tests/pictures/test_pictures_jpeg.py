@@ -12,8 +12,7 @@ from picture_makers import encode, exif, noise, smooth
 from PIL import Image
 
 from kindsight.errors import PictureError
-from kindsight.pictures import jpeg, read_picture
-from kindsight.pictures import read as read_module
+from kindsight.pictures import _read_jpeg, jpeg, read_picture
 
 
 def pillow_alone(data, size=None):
@@ -34,7 +33,7 @@ def taken(monkeypatch):
         answers.append(picture is not None)
         return picture
 
-    monkeypatch.setattr(read_module, "decode_jpeg", watched)
+    monkeypatch.setattr(_read_jpeg, "decode_jpeg", watched)
     return answers
 
 

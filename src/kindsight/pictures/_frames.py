@@ -10,7 +10,7 @@ import struct
 
 from PIL import ImageFile
 
-__all__ = ["MAX_FRAMES", "count_frames"]
+__all__ = ["MAX_FRAMES", "count_frames", "mpo_frames"]
 
 MAX_FRAMES = 10_000
 """Counting stops here."""
@@ -41,7 +41,7 @@ def count_frames(name: str, data: bytes, image: ImageFile.ImageFile | None) -> i
     if name in counters:
         return min(max(1, counters[name](data)), MAX_FRAMES)
     if name == "JPEG" and image is not None:
-        return _mpo(image)
+        return mpo_frames(image.info.get("mp", b""))
     if name == "AVIF" and image is not None:
         return min(max(1, int(getattr(image, "n_frames", 1))), MAX_FRAMES)
     return 1
@@ -121,12 +121,16 @@ def _is_reduced(data: bytes, start: int, entries: int, entry: int, order: str) -
     return bool(value & 1)
 
 
-def _mpo(image: ImageFile.ImageFile) -> int:
-    """Count a JPEG's further pictures that are frames of their own (CIPA DC-007, 5.2.3.3).
+def mpo_frames(index: bytes) -> int:
+    """Count a JPEG's pictures that are frames of their own (CIPA DC-007, 5.2.3.3).
 
     Stereo and panorama count; the previews and the depth that phones add do not.
+
+    Parameters
+    ----------
+    index : bytes
+        The file's index of pictures; empty where it has none.
     """
-    index = image.info.get("mp", b"")
     order = "<" if index[:2] == b"II" else ">"
     try:
         (start,) = struct.unpack_from(order + "I", index, 4)
@@ -136,7 +140,8 @@ def _mpo(image: ImageFile.ImageFile) -> int:
             if tag == 0xB002:
                 table = index[where : where + min(size, 16 * MAX_FRAMES)]
                 kinds = [entry[0] for entry in struct.iter_unpack(order + "I12x", table)]
-                return max(1, sum((int(kind) >> 16 & 0xFF) == 0x02 for kind in kinds))
+                frames = sum((int(kind) >> 16 & 0xFF) == 0x02 for kind in kinds)
+                return min(max(1, frames), MAX_FRAMES)
     except (struct.error, TypeError):
         pass  # metadata may be anything, and the pixels are still good
     return 1

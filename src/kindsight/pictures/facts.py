@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from PIL import ImageFile
 
 from kindsight.pictures._exif import ExifFacts, exif_facts
-from kindsight.pictures._frames import count_frames
+from kindsight.pictures._frames import count_frames, mpo_frames
+from kindsight.pictures._jpeg_header import JpegHeader, unpacked_tables
 from kindsight.pictures._netpbm import read_header
 
 __all__ = ["ALPHA_MODES", "FactsGatherer", "PictureFacts"]
@@ -19,7 +22,13 @@ ALPHA_MODES = frozenset(("RGBA", "RGBa", "LA", "La", "PA", "P+alpha", "L+alpha",
 
 # The sum of the luminance table of ITU T.81, annex K, which all qualities of the IJG library scale.
 _LUMINANCE_SUM = 3688
-_SAMPLINGS = {(1, 1): "4:4:4", (2, 1): "4:2:2", (2, 2): "4:2:0", (1, 2): "4:4:0", (4, 1): "4:1:1"}
+_SAMPLINGS: dict[tuple[int, ...], str] = {
+    (1, 1): "4:4:4",
+    (2, 1): "4:2:2",
+    (2, 2): "4:2:0",
+    (1, 2): "4:4:0",
+    (4, 1): "4:1:1",
+}
 
 
 @dataclass(frozen=True)
@@ -78,6 +87,19 @@ class FactsGatherer:
         deep = ";16" if rest and rest[0] > 255 else ""
         self.facts = PictureFacts("PPM", mode + deep, height, width)
 
+    def jpeg(self, header: JpegHeader) -> None:
+        """Take down all that an ordinary JPEG says."""
+        self.facts = PictureFacts(
+            "JPEG",
+            header.mode,
+            header.height,
+            header.width,
+            header.orientation,
+            mpo_frames(header.mp) if header.mp else 1,
+            *_stored(header.tables, header.layers, header.progressive, header.segments),
+            exif_facts(header.exif) if header.exif else ExifFacts(),
+        )
+
     def opened(self, name: str, image: ImageFile.ImageFile) -> None:
         """Take down what is lost when pixels are loaded."""
         height, width, orientation = image.height, image.width, 1
@@ -126,19 +148,39 @@ def _tiff_orientation(image: ImageFile.ImageFile) -> int:
 
 
 def _with_jpeg_facts(facts: PictureFacts, image: ImageFile.ImageFile) -> PictureFacts:
-    tables = getattr(image, "quantization", {})
-    layers = [tuple(layer[1:3]) for layer in getattr(image, "layer", ())]
-    sampled = _SAMPLINGS.get(layers[0], "") if len(layers) == 3 else ""
+    layers = tuple(tuple(layer[1:3]) for layer in getattr(image, "layer", ()))
+    segments = tuple(name for name, _ in getattr(image, "applist", ()))
     progressive = bool(image.info.get("progressive"))
-    segments = [name for name, _ in getattr(image, "applist", ())]
-    marks = repr((sorted(tables.items()), layers, progressive, segments))
-    return replace(
-        facts,
-        quality=_quality(list(tables.get(0, ()))),
-        subsampling=sampled,
-        progressive=progressive,
-        encoder=hashlib.blake2b(marks.encode(), digest_size=4).hexdigest(),
+    quality, subsampling, _, encoder = _jpeg_facts(
+        getattr(image, "quantization", {}), layers, progressive, segments
     )
+    return replace(
+        facts, quality=quality, subsampling=subsampling, progressive=progressive, encoder=encoder
+    )
+
+
+@functools.lru_cache(maxsize=256)
+def _stored(
+    tables: tuple[bytes, ...],
+    layers: tuple[tuple[int, ...], ...],
+    progressive: bool,
+    segments: tuple[str, ...],
+) -> tuple[float, str, bool, str]:
+    """Return :func:`_jpeg_facts`, remembered: what one program wrote has the same answer."""
+    return _jpeg_facts(unpacked_tables(tables), layers, progressive, segments)
+
+
+def _jpeg_facts(
+    tables: Mapping[int, Sequence[int]],
+    layers: tuple[tuple[int, ...], ...],
+    progressive: bool,
+    segments: tuple[str, ...],
+) -> tuple[float, str, bool, str]:
+    """Return (quality, subsampling, progressive, encoder) as :class:`PictureFacts` has them."""
+    sampled = _SAMPLINGS.get(layers[0], "") if len(layers) == 3 else ""
+    marks = repr((sorted(tables.items()), list(layers), progressive, list(segments)))
+    encoder = hashlib.blake2b(marks.encode(), digest_size=4).hexdigest()
+    return _quality(list(tables.get(0, ()))), sampled, progressive, encoder
 
 
 def _quality(table: list[int]) -> float:

@@ -13,7 +13,6 @@ from types import ModuleType
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ImageFile
 
 __all__ = ["decode_jpeg"]
 
@@ -23,34 +22,36 @@ _MODES = ("RGB", "L")
 
 
 def decode_jpeg(
-    image: ImageFile.ImageFile,
     data: bytes,
+    mode: str,
     full: tuple[int, int],
+    reduced: tuple[int, int],
     room: NDArray[np.uint8] | None = None,
 ) -> NDArray[np.uint8] | None:
-    """Decode an opened JPEG at the size that was asked of Pillow.
+    """Decode a JPEG.
 
     Parameters
     ----------
-    image : PIL.ImageFile.ImageFile
-        Opened and not decoded; if it was told to decode at a reduced size, so is this.
     data : bytes
         The whole file.
+    mode : str
+        In which Pillow opens it.
     full : (height, width)
         The size that the file states.
+    reduced : (height, width)
+        The same, or what Pillow makes of it with a reduction by 2, 4 or 8.
     room : array, optional
         uint8, of one dimension: where to decode to, if it is large enough. Memory that was used
         before saves a third of the time; the next picture overwrites it.
 
     Returns
     -------
-    uint8 array of shape (image.height, image.width, 3), or None
+    uint8 array of shape (*reduced, 3), or None
         RGB, 0-255, C-contiguous; None where Pillow has to decide.
     """
     library = _simplejpeg()
-    if library is None or image.mode not in _MODES:
+    if library is None or mode not in _MODES:
         return None
-    reduced = (image.height, image.width)
     # Asked for a size, the decoder takes the smallest of its factors that reaches it: exactly
     # Pillow's, for that gives the size itself. Not asked, it has nothing to look for.
     least = (0, 0) if reduced == full else reduced

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ImageFile
 
 from kindsight.errors import PictureError, SettingsError
 from kindsight.pictures._convert import LowBytes, to_rgb, turn
@@ -19,12 +18,11 @@ from kindsight.pictures._pillow import (
     open_image,
     open_low_bytes,
     orientation_of,
-    reduce_jpeg,
     translating,
 )
+from kindsight.pictures._read_jpeg import read_jpeg
 from kindsight.pictures._structure import check_structure
 from kindsight.pictures.facts import FactsGatherer, PictureFacts
-from kindsight.pictures.jpeg import decode_jpeg
 
 __all__ = ["MAX_BYTES", "MAX_PIXELS", "read_bytes", "read_picture", "read_with_facts"]
 
@@ -183,37 +181,19 @@ def _decode(
             if gatherer is not None:
                 gatherer.netpbm(data)
             return read_netpbm(data, max_pixels)
+        if name == "JPEG":
+            return read_jpeg(data, target, background, max_pixels, gatherer)
         opened = open_image(name, data, max_pixels)
         if gatherer is not None:
             gatherer.opened(name, opened)
-        if name == "JPEG":
-            picture = _decode_jpeg(opened, data, target, background, max_pixels)
-        else:
-            twin = open_low_bytes(name, data, opened)
-            image = load(opened, name, max_pixels)
-            low = LowBytes(load(twin[0], name, max_pixels), twin[1]) if twin else None
-            picture = to_rgb(image, background, low)
+        twin = open_low_bytes(name, data, opened)
+        image = load(opened, name, max_pixels)
+        low = LowBytes(load(twin[0], name, max_pixels), twin[1]) if twin else None
+        picture = to_rgb(image, background, low)
         orientation = orientation_of(opened, name)
         if gatherer is not None:
             gatherer.decoded(whole, opened, orientation)
         return turn(picture, orientation)
-
-
-def _decode_jpeg(
-    opened: ImageFile.ImageFile,
-    data: bytes,
-    target: tuple[int, int] | None,
-    background: tuple[int, int, int],
-    max_pixels: int,
-) -> NDArray[np.uint8]:
-    """Decode a JPEG, at reduced size where it is much larger than `target`."""
-    full = keep = (opened.height, opened.width)
-    if target is not None:
-        keep = reduce_jpeg(opened, target)
-    picture = decode_jpeg(opened, data, full)
-    if picture is None:
-        picture = to_rgb(load(opened, "JPEG", max_pixels), background)
-    return picture[: keep[0], : keep[1]]
 
 
 def _check_settings(

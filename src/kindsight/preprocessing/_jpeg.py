@@ -43,7 +43,8 @@ def load_jpeg(path: str, loading: Loading) -> tuple[ImageFile.ImageFile, NDArray
         return None
     if image is None or image.mode != "RGB" or _is_large(image):
         return None
-    full = decode_jpeg(image, data, (image.height, image.width), _room())
+    size = (image.height, image.width)
+    full = decode_jpeg(data, image.mode, size, size, _room())
     if full is None:
         return None
     rows = _nearest(image.height, loading.target_size[0])

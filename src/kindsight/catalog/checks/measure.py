@@ -12,23 +12,21 @@ from __future__ import annotations
 import contextlib
 import math
 from dataclasses import dataclass, field
+from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from kindsight.catalog.checks.embedded import difference, transparency
+from kindsight.catalog.checks.pixels import SIZE, measure_pixels
 from kindsight.errors import PictureError
 from kindsight.pictures import content_digest
-from kindsight.pictures._convert import turn
 from kindsight.pictures._formats import detect_format
 from kindsight.pictures.facts import ALPHA_MODES, PictureFacts
 from kindsight.pictures.perceptual import perceptual_hash, small_grey
-from kindsight.pictures.read import read_picture, read_with_facts
+from kindsight.pictures.read import read_with_facts
 
 __all__ = ["NUMBERS", "SIZE", "SMALL", "WORDS", "MeasuredPicture", "measure_picture"]
-
-SIZE = (224, 224)
-"""Height and width below which no JPEG is decoded."""
 
 SMALL = (64, 64)
 """Height and width of the small grey version that is kept, for comparing pictures closely."""
@@ -72,17 +70,11 @@ NUMBERS = np.dtype(
 WORDS = ("format", "mode", "subsampling", "encoder", "camera", "software", "code", "reason")
 """The texts, by name."""
 
-_AREA = SIZE[0] * SIZE[1]
-_LEVELS = np.arange(256)
-
-_COLOURS = 64
-"""Pixels of each side, at least where there are so many, on which colours are measured."""
-
-_ONE_TONE = 9
-"""Grey levels side by side that count as one tone: what JPEG makes of a plain ground."""
-
-MAX_THUMBNAIL = 1_000_000
-"""Pixels that the small picture in EXIF data may have; the standard says 160 x 120."""
+_NOTHING: dict[str, Any] = {
+    name: math.nan if NUMBERS[name].kind == "f" else (0,) * 4 if name == "hash" else 0
+    for name in NUMBERS.names or ()
+}
+"""The numbers of a picture that cannot be read."""
 
 
 @dataclass(frozen=True)
@@ -143,8 +135,7 @@ def unreadable(digest: str, data: bytes, error: PictureError) -> MeasuredPicture
     words = dict.fromkeys(WORDS, "") | {"code": error.code, "reason": error.reason}
     with contextlib.suppress(PictureError):
         words["format"] = detect_format(data)
-    numbers = _no_numbers()
-    numbers["bytes"] = len(data)
+    numbers = _record({"bytes": len(data)})
     return MeasuredPicture(digest, numbers, words)
 
 
@@ -155,161 +146,33 @@ def measure_decoded(
     facts: PictureFacts,
 ) -> MeasuredPicture:
     """Measure a picture that is decoded already: at :data:`SIZE` or more, turned upright."""
-    numbers = _no_numbers()
-    upright = (facts.height, facts.width)
-    numbers["height"], numbers["width"] = upright[::-1] if facts.orientation >= 5 else upright
-    numbers["stored_height"], numbers["stored_width"] = upright
-    numbers["bytes"] = data.nbytes if isinstance(data, np.ndarray) else len(data)
-    for name in ("orientation", "frames", "quality", "progressive"):
-        numbers[name] = getattr(facts, name)
-    numbers["taken"] = facts.exif.taken
-    grey = _measure_pixels(numbers, picture)
-    numbers["hash"] = perceptual_hash(small_grey(grey.astype(np.float32)))
+    stored = (facts.height, facts.width)
+    height, width = stored[::-1] if facts.orientation >= 5 else stored
+    from_pixels, grey = measure_pixels(picture)
+    numbers = from_pixels | {
+        "bytes": data.nbytes if isinstance(data, np.ndarray) else len(data),
+        "height": height, "width": width, "stored_height": stored[0], "stored_width": stored[1],
+        "orientation": facts.orientation, "frames": facts.frames, "quality": facts.quality,
+        "progressive": facts.progressive, "taken": facts.exif.taken,
+        "hash": tuple(perceptual_hash(small_grey(grey.astype(np.float32))).tolist()),
+    }  # fmt: skip
     if facts.mode.split(";")[0] in ALPHA_MODES and isinstance(data, bytes):
-        numbers["transparency"] = _transparency(data, picture)
+        numbers["transparency"] = transparency(data, picture)
     if facts.exif.thumbnail:
-        proportion = picture.shape[0] / picture.shape[1]
-        numbers["thumbnail"] = _difference(
-            facts.exif.thumbnail, small_grey(grey), facts.orientation, proportion
+        numbers["thumbnail"] = difference(
+            facts.exif.thumbnail,
+            small_grey(grey),
+            facts.orientation,
+            picture.shape[0] / picture.shape[1],
         )
     words = {
         "format": facts.format, "mode": facts.mode, "subsampling": facts.subsampling,
         "encoder": facts.encoder, "camera": facts.exif.camera, "software": facts.exif.software,
         "code": "", "reason": "",
     }  # fmt: skip
-    return MeasuredPicture(digest, numbers, words, small_grey(grey, SMALL[0]))
+    return MeasuredPicture(digest, _record(numbers), words, small_grey(grey, SMALL[0]))
 
 
-def _no_numbers() -> NDArray[np.void]:
-    numbers = np.zeros((), NUMBERS)
-    for name in NUMBERS.names or ():
-        if NUMBERS[name].kind == "f":
-            numbers[name] = np.nan
-    return numbers
-
-
-def _measure_pixels(numbers: NDArray[np.void], picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Fill in what pixels tell; return the grey picture at the working size."""
-    # Grey first: one channel takes a third of the time to resize.
-    grey = np.asarray(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), np.uint8)
-    height, width = grey.shape
-    scale = math.sqrt(_AREA / (height * width))
-    if scale < 1:
-        size = (max(1, round(width * scale)), max(1, round(height * scale)))
-        grey = np.asarray(cv2.resize(grey, size, interpolation=cv2.INTER_AREA), np.uint8)
-    counts = np.asarray(cv2.calcHist([grey], [0], None, [256], [0, 256])).ravel()
-    counts = counts.astype(np.int64)
-    total = grey.size
-    mean = float(counts @ _LEVELS) / total
-    shares = counts[counts > 0] / total
-    numbers["brightness"] = mean
-    numbers["contrast"] = math.sqrt(max(0.0, float(counts @ _LEVELS**2) / total - mean * mean))
-    numbers["entropy"] = -float(shares @ np.log2(shares))
-    numbers["plain"] = np.convolve(counts, np.ones(_ONE_TONE)).max() / total
-    below = np.cumsum(counts)
-    for name, share in (("p01", 0.01), ("p05", 0.05), ("p50", 0.5), ("p95", 0.95), ("p99", 0.99)):
-        numbers[name] = np.searchsorted(below, share * total)
-    _measure_edges(numbers, grey)
-    _measure_colours(numbers, picture)
-    return grey
-
-
-def _measure_edges(numbers: NDArray[np.void], grey: NDArray[np.uint8]) -> None:
-    """Fill in how sharp it is, in three ways.
-
-    The variance of the Laplacian (Pech-Pacheco et al. 2000, "Diatom autofocusing in brightfield
-    microscopy") is what is usually taken, but it is as much a measure of contrast and of how much
-    there is to see. The other two compare the picture with itself after a little blur, which
-    changes a sharp picture much and a blurred one hardly. `softness` is the share of the
-    Laplacian's energy that is left. `smear` is the blur metric of Crete et al. 2007 ("The blur
-    effect"), the larger of both directions: it also sees blur in one direction only, as motion
-    makes it.
-    """
-    edges = np.asarray(cv2.Laplacian(grey, cv2.CV_32F), np.float32)
-    energy = cv2.norm(edges, cv2.NORM_L2SQR) / edges.size
-    numbers["sharpness"] = energy - cv2.mean(edges)[0] ** 2
-    # A blur of the Laplacian is the Laplacian of the blurred picture.
-    left = cv2.norm(cv2.GaussianBlur(edges, (7, 7), 1.0), cv2.NORM_L2SQR) / edges.size
-    numbers["softness"] = left / energy if energy > 0 else 1.0
-    numbers["smear"] = max(_smear(grey), _smear(np.ascontiguousarray(grey.T)))
-
-
-def _smear(grey: NDArray[np.uint8]) -> float:
-    """Return how much of the change from row to row is left after a blur over five rows: 0 to 1."""
-    blurred = np.asarray(cv2.blur(grey, (1, 5)), np.uint8)
-    change = cv2.absdiff(grey[1:], grey[:-1])
-    # Saturated: where the blur makes the change larger, nothing is lost.
-    lost = cv2.subtract(change, cv2.absdiff(blurred[1:], blurred[:-1]))
-    total = cv2.sumElems(change)[0] if len(grey) > 1 else 0.0
-    return 1.0 - float(cv2.sumElems(lost)[0]) / total if total > 0 else 1.0
-
-
-def _measure_colours(numbers: NDArray[np.void], picture: NDArray[np.uint8]) -> None:
-    """Fill in the mean colour and how much colour there is.
-
-    Hasler and Suesstrunk 2003, "Measuring colorfulness in natural images".
-    """
-    # Whole factors are what the area's mean is fast for; one for each side, so that little is left
-    # of a picture of any shape: a strip may be a million times as long as it is wide.
-    height, width = picture.shape[:2]
-    down, across = max(1, height // _COLOURS), max(1, width // _COLOURS)
-    high, wide = height // down, width // across
-    inside = picture[: high * down, : wide * across]
-    colours = np.asarray(cv2.resize(inside, (wide, high), interpolation=cv2.INTER_AREA), np.uint8)
-    red, green, blue = cv2.split(colours.astype(np.float32))
-    numbers["red"], numbers["green"], numbers["blue"], _ = cv2.mean(colours)
-    # Of a few thousand numbers OpenCV's sums take a tenth of the time that NumPy's take.
-    middle, spread = cv2.meanStdDev(cv2.merge((red - green, (red + green) / 2 - blue)))
-    offset = math.hypot(middle[0, 0], middle[1, 0])
-    numbers["colourfulness"] = math.hypot(spread[0, 0], spread[1, 0]) + 0.3 * offset
-    most = np.maximum(np.maximum(red, green), blue) - np.minimum(np.minimum(red, green), blue)
-    numbers["chroma"] = _percentile(most.ravel(), 0.99)
-
-
-def _percentile(values: NDArray[np.float32], share: float) -> float:
-    """Return what `numpy.quantile` does for its default method, at a third of its time."""
-    place = share * (len(values) - 1)
-    low = int(place)
-    high = min(low + 1, len(values) - 1)
-    found = np.partition(values, (low, high))
-    return float(found[low]) + (place - low) * float(found[high] - found[low])
-
-
-def _transparency(data: bytes, on_white: NDArray[np.uint8]) -> float:
-    """Return how transparent a picture is on average, 0 to 1: laid on black it is that darker."""
-    on_black = read_picture(data, target=SIZE, background=(0, 0, 0))
-    return float(on_white.mean(dtype=np.float64) - on_black.mean(dtype=np.float64)) / 255
-
-
-def _difference(
-    thumbnail: bytes, small: NDArray[np.uint8], orientation: int, proportion: float
-) -> float:
-    """Return how a photograph differs from the small picture in its EXIF data.
-
-    One minus the correlation of both at 32 x 32 pixels, 0 to 2; NaN where it cannot be told.
-    """
-    try:
-        shown = turn(read_picture(thumbnail, max_pixels=MAX_THUMBNAIL), orientation)
-    except PictureError:
-        return math.nan
-    grey = np.asarray(cv2.cvtColor(shown, cv2.COLOR_RGB2GRAY), np.uint8)
-    # Cameras fill the rest of a thumbnail with black where its proportions are not the picture's.
-    whole = small_grey(grey)
-    inner = small_grey(_cropped(grey, proportion))
-    return min(_distance(whole, small), _distance(inner, small))
-
-
-def _cropped(grey: NDArray[np.uint8], proportion: float) -> NDArray[np.uint8]:
-    """Return the middle of a picture, as large as can be, of a proportion (height / width)."""
-    height, width = grey.shape
-    high, wide = min(height, round(width * proportion)), min(width, round(height / proportion))
-    top, left = (height - high) // 2, (width - wide) // 2
-    return grey[top : top + max(1, high), left : left + max(1, wide)]
-
-
-def _distance(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> float:
-    """One minus the correlation of two pictures of one size; 1 where one has no contrast."""
-    one, other = first.astype(np.float64), second.astype(np.float64)
-    one, other = one - one.mean(), other - other.mean()
-    size = math.sqrt(float((one * one).sum()) * float((other * other).sum()))
-    return 1 - float((one * other).sum()) / size if size > 0 else 1.0
+def _record(numbers: dict[str, Any]) -> NDArray[np.void]:
+    """Return numbers by name as a record of :data:`NUMBERS`; what is not named does not apply."""
+    return np.array(tuple((_NOTHING | numbers).values()), NUMBERS)
