@@ -23,11 +23,11 @@ import pytest
 import kindsight.runs
 from kindsight.runtime import InterpreterPool
 from kindsight.settings import TrainSettings
-from kindsight.catalog import once
+from kindsight.catalog import ledger
 
 data, runs, stop = sys.argv[1:]
 use_fake_keras(pytest.MonkeyPatch())
-once.FLUSH_SECONDS = 0.0
+ledger.FLUSH_SECONDS = 0.0
 count = 0
 
 def note():

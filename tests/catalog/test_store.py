@@ -191,13 +191,13 @@ CHILD = """
 import sys, time
 import numpy as np
 from kindsight.cache import Cache
-from kindsight.catalog import Catalog, once
+from kindsight.catalog import Catalog, ledger, reading
 from kindsight.catalog.store import store_pictures
 from kindsight.pictures import InputSpec
 
 folder, cache, out, stop = sys.argv[1:]
-once.FLUSH_SECONDS = 0.0
-real = once.map_ordered
+ledger.FLUSH_SECONDS = 0.0
+real = reading.map_ordered
 
 def stopping(*arguments):
     for number, outcome in enumerate(real(*arguments)):
@@ -207,7 +207,7 @@ def stopping(*arguments):
         yield outcome
 
 if int(stop):
-    once.map_ordered = stopping
+    reading.map_ordered = stopping
 found = store_pictures(Catalog.from_folder(folder), InputSpec(20, 24), Cache(cache))
 np.save(out, found.pixels(np.arange(len(found))))
 print("computed", found.computed, flush=True)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from kindsight.cache import Cache
-from kindsight.catalog import Catalog, file_index, once
+from kindsight.catalog import Catalog, file_index, ledger, once
 from kindsight.errors import CacheError, PictureError
 from kindsight.pictures import InputSpec, content_digest, read_picture, resize_picture
 from kindsight.runtime import Interpreter, InterpreterPool
@@ -317,7 +317,7 @@ def test_a_cache_cleared_meanwhile_is_one_clear_error(folder, compute, monkeypat
 
 
 def test_progress_counts_to_the_end(folder, compute, monkeypatch):
-    monkeypatch.setattr(once, "FLUSH_SECONDS", 0.0)
+    monkeypatch.setattr(ledger, "FLUSH_SECONDS", 0.0)
     seen = []
     (folder / "bar" / "bad.jpg").write_bytes(b"no picture, but a file all the same")
     compute(folder, progress=lambda done, total: seen.append((done, total)))
@@ -337,7 +337,7 @@ def test_progress_is_called_from_the_calling_thread(folder, compute):
 
 
 def test_what_was_computed_before_an_interruption_is_kept(folder, compute, monkeypatch):
-    monkeypatch.setattr(once, "FLUSH_SECONDS", 0.0)
+    monkeypatch.setattr(ledger, "FLUSH_SECONDS", 0.0)
 
     def stop(done, total):
         if done >= 10:
@@ -396,14 +396,14 @@ import sys, time
 from pathlib import Path
 import numpy as np
 from kindsight.cache import Cache
-from kindsight.catalog import Catalog, file_index, once
+from kindsight.catalog import Catalog, file_index, ledger, reading
 from kindsight.pictures import InputSpec
 from kindsight.training import features
 from kindsight.training.frozen import FrozenTraining
 
 folder, cache, out, stop = sys.argv[1:]
-once.FLUSH_SECONDS = 0.0
-real = once.map_ordered
+ledger.FLUSH_SECONDS = 0.0
+real = reading.map_ordered
 
 def stopping(*arguments):
     for number, outcome in enumerate(real(*arguments)):
@@ -413,7 +413,7 @@ def stopping(*arguments):
         yield outcome
 
 if int(stop):
-    once.map_ordered = stopping
+    reading.map_ordered = stopping
 found = features.compute_features(
     Catalog.from_folder(folder), FrozenTraining(size=64).backbone(), InputSpec(64, 64), Cache(cache)
 )

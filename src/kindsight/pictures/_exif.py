@@ -22,6 +22,7 @@ MAX_ENTRIES = 500
 
 _MAKE, _MODEL, _SOFTWARE, _EXIF, _TAKEN = 271, 272, 305, 34665, 36867
 _THUMBNAIL, _THUMBNAIL_LENGTH = 513, 514
+_WANTED = {_MAKE, _MODEL, _SOFTWARE, _EXIF, _TAKEN, _THUMBNAIL, _THUMBNAIL_LENGTH}
 _TEXT, _SHORT, _LONG = 2, 3, 4
 _DATE = re.compile(r"(\d{4}):(\d\d):(\d\d)[ T](\d\d):(\d\d):(\d\d)")
 
@@ -79,15 +80,18 @@ def _directory(data: bytes, start: int, order: str) -> tuple[dict[int, bytes | i
         return found, 0
     (entries,) = struct.unpack_from(order + "H", data, start)
     end = start + 2 + 12 * entries
-    for at in range(start + 2, min(end, len(data) - 11, start + 2 + 12 * MAX_ENTRIES), 12):
-        tag, kind, count, where = struct.unpack_from(order + "HHII", data, at)
+    whole = min(entries, (len(data) - start - 2) // 12, MAX_ENTRIES)
+    table = data[start + 2 : start + 2 + 12 * whole]
+    for at, (tag, kind, count, where) in enumerate(struct.iter_unpack(order + "HHII", table)):
+        if tag not in _WANTED:
+            continue
         if kind == _TEXT:
-            place = where if count > 4 else at + 8
+            place = where if count > 4 else start + 10 + 12 * at
             found[tag] = data[place : place + min(count, 4 * MAX_TEXT)]
         elif count == 1 and kind == _LONG:
             found[tag] = where
         elif count == 1 and kind == _SHORT:
-            (found[tag],) = struct.unpack_from(order + "H", data, at + 8)
+            found[tag] = where >> 16 if order == ">" else where & 0xFFFF
     (following,) = struct.unpack_from(order + "I", data, end) if end <= len(data) - 4 else (0,)
     return found, following
 
@@ -100,7 +104,9 @@ def _text(value: bytes | int | None) -> str:
     if not isinstance(value, bytes):
         return ""
     text = value.split(b"\0")[0].decode("utf-8", "replace").strip()
-    return "".join(c for c in text if c.isprintable())[:MAX_TEXT]
+    if not text.isprintable():
+        text = "".join(c for c in text if c.isprintable())
+    return text[:MAX_TEXT]
 
 
 def _seconds(text: str) -> float:

@@ -29,7 +29,8 @@ from kindsight.catalog.checks.measure import (
     unreadable,
 )
 from kindsight.catalog.checks.measurements import Measurements
-from kindsight.catalog.once import Progress, Read, read_through
+from kindsight.catalog.ledger import Progress
+from kindsight.catalog.reading import Read, read_through
 from kindsight.errors import CacheError, PictureError
 from kindsight.pictures.read import read_picture, read_with_facts
 from kindsight.sqlite_file import DamagedTableError, SqliteFile, chunks, marks
@@ -39,6 +40,9 @@ __all__ = ["FORMAT", "MeasurementTable", "Measuring", "measure_catalog"]
 
 TOGETHER = 128
 """Measurements that are written at once beside the computing of features."""
+
+HANDED = 32
+"""Pictures that a thread is handed at once, at most; 4 KB are kept of each until it is written."""
 
 FORMAT = 4
 """Raised whenever something else is measured, or measured otherwise."""
@@ -147,7 +151,7 @@ class MeasurementTable(SqliteFile):
 
 
 class _Measurer:
-    """Measures pictures; a :class:`kindsight.catalog.once.Reader`."""
+    """Measures pictures; a :class:`kindsight.catalog.reading.Reader`."""
 
     def read(self, digest: str, data: bytes | NDArray[np.uint8]) -> MeasuredPicture:
         return measure_picture(data, digest)
@@ -254,7 +258,14 @@ def _measure(
     path = cache.measurements_file(str(FORMAT))
     with closing(MeasurementTable(path)) as table, closing(MeasurementTable(path)) as look_up:
         read = read_through(
-            catalog, cache, table, look_up, _Measurer, workers or count_cores(), progress
+            catalog,
+            cache,
+            table,
+            look_up,
+            _Measurer,
+            workers or count_cores(),
+            progress,
+            together=HANDED,
         )
         numbers, words = _columns(catalog, table, read, path)
     cache.prune(keep=path)
