@@ -35,6 +35,9 @@ AHEAD_BYTES = 1 << 20
 # For pictures that take less than this, one thread is faster than two.
 QUICK_SECONDS = 0.0008
 
+# Unless so many times as long passes: where a disk is waited for, threads wait side by side.
+WAITED = 8.0
+
 
 class Reader(Protocol):
     """Makes the rows of a :class:`Table` from files as they are; called on many threads."""
@@ -139,8 +142,7 @@ def _done(work: _Work, rows: Sequence[int], threads: int, together: int) -> Iter
             spent, passed = time.thread_time() - spent, time.perf_counter() - begun
             pending.extend(left)
             yield from outcomes
-            # Waiting for a disk is no reason to do without threads.
-            if spent < QUICK_SECONDS * len(outcomes) and passed < 8 * spent:
+            if spent < QUICK_SECONDS * len(outcomes) and passed < WAITED * spent:
                 continue
         for outcomes, left in map_ordered(work, parts(), threads):
             pending.extend(left)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,8 +56,7 @@ def read_bytes(path: str | os.PathLike[str], *, max_bytes: int = MAX_BYTES) -> b
     """
     name = os.fspath(path)
     try:
-        # Called once a picture: the functions of os take half of Path's time.
-        found = os.stat(name)  # noqa: PTH116
+        found = os.stat(name)  # noqa: PTH116 (called once a picture; Path is slower)
         if not stat.S_ISREG(found.st_mode):
             raise PictureError("not-a-picture", "This is not a file but a folder or device.", name)
         if found.st_size > max_bytes:
@@ -65,7 +65,7 @@ def read_bytes(path: str | os.PathLike[str], *, max_bytes: int = MAX_BYTES) -> b
                 f"The file has {found.st_size:,} bytes, more than the limit of {max_bytes:,}.",
                 name,
             )
-        with open(name, "rb") as file:  # noqa: PTH123
+        with Path(name).open("rb") as file:
             data = file.read(found.st_size)
     except PermissionError:
         raise PictureError("no-permission", "The file may not be read.", name) from None
