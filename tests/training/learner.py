@@ -14,7 +14,7 @@ class TinyLearner:
         self.calls: list[tuple] = []
         self.fail_at = fail_at
 
-    def begin(self, optimizer, label_smoothing=0.0, layers=""):
+    def begin(self, optimizer, label_smoothing=0.0, freeze="none"):
         self.velocity = np.zeros_like(self.kernel)
         self.calls.append(("begin", optimizer.name, label_smoothing))
 

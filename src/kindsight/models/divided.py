@@ -9,7 +9,6 @@ copy: the backbone with its fitted head stays as it was beside it, and both may 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -26,7 +25,6 @@ __all__ = [
     "answering_together",
     "build_lower",
     "cut_width",
-    "depths",
     "divide_network",
     "layers_after",
     "load_network",
@@ -272,12 +270,3 @@ def _narrow(values: Any) -> NDArray[np.float32]:
     result: NDArray[np.float32] = np.asarray(values, np.float32)
     return result
 
-
-def depths(model: Any, variables: Sequence[Any]) -> list[int]:
-    """Return how far each variable's layer is from the output, counted in layers that learn."""
-    order: list[str] = []
-    for layer in model.layers:
-        if any(variable is own for own in layer.trainable_variables for variable in variables):
-            order.append(layer.name)
-    places = {name: place for place, name in enumerate(order)}
-    return [len(order) - 1 - places[variable.path.split("/")[0]] for variable in variables]

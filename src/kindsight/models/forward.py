@@ -18,14 +18,17 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kindsight.models.small_cnn import UNIT, SmallCNN
+from kindsight.models.small_cnn import UNIT, SmallCNN, build_small_cnn
 
-__all__ = ["KerasForward", "Parameter", "SmallCNNForward", "make_forward"]
+if TYPE_CHECKING:
+    from kindsight.models.transfer import TransferNetwork
+
+__all__ = ["Forward", "KerasForward", "Parameter", "SmallCNNForward", "make_forward"]
 
 # A kernel of more numbers than this is parted, into at most so many pieces.
 PIECE = 2**20
@@ -43,12 +46,50 @@ class Parameter:
     pieces : tuple of tf.Variable
         Its value; several where it is parted along its first axis.
     kernel : bool
-        Whether L2 and weight decay are for it.
+        Whether weight decay is for it.
+    l2 : float
+        The strength of its L2 penalty.
     """
 
     name: str
     pieces: tuple[Any, ...]
     kernel: bool
+    l2: float = 0.0
+
+
+class Forward(Protocol):
+    """What a :class:`.trainer.Trainer` needs of a network.
+
+    Attributes
+    ----------
+    model : keras.Model
+        From pixels to logits, to be written.
+    sharded : bool
+        Whether a batch can be computed in parts, each on one core.
+    parameters : list of Parameter
+        What is learned, in the order of the layers.
+    others : list of (str, tf.Variable)
+        What changes besides in a step, by name.
+    """
+
+    model: Any
+    sharded: bool
+    parameters: list[Parameter]
+    others: list[tuple[str, Any]]
+
+    def begin(self, what: str | int) -> list[bool]:
+        """Begin a phase in which some layers are frozen; say which of the parameters learn."""
+
+    def differentiate(
+        self, pictures: Any, loss_of: Callable[[Any], Any], address: Any, shards: int
+    ) -> tuple[Any, list[Any]]:
+        """Compute logits in training, and the gradients of a loss of them."""
+
+    def logits(self, pictures: Any, shards: int) -> Any:
+        """Compute logits as in use."""
+
+    def write_back(self) -> None:
+        """Put what was learned into the Keras model."""
 
 
 class SmallCNNForward:
@@ -63,15 +104,24 @@ class SmallCNNForward:
         ``"float32"`` or ``"bfloat16"``: of the convolutions in training.
     """
 
+    sharded = True
+
     def __init__(self, network: SmallCNN, model: Any, precision: str = "float32") -> None:
-        self._network, self._model, self._precision = network, model, precision
+        self._network, self.model, self._precision = network, model, precision
         self._layers = [layer for layer in model.layers if layer.trainable_variables]
         self.parameters = [
-            Parameter(f"{layer.name}/{name}", _parted(value.numpy()), name == "kernel")
+            Parameter(f"{layer.name}/{name}", _parted(value.numpy()), name == "kernel", l2)
             for layer in self._layers
-            for name, value in (("kernel", layer.kernel), ("bias", layer.bias))
+            for name, value, l2 in (
+                ("kernel", layer.kernel, network.l2),
+                ("bias", layer.bias, 0.0),
+            )
         ]
         self.others: list[tuple[str, Any]] = []
+
+    def begin(self, what: str | int) -> list[bool]:
+        """Begin a phase; everything learns."""
+        return [True] * len(self.parameters)
 
     def differentiate(
         self, pictures: Any, loss_of: Callable[[Any], Any], address: Any, shards: int
@@ -159,12 +209,21 @@ class KerasForward:
     Parameters
     ----------
     model : keras.Model
+    l2_of : callable, optional
+        From the name of a kernel to the strength of its L2 penalty.
     """
 
-    def __init__(self, model: Any) -> None:
-        self._model = model
+    sharded = False
+
+    def __init__(self, model: Any, l2_of: Callable[[str], float] = lambda name: 0.0) -> None:
+        self.model = model
         self.parameters = [
-            Parameter(_path(variable), (variable.value,), _path(variable).endswith("kernel"))
+            Parameter(
+                _path(variable),
+                (variable.value,),
+                _path(variable).endswith("kernel"),
+                l2_of(_path(variable)) if _path(variable).endswith("kernel") else 0.0,
+            )
             for variable in model.trainable_variables
         ]
         chance = [
@@ -190,13 +249,11 @@ class KerasForward:
         """
         import tensorflow as tf
 
-        for number, state in enumerate(self._chance):
-            # Keras keeps two words of 32 bits.
-            state.assign(tf.cast((address + number) % 2**31, state.dtype))
+        self._draw(address)
         flat = [item.pieces[0] for item in self.parameters]
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(flat)
-            logits = self._model(tf.cast(pictures, tf.float32), training=True)
+            logits = self.model(tf.cast(pictures, tf.float32), training=True)
             loss = loss_of(logits)
         return logits, tape.gradient(loss, flat)
 
@@ -204,19 +261,47 @@ class KerasForward:
         """Compute logits as in use."""
         import tensorflow as tf
 
-        return self._model(tf.cast(pictures, tf.float32), training=False)
+        return self.model(tf.cast(pictures, tf.float32), training=False)
+
+    def begin(self, what: str | int) -> list[bool]:
+        """Begin a phase; everything learns."""
+        return [True] * len(self.parameters)
 
     def write_back(self) -> None:
         """Do nothing: the model's own variables are learned."""
 
+    def _draw(self, address: Any) -> None:
+        """Say where the chance of a step is found, within a traced function."""
+        import tensorflow as tf
+
+        for number, state in enumerate(self._chance):
+            # Keras keeps two words of 32 bits.
+            state.assign(tf.cast((address + number) % 2**31, state.dtype))
+
 
 def make_forward(
-    network: SmallCNN, model: Any, precision: str = "float32"
-) -> SmallCNNForward | KerasForward:
-    """Return the fastest way to train a network."""
+    network: SmallCNN | TransferNetwork, classes: int, seed: int, precision: str = "float32"
+) -> Forward:
+    """Build a network, and return the fastest way to train it.
+
+    Parameters
+    ----------
+    network : SmallCNN or TransferNetwork
+    classes : int
+        2 or more.
+    seed : int
+        For the weights that are drawn.
+    precision : str
+        ``"float32"`` or ``"bfloat16"``: of convolutions in steps.
+    """
+    if not isinstance(network, SmallCNN):
+        from kindsight.models.transfer_forward import TransferForward
+
+        return TransferForward(network, classes, seed, precision)
+    model = build_small_cnn(network, classes, seed)
     # Batch normalisation is over the whole batch, and may turn a maximum into a minimum.
     if network.batch_norm:
-        return KerasForward(model)
+        return KerasForward(model, lambda name: network.l2)
     return SmallCNNForward(network, model, precision)
 
 

@@ -10,14 +10,23 @@ from __future__ import annotations
 
 import itertools
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
 from kindsight.errors import SettingsError
 from kindsight.models.cut import complete_layer
-from kindsight.models.graph import as_functional, cut_points
+from kindsight.models.graph import CutPoint, as_functional, cut_points
 
-__all__ = ["Part", "freeze", "freeze_choice", "hold_normalisation", "summarise"]
+__all__ = [
+    "FREEZES",
+    "Part",
+    "freeze",
+    "freeze_choice",
+    "frozen_border",
+    "hold_normalisation",
+    "summarise",
+]
 
 FREEZES = ("all", "none")
 NORMALISATION = "BatchNormalization"
@@ -116,6 +125,34 @@ def hold_normalisation(model: Any) -> None:
             hold_normalisation(layer)
 
 
+def frozen_border(model: Any, learning: Collection[str]) -> CutPoint | None:
+    """Find the last layer that gives maps, and below which nothing learns.
+
+    What it gives for a picture is the same in every epoch.
+
+    Parameters
+    ----------
+    model : keras.Model
+        From pixels to maps.
+    learning : collection of str
+        The names of the layers that learn.
+
+    Returns
+    -------
+    CutPoint or None
+        None where no layer with weights lies below.
+    """
+    found = None
+    owners = {layer.name for layer in model.layers if layer.weights}
+    for point in cut_points(model):
+        below = _before(model, point.name)
+        if not below.isdisjoint(learning):
+            break
+        if len(point.shape) == 3 and not below.isdisjoint(owners):
+            found = point
+    return found
+
+
 @dataclass(frozen=True)
 class Part:
     """A run of layers that end at one place where everything passes through.
@@ -130,6 +167,8 @@ class Part:
         How many layers with weights it has.
     parameters, trainable : int
         Numbers in them, and how many of those train.
+    names : tuple of str
+        Of these layers.
     """
 
     name: str
@@ -137,6 +176,7 @@ class Part:
     layers: int
     parameters: int
     trainable: int
+    names: tuple[str, ...] = ()
 
 
 def summarise(model: Any, ends: tuple[str, ...] | None = None) -> list[Part]:
@@ -174,6 +214,7 @@ def summarise(model: Any, ends: tuple[str, ...] | None = None) -> list[Part]:
                 len(owners),
                 sum(layer.count_params() for layer in owners),
                 sum(_count(layer.trainable_weights) for layer in owners),
+                tuple(layer.name for layer in owners),
             )
         )
     return found

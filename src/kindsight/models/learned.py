@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["UPDATES", "Arrays", "assign_arrays", "part_updates"]
+__all__ = ["UPDATES", "Arrays", "assign_arrays", "layer_depths", "part_updates"]
 
 Arrays = dict[str, NDArray[np.float32]]
 
@@ -57,3 +57,16 @@ def part_updates(arrays: Mapping[str, NDArray[np.float32]]) -> tuple[Arrays, int
     if updates.shape != (1,):
         raise ValueError("updates is no number")
     return rest, int(updates[0])
+
+
+def layer_depths(names: Sequence[str]) -> list[int]:
+    """Return how far each variable's layer is from the output, counted in layers that learn.
+
+    Parameters
+    ----------
+    names : sequence of str
+        ``layer/kernel`` and the like, in the order of the layers.
+    """
+    layers = [name.rpartition("/")[0] for name in names]
+    places = {layer: place for place, layer in enumerate(dict.fromkeys(layers))}
+    return [len(places) - 1 - places[layer] for layer in layers]

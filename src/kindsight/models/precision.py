@@ -8,10 +8,13 @@ float32; pixels are whole numbers to 255, which bfloat16 holds exactly.
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-__all__ = ["PRECISIONS", "choose_precision", "multiplies_bfloat16"]
+__all__ = ["PRECISIONS", "choose_precision", "multiplies_bfloat16", "multiplying"]
 
 PRECISIONS = ("auto", "float32", "bfloat16")
 """What can be asked for; ``"auto"`` is bfloat16 where the processor is faster with it."""
@@ -47,3 +50,27 @@ def multiplies_bfloat16() -> bool:
     except OSError:  # another system than Linux
         return False
     return not FLAGS.isdisjoint(flags.split())
+
+
+@contextlib.contextmanager
+def multiplying(model: Any, precision: str) -> Iterator[None]:
+    """Trace a Keras model's convolutions over all channels in a precision, while the block runs.
+
+    Those of one channel each would gain nothing.
+    """
+    if precision == "float32":
+        yield
+        return
+    _set_policy(model, "mixed_bfloat16")
+    try:
+        yield
+    finally:
+        _set_policy(model, "float32")
+
+
+def _set_policy(model: Any, policy: str) -> None:
+    import keras
+
+    for layer in model.layers:
+        if type(layer).__name__ == "Conv2D":
+            layer.dtype_policy = keras.DTypePolicy(policy)

@@ -34,13 +34,16 @@ class LayerRow(NamedTuple):
     output : tuple of int
         The shape of what it gives for one picture.
     parameters : int
-        How many numbers it learns.
+        How many numbers it learns, or has learned before.
+    trains : str
+        Where not all layers do: whether it trains, in words; empty elsewhere.
     """
 
     name: str
     kind: str
     output: tuple[int, ...]
     parameters: int
+    trains: str = ""
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,14 @@ from typing import Any
 
 from kindsight.errors import SettingsError
 from kindsight.models.heads import LOGITS
+from kindsight.models.small_cnn import POOLINGS, UNIT
 
-__all__ = ["POOLINGS", "TrainedHead", "add_trained_head"]
+__all__ = ["HEAD_NAMES", "POOLINGS", "TrainedHead", "add_trained_head", "is_of_head"]
 
-POOLINGS = ("average", "max", "flatten")
 MAX_PARAMETERS = 500_000_000
+
+HEAD_NAMES = ("head_", UNIT, LOGITS)
+"""How the names of a head's layers begin."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,12 @@ class TrainedHead:
         return found
 
 
-def add_trained_head(network: Any, head: TrainedHead, classes: int) -> Any:
+def is_of_head(name: str) -> bool:
+    """Whether a layer of this name belongs to a head that :func:`add_trained_head` put on."""
+    return name.startswith(HEAD_NAMES)
+
+
+def add_trained_head(network: Any, head: TrainedHead, classes: int, seed: int = 0) -> Any:
     """Put a head on a network.
 
     Parameters
@@ -63,14 +71,17 @@ def add_trained_head(network: Any, head: TrainedHead, classes: int) -> Any:
         From pixels to maps, whole or cut (:func:`.cut.cut_network`).
     head : TrainedHead
     classes : int
-        2 or more. For two the last layer has one unit, whose sigmoid is the probability of the
-        second class; for more, a unit a class, for a softmax.
+        2 or more. For two the last layer that learns has one unit, whose sigmoid is the
+        probability of the second class; for more, a unit a class, for a softmax.
+    seed : int
+        For its first weights: Glorot's uniform ones, as Keras draws them unasked.
 
     Returns
     -------
     keras.Model
-        From pixels to logits: the last layer, named ``"logits"``, has no activation. Layers of
-        the head are named ``head_...``.
+        From pixels to ``"logits"``, float32 (batch, classes), without an activation. For two
+        classes these are 0 and what the layer ``"unit"`` gives, so that their softmax is exactly
+        its sigmoid. Other layers of the head are named ``head_...``.
 
     Raises
     ------
@@ -86,22 +97,35 @@ def add_trained_head(network: Any, head: TrainedHead, classes: int) -> Any:
         raise SettingsError("\n".join(faults))
     layers = keras.layers
     _check_parameters(network, head)
-    penalty = keras.regularizers.L2(head.l2) if head.l2 else None
+    numbers = iter(range(1000 * seed, 1000 * seed + 1000))
+
+    def dense(width: int, name: str) -> Any:
+        return layers.Dense(
+            width,
+            kernel_initializer=keras.initializers.GlorotUniform(seed=next(numbers)),
+            kernel_regularizer=keras.regularizers.L2(head.l2) if head.l2 else None,
+            name=name,
+        )
+
     x = {
         "average": layers.GlobalAveragePooling2D,
         "max": layers.GlobalMaxPooling2D,
         "flatten": layers.Flatten,
     }[head.pooling](name=f"head_{head.pooling}")(network.output)
     for number, width in enumerate(head.dense, 1):
-        x = layers.Dense(width, kernel_regularizer=penalty, name=f"head_dense{number}")(x)
+        x = dense(width, f"head_dense{number}")(x)
         if head.batch_norm:
             x = layers.BatchNormalization(name=f"head_bn{number}")(x)
         x = layers.ReLU(name=f"head_relu{number}")(x)
     if head.dropout:
-        x = layers.Dropout(head.dropout, name="head_dropout")(x)
-    units = 1 if classes == 2 else classes
-    x = layers.Dense(units, kernel_regularizer=penalty, name=LOGITS)(x)
-    return keras.Model(network.input, x, name=f"{network.name}_classifier")
+        x = layers.Dropout(head.dropout, seed=next(numbers), name="head_dropout")(x)
+    name = f"{network.name}_classifier"
+    if classes > 2:
+        return keras.Model(network.input, dense(classes, LOGITS)(x), name=name)
+    pair = layers.Dense(2, use_bias=False, trainable=False, name=LOGITS)
+    model = keras.Model(network.input, pair(dense(1, UNIT)(x)), name=name)
+    pair.kernel.assign([[0.0, 1.0]])
+    return model
 
 
 def _check_parameters(network: Any, head: TrainedHead) -> None:

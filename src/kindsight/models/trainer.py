@@ -2,40 +2,58 @@
 
 from __future__ import annotations
 
+import itertools
 import os
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kindsight.models.convert import write_both_forms
-from kindsight.models.forward import KerasForward, SmallCNNForward, make_forward
-from kindsight.models.learned import UPDATES, Arrays, assign_arrays, part_updates
+from kindsight.models.forward import Forward, make_forward
+from kindsight.models.learned import (
+    UPDATES,
+    Arrays,
+    assign_arrays,
+    layer_depths,
+    part_updates,
+)
 from kindsight.models.optimizers import Optimizer
-from kindsight.models.small_cnn import SmallCNN, build_small_cnn
+from kindsight.models.small_cnn import SmallCNN
+
+if TYPE_CHECKING:
+    from kindsight.models.transfer import TransferNetwork
 
 __all__ = ["Trainer", "set_threads"]
 
 # Fewer pictures than this are not worth a shard of their own.
 SHARD = 4
+# While few steps are done, a running mean is of few: of (1 + step) / (10 + step), as TensorFlow's
+# ExponentialMovingAverage has it.
+AVERAGE_START = 10
+
+MEAN = "mean/"
 
 
-def set_threads(network: SmallCNN, cores: int) -> None:
+def set_threads(network: SmallCNN | TransferNetwork | None, cores: int) -> None:
     """Let each operation run on one thread, and as many side by side as there are cores.
 
-    To be called before anything is computed; afterwards the process stays as it is. A network with
-    batch normalisation is not computed in shards, so there each operation gets all cores.
+    To be called before anything is computed; afterwards the process stays as it is. Only the small
+    network without batch normalisation is computed in shards; elsewhere each operation gets all
+    cores, and sums in the same order each time.
     """
     import tensorflow as tf
 
-    within, beside = (cores, 1) if network.batch_norm else (1, cores)
+    sharded = isinstance(network, SmallCNN) and not network.batch_norm
+    within, beside = (1, cores) if sharded else (cores, 1)
     try:
         tf.config.threading.set_intra_op_parallelism_threads(within)
         tf.config.threading.set_inter_op_parallelism_threads(beside)
     except RuntimeError:  # TensorFlow has begun to compute
         pass
-    if network.batch_norm:
+    if not sharded:
         tf.config.experimental.enable_op_determinism()
 
 
@@ -44,7 +62,7 @@ class Trainer:
 
     Parameters
     ----------
-    network : SmallCNN
+    network : SmallCNN or TransferNetwork
     classes : int
         2 or more.
     seed : int
@@ -55,49 +73,82 @@ class Trainer:
     class_weight : sequence of float, optional
         How much a picture of each class counts; 1 if omitted.
     precision : str
-        ``"float32"`` or ``"bfloat16"``: of the convolutions in steps. A network with batch
+        ``"float32"`` or ``"bfloat16"``: of the convolutions in steps. A small network with batch
         normalisation takes float32 whatever is asked.
+    layer_decay : float
+        Above 0 to 1: by this each layer learns slower than the one above it (J. Howard and S.
+        Ruder, "Universal language model fine-tuning", ACL 2018).
+    average : float
+        0 to below 1. Above 0 what is judged and kept is a running mean of the weights (B. Polyak
+        and A. Juditsky, "Acceleration of stochastic approximation by averaging", SIAM Journal on
+        Control and Optimization 30, 1992), which keeps this share of itself in each step.
     """
 
     def __init__(
         self,
-        network: SmallCNN,
+        network: SmallCNN | TransferNetwork,
         classes: int,
         seed: int,
         shards: int,
         class_weight: Sequence[float] | None = None,
         precision: str = "float32",
+        *,
+        layer_decay: float = 1.0,
+        average: float = 0.0,
     ) -> None:
+        import tensorflow as tf
+
         self.network, self.classes = network, classes
         self._shards = shards
         self._class_weight = class_weight
-        self._model = build_small_cnn(network, classes, seed)
-        self._forward: SmallCNNForward | KerasForward = make_forward(
-            network, self._model, precision
-        )
+        self._forward: Forward = make_forward(network, classes, seed, precision)
+        self._items = self._forward.parameters
+        depths = layer_depths([item.name for item in self._items])
+        self._paces = [layer_decay**depth for depth in depths]
+        self._average = average
+        self._means = [
+            [tf.Variable(piece) for piece in item.pieces] if average else list(item.pieces)
+            for item in self._items
+        ]
+        self._learning = [True] * len(self._items)
         self._updates = 0
         self._optimizer = Optimizer()
-        self._slots: list[list[Any]] = []
-        self._steps: dict[int, Any] = {}
-        self._evaluations: dict[int, Any] = {}
+        self._slots: list[list[list[Any]]] = []
+        self._traced: dict[Any, Any] = {}
 
-    def begin(self, optimizer: Optimizer, label_smoothing: float = 0.0, layers: str = "") -> None:
-        """Begin a phase, its optimiser as new; all layers learn in each."""
+    def begin(
+        self, optimizer: Optimizer, label_smoothing: float = 0.0, freeze: str | int = "none"
+    ) -> None:
+        """Begin a phase, its optimiser as new.
+
+        Parameters
+        ----------
+        optimizer : Optimizer
+        label_smoothing : float
+        freeze : str or int
+            Which layers of a backbone do not learn, as :func:`.freezing.freeze` takes it.
+        """
         import tensorflow as tf
 
         self._optimizer, self._smoothing = optimizer, label_smoothing
         self._updates = 0
-        pieces = [piece for item in self._forward.parameters for piece in item.pieces]
-        self._slots = [[tf.Variable(tf.zeros_like(p)) for _ in optimizer.slots] for p in pieces]
+        self._learning = self._forward.begin(freeze)
+        self._slots = [
+            [[tf.Variable(tf.zeros_like(piece)) for _ in optimizer.slots] for piece in item.pieces]
+            if learns
+            else []
+            for item, learns in zip(self._items, self._learning, strict=True)
+        ]
         self._scratch: dict[tuple[Any, int], Any] = {}
         if optimizer.scratch:
             # Two pieces of the same shape take turns at one, which then stays in a core's cache;
             # there are as many as cores, so that each has one to work with.
-            for place, piece in enumerate(pieces):
+            learned = itertools.compress(self._items, self._learning)
+            for place, piece in enumerate(piece for item in learned for piece in item.pieces):
                 key = (tuple(piece.shape), place % self._shards)
                 if key not in self._scratch:
                     self._scratch[key] = tf.Variable(tf.zeros_like(piece))
-        self._steps = {}
+        self._traced = {}
 
     def step(
         self,
@@ -111,7 +162,7 @@ class Trainer:
         Parameters
         ----------
         pictures : array
-            uint8 (n, height, width, 3).
+            uint8 (n, height, width, 3); or what else the network takes in this phase.
         targets : array
             float32 (n, classes), rows that sum to 1.
         rate : float
@@ -127,11 +178,9 @@ class Trainer:
         right : int
             How many are most probable in their target's class.
         """
-        shards = max(1, min(self._shards, len(pictures) // SHARD))
-        if shards not in self._steps:
-            self._steps[shards] = self._trace_step(shards)
+        step = self._function("step", pictures)
         self._updates += 1
-        loss, right = self._steps[shards](
+        loss, right = step(
             pictures,
             targets,
             np.float32(rate),
@@ -144,20 +193,48 @@ class Trainer:
         self, pictures: NDArray[np.uint8], targets: NDArray[np.int64]
     ) -> tuple[float, int]:
         """Return the sum of cross-entropies with some pictures' classes, and how many are right."""
-        shards = max(1, min(self._shards, len(pictures) // SHARD))
-        if shards not in self._evaluations:
-            self._evaluations[shards] = self._trace_evaluation(shards)
-        loss, right = self._evaluations[shards](pictures, targets)
+        evaluation = self._function("evaluation", pictures)
+        with self._answering():
+            loss, right = evaluation(pictures, targets)
         return float(loss), int(right)
 
-    def _trace_step(self, shards: int) -> Any:
+    @contextmanager
+    def _answering(self) -> Iterator[None]:
+        """Put the mean weights in the place of those that learn, while the block runs."""
+        if not self._average:
+            yield
+            return
+        pairs = [
+            (piece, mean)
+            for item, means in zip(self._items, self._means, strict=True)
+            for piece, mean in zip(item.pieces, means, strict=True)
+        ]
+        kept = [tensor.read_value() for tensor, _ in pairs]
+        for piece, mean in pairs:
+            piece.assign(mean)
+        try:
+            yield
+        finally:
+            for (piece, _), value in zip(pairs, kept, strict=True):
+                piece.assign(value)
+
+    def _function(self, name: str, pictures: NDArray[Any]) -> Any:
+        """Return what was traced for pictures like these, or trace it."""
+        shards = 1
+        if self._forward.sharded:
+            shards = max(1, min(self._shards, len(pictures) // SHARD))
+        key = (name, shards, pictures.dtype, pictures.shape[1:])
+        if key not in self._traced:
+            trace = self._trace_step if name == "step" else self._trace_evaluation
+            self._traced[key] = trace(shards, pictures)
+        return self._traced[key]
+
+    def _trace_step(self, shards: int, pictures: NDArray[Any]) -> Any:
         import tensorflow as tf
 
         weights = None
         if self._class_weight is not None:
             weights = np.array(self._class_weight, np.float32)[:, None]
-        kernels = [item.kernel for item in self._forward.parameters for _ in item.pieces]
-        pieces = [piece for item in self._forward.parameters for piece in item.pieces]
 
         def step(pictures: Any, targets: Any, rate: Any, update: Any, address: Any) -> Any:
             smoothed = targets * (1 - self._smoothing) + self._smoothing / self.classes
@@ -169,39 +246,55 @@ class Trainer:
                 return tf.reduce_mean(losses)
 
             logits, gradients = self._forward.differentiate(pictures, loss_of, address, shards)
-            users: dict[Any, list[Any]] = {}
-            for place, (piece, gradient) in enumerate(zip(pieces, gradients, strict=True)):
-                key, slots = (tuple(piece.shape), place % self._shards), list(self._slots[place])
-                if kernels[place] and self.network.l2:
-                    gradient += 2 * self.network.l2 * piece  # noqa: PLW2901
-                if key in self._scratch:
-                    slots.append(self._scratch[key])
-                with tf.control_dependencies(users.get(key, [])):
-                    done = self._optimizer.apply(
-                        piece, slots, gradient, rate, update, kernels[place]
-                    )
-                if key in self._scratch:
-                    users[key] = [done]
+            self._update(gradients, rate, update)
             same = tf.equal(tf.argmax(logits, 1), tf.argmax(targets, 1))
             losses = tf.nn.softmax_cross_entropy_with_logits(targets, logits)
             return tf.reduce_sum(losses), tf.reduce_sum(tf.cast(same, tf.int32))
 
-        return tf.function(
-            step, autograph=False, input_signature=self._signature()
-        ).get_concrete_function()
-
-    def _signature(self) -> list[Any]:
-        import tensorflow as tf
-
-        return [
-            tf.TensorSpec((None, *self.network.size, 3), tf.uint8),
+        signature = [
+            tf.TensorSpec((None, *pictures.shape[1:]), pictures.dtype),
             tf.TensorSpec((None, self.classes), tf.float32),
             tf.TensorSpec((), tf.float32),
             tf.TensorSpec((), tf.float32),
             tf.TensorSpec((2,), tf.int64),
         ]
+        return tf.function(step, autograph=False, input_signature=signature).get_concrete_function()
 
-    def _trace_evaluation(self, shards: int) -> Any:
+    def _update(self, gradients: list[Any], rate: Any, update: Any) -> None:
+        """Update what learns by the gradients of all pieces, within a traced function."""
+        import tensorflow as tf
+
+        share = tf.minimum(self._average, (1 + update) / (AVERAGE_START + update))
+        users: dict[Any, list[Any]] = {}
+        for place, (number, piece_number, gradient) in enumerate(self._learned(gradients)):
+            item, pace = self._items[number], self._paces[number]
+            piece = item.pieces[piece_number]
+            key, slots = (tuple(piece.shape), place % self._shards), self._slots[number]
+            kept = list(slots[piece_number])
+            if item.l2:
+                gradient += 2 * item.l2 * piece  # noqa: PLW2901
+            if key in self._scratch:
+                kept.append(self._scratch[key])
+            own = rate if pace == 1 else rate * pace
+            with tf.control_dependencies(users.get(key, [])):
+                done = self._optimizer.apply(piece, kept, gradient, own, update, item.kernel)
+            if key in self._scratch:
+                users[key] = [done]
+            if self._average:
+                mean = self._means[number][piece_number]
+                with tf.control_dependencies([done]):
+                    mean.assign_add((piece.read_value() - mean) * (1 - share))
+
+    def _learned(self, gradients: list[Any]) -> Iterator[tuple[int, int, Any]]:
+        """Yield the parameter, the piece of it, and the gradient, of all that learns."""
+        found = iter(gradients)
+        for number, (item, learns) in enumerate(zip(self._items, self._learning, strict=True)):
+            for piece_number in range(len(item.pieces)):
+                gradient = next(found)
+                if learns:
+                    yield number, piece_number, gradient
+
+    def _trace_evaluation(self, shards: int, pictures: NDArray[Any]) -> Any:
         import tensorflow as tf
 
         def evaluation(pictures: Any, targets: Any) -> Any:
@@ -210,52 +303,65 @@ class Trainer:
             same = tf.equal(tf.argmax(logits, 1), targets)
             return tf.reduce_sum(losses), tf.reduce_sum(tf.cast(same, tf.int32))
 
-        signature = [self._signature()[0], tf.TensorSpec((None,), tf.int64)]
+        signature = [
+            tf.TensorSpec((None, *pictures.shape[1:]), pictures.dtype),
+            tf.TensorSpec((None,), tf.int64),
+        ]
         return tf.function(evaluation, autograph=False, input_signature=signature)
 
     # State -----------------------------------------------------------------------------------
 
     def weights(self) -> Arrays:
-        """Return copies of everything that is learned, by name."""
+        """Return copies of everything that is learned, by name: the means, where there are."""
         return {
             name: np.concatenate([piece.numpy() for piece in pieces])
-            for name, pieces in self._named_weights().items()
+            if len(pieces) > 1
+            else pieces[0].numpy()
+            for name, pieces in self._named(self._means).items()
         }
 
     def set_weights(self, arrays: Mapping[str, NDArray[np.float32]]) -> None:
-        """Take back what :meth:`weights` gave.
+        """Take back what :meth:`weights` gave, as means and as the weights of the last step.
 
         Raises
         ------
         ValueError
             For arrays of other names or shapes; nothing is taken then.
         """
-        assign_arrays(self._named_weights(), arrays)
+        assign_arrays(self._named(self._means), arrays)
+        if self._average:
+            assign_arrays(self._named([item.pieces for item in self._items]), arrays)
 
     def state(self) -> Arrays:
         """Return copies of the weights and of what the optimiser keeps."""
-        named = {f"weights/{name}": value for name, value in self.weights().items()}
-        for name, slots in self._named_slots().items():
-            named[name] = np.concatenate([slot.numpy() for slot in slots])
+        named = {
+            name: np.concatenate([piece.numpy() for piece in pieces])
+            if len(pieces) > 1
+            else pieces[0].numpy()
+            for name, pieces in self._named_state().items()
+        }
         return {**named, UPDATES: np.array([self._updates], np.float32)}
 
     def set_state(self, arrays: Mapping[str, NDArray[np.float32]]) -> None:
         """Take back what :meth:`state` gave, in the same phase; ValueError as above."""
         rest, updates = part_updates(arrays)
-        learned = {f"weights/{name}": pieces for name, pieces in self._named_weights().items()}
-        assign_arrays({**learned, **self._named_slots()}, rest)
+        assign_arrays(self._named_state(), rest)
         self._updates = updates
 
-    def _named_weights(self) -> dict[str, tuple[Any, ...]]:
-        named = {item.name: item.pieces for item in self._forward.parameters}
+    def _named(self, values: Sequence[Sequence[Any]]) -> dict[str, Sequence[Any]]:
+        pairs = zip(self._items, values, strict=True)
+        named: dict[str, Sequence[Any]] = {item.name: pieces for item, pieces in pairs}
         return {**named, **{name: (value,) for name, value in self._forward.others}}
 
-    def _named_slots(self) -> dict[str, tuple[Any, ...]]:
-        named, slots = {}, iter(self._slots)
-        for item in self._forward.parameters:
-            pieces = [next(slots) for _ in item.pieces]
-            for place, name in enumerate(self._optimizer.slots):
-                named[f"{name}/{item.name}"] = tuple(piece[place] for piece in pieces)
+    def _named_state(self) -> dict[str, Sequence[Any]]:
+        now = self._named([item.pieces for item in self._items])
+        named = {f"weights/{name}": pieces for name, pieces in now.items()}
+        if self._average:
+            pairs = zip(self._items, self._means, strict=True)
+            named |= {MEAN + item.name: means for item, means in pairs}
+        for item, slots in zip(self._items, self._slots, strict=True):
+            for place, name in enumerate(self._optimizer.slots if slots else ()):
+                named[f"{name}/{item.name}"] = tuple(piece[place] for piece in slots)
         return named
 
     # Files -----------------------------------------------------------------------------------
@@ -276,5 +382,6 @@ class Trainer:
         AgreementError
             Where that is too much.
         """
+        self.set_weights(self.weights())
         self._forward.write_back()
-        return write_both_forms(self._model, keras_file, tflite_file)
+        return write_both_forms(self._forward.model, keras_file, tflite_file)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,32 +14,26 @@ from kindsight.models.convert import write_both_forms
 from kindsight.models.divided import (
     DividedNetwork,
     answering_together,
-    depths,
     layers_after,
 )
 from kindsight.models.heads import LOGITS
-from kindsight.models.learned import UPDATES, Arrays, assign_arrays, part_updates
+from kindsight.models.learned import (
+    UPDATES,
+    Arrays,
+    assign_arrays,
+    layer_depths,
+    part_updates,
+)
 from kindsight.models.optimizers import Optimizer
+from kindsight.models.precision import multiplying
 
-__all__ = ["Tuner", "limit_threads"]
+__all__ = ["Tuner"]
 
 # The head is fitted already, to thousands of numbers at once: at the pace of the layers below, the
 # first steps would undo it.
 HEAD_PACE = 0.1
 
 MEAN, SLOT, WEIGHT = "mean/", "slot", "weight/"
-
-
-def limit_threads(cores: int) -> None:
-    """Let operations use all cores, and sum in the same order each time."""
-    import tensorflow as tf
-
-    try:
-        tf.config.threading.set_intra_op_parallelism_threads(cores)
-        tf.config.threading.set_inter_op_parallelism_threads(1)
-    except RuntimeError:  # TensorFlow has begun to compute
-        pass
-    tf.config.experimental.enable_op_determinism()
 
 
 class Tuner:
@@ -85,7 +78,7 @@ class Tuner:
         self._network, self._inputs, self.classes = network, inputs, classes
         self._variables = [variable.value for variable in network.upper.trainable_variables]
         self._names = [variable.path for variable in network.upper.trainable_variables]
-        places = depths(network.upper, network.upper.trainable_variables)
+        places = layer_depths(self._names)
         self._paces = [
             layer_decay**place * (HEAD_PACE if name.startswith(LOGITS) else 1)
             for place, name in zip(places, self._names, strict=True)
@@ -103,19 +96,23 @@ class Tuner:
             reduce_retracing=True,
         )
 
-    def begin(self, optimizer: Optimizer, label_smoothing: float = 0.0, layers: str = "") -> None:
+    def begin(
+        self, optimizer: Optimizer, label_smoothing: float = 0.0, freeze: str | int = "none"
+    ) -> None:
         """Begin a phase, its optimiser as new.
 
         Parameters
         ----------
         optimizer : Optimizer
         label_smoothing : float
-        layers : str
-            The stage after which layers learn in this phase; all that can where it is empty.
+        freeze : str
+            The stage up to which layers do not learn in this phase; all that can where ``"none"``.
         """
         import tensorflow as tf
 
-        learning = layers_after(self._network.upper, layers) if layers else None
+        learning = None
+        if freeze != "none":
+            learning = layers_after(self._network.upper, str(freeze))
         self._learning = [
             learning is None or name.split("/")[0] in learning for name in self._names
         ]
@@ -145,7 +142,7 @@ class Tuner:
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(variables)
             # Without dropout, and with batch normalisation as in use.
-            with self._multiplying():
+            with multiplying(self._network.upper, self._precision):
                 logits = self._network.upper(arrays, training=False)
             losses = tf.nn.softmax_cross_entropy_with_logits(smoothed, logits)
             if self._class_weight is not None:
@@ -163,18 +160,6 @@ class Tuner:
         same = tf.equal(tf.argmax(logits, 1), tf.argmax(targets, 1))
         told = tf.nn.softmax_cross_entropy_with_logits(targets, logits)
         return tf.reduce_sum(told), tf.reduce_sum(tf.cast(same, tf.int32))
-
-    @contextlib.contextmanager
-    def _multiplying(self) -> Iterator[None]:
-        """Trace convolutions in the step's precision; those of one channel each gain nothing."""
-        if self._precision == "float32":
-            yield
-            return
-        _set_policy(self._network.upper, "mixed_bfloat16")
-        try:
-            yield
-        finally:
-            _set_policy(self._network.upper, "float32")
 
     def evaluate(self, pictures: Any, targets: NDArray[np.int64]) -> tuple[float, int]:
         """Return the sum of cross-entropies with some pictures' classes, and how many are right.
@@ -271,11 +256,3 @@ class Tuner:
             model = answering_together(model, frozen, share)
         return write_both_forms(model, keras_file, tflite_file)
 
-
-def _set_policy(model: Any, policy: str) -> None:
-    """Say in which numbers a network's convolutions over all channels are multiplied."""
-    import keras
-
-    for layer in model.layers:
-        if type(layer).__name__ == "Conv2D":
-            layer.dtype_policy = keras.DTypePolicy(policy)

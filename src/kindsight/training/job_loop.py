@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ def run_loop(
     job: dict[str, Any],
     line: Line,
     plan: Plan,
-    lessons: Lessons,
+    lessons: Lessons | Sequence[Lessons],
     learner: Learner,
     *,
     extra: dict[str, Any],

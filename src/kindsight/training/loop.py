@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
@@ -38,8 +38,10 @@ class StoppedError(Exception):
 class Learner(Protocol):
     """What the loop needs of a :class:`~kindsight.models.trainer.Trainer`, which see."""
 
-    def begin(self, optimizer: Optimizer, label_smoothing: float = 0.0, layers: str = "") -> None:
-        """Begin a phase; one that says which layers learn is for learners that have a choice."""
+    def begin(
+        self, optimizer: Optimizer, label_smoothing: float = 0.0, freeze: str | int = "none"
+    ) -> None:
+        """Begin a phase, in which some layers do not learn."""
 
     def step(
         self,
@@ -75,7 +77,8 @@ class Lessons:
     Parameters
     ----------
     pixels : array
-        uint8 (places, height, width, 3), usually mapped from the store.
+        uint8 (places, height, width, 3), usually mapped from the store; or what else is learned
+        from in their place.
     places, targets : array
         int64 (pictures,): the training pictures and their classes; of the places there may be
         several for each picture, (pictures, views).
@@ -117,7 +120,8 @@ class Loop:
     Parameters
     ----------
     plan : Plan
-    lessons : Lessons
+    lessons : Lessons or sequence of Lessons
+        Of all phases, or of each one its own: the same pictures, otherwise given.
     learner : Learner
         Newly made.
     seed : int
@@ -138,7 +142,7 @@ class Loop:
     def __init__(
         self,
         plan: Plan,
-        lessons: Lessons,
+        lessons: Lessons | Sequence[Lessons],
         learner: Learner,
         *,
         seed: int,
@@ -149,7 +153,9 @@ class Loop:
         workers: int,
         extra: Mapping[str, Any] | None = None,
     ) -> None:
-        self.plan, self.lessons, self.learner = plan, lessons, learner
+        self.plan, self.learner = plan, learner
+        given = [lessons] * len(plan.phases) if isinstance(lessons, Lessons) else list(lessons)
+        self.lessons = given
         self.seed, self.key, self.workers = seed, key, workers
         self._extra = dict(extra or {})
         self._until = math.inf
@@ -193,12 +199,11 @@ class Loop:
         return self._history
 
     def _begin(self, phase: Phase) -> None:
-        which = {"layers": phase.layers} if phase.layers else {}
-        self.learner.begin(phase.rule(), phase.label_smoothing, **which)
+        self.learner.begin(phase.rule(), phase.label_smoothing, phase.freeze)
 
     def _train(self, phase: Phase, executor: ThreadPoolExecutor) -> None:
         """Train the rest of a phase."""
-        lessons, position = self.lessons, self._position
+        lessons, position = self._lessons(), self._position
         batches = Batches(
             lessons.pixels, lessons.places, lessons.targets, lessons.classes,
             phase.batch_size, phase.augment, self.seed,
@@ -275,16 +280,21 @@ class Loop:
 
     def _judge(self) -> tuple[float | None, float | None]:
         """Return mean loss and share right of the validation pictures, if there are any."""
-        places, targets = self.lessons.val_places, self.lessons.val_targets
+        lessons = self._lessons()
+        places, targets = lessons.val_places, lessons.val_targets
         if not len(places):
             return None, None
         loss, right = 0.0, 0
         for start in range(0, len(places), EVALUATED_AT_ONCE):
             part = slice(start, start + EVALUATED_AT_ONCE)
-            found = self.learner.evaluate(self.lessons.pixels[places[part]], targets[part])
+            found = self.learner.evaluate(lessons.pixels[places[part]], targets[part])
             loss, right = loss + found[0], right + found[1]
             self._tell({"event": "alive"})
         return loss / len(places), right / len(places)
+
+    def _lessons(self) -> Lessons:
+        """Return those of the phase under way."""
+        return self.lessons[self._position.phase]
 
     def _had_enough(self, phase: Phase, first: int) -> bool:
         """Whether a phase's patience is over; `first` epochs were before it."""

@@ -54,8 +54,9 @@ class Phase:
         (Szegedy et al. 2016, CVPR).
     patience : int, optional
         Stop once so many epochs, one after another, were not the best one yet.
-    layers : str
-        Of fine-tuning: the stage after which layers learn; all that can if empty.
+    freeze : str or int
+        Of a backbone: which layers do not learn, as :func:`kindsight.models.freezing.freeze` takes
+        it, or a stage's name; ``"none"`` of them if omitted.
     """
 
     name: str = "training"
@@ -70,7 +71,7 @@ class Phase:
     augment: Augment = field(default_factory=Augment)
     label_smoothing: float = 0.0
     patience: int | None = None
-    layers: str = ""
+    freeze: str | int = "none"
 
     def faults(self) -> list[str]:
         """Return a sentence for each setting that cannot be."""
@@ -172,7 +173,15 @@ class Plan:
 
     def faults(self) -> list[str]:
         """Return a sentence for each setting that cannot be."""
-        found = [fault for phase in self.phases for fault in phase.faults()]
+        several = len(self.phases) > 1
+        found = [
+            f"phase {number}: {fault}" if several else fault
+            for number, phase in enumerate(self.phases, 1)
+            for fault in phase.faults()
+        ]
+        names = [phase.name for phase in self.phases]
+        if len(set(names)) < len(names):
+            found.append(f"Phases must have different names. Received: {', '.join(names)}.")
         return [fault for fault in (*found, choice_fault("keep", self.keep, KEEPS)) if fault]
 
     @property

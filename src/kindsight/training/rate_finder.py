@@ -80,7 +80,7 @@ def sweep_rates(
     learner : Learner
         Newly made.
     phase : Phase
-        Its optimiser and label smoothing are used.
+        Its optimiser, its label smoothing and its layers are used.
     batches : Batches
         Taken in the order of the first epochs.
     workers : int
@@ -90,7 +90,7 @@ def sweep_rates(
     steps : int
         How many rates.
     """
-    learner.begin(phase.rule(), phase.label_smoothing)
+    learner.begin(phase.rule(), phase.label_smoothing, phase.freeze)
     every = np.geomspace(LOWEST, HIGHEST, steps).tolist()
     rates: list[float] = []
     losses: list[float] = []

@@ -25,7 +25,8 @@ from kindsight.models.keras_child import Job, Line
 from kindsight.models.layout import FeatureLayout
 from kindsight.models.lower import build_lower_file
 from kindsight.models.survey import survey_cuts
-from kindsight.models.tuner import Tuner, limit_threads
+from kindsight.models.trainer import set_threads
+from kindsight.models.tuner import Tuner
 from kindsight.training.batches import Batches
 from kindsight.training.job_loop import checkpoint_of, run_loop
 from kindsight.training.loop import EVALUATED_AT_ONCE, Lessons
@@ -66,7 +67,7 @@ def tune_job(job: dict[str, Any], line: Line) -> dict[str, Any]:
         ``"share"`` of the fine-tuned network in the answer.
     """
     until = None if job["seconds"] is None else time.monotonic() + job["seconds"]
-    limit_threads(job["cores"])
+    set_threads(None, job["cores"])
     with np.load(job["lessons"], allow_pickle=False) as file:
         arrays = {name: file[name] for name in file.files}
     before = arrays.pop("before")
@@ -157,7 +158,7 @@ def _measure(tuner: Tuner, plan: Plan, lessons: Lessons, seed: int) -> float:
         phase.augment, seed,
     )  # fmt: skip
     batch = batches.make(1, 0, batches.order(1))
-    tuner.begin(phase.rule(), phase.label_smoothing, phase.layers)
+    tuner.begin(phase.rule(), phase.label_smoothing, phase.freeze)
     tuner.step(batch.pictures, batch.targets, 0.0, batch.address)
     start = time.monotonic()
     for _ in range(MEASURED):

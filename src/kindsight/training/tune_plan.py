@@ -53,7 +53,7 @@ def full_phases(stages: Sequence[str], policy: Augment) -> list[Phase]:
     if not stages:
         return [every]
     stage = stages[-2:][0]
-    return [_phase("upper part", FIRST_EPOCHS, augment=policy, layers=stage), every]
+    return [_phase("upper part", FIRST_EPOCHS, augment=policy, freeze=stage), every]
 
 
 def _phase(name: str, epochs: int, **more: Any) -> Phase:
