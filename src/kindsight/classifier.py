@@ -20,6 +20,7 @@ from kindsight.pack import pack
 from kindsight.predictor import Predictor
 from kindsight.trained_on import TRAINED_ON_FILE
 from kindsight.training.alike import remember
+from kindsight.training.by_epochs import EpochTraining
 from kindsight.training.common import Progress
 from kindsight.training.frozen import FittedFrozen, FrozenTraining
 from kindsight.training.history import HISTORY_FILE, load_history
@@ -32,7 +33,6 @@ from kindsight.training.kinds import (
     prepare,
 )
 from kindsight.training.listener import TrainingListener
-from kindsight.training.network import NETWORKS, NetworkTraining
 from kindsight.training.rules import number_fault
 from kindsight.training.tuning import FittedTuned
 
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from kindsight.augment import Augment
+    from kindsight.training.plan import Phase
 
 __all__ = ["ImageClassifier"]
 
@@ -48,7 +49,7 @@ _SAYS_NOTHING = {"head": "auto", "weights": "imagenet", "views": 1}
 
 
 class ImageClassifier:
-    """A picture classifier: a convex head on a frozen network's features, or a network.
+    """A picture classifier: a convex head on a frozen network's features, or a trained network.
 
     It follows scikit-learn's contract: parameters are stored as they are given, what is learned
     ends in an underscore, and ``clone``, ``cross_val_score`` and ``GridSearchCV`` work on it.
@@ -62,6 +63,10 @@ class ImageClassifier:
         that is trained from its first weights.
     weights : str
         Of a backbone: ``"imagenet"``, ``"none"`` (random, by the seed), or a weights file for it.
+    cut, freeze, train_norm : optional
+        Which part of a backbone is used, and which of its layers learn, as in
+        :class:`kindsight.training.transfer.TransferTraining`. Any of them, or of the parts of a
+        head below, or phases, means that the backbone is trained by gradient.
     size : int or (height, width), optional
         Pixels of the pictures that the network sees; its own size if omitted.
     resize : str
@@ -89,12 +94,21 @@ class ImageClassifier:
     budget : str or float, optional
         Of a backbone: how long ``fit`` may take, such as ``"10m"``, or in seconds.
     filters, dense, dropout, batch_norm, l2, pooling : optional
-        The parts of a network, as in :class:`kindsight.models.small_cnn.SmallCNN`.
+        The parts of a network, as in :class:`kindsight.models.small_cnn.SmallCNN`; all but the
+        filters are those of a backbone's head, too.
     epochs, batch_size, optimizer, learning_rate, momentum, weight_decay : optional
         How a network learns, as in :class:`kindsight.training.plan.Phase`; and so
     schedule, warmup, label_smoothing, patience : optional
     augment : str, mapping or Augment, optional
         What is done to a network's pictures each time they are seen.
+    mix : str, optional
+        ``"mixup"`` or ``"cutmix"``: the pictures of a batch are mixed.
+    phases : sequence of (mapping or Phase), optional
+        Phases one after another, each with its own ``freeze``, ``epochs``, ``learning_rate``,
+        ``augment`` and the like; what a phase does not say is as above.
+    layer_decay, average : float, optional
+        Each layer at this share of the pace of the one above it; a running mean of the weights
+        that keeps this share of itself in each step.
     keep : str, optional
         ``"best"`` or ``"last"``: which epoch's weights of a network are kept.
     precision : str, optional
@@ -122,6 +136,9 @@ class ImageClassifier:
         *,
         model: str = "efficientnet-lite0",
         weights: str = "imagenet",
+        cut: str | None = None,
+        freeze: str | int | None = None,
+        train_norm: bool | None = None,
         size: int | tuple[int, int] | None = None,
         resize: str = "crop",
         head: str | None = None,
@@ -142,6 +159,7 @@ class ImageClassifier:
         epochs: int | None = None,
         batch_size: int | None = None,
         augment: str | Mapping[str, Any] | Augment | None = None,
+        mix: str | None = None,
         optimizer: str | None = None,
         learning_rate: float | None = None,
         momentum: float | None = None,
@@ -150,11 +168,17 @@ class ImageClassifier:
         warmup: float | None = None,
         label_smoothing: float | None = None,
         patience: int | None = None,
+        phases: Sequence[Mapping[str, Any] | Phase] | None = None,
+        layer_decay: float | None = None,
+        average: float | None = None,
         keep: str | None = None,
         precision: str | None = None,
     ) -> None:
         self.model = model
         self.weights = weights
+        self.cut = cut
+        self.freeze = freeze
+        self.train_norm = train_norm
         self.size = size
         self.resize = resize
         self.head = head
@@ -175,6 +199,7 @@ class ImageClassifier:
         self.epochs = epochs
         self.batch_size = batch_size
         self.augment = augment
+        self.mix = mix
         self.optimizer = optimizer
         self.learning_rate = learning_rate
         self.momentum = momentum
@@ -183,6 +208,9 @@ class ImageClassifier:
         self.warmup = warmup
         self.label_smoothing = label_smoothing
         self.patience = patience
+        self.phases = phases
+        self.layer_decay = layer_decay
+        self.average = average
         self.keep = keep
         self.precision = precision
         self._fitted: Fitted
@@ -275,7 +303,7 @@ class ImageClassifier:
         training = self._training()
         training.spec()
         catalog = as_catalog(X, y)
-        network = isinstance(training, NetworkTraining) or training.tunes != "off"
+        network = isinstance(training, EpochTraining) or training.tunes != "off"
         catalog = _learned_from(catalog, network)
         if missing := sum(label is None for label in catalog.label):
             raise CatalogError(
@@ -439,17 +467,17 @@ class ImageClassifier:
         params = self.get_params()
         validation = params.pop("validation")
         # What the model has no use for is ignored where it says nothing: "auto" is no choice.
-        if params["model"] in NETWORKS:
+        if isinstance(make_training(params), EpochTraining):
             said = {
                 name: value for name, value in params.items() if _SAYS_NOTHING.get(name) != value
             }
             params = {**dict.fromkeys(params), **said}
-        faults = foreign_options({"model": self.model, **params})
+        faults = foreign_options(params)
         training = make_training(params)
         frozen = isinstance(training, FrozenTraining) and training.tunes == "off"
         if validation is not None and frozen:
             faults.append(
-                "validation is a setting of a network trained from its first weights. Received: it "
+                "validation is a setting of a network that learns. Received: it "
                 f"with the model {self.model}. A backbone's head is chosen by cross-validation; "
                 "fine_tune, or a budget, needs a validation part."
             )

@@ -141,5 +141,5 @@ def _write_network(
             "tuning": fitted.words(),
             "head": asdict(fitted.frozen.head.chosen),
         }, agreement
-    layers = fitted.training.network().layers(len(fitted.classes))
-    return {"network": [row._asdict() for row in layers], **told}, agreement
+    layers = [{k: v for k, v in row._asdict().items() if v != ""} for row in fitted.layers]
+    return {"network": layers, **told}, agreement

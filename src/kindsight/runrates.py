@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from kindsight.errors import SettingsError
-from kindsight.models.small_cnn import SmallCNN
+from kindsight.models.small_cnn import LayerRow
 from kindsight.rundivision import divide, open_data, rows_of
 from kindsight.runfigures import write_learning_rate_figures
 from kindsight.runfolder import data_name
@@ -16,21 +16,33 @@ from kindsight.training.kinds import prepare
 from kindsight.training.network import NETWORKS, NetworkTraining
 from kindsight.training.network_fit import NetworkPictures
 from kindsight.training.rate_finder import RateSweep
+from kindsight.training.transfer import TransferTraining
+from kindsight.training.transfer_fit import describe_layers
 
-__all__ = ["find_learning_rate", "network_of"]
+__all__ = ["find_learning_rate", "layers_of"]
 
 
-def network_of(settings: TrainSettings) -> tuple[SmallCNN, int]:
-    """Return the network that a training would train, and how many classes it would tell apart.
+def layers_of(settings: TrainSettings, *, progress: Progress | None = None) -> tuple[LayerRow, ...]:
+    """Return the table of layers of the network that a training would train.
+
+    Parameters
+    ----------
+    settings : TrainSettings
+    progress : callable, optional
+        Called with (stage, done, total) where a backbone has to be built.
 
     Raises
     ------
     SettingsError
-        For a model that is not trained from its first weights.
+        For a model whose layers do not learn, a cut or a layer that it does not have.
     CatalogError
         If no classifier can be made of the data.
     """
-    return _network_training(settings).network(), len(open_data(settings).classes)
+    training, classes = _epoch_training(settings), len(open_data(settings).classes)
+    if isinstance(training, NetworkTraining):
+        return training.network().layers(classes)
+    with training.process() as keras:
+        return describe_layers(training, classes, keras, progress)
 
 
 def find_learning_rate(
@@ -54,11 +66,11 @@ def find_learning_rate(
     Raises
     ------
     SettingsError
-        For a model that is not trained from its first weights.
+        For a model whose layers do not learn.
     CatalogError
         If no classifier can be made of the data.
     """
-    training, catalog = _network_training(settings), open_data(settings)
+    training, catalog = _epoch_training(settings), open_data(settings)
     with training.process() as keras, ExitStack() as stack:
         keras.start()
         pictures = prepare(training, catalog, progress, keras)
@@ -72,11 +84,12 @@ def find_learning_rate(
     return sweep, drawn
 
 
-def _network_training(settings: TrainSettings) -> NetworkTraining:
+def _epoch_training(settings: TrainSettings) -> NetworkTraining | TransferTraining:
     training = settings.training()
-    if not isinstance(training, NetworkTraining):
+    if not isinstance(training, (NetworkTraining, TransferTraining)):
         raise SettingsError(
             f"The model must be a network that is trained from its first weights "
-            f"({', '.join(NETWORKS)}). Received: {settings.model}."
+            f"({', '.join(NETWORKS)}), or a backbone that learns. Received: {settings.model}, "
+            "frozen. --freeze all trains a head on it by gradient."
         )
     return training

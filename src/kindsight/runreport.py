@@ -34,6 +34,7 @@ from kindsight.training.frozen import FittedFrozen
 from kindsight.training.kept import KeptPicture
 from kindsight.training.kinds import Fitted
 from kindsight.training.network_fit import FittedNetwork
+from kindsight.training.plan import pace_words
 from kindsight.training.tuning import FittedTuned, words_of
 
 __all__ = ["make_report"]
@@ -159,22 +160,31 @@ def _tuned(fitted: FittedTuned) -> dict[str, Any]:
 def _network(fitted: FittedNetwork) -> dict[str, Any]:
     """Say how a network was trained."""
     plan = fitted.training.plan()
-    (phase,) = plan.phases
     kept = f"the weights of epoch {fitted.history.best_epoch}, the best, are kept"
     if plan.keep == "last":
         kept = "the last weights are kept"
+    several = len(plan.phases) > 1
+    made = {
+        "Network": fitted.training.describe(),
+        "Layers": fitted.words(),
+        "Training": f"{amount(len(fitted.history), 'epoch')} of at most {plan.epochs}, "
+        + (f"in {len(plan.phases)} phases" if several else plan.phases[0].words())
+        + f"; {kept}",
+    }
+    for number, phase in enumerate(plan.phases, 1):
+        if several:
+            epochs = f"at most {amount(phase.epochs, 'epoch')}"
+            words = f"{phase.name}: {epochs}, {phase.words()}; augmentation: {phase.augment}"
+            made[f"Phase {number}"] = words
+        else:
+            made["Augmentation"] = str(phase.augment)
+    more = pace_words(fitted.training.layer_decay, fitted.training.average)
     return {
-        "made": {
-            "Network": f"{fitted.training.model}, trained from its first weights",
-            "Layers": fitted.words(),
-            "Training": f"{amount(len(fitted.history), 'epoch')} of at most {plan.epochs}, "
-            f"{phase.words()}; {kept}",
-            "Augmentation": str(phase.augment),
-        },
+        "made": {**made, **({"Pace": more} if more else {})},
         "temperature_from": "validation predictions, each picture's own left out of its part"
         if fitted.folds
         else "",
-        "layers": fitted.training.network().layers(len(fitted.classes)),
+        "layers": fitted.layers,
     }
 
 

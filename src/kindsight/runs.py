@@ -19,21 +19,21 @@ from kindsight.rundivision import divide, open_data, rows_of, write_problems
 from kindsight.runfigures import write_history_figures
 from kindsight.runfolder import claim_run
 from kindsight.runnotes import leaks_said, run_notes
-from kindsight.runrates import find_learning_rate, network_of
+from kindsight.runrates import find_learning_rate, layers_of
 from kindsight.runreport import make_report
 from kindsight.runresult import Clock, Scored, TrainResult, score, write_predictions
 from kindsight.settings import TrainSettings
+from kindsight.training.by_epochs import EpochTraining
 from kindsight.training.common import Progress
 from kindsight.training.frozen import FittedFrozen, FrozenTraining
 from kindsight.training.kinds import Fitted, Pictures, Training, prepare
 from kindsight.training.listener import Listeners, TrainingListener
 from kindsight.training.logs import open_logs
 from kindsight.training.mlflow_log import check_mlflow
-from kindsight.training.network import NetworkTraining
 from kindsight.training.network_fit import FittedNetwork, NetworkPictures
 from kindsight.training.tuning import FittedTuned, Tuning, note_of
 
-__all__ = ["TrainResult", "TrainSettings", "find_learning_rate", "network_of", "train"]
+__all__ = ["TrainResult", "TrainSettings", "find_learning_rate", "layers_of", "train"]
 
 SPLITS = ("train", "validation", "test")
 # Share of the pictures' area: 4 to 3 loses 25%, as most photographs do.
@@ -152,7 +152,7 @@ def _logging(
 ) -> Iterator[TrainingListener | None]:
     """Add the logs that are wanted to a network's listener."""
     training = settings.training()
-    if not isinstance(training, NetworkTraining) and not _tunes(training):
+    if not isinstance(training, EpochTraining) and not _tunes(training):
         yield listener
         return
     with open_logs(

@@ -15,7 +15,14 @@ from kindsight.catalog import DataOptions
 from kindsight.catalog.division import Division
 from kindsight.errors import SettingsError
 from kindsight.files import read_toml, write_text
-from kindsight.training.kinds import LOGS, OPTIONS, Training, foreign_options, make_training
+from kindsight.training.kinds import (
+    LOGS,
+    OPTIONS,
+    Training,
+    foreign_options,
+    make_training,
+    of_use,
+)
 
 __all__ = ["TrainSettings"]
 
@@ -41,17 +48,23 @@ class TrainSettings:
         :class:`kindsight.training.frozen.FrozenTraining`. Or a network to train from its first
         weights, with the settings of :class:`kindsight.training.network.NetworkTraining`.
     size, resize, class_weight, seed, workers
-        As both have them.
-    weights, head, views, fine_tune, budget
+        As all have them.
+    weights
         Of a backbone only.
-    filters, dense, dropout, batch_norm, l2, pooling, epochs, batch_size, augment, optimizer,
-    learning_rate, momentum, weight_decay, schedule, warmup, label_smoothing, patience, keep,
-    precision
-        Of a network only.
+    head, views, fine_tune, budget
+        Of a frozen backbone only.
+    cut, freeze, train_norm, dense, dropout, batch_norm, l2, pooling, phases
+        Given with a backbone, any of them means that it learns, with the settings of
+        :class:`kindsight.training.transfer.TransferTraining`.
+    filters, dense, dropout, batch_norm, l2, pooling
+        The parts of a network.
+    epochs, batch_size, augment, mix, optimizer, learning_rate, momentum, weight_decay, schedule,
+    warmup, label_smoothing, patience, phases, layer_decay, average, keep, precision
+        Of a network, and of a backbone that learns.
     tensorboard : str, optional
-        A folder for TensorBoard's logs of a network's training.
+        A folder for TensorBoard's logs of a training of epochs.
     mlflow : bool, optional
-        Whether a network's training is logged to MLflow.
+        Whether a training of epochs is logged to MLflow.
     validation, test : float
         The share of the pictures (below 1) or their number (from 1 on) kept for validation and
         for the test, where the folder does not say.
@@ -77,6 +90,9 @@ class TrainSettings:
     run: str | None = None
     model: str = "efficientnet-lite0"
     weights: str | None = None
+    cut: str | None = None
+    freeze: str | int | None = None
+    train_norm: bool | None = None
     size: int | None = None
     resize: str = "crop"
     head: str | None = None
@@ -109,6 +125,7 @@ class TrainSettings:
     epochs: int | None = None
     batch_size: int | None = None
     augment: str | Mapping[str, Any] | None = None
+    mix: str | None = None
     optimizer: str | None = None
     learning_rate: float | None = None
     momentum: float | None = None
@@ -117,6 +134,9 @@ class TrainSettings:
     warmup: float | None = None
     label_smoothing: float | None = None
     patience: int | None = None
+    phases: Sequence[Mapping[str, Any]] | None = None
+    layer_decay: float | None = None
+    average: float | None = None
     keep: str | None = None
     precision: str | None = None
     fine_tune: str | None = None
@@ -221,11 +241,7 @@ class TrainSettings:
             For a file that cannot be read, unknown names, and values that cannot be.
         """
         values = read_toml(path, "The settings")
-        if "model" in given:
-            model = given["model"]
-            values = {
-                k: v for k, v in values.items() if not foreign_options({"model": model, k: v})
-            }
+        values = of_use(values, given)
         return cls.from_dict({**values, **given}, os.fspath(path))
 
     @classmethod

@@ -18,27 +18,37 @@ __all__ = ["find", "layer_lines"]
 SHOWN = 20
 
 
-def layer_lines(settings: TrainSettings) -> Iterator[str]:
+def layer_lines(settings: TrainSettings, *, quiet: bool) -> Iterator[str]:
     """Yield a network's table of layers, as it is for the classes of the data.
 
     Raises
     ------
     SettingsError
-        For a model that is not trained from its first weights.
+        For a model whose layers do not learn.
     """
-    from kindsight.runs import network_of
+    from kindsight.cli.progress import watching
+    from kindsight.runs import layers_of
 
-    network, classes = network_of(settings)
-    rows = network.layers(classes)
-    total = sum(row.parameters for row in rows)
+    with watching(quiet) as progress:
+        rows = layers_of(settings, progress=progress)
+    told = any(row.trains for row in rows)
     cells = [
-        (row.name, row.kind, " x ".join(map(str, row.output)), f"{row.parameters:,}")
+        (
+            row.name,
+            row.kind,
+            " x ".join(map(str, row.output)),
+            f"{row.parameters:,}",
+            *([row.trains] if told else []),
+        )
         for row in rows
     ]
-    cells.append(("in all", "", "", f"{total:,}"))
-    yield from table(
-        ("layer", "what it does", "output", "parameters"), cells, paint=Paint(sys.stdout), left=2
-    )
+    heads = ["layer", "what it does", "output", "parameters"]
+    cells.append(("in all", "", "", f"{sum(row.parameters for row in rows):,}"))
+    if told:
+        learned = sum(row.parameters for row in rows if row.trains.startswith("trains"))
+        heads.append("in training")
+        cells[-1] = (*cells[-1], f"{learned:,} train")
+    yield from table(tuple(heads), cells, paint=Paint(sys.stdout), left=2)
     yield ""
 
 

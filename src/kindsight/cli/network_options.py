@@ -1,4 +1,4 @@
-"""The options of ``kindsight train`` that belong to a network trained from its first weights."""
+"""The options of ``kindsight train`` that belong to a training of epochs."""
 
 from __future__ import annotations
 
@@ -9,31 +9,41 @@ import typer
 __all__ = [
     "L2",
     "Augmentation",
+    "Average",
     "BatchNorm",
     "BatchSize",
+    "Cut",
     "Dense",
     "Dropout",
     "Epochs",
     "Filters",
     "FindLearningRate",
+    "Freeze",
     "Keep",
     "LabelSmoothing",
+    "LayerDecay",
     "LearningRate",
+    "Mix",
     "Mlflow",
     "Momentum",
     "OptimizerName",
     "Patience",
+    "Phases",
     "Pooling",
     "Precision",
     "Schedule",
     "Summary",
     "TensorBoard",
+    "TrainNorm",
     "Warmup",
     "WeightDecay",
     "numbers_of",
+    "phases_of",
 ]
 
-PANEL = "Options of a network (small-cnn)"
+PANEL = "Options of a training of epochs (small-cnn, or a backbone that learns)"
+LEARNS = "What of a backbone learns (any of these with a backbone: it is trained by epochs)"
+PARTS = "Parts of small-cnn, or of a backbone's head (which make a backbone learn)"
 
 
 def numbers_of(text: str | None, hint: str) -> list[int] | None:
@@ -49,8 +59,69 @@ def numbers_of(text: str | None, hint: str) -> list[int] | None:
         ) from None
 
 
-def _option(text: str, metavar: str | None, *names: str) -> Any:
-    return typer.Option(*names, metavar=metavar, help=text, rich_help_panel=PANEL)
+def phases_of(lines: list[str] | None) -> list[dict[str, Any]] | None:
+    """Read the phases of a training; None where there are none."""
+    from kindsight.training.phases import read_phase
+
+    return [read_phase(line) for line in lines] if lines else None
+
+
+def _option(text: str, metavar: str | None, *names: str, panel: str = PANEL) -> Any:
+    return typer.Option(*names, metavar=metavar, help=text, rich_help_panel=panel)
+
+
+Cut = Annotated[
+    str | None,
+    _option(
+        "Use the backbone up to this layer, such as mixed7 of inception-v3.  [default: all of it]",
+        "LAYER",
+        panel=LEARNS,
+    ),
+]
+Freeze = Annotated[
+    str | None,
+    _option(
+        "Which of its layers stay as they are: all, none, the first NUMBER, or those up to LAYER.  "
+        "[default: all]",
+        "all|none|NUMBER|LAYER",
+        panel=LEARNS,
+    ),
+]
+TrainNorm = Annotated[
+    bool | None,
+    _option(
+        "Let batch normalisation that is not frozen learn, too; else it stays as it is in use.",
+        None,
+        "--train-norm/--no-train-norm",
+        panel=LEARNS,
+    ),
+]
+Phases = Annotated[
+    list[str] | None,
+    _option(
+        "A phase of the training, once for each in their order: 'freeze=all epochs=3 "
+        "learning-rate=1e-3 augment=none'; what it does not say is as the other options say.",
+        "SETTINGS",
+        "--phase",
+        panel=LEARNS,
+    ),
+]
+LayerDecay = Annotated[
+    float | None,
+    _option("The pace of each layer, as a share of that above it.  [default: 1]", "SHARE"),
+]
+Average = Annotated[
+    float | None,
+    _option(
+        "Judge and keep a running mean of the weights, which keeps this share of itself in each "
+        "step, such as 0.999.",
+        "SHARE",
+    ),
+]
+Mix = Annotated[
+    str | None,
+    _option("Mix the pictures of a batch.  [default: none]", "none|mixup|cutmix"),
+]
 
 
 Epochs = Annotated[int | None, _option("How often each picture is seen.  [default: 15]", "NUMBER")]
@@ -97,21 +168,38 @@ Keep = Annotated[
 ]
 Filters = Annotated[
     str | None,
-    _option("Of each 3 x 3 convolution.  [default: 16,32,64]", "N,N,..."),
+    _option("Of each 3 x 3 convolution of small-cnn.  [default: 16,32,64]", "N,N,...", panel=PARTS),
 ]
 Dense = Annotated[
     str | None,
-    _option("Units of each dense layer, or none.  [default: 512]", "N,N,..."),
+    _option(
+        "Units of each dense layer, or none.  [default: 512; of a backbone's head: none]",
+        "N,N,...",
+        panel=PARTS,
+    ),
 ]
-Dropout = Annotated[float | None, _option("Before the last layer.  [default: 0]", "SHARE")]
+Dropout = Annotated[
+    float | None, _option("Before the last layer.  [default: 0]", "SHARE", panel=PARTS)
+]
 BatchNorm = Annotated[
     bool | None,
-    _option("Normalise each convolution's output.", None, "--batch-norm/--no-batch-norm"),
+    _option(
+        "Normalise by batch: each convolution's output, of a head each dense layer's.",
+        None,
+        "--batch-norm/--no-batch-norm",
+        panel=PARTS,
+    ),
 ]
-L2 = Annotated[float | None, _option("A penalty on large kernels.  [default: 0]", "FACTOR")]
+L2 = Annotated[
+    float | None, _option("A penalty on large kernels.  [default: 0]", "FACTOR", panel=PARTS)
+]
 Pooling = Annotated[
     str | None,
-    _option("What becomes of the last map.  [default: flatten]", "flatten|average|max"),
+    _option(
+        "What becomes of the last map.  [default: flatten; of a backbone: average]",
+        "flatten|average|max",
+        panel=PARTS,
+    ),
 ]
 TensorBoard = Annotated[
     str | None, _option("Log the training for TensorBoard, too.", "FOLDER", "--tensorboard")

@@ -25,28 +25,36 @@ from kindsight.cli.division_options import (
 from kindsight.cli.network_options import (
     L2,
     Augmentation,
+    Average,
     BatchNorm,
     BatchSize,
+    Cut,
     Dense,
     Dropout,
     Epochs,
     Filters,
     FindLearningRate,
+    Freeze,
     Keep,
     LabelSmoothing,
+    LayerDecay,
     LearningRate,
+    Mix,
     Mlflow,
     Momentum,
     OptimizerName,
     Patience,
+    Phases,
     Pooling,
     Precision,
     Schedule,
     Summary,
     TensorBoard,
+    TrainNorm,
     Warmup,
     WeightDecay,
     numbers_of,
+    phases_of,
 )
 from kindsight.cli.options import (
     Column,
@@ -80,9 +88,9 @@ def train(  # noqa: PLR0913, PLR0917 (one parameter for each option)
         str | None,
         typer.Option(
             metavar="NAME",
-            help="A frozen backbone, one of those that kindsight backbones lists or a .keras file "
-            "of your own, or two joined by +; or a network to train from its first weights "
-            "(small-cnn).  [default: efficientnet-lite0]",
+            help="A backbone, one of those that kindsight backbones lists or a .keras file of your "
+            "own (frozen, unless an option below says what of it learns), or two joined by +; or "
+            "a network to train from its first weights (small-cnn).  [default: efficientnet-lite0]",
         ),
     ] = None,
     weights: Annotated[
@@ -164,9 +172,14 @@ def train(  # noqa: PLR0913, PLR0917 (one parameter for each option)
     label_names: LabelNames = None,
     pixel_shape: PixelShape = None,
     root: Root = None,
+    cut: Cut = None,
+    freeze: Freeze = None,
+    train_norm: TrainNorm = None,
+    phase: Phases = None,
     epochs: Epochs = None,
     batch_size: BatchSize = None,
     augment: Augmentation = None,
+    mix: Mix = None,
     optimizer: OptimizerName = None,
     learning_rate: LearningRate = None,
     momentum: Momentum = None,
@@ -175,6 +188,8 @@ def train(  # noqa: PLR0913, PLR0917 (one parameter for each option)
     warmup: Warmup = None,
     label_smoothing: LabelSmoothing = None,
     patience: Patience = None,
+    layer_decay: LayerDecay = None,
+    average: Average = None,
     keep: Keep = None,
     precision: Precision = None,
     filters: Filters = None,
@@ -204,6 +219,8 @@ def train(  # noqa: PLR0913, PLR0917 (one parameter for each option)
     Example: kindsight train photos/ --budget 10m
 
     Example: kindsight train photos/ --model small-cnn --epochs 15 --augment classic
+
+    Example: kindsight train photos/ --model inception-v3 --cut mixed7 --freeze all --dropout 0.2
     """
     from kindsight.cli.live import watching_training
     from kindsight.cli.network import find, layer_lines
@@ -221,7 +238,8 @@ def train(  # noqa: PLR0913, PLR0917 (one parameter for each option)
         "augment": augment, "optimizer": optimizer, "learning_rate": learning_rate,
         "momentum": momentum, "weight_decay": weight_decay, "schedule": schedule,
         "warmup": warmup, "label_smoothing": label_smoothing, "patience": patience, "keep": keep,
-        "precision": precision,
+        "precision": precision, "cut": cut, "freeze": freeze, "train_norm": train_norm,
+        "phases": phases_of(phase), "mix": mix, "layer_decay": layer_decay, "average": average,
         "filters": numbers_of(filters, "--filters"), "dense": numbers_of(dense, "--dense"),
         "dropout": dropout, "batch_norm": batch_norm, "l2": l2, "pooling": pooling,
         "tensorboard": tensorboard, "mlflow": mlflow, "split": split, "split_by": split_by,
@@ -232,7 +250,7 @@ def train(  # noqa: PLR0913, PLR0917 (one parameter for each option)
         find(chosen, json=json, quiet=quiet)
         return
     if summary and not json:
-        say(*layer_lines(chosen))
+        say(*layer_lines(chosen, quiet=quiet))
     coming = coming_download(chosen.training())
     if coming and not quiet:
         note(coming)

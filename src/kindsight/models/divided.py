@@ -102,17 +102,17 @@ def _low_parts(model: Any, layout: FeatureLayout, stage: str) -> list[Any]:
     return _parts(model)[: sum(block.stop <= low for block in layout.blocks)]
 
 
-def build_lower(model: Any, layout: FeatureLayout, stage: str) -> Any:
+def build_lower(model: Any, layout: FeatureLayout | None, stage: str) -> Any:
     """Build the lower part of a backbone.
 
     Parameters
     ----------
     model : keras.Model
         Pixels to features.
-    layout : FeatureLayout
-        Of the features.
+    layout : FeatureLayout or None
+        Of the features; None where only the map is wanted.
     stage : str
-        After which the cut is: one of :func:`stages_of`.
+        After which the cut is: one of :func:`stages_of`, or any layer.
 
     Returns
     -------
@@ -122,8 +122,9 @@ def build_lower(model: Any, layout: FeatureLayout, stage: str) -> Any:
     """
     import keras
 
-    maps = keras.layers.Flatten()(_layer(model, stage).output)
-    joined = keras.layers.Concatenate()([*_low_parts(model, layout, stage), maps])
+    joined = keras.layers.Flatten()(_layer(model, stage).output)
+    if layout is not None:
+        joined = keras.layers.Concatenate()([*_low_parts(model, layout, stage), joined])
     return keras.Model(model.input, joined, name=f"{model.name}_lower")
 
 
@@ -269,4 +270,3 @@ def _standardised(
 def _narrow(values: Any) -> NDArray[np.float32]:
     result: NDArray[np.float32] = np.asarray(values, np.float32)
     return result
-

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
+import re
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +16,7 @@ from kindsight.errors import CacheError
 from kindsight.files import write_json
 from kindsight.models.backbone_files import BackboneFiles
 from kindsight.models.keras_process import KerasProcess
+from kindsight.models.layout import FeatureLayout
 from kindsight.models.weights import weights_digest
 
 __all__ = ["LowerPart", "build_lower_file", "ensure_lower"]
@@ -49,14 +52,19 @@ class LowerPart:
     digest: str
 
 
-def ensure_lower(files: BackboneFiles, stage: str, process: KerasProcess) -> LowerPart:
+def ensure_lower(
+    files: BackboneFiles, stage: str, process: KerasProcess, *, features: bool = True
+) -> LowerPart:
     """Find the lower part of a backbone beside its files, or build it there.
 
     Parameters
     ----------
     files : BackboneFiles
     stage : str
-        After which the cut is: one of :func:`.divided.stages_of` its layout.
+        After which the cut is: one of :func:`.divided.stages_of` its layout; without features any
+        layer that gives maps.
+    features : bool
+        Whether the part gives the features of the stages up to the cut besides.
     process : KerasProcess
         Which knows the job ``"lower"``: :func:`build_lower_file`.
 
@@ -69,7 +77,9 @@ def ensure_lower(files: BackboneFiles, stage: str, process: KerasProcess) -> Low
     KindsightError
         Where the process with Keras fails.
     """
-    target = files.tflite.with_name(f"{files.key}-{stage}-lower{FORMAT}.tflite")
+    # A layer of a user's own file may have any name.
+    word = stage if features else f"{_word(stage)}-map"
+    target = files.tflite.with_name(f"{files.key}-{word}-lower{FORMAT}.tflite")
     record = target.with_suffix(".json")
     found = _find(target, record, stage)
     if found is not None:
@@ -81,7 +91,7 @@ def ensure_lower(files: BackboneFiles, stage: str, process: KerasProcess) -> Low
                 lambda news: None,
                 job="lower",
                 keras=str(files.keras.resolve()),
-                layout=files.layout.to_dict(),
+                layout=files.layout.to_dict() if features else None,
                 stage=stage,
                 tflite=str(made.resolve()),
             )
@@ -97,6 +107,11 @@ def ensure_lower(files: BackboneFiles, stage: str, process: KerasProcess) -> Low
     if found is None:
         raise CacheError(f"The cache folder must keep what is written. Received: {target.parent}.")
     return found
+
+
+def _word(layer: str) -> str:
+    digest = hashlib.blake2b(layer.encode(), digest_size=4).hexdigest()
+    return f"{re.sub(r'[^A-Za-z0-9]+', '-', layer)[:40]}-{digest}"
 
 
 def _find(target: Path, record: Path, stage: str) -> LowerPart | None:
@@ -116,8 +131,21 @@ def _find(target: Path, record: Path, stage: str) -> LowerPart | None:
     return part
 
 
-def build_lower_file(model: Any, layout: Any, stage: str, tflite: Path) -> dict[str, Any]:
+def build_lower_file(
+    model: Any, layout: FeatureLayout | None, stage: str, tflite: Path
+) -> dict[str, Any]:
     """Build the file of a loaded backbone; in the process with Keras.
+
+    Parameters
+    ----------
+    model : keras.Model
+        From pixels to features.
+    layout : FeatureLayout or None
+        Of the features; None where only the map is wanted.
+    stage : str
+        After which the cut is: one of the layout's, or any layer.
+    tflite : pathlib.Path
+        To be written.
 
     Returns
     -------
@@ -131,7 +159,7 @@ def build_lower_file(model: Any, layout: Any, stage: str, tflite: Path) -> dict[
     converted = convert_to_litert(lower)
     tflite.write_bytes(converted)
     return {
-        "low": low_width(layout, stage),
+        "low": 0 if layout is None else low_width(layout, stage),
         "shape": list(cut_width(model, stage)),
         "difference": check_agreement(lower, converted),
     }

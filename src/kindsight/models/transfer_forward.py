@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from kindsight.models.forward import KerasForward, Parameter
+from kindsight.models.forward import KerasForward
 from kindsight.models.freezing import freeze, frozen_border, hold_normalisation
 from kindsight.models.graph import output_of
 from kindsight.models.precision import multiplying

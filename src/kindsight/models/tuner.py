@@ -255,4 +255,3 @@ class Tuner:
         if frozen is not None and share < 1:
             model = answering_together(model, frozen, share)
         return write_both_forms(model, keras_file, tflite_file)
-

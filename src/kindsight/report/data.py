@@ -66,7 +66,11 @@ class Layer(Protocol):
 
     @property
     def parameters(self) -> int:
-        """How many numbers it learns."""
+        """How many numbers it learns, or has learned before."""
+
+    @property
+    def trains(self) -> str:
+        """Where not all layers do: whether it trains, in words."""
 
 
 @dataclass(frozen=True)

@@ -15,29 +15,36 @@ from kindsight.files import replacing
 from kindsight.models.keras_child import Line, serve
 from kindsight.models.small_cnn import SmallCNN
 from kindsight.models.trainer import Trainer, set_threads
+from kindsight.models.transfer import TransferNetwork, describe_transfer
 from kindsight.training.batches import Batches
 from kindsight.training.job_loop import checkpoint_of, run_loop
 from kindsight.training.loop import Lessons
 from kindsight.training.plan import Plan
 from kindsight.training.rate_finder import sweep_rates
 from kindsight.training.tune_job import TUNE_JOBS
+from kindsight.training.views import map_records
 
 __all__ = ["main"]
 
 
 def main() -> None:
     """Answer jobs until told to quit."""
-    serve({"train": _train, "find-rate": _find_rate, **TUNE_JOBS})
+    serve({"train": _train, "find-rate": _find_rate, "describe": _describe, **TUNE_JOBS})
+
+
+def _describe(job: dict[str, Any], line: Line) -> dict[str, Any]:
+    """Say what a network would be."""
+    return describe_transfer(TransferNetwork.from_dict(job["network"]), job["classes"], job["ends"])
 
 
 def _train(job: dict[str, Any], line: Line) -> dict[str, Any]:
     """Train a network, and write it in both forms."""
-    lessons, network = _lessons(job), SmallCNN.from_dict(job["network"])
-    checkpoint = checkpoint_of(job)
+    network = _network(job)
+    lessons, checkpoint = _lessons(job), checkpoint_of(job)
     # Sums are rounded in the same way after a stop as before, whatever cores there are now.
     shards = job["cores"] if checkpoint is None else int(checkpoint.numbers["shards"])
     set_threads(network, job["cores"])
-    trainer = _trainer(job, lessons, network, shards)
+    trainer = _trainer(job, network, shards)
     plan, extra = Plan.from_dict(job["plan"]), {"shards": shards}
     run_loop(job, line, plan, lessons, trainer, extra=extra, checkpoint=checkpoint)
     with replacing(job["keras"]) as keras_file, replacing(job["tflite"]) as tflite_file:
@@ -47,9 +54,9 @@ def _train(job: dict[str, Any], line: Line) -> dict[str, Any]:
 
 def _find_rate(job: dict[str, Any], line: Line) -> dict[str, Any]:
     """Try learning rates."""
-    lessons, network = _lessons(job), SmallCNN.from_dict(job["network"])
+    network, lessons = _network(job), _lessons(job)[0]
     set_threads(network, job["cores"])
-    trainer = _trainer(job, lessons, network, job["cores"])
+    trainer = _trainer(job, network, job["cores"])
     phase = Plan.from_dict(job["plan"]).phases[0]
     batches = Batches(
         lessons.pixels, lessons.places, lessons.targets, lessons.classes, phase.batch_size,
@@ -62,14 +69,38 @@ def _find_rate(job: dict[str, Any], line: Line) -> dict[str, Any]:
     return sweep_rates(trainer, phase, batches, workers=job["workers"], hear=hear).to_dict()
 
 
-def _trainer(job: dict[str, Any], lessons: Lessons, network: SmallCNN, shards: int) -> Trainer:
+def _network(job: dict[str, Any]) -> SmallCNN | TransferNetwork:
+    told = job["network"]
+    if "backbone" in told:
+        return TransferNetwork.from_dict(told)
+    return SmallCNN.from_dict(told)
+
+
+def _trainer(job: dict[str, Any], network: SmallCNN | TransferNetwork, shards: int) -> Trainer:
     return Trainer(
-        network, lessons.classes, job["seed"], shards, job["class_weight"], job["precision"]
-    )
+        network, job["classes"], job["seed"], shards, job["class_weight"], job["precision"],
+        layer_decay=job["layer_decay"], average=job["average"],
+    )  # fmt: skip
 
 
-def _lessons(job: dict[str, Any]) -> Lessons:
+def _lessons(job: dict[str, Any]) -> list[Lessons]:
+    """Return the lessons of each phase."""
     with np.load(job["lessons"], allow_pickle=False) as file:
         arrays = {name: file[name] for name in file.files}
-    pixels = map_pixels(Path(job["pixels"]), tuple(job["network"]["size"]))
-    return Lessons(pixels, classes=job["classes"], **arrays)
+    found = []
+    for number, source in enumerate(job["sources"]):
+        path, shape = Path(source["file"]), tuple(source["shape"])
+        pixels = (
+            map_records(path, 0, shape)["map"] if source["layer"] else map_pixels(path, shape[:2])
+        )
+        found.append(
+            Lessons(
+                pixels,
+                arrays[f"places_{number}"],
+                arrays["targets"],
+                arrays[f"val_places_{number}"],
+                arrays["val_targets"],
+                job["classes"],
+            )
+        )
+    return found

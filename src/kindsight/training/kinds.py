@@ -1,9 +1,9 @@
-"""The kinds of training, and which model is of which kind.
+"""The kinds of training, and which settings mean which.
 
-Two kinds stand: a frozen backbone with a head (:mod:`.frozen`), and a network that is trained from
-its first weights (:mod:`.network`). Each is a frozen dataclass of settings, from which come the
-prepared pictures, and from these what was fitted; a run and a classifier use all three without
-knowing the kind.
+Three kinds stand: a frozen backbone with a head (:mod:`.frozen`), a network that is trained from
+its first weights (:mod:`.network`), and a backbone whose layers learn as the user says
+(:mod:`.transfer`). Each is a frozen dataclass of settings, from which come the prepared pictures,
+and from these what was fitted; a run and a classifier use all of them without knowing the kind.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ from kindsight.training.frozen import FittedFrozen, FrozenTraining
 from kindsight.training.frozen_pictures import FrozenPictures, prepare_frozen
 from kindsight.training.network import NETWORKS, NetworkTraining
 from kindsight.training.network_fit import FittedNetwork, NetworkPictures, prepare_network
+from kindsight.training.transfer import CHOICES, TransferTraining
+from kindsight.training.transfer_fit import TransferPictures, prepare_transfer
 from kindsight.training.tuning import FittedTuned
 
 __all__ = [
@@ -33,69 +35,115 @@ __all__ = [
     "coming_download",
     "foreign_options",
     "make_training",
+    "of_use",
     "prepare",
 ]
 
-Training: TypeAlias = FrozenTraining | NetworkTraining
-Pictures: TypeAlias = FrozenPictures | NetworkPictures
+Training: TypeAlias = FrozenTraining | NetworkTraining | TransferTraining
+Pictures: TypeAlias = FrozenPictures | NetworkPictures | TransferPictures
 Fitted: TypeAlias = FittedFrozen | FittedNetwork | FittedTuned
 
 MODELS = (*BACKBONES, *NETWORKS)
 """What ``model`` may be."""
 
-_KINDS: tuple[type[FrozenTraining] | type[NetworkTraining], ...] = (FrozenTraining, NetworkTraining)
-_NAMES = {kind: tuple(item.name for item in fields(kind)) for kind in _KINDS}
-
 LOGS = ("tensorboard", "mlflow")
-"""What a run of a network can be told besides."""
+"""What a run of epochs can be told besides."""
+
+_Kind: TypeAlias = type[FrozenTraining] | type[NetworkTraining] | type[TransferTraining]
+_KINDS: tuple[_Kind, ...] = (FrozenTraining, NetworkTraining, TransferTraining)
+_NAMES = {kind: tuple(item.name for item in fields(kind)) for kind in _KINDS}
+_WORDS: dict[_Kind, str] = {
+    FrozenTraining: "a frozen backbone",
+    NetworkTraining: f"a network trained from its first weights ({', '.join(NETWORKS)})",
+    TransferTraining: "a backbone that learns (with freeze, cut, or a head of your own)",
+}
 
 OPTIONS = tuple(dict.fromkeys(name for names in _NAMES.values() for name in names))
 """The settings of all kinds."""
 
 
 def make_training(options: Mapping[str, Any]) -> Training:
-    """Make the settings of the kind that the model is of; those that are None as if left out.
+    """Make the settings of the kind that is meant; those that are None as if left out.
 
     Parameters
     ----------
     options : mapping
-        By name; those of another kind are left out: :func:`foreign_options` tells of them.
+        By name. A network's model is of its own kind. A backbone learns where any of
+        :data:`.transfer.CHOICES` is among them, and is frozen where none is. Options of another
+        kind are left out: :func:`foreign_options` tells of them.
     """
-    kind = _kind(options.get("model"))
+    kind = _kind(options)
     given = {name: value for name, value in options.items() if value is not None}
     return kind(**{name: value for name, value in given.items() if name in _NAMES[kind]})
 
 
 def foreign_options(options: Mapping[str, Any]) -> list[str]:
-    """Return one sentence for all options that are not of the chosen model's kind."""
-    model = options.get("model")
-    frozen = _kind(model) is FrozenTraining
-    others = {*OPTIONS, *LOGS} - {*_NAMES[_kind(model)], *(() if frozen else LOGS)}
-    foreign = [name for name, value in options.items() if value is not None and name in others]
+    """Return one sentence for all options that are not of the kind that is meant."""
+    kind, every = _kind(options), {*OPTIONS, *LOGS}
+    taken = _taken(kind, options)
+    foreign = [
+        name
+        for name, value in options.items()
+        if value is not None and name in every and name not in taken
+    ]
     if not foreign:
         return []
-    which = f"a network trained from its first weights ({', '.join(NETWORKS)})"
-    takers = which if frozen else "a frozen backbone"
+    takers = [other for other in _KINDS if not {*_NAMES[other], *LOGS}.isdisjoint(foreign)]
+    takers = [other for other in takers if other is not kind]
     verb, them = ("is a setting", "it") if len(foreign) == 1 else ("are settings", "them")
+    way = "or choose another model"
+    if kind is FrozenTraining:
+        way = "choose another model, or say what of the backbone learns (freeze all, for one)"
     return [
-        f"{', '.join(foreign)} {verb} of {takers}. Received: {them} with the model {model}. Leave "
-        f"{them} out, or choose another model."
+        f"{', '.join(foreign)} {verb} of {' or '.join(_WORDS[other] for other in takers)}. "
+        f"Received: {them} with the model {options.get('model')}. Leave {them} out, {way}."
     ]
 
 
-def _kind(model: object) -> type[FrozenTraining] | type[NetworkTraining]:
+def _taken(kind: _Kind, options: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the options of a kind; a frozen backbone has epochs to log where it is fine-tuned."""
+    if kind is not FrozenTraining:
+        return (*_NAMES[kind], *LOGS)
+    tunes = options.get("fine_tune") not in (None, "off") or options.get("budget") is not None
+    return (*_NAMES[kind], *(LOGS if tunes else ()))
+
+
+def of_use(values: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those of a file's settings that are of use where others are given besides.
+
+    Parameters
+    ----------
+    values : mapping
+        The file's.
+    given : mapping
+        Those that win. With a model of another kind the file's choices for its own are left out.
+    """
+    if "model" not in given:
+        return dict(values)
+    model = given["model"]
+    network = _kind({"model": model}) is NetworkTraining
+    same = network == (_kind({"model": values.get("model")}) is NetworkTraining)
+    kind = _kind({**values, **given} if same else given)
+    known, taken = {*OPTIONS, *LOGS}, _taken(kind, {**values, **given})
+    return {k: v for k, v in values.items() if k not in known or k in taken}
+
+
+def _kind(options: Mapping[str, Any]) -> _Kind:
+    model = options.get("model")
     if model in NETWORKS:
         return NetworkTraining
-    if not isinstance(model, str) or model in BACKBONES or model.endswith(".keras"):
-        return FrozenTraining
-    # A name that is nearest to a network's is held to the network's settings, and refused there.
-    near = difflib.get_close_matches(model, MODELS, 1)
-    return NetworkTraining if near and near[0] in NETWORKS else FrozenTraining
+    if isinstance(model, str) and model not in BACKBONES and not model.endswith(".keras"):
+        # A name that is nearest to a network's is held to the network's settings, and refused.
+        near = difflib.get_close_matches(model, MODELS, 1)
+        if near and near[0] in NETWORKS:
+            return NetworkTraining
+    learns = any(options.get(name) is not None for name in CHOICES if name != "phases")
+    return TransferTraining if learns or options.get("phases") else FrozenTraining
 
 
 def coming_download(training: Training) -> str | None:
     """Say what a training would download, from whom and how large; None for nothing."""
-    return training.download() if isinstance(training, FrozenTraining) else None
+    return None if isinstance(training, NetworkTraining) else training.download()
 
 
 def prepare(
@@ -114,6 +162,8 @@ def prepare(
     keras : KerasProcess, optional
         Where a backbone is built, if it has to be.
     """
+    if isinstance(training, TransferTraining):
+        return prepare_transfer(training, catalog, progress, keras)
     if isinstance(training, NetworkTraining):
         return prepare_network(training, catalog, progress)
     return prepare_frozen(training, catalog, progress, keras)

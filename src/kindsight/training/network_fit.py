@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -20,10 +19,12 @@ from kindsight.catalog.units import draw
 from kindsight.errors import PictureError
 from kindsight.evaluation import fit_temperature, to_probabilities
 from kindsight.models.keras_process import KerasProcess
+from kindsight.models.small_cnn import LayerRow
 from kindsight.pictures import read_picture, resize_picture
 from kindsight.runtime import InterpreterPool
 from kindsight.threads import count_cores, map_ordered, single_threaded_opencv
 from kindsight.training.alike import small_greys
+from kindsight.training.by_epochs import EpochTraining
 from kindsight.training.checkpoints import CHECKPOINT_FILE, key_of
 from kindsight.training.common import Progress, balanced_weights, class_targets, share_outside
 from kindsight.training.history import EpochRow, History
@@ -35,7 +36,9 @@ from kindsight.training.rate_finder import RateSweep
 __all__ = [
     "FittedNetwork",
     "Hearing",
+    "Lessons",
     "NetworkPictures",
+    "Source",
     "cross_temperatures",
     "prepare_network",
 ]
@@ -55,7 +58,7 @@ Rows = NDArray[np.int64]
 
 
 def prepare_network(
-    training: NetworkTraining, catalog: Catalog, progress: Progress | None = None
+    training: EpochTraining, catalog: Catalog, progress: Progress | None = None
 ) -> NetworkPictures:
     """Find or make the resized pictures of a catalog."""
 
@@ -71,12 +74,73 @@ def prepare_network(
 
 
 @dataclass(frozen=True)
+class Source:
+    """Where the child finds what it learns from.
+
+    Parameters
+    ----------
+    file : pathlib.Path
+        Of pixels, or of what a network's lower part gives for them.
+    shape : tuple of int
+        Of one of them.
+    layer : str
+        After which the lower part ends; empty for pixels.
+    places : array
+        int64 (pictures,): where in the file each picture of the catalog is.
+    """
+
+    file: Path
+    shape: tuple[int, ...]
+    layer: str
+    places: Rows
+
+
+@dataclass(frozen=True)
+class Lessons:
+    """What is trained, and on what, as the child has to know it.
+
+    Parameters
+    ----------
+    network : dict
+        The network.
+    identity : dict
+        What tells it from all others, whatever folders it is in.
+    layers : tuple of LayerRow
+        Its table of layers.
+    sources : list of Source
+        Of each phase in turn.
+    """
+
+    network: dict[str, Any]
+    identity: dict[str, Any]
+    layers: tuple[LayerRow, ...]
+    sources: list[Source]
+
+    def write(self, folder: Path, rows: Rows, targets: Rows, val_rows: Rows, val: Rows) -> Path:
+        """Write which pictures are learned from and judged by, and their classes, for the child."""
+        path, arrays = folder / "lessons.npz", {}
+        for number, source in enumerate(self.sources):
+            arrays[f"places_{number}"] = source.places[rows]
+            arrays[f"val_places_{number}"] = source.places[val_rows]
+        np.savez(path, targets=targets, val_targets=val, **arrays)  # type: ignore[arg-type]
+        return path
+
+    def told(self) -> dict[str, Any]:
+        """Return what a job is told of it."""
+        sources = [
+            {"file": str(s.file.resolve()), "shape": list(s.shape), "layer": s.layer}
+            for s in self.sources
+        ]
+        return {"network": self.network, "sources": sources}
+
+
+@dataclass(frozen=True)
 class NetworkPictures:
     """The resized pictures that a network is trained on.
 
     Parameters
     ----------
-    training : NetworkTraining
+    training : EpochTraining
         What was told.
     stored : StoredPictures
         To be closed when the training is over.
@@ -84,9 +148,37 @@ class NetworkPictures:
         The readable pictures, in the order of `stored`.
     """
 
-    training: NetworkTraining
+    training: EpochTraining
     stored: StoredPictures
     catalog: Catalog
+
+    def lessons(
+        self,
+        classes: Sequence[str],
+        rows: Rows,
+        keras: KerasProcess,
+        progress: Progress | None = None,
+    ) -> Lessons:
+        """Return what is trained, and on what.
+
+        Parameters
+        ----------
+        classes : sequence of str
+        rows : array
+            int64: all pictures that are learned from or judged by.
+        keras : KerasProcess
+        progress : callable, optional
+        """
+        training = self.training
+        assert isinstance(training, NetworkTraining)
+        network = training.network()
+        told, layers = network.to_dict(), network.layers(len(classes))
+        return Lessons(told, told, layers, [self.pixels()] * len(training.plan().phases))
+
+    def pixels(self) -> Source:
+        """Return the pictures themselves as what is learned from."""
+        shape = (*self.training.spec().size, 3)
+        return Source(self.stored.file, shape, "", self.stored.places)
 
     @property
     def problems(self) -> tuple[PictureError, ...]:
@@ -143,7 +235,7 @@ class NetworkPictures:
             int64: by which pictures the best epoch is chosen and the temperature fitted; may be
             empty.
         keras : KerasProcess
-            Of :meth:`.network.NetworkTraining.process`.
+            Of :meth:`.by_epochs.EpochTraining.process`.
         folder : pathlib.Path, optional
             Where the training is kept, to go on after a stop, and the network written; a
             temporary folder if omitted.
@@ -166,20 +258,24 @@ class NetworkPictures:
             own = tempfile.TemporaryDirectory(prefix="kindsight-")
             folder = Path(own.name)
         files = folder / KERAS_FILE, folder / TFLITE_FILE
+        hearing = Hearing(listener, progress)
+        every = np.concatenate([rows, validation])
+        lessons = self.lessons(classes, every, keras, progress)
         job = {
             **self._job(classes, targets),
+            **lessons.told(),
             "checkpoint_seconds": CHECKPOINT_SECONDS,
             "checkpoint": None if own else str((folder / CHECKPOINT_FILE).resolve()),
             "keras": str(files[0].resolve()),
             "tflite": str(files[1].resolve()),
         }
-        hearing = Hearing(listener, progress)
-        with _lessons(self.stored.places, rows, targets, validation, val_targets) as lessons:
-            key = _key(job, self.catalog, rows, validation)
-            keras.follow(hearing, job="train", **job, lessons=str(lessons), key=key)
+        key = _key(job, lessons, self.catalog, rows, validation)
+        with tempfile.TemporaryDirectory(prefix="kindsight-") as place:
+            file = lessons.write(Path(place), rows, targets, validation, val_targets)
+            keras.follow(hearing, job="train", **job, lessons=str(file), key=key)
         fitted = FittedNetwork(
             self.training, tuple(classes), self.catalog, self.stored, rows, *files,
-            History(hearing.rows), own=own,
+            History(hearing.rows), own=own, layers=lessons.layers,
         )  # fmt: skip
         return fitted.calibrated(validation, val_targets)
 
@@ -193,14 +289,16 @@ class NetworkPictures:
         """Try learning rates; see :mod:`.rate_finder`. Arguments as :meth:`fit` takes them."""
         targets = class_targets(self.catalog[rows], classes)
         none = np.zeros(0, np.int64)
-        job = self._job(classes, targets)
 
         def hear(news: dict[str, Any]) -> None:
-            if progress is not None:
+            if progress is not None and news["event"] == "tried":
                 progress("rates", news["done"], news["total"])
 
-        with _lessons(self.stored.places, rows, targets, none, none) as lessons:
-            found = keras.follow(hear, job="find-rate", **job, lessons=str(lessons))
+        lessons = self.lessons(classes, rows, keras, progress)
+        job = {**self._job(classes, targets), **lessons.told()}
+        with tempfile.TemporaryDirectory(prefix="kindsight-") as place:
+            file = lessons.write(Path(place), rows, targets, none, none)
+            found = keras.follow(hear, job="find-rate", **job, lessons=str(file))
         losses = (np.inf if loss is None else loss for loss in found["losses"])
         return RateSweep(tuple(found["learning_rates"]), tuple(losses), found["suggestion"])
 
@@ -208,7 +306,6 @@ class NetworkPictures:
         """Return what the child has to know of every job."""
         weights = balanced_weights(targets, self.training.class_weight)
         return {
-            "network": self.training.network().to_dict(),
             "plan": self.training.plan().to_dict(),
             "classes": len(classes),
             "class_weight": None if weights is None else [float(weight) for weight in weights],
@@ -216,7 +313,8 @@ class NetworkPictures:
             "precision": self.training.chosen_precision(),
             "cores": count_cores(),
             "workers": self.training.workers or count_cores(),
-            "pixels": str(self.stored.file.resolve()),
+            "layer_decay": self.training.layer_decay,
+            "average": self.training.average,
         }
 
 
@@ -243,23 +341,16 @@ class Hearing:
             self._listener.on_start(**news)
 
 
-@contextmanager
-def _lessons(places: Rows, rows: Rows, targets: Rows, val_rows: Rows, val: Rows) -> Iterator[Path]:
-    """Write which pictures are learned from, and their classes, for the child."""
-    with tempfile.TemporaryDirectory(prefix="kindsight-") as folder:
-        path = Path(folder, "lessons.npz")
-        np.savez(
-            path, places=places[rows], targets=targets, val_places=places[val_rows], val_targets=val
-        )
-        yield path
-
-
-def _key(job: Mapping[str, Any], catalog: Catalog, rows: Rows, validation: Rows) -> str:
+def _key(
+    job: Mapping[str, Any], lessons: Lessons, catalog: Catalog, rows: Rows, validation: Rows
+) -> str:
     """Return what tells one training from all others, whatever machine and folders it has."""
-    names = ("network", "plan", "classes", "class_weight", "seed", "precision")
+    names = ("plan", "classes", "class_weight", "seed", "precision", "layer_decay", "average")
     return key_of(
         {
             **{name: job[name] for name in names},
+            "network": lessons.identity,
+            "sources": [source.layer for source in lessons.sources],
             "format": FORMAT,
             "versions": [importlib.metadata.version(name) for name in ("kindsight", "keras")],
             "pictures": [
@@ -281,7 +372,7 @@ class FittedNetwork:
 
     Parameters
     ----------
-    training : NetworkTraining
+    training : EpochTraining
         What was told.
     classes : tuple of str
         In the order of the logits.
@@ -301,9 +392,11 @@ class FittedNetwork:
         Temperatures of validation pictures by their rows: each was fitted on others than it.
     own : tempfile.TemporaryDirectory, optional
         Where the files are, if they are to go with this object.
+    layers : tuple of LayerRow
+        The network's table of layers.
     """
 
-    training: NetworkTraining
+    training: EpochTraining
     classes: tuple[str, ...]
     catalog: Catalog
     stored: StoredPictures
@@ -314,6 +407,7 @@ class FittedNetwork:
     temperature: float = 1.0
     folds: Mapping[int, float] = field(default_factory=dict)
     own: Any = None
+    layers: tuple[LayerRow, ...] = ()
     _logits: dict[int, NDArray[np.float32]] = field(default_factory=dict)
 
     def calibrated(self, rows: Rows, targets: Rows) -> FittedNetwork:
@@ -377,17 +471,7 @@ class FittedNetwork:
 
     def words(self) -> str:
         """Describe the network in a line: its layers, and how many numbers it learned."""
-        network = self.training.network()
-        learned = sum(row.parameters for row in network.layers(len(self.classes)))
-        parts = ["-".join(map(str, network.filters)) + " filters", network.pooling]
-        parts += [f"dense {units}" for units in network.dense]
-        parts += [f"dropout {network.dropout:g}"] if network.dropout else []
-        parts += ["batch normalisation"] if network.batch_norm else []
-        last = "one sigmoid" if len(self.classes) == 2 else "softmax"
-        halved = self.training.chosen_precision() == "bfloat16"
-        parts.append(f"{last}; {learned:,} parameters")
-        parts += ["convolutions in bfloat16"] if halved else []
-        return ", ".join(parts)
+        return self.training.words(self.layers, len(self.classes))
 
     def clear_away(self) -> None:
         """Delete what is only of use to go on from: the bundle has the rest."""

@@ -12,7 +12,7 @@ from kindsight.models.optimizers import OPTIMIZERS, Optimizer
 from kindsight.training.rules import choice_fault, number_fault, whole_fault
 from kindsight.training.schedules import SCHEDULES, learning_rate
 
-__all__ = ["KEEPS", "Phase", "Plan"]
+__all__ = ["KEEPS", "Phase", "Plan", "pace_words"]
 
 KEEPS = ("best", "last")
 """Which epoch's weights a training ends with."""
@@ -210,3 +210,13 @@ class Plan:
         if faults := plan.faults():
             raise SettingsError("\n".join(faults))
         return plan
+
+
+def pace_words(layer_decay: float, average: float) -> str:
+    """Say how layers differ in pace, and of what weights the mean is; "" where that is nothing."""
+    words = []
+    if layer_decay != 1:
+        words.append(f"each layer at {layer_decay:g} of the pace of the one above it")
+    if average:
+        words.append(f"a running mean of the weights, which keeps {average:g} of itself a step")
+    return "; ".join(words)

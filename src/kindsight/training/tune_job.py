@@ -53,7 +53,7 @@ def survey_job(job: dict[str, Any], line: Line) -> dict[str, Any]:
 
 def build_lower_job(job: dict[str, Any], line: Line) -> dict[str, Any]:
     """Build the file of a backbone's lower part."""
-    layout = FeatureLayout.from_dict(job["layout"])
+    layout = None if job["layout"] is None else FeatureLayout.from_dict(job["layout"])
     return build_lower_file(load_network(job["keras"]), layout, job["stage"], Path(job["tflite"]))
 
 

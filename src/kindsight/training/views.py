@@ -180,7 +180,7 @@ def store_views(
     CacheError
         Where the cache cannot be used.
     """
-    name = f"{lower.digest[:16]}-{lower.stage}-{spec.key()}-{FORMAT}"
+    name = f"{lower.digest[:16]}-{_word(lower.stage)}-{spec.key()}-{FORMAT}"
     path, start = cache.views_file(name), time.monotonic()
     pool = InterpreterPool(lower.tflite, workers)
     with ExitStack() as stack:
@@ -206,6 +206,11 @@ def store_views(
         stack.pop_all()
     seconds = time.monotonic() - start
     return CutViews(table.pixels, places, computed, done - computed, seconds, table)
+
+
+def _word(stage: str) -> str:
+    """Return what of a layer's name may stand in a file's."""
+    return "".join(c for c in stage if c.isascii() and (c.isalnum() or c in "_-"))[:60]
 
 
 def _places(table: PlaceTable, names: list[str]) -> Rows:

@@ -1,0 +1,147 @@
+"""The pictures of a training of a backbone by gradient: they themselves, or what is frozen of them.
+
+A phase that does nothing to pictures learns from what its frozen layers give for each, which LiteRT
+computes once and the cache keeps; a phase that augments or mixes them runs them through the frozen
+layers in each step.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kindsight.augment import Augment
+from kindsight.cache import Cache
+from kindsight.catalog import Catalog
+from kindsight.models.backbone_files import BackboneFiles
+from kindsight.models.keras_process import KerasProcess
+from kindsight.models.lower import LowerPart, ensure_lower
+from kindsight.models.small_cnn import LayerRow
+from kindsight.training.common import Progress
+from kindsight.training.network_fit import Lessons, NetworkPictures, Source, prepare_network
+from kindsight.training.plan import Phase
+from kindsight.training.transfer import TransferTraining
+from kindsight.training.views import ViewPlan, bytes_of_view, store_views
+
+__all__ = ["TransferPictures", "describe_layers", "prepare_transfer"]
+
+# The share of what the cache may keep, and the disk has, that all of it may take.
+ROOM = 0.5
+
+Rows = NDArray[np.int64]
+
+
+def prepare_transfer(
+    training: TransferTraining,
+    catalog: Catalog,
+    progress: Progress | None = None,
+    keras: KerasProcess | None = None,
+) -> TransferPictures:
+    """Find or make the backbone, and the resized pictures of a catalog."""
+    files = training.backbone(progress, keras)
+    pictures = prepare_network(training, catalog, progress)
+    return TransferPictures(training, pictures.stored, pictures.catalog, files)
+
+
+def describe_layers(
+    training: TransferTraining, classes: int, keras: KerasProcess, progress: Progress | None = None
+) -> tuple[LayerRow, ...]:
+    """Return the table of the layers that a training would have.
+
+    Raises
+    ------
+    SettingsError
+        For a cut or layers to freeze that the backbone does not have.
+    """
+    told = _describe(training, training.backbone(progress, keras), classes, keras)
+    return _layers(told)
+
+
+@dataclass(frozen=True)
+class TransferPictures(NetworkPictures):
+    """The resized pictures that a backbone is trained on.
+
+    Parameters
+    ----------
+    files : BackboneFiles
+        The backbone.
+    """
+
+    files: BackboneFiles
+
+    def lessons(
+        self,
+        classes: Sequence[str],
+        rows: Rows,
+        keras: KerasProcess,
+        progress: Progress | None = None,
+    ) -> Lessons:
+        """Return what is trained, and on what; see :meth:`.NetworkPictures.lessons`."""
+        training = self.training
+        assert isinstance(training, TransferTraining)
+        told = _describe(training, self.files, len(classes), keras)
+        network = training.network(self.files).to_dict()
+        network |= {"cut": told["cut"], "freezes": told["freezes"]}
+        phases = training.plan().phases
+        sources, made = [], dict[str, Source]()
+        for phase, border in zip(phases, told["borders"], strict=True):
+            if border is None or _changes(phase):
+                sources.append(self.pixels())
+                continue
+            layer = border["layer"]
+            if layer not in made:
+                lower = ensure_lower(self.files, layer, keras, features=False)
+                made[layer] = self._frozen(lower, rows, progress)
+            sources.append(made[layer])
+        identity = {**network, "backbone": self.files.digest}
+        return Lessons(network, identity, _layers(told), sources)
+
+    def _frozen(self, lower: LowerPart, rows: Rows, progress: Progress | None) -> Source:
+        """Find or make what the frozen part gives for pictures; they themselves without room."""
+        cache = Cache(self.training.cache)
+        room = ROOM * min(shutil.disk_usage(cache.folder()).free, cache.limit)
+        if bytes_of_view(lower) * len(rows) > room:
+            return self.pixels()
+        counts = np.full(len(self.stored), -1, np.int64)
+        counts[rows] = 0
+
+        def step(done: int, total: int) -> None:
+            if progress is not None:
+                progress("views", done, total)
+
+        views = store_views(
+            self.stored, lower, ViewPlan((0,), Augment()), counts, spec=self.training.spec(),
+            seed=self.training.seed, cache=cache, workers=self.training.workers, progress=step,
+        )  # fmt: skip
+        views.close()
+        return Source(views.file, lower.shape, lower.stage, views.places[:, 0])
+
+
+def _changes(phase: Phase) -> bool:
+    """Whether a phase does something to pictures each time they are seen."""
+    return phase.augment.changes_pictures or phase.augment.mixes
+
+
+def _describe(
+    training: TransferTraining, files: BackboneFiles, classes: int, keras: KerasProcess
+) -> dict[str, Any]:
+    ends = training.ends()
+    return keras.follow(
+        lambda news: None,
+        job="describe",
+        network=training.network(files).to_dict(),
+        classes=classes,
+        ends=None if ends is None else list(ends),
+    )
+
+
+def _layers(told: dict[str, Any]) -> tuple[LayerRow, ...]:
+    return tuple(
+        LayerRow(name, kind, tuple(output), parameters, trains)
+        for name, kind, output, parameters, trains in told["layers"]
+    )
