@@ -44,10 +44,17 @@ def claim_run(settings: TrainSettings) -> Iterator[Path]:
         If the named run is finished, is another one, or is being trained right now.
     """
     folder, lock = _named(settings) if settings.run else _numbered(settings)
+    fresh = _untouched(folder)
     try:
         clear_leftovers(folder)
         settings.write(folder / SETTINGS_FILE)
         yield folder
+    except SettingsError:
+        # That there is no such layer shows when a network is built: nothing was begun, and the
+        # next run may have the folder.
+        if fresh and {path.name for path in folder.iterdir()} <= {SETTINGS_FILE, LOCK_FILE}:
+            (folder / SETTINGS_FILE).unlink()
+        raise
     finally:
         # Another process may hold the lock on the file from the moment it is released; only of a
         # finished run, which nobody takes up, can it be deleted.

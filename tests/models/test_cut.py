@@ -7,7 +7,13 @@ from kindsight.errors import SettingsError
 from kindsight.models.backbones import get_backbone
 from kindsight.models.cut import complete_layer, cut_network
 from kindsight.models.feature_model import build_network
-from kindsight.models.freezing import freeze, freeze_choice, hold_normalisation, summarise
+from kindsight.models.freezing import (
+    freeze,
+    freeze_choice,
+    frozen_border,
+    hold_normalisation,
+    summarise,
+)
 from kindsight.models.top import TrainedHead, add_trained_head
 
 
@@ -51,13 +57,14 @@ def test_the_course_s_recipe(inception):
     freeze(network, "all")
     head = TrainedHead(pooling="flatten", dense=(1024,), dropout=0.2)
     model = add_trained_head(network, head, 2)
-    names = [layer.name for layer in model.layers[-5:]]
-    assert names == ["head_flatten", "head_dense1", "head_relu1", "head_dropout", "logits"]
-    assert model.output_shape == (None, 1)
+    names = [layer.name for layer in model.layers[-6:]]
+    assert names == ["head_flatten", "head_dense1", "head_relu1", "head_dropout", "unit", "logits"]
+    assert model.get_layer("unit").output.shape == (None, 1) and model.output_shape == (None, 2)
     # 7 * 7 * 768 * 1024 + 1024, then 1024 + 1
     assert sum(np.prod(v.shape) for v in model.trainable_weights) == 38_536_192 + 1_025
     before = [np.asarray(weight) for weight in network.weights]
     # Plain steps: RMSprop's accumulators of this head would take half a gigabyte.
+    model = keras.Model(model.input, model.get_layer("unit").output)
     model.compile(keras.optimizers.SGD(1e-4), keras.losses.BinaryCrossentropy(from_logits=True))
     pixels = np.random.default_rng(0).uniform(0, 255, (2, 150, 150, 3)).astype(np.float32)
     model.fit(pixels, np.array([[0.0], [1.0]]), epochs=1, verbose=0)
@@ -179,7 +186,7 @@ def test_summary_by_hand(network):
     ("head", "classes", "layers", "parameters"),
     [
         (TrainedHead(), 3, ["head_average", "logits"], 4 * 3 + 3),
-        (TrainedHead(pooling="max"), 2, ["head_max", "logits"], 4 + 1),
+        (TrainedHead(pooling="max"), 2, ["head_max", "unit", "logits"], 4 + 1),
         (
             TrainedHead("flatten", (5,), 0.5, batch_norm=True),
             4,
@@ -221,3 +228,42 @@ def test_heads_too_large_for_memory_are_refused(inception):
     head = TrainedHead("flatten", (65_536,))
     with pytest.raises(SettingsError, match="Pool the maps"):
         add_trained_head(inception, head, 2)
+
+
+def test_two_logits_are_nothing_and_the_unit_s(network):
+    import keras
+
+    model = add_trained_head(network, TrainedHead(), 2, seed=3)
+    ends = keras.Model(model.input, [model.get_layer("unit").output, model.output])
+    pixels = np.random.default_rng(0).uniform(0, 255, (3, 16, 16, 3)).astype(np.float32)
+    unit, logits = (np.asarray(values) for values in ends(pixels))
+    np.testing.assert_array_equal(logits, np.concatenate([np.zeros_like(unit), unit], 1))
+    assert len({float(value) for value in unit[:, 0]}) == 3
+
+
+def test_a_head_s_first_weights_are_of_the_seed_alone(network):
+    def first(seed):
+        model = add_trained_head(network, TrainedHead("flatten", (5,), 0.5), 3, seed)
+        return np.asarray(model.get_layer("head_dense1").kernel)
+
+    one, other = first(1), first(2)
+    np.testing.assert_array_equal(one, first(1))
+    assert np.abs(one - other).max() > 0.01
+    # Glorot's bound: the root of 6 by 64 inputs and 5 outputs.
+    assert 0.9 < np.abs(one).max() / np.sqrt(6 / 69) <= 1
+
+
+@pytest.mark.parametrize(
+    ("learning", "border"),
+    [
+        (set(), "second_bn"),
+        ({"second"}, "join"),
+        ({"second_bn"}, "second"),
+        ({"left"}, "first_bn"),  # the right branch is frozen, too, but nothing all passes through
+        ({"first_bn"}, "first"),
+        ({"first"}, None),
+    ],
+)
+def test_the_border_lies_below_what_learns(network, learning, border):
+    found = frozen_border(network, learning)
+    assert (found and found.name) == border

@@ -36,19 +36,21 @@ def layer_lines(settings: TrainSettings, *, quiet: bool) -> Iterator[str]:
         (
             row.name,
             row.kind,
+            *([row.trains] if told else []),
             " x ".join(map(str, row.output)),
             f"{row.parameters:,}",
-            *([row.trains] if told else []),
         )
         for row in rows
     ]
-    heads = ["layer", "what it does", "output", "parameters"]
-    cells.append(("in all", "", "", f"{sum(row.parameters for row in rows):,}"))
+    total = f"{sum(row.parameters for row in rows):,}"
+    heads: tuple[str, ...] = ("layer", "what it does", "output", "parameters")
+    last: tuple[str, ...] = ("in all", "", "", total)
     if told:
         learned = sum(row.parameters for row in rows if row.trains.startswith("trains"))
-        heads.append("in training")
-        cells[-1] = (*cells[-1], f"{learned:,} train")
-    yield from table(tuple(heads), cells, paint=Paint(sys.stdout), left=2)
+        heads = (*heads[:2], "in training", *heads[2:])
+        last = (*last[:2], f"{learned:,} train", *last[2:])
+    left = 3 if told else 2
+    yield from table(heads, [*cells, last], paint=Paint(sys.stdout), left=left)
     yield ""
 
 

@@ -39,6 +39,7 @@ STAGES = {
     "head": "Fitting the head",
     "wider": "Wider features",
     "views": "Views at the cut",
+    "frozen": "Running the frozen layers",
     "rates": "Trying learning rates",
     "files": "Writing the classifier",
     "check": "Checking it in Keras",

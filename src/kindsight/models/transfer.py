@@ -13,12 +13,11 @@ from typing import Any
 from kindsight.models.backbone import TOP
 from kindsight.models.cut import complete_layer, cut_network
 from kindsight.models.freezing import FREEZES, freeze, freeze_choice, frozen_border, summarise
-from kindsight.models.small_cnn import LayerRow
+from kindsight.models.heads import LOGITS
+from kindsight.models.small_cnn import UNIT, LayerRow
 from kindsight.models.top import TrainedHead, add_trained_head
 
 __all__ = ["BuiltTransfer", "TransferNetwork", "build_transfer", "describe_transfer", "load_maps"]
-
-NORMALISATION = "BatchNormalization"
 
 
 @dataclass(frozen=True)
@@ -118,13 +117,14 @@ def describe_transfer(
     Returns
     -------
     dict
-        ``"freezes"``, their names completed; ``"borders"``: for each phase the layer below which
-        everything is frozen, with the shape that it gives, or None; ``"layers"``: rows of a
-        table, as :class:`.small_cnn.LayerRow` takes them.
+        ``"classes"``; ``"cut"`` and ``"freezes"``, their names completed; ``"borders"``: for each
+        phase the layer below which everything is frozen, with the shape that it gives, or None;
+        ``"layers"``: rows of a table, as :class:`.small_cnn.LayerRow` takes them.
     """
     built = build_transfer(network, classes, 0)
     borders = [frozen_border(built.base, learning) for learning in built.learning]
     return {
+        "classes": classes,
         "cut": complete_layer(built.base, network.cut) if network.cut else "",
         "freezes": [_completed(built.base, what) for what in network.freezes],
         "borders": [
@@ -158,7 +158,8 @@ def _rows(built: BuiltTransfer, ends: Sequence[str] | None) -> list[LayerRow]:
         rows.append(LayerRow(f"to {part.name}", count, shape, part.parameters, "frozen"))
     own = {layer.name for layer in built.base.layers}
     for layer in built.model.layers:
-        if layer.name not in own:
+        # Of two classes the last layer only puts a 0 beside the unit's answer.
+        if layer.name not in own and (layer.trainable_weights or not layer.weights):
             rows.append(_row(layer, "trains" if layer.trainable_weights else ""))
     return rows
 
@@ -170,6 +171,8 @@ def _row(layer: Any, trains: str) -> LayerRow:
 
 def _kind(layer: Any) -> str:
     """Say in words what a layer is."""
+    if layer.name in (UNIT, LOGITS):
+        return "dense, sigmoid" if layer.name == UNIT else "dense, softmax"
     kind = type(layer).__name__
     side = " x ".join(map(str, getattr(layer, "kernel_size", ())))
     words = {
@@ -193,7 +196,7 @@ def _when(phases: Sequence[bool]) -> str:
     if not any(phases):
         return "frozen"
     first = phases.index(True)
-    if all(phases[first:]):
+    if all(phases[first:]) and first + 1 < len(phases):
         return f"trains from phase {first + 1} on"
     numbers = ", ".join(str(number) for number, trains in enumerate(phases, 1) if trains)
     return f"trains in phase {numbers}"

@@ -34,6 +34,8 @@ def main() -> None:
 
 def _describe(job: dict[str, Any], line: Line) -> dict[str, Any]:
     """Say what a network would be."""
+    # A later job of the same process trains it, when it is too late to say.
+    set_threads(None, job["cores"])
     return describe_transfer(TransferNetwork.from_dict(job["network"]), job["classes"], job["ends"])
 
 

@@ -153,7 +153,9 @@ def _make(
             faults.append(f"there is no setting {name!r}.{hint}")
     values = {**shared, **{k: v for k, v in given.items() if k in _KNOWN}}
     # A phase with a policy of its own says by that whether batches are mixed.
-    mix = values.pop("mix") if "augment" not in given or "mix" in given else "none"
+    mix = values.pop("mix")
+    if "augment" in given and "mix" not in given:
+        mix = "none"
     policy = Augment()
     try:
         policy = make_policy(values["augment"], mix)

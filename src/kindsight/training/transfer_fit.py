@@ -22,6 +22,7 @@ from kindsight.models.backbone_files import BackboneFiles
 from kindsight.models.keras_process import KerasProcess
 from kindsight.models.lower import LowerPart, ensure_lower
 from kindsight.models.small_cnn import LayerRow
+from kindsight.threads import count_cores
 from kindsight.training.common import Progress
 from kindsight.training.network_fit import Lessons, NetworkPictures, Source, prepare_network
 from kindsight.training.plan import Phase
@@ -44,8 +45,11 @@ def prepare_transfer(
 ) -> TransferPictures:
     """Find or make the backbone, and the resized pictures of a catalog."""
     files = training.backbone(progress, keras)
+    told = None
+    if keras is not None:  # before pictures are read, a name that no layer has is an error
+        told = _describe(training, files, max(2, len(catalog.present_classes())), keras)
     pictures = prepare_network(training, catalog, progress)
-    return TransferPictures(training, pictures.stored, pictures.catalog, files)
+    return TransferPictures(training, pictures.stored, pictures.catalog, files, told)
 
 
 def describe_layers(
@@ -70,9 +74,12 @@ class TransferPictures(NetworkPictures):
     ----------
     files : BackboneFiles
         The backbone.
+    told : dict, optional
+        What was said of the network before: see :func:`.transfer.describe_transfer`.
     """
 
     files: BackboneFiles
+    told: dict[str, Any] | None = None
 
     def lessons(
         self,
@@ -84,7 +91,9 @@ class TransferPictures(NetworkPictures):
         """Return what is trained, and on what; see :meth:`.NetworkPictures.lessons`."""
         training = self.training
         assert isinstance(training, TransferTraining)
-        told = _describe(training, self.files, len(classes), keras)
+        told = self.told
+        if told is None or told["classes"] != len(classes):
+            told = _describe(training, self.files, len(classes), keras)
         network = training.network(self.files).to_dict()
         network |= {"cut": told["cut"], "freezes": told["freezes"]}
         phases = training.plan().phases
@@ -112,7 +121,7 @@ class TransferPictures(NetworkPictures):
 
         def step(done: int, total: int) -> None:
             if progress is not None:
-                progress("views", done, total)
+                progress("frozen", done, total)
 
         views = store_views(
             self.stored, lower, ViewPlan((0,), Augment()), counts, spec=self.training.spec(),
@@ -137,6 +146,7 @@ def _describe(
         network=training.network(files).to_dict(),
         classes=classes,
         ends=None if ends is None else list(ends),
+        cores=count_cores(),
     )
 
 
