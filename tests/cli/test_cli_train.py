@@ -46,6 +46,10 @@ NETWORK_OPTIONS = {
     "pooling": "average", "tensorboard": "logs", "mlflow": True,
 }  # fmt: skip
 DECAY = {"weight_decay": 0.01}
+LEARNS = {
+    "model": "inception-v3", "weights": "none", "cut": "mixed7", "freeze": "mixed5",
+    "train_norm": True, "mix": "cutmix", "layer_decay": 0.9, "average": 0.99, "dense": (1024,),
+}  # fmt: skip
 
 
 @pytest.fixture
@@ -94,7 +98,8 @@ def test_every_option_is_a_setting(run, trained_with):
     assert trained_with == [TrainSettings(data="photos", **options)]
     # no setting is without its option
     every = set(TrainSettings("x").__dataclass_fields__)
-    assert {"data", "test_data", *options, *NETWORK_OPTIONS, *DECAY} == every
+    others = {*NETWORK_OPTIONS, *DECAY, *LEARNS, "phases"}
+    assert {"data", "test_data", *options, *others} == every
 
 
 def test_every_option_of_a_network_is_a_setting(run, trained_with):
@@ -104,6 +109,33 @@ def test_every_option_of_a_network_is_a_setting(run, trained_with):
     assert outcome.exit_code == 0, outcome.stderr
     assert trained_with == [TrainSettings("photos", model="small-cnn", **NETWORK_OPTIONS)]
     assert trained_with[0].filters == [8, 4] and trained_with[0].dense == [9, 7]
+
+
+def test_every_option_of_a_backbone_that_learns_is_a_setting(run, trained_with):
+    words = [f"--{name.replace('_', '-')}={value}" for name, value in LEARNS.items()]
+    words = [word.replace("=True", "").replace("=(", "=").replace(",)", "") for word in words]
+    words += ["--phase", "freeze=all epochs=3", "--phase", "freeze=12 learning-rate=1e-5 name=rest"]
+    outcome = run("train", "photos", *words)
+    assert outcome.exit_code == 0, outcome.stderr
+    phases = [
+        {"freeze": "all", "epochs": 3},
+        {"freeze": "12", "learning_rate": 1e-5, "name": "rest"},
+    ]
+    assert trained_with == [TrainSettings("photos", phases=phases, **LEARNS)]
+    assert [phase.freeze for phase in trained_with[0].training().plan().phases] == ["all", "12"]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--phase", "epochs=x"], "A phase's epochs must be a whole number"),
+        (["--phase", "freezes=all"], "Did you mean 'freeze'?"),
+        (["--freeze=all", "--filters=3"], "filters is a setting of a network trained from its"),
+    ],
+)
+def test_what_no_phase_can_say_is_misuse(run, trained_with, words, said):
+    outcome = run("train", "photos", *words)
+    assert (outcome.exit_code, trained_with) == (2, []) and said in outcome.stderr
 
 
 def test_options_of_the_other_kind_are_named_at_once(run, trained_with):

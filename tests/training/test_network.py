@@ -67,7 +67,7 @@ def test_every_setting_of_a_result_is_in_the_saved_ones():
     names = {item.name for item in dataclasses.fields(NetworkTraining)}
     full = NetworkTraining(
         size=40, class_weight="balanced", learning_rate=0.1, momentum=0.5, patience=3,
-        weight_decay=0.1,
+        weight_decay=0.1, phases=[{"epochs": 3}],
     ).to_dict()  # fmt: skip
     assert set(full) == names - {"cache", "workers"}
 

@@ -1,0 +1,206 @@
+"""Which settings mean that a backbone learns, its phases, and what cannot be."""
+
+import dataclasses
+
+import pytest
+
+from kindsight.augment import Augment
+from kindsight.errors import SettingsError
+from kindsight.models.top import TrainedHead
+from kindsight.settings import TrainSettings
+from kindsight.training.frozen import FrozenTraining
+from kindsight.training.kinds import foreign_options, make_training
+from kindsight.training.network import NetworkTraining
+from kindsight.training.phases import make_policy, read_phase
+from kindsight.training.plan import Phase
+from kindsight.training.transfer import CHOICES, TransferTraining
+
+GIVEN = {
+    "cut": "mixed7", "freeze": "all", "train_norm": False, "pooling": "max", "dense": (4,),
+    "dropout": 0.2, "batch_norm": False, "l2": 0.0, "phases": [{"epochs": 2}],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CHOICES)
+def test_each_choice_with_a_backbone_means_that_it_learns(name):
+    options = {"model": "inception-v3", name: GIVEN[name], "epochs": 3}
+    assert isinstance(make_training(options), TransferTraining)
+    assert foreign_options(options) == []
+    # Without a model there is the backbone that is taken unasked.
+    assert isinstance(make_training({name: GIVEN[name]}), TransferTraining)
+
+
+def test_without_any_it_is_frozen():
+    assert isinstance(make_training({"model": "inception-v3", "phases": ()}), FrozenTraining)
+    (said,) = foreign_options({"model": "inception-v3", "epochs": 3})
+    assert "or a backbone that learns" in said and "freeze all, for one" in said
+
+
+def test_options_of_other_kinds():
+    (said,) = foreign_options({"model": "inception-v3", "freeze": "all", "head": "linear"})
+    assert said.startswith("head is a setting of a frozen backbone.")
+    (said,) = foreign_options({"model": "inception-v3", "freeze": "all", "filters": (3,)})
+    assert said.startswith("filters is a setting of a network trained from its first weights")
+    (said,) = foreign_options({"model": "small-cnn", "freeze": "all"})
+    assert said.startswith("freeze is a setting of a backbone that learns")
+    assert foreign_options({"fine_tune": "light", "tensorboard": "logs"}) == []
+    assert foreign_options({"fine_tune": "off", "tensorboard": "logs"})
+
+
+def test_the_course_s_settings():
+    training = TransferTraining(
+        "inception-v3", size=150, weights="none", cut="mixed7", pooling="flatten", dense=1024,
+        dropout=0.2, learning_rate=1e-4,
+    )  # fmt: skip
+    assert training.faults() == [] and training.spec().size == (150, 150)
+    assert training.head() == TrainedHead("flatten", (1024,), 0.2)
+    (phase,) = training.plan().phases
+    assert (phase.name, phase.freeze, phase.optimizer) == ("training", "all", "rmsprop")
+    assert training.describe() == "inception-v3, random weights, up to mixed7"
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"model": "inception-v4"}, "Did you mean 'inception-v3'"),
+        ({"model": "efficientnet-lite0+inception-v3"}, "One backbone can learn at a time"),
+        ({"cut": ""}, "cut must be a layer's name"),
+        ({"freeze": -1}, "freeze must be all, none"),
+        ({"freeze": [1]}, "freeze must be all, none"),
+        ({"pooling": "mean"}, "pooling must be one of"),
+        ({"dense": (1.5,)}, "dense must be widths"),
+        ({"dense": 2.5}, "dense must be whole numbers"),
+        ({"dropout": 1}, "dropout must be"),
+        ({"dropout": "much"}, "dropout and l2 numbers"),
+        ({"batch_norm": 2}, "batch_norm must be"),
+        ({"train_norm": "yes"}, "train_norm must be"),
+        ({"layer_decay": 0}, "layer_decay must be a number above 0 to 1."),
+        ({"layer_decay": 1.5}, "layer_decay must be"),
+        ({"average": 1}, "average must be a number from 0 to below 1"),
+        ({"mix": "cutmax"}, "Did you mean 'cutmix'"),
+        ({"size": 16}, "32 to 1024"),
+        ({"seed": -1}, "seed must be"),
+        ({"phases": "all"}, "phases must be a list"),
+        ({"phases": [3]}, "phase 1 must be settings by name"),
+        ({"phases": [{}, {"lerning_rate": 1}]}, "phase 2: there is no setting 'lerning_rate'. Did"),
+        ({"phases": [{}, {"epochs": 0}]}, "phase 2: epochs must be"),
+        ({"phases": [{"name": "a"}, {"name": "a"}]}, "different names. Received: a, a"),
+        ({"phases": [{"name": " "}]}, "phase 1: name must be"),
+        ({"phases": [{"augment": "clasic"}]}, "phase 1: augment:"),
+        ({"phases": [{"freeze": None}]}, "freeze must be all, none"),
+    ],
+)
+def test_faults_in_words(given, said):
+    faults = TransferTraining(**{"weights": "none", **given}).faults()
+    assert any(said in fault for fault in faults), faults
+
+
+def test_a_phase_takes_what_it_does_not_say():
+    training = TransferTraining(
+        epochs=7, optimizer="adam", learning_rate=0.02, augment="light", mix="cutmix",
+        freeze="stage3_out", schedule="cosine",
+        phases=[
+            {"freeze": "all", "epochs": 3, "augment": "none"},
+            {"learning_rate": 0.01},
+            {"freeze": "none", "mix": "mixup", "patience": 2, "augment": "none"},
+            {"freeze": "none"},
+            {"freeze": 40},
+        ],
+    )  # fmt: skip
+    assert training.faults() == []
+    one, two, three, four, five = training.plan().phases
+    names = [phase.name for phase in (one, two, three, four, five)]
+    assert names == ["head", "above stage3_out", "all layers", "all layers, phase 4",
+                     "above 40 layers"]  # fmt: skip
+    assert (one.epochs, one.learning_rate, one.optimizer, one.freeze) == (3, 0.02, "adam", "all")
+    assert one.augment == Augment()  # its own policy says that nothing is mixed either
+    assert (two.epochs, two.learning_rate, two.freeze) == (7, 0.01, "stage3_out")
+    assert two.augment == dataclasses.replace(Augment.recipe("light"), cutmix=1.0)
+    assert three.augment == Augment(mixup=0.2) and three.patience == 2
+    assert {phase.schedule for phase in (one, five)} == {"cosine"}
+    assert training.plan().epochs == 3 + 7 * 4
+
+
+def test_a_whole_phase_takes_nothing():
+    phase = Phase("mine", 4, 8, "sgd", 0.1, freeze="none")
+    training = TransferTraining(epochs=9, optimizer="adam", phases=[phase])
+    assert training.plan().phases == (phase,)
+    (kept,) = training.to_dict()["phases"]
+    again = TransferTraining(epochs=9, optimizer="adam", phases=[kept])
+    assert again.plan() == training.plan()
+
+
+def test_phases_of_the_small_network():
+    training = NetworkTraining(phases=[{"epochs": 2}, {"learning_rate": 1e-4}])
+    assert [phase.name for phase in training.plan().phases] == ["phase 1", "phase 2"]
+    faults = NetworkTraining(phases=[{"freeze": "all"}]).faults()
+    assert any("freeze is for layers that have learned before" in fault for fault in faults)
+
+
+# On the command line, and in files ---------------------------------------------------------------
+
+
+def test_a_phase_on_one_line():
+    line = "freeze=all epochs=3 learning-rate=1e-3 augment=none name='the head' label-smoothing=.1"
+    assert read_phase(line) == {
+        "freeze": "all", "epochs": 3, "learning_rate": 0.001, "augment": "none",
+        "name": "the head", "label_smoothing": 0.1,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("freeze", "name=value"),
+        ("freeze= epochs=2", "name=value"),
+        ("epochs=2 epochs=3", "once for each"),
+        ("epochs=two", "epochs must be a whole number. Received: 'two'"),
+        ("warmup=long", "warmup must be a number"),
+        ("name='the head", "quotes closed"),
+    ],
+)
+def test_lines_that_are_no_phase(line, said):
+    with pytest.raises(SettingsError, match=said):
+        read_phase(line)
+
+
+def test_phases_come_back_from_a_file(tmp_path):
+    policy = Augment(rotation=7)
+    policy.write(tmp_path / "mine.toml")
+    settings = TrainSettings(
+        "photos", cut="stage5", freeze=3, average=0.99,
+        phases=[{"freeze": "all", "augment": str(tmp_path / "mine.toml")}, {"epochs": 2}],
+    )  # fmt: skip
+    settings.write(tmp_path / "settings.toml")
+    (tmp_path / "mine.toml").unlink()
+    again = TrainSettings.from_toml(tmp_path / "settings.toml")
+    assert again == settings and again.training().plan() == settings.training().plan()
+    assert again.training().plan().phases[0].augment == policy
+    (tmp_path / "own.toml").write_text(
+        'data = "photos"\nepochs = 4\n\n[[phases]]\nfreeze = "all"\nlearning_rate = 0.01\n\n'
+        '[[phases]]\nname = "rest"\nfreeze = 20\n[phases.augment]\nrotation = 5\n'
+    )
+    head, rest = TrainSettings.from_toml(tmp_path / "own.toml").training().plan().phases
+    assert (head.name, head.learning_rate, rest.name, rest.epochs) == ("head", 0.01, "rest", 4)
+    assert rest.augment == Augment(rotation=5) and rest.freeze == 20
+
+
+def test_a_file_of_another_kind_of_model(tmp_path):
+    TrainSettings("photos", model="small-cnn", dropout=0.5, epochs=3, seed=4).write(tmp_path / "n")
+    TrainSettings("photos", cut="stage5", epochs=3, seed=4).write(tmp_path / "t")
+    # The small network's parts do not make a backbone learn; the file's epochs go to one that does.
+    assert TrainSettings.from_toml(tmp_path / "n", model="efficientnet-lite1") == TrainSettings(
+        "photos", model="efficientnet-lite1", seed=4
+    )
+    learns = TrainSettings.from_toml(tmp_path / "n", model="efficientnet-lite1", freeze="none")
+    assert isinstance(learns.training(), TransferTraining) and learns.epochs == 3
+    other = TrainSettings.from_toml(tmp_path / "t", model="efficientnet-lite1")
+    assert other.training().cut == "stage5" and other.model == "efficientnet-lite1"
+    small = TrainSettings.from_toml(tmp_path / "t", model="small-cnn")
+    assert isinstance(small.training(), NetworkTraining) and small.epochs == 3
+
+
+def test_mixing_by_name_or_by_policy():
+    assert make_policy("none", "mixup") == Augment(mixup=0.2)
+    assert make_policy({"rotation": 3, "mixup": 0.4}, "none") == Augment(rotation=3, mixup=0.4)
+    assert make_policy(Augment(mixup=0.4), "cutmix") == Augment(mixup=0.4, cutmix=1.0)
