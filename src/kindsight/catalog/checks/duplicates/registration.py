@@ -81,8 +81,15 @@ def best_shifts(pictures: Small, pairs: NDArray[np.int64], most: int = 3) -> Shi
 
 
 def _spectrum(pictures: Small) -> NDArray[np.complex128]:
-    fine = np.stack([_fine(_halved(picture), QUICK) for picture in pictures])
-    fine -= fine.mean((1, 2), keepdims=True)
+    # All below each other are halved and blurred at once: they are too small for a call each. Two
+    # rows of one picture give one row, and between pictures stands what the blur sees beyond an
+    # edge, so that each is blurred as it would be alone.
+    count, side = len(pictures), pictures.shape[2]
+    halved = _halved(pictures.reshape(-1, side)).reshape(count, -1, side // 2)
+    margin = round(4 * QUICK)
+    tall = np.pad(halved, ((0, 0), (margin, margin), (0, 0)), mode="reflect")
+    fine = _fine(tall.reshape(-1, side // 2), QUICK).reshape(tall.shape)[:, margin:-margin]
+    fine = fine - fine.mean((1, 2), keepdims=True)
     fine /= np.sqrt(np.square(fine).sum((1, 2), keepdims=True)) + 1e-6
     return np.fft.rfft2(fine)
 
@@ -103,11 +110,16 @@ def likeness(first: Small, second: Small, down: int = 0, right: int = 0) -> floa
         the size, no more than 0.8; 0 where they do not lie upon each other.
     """
     start = np.array([[1, 0, right / 2], [0, 1, down / 2]], np.float32)
-    rough, found = _fitted(_halved(first), _halved(second), start, COARSE)
+    half = _halved(first)
+    rough, found = _fitted(half, _fine(half, COARSE), _halved(second), start, COARSE)
     if rough < ROUGH:
         return rough
     found[:, 2] *= 2
-    return max(_correlation(first, second, found, FINE), _fitted(first, second, found, FINE)[0])
+    ground = _fine(first, FINE)
+    return max(
+        _correlation(first, ground, second, found, FINE),
+        _fitted(first, ground, second, found, FINE)[0],
+    )
 
 
 def likeness_of_part(
@@ -132,7 +144,11 @@ def likeness_of_part(
     if first < FIRST:
         return first
     _, start = _placed(whole, part, sides, SCALES, FINE)
-    return max(_correlation(part, whole, start, FINE), _fitted(part, whole, start, FINE)[0])
+    ground = _fine(part, FINE)
+    return max(
+        _correlation(part, ground, whole, start, FINE),
+        _fitted(part, ground, whole, start, FINE)[0],
+    )
 
 
 def _placed(
@@ -165,20 +181,33 @@ def _placed(
 
 
 def _fitted(
-    first: Small, second: Small, start: NDArray[np.float32], reach: float
+    first: Small,
+    ground: NDArray[np.float32],
+    second: Small,
+    start: NDArray[np.float32],
+    reach: float,
 ) -> tuple[float, NDArray[np.float32]]:
-    """Move the second picture, from a start, until it fits the first; return likeness and how."""
+    """Move the second picture, from a start, until it fits the first; return likeness and how.
+
+    `ground` is the first without what a blur leaves.
+    """
     try:
         _, moved = cv2.findTransformECC(
-            _fine(first, reach), _fine(second, reach), start.copy(), cv2.MOTION_AFFINE, STEPS
+            ground, _fine(second, reach), start.copy(), cv2.MOTION_AFFINE, STEPS
         )
     except cv2.error:  # it did not come to an end: they are not alike
         return 0.0, start
     found = np.array(moved, np.float32)
-    return _correlation(first, second, found, reach), found
+    return _correlation(first, ground, second, found, reach), found
 
 
-def _correlation(first: Small, second: Small, how: NDArray[np.float32], reach: float) -> float:
+def _correlation(
+    first: Small,
+    ground: NDArray[np.float32],
+    second: Small,
+    how: NDArray[np.float32],
+    reach: float,
+) -> float:
     """Return the correlation of the first with the second moved onto it."""
     height, width = first.shape
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
@@ -187,11 +216,11 @@ def _correlation(first: Small, second: Small, how: NDArray[np.float32], reach: f
         borderMode=cv2.BORDER_CONSTANT, borderValue=-1e4,
     )  # fmt: skip
     inside = np.asarray(moved) >= 0
-    if inside.mean() < OVERLAP:
+    if np.count_nonzero(inside) < OVERLAP * inside.size:
         return 0.0
     # Outside, the first picture stands in for the second: the blur must not see an edge there.
     other = _fine(np.where(inside, moved, first.astype(np.float32)), reach)[inside]
-    one = _fine(first, reach)[inside]
+    one = ground[inside]
     one, other = one - one.mean(), other - other.mean()
     size = math.sqrt(float(one @ one) * float(other @ other))
     return float(one @ other) / size if size > 0 else 0.0
