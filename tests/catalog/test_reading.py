@@ -69,7 +69,7 @@ def catalog(tmp_path):
 
 
 @pytest.mark.parametrize("together", [1, 7, 32])
-@pytest.mark.parametrize("bounds", [(0.02, 1 << 20, 0.0008), (0.0, 1, 0.0), (9.0, 50, 9.0)])
+@pytest.mark.parametrize("bounds", [(0.05, 1 << 20, 0.0008), (0.0, 1, 0.0), (9.0, 50, 9.0)])
 @pytest.mark.parametrize("threads", [1, 3])
 def test_every_content_is_made_once(catalog, tmp_path, monkeypatch, together, bounds, threads):
     for name, value in zip(("SOON_SECONDS", "AHEAD_BYTES", "QUICK_SECONDS"), bounds, strict=True):

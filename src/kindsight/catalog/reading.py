@@ -29,7 +29,7 @@ from kindsight.threads import map_ordered, single_threaded_opencv
 __all__ = ["Read", "Reader", "read_through"]
 
 # After so long, or so many bytes, a thread gives back what is left of the rows it was handed.
-SOON_SECONDS = 0.02
+SOON_SECONDS = 0.05
 AHEAD_BYTES = 1 << 20
 
 # For pictures that take less than this, one thread is faster than two.

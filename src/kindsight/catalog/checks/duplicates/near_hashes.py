@@ -32,6 +32,9 @@ AT_LEAST = 20_000_000
 # Comparisons at once: bounds the memory, at some 40 bytes each.
 CHUNK = 1 << 20
 
+# Keys looked up at once: of few hashes, those that differ in many ways.
+LOOKED_UP = 1 << 16
+
 # Where even hashes with a band in common are too many, each is compared with this many.
 NEIGHBOURS = 64
 
@@ -87,12 +90,16 @@ def near_pairs(
     window = 0 if reach >= 0 else NEIGHBOURS
     reach = max(reach, 0)
     found = _Found(min(radius, BANDS * reach + BANDS - 1), at_most)
+    every = np.array(_masks(reach), np.uint16)
+    together = max(1, LOOKED_UP // max(1, len(hashes)))
+    masks = [every[at : at + together] for at in range(0, len(every), together)]
     for band in range(BANDS):
         table = _Table(second_keys[:, band], second)
-        for mask in _masks(reach):
-            keys = first_keys[:, band] ^ mask
-            for one, other in table.lookup(keys, window, others is None):
+        for some in masks:
+            keys = (first_keys[:, band, None] ^ some).reshape(-1)
+            for place, other in table.lookup(keys, window, others is None):
                 # Each pair is met from both sides, and a picture meets itself.
+                one = place // len(some)
                 apart = hamming(hashes[one][:, None], second[other][:, None])
                 near = np.flatnonzero((one < other) & (apart <= found.limit))
                 known = _found_before(first_keys, second_keys, one[near], other[near], band, reach)
