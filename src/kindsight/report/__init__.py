@@ -1,37 +1,48 @@
-"""The report of a run: one HTML page that needs nothing but itself."""
+"""The report of a run: one HTML page that needs nothing but itself.
+
+The names below are imported when they are first used: the page of findings needs few of them.
+"""
 
 from __future__ import annotations
 
-from kindsight.report.data import (
-    MAX_CARDS,
-    HeadChoice,
-    Predictions,
-    Problem,
-    Reference,
-    ReportData,
-    ThumbnailCard,
-    TrainedOn,
-)
-from kindsight.report.page import render_report
-from kindsight.report.thumbnails import (
-    make_cards,
-    most_doubtful,
-    thumbnail_uri,
-    worst_mistakes,
-)
+import importlib
+from typing import TYPE_CHECKING, Any
 
-__all__ = [
-    "MAX_CARDS",
-    "HeadChoice",
-    "Predictions",
-    "Problem",
-    "Reference",
-    "ReportData",
-    "ThumbnailCard",
-    "TrainedOn",
-    "make_cards",
-    "most_doubtful",
-    "render_report",
-    "thumbnail_uri",
-    "worst_mistakes",
-]
+if TYPE_CHECKING:
+    from kindsight.report.data import MAX_CARDS as MAX_CARDS
+    from kindsight.report.data import HeadChoice as HeadChoice
+    from kindsight.report.data import Predictions as Predictions
+    from kindsight.report.data import Problem as Problem
+    from kindsight.report.data import Reference as Reference
+    from kindsight.report.data import ReportData as ReportData
+    from kindsight.report.data import ThumbnailCard as ThumbnailCard
+    from kindsight.report.data import TrainedOn as TrainedOn
+    from kindsight.report.page import render_report as render_report
+    from kindsight.report.thumbnails import make_cards as make_cards
+    from kindsight.report.thumbnails import most_doubtful as most_doubtful
+    from kindsight.report.thumbnails import thumbnail_uri as thumbnail_uri
+    from kindsight.report.thumbnails import worst_mistakes as worst_mistakes
+
+_HOMES = {
+    "MAX_CARDS": "data",
+    "HeadChoice": "data",
+    "Predictions": "data",
+    "Problem": "data",
+    "Reference": "data",
+    "ReportData": "data",
+    "ThumbnailCard": "data",
+    "TrainedOn": "data",
+    "make_cards": "thumbnails",
+    "most_doubtful": "thumbnails",
+    "render_report": "page",
+    "thumbnail_uri": "thumbnails",
+    "worst_mistakes": "thumbnails",
+}
+
+__all__ = sorted(_HOMES)  # noqa: PLE0605
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'kindsight.report' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"kindsight.report.{_HOMES[name]}"), name)

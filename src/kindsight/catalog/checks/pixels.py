@@ -30,6 +30,9 @@ _COLOURS = 64
 _ONE_TONE = np.ones(9)
 """Grey levels side by side that count as one tone: what JPEG makes of a plain ground."""
 
+_LITTLE_BLUR = np.asarray(cv2.getGaussianKernel(7, 1.0, cv2.CV_32F), np.float32)
+"""A Gaussian's, with a deviation of one pixel."""
+
 _SHARES = np.array([0.01, 0.05, 0.5, 0.95, 0.99])
 _PERCENTILES = ("p01", "p05", "p50", "p95", "p99")
 
@@ -95,10 +98,12 @@ def _measure_edges(grey: Grey) -> dict[str, float]:
     effect"), the larger of both directions: it also sees blur in one direction only, as motion
     makes it.
     """
-    edges = np.asarray(cv2.Laplacian(grey, cv2.CV_32F), np.float32)
+    # Whole numbers, which take half the memory that floats take.
+    edges = np.asarray(cv2.Laplacian(grey, cv2.CV_16S), np.int16)
     energy = cv2.norm(edges, cv2.NORM_L2SQR) / edges.size
     # A blur of the Laplacian is the Laplacian of the blurred picture.
-    left = cv2.norm(cv2.GaussianBlur(edges, (7, 7), 1.0), cv2.NORM_L2SQR) / edges.size
+    blurred = cv2.sepFilter2D(edges, cv2.CV_32F, _LITTLE_BLUR, _LITTLE_BLUR)
+    left = cv2.norm(blurred, cv2.NORM_L2SQR) / edges.size
     return {
         "sharpness": energy - cv2.mean(edges)[0] ** 2,
         "softness": left / energy if energy > 0 else 1.0,
