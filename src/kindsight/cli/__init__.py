@@ -6,6 +6,7 @@ with Ctrl-C. Results go to standard output, everything else to standard error.
 
 from __future__ import annotations
 
+import atexit
 import gc
 import os
 import sys
@@ -29,8 +30,9 @@ def main() -> int:
             stream = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 (for good)
             setattr(sys, name, stream)
     # By default the collector looks through new objects at every 700th; imports make hundreds of
-    # thousands, all of which stay.
+    # thousands, all of which stay. At the end it would take them apart one by one.
     gc.set_threshold(COLLECT_EVERY, *gc.get_threshold()[1:])
+    atexit.register(gc.freeze)
     try:
         from kindsight.cli.app import app
 
