@@ -10,7 +10,8 @@ import numpy as np
 
 from kindsight.cache import Cache
 from kindsight.catalog.catalog import Catalog
-from kindsight.catalog.checks.keeping import FORMAT, MeasurementTable
+from kindsight.catalog.checks.keeping import FORMAT
+from kindsight.catalog.checks.table import MeasurementTable
 from kindsight.errors import PictureError
 from kindsight.pictures import read_picture
 from kindsight.threads import count_cores, map_ordered, single_threaded_opencv
