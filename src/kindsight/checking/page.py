@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import base64
+import importlib.metadata
 import time
 
-from kindsight import __version__
 from kindsight.cache import Cache
 from kindsight.catalog.checks import Check, CheckResult, Finding, all_checks
 from kindsight.catalog.checks.thumbnails import thumbnails
@@ -66,7 +66,7 @@ def findings_data(report: CheckReport, cache: Cache) -> FindingsData:
         quiet=_quiet(report),
         notes=report.notes,
         seconds=report.seconds,
-        version=__version__,
+        version=importlib.metadata.version("kindsight"),
     )
 
 
