@@ -12,11 +12,12 @@ from kindsight.models.divided import (
     stages_of,
     with_head,
 )
+from kindsight.models.divided_forward import HEAD_PACE, DividedForward
 from kindsight.models.heads import CurvedHead, LinearHead
 from kindsight.models.layout import FeatureBlock, FeatureLayout
 from kindsight.models.optimizers import Optimizer
 from kindsight.models.survey import survey_cuts
-from kindsight.models.tuner import HEAD_PACE, Tuner
+from kindsight.models.trainer import Trainer
 
 SIZE = (12, 10)
 CHANNELS = {"stage3": 4, "stage4": 6}
@@ -100,6 +101,11 @@ def inputs(tiny, pictures, stage="stage3"):
     return [maps, *(lower[:, block.start : block.stop] for block in blocks)]
 
 
+def tuned(network, given, precision="float32", **more):
+    forward = DividedForward(network, given, precision)
+    return Trainer(forward, 3, 0, 1, early=False, **more)
+
+
 @pytest.mark.parametrize("stage", ["stage3", "stage4", None])
 def test_uncut_and_cut_it_answers_as_the_head_on_the_frozen_backbone(tiny, pictures, stage):
     assert stages_of(tiny_layout()) == ("stage3", "stage4")
@@ -122,7 +128,7 @@ def test_only_what_is_above_the_cut_learns(tiny, pictures):
 def test_the_heads_first_step_is_as_worked_out_by_hand(tiny, pictures):
     head = next(heads(tiny_layout().width))
     network, targets = cut(tiny, pictures, head), np.eye(3, dtype=np.float32)[np.arange(9) % 3]
-    tuner = Tuner(network, lambda _: inputs(tiny, pictures), 3, layer_decay=0.5, average=4)
+    tuner = tuned(network, lambda _: inputs(tiny, pictures), layer_decay=0.5, average=0.75)
     tuner.begin(Optimizer("sgd"), 0.1)
     before = {name: value.copy() for name, value in tuner.weights().items()}
     loss, right = tuner.step(None, targets, 0.2, (0, 0))
@@ -137,7 +143,7 @@ def test_the_heads_first_step_is_as_worked_out_by_hand(tiny, pictures):
     step = 0.2 * HEAD_PACE * standard.T @ (shares - smoothed) / 9
     state = tuner.state()
     np.testing.assert_allclose(
-        state["weight/logits/kernel"], before["logits/kernel"] - step, atol=1e-5
+        state["weights/logits/kernel"], before["logits/kernel"] - step, atol=1e-5
     )
     # The mean goes a quarter of the way.
     np.testing.assert_allclose(
@@ -151,7 +157,7 @@ def test_a_layer_learns_slower_than_the_one_above(tiny, pictures):
     moved = []
     for decay in (1.0, 0.5):
         network = cut(tiny, pictures, head)
-        tuner = Tuner(network, lambda _: inputs(tiny, pictures), 3, layer_decay=decay)
+        tuner = tuned(network, lambda _: inputs(tiny, pictures), layer_decay=decay)
         tuner.begin(Optimizer("sgd"))
         before = tuner.weights()
         tuner.step(None, targets, 0.01, (0, 0))
@@ -168,7 +174,7 @@ def test_from_its_state_it_goes_on_to_the_bit(tiny, pictures):
     targets = np.eye(3, dtype=np.float32)[np.arange(9) % 3]
 
     def tuner():
-        made = Tuner(cut(tiny, pictures, head), lambda _: inputs(tiny, pictures), 3, average=3)
+        made = tuned(cut(tiny, pictures, head), lambda _: inputs(tiny, pictures), average=0.7)
         made.begin(Optimizer("adamw"))
         return made
 
@@ -207,7 +213,7 @@ def test_together_they_answer_with_a_weighted_mean(tiny, pictures):
 
 def test_a_phase_may_leave_layers_below_a_stage_as_they_are(tiny, pictures):
     head = next(heads(tiny_layout().width))
-    tuner = Tuner(cut(tiny, pictures, head, None), lambda given: [given], 3)
+    tuner = tuned(cut(tiny, pictures, head, None), lambda given: [given])
     targets = np.eye(3, dtype=np.float32)[np.arange(9) % 3]
     tuner.begin(Optimizer("adamw"), 0.0, "stage4")
     before = tuner.weights()
@@ -236,7 +242,7 @@ def test_in_bfloat16_a_step_goes_nearly_the_same_way_and_the_network_stays_float
     for precision in ("float32", "bfloat16"):
         network = cut(tiny, pictures, head)
         given = inputs(tiny, pictures)
-        tuner = Tuner(network, lambda _, given=given: given, 3, precision=precision)
+        tuner = tuned(network, lambda _, given=given: given, precision)
         tuner.begin(Optimizer("sgd"))
         before, answers = tuner.weights(), np.asarray(network.upper(given))
         tuner.step(None, targets, 0.01, (0, 0))

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from kindsight.errors import SettingsError
 from kindsight.models.folding import fold_normalisations
+from kindsight.models.freezing import layers_up_to
 from kindsight.models.heads import FEATURES, CurvedHead, HeadLayers, LinearHead, add_head
 from kindsight.models.layout import FeatureLayout
 
@@ -230,18 +231,8 @@ def answering_together(full: Any, frozen: Any, share: float) -> Any:
 
 def layers_after(model: Any, stage: str) -> set[str]:
     """Return the names of a network's layers above the end of a stage."""
-    return _above(model, _layer(model, stage))
-
-
-def _above(model: Any, cut: Any) -> set[str]:
-    """Return the names of the layers that see what `cut` gives."""
-    found = {cut.name}
-    for operation in model.operations:
-        for node in operation._inbound_nodes:
-            sources = {tensor._keras_history.operation.name for tensor in node.input_tensors}
-            if sources & found:
-                found.add(operation.name)
-    return found - {cut.name}
+    every = {operation.name for operation in model.operations}
+    return every - layers_up_to(model, _layer(model, stage).name)
 
 
 def _standardised(

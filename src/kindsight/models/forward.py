@@ -18,15 +18,13 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kindsight.models.small_cnn import UNIT, SmallCNN, build_small_cnn
-
-if TYPE_CHECKING:
-    from kindsight.models.transfer import TransferNetwork
+from kindsight.models.transfer import TransferNetwork
 
 __all__ = ["Forward", "KerasForward", "Parameter", "SmallCNNForward", "make_forward"]
 
@@ -49,12 +47,15 @@ class Parameter:
         Whether weight decay is for it.
     l2 : float
         The strength of its L2 penalty.
+    pace : float
+        The share of the learning rate at which it learns.
     """
 
     name: str
     pieces: tuple[Any, ...]
     kernel: bool
     l2: float = 0.0
+    pace: float = 1.0
 
 
 class Forward(Protocol):
@@ -76,6 +77,9 @@ class Forward(Protocol):
     sharded: bool
     parameters: list[Parameter]
     others: list[tuple[str, Any]]
+
+    def arrays(self, pictures: Any) -> Any:
+        """Return the arrays, or the one, that a batch is given as, of the loop's own."""
 
     def begin(self, what: str | int) -> list[bool]:
         """Begin a phase in which some layers are frozen; say which of the parameters learn."""
@@ -118,6 +122,10 @@ class SmallCNNForward:
             )
         ]
         self.others: list[tuple[str, Any]] = []
+
+    def arrays(self, pictures: Any) -> Any:
+        """Return what a batch is given as: its pictures."""
+        return pictures
 
     def begin(self, what: str | int) -> list[bool]:
         """Begin a phase; everything learns."""
@@ -245,23 +253,37 @@ class KerasForward:
     ) -> tuple[Any, list[Any]]:
         """Compute logits and gradients as :meth:`SmallCNNForward.differentiate` does.
 
-        The batch is computed whole, since batch normalisation looks at all of it.
+        The batch is computed whole, since batch normalisation looks at all of it. The gradient is
+        None for a parameter that the phase does not learn.
         """
         import tensorflow as tf
 
         self._draw(address)
+        below = self._below(pictures)
         flat = [item.pieces[0] for item in self.parameters]
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(flat)
-            logits = self.model(tf.cast(pictures, tf.float32), training=True)
+            logits = self._above(below, learning=True)
             loss = loss_of(logits)
         return logits, tape.gradient(loss, flat)
 
     def logits(self, pictures: Any, shards: int) -> Any:
         """Compute logits as in use."""
+        return self._above(self._below(pictures), learning=False)
+
+    def _below(self, pictures: Any) -> Any:
+        """Return what the layers take that a gradient is wanted of."""
         import tensorflow as tf
 
-        return self.model(tf.cast(pictures, tf.float32), training=False)
+        return tf.cast(pictures, tf.float32)
+
+    def _above(self, below: Any, *, learning: bool) -> Any:
+        """Return logits."""
+        return self.model(below, training=learning)
+
+    def arrays(self, pictures: Any) -> Any:
+        """Return what a batch is given as: its pictures."""
+        return pictures
 
     def begin(self, what: str | int) -> list[bool]:
         """Begin a phase; everything learns."""
@@ -280,13 +302,17 @@ class KerasForward:
 
 
 def make_forward(
-    network: SmallCNN | TransferNetwork, classes: int, seed: int, precision: str = "float32"
+    network: SmallCNN | TransferNetwork | Forward,
+    classes: int,
+    seed: int,
+    precision: str = "float32",
 ) -> Forward:
     """Build a network, and return the fastest way to train it.
 
     Parameters
     ----------
-    network : SmallCNN or TransferNetwork
+    network : SmallCNN, TransferNetwork or Forward
+        One that is built is returned as it is.
     classes : int
         2 or more.
     seed : int
@@ -294,10 +320,12 @@ def make_forward(
     precision : str
         ``"float32"`` or ``"bfloat16"``: of convolutions in steps.
     """
-    if not isinstance(network, SmallCNN):
+    if isinstance(network, TransferNetwork):
         from kindsight.models.transfer_forward import TransferForward
 
         return TransferForward(network, classes, seed, precision)
+    if not isinstance(network, SmallCNN):
+        return network
     model = build_small_cnn(network, classes, seed)
     # Batch normalisation is over the whole batch, and may turn a maximum into a minimum.
     if network.batch_norm:

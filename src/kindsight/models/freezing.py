@@ -25,6 +25,7 @@ __all__ = [
     "freeze_choice",
     "frozen_border",
     "hold_normalisation",
+    "layers_up_to",
     "summarise",
 ]
 
@@ -67,7 +68,7 @@ def freeze(model: Any, what: str | int, *, train_normalisation: bool = False) ->
             )
         count = choice
     else:
-        frozen = _before(model, complete_layer(model, choice))
+        frozen = layers_up_to(model, complete_layer(model, choice))
         count = sum(layer.name in frozen for layer in owners)
         # In the order of the graph, so that what is counted is what lies below.
         owners.sort(key=lambda layer: layer.name not in frozen)
@@ -96,7 +97,7 @@ def freeze_choice(what: str | int) -> str | int:
     )
 
 
-def _before(model: Any, name: str) -> set[str]:
+def layers_up_to(model: Any, name: str) -> set[str]:
     """Return the names of a layer and of all that it depends on."""
     operations = {operation.name: operation for operation in as_functional(model).operations}
     found: set[str] = set()
@@ -145,7 +146,7 @@ def frozen_border(model: Any, learning: Collection[str]) -> CutPoint | None:
     found = None
     owners = {layer.name for layer in model.layers if layer.weights}
     for point in cut_points(model):
-        below = _before(model, point.name)
+        below = layers_up_to(model, point.name)
         if not below.isdisjoint(learning):
             break
         if len(point.shape) == 3 and not below.isdisjoint(owners):
@@ -204,7 +205,7 @@ def summarise(model: Any, ends: tuple[str, ...] | None = None) -> list[Part]:
     for name in names:
         if name not in wanted:
             continue
-        here = _before(model, name) - done
+        here = layers_up_to(model, name) - done
         done |= here
         owners = [layer for layer in model.layers if layer.name in here and layer.weights]
         found.append(

@@ -62,7 +62,8 @@ class Trainer:
 
     Parameters
     ----------
-    network : SmallCNN or TransferNetwork
+    network : SmallCNN, TransferNetwork or Forward
+        One to be built, or one that is.
     classes : int
         2 or more.
     seed : int
@@ -82,11 +83,13 @@ class Trainer:
         0 to below 1. Above 0 what is judged and kept is a running mean of the weights (B. Polyak
         and A. Juditsky, "Acceleration of stochastic approximation by averaging", SIAM Journal on
         Control and Optimization 30, 1992), which keeps this share of itself in each step.
+    early : bool
+        Whether that mean keeps less of itself while few steps of a phase are done.
     """
 
     def __init__(
         self,
-        network: SmallCNN | TransferNetwork,
+        network: SmallCNN | TransferNetwork | Forward,
         classes: int,
         seed: int,
         shards: int,
@@ -95,17 +98,18 @@ class Trainer:
         *,
         layer_decay: float = 1.0,
         average: float = 0.0,
+        early: bool = True,
     ) -> None:
         import tensorflow as tf
 
-        self.network, self.classes = network, classes
-        self._shards = shards
+        self.classes, self._shards = classes, shards
         self._class_weight = class_weight
         self._forward: Forward = make_forward(network, classes, seed, precision)
         self._items = self._forward.parameters
         depths = layer_depths([item.name for item in self._items])
-        self._paces = [layer_decay**depth for depth in depths]
-        self._average = average
+        pairs = zip(self._items, depths, strict=True)
+        self._paces = [item.pace * layer_decay**depth for item, depth in pairs]
+        self._average, self._early = average, early
         self._means = [
             [tf.Variable(piece) for piece in item.pieces] if average else list(item.pieces)
             for item in self._items
@@ -178,10 +182,11 @@ class Trainer:
         right : int
             How many are most probable in their target's class.
         """
-        step = self._function("step", pictures)
+        given = self._forward.arrays(pictures)
+        step = self._function("step", given)
         self._updates += 1
         loss, right = step(
-            pictures,
+            given,
             targets,
             np.float32(rate),
             np.float32(self._updates),
@@ -193,10 +198,18 @@ class Trainer:
         self, pictures: NDArray[np.uint8], targets: NDArray[np.int64]
     ) -> tuple[float, int]:
         """Return the sum of cross-entropies with some pictures' classes, and how many are right."""
-        evaluation = self._function("evaluation", pictures)
+        given = self._forward.arrays(pictures)
+        evaluation = self._function("evaluation", given)
         with self._answering():
-            loss, right = evaluation(pictures, targets)
+            loss, right = evaluation(given, targets)
         return float(loss), int(right)
+
+    def logits(self, pictures: NDArray[Any]) -> NDArray[np.float32]:
+        """Return the logits of some pictures, float32 (n, classes)."""
+        given = self._forward.arrays(pictures)
+        answer = self._function("logits", given)
+        with self._answering():
+            return np.asarray(answer(given))
 
     @contextmanager
     def _answering(self) -> Iterator[None]:
@@ -218,18 +231,36 @@ class Trainer:
             for (piece, _), value in zip(pairs, kept, strict=True):
                 piece.assign(value)
 
-    def _function(self, name: str, pictures: NDArray[Any]) -> Any:
-        """Return what was traced for pictures like these, or trace it."""
-        shards = 1
+    def _function(self, name: str, given: Any) -> Any:
+        """Return what was traced for arrays like these, or trace it."""
+        import tensorflow as tf
+
+        arrays, shards = tf.nest.flatten(given), 1
         if self._forward.sharded:
-            shards = max(1, min(self._shards, len(pictures) // SHARD))
-        key = (name, shards, pictures.dtype, pictures.shape[1:])
+            shards = max(1, min(self._shards, len(arrays[0]) // SHARD))
+        key = (name, shards, *((array.dtype, array.shape[1:]) for array in arrays))
         if key not in self._traced:
-            trace = self._trace_step if name == "step" else self._trace_evaluation
-            self._traced[key] = trace(shards, pictures)
+            spec = tf.nest.map_structure(
+                lambda array: tf.TensorSpec((None, *array.shape[1:]), array.dtype), given
+            )
+            trace = {
+                "step": self._trace_step,
+                "evaluation": self._trace_evaluation,
+                "logits": self._trace_logits,
+            }
+            self._traced[key] = trace[name](shards, spec)
         return self._traced[key]
 
-    def _trace_step(self, shards: int, pictures: NDArray[Any]) -> Any:
+    def _trace_logits(self, shards: int, spec: Any) -> Any:
+        import tensorflow as tf
+
+        return tf.function(
+            lambda pictures: self._forward.logits(pictures, shards),
+            autograph=False,
+            input_signature=[spec],
+        )
+
+    def _trace_step(self, shards: int, spec: Any) -> Any:
         import tensorflow as tf
 
         weights = None
@@ -252,7 +283,7 @@ class Trainer:
             return tf.reduce_sum(losses), tf.reduce_sum(tf.cast(same, tf.int32))
 
         signature = [
-            tf.TensorSpec((None, *pictures.shape[1:]), pictures.dtype),
+            spec,
             tf.TensorSpec((None, self.classes), tf.float32),
             tf.TensorSpec((), tf.float32),
             tf.TensorSpec((), tf.float32),
@@ -264,7 +295,9 @@ class Trainer:
         """Update what learns by the gradients of all pieces, within a traced function."""
         import tensorflow as tf
 
-        share = tf.minimum(self._average, (1 + update) / (AVERAGE_START + update))
+        share = self._average
+        if self._early:
+            share = tf.minimum(share, (1 + update) / (AVERAGE_START + update))
         users: dict[Any, list[Any]] = {}
         for place, (number, piece_number, gradient) in enumerate(self._learned(gradients)):
             item, pace = self._items[number], self._paces[number]
@@ -294,7 +327,7 @@ class Trainer:
                 if learns:
                     yield number, piece_number, gradient
 
-    def _trace_evaluation(self, shards: int, pictures: NDArray[Any]) -> Any:
+    def _trace_evaluation(self, shards: int, spec: Any) -> Any:
         import tensorflow as tf
 
         def evaluation(pictures: Any, targets: Any) -> Any:
@@ -303,10 +336,7 @@ class Trainer:
             same = tf.equal(tf.argmax(logits, 1), targets)
             return tf.reduce_sum(losses), tf.reduce_sum(tf.cast(same, tf.int32))
 
-        signature = [
-            tf.TensorSpec((None, *pictures.shape[1:]), pictures.dtype),
-            tf.TensorSpec((None,), tf.int64),
-        ]
+        signature = [spec, tf.TensorSpec((None,), tf.int64)]
         return tf.function(evaluation, autograph=False, input_signature=signature)
 
     # State -----------------------------------------------------------------------------------
@@ -367,9 +397,18 @@ class Trainer:
     # Files -----------------------------------------------------------------------------------
 
     def save(
-        self, keras_file: str | os.PathLike[str], tflite_file: str | os.PathLike[str]
+        self,
+        keras_file: str | os.PathLike[str],
+        tflite_file: str | os.PathLike[str],
+        model: Any = None,
     ) -> float:
         """Write the network, pixels to logits, in both forms.
+
+        Parameters
+        ----------
+        keras_file, tflite_file : path
+        model : keras.Model, optional
+            In its place: another one, of which it is a part.
 
         Returns
         -------
@@ -384,4 +423,4 @@ class Trainer:
         """
         self.set_weights(self.weights())
         self._forward.write_back()
-        return write_both_forms(self._forward.model, keras_file, tflite_file)
+        return write_both_forms(model or self._forward.model, keras_file, tflite_file)

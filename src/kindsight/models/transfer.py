@@ -12,6 +12,7 @@ from typing import Any
 
 from kindsight.models.backbone import TOP
 from kindsight.models.cut import complete_layer, cut_network
+from kindsight.models.divided import load_network
 from kindsight.models.freezing import FREEZES, freeze, freeze_choice, frozen_border, summarise
 from kindsight.models.heads import LOGITS
 from kindsight.models.small_cnn import UNIT, LayerRow
@@ -79,7 +80,7 @@ def load_maps(file: str) -> Any:
     """Load a backbone's Keras file, and return it up to its last maps."""
     import keras
 
-    model = keras.models.load_model(file, compile=False)
+    model = load_network(file)
     maps = model.get_layer(TOP).input
     return keras.Model(model.input, maps, name=model.name.removesuffix("_features"))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from kindsight.models.forward import KerasForward
@@ -68,33 +67,15 @@ class TransferForward(KerasForward):
         learning = {variable.path for variable in model.trainable_variables}
         return [item.name in learning for item in self.parameters]
 
-    def differentiate(
-        self, pictures: Any, loss_of: Callable[[Any], Any], address: Any, shards: int
-    ) -> tuple[Any, list[Any]]:
-        """Compute logits and gradients as :meth:`.KerasForward.differentiate` does.
-
-        The gradient is None for a parameter that the phase does not learn.
-        """
+    def _below(self, pictures: Any) -> Any:
+        """Run pixels through what is frozen; what it gives is taken as it is."""
         import tensorflow as tf
 
-        self._draw(address)
-        x = self._above(pictures)
-        flat = [item.pieces[0] for item in self.parameters]
-        with tf.GradientTape(watch_accessed_variables=False) as tape:
-            tape.watch(flat)
-            with multiplying(self._upper, self._precision):
-                logits = self._upper(x, training=True)
-            loss = loss_of(logits)
-        return logits, tape.gradient(loss, flat)
-
-    def logits(self, pictures: Any, shards: int) -> Any:
-        """Compute logits as in use."""
-        return self._upper(self._above(pictures), training=False)
-
-    def _above(self, pictures: Any) -> Any:
-        """Return what the upper part takes."""
-        import tensorflow as tf
-
-        pixels = pictures.dtype == tf.uint8
         x = tf.cast(pictures, tf.float32)
-        return self._lower(x, training=False) if pixels and self._lower is not None else x
+        if self._lower is None or pictures.dtype != tf.uint8:
+            return x
+        return self._lower(x, training=False)
+
+    def _above(self, below: Any, *, learning: bool) -> Any:
+        with multiplying(self._upper, self._precision if learning else "float32"):
+            return self._upper(below, training=learning)

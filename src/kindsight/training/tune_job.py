@@ -16,17 +16,18 @@ from kindsight.evaluation.calibration import fit_temperature, to_probabilities
 from kindsight.files import replacing
 from kindsight.models.divided import (
     DividedNetwork,
+    answering_together,
     divide_network,
     load_network,
     with_head,
 )
+from kindsight.models.divided_forward import DividedForward
 from kindsight.models.heads import HeadLayers
 from kindsight.models.keras_child import Job, Line
 from kindsight.models.layout import FeatureLayout
 from kindsight.models.lower import build_lower_file
 from kindsight.models.survey import survey_cuts
-from kindsight.models.trainer import set_threads
-from kindsight.models.tuner import Tuner
+from kindsight.models.trainer import Trainer, set_threads
 from kindsight.training.batches import Batches
 from kindsight.training.job_loop import checkpoint_of, run_loop
 from kindsight.training.loop import EVALUATED_AT_ONCE, Lessons
@@ -75,15 +76,15 @@ def tune_job(job: dict[str, Any], line: Line) -> dict[str, Any]:
     lessons = Lessons(_pixels(job), classes=job["classes"], **arrays)
     checkpoint = checkpoint_of(job)
     plan = Plan.from_dict({"phases": job["phases"], "keep": "best"})
-    tuner = Tuner(
-        network,
-        _inputs(FeatureLayout.from_dict(job["layout"]), job["stage"], job["low"]),
-        job["classes"],
-        layer_decay=job["layer_decay"],
-        average=job["average"] * -(-len(lessons.targets) // plan.phases[0].batch_size),
-        class_weight=job["class_weight"],
-        precision=job["precision"],
-    )
+    given = _inputs(FeatureLayout.from_dict(job["layout"]), job["stage"], job["low"])
+    steps = job["average"] * -(-len(lessons.targets) // plan.phases[0].batch_size)
+    # The mean runs over about so many of the last steps, from the first on: little data makes it
+    # less of a gamble than what the last step left.
+    tuner = Trainer(
+        DividedForward(network, given, job["precision"]), job["classes"], 0, 1,
+        job["class_weight"], layer_decay=job["layer_decay"], average=1 - 1 / max(1, steps),
+        early=False,
+    )  # fmt: skip
     if checkpoint is not None:
         rate, epochs = checkpoint.numbers["rate"], checkpoint.numbers["epochs"]
     else:
@@ -100,8 +101,9 @@ def tune_job(job: dict[str, Any], line: Line) -> dict[str, Any]:
     frozen = network.frozen if share < 1 else None
     if frozen is not None and job["beside"] is not None:
         frozen = _beside(job["beside"], job["keras_backbone"], network.backbone)
+    both = None if frozen is None else answering_together(network.full, frozen, share)
     with replacing(job["keras"]) as keras_file, replacing(job["tflite"]) as tflite_file:
-        tuner.save(keras_file, tflite_file, frozen, share)
+        tuner.save(keras_file, tflite_file, both)
     return {"rate": rate, "epochs": epochs, "share": share}
 
 
@@ -150,7 +152,7 @@ def _inputs(layout: FeatureLayout, stage: str | None, low: int) -> Callable[[Any
     return lambda records: [records["map"], *(records["low"][:, block] for block in blocks)]
 
 
-def _measure(tuner: Tuner, plan: Plan, lessons: Lessons, seed: int) -> float:
+def _measure(tuner: Trainer, plan: Plan, lessons: Lessons, seed: int) -> float:
     """Return how many pictures a second are learned from, in steps that change nothing."""
     phase = plan.phases[-1]
     batches = Batches(
@@ -166,7 +168,7 @@ def _measure(tuner: Tuner, plan: Plan, lessons: Lessons, seed: int) -> float:
     return MEASURED * len(batch.pictures) / max(1e-9, time.monotonic() - start)
 
 
-def _logits(tuner: Tuner, lessons: Lessons) -> Logits:
+def _logits(tuner: Trainer, lessons: Lessons) -> Logits:
     """Return the fine-tuned network's logits of the validation pictures."""
     places = lessons.val_places
     parts = [
