@@ -21,7 +21,7 @@ from kindsight.errors import AgreementError, SettingsError, UsageError
 from kindsight.evaluation import evaluate, to_probabilities
 from kindsight.models.small_cnn import SmallCNN
 from kindsight.runs import TrainSettings, find_learning_rate, train
-from kindsight.training import network_fit
+from kindsight.training import fitted_network
 from kindsight.training.history import History
 from network_process import shared_process
 from shapes import CLASSES, encoded, shape, write_shapes
@@ -384,7 +384,7 @@ def test_few_validation_pictures_fit_no_temperature(tmp_path):
         str(data), runs=str(tmp_path), **NETWORK, epochs=1, validation=4, batch_size=8
     )
     result = train(few)
-    assert result.temperature == 1.0 and network_fit.CALIBRATED > 4
+    assert result.temperature == 1.0 and fitted_network.CALIBRATED > 4
     assert "not fitted" in result.report.read_text("utf-8")
     assert result.classes == ("bar", "ring")
     answer = next(iter(Predictor(result.run).predict([Path(data, "bar", "bar 000.png")])))

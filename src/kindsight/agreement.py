@@ -26,8 +26,8 @@ from kindsight.models.keras_check import check_written
 from kindsight.models.keras_process import KerasProcess
 from kindsight.runtime import InterpreterPool
 from kindsight.training.features import Features
+from kindsight.training.fitted_network import FittedNetwork
 from kindsight.training.frozen import FittedFrozen
-from kindsight.training.network_fit import FittedNetwork
 from kindsight.training.tables import FeatureTable
 
 __all__ = [

@@ -25,12 +25,13 @@ from kindsight.runresult import Clock, Scored, TrainResult, score, write_predict
 from kindsight.settings import TrainSettings
 from kindsight.training.by_epochs import EpochTraining
 from kindsight.training.common import Progress
+from kindsight.training.fitted_network import FittedNetwork
 from kindsight.training.frozen import FittedFrozen, FrozenTraining
 from kindsight.training.kinds import Fitted, Pictures, Training, prepare
 from kindsight.training.listener import Listeners, TrainingListener
 from kindsight.training.logs import open_logs
 from kindsight.training.mlflow_log import check_mlflow
-from kindsight.training.network_fit import FittedNetwork, NetworkPictures
+from kindsight.training.network_fit import NetworkPictures
 from kindsight.training.tuning import FittedTuned, Tuning, note_of
 
 __all__ = ["TrainResult", "TrainSettings", "find_learning_rate", "layers_of", "train"]

@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from kindsight.models import forward
+from kindsight.models import small_forward
 from kindsight.models.optimizers import Optimizer
 from kindsight.models.small_cnn import SmallCNN, build_small_cnn
 from kindsight.models.trainer import Trainer
@@ -18,7 +18,7 @@ PARTS = {"size": SIZE, "filters": (3, 5), "dense": (7,)}
 @pytest.fixture(autouse=True)
 def small_pieces(monkeypatch):
     """Part even small kernels, as the course's large one is parted."""
-    monkeypatch.setattr(forward, "PIECE", 40)
+    monkeypatch.setattr(small_forward, "PIECE", 40)
 
 
 def batches(classes, count=5, n=9):

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kindsight.models.convert import write_both_forms
-from kindsight.models.forward import Forward, make_forward
+from kindsight.models.forward import Forward
 from kindsight.models.learned import (
     UPDATES,
     Arrays,
@@ -20,6 +20,7 @@ from kindsight.models.learned import (
     layer_depths,
     part_updates,
 )
+from kindsight.models.make_forward import make_forward
 from kindsight.models.optimizers import Optimizer
 from kindsight.models.small_cnn import SmallCNN
 

@@ -17,10 +17,11 @@ from kindsight.catalog import Catalog
 from kindsight.models.backbones import BACKBONES
 from kindsight.models.keras_process import KerasProcess
 from kindsight.training.common import Progress
+from kindsight.training.fitted_network import FittedNetwork
 from kindsight.training.frozen import FittedFrozen, FrozenTraining
 from kindsight.training.frozen_pictures import FrozenPictures, prepare_frozen
 from kindsight.training.network import NETWORKS, NetworkTraining
-from kindsight.training.network_fit import FittedNetwork, NetworkPictures, prepare_network
+from kindsight.training.network_fit import NetworkPictures, prepare_network
 from kindsight.training.transfer import CHOICES, TransferTraining
 from kindsight.training.transfer_fit import TransferPictures, prepare_transfer
 from kindsight.training.tuning import FittedTuned

@@ -24,7 +24,8 @@ from kindsight.models.lower import LowerPart, ensure_lower
 from kindsight.models.small_cnn import LayerRow
 from kindsight.threads import count_cores
 from kindsight.training.common import Progress
-from kindsight.training.network_fit import Lessons, NetworkPictures, Source, prepare_network
+from kindsight.training.lessons import Lessons, Source
+from kindsight.training.network_fit import NetworkPictures, prepare_network
 from kindsight.training.plan import Phase
 from kindsight.training.transfer import TransferTraining
 from kindsight.training.views import ViewPlan, bytes_of_view, store_views

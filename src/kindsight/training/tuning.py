@@ -10,8 +10,8 @@ from typing import Any
 
 from kindsight.errors import SettingsError
 from kindsight.evaluation import Evaluation
+from kindsight.training.fitted_network import FittedNetwork
 from kindsight.training.history import History
-from kindsight.training.network_fit import FittedNetwork
 
 __all__ = [
     "DECISIONS_FILE",

@@ -1,0 +1,77 @@
+"""What is trained and on what, as the process with Keras has to know it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kindsight.models.small_cnn import LayerRow
+
+__all__ = ["Lessons", "Source"]
+
+Rows = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where the child finds what it learns from.
+
+    Parameters
+    ----------
+    file : pathlib.Path
+        Of pixels, or of what a network's lower part gives for them.
+    shape : tuple of int
+        Of one of them.
+    layer : str
+        After which the lower part ends; empty for pixels.
+    places : array
+        int64 (pictures,): where in the file each picture of the catalog is.
+    """
+
+    file: Path
+    shape: tuple[int, ...]
+    layer: str
+    places: Rows
+
+
+@dataclass(frozen=True)
+class Lessons:
+    """What is trained, and on what, as the child has to know it.
+
+    Parameters
+    ----------
+    network : dict
+        The network.
+    identity : dict
+        What tells it from all others, whatever folders it is in.
+    layers : tuple of LayerRow
+        Its table of layers.
+    sources : list of Source
+        Of each phase in turn.
+    """
+
+    network: dict[str, Any]
+    identity: dict[str, Any]
+    layers: tuple[LayerRow, ...]
+    sources: list[Source]
+
+    def write(self, folder: Path, rows: Rows, targets: Rows, val_rows: Rows, val: Rows) -> Path:
+        """Write which pictures are learned from and judged by, and their classes, for the child."""
+        path, arrays = folder / "lessons.npz", {}
+        for number, source in enumerate(self.sources):
+            arrays[f"places_{number}"] = source.places[rows]
+            arrays[f"val_places_{number}"] = source.places[val_rows]
+        np.savez(path, targets=targets, val_targets=val, **arrays)  # type: ignore[arg-type]
+        return path
+
+    def told(self) -> dict[str, Any]:
+        """Return what a job is told of it."""
+        sources = [
+            {"file": str(s.file.resolve()), "shape": list(s.shape), "layer": s.layer}
+            for s in self.sources
+        ]
+        return {"network": self.network, "sources": sources}
