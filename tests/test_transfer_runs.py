@@ -175,7 +175,7 @@ def test_a_run_of_phases(phased):
     assert trains["conv1"] == "trains in phase 3" and trains["norm1"] == "frozen"
     assert trains["conv3"] == "trains from phase 2 on" and trains["head_dense1"] == "trains"
     page = result.report.read_text("utf-8")
-    for said in ("in 3 phases", "above relu2", "the end", "CutMix 1", "running mean", "0.8 of the"):
+    for said in ("in 3 phases", "frozen: relu2", "the end", "CutMix 1", "running mean", "0.8 of the"):
         assert said in page, said
     # Where each phase begins is marked on the curves, twice in each of two figures.
     assert page.count('class="phase"') == 4

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,16 +11,11 @@ from numpy.typing import NDArray
 
 from kindsight.models.convert import write_both_forms
 from kindsight.models.forward import Forward
-from kindsight.models.learned import (
-    UPDATES,
-    Arrays,
-    assign_arrays,
-    layer_depths,
-    part_updates,
-)
+from kindsight.models.learned import Arrays
 from kindsight.models.make_forward import make_forward
 from kindsight.models.optimizers import Optimizer
 from kindsight.models.small_cnn import SmallCNN
+from kindsight.models.updates import Updates
 
 if TYPE_CHECKING:
     from kindsight.models.transfer import TransferNetwork
@@ -31,11 +24,6 @@ __all__ = ["Trainer", "set_threads"]
 
 # Fewer pictures than this are not worth a shard of their own.
 SHARD = 4
-# While few steps are done, a running mean is of few: of (1 + step) / (10 + step), as TensorFlow's
-# ExponentialMovingAverage has it.
-AVERAGE_START = 10
-
-MEAN = "mean/"
 
 
 def set_threads(network: SmallCNN | TransferNetwork | None, cores: int) -> None:
@@ -101,24 +89,13 @@ class Trainer:
         average: float = 0.0,
         early: bool = True,
     ) -> None:
-        import tensorflow as tf
-
         self.classes, self._shards = classes, shards
         self._class_weight = class_weight
         self._forward: Forward = make_forward(network, classes, seed, precision)
-        self._items = self._forward.parameters
-        depths = layer_depths([item.name for item in self._items])
-        pairs = zip(self._items, depths, strict=True)
-        self._paces = [item.pace * layer_decay**depth for item, depth in pairs]
-        self._average, self._early = average, early
-        self._means = [
-            [tf.Variable(piece) for piece in item.pieces] if average else list(item.pieces)
-            for item in self._items
-        ]
-        self._learning = [True] * len(self._items)
-        self._updates = 0
-        self._optimizer = Optimizer()
-        self._slots: list[list[list[Any]]] = []
+        self._updates = Updates(
+            self._forward.parameters, self._forward.others, shards, layer_decay=layer_decay,
+            average=average, early=early,
+        )  # fmt: skip
         self._traced: dict[Any, Any] = {}
 
     def begin(
@@ -133,26 +110,8 @@ class Trainer:
         freeze : str or int
             Which layers of a backbone do not learn, as :func:`.freezing.freeze` takes it.
         """
-        import tensorflow as tf
-
-        self._optimizer, self._smoothing = optimizer, label_smoothing
-        self._updates = 0
-        self._learning = self._forward.begin(freeze)
-        self._slots = [
-            [[tf.Variable(tf.zeros_like(piece)) for _ in optimizer.slots] for piece in item.pieces]
-            if learns
-            else []
-            for item, learns in zip(self._items, self._learning, strict=True)
-        ]
-        self._scratch: dict[tuple[Any, int], Any] = {}
-        if optimizer.scratch:
-            # Two pieces of the same shape take turns at one, which then stays in a core's cache;
-            # there are as many as cores, so that each has one to work with.
-            learned = itertools.compress(self._items, self._learning)
-            for place, piece in enumerate(piece for item in learned for piece in item.pieces):
-                key = (tuple(piece.shape), place % self._shards)
-                if key not in self._scratch:
-                    self._scratch[key] = tf.Variable(tf.zeros_like(piece))
+        self._smoothing = label_smoothing
+        self._updates.begin(optimizer, self._forward.begin(freeze))
         self._traced = {}
 
     def step(
@@ -185,12 +144,12 @@ class Trainer:
         """
         given = self._forward.arrays(pictures)
         step = self._function("step", given)
-        self._updates += 1
+        self._updates.done += 1
         loss, right = step(
             given,
             targets,
             np.float32(rate),
-            np.float32(self._updates),
+            np.float32(self._updates.done),
             np.array(address, np.int64),
         )
         return float(loss), int(right)
@@ -201,7 +160,7 @@ class Trainer:
         """Return the sum of cross-entropies with some pictures' classes, and how many are right."""
         given = self._forward.arrays(pictures)
         evaluation = self._function("evaluation", given)
-        with self._answering():
+        with self._updates.answering():
             loss, right = evaluation(given, targets)
         return float(loss), int(right)
 
@@ -209,28 +168,8 @@ class Trainer:
         """Return the logits of some pictures, float32 (n, classes)."""
         given = self._forward.arrays(pictures)
         answer = self._function("logits", given)
-        with self._answering():
+        with self._updates.answering():
             return np.asarray(answer(given))
-
-    @contextmanager
-    def _answering(self) -> Iterator[None]:
-        """Put the mean weights in the place of those that learn, while the block runs."""
-        if not self._average:
-            yield
-            return
-        pairs = [
-            (piece, mean)
-            for item, means in zip(self._items, self._means, strict=True)
-            for piece, mean in zip(item.pieces, means, strict=True)
-        ]
-        kept = [tensor.read_value() for tensor, _ in pairs]
-        for piece, mean in pairs:
-            piece.assign(mean)
-        try:
-            yield
-        finally:
-            for (piece, _), value in zip(pairs, kept, strict=True):
-                piece.assign(value)
 
     def _function(self, name: str, given: Any) -> Any:
         """Return what was traced for arrays like these, or trace it."""
@@ -278,7 +217,7 @@ class Trainer:
                 return tf.reduce_mean(losses)
 
             logits, gradients = self._forward.differentiate(pictures, loss_of, address, shards)
-            self._update(gradients, rate, update)
+            self._updates.apply(gradients, rate, update)
             same = tf.equal(tf.argmax(logits, 1), tf.argmax(targets, 1))
             losses = tf.nn.softmax_cross_entropy_with_logits(targets, logits)
             return tf.reduce_sum(losses), tf.reduce_sum(tf.cast(same, tf.int32))
@@ -291,42 +230,6 @@ class Trainer:
             tf.TensorSpec((2,), tf.int64),
         ]
         return tf.function(step, autograph=False, input_signature=signature).get_concrete_function()
-
-    def _update(self, gradients: list[Any], rate: Any, update: Any) -> None:
-        """Update what learns by the gradients of all pieces, within a traced function."""
-        import tensorflow as tf
-
-        share = self._average
-        if self._early:
-            share = tf.minimum(share, (1 + update) / (AVERAGE_START + update))
-        users: dict[Any, list[Any]] = {}
-        for place, (number, piece_number, gradient) in enumerate(self._learned(gradients)):
-            item, pace = self._items[number], self._paces[number]
-            piece = item.pieces[piece_number]
-            key, slots = (tuple(piece.shape), place % self._shards), self._slots[number]
-            kept = list(slots[piece_number])
-            if item.l2:
-                gradient += 2 * item.l2 * piece  # noqa: PLW2901
-            if key in self._scratch:
-                kept.append(self._scratch[key])
-            own = rate if pace == 1 else rate * pace
-            with tf.control_dependencies(users.get(key, [])):
-                done = self._optimizer.apply(piece, kept, gradient, own, update, item.kernel)
-            if key in self._scratch:
-                users[key] = [done]
-            if self._average:
-                mean = self._means[number][piece_number]
-                with tf.control_dependencies([done]):
-                    mean.assign_add((piece.read_value() - mean) * (1 - share))
-
-    def _learned(self, gradients: list[Any]) -> Iterator[tuple[int, int, Any]]:
-        """Yield the parameter, the piece of it, and the gradient, of all that learns."""
-        found = iter(gradients)
-        for number, (item, learns) in enumerate(zip(self._items, self._learning, strict=True)):
-            for piece_number in range(len(item.pieces)):
-                gradient = next(found)
-                if learns:
-                    yield number, piece_number, gradient
 
     def _trace_evaluation(self, shards: int, spec: Any) -> Any:
         import tensorflow as tf
@@ -344,56 +247,25 @@ class Trainer:
 
     def weights(self) -> Arrays:
         """Return copies of everything that is learned, by name: the means, where there are."""
-        return {
-            name: np.concatenate([piece.numpy() for piece in pieces])
-            if len(pieces) > 1
-            else pieces[0].numpy()
-            for name, pieces in self._named(self._means).items()
-        }
+        return self._updates.weights()
 
     def set_weights(self, arrays: Mapping[str, NDArray[np.float32]]) -> None:
-        """Take back what :meth:`weights` gave, as means and as the weights of the last step.
+        """Take back what :meth:`weights` gave.
 
         Raises
         ------
         ValueError
             For arrays of other names or shapes; nothing is taken then.
         """
-        assign_arrays(self._named(self._means), arrays)
-        if self._average:
-            assign_arrays(self._named([item.pieces for item in self._items]), arrays)
+        self._updates.set_weights(arrays)
 
     def state(self) -> Arrays:
         """Return copies of the weights and of what the optimiser keeps."""
-        named = {
-            name: np.concatenate([piece.numpy() for piece in pieces])
-            if len(pieces) > 1
-            else pieces[0].numpy()
-            for name, pieces in self._named_state().items()
-        }
-        return {**named, UPDATES: np.array([self._updates], np.float32)}
+        return self._updates.state()
 
     def set_state(self, arrays: Mapping[str, NDArray[np.float32]]) -> None:
         """Take back what :meth:`state` gave, in the same phase; ValueError as above."""
-        rest, updates = part_updates(arrays)
-        assign_arrays(self._named_state(), rest)
-        self._updates = updates
-
-    def _named(self, values: Sequence[Sequence[Any]]) -> dict[str, Sequence[Any]]:
-        pairs = zip(self._items, values, strict=True)
-        named: dict[str, Sequence[Any]] = {item.name: pieces for item, pieces in pairs}
-        return {**named, **{name: (value,) for name, value in self._forward.others}}
-
-    def _named_state(self) -> dict[str, Sequence[Any]]:
-        now = self._named([item.pieces for item in self._items])
-        named = {f"weights/{name}": pieces for name, pieces in now.items()}
-        if self._average:
-            pairs = zip(self._items, self._means, strict=True)
-            named |= {MEAN + item.name: means for item, means in pairs}
-        for item, slots in zip(self._items, self._slots, strict=True):
-            for place, name in enumerate(self._optimizer.slots if slots else ()):
-                named[f"{name}/{item.name}"] = tuple(piece[place] for piece in slots)
-        return named
+        self._updates.set_state(arrays)
 
     # Files -----------------------------------------------------------------------------------
 

@@ -144,6 +144,7 @@ class Phase:
         parts.append(f"batches of {self.batch_size}")
         parts += [f"label smoothing {self.label_smoothing:g}"] if self.label_smoothing else []
         parts += [f"patience {self.patience}"] if self.patience else []
+        parts += [f"frozen: {self.freeze}"] if self.freeze != "none" else []
         return ", ".join(parts)
 
     def to_dict(self) -> dict[str, Any]:
