@@ -175,7 +175,14 @@ def test_a_run_of_phases(phased):
     assert trains["conv1"] == "trains in phase 3" and trains["norm1"] == "frozen"
     assert trains["conv3"] == "trains from phase 2 on" and trains["head_dense1"] == "trains"
     page = result.report.read_text("utf-8")
-    for said in ("in 3 phases", "frozen: relu2", "the end", "CutMix 1", "running mean", "0.8 of the"):
+    for said in (
+        "in 3 phases",
+        "frozen: relu2",
+        "the end",
+        "CutMix 1",
+        "running mean",
+        "0.8 of the",
+    ):
         assert said in page, said
     # Where each phase begins is marked on the curves, twice in each of two figures.
     assert page.count('class="phase"') == 4
@@ -205,16 +212,21 @@ def test_stopped_in_any_phase_it_ends_the_same(phased, tmp_path, monkeypatch, co
     assert (end.run / "model.tflite").read_bytes() == (result.run / "model.tflite").read_bytes()
 
 
-def test_frozen_layers_are_run_once(pair, own, tmp_path, process, monkeypatch):
-    """Without augmentation what is frozen comes from the cache; with it there are pixels."""
-    jobs = []
-    real = process.follow
+def jobs_of(process, monkeypatch):
+    """Return a list that the jobs of the process with Keras are added to."""
+    jobs, real = [], process.follow
 
     def follow(hear, **job):
         jobs.append(job)
         return real(hear, **job)
 
     monkeypatch.setattr(process, "follow", follow)
+    return jobs
+
+
+def test_frozen_layers_are_run_once(pair, own, tmp_path, process, monkeypatch):
+    """Without augmentation what is frozen comes from the cache; with it there are pixels."""
+    jobs = jobs_of(process, monkeypatch)
     phases = [
         {"freeze": "conv2"}, {"freeze": "conv2", "augment": "light"}, {"freeze": "none"},
         {"freeze": "all", "mix": "mixup"}, {"freeze": 2},
@@ -237,10 +249,18 @@ class NothingToRun(InterpreterPool):
         pytest.fail("run again")
 
 
-def test_without_room_for_it_pixels_are_learned_from(pair, own, tmp_path, process, monkeypatch):
-    monkeypatch.setattr("kindsight.training.transfer_fit.ROOM", 1e-12)
-    result = train(settings_of(pair, tmp_path, model=own, freeze="all", epochs=1))
-    assert len(result.history) == 1
+@pytest.mark.parametrize("bound", ["ROOM", "HIGHEST"])
+def test_what_cannot_be_kept_is_run_each_time(pair, own, tmp_path, process, monkeypatch, bound):
+    """Where there is no room, or the numbers are too large for float16."""
+    jobs = []
+    real = process.follow
+    monkeypatch.setattr(
+        process, "follow", lambda hear, **job: jobs.append(job) or real(hear, **job)
+    )
+    monkeypatch.setattr(f"kindsight.training.transfer_fit.{bound}", 1e-12)
+    train(settings_of(pair, tmp_path, model=own, freeze="all", epochs=1))
+    (job,) = [job for job in jobs if job["job"] == "train"]
+    assert [source["layer"] for source in job["sources"]] == [""]
 
 
 # What is refused, and what is said before ---------------------------------------------------------

@@ -33,7 +33,7 @@ def lower(tmp_path_factory):
     flat = keras.layers.Concatenate()([low, keras.layers.Flatten()(maps)])
     path = tmp_path_factory.mktemp("lower") / "lower.tflite"
     path.write_bytes(convert_to_litert(keras.Model(pixels, flat)))
-    return LowerPart(path, "stage4", LOW, SHAPE, weights_digest(path))
+    return LowerPart(path, "stage4", LOW, SHAPE, weights_digest(path), 1.0)
 
 
 def catalog(count=7):

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from kindsight.errors import CacheError
 from kindsight.files import write_json
 from kindsight.models.backbone_files import BackboneFiles
@@ -21,7 +23,7 @@ from kindsight.models.weights import weights_digest
 
 __all__ = ["LowerPart", "build_lower_file", "ensure_lower"]
 
-FORMAT = 1
+FORMAT = 2
 """Raised whenever the same backbone would give other numbers at its cut."""
 
 MAX_RECORD_BYTES = 2**20
@@ -43,6 +45,8 @@ class LowerPart:
         Of the map that passes the cut: (height, width, channels).
     digest : str
         Of the file.
+    peak : float
+        The largest of its numbers, without sign, for generated pictures.
     """
 
     tflite: Path
@@ -50,6 +54,7 @@ class LowerPart:
     low: int
     shape: tuple[int, int, int]
     digest: str
+    peak: float
 
 
 def ensure_lower(
@@ -95,7 +100,8 @@ def ensure_lower(
                 stage=stage,
                 tflite=str(made.resolve()),
             )
-            told = {"digest": weights_digest(made), "low": answer["low"], "shape": answer["shape"]}
+            told = {name: answer[name] for name in ("low", "shape", "peak")}
+            told["digest"] = weights_digest(made)
             # Processes that build it at once build the same; the record comes last.
             made.replace(target)
             write_json(record, told)
@@ -120,8 +126,9 @@ def _find(target: Path, record: Path, stage: str) -> LowerPart | None:
             told = json.loads(file.read(MAX_RECORD_BYTES))
         height, width, channels = (int(side) for side in told["shape"])
         part = LowerPart(
-            target, stage, int(told["low"]), (height, width, channels), str(told["digest"])
-        )
+            target, stage, int(told["low"]), (height, width, channels), str(told["digest"]),
+            float(told["peak"]),
+        )  # fmt: skip
         if weights_digest(target) != part.digest:
             return None
     except (OSError, KeyError, TypeError, ValueError, RecursionError):
@@ -150,15 +157,23 @@ def build_lower_file(
     Returns
     -------
     dict
-        ``"low"`` and ``"shape"`` as :class:`LowerPart` has them; ``"difference"`` from Keras.
+        ``"low"``, ``"shape"`` and ``"peak"`` as :class:`LowerPart` has them; ``"difference"`` from
+        Keras.
     """
-    from kindsight.models.convert import check_agreement, convert_to_litert
+    from kindsight.models.convert import (
+        CHECKED_PICTURES,
+        check_agreement,
+        convert_to_litert,
+        make_pictures,
+    )
     from kindsight.models.divided import build_lower, cut_width, low_width
 
     lower = build_lower(model, layout, stage)
     converted = convert_to_litert(lower)
     tflite.write_bytes(converted)
+    pictures = make_pictures(CHECKED_PICTURES, lower.input_shape[1:3])
     return {
+        "peak": float(abs(np.asarray(lower(pictures, training=False))).max()),
         "low": 0 if layout is None else low_width(layout, stage),
         "shape": list(cut_width(model, stage)),
         "difference": check_agreement(lower, converted),

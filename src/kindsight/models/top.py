@@ -9,12 +9,12 @@ from kindsight.errors import SettingsError
 from kindsight.models.heads import LOGITS
 from kindsight.models.small_cnn import POOLINGS, UNIT
 
-__all__ = ["HEAD_NAMES", "POOLINGS", "TrainedHead", "add_trained_head", "is_of_head"]
+__all__ = ["POOLINGS", "TrainedHead", "add_trained_head", "is_of_head"]
 
 MAX_PARAMETERS = 500_000_000
 
+# How the names of a head's layers begin.
 HEAD_NAMES = ("head_", UNIT, LOGITS)
-"""How the names of a head's layers begin."""
 
 
 @dataclass(frozen=True)

@@ -34,6 +34,8 @@ __all__ = ["TransferPictures", "describe_layers", "prepare_transfer"]
 
 # The share of what the cache may keep, and the disk has, that all of it may take.
 ROOM = 0.5
+# float16 ends at 65,504; other pictures may give some times what generated ones do.
+HIGHEST = 10_000.0
 
 Rows = NDArray[np.int64]
 
@@ -112,10 +114,13 @@ class TransferPictures(NetworkPictures):
         return Lessons(network, identity, _layers(told), sources)
 
     def _frozen(self, lower: LowerPart, rows: Rows, progress: Progress | None) -> Source:
-        """Find or make what the frozen part gives for pictures; they themselves without room."""
+        """Find or make what the frozen part gives for pictures.
+
+        They themselves where there is no room for it, or it is no matter for float16.
+        """
         cache = Cache(self.training.cache)
         room = ROOM * min(shutil.disk_usage(cache.folder()).free, cache.limit)
-        if bytes_of_view(lower) * len(rows) > room:
+        if bytes_of_view(lower) * len(rows) > room or not lower.peak < HIGHEST:
             return self.pixels()
         counts = np.full(len(self.stored), -1, np.int64)
         counts[rows] = 0
