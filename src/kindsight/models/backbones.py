@@ -33,6 +33,7 @@ __all__ = [
 ]
 
 JOINER = "+"
+MOST_JOINED = 3
 
 
 def lite_stages(name: str, numbers: range = range(3, 7)) -> tuple[Stage, ...]:
@@ -104,24 +105,25 @@ def get_backbone(name: str) -> Backbone:
 
 
 def get_backbones(model: str) -> tuple[Backbone, ...]:
-    """Look up one backbone, or two that are to stand side by side.
+    """Look up one backbone, or several that are to stand side by side.
 
     Raises
     ------
     SettingsError, WeightsError
-        As :func:`get_backbone`; and for more than two, or the same one twice.
+        As :func:`get_backbone`; and for more than :data:`MOST_JOINED`, or the same one twice.
     """
     names = split_names(model)
     found = tuple(get_backbone(name) for name in names)
-    if len(found) > 2 or len({backbone.name for backbone in found}) < len(found):
+    if len(found) > MOST_JOINED or len({backbone.name for backbone in found}) < len(found):
         raise SettingsError(
-            f"One backbone is taken, or two different ones joined by {JOINER}. Received: {model!r}."
+            f"One backbone is taken, or up to {MOST_JOINED} different ones joined by {JOINER}. "
+            f"Received: {model!r}."
         )
     return found
 
 
 def split_names(model: str) -> tuple[str, ...]:
-    """Take apart a setting that may name two backbones, ``"a+b"``, to be used side by side."""
+    """Take apart a setting that may name several backbones, ``"a+b"``, to stand side by side."""
     if model in BACKBONES or (Path(model).suffix == ".keras" and Path(model).is_file()):
         return (model,)
     return tuple(part.strip() for part in model.split(JOINER))

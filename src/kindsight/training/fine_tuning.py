@@ -28,7 +28,7 @@ from kindsight.training.listener import tell_of_interrupt
 from kindsight.training.network_fit import KERAS_FILE, TFLITE_FILE, Hearing
 from kindsight.training.tune_pictures import pixels_to_tune, views_to_tune
 from kindsight.training.tune_plan import frozen_logits, make_job, make_lessons
-from kindsight.training.tune_work import FineTuning
+from kindsight.training.tune_work import WIDER, FineTuning
 from kindsight.training.tuning import FittedTuned, Tuning, is_better
 from kindsight.training.widening import on_one_backbone, widen
 
@@ -105,7 +105,7 @@ def _prepared(work: FineTuning) -> tuple[FineTuning, tuple[int, ...]]:
         flips, seen = choose_flips(stored, work.validation, targets, pool, answer, fitted.classes)
         rate = seen / max(1e-9, time.monotonic() - began)
     if work.seconds is not None:
-        with work.timed("wider features"):
+        with work.timed(WIDER):
             work = widen(work, flips, rate)
     return on_one_backbone(work), flips
 
@@ -155,7 +155,8 @@ def _train(
         share = np.float32(found["share"])
         network.answers(work.validation, share * tuned + (1 - share) * frozen_logits(work))
     work.said.append(
-        f"{pictures.said}, {found['epochs']} epochs of {found['rate']:,.0f} pictures a second"
+        f"{pictures.said}, {found['epochs']} epochs of {found['rate']:,.0f} pictures a second at a "
+        f"learning rate of {found['learning_rate']:g}"
     )
     if found["share"] < 1:
         work.said.append("it answers together with the frozen head")

@@ -55,7 +55,7 @@ class FrozenTraining:
     Parameters
     ----------
     model : str
-        The backbone's name, or a Keras file of the user's own; two, joined by ``+``, stand side
+        The backbone's name, or a Keras file of the user's own; several, joined by ``+``, stand side
         by side, and cross-validation chooses between each alone and both.
     weights : str
         ``"imagenet"``, ``"none"`` (random, by the seed) or a weights file.
@@ -109,7 +109,7 @@ class FrozenTraining:
                     backbone.check_size(self._size(backbones))
             if len(backbones) > 1 and self.weights not in WEIGHTS:
                 found.append(
-                    f"weights must be {' or '.join(WEIGHTS)} for two backbones. "
+                    f"weights must be {' or '.join(WEIGHTS)} for several backbones. "
                     f"Received: {self.weights!r}."
                 )
         except (SettingsError, WeightsError) as error:

@@ -255,9 +255,10 @@ class Hearing:
             self.rows.append(EpochRow(**news))
             if self._listener is not None:
                 self._listener.on_epoch(self.rows[-1])
-        elif event == "saving":
+        elif event in ("saving", "rates"):
             if self._progress is not None:
-                self._progress("files", 0, 0)
+                stage = "files" if event == "saving" else event
+                self._progress(stage, news.get("done", 0), news.get("total", 0))
         elif self._listener is not None and event == "step":
             self._listener.on_step(**news)
         elif self._listener is not None and event == "start":

@@ -32,6 +32,7 @@ from kindsight.training.batches import Batches
 from kindsight.training.job_loop import checkpoint_of, run_loop
 from kindsight.training.loop import EVALUATED_AT_ONCE, Lessons
 from kindsight.training.plan import Phase, Plan
+from kindsight.training.rate_choice import LEARNING_RATES, TRIED_EPOCHS, choose_rate
 from kindsight.training.views import map_records
 
 __all__ = ["TUNE_JOBS", "choose_share"]
@@ -40,6 +41,8 @@ __all__ = ["TUNE_JOBS", "choose_share"]
 MEASURED = 4
 # The share of the time allowed that epochs are planned for: the last ones may be slower.
 PLANNED = 0.85
+# The share of the time left that trying learning rates may take.
+TRIED_SHARE = 0.35
 # By so much less must the log loss be for two networks in place of one.
 TWO_COST = 0.99
 
@@ -65,6 +68,7 @@ def tune_job(job: dict[str, Any], line: Line) -> dict[str, Any]:
     -------
     dict
         ``"rate"``: pictures learned from in a second, as measured before; ``"epochs"`` planned;
+        the ``"learning_rate"`` that was best;
         ``"share"`` of the fine-tuned network in the answer.
     """
     until = None if job["seconds"] is None else time.monotonic() + job["seconds"]
@@ -87,13 +91,17 @@ def tune_job(job: dict[str, Any], line: Line) -> dict[str, Any]:
     )  # fmt: skip
     if checkpoint is not None:
         rate, epochs = checkpoint.numbers["rate"], checkpoint.numbers["epochs"]
+        learning_rate = checkpoint.numbers["learning_rate"]
     else:
         rate, epochs = _measure(tuner, plan, lessons, job["seed"]), plan.phases[-1].epochs
+        left = None if until is None else until - time.monotonic()
+        learning_rate = _choose_rate(tuner, plan.phases[-1], lessons, job, line, rate, left)
         if until is not None:
             most = int(PLANNED * (until - time.monotonic()) * rate / len(lessons.targets))
             epochs = max(1, min(job["most_epochs"], most))
-    plan = replace(plan, phases=(*plan.phases[:-1], _lasting(plan.phases[-1], epochs)))
-    extra = {"rate": rate, "epochs": epochs}
+    phases = [replace(phase, learning_rate=learning_rate) for phase in plan.phases]
+    plan = replace(plan, phases=(*phases[:-1], _lasting(phases[-1], epochs)))
+    extra = {"rate": rate, "epochs": epochs, "learning_rate": learning_rate}
     run_loop(job, line, plan, lessons, tuner, extra=extra, checkpoint=checkpoint, until=until)
     tuned = _logits(tuner, lessons)
     np.save(job["val_logits"], tuned, allow_pickle=False)
@@ -104,7 +112,7 @@ def tune_job(job: dict[str, Any], line: Line) -> dict[str, Any]:
     both = None if frozen is None else answering_together(network.full, frozen, share)
     with replacing(job["keras"]) as keras_file, replacing(job["tflite"]) as tflite_file:
         tuner.save(keras_file, tflite_file, both)
-    return {"rate": rate, "epochs": epochs, "share": share}
+    return {**extra, "share": share}
 
 
 TUNE_JOBS: dict[str, Job] = {"survey": survey_job, "lower": build_lower_job, "tune": tune_job}
@@ -166,6 +174,30 @@ def _measure(tuner: Trainer, plan: Plan, lessons: Lessons, seed: int) -> float:
     for _ in range(MEASURED):
         tuner.step(batch.pictures, batch.targets, 0.0, batch.address)
     return MEASURED * len(batch.pictures) / max(1e-9, time.monotonic() - start)
+
+
+def _choose_rate(
+    tuner: Trainer,
+    phase: Phase,
+    lessons: Lessons,
+    job: dict[str, Any],
+    line: Line,
+    rate: float,
+    left: float | None,
+) -> float:
+    """Try learning rates, as many of them as a third of the time left allows."""
+    rates: tuple[float, ...] = LEARNING_RATES
+    if left is not None:
+        trial = TRIED_EPOCHS * len(lessons.targets) / rate
+        rates = rates[: int(TRIED_SHARE * left / trial)]
+    if len(rates) < 2:
+        return LEARNING_RATES[0]
+
+    def tell(done: int, total: int) -> bool:
+        line.tell({"event": "rates", "done": done, "total": total})
+        return line.stop.is_set()
+
+    return choose_rate(tuner, phase, lessons, job["seed"], rates, tell)
 
 
 def _logits(tuner: Trainer, lessons: Lessons) -> Logits:

@@ -21,15 +21,14 @@ from kindsight.training.cut_choice import EPOCHS, MOST_EPOCHS
 from kindsight.training.frozen import FittedFrozen
 from kindsight.training.network_fit import CHECKPOINT_SECONDS
 from kindsight.training.plan import Phase
+from kindsight.training.rate_choice import LEARNING_RATES
 from kindsight.training.tune_work import FineTuning
 
 __all__ = ["frozen_logits", "full_phases", "light_phases", "make_job", "make_lessons"]
 
-FORMAT = 1
+FORMAT = 2
 """Raised whenever the same settings and pictures would give other weights."""
 
-# Four times as much loses on small sets what the head knew, before anything is learned.
-LEARNING_RATE = 5e-5
 LAYER_DECAY = 0.9
 AVERAGE_EPOCHS = 1.0
 BATCH = 32
@@ -58,7 +57,7 @@ def full_phases(stages: Sequence[str], policy: Augment) -> list[Phase]:
 
 def _phase(name: str, epochs: int, **more: Any) -> Phase:
     return Phase(
-        name, epochs, BATCH, "adamw", LEARNING_RATE, schedule="cosine", warmup=1.0,
+        name, epochs, BATCH, "adamw", LEARNING_RATES[0], schedule="cosine", warmup=1.0,
         patience=PATIENCE, **more,
     )  # fmt: skip
 

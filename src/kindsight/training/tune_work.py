@@ -20,11 +20,16 @@ from kindsight.training.frozen import FittedFrozen
 from kindsight.training.listener import TrainingListener
 from kindsight.training.tuning import DECISIONS_FILE
 
-__all__ = ["FineTuning"]
+__all__ = ["WIDER", "FineTuning"]
 
-# What the rest of a run takes after the training: writing, converting and comparing the files; and
-# the same of a second network beside it.
+# What the rest of a run takes after the training, in seconds: writing, converting and comparing the
+# files; and the same of other networks beside it, at least so much, or what Keras takes for the
+# pictures on which the files are compared, at a quarter of LiteRT's pace.
 AFTERWARDS, BESIDE = 25.0, 20.0
+COMPARED = 64 * 4
+
+WIDER = "wider features"
+"""What making and trying wider features is called, where the time went."""
 
 MAX_RECORD_BYTES = 2**16
 
@@ -83,8 +88,9 @@ class FineTuning:
         """Return how many seconds there are for training, without what comes after it."""
         if self.seconds is None:
             return None
-        after = AFTERWARDS + (BESIDE if self.before is not None else 0.0)
-        return self.seconds - after - (time.monotonic() - self._start)
+        wider = self.took.get(WIDER, 0.0)
+        beside = max(BESIDE, COMPARED * wider / len(self.fitted.catalog)) if wider else 0.0
+        return self.seconds - AFTERWARDS - beside - (time.monotonic() - self._start)
 
     def step(self, stage: str) -> Callable[[int, int], None]:
         """Return what is called with (done, total) of a stage."""

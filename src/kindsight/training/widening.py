@@ -1,4 +1,4 @@
-"""Wider frozen features, where a budget allows: a second backbone, larger pictures, flipped views.
+"""Wider frozen features, where a budget allows: more backbones, larger pictures, flipped views.
 
 The head on wider features is fitted as any other. Cross-validation, not the validation part, tells
 whether it is better than the one on the first features.
@@ -6,25 +6,31 @@ whether it is better than the one on the first features.
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from kindsight.errors import CatalogError
-from kindsight.models.backbones import split_names
+from kindsight.errors import CatalogError, KindsightError
+from kindsight.models.backbones import JOINER, split_names
+from kindsight.models.weights import find_imagenet_weights
 from kindsight.training.frozen import FittedFrozen, FrozenTraining
 from kindsight.training.tune_work import FineTuning
 
 __all__ = ["Widening", "choose_widening", "on_one_backbone", "widen"]
 
-DEFAULT, PARTNER = "efficientnet-lite0", "efficientnet-lite2"
-# The size at which both see a picture, and what that costs: multiplications of both there, as a
+DEFAULT = "efficientnet-lite0"
+# The size at which all see a picture, and what that costs: multiplications of each there, as a
 # multiple of the first one's at its own size.
-WIDE_SIZE, WIDE_COST = 260, 3.6
+WIDE_SIZE = 300
+WIDE_COSTS = {DEFAULT: 1.8, "efficientnet-lite1": 2.4, "efficientnet-lite2": 2.9}
+# More pictures than this would take gigabytes, and have less need of it.
+WIDE_PICTURES = 40_000
 # The share of the time left that wider features may take.
-SHARE = 0.4
+SHARE = 0.55
 # Seconds for a backbone that must be built first, once a machine.
 BUILDING = 15.0
-# By this factor must the log loss be lower: two networks take longer to ask than one.
+# By this factor must the log loss be lower: several networks take longer to ask than one.
 BETTER = 0.98
 
 
@@ -35,7 +41,7 @@ class Widening:
     Parameters
     ----------
     model : str
-        One backbone, or two joined by ``+``.
+        One backbone, or several joined by ``+``.
     size : int or (height, width), optional
         Of the pictures; the backbone's own if omitted.
     views : int
@@ -48,7 +54,8 @@ class Widening:
 
     def words(self) -> str:
         """Say what it is in a few words."""
-        parts = [" and ".join(split_names(self.model))]
+        *others, last = split_names(self.model)
+        parts = [f"{', '.join(others)} and {last}" if others else last]
         parts += [f"at {self.size} px"] if isinstance(self.size, int) else []
         parts += [f"over {self.views} views"] if self.views > 1 else []
         return " ".join(parts)
@@ -72,18 +79,45 @@ def choose_widening(
     seconds : float
         How long everything may take from here on.
     """
-    # Views are taken in their order; of all four, three bring what the fourth does.
-    most = max(training.views, min(3, len(flips)) if 1 in flips else 1)
+    # Views are taken in their order.
+    most = max(training.views, next((k for k, flip in enumerate(flips) if flip != k), len(flips)))
     allowed = SHARE * seconds
     told = (training.model, training.size, training.weights)
-    if told == (DEFAULT, None, "imagenet"):
-        for views in range(most, 0, -1):
-            if pictures * views * WIDE_COST / rate + 2 * BUILDING <= allowed:
-                return Widening(f"{DEFAULT}+{PARTNER}", WIDE_SIZE, views)
+    if told == (DEFAULT, None, "imagenet") and pictures <= WIDE_PICTURES:
+        # The more is computed, the better, whether of networks or of views.
+        fitting = [
+            (cost, views, names)
+            for names, views in itertools.product(_sets(), range(1, most + 1))
+            if (cost := pictures * views * sum(WIDE_COSTS[name] for name in names) / rate)
+            + len(names) * BUILDING
+            <= allowed
+        ]
+        if fitting:
+            _, views, names = max(fitting)
+            return Widening(JOINER.join(names), WIDE_SIZE, views)
     for views in range(most, training.views, -1):
         if pictures * (views - 1) / rate <= allowed:
             return Widening(training.model, training.size, views)
     return None
+
+
+def _sets() -> Sequence[tuple[str, ...]]:
+    """Return which backbones there are together: those whose weights are installed."""
+    there = [name for name in WIDE_COSTS if _is_there(name)]
+    # The first is known already: what is added are others.
+    return [
+        (there[0], *others)
+        for count in range(1, len(there))
+        for others in itertools.combinations(there[1:], count)
+    ]
+
+
+def _is_there(name: str) -> bool:
+    try:
+        find_imagenet_weights(name)
+    except KindsightError:
+        return False
+    return True
 
 
 def widen(work: FineTuning, flips: tuple[int, ...], rate: float) -> FineTuning:
@@ -125,14 +159,22 @@ def widen(work: FineTuning, flips: tuple[int, ...], rate: float) -> FineTuning:
 def on_one_backbone(work: FineTuning) -> FineTuning:
     """Let what is tuned begin on one backbone and one view of a picture, as its cut needs it.
 
-    Where the head has more, it becomes ``before``, and ``fitted`` a head on its first backbone, for
-    pictures of the same size; its features are in the cache.
+    Where the head has more, it becomes ``before``, and ``fitted`` a head on the backbone that
+    cross-validation found to be the best alone, for pictures of the same size; its features are in
+    the cache.
     """
     joined = work.fitted
     if not joined.files.parts:
         return work
-    first, size = split_names(joined.training.model)[0], joined.training.spec().size
-    alone = _fit(replace(joined.training, model=first, size=size, views=1), work)
+    names = split_names(joined.training.model)
+    losses = {network: float("inf") for network in joined.files.layout.networks()}
+    for item in joined.head.candidates:
+        if item.network in losses:
+            losses[item.network] = min(losses[item.network], item.log_loss)
+    place = min(range(len(losses)), key=list(losses.values()).__getitem__, default=0)
+    name = names[place]
+    size = joined.training.spec().size
+    alone = _fit(replace(joined.training, model=name, size=size, views=1), work)
     if alone is None:
         raise CatalogError(
             "Pictures must stay where they are while they are learned from. Received: some that "

@@ -1,0 +1,98 @@
+"""The learning rate of a fine-tuning: tried, by what it does to the validation part.
+
+How far a backbone may leave what it has learned before differs by a factor of a hundred between
+data: pictures much like ImageNet's, or few and noisy labels, want small steps; hands before a wall
+want large ones. So the smallest rate is tried for an epoch or two, then larger ones for as long as
+they are better, each from the same start.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from kindsight.models.trainer import Trainer
+from kindsight.training.batches import Batches
+from kindsight.training.loop import EVALUATED_AT_ONCE, Lessons, StoppedError
+from kindsight.training.plan import Phase
+
+__all__ = ["LEARNING_RATES", "TRIED_EPOCHS", "choose_rate"]
+
+# From what changes a fitted head hardly, to what makes another network of it.
+LEARNING_RATES = (5e-5, 5e-4, 2e-3)
+TRIED_EPOCHS = 2
+# By so much lower must the loss be for a larger rate to be taken.
+BETTER = 0.98
+
+Tried = Callable[[int, int], bool]
+
+
+def choose_rate(
+    tuner: Trainer,
+    phase: Phase,
+    lessons: Lessons,
+    seed: int,
+    rates: Sequence[float],
+    tell: Tried,
+) -> float:
+    """Return the best of some learning rates; the tuner is left as it was.
+
+    Parameters
+    ----------
+    tuner : Trainer
+    phase : Phase
+        In which layers learn, by which optimiser.
+    lessons : Lessons
+        With validation pictures.
+    seed : int
+        Of the order of the pictures.
+    rates : sequence of float
+        From the smallest on.
+    tell : callable
+        Called with (epochs done, at most); returns whether the training is to stop.
+
+    Raises
+    ------
+    StoppedError
+        Where it is.
+    """
+    tuner.begin(phase.rule(), phase.label_smoothing, phase.freeze)
+    start = tuner.state()
+    best, least = rates[0], np.inf
+    for number, rate in enumerate(rates):
+        tuner.set_state(start)
+        for epoch in range(1, TRIED_EPOCHS + 1):
+            if tell(number * TRIED_EPOCHS + epoch - 1, len(rates) * TRIED_EPOCHS):
+                raise StoppedError
+            _learn(tuner, phase, lessons, seed, epoch, rate)
+        loss = _loss(tuner, lessons)
+        if not loss < BETTER * least:
+            break
+        best, least = rate, loss
+    tuner.set_state(start)
+    return best
+
+
+def _learn(
+    tuner: Trainer, phase: Phase, lessons: Lessons, seed: int, epoch: int, rate: float
+) -> None:
+    """Learn for an epoch, in the first by a rising rate."""
+    batches = Batches(
+        lessons.pixels, lessons.places, lessons.targets, lessons.classes, phase.batch_size,
+        phase.augment, seed,
+    )  # fmt: skip
+    order, count = batches.order(epoch), len(batches)
+    for step in range(count):
+        batch = batches.make(epoch, step, order)
+        rising = (step + 1) / count if epoch == 1 else 1.0
+        tuner.step(batch.pictures, batch.targets, rate * rising, batch.address)
+
+
+def _loss(tuner: Trainer, lessons: Lessons) -> float:
+    """Return the mean cross-entropy of the validation part."""
+    places, targets, total = lessons.val_places, lessons.val_targets, 0.0
+    for start in range(0, len(places), EVALUATED_AT_ONCE):
+        some = slice(start, start + EVALUATED_AT_ONCE)
+        total += tuner.evaluate(lessons.pixels[places[some]], targets[some])[0]
+    return total / max(1, len(places))

@@ -1,0 +1,68 @@
+"""Which learning rate a fine-tuning takes."""
+
+import numpy as np
+import pytest
+
+from kindsight.augment import Augment
+from kindsight.training.loop import Lessons, StoppedError
+from kindsight.training.plan import Phase
+from kindsight.training.rate_choice import TRIED_EPOCHS, choose_rate
+
+
+class Bowl:
+    """A learner whose one weight slides down a parabola; too large a rate throws it out."""
+
+    def __init__(self, curvature):
+        self.curvature, self.weight, self.begun, self.rates = curvature, 1.0, 0, []
+
+    def begin(self, optimizer, label_smoothing, freeze):
+        self.begun += 1
+
+    def state(self):
+        return {"weight": np.array([self.weight])}
+
+    def set_state(self, arrays):
+        (self.weight,) = arrays["weight"].tolist()
+
+    def step(self, pictures, targets, rate, address):
+        self.rates.append(rate)
+        self.weight -= rate * self.curvature * self.weight
+
+    def evaluate(self, pictures, targets):
+        return len(targets) * self.weight**2, 0
+
+
+def lessons():
+    rows = np.arange(8)
+    pixels = np.zeros((12, 2, 2, 3), np.uint8)
+    return Lessons(pixels, rows, rows % 2, np.arange(8, 12), np.array([0, 1, 0, 1]), 2)
+
+
+def choose(learner, rates, tell=lambda done, total: False):
+    phase = Phase("all layers", 3, 2, "adamw", 5e-5, augment=Augment())
+    return choose_rate(learner, phase, lessons(), 0, rates, tell)
+
+
+@pytest.mark.parametrize(
+    ("curvature", "best"),
+    # Eight steps of a factor 1 - rate * curvature; from 2 on it grows.
+    [(1.0, 1.0), (5.0, 0.1), (50.0, 0.01), (500.0, 0.001)],
+)
+def test_the_largest_rate_that_still_helps(curvature, best):
+    learner = Bowl(curvature)
+    assert choose(learner, (0.001, 0.01, 0.1, 1.0)) == best
+    assert learner.weight == 1.0 and learner.begun == 1
+
+
+def test_no_rate_is_tried_after_one_that_was_worse():
+    learner, told = Bowl(50.0), []
+    choose(learner, (0.001, 0.01, 0.1, 1.0), lambda *news: told.append(news))
+    # Four steps an epoch of eight pictures; in the first epoch the rate rises.
+    assert len(learner.rates) == 3 * TRIED_EPOCHS * 4
+    assert learner.rates[:5] == pytest.approx([0.00025, 0.0005, 0.00075, 0.001, 0.001])
+    assert told == [(done, 8) for done in range(6)]
+
+
+def test_a_wish_to_stop_is_heard():
+    with pytest.raises(StoppedError):
+        choose(Bowl(1.0), (0.1, 1.0), lambda done, total: done == 1)
