@@ -59,8 +59,8 @@ class ImageClassifier:
     ----------
     model : str
         A backbone's name, such as ``"efficientnet-lite0"`` (``kindsight backbones`` lists them),
-        or a ``.keras`` file of your own, or up to three joined by ``+``; or ``"small-cnn"``, a network
-        that is trained from its first weights.
+        or a ``.keras`` file of your own, or up to three joined by ``+``; or ``"small-cnn"``, a
+        network that is trained from its first weights.
     weights : str
         Of a backbone: ``"imagenet"``, ``"none"`` (random, by the seed), or a weights file for it.
     cut, freeze, train_norm : optional

@@ -89,8 +89,9 @@ def train(  # noqa: PLR0913, PLR0917 (one parameter for each option)
         typer.Option(
             metavar="NAME",
             help="A backbone, one of those that kindsight backbones lists or a .keras file of your "
-            "own (frozen, unless an option below says what of it learns), or up to three joined by +; or "
-            "a network to train from its first weights (small-cnn).  [default: efficientnet-lite0]",
+            "own (frozen, unless an option below says what of it learns), or up to three joined by "
+            "+; or a network to train from its first weights (small-cnn).  "
+            "[default: efficientnet-lite0]",
         ),
     ] = None,
     weights: Annotated[
