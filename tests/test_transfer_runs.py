@@ -258,9 +258,11 @@ def test_what_cannot_be_kept_is_run_each_time(pair, own, tmp_path, process, monk
         process, "follow", lambda hear, **job: jobs.append(job) or real(hear, **job)
     )
     monkeypatch.setattr(f"kindsight.training.transfer_fit.{bound}", 1e-12)
-    train(settings_of(pair, tmp_path, model=own, freeze="all", epochs=1))
+    result = train(settings_of(pair, tmp_path, model=own, freeze="all", epochs=1))
     (job,) = [job for job in jobs if job["job"] == "train"]
     assert [source["layer"] for source in job["sources"]] == [""]
+    (note,) = result.notes
+    assert note.startswith("What is frozen up to relu3 is run again in each epoch: ")
 
 
 # What is refused, and what is said before ---------------------------------------------------------

@@ -185,7 +185,8 @@ def _result(
     notes: tuple[str, ...],
 ) -> TrainResult:
     tuning = _tuning(fitted)
-    told = (*notes, *fitted.catalog.notes, *_crop_notes(fitted), *note_of(tuning))
+    own = fitted.notes if isinstance(fitted, FittedNetwork) else ()
+    told = (*notes, *fitted.catalog.notes, *_crop_notes(fitted), *own, *note_of(tuning))
     every = tuple(dict.fromkeys(told))
     return TrainResult(
         run=folder,

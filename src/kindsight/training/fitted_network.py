@@ -62,6 +62,8 @@ class FittedNetwork:
         Where the files are, if they are to go with this object.
     layers : tuple of LayerRow
         The network's table of layers.
+    notes : tuple of str
+        What is worth saying of its training.
     """
 
     training: EpochTraining
@@ -76,6 +78,7 @@ class FittedNetwork:
     folds: Mapping[int, float] = field(default_factory=dict)
     own: Any = None
     layers: tuple[LayerRow, ...] = ()
+    notes: tuple[str, ...] = ()
     _logits: dict[int, NDArray[np.float32]] = field(default_factory=dict)
 
     def calibrated(self, rows: Rows, targets: Rows) -> FittedNetwork:

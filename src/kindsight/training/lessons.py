@@ -52,12 +52,15 @@ class Lessons:
         Its table of layers.
     sources : list of Source
         Of each phase in turn.
+    notes : tuple of str
+        What is worth saying of them.
     """
 
     network: dict[str, Any]
     identity: dict[str, Any]
     layers: tuple[LayerRow, ...]
     sources: list[Source]
+    notes: tuple[str, ...] = ()
 
     def write(self, folder: Path, rows: Rows, targets: Rows, val_rows: Rows, val: Rows) -> Path:
         """Write which pictures are learned from and judged by, and their classes, for the child."""

@@ -198,7 +198,7 @@ class NetworkPictures:
             keras.follow(hearing, job="train", **job, lessons=str(file), key=key)
         fitted = FittedNetwork(
             self.training, tuple(classes), self.catalog, self.stored, rows, *files,
-            History(hearing.rows), own=own, layers=lessons.layers,
+            History(hearing.rows), own=own, layers=lessons.layers, notes=lessons.notes,
         )  # fmt: skip
         return fitted.calibrated(validation, val_targets)
 

@@ -100,6 +100,7 @@ class TransferPictures(NetworkPictures):
         network = training.network(self.files).to_dict()
         network |= {"cut": told["cut"], "freezes": told["freezes"]}
         phases = training.plan().phases
+        notes: dict[str, str] = {}
         sources, made = [], dict[str, Source]()
         for phase, border in zip(phases, told["borders"], strict=True):
             if border is None or _changes(phase):
@@ -108,20 +109,30 @@ class TransferPictures(NetworkPictures):
             layer = border["layer"]
             if layer not in made:
                 lower = ensure_lower(self.files, layer, keras, features=False)
-                made[layer] = self._frozen(lower, rows, progress)
+                notes[layer] = self._why_not(lower, len(rows))
+                made[layer] = self.pixels() if notes[layer] else self._frozen(lower, rows, progress)
             sources.append(made[layer])
         identity = {**network, "backbone": self.files.digest}
-        return Lessons(network, identity, _layers(told), sources)
+        said = tuple(note for note in notes.values() if note)
+        return Lessons(network, identity, _layers(told), sources, said)
 
-    def _frozen(self, lower: LowerPart, rows: Rows, progress: Progress | None) -> Source:
-        """Find or make what the frozen part gives for pictures.
-
-        They themselves where there is no room for it, or it is no matter for float16.
-        """
+    def _why_not(self, lower: LowerPart, count: int) -> str:
+        """Say why what the frozen part gives is not kept; "" where it is."""
         cache = Cache(self.training.cache)
         room = ROOM * min(shutil.disk_usage(cache.folder()).free, cache.limit)
-        if bytes_of_view(lower) * len(rows) > room or not lower.peak < HIGHEST:
-            return self.pixels()
+        needed = bytes_of_view(lower) * count
+        start = f"What is frozen up to {lower.stage} is run again in each epoch: "
+        if needed > room:
+            return (
+                f"{start}to keep what it gives would take {needed / 1e6:,.0f} MB, where there is "
+                f"room for {room / 1e6:,.0f}."
+            )
+        if not lower.peak < HIGHEST:
+            return f"{start}it gives numbers to {lower.peak:.2g}, too large to be kept as float16."
+        return ""
+
+    def _frozen(self, lower: LowerPart, rows: Rows, progress: Progress | None) -> Source:
+        """Find or make what the frozen part gives for pictures."""
         counts = np.full(len(self.stored), -1, np.int64)
         counts[rows] = 0
 
@@ -131,7 +142,8 @@ class TransferPictures(NetworkPictures):
 
         views = store_views(
             self.stored, lower, ViewPlan((0,), Augment()), counts, spec=self.training.spec(),
-            seed=self.training.seed, cache=cache, workers=self.training.workers, progress=step,
+            seed=self.training.seed, cache=Cache(self.training.cache),
+            workers=self.training.workers, progress=step,
         )  # fmt: skip
         views.close()
         return Source(views.file, lower.shape, lower.stage, views.places[:, 0])
