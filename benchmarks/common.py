@@ -70,7 +70,8 @@ class Row:
         kindsight's figure of each repeat; their median counts. None for a row about the other
         side only.
     unit : str
-        ``"s"``, ``"%"`` (figures from 0 to 1), ``"/s"`` (pictures a second) or ``"MB"``.
+        ``"s"``, ``"%"`` (figures from 0 to 1), ``"/s"`` (pictures a second), ``"MB"`` or
+        ``"nats"`` (log losses).
     rival : str
         What it is held against.
     theirs : sequence of float
@@ -165,6 +166,7 @@ def amount(value: float | None, unit: str) -> str:
         "s": f"{value:.2f} s" if value < 100 else f"{value:.0f} s",
         "/s": f"{value:,.0f}/s",
         "MB": f"{value:,.0f} MB",
+        "nats": f"{value:.4f}",
     }[unit]
 
 

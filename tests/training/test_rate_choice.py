@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 from kindsight.augment import Augment
+from kindsight.training import rate_choice
 from kindsight.training.loop import Lessons, StoppedError
 from kindsight.training.plan import Phase
-from kindsight.training.rate_choice import TRIED_EPOCHS, choose_rate
+from kindsight.training.rate_choice import choose_rate, tried_epochs
 
 
 class Bowl:
@@ -30,6 +31,11 @@ class Bowl:
 
     def evaluate(self, pictures, targets):
         return len(targets) * self.weight**2, 0
+
+
+@pytest.fixture(autouse=True)
+def few_steps(monkeypatch):
+    monkeypatch.setattr(rate_choice, "TRIED_STEPS", 0)
 
 
 def lessons():
@@ -57,10 +63,17 @@ def test_the_largest_rate_that_still_helps(curvature, best):
 def test_no_rate_is_tried_after_one_that_was_worse():
     learner, told = Bowl(50.0), []
     choose(learner, (0.001, 0.01, 0.1, 1.0), lambda *news: told.append(news))
-    # Four steps an epoch of eight pictures; in the first epoch the rate rises.
-    assert len(learner.rates) == 3 * TRIED_EPOCHS * 4
+    # Four steps an epoch of eight pictures, two epochs; in the first epoch the rate rises.
+    assert len(learner.rates) == 3 * 2 * 4
     assert learner.rates[:5] == pytest.approx([0.00025, 0.0005, 0.00075, 0.001, 0.001])
     assert told == [(done, 8) for done in range(6)]
+
+
+def test_of_few_pictures_more_epochs_are_tried(monkeypatch):
+    phase = Phase("all layers", 3, 2, "adamw", 5e-5, augment=Augment())
+    for steps, epochs in ((8, 2), (9, 3), (60, 15)):
+        monkeypatch.setattr(rate_choice, "TRIED_STEPS", steps)
+        assert tried_epochs(phase, lessons()) == epochs
 
 
 def test_a_wish_to_stop_is_heard():

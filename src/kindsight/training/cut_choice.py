@@ -18,9 +18,10 @@ USUAL, EARLIEST = 2, 3
 # The share of the time that making views may take, and of the room on disk.
 VIEWS_TIME = 0.4
 # What a step costs, in passes of LiteRT over the same layers: forward and backward in TensorFlow.
-STEP_COST = 4.0
-# Epochs for which there must be time before more of the network is trained.
-ENOUGH_EPOCHS = 10
+STEP_COSTS = {"float32": 4.0, "bfloat16": 2.5}
+# Epochs for which there must be time before more of the network is trained, those in which learning
+# rates are tried among them.
+ENOUGH_EPOCHS = 8
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,7 @@ def choose_cut(
     room: float,
     seconds: float | None = None,
     rate: float = 0.0,
+    precision: str = "float32",
 ) -> CutChoice:
     """Choose a cut, and how many views of each picture.
 
@@ -67,6 +69,8 @@ def choose_cut(
         For views and training; as long as it takes if omitted.
     rate : float
         With `seconds`: how many pictures a second LiteRT runs through the whole backbone.
+    precision : str
+        With `seconds`: in which numbers a step multiplies (:mod:`kindsight.models.precision`).
     """
     learned, judged = pictures
     usual = places[max(0, len(places) - USUAL)]
@@ -76,7 +80,7 @@ def choose_cut(
     for place in places[max(0, len(places) - EARLIEST) :]:
         views, why = _affordable(place, learned, judged, most_views, room, seconds, rate)
         making = (learned * (views + 1) + judged) * (1 - place.share) / rate
-        epoch = learned * STEP_COST * place.share / rate
+        epoch = learned * STEP_COSTS[precision] * place.share / rate
         enough = (seconds - making) / epoch >= ENOUGH_EPOCHS
         if (enough and views >= min(VIEWS, most_views)) or place.stage == places[-1].stage:
             return CutChoice(place, views, why)

@@ -17,11 +17,12 @@ from kindsight.training.batches import Batches
 from kindsight.training.loop import EVALUATED_AT_ONCE, Lessons, StoppedError
 from kindsight.training.plan import Phase
 
-__all__ = ["LEARNING_RATES", "TRIED_EPOCHS", "choose_rate"]
+__all__ = ["LEARNING_RATES", "choose_rate", "tried_epochs"]
 
 # From what changes a fitted head hardly, to what makes another network of it.
 LEARNING_RATES = (5e-5, 5e-4, 2e-3)
-TRIED_EPOCHS = 2
+# Of few pictures more epochs: in a handful of steps no rate can show what it does.
+TRIED_EPOCHS, TRIED_STEPS = 2, 60
 # By so much lower must the loss be for a larger rate to be taken.
 BETTER = 0.98
 
@@ -58,12 +59,12 @@ def choose_rate(
         Where it is.
     """
     tuner.begin(phase.rule(), phase.label_smoothing, phase.freeze)
-    start = tuner.state()
+    epochs, start = tried_epochs(phase, lessons), tuner.state()
     best, least = rates[0], np.inf
     for number, rate in enumerate(rates):
         tuner.set_state(start)
-        for epoch in range(1, TRIED_EPOCHS + 1):
-            if tell(number * TRIED_EPOCHS + epoch - 1, len(rates) * TRIED_EPOCHS):
+        for epoch in range(1, epochs + 1):
+            if tell(number * epochs + epoch - 1, len(rates) * epochs):
                 raise StoppedError
             _learn(tuner, phase, lessons, seed, epoch, rate)
         loss = _loss(tuner, lessons)
@@ -72,6 +73,12 @@ def choose_rate(
         best, least = rate, loss
     tuner.set_state(start)
     return best
+
+
+def tried_epochs(phase: Phase, lessons: Lessons) -> int:
+    """Return for how many epochs each rate is tried."""
+    steps = -(-len(lessons.targets) // phase.batch_size)
+    return max(TRIED_EPOCHS, -(-TRIED_STEPS // steps))
 
 
 def _learn(

@@ -32,7 +32,7 @@ from kindsight.training.batches import Batches
 from kindsight.training.job_loop import checkpoint_of, run_loop
 from kindsight.training.loop import EVALUATED_AT_ONCE, Lessons
 from kindsight.training.plan import Phase, Plan
-from kindsight.training.rate_choice import LEARNING_RATES, TRIED_EPOCHS, choose_rate
+from kindsight.training.rate_choice import LEARNING_RATES, choose_rate, tried_epochs
 from kindsight.training.views import map_records
 
 __all__ = ["TUNE_JOBS", "choose_share"]
@@ -188,7 +188,7 @@ def _choose_rate(
     """Try learning rates, as many of them as a third of the time left allows."""
     rates: tuple[float, ...] = LEARNING_RATES
     if left is not None:
-        trial = TRIED_EPOCHS * len(lessons.targets) / rate
+        trial = tried_epochs(phase, lessons) * len(lessons.targets) / rate
         rates = rates[: int(TRIED_SHARE * left / trial)]
     if len(rates) < 2:
         return LEARNING_RATES[0]

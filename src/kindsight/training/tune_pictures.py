@@ -15,6 +15,7 @@ from kindsight.cache import Cache
 from kindsight.catalog.store import StoredPictures
 from kindsight.models.divided import stages_of
 from kindsight.models.lower import ensure_lower
+from kindsight.models.precision import choose_precision
 from kindsight.models.survey import CutPlace
 from kindsight.runtime import InterpreterPool
 from kindsight.threads import map_ordered
@@ -114,6 +115,7 @@ def _choose(work: FineTuning, stored: StoredPictures, plan: ViewPlan) -> CutChoi
         room=VIEWS_DISK * min(free, cache.limit),
         seconds=work.left(),
         rate=rate,
+        precision=choose_precision("auto", batch_norm=False),
     )
 
 
