@@ -16,8 +16,9 @@ from kindsight.preprocessing import _threads
 
 @pytest.fixture(autouse=True)
 def two_threads(monkeypatch):
-    """Prepare ahead whatever the machine."""
+    """Prepare ahead whatever the machine, and however small the pictures."""
     monkeypatch.setattr(_threads._pool, "helpers", 2)
+    monkeypatch.setattr(_threads, "_LIGHT", 0.0)
 
 
 def make(module, folder, settings_=COURSE, **options):
@@ -121,6 +122,21 @@ def test_with_a_seed_it_does_not_matter_who_draws_in_between(class_folders):
     prepared = iterator._ahead._prepared
     np.random.rand(3)
     assert iterator._ahead.take(iterator, None) is prepared.making
+
+
+def test_after_a_light_batch_none_is_prepared(class_folders, monkeypatch):
+    iterator = make(OURS, class_folders)
+    next(iterator)
+    for _ in range(3):
+        next(iterator)  # the pictures are few and small, and kept by now
+    monkeypatch.setattr(_threads, "_LIGHT", 1.0)
+    next(iterator)
+    next(iterator)
+    assert iterator._ahead._prepared is None
+    monkeypatch.setattr(_threads, "_LIGHT", 0.0)
+    next(iterator)
+    next(iterator)
+    assert iterator._ahead._prepared is not None
 
 
 def test_after_misses_fewer_batches_are_prepared(class_folders):

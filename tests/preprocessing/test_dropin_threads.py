@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 
 import pytest
 
@@ -60,3 +61,43 @@ def test_without_a_pool_the_caller_does_it_all(monkeypatch):
     done: list[int] = []
     for_each(7, done.append)
     assert done == list(range(7))
+
+
+def spin(seconds: float) -> None:
+    """Compute for so long."""
+    end = time.thread_time() + seconds
+    while time.thread_time() < end:
+        pass
+
+
+def test_what_takes_no_time_is_left_to_the_caller(helpers):
+    seen: set[int] = set()
+    work = Work(200, lambda _: seen.add(threading.get_ident()))
+    work.finish()
+    assert seen == {threading.get_ident()}
+    assert work.is_light and not work._helpers
+
+
+def test_from_the_first_call_that_takes_long_the_others_help(helpers):
+    seen: list[tuple[int, int]] = []
+
+    def call(number: int) -> None:
+        seen.append((number, threading.get_ident()))
+        if number >= 5:
+            spin(2e-3)
+
+    work = Work(40, call)
+    work.finish()
+    own = threading.get_ident()
+    assert {who for number, who in seen if number <= 5} == {own}
+    assert (len({who for _, who in seen}) > 1) is (helpers > 0)
+    assert not work.is_light
+    assert sorted(number for number, _ in seen) == list(range(40))
+
+
+def test_waiting_makes_work_no_heavier(helpers, monkeypatch):
+    monkeypatch.setattr(_threads, "_LIGHT", 1e-3)
+    work = Work(20, lambda _: time.sleep(5e-3))
+    work.finish()
+    assert work.is_light
+    assert not Work(0, lambda _: None).is_light

@@ -54,7 +54,7 @@ class Ahead:
 
     def __init__(self) -> None:
         self._prepared: _Prepared | None = None
-        self._misses, self._pause = 0, 0
+        self._misses, self._pause, self._light = 0, 0, False
 
     def take(self, iterator: Iterator, asked: int | None) -> Making | None:
         """Return the batch that is asked for if it is the one prepared, drawn for as it should be.
@@ -83,10 +83,19 @@ class Ahead:
         np.random.set_state(prepared.state_after)
         return prepared.making
 
+    def note(self, making: Making) -> None:
+        """Remember whether a batch, now made, was so little work that the next is best not begun.
+
+        The other thread would be in the way of the caller's more than it helps.
+        """
+        self._light = making.work.is_light
+
     def prepare(self, iterator: Iterator, asked: int | None) -> None:
         """Draw for a batch from a copy of the global state, and let the other threads make it."""
         if self._pause:
             self._pause -= 1
+            return
+        if self._light:
             return
         state: Any = np.random.get_state()
         # A bit generator that the user has put in NumPy's place has another kind of state.

@@ -86,7 +86,6 @@ class Making:
 
     def __call__(self) -> Any:
         """Join in the work until it is done, and return the batch."""
-        self.work.start()
         self.work.finish()
         return self._answer()
 
@@ -184,7 +183,10 @@ def _directly(batch: Batch, draws: Draws) -> tuple[Pixels, Work]:
         rounded = False
         if factor is not None and still[place] and not _coloured(draws, place):
             turned = source[:: -1 if vertical else 1, :: -1 if horizontal else 1]
-            np.multiply(turned, factor, out=out, dtype=np.float32, casting="unsafe")
+            # In two walks, as a picture stays in the processor's cache between them: mixing the
+            # types in one makes NumPy go through a small buffer, which takes half as long again.
+            np.copyto(out, turned, casting="unsafe")
+            np.multiply(out, factor, out=out)
             return
         if still[place]:
             out[...] = source[:: -1 if vertical else 1, :: -1 if horizontal else 1]

@@ -101,7 +101,9 @@ class Iterator(PyDataset):  # type: ignore[misc]
                 making = self._begin(self._indices_of(idx))
             if idx + 1 < len(self):
                 self._ahead.prepare(self, idx + 1)
-        return making()
+        batch = making()
+        self._ahead.note(making)
+        return batch
 
     def __iter__(self) -> Iterator:
         return self
@@ -112,7 +114,9 @@ class Iterator(PyDataset):  # type: ignore[misc]
             if making is None:
                 making = self._begin(next(self.index_generator))
             self._ahead.prepare(self, None)
-        return making()
+        batch = making()
+        self._ahead.note(making)
+        return batch
 
     def next(self) -> Any:
         """Return the next batch, as in old Keras: the same as ``next(iterator)``."""

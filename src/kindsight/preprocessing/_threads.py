@@ -5,12 +5,17 @@ from __future__ import annotations
 import itertools
 import os
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from kindsight.threads import count_cores
 
 __all__ = ["Work", "for_each", "has_helpers"]
+
+# Calls that take less than this, in seconds, are done by one thread: several would spend more time
+# on handing Python's lock to each other than they save.
+_LIGHT = 5e-5
 
 
 class _Pool:
@@ -70,6 +75,12 @@ class Work:
         self._failures: list[tuple[int, BaseException]] = []
         self._stopped = False
         self._helpers: list[Future[None]] = []
+        self._seconds = 0.0
+
+    @property
+    def is_light(self) -> bool:
+        """Whether the calls, which have been made, were too short for several threads."""
+        return self._count > 0 and self._seconds < _LIGHT * self._count
 
     def start(self) -> None:
         """Let the other threads begin; the caller goes on."""
@@ -78,7 +89,7 @@ class Work:
                 self._helpers.append(helper)
 
     def finish(self) -> None:
-        """Join in until all is done.
+        """Join in until all is done, with the other threads from the first call that takes long.
 
         Raises
         ------
@@ -86,7 +97,7 @@ class Work:
             What the first of the calls, in their order, raised. Those after it may not have been
             made.
         """
-        self._join_in()
+        self._join_in(alone=not self._helpers)
         for helper in self._helpers:
             # One that has not begun would find nothing left to do.
             if not helper.cancel():
@@ -98,13 +109,20 @@ class Work:
         """Make no further calls: nobody wants the result."""
         self._stopped = True
 
-    def _join_in(self) -> None:
+    def _join_in(self, alone: bool = False) -> None:
+        # The thread's own time: waiting for the lock makes a call no heavier.
+        began = time.thread_time()
         while not self._stopped and (number := next(self._numbers)) < self._count:
+            called = time.perf_counter()
             try:
                 self._function(number)
             except BaseException as error:  # raised by finish(), on the caller's thread
                 self._failures.append((number, error))
                 self._stopped = True
+            if alone and time.perf_counter() - called > _LIGHT:
+                alone = False
+                self.start()
+        self._seconds += time.thread_time() - began
 
 
 def for_each(count: int, function: Callable[[int], None]) -> None:
