@@ -51,8 +51,8 @@ def choose(learner, rates, tell=lambda done, total: False):
 
 @pytest.mark.parametrize(
     ("curvature", "best"),
-    # Eight steps of a factor 1 - rate * curvature; from 2 on it grows.
-    [(1.0, 1.0), (5.0, 0.1), (50.0, 0.01), (500.0, 0.001)],
+    # Twelve steps of a factor 1 - rate * curvature, at most; from 2 on it grows.
+    [(1.0, 1.0), (10.0, 0.1), (100.0, 0.01), (1000.0, 0.001)],
 )
 def test_the_largest_rate_that_still_helps(curvature, best):
     learner = Bowl(curvature)
@@ -63,15 +63,19 @@ def test_the_largest_rate_that_still_helps(curvature, best):
 def test_no_rate_is_tried_after_one_that_was_worse():
     learner, told = Bowl(50.0), []
     choose(learner, (0.001, 0.01, 0.1, 1.0), lambda *news: told.append(news))
-    # Four steps an epoch of eight pictures, two epochs; in the first epoch the rate rises.
-    assert len(learner.rates) == 3 * 2 * 4
-    assert learner.rates[:5] == pytest.approx([0.00025, 0.0005, 0.00075, 0.001, 0.001])
-    assert told == [(done, 8) for done in range(6)]
+    # Four steps an epoch of eight pictures, three epochs: in the first the rate rises, then it is
+    # half of 1 + cos(k pi / 8).
+    assert len(learner.rates) == 3 * 3 * 4
+    falling = [0.9619, 0.8536, 0.6913, 0.5, 0.3087, 0.1464, 0.0381, 0.0]
+    assert np.multiply(learner.rates[:12], 1000) == pytest.approx(
+        [0.25, 0.5, 0.75, 1.0, *falling], abs=1e-4
+    )
+    assert told == [(done, 12) for done in range(9)]
 
 
 def test_of_few_pictures_more_epochs_are_tried(monkeypatch):
     phase = Phase("all layers", 3, 2, "adamw", 5e-5, augment=Augment())
-    for steps, epochs in ((8, 2), (9, 3), (60, 15)):
+    for steps, epochs in ((8, 3), (13, 4), (60, 15)):
         monkeypatch.setattr(rate_choice, "TRIED_STEPS", steps)
         assert tried_epochs(phase, lessons()) == epochs
 

@@ -11,7 +11,7 @@ from kindsight.training.views import record_type
 __all__ = ["MOST_EPOCHS", "CutChoice", "choose_cut"]
 
 # Without a budget.
-VIEWS, EPOCHS = 3, 8
+VIEWS, EPOCHS = 3, 10
 MOST_EPOCHS = 30
 # The cut is so many stages before the end where there is no budget, and one earlier at most.
 USUAL, EARLIEST = 2, 3

@@ -1,9 +1,10 @@
 """The learning rate of a fine-tuning: tried, by what it does to the validation part.
 
-How far a backbone may leave what it has learned before differs by a factor of a hundred between
+How far a backbone may leave what it has learned before differs by a factor of twenty between
 data: pictures much like ImageNet's, or few and noisy labels, want small steps; hands before a wall
-want large ones. So the smallest rate is tried for an epoch or two, then larger ones for as long as
-they are better, each from the same start.
+want large ones. So the smallest rate is tried for a few epochs, then larger ones for as long as
+they are better, each from the same start and falling to nothing at the end, as in a whole training:
+by a large rate that does not fall, things get worse before they get better.
 """
 
 from __future__ import annotations
@@ -20,9 +21,11 @@ from kindsight.training.plan import Phase
 __all__ = ["LEARNING_RATES", "choose_rate", "tried_epochs"]
 
 # From what changes a fitted head hardly, to what makes another network of it.
-LEARNING_RATES = (5e-5, 5e-4, 2e-3)
+LEARNING_RATES = (5e-5, 3e-4, 1e-3)
 # Of few pictures more epochs: in a handful of steps no rate can show what it does.
-TRIED_EPOCHS, TRIED_STEPS = 2, 60
+TRIED_EPOCHS, TRIED_STEPS = 3, 60
+# The share of a trial in which the rate rises.
+RISING = 1 / 3
 # By so much lower must the loss be for a larger rate to be taken.
 BETTER = 0.98
 
@@ -66,7 +69,7 @@ def choose_rate(
         for epoch in range(1, epochs + 1):
             if tell(number * epochs + epoch - 1, len(rates) * epochs):
                 raise StoppedError
-            _learn(tuner, phase, lessons, seed, epoch, rate)
+            _learn(tuner, phase, lessons, seed, rate, (epoch, epochs))
         loss = _loss(tuner, lessons)
         if not loss < BETTER * least:
             break
@@ -82,18 +85,20 @@ def tried_epochs(phase: Phase, lessons: Lessons) -> int:
 
 
 def _learn(
-    tuner: Trainer, phase: Phase, lessons: Lessons, seed: int, epoch: int, rate: float
+    tuner: Trainer, phase: Phase, lessons: Lessons, seed: int, rate: float, epoch: tuple[int, int]
 ) -> None:
-    """Learn for an epoch, in the first by a rising rate."""
+    """Learn for one of so many epochs, by a rate that rises, then falls as a cosine."""
     batches = Batches(
         lessons.pixels, lessons.places, lessons.targets, lessons.classes, phase.batch_size,
         phase.augment, seed,
     )  # fmt: skip
-    order, count = batches.order(epoch), len(batches)
+    number, epochs = epoch
+    order, count = batches.order(number), len(batches)
     for step in range(count):
-        batch = batches.make(epoch, step, order)
-        rising = (step + 1) / count if epoch == 1 else 1.0
-        tuner.step(batch.pictures, batch.targets, rate * rising, batch.address)
+        batch = batches.make(number, step, order)
+        done = (number - 1 + (step + 1) / count) / epochs
+        falling = 0.5 + 0.5 * np.cos(np.pi * max(0.0, done - RISING) / (1 - RISING))
+        tuner.step(batch.pictures, batch.targets, rate * min(done / RISING, falling), batch.address)
 
 
 def _loss(tuner: Trainer, lessons: Lessons) -> float:
