@@ -5,16 +5,20 @@ from __future__ import annotations
 import functools
 import io
 import threading
-from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageFile, JpegImagePlugin
+from PIL import Image, JpegImagePlugin
 
+from kindsight.pictures._jpeg_header import plain_header
 from kindsight.pictures.jpeg import decode_jpeg
 from kindsight.preprocessing._spec import Loading
 
-__all__ = ["load_jpeg"]
+__all__ = ["ORIENTATION", "Plain", "load_jpeg"]
+
+ORIENTATION = 0x0112
+"""The tag of EXIF data that says how a picture is turned (Exif 2.3, table 4)."""
 
 _own = threading.local()
 # Bytes: a photograph of 4 million pixels. Pages are taken when first written.
@@ -22,35 +26,66 @@ _ROOM = 12_000_000
 _START = b"\xff\xd8\xff"
 
 
-def load_jpeg(path: str, loading: Loading) -> tuple[ImageFile.ImageFile, NDArray[np.uint8]] | None:
+class Plain(NamedTuple):
+    """What is known of a JPEG before its pixels are.
+
+    Attributes
+    ----------
+    height, width : int
+        As stored.
+    orientation : int
+        EXIF's, 1 to 8; 1 is upright.
+    """
+
+    height: int
+    width: int
+    orientation: int
+
+
+def load_jpeg(path: str, loading: Loading) -> tuple[Plain, NDArray[np.uint8]] | None:
     """Decode a JPEG in colour straight into an array, and pick its nearest pixels.
 
     Returns
     -------
-    (image, pixels) or None
-        The opened file, and uint8 (height, width, 3); None for whatever is not an undamaged JPEG
-        of red, green and blue that is resized so: Keras itself is asked then.
+    (facts, pixels) or None
+        What the file says, and uint8 (height, width, 3); None for whatever is not an undamaged
+        JPEG of red, green and blue that is resized so: Keras itself is asked then.
     """
     if (loading.color_mode, loading.interpolation) != ("rgb", "nearest"):
         return None
     if loading.keep_aspect_ratio:
         return None
     try:
-        with Path(path).open("rb") as file:
-            data = file.read() if file.read(3) == _START and not file.seek(0) else b""
-        image = JpegImagePlugin.JpegImageFile(io.BytesIO(data)) if data else None
+        # Without a buffer the file is read in one piece, to its end.
+        with open(path, "rb", buffering=0) as file:  # a Path takes as long to make
+            data = file.read()
+        found = _plain(data) if data.startswith(_START) else None
     except (OSError, SyntaxError, ValueError):
         return None
-    if image is None or image.mode != "RGB" or _is_large(image):
+    if found is None or _is_large(found):
         return None
-    size = (image.height, image.width)
-    full = decode_jpeg(data, image.mode, size, size, _room())
+    size = (found.height, found.width)
+    full = decode_jpeg(data, "RGB", size, size, _room())
     if full is None:
         return None
-    rows = _nearest(image.height, loading.target_size[0])
-    columns = _nearest(image.width, loading.target_size[1])
+    rows = _nearest(found.height, loading.target_size[0])
+    columns = _nearest(found.width, loading.target_size[1])
     # One index for both sides would take four times as long.
-    return image, full.take(rows, 0).take(columns, 1)
+    return found, full.take(rows, 0).take(columns, 1)
+
+
+def _plain(data: bytes) -> Plain | None:
+    """Read what a JPEG says, by Pillow where its header is out of the ordinary; None if not RGB."""
+    header = plain_header(data)
+    if header is not None:
+        if header.mode != "RGB":
+            return None
+        return Plain(header.height, header.width, header.orientation)
+    image = JpegImagePlugin.JpegImageFile(io.BytesIO(data))
+    if image.mode != "RGB":
+        return None
+    turned = image.getexif().get(ORIENTATION, 1) if "exif" in image.info else 1
+    return Plain(image.height, image.width, turned)
 
 
 def _room() -> NDArray[np.uint8]:
@@ -61,10 +96,10 @@ def _room() -> NDArray[np.uint8]:
     return room
 
 
-def _is_large(image: ImageFile.ImageFile) -> bool:
+def _is_large(found: Plain) -> bool:
     """Whether Pillow would warn of so many pixels, or refuse them."""
     limit = Image.MAX_IMAGE_PIXELS
-    return limit is not None and image.width * image.height > limit
+    return limit is not None and found.width * found.height > limit
 
 
 @functools.lru_cache(maxsize=256)

@@ -11,13 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kindsight.preprocessing import _keras
-from kindsight.preprocessing._jpeg import load_jpeg
+from kindsight.preprocessing._jpeg import ORIENTATION, load_jpeg
 from kindsight.preprocessing._spec import Loading
 from kindsight.preprocessing._traps import warn_of
 
 __all__ = ["Loading", "list_pictures", "load_pixels", "validate_filename"]
-
-_ORIENTATION = 0x0112  # Exif 2.3, table 4
 
 
 def load_pixels(path: str, loading: Loading) -> NDArray[Any]:
@@ -35,7 +33,8 @@ def load_pixels(path: str, loading: Loading) -> NDArray[Any]:
     """
     quick = load_jpeg(path, loading)
     if quick is not None:
-        picture, pixels = quick
+        facts, pixels = quick
+        turned = facts.orientation
     else:
         try:
             picture = _keras.load_img(
@@ -50,7 +49,8 @@ def load_pixels(path: str, loading: Loading) -> NDArray[Any]:
             if error.filename is not None or path in str(error):
                 raise
             raise type(error)(f"{path}: {error}") from error
-    if "exif" in picture.info and picture.getexif().get(_ORIENTATION, 1) != 1:
+        turned = picture.getexif().get(ORIENTATION, 1) if "exif" in picture.info else 1
+    if turned != 1:
         warn_of("not-turned", examples=path)
     return pixels.reshape(loading.shape)
 
