@@ -108,8 +108,8 @@ def test_both_are_chosen_where_each_knows_a_half():
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"model": "efficientnet-lite0+efficientnet-lite0"}, "two different ones"),
-        ({"model": "efficientnet-lite0+vgg16+resnet50"}, "or two different ones"),
+        ({"model": "efficientnet-lite0+efficientnet-lite0"}, "up to 3 different ones"),
+        ({"model": f"{PAIR}+vgg16+resnet50"}, "or up to 3 different ones"),
         ({"model": PAIR, "weights": __file__ + ".h5"}, "weights"),
         ({"model": "efficientnet-lite0+lite2"}, "Did you mean 'efficientnet-lite2'"),
         ({"views": 0}, "views must be"),
