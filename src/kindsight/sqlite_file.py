@@ -9,9 +9,10 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from kindsight.errors import CacheError
 
@@ -127,6 +128,17 @@ class SqliteFile:
                 f"A damaged file of the cache must be one that can be renamed. Received: "
                 f"{self.path} ({error.strerror}). Delete it."
             ) from error
+
+    def _select(self, columns: str, digests: Iterable[str]) -> Iterator[tuple[Any, ...]]:
+        """Give columns of a table ``pictures``: of the rows of `digests`, in whatever order.
+
+        A chunk is read at a time.
+        """
+        for chunk in chunks(list(dict.fromkeys(digests))):
+            query = f"SELECT {columns} FROM pictures WHERE digest IN ({marks(chunk)})"
+            with self._reading() as connection:
+                rows = connection.execute(query, chunk).fetchall()
+            yield from rows
 
     @contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection]:

@@ -16,7 +16,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,7 +31,7 @@ from kindsight.catalog.catalog import Catalog
 from kindsight.catalog.once import Progress, go_through
 from kindsight.errors import CacheError, PictureError
 from kindsight.pictures import InputSpec
-from kindsight.sqlite_file import DamagedTableError, SqliteFile, chunks, marks
+from kindsight.sqlite_file import DamagedTableError, SqliteFile
 from kindsight.threads import count_cores
 
 __all__ = [
@@ -163,13 +163,6 @@ class PlaceTable(SqliteFile):
         # file's.
         super()._put_aside()
         self.pixels.unlink(missing_ok=True)
-
-    def _select(self, columns: str, digests: Iterable[str]) -> Iterator[tuple[Any, ...]]:
-        for chunk in chunks(list(dict.fromkeys(digests))):
-            query = f"SELECT {columns} FROM pictures WHERE digest IN ({marks(chunk)})"
-            with self._reading() as connection:
-                rows = connection.execute(query, chunk).fetchall()
-            yield from rows
 
 
 class PlaceWriter:

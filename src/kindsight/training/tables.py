@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,14 +68,6 @@ class FeatureTable(SqliteFile):
     def __init__(self, path: Path, width: int) -> None:
         self.width = width
         super().__init__(path)
-
-    def _select(self, columns: str, digests: Iterable[str]) -> Iterator[tuple[Any, ...]]:
-        """Give columns of the rows of `digests`, in whatever order, a chunk at a time."""
-        for chunk in chunks(list(dict.fromkeys(digests))):
-            query = f"SELECT {columns} FROM pictures WHERE digest IN ({marks(chunk)})"
-            with self._reading() as connection:
-                rows = connection.execute(query, chunk).fetchall()
-            yield from rows
 
     def known(self, digests: Iterable[str]) -> set[str]:
         """Return those of `digests` that the table has a row for."""

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,13 +31,6 @@ class MeasurementTable(SqliteFile):
         CREATE TABLE IF NOT EXISTS thumbnails (digest TEXT PRIMARY KEY, jpeg BLOB);
     """
     probe = "SELECT digest, numbers, words, small, code, reason FROM pictures LIMIT 0"
-
-    def _select(self, columns: str, digests: Iterable[str]) -> Iterator[tuple[Any, ...]]:
-        for chunk in chunks(list(dict.fromkeys(digests))):
-            query = f"SELECT {columns} FROM pictures WHERE digest IN ({marks(chunk)})"
-            with self._reading() as connection:
-                rows = connection.execute(query, chunk).fetchall()
-            yield from rows
 
     def known(self, digests: Iterable[str]) -> set[str]:
         """Return those of `digests` that the table has a row for."""
