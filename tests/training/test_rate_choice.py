@@ -44,9 +44,9 @@ def lessons():
     return Lessons(pixels, rows, rows % 2, np.arange(8, 12), np.array([0, 1, 0, 1]), 2)
 
 
-def choose(learner, rates, tell=lambda done, total: False):
+def choose(learner, rates, tell=lambda done, total: None, stopped=lambda: False):
     phase = Phase("all layers", 3, 2, "adamw", 5e-5, augment=Augment())
-    return choose_rate(learner, phase, lessons(), 0, rates, tell)
+    return choose_rate(learner, phase, lessons(), 0, rates, tell, stopped)
 
 
 @pytest.mark.parametrize(
@@ -81,5 +81,7 @@ def test_of_few_pictures_more_epochs_are_tried(monkeypatch):
 
 
 def test_a_wish_to_stop_is_heard():
+    learner = Bowl(1.0)
     with pytest.raises(StoppedError):
-        choose(Bowl(1.0), (0.1, 1.0), lambda done, total: done == 1)
+        choose(learner, (0.1, 1.0), stopped=lambda: len(learner.rates) == 6)
+    assert len(learner.rates) == 6

@@ -29,7 +29,8 @@ RISING = 1 / 3
 # By so much lower must the loss be for a larger rate to be taken.
 BETTER = 0.98
 
-Tried = Callable[[int, int], bool]
+Tried = Callable[[int, int], None]
+Stopped = Callable[[], bool]
 
 
 def choose_rate(
@@ -39,6 +40,7 @@ def choose_rate(
     seed: int,
     rates: Sequence[float],
     tell: Tried,
+    stopped: Stopped,
 ) -> float:
     """Return the best of some learning rates; the tuner is left as it was.
 
@@ -54,7 +56,9 @@ def choose_rate(
     rates : sequence of float
         From the smallest on.
     tell : callable
-        Called with (epochs done, at most); returns whether the training is to stop.
+        Called with (epochs done, at most).
+    stopped : callable
+        Returns whether the training is to stop; asked before each step.
 
     Raises
     ------
@@ -67,9 +71,8 @@ def choose_rate(
     for number, rate in enumerate(rates):
         tuner.set_state(start)
         for epoch in range(1, epochs + 1):
-            if tell(number * epochs + epoch - 1, len(rates) * epochs):
-                raise StoppedError
-            _learn(tuner, phase, lessons, seed, rate, (epoch, epochs))
+            tell(number * epochs + epoch - 1, len(rates) * epochs)
+            _learn(tuner, phase, lessons, seed, rate, (epoch, epochs), stopped)
         loss = _loss(tuner, lessons)
         if not loss < BETTER * least:
             break
@@ -85,7 +88,13 @@ def tried_epochs(phase: Phase, lessons: Lessons) -> int:
 
 
 def _learn(
-    tuner: Trainer, phase: Phase, lessons: Lessons, seed: int, rate: float, epoch: tuple[int, int]
+    tuner: Trainer,
+    phase: Phase,
+    lessons: Lessons,
+    seed: int,
+    rate: float,
+    epoch: tuple[int, int],
+    stopped: Stopped,
 ) -> None:
     """Learn for one of so many epochs, by a rate that rises, then falls as a cosine."""
     batches = Batches(
@@ -95,6 +104,8 @@ def _learn(
     number, epochs = epoch
     order, count = batches.order(number), len(batches)
     for step in range(count):
+        if stopped():
+            raise StoppedError
         batch = batches.make(number, step, order)
         done = (number - 1 + (step + 1) / count) / epochs
         falling = 0.5 + 0.5 * np.cos(np.pi * max(0.0, done - RISING) / (1 - RISING))

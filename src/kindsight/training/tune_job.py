@@ -193,11 +193,10 @@ def _choose_rate(
     if len(rates) < 2:
         return LEARNING_RATES[0]
 
-    def tell(done: int, total: int) -> bool:
+    def tell(done: int, total: int) -> None:
         line.tell({"event": "rates", "done": done, "total": total})
-        return line.stop.is_set()
 
-    return choose_rate(tuner, phase, lessons, job["seed"], rates, tell)
+    return choose_rate(tuner, phase, lessons, job["seed"], rates, tell, line.stop.is_set)
 
 
 def _logits(tuner: Trainer, lessons: Lessons) -> Logits:
