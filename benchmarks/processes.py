@@ -83,7 +83,12 @@ def environment(cache: Path | None = None, **more: str) -> dict[str, str]:
     **more
         What the process is given besides.
     """
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(UNSET)}
+    # Installed modules are compiled once, on both sides.
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(UNSET) and name != "PYTHONDONTWRITEBYTECODE"
+    }
     if cache is not None:
         kept["KINDSIGHT_CACHE"] = str(cache)
     return {**kept, **more}

@@ -6,6 +6,7 @@ networks agree may run on this; `offset` makes them disagree.
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import numpy as np
@@ -33,12 +34,24 @@ class FakeKeras:
     def start(self):
         return self
 
+    def warm(self, model):
+        assert Path(model).is_file() and Path(model).suffix == ".keras"
+        self.start()
+
+    def dismiss(self):
+        return None
+
     def build(self, *_, **__):
         raise AssertionError("the backbone must be built before")
 
     def run(self, model, pixels):
         assert Path(model).is_file() and Path(model).suffix == ".keras"
-        network = Interpreter(Path(model).with_name(TFLITE_FILE))
+        beside = Path(model).with_name(TFLITE_FILE)
+        # It is written while Keras, the real one, loads its own.
+        end = time.monotonic() + 20
+        while not beside.exists() and time.monotonic() < end:
+            time.sleep(0.005)
+        network = Interpreter(beside)
         logits = np.stack([network(picture) for picture in pixels])
         logits[:, 0] += self.offset
         return logits, logits

@@ -8,7 +8,7 @@ import h5py
 import numpy as np
 import pytest
 
-from kindsight.agreement import AGREEMENT_TOLERANCE, _judge
+from kindsight.agreement import AGREEMENT_TOLERANCE, _judge, for_all
 from kindsight.errors import AgreementError
 from kindsight.models.assemble import write_keras
 from kindsight.models.heads import CurvedHead, LinearHead
@@ -140,3 +140,14 @@ def test_what_cannot_be_compared_does_not_agree(theirs):
         judge([[0, 0]], theirs)
     with pytest.raises(AgreementError):
         judge(theirs, [[0, 0]])
+
+
+def test_few_pictures_serve_several_parts():
+    # c is in all three, b in two; a and e are needed only because parts have no more.
+    parts = [["a", "b", "c"], ["b", "c", "d"], ["c", "e"]]
+    assert for_all(parts, 1) == ["c"]
+    assert for_all(parts, 2) == ["c", "b", "e"]
+    assert for_all(parts, 9) == ["c", "b", "a", "d", "e"]
+    # The first part's come first, also where others are in more parts.
+    assert for_all([["x", "y"], ["z"], ["z"]], 1) == ["x", "z"]
+    assert for_all([[], ["a"]], 1) == ["a"] and for_all([[]], 5) == []

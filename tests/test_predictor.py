@@ -10,9 +10,8 @@ from kindsight.bundle import load_bundle
 from kindsight.catalog import Catalog
 from kindsight.errors import UsageError
 from kindsight.pictures import read_picture, resize_picture
-from kindsight.predictor import Prediction, Predictor
+from kindsight.predictor import AHEAD, BUNDLE, Prediction, Predictor
 from kindsight.runtime import Interpreter
-from kindsight.threads import AHEAD
 from shapes import encoded, shape
 
 
@@ -116,7 +115,7 @@ def test_an_endless_list_is_taken_as_needed(predictor, photos):
     assert taken == []
     first = list(itertools.islice(answers, 50))
     assert [answer.path[-7:] for answer in first[:2]] == ["000.png", "001.png"]
-    assert len(taken) <= 50 + AHEAD * (predictor._pool.workers + 1)
+    assert len(taken) <= 50 + BUNDLE * AHEAD * (predictor._pool.workers + 1)
     answers.close()
 
 
@@ -156,13 +155,13 @@ def test_arrays_are_answered_as_files_are(predictor, tmp_path):
 
 
 def test_answers_that_are_not_finite_are_rows_with_errors(predictor, files, monkeypatch):
-    real = type(predictor._pool).run
+    real = type(predictor._pool).run_all
 
-    def run(pool, picture):
-        result = real(pool, picture)
-        return result * np.nan if picture[0, 0, 0] % 2 else result
+    def run_all(pool, pictures):
+        pairs = zip(real(pool, pictures), pictures, strict=True)
+        return [row * np.nan if picture[0, 0, 0] % 2 else row for row, picture in pairs]
 
-    monkeypatch.setattr(type(predictor._pool), "run", run)
+    monkeypatch.setattr(type(predictor._pool), "run_all", run_all)
     answers = list(predictor.predict(files))
     codes = {answer.error.code if answer.error else None for answer in answers}
     assert codes == {None, "corrupt"} and len(answers) == len(files)

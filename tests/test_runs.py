@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from typing import ClassVar
 
 import numpy as np
@@ -376,6 +377,8 @@ def test_a_file_that_is_not_what_was_fitted_fails_the_run(
         return real(template, other_head(head), *rest)
 
     def run(_, model, pixels):
+        while "head" not in right:  # it is written meanwhile
+            time.sleep(0.005)
         network = Interpreter(backbone.tflite)
         features = np.stack([network(picture) for picture in pixels])
         return features, right["head"].logits(features)
@@ -439,7 +442,8 @@ def honest(backbone, tmp_path, monkeypatch):
     return honest
 
 
-def test_what_keras_computed_is_kept_for_further_splits(honest):
+def test_what_keras_computed_is_kept_for_further_splits(honest, monkeypatch):
+    monkeypatch.setattr("kindsight.runs.NEXT_SEEDS", ())
     first = honest(1000)
     assert "loaded and run by Keras" in first["keras"] and HonestKeras.runs == [9]
     # The same split again: nothing is left for Keras to do.
@@ -457,7 +461,20 @@ def test_what_keras_computed_is_kept_for_further_splits(honest):
     assert first["pictures"] == 9 and first["largest_difference"] < 1e-6
 
 
+def test_the_next_seeds_need_no_keras(honest, monkeypatch):
+    monkeypatch.setattr("kindsight.runs.NEXT_SEEDS", (1, 2))
+    assert "loaded and run by Keras" in honest(1300, seed=5)["keras"]
+    # Of each of three parts all nine pictures, and many are in more than one of them.
+    (count,) = HonestKeras.runs
+    assert 9 < count < 24
+    for seed in (6, 7):
+        found = honest(1300, seed=seed)
+        assert "ran before on these pictures" in found["keras"] and found["pictures"] == 9
+    assert HonestKeras.runs == [count]
+
+
 def test_what_failed_once_fails_again(honest, monkeypatch):
+    monkeypatch.setattr("kindsight.runs.NEXT_SEEDS", ())
     # The features are right, but the answers wrong, as where a layer is another one. The second
     # time the answers must be judged again, not made of features that were kept.
     monkeypatch.setattr(HonestKeras, "offset", 0.01)
@@ -472,6 +489,7 @@ def test_what_failed_once_fails_again(honest, monkeypatch):
 def test_of_many_pictures_64_are_compared(honest, monkeypatch):
     assert agreement.AGREEMENT_PICTURES == 64 and agreement.AGREEMENT_TOLERANCE == 1e-4
     monkeypatch.setattr(agreement, "AGREEMENT_PICTURES", 5)
+    monkeypatch.setattr("kindsight.runs.NEXT_SEEDS", ())
     assert honest(1200)["pictures"] == 5 and HonestKeras.runs == [5]
 
 

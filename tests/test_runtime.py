@@ -13,7 +13,13 @@ import pytest
 from kindsight import runtime
 from kindsight.errors import BundleError
 from kindsight.runtime import Interpreter, InterpreterPool
-from kindsight.threads import AHEAD, count_cores, map_ordered, single_threaded_opencv
+from kindsight.threads import (
+    AHEAD,
+    count_cores,
+    in_bundles,
+    map_ordered,
+    single_threaded_opencv,
+)
 
 
 def test_results_come_in_the_order_of_the_items():
@@ -282,3 +288,26 @@ def test_nothing_is_said_on_the_terminal(backbone, environment):
         [sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=False
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_bundles_grow_while_items_come_quickly():
+    assert list(in_bundles(range(20), 8)) == [
+        [0],
+        [1, 2],
+        [3, 4, 5, 6],
+        [*range(7, 15)],
+        [*range(15, 20)],
+    ]
+    assert list(in_bundles([], 8)) == [] and list(in_bundles("ab", 1)) == [["a"], ["b"]]
+
+
+def test_after_an_item_that_was_long_in_coming_the_next_goes_alone(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr("kindsight.threads.time.monotonic", lambda: now[0])
+
+    def items():
+        for number in range(9):
+            now[0] += 1.0 if number == 4 else 0.0
+            yield number
+
+    assert list(in_bundles(items(), 8)) == [[0], [1, 2], [3, 4, 5, 6], [7], [8]]

@@ -4,15 +4,20 @@ The written LiteRT file is always run on the pictures. Keras takes seconds to st
 part of its network is frozen: what Keras itself computed there is kept like any frozen thing.
 Where that is known for enough of the pictures, the written Keras file is compared with the one
 that Keras ran, number for number, and its head is applied to what Keras had computed. Otherwise
-Keras loads the written file and runs it; the second time it does so for the same pictures (another
-split of them), on more than are compared now, so that further splits find enough of them.
+Keras loads the written file and runs it: on pictures, as far as there are such, that the next
+seeds will have in their validation parts too, so that these need no Keras; and the second time it
+does so for the same pictures, on more than are compared now, so that all further splits find
+enough of them.
 """
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -21,13 +26,12 @@ from numpy.typing import NDArray
 from kindsight.bundle import file_digest
 from kindsight.errors import AgreementError
 from kindsight.evaluation import to_probabilities
-from kindsight.models.backbone_files import BackboneFiles
 from kindsight.models.keras_check import check_written
 from kindsight.models.keras_process import KerasProcess
 from kindsight.runtime import InterpreterPool
-from kindsight.training.features import Features
 from kindsight.training.fitted_network import FittedNetwork
 from kindsight.training.frozen import FittedFrozen
+from kindsight.training.frozen_pictures import FrozenPictures
 from kindsight.training.tables import FeatureTable
 
 __all__ = [
@@ -36,6 +40,7 @@ __all__ = [
     "Agreement",
     "check_agreement",
     "check_network",
+    "for_all",
     "needs_keras",
 ]
 
@@ -74,9 +79,10 @@ class Agreement:
 def check_agreement(
     fitted: FittedFrozen,
     rows: NDArray[np.int64],
-    tflite: Path,
+    write_tflite: Callable[[], Path],
     keras_file: Path,
     keras: KerasProcess,
+    later: Sequence[NDArray[np.int64]] = (),
 ) -> Agreement:
     """Compare the two written networks on some pictures.
 
@@ -87,33 +93,43 @@ def check_agreement(
     rows : array
         int64: the pictures to compare on; at least :data:`AGREEMENT_PICTURES` of them are taken,
         or all.
-    tflite, keras_file : pathlib.Path
-        The written files.
+    write_tflite : callable
+        Writes the LiteRT file, while Keras loads the other, and says where it is.
+    keras_file : pathlib.Path
+        The written Keras file.
     keras : KerasProcess
         Started only where it is needed.
+    later : sequence of array
+        int64: what later trainings may have to compare on. Where Keras is run, it is run on enough
+        pictures for these, too.
 
     Raises
     ------
     AgreementError
         If any probability differs by more than :data:`AGREEMENT_TOLERANCE`.
     """
-    wanted = _wanted(fitted.features, rows)
+    wanted, *others = (_digests_of(fitted, part) for part in (rows, *later))
     needed = min(AGREEMENT_PICTURES, len(wanted))
     model = file_digest(fitted.files.keras)
     with closing(FeatureTable(fitted.features.table, fitted.files.layout.width)) as table:
         kept = table.keras_vectors(model, wanted)
         if len(kept) >= needed:
-            check_written(fitted.files.keras, fitted.head.layers, keras_file)
             compared = sorted(kept)[: max(needed, AGREEMENT_PICTURES)]
             vectors = np.stack([kept[digest] for digest in compared])
-            ours = _run(tflite, fitted.kept_pixels(compared))
+            with ThreadPoolExecutor(1) as aside:
+                written = aside.submit(
+                    check_written, fitted.files.keras, fitted.head.layers, keras_file
+                )
+                ours = _run(write_tflite(), fitted.kept_pixels(compared))
+                written.result()
             return _judge(ours, fitted.head.layers.logits(vectors), fitted.head.temperature, KEPT)
-        compared = wanted[:needed]
-        run = [*compared, *_more(fitted, table, model, compared)]
+        run = for_all([wanted, *others], AGREEMENT_PICTURES)
+        run += _more(fitted, table, model, run)
         pixels = fitted.kept_pixels(run)
         with ThreadPoolExecutor(1) as aside:
             # Keras takes most of its time to load the file, on one core.
             answering = aside.submit(keras.run, keras_file, pixels)
+            tflite = write_tflite()
             check_written(fitted.files.keras, fitted.head.layers, keras_file)
             ours = _run(tflite, pixels[:needed])
             features, answers = answering.result()
@@ -136,8 +152,10 @@ def check_network(
     ----------
     fitted : FittedNetwork
         What was trained.
-    rows, tflite, keras_file, keras
+    rows, keras_file, keras
         As :func:`check_agreement` has them.
+    tflite : pathlib.Path
+        The written LiteRT file.
 
     Raises
     ------
@@ -154,19 +172,35 @@ def check_network(
     return _judge(ours, answers, fitted.temperature, LOADED)
 
 
-def needs_keras(features: Features, files: BackboneFiles, rows: NDArray[np.int64]) -> bool:
+def needs_keras(pictures: FrozenPictures, rows: NDArray[np.int64]) -> bool:
     """Tell whether :func:`check_agreement` will have to run Keras on these pictures.
 
     Known before the head is fitted, so that Keras can start meanwhile.
     """
-    wanted = _wanted(features, rows)
-    with closing(FeatureTable(features.table, files.layout.width)) as table:
-        kept = table.keras_vectors(file_digest(files.keras), wanted)
+    wanted = _digests_of(pictures, rows)
+    with closing(FeatureTable(pictures.features.table, pictures.files.layout.width)) as table:
+        kept = table.keras_vectors(file_digest(pictures.files.keras), wanted)
     return len(kept) < min(AGREEMENT_PICTURES, len(wanted))
 
 
-def _wanted(features: Features, rows: NDArray[np.int64]) -> list[str]:
-    return sorted({str(features.catalog.digest[row]) for row in rows})
+def _digests_of(pictures: FrozenPictures | FittedFrozen, rows: NDArray[np.int64]) -> list[str]:
+    """Return the different pictures among some rows."""
+    return sorted({str(pictures.catalog.digest[row]) for row in rows})
+
+
+def for_all(parts: Sequence[Sequence[str]], count: int) -> list[str]:
+    """Choose few pictures of which each part has `count`, or all that it has.
+
+    Those that are in many parts come first; the first part's are at the beginning of the answer.
+    """
+    shared = Counter(digest for part in parts for digest in part)
+    chosen: dict[str, None] = {}
+    for part in parts:
+        ordered = sorted(part, key=lambda digest: (-shared[digest], digest))
+        missing = count - sum(digest in chosen for digest in ordered)
+        fresh = (digest for digest in ordered if digest not in chosen)
+        chosen.update(dict.fromkeys(islice(fresh, max(0, missing))))
+    return list(chosen)
 
 
 def _more(fitted: FittedFrozen, table: FeatureTable, model: str, compared: list[str]) -> list[str]:

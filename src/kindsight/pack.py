@@ -6,7 +6,7 @@ import datetime
 import importlib.metadata
 import platform
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -55,6 +55,7 @@ def pack(
     rows: NDArray[np.int64],
     keras: KerasProcess,
     facts: Mapping[str, Any],
+    later: Sequence[NDArray[np.int64]] = (),
 ) -> Bundle:
     """Write the two networks, compare them, and return the bundle; ``bundle.json`` is not written.
 
@@ -70,6 +71,8 @@ def pack(
         Where Keras runs.
     facts : mapping
         More entries for ``bundle.json``.
+    later : sequence of array
+        int64: of what later trainings with the same backbone may compare the networks.
 
     Raises
     ------
@@ -84,8 +87,18 @@ def pack(
         "input": spec.to_dict(),
         "temperature": fitted.temperature,
     }
-    write = _write_frozen if isinstance(fitted, FittedFrozen) else _write_network
-    told, agreement = write(fitted, rows, tflite, keras_file, keras, metadata)  # type: ignore[arg-type]
+    if isinstance(fitted, FittedFrozen):
+        tflite.unlink(missing_ok=True)  # of a run that was not finished
+        write_keras(fitted.files.keras, fitted.head.layers, keras_file)
+
+        def write_other() -> Path:
+            write_tflite(fitted.files.tflite, fitted.head.layers, tflite, metadata)
+            return tflite
+
+        agreement = check_agreement(fitted, rows, write_other, keras_file, keras, later)
+        told = {"features": list(fitted.files.layout.names), "head": asdict(fitted.head.chosen)}
+    else:
+        told, agreement = _write_network(fitted, rows, tflite, keras_file, keras, metadata)
     return Bundle(
         folder,
         fitted.classes,
@@ -103,22 +116,6 @@ def pack(
             **facts,
         },
     )
-
-
-def _write_frozen(
-    fitted: FittedFrozen,
-    rows: NDArray[np.int64],
-    tflite: Path,
-    keras_file: Path,
-    keras: KerasProcess,
-    metadata: Mapping[str, Any],
-) -> tuple[dict[str, Any], Agreement]:
-    """Join backbone and head; return what the bundle says of them."""
-    write_tflite(fitted.files.tflite, fitted.head.layers, tflite, metadata)
-    write_keras(fitted.files.keras, fitted.head.layers, keras_file)
-    agreement = check_agreement(fitted, rows, tflite, keras_file, keras)
-    told = {"features": list(fitted.files.layout.names), "head": asdict(fitted.head.chosen)}
-    return told, agreement
 
 
 def _write_network(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,17 +12,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kindsight.bundle import Bundle, load_bundle
-from kindsight.catalog import Catalog
 from kindsight.errors import BundleError, PictureError, UsageError
 from kindsight.evaluation import Evaluation, evaluate, to_probabilities
 from kindsight.pictures import read_bytes, read_picture, resize_picture
 from kindsight.runtime import InterpreterPool
-from kindsight.threads import map_ordered, single_threaded_opencv
+from kindsight.threads import in_bundles, map_ordered, single_threaded_opencv
 
 if TYPE_CHECKING:
+    from kindsight.catalog import Catalog
     from kindsight.trained_on import Recognition
 
 __all__ = ["CatalogScores", "Prediction", "Predictor"]
+
+# Pictures that a thread takes at once: it reads them, then runs the network on them.
+BUNDLE = 8
+# Bundles for each thread that may wait for their turn.
+AHEAD = 2
 
 
 @dataclass(frozen=True)
@@ -184,8 +189,7 @@ class Predictor:
         catalog: Catalog | None = None,
         recognition: Recognition | None = None,
     ) -> Iterator[Prediction]:
-        def answer(item: tuple[int, str]) -> Prediction:
-            row, name = item
+        def read(row: int, name: str) -> NDArray[np.uint8] | PictureError:
             try:
                 data = read_bytes(name) if catalog is None else catalog.load(row)
                 picture = (
@@ -194,19 +198,45 @@ class Predictor:
                     else data
                 )
                 pixels = resize_picture(picture, self.bundle.spec)
-                logits = self._pool.run(pixels)
-                if recognition is not None:
-                    recognition.see(row, data, pixels)
-                if not np.isfinite(logits).all():
-                    raise PictureError("corrupt", "The network's answer to it is not finite.")
             except PictureError as error:
-                return Prediction(name, self.classes, error=_at(error, name))
-            probabilities = to_probabilities(logits[None], self.bundle.temperature)[0]
-            return Prediction(name, self.classes, logits, probabilities)
+                return error
+            if recognition is not None:
+                recognition.see(row, data, pixels)
+            return pixels
+
+        def answer(bundle: list[tuple[int, str]]) -> list[Prediction]:
+            # One after the other the network and the decoder push each other out of the cache.
+            return self._answers([name for _, name in bundle], [read(*item) for item in bundle])
 
         with single_threaded_opencv():
             # As many threads as networks: one more, to read ahead, was measured a tenth slower.
-            yield from map_ordered(answer, enumerate(names), self._pool.workers)
+            bundles = in_bundles(enumerate(names), BUNDLE)
+            for answers in map_ordered(answer, bundles, self._pool.workers, AHEAD):
+                yield from answers
+
+    def _answers(
+        self, names: Sequence[str], pictures: Sequence[NDArray[np.uint8] | PictureError]
+    ) -> list[Prediction]:
+        """Run the network on those pictures that could be read."""
+        good = [picture for picture in pictures if not isinstance(picture, PictureError)]
+        found = self._pool.run_all(good)
+        shape = (len(good), len(self.classes))
+        table = np.array(found, np.float32).reshape(shape)
+        finite = np.asarray(np.isfinite(table).all(axis=1), np.bool_)
+        probabilities = np.zeros(shape, np.float32)
+        probabilities[finite] = to_probabilities(table[finite], self.bundle.temperature)
+        rows = zip(table, probabilities, finite.tolist(), strict=True)
+        answers = []
+        for name, picture in zip(names, pictures, strict=True):
+            error = picture if isinstance(picture, PictureError) else None
+            if error is None:
+                logits, shares, is_finite = next(rows)
+                if is_finite:
+                    answers.append(Prediction(name, self.classes, logits, shares))
+                    continue
+                error = PictureError("corrupt", "The network's answer to it is not finite.")
+            answers.append(Prediction(name, self.classes, error=_at(error, name)))
+        return answers
 
     def evaluate(self, catalog: Catalog) -> CatalogScores:
         """Answer for labelled pictures and score the answers.

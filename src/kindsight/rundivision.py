@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -48,11 +48,14 @@ class Divided:
         What was found in several parts, and what was done.
     trained_on : TrainedPictures
         The training part, to be known again.
+    with_seed : callable
+        From another seed to the rows of the validation part that it would have made.
     """
 
     pictures: Pictures
     leaks: Leaks
     trained_on: TrainedPictures
+    with_seed: Callable[[int], NDArray[np.int64]]
 
     def written(self, folder: Path) -> Divided:
         """Write split.csv, trained_on.npz and, where there is something to say, leaks.csv."""
@@ -144,7 +147,15 @@ def divide(
     known = TrainedPictures(
         frozenset(str(mended.digest[row]) for row in train), alike.hashes[train]
     )
-    return Divided(pictures.with_catalog(mended), leaks, known)
+
+    def with_seed(seed: int) -> NDArray[np.int64]:
+        other = replace(settings, seed=seed).division()
+        try:
+            return rows_of(other.without_leaks(readable, groups, taken)[0], "validation")
+        except CatalogError:  # groups may allow one division and not another
+            return np.empty(0, np.int64)
+
+    return Divided(pictures.with_catalog(mended), leaks, known, with_seed)
 
 
 def _cheap_notes(context: CheckContext) -> Iterator[str]:

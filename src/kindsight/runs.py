@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from kindsight.agreement import needs_keras
 from kindsight.cache import Cache
 from kindsight.files import write_text
+from kindsight.models.keras_process import KerasProcess
 from kindsight.pack import pack
 from kindsight.report import Reference
-from kindsight.rundivision import divide, open_data, rows_of, write_problems
+from kindsight.rundivision import Divided, divide, open_data, rows_of, write_problems
 from kindsight.runfigures import write_history_figures
 from kindsight.runfolder import claim_run
 from kindsight.runnotes import leaks_said, run_notes
@@ -37,6 +38,9 @@ from kindsight.training.tuning import FittedTuned, Tuning, note_of
 __all__ = ["TrainResult", "TrainSettings", "find_learning_rate", "layers_of", "train"]
 
 SPLITS = ("train", "validation", "test")
+# Who trains again with another seed mostly takes the next. It costs the first training some ten
+# pictures more in Keras, and saves itself the start of Keras.
+NEXT_SEEDS = (1,)
 # Share of the pictures' area: 4 to 3 loses 25%, as most photographs do.
 MUCH_CUT_OFF = 0.3
 MORE = "--budget 10m also fine-tunes the network, and keeps that where it is better"
@@ -103,12 +107,7 @@ def train(
         pictures = divided.pictures
         rows = {name: rows_of(pictures.catalog, name) for name in SPLITS}
         compared = rows["validation"] if len(rows["validation"]) else rows["train"]
-        if (
-            isinstance(pictures, NetworkPictures)
-            or _tunes(training)
-            or needs_keras(pictures.features, pictures.files, compared)
-        ):
-            keras.start()
+        later = _begin_keras(keras, training, pictures, compared, divided, settings.seed)
         with _logging(settings, folder, listener) as heard:
             fitted = pictures.fit(
                 catalog.classes,
@@ -122,7 +121,8 @@ def train(
         scored = _score_parts(fitted, rows, folder)
         clock.mark("fit")
         say("check", 0, 0)
-        bundle = pack(folder, fitted, compared, keras, divided.facts(scored))
+        bundle = pack(folder, fitted, compared, keras, divided.facts(scored), later)
+        keras.dismiss()
         clock.mark("check")
         notes = run_notes(catalog, settings, folder, scored, divided, fitted, say, clock)
         result = _result(folder, settings, pictures, fitted, scored, rows, notes)
@@ -141,6 +141,23 @@ def train(
         if isinstance(fitted, FittedNetwork):
             fitted.clear_away()
     return result
+
+
+def _begin_keras(
+    keras: KerasProcess,
+    training: Training,
+    pictures: Pictures,
+    compared: NDArray[np.int64],
+    divided: Divided,
+    seed: int,
+) -> list[NDArray[np.int64]]:
+    """Start Keras where it will be needed; return what the next seeds would compare."""
+    if isinstance(pictures, NetworkPictures) or _tunes(training):
+        keras.start()
+    elif needs_keras(pictures, compared):
+        keras.warm(pictures.files.keras)
+        return [divided.with_seed(seed + more) for more in NEXT_SEEDS]
+    return []
 
 
 def _silent(stage: str, done: int, total: int) -> None:

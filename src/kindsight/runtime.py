@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import queue
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -72,7 +73,8 @@ class Interpreter:
         array
             float32 (n,)
         """
-        self._interpreter.set_tensor(self._input, picture[None].astype(np.float32))
+        # Straight into the network's own memory; no view of it may be left when it runs.
+        np.copyto(self._interpreter.tensor(self._input)(), picture[None])
         self._interpreter.invoke()
         result: NDArray[np.float32] = self._interpreter.get_tensor(self._output)[0]
         return result
@@ -104,10 +106,14 @@ class InterpreterPool:
 
     def run(self, picture: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Run the model on one picture, waiting while all interpreters are at work."""
+        return self.run_all([picture])[0]
+
+    def run_all(self, pictures: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.float32]]:
+        """Run the model on some pictures, one after the other, on one interpreter."""
         interpreter = self._free.get()
         try:
             if interpreter is None:
                 interpreter = Interpreter(self._model)
-            return interpreter(picture)
+            return [interpreter(picture) for picture in pictures]
         finally:
             self._free.put(interpreter)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from itertools import islice
 from typing import TypeVar
 
-__all__ = ["count_cores", "map_ordered", "single_threaded_opencv"]
+__all__ = ["count_cores", "in_bundles", "map_ordered", "single_threaded_opencv"]
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -18,6 +20,8 @@ Result = TypeVar("Result")
 # Results computed ahead of the one that is waited for, per thread: enough to ride out one slow
 # picture, small enough that memory does not depend on the number of pictures.
 AHEAD = 8
+# Seconds an item may be in coming for others to wait for it in one bundle.
+PATIENCE = 0.002
 
 
 def count_cores() -> int:
@@ -29,7 +33,7 @@ def count_cores() -> int:
 
 
 def map_ordered(
-    function: Callable[[Item], Result], items: Iterable[Item], threads: int
+    function: Callable[[Item], Result], items: Iterable[Item], threads: int, ahead: int = AHEAD
 ) -> Iterator[Result]:
     """Apply `function` to `items` on several threads; yield the results in the items' order.
 
@@ -44,6 +48,8 @@ def map_ordered(
         Taken on the caller's thread.
     threads : int
         How many.
+    ahead : int
+        How many results per thread may wait to be yielded.
     """
     waiting: deque[Future[Result]] = deque()
     executor = ThreadPoolExecutor(threads, thread_name_prefix="kindsight")
@@ -51,12 +57,33 @@ def map_ordered(
         for item in items:
             waiting.append(executor.submit(function, item))
             # What is done goes out at once: the next item may be long in coming.
-            while waiting and (len(waiting) >= AHEAD * threads or waiting[0].done()):
+            while waiting and (len(waiting) >= ahead * threads or waiting[0].done()):
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
     finally:
         executor.shutdown(wait=True, cancel_futures=True)
+
+
+def in_bundles(items: Iterable[Item], most: int) -> Iterator[list[Item]]:
+    """Hand on several items at once, as long as they come quickly: fewer handings over.
+
+    Parameters
+    ----------
+    items : iterable
+        Where one is long in coming, the next goes alone.
+    most : int
+        How many are handed on at once.
+    """
+    iterator, size = iter(items), 1
+    while True:
+        start = time.monotonic()
+        bundle = list(islice(iterator, size))
+        if not bundle:
+            return
+        quick = time.monotonic() - start < PATIENCE * size
+        yield bundle
+        size = min(most, 2 * size) if quick else 1
 
 
 class _OpenCV:

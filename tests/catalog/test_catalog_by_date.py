@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kindsight.catalog import Catalog, units
+from kindsight.catalog import Catalog
 from kindsight.catalog.by_date import split_by_date
+from kindsight.catalog.units import units
 from kindsight.errors import CatalogError, SettingsError
 
 DAY = 86_400.0

@@ -4,8 +4,9 @@ from itertools import permutations
 
 import pytest
 
-from kindsight.catalog import Catalog, split_catalog, units
+from kindsight.catalog import Catalog, split_catalog
 from kindsight.catalog.linking import link_groups
+from kindsight.catalog.units import units
 
 
 def catalog_of(digests, groups) -> Catalog:

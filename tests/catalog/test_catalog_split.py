@@ -14,9 +14,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kindsight.catalog import Catalog, split_catalog, units
+from kindsight.catalog import Catalog, split_catalog
 from kindsight.catalog.choose import apportion, choose
-from kindsight.catalog.units import Unit
+from kindsight.catalog.units import Unit, units
 from kindsight.errors import CatalogError, SettingsError
 
 

@@ -7,13 +7,17 @@ import numpy as np
 import pytest
 
 from kindsight.errors import SettingsError, WeightsError
-from kindsight.models.backbone import check_size
+from kindsight.models.backbone import Stage, check_size
 from kindsight.models.backbones import BACKBONES, get_backbone
 from kindsight.models.convert import convert_to_litert, make_pictures, run_litert
 from kindsight.models.feature_model import build_feature_model, build_network
 from kindsight.models.layout import FeatureBlock, FeatureLayout
 
 SIZE = (64, 48)
+STATISTICS = (
+    *("mean", "max", "std", "rowstd", "rowmax", "rowmin"),
+    *("columnstd", "columnmax", "columnmin"),
+)
 NAMES = [
     "efficientnet-lite0",
     pytest.param("efficientnet-lite1", marks=pytest.mark.slow),
@@ -43,19 +47,25 @@ def test_layout_by_hand(name):
     layout = get_backbone(name).layout()
     start = 0
     for stage, channels in enumerate(CHANNELS[name], start=3):
-        for statistic in ("mean", "max", "std"):
+        for statistic in STATISTICS:
             assert layout[f"stage{stage}_{statistic}"] == slice(start, start + channels)
             start += channels
     assert layout["top_mean"] == slice(start, start + 1280)
     assert layout.width == start + 1280
     assert layout.names[:3] == ("stage3_mean", "stage3_max", "stage3_std")
+    assert layout.names[3:5] == ("stage3_rowstd", "stage3_rowmax")
     assert layout.names[-1] == "top_mean"
 
 
 def test_width_of_lite0():
     assert (
-        get_backbone("efficientnet-lite0").layout().width == 2552
-    )  # 3 * (40 + 80 + 112 + 192) + 1280
+        get_backbone("efficientnet-lite0").layout().width == 5096
+    )  # 9 * (40 + 80 + 112 + 192) + 1280
+
+
+def test_of_wide_stages_no_profiles_are_taken():
+    assert Stage("narrow", 256).statistics == STATISTICS
+    assert Stage("wide", 257).statistics == ("mean", "max", "std")
 
 
 def test_table_tells_backbones_apart():
@@ -153,6 +163,13 @@ def test_features_are_statistics_of_the_stages(network):
             ("mean", values.mean(axis=(1, 2))),
             ("max", values.max(axis=(1, 2))),
             ("std", np.sqrt(values.var(axis=(1, 2)) + 1e-6)),
+            # Every row's mean, and every column's, over what lies in it.
+            ("rowstd", np.sqrt(values.mean(axis=2).var(axis=1) + 1e-6)),
+            ("rowmax", values.mean(axis=2).max(axis=1)),
+            ("rowmin", values.mean(axis=2).min(axis=1)),
+            ("columnstd", np.sqrt(values.mean(axis=1).var(axis=1) + 1e-6)),
+            ("columnmax", values.mean(axis=1).max(axis=1)),
+            ("columnmin", values.mean(axis=1).min(axis=1)),
         ):
             got = features[:, layout[f"{name}_{statistic}"]]
             assert np.abs(got - expected).max() < 1e-5 * scale, (name, statistic)

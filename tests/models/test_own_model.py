@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from kindsight.errors import SettingsError, WeightsError
+from kindsight.models.backbone import Stage
 from kindsight.models.backbones import get_backbone
 from kindsight.models.build import ensure_backbone
 from kindsight.models.convert import make_pictures, run_litert
@@ -48,8 +49,11 @@ def test_own_model_gives_features_of_its_stages(tmp_path, keras_process, kind, s
     assert (backbone.name, backbone.size) == ("my network", size or (224, 224))
     files = ensure_backbone(str(file), (40, 48), tmp_path / "cache", process=keras_process)
     # "two" (5 x 6) ends a stage; "three" (3 x 3) gives the last maps, before the global mean.
-    assert files.layout.names == ("two_mean", "two_max", "two_std", "top_mean")
-    assert files.layout.width == 3 * 6 + 8
+    assert files.layout.names == (
+        *(f"two_{statistic}" for statistic in Stage("two", 6).statistics),
+        "top_mean",
+    )
+    assert files.layout.width == 9 * 6 + 8
     pictures = make_pictures(3, (40, 48))
     probe = keras.Model(model.inputs, [model.get_layer(n).output for n in ("two", "three")])
     two, three = (np.asarray(values) for values in probe(pictures))
@@ -58,6 +62,11 @@ def test_own_model_gives_features_of_its_stages(tmp_path, keras_process, kind, s
             two.mean((1, 2)),
             two.max((1, 2)),
             np.sqrt(two.var((1, 2)) + 1e-6),
+            *(
+                found
+                for lines in (two.mean(2), two.mean(1))
+                for found in (np.sqrt(lines.var(1) + 1e-6), lines.max(1), lines.min(1))
+            ),
             three.mean((1, 2)),
         ],
         axis=1,

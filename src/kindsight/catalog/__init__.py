@@ -1,32 +1,55 @@
-"""Many pictures: which there are, where they lie, what they are called, which part they are in."""
+"""Many pictures: which there are, where they lie, what they are called, which part they are in.
 
-from kindsight.catalog.arrays import from_arrays
-from kindsight.catalog.catalog import SPLITS, Catalog
-from kindsight.catalog.folds import fold_indices
-from kindsight.catalog.given import as_catalog
-from kindsight.catalog.listing import iter_pictures
-from kindsight.catalog.opening import open_catalog, open_parts
-from kindsight.catalog.options import DataOptions
-from kindsight.catalog.readers.npz import from_npz
-from kindsight.catalog.readers.tables import from_table
-from kindsight.catalog.sources import from_files, from_folder
-from kindsight.catalog.split import split_catalog
-from kindsight.catalog.units import units
+The names below are imported when they are first used: a prediction needs few of them, and is to
+start at once.
+"""
 
-__all__ = [
-    "SPLITS",
-    "Catalog",
-    "DataOptions",
-    "as_catalog",
-    "fold_indices",
-    "from_arrays",
-    "from_files",
-    "from_folder",
-    "from_npz",
-    "from_table",
-    "iter_pictures",
-    "open_catalog",
-    "open_parts",
-    "split_catalog",
-    "units",
-]
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from kindsight.catalog.arrays import from_arrays as from_arrays
+    from kindsight.catalog.catalog import SPLITS as SPLITS
+    from kindsight.catalog.catalog import Catalog as Catalog
+    from kindsight.catalog.folds import fold_indices as fold_indices
+    from kindsight.catalog.given import as_catalog as as_catalog
+    from kindsight.catalog.listing import iter_pictures as iter_pictures
+    from kindsight.catalog.opening import open_catalog as open_catalog
+    from kindsight.catalog.opening import open_parts as open_parts
+    from kindsight.catalog.options import DataOptions as DataOptions
+    from kindsight.catalog.readers.npz import from_npz as from_npz
+    from kindsight.catalog.readers.tables import from_table as from_table
+    from kindsight.catalog.sources import from_files as from_files
+    from kindsight.catalog.sources import from_folder as from_folder
+    from kindsight.catalog.split import split_catalog as split_catalog
+
+_HOMES = {
+    "SPLITS": "catalog",
+    "Catalog": "catalog",
+    "DataOptions": "options",
+    "as_catalog": "given",
+    "fold_indices": "folds",
+    "from_arrays": "arrays",
+    "from_files": "sources",
+    "from_folder": "sources",
+    "from_npz": "readers.npz",
+    "from_table": "readers.tables",
+    "iter_pictures": "listing",
+    "open_catalog": "opening",
+    "open_parts": "opening",
+    "split_catalog": "split",
+}
+
+__all__ = sorted(_HOMES)  # noqa: PLE0605
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'kindsight.catalog' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"kindsight.catalog.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return list(__all__)

@@ -107,6 +107,8 @@ def go_through(
     threads: int,
     progress: Progress | None = None,
     beside: Beside | None = None,
+    *,
+    together: int = 1,
 ) -> Gone:
     """See to it that a table has every picture of a catalog.
 
@@ -129,6 +131,8 @@ def go_through(
         Called from this thread.
     beside : Beside, optional
         Looks at the pictures that are read.
+    together : int
+        How many pictures a thread is handed at once, at most.
 
     Raises
     ------
@@ -139,7 +143,9 @@ def go_through(
     def reader() -> Reader:
         return _Resizing(spec, maker(), beside)
 
-    read = read_through(catalog, cache, table, look_up, reader, threads, progress)
+    read = read_through(
+        catalog, cache, table, look_up, reader, threads, progress, together=together
+    )
     return _part(catalog, table, read)
 
 

@@ -9,6 +9,7 @@ from kindsight.errors import SettingsError
 from kindsight.models.layout import FeatureBlock, FeatureLayout
 
 __all__ = [
+    "PROFILES",
     "SIZE_RANGE",
     "STATISTICS",
     "Backbone",
@@ -19,6 +20,13 @@ __all__ = [
 ]
 
 STATISTICS = ("mean", "max", "std")
+"""Over all places of a map."""
+
+PROFILES = tuple(f"{line}{word}" for line in ("row", "column") for word in ("std", "max", "min"))
+"""Over the means of a map's rows, and of its columns: lines and bands stand out in them."""
+
+# Of wider stages these would be more numbers than pictures have need of.
+MOST_PROFILED = 256
 SIZE_RANGE = (32, 1024)
 """Smallest and largest height or width in pixels that a backbone is built for."""
 
@@ -45,6 +53,11 @@ class Stage:
     def name(self) -> str:
         """What its blocks of features are called."""
         return self.layer.removesuffix("_out")
+
+    @property
+    def statistics(self) -> tuple[str, ...]:
+        """Which statistics of its maps are features, in that order."""
+        return (*STATISTICS, *PROFILES) if self.channels <= MOST_PROFILED else STATISTICS
 
 
 @dataclass(frozen=True)
@@ -147,7 +160,7 @@ class Backbone:
         return TOP
 
     def layout(self) -> FeatureLayout:
-        """Compute the layout of the features: mean, max and std of each stage, then the top.
+        """Compute the layout of the features: the statistics of each stage, then the top.
 
         Raises
         ------
@@ -164,7 +177,7 @@ def make_layout(stages: tuple[Stage, ...], top_width: int) -> FeatureLayout:
     parts = [
         (f"{stage.name}_{statistic}", stage.channels)
         for stage in stages
-        for statistic in STATISTICS
+        for statistic in stage.statistics
     ]
     found: list[FeatureBlock] = []
     for name, width in [*parts, (TOP, top_width)]:

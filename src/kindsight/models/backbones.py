@@ -1,7 +1,8 @@
 """The backbones: which networks there are, and which of their numbers are features.
 
-A picture's features are statistics over space (mean, largest value, standard deviation) of what
-the network's later stages give, and the last mean. Early stages know texture and late ones
+A picture's features are statistics over space (mean, largest value, standard deviation; and the
+spread, largest and smallest of the means of rows and of columns) of what the network's later stages
+give, and the last mean. Early stages know texture and late ones
 objects; a head over all of them needs no fine-tuning. Nothing here needs TensorFlow.
 """
 

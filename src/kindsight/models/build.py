@@ -98,7 +98,7 @@ def ensure_backbone(
 
 def _key(backbone: Backbone, size: tuple[int, int], digest: str) -> str:
     # Of a user's own file the stages are found by rule: the digest says what they are.
-    layout = backbone.layout().to_dict() if backbone.stages else {"rule": 1}
+    layout = backbone.layout().to_dict() if backbone.stages else {"rule": 2}
     statistics = hashlib.blake2b(json.dumps(layout).encode(), digest_size=4).hexdigest()
     name = re.sub(r"[^A-Za-z0-9.]+", "-", backbone.name)[:40]
     return f"{name}-{size[0]}x{size[1]}-{digest[:12]}-{statistics}-{BUILD_FORMAT}"

@@ -7,7 +7,7 @@ from typing import Any
 
 from kindsight.errors import WeightsError
 from kindsight.models.applications import build_application
-from kindsight.models.backbone import Backbone, Stage, make_layout
+from kindsight.models.backbone import PROFILES, Backbone, Stage, make_layout
 from kindsight.models.efficientnet_lite import build_efficientnet_lite
 from kindsight.models.graph import as_functional, cut_points, feature_stages, last_maps, output_of
 from kindsight.models.h5_weights import load_h5_weights
@@ -153,16 +153,34 @@ def build_feature_model(backbone: Backbone, network: Any) -> tuple[Any, FeatureL
     parts = []
     for stage in stages:
         values = output_of(network, stage.layer)
-        # Two passes: the mean of squares less the squared mean would lose what a nearly constant
-        # channel varies by, differently in Keras and in LiteRT. The mean is taken a second time
-        # below, since reshaping this one would fix the batch in the LiteRT file.
-        centre = ops.mean(values, axis=(1, 2), keepdims=True)
-        variance = ops.mean(ops.square(values - centre), axis=(1, 2))
         parts += [
             ops.mean(values, axis=(1, 2)),
             ops.max(values, axis=(1, 2)),
-            ops.sqrt(variance + _VARIANCE_FLOOR),
+            _deviation(values, (1, 2)),
         ]
+        if PROFILES[0] in stage.statistics:
+            for other in (2, 1):  # over which axis rows, and columns, are averaged
+                parts += _profile(ops.mean(values, axis=other))
     parts.append(keras.layers.GlobalAveragePooling2D(name=backbone.top)(network.output))
     features = keras.layers.Concatenate(name="features")(parts)
     return keras.Model(network.input, features, name=f"{network.name}_features"), layout
+
+
+def _profile(means: Any) -> list[Any]:
+    """Return deviation, maximum and minimum over lines of (batch, lines, channels)."""
+    import keras
+
+    ops = keras.ops
+    return [_deviation(means, 1), ops.max(means, axis=1), ops.min(means, axis=1)]
+
+
+def _deviation(values: Any, axis: Any) -> Any:
+    """Return the standard deviation.
+
+    Its variance is the mean square of what is left after the mean: the mean of squares less the
+    squared mean would lose what a nearly constant channel varies by, differently in Keras and in
+    LiteRT.
+    """
+    import keras
+
+    return keras.ops.sqrt(keras.ops.var(values, axis=axis) + _VARIANCE_FLOOR)

@@ -15,7 +15,8 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -67,7 +68,7 @@ def serve(more: Mapping[str, Job]) -> None:
     jobs: queue.Queue[dict[str, Any]] = queue.Queue()
     threading.Thread(target=_listen, args=(jobs, line.stop), daemon=True).start()
     line.tell(_guarded(_start, {}, line))
-    table: Mapping[str, Job] = {"build": _build, "run": _run, "maps": _maps, **more}
+    table: Mapping[str, Job] = {"build": _build, "run": _run, "warm": _warm, "maps": _maps, **more}
     while (job := jobs.get())["job"] != "quit":
         line.stop.clear()
         line.tell(_guarded(table[job["job"]], job, line))
@@ -103,7 +104,7 @@ def _start(job: dict[str, Any], line: Line) -> dict[str, Any]:
     import gc
 
     # Keras looks for these at import, which costs most of a second and is of no use here.
-    for library in ("sklearn", "matplotlib"):
+    for library in ("sklearn", "matplotlib", "pandas"):
         sys.modules[library] = None  # type: ignore[assignment]
     # A fifth of the import is the collector walking over objects that all stay.
     gc.disable()
@@ -161,16 +162,37 @@ def _run(job: dict[str, Any], line: Line) -> dict[str, Any]:
     # Twice as fast as layer by layer, the time to trace it included, from one batch on.
     function = tf.function(lambda batch: ends(batch, training=False), autograph=False)
     rows = min(BATCH, len(pixels))
-    parts = []
-    for start in range(0, len(pixels), rows):
-        batch = np.asarray(pixels[start : start + rows], np.float32)
-        missing = rows - len(batch)
-        # The last batch is filled up, so that the function is traced for one shape only.
-        full = np.pad(batch, ((0, missing), (0, 0), (0, 0), (0, 0)))
-        parts.append([np.asarray(part)[: len(batch)] for part in function(full)])
+    parts: list[list[Any]] = []
+    with _unimproved():
+        for start in range(0, len(pixels), rows):
+            batch = np.asarray(pixels[start : start + rows], np.float32)
+            missing = rows - len(batch)
+            # The last batch is filled up, so that the function is traced for one shape only.
+            full = np.pad(batch, ((0, missing), (0, 0), (0, 0), (0, 0)))
+            parts.append([np.asarray(part)[: len(batch)] for part in function(full)])
     features, logits = (np.concatenate(column) for column in zip(*parts, strict=True))
     np.savez(job["out"], features=features, logits=logits)
     return {"pictures": len(pixels)}
+
+
+@contextmanager
+def _unimproved() -> Iterator[None]:
+    """Trace without TensorFlow's improvements: for few pictures they only take time."""
+    import tensorflow as tf
+
+    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
+    try:
+        yield
+    finally:
+        tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": False})
+
+
+def _warm(job: dict[str, Any], line: Line) -> dict[str, Any]:
+    """Load a network and forget it: the next one of its kind takes half as long."""
+    import keras
+
+    keras.models.load_model(job["model"], compile=False)
+    return {}
 
 
 def _maps(job: dict[str, Any], line: Line) -> dict[str, Any]:

@@ -94,6 +94,28 @@ class KerasProcess:
             self._started()
         return self
 
+    def warm(self, model: Path) -> None:
+        """Let the child load a network for practice, and return at once.
+
+        What goes wrong in it is of no matter: the job that needs the network will say so.
+
+        Parameters
+        ----------
+        model : Path
+            A Keras file of the kind that is to be run later.
+        """
+
+        def load() -> None:
+            with contextlib.suppress(KindsightError):
+                self._request(job="warm", model=str(Path(model).resolve()))
+
+        self.start()
+        threading.Thread(target=load, name="kindsight-warm", daemon=True).start()
+
+    def dismiss(self) -> None:
+        """Let the child end while other work goes on; a later job starts another one."""
+        threading.Thread(target=self.close, name="kindsight-dismiss", daemon=True).start()
+
     def build(
         self,
         name: str,

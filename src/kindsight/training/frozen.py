@@ -29,7 +29,7 @@ from kindsight.models.keras_weights import (
 )
 from kindsight.models.side_by_side import join_backbones
 from kindsight.models.views import VIEWS
-from kindsight.pictures import InputSpec, read_picture, resize_picture
+from kindsight.pictures import InputSpec
 from kindsight.training.common import (
     Progress,
     balanced_weights,
@@ -39,7 +39,7 @@ from kindsight.training.common import (
 from kindsight.training.features import Features, compute_features, side_by_side
 from kindsight.training.head import FOLDS, HEADS, FittedHead, fit_head
 from kindsight.training.history import History
-from kindsight.training.kept import KeptPicture, kept_pictures, share_cut_off
+from kindsight.training.kept import KeptPicture, kept_pictures, kept_pixels, share_cut_off
 from kindsight.training.rules import choice_fault, whole_fault
 from kindsight.training.tuning import FINE_TUNES, Tuning, parse_budget
 
@@ -376,16 +376,8 @@ class FittedFrozen:
 
         What the cache no longer has is read again.
         """
-        catalog, spec = self.features.catalog, self.training.spec()
-        pixels = []
-        for digest, picture in zip(digests, self.kept(digests), strict=True):
-            if picture is not None:
-                pixels.append(picture.pixels)
-                continue
-            data = catalog.load(catalog.digest.index(digest))
-            read = read_picture(data, target=spec.size) if isinstance(data, bytes) else data
-            pixels.append(resize_picture(read, spec))
-        return np.stack(pixels)
+        width, spec = self.files.layout.width, self.training.spec()
+        return kept_pixels(self.features.table, width, self.features.catalog, spec, digests)
 
     def share_cut_off(self) -> float:
         """Return how much of the pictures' area the network did not see: 0 to 1."""

@@ -26,8 +26,9 @@ from kindsight.training.candidates import (
     try_candidate,
     walk_strengths,
 )
-from kindsight.training.projection import KernelMap, Projection, fit_kernel_map, fit_projection
+from kindsight.training.projection import KernelMap, Projection, fit_kernel_map
 from kindsight.training.softmax import fit_softmax
+from kindsight.training.weighing import WeighedFeatures
 
 __all__ = ["HEADS", "Candidate", "FittedHead", "column_weights", "fit_head", "generator"]
 
@@ -134,23 +135,22 @@ def _choose_and_fit(
     rows = np.sort(chooser.permutation(len(targets))[:CHOICE_PICTURES])
     task = Task(targets[rows], classes, folds[rows], weights[rows])
     sample = features if len(rows) == len(features) else features[rows]
-    candidates: list[Candidate] = []
-    projections: dict[tuple[str, str], Projection] = {}
     # Of two backbones side by side: both, and each alone.
-    for network in ("", *layout.networks()):
-        for blocks, weight in BLOCKS.items():
-            if weight != 1.0 and len(layout.blocks) == 1:
-                continue
-            projection = fit_projection(
-                sample, column_weights(layout, weight, network), COMPONENTS, generator(seed, 2)
-            )
-            projections[network, blocks] = projection
-            strength = FIRST_STRENGTHS["linear"]
-            tried = try_candidate(task, projection.apply(sample), "linear", blocks, strength)
-            candidates.append(replace(tried, network=network))
+    names = [
+        (network, blocks)
+        for network in ("", *layout.networks())
+        for blocks in (BLOCKS if len(layout.blocks) > 1 else ("all",))
+    ]
+    weightings = [column_weights(layout, BLOCKS[blocks], network) for network, blocks in names]
+    weighed = WeighedFeatures(sample, weightings, COMPONENTS, lambda: generator(seed, 2))
+    candidates: list[Candidate] = []
+    for number, (network, blocks) in enumerate(names):
+        strength = FIRST_STRENGTHS["linear"]
+        tried = try_candidate(task, weighed.components(number), "linear", blocks, strength)
+        candidates.append(replace(tried, network=network))
     best = min(candidates, key=log_loss_of)
     network, blocks = best.network, best.blocks
-    columns = projections[network, blocks].apply(sample)
+    columns = weighed.components(names.index((network, blocks)))
     walked = walk_strengths(task, columns, "linear", blocks, best)
     mapping = None
     if kind != "linear":
@@ -161,10 +161,13 @@ def _choose_and_fit(
         walked += [first, *walk_strengths(task, columns, "curved", blocks, first)]
     candidates += [replace(item, network=network) for item in walked]
     chosen = best_candidate([item for item in candidates if kind in ("auto", item.kind)])
+    number = names.index((chosen.network, chosen.blocks))
     fitted = _Fitted(
-        projections[chosen.network, chosen.blocks], mapping if chosen.kind == "curved" else None
+        weighed.projection(number),
+        mapping if chosen.kind == "curved" else None,
     )
-    layers = fitted.fit(features, targets, classes, weights, chosen.strength)
+    known = weighed.components(number) if sample is features else None
+    layers = fitted.fit(features, targets, classes, weights, chosen.strength, known)
     return FittedHead(layers, chosen.temperature, chosen, tuple(candidates))
 
 
@@ -204,10 +207,15 @@ class _Fitted:
         classes: int,
         weights: Floats,
         strength: float,
+        columns: Floats | None = None,
     ) -> HeadLayers:
-        """Fit to all pictures and fold everything into a few dense layers."""
+        """Fit to all pictures and fold everything into a few dense layers.
+
+        `columns` are the pictures' components, where they are known.
+        """
         projection, mapping = self.projection, self.mapping
-        columns = projection.apply(features)
+        if columns is None:
+            columns = projection.apply(features)
         if mapping is not None:
             columns = mapping.apply(np.ascontiguousarray(columns[:, :KERNEL_COMPONENTS]))
         while True:

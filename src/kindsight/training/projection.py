@@ -7,7 +7,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["KernelMap", "Projection", "fit_kernel_map", "fit_projection"]
+__all__ = [
+    "KernelMap",
+    "Projection",
+    "fit_kernel_map",
+    "fit_projection",
+    "orthogonal",
+    "spreads_of",
+]
 
 Floats = NDArray[np.float32]
 
@@ -62,10 +69,8 @@ def fit_projection(
     generator : numpy.random.Generator
         For the random directions.
     """
-    mean = features.mean(0, dtype=np.float64)
-    spread = features.std(0, dtype=np.float64)
-    alive = spread > SMALLEST_SPREAD * (np.abs(mean) + 1e-3)
-    factors = np.where(alive, column_weights / np.where(alive, spread, 1.0), 0.0)
+    mean, factors = spreads_of(features)
+    factors = factors * column_weights
     rows = features
     if len(rows) > BASIS_ROWS:
         rows = rows[np.sort(generator.permutation(len(rows))[:BASIS_ROWS])]
@@ -74,6 +79,14 @@ def fit_projection(
     basis = _principal_directions(scaled, min(components, *scaled.shape), generator)
     kernel = (factors[:, None] / norm) * basis
     return Projection(kernel.astype(np.float32), (-mean @ kernel).astype(np.float32))
+
+
+def spreads_of(features: Floats) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the mean of each column and the inverse of its deviation, 0 where it has none."""
+    mean = features.mean(0, dtype=np.float64)
+    spread = features.std(0, dtype=np.float64)
+    alive = spread > SMALLEST_SPREAD * (np.abs(mean) + 1e-3)
+    return mean, np.where(alive, 1 / np.where(alive, spread, 1.0), 0.0)
 
 
 def _principal_directions(
@@ -86,8 +99,8 @@ def _principal_directions(
         return np.eye(rows.shape[1], 1)
     for _ in range(POWER_ITERATIONS):
         sample = rows @ (rows.T @ (sample / np.sqrt(np.square(sample).mean())))
-    orthogonal = _orthogonal(sample)
-    small = orthogonal.T @ rows
+    basis = orthogonal(sample)
+    small = basis.T @ rows
     values, vectors = np.linalg.eigh(_gram(small.T))
     kept = np.flatnonzero(values > 1e-9 * values[-1])[::-1][:count]
     directions: NDArray[np.float64] = small.T @ (vectors[:, kept] / np.sqrt(values[kept]))
@@ -100,7 +113,7 @@ def _gram(columns: Floats) -> NDArray[np.float64]:
     return result
 
 
-def _orthogonal(columns: Floats) -> Floats:
+def orthogonal(columns: Floats) -> Floats:
     """Return an orthonormal basis of what `columns` span, from their small Gram matrix.
 
     LAPACK's QR gives the same and takes several times as long on tall matrices.

@@ -153,9 +153,11 @@ def correct(catalog: Catalog, results: Iterable[CheckResult]) -> Corrections:
             draft.settle(finding)
     for finding in findings:
         if finding.code in DOUBTED and finding.suggestion is not None:
-            # What copies have settled is not torn apart again by a doubt about one of them.
-            open_rows = [row for row in finding.rows if row not in draft.settled]
+            # What copies have settled is not torn apart again by a doubt about one of them, nor
+            # what another doubt has.
+            open_rows = [row for row in finding.rows if row not in draft.settled | draft.doubted]
             draft.relabel(open_rows, finding.suggestion, finding)
+            draft.doubted.update(open_rows)
     for finding in findings:
         if finding.code in LEAKING:
             _, leaks = mend_leaks(catalog, [finding.rows], "keep")
@@ -171,6 +173,7 @@ class _Draft:
         self.label = list(catalog.label)
         self.names: dict[str, str] = {}
         self.settled: set[int] = set()
+        self.doubted: set[int] = set()
         self.excluded: set[int] = set()
         self.reasons: list[list[str]] = [[] for _ in range(len(catalog))]
 

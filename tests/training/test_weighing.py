@@ -1,0 +1,90 @@
+"""Components under several weights: the same as from the features themselves."""
+
+import numpy as np
+import pytest
+
+from kindsight.training import weighing as module
+from kindsight.training.projection import fit_projection
+from kindsight.training.weighing import WeighedFeatures
+
+
+def generator():
+    return np.random.Generator(np.random.Philox(5))
+
+
+def features_of(pictures=60, columns=200, seed=0):
+    """Rows that vary in eight directions, by clearly different amounts, and a little in all."""
+    random = np.random.default_rng(seed)
+    hidden = random.normal(size=(pictures, 8)) * [9, 7, 5.5, 4, 3, 2.2, 1.6, 1.2]
+    rows = hidden @ random.normal(size=(8, columns)) + 0.05 * random.normal(
+        size=(pictures, columns)
+    )
+    return (rows * random.uniform(0.1, 30, columns) + 5).astype(np.float32)
+
+
+def weightings(columns=200):
+    early = np.where(np.arange(columns) < 150, 3.0, 1.0)
+    last = np.where(np.arange(columns) < 150, 0.0, 1.0)
+    apart = np.where(np.arange(columns) % 2, 2.0, 0.5)
+    return [w.astype(np.float32) for w in (np.ones(columns), early, last, apart)]
+
+
+def decomposed(features, weights, count):
+    """The components by NumPy's own decomposition, in float64."""
+    rows = features.astype(np.float64)
+    spread = rows.std(0)
+    rows = (rows - rows.mean(0)) / np.where(spread, spread, 1) * (spread > 0) * weights
+    rows /= np.sqrt(np.square(rows).sum(1).mean())
+    left, values, _ = np.linalg.svd(rows, full_matrices=False)
+    return (left * values)[:, :count]
+
+
+def up_to_signs(found, expected):
+    return found * np.sign((found * expected).sum(0))
+
+
+@pytest.mark.parametrize("number", range(4))
+def test_components_are_those_of_a_decomposition(number):
+    features, every = features_of(), weightings()
+    found = WeighedFeatures(features, every, 6, generator).components(number)
+    expected = decomposed(features, every[number], 6)
+    assert found.dtype == np.float32 and found.shape == (60, 6)
+    np.testing.assert_allclose(up_to_signs(found, expected), expected, atol=2e-4)
+
+
+@pytest.mark.parametrize("number", range(4))
+def test_the_projection_makes_the_same_of_the_features(number):
+    features = features_of()
+    weighed = WeighedFeatures(features, weightings(), 6, generator)
+    found = weighed.components(number)
+    again = weighed.projection(number).apply(features)
+    np.testing.assert_allclose(again, found, atol=2e-4)
+
+
+@pytest.mark.parametrize("number", range(4))
+def test_many_pictures_go_the_other_way_to_the_same(number, monkeypatch):
+    features, every = features_of(), weightings()
+    few = WeighedFeatures(features, every, 6, generator)
+    monkeypatch.setattr(module, "MOST_PRODUCTS", 59)
+    many = WeighedFeatures(features, every, 6, generator)
+    expected = fit_projection(features, every[number], 6, generator()).apply(features)
+    np.testing.assert_array_equal(many.components(number), expected)
+    found = up_to_signs(few.components(number), expected)
+    np.testing.assert_allclose(found, expected, atol=5e-4)
+
+
+def test_constant_columns_and_pictures_all_alike():
+    features = features_of()
+    features[:, 20:40] = 3.0
+    weighed = WeighedFeatures(features, weightings(), 4, generator)
+    assert not weighed.projection(0).kernel[20:40].any()
+    alike = WeighedFeatures(np.full((5, 9), 2, np.float32), weightings(9), 4, generator)
+    assert not alike.components(0).any()
+    assert np.isfinite(alike.projection(0).kernel).all()
+
+
+def test_no_more_components_than_pictures_differ():
+    # Eleven pictures, centred, span ten dimensions; noise of the arithmetic is no eleventh.
+    features = np.random.default_rng(3).normal(size=(11, 200)).astype(np.float32)
+    found = WeighedFeatures(features, weightings(), 512, generator).components(0)
+    assert found.shape == (11, 10)
