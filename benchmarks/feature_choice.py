@@ -1,7 +1,7 @@
 """How the default features were chosen: accuracy of other stages, statistics, sizes and views.
 
 One pass of EfficientNet-Lite0 gives mean, maximum and standard deviation over space at the end of
-its stages 2 to 7, and the last mean. Each choice of columns is judged by the accuracy of the
+its stages 2 to 7, spread and extremes of the means of rows and columns, and the last mean. Each choice of columns is judged by the accuracy of the
 head that :func:`kindsight.training.head.fit_head` makes of them, on pictures held out: five folds
 of folders, four draws of a quarter of the solar cells, as in ``accuracy_job.py``. The head is
 chosen on the training part alone.
@@ -28,6 +28,8 @@ import numpy as np
 from accuracy_job import divisions, load, some_rows
 from kindsight.catalog import Catalog
 from kindsight.catalog.split import fold_indices
+from kindsight.models.backbone import PROFILES
+from kindsight.models.backbone import STATISTICS as STATISTICS_OF_PLACES
 from kindsight.models.layout import FeatureBlock, FeatureLayout
 from kindsight.pictures import InputSpec, read_picture, resize_picture
 from kindsight.threads import count_cores, map_ordered, single_threaded_opencv
@@ -47,8 +49,9 @@ STATISTICS = {
     "mean": ("mean",),
     "mean, std": ("mean", "std"),
     "mean, max, std": ("mean", "max", "std"),
+    "and rows, columns": (*STATISTICS_OF_PLACES, *PROFILES),
 }
-DEFAULT = (224, "crop", "as they are", "3-6 and last mean", "mean, max, std")
+DEFAULT = (224, "crop", "as they are", "3-6 and last mean", "and rows, columns")
 Views = Callable[[Any], list[Any]]
 VIEWS: dict[str, Views] = {
     "as they are": lambda pixels: [pixels],

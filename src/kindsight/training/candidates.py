@@ -58,7 +58,8 @@ class Candidate:
     kind : str
         ``"linear"`` or ``"curved"``.
     blocks : str
-        Which features: ``"all"``, ``"early"`` (early stages weighted up) or ``"last"``.
+        Which features: ``"all"``, ``"places"`` (those of rows and columns left out), ``"early"``
+        (early stages weighted up) or ``"last"``.
     strength : float
         Of the regularisation, times the number of pictures.
     gamma : float
@@ -85,7 +86,12 @@ class Candidate:
 
     def describe(self) -> str:
         """Say it in words."""
-        features = {"all": "all stages", "early": "early stages weighted up", "last": "last mean"}
+        features = {
+            "all": "all stages",
+            "places": "all stages without rows and columns",
+            "early": "early stages weighted up",
+            "last": "last mean",
+        }
         form = f"curved (gamma {self.gamma:g})" if self.kind == "curved" else "linear"
         alone = f" of {self.network} alone" if self.network else ""
         return f"{form}, {features[self.blocks]}{alone}, strength {self.strength:g}"

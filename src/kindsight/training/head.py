@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from kindsight.errors import SettingsError
+from kindsight.models.backbone import PROFILES
 from kindsight.models.backbones import FeatureLayout
 from kindsight.models.heads import CurvedHead, HeadLayers, LinearHead
 from kindsight.training.candidates import (
@@ -30,13 +31,25 @@ from kindsight.training.projection import KernelMap, Projection, fit_kernel_map
 from kindsight.training.softmax import fit_softmax
 from kindsight.training.weighing import WeighedFeatures
 
-__all__ = ["HEADS", "Candidate", "FittedHead", "column_weights", "fit_head", "generator"]
+__all__ = [
+    "HEADS",
+    "Candidate",
+    "FittedHead",
+    "block_choices",
+    "column_weights",
+    "fit_head",
+    "generator",
+]
 
 Floats = NDArray[np.float32]
 
 HEADS = ("auto", "linear", "curved")
-# Weights of the early stages' features beside the last mean's.
-BLOCKS = {"all": 1.0, "early": 3.0, "last": 0.0}
+# Weights of the early stages' features beside the last mean's: of those over all places, and of
+# those over rows and columns.
+BLOCKS = {"places": (1.0, 0.0), "all": (1.0, 1.0), "early": (3.0, 3.0), "last": (0.0, 0.0)}
+# The last mean alone must be better by more than this factor: where it is as good by chance, more
+# depths answer more pictures right.
+LAST_COST = 1.02
 COMPONENTS = 512
 KERNEL_COMPONENTS = 256
 LANDMARKS = 2000
@@ -139,16 +152,16 @@ def _choose_and_fit(
     names = [
         (network, blocks)
         for network in ("", *layout.networks())
-        for blocks in (BLOCKS if len(layout.blocks) > 1 else ("all",))
+        for blocks in block_choices(layout)
     ]
-    weightings = [column_weights(layout, BLOCKS[blocks], network) for network, blocks in names]
+    weightings = [column_weights(layout, *BLOCKS[blocks], network) for network, blocks in names]
     weighed = WeighedFeatures(sample, weightings, COMPONENTS, lambda: generator(seed, 2))
     candidates: list[Candidate] = []
     for number, (network, blocks) in enumerate(names):
         strength = FIRST_STRENGTHS["linear"]
         tried = try_candidate(task, weighed.components(number), "linear", blocks, strength)
         candidates.append(replace(tried, network=network))
-    best = min(candidates, key=log_loss_of)
+    best = min(candidates, key=_cost)
     network, blocks = best.network, best.blocks
     columns = weighed.components(names.index((network, blocks)))
     walked = walk_strengths(task, columns, "linear", blocks, best)
@@ -176,8 +189,23 @@ def generator(seed: int, purpose: int) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(key=[seed, purpose]))
 
 
-def column_weights(layout: FeatureLayout, early: float, network: str = "") -> Floats:
-    """Return a weight for each feature: `early`, and 1 for those of last means.
+def _cost(candidate: Candidate) -> float:
+    """Return what the features are compared by."""
+    return log_loss_of(candidate) * (LAST_COST if candidate.blocks == "last" else 1.0)
+
+
+def block_choices(layout: FeatureLayout) -> tuple[str, ...]:
+    """Return which of :data:`BLOCKS` differ."""
+    if len(layout.blocks) == 1:
+        return ("all",)
+    profiles = any(block.name.endswith(PROFILES) for block in layout.blocks)
+    return tuple(name for name in BLOCKS if profiles or name != "places")
+
+
+def column_weights(
+    layout: FeatureLayout, early: float, profiles: float, network: str = ""
+) -> Floats:
+    """Return a weight for each feature: `early`, `profiles`, and 1 for those of last means.
 
     Where a network is named, those of others are left out.
     """
@@ -185,6 +213,8 @@ def column_weights(layout: FeatureLayout, early: float, network: str = "") -> Fl
     ends = [columns.stop for columns in networks.values()] or [layout.width]
     weights = np.full(layout.width, early, np.float32)
     for block in layout.blocks:
+        if block.name.endswith(PROFILES):
+            weights[block.start : block.stop] = profiles
         if block.stop in ends:
             weights[block.start : block.stop] = 1.0
     for name, columns in networks.items():

@@ -27,11 +27,12 @@ from kindsight.training.head import (
     CHOICE_PICTURES,
     COMPONENTS,
     THREADED_PICTURES,
+    block_choices,
     column_weights,
     generator,
 )
-from kindsight.training.projection import fit_projection
 from kindsight.training.softmax import fit_softmax
+from kindsight.training.weighing import WeighedFeatures
 
 __all__ = ["out_of_fold"]
 
@@ -87,19 +88,16 @@ def _out_of_fold(
     task = Task(targets[rows], classes, folds[rows], weights)
     sample = features[rows]
     tried: list[Candidate] = []
-    columns: dict[str, Floats] = {}
-    kernels = {}
-    for blocks, weight in BLOCKS.items():
-        if weight != 1.0 and len(layout.blocks) == 1:
-            continue
-        scale = column_weights(layout, weight)
-        kernels[blocks] = fit_projection(sample, scale, COMPONENTS, generator(seed, 2))
-        columns[blocks] = kernels[blocks].apply(sample)
-        first = try_candidate(task, columns[blocks], "linear", blocks, FIRST_STRENGTHS["linear"])
-        tried += [first, *walk_strengths(task, columns[blocks], "linear", blocks, first)]
+    names = block_choices(layout)
+    weightings = [column_weights(layout, *BLOCKS[blocks]) for blocks in names]
+    weighed = WeighedFeatures(sample, weightings, COMPONENTS, lambda: generator(seed, 2))
+    for number, blocks in enumerate(names):
+        columns = weighed.components(number)
+        first = try_candidate(task, columns, "linear", blocks, FIRST_STRENGTHS["linear"])
+        tried += [first, *walk_strengths(task, columns, "linear", blocks, first)]
     best = min(tried, key=log_loss_of)
     whole = Task(targets, classes, folds, np.ones(len(targets), np.float32))
-    components = kernels[best.blocks].apply(features)
+    components = weighed.projection(names.index(best.blocks)).apply(features)
     fit = fit_softmax(
         components,
         targets,
