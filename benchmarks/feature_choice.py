@@ -1,10 +1,11 @@
 """How the default features were chosen: accuracy of other stages, statistics, sizes and views.
 
 One pass of EfficientNet-Lite0 gives mean, maximum and standard deviation over space at the end of
-its stages 2 to 7, spread and extremes of the means of rows and columns, and the last mean. Each choice of columns is judged by the accuracy of the
-head that :func:`kindsight.training.head.fit_head` makes of them, on pictures held out: five folds
-of folders, four draws of a quarter of the solar cells, as in ``accuracy_job.py``. The head is
-chosen on the training part alone.
+its stages 2 to 7, spread and extremes of the means of rows and columns, and the last mean. Each
+choice of columns is judged by the accuracy of the head that
+:func:`kindsight.training.head.fit_head` makes of them, on pictures held out: five folds of folders,
+four draws of a quarter of the solar cells, as in ``accuracy_job.py``. The head is chosen on the
+training part alone.
 
 Examples
 --------

@@ -63,6 +63,10 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         command.add_argument("--size", type=int, help="pixels")
         command.add_argument("--limit", type=int, metavar="N", help="about N pictures: a trial")
         command.add_argument("--budget", default="10m")
+        command.add_argument(
+            "--passive", action="store_true", help="PyTorch's threads wait passively, only"
+        )
+        command.add_argument("--epochs", type=int, nargs="+", default=[1, 3], help="of fastai")
         command.add_argument("--budgets", nargs="+", default=["30s", "1m", "2m", "5m", "10m"])
         command.add_argument("--json", type=Path, metavar="FILE")
         command.add_argument("--markdown", type=Path, metavar="FILE")
@@ -200,7 +204,7 @@ def measure_fastai(options: argparse.Namespace, folder: Path) -> Section:
         short = Path(name).name
         found: dict[str, list[dict[str, Any]]] = {}
         for turn in range(options.repeats):
-            for epochs in (1, 3):
+            for epochs in options.epochs:
                 if not options.rivals_python:
                     break
                 command = script(
@@ -208,8 +212,9 @@ def measure_fastai(options: argparse.Namespace, folder: Path) -> Section:
                     "--validation", own / "divided/validation", "--epochs", epochs,
                     "--seed", turn, python=options.rivals_python,
                 )  # fmt: skip
+                ways = TORCH_SETTINGS[options.passive :]
                 done = min(
-                    (run(command, env=environment(**more)) for more in TORCH_SETTINGS),
+                    (run(command, env=environment(**more)) for more in ways),
                     key=lambda done: done.seconds,
                 )
                 take = {"accuracy": done.answer["accuracy"], "seconds": done.seconds}

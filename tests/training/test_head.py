@@ -1,5 +1,7 @@
 """The choice and the fit of a head, on problems whose answer is known."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -9,7 +11,15 @@ from kindsight.models.heads import CurvedHead, LinearHead
 from kindsight.models.layout import FeatureBlock, FeatureLayout
 from kindsight.training import candidates as candidates_module
 from kindsight.training import head as module
-from kindsight.training.head import HEADS, fit_head
+from kindsight.training.candidates import Candidate
+from kindsight.training.head import (
+    BLOCKS,
+    HEADS,
+    _cost,
+    block_choices,
+    column_weights,
+    fit_head,
+)
 
 
 def layout(early, last):
@@ -299,3 +309,49 @@ def test_weights_of_a_curved_head_stay_within_what_float32_holds(monkeypatch):
     narrow = fit(features, targets, kind="curved")
     assert 0.1 < np.linalg.norm(narrow.layers.kernel, axis=0).max() <= 0.5
     assert narrow.candidates == wide.candidates
+
+
+# Rows and columns -------------------------------------------------------------------------------
+
+
+def with_profiles(places=4, profiles=4, last=4):
+    names = ("stage3_mean", "stage3_rowstd", "top_mean")
+    ends = np.cumsum([places, profiles, last])
+    sizes = zip(names, ends - [places, profiles, last], ends, strict=True)
+    return FeatureLayout(tuple(FeatureBlock(name, int(a), int(b)) for name, a, b in sizes))
+
+
+def test_weights_of_features_by_hand():
+    where = with_profiles(2, 1, 2)
+    weights = {name: column_weights(where, *BLOCKS[name]).tolist() for name in BLOCKS}
+    assert weights == {
+        "places": [1, 1, 0, 1, 1],
+        "all": [1, 1, 1, 1, 1],
+        "early": [3, 3, 3, 1, 1],
+        "last": [0, 0, 0, 1, 1],
+    }
+
+
+def test_choices_are_those_that_differ():
+    assert block_choices(with_profiles()) == ("places", "all", "early", "last")
+    assert block_choices(layout(3, 2)) == ("all", "early", "last")
+    assert block_choices(FeatureLayout((FeatureBlock("top_mean", 0, 5),))) == ("all",)
+
+
+@pytest.mark.parametrize("where", ["places", "profiles"])
+def test_rows_and_columns_are_taken_where_they_tell(where):
+    # The classes differ in one group of columns, and the other two are noise.
+    random = np.random.default_rng(2)
+    targets = np.arange(200) % 2
+    features = random.normal(size=(200, 30)).astype(np.float32)
+    start = 0 if where == "places" else 10
+    features[:, start : start + 10] += 1.1 * targets[:, None]
+    fitted = fit_head(features, targets, 2, with_profiles(10, 10, 10), folds=folds_of(targets))
+    assert (fitted.chosen.blocks == "places") == (where == "places")
+    assert fitted.chosen.blocks != "last"
+
+
+def test_the_last_mean_must_be_better_by_more_than_luck():
+    item = Candidate("linear", "last", 0.2, 0.0, 0.9, 0.5, 1.0)
+    assert _cost(item) == pytest.approx(0.51)
+    assert _cost(replace(item, blocks="all")) == 0.5

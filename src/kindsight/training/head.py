@@ -29,7 +29,7 @@ from kindsight.training.candidates import (
 )
 from kindsight.training.projection import KernelMap, Projection, fit_kernel_map
 from kindsight.training.softmax import fit_softmax
-from kindsight.training.weighing import WeighedFeatures
+from kindsight.training.weighing import MOST_PRODUCTS, WeighedFeatures
 
 __all__ = [
     "HEADS",
@@ -57,8 +57,9 @@ LANDMARKS = 2000
 # this norm float32 holds them to some 1e-5, so that every runtime gives the same probabilities.
 LARGEST_NORM = 150.0
 STRONGER = 3.0
-# More pictures than this make the cross-validation slower but its choice no better.
-CHOICE_PICTURES = 6000
+# More pictures than this make the cross-validation slower but its choice no better. Of so many the
+# products with each other can be kept (:mod:`.weighing`).
+CHOICE_PICTURES = MOST_PRODUCTS
 FOLDS = 5
 THREADED_PICTURES = 4000
 

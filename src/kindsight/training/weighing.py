@@ -21,7 +21,7 @@ from kindsight.training.projection import (
     spreads_of,
 )
 
-__all__ = ["WeighedFeatures"]
+__all__ = ["MOST_PRODUCTS", "WeighedFeatures"]
 
 Floats = NDArray[np.float32]
 
