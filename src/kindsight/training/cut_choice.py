@@ -19,9 +19,9 @@ USUAL, EARLIEST = 2, 3
 VIEWS_TIME = 0.4
 # What a step costs, in passes of LiteRT over the same layers: forward and backward in TensorFlow.
 STEP_COSTS = {"float32": 4.0, "bfloat16": 2.5}
-# Epochs for which there must be time before more of the network is trained, those in which learning
-# rates are tried among them.
-ENOUGH_EPOCHS = 8
+# Epochs for which there must be time before more of the network is trained, nine of them to try
+# learning rates: these bring more than the layers below.
+ENOUGH_EPOCHS = 16
 
 
 @dataclass(frozen=True)
