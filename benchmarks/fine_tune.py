@@ -66,6 +66,10 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         command.add_argument(
             "--passive", action="store_true", help="PyTorch's threads wait passively, only"
         )
+        command.add_argument(
+            "--divisions", type=int, nargs="+", metavar="N", help="which, from 1 on; the first"
+            " --repeats if omitted",
+        )  # fmt: skip
         command.add_argument("--epochs", type=int, nargs="+", default=[1, 3], help="of fastai")
         command.add_argument("--budgets", nargs="+", default=["30s", "1m", "2m", "5m", "10m"])
         command.add_argument("--json", type=Path, metavar="FILE")
@@ -290,9 +294,11 @@ def measure_budgets(options: argparse.Namespace, folder: Path) -> Section:
     for data in options.data:
         name, catalog = Path(data).name, load(data)
         catalog = catalog[some_rows(catalog.label, options.limit)]
-        parts = parts_of(data, catalog)[: options.repeats]
+        every = parts_of(data, catalog)
+        chosen = options.divisions or range(1, min(options.repeats, len(every)) + 1)
         found: dict[str | None, list[dict[str, Any]]] = {}
-        for number, (train, test) in enumerate(parts):
+        for number in (place - 1 for place in chosen):
+            train, test = every[number]
             for budget in (None, *budgets):
                 with tempfile.TemporaryDirectory(dir=folder) as cache:
                     settings = {"size": options.size, "cache": cache, "seed": number}
@@ -300,7 +306,7 @@ def measure_budgets(options: argparse.Namespace, folder: Path) -> Section:
                         settings["budget"] = budget
                     took = fit_once(catalog, train, test, settings)
                 found.setdefault(budget, []).append(took)
-                say(f"{name} {number + 1} of {len(parts)}, {budget or 'frozen'}: {took}")
+                say(f"{name} {number + 1} of {len(every)}, {budget or 'frozen'}: {took}")
         frozen = [took["accuracy"] for took in found[None]]
         for budget in budgets:
             ours = [took["accuracy"] for took in found[budget]]

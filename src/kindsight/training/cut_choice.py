@@ -16,12 +16,12 @@ MOST_EPOCHS = 30
 # The cut is so many stages before the end where there is no budget, and one earlier at most.
 USUAL, EARLIEST = 2, 3
 # The share of the time that making views may take, and of the room on disk.
-VIEWS_TIME = 0.4
+VIEWS_TIME = 0.25
 # What a step costs, in passes of LiteRT over the same layers: forward and backward in TensorFlow.
 STEP_COSTS = {"float32": 4.0, "bfloat16": 2.5}
-# Epochs for which there must be time before more of the network is trained, nine of them to try
+# Epochs for which there must be time before more of the network is trained, six of them to try
 # learning rates: these bring more than the layers below.
-ENOUGH_EPOCHS = 16
+ENOUGH_EPOCHS = 12
 
 
 @dataclass(frozen=True)

@@ -42,7 +42,7 @@ MEASURED = 4
 # The share of the time allowed that epochs are planned for: the last ones may be slower.
 PLANNED = 0.85
 # The share of the time left that trying learning rates may take.
-TRIED_SHARE = 0.35
+TRIED_SHARE = 0.5
 # By so much less must the log loss be for two networks in place of one.
 TWO_COST = 0.99
 
@@ -185,7 +185,7 @@ def _choose_rate(
     rate: float,
     left: float | None,
 ) -> float:
-    """Try learning rates, as many of them as a third of the time left allows."""
+    """Try learning rates, as many of them as half of the time left allows."""
     rates: tuple[float, ...] = LEARNING_RATES
     if left is not None:
         trial = tried_epochs(phase, lessons) * len(lessons.targets) / rate
