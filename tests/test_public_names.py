@@ -63,3 +63,11 @@ def test_every_module_lists_only_names_that_it_has() -> None:
             assert hasattr(module, name), f"{info.name}.{name}"
             checked += 1
     assert checked > 100
+
+
+def test_a_name_that_the_catalog_has_not_is_an_attribute_error() -> None:
+    from kindsight import catalog
+
+    assert {"Catalog", "open_catalog", "split_catalog"} <= set(dir(catalog))
+    with pytest.raises(AttributeError, match="opencatalog"):
+        _ = catalog.opencatalog

@@ -273,7 +273,7 @@ def test_a_pool_has_no_more_interpreters_than_workers(backbone, monkeypatch):
 
 def test_a_picture_of_another_size_is_an_error_and_the_pool_goes_on(backbone):
     pool = InterpreterPool(backbone.tflite, 1)
-    with pytest.raises(ValueError, match=r"[Dd]imension|shape"):
+    with pytest.raises(BundleError, match="takes pictures of shape"):
         pool.run(np.zeros((32, 32, 3), np.uint8))
     assert np.isfinite(pool.run(np.zeros((64, 64, 3), np.uint8))).all()
 
@@ -291,14 +291,12 @@ def test_nothing_is_said_on_the_terminal(backbone, environment):
 
 
 def test_bundles_grow_while_items_come_quickly():
-    assert list(in_bundles(range(20), 8)) == [
-        [0],
-        [1, 2],
-        [3, 4, 5, 6],
-        [*range(7, 15)],
-        [*range(15, 20)],
-    ]
-    assert list(in_bundles([], 8)) == [] and list(in_bundles("ab", 1)) == [["a"], ["b"]]
+    bundles = list(in_bundles(range(300), 8, threads=2))
+    # By ones until each of two threads has had four, by twos until eight each, and so on.
+    assert [len(bundle) for bundle in bundles[:13]] == [1] * 8 + [2] * 4 + [3]
+    assert max(len(bundle) for bundle in bundles) == 8
+    assert [item for bundle in bundles for item in bundle] == list(range(300))
+    assert list(in_bundles([], 8, 2)) == [] and list(in_bundles("ab", 1, 2)) == [["a"], ["b"]]
 
 
 def test_after_an_item_that_was_long_in_coming_the_next_goes_alone(monkeypatch):
@@ -306,8 +304,9 @@ def test_after_an_item_that_was_long_in_coming_the_next_goes_alone(monkeypatch):
     monkeypatch.setattr("kindsight.threads.time.monotonic", lambda: now[0])
 
     def items():
-        for number in range(9):
-            now[0] += 1.0 if number == 4 else 0.0
+        for number in range(12):
+            now[0] += 1.0 if number == 5 else 0.0
             yield number
 
-    assert list(in_bundles(items(), 8)) == [[0], [1, 2], [3, 4, 5, 6], [7], [8]]
+    sizes = [len(bundle) for bundle in in_bundles(items(), 8, threads=1)]
+    assert sizes == [1, 1, 1, 1, 2, 1, 2, 3]

@@ -10,9 +10,12 @@ from processes import Done, environment, kindsight, run, say, script
 from workshop import Workshop
 
 AGAIN = {
-    "again with another seed": ("--seed", "1"),
+    "again with the next seed": ("--seed", "1"),
     "again with a linear head": ("--head", "linear"),
+    "again with a far seed": ("--seed", "77"),
 }
+# On its validation pictures Keras was not run before: shown, and held to nothing.
+WITHOUT_TARGET = ("again with a far seed",)
 
 
 def measure(shop: Workshop) -> Section:
@@ -64,7 +67,14 @@ def _section(
         )
     ]
     rows += [
-        Row(f"train {name}", seconds[name], "s", "train, no picture cached", cold, _QUARTER)
+        Row(
+            f"train {name}",
+            seconds[name],
+            "s",
+            "train, no picture cached",
+            cold,
+            None if name in WITHOUT_TARGET else _QUARTER,
+        )
         for name in AGAIN
     ]
     parts = {

@@ -210,7 +210,7 @@ class Predictor:
 
         with single_threaded_opencv():
             # As many threads as networks: one more, to read ahead, was measured a tenth slower.
-            bundles = in_bundles(enumerate(names), BUNDLE)
+            bundles = in_bundles(enumerate(names), BUNDLE, self._pool.workers)
             for answers in map_ordered(answer, bundles, self._pool.workers, AHEAD):
                 yield from answers
 

@@ -72,7 +72,16 @@ class Interpreter:
         -------
         array
             float32 (n,)
+
+        Raises
+        ------
+        BundleError
+            For a picture of another shape.
         """
+        if picture.shape != (*self.size, 3):
+            raise BundleError(
+                f"{self.path} takes pictures of shape {(*self.size, 3)}. Received: {picture.shape}."
+            )
         # Straight into the network's own memory; no view of it may be left when it runs.
         np.copyto(self._interpreter.tensor(self._input)(), picture[None])
         self._interpreter.invoke()
@@ -110,6 +119,8 @@ class InterpreterPool:
 
     def run_all(self, pictures: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.float32]]:
         """Run the model on some pictures, one after the other, on one interpreter."""
+        if not pictures:
+            return []
         interpreter = self._free.get()
         try:
             if interpreter is None:

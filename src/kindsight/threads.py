@@ -20,8 +20,10 @@ Result = TypeVar("Result")
 # Results computed ahead of the one that is waited for, per thread: enough to ride out one slow
 # picture, small enough that memory does not depend on the number of pictures.
 AHEAD = 8
-# Seconds an item may be in coming for others to wait for it in one bundle.
+# Seconds an item may be in coming, on average, for the next ones to be bundled.
 PATIENCE = 0.002
+# Items that each thread has had before they come by twos, and as many more for every further one.
+EACH = 4
 
 
 def count_cores() -> int:
@@ -65,17 +67,20 @@ def map_ordered(
         executor.shutdown(wait=True, cancel_futures=True)
 
 
-def in_bundles(items: Iterable[Item], most: int) -> Iterator[list[Item]]:
+def in_bundles(items: Iterable[Item], most: int, threads: int) -> Iterator[list[Item]]:
     """Hand on several items at once, as long as they come quickly: fewer handings over.
 
     Parameters
     ----------
     items : iterable
-        Where one is long in coming, the next goes alone.
+        Where some are long in coming, the next goes alone; those before it in the same bundle have
+        waited for it.
     most : int
         How many are handed on at once.
+    threads : int
+        By how many they are taken: bundles grow only as far as each has had some.
     """
-    iterator, size = iter(items), 1
+    iterator, size, taken = iter(items), 1, 0
     while True:
         start = time.monotonic()
         bundle = list(islice(iterator, size))
@@ -83,7 +88,8 @@ def in_bundles(items: Iterable[Item], most: int) -> Iterator[list[Item]]:
             return
         quick = time.monotonic() - start < PATIENCE * size
         yield bundle
-        size = min(most, 2 * size) if quick else 1
+        taken += len(bundle)
+        size = min(most, 1 + taken // (EACH * threads)) if quick else 1
 
 
 class _OpenCV:

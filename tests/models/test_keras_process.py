@@ -249,3 +249,63 @@ def test_a_process_that_cannot_start_is_told(monkeypatch):
     monkeypatch.setattr(sys, "executable", "/nowhere/python")
     with pytest.raises(KindsightError, match="/nowhere/python"):
         ChildProcess("stand_in", {})
+
+
+# Practice, and leaving ---------------------------------------------------------------------------
+
+JOBS = """
+    import pathlib
+    def main():
+        answer(versions={})
+        for job in jobs():
+            if job["job"] == "quit":
+                time.sleep(0.3)
+                os._exit(0)
+            with open("LOG", "a") as log:
+                log.write(job["job"] + "\\n")
+            time.sleep(float(job["model"].rsplit("-")[-1]) if "-" in job["model"] else 0)
+            answer(width=1)
+"""
+
+
+@pytest.fixture
+def logged(make_process, tmp_path):
+    log = tmp_path / "log"
+    process = make_process(JOBS.replace("LOG", str(log)))
+    return process, lambda: log.read_text().split() if log.exists() else []
+
+
+def job(process):
+    return process._request(job="run", model="real")
+
+
+def test_practice_comes_before_the_real_thing(logged):
+    process, seen = logged
+    process.warm("practice")
+    assert wait_until(lambda: seen() == ["warm"])
+    assert job(process)["width"] == 1
+    assert seen() == ["warm", "run"]
+
+
+def test_after_the_end_nothing_is_practised(logged):
+    process, seen = logged
+    with process._lock:  # so that the practice has to wait
+        process.warm("practice")
+        child = process._child
+        process.close(kill=True)
+    time.sleep(0.3)
+    assert seen() == [] and process._child is None
+    assert not is_alive(child._process.pid)
+
+
+def test_who_is_dismissed_goes_while_another_may_come(logged):
+    process, _ = logged
+    job(process)
+    old = process._child
+    began = time.monotonic()
+    process.dismiss()
+    assert time.monotonic() - began < 0.2 and process._child is None
+    assert job(process)["width"] == 1 and process._child is not old
+    process.close()
+    assert not is_alive(old._process.pid)
+    process.dismiss()  # nobody is there

@@ -11,11 +11,10 @@ from kindsight.models.heads import CurvedHead, LinearHead
 from kindsight.models.layout import FeatureBlock, FeatureLayout
 from kindsight.training import candidates as candidates_module
 from kindsight.training import head as module
-from kindsight.training.candidates import Candidate
+from kindsight.training.candidates import Candidate, best_candidate, cost_of
 from kindsight.training.head import (
     BLOCKS,
     HEADS,
-    _cost,
     block_choices,
     column_weights,
     fit_head,
@@ -333,7 +332,7 @@ def test_weights_of_features_by_hand():
 
 
 def test_choices_are_those_that_differ():
-    assert block_choices(with_profiles()) == ("places", "all", "early", "last")
+    assert block_choices(with_profiles()) == ("all", "places", "early", "last")
     assert block_choices(layout(3, 2)) == ("all", "early", "last")
     assert block_choices(FeatureLayout((FeatureBlock("top_mean", 0, 5),))) == ("all",)
 
@@ -352,6 +351,26 @@ def test_rows_and_columns_are_taken_where_they_tell(where):
 
 
 def test_the_last_mean_must_be_better_by_more_than_luck():
-    item = Candidate("linear", "last", 0.2, 0.0, 0.9, 0.5, 1.0)
-    assert _cost(item) == pytest.approx(0.51)
-    assert _cost(replace(item, blocks="all")) == 0.5
+    last = Candidate("linear", "last", 0.2, 0.0, 0.9, 0.5, 1.0)
+    assert cost_of(last) == pytest.approx(0.51)
+    every = replace(last, blocks="all", log_loss=0.505)
+    assert cost_of(every) == 0.505 and best_candidate([last, every]) == every
+    assert best_candidate([last, replace(every, log_loss=0.511)]) == last
+    # A curved head must be better by more than half a hundredth.
+    curved = replace(every, kind="curved", log_loss=0.503)
+    assert best_candidate([every, curved]) == every
+    assert best_candidate([every, replace(curved, log_loss=0.502)]).kind == "curved"
+
+
+def test_of_two_networks_one_without_rows_and_columns():
+    names = ("one:stage3_mean", "one:top_mean")
+    names += ("two:stage3_mean", "two:stage3_rowmax", "two:top_mean")
+    blocks = [FeatureBlock(name, 2 * place, 2 * place + 2) for place, name in enumerate(names)]
+    features, targets = blobs(columns=10)
+    features = features.astype(np.float32)
+    fitted = fit_head(features, targets, 3, FeatureLayout(tuple(blocks)), folds=folds_of(targets))
+    first = [(item.network, item.blocks) for item in fitted.candidates[:11]]
+    expected = [("", name) for name in BLOCKS] + [("two", name) for name in BLOCKS]
+    # What leaves nothing out is not tried twice.
+    expected[4:4] = [("one", name) for name in BLOCKS if name != "places"]
+    assert first == expected

@@ -144,7 +144,7 @@ def go_through(
         return _Resizing(spec, maker(), beside)
 
     read = read_through(
-        catalog, cache, table, look_up, reader, threads, progress, together=together
+        catalog, cache, table, look_up, reader, threads, progress, together=together, quick=False
     )
     return _part(catalog, table, read)
 

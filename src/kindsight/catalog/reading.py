@@ -84,6 +84,7 @@ def read_through(
     progress: Progress | None = None,
     *,
     together: int = 1,
+    quick: bool = True,
 ) -> Read:
     """See to it that a table has every picture of a catalog, made from files as they are.
 
@@ -96,6 +97,8 @@ def read_through(
     together : int
         How many pictures a thread is handed at once, at most. What is made of them waits in
         memory: of several for each thread, eight times as many.
+    quick : bool
+        Whether it may be that quick to make something of a picture that threads are slower.
 
     Raises
     ------
@@ -110,13 +113,15 @@ def read_through(
         if todo:
             work = _Work(catalog, reader(), look_up)
             with single_threaded_opencv():
-                for outcome in _done(work, todo, threads, together):
+                for outcome in _done(work, todo, threads, together, quick):
                     ledger.add(outcome)
             ledger.flush()
     return Read(digests, ledger.errors, ledger.made)
 
 
-def _done(work: _Work, rows: Sequence[int], threads: int, together: int) -> Iterator[Outcome]:
+def _done(
+    work: _Work, rows: Sequence[int], threads: int, together: int, quick: bool
+) -> Iterator[Outcome]:
     """Give rows to threads, some at a time, and what they give back once more.
 
     Of small pictures so much is done by Python, and in so many short turns, that several threads
@@ -125,18 +130,20 @@ def _done(work: _Work, rows: Sequence[int], threads: int, together: int) -> Iter
     """
     pending = deque(rows)
     several = 1
+    # Each thread is to have several turns.
+    together = max(1, min(together, len(rows) // (4 * threads)))
 
     def part() -> Sequence[int]:
         return [pending.popleft() for _ in range(min(together, len(pending)))]
 
     def parts() -> Iterator[Sequence[int]]:
         number = 0
-        while pending and (together == 1 or number < several * threads):
+        while pending and (together == 1 or not quick or number < several * threads):
             yield part()
             number += 1
 
     while pending:
-        if together > 1:
+        if together > 1 and quick:
             spent, begun = time.thread_time(), time.perf_counter()
             outcomes, left = work(part())
             spent, passed = time.thread_time() - spent, time.perf_counter() - begun

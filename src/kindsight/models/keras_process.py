@@ -69,6 +69,8 @@ class KerasProcess:
         self.versions: Mapping[str, str] = {}
         self._lock = threading.Lock()
         self._child: ChildProcess | None = None
+        self._leaving: threading.Thread | None = None
+        self._waiting = 0
         self._ready = False
 
     def __enter__(self) -> KerasProcess:
@@ -104,17 +106,24 @@ class KerasProcess:
         model : Path
             A Keras file of the kind that is to be run later.
         """
+        self.start()
+        child = self._child
 
         def load() -> None:
             with contextlib.suppress(KindsightError):
-                self._request(job="warm", model=str(Path(model).resolve()))
+                self._request(child=child, job="warm", model=str(Path(model).resolve()))
 
-        self.start()
         threading.Thread(target=load, name="kindsight-warm", daemon=True).start()
 
     def dismiss(self) -> None:
         """Let the child end while other work goes on; a later job starts another one."""
-        threading.Thread(target=self.close, name="kindsight-dismiss", daemon=True).start()
+        child, self._child = self._child, None
+        if child is None:
+            return
+        with contextlib.suppress(KindsightError):
+            child.send({"job": "quit"})
+        self._leaving = threading.Thread(target=child.close, name="kindsight-dismiss", daemon=True)
+        self._leaving.start()
 
     def build(
         self,
@@ -253,6 +262,9 @@ class KerasProcess:
             if not kill:
                 child.send({"job": "quit"})
             child.close(kill=kill)
+        if self._leaving is not None:
+            self._leaving.join(STOP_SECONDS)
+            self._leaving = None
 
     def _started(self) -> ChildProcess:
         if self._child is None:
@@ -261,10 +273,21 @@ class KerasProcess:
         return self._child
 
     def _request(
-        self, hear: Callable[[dict[str, Any]], None] | None = None, **job: Any
+        self,
+        hear: Callable[[dict[str, Any]], None] | None = None,
+        child: ChildProcess | None = None,
+        **job: Any,
     ) -> dict[str, Any]:
-        """Send one job and wait for its answer."""
+        """Send one job and wait for its answer.
+
+        With `child`, the job is for that one alone, and only while no other job waits for it.
+        """
+        practice = child
+        self._waiting += practice is None
         with self._lock:
+            self._waiting -= practice is None
+            if practice is not None and practice is not self._child:
+                return {}
             child = self._started()
             try:
                 if not self._ready:
@@ -272,6 +295,8 @@ class KerasProcess:
                         "versions"
                     ]
                     self._ready = True
+                if practice is not None and self._waiting:
+                    return {}
                 child.send(job)
                 answer = child.receive(job["job"], self.timeout)
                 while "ok" not in answer:

@@ -23,7 +23,7 @@ __all__ = [
     "Candidate",
     "Task",
     "best_candidate",
-    "log_loss_of",
+    "cost_of",
     "try_candidate",
     "walk_strengths",
 ]
@@ -46,6 +46,8 @@ WORSE = 1.04
 NEAR = 1.03
 # A curved head is larger: it must be better by more than this factor.
 CURVED_COST = 1.005
+# So must the last mean alone: where it is as good by chance, more depths are right more often.
+LAST_COST = 1.02
 CHOICE_TOLERANCE = 1e-3
 
 
@@ -140,9 +142,12 @@ class Task:
         )
 
 
-def log_loss_of(candidate: Candidate) -> float:
-    """Return what candidates are compared by."""
-    return candidate.log_loss
+def cost_of(candidate: Candidate) -> float:
+    """Return what candidates are compared by: the log loss, and more where luck is likelier."""
+    cost = candidate.log_loss
+    if candidate.kind == "curved":
+        cost *= CURVED_COST
+    return cost * LAST_COST if candidate.blocks == "last" else cost
 
 
 def best_candidate(candidates: list[Candidate]) -> Candidate:
@@ -152,9 +157,7 @@ def best_candidate(candidates: list[Candidate]) -> Candidate:
     the temperature mends afterwards: on every set measured, somewhat weaker regularisation than
     the least log loss asks for answers more pictures right.
     """
-    best = min(
-        candidates, key=lambda item: item.log_loss * (CURVED_COST if item.kind == "curved" else 1)
-    )
+    best = min(candidates, key=cost_of)
     near = [
         item
         for item in candidates

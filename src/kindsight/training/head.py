@@ -1,8 +1,9 @@
 """The head: a convex fit on features, its form and strength chosen by cross-validation.
 
 Candidates are softmax regressions on standardised principal components of all features, of all
-with the early stages weighted up, and of the last mean alone; and, from the best of these,
-regressions on an RBF kernel of the first components (:mod:`.candidates` tries and compares them).
+but those of rows and columns, of all with the stages weighted up, and of the last mean alone; and,
+from the best of these, regressions on an RBF kernel of the first components (:mod:`.candidates`
+tries and compares them).
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from kindsight.training.candidates import (
     Candidate,
     Task,
     best_candidate,
-    log_loss_of,
+    cost_of,
     try_candidate,
     walk_strengths,
 )
@@ -44,12 +45,9 @@ __all__ = [
 Floats = NDArray[np.float32]
 
 HEADS = ("auto", "linear", "curved")
-# Weights of the early stages' features beside the last mean's: of those over all places, and of
-# those over rows and columns.
-BLOCKS = {"places": (1.0, 0.0), "all": (1.0, 1.0), "early": (3.0, 3.0), "last": (0.0, 0.0)}
-# The last mean alone must be better by more than this factor: where it is as good by chance, more
-# depths answer more pictures right.
-LAST_COST = 1.02
+# Weights of the stages' features beside the last mean's: of those over all places, and of those
+# over rows and columns.
+BLOCKS = {"all": (1.0, 1.0), "places": (1.0, 0.0), "early": (3.0, 3.0), "last": (0.0, 0.0)}
 COMPONENTS = 512
 KERNEL_COMPONENTS = 256
 LANDMARKS = 2000
@@ -150,19 +148,23 @@ def _choose_and_fit(
     task = Task(targets[rows], classes, folds[rows], weights[rows])
     sample = features if len(rows) == len(features) else features[rows]
     # Of two backbones side by side: both, and each alone.
-    names = [
-        (network, blocks)
+    choices = block_choices(layout)
+    every = {
+        (network, blocks): column_weights(layout, *BLOCKS[blocks], network)
         for network in ("", *layout.networks())
-        for blocks in block_choices(layout)
-    ]
-    weightings = [column_weights(layout, *BLOCKS[blocks], network) for network, blocks in names]
+        for blocks in choices
+    }
+    # A network may have no rows and columns to leave out.
+    different = {weights.tobytes(): name for name, weights in reversed(every.items())}
+    names = [name for name in every if name in different.values()]
+    weightings = [every[name] for name in names]
     weighed = WeighedFeatures(sample, weightings, COMPONENTS, lambda: generator(seed, 2))
     candidates: list[Candidate] = []
     for number, (network, blocks) in enumerate(names):
         strength = FIRST_STRENGTHS["linear"]
         tried = try_candidate(task, weighed.components(number), "linear", blocks, strength)
         candidates.append(replace(tried, network=network))
-    best = min(candidates, key=_cost)
+    best = min(candidates, key=cost_of)
     network, blocks = best.network, best.blocks
     columns = weighed.components(names.index((network, blocks)))
     walked = walk_strengths(task, columns, "linear", blocks, best)
@@ -188,11 +190,6 @@ def _choose_and_fit(
 def generator(seed: int, purpose: int) -> np.random.Generator:
     """Return the source of chance for one purpose."""
     return np.random.Generator(np.random.Philox(key=[seed, purpose]))
-
-
-def _cost(candidate: Candidate) -> float:
-    """Return what the features are compared by."""
-    return log_loss_of(candidate) * (LAST_COST if candidate.blocks == "last" else 1.0)
 
 
 def block_choices(layout: FeatureLayout) -> tuple[str, ...]:

@@ -139,7 +139,8 @@ def kept_greys(path: Path, width: int, digests: Sequence[str], side: int) -> NDA
             if decoded is not None:
                 found[place] = small_grey(np.asarray(decoded, np.uint8), side)
 
-    for _ in map_ordered(fill, in_bundles(enumerate(digests), GREYS), count_cores()):
+    cores = count_cores()
+    for _ in map_ordered(fill, in_bundles(enumerate(digests), GREYS, cores), cores):
         pass
     return found
 

@@ -18,7 +18,7 @@ from kindsight.training.candidates import (
     FIRST_STRENGTHS,
     Candidate,
     Task,
-    log_loss_of,
+    cost_of,
     try_candidate,
     walk_strengths,
 )
@@ -95,7 +95,7 @@ def _out_of_fold(
         columns = weighed.components(number)
         first = try_candidate(task, columns, "linear", blocks, FIRST_STRENGTHS["linear"])
         tried += [first, *walk_strengths(task, columns, "linear", blocks, first)]
-    best = min(tried, key=log_loss_of)
+    best = min(tried, key=cost_of)
     whole = Task(targets, classes, folds, np.ones(len(targets), np.float32))
     components = weighed.projection(names.index(best.blocks)).apply(features)
     fit = fit_softmax(

@@ -155,7 +155,8 @@ def correct(catalog: Catalog, results: Iterable[CheckResult]) -> Corrections:
         if finding.code in DOUBTED and finding.suggestion is not None:
             # What copies have settled is not torn apart again by a doubt about one of them, nor
             # what another doubt has.
-            open_rows = [row for row in finding.rows if row not in draft.settled | draft.doubted]
+            done = draft.settled | draft.doubted
+            open_rows = [row for row in finding.rows if row not in done]
             draft.relabel(open_rows, finding.suggestion, finding)
             draft.doubted.update(open_rows)
     for finding in findings:
