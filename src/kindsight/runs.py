@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -15,7 +16,7 @@ from kindsight.cache import Cache
 from kindsight.files import write_text
 from kindsight.models.keras_process import KerasProcess
 from kindsight.pack import pack
-from kindsight.report import Reference
+from kindsight.report import Reference, prepare_report
 from kindsight.rundivision import Divided, divide, open_data, rows_of, write_problems
 from kindsight.runfigures import write_history_figures
 from kindsight.runfolder import claim_run
@@ -107,7 +108,7 @@ def train(
         pictures = divided.pictures
         rows = {name: rows_of(pictures.catalog, name) for name in SPLITS}
         compared = rows["validation"] if len(rows["validation"]) else rows["train"]
-        later = _begin_keras(keras, training, pictures, compared, divided, settings.seed)
+        later = _begin_ahead(keras, training, pictures, compared, divided, settings.seed)
         with _logging(settings, folder, listener) as heard:
             fitted = pictures.fit(
                 catalog.classes,
@@ -143,7 +144,7 @@ def train(
     return result
 
 
-def _begin_keras(
+def _begin_ahead(
     keras: KerasProcess,
     training: Training,
     pictures: Pictures,
@@ -151,7 +152,11 @@ def _begin_keras(
     divided: Divided,
     seed: int,
 ) -> list[NDArray[np.int64]]:
-    """Start Keras where it will be needed; return what the next seeds would compare."""
+    """Begin what can be done while the head is fitted: starting Keras, reading templates.
+
+    Returns what the next seeds would compare.
+    """
+    threading.Thread(target=prepare_report, name="kindsight-report", daemon=True).start()
     if isinstance(pictures, NetworkPictures) or _tunes(training):
         keras.start()
     elif needs_keras(pictures, compared):

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 
 import numpy as np
@@ -287,12 +288,14 @@ def test_practice_comes_before_the_real_thing(logged):
     assert seen() == ["warm", "run"]
 
 
-def test_after_the_end_nothing_is_practised(logged):
+def test_after_the_end_nothing_is_practised(logged, monkeypatch):
     process, seen = logged
-    with process._lock:  # so that the practice has to wait
-        process.warm("practice")
-        child = process._child
-        process.close(kill=True)
+    real, gate = process._request, threading.Event()
+    monkeypatch.setattr(process, "_request", lambda **told: (gate.wait(30), real(**told))[1])
+    process.warm("practice")
+    child = process._child
+    process.close(kill=True)
+    gate.set()
     time.sleep(0.3)
     assert seen() == [] and process._child is None
     assert not is_alive(child._process.pid)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from kindsight.report.data import ReportData as ReportData
     from kindsight.report.data import ThumbnailCard as ThumbnailCard
     from kindsight.report.data import TrainedOn as TrainedOn
+    from kindsight.report.page import prepare_report as prepare_report
     from kindsight.report.page import render_report as render_report
     from kindsight.report.thumbnails import make_cards as make_cards
     from kindsight.report.thumbnails import most_doubtful as most_doubtful
@@ -34,6 +35,7 @@ _HOMES = {
     "TrainedOn": "data",
     "make_cards": "thumbnails",
     "most_doubtful": "thumbnails",
+    "prepare_report": "page",
     "render_report": "page",
     "thumbnail_uri": "thumbnails",
     "worst_mistakes": "thumbnails",

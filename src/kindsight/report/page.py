@@ -11,7 +11,9 @@ from kindsight.report import axes, curves, diagrams, epochs, figures, learning, 
 from kindsight.report.data import MAX_CARDS, Part, Problem, ReportData, ThumbnailCard
 from kindsight.report.templating import clean, environment, is_small_image
 
-__all__ = ["render_report"]
+__all__ = ["prepare_report", "render_report"]
+
+TEMPLATES = ("report.html.j2", "macros.html.j2", "training.html.j2", "style.css")
 
 MAX_MATRIX = 20
 """Classes up to which the confusion matrix is a table of numbers."""
@@ -36,6 +38,12 @@ class Cell(NamedTuple):
 
     pictures: int
     style: str
+
+
+def prepare_report() -> None:
+    """Read the templates, so that a later report has them; on another thread, if you like."""
+    for name in TEMPLATES:
+        environment().get_template(name)
 
 
 def render_report(data: ReportData) -> str:
