@@ -20,8 +20,9 @@ Result = TypeVar("Result")
 # Results computed ahead of the one that is waited for, per thread: enough to ride out one slow
 # picture, small enough that memory does not depend on the number of pictures.
 AHEAD = 8
-# Seconds an item may be in coming, on average, for the next ones to be bundled.
-PATIENCE = 0.002
+# Seconds an item may be in coming, on average, for the next ones to be bundled: more than the taker
+# may have to wait for a processor or for the lock of Python.
+PATIENCE = 0.02
 # Items that each thread has had before they come by twos, and as many more for every further one.
 EACH = 4
 

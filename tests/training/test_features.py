@@ -403,6 +403,7 @@ from kindsight.training.frozen import FrozenTraining
 
 folder, cache, out, stop = sys.argv[1:]
 ledger.FLUSH_SECONDS = 0.0
+features.TOGETHER = 1  # so that pictures can be counted
 real = reading.map_ordered
 
 def stopping(*arguments):
