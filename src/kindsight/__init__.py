@@ -5,8 +5,9 @@ The names below are imported when they are first used, so that ``import kindsigh
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from kindsight.lazy import lazy_names
 
 if TYPE_CHECKING:
     from kindsight.augment import Augment as Augment
@@ -27,29 +28,26 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
-    "Augment": "kindsight.augment",
-    "Bundle": "kindsight.bundle",
-    "Catalog": "kindsight.catalog",
-    "Evaluation": "kindsight.evaluation",
-    "ImageClassifier": "kindsight.classifier",
-    "InputSpec": "kindsight.pictures",
-    "Prediction": "kindsight.predictor",
-    "Predictor": "kindsight.predictor",
-    "divide_catalog": "kindsight.catalog.dividing",
-    "evaluate": "kindsight.evaluation",
-    "load_bundle": "kindsight.bundle",
-    "read_picture": "kindsight.pictures",
-    "resize_picture": "kindsight.pictures",
-    "split_catalog": "kindsight.catalog.split",
+    "Augment": "augment",
+    "Bundle": "bundle",
+    "Catalog": "catalog",
+    "Evaluation": "evaluation",
+    "ImageClassifier": "classifier",
+    "InputSpec": "pictures",
+    "Prediction": "predictor",
+    "Predictor": "predictor",
+    "divide_catalog": "catalog.dividing",
+    "evaluate": "evaluation",
+    "load_bundle": "bundle",
+    "read_picture": "pictures",
+    "resize_picture": "pictures",
+    "split_catalog": "catalog.split",
 }
 
 __all__ = [*sorted(_HOMES), "__version__"]  # noqa: PLE0604
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'kindsight' has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOMES[name]), name)
+__getattr__, _ = lazy_names(__name__, _HOMES)
 
 
 def __dir__() -> list[str]:

@@ -13,7 +13,7 @@ enough of them.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
@@ -114,15 +114,7 @@ def check_agreement(
     with closing(FeatureTable(fitted.features.table, fitted.files.layout.width)) as table:
         kept = table.keras_vectors(model, wanted)
         if len(kept) >= needed:
-            compared = sorted(kept)[: max(needed, AGREEMENT_PICTURES)]
-            vectors = np.stack([kept[digest] for digest in compared])
-            with ThreadPoolExecutor(1) as aside:
-                written = aside.submit(
-                    check_written, fitted.files.keras, fitted.head.layers, keras_file
-                )
-                ours = _run(write_tflite(), fitted.kept_pixels(compared))
-                written.result()
-            return _judge(ours, fitted.head.layers.logits(vectors), fitted.head.temperature, KEPT)
+            return _check_known(fitted, kept, write_tflite, keras_file)
         run = for_all([wanted, *others], AGREEMENT_PICTURES)
         run += _more(fitted, table, model, run)
         pixels = fitted.kept_pixels(run)
@@ -137,6 +129,22 @@ def check_agreement(
         # Only now: what failed must be run by Keras again, not taken from here.
         table.put_keras(model, dict(zip(run, features, strict=True)))
         return agreement
+
+
+def _check_known(
+    fitted: FittedFrozen,
+    kept: Mapping[str, NDArray[np.float32]],
+    write_tflite: Callable[[], Path],
+    keras_file: Path,
+) -> Agreement:
+    """Compare on pictures of which Keras's features are known."""
+    compared = sorted(kept)[:AGREEMENT_PICTURES]
+    vectors = np.stack([kept[digest] for digest in compared])
+    with ThreadPoolExecutor(1) as aside:
+        written = aside.submit(check_written, fitted.files.keras, fitted.head.layers, keras_file)
+        ours = _run(write_tflite(), fitted.kept_pixels(compared))
+        written.result()
+    return _judge(ours, fitted.head.layers.logits(vectors), fitted.head.temperature, KEPT)
 
 
 def check_network(

@@ -6,8 +6,9 @@ start at once.
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from kindsight.lazy import lazy_names
 
 if TYPE_CHECKING:
     from kindsight.catalog.arrays import from_arrays as from_arrays
@@ -44,12 +45,4 @@ _HOMES = {
 
 __all__ = sorted(_HOMES)  # noqa: PLE0605
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'kindsight.catalog' has no attribute {name!r}")
-    return getattr(importlib.import_module(f"kindsight.catalog.{_HOMES[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return list(__all__)
+__getattr__, __dir__ = lazy_names(__name__, _HOMES)

@@ -5,8 +5,9 @@ The names below are imported when they are first used: the page of findings need
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from kindsight.lazy import lazy_names
 
 if TYPE_CHECKING:
     from kindsight.report.data import MAX_CARDS as MAX_CARDS
@@ -43,8 +44,4 @@ _HOMES = {
 
 __all__ = sorted(_HOMES)  # noqa: PLE0605
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'kindsight.report' has no attribute {name!r}")
-    return getattr(importlib.import_module(f"kindsight.report.{_HOMES[name]}"), name)
+__getattr__, __dir__ = lazy_names(__name__, _HOMES)
