@@ -12,10 +12,12 @@ from hypothesis import strategies as st
 from kindsight.catalog.checks import CheckContext, RowVectors
 from kindsight.catalog.checks.duplicates.copies import find_copies
 from kindsight.catalog.checks.duplicates.groups import Groups
+from kindsight.catalog.checks.duplicates.laying import turned, turned_back
 from kindsight.catalog.checks.duplicates.near_hashes import near_pairs
 from kindsight.catalog.checks.duplicates.neighbours import nearest_pairs
 from kindsight.catalog.checks.duplicates.registration import likeness, likeness_of_part
-from kindsight.pictures.perceptual import small_grey
+from kindsight.catalog.checks.duplicates.shared_look import SharedLook
+from kindsight.pictures.perceptual import TURNS, small_grey
 
 OTHERS = {f"other/{n}.jpg": scene(n, 200, 260) for n in range(30)}
 
@@ -100,6 +102,70 @@ def test_pictures_that_differ_are_no_copies(look):
 def test_blank_pictures_are_no_copies_of_each_other(look):
     tones = {f"a/{n}.png": np.full((40, 40, 3), 8 * n, np.uint8) for n in range(20)}
     assert find_copies(look({**tones, "b/x.png": scene(1)})).groups() == []
+
+
+def cell(seed):
+    """Return a picture of one among many of one make: the outline of all, and some flaws."""
+    random = np.random.default_rng(seed)
+    y, x = np.mgrid[0:96, 0:96] / 96
+    picture = 150 + 30 * np.sin(np.pi * y) - 80 * (np.abs(y % 0.33 - 0.16) < 0.02)
+    for _ in range(8):
+        down, right, reach = random.uniform(0.1, 0.9, 3)
+        spot = np.exp(-((y - down) ** 2 + (x - right) ** 2) / (0.02 + 0.02 * reach) ** 2)
+        picture -= random.uniform(20, 50) * spot
+    picture += random.normal(0, 3, picture.shape)
+    return np.repeat(picture.clip(0, 255).round().astype(np.uint8)[..., None], 3, axis=2)
+
+
+def test_what_all_pictures_have_in_common_is_not_likeness(look, monkeypatch):
+    cells = {f"a/{n}.png": cell(n) for n in range(200)}
+    copies = {f"b/{n}.jpg": file_of(cell(n), quality=50) for n in range(5)}
+    for n in range(5, 13):
+        lying = np.rot90(cell(n), n % 4)
+        copies[f"b/{n}.png"] = np.ascontiguousarray(lying[:, ::-1] if n < 9 else lying)
+    context = look({**cells, **copies})
+    wanted = {frozenset({f"a/{n}.png", name}) for n, name in enumerate(copies)}
+
+    def found():
+        again = CheckContext(context.catalog, context.measurements)
+        paths = context.catalog.path
+        return {frozenset(paths[row] for row in rows) for rows in find_copies(again).groups()}
+
+    assert found() == wanted
+    # Without that, cells that are no copies are linked.
+    monkeypatch.setattr(SharedLook, "doubtful", lambda self, pairs: np.zeros(len(pairs), bool))
+    assert found() > wanted
+
+
+@given(st.sampled_from(TURNS))
+def test_a_picture_that_was_turned_can_be_turned_back(turn):
+    pictures = np.random.default_rng(0).integers(0, 256, (2, 8, 8), np.uint8)
+    assert (turned_back(turned(pictures, turn), turn) == pictures).all()
+    assert turn == TURNS[0] or (turned(pictures, turn) != pictures).any()
+
+
+def test_photographs_of_one_burst_are_no_crowd(look):
+    burst = scene(101, 200, 260)
+    context = look({**OTHERS, **{f"other/{n}.jpg": scene(n, 200, 260) for n in range(30, 80)},
+                    **{f"x/{n}.jpg": moved(burst, n) for n in range(20)}})  # fmt: skip
+    rows = [row for row, path in enumerate(context.catalog.path) if path.startswith("x/")]
+    look_of_all = SharedLook(context.measurements.small, context.readable_rows)
+    pairs = np.array([(rows[0], row) for row in rows[1:]], np.int64)
+    assert not look_of_all.doubtful(pairs).any()
+    assert [group.tolist() for group in find_copies(context).groups()] == [rows]
+
+
+def test_what_is_left_has_nothing_of_the_components():
+    greys = np.stack([small_grey(cell(n)[..., 0], 64) for n in range(100)])
+    look_of_all = SharedLook(lambda rows: greys[rows], np.arange(100))
+    left = look_of_all.left(greys).reshape(100, -1)
+    # By another way: the singular vectors, six of a hundred, and the mean.
+    vectors = greys.reshape(100, -1) - greys.reshape(100, -1).mean(axis=1, keepdims=True)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    mean = vectors.mean(axis=0)
+    common = np.vstack([mean, np.linalg.svd(vectors - mean, full_matrices=False)[2][:6]])
+    inside = np.linalg.lstsq(common.T, vectors.T, rcond=None)[0].T @ common
+    assert left == pytest.approx(vectors - inside, abs=1e-4)
 
 
 def test_parts_of_other_pictures(tmp_path):
@@ -209,8 +275,8 @@ def test_pictures_are_alike_when_one_is_moved_onto_the_other():
     grey = [cv2.cvtColor(scene(n, 200, 260), cv2.COLOR_RGB2GRAY) for n in range(4)]
     small = [small_grey(picture, 64) for picture in grey]
     for n in range(4):
-        assert likeness(small[n], small_grey(moved(grey[n], n), 64)) > 0.9
-        assert likeness(small[n], small[(n + 1) % 4]) < 0.6
+        assert likeness(small[n], small_grey(moved(grey[n], n), 64)).likeness > 0.9
+        assert likeness(small[n], small[(n + 1) % 4]).likeness < 0.6
 
 
 def test_a_part_is_alike_wherever_it_was_taken_from():

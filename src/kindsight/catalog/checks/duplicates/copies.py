@@ -10,7 +10,8 @@ Four kinds, each wider than the one before:
 The first is told by the content digest. For the next two, perceptual hashes that differ in few of
 their 64 lowest bits are found by an index (:mod:`.near_hashes`), compared in all 256 bits, and
 then as small pictures. The last is found by the same index with a wider radius, and confirmed by
-laying the pictures upon each other (:mod:`.registration`).
+laying the pictures upon each other (:mod:`.registration`). Where many pictures look alike, what
+all have in common does not count (:mod:`.shared_look`).
 """
 
 from __future__ import annotations
@@ -24,8 +25,25 @@ from numpy.typing import NDArray
 from kindsight.catalog.checks.content.blank import PLAIN
 from kindsight.catalog.checks.context import CheckContext
 from kindsight.catalog.checks.duplicates.groups import Groups
+from kindsight.catalog.checks.duplicates.laying import (
+    Turn,
+    correlations,
+    left_alike,
+    left_alike_moved,
+    turned,
+)
 from kindsight.catalog.checks.duplicates.near_hashes import near_pairs
-from kindsight.catalog.checks.duplicates.registration import best_shifts, likeness
+from kindsight.catalog.checks.duplicates.registration import (
+    Fit,
+    best_shifts,
+    likeness,
+)
+from kindsight.catalog.checks.duplicates.shared_look import (
+    LEFT,
+    LEFT_OF_BURSTS,
+    LEFT_OF_TURNED,
+    SharedLook,
+)
 from kindsight.pictures.perceptual import TURNS, hamming, turned_hashes
 from kindsight.threads import count_cores, map_ordered, single_threaded_opencv
 
@@ -117,6 +135,7 @@ class _Search:
 
     context: CheckContext
     groups: Groups
+    look: SharedLook
     pairs: dict[str, list[NDArray[np.int64]]] = field(
         default_factory=lambda: {kind: [] for kind in KINDS}
     )
@@ -143,12 +162,14 @@ def find_copies(context: CheckContext) -> Copies:
 
 def _find(context: CheckContext) -> Copies:
     n = len(context.catalog)
-    search = _Search(context, Groups(n))
-    rows = _different(search)
     measured = context.measurements
     # A hash of nothing is noise.
-    shows = (measured.contrast[rows] >= FAINT) & (measured.plain[rows] < PLAIN)
-    rows = rows[shows]
+    shows = (measured.contrast >= FAINT) & (measured.plain < PLAIN)
+    readable = context.readable_rows
+    look = SharedLook(measured.small, readable[shows[readable]])
+    search = _Search(context, Groups(n), look)
+    rows = _different(search)
+    rows = rows[shows[rows]]
     with single_threaded_opencv():
         rows = _same_hash(search, rows)
         hashes = measured.hash[rows]
@@ -205,9 +226,7 @@ def _same_hash(search: _Search, rows: NDArray[np.int64]) -> NDArray[np.int64]:
     return kept
 
 
-def _confirm_stored(
-    search: _Search, pairs: NDArray[np.int64], turn: tuple[bool, bool, bool], kind: str
-) -> None:
+def _confirm_stored(search: _Search, pairs: NDArray[np.int64], turn: Turn, kind: str) -> None:
     """Keep the pairs whose hashes agree in all bits and whose small pictures agree."""
     hashes = search.context.measurements.hash
     for at in range(0, len(pairs), BATCH):
@@ -218,29 +237,14 @@ def _confirm_stored(
         if not len(some):
             continue
         small = search.small(some.reshape(-1)).reshape(len(some), 2, 64, 64)
-        alike = _correlations(small[:, 0], _turned(small[:, 1], turn))
+        alike = correlations(small[:, 0], turned(small[:, 1], turn))
         keep = alike >= SAME
+        doubted = np.flatnonzero(keep)[search.look.doubtful(some[keep])]
+        if len(doubted):
+            keep[doubted] = left_alike(search.look, small[doubted], turn) >= (
+                LEFT_OF_TURNED if any(turn) else LEFT
+            )
         search.keep(kind, some[keep], alike[keep])
-
-
-def _turned(pictures: NDArray[np.uint8], turn: tuple[bool, bool, bool]) -> NDArray[np.uint8]:
-    transposed, mirrored, upended = turn
-    if transposed:
-        pictures = pictures.transpose(0, 2, 1)
-    if mirrored:
-        pictures = pictures[:, :, ::-1]
-    return pictures[:, ::-1] if upended else pictures
-
-
-def _correlations(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """Return the correlation of each pair of small pictures."""
-    one = first.reshape(len(first), -1).astype(np.float64)
-    other = second.reshape(len(second), -1).astype(np.float64)
-    one -= one.mean(axis=1, keepdims=True)
-    other -= other.mean(axis=1, keepdims=True)
-    size = np.sqrt(np.square(one).sum(axis=1) * np.square(other).sum(axis=1))
-    alike: NDArray[np.float64] = (one * other).sum(axis=1) / np.maximum(size, 1e-9)
-    return alike
 
 
 def _confirm_near(search: _Search, pairs: NDArray[np.int64], apart: NDArray[np.uint8]) -> None:
@@ -276,16 +280,20 @@ def _confirm_near(search: _Search, pairs: NDArray[np.int64], apart: NDArray[np.u
         some = likely[chosen]
         small = search.small(some.reshape(-1)).reshape(len(some), 2, 64, 64)
         starts = list(zip(small, down[chosen].tolist(), right[chosen].tolist(), strict=True))
-        close = np.array(_looks(starts), np.float64)
+        fits = _looks(starts)
+        close = np.array([fit.likeness for fit in fits], np.float64)
         keep = close >= CLOSE
+        for i in np.flatnonzero(keep)[search.look.doubtful(some[keep])].tolist():
+            one, other = small[i]
+            keep[i] = left_alike_moved(search.look, one, other, fits[i].how) >= LEFT_OF_BURSTS
         search.keep("near", some[keep], close[keep])
 
 
-def _looks(pairs: Sequence[tuple[NDArray[np.uint8], int, int]]) -> list[float]:
+def _looks(pairs: Sequence[tuple[NDArray[np.uint8], int, int]]) -> list[Fit]:
     """Return how alike pairs of small pictures are, each with the shift to begin with."""
     parts = [pairs[at : at + TOGETHER] for at in range(0, len(pairs), TOGETHER)]
 
-    def look(some: Sequence[tuple[NDArray[np.uint8], int, int]]) -> list[float]:
+    def look(some: Sequence[tuple[NDArray[np.uint8], int, int]]) -> list[Fit]:
         return [likeness(one, other, down, right) for (one, other), down, right in some]
 
-    return [value for values in map_ordered(look, parts, count_cores()) for value in values]
+    return [fit for fits in map_ordered(look, parts, count_cores()) for fit in fits]

@@ -16,7 +16,14 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["best_shifts", "likeness", "likeness_of_part"]
+__all__ = [
+    "Fit",
+    "best_shifts",
+    "correlation",
+    "laid_upon",
+    "likeness",
+    "likeness_of_part",
+]
 
 # The reach of the blur that is taken away, in pixels: at 64 x 64, at 32 x 32, at the first look.
 FINE, COARSE, QUICK = 3.0, 2.0, 1.5
@@ -57,6 +64,21 @@ class Shift(NamedTuple):
     right: NDArray[np.int64]
 
 
+class Fit(NamedTuple):
+    """How well one picture lies upon another.
+
+    Attributes
+    ----------
+    likeness : float
+        The correlation of their fine structure, up to 1.
+    how : float32 array (2, 3)
+        The affine map from places in the first to places in the second.
+    """
+
+    likeness: float
+    how: NDArray[np.float32]
+
+
 def best_shifts(pictures: Small, pairs: NDArray[np.int64], most: int = 3) -> Shift:
     """Compare many pairs at once, with shifts of a few pixels: a quick look before the close one.
 
@@ -94,7 +116,7 @@ def _spectrum(pictures: Small) -> NDArray[np.complex128]:
     return np.fft.rfft2(fine)
 
 
-def likeness(first: Small, second: Small, down: int = 0, right: int = 0) -> float:
+def likeness(first: Small, second: Small, down: int = 0, right: int = 0) -> Fit:
     """Say how alike two pictures are when the one is laid upon the other as it fits best.
 
     Parameters
@@ -105,21 +127,57 @@ def likeness(first: Small, second: Small, down: int = 0, right: int = 0) -> floa
 
     Returns
     -------
-    float
-        The correlation of their fine structure, up to 1; for pictures that are not alike at half
-        the size, no more than 0.8; 0 where they do not lie upon each other.
+    Fit
+        For pictures that are not alike at half the size the likeness is no more than 0.8; it is 0
+        where they do not lie upon each other.
     """
     start = np.array([[1, 0, right / 2], [0, 1, down / 2]], np.float32)
     half = _halved(first)
     rough, found = _fitted(half, _fine(half, COARSE), _halved(second), start, COARSE)
     if rough < ROUGH:
-        return rough
+        return Fit(rough, found)
     found[:, 2] *= 2
     ground = _fine(first, FINE)
-    return max(
-        _correlation(first, ground, second, found, FINE),
-        _fitted(first, ground, second, found, FINE)[0],
-    )
+    before = Fit(_correlation(first, ground, second, found, FINE), found)
+    after = Fit(*_fitted(first, ground, second, found, FINE))
+    return after if after.likeness > before.likeness else before
+
+
+def laid_upon(
+    first: NDArray[Any], second: Small, how: NDArray[np.float32]
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Move the second picture onto the first.
+
+    Parameters
+    ----------
+    first, second : uint8 arrays (side, side)
+    how : float32 array (2, 3)
+        As in :class:`Fit`.
+
+    Returns
+    -------
+    moved : float32 array (side, side)
+        The second; where it does not reach, the first, so that no blur sees an edge there.
+    inside : bool array (side, side)
+        Where it reaches.
+    """
+    height, width = first.shape
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    moved = cv2.warpAffine(
+        second.astype(np.float32), how, (width, height), flags=flags,
+        borderMode=cv2.BORDER_CONSTANT, borderValue=-1e4,
+    )  # fmt: skip
+    inside = np.asarray(moved) >= 0
+    return np.where(inside, moved, first.astype(np.float32)).astype(np.float32), inside
+
+
+def correlation(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
+    """Return the correlation of two vectors; 0 where one of them does not vary."""
+    if not one.size:
+        return 0.0
+    one, other = one - one.mean(), other - other.mean()
+    size = math.sqrt(float(one @ one) * float(other @ other))
+    return float(one @ other) / size if size > 0 else 0.0
 
 
 def likeness_of_part(
@@ -209,21 +267,10 @@ def _correlation(
     reach: float,
 ) -> float:
     """Return the correlation of the first with the second moved onto it."""
-    height, width = first.shape
-    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    moved = cv2.warpAffine(
-        second.astype(np.float32), how, (width, height), flags=flags,
-        borderMode=cv2.BORDER_CONSTANT, borderValue=-1e4,
-    )  # fmt: skip
-    inside = np.asarray(moved) >= 0
+    moved, inside = laid_upon(first, second, how)
     if np.count_nonzero(inside) < OVERLAP * inside.size:
         return 0.0
-    # Outside, the first picture stands in for the second: the blur must not see an edge there.
-    other = _fine(np.where(inside, moved, first.astype(np.float32)), reach)[inside]
-    one = ground[inside]
-    one, other = one - one.mean(), other - other.mean()
-    size = math.sqrt(float(one @ one) * float(other @ other))
-    return float(one @ other) / size if size > 0 else 0.0
+    return correlation(ground[inside], _fine(moved, reach)[inside])
 
 
 def _halved(picture: Small) -> Small:
