@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from kindsight.errors import AgreementError
+from kindsight.errors import AgreementError, SettingsError
 from kindsight.models.backbone_files import (
     BUILD_FORMAT,
     BackboneFiles,
@@ -35,6 +35,7 @@ def ensure_backbone(
     weights: str | Path | None = None,
     seed: int = 0,
     process: KerasProcess | None = None,
+    given: tuple[int, int] | None = None,
 ) -> BackboneFiles:
     """Find a backbone's files in the cache, or build them there.
 
@@ -43,7 +44,7 @@ def ensure_backbone(
     name : str
         A key of :data:`.backbones.BACKBONES`, or a user's own ``.keras`` file.
     size : tuple of int
-        (height, width) of the pictures in pixels.
+        (height, width) in pixels at which the network sees the pictures.
     cache_folder : Path
         The files are kept in its folder ``backbones``.
     progress : callable, optional
@@ -55,6 +56,9 @@ def ensure_backbone(
         Of random weights.
     process : KerasProcess, optional
         Where to build; a process started for it if omitted.
+    given : tuple of int, optional
+        (height, width) of the pictures as they come, where the network is to bring them to `size`
+        itself; for an EfficientNet-Lite only.
 
     Returns
     -------
@@ -74,10 +78,16 @@ def ensure_backbone(
     """
     backbone = get_backbone(name)
     size = backbone.check_size(size)
+    given = None if given is None or given == size else backbone.check_size(given)
+    if given is not None and (backbone.builder or backbone.file):
+        raise SettingsError(
+            "The network that resizes pictures itself must be an EfficientNet-Lite. Received: "
+            f"{backbone.name}."
+        )
     source = "imagenet" if weights is None else str(weights)
     check_weights(backbone, source)
     # A published file is fetched, and its digest compared, when a backbone is built of it.
-    key = _key(backbone, size, source_digest(backbone, source, seed))
+    key = _key(backbone, size, given, source_digest(backbone, source, seed))
     folder = Path(cache_folder) / "backbones"
 
     def build() -> None:
@@ -87,7 +97,7 @@ def ensure_backbone(
             )
         with contextlib.ExitStack() as stack:
             keras = process or stack.enter_context(KerasProcess())
-            _build(keras, backbone, size, source, seed, folder, key)
+            _build(keras, backbone, size, given, source, seed, folder, key)
 
     found = find_files(folder, key)
     if found is not None:
@@ -96,18 +106,22 @@ def ensure_backbone(
     return make_once(folder, key, build, progress)
 
 
-def _key(backbone: Backbone, size: tuple[int, int], digest: str) -> str:
+def _key(
+    backbone: Backbone, size: tuple[int, int], given: tuple[int, int] | None, digest: str
+) -> str:
     # Of a user's own file the stages are found by rule: the digest says what they are.
     layout = backbone.layout().to_dict() if backbone.stages else {"rule": 2}
     statistics = hashlib.blake2b(json.dumps(layout).encode(), digest_size=4).hexdigest()
     name = re.sub(r"[^A-Za-z0-9.]+", "-", backbone.name)[:40]
-    return f"{name}-{size[0]}x{size[1]}-{digest[:12]}-{statistics}-{BUILD_FORMAT}"
+    sides = "-of-".join(f"{height}x{width}" for height, width in filter(None, (size, given)))
+    return f"{name}-{sides}-{digest[:12]}-{statistics}-{BUILD_FORMAT}"
 
 
 def _build(
     process: KerasProcess,
     backbone: Backbone,
     size: tuple[int, int],
+    given: tuple[int, int] | None,
     weights: str,
     seed: int,
     folder: Path,
@@ -120,7 +134,7 @@ def _build(
     with tempfile.TemporaryDirectory(prefix=prefix, dir=folder) as temporary:
         made = {ending: Path(temporary, f"{key}.{ending}") for ending in ("tflite", "keras")}
         name = backbone.name if backbone.file is None else str(backbone.file)
-        answer = process.build(name, size, weights=weights, seed=seed, **made)
+        answer = process.build(name, size, weights=weights, seed=seed, given=given, **made)
         layout = FeatureLayout.from_dict(answer["layout"])
         if (backbone.stages and layout != backbone.layout()) or answer["width"] != layout.width:
             raise AgreementError(
@@ -128,5 +142,10 @@ def _build(
                 f"{answer['width']} features in {len(layout.blocks)} blocks. Please report this "
                 "with the version of keras."
             )
-        facts = {"backbone": backbone.name, "size": list(size), "versions": dict(process.versions)}
+        facts = {
+            "backbone": backbone.name,
+            "size": list(size),
+            "given": list(given or size),
+            "versions": dict(process.versions),
+        }
         keep_files(folder, key, made, layout, {**facts, "difference": answer["difference"]})

@@ -110,6 +110,7 @@ def build_efficientnet_lite(
     size: tuple[int, int] | None = None,
     weights: Mapping[str, NDArray[Any]] | None = None,
     classes: int | None = 1000,
+    given: tuple[int, int] | None = None,
 ) -> Any:
     """Build an EfficientNet-Lite.
 
@@ -125,6 +126,9 @@ def build_efficientnet_lite(
     classes : int or None
         Width of the ImageNet classifier on top, 1000 for the published weights. None leaves it
         off: the output is then the last mean, of width 1280.
+    given : tuple of int, optional
+        (height, width) of the pictures as they come, where the network is to bring them to `size`
+        itself.
 
     Returns
     -------
@@ -146,10 +150,12 @@ def build_efficientnet_lite(
     spec = SPECS[name]
     layers = keras.layers
     height, width = size or (spec.size, spec.size)
-    pixels = keras.Input((height, width, 3), name="pixels")
+    x = pixels = keras.Input((*(given or (height, width)), 3), name="pixels")
+    if given is not None and given != (height, width):
+        x = layers.Resizing(height, width, name="resize")(x)
     x = layers.Normalization(
         mean=PIXEL_MEAN, variance=[value**2 for value in PIXEL_STD], name="scaling"
-    )(pixels)
+    )(x)
     x = layers.Conv2D(STEM_WIDTH, 3, 2, "same", use_bias=False, name="stem_conv")(x)
     x = _normalise(x, "stem_bn", activate=True)
     plan = list(blocks(spec))

@@ -26,6 +26,7 @@ def build_network(
     size: tuple[int, int] | None = None,
     weights: str = "imagenet",
     seed: int = 0,
+    given: tuple[int, int] | None = None,
 ) -> Any:
     """Build a backbone as a Keras model, from pixels to its last maps.
 
@@ -40,6 +41,8 @@ def build_network(
         file brings its weights along.
     seed : int
         Of random weights.
+    given : tuple of int, optional
+        (height, width) of the pictures, where an EfficientNet-Lite is to bring them to `size`.
 
     Returns
     -------
@@ -70,7 +73,7 @@ def build_network(
         state = None
     else:
         state = None if weights == "none" else load_state(backbone.name, _own_path(weights))
-    network = build_efficientnet_lite(backbone.name, size, state, classes=None)
+    network = build_efficientnet_lite(backbone.name, size, state, classes=None, given=given)
     network = keras.Model(network.input, network.get_layer("top_relu").output, name=network.name)
     if weights.endswith(".h5"):
         load_h5_weights(network, Path(weights))

@@ -133,7 +133,8 @@ def _build(job: dict[str, Any], line: Line) -> dict[str, Any]:
     from kindsight.models.tflite_file import read_tflite
 
     backbone = get_backbone(job["name"])
-    network = build_network(backbone, tuple(job["size"]), job["weights"], job["seed"])
+    given = None if job["given"] is None else tuple(job["given"])
+    network = build_network(backbone, tuple(job["size"]), job["weights"], job["seed"], given)
     model, layout = build_feature_model(backbone, network)
     model.save(job["keras"])
     target = Path(job["tflite"])

@@ -134,6 +134,7 @@ class KerasProcess:
         keras: Path,
         weights: str | Path | None = None,
         seed: int = 0,
+        given: tuple[int, int] | None = None,
     ) -> dict[str, Any]:
         """Build a backbone's LiteRT and Keras files; see :func:`.build.ensure_backbone`.
 
@@ -159,6 +160,7 @@ class KerasProcess:
             size=list(size),
             weights=_absolute(weights),
             seed=seed,
+            given=None if given is None else list(given),
             tflite=str(Path(tflite).resolve()),
             keras=str(Path(keras).resolve()),
         )

@@ -107,7 +107,7 @@ def _prepared(work: FineTuning) -> tuple[FineTuning, tuple[int, ...]]:
     if work.seconds is not None:
         with work.timed(WIDER):
             work = widen(work, flips, rate)
-    return on_one_backbone(work), flips
+    return on_one_backbone(work, rate), flips
 
 
 def _stored(work: FineTuning) -> StoredPictures:

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from kindsight.errors import CatalogError, KindsightError
-from kindsight.models.backbones import JOINER, split_names
+from kindsight.models.backbones import JOINER, get_backbone, split_names
 from kindsight.models.weights import find_imagenet_weights
 from kindsight.training.frozen import FittedFrozen, FrozenTraining
 from kindsight.training.tune_work import FineTuning
@@ -30,6 +30,9 @@ WIDE_PICTURES = 40_000
 SHARE = 0.55
 # Seconds for a backbone that must be built first, once a machine.
 BUILDING = 15.0
+# What an epoch above the usual cut takes, in passes of LiteRT through the whole backbone, and for
+# how many epochs, trials of learning rates included, there must be time for it at the large size.
+EPOCH_COST, MANY_EPOCHS = 1.2, 40
 # By this factor must the log loss be lower: several networks take longer to ask than one.
 BETTER = 0.98
 
@@ -156,31 +159,61 @@ def widen(work: FineTuning, flips: tuple[int, ...], rate: float) -> FineTuning:
     return replace(work, fitted=wider)
 
 
-def on_one_backbone(work: FineTuning) -> FineTuning:
+def on_one_backbone(work: FineTuning, rate: float) -> FineTuning:
     """Let what is tuned begin on one backbone and one view of a picture, as its cut needs it.
 
-    Where the head has more, it becomes ``before``, and ``fitted`` a head on the backbone that
-    cross-validation found to be the best alone, for pictures of the same size; its features are in
-    the cache.
+    Where the head has more, it becomes ``before``, and ``fitted`` a head on one backbone, for
+    pictures of the same size: on the one that cross-validation found to be the best alone or, where
+    a budget does not leave time for so many epochs of that, on the default one, which brings the
+    pictures to its own size.
+
+    Parameters
+    ----------
+    work : FineTuning
+    rate : float
+        How many pictures the default backbone takes in a second, at its own size.
     """
-    joined = work.fitted
-    if not joined.files.parts:
+    wide = work.fitted
+    name = _best_alone(wide) if wide.files.parts else wide.training.model
+    small = _tunes_small(work, name, rate)
+    if not small and not wide.files.parts:
         return work
-    names = split_names(joined.training.model)
-    losses = {network: float("inf") for network in joined.files.layout.networks()}
-    for item in joined.head.candidates:
-        if item.network in losses:
-            losses[item.network] = min(losses[item.network], item.log_loss)
-    place = min(range(len(losses)), key=list(losses.values()).__getitem__, default=0)
-    name = names[place]
-    size = joined.training.spec().size
-    alone = _fit(replace(joined.training, model=name, size=size, views=1), work)
-    if alone is None:
+    size = wide.training.spec().size
+    alone = replace(wide.training, model=DEFAULT if small else name, size=size, views=1)
+    if small:
+        inner = get_backbone(DEFAULT).size
+        alone = replace(alone, inner=inner)
+        work.said.append(f"what is tuned is {DEFAULT} at {inner[0]} px")
+    fitted = _fit(alone, work)
+    if fitted is None:
         raise CatalogError(
             "Pictures must stay where they are while they are learned from. Received: some that "
             "can no longer be read."
         )
-    return replace(work, fitted=alone, before=joined)
+    return replace(work, fitted=fitted, before=wide)
+
+
+def _best_alone(joined: FittedFrozen) -> str:
+    """Return the name of the backbone whose features alone have the least log loss."""
+    names = split_names(joined.training.model)
+    losses = dict.fromkeys(joined.files.layout.networks(), float("inf"))
+    for item in joined.head.candidates:
+        if item.network in losses:
+            losses[item.network] = min(losses[item.network], item.log_loss)
+    return names[min(range(len(losses)), key=list(losses.values()).__getitem__, default=0)]
+
+
+def _tunes_small(work: FineTuning, name: str, rate: float) -> bool:
+    """Say whether what is tuned is the default backbone at its own size, to have time enough."""
+    if "small" in (before := work.decided()):  # the same as before a stop
+        return before["small"] is True
+    left, training = work.left(), work.fitted.training
+    small = False
+    if left is not None and training.size == WIDE_SIZE and name in WIDE_COSTS:
+        epoch = EPOCH_COST * WIDE_COSTS[name] * len(work.rows) / rate
+        small = left < MANY_EPOCHS * epoch
+    work.decide(small=small)
+    return small
 
 
 def _read(told: Any) -> Widening | None:
