@@ -270,13 +270,11 @@ def _words(fitted: Any) -> str:
     return f"{tuning.words} [{took}]"
 
 
-def parts_of(data: str, catalog: Any) -> list[tuple[Any, Any]]:
-    """Return the divisions of a data set; no person's hands are on both sides of one."""
-    if Path(data).name != "sign-digits":
-        return divisions(catalog.label, data != "elpv")
-    from sklearn.model_selection import GroupKFold
+def people_of(catalog: Any) -> Any:
+    """Tell the persons of sign-digits apart.
 
-    # Each person showed the digits in their order, and the files are numbered as they were taken.
+    Each showed the digits in their order, and the files are numbered as they were taken.
+    """
     files = [(Path(str(path)).stem, int(label)) for path, label in
              zip(catalog.path, catalog.label, strict=True)]  # fmt: skip
     order = sorted(range(len(files)), key=lambda row: (len(files[row][0]), files[row][0]))
@@ -284,7 +282,24 @@ def parts_of(data: str, catalog: Any) -> list[tuple[Any, Any]]:
     for row in order:
         person += files[row][1] <= last
         people[row], last = person, files[row][1]
-    return list(GroupKFold(5).split(order, groups=people))
+    return people
+
+
+def grouped(data: str, catalog: Any) -> Any:
+    """Tell a catalog of hands whose they are, as ``--group-from`` and a table's column do."""
+    if Path(data).name != "sign-digits":
+        return catalog
+    return catalog.with_columns(group=[str(person) for person in people_of(catalog)])
+
+
+def parts_of(data: str, catalog: Any) -> list[tuple[Any, Any]]:
+    """Return the divisions of a data set; no person's hands are on both sides of one."""
+    if Path(data).name != "sign-digits":
+        return divisions(catalog.label, data != "elpv")
+    from sklearn.model_selection import GroupKFold
+
+    people = people_of(catalog)
+    return list(GroupKFold(5).split(people, groups=people))
 
 
 def measure_budgets(options: argparse.Namespace, folder: Path) -> Section:
@@ -293,7 +308,7 @@ def measure_budgets(options: argparse.Namespace, folder: Path) -> Section:
     section = Section("What a budget brings: accuracy on pictures that no training saw")
     for data in options.data:
         name, catalog = Path(data).name, load(data)
-        catalog = catalog[some_rows(catalog.label, options.limit)]
+        catalog = grouped(data, catalog[some_rows(catalog.label, options.limit)])
         every = parts_of(data, catalog)
         chosen = options.divisions or range(1, min(options.repeats, len(every)) + 1)
         found: dict[str | None, list[dict[str, Any]]] = {}

@@ -41,7 +41,7 @@ __all__ = [
     "check_agreement",
     "check_network",
     "for_all",
-    "needs_keras",
+    "pictures_for_keras",
 ]
 
 AGREEMENT_PICTURES = 64
@@ -115,8 +115,7 @@ def check_agreement(
         kept = table.keras_vectors(model, wanted)
         if len(kept) >= needed:
             return _check_known(fitted, kept, write_tflite, keras_file)
-        run = for_all([wanted, *others], AGREEMENT_PICTURES)
-        run += _more(fitted, table, model, run)
+        run = _run_by_keras(fitted, table, model, [wanted, *others])
         pixels = fitted.kept_pixels(run)
         with ThreadPoolExecutor(1) as aside:
             # Keras takes most of its time to load the file, on one core.
@@ -180,15 +179,30 @@ def check_network(
     return _judge(ours, answers, fitted.temperature, LOADED)
 
 
-def needs_keras(pictures: FrozenPictures, rows: NDArray[np.int64]) -> bool:
-    """Tell whether :func:`check_agreement` will have to run Keras on these pictures.
+def pictures_for_keras(
+    pictures: FrozenPictures, rows: NDArray[np.int64], later: Sequence[NDArray[np.int64]] = ()
+) -> list[str]:
+    """Tell on which pictures, by digest, :func:`check_agreement` will run Keras, if on any.
 
-    Known before the head is fitted, so that Keras can start meanwhile.
+    Known before the head is fitted, so that Keras can run the frozen part of the network meanwhile.
     """
-    wanted = _digests_of(pictures, rows)
+    parts = [_digests_of(pictures, part) for part in (rows, *later)]
+    model = file_digest(pictures.files.keras)
     with closing(FeatureTable(pictures.features.table, pictures.files.layout.width)) as table:
-        kept = table.keras_vectors(file_digest(pictures.files.keras), wanted)
-    return len(kept) < min(AGREEMENT_PICTURES, len(wanted))
+        if len(table.keras_vectors(model, parts[0])) >= min(AGREEMENT_PICTURES, len(parts[0])):
+            return []
+        return _run_by_keras(pictures, table, model, parts)
+
+
+def _run_by_keras(
+    pictures: FrozenPictures | FittedFrozen,
+    table: FeatureTable,
+    model: str,
+    parts: Sequence[Sequence[str]],
+) -> list[str]:
+    """Return the pictures that Keras is to be run on, those of the first part first."""
+    chosen = for_all(parts, AGREEMENT_PICTURES)
+    return chosen + _more(pictures, table, model, chosen)
 
 
 def _digests_of(pictures: FrozenPictures | FittedFrozen, rows: NDArray[np.int64]) -> list[str]:
@@ -211,9 +225,11 @@ def for_all(parts: Sequence[Sequence[str]], count: int) -> list[str]:
     return list(chosen)
 
 
-def _more(fitted: FittedFrozen, table: FeatureTable, model: str, compared: list[str]) -> list[str]:
+def _more(
+    pictures: FrozenPictures | FittedFrozen, table: FeatureTable, model: str, compared: list[str]
+) -> list[str]:
     """Return further pictures for Keras, once a second split shows that more splits may come."""
-    every = sorted({str(digest) for digest in fitted.features.catalog.digest})
+    every = sorted({str(digest) for digest in pictures.features.catalog.digest})
     if not table.keras_vectors(model, every):
         return []
     return [digest for digest in every[:KEPT_PICTURES] if digest not in compared]

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from kindsight.agreement import needs_keras
+from kindsight.agreement import pictures_for_keras
 from kindsight.cache import Cache
 from kindsight.files import write_text
 from kindsight.models.keras_process import KerasProcess
@@ -152,17 +152,20 @@ def _begin_ahead(
     divided: Divided,
     seed: int,
 ) -> list[NDArray[np.int64]]:
-    """Begin what can be done while the head is fitted: starting Keras, reading templates.
+    """Begin what can be done while the head is fitted: Keras's part, reading templates.
 
     Returns what the next seeds would compare.
     """
     threading.Thread(target=prepare_report, name="kindsight-report", daemon=True).start()
     if isinstance(pictures, NetworkPictures) or _tunes(training):
         keras.start()
-    elif needs_keras(pictures, compared):
-        keras.warm(pictures.files.keras)
-        return [divided.with_seed(seed + more) for more in NEXT_SEEDS]
-    return []
+        return []
+    if not pictures_for_keras(pictures, compared):
+        return []
+    later = [divided.with_seed(seed + more) for more in NEXT_SEEDS]
+    run = pictures_for_keras(pictures, compared, later)
+    keras.run_ahead(pictures.files.keras, lambda: pictures.kept_pixels(run))
+    return later
 
 
 def _silent(stage: str, done: int, total: int) -> None:

@@ -13,6 +13,7 @@ from kindsight.models.backbones import get_backbone
 from kindsight.models.build import ensure_backbone
 from kindsight.models.litert import make_interpreter
 from kindsight.models.weights import IMAGENET_WEIGHTS
+from kindsight.runtime import Interpreter
 
 NAME = "efficientnet-lite0"
 
@@ -27,7 +28,7 @@ class StandIn:
         self.error = error
         self.built = 0
 
-    def build(self, name, size, *, tflite, keras, weights=None, seed=0):
+    def build(self, name, size, *, tflite, keras, weights=None, seed=0, given=None):
         if self.error is not None:
             raise self.error
         self.built += 1
@@ -100,10 +101,42 @@ def test_keys_tell_apart_what_differs(tmp_path, monkeypatch):
         ensure_backbone(NAME, (64, 64), tmp_path, process=process, weights="none").key,
         ensure_backbone(NAME, (64, 64), tmp_path, process=process, weights="none", seed=1).key,
     ]
+    keys.append(ensure_backbone(NAME, (64, 64), tmp_path, process=process, given=(96, 96)).key)
     monkeypatch.setattr(build, "BUILD_FORMAT", 999)
     keys.append(ensure_backbone(NAME, (64, 64), tmp_path, process=process).key)
-    assert len(set(keys)) == process.built == 7
+    assert len(set(keys)) == process.built == 8
     assert IMAGENET_WEIGHTS[NAME].digest[:12] in keys[0]
+
+
+def test_pictures_of_the_right_size_need_no_resizing(tmp_path):
+    process = StandIn()
+    first = ensure_backbone(NAME, (64, 64), tmp_path, process=process)
+    again = ensure_backbone(NAME, (64, 64), tmp_path, process=process, given=(64, 64))
+    assert first == again and process.built == 1
+
+
+def test_only_some_networks_resize_pictures_themselves(tmp_path):
+    with pytest.raises(SettingsError, match=r"must be an EfficientNet-Lite. Received: resnet50\."):
+        ensure_backbone(
+            "resnet50", (64, 64), tmp_path, weights="none", process=StandIn(), given=(96, 96)
+        )
+
+
+def halved(pictures):
+    """Bring pictures to half their sides: each pixel is the mean of four."""
+    n, height, width, _ = pictures.shape
+    return pictures.reshape(n, height // 2, 2, width // 2, 2, 3).mean(axis=(2, 4))
+
+
+@pytest.mark.slow
+def test_a_network_that_resizes_pictures_itself(built, tmp_path, keras_process):
+    files = ensure_backbone(NAME, (64, 48), tmp_path, process=keras_process, given=(128, 96))
+    pictures = np.random.default_rng(3).integers(0, 256, (3, 128, 96, 3)).astype(np.float32)
+    plain, network = Interpreter(built.tflite), Interpreter(files.tflite)
+    assert files.layout == built.layout
+    for picture, small in zip(pictures, halved(pictures), strict=True):
+        expected = plain(small.astype(np.float32))
+        np.testing.assert_allclose(network(picture), expected, atol=1e-4 * np.abs(expected).max())
 
 
 @pytest.mark.parametrize("ending", ["tflite", "keras", "json"])

@@ -280,19 +280,19 @@ def job(process):
     return process._request(job="run", model="real")
 
 
-def test_practice_comes_before_the_real_thing(logged):
+def test_what_is_run_ahead_comes_before_the_real_thing(logged):
     process, seen = logged
-    process.warm("practice")
-    assert wait_until(lambda: seen() == ["warm"])
+    process.run_ahead("practice", lambda: np.zeros((1, 2, 2, 3), np.uint8))
+    assert wait_until(lambda: seen() == ["ahead"])
     assert job(process)["width"] == 1
-    assert seen() == ["warm", "run"]
+    assert seen() == ["ahead", "run"]
 
 
-def test_after_the_end_nothing_is_practised(logged, monkeypatch):
+def test_after_the_end_nothing_is_run_ahead(logged, monkeypatch):
     process, seen = logged
     real, gate = process._request, threading.Event()
     monkeypatch.setattr(process, "_request", lambda **told: (gate.wait(30), real(**told))[1])
-    process.warm("practice")
+    process.run_ahead("practice", lambda: np.zeros((1, 2, 2, 3), np.uint8))
     child = process._child
     process.close(kill=True)
     gate.set()

@@ -1,6 +1,7 @@
 """Fine-tuning: settings, refusals, and whole trainings that end, or stop and go on."""
 
 import csv
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -131,7 +132,12 @@ class Wish(Stopper):
 @pytest.mark.slow
 def test_within_a_budget_ctrl_c_finishes_with_the_best_so_far(photos, tmp_path, monkeypatch):
     # Wider features are taken whatever they bring, and answer together with the tuned network.
-    chosen = widening.Widening("efficientnet-lite0", 64, 2)
+    # What is tuned brings the pictures to a size of its own.
+    chosen = widening.Widening("efficientnet-lite0", 96, 2)
+    own = replace(widening.get_backbone("efficientnet-lite0"), size=(64, 64))
+    monkeypatch.setattr(widening, "get_backbone", lambda name: own)
+    monkeypatch.setattr(widening, "WIDE_SIZE", 96)
+    monkeypatch.setattr(widening, "MANY_EPOCHS", np.inf)
     monkeypatch.setattr(widening, "choose_widening", lambda *_: chosen)
     monkeypatch.setattr(widening, "BETTER", np.inf)
     monkeypatch.setattr(tune_plan, "SHARES", (0.5,))
@@ -140,6 +146,7 @@ def test_within_a_budget_ctrl_c_finishes_with_the_best_so_far(photos, tmp_path, 
     assert wish.answered and "ended by Ctrl-C" in result.network
     assert 2 <= len(result.history) <= 4
     assert "over 2 views: cross-validation" in result.network
+    assert "what is tuned is efficientnet-lite0 at 64 px" in result.network
     assert "together with the frozen head" in result.network
     assert result.tuning["kept"] and "wider features" in result.tuning["seconds"]
     bundle = load_bundle(result.run)
@@ -185,6 +192,39 @@ def test_together_only_where_that_is_clearly_surer():
     assert choose_share(one, other, targets, (1.0, 0.5)) == 0.5
     assert choose_share(right, right, targets, (1.0, 0.5)) == 1.0
     assert choose_share(right, -right, targets, (1.0, 0.5)) == 1.0
+
+
+class Left:
+    """A fine-tuning of 1,000 pictures with so many seconds left."""
+
+    def __init__(self, seconds, size=300):
+        self.seconds, self.kept, self.rows = seconds, {}, range(1000)
+        self.fitted = self
+        self.training = FrozenTraining(size=size)
+
+    def left(self):
+        return self.seconds
+
+    def decided(self):
+        return self.kept
+
+    def decide(self, **more):
+        self.kept.update(more)
+
+
+def test_what_is_tuned_is_small_where_time_is_short():
+    def small(seconds, name="efficientnet-lite2", **more):
+        return widening._tunes_small(Left(seconds, **more), name, rate=100.0)
+
+    # 40 epochs of 1,000 pictures, at 1.2 passes of 2.9 times the cost: 1,392 seconds.
+    assert small(1391) and not small(1393)
+    assert small(863, "efficientnet-lite0") and not small(865, "efficientnet-lite0")
+    # Without a budget, and at a size or with a network of one's own, nothing else is tuned.
+    assert not small(None) and not small(10, size=None) and not small(10, "mobilenet-v2")
+    # What was decided before a stop stays.
+    work = Left(1)
+    work.kept = {"small": False}
+    assert not widening._tunes_small(work, "efficientnet-lite2", 100.0)
 
 
 def test_the_widest_features_there_is_time_for(monkeypatch):

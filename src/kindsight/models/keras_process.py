@@ -12,7 +12,7 @@ import os
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -96,24 +96,29 @@ class KerasProcess:
             self._started()
         return self
 
-    def warm(self, model: Path) -> None:
-        """Let the child load a network for practice, and return at once.
+    def run_ahead(self, model: Path, pixels: Callable[[], NDArray[Any]]) -> None:
+        """Have a frozen network run on pictures, and return at once.
 
-        What goes wrong in it is of no matter: the job that needs the network will say so.
+        When :meth:`run` is asked for the same pictures later, with a network that holds this one,
+        its features are known. What goes wrong is of no matter: that job will say so.
 
         Parameters
         ----------
         model : Path
-            A Keras file of the kind that is to be run later.
+            A backbone's Keras file.
+        pixels : callable
+            Gives the pictures as :meth:`run` takes them.
         """
         self.start()
         child = self._child
 
-        def load() -> None:
-            with contextlib.suppress(KindsightError):
-                self._request(child=child, job="warm", model=str(Path(model).resolve()))
+        def work() -> None:
+            with contextlib.suppress(KindsightError), _handed_over(pixels()) as given:
+                self._request(
+                    child=child, job="ahead", model=str(Path(model).resolve()), pixels=str(given)
+                )
 
-        threading.Thread(target=load, name="kindsight-warm", daemon=True).start()
+        threading.Thread(target=work, name="kindsight-ahead", daemon=True).start()
 
     def dismiss(self) -> None:
         """Let the child end while other work goes on; a later job starts another one."""
@@ -194,9 +199,8 @@ class KerasProcess:
                 "The pixels must be of shape (n, height, width, 3), with n of 1 or more. "
                 f"Received: {np.shape(pixels)}."
             )
-        with tempfile.TemporaryDirectory(prefix="kindsight-") as folder:
-            given, out = Path(folder, "pixels.npy"), Path(folder, "out.npz")
-            np.save(given, pixels, allow_pickle=False)
+        with _handed_over(pixels) as given:
+            out = given.with_name("out.npz")
             self._request(
                 job="run", model=str(Path(model).resolve()), pixels=str(given), out=str(out)
             )
@@ -284,11 +288,11 @@ class KerasProcess:
 
         With `child`, the job is for that one alone, and only while no other job waits for it.
         """
-        practice = child
-        self._waiting += practice is None
+        ahead = child
+        self._waiting += ahead is None
         with self._lock:
-            self._waiting -= practice is None
-            if practice is not None and practice is not self._child:
+            self._waiting -= ahead is None
+            if ahead is not None and ahead is not self._child:
                 return {}
             child = self._started()
             try:
@@ -297,7 +301,7 @@ class KerasProcess:
                         "versions"
                     ]
                     self._ready = True
-                if practice is not None and self._waiting:
+                if ahead is not None and self._waiting:
                     return {}
                 child.send(job)
                 answer = child.receive(job["job"], self.timeout)
@@ -313,6 +317,15 @@ class KerasProcess:
                 self.close(kill=True)
                 raise
         return _accept(job["job"], answer)
+
+
+@contextlib.contextmanager
+def _handed_over(pixels: NDArray[Any]) -> Iterator[Path]:
+    """Write pictures to a folder that goes again."""
+    with tempfile.TemporaryDirectory(prefix="kindsight-") as folder:
+        given = Path(folder, "pixels.npy")
+        np.save(given, pixels, allow_pickle=False)
+        yield given
 
 
 def _let_stop(child: ChildProcess, job: str) -> None:

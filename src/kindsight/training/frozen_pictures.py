@@ -20,7 +20,7 @@ from kindsight.training.common import Progress
 from kindsight.training.features import Features
 from kindsight.training.fine_tuning import FineTuning, fine_tune
 from kindsight.training.frozen import FittedFrozen, FrozenTraining
-from kindsight.training.kept import kept_greys
+from kindsight.training.kept import kept_greys, kept_pixels
 from kindsight.training.listener import TrainingListener
 from kindsight.training.tuning import FittedTuned
 
@@ -94,6 +94,11 @@ class FrozenPictures:
         features = self.features
         digests = [str(features.catalog.digest[row]) for row in rows]
         return kept_greys(features.table, self.files.layout.width, digests, SIDE)
+
+    def kept_pixels(self, digests: Sequence[str]) -> NDArray[np.uint8]:
+        """Return pictures as the cache keeps them; see :meth:`.FittedFrozen.kept_pixels`."""
+        width, spec = self.files.layout.width, self.training.spec()
+        return kept_pixels(self.features.table, width, self.features.catalog, spec, digests)
 
     def close(self) -> None:
         """Do nothing: the features are in memory."""
