@@ -75,7 +75,7 @@ def test_every_single_number_counts(backbone, head, written, tmp_path):
         content = io.BytesIO(archive.read(WEIGHTS))
     with h5py.File(content) as weights:
         names = arrays_of(weights)
-    assert len(names) > 100
+    assert len(names) > 90
     for name in (names[0], names[len(names) // 2], names[-1]):
         copy = tmp_path / "copy.keras"
         shutil.copy(written, copy)

@@ -89,17 +89,7 @@ def train(
     # TensorFlow takes seconds to import; where pictures must be looked at, that goes on meanwhile.
     with claim_run(settings) as folder, training.process() as keras, ExitStack() as stack:
         frozen = isinstance(training, FrozenTraining)
-        begun: set[str] = set()
-
-        def watch(stage: str, done: int, total: int) -> None:
-            if stage == "pictures" and done < total:
-                keras.start()
-            if frozen and stage == "pictures" and stage not in begun:
-                clock.mark("backbone")
-            begun.add(stage)
-            say(stage, done, total)
-
-        pictures = prepare(training, catalog, watch, keras)
+        pictures = prepare(training, catalog, _watching(keras, training, clock, say), keras)
         stack.callback(pictures.close)
         write_problems(folder, pictures)
         clock.mark("features" if frozen else "pictures")
@@ -142,6 +132,28 @@ def train(
         if isinstance(fitted, FittedNetwork):
             fitted.clear_away()
     return result
+
+
+def _watching(keras: KerasProcess, training: Training, clock: Clock, say: Progress) -> Progress:
+    """Return what is told of the reading of pictures, and passes it on.
+
+    Where there are pictures to be looked at, Keras will have to be asked: it starts meanwhile.
+    """
+    begun: set[str] = set()
+
+    def watch(stage: str, done: int, total: int) -> None:
+        if stage == "pictures" and isinstance(training, FrozenTraining) and stage not in begun:
+            clock.mark("backbone")
+        begun.add(stage)
+        if stage == "pictures" and done < total and "Keras" not in begun:
+            begun.add("Keras")
+            if isinstance(training, FrozenTraining) and training.tunes == "off":
+                keras.load_ahead(training.backbone().keras)
+            else:
+                keras.start()
+        say(stage, done, total)
+
+    return watch
 
 
 def _begin_ahead(

@@ -19,7 +19,7 @@ from kindsight.models.weights import weights_digest
 
 __all__ = ["BUILD_FORMAT", "BackboneFiles", "find_files", "keep_files", "make_once"]
 
-BUILD_FORMAT = 2
+BUILD_FORMAT = 3
 """Raised whenever the same weights would give other features, or other files."""
 
 LOCK_SECONDS = 900.0

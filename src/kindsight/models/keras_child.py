@@ -72,6 +72,7 @@ def serve(more: Mapping[str, Job]) -> None:
     table: Mapping[str, Job] = {
         "build": _build,
         "run": _run,
+        "load": _load,
         "ahead": _ahead,
         "maps": _maps,
         **more,
@@ -135,6 +136,7 @@ def _build(job: dict[str, Any], line: Line) -> dict[str, Any]:
     from kindsight.models.backbones import get_backbone
     from kindsight.models.convert import check_agreement, convert_to_litert
     from kindsight.models.feature_model import build_feature_model, build_network
+    from kindsight.models.folding import fold_normalisations
     from kindsight.models.heads import FEATURES
     from kindsight.models.tflite_file import read_tflite
 
@@ -142,6 +144,8 @@ def _build(job: dict[str, Any], line: Line) -> dict[str, Any]:
     given = None if job["given"] is None else tuple(job["given"])
     network = build_network(backbone, tuple(job["size"]), job["weights"], job["seed"], given)
     model, layout = build_feature_model(backbone, network)
+    if backbone.file is None:  # a user's own network stays as it is
+        model = fold_normalisations(model)
     model.save(job["keras"])
     target = Path(job["tflite"])
     target.write_bytes(convert_to_litert(model))
@@ -180,7 +184,11 @@ def _run(job: dict[str, Any], line: Line) -> dict[str, Any]:
 
 def _answers(model: Any, pixels: Any) -> list[Any]:
     """Run pictures through a network; return what each of its outputs gives."""
-    import numpy as np
+    return _run_batches(_traced(model, min(BATCH, len(pixels))), pixels)
+
+
+def _traced(model: Any, rows: int) -> Any:
+    """Return what a network's outputs give for batches of so many pictures."""
     import tensorflow as tf
 
     def answer(batch: Any) -> list[Any]:
@@ -189,7 +197,16 @@ def _answers(model: Any, pixels: Any) -> list[Any]:
 
     # Twice as fast as layer by layer, the time to trace it included, from one batch on.
     function = tf.function(answer, autograph=False)
-    rows = min(BATCH, len(pixels))
+    shape = (rows, *model.input_shape[1:])
+    return function.get_concrete_function(tf.TensorSpec(shape, tf.float32))
+
+
+def _run_batches(function: Any, pixels: Any) -> list[Any]:
+    """Run pictures through a traced network, as many at once as it was traced for."""
+    import numpy as np
+    import tensorflow as tf
+
+    rows = int(function.inputs[0].shape[0])
     parts: list[list[Any]] = []
     with _unimproved():
         for start in range(0, len(pixels), rows):
@@ -197,14 +214,17 @@ def _answers(model: Any, pixels: Any) -> list[Any]:
             missing = rows - len(batch)
             # The last batch is filled up, so that the function is traced for one shape only.
             full = np.pad(batch, ((0, missing), (0, 0), (0, 0), (0, 0)))
-            parts.append([np.asarray(part)[: len(batch)] for part in function(full)])
+            given = function(tf.constant(full))
+            parts.append([np.asarray(part)[: len(batch)] for part in given])
     return [np.concatenate(column) for column in zip(*parts, strict=True)]
 
 
 class _Ahead:
     """A frozen network that was run before the file that holds it was written."""
 
+    file: str = ""
     model: Any = None
+    function: Any = None
     pixels: Any = None
     features: Any = None
 
@@ -233,15 +253,24 @@ class _Ahead:
 _AHEAD = _Ahead()
 
 
+def _load(job: dict[str, Any], line: Line) -> dict[str, Any]:
+    """Load a frozen network, to be run later."""
+    import keras
+
+    _AHEAD.model = keras.models.load_model(job["model"], compile=False)
+    _AHEAD.function, _AHEAD.file = _traced(_AHEAD.model, BATCH), job["model"]
+    return {}
+
+
 def _ahead(job: dict[str, Any], line: Line) -> dict[str, Any]:
     """Run pictures through a frozen network, and remember what it gives."""
-    import keras
     import numpy as np
 
+    if job["model"] != _AHEAD.file:
+        _load(job, line)
     pixels = np.load(job["pixels"], allow_pickle=False)
-    model = keras.models.load_model(job["model"], compile=False)
-    _AHEAD.features = _answers(model, pixels)[0]
-    _AHEAD.model, _AHEAD.pixels = model, pixels
+    _AHEAD.features = _run_batches(_AHEAD.function, pixels)[0]
+    _AHEAD.pixels = pixels
     return {"pictures": len(pixels)}
 
 

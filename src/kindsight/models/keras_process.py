@@ -96,6 +96,16 @@ class KerasProcess:
             self._started()
         return self
 
+    def load_ahead(self, model: Path) -> None:
+        """Have a frozen network loaded for :meth:`run_ahead`, and return at once.
+
+        Parameters
+        ----------
+        model : Path
+            A backbone's Keras file.
+        """
+        self._ahead(job="load", model=str(Path(model).resolve()))
+
     def run_ahead(self, model: Path, pixels: Callable[[], NDArray[Any]]) -> None:
         """Have a frozen network run on pictures, and return at once.
 
@@ -109,14 +119,20 @@ class KerasProcess:
         pixels : callable
             Gives the pictures as :meth:`run` takes them.
         """
+        self._ahead(pixels, job="ahead", model=str(Path(model).resolve()))
+
+    def _ahead(self, pixels: Callable[[], NDArray[Any]] | None = None, **job: Any) -> None:
+        """Have a job done that nobody waits for."""
         self.start()
         child = self._child
 
         def work() -> None:
-            with contextlib.suppress(KindsightError), _handed_over(pixels()) as given:
-                self._request(
-                    child=child, job="ahead", model=str(Path(model).resolve()), pixels=str(given)
-                )
+            with contextlib.suppress(KindsightError):
+                if pixels is None:
+                    self._request(child=child, **job)
+                else:
+                    with _handed_over(pixels()) as given:
+                        self._request(child=child, **job, pixels=str(given))
 
         threading.Thread(target=work, name="kindsight-ahead", daemon=True).start()
 

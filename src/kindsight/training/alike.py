@@ -86,7 +86,7 @@ def find_alike(catalog: Catalog, small: Small) -> Alike:
             grey = small(some)
             if len(kept):
                 kept[some] = grey
-            numbers["contrast"][some] = grey.std(axis=(1, 2))
+            numbers["contrast"][some] = _contrast(grey)
             numbers["plain"][some] = [_plain(picture) for picture in grey]
             numbers["hash"][some] = [perceptual_hash(small_grey(picture)) for picture in grey]
     words = {name: np.full(n, "", object) for name in WORDS}
@@ -125,6 +125,14 @@ def remember(
                 if picture is not None:
                     hashes[place] = hash_of(picture.pixels)
     return TrainedPictures(frozenset(different), hashes)
+
+
+def _contrast(grey: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Return the standard deviations of pictures, uint8 (n, side, side): float32 (n,)."""
+    flat = grey.reshape(len(grey), -1).astype(np.float32)
+    flat -= flat.mean(axis=1, keepdims=True)
+    squares = np.einsum("ij,ij->i", flat, flat)
+    return np.asarray(np.sqrt(squares / flat.shape[1]), np.float32)
 
 
 def _plain(grey: NDArray[np.uint8]) -> float:
