@@ -226,11 +226,14 @@ def measure_fastai(options: argparse.Namespace, folder: Path) -> Section:
                 say(f"{short}, fine_tune({epochs}): {take}")
             for kind in ("frozen", "light"):
                 runs = own / f"runs-{turn}"
+                # All learn from the same pictures: fastai looks for no copies, and a frozen head
+                # needs no validation part.
+                light = ["--fine-tune", "light", "--validation", "0.1"]
                 command = [
                     sys.executable, "-m", "kindsight", "train", str(own / "divided/train"),
-                    "--test-data", str(own / "divided/validation"), "--validation", "0.1",
+                    "--test-data", str(own / "divided/validation"), "--leaks", "keep",
                     "--seed", str(turn), "--runs", str(runs), "--run", kind, "--json",
-                    *(["--fine-tune", "light"] if kind == "light" else []),
+                    *(light if kind == "light" else ["--validation", "0"]),
                 ]  # fmt: skip
                 done = run(command, env=environment(work.cold_cache()))
                 told = json.loads(done.output)
