@@ -15,15 +15,14 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
+from kindsight.models.keras_answers import ANSWER_JOBS
+
 __all__ = ["Job", "Line", "main", "serve"]
 
-# Eight pictures fit the processor's cache better than thirty-two: a third faster here.
-BATCH = 8
 UNWANTED = ("sklearn", "matplotlib", "pandas", "scipy", "cv2", "PIL", "pygments")
 
 
@@ -69,14 +68,8 @@ def serve(more: Mapping[str, Job]) -> None:
     jobs: queue.Queue[dict[str, Any]] = queue.Queue()
     threading.Thread(target=_listen, args=(jobs, line.stop), daemon=True).start()
     line.tell(_guarded(_start, {}, line))
-    table: Mapping[str, Job] = {
-        "build": _build,
-        "run": _run,
-        "load": _load,
-        "ahead": _ahead,
-        "maps": _maps,
-        **more,
-    }
+    own: Mapping[str, Job] = {"build": _build, "maps": _maps}
+    table = {**own, **ANSWER_JOBS, **more}
     while (job := jobs.get())["job"] != "quit":
         line.stop.clear()
         line.tell(_guarded(table[job["job"]], job, line))
@@ -158,132 +151,6 @@ def _build(job: dict[str, Any], line: Line) -> dict[str, Any]:
         "width": int(model.output_shape[-1]),
         "layout": layout.to_dict(),
     }
-
-
-def _run(job: dict[str, Any], line: Line) -> dict[str, Any]:
-    """Run pictures through a saved classifier, as any user of Keras would load it."""
-    import keras
-    import numpy as np
-
-    from kindsight.models.heads import FEATURES
-
-    pixels = np.load(job["pixels"], mmap_mode="r", allow_pickle=False)
-    model = keras.models.load_model(job["model"])
-    named = {layer.name: layer.output for layer in model.layers if layer.name == FEATURES}
-    # A fine-tuned network has its features inside a layer: the logits stand for them.
-    between = named.get(FEATURES, model.output)
-    if between is not model.output and _AHEAD.knows(pixels, model):
-        features = _AHEAD.features
-        head = keras.Model(between, model.output)
-        logits = np.asarray(head(features, training=False))
-    else:
-        features, logits = _answers(keras.Model(model.input, [between, model.output]), pixels)
-    np.savez(job["out"], features=features, logits=logits)
-    return {"pictures": len(pixels)}
-
-
-def _answers(model: Any, pixels: Any) -> list[Any]:
-    """Run pictures through a network; return what each of its outputs gives."""
-    return _run_batches(_traced(model, min(BATCH, len(pixels))), pixels)
-
-
-def _traced(model: Any, rows: int) -> Any:
-    """Return what a network's outputs give for batches of so many pictures."""
-    import tensorflow as tf
-
-    def answer(batch: Any) -> list[Any]:
-        given = model(batch, training=False)
-        return given if isinstance(given, list) else [given]
-
-    # Twice as fast as layer by layer, the time to trace it included, from one batch on.
-    function = tf.function(answer, autograph=False)
-    shape = (rows, *model.input_shape[1:])
-    return function.get_concrete_function(tf.TensorSpec(shape, tf.float32))
-
-
-def _run_batches(function: Any, pixels: Any) -> list[Any]:
-    """Run pictures through a traced network, as many at once as it was traced for."""
-    import numpy as np
-    import tensorflow as tf
-
-    rows = int(function.inputs[0].shape[0])
-    parts: list[list[Any]] = []
-    with _unimproved():
-        for start in range(0, len(pixels), rows):
-            batch = np.asarray(pixels[start : start + rows], np.float32)
-            missing = rows - len(batch)
-            # The last batch is filled up, so that the function is traced for one shape only.
-            full = np.pad(batch, ((0, missing), (0, 0), (0, 0), (0, 0)))
-            given = function(tf.constant(full))
-            parts.append([np.asarray(part)[: len(batch)] for part in given])
-    return [np.concatenate(column) for column in zip(*parts, strict=True)]
-
-
-class _Ahead:
-    """A frozen network that was run before the file that holds it was written."""
-
-    file: str = ""
-    model: Any = None
-    function: Any = None
-    pixels: Any = None
-    features: Any = None
-
-    def knows(self, pixels: Any, written: Any) -> bool:
-        """Whether these pictures were run, by the very network that is within another one.
-
-        Every layer must be there with the same settings, the same inputs, and the same numbers.
-        """
-        import numpy as np
-
-        if self.model is None or not np.array_equal(pixels, self.pixels):
-            return False
-        layers, ours = (
-            {layer["config"]["name"]: layer for layer in model.get_config()["layers"]}
-            for model in (written, self.model)
-        )
-        if any(layers.get(name) != layer for name, layer in ours.items()):
-            return False
-        for layer in self.model.layers:
-            one, other = layer.get_weights(), written.get_layer(layer.name).get_weights()
-            if len(one) != len(other) or not all(map(np.array_equal, one, other)):
-                return False
-        return True
-
-
-_AHEAD = _Ahead()
-
-
-def _load(job: dict[str, Any], line: Line) -> dict[str, Any]:
-    """Load a frozen network, to be run later."""
-    import keras
-
-    _AHEAD.model = keras.models.load_model(job["model"], compile=False)
-    _AHEAD.function, _AHEAD.file = _traced(_AHEAD.model, BATCH), job["model"]
-    return {}
-
-
-def _ahead(job: dict[str, Any], line: Line) -> dict[str, Any]:
-    """Run pictures through a frozen network, and remember what it gives."""
-    import numpy as np
-
-    if job["model"] != _AHEAD.file:
-        _load(job, line)
-    pixels = np.load(job["pixels"], allow_pickle=False)
-    _AHEAD.features = _run_batches(_AHEAD.function, pixels)[0]
-    _AHEAD.pixels = pixels
-    return {"pictures": len(pixels)}
-
-
-@contextmanager
-def _unimproved() -> Iterator[None]:
-    """Trace without TensorFlow's improvements: for few pictures they only take time."""
-    import tensorflow as tf
-
-    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
-    try:
-        yield
-    finally:
-        tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": False})
 
 
 def _maps(job: dict[str, Any], line: Line) -> dict[str, Any]:

@@ -1,0 +1,111 @@
+"""A frozen network that was run ahead: known where it is in the file, and only there."""
+
+import numpy as np
+import pytest
+
+from kindsight.models.heads import LinearHead
+from kindsight.models.keras_answers import FrozenNetwork, answers_of
+
+SIZE = (10, 8)
+
+
+def backbone():
+    import keras
+
+    pixels = keras.Input((*SIZE, 3), name="pixels")
+    maps = keras.layers.Conv2D(4, 3, name="conv", bias_initializer="uniform")(pixels)
+    maps = keras.layers.ReLU(6.0, name="relu")(maps)
+    parts = [keras.ops.max(maps, axis=(1, 2)), keras.layers.GlobalAveragePooling2D()(maps)]
+    return keras.Model(pixels, keras.layers.Concatenate(name="features")(parts), name="tiny")
+
+
+@pytest.fixture
+def files(tmp_path):
+    """A backbone's file, and that of a classifier made of it."""
+    from kindsight.models.assemble import write_keras
+
+    model = backbone()
+    model.save(tmp_path / "backbone.keras")
+    kernel = np.arange(16, dtype=np.float32).reshape(8, 2) / 10
+    write_keras(tmp_path / "backbone.keras", LinearHead(kernel, [1, 2]), tmp_path / "model.keras")
+    return tmp_path / "backbone.keras", tmp_path / "model.keras"
+
+
+def load(file):
+    import keras
+
+    return keras.models.load_model(file)
+
+
+def some_pixels(count=11, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (count, *SIZE, 3), np.uint8)
+
+
+class Spy(FrozenNetwork):
+    """Answers with features of its own making, to be told from those that are run now."""
+
+    def run(self, pixels):
+        super().run(pixels)
+        self._features = self._features + 100
+
+
+def test_what_was_run_ahead_is_not_run_again(files):
+    frozen, pixels, written = Spy("a", load(files[0])), some_pixels(), load(files[1])
+    plain, logits = answers_of(written, pixels)
+    frozen.run(pixels)
+    features, again = answers_of(written, pixels, frozen)
+    np.testing.assert_allclose(features, plain + 100, rtol=1e-6)
+    # The head that is run is the file's own.
+    kernel = written.layers[-1].get_weights()[0]
+    np.testing.assert_allclose(again, logits + 100 * kernel.sum(0), rtol=1e-5)
+
+
+def test_other_pictures_are_run_now(files):
+    frozen, written = Spy("a", load(files[0])), load(files[1])
+    plain = answers_of(written, some_pixels(3))[0]
+    for before in (None, some_pixels(3, seed=1), some_pixels(4)):
+        if before is not None:
+            frozen.run(before)
+        np.testing.assert_array_equal(answers_of(written, some_pixels(3), frozen)[0], plain)
+
+
+@pytest.mark.parametrize("change", ["number", "setting", "input"])
+def test_another_network_in_the_file_is_run_now(files, change):
+    import keras
+
+    model = load(files[0])
+    if change == "number":
+        kernel, bias = model.get_layer("conv").get_weights()
+        kernel[0, 0, 0, 0] = np.nextafter(kernel[0, 0, 0, 0], 9)
+        model.get_layer("conv").set_weights([kernel, bias])
+    elif change == "setting":
+        model.get_layer("relu").max_value = 5.0
+    else:  # the same layers, put together in another order
+        pixels = keras.Input((*SIZE, 3), name="pixels")
+        maps = model.get_layer("conv")(keras.layers.ReLU(6.0, name="relu")(pixels))
+        parts = [keras.ops.max(maps, axis=(1, 2)), keras.layers.GlobalAveragePooling2D()(maps)]
+        model = keras.Model(pixels, keras.layers.Concatenate(name="features")(parts), name="tiny")
+    frozen, pixels, written = Spy("a", model), some_pixels(), load(files[1])
+    frozen.run(pixels)
+    assert not frozen.is_in(written)
+    plain, _ = answers_of(written, pixels)
+    np.testing.assert_array_equal(answers_of(written, pixels, frozen)[0], plain)
+
+
+def test_where_features_are_inside_a_layer_logits_stand_for_them(files):
+    import keras
+
+    pixels = keras.Input((*SIZE, 3))
+    wrapped = keras.Model(pixels, load(files[1])(pixels))
+    features, logits = answers_of(wrapped, some_pixels())
+    np.testing.assert_array_equal(features, logits)
+    np.testing.assert_allclose(logits, answers_of(load(files[1]), some_pixels())[1], rtol=1e-5)
+
+
+def test_the_process_runs_ahead(keras_process, files):
+    pixels = some_pixels()
+    plain = keras_process.run(files[1], pixels)
+    keras_process.load_ahead(files[0])
+    keras_process.run_ahead(files[0], lambda: pixels)
+    for one, other in zip(keras_process.run(files[1], pixels), plain, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5)
