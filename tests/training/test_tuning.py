@@ -220,6 +220,7 @@ def test_what_is_tuned_is_small_where_time_is_short():
     assert small(1391) and not small(1393)
     assert small(863, "efficientnet-lite0") and not small(865, "efficientnet-lite0")
     # Without a budget, and at a size or with a network of one's own, nothing else is tuned.
+    assert small(10, size=(300, 300))
     assert not small(None) and not small(10, size=None) and not small(10, "mobilenet-v2")
     # What was decided before a stop stays.
     work = Left(1)

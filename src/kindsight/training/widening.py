@@ -209,7 +209,8 @@ def _tunes_small(work: FineTuning, name: str, rate: float) -> bool:
         return before["small"] is True
     left, training = work.left(), work.fitted.training
     small = False
-    if left is not None and training.size == WIDE_SIZE and name in WIDE_COSTS:
+    wide = training.spec().size == (WIDE_SIZE, WIDE_SIZE)
+    if left is not None and wide and name in WIDE_COSTS:
         epoch = EPOCH_COST * WIDE_COSTS[name] * len(work.rows) / rate
         small = left < MANY_EPOCHS * epoch
     work.decide(small=small)
