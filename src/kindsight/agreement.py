@@ -4,10 +4,11 @@ The written LiteRT file is always run on the pictures. Keras takes seconds to st
 part of its network is frozen: what Keras itself computed there is kept like any frozen thing.
 Where that is known for enough of the pictures, the written Keras file is compared with the one
 that Keras ran, number for number, and its head is applied to what Keras had computed. Otherwise
-Keras loads the written file and runs it: on pictures, as far as there are such, that the next
-seeds will have in their validation parts too, so that these need no Keras; and the second time it
-does so for the same pictures, on more than are compared now, so that all further splits find
-enough of them.
+Keras loads the written file and runs it; what is frozen in it may have been run ahead, from the
+backbone's own file, and counts where the written file has it number for number
+(:mod:`.keras_answers`). The pictures are, as far as there are such, those that the next seeds will
+have in their validation parts too, so that these need no Keras; and the second time Keras is run on
+more than are compared now, so that all further splits find enough of them.
 """
 
 from __future__ import annotations
@@ -51,6 +52,7 @@ AGREEMENT_TOLERANCE = 1e-4
 KEPT_PICTURES = 400
 
 LOADED = "model.keras was loaded and run by Keras"
+LOADED_FROZEN = f"{LOADED}, its frozen layers perhaps ahead, from the file that it has them of"
 KEPT = "model.keras holds the network that Keras ran before on these pictures, number for number"
 
 
@@ -124,7 +126,7 @@ def check_agreement(
             check_written(fitted.files.keras, fitted.head.layers, keras_file)
             ours = _run(tflite, pixels[:needed])
             features, answers = answering.result()
-        agreement = _judge(ours, answers[:needed], fitted.head.temperature, LOADED)
+        agreement = _judge(ours, answers[:needed], fitted.head.temperature, LOADED_FROZEN)
         # Only now: what failed must be run by Keras again, not taken from here.
         table.put_keras(model, dict(zip(run, features, strict=True)))
         return agreement
