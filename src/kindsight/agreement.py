@@ -30,8 +30,8 @@ from kindsight.evaluation import to_probabilities
 from kindsight.models.keras_check import check_written
 from kindsight.models.keras_process import KerasProcess
 from kindsight.runtime import InterpreterPool
+from kindsight.training.fitted_frozen import FittedFrozen
 from kindsight.training.fitted_network import FittedNetwork
-from kindsight.training.frozen import FittedFrozen
 from kindsight.training.frozen_pictures import FrozenPictures
 from kindsight.training.tables import FeatureTable
 

@@ -22,7 +22,8 @@ from kindsight.trained_on import TRAINED_ON_FILE
 from kindsight.training.alike import remember
 from kindsight.training.by_epochs import EpochTraining
 from kindsight.training.common import Progress
-from kindsight.training.frozen import FittedFrozen, FrozenTraining
+from kindsight.training.fitted_frozen import FittedFrozen
+from kindsight.training.frozen import FrozenTraining
 from kindsight.training.history import HISTORY_FILE, load_history
 from kindsight.training.kinds import (
     Fitted,

@@ -19,8 +19,8 @@ from kindsight.bundle import KERAS_FILE, TFLITE_FILE, Bundle, file_digest
 from kindsight.files import replacing
 from kindsight.models.assemble import name_tflite, write_keras, write_tflite
 from kindsight.models.keras_process import KerasProcess
+from kindsight.training.fitted_frozen import FittedFrozen
 from kindsight.training.fitted_network import FittedNetwork
-from kindsight.training.frozen import FittedFrozen
 from kindsight.training.kinds import Fitted
 from kindsight.training.tuning import FittedTuned
 

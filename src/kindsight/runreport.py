@@ -30,8 +30,8 @@ from kindsight.report.words import amount
 from kindsight.runresult import Scored, TrainResult
 from kindsight.settings import TrainSettings
 from kindsight.threads import count_cores
+from kindsight.training.fitted_frozen import FittedFrozen
 from kindsight.training.fitted_network import FittedNetwork
-from kindsight.training.frozen import FittedFrozen
 from kindsight.training.kept import KeptPicture
 from kindsight.training.kinds import Fitted
 from kindsight.training.plan import pace_words

@@ -27,8 +27,9 @@ from kindsight.runresult import Clock, Scored, TrainResult, score, write_predict
 from kindsight.settings import TrainSettings
 from kindsight.training.by_epochs import EpochTraining
 from kindsight.training.common import Progress
+from kindsight.training.fitted_frozen import FittedFrozen
 from kindsight.training.fitted_network import FittedNetwork
-from kindsight.training.frozen import FittedFrozen, FrozenTraining
+from kindsight.training.frozen import FrozenTraining
 from kindsight.training.kinds import Fitted, Pictures, Training, prepare
 from kindsight.training.listener import Listeners, TrainingListener
 from kindsight.training.logs import open_logs

@@ -20,9 +20,9 @@ from kindsight.evaluation import evaluate, to_probabilities
 from kindsight.models.divided import stages_of
 from kindsight.runtime import InterpreterPool
 from kindsight.training.common import class_targets
+from kindsight.training.fitted_frozen import FittedFrozen
 from kindsight.training.fitted_network import cross_temperatures
 from kindsight.training.flips import choose_flips
-from kindsight.training.frozen import FittedFrozen
 from kindsight.training.history import History
 from kindsight.training.listener import tell_of_interrupt
 from kindsight.training.network_fit import KERAS_FILE, TFLITE_FILE, Hearing

@@ -19,7 +19,8 @@ from kindsight.training.alike import SIDE
 from kindsight.training.common import Progress
 from kindsight.training.features import Features
 from kindsight.training.fine_tuning import FineTuning, fine_tune
-from kindsight.training.frozen import FittedFrozen, FrozenTraining
+from kindsight.training.fitted_frozen import FittedFrozen
+from kindsight.training.frozen import FrozenTraining
 from kindsight.training.kept import kept_greys, kept_pixels
 from kindsight.training.listener import TrainingListener
 from kindsight.training.tuning import FittedTuned

@@ -17,8 +17,9 @@ from kindsight.catalog import Catalog
 from kindsight.models.backbones import BACKBONES
 from kindsight.models.keras_process import KerasProcess
 from kindsight.training.common import Progress
+from kindsight.training.fitted_frozen import FittedFrozen
 from kindsight.training.fitted_network import FittedNetwork
-from kindsight.training.frozen import FittedFrozen, FrozenTraining
+from kindsight.training.frozen import FrozenTraining
 from kindsight.training.frozen_pictures import FrozenPictures, prepare_frozen
 from kindsight.training.network import NETWORKS, NetworkTraining
 from kindsight.training.network_fit import NetworkPictures, prepare_network

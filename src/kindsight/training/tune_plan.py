@@ -18,7 +18,7 @@ from kindsight.threads import count_cores
 from kindsight.training.checkpoints import CHECKPOINT_FILE, key_of
 from kindsight.training.common import balanced_weights
 from kindsight.training.cut_choice import EPOCHS, MOST_EPOCHS
-from kindsight.training.frozen import FittedFrozen
+from kindsight.training.fitted_frozen import FittedFrozen
 from kindsight.training.network_fit import CHECKPOINT_SECONDS
 from kindsight.training.plan import Phase
 from kindsight.training.rate_choice import LEARNING_RATES

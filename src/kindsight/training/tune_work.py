@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from kindsight.files import write_json
 from kindsight.models.keras_process import KerasProcess
 from kindsight.training.common import Progress
-from kindsight.training.frozen import FittedFrozen
+from kindsight.training.fitted_frozen import FittedFrozen
 from kindsight.training.listener import TrainingListener
 from kindsight.training.tuning import DECISIONS_FILE
 

@@ -14,7 +14,8 @@ from typing import Any
 from kindsight.errors import CatalogError, KindsightError
 from kindsight.models.backbones import JOINER, get_backbone, split_names
 from kindsight.models.weights import find_imagenet_weights
-from kindsight.training.frozen import FittedFrozen, FrozenTraining
+from kindsight.training.fitted_frozen import FittedFrozen
+from kindsight.training.frozen import FrozenTraining
 from kindsight.training.tune_work import FineTuning
 
 __all__ = ["Widening", "choose_widening", "on_one_backbone", "widen"]
