@@ -22,6 +22,7 @@ Floats = NDArray[np.float32]
 SMALLEST_SPREAD = 1e-5
 # More rows than this add nothing to the directions of the principal components.
 BASIS_ROWS = 8192
+BLOCK_ROWS = 2048
 OVERSAMPLING = 32
 POWER_ITERATIONS = 1
 # Kernel components with a smaller share of the largest eigenvalue are cut off: they would be
@@ -84,7 +85,11 @@ def fit_projection(
 def spreads_of(features: Floats) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return the mean of each column and the inverse of its deviation, 0 where it has none."""
     mean = features.mean(0, dtype=np.float64)
-    spread = features.std(0, dtype=np.float64)
+    # By blocks: the deviations of all at once would take twice the room of the features.
+    squares = np.zeros_like(mean)
+    for start in range(0, len(features), BLOCK_ROWS):
+        squares += np.square(features[start : start + BLOCK_ROWS] - mean).sum(0)
+    spread = np.sqrt(squares / len(features))
     alive = spread > SMALLEST_SPREAD * (np.abs(mean) + 1e-3)
     return mean, np.where(alive, 1 / np.where(alive, spread, 1.0), 0.0)
 
