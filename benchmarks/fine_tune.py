@@ -226,8 +226,8 @@ def measure_fastai(options: argparse.Namespace, folder: Path) -> Section:
                 say(f"{short}, fine_tune({epochs}): {take}")
             for kind in ("frozen", "light"):
                 runs = own / f"runs-{turn}"
-                # All learn from the same pictures: fastai looks for no copies, and a frozen head
-                # needs no validation part.
+                # fastai looks for no copies, and learns from all pictures; so does a frozen head,
+                # while light keeps a tenth of them to judge by.
                 light = ["--fine-tune", "light", "--validation", "0.1"]
                 command = [
                     sys.executable, "-m", "kindsight", "train", str(own / "divided/train"),

@@ -24,6 +24,7 @@ def use_fake_keras(patch):
 
 class FakeKeras:
     offset = 0.0
+    ran_ahead = False
 
     def __enter__(self):
         return self

@@ -42,6 +42,7 @@ __all__ = [
     "check_agreement",
     "check_network",
     "for_all",
+    "needs_keras",
     "pictures_for_keras",
 ]
 
@@ -52,7 +53,7 @@ AGREEMENT_TOLERANCE = 1e-4
 KEPT_PICTURES = 400
 
 LOADED = "model.keras was loaded and run by Keras"
-LOADED_FROZEN = f"{LOADED}, its frozen layers perhaps ahead, from the file that it has them of"
+RAN_AHEAD = f"{LOADED}, its frozen layers ahead, from the file that it has them of"
 KEPT = "model.keras holds the network that Keras ran before on these pictures, number for number"
 
 
@@ -126,7 +127,8 @@ def check_agreement(
             check_written(fitted.files.keras, fitted.head.layers, keras_file)
             ours = _run(tflite, pixels[:needed])
             features, answers = answering.result()
-        agreement = _judge(ours, answers[:needed], fitted.head.temperature, LOADED_FROZEN)
+            how = RAN_AHEAD if keras.ran_ahead else LOADED
+        agreement = _judge(ours, answers[:needed], fitted.head.temperature, how)
         # Only now: what failed must be run by Keras again, not taken from here.
         table.put_keras(model, dict(zip(run, features, strict=True)))
         return agreement
@@ -181,19 +183,23 @@ def check_network(
     return _judge(ours, answers, fitted.temperature, LOADED)
 
 
-def pictures_for_keras(
-    pictures: FrozenPictures, rows: NDArray[np.int64], later: Sequence[NDArray[np.int64]] = ()
-) -> list[str]:
-    """Tell on which pictures, by digest, :func:`check_agreement` will run Keras, if on any.
+def needs_keras(pictures: FrozenPictures, rows: NDArray[np.int64]) -> bool:
+    """Tell whether :func:`check_agreement` will have to run Keras on these pictures."""
+    wanted = _digests_of(pictures, rows)
+    with closing(FeatureTable(pictures.features.table, pictures.files.layout.width)) as table:
+        kept = table.keras_vectors(file_digest(pictures.files.keras), wanted)
+    return len(kept) < min(AGREEMENT_PICTURES, len(wanted))
+
+
+def pictures_for_keras(pictures: FrozenPictures, parts: Sequence[NDArray[np.int64]]) -> list[str]:
+    """Tell on which pictures, by digest, :func:`check_agreement` will run Keras, if it has to.
 
     Known before the head is fitted, so that Keras can run the frozen part of the network meanwhile.
+    The first of `parts` is what is compared, the others what later trainings may compare.
     """
-    parts = [_digests_of(pictures, part) for part in (rows, *later)]
-    model = file_digest(pictures.files.keras)
+    digests = [_digests_of(pictures, part) for part in parts]
     with closing(FeatureTable(pictures.features.table, pictures.files.layout.width)) as table:
-        if len(table.keras_vectors(model, parts[0])) >= min(AGREEMENT_PICTURES, len(parts[0])):
-            return []
-        return _run_by_keras(pictures, table, model, parts)
+        return _run_by_keras(pictures, table, file_digest(pictures.files.keras), digests)
 
 
 def _run_by_keras(

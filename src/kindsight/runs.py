@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from kindsight.agreement import pictures_for_keras
+from kindsight.agreement import needs_keras, pictures_for_keras
 from kindsight.cache import Cache
 from kindsight.files import write_text
 from kindsight.models.keras_process import KerasProcess
@@ -173,11 +173,14 @@ def _begin_ahead(
     if isinstance(pictures, NetworkPictures) or _tunes(training):
         keras.start()
         return []
-    if not pictures_for_keras(pictures, compared):
+    if not needs_keras(pictures, compared):
         return []
     later = [divided.with_seed(seed + more) for more in NEXT_SEEDS]
-    run = pictures_for_keras(pictures, compared, later)
-    keras.run_ahead(pictures.files.keras, lambda: pictures.kept_pixels(run))
+    if pictures.files.layout.networks():  # the head may need only one of them
+        keras.load_ahead(pictures.files.keras)
+    else:
+        run = pictures_for_keras(pictures, [compared, *later])
+        keras.run_ahead(pictures.files.keras, lambda: pictures.kept_pixels(run))
     return later
 
 

@@ -28,7 +28,7 @@ class StandIn:
         self.error = error
         self.built = 0
 
-    def build(self, name, size, *, tflite, keras, weights=None, seed=0, given=None):
+    def build(self, name, size, *, tflite, keras, weights=None, seed=0, given=None, folded=True):
         if self.error is not None:
             raise self.error
         self.built += 1
@@ -102,9 +102,10 @@ def test_keys_tell_apart_what_differs(tmp_path, monkeypatch):
         ensure_backbone(NAME, (64, 64), tmp_path, process=process, weights="none", seed=1).key,
     ]
     keys.append(ensure_backbone(NAME, (64, 64), tmp_path, process=process, given=(96, 96)).key)
+    keys.append(ensure_backbone(NAME, (64, 64), tmp_path, process=process, folded=False).key)
     monkeypatch.setattr(build, "BUILD_FORMAT", 999)
     keys.append(ensure_backbone(NAME, (64, 64), tmp_path, process=process).key)
-    assert len(set(keys)) == process.built == 8
+    assert len(set(keys)) == process.built == 9
     assert IMAGENET_WEIGHTS[NAME].digest[:12] in keys[0]
 
 
@@ -137,6 +138,23 @@ def test_a_network_that_resizes_pictures_itself(built, tmp_path, keras_process):
     for picture, small in zip(pictures, halved(pictures), strict=True):
         expected = plain(small.astype(np.float32))
         np.testing.assert_allclose(network(picture), expected, atol=1e-4 * np.abs(expected).max())
+
+
+@pytest.mark.slow
+def test_folded_normalisations_change_no_feature(built, pictures, tmp_path, keras_process):
+    import keras
+
+    plain = ensure_backbone(NAME, (64, 48), tmp_path, process=keras_process, folded=False)
+    folded, unfolded = Interpreter(built.tflite), Interpreter(plain.tflite)
+    for picture in pictures:
+        expected = unfolded(picture)
+        np.testing.assert_allclose(folded(picture), expected, atol=1e-4 * np.abs(expected).max())
+    kinds = [
+        [type(layer).__name__ for layer in keras.models.load_model(files.keras).layers]
+        for files in (built, plain)
+    ]
+    # Who trains finds them as they are, and as many layers with weights as the network has.
+    assert [kind.count("BatchNormalization") for kind in kinds] == [0, 49]
 
 
 @pytest.mark.parametrize("ending", ["tflite", "keras", "json"])

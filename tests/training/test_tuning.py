@@ -137,6 +137,7 @@ def test_within_a_budget_ctrl_c_finishes_with_the_best_so_far(photos, tmp_path, 
     own = replace(widening.get_backbone("efficientnet-lite0"), size=(64, 64))
     monkeypatch.setattr(widening, "get_backbone", lambda name: own)
     monkeypatch.setattr(widening, "WIDE_SIZE", 96)
+    monkeypatch.setattr(fine_tuning, "is_default", lambda training: True)
     monkeypatch.setattr(widening, "MANY_EPOCHS", np.inf)
     monkeypatch.setattr(widening, "choose_widening", lambda *_: chosen)
     monkeypatch.setattr(widening, "BETTER", np.inf)
@@ -219,13 +220,24 @@ def test_what_is_tuned_is_small_where_time_is_short():
     # 40 epochs of 1,000 pictures, at 1.2 passes of 2.9 times the cost: 1,392 seconds.
     assert small(1391) and not small(1393)
     assert small(863, "efficientnet-lite0") and not small(865, "efficientnet-lite0")
-    # Without a budget, and at a size or with a network of one's own, nothing else is tuned.
     assert small(10, size=(300, 300))
-    assert not small(None) and not small(10, size=None) and not small(10, "mobilenet-v2")
+    # Without a budget, and where only views were added, nothing else is tuned.
+    assert not small(None) and not small(10, size=None)
     # What was decided before a stop stays.
     work = Left(1)
     work.kept = {"small": False}
     assert not widening._tunes_small(work, "efficientnet-lite2", 100.0)
+
+
+@pytest.mark.parametrize(
+    ("told", "default"),
+    [
+        ({}, True), ({"seed": 3, "views": 2}, True), ({"model": "efficientnet-lite2"}, False),
+        ({"size": 300}, False), ({"weights": "mine.pth"}, False),
+    ],
+)  # fmt: skip
+def test_what_was_chosen_by_name_is_no_default(told, default):
+    assert widening.is_default(FrozenTraining(**told)) == default
 
 
 def test_the_widest_features_there_is_time_for(monkeypatch):

@@ -36,6 +36,7 @@ def ensure_backbone(
     seed: int = 0,
     process: KerasProcess | None = None,
     given: tuple[int, int] | None = None,
+    folded: bool = True,
 ) -> BackboneFiles:
     """Find a backbone's files in the cache, or build them there.
 
@@ -59,6 +60,9 @@ def ensure_backbone(
     given : tuple of int, optional
         (height, width) of the pictures as they come, where the network is to bring them to `size`
         itself; for an EfficientNet-Lite only.
+    folded : bool
+        Whether batch normalisations are folded into the convolutions before them: half the work
+        for a network that stays as it is, but another one for who trains its layers.
 
     Returns
     -------
@@ -88,6 +92,7 @@ def ensure_backbone(
     check_weights(backbone, source)
     # A published file is fetched, and its digest compared, when a backbone is built of it.
     key = _key(backbone, size, given, source_digest(backbone, source, seed))
+    key += "" if folded else "-unfolded"
     folder = Path(cache_folder) / "backbones"
 
     def build() -> None:
@@ -97,7 +102,7 @@ def ensure_backbone(
             )
         with contextlib.ExitStack() as stack:
             keras = process or stack.enter_context(KerasProcess())
-            _build(keras, backbone, size, given, source, seed, folder, key)
+            _build(keras, backbone, size, given, source, seed, folder, key, folded=folded)
 
     found = find_files(folder, key)
     if found is not None:
@@ -126,6 +131,8 @@ def _build(
     seed: int,
     folder: Path,
     key: str,
+    *,
+    folded: bool,
 ) -> None:
     """Build into a folder beside, then rename; the record comes last and makes it count."""
     prefix = f".building-{key}-"
@@ -134,7 +141,9 @@ def _build(
     with tempfile.TemporaryDirectory(prefix=prefix, dir=folder) as temporary:
         made = {ending: Path(temporary, f"{key}.{ending}") for ending in ("tflite", "keras")}
         name = backbone.name if backbone.file is None else str(backbone.file)
-        answer = process.build(name, size, weights=weights, seed=seed, given=given, **made)
+        answer = process.build(
+            name, size, weights=weights, seed=seed, given=given, folded=folded, **made
+        )
         layout = FeatureLayout.from_dict(answer["layout"])
         if (backbone.stages and layout != backbone.layout()) or answer["width"] != layout.width:
             raise AgreementError(

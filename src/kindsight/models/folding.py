@@ -38,7 +38,7 @@ def fold_normalisations(model: Any) -> Any:
 
     def copy(layer: Any) -> Any:
         if layer.name in norms:
-            return keras.layers.Activation("linear", name=layer.name)
+            return keras.layers.Identity(name=layer.name)
         config = layer.get_config()
         if layer.name in convolutions:
             config["use_bias"] = True

@@ -57,10 +57,13 @@ class FrozenNetwork:
 
     def is_in(self, written: Any) -> bool:
         """Say whether this very network is a part of a loaded model."""
-        theirs, ours = (
-            {layer["config"]["name"]: layer for layer in model.get_config()["layers"]}
-            for model in (written, self.model)
-        )
+        try:
+            theirs, ours = (
+                {layer["config"]["name"]: layer for layer in model.get_config()["layers"]}
+                for model in (written, self.model)
+            )
+        except (KeyError, NotImplementedError, TypeError):  # a model of a kind of its own
+            return False
         if any(theirs.get(name) != layer for name, layer in ours.items()):
             return False
         pairs = (
@@ -100,12 +103,14 @@ def _run(job: Mapping[str, Any], line: object) -> dict[str, Any]:
     import keras
 
     pixels = np.load(job["pixels"], mmap_mode="r", allow_pickle=False)
-    features, logits = answers_of(keras.models.load_model(job["model"]), pixels, _frozen)
+    model = keras.models.load_model(job["model"])
+    known = None if _frozen is None else _frozen.features(pixels, model)
+    features, logits = answers_of(model, pixels, known)
     np.savez(job["out"], features=features, logits=logits)
-    return {"pictures": len(pixels)}
+    return {"pictures": len(pixels), "ahead": known is not None}
 
 
-def answers_of(model: Any, pixels: Pixels, frozen: FrozenNetwork | None = None) -> Answers:
+def answers_of(model: Any, pixels: Pixels, known: NDArray[np.float32] | None = None) -> Answers:
     """Return the features and the logits that a loaded classifier gives of pictures.
 
     Parameters
@@ -115,8 +120,8 @@ def answers_of(model: Any, pixels: Pixels, frozen: FrozenNetwork | None = None) 
         network has that inside a layer, and the logits stand for them.
     pixels : array (n, height, width, 3)
         Values 0-255.
-    frozen : FrozenNetwork, optional
-        What may have run these pictures before.
+    known : float32 array (n, width), optional
+        The features, where :meth:`FrozenNetwork.features` has them: then only the head is run.
     """
     import keras
 
@@ -125,10 +130,9 @@ def answers_of(model: Any, pixels: Pixels, frozen: FrozenNetwork | None = None) 
     if between is None:
         (logits,) = _run_batches(_traced(model, min(BATCH, len(pixels))), pixels)
         return [logits, logits]
-    features = None if frozen is None else frozen.features(pixels, model)
-    if features is not None:
+    if known is not None:
         head = keras.Model(between, model.output)
-        return [features, head(features, training=False).numpy()]
+        return [known, head(known, training=False).numpy()]
     both = keras.Model(model.input, [between, model.output])
     return _run_batches(_traced(both, min(BATCH, len(pixels))), pixels)
 

@@ -137,7 +137,7 @@ def _build(job: dict[str, Any], line: Line) -> dict[str, Any]:
     given = None if job["given"] is None else tuple(job["given"])
     network = build_network(backbone, tuple(job["size"]), job["weights"], job["seed"], given)
     model, layout = build_feature_model(backbone, network)
-    if backbone.file is None:  # a user's own network stays as it is
+    if job["folded"] and backbone.file is None:  # a user's own network stays as it is
         model = fold_normalisations(model)
     model.save(job["keras"])
     target = Path(job["tflite"])

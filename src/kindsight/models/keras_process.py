@@ -56,6 +56,8 @@ class KerasProcess:
     ----------
     versions : mapping of str to str
         Of Keras and TensorFlow, once a job has been done.
+    ran_ahead : bool
+        Whether the last :meth:`run` found the pictures' features known from :meth:`run_ahead`.
 
     Notes
     -----
@@ -72,6 +74,7 @@ class KerasProcess:
         self._leaving: threading.Thread | None = None
         self._waiting = 0
         self._ready = False
+        self.ran_ahead = False
 
     def __enter__(self) -> KerasProcess:
         return self
@@ -123,11 +126,15 @@ class KerasProcess:
 
     def _ahead(self, pixels: Callable[[], NDArray[Any]] | None = None, **job: Any) -> None:
         """Have a job done that nobody waits for."""
-        self.start()
-        child = self._child
+        # Not start(): that would wait for what is being done ahead already.
+        if (child := self._child) is None:
+            child = self.start()._child
+        if child is None:  # closed meanwhile
+            return
 
         def work() -> None:
-            with contextlib.suppress(KindsightError):
+            # Whatever it is: the job that needs what was to be done ahead says so.
+            with contextlib.suppress(Exception):
                 if pixels is None:
                     self._request(child=child, **job)
                 else:
@@ -156,6 +163,7 @@ class KerasProcess:
         weights: str | Path | None = None,
         seed: int = 0,
         given: tuple[int, int] | None = None,
+        folded: bool = True,
     ) -> dict[str, Any]:
         """Build a backbone's LiteRT and Keras files; see :func:`.build.ensure_backbone`.
 
@@ -182,6 +190,7 @@ class KerasProcess:
             weights=_absolute(weights),
             seed=seed,
             given=None if given is None else list(given),
+            folded=folded,
             tflite=str(Path(tflite).resolve()),
             keras=str(Path(keras).resolve()),
         )
@@ -217,9 +226,10 @@ class KerasProcess:
             )
         with _handed_over(pixels) as given:
             out = given.with_name("out.npz")
-            self._request(
+            answer = self._request(
                 job="run", model=str(Path(model).resolve()), pixels=str(given), out=str(out)
             )
+            self.ran_ahead = bool(answer.get("ahead"))
             with np.load(out, allow_pickle=False) as arrays:
                 return arrays["features"], arrays["logits"]
 
@@ -310,7 +320,7 @@ class KerasProcess:
             self._waiting -= ahead is None
             if ahead is not None and ahead is not self._child:
                 return {}
-            child = self._started()
+            child = ahead or self._started()
             try:
                 if not self._ready:
                     self.versions = _accept("start", child.receive("start", self.timeout))[

@@ -30,7 +30,7 @@ from kindsight.training.tune_pictures import pixels_to_tune, views_to_tune
 from kindsight.training.tune_plan import frozen_logits, make_job, make_lessons
 from kindsight.training.tune_work import WIDER, FineTuning
 from kindsight.training.tuning import FittedTuned, Tuning, is_better
-from kindsight.training.widening import on_one_backbone, widen
+from kindsight.training.widening import is_default, on_one_backbone, widen
 
 __all__ = ["FineTuning", "fine_tune"]
 
@@ -104,10 +104,14 @@ def _prepared(work: FineTuning) -> tuple[FineTuning, tuple[int, ...]]:
         began = time.monotonic()
         flips, seen = choose_flips(stored, work.validation, targets, pool, answer, fitted.classes)
         rate = seen / max(1e-9, time.monotonic() - began)
+    small_rate = None
     if work.seconds is not None:
         with work.timed(WIDER):
             work = widen(work, flips, rate)
-    return on_one_backbone(work, rate), flips
+        # What was chosen by name is tuned as it is; only what was widened may be tuned smaller.
+        if work.fitted is not fitted and is_default(fitted.training):
+            small_rate = rate
+    return on_one_backbone(work, small_rate), flips
 
 
 def _stored(work: FineTuning) -> StoredPictures:

@@ -185,9 +185,16 @@ class FrozenTraining:
         return {name: value for name, value in values.items() if value is not None}
 
     def backbone(
-        self, progress: Progress | None = None, process: KerasProcess | None = None
+        self,
+        progress: Progress | None = None,
+        process: KerasProcess | None = None,
+        *,
+        folded: bool = True,
     ) -> BackboneFiles:
-        """Find the files of the backbone, or of two, or build them, once on a machine."""
+        """Find the files of the backbone, or of several, or build them, once on a machine.
+
+        `folded` is as :func:`.build.ensure_backbone` has it.
+        """
 
         def say(_: str) -> None:
             if progress is not None:
@@ -198,7 +205,7 @@ class FrozenTraining:
         for name, backbone in zip(split_names(self.model), self._backbones(), strict=True):
             parts[backbone.name] = ensure_backbone(
                 name, self.inner or size, folder, say, weights=self.weights, seed=self.seed,
-                process=process, given=size,
+                process=process, given=size, folded=folded,
             )  # fmt: skip
         return join_backbones(parts, folder, self.views)
 

@@ -135,11 +135,7 @@ def kept_greys(path: Path, width: int, digests: Sequence[str], side: int) -> NDA
             row = rows.get(digest)
             if row is None:
                 continue
-            data = np.frombuffer(row.jpeg, np.uint8)
-            # Half the size is decoded in half the time, and is enough.
-            decoded = cv2.imdecode(data, cv2.IMREAD_REDUCED_GRAYSCALE_2)
-            if decoded is not None and min(decoded.shape) < side:
-                decoded = cv2.imdecode(data, cv2.IMREAD_GRAYSCALE)
+            decoded = cv2.imdecode(np.frombuffer(row.jpeg, np.uint8), cv2.IMREAD_GRAYSCALE)
             if decoded is not None:
                 found[place] = small_grey(np.asarray(decoded, np.uint8), side)
 

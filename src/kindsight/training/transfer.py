@@ -131,8 +131,11 @@ class TransferTraining(EpochTraining):
     def backbone(
         self, progress: Progress | None = None, process: KerasProcess | None = None
     ) -> BackboneFiles:
-        """Find the files of the backbone, or build them, once on a machine."""
-        return self._backbone().backbone(progress, process)
+        """Find the files of the backbone, or build them, once on a machine.
+
+        Its batch normalisations are layers of their own: whoever trains may train them, too.
+        """
+        return self._backbone().backbone(progress, process, folded=False)
 
     def describe(self) -> str:
         """Say in a few words which network it is."""

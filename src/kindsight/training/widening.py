@@ -18,7 +18,7 @@ from kindsight.training.fitted_frozen import FittedFrozen
 from kindsight.training.frozen import FrozenTraining
 from kindsight.training.tune_work import FineTuning
 
-__all__ = ["Widening", "choose_widening", "on_one_backbone", "widen"]
+__all__ = ["Widening", "choose_widening", "is_default", "on_one_backbone", "widen"]
 
 DEFAULT = "efficientnet-lite0"
 # The size at which all see a picture, and what that costs: multiplications of each there, as a
@@ -65,6 +65,11 @@ class Widening:
         return " ".join(parts)
 
 
+def is_default(training: FrozenTraining) -> bool:
+    """Say whether no backbone, size or weights were chosen by name."""
+    return (training.model, training.size, training.weights) == (DEFAULT, None, "imagenet")
+
+
 def choose_widening(
     training: FrozenTraining, flips: tuple[int, ...], pictures: int, rate: float, seconds: float
 ) -> Widening | None:
@@ -86,8 +91,7 @@ def choose_widening(
     # Views are taken in their order.
     most = max(training.views, next((k for k, flip in enumerate(flips) if flip != k), len(flips)))
     allowed = SHARE * seconds
-    told = (training.model, training.size, training.weights)
-    if told == (DEFAULT, None, "imagenet") and pictures <= WIDE_PICTURES:
+    if is_default(training) and pictures <= WIDE_PICTURES:
         # The more is computed, the better, whether of networks or of views.
         fitting = [
             (cost, views, names)
@@ -160,23 +164,24 @@ def widen(work: FineTuning, flips: tuple[int, ...], rate: float) -> FineTuning:
     return replace(work, fitted=wider)
 
 
-def on_one_backbone(work: FineTuning, rate: float) -> FineTuning:
+def on_one_backbone(work: FineTuning, small_rate: float | None = None) -> FineTuning:
     """Let what is tuned begin on one backbone and one view of a picture, as its cut needs it.
 
     Where the head has more, it becomes ``before``, and ``fitted`` a head on one backbone, for
-    pictures of the same size: on the one that cross-validation found to be the best alone or, where
-    a budget does not leave time for so many epochs of that, on the default one, which brings the
-    pictures to its own size.
+    pictures of the same size: on the one that cross-validation found to be the best alone (its
+    features are in the cache) or, where a budget does not leave time for so many epochs of that, on
+    the default one, which brings the pictures to its own size.
 
     Parameters
     ----------
     work : FineTuning
-    rate : float
-        How many pictures the default backbone takes in a second, at its own size.
+    small_rate : float, optional
+        Where what is tuned may be the default backbone at its own size: how many pictures it takes
+        in a second.
     """
     wide = work.fitted
     name = _best_alone(wide) if wide.files.parts else wide.training.model
-    small = _tunes_small(work, name, rate)
+    small = small_rate is not None and _tunes_small(work, name, small_rate)
     if not small and not wide.files.parts:
         return work
     size = wide.training.spec().size
@@ -185,7 +190,8 @@ def on_one_backbone(work: FineTuning, rate: float) -> FineTuning:
         inner = get_backbone(DEFAULT).size
         alone = replace(alone, inner=inner)
         work.said.append(f"what is tuned is {DEFAULT} at {inner[0]} px")
-    fitted = _fit(alone, work)
+    with work.timed("its features"):
+        fitted = _fit(alone, work)
     if fitted is None:
         raise CatalogError(
             "Pictures must stay where they are while they are learned from. Received: some that "
@@ -208,12 +214,11 @@ def _tunes_small(work: FineTuning, name: str, rate: float) -> bool:
     """Say whether what is tuned is the default backbone at its own size, to have time enough."""
     if "small" in (before := work.decided()):  # the same as before a stop
         return before["small"] is True
-    left, training = work.left(), work.fitted.training
-    small = False
-    wide = training.spec().size == (WIDE_SIZE, WIDE_SIZE)
-    if left is not None and wide and name in WIDE_COSTS:
-        epoch = EPOCH_COST * WIDE_COSTS[name] * len(work.rows) / rate
-        small = left < MANY_EPOCHS * epoch
+    left = work.left()
+    epoch = EPOCH_COST * WIDE_COSTS[name] * len(work.rows) / rate
+    # Of another size than all have seen: with views of the first features alone, nothing is wide.
+    wide = work.fitted.training.spec().size == (WIDE_SIZE, WIDE_SIZE)
+    small = wide and left is not None and left < MANY_EPOCHS * epoch
     work.decide(small=small)
     return small
 

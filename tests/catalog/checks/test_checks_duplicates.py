@@ -155,6 +155,20 @@ def test_photographs_of_one_burst_are_no_crowd(look):
     assert [group.tolist() for group in find_copies(context).groups()] == [rows]
 
 
+def test_many_copies_of_few_pictures_are_not_the_look_of_the_set(look):
+    files = {
+        f"x/{n}-{quality}.jpg": file_of(scene(n, 200, 260), quality=quality)
+        for n in range(3)
+        for quality in range(36, 96, 2)
+    }
+    others = {f"other/{n}.jpg": scene(n, 200, 260) for n in range(10, 40)}
+    context = look({**files, **others})
+    paths = context.catalog.path
+    wanted = {frozenset(name for name in files if name.startswith(f"x/{n}-")) for n in range(3)}
+    found = {frozenset(paths[row] for row in rows) for rows in find_copies(context).groups()}
+    assert found == wanted
+
+
 def test_what_is_left_has_nothing_of_the_components():
     greys = np.stack([small_grey(cell(n)[..., 0], 64) for n in range(100)])
     look_of_all = SharedLook(lambda rows: greys[rows], np.arange(100))

@@ -27,25 +27,22 @@ from kindsight.catalog.checks.context import CheckContext
 from kindsight.catalog.checks.duplicates.groups import Groups
 from kindsight.catalog.checks.duplicates.laying import (
     Turn,
+    close_looks,
     correlations,
     left_alike,
-    left_alike_moved,
     turned,
 )
 from kindsight.catalog.checks.duplicates.near_hashes import near_pairs
 from kindsight.catalog.checks.duplicates.registration import (
-    Fit,
     best_shifts,
-    likeness,
 )
 from kindsight.catalog.checks.duplicates.shared_look import (
     LEFT,
-    LEFT_OF_BURSTS,
     LEFT_OF_TURNED,
     SharedLook,
 )
 from kindsight.pictures.perceptual import TURNS, hamming, turned_hashes
-from kindsight.threads import count_cores, map_ordered, single_threaded_opencv
+from kindsight.threads import single_threaded_opencv
 
 __all__ = ["KINDS", "Copies", "find_copies"]
 
@@ -83,9 +80,6 @@ CLOSE_EACH, CLOSE_AT_LEAST = 4, 10_000
 PAIRS_EACH, PAIRS_AT_LEAST = 20, 1_000_000
 
 BATCH = 2_048
-
-# Pairs that a thread is handed at once: each takes half a millisecond.
-TOGETHER = 16
 
 
 @dataclass(frozen=True)
@@ -279,21 +273,10 @@ def _confirm_near(search: _Search, pairs: NDArray[np.int64], apart: NDArray[np.u
             continue
         some = likely[chosen]
         small = search.small(some.reshape(-1)).reshape(len(some), 2, 64, 64)
-        starts = list(zip(small, down[chosen].tolist(), right[chosen].tolist(), strict=True))
-        fits = _looks(starts)
-        close = np.array([fit.likeness for fit in fits], np.float64)
+        doubtful = search.look.doubtful(some)
+        starts = zip(
+            small, down[chosen].tolist(), right[chosen].tolist(), doubtful.tolist(), strict=True
+        )
+        close = np.array(close_looks(list(starts), search.look, CLOSE), np.float64)
         keep = close >= CLOSE
-        for i in np.flatnonzero(keep)[search.look.doubtful(some[keep])].tolist():
-            one, other = small[i]
-            keep[i] = left_alike_moved(search.look, one, other, fits[i].how) >= LEFT_OF_BURSTS
         search.keep("near", some[keep], close[keep])
-
-
-def _looks(pairs: Sequence[tuple[NDArray[np.uint8], int, int]]) -> list[Fit]:
-    """Return how alike pairs of small pictures are, each with the shift to begin with."""
-    parts = [pairs[at : at + TOGETHER] for at in range(0, len(pairs), TOGETHER)]
-
-    def look(some: Sequence[tuple[NDArray[np.uint8], int, int]]) -> list[Fit]:
-        return [likeness(one, other, down, right) for (one, other), down, right in some]
-
-    return [fit for fits in map_ordered(look, parts, count_cores()) for fit in fits]

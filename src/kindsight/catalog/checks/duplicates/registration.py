@@ -72,7 +72,8 @@ class Fit(NamedTuple):
     likeness : float
         The correlation of their fine structure, up to 1.
     how : float32 array (2, 3)
-        The affine map from places in the first to places in the second.
+        The affine map from places in the first to places in the second; of pictures that are not
+        alike at half the size, of those.
     """
 
     likeness: float

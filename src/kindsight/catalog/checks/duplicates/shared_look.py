@@ -34,6 +34,9 @@ FEW, SHARE = 8, 0.01
 # Where so large a share is as alike as copies, all look so.
 MOST = 0.3
 
+# As alike as nearly all pictures and themselves stored anew, and hardly any others.
+TWINS = 0.99
+
 # One component for sixteen pictures, so that a group of copies is not mistaken for the set's look.
 EACH, COMPONENTS = 16, 64
 
@@ -76,7 +79,7 @@ class SharedLook:
 
     def doubtful(self, pairs: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Say of which pairs, int64 (m, 2), one stands in a crowd of pictures alike."""
-        if len(self._rows) < AT_LEAST:
+        if not len(pairs) or len(self._rows) < AT_LEAST or len(self._pictures) < AT_LEAST:
             return np.zeros(len(pairs), np.bool_)
         new = np.array([r for r in np.unique(pairs).tolist() if r not in self._crowded], np.int64)
         for at in range(0, len(new), SAMPLE):
@@ -84,8 +87,8 @@ class SharedLook:
             alike = _quarters(self._small(rows)) @ self._quarters.T
             near = ((alike >= NEARLY) & (alike < ALIKE)).sum(axis=1)
             same = (alike >= ALIKE).sum(axis=1)
-            crowd = near >= np.maximum(np.maximum(same, SHARE * len(self._rows)), FEW)
-            crowd |= same >= MOST * len(self._rows)
+            crowd = near >= np.maximum(np.maximum(same, SHARE * len(self._pictures)), FEW)
+            crowd |= same >= MOST * len(self._pictures)
             self._crowded.update(zip(rows.tolist(), crowd.tolist(), strict=True))
         return np.array([self._crowded[a] or self._crowded[b] for a, b in pairs.tolist()], np.bool_)
 
@@ -97,7 +100,19 @@ class SharedLook:
 
     @cached_property
     def _pictures(self) -> NDArray[np.uint8]:
-        return self._small(self._rows)
+        """Pictures of the set; of those as alike as a copy stored anew, the first alone.
+
+        Otherwise what many copies have in common would be taken for what all pictures have.
+        """
+        pictures = self._small(self._rows)
+        quarters = _quarters(pictures)
+        alike = quarters @ quarters.T >= TWINS
+        known, first = np.zeros(len(pictures), np.bool_), []
+        for place in range(len(pictures)):
+            if not known[place]:
+                first.append(place)
+                known |= alike[place]
+        return pictures[first]
 
     @cached_property
     def _quarters(self) -> Vectors:
