@@ -12,7 +12,8 @@ import pytest
 
 from kindsight.cache import Cache
 from kindsight.catalog import Catalog, once
-from kindsight.catalog.store import BLOCK, PlacedRow, PlaceTable, map_pixels, store_pictures
+from kindsight.catalog.places import BLOCK, PlacedRow, PlaceTable
+from kindsight.catalog.store import map_pixels, store_pictures
 from kindsight.errors import CacheError
 from kindsight.pictures import InputSpec, read_picture, resize_picture
 from shapes import encoded, shape, write_shapes
@@ -174,7 +175,7 @@ def test_a_full_disk_is_said(folder, cache):
     path = cache.pictures_file("full")
     with closing(PlaceTable(path, SPEC.height * SPEC.width * 3)) as table:
         table.pixels.symlink_to("/dev/full")
-        from kindsight.catalog.store import PlaceWriter
+        from kindsight.catalog.places import PlaceWriter
 
         with closing(PlaceWriter(table)) as maker, pytest.raises(CacheError, match="disk"):
             maker.make("digest", np.zeros((20, 24, 3), np.uint8), (1, 1))

@@ -16,6 +16,7 @@ from kindsight.models import keras_process as module
 from kindsight.models.assemble import write_keras
 from kindsight.models.child_process import ChildProcess
 from kindsight.models.heads import LinearHead
+from kindsight.models.keras_messages import settings
 from kindsight.models.keras_process import KerasProcess
 
 READY = """
@@ -221,7 +222,7 @@ def test_the_child_does_not_inherit_what_would_break_it(make_process, monkeypatc
 
 def test_the_users_onednn_setting_wins(monkeypatch):
     monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", "0")
-    assert module._settings()["TF_ENABLE_ONEDNN_OPTS"] == "0"
+    assert settings()["TF_ENABLE_ONEDNN_OPTS"] == "0"
 
 
 def test_closing_ends_the_child(make_process):

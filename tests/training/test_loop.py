@@ -17,7 +17,8 @@ from kindsight.augment import Augment
 from kindsight.errors import SettingsError
 from kindsight.training.batches import Batches, ahead
 from kindsight.training.checkpoints import CheckpointWriter, read_checkpoint
-from kindsight.training.loop import Lessons, Loop, StoppedError
+from kindsight.training.learner import Lessons, StoppedError
+from kindsight.training.loop import Loop
 from kindsight.training.plan import Phase, Plan
 
 

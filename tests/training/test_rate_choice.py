@@ -5,7 +5,7 @@ import pytest
 
 from kindsight.augment import Augment
 from kindsight.training import rate_choice
-from kindsight.training.loop import Lessons, StoppedError
+from kindsight.training.learner import Lessons, StoppedError
 from kindsight.training.plan import Phase
 from kindsight.training.rate_choice import choose_rate, tried_epochs
 

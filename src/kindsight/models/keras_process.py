@@ -8,11 +8,10 @@ and answers) is handed to a child process, which can start while other work goes
 from __future__ import annotations
 
 import contextlib
-import os
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -21,24 +20,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kindsight.errors import (
-    AgreementError,
-    CacheError,
     KindsightError,
     SettingsError,
-    WeightsError,
 )
 from kindsight.models.child_process import ChildProcess
 from kindsight.models.feature_maps import MAX_LAYERS, MAX_MAPS, LayerMaps, read_maps
-from kindsight.models.keras_weights import WEIGHTS
+from kindsight.models.keras_messages import absolute, accept, handed_over, settings
 
 __all__ = ["KerasProcess"]
 
 STOP_SECONDS = 15.0
 
 _MODULE = "kindsight.models.keras_child"
-_RAISED_AS_THEY_WERE = {
-    kind.__name__: kind for kind in (AgreementError, CacheError, SettingsError, WeightsError)
-}
 
 
 class KerasProcess:
@@ -138,7 +131,7 @@ class KerasProcess:
                 if pixels is None:
                     self._request(child=child, **job)
                 else:
-                    with _handed_over(pixels()) as given:
+                    with handed_over(pixels()) as given:
                         self._request(child=child, **job, pixels=str(given))
 
         threading.Thread(target=work, name="kindsight-ahead", daemon=True).start()
@@ -187,7 +180,7 @@ class KerasProcess:
             job="build",
             name=str(Path(name).resolve()) if name.endswith(".keras") else name,
             size=list(size),
-            weights=_absolute(weights),
+            weights=absolute(weights),
             seed=seed,
             given=None if given is None else list(given),
             folded=folded,
@@ -224,7 +217,7 @@ class KerasProcess:
                 "The pixels must be of shape (n, height, width, 3), with n of 1 or more. "
                 f"Received: {np.shape(pixels)}."
             )
-        with _handed_over(pixels) as given:
+        with handed_over(pixels) as given:
             out = given.with_name("out.npz")
             answer = self._request(
                 job="run", model=str(Path(model).resolve()), pixels=str(given), out=str(out)
@@ -301,7 +294,7 @@ class KerasProcess:
     def _started(self) -> ChildProcess:
         if self._child is None:
             self._ready = False
-            self._child = ChildProcess(self._module, _settings())
+            self._child = ChildProcess(self._module, settings())
         return self._child
 
     def _request(
@@ -323,7 +316,7 @@ class KerasProcess:
             child = ahead or self._started()
             try:
                 if not self._ready:
-                    self.versions = _accept("start", child.receive("start", self.timeout))[
+                    self.versions = accept("start", child.receive("start", self.timeout))[
                         "versions"
                     ]
                     self._ready = True
@@ -342,16 +335,7 @@ class KerasProcess:
                 # would belong to this job.
                 self.close(kill=True)
                 raise
-        return _accept(job["job"], answer)
-
-
-@contextlib.contextmanager
-def _handed_over(pixels: NDArray[Any]) -> Iterator[Path]:
-    """Write pictures to a folder that goes again."""
-    with tempfile.TemporaryDirectory(prefix="kindsight-") as folder:
-        given = Path(folder, "pixels.npy")
-        np.save(given, pixels, allow_pickle=False)
-        yield given
+        return accept(job["job"], answer)
 
 
 def _let_stop(child: ChildProcess, job: str) -> None:
@@ -362,32 +346,3 @@ def _let_stop(child: ChildProcess, job: str) -> None:
     with contextlib.suppress(KindsightError, KeyboardInterrupt):
         while "ok" not in child.receive(job, max(0.0, end - time.monotonic())):
             pass
-
-
-def _absolute(weights: str | Path | None) -> str:
-    """Name weights so that the child finds them, whatever folder it is in."""
-    text = "imagenet" if weights is None else str(weights)
-    return text if text in WEIGHTS else str(Path(text).resolve())
-
-
-def _settings() -> dict[str, str]:
-    """Return environment variables for the child; the user's own win where both would do."""
-    return {
-        "KERAS_BACKEND": "tensorflow",
-        # Off by default on some processors, where it makes convolutions twice as fast.
-        "TF_ENABLE_ONEDNN_OPTS": os.environ.get("TF_ENABLE_ONEDNN_OPTS", "1"),
-        "TF_CPP_MIN_LOG_LEVEL": os.environ.get("TF_CPP_MIN_LOG_LEVEL", "3"),
-    }
-
-
-def _accept(job: str, answer: dict[str, Any]) -> dict[str, Any]:
-    """Return an answer, or raise the error that it tells of."""
-    if answer["ok"]:
-        return answer
-    kind = _RAISED_AS_THEY_WERE.get(answer["error"])
-    if kind is not None:
-        raise kind(answer["message"])
-    raise KindsightError(
-        f"The process with Keras must be able to do its job {job!r}. Received: "
-        f"{answer['error']}: {answer['message']}"
-    )

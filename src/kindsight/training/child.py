@@ -18,7 +18,7 @@ from kindsight.models.trainer import Trainer, set_threads
 from kindsight.models.transfer import TransferNetwork, describe_transfer
 from kindsight.training.batches import Batches
 from kindsight.training.job_loop import checkpoint_of, run_loop
-from kindsight.training.loop import Lessons
+from kindsight.training.learner import Lessons
 from kindsight.training.plan import Plan
 from kindsight.training.rate_finder import sweep_rates
 from kindsight.training.tune_job import TUNE_JOBS

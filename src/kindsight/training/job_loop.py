@@ -8,7 +8,8 @@ from typing import Any
 
 from kindsight.models.keras_child import Line
 from kindsight.training.checkpoints import Checkpoint, CheckpointWriter, read_checkpoint
-from kindsight.training.loop import Learner, Lessons, Loop
+from kindsight.training.learner import Learner, Lessons
+from kindsight.training.loop import Loop
 from kindsight.training.plan import Plan
 
 __all__ = ["checkpoint_of", "run_loop"]

@@ -12,87 +12,19 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from typing import Any, Protocol
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import Any
 
 from kindsight.errors import SettingsError
-from kindsight.models.optimizers import Optimizer
 from kindsight.training.batches import Batches, ahead
 from kindsight.training.checkpoints import Arrays, Checkpoint, CheckpointWriter
 from kindsight.training.history import EpochRow, History
+from kindsight.training.learner import EVALUATED_AT_ONCE, Learner, Lessons, StoppedError
 from kindsight.training.plan import Phase, Plan
 
-__all__ = ["Learner", "Lessons", "Loop", "StoppedError"]
+__all__ = ["Loop"]
 
 # Seconds between two pieces of news from within an epoch.
 NEWS_SECONDS = 0.2
-EVALUATED_AT_ONCE = 64
-
-
-class StoppedError(Exception):
-    """The training was asked to stop, and its checkpoint is written."""
-
-
-class Learner(Protocol):
-    """What the loop needs of a :class:`~kindsight.models.trainer.Trainer`, which see."""
-
-    def begin(
-        self, optimizer: Optimizer, label_smoothing: float = 0.0, freeze: str | int = "none"
-    ) -> None:
-        """Begin a phase, in which some layers do not learn."""
-
-    def step(
-        self,
-        pictures: NDArray[np.uint8],
-        targets: NDArray[np.float32],
-        rate: float,
-        address: tuple[int, int],
-    ) -> tuple[float, int]:
-        """Learn from a batch; return the sum of losses, and how many are right."""
-
-    def evaluate(
-        self, pictures: NDArray[np.uint8], targets: NDArray[np.int64]
-    ) -> tuple[float, int]:
-        """Return the sum of losses, and how many are right."""
-
-    def weights(self) -> Arrays:
-        """Return copies of the weights."""
-
-    def set_weights(self, arrays: Mapping[str, NDArray[np.float32]]) -> None:
-        """Take weights back."""
-
-    def state(self) -> Arrays:
-        """Return copies of the weights and of what the optimiser keeps."""
-
-    def set_state(self, arrays: Mapping[str, NDArray[np.float32]]) -> None:
-        """Take a state back; ValueError for one that does not fit."""
-
-
-@dataclass(frozen=True)
-class Lessons:
-    """What is learned from, and what it is judged on.
-
-    Parameters
-    ----------
-    pixels : array
-        uint8 (places, height, width, 3), usually mapped from the store; or what else is learned
-        from in their place.
-    places, targets : array
-        int64 (pictures,): the training pictures and their classes; of the places there may be
-        several for each picture, (pictures, views).
-    val_places, val_targets : array
-        The same of the validation pictures; there may be none.
-    classes : int
-    """
-
-    pixels: NDArray[np.uint8]
-    places: NDArray[np.int64]
-    targets: NDArray[np.int64]
-    val_places: NDArray[np.int64]
-    val_targets: NDArray[np.int64]
-    classes: int
 
 
 @dataclass

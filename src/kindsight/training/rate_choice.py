@@ -15,7 +15,7 @@ import numpy as np
 
 from kindsight.models.trainer import Trainer
 from kindsight.training.batches import Batches
-from kindsight.training.loop import EVALUATED_AT_ONCE, Lessons, StoppedError
+from kindsight.training.learner import EVALUATED_AT_ONCE, Lessons, StoppedError
 from kindsight.training.plan import Phase
 
 __all__ = ["LEARNING_RATES", "choose_rate", "tried_epochs"]

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kindsight.training.batches import Batches, ahead
-from kindsight.training.loop import Learner
+from kindsight.training.learner import Learner
 from kindsight.training.plan import Phase
 
 __all__ = ["RateSweep", "suggest_rate", "sweep_rates"]

@@ -30,7 +30,7 @@ from kindsight.models.survey import survey_cuts
 from kindsight.models.trainer import Trainer, set_threads
 from kindsight.training.batches import Batches
 from kindsight.training.job_loop import checkpoint_of, run_loop
-from kindsight.training.loop import EVALUATED_AT_ONCE, Lessons
+from kindsight.training.learner import EVALUATED_AT_ONCE, Lessons
 from kindsight.training.plan import Phase, Plan
 from kindsight.training.rate_choice import LEARNING_RATES, choose_rate, tried_epochs
 from kindsight.training.views import map_records

@@ -26,7 +26,8 @@ from numpy.typing import NDArray
 
 from kindsight.augment import Augment, augment_pictures
 from kindsight.cache import Cache
-from kindsight.catalog.store import PlacedRow, PlaceTable, PlaceWriter, StoredPictures
+from kindsight.catalog.places import PlacedRow, PlaceTable, PlaceWriter
+from kindsight.catalog.store import StoredPictures
 from kindsight.errors import CacheError
 from kindsight.models.lower import LowerPart
 from kindsight.models.views import flip
