@@ -56,7 +56,7 @@ def test_pair_with_views_from_pictures_to_a_saved_classifier(pictures, own, back
     plain = replace(single, views=1)
     once = plain.features(catalog, plain.backbone())
     assert once.computed == 0 and not np.array_equal(once.vectors, alone.vectors)
-    classifier = ImageClassifier(**vars(training)).fit(*pictures)
+    classifier = ImageClassifier(**training.to_dict()).fit(*pictures)
     bundle = classifier.save(tmp_path / "saved")
     assert bundle.facts["agreement"]["largest_difference"] < 1e-4
     loaded = ImageClassifier.load(tmp_path / "saved")
