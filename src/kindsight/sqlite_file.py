@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import threading
 import time
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -54,6 +55,8 @@ class SqliteFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        # Threads share the connection, and a connection has one transaction at a time.
+        self._turn = threading.Lock()
         try:
             self._open()
         except DamagedTableError:
@@ -147,7 +150,7 @@ class SqliteFile:
 
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
-        with self._guarded():
+        with self._turn, self._guarded():
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 yield self._connection

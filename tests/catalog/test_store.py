@@ -5,6 +5,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
 import numpy as np
@@ -179,6 +180,24 @@ def test_a_full_disk_is_said(folder, cache):
 
         with closing(PlaceWriter(table)) as maker, pytest.raises(CacheError, match="disk"):
             maker.make("digest", np.zeros((20, 24, 3), np.uint8), (1, 1))
+
+
+def test_threads_write_one_table_in_turn(tmp_path):
+    # Some threads reserve places while another names those that are written.
+    with closing(PlaceTable(tmp_path / "t.sqlite", 4)) as table, ThreadPoolExecutor(4) as threads:
+        table.pixels.touch()
+        table.put([PlacedRow("first", 0)])
+
+        def work(number):
+            found = []
+            for turn in range(60):
+                found.append(table.reserve(2))
+                table.put([PlacedRow(f"{number}-{turn}", found[-1])])
+            return found
+
+        firsts = [first for found in threads.map(work, range(4)) for first in found]
+        assert sorted(firsts) == list(range(0, 480, 2))
+        assert len(table.known(f"{n}-{t}" for n in range(4) for t in range(60))) == 240
 
 
 def test_an_empty_file_is_mapped(tmp_path):
