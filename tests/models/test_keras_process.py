@@ -265,7 +265,8 @@ JOBS = """
                 os._exit(0)
             with open("LOG", "a") as log:
                 log.write(job["job"] + "\\n")
-            time.sleep(float(job["model"].rsplit("-")[-1]) if "-" in job["model"] else 0)
+            name = os.path.basename(job["model"])
+            time.sleep(float(name.rsplit("-")[-1]) if "-" in name else 0)
             answer(width=1)
 """
 
@@ -287,6 +288,15 @@ def test_what_is_run_ahead_comes_before_the_real_thing(logged):
     assert wait_until(lambda: seen() == ["ahead"])
     assert job(process)["width"] == 1
     assert seen() == ["ahead", "run"]
+
+
+def test_who_asks_for_something_ahead_waits_for_nothing(logged):
+    process, seen = logged
+    process.load_ahead("slow-5")
+    assert wait_until(lambda: seen() == ["load"])
+    process.run_ahead("practice", lambda: np.zeros((1, 2, 2, 3), np.uint8))
+    assert seen() == ["load"] and process._lock.locked()  # that is still being loaded
+    assert wait_until(lambda: seen() == ["load", "ahead"])
 
 
 def test_after_the_end_nothing_is_run_ahead(logged, monkeypatch):

@@ -33,14 +33,8 @@ from kindsight.catalog.checks.duplicates.laying import (
     turned,
 )
 from kindsight.catalog.checks.duplicates.near_hashes import near_pairs
-from kindsight.catalog.checks.duplicates.registration import (
-    best_shifts,
-)
-from kindsight.catalog.checks.duplicates.shared_look import (
-    LEFT,
-    LEFT_OF_TURNED,
-    SharedLook,
-)
+from kindsight.catalog.checks.duplicates.registration import best_shifts
+from kindsight.catalog.checks.duplicates.shared_look import LEFT, LEFT_OF_TURNED, SharedLook
 from kindsight.pictures.perceptual import TURNS, hamming, turned_hashes
 from kindsight.threads import single_threaded_opencv
 
