@@ -48,11 +48,31 @@ class Scores:
         self.accuracy, self.log_loss = accuracy, log_loss
 
 
-def test_better_is_as_many_right_and_surer_of_them():
-    frozen = Scores(0.9, 0.3)
-    assert is_better(Scores(0.9, 0.29), frozen) and is_better(Scores(0.95, 0.2), frozen)
-    assert not is_better(Scores(0.95, 0.31), frozen)
-    assert not is_better(Scores(0.89, 0.1), frozen) and not is_better(frozen, frozen)
+def right(*wrong):
+    found = np.ones(20, bool)
+    found[list(wrong)] = False
+    return found
+
+
+@pytest.mark.parametrize(
+    ("log_loss", "wrong", "better"),
+    [
+        (0.29, (1, 2), True),
+        (0.2, (), True),
+        (0.31, (), False),
+        (0.3, (1, 2), False),
+        # Of three that only one of them got right, it may be behind by one: 2 - 1 < 3 ** 0.5.
+        (0.29, (1, 5, 6), True),
+        # Of two, it may not be behind by both: 2 > 2 ** 0.5; of one it may.
+        (0.1, (1, 2, 5, 6), False),
+        (0.1, (1, 2, 5), True),
+        # 4 - 0 > 4 ** 0.5, however sure it is.
+        (0.01, (1, 2, 5, 6, 7, 8), False),
+    ],
+)
+def test_better_is_surer_with_no_more_wrong_than_by_chance(log_loss, wrong, better):
+    ours, frozen = Scores(1 - len(wrong) / 20, log_loss), Scores(0.9, 0.3)
+    assert is_better(ours, frozen, right(*wrong), right(1, 2)) is better
 
 
 def test_without_a_validation_part_or_time_it_stays_frozen(photos, backbone, tmp_path):
@@ -87,7 +107,7 @@ class Stopper:
 
 
 def run(photos, runs, monkeypatch, listener=None, **settings):
-    monkeypatch.setattr(fine_tuning, "is_better", lambda ours, before: True)
+    monkeypatch.setattr(fine_tuning, "is_better", lambda *told: True)
     monkeypatch.setattr(tune_plan, "EPOCHS", 3)
     monkeypatch.setattr(tune_plan, "CHECKPOINT_SECONDS", 0.0)
     given = {"run": "one", "runs": str(runs), "size": 64, "fine_tune": "light", **settings}

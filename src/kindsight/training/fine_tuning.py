@@ -200,14 +200,10 @@ def _judged(work: FineTuning, network: FittedTuned, targets: Rows) -> FittedFroz
     with work.timed("judging"):
         calibrated = network.calibrated(work.validation, targets)
         assert isinstance(calibrated, FittedTuned)
-        ours, before = (
-            evaluate(probabilities, targets, work.fitted.classes)
-            for probabilities in (
-                calibrated.probabilities(work.validation),
-                _frozen_answers(work, targets),
-            )
-        )
-    better, said = is_better(ours, before), "; ".join(work.said)
+        answers = calibrated.probabilities(work.validation), _frozen_answers(work, targets)
+        ours, before = (evaluate(each, targets, work.fitted.classes) for each in answers)
+        right, right_before = (each.argmax(1) == targets for each in answers)
+    better, said = is_better(ours, before, right, right_before), "; ".join(work.said)
     tuning = Tuning(better, said, work.took, before.accuracy, ours.accuracy, network.history)
     if better:
         return replace(calibrated, tuning=tuning, frozen=work.frozen)

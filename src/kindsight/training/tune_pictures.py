@@ -28,9 +28,11 @@ from kindsight.training.views import ViewPlan, bytes_of_view, store_views
 __all__ = ["TunePictures", "pixels_to_tune", "views_to_tune"]
 
 # Most views of a picture, with a budget.
-MOST_VIEWS = 7
-# What is done to a view besides flipping: a small move, which changes no class.
-MOVED = Augment(shift=0.04, fill="reflect")
+MOST_VIEWS = 11
+# What is done to a view besides flipping: what changes no class.
+MOVED = Augment(
+    shift=0.05, scale=(0.93, 1.07), brightness=(0.9, 1.1), contrast=(0.9, 1.1), fill="reflect"
+)
 # The share of what the cache may keep, and the disk has, that views may take.
 VIEWS_DISK = 0.5
 # Pictures by which the backbone's rate is measured.

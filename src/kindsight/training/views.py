@@ -95,9 +95,7 @@ class ViewPlan:
 
     def most(self, wanted: int) -> int:
         """Return how many views there are beside the picture as it is, `wanted` at most."""
-        # Flips bring more than moves: where there are flips, these are the views.
-        drawn = self.policy.changes_pictures and len(self.flips) == 1
-        return wanted if drawn else min(wanted, len(self.flips) - 1)
+        return wanted if self.policy.changes_pictures else min(wanted, len(self.flips) - 1)
 
     def address(self, view: int, seed: int) -> str:
         """Return what a view is known by, whatever picture it is of; empty for view 0."""
