@@ -341,3 +341,48 @@ def test_the_drop_in_is_held_to_what_was_asked_for(monkeypatch, tmp_path):
     assert "torchvision, albumentations" in section.notes[0]
     arguments += ["--rivals-python", "python"]
     assert len(generator.measure(generator.parse(arguments), tmp_path).rows) == 20
+
+
+# Curves
+
+
+def rows_of(data, budget, accuracy, frozen, seconds):
+    common = module("common")
+    told = [
+        common.Row(f"{data}, {budget}: {figure}", ours, unit, "frozen head", theirs)
+        for figure, unit, ours, theirs in (
+            ("accuracy, mean of 4", "%", [accuracy], [frozen]),
+            ("seconds", "s", seconds, [9.0, 7.0, 8.0]),
+        )
+    ]
+    return [row.to_dict() for row in told]
+
+
+def test_curves_take_each_way_once_from_the_shortest_time_on():
+    curves = module("draw_curves")
+    rows = [
+        *rows_of("solar, cells", "10m", 0.9, 0.8, [400.0, 500.0, 600.0]),
+        *rows_of("solar, cells", "2m", 0.85, 0.7, [100.0]),
+        *rows_of("hands", "1m", 0.9, 0.6, [50.0]),
+        {"what": "cats, pictures a second", "ours": [3.0], "theirs": [1.0]},
+    ]
+    found = curves.points_of(rows)
+    assert list(found) == ["solar, cells", "hands"]
+    assert [(p.name, p.seconds, p.accuracy) for p in found["solar, cells"]] == [
+        ("frozen head", 8.0, 0.8),
+        ("2m", 100.0, 0.85),
+        ("10m", 500.0, 0.9),
+    ]
+
+
+def test_curves_are_drawn_the_same_each_time(tmp_path, capsys):
+    curves, file = module("draw_curves"), tmp_path / "rows.json"
+    section = {"rows": rows_of("hands", "1m", 0.9, 0.6, [50.0])}
+    file.write_text(json.dumps([section]))
+    for name in ("one.svg", "two.svg"):
+        curves.main([str(file), "--out", str(tmp_path / name)])
+    assert (tmp_path / "one.svg").read_bytes() == (tmp_path / "two.svg").read_bytes()
+    assert "hands: frozen head 60.00% in 8 s, 1m 90.00% in 50 s" in capsys.readouterr().err
+    file.write_text("[]")
+    with pytest.raises(SystemExit, match="must have rows of budgets"):
+        curves.main([str(file), "--out", str(tmp_path / "none.svg")])

@@ -1,0 +1,133 @@
+"""Accuracy against seconds, as a picture: what `fine_tune.py budget` and `curve` measured.
+
+Examples
+--------
+::
+
+    python benchmarks/fine_tune.py curve elpv --budgets 2m 10m --repeats 4 --json elpv.json
+    python benchmarks/draw_curves.py elpv.json sign-digits.json --out docs/images/budgets.svg
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from processes import say
+
+# A row of such a section: which pictures, within which time, and what of it.
+ROW = re.compile(r"(?P<data>.+), (?P<budget>\S+): (?P<figure>accuracy|seconds)(, mean of \d+)?")
+FROZEN = "frozen head"
+PAGE, LINE, INK, QUIET, STRONG = "#fbfaf7", "#d9d5cb", "#1d2024", "#575d64", "#1a659e"
+
+
+@dataclass(frozen=True)
+class Point:
+    """What one way of training gave, as the mean over divisions.
+
+    Parameters
+    ----------
+    name : str
+        The budget, or that there was none.
+    seconds : float
+        The median.
+    accuracy : float
+        From 0 to 1.
+    """
+
+    name: str
+    seconds: float
+    accuracy: float
+
+
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n", maxsplit=1)[0])
+    parser.add_argument("files", nargs="+", type=Path, help="what --json wrote")
+    parser.add_argument("--out", type=Path, required=True, help="an .svg or .png")
+    return parser.parse_args(arguments)
+
+
+def points_of(rows: Sequence[dict[str, Any]]) -> dict[str, list[Point]]:
+    """Return the points of each set of pictures, from the shortest time on.
+
+    Parameters
+    ----------
+    rows : sequence of dict
+        Of sections of one or several files. A point measured twice is the later one's; of the
+        frozen head it is the first one's.
+    """
+    figures: dict[str, dict[str, dict[str, float]]] = {}
+    for row in rows:
+        if (found := ROW.fullmatch(row["what"])) is None:
+            continue
+        data, budget, figure = found["data"], found["budget"], found["figure"]
+        ways = figures.setdefault(data, {})
+        ways.setdefault(FROZEN, {}).setdefault(figure, statistics.median(row["theirs"]))
+        ways.setdefault(budget, {})[figure] = statistics.median(row["ours"])
+    return {
+        data: sorted(
+            (Point(name, way["seconds"], way["accuracy"]) for name, way in ways.items()),
+            key=lambda point: point.seconds,
+        )
+        for data, ways in figures.items()
+    }
+
+
+def draw(curves: dict[str, list[Point]], out: Path) -> None:
+    """Draw a panel for each set of pictures; the times as powers, each panel with its own range."""
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import FuncFormatter, NullFormatter
+
+    # The same points give the same file.
+    mpl.rcParams["svg.hashsalt"] = "kindsight"
+    figure = Figure(figsize=(3.4 * len(curves), 3.0), layout="constrained", facecolor=PAGE)
+    panels = figure.subplots(1, len(curves), squeeze=False)[0]
+    for axes, (data, points) in zip(panels, curves.items(), strict=True):
+        axes.set_facecolor(PAGE)
+        axes.set_title(data, loc="left", fontsize=11, fontweight="bold", color=INK)
+        axes.set_xlabel("seconds", fontsize=9, color=QUIET)
+        axes.grid(axis="y", color=LINE, linewidth=0.8)
+        axes.set_xscale("log")
+        seconds = [point.seconds for point in points]
+        accuracies = [point.accuracy for point in points]
+        axes.plot(seconds, accuracies, "o-", color=STRONG, linewidth=1.9, markersize=4)
+        for point in points:
+            axes.annotate(
+                f"{point.name}\n{point.accuracy:.2%}", (point.seconds, point.accuracy),
+                xytext=(-6, 4), textcoords="offset points", ha="right", fontsize=8, color=INK,
+            )  # fmt: skip
+        room = max(max(accuracies) - min(accuracies), 0.002)
+        axes.set_ylim(min(accuracies) - 0.25 * room, max(accuracies) + 0.45 * room)
+        axes.set_xlim(min(seconds) / 6, max(seconds) * 1.6)
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda share, place: f"{100 * share:.4g}%"))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, place: f"{value:g}"))
+        axes.xaxis.set_minor_formatter(NullFormatter())
+        axes.tick_params(which="both", colors=QUIET, labelsize=9, length=0)
+        for side in ("top", "right", "left"):
+            axes.spines[side].set_visible(False)
+    figure.savefig(out, metadata={"Date": None} if out.suffix == ".svg" else None)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Read, draw, and say what is in the picture."""
+    options = parse(arguments)
+    sections = [part for file in options.files for part in json.loads(file.read_text("utf-8"))]
+    curves = points_of([row for section in sections for row in section["rows"]])
+    if not curves:
+        raise SystemExit("draw_curves: the files must have rows of budgets. Received: none.")
+    draw(curves, options.out)
+    for data, points in curves.items():
+        said = ", ".join(f"{p.name} {p.accuracy:.2%} in {p.seconds:.0f} s" for p in points)
+        say(f"{data}: {said}")
+
+
+if __name__ == "__main__":
+    main()
