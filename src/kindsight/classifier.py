@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import os
 import warnings
 from pathlib import Path
@@ -12,10 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kindsight.bundle import Bundle
-from kindsight.catalog import Catalog, as_catalog
-from kindsight.catalog.split import split_catalog
-from kindsight.errors import CatalogError, SettingsError, UsageError
+from kindsight.catalog import as_catalog
+from kindsight.errors import CatalogError, UsageError
+from kindsight.estimator import Estimator
 from kindsight.evaluation import to_probabilities
+from kindsight.fitting import chosen_training, learned_from, parted
 from kindsight.pack import pack
 from kindsight.predictor import Predictor
 from kindsight.trained_on import TRAINED_ON_FILE
@@ -23,18 +23,9 @@ from kindsight.training.alike import remember
 from kindsight.training.by_epochs import EpochTraining
 from kindsight.training.common import Progress
 from kindsight.training.fitted_frozen import FittedFrozen
-from kindsight.training.frozen import FrozenTraining
 from kindsight.training.history import HISTORY_FILE, load_history
-from kindsight.training.kinds import (
-    Fitted,
-    Training,
-    coming_download,
-    foreign_options,
-    make_training,
-    prepare,
-)
+from kindsight.training.kinds import Fitted, coming_download, prepare
 from kindsight.training.listener import TrainingListener
-from kindsight.training.rules import number_fault
 from kindsight.training.tuning import FittedTuned
 
 if TYPE_CHECKING:
@@ -45,11 +36,8 @@ if TYPE_CHECKING:
 
 __all__ = ["ImageClassifier"]
 
-VALIDATION = 0.1
-_SAYS_NOTHING = {"head": "auto", "weights": "imagenet", "views": 1}
 
-
-class ImageClassifier:
+class ImageClassifier(Estimator):
     """A picture classifier: a convex head on a frozen network's features, or a trained network.
 
     It follows scikit-learn's contract: parameters are stored as they are given, what is learned
@@ -217,53 +205,6 @@ class ImageClassifier:
         self._fitted: Fitted
         self._predictor: Predictor | None
 
-    # scikit-learn's contract -----------------------------------------------------------------
-
-    def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """Return the constructor's parameters by name."""
-        return {name: getattr(self, name) for name in _parameters()}
-
-    def set_params(self, **params: Any) -> ImageClassifier:
-        """Set parameters by name.
-
-        Raises
-        ------
-        SettingsError
-            For a name that is not a parameter.
-        """
-        for name in params:
-            if name not in _parameters():
-                raise SettingsError(
-                    f"A parameter must be one of {', '.join(_parameters())}. Received: {name!r}."
-                )
-        for name, value in params.items():
-            setattr(self, name, value)
-        return self
-
-    def __repr__(self) -> str:
-        defaults = _parameters()
-        changed = (
-            f"{name}={value!r}"
-            for name, value in self.get_params().items()
-            if value != defaults[name]
-        )
-        return f"ImageClassifier({', '.join(changed)})"
-
-    def __sklearn_tags__(self) -> Any:
-        """Say to scikit-learn what this is."""
-        from sklearn.utils import ClassifierTags, InputTags, Tags, TargetTags
-
-        return Tags(
-            estimator_type="classifier",
-            target_tags=TargetTags(required=True),
-            classifier_tags=ClassifierTags(),
-            input_tags=InputTags(two_d_array=False, string=True),
-        )
-
-    def __sklearn_is_fitted__(self) -> bool:
-        """Say to scikit-learn whether ``fit`` or ``load`` was called."""
-        return hasattr(self, "classes_")
-
     # Fitting ---------------------------------------------------------------------------------
 
     def fit(
@@ -301,11 +242,10 @@ class ImageClassifier:
         SettingsError
             For parameters outside what they take.
         """
-        training = self._training()
+        training = chosen_training(self.get_params())
         training.spec()
-        catalog = as_catalog(X, y)
         network = isinstance(training, EpochTraining) or training.tunes != "off"
-        catalog = _learned_from(catalog, network)
+        catalog = learned_from(as_catalog(X, y), network)
         if missing := sum(label is None for label in catalog.label):
             raise CatalogError(
                 f"Every picture to learn from must have a label. Received: {missing} without one. "
@@ -325,7 +265,8 @@ class ImageClassifier:
                     stacklevel=2,
                 )
             if network:
-                pictures = pictures.with_catalog(self._parted(pictures.catalog))
+                catalog = parted(pictures.catalog, self.validation, self.seed)
+                pictures = pictures.with_catalog(catalog)
             held = np.array([split == "validation" for split in pictures.catalog.split], bool)
             self._fitted = pictures.fit(
                 [str(label) for label in labels],
@@ -446,7 +387,7 @@ class ImageClassifier:
         bundle = predictor.bundle
         settings = bundle.facts.get("settings")
         known = settings if isinstance(settings, dict) else {}
-        names = set(_parameters()) - {"cache", "workers"}
+        names = set(cls.defaults()) - {"cache", "workers"}
         given: dict[str, Any] = {
             # JSON has no tuples.
             name: tuple(value) if isinstance(value, list) else value
@@ -464,55 +405,6 @@ class ImageClassifier:
 
     # Within ----------------------------------------------------------------------------------
 
-    def _training(self) -> Training:
-        params = self.get_params()
-        validation = params.pop("validation")
-        # What the model has no use for is ignored where it says nothing: "auto" is no choice.
-        if isinstance(make_training(params), EpochTraining):
-            said = {
-                name: value for name, value in params.items() if _SAYS_NOTHING.get(name) != value
-            }
-            params = {**dict.fromkeys(params), **said}
-        faults = foreign_options(params)
-        training = make_training(params)
-        frozen = isinstance(training, FrozenTraining) and training.tunes == "off"
-        if validation is not None and frozen:
-            faults.append(
-                "validation is a setting of a network that learns. Received: it "
-                f"with the model {self.model}. A backbone's head is chosen by cross-validation; "
-                "fine_tune, or a budget, needs a validation part."
-            )
-        if validation is not None:
-            faults += filter(None, [number_fault("validation", validation, 0, 1)])
-        if faults:
-            raise SettingsError("\n".join([*faults, *training.faults()]))
-        return training
-
-    def _parted(self, catalog: Catalog) -> Catalog:
-        """Keep a part of what a network learns from for its validation."""
-        share = VALIDATION if self.validation is None else self.validation
-        if any(catalog.split) or not share:
-            return catalog
-        return split_catalog(catalog, validation=share, seed=self.seed)
-
     def _check_fitted(self) -> None:
         if not hasattr(self, "classes_"):
             raise UsageError("The classifier must be fitted or loaded first: call fit.")
-
-
-def _learned_from(catalog: Catalog, network: bool) -> Catalog:
-    """Leave out the parts of a catalog that a training has no use for."""
-    if all(split is None for split in catalog.split):
-        return catalog
-    wanted = ("train", "validation") if network else ("train",)
-    return catalog[[split in wanted for split in catalog.split]]
-
-
-def _parameters() -> dict[str, Any]:
-    """Return the constructor's parameters with their defaults."""
-    signature = inspect.signature(ImageClassifier.__init__)
-    return {
-        name: parameter.default
-        for name, parameter in signature.parameters.items()
-        if name != "self"
-    }

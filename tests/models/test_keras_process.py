@@ -279,7 +279,7 @@ def logged(make_process, tmp_path):
 
 
 def job(process):
-    return process._request(job="run", model="real")
+    return process.request(job="run", model="real")
 
 
 def test_what_is_run_ahead_comes_before_the_real_thing(logged):
@@ -301,8 +301,8 @@ def test_who_asks_for_something_ahead_waits_for_nothing(logged):
 
 def test_after_the_end_nothing_is_run_ahead(logged, monkeypatch):
     process, seen = logged
-    real, gate = process._request, threading.Event()
-    monkeypatch.setattr(process, "_request", lambda **told: (gate.wait(30), real(**told))[1])
+    real, gate = process.request, threading.Event()
+    monkeypatch.setattr(process, "request", lambda **told: (gate.wait(30), real(**told))[1])
     process.run_ahead("practice", lambda: np.zeros((1, 2, 2, 3), np.uint8))
     child = process._child
     process.close(kill=True)

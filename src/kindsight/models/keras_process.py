@@ -7,90 +7,43 @@ and answers) is handed to a child process, which can start while other work goes
 
 from __future__ import annotations
 
-import contextlib
 import tempfile
-import threading
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kindsight.errors import (
-    KindsightError,
-    SettingsError,
-)
-from kindsight.models.child_process import ChildProcess
+from kindsight.errors import SettingsError
 from kindsight.models.feature_maps import MAX_LAYERS, MAX_MAPS, LayerMaps, read_maps
-from kindsight.models.keras_messages import absolute, accept, handed_over, settings
+from kindsight.models.job_process import JobProcess
+from kindsight.models.keras_messages import absolute, handed_over
 
 __all__ = ["KerasProcess"]
-
-STOP_SECONDS = 15.0
 
 _MODULE = "kindsight.models.keras_child"
 
 
-class KerasProcess:
+class KerasProcess(JobProcess):
     """A child process with Keras, started when first needed; a context manager.
 
     Parameters
     ----------
     timeout : float
-        Most seconds that one job may take, and the start of TensorFlow; where a job sends news,
-        most seconds from one piece of news to the next.
+        As :class:`.job_process.JobProcess` takes it.
     module : str, optional
         The module whose ``main`` the child runs, where it knows more jobs than this one's.
 
     Attributes
     ----------
-    versions : mapping of str to str
-        Of Keras and TensorFlow, once a job has been done.
     ran_ahead : bool
         Whether the last :meth:`run` found the pictures' features known from :meth:`run_ahead`.
-
-    Notes
-    -----
-    Jobs of several threads are done one after the other. The child ends with the ``with`` block,
-    with this object, or with this process, whichever comes first, even if that is killed.
     """
 
     def __init__(self, timeout: float = 600.0, *, module: str | None = None) -> None:
-        self.timeout = timeout
-        self._module = module or _MODULE
-        self.versions: Mapping[str, str] = {}
-        self._lock = threading.Lock()
-        self._child: ChildProcess | None = None
-        self._leaving: threading.Thread | None = None
-        self._waiting = 0
-        self._ready = False
+        super().__init__(timeout, module or _MODULE)
         self.ran_ahead = False
-
-    def __enter__(self) -> KerasProcess:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close(kill=kind is not None)
-
-    def start(self) -> KerasProcess:
-        """Start the child and return at once; TensorFlow's import goes on meanwhile.
-
-        Raises
-        ------
-        KindsightError
-            Where no process can be started.
-        """
-        with self._lock:
-            self._started()
-        return self
 
     def load_ahead(self, model: Path) -> None:
         """Have a frozen network loaded for :meth:`run_ahead`, and return at once.
@@ -100,7 +53,7 @@ class KerasProcess:
         model : Path
             A backbone's Keras file.
         """
-        self._ahead(job="load", model=str(Path(model).resolve()))
+        self.ahead(job="load", model=str(Path(model).resolve()))
 
     def run_ahead(self, model: Path, pixels: Callable[[], NDArray[Any]]) -> None:
         """Have a frozen network run on pictures, and return at once.
@@ -115,36 +68,7 @@ class KerasProcess:
         pixels : callable
             Gives the pictures as :meth:`run` takes them.
         """
-        self._ahead(pixels, job="ahead", model=str(Path(model).resolve()))
-
-    def _ahead(self, pixels: Callable[[], NDArray[Any]] | None = None, **job: Any) -> None:
-        """Have a job done that nobody waits for."""
-        # Not start(): that would wait for what is being done ahead already.
-        if (child := self._child) is None:
-            child = self.start()._child
-        if child is None:  # closed meanwhile
-            return
-
-        def work() -> None:
-            # Whatever it is: the job that needs what was to be done ahead says so.
-            with contextlib.suppress(Exception):
-                if pixels is None:
-                    self._request(child=child, **job)
-                else:
-                    with handed_over(pixels()) as given:
-                        self._request(child=child, **job, pixels=str(given))
-
-        threading.Thread(target=work, name="kindsight-ahead", daemon=True).start()
-
-    def dismiss(self) -> None:
-        """Let the child end while other work goes on; a later job starts another one."""
-        child, self._child = self._child, None
-        if child is None:
-            return
-        with contextlib.suppress(KindsightError):
-            child.send({"job": "quit"})
-        self._leaving = threading.Thread(target=child.close, name="kindsight-dismiss", daemon=True)
-        self._leaving.start()
+        self.ahead(pixels, job="ahead", model=str(Path(model).resolve()))
 
     def build(
         self,
@@ -176,7 +100,7 @@ class KerasProcess:
         KindsightError
             Where the child fails.
         """
-        return self._request(
+        return self.request(
             job="build",
             name=str(Path(name).resolve()) if name.endswith(".keras") else name,
             size=list(size),
@@ -219,7 +143,7 @@ class KerasProcess:
             )
         with handed_over(pixels) as given:
             out = given.with_name("out.npz")
-            answer = self._request(
+            answer = self.request(
                 job="run", model=str(Path(model).resolve()), pixels=str(given), out=str(out)
             )
             self.ran_ahead = bool(answer.get("ahead"))
@@ -252,7 +176,7 @@ class KerasProcess:
         with tempfile.TemporaryDirectory(prefix="kindsight-") as folder:
             given, out = Path(folder, "pixels.npy"), Path(folder, "out.npz")
             np.save(given, pixels, allow_pickle=False)
-            answer = self._request(
+            answer = self.request(
                 job="maps",
                 model=str(Path(model).resolve()),
                 pixels=str(given),
@@ -261,88 +185,3 @@ class KerasProcess:
                 max_maps=max_maps,
             )
             return read_maps(answer["layers"], out), answer["left_out"]
-
-    def follow(self, hear: Callable[[dict[str, Any]], None], **job: Any) -> dict[str, Any]:
-        """Have a job done that sends news before its answer.
-
-        Parameters
-        ----------
-        hear : callable
-            Given each piece of news, on this thread. When it raises, or Ctrl-C comes, the child is
-            asked to stop and has :data:`STOP_SECONDS` to leave its work in order.
-        **job
-            ``job``, the job's name, and what JSON can hold.
-
-        Raises
-        ------
-        KindsightError
-            Where the child fails.
-        """
-        return self._request(hear, **job)
-
-    def close(self, *, kill: bool = False) -> None:
-        """End the child, if it was started; the next job starts another."""
-        child, self._child = self._child, None
-        if child is not None:
-            if not kill:
-                child.send({"job": "quit"})
-            child.close(kill=kill)
-        if self._leaving is not None:
-            self._leaving.join(STOP_SECONDS)
-            self._leaving = None
-
-    def _started(self) -> ChildProcess:
-        if self._child is None:
-            self._ready = False
-            self._child = ChildProcess(self._module, settings())
-        return self._child
-
-    def _request(
-        self,
-        hear: Callable[[dict[str, Any]], None] | None = None,
-        child: ChildProcess | None = None,
-        **job: Any,
-    ) -> dict[str, Any]:
-        """Send one job and wait for its answer.
-
-        With `child`, the job is for that one alone, and only while no other job waits for it.
-        """
-        ahead = child
-        self._waiting += ahead is None
-        with self._lock:
-            self._waiting -= ahead is None
-            if ahead is not None and ahead is not self._child:
-                return {}
-            child = ahead or self._started()
-            try:
-                if not self._ready:
-                    self.versions = accept("start", child.receive("start", self.timeout))[
-                        "versions"
-                    ]
-                    self._ready = True
-                if ahead is not None and self._waiting:
-                    return {}
-                child.send(job)
-                answer = child.receive(job["job"], self.timeout)
-                while "ok" not in answer:
-                    if hear is not None:
-                        hear(answer)
-                    answer = child.receive(job["job"], self.timeout)
-            except BaseException as error:
-                if hear is not None and not isinstance(error, KindsightError):
-                    _let_stop(child, job["job"])
-                # Whatever stopped the wait (its end, Ctrl-C, the time), the next answer to come
-                # would belong to this job.
-                self.close(kill=True)
-                raise
-        return accept(job["job"], answer)
-
-
-def _let_stop(child: ChildProcess, job: str) -> None:
-    """Ask the child to stop, and give it the time to."""
-    child.send({"job": "stop"})
-    end = time.monotonic() + STOP_SECONDS
-    # A second Ctrl-C ends the waiting, too.
-    with contextlib.suppress(KindsightError, KeyboardInterrupt):
-        while "ok" not in child.receive(job, max(0.0, end - time.monotonic())):
-            pass
