@@ -71,6 +71,10 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
             " --repeats if omitted",
         )  # fmt: skip
         command.add_argument("--epochs", type=int, nargs="+", default=[1, 3], help="of fastai")
+        command.add_argument(
+            "--ways", nargs="+", default=["frozen", "light"], choices=["frozen", "light", "budget"],
+            help="of kindsight, beside fastai",
+        )  # fmt: skip
         command.add_argument("--budgets", nargs="+", default=["30s", "1m", "2m", "5m", "10m"])
         command.add_argument("--json", type=Path, metavar="FILE")
         command.add_argument("--markdown", type=Path, metavar="FILE")
@@ -216,31 +220,36 @@ def measure_fastai(options: argparse.Namespace, folder: Path) -> Section:
                     "--validation", own / "divided/validation", "--epochs", epochs,
                     "--seed", turn, python=options.rivals_python,
                 )  # fmt: skip
-                ways = TORCH_SETTINGS[options.passive :]
+                settings = TORCH_SETTINGS[options.passive :]
                 done = min(
-                    (run(command, env=environment(**more)) for more in ways),
+                    (run(command, env=environment(**more)) for more in settings),
                     key=lambda done: done.seconds,
                 )
                 take = {"accuracy": done.answer["accuracy"], "seconds": done.seconds}
                 found.setdefault(f"fine_tune({epochs})", []).append(take)
                 say(f"{short}, fine_tune({epochs}): {take}")
-            for kind in ("frozen", "light"):
+            for kind in options.ways:
                 runs = own / f"runs-{turn}"
                 # fastai looks for no copies, and learns from all pictures; so does a frozen head,
-                # while light keeps a tenth of them to judge by.
-                light = ["--fine-tune", "light", "--validation", "0.1"]
+                # while what is fine-tuned keeps a tenth of them to judge by.
+                judged = ["--validation", "0.1"]
+                ways = {
+                    "frozen": ["--validation", "0"],
+                    "light": ["--fine-tune", "light", *judged],
+                    "budget": ["--budget", options.budget, *judged],
+                }
                 command = [
                     sys.executable, "-m", "kindsight", "train", str(own / "divided/train"),
                     "--test-data", str(own / "divided/validation"), "--leaks", "keep",
                     "--seed", str(turn), "--runs", str(runs), "--run", kind, "--json",
-                    *(light if kind == "light" else ["--validation", "0"]),
+                    *ways[kind],
                 ]  # fmt: skip
                 done = run(command, env=environment(work.cold_cache()))
                 told = json.loads(done.output)
                 take = {"accuracy": told["test"]["accuracy"], "seconds": done.seconds}
                 found.setdefault(kind, []).append(take)
                 say(f"{short}, {kind}: {take}")
-        for kind in ("frozen", "light"):
+        for kind in options.ways:
             for rival in ("fine_tune(1)", "fine_tune(3)"):
                 if rival not in found:
                     continue
