@@ -26,7 +26,7 @@ from kindsight.training.fitted_frozen import FittedFrozen
 from kindsight.training.history import HISTORY_FILE, load_history
 from kindsight.training.kinds import Fitted, coming_download, prepare
 from kindsight.training.listener import TrainingListener
-from kindsight.training.tuning import FittedTuned
+from kindsight.training.tuning import BEST_BY, FittedTuned
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -398,7 +398,8 @@ class ImageClassifier(Estimator):
         classifier._predictor = predictor
         classifier.classes_ = np.array(bundle.classes)
         classifier.temperature_ = bundle.temperature
-        history = load_history(folder)
+        tuned = known.get("fine_tune") in ("light", "full") or known.get("budget") is not None
+        history = load_history(folder, BEST_BY if tuned else "accuracy")
         if history is not None:
             classifier.history_ = history
         return classifier

@@ -90,6 +90,7 @@ def test_a_continued_training_knows_its_speed_at_once(clocked):
         assert state.replaying
     assert state.seconds_left() == 20
     assert state.best_epoch == 1
+    state.on_rank("loss")
     state.on_epoch(row(3))
     assert not state.replaying
 

@@ -45,3 +45,10 @@ def test_with_time_more_of_the_network_learns():
 def test_the_time_bounds_the_views():
     # 25% of 80 s are 200 passes, or 250 of four fifths: 20 to judge by, and twice the pictures.
     assert choose(seconds=80, rate=10.0) == ("stage5", 1, "as many as the time allows")
+
+
+def test_without_time_for_the_pictures_themselves_there_is_no_cut():
+    # 120 pictures, four fifths of the network, 10 a second: 9.6 s, half of 19.2 s.
+    more = {"most_views": 7, "room": 1e9, "rate": 10.0}
+    assert choose(seconds=19.3, rate=10.0)[:2] == ("stage5", 0)
+    assert choose_cut(PLACES, (100, 20), seconds=19.1, **more) is None

@@ -120,6 +120,16 @@ def test_the_best_epoch(scores, best):
     assert History(rows).best_epoch == best
 
 
+def test_the_best_epoch_by_loss_is_so_after_more_rows_and_from_a_file(tmp_path):
+    rows = [row(1, val_accuracy=0.9, val_loss=0.3), row(2, val_accuracy=0.8, val_loss=0.2)]
+    history = History(rows[:1], "loss").with_row(rows[1])
+    assert history.best_epoch == 2 and History(rows).best_epoch == 1
+    history.write_csv(tmp_path / "history.csv")
+    assert load_history(tmp_path, "loss") == history != load_history(tmp_path)
+    broken = row(3, loss=math.inf, val_accuracy=0.9, val_loss=0.1)
+    assert history.with_row(broken).best_epoch == 2
+
+
 def test_the_best_epoch_without_validation_is_that_of_the_lowest_loss():
     assert History([bare(1, math.nan), bare(2, 0.3), bare(3, 0.2), bare(4, 0.2)]).best_epoch == 3
     assert History().best_epoch is None

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from kindsight.training.history import EpochRow
-from kindsight.training.listener import Listeners, TrainingListener
+from kindsight.training.listener import Listeners, TrainingListener, tell_of_rank
 
 
 class Noting:
@@ -16,6 +16,11 @@ class Noting:
 
     def on_epoch(self, row):
         self.news.append((self.name, "epoch", row))
+
+
+class Ranking(Noting):
+    def on_rank(self, best_by):
+        self.news.append((self.name, best_by))
 
 
 def test_every_listener_hears_everything_in_order():
@@ -33,3 +38,10 @@ def test_every_listener_hears_everything_in_order():
         ("a", "epoch", row),
         ("b", "epoch", row),
     ]
+
+
+def test_whoever_cares_hears_by_what_an_epoch_is_the_best():
+    news: list[tuple] = []
+    tell_of_rank(Listeners(Noting("a", news), Ranking("b", news), Ranking("c", news)), "loss")
+    tell_of_rank(None, "loss")
+    assert news == [("b", "loss"), ("c", "loss")]

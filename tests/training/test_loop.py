@@ -125,6 +125,28 @@ def test_the_best_weights_are_kept_or_the_last():
     assert (learners["last"].kernel != learners["best"].kernel).any()
 
 
+def test_the_best_may_be_the_surest():
+    class Told(TinyLearner):
+        """Is the most often right after the first epoch, and the surest after the second."""
+
+        def __init__(self):
+            super().__init__()
+            self.judged, self.kernels = 0, []
+
+        def evaluate(self, pictures, targets):
+            self.judged += 1
+            self.kernels.append(self.kernel.copy())
+            loss, share = [(0.5, 0.9), (0.1, 0.5), (0.3, 0.8)][self.judged - 1]
+            return loss * len(targets), int(share * len(targets))
+
+    phases = [Phase("fine", 3, 8, "sgd", 0.3)]
+    for best_by, best in (("accuracy", 1), ("loss", 2)):
+        learner, plan = Told(), Plan(phases, "best", best_by)
+        assert Plan.from_dict(plan.to_dict()) == Plan(tuple(phases), "best", best_by)
+        assert loop(plan, learner)[0].run().best_epoch == best
+        assert (learner.kernel == learner.kernels[best - 1]).all()
+
+
 def test_patience_ends_a_phase_and_the_next_one_begins():
     plan = Plan([Phase("still", 9, 8, "sgd", 1e-12, patience=2), Phase("on", 1, 8, "sgd", 0.5)])
     history = loop(plan, TinyLearner())[0].run()

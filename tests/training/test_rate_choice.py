@@ -44,9 +44,9 @@ def lessons():
     return Lessons(pixels, rows, rows % 2, np.arange(8, 12), np.array([0, 1, 0, 1]), 2)
 
 
-def choose(learner, rates, tell=lambda done, total: None, stopped=lambda: False):
+def choose(learner, rates, tell=lambda *_: None, stopped=lambda: False, late=lambda: False):
     phase = Phase("all layers", 3, 2, "adamw", 5e-5, augment=Augment())
-    return choose_rate(learner, phase, lessons(), 0, rates, tell, stopped)
+    return choose_rate(learner, phase, lessons(), 0, rates, tell, stopped, late)
 
 
 @pytest.mark.parametrize(
@@ -85,3 +85,20 @@ def test_a_wish_to_stop_is_heard():
     with pytest.raises(StoppedError):
         choose(learner, (0.1, 1.0), stopped=lambda: len(learner.rates) == 6)
     assert len(learner.rates) == 6
+
+
+def test_when_the_time_is_over_the_best_of_the_trials_that_ended_counts():
+    # In the second of twelve steps each; it is asked at the beginning of each epoch, here.
+    learner = Bowl(1.0)
+    assert choose(learner, (0.1, 1.0), late=lambda: len(learner.rates) >= 16) == 0.1
+    assert len(learner.rates) == 16 and learner.weight == 1.0
+    learner = Bowl(1.0)
+    assert choose(learner, (0.1, 1.0), late=lambda: True) == 0.1
+    assert not learner.rates
+
+
+def test_news_come_from_within_an_epoch(monkeypatch):
+    told = []
+    monkeypatch.setattr(rate_choice, "NEWS_SECONDS", -1.0)
+    choose(Bowl(1.0), (0.1,), lambda *news: told.append(news))
+    assert told == [(epoch, 3) for epoch in range(3) for _ in range(4)]

@@ -48,12 +48,15 @@ class TrainingState:
         The epochs that are done.
     running : Running or None
         The epoch after them, once a step of it is done.
+    best_by : str
+        As :class:`~kindsight.training.history.History` takes it.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._since = clock()
         self._best: tuple[int, int | None] = (0, None)
+        self.best_by = "accuracy"
         self.epochs = self.done_before = 0
         self.rows: list[EpochRow] = []
         self.running: Running | None = None
@@ -83,6 +86,10 @@ class TrainingState:
         self.rows.append(row)
         self._since = self._clock()
 
+    def on_rank(self, best_by: str) -> None:
+        """Remember by what an epoch is the best."""
+        self.best_by = best_by
+
     @property
     def replaying(self) -> bool:
         """Whether the last epoch was trained before this process began."""
@@ -92,7 +99,7 @@ class TrainingState:
     def best_epoch(self) -> int | None:
         """The best epoch so far."""
         if self._best[0] != len(self.rows):
-            self._best = len(self.rows), History(self.rows).best_epoch
+            self._best = len(self.rows), History(self.rows, self.best_by).best_epoch
         return self._best[1]
 
     def seconds_left(self) -> float | None:

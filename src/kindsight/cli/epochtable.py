@@ -82,30 +82,27 @@ def headline(
     return grid
 
 
-def epoch_table(
-    rows: Sequence[EpochRow], running: Running | None, shown: int, *, narrow: bool
-) -> Table:
+def epoch_table(history: History, running: Running | None, shown: int, *, narrow: bool) -> Table:
     """Lay out the last epochs, and the one that is running.
 
     Parameters
     ----------
-    rows : sequence of EpochRow
+    history : History
         The epochs that are done.
     running : Running or None
         The one after them.
     shown : int
-        How many of `rows` at most.
+        How many of them at most.
     narrow : bool
         Whether to shorten the heads.
     """
     from rich.table import Table
     from rich.text import Text
 
-    validated = any(row.validated for row in rows[:1])
-    best_epoch = History(rows).best_epoch
+    rows, best_epoch = history.rows(), history.best_epoch
     table = Table(box=None, padding=(0, 1 if narrow else 2, 0, 0), header_style="dim")
     heads = ["epoch", "loss", "acc" if narrow else "accuracy"]
-    if validated:
+    if history.validated:
         heads += ["val loss", "val acc"] if narrow else ["validation loss", "accuracy"]
     for head in [*heads, "time"]:
         table.add_column(head, justify="right", no_wrap=True)
@@ -115,24 +112,24 @@ def epoch_table(
         table.add_row(
             f"{row.epoch:,}",
             *_scores(row.loss, row.accuracy),
-            *(_scores(row.val_loss, row.val_accuracy) if validated else ()),
+            *(_scores(row.val_loss, row.val_accuracy) if history.validated else ()),
             f"{row.seconds:.1f} s" if row.seconds < 100 else clock_time(row.seconds),
             Text("best", style="green") if best else "",
             style="bold" if best else "",
         )
     if running:
-        blank = ("", "") if validated else ()
+        blank = ("", "") if history.validated else ()
         scores = _scores(running.loss, running.accuracy)
         table.add_row(f"{running.epoch:,}", *scores, *blank, "", "", style="dim")
     return table
 
 
-def curve(rows: Sequence[EpochRow], epochs: int, width: int) -> Iterator[Text]:
+def curve(history: History, epochs: int, width: int) -> Iterator[Text]:
     """Draw the accuracy that counts over all epochs that there will be, and name its best.
 
     Parameters
     ----------
-    rows : sequence of EpochRow
+    history : History
         The epochs that are done; at least one.
     epochs : int
         How many there will be at most.
@@ -141,7 +138,8 @@ def curve(rows: Sequence[EpochRow], epochs: int, width: int) -> Iterator[Text]:
     """
     from rich.text import Text
 
-    what = "validation accuracy" if rows[0].validated else "training accuracy"
+    rows, best = history.rows(), history.best_epoch
+    what = "validation accuracy" if history.validated else "training accuracy"
     values = [row.accuracy if row.val_accuracy is None else row.val_accuracy for row in rows]
     low, high = min(values), max(values)
     across, lines = CURVE
@@ -156,7 +154,6 @@ def curve(rows: Sequence[EpochRow], epochs: int, width: int) -> Iterator[Text]:
     for place, line in enumerate(drawn):
         label = percent(high) if place == 0 else percent(low) if place == lines - 1 else ""
         yield Text.assemble((f"{label:>7} ", "dim"), (line, "cyan"), no_wrap=True)
-    best = History(rows).best_epoch
     said = f"{what}; best {percent(values[(best or 1) - 1])} in epoch {best:,}"
     yield Text(f"        {said}", style="dim", no_wrap=True, overflow="ellipsis")
 

@@ -22,7 +22,7 @@ from kindsight.cli.progress import (
     make_bars,
 )
 from kindsight.cli.text import note
-from kindsight.training.history import EpochRow
+from kindsight.training.history import EpochRow, History
 from kindsight.training.listener import Listeners, TrainingListener
 
 if TYPE_CHECKING:
@@ -189,8 +189,9 @@ class Screen(TrainingState):
         over = running is None and (len(rows) >= self.epochs or bool(tasks[self._before :]))
         yield headline(rows, running, self.epochs, self.seconds_left(), width, over=over)
         if rows or running:
-            yield epoch_table(rows, running, shown, narrow=width < NARROW)
+            history = History(rows, self.best_by)
+            yield epoch_table(history, running, shown, narrow=width < NARROW)
         if len(rows) > 1 and not options.ascii_only:
-            yield from curve(rows, self.epochs, width)
+            yield from curve(history, self.epochs, width)
         if tasks[self._before :]:
             yield self._bars.make_tasks_table(tasks[self._before :])

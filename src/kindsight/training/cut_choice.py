@@ -17,6 +17,8 @@ MOST_EPOCHS = 30
 USUAL, EARLIEST = 2, 3
 # The share of the time that making views may take, and of the room on disk.
 VIEWS_TIME = 0.25
+# The share of the time that the pictures as they are, without views, may take at the last cut.
+PICTURES_TIME = 0.5
 # What a step costs, in passes of LiteRT over the same layers: forward and backward in TensorFlow.
 STEP_COSTS = {"float32": 4.0, "bfloat16": 2.5}
 # Epochs for which there must be time before more of the network is trained, six of them to try
@@ -52,8 +54,8 @@ def choose_cut(
     seconds: float | None = None,
     rate: float = 0.0,
     precision: str = "float32",
-) -> CutChoice:
-    """Choose a cut, and how many views of each picture.
+) -> CutChoice | None:
+    """Choose a cut, and how many views of each picture; None where there is no time for any.
 
     Parameters
     ----------
@@ -82,8 +84,11 @@ def choose_cut(
         making = (learned * (views + 1) + judged) * (1 - place.share) / rate
         epoch = learned * STEP_COSTS[precision] * place.share / rate
         enough = (seconds - making) / epoch >= ENOUGH_EPOCHS
-        if (enough and views >= min(VIEWS, most_views)) or place.stage == places[-1].stage:
+        if enough and views >= min(VIEWS, most_views):
             return CutChoice(place, views, why)
+        if place.stage == places[-1].stage:
+            alone = (learned + judged) * (1 - place.share) / rate
+            return CutChoice(place, views, why) if alone <= PICTURES_TIME * seconds else None
     raise AssertionError("the last place is always taken")
 
 

@@ -24,12 +24,12 @@ from kindsight.training.fitted_frozen import FittedFrozen
 from kindsight.training.fitted_network import cross_temperatures
 from kindsight.training.flips import choose_flips
 from kindsight.training.history import History
-from kindsight.training.listener import tell_of_interrupt
+from kindsight.training.listener import tell_of_interrupt, tell_of_rank
 from kindsight.training.network_fit import KERAS_FILE, TFLITE_FILE, Hearing
 from kindsight.training.tune_pictures import pixels_to_tune, views_to_tune
 from kindsight.training.tune_plan import frozen_logits, make_job, make_lessons
 from kindsight.training.tune_work import WIDER, FineTuning
-from kindsight.training.tuning import FittedTuned, Tuning, is_better
+from kindsight.training.tuning import BEST_BY, FittedTuned, Tuning, is_better
 from kindsight.training.widening import is_default, on_one_backbone, widen
 
 __all__ = ["FineTuning", "fine_tune"]
@@ -38,6 +38,7 @@ __all__ = ["FineTuning", "fine_tune"]
 LEAST_VALIDATION = 10
 # Seconds left that are too few to begin.
 LEAST_SECONDS = 10.0
+NO_TIME = "the budget leaves no time for it"
 
 Rows = NDArray[np.int64]
 
@@ -82,7 +83,7 @@ def _impossible(work: FineTuning) -> str:
     parts = work.fitted.files.parts or (work.fitted.files,)
     if work.fitted.training.tunes == "light" and not stages_of(parts[0].layout):
         return "the backbone has no stage to cut it after; full needs none"
-    return "the budget leaves no time for it" if left is not None and left < LEAST_SECONDS else ""
+    return NO_TIME if left is not None and left < LEAST_SECONDS else ""
 
 
 def _unchanged(work: FineTuning, why: str) -> FittedFrozen:
@@ -138,6 +139,10 @@ def _train(
     with work.timed("views"):
         full = fitted.training.tunes == "full"
         pictures = (pixels_to_tune if full else views_to_tune)(work, stored, flips)
+    left = work.left()
+    if pictures is None or (left is not None and left < LEAST_SECONDS):
+        stored.close()
+        return _unchanged(work, NO_TIME)
     files = work.folder / KERAS_FILE, work.folder / TFLITE_FILE
     learned = class_targets(fitted.catalog[work.rows], fitted.classes)
     parts = (pictures.places, learned), (pictures.val_places, targets)
@@ -151,6 +156,11 @@ def _train(
     with work.timed("training"), make_lessons(work, job, *parts, flips, beside) as told:
         found, history = _follow(work, told)
         tuned = np.load(told["val_logits"], allow_pickle=False)
+    if not len(history):
+        for path in files:
+            path.unlink(missing_ok=True)
+        stored.close()
+        return _unchanged(work, "the time was over before its first epoch")
     network = FittedTuned(
         fitted.training,  # type: ignore[arg-type]  # what differs is overridden
         fitted.classes, fitted.catalog, stored, work.rows, *files, history, own=own,
@@ -169,9 +179,10 @@ def _train(
 
 def _follow(work: FineTuning, told: dict[str, Any]) -> tuple[dict[str, Any], History]:
     """Have the training done; with a budget, a Ctrl-C ends it with the best so far."""
+    tell_of_rank(work.listener, BEST_BY)
     hearing = Hearing(work.listener, work.progress)
     try:
-        return work.keras.follow(hearing, job="tune", **told), History(hearing.rows)
+        return work.keras.follow(hearing, job="tune", **told), History(hearing.rows, BEST_BY)
     except KeyboardInterrupt:
         if work.seconds is None or told["checkpoint"] is None:
             raise
@@ -179,7 +190,7 @@ def _follow(work: FineTuning, told: dict[str, Any]) -> tuple[dict[str, Any], His
     again = Hearing(None, work.progress)
     found = work.keras.follow(again, job="tune", **{**told, "seconds": 0.0})
     work.said.append("ended by Ctrl-C")
-    return found, History(again.rows)
+    return found, History(again.rows, BEST_BY)
 
 
 def _frozen_answers(work: FineTuning, targets: Rows) -> NDArray[np.float32]:
@@ -187,8 +198,7 @@ def _frozen_answers(work: FineTuning, targets: Rows) -> NDArray[np.float32]:
 
     Otherwise one of the two would have the better of it by that alone.
     """
-    frozen, rows = work.frozen, work.validation
-    logits = frozen.head.layers.logits(frozen.features.vectors[rows])
+    frozen, rows, logits = work.frozen, work.validation, frozen_logits(work)
     digests = [frozen.catalog.digest[row] for row in rows]
     crosswise = cross_temperatures(logits, targets, digests, frozen.training.seed)
     scaled: NDArray[np.float32] = (logits / crosswise[:, None]).astype(np.float32)

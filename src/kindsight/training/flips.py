@@ -35,8 +35,7 @@ def choose_flips(
     """Choose how a picture may be flipped.
 
     A flip may be where the frozen head answers flipped validation pictures nearly as well as they
-    are: a mirrored 2 is no 2. What else augmentation does (turning, scaling, brightness) is left
-    out: of pictures whose edges and brightness mean something it makes others.
+    are: a mirrored 2 is no 2.
 
     Parameters
     ----------

@@ -45,6 +45,8 @@ class History:
     ----------
     rows : iterable of EpochRow
         Epochs 1, 2, 3 and so on; all with validation, or none.
+    best_by : str
+        ``"accuracy"`` or ``"loss"``: by what of the validation pictures an epoch is the best.
 
     Raises
     ------
@@ -53,8 +55,9 @@ class History:
     """
 
     _rows: tuple[EpochRow, ...]
+    best_by: str
 
-    def __init__(self, rows: Iterable[EpochRow] = ()) -> None:
+    def __init__(self, rows: Iterable[EpochRow] = (), best_by: str = "accuracy") -> None:
         found = tuple(rows)
         for place, row in enumerate(found, 1):
             if row.epoch != place:
@@ -68,6 +71,7 @@ class History:
                     f"{place} {'with' if row.validated else 'without'}, unlike the first."
                 )
         object.__setattr__(self, "_rows", found)
+        object.__setattr__(self, "best_by", best_by)
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -91,7 +95,7 @@ class History:
         UsageError
             Where `row` is not the next epoch.
         """
-        return History((*self._rows, row))
+        return History((*self._rows, row), self.best_by)
 
     @property
     def validated(self) -> bool:
@@ -108,10 +112,12 @@ class History:
         """The epoch of the best weights; None where there is no epoch yet.
 
         The one of highest `val_accuracy`, among equals that of lowest `val_loss`, among equals
-        the first; without validation that of lowest `loss`. An epoch whose `loss` is not finite
-        is worse than any other: its weights are no numbers.
+        the first; of a fine-tuning that of lowest `val_loss`; without validation that of lowest
+        `loss`. An epoch whose `loss` is not finite is worse than any other: its weights are no
+        numbers.
         """
-        best = min(self._rows, key=_rank, default=None)
+        rank = _rank_by_loss if self.best_by == "loss" else _rank
+        best = min(self._rows, key=rank, default=None)
         return None if best is None else best.epoch
 
     def column(self, name: str) -> NDArray[Any]:
@@ -158,7 +164,7 @@ class History:
         write_csv(path, COLUMNS, (row.cells() for row in self._rows))
 
     @classmethod
-    def read_csv(cls, path: str | os.PathLike[str]) -> History:
+    def read_csv(cls, path: str | os.PathLike[str], best_by: str = "accuracy") -> History:
         """Read what :meth:`write_csv` wrote, to the same bits.
 
         Raises
@@ -175,12 +181,12 @@ class History:
                     f"Its first line must be {','.join(COLUMNS)}. Received: "
                     f"{','.join(header)[:200]!r}."
                 )
-            return cls(_read_rows(lines))
+            return cls(_read_rows(lines), best_by)
         except (csv.Error, UsageError) as error:
             raise BundleError(f"{source} must hold the history of a training. {error}") from error
 
 
-def load_history(folder: str | os.PathLike[str]) -> History | None:
+def load_history(folder: str | os.PathLike[str], best_by: str = "accuracy") -> History | None:
     """Read the history in a run folder; None where there is none, as of a frozen backbone's.
 
     Raises
@@ -189,7 +195,7 @@ def load_history(folder: str | os.PathLike[str]) -> History | None:
         For a damaged one.
     """
     path = Path(folder, HISTORY_FILE)
-    return History.read_csv(path) if os.path.lexists(path) else None
+    return History.read_csv(path, best_by) if os.path.lexists(path) else None
 
 
 def _rank(row: EpochRow) -> tuple[bool, float, float]:
@@ -197,6 +203,11 @@ def _rank(row: EpochRow) -> tuple[bool, float, float]:
     worst = math.inf if math.isnan(loss) else loss
     accuracy = 0.0 if row.val_accuracy is None else row.val_accuracy
     return not math.isfinite(row.loss), -accuracy, worst
+
+
+def _rank_by_loss(row: EpochRow) -> tuple[bool, float]:
+    broken, _, loss = _rank(row)
+    return broken, loss
 
 
 def _text(source: Path) -> str:

@@ -6,7 +6,7 @@ from typing import Protocol
 
 from kindsight.training.history import EpochRow
 
-__all__ = ["Listeners", "TrainingListener", "tell_of_interrupt"]
+__all__ = ["Listeners", "TrainingListener", "tell_of_interrupt", "tell_of_rank"]
 
 
 class TrainingListener(Protocol):
@@ -68,6 +68,16 @@ def tell_of_interrupt(listener: TrainingListener | None) -> None:
         heard()
 
 
+def tell_of_rank(listener: TrainingListener | None, best_by: str) -> None:
+    """Tell a listener that cares (it has a method ``on_rank``) by what an epoch is the best.
+
+    Where that is the accuracy, nothing has to be told.
+    """
+    heard = getattr(listener, "on_rank", None)
+    if heard is not None:
+        heard(best_by)
+
+
 class Listeners:
     """Several listeners as one; they are told in the order in which they are given.
 
@@ -107,3 +117,8 @@ class Listeners:
         """Tell each that cares."""
         for listener in self._listeners:
             tell_of_interrupt(listener)
+
+    def on_rank(self, best_by: str) -> None:
+        """Tell each that cares."""
+        for listener in self._listeners:
+            tell_of_rank(listener, best_by)

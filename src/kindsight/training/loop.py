@@ -92,7 +92,7 @@ class Loop:
         self._extra = dict(extra or {})
         self._until = math.inf
         self._writer, self._tell, self._stop = writer, tell, stop
-        self._history = History()
+        self._history = History(best_by=plan.best_by)
         self._position = _Position()
         self._best: Arrays = {}
 
@@ -126,6 +126,9 @@ class Loop:
                     self._begin(phase)
                 resumed = False
                 self._train(phase, executor)
+        if until is not None and len(self._history):
+            # A Ctrl-C from here on, while files are written, is answered by doing that again.
+            self._save()
         if self._best and (self.plan.keep == "best" or self._diverged()):
             self.learner.set_weights(self._best)
         return self._history
@@ -270,7 +273,8 @@ class Loop:
     def _resume(self, checkpoint: Checkpoint) -> bool:
         """Take a checkpoint up; say whether its phase goes on."""
         try:
-            history = History(EpochRow(**row) for row in checkpoint.numbers["history"])
+            rows = [EpochRow(**row) for row in checkpoint.numbers["history"]]
+            history = History(rows, self.plan.best_by)
             position = _Position(**checkpoint.numbers["position"])
             phase = self.plan.phases[min(position.phase, len(self.plan.phases) - 1)]
             best = _under(checkpoint.arrays, "best/")

@@ -167,10 +167,13 @@ class Plan:
         One or more, of different names; the epochs are counted through all of them.
     keep : str
         One of :data:`KEEPS`: whether the weights of the best epoch are kept, or the last ones.
+    best_by : str
+        As :class:`.history.History` takes it.
     """
 
     phases: Sequence[Phase]
     keep: str = "best"
+    best_by: str = "accuracy"
 
     def faults(self) -> list[str]:
         """Return a sentence for each setting that cannot be."""
@@ -192,7 +195,8 @@ class Plan:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the plan as JSON can hold it."""
-        return {"phases": [phase.to_dict() for phase in self.phases], "keep": self.keep}
+        told = {"phases": [phase.to_dict() for phase in self.phases], "keep": self.keep}
+        return told if self.best_by == "accuracy" else {**told, "best_by": self.best_by}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Plan:
@@ -207,7 +211,8 @@ class Plan:
         for phase in values["phases"]:
             if unknown := phase.keys() - names:
                 raise SettingsError(f"A phase has no setting {', '.join(sorted(unknown))}.")
-        plan = cls(tuple(Phase.from_dict(phase) for phase in values["phases"]), values["keep"])
+        phases = tuple(Phase.from_dict(phase) for phase in values["phases"])
+        plan = cls(phases, values["keep"], values.get("best_by", "accuracy"))
         if faults := plan.faults():
             raise SettingsError("\n".join(faults))
         return plan

@@ -9,7 +9,8 @@ by a large rate that does not fall, things get worse before they get better.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
@@ -30,7 +31,9 @@ RISING = 1 / 3
 BETTER = 0.98
 
 Tried = Callable[[int, int], None]
-Stopped = Callable[[], bool]
+Asked = Callable[[], bool]
+# Seconds from one piece of news to the next.
+NEWS_SECONDS = 2.0
 
 
 def choose_rate(
@@ -40,7 +43,8 @@ def choose_rate(
     seed: int,
     rates: Sequence[float],
     tell: Tried,
-    stopped: Stopped,
+    stopped: Asked,
+    is_late: Asked,
 ) -> float:
     """Return the best of some learning rates; the tuner is left as it was.
 
@@ -56,9 +60,11 @@ def choose_rate(
     rates : sequence of float
         From the smallest on.
     tell : callable
-        Called with (epochs done, at most).
+        Called with (epochs done, at most), every few seconds.
     stopped : callable
         Returns whether the training is to stop; asked before each step.
+    is_late : callable
+        Returns whether there is no more time; then the best of the trials that ended counts.
 
     Raises
     ------
@@ -71,8 +77,12 @@ def choose_rate(
     for number, rate in enumerate(rates):
         tuner.set_state(start)
         for epoch in range(1, epochs + 1):
-            tell(number * epochs + epoch - 1, len(rates) * epochs)
-            _learn(tuner, phase, lessons, seed, rate, (epoch, epochs), stopped)
+            done = number * epochs + epoch - 1
+            for _ in _learn(tuner, phase, lessons, seed, rate, (epoch, epochs), stopped):
+                tell(done, len(rates) * epochs)
+                if is_late():
+                    tuner.set_state(start)
+                    return best
         loss = _loss(tuner, lessons)
         if not loss < BETTER * least:
             break
@@ -94,18 +104,24 @@ def _learn(
     seed: int,
     rate: float,
     epoch: tuple[int, int],
-    stopped: Stopped,
-) -> None:
-    """Learn for one of so many epochs, by a rate that rises, then falls as a cosine."""
+    stopped: Asked,
+) -> Iterator[None]:
+    """Learn for one of so many epochs, by a rate that rises, then falls as a cosine.
+
+    Yields at the beginning, and every few seconds.
+    """
     batches = Batches(
         lessons.pixels, lessons.places, lessons.targets, lessons.classes, phase.batch_size,
         phase.augment, seed,
     )  # fmt: skip
     number, epochs = epoch
-    order, count = batches.order(number), len(batches)
+    order, count, told = batches.order(number), len(batches), -np.inf
     for step in range(count):
         if stopped():
             raise StoppedError
+        if time.monotonic() - told > NEWS_SECONDS:
+            told = time.monotonic()
+            yield
         batch = batches.make(number, step, order)
         done = (number - 1 + (step + 1) / count) / epochs
         falling = 0.5 + 0.5 * np.cos(np.pi * max(0.0, done - RISING) / (1 - RISING))

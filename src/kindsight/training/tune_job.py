@@ -33,6 +33,7 @@ from kindsight.training.job_loop import checkpoint_of, run_loop
 from kindsight.training.learner import EVALUATED_AT_ONCE, Lessons
 from kindsight.training.plan import Phase, Plan
 from kindsight.training.rate_choice import LEARNING_RATES, choose_rate, tried_epochs
+from kindsight.training.tuning import BEST_BY
 from kindsight.training.views import map_records
 
 __all__ = ["TUNE_JOBS", "choose_share"]
@@ -79,7 +80,7 @@ def tune_job(job: dict[str, Any], line: Line) -> dict[str, Any]:
     network = _divide(job, arrays)
     lessons = Lessons(_pixels(job), classes=job["classes"], **arrays)
     checkpoint = checkpoint_of(job)
-    plan = Plan.from_dict({"phases": job["phases"], "keep": "best"})
+    plan = Plan.from_dict({"phases": job["phases"], "keep": "best", "best_by": BEST_BY})
     given = _inputs(FeatureLayout.from_dict(job["layout"]), job["stage"], job["low"])
     steps = job["average"] * -(-len(lessons.targets) // plan.phases[0].batch_size)
     # The mean runs over about so many of the last steps, from the first on: little data makes it
@@ -94,8 +95,7 @@ def tune_job(job: dict[str, Any], line: Line) -> dict[str, Any]:
         learning_rate = checkpoint.numbers["learning_rate"]
     else:
         rate, epochs = _measure(tuner, plan, lessons, job["seed"]), plan.phases[-1].epochs
-        left = None if until is None else until - time.monotonic()
-        learning_rate = _choose_rate(tuner, plan.phases[-1], lessons, job, line, rate, left)
+        learning_rate = _choose_rate(tuner, plan.phases[-1], lessons, job, line, rate, until)
         if until is not None:
             most = int(PLANNED * (until - time.monotonic()) * rate / len(lessons.targets))
             epochs = max(1, min(job["most_epochs"], most))
@@ -183,20 +183,24 @@ def _choose_rate(
     job: dict[str, Any],
     line: Line,
     rate: float,
-    left: float | None,
+    until: float | None,
 ) -> float:
     """Try learning rates, as many of them as half of the time left allows."""
     rates: tuple[float, ...] = LEARNING_RATES
-    if left is not None:
+    if until is not None:
         trial = tried_epochs(phase, lessons) * len(lessons.targets) / rate
-        rates = rates[: int(TRIED_SHARE * left / trial)]
+        rates = rates[: max(0, int(TRIED_SHARE * (until - time.monotonic()) / trial))]
     if len(rates) < 2:
         return LEARNING_RATES[0]
 
     def tell(done: int, total: int) -> None:
         line.tell({"event": "rates", "done": done, "total": total})
 
-    return choose_rate(tuner, phase, lessons, job["seed"], rates, tell, line.stop.is_set)
+    def is_late() -> bool:
+        return until is not None and time.monotonic() > until
+
+    stopped = line.stop.is_set
+    return choose_rate(tuner, phase, lessons, job["seed"], rates, tell, stopped, is_late)
 
 
 def _logits(tuner: Trainer, lessons: Lessons) -> Logits:

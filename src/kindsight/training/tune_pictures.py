@@ -66,11 +66,15 @@ def pixels_to_tune(
     return TunePictures(places[work.rows], places[work.validation], job, said)
 
 
-def views_to_tune(work: FineTuning, stored: StoredPictures, flips: tuple[int, ...]) -> TunePictures:
-    """Choose a cut, and make the views at it."""
+def views_to_tune(
+    work: FineTuning, stored: StoredPictures, flips: tuple[int, ...]
+) -> TunePictures | None:
+    """Choose a cut, and make the views at it; None where there is no time for that."""
     fitted, plan, began = work.fitted, ViewPlan(flips, MOVED), time.monotonic()
     before, left = _decided(work), work.left()
     choice = before or _choose(work, stored, plan)
+    if choice is None:
+        return None
     lower = ensure_lower(fitted.files, choice.place.stage, work.keras)
     counts = np.full(len(stored), -1, np.int64)
     counts[work.rows], counts[work.validation] = choice.views, 0
@@ -96,7 +100,7 @@ def views_to_tune(work: FineTuning, stored: StoredPictures, flips: tuple[int, ..
     return TunePictures(views.places[work.rows], views.places[work.validation, 0], job, said)
 
 
-def _choose(work: FineTuning, stored: StoredPictures, plan: ViewPlan) -> CutChoice:
+def _choose(work: FineTuning, stored: StoredPictures, plan: ViewPlan) -> CutChoice | None:
     """Choose the cut and the number of views by disk and time."""
     files, cache = work.fitted.files, Cache(work.fitted.training.cache)
     told = work.keras.follow(

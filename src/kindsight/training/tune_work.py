@@ -23,8 +23,9 @@ from kindsight.training.tuning import DECISIONS_FILE
 __all__ = ["WIDER", "FineTuning"]
 
 # What the rest of a run takes after the training, in seconds: writing, converting and comparing the
-# files; and the same of other networks beside it, at least so much, or what Keras takes for the
-# pictures on which the files are compared, at a quarter of LiteRT's pace.
+# files; and the same of other networks beside it, at least so much, or what they take to answer
+# pictures: those on which the files are compared, by Keras at a quarter of LiteRT's pace, and those
+# that are not learned from.
 AFTERWARDS, BESIDE = 25.0, 20.0
 COMPARED = 64 * 4
 
@@ -32,6 +33,9 @@ WIDER = "wider features"
 """What making and trying wider features is called, where the time went."""
 
 MAX_RECORD_BYTES = 2**16
+
+DECISIONS_FORMAT = 2
+"""Raised whenever what was decided before would be decided otherwise, or mean something else."""
 
 Rows = NDArray[np.int64]
 
@@ -88,8 +92,12 @@ class FineTuning:
         """Return how many seconds there are for training, without what comes after it."""
         if self.seconds is None:
             return None
-        wider = self.took.get(WIDER, 0.0)
-        beside = max(BESIDE, COMPARED * wider / len(self.fitted.catalog)) if wider else 0.0
+        fitted = self.fitted
+        wide = self.before is not None or fitted.files.parts or fitted.training.views > 1
+        wider = self.took.get(WIDER, 0.0) if wide else 0.0
+        # What is not learned from is answered, too: the validation part, and a test part.
+        answered = COMPARED + len(fitted.catalog) - len(self.rows)
+        beside = max(BESIDE, answered * wider / len(fitted.catalog)) if wider else 0.0
         return self.seconds - AFTERWARDS - beside - (time.monotonic() - self._start)
 
     def step(self, stage: str) -> Callable[[int, int], None]:
@@ -123,8 +131,10 @@ class FineTuning:
                 told = json.loads(file.read(MAX_RECORD_BYTES))
         except (OSError, ValueError, RecursionError):
             return {}
-        return told if isinstance(told, dict) else {}
+        kept = isinstance(told, dict) and told.get("format") == DECISIONS_FORMAT
+        return told if kept else {}
 
     def decide(self, **more: Any) -> None:
         """Keep decisions for a training that goes on."""
-        write_json(self.folder / DECISIONS_FILE, {**self.decided(), **more})
+        told = {**self.decided(), **more, "format": DECISIONS_FORMAT}
+        write_json(self.folder / DECISIONS_FILE, told)

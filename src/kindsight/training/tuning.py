@@ -17,6 +17,7 @@ from kindsight.training.fitted_network import FittedNetwork
 from kindsight.training.history import History
 
 __all__ = [
+    "BEST_BY",
     "DECISIONS_FILE",
     "FINE_TUNES",
     "FittedTuned",
@@ -29,6 +30,12 @@ __all__ = [
 
 FINE_TUNES = ("off", "light", "full")
 """How much of a backbone is fine-tuned: nothing, the part above the cut, everything."""
+
+BEST_BY = "loss"
+"""Which epoch of a fine-tuning is the best: what it is judged by then."""
+
+# By so much lower must the log loss be: the same pictures chose rates, epoch and share.
+BETTER = 0.99
 
 DECISIONS_FILE = "tuning.json"
 """What a training decided by measured times, in the folder of a run that is not finished."""
@@ -120,9 +127,10 @@ def is_better(
 ) -> bool:
     """Say whether a fine-tuned network is better than the frozen head.
 
-    It is where the log loss is lower and no more pictures are lost than chance explains. Of a few
-    hundred pictures, two networks that are as good answer some differently, and by the sign test's
-    standard deviation one of them is ahead by the square root of how many these are.
+    It is where the log loss is lower by a hundredth and no more pictures are lost than chance
+    explains. Of a few hundred pictures, two networks that are as good answer some differently, and
+    by the sign test's standard deviation one of them is ahead by the square root of how many these
+    are.
 
     Parameters
     ----------
@@ -132,7 +140,9 @@ def is_better(
         bool (pictures,): which of these each of them got right.
     """
     gained, lost = int((right & ~right_before).sum()), int((right_before & ~right).sum())
-    return ours.log_loss < before.log_loss and lost - gained <= math.sqrt(lost + gained)
+    # Nothing lost is nothing lost, with nothing gained, too: 0 is not under the root of 0.
+    few = lost <= gained or lost - gained < math.sqrt(lost + gained)
+    return few and ours.log_loss < BETTER * before.log_loss
 
 
 def words_of(seconds: dict[str, float]) -> str:
