@@ -247,6 +247,27 @@ def test_the_real_child_ends_with_its_killed_parent():
     assert wait_until(lambda: not is_alive(pid))
 
 
+@pytest.mark.parametrize("second", [KeyboardInterrupt, KindsightError])
+def test_a_second_ctrl_c_while_the_child_stops_is_known(make_process, monkeypatch, second):
+    process = make_process(
+        "def main():\n answer(versions={})\n for job in jobs(): print('{}', flush=True)"
+    )
+    received = []
+
+    def hear(news):
+        def receive(job, timeout):
+            received.append(job)
+            raise second
+
+        monkeypatch.setattr(process._child, "receive", receive)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        process.follow(hear, job="tune")
+    assert received == ["tune"] and process.hurried == (second is KeyboardInterrupt)
+    assert process._child is None
+
+
 def test_a_process_that_cannot_start_is_told(monkeypatch):
     monkeypatch.setattr(sys, "executable", "/nowhere/python")
     with pytest.raises(KindsightError, match="/nowhere/python"):

@@ -37,6 +37,8 @@ class JobProcess:
     ----------
     versions : mapping of str to str
         Of Keras and TensorFlow, once a job has been done.
+    hurried : bool
+        Whether a second Ctrl-C came while the child was given time to answer the first.
 
     Notes
     -----
@@ -53,6 +55,7 @@ class JobProcess:
         self._leaving: threading.Thread | None = None
         self._waiting = 0
         self._ready = False
+        self.hurried = False
 
     def __enter__(self: Self) -> Self:
         return self
@@ -193,7 +196,7 @@ class JobProcess:
                     answer = child.receive(job["job"], self.timeout)
             except BaseException as error:
                 if hear is not None and not isinstance(error, KindsightError):
-                    _let_stop(child, job["job"])
+                    self.hurried = not _let_stop(child, job["job"])
                 # Whatever stopped the wait (its end, Ctrl-C, the time), the next answer to come
                 # would belong to this job.
                 self.close(kill=True)
@@ -201,11 +204,15 @@ class JobProcess:
         return accept(job["job"], answer)
 
 
-def _let_stop(child: ChildProcess, job: str) -> None:
-    """Ask the child to stop, and give it the time to."""
+def _let_stop(child: ChildProcess, job: str) -> bool:
+    """Ask the child to stop, and give it the time to; say whether nobody was in a hurry."""
     child.send({"job": "stop"})
     end = time.monotonic() + STOP_SECONDS
-    # A second Ctrl-C ends the waiting, too.
-    with contextlib.suppress(KindsightError, KeyboardInterrupt):
+    try:
         while "ok" not in child.receive(job, max(0.0, end - time.monotonic())):
             pass
+    except KindsightError:
+        pass
+    except KeyboardInterrupt:
+        return False
+    return True

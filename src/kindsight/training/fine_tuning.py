@@ -184,7 +184,7 @@ def _follow(work: FineTuning, told: dict[str, Any]) -> tuple[dict[str, Any], His
     try:
         return work.keras.follow(hearing, job="tune", **told), History(hearing.rows, BEST_BY)
     except KeyboardInterrupt:
-        if work.seconds is None or told["checkpoint"] is None:
+        if work.seconds is None or told["checkpoint"] is None or work.keras.hurried:
             raise
     tell_of_interrupt(work.listener)
     again = Hearing(None, work.progress)
