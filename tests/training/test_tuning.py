@@ -11,6 +11,7 @@ from kindsight.errors import SettingsError
 from kindsight.predictor import Predictor
 from kindsight.runs import TrainSettings, train
 from kindsight.training import fine_tuning, tune_plan, tuning, widening
+from kindsight.training.checkpoints import CHECKPOINT_FILE
 from kindsight.training.fine_tuning import FineTuning, fine_tune
 from kindsight.training.flips import choose_flips
 from kindsight.training.frozen import FrozenTraining
@@ -183,7 +184,9 @@ def test_a_network_that_has_learned_nothing_is_not_kept(photos, tmp_path, monkey
     result = run(photos, tmp_path, monkeypatch, wish, fine_tune=None, budget="1h")
     assert wish.answered and not result.history
     assert "not fine-tuned: the time was over before its first epoch" in " ".join(result.notes)
-    assert not result.tuning["kept"] and not list(result.run.glob("*.npz"))
+    assert not result.tuning["kept"]
+    assert {path.name for path in result.run.glob("*.json")} == {"bundle.json"}
+    assert not (result.run / CHECKPOINT_FILE).exists()
     load_bundle(result.run)
 
 

@@ -29,7 +29,7 @@ from kindsight.training.network_fit import KERAS_FILE, TFLITE_FILE, Hearing
 from kindsight.training.tune_pictures import pixels_to_tune, views_to_tune
 from kindsight.training.tune_plan import frozen_logits, make_job, make_lessons
 from kindsight.training.tune_work import WIDER, FineTuning
-from kindsight.training.tuning import BEST_BY, FittedTuned, Tuning, is_better
+from kindsight.training.tuning import BEST_BY, DECISIONS_FILE, FittedTuned, Tuning, is_better
 from kindsight.training.widening import is_default, on_one_backbone, widen
 
 __all__ = ["FineTuning", "fine_tune"]
@@ -88,6 +88,7 @@ def _impossible(work: FineTuning) -> str:
 
 def _unchanged(work: FineTuning, why: str) -> FittedFrozen:
     """Keep the frozen head untried."""
+    (work.folder / DECISIONS_FILE).unlink(missing_ok=True)
     nan = float("nan")
     words = "; ".join([*work.said, f"not fine-tuned: {why}"])
     return replace(work.frozen, tuning=Tuning(False, words, work.took, nan, nan))
@@ -156,15 +157,14 @@ def _train(
     with work.timed("training"), make_lessons(work, job, *parts, flips, beside) as told:
         found, history = _follow(work, told)
         tuned = np.load(told["val_logits"], allow_pickle=False)
-    if not len(history):
-        for path in files:
-            path.unlink(missing_ok=True)
-        stored.close()
-        return _unchanged(work, "the time was over before its first epoch")
     network = FittedTuned(
         fitted.training,  # type: ignore[arg-type]  # what differs is overridden
         fitted.classes, fitted.catalog, stored, work.rows, *files, history, own=own,
     )  # fmt: skip
+    if not len(history):
+        network.clear_away()
+        stored.close()
+        return _unchanged(work, "the time was over before its first epoch")
     if own is not None:
         share = np.float32(found["share"])
         network.answers(work.validation, share * tuned + (1 - share) * frozen_logits(work))
