@@ -164,7 +164,7 @@ def test_within_a_budget_ctrl_c_finishes_with_the_best_so_far(photos, tmp_path, 
     monkeypatch.setattr(widening, "MANY_EPOCHS", np.inf)
     monkeypatch.setattr(widening, "choose_widening", lambda *_: chosen)
     monkeypatch.setattr(widening, "BETTER", np.inf)
-    monkeypatch.setattr(tune_plan, "SHARES", (0.5,))
+    monkeypatch.setattr(tune_plan, "SHARES_BESIDE", (0.5,))
     wish = Wish(3)
     result = run(photos, tmp_path, monkeypatch, wish, fine_tune=None, budget="1h")
     assert wish.answered and "ended by Ctrl-C" in result.network
