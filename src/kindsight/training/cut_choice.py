@@ -21,9 +21,9 @@ VIEWS_TIME = 0.25
 PICTURES_TIME = 0.5
 # What a step costs, in passes of LiteRT over the same layers: forward and backward in TensorFlow.
 STEP_COSTS = {"float32": 4.0, "bfloat16": 2.5}
-# Epochs for which there must be time before more of the network is trained, some of them to try
+# Epochs for which there must be time before more of the network is trained, six of them to try
 # learning rates: these bring more than the layers below.
-ENOUGH_EPOCHS, TRIED_EPOCHS = 12, 6
+ENOUGH_EPOCHS = 12
 
 
 @dataclass(frozen=True)
@@ -81,16 +81,9 @@ def choose_cut(
         return CutChoice(usual, views, _why(views, min(VIEWS, most_views), "disk"))
     for place in places[max(0, len(places) - EARLIEST) :]:
         views, why = _affordable(place, learned, judged, most_views, room, seconds, rate)
+        making = (learned * (views + 1) + judged) * (1 - place.share) / rate
         epoch = learned * STEP_COSTS[precision] * place.share / rate
-
-        def epochs(views: int, place: CutPlace = place, epoch: float = epoch) -> float:
-            making = (learned * (views + 1) + judged) * (1 - place.share) / rate
-            return (seconds - making) / epoch
-
-        # A view to which no epoch comes is made for nothing.
-        while views > VIEWS and views + 1 > epochs(views) - TRIED_EPOCHS:
-            views, why = views - 1, _why(views - 1, most_views, "time")
-        enough = epochs(views) >= ENOUGH_EPOCHS
+        enough = (seconds - making) / epoch >= ENOUGH_EPOCHS
         if enough and views >= min(VIEWS, most_views):
             return CutChoice(place, views, why)
         if place.stage == places[-1].stage:
