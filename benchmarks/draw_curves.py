@@ -101,12 +101,12 @@ def draw(curves: dict[str, list[Point]], out: Path) -> None:
         axes.plot(seconds, accuracies, "o-", color=STRONG, linewidth=1.9, markersize=4)
         for point in points:
             axes.annotate(
-                f"{point.name}\n{point.accuracy:.2%}", (point.seconds, point.accuracy),
-                xytext=(-6, 4), textcoords="offset points", ha="right", fontsize=8, color=INK,
+                f"{point.name}: {point.accuracy:.2%}", (point.seconds, point.accuracy),
+                xytext=(7, -11), textcoords="offset points", ha="left", fontsize=8, color=INK,
             )  # fmt: skip
         room = max(max(accuracies) - min(accuracies), 0.002)
-        axes.set_ylim(min(accuracies) - 0.25 * room, max(accuracies) + 0.45 * room)
-        axes.set_xlim(min(seconds) / 6, max(seconds) * 1.6)
+        axes.set_ylim(min(accuracies) - 0.45 * room, max(accuracies) + 0.25 * room)
+        axes.set_xlim(min(seconds) / 1.6, max(seconds) * 12)
         axes.yaxis.set_major_formatter(FuncFormatter(lambda share, place: f"{100 * share:.4g}%"))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, place: f"{value:g}"))
         axes.xaxis.set_minor_formatter(NullFormatter())
