@@ -24,7 +24,6 @@ from processes import say
 # A row of such a section: which pictures, within which time, and what of it.
 ROW = re.compile(r"(?P<data>.+), (?P<budget>\S+): (?P<figure>accuracy|seconds)(, mean of \d+)?")
 FROZEN = "frozen head"
-PAGE, LINE, INK, QUIET, STRONG = "#fbfaf7", "#d9d5cb", "#1d2024", "#575d64", "#1a659e"
 
 
 @dataclass(frozen=True)
@@ -83,22 +82,20 @@ def points_of(rows: Sequence[dict[str, Any]]) -> dict[str, list[Point]]:
 def draw(curves: dict[str, list[Point]], out: Path) -> None:
     """Draw a panel for each set of pictures; the times as powers, each panel with its own range."""
     import matplotlib as mpl
-    from matplotlib.figure import Figure
     from matplotlib.ticker import FuncFormatter, NullFormatter
+
+    from kindsight.training.plots import INK, VALIDATION, TrainingFigure, style_axes
 
     # The same points give the same file.
     mpl.rcParams["svg.hashsalt"] = "kindsight"
-    figure = Figure(figsize=(3.4 * len(curves), 3.0), layout="constrained", facecolor=PAGE)
+    figure = TrainingFigure(3.4 * len(curves), 3.0)
     panels = figure.subplots(1, len(curves), squeeze=False)[0]
     for axes, (data, points) in zip(panels, curves.items(), strict=True):
-        axes.set_facecolor(PAGE)
-        axes.set_title(data, loc="left", fontsize=11, fontweight="bold", color=INK)
-        axes.set_xlabel("seconds", fontsize=9, color=QUIET)
-        axes.grid(axis="y", color=LINE, linewidth=0.8)
+        style_axes(axes, data, "seconds")
         axes.set_xscale("log")
         seconds = [point.seconds for point in points]
         accuracies = [point.accuracy for point in points]
-        axes.plot(seconds, accuracies, "o-", color=STRONG, linewidth=1.9, markersize=4)
+        axes.plot(seconds, accuracies, "o-", color=VALIDATION, linewidth=1.9, markersize=4)
         for point in points:
             axes.annotate(
                 f"{point.name}: {point.accuracy:.2%}", (point.seconds, point.accuracy),
@@ -110,9 +107,6 @@ def draw(curves: dict[str, list[Point]], out: Path) -> None:
         axes.yaxis.set_major_formatter(FuncFormatter(lambda share, place: f"{100 * share:.4g}%"))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, place: f"{value:g}"))
         axes.xaxis.set_minor_formatter(NullFormatter())
-        axes.tick_params(which="both", colors=QUIET, labelsize=9, length=0)
-        for side in ("top", "right", "left"):
-            axes.spines[side].set_visible(False)
     figure.savefig(out, metadata={"Date": None} if out.suffix == ".svg" else None)
 
 

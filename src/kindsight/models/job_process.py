@@ -209,10 +209,10 @@ def _let_stop(child: ChildProcess, job: str) -> bool:
     child.send({"job": "stop"})
     end = time.monotonic() + STOP_SECONDS
     try:
-        while "ok" not in child.receive(job, max(0.0, end - time.monotonic())):
-            pass
-    except KindsightError:
-        pass
+        # What it ends with, or that it does not, is of no matter: it is ended next.
+        with contextlib.suppress(KindsightError):
+            while "ok" not in child.receive(job, max(0.0, end - time.monotonic())):
+                pass
     except KeyboardInterrupt:
         return False
     return True

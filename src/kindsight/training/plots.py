@@ -19,7 +19,14 @@ if TYPE_CHECKING:
 
     from kindsight.training.history import History
 
-__all__ = ["TrainingFigure", "history_figure", "learning_rate_figure"]
+__all__ = [
+    "INK",
+    "VALIDATION",
+    "TrainingFigure",
+    "history_figure",
+    "learning_rate_figure",
+    "style_axes",
+]
 
 # The colours of the report on light ground.
 PAGE, PANEL, LINE, INK, QUIET = "#fbfaf7", "#f1efe9", "#d9d5cb", "#1d2024", "#575d64"
@@ -72,7 +79,7 @@ def history_figure(history: History) -> TrainingFigure:
     figure = TrainingFigure(9.0, 3.7)
     both = figure.subplots(1, 2)
     for axes, quantity in zip(both, ("accuracy", "loss"), strict=True):
-        _style(axes, quantity, "epoch")
+        style_axes(axes, quantity, "epoch")
         _phases(axes, history)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         kinds = {"training": quantity}
@@ -124,7 +131,7 @@ def learning_rate_figure(
         )
     figure = TrainingFigure(5.4, 3.7)
     axes: Any = figure.subplots()
-    _style(axes, "loss", "learning rate")
+    style_axes(axes, "loss", "learning rate")
     _limit_loss(axes, [np.asarray(losses, np.float64)])
     axes.set_xscale("log")
     axes.plot(rates, losses, color=VALIDATION, linewidth=1.9, label="loss")
@@ -149,7 +156,8 @@ def _limit_loss(axes: Axes, columns: Sequence[NDArray[np.float64]]) -> None:
         axes.set_ylim(min(0.0, values.min()), 1.05 * top or 1.0)
 
 
-def _style(axes: Axes, title: str, across: str) -> None:
+def style_axes(axes: Axes, title: str, across: str) -> None:
+    """Give axes a title, a name of what goes across, and the look of the report."""
     axes.set_facecolor(PAGE)
     axes.set_title(title, loc="left", fontsize=11, fontweight="bold", color=INK)
     axes.set_xlabel(across, fontsize=9, color=QUIET)
