@@ -3,12 +3,15 @@
 import numpy as np
 import pytest
 
+from kindsight.models.convert import run_litert, write_both_forms
 from kindsight.models.divided import (
     answering_together,
     build_lower,
     cut_width,
     divide_network,
+    load_network,
     low_width,
+    over_views,
     stages_of,
     with_head,
 )
@@ -209,6 +212,20 @@ def test_together_they_answer_with_a_weighted_mean(tiny, pictures):
         both = answering_together(network.full, frozen, 0.25)
         expected = 0.25 * tuned + 0.75 * answers
         np.testing.assert_allclose(both(pictures), expected, rtol=1e-4, atol=2e-5)
+
+
+@pytest.mark.parametrize("views", [(0, 2), (0, 1, 2, 3)])
+def test_over_views_it_answers_with_their_mean_in_both_forms(tiny, pictures, views, tmp_path):
+    full = cut(tiny, pictures, list(heads(tiny_layout().width))[1]).full
+    turned = {0: lambda x: x, 1: np.fliplr, 2: np.flipud, 3: lambda x: np.fliplr(np.flipud(x))}
+    each = [full(np.stack([turned[view](picture) for picture in pictures])) for view in views]
+    expected, network = np.mean(each, 0), over_views(full, views)
+    np.testing.assert_allclose(network(pictures), expected, atol=1e-5)
+    # The weights are written once, however often they are used.
+    files = tmp_path / "n.keras", tmp_path / "n.tflite"
+    write_both_forms(network, *files)
+    np.testing.assert_allclose(load_network(files[0])(pictures), expected, atol=1e-5)
+    np.testing.assert_allclose(run_litert(files[1].read_bytes(), pictures), expected, atol=1e-4)
 
 
 def test_a_phase_may_leave_layers_below_a_stage_as_they_are(tiny, pictures):

@@ -15,7 +15,6 @@ from kindsight.training.checkpoints import CHECKPOINT_FILE
 from kindsight.training.fine_tuning import FineTuning, fine_tune
 from kindsight.training.flips import choose_flips
 from kindsight.training.frozen import FrozenTraining
-from kindsight.training.tune_job import choose_share
 from kindsight.training.tuning import is_better, parse_budget
 from kindsight.training.widening import choose_widening
 
@@ -165,12 +164,14 @@ def test_within_a_budget_ctrl_c_finishes_with_the_best_so_far(photos, tmp_path, 
     monkeypatch.setattr(widening, "choose_widening", lambda *_: chosen)
     monkeypatch.setattr(widening, "BETTER", np.inf)
     monkeypatch.setattr(tune_plan, "SHARES_BESIDE", (0.5,))
+    monkeypatch.setattr(fine_tuning, "choose_flips", lambda *told: ((0, 1), 60))
     wish = Wish(3)
     result = run(photos, tmp_path, monkeypatch, wish, fine_tune=None, budget="1h")
     assert wish.answered and "ended by Ctrl-C" in result.network
     assert 2 <= len(result.history) <= 4
     assert "over 2 views: cross-validation" in result.network
     assert "what is tuned is efficientnet-lite0 at 64 px" in result.network
+    assert "by the mean over 2 flipped views" in result.network
     assert "together with the frozen head" in result.network
     assert result.tuning["kept"] and "wider features" in result.tuning["seconds"]
     bundle = load_bundle(result.run)
@@ -228,16 +229,6 @@ def test_a_flip_is_a_view_where_it_loses_nothing(seen, flips):
 
     stub, rows = Noticing(seen), np.arange(20)
     assert choose_flips(stub, rows, rows % 2, stub, answer, ("dark", "bright")) == (flips, 60)
-
-
-def test_together_only_where_that_is_clearly_surer():
-    targets = np.array([0, 1] * 20)
-    right = np.where(np.eye(2)[targets] > 0, 2.0, -2.0).astype(np.float32)
-    one, other = right.copy(), right.copy()
-    one[:8], other[-8:] = -one[:8], -other[-8:]  # each is wrong of its own
-    assert choose_share(one, other, targets, (1.0, 0.5)) == 0.5
-    assert choose_share(right, right, targets, (1.0, 0.5)) == 1.0
-    assert choose_share(right, -right, targets, (1.0, 0.5)) == 1.0
 
 
 class Left:

@@ -108,6 +108,7 @@ def _prepared(work: FineTuning) -> tuple[FineTuning, tuple[int, ...]]:
         rate = seen / max(1e-9, time.monotonic() - began)
     small_rate = None
     if work.seconds is not None:
+        work = replace(work, each=len(flips) / rate)
         with work.timed(WIDER):
             work = widen(work, flips, rate)
         # What was chosen by name is tuned as it is; only what was widened may be tuned smaller.
@@ -146,7 +147,7 @@ def _train(
         return _unchanged(work, NO_TIME)
     files = work.folder / KERAS_FILE, work.folder / TFLITE_FILE
     learned = class_targets(fitted.catalog[work.rows], fitted.classes)
-    parts = (pictures.places, learned), (pictures.val_places, targets)
+    parts = (pictures.places, learned), (pictures.val_places, targets, pictures.val_views)
     # Where nobody is shown how the validation pictures are answered, the frozen head that answers
     # together with the network may have learned from them; what is judged has not.
     beside = work.before
@@ -172,6 +173,8 @@ def _train(
         f"{pictures.said}, {found['epochs']} epochs of {found['rate']:,.0f} pictures a second at a "
         f"learning rate of {found['learning_rate']:g}"
     )
+    if found["views"] > 1:
+        work.said.append(f"it answers by the mean over {found['views']} flipped views")
     if found["share"] < 1:
         work.said.append("it answers together with the frozen head")
     return _judged(work, network, targets)

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from kindsight.catalog.store import map_pixels
-from kindsight.evaluation.calibration import fit_temperature, to_probabilities
 from kindsight.files import replacing
 from kindsight.models.divided import (
     DividedNetwork,
-    answering_together,
     divide_network,
     load_network,
     with_head,
@@ -30,13 +27,14 @@ from kindsight.models.survey import survey_cuts
 from kindsight.models.trainer import Trainer, set_threads
 from kindsight.training.batches import Batches
 from kindsight.training.job_loop import checkpoint_of, run_loop
-from kindsight.training.learner import EVALUATED_AT_ONCE, Lessons
+from kindsight.training.learner import Lessons
 from kindsight.training.plan import Phase, Plan
 from kindsight.training.rate_choice import LEARNING_RATES, choose_rate, tried_epochs
+from kindsight.training.tune_answer import answering, choose_answer, logits_of_views
 from kindsight.training.tuning import BEST_BY
 from kindsight.training.views import map_records
 
-__all__ = ["TUNE_JOBS", "choose_share"]
+__all__ = ["TUNE_JOBS"]
 
 # Steps by which the time of an epoch is measured, after the first, which is slower.
 MEASURED = 4
@@ -44,10 +42,6 @@ MEASURED = 4
 PLANNED = 0.85
 # The share of the time left that trying learning rates may take.
 TRIED_SHARE = 0.5
-# By so much less must the log loss be for two networks in place of one.
-TWO_COST = 0.99
-
-Logits = NDArray[np.float32]
 
 
 def survey_job(job: dict[str, Any], line: Line) -> dict[str, Any]:
@@ -70,13 +64,14 @@ def tune_job(job: dict[str, Any], line: Line) -> dict[str, Any]:
     dict
         ``"rate"``: pictures learned from in a second, as measured before; ``"epochs"`` planned;
         the ``"learning_rate"`` that was best;
-        ``"share"`` of the fine-tuned network in the answer.
+        ``"share"`` of the fine-tuned network in the answer, and over how many flipped ``"views"``
+        it is.
     """
     until = None if job["seconds"] is None else time.monotonic() + job["seconds"]
     set_threads(None, job["cores"])
     with np.load(job["lessons"], allow_pickle=False) as file:
         arrays = {name: file[name] for name in file.files}
-    before = arrays.pop("before")
+    before, shown = arrays.pop("before"), arrays.pop("val_views")
     network = _divide(job, arrays)
     lessons = Lessons(_pixels(job), classes=job["classes"], **arrays)
     checkpoint = checkpoint_of(job)
@@ -103,16 +98,20 @@ def tune_job(job: dict[str, Any], line: Line) -> dict[str, Any]:
     plan = replace(plan, phases=(*phases[:-1], _lasting(phases[-1], epochs)))
     extra = {"rate": rate, "epochs": epochs, "learning_rate": learning_rate}
     run_loop(job, line, plan, lessons, tuner, extra=extra, checkpoint=checkpoint, until=until)
-    tuned = _logits(tuner, lessons)
-    np.save(job["val_logits"], tuned, allow_pickle=False)
-    share = choose_share(tuned, before, lessons.val_targets, job["shares"])
-    frozen = network.frozen if share < 1 else None
+    views = logits_of_views(
+        tuner, lessons.pixels, shown, job["flips"], flipped=job["stage"] is not None
+    )
+    answer = choose_answer(
+        views, before, lessons.val_targets, job["shares"], beside=job["is_beside"]
+    )
+    np.save(job["val_logits"], answer.logits, allow_pickle=False)
+    frozen = network.frozen if answer.share < 1 else None
     if frozen is not None and job["beside"] is not None:
         frozen = _beside(job["beside"], job["keras_backbone"], network.backbone)
-    both = None if frozen is None else answering_together(network.full, frozen, share)
+    both = answering(network, answer, job["flips"], frozen)
     with replacing(job["keras"]) as keras_file, replacing(job["tflite"]) as tflite_file:
         tuner.save(keras_file, tflite_file, both)
-    return {**extra, "share": share}
+    return {**extra, "share": answer.share, "views": answer.views}
 
 
 TUNE_JOBS: dict[str, Job] = {"survey": survey_job, "lower": build_lower_job, "tune": tune_job}
@@ -201,38 +200,3 @@ def _choose_rate(
 
     stopped = line.stop.is_set
     return choose_rate(tuner, phase, lessons, job["seed"], rates, tell, stopped, is_late)
-
-
-def _logits(tuner: Trainer, lessons: Lessons) -> Logits:
-    """Return the fine-tuned network's logits of the validation pictures."""
-    places = lessons.val_places
-    parts = [
-        tuner.logits(lessons.pixels[places[start : start + EVALUATED_AT_ONCE]])
-        for start in range(0, len(places), EVALUATED_AT_ONCE)
-    ]
-    return np.concatenate(parts)
-
-
-def choose_share(
-    tuned: Logits, before: Logits, targets: NDArray[np.int64], shares: Sequence[float]
-) -> float:
-    """Choose whether the fine-tuned network answers alone or together with the frozen one.
-
-    Parameters
-    ----------
-    tuned, before : array
-        float32 (pictures, classes): logits of both.
-    targets : array
-        int64 (pictures,): their classes.
-    shares : sequence of float
-        Of the fine-tuned network in the answer: the first unless another is clearly better.
-    """
-
-    def loss(share: float) -> float:
-        logits = (share * tuned + (1 - share) * before).astype(np.float32)
-        probabilities = to_probabilities(logits, fit_temperature(logits, targets))
-        right = probabilities[np.arange(len(targets)), targets].astype(np.float64)
-        return float(-np.log(np.maximum(right, 1e-12)).mean())
-
-    best = min(shares, key=loss)
-    return best if loss(best) < TWO_COST * loss(shares[0]) else shares[0]

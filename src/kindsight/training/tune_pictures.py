@@ -43,10 +43,23 @@ Rows = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class TunePictures:
-    """Where the pictures, or their views, are, and how they are learned from."""
+    """Where the pictures, or their views, are, and how they are learned from.
+
+    Parameters
+    ----------
+    places, val_places : array
+        int64 (pictures,) or (pictures, views): of what is learned from, and judged by.
+    val_views : array
+        int64 (pictures, flips): those of the latter, flipped in each of the job's ``"flips"``.
+    job : dict
+        What the process with Keras is told of them.
+    said : str
+        In words.
+    """
 
     places: Rows
     val_places: Rows
+    val_views: Rows
     job: dict[str, Any]
     said: str
 
@@ -55,15 +68,23 @@ def pixels_to_tune(
     work: FineTuning, stored: StoredPictures, flips: tuple[int, ...]
 ) -> TunePictures:
     """Take the pictures themselves."""
-    stages = stages_of(work.fitted.files.layout)
+    stages, asked = stages_of(work.fitted.files.layout), _asked(work, flips)
     policy = replace(MOVED, horizontal_flip=1 in flips, vertical_flip=2 in flips)
     job = {
         "phases": [phase.to_dict() for phase in full_phases(stages, policy)],
         "stage": None, "records": str(stored.file.resolve()), "low": 0, "shape": [],
         "size": list(work.fitted.training.spec().size), "view_count": 0,
+        "flips": list(asked),
     }  # fmt: skip
     places, said = stored.places, f"all layers, {flips_in_words(flips)}"
-    return TunePictures(places[work.rows], places[work.validation], job, said)
+    judged = places[work.validation]
+    views = np.repeat(judged[:, None], len(asked), 1)
+    return TunePictures(places[work.rows], judged, views, job, said)
+
+
+def _asked(work: FineTuning, flips: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the flipped views over which the network may answer: who asks it, waits for each."""
+    return flips[:1] if work.seconds is None else flips
 
 
 def views_to_tune(
@@ -77,7 +98,8 @@ def views_to_tune(
         return None
     lower = ensure_lower(fitted.files, choice.place.stage, work.keras)
     counts = np.full(len(stored), -1, np.int64)
-    counts[work.rows], counts[work.validation] = choice.views, 0
+    asked = _asked(work, flips)[: choice.views + 1]
+    counts[work.rows], counts[work.validation] = choice.views, len(asked) - 1
     spare = None if left is None or before is not None else began + left / 2
     views = store_views(
         stored, lower, plan, counts, spec=fitted.training.spec(), seed=fitted.training.seed,
@@ -86,18 +108,21 @@ def views_to_tune(
     )  # fmt: skip
     views.close()
     made, place = views.places.shape[1] - 1, choice.place
+    asked = asked[: made + 1]
     work.decide(views=made, place=place.to_dict(), why=choice.why)
     job = {
         "phases": [phase.to_dict() for phase in light_phases()],
         "stage": place.stage, "records": str(views.file.resolve()), "low": lower.low,
         "shape": list(lower.shape), "size": list(fitted.training.spec().size), "view_count": made,
+        "flips": list(asked),
     }  # fmt: skip
     size = bytes_of_view(lower) * len(work.rows) * (made + 1) / 1e6
     said = (
         f"cut after {place.stage}, {made} {'view' if made == 1 else 'views'} a picture beside "
         f"itself{f' ({choice.why})' if choice.why else ''}, {flips_in_words(flips)}, {size:,.0f} MB"
     )
-    return TunePictures(views.places[work.rows], views.places[work.validation, 0], job, said)
+    judged = views.places[work.validation, : len(asked)]
+    return TunePictures(views.places[work.rows], judged[:, 0], judged, job, said)
 
 
 def _choose(work: FineTuning, stored: StoredPictures, plan: ViewPlan) -> CutChoice | None:

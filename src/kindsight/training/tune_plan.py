@@ -91,6 +91,7 @@ def make_job(
         "layer_decay": LAYER_DECAY,
         "average": AVERAGE_EPOCHS,
         "shares": SHARES if work.before is None else SHARES_BESIDE,
+        "is_beside": work.before is not None,
         "precision": choose_precision("auto", batch_norm=False),
         "seconds": None if seconds is None else max(1.0, seconds),
         "most_epochs": MOST_EPOCHS,
@@ -109,7 +110,7 @@ def make_lessons(
     work: FineTuning,
     job: dict[str, Any],
     learned: tuple[Rows, Rows],
-    judged: tuple[Rows, Rows],
+    judged: tuple[Rows, Rows, Rows],
     flips: Sequence[int],
     beside: FittedFrozen | None,
 ) -> Iterator[dict[str, Any]]:
@@ -120,8 +121,10 @@ def make_lessons(
     work : FineTuning
     job : dict
         What else it is told.
-    learned, judged : (places, targets) of int64 array
-        Of the training and of the validation pictures.
+    learned : (places, targets) of int64 array
+        Of the training pictures.
+    judged : (places, targets, places of flipped views) of int64 array
+        Of the validation pictures.
     flips : sequence of int
         What the views are.
     beside : FittedFrozen, optional
@@ -134,6 +137,7 @@ def make_lessons(
         "targets": learned[1],
         "val_places": judged[0],
         "val_targets": judged[1],
+        "val_views": judged[2],
         "before": frozen_logits(work),
         "mean": vectors.mean(0),
         # A number that hardly varies must not be blown up.

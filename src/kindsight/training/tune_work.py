@@ -61,6 +61,8 @@ class FineTuning:
         How long it may take, all in all.
     progress, listener : optional
         Told of the training.
+    each : float
+        How many seconds the network takes to answer a picture, over all its flips.
 
     Attributes
     ----------
@@ -79,6 +81,7 @@ class FineTuning:
     seconds: float | None = None
     progress: Progress | None = None
     listener: TrainingListener | None = None
+    each: float = 0.0
     took: dict[str, float] = field(default_factory=dict)
     said: list[str] = field(default_factory=list)
     _start: float = field(default_factory=time.monotonic)
@@ -96,9 +99,11 @@ class FineTuning:
         wide = self.before is not None or fitted.files.parts or fitted.training.views > 1
         wider = self.took.get(WIDER, 0.0) if wide else 0.0
         # What is not learned from is answered, too: the validation part, and a test part.
-        answered = COMPARED + len(fitted.catalog) - len(self.rows)
-        beside = max(BESIDE, answered * wider / len(fitted.catalog)) if wider else 0.0
-        return self.seconds - AFTERWARDS - beside - (time.monotonic() - self._start)
+        others = len(fitted.catalog) - len(self.rows)
+        answering = others * self.each
+        if wider:
+            answering += max(BESIDE, (COMPARED + others) * wider / len(fitted.catalog))
+        return self.seconds - AFTERWARDS - answering - (time.monotonic() - self._start)
 
     def step(self, stage: str) -> Callable[[int, int], None]:
         """Return what is called with (done, total) of a stage."""

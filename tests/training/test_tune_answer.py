@@ -1,0 +1,79 @@
+"""How a fine-tuned network answers: over flipped views or not, alone or beside the frozen head."""
+
+import numpy as np
+import pytest
+
+from kindsight.training.tune_answer import choose_answer, logits_of_views
+from kindsight.training.tune_work import AFTERWARDS, FineTuning
+
+TARGETS = np.array([0, 1] * 20)
+RIGHT = np.where(np.eye(2)[TARGETS] > 0, 2.0, -2.0).astype(np.float32)
+
+
+def wrong(*pictures):
+    logits = RIGHT.copy()
+    logits[list(pictures)] *= -1
+    return logits
+
+
+def choose(views, before, shares=(1.0, 0.5), beside=False):
+    found = choose_answer(np.stack(views), before, TARGETS, shares, beside=beside)
+    return found.views, found.share
+
+
+@pytest.mark.parametrize("beside", [False, True])
+def test_together_only_where_that_is_clearly_surer(beside):
+    first, last = wrong(*range(8)), wrong(*range(32, 40))  # each is wrong of its own
+    assert choose([first], last, (1.0, 0.5), beside) == (1, 0.5)
+    assert choose([RIGHT], RIGHT, (1.0, 0.5), beside) == (1, 1.0)
+    assert choose([RIGHT], RIGHT, (0.5, 1.0), beside) == (1, 0.5)
+    assert choose([RIGHT], -RIGHT, (0.5, 1.0), beside) == (1, 1.0)
+
+
+def test_over_views_alone_where_that_is_clearly_surer():
+    # Wrong in other pictures each; their mean is unsure of these and right in the rest.
+    views = [wrong(*range(8)), wrong(*range(8, 16)), wrong(*range(16, 24))]
+    found = choose_answer(np.stack(views), wrong(*range(4)), TARGETS, (1.0, 0.5), beside=False)
+    assert (found.views, found.share) == (3, 1.0)
+    np.testing.assert_allclose(found.logits, np.mean(views, 0), rtol=1e-6)
+    # Alike or worse, or where the two together are as sure: one view.
+    assert choose([RIGHT, RIGHT], RIGHT) == (1, 1.0)
+    assert choose([RIGHT, -RIGHT], RIGHT) == (1, 1.0)
+    assert choose([wrong(0, 1), wrong(1, 2)], RIGHT) == (1, 0.5)
+
+
+def test_beside_wider_features_over_all_views_unless_one_is_clearly_surer():
+    mean = np.mean([RIGHT, wrong(3)], 0)
+    found = choose_answer(np.stack([RIGHT, RIGHT]), RIGHT, TARGETS, (0.5, 1.0), beside=True)
+    assert (found.views, found.share) == (2, 0.5)
+    found = choose_answer(np.stack([wrong(3), RIGHT]), -RIGHT, TARGETS, (0.5, 1.0), beside=True)
+    assert (found.views, found.share) == (2, 1.0)
+    np.testing.assert_allclose(found.logits, mean)
+    assert choose([RIGHT, -RIGHT], RIGHT, (0.5, 1.0), beside=True) == (1, 0.5)
+
+
+class Sum:
+    """A network that answers with two corners of a picture."""
+
+    def logits(self, pictures):
+        return np.stack([pictures[:, 0, 0, 0], pictures[:, 0, -1, 0]], 1).astype(np.float32)
+
+
+def test_each_view_is_asked_for_flipped():
+    pixels = np.arange(2 * 2 * 2 * 3, dtype=np.uint8).reshape(2, 2, 2, 3)
+    told = Sum(), pixels, np.array([[1, 1, 1, 1]]), (0, 1, 2, 3)
+    # The second picture's corners are 12 and 15 above, 18 and 21 below.
+    expected = [[[12, 15]], [[15, 12]], [[18, 21]], [[21, 18]]]
+    np.testing.assert_array_equal(logits_of_views(*told, flipped=False), expected)
+    flipped = Sum(), pixels, np.array([[1, 0]]), (0, 2)
+    np.testing.assert_array_equal(logits_of_views(*flipped, flipped=True), [[[12, 15]], [[0, 3]]])
+
+
+def test_time_is_kept_back_for_answering_over_flips(tmp_path):
+    class Fitted:
+        catalog = range(100)
+        files = type("Files", (), {"parts": ()})
+        training = type("Training", (), {"views": 1})
+
+    work = FineTuning(Fitted, range(60), [], None, tmp_path, seconds=1000.0, each=0.5)
+    assert work.left() == pytest.approx(1000 - AFTERWARDS - 40 * 0.5, abs=0.5)
