@@ -81,7 +81,8 @@ class ImageClassifier(Estimator):
         Of a backbone: ``"off"``, ``"light"`` (the upper part learns) or ``"full"`` (everything
         does). Its result is kept where it is better than the frozen head on the validation part.
     budget : str or float, optional
-        Of a backbone: how long ``fit`` may take, such as ``"10m"``, or in seconds.
+        Of a backbone: how long ``fit`` may take, such as ``"10m"``, or in seconds. What answers
+        may then be several networks over several flips of a picture, which takes longer to ask.
     filters, dense, dropout, batch_norm, l2, pooling : optional
         The parts of a network, as in :class:`kindsight.models.small_cnn.SmallCNN`; all but the
         filters are those of a backbone's head, too.

@@ -5,13 +5,11 @@ import pytest
 
 from kindsight.models.convert import run_litert, write_both_forms
 from kindsight.models.divided import (
-    answering_together,
     build_lower,
     cut_width,
     divide_network,
     load_network,
     low_width,
-    over_views,
     stages_of,
     with_head,
 )
@@ -20,6 +18,7 @@ from kindsight.models.heads import CurvedHead, LinearHead
 from kindsight.models.layout import FeatureBlock, FeatureLayout
 from kindsight.models.optimizers import Optimizer
 from kindsight.models.survey import survey_cuts
+from kindsight.models.together import answering_together, over_views
 from kindsight.models.trainer import Trainer
 
 SIZE = (12, 10)
@@ -221,11 +220,32 @@ def test_over_views_it_answers_with_their_mean_in_both_forms(tiny, pictures, vie
     each = [full(np.stack([turned[view](picture) for picture in pictures])) for view in views]
     expected, network = np.mean(each, 0), over_views(full, views)
     np.testing.assert_allclose(network(pictures), expected, atol=1e-5)
-    # The weights are written once, however often they are used.
     files = tmp_path / "n.keras", tmp_path / "n.tflite"
     write_both_forms(network, *files)
     np.testing.assert_allclose(load_network(files[0])(pictures), expected, atol=1e-5)
     np.testing.assert_allclose(run_litert(files[1].read_bytes(), pictures), expected, atol=1e-4)
+
+
+def test_over_views_beside_a_copy_of_its_backbone_it_can_be_loaded(tiny, pictures, tmp_path):
+    head = list(heads(tiny_layout().width))[1]
+    full, copy = cut(tiny, pictures, head).full, tiny_backbone()
+    both = answering_together(over_views(full, (0, 2)), with_head(copy, head, 0.5), 0.5)
+    both.save(tmp_path / "n.keras")
+    np.testing.assert_allclose(
+        load_network(tmp_path / "n.keras")(pictures), both(pictures), atol=1e-5
+    )
+
+
+def test_the_weights_are_written_once_however_often_they_are_used(tmp_path):
+    import keras
+
+    pixels = keras.Input((8, 8, 3), name="pixels")
+    logits = keras.layers.Dense(500)(keras.layers.Flatten()(pixels))
+    full = keras.Model(pixels, keras.layers.Dense(2)(logits), name="wide")
+    files = tmp_path / "n.keras", tmp_path / "n.tflite"
+    write_both_forms(over_views(full, (0, 1, 2, 3)), *files)
+    weights = 4 * full.count_params()
+    assert all(weights < file.stat().st_size < 1.5 * weights for file in files)
 
 
 def test_a_phase_may_leave_layers_below_a_stage_as_they_are(tiny, pictures):

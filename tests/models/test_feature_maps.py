@@ -157,3 +157,18 @@ def test_layers_come_back_from_their_file(tmp_path):
     assert (again.low, again.high, again.size) == (-1.5, 11.0, (2, 3))
     assert again.shown.tolist() == [0, 8]
     assert np.array_equal(again.maps, maps)
+
+
+def test_a_network_within_networks_is_looked_into(network, tmp_path):
+    import keras
+
+    from kindsight.models.divided import load_network
+    from kindsight.models.together import answering_together, over_views
+
+    layers, pixels = keras.layers, keras.Input((3, 4, 3))
+    other = keras.Model(pixels, layers.Dense(2)(layers.Flatten()(pixels)))
+    both = answering_together(over_views(load_network(network), (0, 1)), other, 0.5)
+    both.save(tmp_path / "both.keras")
+    (first, pool), _ = collect_maps(tmp_path / "both.keras", PIXELS, 16, 64)
+    assert (first.name, pool.name) == ("first", "pool")
+    assert first.maps[0].tolist() == FIRST

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
+from kindsight.training import fine_tuning
 from kindsight.training.tune_answer import choose_answer, logits_of_views
-from kindsight.training.tune_work import AFTERWARDS, FineTuning
+from kindsight.training.tune_work import AFTERWARDS, COMPARED, FineTuning
 
 TARGETS = np.array([0, 1] * 20)
 RIGHT = np.where(np.eye(2)[TARGETS] > 0, 2.0, -2.0).astype(np.float32)
@@ -16,24 +17,28 @@ def wrong(*pictures):
     return logits
 
 
-def choose(views, before, shares=(1.0, 0.5), beside=False):
-    found = choose_answer(np.stack(views), before, TARGETS, shares, beside=beside)
+def answer(views, before, shares=(1.0, 0.5), wide=False):
+    return choose_answer(np.stack(views), before, TARGETS, shares, wide=wide, clearly=0.99)
+
+
+def choose(views, before, shares=(1.0, 0.5), wide=False):
+    found = answer(views, before, shares, wide)
     return found.views, found.share
 
 
-@pytest.mark.parametrize("beside", [False, True])
-def test_together_only_where_that_is_clearly_surer(beside):
+@pytest.mark.parametrize("wide", [False, True])
+def test_together_only_where_that_is_clearly_surer(wide):
     first, last = wrong(*range(8)), wrong(*range(32, 40))  # each is wrong of its own
-    assert choose([first], last, (1.0, 0.5), beside) == (1, 0.5)
-    assert choose([RIGHT], RIGHT, (1.0, 0.5), beside) == (1, 1.0)
-    assert choose([RIGHT], RIGHT, (0.5, 1.0), beside) == (1, 0.5)
-    assert choose([RIGHT], -RIGHT, (0.5, 1.0), beside) == (1, 1.0)
+    assert choose([first], last, (1.0, 0.5), wide) == (1, 0.5)
+    assert choose([RIGHT], RIGHT, (1.0, 0.5), wide) == (1, 1.0)
+    assert choose([RIGHT], RIGHT, (0.5, 1.0), wide) == (1, 0.5)
+    assert choose([RIGHT], -RIGHT, (0.5, 1.0), wide) == (1, 1.0)
 
 
 def test_over_views_alone_where_that_is_clearly_surer():
     # Wrong in other pictures each; their mean is unsure of these and right in the rest.
     views = [wrong(*range(8)), wrong(*range(8, 16)), wrong(*range(16, 24))]
-    found = choose_answer(np.stack(views), wrong(*range(4)), TARGETS, (1.0, 0.5), beside=False)
+    found = answer(views, wrong(*range(4)))
     assert (found.views, found.share) == (3, 1.0)
     np.testing.assert_allclose(found.logits, np.mean(views, 0), rtol=1e-6)
     # Alike or worse, or where the two together are as sure: one view.
@@ -44,12 +49,12 @@ def test_over_views_alone_where_that_is_clearly_surer():
 
 def test_beside_wider_features_over_all_views_unless_one_is_clearly_surer():
     mean = np.mean([RIGHT, wrong(3)], 0)
-    found = choose_answer(np.stack([RIGHT, RIGHT]), RIGHT, TARGETS, (0.5, 1.0), beside=True)
+    found = answer([RIGHT, RIGHT], RIGHT, (0.5, 1.0), wide=True)
     assert (found.views, found.share) == (2, 0.5)
-    found = choose_answer(np.stack([wrong(3), RIGHT]), -RIGHT, TARGETS, (0.5, 1.0), beside=True)
+    found = answer([wrong(3), RIGHT], -RIGHT, (0.5, 1.0), wide=True)
     assert (found.views, found.share) == (2, 1.0)
     np.testing.assert_allclose(found.logits, mean)
-    assert choose([RIGHT, -RIGHT], RIGHT, (0.5, 1.0), beside=True) == (1, 0.5)
+    assert choose([RIGHT, -RIGHT], RIGHT, (0.5, 1.0), wide=True) == (1, 0.5)
 
 
 class Sum:
@@ -64,16 +69,53 @@ def test_each_view_is_asked_for_flipped():
     told = Sum(), pixels, np.array([[1, 1, 1, 1]]), (0, 1, 2, 3)
     # The second picture's corners are 12 and 15 above, 18 and 21 below.
     expected = [[[12, 15]], [[15, 12]], [[18, 21]], [[21, 18]]]
-    np.testing.assert_array_equal(logits_of_views(*told, flipped=False), expected)
+    heard = []
+    found = logits_of_views(*told, flipped=False, tell=lambda: heard.append(1))
+    np.testing.assert_array_equal(found, expected)
+    assert len(heard) == 4
     flipped = Sum(), pixels, np.array([[1, 0]]), (0, 2)
-    np.testing.assert_array_equal(logits_of_views(*flipped, flipped=True), [[[12, 15]], [[0, 3]]])
+    found = logits_of_views(*flipped, flipped=True, tell=lambda: None)
+    np.testing.assert_array_equal(found, [[[12, 15]], [[0, 3]]])
 
 
-def test_time_is_kept_back_for_answering_over_flips(tmp_path):
-    class Fitted:
-        catalog = range(100)
-        files = type("Files", (), {"parts": ()})
-        training = type("Training", (), {"views": 1})
+class Fitted:
+    """A head on a hundred pictures."""
 
-    work = FineTuning(Fitted, range(60), [], None, tmp_path, seconds=1000.0, each=0.5)
-    assert work.left() == pytest.approx(1000 - AFTERWARDS - 40 * 0.5, abs=0.5)
+    catalog = range(100)
+    files = type("Files", (), {"parts": ()})
+
+    def __init__(self, tunes):
+        self.training = type("Training", (), {"views": 1, "tunes": tunes})
+
+
+@pytest.mark.parametrize(("tunes", "passes"), [("light", 1), ("full", 3)])
+def test_time_is_kept_back_for_answering_over_flips(tmp_path, tunes, passes):
+    work = FineTuning(
+        Fitted(tunes), range(60), [], None, tmp_path, seconds=1000.0, looks=4, look_seconds=0.125
+    )
+    kept_back = AFTERWARDS + (40 + COMPARED) * 0.5 * passes
+    assert work.left() == pytest.approx(1000 - kept_back, abs=0.5)
+
+
+def test_flips_are_looked_at_as_far_as_a_tenth_of_the_time_goes(tmp_path):
+    def looks(seconds, budget=AFTERWARDS + 405.0):
+        work = FineTuning(Fitted("light"), range(60), [], None, tmp_path, seconds=budget)
+        return fine_tuning._looking(work, seconds, 4).looks
+
+    # Forty pictures: 0.3 s each and look are 12 s a look.
+    assert [looks(seconds) for seconds in (0.2, 0.3, 0.6, 5.0)] == [4, 3, 1, 1]
+    assert looks(0.1, None) == 1
+
+
+@pytest.mark.parametrize(
+    ("views", "share", "said"),
+    [
+        (1, 1.0, ""),
+        (1, 0.5, "it answers together with the frozen head"),
+        (4, 1.0, "it answers by the mean of 4 looks, at the picture as it is and flipped"),
+        (2, 0.5, "2 looks, at the picture as it is and flipped, together with the frozen head"),
+    ],
+)
+def test_how_it_answers_is_said(views, share, said):
+    assert fine_tuning._answers_in_words(views, share).endswith(said)
+    assert bool(fine_tuning._answers_in_words(views, share)) == bool(said)

@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 
 from kindsight.bundle import load_bundle
+from kindsight.classifier import ImageClassifier
 from kindsight.errors import SettingsError
 from kindsight.predictor import Predictor
 from kindsight.runs import TrainSettings, train
-from kindsight.training import fine_tuning, tune_plan, tuning, widening
+from kindsight.runtime import InterpreterPool
+from kindsight.training import fine_tuning, one_backbone, tune_plan, tuning, widening
 from kindsight.training.checkpoints import CHECKPOINT_FILE
 from kindsight.training.fine_tuning import FineTuning, fine_tune
 from kindsight.training.flips import choose_flips
@@ -156,14 +158,16 @@ def test_within_a_budget_ctrl_c_finishes_with_the_best_so_far(photos, tmp_path, 
     # Wider features are taken whatever they bring, and answer together with the tuned network.
     # What is tuned brings the pictures to a size of its own.
     chosen = widening.Widening("efficientnet-lite0", 96, 2)
-    own = replace(widening.get_backbone("efficientnet-lite0"), size=(64, 64))
-    monkeypatch.setattr(widening, "get_backbone", lambda name: own)
-    monkeypatch.setattr(widening, "WIDE_SIZE", 96)
+    own = replace(one_backbone.get_backbone("efficientnet-lite0"), size=(64, 64))
+    monkeypatch.setattr(one_backbone, "get_backbone", lambda name: own)
+    for module in (widening, one_backbone):
+        monkeypatch.setattr(module, "WIDE_SIZE", 96)
     monkeypatch.setattr(fine_tuning, "is_default", lambda training: True)
-    monkeypatch.setattr(widening, "MANY_EPOCHS", np.inf)
+    monkeypatch.setattr(one_backbone, "MANY_EPOCHS", np.inf)
     monkeypatch.setattr(widening, "choose_widening", lambda *_: chosen)
     monkeypatch.setattr(widening, "BETTER", np.inf)
     monkeypatch.setattr(tune_plan, "SHARES_BESIDE", (0.5,))
+    monkeypatch.setattr(tune_plan, "CLEARLY", 0.0)
     monkeypatch.setattr(fine_tuning, "choose_flips", lambda *told: ((0, 1), 60))
     wish = Wish(3)
     result = run(photos, tmp_path, monkeypatch, wish, fine_tune=None, budget="1h")
@@ -171,12 +175,35 @@ def test_within_a_budget_ctrl_c_finishes_with_the_best_so_far(photos, tmp_path, 
     assert 2 <= len(result.history) <= 4
     assert "over 2 views: cross-validation" in result.network
     assert "what is tuned is efficientnet-lite0 at 64 px" in result.network
-    assert "by the mean over 2 flipped views" in result.network
-    assert "together with the frozen head" in result.network
+    assert "2 looks, at the picture as it is and flipped, together with" in result.network
     assert result.tuning["kept"] and "wider features" in result.tuning["seconds"]
     bundle = load_bundle(result.run)
     assert bundle.facts["agreement"]["largest_difference"] < 1e-3
     assert {path.name for path in result.run.glob("*.json")} == {"bundle.json"}
+
+
+@pytest.mark.slow
+def test_what_is_judged_over_flips_is_what_answers(photos, monkeypatch):
+    chosen = widening.Widening("efficientnet-lite0", 64, 2)
+    monkeypatch.setattr(widening, "choose_widening", lambda *_: chosen)
+    monkeypatch.setattr(widening, "BETTER", np.inf)
+    monkeypatch.setattr(fine_tuning, "is_better", lambda *told: True)
+    monkeypatch.setattr(fine_tuning, "choose_flips", lambda *told: ((0, 2), 60))
+    for name, value in {"SHARES_BESIDE": (1.0,), "CLEARLY": 0.0, "MOST_EPOCHS": 2}.items():
+        monkeypatch.setattr(tune_plan, name, value)
+    fitted = ImageClassifier(size=64, budget="1h", validation=0.4).fit(photos)._fitted
+    assert fitted.tuning.words.endswith("2 looks, at the picture as it is and flipped")
+    known = fitted._logits
+    assert len(known) >= 10
+    rows = np.array(sorted(known))
+    # What the child said of what it kept at the cut, as float16, and what the file says.
+    judged = np.array([known[row] for row in rows.tolist()])
+    answers = fitted.logits_of(fitted.catalog[rows])
+    np.testing.assert_allclose(judged, answers, atol=0.01 * np.abs(answers).max())
+    pool = InterpreterPool(fitted.tflite, 1)
+    (picture,) = fitted.stored.pixels(rows[:1])
+    np.testing.assert_allclose(pool.run(picture), pool.run(np.flipud(picture)), atol=1e-4)
+    assert np.abs(pool.run(picture) - pool.run(np.fliplr(picture))).max() > 1e-3
 
 
 @pytest.mark.slow
@@ -251,7 +278,7 @@ class Left:
 
 def test_what_is_tuned_is_small_where_time_is_short():
     def small(seconds, name="efficientnet-lite2", **more):
-        return widening._tunes_small(Left(seconds, **more), name, rate=100.0)
+        return one_backbone._tunes_small(Left(seconds, **more), name, rate=100.0)
 
     # 40 epochs of 1,000 pictures, at 1.2 passes of 2.9 times the cost: 1,392 seconds.
     assert small(1391) and not small(1393)
@@ -262,7 +289,7 @@ def test_what_is_tuned_is_small_where_time_is_short():
     # What was decided before a stop stays.
     work = Left(1)
     work.kept = {"small": False}
-    assert not widening._tunes_small(work, "efficientnet-lite2", 100.0)
+    assert not one_backbone._tunes_small(work, "efficientnet-lite2", 100.0)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,8 @@ from kindsight.models.weights import weights_digest
 from kindsight.pictures import InputSpec
 from kindsight.runtime import Interpreter
 from kindsight.training.batches import Batches
-from kindsight.training.views import ViewPlan, map_records, store_views
+from kindsight.training.view_plan import ViewPlan
+from kindsight.training.views import map_records, store_views
 
 SPEC = InputSpec(16, 20, fit="crop")
 POLICY = Augment(rotation=20)

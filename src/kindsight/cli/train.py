@@ -145,7 +145,7 @@ def train(  # noqa: PLR0913, PLR0917 (one parameter for each option)
         typer.Option(
             metavar="TIME",
             help="How long the training may take, such as 10m: the head on a frozen backbone "
-            "first, then as much fine-tuning as fits.",
+            "first, then as much fine-tuning as fits. The result can take longer to ask, too.",
         ),
     ] = None,
     class_weight: Annotated[

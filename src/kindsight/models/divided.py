@@ -9,7 +9,6 @@ copy: the backbone with its fitted head stays as it was beside it, and both may 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,18 +20,15 @@ from kindsight.models.folding import fold_normalisations
 from kindsight.models.freezing import layers_up_to
 from kindsight.models.heads import FEATURES, CurvedHead, HeadLayers, LinearHead, add_head
 from kindsight.models.layout import FeatureLayout
-from kindsight.models.views import AXES
 
 __all__ = [
     "DividedNetwork",
-    "answering_together",
     "build_lower",
     "cut_width",
     "divide_network",
     "layers_after",
     "load_network",
     "low_width",
-    "over_views",
     "stages_of",
     "with_head",
 ]
@@ -210,44 +206,6 @@ def with_head(model: Any, head: HeadLayers, temperature: float) -> Any:
     logits = keras.layers.Rescaling(1 / temperature)(add_head(features, head))
     frozen_head = keras.Model(features, logits, name="frozen_head")
     return keras.Model(model.input, frozen_head(model.output), name=f"{model.name}_frozen")
-
-
-def answering_together(full: Any, frozen: Any, share: float) -> Any:
-    """Return a network whose logits are a weighted mean of two networks'.
-
-    Parameters
-    ----------
-    full, frozen : keras.Model
-        Pixels to logits. Where they have the input in common, what they share is run once.
-    share : float
-        Of the first, 0-1.
-    """
-    import keras
-
-    other = frozen.output if frozen.input is full.input else frozen(full.input)
-    parts = [
-        keras.layers.Rescaling(weight)(logits)
-        for weight, logits in ((share, full.output), (1 - share, other))
-    ]
-    return keras.Model(full.input, keras.layers.Add(name="together")(parts), name=full.name)
-
-
-def over_views(full: Any, views: Sequence[int]) -> Any:
-    """Return a network whose logits are the mean of a network's over flipped views of a picture.
-
-    Parameters
-    ----------
-    full : keras.Model
-        Pixels to logits; a layer of the result.
-    views : sequence of int
-        Numbers of :data:`.views.VIEWS`.
-    """
-    import keras
-
-    pixels = keras.Input(full.input_shape[1:], name=full.input.name)
-    seen = [keras.ops.flip(pixels, AXES[view]) if AXES[view] else pixels for view in views]
-    logits = keras.layers.Average(name="views")([full(picture) for picture in seen])
-    return keras.Model(pixels, logits, name=f"{full.name}_views")
 
 
 def layers_after(model: Any, stage: str) -> set[str]:

@@ -143,14 +143,15 @@ def collect_maps(
     import keras
 
     network = keras.models.load_model(model, compile=False)
-    layers = [layer for layer in network.layers if _has_maps(layer)]
+    seeing = _seeing(network) or network
+    layers = [layer for layer in seeing.layers if _has_maps(layer)]
     if not layers or len(network.inputs) != 1:
         raise KindsightError(
             "To show feature maps a network must have one input and layers with maps. Received: "
             f"{len(network.inputs)} inputs, {len(network.layers)} layers, {len(layers)} with maps."
         )
     chosen = [layers[place] for place in evenly(len(layers), max_layers)]
-    ends = keras.Model(network.inputs[0], [layer.output for layer in chosen])
+    ends = keras.Model(seeing.inputs[0], [layer.output for layer in chosen])
     outputs = ends(np.asarray(pixels, np.float32)[None], training=False)
     outputs = outputs if isinstance(outputs, list) else [outputs]
     left_out = [layer.name for layer in layers if layer not in chosen]
@@ -181,6 +182,20 @@ def read_maps(facts: Sequence[Mapping[str, Any]], path: str | Path) -> list[Laye
             )
             for place, each in enumerate(facts)
         ]
+
+
+def _seeing(network: Any) -> Any:
+    """Return the network, or the first one within it that sees the picture as it is and has maps.
+
+    Networks that answer together, or over several views of a picture, are layers of another one.
+    """
+    if any(_has_maps(layer) for layer in network.layers):
+        return network
+    for layer in network.layers:
+        within = hasattr(layer, "layers") and layer.input_shape == network.input_shape
+        if within and (found := _seeing(layer)) is not None:
+            return found
+    return None
 
 
 def _has_maps(layer: Any) -> bool:

@@ -77,9 +77,10 @@ def _outer_config(configs: list[dict[str, Any]], views: int) -> dict[str, Any]:
     seen = []
     for axes, view in zip(AXES[:views], VIEWS, strict=False):
         name = PIXELS
-        if axes:
-            layers.append(_flip_keras(view.replace("-", "_"), axes, _tensor(PIXELS, shape)))
-            name = layers[-1]["name"]
+        for axis in axes:  # one at a time is all that older versions of Keras do
+            word = view.replace("-", "_") + f"_{axis}" * (len(axes) > 1)
+            layers.append(_flip_keras(word, axis, _tensor(name, shape)))
+            name = word
         seen.append(_tensor(name, shape))
     given = []
     for config, name in zip(configs, names, strict=True):
@@ -104,11 +105,11 @@ def _outer_config(configs: list[dict[str, Any]], views: int) -> dict[str, Any]:
     }
 
 
-def _flip_keras(name: str, axes: tuple[int, ...], given: dict[str, Any]) -> dict[str, Any]:
+def _flip_keras(name: str, axis: int, given: dict[str, Any]) -> dict[str, Any]:
     return {
         "module": "keras.src.ops.numpy",
         "class_name": "Flip",
-        "config": {"name": name, "axis": list(axes) if len(axes) > 1 else axes[0]},
+        "config": {"name": name, "axis": axis},
         "registered_name": "Flip",
         "name": name,
         "inbound_nodes": [{"args": [given], "kwargs": {}}],

@@ -62,7 +62,8 @@ def choose_cut(
     places : sequence of CutPlace
         All there are, the earliest first; at least one.
     pictures : (int, int)
-        How many there are to learn from, and how many to judge by.
+        How many there are to learn from, and how many to judge by, each as often as it is looked
+        at.
     most_views : int
         How many views there can be that differ.
     room : float

@@ -26,11 +26,12 @@ from kindsight.training.flips import choose_flips
 from kindsight.training.history import History
 from kindsight.training.listener import tell_of_interrupt, tell_of_rank
 from kindsight.training.network_fit import KERAS_FILE, TFLITE_FILE, Hearing
+from kindsight.training.one_backbone import on_one_backbone
 from kindsight.training.tune_pictures import pixels_to_tune, views_to_tune
 from kindsight.training.tune_plan import frozen_logits, make_job, make_lessons
 from kindsight.training.tune_work import WIDER, FineTuning
 from kindsight.training.tuning import BEST_BY, DECISIONS_FILE, FittedTuned, Tuning, is_better
-from kindsight.training.widening import is_default, on_one_backbone, widen
+from kindsight.training.widening import cost_of, is_default, widen
 
 __all__ = ["FineTuning", "fine_tune"]
 
@@ -38,6 +39,8 @@ __all__ = ["FineTuning", "fine_tune"]
 LEAST_VALIDATION = 10
 # Seconds left that are too few to begin.
 LEAST_SECONDS = 10.0
+# The share of the time left that answering what is not learned from may take.
+LOOKING = 0.1
 NO_TIME = "the budget leaves no time for it"
 
 Rows = NDArray[np.int64]
@@ -108,13 +111,24 @@ def _prepared(work: FineTuning) -> tuple[FineTuning, tuple[int, ...]]:
         rate = seen / max(1e-9, time.monotonic() - began)
     small_rate = None
     if work.seconds is not None:
-        work = replace(work, each=len(flips) / rate)
         with work.timed(WIDER):
             work = widen(work, flips, rate)
         # What was chosen by name is tuned as it is; only what was widened may be tuned smaller.
         if work.fitted is not fitted and is_default(fitted.training):
             small_rate = rate
-    return on_one_backbone(work, small_rate), flips
+    work = on_one_backbone(work, small_rate)
+    cost = cost_of(work.fitted.training) / cost_of(fitted.training)
+    return _looking(work, cost / rate, len(flips)), flips
+
+
+def _looking(work: FineTuning, seconds: float, most: int) -> FineTuning:
+    """Say over how many flips, each of which takes so long, there is time to answer."""
+    left = work.left()
+    if left is None:
+        return work
+    answered = max(1, len(work.fitted.catalog) - len(work.rows))
+    allowed = int(LOOKING * left / (answered * seconds))
+    return replace(work, looks=max(1, min(most, allowed)), look_seconds=seconds)
 
 
 def _stored(work: FineTuning) -> StoredPictures:
@@ -173,10 +187,8 @@ def _train(
         f"{pictures.said}, {found['epochs']} epochs of {found['rate']:,.0f} pictures a second at a "
         f"learning rate of {found['learning_rate']:g}"
     )
-    if found["views"] > 1:
-        work.said.append(f"it answers by the mean over {found['views']} flipped views")
-    if found["share"] < 1:
-        work.said.append("it answers together with the frozen head")
+    if answers := _answers_in_words(found["views"], found["share"]):
+        work.said.append(answers)
     return _judged(work, network, targets)
 
 
@@ -194,6 +206,14 @@ def _follow(work: FineTuning, told: dict[str, Any]) -> tuple[dict[str, Any], His
     found = work.keras.follow(again, job="tune", **{**told, "seconds": 0.0})
     work.said.append("ended by Ctrl-C")
     return found, History(again.rows, BEST_BY)
+
+
+def _answers_in_words(views: int, share: float) -> str:
+    """Say how the network answers, where it is not by one look and alone."""
+    if views == 1:
+        return "it answers together with the frozen head" if share < 1 else ""
+    looks = f"it answers by the mean of {views} looks, at the picture as it is and flipped"
+    return f"{looks}, together with the frozen head" if share < 1 else looks
 
 
 def _frozen_answers(work: FineTuning, targets: Rows) -> NDArray[np.float32]:

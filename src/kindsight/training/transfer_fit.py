@@ -28,7 +28,8 @@ from kindsight.training.lessons import Lessons, Source
 from kindsight.training.network_fit import NetworkPictures, prepare_network
 from kindsight.training.plan import Phase
 from kindsight.training.transfer import TransferTraining
-from kindsight.training.views import ViewPlan, bytes_of_view, store_views
+from kindsight.training.view_plan import ViewPlan
+from kindsight.training.views import bytes_of_view, store_views
 
 __all__ = ["TransferPictures", "describe_layers", "prepare_transfer"]
 

@@ -6,7 +6,7 @@ two ways of which neither is clearly surer, the one that is named first is taken
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,15 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kindsight.evaluation.calibration import fit_temperature, to_probabilities
-from kindsight.models.divided import DividedNetwork, answering_together, over_views
+from kindsight.models.divided import DividedNetwork
+from kindsight.models.together import answering_together, over_views
 from kindsight.models.trainer import Trainer
 from kindsight.models.views import AXES
 from kindsight.training.learner import EVALUATED_AT_ONCE
 
 __all__ = ["Answer", "answering", "choose_answer", "logits_of_views"]
-
-# By so much less must the log loss be for what takes longer to ask, or is not as good as a rule.
-CLEARLY = 0.99
 
 Logits = NDArray[np.float32]
 Rows = NDArray[np.int64]
@@ -48,7 +46,13 @@ class Answer:
 
 
 def logits_of_views(
-    tuner: Trainer, pixels: NDArray[Any], places: Rows, flips: Sequence[int], *, flipped: bool
+    tuner: Trainer,
+    pixels: NDArray[Any],
+    places: Rows,
+    flips: Sequence[int],
+    *,
+    flipped: bool,
+    tell: Callable[[], None],
 ) -> Logits:
     """Return what the network says of flipped pictures, float32 (views, pictures, classes).
 
@@ -63,9 +67,12 @@ def logits_of_views(
         What the views are: numbers of :data:`kindsight.models.views.VIEWS`.
     flipped : bool
         Whether what is there is flipped already.
+    tell : callable
+        Called before each batch.
     """
 
     def answer(places: Rows, flip: int) -> Logits:
+        tell()
         given = pixels[places]
         if not flipped:
             given = np.flip(given, AXES[flip])
@@ -80,7 +87,13 @@ def logits_of_views(
 
 
 def choose_answer(
-    views: Logits, before: Logits, targets: Rows, shares: Sequence[float], *, beside: bool
+    views: Logits,
+    before: Logits,
+    targets: Rows,
+    shares: Sequence[float],
+    *,
+    wide: bool,
+    clearly: float,
 ) -> Answer:
     """Choose how the network answers.
 
@@ -95,20 +108,22 @@ def choose_answer(
         int64 (pictures,): the classes.
     shares : sequence of float
         Of the network in the answer: the first unless another is clearly surer.
-    beside : bool
-        Whether the frozen head is of wider features than the network. Then all views are taken
-        unless one alone is clearly surer, since asking takes as long as these do anyway. Otherwise
-        one is, unless all of them, without the frozen head, are clearly surer.
+    wide : bool
+        Whether the frozen head is of wider features than the network. Then it answers over all
+        views, unless it is clearly surer of one, since accuracy counts, not how long it takes to
+        ask. Otherwise over one, unless all of them, without the frozen head, are clearly surer.
+    clearly : float
+        By this factor is the log loss then lower.
     """
     one, every = views[0], np.asarray(views.mean(0), np.float32)
     ways = [(one, 1), (every, len(views))] if len(views) > 1 else [(one, 1)]
-    if beside:
-        logits, count = _surest(ways[::-1], targets)
+    if wide:
+        logits, count = _surest(ways[::-1], targets, clearly)
         mixed = [(_mixed(logits, before, share), share) for share in shares]
-        return Answer(count, _surest(mixed, targets)[1], logits)
+        return Answer(count, _surest(mixed, targets, clearly)[1], logits)
     mixed = [(_mixed(one, before, share), share) for share in shares]
-    first, share = _surest(mixed, targets)
-    (_, count) = _surest([(first, 1), *ways[1:]], targets)
+    first, share = _surest(mixed, targets, clearly)
+    _, count = _surest([(first, 1), *ways[1:]], targets, clearly)
     return Answer(1, share, one) if count == 1 else Answer(count, 1.0, every)
 
 
@@ -136,7 +151,9 @@ def _mixed(tuned: Logits, before: Logits, share: float) -> Logits:
     return (share * tuned + (1 - share) * before).astype(np.float32)
 
 
-def _surest(ways: Sequence[tuple[Logits, Any]], targets: Rows) -> tuple[Logits, Any]:
+def _surest(
+    ways: Sequence[tuple[Logits, Any]], targets: Rows, clearly: float
+) -> tuple[Logits, Any]:
     """Return the way with the lowest log loss, or the first where it is not clearly lower."""
 
     def loss(way: tuple[Logits, Any]) -> float:
@@ -146,4 +163,4 @@ def _surest(ways: Sequence[tuple[Logits, Any]], targets: Rows) -> tuple[Logits, 
         return float(-np.log(np.maximum(right, 1e-12)).mean())
 
     best = min(ways, key=loss)
-    return best if loss(best) < CLEARLY * loss(ways[0]) else ways[0]
+    return best if loss(best) < clearly * loss(ways[0]) else ways[0]

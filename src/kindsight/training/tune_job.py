@@ -71,7 +71,7 @@ def tune_job(job: dict[str, Any], line: Line) -> dict[str, Any]:
     set_threads(None, job["cores"])
     with np.load(job["lessons"], allow_pickle=False) as file:
         arrays = {name: file[name] for name in file.files}
-    before, shown = arrays.pop("before"), arrays.pop("val_views")
+    before, val_views = arrays.pop("before"), arrays.pop("val_views")
     network = _divide(job, arrays)
     lessons = Lessons(_pixels(job), classes=job["classes"], **arrays)
     checkpoint = checkpoint_of(job)
@@ -99,18 +99,21 @@ def tune_job(job: dict[str, Any], line: Line) -> dict[str, Any]:
     extra = {"rate": rate, "epochs": epochs, "learning_rate": learning_rate}
     run_loop(job, line, plan, lessons, tuner, extra=extra, checkpoint=checkpoint, until=until)
     views = logits_of_views(
-        tuner, lessons.pixels, shown, job["flips"], flipped=job["stage"] is not None
-    )
+        tuner, lessons.pixels, val_views, job["flips"], flipped=job["stage"] is not None,
+        tell=lambda: line.tell({"event": "alive"}),
+    )  # fmt: skip
     answer = choose_answer(
-        views, before, lessons.val_targets, job["shares"], beside=job["is_beside"]
+        views, before, lessons.val_targets, job["shares"], wide=job["wide"], clearly=job["clearly"]
     )
     np.save(job["val_logits"], answer.logits, allow_pickle=False)
     frozen = network.frozen if answer.share < 1 else None
     if frozen is not None and job["beside"] is not None:
-        frozen = _beside(job["beside"], job["keras_backbone"], network.backbone)
-    both = answering(network, answer, job["flips"], frozen)
+        # A layer that is in two networks within a third cannot be loaded from its file.
+        known = {job["keras_backbone"]: network.backbone} if answer.views == 1 else {}
+        frozen = _beside(job["beside"], known)
+    answers = answering(network, answer, job["flips"], frozen)
     with replacing(job["keras"]) as keras_file, replacing(job["tflite"]) as tflite_file:
-        tuner.save(keras_file, tflite_file, both)
+        tuner.save(keras_file, tflite_file, answers)
     return {**extra, "share": answer.share, "views": answer.views}
 
 
@@ -132,11 +135,11 @@ def _divide(job: dict[str, Any], arrays: dict[str, Any]) -> DividedNetwork:
     return divide_network(model, layout, job["stage"], head, job["temperature"], mean, spread)
 
 
-def _beside(told: dict[str, Any], file: str, backbone: Any) -> Any:
-    """Put another head on the backbone of a file, which is loaded already; or load another one."""
+def _beside(told: dict[str, Any], known: dict[str, Any]) -> Any:
+    """Put another head on the backbone of a file, which may be loaded already."""
     with np.load(told["head"], allow_pickle=False) as arrays:
         head = HeadLayers.from_arrays({name: arrays[name] for name in arrays.files})
-    model = backbone if told["keras"] == file else load_network(told["keras"])
+    model = known.get(told["keras"]) or load_network(told["keras"])
     return with_head(model, head, told["temperature"])
 
 

@@ -23,7 +23,8 @@ from kindsight.training.cut_choice import CutChoice, choose_cut
 from kindsight.training.flips import flips_in_words
 from kindsight.training.tune_plan import full_phases, light_phases
 from kindsight.training.tune_work import FineTuning
-from kindsight.training.views import ViewPlan, bytes_of_view, store_views
+from kindsight.training.view_plan import ViewPlan
+from kindsight.training.views import bytes_of_view, store_views
 
 __all__ = ["TunePictures", "pixels_to_tune", "views_to_tune"]
 
@@ -84,7 +85,7 @@ def pixels_to_tune(
 
 def _asked(work: FineTuning, flips: tuple[int, ...]) -> tuple[int, ...]:
     """Return the flipped views over which the network may answer: who asks it, waits for each."""
-    return flips[:1] if work.seconds is None else flips
+    return flips[: work.looks]
 
 
 def views_to_tune(
@@ -141,7 +142,7 @@ def _choose(work: FineTuning, stored: StoredPictures, plan: ViewPlan) -> CutChoi
     free = shutil.disk_usage(cache.folder()).free
     return choose_cut(
         [CutPlace.from_dict(place) for place in told["cuts"]],
-        (len(work.rows), len(work.validation)),
+        (len(work.rows), len(work.validation) * work.looks),
         most_views=plan.most(MOST_VIEWS),
         room=VIEWS_DISK * min(free, cache.limit),
         seconds=work.left(),

@@ -28,6 +28,8 @@ __all__ = ["WIDER", "FineTuning"]
 # that are not learned from.
 AFTERWARDS, BESIDE = 25.0, 20.0
 COMPARED = 64 * 4
+# What the process with Keras takes to look at whole pictures, in passes of LiteRT.
+LOOKING_FIRST = 2
 
 WIDER = "wider features"
 """What making and trying wider features is called, where the time went."""
@@ -61,8 +63,10 @@ class FineTuning:
         How long it may take, all in all.
     progress, listener : optional
         Told of the training.
-    each : float
-        How many seconds the network takes to answer a picture, over all its flips.
+    looks : int
+        Over how many flipped views of a picture the network may answer.
+    look_seconds : float
+        How long each takes.
 
     Attributes
     ----------
@@ -81,7 +85,8 @@ class FineTuning:
     seconds: float | None = None
     progress: Progress | None = None
     listener: TrainingListener | None = None
-    each: float = 0.0
+    looks: int = 1
+    look_seconds: float = 0.0
     took: dict[str, float] = field(default_factory=dict)
     said: list[str] = field(default_factory=list)
     _start: float = field(default_factory=time.monotonic)
@@ -99,10 +104,12 @@ class FineTuning:
         wide = self.before is not None or fitted.files.parts or fitted.training.views > 1
         wider = self.took.get(WIDER, 0.0) if wide else 0.0
         # What is not learned from is answered, too: the validation part, and a test part.
-        others = len(fitted.catalog) - len(self.rows)
-        answering = others * self.each
+        answered = COMPARED + len(fitted.catalog) - len(self.rows)
+        answering = answered * self.looks * self.look_seconds
+        if fitted.training.tunes == "full":  # there is no cut's cache to look at first
+            answering *= 1 + LOOKING_FIRST
         if wider:
-            answering += max(BESIDE, (COMPARED + others) * wider / len(fitted.catalog))
+            answering += max(BESIDE, answered * wider / len(fitted.catalog))
         return self.seconds - AFTERWARDS - answering - (time.monotonic() - self._start)
 
     def step(self, stage: str) -> Callable[[int, int], None]:

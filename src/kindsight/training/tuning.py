@@ -34,7 +34,7 @@ FINE_TUNES = ("off", "light", "full")
 BEST_BY = "loss"
 """Which epoch of a fine-tuning is the best: what it is judged by then."""
 
-# By so much lower must the log loss be: the same pictures chose rates, epoch and share.
+# By so much lower must the log loss be: the same pictures chose rates, epoch, share and views.
 BETTER = 0.99
 
 DECISIONS_FILE = "tuning.json"

@@ -13,7 +13,6 @@ but for that rounding.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -24,7 +23,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from kindsight.augment import Augment, augment_pictures
+from kindsight.augment import augment_pictures
 from kindsight.cache import Cache
 from kindsight.catalog.places import PlacedRow, PlaceTable, PlaceWriter
 from kindsight.catalog.store import StoredPictures
@@ -34,10 +33,10 @@ from kindsight.models.views import flip
 from kindsight.pictures import InputSpec
 from kindsight.runtime import InterpreterPool
 from kindsight.threads import map_ordered, single_threaded_opencv
+from kindsight.training.view_plan import ViewPlan
 
 __all__ = [
     "CutViews",
-    "ViewPlan",
     "bytes_of_view",
     "map_records",
     "record_type",
@@ -67,43 +66,6 @@ def map_records(file: Path, low: int, shape: tuple[int, ...]) -> NDArray[np.void
     """Map a file of views into memory, only to be read: (places,) of :func:`record_type`."""
     kind = record_type(low, shape)
     return np.memmap(file, kind, "r", shape=(file.stat().st_size // kind.itemsize,))
-
-
-@dataclass(frozen=True)
-class ViewPlan:
-    """What the views of a picture are.
-
-    Parameters
-    ----------
-    flips : tuple of int
-        Which of :data:`kindsight.models.views.VIEWS`, the first being 0, the picture as it is: so
-        many views are no more than flipped, the rest are these in turn, augmented.
-    policy : Augment
-        What is done to those, drawn for each.
-    """
-
-    flips: tuple[int, ...]
-    policy: Augment
-
-    def flip(self, view: int) -> int:
-        """Return how a view is flipped."""
-        return self.flips[view % len(self.flips)]
-
-    def is_drawn(self, view: int) -> bool:
-        """Whether a view is augmented besides."""
-        return view >= len(self.flips) and self.policy.changes_pictures
-
-    def most(self, wanted: int) -> int:
-        """Return how many views there are beside the picture as it is, `wanted` at most."""
-        return wanted if self.policy.changes_pictures else min(wanted, len(self.flips) - 1)
-
-    def address(self, view: int, seed: int) -> str:
-        """Return what a view is known by, whatever picture it is of; empty for view 0."""
-        if not view:
-            return ""
-        drawn = [self.policy.to_dict(), seed, view] if self.is_drawn(view) else []
-        told = json.dumps([self.flip(view), *drawn], sort_keys=True)
-        return hashlib.blake2b(told.encode(), digest_size=12).hexdigest()
 
 
 @dataclass(frozen=True)

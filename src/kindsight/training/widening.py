@@ -11,14 +11,24 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from kindsight.errors import CatalogError, KindsightError
-from kindsight.models.backbones import JOINER, get_backbone, split_names
+from kindsight.errors import KindsightError
+from kindsight.models.backbones import JOINER, split_names
 from kindsight.models.weights import find_imagenet_weights
 from kindsight.training.fitted_frozen import FittedFrozen
 from kindsight.training.frozen import FrozenTraining
 from kindsight.training.tune_work import FineTuning
 
-__all__ = ["Widening", "choose_widening", "is_default", "on_one_backbone", "widen"]
+__all__ = [
+    "DEFAULT",
+    "WIDE_COSTS",
+    "WIDE_SIZE",
+    "Widening",
+    "choose_widening",
+    "cost_of",
+    "fit_again",
+    "is_default",
+    "widen",
+]
 
 DEFAULT = "efficientnet-lite0"
 # The size at which all see a picture, and what that costs: multiplications of each there, as a
@@ -31,9 +41,6 @@ WIDE_PICTURES = 40_000
 SHARE = 0.55
 # Seconds for a backbone that must be built first, once a machine.
 BUILDING = 15.0
-# What an epoch above the usual cut takes, in passes of LiteRT through the whole backbone, and for
-# how many epochs, trials of learning rates included, there must be time for it at the large size.
-EPOCH_COST, MANY_EPOCHS = 1.2, 40
 # By this factor must the log loss be lower: several networks take longer to ask than one.
 BETTER = 0.98
 
@@ -68,6 +75,15 @@ class Widening:
 def is_default(training: FrozenTraining) -> bool:
     """Say whether no backbone, size or weights were chosen by name."""
     return (training.model, training.size, training.weights) == (DEFAULT, None, "imagenet")
+
+
+def cost_of(training: FrozenTraining) -> float:
+    """Return what a picture costs, as a multiple of the default backbone's at its own size.
+
+    1 for what is not of those that are widened by.
+    """
+    wide = training.spec().size == (WIDE_SIZE, WIDE_SIZE) and training.inner is None
+    return WIDE_COSTS.get(training.model, 1.0) if wide else 1.0
 
 
 def choose_widening(
@@ -153,7 +169,7 @@ def widen(work: FineTuning, flips: tuple[int, ...], rate: float) -> FineTuning:
     if chosen is None:
         return work
     training = replace(fitted.training, model=chosen.model, size=chosen.size, views=chosen.views)
-    wider = _fit(training, work)
+    wider = fit_again(training, work)
     losses = tuple(item.head.chosen.log_loss for item in (wider, fitted)) if wider else (1.0, 0.0)
     if wider is None or losses[0] > BETTER * losses[1]:
         work.said.append(f"{chosen.words()} did not help in cross-validation")
@@ -162,65 +178,6 @@ def widen(work: FineTuning, flips: tuple[int, ...], rate: float) -> FineTuning:
         f"{chosen.words()}: cross-validation's log loss {losses[0]:.3f} in place of {losses[1]:.3f}"
     )
     return replace(work, fitted=wider)
-
-
-def on_one_backbone(work: FineTuning, small_rate: float | None = None) -> FineTuning:
-    """Let what is tuned begin on one backbone and one view of a picture, as its cut needs it.
-
-    Where the head has more, it becomes ``before``, and ``fitted`` a head on one backbone, for
-    pictures of the same size: on the one that cross-validation found to be the best alone (its
-    features are in the cache) or, where a budget does not leave time for so many epochs of that, on
-    the default one, which brings the pictures to its own size.
-
-    Parameters
-    ----------
-    work : FineTuning
-    small_rate : float, optional
-        Where what is tuned may be the default backbone at its own size: how many pictures it takes
-        in a second.
-    """
-    wide = work.fitted
-    name = _best_alone(wide) if wide.files.parts else wide.training.model
-    small = small_rate is not None and _tunes_small(work, name, small_rate)
-    if not small and not wide.files.parts:
-        return work
-    size = wide.training.spec().size
-    alone = replace(wide.training, model=DEFAULT if small else name, size=size, views=1)
-    if small:
-        inner = get_backbone(DEFAULT).size
-        alone = replace(alone, inner=inner)
-        work.said.append(f"what is tuned is {DEFAULT} at {inner[0]} px")
-    with work.timed("its features"):
-        fitted = _fit(alone, work)
-    if fitted is None:
-        raise CatalogError(
-            "Pictures must stay where they are while they are learned from. Received: some that "
-            "can no longer be read."
-        )
-    return replace(work, fitted=fitted, before=wide)
-
-
-def _best_alone(joined: FittedFrozen) -> str:
-    """Return the name of the backbone whose features alone have the least log loss."""
-    names = split_names(joined.training.model)
-    losses = dict.fromkeys(joined.files.layout.networks(), float("inf"))
-    for item in joined.head.candidates:
-        if item.network in losses:
-            losses[item.network] = min(losses[item.network], item.log_loss)
-    return names[min(range(len(losses)), key=list(losses.values()).__getitem__, default=0)]
-
-
-def _tunes_small(work: FineTuning, name: str, rate: float) -> bool:
-    """Say whether what is tuned is the default backbone at its own size, to have time enough."""
-    if "small" in (before := work.decided()):  # the same as before a stop
-        return before["small"] is True
-    left = work.left()
-    epoch = EPOCH_COST * WIDE_COSTS[name] * len(work.rows) / rate
-    # Of another size than all have seen: with views of the first features alone, nothing is wide.
-    wide = work.fitted.training.spec().size == (WIDE_SIZE, WIDE_SIZE)
-    small = wide and left is not None and left < MANY_EPOCHS * epoch
-    work.decide(small=small)
-    return small
 
 
 def _read(told: Any) -> Widening | None:
@@ -233,7 +190,7 @@ def _read(told: Any) -> Widening | None:
         return None
 
 
-def _fit(training: FrozenTraining, work: FineTuning) -> FittedFrozen | None:
+def fit_again(training: FrozenTraining, work: FineTuning) -> FittedFrozen | None:
     """Fit a head as another training would; None where pictures have gone meanwhile."""
 
     def say(stage: str, done: int, total: int) -> None:
