@@ -52,3 +52,16 @@ def test_without_time_for_the_pictures_themselves_there_is_no_cut():
     more = {"most_views": 7, "room": 1e9, "rate": 10.0}
     assert choose(seconds=19.3, rate=10.0)[:2] == ("stage5", 0)
     assert choose_cut(PLACES, (100, 20), seconds=19.1, **more) is None
+
+
+def test_what_is_judged_by_takes_as_many_looks_as_there_are_views():
+    # 200 passes of four fifths are 250: two views are 300, one is 200 and 20 looked at twice.
+    assert choose(seconds=80, rate=10.0, looks=4) == ("stage5", 1, "as many as the time allows")
+    assert choose(seconds=80, rate=10.0, pictures=(100, 25), looks=2)[1] == 1
+    assert choose(seconds=80, rate=10.0, pictures=(100, 26), looks=2)[1] == 0
+    # 500 bytes: (100 + 20) x 2 views, and x 3.
+    assert choose(room=120_000, looks=4)[1] == 1
+    assert choose(room=119_999, looks=4)[1] == 0
+    assert choose(room=180_000, looks=4)[1] == 2
+    # Where there is only time for the pictures as they are, one look is what is reckoned with.
+    assert choose(seconds=19.3, rate=10.0, looks=4)[:2] == ("stage5", 0)

@@ -5,7 +5,6 @@ import pytest
 
 from kindsight.training import fine_tuning
 from kindsight.training.tune_answer import choose_answer, logits_of_views
-from kindsight.training.tune_work import AFTERWARDS, COMPARED, FineTuning
 
 TARGETS = np.array([0, 1] * 20)
 RIGHT = np.where(np.eye(2)[TARGETS] > 0, 2.0, -2.0).astype(np.float32)
@@ -76,35 +75,6 @@ def test_each_view_is_asked_for_flipped():
     flipped = Sum(), pixels, np.array([[1, 0]]), (0, 2)
     found = logits_of_views(*flipped, flipped=True, tell=lambda: None)
     np.testing.assert_array_equal(found, [[[12, 15]], [[0, 3]]])
-
-
-class Fitted:
-    """A head on a hundred pictures."""
-
-    catalog = range(100)
-    files = type("Files", (), {"parts": ()})
-
-    def __init__(self, tunes):
-        self.training = type("Training", (), {"views": 1, "tunes": tunes})
-
-
-@pytest.mark.parametrize(("tunes", "passes"), [("light", 1), ("full", 3)])
-def test_time_is_kept_back_for_answering_over_flips(tmp_path, tunes, passes):
-    work = FineTuning(
-        Fitted(tunes), range(60), [], None, tmp_path, seconds=1000.0, looks=4, look_seconds=0.125
-    )
-    kept_back = AFTERWARDS + (40 + COMPARED) * 0.5 * passes
-    assert work.left() == pytest.approx(1000 - kept_back, abs=0.5)
-
-
-def test_flips_are_looked_at_as_far_as_a_tenth_of_the_time_goes(tmp_path):
-    def looks(seconds, budget=AFTERWARDS + 405.0):
-        work = FineTuning(Fitted("light"), range(60), [], None, tmp_path, seconds=budget)
-        return fine_tuning._looking(work, seconds, 4).looks
-
-    # Forty pictures: 0.3 s each and look are 12 s a look.
-    assert [looks(seconds) for seconds in (0.2, 0.3, 0.6, 5.0)] == [4, 3, 1, 1]
-    assert looks(0.1, None) == 1
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from kindsight.models.survey import CutPlace
@@ -54,6 +54,7 @@ def choose_cut(
     seconds: float | None = None,
     rate: float = 0.0,
     precision: str = "float32",
+    looks: int = 1,
 ) -> CutChoice | None:
     """Choose a cut, and how many views of each picture; None where there is no time for any.
 
@@ -62,8 +63,7 @@ def choose_cut(
     places : sequence of CutPlace
         All there are, the earliest first; at least one.
     pictures : (int, int)
-        How many there are to learn from, and how many to judge by, each as often as it is looked
-        at.
+        How many there are to learn from, and how many to judge by.
     most_views : int
         How many views there can be that differ.
     room : float
@@ -74,15 +74,21 @@ def choose_cut(
         With `seconds`: how many pictures a second LiteRT runs through the whole backbone.
     precision : str
         With `seconds`: in which numbers a step multiplies (:mod:`kindsight.models.precision`).
+    looks : int
+        How often what is judged by is looked at, as far as there are so many views.
     """
     learned, judged = pictures
+
+    def made(views: int) -> int:
+        return learned * (views + 1) + judged * min(looks, views + 1)
+
     usual = places[max(0, len(places) - USUAL)]
     if seconds is None:
-        views = _fitting(usual, learned, judged, min(VIEWS, most_views), room)
+        views = _fitting(usual, made, min(VIEWS, most_views), room)
         return CutChoice(usual, views, _why(views, min(VIEWS, most_views), "disk"))
     for place in places[max(0, len(places) - EARLIEST) :]:
-        views, why = _affordable(place, learned, judged, most_views, room, seconds, rate)
-        making = (learned * (views + 1) + judged) * (1 - place.share) / rate
+        views, why = _affordable(place, made, most_views, room, seconds, rate)
+        making = made(views) * (1 - place.share) / rate
         epoch = learned * STEP_COSTS[precision] * place.share / rate
         enough = (seconds - making) / epoch >= ENOUGH_EPOCHS
         if enough and views >= min(VIEWS, most_views):
@@ -95,26 +101,28 @@ def choose_cut(
 
 def _affordable(
     place: CutPlace,
-    learned: int,
-    judged: int,
+    made: Callable[[int], int],
     most: int,
     room: float,
     seconds: float,
     rate: float,
 ) -> tuple[int, str]:
     """Return for how many views there are time and room, and what they are bounded by."""
-    by_room = _fitting(place, learned, judged, most, room)
-    passes = VIEWS_TIME * seconds * rate / max(1e-9, 1 - place.share)
-    by_time = max(0, min(most, int((passes - judged) / learned) - 1))
+    by_room = _fitting(place, made, most, room)
+    by_time = _most(made, most, VIEWS_TIME * seconds * rate / max(1e-9, 1 - place.share))
     return min(by_room, by_time), _why(
         min(by_room, by_time), most, "disk" if by_room < by_time else "time"
     )
 
 
-def _fitting(place: CutPlace, learned: int, judged: int, most: int, room: float) -> int:
+def _fitting(place: CutPlace, made: Callable[[int], int], most: int, room: float) -> int:
     """Return how many views of each picture there is room for."""
-    each = record_type(place.low, place.shape).itemsize
-    return max(0, min(most, int((room / each - judged) / learned) - 1))
+    return _most(made, most, room / record_type(place.low, place.shape).itemsize)
+
+
+def _most(made: Callable[[int], int], most: int, allowed: float) -> int:
+    """Return how many views of each picture can be made, where so many in all can be."""
+    return next((views for views in range(most, 0, -1) if made(views) <= allowed), 0)
 
 
 def _why(views: int, most: int, bound: str) -> str:

@@ -25,13 +25,14 @@ from kindsight.training.fitted_network import cross_temperatures
 from kindsight.training.flips import choose_flips
 from kindsight.training.history import History
 from kindsight.training.listener import tell_of_interrupt, tell_of_rank
+from kindsight.training.looks import allow_looks
 from kindsight.training.network_fit import KERAS_FILE, TFLITE_FILE, Hearing
 from kindsight.training.one_backbone import on_one_backbone
 from kindsight.training.tune_pictures import pixels_to_tune, views_to_tune
 from kindsight.training.tune_plan import frozen_logits, make_job, make_lessons
 from kindsight.training.tune_work import WIDER, FineTuning
 from kindsight.training.tuning import BEST_BY, DECISIONS_FILE, FittedTuned, Tuning, is_better
-from kindsight.training.widening import cost_of, is_default, widen
+from kindsight.training.widening import is_default, widen
 
 __all__ = ["FineTuning", "fine_tune"]
 
@@ -39,8 +40,6 @@ __all__ = ["FineTuning", "fine_tune"]
 LEAST_VALIDATION = 10
 # Seconds left that are too few to begin.
 LEAST_SECONDS = 10.0
-# The share of the time left that answering what is not learned from may take.
-LOOKING = 0.1
 NO_TIME = "the budget leaves no time for it"
 
 Rows = NDArray[np.int64]
@@ -69,7 +68,7 @@ def fine_tune(work: FineTuning, own: Any = None) -> FittedFrozen | FittedTuned:
         return _unchanged(work, why)
     stored = _stored(work)
     try:
-        return _train(work, stored, flips, own)
+        return _train(allow_looks(work, stored, len(flips)), stored, flips, own)
     except BaseException:
         stored.close()
         raise
@@ -116,19 +115,7 @@ def _prepared(work: FineTuning) -> tuple[FineTuning, tuple[int, ...]]:
         # What was chosen by name is tuned as it is; only what was widened may be tuned smaller.
         if work.fitted is not fitted and is_default(fitted.training):
             small_rate = rate
-    work = on_one_backbone(work, small_rate)
-    cost = cost_of(work.fitted.training) / cost_of(fitted.training)
-    return _looking(work, cost / rate, len(flips)), flips
-
-
-def _looking(work: FineTuning, seconds: float, most: int) -> FineTuning:
-    """Say over how many flips, each of which takes so long, there is time to answer."""
-    left = work.left()
-    if left is None:
-        return work
-    answered = max(1, len(work.fitted.catalog) - len(work.rows))
-    allowed = int(LOOKING * left / (answered * seconds))
-    return replace(work, looks=max(1, min(most, allowed)), look_seconds=seconds)
+    return on_one_backbone(work, small_rate), flips
 
 
 def _stored(work: FineTuning) -> StoredPictures:

@@ -17,8 +17,6 @@ from kindsight.models.divided import stages_of
 from kindsight.models.lower import ensure_lower
 from kindsight.models.precision import choose_precision
 from kindsight.models.survey import CutPlace
-from kindsight.runtime import InterpreterPool
-from kindsight.threads import map_ordered
 from kindsight.training.cut_choice import CutChoice, choose_cut
 from kindsight.training.flips import flips_in_words
 from kindsight.training.tune_plan import full_phases, light_phases
@@ -36,8 +34,6 @@ MOVED = Augment(
 )
 # The share of what the cache may keep, and the disk has, that views may take.
 VIEWS_DISK = 0.5
-# Pictures by which the backbone's rate is measured.
-MEASURED = 24
 
 Rows = NDArray[np.int64]
 
@@ -94,7 +90,7 @@ def views_to_tune(
     """Choose a cut, and make the views at it; None where there is no time for that."""
     fitted, plan, began = work.fitted, ViewPlan(flips, MOVED), time.monotonic()
     before, left = _decided(work), work.left()
-    choice = before or _choose(work, stored, plan)
+    choice = before or _choose(work, plan)
     if choice is None:
         return None
     lower = ensure_lower(fitted.files, choice.place.stage, work.keras)
@@ -126,27 +122,22 @@ def views_to_tune(
     return TunePictures(views.places[work.rows], judged[:, 0], judged, job, said)
 
 
-def _choose(work: FineTuning, stored: StoredPictures, plan: ViewPlan) -> CutChoice | None:
+def _choose(work: FineTuning, plan: ViewPlan) -> CutChoice | None:
     """Choose the cut and the number of views by disk and time."""
     files, cache = work.fitted.files, Cache(work.fitted.training.cache)
     told = work.keras.follow(
         lambda news: None, job="survey", keras=str(files.keras.resolve()),
         layout=files.layout.to_dict(),
     )  # fmt: skip
-    rate = 0.0
-    if work.seconds is not None:
-        pool = InterpreterPool(files.tflite, work.fitted.training.workers)
-        pictures, began = stored.pixels(np.arange(min(MEASURED, len(stored)))), time.monotonic()
-        list(map_ordered(pool.run, pictures, pool.workers))
-        rate = len(pictures) / max(1e-9, time.monotonic() - began)
     free = shutil.disk_usage(cache.folder()).free
     return choose_cut(
         [CutPlace.from_dict(place) for place in told["cuts"]],
-        (len(work.rows), len(work.validation) * work.looks),
+        (len(work.rows), len(work.validation)),
+        looks=work.looks,
         most_views=plan.most(MOST_VIEWS),
         room=VIEWS_DISK * min(free, cache.limit),
         seconds=work.left(),
-        rate=rate,
+        rate=1 / work.look_seconds if work.look_seconds else 0.0,
         precision=choose_precision("auto", batch_norm=False),
     )
 

@@ -66,7 +66,7 @@ class FineTuning:
     looks : int
         Over how many flipped views of a picture the network may answer.
     look_seconds : float
-        How long each takes.
+        How long it looks at each; 0 where that is not known yet.
 
     Attributes
     ----------
@@ -100,17 +100,25 @@ class FineTuning:
         """Return how many seconds there are for training, without what comes after it."""
         if self.seconds is None:
             return None
-        fitted = self.fitted
+        fitted, answering = self.fitted, self.answering()
         wide = self.before is not None or fitted.files.parts or fitted.training.views > 1
-        wider = self.took.get(WIDER, 0.0) if wide else 0.0
-        # What is not learned from is answered, too: the validation part, and a test part.
-        answered = COMPARED + len(fitted.catalog) - len(self.rows)
-        answering = answered * self.looks * self.look_seconds
-        if fitted.training.tunes == "full":  # there is no cut's cache to look at first
-            answering *= 1 + LOOKING_FIRST
-        if wider:
-            answering += max(BESIDE, answered * wider / len(fitted.catalog))
+        if wide and (wider := self.took.get(WIDER, 0.0)):
+            answering += max(BESIDE, self._answered() * wider / len(fitted.catalog))
         return self.seconds - AFTERWARDS - answering - (time.monotonic() - self._start)
+
+    def answering(self) -> float:
+        """Return how many seconds the network itself takes, afterwards, to look at pictures."""
+        looked_at = self._answered()
+        if self.fitted.training.tunes == "full":  # there is no cut's cache to look at first
+            looked_at += LOOKING_FIRST * len(self.validation)
+        return looked_at * self.looks * self.look_seconds
+
+    def _answered(self) -> int:
+        """Return how many answers come after the training.
+
+        What is not learned from is answered, too: the validation part, and a test part.
+        """
+        return COMPARED + len(self.fitted.catalog) - len(self.rows)
 
     def step(self, stage: str) -> Callable[[int, int], None]:
         """Return what is called with (done, total) of a stage."""

@@ -24,7 +24,6 @@ __all__ = [
     "WIDE_SIZE",
     "Widening",
     "choose_widening",
-    "cost_of",
     "fit_again",
     "is_default",
     "widen",
@@ -75,15 +74,6 @@ class Widening:
 def is_default(training: FrozenTraining) -> bool:
     """Say whether no backbone, size or weights were chosen by name."""
     return (training.model, training.size, training.weights) == (DEFAULT, None, "imagenet")
-
-
-def cost_of(training: FrozenTraining) -> float:
-    """Return what a picture costs, as a multiple of the default backbone's at its own size.
-
-    1 for what is not of those that are widened by.
-    """
-    wide = training.spec().size == (WIDE_SIZE, WIDE_SIZE) and training.inner is None
-    return WIDE_COSTS.get(training.model, 1.0) if wide else 1.0
 
 
 def choose_widening(
