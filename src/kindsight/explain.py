@@ -41,6 +41,9 @@ class Layers:
         In the order in which the picture goes through them.
     left_out : tuple of str
         Names of the layers that have maps and were not chosen.
+    within : bool
+        Whether they are of a network within the one that answers: several answer together, or one
+        over several views of the picture.
     """
 
     bundle: Bundle
@@ -48,6 +51,7 @@ class Layers:
     prediction: Prediction
     layers: tuple[LayerMaps, ...]
     left_out: tuple[str, ...]
+    within: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """Return what ``kindsight explain --layers --json`` prints."""
@@ -70,6 +74,7 @@ class Layers:
                 for layer in self.layers
             ],
             "left_out": list(self.left_out),
+            "within_another": self.within,
         }
 
     def to_html(self) -> str:
@@ -95,6 +100,7 @@ class Layers:
                     for layer in self.layers
                 ],
                 left_out=self.left_out,
+                within=self.within,
             )
         )
 
@@ -144,10 +150,9 @@ def explain_layers(
         (prediction,) = Predictor(opened, workers=1).predict([path])
         if prediction.error is not None:
             raise prediction.error
-        layers, left_out = keras.maps(
-            opened.keras, pixels, max_layers=max_layers, max_maps=max_maps
-        )
-    return Layers(opened, pixels, prediction, tuple(layers), tuple(left_out))
+        found = keras.maps(opened.keras, pixels, max_layers=max_layers, max_maps=max_maps)
+    layers, left_out = tuple(found.layers), tuple(found.left_out)
+    return Layers(opened, pixels, prediction, layers, left_out, found.within)
 
 
 def _check_keras(bundle: Bundle) -> None:

@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 import tiny_bundle
 
-from kindsight.models.feature_maps import LayerMaps
+from kindsight.models.feature_maps import CollectedMaps, LayerMaps
 
 
 class FakeKeras:
     """Gives the red channel of what it gets as the one map of a layer."""
 
     asked: list[dict] = []  # noqa: RUF012
+    within = False
 
     def start(self):
         return self
@@ -33,7 +34,7 @@ class FakeKeras:
         self.asked.append(options)
         red = pixels[..., 0].astype(np.float32)[None]
         layer = LayerMaps("conv", "Conv2D", 3, np.array([1]), red, 0.0, float("nan"), 2)
-        return [layer], ["pool"]
+        return CollectedMaps([layer], ["pool"], self.within)
 
 
 @pytest.fixture
@@ -60,6 +61,15 @@ def test_a_page_is_written_beside_what_is_printed(run, bundle):
     assert FakeKeras.asked == [{"max_layers": 16, "max_maps": 64}]
 
 
+def test_a_network_within_another_is_said_to_be_one(run, bundle, monkeypatch):
+    monkeypatch.setattr(FakeKeras, "within", True)
+    lines = run("explain", bundle, "new/red.png", "--layers", "--quiet").stdout
+    assert "several answer together" in lines
+    assert "several networks together" in Path("red-layers.html").read_text("utf-8")
+    shown = run("explain", bundle, "new/red.png", "--layers", "--quiet", "--json").stdout
+    assert json.loads(shown)["within_another"] is True
+
+
 def test_json_writes_no_page_unless_told(run, bundle):
     result = run("explain", bundle, "new/green.png", "--layers", "--json", "--quiet")
     shown = json.loads(result.stdout)
@@ -76,6 +86,7 @@ def test_json_writes_no_page_unless_told(run, bundle):
             }
         ],
         "left_out": ["pool"],
+        "within_another": False,
         "page": None,
     }  # fmt: skip
     assert list(Path().glob("*.html")) == []

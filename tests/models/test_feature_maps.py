@@ -47,7 +47,8 @@ FIRST = [[15, 19, 23], [31, 35, 39]]
 
 
 def test_the_maps_are_those_worked_out_by_hand(network):
-    (first, pool), left_out = collect_maps(network, PIXELS, 16, 64)
+    (first, pool), left_out, within = collect_maps(network, PIXELS, 16, 64)
+    assert not within
     assert (first.name, first.kind, first.channels, first.size) == ("first", "Conv2D", 2, (2, 3))
     assert first.maps.tolist() == [FIRST, [[0, 0, 0], [0, 0, 0]]]
     assert (first.low, first.high, first.silent) == (0, 39, 1)
@@ -59,7 +60,7 @@ def test_the_maps_are_those_worked_out_by_hand(network):
 
 
 def test_layers_and_maps_are_chosen_evenly_and_the_rest_is_named(network):
-    (first,), left_out = collect_maps(network, PIXELS, 1, 1)
+    (first,), left_out, _ = collect_maps(network, PIXELS, 1, 1)
     assert (first.name, first.channels, first.shown.tolist()) == ("first", 2, [0])
     assert first.maps.tolist() == [FIRST]
     # of all its maps, not of those shown
@@ -68,7 +69,7 @@ def test_layers_and_maps_are_chosen_evenly_and_the_rest_is_named(network):
 
 
 def test_the_child_gives_the_same(network, keras_process):
-    layers, left_out = keras_process.maps(network, PIXELS, max_layers=1)
+    layers, left_out, _ = keras_process.maps(network, PIXELS, max_layers=1)
     assert layers[0].maps.tolist() == [FIRST, [[0, 0, 0], [0, 0, 0]]]
     assert layers[0].maps.dtype == np.float32
     assert left_out == ["pool"]
@@ -96,7 +97,7 @@ def test_a_sequential_network_of_the_course_s_kind_has_all_its_layers(tmp_path):
         layers.Dense(1, activation="sigmoid"),
     ])  # fmt: skip
     model.save(tmp_path / "model.keras")
-    found, _ = collect_maps(tmp_path / "model.keras", np.zeros((12, 10, 3), np.uint8), 16, 64)
+    found, *_ = collect_maps(tmp_path / "model.keras", np.zeros((12, 10, 3), np.uint8), 16, 64)
     assert [(layer.kind, layer.channels, layer.size) for layer in found] == [
         ("Conv2D", 4, (10, 8)),
         ("MaxPooling2D", 4, (5, 4)),
@@ -169,6 +170,7 @@ def test_a_network_within_networks_is_looked_into(network, tmp_path):
     other = keras.Model(pixels, layers.Dense(2)(layers.Flatten()(pixels)))
     both = answering_together(over_views(load_network(network), (0, 1)), other, 0.5)
     both.save(tmp_path / "both.keras")
-    (first, pool), _ = collect_maps(tmp_path / "both.keras", PIXELS, 16, 64)
+    (first, pool), _, within = collect_maps(tmp_path / "both.keras", PIXELS, 16, 64)
+    assert within
     assert (first.name, pool.name) == ("first", "pool")
     assert first.maps[0].tolist() == FIRST

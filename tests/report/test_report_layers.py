@@ -141,3 +141,8 @@ def test_any_number_of_maps_has_its_place(count):
     places = re.findall(r"background-position:([^\"]*)", text)
     assert len(set(places)) == len(places) == count
     assert "Not shown" not in render_layers(data(left_out=[]))
+
+
+def test_a_network_within_another_is_said_to_be_one():
+    said = "several networks together"
+    assert said in render_layers(data(within=True)) and said not in render_layers(data())

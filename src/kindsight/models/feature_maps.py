@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,7 @@ from kindsight.errors import KindsightError
 __all__ = [
     "MAX_LAYERS",
     "MAX_MAPS",
+    "CollectedMaps",
     "LayerMaps",
     "brightness",
     "collect_maps",
@@ -114,9 +115,27 @@ def brightness(maps: NDArray[np.float32]) -> NDArray[np.uint8]:
     return result
 
 
+class CollectedMaps(NamedTuple):
+    """The feature maps of a picture.
+
+    Attributes
+    ----------
+    layers : list of LayerMaps
+        In the order in which the picture goes through them.
+    left_out : list of str
+        Names of the layers that have maps and were not chosen.
+    within : bool
+        Whether they are of a network within the one that answers.
+    """
+
+    layers: list[LayerMaps]
+    left_out: list[str]
+    within: bool
+
+
 def collect_maps(
     model: str | Path, pixels: NDArray[np.uint8], max_layers: int, max_maps: int
-) -> tuple[list[LayerMaps], list[str]]:
+) -> CollectedMaps:
     """Run one picture through a saved network and keep what its layers make of it.
 
     Parameters
@@ -130,10 +149,7 @@ def collect_maps(
 
     Returns
     -------
-    maps : list of LayerMaps
-        In the order in which the picture goes through them.
-    left_out : list of str
-        Names of the layers that have maps and were not chosen.
+    CollectedMaps
 
     Raises
     ------
@@ -155,10 +171,11 @@ def collect_maps(
     outputs = ends(np.asarray(pixels, np.float32)[None], training=False)
     outputs = outputs if isinstance(outputs, list) else [outputs]
     left_out = [layer.name for layer in layers if layer not in chosen]
-    return [
+    maps = [
         _maps(layer, np.asarray(output)[0], max_maps)
         for layer, output in zip(chosen, outputs, strict=True)
-    ], left_out
+    ]
+    return CollectedMaps(maps, left_out, seeing is not network)
 
 
 def write_maps(layers: Sequence[LayerMaps], path: str | Path) -> list[dict[str, Any]]:

@@ -160,5 +160,6 @@ def _maps(job: dict[str, Any], line: Line) -> dict[str, Any]:
     from kindsight.models.feature_maps import collect_maps, write_maps
 
     pixels = np.load(job["pixels"], allow_pickle=False)
-    layers, left_out = collect_maps(job["model"], pixels, job["max_layers"], job["max_maps"])
-    return {"layers": write_maps(layers, job["out"]), "left_out": left_out}
+    found = collect_maps(job["model"], pixels, job["max_layers"], job["max_maps"])
+    layers = write_maps(found.layers, job["out"])
+    return {"layers": layers, "left_out": found.left_out, "within": found.within}

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kindsight.errors import SettingsError
-from kindsight.models.feature_maps import MAX_LAYERS, MAX_MAPS, LayerMaps, read_maps
+from kindsight.models.feature_maps import MAX_LAYERS, MAX_MAPS, CollectedMaps, read_maps
 from kindsight.models.job_process import JobProcess
 from kindsight.models.keras_messages import absolute, handed_over
 
@@ -157,7 +157,7 @@ class KerasProcess(JobProcess):
         *,
         max_layers: int = MAX_LAYERS,
         max_maps: int = MAX_MAPS,
-    ) -> tuple[list[LayerMaps], list[str]]:
+    ) -> CollectedMaps:
         """Run one picture through a saved network; see :func:`.feature_maps.collect_maps`.
 
         Raises
@@ -184,4 +184,5 @@ class KerasProcess(JobProcess):
                 max_layers=max_layers,
                 max_maps=max_maps,
             )
-            return read_maps(answer["layers"], out), answer["left_out"]
+            maps = read_maps(answer["layers"], out)
+            return CollectedMaps(maps, answer["left_out"], answer["within"])

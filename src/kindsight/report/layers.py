@@ -76,6 +76,8 @@ class LayersData:
         In the order in which the picture goes through them.
     left_out : sequence of str
         Layers that have maps and are not shown.
+    within : bool
+        Whether they are of a network within the one that answers.
     """
 
     path: str
@@ -84,6 +86,7 @@ class LayersData:
     answers: Sequence[tuple[str, float]]
     layers: Sequence[LayerView]
     left_out: Sequence[str] = ()
+    within: bool = False
 
 
 class Tile(NamedTuple):
