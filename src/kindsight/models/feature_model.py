@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from kindsight.errors import WeightsError
-from kindsight.models.applications import build_application
 from kindsight.models.backbone import PROFILES, Backbone, Stage, make_layout
+from kindsight.models.build_application import build_application
 from kindsight.models.efficientnet_lite import build_efficientnet_lite
 from kindsight.models.graph import as_functional, cut_points, feature_stages, last_maps, output_of
 from kindsight.models.h5_weights import load_h5_weights
