@@ -3,7 +3,8 @@
 The backbone is a ``.keras`` file that ends in a feature map, put under pooling and a dense layer.
 ``--upper`` freezes it up to the end of its fifth stage; Keras then computes that part anew for each
 batch, as the guides to fine-tuning have it. The pictures are in memory, decoded and resized (an
-``.npy`` file of uint8), so that the network alone is timed.
+``.npy`` file of uint8), so that the network alone is timed. An epoch ends with
+judging what is not learned from.
 """
 
 from __future__ import annotations
@@ -55,11 +56,12 @@ def train(options: argparse.Namespace) -> dict[str, Any]:
         def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
             seconds.append(time.perf_counter() - self.started)
 
+    rows, judged = shared.judged_apart(len(pixels), options.judged)
     model.fit(
-        pixels, targets, batch_size=options.batch, epochs=options.epochs, verbose=0,
-        callbacks=[Clock()],
+        pixels[rows], targets[rows], batch_size=options.batch, epochs=options.epochs, verbose=0,
+        callbacks=[Clock()], validation_data=(pixels[judged], targets[judged]),
     )  # fmt: skip
-    return {"epoch_seconds": seconds, "train": len(pixels), "learning": learning}
+    return {"epoch_seconds": seconds, "train": len(rows), "learning": learning}
 
 
 if __name__ == "__main__":

@@ -48,10 +48,24 @@ def tuning_parser(description: str) -> argparse.ArgumentParser:
     parser.add_argument("--pixels", type=Path, required=True, help="uint8 (n, height, width, 3)")
     parser.add_argument("--targets", type=Path, required=True, help="int64 (n,)")
     parser.add_argument("--upper", action="store_true", help="only what lies above the cut learns")
-    parser.add_argument("--epochs", type=int, default=2)
+    parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--judged",
+        type=float,
+        default=0.2,
+        help="the share that each epoch is judged by, not learned",
+    )
     return parser
+
+
+def judged_apart(count: int, share: float) -> tuple[Any, Any]:
+    """Divide pictures' numbers, in an order of chance: what is learned from, and judged by."""
+    import numpy as np
+
+    order = np.random.default_rng(0).permutation(count)
+    return np.split(order, [count - round(share * count)])
 
 
 def run(

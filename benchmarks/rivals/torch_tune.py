@@ -3,7 +3,8 @@
 timm's ``tf_efficientnet_lite0`` in channels_last, batch normalisation in inference mode, AdamW,
 batches of 32. The pictures are in memory, decoded and resized (an ``.npy`` file of uint8), so that
 the network alone is timed. ``--upper`` freezes the network up to the end of its fifth stage, and
-computes that part anew for each batch, without gradients. The weights are random: they make no
+computes that part anew for each batch, without gradients. An epoch ends with judging what is not
+learned from. The weights are random: they make no
 difference to the time.
 """
 
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import shared
@@ -48,20 +50,28 @@ def train(options: argparse.Namespace) -> dict[str, Any]:
     optimizer = torch.optim.AdamW(learning.parameters(), lr=5e-5)
     loss_of = torch.nn.CrossEntropyLoss()
     seconds = []
-    for epoch in range(options.epochs):
-        order = np.random.default_rng(epoch).permutation(len(pixels))
-        started = time.perf_counter()
+    rows, judged = shared.judged_apart(len(pixels), options.judged)
+
+    def batches(order: Any) -> Iterator[tuple[Any, Any]]:
         for start in range(0, len(order), options.batch):
-            rows = order[start : start + options.batch]
-            batch = torch.from_numpy(pixels[rows]).permute(0, 3, 1, 2)
+            some = order[start : start + options.batch]
+            batch = torch.from_numpy(pixels[some]).permute(0, 3, 1, 2)
             batch = ((batch.float() - 127) / 128).contiguous(memory_format=torch.channels_last)
             with torch.no_grad():
-                batch = lower(batch)
+                given = lower(batch)
+            yield given, targets[some]
+
+    for epoch in range(options.epochs):
+        order = np.random.default_rng(epoch).permutation(rows)
+        started = time.perf_counter()
+        for batch, truth in batches(order):
             optimizer.zero_grad(set_to_none=True)
-            loss_of(learning(batch), targets[rows]).backward()
+            loss_of(learning(batch), truth).backward()
             optimizer.step()
+        with torch.no_grad():
+            sum(loss_of(learning(batch), truth).item() for batch, truth in batches(judged))
         seconds.append(time.perf_counter() - started)
-    return {"epoch_seconds": seconds, "train": len(pixels)}
+    return {"epoch_seconds": seconds, "train": len(rows)}
 
 
 if __name__ == "__main__":

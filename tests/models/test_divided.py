@@ -103,9 +103,9 @@ def inputs(tiny, pictures, stage="stage3"):
     return [maps, *(lower[:, block.start : block.stop] for block in blocks)]
 
 
-def tuned(network, given, precision="float32", **more):
+def tuned(network, given, precision="float32", shards=1, **more):
     forward = DividedForward(network, given, precision)
-    return Trainer(forward, 3, 0, 1, early=False, **more)
+    return Trainer(forward, 3, 0, shards, early=False, **more)
 
 
 @pytest.mark.parametrize("stage", ["stage3", "stage4", None])
@@ -261,6 +261,24 @@ def test_a_phase_may_leave_layers_below_a_stage_as_they_are(tiny, pictures):
     tuner.step(pictures, targets, 0.01, (0, 1))
     moved = {name for name, value in tuner.weights().items() if (value != before[name]).any()}
     assert "stage3_conv/kernel" in moved
+
+
+@pytest.mark.parametrize("stage", ["stage3", None])
+def test_in_shards_it_learns_and_answers_the_same(tiny, pictures, stage):
+    head, targets = next(heads(tiny_layout().width)), np.eye(3, dtype=np.float32)[np.arange(9) % 3]
+    found = []
+    for shards in (1, 2):
+        network = cut(tiny, pictures, head, stage)
+        given = inputs(tiny, pictures) if stage else [pictures]
+        tuner = tuned(network, lambda _, given=given: given, shards=shards)
+        tuner.begin(Optimizer("sgd"))
+        told = [tuner.step(None, targets, 0.01, (0, step)) for step in range(3)]
+        found.append((told, tuner.evaluate(None, targets.argmax(1)), tuner.weights()))
+    (told, judged, weights), (told_too, judged_too, weights_too) = found
+    np.testing.assert_allclose(told_too, told, rtol=1e-4)
+    np.testing.assert_allclose(judged_too, judged, rtol=1e-4)
+    for name, value in weights.items():
+        np.testing.assert_allclose(weights_too[name], value, rtol=1e-3, atol=1e-5, err_msg=name)
 
 
 def test_a_survey_counts_what_lies_above_each_cut(tiny):

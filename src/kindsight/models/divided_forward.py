@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from kindsight.models.depthwise import quick_depthwise
 from kindsight.models.divided import DividedNetwork, layers_after
 from kindsight.models.forward import KerasForward
 from kindsight.models.heads import LOGITS
@@ -34,6 +35,9 @@ class DividedForward(KerasForward):
         ``"bfloat16"`` (see :mod:`.precision`); weights, what is judged and what is written are
         float32 in any case.
     """
+
+    # Without normalisation over batches, a part of a batch gives what it gives in the whole.
+    sharded = True
 
     def __init__(
         self,
@@ -70,5 +74,7 @@ class DividedForward(KerasForward):
         return pictures
 
     def _above(self, below: Any, *, learning: bool) -> Any:
-        with multiplying(self._upper, self._precision if learning else "float32"):
+        if not learning:
+            return self._upper(below, training=False)
+        with multiplying(self._upper, self._precision), quick_depthwise(self._upper):
             return self._upper(below, training=False)

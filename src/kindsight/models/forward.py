@@ -6,6 +6,7 @@ order that suits a CPU; :mod:`.transfer_forward` and :mod:`.divided_forward` par
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -79,6 +80,9 @@ class Forward(Protocol):
 class KerasForward:
     """Any Keras model from pixels to logits, as Keras itself runs it.
 
+    A batch is computed whole, since batch normalisation looks at all of it, but for networks that
+    say that they can be ``sharded``.
+
     Parameters
     ----------
     model : keras.Model
@@ -118,8 +122,7 @@ class KerasForward:
     ) -> tuple[Any, list[Any]]:
         """Compute logits and gradients as :meth:`.SmallCNNForward.differentiate` does.
 
-        The batch is computed whole, since batch normalisation looks at all of it. The gradient is
-        None for a parameter that the phase does not learn.
+        The gradient is None for a parameter that the phase does not learn.
         """
         import tensorflow as tf
 
@@ -128,13 +131,27 @@ class KerasForward:
         flat = [item.pieces[0] for item in self.parameters]
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(flat)
-            logits = self._above(below, learning=True)
+            logits = self._in_shards(below, shards, learning=True)
             loss = loss_of(logits)
         return logits, tape.gradient(loss, flat)
 
     def logits(self, pictures: Any, shards: int) -> Any:
         """Compute logits as in use."""
-        return self._above(self._below(pictures), learning=False)
+        return self._in_shards(self._below(pictures), shards, learning=False)
+
+    def _in_shards(self, below: Any, shards: int, *, learning: bool) -> Any:
+        """Return logits, computed in so many parts side by side."""
+        import tensorflow as tf
+
+        if shards == 1:
+            return self._above(below, learning=learning)
+        count = tf.shape(tf.nest.flatten(below)[0])[0]
+        ends = [count * number // shards for number in range(shards + 1)]
+        parts = (
+            tf.nest.map_structure(lambda array: array[start:end], below)  # noqa: B023
+            for start, end in itertools.pairwise(ends)
+        )
+        return tf.concat([self._above(part, learning=learning) for part in parts], 0)
 
     def _below(self, pictures: Any) -> Any:
         """Return what the layers take that a gradient is wanted of."""

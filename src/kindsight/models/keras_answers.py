@@ -8,6 +8,7 @@ settings, inputs and numbers, its features are known, and only its own head is l
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -155,15 +156,20 @@ def _run_batches(function: Any, pixels: Pixels) -> Answers:
     import tensorflow as tf
 
     rows = int(function.inputs[0].shape[0])
-    parts: list[Answers] = []
-    with _unimproved():
-        for start in range(0, len(pixels), rows):
-            batch = np.asarray(pixels[start : start + rows], np.float32)
-            missing = rows - len(batch)
-            # The last batch is filled up: the function is for one shape only.
-            full = np.pad(batch, ((0, missing), (0, 0), (0, 0), (0, 0)))
-            given = function(tf.constant(full))
-            parts.append([part.numpy()[: len(batch)] for part in given])
+
+    def answer(start: int) -> Answers:
+        batch = np.asarray(pixels[start : start + rows], np.float32)
+        missing = rows - len(batch)
+        # The last batch is filled up: the function is for one shape only.
+        full = np.pad(batch, ((0, missing), (0, 0), (0, 0), (0, 0)))
+        return [part.numpy()[: len(batch)] for part in function(tf.constant(full))]
+
+    # Where an operation has one thread, batches are run side by side.
+    threading = tf.config.threading
+    alone = threading.get_intra_op_parallelism_threads() == 1
+    beside = threading.get_inter_op_parallelism_threads() if alone else 1
+    with _unimproved(), ThreadPoolExecutor(max(1, beside)) as pool:
+        parts = list(pool.map(answer, range(0, len(pixels), rows)))
     return [np.concatenate(column) for column in zip(*parts, strict=True)]
 
 

@@ -53,13 +53,15 @@ def main() -> None:
     serve({})
 
 
-def serve(more: Mapping[str, Job]) -> None:
+def serve(more: Mapping[str, Job], begin: Callable[[], None] | None = None) -> None:
     """Answer jobs until told to quit.
 
     Parameters
     ----------
     more : mapping of str to callable
         Jobs by name, besides this module's own: from the job and the line to its answer.
+    begin : callable, optional
+        Called once TensorFlow is imported, before it computes anything.
     """
     # Ctrl-C reaches every process of a terminal; the parent decides what becomes of this one.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -67,7 +69,7 @@ def serve(more: Mapping[str, Job]) -> None:
     os.dup2(2, 1)
     jobs: queue.Queue[dict[str, Any]] = queue.Queue()
     threading.Thread(target=_listen, args=(jobs, line.stop), daemon=True).start()
-    line.tell(_guarded(_start, {}, line))
+    line.tell(_guarded(lambda job, line: _start(begin), {}, line))
     own: Mapping[str, Job] = {"build": _build, "maps": _maps}
     table = {**own, **ANSWER_JOBS, **more}
     while (job := jobs.get())["job"] != "quit":
@@ -97,7 +99,7 @@ def _guarded(task: Job, job: dict[str, Any], line: Line) -> dict[str, Any]:
         return {"ok": False, "error": type(error).__name__, "message": str(error)}
 
 
-def _start(job: dict[str, Any], line: Line) -> dict[str, Any]:
+def _start(begin: Callable[[], None] | None) -> dict[str, Any]:
     """Import Keras as fast as can be, with the settings that the project's models are made for.
 
     The first answer, not asked for: when it comes, the process is ready.
@@ -116,6 +118,8 @@ def _start(job: dict[str, Any], line: Line) -> dict[str, Any]:
         del sys.modules[library]
     gc.freeze()
     gc.enable()
+    if begin is not None:
+        begin()
     # The user's keras.json may say otherwise.
     keras.config.set_floatx("float32")
     keras.config.set_image_data_format("channels_last")

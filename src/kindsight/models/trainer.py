@@ -22,27 +22,33 @@ if TYPE_CHECKING:
 
 __all__ = ["Trainer", "set_threads"]
 
-# Fewer pictures than this are not worth a shard of their own.
-SHARD = 4
+# Fewer pictures than this are not worth a shard of their own; so many shards a usual batch has.
+SHARD, MOST_SHARDS = 4, 8
 
 
-def set_threads(network: SmallCNN | TransferNetwork | None, cores: int) -> None:
-    """Let each operation run on one thread, and as many side by side as there are cores.
+def set_threads(cores: int, *, sharded: bool) -> None:
+    """Say how the cores are shared; to be called before anything is computed.
 
-    To be called before anything is computed; afterwards the process stays as it is. Only the small
-    network without batch normalisation is computed in shards; elsewhere each operation gets all
-    cores, and sums in the same order each time.
+    Afterwards the process stays as it is.
+
+    Parameters
+    ----------
+    cores : int
+        How many there are.
+    sharded : bool
+        Whether batches are computed in shards. Then each operation runs on one thread (on some,
+        where there are more cores than shards), and as many side by side as there are cores.
+        Otherwise each gets all cores. Sums are in the same order each time.
     """
     import tensorflow as tf
 
-    sharded = isinstance(network, SmallCNN) and not network.batch_norm
-    within, beside = (1, cores) if sharded else (cores, 1)
+    within, beside = (-(-cores // MOST_SHARDS), cores) if sharded else (cores, 1)
     try:
         tf.config.threading.set_intra_op_parallelism_threads(within)
         tf.config.threading.set_inter_op_parallelism_threads(beside)
     except RuntimeError:  # TensorFlow has begun to compute
         pass
-    if not sharded:
+    if within > 1 or not sharded:
         tf.config.experimental.enable_op_determinism()
 
 

@@ -21,7 +21,6 @@ from kindsight.training.job_loop import checkpoint_of, run_loop
 from kindsight.training.learner import Lessons
 from kindsight.training.plan import Plan
 from kindsight.training.rate_finder import sweep_rates
-from kindsight.training.tune_job import TUNE_JOBS
 from kindsight.training.views import map_records
 
 __all__ = ["main"]
@@ -29,13 +28,13 @@ __all__ = ["main"]
 
 def main() -> None:
     """Answer jobs until told to quit."""
-    serve({"train": _train, "find-rate": _find_rate, "describe": _describe, **TUNE_JOBS})
+    serve({"train": _train, "find-rate": _find_rate, "describe": _describe})
 
 
 def _describe(job: dict[str, Any], line: Line) -> dict[str, Any]:
     """Say what a network would be."""
     # A later job of the same process trains it, when it is too late to say.
-    set_threads(None, job["cores"])
+    set_threads(job["cores"], sharded=False)
     return describe_transfer(TransferNetwork.from_dict(job["network"]), job["classes"], job["ends"])
 
 
@@ -45,7 +44,7 @@ def _train(job: dict[str, Any], line: Line) -> dict[str, Any]:
     lessons, checkpoint = _lessons(job), checkpoint_of(job)
     # Sums are rounded in the same way after a stop as before, whatever cores there are now.
     shards = job["cores"] if checkpoint is None else int(checkpoint.numbers["shards"])
-    set_threads(network, job["cores"])
+    set_threads(job["cores"], sharded=_is_sharded(network))
     trainer = _trainer(job, network, shards)
     plan, extra = Plan.from_dict(job["plan"]), {"shards": shards}
     run_loop(job, line, plan, lessons, trainer, extra=extra, checkpoint=checkpoint)
@@ -57,7 +56,7 @@ def _train(job: dict[str, Any], line: Line) -> dict[str, Any]:
 def _find_rate(job: dict[str, Any], line: Line) -> dict[str, Any]:
     """Try learning rates."""
     network, lessons = _network(job), _lessons(job)[0]
-    set_threads(network, job["cores"])
+    set_threads(job["cores"], sharded=_is_sharded(network))
     trainer = _trainer(job, network, job["cores"])
     phase = Plan.from_dict(job["plan"]).phases[0]
     batches = Batches(
@@ -69,6 +68,10 @@ def _find_rate(job: dict[str, Any], line: Line) -> dict[str, Any]:
         line.tell({"event": "tried", "done": done, "total": total})
 
     return sweep_rates(trainer, phase, batches, workers=job["workers"], hear=hear).to_dict()
+
+
+def _is_sharded(network: SmallCNN | TransferNetwork) -> bool:
+    return isinstance(network, SmallCNN) and not network.batch_norm
 
 
 def _network(job: dict[str, Any]) -> SmallCNN | TransferNetwork:

@@ -110,6 +110,8 @@ def _prepared(work: FineTuning) -> tuple[FineTuning, tuple[int, ...]]:
         rate = seen / max(1e-9, time.monotonic() - began)
     small_rate = None
     if work.seconds is not None:
+        # Until what is tuned is known, and its pace measured.
+        work = replace(work, look_seconds=1 / rate)
         with work.timed(WIDER):
             work = widen(work, flips, rate)
         # What was chosen by name is tuned as it is; only what was widened may be tuned smaller.

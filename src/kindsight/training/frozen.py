@@ -43,7 +43,7 @@ from kindsight.training.tuning import FINE_TUNES, parse_budget
 
 __all__ = ["FrozenTraining"]
 
-CHILD = "kindsight.training.child"
+CHILD = "kindsight.training.tune_child"
 
 
 @dataclass(frozen=True)

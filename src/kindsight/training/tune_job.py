@@ -24,7 +24,7 @@ from kindsight.models.keras_child import Job, Line
 from kindsight.models.layout import FeatureLayout
 from kindsight.models.lower import build_lower_file
 from kindsight.models.survey import survey_cuts
-from kindsight.models.trainer import Trainer, set_threads
+from kindsight.models.trainer import Trainer
 from kindsight.training.batches import Batches
 from kindsight.training.job_loop import checkpoint_of, run_loop
 from kindsight.training.learner import Lessons
@@ -68,7 +68,6 @@ def tune_job(job: dict[str, Any], line: Line) -> dict[str, Any]:
         it is.
     """
     until = None if job["seconds"] is None else time.monotonic() + job["seconds"]
-    set_threads(None, job["cores"])
     with np.load(job["lessons"], allow_pickle=False) as file:
         arrays = {name: file[name] for name in file.files}
     before, val_views = arrays.pop("before"), arrays.pop("val_views")
@@ -78,10 +77,12 @@ def tune_job(job: dict[str, Any], line: Line) -> dict[str, Any]:
     plan = Plan.from_dict({"phases": job["phases"], "keep": "best", "best_by": BEST_BY})
     given = _inputs(FeatureLayout.from_dict(job["layout"]), job["stage"], job["low"])
     steps = job["average"] * -(-len(lessons.targets) // plan.phases[0].batch_size)
+    # Sums are rounded in the same way after a stop as before, whatever cores there are now.
+    shards = job["cores"] if checkpoint is None else int(checkpoint.numbers["shards"])
     # The mean runs over about so many of the last steps, from the first on: little data makes it
     # less of a gamble than what the last step left.
     tuner = Trainer(
-        DividedForward(network, given, job["precision"]), job["classes"], 0, 1,
+        DividedForward(network, given, job["precision"]), job["classes"], 0, shards,
         job["class_weight"], layer_decay=job["layer_decay"], average=1 - 1 / max(1, steps),
         early=False,
     )  # fmt: skip
@@ -96,7 +97,7 @@ def tune_job(job: dict[str, Any], line: Line) -> dict[str, Any]:
             epochs = max(1, min(job["most_epochs"], most))
     phases = [replace(phase, learning_rate=learning_rate) for phase in plan.phases]
     plan = replace(plan, phases=(*phases[:-1], _lasting(phases[-1], epochs)))
-    extra = {"rate": rate, "epochs": epochs, "learning_rate": learning_rate}
+    extra = {"rate": rate, "epochs": epochs, "learning_rate": learning_rate, "shards": shards}
     run_loop(job, line, plan, lessons, tuner, extra=extra, checkpoint=checkpoint, until=until)
     views = logits_of_views(
         tuner, lessons.pixels, val_views, job["flips"], flipped=job["stage"] is not None,

@@ -26,7 +26,7 @@ from kindsight.training.tune_work import FineTuning
 
 __all__ = ["frozen_logits", "full_phases", "light_phases", "make_job", "make_lessons"]
 
-FORMAT = 3
+FORMAT = 4
 """Raised whenever the same settings and pictures would give other weights."""
 
 LAYER_DECAY = 0.9
