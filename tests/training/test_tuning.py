@@ -93,6 +93,39 @@ def test_without_a_validation_part_or_time_it_stays_frozen(photos, backbone, tmp
         assert tuning.note_of(kept.tuning)[0].startswith("Not fine-tuned")
 
 
+def test_ctrl_c_before_the_training_keeps_the_best_head_so_far(
+    photos, backbone, tmp_path, monkeypatch
+):
+    from kindsight.catalog import open_catalog
+
+    training = FrozenTraining(size=64)
+    features = training.features(open_catalog(str(photos)), backbone)
+    fitted = training.fit(features, backbone, features.catalog.classes)
+    wider, rows, heard = replace(fitted), np.arange(len(features.catalog)), []
+    keras = type("Keras", (), {"hurried": False})
+    listener = type("Listener", (), {"on_interrupt": lambda self: heard.append("Ctrl-C")})()
+
+    def tune(wish=KeyboardInterrupt, seconds=600.0, own=None):
+        def pressed(work, best, own):
+            best.append(replace(work, fitted=wider))
+            raise wish
+
+        monkeypatch.setattr(fine_tuning, "_fine_tune", pressed)
+        work = FineTuning(fitted, rows, rows, keras, tmp_path, seconds=seconds, listener=listener)
+        return fine_tune(work, own)
+
+    kept = tune()
+    assert kept.head is wider.head and kept.catalog is wider.catalog and heard == ["Ctrl-C"]
+    assert not kept.tuning.kept and "not fine-tuned: ended by Ctrl-C" in kept.tuning.words
+    # A second one, and where nobody is promised a result.
+    for more in ({"wish": fine_tuning.StopNow}, {"seconds": None}, {"own": object()}):
+        with pytest.raises(KeyboardInterrupt):
+            tune(**more)
+    keras.hurried = True
+    with pytest.raises(KeyboardInterrupt):
+        tune()
+
+
 class Stopper:
     """Presses Ctrl-C in an epoch."""
 
@@ -179,6 +212,23 @@ def test_within_a_budget_ctrl_c_finishes_with_the_best_so_far(photos, tmp_path, 
     assert result.tuning["kept"] and "wider features" in result.tuning["seconds"]
     bundle = load_bundle(result.run)
     assert bundle.facts["agreement"]["largest_difference"] < 1e-3
+    assert {path.name for path in result.run.glob("*.json")} == {"bundle.json"}
+
+
+@pytest.mark.slow
+def test_within_a_budget_ctrl_c_while_views_are_made_finishes_with_the_frozen_head(
+    photos, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(widening, "choose_widening", lambda *_: None)
+
+    def press(stage, done, total):
+        if stage == "views":
+            raise KeyboardInterrupt
+
+    settings = TrainSettings(str(photos), run="one", runs=str(tmp_path), size=64, budget="1h")
+    result = train(settings, progress=press)
+    assert "not fine-tuned: ended by Ctrl-C" in result.network and not result.tuning["kept"]
+    assert load_bundle(result.run).facts["agreement"]["largest_difference"] < 1e-3
     assert {path.name for path in result.run.glob("*.json")} == {"bundle.json"}
 
 

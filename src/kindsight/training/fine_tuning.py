@@ -40,21 +40,26 @@ __all__ = ["FineTuning", "fine_tune"]
 LEAST_VALIDATION = 10
 # Seconds left that are too few to begin.
 LEAST_SECONDS = 10.0
-NO_TIME = "the budget leaves no time for it"
+NO_TIME, ENDED = "the budget leaves no time for it", "ended by Ctrl-C"
 
 Rows = NDArray[np.int64]
+
+
+class StopNow(KeyboardInterrupt):
+    """A second Ctrl-C, while what the first one asked for was being done."""
 
 
 def fine_tune(work: FineTuning, own: Any = None) -> FittedFrozen | FittedTuned:
     """Fine-tune a backbone from the head that was fitted on it.
 
-    With a budget, wider features are tried before (:mod:`.widening`).
+    With a budget, wider features are tried before (:mod:`.widening`), and a Ctrl-C ends it with the
+    best so far.
 
     Parameters
     ----------
     work : FineTuning
     own : tempfile.TemporaryDirectory, optional
-        The work's folder, if it is to go with the result.
+        The work's folder, if it is to go with the result; then a Ctrl-C ends all.
 
     Returns
     -------
@@ -63,7 +68,23 @@ def fine_tune(work: FineTuning, own: Any = None) -> FittedFrozen | FittedTuned:
     """
     if why := _impossible(work):
         return _unchanged(work, why)
-    work, flips = _prepared(work)
+    best = [work]
+    try:
+        return _fine_tune(work, best, own)
+    except StopNow:
+        raise
+    except KeyboardInterrupt:
+        if work.seconds is None or own is not None or work.keras.hurried:
+            raise
+    tell_of_interrupt(work.listener)
+    return _unchanged(best[-1], ENDED)
+
+
+def _fine_tune(work: FineTuning, best: list[FineTuning], own: Any) -> FittedFrozen | FittedTuned:
+    """Prepare and train; `best` is told of what a Ctrl-C is to be answered with."""
+    work, flips, small_rate = _widened(work)
+    best.append(work)
+    work = on_one_backbone(work, small_rate)
     if why := _impossible(work):
         return _unchanged(work, why)
     stored = _stored(work)
@@ -96,8 +117,11 @@ def _unchanged(work: FineTuning, why: str) -> FittedFrozen:
     return replace(work.frozen, tuning=Tuning(False, words, work.took, nan, nan))
 
 
-def _prepared(work: FineTuning) -> tuple[FineTuning, tuple[int, ...]]:
-    """Choose the flips and, with a budget, wider features; begin on one backbone."""
+def _widened(work: FineTuning) -> tuple[FineTuning, tuple[int, ...], float | None]:
+    """Choose the flips and, with a budget, wider features.
+
+    The last that is returned is :func:`.on_one_backbone`'s ``small_rate``.
+    """
     fitted, targets = work.fitted, work.targets()
     pool = InterpreterPool(fitted.files.tflite, fitted.training.workers)
 
@@ -117,7 +141,7 @@ def _prepared(work: FineTuning) -> tuple[FineTuning, tuple[int, ...]]:
         # What was chosen by name is tuned as it is; only what was widened may be tuned smaller.
         if work.fitted is not fitted and is_default(fitted.training):
             small_rate = rate
-    return on_one_backbone(work, small_rate), flips
+    return work, flips, small_rate
 
 
 def _stored(work: FineTuning) -> StoredPictures:
@@ -192,8 +216,11 @@ def _follow(work: FineTuning, told: dict[str, Any]) -> tuple[dict[str, Any], His
             raise
     tell_of_interrupt(work.listener)
     again = Hearing(None, work.progress)
-    found = work.keras.follow(again, job="tune", **{**told, "seconds": 0.0})
-    work.said.append("ended by Ctrl-C")
+    try:
+        found = work.keras.follow(again, job="tune", **{**told, "seconds": 0.0})
+    except KeyboardInterrupt as wish:
+        raise StopNow from wish
+    work.said.append(ENDED)
     return found, History(again.rows, BEST_BY)
 
 
