@@ -305,6 +305,12 @@ def test_a_test_part_is_taken_where_it_is_asked_for(small, quick):
     assert len(set(paths)) == 15 and result.test.pictures == 9
 
 
+@pytest.mark.parametrize("validation", [0, 9, 12])
+def test_what_more_time_could_bring_is_said_where_it_could(small, quick, validation):
+    said = quick(small, validation=validation).more
+    assert said.startswith("--budget 10m also fine-tunes") if validation == 12 else not said
+
+
 @pytest.mark.parametrize("number", [9, 9.0])
 def test_parts_are_numbers_of_pictures_too(small, quick, number):
     result = quick(small, validation=number, test=3)

@@ -35,7 +35,7 @@ from kindsight.training.listener import Listeners, TrainingListener
 from kindsight.training.logs import open_logs
 from kindsight.training.mlflow_log import check_mlflow
 from kindsight.training.network_fit import NetworkPictures
-from kindsight.training.tuning import FittedTuned, Tuning, note_of
+from kindsight.training.tuning import LEAST_VALIDATION, FittedTuned, Tuning, note_of
 
 __all__ = ["TrainResult", "TrainSettings", "find_learning_rate", "layers_of", "train"]
 
@@ -229,6 +229,8 @@ def _result(
     own = fitted.notes if isinstance(fitted, FittedNetwork) else ()
     told = (*notes, *fitted.catalog.notes, *_crop_notes(fitted), *own, *note_of(tuning))
     every = tuple(dict.fromkeys(told))
+    judged = len(rows["validation"]) >= LEAST_VALIDATION
+    could_tune = isinstance(fitted, FittedFrozen) and tuning is None and judged
     return TrainResult(
         run=folder,
         report=folder / "report.html",
@@ -252,7 +254,7 @@ def _result(
         history=fitted.history,
         network=fitted.words() if isinstance(fitted, FittedNetwork) else "",
         tuning={} if tuning is None else tuning.to_dict(),
-        more=MORE if isinstance(fitted, FittedFrozen) and tuning is None else "",
+        more=MORE if could_tune else "",
     )
 
 

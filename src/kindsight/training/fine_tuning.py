@@ -31,13 +31,18 @@ from kindsight.training.one_backbone import on_one_backbone
 from kindsight.training.tune_pictures import pixels_to_tune, views_to_tune
 from kindsight.training.tune_plan import frozen_logits, make_job, make_lessons
 from kindsight.training.tune_work import WIDER, FineTuning
-from kindsight.training.tuning import BEST_BY, DECISIONS_FILE, FittedTuned, Tuning, is_better
+from kindsight.training.tuning import (
+    BEST_BY,
+    DECISIONS_FILE,
+    LEAST_VALIDATION,
+    FittedTuned,
+    Tuning,
+    is_better,
+)
 from kindsight.training.widening import is_default, widen
 
 __all__ = ["FineTuning", "fine_tune"]
 
-# With fewer pictures to be judged by, better and worse could not be told apart.
-LEAST_VALIDATION = 10
 # Seconds left that are too few to begin.
 LEAST_SECONDS = 10.0
 NO_TIME, ENDED = "the budget leaves no time for it", "ended by Ctrl-C"

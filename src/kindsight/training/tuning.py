@@ -20,6 +20,7 @@ __all__ = [
     "BEST_BY",
     "DECISIONS_FILE",
     "FINE_TUNES",
+    "LEAST_VALIDATION",
     "FittedTuned",
     "Tuning",
     "is_better",
@@ -36,6 +37,9 @@ BEST_BY = "loss"
 
 # By so much lower must the log loss be: the same pictures chose rates, epoch, share and views.
 BETTER = 0.99
+
+LEAST_VALIDATION = 10
+"""With fewer pictures to be judged by, better and worse could not be told apart."""
 
 DECISIONS_FILE = "tuning.json"
 """What a training decided by measured times, in the folder of a run that is not finished."""
