@@ -198,6 +198,12 @@ class Cache:
                 deleted.append(entry)
         return deleted
 
+    def drop(self, path: Path) -> bool:
+        """Delete one table, unless a process has it open; say whether it is gone."""
+        if gone := not _in_use(path):
+            _delete(path)
+        return gone
+
     def clear(self, kind: str | None = None) -> int:
         """Delete all entries, or those of one kind; return the bytes freed.
 

@@ -115,3 +115,23 @@ def test_the_same_policy_gives_the_same_views_as_augmenting_does():
     index = np.array([2**62 + 5])
     one = augment_pictures(pixels, POLICY, seed=3, epoch=1, index=index)
     assert (one != augment_pictures(pixels, POLICY, seed=3, epoch=2, index=index)).any()
+
+
+def test_a_file_that_would_outgrow_the_cache_begins_anew(lower, tmp_path):
+    data, each = catalog(), 8 * 10 * 2 * 2 + LOW * 4
+
+    def make(seed, limit, count=2):
+        counts, cache = np.full(len(data), count), Cache(tmp_path, limit=limit)
+        with store_pictures(data, SPEC, Cache(tmp_path)) as stored:
+            views = store_views(stored, lower, PLAN, counts, spec=SPEC, seed=seed, cache=cache)
+            views.close()
+        return views.computed, views.file.stat().st_size // each
+
+    # Pictures and flips are the same for all seeds; each has seven drawn views of its own.
+    plain = 7 * 2
+    assert make(1, 100_000) == (plain + 7, 21)
+    assert make(2, 28 * each) == (7, 28)
+    assert make(2, 28 * each) == (0, 28)
+    assert make(3, 35 * each - 1) == (plain + 7, 21)
+    # What is there already is kept, however full it is.
+    assert make(3, 21 * each) == (0, 21) and make(3, 10) == (0, 21)

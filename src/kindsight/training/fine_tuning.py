@@ -7,6 +7,7 @@ frozen head, only where that is better than the head on the validation part.
 from __future__ import annotations
 
 import time
+from contextlib import closing, nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -28,7 +29,7 @@ from kindsight.training.listener import tell_of_interrupt, tell_of_rank
 from kindsight.training.looks import allow_looks
 from kindsight.training.network_fit import KERAS_FILE, TFLITE_FILE, Hearing
 from kindsight.training.one_backbone import on_one_backbone
-from kindsight.training.tune_pictures import pixels_to_tune, views_to_tune
+from kindsight.training.tune_pictures import TunePictures, pixels_to_tune, views_to_tune
 from kindsight.training.tune_plan import frozen_logits, make_job, make_lessons
 from kindsight.training.tune_work import WIDER, FineTuning
 from kindsight.training.tuning import (
@@ -168,15 +169,27 @@ def _stored(work: FineTuning) -> StoredPictures:
 def _train(
     work: FineTuning, stored: StoredPictures, flips: tuple[int, ...], own: Any
 ) -> FittedFrozen | FittedTuned:
-    """Train on the stored pictures, or on views of them, and judge what came of it."""
-    fitted, targets = work.fitted, work.targets()
+    """Train on the stored pictures, or on views of them."""
     with work.timed("views"):
-        full = fitted.training.tunes == "full"
+        full = work.fitted.training.tunes == "full"
         pictures = (pixels_to_tune if full else views_to_tune)(work, stored, flips)
     left = work.left()
-    if pictures is None or (left is not None and left < LEAST_SECONDS):
-        stored.close()
-        return _unchanged(work, NO_TIME)
+    with closing(pictures.views) if pictures and pictures.views else nullcontext():
+        if pictures is None or (left is not None and left < LEAST_SECONDS):
+            stored.close()
+            return _unchanged(work, NO_TIME)
+        return _learn(work, stored, pictures, flips, own)
+
+
+def _learn(
+    work: FineTuning,
+    stored: StoredPictures,
+    pictures: TunePictures,
+    flips: tuple[int, ...],
+    own: Any,
+) -> FittedFrozen | FittedTuned:
+    """Learn from pictures or views, and judge what came of it."""
+    fitted, targets = work.fitted, work.targets()
     files = work.folder / KERAS_FILE, work.folder / TFLITE_FILE
     learned = class_targets(fitted.catalog[work.rows], fitted.classes)
     parts = (pictures.places, learned), (pictures.val_places, targets, pictures.val_views)

@@ -22,7 +22,7 @@ from kindsight.training.flips import flips_in_words
 from kindsight.training.tune_plan import full_phases, light_phases
 from kindsight.training.tune_work import FineTuning
 from kindsight.training.view_plan import ViewPlan
-from kindsight.training.views import bytes_of_view, store_views
+from kindsight.training.views import CutViews, bytes_of_view, store_views
 
 __all__ = ["TunePictures", "pixels_to_tune", "views_to_tune"]
 
@@ -52,6 +52,8 @@ class TunePictures:
         What the process with Keras is told of them.
     said : str
         In words.
+    views : CutViews, optional
+        Where they are views: to be closed when they are no longer needed.
     """
 
     places: Rows
@@ -59,6 +61,7 @@ class TunePictures:
     val_views: Rows
     job: dict[str, Any]
     said: str
+    views: CutViews | None = None
 
 
 def pixels_to_tune(
@@ -103,7 +106,6 @@ def views_to_tune(
         cache=Cache(fitted.training.cache), workers=fitted.training.workers,
         progress=work.step("views"), deadline=spare,
     )  # fmt: skip
-    views.close()
     made, place = views.places.shape[1] - 1, choice.place
     asked = asked[: made + 1]
     work.decide(views=made, place=place.to_dict(), why=choice.why)
@@ -119,7 +121,7 @@ def views_to_tune(
         f"itself{f' ({choice.why})' if choice.why else ''}, {flips_in_words(flips)}, {size:,.0f} MB"
     )
     judged = views.places[work.validation, : len(asked)]
-    return TunePictures(views.places[work.rows], judged[:, 0], judged, job, said)
+    return TunePictures(views.places[work.rows], judged[:, 0], judged, job, said, views)
 
 
 def _choose(work: FineTuning, plan: ViewPlan) -> CutChoice | None:

@@ -148,6 +148,13 @@ def store_views(
         table = PlaceTable(path, bytes_of_view(lower))
         stack.callback(table.close)
         makers = _Makers(stored, lower, plan, seed, pool, table)
+        if _outgrows(makers, counts, cache.limit):
+            # Views of other seeds and pictures, most of them: these would stay as long as it does.
+            stack.close()
+            cache.drop(path)
+            table = PlaceTable(path, bytes_of_view(lower))
+            stack.callback(table.close)
+            makers = _Makers(stored, lower, plan, seed, pool, table)
         total, done, computed = int((counts + 1).sum()), 0, 0
         last = int(counts.max())
         for view in range(last + 1):
@@ -167,6 +174,16 @@ def store_views(
         stack.pop_all()
     seconds = time.monotonic() - start
     return CutViews(table.pixels, places, computed, done - computed, seconds, table)
+
+
+def _outgrows(makers: _Makers, counts: Rows, limit: int) -> bool:
+    """Whether a file with what is missing besides would be larger than all that is kept."""
+    table, missing = makers.table, 0
+    for view in range(int(counts.max()) + 1):
+        names = set(makers.names(view, np.flatnonzero(counts >= view)))
+        missing += len(names) - len(table.known(names))
+    there = table.pixels.stat().st_size if table.pixels.exists() else 0
+    return missing > 0 and there > 0 and there + missing * table.bytes_each > limit
 
 
 def _word(stage: str) -> str:
