@@ -160,6 +160,48 @@ def test_layers_come_back_from_their_file(tmp_path):
     assert np.array_equal(again.maps, maps)
 
 
+@pytest.mark.parametrize("share", [1.0, 0.5])
+@pytest.mark.parametrize("views", [(0,), (0, 1)])
+def test_of_a_tuned_network_what_was_tuned_is_shown(tmp_path, share, views):
+    import keras
+
+    from kindsight.models.divided import divide_network, with_head
+    from kindsight.models.heads import LinearHead
+    from kindsight.models.layout import FeatureBlock, FeatureLayout
+    from kindsight.models.together import answering_together, over_views
+
+    def build():
+        layers, pixels = keras.layers, keras.Input((3, 4, 3), name="pixels")
+        x = layers.Conv2D(2, 1, name="low_conv")(pixels)
+        low = layers.Activation("relu", name="low_out")(x)
+        high = layers.Conv2D(4, 1, name="high_conv")(low)
+        ends = [layers.GlobalAveragePooling2D(name=n)(x) for n, x in (("a", low), ("b", high))]
+        return keras.Model(pixels, layers.Concatenate(name="features")(ends), name="tiny")
+
+    backbone = build()
+    layout = FeatureLayout((FeatureBlock("low_mean", 0, 2), FeatureBlock("high_mean", 2, 6)))
+    head = LinearHead(np.ones((6, 2), np.float32), np.zeros(2, np.float32))
+    told = np.zeros(6, np.float32), np.ones(6, np.float32)
+    network = divide_network(backbone, layout, "low", head, 1.0, *told)
+    for variable in network.upper.get_layer("high_conv").trainable_variables:
+        variable.assign(variable + 3)
+    full = network.full if views == (0,) else over_views(network.full, views)
+    if share < 1:
+        frozen = network.frozen if len(views) == 1 else with_head(build(), head, 1.0)
+        full = answering_together(full, frozen, share)
+    full.save(tmp_path / "n.keras")
+
+    found, left_out, within = collect_maps(tmp_path / "n.keras", PIXELS, 16, 64)
+    assert [layer.name for layer in found] == ["low_conv", "low_out", "high_conv"]
+    assert not left_out and within is (share < 1 or len(views) > 1)
+    batch = PIXELS[None].astype(np.float32)
+    between = keras.Model(backbone.input, backbone.get_layer("low_out").output)(batch)
+    expected = np.asarray(network.upper.get_layer("high_conv")(between))[0]
+    np.testing.assert_allclose(np.moveaxis(found[2].maps, 0, -1), expected, rtol=1e-4)
+    (last,), left_out, _ = collect_maps(tmp_path / "n.keras", PIXELS, 1, 64)
+    assert {last.name, *left_out} == {"low_conv", "low_out", "high_conv"}
+
+
 def test_a_network_within_networks_is_looked_into(network, tmp_path):
     import keras
 

@@ -129,7 +129,5 @@ def _lines(found: Layers, page: Path | None) -> list[str]:
             f"  {len(found.layers)} of {total} with maps, evenly chosen; --max-layers shows more"
         )
     if found.within:
-        lines.append(
-            "  of the first network within that sees the picture as it is: several answer together"
-        )
+        lines.append("  of one network, which sees the picture as it is: several answer together")
     return [*lines, "", f"page  {printable(str(page))}"]

@@ -20,6 +20,7 @@ from kindsight.models.folding import fold_normalisations
 from kindsight.models.freezing import layers_up_to
 from kindsight.models.heads import FEATURES, CurvedHead, HeadLayers, LinearHead, add_head
 from kindsight.models.layout import FeatureLayout
+from kindsight.models.together import TUNED
 
 __all__ = [
     "DividedNetwork",
@@ -180,7 +181,7 @@ def divide_network(
         upper.output
     )
     logits = add_head(standard, _standardised(head, temperature, mean, spread))
-    upper = keras.Model(upper.inputs, logits, name="tuned")
+    upper = keras.Model(upper.inputs, logits, name=TUNED)
     for name in _FIXED:
         if any(layer.name == name for layer in upper.layers):
             upper.get_layer(name).trainable = False

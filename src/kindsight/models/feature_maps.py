@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kindsight.errors import KindsightError
+from kindsight.models.together import TOGETHER, TUNED
 
 __all__ = [
     "MAX_LAYERS",
@@ -160,22 +161,33 @@ def collect_maps(
 
     network = keras.models.load_model(model, compile=False)
     seeing = _seeing(network) or network
-    layers = [layer for layer in seeing.layers if _has_maps(layer)]
+    ends, above = _tuned_part(seeing)
+    below = seeing if above is None else keras.Model(seeing.inputs, ends)
+    parts = [part for part in (below, above) if part is not None]
+    layers = [layer for part in parts for layer in part.layers if _has_maps(layer)]
     if not layers or len(network.inputs) != 1:
         raise KindsightError(
             "To show feature maps a network must have one input and layers with maps. Received: "
             f"{len(network.inputs)} inputs, {len(network.layers)} layers, {len(layers)} with maps."
         )
     chosen = [layers[place] for place in evenly(len(layers), max_layers)]
-    ends = keras.Model(seeing.inputs[0], [layer.output for layer in chosen])
-    outputs = ends(np.asarray(pixels, np.float32)[None], training=False)
-    outputs = outputs if isinstance(outputs, list) else [outputs]
+    given, outputs = [np.asarray(pixels, np.float32)[None]], []
+    for part in parts:
+        shown = [layer.output for layer in chosen if layer in part.layers]
+        passed = ends if part is below else []
+        if not shown and not passed:
+            continue
+        values = keras.Model(part.inputs, [*shown, *passed])(given, training=False)
+        values = values if isinstance(values, list) else [values]
+        outputs += values[: len(shown)]
+        given = values[len(shown) :]
     left_out = [layer.name for layer in layers if layer not in chosen]
     maps = [
         _maps(layer, np.asarray(output)[0], max_maps)
         for layer, output in zip(chosen, outputs, strict=True)
     ]
-    return CollectedMaps(maps, left_out, seeing is not network)
+    several = any(layer.name == TOGETHER for layer in network.layers)
+    return CollectedMaps(maps, left_out, several or seeing is not network)
 
 
 def write_maps(layers: Sequence[LayerMaps], path: str | Path) -> list[dict[str, Any]]:
@@ -202,17 +214,36 @@ def read_maps(facts: Sequence[Mapping[str, Any]], path: str | Path) -> list[Laye
 
 
 def _seeing(network: Any) -> Any:
-    """Return the network, or the first one within it that sees the picture as it is and has maps.
+    """Return the network, or the first one within it that sees pictures of its size and has maps.
+
+    One that was tuned comes before others.
 
     Networks that answer together, or over several views of a picture, are layers of another one.
     """
     if any(_has_maps(layer) for layer in network.layers):
         return network
+    within = [
+        _seeing(layer)
+        for layer in network.layers
+        if hasattr(layer, "layers") and layer.input_shape == network.input_shape
+    ]
+    found = [one for one in within if one is not None]
+    return next((one for one in found if _tuned_part(one)[1] is not None), next(iter(found), None))
+
+
+def _tuned_part(network: Any) -> tuple[list[Any], Any]:
+    """Return what passes the cut of a fine-tuned network, and the part above it, if there is one.
+
+    That part is a layer of the network, called once.
+    """
     for layer in network.layers:
-        within = hasattr(layer, "layers") and layer.input_shape == network.input_shape
-        if within and (found := _seeing(layer)) is not None:
-            return found
-    return None
+        if layer.name == TUNED and hasattr(layer, "layers"):
+            known = set(network.operations)
+            for node in layer._inbound_nodes:
+                tensors = list(node.input_tensors)
+                if all(tensor._keras_history.operation in known for tensor in tensors):
+                    return tensors, layer
+    return [], None
 
 
 def _has_maps(layer: Any) -> bool:

@@ -26,6 +26,9 @@ from kindsight.models.layout import FeatureLayout
 
 __all__ = ["join_backbones"]
 
+JOIN_FORMAT = 2
+"""Raised whenever the same backbones would be joined to other files."""
+
 
 def join_backbones(
     parts: Mapping[str, BackboneFiles], cache_folder: Path, views: int = 1
@@ -60,7 +63,7 @@ def join_backbones(
     layout = every[0].layout
     if len(every) > 1:
         layout = FeatureLayout.joined({name: files.layout for name, files in parts.items()})
-    words = [*(files.key for files in every), views, BUILD_FORMAT]
+    words = [*(files.key for files in every), views, BUILD_FORMAT, JOIN_FORMAT]
     digest = hashlib.blake2b(" ".join(map(str, words)).encode(), digest_size=8)
     key = f"{'+'.join(parts)[:60]}-{digest.hexdigest()}"
     folder = Path(cache_folder) / "backbones"

@@ -7,7 +7,10 @@ from typing import Any
 
 from kindsight.models.views import AXES
 
-__all__ = ["answering_together", "over_views"]
+__all__ = ["TOGETHER", "TUNED", "answering_together", "over_views"]
+
+TOGETHER, TUNED = "together", "tuned"
+"""By these names the layer that adds up two networks' logits is known, and one that was tuned."""
 
 
 def answering_together(full: Any, frozen: Any, share: float) -> Any:
@@ -27,7 +30,7 @@ def answering_together(full: Any, frozen: Any, share: float) -> Any:
         keras.layers.Rescaling(weight)(logits)
         for weight, logits in ((share, full.output), (1 - share, other))
     ]
-    return keras.Model(full.input, keras.layers.Add(name="together")(parts), name=full.name)
+    return keras.Model(full.input, keras.layers.Add(name=TOGETHER)(parts), name=full.name)
 
 
 def over_views(full: Any, views: Sequence[int]) -> Any:
