@@ -143,9 +143,10 @@ class Stopper:
         self.heard.append(row.epoch)
 
 
-def run(photos, runs, monkeypatch, listener=None, **settings):
-    monkeypatch.setattr(fine_tuning, "is_better", lambda *told: True)
-    monkeypatch.setattr(tune_plan, "EPOCHS", 3)
+def run(photos, runs, monkeypatch, listener=None, better=True, epochs=3, **settings):
+    monkeypatch.setattr(fine_tuning, "is_better", lambda *told: better)
+    monkeypatch.setattr(tune_plan, "EPOCHS", epochs)
+    monkeypatch.setattr(tune_plan, "FIRST_EPOCHS", 1)
     monkeypatch.setattr(tune_plan, "CHECKPOINT_SECONDS", 0.0)
     given = {"run": "one", "runs": str(runs), "size": 64, "fine_tune": "light", **settings}
     return train(TrainSettings(str(photos), **given), listener=listener)
@@ -177,6 +178,38 @@ def test_a_stopped_training_goes_on_to_the_same_network(photos, tmp_path, monkey
     # It goes on from the epoch it was stopped in, or from the one after where news came late.
     assert heard.done in (1, 2) and heard.heard == [1, 2, 3]
     assert predictions(halved) == predictions(through)
+
+
+@pytest.mark.slow
+def test_all_layers_learn_after_the_upper_part_and_go_on_after_a_stop(
+    photos, tmp_path, monkeypatch
+):
+    told = {"epochs": 2, "fine_tune": "full"}
+    through = run(photos, tmp_path / "through", monkeypatch, **told)
+    assert [row.phase for row in through.history] == ["upper part", *["all layers"] * 2]
+    assert "all layers" in through.network and through.tuning["kept"]
+    page = through.report.read_text("utf-8")
+    assert "all layers" in page and "Better than frozen" in page
+    assert load_bundle(through.run).facts["agreement"]["largest_difference"] < 1e-3
+    with pytest.raises(KeyboardInterrupt):
+        run(photos, tmp_path / "halved", monkeypatch, Stopper(3), **told)
+    heard = Stopper(0)
+    halved = run(photos, tmp_path / "halved", monkeypatch, heard, **told)
+    assert heard.done in (2, 3) and predictions(halved) == predictions(through)
+
+
+@pytest.mark.slow
+def test_what_is_not_better_is_refused_and_the_frozen_head_answers(photos, tmp_path, monkeypatch):
+    refused = run(photos, tmp_path, monkeypatch, better=False, epochs=1)
+    said = "The frozen head is kept: fine-tuned"
+    assert not refused.tuning["kept"] and any(note.startswith(said) for note in refused.notes)
+    plain = train(TrainSettings(str(photos), run="plain", runs=str(tmp_path), size=64))
+    assert predictions(refused) == predictions(plain) and plain.tuning == {}
+    # Nothing of the network is left.
+    assert {path.name for path in refused.run.iterdir()} <= {
+        *(path.name for path in plain.run.iterdir()), "history.csv"
+    }  # fmt: skip
+    assert said in refused.report.read_text("utf-8")
 
 
 class Wish(Stopper):
@@ -227,7 +260,7 @@ def test_within_a_budget_ctrl_c_while_views_are_made_finishes_with_the_frozen_he
 
     settings = TrainSettings(str(photos), run="one", runs=str(tmp_path), size=64, budget="1h")
     result = train(settings, progress=press)
-    assert "not fine-tuned: ended by Ctrl-C" in result.network and not result.tuning["kept"]
+    assert "Not fine-tuned: ended by Ctrl-C" in result.notes and not result.tuning["kept"]
     assert load_bundle(result.run).facts["agreement"]["largest_difference"] < 1e-3
     assert {path.name for path in result.run.glob("*.json")} == {"bundle.json"}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from kindsight.models.depthwise import quick_depthwise
 from kindsight.models.forward import KerasForward
 from kindsight.models.freezing import freeze, frozen_border, hold_normalisation
 from kindsight.models.graph import output_of
@@ -77,5 +78,7 @@ class TransferForward(KerasForward):
         return self._lower(x, training=False)
 
     def _above(self, below: Any, *, learning: bool) -> Any:
-        with multiplying(self._upper, self._precision if learning else "float32"):
-            return self._upper(below, training=learning)
+        if not learning:
+            return self._upper(below, training=False)
+        with multiplying(self._upper, self._precision), quick_depthwise(self._upper):
+            return self._upper(below, training=True)
