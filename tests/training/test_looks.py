@@ -122,3 +122,11 @@ def test_only_the_flips_there_is_time_for_are_asked(tmp_path, monkeypatch):
     # What is learned from is flipped in every way.
     policy = pictures.job["phases"][0]["augment"]
     assert "horizontal_flip" in str(policy) and "vertical_flip" in str(policy)
+
+
+def test_what_answers_nothing_afterwards_keeps_no_time_for_it(tmp_path):
+    work = make(tmp_path, 1000.0, asked=False, looks=4, look_seconds=1.0)
+    assert work.left() == pytest.approx(1000 - AFTERWARDS, abs=0.5)
+    # All layers: the process with Keras looks at the validation pictures before it ends.
+    work = make(tmp_path, 1000.0, "full", asked=False, looks=4, look_seconds=1.0)
+    assert work.left() == pytest.approx(1000 - AFTERWARDS - 2 * 30 * 4, abs=0.5)

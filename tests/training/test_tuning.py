@@ -396,15 +396,18 @@ def test_the_widest_features_there_is_time_for(monkeypatch):
         for numbers in ((0, 1), (0, 2), (0, 1, 2))
     )
     # Four views of 1,000 pictures at 1.8 + 2.4 + 2.9 = 7.1 times the cost: 284 s, and 45 s to
-    # build, in 0.55 of the time. Next is 7.1 * 3 = 21.3; 4.7 * 4 = 18.8; 4.2 * 4 = 16.8.
-    assert choose(599) == (three, 300, 4) and choose(598) == (three, 300, 3)
-    assert choose(470) == (three, 300, 3) and choose(469) == (two, 300, 4)
-    assert choose(397) == (two, 300, 4) and choose(396) == (one, 300, 4)
-    # The cheapest pair, once: 42 s and 30 s.
-    assert choose(131) == (one, 300, 1)
+    # build; 300 s are left for tuning. Next is 7.1 * 3 = 21.3; 4.7 * 4 = 18.8; 4.2 * 4 = 16.8.
+    assert choose(629) == (three, 300, 4) and choose(628) == (three, 300, 3)
+    assert choose(558) == (three, 300, 3) and choose(557) == (two, 300, 4)
+    assert choose(518) == (two, 300, 4) and choose(517) == (one, 300, 4)
+    # No more than 0.55 of it: 28.4 s and 45 s of 134 s, of which tuning wants 30 s.
+    assert choose(134, rate=1000.0) == (three, 300, 4)
+    assert choose(133, rate=1000.0) == (three, 300, 3)
+    # No less than 0.4 of it: the cheapest pair, once, takes 42 s and 30 s.
+    assert choose(180) == (one, 300, 1)
     # Three more views of the first backbone: 30 s.
-    assert choose(130) == ("efficientnet-lite0", None, 4)
-    assert choose(19) == ("efficientnet-lite0", None, 2) and choose(18) is None
+    assert choose(179) == ("efficientnet-lite0", None, 4)
+    assert choose(25) == ("efficientnet-lite0", None, 2) and choose(24) is None
     assert choose(1000, flips=(0,)) == (three, 300, 1)
     assert choose(1000, flips=(0, 2))[2] == 1 and choose(1000, flips=(0, 1))[2] == 2
     assert choose(1000, model="mobilenet-v2", flips=(0,)) is None

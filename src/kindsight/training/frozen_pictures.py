@@ -133,5 +133,6 @@ class FrozenPictures:
         work = FineTuning(
             fitted, rows, validation, keras, folder, seconds=left, progress=progress,
             listener=listener, took={"frozen head": time.monotonic() - self.begun},
+            asked=own is None,
         )  # fmt: skip
         return fine_tune(work, own)

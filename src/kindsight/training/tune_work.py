@@ -63,6 +63,8 @@ class FineTuning:
         How long it may take, all in all.
     progress, listener : optional
         Told of the training.
+    asked : bool
+        Whether pictures are answered afterwards within the time, as a run has them.
     looks : int
         Over how many flipped views of a picture the network may answer.
     look_seconds : float
@@ -85,6 +87,7 @@ class FineTuning:
     seconds: float | None = None
     progress: Progress | None = None
     listener: TrainingListener | None = None
+    asked: bool = True
     looks: int = 1
     look_seconds: float = 0.0
     took: dict[str, float] = field(default_factory=dict)
@@ -118,6 +121,8 @@ class FineTuning:
 
         What is not learned from is answered, too: the validation part, and a test part.
         """
+        if not self.asked:
+            return 0
         return COMPARED + len(self.fitted.catalog) - len(self.rows)
 
     def step(self, stage: str) -> Callable[[int, int], None]:

@@ -36,8 +36,10 @@ WIDE_SIZE = 300
 WIDE_COSTS = {DEFAULT: 1.8, "efficientnet-lite1": 2.4, "efficientnet-lite2": 2.9}
 # More pictures than this would take gigabytes, and have less need of it.
 WIDE_PICTURES = 40_000
-# The share of the time left that wider features may take.
-SHARE = 0.55
+# The share of the time left that wider features may take at most; and at least, where they would not
+# leave so many passes of the first backbone over all pictures for what is tuned: about a dozen views
+# at a cut and twenty epochs above it. Of few networks and views each further one brings little.
+SHARE, LEAST_SHARE, TUNING_PASSES = 0.55, 0.4, 30.0
 # Seconds for a backbone that must be built first, once a machine.
 BUILDING = 15.0
 # By this factor must the log loss be lower: several networks take longer to ask than one.
@@ -96,7 +98,8 @@ def choose_widening(
     """
     # Views are taken in their order.
     most = max(training.views, next((k for k, flip in enumerate(flips) if flip != k), len(flips)))
-    allowed = SHARE * seconds
+    leaving = seconds - TUNING_PASSES * pictures / rate
+    allowed = min(SHARE * seconds, max(LEAST_SHARE * seconds, leaving))
     if is_default(training) and pictures <= WIDE_PICTURES:
         # The more is computed, the better, whether of networks or of views.
         fitting = [
