@@ -36,9 +36,9 @@ WIDE_SIZE = 300
 WIDE_COSTS = {DEFAULT: 1.8, "efficientnet-lite1": 2.4, "efficientnet-lite2": 2.9}
 # More pictures than this would take gigabytes, and have less need of it.
 WIDE_PICTURES = 40_000
-# The share of the time left that wider features may take at most; and at least, where they would not
-# leave so many passes of the first backbone over all pictures for what is tuned: about a dozen views
-# at a cut and twenty epochs above it. Of few networks and views each further one brings little.
+# The share of the time left that wider features may take at most; and at least, where they would
+# not leave so many passes of the first backbone over all pictures for what is tuned: about a dozen
+# views at a cut and twenty epochs above it. Of networks and views each further one brings less.
 SHARE, LEAST_SHARE, TUNING_PASSES = 0.55, 0.4, 30.0
 # Seconds for a backbone that must be built first, once a machine.
 BUILDING = 15.0
