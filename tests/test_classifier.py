@@ -78,6 +78,7 @@ def test_parameters_are_kept_as_they_were_given():
         "resize": "pad",
         "head": "bent",
         "views": 3,
+        "crops": 2,
         "seed": -1,
     }
     given |= {"class_weight": "balanced", "workers": 2, "cache": "somewhere"}

@@ -86,6 +86,7 @@ def test_what_is_written_is_read(tmp_path):
         run="first",
         weights="none",
         views=2,
+        crops=3,
         size=96,
         resize="pad",
         head="curved",
@@ -106,6 +107,7 @@ def test_what_is_written_is_read(tmp_path):
     assert TrainSettings.from_toml(file) == full
     assert set(full.to_dict()) == {
         *("data", "runs", "run", "model", "weights", "size", "resize", "head", "views"),
+        "crops",
         *("class_weight", "validation", "test", "seed", "workers", "validation_data", "label_from"),
         *("group_from", "columns", "label_names", "pixel_shape", "root"),
     }

@@ -65,6 +65,9 @@ class ImageClassifier(Estimator):
         cross-validation choose.
     views : int
         Of a backbone: over how many flipped views of a picture its features are averaged, 1 to 4.
+    crops : int
+        Of a backbone: over how many crops besides, each in all those flips, 1 to 6: the whole
+        picture, its middle seven eighths, and as much of each corner.
     class_weight : str, optional
         ``"balanced"`` makes each class count alike, whatever its number of pictures.
     seed : int
@@ -133,6 +136,7 @@ class ImageClassifier(Estimator):
         resize: str = "crop",
         head: str | None = None,
         views: int = 1,
+        crops: int = 1,
         class_weight: str | None = None,
         seed: int = 0,
         workers: int | None = None,
@@ -173,6 +177,7 @@ class ImageClassifier(Estimator):
         self.resize = resize
         self.head = head
         self.views = views
+        self.crops = crops
         self.class_weight = class_weight
         self.seed = seed
         self.workers = workers

@@ -18,7 +18,7 @@ VALIDATION = 0.1
 """The share of the pictures by which a network is judged, where nothing else is said."""
 
 # What the model has no use for is ignored where it says nothing: "auto" is no choice.
-_SAYS_NOTHING = {"head": "auto", "weights": "imagenet", "views": 1}
+_SAYS_NOTHING = {"head": "auto", "weights": "imagenet", "views": 1, "crops": 1}
 
 
 def chosen_training(params: dict[str, Any]) -> Training:

@@ -51,7 +51,7 @@ class TrainSettings:
         As all have them.
     weights
         Of a backbone only.
-    head, views, fine_tune, budget
+    head, views, crops, fine_tune, budget
         Of a frozen backbone only.
     cut, freeze, train_norm, dense, dropout, batch_norm, l2, pooling, phases
         Given with a backbone, any of them means that it learns, with the settings of
@@ -97,6 +97,7 @@ class TrainSettings:
     resize: str = "crop"
     head: str | None = None
     views: int | None = None
+    crops: int | None = None
     class_weight: str = "none"
     validation: float = 0.2
     test: float = 0.0

@@ -13,7 +13,7 @@ from kindsight.models.join_tflite import join_tflite
 from kindsight.models.keras_check import check_written
 from kindsight.models.litert import make_interpreter
 from kindsight.models.side_by_side import join_backbones
-from kindsight.models.views import VIEWS, flip
+from kindsight.models.views import FLIPS, flip, look, name_of, views_of
 
 SIZE = (40, 48)
 
@@ -44,14 +44,48 @@ def parts(tmp_path_factory, keras_process):
 
 
 def expected(files, pictures, views):
-    """Each backbone's own features, averaged over pictures that NumPy flips."""
-    flips = [pictures, pictures[:, :, ::-1], pictures[:, ::-1], pictures[:, ::-1, ::-1]][:views]
-    rows = [run_litert(files.tflite.read_bytes(), np.ascontiguousarray(view)) for view in flips]
+    """Each backbone's own features, averaged over pictures that NumPy crops and flips."""
+    rows = []
+    for view in views:
+        seen = CROPPED[view // 4](np.asarray(pictures, np.float32))
+        seen = [seen, seen[:, :, ::-1], seen[:, ::-1], seen[:, ::-1, ::-1]][view % 4]
+        rows.append(run_litert(files.tflite.read_bytes(), np.ascontiguousarray(seen)))
     return np.mean(rows, axis=0)
 
 
+def enlarged(part):
+    """Enlarge pictures to the size, each pixel by those around it, one axis after the other."""
+    for axis, size in ((1, SIZE[0]), (2, SIZE[1])):
+        there = part.shape[axis]
+        at = np.clip((np.arange(size) + 0.5) * there / size - 0.5, 0, there - 1)
+        low = np.floor(at).astype(int)
+        high, share = np.minimum(low + 1, there - 1), at - low
+        share = share.reshape([-1 if place == axis else 1 for place in range(4)])
+        part = (1 - share) * part.take(low, axis) + share * part.take(high, axis)
+    return part.astype(np.float32)
+
+
+# Of 40 by 48 pixels, 35 by 42 are seen.
+CROPPED = [
+    lambda pictures: pictures,
+    lambda pictures: enlarged(pictures[:, 2:37, 3:45]),
+    lambda pictures: enlarged(pictures[:, :35, :42]),
+    lambda pictures: enlarged(pictures[:, :35, 6:]),
+    lambda pictures: enlarged(pictures[:, 5:, :42]),
+    lambda pictures: enlarged(pictures[:, 5:, 6:]),
+]
+
+
 @pytest.mark.parametrize(
-    ("names", "views"), [(("one", "other"), 1), (("one",), 2), (("other", "one"), 4)]
+    ("names", "views"),
+    [
+        (("one", "other"), (0,)),
+        (("one",), (0, 1)),
+        (("other", "one"), (0, 1, 2, 3)),
+        (("one",), views_of(1, 6)),
+        (("one", "other"), views_of(2, 2)),
+        (("other",), (0, 23)),
+    ],
 )
 def test_joined_features_are_those_of_the_parts(parts, keras_process, tmp_path, names, views):
     found, folder = parts
@@ -75,12 +109,12 @@ def test_joined_features_are_those_of_the_parts(parts, keras_process, tmp_path, 
     np.testing.assert_allclose(logits, wanted @ head.kernel, atol=1e-4 * scale)
     # Weights are written once, however many views there are.
     own = sum(files.tflite.stat().st_size for files in chosen.values())
-    assert joined.tflite.stat().st_size < own * (1 + 0.8 * views)
+    assert joined.tflite.stat().st_size < own * (1 + 0.9 * len(views))
 
 
 def test_batch_of_a_joined_backbone_can_be_resized(parts):
     found, folder = parts
-    model = join_backbones(found, folder, 2).tflite
+    model = join_backbones(found, folder, (0, 1, 4)).tflite
     pictures = make_pictures(3, SIZE)
     single = run_litert(model.read_bytes(), pictures)
     interpreter = make_interpreter(model)
@@ -110,16 +144,32 @@ def test_one_backbone_and_one_view_is_left_as_it_is(parts):
 def test_what_does_not_fit_together_is_refused(parts, built, tmp_path):
     found, _ = parts
     with pytest.raises(WeightsError, match=r"pictures of .* beside those of"):
-        join_tflite([found["one"].tflite, built.tflite], 1, tmp_path / "a.tflite")
+        join_tflite([found["one"].tflite, built.tflite], (0,), tmp_path / "a.tflite")
     with pytest.raises(WeightsError, match="the same network twice: one_features"):
-        join_keras([found["one"].keras] * 2, 1, tmp_path / "a.keras")
+        join_keras([found["one"].keras] * 2, (0,), tmp_path / "a.keras")
     (tmp_path / "no.keras").write_bytes(b"no archive")
     with pytest.raises(WeightsError, match="must fit together"):
-        join_keras([found["one"].keras, tmp_path / "no.keras"], 1, tmp_path / "a.keras")
+        join_keras([found["one"].keras, tmp_path / "no.keras"], (0,), tmp_path / "a.keras")
 
 
 def test_views_by_hand():
     picture = np.arange(12, dtype=np.uint8).reshape(2, 2, 3)
     a, b, c, d = ([0, 1, 2], [3, 4, 5], [6, 7, 8], [9, 10, 11])
     views = [[[a, b], [c, d]], [[b, a], [d, c]], [[c, d], [a, b]], [[d, c], [b, a]]]
-    assert [flip(picture, view).tolist() for view in range(len(VIEWS))] == views
+    assert [flip(picture, view).tolist() for view in range(len(FLIPS))] == views
+
+
+def test_views_are_counted_crop_by_crop():
+    assert views_of(1, 1) == (0,) and views_of(3, 1) == (0, 1, 2)
+    assert views_of(2, 3) == (0, 1, 4, 5, 8, 9)
+    assert [name_of(view) for view in (0, 3, 4, 11)] == [
+        "as-is", "turned", "middle", "top-left-turned"
+    ]  # fmt: skip
+
+
+def test_a_look_is_what_joined_networks_see():
+    picture = np.random.default_rng(0).integers(0, 256, (*SIZE, 3), np.uint8)
+    for view in views_of(4, 6):
+        seen = CROPPED[view // 4](picture[None].astype(np.float32))[0]
+        seen = [seen, seen[:, ::-1], seen[::-1], seen[::-1, ::-1]][view % 4]
+        np.testing.assert_allclose(look(picture, view), seen, atol=2e-3)

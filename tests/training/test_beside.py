@@ -38,7 +38,7 @@ def own(tmp_path_factory):
 
 @pytest.mark.slow
 def test_pair_with_views_from_pictures_to_a_saved_classifier(pictures, own, backbone, tmp_path):
-    training = FrozenTraining(f"efficientnet-lite0+{own}", size=64, views=2)
+    training = FrozenTraining(f"efficientnet-lite0+{own}", size=64, views=2, crops=2)
     catalog = Catalog.from_arrays(*pictures)
     files = training.backbone()
     assert files.parts[0] == backbone  # the session's own, built once
@@ -53,9 +53,10 @@ def test_pair_with_views_from_pictures_to_a_saved_classifier(pictures, own, back
     alone = single.features(catalog, single.backbone())
     assert (alone.computed, alone.reused) == (0, 30)  # each view of each is kept apart
     np.testing.assert_array_equal(alone.vectors, features.vectors[:, :width])
-    plain = replace(single, views=1)
-    once = plain.features(catalog, plain.backbone())
-    assert once.computed == 0 and not np.array_equal(once.vectors, alone.vectors)
+    for fewer in ({"views": 1}, {"crops": 1}, {"views": 1, "crops": 1}):
+        plain = replace(single, **fewer)
+        once = plain.features(catalog, plain.backbone())
+        assert once.computed == 0 and not np.array_equal(once.vectors, alone.vectors)
     classifier = ImageClassifier(**training.to_dict()).fit(*pictures)
     bundle = classifier.save(tmp_path / "saved")
     assert bundle.facts["agreement"]["largest_difference"] < 1e-4
@@ -115,6 +116,8 @@ def test_both_are_chosen_where_each_knows_a_half():
         ({"views": 0}, "views must be"),
         ({"views": 5}, "views must be"),
         ({"views": True}, "views must be"),
+        ({"crops": 0}, "crops must be"),
+        ({"crops": 7}, "crops must be"),
     ],
 )
 def test_what_cannot_be_is_said(settings, said):
@@ -128,5 +131,7 @@ def test_two_backbones_see_the_larger_size(own):
     assert said == "efficientnet-lite0 and efficientnet-lite2 side by side, ImageNet weights"
     said = FrozenTraining("efficientnet-lite0", views=2).describe_backbone()
     assert said == "efficientnet-lite0, ImageNet weights, mean of 2 views"
+    said = FrozenTraining("efficientnet-lite0", views=2, crops=6).describe_backbone()
+    assert said == "efficientnet-lite0, ImageNet weights, mean of 12 views"
     said = FrozenTraining(f"efficientnet-lite0+{own}", size=64).describe_backbone()
     assert said.endswith("lite0 and own side by side, ImageNet weights and weights of own.keras")

@@ -132,6 +132,14 @@ def train(  # noqa: PLR0913, PLR0917 (one parameter for each option)
             "up-down, both.  [default: 1]",
         ),
     ] = None,
+    crops: Annotated[
+        int | None,
+        typer.Option(
+            metavar="1-6",
+            help="Over how many crops besides, each in all those views: the whole picture, its "
+            "middle seven eighths, as much of each corner.  [default: 1]",
+        ),
+    ] = None,
     fine_tune: Annotated[
         str | None,
         typer.Option(
@@ -230,7 +238,7 @@ def train(  # noqa: PLR0913, PLR0917 (one parameter for each option)
 
     given = {
         "data": data, "run": run, "runs": runs, "model": model, "weights": weights, "size": size,
-        "resize": resize, "head": head, "views": views, "fine_tune": fine_tune,
+        "resize": resize, "head": head, "views": views, "crops": crops, "fine_tune": fine_tune,
         "budget": budget, "class_weight": class_weight, "validation": validation,
         "test": test, "seed": seed, "workers": workers, "validation_data": validation_data,
         "test_data": test_data, "label_from": label_from, "group_from": group_from,

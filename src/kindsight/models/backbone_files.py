@@ -44,8 +44,8 @@ class BackboneFiles:
         Of the LiteRT file: features are the same where this is the same.
     parts : tuple of BackboneFiles
         The backbones that it was joined from; none where it is one as it was built.
-    views : int
-        Over how many views of the picture it averages.
+    views : tuple of int
+        Over which views of the picture it averages (:mod:`.views`).
     """
 
     tflite: Path
@@ -54,7 +54,7 @@ class BackboneFiles:
     key: str
     digest: str
     parts: tuple[BackboneFiles, ...] = ()
-    views: int = 1
+    views: tuple[int, ...] = (0,)
 
 
 def make_once(

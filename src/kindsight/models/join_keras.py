@@ -13,20 +13,26 @@ from kindsight.errors import WeightsError
 from kindsight.models.assemble import PIXELS
 from kindsight.models.heads import FEATURES
 from kindsight.models.keras_file import CONFIG, DAMAGE, METADATA, WEIGHTS, read_member
-from kindsight.models.views import AXES, VIEWS
+from kindsight.models.views import AXES, FLIPS, crop_box, crop_of, name_of
 
 __all__ = ["join_keras"]
 
+# Each pixel from the four around it.
+ENLARGING = {
+    "interpolation": "bilinear", "antialias": False, "crop_to_aspect_ratio": False,
+    "pad_to_aspect_ratio": False, "fill_mode": "constant", "fill_value": 0.0,
+}  # fmt: skip
 
-def join_keras(files: Sequence[Path], views: int, out: Path) -> None:
+
+def join_keras(files: Sequence[Path], views: Sequence[int], out: Path) -> None:
     """Write one Keras file of several backbones, each run over several views of the picture.
 
     Parameters
     ----------
     files : sequence of pathlib.Path
         Built backbones for pictures of one size, from pixels to a layer ``"features"``.
-    views : int
-        How many of :data:`.views.VIEWS`; each backbone's features are the mean over them.
+    views : sequence of int
+        Which (:mod:`.views`); each backbone's features are the mean over them.
     out : pathlib.Path
         The file to write: a model in which each backbone is a layer, and ``"features"`` is last.
 
@@ -64,7 +70,7 @@ def _members(file: Path) -> dict[str, bytes]:
         return {name: read_member(archive, name) for name in (METADATA, CONFIG, WEIGHTS)}
 
 
-def _outer_config(configs: list[dict[str, Any]], views: int) -> dict[str, Any]:
+def _outer_config(configs: list[dict[str, Any]], views: Sequence[int]) -> dict[str, Any]:
     """Describe a model whose layers are the networks, each called once for each view."""
     names = [str(config["config"]["name"]) for config in configs]
     if len(set(names)) < len(names):
@@ -75,19 +81,16 @@ def _outer_config(configs: list[dict[str, Any]], views: int) -> dict[str, Any]:
     shape = pixels["config"]["batch_shape"]
     layers = [{**pixels, "name": PIXELS, "config": {**pixels["config"], "name": PIXELS}}]
     seen = []
-    for axes, view in zip(AXES[:views], VIEWS, strict=False):
-        name = PIXELS
-        for axis in axes:  # one at a time is all that older versions of Keras do
-            word = view.replace("-", "_") + f"_{axis}" * (len(axes) > 1)
-            layers.append(_flip_keras(word, axis, _tensor(name, shape)))
-            name = word
-        seen.append(_tensor(name, shape))
+    for view in views:
+        looking = _look(view, shape)
+        layers += looking
+        seen.append(_tensor(looking[-1]["name"] if looking else PIXELS, shape))
     given = []
     for config, name in zip(configs, names, strict=True):
         calls = [{"args": [tensor], "kwargs": {"mask": None}} for tensor in seen]
         layers.append({**config, "name": name, "inbound_nodes": calls})
-        ends = [_tensor(name, [None, _width(config)], call) for call in range(views)]
-        if views > 1:
+        ends = [_tensor(name, [None, _width(config)], call) for call in range(len(views))]
+        if len(views) > 1:
             layers.append(_merge_keras("Average", f"{name}_mean", ends))
             ends = [_tensor(f"{name}_mean", [None, _width(config)])]
         given += ends
@@ -102,6 +105,39 @@ def _outer_config(configs: list[dict[str, Any]], views: int) -> dict[str, Any]:
             "input_layers": [PIXELS, 0, 0],
             "output_layers": [FEATURES, 0, 0],
         },
+    }
+
+
+def _look(view: int, shape: list[Any]) -> list[dict[str, Any]]:
+    """Describe the layers that make a view of the pixels."""
+    layers: list[dict[str, Any]] = []
+    name, word, crop = PIXELS, name_of(view).replace("-", "_"), crop_of(view)
+    if crop:
+        top, left, height, width = crop_box(crop, (shape[1], shape[2]))
+        edges = [[top, shape[1] - height - top], [left, shape[2] - width - left]]
+        part = [None, height, width, 3]
+        layers.append(_layer("Cropping2D", f"{word}_crop", _tensor(name, shape), cropping=edges))
+        given = _tensor(f"{word}_crop", part)
+        name = f"{word}_enlarged"
+        layers.append(_layer("Resizing", name, given, height=shape[1], width=shape[2], **ENLARGING))
+    axes = AXES[view % len(FLIPS)]
+    for axis in axes:  # one at a time is all that older versions of Keras do
+        turned = word + f"_{axis}" * (len(axes) > 1)
+        layers.append(_flip_keras(turned, axis, _tensor(name, shape)))
+        name = turned
+    return layers
+
+
+def _layer(kind: str, name: str, given: dict[str, Any], **config: Any) -> dict[str, Any]:
+    told = {"name": name, "trainable": True, "dtype": "float32", **config}
+    return {
+        "module": "keras.layers",
+        "class_name": kind,
+        "config": {**told, "data_format": "channels_last"},
+        "registered_name": None,
+        "build_config": {"input_shape": given["config"]["shape"]},
+        "name": name,
+        "inbound_nodes": [{"args": [given], "kwargs": {}}],
     }
 
 

@@ -11,20 +11,21 @@ import numpy as np
 from kindsight.models.assemble import PIXELS
 from kindsight.models.heads import FEATURES
 from kindsight.models.tflite_file import TfliteGraph, read_tflite, refusing_damage
-from kindsight.models.views import AXES, VIEWS
+from kindsight.models.views import AXES, FLIPS, crop_box, crop_of, name_of
 
 __all__ = ["join_tflite"]
 
 
-def join_tflite(files: Sequence[Path], views: int, out: Path) -> None:
+def join_tflite(files: Sequence[Path], views: Sequence[int], out: Path) -> None:
     """Write one LiteRT file of several backbones, each run over several views of the picture.
 
     Parameters
     ----------
     files : sequence of pathlib.Path
         Built backbones for pictures of one size: float32 (1, height, width, 3) to (1, d).
-    views : int
-        How many of :data:`.views.VIEWS`; each backbone's features are the mean over them.
+    views : sequence of int
+        Which (:mod:`.views`), the picture as it is first; each backbone's features are the mean
+        over them.
     out : pathlib.Path
         The file to write: the means of all backbones side by side.
 
@@ -35,16 +36,16 @@ def join_tflite(files: Sequence[Path], views: int, out: Path) -> None:
     """
     graph = read_tflite(files[0])
     with refusing_damage(files[0]):
-        pixels = _flip_tflite(graph, views)
+        pixels = [_look(graph, view) for view in views]
         means = []
         for number, file in enumerate(files):
             # The weights are in the file once, the operators once for each view.
             buffers = _add_buffers(graph, read_tflite(file)) if number else 0
             ends = [
                 graph.output
-                if number == view == 0
-                else _append(graph, read_tflite(file), pixels[view], buffers)
-                for view in range(views)
+                if number == place == 0
+                else _append(graph, read_tflite(file), seen, buffers)
+                for place, seen in enumerate(pixels)
             ]
             means.append(_mean_tflite(graph, ends, f"mean{number}"))
         width = sum(graph.shape(mean)[-1] for mean in means)
@@ -55,19 +56,33 @@ def join_tflite(files: Sequence[Path], views: int, out: Path) -> None:
         out.write_bytes(graph.to_bytes())
 
 
-def _flip_tflite(graph: TfliteGraph, views: int) -> list[int]:
-    """Add the views of the input; return their tensors."""
-    found = []
-    for axes, name in zip(AXES[:views], VIEWS, strict=False):
-        seen = graph.input
-        for axis in axes:  # one axis at a time is all that older runtimes do
-            which = graph.add_constant(f"{name}/axis{axis}", np.array([axis]))
-            shape = graph.shape(seen)[1:]
-            seen = graph.add_operator(
-                "REVERSE_V2", [seen, which], f"{name}/{axis}", *shape, kind="ReverseV2"
-            )
-        found.append(seen)
-    return found
+def _look(graph: TfliteGraph, view: int) -> int:
+    """Add a view of the input; return its tensor."""
+    seen, name, crop = graph.input, name_of(view), crop_of(view)
+    size = graph.shape(seen)[1:3]
+    if crop:
+        top, left, height, width = crop_box(crop, (size[0], size[1]))
+        ends = {
+            "begin": [0, top, left, 0], "end": [0, top + height, left + width, 3],
+            "steps": [1, 1, 1, 1],
+        }  # fmt: skip
+        places = [graph.add_constant(f"{name}/{k}", np.array(v)) for k, v in ends.items()]
+        seen = graph.add_operator(
+            "STRIDED_SLICE", [seen, *places], f"{name}/crop", height, width, 3,
+            kind="StridedSlice", beginMask=1, endMask=1,  # of the batch all
+        )  # fmt: skip
+        whole = graph.add_constant(f"{name}/whole", np.array(size))
+        seen = graph.add_operator(
+            "RESIZE_BILINEAR", [seen, whole], f"{name}/enlarged", *size, 3, kind="ResizeBilinear",
+            halfPixelCenters=True,
+        )  # fmt: skip
+    for axis in AXES[view % len(FLIPS)]:  # one axis at a time is all that older runtimes do
+        which = graph.add_constant(f"{name}/axis{axis}", np.array([axis]))
+        shape = graph.shape(seen)[1:]
+        seen = graph.add_operator(
+            "REVERSE_V2", [seen, which], f"{name}/{axis}", *shape, kind="ReverseV2"
+        )
+    return seen
 
 
 def _mean_tflite(graph: TfliteGraph, ends: list[int], name: str) -> int:

@@ -31,7 +31,7 @@ JOIN_FORMAT = 2
 
 
 def join_backbones(
-    parts: Mapping[str, BackboneFiles], cache_folder: Path, views: int = 1
+    parts: Mapping[str, BackboneFiles], cache_folder: Path, views: tuple[int, ...] = (0,)
 ) -> BackboneFiles:
     """Find the files of joined backbones in the cache, or make them there.
 
@@ -41,8 +41,8 @@ def join_backbones(
         The built backbones by their names, for pictures of one size.
     cache_folder : pathlib.Path
         The files are kept in its folder ``backbones``.
-    views : int
-        Over how many of :data:`.views.VIEWS` the features are averaged.
+    views : tuple of int
+        Over which views of the picture the features are averaged (:mod:`.views`).
 
     Returns
     -------
@@ -58,12 +58,12 @@ def join_backbones(
         Where the files do not fit together.
     """
     every = tuple(parts.values())
-    if len(every) == 1 and views == 1:
+    if len(every) == 1 and views == (0,):
         return every[0]
     layout = every[0].layout
     if len(every) > 1:
         layout = FeatureLayout.joined({name: files.layout for name, files in parts.items()})
-    words = [*(files.key for files in every), views, BUILD_FORMAT, JOIN_FORMAT]
+    words = [*(files.key for files in every), *views, BUILD_FORMAT, JOIN_FORMAT]
     digest = hashlib.blake2b(" ".join(map(str, words)).encode(), digest_size=8)
     key = f"{'+'.join(parts)[:60]}-{digest.hexdigest()}"
     folder = Path(cache_folder) / "backbones"
@@ -75,7 +75,7 @@ def join_backbones(
 
 def _make(
     parts: tuple[BackboneFiles, ...],
-    views: int,
+    views: tuple[int, ...],
     folder: Path,
     key: str,
     layout: FeatureLayout,

@@ -41,7 +41,7 @@ def over_views(full: Any, views: Sequence[int]) -> Any:
     full : keras.Model
         Pixels to logits; a layer of the result.
     views : sequence of int
-        Numbers of :data:`.views.VIEWS`.
+        Numbers of :data:`.views.FLIPS`.
     """
     import keras
 

@@ -21,7 +21,7 @@ from kindsight.catalog import Catalog
 from kindsight.catalog.once import Beside, Progress, go_through
 from kindsight.errors import CacheError, PictureError
 from kindsight.models.backbone_files import BackboneFiles
-from kindsight.models.views import VIEWS
+from kindsight.models.views import name_of
 from kindsight.pictures import InputSpec
 from kindsight.runtime import InterpreterPool
 from kindsight.sqlite_file import DamagedTableError
@@ -135,7 +135,7 @@ def compute_features(
         Looks at the pictures that are read, such as
         :class:`kindsight.catalog.checks.keeping.Measuring`.
     view : int
-        Which of :data:`.views.VIEWS` the network sees.
+        Which view the network sees, as :mod:`.views` counts them.
 
     Returns
     -------
@@ -196,5 +196,5 @@ def feature_table_path(
     cache: Cache, backbone: BackboneFiles, spec: InputSpec, view: int = 0
 ) -> Path:
     """Return where the features made by this backbone from a view of pictures so resized are."""
-    flipped = f"-{VIEWS[view]}" if view else ""
-    return cache.features_file(f"{backbone.key}-{spec.key()}{flipped}")
+    seen = f"-{name_of(view)}" if view else ""
+    return cache.features_file(f"{backbone.key}-{spec.key()}{seen}")

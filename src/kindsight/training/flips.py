@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from kindsight.catalog.store import StoredPictures
 from kindsight.evaluation import Evaluation, evaluate
-from kindsight.models.views import VIEWS, flip
+from kindsight.models.views import FLIPS, flip
 from kindsight.runtime import InterpreterPool
 from kindsight.threads import map_ordered
 
@@ -51,7 +51,7 @@ def choose_flips(
     Returns
     -------
     flips : tuple of int
-        Numbers of :data:`kindsight.models.views.VIEWS`, 0 always among them.
+        Numbers of :data:`kindsight.models.views.FLIPS`, 0 always among them.
     seen : int
         How many pictures were run for that.
     """
@@ -65,10 +65,10 @@ def choose_flips(
         vectors = np.stack(list(map_ordered(run, chosen.tolist(), pool.workers)))
         return evaluate(probabilities(vectors), right, tuple(classes))
 
-    plain, *flipped = (judge(view) for view in range(len(VIEWS) - 1))
+    plain, *flipped = (judge(view) for view in range(len(FLIPS) - 1))
     single = [view for view, found in enumerate(flipped, 1) if _is_harmless(found, plain)]
     # Whoever may be flipped both ways may be turned.
-    both = [len(VIEWS) - 1] if len(single) == len(flipped) else []
+    both = [len(FLIPS) - 1] if len(single) == len(flipped) else []
     return (0, *single, *both), len(chosen) * (1 + len(flipped))
 
 

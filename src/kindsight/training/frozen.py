@@ -27,7 +27,7 @@ from kindsight.models.keras_weights import (
     download_sentence,
 )
 from kindsight.models.side_by_side import join_backbones
-from kindsight.models.views import VIEWS
+from kindsight.models.views import CROPS, FLIPS, views_of
 from kindsight.pictures import InputSpec
 from kindsight.training.common import (
     Progress,
@@ -66,6 +66,9 @@ class FrozenTraining:
     views : int
         Over how many flipped views of a picture its features are averaged, 1 to 4: as it is,
         left-right, up-down, both.
+    crops : int
+        Over how many crops besides, 1 to 6, each in all those flips: the whole picture, its middle
+        seven eighths, and as much of each corner, enlarged to the picture's size.
     class_weight : str, optional
         ``"balanced"`` makes each class count alike; None or ``"none"`` each picture.
     seed : int
@@ -90,6 +93,7 @@ class FrozenTraining:
     resize: str = "crop"
     head: str = "auto"
     views: int = 1
+    crops: int = 1
     class_weight: str | None = None
     seed: int = 0
     workers: int | None = None
@@ -101,7 +105,8 @@ class FrozenTraining:
     def faults(self) -> list[str]:
         """Return a sentence for each setting that cannot be."""
         found = [choice_fault("head", self.head, HEADS)] if self.head not in HEADS else []
-        found += filter(None, [whole_fault("views", self.views, 1, len(VIEWS))])
+        found += filter(None, [whole_fault("views", self.views, 1, len(FLIPS))])
+        found += filter(None, [whole_fault("crops", self.crops, 1, len(CROPS))])
         found += common_faults(self)
         try:
             backbones = self._backbones()
@@ -149,13 +154,19 @@ class FrozenTraining:
         names = " and ".join(backbone.name for backbone in backbones)
         side = " side by side" if len(backbones) > 1 else ""
         weights = dict.fromkeys(describe_weights(item, self.weights) for item in backbones)
-        views = f", mean of {self.views} views" if self.views > 1 else ""
+        count = len(self.seen)
+        views = f", mean of {count} views" if count > 1 else ""
         return f"{names}{side}, {' and '.join(weights)}{views}"
 
     @property
     def seconds(self) -> float | None:
         """How long the training may take."""
         return None if self.budget is None else parse_budget(self.budget)
+
+    @property
+    def seen(self) -> tuple[int, ...]:
+        """Over which views of a picture features are averaged (:mod:`kindsight.models.views`)."""
+        return views_of(self.views, self.crops)
 
     @property
     def tunes(self) -> str:
@@ -207,7 +218,7 @@ class FrozenTraining:
                 name, self.inner or size, folder, say, weights=self.weights, seed=self.seed,
                 process=process, given=size, folded=folded,
             )  # fmt: skip
-        return join_backbones(parts, folder, self.views)
+        return join_backbones(parts, folder, self.seen)
 
     def features(
         self,
@@ -222,7 +233,7 @@ class FrozenTraining:
         """
         cache, spec = Cache(self.cache), self.spec()
         parts = files.parts or (files,)
-        passes = [(part, view) for part in parts for view in range(files.views)]
+        passes = [(part, view) for part in parts for view in files.views]
         every: list[Features] = []
         for number, (part, view) in enumerate(passes):
 
@@ -243,7 +254,7 @@ class FrozenTraining:
                     beside=None if every else beside,
                 )
             )
-        return side_by_side(every, files.views)
+        return side_by_side(every, len(files.views))
 
     def fit(
         self,
@@ -305,7 +316,7 @@ class FrozenTraining:
         name = split_names(self.model)[place]
         training = replace(self, model=name, size=self.spec().size)
         folder = Cache(self.cache).folder()
-        alone = join_backbones({network: files.parts[place]}, folder, self.views)
+        alone = join_backbones({network: files.parts[place]}, folder, self.seen)
         kept = replace(
             features, vectors=features.vectors[:, columns[network]], table=features.tables[place]
         )

@@ -38,7 +38,7 @@ def on_one_backbone(work: FineTuning, small_rate: float | None = None) -> FineTu
     if not small and not wide.files.parts:
         return work
     size = wide.training.spec().size
-    alone = replace(wide.training, model=DEFAULT if small else name, size=size, views=1)
+    alone = replace(wide.training, model=DEFAULT if small else name, size=size, views=1, crops=1)
     if small:
         inner = get_backbone(DEFAULT).size
         alone = replace(alone, inner=inner)

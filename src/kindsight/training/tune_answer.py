@@ -64,7 +64,7 @@ def logits_of_views(
     places : array
         int64 (pictures, views): where in these each view of each picture is.
     flips : sequence of int
-        What the views are: numbers of :data:`kindsight.models.views.VIEWS`.
+        What the views are: numbers of :data:`kindsight.models.views.FLIPS`.
     flipped : bool
         Whether what is there is flipped already.
     tell : callable

@@ -104,7 +104,7 @@ class FineTuning:
         if self.seconds is None:
             return None
         fitted, answering = self.fitted, self.answering()
-        wide = self.before is not None or fitted.files.parts or fitted.training.views > 1
+        wide = self.before is not None or fitted.files.parts or len(fitted.training.seen) > 1
         if wide and (wider := self.took.get(WIDER, 0.0)):
             answering += max(BESIDE, self._answered() * wider / len(fitted.catalog))
         return self.seconds - AFTERWARDS - answering - (time.monotonic() - self._start)

@@ -18,7 +18,7 @@ class ViewPlan:
     Parameters
     ----------
     flips : tuple of int
-        Which of :data:`kindsight.models.views.VIEWS`, the first being 0, the picture as it is: so
+        Which of :data:`kindsight.models.views.FLIPS`, the first being 0, the picture as it is: so
         many views are no more than flipped, the rest are these in turn, augmented.
     policy : Augment
         What is done to those, drawn for each.

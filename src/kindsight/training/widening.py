@@ -88,7 +88,7 @@ def choose_widening(
     training : FrozenTraining
         What was told. A model, size or number of views that is not the default stays as it is.
     flips : tuple of int
-        By which a picture stays what it is: numbers of :data:`kindsight.models.views.VIEWS`.
+        By which a picture stays what it is: numbers of :data:`kindsight.models.views.FLIPS`.
     pictures : int
         How many there are.
     rate : float
@@ -98,6 +98,7 @@ def choose_widening(
     """
     # Views are taken in their order.
     most = max(training.views, next((k for k, flip in enumerate(flips) if flip != k), len(flips)))
+    passes = pictures * training.crops
     leaving = seconds - TUNING_PASSES * pictures / rate
     allowed = min(SHARE * seconds, max(LEAST_SHARE * seconds, leaving))
     if is_default(training) and pictures <= WIDE_PICTURES:
@@ -105,7 +106,7 @@ def choose_widening(
         fitting = [
             (cost, views, names)
             for names, views in itertools.product(_sets(), range(1, most + 1))
-            if (cost := pictures * views * sum(WIDE_COSTS[name] for name in names) / rate)
+            if (cost := passes * views * sum(WIDE_COSTS[name] for name in names) / rate)
             + len(names) * BUILDING
             <= allowed
         ]
@@ -113,7 +114,7 @@ def choose_widening(
             _, views, names = max(fitting)
             return Widening(JOINER.join(names), WIDE_SIZE, views)
     for views in range(most, training.views, -1):
-        if pictures * (views - 1) / rate <= allowed:
+        if passes * (views - 1) / rate <= allowed:
             return Widening(training.model, training.size, views)
     return None
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kindsight.errors import PictureError
-from kindsight.models.views import flip
+from kindsight.models.views import look
 from kindsight.runtime import InterpreterPool
 from kindsight.training.kept import to_jpeg
 from kindsight.training.tables import FeatureRow
@@ -25,7 +25,7 @@ class FeatureMaker:
     pool : InterpreterPool
         The network.
     view : int
-        Which of :data:`.views.VIEWS` it sees.
+        Which view it sees, as :mod:`.views` counts them.
     """
 
     pool: InterpreterPool
@@ -33,7 +33,7 @@ class FeatureMaker:
 
     def make(self, digest: str, pixels: NDArray[np.uint8], size: tuple[int, int]) -> FeatureRow:
         """Return the features of a resized picture, with the picture as a JPEG."""
-        vector = self.pool.run(flip(pixels, self.view))
+        vector = self.pool.run(look(pixels, self.view))
         if not np.isfinite(vector).all():
             raise PictureError("corrupt", "The network's answer to it is not finite.")
         # What reports show is kept once, beside the features of the picture as it is.
