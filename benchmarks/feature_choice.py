@@ -32,6 +32,7 @@ from kindsight.catalog.split import fold_indices
 from kindsight.models.backbone import PROFILES
 from kindsight.models.backbone import STATISTICS as STATISTICS_OF_PLACES
 from kindsight.models.layout import FeatureBlock, FeatureLayout
+from kindsight.models.views import look, views_of
 from kindsight.pictures import InputSpec, read_picture, resize_picture
 from kindsight.threads import count_cores, map_ordered, single_threaded_opencv
 from kindsight.training.head import FOLDS, fit_head
@@ -58,6 +59,9 @@ VIEWS: dict[str, Views] = {
     "as they are": lambda pixels: [pixels],
     "and left-right": lambda pixels: [pixels, pixels[:, ::-1]],
     "and left-right, up-down": lambda pixels: [pixels, pixels[:, ::-1], pixels[::-1]],
+    "and the middle": lambda pixels: [look(pixels, view) for view in views_of(1, 2)],
+    "and the middle, the corners": lambda pixels: [look(pixels, v) for v in views_of(1, 6)],
+    "those three, and their middles": lambda pixels: [look(pixels, v) for v in views_of(3, 2)],
 }
 # Each asks one question; what it does not ask about is as in DEFAULT.
 QUESTIONS = {
