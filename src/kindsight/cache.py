@@ -200,9 +200,15 @@ class Cache:
 
     def drop(self, path: Path) -> bool:
         """Delete one table, unless a process has it open; say whether it is gone."""
-        if gone := not _in_use(path):
+        if _in_use(path):
+            return False
+        try:
+            # First what Windows keeps as long as a process has it mapped.
+            path.with_suffix(".pixels").unlink(missing_ok=True)
             _delete(path)
-        return gone
+        except PermissionError:
+            return False
+        return True
 
     def clear(self, kind: str | None = None) -> int:
         """Delete all entries, or those of one kind; return the bytes freed.

@@ -49,7 +49,7 @@ def tiny_backbone():
     third = layers.Add(name="stage3_out")([first, y])
     x = layers.Conv2D(6, 3, 2, "same", name="stage4_conv")(third)
     x = layers.BatchNormalization(name="stage4_bn", scale=False)(x)
-    y = layers.DepthwiseConv2D(3, padding="same", use_bias=False, name="stage4_dw")(x)
+    y = layers.DepthwiseConv2D(5, padding="same", use_bias=False, name="stage4_dw")(x)
     y = layers.BatchNormalization(name="stage4_dw_bn")(layers.ReLU()(y))  # cannot be folded
     fourth = layers.Activation("linear", name="stage4_out")(layers.Add()([x, y]))
     x = layers.Conv2D(TOP, 1, use_bias=False, name="top_conv")(fourth)
@@ -274,6 +274,7 @@ def test_in_shards_it_learns_and_answers_the_same(tiny, pictures, stage):
         tuner.begin(Optimizer("sgd"))
         told = [tuner.step(None, targets, 0.01, (0, step)) for step in range(3)]
         found.append((told, tuner.evaluate(None, targets.argmax(1)), tuner.weights()))
+        assert {key[:2] for key in tuner._traced} == {("step", shards), ("evaluation", shards)}
     (told, judged, weights), (told_too, judged_too, weights_too) = found
     np.testing.assert_allclose(told_too, told, rtol=1e-4)
     np.testing.assert_allclose(judged_too, judged, rtol=1e-4)
@@ -282,8 +283,8 @@ def test_in_shards_it_learns_and_answers_the_same(tiny, pictures, stage):
 
 
 def test_a_survey_counts_what_lies_above_each_cut(tiny):
-    # Multiplications: 6x5 outputs of 3x3x3x4 and of 3x3x4; 3x3 of 3x3x4x6, 3x3x6 and 6x5 (top).
-    below, above = 30 * (108 + 36), 9 * (216 + 54 + 30)
+    # Multiplications: 6x5 outputs of 3x3x3x4 and of 3x3x4; 3x3 of 3x3x4x6, 5x5x6 and 6x5 (top).
+    below, above = 30 * (108 + 36), 9 * (216 + 150 + 30)
     third, fourth = survey_cuts(tiny, tiny_layout())
     assert (third.stage, third.low, third.shape) == ("stage3", 8, (6, 5, 4))
     assert third.share == pytest.approx(above / (below + above))

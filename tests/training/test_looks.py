@@ -21,7 +21,7 @@ class Fitted:
 
     def __init__(self, tunes):
         spec = type("Spec", (), {"size": (8, 8)})
-        settings = {"views": 1, "tunes": tunes, "spec": lambda self: spec, "workers": 1}
+        settings = {"seen": (0,), "tunes": tunes, "spec": lambda self: spec, "workers": 1}
         self.training = type("Training", (), settings)()
 
 

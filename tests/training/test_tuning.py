@@ -124,6 +124,11 @@ def test_ctrl_c_before_the_training_keeps_the_best_head_so_far(
     keras.hurried = True
     with pytest.raises(KeyboardInterrupt):
         tune()
+    # What was trained before it was stopped is not lost: while it is judged, or begun again.
+    keras.hurried = False
+    (tmp_path / CHECKPOINT_FILE).write_bytes(b"")
+    with pytest.raises(KeyboardInterrupt):
+        tune()
 
 
 class Stopper:

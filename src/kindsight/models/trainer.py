@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Trainer", "set_threads"]
 
-# Fewer pictures than this are not worth a shard of their own; so many shards a usual batch has.
-SHARD, MOST_SHARDS = 4, 8
+# Fewer pictures than this are not worth a shard of their own.
+SHARD = 4
 
 
 def set_threads(cores: int, *, sharded: bool) -> None:
@@ -36,19 +36,19 @@ def set_threads(cores: int, *, sharded: bool) -> None:
     cores : int
         How many there are.
     sharded : bool
-        Whether batches are computed in shards. Then each operation runs on one thread (on some,
-        where there are more cores than shards), and as many side by side as there are cores.
-        Otherwise each gets all cores. Sums are in the same order each time.
+        Whether batches are computed in shards. Then each operation runs on one thread, and as many
+        side by side as there are cores. Otherwise each gets all cores. Sums are in the same order
+        each time.
     """
     import tensorflow as tf
 
-    within, beside = (-(-cores // MOST_SHARDS), cores) if sharded else (cores, 1)
+    within, beside = (1, cores) if sharded else (cores, 1)
     try:
         tf.config.threading.set_intra_op_parallelism_threads(within)
         tf.config.threading.set_inter_op_parallelism_threads(beside)
-    except RuntimeError:  # TensorFlow has begun to compute
-        pass
-    if within > 1 or not sharded:
+    except RuntimeError:  # TensorFlow has begun to compute, with all cores for each operation
+        sharded = False
+    if not sharded:
         tf.config.experimental.enable_op_determinism()
 
 

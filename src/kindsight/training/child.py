@@ -17,10 +17,11 @@ from kindsight.models.small_cnn import SmallCNN
 from kindsight.models.trainer import Trainer, set_threads
 from kindsight.models.transfer import TransferNetwork, describe_transfer
 from kindsight.training.batches import Batches
-from kindsight.training.job_loop import checkpoint_of, run_loop
+from kindsight.training.job_loop import checkpoint_of, run_loop, shards_of
 from kindsight.training.learner import Lessons
 from kindsight.training.plan import Plan
 from kindsight.training.rate_finder import sweep_rates
+from kindsight.training.tune_job import build_lower_job
 from kindsight.training.views import map_records
 
 __all__ = ["main"]
@@ -28,7 +29,8 @@ __all__ = ["main"]
 
 def main() -> None:
     """Answer jobs until told to quit."""
-    serve({"train": _train, "find-rate": _find_rate, "describe": _describe})
+    lower = {"lower": build_lower_job}
+    serve({"train": _train, "find-rate": _find_rate, "describe": _describe, **lower})
 
 
 def _describe(job: dict[str, Any], line: Line) -> dict[str, Any]:
@@ -43,7 +45,7 @@ def _train(job: dict[str, Any], line: Line) -> dict[str, Any]:
     network = _network(job)
     lessons, checkpoint = _lessons(job), checkpoint_of(job)
     # Sums are rounded in the same way after a stop as before, whatever cores there are now.
-    shards = job["cores"] if checkpoint is None else int(checkpoint.numbers["shards"])
+    shards = shards_of(checkpoint, job["cores"])
     set_threads(job["cores"], sharded=_is_sharded(network))
     trainer = _trainer(job, network, shards)
     plan, extra = Plan.from_dict(job["plan"]), {"shards": shards}

@@ -20,6 +20,7 @@ from kindsight.errors import CatalogError
 from kindsight.evaluation import evaluate, to_probabilities
 from kindsight.models.divided import stages_of
 from kindsight.runtime import InterpreterPool
+from kindsight.training.checkpoints import CHECKPOINT_FILE
 from kindsight.training.common import class_targets
 from kindsight.training.fitted_frozen import FittedFrozen
 from kindsight.training.fitted_network import cross_temperatures
@@ -80,7 +81,9 @@ def fine_tune(work: FineTuning, own: Any = None) -> FittedFrozen | FittedTuned:
     except StopNow:
         raise
     except KeyboardInterrupt:
-        if work.seconds is None or own is not None or work.keras.hurried:
+        # What was learned before would be lost: the same command ends with it instead.
+        learned = (work.folder / CHECKPOINT_FILE).exists()
+        if work.seconds is None or own is not None or work.keras.hurried or learned:
             raise
     tell_of_interrupt(work.listener)
     return _unchanged(best[-1], ENDED)

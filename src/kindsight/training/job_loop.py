@@ -12,13 +12,22 @@ from kindsight.training.learner import Learner, Lessons
 from kindsight.training.loop import Loop
 from kindsight.training.plan import Plan
 
-__all__ = ["checkpoint_of", "run_loop"]
+__all__ = ["checkpoint_of", "run_loop", "shards_of"]
 
 
 def checkpoint_of(job: dict[str, Any]) -> Checkpoint | None:
     """Return where a job is to go on from; None for its beginning."""
     path = _path(job)
     return None if path is None else read_checkpoint(path, job["key"])
+
+
+def shards_of(checkpoint: Checkpoint | None, cores: int) -> int:
+    """Return in how many shards batches are computed: as before a stop, whatever cores there are.
+
+    Sums are rounded differently with another number.
+    """
+    known = 0 if checkpoint is None else int(checkpoint.numbers.get("shards", 0))
+    return known if known > 0 else cores
 
 
 def run_loop(

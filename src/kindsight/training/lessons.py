@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kindsight.models.small_cnn import LayerRow
+
+if TYPE_CHECKING:
+    from kindsight.training.views import CutViews
 
 __all__ = ["Lessons", "Source"]
 
@@ -30,12 +33,15 @@ class Source:
         After which the lower part ends; empty for pixels.
     places : array
         int64 (pictures,): where in the file each picture of the catalog is.
+    held : CutViews, optional
+        Whose file it is, kept from being pruned until it is closed.
     """
 
     file: Path
     shape: tuple[int, ...]
     layer: str
     places: Rows
+    held: CutViews | None = None
 
 
 @dataclass(frozen=True)
@@ -61,6 +67,12 @@ class Lessons:
     layers: tuple[LayerRow, ...]
     sources: list[Source]
     notes: tuple[str, ...] = ()
+
+    def close(self) -> None:
+        """Let the cache prune what was held."""
+        for held in {id(source.held): source.held for source in self.sources}.values():
+            if held is not None:
+                held.close()
 
     def write(self, folder: Path, rows: Rows, targets: Rows, val_rows: Rows, val: Rows) -> Path:
         """Write which pictures are learned from and judged by, and their classes, for the child."""

@@ -16,8 +16,8 @@ __all__ = ["allow_looks"]
 
 # The share of the time left for training that looks after the first may take.
 LOOKING = 0.1
-# Pictures by which the backbone's pace is measured.
-MEASURED = 24
+# Pictures by which the backbone's pace is measured: half a second or more.
+MEASURED = 96
 
 
 def allow_looks(work: FineTuning, stored: StoredPictures, most: int) -> FineTuning:

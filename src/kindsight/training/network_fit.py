@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,7 @@ __all__ = ["Hearing", "NetworkPictures", "prepare_network"]
 TFLITE_FILE = "network.tflite"
 KERAS_FILE = "network.keras"
 # Raised whenever the same settings and pictures would give other weights.
-FORMAT = 2
+FORMAT = 3
 # What a kill -9 can lose: at most this many seconds of training, or a twentieth of it.
 CHECKPOINT_SECONDS = 10.0
 
@@ -183,19 +184,19 @@ class NetworkPictures:
         files = folder / KERAS_FILE, folder / TFLITE_FILE
         hearing = Hearing(listener, progress)
         every = np.concatenate([rows, validation])
-        lessons = self.lessons(classes, every, keras, progress)
-        job = {
-            **self._job(classes, targets),
-            **lessons.told(),
-            "checkpoint_seconds": CHECKPOINT_SECONDS,
-            "checkpoint": None if own else str((folder / CHECKPOINT_FILE).resolve()),
-            "keras": str(files[0].resolve()),
-            "tflite": str(files[1].resolve()),
-        }
-        key = _key(job, lessons, self.catalog, rows, validation)
-        with tempfile.TemporaryDirectory(prefix="kindsight-") as place:
-            file = lessons.write(Path(place), rows, targets, validation, val_targets)
-            keras.follow(hearing, job="train", **job, lessons=str(file), key=key)
+        with closing(self.lessons(classes, every, keras, progress)) as lessons:
+            job = {
+                **self._job(classes, targets),
+                **lessons.told(),
+                "checkpoint_seconds": CHECKPOINT_SECONDS,
+                "checkpoint": None if own else str((folder / CHECKPOINT_FILE).resolve()),
+                "keras": str(files[0].resolve()),
+                "tflite": str(files[1].resolve()),
+            }
+            key = _key(job, lessons, self.catalog, rows, validation)
+            with tempfile.TemporaryDirectory(prefix="kindsight-") as place:
+                file = lessons.write(Path(place), rows, targets, validation, val_targets)
+                keras.follow(hearing, job="train", **job, lessons=str(file), key=key)
         fitted = FittedNetwork(
             self.training, tuple(classes), self.catalog, self.stored, rows, *files,
             History(hearing.rows), own=own, layers=lessons.layers, notes=lessons.notes,
@@ -217,11 +218,11 @@ class NetworkPictures:
             if progress is not None and news["event"] == "tried":
                 progress("rates", news["done"], news["total"])
 
-        lessons = self.lessons(classes, rows, keras, progress)
-        job = {**self._job(classes, targets), **lessons.told()}
-        with tempfile.TemporaryDirectory(prefix="kindsight-") as place:
-            file = lessons.write(Path(place), rows, targets, none, none)
-            found = keras.follow(hear, job="find-rate", **job, lessons=str(file))
+        with closing(self.lessons(classes, rows, keras, progress)) as lessons:
+            job = {**self._job(classes, targets), **lessons.told()}
+            with tempfile.TemporaryDirectory(prefix="kindsight-") as place:
+                file = lessons.write(Path(place), rows, targets, none, none)
+                found = keras.follow(hear, job="find-rate", **job, lessons=str(file))
         losses = (np.inf if loss is None else loss for loss in found["losses"])
         return RateSweep(tuple(found["learning_rates"]), tuple(losses), found["suggestion"])
 

@@ -146,8 +146,7 @@ class TransferPictures(NetworkPictures):
             seed=self.training.seed, cache=Cache(self.training.cache),
             workers=self.training.workers, progress=step,
         )  # fmt: skip
-        views.close()
-        return Source(views.file, lower.shape, lower.stage, views.places[:, 0])
+        return Source(views.file, lower.shape, lower.stage, views.places[:, 0], views)
 
 
 def _changes(phase: Phase) -> bool:

@@ -26,7 +26,7 @@ from kindsight.models.lower import build_lower_file
 from kindsight.models.survey import survey_cuts
 from kindsight.models.trainer import Trainer
 from kindsight.training.batches import Batches
-from kindsight.training.job_loop import checkpoint_of, run_loop
+from kindsight.training.job_loop import checkpoint_of, run_loop, shards_of
 from kindsight.training.learner import Lessons
 from kindsight.training.plan import Phase, Plan
 from kindsight.training.rate_choice import LEARNING_RATES, choose_rate, tried_epochs
@@ -78,7 +78,7 @@ def tune_job(job: dict[str, Any], line: Line) -> dict[str, Any]:
     given = _inputs(FeatureLayout.from_dict(job["layout"]), job["stage"], job["low"])
     steps = job["average"] * -(-len(lessons.targets) // plan.phases[0].batch_size)
     # Sums are rounded in the same way after a stop as before, whatever cores there are now.
-    shards = job["cores"] if checkpoint is None else int(checkpoint.numbers["shards"])
+    shards = shards_of(checkpoint, job["cores"])
     # The mean runs over about so many of the last steps, from the first on: little data makes it
     # less of a gamble than what the last step left.
     tuner = Trainer(

@@ -36,7 +36,7 @@ WIDER = "wider features"
 
 MAX_RECORD_BYTES = 2**16
 
-DECISIONS_FORMAT = 2
+DECISIONS_FORMAT = 3
 """Raised whenever what was decided before would be decided otherwise, or mean something else."""
 
 Rows = NDArray[np.int64]
