@@ -202,6 +202,19 @@ def test_of_a_tuned_network_what_was_tuned_is_shown(tmp_path, share, views):
     assert {last.name, *left_out} == {"low_conv", "low_out", "high_conv"}
 
 
+def test_of_a_joined_network_with_crops_a_backbone_is_shown(network, tmp_path):
+    import keras
+
+    pixels = keras.Input((3, 4, 3))
+    inner = keras.models.load_model(network)
+    closer = keras.layers.Resizing(3, 4)(keras.layers.Cropping2D(((0, 1), (1, 0)))(pixels))
+    ends = [inner(pixels), inner(closer)]
+    keras.Model(pixels, keras.layers.Average()(ends)).save(tmp_path / "joined.keras")
+    (first, pool), _, within = collect_maps(tmp_path / "joined.keras", PIXELS, 16, 64)
+    assert (first.name, pool.name) == ("first", "pool") and within
+    assert first.maps[0].tolist() == FIRST
+
+
 def test_a_network_within_networks_is_looked_into(network, tmp_path):
     import keras
 

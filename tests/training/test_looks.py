@@ -130,3 +130,12 @@ def test_what_answers_nothing_afterwards_keeps_no_time_for_it(tmp_path):
     # All layers: the process with Keras looks at the validation pictures before it ends.
     work = make(tmp_path, 1000.0, "full", asked=False, looks=4, look_seconds=1.0)
     assert work.left() == pytest.approx(1000 - AFTERWARDS - 2 * 30 * 4, abs=0.5)
+
+
+def test_a_head_of_several_views_takes_its_time_to_answer(tmp_path):
+    work = make(tmp_path, 1000.0, look_seconds=0.1, head_seconds=0.5)
+    work.fitted.training.seen = (0, 1)
+    kept_back = AFTERWARDS + ANSWERED * (0.1 + 0.5)
+    assert work.left() == pytest.approx(1000 - kept_back, abs=0.5)
+    work = make(tmp_path, 1000.0, look_seconds=0.1, head_seconds=0.5)
+    assert work.left() == pytest.approx(1000 - AFTERWARDS - ANSWERED * 0.1, abs=0.5)

@@ -244,7 +244,7 @@ def test_within_a_budget_ctrl_c_finishes_with_the_best_so_far(photos, tmp_path, 
     result = run(photos, tmp_path, monkeypatch, wish, fine_tune=None, budget="1h")
     assert wish.answered and "ended by Ctrl-C" in result.network
     assert 2 <= len(result.history) <= 4
-    assert "over 2 views: cross-validation" in result.network
+    assert "over 2 flips: cross-validation" in result.network
     assert "what is tuned is efficientnet-lite0 at 64 px" in result.network
     assert "2 looks, at the picture as it is and flipped, together with" in result.network
     assert result.tuning["kept"] and "wider features" in result.tuning["seconds"]

@@ -38,7 +38,7 @@ MAX_MAPS = 64
 # edge to it: their maps would look like those of the layer before.
 _UNSHOWN = (
     "InputLayer", "Rescaling", "Normalization", "BatchNormalization", "LayerNormalization",
-    "Dropout", "SpatialDropout2D", "GaussianNoise", "GaussianDropout", "AlphaDropout",
+    "Resizing", "Dropout", "SpatialDropout2D", "GaussianNoise", "GaussianDropout", "AlphaDropout",
     "ActivityRegularization", "ZeroPadding2D", "Cropping2D", "Identity",
 )  # fmt: skip
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -67,16 +67,27 @@ class Features:
     tables: tuple[Path, ...] = ()
 
 
-def side_by_side(every: Sequence[Features], views: int = 1) -> Features:
-    """Average features over views, and put those of several backbones side by side.
+def with_view(total: Features, more: Features) -> Features:
+    """Add the features of another view to a sum of views, of the pictures that both could take.
+
+    One view's features are in memory beside the sum, however many there are. `more` is of the
+    pictures that `total` has; the sum's array is written to.
+    """
+    vectors = total.vectors
+    if len(more.catalog) < len(total.catalog):
+        left = set(more.catalog.digest)
+        vectors = vectors[[digest in left for digest in total.catalog.digest]]
+    vectors += more.vectors
+    return replace(_together([total, more]), vectors=vectors)
+
+
+def side_by_side(every: Sequence[Features]) -> Features:
+    """Put the features of several backbones side by side.
 
     Parameters
     ----------
     every : sequence of Features
-        Of each backbone in turn, of each view in turn; each of the pictures that those before it
-        left.
-    views : int
-        How many there are of each backbone.
+        Of each backbone in turn; each of the pictures that those before it left.
 
     Returns
     -------
@@ -88,19 +99,19 @@ def side_by_side(every: Sequence[Features], views: int = 1) -> Features:
         return last
     left = set(last.catalog.digest)
     kept = [part.vectors[[digest in left for digest in part.catalog.digest]] for part in every]
-    means = [
-        np.mean(kept[start : start + views], axis=0, dtype=np.float32)
-        for start in range(0, len(kept), views)
-    ]
-    return Features(
-        last.catalog,
-        np.concatenate(means, axis=1),
-        tuple(error for part in every for error in part.problems),
-        tuple(label for part in every for label in part.problem_labels),
-        max(part.computed for part in every),
-        min(part.reused for part in every),
-        every[0].table,
-        tuple(part.table for part in every[::views]),
+    tables = tuple(part.table for part in every)
+    return replace(_together(every), vectors=np.concatenate(kept, axis=1), tables=tables)
+
+
+def _together(every: Sequence[Features]) -> Features:
+    """Return what several passes over the same pictures came to, but for the vectors."""
+    return replace(
+        every[0],
+        catalog=every[-1].catalog,
+        problems=tuple(error for part in every for error in part.problems),
+        problem_labels=tuple(label for part in every for label in part.problem_labels),
+        computed=max(part.computed for part in every),
+        reused=min(part.reused for part in every),
     )
 
 

@@ -140,7 +140,10 @@ def _widened(work: FineTuning) -> tuple[FineTuning, tuple[int, ...], float | Non
     with _stored(work) as stored, work.timed("flips"):
         began = time.monotonic()
         flips, seen = choose_flips(stored, work.validation, targets, pool, answer, fitted.classes)
-        rate = seen / max(1e-9, time.monotonic() - began)
+        each = max(1e-9, time.monotonic() - began) / seen
+    # Of one view: where the head is of several, each of these was run over all of them.
+    rate = len(fitted.files.views) / each
+    work = replace(work, head_seconds=each)
     small_rate = None
     if work.seconds is not None:
         # Until what is tuned is known, and its pace measured.

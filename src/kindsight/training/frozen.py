@@ -35,7 +35,7 @@ from kindsight.training.common import (
     class_targets,
     common_faults,
 )
-from kindsight.training.features import Features, compute_features, side_by_side
+from kindsight.training.features import Features, compute_features, side_by_side, with_view
 from kindsight.training.fitted_frozen import FittedFrozen
 from kindsight.training.head import FOLDS, HEADS, FittedHead, fit_head
 from kindsight.training.rules import choice_fault, whole_fault
@@ -241,20 +241,17 @@ class FrozenTraining:
                 if progress is not None:  # a picture is done when all passes have seen it
                     progress("pictures", (number * total + done) // len(passes), total)
 
-            seen = every[-1].catalog if every else catalog
-            every.append(
-                compute_features(
-                    seen,
-                    part,
-                    spec,
-                    cache,
-                    workers=self.workers,
-                    progress=step,
-                    view=view,
-                    beside=None if every else beside,
-                )
-            )
-        return side_by_side(every, len(files.views))
+            found = compute_features(
+                every[-1].catalog if every else catalog, part, spec, cache, workers=self.workers,
+                progress=step, view=view, beside=None if every else beside,
+            )  # fmt: skip
+            if view == files.views[0]:
+                every.append(found)
+            else:
+                every[-1] = with_view(every[-1], found)
+            if view == files.views[-1] and view:
+                every[-1].vectors[...] /= np.float32(len(files.views))
+        return side_by_side(every)
 
     def fit(
         self,

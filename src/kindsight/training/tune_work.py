@@ -69,6 +69,8 @@ class FineTuning:
         Over how many flipped views of a picture the network may answer.
     look_seconds : float
         How long it looks at each; 0 where that is not known yet.
+    head_seconds : float
+        How long the network of the first frozen head takes for a picture; 0 likewise.
 
     Attributes
     ----------
@@ -90,6 +92,7 @@ class FineTuning:
     asked: bool = True
     looks: int = 1
     look_seconds: float = 0.0
+    head_seconds: float = 0.0
     took: dict[str, float] = field(default_factory=dict)
     said: list[str] = field(default_factory=list)
     _start: float = field(default_factory=time.monotonic)
@@ -105,8 +108,9 @@ class FineTuning:
             return None
         fitted, answering = self.fitted, self.answering()
         wide = self.before is not None or fitted.files.parts or len(fitted.training.seen) > 1
-        if wide and (wider := self.took.get(WIDER, 0.0)):
-            answering += max(BESIDE, self._answered() * wider / len(fitted.catalog))
+        each = max(self.head_seconds, self.took.get(WIDER, 0.0) / len(fitted.catalog))
+        if wide and each:
+            answering += max(BESIDE, self._answered() * each)
         return self.seconds - AFTERWARDS - answering - (time.monotonic() - self._start)
 
     def answering(self) -> float:

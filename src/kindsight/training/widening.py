@@ -69,7 +69,7 @@ class Widening:
         *others, last = split_names(self.model)
         parts = [f"{', '.join(others)} and {last}" if others else last]
         parts += [f"at {self.size} px"] if isinstance(self.size, int) else []
-        parts += [f"over {self.views} views"] if self.views > 1 else []
+        parts += [f"over {self.views} flips"] if self.views > 1 else []
         return " ".join(parts)
 
 
@@ -114,7 +114,7 @@ def choose_widening(
             _, views, names = max(fitting)
             return Widening(JOINER.join(names), WIDE_SIZE, views)
     for views in range(most, training.views, -1):
-        if passes * (views - 1) / rate <= allowed:
+        if passes * (views - training.views) / rate <= allowed:
             return Widening(training.model, training.size, views)
     return None
 
