@@ -391,6 +391,48 @@ def test_what_was_chosen_by_name_is_no_default(told, default):
     assert widening.is_default(FrozenTraining(**told)) == default
 
 
+class Head:
+    """A head on a thousand pictures, with a log loss in cross-validation."""
+
+    catalog = range(1000)
+    files = type("Files", (), {"parts": ()})
+
+    def __init__(self, log_loss, **settings):
+        self.training = FrozenTraining(budget="1h", **settings)
+        self.head = type("Fitted", (), {"chosen": type("Chosen", (), {"log_loss": log_loss})})
+
+
+def test_the_middles_of_pictures_are_looked_at_where_that_is_better(tmp_path, monkeypatch):
+    tried = []
+
+    def closer(log_loss, seconds=3600.0, folder="one", **settings):
+        tried.clear()
+
+        def fit(training, work):
+            tried.append(training.crops)
+            return Head(log_loss, crops=training.crops)
+
+        monkeypatch.setattr(widening, "fit_again", fit)
+        place = tmp_path / folder
+        place.mkdir(exist_ok=True)
+        first = Head(0.3, **settings)
+        rows = range(1000)
+        work = FineTuning(first, rows, rows[:100], None, place, seconds=seconds + 25.05)
+        found = widening.look_closer(work, rate=100.0)
+        return found.fitted is not first, found.said
+
+    # 0.98 of 0.3 is 0.294.
+    better, said = closer(0.293)
+    assert better and tried == [2] and "0.293 in place of 0.300" in said[0]
+    better, said = closer(0.295)
+    assert not better and tried == [2] and "middles of pictures, too did not help" in said[0]
+    # Ten seconds of looking are 0.15 of 66.7.
+    assert closer(0.1, 67.0, "two")[0] and not closer(0.1, 66.0, "three")[0] and not tried
+    # As before a stop, whatever the time is now; and not where crops were chosen by name.
+    assert closer(0.1, 20.0, "two")[0] and not closer(0.1, 3600.0, "three")[0]
+    assert not closer(0.1, folder="four", crops=3)[0] and not tried
+
+
 def test_the_widest_features_there_is_time_for(monkeypatch):
     def choose(seconds, flips=(0, 1, 2, 3), rate=100.0, **told):
         found = choose_widening(FrozenTraining(**told), flips, 1000, rate, seconds)

@@ -41,7 +41,7 @@ from kindsight.training.tuning import (
     Tuning,
     is_better,
 )
-from kindsight.training.widening import is_default, widen
+from kindsight.training.widening import is_default, look_closer, widen
 
 __all__ = ["FineTuning", "fine_tune"]
 
@@ -149,7 +149,7 @@ def _widened(work: FineTuning) -> tuple[FineTuning, tuple[int, ...], float | Non
         # Until what is tuned is known, and its pace measured.
         work = replace(work, look_seconds=1 / rate)
         with work.timed(WIDER):
-            work = widen(work, flips, rate)
+            work = widen(look_closer(work, rate), flips, rate)
         # What was chosen by name is tuned as it is; only what was widened may be tuned smaller.
         if work.fitted is not fitted and is_default(fitted.training):
             small_rate = rate

@@ -26,6 +26,7 @@ __all__ = [
     "choose_widening",
     "fit_again",
     "is_default",
+    "look_closer",
     "widen",
 ]
 
@@ -40,6 +41,8 @@ WIDE_PICTURES = 40_000
 # not leave so many passes of the first backbone over all pictures for what is tuned: about a dozen
 # views at a cut and twenty epochs above it. Of networks and views each further one brings less.
 SHARE, LEAST_SHARE, TUNING_PASSES = 0.55, 0.4, 30.0
+# Over how many crops features are tried before, and which share of the time left that may take.
+CLOSER, CLOSER_SHARE = 2, 0.15
 # Seconds for a backbone that must be built first, once a machine.
 BUILDING = 15.0
 # By this factor must the log loss be lower: several networks take longer to ask than one.
@@ -138,6 +141,45 @@ def _is_there(name: str) -> bool:
     return True
 
 
+def look_closer(work: FineTuning, rate: float) -> FineTuning:
+    """Fit a head on features of the pictures' middles, too, and keep the better one.
+
+    Parameters
+    ----------
+    work : FineTuning
+        With a budget.
+    rate : float
+        How many pictures the backbone takes in a second.
+
+    Returns
+    -------
+    FineTuning
+        The same, or with the other head in place of ``fitted``.
+    """
+    fitted, left, before = work.fitted, work.left(), work.decided()
+    assert left is not None
+    passes = len(fitted.files.parts or (fitted.files,)) * fitted.training.views
+    timely = passes * len(fitted.catalog) / rate <= CLOSER_SHARE * left
+    if "closer" in before:  # the same as before a stop, whatever the time is now
+        timely = before["closer"] is True
+    timely = timely and fitted.training.crops == 1
+    work.decide(closer=timely)
+    wider = fit_again(replace(fitted.training, crops=CLOSER), work) if timely else None
+    if wider is None:
+        return work
+    return _better(work, wider, "the middles of pictures, too")
+
+
+def _better(work: FineTuning, wider: FittedFrozen, words: str) -> FineTuning:
+    """Keep the head that cross-validation says is the better one, and say so."""
+    ours, first = wider.head.chosen.log_loss, work.fitted.head.chosen.log_loss
+    if ours > BETTER * first:
+        work.said.append(f"{words} did not help in cross-validation")
+        return work
+    work.said.append(f"{words}: cross-validation's log loss {ours:.3f} in place of {first:.3f}")
+    return replace(work, fitted=wider)
+
+
 def widen(work: FineTuning, flips: tuple[int, ...], rate: float) -> FineTuning:
     """Fit a head on wider features, and keep the better one by cross-validation.
 
@@ -164,14 +206,7 @@ def widen(work: FineTuning, flips: tuple[int, ...], rate: float) -> FineTuning:
         return work
     training = replace(fitted.training, model=chosen.model, size=chosen.size, views=chosen.views)
     wider = fit_again(training, work)
-    losses = tuple(item.head.chosen.log_loss for item in (wider, fitted)) if wider else (1.0, 0.0)
-    if wider is None or losses[0] > BETTER * losses[1]:
-        work.said.append(f"{chosen.words()} did not help in cross-validation")
-        return work
-    work.said.append(
-        f"{chosen.words()}: cross-validation's log loss {losses[0]:.3f} in place of {losses[1]:.3f}"
-    )
-    return replace(work, fitted=wider)
+    return work if wider is None else _better(work, wider, chosen.words())
 
 
 def _read(told: Any) -> Widening | None:
