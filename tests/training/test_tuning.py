@@ -186,21 +186,13 @@ def test_a_stopped_training_goes_on_to_the_same_network(photos, tmp_path, monkey
 
 
 @pytest.mark.slow
-def test_all_layers_learn_after_the_upper_part_and_go_on_after_a_stop(
-    photos, tmp_path, monkeypatch
-):
-    told = {"epochs": 2, "fine_tune": "full"}
-    through = run(photos, tmp_path / "through", monkeypatch, **told)
-    assert [row.phase for row in through.history] == ["upper part", *["all layers"] * 2]
-    assert "all layers" in through.network and through.tuning["kept"]
-    page = through.report.read_text("utf-8")
+def test_all_layers_learn_after_the_upper_part(photos, tmp_path, monkeypatch):
+    result = run(photos, tmp_path, monkeypatch, epochs=2, fine_tune="full")
+    assert [row.phase for row in result.history] == ["upper part", *["all layers"] * 2]
+    assert "all layers" in result.network and result.tuning["kept"]
+    page = result.report.read_text("utf-8")
     assert "all layers" in page and "Better than frozen" in page
-    assert load_bundle(through.run).facts["agreement"]["largest_difference"] < 1e-3
-    with pytest.raises(KeyboardInterrupt):
-        run(photos, tmp_path / "halved", monkeypatch, Stopper(3), **told)
-    heard = Stopper(0)
-    halved = run(photos, tmp_path / "halved", monkeypatch, heard, **told)
-    assert heard.done in (2, 3) and predictions(halved) == predictions(through)
+    assert load_bundle(result.run).facts["agreement"]["largest_difference"] < 1e-3
 
 
 @pytest.mark.slow
@@ -265,7 +257,8 @@ def test_within_a_budget_ctrl_c_while_views_are_made_finishes_with_the_frozen_he
 
     settings = TrainSettings(str(photos), run="one", runs=str(tmp_path), size=64, budget="1h")
     result = train(settings, progress=press)
-    assert "Not fine-tuned: ended by Ctrl-C" in result.notes and not result.tuning["kept"]
+    assert not result.tuning["kept"]
+    assert any(note.lower().endswith("not fine-tuned: ended by ctrl-c") for note in result.notes)
     assert load_bundle(result.run).facts["agreement"]["largest_difference"] < 1e-3
     assert {path.name for path in result.run.glob("*.json")} == {"bundle.json"}
 
