@@ -13,7 +13,7 @@ Examples
 ``rates`` and ``full`` train on the same pictures in turns: kindsight as a whole training, of which
 the epochs are timed, the others as bare loops over pictures in memory. ``fastai`` times whole
 processes. ``budget`` and ``curve`` answer test pictures that no training has seen, each training
-with a cache of its own in which nothing is but the built backbones. Measure on an idle machine.
+with a cache of its own, empty at first. Measure on an idle machine.
 """
 
 from __future__ import annotations

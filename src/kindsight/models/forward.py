@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-__all__ = ["Forward", "KerasForward", "Parameter"]
+__all__ = ["Forward", "KerasForward", "Parameter", "parted"]
 
 
 @dataclass(frozen=True)
@@ -143,15 +143,8 @@ class KerasForward:
         """Return logits, computed in so many parts side by side."""
         import tensorflow as tf
 
-        if shards == 1:
-            return self._above(below, learning=learning)
-        count = tf.shape(tf.nest.flatten(below)[0])[0]
-        ends = [count * number // shards for number in range(shards + 1)]
-        parts = (
-            tf.nest.map_structure(lambda array: array[start:end], below)  # noqa: B023
-            for start, end in itertools.pairwise(ends)
-        )
-        return tf.concat([self._above(part, learning=learning) for part in parts], 0)
+        found = [self._above(part, learning=learning) for part in parted(below, shards)]
+        return tf.concat(found, 0) if shards > 1 else found[0]
 
     def _below(self, pictures: Any) -> Any:
         """Return what the layers take that a gradient is wanted of."""
@@ -181,6 +174,20 @@ class KerasForward:
         for number, state in enumerate(self._chance):
             # Keras keeps two words of 32 bits.
             state.assign(tf.cast((address + number) % 2**31, state.dtype))
+
+
+def parted(batch: Any, shards: int) -> list[Any]:
+    """Part a batch, an array or several, into so many of about the same size."""
+    import tensorflow as tf
+
+    if shards == 1:
+        return [batch]
+    count = tf.shape(tf.nest.flatten(batch)[0])[0]
+    ends = [count * number // shards for number in range(shards + 1)]
+    return [
+        tf.nest.map_structure(lambda array, here=slice(*pair): array[here], batch)
+        for pair in itertools.pairwise(ends)
+    ]
 
 
 def _path(variable: Any) -> str:
