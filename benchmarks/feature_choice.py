@@ -59,9 +59,11 @@ VIEWS: dict[str, Views] = {
     "as they are": lambda pixels: [pixels],
     "and left-right": lambda pixels: [pixels, pixels[:, ::-1]],
     "and left-right, up-down": lambda pixels: [pixels, pixels[:, ::-1], pixels[::-1]],
-    "and the middle": lambda pixels: [look(pixels, view) for view in views_of(1, 2)],
-    "and the middle, the corners": lambda pixels: [look(pixels, v) for v in views_of(1, 6)],
-    "those three, and their middles": lambda pixels: [look(pixels, v) for v in views_of(3, 2)],
+    "and the middle": lambda pixels: [look(pixels, view) for view in views_of((0,), 2)],
+    "and the middle, the corners": lambda pixels: [look(pixels, v) for v in views_of((0,), 6)],
+    "those three, and their middles": lambda pixels: [
+        look(pixels, v) for v in views_of((0, 1, 2), 2)
+    ],
 }
 # Each asks one question; what it does not ask about is as in DEFAULT.
 QUESTIONS = {

@@ -133,7 +133,7 @@ def _frozen(fitted: FittedFrozen) -> dict[str, Any]:
         },
         "temperature_from": "out-of-fold predictions",
         "choices": tuple(
-            HeadChoice(item.describe(), item.accuracy, None, item.log_loss, chosen=item is chosen)
+            HeadChoice(item.describe(), item.accuracy, None, item.log_loss, chosen=item == chosen)
             for item in fitted.head.candidates
         ),
     }

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from kindsight.errors import WeightsError
-from kindsight.models.heads import CurvedHead, HeadLayers, LinearHead
+from kindsight.models.heads import CurvedHead, HeadLayers, LinearHead, SummedHead
 
 
 def linear(features=6, classes=3, seed=0):
@@ -29,7 +29,17 @@ def curved(features=6, classes=3, joined=True, seed=0):
     )
 
 
-HEADS = [linear(), curved(), curved(joined=False), linear(classes=50), curved(classes=2)]
+def summed(*heads):
+    return SummedHead(heads)
+
+
+HEADS = [
+    linear(), curved(), curved(joined=False), linear(classes=50), curved(classes=2),
+    summed(linear(2), linear(4, seed=1)), summed(curved(2, joined=False), linear(4)),
+    summed(linear(4), curved(2)), summed(curved(3), curved(3, seed=1)),
+    summed(curved(1, joined=False), linear(2), curved(3, joined=False, seed=1)),
+    summed(curved(1), curved(2, seed=1), curved(3, seed=2)),
+]  # fmt: skip
 
 
 def run_steps(head, features):
@@ -94,6 +104,45 @@ def test_arrays_there_and_back(head, tmp_path):
     assert type(back) is type(head)
     features = np.ones((2, head.features))
     assert (back.logits(features) == head.logits(features)).all()
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_a_scaled_head_gives_as_many_times_the_logits(head):
+    features = np.random.default_rng(1).normal(size=(4, head.features))
+    wanted = 0.3 * head.logits(features)
+    np.testing.assert_allclose(head.scaled(0.3).logits(features), wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_a_sum_is_of_each_heads_own_features():
+    first, second = linear(2), curved(4)
+    features = np.random.default_rng(1).normal(size=(5, 6))
+    wanted = first.logits(features[:, :2]) + second.logits(features[:, 2:])
+    np.testing.assert_allclose(summed(first, second).logits(features), wanted, rtol=1e-5)
+
+
+@pytest.mark.parametrize("heads", [(), (linear(),), (linear(), linear(classes=2)), (linear(), 3)])
+def test_heads_that_have_no_sum_are_refused(heads):
+    with pytest.raises(WeightsError, match="two or more, for the same classes"):
+        SummedHead(heads)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"1/kernel": None}, "must hold the arrays"),
+        ({"1/kind": "odd"}, "of kind"),
+        ({"x/kind": "linear"}, "numbered from 0 on"),
+        ({"1/kind": "summed"}, "must not hold another"),
+        ({f"{number}/kind": "linear" for number in range(2, 40)}, "up to 16 heads"),
+    ],
+)
+def test_hostile_arrays_of_a_sum_are_refused(change, said):
+    arrays = summed(linear(2), curved(4)).to_arrays()
+    arrays |= {name: np.array(value) for name, value in change.items() if value is not None}
+    for name in [name for name, value in change.items() if value is None]:
+        del arrays[name]
+    with pytest.raises(WeightsError, match=said):
+        HeadLayers.from_arrays(arrays)
 
 
 def test_many_rows_are_as_few():

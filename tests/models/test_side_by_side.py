@@ -79,12 +79,14 @@ CROPPED = [
 @pytest.mark.parametrize(
     ("names", "views"),
     [
-        (("one", "other"), (0,)),
-        (("one",), (0, 1)),
-        (("other", "one"), (0, 1, 2, 3)),
-        (("one",), views_of(1, 6)),
-        (("one", "other"), views_of(2, 2)),
-        (("other",), (0, 23)),
+        (("one", "other"), [(0,), (0,)]),
+        (("one",), [(0, 1)]),
+        (("other", "one"), [(0, 1, 2, 3)] * 2),
+        (("one",), [views_of((0,), 6)]),
+        (("one", "other"), [views_of((0, 1), 2)] * 2),
+        (("other",), [(0, 23)]),
+        (("one", "other"), [(0, 3, 4, 7), (0, 3)]),
+        (("other", "one"), [(0,), (0, 2, 5)]),
     ],
 )
 def test_joined_features_are_those_of_the_parts(parts, keras_process, tmp_path, names, views):
@@ -92,9 +94,11 @@ def test_joined_features_are_those_of_the_parts(parts, keras_process, tmp_path, 
     chosen = {name: found[name] for name in names}
     joined = join_backbones(chosen, folder, views)
     assert joined == join_backbones(chosen, folder, views)
-    assert (joined.parts, joined.views) == (tuple(chosen.values()), views)
+    assert [part.views for part in joined.parts] == views
+    assert [part.key for part in joined.parts] == [files.key for files in chosen.values()]
     pictures = make_pictures(3, SIZE)
-    wanted = np.concatenate([expected(files, pictures, views) for files in chosen.values()], 1)
+    every = zip(chosen.values(), views, strict=True)
+    wanted = np.concatenate([expected(files, pictures, some) for files, some in every], 1)
     scale = np.abs(wanted).max()
     got = run_litert(joined.tflite.read_bytes(), pictures)
     np.testing.assert_allclose(got, wanted, atol=1e-5 * scale)
@@ -109,12 +113,12 @@ def test_joined_features_are_those_of_the_parts(parts, keras_process, tmp_path, 
     np.testing.assert_allclose(logits, wanted @ head.kernel, atol=1e-4 * scale)
     # Weights are written once, however many views there are.
     own = sum(files.tflite.stat().st_size for files in chosen.values())
-    assert joined.tflite.stat().st_size < own * (1 + 0.9 * len(views))
+    assert joined.tflite.stat().st_size < own * (1 + 0.9 * max(map(len, views)))
 
 
 def test_batch_of_a_joined_backbone_can_be_resized(parts):
     found, folder = parts
-    model = join_backbones(found, folder, (0, 1, 4)).tflite
+    model = join_backbones(found, folder, [(0, 1, 4), (0, 2)]).tflite
     pictures = make_pictures(3, SIZE)
     single = run_litert(model.read_bytes(), pictures)
     interpreter = make_interpreter(model)
@@ -144,12 +148,12 @@ def test_one_backbone_and_one_view_is_left_as_it_is(parts):
 def test_what_does_not_fit_together_is_refused(parts, built, tmp_path):
     found, _ = parts
     with pytest.raises(WeightsError, match=r"pictures of .* beside those of"):
-        join_tflite([found["one"].tflite, built.tflite], (0,), tmp_path / "a.tflite")
+        join_tflite([found["one"].tflite, built.tflite], [(0,)] * 2, tmp_path / "a.tflite")
     with pytest.raises(WeightsError, match="the same network twice: one_features"):
-        join_keras([found["one"].keras] * 2, (0,), tmp_path / "a.keras")
+        join_keras([found["one"].keras] * 2, [(0,)] * 2, tmp_path / "a.keras")
     (tmp_path / "no.keras").write_bytes(b"no archive")
     with pytest.raises(WeightsError, match="must fit together"):
-        join_keras([found["one"].keras, tmp_path / "no.keras"], (0,), tmp_path / "a.keras")
+        join_keras([found["one"].keras, tmp_path / "no.keras"], [(0,)] * 2, tmp_path / "a.keras")
 
 
 def test_views_by_hand():
@@ -160,8 +164,8 @@ def test_views_by_hand():
 
 
 def test_views_are_counted_crop_by_crop():
-    assert views_of(1, 1) == (0,) and views_of(3, 1) == (0, 1, 2)
-    assert views_of(2, 3) == (0, 1, 4, 5, 8, 9)
+    assert views_of((0,), 1) == (0,) and views_of(range(3), 1) == (0, 1, 2)
+    assert views_of((0, 3), 3) == (0, 3, 4, 7, 8, 11)
     assert [name_of(view) for view in (0, 3, 4, 11)] == [
         "as-is", "turned", "middle", "top-left-turned"
     ]  # fmt: skip
@@ -169,7 +173,7 @@ def test_views_are_counted_crop_by_crop():
 
 def test_a_look_is_what_joined_networks_see():
     picture = np.random.default_rng(0).integers(0, 256, (*SIZE, 3), np.uint8)
-    for view in views_of(4, 6):
+    for view in views_of(range(4), 6):
         seen = CROPPED[view // 4](picture[None].astype(np.float32))[0]
         seen = [seen, seen[:, ::-1], seen[::-1], seen[::-1, ::-1]][view % 4]
         np.testing.assert_allclose(look(picture, view), seen, atol=2e-3)

@@ -8,8 +8,8 @@ import pytest
 from kindsight import ImageClassifier
 from kindsight.catalog import Catalog
 from kindsight.errors import SettingsError
-from kindsight.models.heads import LinearHead
 from kindsight.models.layout import FeatureLayout
+from kindsight.training.apart import fit_apart
 from kindsight.training.frozen import FrozenTraining
 from kindsight.training.head import fit_head
 from shapes import CLASSES, shape
@@ -41,7 +41,7 @@ def test_pair_with_views_from_pictures_to_a_saved_classifier(pictures, own, back
     training = FrozenTraining(f"efficientnet-lite0+{own}", size=64, views=2, crops=2)
     catalog = Catalog.from_arrays(*pictures)
     files = training.backbone()
-    assert files.parts[0] == backbone  # the session's own, built once
+    assert replace(files.parts[0], views=(0,)) == backbone  # the session's own, built once
     told = []
     features = training.features(catalog, files, lambda *said: told.append(said))
     # Thirty pictures, however many passes there are.
@@ -79,31 +79,61 @@ def two_networks(useful, seed=0):
 @pytest.mark.parametrize("useful", [0, 1])
 def test_a_network_that_knows_nothing_is_never_chosen_alone(useful):
     features, targets, layout = two_networks(useful)
-    head = fit_head(features, targets, 2, layout, folds=np.arange(120) // 2 % 5, kind="linear")
+    head = fit_apart(features, targets, 2, layout, folds=np.arange(120) // 2 % 5, kind="linear")
     assert head.chosen.network in ("", "ab"[useful])
     losses = {name: min(c.log_loss for c in head.candidates if c.network == name) for name in "ab"}
     assert losses["ab"[useful]] < 0.5 < losses["ab"[1 - useful]]
 
 
-def test_a_head_of_one_network_is_narrowed_to_its_features():
-    features, _, layout = two_networks(0)
-    columns = layout.networks()["b"]
-    kernel = np.zeros((40, 2), np.float32)
-    kernel[columns] = np.arange(40).reshape(20, 2)
-    head = LinearHead(kernel, np.array([1.0, -1.0], np.float32))
-    narrow = head.narrowed(columns)
-    assert narrow.features == 20
-    np.testing.assert_allclose(
-        narrow.logits(features[:, columns]), head.logits(features), atol=1e-3
-    )
-
-
-def test_both_are_chosen_where_each_knows_a_half():
+def test_a_mean_is_of_the_heads_of_each():
     features, targets, layout = two_networks(0)
     features[:, 20:] += 0.6 * targets[:, None]
-    head = fit_head(features, targets, 2, layout, folds=np.arange(120) // 2 % 5, kind="linear")
-    assert head.chosen.network == ""
-    assert {item.network for item in head.candidates} == {"", "a", "b"}
+    told = {"folds": np.arange(120) // 2 % 5, "kind": "linear"}
+    head = fit_apart(features, targets, 2, layout, **told)
+    assert head.chosen.network == "" and {c.network for c in head.candidates} == {"", "a", "b"}
+    alone = [
+        fit_head(features[:, columns], targets, 2, layout.part(name), held_out=True, **told)
+        for name, columns in layout.networks().items()
+    ]
+    # Half of what each says, over its own temperature: by other code.
+    logits = [
+        one.layers.logits(features[:, columns]) / one.temperature
+        for one, columns in zip(alone, layout.networks().values(), strict=True)
+    ]
+    np.testing.assert_allclose(head.layers.logits(features), sum(logits) / 2, atol=1e-4)
+    said = sum(one.held_out for one in alone) / 2
+    picked = np.exp(said / head.temperature)
+    picked = picked[np.arange(120), targets] / picked.sum(1)
+    assert head.chosen.log_loss == pytest.approx(-np.log(picked).mean(), rel=1e-4)
+    assert head.chosen.accuracy == pytest.approx((said.argmax(1) == targets).mean())
+    assert head.chosen.log_loss < min(one.chosen.log_loss for one in alone)
+    words = head.chosen.describe()
+    assert words.startswith("the mean of linear, ") and " of a, strength" in words
+    assert " of b, strength" in words
+
+
+def test_what_was_held_out_is_said_by_a_head_that_has_not_seen_it():
+    generator = np.random.default_rng(0)
+    features = generator.normal(size=(60, 20)).astype(np.float32)
+    targets, folds = np.arange(60) % 2, np.arange(60) // 2 % 5
+    layout = FeatureLayout.from_dict({"blocks": [["top_mean", 0, 20]]})
+    head = fit_head(features, targets, 2, layout, folds=folds, held_out=True)
+    # There is nothing to be learned: who has seen a picture knows it, who has not does not.
+    assert (head.layers.logits(features).argmax(1) == targets).mean() > 0.8
+    assert (head.held_out.argmax(1) == targets).mean() < 0.7
+    assert head.chosen.accuracy == pytest.approx((head.held_out.argmax(1) == targets).mean())
+
+
+def test_a_network_that_is_as_good_alone_stays_alone():
+    features, targets, layout = two_networks(1)
+    features[:, :20] = np.random.default_rng(5).normal(size=(120, 20)) * 100
+    features[:, 20:] += 3.0 * targets[:, None]
+    head = fit_apart(features, targets, 2, layout, folds=np.arange(120) // 2 % 5, kind="linear")
+    if head.chosen.network:
+        assert head.chosen.network == "b" and head.layers.features == 20
+        assert head.chosen in head.candidates
+    logits = head.layers.logits(features[:, 20:] if head.chosen.network else features)
+    assert (logits.argmax(1) == targets).mean() > 0.95
 
 
 @pytest.mark.parametrize(

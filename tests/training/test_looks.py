@@ -21,7 +21,7 @@ class Fitted:
 
     def __init__(self, tunes):
         spec = type("Spec", (), {"size": (8, 8)})
-        settings = {"seen": (0,), "tunes": tunes, "spec": lambda self: spec, "workers": 1}
+        settings = {"tunes": tunes, "spec": lambda self: spec, "workers": 1}
         self.training = type("Training", (), settings)()
 
 
@@ -134,7 +134,7 @@ def test_what_answers_nothing_afterwards_keeps_no_time_for_it(tmp_path):
 
 def test_a_head_of_several_views_takes_its_time_to_answer(tmp_path):
     work = make(tmp_path, 1000.0, look_seconds=0.1, head_seconds=0.5)
-    work.fitted.training.seen = (0, 1)
+    work.fitted.files = type("Files", (), {"parts": (None,)})
     kept_back = AFTERWARDS + ANSWERED * (0.1 + 0.5)
     assert work.left() == pytest.approx(1000 - kept_back, abs=0.5)
     work = make(tmp_path, 1000.0, look_seconds=0.1, head_seconds=0.5)

@@ -45,7 +45,7 @@ class BackboneFiles:
     parts : tuple of BackboneFiles
         The backbones that it was joined from; none where it is one as it was built.
     views : tuple of int
-        Over which views of the picture it averages (:mod:`.views`).
+        As a part of others: over which views of the picture it averages (:mod:`.views`).
     """
 
     tflite: Path

@@ -220,21 +220,16 @@ def _standardised(
 ) -> HeadLayers:
     """Return the head of standardised features, its logits divided by the temperature."""
     middle, width = mean.astype(np.float64), spread.astype(np.float64)
+    head = head.scaled(1 / temperature)
     if isinstance(head, LinearHead):
         return LinearHead(
-            _narrow(head.kernel * width[:, None] / temperature),
-            _narrow((head.bias + middle @ head.kernel) / temperature),
+            _narrow(head.kernel * width[:, None]), _narrow(head.bias + middle @ head.kernel)
         )
     assert isinstance(head, CurvedHead)
     return replace(
         head,
         project_kernel=_narrow(head.project_kernel * width[:, None]),
         project_bias=_narrow(head.project_bias + middle @ head.project_kernel),
-        kernel=_narrow(head.kernel / temperature),
-        bias=_narrow(head.bias / temperature),
-        linear_kernel=None
-        if head.linear_kernel is None
-        else _narrow(head.linear_kernel / temperature),
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -53,7 +53,7 @@ class HeadStep:
 
 @dataclass(frozen=True, eq=False)
 class HeadLayers(ABC):
-    """A head as arrays; one of :class:`.heads.LinearHead` and :class:`.heads.CurvedHead`.
+    """A head as arrays: a :class:`.heads.LinearHead`, a :class:`.heads.CurvedHead`, or several.
 
     Arrays are turned into contiguous float32 and checked when a head is made.
 
@@ -115,10 +115,9 @@ class HeadLayers(ABC):
             result[start : start + _ROWS] = self._logits(values[start : start + _ROWS])
         return result
 
-    def narrowed(self, columns: slice) -> HeadLayers:
-        """Return the same head for some of the features, the others having no weight in it."""
-        first = fields(self)[0].name
-        return replace(self, **{first: getattr(self, first)[columns]})
+    @abstractmethod
+    def scaled(self, factor: float) -> HeadLayers:
+        """Return the head whose logits are as many times as large."""
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:
         """Return a flat dict of arrays, for ``np.savez``; ``"kind"`` says which head it is."""
@@ -142,15 +141,19 @@ class HeadLayers(ABC):
         kind = str(arrays["kind"]) if "kind" in arrays else "none"
         if kind not in kinds:
             raise WeightsError(f"A head must be of kind {' or '.join(kinds)}. Received: {kind!r}.")
-        given = {name: array for name, array in arrays.items() if name != "kind"}
-        known = {field.name for field in fields(kinds[kind])}
+        return kinds[kind]._from({k: array for k, array in arrays.items() if k != "kind"})
+
+    @classmethod
+    def _from(cls, arrays: Mapping[str, NDArray[Any]]) -> HeadLayers:
+        """Make a head of this kind from its arrays."""
+        known = {field.name for field in fields(cls)}
         needed = known - {"linear_kernel"}
-        if not needed <= given.keys() <= known:
+        if not needed <= arrays.keys() <= known:
             raise WeightsError(
-                f"A {kind} head must hold the arrays {', '.join(sorted(needed))}. "
-                f"Received: {', '.join(sorted(given))}."
+                f"A {cls.kind} head must hold the arrays {', '.join(sorted(needed))}. "
+                f"Received: {', '.join(sorted(arrays))}."
             )
-        return kinds[kind](**given)
+        return cls(**arrays)
 
     def _take(self, name: str, *shape: int | None) -> tuple[int, ...]:
         """Turn an array into float32 in place, check it, and return its shape."""

@@ -10,7 +10,7 @@ The output is logits. Softmax and temperature are no part of the network: they l
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -18,8 +18,18 @@ from numpy.typing import NDArray
 
 from kindsight.errors import WeightsError
 from kindsight.models.head_steps import FEATURES, LOGITS, HeadLayers, HeadStep
+from kindsight.models.summed_head import SummedHead
 
-__all__ = ["FEATURES", "LOGITS", "CurvedHead", "HeadLayers", "HeadStep", "LinearHead", "add_head"]
+__all__ = [
+    "FEATURES",
+    "LOGITS",
+    "CurvedHead",
+    "HeadLayers",
+    "HeadStep",
+    "LinearHead",
+    "SummedHead",
+    "add_head",
+]
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,6 +60,10 @@ class LinearHead(HeadLayers):
     def classes(self) -> int:
         """How many logits it gives."""
         return int(self.kernel.shape[1])
+
+    def scaled(self, factor: float) -> LinearHead:
+        """Return the head whose logits are as many times as large."""
+        return LinearHead(_times(self.kernel, factor), _times(self.bias, factor))
 
     def _logits(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
         return rows @ self.kernel + self.bias
@@ -118,6 +132,16 @@ class CurvedHead(HeadLayers):
         """How many logits it gives."""
         return int(self.kernel.shape[1])
 
+    def scaled(self, factor: float) -> CurvedHead:
+        """Return the head whose logits are as many times as large."""
+        linear = self.linear_kernel
+        return replace(
+            self,
+            kernel=_times(self.kernel, factor),
+            bias=_times(self.bias, factor),
+            linear_kernel=None if linear is None else _times(linear, factor),
+        )
+
     def _logits(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
         z = rows @ self.project_kernel + self.project_bias
         squares = np.square(z).sum(axis=1, keepdims=True)
@@ -166,6 +190,10 @@ class CurvedHead(HeadLayers):
             chain.append(HeadStep("concatenate", last, inputs, count + width))
         chain.append(HeadStep("dense", LOGITS, (last,), self.classes, kernel, self.bias))
         return tuple(chain)
+
+
+def _times(values: NDArray[np.float32], factor: float) -> NDArray[np.float32]:
+    return np.asarray(values.astype(np.float64) * factor, np.float32)
 
 
 def add_head(features: Any, head: HeadLayers) -> Any:

@@ -6,6 +6,7 @@ import io
 import json
 import zipfile
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -24,15 +25,15 @@ ENLARGING = {
 }  # fmt: skip
 
 
-def join_keras(files: Sequence[Path], views: Sequence[int], out: Path) -> None:
+def join_keras(files: Sequence[Path], views: Sequence[Sequence[int]], out: Path) -> None:
     """Write one Keras file of several backbones, each run over several views of the picture.
 
     Parameters
     ----------
     files : sequence of pathlib.Path
         Built backbones for pictures of one size, from pixels to a layer ``"features"``.
-    views : sequence of int
-        Which (:mod:`.views`); each backbone's features are the mean over them.
+    views : sequence of sequence of int
+        Which (:mod:`.views`), for each backbone: its features are the mean over them.
     out : pathlib.Path
         The file to write: a model in which each backbone is a layer, and ``"features"`` is last.
 
@@ -49,8 +50,10 @@ def join_keras(files: Sequence[Path], views: Sequence[int], out: Path) -> None:
         config = _outer_config(configs, views)
         buffer = io.BytesIO()
         with h5py.File(buffer, "w") as target:
-            for number, parts in enumerate(members):
-                with h5py.File(io.BytesIO(parts[WEIGHTS]), "r") as source:
+            # Keras counts layers from the deepest on; those with several views have a mean besides.
+            deepest = sorted(range(len(files)), key=lambda place: len(views[place]) == 1)
+            for number, place in enumerate(deepest):
+                with h5py.File(io.BytesIO(members[place][WEIGHTS]), "r") as source:
                     name = "functional" + f"_{number}" * bool(number)
                     inner = target.create_group(f"layers/{name}")
                     for child in source:
@@ -70,8 +73,8 @@ def _members(file: Path) -> dict[str, bytes]:
         return {name: read_member(archive, name) for name in (METADATA, CONFIG, WEIGHTS)}
 
 
-def _outer_config(configs: list[dict[str, Any]], views: Sequence[int]) -> dict[str, Any]:
-    """Describe a model whose layers are the networks, each called once for each view."""
+def _outer_config(configs: list[dict[str, Any]], views: Sequence[Sequence[int]]) -> dict[str, Any]:
+    """Describe a model whose layers are the networks, each called once for each of its views."""
     names = [str(config["config"]["name"]) for config in configs]
     if len(set(names)) < len(names):
         raise ValueError(f"the same network twice: {names[0]}")
@@ -80,17 +83,17 @@ def _outer_config(configs: list[dict[str, Any]], views: Sequence[int]) -> dict[s
     )
     shape = pixels["config"]["batch_shape"]
     layers = [{**pixels, "name": PIXELS, "config": {**pixels["config"], "name": PIXELS}}]
-    seen = []
-    for view in views:
+    seen = {}
+    for view in dict.fromkeys(chain.from_iterable(views)):
         looking = _look(view, shape)
         layers += looking
-        seen.append(_tensor(looking[-1]["name"] if looking else PIXELS, shape))
+        seen[view] = _tensor(looking[-1]["name"] if looking else PIXELS, shape)
     given = []
-    for config, name in zip(configs, names, strict=True):
-        calls = [{"args": [tensor], "kwargs": {"mask": None}} for tensor in seen]
+    for config, name, looks in zip(configs, names, views, strict=True):
+        calls = [{"args": [seen[view]], "kwargs": {"mask": None}} for view in looks]
         layers.append({**config, "name": name, "inbound_nodes": calls})
-        ends = [_tensor(name, [None, _width(config)], call) for call in range(len(views))]
-        if len(views) > 1:
+        ends = [_tensor(name, [None, _width(config)], call) for call in range(len(looks))]
+        if len(looks) > 1:
             layers.append(_merge_keras("Average", f"{name}_mean", ends))
             ends = [_tensor(f"{name}_mean", [None, _width(config)])]
         given += ends

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +17,16 @@ from kindsight.models.views import AXES, FLIPS, crop_box, crop_of, name_of
 __all__ = ["join_tflite"]
 
 
-def join_tflite(files: Sequence[Path], views: Sequence[int], out: Path) -> None:
+def join_tflite(files: Sequence[Path], views: Sequence[Sequence[int]], out: Path) -> None:
     """Write one LiteRT file of several backbones, each run over several views of the picture.
 
     Parameters
     ----------
     files : sequence of pathlib.Path
         Built backbones for pictures of one size: float32 (1, height, width, 3) to (1, d).
-    views : sequence of int
-        Which (:mod:`.views`), the picture as it is first; each backbone's features are the mean
-        over them.
+    views : sequence of sequence of int
+        Which (:mod:`.views`), for each backbone, the picture as it is first; its features are the
+        mean over them.
     out : pathlib.Path
         The file to write: the means of all backbones side by side.
 
@@ -36,16 +37,16 @@ def join_tflite(files: Sequence[Path], views: Sequence[int], out: Path) -> None:
     """
     graph = read_tflite(files[0])
     with refusing_damage(files[0]):
-        pixels = [_look(graph, view) for view in views]
+        pixels = {view: _look(graph, view) for view in dict.fromkeys(chain.from_iterable(views))}
         means = []
-        for number, file in enumerate(files):
+        for number, (file, looks) in enumerate(zip(files, views, strict=True)):
             # The weights are in the file once, the operators once for each view.
             buffers = _add_buffers(graph, read_tflite(file)) if number else 0
             ends = [
                 graph.output
                 if number == place == 0
-                else _append(graph, read_tflite(file), seen, buffers)
-                for place, seen in enumerate(pixels)
+                else _append(graph, read_tflite(file), pixels[view], buffers)
+                for place, view in enumerate(looks)
             ]
             means.append(_mean_tflite(graph, ends, f"mean{number}"))
         width = sum(graph.shape(mean)[-1] for mean in means)

@@ -68,6 +68,21 @@ class FeatureLayout:
                 found[network] = slice(start, block.stop)
         return found
 
+    def part(self, network: str) -> FeatureLayout:
+        """Return the layout of one network's features by themselves."""
+        columns, prefix = self.networks()[network], network + JOINED
+        return FeatureLayout(
+            tuple(
+                FeatureBlock(
+                    block.name.removeprefix(prefix),
+                    block.start - columns.start,
+                    block.stop - columns.start,
+                )
+                for block in self.blocks
+                if columns.start <= block.start < columns.stop
+            )
+        )
+
     @classmethod
     def joined(cls, parts: Mapping[str, FeatureLayout]) -> FeatureLayout:
         """Lay the features of several networks side by side.

@@ -8,8 +8,9 @@ stand side by side. The joined files are made of the backbones' own without Tens
 from __future__ import annotations
 
 import hashlib
+import json
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,12 +27,14 @@ from kindsight.models.layout import FeatureLayout
 
 __all__ = ["join_backbones"]
 
-JOIN_FORMAT = 2
+JOIN_FORMAT = 3
 """Raised whenever the same backbones would be joined to other files."""
 
 
 def join_backbones(
-    parts: Mapping[str, BackboneFiles], cache_folder: Path, views: tuple[int, ...] = (0,)
+    parts: Mapping[str, BackboneFiles],
+    cache_folder: Path,
+    views: Sequence[tuple[int, ...]] | None = None,
 ) -> BackboneFiles:
     """Find the files of joined backbones in the cache, or make them there.
 
@@ -41,14 +44,15 @@ def join_backbones(
         The built backbones by their names, for pictures of one size.
     cache_folder : pathlib.Path
         The files are kept in its folder ``backbones``.
-    views : tuple of int
-        Over which views of the picture the features are averaged (:mod:`.views`).
+    views : sequence of tuple of int, optional
+        For each backbone, over which views of the picture its features are averaged
+        (:mod:`.views`); the picture as it is if omitted.
 
     Returns
     -------
     BackboneFiles
-        Of both, the first one's features first; ``parts`` are the two. A single backbone that
-        sees a single view is returned as it is.
+        Of all, the first one's features first; ``parts`` are the backbones with their views. A
+        single backbone that sees a single view is returned as it is.
 
     Raises
     ------
@@ -57,31 +61,35 @@ def join_backbones(
     WeightsError
         Where the files do not fit together.
     """
-    every = tuple(parts.values())
-    if len(every) == 1 and views == (0,):
-        return every[0]
+    seen = list(views or [(0,)] * len(parts))
+    if seen == [(0,)]:
+        return next(iter(parts.values()))
+    every = tuple(
+        replace(part, views=looks) for part, looks in zip(parts.values(), seen, strict=True)
+    )
     layout = every[0].layout
     if len(every) > 1:
         layout = FeatureLayout.joined({name: files.layout for name, files in parts.items()})
-    words = [*(files.key for files in every), *views, BUILD_FORMAT, JOIN_FORMAT]
-    digest = hashlib.blake2b(" ".join(map(str, words)).encode(), digest_size=8)
+    words = [(files.key, files.views) for files in every]
+    told = json.dumps([words, BUILD_FORMAT, JOIN_FORMAT])
+    digest = hashlib.blake2b(told.encode(), digest_size=8)
     key = f"{'+'.join(parts)[:60]}-{digest.hexdigest()}"
     folder = Path(cache_folder) / "backbones"
     found = find_files(folder, key) or make_once(
-        folder, key, lambda: _make(every, views, folder, key, layout)
+        folder, key, lambda: _make(every, folder, key, layout)
     )
-    return replace(found, parts=every, views=views)
+    return replace(found, parts=every)
 
 
 def _make(
     parts: tuple[BackboneFiles, ...],
-    views: tuple[int, ...],
     folder: Path,
     key: str,
     layout: FeatureLayout,
 ) -> None:
     with tempfile.TemporaryDirectory(prefix=f".building-{key}-", dir=folder) as temporary:
         made = {ending: Path(temporary, f"{key}.{ending}") for ending in ("tflite", "keras")}
+        views = [part.views for part in parts]
         join_tflite([part.tflite for part in parts], views, made["tflite"])
         join_keras([part.keras for part in parts], views, made["keras"])
         keep_files(

@@ -6,6 +6,7 @@ ones are the flips of the whole picture.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -27,9 +28,9 @@ CROPS = ("whole", "middle", "top-left", "top-right", "bottom-left", "bottom-righ
 SEEN = 7 / 8
 
 
-def views_of(flips: int, crops: int) -> tuple[int, ...]:
-    """Return the views of so many flips of each of so many crops, the picture as it is first."""
-    return tuple(crop * len(FLIPS) + turn for crop in range(crops) for turn in range(flips))
+def views_of(flips: Sequence[int], crops: int) -> tuple[int, ...]:
+    """Return the views of some flips of each of so many crops, the picture as it is first."""
+    return tuple(crop * len(FLIPS) + turn for crop in range(crops) for turn in flips)
 
 
 def name_of(view: int) -> str:

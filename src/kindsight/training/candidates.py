@@ -22,6 +22,7 @@ __all__ = [
     "STRENGTHS",
     "Candidate",
     "Task",
+    "answers_of",
     "best_candidate",
     "cost_of",
     "try_candidate",
@@ -29,7 +30,7 @@ __all__ = [
 ]
 
 Floats = NDArray[np.float32]
-Kind = Literal["linear", "curved"]
+Kind = Literal["linear", "curved", "mean"]
 
 # Inverse squared width of the kernel, on components whose mean square norm is 1.
 GAMMA = 0.7
@@ -58,7 +59,7 @@ class Candidate:
     Parameters
     ----------
     kind : str
-        ``"linear"`` or ``"curved"``.
+        ``"linear"``, ``"curved"``, or ``"mean"``: the mean of several heads' logits.
     blocks : str
         Which features: ``"all"``, ``"places"`` (those of rows and columns left out), ``"early"``
         (early stages weighted up) or ``"last"``.
@@ -73,8 +74,10 @@ class Candidate:
     temperature : float
         Fitted to them.
     network : str
-        Of two backbones side by side, the one whose features alone are used; empty for both, and
-        where there is one.
+        Of several backbones side by side, the one whose features alone are used; empty for all,
+        and where there is one.
+    heads : tuple of Candidate
+        Of a mean, what it is the mean of; `blocks`, `strength` and `gamma` are theirs.
     """
 
     kind: Kind
@@ -85,9 +88,12 @@ class Candidate:
     log_loss: float
     temperature: float
     network: str = ""
+    heads: tuple[Candidate, ...] = ()
 
     def describe(self) -> str:
         """Say it in words."""
+        if self.heads:
+            return f"the mean of {' and '.join(head.describe() for head in self.heads)}"
         features = {
             "all": "all stages",
             "places": "all stages without rows and columns",
@@ -95,8 +101,8 @@ class Candidate:
             "last": "last mean",
         }
         form = f"curved (gamma {self.gamma:g})" if self.kind == "curved" else "linear"
-        alone = f" of {self.network} alone" if self.network else ""
-        return f"{form}, {features[self.blocks]}{alone}, strength {self.strength:g}"
+        of = f" of {self.network}" if self.network else ""
+        return f"{form}, {features[self.blocks]}{of}, strength {self.strength:g}"
 
 
 @dataclass(frozen=True)
@@ -181,6 +187,16 @@ def try_candidate(
     )
     gamma = GAMMA if kind == "curved" else 0.0
     return task.score(task.out_of_fold(columns, fit), kind, blocks, strength, gamma)
+
+
+def answers_of(task: Task, columns: Floats, candidate: Candidate) -> Floats:
+    """Return what a candidate says of the pictures held out: logits over its temperature."""
+    strength = candidate.strength / len(columns)
+    fit = fit_softmax(
+        columns, task.targets, task.classes, task.fold_weights, strength,
+        tolerance=CHOICE_TOLERANCE,
+    )  # fmt: skip
+    return task.out_of_fold(columns, fit) / np.float32(candidate.temperature)
 
 
 def walk_strengths(

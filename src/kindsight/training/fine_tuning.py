@@ -41,7 +41,7 @@ from kindsight.training.tuning import (
     Tuning,
     is_better,
 )
-from kindsight.training.widening import is_default, look_closer, widen
+from kindsight.training.widening import is_default, look_again, widen
 
 __all__ = ["FineTuning", "fine_tune"]
 
@@ -142,14 +142,15 @@ def _widened(work: FineTuning) -> tuple[FineTuning, tuple[int, ...], float | Non
         flips, seen = choose_flips(stored, work.validation, targets, pool, answer, fitted.classes)
         each = max(1e-9, time.monotonic() - began) / seen
     # Of one view: where the head is of several, each of these was run over all of them.
-    rate = len(fitted.files.views) / each
+    rate = max(1, sum(len(part.views) for part in fitted.files.parts)) / each
     work = replace(work, head_seconds=each)
     small_rate = None
     if work.seconds is not None:
         # Until what is tuned is known, and its pace measured.
         work = replace(work, look_seconds=1 / rate)
         with work.timed(WIDER):
-            work = widen(look_closer(work, rate), flips, rate)
+            wider = widen(work, flips, rate)
+            work = look_again(work, flips, rate) if wider is work else wider
         # What was chosen by name is tuned as it is; only what was widened may be tuned smaller.
         if work.fitted is not fitted and is_default(fitted.training):
             small_rate = rate

@@ -29,6 +29,7 @@ from kindsight.models.keras_weights import (
 from kindsight.models.side_by_side import join_backbones
 from kindsight.models.views import CROPS, FLIPS, views_of
 from kindsight.pictures import InputSpec
+from kindsight.training.apart import fit_apart
 from kindsight.training.common import (
     Progress,
     balanced_weights,
@@ -83,8 +84,13 @@ class FrozenTraining:
     budget : str or float, optional
         How long the training may take, such as ``"10m"``, or in seconds.
     inner : (height, width), optional
-        To which the network itself brings the pictures: an EfficientNet-Lite that is tuned at a
-        smaller size beside others.
+        To which the first backbone itself brings the pictures: an EfficientNet-Lite at a smaller
+        size beside others.
+    flips : tuple of int, optional
+        Which of :data:`kindsight.models.views.FLIPS` features are averaged over, in place of the
+        first `views`.
+    first_crops : int, optional
+        Over how many crops the first backbone looks, in place of `crops`.
     """
 
     model: str = "efficientnet-lite0"
@@ -101,6 +107,8 @@ class FrozenTraining:
     fine_tune: str | None = None
     budget: str | float | None = None
     inner: tuple[int, int] | None = None
+    flips: tuple[int, ...] | None = None
+    first_crops: int | None = None
 
     def faults(self) -> list[str]:
         """Return a sentence for each setting that cannot be."""
@@ -154,8 +162,9 @@ class FrozenTraining:
         names = " and ".join(backbone.name for backbone in backbones)
         side = " side by side" if len(backbones) > 1 else ""
         weights = dict.fromkeys(describe_weights(item, self.weights) for item in backbones)
-        count = len(self.seen)
-        views = f", mean of {count} views" if count > 1 else ""
+        counts = [len(views) for views in self.seen]
+        words = f"{counts[0]}" if len(set(counts)) == 1 else " and ".join(map(str, counts))
+        views = f", mean of {words} views" if max(counts) > 1 else ""
         return f"{names}{side}, {' and '.join(weights)}{views}"
 
     @property
@@ -164,9 +173,12 @@ class FrozenTraining:
         return None if self.budget is None else parse_budget(self.budget)
 
     @property
-    def seen(self) -> tuple[int, ...]:
-        """Over which views of a picture features are averaged (:mod:`kindsight.models.views`)."""
-        return views_of(self.views, self.crops)
+    def seen(self) -> tuple[tuple[int, ...], ...]:
+        """For each backbone, over which views (:mod:`kindsight.models.views`) its mean is."""
+        flips = tuple(range(self.views)) if self.flips is None else self.flips
+        first = views_of(flips, self.first_crops or self.crops)
+        others = len(split_names(self.model)) - 1
+        return (first, *[views_of(flips, self.crops)] * others)
 
     @property
     def tunes(self) -> str:
@@ -212,11 +224,11 @@ class FrozenTraining:
                 progress("backbone", 0, 0)
 
         size, folder = self.spec().size, Cache(self.cache).folder()
-        parts = {}
+        parts: dict[str, BackboneFiles] = {}
         for name, backbone in zip(split_names(self.model), self._backbones(), strict=True):
             parts[backbone.name] = ensure_backbone(
-                name, self.inner or size, folder, say, weights=self.weights, seed=self.seed,
-                process=process, given=size, folded=folded,
+                name, size if parts else self.inner or size, folder, say, weights=self.weights,
+                seed=self.seed, process=process, given=size, folded=folded,
             )  # fmt: skip
         return join_backbones(parts, folder, self.seen)
 
@@ -233,7 +245,7 @@ class FrozenTraining:
         """
         cache, spec = Cache(self.cache), self.spec()
         parts = files.parts or (files,)
-        passes = [(part, view) for part in parts for view in files.views]
+        passes = [(part, view) for part in parts for view in part.views]
         every: list[Features] = []
         for number, (part, view) in enumerate(passes):
 
@@ -245,12 +257,12 @@ class FrozenTraining:
                 every[-1].catalog if every else catalog, part, spec, cache, workers=self.workers,
                 progress=step, view=view, beside=None if every else beside,
             )  # fmt: skip
-            if view == files.views[0]:
+            if view == part.views[0]:
                 every.append(found)
             else:
                 every[-1] = with_view(every[-1], found)
-            if view == files.views[-1] and view:
-                every[-1].vectors[...] /= np.float32(len(files.views))
+            if view == part.views[-1] and view:
+                every[-1].vectors[...] /= np.float32(len(part.views))
         return side_by_side(every)
 
     def fit(
@@ -287,7 +299,8 @@ class FrozenTraining:
         digests = [str(digest) for digest in catalog.digest]
         weights = balanced_weights(targets, self.class_weight)
         every = len(rows) == len(features.vectors) and bool((np.diff(rows) == 1).all())
-        head = fit_head(
+        fit = fit_apart if files.layout.networks() else fit_head
+        head = fit(
             features.vectors if every else features.vectors[rows],  # a copy can be gigabytes
             targets,
             len(classes),
@@ -306,16 +319,17 @@ class FrozenTraining:
     def _alone(
         self, network: str, files: BackboneFiles, features: Features, head: FittedHead
     ) -> tuple[FrozenTraining, BackboneFiles, Features, FittedHead]:
-        """Leave one of two backbones out of everything: the head gives it no weight."""
+        """Leave the other backbones out of everything: the head is of one of them."""
         columns = files.layout.networks()
         place = list(columns).index(network)
-        # The size stays the one that both saw.
+        # The size stays the one that all saw.
         name = split_names(self.model)[place]
         training = replace(self, model=name, size=self.spec().size)
+        if place:  # what is the first one's alone
+            training = replace(training, inner=None, first_crops=None)
         folder = Cache(self.cache).folder()
-        alone = join_backbones({network: files.parts[place]}, folder, self.seen)
+        alone = join_backbones({network: files.parts[place]}, folder, [self.seen[place]])
         kept = replace(
             features, vectors=features.vectors[:, columns[network]], table=features.tables[place]
         )
-        layers = head.layers.narrowed(columns[network])
-        return training, alone, kept, replace(head, layers=layers)
+        return training, alone, kept, head

@@ -8,7 +8,7 @@ tries and compares them).
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,7 @@ from kindsight.training.candidates import (
     GAMMA,
     Candidate,
     Task,
+    answers_of,
     best_candidate,
     cost_of,
     try_candidate,
@@ -37,6 +38,7 @@ __all__ = [
     "Candidate",
     "FittedHead",
     "block_choices",
+    "choosing_rows",
     "column_weights",
     "fit_head",
     "generator",
@@ -76,12 +78,16 @@ class FittedHead:
         The best one.
     candidates : tuple of Candidate
         All that were tried, in that order.
+    held_out : array, optional
+        float32 (pictures that it was chosen by, classes): out-of-fold logits, calibrated, where
+        they were asked for.
     """
 
     layers: HeadLayers
     temperature: float
     chosen: Candidate
     candidates: tuple[Candidate, ...]
+    held_out: Floats | None = None
 
 
 def fit_head(
@@ -94,6 +100,7 @@ def fit_head(
     kind: str = "auto",
     weights: Floats | None = None,
     seed: int = 0,
+    held_out: bool = False,
 ) -> FittedHead:
     """Choose a head by cross-validation and fit it to all pictures.
 
@@ -115,6 +122,8 @@ def fit_head(
         float32 (pictures,): how much each counts; 1 each if omitted.
     seed : int
         For the random directions and landmarks.
+    held_out : bool
+        Whether to keep what the chosen one says of the pictures held out.
 
     Raises
     ------
@@ -129,7 +138,9 @@ def fit_head(
     # core the threads' waiting for each other takes many times as long as the work.
     limit = 1 if len(targets) < THREADED_PICTURES else None
     with threadpool_limits(limit, user_api="blas"):
-        return _choose_and_fit(features, targets, classes, layout, folds, kind, weights, seed)
+        return _choose_and_fit(
+            features, targets, classes, layout, folds, kind, weights, seed, held_out
+        )
 
 
 def _choose_and_fit(
@@ -141,50 +152,48 @@ def _choose_and_fit(
     kind: str,
     weights: Floats,
     seed: int,
+    held_out: bool,
 ) -> FittedHead:
     """Compare the candidates on a bounded number of pictures, fit the best one to all."""
-    chooser = np.random.Generator(np.random.Philox(key=[seed, 1]))
-    rows = np.sort(chooser.permutation(len(targets))[:CHOICE_PICTURES])
+    rows = choosing_rows(len(targets), seed)
     task = Task(targets[rows], classes, folds[rows], weights[rows])
     sample = features if len(rows) == len(features) else features[rows]
-    # Of two backbones side by side: both, and each alone.
-    choices = block_choices(layout)
-    every = {
-        (network, blocks): column_weights(layout, *BLOCKS[blocks], network)
-        for network in ("", *layout.networks())
-        for blocks in choices
-    }
-    # A network may have no rows and columns to leave out.
-    different = {weights.tobytes(): name for name, weights in reversed(every.items())}
-    names = [name for name in every if name in different.values()]
-    weightings = [every[name] for name in names]
+    names = block_choices(layout)
+    weightings = [column_weights(layout, *BLOCKS[blocks]) for blocks in names]
     weighed = WeighedFeatures(sample, weightings, COMPONENTS, lambda: generator(seed, 2))
     candidates: list[Candidate] = []
-    for number, (network, blocks) in enumerate(names):
+    for number, blocks in enumerate(names):
         strength = FIRST_STRENGTHS["linear"]
-        tried = try_candidate(task, weighed.components(number), "linear", blocks, strength)
-        candidates.append(replace(tried, network=network))
+        columns = weighed.components(number)
+        candidates.append(try_candidate(task, columns, "linear", blocks, strength))
     best = min(candidates, key=cost_of)
-    network, blocks = best.network, best.blocks
-    columns = weighed.components(names.index((network, blocks)))
-    walked = walk_strengths(task, columns, "linear", blocks, best)
+    columns = weighed.components(names.index(best.blocks))
+    candidates += walk_strengths(task, columns, "linear", best.blocks, best)
     mapping = None
     if kind != "linear":
         columns = np.ascontiguousarray(columns[:, :KERNEL_COMPONENTS])
         mapping = fit_kernel_map(columns, LANDMARKS, GAMMA, generator(seed, 3))
         columns = mapping.apply(columns)
-        first = try_candidate(task, columns, "curved", blocks, FIRST_STRENGTHS["curved"])
-        walked += [first, *walk_strengths(task, columns, "curved", blocks, first)]
-    candidates += [replace(item, network=network) for item in walked]
+        first = try_candidate(task, columns, "curved", best.blocks, FIRST_STRENGTHS["curved"])
+        candidates += [first, *walk_strengths(task, columns, "curved", best.blocks, first)]
     chosen = best_candidate([item for item in candidates if kind in ("auto", item.kind)])
-    number = names.index((chosen.network, chosen.blocks))
+    number = names.index(chosen.blocks)
+    answers = None
+    if held_out:
+        curved = chosen.kind == "curved"
+        answers = answers_of(task, columns if curved else weighed.components(number), chosen)
     fitted = _Fitted(
         weighed.projection(number),
         mapping if chosen.kind == "curved" else None,
     )
     known = weighed.components(number) if sample is features else None
     layers = fitted.fit(features, targets, classes, weights, chosen.strength, known)
-    return FittedHead(layers, chosen.temperature, chosen, tuple(candidates))
+    return FittedHead(layers, chosen.temperature, chosen, tuple(candidates), answers)
+
+
+def choosing_rows(pictures: int, seed: int) -> NDArray[np.int64]:
+    """Return by which pictures candidates are compared."""
+    return np.sort(generator(seed, 1).permutation(pictures)[:CHOICE_PICTURES])
 
 
 def generator(seed: int, purpose: int) -> np.random.Generator:
@@ -200,24 +209,14 @@ def block_choices(layout: FeatureLayout) -> tuple[str, ...]:
     return tuple(name for name in BLOCKS if profiles or name != "places")
 
 
-def column_weights(
-    layout: FeatureLayout, early: float, profiles: float, network: str = ""
-) -> Floats:
-    """Return a weight for each feature: `early`, `profiles`, and 1 for those of last means.
-
-    Where a network is named, those of others are left out.
-    """
-    networks = layout.networks()
-    ends = [columns.stop for columns in networks.values()] or [layout.width]
+def column_weights(layout: FeatureLayout, early: float, profiles: float) -> Floats:
+    """Return a weight for each feature: `early`, `profiles`, and 1 for those of the last mean."""
     weights = np.full(layout.width, early, np.float32)
     for block in layout.blocks:
         if block.name.endswith(PROFILES):
             weights[block.start : block.stop] = profiles
-        if block.stop in ends:
-            weights[block.start : block.stop] = 1.0
-    for name, columns in networks.items():
-        if network not in ("", name):
-            weights[columns] = 0.0
+    last = layout.blocks[-1]
+    weights[last.start : last.stop] = 1.0
     return weights
 
 

@@ -38,7 +38,10 @@ def on_one_backbone(work: FineTuning, small_rate: float | None = None) -> FineTu
     if not small and not wide.files.parts:
         return work
     size = wide.training.spec().size
-    alone = replace(wide.training, model=DEFAULT if small else name, size=size, views=1, crops=1)
+    alone = replace(
+        wide.training, model=DEFAULT if small else name, size=size, views=1, crops=1, inner=None,
+        flips=None, first_crops=None,
+    )  # fmt: skip
     if small:
         inner = get_backbone(DEFAULT).size
         alone = replace(alone, inner=inner)
@@ -71,6 +74,7 @@ def _tunes_small(work: FineTuning, name: str, rate: float) -> bool:
     epoch = EPOCH_COST * WIDE_COSTS[name] * len(work.rows) / rate
     # Of another size than all have seen: with views of the first features alone, nothing is wide.
     wide = work.fitted.training.spec().size == (WIDE_SIZE, WIDE_SIZE)
-    small = wide and left is not None and left < MANY_EPOCHS * epoch
+    # What the default one looked at was small already.
+    small = wide and left is not None and (name == DEFAULT or left < MANY_EPOCHS * epoch)
     work.decide(small=small)
     return small

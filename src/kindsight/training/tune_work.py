@@ -36,7 +36,7 @@ WIDER = "wider features"
 
 MAX_RECORD_BYTES = 2**16
 
-DECISIONS_FORMAT = 3
+DECISIONS_FORMAT = 4
 """Raised whenever what was decided before would be decided otherwise, or mean something else."""
 
 Rows = NDArray[np.int64]
@@ -107,7 +107,7 @@ class FineTuning:
         if self.seconds is None:
             return None
         fitted, answering = self.fitted, self.answering()
-        wide = self.before is not None or fitted.files.parts or len(fitted.training.seen) > 1
+        wide = self.before is not None or fitted.files.parts
         each = max(self.head_seconds, self.took.get(WIDER, 0.0) / len(fitted.catalog))
         if wide and each:
             answering += max(BESIDE, self._answered() * each)

@@ -12,7 +12,8 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from kindsight.errors import KindsightError
-from kindsight.models.backbones import JOINER, split_names
+from kindsight.models.backbones import JOINER, get_backbone, split_names
+from kindsight.models.views import FLIPS
 from kindsight.models.weights import find_imagenet_weights
 from kindsight.training.fitted_frozen import FittedFrozen
 from kindsight.training.frozen import FrozenTraining
@@ -25,26 +26,27 @@ __all__ = [
     "Widening",
     "choose_widening",
     "fit_again",
+    "flip_choices",
     "is_default",
-    "look_closer",
+    "look_again",
     "widen",
 ]
 
 DEFAULT = "efficientnet-lite0"
-# The size at which all see a picture, and what that costs: multiplications of each there, as a
-# multiple of the first one's at its own size.
+# The size at which another backbone sees a picture, and what that costs: multiplications of each
+# there, as a multiple of the first one's at its own size. That one sees it at its own size, and its
+# middle, too: other sizes make other mistakes. The best one is first; a third brings nothing.
 WIDE_SIZE = 300
-WIDE_COSTS = {DEFAULT: 1.8, "efficientnet-lite1": 2.4, "efficientnet-lite2": 2.9}
+WIDE_COSTS = {"efficientnet-lite2": 2.9, "efficientnet-lite1": 2.4, DEFAULT: 1.8}
+# Over how many crops the first backbone looks.
+CLOSER = 2
 # More pictures than this would take gigabytes, and have less need of it.
 WIDE_PICTURES = 40_000
-# The share of the time left that wider features may take at most; and at least, where they would
-# not leave so many passes of the first backbone over all pictures for what is tuned: about a dozen
-# views at a cut and twenty epochs above it. Of networks and views each further one brings less.
-SHARE, LEAST_SHARE, TUNING_PASSES = 0.55, 0.4, 30.0
-# Over how many crops features are tried before, and which share of the time left that may take.
-CLOSER, CLOSER_SHARE = 2, 0.15
+# The share of the time left that wider features may take; and each step to more views by the same
+# backbone.
+SHARE, VIEWS_SHARE = 0.5, 0.25
 # Seconds for a backbone that must be built first, once a machine.
-BUILDING = 15.0
+BUILDING = 8.0
 # By this factor must the log loss be lower: several networks take longer to ask than one.
 BETTER = 0.98
 
@@ -56,24 +58,30 @@ class Widening:
     Parameters
     ----------
     model : str
-        One backbone, or several joined by ``+``.
-    size : int or (height, width), optional
-        Of the pictures; the backbone's own if omitted.
-    views : int
-        Over how many flipped views features are averaged.
+        Two backbones joined by ``+``, the default one first.
+    flips : tuple of int
+        Over which flips features are averaged.
     """
 
     model: str
-    size: int | tuple[int, int] | None
-    views: int
+    flips: tuple[int, ...]
+
+    def applied(self, training: FrozenTraining) -> FrozenTraining:
+        """Return the training of such features."""
+        return replace(
+            training, model=self.model, size=WIDE_SIZE, inner=get_backbone(DEFAULT).size,
+            flips=self.flips, first_crops=max(CLOSER, training.crops),
+        )  # fmt: skip
 
     def words(self) -> str:
         """Say what it is in a few words."""
-        *others, last = split_names(self.model)
-        parts = [f"{', '.join(others)} and {last}" if others else last]
-        parts += [f"at {self.size} px"] if isinstance(self.size, int) else []
-        parts += [f"over {self.views} flips"] if self.views > 1 else []
-        return " ".join(parts)
+        first, other = split_names(self.model)
+        inner = get_backbone(DEFAULT).size[0]
+        flips = f", over {len(self.flips)} flips" if len(self.flips) > 1 else ""
+        return (
+            f"{first} at {inner} px, which sees the middles, too, beside {other} at "
+            f"{WIDE_SIZE} px{flips}"
+        )
 
 
 def is_default(training: FrozenTraining) -> bool:
@@ -81,17 +89,32 @@ def is_default(training: FrozenTraining) -> bool:
     return (training.model, training.size, training.weights) == (DEFAULT, None, "imagenet")
 
 
+def flip_choices(flips: tuple[int, ...], least: int = 1) -> list[tuple[int, ...]]:
+    """Return over which flips features may be averaged, from the fewest on.
+
+    Parameters
+    ----------
+    flips : tuple of int
+        By which a picture stays what it is: numbers of :data:`kindsight.models.views.FLIPS`.
+    least : int
+        So many at least.
+    """
+    # What is turned differs from the picture in both directions: it brings more than a mirror.
+    pair = (0, 3) if 3 in flips else flips[:2]
+    return [some for some in dict.fromkeys([(0,), pair, flips]) if len(some) >= least]
+
+
 def choose_widening(
     training: FrozenTraining, flips: tuple[int, ...], pictures: int, rate: float, seconds: float
 ) -> Widening | None:
-    """Choose the widest features that there is time for; None where there is none.
+    """Choose the best features that there is time for; None where there is none.
 
     Parameters
     ----------
     training : FrozenTraining
-        What was told. A model, size or number of views that is not the default stays as it is.
+        What was told. A model or size that is not the default stays as it is.
     flips : tuple of int
-        By which a picture stays what it is: numbers of :data:`kindsight.models.views.FLIPS`.
+        As :func:`flip_choices` takes them.
     pictures : int
         How many there are.
     rate : float
@@ -99,38 +122,16 @@ def choose_widening(
     seconds : float
         How long everything may take from here on.
     """
-    # Views are taken in their order.
-    most = max(training.views, next((k for k, flip in enumerate(flips) if flip != k), len(flips)))
-    passes = pictures * training.crops
-    leaving = seconds - TUNING_PASSES * pictures / rate
-    allowed = min(SHARE * seconds, max(LEAST_SHARE * seconds, leaving))
-    if is_default(training) and pictures <= WIDE_PICTURES:
-        # The more is computed, the better, whether of networks or of views.
-        fitting = [
-            (cost, views, names)
-            for names, views in itertools.product(_sets(), range(1, most + 1))
-            if (cost := passes * views * sum(WIDE_COSTS[name] for name in names) / rate)
-            + len(names) * BUILDING
-            <= allowed
-        ]
-        if fitting:
-            _, views, names = max(fitting)
-            return Widening(JOINER.join(names), WIDE_SIZE, views)
-    for views in range(most, training.views, -1):
-        if passes * (views - training.views) / rate <= allowed:
-            return Widening(training.model, training.size, views)
+    if not is_default(training) or pictures > WIDE_PICTURES:
+        return None
+    # Two flips bring what all of them do.
+    choices = flip_choices(flips, training.views)[:2][::-1]
+    names = [name for name in WIDE_COSTS if name != DEFAULT and _is_there(name)]
+    for name, some in itertools.product(names, choices):
+        looks = len(some) * (max(CLOSER, training.crops) + training.crops * WIDE_COSTS[name])
+        if looks * pictures / rate + 2 * BUILDING <= SHARE * seconds:
+            return Widening(JOINER.join([DEFAULT, name]), some)
     return None
-
-
-def _sets() -> Sequence[tuple[str, ...]]:
-    """Return which backbones there are together: those whose weights are installed."""
-    there = [name for name in WIDE_COSTS if _is_there(name)]
-    # The first is known already: what is added are others.
-    return [
-        (there[0], *others)
-        for count in range(1, len(there))
-        for others in itertools.combinations(there[1:], count)
-    ]
 
 
 def _is_there(name: str) -> bool:
@@ -141,33 +142,52 @@ def _is_there(name: str) -> bool:
     return True
 
 
-def look_closer(work: FineTuning, rate: float) -> FineTuning:
-    """Fit a head on features of the pictures' middles, too, and keep the better one.
+def look_again(work: FineTuning, flips: tuple[int, ...], rate: float) -> FineTuning:
+    """Fit heads on features of more views by the same backbone, and keep the best one.
+
+    First the pictures' middles are looked at, too; then all that is looked at is flipped.
 
     Parameters
     ----------
     work : FineTuning
         With a budget.
-    rate : float
-        How many pictures the backbone takes in a second.
+    flips, rate
+        As :func:`choose_widening` takes them.
 
     Returns
     -------
     FineTuning
-        The same, or with the other head in place of ``fitted``.
+        The same, or with another head in place of ``fitted``.
     """
+    told = work.fitted.training
+    if told.crops == 1:
+        closer = replace(told, crops=CLOSER)
+        work = _with_views(work, "closer", [closer], rate, "the middles of pictures, too")
+    told = work.fitted.training
+    flipped = [replace(told, flips=some) for some in flip_choices(flips, told.views + 1)[::-1]]
+    return _with_views(work, "flipped", flipped, rate, "flips, too")
+
+
+def _with_views(
+    work: FineTuning, name: str, wanted: Sequence[FrozenTraining], rate: float, words: str
+) -> FineTuning:
+    """Try the first of some trainings for which there is time; `name` is the decision's."""
     fitted, left, before = work.fitted, work.left(), work.decided()
     assert left is not None
-    passes = len(fitted.files.parts or (fitted.files,)) * fitted.training.views
-    timely = passes * len(fitted.catalog) / rate <= CLOSER_SHARE * left
-    if "closer" in before:  # the same as before a stop, whatever the time is now
-        timely = before["closer"] is True
-    timely = timely and fitted.training.crops == 1
-    work.decide(closer=timely)
-    wider = fit_again(replace(fitted.training, crops=CLOSER), work) if timely else None
-    if wider is None:
-        return work
-    return _better(work, wider, "the middles of pictures, too")
+
+    def views(training: FrozenTraining) -> int:
+        return sum(map(len, training.seen))
+
+    def timely(training: FrozenTraining) -> bool:
+        if name in before:  # the same as before a stop, whatever the time is now
+            return bool(views(training) == before[name])
+        more = views(training) - views(fitted.training)
+        return more * len(fitted.catalog) / rate <= VIEWS_SHARE * left
+
+    chosen = next(filter(timely, wanted), None)
+    work.decide(**{name: 0 if chosen is None else views(chosen)})
+    wider = None if chosen is None else fit_again(chosen, work)
+    return work if wider is None else _better(work, wider, words)
 
 
 def _better(work: FineTuning, wider: FittedFrozen, words: str) -> FineTuning:
@@ -204,19 +224,19 @@ def widen(work: FineTuning, flips: tuple[int, ...], rate: float) -> FineTuning:
     work.decide(wider=None if chosen is None else asdict(chosen))
     if chosen is None:
         return work
-    training = replace(fitted.training, model=chosen.model, size=chosen.size, views=chosen.views)
-    wider = fit_again(training, work)
+    wider = fit_again(chosen.applied(fitted.training), work)
     return work if wider is None else _better(work, wider, chosen.words())
 
 
 def _read(told: Any) -> Widening | None:
     """Read what was decided before; anything else counts as nothing."""
     try:
-        found = Widening(**told)
-        size = tuple(found.size) if isinstance(found.size, list) else found.size
-        return replace(found, size=size)
-    except TypeError:
+        names, flips = split_names(told["model"]), tuple(told["flips"])
+    except (KeyError, TypeError, AttributeError):
         return None
+    known = len(names) == 2 and names[0] == DEFAULT and names[1] in WIDE_COSTS
+    good = known and flips and all(type(k) is int and 0 <= k < len(FLIPS) for k in flips)
+    return Widening(JOINER.join(names), flips) if good else None
 
 
 def fit_again(training: FrozenTraining, work: FineTuning) -> FittedFrozen | None:
