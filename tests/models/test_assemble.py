@@ -12,17 +12,26 @@ from hypothesis import strategies as st
 
 from kindsight.errors import SettingsError, WeightsError
 from kindsight.models.assemble import METADATA_NAME, write_keras, write_tflite
-from kindsight.models.heads import CurvedHead, LinearHead
+from kindsight.models.heads import CurvedHead, LinearHead, SummedHead
 from kindsight.models.litert import make_interpreter, schema
 from kindsight.models.tflite_file import read_tflite
 
-KINDS = ["linear", "curved", "joined"]
+KINDS = ["linear", "curved", "joined", "summed"]
 CLASSES = [2, 3, 50]
 
 
 def make_head(kind, features, classes):
     """A head of random arrays, of the magnitudes that fitted ones have."""
     random = np.random.default_rng([KINDS.index(kind), classes])
+    if kind == "summed":  # the first and the last of all features, and those between
+        first = features // 3
+        return SummedHead(
+            (
+                make_head("curved", first, classes),
+                make_head("linear", features - 2 * first, classes),
+                make_head("joined", first, classes),
+            )
+        )
     if kind == "linear":
         kernel = random.normal(size=(features, classes)) / np.sqrt(features)
         return LinearHead(kernel, random.normal(size=classes))

@@ -246,7 +246,7 @@ def test_within_a_budget_ctrl_c_finishes_with_the_best_so_far(photos, tmp_path, 
     monkeypatch.setattr(widening, "choose_widening", lambda *_: chosen)
     monkeypatch.setattr(widening, "BETTER", np.inf)
     monkeypatch.setattr(tune_plan, "SHARES_BESIDE", (0.5,))
-    monkeypatch.setattr(tune_plan, "CLEARLY", 0.0)
+    monkeypatch.setattr(tune_plan, "CLEARLY_BESIDE", 0.0)
     monkeypatch.setattr(fine_tuning, "choose_flips", lambda *told: ((0, 1), 60))
     wish = Wish(3)
     result = run(photos, tmp_path, monkeypatch, wish, fine_tune=None, budget="1h")
@@ -286,7 +286,7 @@ def test_what_is_judged_over_flips_is_what_answers(photos, monkeypatch):
     monkeypatch.setattr(widening, "BETTER", np.inf)
     monkeypatch.setattr(fine_tuning, "is_better", lambda *told: True)
     monkeypatch.setattr(fine_tuning, "choose_flips", lambda *told: ((0, 2), 60))
-    for name, value in {"SHARES_BESIDE": (1.0,), "CLEARLY": 0.0, "MOST_EPOCHS": 2}.items():
+    for name, value in {"SHARES_BESIDE": (1.0,), "CLEARLY_BESIDE": 0.0, "MOST_EPOCHS": 2}.items():
         monkeypatch.setattr(tune_plan, name, value)
     fitted = ImageClassifier(size=64, budget="1h", validation=0.4).fit(photos)._fitted
     assert fitted.tuning.words.endswith("2 looks, at the picture as it is and flipped")
@@ -409,7 +409,9 @@ class Head:
 
     def __init__(self, log_loss, **settings):
         self.training = FrozenTraining(budget="1h", **settings)
-        self.head = type("Fitted", (), {"chosen": type("Chosen", (), {"log_loss": log_loss})})
+        self.head = type(
+            "Fitted", (), {"chosen": type("Chosen", (), {"log_loss": log_loss, "network": ""})}
+        )
 
 
 def test_more_views_are_looked_at_where_that_is_better(tmp_path, monkeypatch):
@@ -465,7 +467,7 @@ def test_the_widest_features_there_is_time_for(monkeypatch):
     assert choose(130.1) == (three, (0,))
     # The smaller one: 44 s.
     assert choose(129.9) == (two, (0,)) and choose(119.9) is None
-    assert choose(2000) == (three, pair)
+    assert choose(2000) == (three, pair) and choose(2000, views=2) == (three, pair)
     assert choose(2000, flips=(0,)) == (three, (0,))
     assert choose(2000, flips=(0, 2)) == (three, (0, 2))
     # Flips and crops that were asked for are not fewer then.
@@ -489,6 +491,10 @@ def test_the_widest_features_there_is_time_for(monkeypatch):
         {"model": "efficientnet-lite2", "flips": [0]}, {"model": "efficientnet-lite0", "flips": []},
         {"model": "efficientnet-lite0", "flips": [4]}, {"model": "efficientnet-lite0", "flips": 1},
         {"model": "efficientnet-lite0+vgg16", "flips": [0]},
+        {"model": "efficientnet-lite0+efficientnet-lite0", "flips": [0]},
+        {"model": "efficientnet-lite0+efficientnet-lite2", "flips": [0, 0]},
+        {"model": "efficientnet-lite0+efficientnet-lite2", "flips": [3]},
+        {"model": "efficientnet-lite0+efficientnet-lite2", "flips": [0, 3, 1]},
     ],
 )  # fmt: skip
 def test_wider_features_that_cannot_be_were_not_decided(told):

@@ -51,9 +51,8 @@ def fit_apart(
     """
     found: dict[str, FittedHead] = {}
     for network, columns in layout.networks().items():
-        part = np.ascontiguousarray(features[:, columns])
         found[network] = fit_head(
-            part, targets, classes, layout.part(network), folds=folds, kind=kind,
+            features[:, columns], targets, classes, layout.part(network), folds=folds, kind=kind,
             weights=weights, seed=seed, held_out=True,
         )  # fmt: skip
     heads = tuple(_of(network, head.chosen) for network, head in found.items())

@@ -55,7 +55,8 @@ class FrozenTraining:
     ----------
     model : str
         The backbone's name, or a Keras file of the user's own; several, joined by ``+``, stand side
-        by side, and cross-validation chooses between each alone and both.
+        by side, and cross-validation chooses between each alone and the mean of
+        their heads' logits.
     weights : str
         ``"imagenet"``, ``"none"`` (random, by the seed) or a weights file.
     size : int or (height, width), optional
@@ -299,7 +300,7 @@ class FrozenTraining:
         digests = [str(digest) for digest in catalog.digest]
         weights = balanced_weights(targets, self.class_weight)
         every = len(rows) == len(features.vectors) and bool((np.diff(rows) == 1).all())
-        fit = fit_apart if files.layout.networks() else fit_head
+        fit = fit_apart if len(files.parts) > 1 else fit_head
         head = fit(
             features.vectors if every else features.vectors[rows],  # a copy can be gigabytes
             targets,

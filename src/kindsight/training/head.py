@@ -210,13 +210,14 @@ def block_choices(layout: FeatureLayout) -> tuple[str, ...]:
 
 
 def column_weights(layout: FeatureLayout, early: float, profiles: float) -> Floats:
-    """Return a weight for each feature: `early`, `profiles`, and 1 for those of the last mean."""
+    """Return a weight for each feature: `early`, `profiles`, and 1 for those of last means."""
+    ends = [columns.stop for columns in layout.networks().values()] or [layout.width]
     weights = np.full(layout.width, early, np.float32)
     for block in layout.blocks:
         if block.name.endswith(PROFILES):
             weights[block.start : block.stop] = profiles
-    last = layout.blocks[-1]
-    weights[last.start : last.stop] = 1.0
+        if block.stop in ends:
+            weights[block.start : block.stop] = 1.0
     return weights
 
 

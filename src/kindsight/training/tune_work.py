@@ -71,6 +71,8 @@ class FineTuning:
         How long it looks at each; 0 where that is not known yet.
     head_seconds : float
         How long the network of the first frozen head takes for a picture; 0 likewise.
+    wide_seconds : float
+        How long wider features that were kept took for a picture, with all that belongs to it.
 
     Attributes
     ----------
@@ -93,6 +95,7 @@ class FineTuning:
     looks: int = 1
     look_seconds: float = 0.0
     head_seconds: float = 0.0
+    wide_seconds: float = 0.0
     took: dict[str, float] = field(default_factory=dict)
     said: list[str] = field(default_factory=list)
     _start: float = field(default_factory=time.monotonic)
@@ -108,7 +111,7 @@ class FineTuning:
             return None
         fitted, answering = self.fitted, self.answering()
         wide = self.before is not None or fitted.files.parts
-        each = max(self.head_seconds, self.took.get(WIDER, 0.0) / len(fitted.catalog))
+        each = max(self.head_seconds, self.wide_seconds)
         if wide and each:
             answering += max(BESIDE, self._answered() * each)
         return self.seconds - AFTERWARDS - answering - (time.monotonic() - self._start)

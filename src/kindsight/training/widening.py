@@ -7,6 +7,7 @@ whether it is better than the one on the first features.
 from __future__ import annotations
 
 import itertools
+import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -124,8 +125,9 @@ def choose_widening(
     """
     if not is_default(training) or pictures > WIDE_PICTURES:
         return None
-    # Two flips bring what all of them do.
-    choices = flip_choices(flips, training.views)[:2][::-1]
+    # Two flips bring what all of them do, so more are taken only where more were asked for.
+    most = max(2, training.views)
+    choices = [some for some in flip_choices(flips, training.views) if len(some) <= most][::-1]
     names = [name for name in WIDE_COSTS if name != DEFAULT and _is_there(name)]
     for name, some in itertools.product(names, choices):
         looks = len(some) * (max(CLOSER, training.crops) + training.crops * WIDE_COSTS[name])
@@ -186,18 +188,26 @@ def _with_views(
 
     chosen = next(filter(timely, wanted), None)
     work.decide(**{name: 0 if chosen is None else views(chosen)})
-    wider = None if chosen is None else fit_again(chosen, work)
-    return work if wider is None else _better(work, wider, words)
+    return work if chosen is None else _better(work, chosen, words)
 
 
-def _better(work: FineTuning, wider: FittedFrozen, words: str) -> FineTuning:
-    """Keep the head that cross-validation says is the better one, and say so."""
+def _better(work: FineTuning, training: FrozenTraining, words: str) -> FineTuning:
+    """Fit a head as another training would, keep the better one by cross-validation, and say so."""
+    began = time.monotonic()
+    wider = fit_again(training, work)
+    if wider is None:
+        return work
     ours, first = wider.head.chosen.log_loss, work.fitted.head.chosen.log_loss
     if ours > BETTER * first:
         work.said.append(f"{words} did not help in cross-validation")
         return work
-    work.said.append(f"{words}: cross-validation's log loss {ours:.3f} in place of {first:.3f}")
-    return replace(work, fitted=wider)
+    network = wider.head.chosen.network
+    alone = f", of which {network} is as good alone" if network else ""
+    work.said.append(
+        f"{words}{alone}: cross-validation's log loss {ours:.3f} in place of {first:.3f}"
+    )
+    each = (time.monotonic() - began) / len(wider.catalog)
+    return replace(work, fitted=wider, wide_seconds=work.wide_seconds + each)
 
 
 def widen(work: FineTuning, flips: tuple[int, ...], rate: float) -> FineTuning:
@@ -224,8 +234,7 @@ def widen(work: FineTuning, flips: tuple[int, ...], rate: float) -> FineTuning:
     work.decide(wider=None if chosen is None else asdict(chosen))
     if chosen is None:
         return work
-    wider = fit_again(chosen.applied(fitted.training), work)
-    return work if wider is None else _better(work, wider, chosen.words())
+    return _better(work, chosen.applied(fitted.training), chosen.words())
 
 
 def _read(told: Any) -> Widening | None:
@@ -234,8 +243,10 @@ def _read(told: Any) -> Widening | None:
         names, flips = split_names(told["model"]), tuple(told["flips"])
     except (KeyError, TypeError, AttributeError):
         return None
-    known = len(names) == 2 and names[0] == DEFAULT and names[1] in WIDE_COSTS
-    good = known and flips and all(type(k) is int and 0 <= k < len(FLIPS) for k in flips)
+    known = len(names) == 2 and names[0] == DEFAULT and names[1] in set(WIDE_COSTS) - {DEFAULT}
+    # The picture as it is comes first, and each flip once.
+    good = known and flips[:1] == (0,) and all(type(k) is int and k < len(FLIPS) for k in flips)
+    good = good and list(flips) == sorted(set(flips))
     return Widening(JOINER.join(names), flips) if good else None
 
 
