@@ -14,6 +14,7 @@ from kindsight.predictor import Predictor
 from kindsight.runs import TrainSettings, train
 from kindsight.runtime import InterpreterPool
 from kindsight.training import fine_tuning, one_backbone, tune_plan, tuning, widening
+from kindsight.training.candidates import Task
 from kindsight.training.checkpoints import CHECKPOINT_FILE
 from kindsight.training.fine_tuning import FineTuning, fine_tune
 from kindsight.training.flips import choose_flips
@@ -217,9 +218,11 @@ class Wider:
     size: int
     model: str = "efficientnet-lite0"
     flips: tuple[int, ...] = (0, 1)
+    more: tuple = ()
 
     def applied(self, training):
-        return replace(training, size=self.size, flips=self.flips)
+        told = {"model": self.model, "size": self.size, "flips": self.flips, **dict(self.more)}
+        return replace(training, **told)
 
     def words(self):
         return "over 2 flips"
@@ -232,11 +235,35 @@ class Wish(Stopper):
         self.answered = True
 
 
+@pytest.fixture(scope="module")
+def beside(tmp_path_factory):
+    """A small network to see pictures beside another."""
+    import keras
+
+    file = tmp_path_factory.mktemp("own") / "beside.keras"
+    keras.utils.set_random_seed(0)
+    layers = keras.layers
+    parts = [layers.Rescaling(1 / 255), layers.Conv2D(5, 3, strides=4, activation="relu")]
+    keras.Sequential([keras.Input((96, 96, 3)), *parts], name="beside").save(file)
+    return str(file)
+
+
 @pytest.mark.slow
-def test_within_a_budget_ctrl_c_finishes_with_the_best_so_far(photos, tmp_path, monkeypatch):
-    # Wider features are taken whatever they bring, and answer together with the tuned network.
+def test_within_a_budget_ctrl_c_finishes_with_the_best_so_far(
+    photos, beside, tmp_path, monkeypatch
+):
+    # Wider features are taken whatever they bring, and answer together with the tuned network:
+    # two backbones, of which the first sees the middles, too, and has pictures of another size.
     # What is tuned brings the pictures to a size of its own.
-    chosen = Wider(96)
+    more = (("inner", (64, 64)), ("first_crops", 2))
+    chosen = Wider(96, f"efficientnet-lite0+{beside}", more=more)
+    score = Task.score
+
+    def always_the_mean(task, logits, kind, *told):
+        found = score(task, logits, kind, *told)
+        return replace(found, log_loss=1e-3) if kind == "mean" else found
+
+    monkeypatch.setattr(Task, "score", always_the_mean)
     own = replace(one_backbone.get_backbone("efficientnet-lite0"), size=(64, 64))
     monkeypatch.setattr(one_backbone, "get_backbone", lambda name: own)
     for module in (widening, one_backbone):
@@ -254,6 +281,7 @@ def test_within_a_budget_ctrl_c_finishes_with_the_best_so_far(photos, tmp_path, 
     assert 2 <= len(result.history) <= 4
     assert "over 2 flips: cross-validation" in result.network
     assert "what is tuned is efficientnet-lite0 at 64 px" in result.network
+    assert "mean of 4 and 2 views" in result.report.read_text("utf-8")
     assert "2 looks, at the picture as it is and flipped, together with" in result.network
     assert result.tuning["kept"] and "wider features" in result.tuning["seconds"]
     bundle = load_bundle(result.run)
