@@ -70,3 +70,14 @@ def write_photos(folder: Path) -> Path:
     (folder / "chequer" / "empty.png").write_bytes(b"")
     (folder / "chequer" / "letter.jpg").write_bytes(b"Dear reader, this is no picture.\n" * 9)
     return folder
+
+
+def write_small_network(file, size):
+    """Write a convolution for pictures of a size as a user's own network; return the file's name."""
+    import keras
+
+    keras.utils.set_random_seed(0)
+    layers = keras.layers
+    parts = [layers.Rescaling(1 / 255), layers.Conv2D(5, 3, strides=4, activation="relu")]
+    keras.Sequential([keras.Input((size, size, 3)), *parts], name=file.stem).save(file)
+    return str(file)

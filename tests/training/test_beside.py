@@ -13,7 +13,7 @@ from kindsight.training.apart import fit_apart
 from kindsight.training.candidates import Task
 from kindsight.training.frozen import FrozenTraining
 from kindsight.training.head import fit_head
-from shapes import CLASSES, shape
+from shapes import CLASSES, shape, write_small_network
 
 PAIR = "efficientnet-lite0+mobilenet-v3-small"
 
@@ -27,14 +27,7 @@ def pictures():
 @pytest.fixture(scope="module")
 def own(tmp_path_factory):
     """A small network of one's own."""
-    import keras
-
-    file = tmp_path_factory.mktemp("own") / "own.keras"
-    keras.utils.set_random_seed(0)
-    layers = keras.layers
-    parts = [layers.Rescaling(1 / 255), layers.Conv2D(5, 3, strides=4, activation="relu")]
-    keras.Sequential([keras.Input((64, 64, 3)), *parts], name="own").save(file)
-    return str(file)
+    return write_small_network(tmp_path_factory.mktemp("own") / "own.keras", 64)
 
 
 @pytest.mark.slow

@@ -21,6 +21,7 @@ from kindsight.training.flips import choose_flips
 from kindsight.training.frozen import FrozenTraining
 from kindsight.training.tuning import is_better, parse_budget
 from kindsight.training.widening import choose_widening
+from shapes import write_small_network
 
 
 @pytest.mark.parametrize(
@@ -238,14 +239,7 @@ class Wish(Stopper):
 @pytest.fixture(scope="module")
 def beside(tmp_path_factory):
     """A small network to see pictures beside another."""
-    import keras
-
-    file = tmp_path_factory.mktemp("own") / "beside.keras"
-    keras.utils.set_random_seed(0)
-    layers = keras.layers
-    parts = [layers.Rescaling(1 / 255), layers.Conv2D(5, 3, strides=4, activation="relu")]
-    keras.Sequential([keras.Input((96, 96, 3)), *parts], name="beside").save(file)
-    return str(file)
+    return write_small_network(tmp_path_factory.mktemp("own") / "beside.keras", 96)
 
 
 @pytest.mark.slow

@@ -7,13 +7,15 @@ sizes and views these are of.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from kindsight.models.backbones import FeatureLayout
 from kindsight.models.heads import SummedHead
-from kindsight.training.candidates import Candidate, Task
+from kindsight.training.candidates import Task
 from kindsight.training.head import FittedHead, choosing_rows, fit_head
 
 __all__ = ["fit_apart"]
@@ -55,15 +57,19 @@ def fit_apart(
             features[:, columns], targets, classes, layout.part(network), folds=folds, kind=kind,
             weights=weights, seed=seed, held_out=True,
         )  # fmt: skip
-    heads = tuple(_of(network, head.chosen) for network, head in found.items())
-    tried = [_of(network, item) for network, head in found.items() for item in head.candidates]
+    heads = tuple(replace(head.chosen, network=network) for network, head in found.items())
+    tried = [
+        replace(item, network=network)
+        for network, head in found.items()
+        for item in head.candidates
+    ]
     every = [head.held_out for head in found.values() if head.held_out is not None]
     rows = choosing_rows(len(targets), seed)
     counting = np.ones(len(targets), np.float32) if weights is None else weights
     task = Task(targets[rows], classes, folds[rows], counting[rows])
     with threadpool_limits(1, user_api="blas"):
         mean = task.score(np.mean(every, axis=0, dtype=np.float32), "mean", "all", 0.0, 0.0)
-    chosen = Candidate(**{**vars(mean), "heads": heads})
+    chosen = replace(mean, heads=heads)
     best = min(heads, key=lambda head: head.log_loss)
     candidates = (*tried, chosen)
     if best.log_loss <= chosen.log_loss:
@@ -73,7 +79,3 @@ def fit_apart(
         tuple(head.layers.scaled(1 / (len(found) * head.temperature)) for head in found.values())
     )
     return FittedHead(layers, chosen.temperature, chosen, candidates)
-
-
-def _of(network: str, item: Candidate) -> Candidate:
-    return Candidate(**{**vars(item), "network": network})
