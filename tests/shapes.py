@@ -73,7 +73,7 @@ def write_photos(folder: Path) -> Path:
 
 
 def write_small_network(file, size):
-    """Write a convolution for pictures of a size as a user's own network; return the file's name."""
+    """Write a convolution for pictures of a size as a user's own network; return its name."""
     import keras
 
     keras.utils.set_random_seed(0)
