@@ -1,5 +1,6 @@
 """ImageClassifier: scikit-learn's contract, whatever form pictures and labels come in."""
 
+import dataclasses
 import shutil
 import subprocess
 import sys
@@ -354,6 +355,19 @@ def test_saved_and_loaded_it_answers_the_same(classifier, arrays, new, tmp_path)
     assert loaded.temperature_ == fitted.temperature_ > 0
     assert loaded.classes_.tolist() == fitted.classes_.tolist()
     assert loaded.get_params() == fitted.get_params()
+
+
+def test_what_was_asked_for_is_kept_where_something_else_was_chosen(classifier, arrays, tmp_path):
+    """As a budget does, and a choice between backbones: fitted anew, it chooses anew."""
+    fitted = classifier.fit(*arrays)
+    fitted.save(tmp_path / "same")
+    assert "asked" not in load_bundle(tmp_path / "same").facts
+    chosen = dataclasses.replace(fitted._fitted.training, head="linear")
+    fitted._fitted = dataclasses.replace(fitted._fitted, training=chosen)
+    fitted.save(tmp_path / "other")
+    facts = load_bundle(tmp_path / "other").facts
+    assert (facts["settings"]["head"], facts["asked"]["head"]) == ("linear", "auto")
+    assert ImageClassifier.load(tmp_path / "other").head == "auto"
 
 
 def test_a_curved_head_is_kept_too(classifier, arrays, new, tmp_path):

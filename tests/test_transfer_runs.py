@@ -3,20 +3,28 @@
 import csv
 import dataclasses
 import json
+import shutil
+from hashlib import blake2b
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from kindsight import Augment, ImageClassifier, Predictor
+from kindsight.augment import augment_pictures
 from kindsight.bundle import load_bundle
 from kindsight.errors import SettingsError
 from kindsight.pictures import read_picture, resize_picture
 from kindsight.runs import TrainSettings, find_learning_rate, layers_of, train
 from kindsight.runtime import InterpreterPool
 from kindsight.training import network_fit
+from kindsight.training.child import _plan
+from kindsight.training.cut_file import map_records
 from kindsight.training.history import History
+from kindsight.training.lessons import Lessons
 from kindsight.training.plan import Phase
 from kindsight.training.transfer import TransferTraining
+from kindsight.training.views import store_views
 from network_process import shared_process
 from shapes import shape, write_shapes
 
@@ -242,6 +250,87 @@ def test_frozen_layers_are_run_once(pair, own, tmp_path, process, monkeypatch):
     train(dataclasses.replace(settings, seed=1, runs=str(tmp_path / "second")))
 
 
+def test_views_that_are_kept_are_run_once(pair, own, tmp_path, process, monkeypatch):
+    """Each picture as it is and three views, drawn by the picture and not by its row."""
+    jobs, told, made = jobs_of(process, monkeypatch), [], []
+    real = Lessons.write
+
+    def store(file, *arguments, **options):
+        views = store_views(file, *arguments, **options)
+        pixels = file.stored.pixels(np.arange(len(file.stored)))
+        made.append(([str(digest) for digest in file.stored.catalog.digest], pixels, views.places))
+        return views
+
+    monkeypatch.setattr("kindsight.training.transfer_fit.store_views", store)
+
+    def write(self, *arguments):
+        path = real(self, *arguments)
+        with np.load(path) as file:
+            told.append({name: file[name] for name in file.files})
+        return path
+
+    monkeypatch.setattr(Lessons, "write", write)
+    settings = settings_of(
+        pair, tmp_path, model=own, augment="classic",
+        phases=[{"freeze": "relu2", "kept_views": 3, "epochs": 4}, {"freeze": "all", "epochs": 1}],
+    )  # fmt: skip
+    result = train(settings)
+    (job,) = [job for job in jobs if job["job"] == "train"]
+    assert [source["layer"] for source in job["sources"]] == ["relu2", ""]
+    (arrays,) = told
+    places = arrays["places_0"]
+    assert places.shape == (36, 4) and len(np.unique(places)) == 36 * 4
+    assert arrays["val_places_0"].shape == (12,) and arrays["places_1"].shape == (36,)
+    # What the child learns from is augmented already; the second phase augments for itself.
+    first, second = _plan(job).phases
+    assert first.augment == Augment() and second.augment == Augment.recipe("classic")
+    # By Keras alone: pictures as they are, and their first views.
+    maps = map_records(Path(job["sources"][0]["file"]), 0, (10, 10, 8))["map"]
+    (digests, pixels, views) = made[0]
+    _, model = weights_of(settings.training().backbone().keras)
+    lower = keras_up_to(model, "relu2")
+    for row in np.flatnonzero(views[:, 1] >= 0)[:5]:
+        index = int.from_bytes(blake2b(digests[row].encode(), digest_size=8).digest(), "little")
+        (view,) = augment_pictures(
+            pixels[row][None], Augment.recipe("classic"), seed=0, epoch=1,
+            index=np.array([index >> 1]),
+        )  # fmt: skip
+        answers = lower(np.stack([pixels[row], view]))
+        kept = maps[views[row, :2]].astype(np.float32)
+        assert kept == pytest.approx(answers, rel=2e-3, abs=1e-2)
+    assert sorted(places[:, 0]) == sorted(views[views[:, 1] >= 0, 0])
+    # The second training finds all of it, and ends the same.
+    monkeypatch.setattr("kindsight.training.views.InterpreterPool", NothingToRun)
+    again = train(dataclasses.replace(settings, runs=str(tmp_path / "second")))
+    assert without_time(again.run) == without_time(result.run)
+    assert (again.run / "model.tflite").read_bytes() == (result.run / "model.tflite").read_bytes()
+
+
+def keras_up_to(model, layer):
+    """Return what pixels give up to a layer, by Keras."""
+    import keras
+
+    lower = keras.Model(model.inputs, model.get_layer(layer).output)
+    return lambda pixels: np.asarray(lower(pixels.astype(np.float32)))
+
+
+def test_stopped_while_it_learns_from_kept_views_it_ends_the_same(pair, own, tmp_path, monkeypatch):
+    """Also where the disk has less room meanwhile: what is kept is there."""
+    monkeypatch.setattr(network_fit, "CHECKPOINT_SECONDS", 0.0)
+    settings = settings_of(
+        pair, tmp_path / "whole", model=own, freeze="relu2", augment="light", kept_views=2, epochs=3
+    )
+    whole = train(settings)
+    again = dataclasses.replace(settings, runs=str(tmp_path / "stopped"))
+    with pytest.raises(KeyboardInterrupt):
+        train(again, listener=StopAfter(3))
+    usage = type(shutil.disk_usage(tmp_path))
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(1, 1, 0))
+    end = train(again)
+    assert without_time(end.run) == without_time(whole.run) and end.notes == whole.notes
+    assert (end.run / "model.tflite").read_bytes() == (whole.run / "model.tflite").read_bytes()
+
+
 class NothingToRun(InterpreterPool):
     """Where everything is found, nothing is run."""
 
@@ -257,12 +346,25 @@ def test_what_cannot_be_kept_is_run_each_time(pair, own, tmp_path, process, monk
     monkeypatch.setattr(
         process, "follow", lambda hear, **job: jobs.append(job) or real(hear, **job)
     )
-    monkeypatch.setattr(f"kindsight.training.transfer_fit.{bound}", 1e-12)
+    monkeypatch.setattr(f"kindsight.training.kept_parts.{bound}", 1e-12)
     result = train(settings_of(pair, tmp_path, model=own, freeze="all", epochs=1))
     (job,) = [job for job in jobs if job["job"] == "train"]
     assert [source["layer"] for source in job["sources"]] == [""]
     (note,) = result.notes
     assert note.startswith("What is frozen up to relu3 is run again in each epoch: ")
+
+
+def test_views_for_which_there_is_no_room_are_drawn_afresh(pair, own, tmp_path, monkeypatch):
+    """Plain pictures of another phase still are kept; from Python it is a warning."""
+    # 48 pictures of 5 * 5 * 8 numbers are kept in 19 kB, 36 times two views more in 29 kB more.
+    monkeypatch.setenv("KINDSIGHT_CACHE_LIMIT", "60KB")
+    phases = [{"freeze": "all", "augment": "none"}, {"freeze": "all", "kept_views": 2}]
+    more = {"model": own, "phases": phases, "augment": "light", "epochs": 3, "batch_size": 8}
+    result = train(settings_of(pair, tmp_path, **more))
+    (note,) = result.notes
+    assert "to keep what it gives for 2 views of each picture and itself would take" in note
+    with pytest.warns(UserWarning, match="What is frozen up to relu3 is run again in each epoch"):
+        ImageClassifier(**more).fit(str(pair))
 
 
 # What is refused, and what is said before ---------------------------------------------------------
@@ -307,6 +409,16 @@ def test_the_layers_are_told(pair, own, tmp_path):
 def test_a_learning_rate_is_found(pair, own, tmp_path):
     sweep, _ = find_learning_rate(settings_of(pair, tmp_path, model=own, freeze="relu2"))
     assert len(sweep.rates) == len(sweep.losses) > 50
+
+
+def test_a_learning_rate_is_found_on_kept_views(pair, own, tmp_path, process, monkeypatch):
+    """Of the first phase alone: nothing is made for the others."""
+    jobs = jobs_of(process, monkeypatch)
+    phases = [{"freeze": "relu2", "augment": "light", "kept_views": 1}, {"freeze": "relu1"}]
+    sweep, _ = find_learning_rate(settings_of(pair, tmp_path, model=own, phases=phases))
+    assert len(sweep.rates) == len(sweep.losses) > 50
+    (job,) = [job for job in jobs if job["job"] == "find-rate"]
+    assert [source["layer"] for source in job["sources"]] == ["relu2"]
 
 
 # From Python -------------------------------------------------------------------------------------

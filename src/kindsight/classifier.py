@@ -23,6 +23,7 @@ from kindsight.training.alike import remember
 from kindsight.training.by_epochs import EpochTraining
 from kindsight.training.common import Progress
 from kindsight.training.fitted_frozen import FittedFrozen
+from kindsight.training.fitted_network import FittedNetwork
 from kindsight.training.history import HISTORY_FILE, load_history
 from kindsight.training.kinds import Fitted, coming_download, prepare
 from kindsight.training.listener import TrainingListener
@@ -52,8 +53,9 @@ class ImageClassifier(Estimator):
         network that is trained from its first weights.
     weights : str
         Of a backbone: ``"imagenet"``, ``"none"`` (random, by the seed), or a weights file for it.
-    cut, freeze, train_norm : optional
-        Which part of a backbone is used, and which of its layers learn, as in
+    cut, freeze, train_norm, kept_views : optional
+        Which part of a backbone is used, which of its layers learn, and how many augmented views
+        pass the frozen ones once for all epochs, as in
         :class:`kindsight.training.transfer.TransferTraining`. Any of them, or of the parts of a
         head below, or phases, means that the backbone is trained by gradient.
     size : int or (height, width), optional
@@ -132,6 +134,7 @@ class ImageClassifier(Estimator):
         cut: str | None = None,
         freeze: str | int | None = None,
         train_norm: bool | None = None,
+        kept_views: int | None = None,
         size: int | tuple[int, int] | None = None,
         resize: str = "crop",
         head: str | None = None,
@@ -173,6 +176,7 @@ class ImageClassifier(Estimator):
         self.cut = cut
         self.freeze = freeze
         self.train_norm = train_norm
+        self.kept_views = kept_views
         self.size = size
         self.resize = resize
         self.head = head
@@ -282,6 +286,9 @@ class ImageClassifier(Estimator):
                 progress=progress,
                 listener=listener,
             )
+        for note in self._fitted.notes if isinstance(self._fitted, FittedNetwork) else ():
+            warnings.warn(note, stacklevel=2)
+        self._asked = training
         self._predictor = None
         self.classes_ = labels
         if isinstance(self._fitted, (FittedFrozen, FittedTuned)) and self._fitted.tuning:
@@ -372,7 +379,7 @@ class ImageClassifier(Estimator):
                 "copy its folder instead."
             )
         with self._fitted.training.process() as keras:
-            bundle = pack(path, self._fitted, self._fitted.rows, keras, {})
+            bundle = pack(path, self._fitted, self._fitted.rows, keras, {}, asked=self._asked)
         if self._fitted.history is not None:
             self._fitted.history.write_csv(path / HISTORY_FILE)
         learned = (str(self._fitted.catalog.digest[row]) for row in self._fitted.rows)
@@ -391,7 +398,8 @@ class ImageClassifier(Estimator):
         """
         predictor = Predictor(folder, workers=workers)
         bundle = predictor.bundle
-        settings = bundle.facts.get("settings")
+        # Fitted anew it is to choose anew what was left to it.
+        settings = bundle.facts.get("asked", bundle.facts.get("settings"))
         known = settings if isinstance(settings, dict) else {}
         names = set(cls.defaults()) - {"cache", "workers"}
         given: dict[str, Any] = {

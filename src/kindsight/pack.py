@@ -21,7 +21,7 @@ from kindsight.models.assemble import name_tflite, write_keras, write_tflite
 from kindsight.models.keras_process import KerasProcess
 from kindsight.training.fitted_frozen import FittedFrozen
 from kindsight.training.fitted_network import FittedNetwork
-from kindsight.training.kinds import Fitted
+from kindsight.training.kinds import Fitted, Training
 from kindsight.training.tuning import FittedTuned
 
 __all__ = ["pack", "versions"]
@@ -56,6 +56,7 @@ def pack(
     keras: KerasProcess,
     facts: Mapping[str, Any],
     later: Sequence[NDArray[np.int64]] = (),
+    asked: Training | None = None,
 ) -> Bundle:
     """Write the two networks, compare them, and return the bundle; ``bundle.json`` is not written.
 
@@ -73,6 +74,9 @@ def pack(
         More entries for ``bundle.json``.
     later : sequence of array
         int64: of what later trainings with the same backbone may compare the networks.
+    asked : Training, optional
+        What was told, where that may be less than what was chosen: a budget chooses backbones,
+        sizes and views.
 
     Raises
     ------
@@ -99,6 +103,9 @@ def pack(
         told = {"features": list(fitted.files.layout.names), "head": asdict(fitted.head.chosen)}
     else:
         told, agreement = _write_network(fitted, rows, tflite, keras_file, keras, metadata)
+    settings = fitted.training.to_dict()
+    if asked is not None and asked.to_dict() != settings:
+        facts = {"asked": asked.to_dict(), **facts}
     return Bundle(
         folder,
         fitted.classes,
@@ -109,7 +116,7 @@ def pack(
             "created": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
             **told,
             "seed": fitted.training.seed,
-            "settings": fitted.training.to_dict(),
+            "settings": settings,
             "agreement": asdict(agreement),
             "versions": versions(),
             "files": {TFLITE_FILE: file_digest(tflite), KERAS_FILE: file_digest(keras_file)},

@@ -53,7 +53,7 @@ class TrainSettings:
         Of a backbone only.
     head, views, crops, fine_tune, budget
         Of a frozen backbone only.
-    cut, freeze, train_norm, dense, dropout, batch_norm, l2, pooling, phases
+    cut, freeze, train_norm, dense, dropout, batch_norm, l2, pooling, phases, kept_views
         Given with a backbone, any of them means that it learns, with the settings of
         :class:`kindsight.training.transfer.TransferTraining`.
     filters, dense, dropout, batch_norm, l2, pooling
@@ -127,6 +127,7 @@ class TrainSettings:
     batch_size: int | None = None
     augment: str | Mapping[str, Any] | None = None
     mix: str | None = None
+    kept_views: int | None = None
     optimizer: str | None = None
     learning_rate: float | None = None
     momentum: float | None = None

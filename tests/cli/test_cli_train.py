@@ -41,14 +41,15 @@ def result(run: Path, **changes) -> TrainResult:
 NETWORK_OPTIONS = {
     "epochs": 3, "batch_size": 7, "augment": "classic", "optimizer": "rmsprop",
     "learning_rate": 0.01, "momentum": 0.5, "schedule": "cosine", "warmup": 1.5,
-    "label_smoothing": 0.1, "patience": 2, "keep": "last", "precision": "float32",
+    "label_smoothing": 0.1, "patience": 2, "keep": "last", "precision": "float32", "mix": "cutmix",
     "filters": (8, 4), "dense": (9, 7), "dropout": 0.25, "batch_norm": True, "l2": 0.001,
     "pooling": "average", "tensorboard": "logs", "mlflow": True,
 }  # fmt: skip
 DECAY = {"weight_decay": 0.01}
 LEARNS = {
     "model": "inception-v3", "weights": "none", "cut": "mixed7", "freeze": "mixed5",
-    "train_norm": True, "mix": "cutmix", "layer_decay": 0.9, "average": 0.99, "dense": (1024,),
+    "train_norm": True, "kept_views": 3, "augment": "light", "layer_decay": 0.9, "average": 0.99,
+    "dense": (1024,),
 }  # fmt: skip
 
 

@@ -10,7 +10,7 @@ from kindsight.catalog import Catalog
 from kindsight.errors import CatalogError, SettingsError
 from kindsight.models.backbone_files import BackboneFiles
 from kindsight.pictures import InputSpec, resize_picture
-from kindsight.training import frozen as module
+from kindsight.training import frozen_fit as module
 from kindsight.training.frozen import FrozenTraining
 from shapes import CLASSES, shape
 

@@ -16,8 +16,8 @@ from kindsight.training.plan import Phase
 from kindsight.training.transfer import CHOICES, TransferTraining
 
 GIVEN = {
-    "cut": "mixed7", "freeze": "all", "train_norm": False, "pooling": "max", "dense": (4,),
-    "dropout": 0.2, "batch_norm": False, "l2": 0.0, "phases": [{"epochs": 2}],
+    "cut": "mixed7", "freeze": "all", "train_norm": False, "kept_views": 0, "pooling": "max",
+    "dense": (4,), "dropout": 0.2, "batch_norm": False, "l2": 0.0, "phases": [{"epochs": 2}],
 }  # fmt: skip
 
 
@@ -74,6 +74,28 @@ def test_the_course_s_settings():
         ({"dropout": "much"}, "dropout and l2 numbers"),
         ({"batch_norm": 2}, "batch_norm must be"),
         ({"train_norm": "yes"}, "train_norm must be"),
+        ({"kept_views": 65, "augment": "light"}, "kept_views must be a whole number from 0 to 64"),
+        ({"kept_views": 1.5, "augment": "light"}, "kept_views must be a whole number from 0 to 64"),
+        ({"kept_views": 2}, "kept_views must be with augmentation"),
+        (
+            {"kept_views": 2, "augment": "light", "mix": "mixup"},
+            "must be 0 where batches are mixed",
+        ),
+        ({"kept_views": 2, "augment": "light", "freeze": "none"}, "must be with layers that are"),
+        ({"kept_views": 2, "augment": "light", "freeze": 0}, "must be with layers that are"),
+        ({"kept_views": 2, "augment": "light", "epochs": 2}, "must be 1 at most with 2 epochs"),
+        (
+            {"kept_views": 2, "phases": [{}, {}]},
+            "must be with augmentation, which makes the views: "
+            "augment light, for one, in one phase at least",
+        ),
+        (
+            {
+                "augment": "light",
+                "phases": [{"kept_views": 2}, {"kept_views": 2, "augment": "none"}],
+            },
+            "phase 2: kept_views must be with augmentation",
+        ),
         ({"layer_decay": 0}, "layer_decay must be a number above 0 to 1."),
         ({"layer_decay": 1.5}, "layer_decay must be"),
         ({"average": 1}, "average must be a number from 0 to below 1"),
@@ -135,6 +157,23 @@ def test_phases_of_the_small_network():
     assert [phase.name for phase in training.plan().phases] == ["phase 1", "phase 2"]
     faults = NetworkTraining(phases=[{"freeze": "all"}]).faults()
     assert any("freeze is for layers that have learned before" in fault for fault in faults)
+    faults = NetworkTraining(phases=[{"kept_views": 2, "augment": "light"}]).faults()
+    assert any("kept_views is for the frozen layers" in fault for fault in faults)
+
+
+def test_kept_views_of_all_phases_are_those_that_each_has_a_use_for():
+    training = TransferTraining(
+        augment="light", kept_views=4, epochs=9,
+        phases=[
+            {"augment": "none"}, {}, {"mix": "mixup"}, {"freeze": "none"}, {"epochs": 3},
+            {"epochs": 4, "kept_views": 1}, Phase("mine", kept_views=3, augment=Augment(shift=0.1),
+                                                  freeze="all"),
+        ],
+    )  # fmt: skip
+    assert training.faults() == []
+    assert [phase.kept_views for phase in training.plan().phases] == [0, 4, 0, 0, 2, 1, 3]
+    assert training.plan().phases[1].words().endswith("frozen: all, 4 views kept")
+    assert read_phase("kept-views=3") == {"kept_views": 3}
 
 
 # On the command line, and in files ---------------------------------------------------------------

@@ -12,8 +12,9 @@ from kindsight.models.weights import weights_digest
 from kindsight.pictures import InputSpec
 from kindsight.runtime import Interpreter
 from kindsight.training.batches import Batches
+from kindsight.training.cut_file import CutFile, map_records
 from kindsight.training.view_plan import ViewPlan
-from kindsight.training.views import map_records, store_views
+from kindsight.training.views import store_views
 
 SPEC = InputSpec(16, 20, fit="crop")
 POLICY = Augment(rotation=20)
@@ -45,9 +46,8 @@ def catalog(count=7):
 def made(lower, folder, data, count, **options):
     counts = np.full(len(data), count) if np.ndim(count) == 0 else np.asarray(count)
     with store_pictures(data, SPEC, Cache(folder)) as stored:
-        views = store_views(
-            stored, lower, PLAN, counts, spec=SPEC, seed=3, cache=Cache(folder), **options
-        )
+        file = CutFile(stored, lower, SPEC, 3, Cache(folder))
+        views = store_views(file, PLAN, counts, **options)
         records = map_records(views.file, LOW, SHAPE)
         found = np.array(records[views.places])
         views.close()
@@ -123,7 +123,7 @@ def test_a_file_that_would_outgrow_the_cache_begins_anew(lower, tmp_path):
     def make(seed, limit, count=2):
         counts, cache = np.full(len(data), count), Cache(tmp_path, limit=limit)
         with store_pictures(data, SPEC, Cache(tmp_path)) as stored:
-            views = store_views(stored, lower, PLAN, counts, spec=SPEC, seed=seed, cache=cache)
+            views = store_views(CutFile(stored, lower, SPEC, seed, cache), PLAN, counts)
             views.close()
         return views.computed, views.file.stat().st_size // each
 

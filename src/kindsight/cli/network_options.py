@@ -20,6 +20,7 @@ __all__ = [
     "FindLearningRate",
     "Freeze",
     "Keep",
+    "KeptViews",
     "LabelSmoothing",
     "LayerDecay",
     "LearningRate",
@@ -93,6 +94,15 @@ TrainNorm = Annotated[
         "Let batch normalisation that is not frozen learn, too; else it stays as it is in use.",
         None,
         "--train-norm/--no-train-norm",
+        panel=LEARNS,
+    ),
+]
+KeptViews = Annotated[
+    int | None,
+    _option(
+        "With --augment: run so many augmented views of each picture, and itself, through the "
+        "frozen layers once, and keep them, 0 to 64; 0 draws others in each epoch.  [default: 0]",
+        "NUMBER",
         panel=LEARNS,
     ),
 ]

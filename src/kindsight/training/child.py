@@ -5,11 +5,13 @@ Started by :class:`kindsight.models.keras_process.KerasProcess` with this module
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from kindsight.augment import Augment
 from kindsight.catalog.store import map_pixels
 from kindsight.files import replacing
 from kindsight.models.keras_child import Line, serve
@@ -17,12 +19,12 @@ from kindsight.models.small_cnn import SmallCNN
 from kindsight.models.trainer import Trainer, set_threads
 from kindsight.models.transfer import TransferNetwork, describe_transfer
 from kindsight.training.batches import Batches
+from kindsight.training.cut_file import map_records
 from kindsight.training.job_loop import checkpoint_of, run_loop, shards_of
 from kindsight.training.learner import Lessons
 from kindsight.training.plan import Plan
 from kindsight.training.rate_finder import sweep_rates
 from kindsight.training.tune_job import build_lower_job
-from kindsight.training.views import map_records
 
 __all__ = ["main"]
 
@@ -48,7 +50,7 @@ def _train(job: dict[str, Any], line: Line) -> dict[str, Any]:
     shards = shards_of(checkpoint, job["cores"])
     set_threads(job["cores"], sharded=_is_sharded(network))
     trainer = _trainer(job, network, shards)
-    plan, extra = Plan.from_dict(job["plan"]), {"shards": shards}
+    plan, extra = _plan(job), {"shards": shards}
     run_loop(job, line, plan, lessons, trainer, extra=extra, checkpoint=checkpoint)
     with replacing(job["keras"]) as keras_file, replacing(job["tflite"]) as tflite_file:
         trainer.save(keras_file, tflite_file)
@@ -60,7 +62,7 @@ def _find_rate(job: dict[str, Any], line: Line) -> dict[str, Any]:
     network, lessons = _network(job), _lessons(job)[0]
     set_threads(job["cores"], sharded=_is_sharded(network))
     trainer = _trainer(job, network, job["cores"])
-    phase = Plan.from_dict(job["plan"]).phases[0]
+    phase = _plan(job).phases[0]
     batches = Batches(
         lessons.pixels, lessons.places, lessons.targets, lessons.classes, phase.batch_size,
         phase.augment, job["seed"],
@@ -70,6 +72,16 @@ def _find_rate(job: dict[str, Any], line: Line) -> dict[str, Any]:
         line.tell({"event": "tried", "done": done, "total": total})
 
     return sweep_rates(trainer, phase, batches, workers=job["workers"], hear=hear).to_dict()
+
+
+def _plan(job: dict[str, Any]) -> Plan:
+    """Return the plan; the kept views of a phase are augmented already."""
+    plan = Plan.from_dict(job["plan"])
+    phases = [
+        replace(phase, augment=Augment()) if source["layer"] else phase
+        for phase, source in zip(plan.phases, job["sources"], strict=True)
+    ]
+    return replace(plan, phases=phases)
 
 
 def _is_sharded(network: SmallCNN | TransferNetwork) -> bool:

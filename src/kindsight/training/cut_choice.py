@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from kindsight.models.survey import CutPlace
-from kindsight.training.views import record_type
+from kindsight.training.cut_file import record_type
 
 __all__ = ["MOST_EPOCHS", "CutChoice", "choose_cut"]
 

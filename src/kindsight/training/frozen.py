@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,6 @@ from numpy.typing import NDArray
 from kindsight.cache import Cache
 from kindsight.catalog import Catalog
 from kindsight.catalog.once import Beside
-from kindsight.catalog.split import fold_indices, units
 from kindsight.errors import SettingsError, WeightsError
 from kindsight.models.backbone_files import BackboneFiles
 from kindsight.models.backbones import Backbone, get_backbones, split_names
@@ -29,16 +27,11 @@ from kindsight.models.keras_weights import (
 from kindsight.models.side_by_side import join_backbones
 from kindsight.models.views import CROPS, FLIPS, views_of
 from kindsight.pictures import InputSpec
-from kindsight.training.apart import fit_apart
-from kindsight.training.common import (
-    Progress,
-    balanced_weights,
-    class_targets,
-    common_faults,
-)
-from kindsight.training.features import Features, compute_features, side_by_side, with_view
+from kindsight.training.common import Progress, common_faults
+from kindsight.training.features import Features
 from kindsight.training.fitted_frozen import FittedFrozen
-from kindsight.training.head import FOLDS, HEADS, FittedHead, fit_head
+from kindsight.training.frozen_fit import find_features, fit_frozen
+from kindsight.training.head import HEADS
 from kindsight.training.rules import choice_fault, whole_fault
 from kindsight.training.tuning import FINE_TUNES, parse_budget
 
@@ -240,31 +233,8 @@ class FrozenTraining:
         progress: Progress | None = None,
         beside: Beside | None = None,
     ) -> Features:
-        """Find or compute the features of a catalog's pictures; `beside` looks at those read.
-
-        Each backbone's, and each view's, are kept apart, so that nothing is computed twice.
-        """
-        cache, spec = Cache(self.cache), self.spec()
-        parts = files.parts or (files,)
-        passes = [(part, view) for part in parts for view in part.views]
-        every: list[Features] = []
-        for number, (part, view) in enumerate(passes):
-
-            def step(done: int, total: int, number: int = number) -> None:
-                if progress is not None:  # a picture is done when all passes have seen it
-                    progress("pictures", (number * total + done) // len(passes), total)
-
-            found = compute_features(
-                every[-1].catalog if every else catalog, part, spec, cache, workers=self.workers,
-                progress=step, view=view, beside=None if every else beside,
-            )  # fmt: skip
-            if view == part.views[0]:
-                every.append(found)
-            else:
-                every[-1] = with_view(every[-1], found)
-            if view == part.views[-1] and view:
-                every[-1].vectors[...] /= np.float32(len(part.views))
-        return side_by_side(every)
+        """Find or compute the pictures' features; see :func:`.frozen_fit.find_features`."""
+        return find_features(self, catalog, files, progress, beside)
 
     def fit(
         self,
@@ -273,64 +243,5 @@ class FrozenTraining:
         classes: Sequence[str],
         rows: NDArray[np.int64] | None = None,
     ) -> FittedFrozen:
-        """Fit a head to some of the pictures.
-
-        Parameters
-        ----------
-        features : Features
-            Of this backbone.
-        files : BackboneFiles
-            The backbone.
-        classes : sequence of str
-            Class names, in the order that the logits are to have.
-        rows : array, optional
-            int64: which pictures to learn from; all if omitted.
-
-        Raises
-        ------
-        CatalogError
-            If a class has no picture left to learn from.
-        """
-        start = time.monotonic()
-        rows = np.arange(len(features.catalog)) if rows is None else rows
-        catalog = features.catalog[rows]
-        targets, groups = class_targets(catalog, classes), units(catalog)
-        rarest, different = int(np.bincount(targets).min()), int(groups.max()) + 1
-        folds = max(2, min(FOLDS, rarest, different))
-        digests = [str(digest) for digest in catalog.digest]
-        weights = balanced_weights(targets, self.class_weight)
-        every = len(rows) == len(features.vectors) and bool((np.diff(rows) == 1).all())
-        fit = fit_apart if len(files.parts) > 1 else fit_head
-        head = fit(
-            features.vectors if every else features.vectors[rows],  # a copy can be gigabytes
-            targets,
-            len(classes),
-            files.layout,
-            folds=fold_indices(targets, groups, folds, self.seed, digests),
-            kind=self.head,
-            weights=None if weights is None else weights[targets].astype(np.float32),
-            seed=self.seed,
-        )
-        training, network = self, head.chosen.network
-        if network:  # of two backbones one is enough
-            training, files, features, head = self._alone(network, files, features, head)
-        seconds = time.monotonic() - start
-        return FittedFrozen(training, tuple(classes), files, features, rows, head, seconds)
-
-    def _alone(
-        self, network: str, files: BackboneFiles, features: Features, head: FittedHead
-    ) -> tuple[FrozenTraining, BackboneFiles, Features, FittedHead]:
-        """Leave the other backbones out of everything: the head is of one of them."""
-        columns = files.layout.networks()
-        place = list(columns).index(network)
-        # The size stays the one that all saw.
-        name = split_names(self.model)[place]
-        training = replace(self, model=name, size=self.spec().size)
-        if place:  # what is the first one's alone
-            training = replace(training, inner=None, first_crops=None)
-        folder = Cache(self.cache).folder()
-        alone = join_backbones({network: files.parts[place]}, folder, [self.seen[place]])
-        kept = replace(
-            features, vectors=features.vectors[:, columns[network]], table=features.tables[place]
-        )
-        return training, alone, kept, head
+        """Fit a head to some of the pictures; see :func:`.frozen_fit.fit_frozen`."""
+        return fit_frozen(self, features, files, classes, rows)

@@ -32,7 +32,8 @@ class Source:
     layer : str
         After which the lower part ends; empty for pixels.
     places : array
-        int64 (pictures,): where in the file each picture of the catalog is.
+        int64 (pictures, 1 + views): where in the file each picture of the catalog is as it is, and
+        then its views, of which every epoch takes another; -1 where there is none.
     held : CutViews, optional
         Whose file it is, kept from being pruned until it is closed.
     """
@@ -78,8 +79,9 @@ class Lessons:
         """Write which pictures are learned from and judged by, and their classes, for the child."""
         path, arrays = folder / "lessons.npz", {}
         for number, source in enumerate(self.sources):
-            arrays[f"places_{number}"] = source.places[rows]
-            arrays[f"val_places_{number}"] = source.places[val_rows]
+            several = source.places.shape[1] > 1
+            arrays[f"places_{number}"] = source.places[rows] if several else source.places[rows, 0]
+            arrays[f"val_places_{number}"] = source.places[val_rows, 0]
         np.savez(path, targets=targets, val_targets=val, **arrays)  # type: ignore[arg-type]
         return path
 

@@ -64,6 +64,11 @@ class NetworkTraining(EpochTraining):
                 f"{frozen[0].freeze!r} with the model {self.model}. Leave it out, or choose a "
                 "backbone."
             )
+        if any(phase.kept_views for phase in self._phases()[0]):
+            found.append(
+                "kept_views is for the frozen layers of a backbone. Received: it with the model "
+                f"{self.model}, which has none. Leave it out, or choose a backbone."
+            )
         return found
 
     def _network_faults(self) -> list[str]:

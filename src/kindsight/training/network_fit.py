@@ -28,6 +28,7 @@ from kindsight.training.history import EpochRow, History
 from kindsight.training.lessons import Lessons, Source
 from kindsight.training.listener import TrainingListener
 from kindsight.training.network import NetworkTraining
+from kindsight.training.plan import Phase, Plan
 from kindsight.training.rate_finder import RateSweep
 
 __all__ = ["Hearing", "NetworkPictures", "prepare_network"]
@@ -79,7 +80,9 @@ class NetworkPictures:
     def lessons(
         self,
         classes: Sequence[str],
+        phases: Sequence[Phase],
         rows: Rows,
+        validation: Rows,
         keras: KerasProcess,
         progress: Progress | None = None,
     ) -> Lessons:
@@ -88,8 +91,10 @@ class NetworkPictures:
         Parameters
         ----------
         classes : sequence of str
-        rows : array
-            int64: all pictures that are learned from or judged by.
+        phases : sequence of Phase
+            The first ones of the training's, or all.
+        rows, validation : array
+            int64: the pictures that are learned from, and those that judge.
         keras : KerasProcess
         progress : callable, optional
         """
@@ -97,12 +102,12 @@ class NetworkPictures:
         assert isinstance(training, NetworkTraining)
         network = training.network()
         told, layers = network.to_dict(), network.layers(len(classes))
-        return Lessons(told, told, layers, [self.pixels()] * len(training.plan().phases))
+        return Lessons(told, told, layers, [self.pixels()] * len(phases))
 
     def pixels(self) -> Source:
         """Return the pictures themselves as what is learned from."""
         shape = (*self.training.spec().size, 3)
-        return Source(self.stored.file, shape, "", self.stored.places)
+        return Source(self.stored.file, shape, "", self.stored.places[:, None])
 
     @property
     def problems(self) -> tuple[PictureError, ...]:
@@ -183,10 +188,11 @@ class NetworkPictures:
             folder = Path(own.name)
         files = folder / KERAS_FILE, folder / TFLITE_FILE
         hearing = Hearing(listener, progress)
-        every = np.concatenate([rows, validation])
-        with closing(self.lessons(classes, every, keras, progress)) as lessons:
+        plan = self.training.plan()
+        given = classes, plan.phases, rows, validation, keras, progress
+        with closing(self.lessons(*given)) as lessons:
             job = {
-                **self._job(classes, targets),
+                **self._job(classes, targets, plan),
                 **lessons.told(),
                 "checkpoint_seconds": CHECKPOINT_SECONDS,
                 "checkpoint": None if own else str((folder / CHECKPOINT_FILE).resolve()),
@@ -218,19 +224,22 @@ class NetworkPictures:
             if progress is not None and news["event"] == "tried":
                 progress("rates", news["done"], news["total"])
 
-        with closing(self.lessons(classes, rows, keras, progress)) as lessons:
-            job = {**self._job(classes, targets), **lessons.told()}
+        plan = self.training.plan()
+        plan = replace(plan, phases=plan.phases[:1])
+        given = classes, plan.phases, rows, none, keras, progress
+        with closing(self.lessons(*given)) as lessons:
+            job = {**self._job(classes, targets, plan), **lessons.told()}
             with tempfile.TemporaryDirectory(prefix="kindsight-") as place:
                 file = lessons.write(Path(place), rows, targets, none, none)
                 found = keras.follow(hear, job="find-rate", **job, lessons=str(file))
         losses = (np.inf if loss is None else loss for loss in found["losses"])
         return RateSweep(tuple(found["learning_rates"]), tuple(losses), found["suggestion"])
 
-    def _job(self, classes: Sequence[str], targets: Rows) -> dict[str, Any]:
+    def _job(self, classes: Sequence[str], targets: Rows, plan: Plan) -> dict[str, Any]:
         """Return what the child has to know of every job."""
         weights = balanced_weights(targets, self.training.class_weight)
         return {
-            "plan": self.training.plan().to_dict(),
+            "plan": plan.to_dict(),
             "classes": len(classes),
             "class_weight": None if weights is None else [float(weight) for weight in weights],
             "seed": self.training.seed,

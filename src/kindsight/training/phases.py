@@ -24,11 +24,13 @@ MIXUP, CUTMIX = 0.2, 1.0
 MOST_PHASES = 20
 LONGEST_NAME = 60
 
-SHARED = tuple(item.name for item in fields(Phase) if item.name not in ("name", "freeze"))
+# What only the phases of a backbone have.
+_OF_BACKBONES = ("freeze", "kept_views")
+SHARED = tuple(item.name for item in fields(Phase) if item.name not in ("name", *_OF_BACKBONES))
 """What a training says once for all phases that say nothing of their own."""
 
-_KNOWN = ("name", "freeze", "mix", *SHARED)
-_WHOLE = ("epochs", "batch_size", "patience")
+_KNOWN = ("name", "mix", *_OF_BACKBONES, *SHARED)
+_WHOLE = ("epochs", "batch_size", "patience", "kept_views")
 _NUMBERS = ("learning_rate", "momentum", "weight_decay", "warmup", "label_smoothing")
 
 
@@ -105,7 +107,8 @@ def make_phases(
         What a phase says by itself; none for one phase that says nothing. A :class:`.plan.Phase`
         is whole: it takes nothing from the training.
     shared : mapping
-        What the training says, by the names of :data:`SHARED`, and ``"mix"``.
+        What the training says, by the names of :data:`SHARED`, and ``"mix"``; of a
+        backbone ``"kept_views"``, too.
     freeze : str or int
         What is frozen in phases that do not say.
     named : callable

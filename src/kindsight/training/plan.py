@@ -19,6 +19,7 @@ KEEPS = ("best", "last")
 
 MAX_EPOCHS = 100_000
 LEARNING_RATES = {"rmsprop": 1e-3, "adam": 1e-3, "adamw": 1e-3, "sgd": 1e-2}
+MOST_KEPT_VIEWS = 64
 MOMENTUM = 0.9
 WEIGHT_DECAY = 4e-3
 
@@ -48,7 +49,7 @@ class Phase:
     warmup : float
         How many epochs the learning rate rises at first.
     augment : Augment
-        What is done to pictures each time they are seen.
+        What is done to pictures each time they are seen, or once for each view that is kept.
     label_smoothing : float
         0 to below 1: the share of each target that is spread evenly over all classes
         (Szegedy et al. 2016, CVPR).
@@ -57,6 +58,10 @@ class Phase:
     freeze : str or int
         Of a backbone: which layers do not learn, as :func:`kindsight.models.freezing.freeze` takes
         it, or a stage's name; ``"none"`` of them if omitted.
+    kept_views : int
+        Of a backbone, 0 to 64: how many views of each picture are drawn once, beside the picture
+        as it is, run through the frozen layers once and kept, of which every epoch takes another.
+        0 draws a view afresh each time a picture is seen.
     """
 
     name: str = "training"
@@ -72,6 +77,7 @@ class Phase:
     label_smoothing: float = 0.0
     patience: int | None = None
     freeze: str | int = "none"
+    kept_views: int = 0
 
     def faults(self) -> list[str]:
         """Return a sentence for each setting that cannot be."""
@@ -82,6 +88,7 @@ class Phase:
             choice_fault("schedule", self.schedule, SCHEDULES),
             number_fault("label_smoothing", self.label_smoothing, 0, 1),
             number_fault("warmup", self.warmup, 0, MAX_EPOCHS),
+            whole_fault("kept_views", self.kept_views, 0, MOST_KEPT_VIEWS),
         ]
         if self.learning_rate is not None:
             found.append(number_fault("learning_rate", self.learning_rate, 0, 1e4, open_low=True))
@@ -145,6 +152,7 @@ class Phase:
         parts += [f"label smoothing {self.label_smoothing:g}"] if self.label_smoothing else []
         parts += [f"patience {self.patience}"] if self.patience else []
         parts += [f"frozen: {self.freeze}"] if self.freeze != "none" else []
+        parts += [f"{self.kept_views} views kept"] if self.kept_views else []
         return ", ".join(parts)
 
     def to_dict(self) -> dict[str, Any]:

@@ -17,13 +17,15 @@ from kindsight.models.transfer import TransferNetwork
 from kindsight.training.by_epochs import EpochTraining, whole_numbers
 from kindsight.training.common import Progress
 from kindsight.training.frozen import FrozenTraining
+from kindsight.training.kept_views import keep_views
 from kindsight.training.phases import SHARED, make_phases
 from kindsight.training.plan import Phase
 
 __all__ = ["CHOICES", "TransferTraining"]
 
 CHOICES = (
-    "cut", "freeze", "train_norm", "pooling", "dense", "dropout", "batch_norm", "l2", "phases",
+    "cut", "freeze", "train_norm", "kept_views", "pooling", "dense", "dropout", "batch_norm", "l2",
+    "phases",
 )  # fmt: skip
 """The settings any of which, given with a backbone, means this kind of training."""
 
@@ -47,6 +49,10 @@ class TransferTraining(EpochTraining):
     train_norm : bool
         Whether batch normalisation of layers that are not frozen learns, too, and takes the means
         and variances of batches; else it stays as it is in use.
+    kept_views : int
+        In phases that augment pictures: how many augmented views of each are run through the frozen
+        layers once, and kept, beside the picture as it is; every epoch takes another of them. With
+        0 each epoch has views of its own, and runs them through the frozen layers in each step.
     pooling, dense, dropout, batch_norm, l2
         The head: the mean (``"average"``) or maximum (``"max"``) of each map, or all of their
         numbers (``"flatten"``); widths of dense layers with ReLU; the share dropped before the
@@ -63,6 +69,7 @@ class TransferTraining(EpochTraining):
     cut: str | None = None
     freeze: str | int = "all"
     train_norm: bool = False
+    kept_views: int = 0
 
     def _backbone(self) -> FrozenTraining:
         """Return the same backbone as a training without gradient is told of it."""
@@ -97,8 +104,9 @@ class TransferTraining(EpochTraining):
         return found
 
     def _phases(self) -> tuple[list[Phase], list[str]]:
-        shared = {name: getattr(self, name) for name in (*SHARED, "mix")}
-        return make_phases(self.phases, shared, self.freeze, _name)
+        shared = {name: getattr(self, name) for name in (*SHARED, "mix", "kept_views")}
+        phases, said = make_phases(self.phases, shared, self.freeze, _name)
+        return keep_views(phases, self.phases, said)
 
     def head(self) -> TrainedHead:
         """Return the head."""

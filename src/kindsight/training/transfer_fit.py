@@ -1,42 +1,39 @@
 """The pictures of a training of a backbone by gradient: they themselves, or what is frozen of them.
 
 A phase that does nothing to pictures learns from what its frozen layers give for each, which LiteRT
-computes once and the cache keeps; a phase that augments or mixes them runs them through the frozen
-layers in each step.
+computes once and the cache keeps; so does one that augments them, if some views of each are to be
+kept. Any other phase that augments or mixes pictures runs them through the frozen layers in each
+step.
 """
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kindsight.augment import Augment
 from kindsight.cache import Cache
 from kindsight.catalog import Catalog
 from kindsight.models.backbone_files import BackboneFiles
 from kindsight.models.keras_process import KerasProcess
-from kindsight.models.lower import LowerPart, ensure_lower
+from kindsight.models.lower import ensure_lower
 from kindsight.models.small_cnn import LayerRow
 from kindsight.threads import count_cores
 from kindsight.training.common import Progress
+from kindsight.training.cut_file import CutFile
+from kindsight.training.kept_parts import Wish, admit, make_room, views_to_keep
 from kindsight.training.lessons import Lessons, Source
 from kindsight.training.network_fit import NetworkPictures, prepare_network
 from kindsight.training.plan import Phase
 from kindsight.training.transfer import TransferTraining
 from kindsight.training.view_plan import ViewPlan
-from kindsight.training.views import bytes_of_view, store_views
+from kindsight.training.views import store_views
 
 __all__ = ["TransferPictures", "describe_layers", "prepare_transfer"]
-
-# The share of what the cache may keep, and the disk has, that all of it may take.
-ROOM = 0.5
-# float16 ends at 65,504; other pictures may give some times what generated ones do.
-HIGHEST = 10_000.0
 
 Rows = NDArray[np.int64]
 
@@ -88,7 +85,9 @@ class TransferPictures(NetworkPictures):
     def lessons(
         self,
         classes: Sequence[str],
+        phases: Sequence[Phase],
         rows: Rows,
+        validation: Rows,
         keras: KerasProcess,
         progress: Progress | None = None,
     ) -> Lessons:
@@ -100,58 +99,58 @@ class TransferPictures(NetworkPictures):
             told = _describe(training, self.files, len(classes), keras)
         network = training.network(self.files).to_dict()
         network |= {"cut": told["cut"], "freezes": told["freezes"]}
-        phases = training.plan().phases
-        notes: dict[str, str] = {}
-        sources, made = [], dict[str, Source]()
-        for phase, border in zip(phases, told["borders"], strict=True):
-            if border is None or _changes(phase):
-                sources.append(self.pixels())
-                continue
-            layer = border["layer"]
-            if layer not in made:
-                lower = ensure_lower(self.files, layer, keras, features=False)
-                notes[layer] = self._why_not(lower, len(rows))
-                made[layer] = self.pixels() if notes[layer] else self._frozen(lower, rows, progress)
-            sources.append(made[layer])
+        borders = told["borders"][: len(phases)]
+        wishes = [
+            self._wish(phase, border, rows, validation, keras)
+            for phase, border in zip(phases, borders, strict=True)
+        ]
+        kept, notes = admit(wishes)
+        notes += [
+            f"No view is kept in the phase {phase.name}: no layer has all that is frozen before "
+            "it, and all that learns behind it."
+            for phase, border in zip(phases, borders, strict=True)
+            if border is None and views_to_keep(phase)
+        ]
+        sources = self._sources(kept, progress)
         identity = {**network, "backbone": self.files.digest}
-        said = tuple(note for note in notes.values() if note)
-        return Lessons(network, identity, _layers(told), sources, said)
+        return Lessons(network, identity, _layers(told), sources, tuple(notes))
 
-    def _why_not(self, lower: LowerPart, count: int) -> str:
-        """Say why what the frozen part gives is not kept; "" where it is."""
-        cache = Cache(self.training.cache)
-        room = ROOM * min(shutil.disk_usage(cache.folder()).free, cache.limit)
-        needed = bytes_of_view(lower) * count
-        start = f"What is frozen up to {lower.stage} is run again in each epoch: "
-        if needed > room:
-            return (
-                f"{start}to keep what it gives would take {needed / 1e6:,.0f} MB, where there is "
-                f"room for {room / 1e6:,.0f}."
-            )
-        if not lower.peak < HIGHEST:
-            return f"{start}it gives numbers to {lower.peak:.2g}, too large to be kept as float16."
-        return ""
-
-    def _frozen(self, lower: LowerPart, rows: Rows, progress: Progress | None) -> Source:
-        """Find or make what the frozen part gives for pictures."""
+    def _wish(
+        self, phase: Phase, border: Any, rows: Rows, validation: Rows, keras: KerasProcess
+    ) -> Wish | None:
+        """Return what a phase would learn from; None for pictures."""
+        views = views_to_keep(phase)
+        if border is None or views is None:
+            return None
         counts = np.full(len(self.stored), -1, np.int64)
-        counts[rows] = 0
+        counts[validation] = 0  # judged as they are
+        counts[rows] = views
+        lower = ensure_lower(self.files, border["layer"], keras, features=False)
+        training = self.training
+        file = CutFile(self.stored, lower, training.spec(), training.seed, Cache(training.cache))
+        return Wish(file, (ViewPlan((0,), phase.augment), counts))
+
+    def _sources(self, wishes: Sequence[Wish | None], progress: Progress | None) -> list[Source]:
+        """Find or make what the frozen parts give."""
 
         def step(done: int, total: int) -> None:
             if progress is not None:
                 progress("frozen", done, total)
 
-        views = store_views(
-            self.stored, lower, ViewPlan((0,), Augment()), counts, spec=self.training.spec(),
-            seed=self.training.seed, cache=Cache(self.training.cache),
-            workers=self.training.workers, progress=step,
-        )  # fmt: skip
-        return Source(views.file, lower.shape, lower.stage, views.places[:, 0], views)
-
-
-def _changes(phase: Phase) -> bool:
-    """Whether a phase does something to pictures each time they are seen."""
-    return phase.augment.changes_pictures or phase.augment.mixes
+        make_room(wishes)
+        made: dict[tuple[str, str], Source] = {}
+        with ExitStack() as stack:
+            for wish in wishes:
+                if wish is None or wish.key in made:
+                    continue
+                views = store_views(
+                    wish.file, *wish.wanted, workers=self.training.workers, progress=step
+                )
+                stack.callback(views.close)
+                lower = wish.file.lower
+                made[wish.key] = Source(views.file, lower.shape, lower.stage, views.places, views)
+            stack.pop_all()
+        return [self.pixels() if wish is None else made[wish.key] for wish in wishes]
 
 
 def _describe(

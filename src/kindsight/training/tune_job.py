@@ -26,13 +26,13 @@ from kindsight.models.lower import build_lower_file
 from kindsight.models.survey import survey_cuts
 from kindsight.models.trainer import Trainer
 from kindsight.training.batches import Batches
+from kindsight.training.cut_file import map_records
 from kindsight.training.job_loop import checkpoint_of, run_loop, shards_of
 from kindsight.training.learner import Lessons
 from kindsight.training.plan import Phase, Plan
 from kindsight.training.rate_choice import LEARNING_RATES, choose_rate, tried_epochs
 from kindsight.training.tune_answer import answering, choose_answer, logits_of_views
 from kindsight.training.tuning import BEST_BY
-from kindsight.training.views import map_records
 
 __all__ = ["TUNE_JOBS"]
 

@@ -18,11 +18,12 @@ from kindsight.models.lower import ensure_lower
 from kindsight.models.precision import choose_precision
 from kindsight.models.survey import CutPlace
 from kindsight.training.cut_choice import CutChoice, choose_cut
+from kindsight.training.cut_file import CutFile, bytes_of_view
 from kindsight.training.flips import flips_in_words
 from kindsight.training.tune_plan import full_phases, light_phases
 from kindsight.training.tune_work import FineTuning
 from kindsight.training.view_plan import ViewPlan
-from kindsight.training.views import CutViews, bytes_of_view, store_views
+from kindsight.training.views import CutViews, store_views
 
 __all__ = ["TunePictures", "pixels_to_tune", "views_to_tune"]
 
@@ -101,11 +102,11 @@ def views_to_tune(
     asked = _asked(work, flips)[: choice.views + 1]
     counts[work.rows], counts[work.validation] = choice.views, len(asked) - 1
     spare = None if left is None or before is not None else began + left / 2
+    told = fitted.training
+    file = CutFile(stored, lower, told.spec(), told.seed, Cache(told.cache))
     views = store_views(
-        stored, lower, plan, counts, spec=fitted.training.spec(), seed=fitted.training.seed,
-        cache=Cache(fitted.training.cache), workers=fitted.training.workers,
-        progress=work.step("views"), deadline=spare,
-    )  # fmt: skip
+        file, plan, counts, workers=told.workers, progress=work.step("views"), deadline=spare
+    )
     made, place = views.places.shape[1] - 1, choice.place
     asked = asked[: made + 1]
     work.decide(views=made, place=place.to_dict(), why=choice.why)

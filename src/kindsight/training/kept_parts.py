@@ -1,0 +1,135 @@
+"""Which phases learn from what their frozen layers gave once, and for which there is no room."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from kindsight.training.cut_file import CutFile, Wanted, bytes_of_view
+from kindsight.training.plan import Phase
+
+__all__ = ["Wish", "admit", "make_room", "views_to_keep"]
+
+# The share of what the cache may keep, and of what the disk has free, that all of it may take.
+ROOM = 0.5
+# float16 ends at 65,504; other pictures may give some times what generated ones do.
+HIGHEST = 10_000.0
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What a phase would learn from.
+
+    Parameters
+    ----------
+    file : CutFile
+        Where it would be.
+    wanted : Wanted
+        Which views of which pictures.
+    """
+
+    file: CutFile
+    wanted: Wanted
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """What phases share that learn from the same: the layer, and what the last view is."""
+        plan, counts = self.wanted
+        return self.file.lower.stage, plan.address(int(counts.max(initial=0)), self.file.seed)
+
+
+def views_to_keep(phase: Phase) -> int | None:
+    """Return how many views of a picture, beside it as it is, are kept of a phase.
+
+    None where nothing is: each step has pictures that were not there before.
+    """
+    if phase.augment.changes_pictures:
+        return phase.kept_views or None
+    return None if phase.augment.mixes else 0
+
+
+def admit(wishes: Sequence[Wish | None]) -> tuple[list[Wish | None], list[str]]:
+    """Leave out what there is no room for.
+
+    Parameters
+    ----------
+    wishes : sequence of Wish or None
+        Of each phase in turn; None for one that learns from pictures.
+
+    Returns
+    -------
+    wishes : list
+        The same, with None in place of what is left out.
+    notes : list of str
+        Why, a sentence for each, once.
+    """
+    room, kept, notes = _Room(), list[Wish | None](), dict[str, None]()
+    for wish in wishes:
+        why = "" if wish is None else room.why_not(wish)
+        if why:
+            notes[why] = None
+        kept.append(None if why else wish)
+    return kept, list(notes)
+
+
+def make_room(wishes: Sequence[Wish | None]) -> None:
+    """Begin files anew that would outgrow the cache, before any of them is in use."""
+    for file, wanted in _by_file(wish for wish in wishes if wish is not None).values():
+        file.make_room(file.every(wanted))
+
+
+class _Room:
+    """What was admitted, and the disk as it was before."""
+
+    def __init__(self) -> None:
+        self._admitted: list[Wish] = []
+        self._free: float | None = None
+
+    def why_not(self, wish: Wish) -> str:
+        """Admit it, and return nothing; or say why not."""
+        lower, cache = wish.file.lower, wish.file.cache
+        start = f"What is frozen up to {lower.stage} is run again in each epoch: "
+        if not lower.peak < HIGHEST:
+            return f"{start}it gives numbers to {lower.peak:.2g}, too large to be kept as float16."
+        if self._free is None:
+            self._free = float(shutil.disk_usage(cache.folder()).free)
+        held, missing_before = _sizes(self._admitted)
+        needed, missing = _sizes([*self._admitted, wish])
+        # What is there already takes no more of the disk: what was kept before a stop is kept
+        # after it.
+        for more, room in (
+            (needed - held, ROOM * cache.limit - held),
+            (missing - missing_before, ROOM * self._free - missing_before),
+        ):
+            if more > max(0.0, room):
+                views = _views_words(wish)
+                return (
+                    f"{start}to keep what it gives{views} would take {more / 1e6:,.0f} MB, where "
+                    f"there is room for {max(0.0, room) / 1e6:,.0f}."
+                )
+        self._admitted.append(wish)
+        return ""
+
+
+def _views_words(wish: Wish) -> str:
+    """Say of how many views it is; "" where it is the pictures alone."""
+    views = int(wish.wanted[1].max(initial=0))
+    return f" for {views} views of each picture and itself" if views > 0 else ""
+
+
+def _sizes(wishes: Sequence[Wish]) -> tuple[int, int]:
+    """Return the bytes that all of it takes, and those of it that are not there yet."""
+    needed = missing = 0
+    for file, wanted in _by_file(wishes).values():
+        names = file.every(wanted)
+        needed += len(names) * bytes_of_view(file.lower)
+        missing += file.missing(names) * bytes_of_view(file.lower)
+    return needed, missing
+
+
+def _by_file(wishes: Iterable[Wish]) -> dict[str, tuple[CutFile, list[Wanted]]]:
+    found: dict[str, tuple[CutFile, list[Wanted]]] = {}
+    for wish in wishes:
+        found.setdefault(wish.file.lower.stage, (wish.file, []))[1].append(wish.wanted)
+    return found
