@@ -151,10 +151,13 @@ class Stopper:
         self.heard.append(row.epoch)
 
 
-def run(photos, runs, monkeypatch, listener=None, better=True, epochs=3, **settings):
+def run(photos, runs, monkeypatch, listener=None, better=True, epochs=3, rates=1, **settings):
     monkeypatch.setattr(fine_tuning, "is_better", lambda *told: better)
     monkeypatch.setattr(tune_plan, "EPOCHS", epochs)
     monkeypatch.setattr(tune_plan, "FIRST_EPOCHS", 1)
+    # Trials of rates have sixty steps at least: small ones, and few rates.
+    monkeypatch.setattr(tune_plan, "BATCH", 8)
+    monkeypatch.setattr(tune_plan, "LEARNING_RATES", tune_plan.LEARNING_RATES[:rates])
     monkeypatch.setattr(tune_plan, "CHECKPOINT_SECONDS", 0.0)
     given = {"run": "one", "runs": str(runs), "size": 64, "fine_tune": "light", **settings}
     return train(TrainSettings(str(photos), **given), listener=listener)
@@ -167,7 +170,7 @@ def predictions(result):
 
 @pytest.mark.slow
 def test_a_stopped_training_goes_on_to_the_same_network(photos, tmp_path, monkeypatch):
-    through = run(photos, tmp_path / "through", monkeypatch)
+    through = run(photos, tmp_path / "through", monkeypatch, rates=2)
     assert [row.epoch for row in through.history] == [1, 2, 3]
     assert {row.phase for row in through.history} == {"upper part"}
     assert "cut after stage5, 3 views" in through.network
@@ -180,9 +183,9 @@ def test_a_stopped_training_goes_on_to_the_same_network(photos, tmp_path, monkey
     assert [a.label for a in answers] == [row[1] for row in predictions(through)[1:4]]
 
     with pytest.raises(KeyboardInterrupt):
-        run(photos, tmp_path / "halved", monkeypatch, Stopper(2))
+        run(photos, tmp_path / "halved", monkeypatch, Stopper(2), rates=2)
     heard = Stopper(0)
-    halved = run(photos, tmp_path / "halved", monkeypatch, heard)
+    halved = run(photos, tmp_path / "halved", monkeypatch, heard, rates=2)
     # It goes on from the epoch it was stopped in, or from the one after where news came late.
     assert heard.done in (1, 2) and heard.heard == [1, 2, 3]
     assert predictions(halved) == predictions(through)
@@ -308,7 +311,8 @@ def test_what_is_judged_over_flips_is_what_answers(photos, monkeypatch):
     monkeypatch.setattr(widening, "BETTER", np.inf)
     monkeypatch.setattr(fine_tuning, "is_better", lambda *told: True)
     monkeypatch.setattr(fine_tuning, "choose_flips", lambda *told: ((0, 2), 60))
-    for name, value in {"SHARES_BESIDE": (1.0,), "CLEARLY_BESIDE": 0.0, "MOST_EPOCHS": 2}.items():
+    few = {"MOST_EPOCHS": 2, "BATCH": 8, "LEARNING_RATES": (5e-5,)}
+    for name, value in {"SHARES_BESIDE": (1.0,), "CLEARLY_BESIDE": 0.0, **few}.items():
         monkeypatch.setattr(tune_plan, name, value)
     fitted = ImageClassifier(size=64, budget="1h", validation=0.4).fit(photos)._fitted
     assert fitted.tuning.words.endswith("2 looks, at the picture as it is and flipped")
@@ -327,6 +331,7 @@ def test_what_is_judged_over_flips_is_what_answers(photos, monkeypatch):
 
 @pytest.mark.slow
 def test_a_network_that_has_learned_nothing_is_not_kept(photos, tmp_path, monkeypatch):
+    monkeypatch.setattr(fine_tuning, "choose_flips", lambda *told: ((0,), 60))
     wish = Wish(1)
     result = run(photos, tmp_path, monkeypatch, wish, fine_tune=None, budget="1h")
     assert wish.answered and not result.history

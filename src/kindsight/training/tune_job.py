@@ -30,7 +30,7 @@ from kindsight.training.cut_file import map_records
 from kindsight.training.job_loop import checkpoint_of, run_loop, shards_of
 from kindsight.training.learner import Lessons
 from kindsight.training.plan import Phase, Plan
-from kindsight.training.rate_choice import LEARNING_RATES, choose_rate, tried_epochs
+from kindsight.training.rate_choice import choose_rate, tried_epochs
 from kindsight.training.tune_answer import answering, choose_answer, logits_of_views
 from kindsight.training.tuning import BEST_BY
 
@@ -189,12 +189,12 @@ def _choose_rate(
     until: float | None,
 ) -> float:
     """Try learning rates, as many of them as half of the time left allows."""
-    rates: tuple[float, ...] = LEARNING_RATES
+    rates = every = tuple(job["rates"])
     if until is not None:
         trial = tried_epochs(phase, lessons) * len(lessons.targets) / rate
         rates = rates[: max(0, int(TRIED_SHARE * (until - time.monotonic()) / trial))]
     if len(rates) < 2:
-        return LEARNING_RATES[0]
+        return float(every[0])
 
     def tell(done: int, total: int) -> None:
         line.tell({"event": "rates", "done": done, "total": total})

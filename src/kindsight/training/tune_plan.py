@@ -99,6 +99,7 @@ def make_job(
         "clearly": CLEARLY if work.before is None else CLEARLY_BESIDE,
         "precision": choose_precision("auto", batch_norm=False),
         "seconds": None if seconds is None else max(1.0, seconds),
+        "rates": LEARNING_RATES,
         "most_epochs": MOST_EPOCHS,
         "seed": fitted.training.seed,
         "cores": count_cores(),
