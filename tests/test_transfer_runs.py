@@ -236,18 +236,44 @@ def test_frozen_layers_are_run_once(pair, own, tmp_path, process, monkeypatch):
     """Without augmentation what is frozen comes from the cache; with it there are pixels."""
     jobs = jobs_of(process, monkeypatch)
     phases = [
-        {"freeze": "conv2"}, {"freeze": "conv2", "augment": "light"}, {"freeze": "none"},
-        {"freeze": "all", "mix": "mixup"}, {"freeze": 2},
+        {"freeze": "conv2"}, {"freeze": "conv2", "augment": "light"}, {"freeze": 2},
+        {"freeze": "none"}, {"freeze": "all", "mix": "mixup"}, {"name": "last", "freeze": 2},
     ]  # fmt: skip
     settings = settings_of(pair, tmp_path, model=own, phases=phases, epochs=1)
-    train(settings)
+    result = train(settings)
     (job,) = [job for job in jobs if job["job"] == "train"]
     told = [(source["layer"], source["shape"]) for source in job["sources"]]
     pixels = ("", [40, 40, 3])
-    assert told == [("relu2", [10, 10, 8]), pixels, pixels, pixels, ("relu1", [20, 20, 6])]
+    kept = [("relu2", [10, 10, 8]), pixels, ("relu1", [20, 20, 6])]
+    assert told == [*kept, pixels, pixels, pixels]
+    # What learned meanwhile gives something else now.
+    said = "What is frozen in the phase last learned in a phase before, and is run again"
+    assert [note[: len(said)] for note in result.notes] == [said]
     # The second training finds all of it.
     monkeypatch.setattr("kindsight.training.views.InterpreterPool", NothingToRun)
     train(dataclasses.replace(settings, seed=1, runs=str(tmp_path / "second")))
+
+
+def test_what_learned_before_is_frozen_as_it_is_then(pair, own, tmp_path):
+    """The last epoch is judged by the network that is written, not by the backbone's file."""
+    phases = [
+        {"freeze": "none", "learning_rate": 0.02},
+        {"freeze": "all", "learning_rate": 1e-4, "epochs": 1},
+    ]
+    result = train(
+        settings_of(pair, tmp_path, model=own, phases=phases, keep="last", optimizer="sgd")
+    )
+    _, model = weights_of(result.run / "model.keras")
+    bundle = load_bundle(result.run)
+    with open(result.run / "validation.csv", newline="") as file:  # noqa: PTH123
+        rows = list(csv.DictReader(file))
+    pixels = [resize_picture(read_picture(pair / row["path"]), bundle.spec) for row in rows]
+    logits = np.asarray(model(np.stack(pixels).astype(np.float32)), np.float64)
+    right = [bundle.classes.index(row["label"]) for row in rows]
+    losses = np.logaddexp.reduce(logits, 1) - logits[np.arange(len(rows)), right]
+    assert History.read_csv(result.run / "history.csv").rows()[-1].val_loss == pytest.approx(
+        losses.mean(), abs=1e-5
+    )
 
 
 def test_views_that_are_kept_are_run_once(pair, own, tmp_path, process, monkeypatch):
@@ -362,8 +388,10 @@ def test_views_for_which_there_is_no_room_are_drawn_afresh(pair, own, tmp_path, 
     more = {"model": own, "phases": phases, "augment": "light", "epochs": 3, "batch_size": 8}
     result = train(settings_of(pair, tmp_path, **more))
     (note,) = result.notes
-    assert "to keep what it gives for 2 views of each picture and itself would take" in note
-    with pytest.warns(UserWarning, match="What is frozen up to relu3 is run again in each epoch"):
+    said = "What is frozen up to relu3 is run again in each epoch, of views drawn afresh"
+    assert note.startswith(said) and "for the pictures and 2 views of each" in note
+    assert "in the cache (KINDSIGHT_CACHE_LIMIT)" in note
+    with pytest.warns(UserWarning, match=said):
         ImageClassifier(**more).fit(str(pair))
 
 

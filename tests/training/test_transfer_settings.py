@@ -83,7 +83,10 @@ def test_the_course_s_settings():
         ),
         ({"kept_views": 2, "augment": "light", "freeze": "none"}, "must be with layers that are"),
         ({"kept_views": 2, "augment": "light", "freeze": 0}, "must be with layers that are"),
-        ({"kept_views": 2, "augment": "light", "epochs": 2}, "must be 1 at most with 2 epochs"),
+        (
+            {"kept_views": 2, "augment": "light", "epochs": 2},
+            "must be 1 at most where epochs are 2",
+        ),
         (
             {"kept_views": 2, "phases": [{}, {}]},
             "must be with augmentation, which makes the views: "
@@ -159,6 +162,11 @@ def test_phases_of_the_small_network():
     assert any("freeze is for layers that have learned before" in fault for fault in faults)
     faults = NetworkTraining(phases=[{"kept_views": 2, "augment": "light"}]).faults()
     assert any("kept_views is for the frozen layers" in fault for fault in faults)
+
+
+def test_numbers_of_kept_views_that_are_none_are_refused_with_phases_too():
+    (fault,) = TransferTraining(kept_views=99, augment="light", phases=[{"epochs": 3}]).faults()
+    assert "kept_views must be a whole number from 0 to 64" in fault
 
 
 def test_kept_views_of_all_phases_are_those_that_each_has_a_use_for():

@@ -13,7 +13,15 @@ from typing import Any
 from kindsight.models.backbone import TOP
 from kindsight.models.cut import complete_layer, cut_network
 from kindsight.models.divided import load_network
-from kindsight.models.freezing import FREEZES, freeze, freeze_choice, frozen_border, summarise
+from kindsight.models.freezing import (
+    FREEZES,
+    freeze,
+    freeze_choice,
+    frozen_border,
+    layers_up_to,
+    summarise,
+)
+from kindsight.models.graph import CutPoint
 from kindsight.models.heads import LOGITS
 from kindsight.models.small_cnn import UNIT, LayerRow
 from kindsight.models.top import TrainedHead, add_trained_head
@@ -120,20 +128,30 @@ def describe_transfer(
     dict
         ``"classes"``; ``"cut"`` and ``"freezes"``, their names completed; ``"borders"``: for each
         phase the layer below which everything is frozen, with the shape that it gives, or None;
+        ``"changed"``: for each whether what is frozen learned in a phase before, so that what the
+        backbone's file gives there is not what it gives now, and the border is None for that;
         ``"layers"``: rows of a table, as :class:`.small_cnn.LayerRow` takes them.
     """
     built = build_transfer(network, classes, 0)
     borders = [frozen_border(built.base, learning) for learning in built.learning]
+    changed = [_has_learned(built, number, border) for number, border in enumerate(borders)]
     return {
         "classes": classes,
         "cut": complete_layer(built.base, network.cut) if network.cut else "",
         "freezes": [_completed(built.base, what) for what in network.freezes],
         "borders": [
-            None if border is None else {"layer": border.name, "shape": list(border.shape)}
-            for border in borders
+            None if border is None or learned else {"layer": border.name, "shape": [*border.shape]}
+            for border, learned in zip(borders, changed, strict=True)
         ],
+        "changed": changed,
         "layers": [list(row) for row in _rows(built, ends)],
     }
+
+
+def _has_learned(built: BuiltTransfer, number: int, border: CutPoint | None) -> bool:
+    """Whether anything below a phase's border learned in the phases before it."""
+    before = set[str]().union(*built.learning[:number])
+    return border is not None and not before.isdisjoint(layers_up_to(built.base, border.name))
 
 
 def _completed(base: Any, what: str | int) -> str | int:

@@ -89,7 +89,9 @@ class _Room:
     def why_not(self, wish: Wish) -> str:
         """Admit it, and return nothing; or say why not."""
         lower, cache = wish.file.lower, wish.file.cache
-        start = f"What is frozen up to {lower.stage} is run again in each epoch: "
+        views = int(wish.wanted[1].max(initial=0))
+        afresh = ", of views drawn afresh" if views > 0 else ""
+        start = f"What is frozen up to {lower.stage} is run again in each epoch{afresh}: "
         if not lower.peak < HIGHEST:
             return f"{start}it gives numbers to {lower.peak:.2g}, too large to be kept as float16."
         if self._free is None:
@@ -98,24 +100,23 @@ class _Room:
         needed, missing = _sizes([*self._admitted, wish])
         # What is there already takes no more of the disk: what was kept before a stop is kept
         # after it.
-        for more, room in (
-            (needed - held, ROOM * cache.limit - held),
-            (missing - missing_before, ROOM * self._free - missing_before),
+        for more, room, where in (
+            (needed - held, ROOM * cache.limit - held, "in the cache (KINDSIGHT_CACHE_LIMIT)"),
+            (missing - missing_before, ROOM * self._free - missing_before, "on the disk"),
         ):
             if more > max(0.0, room):
-                views = _views_words(wish)
+                of = f" for the pictures and {views} {_plural('view', views)} of each"
                 return (
-                    f"{start}to keep what it gives{views} would take {more / 1e6:,.0f} MB, where "
-                    f"there is room for {max(0.0, room) / 1e6:,.0f}."
+                    f"{start}to keep what it gives{of if views > 0 else ''} would take "
+                    f"{more / 1e6:,.0f} MB more, where there is room for "
+                    f"{max(0.0, room) / 1e6:,.0f} {where}."
                 )
         self._admitted.append(wish)
         return ""
 
 
-def _views_words(wish: Wish) -> str:
-    """Say of how many views it is; "" where it is the pictures alone."""
-    views = int(wish.wanted[1].max(initial=0))
-    return f" for {views} views of each picture and itself" if views > 0 else ""
+def _plural(word: str, count: int) -> str:
+    return word if count == 1 else f"{word}s"
 
 
 def _sizes(wishes: Sequence[Wish]) -> tuple[int, int]:

@@ -8,7 +8,8 @@ from typing import Any
 
 from kindsight.errors import SettingsError
 from kindsight.models.freezing import freeze_choice
-from kindsight.training.plan import Phase
+from kindsight.training.plan import MAX_EPOCHS, MOST_KEPT_VIEWS, Phase
+from kindsight.training.rules import whole_fault
 
 __all__ = ["keep_views"]
 
@@ -26,17 +27,21 @@ def keep_views(
     phases : sequence of Phase
         As :func:`.phases.make_phases` made them.
     given : sequence of (mapping or Phase)
-        Of what.
+        What the user said of each; empty where there is only the training.
     faults : sequence of str
-        What was wrong with that; then nothing else is looked at.
+        What was wrong with that; where there is anything, nothing else is looked at.
 
     Returns
     -------
     phases : list of Phase
+        With as many kept views as each has a use for.
     faults : list of str
+        A sentence for each number that cannot be.
     """
-    if faults or not all(type(phase.kept_views) is int for phase in phases):
-        return list(phases), list(faults)
+    if faults or any(
+        whole_fault("kept_views", phase.kept_views, 0, MOST_KEPT_VIEWS) for phase in phases
+    ):
+        return list(phases), list(faults)  # numbers that are none are said of the plan
     found: list[Phase] = []
     said: list[str] = []
     for number, phase in enumerate(phases):
@@ -75,8 +80,9 @@ def _most(phase: Phase) -> tuple[int, str]:
         return phase.kept_views, ""
     if nothing:
         return 0, "must be with layers that are frozen: freeze all, for one"
-    most = max(0, phase.epochs - 1) if type(phase.epochs) is int else phase.kept_views
-    return most, (
-        f"must be {most} at most with {phase.epochs} epochs, each of which takes one view, and one "
-        "of them the picture as it is"
+    if whole_fault("epochs", phase.epochs, 1, MAX_EPOCHS):  # said elsewhere
+        return phase.kept_views, ""
+    return phase.epochs - 1, (
+        f"must be {phase.epochs - 1} at most where epochs are {phase.epochs}: each takes one view, "
+        "and one of them the picture as it is"
     )

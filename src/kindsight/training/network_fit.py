@@ -36,7 +36,7 @@ __all__ = ["Hearing", "NetworkPictures", "prepare_network"]
 TFLITE_FILE = "network.tflite"
 KERAS_FILE = "network.keras"
 # Raised whenever the same settings and pictures would give other weights.
-FORMAT = 3
+FORMAT = 4
 # What a kill -9 can lose: at most this many seconds of training, or a twentieth of it.
 CHECKPOINT_SECONDS = 10.0
 

@@ -60,7 +60,8 @@ class Phase:
         it, or a stage's name; ``"none"`` of them if omitted.
     kept_views : int
         Of a backbone, 0 to 64: how many views of each picture are drawn once, beside the picture
-        as it is, run through the frozen layers once and kept, of which every epoch takes another.
+        as it is, run through the frozen layers once and kept, of which every epoch takes another;
+        at most one fewer than there are epochs.
         0 draws a view afresh each time a picture is seen.
     """
 
@@ -152,7 +153,8 @@ class Phase:
         parts += [f"label smoothing {self.label_smoothing:g}"] if self.label_smoothing else []
         parts += [f"patience {self.patience}"] if self.patience else []
         parts += [f"frozen: {self.freeze}"] if self.freeze != "none" else []
-        parts += [f"{self.kept_views} views kept"] if self.kept_views else []
+        views = "view" if self.kept_views == 1 else "views"
+        parts += [f"{self.kept_views} {views} kept"] if self.kept_views else []
         return ", ".join(parts)
 
     def to_dict(self) -> dict[str, Any]:

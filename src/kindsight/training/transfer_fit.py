@@ -99,18 +99,15 @@ class TransferPictures(NetworkPictures):
             told = _describe(training, self.files, len(classes), keras)
         network = training.network(self.files).to_dict()
         network |= {"cut": told["cut"], "freezes": told["freezes"]}
-        borders = told["borders"][: len(phases)]
+        borders, changed = told["borders"][: len(phases)], told["changed"][: len(phases)]
         wishes = [
             self._wish(phase, border, rows, validation, keras)
             for phase, border in zip(phases, borders, strict=True)
         ]
         kept, notes = admit(wishes)
-        notes += [
-            f"No view is kept in the phase {phase.name}: no layer has all that is frozen before "
-            "it, and all that learns behind it."
-            for phase, border in zip(phases, borders, strict=True)
-            if border is None and views_to_keep(phase)
-        ]
+        for phase, border, learned in zip(phases, borders, changed, strict=True):
+            if border is None and views_to_keep(phase) is not None:
+                notes += _why_nothing_is_kept(phase, learned=learned)
         sources = self._sources(kept, progress)
         identity = {**network, "backbone": self.files.digest}
         return Lessons(network, identity, _layers(told), sources, tuple(notes))
@@ -151,6 +148,21 @@ class TransferPictures(NetworkPictures):
                 made[wish.key] = Source(views.file, lower.shape, lower.stage, views.places, views)
             stack.pop_all()
         return [self.pixels() if wish is None else made[wish.key] for wish in wishes]
+
+
+def _why_nothing_is_kept(phase: Phase, *, learned: bool) -> list[str]:
+    """Say why a phase runs its frozen layers in each step, though its pictures stay the same."""
+    if learned:
+        return [
+            f"What is frozen in the phase {phase.name} learned in a phase before, and is run again "
+            "in each epoch."
+        ]
+    if not phase.kept_views:  # nothing may be frozen
+        return []
+    return [
+        f"No view is kept in the phase {phase.name}: no layer has all that is frozen before it, "
+        "and all that learns behind it."
+    ]
 
 
 def _describe(
