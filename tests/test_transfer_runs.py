@@ -247,7 +247,7 @@ def test_frozen_layers_are_run_once(pair, own, tmp_path, process, monkeypatch):
     kept = [("relu2", [10, 10, 8]), pixels, ("relu1", [20, 20, 6])]
     assert told == [*kept, pixels, pixels, pixels]
     # What learned meanwhile gives something else now.
-    said = "What is frozen in the phase last learned in a phase before, and is run again"
+    said = "What is frozen in the phase 'last' learned in a phase before, and is run again"
     assert [note[: len(said)] for note in result.notes] == [said]
     # The second training finds all of it.
     monkeypatch.setattr("kindsight.training.views.InterpreterPool", NothingToRun)

@@ -154,13 +154,13 @@ def _why_nothing_is_kept(phase: Phase, *, learned: bool) -> list[str]:
     """Say why a phase runs its frozen layers in each step, though its pictures stay the same."""
     if learned:
         return [
-            f"What is frozen in the phase {phase.name} learned in a phase before, and is run again "
-            "in each epoch."
+            f"What is frozen in the phase {phase.name!r} learned in a phase before, and is run "
+            "again in each epoch."
         ]
     if not phase.kept_views:  # nothing may be frozen
         return []
     return [
-        f"No view is kept in the phase {phase.name}: no layer has all that is frozen before it, "
+        f"No view is kept in the phase {phase.name!r}: no layer has all that is frozen before it, "
         "and all that learns behind it."
     ]
 
