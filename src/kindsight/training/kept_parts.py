@@ -84,6 +84,7 @@ class _Room:
 
     def __init__(self) -> None:
         self._admitted: list[Wish] = []
+        self._taken = 0, 0  # bytes of it in all, and of it missing
         self._free: float | None = None
 
     def why_not(self, wish: Wish) -> str:
@@ -96,8 +97,8 @@ class _Room:
             return f"{start}it gives numbers to {lower.peak:.2g}, too large to be kept as float16."
         if self._free is None:
             self._free = float(shutil.disk_usage(cache.folder()).free)
-        held, missing_before = _sizes(self._admitted)
-        needed, missing = _sizes([*self._admitted, wish])
+        held, missing_before = self._taken
+        needed, missing = taken = _sizes([*self._admitted, wish])
         # What is there already takes no more of the disk: what was kept before a stop is kept
         # after it.
         for more, room, where in (
@@ -112,6 +113,7 @@ class _Room:
                     f"{max(0.0, room) / 1e6:,.0f} {where}."
                 )
         self._admitted.append(wish)
+        self._taken = taken
         return ""
 
 

@@ -1,0 +1,78 @@
+"""What ``--kept-views`` brings: a training of layers of your own choice, with it and without.
+
+Whole processes, in turns, each with a cache of its own: the upper part of EfficientNet-Lite0 learns
+for ten epochs from augmented pictures, whose views go through the frozen layers once, or drawn
+afresh in every step. A fifth of the pictures is the test part, the same for both.
+
+Examples
+--------
+::
+
+    python benchmarks/kept_views.py sign-digits/
+    python benchmarks/kept_views.py sign-digits/ --repeats 1 --limit 100
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from common import Row, Section
+from folders import class_files, first_of_each, lay_out
+from processes import environment, kindsight, run, say
+from telling import tell, warn_if_busy
+
+OPTIONS = (
+    "--freeze", "stage5_out", "--augment", "light", "--dropout", 0.2, "--optimizer", "adam",
+    "--learning-rate", 1e-4, "--epochs", 10, "--batch-size", 32, "--test", 0.2, "--quiet", "--json",
+)  # fmt: skip
+VIEWS = 4
+
+
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n", maxsplit=1)[0])
+    parser.add_argument("data", type=Path, help="a folder of class folders")
+    parser.add_argument("--repeats", type=int, default=2, help="of each side  [default: 2]")
+    parser.add_argument("--limit", type=int, metavar="N", help="about N pictures: a trial")
+    parser.add_argument("--json", type=Path, metavar="FILE")
+    parser.add_argument("--markdown", type=Path, metavar="FILE")
+    return parser.parse_args(arguments)
+
+
+def measure(options: argparse.Namespace, folder: Path) -> Section:
+    """Train in turns, and compare."""
+    data = lay_out(first_of_each(class_files(options.data), options.limit), folder / "data")
+    found: dict[int, list[dict[str, float]]] = {VIEWS: [], 0: []}
+    for number in range(options.repeats):
+        for views, takes in found.items():
+            with tempfile.TemporaryDirectory(dir=folder) as place:
+                command = kindsight(
+                    "train", data, *OPTIONS, "--runs", Path(place, "runs"), "--kept-views", views
+                )
+                done = run(command, env=environment(Path(place, "cache")))
+            test = done.answer["test"]
+            takes.append(
+                {"seconds": done.seconds, **{k: test[k] for k in ("accuracy", "log_loss")}}
+            )
+            say(f"{number + 1}, {views} views kept: {takes[-1]}")
+    section = Section(f"{options.data.name}: {VIEWS} views kept, beside views drawn afresh")
+    for figure, unit in (("accuracy", "%"), ("log_loss", "nats"), ("seconds", "s")):
+        kept, afresh = ([take[figure] for take in takes] for takes in found.values())
+        section.rows.append(Row(f"test: {figure.replace('_', ' ')}", kept, unit, "afresh", afresh))
+    return section
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure and print."""
+    options = parse(arguments)
+    warn_if_busy()
+    with tempfile.TemporaryDirectory(prefix="kindsight-bench-") as folder:
+        section = measure(options, Path(folder))
+    tell([section], options, " (a trial on few pictures)" if options.limit else "")
+
+
+if __name__ == "__main__":
+    main()
