@@ -1,6 +1,6 @@
 # Everything that is done with this project, from a fresh clone on. Needed: make, and Python 3.10-3.13.
 #
-#   make demo     set up, train on real pictures, say where the report is
+#   make demo     set up, train on real images, say where the report is
 #   make test     set up, run every check
 #
 # Another Python, another place for the environment: make test PYTHON=/opt/python3.12/bin/python VENV=.venv-312

@@ -1,4 +1,4 @@
-"""How often ``ImageClassifier`` is right on one data set, over fixed divisions of its pictures.
+"""How often ``ImageClassifier`` is right on one data set, over fixed divisions of its images.
 
 Folders of class folders are divided by scikit-learn's ``StratifiedKFold`` into five folds, the
 solar cells of ``elpv-dataset`` four times, or as often as told, into training and a 25% test part.
@@ -29,7 +29,7 @@ def divisions(labels: Sequence[str], folds: bool, draws: int = DRAWS) -> list[tu
     ----------
     labels : sequence of str
     folds : bool
-        Whether five folds, in which each picture is tested once, or draws of a quarter.
+        Whether five folds, in which each image is tested once, or draws of a quarter.
     draws : int
         How many of these.
     """
@@ -46,21 +46,21 @@ def divisions(labels: Sequence[str], folds: bool, draws: int = DRAWS) -> list[tu
 
 
 def load(data: str) -> Any:
-    """Return the catalog of a folder, or of the solar cells for ``elpv``."""
-    from kindsight import Catalog
+    """Return the dataset of a folder, or of the solar cells for ``elpv``."""
+    from kindsight import ImageDataset
 
     if data != "elpv":
-        return Catalog.from_folder(data)
+        return ImageDataset.from_folder(data)
     from elpv_dataset.utils import load_dataset
 
-    pictures, shares, _ = load_dataset()
-    return Catalog.from_arrays(
-        pictures, ["defective" if share >= 0.5 else "functional" for share in shares]
+    images, shares, _ = load_dataset()
+    return ImageDataset.from_arrays(
+        images, ["defective" if share >= 0.5 else "functional" for share in shares]
     )
 
 
 def some_rows(labels: Sequence[str], limit: int | None) -> Any:
-    """Return rows of about `limit` pictures, equally many of each class; all for None."""
+    """Return rows of about `limit` images, equally many of each class; all for None."""
     every = np.array(labels)
     if limit is None:
         return np.arange(len(every))
@@ -70,11 +70,11 @@ def some_rows(labels: Sequence[str], limit: int | None) -> Any:
 
 
 def measure(
-    catalog: Any, settings: dict[str, Any], folds: bool, draws: int = DRAWS
+    dataset: Any, settings: dict[str, Any], folds: bool, draws: int = DRAWS
 ) -> dict[str, Any]:
     """Fit and score each division."""
     from kindsight import ImageClassifier
-    from kindsight.training.kinds import make_training
+    from kindsight.training.trainer import make_training
 
     classifier = ImageClassifier(**settings)
     # Made once on a machine, and not what is measured here.
@@ -82,15 +82,15 @@ def measure(
     seconds = []
     for _ in range(2):
         start = time.perf_counter()
-        classifier.fit(catalog)
+        classifier.fit(dataset)
         seconds.append(time.perf_counter() - start)
     accuracies, heads = [], []
-    for train, test in divisions(catalog.label, folds, draws):
-        fitted = ImageClassifier(**settings).fit(catalog[train])
-        accuracies.append(fitted.score(catalog[test]))
+    for train, test in divisions(dataset.label, folds, draws):
+        fitted = ImageClassifier(**settings).fit(dataset[train])
+        accuracies.append(fitted.score(dataset[test]))
         heads.append(fitted.head_.chosen.describe())
     return {
-        "pictures": len(catalog),
+        "images": len(dataset),
         "settings": settings,
         "mean": float(np.mean(accuracies)),
         "standard_error": float(np.std(accuracies, ddof=1) / np.sqrt(len(accuracies))),
@@ -107,20 +107,20 @@ def main() -> None:
     parser.add_argument("data", help="a folder of class folders, or elpv")
     parser.add_argument("--demo", action="store_true", help="the demo's settings")
     parser.add_argument("--draws", type=int, default=DRAWS, help="divisions of elpv  [default: 4]")
-    parser.add_argument("--limit", type=int, help="use about this many pictures")
+    parser.add_argument("--limit", type=int, help="use about this many images")
     options = parser.parse_args()
     settings: dict[str, Any] = {}
     if options.demo:
         from kindsight import ImageClassifier
-        from kindsight.demo import DEMO_SETTINGS
+        from kindsight.cli.demo import DEMO_SETTINGS
 
         known = ImageClassifier().get_params()
         # What is kept back is the divisions' matter; a classifier's own part is for networks.
         known.pop("validation")
         settings = {name: value for name, value in DEMO_SETTINGS.items() if name in known}
-    catalog = load(options.data)
-    catalog = catalog[some_rows(catalog.label, options.limit)]
-    answer = measure(catalog, settings, folds=options.data != "elpv", draws=options.draws)
+    dataset = load(options.data)
+    dataset = dataset[some_rows(dataset.label, options.limit)]
+    answer = measure(dataset, settings, folds=options.data != "elpv", draws=options.draws)
     print(json.dumps({"data": Path(options.data).name, **answer}))
 
 

@@ -34,7 +34,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n", maxsplit=1)[0])
     parser.add_argument("--rivals-python", type=Path, metavar="PATH", help="see rivals/README.md")
     parser.add_argument("--cores", type=int, nargs="+", default=[1, 2], metavar="N")
-    parser.add_argument("--pictures", type=int, default=1000, metavar="N", help="[default: 1000]")
+    parser.add_argument("--images", type=int, default=1000, metavar="N", help="[default: 1000]")
     parser.add_argument("--epochs", type=int, default=3, metavar="N", help="[default: 3]")
     parser.add_argument("--repeats", type=int, default=3, metavar="N", help="[default: 3]")
     parser.add_argument("--json", type=Path, metavar="FILE")
@@ -43,7 +43,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def measure(options: argparse.Namespace) -> Section:
-    """Run each library in turn, as often as asked; return pictures a second of all epochs."""
+    """Run each library in turn, as often as asked; return images a second of all epochs."""
     section = Section("Augmentation of 150x150 from memory: rotation, shifts, shear, zoom, flip")
     libraries = ["kindsight", *NAMES]
     if options.rivals_python is None:
@@ -55,7 +55,7 @@ def measure(options: argparse.Namespace) -> Section:
             for name in libraries:
                 found = _rates(name, cores, options)
                 rates[name, cores] += found
-                say(f"{name}, {cores}: {max(found):,.0f} pictures/s")
+                say(f"{name}, {cores}: {max(found):,.0f} images/s")
     for cores in options.cores:
         for name in libraries[1:]:
             # The bare warp is one thread's, whatever there is besides; nothing can pass it on one.
@@ -76,10 +76,10 @@ def measure(options: argparse.Namespace) -> Section:
 
 def _rates(name: str, cores: int, options: argparse.Namespace) -> list[float]:
     python = options.rivals_python if name in ELSEWHERE else Path(sys.executable)
-    sizes = ["--cores", cores, "--pictures", options.pictures, "--epochs", options.epochs]
+    sizes = ["--cores", cores, "--images", options.images, "--epochs", options.epochs]
     # Warnings of libraries belong to standard error, and an update check to nobody.
     settings = environment(TF_CPP_MIN_LOG_LEVEL="2", NO_ALBUMENTATIONS_UPDATE="1")
-    command = script("augment_pictures.py", name, *sizes, python=python)
+    command = script("augment_images.py", name, *sizes, python=python)
     found: list[float] = run(command, env=settings).answer["rates"]
     return found
 

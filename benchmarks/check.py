@@ -1,4 +1,4 @@
-r"""Checking pictures: ``kindsight check`` beside cleanvision, and on very many pictures.
+r"""Checking images: ``kindsight check`` beside cleanvision, and on very many images.
 
 Example::
 
@@ -6,8 +6,8 @@ Example::
         --rivals-python ../kindsight-rivals/bin/python
 
 Both sides look at the same folders in turns, as whole processes with nothing cached: each folder as
-it is, and a copy of it with faults planted. What each finds is compared issue by issue and picture
-by picture. Then pictures are made up, and kindsight checks an eighth, a quarter, a half and all of
+it is, and a copy of it with faults planted. What each finds is compared issue by issue and image
+by image. Then images are made up, and kindsight checks an eighth, a quarter, a half and all of
 them: time must grow in proportion, memory hardly. Measure on an idle machine; cleanvision (AGPL) is
 only ever in the rivals' environment (rivals/README.md).
 """
@@ -39,18 +39,18 @@ SAME_ISSUE = {
     "near_duplicates": ("KS201", "KS301", "KS302", "KS303", "KS304"),
 }
 
-# What calls for a look: every picture that only cleanvision finds is named, with the reason.
+# What calls for a look: every image that only cleanvision finds is named, with the reason.
 TO_BE_LOOKED_AT = ("blurry",)
 
-# Why a picture may be found by cleanvision and not by kindsight.
+# Why an image may be found by cleanvision and not by kindsight.
 WHY = {
     "blurry": "its score is the deviation of an edge filter at 64 pixels: low for dark or plain "
-    "pictures, too, that are sharp",
-    "odd_size": "where nearly all pictures have one size it names every other size, by how little "
+    "images, too, that are sharp",
+    "odd_size": "where nearly all images have one size it names every other size, by how little "
     "it differs; kindsight from a factor of 1.5 on",
-    "grayscale": "it names every picture stored without colour, also where all are; kindsight "
+    "grayscale": "it names every image stored without colour, also where all are; kindsight "
     "names the odd kind",
-    "near_duplicates": "it calls pictures alike that have the same hash of 64 bits; kindsight also "
+    "near_duplicates": "it calls images alike that have the same hash of 64 bits; kindsight also "
     "compares them closely",
 }
 
@@ -63,13 +63,13 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n", maxsplit=1)[0])
     parser.add_argument(
         "--data", type=Path, action="append", default=[], metavar="DIR",
-        help="pictures in class folders; may be given several times",
+        help="images in class folders; may be given several times",
     )  # fmt: skip
     parser.add_argument("--rivals-python", type=Path, metavar="PATH", help="see rivals/README.md")
     parser.add_argument("--repeats", type=int, default=3, metavar="N", help="[default: 3]")
     parser.add_argument(
         "--generated", type=int, default=100_000, metavar="N",
-        help="how many pictures to make up; 0 for none  [default: 100000]",
+        help="how many images to make up; 0 for none  [default: 100000]",
     )  # fmt: skip
     parser.add_argument("--json", type=Path, metavar="FILE")
     parser.add_argument("--markdown", type=Path, metavar="FILE")
@@ -78,7 +78,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 
 def side_by_side(options: argparse.Namespace, work: Path) -> Section:
     """Compare both sides on each folder, as it is and with faults."""
-    section = Section("Checking pictures, nothing cached")
+    section = Section("Checking images, nothing cached")
     for data in options.data:
         folders = {data.name: data, f"{data.name}, faults planted": plant(data, work / data.name)}
         for name, folder in folders.items():
@@ -105,7 +105,7 @@ def side_by_side(options: argparse.Namespace, work: Path) -> Section:
 
 
 def check(folder: Path, work: Path, *, memory: bool = False) -> tuple[float, dict[str, set[str]]]:
-    """Check a folder with an empty cache; return seconds, and the pictures by code."""
+    """Check a folder with an empty cache; return seconds, and the images by code."""
     shutil.rmtree(work / "cache", ignore_errors=True)
     out = work / "findings"
     shutil.rmtree(out, ignore_errors=True)
@@ -149,13 +149,13 @@ def compare(found: dict[str, set[str]], issues: dict[str, list[str]]) -> tuple[f
 
 
 def very_many(options: argparse.Namespace, work: Path) -> Section:
-    """Check an eighth, a quarter, a half and all of many pictures that are made up."""
-    section = Section(f"Checking {options.generated:,} pictures of 160 x 120 that are made up")
+    """Check an eighth, a quarter, a half and all of many images that are made up."""
+    section = Section(f"Checking {options.generated:,} images of 160 x 120 that are made up")
     folder, there = work / "made up", 0
     rates, memory = {}, {}
     for share in (8, 4, 2, 1):
         count = options.generated // share
-        say(f"making {count - there:,} pictures up")
+        say(f"making {count - there:,} images up")
         generate(folder, count, there)
         there = count
         seconds, found = check(folder, work, memory=True)
@@ -163,20 +163,20 @@ def very_many(options: argparse.Namespace, work: Path) -> Section:
         rates[count], memory[count] = count / seconds, check.megabytes  # type: ignore[attr-defined]
         say(f"{count:,}: {seconds:.1f} s, {memory[count]:.0f} MB, {copies} copies found")
         section.rows += [
-            Row(f"{count:,} pictures: time", [seconds], "s"),
-            Row(f"{count:,} pictures: speed", [rates[count]], "/s"),
-            Row(f"{count:,} pictures: memory", [memory[count]], "MB"),
-            Row(f"{count:,} pictures: planted copies found", [copies / (count // 100)], "%",
+            Row(f"{count:,} images: time", [seconds], "s"),
+            Row(f"{count:,} images: speed", [rates[count]], "/s"),
+            Row(f"{count:,} images: memory", [memory[count]], "MB"),
+            Row(f"{count:,} images: planted copies found", [copies / (count // 100)], "%",
                 target=at_least(0.98)),
         ]  # fmt: skip
     first, last = min(rates), max(rates)
-    eighth = f"{first:,} pictures"
+    eighth = f"{first:,} images"
     section.rows += [
         Row("speed with all", [rates[last]], "/s", eighth, [rates[first]], at_least(0.8, "ratio")),
         Row("memory with all", [memory[last]], "MB", eighth, [memory[first]], at_most(MEMORY)),
     ]
     section.notes = [
-        "Nothing is cached, and no picture has been looked at before. Memory is the most that all "
+        "Nothing is cached, and no image has been looked at before. Memory is the most that all "
         "processes held together."
     ]
     return section

@@ -1,4 +1,4 @@
-r"""How right the checks are: known faults are planted in real pictures, and looked for.
+r"""How right the checks are: known faults are planted in real images, and looked for.
 
 Example::
 
@@ -8,7 +8,7 @@ Example::
 planted (:mod:`planting`), and at copies with labels swapped. Of each kind *recall* is the share of
 what was planted that the check names, *precision* the share of what it names that was planted.
 
-Real pictures have duplicates, blurred pictures and wrong labels of their own. What the check names
+Real images have duplicates, blurred images and wrong labels of their own. What the check names
 in the folder as it is cannot be held for or against it by a machine: it is left out of precision,
 counted, and said in a row of its own. A check whose thresholds were tuned on some seeds is proven
 on others: take seeds here that nobody has looked at.
@@ -57,7 +57,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n", maxsplit=1)[0])
     parser.add_argument(
         "--data", type=Path, action="append", required=True, metavar="DIR",
-        help="pictures in class folders; may be given several times",
+        help="images in class folders; may be given several times",
     )  # fmt: skip
     parser.add_argument(
         "--seed", type=int, action="append", metavar="N",
@@ -65,7 +65,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     )  # fmt: skip
     parser.add_argument(
         "--each", type=int, default=50, metavar="N",
-        help="how many pictures of each fault  [default: 50]",
+        help="how many images of each fault  [default: 50]",
     )  # fmt: skip
     parser.add_argument("--json", type=Path, metavar="FILE")
     parser.add_argument("--markdown", type=Path, metavar="FILE")
@@ -75,7 +75,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def check(folder: Path, work: Path) -> Findings:
-    """Run ``kindsight check --full`` on a folder; features of the same pictures are kept."""
+    """Run ``kindsight check --full`` on a folder; features of the same images are kept."""
     out = work / "findings"
     shutil.rmtree(out, ignore_errors=True)
     command = kindsight("check", folder, "--full", "--quiet", "--out", out)
@@ -170,7 +170,7 @@ def swapped_labels(data: Path, options: argparse.Namespace, work: Path) -> Secti
 def swapped_folder(
     classes: Mapping[str, Sequence[Path]], work: Path, share: float, seed: int
 ) -> tuple[Path, dict[str, str]]:
-    """Lay the pictures out anew with a share of the labels swapped."""
+    """Lay the images out anew with a share of the labels swapped."""
     folder = work / "swapped"
     shutil.rmtree(folder, ignore_errors=True)
     return folder, swap_labels(classes, folder, share, seed)

@@ -70,7 +70,7 @@ class Row:
         kindsight's figure of each repeat; their median counts. None for a row about the other
         side only.
     unit : str
-        ``"s"``, ``"%"`` (figures from 0 to 1), ``"/s"`` (pictures a second), ``"MB"`` or
+        ``"s"``, ``"%"`` (figures from 0 to 1), ``"/s"`` (images a second), ``"MB"`` or
         ``"nats"`` (log losses).
     rival : str
         What it is held against.

@@ -1,4 +1,4 @@
-"""Accuracy against seconds, as a picture: what `fine_tune.py budget` and `curve` measured.
+"""Accuracy against seconds, as an image: what `fine_tune.py budget` and `curve` measured.
 
 Examples
 --------
@@ -21,7 +21,7 @@ from typing import Any
 
 from processes import say
 
-# A row of such a section: which pictures, within which time, and what of it.
+# A row of such a section: which images, within which time, and what of it.
 ROW = re.compile(r"(?P<data>.+), (?P<budget>\S+): (?P<figure>accuracy|seconds)(, mean of \d+)?")
 FROZEN = "frozen head"
 
@@ -54,7 +54,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def points_of(rows: Sequence[dict[str, Any]]) -> dict[str, list[Point]]:
-    """Return the points of each set of pictures, from the shortest time on.
+    """Return the points of each set of images, from the shortest time on.
 
     Parameters
     ----------
@@ -80,11 +80,11 @@ def points_of(rows: Sequence[dict[str, Any]]) -> dict[str, list[Point]]:
 
 
 def draw(curves: dict[str, list[Point]], out: Path) -> None:
-    """Draw a panel for each set of pictures; the times as powers, each panel with its own range."""
+    """Draw a panel for each set of images; the times as powers, each panel with its own range."""
     import matplotlib as mpl
     from matplotlib.ticker import FuncFormatter, NullFormatter
 
-    from kindsight.training.plots import INK, VALIDATION, TrainingFigure, style_axes
+    from kindsight.training.engine.plots import INK, VALIDATION, TrainingFigure, style_axes
 
     # The same points give the same file.
     mpl.rcParams["svg.hashsalt"] = "kindsight"
@@ -111,7 +111,7 @@ def draw(curves: dict[str, list[Point]], out: Path) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Read, draw, and say what is in the picture."""
+    """Read, draw, and say what is in the image."""
     options = parse(arguments)
     sections = [part for file in options.files for part in json.loads(file.read_text("utf-8"))]
     curves = points_of([row for section in sections for row in section["rows"]])

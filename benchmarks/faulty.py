@@ -1,4 +1,4 @@
-"""Pictures for the benchmark of checks: real ones with faults planted, and many made up."""
+"""Images for the benchmark of checks: real ones with faults planted, and many made up."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from PIL import Image
 
 __all__ = ["FAULTS", "generate", "plant"]
 
-Picture = np.ndarray
+Pixels = np.ndarray
 
 
-def _levels(picture: Picture, factor: float, offset: float) -> Picture:
-    return np.clip(picture * factor + offset, 0, 255).astype(np.uint8)
+def _levels(image: Pixels, factor: float, offset: float) -> Pixels:
+    return np.clip(image * factor + offset, 0, 255).astype(np.uint8)
 
 
-def _scaled(picture: Picture, factor: float) -> Picture:
-    size = [max(8, round(side * factor)) for side in picture.shape[1::-1]]
-    return cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
+def _scaled(image: Pixels, factor: float) -> Pixels:
+    size = [max(8, round(side * factor)) for side in image.shape[1::-1]]
+    return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
 
 
-def _strip(picture: Picture) -> Picture:
-    return picture[: max(8, picture.shape[1] // 4)]
+def _strip(image: Pixels) -> Pixels:
+    return image[: max(8, image.shape[1] // 4)]
 
 
-FAULTS: dict[str, Callable[[Picture], Picture]] = {
+FAULTS: dict[str, Callable[[Pixels], Pixels]] = {
     "dark": lambda p: _levels(p, 0.15, 0),
     "bright": lambda p: _levels(p, 0.05, 242),
     "blurred": lambda p: cv2.GaussianBlur(p, (0, 0), p.shape[1] / 60),
@@ -47,7 +47,7 @@ FAULTS: dict[str, Callable[[Picture], Picture]] = {
 
 
 def plant(data: Path, folder: Path, each: int = 10, seed: int = 0) -> Path:
-    """Copy class folders, and put pictures with faults beside those that they were made of.
+    """Copy class folders, and put images with faults beside those that they were made of.
 
     Parameters
     ----------
@@ -56,9 +56,9 @@ def plant(data: Path, folder: Path, each: int = 10, seed: int = 0) -> Path:
     folder : pathlib.Path
         Where the copy is made.
     each : int
-        How many pictures of each fault.
+        How many images of each fault.
     seed : int
-        Of the choice of pictures.
+        Of the choice of images.
     """
     shutil.copytree(data, folder)
     files = sorted(path for path in folder.glob("*/*") if path.is_file())
@@ -87,7 +87,7 @@ def generate(folder: Path, count: int, first: int = 0, workers: int = 2) -> Path
     first : int
         How many are there already.
     workers : int
-        Processes that make them; the pictures are the same for any number.
+        Processes that make them; the images are the same for any number.
     """
     for label in range(10):
         (folder / f"class {label}").mkdir(parents=True, exist_ok=True)
@@ -109,16 +109,16 @@ def _generate(part: tuple[Path, int, int]) -> None:
 def _made_up(seed: int, quality: int) -> bytes:
     """Return a JPEG of noise at all sizes, as photographs have it, and a few edges."""
     chance = np.random.default_rng(seed)
-    picture = np.zeros((120, 160, 3), np.float32)
+    image = np.zeros((120, 160, 3), np.float32)
     for side in (3, 6, 12, 24, 48):
         coarse = chance.normal(size=(side, side, 3)).astype(np.float32)
-        picture += cv2.resize(coarse, (160, 120), interpolation=cv2.INTER_LINEAR) * 60 / side**0.5
+        image += cv2.resize(coarse, (160, 120), interpolation=cv2.INTER_LINEAR) * 60 / side**0.5
     for _ in range(4):
         centre = [int(chance.integers(0, size)) for size in (160, 120)]
         colour = [float(value) for value in chance.uniform(-90, 90, 3)]
-        cv2.circle(picture, centre, int(chance.integers(6, 30)), colour, -1)
+        cv2.circle(image, centre, int(chance.integers(6, 30)), colour, -1)
     file = io.BytesIO()
-    levels = (picture + 128 + chance.uniform(-20, 20)).clip(0, 255).astype(np.uint8)
+    levels = (image + 128 + chance.uniform(-20, 20)).clip(0, 255).astype(np.uint8)
     Image.fromarray(levels).save(file, "JPEG", quality=quality)
     return file.getvalue()
 

@@ -3,7 +3,7 @@
 One pass of EfficientNet-Lite0 gives mean, maximum and standard deviation over space at the end of
 its stages 2 to 7, spread and extremes of the means of rows and columns, and the last mean. Each
 choice of columns is judged by the accuracy of the head that
-:func:`kindsight.training.head.fit_head` makes of them, on pictures held out: five folds of folders,
+:func:`kindsight.training.frozen.select_head.fit_head` makes of them, on images held out: five folds of folders,
 four draws of a quarter of the solar cells, as in ``accuracy_job.py``. The head is chosen on the
 training part alone.
 
@@ -27,15 +27,15 @@ from typing import Any
 import numpy as np
 
 from accuracy_job import divisions, load, some_rows
-from kindsight.catalog import Catalog
-from kindsight.catalog.split import fold_indices
-from kindsight.models.backbone import PROFILES
-from kindsight.models.backbone import STATISTICS as STATISTICS_OF_PLACES
-from kindsight.models.layout import FeatureBlock, FeatureLayout
-from kindsight.models.views import look, views_of
-from kindsight.pictures import InputSpec, read_picture, resize_picture
+from kindsight.dataset import ImageDataset
+from kindsight.dataset.splits.split import fold_indices
+from kindsight.images import InputSpec, read_image, resize_image
+from kindsight.models.backbones.backbone import PROFILES
+from kindsight.models.backbones.backbone import STATISTICS as STATISTICS_OF_PLACES
+from kindsight.models.backbones.layout import FeatureBlock, FeatureLayout
+from kindsight.models.backbones.tta import look, views_of
 from kindsight.threads import count_cores, map_ordered, single_threaded_opencv
-from kindsight.training.head import FOLDS, fit_head
+from kindsight.training.frozen.select_head import FOLDS, fit_head
 from processes import say
 
 NAME = "efficientnet-lite0"
@@ -81,16 +81,16 @@ class Network:
     Parameters
     ----------
     size : int
-        Height and width of the pictures in pixels.
+        Height and width of the images in pixels.
     folder : pathlib.Path
         Where its file is written.
     """
 
     def __init__(self, size: int, folder: Path) -> None:
-        from kindsight.models.backbones import get_backbone, lite_stages
-        from kindsight.models.convert import convert_to_litert
-        from kindsight.models.feature_model import build_feature_model, build_network
-        from kindsight.runtime import InterpreterPool
+        from kindsight.models.backbones.features import build_feature_model, build_network
+        from kindsight.models.backbones.table import get_backbone, lite_stages
+        from kindsight.models.formats.convert import convert_to_litert
+        from kindsight.models.runtime import InterpreterPool
 
         backbone = dataclasses.replace(get_backbone(NAME), stages=lite_stages(NAME, EVERY))
         model, _ = build_feature_model(backbone, build_network(backbone, (size, size)))
@@ -115,28 +115,28 @@ class Bench:
     made: dict[tuple[Any, ...], Any] = dataclasses.field(default_factory=dict)
 
     def network(self, size: int) -> Network:
-        """Return the network for pictures of `size`."""
+        """Return the network for images of `size`."""
         if size not in self.networks:
             self.networks[size] = Network(size, self.folder)
         return self.networks[size]
 
-    def features(self, name: str, catalog: Catalog, size: int, fit: str, views: str) -> Any:
-        """Return float32 (pictures, width): all statistics, averaged over the views."""
+    def features(self, name: str, dataset: ImageDataset, size: int, fit: str, views: str) -> Any:
+        """Return float32 (images, width): all statistics, averaged over the views."""
         key = (name, size, fit, views)
         if key in self.made:
             return self.made[key]
         network, spec = self.network(size), InputSpec(size, size, fit=fit)  # type: ignore[arg-type]
 
         def row(index: int) -> Any:
-            data = catalog.load(index)
-            picture = read_picture(data, target=spec.size) if isinstance(data, bytes) else data
-            pixels = resize_picture(picture, spec)
+            data = dataset.load(index)
+            image = read_image(data, target=spec.size) if isinstance(data, bytes) else data
+            pixels = resize_image(image, spec)
             every = [network.run(np.ascontiguousarray(view)) for view in VIEWS[views](pixels)]
             return np.mean(every, axis=0)
 
         start = time.monotonic()
         with single_threaded_opencv():
-            found = list(map_ordered(row, range(len(catalog)), count_cores() + 1))
+            found = list(map_ordered(row, range(len(dataset)), count_cores() + 1))
         say(f"{name}, {size} {fit}, {views}: {time.monotonic() - start:.0f} s")
         self.made[key] = np.stack(found)
         return self.made[key]
@@ -190,7 +190,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n", maxsplit=1)[0])
     parser.add_argument("data", nargs="+", help="folders of class folders, or elpv")
     parser.add_argument("--only", default=",".join(QUESTIONS), help="questions, with commas")
-    parser.add_argument("--limit", type=int, help="use about this many pictures of each: a trial")
+    parser.add_argument("--limit", type=int, help="use about this many images of each: a trial")
     options = parser.parse_args()
     asked = options.only.split(",")
     if unknown := [question for question in asked if question not in QUESTIONS]:
@@ -200,24 +200,24 @@ def main() -> None:
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         bench = Bench(Path(folder))
         for name, data in zip(names, options.data, strict=True):
-            catalog = load(data)
-            catalog = catalog[some_rows(catalog.label, options.limit)]
+            dataset = load(data)
+            dataset = dataset[some_rows(dataset.label, options.limit)]
             known: dict[Any, float] = {}
             for question in asked:
                 for choice in QUESTIONS[question]:
                     if choice not in known:
-                        known[choice] = _judge(bench, name, catalog, choice, data != "elpv")
+                        known[choice] = _judge(bench, name, dataset, choice, data != "elpv")
                     table.setdefault((question, choice), []).append(known[choice])
             bench.made.clear()
     _print(table, names)
 
 
-def _judge(bench: Bench, name: str, catalog: Any, choice: tuple[Any, ...], folds: bool) -> float:
+def _judge(bench: Bench, name: str, dataset: Any, choice: tuple[Any, ...], folds: bool) -> float:
     size, fit, views, stages, statistics = choice
-    features = bench.features(name, catalog, size, fit, views)
+    features = bench.features(name, dataset, size, fit, views)
     layout = bench.network(size).layout
     columns, chosen = choose_columns(layout, STAGES[stages], STATISTICS[statistics])
-    found = accuracy(np.ascontiguousarray(features[:, columns]), catalog.label, chosen, folds)
+    found = accuracy(np.ascontiguousarray(features[:, columns]), dataset.label, chosen, folds)
     say(f"{name}, {choice}: {100 * found:.2f}%")
     return found
 

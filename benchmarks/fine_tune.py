@@ -10,9 +10,9 @@ Examples
     python benchmarks/fine_tune.py budget cats-dogs/ sign-digits/ elpv --budget 10m
     python benchmarks/fine_tune.py curve elpv --budgets 30s 2m 10m --repeats 1
 
-``rates`` and ``full`` train on the same pictures in turns: kindsight as a whole training, of which
-the epochs are timed, the others as bare loops over pictures in memory. ``fastai`` times whole
-processes. ``budget`` and ``curve`` answer test pictures that no training has seen, each training
+``rates`` and ``full`` train on the same images in turns: kindsight as a whole training, of which
+the epochs are timed, the others as bare loops over images in memory. ``fastai`` times whole
+processes. ``budget`` and ``curve`` answer test images that no training has seen, each training
 with a cache of its own, empty at first. Measure on an idle machine.
 """
 
@@ -61,7 +61,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         command.add_argument("--rivals-python", type=Path, metavar="PATH")
         command.add_argument("--repeats", type=int, default=1 if name == "fastai" else 2)
         command.add_argument("--size", type=int, help="pixels")
-        command.add_argument("--limit", type=int, metavar="N", help="about N pictures: a trial")
+        command.add_argument("--limit", type=int, metavar="N", help="about N images: a trial")
         command.add_argument("--budget", default="10m")
         command.add_argument(
             "--passive", action="store_true", help="PyTorch's threads wait passively, only"
@@ -84,17 +84,17 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def folder_of(data: str, options: argparse.Namespace, folder: Path) -> Path:
-    """Return a folder of class folders of the pictures; those of ``elpv`` are written there."""
+    """Return a folder of class folders of the images; those of ``elpv`` are written there."""
     if data != "elpv":
         classes = first_of_each(class_files(Path(data)), options.limit)
         return lay_out(classes, folder / "all") if options.limit else Path(data).resolve()
     from PIL import Image
 
-    catalog = load(data)
-    for row in some_rows(catalog.label, options.limit):
-        place = folder / "all" / str(catalog.label[row])
+    dataset = load(data)
+    for row in some_rows(dataset.label, options.limit):
+        place = folder / "all" / str(dataset.label[row])
         place.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(catalog.load(row)).save(place / f"{row:05d}.png")
+        Image.fromarray(dataset.load(row)).save(place / f"{row:05d}.png")
     return folder / "all"
 
 
@@ -103,9 +103,9 @@ def folder_of(data: str, options: argparse.Namespace, folder: Path) -> Path:
 
 def train_once(settings: dict[str, Any]) -> None:
     """Train, and print how long each epoch took, the judging of it included."""
-    from kindsight.runs import train
-    from kindsight.settings import TrainSettings
-    from kindsight.training import fine_tuning
+    from kindsight.runs.settings import TrainSettings
+    from kindsight.runs.train import train
+    from kindsight.training.fine_tuning import train as fine_tuning
 
     # What is timed are the epochs, whether their result would be kept or not.
     fine_tuning.is_better = lambda *told: True
@@ -115,8 +115,8 @@ def train_once(settings: dict[str, Any]) -> None:
     rows = [row for row in result.history if row.phase == last]
     answer = {
         "epoch_seconds": [row.seconds for row in rows],
-        "train": result.pictures["train"],
-        "validation": result.pictures["validation"],
+        "train": result.images["train"],
+        "validation": result.images["validation"],
         "stages": result.seconds,
         "words": result.network,
     }
@@ -124,33 +124,33 @@ def train_once(settings: dict[str, Any]) -> None:
 
 
 def pixels_of(data: Path, size: int, folder: Path, cache: Path) -> tuple[Path, Path]:
-    """Write the pictures, resized, and their classes, for whoever only trains."""
-    from kindsight import Catalog
-    from kindsight.cache import Cache
-    from kindsight.catalog.store import store_pictures
-    from kindsight.pictures import InputSpec
+    """Write the images, resized, and their classes, for whoever only trains."""
+    from kindsight import ImageDataset
+    from kindsight.cache.folder import Cache
+    from kindsight.dataset.reading.image_cache import store_images
+    from kindsight.images import InputSpec
 
-    catalog = Catalog.from_folder(str(data))
+    dataset = ImageDataset.from_folder(str(data))
     files = folder / "pixels.npy", folder / "targets.npy"
-    with store_pictures(catalog, InputSpec(size, size), Cache(cache)) as stored:
-        names = {name: place for place, name in enumerate(stored.catalog.classes)}
-        np.save(files[0], stored.pixels(np.arange(len(stored.catalog))))
-        np.save(files[1], np.array([names[str(label)] for label in stored.catalog.label]))
+    with store_images(dataset, InputSpec(size, size), Cache(cache)) as stored:
+        names = {name: place for place, name in enumerate(stored.dataset.classes)}
+        np.save(files[0], stored.pixels(np.arange(len(stored.dataset))))
+        np.save(files[1], np.array([names[str(label)] for label in stored.dataset.label]))
     return files
 
 
 def rate_of(answer: dict[str, Any]) -> float:
-    """Return pictures a second over the epochs after the first."""
+    """Return images a second over the epochs after the first."""
     seconds = answer["epoch_seconds"]
     return float(answer["train"] / statistics.median(seconds[1:] or seconds))
 
 
 def measure_steps(options: argparse.Namespace, folder: Path) -> Section:
-    """Time the epochs of all sides on the same pictures."""
+    """Time the epochs of all sides on the same images."""
     upper = options.command == "rates"
     size = options.size or (224 if upper else 160)
     what = "the upper part, from the cut's cache" if upper else "all layers"
-    section = Section(f"Fine-tuning {what}: EfficientNet-Lite0, {size} px, pictures a second")
+    section = Section(f"Fine-tuning {what}: EfficientNet-Lite0, {size} px, images a second")
     data = folder_of(options.data[0], options, folder)
     bare = folder / "bare.keras"
     run([sys.executable, "-c", MAKE_BARE_KERAS, str(bare), str(size)])
@@ -163,7 +163,7 @@ def measure_steps(options: argparse.Namespace, folder: Path) -> Section:
 
     def take(name: str, answer: dict[str, Any]) -> None:
         theirs.setdefault(name, []).append(rate_of(answer))
-        say(f"{name}: {theirs[name][-1]:.0f} pictures/s")
+        say(f"{name}: {theirs[name][-1]:.0f} images/s")
 
     for turn in range(options.repeats):
         settings = {
@@ -174,7 +174,7 @@ def measure_steps(options: argparse.Namespace, folder: Path) -> Section:
         done = run(command, env=environment(folder / "cache", **KERAS_SETTING), memory=True)
         ours.append(rate_of(done.answer))
         memory.append(done.megabytes)
-        say(f"kindsight: {ours[-1]:.0f} pictures/s, {memory[-1]:.0f} MB; {done.answer['words']}")
+        say(f"kindsight: {ours[-1]:.0f} images/s, {memory[-1]:.0f} MB; {done.answer['words']}")
         keras = script("rivals/keras_tune.py", "--backbone", bare, *common)
         take("Keras fit, oneDNN on", run(keras, env=environment(**KERAS_SETTING)).answer)
         if options.rivals_python:
@@ -189,7 +189,7 @@ def measure_steps(options: argparse.Namespace, folder: Path) -> Section:
         section.rows.append(Row("epochs after the first", ours, "/s", name, rates, targets[name]))
     section.rows.append(Row("peak memory", [max(memory)], "MB", target=at_most(3000)))
     section.notes.append(
-        "All learn from four fifths of the pictures, and judge each epoch by the rest. kindsight's "
+        "All learn from four fifths of the images, and judge each epoch by the rest. kindsight's "
         "epochs are those of a whole training, as its history has them."
     )
     return section
@@ -199,8 +199,8 @@ def measure_steps(options: argparse.Namespace, folder: Path) -> Section:
 
 
 def measure_fastai(options: argparse.Namespace, folder: Path) -> Section:
-    """Time whole trainings, and score them on the same pictures held back."""
-    section = Section("fastai's fine_tune, the same pictures and ImageNet weights")
+    """Time whole trainings, and score them on the same images held back."""
+    section = Section("fastai's fine_tune, the same images and ImageNet weights")
     work = Workshop(Options(), folder)
     for number, name in enumerate(options.data):
         own = folder / f"data-{number}"
@@ -229,7 +229,7 @@ def measure_fastai(options: argparse.Namespace, folder: Path) -> Section:
                 say(f"{short}, fine_tune({epochs}): {take}")
             for kind in options.ways:
                 runs = own / f"runs-{turn}"
-                # fastai looks for no copies, and learns from all pictures; so does a frozen head,
+                # fastai looks for no copies, and learns from all images; so does a frozen head,
                 # while what is fine-tuned keeps a tenth of them to judge by.
                 judged = ["--validation", "0.1"]
                 ways = {
@@ -261,14 +261,14 @@ def measure_fastai(options: argparse.Namespace, folder: Path) -> Section:
     return section
 
 
-def fit_once(catalog: Any, train: Any, test: Any, settings: dict[str, Any]) -> dict[str, Any]:
+def fit_once(dataset: Any, train: Any, test: Any, settings: dict[str, Any]) -> dict[str, Any]:
     """Fit one classifier; return its accuracy, its seconds and what it is."""
     from kindsight import ImageClassifier
 
     start = time.perf_counter()
-    fitted = ImageClassifier(**settings).fit(catalog[train])
+    fitted = ImageClassifier(**settings).fit(dataset[train])
     seconds = time.perf_counter() - start
-    accuracy = float(fitted.score(catalog[test]))
+    accuracy = float(fitted.score(dataset[test]))
     return {"accuracy": accuracy, "seconds": seconds, "words": _words(fitted)}
 
 
@@ -281,13 +281,13 @@ def _words(fitted: Any) -> str:
     return f"{tuning.words} [{took}]"
 
 
-def people_of(catalog: Any) -> Any:
+def people_of(dataset: Any) -> Any:
     """Tell the persons of sign-digits apart.
 
     Each showed the digits in their order, and the files are numbered as they were taken.
     """
     files = [(Path(str(path)).stem, int(label)) for path, label in
-             zip(catalog.path, catalog.label, strict=True)]  # fmt: skip
+             zip(dataset.path, dataset.label, strict=True)]  # fmt: skip
     order = sorted(range(len(files)), key=lambda row: (len(files[row][0]), files[row][0]))
     people, person, last = np.zeros(len(files), int), 0, -1
     for row in order:
@@ -296,31 +296,31 @@ def people_of(catalog: Any) -> Any:
     return people
 
 
-def grouped(data: str, catalog: Any) -> Any:
-    """Tell a catalog of hands whose they are, as ``--group-from`` and a table's column do."""
+def grouped(data: str, dataset: Any) -> Any:
+    """Tell a dataset of hands whose they are, as ``--group-from`` and a table's column do."""
     if Path(data).name != "sign-digits":
-        return catalog
-    return catalog.with_columns(group=[str(person) for person in people_of(catalog)])
+        return dataset
+    return dataset.with_columns(group=[str(person) for person in people_of(dataset)])
 
 
-def parts_of(data: str, catalog: Any) -> list[tuple[Any, Any]]:
+def parts_of(data: str, dataset: Any) -> list[tuple[Any, Any]]:
     """Return the divisions of a data set; no person's hands are on both sides of one."""
     if Path(data).name != "sign-digits":
-        return divisions(catalog.label, data != "elpv")
+        return divisions(dataset.label, data != "elpv")
     from sklearn.model_selection import GroupKFold
 
-    people = people_of(catalog)
+    people = people_of(dataset)
     return list(GroupKFold(5).split(people, groups=people))
 
 
 def measure_budgets(options: argparse.Namespace, folder: Path) -> Section:
     """Compare trainings within budgets with the frozen head on the divisions of data sets."""
     budgets = [options.budget] if options.command == "budget" else options.budgets
-    section = Section("What a budget brings: accuracy on pictures that no training saw")
+    section = Section("What a budget brings: accuracy on images that no training saw")
     for data in options.data:
-        name, catalog = Path(data).name, load(data)
-        catalog = grouped(data, catalog[some_rows(catalog.label, options.limit)])
-        every = parts_of(data, catalog)
+        name, dataset = Path(data).name, load(data)
+        dataset = grouped(data, dataset[some_rows(dataset.label, options.limit)])
+        every = parts_of(data, dataset)
         chosen = options.divisions or range(1, min(options.repeats, len(every)) + 1)
         found: dict[str | None, list[dict[str, Any]]] = {}
         for number in (place - 1 for place in chosen):
@@ -330,7 +330,7 @@ def measure_budgets(options: argparse.Namespace, folder: Path) -> Section:
                     settings = {"size": options.size, "cache": cache, "seed": number}
                     if budget is not None:
                         settings["budget"] = budget
-                    took = fit_once(catalog, train, test, settings)
+                    took = fit_once(dataset, train, test, settings)
                 found.setdefault(budget, []).append(took)
                 say(f"{name} {number + 1} of {len(every)}, {budget or 'frozen'}: {took}")
         frozen = [took["accuracy"] for took in found[None]]

@@ -1,4 +1,4 @@
-"""What no training and no prediction can do without: reading pictures, and running the network.
+"""What no training and no prediction can do without: reading images, and running the network.
 
 Each is done alone on all cores, one after the other, as fast as two ways of doing it allow; the
 faster way counts. The answer is one line of JSON with the seconds of each. Neither starting
@@ -19,59 +19,59 @@ from typing import Any
 import cv2
 import numpy as np
 
-from kindsight.models.litert import make_interpreter
-from kindsight.pictures import InputSpec, read_picture, resize_picture
+from kindsight.images import InputSpec, read_image, resize_image
+from kindsight.models.formats.litert import make_interpreter
 from kindsight.threads import count_cores
 
 
 def read_ours(file: str, spec: InputSpec) -> Any:
     """Read and resize as kindsight does."""
     data = Path(file).read_bytes()
-    return resize_picture(read_picture(data, target=spec.size), spec)
+    return resize_image(read_image(data, target=spec.size), spec)
 
 
 def read_opencv(file: str, spec: InputSpec) -> Any:
     """Read and resize with OpenCV alone: no turning, no cropping, no care."""
-    picture = cv2.imread(file, cv2.IMREAD_COLOR_RGB)
-    return cv2.resize(picture, (spec.width, spec.height), interpolation=cv2.INTER_AREA)
+    image = cv2.imread(file, cv2.IMREAD_COLOR_RGB)
+    return cv2.resize(image, (spec.width, spec.height), interpolation=cv2.INTER_AREA)
 
 
 def time_reading(
     files: Sequence[str], spec: InputSpec, reader: Callable[[str, InputSpec], Any], cores: int
 ) -> tuple[list[Any], float]:
-    """Read all files on `cores` threads; return the pictures and the seconds."""
+    """Read all files on `cores` threads; return the images and the seconds."""
     start = time.perf_counter()
     with ThreadPoolExecutor(cores) as pool:
-        pictures = list(pool.map(lambda file: reader(file, spec), files))
-    return pictures, time.perf_counter() - start
+        images = list(pool.map(lambda file: reader(file, spec), files))
+    return images, time.perf_counter() - start
 
 
-def time_network(pictures: Sequence[Any], model: Path, side_by_side: int, threads: int) -> float:
-    """Run all pictures through interpreters that work side by side; return the seconds."""
+def time_network(images: Sequence[Any], model: Path, side_by_side: int, threads: int) -> float:
+    """Run all images through interpreters that work side by side; return the seconds."""
     free: queue.SimpleQueue[Any] = queue.SimpleQueue()
     for _ in range(side_by_side):
         interpreter = make_interpreter(model, threads)
         # The first run is slower: memory is touched and packed for the first time.
-        _forward(interpreter, pictures[0])
+        _forward(interpreter, images[0])
         free.put(interpreter)
 
-    def answer(picture: Any) -> Any:
+    def answer(image: Any) -> Any:
         interpreter = free.get()
         try:
-            return _forward(interpreter, picture)
+            return _forward(interpreter, image)
         finally:
             free.put(interpreter)
 
     start = time.perf_counter()
     with ThreadPoolExecutor(side_by_side) as pool:
-        for _ in pool.map(answer, pictures):
+        for _ in pool.map(answer, images):
             pass
     return time.perf_counter() - start
 
 
-def _forward(interpreter: Any, picture: Any) -> Any:
+def _forward(interpreter: Any, image: Any) -> Any:
     interpreter.set_tensor(
-        interpreter.get_input_details()[0]["index"], picture[None].astype(np.float32)
+        interpreter.get_input_details()[0]["index"], image[None].astype(np.float32)
     )
     interpreter.invoke()
     return interpreter.get_tensor(interpreter.get_output_details()[0]["index"])
@@ -80,7 +80,7 @@ def _forward(interpreter: Any, picture: Any) -> Any:
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("names", type=Path, help="file with the names of pictures, one a line")
+    parser.add_argument("names", type=Path, help="file with the names of images, one a line")
     parser.add_argument("model", type=Path, help="LiteRT file, pixels to numbers")
     parser.add_argument("--size", type=int, default=224)
     parser.add_argument("--fit", default="crop", help="crop, stretch or pad")
@@ -91,11 +91,11 @@ def main() -> None:
     cv2.setNumThreads(1)  # threads of OpenCV's own would be in the way of these
     read_ours(files[0], spec)
     _, opencv = time_reading(files, spec, read_opencv, cores)
-    pictures, ours = time_reading(files, spec, read_ours, cores)
-    many = time_network(pictures, options.model, cores, 1)
-    one = time_network(pictures, options.model, 1, cores)
+    images, ours = time_reading(files, spec, read_ours, cores)
+    many = time_network(images, options.model, cores, 1)
+    one = time_network(images, options.model, 1, cores)
     answer = {
-        "pictures": len(files),
+        "images": len(files),
         "cores": cores,
         "read_kindsight": ours,
         "read_opencv": opencv,

@@ -1,4 +1,4 @@
-"""Pictures in class folders: choosing some, and laying them out for all sides alike."""
+"""Images in class folders: choosing some, and laying them out for all sides alike."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 
 
 def class_files(root: Path) -> dict[str, list[Path]]:
-    """List the pictures of a folder of class folders, by class, sorted by name.
+    """List the images of a folder of class folders, by class, sorted by name.
 
     Raises
     ------
     SystemExit
-        If there are fewer than two class folders with pictures in them.
+        If there are fewer than two class folders with images in them.
     """
     folders = sorted(path for path in root.iterdir() if path.is_dir()) if root.is_dir() else []
     found = {
@@ -32,13 +32,13 @@ def class_files(root: Path) -> dict[str, list[Path]]:
     if len(found) < 2:
         raise SystemExit(
             f"The data must be a folder of class folders. Received: {root}, in which "
-            f"{len(found)} folders hold pictures."
+            f"{len(found)} folders hold images."
         )
     return found
 
 
 def first_of_each(classes: Classes, limit: int | None) -> dict[str, list[Path]]:
-    """Take about `limit` pictures in all, equally many of each class; all of them for None."""
+    """Take about `limit` images in all, equally many of each class; all of them for None."""
     share = None if limit is None else max(5, limit // len(classes))
     return {name: list(files[:share]) for name, files in classes.items()}
 
@@ -46,13 +46,13 @@ def first_of_each(classes: Classes, limit: int | None) -> dict[str, list[Path]]:
 def hold_out(
     classes: Classes, share: float = 0.2, seed: int = 0
 ) -> tuple[dict[str, list[Path]], dict[str, list[Path]]]:
-    """Divide the pictures into (train, validation), the same share of each class.
+    """Divide the images into (train, validation), the same share of each class.
 
     Parameters
     ----------
     classes : mapping
     share : float
-        Of the validation part; at least one picture of each class.
+        Of the validation part; at least one image of each class.
     seed : int
         Another seed divides them otherwise.
     """
@@ -66,7 +66,7 @@ def hold_out(
 
 
 def lay_out(classes: Classes, target: Path) -> Path:
-    """Copy pictures into class folders below `target`, and return it.
+    """Copy images into class folders below `target`, and return it.
 
     Copies, since kindsight refuses links that lead out of the data's folder.
     """
@@ -79,7 +79,7 @@ def lay_out(classes: Classes, target: Path) -> Path:
 
 
 def name_list(classes: Classes, count: int, file: Path) -> Path:
-    """Write `count` names of pictures, one a line, beginning anew when they are used up."""
+    """Write `count` names of images, one a line, beginning anew when they are used up."""
     names = [str(path.resolve()) for files in classes.values() for path in files]
     repeated = [names[place % len(names)] for place in range(count)]
     file.write_text("\n".join(repeated) + "\n", encoding="utf-8")

@@ -1,8 +1,8 @@
 """What the cut's cache costs in accuracy: views that are kept, beside views drawn afresh.
 
 The same upper part of EfficientNet-Lite0 learns for as many epochs from the same head, once from
-the views that the cut's cache keeps of each picture, once from pictures that are moved and flipped
-anew in every epoch and run through the frozen layers in every step. Both answer test pictures that
+the views that the cut's cache keeps of each image, once from images that are moved and flipped
+anew in every epoch and run through the frozen layers in every step. Both answer test images that
 neither has seen, alone, whether a training would have kept them or not.
 
 Examples
@@ -36,7 +36,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n", maxsplit=1)[0])
     parser.add_argument("data", nargs="+", help="folders of class folders, or elpv")
     parser.add_argument("--repeats", type=int, default=2, help="divisions  [default: 2]")
-    parser.add_argument("--limit", type=int, metavar="N", help="about N pictures: a trial")
+    parser.add_argument("--limit", type=int, metavar="N", help="about N images: a trial")
     parser.add_argument("--json", type=Path, metavar="FILE")
     parser.add_argument("--markdown", type=Path, metavar="FILE")
     return parser.parse_args(arguments)
@@ -44,7 +44,15 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 
 def always_alone(fresh: bool) -> None:
     """Let fine-tuning keep its network, alone; `fresh`: its upper part learns from new views."""
-    from kindsight.training import fine_tuning, tune_pictures, tune_plan
+    from kindsight.training.fine_tuning import (
+        images as tune_images,
+    )
+    from kindsight.training.fine_tuning import (
+        plan as tune_plan,
+    )
+    from kindsight.training.fine_tuning import (
+        train as fine_tuning,
+    )
 
     fine_tuning.is_better = lambda *told: True
     tune_plan.SHARES = (1.0,)
@@ -54,19 +62,19 @@ def always_alone(fresh: bool) -> None:
         first, _ = full(stages, policy)
         return [dataclasses.replace(first, epochs=tune_plan.EPOCHS)]
 
-    tune_pictures.full_phases = upper if fresh else full
+    tune_images.full_phases = upper if fresh else full
 
 
-def fit(catalog: Any, train: Any, test: Any, seed: int, fresh: bool, cache: str) -> dict[str, Any]:
+def fit(dataset: Any, train: Any, test: Any, seed: int, fresh: bool, cache: str) -> dict[str, Any]:
     """Fine-tune once; return accuracy, log loss and seconds of the training."""
     from kindsight import ImageClassifier
 
     always_alone(fresh)
     way = "full" if fresh else "light"
-    fitted = ImageClassifier(fine_tune=way, seed=seed, cache=cache).fit(catalog[train])
-    shares = np.asarray(fitted.predict_proba(catalog[test]), np.float64)
+    fitted = ImageClassifier(fine_tune=way, seed=seed, cache=cache).fit(dataset[train])
+    shares = np.asarray(fitted.predict_proba(dataset[test]), np.float64)
     names = [str(name) for name in fitted.classes_]
-    right = [names.index(str(label)) for label in catalog[test].label]
+    right = [names.index(str(label)) for label in dataset[test].label]
     told = np.maximum(shares[np.arange(len(right)), right], 1e-9)
     tuning = fitted.tuning_
     return {
@@ -78,16 +86,16 @@ def fit(catalog: Any, train: Any, test: Any, seed: int, fresh: bool, cache: str)
 
 
 def measure(options: argparse.Namespace) -> Section:
-    """Compare both on each set of pictures."""
+    """Compare both on each set of images."""
     section = Section("The upper part: views kept at the cut, beside views drawn afresh")
     for data in options.data:
-        name, catalog = Path(data).name, load(data)
-        catalog = catalog[some_rows(catalog.label, options.limit)]
+        name, dataset = Path(data).name, load(data)
+        dataset = dataset[some_rows(dataset.label, options.limit)]
         found: dict[bool, list[dict[str, Any]]] = {False: [], True: []}
-        for number, (train, test) in enumerate(parts_of(data, catalog)[: options.repeats]):
+        for number, (train, test) in enumerate(parts_of(data, dataset)[: options.repeats]):
             with tempfile.TemporaryDirectory(prefix="kindsight-bench-") as cache:
                 for fresh, takes in found.items():
-                    takes.append(fit(catalog, train, test, number, fresh, cache))
+                    takes.append(fit(dataset, train, test, number, fresh, cache))
                     say(f"{name} {number + 1}, {'afresh' if fresh else 'kept'}: {takes[-1]}")
         for figure, unit in (("accuracy", "%"), ("log_loss", "nats"), ("seconds", "s")):
             kept, fresh = ([take[figure] for take in found[way]] for way in (False, True))
@@ -106,7 +114,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Measure and print."""
     options = parse(arguments)
     warn_if_busy()
-    tell([measure(options)], options, " (a trial on few pictures)" if options.limit else "")
+    tell([measure(options)], options, " (a trial on few images)" if options.limit else "")
 
 
 if __name__ == "__main__":

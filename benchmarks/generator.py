@@ -1,4 +1,4 @@
-"""Pictures from class folders to batches: the drop-in beside Keras's own generator and others.
+"""Images from class folders to batches: the drop-in beside Keras's own generator and others.
 
 Example::
 
@@ -52,21 +52,21 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n", maxsplit=1)[0])
     parser.add_argument(
-        "--cats-dogs", type=Path, required=True, metavar="DIR", help="pictures in class folders"
+        "--cats-dogs", type=Path, required=True, metavar="DIR", help="images in class folders"
     )
     parser.add_argument("--rivals-python", type=Path, metavar="PATH", help="see rivals/README.md")
     parser.add_argument("--repeats", type=int, default=3, metavar="N", help="[default: 3]")
     parser.add_argument(
         "--epochs", type=int, default=3, metavar="N", help="after the first  [default: 3]"
     )
-    parser.add_argument("--limit", type=int, metavar="N", help="use about N pictures: a trial")
+    parser.add_argument("--limit", type=int, metavar="N", help="use about N images: a trial")
     parser.add_argument("--json", type=Path, metavar="FILE")
     parser.add_argument("--markdown", type=Path, metavar="FILE")
     return parser.parse_args(arguments)
 
 
 def measure(options: argparse.Namespace, folder: Path) -> Section:
-    """Run each side in turn, as often as asked; compare pictures a second."""
+    """Run each side in turn, as often as asked; compare images a second."""
     section = Section("Class folders to batches: 150x150, batches of 20, float32 from 0 to 1")
     sides = ["kindsight", *NAMES]
     if options.rivals_python is None:
@@ -80,13 +80,13 @@ def measure(options: argparse.Namespace, folder: Path) -> Section:
                 rates[side, job, "first"].append(first)
                 rates[side, job, "later"] += later
                 said = f", then {max(later):,.0f}" if later else ""
-                say(f"{side}, {words}: {first:,.0f}{said} pictures/s")
+                say(f"{side}, {words}: {first:,.0f}{said} images/s")
     section.rows = [
         _row(rates, side, job, when) for side in sides[1:] for job in JOBS for when in WORDS
     ]
     section.notes.append(
         "The first epoch includes listing the folders and whatever is built then; importing "
-        "libraries is not counted. tf.data keeps resized pictures in memory (cache) and shuffles "
+        "libraries is not counted. tf.data keeps resized images in memory (cache) and shuffles "
         "them for every epoch, as the generators do. Replaying, it keeps whole batches: its later "
         "epochs have the same batches in the same order, and without augmentation are only a "
         "multiplication; it is shown without a target. The DataLoaders have two workers and read "
@@ -122,7 +122,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with tempfile.TemporaryDirectory(prefix="kindsight-bench-") as name:
         files = first_of_each(class_files(options.cats_dogs), options.limit)
         section = measure(options, lay_out(files, Path(name) / "photos"))
-    tell([section], options, " (a trial on few pictures)" if options.limit else "")
+    tell([section], options, " (a trial on few images)" if options.limit else "")
 
 
 if __name__ == "__main__":

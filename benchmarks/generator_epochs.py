@@ -2,7 +2,7 @@
 
 150x150, batches of 20, float32 from 0 to 1, shuffled, as each library's users write it; with the
 course's augmentation (rotation 40, shifts 0.2, shear 0.2, zoom 0.2, horizontal flip, nearest) or
-none. Prints pictures a second of each epoch as JSON. Started by generator.py, with the Python that
+none. Prints images a second of each epoch as JSON. Started by generator.py, with the Python that
 has the library.
 """
 
@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 SIDE, BATCH, WORKERS = 150, 20, 2
-# More than the pictures that this is run on, so that every order is as likely.
+# More than the images that this is run on, so that every order is as likely.
 SHUFFLED = 10_000
 COURSE = {
     "rotation_range": 40,
@@ -61,7 +61,7 @@ def _generator(kind: Any) -> Epochs:
 
 
 def tfdata() -> Epochs:
-    """Yield batches of tf.data, pictures cached and shuffled anew, through Keras's layers."""
+    """Yield batches of tf.data, images cached and shuffled anew, through Keras's layers."""
     return _tfdata(replayed=False)
 
 
@@ -147,8 +147,8 @@ def albumentations() -> Epochs:
         ]  # fmt: skip
         chain = album.Compose([album.Resize(SIDE, SIDE), *(moves if course else [])])
 
-        def transform(picture: Any) -> Any:
-            moved = chain(image=np.asarray(picture))["image"]
+        def transform(image: Any) -> Any:
+            moved = chain(image=np.asarray(image))["image"]
             return moved.transpose(2, 0, 1).astype(np.float32) / 255
 
         return _loader(datasets.ImageFolder(str(folder), transform))
@@ -186,11 +186,11 @@ def main() -> None:
         start = time.perf_counter()
         epoch = make(options.folder, options.augmentation == "course")
         for _ in range(options.epochs):
-            seen = sum(len(pictures) for pictures, _ in epoch())
+            seen = sum(len(images) for images, _ in epoch())
             end = time.perf_counter()
             rates.append(seen / (end - start))
             start = end
-    print(json.dumps({"rates": rates, "pictures": seen}))
+    print(json.dumps({"rates": rates, "images": seen}))
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """What ``--kept-views`` brings: a training of layers of your own choice, with it and without.
 
 Whole processes, in turns, each with a cache of its own: the upper part of EfficientNet-Lite0 learns
-for ten epochs from augmented pictures, whose views go through the frozen layers once, or drawn
-afresh in every step. A fifth of the pictures is the test part, the same for both.
+for ten epochs from augmented images, whose views go through the frozen layers once, or drawn
+afresh in every step. A fifth of the images is the test part, the same for both.
 
 Examples
 --------
@@ -36,7 +36,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n", maxsplit=1)[0])
     parser.add_argument("data", type=Path, help="a folder of class folders")
     parser.add_argument("--repeats", type=int, default=2, help="of each side  [default: 2]")
-    parser.add_argument("--limit", type=int, metavar="N", help="about N pictures: a trial")
+    parser.add_argument("--limit", type=int, metavar="N", help="about N images: a trial")
     parser.add_argument("--json", type=Path, metavar="FILE")
     parser.add_argument("--markdown", type=Path, metavar="FILE")
     return parser.parse_args(arguments)
@@ -71,7 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     warn_if_busy()
     with tempfile.TemporaryDirectory(prefix="kindsight-bench-") as folder:
         section = measure(options, Path(folder))
-    tell([section], options, " (a trial on few pictures)" if options.limit else "")
+    tell([section], options, " (a trial on few images)" if options.limit else "")
 
 
 if __name__ == "__main__":

@@ -46,12 +46,10 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__.split("\n\n", maxsplit=1)[0],
-        epilog="Folders hold one folder of pictures for each class. Measure on an idle machine.",
+        epilog="Folders hold one folder of images for each class. Measure on an idle machine.",
     )
-    parser.add_argument("--cats-dogs", type=_folder, metavar="DIR", help="pictures of two classes")
-    parser.add_argument(
-        "--sign-digits", type=_folder, metavar="DIR", help="pictures of ten classes"
-    )
+    parser.add_argument("--cats-dogs", type=_folder, metavar="DIR", help="images of two classes")
+    parser.add_argument("--sign-digits", type=_folder, metavar="DIR", help="images of ten classes")
     parser.add_argument(
         "--rivals-python",
         type=Path,
@@ -68,7 +66,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     for name, number, what in (
         ("--repeats", 3, "runs of each process, of which the median counts"),
         ("--rival-repeats", 1, "runs of each rival that trains, and of each of its settings"),
-        ("--predict-repeats", 7, "runs of a prediction of one picture"),
+        ("--predict-repeats", 7, "runs of a prediction of one image"),
     ):
         parser.add_argument(
             name, type=_number, default=number, metavar="N", help=f"{what}  (default: {number})"
@@ -77,7 +75,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         "--limit",
         type=_number,
         metavar="N",
-        help="use about N pictures of each data set: a trial, whose figures mean nothing",
+        help="use about N images of each data set: a trial, whose figures mean nothing",
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything measured")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the tables")
@@ -164,7 +162,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             # After each part: what was measured stays, whatever becomes of the next.
             _write(options, found, sections)
     if sections:
-        print(verdict(sections) + (" (a trial on few pictures)" if options.limit else ""))
+        print(verdict(sections) + (" (a trial on few images)" if options.limit else ""))
 
 
 def _write(options: argparse.Namespace, found: dict[str, Any], sections: list[Section]) -> None:

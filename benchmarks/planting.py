@@ -1,6 +1,6 @@
 """Known faults planted in copies of class folders, for the proof of checks.
 
-Everything follows from the seed: which pictures, which fault, how strong.
+Everything follows from the seed: which images, which fault, how strong.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from folders import Classes, class_files
 
 __all__ = ["COPIES", "FAULTS", "Planted", "plant_faults", "swap_labels"]
 
-Picture = np.ndarray
+Pixels = np.ndarray
 Random = random.Random
 
 
@@ -35,7 +35,7 @@ class Planted:
     path : str
         Of the file, relative to the folder, with forward slashes.
     original : str
-        Of the picture that it is a copy of, or the same as `path` where it took its place.
+        Of the image that it is a copy of, or the same as `path` where it took its place.
     """
 
     kind: str
@@ -43,52 +43,52 @@ class Planted:
     original: str
 
 
-def _file(picture: Picture, quality: int = 92, kind: str = "JPEG") -> bytes:
+def _file(image: Pixels, quality: int = 92, kind: str = "JPEG") -> bytes:
     file = io.BytesIO()
-    Image.fromarray(picture).save(file, kind, **({} if kind == "PNG" else {"quality": quality}))
+    Image.fromarray(image).save(file, kind, **({} if kind == "PNG" else {"quality": quality}))
     return file.getvalue()
 
 
-def _encoded(picture: Picture, chance: Random) -> bytes:
+def _encoded(image: Pixels, chance: Random) -> bytes:
     """Store it anew: as JPEG or WebP of any quality from 30 on, or as PNG."""
-    return _file(picture, chance.randint(30, 95), chance.choice(["JPEG", "JPEG", "WEBP", "PNG"]))
+    return _file(image, chance.randint(30, 95), chance.choice(["JPEG", "JPEG", "WEBP", "PNG"]))
 
 
-def _resized(picture: Picture, chance: Random) -> bytes:
+def _resized(image: Pixels, chance: Random) -> bytes:
     """Bring each side to between a third and twice its length."""
     factor = chance.choice([chance.uniform(1 / 3, 0.9), chance.uniform(1.1, 2.0)])
     way = cv2.INTER_AREA if factor < 1 else cv2.INTER_CUBIC
-    return _file(cv2.resize(picture, None, fx=factor, fy=factor, interpolation=way), 85)
+    return _file(cv2.resize(image, None, fx=factor, fy=factor, interpolation=way), 85)
 
 
-def _mirrored(picture: Picture, chance: Random) -> bytes:
-    return _file(np.ascontiguousarray(picture[:, ::-1]), chance.randint(60, 95))
+def _mirrored(image: Pixels, chance: Random) -> bytes:
+    return _file(np.ascontiguousarray(image[:, ::-1]), chance.randint(60, 95))
 
 
-def _turned(picture: Picture, chance: Random) -> bytes:
+def _turned(image: Pixels, chance: Random) -> bytes:
     """Turn it by one, two or three quarters, and mirror half of them too."""
-    turned = np.rot90(picture, chance.randint(1, 3))
+    turned = np.rot90(image, chance.randint(1, 3))
     chosen = turned[:, ::-1] if chance.random() < 0.5 else turned
     return _file(np.ascontiguousarray(chosen), chance.randint(60, 95))
 
 
-def _cut(picture: Picture, chance: Random, least: float, most: float) -> Picture:
-    """Return a rectangle of the picture, its sides shares of the picture's, anywhere."""
-    height, width = picture.shape[:2]
+def _cut(image: Pixels, chance: Random, least: float, most: float) -> Pixels:
+    """Return a rectangle of the image, its sides shares of the image's, anywhere."""
+    height, width = image.shape[:2]
     high, wide = (round(side * chance.uniform(least, most)) for side in (height, width))
     top, left = chance.randint(0, height - high), chance.randint(0, width - wide)
-    return np.ascontiguousarray(picture[top : top + high, left : left + wide])
+    return np.ascontiguousarray(image[top : top + high, left : left + wide])
 
 
-def _cropped(picture: Picture, chance: Random) -> bytes:
-    return _file(_cut(picture, chance, 0.9, 0.95), chance.randint(80, 95))
+def _cropped(image: Pixels, chance: Random) -> bytes:
+    return _file(_cut(image, chance, 0.9, 0.95), chance.randint(80, 95))
 
 
-def _part(picture: Picture, chance: Random) -> bytes:
-    return _file(_cut(picture, chance, 0.75, 0.85), chance.randint(80, 95))
+def _part(image: Pixels, chance: Random) -> bytes:
+    return _file(_cut(image, chance, 0.75, 0.85), chance.randint(80, 95))
 
 
-Maker = Callable[[Picture, Random], bytes]
+Maker = Callable[[Pixels, Random], bytes]
 
 COPIES: Mapping[str, tuple[str, Maker]] = {
     "re-encoded": ("KS302", _encoded),
@@ -98,24 +98,24 @@ COPIES: Mapping[str, tuple[str, Maker]] = {
     "cropped to 90-95% of each side": ("KS304", _cropped),
     "parts, 75-85% of each side": ("KS305", _part),
 }
-"""Copies that are put beside the picture they were made of, with the check that is to name them."""
+"""Copies that are put beside the image they were made of, with the check that is to name them."""
 
 
-def _blurred(picture: Picture, chance: Random) -> bytes:
+def _blurred(image: Pixels, chance: Random) -> bytes:
     """Blur it by a Gaussian of 1.5 to 4% of the shorter side."""
-    reach = chance.uniform(0.015, 0.04) * min(picture.shape[:2])
-    return _file(np.asarray(cv2.GaussianBlur(picture, (0, 0), reach)))
+    reach = chance.uniform(0.015, 0.04) * min(image.shape[:2])
+    return _file(np.asarray(cv2.GaussianBlur(image, (0, 0), reach)))
 
 
-def _dark(picture: Picture, chance: Random) -> bytes:
+def _dark(image: Pixels, chance: Random) -> bytes:
     """Leave a tenth to a quarter of the light."""
-    return _file((picture * chance.uniform(0.1, 0.25)).astype(np.uint8))
+    return _file((image * chance.uniform(0.1, 0.25)).astype(np.uint8))
 
 
-def _blank(picture: Picture, chance: Random) -> bytes:
+def _blank(image: Pixels, chance: Random) -> bytes:
     """Leave one tone of any brightness, with a sensor's noise."""
     draws = np.random.default_rng(chance.getrandbits(32))
-    noise = draws.normal(chance.uniform(5, 250), chance.uniform(0, 2), picture.shape)
+    noise = draws.normal(chance.uniform(5, 250), chance.uniform(0, 2), image.shape)
     return _file(noise.clip(0, 255).astype(np.uint8))
 
 
@@ -125,11 +125,11 @@ FAULTS: Mapping[str, tuple[str, Maker | None]] = {
     "blank": ("KS201", _blank),
     "truncated": ("KS102", None),
 }
-"""Faults that take the place of a picture, with the check that is to name them."""
+"""Faults that take the place of an image, with the check that is to name them."""
 
 
 def plant_faults(data: Path, folder: Path, each: int, seed: int) -> list[Planted]:
-    """Copy class folders, and plant every kind of copy and fault in pictures of their own.
+    """Copy class folders, and plant every kind of copy and fault in images of their own.
 
     Parameters
     ----------
@@ -140,7 +140,7 @@ def plant_faults(data: Path, folder: Path, each: int, seed: int) -> list[Planted
     each : int
         How many of each kind.
     seed : int
-        Of the choice of pictures, and of how strong a fault is.
+        Of the choice of images, and of how strong a fault is.
     """
     shutil.copytree(data, folder)
     chance = random.Random(f"faults {seed}")
@@ -170,7 +170,7 @@ def _truncated(file: Path, chance: Random) -> bytes:
     return data[: round(chance.uniform(1 / 3, 0.9) * len(data))]
 
 
-def _pixels(file: Path) -> Picture:
+def _pixels(file: Path) -> Pixels:
     return np.asarray(Image.open(file).convert("RGB"))
 
 
@@ -179,7 +179,7 @@ def _ending(data: bytes) -> str:
 
 
 def swap_labels(classes: Classes, folder: Path, share: float, seed: int) -> dict[str, str]:
-    """Lay class folders out with some pictures in the wrong one.
+    """Lay class folders out with some images in the wrong one.
 
     Parameters
     ----------
@@ -188,7 +188,7 @@ def swap_labels(classes: Classes, folder: Path, share: float, seed: int) -> dict
     folder : pathlib.Path
         Where they are laid out.
     share : float
-        Of all pictures, at random over all classes, 0 to 1; each goes to any other class.
+        Of all images, at random over all classes, 0 to 1; each goes to any other class.
     seed : int
         Of the choice.
 

@@ -121,7 +121,7 @@ def precision_of_copies(
 ) -> tuple[Share, int]:
     """Count the links that are right, of those that the folder did not have before.
 
-    A group of n pictures takes n - 1 links. Pictures made of one another are one family, and
+    A group of n images takes n - 1 links. Images made of one another are one family, and
     within it links are right. Families that the folder as it is links already, each by one link,
     are left out; all other links are wrong.
 
@@ -157,9 +157,9 @@ def recall_of_faults(planted: Iterable[Planted], named: set[str]) -> Share:
 def precision_of_faults(
     kind: str, planted: Iterable[Planted], named: set[str], named_before: set[str]
 ) -> tuple[Share, int]:
-    """Count the planted among the named pictures that were not named before, nor copies of such.
+    """Count the planted among the named images that were not named before, nor copies of such.
 
-    Blank pictures of a dark tone are dark, too: they are left out as well.
+    Blank images of a dark tone are dark, too: they are left out as well.
     """
     kind_of = {each.path: each.kind for each in planted}
     made_of = {each.path: each.original for each in planted if each.kind in COPIES}

@@ -4,9 +4,9 @@ Example::
 
     python benchmarks/small_cnn.py --cats-dogs DIR --rivals-python ../kindsight-rivals/bin/python
 
-Pictures a second over whole epochs, reading, augmentation and training together: 150x150, batches
+Images a second over whole epochs, reading, augmentation and training together: 150x150, batches
 of 20, the course's augmentation, each side in processes of its own and in turns. The first epoch
-counts apart: in it kindsight has decoded every picture before, and the others have not traced or
+counts apart: in it kindsight has decoded every image before, and the others have not traced or
 warmed up. ``--accuracy`` trains kindsight and the listing with three seeds each on the same
 division, which takes long. Measure on an idle machine.
 """
@@ -50,7 +50,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--accuracy-epochs", type=int, default=15, metavar="N")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], metavar="N")
     parser.add_argument("--learning-rate", type=float, default=1e-3, metavar="RATE")
-    parser.add_argument("--limit", type=int, metavar="N", help="about N pictures: a trial")
+    parser.add_argument("--limit", type=int, metavar="N", help="about N images: a trial")
     parser.add_argument("--json", type=Path, metavar="FILE")
     parser.add_argument("--markdown", type=Path, metavar="FILE")
     parser.add_argument("--run", help=argparse.SUPPRESS)
@@ -62,8 +62,8 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 
 def train_once(settings: dict[str, Any]) -> None:
     """Train, and print when each epoch was over: whatever is done between two of them counts."""
-    from kindsight.runs import train
-    from kindsight.settings import TrainSettings
+    from kindsight.runs.settings import TrainSettings
+    from kindsight.runs.train import train
 
     class Listener:
         def __init__(self) -> None:
@@ -86,7 +86,7 @@ def train_once(settings: dict[str, Any]) -> None:
         json.dumps(
             {
                 "epoch_seconds": [b - a for a, b in itertools.pairwise(ends)],
-                "train": result.pictures["train"],
+                "train": result.images["train"],
                 "accuracies": [row.val_accuracy for row in result.history],
                 "stages": result.seconds,
             }
@@ -133,7 +133,7 @@ def torch(data: Path, options: argparse.Namespace, setting: dict[str, str]) -> d
 
 def measure_speed(data: Path, options: argparse.Namespace, folder: Path) -> Section:
     """Time whole epochs of each side."""
-    section = Section("The course's network: pictures a second over whole epochs")
+    section = Section("The course's network: images a second over whole epochs")
     rates: defaultdict[tuple[str, str], list[float]] = defaultdict(list)
     whole: defaultdict[str, list[float]] = defaultdict(list)
 
@@ -143,7 +143,7 @@ def measure_speed(data: Path, options: argparse.Namespace, folder: Path) -> Sect
         later = seconds[1:] or seconds
         rates[name, "later"].append(answer["train"] / statistics.median(later))
         whole[name].append(answer["seconds"])
-        say(f"{name}: {rates[name, 'later'][-1]:.0f} pictures/s; {answer['seconds']:.1f} s in all")
+        say(f"{name}: {rates[name, 'later'][-1]:.0f} images/s; {answer['seconds']:.1f} s in all")
 
     for turn in range(options.repeats):
         own = folder / f"turn-{turn}"
@@ -168,7 +168,7 @@ def measure_speed(data: Path, options: argparse.Namespace, folder: Path) -> Sect
         section.notes.append(f"Left out, for want of --rivals-python: {TORCH}.")
     section.notes.append(
         f"{options.epochs} epochs, no validation part. kindsight's whole process reads and resizes "
-        "every picture first (no picture is in its cache), writes the classifier in both forms and "
+        "every image first (no image is in its cache), writes the classifier in both forms and "
         "compares them, and makes the report; the others only train."
     )
     return section
@@ -176,7 +176,7 @@ def measure_speed(data: Path, options: argparse.Namespace, folder: Path) -> Sect
 
 def measure_accuracy(data: Path, options: argparse.Namespace, folder: Path) -> Section:
     """Train both on the same division with several seeds."""
-    section = Section("The course's network: accuracy on the pictures held back, mean of the seeds")
+    section = Section("The course's network: accuracy on the images held back, mean of the seeds")
     parts = hold_out(class_files(data))
     for name, files in zip(("train", "validation"), parts, strict=True):
         lay_out(files, folder / "divided" / name)
@@ -214,8 +214,8 @@ def measure_accuracy(data: Path, options: argparse.Namespace, folder: Path) -> S
                 for name, values in each.items()
             )
         )
-    pictures = sum(map(len, parts[1].values()))
-    section.notes.append(f"{own.epochs} epochs, {pictures:,} pictures held back.")
+    images = sum(map(len, parts[1].values()))
+    section.notes.append(f"{own.epochs} epochs, {images:,} images held back.")
     return section
 
 
@@ -226,7 +226,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         train_once(json.loads(options.run))
         return
     if options.cats_dogs is None:
-        raise SystemExit("This needs the pictures: --cats-dogs DIR.")
+        raise SystemExit("This needs the images: --cats-dogs DIR.")
     warn_if_busy()
     with tempfile.TemporaryDirectory(prefix="kindsight-bench-") as name:
         folder = Path(name)

@@ -67,9 +67,9 @@ def numpy(path: str) -> Any:
 
 def kindsight(path: str) -> Any:
     """Open as every command does."""
-    from kindsight.catalog import open_catalog
+    from kindsight.dataset import open_dataset
 
-    return open_catalog(path)
+    return open_dataset(path)
 
 
 READERS: dict[str, Callable[[str], Any]] = {
@@ -85,7 +85,7 @@ def read_once(name: str, path: str) -> None:
     if name == "pandas":
         importlib.import_module("pandas")
     if name == "kindsight":
-        importlib.import_module("kindsight.catalog")
+        importlib.import_module("kindsight.dataset")
     start = time.perf_counter()
     READERS[name](path)
     print(json.dumps({"seconds": time.perf_counter() - start}))
@@ -95,7 +95,7 @@ def read_once(name: str, path: str) -> None:
 
 
 def write_pixels(path: Path, rows: int = PIXEL_ROWS) -> Path:
-    """Write made-up pictures, 28x28, in 24 classes."""
+    """Write made-up images, 28x28, in 24 classes."""
     random = np.random.default_rng(0)
     with path.open("w", newline="") as file:
         out = csv.writer(file)
@@ -127,7 +127,7 @@ def measure(options: argparse.Namespace, folder: Path) -> list[Section]:
     """Run each reader in turn, as often as asked."""
     have = [name for name in READERS if name != "pandas" or importlib.util.find_spec("pandas")]
     pixels = _section(
-        f"Rows of pixels: {PIXEL_ROWS:,} pictures of 28x28",
+        f"Rows of pixels: {PIXEL_ROWS:,} images of 28x28",
         write_pixels(folder / "train.csv"), have, Target("under", 1.0), options.repeats,
     )  # fmt: skip
     beside = [name for name in ("kindsight", "pandas") if name in have]

@@ -14,7 +14,9 @@ from processes import environment, kindsight, run, say
 
 __all__ = ["Options", "Workshop"]
 
-MAKE_BACKBONE = "from kindsight.training.frozen import FrozenTraining; FrozenTraining().backbone()"
+MAKE_BACKBONE = (
+    "from kindsight.training.frozen.settings import FrozenTraining; FrozenTraining().backbone()"
+)
 MAKE_BARE_KERAS = """
 import sys
 from kindsight.models.efficientnet_lite import build_efficientnet_lite
@@ -37,7 +39,7 @@ class Options:
     repeats, rival_repeats, predict_repeats : int
         How often each process is run.
     limit : int or None
-        Use about this many pictures of each data set: a trial.
+        Use about this many images of each data set: a trial.
     """
 
     cats_dogs: Path | None = None
@@ -84,7 +86,7 @@ class Workshop:
 
     @cached_property
     def backbone_tflite(self) -> Path:
-        """The backbone's LiteRT file, the network that a training runs pictures through."""
+        """The backbone's LiteRT file, the network that a training runs images through."""
         return next((self.backbone[0] / "backbones").glob("*.tflite"))
 
     @cached_property
@@ -95,7 +97,7 @@ class Workshop:
         return path
 
     def cold_cache(self) -> Path:
-        """Make a cache in which the backbone's files are and no picture is."""
+        """Make a cache in which the backbone's files are and no image is."""
         cache = self.new_folder("cache")
         built = self.backbone[0] / "backbones"
         shutil.copytree(built, cache / "backbones", ignore=shutil.ignore_patterns("*.lock"))
@@ -113,7 +115,7 @@ class Workshop:
 
     def _data(self, given: Path | None, name: str) -> Path:
         if given is None:
-            raise SystemExit(f"This needs the pictures: --{name} FOLDER.")
+            raise SystemExit(f"This needs the images: --{name} FOLDER.")
         if self.options.limit is None:
             return given.resolve()
         chosen = first_of_each(class_files(given), self.options.limit)
@@ -128,11 +130,11 @@ class Workshop:
         return runs / "one"
 
     def names(self, count: int | None = None) -> Path:
-        """Write a list of the pictures of cats-dogs, repeated until there are `count`."""
+        """Write a list of the images of cats-dogs, repeated until there are `count`."""
         classes = class_files(self.cats_dogs)
-        pictures = sum(map(len, classes.values()))
-        return name_list(classes, count or pictures, self.new_folder("names") / "names.txt")
+        images = sum(map(len, classes.values()))
+        return name_list(classes, count or images, self.new_folder("names") / "names.txt")
 
     def count(self) -> int:
-        """Return how many pictures cats-dogs has."""
+        """Return how many images cats-dogs has."""
         return sum(map(len, class_files(self.cats_dogs).values()))

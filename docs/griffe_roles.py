@@ -1,4 +1,4 @@
-"""Turns what docstrings have of Sphinx, ``:class:`Catalog``` and ``::``, into Markdown."""
+"""Turns what docstrings have of Sphinx, ``:class:`ImageDataset``` and ``::``, into Markdown."""
 
 from __future__ import annotations
 

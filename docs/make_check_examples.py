@@ -1,7 +1,7 @@
-"""Draw docs/images/checks/, a picture for each check's page, from the examples that tests run.
+"""Draw docs/images/checks/, an image for each check's page, from the examples that tests run.
 
 Run it after an example was added or changed: ``python docs/make_check_examples.py``. A test holds
-that each check finds what is ringed, and that page, example and picture agree.
+that each check finds what is ringed, and that page, example and image agree.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ DOCS = Path(__file__).parent
 FOLDER = DOCS / "images" / "checks"
 
 TILE = (132, 176)
-"""Height and width that a picture is shown in; smaller ones are enlarged, but for tiny ones."""
+"""Height and width that an image is shown in; smaller ones are enlarged, but for tiny ones."""
 
 GAP, MARGIN, LINE = 16, 14, 15
 COLUMNS = 4
@@ -26,7 +26,7 @@ QUALITY = 72
 
 
 def sheet(example: object) -> Image.Image:
-    """Draw an example: its pictures side by side, what is found ringed, names below."""
+    """Draw an example: its images side by side, what is found ringed, names below."""
     shown = list(example.shown or example.files)
     columns = min(COLUMNS, len(shown))
     rows = -(-len(shown) // columns)
@@ -55,9 +55,9 @@ def _tile(
         draw.multiline_text(middle, words, FAINT, _font(13), "mm", align="center")
         note = ""
     else:
-        picture = _fitted(pixels)
-        place = (left + (TILE[1] - picture.width) // 2, top + (TILE[0] - picture.height) // 2)
-        image.paste(picture, place)
+        drawn = _fitted(pixels)
+        place = (left + (TILE[1] - drawn.width) // 2, top + (TILE[0] - drawn.height) // 2)
+        image.paste(drawn, place)
     found = _is_found(example, name)
     if found:
         ring = (left - 4, top - 4, left + TILE[1] + 3, top + TILE[0] + 3)
@@ -73,21 +73,21 @@ def _is_found(example: object, name: str) -> bool:
 
 
 def _fitted(pixels: np.ndarray) -> Image.Image:
-    picture = Image.fromarray(pixels)
-    scale = min(TILE[1] / picture.width, TILE[0] / picture.height)
-    if min(picture.size) < 24:  # an icon is to look like one
+    image = Image.fromarray(pixels)
+    scale = min(TILE[1] / image.width, TILE[0] / image.height)
+    if min(image.size) < 24:  # an icon is to look like one
         scale = min(scale, 2)
-    size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
-    return picture.resize(size, Image.Resampling.LANCZOS)
+    size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
+    return image.resize(size, Image.Resampling.LANCZOS)
 
 
 def _pixels(data: bytes) -> np.ndarray | None:
-    from kindsight.errors import PictureError
-    from kindsight.pictures import read_picture
+    from kindsight.errors import ImageError
+    from kindsight.images import read_image
 
     try:
-        return read_picture(data)
-    except PictureError:
+        return read_image(data)
+    except ImageError:
         return None
 
 
@@ -96,7 +96,7 @@ def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
 
 
 def main() -> None:
-    """Write the pictures of all checks."""
+    """Write the images of all checks."""
     sys.path.insert(0, str(DOCS))
     from check_examples import EXAMPLES
 

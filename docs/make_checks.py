@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from kindsight.catalog.checks import all_checks
-from kindsight.catalog.checks.registry import KINDS
+from kindsight.checks import all_checks
+from kindsight.checks.runner import KINDS
 
 PAGE = Path(__file__).parent / "checks" / "index.md"
 
@@ -18,9 +18,9 @@ BEGINNING = """\
 
 <!-- Made by docs/make_checks.py from the checks themselves. Do not edit it here. -->
 
-[`kindsight check`](../guide/check.md) asks these questions of all pictures before anything is
+[`kindsight check`](../guide/check.md) asks these questions of all images before anything is
 trained on them. Each has a code that keeps its meaning, and a page that says what it means and what
-to do. An *error* makes results wrong or loses pictures, a *warning* may, a *note* is worth knowing.
+to do. An *error* makes results wrong or loses images, a *warning* may, a *note* is worth knowing.
 """
 
 HEADINGS = {

@@ -1,4 +1,4 @@
-"""What tests of several rooms share: one cache, one folder of pictures, one trained run.
+"""What tests of several rooms share: one cache, one folder of images, one trained run.
 
 Building a backbone takes some seconds, and so does starting Keras: whoever needs a built backbone
 takes ``SIZE`` and the session's cache, and only the tests that are about Keras start it.
@@ -27,7 +27,7 @@ settings.register_profile("kindsight", deadline=None)
 settings.load_profile("kindsight")
 
 SIZE = 64
-"""Height and width of the pictures that the shared backbone takes."""
+"""Height and width of the images that the shared backbone takes."""
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -42,7 +42,7 @@ def machine_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Class folders of 91 pictures of three kinds, and three files that are no pictures."""
+    """Class folders of 91 images of three kinds, and three files that are no images."""
     folder = write_photos(tmp_path_factory.mktemp("data") / "photos")
     time.sleep(0.1)  # until a later change would show in the files' times
     return folder
@@ -51,7 +51,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def backbone(machine_cache: Path):  # type: ignore[no-untyped-def]
     """The shared backbone's files, built on first use."""
-    from kindsight.training.frozen import FrozenTraining
+    from kindsight.training.frozen.settings import FrozenTraining
 
     return FrozenTraining(size=SIZE).backbone()
 
@@ -59,7 +59,7 @@ def backbone(machine_cache: Path):  # type: ignore[no-untyped-def]
 @pytest.fixture(scope="session")
 def trained(photos: Path, backbone, tmp_path_factory: pytest.TempPathFactory):  # type: ignore[no-untyped-def]
     """The TrainResult of a real training on `photos`, Keras and all. Not to be written to."""
-    from kindsight.runs import TrainSettings, train
+    from kindsight.runs.train import TrainSettings, train
 
     runs = tmp_path_factory.mktemp("runs")
     return train(TrainSettings(str(photos), runs=str(runs), size=SIZE, seed=3))

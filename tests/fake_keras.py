@@ -12,13 +12,13 @@ from pathlib import Path
 import numpy as np
 
 from kindsight.bundle import TFLITE_FILE
-from kindsight.runtime import Interpreter
-from kindsight.training.tables import FeatureTable
+from kindsight.models.runtime import Interpreter
+from kindsight.training.frozen.feature_cache import FeatureTable
 
 
 def use_fake_keras(patch):
     """Put the stand-in in Keras's place, and keep its answers out of the shared cache."""
-    patch.setattr("kindsight.training.frozen.KerasProcess", FakeKeras)
+    patch.setattr("kindsight.training.frozen.settings.KerasProcess", FakeKeras)
     patch.setattr(FeatureTable, "put_keras", lambda *_: None)
 
 
@@ -57,6 +57,6 @@ class FakeKeras:
         while not beside.exists() and time.monotonic() < end:
             time.sleep(0.005)
         network = Interpreter(beside)
-        logits = np.stack([network(picture) for picture in pixels])
+        logits = np.stack([network(image) for image in pixels])
         logits[:, 0] += self.offset
         return logits, logits

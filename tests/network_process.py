@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from kindsight.models.keras_process import KerasProcess
+from kindsight.models.worker.process import KerasProcess
 
 
 class SharedProcess(KerasProcess):
@@ -20,8 +20,8 @@ class SharedProcess(KerasProcess):
 @contextmanager
 def shared_process():
     """Let all trainings of networks in this process use one child while the block runs."""
-    process = SharedProcess(module="kindsight.training.child")
+    process = SharedProcess(module="kindsight.training.engine.worker")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("kindsight.training.by_epochs.KerasProcess", lambda **_: process)
+        patch.setattr("kindsight.training.epoch_settings.KerasProcess", lambda **_: process)
         yield process
     process.close()

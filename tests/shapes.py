@@ -1,4 +1,4 @@
-"""Small pictures of three kinds, made up for the tests: rings, bars and chequers with noise."""
+"""Small images of three kinds, made up for the tests: rings, bars and chequers with noise."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ CLASSES = ("bar", "chequer", "ring")
 
 
 def shape(kind: str, seed: int, side: int = 72) -> np.ndarray:
-    """Return a picture uint8 (side, side + 8, 3): one faint coloured shape on grey noise.
+    """Return an image uint8 (side, side + 8, 3): one faint coloured shape on grey noise.
 
     A head trained on some dozens of them is right nine times out of ten, not always.
     """
@@ -28,15 +28,15 @@ def shape(kind: str, seed: int, side: int = 72) -> np.ndarray:
         inside = np.abs(x * np.cos(angle) + y * np.sin(angle)) < side * 0.08
     else:
         inside = ((x // 9 + y // 9) % 2 == 0) & (np.maximum(np.abs(x), np.abs(y)) < side * 0.35)
-    picture = np.full((height, width, 3), random.uniform(90, 160))
-    picture[inside] += random.uniform(-30, 30, 3)
-    picture += random.normal(0, 25, picture.shape)
-    return picture.clip(0, 255).round().astype(np.uint8)
+    image = np.full((height, width, 3), random.uniform(90, 160))
+    image[inside] += random.uniform(-30, 30, 3)
+    image += random.normal(0, 25, image.shape)
+    return image.clip(0, 255).round().astype(np.uint8)
 
 
-def encoded(picture: np.ndarray, ending: str, mode: str | None = None) -> bytes:
-    """Return the picture as a file of that kind."""
-    image = Image.fromarray(picture)
+def encoded(pixels: np.ndarray, ending: str, mode: str | None = None) -> bytes:
+    """Return the pixels as a file of that kind."""
+    image = Image.fromarray(pixels)
     if mode is not None:
         image = image.convert(mode)
     file = io.BytesIO()
@@ -45,7 +45,7 @@ def encoded(picture: np.ndarray, ending: str, mode: str | None = None) -> bytes:
 
 
 def write_shapes(folder: Path, counts: dict[str, int], first: int = 0) -> Path:
-    """Write class folders; most pictures are PNG, some are of other kinds, one in 16 bits."""
+    """Write class folders; most images are PNG, some are of other kinds, one in 16 bits."""
     kinds = [("png", None)] * 3 + [("jpg", None), ("jpg", "CMYK"), ("webp", None)] + [("gif", "L")]
     for name, count in counts.items():
         (folder / name).mkdir(parents=True, exist_ok=True)
@@ -58,22 +58,22 @@ def write_shapes(folder: Path, counts: dict[str, int], first: int = 0) -> Path:
 
 
 def write_photos(folder: Path) -> Path:
-    """Write the folder that the shared run is trained on: 90 pictures, and what goes wrong.
+    """Write the folder that the shared run is trained on: 90 images, and what goes wrong.
 
     A copy of a ring under another name, a cut JPEG, an empty file, and a text file whose name
-    says that it is a picture.
+    says that it is an image.
     """
     write_shapes(folder, {"bar": 32, "chequer": 30, "ring": 28})
     (folder / "ring" / "copy.png").write_bytes((folder / "ring" / "ring 000.png").read_bytes())
     jpeg = (folder / "bar" / "bar 003.jpg").read_bytes()
     (folder / "bar" / "cut.jpg").write_bytes(jpeg[: len(jpeg) // 2])
     (folder / "chequer" / "empty.png").write_bytes(b"")
-    (folder / "chequer" / "letter.jpg").write_bytes(b"Dear reader, this is no picture.\n" * 9)
+    (folder / "chequer" / "letter.jpg").write_bytes(b"Dear reader, this is no image.\n" * 9)
     return folder
 
 
 def write_small_network(file, size):
-    """Write a convolution for pictures of a size as a user's own network; return its name."""
+    """Write a convolution for images of a size as a user's own network; return its name."""
     import keras
 
     keras.utils.set_random_seed(0)

@@ -1,4 +1,4 @@
-"""The benchmarks measure what they say: arguments, pictures, tables. Nothing is timed."""
+"""The benchmarks measure what they say: arguments, images, tables. Nothing is timed."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_arguments_that_cannot_be_are_refused(arguments, rule, capsys):
     assert rule in capsys.readouterr().err
 
 
-def test_parts_without_their_pictures_are_left_out(tmp_path, capsys):
+def test_parts_without_their_images_are_left_out(tmp_path, capsys):
     module("main_job").main(["--only", "train,memory", "--json", str(tmp_path / "out.json")])
     captured = capsys.readouterr()
     assert "train is left out" in captured.err
@@ -63,7 +63,7 @@ def test_parts_without_their_pictures_are_left_out(tmp_path, capsys):
     assert captured.out == ""
 
 
-# Pictures and their divisions
+# Images and their divisions
 
 
 @pytest.fixture
@@ -72,11 +72,11 @@ def classes(tmp_path: Path) -> Path:
         (tmp_path / "data" / name).mkdir(parents=True)
         for number in range(count):
             (tmp_path / "data" / name / f"{number:02}.jpg").write_bytes(f"{name}{number}".encode())
-    (tmp_path / "data" / "a" / "notes.txt").write_text("no picture")
+    (tmp_path / "data" / "a" / "notes.txt").write_text("no image")
     return tmp_path / "data"
 
 
-def test_pictures_are_listed_by_class_and_limited_alike(classes):
+def test_images_are_listed_by_class_and_limited_alike(classes):
     folders = module("folders")
     found = folders.class_files(classes)
     assert {name: len(files) for name, files in found.items()} == {"a": 20, "b": 10}
@@ -101,7 +101,7 @@ def test_a_fifth_of_each_class_is_held_out_the_same_each_time(classes):
     assert folders.hold_out(found, seed=1) != (train, validation)
 
 
-def test_pictures_are_laid_out_as_files_of_their_own(classes, tmp_path):
+def test_images_are_laid_out_as_files_of_their_own(classes, tmp_path):
     folders = module("folders")
     target = folders.lay_out(folders.class_files(classes), tmp_path / "copy")
     copied = sorted(path.relative_to(target).as_posix() for path in target.glob("*/*"))
@@ -119,7 +119,7 @@ def test_names_are_repeated_until_there_are_enough(classes, tmp_path):
     assert all(Path(name).is_file() for name in names)
 
 
-def test_folds_test_each_picture_once_and_draws_a_quarter():
+def test_folds_test_each_image_once_and_draws_a_quarter():
     divisions = module("accuracy_job").divisions
     labels = ["a"] * 40 + ["b"] * 20
     tested = [test for _, test in divisions(labels, folds=True)]
@@ -133,7 +133,7 @@ def test_folds_test_each_picture_once_and_draws_a_quarter():
 
 
 def test_columns_are_chosen_by_stage_and_statistic():
-    layouts = importlib.import_module("kindsight.models.layout")
+    layouts = importlib.import_module("kindsight.models.backbones.layout")
     names = ("stage3_mean", "stage3_max", "stage4_mean", "top_mean")
     layout = layouts.FeatureLayout(
         tuple(layouts.FeatureBlock(name, 2 * i, 2 * i + 2) for i, name in enumerate(names))
@@ -248,11 +248,11 @@ def test_tables_hold_every_row_and_the_verdict_names_what_is_missed():
 
 
 @pytest.mark.parametrize("library", ["kindsight", "opencv"])
-def test_augmenting_sees_every_picture_of_every_epoch(library, monkeypatch, capsys):
+def test_augmenting_sees_every_image_of_every_epoch(library, monkeypatch, capsys):
     monkeypatch.setattr("os.sched_setaffinity", lambda *_: None, raising=False)
-    sizes = ["--pictures", "23", "--epochs", "2", "--side", "12"]
-    monkeypatch.setattr(sys, "argv", ["augment_pictures.py", library, *sizes])
-    module("augment_pictures").main()
+    sizes = ["--images", "23", "--epochs", "2", "--side", "12"]
+    monkeypatch.setattr(sys, "argv", ["augment_images.py", library, *sizes])
+    module("augment_images").main()
     rates = json.loads(capsys.readouterr().out)["rates"]
     assert len(rates) == 2 and min(rates) > 0
 
@@ -275,15 +275,15 @@ def test_augmentation_is_held_against_every_library_on_each_number_of_cores(monk
 # Tables
 
 
-def test_every_reader_of_tables_finds_the_same_pictures(tmp_path):
+def test_every_reader_of_tables_finds_the_same_images(tmp_path):
     tables = module("tables")
     file = tables.write_pixels(tmp_path / "train.csv", rows=3)
-    catalog = tables.kindsight(str(file))
+    dataset = tables.kindsight(str(file))
     for name in ("numpy", "the course's loop"):
-        pictures, labels = tables.READERS[name](str(file))
-        assert pictures.shape == (3, 28, 28)
-        assert [int(label) for label in labels] == [int(label) for label in catalog.label]
-        assert all(np.array_equal(a, b) for a, b in zip(pictures, catalog.arrays, strict=True))
+        images, labels = tables.READERS[name](str(file))
+        assert images.shape == (3, 28, 28)
+        assert [int(label) for label in labels] == [int(label) for label in dataset.label]
+        assert all(np.array_equal(a, b) for a, b in zip(images, dataset.arrays, strict=True))
     paths = tables.kindsight(str(tables.write_paths(tmp_path / "paths.csv", rows=9)))
     assert len(paths) == 9 and paths.size[0] == 1
     assert (tables.PIXEL_ROWS, tables.PIXELS) == (27_455, 784)
@@ -303,7 +303,7 @@ def write_photos(root: Path) -> Path:
 
 
 @pytest.mark.parametrize("library", ["kindsight", "keras"])
-def test_an_epoch_of_the_drop_in_s_benchmark_has_every_picture(
+def test_an_epoch_of_the_drop_in_s_benchmark_has_every_image(
     library, tmp_path, monkeypatch, capsys
 ):
     folder = write_photos(tmp_path / "photos")
@@ -311,7 +311,7 @@ def test_an_epoch_of_the_drop_in_s_benchmark_has_every_picture(
     monkeypatch.setattr(sys, "argv", ["generator_epochs.py", *arguments])
     module("generator_epochs").main()
     told = json.loads(capsys.readouterr().out)
-    assert told["pictures"] == 12
+    assert told["images"] == 12
     assert len(told["rates"]) == 2 and min(told["rates"]) > 0
 
 
@@ -364,7 +364,7 @@ def test_curves_take_each_way_once_from_the_shortest_time_on():
         *rows_of("solar, cells", "10m", 0.9, 0.8, [400.0, 500.0, 600.0]),
         *rows_of("solar, cells", "2m", 0.85, 0.7, [100.0]),
         *rows_of("hands", "1m", 0.9, 0.6, [50.0]),
-        {"what": "cats, pictures a second", "ours": [3.0], "theirs": [1.0]},
+        {"what": "cats, images a second", "ours": [3.0], "theirs": [1.0]},
     ]
     found = curves.points_of(rows)
     assert list(found) == ["solar, cells", "hands"]

@@ -30,7 +30,7 @@ def module(name: str) -> ModuleType:
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Class folders of 12 pictures each, 40 x 60 pixels."""
+    """Class folders of 12 images each, 40 x 60 pixels."""
     folder = tmp_path_factory.mktemp("data") / "photos"
     chance = np.random.default_rng(0)
     for label in ("a", "b"):
@@ -54,7 +54,7 @@ def test_every_kind_of_copy_and_fault_is_planted(photos, tmp_path):
     before, after = files_of(photos), files_of(tmp_path / "planted")
     kinds = [each.kind for each in planted]
     assert kinds == [kind for kind in (*planting.COPIES, *planting.FAULTS) for _ in range(2)]
-    # Copies are new files beside their originals, which stay; faults take a picture's place.
+    # Copies are new files beside their originals, which stay; faults take an image's place.
     copies = [each for each in planted if each.kind in planting.COPIES]
     faults = [each for each in planted if each.kind in planting.FAULTS]
     assert set(after) - set(before) == {each.path for each in copies}
@@ -78,7 +78,7 @@ def test_the_same_seed_plants_the_same(photos, tmp_path):
     assert first == again != other
 
 
-def test_labels_are_swapped_in_a_share_of_the_pictures(photos, tmp_path):
+def test_labels_are_swapped_in_a_share_of_the_images(photos, tmp_path):
     classes = module("folders").class_files(photos)
     swapped = module("planting").swap_labels(classes, tmp_path / "swapped", 0.25, seed=3)
     assert len(swapped) == 6
@@ -120,7 +120,7 @@ def test_copies_are_found_when_one_group_holds_them_and_their_original():
 def test_links_that_the_folder_had_before_count_neither_way():
     scoring = module("scoring")
     copies = planted("A a", "B b")
-    # Three links of four pictures: A-a and B-b were planted, one joins a with b, which are not.
+    # Three links of four images: A-a and B-b were planted, one joins a with b, which are not.
     wrong = findings(KS304=["A a b B"])
     assert scoring.precision_of_copies(copies, wrong, findings()) == ((2, 3), 0)
     # Unless the folder as it is has a and b for copies of each other.
@@ -197,7 +197,7 @@ def test_findings_are_read_as_the_command_writes_them(monkeypatch, tmp_path):
 # Beside cleanvision
 
 
-def test_issues_are_compared_picture_by_picture():
+def test_issues_are_compared_image_by_image():
     check = module("check")
     found = {code: set() for codes in check.SAME_ISSUE.values() for code in codes}
     found |= {"KS203": {"a", "b"}, "KS302": {"c"}, "KS202": set(), "KS111": {"z"}}
@@ -210,7 +210,7 @@ def test_issues_are_compared_picture_by_picture():
     assert notes[-1] == "what cleanvision does not look for: KS111 1."
 
 
-def test_pictures_are_made_up_the_same_whoever_makes_them(tmp_path):
+def test_images_are_made_up_the_same_whoever_makes_them(tmp_path):
     faulty = module("faulty")
     one = faulty.generate(tmp_path / "one", 200, workers=1)
     two = faulty.generate(tmp_path / "two", 90, workers=2)
@@ -221,7 +221,7 @@ def test_pictures_are_made_up_the_same_whoever_makes_them(tmp_path):
     assert 0 < np.abs(apart).mean() < 12  # the hundredth is the one before it, stored anew
 
 
-def test_more_and_more_pictures_are_checked(monkeypatch, tmp_path):
+def test_more_and_more_images_are_checked(monkeypatch, tmp_path):
     check = module("check")
     made = []
 
@@ -238,7 +238,7 @@ def test_more_and_more_pictures_are_checked(monkeypatch, tmp_path):
     section = check.very_many(check.parse(["--generated", "1600"]), tmp_path)
     assert made == [(0, 200), (200, 400), (400, 800), (800, 1600)]
     cells = {row.what: (row.figure, row.ratio, row.met) for row in section.rows}
-    assert cells["1,600 pictures: time"] == (3.2, None, None)
-    assert cells["200 pictures: planted copies found"] == (1.0, None, True)
+    assert cells["1,600 images: time"] == (3.2, None, None)
+    assert cells["200 images: planted copies found"] == (1.0, None, True)
     assert cells["speed with all"] == (500, 1.0, True)
     assert cells["memory with all"] == (260, 260 / 120, True)

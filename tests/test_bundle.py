@@ -11,7 +11,7 @@ import pytest
 import kindsight
 from kindsight.bundle import Bundle, file_digest, load_bundle
 from kindsight.errors import BundleError
-from kindsight.pictures import InputSpec
+from kindsight.images import InputSpec
 from kindsight.predictor import Predictor
 
 
@@ -215,7 +215,7 @@ def test_another_number_of_classes_than_logits(folder, classes):
 
 def test_another_size_than_the_models(folder):
     rewrite(folder, input={"height": 64, "width": 65})
-    with pytest.raises(BundleError, match=r"pictures of \(64, 65\)"):
+    with pytest.raises(BundleError, match=r"images of \(64, 65\)"):
         Predictor(folder)
 
 

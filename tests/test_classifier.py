@@ -1,4 +1,4 @@
-"""ImageClassifier: scikit-learn's contract, whatever form pictures and labels come in."""
+"""ImageClassifier: scikit-learn's contract, whatever form images and labels come in."""
 
 import dataclasses
 import shutil
@@ -18,16 +18,16 @@ from sklearn.model_selection import (
 from sklearn.utils.validation import check_is_fitted
 
 from fake_keras import FakeKeras, use_fake_keras
-from kindsight import Catalog, ImageClassifier, Predictor, load_bundle
+from kindsight import ImageClassifier, ImageDataset, Predictor, load_bundle
 from kindsight.errors import (
     AgreementError,
     BundleError,
-    CatalogError,
-    PictureError,
+    DatasetError,
+    ImageError,
     SettingsError,
     UsageError,
 )
-from kindsight.training.history import EpochRow, History
+from kindsight.training.engine.history import EpochRow, History
 from shapes import CLASSES, shape, write_shapes
 
 COUNT = 14
@@ -45,21 +45,21 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def catalog(folder):
-    return Catalog.from_folder(folder)
+def dataset(folder):
+    return ImageDataset.from_folder(folder)
 
 
 @pytest.fixture(scope="module")
 def arrays():
-    """Pictures in memory, and what they show."""
-    pictures = np.stack([shape(name, n) for n in range(COUNT) for name in CLASSES])
-    return pictures, np.array(CLASSES * COUNT)
+    """Images in memory, and what they show."""
+    images = np.stack([shape(name, n) for n in range(COUNT) for name in CLASSES])
+    return images, np.array(CLASSES * COUNT)
 
 
 @pytest.fixture(scope="module")
 def new():
-    pictures = np.stack([shape(name, 500 + n) for n in range(10) for name in CLASSES])
-    return pictures, np.array(CLASSES * 10)
+    images = np.stack([shape(name, 500 + n) for n in range(10) for name in CLASSES])
+    return images, np.array(CLASSES * 10)
 
 
 @pytest.fixture
@@ -127,26 +127,26 @@ def test_scikit_learn_takes_it_for_a_classifier(classifier, arrays):
     check_is_fitted(classifier.fit(*arrays))
 
 
-# Pictures and labels in every form ------------------------------------------------------------
+# Images and labels in every form ------------------------------------------------------------
 
 
-def test_all_forms_of_the_same_pictures_give_the_same_classifier(classifier, folder, catalog):
-    files = [catalog.file(row) for row in range(len(catalog))]
+def test_all_forms_of_the_same_images_give_the_same_classifier(classifier, folder, dataset):
+    files = [dataset.file(row) for row in range(len(dataset))]
     names = [str(file) for file in files]
     fits = [
-        clone(classifier).fit(catalog),
+        clone(classifier).fit(dataset),
         clone(classifier).fit(folder),
         clone(classifier).fit(str(folder)),
-        clone(classifier).fit(files, catalog.label),
-        clone(classifier).fit(np.array(names), np.array(catalog.label)),
-        clone(classifier).fit(catalog, list(catalog.label)),
+        clone(classifier).fit(files, dataset.label),
+        clone(classifier).fit(np.array(names), np.array(dataset.label)),
+        clone(classifier).fit(dataset, list(dataset.label)),
     ]
-    wanted = fits[0].predict_proba(catalog)
+    wanted = fits[0].predict_proba(dataset)
     assert wanted.shape == (3 * COUNT, 3) and wanted.dtype == np.float32
     assert wanted.sum(1) == pytest.approx(1, abs=1e-6)
     for fitted in fits:
         assert fitted.classes_.tolist() == list(CLASSES)
-        for form in (catalog, files, np.array(names), folder):
+        for form in (dataset, files, np.array(names), folder):
             assert fitted.predict_proba(form).tobytes() == wanted.tobytes()
 
 
@@ -157,8 +157,8 @@ def test_arrays_are_learned_from(classifier, arrays, new):
     assert fitted.score(*new) == np.mean(fitted.predict(new[0]) == new[1])
     probabilities = fitted.predict_proba(new[0])
     assert (fitted.classes_[probabilities.argmax(1)] == fitted.predict(new[0])).all()
-    # A list of pictures of different sizes is as good as one array.
-    assert fitted.predict([picture[: 60 + n] for n, picture in enumerate(new[0][:5])]).shape == (5,)
+    # A list of images of different sizes is as good as one array.
+    assert fitted.predict([image[: 60 + n] for n, image in enumerate(new[0][:5])]).shape == (5,)
 
 
 @pytest.mark.parametrize(
@@ -184,60 +184,60 @@ def test_truth_values_are_labels(classifier, arrays):
     assert np.mean(fitted.predict(arrays[0]) == y) > 0.9
 
 
-def test_of_a_catalog_with_splits_only_the_training_part_is_used(classifier, catalog):
-    inside = np.arange(len(catalog)) % COUNT < 9
+def test_of_a_dataset_with_splits_only_the_training_part_is_used(classifier, dataset):
+    inside = np.arange(len(dataset)) % COUNT < 9
     turned = {"bar": "chequer", "chequer": "ring", "ring": "bar"}
     labels = [
         label if kept else turned[str(label)]
-        for label, kept in zip(catalog.label, inside, strict=True)
+        for label, kept in zip(dataset.label, inside, strict=True)
     ]
     split = ["train" if kept else "validation" for kept in inside]
-    fitted = classifier.fit(catalog.with_columns(label=labels, split=split))
-    alone = clone(classifier).fit(catalog[inside])
-    assert fitted.predict_proba(catalog).tobytes() == alone.predict_proba(catalog).tobytes()
+    fitted = classifier.fit(dataset.with_columns(label=labels, split=split))
+    alone = clone(classifier).fit(dataset[inside])
+    assert fitted.predict_proba(dataset).tobytes() == alone.predict_proba(dataset).tobytes()
 
 
-def test_a_subset_that_lacks_a_class(classifier, catalog):
-    some = catalog[np.array([label != "chequer" for label in catalog.label])]
+def test_a_subset_that_lacks_a_class(classifier, dataset):
+    some = dataset[np.array([label != "chequer" for label in dataset.label])]
     fitted = classifier.fit(some)
     assert fitted.classes_.tolist() == ["bar", "ring"]
     assert fitted.predict_proba(some).shape == (2 * COUNT, 2)
 
 
-def test_what_cannot_be_learned_from(classifier, arrays, catalog, tmp_path):
-    pictures, labels = arrays
-    with pytest.raises(CatalogError, match=r"must have a label.*42 without"):
-        classifier.fit(pictures)
-    with pytest.raises(CatalogError, match=r"must have a label.*1 without"):
-        classifier.fit(pictures, [None, *labels[1:]])
-    with pytest.raises(CatalogError, match="one label for each picture"):
-        classifier.fit(pictures, labels[:-1])
-    with pytest.raises(CatalogError, match="two classes or more"):
-        classifier.fit(pictures, ["same"] * len(pictures))
-    with pytest.raises(CatalogError, match="Pictures are given as"):
+def test_what_cannot_be_learned_from(classifier, arrays, dataset, tmp_path):
+    images, labels = arrays
+    with pytest.raises(DatasetError, match=r"must have a label.*42 without"):
+        classifier.fit(images)
+    with pytest.raises(DatasetError, match=r"must have a label.*1 without"):
+        classifier.fit(images, [None, *labels[1:]])
+    with pytest.raises(DatasetError, match="one label for each image"):
+        classifier.fit(images, labels[:-1])
+    with pytest.raises(DatasetError, match="two classes or more"):
+        classifier.fit(images, ["same"] * len(images))
+    with pytest.raises(DatasetError, match="Images are given as"):
         classifier.fit(None, labels)
-    with pytest.raises(CatalogError, match="does not exist"):
+    with pytest.raises(DatasetError, match="does not exist"):
         classifier.fit(tmp_path / "absent")
     assert not hasattr(classifier, "classes_")
 
 
-def test_pictures_that_cannot_be_read(classifier, folder, catalog, tmp_path):
+def test_images_that_cannot_be_read(classifier, folder, dataset, tmp_path):
     bad = tmp_path / "bad.jpg"
-    bad.write_bytes(b"no picture, but a file all the same")
-    files = [*(catalog.file(row) for row in range(len(catalog))), bad]
-    with pytest.warns(UserWarning, match="1 of 43 pictures could not be read"):
-        classifier.fit(files, [*catalog.label, "ring"])
+    bad.write_bytes(b"no image, but a file all the same")
+    files = [*(dataset.file(row) for row in range(len(dataset))), bad]
+    with pytest.warns(UserWarning, match="1 of 43 images could not be read"):
+        classifier.fit(files, [*dataset.label, "ring"])
     assert [(error.path, error.code) for error in classifier.problems_] == [
-        (str(bad), "not-a-picture")
+        (str(bad), "not-a-image")
     ]
-    with pytest.raises(PictureError, match=r"bad\.jpg"):
+    with pytest.raises(ImageError, match=r"bad\.jpg"):
         classifier.predict([files[0], bad])
-    assert clone(classifier).fit(catalog).problems_ == ()
+    assert clone(classifier).fit(dataset).problems_ == ()
     with (
         pytest.warns(UserWarning, match="could not be read"),
-        pytest.raises(CatalogError, match="none of star"),
+        pytest.raises(DatasetError, match="none of star"),
     ):
-        classifier.fit(files, [*catalog.label, "star"])
+        classifier.fit(files, [*dataset.label, "star"])
 
 
 def test_nothing_is_answered_before_fit(classifier, new, tmp_path):
@@ -267,12 +267,12 @@ def test_same_seed_same_bits(classifier, arrays, new):
 def test_class_weights_reach_the_head(classifier, arrays):
     rare = (arrays[1] != "ring") | (np.arange(len(arrays[1])) < 9)
     rare &= arrays[1] != "bar"
-    pictures, labels = arrays[0][rare], arrays[1][rare]
+    images, labels = arrays[0][rare], arrays[1][rare]
     assert (labels == "ring").sum() == 3
     shares = [
         clone(classifier)
         .set_params(class_weight=weight, head="linear")
-        .fit(pictures, labels)
+        .fit(images, labels)
         .predict_proba(arrays[0])[:, 1]
         .mean()
         for weight in (None, "balanced")
@@ -283,14 +283,14 @@ def test_class_weights_reach_the_head(classifier, arrays):
 # scikit-learn's tools --------------------------------------------------------------------------
 
 
-def test_cross_validation(classifier, catalog, arrays):
-    files = [catalog.file(row) for row in range(len(catalog))]
+def test_cross_validation(classifier, dataset, arrays):
+    files = [dataset.file(row) for row in range(len(dataset))]
     folds = StratifiedKFold(3, shuffle=True, random_state=0)
-    labels = np.array(catalog.label)
+    labels = np.array(dataset.label)
     by_form = [
-        cross_val_score(classifier, catalog, labels, cv=folds, error_score="raise"),
+        cross_val_score(classifier, dataset, labels, cv=folds, error_score="raise"),
         cross_val_score(classifier, files, labels, cv=folds, error_score="raise"),
-        cross_val_score(classifier, catalog, catalog.targets, cv=folds, error_score="raise"),
+        cross_val_score(classifier, dataset, dataset.targets, cv=folds, error_score="raise"),
     ]
     for scores in by_form:
         assert scores.shape == (3,) and scores.mean() > 0.7
@@ -300,34 +300,34 @@ def test_cross_validation(classifier, catalog, arrays):
     assert (scores > -1).all()
 
 
-def test_cross_validation_by_a_catalogs_own_labels(classifier, catalog):
-    shuffled = catalog[np.random.default_rng(0).permutation(len(catalog))]
+def test_cross_validation_by_a_datasets_own_labels(classifier, dataset):
+    shuffled = dataset[np.random.default_rng(0).permutation(len(dataset))]
     scores = cross_val_score(classifier, shuffled, cv=3, error_score="raise")
     assert scores.mean() > 0.7
 
 
-def test_answers_out_of_fold(classifier, catalog):
-    labels = np.array(catalog.label)
-    table = cross_val_predict(classifier, catalog, labels, cv=3, method="predict_proba")
+def test_answers_out_of_fold(classifier, dataset):
+    labels = np.array(dataset.label)
+    table = cross_val_predict(classifier, dataset, labels, cv=3, method="predict_proba")
     assert table.shape == (3 * COUNT, 3)
     assert np.mean(np.array(CLASSES)[table.argmax(1)] == labels) > 0.7
 
 
-def test_a_search_for_parameters(classifier, catalog):
+def test_a_search_for_parameters(classifier, dataset):
     search = GridSearchCV(
         classifier, {"head": ["linear", "curved"], "seed": [0, 1]}, cv=3, error_score="raise"
     )
-    search.fit(catalog, np.array(catalog.label))
+    search.fit(dataset, np.array(dataset.label))
     assert len(search.cv_results_["params"]) == 4 and search.best_score_ > 0.7
     kind = search.best_params_["head"]
     assert search.best_estimator_.head_.chosen.kind == kind
-    assert search.predict(catalog).shape == (3 * COUNT,)
+    assert search.predict(dataset).shape == (3 * COUNT,)
 
 
 def test_a_search_computes_no_feature_twice(classifier, arrays, monkeypatch):
     classifier.fit(*arrays)
     monkeypatch.setattr(
-        "kindsight.runtime.InterpreterPool.run", lambda *_: pytest.fail("computed again")
+        "kindsight.models.runtime.InterpreterPool.run", lambda *_: pytest.fail("computed again")
     )
     GridSearchCV(classifier, {"seed": [0, 1]}, cv=3, error_score="raise").fit(*arrays)
 
@@ -347,9 +347,9 @@ def test_saved_and_loaded_it_answers_the_same(classifier, arrays, new, tmp_path)
     )
     assert (loaded.predict(new[0]) == fitted.predict(new[0])).all()
     assert loaded.score(*new) == fitted.score(*new)
-    # It knows the pictures again that it was trained on.
-    catalog = Catalog.from_arrays([*arrays[0][:3], *new[0][:3]], [*arrays[1][:3], *new[1][:3]])
-    assert Predictor(tmp_path / "mine").evaluate(catalog).trained_on.tolist() == 3 * [True] + 3 * [
+    # It knows the images again that it was trained on.
+    dataset = ImageDataset.from_arrays([*arrays[0][:3], *new[0][:3]], [*arrays[1][:3], *new[1][:3]])
+    assert Predictor(tmp_path / "mine").evaluate(dataset).trained_on.tolist() == 3 * [True] + 3 * [
         False
     ]
     assert loaded.temperature_ == fitted.temperature_ > 0
@@ -380,10 +380,10 @@ def test_a_curved_head_is_kept_too(classifier, arrays, new, tmp_path):
     )
 
 
-def test_the_predictor_gives_what_the_classifier_gives(classifier, folder, catalog, tmp_path):
-    fitted = classifier.fit(catalog)
+def test_the_predictor_gives_what_the_classifier_gives(classifier, folder, dataset, tmp_path):
+    fitted = classifier.fit(dataset)
     fitted.save(tmp_path / "mine")
-    files = [catalog.file(row) for row in range(0, len(catalog), 3)]
+    files = [dataset.file(row) for row in range(0, len(dataset), 3)]
     answers = list(Predictor(tmp_path / "mine").predict(files))
     table = np.stack([answer.probabilities for answer in answers])
     np.testing.assert_allclose(table, fitted.predict_proba(files), atol=1e-5)
@@ -404,7 +404,7 @@ def test_a_run_can_be_loaded(trained, photos):
     loaded = ImageClassifier.load(trained.run, workers=1)
     assert loaded.classes_.tolist() == ["bar", "chequer", "ring"]
     assert (loaded.seed, loaded.size, loaded.workers) == (3, 64, 1)
-    with pytest.raises(PictureError, match="cut"):
+    with pytest.raises(ImageError, match="cut"):
         loaded.predict([photos / "ring" / "ring 000.png", photos / "bar" / "cut.jpg"])
     assert loaded.predict_proba([shape("ring", 1)[:, :, 0]]).shape == (1, 3)
 
@@ -488,16 +488,16 @@ print(len(started), sorted({{"tensorflow", "keras", "sklearn", "scipy"}} & loade
 
 
 @pytest.mark.slow
-def test_everything_at_its_defaults(catalog, monkeypatch, tmp_path):
+def test_everything_at_its_defaults(dataset, monkeypatch, tmp_path):
     # With the real Keras, and the backbone at its own size.
     monkeypatch.undo()
-    fitted = ImageClassifier().fit(catalog)
+    fitted = ImageClassifier().fit(dataset)
     bundle = fitted.save(tmp_path / "mine")
     assert bundle.spec.size == (224, 224)
     agreement = bundle.facts["agreement"]
-    assert agreement["pictures"] == 3 * COUNT and 0 < agreement["largest_difference"] <= 1e-4
+    assert agreement["images"] == 3 * COUNT and 0 < agreement["largest_difference"] <= 1e-4
     loaded = ImageClassifier.load(tmp_path / "mine")
     np.testing.assert_allclose(
-        loaded.predict_proba(catalog), fitted.predict_proba(catalog), atol=1e-5
+        loaded.predict_proba(dataset), fitted.predict_proba(dataset), atol=1e-5
     )
-    assert fitted.score(catalog) > 0.9
+    assert fitted.score(dataset) > 0.9

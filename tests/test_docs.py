@@ -38,8 +38,8 @@ def child_environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str
 
 
 @pytest.fixture(scope="session")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The pictures that the tutorial draws: photos/, photos-test/ and new/."""
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The images that the tutorial draws: photos/, photos-test/ and new/."""
     folder = tmp_path_factory.mktemp("tutorial")
     drawing = next(
         b for b in blocks((DOCS / "tutorial.md").read_text("utf-8")) if b.language == "python"
@@ -50,11 +50,11 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def with_run(
-    pictures: Path, child_environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+    images: Path, child_environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
     """The same with a finished run, runs/photos-1, of the command line's own making."""
     folder = tmp_path_factory.mktemp("trained") / "work"
-    shutil.copytree(pictures, folder)
+    shutil.copytree(images, folder)
     command = [sys.executable, "-m", "kindsight", "train", "photos/", "--quiet"]
     subprocess.run(command, cwd=folder, env=child_environment, check=True, capture_output=True)
     return folder
@@ -66,7 +66,7 @@ def with_run(
 def test_the_code_of_a_page_runs(
     page: str, request: pytest.FixtureRequest, child_environment: dict[str, str], tmp_path: Path
 ) -> None:
-    start: Path = request.getfixturevalue("pictures" if page in FROM_THE_BEGINNING else "with_run")
+    start: Path = request.getfixturevalue("images" if page in FROM_THE_BEGINNING else "with_run")
     folder = tmp_path / "work"
     shutil.copytree(start, folder)
     options = [] if page in NOT_COMPARED else ["--output"]
@@ -97,7 +97,7 @@ def test_the_list_of_checks_is_what_the_checks_say() -> None:
 
 def test_the_defaults_that_the_help_names_are_the_real_ones() -> None:
     from kindsight.cli.train import train
-    from kindsight.settings import TrainSettings
+    from kindsight.runs.settings import TrainSettings
 
     make_cli = runpy.run_path(str(DOCS / "make_cli.py"))
     settings = TrainSettings("x")
@@ -154,7 +154,7 @@ def test_the_pages_use_nothing_from_elsewhere() -> None:
 @pytest.mark.parametrize(
     ("shown", "printed"),
     [
-        ("98.3% of 60 pictures right", "97.1% of 60 pictures right"),
+        ("98.3% of 60 images right", "97.1% of 60 images right"),
         (
             "  time   11.3 s (fit 0.1 s)\n  run    runs/photos-1",
             "  time   9 s (fit 0.3 s)\n\n  run  runs/photos-1\n",

@@ -13,22 +13,22 @@ HEAVY = ("tensorflow", "keras", "torch", "sklearn", "scipy", "pandas", "matplotl
 MODULES = (
     "kindsight",
     "kindsight.errors",
-    "kindsight.pictures",
-    "kindsight.catalog",
-    "kindsight.chance",
+    "kindsight.images",
+    "kindsight.dataset",
+    "kindsight.random_stream",
     "kindsight.augment",
     "kindsight.evaluation",
     "kindsight.report",
-    "kindsight.cache",
-    "kindsight.runtime",
+    "kindsight.cache.folder",
+    "kindsight.models.runtime",
     "kindsight.bundle",
     "kindsight.predictor",
-    "kindsight.training.history",
-    "kindsight.training.logs",
-    "kindsight.explain",
+    "kindsight.training.engine.history",
+    "kindsight.training.engine.logs",
+    "kindsight.explain.feature_maps",
     "kindsight.preprocessing",
-    "kindsight.catalog.checks",
-    "kindsight.checking",
+    "kindsight.checks",
+    "kindsight.runs.checking",
     "kindsight.cli",
 )
 
@@ -75,7 +75,7 @@ def test_a_check_leaves_heavy_packages_out(tmp_path: Path) -> None:
         (tmp_path / name).parent.mkdir(parents=True)
         (tmp_path / name).write_bytes(b"P6 2 2 255\n" + bytes(range(12)))
     statements = (
-        "from kindsight.cache import Cache\nfrom kindsight.checking import *\n"
+        "from kindsight.cache.folder import Cache\nfrom kindsight.runs.checking import *\n"
         f"cache = Cache({str(tmp_path / 'cache')!r})\n"
         f"write_report(check_data({str(tmp_path)!r}, cache=cache), {str(tmp_path / 'o')!r}, "
         "cache=cache)"
@@ -107,7 +107,7 @@ def test_the_drop_in_is_what_imports_keras() -> None:
 
 def test_importing_starts_no_thread_and_writes_nothing() -> None:
     code = (
-        "import threading, kindsight, kindsight.catalog, kindsight.predictor, kindsight.report\n"
+        "import threading, kindsight, kindsight.dataset, kindsight.predictor, kindsight.report\n"
         "print(threading.active_count())"
     )
     done = subprocess.run(

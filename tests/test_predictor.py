@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from kindsight.bundle import load_bundle
-from kindsight.catalog import Catalog
+from kindsight.dataset import ImageDataset
 from kindsight.errors import UsageError
-from kindsight.pictures import read_picture, resize_picture
+from kindsight.images import read_image, resize_image
+from kindsight.models.runtime import Interpreter
 from kindsight.predictor import AHEAD, BUNDLE, Prediction, Predictor
-from kindsight.runtime import Interpreter
 from shapes import encoded, shape
 
 
@@ -22,7 +22,7 @@ def predictor(trained):
 
 @pytest.fixture(scope="module")
 def files(photos):
-    """Every fourth of the pictures that can be read."""
+    """Every fourth of the images that can be read."""
     return sorted(path for path in photos.rglob("* *.*"))[::4]
 
 
@@ -33,7 +33,7 @@ def table(answers):
 def test_an_answer_by_hand(trained, photos):
     # Read, resized, run, divided by the temperature, and the softmax, each step on its own.
     bundle, file = load_bundle(trained.run), photos / "ring" / "ring 004.jpg"
-    pixels = resize_picture(read_picture(file, target=(64, 64)), bundle.spec)
+    pixels = resize_image(read_image(file, target=(64, 64)), bundle.spec)
     logits = Interpreter(bundle.tflite)(pixels).astype(np.float64)
     powers = np.exp(logits / bundle.temperature)
     (answer,) = Predictor(trained.run).predict([file])
@@ -91,7 +91,7 @@ def test_what_cannot_be_read_is_a_row_and_the_rest_goes_on(predictor, photos):
     answers = list(predictor.predict(given))
     assert [answer.path for answer in answers] == [str(path) for path in given]
     codes = [answer.error.code if answer.error else None for answer in answers]
-    wrong = ["not-a-picture", "missing", "empty", "truncated", "not-a-picture"]
+    wrong = ["not-a-image", "missing", "empty", "truncated", "not-a-image"]
     assert codes == [None, *wrong, None]
     for path, answer in zip(given[1:6], answers[1:6], strict=True):
         assert (answer.label, answer.probabilities, answer.logits) == (None, None, None)
@@ -129,11 +129,11 @@ def test_a_single_path_is_refused_at_once(predictor, photos):
             predictor.predict(path)
 
 
-def test_a_catalog_is_answered_in_its_order(predictor, photos):
-    catalog = Catalog.from_folder(photos)[::7]
-    answers = list(predictor.predict_catalog(catalog))
-    assert [answer.path for answer in answers] == list(catalog.path)
-    direct = list(predictor.predict(catalog.file(row) for row in range(len(catalog))))
+def test_a_dataset_is_answered_in_its_order(predictor, photos):
+    dataset = ImageDataset.from_folder(photos)[::7]
+    answers = list(predictor.predict_dataset(dataset))
+    assert [answer.path for answer in answers] == list(dataset.path)
+    direct = list(predictor.predict(dataset.file(row) for row in range(len(dataset))))
     for one, other in zip(answers, direct, strict=True):
         assert (one.error is None) == (other.error is None)
         if one.error is None:
@@ -143,13 +143,13 @@ def test_a_catalog_is_answered_in_its_order(predictor, photos):
 
 
 def test_arrays_are_answered_as_files_are(predictor, tmp_path):
-    pictures = [shape("ring", 50), shape("bar", 51, side=100), shape("chequer", 52)[:, :, 1]]
+    images = [shape("ring", 50), shape("bar", 51, side=100), shape("chequer", 52)[:, :, 1]]
     files = []
-    for number, picture in enumerate(pictures):
+    for number, image in enumerate(images):
         files.append(tmp_path / f"{number}.png")
-        files[-1].write_bytes(encoded(picture, "png"))
+        files[-1].write_bytes(encoded(image, "png"))
     from_files = list(predictor.predict(files))
-    answers = list(predictor.predict_catalog(Catalog.from_arrays(pictures)))
+    answers = list(predictor.predict_dataset(ImageDataset.from_arrays(images)))
     assert [answer.path for answer in answers] == [f"array-{n:06d}" for n in range(3)]
     np.testing.assert_array_equal(table(answers), table(from_files))
 
@@ -157,9 +157,9 @@ def test_arrays_are_answered_as_files_are(predictor, tmp_path):
 def test_answers_that_are_not_finite_are_rows_with_errors(predictor, files, monkeypatch):
     real = type(predictor._pool).run_all
 
-    def run_all(pool, pictures):
-        pairs = zip(real(pool, pictures), pictures, strict=True)
-        return [row * np.nan if picture[0, 0, 0] % 2 else row for row, picture in pairs]
+    def run_all(pool, images):
+        pairs = zip(real(pool, images), images, strict=True)
+        return [row * np.nan if image[0, 0, 0] % 2 else row for row, image in pairs]
 
     monkeypatch.setattr(type(predictor._pool), "run_all", run_all)
     answers = list(predictor.predict(files))
@@ -171,17 +171,17 @@ def test_answers_that_are_not_finite_are_rows_with_errors(predictor, files, monk
 
 
 def test_scores_are_those_of_the_answers(predictor, photos):
-    catalog = Catalog.from_folder(photos)
-    scores = predictor.evaluate(catalog)
+    dataset = ImageDataset.from_folder(photos)
+    scores = predictor.evaluate(dataset)
     assert [error.path for error in scores.problems] == [
         "bar/cut.jpg",
         "chequer/empty.png",
         "chequer/letter.jpg",
     ]
-    assert len(scores.catalog) == len(scores.probabilities) == scores.evaluation.pictures == 91
+    assert len(scores.dataset) == len(scores.probabilities) == scores.evaluation.images == 91
     right = [
         answer.label == label
-        for answer, label in zip(predictor.predict_catalog(catalog), catalog.label, strict=True)
+        for answer, label in zip(predictor.predict_dataset(dataset), dataset.label, strict=True)
         if answer.error is None
     ]
     assert scores.evaluation.accuracy == pytest.approx(np.mean(right))
@@ -189,11 +189,11 @@ def test_scores_are_those_of_the_answers(predictor, photos):
 
 
 def labelled(*labels):
-    """Pictures of the kinds named before the colon, labelled as said after it."""
+    """Images of the kinds named before the colon, labelled as said after it."""
     kinds = [label.split(":")[0] for label in labels]
     names = [label.split(":")[-1] for label in labels]
-    pictures = [shape(kind, 200 + number) for number, kind in enumerate(kinds)]
-    return Catalog.from_arrays(pictures, names)
+    images = [shape(kind, 200 + number) for number, kind in enumerate(kinds)]
+    return ImageDataset.from_arrays(images, names)
 
 
 def test_unknown_classes_are_named_and_not_scored(predictor):
@@ -206,34 +206,34 @@ def test_unknown_classes_are_named_and_not_scored(predictor):
     scores = predictor.evaluate(mixed)
     assert scores.unknown == {"apple": 2, "c": 1, "zebra": 1}
     assert scores.evaluation.to_dict() == wanted.evaluation.to_dict()
-    assert scores.evaluation.pictures == 4 and scores.absent == ()
+    assert scores.evaluation.images == 4 and scores.absent == ()
     assert [item["support"] for item in scores.evaluation.to_dict()["classes"]] == [1, 1, 2]
 
 
 def test_absent_classes_are_named(predictor):
     scores = predictor.evaluate(labelled("ring", "ring", "chequer"))
     assert scores.absent == ("bar",) and scores.unknown == {}
-    assert scores.evaluation.pictures == 3 and np.isfinite(scores.evaluation.balanced_accuracy)
+    assert scores.evaluation.images == 3 and np.isfinite(scores.evaluation.balanced_accuracy)
 
 
 def test_labels_are_matched_by_name_never_by_place(predictor):
     # In the data "ring" is class 0 of two; in the classifier it is class 2 of three.
-    catalog = labelled(*["ring"] * 12, *["ring:star"] * 3)
-    assert catalog.classes == ("ring", "star")
-    scores = predictor.evaluate(catalog)
+    dataset = labelled(*["ring"] * 12, *["ring:star"] * 3)
+    assert dataset.classes == ("ring", "star")
+    scores = predictor.evaluate(dataset)
     confusion = np.array(scores.evaluation.to_dict()["confusion"])
     assert confusion[2].sum() == 12 and confusion[:2].sum() == 0
     assert scores.evaluation.accuracy > 0.7
 
 
-def test_pictures_without_label_are_not_scored(predictor):
-    catalog = labelled("ring", "bar", "chequer")
-    scores = predictor.evaluate(catalog.with_columns(label=["ring", None, "chequer"]))
-    assert scores.evaluation.pictures == 2 and scores.unknown == {}
+def test_images_without_label_are_not_scored(predictor):
+    dataset = labelled("ring", "bar", "chequer")
+    scores = predictor.evaluate(dataset.with_columns(label=["ring", None, "chequer"]))
+    assert scores.evaluation.images == 2 and scores.unknown == {}
 
 
 def test_nothing_to_score(predictor, tmp_path):
-    with pytest.raises(UsageError, match="at least one labelled picture"):
+    with pytest.raises(UsageError, match="at least one labelled image"):
         predictor.evaluate(labelled("ring:a", "bar:b"))
-    with pytest.raises(UsageError, match="at least one labelled picture"):
-        predictor.evaluate(Catalog.from_files([tmp_path / "absent.jpg"], ["ring"]))
+    with pytest.raises(UsageError, match="at least one labelled image"):
+        predictor.evaluate(ImageDataset.from_files([tmp_path / "absent.jpg"], ["ring"]))

@@ -13,19 +13,19 @@ import kindsight
 NAMES = [
     "Augment",
     "Bundle",
-    "Catalog",
+    "ImageDataset",
     "Evaluation",
     "ImageClassifier",
     "InputSpec",
     "Prediction",
     "Predictor",
     "__version__",
-    "divide_catalog",
+    "divide_dataset",
     "evaluate",
     "load_bundle",
-    "read_picture",
-    "resize_picture",
-    "split_catalog",
+    "read_image",
+    "resize_image",
+    "split_dataset",
 ]
 
 
@@ -65,9 +65,9 @@ def test_every_module_lists_only_names_that_it_has() -> None:
     assert checked > 100
 
 
-def test_a_name_that_the_catalog_has_not_is_an_attribute_error() -> None:
-    from kindsight import catalog
+def test_a_name_that_the_dataset_has_not_is_an_attribute_error() -> None:
+    from kindsight import dataset
 
-    assert {"Catalog", "open_catalog", "split_catalog"} <= set(dir(catalog))
-    with pytest.raises(AttributeError, match="opencatalog"):
-        _ = catalog.opencatalog
+    assert {"ImageDataset", "open_dataset", "split_dataset"} <= set(dir(dataset))
+    with pytest.raises(AttributeError, match="opendataset"):
+        _ = dataset.opendataset

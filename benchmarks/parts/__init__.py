@@ -20,4 +20,4 @@ PARTS: Mapping[str, Callable[[Workshop], Section]] = {
 """By the names that ``--only`` takes, in the order in which they are run."""
 
 NEEDS_CATS_DOGS = ("train", "rivals", "predict", "memory")
-"""The parts that cannot be run without these pictures."""
+"""The parts that cannot be run without these images."""

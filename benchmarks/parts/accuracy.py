@@ -32,7 +32,7 @@ def _elpv(shop: Workshop, section: Section) -> list[Row]:
     above = Target("above", PAPER, "kindsight")
     changed = ", ".join(f"{name} {value}" for name, value in demo["settings"].items())
     section.notes.append(
-        "elpv: 25% stratified test, four divisions; the paper divided the pictures once, in its "
+        "elpv: 25% stratified test, four divisions; the paper divided the images once, in its "
         f"own way. The demo's options: {changed}."
     )
     return [

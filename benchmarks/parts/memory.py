@@ -12,7 +12,7 @@ TIMES = 10
 
 
 def measure(shop: Workshop) -> Section:
-    """Watch one training and two predictions, the second over ten times as many pictures."""
+    """Watch one training and two predictions, the second over ten times as many images."""
     count = shop.count()
     training = run(
         kindsight("train", shop.cats_dogs, "--runs", shop.new_folder("runs"), "--quiet"),
@@ -20,7 +20,7 @@ def measure(shop: Workshop) -> Section:
         memory=True,
     )
     _say("train", training)
-    rows = [Row("train, no picture cached", [training.megabytes], "MB", target=at_most(TRAIN_MB))]
+    rows = [Row("train, no image cached", [training.megabytes], "MB", target=at_most(TRAIN_MB))]
     # Round figures read better than ten times a count: 14,000 for 1,399.
     many = round(TIMES * count, -3) or TIMES * count
     for number in (count, many):
@@ -33,7 +33,7 @@ def measure(shop: Workshop) -> Section:
         )
         _say(f"predict {number:,}", done)
         target = at_most(PREDICT_MB)
-        rows.append(Row(f"predict {number:,} pictures", [done.megabytes], "MB", target=target))
+        rows.append(Row(f"predict {number:,} images", [done.megabytes], "MB", target=target))
     return Section(
         "Peak memory",
         rows,

@@ -1,4 +1,4 @@
-"""``kindsight predict``: one picture from a standing start, and many at full speed."""
+"""``kindsight predict``: one image from a standing start, and many at full speed."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ LIST = 5000
 def measure(shop: Workshop) -> Section:
     """Measure both."""
     section = Section("Prediction")
-    section.rows += _one_picture(shop)
+    section.rows += _one_image(shop)
     section.rows += _many(shop, section)
     return section
 
 
-def _one_picture(shop: Workshop) -> list[Row]:
-    """Time processes that answer for one picture, ours and Keras's in turns."""
+def _one_image(shop: Workshop) -> list[Row]:
+    """Time processes that answer for one image, ours and Keras's in turns."""
     run_folder = shop.trained
-    picture = next(iter(class_files(shop.cats_dogs).values()))[0]
+    image = next(iter(class_files(shop.cats_dogs).values()))[0]
     classes = json.loads((run_folder / "bundle.json").read_text(encoding="utf-8"))["classes"]
-    ours_command = kindsight("predict", run_folder, picture, "--quiet")
+    ours_command = kindsight("predict", run_folder, image, "--quiet")
     keras_command = script(
         "rivals/keras_predict.py",
         run_folder / "model.keras",
-        picture,
+        image,
         "--classes",
         ",".join(classes),
     )
@@ -40,11 +40,11 @@ def _one_picture(shop: Workshop) -> list[Row]:
         # A cache that is not there: a prediction must not need one.
         ours.append(run(ours_command, env=environment(shop.folder / "no-cache")).seconds)
         keras.append(run(keras_command).seconds)
-        say(f"one picture: kindsight {ours[-1]:.2f} s, Keras {keras[-1]:.2f} s")
+        say(f"one image: kindsight {ours[-1]:.2f} s, Keras {keras[-1]:.2f} s")
     rival = "load_model and model.predict"
     return [
-        Row("one picture, whole process", ours, "s", target=at_most(0.8)),
-        Row("one picture, whole process", ours, "s", rival, keras, at_most(1 / 6, "ratio")),
+        Row("one image, whole process", ours, "s", target=at_most(0.8)),
+        Row("one image, whole process", ours, "s", rival, keras, at_most(1 / 6, "ratio")),
     ]
 
 
@@ -73,7 +73,7 @@ def _many(shop: Workshop, section: Section) -> list[Row]:
         "side the bare work alone on the same cores."
     )
     return [
-        Row(f"a folder of {count:,} pictures", folder_rates, "/s", rival, slower, target),
+        Row(f"a folder of {count:,} images", folder_rates, "/s", rival, slower, target),
         Row(f"a list of {long:,} names", list_rates, "/s", rival, slower, target),
         Row("reading and resizing alone", [count / floor["read"] for floor in floors], "/s"),
         Row("bare LiteRT alone", [count / floor["network"] for floor in floors], "/s"),
@@ -81,10 +81,10 @@ def _many(shop: Workshop, section: Section) -> list[Row]:
 
 
 def _rate(shop: Workshop, count: int, what: object, given: Path | None = None) -> float:
-    """Return pictures a second of one whole process."""
+    """Return images a second of one whole process."""
     command = kindsight("predict", shop.trained, what, "--format", "jsonl", "--quiet")
     done = run(command, env=environment(shop.folder / "no-cache"), given=given)
     answered = done.output.count("\n")
     if answered != count:
-        raise SystemExit(f"predict answered for {answered} of {count} pictures.")
+        raise SystemExit(f"predict answered for {answered} of {count} images.")
     return count / done.seconds

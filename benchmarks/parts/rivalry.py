@@ -1,4 +1,4 @@
-"""``kindsight train`` and its rivals on the same pictures, held back the same, as processes."""
+"""``kindsight train`` and its rivals on the same images, held back the same, as processes."""
 
 from __future__ import annotations
 
@@ -53,8 +53,8 @@ class Rival:
 
 
 def measure(shop: Workshop) -> Section:
-    """Time each side and compare what is right on the pictures held back."""
-    section = Section("Rivals: whole training, the same pictures and ImageNet weights")
+    """Time each side and compare what is right on the images held back."""
+    section = Section("Rivals: whole training, the same images and ImageNet weights")
     train_files, validation_files = hold_out(class_files(shop.cats_dogs))
     data = shop.new_folder("rivals-data")
     lay_out(train_files, data / "train")
@@ -64,11 +64,11 @@ def measure(shop: Workshop) -> Section:
         done = train(data, shop.cold_cache(), shop.new_folder("runs"))
         ours.append(done.seconds)
         scored = done.answer["validation"]
-        accuracies.append(counted(scored["accuracy"], scored["pictures"]))
+        accuracies.append(counted(scored["accuracy"], scored["images"]))
         say(f"kindsight: {done.seconds:.2f} s, {100 * accuracies[-1]:.2f}%")
     counts = [sum(map(len, part.values())) for part in (train_files, validation_files)]
     section.notes.append(
-        f"{counts[0]:,} pictures to train on, {counts[1]:,} to score. kindsight with no picture "
+        f"{counts[0]:,} images to train on, {counts[1]:,} to score. kindsight with no image "
         "cached. Keras and vyntri work as installed; a rival's row is its fastest setting."
     )
     for rival in _rivals(shop, counts[0], section):
@@ -89,15 +89,15 @@ def measure(shop: Workshop) -> Section:
     return section
 
 
-def counted(share: float, pictures: int) -> float:
+def counted(share: float, images: int) -> float:
     """Return the share of right answers that was rounded to `share`.
 
     The rivals print rounded shares, and 0.91667 is not to win against 11 of 12.
     """
-    return round(share * pictures) / pictures
+    return round(share * images) / images
 
 
-def _rivals(shop: Workshop, pictures: int, section: Section) -> list[Rival]:
+def _rivals(shop: Workshop, images: int, section: Section) -> list[Rival]:
     tenth = at_most(0.1, "ratio")
     recipe = Rival(
         "Keras recipe, 10 epochs",
@@ -110,7 +110,7 @@ def _rivals(shop: Workshop, pictures: int, section: Section) -> list[Rival]:
         section.notes.append("fastai and vyntri were left out: --rivals-python was not given.")
         return [recipe]
     # fastai leaves out the last, smaller batch, which in a trial may be all there is.
-    batch = ("--batch", max(2, pictures // 4)) if pictures < 2 * FASTAI_BATCH else ()
+    batch = ("--batch", max(2, images // 4)) if images < 2 * FASTAI_BATCH else ()
     fastai = Rival(
         "fastai fine_tune(1)", "fastai_fine_tune.py", python, batch, TORCH_SETTINGS, tenth
     )

@@ -14,7 +14,7 @@ AGAIN = {
     "again with a linear head": ("--head", "linear"),
     "again with a far seed": ("--seed", "77"),
 }
-# On its validation pictures Keras was not run before: shown, and held to nothing.
+# On its validation images Keras was not run before: shown, and held to nothing.
 WITHOUT_TARGET = ("again with a far seed",)
 
 
@@ -58,7 +58,7 @@ def _section(
     floor = [answer["floor"] for answer in floors]
     rows = [
         Row(
-            "train, no picture cached",
+            "train, no image cached",
             cold,
             "s",
             "floor: read and resize, then the network",
@@ -71,7 +71,7 @@ def _section(
             f"train {name}",
             seconds[name],
             "s",
-            "train, no picture cached",
+            "train, no image cached",
             cold,
             None if name in WITHOUT_TARGET else _QUARTER,
         )
@@ -86,7 +86,7 @@ def _section(
     rows += [Row(what, [answer[key] for answer in floors], "s") for what, key in parts.items()]
     rows.append(Row("making the backbone, once a machine", [shop.backbone[1]], "s"))
     notes = [
-        f"{floors[0]['pictures']:,} pictures, {floors[0]['cores']} cores; the files are in the "
+        f"{floors[0]['images']:,} images, {floors[0]['cores']} cores; the files are in the "
         "system's memory, no feature is in the cache. Training is timed as a whole process, the "
         "floor without the start of Python; of each two ways the floor takes the faster.",
         *(f"Stages of the last '{name}': {_stages(found)}." for name, found in stages.items()),

@@ -1,7 +1,7 @@
-"""cleanvision on a folder of pictures: a rival of ``kindsight check``.
+"""cleanvision on a folder of images: a rival of ``kindsight check``.
 
 All its checks at their default settings, on all cores, as its own documentation has it. Prints one
-line of JSON: the pictures of each issue, by name.
+line of JSON: the images of each issue, by name.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def main() -> None:
         for column in lab.issues.columns
         if column.startswith("is_")
     }
-    print(json.dumps({"pictures": len(lab.issues), "issues": found}))
+    print(json.dumps({"images": len(lab.issues), "issues": found}))
 
 
 if __name__ == "__main__":  # it starts processes, which import this file again

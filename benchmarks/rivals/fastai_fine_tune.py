@@ -44,7 +44,7 @@ def train(options: argparse.Namespace) -> dict[str, Any]:
     )
     if len(loaders.train_ds) < options.batch:
         raise SystemExit(
-            "fastai leaves out the last, smaller batch: --batch must not exceed the pictures to "
+            "fastai leaves out the last, smaller batch: --batch must not exceed the images to "
             f"train on. Received: {options.batch} of {len(loaders.train_ds)}"
         )
     # What vision_learner does inside; fastai 2.8's ignores the `cut` that it is given.
@@ -58,13 +58,13 @@ def train(options: argparse.Namespace) -> dict[str, Any]:
     # The last row of the recorder: losses of train and validation, then the metric.
     score = float(learner.recorder.values[-1][-1])
     epochs = 1 + options.epochs
-    pictures, scored = len(loaders.train_ds), len(loaders.valid_ds)
+    images, scored = len(loaders.train_ds), len(loaders.valid_ds)
     return {
         "accuracy": round(score, 5),
-        # Pictures that pass the network in a second of fitting, those of validation included.
-        "rate": round(epochs * (pictures + scored) / fitting, 2),
+        # Images that pass the network in a second of fitting, those of validation included.
+        "rate": round(epochs * (images + scored) / fitting, 2),
         "fit_seconds": round(fitting, 3),
-        "train": pictures,
+        "train": images,
         "validation": scored,
         "epochs": epochs,
     }

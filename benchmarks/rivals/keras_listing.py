@@ -50,8 +50,8 @@ def train(options: argparse.Namespace) -> dict[str, Any]:
             "fill_mode": "nearest",
         }
     flow = {"target_size": (150, 150), "batch_size": 20, "class_mode": "binary"}
-    pictures = ImageDataGenerator(rescale=1.0 / 255, **changes)
-    training = pictures.flow_from_directory(str(options.train), seed=options.seed, **flow)
+    images = ImageDataGenerator(rescale=1.0 / 255, **changes)
+    training = images.flow_from_directory(str(options.train), seed=options.seed, **flow)
     validation = None
     if options.validation is not None:
         validation = ImageDataGenerator(rescale=1.0 / 255).flow_from_directory(
@@ -72,7 +72,7 @@ def train(options: argparse.Namespace) -> dict[str, Any]:
     ).history
     return {
         "epoch_seconds": [end - start for start, end in itertools.pairwise(ends)],
-        "train": shared.count_pictures(options.train),
+        "train": shared.count_images(options.train),
         "accuracies": history.get("val_accuracy", []),
     }
 

@@ -1,6 +1,6 @@
-"""Load a ``.keras`` file, call ``model.predict`` on one picture: rival of ``kindsight predict``.
+"""Load a ``.keras`` file, call ``model.predict`` on one image: rival of ``kindsight predict``.
 
-What Keras's guides show for a single picture: ``load_model``, ``load_img``, ``img_to_array``,
+What Keras's guides show for a single image: ``load_model``, ``load_img``, ``img_to_array``,
 ``predict``. Nothing of kindsight is imported.
 """
 
@@ -19,8 +19,8 @@ def predict(options: argparse.Namespace) -> dict[str, Any]:
 
     model = keras.models.load_model(options.model)
     size = model.input_shape[1:3]
-    picture = keras.utils.load_img(options.picture, target_size=size)
-    pixels = keras.utils.img_to_array(picture)
+    image = keras.utils.load_img(options.image, target_size=size)
+    pixels = keras.utils.img_to_array(image)
     output = model.predict(np.expand_dims(pixels, 0), verbose=0)[0]
     best = int(np.argmax(output))
     names = options.classes.split(",") if options.classes else None
@@ -34,6 +34,6 @@ def predict(options: argparse.Namespace) -> dict[str, Any]:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("model", type=Path, help="file that keras.models.load_model reads")
-    parser.add_argument("picture", type=Path)
+    parser.add_argument("image", type=Path)
     parser.add_argument("--classes", default="", help="names in the model's order, with commas")
     shared.run("keras predict", ("keras", "tensorflow-cpu"), predict, parser)

@@ -15,9 +15,7 @@ from typing import Any
 import shared
 
 
-def pictures_of(
-    folder: Path, size: tuple[int, int], options: argparse.Namespace, **more: Any
-) -> Any:
+def images_of(folder: Path, size: tuple[int, int], options: argparse.Namespace, **more: Any) -> Any:
     """Read a folder of class folders into batches, as the guides do."""
     import keras
 
@@ -47,11 +45,9 @@ def train(options: argparse.Namespace) -> dict[str, Any]:
     keras.utils.set_random_seed(options.seed)
     backbone = keras.models.load_model(options.backbone)
     size = backbone.input_shape[1:3]
-    train_set = pictures_of(options.train, size, options)
+    train_set = images_of(options.train, size, options)
     names = train_set.class_names
-    validation_set = pictures_of(
-        options.validation, size, options, class_names=names, shuffle=False
-    )
+    validation_set = images_of(options.validation, size, options, class_names=names, shuffle=False)
     if options.cache:
         train_set, validation_set = train_set.cache(), validation_set.cache()
     train_set = train_set.prefetch(tf.data.AUTOTUNE)
@@ -64,14 +60,14 @@ def train(options: argparse.Namespace) -> dict[str, Any]:
         train_set, validation_data=validation_set, epochs=options.epochs, verbose=2
     ).history
     fitting = time.perf_counter() - started
-    pictures = shared.count_pictures(options.train)
-    scored = shared.count_pictures(options.validation)
+    images = shared.count_images(options.train)
+    scored = shared.count_images(options.validation)
     return {
         "accuracy": round(history["val_accuracy"][-1], 5),
-        # Pictures that pass the network in a second of fitting, those of validation included.
-        "rate": round(options.epochs * (pictures + scored) / fitting, 2),
+        # Images that pass the network in a second of fitting, those of validation included.
+        "rate": round(options.epochs * (images + scored) / fitting, 2),
         "fit_seconds": round(fitting, 3),
-        "train": pictures,
+        "train": images,
         "validation": scored,
         "epochs": options.epochs,
     }
@@ -89,6 +85,6 @@ if __name__ == "__main__":
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument(
-        "--cache", action="store_true", help="keep the decoded pictures in memory between epochs"
+        "--cache", action="store_true", help="keep the decoded images in memory between epochs"
     )
     shared.run("keras recipe", ("keras", "tensorflow-cpu"), train, parser)

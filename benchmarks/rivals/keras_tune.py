@@ -2,7 +2,7 @@
 
 The backbone is a ``.keras`` file that ends in a feature map, put under pooling and a dense layer.
 ``--upper`` freezes it up to the end of its fifth stage; Keras then computes that part anew for each
-batch, as the guides to fine-tuning have it. The pictures are in memory, decoded and resized (an
+batch, as the guides to fine-tuning have it. The images are in memory, decoded and resized (an
 ``.npy`` file of uint8), so that the network alone is timed. An epoch ends with
 judging what is not learned from.
 """

@@ -49,9 +49,9 @@ class Renormalised(nn.Module):
     Parameters
     ----------
     body : torch.nn.Module
-        Expects pictures normalised by :data:`MEAN` and :data:`STD`.
+        Expects images normalised by :data:`MEAN` and :data:`STD`.
     mean, std : sequence of float
-        What the pictures that come in were normalised by instead, one number a channel.
+        What the images that come in were normalised by instead, one number a channel.
     """
 
     def __init__(self, body: nn.Module, mean: Any, std: Any) -> None:
@@ -64,6 +64,6 @@ class Renormalised(nn.Module):
         self.register_buffer("shift", (old_mean - new_mean) / new_std)
         self.body = body
 
-    def forward(self, pictures: Tensor) -> Tensor:
-        """Turn pictures (batch, 3, height, width) into features (batch, 1280)."""
-        return self.body(pictures * self.scale + self.shift).mean((2, 3))
+    def forward(self, images: Tensor) -> Tensor:
+        """Turn images (batch, 3, height, width) into features (batch, 1280)."""
+        return self.body(images * self.scale + self.shift).mean((2, 3))

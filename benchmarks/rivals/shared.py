@@ -61,7 +61,7 @@ def tuning_parser(description: str) -> argparse.ArgumentParser:
 
 
 def judged_apart(count: int, share: float) -> tuple[Any, Any]:
-    """Divide pictures' numbers, in an order of chance: what is learned from, and judged by."""
+    """Divide images' numbers, in an order of chance: what is learned from, and judged by."""
     import numpy as np
 
     order = np.random.default_rng(0).permutation(count)
@@ -99,6 +99,6 @@ def run(
     print(json.dumps({"rival": rival, "seconds": round(seconds, 3), **answer, **versions}))
 
 
-def count_pictures(folder: Path) -> int:
-    """Count the files in class folders that look like pictures."""
+def count_images(folder: Path) -> int:
+    """Count the files in class folders that look like images."""
     return sum(path.suffix.lower() in SUFFIXES for path in folder.glob("*/*"))

@@ -66,9 +66,9 @@ def train(options: argparse.Namespace) -> dict[str, Any]:
     ends = [time.perf_counter()]
     for _ in range(options.epochs):
         total = 0.0
-        for pictures, labels in loader:
+        for images, labels in loader:
             optimizer.zero_grad(set_to_none=True)
-            batch = pictures.to(memory_format=torch.channels_last)
+            batch = images.to(memory_format=torch.channels_last)
             loss = loss_of(model(batch)[:, 0], labels.float())
             loss.backward()
             optimizer.step()
@@ -77,7 +77,7 @@ def train(options: argparse.Namespace) -> dict[str, Any]:
         print(f"loss {total / len(loader):.4f}")
     return {
         "epoch_seconds": [end - start for start, end in itertools.pairwise(ends)],
-        "train": shared.count_pictures(options.train),
+        "train": shared.count_images(options.train),
     }
 
 

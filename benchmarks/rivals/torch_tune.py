@@ -1,7 +1,7 @@
 """A plain loop in PyTorch that trains EfficientNet-Lite0, all of it or its upper part.
 
 timm's ``tf_efficientnet_lite0`` in channels_last, batch normalisation in inference mode, AdamW,
-batches of 32. The pictures are in memory, decoded and resized (an ``.npy`` file of uint8), so that
+batches of 32. The images are in memory, decoded and resized (an ``.npy`` file of uint8), so that
 the network alone is timed. ``--upper`` freezes the network up to the end of its fifth stage, and
 computes that part anew for each batch, without gradients. An epoch ends with judging what is not
 learned from. The weights are random: they make no

@@ -1,7 +1,7 @@
 """vyntri with the same ImageNet weights as its backbone: a rival of ``kindsight train``.
 
 vyntri 1.5 offers five backbones, whose weights it downloads, and no public way to add a sixth; its
-table of backbones takes one all the same. Everything else is as vyntri has it: pictures resized to
+table of backbones takes one all the same. Everything else is as vyntri has it: images resized to
 256 and cropped to 224, its projection and its closed-form ridge.
 """
 
@@ -25,7 +25,7 @@ def register_lite0(channels_last: bool) -> None:
 
     def build() -> Any:
         body = convolutional_part(load_lite0())
-        # vyntri normalises every picture by ImageNet's means: undone inside.
+        # vyntri normalises every image by ImageNet's means: undone inside.
         module = Renormalised(body, registry._MEAN, registry._STD).eval()
         return module.to(memory_format=torch.channels_last) if channels_last else module
 
@@ -58,15 +58,15 @@ def train(options: argparse.Namespace) -> dict[str, Any]:
         started = time.perf_counter()
         model.fit(train=options.train, val=options.validation)
         fitting = time.perf_counter() - started
-    pictures, scored = model.metadata_["n_train"], model.metadata_["n_val"]
+    images, scored = model.metadata_["n_train"], model.metadata_["n_val"]
     features = model.metadata_["timings"]["feature_extraction_s"]
     return {
         "accuracy": round(model.validation_accuracy_, 5),
-        # Pictures read and passed through the network in a second of making features.
-        "rate": round((pictures + scored) / features, 2),
+        # Images read and passed through the network in a second of making features.
+        "rate": round((images + scored) / features, 2),
         "fit_seconds": round(fitting, 3),
         "features_seconds": round(features, 3),
-        "train": pictures,
+        "train": images,
         "validation": scored,
     }
 
@@ -78,7 +78,7 @@ if __name__ == "__main__":
         "--workers",
         type=int,
         default=0,
-        help="processes that read pictures; 0 is vyntri's own default",
+        help="processes that read images; 0 is vyntri's own default",
     )
     parser.add_argument(
         "--channels-last",

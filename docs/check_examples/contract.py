@@ -11,10 +11,22 @@ from PIL import Image
 
 from .still_life import fruit
 
-__all__ = ["EXAMPLES", "SIX", "SMALL", "Example", "Files", "Picture", "example", "instead", "many",
-           "plain", "saved", "sound"]  # fmt: skip
+__all__ = [
+    "EXAMPLES",
+    "SIX",
+    "SMALL",
+    "Drawing",
+    "Example",
+    "Files",
+    "example",
+    "instead",
+    "many",
+    "plain",
+    "saved",
+    "sound",
+]  # fmt: skip
 
-Picture = np.ndarray
+Drawing = np.ndarray
 Files = dict[str, bytes]
 
 
@@ -43,7 +55,7 @@ class Example:
     found: tuple[str, ...]
     shown: tuple[str, ...] = ()
     notes: dict[str, str] = field(default_factory=dict)
-    faces: dict[str, Picture] = field(default_factory=dict)
+    faces: dict[str, Drawing] = field(default_factory=dict)
 
 
 EXAMPLES: dict[str, Callable[[], Example]] = {}
@@ -60,19 +72,19 @@ def example(code: str) -> Callable[[Callable[[], Example]], Callable[[], Example
     return enter
 
 
-def saved(picture: Picture, kind: str = "JPEG", **options: object) -> bytes:
-    """Return the picture as a file of a format."""
+def saved(image: Drawing, kind: str = "JPEG", **options: object) -> bytes:
+    """Return the image as a file of a format."""
     file = io.BytesIO()
-    Image.fromarray(picture).save(file, kind, **({"quality": 88, **options}))
+    Image.fromarray(image).save(file, kind, **({"quality": 88, **options}))
     return file.getvalue()
 
 
 def plain(*names: str, first: int = 1) -> Files:
-    """Return sound pictures: ``pear/3.jpg`` is the third pear."""
+    """Return sound images: ``pear/3.jpg`` is the third pear."""
     return {name: saved(sound(name, first)) for name in names}
 
 
-def sound(name: str, first: int = 1) -> Picture:
+def sound(name: str, first: int = 1) -> Drawing:
     """Return the pixels of one of them."""
     label, number = name.split("/")[-2:]
     return fruit(label.strip().lower(), int(number.partition(".")[0]) + first - 1)
@@ -81,7 +93,7 @@ def sound(name: str, first: int = 1) -> Picture:
 SIX = ("apple/1.jpg", "apple/2.jpg", "apple/3.jpg", "pear/1.jpg", "pear/2.jpg", "pear/3.jpg")
 
 
-def instead(caption: str, name: str, data: bytes, note: str = "", face: Picture | None = None,
+def instead(caption: str, name: str, data: bytes, note: str = "", face: Drawing | None = None,
             extra: Iterable[str] = SIX[:3]) -> Example:  # fmt: skip
     """Return an example in which one file is found, beside sound ones."""
     return Example(
@@ -94,7 +106,7 @@ def instead(caption: str, name: str, data: bytes, note: str = "", face: Picture 
 
 
 def many(label: str, count: int, folder: str = "", first: int = 1, **size: int) -> Files:
-    """Return many pictures of one label, in a folder of its name or another one."""
+    """Return many images of one label, in a folder of its name or another one."""
     return {
         f"{folder or label}/{n}.jpg": saved(fruit(label, n, **size))
         for n in range(first, first + count)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from .contract import SMALL, Example, Files, Picture, example, many, plain, saved, sound
+from .contract import SMALL, Example, Files, Image, example, many, plain, saved, sound
 from .still_life import fruit, lettering
 
 __all__: list[str] = []
@@ -29,11 +29,11 @@ def identical() -> Example:
 
 @example("KS302")
 def stored_anew() -> Example:
-    """Store one picture in three ways."""
+    """Store one image in three ways."""
     pear = sound("pear/1.jpg")
     small = cv2.resize(pear, (100, 75), interpolation=cv2.INTER_AREA)
     return beside(
-        "No byte of these three files is the same, and all are one picture.",
+        "No byte of these three files is the same, and all are one image.",
         "pear/7.jpg", saved(pear, quality=25), "quality 25",
         {"pear/8.png": saved(small, "PNG")}, {"pear/8.png": "100 x 75, PNG"},
     )  # fmt: skip
@@ -44,18 +44,18 @@ def mirrored() -> Example:
     """Mirror one, and turn it."""
     pear = sound("pear/1.jpg")
     return beside(
-        "The second picture again, once mirrored and once turned by a quarter.",
+        "The second image again, once mirrored and once turned by a quarter.",
         "pear/7.jpg", saved(np.ascontiguousarray(pear[:, ::-1])), "mirrored",
         {"pear/8.jpg": saved(np.ascontiguousarray(np.rot90(pear)))}, {"pear/8.jpg": "turned"},
     )  # fmt: skip
 
 
-def moved(picture: Picture) -> Picture:
+def moved(image: Image) -> Image:
     """Return the next photograph of a burst: turned and shifted a little."""
-    height, width = picture.shape[:2]
+    height, width = image.shape[:2]
     how = cv2.getRotationMatrix2D((width / 2, height / 2), 1.0, 1.02)
     how[:, 2] += (2, -1)
-    return np.asarray(cv2.warpAffine(picture, how, (width, height), borderMode=cv2.BORDER_REFLECT))
+    return np.asarray(cv2.warpAffine(image, how, (width, height), borderMode=cv2.BORDER_REFLECT))
 
 
 @example("KS304")
@@ -69,7 +69,7 @@ def near() -> Example:
 
 @example("KS305")
 def parts() -> Example:
-    """Cut a piece out of a picture."""
+    """Cut a piece out of an image."""
     whole = fruit("pear", 1, 225, 300)
     cut = whole[35:215, 20:245]
     return Example(
@@ -95,11 +95,11 @@ def contradicting() -> Example:
 
 @example("KS402")
 def contradicting_copies() -> Example:
-    """Put one picture, stored anew, into two classes."""
+    """Put one image, stored anew, into two classes."""
     pear = fruit("pear", 1)
     small = cv2.resize(pear, (120, 90), interpolation=cv2.INTER_AREA)
     return Example(
-        "One picture, once made smaller, in the folders of two classes.",
+        "One image, once made smaller, in the folders of two classes.",
         {**plain("apple/1.jpg", "pear/2.jpg"), "apple/7.jpg": saved(small),
          "pear/1.jpg": saved(pear)},
         ("apple/7.jpg", "pear/1.jpg"),
@@ -135,7 +135,7 @@ def outliers() -> Example:
 def alike() -> Example:
     """Give one kind of fruit two names."""
     return Example(
-        "Two names for one fruit: no classifier can tell which of the two a picture has.",
+        "Two names for one fruit: no classifier can tell which of the two an image has.",
         {**many("apple", 20, "braeburn", **SMALL), **many("apple", 20, "gala", 21, **SMALL),
          **many("lemon", 20, **SMALL)},
         ("braeburn", "gala"),

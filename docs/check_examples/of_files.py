@@ -47,10 +47,10 @@ def empty() -> Example:
 
 @example("KS104")
 def web_page() -> Example:
-    """Save a web page under a picture's name."""
+    """Save a web page under an image's name."""
     page = b"<!DOCTYPE html><html><body><h1>404 Not Found</h1></body></html>"
     return instead(
-        "The last file is a web page that says that there is no such picture.",
+        "The last file is a web page that says that there is no such image.",
         "pear/4.jpg", page, "<h1>404 Not Found</h1>",
     )  # fmt: skip
 
@@ -79,10 +79,10 @@ def misnamed() -> Example:
 def frames() -> Example:
     """Make an animation."""
     file = io.BytesIO()
-    pictures = [Image.fromarray(fruit("pear", seed, 90, 120)).quantize(64) for seed in (7, 8, 9)]
-    pictures[0].save(file, "GIF", save_all=True, append_images=pictures[1:])
+    images = [Image.fromarray(fruit("pear", seed, 90, 120)).quantize(64) for seed in (7, 8, 9)]
+    images[0].save(file, "GIF", save_all=True, append_images=images[1:])
     return instead(
-        "The last file is an animation of three pictures. Its first is used.",
+        "The last file is an animation of three images. Its first is used.",
         "pear/7.gif", file.getvalue(), "3 frames",
     )  # fmt: skip
 
@@ -94,7 +94,7 @@ def modes() -> Example:
     Image.fromarray(fruit("pear", 1)).convert("CMYK").save(inks, "JPEG", quality=88)
     clear = np.dstack([fruit("pear", 2), mask("pear", 2)[..., 0]])
     return Example(
-        "The third picture is stored as inks, the last is transparent around the pears.",
+        "The third image is stored as inks, the last is transparent around the pears.",
         {
             **plain("apple/1.jpg", "apple/2.jpg"),
             "pear/1.jpg": inks.getvalue(),
@@ -110,7 +110,7 @@ def odd_size() -> Example:
     """Put an icon among photographs."""
     tiny = cv2.resize(fruit("pear", 8), (20, 15), interpolation=cv2.INTER_AREA)
     given = instead(
-        "The last picture is an icon of 20 x 15 pixels among photographs of 200 x 150.",
+        "The last image is an icon of 20 x 15 pixels among photographs of 200 x 150.",
         "pear/8.png", saved(tiny, "PNG"), "20 x 15", extra=SIX,
     )  # fmt: skip
     return Example(

@@ -25,12 +25,12 @@ def extreme_shape() -> Example:
 
 @example("KS111")
 def turned() -> Example:
-    """Store a picture on its side, with EXIF's note of it."""
+    """Store an image on its side, with EXIF's note of it."""
     tags = Image.Exif()
     tags[274] = 6
     lying = np.ascontiguousarray(np.rot90(fruit("pear", 4, 200, 150)))
     return instead(
-        "The last picture as it is stored. EXIF says how to turn it; some programs do not listen.",
+        "The last image as it is stored. EXIF says how to turn it; some programs do not listen.",
         "pear/4.jpg", saved(lying, exif=tags.tobytes()), "orientation 6", lying,
     )  # fmt: skip
 
@@ -59,9 +59,9 @@ def same_classes() -> Example:
 
 @example("KS114")
 def others() -> Example:
-    """Leave a note among the pictures."""
+    """Leave a note among the images."""
     return instead(
-        "A text file lies among the pictures and is passed over.",
+        "A text file lies among the images and is passed over.",
         "apple/notes.txt", b"Bought on Monday.", "Bought on Monday.",
     )  # fmt: skip
 
@@ -83,7 +83,7 @@ def masks() -> Example:
 
 @example("KS116")
 def thumbnail() -> Example:
-    """Hide another picture in EXIF data."""
+    """Hide another image in EXIF data."""
     other = fruit("pear", 3)
     small = saved(cv2.resize(other, (80, 60), interpolation=cv2.INTER_AREA))
     head = b"II*\0" + struct.pack("<I", 8) + struct.pack("<HI", 0, 14)
@@ -95,7 +95,7 @@ def thumbnail() -> Example:
     face[-64:, -84:] = 255
     face[-62:-2, -82:-2] = corner
     return instead(
-        "The last picture's hidden thumbnail, in its corner here, shows something else.",
+        "The last image's hidden thumbnail, in its corner here, shows something else.",
         "apple/4.jpg", saved(both, exif=b"Exif\0\0" + block), "another thumbnail", face,
     )  # fmt: skip
 
@@ -116,6 +116,6 @@ def thumbnail_folders() -> Example:
 def unread_formats() -> Example:
     """Name a file as a telephone does."""
     return instead(
-        "The last one is a picture, but of a format that is not read.",
+        "The last one is an image, but of a format that is not read.",
         "pear/IMG_0412.HEIC", b"\0\0\0\x18ftypheic", "HEIC",
     )  # fmt: skip

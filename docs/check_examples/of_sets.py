@@ -14,7 +14,7 @@ __all__: list[str] = []
 def leaked() -> Example:
     """Put one file into training and test."""
     return Example(
-        "The test asks for a picture that was learned.",
+        "The test asks for an image that was learned.",
         {**plain("train/apple/1.jpg", "train/pear/1.jpg", "test/apple/2.jpg"),
          "test/pear/7.jpg": saved(fruit("pear", 1))},
         ("train/pear/1.jpg", "test/pear/7.jpg"),
@@ -23,10 +23,10 @@ def leaked() -> Example:
 
 @example("KS502")
 def leaked_copies() -> Example:
-    """Put a mirrored copy of a training picture into the test."""
+    """Put a mirrored copy of a training image into the test."""
     mirror = np.ascontiguousarray(fruit("pear", 1)[:, ::-1])
     return Example(
-        "The test asks for a picture that was learned, mirrored.",
+        "The test asks for an image that was learned, mirrored.",
         {**plain("train/apple/1.jpg", "train/pear/1.jpg", "test/apple/2.jpg"),
          "test/pear/7.jpg": saved(mirror)},
         ("train/pear/1.jpg", "test/pear/7.jpg"),
@@ -49,7 +49,7 @@ def absent() -> Example:
 def parts_of_sources() -> Example:
     """Take the test with another camera."""
     return Example(
-        "The test pictures are smaller and brighter: another camera took them.",
+        "The test images are smaller and brighter: another camera took them.",
         {
             **{f"train/{path}": data for path, data in many("apple", 24, **SMALL).items()},
             **{

@@ -1,4 +1,4 @@
-"""Apples, pears and lemons on a table: pictures drawn by numbers, for the examples of checks."""
+"""Apples, pears and lemons on a table: images drawn by numbers, for the examples of checks."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ __all__ = ["LABELS", "fruit", "lettering", "mask"]
 
 LABELS = ("apple", "pear", "lemon")
 
-Picture = np.ndarray
+Image = np.ndarray
 
 _SKIN = {"apple": (196, 40, 44), "pear": (150, 172, 62), "lemon": (240, 202, 44)}
 _FINE = 2
-"""Pictures are drawn so many times larger, and made small."""
+"""Images are drawn so many times larger, and made small."""
 
 
-def fruit(label: str, seed: int, height: int = 150, width: int = 200) -> Picture:
+def fruit(label: str, seed: int, height: int = 150, width: int = 200) -> Image:
     """Draw one to three fruits on a table, before a wall.
 
     Parameters
@@ -35,36 +35,36 @@ def fruit(label: str, seed: int, height: int = 150, width: int = 200) -> Picture
     return _drawn(label, seed, height, width)[0]
 
 
-def mask(label: str, seed: int, height: int = 150, width: int = 200) -> Picture:
-    """Return where the fruits of a picture are: white, and black elsewhere."""
+def mask(label: str, seed: int, height: int = 150, width: int = 200) -> Image:
+    """Return where the fruits of an image are: white, and black elsewhere."""
     inside = _drawn(label, seed, height, width)[1] > 0.5
     return np.repeat((255 * inside).astype(np.uint8)[..., None], 3, axis=2)
 
 
-def _drawn(label: str, seed: int, height: int, width: int) -> tuple[Picture, Picture]:
-    """Return the picture, and how much of each pixel is fruit, 0 to 1."""
+def _drawn(label: str, seed: int, height: int, width: int) -> tuple[Image, Image]:
+    """Return the image, and how much of each pixel is fruit, 0 to 1."""
     chance = np.random.default_rng([LABELS.index(label), seed])
     high, wide = height * _FINE, width * _FINE
     y, x = np.mgrid[0:high, 0:wide].astype(np.float32)
-    picture, covered = _room(chance, y / high, x / wide), np.zeros_like(y)
+    image, covered = _room(chance, y / high, x / wide), np.zeros_like(y)
     for place in range(int(chance.integers(1, 4))):
         radius = float(chance.uniform(0.15, 0.26)) * high
         left = float(chance.uniform(0.2, 0.8)) * wide
         top = float(chance.uniform(0.45, 0.62) + 0.08 * place) * high
-        inside = _lay(picture, label, chance, (top, left, radius), (y, x))
+        inside = _lay(image, label, chance, (top, left, radius), (y, x))
         covered = np.maximum(covered, inside)
-    small = cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA)
+    small = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
     small += chance.normal(0, 2, small.shape)
     share = cv2.resize(covered, (width, height), interpolation=cv2.INTER_AREA)
     return small.clip(0, 255).round().astype(np.uint8), share
 
 
-def _room(chance: np.random.Generator, down: Picture, across: Picture) -> Picture:
+def _room(chance: np.random.Generator, down: Image, across: Image) -> Image:
     """Return a wall that light falls on, and a table with a checked or striped cloth."""
     wall, cloth = chance.uniform(120, 225, 3), chance.uniform(70, 220, 3)
     other = cloth + chance.uniform(25, 60) * chance.choice([-1, 1])
     light = 1.1 - 0.5 * np.hypot(across - chance.uniform(0, 1), down - chance.uniform(0, 0.3))
-    picture = wall * light[..., None]
+    image = wall * light[..., None]
     edge = chance.uniform(0.42, 0.6)
     depth = 1 / (down - edge + 0.25)  # stripes come closer together further away
     slant = chance.uniform(-0.6, 0.6)
@@ -72,38 +72,38 @@ def _room(chance: np.random.Generator, down: Picture, across: Picture) -> Pictur
     if chance.random() < 0.6:
         stripes = stripes * np.sin(2 * np.pi * chance.uniform(4, 8) * depth)
     table = np.where((stripes > 0)[..., None], cloth, other) * (0.7 + 0.5 * down[..., None])
-    return np.where((down > edge)[..., None], table, picture).astype(np.float32)
+    return np.where((down > edge)[..., None], table, image).astype(np.float32)
 
 
 def _lay(
-    picture: Picture,
+    image: Image,
     label: str,
     chance: np.random.Generator,
     where: tuple[float, float, float],
-    grid: tuple[Picture, Picture],
-) -> Picture:
-    """Lay a fruit with its shadow and stalk upon the picture; return where it is, 0 to 1."""
+    grid: tuple[Image, Image],
+) -> Image:
+    """Lay a fruit with its shadow and stalk upon the image; return where it is, 0 to 1."""
     (top, left, radius), (y, x) = where, grid
     down, across = (y - top) / radius, (x - left) / radius
     shadow = np.exp(-((across - 0.35) ** 2) / 0.9 - ((down - 0.95) / 0.28) ** 2)
-    picture *= (1 - 0.55 * shadow)[..., None]
+    image *= (1 - 0.55 * shadow)[..., None]
     inside = np.clip((_reach(label, chance, down, across)) * radius / _FINE + 0.5, 0, 1)
     skin = np.array(_SKIN[label]) + chance.uniform(-22, 22, 3)
     lit = 1.12 - 0.42 * np.hypot(down + 0.35, across + 0.35)
     shine = np.exp(-((down + 0.42) ** 2 + (across + 0.38) ** 2) / 0.03)
     colour = skin * lit[..., None] + 120 * shine[..., None]
     freckles = cv2.GaussianBlur(chance.normal(0, 1, y.shape).astype(np.float32), (0, 0), 2)
-    picture += (colour + 40 * freckles[..., None] - picture) * inside[..., None]
+    image += (colour + 40 * freckles[..., None] - image) * inside[..., None]
     if label != "lemon":
         height = 0.95 if label == "apple" else 1.5
         ends = [(left, top - height * radius * part) for part in (0.85, 1.15)]
         first, second = ((round(x), round(y)) for x, y in ends)
         tip = (second[0] + round(radius * chance.uniform(-0.2, 0.2)), second[1])
-        cv2.line(picture, first, tip, (70.0, 48.0, 24.0), max(2, round(radius / 12)), cv2.LINE_AA)
+        cv2.line(image, first, tip, (70.0, 48.0, 24.0), max(2, round(radius / 12)), cv2.LINE_AA)
     return inside
 
 
-def _reach(label: str, chance: np.random.Generator, down: Picture, across: Picture) -> Picture:
+def _reach(label: str, chance: np.random.Generator, down: Image, across: Image) -> Image:
     """Return how far inside of the outline each pixel is, in radii; negative outside."""
     if label == "lemon":
         angle = chance.uniform(-0.5, 0.5)
@@ -117,7 +117,7 @@ def _reach(label: str, chance: np.random.Generator, down: Picture, across: Pictu
     return (0.95 + bulge + neck - np.hypot(down, across)).astype(np.float32)
 
 
-def lettering(lines: int, seed: int, height: int = 150, width: int = 200) -> Picture:
+def lettering(lines: int, seed: int, height: int = 150, width: int = 200) -> Image:
     """Return a page of text, as far as one sees that it is text."""
     chance = np.random.default_rng(seed)
     page = np.full((height, width, 3), 252, np.uint8)

@@ -1,4 +1,4 @@
-"""kindsight: point it at a folder of pictures; get a classifier you can trust.
+"""kindsight: point it at a folder of images; get a classifier you can trust.
 
 The names below are imported when they are first used, so that ``import kindsight`` costs nothing.
 """
@@ -13,15 +13,15 @@ if TYPE_CHECKING:
     from kindsight.augment import Augment as Augment
     from kindsight.bundle import Bundle as Bundle
     from kindsight.bundle import load_bundle as load_bundle
-    from kindsight.catalog import Catalog as Catalog
-    from kindsight.catalog.dividing import divide_catalog as divide_catalog
-    from kindsight.catalog.split import split_catalog as split_catalog
     from kindsight.classifier import ImageClassifier as ImageClassifier
+    from kindsight.dataset import ImageDataset as ImageDataset
+    from kindsight.dataset.splits.settings import divide_dataset as divide_dataset
+    from kindsight.dataset.splits.split import split_dataset as split_dataset
     from kindsight.evaluation import Evaluation as Evaluation
     from kindsight.evaluation import evaluate as evaluate
-    from kindsight.pictures import InputSpec as InputSpec
-    from kindsight.pictures import read_picture as read_picture
-    from kindsight.pictures import resize_picture as resize_picture
+    from kindsight.images import InputSpec as InputSpec
+    from kindsight.images import read_image as read_image
+    from kindsight.images import resize_image as resize_image
     from kindsight.predictor import Prediction as Prediction
     from kindsight.predictor import Predictor as Predictor
 
@@ -30,18 +30,18 @@ __version__ = "0.1.0"
 _HOMES = {
     "Augment": "augment",
     "Bundle": "bundle",
-    "Catalog": "catalog",
+    "ImageDataset": "dataset",
     "Evaluation": "evaluation",
     "ImageClassifier": "classifier",
-    "InputSpec": "pictures",
+    "InputSpec": "images",
     "Prediction": "predictor",
     "Predictor": "predictor",
-    "divide_catalog": "catalog.dividing",
+    "divide_dataset": "dataset.splits.settings",
     "evaluate": "evaluation",
     "load_bundle": "bundle",
-    "read_picture": "pictures",
-    "resize_picture": "pictures",
-    "split_catalog": "catalog.split",
+    "read_image": "images",
+    "resize_image": "images",
+    "split_dataset": "dataset.splits.split",
 }
 
 __all__ = [*sorted(_HOMES), "__version__"]  # noqa: PLE0604

@@ -17,7 +17,7 @@ from typing import Any
 
 from kindsight.errors import BundleError, SettingsError
 from kindsight.files import write_json
-from kindsight.pictures import InputSpec
+from kindsight.images import InputSpec
 
 __all__ = ["FORMAT", "KERAS_FILE", "TFLITE_FILE", "Bundle", "file_digest", "load_bundle"]
 
@@ -43,7 +43,7 @@ class Bundle:
     classes : tuple of str
         Class names in the order of the logits.
     spec : InputSpec
-        How pictures are resized.
+        How images are resized.
     temperature : float
         Divides the logits before the softmax.
     backbone : str

@@ -1,45 +1,203 @@
-"""ImageClassifier: pictures in, a classifier out, by scikit-learn's contract."""
+"""ImageClassifier: images in, a classifier out, by scikit-learn's contract."""
 
 from __future__ import annotations
 
+import inspect
 import os
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kindsight.bundle import Bundle
-from kindsight.catalog import as_catalog
-from kindsight.errors import CatalogError, UsageError
-from kindsight.estimator import Estimator
+from kindsight.dataset import ImageDataset, as_dataset
+from kindsight.dataset.splits.split import split_dataset
+from kindsight.errors import DatasetError, SettingsError, UsageError
 from kindsight.evaluation import to_probabilities
-from kindsight.fitting import chosen_training, learned_from, parted
-from kindsight.pack import pack
 from kindsight.predictor import Predictor
-from kindsight.trained_on import TRAINED_ON_FILE
-from kindsight.training.alike import remember
-from kindsight.training.by_epochs import EpochTraining
-from kindsight.training.common import Progress
-from kindsight.training.fitted_frozen import FittedFrozen
-from kindsight.training.fitted_network import FittedNetwork
-from kindsight.training.history import HISTORY_FILE, load_history
-from kindsight.training.kinds import Fitted, coming_download, prepare
-from kindsight.training.listener import TrainingListener
-from kindsight.training.tuning import BEST_BY, FittedTuned
+from kindsight.trained_images import TRAINED_ON_FILE
+from kindsight.training.common import Progress, number_fault
+from kindsight.training.engine.callbacks import TrainingListener
+from kindsight.training.engine.history import HISTORY_FILE, load_history
+from kindsight.training.epoch_settings import EpochTraining
+from kindsight.training.fine_tuning.settings import BEST_BY, FittedTuned
+from kindsight.training.frozen.fitted import FittedFrozen
+from kindsight.training.frozen.settings import FrozenTraining
+from kindsight.training.near_duplicates import remember
+from kindsight.training.network.fitted import FittedNetwork
+from kindsight.training.trainer import (
+    Fitted,
+    Training,
+    coming_download,
+    foreign_options,
+    make_training,
+    prepare,
+)
+from kindsight.training.write_bundle import pack
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from kindsight.augment import Augment
-    from kindsight.training.plan import Phase
+    from kindsight.training.engine.plan import Phase
 
-__all__ = ["ImageClassifier"]
+__all__ = [
+    "Estimator",
+    "ImageClassifier",
+    "chosen_training",
+    "learned_from",
+    "parted",
+]
+
+# SECTION: What scikit-learn asks of an estimator, without scikit-learn.
+
+Self = TypeVar("Self", bound="Estimator")
+
+
+class Estimator:
+    """A base for classifiers whose parameters are those of their constructor.
+
+    The constructor stores each of them under its own name, as it is given.
+    """
+
+    @classmethod
+    def defaults(cls) -> dict[str, Any]:
+        """Return the constructor's parameters with their defaults."""
+        signature = inspect.signature(cls.__init__)
+        return {
+            name: parameter.default
+            for name, parameter in signature.parameters.items()
+            if name != "self"
+        }
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """Return the constructor's parameters by name."""
+        return {name: getattr(self, name) for name in self.defaults()}
+
+    def set_params(self: Self, **params: Any) -> Self:
+        """Set parameters by name.
+
+        Raises
+        ------
+        SettingsError
+            For a name that is not a parameter.
+        """
+        known = self.defaults()
+        for name in params:
+            if name not in known:
+                raise SettingsError(
+                    f"A parameter must be one of {', '.join(known)}. Received: {name!r}."
+                )
+        for name, value in params.items():
+            setattr(self, name, value)
+        return self
+
+    def __repr__(self) -> str:
+        defaults = self.defaults()
+        changed = (
+            f"{name}={value!r}"
+            for name, value in self.get_params().items()
+            if value != defaults[name]
+        )
+        return f"{type(self).__name__}({', '.join(changed)})"
+
+    def __sklearn_tags__(self) -> Any:
+        """Say to scikit-learn what this is."""
+        from sklearn.utils import ClassifierTags, InputTags, Tags, TargetTags
+
+        return Tags(
+            estimator_type="classifier",
+            target_tags=TargetTags(required=True),
+            classifier_tags=ClassifierTags(),
+            input_tags=InputTags(two_d_array=False, string=True),
+        )
+
+    def __sklearn_is_fitted__(self) -> bool:
+        """Say to scikit-learn whether the classifier was fitted, or loaded."""
+        return hasattr(self, "classes_")
+
+
+# SECTION: What an estimator's parameters mean, and which images it learns from and is judged by.
+
+VALIDATION = 0.1
+"""The share of the images by which a network is judged, where nothing else is said."""
+
+# What the model has no use for is ignored where it says nothing: "auto" is no choice.
+_SAYS_NOTHING = {"head": "auto", "weights": "imagenet", "views": 1, "crops": 1}
+
+
+def chosen_training(params: dict[str, Any]) -> Training:
+    """Return the training that an estimator's parameters describe.
+
+    Parameters
+    ----------
+    params : dict
+        As ``ImageClassifier.get_params`` returns them.
+
+    Raises
+    ------
+    SettingsError
+        For parameters outside what they take, or that the model has no use for.
+    """
+    validation = params["validation"]
+    params = {name: value for name, value in params.items() if name != "validation"}
+    if isinstance(make_training(params), EpochTraining):
+        said = {name: value for name, value in params.items() if _SAYS_NOTHING.get(name) != value}
+        params = {**dict.fromkeys(params), **said}
+    faults = foreign_options(params)
+    training = make_training(params)
+    frozen = isinstance(training, FrozenTraining) and training.tunes == "off"
+    if validation is not None and frozen:
+        faults.append(
+            "validation is a setting of a network that learns. Received: it "
+            f"with the model {params['model']}. A backbone's head is chosen by cross-validation; "
+            "fine_tune, or a budget, needs a validation part."
+        )
+    if validation is not None:
+        faults += filter(None, [number_fault("validation", validation, 0, 1)])
+    if faults:
+        raise SettingsError("\n".join([*faults, *training.faults()]))
+    return training
+
+
+def learned_from(dataset: ImageDataset, network: bool) -> ImageDataset:
+    """Leave out the parts of a dataset that a training has no use for.
+
+    Parameters
+    ----------
+    dataset : ImageDataset
+        With or without splits; without, all of it is learned from.
+    network : bool
+        Whether it is a network that learns, which a validation part is of use for.
+    """
+    if all(split is None for split in dataset.split):
+        return dataset
+    wanted = ("train", "validation") if network else ("train",)
+    return dataset[[split in wanted for split in dataset.split]]
+
+
+def parted(dataset: ImageDataset, validation: float | None, seed: int) -> ImageDataset:
+    """Keep a part of what a network learns from for its validation.
+
+    Parameters
+    ----------
+    dataset : ImageDataset
+        One with splits stays as it is.
+    validation : float or None
+        The part's share, 0 for none; :data:`VALIDATION` if None.
+    seed : int
+        Of the drawing.
+    """
+    share = VALIDATION if validation is None else validation
+    if any(dataset.split) or not share:
+        return dataset
+    return split_dataset(dataset, validation=share, seed=seed)
 
 
 class ImageClassifier(Estimator):
-    """A picture classifier: a convex head on a frozen network's features, or a trained network.
+    """An image classifier: a convex head on a frozen network's features, or a trained network.
 
     It follows scikit-learn's contract: parameters are stored as they are given, what is learned
     ends in an underscore, and ``clone``, ``cross_val_score`` and ``GridSearchCV`` work on it.
@@ -56,48 +214,48 @@ class ImageClassifier(Estimator):
     cut, freeze, train_norm, kept_views : optional
         Which part of a backbone is used, which of its layers learn, and how many augmented views
         pass the frozen ones once for all epochs, as in
-        :class:`kindsight.training.transfer.TransferTraining`. Any of them, or of the parts of a
+        :class:`kindsight.training.transfer.settings.TransferTraining`. Any of them, or of the parts of a
         head below, or phases, means that the backbone is trained by gradient.
     size : int or (height, width), optional
-        Pixels of the pictures that the network sees; its own size if omitted.
+        Pixels of the images that the network sees; its own size if omitted.
     resize : str
         ``"crop"``, ``"stretch"`` or ``"pad"``: how other proportions are met.
     head : str, optional
         Of a backbone: ``"auto"``, ``"linear"`` or ``"curved"``; ``"auto"``, as if omitted, lets
         cross-validation choose.
     views : int
-        Of a backbone: over how many flipped views of a picture its features are averaged, 1 to 4.
+        Of a backbone: over how many flipped views of an image its features are averaged, 1 to 4.
     crops : int
         Of a backbone: over how many crops besides, each in all those flips, 1 to 6: the whole
-        picture, its middle seven eighths, and as much of each corner.
+        image, its middle seven eighths, and as much of each corner.
     class_weight : str, optional
-        ``"balanced"`` makes each class count alike, whatever its number of pictures.
+        ``"balanced"`` makes each class count alike, whatever its number of images.
     seed : int
         Same seed, same result.
     workers : int, optional
-        How many pictures are run at once; the number of cores if omitted.
+        How many images are run at once; the number of cores if omitted.
     cache : path, optional
         The cache's folder; this machine's own if omitted.
     validation : float, optional
-        Of a network, and of fine-tuning: the share of the pictures that is not learned from, but
-        chooses the best epoch and the temperature; 0.1 if omitted, 0 for none. A catalog's own
+        Of a network, and of fine-tuning: the share of the images that is not learned from, but
+        chooses the best epoch and the temperature; 0.1 if omitted, 0 for none. A dataset's own
         validation part takes its place.
     fine_tune : str, optional
         Of a backbone: ``"off"``, ``"light"`` (the upper part learns) or ``"full"`` (everything
         does). Its result is kept where it is better than the frozen head on the validation part.
     budget : str or float, optional
         Of a backbone: how long ``fit`` may take, such as ``"10m"``, or in seconds. What answers
-        may then be several networks over several flips of a picture, which takes longer to ask.
+        may then be several networks over several flips of an image, which takes longer to ask.
     filters, dense, dropout, batch_norm, l2, pooling : optional
-        The parts of a network, as in :class:`kindsight.models.small_cnn.SmallCNN`; all but the
+        The parts of a network, as in :class:`kindsight.models.networks.small_cnn.SmallCNN`; all but the
         filters are those of a backbone's head, too.
     epochs, batch_size, optimizer, learning_rate, momentum, weight_decay : optional
-        How a network learns, as in :class:`kindsight.training.plan.Phase`; and so
+        How a network learns, as in :class:`kindsight.training.engine.plan.Phase`; and so
     schedule, warmup, label_smoothing, patience : optional
     augment : str, mapping or Augment, optional
-        What is done to a network's pictures each time they are seen.
+        What is done to a network's images each time they are seen.
     mix : str, optional
-        ``"mixup"`` or ``"cutmix"``: the pictures of a batch are mixed.
+        ``"mixup"`` or ``"cutmix"``: the images of a batch are mixed.
     phases : sequence of (mapping or Phase), optional
         Phases one after another, each with its own ``freeze``, ``epochs``, ``learning_rate``,
         ``augment`` and the like; what a phase does not say is as above.
@@ -122,8 +280,8 @@ class ImageClassifier(Estimator):
         The epochs; of a network, and of a fine-tuned backbone.
     tuning_ : Tuning
         What fine-tuning did, and whether its result was kept; where it was asked for.
-    problems_ : tuple of PictureError
-        Pictures that could not be read and were set aside in ``fit``.
+    problems_ : tuple of ImageError
+        Images that could not be read and were set aside in ``fit``.
     """
 
     def __init__(  # noqa: PLR0913 (scikit-learn's contract: one argument a setting)
@@ -225,16 +383,16 @@ class ImageClassifier(Estimator):
         progress: Progress | None = None,
         listener: TrainingListener | None = None,
     ) -> ImageClassifier:
-        """Learn from pictures.
+        """Learn from images.
 
         Parameters
         ----------
-        X : Catalog, path, sequence of paths, or array
-            A catalog; a folder, a table or arrays in a file, as :meth:`kindsight.Catalog.open`
-            takes them; files; or uint8 (pictures, height, width, 3).
-            Of a catalog with splits only the training part is learned from.
+        X : ImageDataset, path, sequence of paths, or array
+            A dataset; a folder, a table or arrays in a file, as :meth:`kindsight.ImageDataset.open`
+            takes them; files; or uint8 (images, height, width, 3).
+            Of a dataset with splits only the training part is learned from.
         y : sequence, optional
-            A label for each picture; not needed where `X` has labels.
+            A label for each image; not needed where `X` has labels.
         progress : callable, optional
             Called with (stage, done, total).
         listener : TrainingListener, optional
@@ -247,38 +405,38 @@ class ImageClassifier(Estimator):
 
         Raises
         ------
-        CatalogError
-            If there are fewer than two classes, or pictures without a label.
+        DatasetError
+            If there are fewer than two classes, or images without a label.
         SettingsError
             For parameters outside what they take.
         """
         training = chosen_training(self.get_params())
         training.spec()
         network = isinstance(training, EpochTraining) or training.tunes != "off"
-        catalog = learned_from(as_catalog(X, y), network)
-        if missing := sum(label is None for label in catalog.label):
-            raise CatalogError(
-                f"Every picture to learn from must have a label. Received: {missing} without one. "
+        dataset = learned_from(as_dataset(X, y), network)
+        if missing := sum(label is None for label in dataset.label):
+            raise DatasetError(
+                f"Every image to learn from must have a label. Received: {missing} without one. "
                 "Give y, or a folder of class folders."
             )
-        labels = np.array(catalog.present_classes()) if y is None else np.unique(np.asarray(y))
+        labels = np.array(dataset.present_classes()) if y is None else np.unique(np.asarray(y))
         if coming := coming_download(training):
             warnings.warn(coming, stacklevel=2)
         with training.process() as keras:
             if network:
                 keras.start()
-            pictures = prepare(training, catalog, progress, keras)
-            if pictures.problems:
+            images = prepare(training, dataset, progress, keras)
+            if images.problems:
                 warnings.warn(
-                    f"{len(pictures.problems)} of {len(catalog)} pictures could not be read and "
+                    f"{len(images.problems)} of {len(dataset)} images could not be read and "
                     "were set aside; problems_ names them.",
                     stacklevel=2,
                 )
             if network:
-                catalog = parted(pictures.catalog, self.validation, self.seed)
-                pictures = pictures.with_catalog(catalog)
-            held = np.array([split == "validation" for split in pictures.catalog.split], bool)
-            self._fitted = pictures.fit(
+                dataset = parted(images.dataset, self.validation, self.seed)
+                images = images.with_dataset(dataset)
+            held = np.array([split == "validation" for split in images.dataset.split], bool)
+            self._fitted = images.fit(
                 [str(label) for label in labels],
                 np.flatnonzero(~held),
                 np.flatnonzero(held),
@@ -294,65 +452,65 @@ class ImageClassifier(Estimator):
         if isinstance(self._fitted, (FittedFrozen, FittedTuned)) and self._fitted.tuning:
             self.tuning_ = self._fitted.tuning
         if isinstance(self._fitted, FittedFrozen):
-            if held.any():  # the pictures that judged are not to be judged by: learn from them, too
+            if held.any():  # the images that judged are not to be judged by: learn from them, too
                 self._fitted = self._fitted.refitted(np.arange(len(held)))
             self.head_ = self._fitted.head
         if self._fitted.history is not None:
             self.history_ = self._fitted.history
         self.temperature_ = self._fitted.temperature
-        self.problems_ = pictures.problems
+        self.problems_ = images.problems
         return self
 
     # Answering -------------------------------------------------------------------------------
 
     def predict_proba(self, X: Any) -> NDArray[np.float32]:
-        """Return the probability of each class for each picture.
+        """Return the probability of each class for each image.
 
         Parameters
         ----------
-        X : Catalog, path, sequence of paths, or array
+        X : ImageDataset, path, sequence of paths, or array
             As in :meth:`fit`; labels are not looked at.
 
         Returns
         -------
         array
-            float32 (pictures, classes), in the order of ``classes_``; rows sum to 1.
+            float32 (images, classes), in the order of ``classes_``; rows sum to 1.
 
         Raises
         ------
-        PictureError
-            For a picture that cannot be read. ``kindsight.Predictor`` goes on past it.
+        ImageError
+            For an image that cannot be read. ``kindsight.Predictor`` goes on past it.
         """
         self._check_fitted()
-        catalog = as_catalog(X, labelled=False)
+        dataset = as_dataset(X, labelled=False)
         if self._predictor is not None:
-            answers = list(self._predictor.predict_catalog(catalog))
+            answers = list(self._predictor.predict_dataset(dataset))
             for answer in answers:
                 if answer.error is not None:
                     raise answer.error
             rows = [answer.probabilities for answer in answers]
             return np.array(rows, np.float32).reshape(len(rows), len(self.classes_))
-        return to_probabilities(self._fitted.logits_of(catalog), self.temperature_)
+        return to_probabilities(self._fitted.logits_of(dataset), self.temperature_)
 
     def predict(self, X: Any) -> NDArray[Any]:
-        """Return the most probable label of each picture; see :meth:`predict_proba`."""
+        """Return the most probable label of each image; see :meth:`predict_proba`."""
         best = self.predict_proba(X).argmax(1)
         result: NDArray[Any] = self.classes_[best]
         return result
 
     def score(self, X: Any, y: Any = None) -> float:
-        """Return the share of pictures that are answered right.
+        """Return the share of images that are answered right.
 
         Parameters
         ----------
-        X : Catalog, path, sequence of paths, or array
+        X : ImageDataset, path, sequence of paths, or array
             As in :meth:`fit`.
         y : sequence, optional
-            A label for each picture; not needed where `X` has labels.
+            A label for each image; not needed where `X` has labels.
         """
-        catalog = as_catalog(X, y)
-        truth = np.array([str(label) for label in catalog.label])
-        answers = np.array([str(label) for label in self.predict(catalog)])
+        dataset = as_dataset(X, y)
+        truth = np.array([str(label) for label in dataset.label])
+        answers = np.array([str(label) for label in self.predict(dataset)])
         return float((truth == answers).mean())
 
     # Keeping ---------------------------------------------------------------------------------
@@ -382,7 +540,7 @@ class ImageClassifier(Estimator):
             bundle = pack(path, self._fitted, self._fitted.rows, keras, {}, asked=self._asked)
         if self._fitted.history is not None:
             self._fitted.history.write_csv(path / HISTORY_FILE)
-        learned = (str(self._fitted.catalog.digest[row]) for row in self._fitted.rows)
+        learned = (str(self._fitted.dataset.digest[row]) for row in self._fitted.rows)
         remember(learned, self._fitted.kept).write(path / TRAINED_ON_FILE)
         bundle.write()
         return bundle

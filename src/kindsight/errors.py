@@ -5,10 +5,10 @@
     KindsightError
     ├── UsageError (ValueError)      asked for something that cannot be done: exit code 2
     │   ├── SettingsError            an option's name or value
-    │   ├── CatalogError             the folder, table or arrays given as data
+    │   ├── DatasetError             the folder, table or arrays given as data
     │   │   └── ColumnTypeError (TypeError)  a table's column holds the wrong type
     │   └── MissingExtraError        an optional package is not installed
-    ├── PictureError                 one picture that cannot be used; has a code and a reason
+    ├── ImageError                 one image that cannot be used; has a code and a reason
     ├── WeightsError                 a weights file that is absent, damaged or hostile
     ├── BundleError                  a bundle that is absent, damaged or of a newer format
     ├── CacheError                   the cache folder cannot be used
@@ -23,11 +23,11 @@ __all__ = [
     "AgreementError",
     "BundleError",
     "CacheError",
-    "CatalogError",
     "ColumnTypeError",
+    "DatasetError",
+    "ImageError",
     "KindsightError",
     "MissingExtraError",
-    "PictureError",
     "SettingsError",
     "UsageError",
     "WeightsError",
@@ -46,11 +46,11 @@ class SettingsError(UsageError):
     """An option that does not exist, or a value outside what the option takes."""
 
 
-class CatalogError(UsageError):
+class DatasetError(UsageError):
     """Data that no classifier can be made of: an empty folder, a single class, a missing column."""
 
 
-class ColumnTypeError(CatalogError, TypeError):
+class ColumnTypeError(DatasetError, TypeError):
     """A column of a table holds values of the wrong type."""
 
 
@@ -70,24 +70,24 @@ class MissingExtraError(UsageError):
         self.extra = extra
 
 
-class PictureError(KindsightError):
-    """One picture that cannot be used.
+class ImageError(KindsightError):
+    """One image that cannot be used.
 
     Parameters
     ----------
     code : str
-        A stable word for machines, one of :data:`PictureError.CODES`.
+        A stable word for machines, one of :data:`ImageError.CODES`.
     reason : str
         One sentence for people, without the path.
     path : str, optional
-        Which picture; filled in by whoever knows it.
+        Which image; filled in by whoever knows it.
     """
 
     CODES = (
         "missing",
         "no-permission",
         "empty",
-        "not-a-picture",
+        "not-a-image",
         "unsupported",
         "truncated",
         "corrupt",
@@ -102,9 +102,9 @@ class PictureError(KindsightError):
         self.reason = reason
         self.path = path
 
-    def at(self, path: str) -> PictureError:
-        """Return the same error with the picture's path in its message."""
-        return PictureError(self.code, self.reason, path)
+    def at(self, path: str) -> ImageError:
+        """Return the same error with the image's path in its message."""
+        return ImageError(self.code, self.reason, path)
 
 
 class WeightsError(KindsightError):

@@ -12,19 +12,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kindsight.bundle import Bundle, load_bundle
-from kindsight.errors import BundleError, PictureError, UsageError
+from kindsight.errors import BundleError, ImageError, UsageError
 from kindsight.evaluation import Evaluation, evaluate, to_probabilities
-from kindsight.pictures import read_bytes, read_picture, resize_picture
-from kindsight.runtime import InterpreterPool
+from kindsight.images import read_bytes, read_image, resize_image
+from kindsight.models.runtime import InterpreterPool
 from kindsight.threads import in_bundles, map_ordered, single_threaded_opencv
 
 if TYPE_CHECKING:
-    from kindsight.catalog import Catalog
-    from kindsight.trained_on import Recognition
+    from kindsight.dataset import ImageDataset
+    from kindsight.trained_images import Recognition
 
-__all__ = ["CatalogScores", "Prediction", "Predictor"]
+__all__ = ["ImageDatasetScores", "Prediction", "Predictor"]
 
-# Pictures that a thread takes at once: it reads them, then runs the network on them.
+# Images that a thread takes at once: it reads them, then runs the network on them.
 BUNDLE = 8
 # Bundles for each thread that may wait for their turn.
 AHEAD = 2
@@ -32,7 +32,7 @@ AHEAD = 2
 
 @dataclass(frozen=True)
 class Prediction:
-    """The answer for one picture, or why there is none.
+    """The answer for one image, or why there is none.
 
     Parameters
     ----------
@@ -41,10 +41,10 @@ class Prediction:
     classes : tuple of str
         The classifier's classes.
     logits : array or None
-        float32 (classes,); None for a picture that cannot be read.
+        float32 (classes,); None for an image that cannot be read.
     probabilities : array or None
         float32 (classes,), each 0 to 1, together 1.
-    error : PictureError or None
+    error : ImageError or None
         Why there is no answer.
     """
 
@@ -52,7 +52,7 @@ class Prediction:
     classes: tuple[str, ...]
     logits: NDArray[np.float32] | None = None
     probabilities: NDArray[np.float32] | None = None
-    error: PictureError | None = None
+    error: ImageError | None = None
 
     @property
     def label(self) -> str | None:
@@ -75,44 +75,44 @@ class Prediction:
 
 
 @dataclass(frozen=True)
-class CatalogScores:
-    """How a classifier does on labelled pictures.
+class ImageDatasetScores:
+    """How a classifier does on labelled images.
 
     Parameters
     ----------
     evaluation : Evaluation
-        Of the pictures that could be read and whose class the classifier knows.
-    catalog : Catalog
-        Those pictures.
+        Of the images that could be read and whose class the classifier knows.
+    dataset : ImageDataset
+        Those images.
     probabilities : array
-        float32 (pictures, classes), in that order.
-    problems : tuple of PictureError
-        Pictures that cannot be read.
+        float32 (images, classes), in that order.
+    problems : tuple of ImageError
+        Images that cannot be read.
     unknown : dict
         Classes of the data that the classifier does not know, with their counts: not scored.
     absent : tuple of str
-        Classes of the classifier of which the data have no picture.
+        Classes of the classifier of which the data have no image.
     trained_on : array or None
-        bool (pictures,): which of them it was trained on, the same file or the same picture
+        bool (images,): which of them it was trained on, the same file or the same image
         stored anew; None where the classifier does not say what it was trained on.
     """
 
     evaluation: Evaluation
-    catalog: Catalog
+    dataset: ImageDataset
     probabilities: NDArray[np.float32]
-    problems: tuple[PictureError, ...]
+    problems: tuple[ImageError, ...]
     unknown: dict[str, int]
     absent: tuple[str, ...]
     trained_on: NDArray[np.bool_] | None = None
 
     def unseen(self) -> Evaluation | None:
-        """Score the pictures that it was not trained on; None where there is none."""
+        """Score the images that it was not trained on; None where there is none."""
         if self.trained_on is None or self.trained_on.all():
             return None
         fresh = np.flatnonzero(~self.trained_on)
         classes = tuple(score.name for score in self.evaluation.classes)
         places = {name: place for place, name in enumerate(classes)}
-        targets = np.array([places[str(self.catalog.label[row])] for row in fresh], np.int64)
+        targets = np.array([places[str(self.dataset.label[row])] for row in fresh], np.int64)
         return evaluate(self.probabilities[fresh], targets, classes)
 
 
@@ -124,7 +124,7 @@ class Predictor:
     bundle : Bundle or path
         A bundle, or the folder of one.
     workers : int, optional
-        How many pictures are run at once; the number of cores if omitted.
+        How many images are run at once; the number of cores if omitted.
 
     Raises
     ------
@@ -140,7 +140,7 @@ class Predictor:
         expected = (self.bundle.spec.size, len(self.bundle.classes))
         if (self._pool.size, self._pool.width) != expected:
             raise BundleError(
-                f"{self.bundle.tflite} must take pictures of {expected[0]} and give "
+                f"{self.bundle.tflite} must take images of {expected[0]} and give "
                 f"{expected[1]} logits. It takes {self._pool.size} and gives {self._pool.width}."
             )
 
@@ -174,31 +174,31 @@ class Predictor:
             )
         return self._stream(os.fspath(path) for path in paths)
 
-    def predict_catalog(
-        self, catalog: Catalog, recognition: Recognition | None = None
+    def predict_dataset(
+        self, dataset: ImageDataset, recognition: Recognition | None = None
     ) -> Iterator[Prediction]:
-        """Answer for the pictures of a catalog, files or arrays, in its order.
+        """Answer for the images of a dataset, files or arrays, in its order.
 
         `recognition` is shown each of them.
         """
-        return self._stream(catalog.path, catalog, recognition)
+        return self._stream(dataset.path, dataset, recognition)
 
     def _stream(
         self,
         names: Iterable[str],
-        catalog: Catalog | None = None,
+        dataset: ImageDataset | None = None,
         recognition: Recognition | None = None,
     ) -> Iterator[Prediction]:
-        def read(row: int, name: str) -> NDArray[np.uint8] | PictureError:
+        def read(row: int, name: str) -> NDArray[np.uint8] | ImageError:
             try:
-                data = read_bytes(name) if catalog is None else catalog.load(row)
-                picture = (
-                    read_picture(data, target=self.bundle.spec.size)
+                data = read_bytes(name) if dataset is None else dataset.load(row)
+                image = (
+                    read_image(data, target=self.bundle.spec.size)
                     if isinstance(data, bytes)
                     else data
                 )
-                pixels = resize_picture(picture, self.bundle.spec)
-            except PictureError as error:
+                pixels = resize_image(image, self.bundle.spec)
+            except ImageError as error:
                 return error
             if recognition is not None:
                 recognition.see(row, data, pixels)
@@ -215,10 +215,10 @@ class Predictor:
                 yield from answers
 
     def _answers(
-        self, names: Sequence[str], pictures: Sequence[NDArray[np.uint8] | PictureError]
+        self, names: Sequence[str], images: Sequence[NDArray[np.uint8] | ImageError]
     ) -> list[Prediction]:
-        """Run the network on those pictures that could be read."""
-        good = [picture for picture in pictures if not isinstance(picture, PictureError)]
+        """Run the network on those images that could be read."""
+        good = [image for image in images if not isinstance(image, ImageError)]
         found = self._pool.run_all(good)
         shape = (len(good), len(self.classes))
         table = np.array(found, np.float32).reshape(shape)
@@ -227,45 +227,45 @@ class Predictor:
         probabilities[finite] = to_probabilities(table[finite], self.bundle.temperature)
         rows = zip(table, probabilities, finite.tolist(), strict=True)
         answers = []
-        for name, picture in zip(names, pictures, strict=True):
-            error = picture if isinstance(picture, PictureError) else None
+        for name, image in zip(names, images, strict=True):
+            error = image if isinstance(image, ImageError) else None
             if error is None:
                 logits, shares, is_finite = next(rows)
                 if is_finite:
                     answers.append(Prediction(name, self.classes, logits, shares))
                     continue
-                error = PictureError("corrupt", "The network's answer to it is not finite.")
+                error = ImageError("corrupt", "The network's answer to it is not finite.")
             answers.append(Prediction(name, self.classes, error=_at(error, name)))
         return answers
 
-    def evaluate(self, catalog: Catalog) -> CatalogScores:
-        """Answer for labelled pictures and score the answers.
+    def evaluate(self, dataset: ImageDataset) -> ImageDatasetScores:
+        """Answer for labelled images and score the answers.
 
         Parameters
         ----------
-        catalog : Catalog
+        dataset : ImageDataset
             With labels; its classes need not be the classifier's.
 
         Raises
         ------
         UsageError
-            If no picture is left that can be scored.
+            If no image is left that can be scored.
         """
-        known = [row for row, label in enumerate(catalog.label) if label in self.classes]
-        unknown = Counter(label for label in catalog.label if label and label not in self.classes)
-        scored = catalog[np.array(known, np.int64)]
+        known = [row for row, label in enumerate(dataset.label) if label in self.classes]
+        unknown = Counter(label for label in dataset.label if label and label not in self.classes)
+        scored = dataset[np.array(known, np.int64)]
         # Of no use to a prediction, which is to start at once.
-        from kindsight.trained_on import Recognition
+        from kindsight.trained_images import Recognition
 
         recognition = Recognition.of(self.bundle.folder)
-        answers = list(self.predict_catalog(scored, recognition))
+        answers = list(self.predict_dataset(scored, recognition))
         good = np.array([row for row, answer in enumerate(answers) if answer.error is None], int)
         kept = scored[good]
         places = {name: place for place, name in enumerate(self.classes)}
         targets = np.array([places[str(label)] for label in kept.label], np.int64)
         table = np.array([answers[row].probabilities for row in good], np.float32)
         present = set(kept.label)
-        return CatalogScores(
+        return ImageDatasetScores(
             evaluate(table.reshape(len(good), len(self.classes)), targets, self.classes),
             kept,
             table,
@@ -276,5 +276,5 @@ class Predictor:
         )
 
 
-def _at(error: PictureError | None, path: str) -> PictureError | None:
-    return None if error is None else PictureError(error.code, error.reason, path)
+def _at(error: ImageError | None, path: str) -> ImageError | None:
+    return None if error is None else ImageError(error.code, error.reason, path)

@@ -18,7 +18,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 # Results computed ahead of the one that is waited for, per thread: enough to ride out one slow
-# picture, small enough that memory does not depend on the number of pictures.
+# image, small enough that memory does not depend on the number of images.
 AHEAD = 8
 # Seconds an item may be in coming, on average, for the next ones to be bundled: more than the taker
 # may have to wait for a processor or for the lock of Python.

@@ -10,7 +10,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 from kindsight.augment import Augment
-from kindsight.augment.draw import Draws, draw
+from kindsight.augment.sampling import Draws, draw
 
 
 def numbers(low: float, high: float) -> st.SearchStrategy[float]:
@@ -49,7 +49,7 @@ POLICIES = st.builds(
 
 
 def drawn(count: int = 1, **values: Any) -> Draws:
-    """Return what nothing draws for `count` pictures, but for the values given, alike for all."""
+    """Return what nothing draws for `count` images, but for the values given, alike for all."""
     nothing = draw(Augment(), seed=0, epoch=0, index=np.arange(count))
     known = {field.name: getattr(nothing, field.name) for field in fields(Draws)}
     return replace(
@@ -62,5 +62,5 @@ def drawn(count: int = 1, **values: Any) -> Draws:
 
 
 def noise(seed: int, *shape: int) -> np.ndarray:
-    """Return a picture, or several, of random pixels."""
+    """Return an image, or several, of random pixels."""
     return np.random.default_rng(seed).integers(0, 256, (*shape, 3), dtype=np.uint8)

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from policies import POLICIES, noise
 
-from kindsight.augment import Augment, augment_pictures, views
+from kindsight.augment import Augment, augment_images, views
 from kindsight.augment.recipes import RECIPES
 from kindsight.errors import UsageError
 
@@ -25,79 +25,79 @@ sizes = st.tuples(st.integers(1, 12), st.integers(1, 12))
 
 @settings(max_examples=60, deadline=None)
 @given(POLICIES, st.integers(), st.integers(1, 7), sizes, st.randoms())
-def test_a_picture_becomes_the_same_in_any_batch_order_and_number_of_workers(
+def test_a_image_becomes_the_same_in_any_batch_order_and_number_of_workers(
     policy, seed, count, size, random
 ):
-    pictures = noise(count, count, *size)
-    before = pictures.copy()
+    images = noise(count, count, *size)
+    before = images.copy()
     index = np.array(random.sample(range(10**9), count))
-    whole = augment_pictures(pictures, policy, seed=seed, epoch=1, index=index, workers=1)
-    assert whole.shape == pictures.shape and whole.dtype == np.uint8
+    whole = augment_images(images, policy, seed=seed, epoch=1, index=index, workers=1)
+    assert whole.shape == images.shape and whole.dtype == np.uint8
     order = np.array(random.sample(range(count), count))
-    shuffled = augment_pictures(
-        pictures[order], policy, seed=seed, epoch=1, index=index[order], workers=3
+    shuffled = augment_images(
+        images[order], policy, seed=seed, epoch=1, index=index[order], workers=3
     )
     assert np.array_equal(shuffled, whole[order])
     one = random.randrange(count)
-    alone = augment_pictures(
-        pictures[one : one + 1], policy, seed=seed, epoch=1, index=index[one : one + 1]
+    alone = augment_images(
+        images[one : one + 1], policy, seed=seed, epoch=1, index=index[one : one + 1]
     )
     assert np.array_equal(alone[0], whole[one])
-    assert np.array_equal(pictures, before)
+    assert np.array_equal(images, before)
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_a_recipe_changes_pictures_but_for_none(name):
-    pictures = noise(1, 12, 30, 40)
+def test_a_recipe_changes_images_but_for_none(name):
+    images = noise(1, 12, 30, 40)
     policy = Augment.recipe(name)
-    got = augment_pictures(pictures, policy, seed=0, epoch=1, index=np.arange(12))
-    same = [np.array_equal(one, other) for one, other in zip(got, pictures, strict=True)]
+    got = augment_images(images, policy, seed=0, epoch=1, index=np.arange(12))
+    same = [np.array_equal(one, other) for one, other in zip(got, images, strict=True)]
     assert all(same) if name == "none" else sum(same) <= 4
-    assert policy.changes_pictures == (name != "none")
-    assert not np.shares_memory(got, pictures)
+    assert policy.changes_images == (name != "none")
+    assert not np.shares_memory(got, images)
 
 
 def test_epochs_and_views_differ():
-    pictures, index = noise(2, 3, 20, 20), np.arange(3)
+    images, index = noise(2, 3, 20, 20), np.arange(3)
     got = [
-        augment_pictures(pictures, EVERYTHING, seed=seed, epoch=epoch, index=index, view=view)
+        augment_images(images, EVERYTHING, seed=seed, epoch=epoch, index=index, view=view)
         for seed, epoch, view in ((0, 1, 0), (1, 1, 0), (0, 2, 0), (0, 1, 1))
     ]
     assert all(not np.array_equal(got[0], other) for other in got[1:])
 
 
-def test_read_only_mapped_and_turned_pictures_are_taken(tmp_path):
-    pictures, index = noise(3, 4, 9, 11), np.arange(4)
-    expected = augment_pictures(pictures, EVERYTHING, seed=0, epoch=1, index=index)
-    np.save(tmp_path / "pictures.npy", pictures)
-    mapped = np.load(tmp_path / "pictures.npy", mmap_mode="r")
-    frozen = pictures.copy()
+def test_read_only_mapped_and_turned_images_are_taken(tmp_path):
+    images, index = noise(3, 4, 9, 11), np.arange(4)
+    expected = augment_images(images, EVERYTHING, seed=0, epoch=1, index=index)
+    np.save(tmp_path / "images.npy", images)
+    mapped = np.load(tmp_path / "images.npy", mmap_mode="r")
+    frozen = images.copy()
     frozen.setflags(write=False)
-    turned = np.ascontiguousarray(pictures[:, ::-1, :, ::-1])[:, ::-1, :, ::-1]
+    turned = np.ascontiguousarray(images[:, ::-1, :, ::-1])[:, ::-1, :, ::-1]
     for given_ in (mapped, frozen, turned):
-        got = augment_pictures(given_, EVERYTHING, seed=0, epoch=1, index=index)
+        got = augment_images(given_, EVERYTHING, seed=0, epoch=1, index=index)
         assert type(got) is np.ndarray and np.array_equal(got, expected)
-    assert np.array_equal(np.load(tmp_path / "pictures.npy"), pictures)
+    assert np.array_equal(np.load(tmp_path / "images.npy"), images)
 
 
-def test_no_pictures_and_single_pixels_are_no_trouble():
+def test_no_images_and_single_pixels_are_no_trouble():
     empty = np.empty((0, 5, 5, 3), np.uint8)
-    got = augment_pictures(empty, EVERYTHING, seed=0, epoch=1, index=np.arange(0))
+    got = augment_images(empty, EVERYTHING, seed=0, epoch=1, index=np.arange(0))
     assert got.shape == (0, 5, 5, 3)
     dots = noise(4, 50, 1, 1)
-    assert augment_pictures(dots, EVERYTHING, seed=0, epoch=1, index=np.arange(50)).shape == (
+    assert augment_images(dots, EVERYTHING, seed=0, epoch=1, index=np.arange(50)).shape == (
         50, 1, 1, 3,
     )  # fmt: skip
 
 
 def test_several_threads_may_ask_at_once_and_opencv_gets_its_threads_back():
-    pictures, index = noise(5, 40, 24, 24), np.arange(40)
-    expected = augment_pictures(pictures, EVERYTHING, seed=0, epoch=1, index=index, workers=1)
+    images, index = noise(5, 40, 24, 24), np.arange(40)
+    expected = augment_images(images, EVERYTHING, seed=0, epoch=1, index=index, workers=1)
     before = cv2.getNumThreads()
     results = []
 
     def ask():
-        got = augment_pictures(pictures, EVERYTHING, seed=0, epoch=1, index=index, workers=2)
+        got = augment_images(images, EVERYTHING, seed=0, epoch=1, index=index, workers=2)
         results.append(np.array_equal(got, expected))
 
     threads = [threading.Thread(target=ask) for _ in range(6)]
@@ -113,11 +113,11 @@ def test_several_threads_may_ask_at_once_and_opencv_gets_its_threads_back():
 def test_a_forked_process_has_threads_of_its_own(tmp_path: Path):
     code = """
 import multiprocessing, numpy as np
-from kindsight.augment import Augment, augment_pictures
+from kindsight.augment import Augment, augment_images
 
 def ask(_=0):
-    pictures = np.arange(40 * 30 * 30 * 3, dtype=np.uint32).astype(np.uint8).reshape(40, 30, 30, 3)
-    return augment_pictures(pictures, Augment.recipe("strong"), seed=0, epoch=1,
+    images = np.arange(40 * 30 * 30 * 3, dtype=np.uint32).astype(np.uint8).reshape(40, 30, 30, 3)
+    return augment_images(images, Augment.recipe("strong"), seed=0, epoch=1,
                             index=np.arange(40), workers=2)
 
 first = ask()
@@ -135,7 +135,7 @@ with multiprocessing.get_context("fork").Pool(1) as pool:
 
 
 @pytest.mark.parametrize(
-    ("pictures", "options", "rule"),
+    ("images", "options", "rule"),
     [
         (noise(1, 2, 5, 5)[0], {}, r"\(n, height, width, 3\).*\(5, 5, 3\)"),
         (noise(1, 2, 5, 5) / 255, {}, "Received: float64 array"),
@@ -143,50 +143,50 @@ with multiprocessing.get_context("fork").Pool(1) as pool:
         ([1, 2], {}, "Received: list"),
         (np.empty((1, 2, 9000, 3), np.uint8), {"index": [0]}, "sides up to 8192"),
         (np.empty((2, 0, 5, 3), np.uint8), {}, r"\(2, 0, 5, 3\)"),
-        (noise(1, 2, 5, 5), {"index": [0]}, "a number for each of the 2 pictures"),
+        (noise(1, 2, 5, 5), {"index": [0]}, "a number for each of the 2 images"),
         (noise(1, 2, 5, 5), {"index": [0.0, 1.0]}, "index must be whole numbers"),
         (noise(1, 2, 5, 5), {"epoch": -1}, "epoch must be a whole number"),
         (noise(1, 2, 5, 5), {"workers": 0}, "workers must be 1 or more. Received: 0"),
     ],
 )
-def test_what_cannot_be_augmented_is_refused(pictures, options, rule):
+def test_what_cannot_be_augmented_is_refused(images, options, rule):
     options = {"seed": 0, "epoch": 1, "index": np.arange(2), **options}
     options["index"] = np.array(options["index"])
     with pytest.raises(UsageError, match=rule):
-        augment_pictures(pictures, EVERYTHING, **options)
+        augment_images(images, EVERYTHING, **options)
 
 
 # Views for testing --------------------------------------------------------------------------------
 
 
-def test_the_first_view_is_the_picture_and_flips_take_turns():
-    pictures = noise(6, 2, 7, 9)
-    across, down = pictures[:, :, ::-1], pictures[:, ::-1]
-    both = pictures[:, ::-1, ::-1]
-    got = views(pictures, Augment(horizontal_flip=True), 4)
+def test_the_first_view_is_the_image_and_flips_take_turns():
+    images = noise(6, 2, 7, 9)
+    across, down = images[:, :, ::-1], images[:, ::-1]
+    both = images[:, ::-1, ::-1]
+    got = views(images, Augment(horizontal_flip=True), 4)
     assert got.shape == (2, 4, 7, 9, 3)
-    for view, expected in enumerate((pictures, across, pictures, across)):
+    for view, expected in enumerate((images, across, images, across)):
         assert np.array_equal(got[:, view], expected)
-    got = views(pictures, Augment(vertical_flip=True), 3)
-    for view, expected in enumerate((pictures, down, pictures)):
+    got = views(images, Augment(vertical_flip=True), 3)
+    for view, expected in enumerate((images, down, images)):
         assert np.array_equal(got[:, view], expected)
-    got = views(pictures, Augment(vertical_flip=True, horizontal_flip=True), 5)
-    for view, expected in enumerate((pictures, across, down, both, pictures)):
+    got = views(images, Augment(vertical_flip=True, horizontal_flip=True), 5)
+    for view, expected in enumerate((images, across, down, both, images)):
         assert np.array_equal(got[:, view], expected)
 
 
-def test_views_of_a_picture_do_not_depend_on_the_others():
-    pictures = noise(7, 3, 12, 12)
-    got = views(pictures, EVERYTHING, 4, seed=5)
-    assert np.array_equal(views(pictures[1:2], EVERYTHING, 4, seed=5)[0], got[1])
-    assert np.array_equal(views(pictures, EVERYTHING, 2, seed=5, workers=1), got[:, :2])
-    assert not np.array_equal(views(pictures, EVERYTHING, 4, seed=6)[:, 1:], got[:, 1:])
+def test_views_of_a_image_do_not_depend_on_the_others():
+    images = noise(7, 3, 12, 12)
+    got = views(images, EVERYTHING, 4, seed=5)
+    assert np.array_equal(views(images[1:2], EVERYTHING, 4, seed=5)[0], got[1])
+    assert np.array_equal(views(images, EVERYTHING, 2, seed=5, workers=1), got[:, :2])
+    assert not np.array_equal(views(images, EVERYTHING, 4, seed=6)[:, 1:], got[:, 1:])
     assert len({view.tobytes() for view in got[0]}) == 4
 
 
-def test_one_view_is_the_picture_and_none_is_refused():
-    pictures = noise(8, 2, 5, 5)
-    assert np.array_equal(views(pictures, EVERYTHING, 1)[:, 0], pictures)
+def test_one_view_is_the_image_and_none_is_refused():
+    images = noise(8, 2, 5, 5)
+    assert np.array_equal(views(images, EVERYTHING, 1)[:, 0], images)
     for count in (0, True, 1.5):
         with pytest.raises(UsageError, match="count must be a whole number from 1"):
-            views(pictures, EVERYTHING, count)
+            views(images, EVERYTHING, count)

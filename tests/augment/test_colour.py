@@ -16,8 +16,8 @@ from kindsight.augment.apply import apply_draws
 
 def coloured(pixels, **values) -> list:
     """Change a row of pixels; return it as lists."""
-    picture = np.array([pixels], np.uint8)
-    return apply_draws(picture[None], drawn(1, **values), Augment(), 1)[0, 0].tolist()
+    image = np.array([pixels], np.uint8)
+    return apply_draws(image[None], drawn(1, **values), Augment(), 1)[0, 0].tolist()
 
 
 def near(got, expected, off=1) -> bool:
@@ -39,7 +39,7 @@ def test_contrast_multiplies_the_distance_from_the_mean_grey():
     assert near(coloured(pixels, contrast=1.5), [(255, 113.95, 38.95), (0, 0, 0)])
 
 
-def test_contrast_is_that_of_the_brightened_picture():
+def test_contrast_is_that_of_the_brightened_image():
     pixels = [(200, 100, 50), (20, 20, 20)]
     assert near(coloured(pixels, contrast=0, brightness=0.5), [(36.05,) * 3] * 2)
 
@@ -90,7 +90,7 @@ def test_greys_stay_grey(values, brightness, contrast, saturation, hue):
 @settings(max_examples=60)
 @given(st.integers(0, 999), *[st.floats(0, 2)] * 3, st.floats(-180, 180))
 def test_all_colour_together_is_one_after_the_other(seed, brightness, contrast, saturation, hue):
-    # A pale picture and weak changes, so that nothing is cut off on the way.
+    # A pale image and weak changes, so that nothing is cut off on the way.
     pixels = noise(seed, 8) // 8 + 100
     weak = {"brightness": 0.9 + brightness / 10, "contrast": 0.5 + contrast / 4, "hue": hue}
     got = coloured(pixels, saturation=0.5 + saturation / 4, **weak)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from policies import POLICIES
 
 from kindsight.augment import Augment
-from kindsight.augment.draw import AUTO, Draws, draw
+from kindsight.augment.sampling import AUTO, Draws, draw
 
 MANY = np.arange(4000)
 NAMES = [field.name for field in fields(Draws)]
@@ -81,8 +81,8 @@ def test_one_scale_is_drawn_for_both_sides_and_the_aspect_keeps_the_area():
         ({"erasing": 0.2}, lambda d: d.erased[:, 2] > 0),
     ],
 )
-def test_what_falls_on_half_of_the_pictures(setting, column):
-    # 4,000 pictures: 4 standard deviations are 126.
+def test_what_falls_on_half_of_the_images(setting, column):
+    # 4,000 images: 4 standard deviations are 126.
     assert abs(int(column(many(**setting)).sum()) - 2000) < 126
 
 
@@ -95,7 +95,7 @@ def test_qualities_are_whole_numbers_up_to_95():
 
 
 @pytest.mark.parametrize("erasing", [0.001, 0.1, 0.5, 0.8])
-def test_what_is_erased_lies_within_the_picture_and_has_the_area(erasing):
+def test_what_is_erased_lies_within_the_image_and_has_the_area(erasing):
     top, left, height, width = many(erasing=erasing).erased.T
     there = height > 0
     assert (top >= 0).all() and (left >= 0).all()

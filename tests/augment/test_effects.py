@@ -10,13 +10,13 @@ import pytest
 from PIL import Image
 from policies import drawn, noise
 
-from kindsight.augment import Augment, augment_pictures
+from kindsight.augment import Augment, augment_images
 from kindsight.augment.apply import apply_draws
-from kindsight.augment.effects import NOISE_VALUES, noise_table
+from kindsight.augment.transforms import NOISE_VALUES, noise_table
 
 
-def changed(picture: np.ndarray, **values) -> np.ndarray:
-    return apply_draws(picture[None], drawn(1, **values), Augment(), 1)[0]
+def changed(image: np.ndarray, **values) -> np.ndarray:
+    return apply_draws(image[None], drawn(1, **values), Augment(), 1)[0]
 
 
 def flat(value: int, height: int = 60, width: int = 80) -> np.ndarray:
@@ -24,9 +24,9 @@ def flat(value: int, height: int = 60, width: int = 80) -> np.ndarray:
 
 
 def test_blur_is_a_gaussian_of_that_spread():
-    picture = flat(0, 1, 41)
-    picture[0, 20] = 255
-    got = changed(picture, blur=2.0)[0, :, 0]
+    image = flat(0, 1, 41)
+    image[0, 20] = 255
+    got = changed(image, blur=2.0)[0, :, 0]
     weights = np.array([math.exp(-(x**2) / 8) for x in range(-20, 21)])
     # OpenCV rounds the weights to 1/256.
     assert np.abs(got - 255 * weights / weights.sum()).max() < 1.5
@@ -34,24 +34,24 @@ def test_blur_is_a_gaussian_of_that_spread():
 
 
 @pytest.mark.parametrize("factor", [0.1, 1.5])
-def test_sharpness_mixes_with_the_smoothed_picture(factor):
-    picture = flat(90, 5, 5)
-    picture[2, 2] = 130
+def test_sharpness_mixes_with_the_smoothed_image(factor):
+    image = flat(90, 5, 5)
+    image[2, 2] = 130
     # The pixel keeps 5/13 of its 40 more when smoothed, its neighbours get 1/13 each.
-    got = changed(picture, sharpness=factor)[..., 1]
+    got = changed(image, sharpness=factor)[..., 1]
     assert abs(got[2, 2] - (90 + 40 * (5 + 8 * factor) / 13)) <= 1
     assert abs(got[1, 3] - (90 + 40 * (1 - factor) / 13)) <= 1
     assert got[0, 0] == 90
 
 
 def test_noise_has_the_spread_and_no_bias():
-    picture = flat(128, 120, 120)
-    values = changed(picture, noise=10.0, noise_place=0.3) - 128.0
+    image = flat(128, 120, 120)
+    values = changed(image, noise=10.0, noise_place=0.3) - 128.0
     # 43,200 numbers: standard errors 0.048 of the mean, 0.034 of the spread; rounding adds 1/12.
     assert abs(values.mean()) < 0.2
     assert abs(values.std() - math.sqrt(100 + 1 / 12)) < 0.15
     assert np.abs(np.corrcoef(values.reshape(-1, 3).T) - np.eye(3)).max() < 0.04
-    elsewhere = changed(picture, noise=10.0, noise_place=0.8) - 128.0
+    elsewhere = changed(image, noise=10.0, noise_place=0.8) - 128.0
     assert abs(np.corrcoef(values.ravel(), elsewhere.ravel())[0, 1]) < 0.03
 
 
@@ -69,9 +69,9 @@ def test_the_table_of_noise_is_normal():
         assert abs((np.abs(table) < bound).mean() - share) < 0.003
 
 
-def test_a_picture_larger_than_the_table_takes_it_from_the_start_again():
-    picture = flat(128, 500, 400)  # 600,000 numbers of 524,288
-    got = changed(picture, noise=4.0, noise_place=0.5).ravel()
+def test_a_image_larger_than_the_table_takes_it_from_the_start_again():
+    image = flat(128, 500, 400)  # 600,000 numbers of 524,288
+    got = changed(image, noise=4.0, noise_place=0.5).ravel()
     again = got[NOISE_VALUES:]
     assert np.array_equal(got[: len(again)], again)
     assert got.std() == pytest.approx(4, abs=0.1)
@@ -79,21 +79,21 @@ def test_a_picture_larger_than_the_table_takes_it_from_the_start_again():
 
 @pytest.mark.parametrize("quality", [5, 50, 95])
 def test_jpeg_is_that_of_pillow(quality):
-    picture = np.array(Image.fromarray(noise(1, 6, 8)).resize((64, 48), Image.Resampling.BICUBIC))
+    image = np.array(Image.fromarray(noise(1, 6, 8)).resize((64, 48), Image.Resampling.BICUBIC))
     file = io.BytesIO()
-    Image.fromarray(picture).save(file, "JPEG", quality=quality, subsampling="4:2:0")
+    Image.fromarray(image).save(file, "JPEG", quality=quality, subsampling="4:2:0")
     expected = np.asarray(Image.open(file), float)
-    assert np.abs(changed(picture, jpeg_quality=quality) - expected).mean() < 2
-    loss = np.abs(expected - picture).mean()
-    assert np.abs(changed(picture, jpeg_quality=quality) - picture.astype(float)).mean() == (
+    assert np.abs(changed(image, jpeg_quality=quality) - expected).mean() < 2
+    loss = np.abs(expected - image).mean()
+    assert np.abs(changed(image, jpeg_quality=quality) - image.astype(float)).mean() == (
         pytest.approx(loss, abs=0.5)
     )
 
 
 def test_erasing_paints_a_rectangle_and_nothing_else():
-    picture = noise(2, 40, 50)
-    got = changed(picture, erased=(0.25, 0.5, 0.5, 0.2), paint=(10, 20, 30))
-    expected = picture.copy()
+    image = noise(2, 40, 50)
+    got = changed(image, erased=(0.25, 0.5, 0.5, 0.2), paint=(10, 20, 30))
+    expected = image.copy()
     expected[10:30, 25:35] = 10, 20, 30
     assert np.array_equal(got, expected)
 
@@ -105,11 +105,11 @@ def test_the_smallest_rectangle_is_a_pixel_and_the_largest_ends_at_the_edge():
 
 
 def test_the_erased_area_is_the_one_asked_for():
-    pictures = np.zeros((400, 50, 50, 3), np.uint8)
+    images = np.zeros((400, 50, 50, 3), np.uint8)
     policy = Augment(erasing=0.3)
-    got = augment_pictures(pictures, policy, seed=0, epoch=0, index=np.arange(400))
+    got = augment_images(images, policy, seed=0, epoch=0, index=np.arange(400))
     shares = (got != 0).any(axis=3).mean(axis=(1, 2))
-    # Half of the pictures, 0.02 to 0.3 of each: 0.16 on average, and rounding to pixels.
+    # Half of the images, 0.02 to 0.3 of each: 0.16 on average, and rounding to pixels.
     assert 160 < (shares > 0).sum() < 240
     assert shares[shares > 0].mean() == pytest.approx(0.16, abs=0.02)
     assert shares.max() < 0.32

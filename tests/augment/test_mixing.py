@@ -18,17 +18,17 @@ def one_hot(count: int, classes: int = 3) -> np.ndarray:
 
 
 def flat_batch(count: int = 40, side: int = 16) -> tuple[np.ndarray, np.ndarray]:
-    """Pictures of one grey each, all different, each a class of its own."""
+    """Images of one grey each, all different, each a class of its own."""
     values = (np.arange(count) * 255 // (count - 1)).astype(np.uint8)
-    pictures = np.broadcast_to(values[:, None, None, None], (count, side, side, 3)).copy()
-    return pictures, np.eye(count, dtype=np.float32)
+    images = np.broadcast_to(values[:, None, None, None], (count, side, side, 3)).copy()
+    return images, np.eye(count, dtype=np.float32)
 
 
 def test_mixup_blends_pixels_as_it_blends_targets():
-    pictures, targets = flat_batch()
-    mixed, shares = mix_batch(pictures, targets, Augment(mixup=1), seed=0, epoch=1, step=2)
-    assert mixed.shape == pictures.shape and shares.dtype == np.float32
-    values = pictures[:, 0, 0, 0].astype(float)
+    images, targets = flat_batch()
+    mixed, shares = mix_batch(images, targets, Augment(mixup=1), seed=0, epoch=1, step=2)
+    assert mixed.shape == images.shape and shares.dtype == np.float32
+    values = images[:, 0, 0, 0].astype(float)
     # Each class stands for its grey, so the targets say what the pixels must be.
     assert np.abs(mixed - (shares @ values)[:, None, None, None]).max() <= 0.501
     partners = shares.argsort(axis=1)[:, -2:]
@@ -38,22 +38,22 @@ def test_mixup_blends_pixels_as_it_blends_targets():
     assert len(np.unique(mixed)) > 25
 
 
-def test_cutmix_puts_a_rectangle_of_another_picture_in_its_place():
+def test_cutmix_puts_a_rectangle_of_another_image_in_its_place():
     count, side = 40, 16
-    pictures = noise(1, count, side, side)
+    images = noise(1, count, side, side)
     targets = np.eye(count, dtype=np.float32)
-    mixed, shares = mix_batch(pictures, targets, Augment(cutmix=1), seed=0, epoch=1, step=0)
+    mixed, shares = mix_batch(images, targets, Augment(cutmix=1), seed=0, epoch=1, step=0)
     cut = 0
     for i in range(count):
         partner = next((k for k in np.flatnonzero(shares[i]) if k != i), i)
-        changed = (mixed[i] != pictures[i]).any(axis=2)
+        changed = (mixed[i] != images[i]).any(axis=2)
         rows, columns = np.flatnonzero(changed.any(1)), np.flatnonzero(changed.any(0))
         if partner == i:
             assert not changed.any()
             continue
         cut += 1
         box = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
-        assert np.array_equal(mixed[i][box], pictures[partner][box])
+        assert np.array_equal(mixed[i][box], images[partner][box])
         area = (rows[-1] + 1 - rows[0]) * (columns[-1] + 1 - columns[0]) / side**2
         assert shares[i, partner] == pytest.approx(area, abs=1e-6)
         assert shares[i, i] == pytest.approx(1 - area, abs=1e-6)
@@ -70,33 +70,33 @@ def test_cutmix_puts_a_rectangle_of_another_picture_in_its_place():
     st.tuples(st.integers(1, 9), st.integers(1, 9)),
 )
 def test_targets_keep_their_sum_and_nothing_given_is_changed(mixup, cutmix, seed, step, n, size):
-    pictures, targets = noise(2, n, *size), one_hot(n)
-    before = pictures.copy(), targets.copy()
+    images, targets = noise(2, n, *size), one_hot(n)
+    before = images.copy(), targets.copy()
     policy = Augment(mixup=mixup, cutmix=cutmix)
-    mixed, shares = mix_batch(pictures, targets, policy, seed=seed, epoch=1, step=step)
-    assert mixed.shape == pictures.shape and mixed.dtype == np.uint8
+    mixed, shares = mix_batch(images, targets, policy, seed=seed, epoch=1, step=step)
+    assert mixed.shape == images.shape and mixed.dtype == np.uint8
     assert shares.min(initial=0) >= 0
     assert shares.sum(axis=1) == pytest.approx(np.ones(n), abs=1e-6)
-    assert np.array_equal(pictures, before[0]) and np.array_equal(targets, before[1])
-    again = mix_batch(pictures, targets, policy, seed=seed, epoch=1, step=step)
+    assert np.array_equal(images, before[0]) and np.array_equal(targets, before[1])
+    again = mix_batch(images, targets, policy, seed=seed, epoch=1, step=step)
     assert np.array_equal(mixed, again[0]) and np.array_equal(shares, again[1])
 
 
 @pytest.mark.parametrize("policy", [Augment(mixup=1), Augment(cutmix=1)])
-def test_turned_and_read_only_pictures_are_mixed(policy):
-    pictures, targets = noise(4, 6, 7, 9), one_hot(6)
-    expected, _ = mix_batch(pictures, targets, policy, seed=0, epoch=1, step=0)
-    turned = np.ascontiguousarray(pictures[:, ::-1, :, ::-1])[:, ::-1, :, ::-1]
+def test_turned_and_read_only_images_are_mixed(policy):
+    images, targets = noise(4, 6, 7, 9), one_hot(6)
+    expected, _ = mix_batch(images, targets, policy, seed=0, epoch=1, step=0)
+    turned = np.ascontiguousarray(images[:, ::-1, :, ::-1])[:, ::-1, :, ::-1]
     turned.setflags(write=False)
     got, _ = mix_batch(turned, targets, policy, seed=0, epoch=1, step=0)
     assert np.array_equal(got, expected)
 
 
 def test_every_step_epoch_and_seed_mixes_anew():
-    pictures, targets = flat_batch(16)
+    images, targets = flat_batch(16)
     policy = Augment(mixup=1)
     seen = {
-        mix_batch(pictures, targets, policy, seed=seed, epoch=epoch, step=step)[1].tobytes()
+        mix_batch(images, targets, policy, seed=seed, epoch=epoch, step=step)[1].tobytes()
         for seed in range(2)
         for epoch in range(2)
         for step in range(2)
@@ -105,12 +105,12 @@ def test_every_step_epoch_and_seed_mixes_anew():
 
 
 def test_with_both_each_batch_is_mixed_in_one_way_half_the_time():
-    pictures, targets = flat_batch(12)
-    greys = set(np.unique(pictures))
+    images, targets = flat_batch(12)
+    greys = set(np.unique(images))
     blended = 0
     for step in range(300):
         mixed, _ = mix_batch(
-            pictures, targets, Augment(mixup=1, cutmix=1), seed=0, epoch=1, step=step
+            images, targets, Augment(mixup=1, cutmix=1), seed=0, epoch=1, step=step
         )
         blended += not set(np.unique(mixed)) <= greys
     # 300 batches: 4 standard deviations are 35.
@@ -118,9 +118,9 @@ def test_with_both_each_batch_is_mixed_in_one_way_half_the_time():
 
 
 def test_a_policy_that_mixes_nothing_returns_the_batch():
-    pictures, targets = noise(3, 4, 5, 5), one_hot(4)
-    mixed, shares = mix_batch(pictures, targets, Augment(), seed=0, epoch=1, step=0)
-    assert mixed is pictures and np.array_equal(shares, targets)
+    images, targets = noise(3, 4, 5, 5), one_hot(4)
+    mixed, shares = mix_batch(images, targets, Augment(), seed=0, epoch=1, step=0)
+    assert mixed is images and np.array_equal(shares, targets)
 
 
 @pytest.mark.parametrize("alpha", [0.05, 0.2, 0.4, 1.0, 1.5, 2.0, 20.0])
@@ -139,7 +139,7 @@ def test_shares_stay_between_0_and_1(alpha):
 
 
 @pytest.mark.parametrize(
-    ("pictures", "targets", "rule"),
+    ("images", "targets", "rule"),
     [
         (noise(1, 2, 5, 5), np.array([0, 1]), r"shape \(2, classes\).*\(2,\).*np.eye"),
         (noise(1, 2, 5, 5), one_hot(3), r"shape \(2, classes\)"),
@@ -148,6 +148,6 @@ def test_shares_stay_between_0_and_1(alpha):
         ([1, 2], one_hot(2), "Received: list"),
     ],
 )
-def test_what_cannot_be_mixed_is_refused(pictures, targets, rule):
+def test_what_cannot_be_mixed_is_refused(images, targets, rule):
     with pytest.raises(UsageError, match=rule):
-        mix_batch(pictures, targets, Augment(mixup=1), seed=0, epoch=1, step=0)
+        mix_batch(images, targets, Augment(mixup=1), seed=0, epoch=1, step=0)

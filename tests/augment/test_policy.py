@@ -11,8 +11,8 @@ from hypothesis import given
 from policies import POLICIES
 
 from kindsight.augment import Augment, parse_augment
+from kindsight.augment.policy import RULES
 from kindsight.augment.recipes import RECIPES
-from kindsight.augment.rules import RULES
 from kindsight.errors import SettingsError
 
 if sys.version_info >= (3, 11):
@@ -120,17 +120,17 @@ def test_what_cannot_be_is_refused(setting):
 
 
 def test_whether_anything_is_changed_or_mixed():
-    assert not Augment().changes_pictures and not Augment().mixes
-    assert not Augment(fill="wrap", fill_value=9).changes_pictures
+    assert not Augment().changes_images and not Augment().mixes
+    assert not Augment(fill="wrap", fill_value=9).changes_images
     assert Augment(mixup=0.2).mixes and Augment(cutmix=1).mixes
-    assert not Augment(mixup=0.2).changes_pictures
+    assert not Augment(mixup=0.2).changes_images
     for name in RULES:
         if name not in ("fill", "fill_value", "mixup", "cutmix"):
             value = {"jpeg_quality": 50, "aspect": 2}.get(
                 name, True if "flip" in name or name == "auto" else 0.1
             )
             policy = Augment(**{name: value})
-            assert policy.changes_pictures and not policy.mixes, name
+            assert policy.changes_images and not policy.mixes, name
 
 
 # Recipes, files, the command line's text ----------------------------------------------------------
@@ -316,8 +316,8 @@ def test_shifts_in_pixels_need_the_size():
     ("arguments", "rule"),
     [
         ({"rotation": 3}, "no argument rotation. Did you mean rotation_range"),
-        ({"zca_whitening": True}, "zca_whitening changes every picture alike"),
-        ({"preprocessing_function": abs}, "preprocessing_function changes every picture alike"),
+        ({"zca_whitening": True}, "zca_whitening changes every image alike"),
+        ({"preprocessing_function": abs}, "preprocessing_function changes every image alike"),
         ({"rotation_range": "a"}, "Received: rotation_range='a'"),
         ({"zoom_range": 1.5}, "Received: zoom_range=1.5"),
         ({"zoom_range": (1, 2, 3)}, "Received: zoom_range="),

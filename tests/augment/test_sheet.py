@@ -1,4 +1,4 @@
-"""The contact sheet: what is said of draws, where pictures stand, which pictures are chosen."""
+"""The contact sheet: what is said of draws, where images stand, which images are chosen."""
 
 from __future__ import annotations
 
@@ -12,14 +12,13 @@ from hypothesis import strategies as st
 from PIL import Image
 from policies import POLICIES, drawn, noise
 
-from kindsight.augment import Augment, augment_pictures
-from kindsight.augment.draw import draw
-from kindsight.augment.preview import make_preview
-from kindsight.augment.sheet import SheetRow, contact_sheet, write_sheet
+from kindsight.augment import Augment, augment_images
+from kindsight.augment.preview import SheetRow, contact_sheet, make_preview, write_sheet
+from kindsight.augment.sampling import draw
 from kindsight.augment.words import draw_record, draw_words
-from kindsight.catalog import Catalog
-from kindsight.errors import CatalogError, SettingsError
-from kindsight.pictures import InputSpec, read_picture, resize_picture
+from kindsight.dataset import ImageDataset
+from kindsight.errors import DatasetError, SettingsError
+from kindsight.images import InputSpec, read_image, resize_image
 
 
 @pytest.mark.parametrize(
@@ -56,11 +55,11 @@ def test_the_record_of_draws_is_fit_for_json_and_empty_where_nothing_is_done(pol
     record = draw_record(draws, 1)
     assert json.loads(json.dumps(record, allow_nan=False)) == record
     assert record.get("rotation", 0) == draws.rotation[1]
-    if not policy.changes_pictures:
+    if not policy.changes_images:
         assert record == {}
 
 
-def test_pictures_stand_in_rows_and_columns_and_captions_below_them():
+def test_images_stand_in_rows_and_columns_and_captions_below_them():
     rows = [
         SheetRow(noise(k, 3, 150, 200), [["short"], ["a long caption", "of parts", "x" * 99], []])
         for k in range(2)
@@ -68,29 +67,29 @@ def test_pictures_stand_in_rows_and_columns_and_captions_below_them():
     sheet = np.asarray(contact_sheet("name", ["about it"], ["a", "b", "c"], rows))
     found = []
     for row in rows:
-        for picture in row.pictures:
-            # The place of a picture is where its first row of pixels is.
-            first = picture[0, :3].reshape(-1)
+        for image in row.images:
+            # The place of an image is where its first row of pixels is.
+            first = image[0, :3].reshape(-1)
             windows = np.lib.stride_tricks.sliding_window_view(sheet, (3, 3), axis=(1, 2))
             ((y, x, _),) = np.argwhere(
                 (windows.transpose(0, 1, 2, 3, 4).reshape(*windows.shape[:3], -1) == first).all(-1)
             )
-            assert np.array_equal(sheet[y : y + 150, x : x + 200], picture)
+            assert np.array_equal(sheet[y : y + 150, x : x + 200], image)
             found.append((int(y), int(x)))
     (y, x), step = found[0], 200 + 14
     below = found[3][0]
     assert found == [(top, x + k * step) for top in (y, below) for k in range(3)]
     assert below > y + 150 + 3 * 16
-    # Captions are there, in their own column: the third picture has none.
+    # Captions are there, in their own column: the third image has none.
     caption = sheet[y + 152 : below, :]
     assert (caption[:, x : x + 200] < 128).any() and (caption[:, x + step : x + 400] < 128).any()
     assert (caption[:, x + 2 * step :] == 255).all()
 
 
-def test_small_pictures_are_shown_larger_pixel_by_pixel():
-    picture = noise(1, 1, 50, 60)
-    sheet = np.asarray(contact_sheet("n", [], ["a"], [SheetRow(picture, [[]])]))
-    large = picture[0].repeat(3, axis=0).repeat(3, axis=1)
+def test_small_images_are_shown_larger_pixel_by_pixel():
+    image = noise(1, 1, 50, 60)
+    sheet = np.asarray(contact_sheet("n", [], ["a"], [SheetRow(image, [[]])]))
+    large = image[0].repeat(3, axis=0).repeat(3, axis=1)
     inner = sheet[:, 28 : 28 + 180]
     top = next(y for y in range(len(inner)) if np.array_equal(inner[y], large[0]))
     assert np.array_equal(inner[top : top + 150], large)
@@ -116,61 +115,61 @@ def test_a_sheet_of_another_kind_is_refused(tmp_path):
         write_sheet(tmp_path / "a.pdf", Image.new("RGB", (4, 3)))
 
 
-# Choosing pictures --------------------------------------------------------------------------------
+# Choosing images --------------------------------------------------------------------------------
 
 
-def test_a_preview_shows_what_augmenting_makes_of_the_pictures(photos):
+def test_a_preview_shows_what_augmenting_makes_of_the_images(photos):
     policy = Augment.recipe("strong")
     spec = InputSpec(48, 56, fit="crop")
-    made = make_preview(photos, policy, spec=spec, pictures=4, views=3, seed=7, epoch=2)
-    catalog = Catalog.from_folder(photos, labelled=False)
-    assert made.found == len(catalog) and len(made.rows) == 4
+    made = make_preview(photos, policy, spec=spec, images=4, views=3, seed=7, epoch=2)
+    dataset = ImageDataset.from_folder(photos, labelled=False)
+    assert made.found == len(dataset) and len(made.rows) == 4
     sheet = np.asarray(made.sheet).reshape(-1)
     for row in made.rows:
-        assert row.path == catalog.path[row.index]
-        picture = resize_picture(read_picture(photos / row.path, target=spec.size), spec)
+        assert row.path == dataset.path[row.index]
+        image = resize_image(read_image(photos / row.path, target=spec.size), spec)
         for view, drawn_ in enumerate(row.drawn):
             index = np.array([row.index])
             draws = draw(policy, seed=7, epoch=2 + view, index=index)
             assert drawn_ == draw_record(draws, 0)
-            seen = augment_pictures(picture[None], policy, seed=7, epoch=2 + view, index=index)
+            seen = augment_images(image[None], policy, seed=7, epoch=2 + view, index=index)
             line = seen[0, 20].repeat(3, axis=0).tobytes()  # shown three times as large
             assert line in sheet.tobytes()
 
 
-def test_pictures_come_from_all_folders_in_turn(photos):
-    made = make_preview(photos, Augment(), pictures=6, views=1, spec=InputSpec(16, 16))
+def test_images_come_from_all_folders_in_turn(photos):
+    made = make_preview(photos, Augment(), images=6, views=1, spec=InputSpec(16, 16))
     folders = [row.path.split("/")[0] for row in made.rows]
     assert sorted(folders) == ["bar", "bar", "chequer", "chequer", "ring", "ring"]
     assert len({row.path for row in made.rows}) == 6
-    again = make_preview(photos, Augment(), pictures=6, views=1, spec=InputSpec(16, 16))
-    other = make_preview(photos, Augment(), pictures=6, views=1, seed=1, spec=InputSpec(16, 16))
+    again = make_preview(photos, Augment(), images=6, views=1, spec=InputSpec(16, 16))
+    other = make_preview(photos, Augment(), images=6, views=1, seed=1, spec=InputSpec(16, 16))
     assert again.rows == made.rows and other.rows != made.rows
 
 
 def test_what_cannot_be_read_is_named_and_another_taken(photos):
-    made = make_preview(photos, Augment(), pictures=500, views=1, spec=InputSpec(8, 8))
+    made = make_preview(photos, Augment(), images=500, views=1, spec=InputSpec(8, 8))
     assert made.found == 94 and len(made.rows) == 91
     assert len(made.problems) == 3
     assert any("cut.jpg" in problem for problem in made.problems)
 
 
 def test_a_folder_of_nothing_that_can_be_read_is_an_error(tmp_path):
-    (tmp_path / "a.png").write_bytes(b"no picture")
-    with pytest.raises(CatalogError, match=r"picture that can be read\. Received: 1, .*a\.png"):
+    (tmp_path / "a.png").write_bytes(b"no image")
+    with pytest.raises(DatasetError, match=r"image that can be read\. Received: 1, .*a\.png"):
         make_preview(tmp_path, Augment())
 
 
 def test_a_sheet_that_would_be_huge_is_refused(photos):
     with pytest.raises(SettingsError, match="at most 100 million pixels"):
-        make_preview(photos, Augment(), pictures=1000, views=100)
+        make_preview(photos, Augment(), images=1000, views=100)
     with pytest.raises(SettingsError, match="at most 100 million pixels"):
-        make_preview(photos, Augment(), spec=InputSpec(1, 8192), pictures=1, views=1)
+        make_preview(photos, Augment(), spec=InputSpec(1, 8192), images=1, views=1)
 
 
-def test_pictures_in_memory_are_previewed():
-    catalog = Catalog.from_arrays(noise(1, 3, 20, 20))
-    made = make_preview(catalog, Augment(rotation=9), pictures=3, views=2, spec=InputSpec(20, 20))
+def test_images_in_memory_are_previewed():
+    dataset = ImageDataset.from_arrays(noise(1, 3, 20, 20))
+    made = make_preview(dataset, Augment(rotation=9), images=3, views=2, spec=InputSpec(20, 20))
     assert sorted(row.index for row in made.rows) == [0, 1, 2]
 
 
@@ -179,7 +178,7 @@ def test_the_sheet_does_not_import_matplotlib(environment):
 
     code = (
         "import sys, numpy as np\n"
-        "from kindsight.augment.sheet import SheetRow, contact_sheet\n"
+        "from kindsight.augment.preview import SheetRow, contact_sheet\n"
         "contact_sheet('a', ['b'], ['c'], [SheetRow(np.zeros((1, 9, 9, 3), np.uint8), [['d']])])\n"
         "print('matplotlib' in sys.modules)"
     )

@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from policies import drawn, noise
 
-from kindsight.augment import Augment, augment_pictures
+from kindsight.augment import Augment, augment_images
 from kindsight.augment.apply import apply_draws
-from kindsight.augment.draw import Draws, draw
-from kindsight.augment.warp import inverse_matrices
+from kindsight.augment.sampling import Draws, draw
+from kindsight.augment.transforms import inverse_matrices
 
 # Before 5.0, OpenCV rounds places to 1/32 of a pixel: 255 / 64 of an error in each direction.
 OFF = 1.0 if int(cv2.__version__.split(".")[0]) >= 5 else 9.0
@@ -22,56 +22,56 @@ FILLS = ["nearest", "reflect", "wrap", "constant"]
 NUMPY_FILLS = {"nearest": "edge", "reflect": "symmetric", "wrap": "wrap"}
 
 
-def warped(picture: np.ndarray, policy: Augment | None = None, **values) -> np.ndarray:
-    return apply_draws(picture[None], drawn(1, **values), policy or Augment(), 1)[0]
+def warped(image: np.ndarray, policy: Augment | None = None, **values) -> np.ndarray:
+    return apply_draws(image[None], drawn(1, **values), policy or Augment(), 1)[0]
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 4), (5, 4), (32, 33)])
 @pytest.mark.parametrize("flip", [(0, 0), (0, 1), (1, 0), (1, 1)])
 @pytest.mark.parametrize("turned", [0, 360])
 def test_flips_are_exact_alone_and_as_part_of_a_warp(size, flip, turned):
-    picture = noise(1, *size)
+    image = noise(1, *size)
     steps = -1 if flip[0] else 1, -1 if flip[1] else 1
-    expected = picture[:: steps[0], :: steps[1]]
+    expected = image[:: steps[0], :: steps[1]]
     # A whole turn is no turn, and goes through the warp.
-    assert np.array_equal(warped(picture, flip=flip, rotation=turned), expected)
+    assert np.array_equal(warped(image, flip=flip, rotation=turned), expected)
 
 
 @pytest.mark.parametrize("side", [1, 2, 7, 40])
 @pytest.mark.parametrize("quarters", [-1, 1, 2, 3])
 def test_quarter_turns_are_exact_and_counter_clockwise(side, quarters):
-    picture = noise(2, side, side)
-    assert np.array_equal(warped(picture, rotation=90 * quarters), np.rot90(picture, quarters))
+    image = noise(2, side, side)
+    assert np.array_equal(warped(image, rotation=90 * quarters), np.rot90(image, quarters))
 
 
 @pytest.mark.parametrize("fill", FILLS)
 @pytest.mark.parametrize(("down", "across"), [(0, 3), (2, 0), (-2, 5), (-4, -8), (0, 0)])
 def test_whole_shifts_are_exact(fill, down, across):
-    picture = noise(3, 8, 16)
+    image = noise(3, 8, 16)
     policy = Augment(fill=fill, fill_value=(9, 99, 199))
-    got = warped(picture, policy, shift=(down / 8, across / 16))
+    got = warped(image, policy, shift=(down / 8, across / 16))
     if fill == "constant":
         wide = np.empty((24, 48, 3), np.uint8)
         wide[:] = 9, 99, 199
-        wide[8:16, 16:32] = picture
+        wide[8:16, 16:32] = image
     else:
-        wide = np.pad(picture, ((8, 8), (16, 16), (0, 0)), NUMPY_FILLS[fill])
+        wide = np.pad(image, ((8, 8), (16, 16), (0, 0)), NUMPY_FILLS[fill])
     assert np.array_equal(got, wide[8 - down : 16 - down, 16 - across : 32 - across])
 
 
 def test_twice_the_size_shows_the_middle_with_three_parts_of_the_nearer_pixel():
-    picture = np.array([[0, 100, 200, 40]], np.uint8)[..., None].repeat(3, 2)
+    image = np.array([[0, 100, 200, 40]], np.uint8)[..., None].repeat(3, 2)
     # Middles of pixels fall at 0.75, 1.25, 1.75, 2.25 of the original.
-    assert warped(picture, size=(1, 2))[0, :, 0].tolist() == [75, 125, 175, 160]
-    assert warped(picture, size=(2, 1)).tolist() == picture.tolist()
+    assert warped(image, size=(1, 2))[0, :, 0].tolist() == [75, 125, 175, 160]
+    assert warped(image, size=(2, 1)).tolist() == image.tolist()
 
 
 def test_what_stood_upright_leans_to_the_right_and_level_lines_rise_to_the_right():
-    picture = np.zeros((41, 41, 3), np.uint8)
-    picture[:, 20] = 255
-    leaning = warped(picture, shear=(0, 45))
+    image = np.zeros((41, 41, 3), np.uint8)
+    image[:, 20] = 255
+    leaning = warped(image, shear=(0, 45))
     assert [leaning[row, :, 0].argmax() for row in (5, 20, 35)] == [35, 20, 5]
-    rising = warped(picture.swapaxes(0, 1), shear=(45, 0))
+    rising = warped(image.swapaxes(0, 1), shear=(45, 0))
     assert [rising[:, column, 0].argmax() for column in (5, 20, 35)] == [35, 20, 5]
 
 
@@ -123,12 +123,12 @@ def forward(draws: Draws, i: int, height: int, width: int) -> np.ndarray:
     return fold @ total
 
 
-def sampled(picture: np.ndarray, matrix: np.ndarray, fill: str, value: int) -> np.ndarray:
+def sampled(image: np.ndarray, matrix: np.ndarray, fill: str, value: int) -> np.ndarray:
     """Look up each pixel of the result at the place that the inverse of `matrix` says."""
-    height, width = picture.shape[:2]
+    height, width = image.shape[:2]
     if fill == "constant":
         wide = np.full((height + 2, width + 2, 3), value, np.uint8)
-        wide[1:-1, 1:-1] = picture
+        wide[1:-1, 1:-1] = image
     y, x = np.mgrid[0:height, 0:width].reshape(2, -1).astype(float)
     places = np.linalg.inv(matrix) @ np.stack([x, y, np.ones_like(x)])
     x, y = places[:2] / places[2]
@@ -139,7 +139,7 @@ def sampled(picture: np.ndarray, matrix: np.ndarray, fill: str, value: int) -> n
             if fill == "constant":
                 pixels = wide[(rows + 1).clip(0, height + 1), (columns + 1).clip(0, width + 1)]
             else:
-                pixels = picture[folded(rows, height, fill), folded(columns, width, fill)]
+                pixels = image[folded(rows, height, fill), folded(columns, width, fill)]
             result += (row_weight * weight)[:, None] * pixels
     return result.reshape(height, width, 3)
 
@@ -169,11 +169,11 @@ def test_any_warp_is_that_of_an_implementation_of_its_own(size, fill, perspectiv
         fill=fill,
         fill_value=130,
     )
-    pictures = noise(4, 25, *size)
+    images = noise(4, 25, *size)
     draws = draw(policy, seed=0, epoch=1, index=np.arange(25))
-    got = apply_draws(pictures, draws, policy, 1)
+    got = apply_draws(images, draws, policy, 1)
     expected = [
-        sampled(picture, forward(draws, i, *size), fill, 130) for i, picture in enumerate(pictures)
+        sampled(image, forward(draws, i, *size), fill, 130) for i, image in enumerate(images)
     ]
     difference = np.abs(got - expected)
     # Rounding alone makes 0.25 on average.
@@ -201,7 +201,7 @@ geometry = st.builds(
     st.tuples(st.integers(1, 20), st.integers(1, 20)),
     st.integers(0, 2**31),
 )
-def test_a_picture_of_one_colour_stays_so(policy, colour, size, seed):
-    picture = np.broadcast_to(np.array(colour, np.uint8), (3, *size, 3))
-    got = augment_pictures(picture, policy, seed=seed, epoch=0, index=np.arange(3))
-    assert np.array_equal(got, picture)
+def test_a_image_of_one_colour_stays_so(policy, colour, size, seed):
+    image = np.broadcast_to(np.array(colour, np.uint8), (3, *size, 3))
+    got = augment_images(image, policy, seed=seed, epoch=0, index=np.arange(3))
+    assert np.array_equal(got, image)

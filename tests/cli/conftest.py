@@ -23,8 +23,8 @@ def colours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A working directory with new/blue.png, new/green.png, new/red.png and new/broken.png."""
     monkeypatch.chdir(tmp_path)
     for name, colour in tiny_bundle.COLOURS.items():
-        tiny_bundle.write_picture(tmp_path / "new" / f"{name}.png", colour)
-    (tmp_path / "new" / "broken.png").write_bytes(b"no picture at all")
+        tiny_bundle.write_image(tmp_path / "new" / f"{name}.png", colour)
+    (tmp_path / "new" / "broken.png").write_bytes(b"no image at all")
     return tmp_path
 
 

@@ -16,7 +16,7 @@ def keras_home(monkeypatch, tmp_path):
 
 
 def test_the_table_names_every_backbone_once(run):
-    from kindsight.models.backbones import BACKBONES
+    from kindsight.models.backbones.table import BACKBONES
 
     lines = run("backbones").stdout.splitlines()
     names = [line.split()[0] for line in lines[1 : len(BACKBONES) + 1]]
@@ -65,7 +65,7 @@ def raise_error(*_, **__):
 
 
 def test_a_training_says_what_will_be_downloaded(run, monkeypatch, tmp_path):
-    monkeypatch.setattr("kindsight.runs.train", raise_error)
+    monkeypatch.setattr("kindsight.runs.train.train", raise_error)
     said: list[str] = []
     monkeypatch.setattr("kindsight.cli.train.note", said.append)
     run("train", "photos", "--model", "resnet50")

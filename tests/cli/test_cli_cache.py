@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from kindsight.cache import Cache
+from kindsight.cache.folder import Cache
 from kindsight.cli.cache import bytes_text
 
 
@@ -76,7 +76,7 @@ def test_clear_touches_no_folder_that_is_not_a_cache(run, tmp_path, monkeypatch)
 def test_an_unknown_kind_is_a_misuse(run, cache):
     result = run("cache", "clear", "--kind", "feature")
     assert result.exit_code == 2
-    assert "features, measurements, pictures, views, backbone, files" in result.stderr
+    assert "features, measurements, images, views, backbone, files" in result.stderr
     assert len(cache.entries()) == 3
 
 

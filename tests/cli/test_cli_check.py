@@ -35,7 +35,7 @@ def darken_one(folder: Path) -> None:
 
 
 def few(run) -> list[str]:
-    from kindsight.catalog.checks import known_codes
+    from kindsight.checks import known_codes
 
     return [part for code in known_codes() if code[2] == "6" for part in ("--ignore", code)]
 
@@ -43,7 +43,7 @@ def few(run) -> list[str]:
 def test_clean_data_exit_with_0(run, photos):
     result = run("check", "photos", *few(run))
     assert result.exit_code == 0
-    assert "photos: 8 pictures, 2 classes" in result.stdout
+    assert "photos: 8 images, 2 classes" in result.stdout
     assert "Nothing found." in result.stdout
     assert "checks/photos-1/report.html" in result.stdout
     assert (photos / "checks" / "photos-1" / "report.html").exists()
@@ -53,9 +53,9 @@ def test_an_error_exits_with_1(run, photos):
     break_one(photos)
     result = run("check", "photos")
     assert result.exit_code == 1
-    assert "8 pictures, 2 classes, 1 cannot be read" in result.stdout
+    assert "8 images, 2 classes, 1 cannot be read" in result.stdout
     line = next(line for line in result.stdout.splitlines() if "KS102" in line)
-    assert line.split() == ["error", "KS102", "Pictures", "that", "are", "cut", "off", "1"]
+    assert line.split() == ["error", "KS102", "Images", "that", "are", "cut", "off", "1"]
     assert "1 error" in result.stdout
 
 
@@ -98,8 +98,8 @@ def test_json_is_one_object_and_the_folder_is_in_it(run, photos):
 
 
 def test_a_narrow_terminal_gets_short_lines(photos, monkeypatch):
-    from kindsight.checking import check_data
-    from kindsight.cli import findings
+    from kindsight.cli import check as findings
+    from kindsight.runs.checking import check_data
 
     darken_one(photos)
     monkeypatch.setattr(findings, "line_width", lambda: 44)
@@ -136,7 +136,7 @@ def test_ctrl_c_keeps_what_was_measured(start, photos, tmp_path):
     assert not (photos / "checks").exists()
     again = start("check", "photos", environment=environment, cwd=photos)
     out, _ = again.communicate(timeout=120)
-    assert again.returncode in (0, 1) and b"68 pictures" in out
+    assert again.returncode in (0, 1) and b"68 images" in out
 
 
 def test_a_corrected_table_is_written_once_and_can_be_checked(run, photos):
@@ -152,6 +152,6 @@ def test_a_corrected_table_is_written_once_and_can_be_checked(run, photos):
     assert not (photos / "checks" / "photos-2").exists()
     assert (photos / "corrected.csv").read_bytes() == written
     clean = run("check", "corrected.csv", *few(run))
-    assert clean.exit_code == 0 and "7 pictures, 2 classes" in clean.stdout
+    assert clean.exit_code == 0 and "7 images, 2 classes" in clean.stdout
     said = run("check", "photos", "--apply", "other.csv").stdout
-    assert "1 picture excluded, in other.csv" in said and "kindsight train other.csv" in said
+    assert "1 image excluded, in other.csv" in said and "kindsight train other.csv" in said

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny_bundle import COLOURS, write_picture
+from tiny_bundle import COLOURS, write_image
 
 
 @pytest.fixture
@@ -17,15 +17,15 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "data"
     lines = ["path,label"]
     for name, colour in COLOURS.items():
-        write_picture(folder / f"{name}_1.png", colour)
+        write_image(folder / f"{name}_1.png", colour)
         lines.append(f"{name}_1.png,{name}")
     (folder / "table.csv").write_text("\n".join([*lines, "gone.png,red", ""]))
     rows = [[name, *(COLOURS[name] * 4)] for name in COLOURS]
     header = ["label", *(f"pixel{k}" for k in range(12))]
     text = "\n".join(",".join(map(str, row)) for row in [header, *rows])
     (folder / "pixels.csv").write_text(text)
-    pictures = np.array([np.full((5, 4, 3), COLOURS[name]) for name in COLOURS], np.uint8)
-    np.savez(folder / "arrays.npz", x_test=pictures, y_test=[0, 1, 2], x_train=pictures[::-1])
+    images = np.array([np.full((5, 4, 3), COLOURS[name]) for name in COLOURS], np.uint8)
+    np.savez(folder / "arrays.npz", x_test=images, y_test=[0, 1, 2], x_train=images[::-1])
     return folder
 
 
@@ -50,7 +50,7 @@ def test_predict_takes_the_rows_of_a_table(run, tiny, data, file, paths):
     assert result.exit_code == int(file == "table.csv")
 
 
-def test_predict_takes_arrays_among_other_pictures(run, tiny, data):
+def test_predict_takes_arrays_among_other_images(run, tiny, data):
     result = run(
         "predict", tiny, "data/red_1.png", "data/arrays.npz", "data/pixels.csv", "-", "--json",
         input="data/blue_1.png\n",
@@ -65,7 +65,7 @@ def test_predict_takes_arrays_among_other_pictures(run, tiny, data):
     assert [label for _, label in answers(result)][:4] == ["red", "red", "green", "blue"]
 
 
-def test_a_name_on_standard_input_is_a_picture_s(run, tiny, data):
+def test_a_name_on_standard_input_is_a_image_s(run, tiny, data):
     result = run("predict", tiny, "-", "--json", input="data/pixels.csv\n")
     assert answers(result) == [("data/pixels.csv", None)]
 
@@ -97,7 +97,7 @@ def test_predict_refuses_options_that_cannot_be(run, tiny, data, arguments, said
 
 
 @pytest.mark.parametrize(
-    ("arguments", "pictures", "where"),
+    ("arguments", "images", "where"),
     [
         (["data/table.csv"], 3, "data/table.csv"),
         (["data/pixels.csv"], 3, "data/pixels.csv"),
@@ -106,20 +106,20 @@ def test_predict_refuses_options_that_cannot_be(run, tiny, data, arguments, said
         (["data/table.csv", "--column", "label=label", "--root", "data"], 3, "table.csv"),
     ],
 )
-def test_evaluate_takes_all_ways_in(run, tiny, data, arguments, pictures, where):
+def test_evaluate_takes_all_ways_in(run, tiny, data, arguments, images, where):
     result = run("evaluate", tiny, *arguments)
     assert result.exit_code == 0, result.stderr
-    assert f"100% of {pictures} pictures right" in result.stdout.replace("100.0%", "100%")
+    assert f"100% of {images} images right" in result.stdout.replace("100.0%", "100%")
     assert where in result.stdout.splitlines()[0]
     scores = json.loads(run("evaluate", tiny, *arguments, "--json").stdout)
-    assert (scores["pictures"], scores["accuracy"]) == (pictures, 1.0)
+    assert (scores["images"], scores["accuracy"]) == (images, 1.0)
     gone = [problem["path"] for problem in scores["set_aside"]]
     assert gone == (["gone.png"] if "table.csv" in arguments[0] else [])
 
 
 def test_evaluate_says_what_was_left_out(run, tiny, data):
     result = run("evaluate", tiny, "data/arrays.npz", "--label-names=blue,green,red")
-    assert "note: Without labels, and so left out: 3 pictures of 'arrays.npz'" in " ".join(
+    assert "note: Without labels, and so left out: 3 images of 'arrays.npz'" in " ".join(
         result.stderr.split()
     )
 

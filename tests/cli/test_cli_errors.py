@@ -7,16 +7,16 @@ import signal
 import pytest
 import typer
 
-from kindsight.cli.command import Command
-from kindsight.cli.progress import watching
+from kindsight.cli.terminal.command import Command
+from kindsight.cli.terminal.progress import watching
 from kindsight.errors import (
     AgreementError,
     BundleError,
     CacheError,
-    CatalogError,
+    DatasetError,
+    ImageError,
     KindsightError,
     MissingExtraError,
-    PictureError,
     SettingsError,
     UsageError,
     WeightsError,
@@ -44,10 +44,10 @@ def fails(runner):
     [
         (UsageError("x"), 2),
         (SettingsError("x"), 2),
-        (CatalogError("x"), 2),
+        (DatasetError("x"), 2),
         (MissingExtraError("x", "demo"), 2),
         (KindsightError("x"), 1),
-        (PictureError("empty", "x"), 1),
+        (ImageError("empty", "x"), 1),
         (WeightsError("x"), 1),
         (BundleError("x"), 1),
         (CacheError("x"), 1),
@@ -151,7 +151,7 @@ def test_a_ctrl_c_that_a_library_swallowed_is_raised_at_the_next_news(swallows):
 
     def go_on() -> None:
         with watching(True) as progress:
-            progress("pictures", 1, 2)
+            progress("images", 1, 2)
             after.append("not reached")
 
     result = swallows(go_on)

@@ -6,28 +6,28 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny_bundle import COLOURS, write_bundle, write_picture
+from tiny_bundle import COLOURS, write_bundle, write_image
 
 KEYS = [
-    "pictures", "accuracy", "accuracy_interval", "balanced_accuracy", "macro_f1", "log_loss",
+    "images", "accuracy", "accuracy_interval", "balanced_accuracy", "macro_f1", "log_loss",
     "ece", "classes", "confusion",
 ]  # fmt: skip
 
 
 def write(folder: Path, label: str, *colours: str) -> None:
     for number, colour in enumerate(colours):
-        write_picture(folder / label / f"{number}.png", COLOURS[colour])
+        write_image(folder / label / f"{number}.png", COLOURS[colour])
 
 
 @pytest.fixture
 def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Four pictures that count, one that cannot be read, two of a class nobody knows."""
+    """Four images that count, one that cannot be read, two of a class nobody knows."""
     monkeypatch.chdir(tmp_path)
     folder = tmp_path / "data"
     write(folder, "blue", "blue", "blue", "red")
     write(folder, "red", "red")
     write(folder, "yellow", "red", "green")
-    (folder / "red" / "broken.png").write_bytes(b"no picture at all")
+    (folder / "red" / "broken.png").write_bytes(b"no image at all")
     return folder
 
 
@@ -38,7 +38,7 @@ def test_the_scores_are_those_worked_out_by_hand(run, tiny, data):
     assert result.stdout.count("\n") == 1
     assert list(scores) == [*KEYS, "unknown", "absent", "trained_on", "set_aside"]
     assert scores["trained_on"] is None  # this bundle does not say
-    assert scores["pictures"] == 4
+    assert scores["images"] == 4
     assert scores["accuracy"] == 0.75
     # Wilson, n = 4, 3 right
     assert scores["accuracy_interval"] == pytest.approx([0.300642, 0.954413], abs=1e-6)
@@ -56,7 +56,7 @@ def test_what_was_not_scored_is_named(run, tiny, data):
     assert scores["unknown"] == {"yellow": 2}
     assert scores["absent"] == ["green"]
     (problem,) = scores["set_aside"]
-    assert (problem["path"], problem["code"]) == ("red/broken.png", "not-a-picture")
+    assert (problem["path"], problem["code"]) == ("red/broken.png", "not-a-image")
     assert problem["message"]
 
 
@@ -64,17 +64,17 @@ def test_the_text_says_the_same(run, tiny, data):
     result = run("evaluate", tiny, "data")
     text = result.stdout
     assert result.exit_code == 0
-    assert "75.0% of 4 pictures right  (95% interval 30.1\N{EN DASH}95.4%)" in text
+    assert "75.0% of 4 images right  (95% interval 30.1\N{EN DASH}95.4%)" in text
     assert "83.3% balanced accuracy" in text
     assert "not scored, as the classifier does not know the class: yellow (2)" in text
-    assert "no picture of: green" in text
-    assert "1 picture could not be read: 1 not-a-picture" in text
+    assert "no image of: green" in text
+    assert "1 image could not be read: 1 not-a-image" in text
     assert "red/broken.png: " in text
 
 
 def test_the_table_of_classes_and_the_confusion_matrix(run, tiny, data):
     lines = [line.split() for line in run("evaluate", tiny, "data").stdout.splitlines()]
-    # class, pictures, precision, recall, 95% interval, F1
+    # class, images, precision, recall, 95% interval, F1
     assert ["blue", "3", "100%", "66.7%", "20.8\N{EN DASH}93.9%", "80.0%"] in lines
     assert ["red", "1", "50.0%", "100%", "20.7\N{EN DASH}100%", "66.7%"] in lines
     assert ["green", "0", *["\N{EN DASH}"] * 4] in lines
@@ -92,18 +92,16 @@ def test_a_wide_matrix_gives_way_to_the_commonest_mistakes(run, tmp_path, data):
     for name in COLOURS:
         if (data / name).exists():
             (data / name).rename(data / f"{name} of a rather long name")
-    from kindsight.catalog import Catalog
-    from kindsight.cli.scores import confusion_lines
-    from kindsight.cli.text import Paint
-    from kindsight.cli.watched import WatchedPredictor
+    from kindsight.cli.evaluate import WatchedPredictor, confusion_lines
+    from kindsight.cli.terminal.text import Paint
+    from kindsight.dataset import ImageDataset
 
-    catalog = Catalog.from_folder(data, classes=names)
-    evaluation = WatchedPredictor(str(bundle)).evaluate(catalog).evaluation
+    dataset = ImageDataset.from_folder(data, classes=names)
+    evaluation = WatchedPredictor(str(bundle)).evaluate(dataset).evaluation
     lines = list(confusion_lines(evaluation, Paint.none(), 80))
     assert lines == [
         "  most often confused",
-        "  blue of a rather long name taken for red of a rather long name: 1 (33.3% of its "
-        "pictures)",
+        "  blue of a rather long name taken for red of a rather long name: 1 (33.3% of its images)",
     ]
 
 
@@ -116,7 +114,7 @@ def split_data(folder: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("options", "pictures", "right"),
+    ("options", "images", "right"),
     [
         ((), 4, 4),
         (("--split", "test"), 4, 4),
@@ -125,10 +123,10 @@ def split_data(folder: Path) -> Path:
         (("--split", "all"), 9, 6),
     ],
 )
-def test_parts_of_the_data(run, tiny, tmp_path, options, pictures, right):
+def test_parts_of_the_data(run, tiny, tmp_path, options, images, right):
     folder = split_data(tmp_path / "parts")
     scores = json.loads(run("evaluate", tiny, str(folder), "--json", *options).stdout)
-    assert (scores["pictures"], scores["accuracy"]) == (pictures, right / pictures)
+    assert (scores["images"], scores["accuracy"]) == (images, right / images)
 
 
 def test_the_text_says_which_part(run, tiny, tmp_path):
@@ -142,7 +140,7 @@ def test_without_a_test_part_it_is_the_validation_part(run, tiny, tmp_path):
         file.unlink()
     result = run("evaluate", tiny, str(folder))
     assert "validation part" in result.stdout
-    assert "66.7% of 3 pictures right" in result.stdout
+    assert "66.7% of 3 images right" in result.stdout
 
 
 @pytest.mark.parametrize(
@@ -166,40 +164,40 @@ def test_data_of_other_classes_are_never_scored_against_the_wrong_ones(run, tiny
 def test_a_folder_of_a_single_known_class_can_be_evaluated(run, tiny, tmp_path):
     write(tmp_path / "data", "red", "red", "red", "blue")
     scores = json.loads(run("evaluate", tiny, str(tmp_path / "data"), "--json").stdout)
-    assert (scores["pictures"], scores["absent"]) == (3, ["blue", "green"])
+    assert (scores["images"], scores["absent"]) == (3, ["blue", "green"])
 
 
-def test_it_is_said_when_the_pictures_were_trained_on(run, tmp_path, data):
+def test_it_is_said_when_the_images_were_trained_on(run, tmp_path, data):
     bundle = write_bundle(tmp_path / "run")
     (bundle / "settings.toml").write_text(f"data = {json.dumps(str(data))}\n")
     assert "was trained on these data" in run("evaluate", str(bundle), "data").stderr
     assert "trained on" not in run("evaluate", str(bundle), "data", "--quiet").stderr
 
 
-def test_progress_names_every_picture_once(tiny, data):
-    from kindsight.catalog import Catalog
-    from kindsight.cli.watched import WatchedPredictor
+def test_progress_names_every_image_once(tiny, data):
+    from kindsight.cli.evaluate import WatchedPredictor
+    from kindsight.dataset import ImageDataset
 
     predictor, seen = WatchedPredictor(tiny), []
     predictor.progress = lambda *news: seen.append(news)
-    predictor.evaluate(Catalog.from_folder(data))
+    predictor.evaluate(ImageDataset.from_folder(data))
     assert seen == [("evaluate", done, 5) for done in range(1, 6)]
 
 
-def test_pictures_that_were_trained_on_are_counted_and_left_out(run, tmp_path, data):
-    from kindsight.pictures import content_digest
-    from kindsight.trained_on import TrainedPictures
+def test_images_that_were_trained_on_are_counted_and_left_out(run, tmp_path, data):
+    from kindsight.images import content_digest
+    from kindsight.trained_images import TrainedImages
 
     bundle = write_bundle(tmp_path / "run")
     learned = content_digest((data / "blue" / "0.png").read_bytes())  # and blue/1.png is the same
-    TrainedPictures(frozenset({learned}), np.zeros((1, 4), np.uint64)).write(
+    TrainedImages(frozenset({learned}), np.zeros((1, 4), np.uint64)).write(
         bundle / "trained_on.npz"
     )
     said = json.loads(run("evaluate", str(bundle), "data", "--json").stdout)
     # Of the other two one is right: a red one labelled blue, and a red one labelled red.
-    assert said["accuracy"] == 0.75 and said["trained_on"]["pictures"] == 2
-    assert said["trained_on"]["without"]["pictures"] == 2
+    assert said["accuracy"] == 0.75 and said["trained_on"]["images"] == 2
+    assert said["trained_on"]["without"]["images"] == 2
     assert said["trained_on"]["without"]["accuracy"] == 0.5
     text = run("evaluate", str(bundle), "data").stdout
-    assert "It was trained on 2 pictures of these, or on copies of them" in text
-    assert "Without them: 50.0% of 2 pictures right" in text
+    assert "It was trained on 2 images of these, or on copies of them" in text
+    assert "Without them: 50.0% of 2 images right" in text

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import tiny_bundle
 
-from kindsight.models.feature_maps import CollectedMaps, LayerMaps
+from kindsight.models.networks.feature_maps import CollectedMaps, LayerMaps
 
 
 class FakeKeras:
@@ -40,7 +40,7 @@ class FakeKeras:
 @pytest.fixture
 def bundle(tiny, colours, monkeypatch):
     """A bundle with a file in the place of ``model.keras``, in the working directory."""
-    monkeypatch.setattr("kindsight.explain.KerasProcess", FakeKeras)
+    monkeypatch.setattr("kindsight.explain.feature_maps.KerasProcess", FakeKeras)
     monkeypatch.setattr(FakeKeras, "asked", [])
     shutil.copytree(tiny, "tiny")
     Path("tiny/model.keras").write_bytes(b"a network")
@@ -77,7 +77,7 @@ def test_json_writes_no_page_unless_told(run, bundle):
     assert shown["probabilities"] == pytest.approx(expected, rel=1e-4)
     del shown["probabilities"]
     assert shown == {
-        "picture": "new/green.png",
+        "image": "new/green.png",
         "label": "green",
         "layers": [
             {
@@ -116,10 +116,10 @@ def test_without_layers_it_says_what_there_is(run, bundle):
 
 
 @pytest.mark.parametrize(
-    ("picture", "said"), [("new/broken.png", "broken.png"), ("absent.png", "no such file")]
+    ("image", "said"), [("new/broken.png", "broken.png"), ("absent.png", "no such file")]
 )
-def test_a_picture_that_cannot_be_read_is_told(run, bundle, picture, said):
-    result = run("explain", bundle, picture, "--layers", "--quiet")
+def test_a_image_that_cannot_be_read_is_told(run, bundle, image, said):
+    result = run("explain", bundle, image, "--layers", "--quiet")
     assert (result.exit_code, FakeKeras.asked) == (1, [])
     assert said in result.stderr
     assert list(Path().glob("*.html")) == []
@@ -150,8 +150,8 @@ def test_numbers_below_one_are_misuse(run, bundle, option):
 @pytest.mark.slow
 def test_a_trained_classifier_is_looked_into(run, trained, photos, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    picture = next(path for path in sorted(photos.glob("*/*.png")) if path.stat().st_size > 500)
-    result = run("explain", str(trained.run), str(picture), "--layers", "--json", "--max-layers",
+    image = next(path for path in sorted(photos.glob("*/*.png")) if path.stat().st_size > 500)
+    result = run("explain", str(trained.run), str(image), "--layers", "--json", "--max-layers",
                  "3", "--out", "page.html")  # fmt: skip
     assert result.exit_code == 0, result.stderr
     shown = json.loads(result.stdout)

@@ -6,12 +6,12 @@ import io
 
 import pytest
 
-from kindsight.cli import interrupts, live
-from kindsight.cli.braille import draw_braille
-from kindsight.cli.epochs import EpochLines, TrainingState
-from kindsight.cli.live import Screen, watching_training
-from kindsight.cli.progress import make_bars
-from kindsight.training.history import EpochRow
+from kindsight.cli.terminal import command as interrupts
+from kindsight.cli.terminal import live
+from kindsight.cli.terminal.epoch_table import EpochLines, TrainingState, draw_braille
+from kindsight.cli.terminal.live import Screen, watching_training
+from kindsight.cli.terminal.progress import make_bars
+from kindsight.training.engine.history import EpochRow
 
 
 class Clock:
@@ -143,9 +143,9 @@ def screen():
 
 def test_before_the_training_there_are_only_the_bars(screen):
     assert shown(screen, 80) == []
-    screen.progress("pictures", 5, 10)
+    screen.progress("images", 5, 10)
     (line,) = shown(screen, 80)
-    assert "Reading pictures" in line
+    assert "Reading images" in line
 
 
 def test_a_training_under_way(screen):
@@ -158,7 +158,7 @@ def test_a_training_under_way(screen):
     lines = shown(screen, 80)
     assert lines[0].startswith("\u2713 Writing the classifier")
     assert lines[1].startswith("train, epoch 11 of 12 \u2501")
-    assert lines[1].endswith("25 of 100  812 pictures/s  0:20 left")
+    assert lines[1].endswith("25 of 100  812 images/s  0:20 left")
     assert lines[2].split() == ["epoch", "loss", "accuracy", "validation", "loss", "accuracy",
                                 "time"]  # fmt: skip
     assert [line.split()[0] for line in lines[3:12]] == [str(k) for k in range(3, 12)]
@@ -172,7 +172,7 @@ def test_a_training_under_way(screen):
 
 @pytest.mark.parametrize(("width", "height"), [(40, 16), (50, 24), (80, 24), (200, 60)])
 def test_nothing_is_wider_or_higher_than_the_terminal(screen, width, height):
-    screen.progress("pictures", 10, 10)
+    screen.progress("images", 10, 10)
     screen.on_start(1500, 1000)
     for epoch in range(1, 1001):
         screen.on_epoch(row(epoch, phase="a phase of a long name and more"))
@@ -207,7 +207,7 @@ def test_without_validation_and_without_braille(screen):
 
 def test_quiet_shows_nothing(capsys):
     with watching_training(True) as watch:
-        watch.progress("pictures", 0, 5)
+        watch.progress("images", 0, 5)
         watch.listener.on_start(1, 0)
         step(watch.listener, 1, 5)
         watch.listener.on_epoch(row(1))
@@ -216,13 +216,13 @@ def test_quiet_shows_nothing(capsys):
 
 def test_a_pipe_gets_lines(capsys):
     with watching_training(False) as watch:
-        watch.progress("pictures", 0, 5)
+        watch.progress("images", 0, 5)
         watch.listener.on_start(1, 0)
         step(watch.listener, 1, 5)
         watch.listener.on_epoch(row(1, None))
     assert capsys.readouterr() == (
         "",
-        "Reading pictures: 5\n"
+        "Reading images: 5\n"
         "train: epoch 1 of 1: loss 0.4321, accuracy 75.0% (10.0 s)\n",
     )  # fmt: skip
 
@@ -247,7 +247,7 @@ def test_a_ctrl_c_that_got_lost_ends_the_training(monkeypatch):
             lambda: watch.listener.on_start(1, 0),
             lambda: step(watch.listener, 1, 1),
             lambda: watch.listener.on_epoch(row(1)),
-            lambda: watch.progress("pictures", 1, 2),
+            lambda: watch.progress("images", 1, 2),
         ):
             with pytest.raises(KeyboardInterrupt):
                 news()

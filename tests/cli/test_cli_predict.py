@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from tiny_bundle import COLOURS, probabilities, write_bundle, write_picture
+from tiny_bundle import COLOURS, probabilities, write_bundle, write_image
 
 
 def rows_of(result) -> list[dict]:
@@ -37,21 +37,19 @@ def test_the_temperature_of_the_bundle_softens_the_probabilities(run, colours):
     assert row["confidence"] == pytest.approx(0.580992, abs=1e-5)
 
 
-def test_an_unreadable_picture_gets_a_row_the_rest_goes_on_and_the_exit_code_is_1(
-    run, tiny, colours
-):
+def test_an_unreadable_image_gets_a_row_the_rest_goes_on_and_the_exit_code_is_1(run, tiny, colours):
     files = ("new/red.png", "new/broken.png", "nowhere.png", "new/blue.png")
     result = run("predict", tiny, *files, "--json")
     rows = rows_of(result)
     assert result.exit_code == 1
     assert [row["path"] for row in rows] == list(files)
     assert [row["label"] for row in rows] == ["red", None, None, "blue"]
-    assert rows[1]["error"]["code"] == "not-a-picture"
+    assert rows[1]["error"]["code"] == "not-a-image"
     assert rows[2]["error"]["code"] == "missing"
     assert rows[1]["error"]["message"]
     for row in rows[1:3]:
         assert row["confidence"] is None and row["probabilities"] is None
-    assert "2 of 4 pictures could not be read" in result.stderr
+    assert "2 of 4 images could not be read" in result.stderr
 
 
 def test_json_is_the_same_as_format_jsonl(run, tiny, colours):
@@ -62,7 +60,7 @@ def test_json_is_the_same_as_format_jsonl(run, tiny, colours):
 
 
 def test_top_keeps_the_most_probable_classes_in_order(run, tiny, colours):
-    write_picture(colours / "mixed.png", (100, 50, 200))
+    write_image(colours / "mixed.png", (100, 50, 200))
     (row,) = rows_of(run("predict", tiny, "mixed.png", "--json", "--top", "2"))
     expected = probabilities((100, 50, 200))
     assert list(row["probabilities"]) == ["blue", "red"]
@@ -83,7 +81,7 @@ def test_csv_has_one_heading_and_a_column_for_each_class(run, tiny, colours):
     ]  # fmt: skip
     assert good[:2] == ["new/green.png", "green"] and good[3:5] == ["", ""]
     assert [float(cell) for cell in good[5:]] == pytest.approx([0.0060233, 0.9879534, 0.0060233])
-    assert bad[:4] == ["new/broken.png", "", "", "not-a-picture"]
+    assert bad[:4] == ["new/broken.png", "", "", "not-a-image"]
     assert bad[4] and bad[5:] == ["", "", ""]
 
 
@@ -98,7 +96,7 @@ def test_csv_leaves_the_cells_of_classes_below_the_top_empty(run, tiny, colours)
 
 @pytest.mark.parametrize("name", ["=1+1.png", "+a.png", "@sum.png", "-1.png"])
 def test_no_path_in_csv_starts_like_a_formula_and_it_still_names_the_file(run, tiny, colours, name):
-    write_picture(colours / name, COLOURS["red"])
+    write_image(colours / name, COLOURS["red"])
     result = run("predict", tiny, "--format", "csv", "--", name)
     row = list(csv.reader(io.StringIO(result.stdout)))[1]
     assert row[0] == f".{os.sep}{name}"
@@ -120,7 +118,7 @@ def test_a_label_in_csv_that_looks_like_a_formula_is_made_text_but_a_number_is_n
 
 def test_quotes_commas_and_line_ends_in_names_survive_csv_and_json(run, tiny, colours):
     name = 'a "b", c\nd.png' if os.name != "nt" else "a, c.png"
-    write_picture(colours / name, COLOURS["blue"])
+    write_image(colours / name, COLOURS["blue"])
     table = run("predict", tiny, name, "--format", "csv")
     assert list(csv.reader(io.StringIO(table.stdout)))[1][0] == name
     assert rows_of(run("predict", tiny, name, "--json"))[0]["path"] == name
@@ -128,10 +126,10 @@ def test_quotes_commas_and_line_ends_in_names_survive_csv_and_json(run, tiny, co
 
 def test_the_table_has_fixed_columns_and_the_whole_path_last(run, tiny, colours):
     deep = "a/very/long/path/" * 6 + "red.png"
-    write_picture(colours / deep, COLOURS["red"])
+    write_image(colours / deep, COLOURS["red"])
     result = run("predict", tiny, "new/blue.png", deep, "new/broken.png")
     assert result.stdout.splitlines()[:3] == [
-        "label  confidence  picture",
+        "label  confidence  image",
         "blue        98.8%  new/blue.png",
         f"red         98.8%  {deep}",
     ]
@@ -139,10 +137,10 @@ def test_the_table_has_fixed_columns_and_the_whole_path_last(run, tiny, colours)
 
 
 def test_the_table_shows_the_next_classes_with_top(run, tiny, colours):
-    write_picture(colours / "mixed.png", (100, 50, 200))
+    write_image(colours / "mixed.png", (100, 50, 200))
     result = run("predict", tiny, "mixed.png", "--top", "3")
     assert result.stdout.splitlines() == [
-        "label  confidence  next           next           picture",
+        "label  confidence  next           next           image",
         "blue        84.4%  red     11.4%  green    4.2%  mixed.png",
     ]
 
@@ -150,7 +148,7 @@ def test_the_table_shows_the_next_classes_with_top(run, tiny, colours):
 @pytest.mark.skipif(sys.platform != "linux", reason="names that are not UTF-8 exist there only")
 def test_names_that_are_no_unicode_keep_their_bytes(run, tiny, colours):
     name = os.fsdecode(b"new/\xff\x1b.png")
-    write_picture(colours / name, COLOURS["red"])
+    write_image(colours / name, COLOURS["red"])
     (row,) = rows_of(run("predict", tiny, name, "--json"))
     assert row["path"] == name
     csv_bytes = run("predict", tiny, name, "--format", "csv").stdout_bytes
@@ -170,8 +168,8 @@ def test_class_names_of_any_script_are_written_as_they_are(run, colours):
     assert table[1:] == ["红          98.8%  new/red.png", "blå         98.8%  new/blue.png"]
 
 
-def test_a_folder_stands_for_the_pictures_in_and_below_it(run, tiny, colours):
-    write_picture(colours / "new" / "more" / "red.png", COLOURS["red"])
+def test_a_folder_stands_for_the_images_in_and_below_it(run, tiny, colours):
+    write_image(colours / "new" / "more" / "red.png", COLOURS["red"])
     (colours / "new" / "more" / "notes.txt").write_text("passed over")
     (colours / "new" / ".hidden.png").write_bytes(b"")
     result = run("predict", tiny, "new", "--json")
@@ -179,7 +177,7 @@ def test_a_folder_stands_for_the_pictures_in_and_below_it(run, tiny, colours):
         str(Path("new", name))
         for name in ("blue.png", "broken.png", "green.png", "red.png", "more/red.png")
     ]
-    assert "1 x hidden file, 1 x not a picture by its name" in result.stderr
+    assert "1 x hidden file, 1 x not an image by its name" in result.stderr
 
 
 def test_a_pattern_that_the_shell_left_alone_is_expanded(run, tiny, colours):
@@ -193,7 +191,7 @@ def test_a_pattern_that_the_shell_left_alone_is_expanded(run, tiny, colours):
 
 @pytest.mark.skipif(os.name == "nt", reason="such names do not exist on Windows")
 def test_a_file_whose_name_is_a_pattern_is_that_file(run, tiny, colours):
-    write_picture(colours / "new" / "[ab]*.png", COLOURS["green"])
+    write_image(colours / "new" / "[ab]*.png", COLOURS["green"])
     (row,) = rows_of(run("predict", tiny, "new/[ab]*.png", "--json"))
     assert (row["path"], row["label"]) == ("new/[ab]*.png", "green")
 
@@ -204,12 +202,12 @@ def test_a_pattern_that_matches_nothing_is_a_misuse_and_nothing_is_printed(run, 
     assert "old/*.jpg, which matches nothing" in result.stderr
 
 
-def test_a_folder_without_pictures_is_a_misuse(run, tiny, colours):
+def test_a_folder_without_images_is_a_misuse(run, tiny, colours):
     (colours / "empty").mkdir()
     (colours / "empty" / "notes.txt").write_text("nothing")
     result = run("predict", tiny, "empty")
     assert (result.exit_code, result.stdout) == (2, "")
-    assert "Received: none (passed over: 1 x not a picture by its name)" in result.stderr
+    assert "Received: none (passed over: 1 x not an image by its name)" in result.stderr
 
 
 @pytest.mark.parametrize(
@@ -230,7 +228,7 @@ def test_a_list_on_standard_input(run, tiny, colours, options, text):
 def test_names_on_standard_input_may_hold_line_feeds_with_null(run, tiny, colours):
     if os.name == "nt":
         pytest.skip("such names do not exist on Windows")
-    write_picture(colours / "a\nb.png", COLOURS["red"])
+    write_image(colours / "a\nb.png", COLOURS["red"])
     (row,) = rows_of(run("predict", tiny, "-", "-0", "--json", input=b"a\nb.png\0"))
     assert (row["path"], row["label"]) == ("a\nb.png", "red")
 
@@ -293,7 +291,7 @@ def test_a_bundle_that_is_none_exits_with_1(run, colours):
     assert result.stderr.startswith("kindsight: A bundle must hold bundle.json.")
 
 
-def test_without_pictures_the_usage_is_shown(run, tiny):
+def test_without_images_the_usage_is_shown(run, tiny):
     result = run("predict", tiny)
     assert result.exit_code == 2
     assert "kindsight predict [OPTIONS] BUNDLE FILES..." in result.stderr

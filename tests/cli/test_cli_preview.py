@@ -14,7 +14,7 @@ def place(tmp_path, monkeypatch):
 
 def test_a_sheet_is_written_and_said(run, photos, place):
     before = {path: path.read_bytes() for path in photos.rglob("*") if path.is_file()}
-    result = run("preview", str(photos), "--pictures", "2", "--views", "1", "--size", "64")
+    result = run("preview", str(photos), "--images", "2", "--views", "1", "--size", "64")
     assert result.exit_code == 0, result.stderr
     with Image.open(place / "sheet.png") as sheet:
         assert f"sheet.png ({sheet.width:,} x {sheet.height:,} pixels)" in result.stdout
@@ -28,28 +28,28 @@ def test_json_says_what_was_drawn(run, photos, place):
     options = ["--augment", "mine.toml", "--out", "s.jpg", "--size", "32", "--views", "3"]
     result = run("preview", str(photos), *options, "--seed", "4", "--epoch", "5", "--json")
     found = json.loads(result.stdout)
-    assert list(found) == ["out", "name", "augment", "seed", "pictures", "problems"]
+    assert list(found) == ["out", "name", "augment", "seed", "images", "problems"]
     assert (found["out"], found["name"], found["seed"]) == ("s.jpg", "mine", 4)
     assert (found["augment"]["rotation"], found["augment"]["mixup"]) == (10, 0.2)
-    assert len(found["pictures"]) == 6
-    for picture in found["pictures"]:
-        assert [view["epoch"] for view in picture["views"]] == [5, 6, 7]
-        assert all(abs(view["drawn"]["rotation"]) <= 10 for view in picture["views"])
+    assert len(found["images"]) == 6
+    for image in found["images"]:
+        assert [view["epoch"] for view in image["views"]] == [5, 6, 7]
+        assert all(abs(view["drawn"]["rotation"]) <= 10 for view in image["views"])
     assert (place / "s.jpg").exists()
 
 
 def test_what_is_not_shown_is_said(run, photos, place):
     (place / "mine.toml").write_text("mixup = 0.2\n")
-    options = ["--augment", "mine.toml", "--size", "8", "--views", "1", "--pictures", "99"]
+    options = ["--augment", "mine.toml", "--size", "8", "--views", "1", "--images", "99"]
     result = run("preview", str(photos), *options)
-    assert "MixUp and CutMix mix the pictures of a batch" in result.stderr
+    assert "MixUp and CutMix mix the images of a batch" in result.stderr
     assert result.stderr.count("set aside: ") == 3 and "empty.png" in result.stderr
     assert run("preview", str(photos), *options, "--quiet", "--force").stderr == ""
 
 
 def test_a_file_that_is_there_is_kept_unless_forced(run, photos, place):
     (place / "sheet.png").write_text("mine")
-    short = [str(photos), "--pictures", "1", "--views", "1", "--size", "16"]
+    short = [str(photos), "--images", "1", "--views", "1", "--size", "16"]
     result = run("preview", *short)
     assert result.exit_code == 2
     assert "not written over. Received: --out sheet.png" in result.stderr
@@ -81,15 +81,13 @@ def test_a_folder_that_is_not_there_is_refused(run, place):
     assert result.exit_code == 2 and "does not exist" in result.stderr
 
 
-def test_pictures_of_a_table_of_pixels_are_shown(run, place):
+def test_images_of_a_table_of_pixels_are_shown(run, place):
     header = ",".join(["label", *(f"pixel{k + 1}" for k in range(784))])
     rows = [
         ",".join(map(str, [n % 3, *[(37 * n + k) % 256 for k in range(784)]])) for n in range(9)
     ]
     (place / "signs.csv").write_text("\n".join([header, *rows]) + "\n")
-    result = run(
-        "preview", "signs.csv", "--size", "28", "--pictures", "4", "--views", "2", "--json"
-    )
+    result = run("preview", "signs.csv", "--size", "28", "--images", "4", "--views", "2", "--json")
     assert result.exit_code == 0, result.stderr
     found = json.loads(result.stdout)
-    assert len(found["pictures"]) == 4 and (place / "sheet.png").exists()
+    assert len(found["images"]) == 4 and (place / "sheet.png").exists()

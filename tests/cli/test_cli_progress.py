@@ -4,8 +4,14 @@ import io
 
 import pytest
 
-from kindsight.cli import progress
-from kindsight.cli.progress import BarProgress, LineProgress, clock_time, counting, how_far
+from kindsight.cli.terminal import progress
+from kindsight.cli.terminal.progress import (
+    BarProgress,
+    LineProgress,
+    clock_time,
+    counting,
+    how_far,
+)
 
 
 class Clock:
@@ -28,22 +34,22 @@ def test_a_line_when_a_stage_begins_and_then_every_ten_seconds_at_most(lines):
     tell("backbone", 0, 0)
     for second in range(1, 26):
         clock.now = 100.0 + second
-        tell("pictures", 10 * second, 1000)
+        tell("images", 10 * second, 1000)
     # begun at 1 s with 10; told at 11 s (100 more in 10 s: 10/s, 890 left) and at 21 s
     assert written == [
         "Building the network, once",
-        "Reading pictures: 1,000, 10 known already",
-        "Reading pictures: 110 of 1,000 (10/s, 1:29 left)",
-        "Reading pictures: 210 of 1,000 (10/s, 1:19 left)",
+        "Reading images: 1,000, 10 known already",
+        "Reading images: 110 of 1,000 (10/s, 1:29 left)",
+        "Reading images: 210 of 1,000 (10/s, 1:19 left)",
     ]
 
 
 def test_the_end_of_a_stage_is_not_told(lines):
     written, clock, tell = lines
-    tell("pictures", 0, 5)
+    tell("images", 0, 5)
     clock.now += 60
-    tell("pictures", 5, 5)
-    assert written == ["Reading pictures: 5"]
+    tell("images", 5, 5)
+    assert written == ["Reading images: 5"]
 
 
 def test_a_stage_without_a_name_of_its_own_is_called_as_it_is(lines):
@@ -85,10 +91,10 @@ def test_a_stage_of_unknown_length_ends_where_the_next_begins(bars):
     tell = BarProgress(bars)
     tell("backbone", 0, 0)
     assert not bars.tasks[0].finished
-    tell("pictures", 3, 10)
+    tell("images", 3, 10)
     assert [task.finished for task in bars.tasks] == [True, False]
     assert (bars.tasks[1].completed, bars.tasks[1].total) == (3, 10)
-    tell("pictures", 10, 10)
+    tell("images", 10, 10)
     tell("head", 0, 0)
     tell.close()
     assert all(task.finished for task in bars.tasks)
@@ -96,7 +102,7 @@ def test_a_stage_of_unknown_length_ends_where_the_next_begins(bars):
 
 def test_a_stage_of_known_length_is_not_ended_by_another(bars):
     tell = BarProgress(bars)
-    tell("pictures", 3, 10)
+    tell("images", 3, 10)
     tell("backbone", 0, 0)
     assert not bars.tasks[0].finished
 
@@ -109,8 +115,8 @@ def test_bars_keep_to_one_line_each(width):
     with progress.make_bars(console) as bars:
         tell = BarProgress(bars)
         tell("backbone", 0, 0)
-        tell("pictures", 0, 100_000)
-        tell("pictures", 12_345, 100_000)
+        tell("images", 0, 100_000)
+        tell("images", 12_345, 100_000)
         shown = bars.get_renderable()
         text = Console(file=io.StringIO(), width=width).render_lines(shown)
     assert len(text) == 2
@@ -118,7 +124,7 @@ def test_bars_keep_to_one_line_each(width):
 
 def test_quiet_and_quick_commands_show_nothing(capsys):
     with progress.watching(True) as tell:
-        tell("pictures", 0, 10)
+        tell("images", 0, 10)
     with counting(False) as tell:
         tell("predict", 1, 0)
     assert capsys.readouterr().err == ""
@@ -135,5 +141,5 @@ def test_a_slow_prediction_is_shown_after_a_while(monkeypatch, capsys):
 
 
 def test_every_stage_that_a_training_names_has_words():
-    for stage in ("backbone", "pictures", "head", "check", "report", "demo", "evaluate", "predict"):
+    for stage in ("backbone", "images", "head", "check", "report", "demo", "evaluate", "predict"):
         assert progress.STAGES[stage] != stage

@@ -9,7 +9,7 @@ import subprocess
 import sys
 
 import pytest
-from tiny_bundle import COLOURS, write_picture
+from tiny_bundle import COLOURS, write_image
 from typer.core import TyperOption
 
 posix = pytest.mark.skipif(os.name == "nt", reason="signals and pipes of POSIX")
@@ -56,8 +56,8 @@ def test_ctrl_c_is_one_line_and_exit_code_130(start, tiny, colours):
 @posix
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
 def test_no_encoding_of_the_terminal_makes_a_name_crash(start, tiny, colours, encoding):
-    write_picture(colours / "écrit.png", COLOURS["red"])
-    write_picture(colours / "写.png", COLOURS["red"])
+    write_image(colours / "écrit.png", COLOURS["red"])
+    write_image(colours / "写.png", COLOURS["red"])
     environment = {"PYTHONIOENCODING": encoding, "PYTHONUTF8": "0", "LC_ALL": "C.UTF-8"}
     process = start("predict", tiny, "écrit.png", "写.png", environment=environment)
     out, err = process.communicate(timeout=60)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kindsight.cli.text import (
+from kindsight.cli.terminal.text import (
     Paint,
     cells,
     hanging,

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kindsight.errors import PictureError
+from kindsight.errors import ImageError
 from kindsight.evaluation import evaluate
-from kindsight.runs import TrainResult, TrainSettings
+from kindsight.runs.train import TrainResult, TrainSettings
 
 
 def scores(right: int, wrong: int):
@@ -25,13 +25,13 @@ def result(run: Path, **changes) -> TrainResult:
         "run": run,
         "report": run / "report.html",
         "classes": ("cat", "dog"),
-        "pictures": {"train": 1200, "validation": 10, "test": 0, "set_aside": 3},
+        "images": {"train": 1200, "validation": 10, "test": 0, "set_aside": 3},
         "validation": scores(3, 2),
         "test": None,
         "seconds": {"read": 0.001, "features": 8.25, "fit": 0.75, "total": 10.5},
         "cache": {"computed": 1000, "reused": 213, "folder": "/cache"},
         "notes": ("Something was found.",),
-        "problems": tuple(PictureError(c, "x") for c in ("empty", "truncated", "truncated")),
+        "problems": tuple(ImageError(c, "x") for c in ("empty", "truncated", "truncated")),
         "head": "linear, all stages",
         "temperature": 1.25,
     }
@@ -60,10 +60,10 @@ def trained_with(monkeypatch, tmp_path):
 
     def train(settings, *, progress=None, listener=None, reference=()):
         given.append(settings)
-        progress("pictures", 0, 10)
+        progress("images", 0, 10)
         return result(tmp_path / "runs" / "photos-1")
 
-    monkeypatch.setattr("kindsight.runs.train", train)
+    monkeypatch.setattr("kindsight.runs.train.train", train)
     return given
 
 
@@ -189,9 +189,9 @@ def test_the_summary(run, trained_with, tmp_path):
     outcome = run("train", "photos")
     text = " ".join(outcome.stdout.split())
     # 8 of 10 right; Wilson: 49.0 to 94.3
-    assert "80.0% of 10 validation pictures right (95% interval 49.0\N{EN DASH}94.3%)" in text
+    assert "80.0% of 10 validation images right (95% interval 49.0\N{EN DASH}94.3%)" in text
     assert "weakest dog (60.0% of 5 right)" in text
-    assert "pictures 1,200 train, 10 validation" in text
+    assert "images 1,200 train, 10 validation" in text
     assert f"set aside 3, 2 truncated, 1 empty; see {Path('runs', 'photos-1')}" not in text
     assert "set aside 3, 2 truncated, 1 empty; see" in text and "problems.csv" in text
     assert "head linear, all stages; temperature 1.25" in text
@@ -206,13 +206,13 @@ def test_the_summary(run, trained_with, tmp_path):
 
 def test_progress_and_result_go_to_different_streams(run, trained_with):
     outcome = run("train", "photos", "--json")
-    assert outcome.stderr == "Reading pictures: 10\n"
+    assert outcome.stderr == "Reading images: 10\n"
     value = json.loads(outcome.stdout)
     assert outcome.stdout.count("\n") == 1
     assert list(value) == [
-        "run", "classes", "pictures", "leaks", "validation", "test", "seconds", "cache",
+        "run", "classes", "images", "leaks", "validation", "test", "seconds", "cache",
     ]  # fmt: skip
-    assert value["pictures"] == {"train": 1200, "validation": 10, "test": 0, "set_aside": 3}
+    assert value["images"] == {"train": 1200, "validation": 10, "test": 0, "set_aside": 3}
     assert value["validation"]["accuracy"] == 0.8
 
 
@@ -223,22 +223,22 @@ def test_quiet_keeps_the_result(run, trained_with):
 
 
 def test_nothing_kept_back_is_said_so(tmp_path):
-    from kindsight.cli.summary import summary_lines
+    from kindsight.cli.terminal.summary import summary_lines
 
     lines = list(summary_lines(result(tmp_path, validation=None)))
     assert "how good it is has not been measured" in lines[1]
 
 
 def test_a_test_part_stands_first(tmp_path):
-    from kindsight.cli.summary import summary_lines
+    from kindsight.cli.terminal.summary import summary_lines
 
     lines = list(summary_lines(result(tmp_path, test=scores(5, 0))))
-    assert lines[1].startswith("100% of 10 test pictures right")
-    assert lines[2].startswith("80.0% of 10 validation pictures right")
+    assert lines[1].startswith("100% of 10 test images right")
+    assert lines[2].startswith("80.0% of 10 validation images right")
 
 
 def test_names_are_safe_to_print_and_to_paste(tmp_path):
-    from kindsight.cli.summary import summary_lines
+    from kindsight.cli.terminal.summary import summary_lines
 
     run = tmp_path / "a run"
     text = "\n".join(summary_lines(result(run, classes=("a\x1b[31m", "b"))))
@@ -250,7 +250,7 @@ def test_ctrl_c_says_that_the_same_command_continues(run, monkeypatch):
     def train(settings, *, progress=None, listener=None, reference=()):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("kindsight.runs.train", train)
+    monkeypatch.setattr("kindsight.runs.train.train", train)
     outcome = run("train", "photos", "--quiet")
     assert (outcome.exit_code, outcome.stdout) == (130, "")
     assert outcome.stderr.count("\n") == 1
@@ -267,7 +267,7 @@ def test_a_real_training_from_the_command_line(start, photos, backbone, tmp_path
     folder = Path(value["run"])
     assert folder == tmp_path / "photos-1"
     assert value["classes"] == ["bar", "chequer", "ring"]
-    assert value["pictures"]["set_aside"] == 3
+    assert value["images"]["set_aside"] == 3
     assert (folder / "report.html").stat().st_size > 1000
     assert b"Traceback" not in err and b"WARNING" not in err
     again = start(*command, "--run", "photos-1")
@@ -285,7 +285,7 @@ def test_a_real_training_from_the_command_line(start, photos, backbone, tmp_path
 def test_a_training_stopped_by_ctrl_c_is_continued(start, photos, backbone, tmp_path):
     command = ("train", str(photos), "--size", "64", "--runs", str(tmp_path), "--json")
     process = start(*command)
-    assert process.stderr.readline().startswith(b"Reading pictures")
+    assert process.stderr.readline().startswith(b"Reading images")
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130

@@ -2,7 +2,7 @@
 
 The network is written with the schema's own objects, without the code under test: the mean over
 height and width, then a matrix that puts the channels in the order of the class names and divides
-by 50. A picture of one colour (r, g, b) so has the logits (b, g, r) / 50.
+by 50. An image of one colour (r, g, b) so has the logits (b, g, r) / 50.
 """
 
 from __future__ import annotations
@@ -111,14 +111,14 @@ def write_bundle(
 
 
 def probabilities(colour: tuple[int, int, int], temperature: float = 1.0) -> dict[str, float]:
-    """Work out the classes' probabilities for a picture of one colour (red, green, blue)."""
+    """Work out the classes' probabilities for an image of one colour (red, green, blue)."""
     logits = [channel / SCALE / temperature for channel in reversed(colour)]
     powers = [math.exp(logit) for logit in logits]
     return {name: power / sum(powers) for name, power in zip(CLASSES, powers, strict=True)}
 
 
-def write_picture(path: Path, colour: tuple[int, int, int], side: int = SIDE) -> Path:
-    """Write a picture of one colour."""
+def write_image(path: Path, colour: tuple[int, int, int], side: int = SIDE) -> Path:
+    """Write an image of one colour."""
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new("RGB", (side, side), colour).save(path)
     return path

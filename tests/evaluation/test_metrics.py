@@ -24,7 +24,7 @@ from kindsight.evaluation import (
 )
 
 KEYS = [
-    "pictures",
+    "images",
     "accuracy",
     "accuracy_interval",
     "balanced_accuracy",
@@ -35,7 +35,7 @@ KEYS = [
     "confusion",
 ]
 
-# five pictures: a, a, a, b, b; the third and the fifth are wrong
+# five images: a, a, a, b, b; the third and the fifth are wrong
 HAND = np.array([[0.9, 0.1], [0.8, 0.2], [0.3, 0.7], [0.4, 0.6], [0.6, 0.4]])
 HAND_TARGETS = np.array([0, 0, 0, 1, 1])
 
@@ -51,7 +51,7 @@ def drawn(n: int, k: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 def test_numbers_by_hand():
     found = evaluate(HAND, HAND_TARGETS, ["a", "b"])
-    assert found.pictures == 5
+    assert found.images == 5
     assert found.accuracy == pytest.approx(3 / 5)
     assert found.confusion.tolist() == [[2, 1], [1, 1]]
     assert found.balanced_accuracy == pytest.approx((2 / 3 + 1 / 2) / 2)
@@ -101,15 +101,15 @@ def test_agrees_with_scikit_learn(n, k, seed):
         assert ours == pytest.approx(scores[i], nan_ok=True)
 
 
-def test_class_without_pictures_or_predictions():
+def test_class_without_images_or_predictions():
     probabilities = np.array([[0.7, 0.2, 0.1, 0.0], [0.1, 0.2, 0.7, 0.0], [0.6, 0.3, 0.1, 0.0]])
     found = evaluate(probabilities, np.array([0, 0, 1]), ["a", "b", "c", "d"])
     a, b, c, d = found.classes
     assert (a.precision, a.recall, a.f1) == pytest.approx((1 / 2, 1 / 2, 1 / 2))
-    # b has a picture but was never predicted
+    # b has an image but was never predicted
     assert math.isnan(b.precision)
     assert (b.recall, b.f1) == (0.0, 0.0)
-    # c was predicted but has no picture
+    # c was predicted but has no image
     assert (c.precision, c.f1, c.support, c.recall_interval) == (0.0, 0.0, 0, (0.0, 1.0))
     assert math.isnan(c.recall)
     # d has neither
@@ -162,8 +162,8 @@ def test_dict_round_trip():
         {"confusion": [[1, 2, 3], [1, 2, 3]]},
         {"confusion": "many"},
         {"confusion": [[10**400, 0], [0, 1]]},
-        {"pictures": 4},
-        {"pictures": 0, "confusion": [[0, 0], [0, 0]]},
+        {"images": 4},
+        {"images": 0, "confusion": [[0, 0], [0, 0]]},
         {"classes": [{"precision": 1}, {"name": "b"}]},
         {"classes": None},
         {"ece": "low"},
@@ -228,7 +228,7 @@ def test_confusion_counts_every_pair(pairs):
 
 
 @given(st.integers(1, 80), st.integers(1, 6), st.integers(0, 99), st.integers(1, 30))
-def test_reliability_keeps_every_picture(n, k, seed, bins):
+def test_reliability_keeps_every_image(n, k, seed, bins):
     probabilities, targets = drawn(n, k, seed)
     table = reliability(probabilities.astype(np.float32), targets, bins)
     assert table.count.sum() == n

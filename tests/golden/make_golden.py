@@ -10,7 +10,7 @@ In an environment of its own::
 It writes, beside itself:
 
 - ``efficientnet_liteN.npz``: what the reference implementation (``efficientnet-lite-pytorch``)
-  answers to the pictures of ``patterns.py``, at the network's own size and at an odd size that is
+  answers to the images of ``patterns.py``, at the network's own size and at an odd size that is
   not square: logits, last mean, and each stage's mean over space; and for every tensor of the
   weights file, as PyTorch reads it: name, shape and a weighted sum.
 - ``small_legacy.pth`` and ``small_legacy.npz``: a few small tensors of all kinds in PyTorch's
@@ -25,12 +25,12 @@ from pathlib import Path
 import numpy as np
 import torch
 from efficientnet_lite_pytorch import EfficientNet
-from patterns import make_pictures, make_weights
+from patterns import make_images, make_weights
 
 HERE = Path(__file__).resolve().parent
 SIZES = {0: 224, 1: 240, 2: 260}
 ODD_SIZE = (171, 246)
-PICTURES = 2
+IMAGES = 2
 
 
 def weights_path(number):
@@ -50,11 +50,11 @@ def stage_ends(model):
 
 
 def answers(number, size, image_size):
-    """Logits, last mean and stage means of the reference, for pictures of this size."""
+    """Logits, last mean and stage means of the reference, for images of this size."""
     model = EfficientNet.from_pretrained(
         f"efficientnet-lite{number}", weights_path=str(weights_path(number)), image_size=image_size
     ).eval()
-    pixels = make_pictures(PICTURES, size).transpose(0, 3, 1, 2).astype(np.float32)
+    pixels = make_images(IMAGES, size).transpose(0, 3, 1, 2).astype(np.float32)
     x = torch.from_numpy(np.ascontiguousarray((pixels - 127) / 128))
     means = {}
     with torch.no_grad():

@@ -1,9 +1,9 @@
-"""Pictures by formula, in whole numbers only, so that every machine makes the same ones."""
+"""Images by formula, in whole numbers only, so that every machine makes the same ones."""
 
 import numpy as np
 
 
-def make_picture(seed, height, width):
+def make_image(seed, height, width):
     """Slanted triangle waves, a disk and hashed noise: uint8 (height, width, 3)."""
     y = np.arange(height, dtype=np.int64)[:, None, None]
     x = np.arange(width, dtype=np.int64)[None, :, None]
@@ -20,9 +20,9 @@ def make_picture(seed, height, width):
     return np.clip(wave + disk + noise, 0, 255).astype(np.uint8)
 
 
-def make_pictures(count, size):
-    """Stack ``count`` pictures of a (height, width): uint8 (count, height, width, 3)."""
-    return np.stack([make_picture(seed, *size) for seed in range(count)])
+def make_images(count, size):
+    """Stack ``count`` images of a (height, width): uint8 (count, height, width, 3)."""
+    return np.stack([make_image(seed, *size) for seed in range(count)])
 
 
 def make_weights(count):

@@ -2,8 +2,8 @@
 
 import pytest
 
-from kindsight.models.build import ensure_backbone
-from kindsight.models.keras_process import KerasProcess
+from kindsight.models.backbones.build import ensure_backbone
+from kindsight.models.worker.process import KerasProcess
 
 SMALL = (64, 48)
 
@@ -16,13 +16,13 @@ def keras_process():
 
 @pytest.fixture(scope="session")
 def built(keras_process, tmp_path_factory):
-    """Lite0 for small pictures, higher than wide so that the two cannot be mistaken."""
+    """Lite0 for small images, higher than wide so that the two cannot be mistaken."""
     cache = tmp_path_factory.mktemp("cache")
     return ensure_backbone("efficientnet-lite0", SMALL, cache, process=keras_process)
 
 
 @pytest.fixture(scope="session")
-def pictures():
-    from kindsight.models.convert import make_pictures
+def images():
+    from kindsight.models.formats.convert import make_images
 
-    return make_pictures(4, SMALL)
+    return make_images(4, SMALL)

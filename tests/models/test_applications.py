@@ -6,14 +6,14 @@ import inspect
 import numpy as np
 import pytest
 
-from kindsight.models.applications import APPLICATIONS
-from kindsight.models.assemble import write_keras, write_tflite
-from kindsight.models.backbones import BACKBONES
-from kindsight.models.build import ensure_backbone
-from kindsight.models.convert import make_pictures, run_litert
-from kindsight.models.feature_model import build_feature_model, build_network
-from kindsight.models.graph import cut_points, output_of
-from kindsight.models.heads import LinearHead
+from kindsight.models.backbones.applications import APPLICATIONS
+from kindsight.models.backbones.build import ensure_backbone
+from kindsight.models.backbones.features import build_feature_model, build_network
+from kindsight.models.backbones.table import BACKBONES
+from kindsight.models.formats.assemble import write_keras, write_tflite
+from kindsight.models.formats.convert import make_images, run_litert
+from kindsight.models.heads.head import LinearHead
+from kindsight.models.networks.graph import cut_points, output_of
 
 # Where Keras keeps what it wants of pixels, and the file that it downloads.
 MODULES = {
@@ -71,7 +71,7 @@ def test_everything_passes_through_stages_and_cuts(network):
     backbone, model = network
     points = [point.name for point in cut_points(model)]
     assert {stage.layer for stage in backbone.stages} | set(backbone.cuts) <= set(points)
-    # Named from the picture to the top.
+    # Named from the image to the top.
     assert sorted(backbone.cuts, key=points.index) == list(backbone.cuts)
 
 
@@ -79,16 +79,14 @@ def test_scaling_is_what_keras_would_have_done(network):
     import keras
 
     backbone, model = network
-    pictures = make_pictures(2, (backbone.least, backbone.least))
+    images = make_images(2, (backbone.least, backbone.least))
     module = importlib.import_module(f"keras.applications.{MODULES[backbone.name]}")
-    expected = module.preprocess_input(pictures.copy())
+    expected = module.preprocess_input(images.copy())
     if backbone.name in INSIDE:
-        np.testing.assert_array_equal(
-            expected, pictures
-        )  # so Keras scales inside, as the table says
+        np.testing.assert_array_equal(expected, images)  # so Keras scales inside, as the table says
         assert backbone.scaling == "inside the network of Keras"
         return
-    scaled = keras.Model(model.input, output_of(model, "scaling"))(pictures)
+    scaled = keras.Model(model.input, output_of(model, "scaling"))(images)
     np.testing.assert_allclose(np.asarray(scaled), expected, atol=2e-5 * np.abs(expected).max())
 
 
@@ -111,8 +109,8 @@ def test_random_backbone_becomes_a_bundle(name, keras_process, tmp_path):
     size = (backbone.least, backbone.least + 8)
     files = ensure_backbone(name, size, tmp_path, weights="none", seed=3, process=keras_process)
     assert files.layout == backbone.layout()
-    pictures = make_pictures(3, size)
-    features = run_litert(files.tflite.read_bytes(), pictures)
+    images = make_images(3, size)
+    features = run_litert(files.tflite.read_bytes(), images)
     assert np.isfinite(features).all()
     generator = np.random.default_rng(0)
     scale = np.maximum(np.abs(features).max(0), 1e-3)
@@ -120,7 +118,7 @@ def test_random_backbone_becomes_a_bundle(name, keras_process, tmp_path):
     head = LinearHead(kernel.astype(np.float32), np.zeros(2, np.float32))
     write_tflite(files.tflite, head, tmp_path / "model.tflite")
     write_keras(files.keras, head, tmp_path / "model.keras")
-    logits = run_litert((tmp_path / "model.tflite").read_bytes(), pictures)
-    theirs, answers = keras_process.run(tmp_path / "model.keras", pictures)
+    logits = run_litert((tmp_path / "model.tflite").read_bytes(), images)
+    theirs, answers = keras_process.run(tmp_path / "model.keras", images)
     np.testing.assert_allclose(theirs, features, atol=1e-4 * np.abs(features).max())
     np.testing.assert_allclose(logits, answers, atol=1e-3 * np.abs(answers).max())

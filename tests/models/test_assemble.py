@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kindsight.errors import SettingsError, WeightsError
-from kindsight.models.assemble import METADATA_NAME, write_keras, write_tflite
-from kindsight.models.heads import CurvedHead, LinearHead, SummedHead
-from kindsight.models.litert import make_interpreter, schema
-from kindsight.models.tflite_file import read_tflite
+from kindsight.models.formats.assemble import METADATA_NAME, write_keras, write_tflite
+from kindsight.models.formats.litert import make_interpreter, schema
+from kindsight.models.formats.tflite import read_tflite
+from kindsight.models.heads.head import CurvedHead, LinearHead, SummedHead
 
 KINDS = ["linear", "curved", "joined", "summed"]
 CLASSES = [2, 3, 50]
@@ -46,10 +46,10 @@ def make_head(kind, features, classes):
     )
 
 
-def run_one_by_one(path, pictures):
+def run_one_by_one(path, images):
     interpreter = make_interpreter(path)
     runner = interpreter.get_signature_runner("serving_default")
-    return [runner(pixels=picture[np.newaxis]) for picture in pictures]
+    return [runner(pixels=image[np.newaxis]) for image in images]
 
 
 def assert_close(got, expected, share=1e-5):
@@ -58,21 +58,21 @@ def assert_close(got, expected, share=1e-5):
 
 
 @pytest.fixture(scope="module")
-def features(built, pictures):
-    rows = [answer["features"] for answer in run_one_by_one(built.tflite, pictures)]
+def features(built, images):
+    rows = [answer["features"] for answer in run_one_by_one(built.tflite, images)]
     return np.concatenate(rows)
 
 
 @pytest.mark.parametrize("classes", CLASSES)
 @pytest.mark.parametrize("kind", KINDS)
-def test_litert_file_gives_the_heads_logits(built, pictures, features, tmp_path, kind, classes):
+def test_litert_file_gives_the_heads_logits(built, images, features, tmp_path, kind, classes):
     head = make_head(kind, built.layout.width, classes)
     path = tmp_path / "model.tflite"
     write_tflite(built.tflite, head, path)
-    answers = run_one_by_one(path, pictures)
+    answers = run_one_by_one(path, images)
     assert all(answer.keys() == {"logits"} for answer in answers)
     expected = head.logits(features)
-    # The pictures differ, so a network that ignored its input would be noticed.
+    # The images differ, so a network that ignored its input would be noticed.
     assert np.ptp(expected, axis=0).min() > 1e-3 * np.abs(expected).max()
     assert_close(np.concatenate([answer["logits"] for answer in answers]), expected)
 
@@ -89,7 +89,7 @@ def test_names_and_shapes_of_the_litert_file(built, tmp_path):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_batch_can_be_resized(built, pictures, features, tmp_path, kind):
+def test_batch_can_be_resized(built, images, features, tmp_path, kind):
     head = make_head(kind, built.layout.width, 3)
     path = tmp_path / "model.tflite"
     write_tflite(built.tflite, head, path)
@@ -97,9 +97,9 @@ def test_batch_can_be_resized(built, pictures, features, tmp_path, kind):
     source = interpreter.get_input_details()[0]["index"]
     target = interpreter.get_output_details()[0]["index"]
     for count in (4, 2):
-        interpreter.resize_tensor_input(source, (count, *pictures.shape[1:]))
+        interpreter.resize_tensor_input(source, (count, *images.shape[1:]))
         interpreter.allocate_tensors()
-        interpreter.set_tensor(source, pictures[:count])
+        interpreter.set_tensor(source, images[:count])
         interpreter.invoke()
         assert_close(interpreter.get_tensor(target), head.logits(features[:count]))
 
@@ -150,12 +150,12 @@ def test_metadata_that_do_not_fit_are_refused(built, tmp_path, metadata):
     ],
 )
 def test_plain_keras_loads_the_keras_file(
-    built, keras_process, pictures, features, tmp_path, kind, classes
+    built, keras_process, images, features, tmp_path, kind, classes
 ):
     head = make_head(kind, built.layout.width, classes)
     path = tmp_path / "model.keras"
     write_keras(built.keras, head, path)
-    got_features, got_logits = keras_process.run(path, pictures)
+    got_features, got_logits = keras_process.run(path, images)
     assert_close(got_features, features, share=1e-4)
     assert_close(got_logits, head.logits(got_features))
 
@@ -164,7 +164,7 @@ def test_keras_file_is_what_keras_itself_would_write(built, tmp_path):
     """The weights' names are compared with those that Keras gives the same layers."""
     import keras
 
-    from kindsight.models.heads import add_head
+    from kindsight.models.heads.head import add_head
 
     head = make_head("joined", built.layout.width, 3)
     write_keras(built.keras, head, tmp_path / "ours.keras")

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from kindsight.errors import SettingsError, WeightsError
-from kindsight.models.backbone import Stage, check_size
-from kindsight.models.backbones import BACKBONES, get_backbone
-from kindsight.models.convert import convert_to_litert, make_pictures, run_litert
-from kindsight.models.feature_model import build_feature_model, build_network
-from kindsight.models.layout import FeatureBlock, FeatureLayout
+from kindsight.models.backbones.backbone import Stage, check_size
+from kindsight.models.backbones.features import build_feature_model, build_network
+from kindsight.models.backbones.layout import FeatureBlock, FeatureLayout
+from kindsight.models.backbones.table import BACKBONES, get_backbone
+from kindsight.models.formats.convert import convert_to_litert, make_images, run_litert
 
 SIZE = (64, 48)
 STATISTICS = (
@@ -34,12 +34,12 @@ CHANNELS = {
 
 @pytest.fixture(scope="module", params=NAMES)
 def network(request):
-    """A backbone, its Keras model, pictures and their features."""
+    """A backbone, its Keras model, images and their features."""
     backbone = get_backbone(request.param)
     model, layout = build_feature_model(backbone, build_network(backbone, SIZE))
     assert layout == backbone.layout()
-    pictures = make_pictures(4, SIZE)
-    return backbone, model, pictures, np.asarray(model(pictures, training=False))
+    images = make_images(4, SIZE)
+    return backbone, model, images, np.asarray(model(images, training=False))
 
 
 @pytest.mark.parametrize("name", CHANNELS)
@@ -151,11 +151,11 @@ def test_model_is_as_the_table_says(network):
 def test_features_are_statistics_of_the_stages(network):
     import keras
 
-    backbone, model, pictures, features = network
+    backbone, model, images, features = network
     layout = backbone.layout()
     stages = [stage.layer for stage in backbone.stages]
     probe = keras.Model(model.input, [model.get_layer(stage).output for stage in stages])
-    maps = [np.asarray(values, np.float64) for values in probe(pictures, training=False)]
+    maps = [np.asarray(values, np.float64) for values in probe(images, training=False)]
     for stage, values in zip(stages, maps, strict=True):
         name = stage.removesuffix("_out")
         scale = np.abs(values).max()
@@ -176,8 +176,8 @@ def test_features_are_statistics_of_the_stages(network):
 
 
 def test_litert_gives_the_same_features(network):
-    backbone, model, pictures, features = network
-    got = run_litert(convert_to_litert(model), pictures)
+    backbone, model, images, features = network
+    got = run_litert(convert_to_litert(model), images)
     layout = backbone.layout()
     for name in layout.names:
         block = layout[name]
@@ -188,13 +188,13 @@ def test_litert_gives_the_same_features(network):
 def test_plain_keras_restores_the_model(network, tmp_path):
     import keras
 
-    _, model, pictures, features = network
+    _, model, images, features = network
     model.save(tmp_path / "model.keras")
     restored = keras.models.load_model(tmp_path / "model.keras")
-    np.testing.assert_array_equal(np.asarray(restored(pictures, training=False)), features)
+    np.testing.assert_array_equal(np.asarray(restored(images, training=False)), features)
 
 
-def test_gradient_is_finite_where_a_picture_is_constant():
+def test_gradient_is_finite_where_a_image_is_constant():
     import tensorflow as tf
 
     backbone = get_backbone("efficientnet-lite0")
@@ -209,8 +209,8 @@ def test_gradient_is_finite_where_a_picture_is_constant():
 
 def test_modules_import_without_tensorflow():
     code = (
-        "import sys, kindsight.models.backbones, kindsight.models.heads, kindsight.models.build, "
-        "kindsight.models.assemble, kindsight.models.keras_process, kindsight.models.litert; "
+        "import sys, kindsight.models.backbones.table, kindsight.models.heads.head, kindsight.models.backbones.build, "
+        "kindsight.models.formats.assemble, kindsight.models.worker.process, kindsight.models.formats.litert; "
         "print(sorted({'tensorflow', 'keras', 'scipy', 'sklearn'} & set(sys.modules)))"
     )
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)

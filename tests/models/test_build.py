@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from kindsight.errors import AgreementError, CacheError, SettingsError, WeightsError
-from kindsight.models import build
-from kindsight.models.backbones import get_backbone
-from kindsight.models.build import ensure_backbone
-from kindsight.models.litert import make_interpreter
-from kindsight.models.weights import IMAGENET_WEIGHTS
-from kindsight.runtime import Interpreter
+from kindsight.models.backbones import build
+from kindsight.models.backbones.build import ensure_backbone
+from kindsight.models.backbones.table import get_backbone
+from kindsight.models.backbones.weights import IMAGENET_WEIGHTS
+from kindsight.models.formats.litert import make_interpreter
+from kindsight.models.runtime import Interpreter
 
 NAME = "efficientnet-lite0"
 
@@ -60,18 +60,18 @@ def test_record_says_what_was_built(built):
     assert sorted(record["versions"]) == ["keras", "tensorflow"]
 
 
-def test_batch_of_a_built_backbone_can_be_resized(built, pictures):
+def test_batch_of_a_built_backbone_can_be_resized(built, images):
     interpreter = make_interpreter(built.tflite)
     source = interpreter.get_input_details()[0]["index"]
     target = interpreter.get_output_details()[0]["index"]
     single = []
-    for picture in pictures:
-        interpreter.set_tensor(source, picture[np.newaxis])
+    for image in images:
+        interpreter.set_tensor(source, image[np.newaxis])
         interpreter.invoke()
         single.append(interpreter.get_tensor(target)[0])
-    interpreter.resize_tensor_input(source, pictures.shape)
+    interpreter.resize_tensor_input(source, images.shape)
     interpreter.allocate_tensors()
-    interpreter.set_tensor(source, pictures)
+    interpreter.set_tensor(source, images)
     interpreter.invoke()
     together = interpreter.get_tensor(target)
     np.testing.assert_allclose(together, np.stack(single), atol=1e-5 * np.abs(together).max())
@@ -109,46 +109,46 @@ def test_keys_tell_apart_what_differs(tmp_path, monkeypatch):
     assert IMAGENET_WEIGHTS[NAME].digest[:12] in keys[0]
 
 
-def test_pictures_of_the_right_size_need_no_resizing(tmp_path):
+def test_images_of_the_right_size_need_no_resizing(tmp_path):
     process = StandIn()
     first = ensure_backbone(NAME, (64, 64), tmp_path, process=process)
     again = ensure_backbone(NAME, (64, 64), tmp_path, process=process, given=(64, 64))
     assert first == again and process.built == 1
 
 
-def test_only_some_networks_resize_pictures_themselves(tmp_path):
+def test_only_some_networks_resize_images_themselves(tmp_path):
     with pytest.raises(SettingsError, match=r"must be an EfficientNet-Lite. Received: resnet50\."):
         ensure_backbone(
             "resnet50", (64, 64), tmp_path, weights="none", process=StandIn(), given=(96, 96)
         )
 
 
-def halved(pictures):
-    """Bring pictures to half their sides: each pixel is the mean of four."""
-    n, height, width, _ = pictures.shape
-    return pictures.reshape(n, height // 2, 2, width // 2, 2, 3).mean(axis=(2, 4))
+def halved(images):
+    """Bring images to half their sides: each pixel is the mean of four."""
+    n, height, width, _ = images.shape
+    return images.reshape(n, height // 2, 2, width // 2, 2, 3).mean(axis=(2, 4))
 
 
 @pytest.mark.slow
-def test_a_network_that_resizes_pictures_itself(built, tmp_path, keras_process):
+def test_a_network_that_resizes_images_itself(built, tmp_path, keras_process):
     files = ensure_backbone(NAME, (64, 48), tmp_path, process=keras_process, given=(128, 96))
-    pictures = np.random.default_rng(3).integers(0, 256, (3, 128, 96, 3)).astype(np.float32)
+    images = np.random.default_rng(3).integers(0, 256, (3, 128, 96, 3)).astype(np.float32)
     plain, network = Interpreter(built.tflite), Interpreter(files.tflite)
     assert files.layout == built.layout
-    for picture, small in zip(pictures, halved(pictures), strict=True):
+    for image, small in zip(images, halved(images), strict=True):
         expected = plain(small.astype(np.float32))
-        np.testing.assert_allclose(network(picture), expected, atol=1e-4 * np.abs(expected).max())
+        np.testing.assert_allclose(network(image), expected, atol=1e-4 * np.abs(expected).max())
 
 
 @pytest.mark.slow
-def test_folded_normalisations_change_no_feature(built, pictures, tmp_path, keras_process):
+def test_folded_normalisations_change_no_feature(built, images, tmp_path, keras_process):
     import keras
 
     plain = ensure_backbone(NAME, (64, 48), tmp_path, process=keras_process, folded=False)
     folded, unfolded = Interpreter(built.tflite), Interpreter(plain.tflite)
-    for picture in pictures:
-        expected = unfolded(picture)
-        np.testing.assert_allclose(folded(picture), expected, atol=1e-4 * np.abs(expected).max())
+    for image in images:
+        expected = unfolded(image)
+        np.testing.assert_allclose(folded(image), expected, atol=1e-4 * np.abs(expected).max())
     kinds = [
         [type(layer).__name__ for layer in keras.models.load_model(files.keras).layers]
         for files in (built, plain)

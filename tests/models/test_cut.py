@@ -4,24 +4,24 @@ import numpy as np
 import pytest
 
 from kindsight.errors import SettingsError
-from kindsight.models.backbones import get_backbone
-from kindsight.models.cut import complete_layer, cut_network
-from kindsight.models.feature_model import build_network
-from kindsight.models.freezing import (
+from kindsight.models.backbones.features import build_network
+from kindsight.models.backbones.table import get_backbone
+from kindsight.models.heads.trained import TrainedHead, add_trained_head
+from kindsight.models.networks.cut import complete_layer, cut_network
+from kindsight.models.networks.freezing import (
     freeze,
     freeze_choice,
     frozen_border,
     hold_normalisation,
     summarise,
 )
-from kindsight.models.top import TrainedHead, add_trained_head
 
 
 def make_network():
     import keras
 
     layers = keras.layers
-    pixels = keras.Input((16, 16, 3), name="picture")
+    pixels = keras.Input((16, 16, 3), name="image")
     x = layers.Conv2D(2, 3, strides=2, padding="same", name="first")(pixels)
     x = layers.BatchNormalization(name="first_bn")(x)
     left = layers.Conv2D(3, 1, name="left")(x)
@@ -174,7 +174,7 @@ def test_summary_by_hand(network):
     parts = summarise(network)
     rows = [(p.name, p.output, p.layers, p.parameters, p.trainable) for p in parts]
     assert rows == [
-        ("picture", (16, 16, 3), 0, 0, 0),
+        ("image", (16, 16, 3), 0, 0, 0),
         # 3*3*3*2 + 2, 4*2, twice 2*3 + 3
         ("join", (8, 8, 3), 4, 56 + 8 + 18, 0),
         # 3*3*3*4 + 4 that train, 4*4 that do not

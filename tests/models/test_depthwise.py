@@ -1,28 +1,28 @@
-"""The gradient of depthwise kernels by columns: as TensorFlow's own, on any picture and kernel."""
+"""The gradient of depthwise kernels by columns: as TensorFlow's own, on any image and kernel."""
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kindsight.models.depthwise import depthwise, quick_depthwise
+from kindsight.models.steps.cut_networks import depthwise, quick_depthwise
 
 
-def gradients(convolve, pictures, kernel, upstream):
+def gradients(convolve, images, kernel, upstream):
     import tensorflow as tf
 
-    pictures, kernel = tf.constant(pictures), tf.constant(kernel)
+    images, kernel = tf.constant(images), tf.constant(kernel)
     with tf.GradientTape() as tape:
-        tape.watch([pictures, kernel])
-        total = tf.reduce_sum(convolve(pictures, kernel) * upstream)
-    return [np.asarray(part) for part in tape.gradient(total, [pictures, kernel])]
+        tape.watch([images, kernel])
+        total = tf.reduce_sum(convolve(images, kernel) * upstream)
+    return [np.asarray(part) for part in tape.gradient(total, [images, kernel])]
 
 
-def by_hand(pictures, upstream, rows, columns):
+def by_hand(images, upstream, rows, columns):
     """Sum what each tap of the kernel saw, times what was wanted of it."""
-    (_, height, width, channels), down, right = pictures.shape, (rows - 1) // 2, columns // 2
+    (_, height, width, channels), down, right = images.shape, (rows - 1) // 2, columns // 2
     edges = ((0, 0), (down, rows - 1 - down), (right, right), (0, 0))
-    padded, found = np.pad(pictures.astype(np.float64), edges), np.empty((rows, columns, channels))
+    padded, found = np.pad(images.astype(np.float64), edges), np.empty((rows, columns, channels))
     for row in range(rows):
         for column in range(columns):
             seen = padded[:, row : row + height, column : column + width]
@@ -40,16 +40,16 @@ def test_gradients_are_those_worked_out_by_hand(shape, kernel, seed):
     import tensorflow as tf
 
     random = np.random.default_rng(seed)
-    pictures = random.normal(size=shape).astype(np.float32)
+    images = random.normal(size=shape).astype(np.float32)
     taps = random.normal(size=(*kernel, shape[-1], 1)).astype(np.float32)
     upstream = random.normal(size=shape).astype(np.float32)
-    below, found = gradients(depthwise, pictures, taps, upstream)
-    np.testing.assert_allclose(found, by_hand(pictures, upstream, *kernel), atol=1e-4)
+    below, found = gradients(depthwise, images, taps, upstream)
+    np.testing.assert_allclose(found, by_hand(images, upstream, *kernel), atol=1e-4)
 
-    def plain(pictures, kernel):
-        return tf.nn.depthwise_conv2d(pictures, kernel, [1, 1, 1, 1], "SAME")
+    def plain(images, kernel):
+        return tf.nn.depthwise_conv2d(images, kernel, [1, 1, 1, 1], "SAME")
 
-    expected = gradients(plain, pictures, taps, upstream)
+    expected = gradients(plain, images, taps, upstream)
     np.testing.assert_allclose(below, expected[0], atol=1e-5)
     np.testing.assert_allclose(found, expected[1], atol=1e-4)
 
@@ -74,11 +74,11 @@ def test_a_layer_does_what_it_did_and_gets_its_own_way_back(more, quick):
     pixels = keras.Input((8, 9, 3))
     layer = keras.layers.DepthwiseConv2D(**settings)
     model = keras.Model(pixels, layer(pixels))
-    pictures = np.random.default_rng(0).normal(size=(2, 8, 9, 3)).astype(np.float32)
+    images = np.random.default_rng(0).normal(size=(2, 8, 9, 3)).astype(np.float32)
 
     def learn():
         with tf.GradientTape() as tape:
-            answer = model(pictures)
+            answer = model(images)
             total = tf.reduce_sum(answer * answer)
         return [np.asarray(answer), *map(np.asarray, tape.gradient(total, layer.trainable_weights))]
 

@@ -3,23 +3,24 @@
 import numpy as np
 import pytest
 
-from kindsight.models.convert import run_litert, write_both_forms
-from kindsight.models.divided import (
+from kindsight.models.backbones.layout import FeatureBlock, FeatureLayout
+from kindsight.models.formats.convert import run_litert, write_both_forms
+from kindsight.models.heads.head import CurvedHead, LinearHead
+from kindsight.models.networks.fine_tuned import (
+    answering_together,
     build_lower,
     cut_width,
     divide_network,
     load_network,
     low_width,
+    over_views,
     stages_of,
     with_head,
 )
-from kindsight.models.divided_forward import HEAD_PACE, DividedForward
-from kindsight.models.heads import CurvedHead, LinearHead
-from kindsight.models.layout import FeatureBlock, FeatureLayout
-from kindsight.models.optimizers import Optimizer
-from kindsight.models.survey import survey_cuts
-from kindsight.models.together import answering_together, over_views
-from kindsight.models.trainer import Trainer
+from kindsight.models.networks.lower import survey_cuts
+from kindsight.models.steps.cut_networks import HEAD_PACE, DividedForward
+from kindsight.models.steps.optimizers import Optimizer
+from kindsight.models.steps.trainer import Trainer
 
 SIZE = (12, 10)
 CHANNELS = {"stage3": 4, "stage4": 6}
@@ -71,7 +72,7 @@ def tiny():
 
 
 @pytest.fixture(scope="module")
-def pictures():
+def images():
     return np.random.default_rng(0).integers(0, 256, (9, *SIZE, 3)).astype(np.float32)
 
 
@@ -88,15 +89,15 @@ def heads(width):
     )  # fmt: skip
 
 
-def cut(tiny, pictures, head, stage="stage3"):
-    features = np.asarray(tiny(pictures))
+def cut(tiny, images, head, stage="stage3"):
+    features = np.asarray(tiny(images))
     spread = features.std(0) + 0.1
     return divide_network(tiny, tiny_layout(), stage, head, 1.7, features.mean(0), spread)
 
 
-def inputs(tiny, pictures, stage="stage3"):
+def inputs(tiny, images, stage="stage3"):
     """What passes the cut, and the low features block by block."""
-    lower = np.asarray(build_lower(tiny, tiny_layout(), stage)(pictures))
+    lower = np.asarray(build_lower(tiny, tiny_layout(), stage)(images))
     low = low_width(tiny_layout(), stage)
     blocks = [block for block in tiny_layout().blocks if block.stop <= low]
     maps = lower[:, low:].reshape(-1, *cut_width(tiny, stage))
@@ -109,33 +110,33 @@ def tuned(network, given, precision="float32", shards=1, **more):
 
 
 @pytest.mark.parametrize("stage", ["stage3", "stage4", None])
-def test_uncut_and_cut_it_answers_as_the_head_on_the_frozen_backbone(tiny, pictures, stage):
+def test_uncut_and_cut_it_answers_as_the_head_on_the_frozen_backbone(tiny, images, stage):
     assert stages_of(tiny_layout()) == ("stage3", "stage4")
     for head in heads(tiny_layout().width):
-        expected = head.logits(np.asarray(tiny(pictures))) / 1.7
-        network = cut(tiny, pictures, head, stage)
-        np.testing.assert_allclose(network.full(pictures), expected, rtol=1e-4, atol=2e-5)
-        given = inputs(tiny, pictures, stage) if stage else pictures
+        expected = head.logits(np.asarray(tiny(images))) / 1.7
+        network = cut(tiny, images, head, stage)
+        np.testing.assert_allclose(network.full(images), expected, rtol=1e-4, atol=2e-5)
+        given = inputs(tiny, images, stage) if stage else images
         np.testing.assert_allclose(network.upper(given), expected, rtol=1e-4, atol=2e-5)
 
 
-def test_only_what_is_above_the_cut_learns(tiny, pictures):
+def test_only_what_is_above_the_cut_learns(tiny, images):
     head = next(heads(tiny_layout().width))
-    names = {v.path for v in cut(tiny, pictures, head).upper.trainable_variables}
+    names = {v.path for v in cut(tiny, images, head).upper.trainable_variables}
     layers = {name.split("/")[0] for name in names}
     # The one that cannot be folded stays in inference mode, and as it is.
     assert layers == {"stage4_conv", "stage4_dw", "top_conv", "logits"}
 
 
-def test_the_heads_first_step_is_as_worked_out_by_hand(tiny, pictures):
+def test_the_heads_first_step_is_as_worked_out_by_hand(tiny, images):
     head = next(heads(tiny_layout().width))
-    network, targets = cut(tiny, pictures, head), np.eye(3, dtype=np.float32)[np.arange(9) % 3]
-    tuner = tuned(network, lambda _: inputs(tiny, pictures), layer_decay=0.5, average=0.75)
+    network, targets = cut(tiny, images, head), np.eye(3, dtype=np.float32)[np.arange(9) % 3]
+    tuner = tuned(network, lambda _: inputs(tiny, images), layer_decay=0.5, average=0.75)
     tuner.begin(Optimizer("sgd"), 0.1)
     before = {name: value.copy() for name, value in tuner.weights().items()}
     loss, right = tuner.step(None, targets, 0.2, (0, 0))
 
-    features = np.asarray(tiny(pictures), np.float64)
+    features = np.asarray(tiny(images), np.float64)
     logits = head.logits(features) / 1.7
     shares = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
     assert loss == pytest.approx(-np.log((shares * targets).sum(1)).sum(), rel=1e-4)
@@ -153,13 +154,13 @@ def test_the_heads_first_step_is_as_worked_out_by_hand(tiny, pictures):
     )
 
 
-def test_a_layer_learns_slower_than_the_one_above(tiny, pictures):
+def test_a_layer_learns_slower_than_the_one_above(tiny, images):
     head = next(heads(tiny_layout().width))
     targets = np.eye(3, dtype=np.float32)[np.arange(9) % 3]
     moved = []
     for decay in (1.0, 0.5):
-        network = cut(tiny, pictures, head)
-        tuner = tuned(network, lambda _: inputs(tiny, pictures), layer_decay=decay)
+        network = cut(tiny, images, head)
+        tuner = tuned(network, lambda _: inputs(tiny, images), layer_decay=decay)
         tuner.begin(Optimizer("sgd"))
         before = tuner.weights()
         tuner.step(None, targets, 0.01, (0, 0))
@@ -171,12 +172,12 @@ def test_a_layer_learns_slower_than_the_one_above(tiny, pictures):
         assert shares[f"{name}/kernel"] == pytest.approx(share, rel=0.01)
 
 
-def test_from_its_state_it_goes_on_to_the_bit(tiny, pictures):
+def test_from_its_state_it_goes_on_to_the_bit(tiny, images):
     head = next(heads(tiny_layout().width))
     targets = np.eye(3, dtype=np.float32)[np.arange(9) % 3]
 
     def tuner():
-        made = tuned(cut(tiny, pictures, head), lambda _: inputs(tiny, pictures), average=0.7)
+        made = tuned(cut(tiny, images, head), lambda _: inputs(tiny, images), average=0.7)
         made.begin(Optimizer("adamw"))
         return made
 
@@ -195,45 +196,43 @@ def test_from_its_state_it_goes_on_to_the_bit(tiny, pictures):
         other.set_weights({})
 
 
-def test_together_they_answer_with_a_weighted_mean(tiny, pictures):
+def test_together_they_answer_with_a_weighted_mean(tiny, images):
     head = list(heads(tiny_layout().width))[1]
-    network = cut(tiny, pictures, head)
+    network = cut(tiny, images, head)
     copy = tiny_backbone()
     copy.set_weights(tiny.get_weights())
     other = with_head(copy, head, 0.5)  # on an input of its own
-    before = np.asarray(network.frozen(pictures))
-    np.testing.assert_allclose(before, head.logits(np.asarray(tiny(pictures))) / 1.7, atol=2e-5)
+    before = np.asarray(network.frozen(images))
+    np.testing.assert_allclose(before, head.logits(np.asarray(tiny(images))) / 1.7, atol=2e-5)
     (kernel,) = (v for v in network.upper.trainable_variables if v.path == "logits/kernel")
     kernel.assign(kernel * 3)
-    tuned = np.asarray(network.full(pictures))
+    tuned = np.asarray(network.full(images))
     assert np.abs(tuned - before).max() > 0.01  # far more than what is allowed below
     for frozen, answers in ((network.frozen, before), (other, before * 1.7 / 0.5)):
         both = answering_together(network.full, frozen, 0.25)
         expected = 0.25 * tuned + 0.75 * answers
-        np.testing.assert_allclose(both(pictures), expected, rtol=1e-4, atol=2e-5)
+        np.testing.assert_allclose(both(images), expected, rtol=1e-4, atol=2e-5)
 
 
 @pytest.mark.parametrize("views", [(0, 2), (0, 1, 2, 3)])
-def test_over_views_it_answers_with_their_mean_in_both_forms(tiny, pictures, views, tmp_path):
-    full = cut(tiny, pictures, list(heads(tiny_layout().width))[1]).full
+def test_over_views_it_answers_with_their_mean_in_both_forms(tiny, images, views, tmp_path):
+    full = cut(tiny, images, list(heads(tiny_layout().width))[1]).full
     turned = {0: lambda x: x, 1: np.fliplr, 2: np.flipud, 3: lambda x: np.fliplr(np.flipud(x))}
-    each = [full(np.stack([turned[view](picture) for picture in pictures])) for view in views]
+    each = [full(np.stack([turned[view](image) for image in images])) for view in views]
     expected, network = np.mean(each, 0), over_views(full, views)
-    np.testing.assert_allclose(network(pictures), expected, atol=1e-5)
+    np.testing.assert_allclose(network(images), expected, atol=1e-5)
     files = tmp_path / "n.keras", tmp_path / "n.tflite"
     write_both_forms(network, *files)
-    np.testing.assert_allclose(load_network(files[0])(pictures), expected, atol=1e-5)
-    np.testing.assert_allclose(run_litert(files[1].read_bytes(), pictures), expected, atol=1e-4)
+    np.testing.assert_allclose(load_network(files[0])(images), expected, atol=1e-5)
+    np.testing.assert_allclose(run_litert(files[1].read_bytes(), images), expected, atol=1e-4)
 
 
-def test_over_views_beside_a_copy_of_its_backbone_it_can_be_loaded(tiny, pictures, tmp_path):
+def test_over_views_beside_a_copy_of_its_backbone_it_can_be_loaded(tiny, images, tmp_path):
     head = list(heads(tiny_layout().width))[1]
-    full, copy = cut(tiny, pictures, head).full, tiny_backbone()
+    full, copy = cut(tiny, images, head).full, tiny_backbone()
     both = answering_together(over_views(full, (0, 2)), with_head(copy, head, 0.5), 0.5)
     both.save(tmp_path / "n.keras")
-    np.testing.assert_allclose(
-        load_network(tmp_path / "n.keras")(pictures), both(pictures), atol=1e-5
-    )
+    np.testing.assert_allclose(load_network(tmp_path / "n.keras")(images), both(images), atol=1e-5)
 
 
 def test_the_weights_are_written_once_however_often_they_are_used(tmp_path):
@@ -248,28 +247,28 @@ def test_the_weights_are_written_once_however_often_they_are_used(tmp_path):
     assert all(weights < file.stat().st_size < 1.5 * weights for file in files)
 
 
-def test_a_phase_may_leave_layers_below_a_stage_as_they_are(tiny, pictures):
+def test_a_phase_may_leave_layers_below_a_stage_as_they_are(tiny, images):
     head = next(heads(tiny_layout().width))
-    tuner = tuned(cut(tiny, pictures, head, None), lambda given: [given])
+    tuner = tuned(cut(tiny, images, head, None), lambda given: [given])
     targets = np.eye(3, dtype=np.float32)[np.arange(9) % 3]
     tuner.begin(Optimizer("adamw"), 0.0, "stage4")
     before = tuner.weights()
-    tuner.step(pictures, targets, 0.01, (0, 0))
+    tuner.step(images, targets, 0.01, (0, 0))
     moved = {name for name, value in tuner.weights().items() if (value != before[name]).any()}
     assert {name.split("/")[0] for name in moved} == {"top_conv", "logits"}
     tuner.begin(Optimizer("adamw"))
-    tuner.step(pictures, targets, 0.01, (0, 1))
+    tuner.step(images, targets, 0.01, (0, 1))
     moved = {name for name, value in tuner.weights().items() if (value != before[name]).any()}
     assert "stage3_conv/kernel" in moved
 
 
 @pytest.mark.parametrize("stage", ["stage3", None])
-def test_in_shards_it_learns_and_answers_the_same(tiny, pictures, stage):
+def test_in_shards_it_learns_and_answers_the_same(tiny, images, stage):
     head, targets = next(heads(tiny_layout().width)), np.eye(3, dtype=np.float32)[np.arange(9) % 3]
     found = []
     for shards in (1, 2):
-        network = cut(tiny, pictures, head, stage)
-        given = inputs(tiny, pictures) if stage else [pictures]
+        network = cut(tiny, images, head, stage)
+        given = inputs(tiny, images) if stage else [images]
         tuner = tuned(network, lambda _, given=given: given, shards=shards)
         tuner.begin(Optimizer("sgd"))
         told = [tuner.step(None, targets, 0.01, (0, step)) for step in range(3)]
@@ -292,12 +291,12 @@ def test_a_survey_counts_what_lies_above_each_cut(tiny):
     assert fourth.share == pytest.approx(9 * 30 / (below + above))
 
 
-def test_in_bfloat16_a_step_goes_nearly_the_same_way_and_the_network_stays_float32(tiny, pictures):
+def test_in_bfloat16_a_step_goes_nearly_the_same_way_and_the_network_stays_float32(tiny, images):
     head, targets = next(heads(tiny_layout().width)), np.eye(3, dtype=np.float32)[np.arange(9) % 3]
     moved = {}
     for precision in ("float32", "bfloat16"):
-        network = cut(tiny, pictures, head)
-        given = inputs(tiny, pictures)
+        network = cut(tiny, images, head)
+        given = inputs(tiny, images)
         tuner = tuned(network, lambda _, given=given: given, precision)
         tuner.begin(Optimizer("sgd"))
         before, answers = tuner.weights(), np.asarray(network.upper(given))

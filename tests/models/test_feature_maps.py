@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from kindsight.errors import KindsightError, SettingsError
-from kindsight.models.feature_maps import (
+from kindsight.models.networks.feature_maps import (
     LayerMaps,
     brightness,
     collect_maps,
@@ -14,7 +14,7 @@ from kindsight.models.feature_maps import (
     read_maps,
     write_maps,
 )
-from kindsight.models.keras_process import KerasProcess
+from kindsight.models.worker.process import KerasProcess
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +108,7 @@ def test_a_sequential_network_of_the_course_s_kind_has_all_its_layers(tmp_path):
 @pytest.mark.parametrize("shape", [(1, 3, 4, 3), (0, 4, 3), ()])
 def test_pixels_of_another_shape_are_refused_at_once(shape):
     process = KerasProcess()
-    with pytest.raises(SettingsError, match="of one picture"):
+    with pytest.raises(SettingsError, match="of one image"):
         process.maps("model.keras", np.zeros(shape, np.uint8))
     assert process._child is None
 
@@ -165,10 +165,14 @@ def test_layers_come_back_from_their_file(tmp_path):
 def test_of_a_tuned_network_what_was_tuned_is_shown(tmp_path, share, views):
     import keras
 
-    from kindsight.models.divided import divide_network, with_head
-    from kindsight.models.heads import LinearHead
-    from kindsight.models.layout import FeatureBlock, FeatureLayout
-    from kindsight.models.together import answering_together, over_views
+    from kindsight.models.backbones.layout import FeatureBlock, FeatureLayout
+    from kindsight.models.heads.head import LinearHead
+    from kindsight.models.networks.fine_tuned import (
+        answering_together,
+        divide_network,
+        over_views,
+        with_head,
+    )
 
     def build():
         layers, pixels = keras.layers, keras.Input((3, 4, 3), name="pixels")
@@ -218,8 +222,7 @@ def test_of_a_joined_network_with_crops_a_backbone_is_shown(network, tmp_path):
 def test_a_network_within_networks_is_looked_into(network, tmp_path):
     import keras
 
-    from kindsight.models.divided import load_network
-    from kindsight.models.together import answering_together, over_views
+    from kindsight.models.networks.fine_tuned import answering_together, load_network, over_views
 
     layers, pixels = keras.layers, keras.Input((3, 4, 3))
     other = keras.Model(pixels, layers.Dense(2)(layers.Flatten()(pixels)))

@@ -1,6 +1,6 @@
 """The networks against the reference implementation in PyTorch.
 
-The golden files are made by ``tests/golden/make_golden.py``; its docstring says how. The pictures
+The golden files are made by ``tests/golden/make_golden.py``; its docstring says how. The images
 come from a formula and are not stored.
 """
 
@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kindsight.models.efficientnet_lite import build_efficientnet_lite
-from kindsight.models.weights import load_state
+from kindsight.models.backbones.efficientnet_lite import build_efficientnet_lite
+from kindsight.models.backbones.weights import load_state
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
 NATIVE = {"efficientnet-lite0": 224, "efficientnet-lite1": 240, "efficientnet-lite2": 260}
@@ -40,8 +40,8 @@ def answers(name, size):
     features = model.get_layer("top_mean").output
     probe = keras.Model(model.input, [model.output, features, *ends])
     height, width = size or (NATIVE[name], NATIVE[name])
-    pictures = runpy.run_path(str(GOLDEN / "patterns.py"))["make_pictures"](2, (height, width))
-    logits, features, *maps = probe(pictures.astype(np.float32), training=False)
+    images = runpy.run_path(str(GOLDEN / "patterns.py"))["make_images"](2, (height, width))
+    logits, features, *maps = probe(images.astype(np.float32), training=False)
     means = [np.asarray(values).mean(axis=(1, 2)) for values in maps]
     return {
         "logits": np.asarray(logits),
@@ -61,12 +61,12 @@ def test_network_agrees_with_the_reference(name, size, prefix):
         assert values.shape == reference.shape
         difference = np.abs(values - reference).max() / np.abs(reference).max()
         assert difference < TOLERANCE, (key, difference)
-        # The pictures differ, so a network that ignored its input would be noticed.
+        # The images differ, so a network that ignored its input would be noticed.
         assert np.abs(reference[0] - reference[1]).max() > 0.01 * np.abs(reference).max()
 
 
 def test_top_classes_of_lite0_are_the_references():
-    # Both pictures show a bright disk: the reference says ballpoint (418) and balloon (417).
+    # Both images show a bright disk: the reference says ballpoint (418) and balloon (417).
     assert golden("efficientnet-lite0")["own_logits"].argmax(axis=1).tolist() == [418, 417]
     assert answers("efficientnet-lite0", None)["logits"].argmax(axis=1).tolist() == [418, 417]
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from kindsight.errors import WeightsError
-from kindsight.models.heads import CurvedHead, HeadLayers, LinearHead, SummedHead
+from kindsight.models.heads.head import CurvedHead, HeadLayers, LinearHead, SummedHead
 
 
 def linear(features=6, classes=3, seed=0):
@@ -65,7 +65,7 @@ def test_linear_head_by_hand():
 
 
 def test_curved_head_by_hand():
-    # Projected, the picture lies at (1, 2): on the first landmark, and 5 squared from the second.
+    # Projected, the image lies at (1, 2): on the first landmark, and 5 squared from the second.
     arrays = {
         "project_kernel": [[1, 0], [0, 1]],
         "project_bias": [0, 1],

@@ -5,8 +5,8 @@ import threading
 import numpy as np
 import pytest
 
-from kindsight.models.heads import LinearHead
-from kindsight.models.keras_answers import FrozenNetwork, answers_of
+from kindsight.models.heads.head import LinearHead
+from kindsight.models.worker.child import FrozenNetwork, answers_of
 
 SIZE = (10, 8)
 
@@ -24,7 +24,7 @@ def backbone():
 @pytest.fixture
 def files(tmp_path):
     """A backbone's file, and that of a classifier made of it."""
-    from kindsight.models.assemble import write_keras
+    from kindsight.models.formats.assemble import write_keras
 
     model = backbone()
     model.save(tmp_path / "backbone.keras")
@@ -62,7 +62,7 @@ def test_what_was_run_ahead_is_not_run_again(files):
     np.testing.assert_allclose(again, logits + 100 * kernel.sum(0), rtol=1e-5)
 
 
-def test_other_pictures_are_run_now(files):
+def test_other_images_are_run_now(files):
     frozen, written = Spy("a", load(files[0])), load(files[1])
     for before in (None, some_pixels(3, seed=1), some_pixels(4)):
         if before is not None:

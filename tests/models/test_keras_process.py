@@ -12,12 +12,12 @@ import psutil
 import pytest
 
 from kindsight.errors import KindsightError, SettingsError, WeightsError
-from kindsight.models import keras_process as module
-from kindsight.models.assemble import write_keras
-from kindsight.models.child_process import ChildProcess
-from kindsight.models.heads import LinearHead
-from kindsight.models.keras_messages import settings
-from kindsight.models.keras_process import KerasProcess
+from kindsight.models.formats.assemble import write_keras
+from kindsight.models.heads.head import LinearHead
+from kindsight.models.worker import process as module
+from kindsight.models.worker.jobs import ChildProcess
+from kindsight.models.worker.messages import settings
+from kindsight.models.worker.process import KerasProcess
 
 READY = """
 import json, os, sys, time
@@ -65,28 +65,28 @@ def wait_until(condition, seconds=60):
 
 
 @pytest.mark.parametrize("count", [1, 8, 11])
-def test_run_gives_features_and_logits_of_every_picture(
-    built, keras_process, tmp_path, pictures, count
+def test_run_gives_features_and_logits_of_every_image(
+    built, keras_process, tmp_path, images, count
 ):
     kernel = np.eye(built.layout.width, 3)
     write_keras(built.keras, LinearHead(kernel, [0, 0, 100]), tmp_path / "model.keras")
-    pixels = np.resize(pictures, (count, *pictures.shape[1:])).astype(np.uint8)
+    pixels = np.resize(images, (count, *images.shape[1:])).astype(np.uint8)
     features, logits = keras_process.run(tmp_path / "model.keras", pixels)
     assert features.shape == (count, built.layout.width)
     assert features.dtype == logits.dtype == np.float32
     np.testing.assert_allclose(logits, features[:, :3] + [0, 0, 100], rtol=1e-5)
-    # Pictures repeat after four: so do their features, in the batch that is filled up as well.
+    # Images repeat after four: so do their features, in the batch that is filled up as well.
     again = features[np.arange(count) % 4]
     np.testing.assert_allclose(features, again, atol=1e-4 * np.abs(features).max())
 
 
-def test_a_job_that_fails_leaves_the_process_usable(built, keras_process, tmp_path, pictures):
+def test_a_job_that_fails_leaves_the_process_usable(built, keras_process, tmp_path, images):
     keras_process.start()
     child = keras_process._child
     (tmp_path / "no.keras").write_bytes(b"no model")
     for name in ("no.keras", "absent.keras"):
         with pytest.raises(KindsightError, match=r"do its job 'run'. Received: ValueError"):
-            keras_process.run(tmp_path / name, pictures)
+            keras_process.run(tmp_path / name, images)
     with pytest.raises(WeightsError, match=r"no\.pth"):
         (tmp_path / "no.pth").write_bytes(b"no weights")
         keras_process.build(
@@ -235,7 +235,7 @@ def test_closing_ends_the_child(make_process):
 
 def test_the_real_child_ends_with_its_killed_parent():
     code = (
-        "import sys, time; from kindsight.models.keras_process import KerasProcess; "
+        "import sys, time; from kindsight.models.worker.process import KerasProcess; "
         "process = KerasProcess().start(); print(process._child.pid, flush=True); time.sleep(600)"
     )
     parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)

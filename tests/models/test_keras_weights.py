@@ -5,18 +5,18 @@ import dataclasses
 import pytest
 
 from kindsight.errors import SettingsError, WeightsError
-from kindsight.models.backbones import get_backbone
-from kindsight.models.build import ensure_backbone
-from kindsight.models.convert import make_pictures, run_litert
-from kindsight.models.feature_model import build_feature_model, build_network
-from kindsight.models.keras_process import KerasProcess
-from kindsight.models.keras_weights import (
+from kindsight.models.backbones.build import ensure_backbone
+from kindsight.models.backbones.features import build_feature_model, build_network
+from kindsight.models.backbones.table import get_backbone
+from kindsight.models.backbones.weights import (
     check_weights,
     download_sentence,
     fetch,
     keras_folder,
     source_digest,
 )
+from kindsight.models.formats.convert import make_images, run_litert
+from kindsight.models.worker.process import KerasProcess
 
 NAME = "mobilenet-v2"
 FILE = "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_1.0_224_no_top.h5"
@@ -68,10 +68,10 @@ def test_weights_in_keras_own_folder_need_no_network(monkeypatch, tmp_path):
     monkeypatch.setenv("KERAS_HOME", str(tmp_path / "home"))
     with KerasProcess() as process:
         files = ensure_backbone(NAME, (32, 32), tmp_path / "cache", process=process)
-    pictures = make_pictures(3, (32, 32))
+    images = make_images(3, (32, 32))
     expected, layout = build_feature_model(backbone, source)
-    got = run_litert(files.tflite.read_bytes(), pictures)
-    wanted = expected(pictures, training=False)
+    got = run_litert(files.tflite.read_bytes(), images)
+    wanted = expected(images, training=False)
     assert files.layout == layout
     assert abs(got - wanted.numpy()).max() < 1e-4 * abs(wanted.numpy()).max()
 

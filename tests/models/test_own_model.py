@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from kindsight.errors import SettingsError, WeightsError
-from kindsight.models.backbone import Stage
-from kindsight.models.backbones import get_backbone
-from kindsight.models.build import ensure_backbone
-from kindsight.models.convert import make_pictures, run_litert
+from kindsight.models.backbones.backbone import Stage
+from kindsight.models.backbones.build import ensure_backbone
+from kindsight.models.backbones.table import get_backbone
+from kindsight.models.formats.convert import make_images, run_litert
 
 
 def make_model(size=(40, 48), kind="functional"):
@@ -54,9 +54,9 @@ def test_own_model_gives_features_of_its_stages(tmp_path, keras_process, kind, s
         "top_mean",
     )
     assert files.layout.width == 9 * 6 + 8
-    pictures = make_pictures(3, (40, 48))
+    images = make_images(3, (40, 48))
     probe = keras.Model(model.inputs, [model.get_layer(n).output for n in ("two", "three")])
-    two, three = (np.asarray(values) for values in probe(pictures))
+    two, three = (np.asarray(values) for values in probe(images))
     expected = np.concatenate(
         [
             two.mean((1, 2)),
@@ -71,13 +71,13 @@ def test_own_model_gives_features_of_its_stages(tmp_path, keras_process, kind, s
         ],
         axis=1,
     )
-    got = run_litert(files.tflite.read_bytes(), pictures)
+    got = run_litert(files.tflite.read_bytes(), images)
     np.testing.assert_allclose(got, expected, atol=1e-5 * np.abs(expected).max())
 
 
 def test_fixed_size_is_kept(tmp_path):
     make_model().save(tmp_path / "own.keras")
-    with pytest.raises(SettingsError, match=r"takes pictures of 40 x 48 pixels alone"):
+    with pytest.raises(SettingsError, match=r"takes images of 40 x 48 pixels alone"):
         get_backbone(str(tmp_path / "own.keras")).check_size((48, 40))
 
 
@@ -101,7 +101,7 @@ def test_other_inputs_are_refused(tmp_path):
 
     for shape in ((32, 32, 1), (10,)):
         keras.Sequential([keras.Input(shape), keras.layers.Flatten()]).save(tmp_path / "m.keras")
-        with pytest.raises(WeightsError, match="must take one picture"):
+        with pytest.raises(WeightsError, match="must take one image"):
             get_backbone(str(tmp_path / "m.keras"))
 
 

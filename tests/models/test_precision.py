@@ -2,8 +2,8 @@
 
 import pytest
 
-from kindsight.models import precision
-from kindsight.models.precision import choose_precision, multiplies_bfloat16
+from kindsight.models.steps import precision
+from kindsight.models.steps.precision import choose_precision, multiplies_bfloat16
 
 
 @pytest.fixture

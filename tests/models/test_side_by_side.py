@@ -4,16 +4,15 @@ import numpy as np
 import pytest
 
 from kindsight.errors import WeightsError
-from kindsight.models.assemble import write_keras, write_tflite
-from kindsight.models.build import ensure_backbone
-from kindsight.models.convert import make_pictures, run_litert
-from kindsight.models.heads import LinearHead
-from kindsight.models.join_keras import join_keras
-from kindsight.models.join_tflite import join_tflite
-from kindsight.models.keras_check import check_written
-from kindsight.models.litert import make_interpreter
-from kindsight.models.side_by_side import join_backbones
-from kindsight.models.views import FLIPS, flip, look, name_of, views_of
+from kindsight.models.backbones.build import ensure_backbone
+from kindsight.models.backbones.ensemble import join_backbones
+from kindsight.models.backbones.tta import FLIPS, flip, look, name_of, views_of
+from kindsight.models.formats.assemble import write_keras, write_tflite
+from kindsight.models.formats.convert import make_images, run_litert
+from kindsight.models.formats.join import join_keras, join_tflite
+from kindsight.models.formats.litert import make_interpreter
+from kindsight.models.heads.head import LinearHead
+from kindsight.training.parity import check_written
 
 SIZE = (40, 48)
 
@@ -43,18 +42,18 @@ def parts(tmp_path_factory, keras_process):
     return found, folder
 
 
-def expected(files, pictures, views):
-    """Each backbone's own features, averaged over pictures that NumPy crops and flips."""
+def expected(files, images, views):
+    """Each backbone's own features, averaged over images that NumPy crops and flips."""
     rows = []
     for view in views:
-        seen = CROPPED[view // 4](np.asarray(pictures, np.float32))
+        seen = CROPPED[view // 4](np.asarray(images, np.float32))
         seen = [seen, seen[:, :, ::-1], seen[:, ::-1], seen[:, ::-1, ::-1]][view % 4]
         rows.append(run_litert(files.tflite.read_bytes(), np.ascontiguousarray(seen)))
     return np.mean(rows, axis=0)
 
 
 def enlarged(part):
-    """Enlarge pictures to the size, each pixel by those around it, one axis after the other."""
+    """Enlarge images to the size, each pixel by those around it, one axis after the other."""
     for axis, size in ((1, SIZE[0]), (2, SIZE[1])):
         there = part.shape[axis]
         at = np.clip((np.arange(size) + 0.5) * there / size - 0.5, 0, there - 1)
@@ -67,12 +66,12 @@ def enlarged(part):
 
 # Of 40 by 48 pixels, 35 by 42 are seen.
 CROPPED = [
-    lambda pictures: pictures,
-    lambda pictures: enlarged(pictures[:, 2:37, 3:45]),
-    lambda pictures: enlarged(pictures[:, :35, :42]),
-    lambda pictures: enlarged(pictures[:, :35, 6:]),
-    lambda pictures: enlarged(pictures[:, 5:, :42]),
-    lambda pictures: enlarged(pictures[:, 5:, 6:]),
+    lambda images: images,
+    lambda images: enlarged(images[:, 2:37, 3:45]),
+    lambda images: enlarged(images[:, :35, :42]),
+    lambda images: enlarged(images[:, :35, 6:]),
+    lambda images: enlarged(images[:, 5:, :42]),
+    lambda images: enlarged(images[:, 5:, 6:]),
 ]
 
 
@@ -96,11 +95,11 @@ def test_joined_features_are_those_of_the_parts(parts, keras_process, tmp_path, 
     assert joined == join_backbones(chosen, folder, views)
     assert [part.views for part in joined.parts] == views
     assert [part.key for part in joined.parts] == [files.key for files in chosen.values()]
-    pictures = make_pictures(3, SIZE)
+    images = make_images(3, SIZE)
     every = zip(chosen.values(), views, strict=True)
-    wanted = np.concatenate([expected(files, pictures, some) for files, some in every], 1)
+    wanted = np.concatenate([expected(files, images, some) for files, some in every], 1)
     scale = np.abs(wanted).max()
-    got = run_litert(joined.tflite.read_bytes(), pictures)
+    got = run_litert(joined.tflite.read_bytes(), images)
     np.testing.assert_allclose(got, wanted, atol=1e-5 * scale)
     head = LinearHead(
         np.random.default_rng(0).normal(size=(joined.layout.width, 2)), np.zeros(2, np.float32)
@@ -108,7 +107,7 @@ def test_joined_features_are_those_of_the_parts(parts, keras_process, tmp_path, 
     write_tflite(joined.tflite, head, tmp_path / "model.tflite")
     write_keras(joined.keras, head, tmp_path / "model.keras")
     check_written(joined.keras, head, tmp_path / "model.keras")
-    features, logits = keras_process.run(tmp_path / "model.keras", pictures)
+    features, logits = keras_process.run(tmp_path / "model.keras", images)
     np.testing.assert_allclose(features, wanted, atol=1e-5 * scale)
     np.testing.assert_allclose(logits, wanted @ head.kernel, atol=1e-4 * scale)
     # Weights are written once, however many views there are.
@@ -119,13 +118,13 @@ def test_joined_features_are_those_of_the_parts(parts, keras_process, tmp_path, 
 def test_batch_of_a_joined_backbone_can_be_resized(parts):
     found, folder = parts
     model = join_backbones(found, folder, [(0, 1, 4), (0, 2)]).tflite
-    pictures = make_pictures(3, SIZE)
-    single = run_litert(model.read_bytes(), pictures)
+    images = make_images(3, SIZE)
+    single = run_litert(model.read_bytes(), images)
     interpreter = make_interpreter(model)
     source = interpreter.get_input_details()[0]["index"]
-    interpreter.resize_tensor_input(source, pictures.shape)
+    interpreter.resize_tensor_input(source, images.shape)
     interpreter.allocate_tensors()
-    interpreter.set_tensor(source, pictures)
+    interpreter.set_tensor(source, images)
     interpreter.invoke()
     together = interpreter.get_tensor(interpreter.get_output_details()[0]["index"])
     np.testing.assert_allclose(together, single, atol=1e-5 * np.abs(single).max())
@@ -147,7 +146,7 @@ def test_one_backbone_and_one_view_is_left_as_it_is(parts):
 
 def test_what_does_not_fit_together_is_refused(parts, built, tmp_path):
     found, _ = parts
-    with pytest.raises(WeightsError, match=r"pictures of .* beside those of"):
+    with pytest.raises(WeightsError, match=r"images of .* beside those of"):
         join_tflite([found["one"].tflite, built.tflite], [(0,)] * 2, tmp_path / "a.tflite")
     with pytest.raises(WeightsError, match="the same network twice: one_features"):
         join_keras([found["one"].keras] * 2, [(0,)] * 2, tmp_path / "a.keras")
@@ -157,10 +156,10 @@ def test_what_does_not_fit_together_is_refused(parts, built, tmp_path):
 
 
 def test_views_by_hand():
-    picture = np.arange(12, dtype=np.uint8).reshape(2, 2, 3)
+    image = np.arange(12, dtype=np.uint8).reshape(2, 2, 3)
     a, b, c, d = ([0, 1, 2], [3, 4, 5], [6, 7, 8], [9, 10, 11])
     views = [[[a, b], [c, d]], [[b, a], [d, c]], [[c, d], [a, b]], [[d, c], [b, a]]]
-    assert [flip(picture, view).tolist() for view in range(len(FLIPS))] == views
+    assert [flip(image, view).tolist() for view in range(len(FLIPS))] == views
 
 
 def test_views_are_counted_crop_by_crop():
@@ -172,8 +171,8 @@ def test_views_are_counted_crop_by_crop():
 
 
 def test_a_look_is_what_joined_networks_see():
-    picture = np.random.default_rng(0).integers(0, 256, (*SIZE, 3), np.uint8)
+    image = np.random.default_rng(0).integers(0, 256, (*SIZE, 3), np.uint8)
     for view in views_of(range(4), 6):
-        seen = CROPPED[view // 4](picture[None].astype(np.float32))[0]
+        seen = CROPPED[view // 4](image[None].astype(np.float32))[0]
         seen = [seen, seen[:, ::-1], seen[::-1], seen[::-1, ::-1]][view % 4]
-        np.testing.assert_allclose(look(picture, view), seen, atol=2e-3)
+        np.testing.assert_allclose(look(image, view), seen, atol=2e-3)

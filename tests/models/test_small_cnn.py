@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from kindsight.errors import SettingsError
-from kindsight.models.small_cnn import SmallCNN, build_small_cnn
+from kindsight.models.networks.small_cnn import SmallCNN, build_small_cnn
 
 SMALL = SmallCNN(size=(20, 24), filters=(3, 5), dense=(7,))
 
@@ -96,7 +96,7 @@ def test_all_faults_are_said_at_once():
     assert SmallCNN(size=150).faults()[0].startswith("size")
 
 
-def test_pictures_too_small_for_the_convolutions():
+def test_images_too_small_for_the_convolutions():
     # 4 pixels become 2, then 1; one more convolution needs 10.
     assert SmallCNN(size=(4, 4), filters=(1,)).faults() == []
     assert SmallCNN(size=(10, 10), filters=(1, 1)).faults() == []

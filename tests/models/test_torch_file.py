@@ -20,9 +20,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kindsight.errors import WeightsError
-from kindsight.models import torch_file, torch_opcodes
-from kindsight.models.torch_file import read_torch_file
-from kindsight.models.weights import find_imagenet_weights
+from kindsight.models.backbones.weights import find_imagenet_weights
+from kindsight.models.formats import (
+    torch_checkpoint as torch_file,
+)
+from kindsight.models.formats import (
+    torch_checkpoint as torch_opcodes,
+)
+from kindsight.models.formats.torch_checkpoint import read_torch_file
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
 SMALL = (GOLDEN / "small_legacy.pth").read_bytes()

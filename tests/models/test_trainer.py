@@ -5,10 +5,10 @@ import itertools
 import numpy as np
 import pytest
 
-from kindsight.models import small_forward
-from kindsight.models.optimizers import Optimizer
-from kindsight.models.small_cnn import SmallCNN, build_small_cnn
-from kindsight.models.trainer import Trainer
+from kindsight.models.networks.small_cnn import SmallCNN, build_small_cnn
+from kindsight.models.steps import small_cnn as small_forward
+from kindsight.models.steps.optimizers import Optimizer
+from kindsight.models.steps.trainer import Trainer
 
 SIZE = (20, 24)
 RULES = ("rmsprop", "rmsprop with momentum", "adam", "sgd", "sgd with momentum", "adamw")
@@ -24,14 +24,14 @@ def small_pieces(monkeypatch):
 def batches(classes, count=5, n=9):
     random = np.random.default_rng(0)
     for _ in range(count):
-        pictures = random.integers(0, 256, (n, *SIZE, 3), dtype=np.uint8)
-        yield pictures, np.eye(classes, dtype=np.float32)[random.integers(0, classes, n)]
+        images = random.integers(0, 256, (n, *SIZE, 3), dtype=np.uint8)
+        yield images, np.eye(classes, dtype=np.float32)[random.integers(0, classes, n)]
 
 
 def train(trainer, classes, count=5, rate=0.01):
     return [
-        trainer.step(pictures, targets, rate, (3, step))
-        for step, (pictures, targets) in enumerate(batches(classes, count))
+        trainer.step(images, targets, rate, (3, step))
+        for step, (images, targets) in enumerate(batches(classes, count))
     ]
 
 
@@ -52,10 +52,10 @@ def keras_twin(network, classes, optimizer, smoothing=0.0, class_weight=None):
                 layer.kernel.regularizer = keras.regularizers.L2(network.l2)
     twin = keras.Model(model.input, out)
     twin.compile(optimizer, loss)
-    for pictures, targets in batches(classes):
+    for images, targets in batches(classes):
         labels = targets[:, 1:] if classes == 2 else targets
         weight = None if class_weight is None else targets @ np.array(class_weight, np.float32)
-        twin.train_on_batch(pictures.astype(np.float32), labels, sample_weight=weight)
+        twin.train_on_batch(images.astype(np.float32), labels, sample_weight=weight)
     return {w.path: w.numpy() for w in model.weights}
 
 
@@ -131,7 +131,7 @@ def test_shards_change_no_more_than_rounding():
 @pytest.mark.parametrize("shards", [1, 2])
 def test_bfloat16_changes_a_step_little(shards):
     # A step of plain SGD at rate 1 is the gradient itself. Where two of the four numbers under a
-    # pooling round to the same, another picture element may get its share: on noise, the worst
+    # pooling round to the same, another image element may get its share: on noise, the worst
     # there is, the first kernel's gradient turns by a few degrees.
     found = []
     for precision in ("float32", "bfloat16"):
@@ -150,11 +150,9 @@ def test_bfloat16_changes_a_step_little(shards):
 
 
 def test_evaluation_is_in_float32_whatever_the_training_is_in():
-    (pictures, targets), *_ = batches(3, 1)
+    (images, targets), *_ = batches(3, 1)
     losses = [
-        Trainer(SmallCNN(**PARTS), 3, 0, 1, precision=precision).evaluate(
-            pictures, targets.argmax(1)
-        )
+        Trainer(SmallCNN(**PARTS), 3, 0, 1, precision=precision).evaluate(images, targets.argmax(1))
         for precision in ("float32", "bfloat16")
     ]
     assert losses[0] == losses[1]
@@ -164,23 +162,23 @@ def test_loss_and_right_are_those_of_the_batch():
     trainer = Trainer(SmallCNN(**PARTS), 3, 0, 1, (5.0, 1.0, 1.0))
     trainer.begin(Optimizer("sgd"), 0.3)
     model = build_small_cnn(SmallCNN(**PARTS), 3, 0)
-    (pictures, targets), *_ = batches(3, 1)
-    logits = model(pictures.astype(np.float32)).numpy().astype(np.float64)
+    (images, targets), *_ = batches(3, 1)
+    logits = model(images.astype(np.float32)).numpy().astype(np.float64)
     shares = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
     loss = -np.log((shares * targets).sum(1)).sum()
     right = int((logits.argmax(1) == targets.argmax(1)).sum())
-    assert trainer.evaluate(pictures, targets.argmax(1)) == (pytest.approx(loss, rel=1e-5), right)
+    assert trainer.evaluate(images, targets.argmax(1)) == (pytest.approx(loss, rel=1e-5), right)
     # Neither label smoothing nor class weights are in what is told.
-    assert trainer.step(pictures, targets, 1e-9, (0, 0)) == (pytest.approx(loss, rel=1e-5), right)
+    assert trainer.step(images, targets, 1e-9, (0, 0)) == (pytest.approx(loss, rel=1e-5), right)
 
 
 def test_soft_targets_are_learned_from():
     trainer = Trainer(SmallCNN(**PARTS), 2, 0, 1)
     trainer.begin(Optimizer("sgd"))
-    (pictures, _), *_ = batches(2, 1)
+    (images, _), *_ = batches(2, 1)
     half = np.full((9, 2), 0.5, np.float32)
     for _ in range(300):
-        loss, _ = trainer.step(pictures, half, 0.05, (0, 0))
+        loss, _ = trainer.step(images, half, 0.05, (0, 0))
     assert loss / 9 == pytest.approx(np.log(2), abs=0.02)
 
 
@@ -191,8 +189,8 @@ def test_dropout_is_drawn_by_address(batch_norm):
     def after(address):
         trainer = Trainer(network, 2, 0, 1)
         trainer.begin(Optimizer("sgd"))
-        (pictures, targets), *_ = batches(2, 1)
-        trainer.step(pictures, targets, 0.1, address)
+        (images, targets), *_ = batches(2, 1)
+        trainer.step(images, targets, 0.1, address)
         return np.concatenate([w.ravel() for w in trainer.weights().values()])
 
     first, same, other, third = (after(a) for a in ((1, 2), (1, 2), (1, 3), (2, 2)))
@@ -206,10 +204,10 @@ def test_dropout_keeps_the_mean():
 
     network = SmallCNN(**PARTS, dropout=0.4)
     trainer = Trainer(network, 3, 0, 1)
-    pictures = tf.constant(np.full((1500, *SIZE, 3), 90, np.uint8))
-    plain = trainer._forward.logits(pictures[:1], 1).numpy()[0]
+    images = tf.constant(np.full((1500, *SIZE, 3), 90, np.uint8))
+    plain = trainer._forward.logits(images[:1], 1).numpy()[0]
     address = tf.constant([7, 8], tf.int64)
-    drawn = trainer._forward.differentiate(pictures, tf.reduce_sum, address, 1)[0].numpy()
+    drawn = trainer._forward.differentiate(images, tf.reduce_sum, address, 1)[0].numpy()
     spread = drawn.std(0)
     assert drawn.mean(0) == pytest.approx(plain, abs=float(0.1 * spread.max()))
     assert spread.min() > 0
@@ -269,19 +267,19 @@ def test_a_state_of_something_else_is_refused_whole(spoil):
 def test_both_files_hold_what_was_learned(tmp_path):
     import keras
 
-    from kindsight.models.convert import run_litert
+    from kindsight.models.formats.convert import run_litert
 
     trainer = Trainer(SmallCNN(**PARTS, batch_norm=True, dropout=0.3), 2, 0, 2)
     trainer.begin(Optimizer())
     train(trainer, 2)
     assert trainer.save(tmp_path / "n.keras", tmp_path / "n.tflite") < 1e-4
-    (pictures, targets), *_ = batches(2, 1)
-    pixels = pictures.astype(np.float32)
+    (images, targets), *_ = batches(2, 1)
+    pixels = images.astype(np.float32)
     logits = keras.models.load_model(tmp_path / "n.keras")(pixels).numpy()
     assert run_litert((tmp_path / "n.tflite").read_bytes(), pixels) == pytest.approx(
         logits, abs=1e-4
     )
     losses = np.log(1 + np.exp(np.where(targets[:, 1] > 0, -logits[:, 1], logits[:, 1])))
-    found, right = trainer.evaluate(pictures, targets.argmax(1))
+    found, right = trainer.evaluate(images, targets.argmax(1))
     assert found == pytest.approx(losses.sum(), rel=1e-4)
     assert right == (logits.argmax(1) == targets.argmax(1)).sum()

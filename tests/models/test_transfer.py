@@ -3,10 +3,15 @@
 import numpy as np
 import pytest
 
-from kindsight.models.optimizers import Optimizer
-from kindsight.models.top import TrainedHead
-from kindsight.models.trainer import Trainer
-from kindsight.models.transfer import TransferNetwork, build_transfer, describe_transfer, load_maps
+from kindsight.models.heads.trained import TrainedHead
+from kindsight.models.networks.transfer import (
+    TransferNetwork,
+    build_transfer,
+    describe_transfer,
+    load_maps,
+)
+from kindsight.models.steps.optimizers import Optimizer
+from kindsight.models.steps.trainer import Trainer
 
 SIZE = (12, 16)
 
@@ -49,13 +54,13 @@ def network(file, freezes=("all",), head=None, **more):
 def batches(classes=3, count=4, n=7):
     random = np.random.default_rng(0)
     for _ in range(count):
-        pictures = random.integers(0, 256, (n, *SIZE, 3), dtype=np.uint8)
-        yield pictures, np.eye(classes, dtype=np.float32)[random.integers(0, classes, n)]
+        images = random.integers(0, 256, (n, *SIZE, 3), dtype=np.uint8)
+        yield images, np.eye(classes, dtype=np.float32)[random.integers(0, classes, n)]
 
 
 def learn(trainer, rate=0.05, count=4):
-    for step, (pictures, targets) in enumerate(batches(count=count)):
-        trainer.step(pictures, targets, rate, (3, step))
+    for step, (images, targets) in enumerate(batches(count=count)):
+        trainer.step(images, targets, rate, (3, step))
 
 
 def changed(before, after):
@@ -92,9 +97,9 @@ def test_steps_are_kerass(file, freeze, head, more):
     softmax.compile(
         keras.optimizers.SGD(0.05, momentum=0.9), keras.losses.CategoricalCrossentropy(False, 0.1)
     )
-    for pictures, targets in batches():
+    for images, targets in batches():
         weight = targets @ np.array(more.get("class_weight", (1, 1, 1)), np.float32)
-        softmax.train_on_batch(pictures.astype(np.float32), targets, sample_weight=weight)
+        softmax.train_on_batch(images.astype(np.float32), targets, sample_weight=weight)
     learn(trainer)
     wanted = {w.path: w.numpy() for w in twin.model.weights}
     found = trainer.weights()
@@ -145,12 +150,12 @@ def test_what_is_frozen_runs_as_in_use(file):
     by_pixels, by_maps = Trainer(told, 3, 0, 1), Trainer(told, 3, 0, 1)
     for trainer in (by_pixels, by_maps):
         trainer.begin(Optimizer("sgd"), 0.0, "join")
-    for step, (pictures, targets) in enumerate(batches()):
-        one = by_pixels.step(pictures, targets, 0.05, (9, step))
-        other = by_maps.step(maps_of(pictures), targets, 0.05, (9, step))
+    for step, (images, targets) in enumerate(batches()):
+        one = by_pixels.step(images, targets, 0.05, (9, step))
+        other = by_maps.step(maps_of(images), targets, 0.05, (9, step))
         assert one == pytest.approx(other, rel=1e-5)
-        judged = by_pixels.evaluate(pictures, targets.argmax(1))
-        assert judged == pytest.approx(by_maps.evaluate(maps_of(pictures), targets.argmax(1)))
+        judged = by_pixels.evaluate(images, targets.argmax(1))
+        assert judged == pytest.approx(by_maps.evaluate(maps_of(images), targets.argmax(1)))
     for name, value in by_maps.weights().items():
         assert value == pytest.approx(by_pixels.weights()[name], abs=1e-6), name
 
@@ -160,7 +165,7 @@ def build_maps(file, layer):
 
     base = load_maps(file)
     lower = keras.Model(base.input, base.get_layer(layer).output)
-    return lambda pictures: np.asarray(lower(pictures.astype(np.float32), training=False))
+    return lambda images: np.asarray(lower(images.astype(np.float32), training=False))
 
 
 # Paces and means ---------------------------------------------------------------------------------
@@ -188,17 +193,17 @@ def test_the_mean_of_the_weights_by_hand(file):
     mean = plain.weights()["logits/kernel"].astype(np.float64)
     for one in (plain, trainer):
         one.begin(Optimizer("sgd"), 0.0, "all")
-    for step, (pictures, targets) in enumerate(batches(), 1):
+    for step, (images, targets) in enumerate(batches(), 1):
         for one in (plain, trainer):
-            one.step(pictures, targets, 0.5, (3, step))
+            one.step(images, targets, 0.5, (3, step))
         kept = min(share, (1 + step) / (10 + step))
         mean = kept * mean + (1 - kept) * plain.weights()["logits/kernel"]
         assert trainer.weights()["logits/kernel"] == pytest.approx(mean, abs=1e-5)
     # It is the mean that is judged and written, while the steps go on from where they were.
-    pictures, targets = next(batches())
-    judged = trainer.evaluate(pictures, targets.argmax(1))
+    images, targets = next(batches())
+    judged = trainer.evaluate(images, targets.argmax(1))
     plain.set_weights(trainer.weights())
-    assert judged == pytest.approx(plain.evaluate(pictures, targets.argmax(1)), rel=1e-6)
+    assert judged == pytest.approx(plain.evaluate(images, targets.argmax(1)), rel=1e-6)
     assert every(trainer)["logits/kernel"] != pytest.approx(mean, abs=1e-4)
 
 
@@ -212,12 +217,12 @@ def test_a_state_is_all_that_is_needed_to_go_on(file, average):
 
     one, other = made(), made()
     steps = list(batches())
-    for step, (pictures, targets) in enumerate(steps[:2]):
-        one.step(pictures, targets, 0.01, (1, step))
+    for step, (images, targets) in enumerate(steps[:2]):
+        one.step(images, targets, 0.01, (1, step))
     other.set_state(one.state())
-    for step, (pictures, targets) in enumerate(steps[2:]):
-        assert one.step(pictures, targets, 0.01, (2, step)) == other.step(
-            pictures, targets, 0.01, (2, step)
+    for step, (images, targets) in enumerate(steps[2:]):
+        assert one.step(images, targets, 0.01, (2, step)) == other.step(
+            images, targets, 0.01, (2, step)
         )
     state, twin = one.state(), other.state()
     assert state.keys() == twin.keys()
@@ -229,19 +234,19 @@ def test_a_state_is_all_that_is_needed_to_go_on(file, average):
 def test_both_files_give_what_was_learned(file, tmp_path):
     import keras
 
-    from kindsight.models.convert import run_litert
+    from kindsight.models.formats.convert import run_litert
 
     trainer = Trainer(network(file, ("join",), cut="join"), 2, 0, 1, average=0.5)
     trainer.begin(Optimizer("sgd"), 0.0, "join")
-    for step, (pictures, targets) in enumerate(batches(2)):
-        trainer.step(pictures, targets, 0.05, (3, step))
+    for step, (images, targets) in enumerate(batches(2)):
+        trainer.step(images, targets, 0.05, (3, step))
     assert trainer.save(tmp_path / "a.keras", tmp_path / "a.tflite") < 1e-4
     model = keras.models.load_model(tmp_path / "a.keras")
     assert model.get_layer("head_average").input.name == model.get_layer("join").output.name
-    pictures = next(batches(2))[0].astype(np.float32)
-    logits = np.asarray(model(pictures))
+    images = next(batches(2))[0].astype(np.float32)
+    logits = np.asarray(model(images))
     assert logits == pytest.approx(
-        run_litert((tmp_path / "a.tflite").read_bytes(), pictures), abs=1e-5
+        run_litert((tmp_path / "a.tflite").read_bytes(), images), abs=1e-5
     )
     weights = {w.path: w.numpy() for w in model.weights}
     for name, value in trainer.weights().items():

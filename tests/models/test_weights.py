@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from kindsight.errors import MissingExtraError, SettingsError, WeightsError
-from kindsight.models import weights
-from kindsight.models.weights import (
+from kindsight.models.backbones import weights
+from kindsight.models.backbones.weights import (
     IMAGENET_WEIGHTS,
     find_imagenet_weights,
     load_state,

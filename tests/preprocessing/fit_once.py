@@ -60,7 +60,7 @@ def compare(folder: str) -> dict:
 
 
 class Numbers(Iterator):
-    """Batches that say which pictures they are made of; on top of our base class."""
+    """Batches that say which images they are made of; on top of our base class."""
 
     def _get_batches_of_transformed_samples(self, index_array: np.ndarray) -> tuple:
         ones = np.ones((len(index_array), 1), np.float32)

@@ -1,4 +1,4 @@
-"""Keras's own generator and ours, asked the same; and the pictures that they are asked about.
+"""Keras's own generator and ours, asked the same; and the images that they are asked about.
 
 Keras's module is the reference: nothing here is computed by the code under test.
 """
@@ -25,7 +25,7 @@ __all__ = [
     "ask_both",
     "compare",
     "examples",
-    "random_pictures",
+    "random_images",
     "same_state",
     "write_class_folders",
 ]
@@ -92,7 +92,7 @@ def same_state(first: Any, second: Any) -> bool:
 
 
 def compare(keras: Any, ours: Any, difference: Difference | None = None) -> Difference:
-    """Compare batches, however nested: pictures closely, everything else exactly."""
+    """Compare batches, however nested: images closely, everything else exactly."""
     difference = difference or Difference()
     if not isinstance(keras, np.ndarray | list | tuple):
         keras = np.asarray(keras)  # pandas keeps text in arrays of its own
@@ -110,7 +110,7 @@ def compare(keras: Any, ours: Any, difference: Difference | None = None) -> Diff
     return difference
 
 
-def random_pictures(
+def random_images(
     rng: np.random.RandomState, count: int, height: int, width: int, channels: int, dtype: str
 ) -> np.ndarray:
     """Noise and ramps: whatever a warp does wrong shows in the one or in the other."""
@@ -122,7 +122,7 @@ def random_pictures(
 
 
 def write_class_folders(root: Path) -> Path:
-    """Write class folders with pictures of every kind that Keras reads, and with other files."""
+    """Write class folders with images of every kind that Keras reads, and with other files."""
     rng = np.random.RandomState(7)
     for name, endings in (
         ("cat", ("jpg", "jpeg", "png", "bmp", "ppm", "tif", "JPG", "grey.jpg", "alpha.png")),
@@ -137,7 +137,7 @@ def write_class_folders(root: Path) -> Path:
     (root / "cat" / "more" / "z.jpg").write_bytes((root / "cat" / "p00.jpg").read_bytes())
     (root / "cat" / "a").mkdir()
     (root / "cat" / "a" / "z.png").write_bytes((root / "cat" / "p02.png").read_bytes())
-    (root / "dog" / "notes.txt").write_text("no picture")
+    (root / "dog" / "notes.txt").write_text("no image")
     Image.fromarray(pixels).save(root / "dog" / "x.webp")
     Image.fromarray(pixels).save(root / "dog" / "y.gif")
     (root / "dog" / ".DS_Store").write_bytes(b"")

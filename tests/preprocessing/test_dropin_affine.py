@@ -15,11 +15,11 @@ import scipy
 from hypothesis import example, given
 from hypothesis import strategies as st
 from packaging.version import Version
-from side_by_side import KERAS, OURS, ask_both, examples, random_pictures
+from side_by_side import KERAS, OURS, ask_both, examples, random_images
 
 from kindsight.errors import MissingExtraError
 from kindsight.preprocessing import _warp
-from kindsight.preprocessing._fill import MODES, fold
+from kindsight.preprocessing._warp import MODES, fold
 
 FLOAT_MOST = 0.05
 FLOAT_MEAN = 0.002
@@ -46,8 +46,8 @@ def apart(keras: np.ndarray, ours: np.ndarray) -> np.ndarray:
     return np.abs(keras.astype(np.float64) - ours.astype(np.float64))
 
 
-def picture(seed: int, height: int, width: int, channels: int, dtype: str) -> np.ndarray:
-    return random_pictures(np.random.RandomState(seed), 2, height, width, channels, dtype)[seed % 2]
+def image(seed: int, height: int, width: int, channels: int, dtype: str) -> np.ndarray:
+    return random_images(np.random.RandomState(seed), 2, height, width, channels, dtype)[seed % 2]
 
 
 @examples(300)
@@ -68,7 +68,7 @@ def picture(seed: int, height: int, width: int, channels: int, dtype: str) -> np
 def test_pixels_are_keras_s(
     transform, height, width, channels, dtype, mode, order, cval, layout, seed
 ):
-    x = picture(seed, height, width, channels, dtype)
+    x = image(seed, height, width, channels, dtype)
     row, column, channel = layout
     if channel == 0:
         x = np.ascontiguousarray(x.transpose(2, 0, 1))
@@ -97,7 +97,7 @@ def test_the_mean_is_far_below_the_maximum(mode, channels):
     rng = np.random.RandomState(3)
     for dtype, mean in (("float32", FLOAT_MEAN), ("uint8", 0.01)):
         differences = []
-        for x in random_pictures(rng, 8, 150, 150, channels, dtype):
+        for x in random_images(rng, 8, 150, 150, channels, dtype):
             theta, tx, ty, shear = rng.uniform(-1, 1, 4) * (40, 30, 30, 20)
             zx, zy = rng.uniform(0.8, 1.2, 2)
             options = (theta, tx, ty, shear, zx, zy, 0, 1, 2, mode, 7.0, 1)
@@ -117,7 +117,7 @@ def test_the_mean_is_far_below_the_maximum(mode, channels):
     st.sampled_from(["float32", "uint8"]),
 )
 def test_splines_and_scipy_s_own_modes_are_scipy_s(transform, height, width, order, mode, dtype):
-    x = picture(1, height, width, 3, dtype)
+    x = image(1, height, width, 3, dtype)
     options = {**transform, "row_axis": 0, "col_axis": 1, "channel_axis": 2, "cval": 9.0}
     keras, ours = (
         module.apply_affine_transform(x, **options, fill_mode=mode, order=order)
@@ -135,7 +135,7 @@ def test_without_scipy_splines_name_the_package(monkeypatch):
     assert turned.shape == x.shape
 
 
-def test_a_transform_of_nothing_returns_the_picture_itself():
+def test_a_transform_of_nothing_returns_the_image_itself():
     x = np.zeros((3, 4, 4))
     assert OURS.apply_affine_transform(x) is x
 
@@ -165,8 +165,8 @@ def test_opencv_5_is_exact_and_one_that_is_not_is_noticed(monkeypatch):
     assert _warp.opencv_is_exact() is (Version(_warp.cv2.__version__) >= Version("5"))
     right = _warp.cv2.warpAffine
 
-    def coarse(picture, matrix, *arguments, **options):
-        return right(picture, np.round(matrix * 32) / 32, *arguments, **options)
+    def coarse(image, matrix, *arguments, **options):
+        return right(image, np.round(matrix * 32) / 32, *arguments, **options)
 
     monkeypatch.setattr(_warp.cv2, "warpAffine", coarse)
     assert not _warp.opencv_is_exact.__wrapped__()
@@ -176,7 +176,7 @@ def test_opencv_5_is_exact_and_one_that_is_not_is_noticed(monkeypatch):
 def test_an_older_opencv_gives_the_same_pixels_by_way_of_numpy(mode, monkeypatch):
     monkeypatch.setattr(_warp, "opencv_is_exact", lambda: False)
     for dtype in ("float32", "uint8"):
-        x = picture(2, 21, 34, 3, dtype)
+        x = image(2, 21, 34, 3, dtype)
         options = (33.3, 4.5, -7.25, 12, 0.8, 1.3, 0, 1, 2, mode, 5.0, 1)
         keras, ours = (module.apply_affine_transform(x, *options) for module in (KERAS, OURS))
         assert apart(keras, ours).max() == 0
@@ -209,7 +209,7 @@ def test_random_zoom_needs_a_pair():
 @examples(40)
 @given(st.integers(0, 2**31), st.sampled_from(MODES), st.sampled_from([0, 1]))
 def test_random_functions_give_keras_s_pixels(seed, mode, order):
-    x = picture(seed % 50, 12, 17, 3, "float32").transpose(2, 0, 1)
+    x = image(seed % 50, 12, 17, 3, "float32").transpose(2, 0, 1)
     more = {"fill_mode": mode, "cval": 3.0, "interpolation_order": order}
 
     def ask(module):

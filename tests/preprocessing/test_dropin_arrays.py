@@ -22,10 +22,10 @@ from side_by_side import (
     ask_both,
     compare,
     examples,
-    random_pictures,
+    random_images,
 )
 
-from kindsight.preprocessing._fill import MODES
+from kindsight.preprocessing._warp import MODES
 
 PARTS = {
     "nothing": {},
@@ -62,7 +62,7 @@ def test_each_transformation_alone_and_together(part, mode, channels):
     for number, dtype in enumerate(("float32", "uint8")):
         for layout in ("channels_last", "channels_first"):
             rng = np.random.RandomState(number)
-            x = random_pictures(rng, 4, 30, 22, channels, dtype)
+            x = random_images(rng, 4, 30, 22, channels, dtype)
             x = x if layout == "channels_last" else x.transpose(0, 3, 1, 2)
             keras, ours = ask_both(
                 lambda module, x=x, layout=layout: flow(
@@ -76,7 +76,7 @@ def test_each_transformation_alone_and_together(part, mode, channels):
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("order", [0, 2, 3])
 def test_other_orders_of_interpolation_are_exact(mode, order):
-    x = random_pictures(np.random.RandomState(1), 3, 19, 24, 3, "float32")
+    x = random_images(np.random.RandomState(1), 3, 19, 24, 3, "float32")
     chosen = {**COURSE, "fill_mode": mode, "interpolation_order": order, "rescale": 0.5}
     keras, ours = ask_both(lambda module: flow(module, x, chosen), 4)
     assert compare(keras, ours).within(0, 0)
@@ -84,9 +84,9 @@ def test_other_orders_of_interpolation_are_exact(mode, order):
 
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 6), (5, 1), (2, 2)])
 @pytest.mark.parametrize("mode", MODES)
-def test_tiny_pictures(height, width, mode):
+def test_tiny_images(height, width, mode):
     for channels in (1, 3, 4):
-        x = random_pictures(np.random.RandomState(2), 4, height, width, channels, "float32")
+        x = random_images(np.random.RandomState(2), 4, height, width, channels, "float32")
         for seed in range(5):
             keras, ours = ask_both(
                 lambda module, x=x: flow(module, x, {**PARTS["all"], "fill_mode": mode}), seed
@@ -97,7 +97,7 @@ def test_tiny_pictures(height, width, mode):
 @pytest.mark.parametrize("channels", [1, 3, 4])
 @pytest.mark.parametrize("more", [{}, COURSE, {**COURSE, "fill_mode": "constant", "cval": 9.0}])
 def test_brightness_cuts_nearly_all_pixels_alike(channels, more):
-    x = random_pictures(np.random.RandomState(3), 6, 40, 40, channels, "float32")
+    x = random_images(np.random.RandomState(3), 6, 40, 40, channels, "float32")
     x[0] = 77.0
     for seed in range(4):
         chosen = {**more, "brightness_range": (0.5, 1.5), "channel_shift_range": 9.0}
@@ -146,7 +146,7 @@ def test_brightness_of_other_ranges(span):
 )
 def test_any_combination(chosen, height, width, channels, seed, shuffle, start):
     rng = np.random.RandomState(start % 1000)
-    x = random_pictures(rng, 7, height, width, channels, "float32")
+    x = random_images(rng, 7, height, width, channels, "float32")
     if chosen["data_format"] == "channels_first":
         x = np.ascontiguousarray(x.transpose(0, 3, 1, 2))
     y, weights = np.arange(7), rng.rand(7)
@@ -170,13 +170,13 @@ def test_any_combination(chosen, height, width, channels, seed, shuffle, start):
     ],
 )
 def test_standardising_after_the_transformation(extra):
-    x = random_pictures(np.random.RandomState(5), 7, 16, 16, 3, "float32")
+    x = random_images(np.random.RandomState(5), 7, 16, 16, 3, "float32")
     with np.errstate(all="ignore"):
         keras, ours = ask_both(lambda module: flow(module, x, {**COURSE, **extra}), 2)
     assert compare(keras, ours).within(MEAN, MOST)
 
 
-def test_a_flat_picture_stays_flat_when_it_is_divided_by_its_deviation():
+def test_a_flat_image_stays_flat_when_it_is_divided_by_its_deviation():
     x = np.full((3, 9, 9, 3), 0.3, np.float32)
     chosen = {**COURSE, "samplewise_center": True, "samplewise_std_normalization": True}
     keras, ours = ask_both(lambda module: flow(module, x, chosen), 2)
@@ -184,10 +184,10 @@ def test_a_flat_picture_stays_flat_when_it_is_divided_by_its_deviation():
 
 
 def test_a_preprocessing_function_may_draw_numbers_itself():
-    def noisy(picture):
-        return picture + np.random.uniform(-1, 1, picture.shape)
+    def noisy(image):
+        return image + np.random.uniform(-1, 1, image.shape)
 
-    x = random_pictures(np.random.RandomState(6), 7, 8, 8, 3, "float32")
+    x = random_images(np.random.RandomState(6), 7, 8, 8, 3, "float32")
     chosen = {**COURSE, "preprocessing_function": noisy}
     keras, ours = ask_both(lambda module: flow(module, x, chosen, 5), 2)
     assert compare(keras, ours).within(MEAN, MOST)
@@ -198,7 +198,7 @@ def test_keras_s_own_preprocessing_functions_run_on_all_threads(model):
     import keras
 
     function = getattr(keras.applications, model).preprocess_input
-    x = random_pictures(np.random.RandomState(6), 7, 8, 8, 3, "float32")
+    x = random_images(np.random.RandomState(6), 7, 8, 8, 3, "float32")
     chosen = {**COURSE, "preprocessing_function": function}
     assert OURS.ImageDataGenerator(**chosen)._draws_alone
     one, other = ask_both(lambda module: flow(module, x, chosen), 2)
@@ -222,7 +222,7 @@ def test_methods_of_a_subclass_are_used():
 
         return Same, Inverted, Halved
 
-    x = random_pictures(np.random.RandomState(8), 5, 14, 14, 3, "float32")
+    x = random_images(np.random.RandomState(8), 5, 14, 14, 3, "float32")
     for number in range(3):
 
         def ask(module, number=number):
@@ -233,14 +233,14 @@ def test_methods_of_a_subclass_are_used():
 
 
 def test_a_method_that_was_replaced_is_used():
-    x = random_pictures(np.random.RandomState(8), 3, 6, 6, 3, "float32")
+    x = random_images(np.random.RandomState(8), 3, 6, 6, 3, "float32")
     generator = OURS.ImageDataGenerator()
-    generator.standardize = lambda picture: picture * 0
+    generator.standardize = lambda image: image * 0
     assert not next(generator.flow(x)).any()
 
 
 def test_keras_s_own_generator_can_be_given():
-    x = random_pictures(np.random.RandomState(8), 5, 9, 9, 3, "float32")
+    x = random_images(np.random.RandomState(8), 5, 9, 9, 3, "float32")
 
     def ask(module):
         generator = KERAS.ImageDataGenerator(**COURSE)
@@ -250,11 +250,11 @@ def test_keras_s_own_generator_can_be_given():
     assert compare(*ask_both(ask, 1)).within(0, 0)
 
 
-# What goes with the pictures
+# What goes with the images
 
 
 def test_further_inputs_labels_and_weights():
-    x = random_pictures(np.random.RandomState(9), 8, 6, 6, 3, "float32")
+    x = random_images(np.random.RandomState(9), 8, 6, 6, 3, "float32")
     one, two = np.arange(8), np.arange(16).reshape(8, 2)
     labels, weights = np.eye(8)[:, :4], np.linspace(0, 1, 8)
     for given_x in ((x, one), [x, [one, two]], x):
@@ -263,8 +263,8 @@ def test_further_inputs_labels_and_weights():
             assert compare(keras, ours).within(0, 0)
 
 
-def test_subsets_are_the_first_and_the_last_pictures():
-    x = random_pictures(np.random.RandomState(9), 10, 3, 3, 3, "float32")
+def test_subsets_are_the_first_and_the_last_images():
+    x = random_images(np.random.RandomState(9), 10, 3, 3, 3, "float32")
     y, weights = np.arange(10) % 2, np.arange(10.0)
     for subset in ("training", "validation"):
         for more in ({}, {"sample_weight": weights}):
@@ -312,8 +312,8 @@ def test_an_odd_number_of_channels_is_warned_of():
         assert next(iterator).shape == x.shape
 
 
-def test_pictures_can_be_saved(tmp_path):
-    x = random_pictures(np.random.RandomState(9), 5, 6, 6, 3, "float32")
+def test_images_can_be_saved(tmp_path):
+    x = random_images(np.random.RandomState(9), 5, 6, 6, 3, "float32")
 
     def ask(module):
         folder = tmp_path / module.__name__.split(".")[0]
@@ -335,7 +335,7 @@ def test_pictures_can_be_saved(tmp_path):
 
 
 def test_an_iterator_can_be_sent_to_another_process():
-    x = random_pictures(np.random.RandomState(9), 6, 5, 5, 3, "float32")
+    x = random_images(np.random.RandomState(9), 6, 5, 5, 3, "float32")
     iterator = OURS.ImageDataGenerator(rotation_range=20).flow(x, np.arange(6), batch_size=2)
     next(iterator)
     copy = pickle.loads(pickle.dumps(iterator))  # noqa: S301

@@ -14,7 +14,7 @@ spans = st.sampled_from([(0, 0), (0, 255), (0, 1), (-40, 300), (10, 90), (255, 2
 shapes = st.tuples(st.integers(1, 9), st.integers(1, 9), st.sampled_from([1, 3, 4]))
 
 
-def picture(span, shape, seed: int, dtype: str) -> np.ndarray:
+def image(span, shape, seed: int, dtype: str) -> np.ndarray:
     return np.random.RandomState(seed).uniform(*span, shape).astype(dtype)
 
 
@@ -28,7 +28,7 @@ def picture(span, shape, seed: int, dtype: str) -> np.ndarray:
     st.sampled_from([0, 2]),
 )
 def test_channel_shift_is_keras_s(span, shape, intensity, dtype, seed, axis):
-    x = picture(span, shape, seed, dtype)
+    x = image(span, shape, seed, dtype)
     keras_, ours = (m.apply_channel_shift(x, intensity, channel_axis=axis) for m in (KERAS, OURS))
     assert keras_.dtype == ours.dtype
     assert np.array_equal(keras_, ours)
@@ -45,7 +45,7 @@ def test_channel_shift_is_keras_s(span, shape, intensity, dtype, seed, axis):
 )
 @example((-40, 300), (4, 4, 3), 1.2, False, "float32", 0)
 def test_brightness_is_keras_s(span, shape, brightness, scale, dtype, seed):
-    x = picture(span, shape, seed, dtype)
+    x = image(span, shape, seed, dtype)
     keras_, ours = (m.apply_brightness_shift(x, brightness, scale) for m in (KERAS, OURS))
     assert keras_.dtype == ours.dtype
     assert np.array_equal(keras_, ours)
@@ -85,7 +85,7 @@ def test_a_range_is_a_pair(values):
 @examples()
 @given(st.integers(0, 2**31), st.booleans())
 def test_random_functions_give_keras_s_pixels(seed, scale):
-    x = picture((0, 255), (5, 6, 3), 3, "float32")
+    x = image((0, 255), (5, 6, 3), 3, "float32")
 
     def ask(module):
         return [

@@ -129,7 +129,7 @@ def test_every_way_to_resize_is_exact(class_folders, interpolation, keep):
 def test_any_combination(  # noqa: PLR0917
     class_folders, mode, color, layout, subset, shuffle, seed, size, classes, dtype, start
 ):
-    # One of the grey pictures has 16 bits.
+    # One of the grey images has 16 bits.
     range_ = 257 if color == "grayscale" else 1
     check(
         class_folders,
@@ -162,7 +162,7 @@ def test_links_are_followed_where_it_is_asked_for(class_folders, tmp_path):
         check(tmp_path, follow_links=follow, within=(0, 0))
 
 
-def test_without_a_generator_pictures_are_left_as_they_are(class_folders):
+def test_without_a_generator_images_are_left_as_they_are(class_folders):
     def ask(module):
         iterator = module.DirectoryIterator(class_folders, None, target_size=(9, 9), batch_size=5)
         return [next(iterator) for _ in range(3)]
@@ -170,16 +170,16 @@ def test_without_a_generator_pictures_are_left_as_they_are(class_folders):
     assert compare(*ask_both(ask)).within(0, 0)
 
 
-def test_a_preprocessing_function_sees_every_picture_in_turn(class_folders):
-    def noisy(picture):
-        return picture + np.random.uniform(0, 9, picture.shape)
+def test_a_preprocessing_function_sees_every_image_in_turn(class_folders):
+    def noisy(image):
+        return image + np.random.uniform(0, 9, image.shape)
 
     check(class_folders, {**COURSE, "preprocessing_function": noisy}, number=6)
 
 
 def test_a_damaged_file_raises_as_in_keras_and_is_named(class_folders, tmp_path):
     good = (class_folders / "cat" / "p00.jpg").read_bytes()
-    for content in (good[: len(good) // 2], b"no picture at all", b""):
+    for content in (good[: len(good) // 2], b"no image at all", b""):
         folder = tmp_path / f"{len(content)}"
         (folder / "a").mkdir(parents=True)
         (folder / "a" / "good.jpg").write_bytes(good)
@@ -208,7 +208,7 @@ def test_a_file_that_is_gone_raises_as_in_keras(class_folders, tmp_path):
                 next(iterator)
 
 
-def test_pictures_can_be_saved(class_folders, tmp_path):
+def test_images_can_be_saved(class_folders, tmp_path):
     for module in (KERAS, OURS):
         (tmp_path / module.__name__.split(".")[0]).mkdir()
 
@@ -251,7 +251,7 @@ def test_a_folder_that_is_not_there(tmp_path):
             flow(module, tmp_path / "none")
 
 
-def test_a_folder_without_pictures_gives_empty_batches(tmp_path):
+def test_a_folder_without_images_gives_empty_batches(tmp_path):
     (tmp_path / "a").mkdir()
     keras, ours = ask_both(lambda m: flow(m, tmp_path, number=2))
     assert len(keras[0]) == len(ours[0]) == 0
@@ -260,10 +260,10 @@ def test_a_folder_without_pictures_gives_empty_batches(tmp_path):
 
 
 def test_files_are_listed_below_a_folder(class_folders):
-    found = OURS.list_pictures(class_folders)
+    found = OURS.list_images(class_folders)
     assert len(found) == 17
     assert found == sorted(found)
-    assert OURS.list_pictures(class_folders, ext="bmp") == [
+    assert OURS.list_images(class_folders, ext="bmp") == [
         str(class_folders / "cat" / "more" / "p03.bmp")
     ]
 
@@ -276,10 +276,10 @@ def test_names_are_valid_as_in_keras(class_folders):
     assert OURS.validate_filename(str(class_folders / "cat" / "p06.JPG"), formats)
 
 
-def test_pictures_of_more_bits_keep_them(tmp_path):
+def test_images_of_more_bits_keep_them(tmp_path):
     (tmp_path / "a").mkdir()
     deep = np.arange(64, dtype=np.uint16).reshape(8, 8) * 1000
     Image.fromarray(deep).save(tmp_path / "a" / "x.png")
     _, batches = flow(OURS, tmp_path, color_mode="grayscale", target_size=(8, 8), number=2)
-    for pictures, _ in batches:
-        assert np.array_equal(pictures[0, :, :, 0], deep.astype(np.float32))
+    for images, _ in batches:
+        assert np.array_equal(images[0, :, :, 0], deep.astype(np.float32))

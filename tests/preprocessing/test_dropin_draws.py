@@ -41,7 +41,7 @@ def plain(parameters: dict) -> dict:
 
 @examples()
 @given(ranges, seeds, st.sampled_from([None, 5]))
-def test_one_picture_s_numbers_are_keras_s(chosen, seed, inner):
+def test_one_image_s_numbers_are_keras_s(chosen, seed, inner):
     shape = (30, 47, 3)
     keras, ours = ask_both(
         lambda module: module.ImageDataGenerator(**chosen).get_random_transform(shape, seed=inner),
@@ -53,7 +53,7 @@ def test_one_picture_s_numbers_are_keras_s(chosen, seed, inner):
 
 @examples()
 @given(ranges, seeds, st.integers(0, 7))
-def test_a_batch_s_numbers_are_those_of_its_pictures(chosen, seed, count):
+def test_a_batch_s_numbers_are_those_of_its_images(chosen, seed, count):
     generator = OURS.ImageDataGenerator(**chosen)
     shape = (30, 47, 3)
     np.random.seed(seed)
@@ -82,7 +82,7 @@ def test_another_source_leaves_the_global_state_alone():
 
 @examples(30)
 @given(seeds)
-def test_functions_on_one_picture_draw_as_keras_s(seed):
+def test_functions_on_one_image_draw_as_keras_s(seed):
     x = np.random.RandomState(1).uniform(0, 255, (3, 8, 8)).astype(np.float32)
 
     def ask(module):

@@ -1,7 +1,7 @@
 """In ``model.fit``: on every backend that is installed, with worker threads and worker processes.
 
 A process each, since a backend is chosen when Keras is imported. Keras's own generator is asked
-beside ours, and both must show the model the same pictures.
+beside ours, and both must show the model the same images.
 """
 
 from __future__ import annotations
@@ -52,6 +52,6 @@ def test_models_are_fitted_as_with_keras_s_own(backend, class_folders):
     for one, other in zip(told["keras"], told["ours"], strict=True):
         assert one == pytest.approx(other, rel=1e-3, abs=1e-4)
     assert told["predictions"] == 16
-    # With worker threads and worker processes: every picture once in each epoch.
+    # With worker threads and worker processes: every image once in each epoch.
     for name in ("threads", "processes") if backend == "tensorflow" else ():
         assert told[name] == {"epochs": 2, "sums": [2.0**16 - 1] * 2}

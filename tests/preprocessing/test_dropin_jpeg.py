@@ -9,9 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from kindsight.preprocessing._jpeg import load_jpeg
-from kindsight.preprocessing._loading import load_pixels
-from kindsight.preprocessing._spec import Loading
+from kindsight.preprocessing._loading import Loading, load_jpeg, load_pixels
 
 PLAIN = ("rgb", (15, 22), "nearest", False)
 
@@ -23,8 +21,8 @@ def write(path, height=40, width=30, mode="RGB", **options):
 
 
 def of_keras(path, size):
-    picture = keras.utils.load_img(path, target_size=size, interpolation="nearest")
-    return np.asarray(picture)
+    image = keras.utils.load_img(path, target_size=size, interpolation="nearest")
+    return np.asarray(image)
 
 
 @settings(max_examples=60, deadline=None)
@@ -56,7 +54,7 @@ def test_other_ways_of_loading_are_left_to_keras(tmp_path, loading):
     assert load_jpeg(write(tmp_path / "one.jpg"), loading) is None
 
 
-def test_damage_and_large_pictures_are_left_to_keras(tmp_path, monkeypatch):
+def test_damage_and_large_images_are_left_to_keras(tmp_path, monkeypatch):
     path = write(tmp_path / "one.jpg")
     whole = (tmp_path / "one.jpg").read_bytes()
     for data in (whole[: len(whole) // 2], b"\xff\xd8\xff", b"", b"BM no JPEG"):

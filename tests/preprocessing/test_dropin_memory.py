@@ -1,4 +1,4 @@
-"""What is kept of pictures: in memory, on disk, or not; read again when a file changes."""
+"""What is kept of images: in memory, on disk, or not; read again when a file changes."""
 
 from __future__ import annotations
 
@@ -12,9 +12,11 @@ from PIL import Image
 from side_by_side import OURS, compare
 
 from kindsight.errors import SettingsError
-from kindsight.preprocessing import _files, _memory, _threads
+from kindsight.preprocessing import _batches as _threads
+from kindsight.preprocessing import _files
+from kindsight.preprocessing import _files as _memory
+from kindsight.preprocessing._files import Limits, Shelf, shelf_for
 from kindsight.preprocessing._loading import Loading, load_pixels
-from kindsight.preprocessing._memory import Limits, Shelf, shelf_for
 
 LOADING = Loading("rgb", (6, 7), "nearest", False)
 PLACE = 6 * 7 * 3
@@ -65,7 +67,7 @@ def take_all(shelf, paths, seen):
     ("memory", "disk", "kept"),
     [(10, 0, 6), (3, 10, 6), (0, 10, 6), (2, 2, 4), (0, 0, 0), (2.5, 1.5, 3)],
 )
-def test_pictures_are_kept_within_the_limits(files, limits, memory, disk, kept):
+def test_images_are_kept_within_the_limits(files, limits, memory, disk, kept):
     limits.memory, limits.disk = int(memory * PLACE), int(disk * PLACE)
     shelf = Shelf(files, LOADING)
     assert shelf.in_memory == min(6, int(memory))
@@ -84,7 +86,7 @@ def test_a_file_that_changed_is_read_again(files, limits, on_disk):
     limits.memory, limits.disk = (0, 10**6) if on_disk else (10**6, 0)
     shelf = Shelf(files, LOADING)
     seen: list[str] = []
-    before = [picture.copy() for picture in take_all(shelf, files, seen)]
+    before = [image.copy() for image in take_all(shelf, files, seen)]
     Image.fromarray(np.full((9, 9, 3), 200, np.uint8)).save(files[2])
     os.utime(files[4], ns=(1, 1))
     after = take_all(shelf, files, seen)
@@ -158,11 +160,11 @@ def test_memory_that_the_system_refuses_is_done_without(files, limits, monkeypat
 
 
 def test_limits_come_from_the_environment(monkeypatch):
-    monkeypatch.setenv("KINDSIGHT_PICTURE_MEMORY", "3GB")
-    monkeypatch.setenv("KINDSIGHT_PICTURE_DISK", "0")
+    monkeypatch.setenv("KINDSIGHT_IMAGE_MEMORY", "3GB")
+    monkeypatch.setenv("KINDSIGHT_IMAGE_DISK", "0")
     found = Limits()
     assert (found.memory, found.disk) == (3 * 10**9, 0)
-    monkeypatch.setenv("KINDSIGHT_PICTURE_MEMORY", "plenty")
+    monkeypatch.setenv("KINDSIGHT_IMAGE_MEMORY", "plenty")
     with pytest.raises(SettingsError, match="plenty"):
         Limits()
 
@@ -170,7 +172,7 @@ def test_limits_come_from_the_environment(monkeypatch):
 def test_a_group_of_processes_may_have_less_memory_than_the_machine(tmp_path, monkeypatch):
     group = tmp_path / "memory.max"
     monkeypatch.setattr(_memory, "_CGROUP", group)
-    monkeypatch.delenv("KINDSIGHT_PICTURE_MEMORY", raising=False)
+    monkeypatch.delenv("KINDSIGHT_IMAGE_MEMORY", raising=False)
     whole = Limits().memory
     for text, expected in (("max\n", whole), ("1000000\n", 250_000)):
         group.write_text(text)
@@ -186,8 +188,8 @@ def test_limits_can_be_set(limits):
         OURS.set_memory_limit("much")
 
 
-def test_an_iterator_decodes_each_picture_once(class_folders, limits, reads, monkeypatch):
-    # Two batches under way at once may both read a picture that neither has kept yet.
+def test_an_iterator_decodes_each_image_once(class_folders, limits, reads, monkeypatch):
+    # Two batches under way at once may both read an image that neither has kept yet.
     monkeypatch.setattr(_threads._pool, "helpers", 0)
     generator = OURS.ImageDataGenerator(rotation_range=20)
     options = {"target_size": (8, 8), "batch_size": 5, "class_mode": "binary"}

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 from side_by_side import COURSE, KERAS, MEAN, MOST, OURS, ask_both, compare, same_state
 
-from kindsight.preprocessing import _threads
+from kindsight.preprocessing import _batches as _threads
 
 
 @pytest.fixture(autouse=True)
 def two_threads(monkeypatch):
-    """Prepare ahead whatever the machine, and however small the pictures."""
+    """Prepare ahead whatever the machine, and however small the images."""
     monkeypatch.setattr(_threads._pool, "helpers", 2)
     monkeypatch.setattr(_threads, "_LIGHT", 0.0)
 
@@ -107,11 +107,11 @@ def test_preparing_leaves_the_user_s_chance_alone(class_folders):
 
 
 @pytest.mark.parametrize("seed", [None, 4])
-def test_pictures_and_masks_side_by_side(class_folders, seed):
+def test_images_and_masks_side_by_side(class_folders, seed):
     def ask(module):
-        pictures = make(module, class_folders, seed=seed, class_mode=None)
+        images = make(module, class_folders, seed=seed, class_mode=None)
         masks = make(module, class_folders, {"rotation_range": 9}, seed=seed, class_mode=None)
-        return [[next(pictures), next(masks)] for _ in range(9)]
+        return [[next(images), next(masks)] for _ in range(9)]
 
     assert compare(*ask_both(ask)).within(MEAN, MOST)
 
@@ -128,7 +128,7 @@ def test_after_a_light_batch_none_is_prepared(class_folders, monkeypatch):
     iterator = make(OURS, class_folders)
     next(iterator)
     for _ in range(3):
-        next(iterator)  # the pictures are few and small, and kept by now
+        next(iterator)  # the images are few and small, and kept by now
     monkeypatch.setattr(_threads, "_LIGHT", 1.0)
     next(iterator)
     next(iterator)
@@ -319,8 +319,8 @@ def test_what_a_subclass_makes_of_a_batch_is_used(class_folders):
     def ask(module):
         class Doubled(module.DirectoryIterator):
             def _get_batches_of_transformed_samples(self, index_array):
-                pictures, labels = super()._get_batches_of_transformed_samples(index_array)
-                return pictures * 2, labels
+                images, labels = super()._get_batches_of_transformed_samples(index_array)
+                return images * 2, labels
 
         iterator = Doubled(class_folders, module.ImageDataGenerator(**COURSE), (8, 8), batch_size=6)
         return [next(iterator), iterator[1], next(iterator)]

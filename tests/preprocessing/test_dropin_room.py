@@ -7,8 +7,8 @@ import threading
 import numpy as np
 import pytest
 
-from kindsight.preprocessing import _room
-from kindsight.preprocessing._room import Room
+from kindsight.preprocessing import _batches as _room
+from kindsight.preprocessing._batches import Room
 from kindsight.preprocessing.image import ImageDataGenerator
 
 SHAPE = (20, 64, 64, 3)
@@ -99,11 +99,11 @@ def test_threads_never_share_an_array(room):
 
 
 def test_batches_that_are_kept_stay_as_they_were():
-    pictures = np.random.default_rng(0).integers(0, 256, (40, 64, 64, 3)).astype(np.float32)
-    flow = ImageDataGenerator(rescale=1 / 255).flow(pictures, batch_size=10, shuffle=False)
+    images = np.random.default_rng(0).integers(0, 256, (40, 64, 64, 3)).astype(np.float32)
+    flow = ImageDataGenerator(rescale=1 / 255).flow(images, batch_size=10, shuffle=False)
     kept = [next(flow) for _ in range(12)]
     gc.collect()
     for number, batch in enumerate(kept):
         start = number % 4 * 10
-        wanted = pictures[start : start + 10] * np.float32(1 / 255)
+        wanted = images[start : start + 10] * np.float32(1 / 255)
         assert np.array_equal(batch, wanted)

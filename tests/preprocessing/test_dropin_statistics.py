@@ -7,7 +7,7 @@ import inspect
 
 import numpy as np
 import pytest
-from side_by_side import COURSE, KERAS, OURS, ask_both, compare, random_pictures
+from side_by_side import COURSE, KERAS, OURS, ask_both, compare, random_images
 
 SETTINGS = [
     {"featurewise_center": True},
@@ -22,7 +22,7 @@ SETTINGS = [
 @pytest.mark.parametrize("layout", ["channels_last", "channels_first"])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_statistics_and_what_is_made_with_them(chosen, layout, channels):
-    x = random_pictures(np.random.RandomState(1), 12, 5, 4, channels, "uint8")
+    x = random_images(np.random.RandomState(1), 12, 5, 4, channels, "uint8")
     x = x if layout == "channels_last" else x.transpose(0, 3, 1, 2)
     before = x.copy()
 
@@ -40,8 +40,8 @@ def test_statistics_and_what_is_made_with_them(chosen, layout, channels):
     assert np.array_equal(x, before)
 
 
-def test_statistics_of_transformed_pictures():
-    x = random_pictures(np.random.RandomState(2), 6, 8, 8, 3, "float32")
+def test_statistics_of_transformed_images():
+    x = random_images(np.random.RandomState(2), 6, 8, 8, 3, "float32")
 
     def ask(module):
         generator = module.ImageDataGenerator(
@@ -55,7 +55,7 @@ def test_statistics_of_transformed_pictures():
 
 
 def test_whitened_batches_are_keras_s():
-    x = random_pictures(np.random.RandomState(3), 20, 4, 4, 3, "float32")
+    x = random_images(np.random.RandomState(3), 20, 4, 4, 3, "float32")
 
     def ask(module):
         generator = module.ImageDataGenerator(

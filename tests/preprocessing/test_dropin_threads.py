@@ -7,8 +7,8 @@ import time
 
 import pytest
 
-from kindsight.preprocessing import _threads
-from kindsight.preprocessing._threads import Work, for_each
+from kindsight.preprocessing import _batches as _threads
+from kindsight.preprocessing._batches import Work, for_each
 
 
 @pytest.fixture(params=[0, 1, 3], autouse=True)

@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 from side_by_side import OURS, write_class_folders
 
-from kindsight.preprocessing import _traps
-from kindsight.preprocessing._traps import TRAPS, KerasTrapWarning
+from kindsight.preprocessing import _messages as _traps
+from kindsight.preprocessing._messages import TRAPS, KerasTrapWarning
 
 pandas = pytest.importorskip("pandas")
 WHOLE = np.random.RandomState(0).uniform(0, 255, (4, 6, 6, 3)).astype(np.float32)

@@ -13,18 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from markupsafe import Markup
 
-from kindsight.report import svgfile
+from kindsight.report import curves as svgfile
 from kindsight.report.axes import decimals, linear_axis, log_axis, thinned, whole_axis
 from kindsight.report.curves import draw_curve, draw_rate
-from kindsight.report.epochs import (
-    Point,
-    Rate,
-    Span,
-    curve_table,
-    phase_table,
-    rate_table,
-)
-from kindsight.report.learning import sentences
+from kindsight.report.epochs import Point, Rate, Span, curve_table, phase_table, rate_table
+from kindsight.report.page import sentences
 
 
 class Row(NamedTuple):
@@ -188,7 +181,7 @@ def test_learning_rates_are_drawn_by_their_powers():
         (
             ROWS,
             2,
-            ["The best of 3 epochs was epoch 2: 80.0% of the validation pictures right"],
+            ["The best of 3 epochs was epoch 2: 80.0% of the validation images right"],
         ),
         (
             [Row(1, 0.6, 0.7, 0.5, 0.8), Row(2, 0.2, 0.9, 0.6, 0.8), Row(3, 0.1, 0.9, 0.7, 0.8)],

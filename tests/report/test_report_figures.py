@@ -10,23 +10,21 @@ import pytest
 
 from kindsight.evaluation import Evaluation, evaluate, wilson_interval
 from kindsight.report.data import HeadChoice, Part, Predictions, Reference
-from kindsight.report.diagrams import (
-    Bin,
-    Share,
-    confusion_table,
-    draw_confusion,
-    draw_reliability,
-    heat,
-    reliability_table,
-)
 from kindsight.report.figures import (
+    Bin,
     Bound,
+    Share,
     Stage,
     class_table,
     comparison_table,
+    confusion_table,
+    draw_confusion,
     draw_interval,
+    draw_reliability,
     draw_stage,
     head_table,
+    heat,
+    reliability_table,
     scale_start,
     time_table,
 )
@@ -75,7 +73,7 @@ def test_reliability_table_by_hand():
     # fifteenths: 0.6 = 9/15 in (8/15, 9/15], 0.7 in (10/15, 11/15], 0.8 = 12/15 in
     # (11/15, 12/15], 0.9 in (13/15, 14/15]
     table = reliability_table(hand()[1])
-    assert [(row.pictures, row.confidence, row.accuracy) for row in table] == [
+    assert [(row.images, row.confidence, row.accuracy) for row in table] == [
         (1, pytest.approx(0.6), 1.0),
         (1, pytest.approx(0.7), 0.0),
         (1, pytest.approx(0.8), 1.0),
@@ -87,14 +85,14 @@ def test_reliability_table_by_hand():
 
 def test_reliability_drawing_stands_where_the_numbers_say():
     drawn = draw_reliability([Bin(0.4, 0.6, 4, 0.5, 0.75, 0.5, 1.0), Bin(0.8, 1.0, 8, 1, 1, 1, 1)])
-    # x = 54 + 288 share; y = 8 + 250 (1 - share); the most pictures make a bar of 48 units
+    # x = 54 + 288 share; y = 8 + 250 (1 - share); the most images make a bar of 48 units
     assert (
         '<line class="range" x1="198.0" x2="198.0" y1="133.0" y2="8.0"/>'
         '<circle class="dot" cx="198.0" cy="70.5" r="4.5"/>'
     ) in drawn
     assert '<circle class="dot" cx="342.0" cy="8.0" r="4.5"/>' in drawn
     assert re.findall(r'class="count"[^>]* height="([\d.]+)"', drawn) == ["24.0", "48.0"]
-    assert "40% to 60% sure: 4 pictures, 75.0% right" in drawn
+    assert "40% to 60% sure: 4 images, 75.0% right" in drawn
     assert drawn.startswith("<svg")
     assert drawn.endswith("</svg>")
 
@@ -111,7 +109,7 @@ def test_comparison_is_best_first():
     part = Part("test", evaluation, predictions)
     table = comparison_table(part, [Reference("a", 0.9, "p"), Reference("b", 0.6, "q")])
     assert [row.name for row in table] == ["a", "this classifier", "b"]
-    assert table[1] == Bound("this classifier", 0.75, *wilson_interval(3, 4), "test pictures")
+    assert table[1] == Bound("this classifier", 0.75, *wilson_interval(3, 4), "test images")
     assert table[0] == Bound("a", 0.9, 0.9, 0.9, "p")
 
 
@@ -128,9 +126,9 @@ def test_scale_holds_every_row(lows, start):
     assert scale_start([Bound("x", 1.0, low, 1.0) for low in lows]) == start
 
 
-def test_classes_without_pictures_do_not_stretch_the_scale():
+def test_classes_without_images_do_not_stretch_the_scale():
     assert scale_start([Bound("x", math.nan, 0.0, 1.0), Bound("y", 1.0, 0.96, 1.0)]) == 0.95
-    assert "no pictures" in draw_interval(Bound("x", math.nan, 0.0, 1.0))
+    assert "no images" in draw_interval(Bound("x", math.nan, 0.0, 1.0))
 
 
 def test_interval_drawing_is_the_golden_one():

@@ -7,13 +7,14 @@ import re
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kindsight.report.findings import MAX_IMAGES, render_findings
-from kindsight.report.findings_data import (
+from kindsight.report.findings import (
+    MAX_IMAGES,
     FindingsData,
     FindingsSection,
     QuietCheck,
     ShownFinding,
-    ShownPicture,
+    ShownImage,
+    render_findings,
 )
 
 IMAGE = "data:image/jpeg;base64,AAAA"
@@ -21,7 +22,7 @@ IMAGE = "data:image/jpeg;base64,AAAA"
 
 def section(findings, **options):
     given = {
-        "code": "KS203", "title": "Dark pictures", "severity": "warning", "about": "Dark.",
+        "code": "KS203", "title": "Dark images", "severity": "warning", "about": "Dark.",
         "advice": "Look.", "count": len(findings),
     }  # fmt: skip
     return FindingsSection(findings=tuple(findings), **{**given, **options})
@@ -29,25 +30,25 @@ def section(findings, **options):
 
 def data(sections=(), **options):
     given = {
-        "source": "photos", "created": "2026-01-02 03:04", "pictures": 10, "readable": 9,
+        "source": "photos", "created": "2026-01-02 03:04", "images": 10, "readable": 9,
         "classes": {"cat": 5, "dog": 5}, "counts": {"error": 0, "warning": 3, "note": 0},
-        "quiet": (QuietCheck("KS101", "Pictures that cannot be read", "passed"),),
+        "quiet": (QuietCheck("KS101", "Images that cannot be read", "passed"),),
     }  # fmt: skip
     return FindingsData(sections=tuple(sections), **{**given, **options})
 
 
 def card(name, image=IMAGE, **options):
-    return ShownFinding("It is dark.", "warning", (ShownPicture(name, image, **options),))
+    return ShownFinding("It is dark.", "warning", (ShownImage(name, image, **options),))
 
 
-def test_findings_of_one_picture_are_cards_and_groups_stand_side_by_side():
+def test_findings_of_one_image_are_cards_and_groups_stand_side_by_side():
     group = ShownFinding(
-        "The same.", "warning", tuple(ShownPicture(f"{n}.jpg", IMAGE) for n in range(3)), count=5
+        "The same.", "warning", tuple(ShownImage(f"{n}.jpg", IMAGE) for n in range(3)), count=5
     )
     page = render_findings(data([section([card("a.jpg", label="cat"), card("b.jpg"), group])]))
     assert page.count('<ul class="cards">') == 2 and page.count("<img ") == 5
     assert "and 2 more, in <code>findings.csv</code>" in page
-    assert "3 findings" in page and "1 picture cannot be read." in page
+    assert "3 findings" in page and "1 image cannot be read." in page
 
 
 def test_what_cannot_be_shown_is_a_line():
@@ -55,9 +56,9 @@ def test_what_cannot_be_shown_is_a_line():
     assert "<img" not in page and "gone.jpg" in page and '<ul class="plain">' in page
 
 
-def test_a_suggestion_stands_beside_the_picture():
+def test_a_suggestion_stands_beside_the_image():
     finding = ShownFinding(
-        "It looks like a dog.", "warning", (ShownPicture("a.jpg", IMAGE, "cat"),), suggestion="dog"
+        "It looks like a dog.", "warning", (ShownImage("a.jpg", IMAGE, "cat"),), suggestion="dog"
     )
     page = render_findings(data([section([finding])]))
     assert "→ <bdi>dog</bdi>" in page and "<bdi>cat</bdi>" in page
@@ -71,7 +72,7 @@ def test_names_of_other_things_are_listed():
 
 def test_nothing_found_is_said_so():
     page = render_findings(data(counts={"error": 0, "warning": 0, "note": 0}, readable=10))
-    assert "Nothing found" in page and "All pictures can be read." in page
+    assert "Nothing found" in page and "All images can be read." in page
 
 
 def test_the_page_fetches_nothing_and_has_no_script():
@@ -93,7 +94,7 @@ def test_an_image_that_is_none_is_left_out_and_their_number_is_bounded():
 @given(st.text(max_size=60))
 def test_whatever_names_hold_the_page_stays_whole(text):
     finding = ShownFinding(
-        text or "x", "warning", (ShownPicture(text, IMAGE, text, text, text),), suggestion=text
+        text or "x", "warning", (ShownImage(text, IMAGE, text, text, text),), suggestion=text
     )
     names = ShownFinding(text, "note", names=(text,), count=1)
     whole = data(

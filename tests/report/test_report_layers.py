@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 from test_report_page import HOSTILE, Page
 
-from kindsight.report.layers import LayersData, LayerView, render_layers, sheet_png
+from kindsight.explain.page import LayersData, LayerView, render_layers, sheet_png
 
 
 def view(**changes) -> LayerView:
@@ -34,7 +34,7 @@ def view(**changes) -> LayerView:
 def data(**changes) -> LayersData:
     facts = {
         "path": "a/b.jpg",
-        "picture": np.full((20, 30, 3), 77, np.uint8),
+        "image": np.full((20, 30, 3), 77, np.uint8),
         "run": "photos-1",
         "answers": [("cat", 0.875), ("dog", 0.125)],
         "layers": [view(), view(name="pool", channels=5, shown=[0, 1, 2, 3, 4], silent=0)],

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from kindsight.errors import UsageError
 from kindsight.evaluation import evaluate
-from kindsight.models.small_cnn import LayerRow
+from kindsight.models.networks.small_cnn import LayerRow
 from kindsight.report import (
     HeadChoice,
     Predictions,
@@ -115,7 +115,7 @@ def report(k: int = 3, n: int = 90, *, right: float = 2.0, names=None, **changes
     names = names or [f"kind {i}" for i in range(k)]
     predictions = said(k, n, right=right)
     rows = worst_mistakes(predictions)
-    picture = np.full((30, 40, 3), 128, np.uint8)
+    image = np.full((30, 40, 3), 128, np.uint8)
     facts = {
         "title": "A report",
         "run": "photos-1",
@@ -123,9 +123,9 @@ def report(k: int = 3, n: int = 90, *, right: float = 2.0, names=None, **changes
         "trained_on": trained_on(names),
         "evaluation": evaluate(predictions.probabilities, predictions.targets, names),
         "predictions": predictions,
-        "mistakes": make_cards(rows, predictions, names, lambda row: picture),
+        "mistakes": make_cards(rows, predictions, names, lambda row: image),
         "doubtful": make_cards(
-            most_doubtful(predictions, exclude=rows), predictions, names, lambda row: picture
+            most_doubtful(predictions, exclude=rows), predictions, names, lambda row: image
         ),
     }
     return ReportData(**(facts | changes))
@@ -289,14 +289,14 @@ def test_headline_says_what_the_evaluation_says():
     data = report(4, 200)
     page = Page(render_report(data))
     found = data.evaluation
-    shown = re.match(r"([\d.]+)% of (\d+) validation pictures right", page.text_of("strong"))
+    shown = re.match(r"([\d.]+)% of (\d+) validation images right", page.text_of("strong"))
     assert shown is not None
     assert float(shown[1]) == pytest.approx(100 * found.accuracy, abs=0.05)
-    assert int(shown[2]) == found.pictures == 200
+    assert int(shown[2]) == found.images == 200
     low, high = re.search("interval ([\\d.]+)\u2013([\\d.]+)%", page.text_of("span")).groups()
     assert float(low) == pytest.approx(100 * found.accuracy_interval[0], abs=0.05)
     assert float(high) == pytest.approx(100 * found.accuracy_interval[1], abs=0.05)
-    assert "Trained on 160 pictures of 4 classes" in page.text_of("h1")
+    assert "Trained on 160 images of 4 classes" in page.text_of("h1")
 
 
 def test_tiles_say_what_the_evaluation_says():
@@ -331,11 +331,11 @@ def test_tables_say_what_the_evaluation_says():
         assert int(row[5]) == score.support
 
 
-def test_test_pictures_stand_before_validation():
+def test_test_images_stand_before_validation():
     data = everything()
     page = Page(render_report(data))
-    assert "of 90 test pictures right" in page.text_of("strong")
-    assert "The same for the validation pictures" in page.text_of("summary")
+    assert "of 90 test images right" in page.text_of("strong")
+    assert "The same for the validation images" in page.text_of("summary")
 
 
 def test_references_stand_beside_ours_best_first():
@@ -353,13 +353,13 @@ def test_what_was_not_measured_is_said_so():
     text = render_report(report(evaluation=None, predictions=None, mistakes=(), doubtful=()))
     page = Page(text)
     assert "how good it is has not been measured" in page.text_of("strong")
-    assert "cross-validation on the training pictures 95.0% were right" in " ".join(text.split())
+    assert "cross-validation on the training images 95.0% were right" in " ".join(text.split())
     assert "confusion" not in [attributes.get("id") for _, attributes in page.tags]
 
 
 def test_a_perfect_result_is_doubted():
     page = Page(render_report(report(2, 40, right=50.0)))
-    assert "100% of 40 validation pictures right" in page.text_of("strong")
+    assert "100% of 40 validation images right" in page.text_of("strong")
     assert "No mistakes" in page.text_of("h2")
     # Wilson's lower end for 40 of 40 is 40 / (40 + 1.96^2) = 91.2%
     assert "cannot rule out that up to 8.8% of new ones will be" in page.text_of("p")
@@ -435,7 +435,7 @@ def test_page_stays_under_its_bound():
 
 
 def test_predictions_must_fit_together():
-    with pytest.raises(UsageError, match="one row for each picture"):
+    with pytest.raises(UsageError, match="one row for each image"):
         Predictions(("a",), np.array([0, 1]), np.full((2, 2), 0.5))
     assert said(3, 9, right=9.0).predicted.tolist() == [0, 1, 2] * 3
 
@@ -446,7 +446,7 @@ def test_thumbnails_are_inside_the_page():
     text = render_report(report(mistakes=(card,), doubtful=()))
     images = [attributes for tag, attributes in Page(text).tags if tag == "img"]
     assert [image["src"] for image in images] == [uri]
-    assert images[0]["alt"] == "Picture labelled kind 0, answered kind 1"
+    assert images[0]["alt"] == "Image labelled kind 0, answered kind 1"
     assert "98.7% sure" in text
 
 

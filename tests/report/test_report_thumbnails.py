@@ -1,4 +1,4 @@
-"""Which pictures are shown, and the small JPEGs."""
+"""Which images are shown, and the small JPEGs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from kindsight.errors import PictureError, UsageError
+from kindsight.errors import ImageError, UsageError
 from kindsight.report import (
     Predictions,
     make_cards,
@@ -28,10 +28,10 @@ def opened(uri: str) -> Image.Image:
 
 
 def test_shape_and_colours_are_kept():
-    picture = np.zeros((300, 600, 3), np.uint8)
-    picture[:, :300] = (220, 30, 40)
-    picture[:, 300:] = (20, 40, 210)
-    small = opened(thumbnail_uri(picture, 128))
+    image = np.zeros((300, 600, 3), np.uint8)
+    image[:, :300] = (220, 30, 40)
+    image[:, 300:] = (20, 40, 210)
+    small = opened(thumbnail_uri(image, 128))
     assert small.size == (128, 64)
     pixels = np.asarray(small.convert("RGB")).astype(int)
     assert np.abs(pixels[32, 20] - (220, 30, 40)).max() < 8
@@ -46,15 +46,15 @@ def test_any_shape_fits(height, width, size):
     assert min(small.size) >= 1
 
 
-def test_wrong_pictures_are_refused():
-    for picture in (
+def test_wrong_images_are_refused():
+    for image in (
         np.zeros((4, 4), np.uint8),
         np.zeros((4, 4, 4), np.uint8),
         np.zeros((4, 4, 3), np.float32),
         np.zeros((0, 4, 3), np.uint8),
     ):
         with pytest.raises(UsageError, match="Received"):
-            thumbnail_uri(picture)
+            thumbnail_uri(image)
     with pytest.raises(UsageError, match="size must be"):
         thumbnail_uri(np.zeros((4, 4, 3), np.uint8), 5000)
 
@@ -82,17 +82,17 @@ def test_closest_first_and_the_sure_left_out():
 
 
 def test_cards_by_hand():
-    picture = np.zeros((8, 8, 3), np.uint8)
+    image = np.zeros((8, 8, 3), np.uint8)
 
     def load(row: int) -> np.ndarray:
         if row == 4:
-            raise PictureError("missing", "it is gone")
-        return picture
+            raise ImageError("missing", "it is gone")
+        return image
 
     first, second = make_cards(np.array([2, 4]), said(), ["cat", "dog"], load)
     assert (first.path, first.label, first.prediction) == ("c", "dog", "cat")
     assert first.confidence == pytest.approx(0.9)
     assert first.caption == "then dog (10.0%)"
-    assert first.image == thumbnail_uri(picture)
+    assert first.image == thumbnail_uri(image)
     assert second.image is None
     assert second.path == "e"

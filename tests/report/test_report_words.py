@@ -49,8 +49,8 @@ def test_interval():
 
 
 def test_amount():
-    assert amount(1, "picture") == "1 picture"
-    assert amount(1120, "picture") == "1,120 pictures"
+    assert amount(1, "image") == "1 image"
+    assert amount(1120, "image") == "1,120 images"
     assert amount(2, "class", "classes") == "2 classes"
 
 
@@ -101,16 +101,16 @@ def test_doubts_by_hand():
     )
     assert doubts(found) == [
         "2 were wrong, most often dog taken for cat (2 times, 50.0% of that class).",
-        "It was less than 80% sure of 2 pictures, and right on 1 of these; "
+        "It was less than 80% sure of 2 images, and right on 1 of these; "
         "of the other 4, 75.0% were right.",
     ]
 
 
-def test_doubts_about_a_single_picture():
+def test_doubts_about_a_single_image():
     found = part([[0.9, 0.1], [0.6, 0.4]], [0, 1], ["cat", "dog"])
     assert doubts(found) == [
         "1 was wrong: dog taken for cat.",
-        "It was less than 80% sure of 1 picture, and wrong on it; the other one was right.",
+        "It was less than 80% sure of 1 image, and wrong on it; the other one was right.",
     ]
 
 
@@ -120,8 +120,8 @@ def test_doubts_name_the_weakest_class():
     # 1 of 3 right: Wilson 6.1 to 79.2%
     assert doubts(found) == [
         "2 were wrong, no two in the same way; one is c taken for a.",
-        "The weakest class is c: 33.3% of its 3 pictures right (6.1\u201379.2%).",
-        "It was at least 80% sure of every picture.",
+        "The weakest class is c: 33.3% of its 3 images right (6.1\u201379.2%).",
+        "It was at least 80% sure of every image.",
     ]
 
 

@@ -18,9 +18,9 @@ class TinyLearner:
         self.velocity = np.zeros_like(self.kernel)
         self.calls.append(("begin", optimizer.name, label_smoothing))
 
-    def _features(self, pictures):
-        n, height, width, _ = pictures.shape
-        parts = pictures[:, : height // 2 * 2, : width // 2 * 2].astype(np.float32) / 255 - 0.5
+    def _features(self, images):
+        n, height, width, _ = images.shape
+        parts = images[:, : height // 2 * 2, : width // 2 * 2].astype(np.float32) / 255 - 0.5
         return parts.reshape(n, 2, height // 2, 2, width // 2, 3).mean((2, 4)).reshape(n, 12)
 
     def _shares(self, features):
@@ -28,12 +28,12 @@ class TinyLearner:
         powers = np.exp(logits - logits.max(1, keepdims=True))
         return powers / powers.sum(1, keepdims=True)
 
-    def step(self, pictures, targets, rate, address):
-        self.calls.append(("step", len(pictures), rate, address))
-        features = self._features(pictures)
+    def step(self, images, targets, rate, address):
+        self.calls.append(("step", len(images), rate, address))
+        features = self._features(images)
         shares = self._shares(features)
         noise = np.float32(1 + 1e-3 * (address[0] % 7))
-        gradient = noise * features.T @ (shares - targets) / len(pictures)
+        gradient = noise * features.T @ (shares - targets) / len(images)
         self.velocity = np.float32(0.9) * self.velocity - np.float32(rate) * gradient
         self.kernel = self.kernel + self.velocity
         loss = float(-np.log((shares * targets).sum(1)).sum())
@@ -41,8 +41,8 @@ class TinyLearner:
             loss = float("nan")
         return loss, int((shares.argmax(1) == targets.argmax(1)).sum())
 
-    def evaluate(self, pictures, targets):
-        shares = self._shares(self._features(pictures))
+    def evaluate(self, images, targets):
+        shares = self._shares(self._features(images))
         right = int((shares.argmax(1) == targets).sum())
         return float(-np.log(shares[np.arange(len(targets)), targets]).sum()), right
 
@@ -64,10 +64,10 @@ class TinyLearner:
 
 
 def coloured(count: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Return pictures (count, 8, 10, 3) of two kinds, redder and bluer, and their classes."""
+    """Return images (count, 8, 10, 3) of two kinds, redder and bluer, and their classes."""
     random = np.random.default_rng(seed)
     targets = np.arange(count) % 2
-    pictures = random.integers(60, 190, (count, 8, 10, 3))
-    pictures[..., 0] += 12 * targets[:, None, None]
-    pictures[..., 2] -= 12 * targets[:, None, None]
-    return pictures.astype(np.uint8), targets.astype(np.int64)
+    images = random.integers(60, 190, (count, 8, 10, 3))
+    images[..., 0] += 12 * targets[:, None, None]
+    images[..., 2] -= 12 * targets[:, None, None]
+    return images.astype(np.uint8), targets.astype(np.int64)

@@ -1,4 +1,4 @@
-"""Copies among the pictures of a training, by what is kept of them."""
+"""Copies among the images of a training, by what is kept of them."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ import cv2
 import numpy as np
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "catalog" / "checks"))
-from check_pictures import scene
+sys.path.insert(0, str(Path(__file__).parents[1] / "checks"))
+from check_images import scene
 
-from kindsight.catalog import Catalog
-from kindsight.training import alike
-from kindsight.training.alike import find_alike, small_greys
+from kindsight.dataset import ImageDataset
+from kindsight.training import near_duplicates as alike
+from kindsight.training.near_duplicates import find_alike, small_greys
 
 
-def pictures() -> np.ndarray:
+def images() -> np.ndarray:
     """Twelve different ones, and after them copies of the first four."""
     made = [scene(n, 224, 224) for n in range(12)]
     cheap = cv2.imdecode(cv2.imencode(".jpg", made[1], [cv2.IMWRITE_JPEG_QUALITY, 40])[1], 1)
@@ -29,11 +29,11 @@ def pictures() -> np.ndarray:
 @pytest.mark.parametrize("kept", [20_000, 0])
 def test_copies_are_found_and_nothing_else(kept, monkeypatch):
     monkeypatch.setattr(alike, "KEPT", kept)
-    pixels = pictures()
+    pixels = images()
     digests = [str(i) for i in range(len(pixels))]
     digests[12] = digests[0]
-    catalog = Catalog(path=tuple(map(str, range(len(pixels)))), digest=tuple(digests))
-    found = find_alike(catalog, lambda rows: small_greys(pixels[rows]))
+    dataset = ImageDataset(path=tuple(map(str, range(len(pixels)))), digest=tuple(digests))
+    found = find_alike(dataset, lambda rows: small_greys(pixels[rows]))
     assert found.hashes.shape == (18, 4) and (found.hashes[12] == found.hashes[0]).all()
     assert sorted(map(list, found.groups)) == [[0, 12], [1, 13], [2, 14], [3, 15]]
 

@@ -1,4 +1,4 @@
-"""Two backbones side by side and several views, from pictures to a saved classifier."""
+"""Two backbones side by side and several views, from images to a saved classifier."""
 
 from dataclasses import replace
 
@@ -6,20 +6,20 @@ import numpy as np
 import pytest
 
 from kindsight import ImageClassifier
-from kindsight.catalog import Catalog
+from kindsight.dataset import ImageDataset
 from kindsight.errors import SettingsError
-from kindsight.models.layout import FeatureLayout
-from kindsight.training.apart import fit_apart
-from kindsight.training.candidates import Task
-from kindsight.training.frozen import FrozenTraining
-from kindsight.training.head import fit_head
+from kindsight.models.backbones.layout import FeatureLayout
+from kindsight.training.frozen.candidates import Task
+from kindsight.training.frozen.fit import fit_apart
+from kindsight.training.frozen.select_head import fit_head
+from kindsight.training.frozen.settings import FrozenTraining
 from shapes import CLASSES, shape, write_small_network
 
 PAIR = "efficientnet-lite0+mobilenet-v3-small"
 
 
 @pytest.fixture(scope="module")
-def pictures():
+def images():
     labels = [name for name in CLASSES for _ in range(10)]
     return np.stack([shape(name, n % 10) for n, name in enumerate(labels)]), labels
 
@@ -31,32 +31,32 @@ def own(tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_pair_with_views_from_pictures_to_a_saved_classifier(pictures, own, backbone, tmp_path):
+def test_pair_with_views_from_images_to_a_saved_classifier(images, own, backbone, tmp_path):
     training = FrozenTraining(f"efficientnet-lite0+{own}", size=64, views=2, crops=2)
-    catalog = Catalog.from_arrays(*pictures)
+    dataset = ImageDataset.from_arrays(*images)
     files = training.backbone()
     assert replace(files.parts[0], views=(0,)) == backbone  # the session's own, built once
     told = []
-    features = training.features(catalog, files, lambda *said: told.append(said))
-    # Thirty pictures, however many passes there are.
-    assert {said[::2] for said in told} == {("pictures", 30)} and told[-1][1] == 30
+    features = training.features(dataset, files, lambda *said: told.append(said))
+    # Thirty images, however many passes there are.
+    assert {said[::2] for said in told} == {("images", 30)} and told[-1][1] == 30
     assert [said[1] for said in told] == sorted(said[1] for said in told)
     width = backbone.layout.width
     assert features.vectors.shape == (30, width + files.parts[1].layout.width)
     single = replace(training, model="efficientnet-lite0")
-    alone = single.features(catalog, single.backbone())
+    alone = single.features(dataset, single.backbone())
     assert (alone.computed, alone.reused) == (0, 30)  # each view of each is kept apart
     np.testing.assert_array_equal(alone.vectors, features.vectors[:, :width])
     for fewer in ({"views": 1}, {"crops": 1}, {"views": 1, "crops": 1}):
         plain = replace(single, **fewer)
-        once = plain.features(catalog, plain.backbone())
+        once = plain.features(dataset, plain.backbone())
         assert once.computed == 0 and not np.array_equal(once.vectors, alone.vectors)
-    classifier = ImageClassifier(**training.to_dict()).fit(*pictures)
+    classifier = ImageClassifier(**training.to_dict()).fit(*images)
     bundle = classifier.save(tmp_path / "saved")
     assert bundle.facts["agreement"]["largest_difference"] < 1e-4
     loaded = ImageClassifier.load(tmp_path / "saved")
     np.testing.assert_allclose(
-        loaded.predict_proba(pictures[0]), classifier.predict_proba(pictures[0]), atol=1e-4
+        loaded.predict_proba(images[0]), classifier.predict_proba(images[0]), atol=1e-4
     )
 
 
@@ -112,7 +112,7 @@ def test_what_was_held_out_is_said_by_a_head_that_has_not_seen_it():
     targets, folds = np.arange(60) % 2, np.arange(60) // 2 % 5
     layout = FeatureLayout.from_dict({"blocks": [["top_mean", 0, 20]]})
     head = fit_head(features, targets, 2, layout, folds=folds, held_out=True)
-    # There is nothing to be learned: who has seen a picture knows it, who has not does not.
+    # There is nothing to be learned: who has seen an image knows it, who has not does not.
     assert (head.layers.logits(features).argmax(1) == targets).mean() > 0.8
     assert (head.held_out.argmax(1) == targets).mean() < 0.7
     assert head.chosen.accuracy == pytest.approx((head.held_out.argmax(1) == targets).mean())

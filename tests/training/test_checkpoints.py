@@ -8,8 +8,13 @@ import zipfile
 import numpy as np
 import pytest
 
-from kindsight.training import checkpoints
-from kindsight.training.checkpoints import Checkpoint, CheckpointWriter, key_of, read_checkpoint
+from kindsight.training.engine import checkpoints
+from kindsight.training.engine.checkpoints import (
+    Checkpoint,
+    CheckpointWriter,
+    key_of,
+    read_checkpoint,
+)
 
 ARRAYS = {
     "now/layer/kernel": np.array([[1.5, -0.0], [np.inf, np.nan]], np.float32),

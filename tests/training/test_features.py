@@ -10,14 +10,17 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from kindsight.cache import Cache
-from kindsight.catalog import Catalog, file_index, ledger, once
-from kindsight.errors import CacheError, PictureError
-from kindsight.pictures import InputSpec, content_digest, read_picture, resize_picture
-from kindsight.runtime import Interpreter, InterpreterPool
-from kindsight.training.features import compute_features, feature_table_path
-from kindsight.training.kept import kept_pictures
-from kindsight.training.tables import FeatureRow, FeatureTable
+from kindsight.cache.folder import Cache
+from kindsight.dataset import ImageDataset
+from kindsight.dataset.reading import ledger
+from kindsight.dataset.reading import ledger as file_index
+from kindsight.dataset.reading import read_once as once
+from kindsight.errors import CacheError, ImageError
+from kindsight.images import InputSpec, content_digest, read_image, resize_image
+from kindsight.models.runtime import Interpreter, InterpreterPool
+from kindsight.training.frozen.feature_cache import FeatureRow, FeatureTable
+from kindsight.training.frozen.features import compute_features, feature_table_path
+from kindsight.training.stored_images import kept_images
 from shapes import encoded, shape, write_shapes
 
 SPEC = InputSpec(64, 64)
@@ -30,7 +33,7 @@ def settle():
 
 @pytest.fixture
 def folder(tmp_path):
-    """Thirty pictures of three classes."""
+    """Thirty images of three classes."""
     root = write_shapes(tmp_path / "photos", {"bar": 12, "chequer": 10, "ring": 8})
     settle()
     return root
@@ -43,9 +46,9 @@ def cache(tmp_path):
 
 @pytest.fixture
 def compute(backbone, cache):
-    def compute(pictures, **options):
-        catalog = pictures if isinstance(pictures, Catalog) else Catalog.from_folder(pictures)
-        return compute_features(catalog, backbone, options.pop("spec", SPEC), cache, **options)
+    def compute(images, **options):
+        dataset = images if isinstance(images, ImageDataset) else ImageDataset.from_folder(images)
+        return compute_features(dataset, backbone, options.pop("spec", SPEC), cache, **options)
 
     return compute
 
@@ -59,10 +62,10 @@ def forbidden(*what):
 
     with pytest.MonkeyPatch.context() as patch:
         if "open" in what:
-            patch.setattr("kindsight.pictures.read.read_bytes", fail)
+            patch.setattr("kindsight.images.read.read_bytes", fail)
             patch.setattr("pathlib.Path.open", fail)
         if "decode" in what:
-            patch.setattr(once, "read_picture", fail)
+            patch.setattr(once, "read_image", fail)
         if "run" in what:
             patch.setattr(InterpreterPool, "run", fail)
         yield
@@ -73,26 +76,26 @@ def counted_runs():
     """Count how often the network is run."""
     runs, real = [], InterpreterPool.run
 
-    def run(pool, picture):
-        runs.append(picture.copy())
-        return real(pool, picture)
+    def run(pool, image):
+        runs.append(image.copy())
+        return real(pool, image)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(InterpreterPool, "run", run)
         yield runs
 
 
-def test_features_are_what_the_network_says_of_each_picture(folder, compute, backbone):
+def test_features_are_what_the_network_says_of_each_image(folder, compute, backbone):
     found = compute(folder)
     assert found.vectors.shape == (30, backbone.layout.width)
     assert found.vectors.dtype == np.float32
-    catalog = Catalog.from_folder(folder)
-    assert found.catalog.path == catalog.path and found.catalog.label == catalog.label
+    dataset = ImageDataset.from_folder(folder)
+    assert found.dataset.path == dataset.path and found.dataset.label == dataset.label
     network = Interpreter(backbone.tflite)
     for row in (0, 13, 29):
-        pixels = resize_picture(read_picture(catalog.file(row), target=(64, 64)), SPEC)
+        pixels = resize_image(read_image(dataset.file(row), target=(64, 64)), SPEC)
         np.testing.assert_array_equal(found.vectors[row], network(pixels))
-        assert found.catalog.digest[row] == content_digest(catalog.file(row).read_bytes())
+        assert found.dataset.digest[row] == content_digest(dataset.file(row).read_bytes())
     assert (found.computed, found.reused, found.problems) == (30, 0, ())
     assert len(np.unique(found.vectors, axis=0)) == 30
 
@@ -103,14 +106,14 @@ def test_the_second_time_no_file_is_opened(folder, compute):
         second = compute(folder)
     assert (second.computed, second.reused) == (0, 30)
     assert second.vectors.tobytes() == first.vectors.tobytes()
-    assert second.catalog == first.catalog
+    assert second.dataset == first.dataset
 
 
 def test_any_order_and_any_part_is_found(folder, compute):
     first = compute(folder)
     rows = np.random.default_rng(0).permutation(30)[:17]
     with forbidden("open", "run"):
-        part = compute(Catalog.from_folder(folder)[rows])
+        part = compute(ImageDataset.from_folder(folder)[rows])
     assert part.vectors.tobytes() == first.vectors[rows].tobytes()
     assert (part.computed, part.reused) == (0, 17)
 
@@ -124,8 +127,8 @@ def test_moved_and_renamed_files_are_found_by_their_content(folder, compute, tmp
     with forbidden("decode", "run"):
         second = compute(moved)
     assert (second.computed, second.reused) == (0, 30)
-    by_digest = dict(zip(first.catalog.digest, first.vectors, strict=True))
-    wanted = np.stack([by_digest[digest] for digest in second.catalog.digest])
+    by_digest = dict(zip(first.dataset.digest, first.vectors, strict=True))
+    wanted = np.stack([by_digest[digest] for digest in second.dataset.digest])
     assert second.vectors.tobytes() == wanted.tobytes()
 
 
@@ -134,7 +137,7 @@ def test_a_changed_file_is_computed_again(folder, compute):
 
     first = compute(folder)
     file = folder / "bar" / "bar 000.png"
-    row = first.catalog.path.index("bar/bar 000.png")
+    row = first.dataset.path.index("bar/bar 000.png")
     before, content = file.stat(), file.read_bytes()
     # Other pixels in a file of the same name, size and time of modification: a PNG may be
     # followed by anything.
@@ -153,16 +156,16 @@ def test_a_changed_file_is_computed_again(folder, compute):
 def test_a_file_made_at_the_moment_it_was_read_is_read_again(folder, compute, monkeypatch):
     # Changed once more within the same tick of the clock, it would have the same times.
     modified = (folder / "bar" / "bar 000.png").stat().st_mtime
-    catalog, reads = Catalog.from_folder(folder).where(path="bar/bar 000.png"), []
-    real = Catalog.load
-    monkeypatch.setattr(Catalog, "load", lambda c, row: reads.append(row) or real(c, row))
+    dataset, reads = ImageDataset.from_folder(folder).where(path="bar/bar 000.png"), []
+    real = ImageDataset.load
+    monkeypatch.setattr(ImageDataset, "load", lambda c, row: reads.append(row) or real(c, row))
     with monkeypatch.context() as patch:
         patch.setattr(file_index, "time", SimpleNamespace(time=lambda: modified + 0.02))
-        compute(catalog)
+        compute(dataset)
     with forbidden("run"):
-        assert compute(catalog).computed == 0
+        assert compute(dataset).computed == 0
         assert reads == [0, 0]
-        compute(catalog)
+        compute(dataset)
     assert reads == [0, 0]
 
 
@@ -173,57 +176,57 @@ def test_copies_are_computed_once(folder, compute):
     with counted_runs() as runs:
         found = compute(folder, workers=4)
     assert len(runs) == 30 and (found.computed, found.reused) == (30, 0)
-    assert len(found.catalog) == 70
-    rows = [row for row, path in enumerate(found.catalog.path) if "copy" in path]
-    rows.append(found.catalog.path.index("ring/ring 000.png"))
+    assert len(found.dataset) == 70
+    rows = [row for row, path in enumerate(found.dataset.path) if "copy" in path]
+    rows.append(found.dataset.path.index("ring/ring 000.png"))
     assert len(np.unique(found.vectors[rows], axis=0)) == 1 and len(rows) == 41
 
 
-def test_unreadable_pictures_are_set_aside_with_reason_and_remembered(folder, compute):
+def test_unreadable_images_are_set_aside_with_reason_and_remembered(folder, compute):
     jpeg = (folder / "bar" / "bar 003.jpg").read_bytes()
     (folder / "bar" / "cut.jpg").write_bytes(jpeg[: len(jpeg) // 2])
     (folder / "bar" / "cut again.jpg").write_bytes(jpeg[: len(jpeg) // 2])
-    (folder / "ring" / "letter.png").write_bytes(b"Dear reader, no picture. " * 20)
+    (folder / "ring" / "letter.png").write_bytes(b"Dear reader, no image. " * 20)
     settle()
-    catalog = Catalog.from_folder(folder)
-    first = compute(catalog)
+    dataset = ImageDataset.from_folder(folder)
+    first = compute(dataset)
     listed = [(error.path, error.code) for error in first.problems]
     assert listed == [
         ("bar/cut again.jpg", "truncated"),
         ("bar/cut.jpg", "truncated"),
-        ("ring/letter.png", "not-a-picture"),
+        ("ring/letter.png", "not-a-image"),
     ]
     assert first.problem_labels == ("bar", "bar", "ring")
     assert all(error.reason and "cut" not in error.reason for error in first.problems)
-    assert len(first.catalog) == len(first.vectors) == 30
-    assert not {path for path, _ in listed} & set(first.catalog.path)
+    assert len(first.dataset) == len(first.vectors) == 30
+    assert not {path for path, _ in listed} & set(first.dataset.path)
     assert (first.computed, first.reused) == (30, 0)
     with forbidden("open", "decode", "run"):
-        second = compute(catalog)
+        second = compute(dataset)
     assert [(e.path, e.code, e.reason) for e in second.problems] == [
         (e.path, e.code, e.reason) for e in first.problems
     ]
     assert (second.computed, second.reused) == (0, 30)
     # Mended, it counts.
     (folder / "ring" / "letter.png").write_bytes(encoded(shape("ring", 99), "png"))
-    assert (len(compute(catalog).catalog), len(compute(catalog).problems)) == (31, 2)
+    assert (len(compute(dataset).dataset), len(compute(dataset).problems)) == (31, 2)
 
 
 def test_a_file_that_vanishes_is_set_aside_and_may_come_back(folder, compute):
-    catalog = Catalog.from_folder(folder)
+    dataset = ImageDataset.from_folder(folder)
     file = folder / "ring" / "ring 002.png"
     away = file.rename(folder.parent / "away.png")
-    found = compute(catalog)
+    found = compute(dataset)
     assert [(e.path, e.code) for e in found.problems] == [("ring/ring 002.png", "missing")]
-    assert found.problem_labels == ("ring",) and len(found.catalog) == 29
+    assert found.problem_labels == ("ring",) and len(found.dataset) == 29
     away.rename(file)
-    again = compute(catalog)
+    again = compute(dataset)
     assert (again.problems, again.computed, again.reused) == ((), 1, 29)
-    # Gone once more, its features are still there but the picture is not.
+    # Gone once more, its features are still there but the image is not.
     settle()
-    compute(catalog)
+    compute(dataset)
     file.unlink()
-    assert [e.code for e in compute(catalog).problems] == ["missing"]
+    assert [e.code for e in compute(dataset).problems] == ["missing"]
 
 
 def test_an_empty_file_is_set_aside_and_remembered(folder, compute):
@@ -240,7 +243,7 @@ def test_an_empty_file_is_set_aside_and_remembered(folder, compute):
 
 def test_names_that_no_file_can_have(folder, compute):
     good = folder / "bar" / "bar 000.png"
-    found = compute(Catalog.from_files([str(good), "a\0b.jpg", "\ud800.jpg"], ["x", "x", "y"]))
+    found = compute(ImageDataset.from_files([str(good), "a\0b.jpg", "\ud800.jpg"], ["x", "x", "y"]))
     assert [error.code for error in found.problems] == ["missing", "missing"]
     assert [error.path for error in found.problems] == ["a\0b.jpg", "\ud800.jpg"]
     assert len(found.vectors) == 1
@@ -248,23 +251,23 @@ def test_names_that_no_file_can_have(folder, compute):
 
 def test_nothing_readable_gives_no_rows(tmp_path, compute, backbone):
     (tmp_path / "a.jpg").write_bytes(b"")
-    found = compute(Catalog.from_files([tmp_path / "a.jpg", tmp_path / "b.jpg"]))
-    assert found.vectors.shape == (0, backbone.layout.width) and len(found.catalog) == 0
+    found = compute(ImageDataset.from_files([tmp_path / "a.jpg", tmp_path / "b.jpg"]))
+    assert found.vectors.shape == (0, backbone.layout.width) and len(found.dataset) == 0
     assert [error.code for error in found.problems] == ["empty", "missing"]
     assert (found.computed, found.reused) == (0, 0)
 
 
 def test_arrays_are_found_again_by_their_pixels(compute, backbone):
     grey = shape("ring", 5)[:, :, 0]
-    pictures = [shape("bar", 1), shape("bar", 2, side=40), grey, shape("bar", 1)]
-    first = compute(Catalog.from_arrays(pictures, ["x", "x", "y", "x"]))
-    assert (first.computed, first.reused, len(first.catalog)) == (3, 0, 4)
+    images = [shape("bar", 1), shape("bar", 2, side=40), grey, shape("bar", 1)]
+    first = compute(ImageDataset.from_arrays(images, ["x", "x", "y", "x"]))
+    assert (first.computed, first.reused, len(first.dataset)) == (3, 0, 4)
     network = Interpreter(backbone.tflite)
-    for row, picture in enumerate(pictures):
-        rgb = picture if picture.ndim == 3 else np.stack([picture] * 3, axis=-1)
-        np.testing.assert_array_equal(first.vectors[row], network(resize_picture(rgb, SPEC)))
+    for row, image in enumerate(images):
+        rgb = image if image.ndim == 3 else np.stack([image] * 3, axis=-1)
+        np.testing.assert_array_equal(first.vectors[row], network(resize_image(rgb, SPEC)))
     with forbidden("run"):
-        second = compute(Catalog.from_arrays(pictures[::-1]))
+        second = compute(ImageDataset.from_arrays(images[::-1]))
     assert (second.computed, second.reused) == (0, 3)
     assert second.vectors.tobytes() == first.vectors[::-1].tobytes()
 
@@ -281,7 +284,7 @@ def test_every_way_of_resizing_has_features_of_its_own(folder, compute):
 def test_rows_of_another_width_are_computed_again(folder, compute, backbone, cache):
     first = compute(folder)
     with contextlib.closing(FeatureTable(first.table, 7)) as table:
-        table.put([FeatureRow(str(d), np.ones(7, np.float32)) for d in first.catalog.digest[:10]])
+        table.put([FeatureRow(str(d), np.ones(7, np.float32)) for d in first.dataset.digest[:10]])
     second = compute(folder)
     assert (second.computed, second.reused) == (10, 20)
     assert second.vectors.tobytes() == first.vectors.tobytes()
@@ -319,7 +322,7 @@ def test_a_cache_cleared_meanwhile_is_one_clear_error(folder, compute, monkeypat
 def test_progress_counts_to_the_end(folder, compute, monkeypatch):
     monkeypatch.setattr(ledger, "FLUSH_SECONDS", 0.0)
     seen = []
-    (folder / "bar" / "bad.jpg").write_bytes(b"no picture, but a file all the same")
+    (folder / "bar" / "bad.jpg").write_bytes(b"no image, but a file all the same")
     compute(folder, progress=lambda done, total: seen.append((done, total)))
     assert seen[0] == (0, 31) and seen[-1] == (31, 31)
     assert [done for done, _ in seen] == sorted(done for done, _ in seen) and len(seen) > 5
@@ -353,9 +356,9 @@ def test_what_was_computed_before_an_interruption_is_kept(folder, compute, monke
 def test_answers_that_are_not_finite_are_set_aside(folder, compute, monkeypatch):
     real = InterpreterPool.run
 
-    def run(pool, picture):
-        result = real(pool, picture).copy()
-        if picture.mean() > 240:
+    def run(pool, image):
+        result = real(pool, image).copy()
+        if image.mean() > 240:
             result[7] = np.nan
         return result
 
@@ -366,13 +369,13 @@ def test_answers_that_are_not_finite_are_set_aside(folder, compute, monkeypatch)
     assert np.isfinite(found.vectors).all()
 
 
-def test_resized_pictures_are_kept_for_reports(folder, compute, backbone):
+def test_resized_images_are_kept_for_reports(folder, compute, backbone):
     found = compute(folder)
-    digests = [str(found.catalog.digest[4]), "unknown", str(found.catalog.digest[0])]
-    one, none, other = kept_pictures(found.table, backbone.layout.width, digests)
+    digests = [str(found.dataset.digest[4]), "unknown", str(found.dataset.digest[0])]
+    one, none, other = kept_images(found.table, backbone.layout.width, digests)
     assert none is None
     for kept, row in ((one, 4), (other, 0)):
-        pixels = resize_picture(read_picture(found.catalog.file(row)), SPEC)
+        pixels = resize_image(read_image(found.dataset.file(row)), SPEC)
         assert kept.pixels.shape == (64, 64, 3) and (kept.height, kept.width) == (72, 80)
         # A JPEG is not exact; noise is the worst for it. Swapped colours would be far off.
         assert np.abs(kept.pixels.astype(int) - pixels).mean() < 12
@@ -381,11 +384,11 @@ def test_resized_pictures_are_kept_for_reports(folder, compute, backbone):
 
 def test_a_small_limit_keeps_the_table_in_use(folder, backbone, tmp_path):
     cache = Cache(tmp_path / "small", limit=1)
-    catalog = Catalog.from_folder(folder)
-    first = compute_features(catalog, backbone, SPEC, cache)
+    dataset = ImageDataset.from_folder(folder)
+    first = compute_features(dataset, backbone, SPEC, cache)
     assert first.table.exists()
-    assert compute_features(catalog, backbone, SPEC, cache).computed == 0
-    other = compute_features(catalog, backbone, InputSpec(64, 64, fit="pad"), cache)
+    assert compute_features(dataset, backbone, SPEC, cache).computed == 0
+    other = compute_features(dataset, backbone, InputSpec(64, 64, fit="pad"), cache)
     assert other.table.exists() and not first.table.exists()
 
 
@@ -396,14 +399,14 @@ import sys, time
 from pathlib import Path
 import numpy as np
 from kindsight.cache import Cache
-from kindsight.catalog import Catalog, file_index, ledger, reading
-from kindsight.pictures import InputSpec
+from kindsight.dataset import ImageDataset, file_index, ledger, reading
+from kindsight.images import InputSpec
 from kindsight.training import features
 from kindsight.training.frozen import FrozenTraining
 
 folder, cache, out, stop = sys.argv[1:]
 ledger.FLUSH_SECONDS = 0.0
-features.TOGETHER = 1  # so that pictures can be counted
+features.TOGETHER = 1  # so that images can be counted
 real = reading.map_ordered
 
 def stopping(*arguments):
@@ -416,7 +419,7 @@ def stopping(*arguments):
 if int(stop):
     reading.map_ordered = stopping
 found = features.compute_features(
-    Catalog.from_folder(folder), FrozenTraining(size=64).backbone(), InputSpec(64, 64), Cache(cache)
+    ImageDataset.from_folder(folder), FrozenTraining(size=64).backbone(), InputSpec(64, 64), Cache(cache)
 )
 np.save(out, found.vectors)
 print("computed", found.computed, flush=True)
@@ -442,7 +445,7 @@ def test_two_processes_at_once(folder, compute, backbone, environment, tmp_path)
     for number in range(3):
         assert np.load(tmp_path / f"{number}.npy").tobytes() == alone.vectors.tobytes()
     with forbidden("run"):
-        again = compute_features(Catalog.from_folder(folder), backbone, SPEC, shared)
+        again = compute_features(ImageDataset.from_folder(folder), backbone, SPEC, shared)
     assert again.computed == 0
 
 
@@ -458,8 +461,8 @@ def test_killed_in_the_middle_it_goes_on_from_there(
         child.wait()
         child.stdout.close()
     assert not (tmp_path / "never.npy").exists()
-    found = compute_features(Catalog.from_folder(folder), backbone, SPEC, shared)
-    # The first got 8 pictures done, the second 11 more; each may lose the last of them.
+    found = compute_features(ImageDataset.from_folder(folder), backbone, SPEC, shared)
+    # The first got 8 images done, the second 11 more; each may lose the last of them.
     assert 11 <= found.computed <= 13 and found.computed + found.reused == 30
     assert found.vectors.tobytes() == compute(folder).vectors.tobytes()
     path = feature_table_path(shared, backbone, SPEC)
@@ -467,7 +470,7 @@ def test_killed_in_the_middle_it_goes_on_from_there(
 
 
 def test_an_error_in_a_worker_is_the_programs(folder, compute, monkeypatch):
-    # Only what a picture does is set aside; a fault of the program must not look like one.
+    # Only what an image does is set aside; a fault of the program must not look like one.
     def fail(*_):
         raise MemoryError
 
@@ -479,6 +482,6 @@ def test_an_error_in_a_worker_is_the_programs(folder, compute, monkeypatch):
 
 
 def test_errors_keep_their_kind(folder, compute):
-    (folder / "bar" / "bad.jpg").write_bytes(b"no picture, but a file all the same")
+    (folder / "bar" / "bad.jpg").write_bytes(b"no image, but a file all the same")
     (error,) = compute(folder).problems
-    assert isinstance(error, PictureError) and str(error).startswith("bar/bad.jpg: ")
+    assert isinstance(error, ImageError) and str(error).startswith("bar/bad.jpg: ")

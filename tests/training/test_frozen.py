@@ -5,20 +5,20 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from kindsight.cache import Cache
-from kindsight.catalog import Catalog
-from kindsight.errors import CatalogError, SettingsError
-from kindsight.models.backbone_files import BackboneFiles
-from kindsight.pictures import InputSpec, resize_picture
-from kindsight.training import frozen_fit as module
-from kindsight.training.frozen import FrozenTraining
+from kindsight.cache.folder import Cache
+from kindsight.dataset import ImageDataset
+from kindsight.errors import DatasetError, SettingsError
+from kindsight.images import InputSpec, resize_image
+from kindsight.models.backbones.files import BackboneFiles
+from kindsight.training.frozen import fit as module
+from kindsight.training.frozen.settings import FrozenTraining
 from shapes import CLASSES, shape
 
 
-def catalog_of(count=10, classes=CLASSES, copies=1):
-    pictures = [shape(name, n) for name in classes for n in range(count) for _ in range(copies)]
+def dataset_of(count=10, classes=CLASSES, copies=1):
+    images = [shape(name, n) for name in classes for n in range(count) for _ in range(copies)]
     labels = [name for name in classes for _ in range(count * copies)]
-    return Catalog.from_arrays(pictures, labels)
+    return ImageDataset.from_arrays(images, labels)
 
 
 @pytest.fixture
@@ -27,8 +27,8 @@ def training(tmp_path, backbone, machine_cache):
     return FrozenTraining(size=64, cache=tmp_path / "cache")
 
 
-def fit(training, backbone, catalog, classes=CLASSES, rows=None):
-    features = training.features(catalog, backbone)
+def fit(training, backbone, dataset, classes=CLASSES, rows=None):
+    features = training.features(dataset, backbone)
     return training.fit(features, backbone, classes, rows)
 
 
@@ -84,14 +84,14 @@ def test_the_backbone_lies_where_the_cache_looks_for_it(backbone, machine_cache)
     assert names.count(backbone.key) == 2  # for LiteRT and for Keras
 
 
-def test_a_classifier_of_pictures_is_fitted(training, backbone):
-    catalog = catalog_of(12)
+def test_a_classifier_of_images_is_fitted(training, backbone):
+    dataset = dataset_of(12)
     seen = []
-    features = training.features(catalog, backbone, lambda *step: seen.append(step))
+    features = training.features(dataset, backbone, lambda *step: seen.append(step))
     fitted = training.fit(features, backbone, CLASSES)
-    assert seen[-1] == ("pictures", 36, 36)
+    assert seen[-1] == ("images", 36, 36)
     assert fitted.classes == CLASSES and fitted.rows.tolist() == list(range(36))
-    new = catalog_of(30)[np.arange(90) % 30 >= 12]
+    new = dataset_of(30)[np.arange(90) % 30 >= 12]
     logits = fitted.head.layers.logits(training.features(new, backbone).vectors)
     assert (logits.argmax(1) == new.targets).mean() > 0.8
     assert fitted.seconds > 0
@@ -99,37 +99,37 @@ def test_a_classifier_of_pictures_is_fitted(training, backbone):
 
 def test_only_the_rows_given_are_learned_from(training, backbone):
     # Outside the rows every label is wrong: learned from, they would be believed.
-    catalog = catalog_of(20)
+    dataset = dataset_of(20)
     rows = np.flatnonzero(np.arange(60) % 20 < 12)
     turned = {"bar": "chequer", "chequer": "ring", "ring": "bar"}
     labels = [
-        label if row in rows else turned[str(label)] for row, label in enumerate(catalog.label)
+        label if row in rows else turned[str(label)] for row, label in enumerate(dataset.label)
     ]
-    fitted = fit(training, backbone, catalog.with_columns(label=labels), rows=rows)
-    alone = fit(training, backbone, catalog[rows])
+    fitted = fit(training, backbone, dataset.with_columns(label=labels), rows=rows)
+    alone = fit(training, backbone, dataset[rows])
     assert fitted.rows.tolist() == rows.tolist()
     one, two = (one.head.layers.logits(fitted.features.vectors) for one in (fitted, alone))
     np.testing.assert_array_equal(one, two)
-    assert (one.argmax(1) == catalog.targets).mean() > 0.8
+    assert (one.argmax(1) == dataset.targets).mean() > 0.8
 
 
 def test_logits_stand_in_the_order_of_the_classes_given(training, backbone):
-    catalog = catalog_of()
-    plain = fit(training, backbone, catalog)
-    turned = fit(training, backbone, catalog, ("ring", "bar", "chequer"))
+    dataset = dataset_of()
+    plain = fit(training, backbone, dataset)
+    turned = fit(training, backbone, dataset, ("ring", "bar", "chequer"))
     assert turned.classes == ("ring", "bar", "chequer")
     vectors = plain.features.vectors
     answers = [
         [one.classes[k] for k in one.head.layers.logits(vectors).argmax(1)]
         for one in (plain, turned)
     ]
-    assert np.mean(np.array(answers[0]) == np.array(catalog.label)) > 0.9
+    assert np.mean(np.array(answers[0]) == np.array(dataset.label)) > 0.9
     assert np.mean(np.array(answers[0]) == np.array(answers[1])) > 0.95
 
 
-def test_the_order_of_pictures_decides_nothing_but_rounding(training, backbone):
-    catalog, order = catalog_of(12), np.random.default_rng(0).permutation(36)
-    one, two = fit(training, backbone, catalog), fit(training, backbone, catalog[order])
+def test_the_order_of_images_decides_nothing_but_rounding(training, backbone):
+    dataset, order = dataset_of(12), np.random.default_rng(0).permutation(36)
+    one, two = fit(training, backbone, dataset), fit(training, backbone, dataset[order])
     assert one.head.chosen.describe() == two.head.chosen.describe()
     vectors = one.features.vectors
     np.testing.assert_allclose(
@@ -146,9 +146,9 @@ def test_the_seed_reaches_the_folds_and_the_head(training, backbone, monkeypatch
         return real(*arguments, **options)
 
     monkeypatch.setattr(module, "fit_head", noting)
-    catalog = catalog_of()
+    dataset = dataset_of()
     for seed in (0, 0, 1):
-        fit(replace(training, seed=seed, head="linear"), backbone, catalog)
+        fit(replace(training, seed=seed, head="linear"), backbone, dataset)
     assert seen[0] == seen[1] and seen[0][0] != seen[2][0]
     assert [one[1:] for one in seen] == [(0, "linear"), (0, "linear"), (1, "linear")]
 
@@ -159,7 +159,7 @@ def test_copies_are_held_out_together(training, backbone, monkeypatch):
     monkeypatch.setattr(
         module, "fit_head", lambda *a, **o: seen.update(folds=o["folds"]) or real(*a, **o)
     )
-    fit(training, backbone, catalog_of(8, copies=3))
+    fit(training, backbone, dataset_of(8, copies=3))
     folds = seen["folds"].reshape(24, 3)
     assert (folds == folds[:, :1]).all() and len(np.unique(folds)) == 5
 
@@ -170,69 +170,69 @@ def test_balanced_weights_by_hand(training, backbone, monkeypatch):
     monkeypatch.setattr(
         module, "fit_head", lambda *a, **o: seen.append(o["weights"]) or real(*a, **o)
     )
-    catalog = catalog_of()[np.array([0, 1, 2, 3, 4, 5, 10, 11, 12, 20, 21, 22])]
+    dataset = dataset_of()[np.array([0, 1, 2, 3, 4, 5, 10, 11, 12, 20, 21, 22])]
     for setting in (None, "none", "balanced"):
-        fit(replace(training, class_weight=setting), backbone, catalog)
+        fit(replace(training, class_weight=setting), backbone, dataset)
     assert seen[0] is None and seen[1] is None
-    # Twelve pictures in three classes of 6, 3 and 3: four shall count for each class.
+    # Twelve images in three classes of 6, 3 and 3: four shall count for each class.
     assert seen[2] == pytest.approx([4 / 6] * 6 + [4 / 3] * 6)
 
 
 @pytest.mark.parametrize("counts", [(1, 1, 1), (2, 2, 2), (2, 3, 5), (1, 10, 10)])
-def test_few_pictures(training, backbone, counts):
+def test_few_images(training, backbone, counts):
     rows = [10 * k + n for k, count in enumerate(counts) for n in range(count)]
-    catalog = catalog_of()[np.array(rows)]
-    fitted = fit(training, backbone, catalog)
+    dataset = dataset_of()[np.array(rows)]
+    fitted = fit(training, backbone, dataset)
     logits = fitted.head.layers.logits(fitted.features.vectors)
     assert np.isfinite(logits).all() and 0 < fitted.head.temperature < 100
-    assert (logits.argmax(1) == catalog.targets).mean() > 0.7
+    assert (logits.argmax(1) == dataset.targets).mean() > 0.7
 
 
-def test_a_class_that_is_one_picture_many_times(training, backbone):
-    pictures = [shape("ring", 1)] * 4 + [shape("bar", 1)] * 4
-    catalog = Catalog.from_arrays(pictures, ["ring"] * 4 + ["bar"] * 4)
-    fitted = fit(training, backbone, catalog, ("bar", "ring"))
+def test_a_class_that_is_one_image_many_times(training, backbone):
+    images = [shape("ring", 1)] * 4 + [shape("bar", 1)] * 4
+    dataset = ImageDataset.from_arrays(images, ["ring"] * 4 + ["bar"] * 4)
+    fitted = fit(training, backbone, dataset, ("bar", "ring"))
     logits = fitted.head.layers.logits(fitted.features.vectors)
     assert logits.argmax(1).tolist() == [1] * 4 + [0] * 4
 
 
-def test_nothing_but_one_picture(training, backbone):
-    catalog = Catalog.from_arrays([shape("ring", 1)] * 4, ["a", "a", "b", "b"])
-    with pytest.raises(CatalogError, match="4 times the same"):
-        fit(training, backbone, catalog, ("a", "b"))
+def test_nothing_but_one_image(training, backbone):
+    dataset = ImageDataset.from_arrays([shape("ring", 1)] * 4, ["a", "a", "b", "b"])
+    with pytest.raises(DatasetError, match="4 times the same"):
+        fit(training, backbone, dataset, ("a", "b"))
 
 
-def test_a_class_without_a_picture(training, backbone):
-    with pytest.raises(CatalogError, match="none of ellipse, star"):
-        fit(training, backbone, catalog_of(), (*CLASSES, "ellipse", "star"))
+def test_a_class_without_a_image(training, backbone):
+    with pytest.raises(DatasetError, match="none of ellipse, star"):
+        fit(training, backbone, dataset_of(), (*CLASSES, "ellipse", "star"))
 
 
 def test_a_single_class(training, backbone):
-    with pytest.raises(CatalogError, match=r"two classes or more\. Received: bar"):
-        fit(training, backbone, catalog_of(classes=("bar",)), ("bar",))
+    with pytest.raises(DatasetError, match=r"two classes or more\. Received: bar"):
+        fit(training, backbone, dataset_of(classes=("bar",)), ("bar",))
 
 
-def test_kept_pixels_are_the_resized_pictures(training, backbone):
-    catalog = catalog_of(4)
-    fitted = fit(training, backbone, catalog)
-    digests = [str(digest) for digest in fitted.features.catalog.digest]
+def test_kept_pixels_are_the_resized_images(training, backbone):
+    dataset = dataset_of(4)
+    fitted = fit(training, backbone, dataset)
+    digests = [str(digest) for digest in fitted.features.dataset.digest]
     order = [7, 3, 11, 0]
     pixels = fitted.kept_pixels([digests[row] for row in order])
     assert pixels.shape == (4, 64, 64, 3) and pixels.dtype == np.uint8
     for row, kept in zip(order, pixels, strict=True):
-        wanted = resize_picture(catalog.load(row), training.spec())
+        wanted = resize_image(dataset.load(row), training.spec())
         # A JPEG is not exact, and noise is the worst for it.
         assert 0 < np.abs(kept.astype(int) - wanted).mean() < 12
-        others = [resize_picture(catalog.load(n), training.spec()) for n in range(12) if n != row]
+        others = [resize_image(dataset.load(n), training.spec()) for n in range(12) if n != row]
         assert min(np.abs(kept.astype(int) - other).mean() for other in others) > 12
 
 
 def test_pixels_that_the_cache_lost_are_read_again(training, backbone):
-    catalog = catalog_of(4)
-    fitted = fit(training, backbone, catalog)
+    dataset = dataset_of(4)
+    fitted = fit(training, backbone, dataset)
     Cache(training.cache).clear("features")
     order = [5, 2]
-    pixels = fitted.kept_pixels([str(fitted.features.catalog.digest[row]) for row in order])
+    pixels = fitted.kept_pixels([str(fitted.features.dataset.digest[row]) for row in order])
     # Not through a JPEG this time.
-    wanted = np.stack([resize_picture(catalog.load(row), training.spec()) for row in order])
+    wanted = np.stack([resize_image(dataset.load(row), training.spec()) for row in order])
     np.testing.assert_array_equal(pixels, wanted)

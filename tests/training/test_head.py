@@ -5,15 +5,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from kindsight.catalog.folds import fold_indices
+from kindsight.dataset.splits.folds import fold_indices
 from kindsight.errors import SettingsError
-from kindsight.models.heads import CurvedHead, LinearHead
-from kindsight.models.layout import FeatureBlock, FeatureLayout
-from kindsight.training import candidates as candidates_module
-from kindsight.training import head as module
-from kindsight.training.apart import fit_apart
-from kindsight.training.candidates import Candidate, best_candidate, cost_of
-from kindsight.training.head import (
+from kindsight.models.backbones.layout import FeatureBlock, FeatureLayout
+from kindsight.models.heads.head import CurvedHead, LinearHead
+from kindsight.training.frozen import candidates as candidates_module
+from kindsight.training.frozen import select_head as module
+from kindsight.training.frozen.candidates import Candidate, best_candidate, cost_of
+from kindsight.training.frozen.fit import fit_apart
+from kindsight.training.frozen.select_head import (
     BLOCKS,
     HEADS,
     block_choices,
@@ -40,23 +40,23 @@ def fit(features, targets, *, early=None, count=5, **options):
     return fit_head(features, targets, int(targets.max()) + 1, where, folds=folds, **options)
 
 
-def blobs(pictures=150, columns=12, classes=3, spread=1.2, seed=0):
+def blobs(images=150, columns=12, classes=3, spread=1.2, seed=0):
     """Classes around points of their own: straight lines part them best."""
     random = np.random.default_rng(seed)
-    targets = np.arange(pictures) % classes
+    targets = np.arange(images) % classes
     centres = random.normal(size=(classes, columns))
-    return (centres[targets] + spread * random.normal(size=(pictures, columns)), targets)
+    return (centres[targets] + spread * random.normal(size=(images, columns)), targets)
 
 
-def ring(pictures=300, seed=0):
+def ring(images=300, seed=0):
     """One class inside, the other around it: no straight line parts them.
 
     Early and last features tell the same.
     """
     random = np.random.default_rng(seed)
-    targets = np.arange(pictures) % 2
-    angles = random.uniform(0, 2 * np.pi, pictures)
-    radii = np.where(targets == 1, 2.0, 0.5) + 0.1 * random.normal(size=pictures)
+    targets = np.arange(images) % 2
+    angles = random.uniform(0, 2 * np.pi, images)
+    radii = np.where(targets == 1, 2.0, 0.5) + 0.1 * random.normal(size=images)
     x, y = radii * np.cos(angles), radii * np.sin(angles)
     return np.stack([x, y, x, y], axis=1), targets
 
@@ -165,7 +165,7 @@ def test_a_network_of_one_block():
 
 @pytest.mark.parametrize("kind", ["linear", "curved"])
 def test_labels_drawn_by_lot_score_as_chance(kind):
-    # With 60 columns for 100 pictures any fit is right on what it saw; what it says of pictures
+    # With 60 columns for 100 images any fit is right on what it saw; what it says of images
     # held out must be no better than a coin.
     random = np.random.default_rng(2)
     features = random.normal(size=(100, 60))
@@ -179,8 +179,8 @@ def test_labels_drawn_by_lot_score_as_chance(kind):
     assert head.temperature > 1 or np.abs(np.ptp(logits, axis=1)).max() < 3
 
 
-def test_held_out_pictures_are_answered_by_the_fit_without_them(last_fit, monkeypatch):
-    # Copies of one picture under changing labels: whoever learns a label by heart is right on the
+def test_held_out_images_are_answered_by_the_fit_without_them(last_fit, monkeypatch):
+    # Copies of one image under changing labels: whoever learns a label by heart is right on the
     # copies that it saw, and wrong on those held out where the labels go by the fold.
     features = np.repeat(np.eye(2), 40, axis=0)
     folds = np.tile([0, 1], 40)
@@ -213,8 +213,8 @@ def test_another_seed_nearly_the_same_answers():
 
 
 @pytest.mark.parametrize("kind", ["linear", "curved"])
-def test_order_of_pictures_does_not_matter_but_for_rounding(kind):
-    # As long as all pictures are landmarks, which up to LANDMARKS pictures they are.
+def test_order_of_images_does_not_matter_but_for_rounding(kind):
+    # As long as all images are landmarks, which up to LANDMARKS images they are.
     features, targets = blobs(columns=20)
     folds, order = folds_of(targets), np.random.default_rng(3).permutation(150)
     one = fit(features, targets, folds=folds, kind=kind)
@@ -261,8 +261,8 @@ def test_tiny_sets(kind, counts):
     assert (logits.argmax(1) == targets).mean() >= 0.75
 
 
-def test_more_pictures_than_the_choice_looks_at(monkeypatch, last_fit):
-    monkeypatch.setattr(module, "CHOICE_PICTURES", 60)
+def test_more_images_than_the_choice_looks_at(monkeypatch, last_fit):
+    monkeypatch.setattr(module, "CHOICE_IMAGES", 60)
     features, targets = blobs(300, 20, 3, spread=0.8)
     head = fit(features, targets)
     assert len(last_fit["columns"]) == 300
@@ -272,7 +272,7 @@ def test_more_pictures_than_the_choice_looks_at(monkeypatch, last_fit):
     assert accuracy(head, features, targets) > 0.9
 
 
-def test_strength_is_for_all_pictures_together(monkeypatch):
+def test_strength_is_for_all_images_together(monkeypatch):
     given = []
 
     def noting(columns, targets, classes, weights, strength, *rest, **options):

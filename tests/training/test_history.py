@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kindsight.errors import BundleError, UsageError
-from kindsight.training.history import COLUMNS, EpochRow, History, load_history
+from kindsight.training.engine.history import COLUMNS, EpochRow, History, load_history
 
 HEADER = "epoch,phase,seconds,learning_rate,loss,accuracy,val_loss,val_accuracy"
 

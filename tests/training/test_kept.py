@@ -1,11 +1,11 @@
-"""What the cache keeps of a picture, and how much of it a crop leaves out."""
+"""What the cache keeps of an image, and how much of it a crop leaves out."""
 
 import numpy as np
 import pytest
 
-from kindsight.pictures import InputSpec
-from kindsight.training.kept import kept_pictures, share_cut_off, to_jpeg
-from kindsight.training.tables import FeatureRow, FeatureTable
+from kindsight.images import InputSpec
+from kindsight.training.frozen.feature_cache import FeatureRow, FeatureTable
+from kindsight.training.stored_images import kept_images, share_cut_off, to_jpeg
 
 
 @pytest.fixture
@@ -43,8 +43,8 @@ def test_only_a_crop_cuts(table, fit):
     assert share_cut_off(table, 2, ["wide", "tall"], InputSpec(8, 8, fit=fit)) == 0
 
 
-def test_kept_pictures_come_in_the_order_asked_for(table):
-    tall, bad, wide = kept_pictures(table, 2, ["tall", "bad", "wide"])
+def test_kept_images_come_in_the_order_asked_for(table):
+    tall, bad, wide = kept_images(table, 2, ["tall", "bad", "wide"])
     assert (tall.height, tall.width, wide.height, wide.width) == (400, 100, 100, 200)
     assert bad is None
     assert np.abs(tall.pixels.astype(int) - 90).max() <= 2

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
-from kindsight.training.history import EpochRow
-from kindsight.training.listener import Listeners, TrainingListener, tell_of_rank
+from kindsight.training.engine.callbacks import Listeners, TrainingListener, tell_of_rank
+from kindsight.training.engine.history import EpochRow
 
 
 class Noting:

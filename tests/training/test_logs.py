@@ -12,11 +12,17 @@ from pathlib import Path
 import pytest
 
 from kindsight.errors import KindsightError, MissingExtraError, UsageError
-from kindsight.training import mlflow_log
-from kindsight.training.events import crc32c, read_records, record, scalar_event
-from kindsight.training.history import EpochRow, History, load_history
-from kindsight.training.logs import open_logs
-from kindsight.training.tensorboard import EVENT_FILE, TensorBoardLog
+from kindsight.training.engine import mlflow as mlflow_log
+from kindsight.training.engine.history import EpochRow, History, load_history
+from kindsight.training.engine.logs import open_logs
+from kindsight.training.engine.tensorboard import (
+    EVENT_FILE,
+    TensorBoardLog,
+    crc32c,
+    read_records,
+    record,
+    scalar_event,
+)
 
 ROWS = [
     EpochRow(1, "head", 2.0, 0.125, 0.75, 0.5, 0.5, 0.25),
@@ -56,7 +62,7 @@ def scalars(folder: Path, part: str) -> list[tuple[int, dict[str, float]]]:
 
 
 def test_the_checksum_is_the_castagnoli_one():
-    # the check value of the polynomial in every catalogue, and those of RFC 3720, B.4
+    # the check value of the polynomial in every datasetue, and those of RFC 3720, B.4
     assert crc32c(b"123456789") == 0xE3069283
     assert crc32c(bytes(32)) == 0x8A9136AA
     assert crc32c(b"\xff" * 32) == 0x62A8AB43

@@ -1,22 +1,22 @@
-"""How often a fine-tuned network looks at a picture, and the time that is kept back for it."""
+"""How often a fine-tuned network looks at an image, and the time that is kept back for it."""
 
 import json
 
 import numpy as np
 import pytest
 
-from kindsight.training import looks
-from kindsight.training.looks import LOOKING, allow_looks
-from kindsight.training.tune_pictures import pixels_to_tune
-from kindsight.training.tune_work import AFTERWARDS, COMPARED, FineTuning
-from kindsight.training.tuning import DECISIONS_FILE
+from kindsight.training.fine_tuning import tta as looks
+from kindsight.training.fine_tuning.images import pixels_to_tune
+from kindsight.training.fine_tuning.settings import DECISIONS_FILE
+from kindsight.training.fine_tuning.tta import LOOKING, allow_looks
+from kindsight.training.fine_tuning.work import AFTERWARDS, COMPARED, FineTuning
 
-# Fitted: a hundred pictures, of which sixty are learned from and thirty judged by.
+# Fitted: a hundred images, of which sixty are learned from and thirty judged by.
 ANSWERED = COMPARED + 40
 
 
 class Fitted:
-    catalog = range(100)
+    dataset = range(100)
     files = type("Files", (), {"parts": (), "tflite": None, "layout": None})
 
     def __init__(self, tunes):
@@ -59,7 +59,7 @@ def test_how_many_by_hand(tmp_path, monkeypatch):
         # What is left of it for one look is a thousand seconds.
         return allow_looks(make(folder, AFTERWARDS + ANSWERED * each + 1000.5), None, 4).looks
 
-    # 296 pictures: 29.6 s, 44.4 s and 103.6 s a look, of 100 s.
+    # 296 images: 29.6 s, 44.4 s and 103.6 s a look, of 100 s.
     assert [allowed(each) for each in (0.1, 0.15, 0.35)] == [4, 3, 1]
 
 
@@ -114,20 +114,20 @@ def make_still(tmp_path):
 
 def test_only_the_flips_there_is_time_for_are_asked(tmp_path, monkeypatch):
     stored = type("Stored", (), {"file": tmp_path / "pixels", "places": np.arange(100) * 7})
-    monkeypatch.setattr("kindsight.training.tune_pictures.stages_of", lambda layout: ())
+    monkeypatch.setattr("kindsight.training.fine_tuning.images.stages_of", lambda layout: ())
     work = make(tmp_path, 600.0, "full", looks=2, look_seconds=0.01)
-    pictures = pixels_to_tune(work, stored, (0, 1, 2, 3))
-    assert pictures.job["flips"] == [0, 1]
-    np.testing.assert_array_equal(pictures.val_views, np.arange(60, 90)[:, None] * [7, 7])
+    images = pixels_to_tune(work, stored, (0, 1, 2, 3))
+    assert images.job["flips"] == [0, 1]
+    np.testing.assert_array_equal(images.val_views, np.arange(60, 90)[:, None] * [7, 7])
     # What is learned from is flipped in every way.
-    policy = pictures.job["phases"][0]["augment"]
+    policy = images.job["phases"][0]["augment"]
     assert "horizontal_flip" in str(policy) and "vertical_flip" in str(policy)
 
 
 def test_what_answers_nothing_afterwards_keeps_no_time_for_it(tmp_path):
     work = make(tmp_path, 1000.0, asked=False, looks=4, look_seconds=1.0)
     assert work.left() == pytest.approx(1000 - AFTERWARDS, abs=0.5)
-    # All layers: the process with Keras looks at the validation pictures before it ends.
+    # All layers: the process with Keras looks at the validation images before it ends.
     work = make(tmp_path, 1000.0, "full", asked=False, looks=4, look_seconds=1.0)
     assert work.left() == pytest.approx(1000 - AFTERWARDS - 2 * 30 * 4, abs=0.5)
 

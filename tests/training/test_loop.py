@@ -15,11 +15,11 @@ from learner import TinyLearner, coloured
 
 from kindsight.augment import Augment
 from kindsight.errors import SettingsError
-from kindsight.training.batches import Batches, ahead
-from kindsight.training.checkpoints import CheckpointWriter, read_checkpoint
-from kindsight.training.learner import Lessons, StoppedError
-from kindsight.training.loop import Loop
-from kindsight.training.plan import Phase, Plan
+from kindsight.training.engine.batches import Batches, ahead
+from kindsight.training.engine.checkpoints import CheckpointWriter, read_checkpoint
+from kindsight.training.engine.learner import Lessons, StoppedError
+from kindsight.training.engine.loop import Loop
+from kindsight.training.engine.plan import Phase, Plan
 
 
 def lessons(count=46, validation=16, seed=0):
@@ -53,7 +53,7 @@ def test_epochs_steps_and_news_are_in_order():
     made, news = loop(PLAN, learner)
     history = made.run()
     steps = [call for call in learner.calls if call[0] == "step"]
-    # 30 pictures in eights: three batches of eight and one of six, four times.
+    # 30 images in eights: three batches of eight and one of six, four times.
     assert [call[1] for call in steps] == [8, 8, 8, 6] * 4
     assert len({call[3] for call in steps}) == 16 and learner.calls[0] == ("begin", "sgd", 0.0)
     assert news[0] == {"event": "start", "epochs": 4, "done": 0}
@@ -61,17 +61,17 @@ def test_epochs_steps_and_news_are_in_order():
     assert [item["epoch"] for item in epochs] == [1, 2, 3, 4] == [r.epoch for r in history]
     last = [item for item in news if item["event"] == "step"][-1]
     assert (last["epoch"], last["step"], last["steps"], last["phase"]) == (4, 4, 4, "only")
-    assert last["loss"] == history.rows()[-1].loss and last["pictures_per_second"] > 0
+    assert last["loss"] == history.rows()[-1].loss and last["images_per_second"] > 0
     assert history.rows()[-1].val_accuracy > 0.8
 
 
-def test_a_picture_is_seen_once_an_epoch_and_in_another_order_in_the_next():
+def test_a_image_is_seen_once_an_epoch_and_in_another_order_in_the_next():
     data = lessons()
     batches = Batches(data.pixels, data.places, data.targets, 2, 8, Augment(), 3)
     for epoch in (1, 2):
         order = batches.order(epoch)
         made = [batches.make(epoch, step, order) for step in range(len(batches))]
-        seen = np.concatenate([batch.pictures for batch in made])
+        seen = np.concatenate([batch.images for batch in made])
         assert (seen == data.pixels[data.places[order]]).all()
         targets = np.concatenate([batch.targets for batch in made])
         assert (targets.argmax(1) == data.targets[order]).all()
@@ -87,7 +87,7 @@ def test_batches_do_not_depend_on_who_makes_them_and_when():
     alone = [batches.make(5, step, order) for step in range(len(batches))]
     backwards = [batches.make(5, step, order) for step in reversed(range(len(batches)))][::-1]
     for one, other in zip(alone, backwards, strict=True):
-        assert (one.pictures == other.pictures).all() and (one.targets == other.targets).all()
+        assert (one.images == other.images).all() and (one.targets == other.targets).all()
         assert one.address == other.address
     assert any((batch.targets.max(1) < 1).any() for batch in alone)  # mixed
     histories = []
@@ -133,7 +133,7 @@ def test_the_best_may_be_the_surest():
             super().__init__()
             self.judged, self.kernels = 0, []
 
-        def evaluate(self, pictures, targets):
+        def evaluate(self, images, targets):
             self.judged += 1
             self.kernels.append(self.kernel.copy())
             loss, share = [(0.5, 0.9), (0.1, 0.5), (0.3, 0.8)][self.judged - 1]
@@ -299,7 +299,7 @@ def test_killed_at_random_moments_it_ends_the_same_to_the_bit(tmp_path):
         assert json.loads(done.stdout)[1:] == [history, weights]
 
 
-def test_validation_pictures_are_never_augmented(monkeypatch):
+def test_validation_images_are_never_augmented(monkeypatch):
     data, judged = lessons(), []
     learner = TinyLearner()
     judge = learner.evaluate
@@ -314,7 +314,7 @@ def test_validation_pictures_are_never_augmented(monkeypatch):
 
 def test_out_of_time_it_judges_the_epoch_under_way_and_ends(monkeypatch):
     now = [0.0]
-    monkeypatch.setattr("kindsight.training.loop.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("kindsight.training.engine.loop.time.monotonic", lambda: now[0])
 
     class Slow(TinyLearner):
         def step(self, *given):

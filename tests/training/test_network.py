@@ -6,11 +6,11 @@ import pytest
 
 from kindsight.augment import Augment
 from kindsight.errors import SettingsError
-from kindsight.models.small_cnn import SmallCNN
-from kindsight.settings import TrainSettings
-from kindsight.training.frozen import FrozenTraining
-from kindsight.training.kinds import OPTIONS, foreign_options, make_training
-from kindsight.training.network import NetworkTraining
+from kindsight.models.networks.small_cnn import SmallCNN
+from kindsight.runs.settings import TrainSettings
+from kindsight.training.frozen.settings import FrozenTraining
+from kindsight.training.network.settings import NetworkTraining
+from kindsight.training.trainer import OPTIONS, foreign_options, make_training
 
 
 def test_by_default_it_is_the_courses_network():

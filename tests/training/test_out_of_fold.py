@@ -1,12 +1,12 @@
-"""Out-of-fold answers: of heads that have not seen the picture, and not fooled by wrong labels."""
+"""Out-of-fold answers: of heads that have not seen the image, and not fooled by wrong labels."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from kindsight.models.layout import FeatureBlock, FeatureLayout
-from kindsight.training.out_of_fold import out_of_fold
+from kindsight.models.backbones.layout import FeatureBlock, FeatureLayout
+from kindsight.runs.checking.out_of_fold import out_of_fold
 
 LAYOUT = FeatureLayout((FeatureBlock("stage_mean", 0, 12), FeatureBlock("top_mean", 12, 20)))
 
@@ -37,7 +37,7 @@ def test_a_wrong_label_is_contradicted():
 
 
 def test_what_was_held_out_was_not_seen():
-    """Pictures of noise whose labels are drawn: seen, they would be known by heart."""
+    """Images of noise whose labels are drawn: seen, they would be known by heart."""
     random = np.random.default_rng(1)
     vectors = random.normal(size=(150, 20)).astype(np.float32)
     targets = random.integers(0, 3, 150)

@@ -8,9 +8,8 @@ import pytest
 
 from kindsight.augment import Augment
 from kindsight.errors import SettingsError
-from kindsight.models.optimizers import Optimizer
-from kindsight.training.plan import Phase, Plan
-from kindsight.training.schedules import learning_rate
+from kindsight.models.steps.optimizers import Optimizer
+from kindsight.training.engine.plan import Phase, Plan, learning_rate
 
 
 def rates(schedule, warmup, steps, highest=1.0):

@@ -12,9 +12,9 @@ import pytest
 from PIL import Image
 
 from kindsight.errors import UsageError
-from kindsight.runfigures import write_history_figures, write_learning_rate_figures
-from kindsight.training.history import EpochRow, History
-from kindsight.training.plots import learning_rate_figure
+from kindsight.runs.figures import write_history_figures, write_learning_rate_figures
+from kindsight.training.engine.history import EpochRow, History
+from kindsight.training.engine.plots import learning_rate_figure
 
 HISTORY = History([
     EpochRow(1, "head", 1.0, 0.1, 0.75, 0.5, 0.7, 0.6),
@@ -49,19 +49,19 @@ def test_without_validation_there_is_one_line():
     assert len(accuracy.texts) == 0
 
 
-def test_a_notebook_gets_a_picture_and_the_same_one_each_time():
+def test_a_notebook_gets_a_image_and_the_same_one_each_time():
     figure = HISTORY.plot()
     content = figure._repr_png_()
-    with Image.open(io.BytesIO(content)) as picture:
-        assert picture.format == "PNG"
-        assert picture.width > 2 * picture.height
-        assert len(np.unique(np.asarray(picture.convert("L")))) > 50
+    with Image.open(io.BytesIO(content)) as image:
+        assert image.format == "PNG"
+        assert image.width > 2 * image.height
+        assert len(np.unique(np.asarray(image.convert("L")))) > 50
     assert HISTORY.plot().png() == content
 
 
 def test_drawing_leaves_pyplot_out():
     code = (
-        "import sys; from kindsight.training.history import EpochRow, History\n"
+        "import sys; from kindsight.training.engine.history import EpochRow, History\n"
         "assert 'matplotlib' not in sys.modules\n"
         "History([EpochRow(1, 'a', 1, 1, 1, 1)]).plot().png()\n"
         "assert 'matplotlib.pyplot' not in sys.modules"

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy.spatial.distance import cdist
 
-from kindsight.training import projection as module
-from kindsight.training.projection import fit_kernel_map, fit_projection
+from kindsight.training.frozen import projection as module
+from kindsight.training.frozen.projection import fit_kernel_map, fit_projection
 
 
 def generator(seed=0):
@@ -25,17 +25,15 @@ def standardised(features, weights=1.0):
     return rows / np.sqrt(np.square(rows).sum(1).mean())
 
 
-def low_rank(pictures=200, columns=100, noise=0.02, seed=0):
+def low_rank(images=200, columns=100, noise=0.02, seed=0):
     """Rows that vary in three directions, by clearly different amounts, and a little in all."""
     random = np.random.default_rng(seed)
-    hidden = random.normal(size=(pictures, 3)) * [5, 2.5, 1.2]
+    hidden = random.normal(size=(images, 3)) * [5, 2.5, 1.2]
     mixing = np.linalg.qr(random.normal(size=(columns, 3)))[0].T
-    return (hidden @ mixing + noise * random.normal(size=(pictures, columns)) + 7).astype(
-        np.float32
-    )
+    return (hidden @ mixing + noise * random.normal(size=(images, columns)) + 7).astype(np.float32)
 
 
-def test_three_pictures_by_hand():
+def test_three_images_by_hand():
     # The means are 2 and 20, the deviations √(2/3) and 10 √(2/3): both columns become -√1.5, 0,
     # √1.5. The mean square norm is (3 + 0 + 3) / 3 = 2, so all is divided by √2. One direction,
     # (1, 1) / √2, holds everything: -√1.5, 0, √1.5 or the opposite.
@@ -45,12 +43,12 @@ def test_three_pictures_by_hand():
     assert components.shape == (3, 1) and components.dtype == np.float32
     assert np.abs(components[:, 0]) == pytest.approx([np.sqrt(1.5), 0, np.sqrt(1.5)], abs=1e-5)
     assert components[0, 0] == pytest.approx(-components[2, 0], abs=1e-5)
-    # A fourth picture, never seen: one and a half steps on in the first column, back in the other.
+    # A fourth image, never seen: one and a half steps on in the first column, back in the other.
     new = fitted.apply(np.array([[3.5, 5]], np.float32))
     assert new[0] == pytest.approx(np.zeros(1), abs=1e-5)
 
 
-def test_two_pictures_three_columns_by_hand():
+def test_two_images_three_columns_by_hand():
     # Standardised, the rows are (-1, 1, 1) and (1, -1, -1), of norm √3: divided, and rotated into
     # the one direction there is, they lie at -1 and 1.
     components = project([[0, 5, 9], [4, 1, 8]]).apply(np.array([[0, 5, 9], [4, 1, 8]], np.float32))
@@ -66,9 +64,9 @@ def test_weights_of_columns_by_hand():
     assert sizes == pytest.approx([3 / np.sqrt(10), 1 / np.sqrt(10)], rel=1e-5)
 
 
-@pytest.mark.parametrize(("pictures", "columns"), [(200, 100), (60, 150), (500, 40), (150, 60)])
-def test_same_components_as_an_exact_decomposition(pictures, columns):
-    features = low_rank(pictures, columns)
+@pytest.mark.parametrize(("images", "columns"), [(200, 100), (60, 150), (500, 40), (150, 60)])
+def test_same_components_as_an_exact_decomposition(images, columns):
+    features = low_rank(images, columns)
     components = project(features, 3).apply(features)
     left, values, _ = np.linalg.svd(standardised(features), full_matrices=False)
     wanted = left[:, :3] * values[:3]
@@ -76,11 +74,11 @@ def test_same_components_as_an_exact_decomposition(pictures, columns):
     np.testing.assert_allclose(components * signs, wanted, atol=2e-3)
 
 
-@pytest.mark.parametrize(("pictures", "columns"), [(20, 90), (90, 20), (30, 30)])
-def test_all_components_keep_every_distance(pictures, columns):
-    features = np.random.default_rng(1).normal(size=(pictures, columns)).astype(np.float32)
+@pytest.mark.parametrize(("images", "columns"), [(20, 90), (90, 20), (30, 30)])
+def test_all_components_keep_every_distance(images, columns):
+    features = np.random.default_rng(1).normal(size=(images, columns)).astype(np.float32)
     components = project(features).apply(features)
-    assert components.shape[1] <= min(pictures, columns)
+    assert components.shape[1] <= min(images, columns)
     rows = standardised(features)
     np.testing.assert_allclose(components @ components.T, rows @ rows.T, atol=2e-4)
 
@@ -141,14 +139,14 @@ def test_a_column_of_no_weight_is_left_out():
 
 
 @pytest.mark.filterwarnings("error")
-def test_pictures_that_are_all_alike_give_finite_numbers():
+def test_images_that_are_all_alike_give_finite_numbers():
     features = np.full((6, 5), 3.25, np.float32)
     components = project(features).apply(features)
     assert len(components) == 6
     np.testing.assert_array_equal(components, np.zeros_like(components))
 
 
-def test_many_pictures_use_the_statistics_of_all(monkeypatch):
+def test_many_images_use_the_statistics_of_all(monkeypatch):
     monkeypatch.setattr(module, "BASIS_ROWS", 60)
     features = low_rank(400, 50)
     features[200:] += 3
@@ -169,7 +167,7 @@ def test_same_seed_same_bits():
     assert one.bias.tobytes() == two.bias.tobytes()
 
 
-def test_order_of_pictures_does_not_matter_but_for_rounding():
+def test_order_of_images_does_not_matter_but_for_rounding():
     features = low_rank(150, 40, noise=0.1)
     order = np.random.default_rng(2).permutation(150)
     one = project(features, 3).apply(features)
@@ -188,7 +186,7 @@ def exact_kernel(one, two, gamma):
 
 
 @pytest.mark.parametrize("gamma", [0.1, 0.7, 3.0])
-def test_all_pictures_as_landmarks_give_the_exact_kernel(gamma):
+def test_all_images_as_landmarks_give_the_exact_kernel(gamma):
     rows = points()
     mapping = fit_kernel_map(rows, 1000, gamma, generator())
     columns = (mapping.apply(rows) + mapping.mean).astype(np.float64)
@@ -200,7 +198,7 @@ def test_few_landmarks_give_nystroems_approximation():
     mapping = fit_kernel_map(rows, 25, 0.7, generator())
     assert mapping.landmarks.shape == (25, 6)
     found = cdist(mapping.landmarks, rows).min(1)
-    assert (found == 0).all()  # each of them is one of the pictures, and none comes twice
+    assert (found == 0).all()  # each of them is one of the images, and none comes twice
     assert len(np.unique(mapping.landmarks, axis=0)) == 25
     columns = (mapping.apply(new) + mapping.mean).astype(np.float64)
     cross = exact_kernel(new, mapping.landmarks, 0.7)
@@ -224,7 +222,7 @@ def test_kernel_components_are_centred_on_the_landmarks():
     assert np.abs(mapping.mean).max() > 0.01
 
 
-def test_pictures_that_occur_twice_give_finite_numbers():
+def test_images_that_occur_twice_give_finite_numbers():
     rows = np.repeat(points(10), 3, axis=0)
     mapping = fit_kernel_map(rows, 1000, 0.7, generator())
     columns = mapping.apply(rows)

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from kindsight.augment import Augment
-from kindsight.training import rate_choice
-from kindsight.training.learner import Lessons, StoppedError
-from kindsight.training.plan import Phase
-from kindsight.training.rate_choice import choose_rate, tried_epochs
+from kindsight.training.engine.learner import Lessons, StoppedError
+from kindsight.training.engine.plan import Phase
+from kindsight.training.fine_tuning import learning_rate as rate_choice
+from kindsight.training.fine_tuning.learning_rate import choose_rate, tried_epochs
 
 
 class Bowl:
@@ -25,11 +25,11 @@ class Bowl:
     def set_state(self, arrays):
         (self.weight,) = arrays["weight"].tolist()
 
-    def step(self, pictures, targets, rate, address):
+    def step(self, images, targets, rate, address):
         self.rates.append(rate)
         self.weight -= rate * self.curvature * self.weight
 
-    def evaluate(self, pictures, targets):
+    def evaluate(self, images, targets):
         return len(targets) * self.weight**2, 0
 
 
@@ -63,7 +63,7 @@ def test_the_largest_rate_that_still_helps(curvature, best):
 def test_no_rate_is_tried_after_one_that_was_worse():
     learner, told = Bowl(50.0), []
     choose(learner, (0.001, 0.01, 0.1, 1.0), lambda *news: told.append(news))
-    # Four steps an epoch of eight pictures, three epochs: in the first the rate rises, then it is
+    # Four steps an epoch of eight images, three epochs: in the first the rate rises, then it is
     # half of 1 + cos(k pi / 8).
     assert len(learner.rates) == 3 * 3 * 4
     falling = [0.9619, 0.8536, 0.6913, 0.5, 0.3087, 0.1464, 0.0381, 0.0]
@@ -73,7 +73,7 @@ def test_no_rate_is_tried_after_one_that_was_worse():
     assert told == [(done, 12) for done in range(9)]
 
 
-def test_of_few_pictures_more_epochs_are_tried(monkeypatch):
+def test_of_few_images_more_epochs_are_tried(monkeypatch):
     phase = Phase("all layers", 3, 2, "adamw", 5e-5, augment=Augment())
     for steps, epochs in ((8, 3), (13, 4), (60, 15)):
         monkeypatch.setattr(rate_choice, "TRIED_STEPS", steps)

@@ -5,9 +5,9 @@ import pytest
 from learner import TinyLearner, coloured
 
 from kindsight.augment import Augment
-from kindsight.training.batches import Batches
-from kindsight.training.plan import Phase
-from kindsight.training.rate_finder import suggest_rate, sweep_rates
+from kindsight.training.engine.batches import Batches
+from kindsight.training.engine.learning_rate_finder import suggest_rate, sweep_rates
+from kindsight.training.engine.plan import Phase
 
 
 def sweep(learner, **options):

@@ -4,21 +4,21 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from kindsight.training.softmax import _Problem, fit_softmax
+from kindsight.training.frozen.softmax import _Problem, fit_softmax
 
 
-def problem(pictures=80, columns=5, classes=3, seed=0, noise=1.5):
+def problem(images=80, columns=5, classes=3, seed=0, noise=1.5):
     """Features with nearly uncorrelated columns, and labels that they partly explain."""
     random = np.random.default_rng(seed)
-    features = random.normal(size=(pictures, columns)).astype(np.float32)
+    features = random.normal(size=(images, columns)).astype(np.float32)
     truth = random.normal(size=(columns, classes))
-    targets = (features @ truth + noise * random.gumbel(size=(pictures, classes))).argmax(1)
+    targets = (features @ truth + noise * random.gumbel(size=(images, classes))).argmax(1)
     targets[:classes] = np.arange(classes)
     return features, targets.astype(np.int64)
 
 
-def ones(problems, pictures):
-    return np.ones((problems, pictures), np.float32)
+def ones(problems, images):
+    return np.ones((problems, images), np.float32)
 
 
 def sklearn_logits(features, targets, strength, weights=None):
@@ -53,8 +53,8 @@ def exact_gradient(features, targets, weights, strength, fit, index=0):
     return features.T @ slope + strength * kernel, slope.sum(0)
 
 
-def test_two_pictures_by_hand():
-    # Pictures at -1 and 1, logits ∓kx: the mean loss is log(1 + exp(-2k)) + strength k². Its slope
+def test_two_images_by_hand():
+    # Images at -1 and 1, logits ∓kx: the mean loss is log(1 + exp(-2k)) + strength k². Its slope
     # -2 / (1 + exp(2k)) + 2 strength k is zero at k = 1/2 for strength = 2 / (1 + e).
     features = np.array([[-1], [1]], np.float32)
     fit = fit_softmax(features, np.array([0, 1]), 2, ones(1, 2), 2 / (1 + np.e), tolerance=1e-6)
@@ -100,13 +100,13 @@ def test_default_tolerance_is_enough_for_probabilities():
     assert np.abs(difference).max() < 2e-3
 
 
-def fold_weights(pictures, seed=3):
+def fold_weights(images, seed=3):
     """Weights of four problems: all, two folds left out, and fractional ones."""
     random = np.random.default_rng(seed)
-    weights = ones(4, pictures)
+    weights = ones(4, images)
     weights[1, ::3] = 0
-    weights[2, : pictures // 3] = 0
-    weights[3] = random.uniform(0.05, 3, pictures)
+    weights[2, : images // 3] = 0
+    weights[3] = random.uniform(0.05, 3, images)
     return weights
 
 
@@ -126,14 +126,14 @@ def test_problems_side_by_side_are_as_each_alone():
     assert min(np.abs(answers[0] - other).max() for other in answers[1:]) > 0.1
 
 
-def test_a_picture_without_weight_has_no_influence():
+def test_a_image_without_weight_has_no_influence():
     features, targets = problem(60, 4, 3, 12)
     weights = ones(1, 60)
     weights[0, 40:] = 0
     fit = fit_softmax(features, targets, 3, weights, 0.02)
     other = features.copy()
     other[40:] *= -1
-    # The scaling of the columns sees all pictures, and their squares are what they were.
+    # The scaling of the columns sees all images, and their squares are what they were.
     same = fit_softmax(other, (targets + (np.arange(60) >= 40)) % 3, 3, weights, 0.02)
     np.testing.assert_array_equal(same.kernel, fit.kernel)
     np.testing.assert_array_equal(same.bias, fit.bias)
@@ -224,7 +224,7 @@ def test_constant_column_is_left_to_the_intercept():
 
 
 @pytest.mark.parametrize("strength", [1e-3, 1e-6])
-def test_separable_pictures_give_finite_numbers(strength):
+def test_separable_images_give_finite_numbers(strength):
     features = np.repeat(np.eye(3, dtype=np.float32) * 4, 5, axis=0)
     targets = np.repeat(np.arange(3), 5)
     fit = fit_softmax(features, targets, 3, ones(1, 15), strength)
@@ -234,7 +234,7 @@ def test_separable_pictures_give_finite_numbers(strength):
 
 
 def test_a_class_without_weight_is_never_the_answer():
-    # A fold can leave a class of few pictures out: its intercept falls for as long as steps last.
+    # A fold can leave a class of few images out: its intercept falls for as long as steps last.
     features, targets = problem(60, 4, 3, 21)
     weights = ones(2, 60)
     weights[1, targets == 2] = 0
@@ -251,7 +251,7 @@ def test_a_class_without_weight_is_never_the_answer():
     )
 
 
-def test_more_columns_than_pictures():
+def test_more_columns_than_images():
     random = np.random.default_rng(22)
     features = random.normal(size=(12, 40)).astype(np.float32)
     targets = np.arange(12) % 3

@@ -10,11 +10,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from kindsight import sqlite_file
-from kindsight.catalog.file_index import FileIndex, FileStamp
+from kindsight.cache import sqlite_table as sqlite_file
+from kindsight.cache.sqlite_table import DamagedTableError
+from kindsight.dataset.reading.ledger import FileIndex, FileStamp
 from kindsight.errors import CacheError
-from kindsight.sqlite_file import DamagedTableError
-from kindsight.training.tables import FeatureRow, FeatureTable
+from kindsight.training.frozen.feature_cache import FeatureRow, FeatureTable
 
 
 def vector(*numbers):
@@ -80,14 +80,14 @@ def test_a_code_that_no_error_has_counts_as_absent(table):
     assert table.known(["a"]) == set() and table.problems(["a"]) == {}
 
 
-def test_more_pictures_than_a_statement_takes(table):
+def test_more_images_than_a_statement_takes(table):
     digests = [f"{number:05d}" for number in range(2500)]
     table.put([FeatureRow(name, vector(row, 0, 0)) for row, name in enumerate(digests)])
     assert table.known(digests) == set(digests)
     assert table.vectors(digests[::-1])[:, 0].tolist() == list(range(2499, -1, -1))
 
 
-def test_resized_pictures_are_kept_beside(table):
+def test_resized_images_are_kept_beside(table):
     table.put(
         [
             FeatureRow("a", vector(1, 2, 3), b"jpeg of a", 480, 640),
@@ -95,7 +95,7 @@ def test_resized_pictures_are_kept_beside(table):
             FeatureRow("c", None, code="empty", reason="It."),
         ]
     )
-    found = table.pictures(["a", "b", "c", "d"])
+    found = table.images(["a", "b", "c", "d"])
     assert found == {"a": FeatureRow("a", None, b"jpeg of a", 480, 640)}
 
 
@@ -161,13 +161,13 @@ def test_a_damaged_file_is_put_aside(path, content):
 
 def test_a_database_of_someone_else_is_put_aside(path):
     with contextlib.closing(sqlite3.connect(path)) as connection:
-        connection.execute("CREATE TABLE pictures (name TEXT, painter TEXT)")
-        connection.execute("INSERT INTO pictures VALUES ('Night Watch', 'Rembrandt')")
+        connection.execute("CREATE TABLE images (name TEXT, painter TEXT)")
+        connection.execute("INSERT INTO images VALUES ('Night Watch', 'Rembrandt')")
         connection.commit()
     with contextlib.closing(FeatureTable(path, 3)) as table:
         assert table.known(["a"]) == set()
     with contextlib.closing(sqlite3.connect(path.with_suffix(".damaged"))) as connection:
-        assert connection.execute("SELECT * FROM pictures").fetchone()[1] == "Rembrandt"
+        assert connection.execute("SELECT * FROM images").fetchone()[1] == "Rembrandt"
 
 
 def test_damage_that_shows_late_is_told_and_put_aside(path):
@@ -336,7 +336,7 @@ def test_numbers_of_files_beyond_63_bits(index, file, monkeypatch, inode):
         st_size, st_mtime_ns, st_ctime_ns = real.st_size, real.st_mtime_ns, real.st_ctime_ns
         st_ino = inode
 
-    monkeypatch.setattr("kindsight.catalog.file_index.os.stat", lambda _: Stat)
+    monkeypatch.setattr("kindsight.dataset.reading.ledger.os.stat", lambda _: Stat)
     remember(index, file)
     assert index.lookup([str(file)]) == {str(file): "digest of 'a.jpg'"}
     Stat.st_ino = inode - 1

@@ -6,14 +6,14 @@ import pytest
 
 from kindsight.augment import Augment
 from kindsight.errors import SettingsError
-from kindsight.models.top import TrainedHead
-from kindsight.settings import TrainSettings
-from kindsight.training.frozen import FrozenTraining
-from kindsight.training.kinds import foreign_options, make_training
-from kindsight.training.network import NetworkTraining
-from kindsight.training.phases import make_policy, read_phase
-from kindsight.training.plan import Phase
-from kindsight.training.transfer import CHOICES, TransferTraining
+from kindsight.models.heads.trained import TrainedHead
+from kindsight.runs.settings import TrainSettings
+from kindsight.training.engine.plan import Phase
+from kindsight.training.frozen.settings import FrozenTraining
+from kindsight.training.network.settings import NetworkTraining
+from kindsight.training.trainer import foreign_options, make_training
+from kindsight.training.transfer.phases import make_policy, read_phase
+from kindsight.training.transfer.settings import CHOICES, TransferTraining
 
 GIVEN = {
     "cut": "mixed7", "freeze": "all", "train_norm": False, "kept_views": 0, "pooling": "max",

@@ -3,16 +3,16 @@
 import numpy as np
 import pytest
 
-from kindsight.training import fine_tuning
-from kindsight.training.tune_answer import choose_answer, logits_of_views
+from kindsight.training.fine_tuning import train as fine_tuning
+from kindsight.training.fine_tuning.tta import choose_answer, logits_of_views
 
 TARGETS = np.array([0, 1] * 20)
 RIGHT = np.where(np.eye(2)[TARGETS] > 0, 2.0, -2.0).astype(np.float32)
 
 
-def wrong(*pictures):
+def wrong(*images):
     logits = RIGHT.copy()
-    logits[list(pictures)] *= -1
+    logits[list(images)] *= -1
     return logits
 
 
@@ -35,7 +35,7 @@ def test_together_only_where_that_is_clearly_surer(wide):
 
 
 def test_over_views_alone_where_that_is_clearly_surer():
-    # Wrong in other pictures each; their mean is unsure of these and right in the rest.
+    # Wrong in other images each; their mean is unsure of these and right in the rest.
     views = [wrong(*range(8)), wrong(*range(8, 16)), wrong(*range(16, 24))]
     found = answer(views, wrong(*range(4)))
     assert (found.views, found.share) == (3, 1.0)
@@ -57,16 +57,16 @@ def test_beside_wider_features_over_all_views_unless_one_is_clearly_surer():
 
 
 class Sum:
-    """A network that answers with two corners of a picture."""
+    """A network that answers with two corners of an image."""
 
-    def logits(self, pictures):
-        return np.stack([pictures[:, 0, 0, 0], pictures[:, 0, -1, 0]], 1).astype(np.float32)
+    def logits(self, images):
+        return np.stack([images[:, 0, 0, 0], images[:, 0, -1, 0]], 1).astype(np.float32)
 
 
 def test_each_view_is_asked_for_flipped():
     pixels = np.arange(2 * 2 * 2 * 3, dtype=np.uint8).reshape(2, 2, 2, 3)
     told = Sum(), pixels, np.array([[1, 1, 1, 1]]), (0, 1, 2, 3)
-    # The second picture's corners are 12 and 15 above, 18 and 21 below.
+    # The second image's corners are 12 and 15 above, 18 and 21 below.
     expected = [[[12, 15]], [[15, 12]], [[18, 21]], [[21, 18]]]
     heard = []
     found = logits_of_views(*told, flipped=False, tell=lambda: heard.append(1))
@@ -82,8 +82,8 @@ def test_each_view_is_asked_for_flipped():
     [
         (1, 1.0, ""),
         (1, 0.5, "it answers together with the frozen head"),
-        (4, 1.0, "it answers by the mean of 4 looks, at the picture as it is and flipped"),
-        (2, 0.5, "2 looks, at the picture as it is and flipped, together with the frozen head"),
+        (4, 1.0, "it answers by the mean of 4 looks, at the image as it is and flipped"),
+        (2, 0.5, "2 looks, at the image as it is and flipped, together with the frozen head"),
     ],
 )
 def test_how_it_answers_is_said(views, share, said):

@@ -10,17 +10,27 @@ import pytest
 from kindsight.bundle import load_bundle
 from kindsight.classifier import ImageClassifier
 from kindsight.errors import SettingsError
+from kindsight.models.runtime import InterpreterPool
 from kindsight.predictor import Predictor
-from kindsight.runs import TrainSettings, train
-from kindsight.runtime import InterpreterPool
-from kindsight.training import fine_tuning, one_backbone, tune_plan, tuning, widening
-from kindsight.training.candidates import Task
-from kindsight.training.checkpoints import CHECKPOINT_FILE
-from kindsight.training.fine_tuning import FineTuning, fine_tune
-from kindsight.training.flips import choose_flips
-from kindsight.training.frozen import FrozenTraining
-from kindsight.training.tuning import is_better, parse_budget
-from kindsight.training.widening import choose_widening
+from kindsight.runs.train import TrainSettings, train
+from kindsight.training.budget import widen as one_backbone
+from kindsight.training.budget import widen as widening
+from kindsight.training.budget.widen import choose_widening
+from kindsight.training.engine.checkpoints import CHECKPOINT_FILE
+from kindsight.training.fine_tuning import (
+    plan as tune_plan,
+)
+from kindsight.training.fine_tuning import (
+    settings as tuning,
+)
+from kindsight.training.fine_tuning import (
+    train as fine_tuning,
+)
+from kindsight.training.fine_tuning.settings import is_better, parse_budget
+from kindsight.training.fine_tuning.train import FineTuning, fine_tune
+from kindsight.training.fine_tuning.tta import choose_flips
+from kindsight.training.frozen.candidates import Task
+from kindsight.training.frozen.settings import FrozenTraining
 from shapes import write_small_network
 
 
@@ -83,13 +93,13 @@ def test_better_is_surer_with_no_more_wrong_than_by_chance(log_loss, wrong, bett
 
 
 def test_without_a_validation_part_or_time_it_stays_frozen(photos, backbone, tmp_path):
-    from kindsight.catalog import open_catalog
+    from kindsight.dataset import open_dataset
 
     training = FrozenTraining(size=64)
-    catalog = open_catalog(str(photos))
-    features = training.features(catalog, backbone)
-    fitted = training.fit(features, backbone, features.catalog.classes)
-    rows = np.arange(len(features.catalog))
+    dataset = open_dataset(str(photos))
+    features = training.features(dataset, backbone)
+    fitted = training.fit(features, backbone, features.dataset.classes)
+    rows = np.arange(len(features.dataset))
     for validation, seconds, said in ((rows[:9], None, "there are 9"), (rows, 1.0, "no time")):
         kept = fine_tune(FineTuning(fitted, rows, validation, None, tmp_path, seconds=seconds))
         assert kept.head is fitted.head and not kept.tuning.kept and said in kept.tuning.words
@@ -99,12 +109,12 @@ def test_without_a_validation_part_or_time_it_stays_frozen(photos, backbone, tmp
 def test_ctrl_c_before_the_training_keeps_the_best_head_so_far(
     photos, backbone, tmp_path, monkeypatch
 ):
-    from kindsight.catalog import open_catalog
+    from kindsight.dataset import open_dataset
 
     training = FrozenTraining(size=64)
-    features = training.features(open_catalog(str(photos)), backbone)
-    fitted = training.fit(features, backbone, features.catalog.classes)
-    wider, rows, heard = replace(fitted), np.arange(len(features.catalog)), []
+    features = training.features(open_dataset(str(photos)), backbone)
+    fitted = training.fit(features, backbone, features.dataset.classes)
+    wider, rows, heard = replace(fitted), np.arange(len(features.dataset)), []
     keras = type("Keras", (), {"hurried": False})
     listener = type("Listener", (), {"on_interrupt": lambda self: heard.append("Ctrl-C")})()
 
@@ -118,7 +128,7 @@ def test_ctrl_c_before_the_training_keeps_the_best_head_so_far(
         return fine_tune(work, own)
 
     kept = tune()
-    assert kept.head is wider.head and kept.catalog is wider.catalog and heard == ["Ctrl-C"]
+    assert kept.head is wider.head and kept.dataset is wider.dataset and heard == ["Ctrl-C"]
     assert not kept.tuning.kept and "not fine-tuned: ended by Ctrl-C" in kept.tuning.words
     # A second one, and where nobody is promised a result.
     for more in ({"wish": fine_tuning.StopNow}, {"seconds": None}, {"own": object()}):
@@ -217,7 +227,7 @@ def test_what_is_not_better_is_refused_and_the_frozen_head_answers(photos, tmp_p
 
 @dataclass(frozen=True)
 class Wider:
-    """Wider features that take little time: two flips of larger pictures."""
+    """Wider features that take little time: two flips of larger images."""
 
     size: int
     model: str = "efficientnet-lite0"
@@ -241,7 +251,7 @@ class Wish(Stopper):
 
 @pytest.fixture(scope="module")
 def beside(tmp_path_factory):
-    """A small network to see pictures beside another."""
+    """A small network to see images beside another."""
     return write_small_network(tmp_path_factory.mktemp("own") / "beside.keras", 96)
 
 
@@ -250,8 +260,8 @@ def test_within_a_budget_ctrl_c_finishes_with_the_best_so_far(
     photos, beside, tmp_path, monkeypatch
 ):
     # Wider features are taken whatever they bring, and answer together with the tuned network:
-    # two backbones, of which the first sees the middles, too, and has pictures of another size.
-    # What is tuned brings the pictures to a size of its own.
+    # two backbones, of which the first sees the middles, too, and has images of another size.
+    # What is tuned brings the images to a size of its own.
     more = (("inner", (64, 64)), ("first_crops", 2))
     chosen = Wider(96, f"efficientnet-lite0+{beside}", more=more)
     score = Task.score
@@ -279,7 +289,7 @@ def test_within_a_budget_ctrl_c_finishes_with_the_best_so_far(
     assert "over 2 flips: cross-validation" in result.network
     assert "what is tuned is efficientnet-lite0 at 64 px" in result.network
     assert "mean of 4 and 2 views" in result.report.read_text("utf-8")
-    assert "2 looks, at the picture as it is and flipped, together with" in result.network
+    assert "2 looks, at the image as it is and flipped, together with" in result.network
     assert result.tuning["kept"] and "wider features" in result.tuning["seconds"]
     bundle = load_bundle(result.run)
     assert bundle.facts["agreement"]["largest_difference"] < 1e-3
@@ -315,18 +325,18 @@ def test_what_is_judged_over_flips_is_what_answers(photos, monkeypatch):
     for name, value in {"SHARES_BESIDE": (1.0,), "CLEARLY_BESIDE": 0.0, **few}.items():
         monkeypatch.setattr(tune_plan, name, value)
     fitted = ImageClassifier(size=64, budget="1h", validation=0.4).fit(photos)._fitted
-    assert fitted.tuning.words.endswith("2 looks, at the picture as it is and flipped")
+    assert fitted.tuning.words.endswith("2 looks, at the image as it is and flipped")
     known = fitted._logits
     assert len(known) >= 10
     rows = np.array(sorted(known))
     # What the child said of what it kept at the cut, as float16, and what the file says.
     judged = np.array([known[row] for row in rows.tolist()])
-    answers = fitted.logits_of(fitted.catalog[rows])
+    answers = fitted.logits_of(fitted.dataset[rows])
     np.testing.assert_allclose(judged, answers, atol=0.01 * np.abs(answers).max())
     pool = InterpreterPool(fitted.tflite, 1)
-    (picture,) = fitted.stored.pixels(rows[:1])
-    np.testing.assert_allclose(pool.run(picture), pool.run(np.flipud(picture)), atol=1e-4)
-    assert np.abs(pool.run(picture) - pool.run(np.fliplr(picture))).max() > 1e-3
+    (image,) = fitted.stored.pixels(rows[:1])
+    np.testing.assert_allclose(pool.run(image), pool.run(np.flipud(image)), atol=1e-4)
+    assert np.abs(pool.run(image) - pool.run(np.fliplr(image))).max() > 1e-3
 
 
 @pytest.mark.slow
@@ -353,7 +363,7 @@ def test_what_was_decided_otherwise_does_not_count(tmp_path):
 
 
 class Noticing:
-    """Stored pictures of one row of four pixels, and a network that answers with the pixels."""
+    """Stored images of one row of four pixels, and a network that answers with the pixels."""
 
     def pixels(self, rows):
         bright = [[[200, 0, 0], [0, 0, 0]], [[0, 0, 0], [0, 0, 0]]]
@@ -383,7 +393,7 @@ def test_a_flip_is_a_view_where_it_loses_nothing(seen, flips):
 
 
 class Left:
-    """A fine-tuning of 1,000 pictures with so many seconds left."""
+    """A fine-tuning of 1,000 images with so many seconds left."""
 
     def __init__(self, seconds, size=300):
         self.seconds, self.kept, self.rows = seconds, {}, range(1000)
@@ -404,7 +414,7 @@ def test_what_is_tuned_is_small_where_time_is_short():
     def small(seconds, name="efficientnet-lite2", **more):
         return one_backbone._tunes_small(Left(seconds, **more), name, rate=100.0)
 
-    # 40 epochs of 1,000 pictures, at 1.2 passes of 2.9 times the cost: 1,392 seconds.
+    # 40 epochs of 1,000 images, at 1.2 passes of 2.9 times the cost: 1,392 seconds.
     assert small(1391) and not small(1393)
     # The default one was small before.
     assert small(1e6, "efficientnet-lite0") and not small(1e6, "efficientnet-lite0", size=None)
@@ -429,9 +439,9 @@ def test_what_was_chosen_by_name_is_no_default(told, default):
 
 
 class Head:
-    """A head on a thousand pictures, with a log loss in cross-validation."""
+    """A head on a thousand images, with a log loss in cross-validation."""
 
-    catalog = range(1000)
+    dataset = range(1000)
     files = type("Files", (), {"parts": ()})
 
     def __init__(self, log_loss, **settings):
@@ -468,7 +478,7 @@ def test_more_views_are_looked_at_where_that_is_better(tmp_path, monkeypatch):
     assert "0.293 in place of 0.300" in said[0] and "flips, too: " in said[1]
     seen, said = again([0.295, 0.293], folder="two")
     assert seen == (0, 1, 2, 3) and tried == [(0, 4), seen]
-    assert "middles of pictures, too did not help" in said[0]
+    assert "middles of images, too did not help" in said[0]
     seen, said = again([0.293, 0.288], folder="three", flips=(0, 2))
     assert seen == (0, 4) and tried == [(0, 4), (0, 2, 4, 6)] and "did not help" in said[1]
     # Ten seconds of a view are a quarter of 40; of three pairs there is time for one.
@@ -482,14 +492,14 @@ def test_more_views_are_looked_at_where_that_is_better(tmp_path, monkeypatch):
 
 
 def test_the_widest_features_there_is_time_for(monkeypatch):
-    def choose(seconds, flips=(0, 1, 2, 3), rate=100.0, pictures=1000, **told):
-        found = choose_widening(FrozenTraining(**told), flips, pictures, rate, seconds)
+    def choose(seconds, flips=(0, 1, 2, 3), rate=100.0, images=1000, **told):
+        found = choose_widening(FrozenTraining(**told), flips, images, rate, seconds)
         return found and (found.model, found.flips)
 
     two, three = ("efficientnet-lite0+efficientnet-lite" + number for number in "12")
     pair = (0, 3)
-    # The picture and its middle by the first, 2.9 times the cost of a pass by the other: 49 s of
-    # 1,000 pictures, twice that for a pair; 16 s to build. It may take a half.
+    # The image and its middle by the first, 2.9 times the cost of a pass by the other: 49 s of
+    # 1,000 images, twice that for a pair; 16 s to build. It may take a half.
     assert choose(228.1) == (three, pair) and choose(227.9) == (three, (0,))
     assert choose(130.1) == (three, (0,))
     # The smaller one: 44 s.
@@ -501,9 +511,9 @@ def test_the_widest_features_there_is_time_for(monkeypatch):
     assert choose(227.9, views=2) == (two, pair) and choose(207.9, views=2) is None
     assert choose(2000, views=4) == (three, (0, 1, 2, 3))
     assert choose(343.9, crops=2) == (three, (0,)) and choose(344.1, crops=2) == (three, pair)
-    # What was chosen by name stays, and of many pictures features would be too large.
+    # What was chosen by name stays, and of many images features would be too large.
     assert choose(2000, model="mobilenet-v2") is None and choose(2000, size=128) is None
-    assert choose(1e9, pictures=40_001) is None and choose(1e9, pictures=40_000) is not None
+    assert choose(1e9, images=40_001) is None and choose(1e9, images=40_000) is not None
     # What is not installed is not taken.
     monkeypatch.setattr(widening, "_is_there", lambda name: not name.endswith("2"))
     assert choose(2000) == (two, pair)

@@ -3,18 +3,16 @@
 import numpy as np
 import pytest
 
-from kindsight.augment import Augment, augment_pictures
-from kindsight.cache import Cache
-from kindsight.catalog import Catalog
-from kindsight.catalog.store import store_pictures
-from kindsight.models.lower import LowerPart
-from kindsight.models.weights import weights_digest
-from kindsight.pictures import InputSpec
-from kindsight.runtime import Interpreter
-from kindsight.training.batches import Batches
-from kindsight.training.cut_file import CutFile, map_records
-from kindsight.training.view_plan import ViewPlan
-from kindsight.training.views import store_views
+from kindsight.augment import Augment, augment_images
+from kindsight.cache.folder import Cache
+from kindsight.dataset import ImageDataset
+from kindsight.dataset.reading.image_cache import store_images
+from kindsight.images import InputSpec
+from kindsight.models.backbones.weights import weights_digest
+from kindsight.models.networks.lower import LowerPart
+from kindsight.models.runtime import Interpreter
+from kindsight.training.activation_cache import CutFile, ViewPlan, map_records, store_views
+from kindsight.training.engine.batches import Batches
 
 SPEC = InputSpec(16, 20, fit="crop")
 POLICY = Augment(rotation=20)
@@ -27,7 +25,7 @@ SHAPE = (8, 10, 2)
 def lower(tmp_path_factory):
     import keras
 
-    from kindsight.models.convert import convert_to_litert
+    from kindsight.models.formats.convert import convert_to_litert
 
     pixels = keras.Input((16, 20, 3))
     maps = keras.layers.Conv2D(2, 3, 2, "same")(pixels)
@@ -38,14 +36,14 @@ def lower(tmp_path_factory):
     return LowerPart(path, "stage4", LOW, SHAPE, weights_digest(path), 1.0)
 
 
-def catalog(count=7):
+def dataset(count=7):
     pixels = np.random.default_rng(0).integers(0, 256, (count, 16, 20, 3), dtype=np.uint8)
-    return Catalog.from_arrays(pixels, ["ab"[row % 2] for row in range(count)])
+    return ImageDataset.from_arrays(pixels, ["ab"[row % 2] for row in range(count)])
 
 
 def made(lower, folder, data, count, **options):
     counts = np.full(len(data), count) if np.ndim(count) == 0 else np.asarray(count)
-    with store_pictures(data, SPEC, Cache(folder)) as stored:
+    with store_images(data, SPEC, Cache(folder)) as stored:
         file = CutFile(stored, lower, SPEC, 3, Cache(folder))
         views = store_views(file, PLAN, counts, **options)
         records = map_records(views.file, LOW, SHAPE)
@@ -54,8 +52,8 @@ def made(lower, folder, data, count, **options):
     return views, found
 
 
-def test_a_view_is_what_the_lower_part_gives_for_the_flipped_or_augmented_picture(lower, tmp_path):
-    data = catalog()
+def test_a_view_is_what_the_lower_part_gives_for_the_flipped_or_augmented_image(lower, tmp_path):
+    data = dataset()
     _, found = made(lower, tmp_path, data, 2)
     assert found.shape == (7, 3)
     network = Interpreter(lower.tflite)
@@ -67,13 +65,13 @@ def test_a_view_is_what_the_lower_part_gives_for_the_flipped_or_augmented_pictur
         )
         mirrored = network(np.ascontiguousarray(data.load(row)[:, ::-1]))[LOW:].reshape(SHAPE)
         np.testing.assert_array_equal(found[row, 1]["map"], mirrored.astype(np.float16))
-    # Another view for each number and picture, none the picture itself.
+    # Another view for each number and image, none the image itself.
     maps = found["map"].reshape(21, -1)
     assert len(np.unique(maps, axis=0)) == 21
 
 
-def test_it_does_not_depend_on_order_workers_or_other_pictures(lower, tmp_path):
-    data = catalog()
+def test_it_does_not_depend_on_order_workers_or_other_images(lower, tmp_path):
+    data = dataset()
     _, found = made(lower, tmp_path / "one", data, 2, workers=1)
     order = np.array([4, 0, 6, 2])
     _, other = made(lower, tmp_path / "two", data[order], 2, workers=3)
@@ -81,7 +79,7 @@ def test_it_does_not_depend_on_order_workers_or_other_pictures(lower, tmp_path):
 
 
 def test_what_was_made_is_found_again_and_what_is_not_asked_for_is_not_made(lower, tmp_path):
-    data = catalog()
+    data = dataset()
     views, _ = made(lower, tmp_path, data, [1, 1, 1, 1, 0, 0, -1])
     assert (views.computed, views.reused) == (10, 0)
     assert views.places[4].tolist()[1] == -1 and views.places[6].tolist() == [-1, -1]
@@ -92,7 +90,7 @@ def test_what_was_made_is_found_again_and_what_is_not_asked_for_is_not_made(lowe
 
 
 def test_after_the_deadline_no_further_round_of_views_begins(lower, tmp_path):
-    views, found = made(lower, tmp_path, catalog(), 5, deadline=0.0)
+    views, found = made(lower, tmp_path, dataset(), 5, deadline=0.0)
     assert found.shape == (7, 2) and views.computed == 14
 
 
@@ -103,7 +101,7 @@ def test_an_epoch_takes_one_view_of_each_and_the_epochs_take_them_all():
     seen = []
     for epoch in (1, 2, 3):
         order = batches.order(epoch)
-        made = np.concatenate([batches.make(epoch, s, order).pictures for s in range(3)])
+        made = np.concatenate([batches.make(epoch, s, order).images for s in range(3)])
         assert sorted(made // 3) == list(range(10))
         assert len({int(value) % 3 for value in made}) > 1
         seen += made.tolist()
@@ -113,21 +111,21 @@ def test_an_epoch_takes_one_view_of_each_and_the_epochs_take_them_all():
 def test_the_same_policy_gives_the_same_views_as_augmenting_does():
     pixels = np.random.default_rng(0).integers(0, 256, (1, 16, 20, 3), dtype=np.uint8)
     index = np.array([2**62 + 5])
-    one = augment_pictures(pixels, POLICY, seed=3, epoch=1, index=index)
-    assert (one != augment_pictures(pixels, POLICY, seed=3, epoch=2, index=index)).any()
+    one = augment_images(pixels, POLICY, seed=3, epoch=1, index=index)
+    assert (one != augment_images(pixels, POLICY, seed=3, epoch=2, index=index)).any()
 
 
 def test_a_file_that_would_outgrow_the_cache_begins_anew(lower, tmp_path):
-    data, each = catalog(), 8 * 10 * 2 * 2 + LOW * 4
+    data, each = dataset(), 8 * 10 * 2 * 2 + LOW * 4
 
     def make(seed, limit, count=2):
         counts, cache = np.full(len(data), count), Cache(tmp_path, limit=limit)
-        with store_pictures(data, SPEC, Cache(tmp_path)) as stored:
+        with store_images(data, SPEC, Cache(tmp_path)) as stored:
             views = store_views(CutFile(stored, lower, SPEC, seed, cache), PLAN, counts)
             views.close()
         return views.computed, views.file.stat().st_size // each
 
-    # Pictures and flips are the same for all seeds; each has seven drawn views of its own.
+    # Images and flips are the same for all seeds; each has seven drawn views of its own.
     plain = 7 * 2
     assert make(1, 100_000) == (plain + 7, 21)
     assert make(2, 28 * each) == (7, 28)

@@ -3,22 +3,19 @@
 import numpy as np
 import pytest
 
-from kindsight.training import weighing as module
-from kindsight.training.projection import fit_projection
-from kindsight.training.weighing import WeighedFeatures
+from kindsight.training.frozen import projection as module
+from kindsight.training.frozen.projection import WeighedFeatures, fit_projection
 
 
 def generator():
     return np.random.Generator(np.random.Philox(5))
 
 
-def features_of(pictures=60, columns=200, seed=0):
+def features_of(images=60, columns=200, seed=0):
     """Rows that vary in eight directions, by clearly different amounts, and a little in all."""
     random = np.random.default_rng(seed)
-    hidden = random.normal(size=(pictures, 8)) * [9, 7, 5.5, 4, 3, 2.2, 1.6, 1.2]
-    rows = hidden @ random.normal(size=(8, columns)) + 0.05 * random.normal(
-        size=(pictures, columns)
-    )
+    hidden = random.normal(size=(images, 8)) * [9, 7, 5.5, 4, 3, 2.2, 1.6, 1.2]
+    rows = hidden @ random.normal(size=(8, columns)) + 0.05 * random.normal(size=(images, columns))
     return (rows * random.uniform(0.1, 30, columns) + 5).astype(np.float32)
 
 
@@ -62,7 +59,7 @@ def test_the_projection_makes_the_same_of_the_features(number):
 
 
 @pytest.mark.parametrize("number", range(4))
-def test_many_pictures_go_the_other_way_to_the_same(number, monkeypatch):
+def test_many_images_go_the_other_way_to_the_same(number, monkeypatch):
     features, every = features_of(), weightings()
     few = WeighedFeatures(features, every, 6, generator)
     monkeypatch.setattr(module, "MOST_PRODUCTS", 59)
@@ -73,7 +70,7 @@ def test_many_pictures_go_the_other_way_to_the_same(number, monkeypatch):
     np.testing.assert_allclose(found, expected, atol=5e-4)
 
 
-def test_constant_columns_and_pictures_all_alike():
+def test_constant_columns_and_images_all_alike():
     features = features_of()
     features[:, 20:40] = 3.0
     weighed = WeighedFeatures(features, weightings(), 4, generator)
@@ -83,8 +80,8 @@ def test_constant_columns_and_pictures_all_alike():
     assert np.isfinite(alike.projection(0).kernel).all()
 
 
-def test_no_more_components_than_pictures_differ():
-    # Eleven pictures, centred, span ten dimensions; noise of the arithmetic is no eleventh.
+def test_no_more_components_than_images_differ():
+    # Eleven images, centred, span ten dimensions; noise of the arithmetic is no eleventh.
     features = np.random.default_rng(3).normal(size=(11, 200)).astype(np.float32)
     found = WeighedFeatures(features, weightings(), 512, generator).components(0)
     assert found.shape == (11, 10)

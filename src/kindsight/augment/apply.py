@@ -1,4 +1,4 @@
-"""Applying a policy to pictures in memory, over threads."""
+"""Applying a policy to images in memory, over threads."""
 
 from __future__ import annotations
 
@@ -12,25 +12,23 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from kindsight.augment.colour import Colour
-from kindsight.augment.draw import Draws, draw
-from kindsight.augment.effects import Effects
 from kindsight.augment.policy import Augment
-from kindsight.augment.warp import Warp
+from kindsight.augment.sampling import Draws, draw
+from kindsight.augment.transforms import Colour, Effects, Warp
 from kindsight.errors import UsageError
-from kindsight.pictures.resize import MAX_SIDE
+from kindsight.images.resize import MAX_SIDE
 from kindsight.threads import count_cores, single_threaded_opencv
 
-__all__ = ["apply_draws", "augment_pictures", "views"]
+__all__ = ["apply_draws", "augment_images", "views"]
 
-Pictures = NDArray[np.uint8]
+Images = NDArray[np.uint8]
 
-# Pictures that a thread takes at once: few enough that all end at about the same time.
+# Images that a thread takes at once: few enough that all end at about the same time.
 _TAKEN = 4
 
 
-def augment_pictures(
-    pictures: Pictures,
+def augment_images(
+    images: Images,
     policy: Augment,
     *,
     seed: int,
@@ -38,12 +36,12 @@ def augment_pictures(
     index: NDArray[np.int64],
     workers: int | None = None,
     view: int = 0,
-) -> Pictures:
-    """Make a new view of each picture.
+) -> Images:
+    """Make a new view of each image.
 
     Parameters
     ----------
-    pictures : uint8 array of shape (n, height, width, 3)
+    images : uint8 array of shape (n, height, width, 3)
         RGB, 0-255. They are not changed.
     policy : Augment
         What may be done to them.
@@ -52,12 +50,12 @@ def augment_pictures(
     epoch : int
         0 to 4,294,967,295.
     index : int64 array of shape (n,)
-        Which pictures these are. What a picture becomes depends on the seed, the epoch, the view
+        Which images these are. What an image becomes depends on the seed, the epoch, the view
         and its own index, and not on the batch it is in, nor on its place there.
     workers : int, optional
         How many threads; as many as there are cores if omitted. The result does not depend on it.
     view : int, default=0
-        Another number gives another view of the same picture in the same epoch.
+        Another number gives another view of the same image in the same epoch.
 
     Returns
     -------
@@ -72,39 +70,39 @@ def augment_pictures(
     Examples
     --------
     >>> import numpy as np
-    >>> pictures = np.zeros((2, 150, 150, 3), np.uint8)
+    >>> images = np.zeros((2, 150, 150, 3), np.uint8)
     >>> policy = Augment(rotation=40, horizontal_flip=True)
-    >>> augment_pictures(pictures, policy, seed=0, epoch=1, index=np.array([3, 7])).shape
+    >>> augment_images(images, policy, seed=0, epoch=1, index=np.array([3, 7])).shape
     (2, 150, 150, 3)
     """
-    _check(pictures)
-    if np.shape(index) != (len(pictures),):
+    _check(images)
+    if np.shape(index) != (len(images),):
         raise UsageError(
-            f"index must have a number for each of the {len(pictures)} pictures. Received: shape "
+            f"index must have a number for each of the {len(images)} images. Received: shape "
             f"{np.shape(index)}."
         )
     draws = draw(policy, seed=seed, epoch=epoch, index=index, view=view)
-    return apply_draws(pictures, draws, policy, workers)
+    return apply_draws(images, draws, policy, workers)
 
 
 def views(
-    pictures: Pictures,
+    images: Images,
     policy: Augment,
     count: int,
     seed: int = 0,
     *,
     workers: int | None = None,
-) -> Pictures:
-    """Make several views of each picture, whose answers a classifier can average.
+) -> Images:
+    """Make several views of each image, whose answers a classifier can average.
 
-    This is augmentation at test time. The first view is the picture itself. Flips are not drawn
-    but take turns, so that two views by a policy of a horizontal flip are the picture and its
-    mirror image. Every picture gets the same views, so that the answer for one does not depend on
+    This is augmentation at test time. The first view is the image itself. Flips are not drawn
+    but take turns, so that two views by a policy of a horizontal flip are the image and its
+    mirror image. Every image gets the same views, so that the answer for one does not depend on
     which others it is asked with.
 
     Parameters
     ----------
-    pictures : uint8 array of shape (n, height, width, 3)
+    images : uint8 array of shape (n, height, width, 3)
         RGB, 0-255. They are not changed.
     policy : Augment
         What may be done to them; usually what was done in training, or less. MixUp and CutMix
@@ -125,35 +123,35 @@ def views(
     UsageError
         If an argument is not of that kind.
     """
-    _check(pictures)
+    _check(images)
     if isinstance(count, bool) or not isinstance(count, (int, np.integer)) or count < 1:
         raise UsageError(f"count must be a whole number from 1. Received: {count!r}.")
-    result = np.empty((len(pictures), count, *pictures.shape[1:]), np.uint8)
-    result[:, 0] = pictures
-    same = np.zeros(len(pictures), np.int64)
+    result = np.empty((len(images), count, *images.shape[1:]), np.uint8)
+    result[:, 0] = images
+    same = np.zeros(len(images), np.int64)
     for view in range(1, count):
         draws = draw(policy, seed=seed, epoch=0, index=same, view=view)
         # Bits of the view's number; a flip that is alone takes every second view.
         turn = view if policy.horizontal_flip else view << 1
         flips = bool(turn & 2) and policy.vertical_flip, bool(turn & 1) and policy.horizontal_flip
-        draws = replace(draws, flip=np.broadcast_to(flips, (len(pictures), 2)))
-        result[:, view] = apply_draws(pictures, draws, policy, workers)
+        draws = replace(draws, flip=np.broadcast_to(flips, (len(images), 2)))
+        result[:, view] = apply_draws(images, draws, policy, workers)
     return result
 
 
 def apply_draws(
-    pictures: Pictures, draws: Draws, policy: Augment, workers: int | None = None
-) -> Pictures:
-    """Do to each picture what was drawn for it; see :func:`augment_pictures`."""
-    count = len(pictures)
-    pictures = np.ascontiguousarray(pictures)
-    out = np.empty_like(pictures)
-    height, width = pictures.shape[1:3]
+    images: Images, draws: Draws, policy: Augment, workers: int | None = None
+) -> Images:
+    """Do to each image what was drawn for it; see :func:`augment_images`."""
+    count = len(images)
+    images = np.ascontiguousarray(images)
+    out = np.empty_like(images)
+    height, width = images.shape[1:3]
     warp, colour, effects = Warp(draws, (height, width), policy), Colour(draws), Effects(draws)
 
     def work(i: int) -> None:
         target = out[i]
-        warp(i, pictures[i], target)
+        warp(i, images[i], target)
         colour(i, target)
         effects(i, target)
 
@@ -199,22 +197,22 @@ if hasattr(os, "register_at_fork"):  # a forked process has none of its parent's
     os.register_at_fork(after_in_child=_threads.cache_clear)
 
 
-def _check(pictures: object) -> None:
+def _check(images: object) -> None:
     if (
-        isinstance(pictures, np.ndarray)
-        and pictures.dtype == np.uint8
-        and pictures.ndim == 4
-        and pictures.shape[3] == 3
-        and min(pictures.shape[1:3]) > 0
-        and max(pictures.shape[1:3]) <= MAX_SIDE
+        isinstance(images, np.ndarray)
+        and images.dtype == np.uint8
+        and images.ndim == 4
+        and images.shape[3] == 3
+        and min(images.shape[1:3]) > 0
+        and max(images.shape[1:3]) <= MAX_SIDE
     ):
         return
     received = (
-        f"{pictures.dtype} array of shape {pictures.shape}"
-        if isinstance(pictures, np.ndarray)
-        else type(pictures).__name__
+        f"{images.dtype} array of shape {images.shape}"
+        if isinstance(images, np.ndarray)
+        else type(images).__name__
     )
     raise UsageError(
-        "Pictures must be a uint8 array of shape (n, height, width, 3), RGB 0-255, with sides up "
+        "Images must be a uint8 array of shape (n, height, width, 3), RGB 0-255, with sides up "
         f"to {MAX_SIDE}. Received: {received}."
     )

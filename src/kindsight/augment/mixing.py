@@ -1,4 +1,4 @@
-"""MixUp and CutMix: pictures and targets of a batch mixed two by two."""
+"""MixUp and CutMix: images and targets of a batch mixed two by two."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kindsight.augment.policy import Augment
-from kindsight.chance import permutation, uniforms
 from kindsight.errors import UsageError
+from kindsight.random_stream import permutation, uniforms
 from kindsight.threads import single_threaded_opencv
 
 __all__ = ["beta_quantiles", "mix_batch"]
@@ -23,7 +23,7 @@ _LEAST_ALPHA = 1e-6
 
 
 def mix_batch(
-    pictures: NDArray[np.uint8],
+    images: NDArray[np.uint8],
     targets: NDArray[np.floating[Any]],
     policy: Augment,
     *,
@@ -31,31 +31,31 @@ def mix_batch(
     epoch: int,
     step: int,
 ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    """Mix each picture of a batch, and its target, with another of the batch.
+    """Mix each image of a batch, and its target, with another of the batch.
 
-    MixUp (Zhang et al. 2018) lays one picture over the other: share times the first and 1 - share
+    MixUp (Zhang et al. 2018) lays one image over the other: share times the first and 1 - share
     times the second. CutMix (Yun et al. 2019) puts a rectangle of the second, at its place, into
     the first. The shares are of a Beta distribution with both parameters `mixup` or `cutmix`, one
-    for each picture. Where a policy has both, a batch is mixed in one of the two ways, each half
+    for each image. Where a policy has both, a batch is mixed in one of the two ways, each half
     the time; where it has neither, the batch is returned as it is.
 
     Parameters
     ----------
-    pictures : uint8 array of shape (n, height, width, 3)
+    images : uint8 array of shape (n, height, width, 3)
         0-255. They are not changed.
     targets : float array of shape (n, k)
-        A row for each picture: usually 1 for its class and 0 for the others.
+        A row for each image: usually 1 for its class and 0 for the others.
     policy : Augment
         Its `mixup` and `cutmix`.
     seed, epoch : int
-        As :func:`augment_pictures` takes them.
+        As :func:`augment_images` takes them.
     step : int
         Which batch of the epoch this is. What is mixed depends on the seed, the epoch, the step and
         the place in the batch.
 
     Returns
     -------
-    pictures : uint8 array of shape (n, height, width, 3)
+    images : uint8 array of shape (n, height, width, 3)
     targets : float32 array of shape (n, k)
         Mixed in the same shares as the pixels, so rows keep their sum.
 
@@ -64,21 +64,21 @@ def mix_batch(
     UsageError
         If the arrays are not of that kind.
     """
-    targets = _checked(pictures, targets)
-    if not policy.mixes or not len(pictures):
-        return pictures, targets
-    pictures = np.ascontiguousarray(pictures)
-    place = np.arange(len(pictures))
+    targets = _checked(images, targets)
+    if not policy.mixes or not len(images):
+        return images, targets
+    images = np.ascontiguousarray(images)
+    place = np.arange(len(images))
     purpose = f"mix {step}"
-    # Column 0 of row 0 says which way; each picture has a share and the middle of a rectangle.
+    # Column 0 of row 0 says which way; each image has a share and the middle of a rectangle.
     drawn = uniforms(seed, purpose, epoch, place, 4)
     cut = policy.cutmix > 0 and (policy.mixup == 0 or drawn[0, 0] < 0.5)
-    partners = permutation(seed, purpose, epoch, len(pictures))
+    partners = permutation(seed, purpose, epoch, len(images))
     share = beta_quantiles(policy.cutmix if cut else policy.mixup, drawn[:, 1])
     if cut:
-        mixed, share = _cut(pictures, partners, share, drawn[:, 2:])
+        mixed, share = _cut(images, partners, share, drawn[:, 2:])
     else:
-        mixed = _blend(pictures, partners, share)
+        mixed = _blend(images, partners, share)
     weights = share[:, None]
     blended = weights * targets + (1 - weights) * targets[partners]
     return mixed, blended.astype(np.float32)
@@ -133,45 +133,43 @@ def _logistic(x: Floats) -> Floats:
 
 
 def _blend(
-    pictures: NDArray[np.uint8], partners: NDArray[np.int64], share: Floats
+    images: NDArray[np.uint8], partners: NDArray[np.int64], share: Floats
 ) -> NDArray[np.uint8]:
-    mixed = np.empty_like(pictures)
+    mixed = np.empty_like(images)
     with single_threaded_opencv():
         for i, (partner, weight) in enumerate(zip(partners.tolist(), share.tolist(), strict=True)):
-            first, second = pictures[i], pictures[partner]
+            first, second = images[i], images[partner]
             cv2.addWeighted(first, weight, second, 1 - weight, 0, dst=mixed[i])
     return mixed
 
 
 def _cut(
-    pictures: NDArray[np.uint8], partners: NDArray[np.int64], share: Floats, middles: Floats
+    images: NDArray[np.uint8], partners: NDArray[np.int64], share: Floats, middles: Floats
 ) -> tuple[NDArray[np.uint8], Floats]:
-    """Put rectangles in; return the share of each first picture that is left."""
-    size = np.array(pictures.shape[1:3])
-    # The sides are in the picture's proportions; what lies beyond the edge is cut off.
+    """Put rectangles in; return the share of each first image that is left."""
+    size = np.array(images.shape[1:3])
+    # The sides are in the image's proportions; what lies beyond the edge is cut off.
     half = np.sqrt(1 - share)[:, None] * size / 2
     low = np.rint((middles * size - half).clip(0, size)).astype(int)
     high = np.rint((middles * size + half).clip(0, size)).astype(int)
-    mixed = pictures.copy()
+    mixed = images.copy()
     for i, (partner, (top, left), (bottom, right)) in enumerate(
         zip(partners.tolist(), low.tolist(), high.tolist(), strict=True)
     ):
-        mixed[i, top:bottom, left:right] = pictures[partner, top:bottom, left:right]
+        mixed[i, top:bottom, left:right] = images[partner, top:bottom, left:right]
     return mixed, 1 - (high - low).prod(axis=1) / size.prod()
 
 
-def _checked(
-    pictures: NDArray[np.uint8], targets: NDArray[np.floating[Any]]
-) -> NDArray[np.float32]:
-    if not (isinstance(pictures, np.ndarray) and pictures.dtype == np.uint8 and pictures.ndim == 4):
+def _checked(images: NDArray[np.uint8], targets: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
+    if not (isinstance(images, np.ndarray) and images.dtype == np.uint8 and images.ndim == 4):
         raise UsageError(
-            "Pictures must be a uint8 array of shape (n, height, width, 3). Received: "
-            f"{getattr(pictures, 'dtype', type(pictures).__name__)} {np.shape(pictures)}."
+            "Images must be a uint8 array of shape (n, height, width, 3). Received: "
+            f"{getattr(images, 'dtype', type(images).__name__)} {np.shape(images)}."
         )
     rows = np.asarray(targets)
-    if rows.ndim != 2 or len(rows) != len(pictures) or rows.dtype.kind not in "fiu":
+    if rows.ndim != 2 or len(rows) != len(images) or rows.dtype.kind not in "fiu":
         raise UsageError(
-            f"Targets must be numbers of shape ({len(pictures)}, classes), a row for each picture. "
+            f"Targets must be numbers of shape ({len(images)}, classes), a row for each image. "
             f"Received: {rows.dtype} array of shape {rows.shape}. Make class numbers rows of 0 and "
             "1: np.eye(classes, dtype=np.float32)[numbers]."
         )

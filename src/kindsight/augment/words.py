@@ -1,4 +1,4 @@
-"""Policies, and what was drawn for a picture, in words."""
+"""Policies, and what was drawn for an image, in words."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 if TYPE_CHECKING:
-    from kindsight.augment.draw import Draws
     from kindsight.augment.policy import Augment
+    from kindsight.augment.sampling import Draws
 
 __all__ = ["draw_record", "draw_words", "policy_words"]
 
@@ -96,12 +96,12 @@ class _Change(NamedTuple):
 
 
 def draw_record(draws: Draws, i: int) -> dict[str, Any]:
-    """Return what was drawn for picture i as plain values; what changes nothing is left out.
+    """Return what was drawn for image i as plain values; what changes nothing is left out.
 
     Parameters
     ----------
     draws : Draws
-        Of n pictures.
+        Of n images.
     i : int
         Which of them.
 
@@ -125,7 +125,7 @@ def draw_record(draws: Draws, i: int) -> dict[str, Any]:
 
 
 def draw_words(draws: Draws, i: int) -> list[str]:
-    """Say what was drawn for picture i, a few words for each change that is to be seen."""
+    """Say what was drawn for image i, a few words for each change that is to be seen."""
     record = draw_record(draws, i)
     return [text for name, value in record.items() for text in _CHANGES[name].say(value)]
 

@@ -9,13 +9,13 @@ import typer
 from kindsight.cli.backbones import backbones
 from kindsight.cli.cache import cache_app
 from kindsight.cli.check import check
-from kindsight.cli.command import Command, Commands, ResumableCommand
 from kindsight.cli.demo import demo
 from kindsight.cli.evaluate import evaluate
 from kindsight.cli.explain import explain
 from kindsight.cli.info import info
 from kindsight.cli.predict import predict
 from kindsight.cli.preview import preview
+from kindsight.cli.terminal.command import Command, Commands, ResumableCommand
 from kindsight.cli.train import train
 
 __all__ = ["app"]
@@ -28,7 +28,7 @@ app = typer.Typer(
     # Tracebacks are shown on request and plain: see Command.
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Start with: kindsight train photos/   (one folder of pictures for each class)",
+    epilog="Start with: kindsight train photos/   (one folder of images for each class)",
 )
 
 
@@ -49,7 +49,7 @@ def kindsight(
         ),
     ] = False,
 ) -> None:
-    """Point it at a folder of pictures; get a classifier you can trust."""
+    """Point it at a folder of images; get a classifier you can trust."""
 
 
 app.command(cls=ResumableCommand)(check)

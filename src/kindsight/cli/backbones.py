@@ -8,11 +8,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from kindsight.cli.options import Debug, Json
-from kindsight.cli.text import Paint, hanging, line_width, print_json, printable, say, table
+from kindsight.cli.terminal.options import Debug, Json
+from kindsight.cli.terminal.text import (
+    Paint,
+    hanging,
+    line_width,
+    print_json,
+    printable,
+    say,
+    table,
+)
 
 if TYPE_CHECKING:
-    from kindsight.models.backbone import Backbone
+    from kindsight.models.backbones.backbone import Backbone
 
 __all__ = ["backbones"]
 
@@ -32,7 +40,7 @@ def backbones(
 
     Example: kindsight backbones inception-v3
     """
-    from kindsight.models.backbones import BACKBONES, get_backbone
+    from kindsight.models.backbones.table import BACKBONES, get_backbone
 
     chosen = list(BACKBONES.values()) if name is None else [get_backbone(name)]
     rows = [describe(backbone) for backbone in chosen]
@@ -46,7 +54,7 @@ def backbones(
 
 def describe(backbone: Backbone) -> dict[str, Any]:
     """Return what is known of a backbone, as ``--json`` prints it."""
-    from kindsight.models.keras_weights import is_here, keras_folder
+    from kindsight.models.backbones.weights import is_here, keras_folder
 
     published = backbone.published
     return {
@@ -94,7 +102,7 @@ def _one(row: Mapping[str, Any]) -> Iterator[str]:
     texts = {
         "size": f"{height} x {width} pixels, at least {row['least']}",
         "scaling": f"{row['scaling']}, within the network: it takes pixels of 0-255",
-        "features": f"{row['features']:,} numbers a picture"
+        "features": f"{row['features']:,} numbers an image"
         if row["features"]
         else "found by rule when it is first built: the ends of its stages, and its last maps",
         "stages": ", ".join(row["stages"]),

@@ -8,19 +8,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from kindsight.cli.command import Command, Commands
-from kindsight.cli.options import Debug, Json, Quiet
-from kindsight.cli.text import Paint, print_json, printable, say, table
+from kindsight.cli.terminal.command import Command, Commands
+from kindsight.cli.terminal.options import Debug, Json, Quiet
+from kindsight.cli.terminal.text import Paint, print_json, printable, say, table
 from kindsight.errors import SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from kindsight.cache import CacheEntry
+    from kindsight.cache.folder import CacheEntry
 
 __all__ = ["bytes_text", "cache_app"]
 
-KINDS = ("features", "measurements", "pictures", "views", "backbone", "files")
+KINDS = ("features", "measurements", "images", "views", "backbone", "files")
 
 
 class _ShowByDefault(Commands):
@@ -47,7 +47,7 @@ def show(json: Json = False, debug: Debug = False) -> None:
 
     Example: kindsight cache show
     """
-    from kindsight.cache import Cache
+    from kindsight.cache.folder import Cache
 
     cache = Cache()
     entries = cache.entries()
@@ -66,7 +66,7 @@ def show(json: Json = False, debug: Debug = False) -> None:
     say(f"{paint(total, 'bold')} in {printable(str(cache.root))}")
     say(
         paint(
-            f"features and pictures may take {bytes_text(cache.limit)} (KINDSIGHT_CACHE_LIMIT)",
+            f"features and images may take {bytes_text(cache.limit)} (KINDSIGHT_CACHE_LIMIT)",
             "dim",
         )
     )
@@ -97,7 +97,7 @@ def clear(
 
     Example: kindsight cache clear --kind features
     """
-    from kindsight.cache import Cache
+    from kindsight.cache.folder import Cache
 
     if kind is not None and kind not in KINDS:
         raise SettingsError(f"--kind must be one of {', '.join(KINDS)}. Received: {kind!r}.")
@@ -111,13 +111,13 @@ def clear(
 
 @cache_app.command(cls=Command)
 def prune(json: Json = False, quiet: Quiet = False, debug: Debug = False) -> None:
-    """Delete the oldest features and resized pictures.
+    """Delete the oldest features and resized images.
 
     Those that were not used for longest go, until the rest fits the limit.
 
     Example: KINDSIGHT_CACHE_LIMIT=2GB kindsight cache prune
     """
-    from kindsight.cache import Cache
+    from kindsight.cache.folder import Cache
 
     cache = Cache()
     deleted = cache.prune()

@@ -1,12 +1,16 @@
-"""``kindsight check``: what is wrong with pictures, before anything is trained on them."""
+"""``kindsight check``: what is wrong with images, before anything is trained on them."""
 
 from __future__ import annotations
 
+import sys
+import textwrap
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kindsight.cli.options import (
+from kindsight.checks import SEVERITIES, CheckResult
+from kindsight.cli.terminal.options import (
     Column,
     DataOf,
     Debug,
@@ -20,12 +24,25 @@ from kindsight.cli.options import (
     columns_of,
     names_of,
 )
-from kindsight.cli.text import print_json, say
+from kindsight.cli.terminal.text import (
+    Paint,
+    cells,
+    hanging,
+    line_width,
+    pad,
+    print_json,
+    printable,
+    say,
+)
 
 if TYPE_CHECKING:
-    from kindsight.checking import CheckReport, CheckSettings
+    from kindsight.runs.checking import CheckReport, CheckSettings
 
-__all__ = ["check"]
+__all__ = [
+    "check",
+    "corrected_lines",
+    "finding_lines",
+]
 
 FOUND = 1
 
@@ -35,7 +52,7 @@ def check(  # noqa: PLR0913, PLR0917 (one parameter for each option)
     full: Annotated[
         bool,
         typer.Option(
-            "--full", help="Also run the checks that need features of all pictures (slower)."
+            "--full", help="Also run the checks that need features of all images (slower)."
         ),
     ] = False,
     ignore: Annotated[
@@ -66,9 +83,9 @@ def check(  # noqa: PLR0913, PLR0917 (one parameter for each option)
         typer.Option(
             "--apply",
             metavar="FILE",
-            help="Also write a corrected table (a new .csv): which pictures to leave out, to call "
+            help="Also write a corrected table (a new .csv): which images to leave out, to call "
             "otherwise, or to keep together, and why. kindsight train FILE trains on it; no "
-            "picture is touched.",
+            "image is touched.",
         ),
     ] = None,
     label_from: LabelFrom = None,
@@ -81,18 +98,18 @@ def check(  # noqa: PLR0913, PLR0917 (one parameter for each option)
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Look at all pictures once, and name what is wrong with them. Nothing is changed.
+    """Look at all images once, and name what is wrong with them. Nothing is changed.
 
-    Writes findings.csv, findings.json and report.html, which shows the pictures. The exit code is
+    Writes findings.csv, findings.json and report.html, which shows the images. The exit code is
     1 if there is a finding of severity error, and 0 otherwise.
 
     Example: kindsight check photos/
 
     Example: kindsight check photos/ --full --apply corrected.csv
     """
-    from kindsight.catalog import DataOptions
-    from kindsight.checking import check_data, write_report
-    from kindsight.cli.progress import watching
+    from kindsight.cli.terminal.progress import watching
+    from kindsight.dataset import DataOptions
+    from kindsight.runs.checking import check_data, write_report
 
     options = DataOptions(
         label_from=label_from,
@@ -112,8 +129,6 @@ def check(  # noqa: PLR0913, PLR0917 (one parameter for each option)
         more = {} if corrected is None else {"corrected": {"table": apply, **corrected}}
         print_json({**report.to_dict(), "folder": str(folder), **more})
     else:
-        from kindsight.cli.findings import corrected_lines, finding_lines
-
         say(*finding_lines(report, folder))
         if corrected is not None:
             say(*corrected_lines(corrected, str(apply)))
@@ -126,7 +141,7 @@ def _settings(
 ) -> CheckSettings:
     from dataclasses import replace
 
-    from kindsight.checking import CheckSettings
+    from kindsight.runs.checking import CheckSettings
 
     if file is None:
         return CheckSettings(ignore, full, workers=workers)
@@ -143,10 +158,138 @@ def _apply(report: CheckReport, file: str) -> dict[str, int]:
 
 def _check_out(out: str | None, apply: str | None) -> None:
     """Refuse what cannot be written to before hours are spent on what goes there."""
-    from kindsight.catalog.checks.applying import check_target
-    from kindsight.checking.writing import check_free
+    from kindsight.checks.apply import check_target
+    from kindsight.runs.checking.write import check_free
 
     if apply is not None:
         check_target(apply)
     if out is not None:
         check_free(out)
+
+
+# SECTION: What ``kindsight check`` prints.
+
+COLOURS = {"error": "red", "warning": "yellow", "note": "cyan"}
+
+
+def finding_lines(report: CheckReport, folder: Path) -> list[str]:
+    """Lay out the summary of a check.
+
+    Parameters
+    ----------
+    report : CheckReport
+        What was found.
+    folder : Path
+        Where it was written.
+    """
+    paint, width = Paint(sys.stdout), line_width()
+    lines = [paint(_headline(report), "bold"), ""]
+    if rows := _rows(report):
+        lines += [*_table(rows, paint, width), ""]
+    lines += _others(report, paint, width)
+    lines += [_verdict(report, paint), ""]
+    lines += _facts(report, folder, paint, width)
+    return lines
+
+
+def corrected_lines(counts: dict[str, int], file: str) -> list[str]:
+    """Say what a corrected table changes, and what to do with it."""
+    paint = Paint(sys.stdout)
+    told = ", ".join(f"{_amount(n, 'image')} {what}" for what, n in counts.items() if n)
+    text = f"{told or 'nothing changed'}, in {printable(file)}; the files are untouched"
+    lines = hanging("corrected", text, indent=12, paint=paint, width=line_width())
+    return [*lines, "", paint("Next", "bold"), f"  kindsight train {printable(file)}"]
+
+
+def _headline(report: CheckReport) -> str:
+    dataset = report.context.dataset
+    classes = len(dataset.present_classes())
+    unread = len(dataset) - len(report.context.readable_rows)
+    parts = [_amount(len(dataset), "image")]
+    if classes:
+        parts.append(_amount(classes, "class", "classes"))
+    if unread:
+        parts.append(f"{unread:,} cannot be read")
+    return f"{printable(report.data)}: {', '.join(parts)}"
+
+
+def _rows(report: CheckReport) -> list[tuple[str, str, str, str]]:
+    """Return severity, code, title and amount of each check that found something."""
+    return [
+        (result.findings[0].severity, check.code, check.title, _how_many(result))
+        for check, result in report.found()
+    ]
+
+
+def _how_many(result: CheckResult) -> str:
+    """Say how many images, and in how many groups; or how many findings of another kind."""
+    rows = [finding.rows for finding in result.findings]
+    images = len({row for group in rows for row in group})
+    if not images:
+        return f"{len(result.findings):,}"
+    if any(len(group) > 1 for group in rows) and result.code[2] == "3":
+        return f"{images:,} in {_amount(len(rows), 'group')}"
+    return f"{images:,}"
+
+
+def _table(rows: list[tuple[str, str, str, str]], paint: Paint, width: int) -> list[str]:
+    """Lay out the rows; a title too long for the line goes on below itself."""
+    marks = max(cells(severity) for severity, *_ in rows)
+    amounts = max(cells(amount) for *_, amount in rows)
+    room = max(20, width - 2 - marks - 2 - 5 - 2 - 2 - amounts)
+    widest = min(room, max(cells(title) for _, _, title, _ in rows))
+    lines = []
+    for severity, code, title, amount in rows:
+        first, *more = textwrap.wrap(title, widest) or [""]
+        lines.append(
+            f"  {paint(pad(severity, marks), COLOURS[severity])}  {paint(code, 'dim')}  "
+            f"{pad(first, widest)}  {pad(amount, amounts, right=True)}"
+        )
+        lines += [" " * (marks + 11) + line for line in more]
+    return lines
+
+
+def _others(report: CheckReport, paint: Paint, width: int) -> list[str]:
+    """Say how the checks fared that found nothing."""
+    states = report.states()
+    lines = []
+    if codes := states.get("passed"):
+        lines.append(f"  {len(codes)} {_word(len(codes))} passed")
+    if codes := states.get("not applicable"):
+        does = "does" if len(codes) == 1 else "do"
+        lines.append(f"  {len(codes)} {_word(len(codes))} {does} not apply to these data")
+    if codes := states.get("skipped"):
+        lines.append(f"  {len(codes)} {_word(len(codes))} skipped; --full runs them too")
+    if codes := states.get("silenced"):
+        listed = f"  {len(codes)} {_word(len(codes))} silenced: {', '.join(codes)}"
+        lines += textwrap.wrap(listed, width, subsequent_indent="    ")
+    return [*(paint(line, "dim") for line in lines), ""] if lines else []
+
+
+def _word(n: int) -> str:
+    return "check" if n == 1 else "checks"
+
+
+def _verdict(report: CheckReport, paint: Paint) -> str:
+    counts = report.counts()
+    if not sum(counts.values()):
+        return paint("  Nothing found.", "green", "bold")
+    parts = [
+        paint(_amount(counts[severity], severity), COLOURS[severity], "bold")
+        for severity in SEVERITIES
+        if counts[severity]
+    ]
+    return "  " + ", ".join(parts)
+
+
+def _facts(report: CheckReport, folder: Path, paint: Paint, width: int) -> list[str]:
+    lines = [f"  {paint('report', 'dim')}    {printable(str(folder / 'report.html'))}"]
+    beside = "findings.csv and findings.json beside it"
+    lines += hanging("tables", beside, indent=12, paint=paint, width=width)
+    for note in report.notes[:8]:
+        lines += hanging("note", printable(note), indent=12, paint=paint, width=width)
+    return lines
+
+
+def _amount(n: int, noun: str, plural: str | None = None) -> str:
+    return f"{n:,} {noun if n == 1 else plural or noun + 's'}"

@@ -1,4 +1,4 @@
-"""``kindsight explain``: how a classifier comes to its answer for one picture."""
+"""``kindsight explain``: how a classifier comes to its answer for one image."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kindsight.cli.options import Debug, Json, Quiet
-from kindsight.cli.text import Paint, print_json, printable, say, table
+from kindsight.cli.terminal.options import Debug, Json, Quiet
+from kindsight.cli.terminal.text import Paint, print_json, printable, say, table
 from kindsight.errors import SettingsError, UsageError
 
 if TYPE_CHECKING:
-    from kindsight.explain import Layers
+    from kindsight.explain.feature_maps import Layers
 
 __all__ = ["explain"]
 
 
 def explain(
     bundle: Annotated[str, typer.Argument(help="A run's folder, or another bundle.")],
-    picture: Annotated[str, typer.Argument(help="A picture.")],
+    image: Annotated[str, typer.Argument(help="An image.")],
     layers: Annotated[
         bool,
         typer.Option("--layers", help="Show the feature maps of each layer."),
@@ -30,7 +30,7 @@ def explain(
         str | None,
         typer.Option(
             metavar="FILE",
-            help="Where the page is written.  [default: <name of PICTURE>-layers.html; with "
+            help="Where the page is written.  [default: <name of IMAGE>-layers.html; with "
             "--json no page]",
         ),
     ] = None,
@@ -59,35 +59,35 @@ def explain(
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Show how a classifier comes to its answer for a picture.
+    """Show how a classifier comes to its answer for an image.
 
-    With --layers: a page of what each layer of the network makes of the picture, its feature
+    With --layers: a page of what each layer of the network makes of the image, its feature
     maps.
 
     Example: kindsight explain runs/photos-1 photo.jpg --layers --out layers.html
     """
-    from kindsight.cli.progress import watching
+    from kindsight.cli.terminal.progress import watching
 
     if not layers:
         raise SettingsError(
             "explain must be told what to show. Received: nothing. Give --layers for the feature "
             "maps of each layer."
         )
-    page = _page(picture, out, json)
+    page = _page(image, out, json)
     # Before the work, not after it.
     if page is not None and os.path.lexists(page) and not force:
         raise UsageError(
             f"A file that is there is not overwritten unasked. Received: {page}. Give another "
             "--out, or --force."
         )
-    from kindsight.explain import explain_layers
+    from kindsight.explain.feature_maps import explain_layers
     from kindsight.files import write_text
-    from kindsight.models.feature_maps import MAX_LAYERS, MAX_MAPS
+    from kindsight.models.networks.feature_maps import MAX_LAYERS, MAX_MAPS
 
     with watching(quiet) as progress:
         progress("layers", 0, 0)
         found = explain_layers(
-            bundle, picture, max_layers=max_layers or MAX_LAYERS, max_maps=max_maps or MAX_MAPS
+            bundle, image, max_layers=max_layers or MAX_LAYERS, max_maps=max_maps or MAX_MAPS
         )
     if page is not None:
         write_text(page, found.to_html())
@@ -97,11 +97,11 @@ def explain(
         say(*_lines(found, page))
 
 
-def _page(picture: str, out: str | None, json: bool) -> Path | None:
+def _page(image: str, out: str | None, json: bool) -> Path | None:
     """Return where the page goes, if there is to be one."""
     if out is not None:
         return Path(out)
-    return None if json else Path(f"{Path(picture).stem}-layers.html")
+    return None if json else Path(f"{Path(image).stem}-layers.html")
 
 
 def _lines(found: Layers, page: Path | None) -> list[str]:
@@ -129,5 +129,5 @@ def _lines(found: Layers, page: Path | None) -> list[str]:
             f"  {len(found.layers)} of {total} with maps, evenly chosen; --max-layers shows more"
         )
     if found.within:
-        lines.append("  of one network, which sees the picture as it is: several answer together")
+        lines.append("  of one network, which sees the image as it is: several answer together")
     return [*lines, "", f"page  {printable(str(page))}"]

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from kindsight.cli.options import Debug, Json
-from kindsight.cli.text import Paint, cells, print_json, printable, say
+from kindsight.cli.terminal.options import Debug, Json
+from kindsight.cli.terminal.text import Paint, cells, print_json, printable, say
 
 __all__ = ["info"]
 
@@ -60,7 +60,7 @@ def collect() -> dict[str, Any]:
         kindsight, python, executable, platform, processor, cores, threads_per_core ...; the keys
         that ``--json`` prints.
     """
-    from kindsight.cache import Cache
+    from kindsight.cache.folder import Cache
     from kindsight.threads import count_cores
 
     cache = Cache()
@@ -136,7 +136,7 @@ def _rows(facts: Mapping[str, Any]) -> dict[str, str]:
         **{name: value or "not installed" for name, value in facts["packages"].items()},
         "oneDNN": f"{ONEDNN}={onednn['setting']} ({said}, for training)",
         "cache": f"{cache['folder']}, {bytes_text(cache['size'])}; "
-        f"features and pictures may take {bytes_text(cache['limit'])}",
+        f"features and images may take {bytes_text(cache['limit'])}",
         **facts["settings"],
     }
     return {name: printable(str(text)) for name, text in rows.items()}

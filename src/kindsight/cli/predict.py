@@ -1,4 +1,4 @@
-"""``kindsight predict``: pictures in, answers out, one row each and as they are made."""
+"""``kindsight predict``: images in, answers out, one row each and as they are made."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kindsight.cli.options import (
+from kindsight.cli.terminal.options import (
     Column,
     Debug,
     PixelShape,
@@ -17,18 +17,18 @@ from kindsight.cli.options import (
     Workers,
     columns_of,
 )
-from kindsight.cli.text import complain, for_machines, note
-from kindsight.errors import CatalogError, SettingsError
+from kindsight.cli.terminal.text import complain, for_machines, note
+from kindsight.errors import DatasetError, SettingsError
 
 if TYPE_CHECKING:
-    from kindsight.cli.inputs import Inputs
-    from kindsight.cli.rows import Rows
+    from kindsight.cli.terminal.inputs import Inputs
+    from kindsight.cli.terminal.predictions import Rows
     from kindsight.predictor import Prediction, Predictor
 
 __all__ = ["predict"]
 
 UNREADABLE = 1
-"""The exit code where a picture could not be read."""
+"""The exit code where an image could not be read."""
 
 
 def predict(  # noqa: PLR0913, PLR0917 (one parameter for each option)
@@ -37,7 +37,7 @@ def predict(  # noqa: PLR0913, PLR0917 (one parameter for each option)
         list[str],
         typer.Argument(
             metavar="FILES...",
-            help="Pictures, folders, patterns such as 'new/*.jpg', tables (CSV, Parquet) of paths "
+            help="Images, folders, patterns such as 'new/*.jpg', tables (CSV, Parquet) of paths "
             "or pixels, arrays (.npz), or - for a list of names on standard input, one a line.",
         ),
     ],
@@ -74,33 +74,33 @@ def predict(  # noqa: PLR0913, PLR0917 (one parameter for each option)
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Say what is on pictures.
+    """Say what is on images.
 
-    Rows come in the order of the pictures, as they are made. A picture that cannot be read has
+    Rows come in the order of the images, as they are made. An image that cannot be read has
     a row that says why, and makes the exit code 1.
 
     Example: kindsight predict runs/photos-1 new/ --format csv > answers.csv
     """
-    from kindsight.catalog import DataOptions
-    from kindsight.cli.inputs import Inputs
-    from kindsight.cli.rows import FORMATS
-    from kindsight.cli.text import Paint
+    from kindsight.cli.terminal.inputs import Inputs
+    from kindsight.cli.terminal.predictions import FORMATS
+    from kindsight.cli.terminal.text import Paint
+    from kindsight.dataset import DataOptions
     from kindsight.predictor import Predictor
 
     name = _format(format_, json)
     options = DataOptions(columns=columns_of(column) or {}, pixel_shape=pixel_shape, root=root)
     options.check()
-    pictures = Inputs(files, null=null, options=options)
+    images = Inputs(files, null=null, options=options)
     predictor = Predictor(bundle, workers=workers)
     rows = FORMATS[name](predictor.classes, top, Paint(sys.stdout))
-    count, failed = _write(_answers(predictor, pictures), rows, quiet)
-    _close(pictures, count, failed, quiet)
+    count, failed = _write(_answers(predictor, images), rows, quiet)
+    _close(images, count, failed, quiet)
     if failed:
         raise typer.Exit(UNREADABLE)
 
 
 def _format(given: str | None, json: bool) -> str:
-    from kindsight.cli.rows import FORMATS
+    from kindsight.cli.terminal.predictions import FORMATS
 
     if given is not None and given not in FORMATS:
         raise SettingsError(f"--format must be one of {', '.join(FORMATS)}. Received: {given!r}.")
@@ -109,17 +109,17 @@ def _format(given: str | None, json: bool) -> str:
     return given or ("jsonl" if json else "table")
 
 
-def _answers(predictor: Predictor, pictures: Inputs) -> Iterator[Prediction]:
-    for batch in pictures.batches():
+def _answers(predictor: Predictor, images: Inputs) -> Iterator[Prediction]:
+    for batch in images.batches():
         if isinstance(batch, Iterator):
             yield from predictor.predict(batch)
         else:
-            yield from predictor.predict_catalog(batch)
+            yield from predictor.predict_dataset(batch)
 
 
 def _write(answers: Iterator[Prediction], rows: Rows, quiet: bool) -> tuple[int, int]:
     """Write a row for each answer at once; return how many there were and how many failed."""
-    from kindsight.cli.progress import counting
+    from kindsight.cli.terminal.progress import counting
 
     stream = sys.stdout if rows.for_people else for_machines()
     count = failed = 0
@@ -134,12 +134,12 @@ def _write(answers: Iterator[Prediction], rows: Rows, quiet: bool) -> tuple[int,
     return count, failed
 
 
-def _close(pictures: Inputs, count: int, failed: int, quiet: bool) -> None:
+def _close(images: Inputs, count: int, failed: int, quiet: bool) -> None:
     """Say what the rows do not."""
-    left_out = ", ".join(f"{n:,} x {why}" for why, n in sorted(pictures.passed_over.items()))
-    if count == 0 and not pictures.from_stdin:
-        raise CatalogError(
-            "There must be pictures to look at. Received: none"
+    left_out = ", ".join(f"{n:,} x {why}" for why, n in sorted(images.passed_over.items()))
+    if count == 0 and not images.from_stdin:
+        raise DatasetError(
+            "There must be images to look at. Received: none"
             + (f" (passed over: {left_out})." if left_out else ".")
         )
     if quiet:
@@ -149,4 +149,4 @@ def _close(pictures: Inputs, count: int, failed: int, quiet: bool) -> None:
     if left_out:
         note(f"passed over: {left_out}.")
     if failed:
-        complain(f"{failed:,} of {count:,} picture{'s' * (count != 1)} could not be read.")
+        complain(f"{failed:,} of {count:,} image{'s' * (count != 1)} could not be read.")

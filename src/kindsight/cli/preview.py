@@ -1,4 +1,4 @@
-"""``kindsight preview``: what an augmentation makes of pictures, as a contact sheet."""
+"""``kindsight preview``: what an augmentation makes of images, as a contact sheet."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kindsight.cli.options import (
+from kindsight.cli.terminal.options import (
     Column,
     DataOf,
     Debug,
@@ -18,7 +18,7 @@ from kindsight.cli.options import (
     Root,
     columns_of,
 )
-from kindsight.cli.text import Paint, note, print_json, printable, say
+from kindsight.cli.terminal.text import Paint, note, print_json, printable, say
 from kindsight.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def preview(  # noqa: PLR0913, PLR0917 (one parameter for each option)
     out: Annotated[
         str, typer.Option(metavar="FILE", help="The sheet: a .png, .jpg or .webp file.")
     ] = "sheet.png",
-    pictures: Annotated[int, typer.Option(min=1, metavar="N", help="Pictures, a row each.")] = 6,
+    images: Annotated[int, typer.Option(min=1, metavar="N", help="Images, a row each.")] = 6,
     views: Annotated[
         int, typer.Option(min=1, metavar="N", help="Views of each, of one epoch after another.")
     ] = 5,
@@ -50,12 +50,12 @@ def preview(  # noqa: PLR0913, PLR0917 (one parameter for each option)
         int, typer.Option(min=0, metavar="N", help="The epoch of the first view.")
     ] = 1,
     size: Annotated[
-        int, typer.Option(metavar="PIXELS", help="Height and width of the pictures.")
+        int, typer.Option(metavar="PIXELS", help="Height and width of the images.")
     ] = 224,
     resize: Annotated[
         str,
         typer.Option(
-            metavar="stretch|crop|pad", help="What becomes of pictures that are not square."
+            metavar="stretch|crop|pad", help="What becomes of images that are not square."
         ),
     ] = "crop",
     column: Column = None,
@@ -68,18 +68,17 @@ def preview(  # noqa: PLR0913, PLR0917 (one parameter for each option)
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Show what an augmentation makes of your pictures.
+    """Show what an augmentation makes of your images.
 
-    Writes a contact sheet: each row a picture and its views, with what was drawn below each.
-    No picture is changed.
+    Writes a contact sheet: each row an image and its views, with what was drawn below each.
+    No image is changed.
 
     Example: kindsight preview photos/ --augment classic --out sheet.png
     """
     from kindsight.augment import parse_augment
-    from kindsight.augment.preview import make_preview
-    from kindsight.augment.sheet import FORMATS, write_sheet
-    from kindsight.catalog import DataOptions, open_catalog
-    from kindsight.pictures import InputSpec
+    from kindsight.augment.preview import FORMATS, make_preview, write_sheet
+    from kindsight.dataset import DataOptions, open_dataset
+    from kindsight.images import InputSpec
 
     if Path(out).suffix.lower() not in FORMATS:
         raise SettingsError(f"--out must end with {', '.join(FORMATS)}. Received: {out}")
@@ -91,11 +90,11 @@ def preview(  # noqa: PLR0913, PLR0917 (one parameter for each option)
     options = DataOptions(columns=columns_of(column) or {}, pixel_shape=pixel_shape, root=root)
     policy = parse_augment(augment)
     made = make_preview(
-        open_catalog(data, options, labelled=False),
+        open_dataset(data, options, labelled=False),
         policy,
         name=Path(augment).stem,
         spec=InputSpec(size, size, fit=resize),  # type: ignore[arg-type]  # checked there
-        pictures=pictures,
+        images=images,
         views=views,
         seed=seed,
         epoch=epoch,
@@ -109,14 +108,14 @@ def preview(  # noqa: PLR0913, PLR0917 (one parameter for each option)
 
 
 def _lines(made: Preview, out: str) -> Iterator[str]:
-    from kindsight.cli.summary import facts
+    from kindsight.cli.terminal.summary import facts
 
     width, height = made.sheet.size
     shown = f"{len(made.rows)} of {made.found:,}"
     yield from facts(
         {
             "augment": f"{printable(made.name)}: {made.policy}",
-            "pictures": f"{shown}, {made.views} view{'s' * (made.views != 1)} of each",
+            "images": f"{shown}, {made.views} view{'s' * (made.views != 1)} of each",
             "sheet": f"{printable(out)} ({width:,} x {height:,} pixels)",
         },
         Paint(sys.stdout),
@@ -129,4 +128,4 @@ def _notes(made: Preview, quiet: bool) -> None:
     for problem in made.problems:
         note(f"set aside: {problem}")
     if made.policy.mixes:
-        note("MixUp and CutMix mix the pictures of a batch, and are not shown.")
+        note("MixUp and CutMix mix the images of a batch, and are not shown.")

@@ -1,63 +1,14 @@
-"""``kindsight train``: a folder of pictures becomes a run folder that holds a classifier."""
+"""``kindsight train``: a folder of images becomes a run folder that holds a classifier."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from kindsight.cli.division_options import (
-    CheckBefore,
-    Fold,
-    GroupNear,
-    LeaksOption,
-    RunName,
-    Runs,
-    Seed,
-    SettingsFile,
-    SplitBy,
-    SplitOption,
-    Test,
-    TestData,
-    Validation,
-    ValidationData,
-)
-from kindsight.cli.network_options import (
-    L2,
-    Augmentation,
-    Average,
-    BatchNorm,
-    BatchSize,
-    Cut,
-    Dense,
-    Dropout,
-    Epochs,
-    Filters,
-    FindLearningRate,
-    Freeze,
-    Keep,
-    KeptViews,
-    LabelSmoothing,
-    LayerDecay,
-    LearningRate,
-    Mix,
-    Mlflow,
-    Momentum,
-    OptimizerName,
-    Patience,
-    Phases,
-    Pooling,
-    Precision,
-    Schedule,
-    Summary,
-    TensorBoard,
-    TrainNorm,
-    Warmup,
-    WeightDecay,
-    numbers_of,
-    phases_of,
-)
-from kindsight.cli.options import (
+from kindsight.cli.terminal.options import (
     Column,
     DataOf,
     Debug,
@@ -72,10 +23,67 @@ from kindsight.cli.options import (
     columns_of,
     names_of,
 )
-from kindsight.cli.text import note, print_json, say
+from kindsight.cli.terminal.text import Paint, note, print_json, printable, say, table
+from kindsight.cli.train_options import (
+    L2,
+    Augmentation,
+    Average,
+    BatchNorm,
+    BatchSize,
+    CheckBefore,
+    Cut,
+    Dense,
+    Dropout,
+    Epochs,
+    Filters,
+    FindLearningRate,
+    Fold,
+    Freeze,
+    GroupNear,
+    Keep,
+    KeptViews,
+    LabelSmoothing,
+    LayerDecay,
+    LeaksOption,
+    LearningRate,
+    Mix,
+    Mlflow,
+    Momentum,
+    OptimizerName,
+    Patience,
+    Phases,
+    Pooling,
+    Precision,
+    RunName,
+    Runs,
+    Schedule,
+    Seed,
+    SettingsFile,
+    SplitBy,
+    SplitOption,
+    Summary,
+    TensorBoard,
+    Test,
+    TestData,
+    TrainNorm,
+    Validation,
+    ValidationData,
+    Warmup,
+    WeightDecay,
+    numbers_of,
+    phases_of,
+)
 from kindsight.errors import SettingsError
 
-__all__ = ["train"]
+if TYPE_CHECKING:
+    from kindsight.runs.settings import TrainSettings
+    from kindsight.training.engine.learning_rate_finder import RateSweep
+
+__all__ = [
+    "find",
+    "layer_lines",
+    "train",
+]
 
 
 def train(  # noqa: PLR0913, PLR0917 (one parameter for each option)
@@ -107,14 +115,14 @@ def train(  # noqa: PLR0913, PLR0917 (one parameter for each option)
         int | None,
         typer.Option(
             metavar="PIXELS",
-            help="Height and width that pictures are brought to.  [default: the model's own]",
+            help="Height and width that images are brought to.  [default: the model's own]",
         ),
     ] = None,
     resize: Annotated[
         str | None,
         typer.Option(
             metavar="stretch|crop|pad",
-            help="What becomes of pictures that are not square.  [default: crop]",
+            help="What becomes of images that are not square.  [default: crop]",
         ),
     ] = None,
     head: Annotated[
@@ -137,7 +145,7 @@ def train(  # noqa: PLR0913, PLR0917 (one parameter for each option)
         int | None,
         typer.Option(
             metavar="1-6",
-            help="Over how many crops besides, each in all those views: the whole picture, its "
+            help="Over how many crops besides, each in all those views: the whole image, its "
             "middle seven eighths, as much of each corner.  [default: 1]",
         ),
     ] = None,
@@ -218,10 +226,10 @@ def train(  # noqa: PLR0913, PLR0917 (one parameter for each option)
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Train a classifier on a folder of pictures.
+    """Train a classifier on a folder of images.
 
     What was computed is kept: stopped at any moment, the same command continues, and another
-    training on the same pictures reads none of them again.
+    training on the same images reads none of them again.
 
     Example: kindsight train photos/
 
@@ -233,10 +241,9 @@ def train(  # noqa: PLR0913, PLR0917 (one parameter for each option)
 
     Example: kindsight train photos/ --model inception-v3 --cut mixed7 --freeze all --dropout 0.2
     """
-    from kindsight.cli.live import watching_training
-    from kindsight.cli.network import find, layer_lines
-    from kindsight.runs import train as train_run
-    from kindsight.training.kinds import coming_download
+    from kindsight.cli.terminal.live import watching_training
+    from kindsight.runs.train import train as train_run
+    from kindsight.training.trainer import coming_download
 
     given = {
         "data": data, "run": run, "runs": runs, "model": model, "weights": weights, "size": size,
@@ -272,19 +279,90 @@ def train(  # noqa: PLR0913, PLR0917 (one parameter for each option)
     if json:
         print_json(result.to_dict())
     else:
-        from kindsight.cli.summary import summary_lines
+        from kindsight.cli.terminal.summary import summary_lines
 
         say(*summary_lines(result))
 
 
 def _settings(file: str | None, given: dict[str, Any]) -> Any:
-    from kindsight.runs import TrainSettings
+    from kindsight.runs.train import TrainSettings
 
     if file is not None:
         return TrainSettings.from_toml(file, **given)
     if "data" not in given:
         raise SettingsError(
-            "A training needs a folder of pictures: kindsight train photos/. Received: none, and "
+            "A training needs a folder of images: kindsight train photos/. Received: none, and "
             "no --settings that names one."
         )
     return TrainSettings(**given)
+
+
+# SECTION: What ``kindsight train`` says of a network besides training it: its layers, a learning rate.
+
+# Rows of the sweep that are printed.
+SHOWN = 20
+
+
+def layer_lines(settings: TrainSettings, *, quiet: bool) -> Iterator[str]:
+    """Yield a network's table of layers, as it is for the classes of the data.
+
+    Raises
+    ------
+    SettingsError
+        For a model whose layers do not learn.
+    """
+    from kindsight.cli.terminal.progress import watching
+    from kindsight.runs.train import layers_of
+
+    with watching(quiet) as progress:
+        rows = layers_of(settings, progress=progress)
+    told = any(row.trains for row in rows)
+    cells = [
+        (
+            row.name,
+            row.kind,
+            *([row.trains] if told else []),
+            " x ".join(map(str, row.output)),
+            f"{row.parameters:,}",
+        )
+        for row in rows
+    ]
+    total = f"{sum(row.parameters for row in rows):,}"
+    heads: tuple[str, ...] = ("layer", "what it does", "output", "parameters")
+    last: tuple[str, ...] = ("in all", "", "", total)
+    if told:
+        learned = sum(row.parameters for row in rows if row.trains.startswith("trains"))
+        heads = (*heads[:2], "in training", *heads[2:])
+        last = (*last[:2], f"{learned:,} train", *last[2:])
+    left = 3 if told else 2
+    yield from table(heads, [*cells, last], paint=Paint(sys.stdout), left=left)
+    yield ""
+
+
+def find(settings: TrainSettings, *, json: bool, quiet: bool) -> None:
+    """Try learning rates, and say which one to take."""
+    from kindsight.cli.terminal.progress import watching
+    from kindsight.runs.train import find_learning_rate
+
+    with watching(quiet) as progress:
+        sweep, files = find_learning_rate(settings, progress=progress)
+    if json:
+        print_json({**sweep.to_dict(), "files": [str(file) for file in files]})
+    else:
+        say(*_sweep_lines(sweep), *(f"figure  {printable(str(file))}" for file in files))
+
+
+def _sweep_lines(sweep: RateSweep) -> Iterator[str]:
+    paint = Paint(sys.stdout)
+    every = max(1, len(sweep.rates) // SHOWN)
+    rows = [
+        (f"{rate:.2e}", f"{loss:.4f}")
+        for rate, loss in list(zip(sweep.rates, sweep.losses, strict=True))[::every]
+    ]
+    yield from table(("learning rate", "loss"), rows, paint=paint, left=0)
+    yield ""
+    if sweep.suggestion is None:
+        yield "The loss rose from the start: there is no learning rate to suggest."
+    else:
+        yield paint(f"suggested: --learning-rate {sweep.suggestion:g}", "bold")
+        yield paint("a tenth of the highest rate at which the loss has not risen", "dim")

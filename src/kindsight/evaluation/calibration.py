@@ -1,7 +1,7 @@
 """From logits to probabilities that mean what they say: one temperature for all classes.
 
 Dividing the logits by a temperature changes how sure a classifier is, never what it predicts.
-The temperature is fitted on pictures that the head was not fitted on.
+The temperature is fitted on images that the head was not fitted on.
 
 References
 ----------
@@ -78,7 +78,7 @@ def to_probabilities(
     if not 0.0 < temperature < np.inf:
         raise UsageError(f"temperature must be above 0 and finite. Received: {temperature}")
     if logits.ndim != 2 or logits.shape[1] == 0:
-        raise UsageError(f"logits must be (pictures, classes). Received: {logits.shape}")
+        raise UsageError(f"logits must be (images, classes). Received: {logits.shape}")
     _check_finite(logits)
     # shifted first, so that a small temperature cannot overflow the quotient of the top class
     shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
@@ -96,26 +96,26 @@ def fit_temperature(logits: NDArray[np.floating[Any]], targets: NDArray[np.integ
     """Find the temperature at which the probabilities fit the labels best.
 
     Minimises the log loss of softmax(logits / T), which is convex in 1 / T, by Newton's method
-    held inside a bracket. One pseudo-observation is added: an average picture whose label is
-    equally likely to be any class. Its weight is that of one picture in n, but it keeps the
+    held inside a bracket. One pseudo-observation is added: an average image whose label is
+    equally likely to be any class. Its weight is that of one image in n, but it keeps the
     classifier from claiming certainty where all n happen to be right.
 
     Parameters
     ----------
     logits : float array (n, k)
-        Of pictures that the head was not fitted on (out-of-fold), finite.
+        Of images that the head was not fitted on (out-of-fold), finite.
     targets : int array (n,)
         Their labels, 0 to k - 1.
 
     Returns
     -------
     float
-        Within `TEMPERATURE_RANGE`; 1 where all logits of each picture are equal.
+        Within `TEMPERATURE_RANGE`; 1 where all logits of each image are equal.
 
     Raises
     ------
     UsageError
-        If there is no picture, shapes differ, a target is out of range or a logit not finite.
+        If there is no image, shapes differ, a target is out of range or a logit not finite.
     """
     if logits.ndim != 2 or targets.shape != logits.shape[:1] or logits.size == 0:
         raise UsageError(
@@ -161,10 +161,10 @@ def _root(
 def _slope(
     logits: NDArray[np.floating[Any]], targets: NDArray[np.integer[Any]], inverse: float
 ) -> tuple[float, float]:
-    """First and second derivative, by 1 / T, of the summed log loss with the pseudo-picture.
+    """First and second derivative, by 1 / T, of the summed log loss with the pseudo-image.
 
-    A picture's log loss has the derivatives E[z] - z[label] and Var[z] under softmax(z / T);
-    the pseudo-picture has the mean over all pictures of E[z] - mean(z) and of Var[z].
+    An image's log loss has the derivatives E[z] - z[label] and Var[z] under softmax(z / T);
+    the pseudo-image has the mean over all images of E[z] - mean(z) and of Var[z].
     """
     n, k = logits.shape
     rows = max(1, _BLOCK // k)

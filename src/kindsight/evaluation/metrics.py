@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kindsight.errors import UsageError
-from kindsight.evaluation.scores import ClassScores, Evaluation, wilson_interval
+from kindsight.evaluation.intervals import wilson_interval
 
 __all__ = [
     "BINS",
@@ -24,6 +25,189 @@ __all__ = [
     "reliability",
     "wilson_interval",
 ]
+
+# SECTION: What an evaluation holds, and its form in JSON.
+
+_KEYS = (
+    "images",
+    "accuracy",
+    "accuracy_interval",
+    "balanced_accuracy",
+    "macro_f1",
+    "log_loss",
+    "ece",
+    "classes",
+    "confusion",
+)
+
+
+@dataclass(frozen=True)
+class ClassScores:
+    """The scores of one class.
+
+    Attributes
+    ----------
+    name : str
+        The class.
+    precision : float
+        Right among those predicted to be of this class; NaN where it was never predicted.
+    recall : float
+        Right among those of this class; NaN where there is no image of it.
+    f1 : float
+        2 tp / (2 tp + fp + fn), so 0 where the class was never predicted but has images;
+        NaN where it has neither images nor predictions.
+    support : int
+        Images of this class.
+    recall_interval : tuple of float
+        95% Wilson interval of the recall; (0, 1) where there is no image.
+    """
+
+    name: str
+    precision: float
+    recall: float
+    f1: float
+    support: int
+    recall_interval: tuple[float, float]
+
+    @classmethod
+    def from_counts(cls, name: str, right: int, support: int, predicted: int) -> ClassScores:
+        """Work the scores out from counts: right, of this class, predicted to be of it."""
+        return cls(
+            name=name,
+            precision=right / predicted if predicted else math.nan,
+            recall=right / support if support else math.nan,
+            f1=2 * right / (support + predicted) if support + predicted else math.nan,
+            support=support,
+            recall_interval=wilson_interval(right, support),
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give name, precision, recall, f1 and support, ready for JSON (NaN becomes None)."""
+        return {
+            "name": self.name,
+            "precision": _number(self.precision),
+            "recall": _number(self.recall),
+            "f1": _number(self.f1),
+            "support": self.support,
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """How a classifier did on labelled images.
+
+    Attributes
+    ----------
+    images : int
+        How many were scored.
+    accuracy : float
+        Share whose most probable class is the label, 0-1.
+    accuracy_interval : tuple of float
+        Its 95% Wilson interval.
+    balanced_accuracy : float
+        Mean recall over the classes that have images.
+    macro_f1 : float
+        Mean F1 over the classes that have images. (scikit-learn also counts, as 0, a class
+        that was predicted without having images; here such a mistake counts once, in the
+        recall of the class that the image is of.)
+    log_loss : float
+        Mean of -ln p(label), in nats, p clipped below at ``metrics.LOG_EPSILON``.
+    ece : float
+        Expected calibration error over 15 equal bins of the top confidence, 0-1.
+    classes : tuple of ClassScores
+        One a class, in the classifier's order.
+    confusion : int64 array (k, k)
+        Images by label (row) and prediction (column).
+    """
+
+    images: int
+    accuracy: float
+    accuracy_interval: tuple[float, float]
+    balanced_accuracy: float
+    macro_f1: float
+    log_loss: float
+    ece: float
+    classes: tuple[ClassScores, ...]
+    confusion: NDArray[np.int64]
+
+    @classmethod
+    def from_confusion(
+        cls, table: NDArray[np.int64], names: tuple[str, ...], *, log_loss: float, ece: float
+    ) -> Evaluation:
+        """Work out everything that the confusion matrix decides; the rest is given."""
+        images, right = int(table.sum()), int(np.trace(table))
+        columns = table.sum(axis=0)
+        scores = tuple(
+            ClassScores.from_counts(name, int(table[i, i]), int(table[i].sum()), int(columns[i]))
+            for i, name in enumerate(names)
+        )
+        present = [score for score in scores if score.support]
+        return cls(
+            images=images,
+            accuracy=right / images,
+            accuracy_interval=wilson_interval(right, images),
+            balanced_accuracy=math.fsum(score.recall for score in present) / len(present),
+            macro_f1=math.fsum(score.f1 for score in present) / len(present),
+            log_loss=log_loss,
+            ece=ece,
+            classes=scores,
+            confusion=table,
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give everything but the recalls' intervals, ready for JSON (NaN becomes None)."""
+        return {
+            "images": self.images,
+            "accuracy": _number(self.accuracy),
+            "accuracy_interval": [_number(end) for end in self.accuracy_interval],
+            "balanced_accuracy": _number(self.balanced_accuracy),
+            "macro_f1": _number(self.macro_f1),
+            "log_loss": _number(self.log_loss),
+            "ece": _number(self.ece),
+            "classes": [score.to_dict() for score in self.classes],
+            "confusion": self.confusion.tolist(),
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Evaluation:
+        """Read back what :meth:`to_dict` gave.
+
+        Whatever the confusion matrix decides is worked out again from it, so that a file
+        cannot say one thing in its counts and another in its scores.
+
+        Raises
+        ------
+        UsageError
+            If a key is missing or a value is not what :meth:`to_dict` writes.
+        """
+        missing = [key for key in _KEYS if key not in data]
+        if missing:
+            raise UsageError(f"an evaluation must have the keys {_KEYS}. Missing: {missing}")
+        try:
+            names = tuple(str(score["name"]) for score in data["classes"])
+            table = np.array(data["confusion"])
+            log_loss, ece = (
+                math.nan if data[key] is None else float(data[key]) for key in ("log_loss", "ece")
+            )
+        except (TypeError, ValueError, KeyError, OverflowError) as error:
+            raise UsageError(f"an evaluation must be as to_dict() gives it. {error}") from error
+        shape = (len(names), len(names))
+        if table.dtype.kind != "i" or table.shape != shape or table.min(initial=0) < 0:
+            raise UsageError(
+                f"confusion must be a table of counts of shape {shape}. "
+                f"Received: shape {table.shape}, dtype {table.dtype}"
+            )
+        if table.sum() < 1 or table.sum() != data["images"]:
+            raise UsageError(
+                "images must be the sum of the confusion matrix, and at least 1. "
+                f"Received: {data['images']!r} against {table.sum()}"
+            )
+        return cls.from_confusion(table.astype(np.int64), names, log_loss=log_loss, ece=ece)
+
+
+def _number(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None
+
 
 BINS = 15
 """Bins of the expected calibration error, as in Guo et al. 2017."""
@@ -43,7 +227,7 @@ class Reliability:
     edges : float64 array (bins + 1,)
         A bin holds the confidences above its lower edge, up to and with its upper edge.
     count : int64 array (bins,)
-        Pictures in the bin.
+        Images in the bin.
     confidence : float64 array (bins,)
         Their mean top probability; NaN in an empty bin.
     accuracy : float64 array (bins,)
@@ -75,7 +259,7 @@ def evaluate(
     probabilities : float array (n, k)
         Rows sum to 1. The prediction is the most probable class, the first of equals.
     targets : int array (n,)
-        The label of each picture as its place in `classes`. Pictures of a class that the
+        The label of each image as its place in `classes`. Images of a class that the
         classifier does not know must be left out before.
     classes : sequence of str
         The k class names, each once.
@@ -83,13 +267,13 @@ def evaluate(
     Returns
     -------
     Evaluation
-        Classes without pictures are left out of balanced accuracy and macro F1; the
+        Classes without images are left out of balanced accuracy and macro F1; the
         undefined scores of a single class are NaN (see :class:`ClassScores`).
 
     Raises
     ------
     UsageError
-        If there is no picture, shapes differ, a target is out of range, or a row is no
+        If there is no image, shapes differ, a target is out of range, or a row is no
         probability distribution.
     """
     if len(set(classes)) != len(classes):
@@ -113,7 +297,7 @@ def evaluate(
 def confusion(
     targets: NDArray[np.integer[Any]], predicted: NDArray[np.integer[Any]], classes: int
 ) -> NDArray[np.int64]:
-    """Count pictures by label and prediction.
+    """Count images by label and prediction.
 
     Parameters
     ----------
@@ -149,7 +333,7 @@ def reliability(
     targets: NDArray[np.integer[Any]],
     bins: int = BINS,
 ) -> Reliability:
-    """Group pictures by top confidence and say how often each group is right.
+    """Group images by top confidence and say how often each group is right.
 
     Parameters
     ----------
@@ -206,7 +390,7 @@ def _check_probabilities(
             f"Received: {probabilities.shape} and {targets.shape}"
         )
     if 0 in probabilities.shape:
-        raise UsageError("an evaluation needs at least one labelled picture. Received: none")
+        raise UsageError("an evaluation needs at least one labelled image. Received: none")
     _check_range("targets", targets, probabilities.shape[1])
     sums = probabilities.sum(axis=1, dtype=np.float64)
     # a NaN fails both comparisons, so it is caught here as well

@@ -11,36 +11,41 @@ from numpy.typing import NDArray
 from kindsight.errors import SettingsError
 from kindsight.preprocessing import _keras
 from kindsight.preprocessing._batches import Batch, Making, begin_batch
-from kindsight.preprocessing._checks import check_pixels, check_shape, check_subset, is_ours
 from kindsight.preprocessing._draws import GLOBAL, Source, drawing
 from kindsight.preprocessing._iterators import Index, Iterator, is_overridden
-from kindsight.preprocessing._saving import Saving
-from kindsight.preprocessing._traps import warn_of
+from kindsight.preprocessing._loading import Saving
+from kindsight.preprocessing._messages import (
+    check_pixels,
+    check_shape,
+    check_subset,
+    is_ours,
+    warn_of,
+)
 
 __all__ = ["NumpyArrayIterator"]
 
 
 class NumpyArrayIterator(Iterator):
-    """Batches of pictures that are in memory already.
+    """Batches of images that are in memory already.
 
     Parameters
     ----------
     x : array of four axes, or a pair of it and further inputs
-        Pictures in the given data format. Further inputs, an array or a list of them, are passed
+        Images in the given data format. Further inputs, an array or a list of them, are passed
         through.
     y : array, optional
-        Labels, one for each picture.
+        Labels, one for each image.
     image_data_generator : ImageDataGenerator
         What transforms and standardises them.
     batch_size : int, default=32
     shuffle : bool, default=False
     sample_weight : array, optional
-        One weight for each picture.
+        One weight for each image.
     seed : int, optional
     data_format : str, optional
         ``"channels_last"`` or ``"channels_first"``; Keras's setting if omitted.
     save_to_dir : path, optional
-        A folder into which each picture is written as well, stretched to 0 to 255.
+        A folder into which each image is written as well, stretched to 0 to 255.
     save_prefix : str, default=""
     save_format : str, default="png"
     subset : str, optional
@@ -80,8 +85,8 @@ class NumpyArrayIterator(Iterator):
         for name, other in (("y", y), ("sample_weight", sample_weight)):
             if other is not None and len(x) != len(other):
                 raise SettingsError(
-                    f"{name} must have one entry for each picture of x. "
-                    f"Received: {len(x)} pictures and {len(other)} entries."
+                    f"{name} must have one entry for each image of x. "
+                    f"Received: {len(x)} images and {len(other)} entries."
                 )
         if subset is not None:
             part = _part(x, y, image_data_generator, subset, ignore_class_split)
@@ -103,13 +108,13 @@ class NumpyArrayIterator(Iterator):
     def _check_axes(self) -> None:
         if self.x.ndim != 4:
             raise SettingsError(
-                "x must have four axes: pictures, rows, columns, channels (the channels before the "
+                "x must have four axes: images, rows, columns, channels (the channels before the "
                 f"rows with channels_first). Received: shape {self.x.shape}."
             )
         axis = 3 if self.data_format == "channels_last" else 1
         if self.x.shape[axis] not in (1, 3, 4):
             warnings.warn(
-                f"Pictures have 1, 3 or 4 channels, with {self.data_format} on axis {axis}. "
+                f"Images have 1, 3 or 4 channels, with {self.data_format} on axis {axis}. "
                 f"Received: shape {self.x.shape}, which is {self.x.shape[axis]} channels.",
                 stacklevel=4,
             )
@@ -141,8 +146,8 @@ class NumpyArrayIterator(Iterator):
         first = self.data_format == "channels_first"
 
         def fetch(place: int) -> NDArray[Any]:
-            picture: NDArray[Any] = self.x[index_array[place]]
-            return picture.transpose(1, 2, 0) if first else picture
+            image: NDArray[Any] = self.x[index_array[place]]
+            return image.transpose(1, 2, 0) if first else image
 
         result, work = begin_batch(
             Batch(
@@ -170,10 +175,10 @@ class NumpyArrayIterator(Iterator):
             making = self._make(index_array)
         return making()
 
-    def _answer(self, pictures: NDArray[Any], index_array: Index) -> Any:
-        """Put the pictures, the further inputs, the labels and the weights together."""
+    def _answer(self, images: NDArray[Any], index_array: Index) -> Any:
+        """Put the images, the further inputs, the labels and the weights together."""
         further = [array[index_array] for array in self.x_misc]
-        inputs = [pictures, *further] if further else pictures
+        inputs = [images, *further] if further else images
         if self.y is None:
             return inputs
         labels = self.y[index_array]
@@ -183,21 +188,21 @@ class NumpyArrayIterator(Iterator):
 
 
 def _parted(x: Any) -> tuple[Any, list[NDArray[Any]]]:
-    """Part the pictures from further inputs."""
+    """Part the images from further inputs."""
     if not isinstance(x, tuple | list):
         return x, []
     further = [np.asarray(array) for array in (x[1] if isinstance(x[1], list) else [x[1]])]
     for array in further:
         if len(array) != len(x[0]):
             raise SettingsError(
-                "Further inputs must have one entry for each picture. "
-                f"Received: {len(x[0])} pictures and {len(array)} entries."
+                "Further inputs must have one entry for each image. "
+                f"Received: {len(x[0])} images and {len(array)} entries."
             )
     return x[0], further
 
 
 def _part(x: Any, y: Any, generator: Any, subset: str, ignore_class_split: bool) -> slice:
-    """Return which pictures belong to a subset."""
+    """Return which images belong to a subset."""
     if subset not in ("training", "validation"):
         raise SettingsError(f"subset must be 'training' or 'validation'. Received: {subset!r}.")
     split = int(len(x) * generator._validation_split)
@@ -207,7 +212,7 @@ def _part(x: Any, y: Any, generator: Any, subset: str, ignore_class_split: bool)
         if not np.array_equal(first, last):
             raise SettingsError(
                 "Both parts must have the same classes. Received: "
-                f"{len(first)} classes in the first {split} pictures, which are the validation "
+                f"{len(first)} classes in the first {split} images, which are the validation "
                 f"part, and {len(last)} in the others. Shuffle the arrays first, or pass "
                 "ignore_class_split=True."
             )

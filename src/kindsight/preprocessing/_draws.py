@@ -1,6 +1,6 @@
-"""What is drawn for each picture: the same numbers from NumPy's global state, in Keras's order.
+"""What is drawn for each image: the same numbers from NumPy's global state, in Keras's order.
 
-One picture takes, of what is asked for: the angle, the two shifts, the shear, the two zooms, two
+One image takes, of what is asked for: the angle, the two shifts, the shear, the two zooms, two
 numbers for the flips (always), the channel shift, the brightness. Where each of them is one number
 of the uniform distribution, a batch's numbers are one call to NumPy; whole numbers of pixels and
 lists are drawn by ``np.random.choice`` one by one, as Keras does.
@@ -67,7 +67,7 @@ def drawing() -> AbstractContextManager[bool]:
 
 @dataclass(frozen=True)
 class Draws:
-    """What was drawn for n pictures.
+    """What was drawn for n images.
 
     Parameters
     ----------
@@ -101,7 +101,7 @@ class Draws:
         )
 
     def parameters(self, place: int) -> Parameters:
-        """Return what was drawn for one picture, in the form of `get_random_transform`."""
+        """Return what was drawn for one image, in the form of `get_random_transform`."""
         theta, tx, ty, shear, zx, zy = self.affine[place].tolist()
         horizontal, vertical = self.flips[place].tolist()
         return {
@@ -119,7 +119,7 @@ class Draws:
 
 
 def draw_one(ranges: Ranges, shape: Sequence[int], source: Source = GLOBAL) -> Parameters:
-    """Draw for one picture of a shape, in Keras's layout of axes."""
+    """Draw for one image of a shape, in Keras's layout of axes."""
     height, width = shape[ranges.row_axis - 1], shape[ranges.col_axis - 1]
     theta = _symmetric(ranges.rotation_range, source) if ranges.rotation_range else 0
     tx = _shift(ranges.height_shift_range, height, source)
@@ -148,7 +148,7 @@ def draw_one(ranges: Ranges, shape: Sequence[int], source: Source = GLOBAL) -> P
 
 
 def draw_many(ranges: Ranges, shape: Sequence[int], count: int, source: Source = GLOBAL) -> Draws:
-    """Draw for `count` pictures of a shape: the same numbers as `count` times :func:`draw_one`."""
+    """Draw for `count` images of a shape: the same numbers as `count` times :func:`draw_one`."""
     shifts = ranges.height_shift_range, ranges.width_shift_range
     others = ranges.rotation_range, ranges.shear_range, ranges.channel_shift_range
     if not all(isinstance(value, float | int) for value in others) or not all(

@@ -1,4 +1,4 @@
-"""ImageDataGenerator: the settings, and what is done to a picture with them."""
+"""ImageDataGenerator: the settings, and what is done to an image with them."""
 
 from __future__ import annotations
 
@@ -11,19 +11,171 @@ from numpy.typing import NDArray
 
 from kindsight.errors import SettingsError
 from kindsight.preprocessing import _keras, _standards
-from kindsight.preprocessing._affine import apply_affine_transform, flip_axis
-from kindsight.preprocessing._checks import check_generator, pair_or_none, zoom_pair
-from kindsight.preprocessing._colour import apply_brightness_shift, apply_channel_shift
+from kindsight.preprocessing._arrays import NumpyArrayIterator
+from kindsight.preprocessing._dataframe import DataFrameIterator
+from kindsight.preprocessing._directory import DirectoryIterator
 from kindsight.preprocessing._draws import draw_one
-from kindsight.preprocessing._flows import Flows
+from kindsight.preprocessing._functions import (
+    apply_affine_transform,
+    apply_brightness_shift,
+    apply_channel_shift,
+    flip_axis,
+)
+from kindsight.preprocessing._messages import check_generator, pair_or_none, warn_of, zoom_pair
 
-__all__ = ["ImageDataGenerator"]
+__all__ = [
+    "Flows",
+    "ImageDataGenerator",
+]
+
+# SECTION: What makes iterators of a generator's settings.
+
+Size = tuple[int, int]
+
+
+class Flows:
+    """The methods of a generator that give an iterator each."""
+
+    data_format: str
+    dtype: str
+
+    def flow(
+        self,
+        x: Any,
+        y: Any = None,
+        batch_size: int = 32,
+        shuffle: bool = True,
+        sample_weight: Any = None,
+        seed: int | None = None,
+        save_to_dir: str | None = None,
+        save_prefix: str = "",
+        save_format: str = "png",
+        ignore_class_split: bool = False,
+        subset: str | None = None,
+    ) -> NumpyArrayIterator:
+        """Iterate over arrays; the arguments are those of :class:`NumpyArrayIterator`."""
+        return NumpyArrayIterator(
+            x,
+            y,
+            self,
+            batch_size=batch_size,
+            shuffle=shuffle,
+            sample_weight=sample_weight,
+            seed=seed,
+            data_format=self.data_format,
+            save_to_dir=save_to_dir,
+            save_prefix=save_prefix,
+            save_format=save_format,
+            ignore_class_split=ignore_class_split,
+            subset=subset,
+            dtype=self.dtype,
+        )
+
+    def flow_from_directory(
+        self,
+        directory: Any,
+        target_size: Size = (256, 256),
+        color_mode: str = "rgb",
+        classes: Sequence[str] | None = None,
+        class_mode: str | None = "categorical",
+        batch_size: int = 32,
+        shuffle: bool = True,
+        seed: int | None = None,
+        save_to_dir: str | None = None,
+        save_prefix: str = "",
+        save_format: str = "png",
+        follow_links: bool = False,
+        subset: str | None = None,
+        interpolation: str = "nearest",
+        keep_aspect_ratio: bool = False,
+    ) -> DirectoryIterator:
+        """Iterate over class folders; the arguments are those of :class:`DirectoryIterator`."""
+        return DirectoryIterator(
+            directory,
+            self,
+            target_size=target_size,
+            color_mode=color_mode,
+            keep_aspect_ratio=keep_aspect_ratio,
+            classes=classes,
+            class_mode=class_mode,
+            data_format=self.data_format,
+            batch_size=batch_size,
+            shuffle=shuffle,
+            seed=seed,
+            save_to_dir=save_to_dir,
+            save_prefix=save_prefix,
+            save_format=save_format,
+            follow_links=follow_links,
+            subset=subset,
+            interpolation=interpolation,
+            dtype=self.dtype,
+        )
+
+    def flow_from_dataframe(
+        self,
+        dataframe: Any,
+        directory: str | None = None,
+        x_col: str = "filename",
+        y_col: Any = "class",
+        weight_col: str | None = None,
+        target_size: Size = (256, 256),
+        color_mode: str = "rgb",
+        classes: Sequence[str] | None = None,
+        class_mode: str | None = "categorical",
+        batch_size: int = 32,
+        shuffle: bool = True,
+        seed: int | None = None,
+        save_to_dir: str | None = None,
+        save_prefix: str = "",
+        save_format: str = "png",
+        subset: str | None = None,
+        interpolation: str = "nearest",
+        validate_filenames: bool = True,
+        **kwargs: Any,
+    ) -> DataFrameIterator:
+        """Iterate over the rows of a table; the arguments are those of :class:`DataFrameIterator`.
+
+        Any other argument is ignored, as Keras does, but named in a warning.
+        """
+        if class_mode == "other":
+            warnings.warn(
+                'class_mode="other" is called class_mode="raw" now.',
+                DeprecationWarning,
+                stacklevel=2,
+            )
+            class_mode = "raw"
+        if kwargs:
+            warn_of("ignored-arguments", names=", ".join(kwargs))
+        return DataFrameIterator(
+            dataframe,
+            directory,
+            self,
+            x_col=x_col,
+            y_col=y_col,
+            weight_col=weight_col,
+            target_size=target_size,
+            color_mode=color_mode,
+            classes=classes,
+            class_mode=class_mode,
+            data_format=self.data_format,
+            batch_size=batch_size,
+            shuffle=shuffle,
+            seed=seed,
+            save_to_dir=save_to_dir,
+            save_prefix=save_prefix,
+            save_format=save_format,
+            subset=subset,
+            interpolation=interpolation,
+            validate_filenames=validate_filenames,
+            dtype=self.dtype,
+        )
+
 
 Pixels = NDArray[Any]
 
 
 class ImageDataGenerator(Flows):
-    """Draws, transforms and standardises pictures, batch by batch, as Keras's does.
+    """Draws, transforms and standardises images, batch by batch, as Keras's does.
 
     Parameters
     ----------
@@ -31,7 +183,7 @@ class ImageDataGenerator(Flows):
         Subtract the mean of the data set from each channel; divide by its standard deviation.
         They need :meth:`fit`.
     samplewise_center, samplewise_std_normalization : bool, default=False
-        The same with the mean and deviation of each picture, over all channels.
+        The same with the mean and deviation of each image, over all channels.
     zca_whitening : bool, default=False
         Decorrelate the pixels; needs :meth:`fit`, and memory for pixels x pixels numbers.
     zca_epsilon : float, default=1e-6
@@ -55,11 +207,11 @@ class ImageDataGenerator(Flows):
     cval : float, default=0
         The constant.
     horizontal_flip, vertical_flip : bool, default=False
-        Flip half of the pictures.
+        Flip half of the images.
     rescale : float, optional
         Multiply pixels by this, after everything that is drawn.
     preprocessing_function : callable, optional
-        From a picture (an array of three axes) to one of the same shape, before `rescale`.
+        From an image (an array of three axes) to one of the same shape, before `rescale`.
     data_format : str, optional
         ``"channels_last"`` or ``"channels_first"``; Keras's setting if omitted.
     validation_split : float, default=0
@@ -158,7 +310,7 @@ class ImageDataGenerator(Flows):
 
     @property
     def _draws_alone(self) -> bool:
-        """Whether nobody else's code can draw numbers between two pictures of a batch."""
+        """Whether nobody else's code can draw numbers between two images of a batch."""
         own = all(_is_own(self, name) for name in ("apply_transform", "standardize"))
         return own and _standards.is_pure(self.preprocessing_function)
 
@@ -167,7 +319,7 @@ class ImageDataGenerator(Flows):
         return _is_own(self, "get_random_transform")
 
     def standardize(self, x: Pixels) -> Pixels:
-        """Standardise a picture or a batch of them, in place.
+        """Standardise an image or a batch of them, in place.
 
         Parameters
         ----------
@@ -204,7 +356,7 @@ class ImageDataGenerator(Flows):
         return draw_one(self, img_shape)
 
     def apply_transform(self, x: Pixels, transform_parameters: dict[str, Any]) -> Pixels:
-        """Transform a picture as the parameters of :meth:`get_random_transform` say.
+        """Transform an image as the parameters of :meth:`get_random_transform` say.
 
         Parameters
         ----------
@@ -248,7 +400,7 @@ class ImageDataGenerator(Flows):
         return x
 
     def random_transform(self, x: Pixels, seed: int | None = None) -> Pixels:
-        """Draw a transformation and apply it to a picture; see the two methods for that."""
+        """Draw a transformation and apply it to an image; see the two methods for that."""
         return self.apply_transform(x, self.get_random_transform(x.shape, seed))
 
     def fit(self, x: Any, augment: bool = False, rounds: int = 1, seed: int | None = None) -> None:
@@ -257,11 +409,11 @@ class ImageDataGenerator(Flows):
         Parameters
         ----------
         x : array of four axes
-            Pictures in the generator's data format; it is not changed. `rescale` is applied first.
+            Images in the generator's data format; it is not changed. `rescale` is applied first.
         augment : bool, default=False
-            Whether to take the statistics of transformed pictures.
+            Whether to take the statistics of transformed images.
         rounds : int, default=1
-            How often each picture is transformed then.
+            How often each image is transformed then.
         seed : int, optional
             What NumPy's global state is seeded with.
 

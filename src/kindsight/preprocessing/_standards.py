@@ -1,4 +1,4 @@
-"""What is done to a picture after the transformation, and the statistics that it needs."""
+"""What is done to an image after the transformation, and the statistics that it needs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kindsight.errors import SettingsError
-from kindsight.preprocessing._traps import warn_of
+from kindsight.preprocessing._messages import warn_of
 
 __all__ = ["Standards", "fit", "is_pure", "only_factor", "standardize", "warn_if_unfitted"]
 
@@ -19,7 +19,7 @@ _EPSILON = 1e-6  # Keras's
 
 
 class Standards(Protocol):
-    """The part of a generator that says how pictures are standardised."""
+    """The part of a generator that says how images are standardised."""
 
     preprocessing_function: Callable[[Pixels], Pixels] | None
     rescale: float | None
@@ -40,7 +40,7 @@ class Standards(Protocol):
 
 
 def standardize(standards: Standards, x: Pixels) -> Pixels:
-    """Standardise a picture or a batch, in place where the types allow it."""
+    """Standardise an image or a batch, in place where the types allow it."""
     if standards.preprocessing_function:
         x = standards.preprocessing_function(x)
     if standards.rescale:
@@ -61,7 +61,7 @@ def standardize(standards: Standards, x: Pixels) -> Pixels:
 
 
 def only_factor(standards: Standards) -> np.float32 | None:
-    """Return the number that multiplying float32 by is all that is done to a picture, if so."""
+    """Return the number that multiplying float32 by is all that is done to an image, if so."""
     others = (
         standards.preprocessing_function,
         standards.samplewise_center,
@@ -100,17 +100,17 @@ def is_pure(function: Callable[[Pixels], Pixels] | None) -> bool:
 
 
 def fit(standards: Standards, x: Any, augment: bool, rounds: int, seed: int | None) -> None:
-    """Compute the statistics of an array of pictures; see ``ImageDataGenerator.fit``."""
+    """Compute the statistics of an array of images; see ``ImageDataGenerator.fit``."""
     x = np.array(x, standards.dtype)
     if x.ndim != 4:
         raise SettingsError(
-            "fit() needs pictures as an array of shape (n, height, width, channels) or, with "
+            "fit() needs images as an array of shape (n, height, width, channels) or, with "
             f"channels_first, (n, channels, height, width). Received: shape {x.shape}."
         )
     channels = x.shape[standards.channel_axis]
     if channels not in (1, 3, 4):
         warnings.warn(
-            f"Pictures have 1, 3 or 4 channels, with {standards.data_format} on axis "
+            f"Images have 1, 3 or 4 channels, with {standards.data_format} on axis "
             f"{standards.channel_axis}. Received: shape {x.shape}, which is {channels} channels.",
             stacklevel=3,
         )
@@ -134,7 +134,7 @@ def fit(standards: Standards, x: Any, augment: bool, rounds: int, seed: int | No
 
 
 def _augmented(standards: Any, x: Pixels, rounds: int) -> Pixels:
-    """Return each picture transformed at random, `rounds` times over, without standardising."""
+    """Return each image transformed at random, `rounds` times over, without standardising."""
     result = np.empty((rounds * len(x), *x.shape[1:]), standards.dtype)
     for place in range(len(result)):
         result[place] = standards.random_transform(x[place % len(x)])
@@ -142,7 +142,7 @@ def _augmented(standards: Any, x: Pixels, rounds: int) -> Pixels:
 
 
 def _whitening(x: Pixels, epsilon: float) -> Pixels:
-    """Return the ZCA whitening matrix of pictures that are centred already."""
+    """Return the ZCA whitening matrix of images that are centred already."""
     flat = x.reshape(len(x), -1)
     u, s, _ = np.linalg.svd(flat.T, full_matrices=False)
     result: Pixels = (u * (np.sqrt(len(flat)) / (s + epsilon))).dot(u.T)

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from kindsight.catalog.leaks import Leak
+from kindsight.dataset.splits.leakage import Leak
 from kindsight.errors import UsageError
 from kindsight.evaluation import Evaluation
 from kindsight.report.epochs import Epoch
@@ -28,7 +28,7 @@ __all__ = [
 ]
 
 MAX_CARDS = 24
-"""Pictures shown of each kind; the page stays under 1.5 MB."""
+"""Images shown of each kind; the page stays under 1.5 MB."""
 
 _SPLITS = ("train", "validation", "test")
 
@@ -42,7 +42,7 @@ class Reference(NamedTuple):
 
 
 class Problem(NamedTuple):
-    """A picture that was set aside, and why."""
+    """An image that was set aside, and why."""
 
     path: str
     code: str
@@ -62,7 +62,7 @@ class Layer(Protocol):
 
     @property
     def output(self) -> tuple[int, ...]:
-        """The shape of what it gives for one picture."""
+        """The shape of what it gives for one image."""
 
     @property
     def parameters(self) -> int:
@@ -98,7 +98,7 @@ class HeadChoice:
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
-    """What the classifier said of each picture of one split.
+    """What the classifier said of each image of one split.
 
     Attributes
     ----------
@@ -115,20 +115,20 @@ class Predictions:
         shapes = (len(self.paths),), self.targets.shape, self.probabilities.shape[:1]
         if self.probabilities.ndim != 2 or len(set(shapes)) != 1:
             raise UsageError(
-                "paths, targets and probabilities must have one row for each picture. Received: "
+                "paths, targets and probabilities must have one row for each image. Received: "
                 f"{len(self.paths)} paths, {self.targets.shape}, {self.probabilities.shape}"
             )
 
     @property
     def predicted(self) -> NDArray[np.intp]:
-        """The most probable class of each picture, the first of equals."""
+        """The most probable class of each image, the first of equals."""
         answers: NDArray[np.intp] = self.probabilities.argmax(axis=1)
         return answers
 
 
 @dataclass(frozen=True)
 class ThumbnailCard:
-    """One picture as it is shown in the report.
+    """One image as it is shown in the report.
 
     Attributes
     ----------
@@ -136,7 +136,7 @@ class ThumbnailCard:
         Where it is.
     image : str or None
         A ``data:image/jpeg;base64,`` or ``data:image/png;base64,`` address; None where the
-        picture could not be read again.
+        image could not be read again.
     label : str or None
         Its class in the data.
     prediction : str
@@ -162,9 +162,9 @@ class TrainedOn:
     Attributes
     ----------
     source : str
-        The folder (or what else) the pictures came from, as the user gave it.
+        The folder (or what else) the images came from, as the user gave it.
     classes : mapping of str to mapping of str to int
-        Class to split ("train", "validation", "test") to pictures.
+        Class to split ("train", "validation", "test") to images.
     made : mapping of str to str
         What the classifier is and how it was trained, a few names with what is to be said.
     input_size : tuple of int
@@ -180,7 +180,7 @@ class TrainedOn:
     layers : tuple of Layer
         The network's layers, of a network that was trained.
     set_aside, duplicates : int
-        Pictures that could not be read; pictures identical to another one.
+        Images that could not be read; images identical to another one.
     versions : mapping of str to str
         Package to version.
     machine : str
@@ -207,11 +207,11 @@ class TrainedOn:
 
     @property
     def splits(self) -> tuple[str, ...]:
-        """The splits that hold a picture, in the order of their use."""
-        return tuple(split for split in _SPLITS if self.pictures(split))
+        """The splits that hold an image, in the order of their use."""
+        return tuple(split for split in _SPLITS if self.images(split))
 
-    def pictures(self, split: str) -> int:
-        """Count the pictures of a split over all classes."""
+    def images(self, split: str) -> int:
+        """Count the images of a split over all classes."""
         return sum(counts.get(split, 0) for counts in self.classes.values())
 
 
@@ -234,10 +234,10 @@ class ReportData:
     trained_on : TrainedOn
         The facts of the training.
     evaluation, test : Evaluation or None
-        On the validation pictures and on the test pictures. Where both are there the test
+        On the validation images and on the test images. Where both are there the test
         stands first.
     predictions, test_predictions : Predictions or None
-        What was said of these pictures: needed for the reliability diagram and for the
+        What was said of these images: needed for the reliability diagram and for the
         sentences on doubt.
     reference : tuple of Reference
         Others' accuracies on the same data.
@@ -245,11 +245,11 @@ class ReportData:
         Highest confidence in a wrong answer first; smallest margin first. The first
         `MAX_CARDS` of each are shown.
     cards_from : str
-        The split that these pictures are of.
+        The split that these images are of.
     problems : tuple of Problem
-        Pictures that were set aside.
+        Images that were set aside.
     leaks : tuple of Leak
-        Pictures that several parts had, and what became of them.
+        Images that several parts had, and what became of them.
     notes, warnings : tuple of str
         Sentences worth saying; warnings stand on the first screen.
     run_folder : str

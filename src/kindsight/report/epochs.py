@@ -24,7 +24,7 @@ MAX_POINTS = 300
 
 
 class Epoch(Protocol):
-    """One epoch of a training, as :class:`kindsight.training.history.EpochRow` is one."""
+    """One epoch of a training, as :class:`kindsight.training.engine.history.EpochRow` is one."""
 
     @property
     def epoch(self) -> int:
@@ -44,19 +44,19 @@ class Epoch(Protocol):
 
     @property
     def loss(self) -> float:
-        """Mean over the training pictures, in nats."""
+        """Mean over the training images, in nats."""
 
     @property
     def accuracy(self) -> float:
-        """Share of the training pictures right, 0-1."""
+        """Share of the training images right, 0-1."""
 
     @property
     def val_loss(self) -> float | None:
-        """The loss on the validation pictures."""
+        """The loss on the validation images."""
 
     @property
     def val_accuracy(self) -> float | None:
-        """The share of the validation pictures right."""
+        """The share of the validation images right."""
 
 
 class Point(NamedTuple):

@@ -4,14 +4,101 @@ from __future__ import annotations
 
 import math
 import shlex
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from kindsight.evaluation import ClassScores
-from kindsight.report import axes, curves, diagrams, epochs, figures, learning, words
+from kindsight.report import axes, curves, epochs, figures, words
 from kindsight.report.data import MAX_CARDS, Part, Problem, ReportData, ThumbnailCard
+from kindsight.report.epochs import Epoch
 from kindsight.report.templating import clean, environment, is_small_image
+from kindsight.report.words import amount, percent
 
-__all__ = ["prepare_report", "render_report"]
+__all__ = [
+    "prepare_report",
+    "render_report",
+    "sentences",
+]
+
+# SECTION: The sentences of a report on its curves: how the training went, read off the numbers.
+
+# By how much the validation loss must have risen from its lowest to be told: as a share of it, and
+# in nats. In as many epochs at the end, so that one that is worse by chance does not count.
+RISEN, RISEN_NATS = 0.1, 0.01
+IN_A_ROW = 2
+# Share of the loss of guessing above which a network has learned next to nothing.
+GUESSING = 0.97
+
+
+def sentences(epochs: Sequence[Epoch], best: int | None, classes: int) -> list[str]:
+    """Say which epoch was best, and whether the training went on too long or not long enough.
+
+    Parameters
+    ----------
+    epochs : sequence of Epoch
+        In order; at least one.
+    best : int or None
+        The best epoch.
+    classes : int
+        How many there are.
+    """
+    last = epochs[-1]
+    said = [_best(epochs, best)]
+    if any(not math.isfinite(row.loss) for row in epochs):
+        said.append(
+            "The training loss became infinite or no number: it diverged. A lower learning rate "
+            "helps."
+        )
+    elif min(last.loss, last.loss if last.val_loss is None else last.val_loss) > (
+        guess := GUESSING * math.log(classes)
+    ):
+        said.append(
+            f"It has hardly begun to learn: the loss is still that of guessing, "
+            f"{guess / GUESSING:.3f}. More epochs, another learning rate or less augmentation help."
+        )
+    elif last.val_loss is None:
+        said.append("Without validation images nothing tells learning from learning by heart.")
+    elif lowest := _overfitted(epochs):
+        said.append(
+            f"After epoch {lowest.epoch} the validation loss rose, from {lowest.val_loss:.3f} to "
+            f"{last.val_loss:.3f}, while the training loss fell on: overfitting. More images, "
+            "augmentation, dropout or fewer epochs help."
+        )
+    elif best == last.epoch and len(epochs) > 1:
+        said.append("It was still getting better at the end: more epochs may help.")
+    return said
+
+
+def _best(epochs: Sequence[Epoch], best: int | None) -> str:
+    start = f"The best of {amount(len(epochs), 'epoch')} was epoch {best}"
+    if len(epochs) == 1:
+        start = "After one epoch"
+    for row in epochs:
+        if row.epoch == best and row.val_accuracy is not None:
+            return (
+                f"{start}: {percent(row.val_accuracy)} of the "
+                f"validation images right, with {percent(row.accuracy)} of the training images."
+            )
+        if row.epoch == best:
+            return (
+                f"{start}, by the training loss: {percent(row.accuracy)} of the training "
+                "images right."
+            )
+    return f"The training took {amount(len(epochs), 'epoch')}."
+
+
+def _overfitted(epochs: Sequence[Epoch]) -> Epoch | None:
+    """Return the epoch of the lowest validation loss, if it went up from there for good."""
+    losses = [math.nan if row.val_loss is None else row.val_loss for row in epochs]
+    places = [place for place, loss in enumerate(losses) if math.isfinite(loss)]
+    place = min(places, key=lambda place: losses[place], default=len(epochs))
+    end = losses[-IN_A_ROW:]
+    if place >= len(epochs) - IN_A_ROW:
+        return None
+    bound = max(losses[place] * (1 + RISEN), losses[place] + RISEN_NATS)
+    risen = all(not loss <= bound for loss in end)
+    return epochs[place] if risen and epochs[-1].loss < epochs[place].loss else None
+
 
 TEMPLATES = ("report.html.j2", "macros.html.j2", "training.html.j2", "style.css")
 
@@ -36,7 +123,7 @@ class Tile(NamedTuple):
 class Cell(NamedTuple):
     """One cell of the confusion table: a count and the style of its ground."""
 
-    pictures: int
+    images: int
     style: str
 
 
@@ -59,7 +146,7 @@ def render_report(data: ReportData) -> str:
     -------
     str
         One HTML page that fetches nothing and runs no script, encodable as UTF-8. It stays
-        under 1.5 MB with thumbnails of 128 pixels, whatever the number of classes and pictures.
+        under 1.5 MB with thumbnails of 128 pixels, whatever the number of classes and images.
     """
     page = (
         environment()
@@ -92,8 +179,8 @@ def _part(part: Part, data: ReportData) -> dict[str, Any]:
     """Gather what the page says of one evaluation."""
     evaluation = part.evaluation
     large = len(evaluation.classes) > MAX_MATRIX
-    filled = diagrams.confusion_table(evaluation)
-    bins = diagrams.reliability_table(part.predictions) if part.predictions else []
+    filled = figures.confusion_table(evaluation)
+    bins = figures.reliability_table(part.predictions) if part.predictions else []
     rows = list(zip(evaluation.classes, figures.class_table(evaluation), strict=True))
     return {
         "name": part.name,
@@ -102,12 +189,12 @@ def _part(part: Part, data: ReportData) -> dict[str, Any]:
         "doubts": words.doubts(part),
         "comparison": figures.comparison_table(part, data.reference) if data.reference else [],
         "matrix": None if large else _matrix(part),
-        "map": diagrams.draw_confusion(filled, len(evaluation.classes)) if large else None,
+        "map": figures.draw_confusion(filled, len(evaluation.classes)) if large else None,
         "confused": words.top_confusions(evaluation, MAX_PAIRS),
         "rows": sorted(rows, key=_weakness)[:MAX_ROWS] if large else rows,
         "sorted": large,
         "bins": bins,
-        "diagram": diagrams.draw_reliability(bins) if bins else None,
+        "diagram": figures.draw_reliability(bins) if bins else None,
         "leaning": words.leaning(part),
     }
 
@@ -123,7 +210,7 @@ def _tiles(part: Part) -> list[Tile]:
         Tile(
             "Accuracy",
             words.percent(evaluation.accuracy),
-            f"share of {part.name} pictures right; "
+            f"share of {part.name} images right; "
             f"95% interval {words.interval(evaluation.accuracy_interval)}",
         ),
         Tile(
@@ -155,8 +242,8 @@ def _matrix(part: Part) -> list[tuple[str, list[Cell]]]:
     names = [score.name for score in evaluation.classes]
     style = {
         (cell.row, cell.column): ("right" if cell.row == cell.column else "wrong")
-        + f" level{diagrams.heat(cell.share)}"
-        for cell in diagrams.confusion_table(evaluation)
+        + f" level{figures.heat(cell.share)}"
+        for cell in figures.confusion_table(evaluation)
     }
     return [
         (
@@ -171,7 +258,7 @@ def _matrix(part: Part) -> list[tuple[str, list[Cell]]]:
 
 
 def _cards(cards: tuple[ThumbnailCard, ...]) -> list[tuple[ThumbnailCard, str]]:
-    """Pair each card that is shown with its image, or with "" where that is not a small picture."""
+    """Pair each card that is shown with its image, or with "" where that is not a small image."""
     pairs = []
     for card in cards[:MAX_CARDS]:
         image = card.image or ""
@@ -190,7 +277,7 @@ def _history(data: ReportData) -> dict[str, Any] | None:
             curves.draw_curve(epochs.curve_table(rows, best, quantity), quantity)
             for quantity in ("accuracy", "loss")
         ],
-        "sentences": learning.sentences(rows, best, len(data.trained_on.classes)),
+        "sentences": sentences(rows, best, len(data.trained_on.classes)),
         "phases": phases if len(phases) > 1 else [],
         "count": len(rows),
         "validated": rows[0].val_accuracy is not None,

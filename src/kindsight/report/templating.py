@@ -7,7 +7,7 @@ import re
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from kindsight.report import diagrams, figures, words
+from kindsight.report import figures, words
 
 __all__ = ["clean", "environment", "is_small_image"]
 
@@ -23,7 +23,7 @@ _IMAGE = re.compile(r"data:image/(?:jpeg|png);base64,[A-Za-z0-9+/]+={0,2}")
 
 
 def is_small_image(address: str) -> bool:
-    """Say whether an address holds a small picture, and nothing else."""
+    """Say whether an address holds a small image, and nothing else."""
     return len(address) <= _MAX_IMAGE and _IMAGE.fullmatch(address) is not None
 
 
@@ -48,7 +48,7 @@ def environment() -> Environment:
         duration=words.duration,
         elide=words.elide,
         amount=words.amount,
-        shade=diagrams.heat,
+        shade=figures.heat,
     )
     made.globals.update(
         draw_interval=figures.draw_interval,

@@ -1,4 +1,4 @@
-"""Which pictures a report shows, and the small pictures themselves."""
+"""Which images a report shows, and the small images themselves."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from kindsight.errors import PictureError, UsageError
+from kindsight.errors import ImageError, UsageError
 from kindsight.report.data import MAX_CARDS, Predictions, ThumbnailCard
 from kindsight.report.words import percent
 
@@ -19,15 +19,15 @@ __all__ = ["make_cards", "most_doubtful", "thumbnail_uri", "worst_mistakes"]
 _QUALITY = 82
 
 
-def thumbnail_uri(picture: NDArray[np.uint8], size: int = 128) -> str:
-    """Give a small JPEG of a picture as an address that holds the whole file.
+def thumbnail_uri(image: NDArray[np.uint8], size: int = 128) -> str:
+    """Give a small JPEG of an image as an address that holds the whole file.
 
     Parameters
     ----------
-    picture : uint8 array (H, W, 3)
+    image : uint8 array (H, W, 3)
         RGB.
     size : int
-        The longer side in pixels, 16 to 512. A smaller picture stays as it is; the shape is
+        The longer side in pixels, 16 to 512. A smaller image stays as it is; the shape is
         kept as nearly as whole pixels allow.
 
     Returns
@@ -38,27 +38,23 @@ def thumbnail_uri(picture: NDArray[np.uint8], size: int = 128) -> str:
     Raises
     ------
     UsageError
-        If the picture or the size is not of that kind.
+        If the image or the size is not of that kind.
     """
-    if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
-        raise UsageError(
-            f"a picture must be uint8 (H, W, 3). Received: {picture.dtype} {picture.shape}"
-        )
-    height, width = picture.shape[:2]
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        raise UsageError(f"an image must be uint8 (H, W, 3). Received: {image.dtype} {image.shape}")
+    height, width = image.shape[:2]
     if not 16 <= size <= 512 or not height or not width:
         raise UsageError(
-            f"size must be 16 to 512 and the picture not empty. Received: {size}, {picture.shape}"
+            f"size must be 16 to 512 and the image not empty. Received: {size}, {image.shape}"
         )
     scale = min(1.0, size / max(height, width))
     if scale < 1.0:
         shape = max(1, round(width * scale)), max(1, round(height * scale))
-        picture = np.asarray(
-            cv2.resize(picture, shape, interpolation=cv2.INTER_AREA), dtype=np.uint8
-        )
-    flipped = np.ascontiguousarray(picture[:, :, ::-1])
+        image = np.asarray(cv2.resize(image, shape, interpolation=cv2.INTER_AREA), dtype=np.uint8)
+    flipped = np.ascontiguousarray(image[:, :, ::-1])
     made, data = cv2.imencode(".jpg", flipped, [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])
     if not made:
-        raise UsageError(f"a thumbnail must be writable as JPEG. Received: {picture.shape}")
+        raise UsageError(f"a thumbnail must be writable as JPEG. Received: {image.shape}")
     return "data:image/jpeg;base64," + base64.b64encode(data.tobytes()).decode("ascii")
 
 
@@ -68,7 +64,7 @@ def worst_mistakes(predictions: Predictions, limit: int = MAX_CARDS) -> NDArray[
     Parameters
     ----------
     predictions : Predictions
-        Of n pictures.
+        Of n images.
     limit : int
         At most this many.
 
@@ -93,7 +89,7 @@ def most_doubtful(
     Parameters
     ----------
     predictions : Predictions
-        Of n pictures, k >= 2 classes.
+        Of n images, k >= 2 classes.
     limit : int
         At most this many.
     exclude : int array or sequence of int
@@ -127,12 +123,12 @@ def make_cards(
     rows : int array
         Rows of `predictions`, as `worst_mistakes` and `most_doubtful` give them.
     predictions : Predictions
-        Of n pictures, k >= 2 classes.
+        Of n images, k >= 2 classes.
     classes : sequence of str
         The k class names.
     load : callable
-        From a row to its picture, uint8 (H, W, 3). A `PictureError` gives a card without a
-        picture.
+        From a row to its image, uint8 (H, W, 3). A `ImageError` gives a card without a
+        image.
     size : int
         The longer side of the thumbnails in pixels.
 
@@ -148,7 +144,7 @@ def make_cards(
         second = max((i for i in range(len(classes)) if i != first), key=chances.__getitem__)
         try:
             image: str | None = thumbnail_uri(load(int(row)), size)
-        except PictureError:
+        except ImageError:
             image = None
         cards.append(
             ThumbnailCard(

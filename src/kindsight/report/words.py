@@ -54,7 +54,7 @@ def interval(ends: tuple[float, float]) -> str:
 
 
 def amount(number: int, noun: str, plural: str | None = None) -> str:
-    """Write a number with its noun: 1 picture, 1,120 pictures."""
+    """Write a number with its noun: 1 image, 1,120 images."""
     return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
 
 
@@ -91,7 +91,7 @@ def headline(data: ReportData) -> Headline:
     trained = data.trained_on
     classes = tuple(trained.classes)
     before = (
-        f"Trained on {amount(trained.pictures('train'), 'picture')} of "
+        f"Trained on {amount(trained.images('train'), 'image')} of "
         f"{amount(len(classes), 'class', 'classes')} ({_few(classes)}) "
         f"from {elide(trained.source, 60)}"
     )
@@ -104,7 +104,7 @@ def headline(data: ReportData) -> Headline:
     name, evaluation, _ = data.parts[0]
     return Headline(
         before + ":",
-        f"{percent(evaluation.accuracy)} of {amount(evaluation.pictures, f'{name} picture')} right",
+        f"{percent(evaluation.accuracy)} of {amount(evaluation.images, f'{name} image')} right",
         f"(95% interval {interval(evaluation.accuracy_interval)})",
     )
 
@@ -124,7 +124,7 @@ def doubts(part: Part) -> list[str]:
         worst = min(present, key=lambda score: score.recall)
         sentences.append(
             f"The weakest class is {elide(worst.name, 60)}: {percent(worst.recall)} of its "
-            f"{amount(worst.support, 'picture')} right ({interval(worst.recall_interval)})."
+            f"{amount(worst.support, 'image')} right ({interval(worst.recall_interval)})."
         )
     if predictions is None:
         return sentences
@@ -132,10 +132,10 @@ def doubts(part: Part) -> list[str]:
     right = predictions.predicted == predictions.targets
     count, rest = int(unsure.sum()), int((~unsure).sum())
     if not count:
-        sentences.append(f"It was at least {percent(SURE, 0)} sure of every picture.")
+        sentences.append(f"It was at least {percent(SURE, 0)} sure of every image.")
         return sentences
     sentence = (
-        f"It was less than {percent(SURE, 0)} sure of {amount(count, 'picture')}, "
+        f"It was less than {percent(SURE, 0)} sure of {amount(count, 'image')}, "
         f"and {_right_on(int(right[unsure].sum()), count)}"
     )
     correct = int(right[~unsure].sum())
@@ -170,11 +170,11 @@ def _right_on(right: int, count: int) -> str:
 
 
 def _mistakes(evaluation: Evaluation) -> str:
-    wrong = evaluation.pictures - int(np.trace(evaluation.confusion))
+    wrong = evaluation.images - int(np.trace(evaluation.confusion))
     if not wrong:
         ceiling = percent(1 - evaluation.accuracy_interval[0])
         return (
-            f"None was wrong; {amount(evaluation.pictures, 'picture')} cannot rule out that "
+            f"None was wrong; {amount(evaluation.images, 'image')} cannot rule out that "
             f"up to {ceiling} of new ones will be."
         )
     label, prediction, count, share = top_confusions(evaluation, 1)[0]
@@ -188,7 +188,7 @@ def _mistakes(evaluation: Evaluation) -> str:
 
 
 def top_confusions(evaluation: Evaluation, limit: int) -> list[tuple[str, str, int, float]]:
-    """Give the pairs confused most often: label, prediction, pictures, share of the label's."""
+    """Give the pairs confused most often: label, prediction, images, share of the label's."""
     table = evaluation.confusion * ~np.eye(len(evaluation.classes), dtype=bool)
     order = np.argsort(-table, axis=None, kind="stable")[:limit]
     pairs = []

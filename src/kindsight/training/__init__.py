@@ -1,1 +1,1 @@
-"""From pictures to fitted arrays: features computed once, and the head on top of them."""
+"""From images to fitted arrays: features computed once, and the head on top of them."""

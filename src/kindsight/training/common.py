@@ -2,27 +2,61 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kindsight.catalog import Catalog
-from kindsight.catalog.split import units
-from kindsight.errors import CatalogError
-from kindsight.models.backbones import SIZE_RANGE
-from kindsight.training.rules import choice_fault, whole_fault
+from kindsight.dataset import ImageDataset
+from kindsight.dataset.splits.split import units
+from kindsight.errors import DatasetError
+from kindsight.models.backbones.table import SIZE_RANGE
 
 __all__ = [
     "CLASS_WEIGHTS",
     "RESIZES",
     "Progress",
     "balanced_weights",
+    "choice_fault",
     "class_targets",
     "common_faults",
+    "number_fault",
     "share_outside",
+    "whole_fault",
 ]
+
+# SECTION: Rules that a setting is held to: each gives the sentence that says how it was broken.
+
+
+def choice_fault(name: str, value: object, choices: Sequence[str]) -> str:
+    """Say that a value is none of the choices, with the nearest; "" where it is one."""
+    if isinstance(value, str) and value in choices:
+        return ""
+    near = difflib.get_close_matches(str(value), choices, 1)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    return f"{name} must be one of {', '.join(choices)}. Received: {value!r}.{hint}"
+
+
+def whole_fault(name: str, value: object, least: int, most: int) -> str:
+    """Say that a value is no whole number within bounds; "" where it is one."""
+    whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+    if whole and least <= int(value) <= most:  # type: ignore[call-overload]
+        return ""
+    return f"{name} must be a whole number from {least} to {most:,}. Received: {value!r}."
+
+
+def number_fault(
+    name: str, value: object, least: float, below: float, *, open_low: bool = False
+) -> str:
+    """Say that a value is no number from `least` to below `below`; "" where it is one."""
+    real = isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
+    if real and (least < value if open_low else least <= value) and value < below:  # type: ignore[operator]
+        return ""
+    start = f"above {least:g}" if open_low else f"from {least:g}"
+    return f"{name} must be a number {start} to below {below:g}. Received: {value!r}."
+
 
 Progress = Callable[[str, int, int], None]
 """Called with (stage, done, total); total is 0 where it is not known."""
@@ -53,38 +87,38 @@ def common_faults(training: Any, sides: tuple[int, int] = SIZE_RANGE) -> list[st
     return [fault for fault in found if fault]
 
 
-def class_targets(catalog: Catalog, classes: Sequence[str]) -> NDArray[np.int64]:
-    """Return the labels of what is to be learned from as numbers, int64 (pictures,).
+def class_targets(dataset: ImageDataset, classes: Sequence[str]) -> NDArray[np.int64]:
+    """Return the labels of what is to be learned from as numbers, int64 (images,).
 
     Raises
     ------
-    CatalogError
-        If there are fewer than two classes or two different pictures, or a class has no picture.
+    DatasetError
+        If there are fewer than two classes or two different images, or a class has no image.
     """
     places = {name: place for place, name in enumerate(classes)}
-    targets = np.array([places[str(label)] for label in catalog.label], np.int64)
+    targets = np.array([places[str(label)] for label in dataset.label], np.int64)
     if len(classes) < 2:
-        raise CatalogError(
+        raise DatasetError(
             f"A classifier needs two classes or more. Received: {', '.join(classes) or 'none'}."
         )
     empty = [name for name, place in places.items() if not (targets == place).any()]
     if empty:
-        raise CatalogError(
-            "Every class must have a picture to learn from that can be read. Received: none of "
+        raise DatasetError(
+            "Every class must have an image to learn from that can be read. Received: none of "
             f"{', '.join(empty)}."
         )
-    if units(catalog).max() == 0:
-        raise CatalogError(
-            "A classifier needs two different pictures or more. Received: "
+    if units(dataset).max() == 0:
+        raise DatasetError(
+            "A classifier needs two different images or more. Received: "
             f"{len(targets)} times the same."
         )
     return targets
 
 
 def balanced_weights(targets: NDArray[np.int64], class_weight: str | None) -> Any:
-    """Return how much each class counts, float64 (classes,); None where all pictures count alike.
+    """Return how much each class counts, float64 (classes,); None where all images count alike.
 
-    ``"balanced"`` gives each class the same weight in all, and a picture the weight 1 on average.
+    ``"balanced"`` gives each class the same weight in all, and an image the weight 1 on average.
     """
     if class_weight in (None, "none"):
         return None
@@ -93,12 +127,12 @@ def balanced_weights(targets: NDArray[np.int64], class_weight: str | None) -> An
 
 
 def share_outside(sizes: Sequence[tuple[int, int]], size: tuple[int, int]) -> float:
-    """Return how much of the pictures' area lies outside a crop to `size`, on average: 0 to 1.
+    """Return how much of the images' area lies outside a crop to `size`, on average: 0 to 1.
 
     Parameters
     ----------
     sizes : sequence of (height, width)
-        Of the pictures.
+        Of the images.
     size : (height, width)
     """
     found = np.array(sizes, np.float64).reshape(-1, 2)

@@ -1,1 +1,0 @@
-"""Files that hold many pictures, or say where they are: tables and arrays."""

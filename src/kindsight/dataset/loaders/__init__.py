@@ -1,0 +1,1 @@
+"""TODO: say what kindsight.dataset.loaders is."""

@@ -1,0 +1,17 @@
+"""One image: from a file to an array, and nothing else."""
+
+from kindsight.images.hashes import content_digest
+from kindsight.images.read import MAX_BYTES, MAX_PIXELS, read_bytes, read_image
+from kindsight.images.resize import Fit, InputSpec, Interpolation, resize_image
+
+__all__ = [
+    "MAX_BYTES",
+    "MAX_PIXELS",
+    "Fit",
+    "InputSpec",
+    "Interpolation",
+    "content_digest",
+    "read_bytes",
+    "read_image",
+    "resize_image",
+]

@@ -1,0 +1,239 @@
+"""A decoded image of any mode -> uint8 RGB.
+
+Everything goes by bands of rows, so that what a conversion needs on the way stays small beside the
+image itself: little more than Pillow's own copy (4 bytes a pixel) and the result (3) is held.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+__all__ = ["LowBytes", "flatten", "scale_16_bit", "scale_range", "to_rgb", "turn"]
+
+RGB_BAND = 1 << 14
+"""Pixels in a band of plain RGB: 64 KiB, which stays in the processor's nearest cache."""
+
+BAND = 1 << 18
+"""Pixels in a band of anything else."""
+
+_ALPHA_MODES = frozenset(("RGBA", "RGBa", "LA", "La", "PA"))
+_TO_8_BIT = ((np.arange(65536) + 128) // 257).astype(np.uint8)
+
+Background = tuple[int, int, int]
+Converter = Callable[[Image.Image], NDArray[np.uint8]]
+
+
+@dataclass(frozen=True)
+class LowBytes:
+    """The lower bytes of 16-bit colour, as a second image, and which channels of it count."""
+
+    image: Image.Image
+    channels: tuple[int, ...]
+
+
+def to_rgb(
+    image: Image.Image, background: Background, low: LowBytes | None = None
+) -> NDArray[np.uint8]:
+    """Convert a decoded image of any mode to RGB.
+
+    Parameters
+    ----------
+    image : PIL.Image.Image
+        Decoded. Of 16-bit colour, the upper bytes.
+    background : tuple of three int
+        The RGB colour, 0-255, on which transparent pixels are laid.
+    low : LowBytes, optional
+        Of 16-bit colour, the lower bytes.
+
+    Returns
+    -------
+    uint8 array of shape (height, width, 3)
+        RGB, 0-255, C-contiguous and writeable.
+    """
+    drawn = np.empty((image.height, image.width, 3), np.uint8)
+    if low is not None:
+        for rows, upper, lower in _pairs(image, low.image):
+            drawn[rows] = _wide_colour(upper, lower[..., low.channels], image, background)
+    elif image.mode == "RGB" and "transparency" not in image.info:
+        for rows, part in _bands(image, RGB_BAND):
+            pixels = np.frombuffer(part.tobytes("raw", "RGBX"), np.uint8)
+            cv2.cvtColor(
+                pixels.reshape(part.height, part.width, 4), cv2.COLOR_RGBA2RGB, dst=drawn[rows]
+            )
+    else:
+        convert = _converter(image, background)
+        for rows, part in _bands(image, BAND):
+            drawn[rows] = convert(part)
+    return drawn
+
+
+def turn(image: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
+    """Turn an image as its EXIF orientation (1 to 8) says; TIFF 6.0, tag 274.
+
+    Returns a C-contiguous array, which is `image` itself when there is nothing to turn.
+    """
+    if orientation >= 5:
+        image = image.transpose(1, 0, 2)
+    # After the transposition 6 and 7 are mirrored left to right, 7 and 8 top to bottom.
+    if orientation in (2, 3, 6, 7):
+        image = image[:, ::-1]
+    if orientation in (3, 4, 7, 8):
+        image = image[::-1]
+    return np.ascontiguousarray(image)
+
+
+def flatten(
+    colours: NDArray[np.uint8], alpha: NDArray[np.uint8], background: Background
+) -> NDArray[np.uint8]:
+    """Lay colours on a background: ``round((colour * alpha + background * (255 - alpha)) / 255)``.
+
+    Parameters
+    ----------
+    colours : uint8 array of shape (height, width, 3)
+        RGB, not multiplied by alpha.
+    alpha : uint8 array of shape (height, width)
+        0 (background alone) to 255 (colour alone).
+    background : tuple of three int
+        RGB, 0-255.
+
+    Returns
+    -------
+    uint8 array of shape (height, width, 3)
+        RGB.
+    """
+    weight = alpha[..., None].astype(np.uint16)
+    # At most 255 * 255 + 127, which 16 bits hold.
+    total = colours * weight + np.asarray(background, np.uint16) * (255 - weight) + np.uint16(127)
+    flat: NDArray[np.uint8] = (total // np.uint16(255)).astype(np.uint8)
+    return flat
+
+
+def scale_16_bit(values: NDArray[np.integer]) -> NDArray[np.uint8]:
+    """Scale 0-65535 to 0-255 as ``round(value / 257)``, so that both ends and white are kept."""
+    scaled: NDArray[np.uint8] = _TO_8_BIT[values]
+    return scaled
+
+
+def scale_range(
+    values: NDArray[np.generic], low: float, high: float, *, unit: bool
+) -> NDArray[np.uint8]:
+    """Scale numbers of unstated range to 0-255 by the range that the image uses.
+
+    Within 0-1 (only if `unit`) they are multiplied by 255; within 0-255 rounded; within 0-65535
+    divided by 257; otherwise `low` becomes 0 and `high` 255. NaN becomes 0.
+
+    Parameters
+    ----------
+    values : array of any shape
+        Integers or floats.
+    low, high : float
+        The least and greatest finite value of the whole image.
+    unit : bool
+        Whether 0-1 is a full range, as it is for floats.
+
+    Returns
+    -------
+    uint8 array of the same shape
+        0-255.
+    """
+    start = 0.0
+    if low >= 0 and high <= 1 and unit:
+        factor = 255.0
+    elif low >= 0 and high <= 255:
+        factor = 1.0
+    elif low >= 0 and high <= 65535:
+        factor = 1 / 257
+    else:
+        start, factor = low, 255 / (high - low) if high > low else 0.0
+    numbers = (np.clip(values.astype(np.float64), low, high) - start) * factor
+    return np.floor(np.nan_to_num(numbers, nan=0.0) + 0.5).astype(np.uint8)
+
+
+def _bands(image: Image.Image, pixels: int) -> Iterator[tuple[slice, Image.Image]]:
+    step = max(1, pixels // image.width)
+    if step >= image.height:
+        yield slice(0, image.height), image
+        return
+    for top in range(0, image.height, step):
+        bottom = min(top + step, image.height)
+        yield slice(top, bottom), image.crop((0, top, image.width, bottom))
+
+
+def _pairs(
+    image: Image.Image, low: Image.Image
+) -> Iterator[tuple[slice, NDArray[np.uint8], NDArray[np.uint8]]]:
+    for (rows, upper), (_, lower) in zip(_bands(image, BAND), _bands(low, BAND), strict=True):
+        yield rows, np.asarray(upper), np.asarray(lower)
+
+
+def _wide_colour(
+    upper: NDArray[np.uint8],
+    lower: NDArray[np.uint8],
+    image: Image.Image,
+    background: Background,
+) -> NDArray[np.uint8]:
+    values = upper.astype(np.uint16) << 8 | lower
+    colours = scale_16_bit(values[..., :3])
+    if image.mode == "RGBA":
+        return flatten(colours, scale_16_bit(values[..., 3]), background)
+    key = image.info.get("transparency")
+    if isinstance(key, tuple) and len(key) == 3:
+        colours[(values[..., :3] == np.asarray(key)).all(-1)] = background
+    return colours
+
+
+def _converter(image: Image.Image, background: Background) -> Converter:
+    """Choose how bands of this image become RGB."""
+    if image.mode.startswith("I;16"):
+        return _grey_16_bit(image, background)
+    if image.mode in ("I", "F"):
+        return _grey_by_range(image)
+    if image.mode in _ALPHA_MODES or "transparency" in image.info:
+        return lambda part: _flattened(part, background)
+    return lambda part: np.asarray(part.convert("RGB"))
+
+
+def _flattened(part: Image.Image, background: Background) -> NDArray[np.uint8]:
+    if part.mode == "La":
+        part = part.convert("LA")
+    pixels = np.asarray(part.convert("RGBA"))
+    return flatten(pixels[..., :3], pixels[..., 3], background)
+
+
+def _grey_16_bit(image: Image.Image, background: Background) -> Converter:
+    key = image.info.get("transparency")
+    tags = getattr(image, "tag_v2", {})
+    inverted = tags.get(262) == 0  # TIFF's "white is zero", which Pillow leaves as it is at 16 bits
+
+    def convert(part: Image.Image) -> NDArray[np.uint8]:
+        values = np.asarray(part).astype(np.uint16)
+        grey = scale_16_bit(65535 - values if inverted else values)
+        colours = np.repeat(grey[..., None], 3, axis=2)
+        if isinstance(key, int):
+            colours[values == key] = background
+        return colours
+
+    return convert
+
+
+def _grey_by_range(image: Image.Image) -> Converter:
+    low, high = np.inf, -np.inf
+    for _, part in _bands(image, BAND):
+        values = np.asarray(part)
+        finite = values[np.isfinite(values)]
+        if finite.size:
+            low, high = min(low, float(finite.min())), max(high, float(finite.max()))
+    if low > high:  # not one finite number: black
+        low = high = 0.0
+
+    def convert(part: Image.Image) -> NDArray[np.uint8]:
+        grey = scale_range(np.asarray(part), low, high, unit=image.mode == "F")
+        return np.repeat(grey[..., None], 3, axis=2)
+
+    return convert

@@ -1,0 +1,140 @@
+"""What a file is, told from its first bytes and never from its name."""
+
+from __future__ import annotations
+
+import re
+
+from kindsight.errors import ImageError
+
+__all__ = ["READABLE", "detect_format"]
+
+READABLE = ("JPEG", "PNG", "GIF", "WebP", "BMP", "TIFF", "PPM", "AVIF", "JPEG 2000", "ICO")
+"""The formats that are read. PPM stands for the family of PBM, PGM and PPM."""
+
+_SIGNATURES = (
+    (b"\xff\xd8\xff", "JPEG"),
+    (b"\x89PNG\r\n\x1a\n", "PNG"),
+    (b"GIF87a", "GIF"),
+    (b"GIF89a", "GIF"),
+    (b"II*\x00", "TIFF"),
+    (b"MM\x00*", "TIFF"),
+    (b"II+\x00", "TIFF"),
+    (b"MM\x00+", "TIFF"),
+    (b"\xff\x4f\xff\x51", "JPEG 2000"),
+    (b"\x00\x00\x00\x0cjP  \r\n\x87\n", "JPEG 2000"),
+)
+
+# Known images, drawings, films and documents that are not read. Some of them (PostScript) are
+# programs, and reading one would mean running it.
+_NOT_READ = (
+    (b"\xff\x0a", "JPEG XL image"),
+    (b"\x00\x00\x00\x0cJXL \r\n\x87\n", "JPEG XL image"),
+    (b"8BPS", "Photoshop document"),
+    (b"%PDF", "PDF document"),
+    (b"%!PS", "PostScript document"),
+    (b"\xc5\xd0\xd3\xc6", "PostScript document"),
+    (b"\x76\x2f\x31\x01", "OpenEXR image"),
+    (b"#?RADIANCE", "Radiance image"),
+    (b"gimp xcf", "GIMP document"),
+    (b"qoif", "QOI image"),
+    (b"DDS ", "DirectDraw texture"),
+    (b"icns", "Apple icon"),
+    (b"\x00\x00\x02\x00", "Windows cursor or Targa image"),
+    (b"FUJIFILMCCD-RAW", "camera raw file"),
+    (b"\x01\xda", "SGI image"),
+    (b"\x59\xa6\x6a\x95", "Sun raster image"),
+    (b"AT&TFORM", "DjVu document"),
+    (b"SIMPLE  =", "FITS image"),
+    (b"Pf\n", "floating-point PFM image"),
+    (b"PF\n", "floating-point PFM image"),
+    (b"P7\n", "PAM image"),
+    (b"\xd7\xcd\xc6\x9a", "Windows metafile"),
+    (b"\x89HDF\r\n\x1a\n", "HDF5 file"),
+    (b"/* XPM */", "XPM image"),
+    (b"\x1a\x45\xdf\xa3", "Matroska film"),
+)
+
+_BMP_HEADERS = frozenset((12, 16, 40, 52, 56, 64, 108, 124))
+_HEIF_BRANDS = frozenset((b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1"))
+_NETPBM = re.compile(rb"P[1-6][\s#]")
+_SVG = re.compile(rb"\s*(?:<\?xml[^>]*>\s*)?(?:<!--.*?-->\s*)*(?:<!DOCTYPE[^>]*>\s*)?<svg", re.S)
+
+
+def detect_format(data: bytes) -> str:
+    """Tell an image's format from the bytes it begins with.
+
+    Parameters
+    ----------
+    data : bytes
+        The file, or its first kilobyte.
+
+    Returns
+    -------
+    str
+        One of :data:`READABLE`.
+
+    Raises
+    ------
+    ImageError
+        ``empty``, ``unsupported`` (a known kind of file that is not read) or ``not-a-image``.
+    """
+    if not data:
+        raise ImageError("empty", "The file is empty.")
+    head = bytes(data[:1024])
+    for signature, name in _SIGNATURES:
+        if head.startswith(signature):
+            return name
+    found = _netpbm_or_container(head)
+    if found:
+        return found
+    for signature, name in _NOT_READ:
+        if head.startswith(signature):
+            raise _unsupported(name)
+    if _SVG.match(head):
+        raise _unsupported("SVG drawing")
+    raise ImageError(
+        "not-a-image", f"The file is not an image of a kind that is read ({_listed()})."
+    )
+
+
+def _netpbm_or_container(head: bytes) -> str | None:
+    """Tell the formats whose signature is more than a fixed run of bytes."""
+    if head[:4] == b"RIFF":
+        if head[8:12] == b"WEBP":
+            return "WebP"
+        raise _unsupported("sound or film in a RIFF file")
+    if head[:2] == b"BM" and int.from_bytes(head[14:18], "little") in _BMP_HEADERS:
+        return "BMP"
+    if _NETPBM.match(head):
+        return "PPM"
+    # An icon's signature is four weak bytes: ask also for a count and the reserved zero of its
+    # first entry, so that other binary files are not taken for icons.
+    if head[:4] == b"\x00\x00\x01\x00" and head[4:6] != b"\x00\x00" and head[9:10] == b"\x00":
+        return "ICO"
+    if head[4:8] == b"ftyp":
+        return _iso_media(head)
+    return None
+
+
+def _iso_media(head: bytes) -> str:
+    """Tell AVIF from its relatives, which begin alike and differ in their list of brands."""
+    size = max(16, min(int.from_bytes(head[:4], "big"), len(head)))
+    brands = [head[8:12], *(head[at : at + 4] for at in range(16, size, 4))]
+    if b"avif" in brands or b"avis" in brands:
+        return "AVIF"
+    if _HEIF_BRANDS.intersection(brands):
+        raise _unsupported("HEIC photograph")
+    if brands[0] == b"crx ":
+        raise _unsupported("camera raw file")
+    raise _unsupported("film")
+
+
+def _unsupported(what: str) -> ImageError:
+    article = "an" if what[0] in "AEIOU" or what.startswith(("SVG", "HDF", "XPM", "SGI")) else "a"
+    return ImageError(
+        "unsupported", f"The file is {article} {what}, which is not read: save it as JPEG or PNG."
+    )
+
+
+def _listed() -> str:
+    return ", ".join(READABLE[:-1]) + " or " + READABLE[-1]

@@ -1,0 +1,142 @@
+"""PBM, PGM and PPM, plain and binary, up to 16 bits.
+
+Written here because the general reader decodes the less usual of these files one sample at a time,
+which takes minutes for a large image.
+"""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kindsight.errors import ImageError
+from kindsight.images.formats.structure import check_size, corrupt, truncated
+
+__all__ = ["read_header", "read_netpbm"]
+
+MAX_HEADER = 65_536
+"""Bytes in which the header must end, comments included."""
+
+_NUMBER = re.compile(rb"(?:[ \t\n\v\f\r]|#[^\n\r]*[\n\r])*([0-9]{1,9})(?![0-9])")
+_TOO_LONG = re.compile(rb"[0-9]{10}")  # might not fit 32 bits
+_COMMENT = re.compile(rb"#[^\n\r]*")
+_BLANKS = b" \t\n\v\f\r"
+_BAND = 1 << 20
+
+
+def read_netpbm(data: bytes, max_pixels: int) -> NDArray[np.uint8]:
+    """Read a PBM, PGM or PPM file; of several images in a file, the first.
+
+    Samples are scaled as ``round(value * 255 / maxval)``; 16-bit ones therefore by 1 / 257.
+
+    Parameters
+    ----------
+    data : bytes
+        The file, beginning with ``P1`` to ``P6``.
+    max_pixels : int
+        The most pixels (height times width) that are allowed.
+
+    Returns
+    -------
+    uint8 array of shape (height, width, 3)
+        RGB, 0-255.
+
+    Raises
+    ------
+    ImageError
+        ``truncated``, ``corrupt`` or ``too-large``.
+    """
+    kind = data[1] - ord("0")
+    numbers, position = read_header(data)
+    width, height = numbers[:2]
+    maxval = 1 if kind in (1, 4) else numbers[2]
+    check_size(height, width, max_pixels)
+    if not 1 <= maxval <= 65535:
+        raise corrupt("PPM", f"its largest value is {maxval}, which is not from 1 to 65535")
+    channels = 3 if kind in (3, 6) else 1
+    if kind == 4:
+        samples = _packed_bits(data, position, height, width)
+    elif kind == 1:
+        samples = _plain_bits(data, position, height * width)
+    elif kind in (2, 3):
+        samples = _plain_numbers(data, position, height * width * channels)
+    else:
+        samples = _binary(data, position, height * width * channels, maxval)
+    return _scaled(samples.reshape(height, width, channels), maxval)
+
+
+def read_header(data: bytes) -> tuple[list[int], int]:
+    """Return the header's numbers and where the samples begin: after one blank.
+
+    The numbers are width, height and, but for a bitmap, the largest value.
+    """
+    count = 2 if data[1:2] in b"14" else 3
+    head = data[:MAX_HEADER]
+    position, numbers = 2, []
+    for _ in range(count):
+        found = _NUMBER.match(head, position)
+        if found is None:
+            if len(data) <= MAX_HEADER and not head[position:].strip(_BLANKS):
+                raise truncated("PPM")
+            raise corrupt("PPM", "its header is not made of numbers")
+        numbers.append(int(found.group(1)))
+        position = found.end()
+    return numbers, position + 1
+
+
+def _binary(data: bytes, position: int, count: int, maxval: int) -> NDArray[np.integer]:
+    kind = np.dtype(np.uint8 if maxval < 256 else ">u2")
+    if len(data) - position < count * kind.itemsize:
+        raise truncated("PPM")
+    return np.frombuffer(data, kind, count, position)
+
+
+def _packed_bits(data: bytes, position: int, height: int, width: int) -> NDArray[np.integer]:
+    stride = (width + 7) // 8
+    rows = _binary(data, position, height * stride, 255).reshape(height, stride)
+    # In a bitmap 1 is black.
+    return 1 - np.unpackbits(rows.astype(np.uint8), axis=1, count=width)
+
+
+def _plain_bits(data: bytes, position: int, count: int) -> NDArray[np.integer]:
+    text = np.frombuffer(_plain_text(data, position, b"01"), np.uint8)
+    digits = text[text >= ord("0")][:count]
+    if digits.size < count:
+        raise truncated("PPM")
+    return ord("1") - digits
+
+
+def _plain_numbers(data: bytes, position: int, count: int) -> NDArray[np.integer]:
+    text = _plain_text(data, position, b"0123456789")
+    if _TOO_LONG.search(text):
+        raise corrupt("PPM", "it holds a number above 65535")
+    # Not told how many numbers to expect, because it makes up those that are missing.
+    numbers = np.fromstring(text, np.int32, sep=" ")[:count]
+    if numbers.size < count:
+        raise truncated("PPM")
+    return numbers
+
+
+def _plain_text(data: bytes, position: int, digits: bytes) -> bytes:
+    text = data[position:]
+    if b"#" in text:
+        text = _COMMENT.sub(b"", text)
+    if text.translate(None, digits + _BLANKS):
+        raise corrupt("PPM", "there is something other than numbers among its values")
+    return text
+
+
+def _scaled(samples: NDArray[np.integer], maxval: int) -> NDArray[np.uint8]:
+    """Scale to 0-255 and spread grey over three channels, a band of rows at a time."""
+    height, width, channels = samples.shape
+    table = ((np.arange(maxval + 1) * 255 + maxval // 2) // maxval).astype(np.uint8)
+    image = np.empty((height, width, 3), np.uint8)
+    step = max(1, _BAND // (width * channels))
+    for top in range(0, height, step):
+        band = samples[top : top + step]
+        if band.max() > maxval or band.min() < 0:
+            raise ImageError("corrupt", "The PPM file has values above its own largest value.")
+        image[top : top + step] = table[band]
+    return image

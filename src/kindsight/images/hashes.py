@@ -1,0 +1,193 @@
+"""A fingerprint of what an image looks like, the same for its copies however they were stored.
+
+The image is brought to 32 x 32 grey pixels; of its discrete cosine transform the lowest 16 x 16
+coefficients are kept, and of each of them the sign (after Zauner 2010, "Implementation and
+benchmarking of perceptual image hash functions", who compares 8 x 8 coefficients with their
+median). Signs have what a comparison with the median does not: mirroring an image changes the
+signs of its odd coefficients and turning it exchanges rows with columns, so that the hashes of
+all eight ways in which an image can lie follow from one of them.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = [
+    "GRID",
+    "TURNS",
+    "content_digest",
+    "hamming",
+    "perceptual_hash",
+    "small_grey",
+    "turned_hashes",
+]
+
+GRID = 32
+"""Height and width of the grey image whose transform is taken."""
+
+SIDE = 16
+"""Rows and columns of coefficients that are kept."""
+
+# Coefficients smaller than this share of the image's contrast are what storing it anew leaves:
+# they count as not positive, so that a symmetric image keeps its hash.
+NOISE = 0.02
+
+# What the arithmetic leaves of an image of one tone.
+ROUNDING = 0.01
+
+TURNS = tuple(
+    (transposed, mirrored, upended)
+    for transposed in (False, True)
+    for mirrored in (False, True)
+    for upended in (False, True)
+)
+"""The eight ways in which an image can lie: rows and columns exchanged, then mirrored left to
+right, then top to bottom. The first of them changes nothing."""
+
+
+def small_grey(grey: NDArray[Any], side: int = GRID) -> NDArray[Any]:
+    """Bring a grey image to few pixels, each the mean of what it covers.
+
+    Parameters
+    ----------
+    grey : uint8 or float32 array (height, width)
+        Floats keep the means exact, which matters where contrast is low.
+    side : int
+        Height and width of the result.
+
+    Returns
+    -------
+    array (side, side)
+        Of the same type.
+    """
+    return np.asarray(cv2.resize(grey, (side, side), interpolation=cv2.INTER_AREA))
+
+
+def perceptual_hash(small: NDArray[Any]) -> NDArray[np.uint64]:
+    """Return the hash of a small grey image.
+
+    Parameters
+    ----------
+    small : array (32, 32)
+        As :func:`small_grey` gives it.
+
+    Returns
+    -------
+    uint64 array (4,)
+        256 bits. The first number holds the 8 x 8 lowest coefficients; the bit of the very
+        lowest, which is the brightness, is 0.
+    """
+    basis = _basis()
+    wide = small.astype(np.float32)
+    coefficients = basis @ wide @ basis.T
+    bits = coefficients > max(NOISE * float(wide.std()), ROUNDING)
+    bits[0, 0] = False
+    packed: NDArray[np.uint64] = _pack(bits[None])[0]
+    return packed
+
+
+def turned_hashes(hashes: NDArray[np.uint64], turn: tuple[bool, bool, bool]) -> NDArray[np.uint64]:
+    """Return the hashes that images would have if they were turned.
+
+    Parameters
+    ----------
+    hashes : uint64 array (n, 4)
+    turn : (transposed, mirrored, upended)
+        One of :data:`TURNS`.
+
+    Returns
+    -------
+    uint64 array (n, 4)
+        Right but for the bits of coefficients near 0.
+    """
+    transposed, mirrored, upended = turn
+    if transposed:
+        hashes = _pack(_unpack(hashes).transpose(0, 2, 1))
+    odd = np.arange(SIDE) % 2 == 1
+    changed = (odd[None, :] & mirrored) ^ (odd[:, None] & upended)
+    turned: NDArray[np.uint64] = hashes ^ _pack(changed[None])
+    return turned
+
+
+def hamming(first: NDArray[np.uint64], second: NDArray[np.uint64]) -> NDArray[np.int64]:
+    """Count the bits in which hashes differ, along the last axis."""
+    counts: NDArray[np.int64] = _popcount(first ^ second).sum(axis=-1, dtype=np.int64)
+    return counts
+
+
+def _popcount(values: NDArray[np.uint64]) -> NDArray[np.uint8]:
+    if hasattr(np, "bitwise_count"):  # NumPy 2
+        counted: NDArray[np.uint8] = np.bitwise_count(values)
+        return counted
+    parts = np.ascontiguousarray(values).view(np.uint8).reshape(*values.shape, 8)
+    bits: NDArray[np.uint8] = _BITS_OF_BYTE[parts].sum(axis=-1, dtype=np.uint8)
+    return bits
+
+
+_BITS_OF_BYTE = np.array([bin(value).count("1") for value in range(256)], np.uint8)
+
+
+@functools.cache
+def _basis() -> NDArray[np.float32]:
+    """Return the rows of the orthonormal cosine transform (DCT-II) that are kept: (16, 32)."""
+    row, column = np.arange(SIDE)[:, None], np.arange(GRID)[None, :]
+    basis = np.cos(np.pi * row * (2 * column + 1) / (2 * GRID)) * np.sqrt(2 / GRID)
+    basis[0] /= np.sqrt(2)
+    kept: NDArray[np.float32] = basis.astype(np.float32)
+    return kept
+
+
+@functools.cache
+def _order() -> NDArray[np.int64]:
+    """Which coefficient each bit belongs to: the 8 x 8 lowest first."""
+    row, column = np.divmod(np.arange(SIDE * SIDE), SIDE)
+    order: NDArray[np.int64] = np.argsort((row >= 8) | (column >= 8), kind="stable")
+    return order
+
+
+def _pack(bits: NDArray[np.bool_]) -> NDArray[np.uint64]:
+    flat = bits.reshape(len(bits), SIDE * SIDE)[:, _order()]
+    packed = np.packbits(flat, axis=1, bitorder="little")
+    numbers: NDArray[np.uint64] = np.ascontiguousarray(packed).view("<u8").astype(np.uint64)
+    return numbers
+
+
+def _unpack(hashes: NDArray[np.uint64]) -> NDArray[np.bool_]:
+    little = np.ascontiguousarray(hashes).astype("<u8").view(np.uint8)
+    flat = np.unpackbits(little.reshape(len(hashes), 32), axis=1, bitorder="little")
+    bits = np.empty((len(hashes), SIDE * SIDE), np.bool_)
+    bits[:, _order()] = flat.astype(np.bool_)
+    return bits.reshape(-1, SIDE, SIDE)
+
+
+# SECTION: Names for contents: what is equal has the same fingerprint, whatever it is called.
+
+
+def content_digest(data: bytes | NDArray[np.uint8]) -> str:
+    """Return a digest of a file's bytes or of an array's pixels.
+
+    Equal digests mean equal contents. Arrays of the same bytes and different shape or type differ,
+    and no array has the digest of a file.
+
+    Parameters
+    ----------
+    data : bytes or uint8 array
+        A file as it is on disk, or pixels. The memory layout of an array does not matter.
+
+    Returns
+    -------
+    str
+        32 hexadecimal digits: BLAKE2b of 16 bytes (RFC 7693).
+    """
+    if isinstance(data, np.ndarray):
+        digest = hashlib.blake2b(digest_size=16, person=b"kindsight array")
+        digest.update(f"{data.dtype.str}{data.shape}".encode())
+        digest.update(np.ascontiguousarray(data).data)
+        return digest.hexdigest()
+    return hashlib.blake2b(data, digest_size=16).hexdigest()

@@ -1,0 +1,333 @@
+"""The networks of ``keras.applications``: their facts.
+
+Stages are ends of blocks through which everything passes, from an eighth of the image's size
+on. Names and widths are facts of the networks; a test compares them with what Keras builds.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kindsight.models.backbones.backbone import Backbone, PublishedFile, Stage
+
+__all__ = [
+    "APPLICATIONS",
+    "SCALINGS",
+    "build_application",
+]
+
+_KERAS = "https://storage.googleapis.com/tensorflow/keras-applications/"
+_NO_TOP = "_weights_tf_dim_ordering_tf_kernels_notop.h5"
+
+SCALINGS = {
+    "signed": "pixels / 127.5 - 1",
+    "torch": "pixels / 255, less the mean of ImageNet, over its deviation",
+    "caffe": "BGR, less the mean of ImageNet",
+    "inside": "inside the network of Keras",
+}
+
+
+def _stages(**channels: int) -> tuple[Stage, ...]:
+    return tuple(Stage(layer, width) for layer, width in channels.items())
+
+
+def _v2(size: int, parameters: int, top: int, path: str, digest: str, **stages: int) -> Backbone:
+    """Describe one EfficientNetV2: ``b0`` or ``s``, and so on."""
+    return Backbone(
+        f"efficientnet-v2-{path}",
+        (size, size),
+        parameters,
+        "Apache-2.0",
+        "github.com/google/automl, converted by Keras",
+        SCALINGS["inside"],
+        _stages(**stages),
+        top,
+        cuts=tuple(stages),
+        builder=f"EfficientNetV2{path.upper()}",
+        published=PublishedFile(f"{_KERAS}efficientnet_v2/efficientnetv2-{path}_notop.h5", digest),
+    )
+
+
+_LIST = (
+    Backbone(
+        "inception-v3",
+        (299, 299),
+        21_802_784,
+        "Apache-2.0",
+        "the authors' weights, converted by Keras",
+        SCALINGS["signed"],
+        _stages(mixed2=288, mixed5=768, mixed7=768),
+        2048,
+        least=75,
+        cuts=tuple(f"mixed{number}" for number in range(11)),
+        builder="InceptionV3",
+        published=PublishedFile(
+            f"{_KERAS}inception_v3/inception_v3{_NO_TOP}", "bcbd6486424b2319ff4ef7d526e38f63"
+        ),
+    ),
+    Backbone(
+        "mobilenet-v2",
+        (224, 224),
+        2_257_984,
+        "Apache-2.0",
+        "the authors' weights, converted by Keras",
+        SCALINGS["signed"],
+        _stages(block_5_add=32, block_9_add=64, block_12_add=96, block_15_add=160),
+        1280,
+        cuts=("block_2_add", "block_5_add", "block_9_add", "block_12_add", "block_15_add"),
+        builder="MobileNetV2",
+        published=PublishedFile(
+            f"{_KERAS}mobilenet_v2/"
+            "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_1.0_224_no_top.h5"
+        ),
+    ),
+    Backbone(
+        "mobilenet-v3-small",
+        (224, 224),
+        939_120,
+        "Apache-2.0",
+        "the authors' weights, converted by Keras",
+        SCALINGS["inside"],
+        _stages(
+            expanded_conv_2_add=24,
+            expanded_conv_5_add=40,
+            expanded_conv_7_add=48,
+            expanded_conv_10_add=96,
+        ),
+        576,
+        cuts=tuple(f"expanded_conv_{number}_add" for number in (2, 5, 7, 10)),
+        builder="MobileNetV3Small",
+        published=PublishedFile(
+            f"{_KERAS}mobilenet_v3/weights_mobilenet_v3_small_224_1.0_float_no_top_v2.h5",
+            "d3e8ec802a04aa4fc771ee12a9a9b836",
+        ),
+    ),
+    Backbone(
+        "mobilenet-v3-large",
+        (224, 224),
+        2_996_352,
+        "Apache-2.0",
+        "the authors' weights, converted by Keras",
+        SCALINGS["inside"],
+        _stages(
+            expanded_conv_5_add=40,
+            expanded_conv_9_add=80,
+            expanded_conv_11_add=112,
+            expanded_conv_14_add=160,
+        ),
+        960,
+        cuts=tuple(f"expanded_conv_{number}_add" for number in (2, 5, 9, 11, 14)),
+        builder="MobileNetV3Large",
+        published=PublishedFile(
+            f"{_KERAS}mobilenet_v3/weights_mobilenet_v3_large_224_1.0_float_no_top_v2.h5",
+            "07fb09a5933dd0c8eaafa16978110389",
+        ),
+    ),
+    _v2(
+        224,
+        5_919_312,
+        1280,
+        "b0",
+        "893217f2bb855e2983157299931e43ff",
+        block3b_add=48,
+        block4c_add=96,
+        block5e_add=112,
+        block6h_add=192,
+    ),
+    _v2(
+        240,
+        6_931_124,
+        1280,
+        "b1",
+        "0e80663031ca32d657f9caa404b6ec37",
+        block3c_add=48,
+        block4d_add=96,
+        block5f_add=112,
+        block6i_add=192,
+    ),
+    _v2(
+        260,
+        8_769_374,
+        1408,
+        "b2",
+        "1dfe2e7a5d45b6632553a8961ea609eb",
+        block3c_add=56,
+        block4d_add=104,
+        block5f_add=120,
+        block6j_add=208,
+    ),
+    _v2(
+        300,
+        12_930_622,
+        1536,
+        "b3",
+        "f6abf7b5849ac99a89b50dd3fd532856",
+        block3c_add=56,
+        block4e_add=112,
+        block5g_add=136,
+        block6l_add=232,
+    ),
+    _v2(
+        384,
+        20_331_360,
+        1280,
+        "s",
+        "af0682fb74e8c54910f2d4393339c070",
+        block3d_add=64,
+        block4f_add=128,
+        block5i_add=160,
+        block6o_add=256,
+    ),
+    Backbone(
+        "resnet50",
+        (224, 224),
+        23_587_712,
+        "MIT",
+        "K. He's weights, converted by Keras",
+        SCALINGS["caffe"],
+        _stages(conv2_block3_out=256, conv3_block4_out=512, conv4_block6_out=1024),
+        2048,
+        cuts=("conv2_block3_out", "conv3_block4_out", "conv4_block6_out"),
+        builder="ResNet50",
+        published=PublishedFile(
+            f"{_KERAS}resnet/resnet50{_NO_TOP}", "4d473c1dd8becc155b73f8504c6f6626"
+        ),
+    ),
+    Backbone(
+        "resnet50-v2",
+        (224, 224),
+        23_564_800,
+        "BSD-3-Clause",
+        "Facebook's weights, converted by Keras",
+        SCALINGS["signed"],
+        _stages(conv2_block3_out=256, conv3_block4_out=512, conv4_block6_out=1024),
+        2048,
+        cuts=("conv2_block3_out", "conv3_block4_out", "conv4_block6_out"),
+        builder="ResNet50V2",
+        published=PublishedFile(
+            f"{_KERAS}resnet/resnet50v2{_NO_TOP}", "fac2f116257151a9d068a22e544a4917"
+        ),
+    ),
+    Backbone(
+        "densenet121",
+        (224, 224),
+        7_037_504,
+        "BSD-3-Clause",
+        "the authors' weights, converted by Keras",
+        SCALINGS["torch"],
+        _stages(pool2_conv=128, pool3_conv=256, pool4_conv=512),
+        1024,
+        cuts=("pool2_conv", "pool3_conv", "pool4_conv"),
+        builder="DenseNet121",
+        published=PublishedFile(
+            f"{_KERAS}densenet/densenet121{_NO_TOP}", "30ee3e1110167f948a6b9946edeeb738"
+        ),
+    ),
+    Backbone(
+        "xception",
+        (299, 299),
+        20_861_480,
+        "MIT",
+        "trained by the author of Keras",
+        SCALINGS["signed"],
+        _stages(add_1=256, add_6=728, add_10=728),
+        2048,
+        least=71,
+        cuts=("add", "add_1", "add_6", "add_10", "add_11"),
+        builder="Xception",
+        published=PublishedFile(
+            f"{_KERAS}xception/xception{_NO_TOP}", "b0042744bf5b25fce3cb969f33bebb97"
+        ),
+    ),
+    Backbone(
+        "vgg16",
+        (224, 224),
+        14_714_688,
+        "CC-BY-4.0",
+        "VGG at Oxford, converted by Keras",
+        SCALINGS["caffe"],
+        _stages(block3_pool=256, block4_pool=512),
+        512,
+        cuts=("block2_pool", "block3_pool", "block4_pool", "block5_pool"),
+        builder="VGG16",
+        published=PublishedFile(
+            f"{_KERAS}vgg16/vgg16{_NO_TOP}", "6d6bbae143d832006294945121d1f1fc"
+        ),
+    ),
+    Backbone(
+        "convnext-tiny",
+        (224, 224),
+        27_820_128,
+        "MIT",
+        "the authors' weights, converted by Keras",
+        SCALINGS["inside"],
+        _stages(add_5=192, add_10=384, add_14=384),
+        768,
+        cuts=("add_2", "add_5", "add_10", "add_14"),
+        builder="ConvNeXtTiny",
+        published=PublishedFile(
+            f"{_KERAS}convnext/convnext_tiny_notop.h5",
+            "d547c096cabd03329d7be5562c5e14798aa39ed24b474157cef5e85ab9e49ef1",
+        ),
+    ),
+)
+
+APPLICATIONS = {backbone.name: backbone for backbone in _LIST}
+
+
+# SECTION: How a network of ``keras.applications`` is built, with its scaling.
+#
+# What a network wants of pixels (``preprocess_input`` in Keras) becomes a layer of it here, so that
+# all take pixels of 0-255. MobileNetV3, EfficientNetV2 and ConvNeXt have that inside already.
+
+# Of ImageNet's pixels on the scale 0-1 as RGB, and on 0-255 as BGR: what keras.applications takes.
+_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+_CAFFE_MEAN = (103.939, 116.779, 123.68)
+
+
+def build_application(backbone: Backbone, size: tuple[int, int]) -> Any:
+    """Build a network of ``keras.applications`` without its top, of random weights.
+
+    Parameters
+    ----------
+    backbone : Backbone
+        One of :data:`.applications.APPLICATIONS`.
+    size : tuple of int
+        (height, width) of the images in pixels.
+
+    Returns
+    -------
+    keras.Model
+        float32 (batch, height, width, 3) with values 0-255 to its last maps.
+    """
+    import keras
+
+    # Layers that Keras names by counting are counted from the start, as in the table.
+    keras.utils.clear_session()
+    pixels = keras.Input((*size, 3), name="pixels")
+    build = getattr(keras.applications, backbone.builder)
+    network = build(
+        include_top=False,
+        weights=None,
+        input_tensor=_scale(pixels, backbone.scaling),
+        input_shape=(*size, 3),
+    )
+    name = backbone.name.replace("-", "_")
+    return keras.Model(pixels, network.output, name=name)
+
+
+def _scale(pixels: Any, scaling: str) -> Any:
+    """Put before a network what its ``preprocess_input`` does."""
+    import keras
+
+    layers = keras.layers
+    if scaling == SCALINGS["signed"]:
+        return layers.Rescaling(1 / 127.5, -1.0, name="scaling")(pixels)
+    if scaling == SCALINGS["torch"]:
+        mean = [255 * value for value in _MEAN]
+        variance = [(255 * value) ** 2 for value in _STD]
+        return layers.Normalization(mean=mean, variance=variance, name="scaling")(pixels)
+    if scaling == SCALINGS["caffe"]:
+        bgr = keras.ops.flip(pixels, axis=-1)
+        return layers.Normalization(mean=_CAFFE_MEAN, variance=(1.0,) * 3, name="scaling")(bgr)
+    return pixels

@@ -1,0 +1,269 @@
+"""EfficientNet-Lite 0, 1 and 2 as Keras models: pixels 0-255 in, scaling inside.
+
+The networks are those of M. Tan and Q. Le, "EfficientNet: Rethinking Model Scaling for
+Convolutional Neural Networks" (ICML 2019), in the variant that the authors published for small
+devices: ReLU6 in place of swish, no squeeze-and-excitation, stem and head not scaled in width.
+The ImageNet weights are read from PyTorch state dictionaries (see :mod:`.weights`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kindsight.errors import SettingsError, WeightsError
+
+__all__ = ["SPECS", "LiteSpec", "build_efficientnet_lite", "load_torch_state"]
+
+# The pixels' mean and standard deviation that the weights were trained with, on the 0-255 scale.
+PIXEL_MEAN = (127.0, 127.0, 127.0)
+PIXEL_STD = (128.0, 128.0, 128.0)
+
+BATCH_NORM_EPSILON = 1e-3
+STEM_WIDTH = 32
+TOP_WIDTH = 1280
+
+# (repeats, kernel, stride, expansion, output channels) of each of the seven stages of Lite0.
+STAGES = (
+    (1, 3, 1, 1, 16),
+    (2, 3, 2, 6, 24),
+    (2, 5, 2, 6, 40),
+    (3, 3, 2, 6, 80),
+    (3, 5, 1, 6, 112),
+    (4, 5, 2, 6, 192),
+    (1, 3, 1, 6, 320),
+)
+
+
+@dataclass(frozen=True)
+class LiteSpec:
+    """What tells one EfficientNet-Lite from another.
+
+    Parameters
+    ----------
+    width, depth : float
+        Multipliers of channels and of repeats in the middle stages.
+    size : int
+        Height and width in pixels of the images that the weights were trained on.
+    dropout : float
+        Share of the last features dropped before the ImageNet classifier in training.
+    """
+
+    width: float
+    depth: float
+    size: int
+    dropout: float
+
+
+SPECS: Mapping[str, LiteSpec] = {
+    "efficientnet-lite0": LiteSpec(1.0, 1.0, 224, 0.2),
+    "efficientnet-lite1": LiteSpec(1.0, 1.1, 240, 0.2),
+    "efficientnet-lite2": LiteSpec(1.1, 1.2, 260, 0.3),
+}
+
+
+@dataclass(frozen=True)
+class Block:
+    """One inverted-residual block, with its place in the network."""
+
+    stage: int
+    index: int
+    kernel: int
+    stride: int
+    expansion: int
+    channels_in: int
+    channels_out: int
+
+    @property
+    def name(self) -> str:
+        """The prefix of the names of this block's layers."""
+        return f"stage{self.stage}_block{self.index}"
+
+
+def round_channels(channels: float, width: float, divisor: int = 8) -> int:
+    """Scale a channel count and round it to a multiple of eight, never down by more than 10%."""
+    scaled = channels * width
+    rounded = max(divisor, int(scaled + divisor / 2) // divisor * divisor)
+    return rounded + divisor if rounded < 0.9 * scaled else rounded
+
+
+def blocks(spec: LiteSpec) -> Iterator[Block]:
+    """Yield the blocks from the image's side to the top."""
+    channels = STEM_WIDTH
+    for number, (repeats, kernel, stride, expansion, width) in enumerate(STAGES, start=1):
+        # The Lite variants keep the depth of the first and the last stage.
+        scaled = repeats if number in (1, len(STAGES)) else math.ceil(repeats * spec.depth)
+        channels_out = round_channels(width, spec.width)
+        for index in range(1, scaled + 1):
+            step = stride if index == 1 else 1
+            yield Block(number, index, kernel, step, expansion, channels, channels_out)
+            channels = channels_out
+
+
+def build_efficientnet_lite(
+    name: str = "efficientnet-lite0",
+    size: tuple[int, int] | None = None,
+    weights: Mapping[str, NDArray[Any]] | None = None,
+    classes: int | None = 1000,
+    given: tuple[int, int] | None = None,
+) -> Any:
+    """Build an EfficientNet-Lite.
+
+    Parameters
+    ----------
+    name : str
+        A key of :data:`SPECS`.
+    size : tuple of int, optional
+        (height, width) of the images in pixels; the size the weights were trained on if omitted.
+    weights : mapping of str to array, optional
+        A PyTorch state dictionary, as :func:`kindsight.models.backbones.weights.load_state` returns it.
+        Random weights if omitted.
+    classes : int or None
+        Width of the ImageNet classifier on top, 1000 for the published weights. None leaves it
+        off: the output is then the last mean, of width 1280.
+    given : tuple of int, optional
+        (height, width) of the images as they come, where the network is to bring them to `size`
+        itself.
+
+    Returns
+    -------
+    keras.Model
+        float32 (batch, height, width, 3) with values 0-255 to float32 logits (batch, classes).
+        The last layer of each stage is named ``stage1_out`` to ``stage7_out``.
+
+    Raises
+    ------
+    SettingsError
+        For a name that is not in the table.
+    WeightsError
+        For weights that do not fit the network.
+    """
+    import keras
+
+    if name not in SPECS:
+        raise SettingsError(f"The network must be one of {', '.join(SPECS)}. Received: {name!r}.")
+    spec = SPECS[name]
+    layers = keras.layers
+    height, width = size or (spec.size, spec.size)
+    x = pixels = keras.Input((*(given or (height, width)), 3), name="pixels")
+    if given is not None and given != (height, width):
+        x = layers.Resizing(height, width, name="resize")(x)
+    x = layers.Normalization(
+        mean=PIXEL_MEAN, variance=[value**2 for value in PIXEL_STD], name="scaling"
+    )(x)
+    x = layers.Conv2D(STEM_WIDTH, 3, 2, "same", use_bias=False, name="stem_conv")(x)
+    x = _normalise(x, "stem_bn", activate=True)
+    plan = list(blocks(spec))
+    for block, following in zip(plan, [*plan[1:], None], strict=True):
+        last = following is None or following.stage != block.stage
+        x = _add_block(x, block, f"stage{block.stage}_out" if last else f"{block.name}_out")
+    x = layers.Conv2D(TOP_WIDTH, 1, use_bias=False, name="top_conv")(x)
+    x = _normalise(x, "top_bn", activate=True)
+    x = layers.GlobalAveragePooling2D(name="top_mean")(x)
+    if classes is not None:
+        x = layers.Dropout(spec.dropout, name="top_dropout")(x)
+        x = layers.Dense(classes, name="logits")(x)
+    model = keras.Model(pixels, x, name=name.replace("-", "_"))
+    if weights is not None:
+        load_torch_state(model, spec, weights)
+    return model
+
+
+def _normalise(x: Any, name: str, *, activate: bool) -> Any:
+    """Batch normalisation, then ReLU6 where asked for."""
+    import keras
+
+    x = keras.layers.BatchNormalization(epsilon=BATCH_NORM_EPSILON, momentum=0.99, name=name)(x)
+    if activate:
+        x = keras.layers.ReLU(max_value=6.0, name=name.removesuffix("bn") + "relu")(x)
+    return x
+
+
+def _add_block(x: Any, block: Block, name_out: str) -> Any:
+    """Expand, convolve each channel on its own, project; add the input where shapes allow."""
+    import keras
+
+    layers = keras.layers
+    shortcut = x
+    if block.expansion != 1:
+        wide = block.channels_in * block.expansion
+        x = layers.Conv2D(wide, 1, use_bias=False, name=f"{block.name}_expand_conv")(x)
+        x = _normalise(x, f"{block.name}_expand_bn", activate=True)
+    x = layers.DepthwiseConv2D(
+        block.kernel, block.stride, "same", use_bias=False, name=f"{block.name}_depthwise_conv"
+    )(x)
+    x = _normalise(x, f"{block.name}_depthwise_bn", activate=True)
+    x = layers.Conv2D(block.channels_out, 1, use_bias=False, name=f"{block.name}_project_conv")(x)
+    x = _normalise(x, f"{block.name}_project_bn", activate=False)
+    if block.stride == 1 and block.channels_in == block.channels_out:
+        return layers.Add(name=name_out)([shortcut, x])
+    return layers.Activation("linear", name=name_out)(x)
+
+
+def torch_prefixes(spec: LiteSpec, top: bool) -> Iterator[str]:
+    """Yield the names that PyTorch's files give the layers, from the image's side to the top."""
+    yield from ("_conv_stem", "_bn0")
+    for number, block in enumerate(blocks(spec)):
+        parts = ["_depthwise_conv", "_bn1", "_project_conv", "_bn2"]
+        if block.expansion != 1:
+            parts = ["_expand_conv", "_bn0", *parts]
+        yield from (f"_blocks.{number}.{part}" for part in parts)
+    yield from ("_conv_head", "_bn1")
+    if top:
+        yield "_fc"
+
+
+def load_torch_state(model: Any, spec: LiteSpec, state: Mapping[str, NDArray[Any]]) -> None:
+    """Copy a PyTorch state dictionary into a model of this module, checking every tensor.
+
+    Parameters
+    ----------
+    model : keras.Model
+        As :func:`build_efficientnet_lite` makes it.
+    spec : LiteSpec
+        The one the model was built from.
+    state : mapping of str to array
+        Tensors by PyTorch's names, in PyTorch's order of axes.
+
+    Raises
+    ------
+    WeightsError
+        For a tensor that is missing, of another shape, or not finite.
+    """
+    owners = [layer for layer in model.layers if layer.weights and layer.name != "scaling"]
+    top = owners[-1].name == "logits"
+    for layer, prefix in zip(owners, torch_prefixes(spec, top), strict=True):
+        arrays = []
+        for suffix, variable in zip(_suffixes(layer), layer.weights, strict=True):
+            name = f"{prefix}.{suffix}"
+            if name not in state:
+                raise WeightsError(f"The weights must hold the tensor {name!r}; it is missing.")
+            array = _to_keras_order(np.asarray(state[name], np.float32), layer)
+            if array.shape != tuple(variable.shape) or not np.isfinite(array).all():
+                raise WeightsError(
+                    f"The tensor {name!r} must be finite and, in Keras's order of axes, of shape "
+                    f"{tuple(variable.shape)}. Received: {array.shape}."
+                )
+            arrays.append(array)
+        layer.set_weights(arrays)
+
+
+def _suffixes(layer: Any) -> tuple[str, ...]:
+    """Name a layer's tensors as PyTorch does, in the order of Keras's ``layer.weights``."""
+    kind = type(layer).__name__
+    if kind == "BatchNormalization":
+        return ("weight", "bias", "running_mean", "running_var")
+    return ("weight", "bias") if kind == "Dense" else ("weight",)
+
+
+def _to_keras_order(array: NDArray[np.float32], layer: Any) -> NDArray[np.float32]:
+    """Turn (out, in, height, width) into Keras's (height, width, in, out), or its like."""
+    if array.ndim == 4:
+        depthwise = type(layer).__name__ == "DepthwiseConv2D"
+        return np.transpose(array, (2, 3, 0, 1) if depthwise else (2, 3, 1, 0))
+    return np.transpose(array)

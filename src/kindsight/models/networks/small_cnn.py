@@ -1,0 +1,258 @@
+"""The course's small network: convolutions and pooling in turns, then dense layers.
+
+A description of it that costs nothing to make, with its table of layers; Keras is imported only
+where the network is built.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, fields
+from math import prod
+from typing import Any, NamedTuple
+
+from kindsight.errors import SettingsError
+from kindsight.models.heads.head import FEATURES, LOGITS
+
+__all__ = ["POOLINGS", "LayerRow", "SmallCNN", "build_small_cnn"]
+
+POOLINGS = ("flatten", "average", "max")
+"""What becomes of the last feature map: all of it, or a mean or maximum of each channel."""
+
+UNIT = "unit"
+MAX_SIDE = 1024
+MAX_PARAMETERS = 500_000_000
+
+
+class LayerRow(NamedTuple):
+    """One line of a network's summary.
+
+    Attributes
+    ----------
+    name, kind : str
+        The layer's name in ``model.keras``, and what it does in words.
+    output : tuple of int
+        The shape of what it gives for one image.
+    parameters : int
+        How many numbers it learns, or has learned before.
+    trains : str
+        Where not all layers do: whether it trains, in words; empty elsewhere.
+    """
+
+    name: str
+    kind: str
+    output: tuple[int, ...]
+    parameters: int
+    trains: str = ""
+
+
+@dataclass(frozen=True)
+class SmallCNN:
+    """A small convolutional network; by default the course's own.
+
+    Each of the `filters` is a 3x3 convolution without padding, ReLU, and 2x2 max pooling. The
+    scaling of the pixels by 1/255 is inside. For two classes the last layer is one unit, whose
+    sigmoid is the probability of the second class; for more it is a softmax.
+
+    Parameters
+    ----------
+    size : (height, width)
+        Of the images, in pixels, up to 1,024.
+    filters : tuple of int
+        Of each convolution, one or more.
+    dense : tuple of int
+        Units of each dense layer before the last; ReLU. May be empty.
+    dropout : float
+        0 to below 1: the share of what goes into the last layer that is dropped in training
+        (Srivastava et al. 2014, JMLR 15).
+    batch_norm : bool
+        Normalise each convolution's output over the batch, before ReLU (Ioffe & Szegedy 2015).
+    l2 : float
+        0 to 1: adds `l2` times the sum of the squared kernels to the loss, as Keras's own does.
+    pooling : str
+        One of :data:`POOLINGS`.
+    """
+
+    size: tuple[int, int] = (150, 150)
+    filters: tuple[int, ...] = (16, 32, 64)
+    dense: tuple[int, ...] = (512,)
+    dropout: float = 0.0
+    batch_norm: bool = False
+    l2: float = 0.0
+    pooling: str = "flatten"
+
+    def faults(self) -> list[str]:
+        """Return a sentence for each part that cannot be."""
+        found = []
+        for name, least, most in (("filters", 1, 12), ("dense", 0, 8)):
+            value = getattr(self, name)
+            if not (
+                isinstance(value, tuple)
+                and least <= len(value) <= most
+                and all(_whole(number, 1, 65_536) for number in value)
+            ):
+                found.append(
+                    f"{name} must be {least} to {most} whole numbers from 1 to 65536. "
+                    f"Received: {value!r}."
+                )
+        for name in ("dropout", "l2"):
+            share = getattr(self, name)
+            if not (_number(share) and 0 <= share < 1):
+                found.append(f"{name} must be a number from 0 to below 1. Received: {share!r}.")
+        if self.batch_norm not in (True, False):
+            found.append(f"batch_norm must be true or false. Received: {self.batch_norm!r}.")
+        if self.pooling not in POOLINGS:
+            found.append(
+                f"pooling must be one of {', '.join(POOLINGS)}. Received: {self.pooling!r}."
+            )
+        sides = self.size if isinstance(self.size, tuple) and len(self.size) == 2 else ()
+        if len(sides) != 2 or not all(_whole(side, 1, MAX_SIDE) for side in sides):
+            found.append(
+                f"size must be a whole number of pixels up to {MAX_SIDE}, or a (height, width) of "
+                f"two. Received: {self.size!r}."
+            )
+        return found or self._misfits()
+
+    def _misfits(self) -> list[str]:
+        """Say what is wrong with parts that are each well by themselves."""
+        least = 1
+        for _ in self.filters:
+            least = 2 * least + 2
+        if min(self.size) < least:
+            return [
+                f"size must be at least {least} pixels for {len(self.filters)} convolutions: each "
+                f"takes two pixels and halves the rest. Received: {self.size[0]} x "
+                f"{self.size[1]}. Give fewer filters, or a larger size."
+            ]
+        count = sum(row.parameters for row in self.layers(2))
+        if count > MAX_PARAMETERS:
+            return [
+                f"The network must have at most {MAX_PARAMETERS:,} parameters. Received: "
+                f"{count:,}. A smaller size, pooling average, or fewer dense units make it smaller."
+            ]
+        return []
+
+    def layers(self, classes: int) -> tuple[LayerRow, ...]:
+        """Return the table of layers, in order.
+
+        Parameters
+        ----------
+        classes : int
+            2 or more.
+        """
+        return tuple(self._layers(classes))
+
+    def _layers(self, classes: int) -> Iterator[LayerRow]:
+        shape: tuple[int, ...] = (*self.size, 3)
+        yield LayerRow("scale", "pixels / 255", shape, 0)
+        for number, filters in enumerate(self.filters, 1):
+            height, width, channels = shape
+            shape = (height - 2, width - 2, filters)
+            learned = 9 * channels * filters + filters
+            kind = "convolution 3 x 3" + ("" if self.batch_norm else ", ReLU")
+            yield LayerRow(f"conv_{number}", kind, shape, learned)
+            if self.batch_norm:
+                yield LayerRow(f"norm_{number}", "batch normalisation, ReLU", shape, 2 * filters)
+            shape = (shape[0] // 2, shape[1] // 2, filters)
+            yield LayerRow(f"pool_{number}", "max pooling 2 x 2", shape, 0)
+        if self.pooling == "flatten":
+            shape, kind = (prod(shape),), "flatten"
+        else:
+            shape = shape[-1:]
+            kind = (
+                "mean of each channel" if self.pooling == "average" else "maximum of each channel"
+            )
+        yield LayerRow(FEATURES, kind, shape, 0)
+        for number, units in enumerate(self.dense, 1):
+            yield LayerRow(f"dense_{number}", "dense, ReLU", (units,), (shape[0] + 1) * units)
+            shape = (units,)
+        if self.dropout:
+            yield LayerRow("dropout", f"dropout {self.dropout:g}", shape, 0)
+        if classes == 2:
+            yield LayerRow(UNIT, "dense, sigmoid", (1,), shape[0] + 1)
+        else:
+            yield LayerRow(LOGITS, "dense, softmax", (classes,), (shape[0] + 1) * classes)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the parts as JSON can hold them."""
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> SmallCNN:
+        """Make a network of what :meth:`to_dict` gave; SettingsError on anything else."""
+        names = {field.name for field in fields(cls)}
+        if unknown := values.keys() - names:
+            raise SettingsError(f"A small CNN has no part {', '.join(sorted(unknown))}.")
+        given: dict[str, Any] = {
+            k: tuple(v) if isinstance(v, list) else v for k, v in values.items()
+        }
+        network = cls(**given)
+        if faults := network.faults():
+            raise SettingsError("\n".join(faults))
+        return network
+
+
+def build_small_cnn(network: SmallCNN, classes: int, seed: int) -> Any:
+    """Build the network in Keras, its weights drawn.
+
+    Parameters
+    ----------
+    network : SmallCNN
+    classes : int
+        2 or more.
+    seed : int
+        For the weights: Glorot's uniform ones, as Keras draws them unasked.
+
+    Returns
+    -------
+    keras.Model
+        From ``"pixels"``, float32 (batch, height, width, 3) with values 0-255, to ``"logits"``,
+        float32 (batch, classes). For two classes these are 0 and the one unit's output, so that
+        their softmax is exactly its sigmoid.
+    """
+    import keras
+
+    numbers = iter(range(1000 * seed, 1000 * seed + 1000))
+
+    def drawn() -> Any:
+        return keras.initializers.GlorotUniform(seed=next(numbers))
+
+    x = pixels = keras.Input((*network.size, 3), name="pixels")
+    x = keras.layers.Rescaling(1 / 255, name="scale")(x)
+    for number, filters in enumerate(network.filters, 1):
+        activation = None if network.batch_norm else "relu"
+        x = keras.layers.Conv2D(
+            filters, 3, activation=activation, kernel_initializer=drawn(), name=f"conv_{number}"
+        )(x)
+        if network.batch_norm:
+            x = keras.layers.BatchNormalization(name=f"norm_{number}")(x)
+            x = keras.layers.ReLU(name=f"relu_{number}")(x)
+        x = keras.layers.MaxPooling2D(name=f"pool_{number}")(x)
+    ends = {
+        "flatten": keras.layers.Flatten,
+        "average": keras.layers.GlobalAveragePooling2D,
+        "max": keras.layers.GlobalMaxPooling2D,
+    }
+    x = ends[network.pooling](name=FEATURES)(x)
+    for number, units in enumerate(network.dense, 1):
+        x = keras.layers.Dense(
+            units, activation="relu", kernel_initializer=drawn(), name=f"dense_{number}"
+        )(x)
+    if network.dropout:
+        x = keras.layers.Dropout(network.dropout, name="dropout")(x)
+    if classes > 2:
+        logits = keras.layers.Dense(classes, kernel_initializer=drawn(), name=LOGITS)(x)
+        return keras.Model(pixels, logits, name="small_cnn")
+    unit = keras.layers.Dense(1, kernel_initializer=drawn(), name=UNIT)(x)
+    pair = keras.layers.Dense(2, use_bias=False, trainable=False, name=LOGITS)
+    model = keras.Model(pixels, pair(unit), name="small_cnn")
+    pair.kernel.assign([[0.0, 1.0]])
+    return model
+
+
+def _whole(value: object, least: int, most: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
+
+
+def _number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)

@@ -1,0 +1,130 @@
+"""Running a network: a LiteRT file, pixels in, numbers out; many images by all cores."""
+
+from __future__ import annotations
+
+import os
+import queue
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kindsight.errors import BundleError, WeightsError
+from kindsight.models.formats.litert import make_interpreter
+from kindsight.threads import count_cores
+
+__all__ = ["Interpreter", "InterpreterPool"]
+
+
+class Interpreter:
+    """A model of one input and one output, ready to run on one image at a time.
+
+    Parameters
+    ----------
+    model : path
+        A ``.tflite`` file: float32 (1, height, width, 3) with values 0-255 to float32 (1, n).
+    threads : int
+        How many threads one run uses.
+
+    Raises
+    ------
+    BundleError
+        For a file that is not such a model.
+    """
+
+    def __init__(self, model: str | os.PathLike[str], threads: int = 1) -> None:
+        self.path = Path(model)
+        try:
+            self._interpreter = make_interpreter(self.path, threads)
+            (input_,) = self._interpreter.get_input_details()
+            (output,) = self._interpreter.get_output_details()
+        except (WeightsError, ValueError) as error:
+            raise BundleError(
+                f"{self.path} must be a LiteRT model of one input and one output that can be "
+                f"loaded. Received: {str(error)[:200]}"
+            ) from error
+        shape = tuple(int(size) for size in input_["shape"])
+        if len(shape) != 4 or shape[0] != 1 or shape[3] != 3 or input_["dtype"] != np.float32:
+            raise BundleError(
+                f"{self.path} must take float32 images of shape (1, height, width, 3). "
+                f"It takes {np.dtype(input_['dtype']).name} {shape}."
+            )
+        given = tuple(int(size) for size in output["shape"])
+        if len(given) != 2 or given[0] != 1 or output["dtype"] != np.float32:
+            raise BundleError(
+                f"{self.path} must give float32 numbers of shape (1, n). "
+                f"It gives {np.dtype(output['dtype']).name} {given}."
+            )
+        self._input, self._output = input_["index"], output["index"]
+        self.size = (shape[1], shape[2])
+        self.width = given[1]
+
+    def __call__(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Run the model on one image.
+
+        Parameters
+        ----------
+        image : array
+            uint8 (height, width, 3) of the model's size.
+
+        Returns
+        -------
+        array
+            float32 (n,)
+
+        Raises
+        ------
+        BundleError
+            For an image of another shape.
+        """
+        if image.shape != (*self.size, 3):
+            raise BundleError(
+                f"{self.path} takes images of shape {(*self.size, 3)}. Received: {image.shape}."
+            )
+        # Straight into the network's own memory; no view of it may be left when it runs.
+        np.copyto(self._interpreter.tensor(self._input)(), image[None])
+        self._interpreter.invoke()
+        result: NDArray[np.float32] = self._interpreter.get_tensor(self._output)[0]
+        return result
+
+
+class InterpreterPool:
+    """Interpreters of one model for several threads, one thread of computation each.
+
+    Two runs side by side keep two cores busier than one run on two threads does, and need no
+    waiting on each other. Interpreters are made when first needed.
+
+    Parameters
+    ----------
+    model : path
+        A ``.tflite`` file.
+    workers : int, optional
+        How many runs at once; the number of cores if omitted.
+    """
+
+    def __init__(self, model: str | os.PathLike[str], workers: int | None = None) -> None:
+        self.workers = workers or count_cores()
+        self._model = model
+        first = Interpreter(model)
+        self.size, self.width = first.size, first.width
+        self._free: queue.LifoQueue[Interpreter | None] = queue.LifoQueue()
+        for _ in range(self.workers - 1):
+            self._free.put(None)
+        self._free.put(first)
+
+    def run(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Run the model on one image, waiting while all interpreters are at work."""
+        return self.run_all([image])[0]
+
+    def run_all(self, images: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.float32]]:
+        """Run the model on some images, one after the other, on one interpreter."""
+        if not images:
+            return []
+        interpreter = self._free.get()
+        try:
+            if interpreter is None:
+                interpreter = Interpreter(self._model)
+            return [interpreter(image) for image in images]
+        finally:
+            self._free.put(interpreter)

@@ -1,0 +1,15 @@
+"""Checking data from the folder to the report: what ``kindsight check`` does."""
+
+from kindsight.runs.checking.report import CheckReport
+from kindsight.runs.checking.run import check_data, check_dataset, open_for_checking
+from kindsight.runs.checking.settings import CheckSettings
+from kindsight.runs.checking.write import write_report
+
+__all__ = [
+    "CheckReport",
+    "CheckSettings",
+    "check_data",
+    "check_dataset",
+    "open_for_checking",
+    "write_report",
+]

@@ -1,0 +1,146 @@
+"""What checking came to: results, counts, and the forms that files and machines take."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from kindsight.checks import SEVERITIES, CheckContext, CheckResult, Finding, all_checks
+from kindsight.checks.apply import Corrections, correct
+from kindsight.checks.check import Check
+from kindsight.checks.runner import SILENCED
+
+__all__ = ["COLUMNS", "CheckReport"]
+
+COLUMNS = (
+    "finding", "code", "severity", "title", "path", "label", "split", "message", "suggestion",
+    "value",
+)  # fmt: skip
+"""The columns of findings.csv: one row for each image of each finding."""
+
+
+@dataclass(frozen=True)
+class CheckReport:
+    """What checking came to.
+
+    Parameters
+    ----------
+    data : str
+        What was checked, as it was given.
+    context : CheckContext
+        What the checks saw.
+    results : tuple of CheckResult
+        One for each check, in the order of their codes.
+    silenced : tuple of str
+        The codes of checks that were to be ignored.
+    seconds : dict of str to float
+        Where the time went.
+    notes : tuple of str
+        What the dataset says, one sentence each.
+    """
+
+    data: str
+    context: CheckContext
+    results: tuple[CheckResult, ...]
+    silenced: tuple[str, ...]
+    seconds: dict[str, float]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def findings(self) -> list[Finding]:
+        """All findings: errors first, then warnings, then notes; each by code."""
+        every = [finding for result in self.results for finding in result.findings]
+        return sorted(every, key=lambda finding: SEVERITIES.index(finding.severity))
+
+    @property
+    def failed(self) -> bool:
+        """Whether there is a finding of severity error."""
+        return any(finding.severity == "error" for finding in self.findings)
+
+    def counts(self) -> dict[str, int]:
+        """Return the number of findings of each severity."""
+        found: list[str] = [finding.severity for finding in self.findings]
+        return {severity: found.count(severity) for severity in SEVERITIES}
+
+    def states(self) -> dict[str, list[str]]:
+        """Return the codes of checks by state; those silenced apart from those skipped."""
+        by_state: dict[str, list[str]] = {}
+        for result in self.results:
+            silenced = result.state == "skipped" and result.reason == SILENCED
+            by_state.setdefault("silenced" if silenced else result.state, []).append(result.code)
+        return by_state
+
+    def found(self) -> list[tuple[Check, CheckResult]]:
+        """Return the checks that found something, the severest first."""
+        checks = {check.code: check for check in all_checks()}
+        pairs = [(checks[r.code], r) for r in self.results if r.state == "found"]
+        return sorted(pairs, key=lambda pair: (_worst(pair[1]), pair[1].code))
+
+    def corrections(self) -> Corrections:
+        """Return what the findings mean for the dataset, as a table that can be trained on."""
+        return correct(self.context.dataset, self.results)
+
+    def rows(self) -> Iterator[tuple[Any, ...]]:
+        """Yield the rows of findings.csv; see :data:`COLUMNS`."""
+        titles = {check.code: check.title for check in all_checks()}
+        dataset = self.context.dataset
+        for number, finding in enumerate(self.findings, 1):
+            about = finding.rows or (None,) * len(finding.paths)
+            value = "" if finding.value is None else f"{finding.value:.6g}"
+            for row, path in zip(about, finding.paths, strict=True):
+                label = dataset.label[row] if row is not None else None
+                split = dataset.split[row] if row is not None else None
+                yield (
+                    number, finding.code, finding.severity, titles[finding.code], path,
+                    label or "", split or "", finding.message, finding.suggestion or "", value,
+                )  # fmt: skip
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what findings.json holds and ``--json`` prints.
+
+        Returns
+        -------
+        dict
+            ``data``, ``images``, ``readable``, ``classes`` (class to number of images),
+            ``counts`` (severity to number of findings), ``checks`` (a list, each with code, title,
+            state, severity, examined, reason and findings), ``silenced``, ``notes``, ``seconds``.
+        """
+        checks = {check.code: check for check in all_checks()}
+        return {
+            "data": self.data,
+            "images": len(self.context.dataset),
+            "readable": len(self.context.readable_rows),
+            "classes": self.context.dataset.counts(),
+            "counts": self.counts(),
+            "checks": [
+                {
+                    "code": result.code,
+                    "title": checks[result.code].title,
+                    "severity": checks[result.code].severity,
+                    "state": result.state,
+                    "examined": result.examined,
+                    "reason": result.reason,
+                    "findings": [_as_dict(finding) for finding in result.findings],
+                }
+                for result in self.results
+            ],
+            "silenced": list(self.silenced),
+            "notes": list(self.notes),
+            "seconds": {name: round(value, 3) for name, value in self.seconds.items()},
+        }
+
+
+def _worst(result: CheckResult) -> int:
+    return min(SEVERITIES.index(finding.severity) for finding in result.findings)
+
+
+def _as_dict(finding: Finding) -> dict[str, Any]:
+    return {
+        "severity": finding.severity,
+        "message": finding.message,
+        "paths": list(finding.paths),
+        "rows": list(finding.rows),
+        "suggestion": finding.suggestion,
+        "value": finding.value,
+    }

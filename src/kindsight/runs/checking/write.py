@@ -1,0 +1,111 @@
+"""Writing what was found: a folder of its own, never over another one."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+from kindsight.cache.folder import Cache
+from kindsight.errors import UsageError
+from kindsight.files import write_csv, write_json, write_text
+from kindsight.runs.checking.page import findings_data
+from kindsight.runs.checking.report import COLUMNS, CheckReport
+
+__all__ = ["CSV_FILE", "JSON_FILE", "PAGE_FILE", "check_free", "claim_folder", "write_report"]
+
+CSV_FILE = "findings.csv"
+JSON_FILE = "findings.json"
+PAGE_FILE = "report.html"
+
+
+def write_report(
+    report: CheckReport,
+    out: str | os.PathLike[str] | None = None,
+    *,
+    parent: str | os.PathLike[str] = "checks",
+    cache: Cache | None = None,
+) -> Path:
+    """Write findings.csv, findings.json and report.html.
+
+    Parameters
+    ----------
+    report : CheckReport
+        What was found.
+    out : path, optional
+        A folder that is new or empty; otherwise ``<parent>/<name of the data>-<next number>``.
+    parent : path
+        Where numbered folders are made.
+    cache : Cache, optional
+        Where small images are kept; this machine's if omitted.
+
+    Returns
+    -------
+    pathlib.Path
+        The folder.
+
+    Raises
+    ------
+    UsageError
+        If the folder holds anything, or cannot be made.
+    """
+    from kindsight.report.findings import render_findings
+
+    page = render_findings(findings_data(report, cache or Cache()))
+    folder = claim_folder(report.data, out, parent)
+    write_csv(folder / CSV_FILE, COLUMNS, report.rows())
+    write_json(folder / JSON_FILE, report.to_dict())
+    write_text(folder / PAGE_FILE, page)
+    return folder
+
+
+def claim_folder(
+    data: str, out: str | os.PathLike[str] | None, parent: str | os.PathLike[str] = "checks"
+) -> Path:
+    """Make the folder that findings are written to; see :func:`write_report`."""
+    try:
+        if out is not None:
+            check_free(out)
+            Path(out).mkdir(parents=True, exist_ok=True)
+            return Path(out)
+        return _next_folder(_name(Path(data).resolve()), Path(parent))
+    except OSError as error:
+        raise UsageError(
+            "The folder for findings must be one that can be written. Received: "
+            f"{out if out is not None else parent} ({error.strerror})."
+        ) from error
+
+
+def check_free(out: str | os.PathLike[str]) -> None:
+    """Raise UsageError if findings cannot be written to a folder: it must be new or empty."""
+    folder = Path(out)
+    try:
+        taken = any(folder.iterdir()) if folder.is_dir() else os.path.lexists(folder)
+    except (OSError, ValueError) as error:
+        raise UsageError(
+            f"--out must be a folder that can be written. Received: {folder} ({error})."
+        ) from error
+    if taken:
+        raise UsageError(
+            f"Findings are never written over anything. Received: --out {folder}, which is there "
+            "and not an empty folder. Name another, or leave --out away to get a new one."
+        )
+
+
+def _name(data: Path) -> str:
+    return (data.stem if data.is_file() else data.name) or "data"
+
+
+def _next_folder(stem: str, parent: Path) -> Path:
+    """Make the folder of the next number; another process may be making one at the same time."""
+    parent.mkdir(parents=True, exist_ok=True)
+    pattern = re.compile(re.escape(stem) + r"-(\d{1,9})")
+    numbers = [int(m[1]) for path in parent.iterdir() if (m := pattern.fullmatch(path.name))]
+    number = max(numbers, default=0) + 1
+    while True:
+        folder = parent / f"{stem}-{number}"
+        try:
+            folder.mkdir()
+            return folder
+        except FileExistsError:
+            number += 1

@@ -1,0 +1,221 @@
+"""What a run's report says: the facts of a training gathered for :mod:`kindsight.report`."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kindsight.bundle import Bundle
+from kindsight.dataset.splits.leakage import Leak
+from kindsight.errors import ImageError
+from kindsight.images import InputSpec, resize_image
+from kindsight.report import (
+    HeadChoice,
+    Problem,
+    Reference,
+    ReportData,
+    TrainedOn,
+    make_cards,
+    most_doubtful,
+    render_report,
+    worst_mistakes,
+)
+from kindsight.report.words import amount
+from kindsight.runs.result import Scored, TrainResult
+from kindsight.runs.settings import TrainSettings
+from kindsight.threads import count_cores
+from kindsight.training.engine.plan import pace_words
+from kindsight.training.fine_tuning.settings import FittedTuned, words_of
+from kindsight.training.frozen.fitted import FittedFrozen
+from kindsight.training.network.fitted import FittedNetwork
+from kindsight.training.stored_images import KeptImage
+from kindsight.training.trainer import Fitted
+
+__all__ = ["make_report"]
+
+THUMBNAIL = 128
+
+
+def make_report(
+    settings: TrainSettings,
+    result: TrainResult,
+    fitted: Fitted,
+    bundle: Bundle,
+    scored: Mapping[str, Scored],
+    reference: Sequence[Reference] = (),
+    leaks: tuple[Leak, ...] = (),
+) -> str:
+    """Return the report of a run as one self-contained HTML page."""
+    main = "test" if "test" in scored else "validation"
+    mistakes: tuple[Any, ...] = ()
+    doubtful: tuple[Any, ...] = ()
+    if main in scored:
+        predictions, load = scored[main].predictions, _loader(fitted, scored[main].rows)
+        worst = worst_mistakes(predictions)
+        mistakes = make_cards(worst, predictions, fitted.classes, load, THUMBNAIL)
+        doubt = most_doubtful(predictions, exclude=worst)
+        doubtful = make_cards(doubt, predictions, fitted.classes, load, THUMBNAIL)
+    return render_report(
+        ReportData(
+            title=os.path.basename(os.path.abspath(settings.data)),  # noqa: PTH119, PTH100
+            run=result.run.name,
+            created=str(bundle.facts["created"]).replace("T", " ").replace("+00:00", " UTC"),
+            trained_on=_trained_on(settings, result, fitted, bundle),
+            evaluation=result.validation,
+            test=result.test,
+            predictions=scored["validation"].predictions if "validation" in scored else None,
+            test_predictions=scored["test"].predictions if "test" in scored else None,
+            reference=tuple(reference),
+            mistakes=mistakes,
+            doubtful=doubtful,
+            cards_from=main,
+            problems=tuple(
+                Problem(str(error.path), error.code, error.reason) for error in result.problems
+            ),
+            leaks=leaks,
+            notes=result.notes,
+            run_folder=str(result.run),
+            history=() if result.history is None else result.history.rows(),
+            best_epoch=None if result.history is None else result.history.best_epoch,
+        )
+    )
+
+
+def _trained_on(
+    settings: TrainSettings, result: TrainResult, fitted: Fitted, bundle: Bundle
+) -> TrainedOn:
+    dataset = fitted.dataset
+    counts: dict[str, dict[str, int]] = {name: {} for name in fitted.classes}
+    for label, split in zip(dataset.label, dataset.split, strict=True):
+        row = counts[str(label)]
+        row[str(split)] = row.get(str(split), 0) + 1
+    agreement = bundle.facts["agreement"]
+    if isinstance(fitted, FittedTuned):
+        how = _tuned(fitted)
+    else:
+        how = _frozen(fitted) if isinstance(fitted, FittedFrozen) else _network(fitted)
+    return TrainedOn(
+        source=settings.data,
+        classes=counts,
+        input_size=bundle.spec.size,
+        temperature=fitted.temperature,
+        seed=settings.seed,
+        seconds=result.seconds,
+        set_aside=len(result.problems),
+        duplicates=len(dataset) - len(set(dataset.digest)),
+        versions=bundle.facts["versions"],
+        machine=f"{platform.system()} {platform.machine()}, {count_cores()} cores",
+        facts={
+            "Keras and LiteRT": (
+                f"agree to {agreement['largest_difference']:.1e} in probability on "
+                f"{agreement['images']} images"
+            ),
+            "Data": f"digest {bundle.facts['data']['digest']}",
+        },
+        **how,
+    )
+
+
+def _frozen(fitted: FittedFrozen) -> dict[str, Any]:
+    """Say how a head on a frozen backbone was made."""
+    layout, chosen = fitted.files.layout, fitted.head.chosen
+    return {
+        "made": {
+            "Backbone": f"{fitted.training.describe_backbone()}, frozen",
+            "Features": f"{layout.width:,} numbers an image: {_describe(layout.names)}",
+            "Head": chosen.describe(),
+        },
+        "temperature_from": "out-of-fold predictions",
+        "choices": tuple(
+            HeadChoice(item.describe(), item.accuracy, None, item.log_loss, chosen=item == chosen)
+            for item in fitted.head.candidates
+        ),
+    }
+
+
+def _tuned(fitted: FittedTuned) -> dict[str, Any]:
+    """Say how a backbone was fine-tuned."""
+    tuning = fitted.tuning
+    assert tuning is not None
+    how = _frozen(fitted.frozen)
+    made = {
+        **how["made"],
+        "Backbone": f"{fitted.frozen.training.describe_backbone()}, fine-tuned",
+        "Fine-tuning": f"{tuning.words}; the weights of epoch {fitted.history.best_epoch}, the "
+        "best, are kept",
+        "Better than frozen": f"{tuning.tuned:.1%} of the validation images right, where the "
+        f"frozen head has {tuning.frozen:.1%}",
+        "Time": words_of(tuning.seconds),
+    }
+    source = "validation predictions, each image's own left out of its part"
+    return {**how, "made": made, "temperature_from": source if fitted.folds else ""}
+
+
+def _network(fitted: FittedNetwork) -> dict[str, Any]:
+    """Say how a network was trained."""
+    plan = fitted.training.plan()
+    kept = f"the weights of epoch {fitted.history.best_epoch}, the best, are kept"
+    if plan.keep == "last":
+        kept = "the last weights are kept"
+    several = len(plan.phases) > 1
+    made = {
+        "Network": fitted.training.describe(),
+        "Layers": fitted.words(),
+        "Training": f"{amount(len(fitted.history), 'epoch')} of at most {plan.epochs}, "
+        + (f"in {len(plan.phases)} phases" if several else plan.phases[0].words())
+        + f"; {kept}",
+    }
+    for number, phase in enumerate(plan.phases, 1):
+        if several:
+            epochs = f"at most {amount(phase.epochs, 'epoch')}"
+            words = f"{phase.name}: {epochs}, {phase.words()}; augmentation: {phase.augment}"
+            made[f"Phase {number}"] = words
+        else:
+            made["Augmentation"] = str(phase.augment)
+    more = pace_words(fitted.training.layer_decay, fitted.training.average)
+    return {
+        "made": {**made, **({"Pace": more} if more else {})},
+        "temperature_from": "validation predictions, each image's own left out of its part"
+        if fitted.folds
+        else "",
+        "layers": fitted.layers,
+    }
+
+
+def _describe(names: Sequence[str]) -> str:
+    """Say ``stage3_mean, stage3_max, …, top_mean`` in words."""
+    stages = list(dict.fromkeys(name.rpartition("_")[0] for name in names if name != "top_mean"))
+    if not stages:
+        return "the last mean"
+    ends = ", ".join(stages)
+    if all(re.fullmatch(r"stage\d", stage) for stage in stages):
+        ends = f"stages {stages[0][-1]} to {stages[-1][-1]}"
+    return f"mean, maximum and spread at the ends of {ends}, and the last mean"
+
+
+def _loader(fitted: Fitted, rows: NDArray[np.int64]) -> Any:
+    """Return a function from a row of the predictions to its image, from the cache."""
+    dataset = fitted.dataset
+
+    def load(row: int) -> NDArray[np.uint8]:
+        (kept,) = fitted.kept([str(dataset.digest[rows[row]])])
+        if kept is None:
+            raise ImageError("missing", "The cache no longer holds it.")
+        return _in_proportion(kept, fitted.training.resize)
+
+    return load
+
+
+def _in_proportion(kept: KeptImage, resize: str) -> NDArray[np.uint8]:
+    """Undo the stretching to the network's square."""
+    if resize != "stretch":
+        return kept.pixels
+    scale = 2 * THUMBNAIL / max(kept.height, kept.width)
+    height, width = (max(1, round(side * scale)) for side in (kept.height, kept.width))
+    return resize_image(kept.pixels, InputSpec(height, width))

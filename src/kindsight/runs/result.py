@@ -1,0 +1,166 @@
+"""What a training ends with: its scores, its result, and where the time went."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kindsight.errors import ImageError
+from kindsight.evaluation import Evaluation, evaluate
+from kindsight.files import write_csv
+from kindsight.report import Predictions
+from kindsight.training.engine.history import History
+from kindsight.training.trainer import Fitted
+
+__all__ = ["Clock", "Scored", "TrainResult", "score", "write_predictions"]
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What a classifier said of one split's images.
+
+    Parameters
+    ----------
+    rows : array
+        int64: their rows in the features' dataset.
+    predictions : Predictions
+        Paths, targets and probabilities.
+    evaluation : Evaluation
+        The scores.
+    """
+
+    rows: NDArray[np.int64]
+    predictions: Predictions
+    evaluation: Evaluation
+
+
+def score(fitted: Fitted, rows: NDArray[np.int64]) -> Scored:
+    """Answer some of the images that were prepared, and compare with their labels."""
+    dataset = fitted.dataset
+    places = {name: place for place, name in enumerate(fitted.classes)}
+    targets = np.array([places[str(dataset.label[row])] for row in rows], np.int64)
+    probabilities = fitted.probabilities(rows)
+    paths = tuple(dataset.path[row] for row in rows)
+    return Scored(
+        rows,
+        Predictions(paths, targets, probabilities),
+        evaluate(probabilities, targets, fitted.classes),
+    )
+
+
+def write_predictions(path: Path, predictions: Predictions, classes: tuple[str, ...]) -> None:
+    """Write path, label, prediction and a probability a class."""
+    header = ("path", "label", "prediction", *(f"p_{name}" for name in classes))
+    predicted = predictions.predicted
+    rows = (
+        (
+            predictions.paths[row],
+            classes[predictions.targets[row]],
+            classes[predicted[row]],
+            *(f"{value:.6g}" for value in predictions.probabilities[row]),
+        )
+        for row in range(len(predictions.paths))
+    )
+    write_csv(path, header, rows)
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """A finished training.
+
+    Parameters
+    ----------
+    run, report : pathlib.Path
+        The run folder, and the report in it.
+    classes : tuple of str
+        In order.
+    images : dict
+        How many are in train, validation and test, and how many were set aside.
+    validation, test : Evaluation or None
+        On the images of these splits, where there are any.
+    seconds : dict
+        read (listing the files), features, fit, total, and more.
+    cache : dict
+        computed, reused: how many images went through the network and how many did not have
+        to; folder.
+    notes : tuple of str
+        Findings worth saying.
+    problems : tuple of ImageError
+        Images that were set aside.
+    head : str
+        What was chosen, in words; "" for a network.
+    temperature : float
+        Of the probabilities.
+    history : History or None
+        The epochs of a network's training.
+    network : str
+        A network's layers in words; "" for a frozen backbone.
+    leaks : dict
+        how, groups, images: what was done with images that several parts have; see
+        :mod:`kindsight.dataset.splits.leakage`.
+    tuning : dict
+        kept, words, seconds, before, after: what fine-tuning did, where its time went, and the
+        validation accuracies; empty where there was none.
+    more : str
+        What more time could bring; "" where nothing is known to.
+    """
+
+    run: Path
+    report: Path
+    classes: tuple[str, ...]
+    images: dict[str, int]
+    validation: Evaluation | None
+    test: Evaluation | None
+    seconds: dict[str, float]
+    cache: dict[str, Any]
+    notes: tuple[str, ...]
+    problems: tuple[ImageError, ...]
+    head: str
+    temperature: float
+    history: History | None = None
+    network: str = ""
+    leaks: dict[str, Any] = field(default_factory=dict)
+    tuning: dict[str, Any] = field(default_factory=dict)
+    more: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what ``kindsight train --json`` prints."""
+        return {
+            "run": str(self.run),
+            "classes": list(self.classes),
+            "images": self.images,
+            "leaks": self.leaks,
+            "validation": None if self.validation is None else self.validation.to_dict(),
+            "test": None if self.test is None else self.test.to_dict(),
+            **({} if self.history is None else {"epochs": _epochs(self.history)}),
+            **({"tuning": self.tuning} if self.tuning else {}),
+            "seconds": self.seconds,
+            "cache": self.cache,
+        }
+
+
+def _epochs(history: History) -> dict[str, Any]:
+    return {"trained": len(history), "best": history.best_epoch}
+
+
+class Clock:
+    """Adds up where the time goes."""
+
+    def __init__(self) -> None:
+        self._start = self._last = time.monotonic()
+        self.seconds: dict[str, float] = {}
+
+    def mark(self, stage: str) -> None:
+        """Count the time since the last mark to a stage."""
+        now = time.monotonic()
+        self.seconds[stage] = round(self.seconds.get(stage, 0.0) + now - self._last, 3)
+        self._last = now
+
+    def total(self) -> dict[str, float]:
+        """Return all stages and their total, in seconds."""
+        return {**self.seconds, "total": round(time.monotonic() - self._start, 3)}

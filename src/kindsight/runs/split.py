@@ -1,0 +1,176 @@
+"""Dividing the images of a run: into parts, without leaks, and written down."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kindsight.cache.folder import Cache
+from kindsight.checks import CheckContext, all_checks, measure_dataset, run_checks
+from kindsight.dataset import ImageDataset, open_parts
+from kindsight.dataset.names import shown_list
+from kindsight.dataset.splits.from_file import write_split
+from kindsight.dataset.splits.leakage import LEAKS_FILE, Leaks, write_leaks
+from kindsight.errors import DatasetError
+from kindsight.files import write_csv
+from kindsight.runs.result import Scored
+from kindsight.runs.settings import TrainSettings
+from kindsight.trained_images import TRAINED_ON_FILE, TrainedImages
+from kindsight.training.common import Progress
+from kindsight.training.near_duplicates import find_alike
+from kindsight.training.trainer import Images
+
+__all__ = ["SPLIT_FILE", "Divided", "divide", "open_data", "rows_of", "write_problems"]
+
+SPLIT_FILE = "split.csv"
+
+CHEAP = ("KS402", "KS601", "KS602")
+"""Checks that need nothing but what a training has in hand. What KS401, KS501 and KS503 would say
+is said where the images are opened and divided."""
+
+NOTES_EACH = 3
+
+
+@dataclass(frozen=True)
+class Divided:
+    """Images with their parts.
+
+    Parameters
+    ----------
+    images : Images
+        Whose dataset states the parts; what was left out is in none.
+    leaks : Leaks
+        What was found in several parts, and what was done.
+    trained_on : TrainedImages
+        The training part, to be known again.
+    with_seed : callable
+        From another seed to the rows of the validation part that it would have made.
+    """
+
+    images: Images
+    leaks: Leaks
+    trained_on: TrainedImages
+    with_seed: Callable[[int], NDArray[np.int64]]
+
+    def written(self, folder: Path) -> Divided:
+        """Write split.csv, trained_on.npz and, where there is something to say, leaks.csv."""
+        write_split(self.images.dataset, folder / SPLIT_FILE)
+        self.trained_on.write(folder / TRAINED_ON_FILE)
+        if self.leaks.table:
+            write_leaks(self.leaks, folder / LEAKS_FILE)
+        return self
+
+    def facts(self, scored: Mapping[str, Scored]) -> dict[str, Any]:
+        """Return what ``bundle.json`` says of the data, and of the scores on their parts."""
+        dataset = self.images.dataset
+        metrics = {name: part.evaluation.to_dict() for name, part in scored.items()}
+        return {
+            "data": {
+                "digest": dataset.digest_of_data(),
+                "images": dataset.split_counts(),
+                "set_aside": len(self.images.problems),
+                "leaks": self.leaks.to_dict(),
+            },
+            "metrics": {"validation": None, "test": None, **metrics},
+        }
+
+
+def open_data(settings: TrainSettings) -> ImageDataset:
+    """Return the dataset of the data that settings name.
+
+    Raises
+    ------
+    DatasetError
+        If no classifier can be made of them.
+    """
+    return open_parts(
+        settings.data,
+        settings.data_options(),
+        validation=settings.validation_data,
+        test=settings.test_data,
+    )
+
+
+def rows_of(dataset: ImageDataset, split: str) -> NDArray[np.int64]:
+    """Return the rows of one part."""
+    return np.array([row for row, name in enumerate(dataset.split) if name == split], np.int64)
+
+
+def divide(
+    images: Images, settings: TrainSettings, dataset: ImageDataset, progress: Progress | None = None
+) -> Divided:
+    """Divide what could be read, after making sure that no class was lost.
+
+    Parameters
+    ----------
+    images : Images
+        The readable ones.
+    settings : TrainSettings
+        How.
+    dataset : ImageDataset
+        All images, also those that cannot be read.
+    progress : callable, optional
+        Told of reading dates, where they are asked for.
+
+    Raises
+    ------
+    DatasetError
+        If a class has no image left, or the images cannot be divided so.
+    """
+    left = images.dataset.counts()
+    if lost := [name for name in dataset.classes if not left.get(name)]:
+        raise DatasetError(
+            "Every class must have images that can be read. Received: none left of "
+            f"{', '.join(lost)}; problems.csv in the run folder says why."
+        )
+    readable = images.dataset
+    alike = find_alike(readable, images.small_grey)
+
+    def taken() -> NDArray[np.float64]:
+        def step(done: int, total: int) -> None:
+            if progress is not None:
+                progress("dates", done, total)
+
+        cache = Cache(settings.training().cache)
+        _, measured = measure_dataset(readable, cache, workers=settings.workers, progress=step)
+        return np.asarray(measured.taken, np.float64)
+
+    groups = [group.tolist() for group in alike.groups]
+    mended, leaks = settings.division().without_leaks(readable, groups, taken)
+    mended = mended.with_notes(*_cheap_notes(alike.context))
+    train = rows_of(mended, "train")
+    known = TrainedImages(frozenset(str(mended.digest[row]) for row in train), alike.hashes[train])
+
+    def with_seed(seed: int) -> NDArray[np.int64]:
+        other = replace(settings, seed=seed).division()
+        try:
+            return rows_of(other.without_leaks(readable, groups, taken)[0], "validation")
+        except DatasetError:  # groups may allow one division and not another
+            return np.empty(0, np.int64)
+
+    return Divided(images.with_dataset(mended), leaks, known, with_seed)
+
+
+def _cheap_notes(context: CheckContext) -> Iterator[str]:
+    """Say what the cheap checks found."""
+    for result in run_checks(context, checks=[c for c in all_checks() if c.code in CHEAP]):
+        for finding in result.findings[:NOTES_EACH]:
+            named = f" ({shown_list(finding.paths, 2)})" if finding.rows else ""
+            yield f"{finding.code}: {finding.message[:-1]}{named}."
+        if len(result.findings) > NOTES_EACH:
+            more = len(result.findings) - NOTES_EACH
+            yield f"{result.code}: and {more:,} more; kindsight check lists them."
+
+
+def write_problems(folder: Path, images: Images) -> None:
+    """Write which images cannot be read, and why."""
+    rows = (
+        (error.path, label or "", error.code, error.reason)
+        for error, label in zip(images.problems, images.problem_labels, strict=True)
+    )
+    write_csv(folder / "problems.csv", ("path", "label", "code", "reason"), rows)

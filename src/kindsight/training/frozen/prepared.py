@@ -1,0 +1,138 @@
+"""The images of a training with a frozen backbone, as a run needs them."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kindsight.dataset import ImageDataset
+from kindsight.errors import ImageError
+from kindsight.models.backbones.files import BackboneFiles
+from kindsight.models.worker.process import KerasProcess
+from kindsight.training.common import Progress
+from kindsight.training.engine.callbacks import TrainingListener
+from kindsight.training.fine_tuning.settings import FittedTuned
+from kindsight.training.fine_tuning.train import FineTuning, fine_tune
+from kindsight.training.frozen.features import Features
+from kindsight.training.frozen.fitted import FittedFrozen
+from kindsight.training.frozen.settings import FrozenTraining
+from kindsight.training.near_duplicates import SIDE
+from kindsight.training.stored_images import kept_greys, kept_pixels
+
+__all__ = ["FrozenImages", "prepare_frozen"]
+
+
+def prepare_frozen(
+    training: FrozenTraining,
+    dataset: ImageDataset,
+    progress: Progress | None = None,
+    keras: KerasProcess | None = None,
+) -> FrozenImages:
+    """Find or make the backbone, and the features of a dataset's images."""
+    begun = time.monotonic()
+    files = training.backbone(progress, keras)
+    return FrozenImages(training, files, training.features(dataset, files, progress), begun)
+
+
+@dataclass(frozen=True)
+class FrozenImages:
+    """The features that a head is fitted on.
+
+    Parameters
+    ----------
+    training : FrozenTraining
+        What was told.
+    files : BackboneFiles
+        The backbone.
+    features : Features
+        Of all readable images.
+    begun : float
+        When the training began, of ``time.monotonic()``: a budget counts from there.
+    """
+
+    training: FrozenTraining
+    files: BackboneFiles
+    features: Features
+    begun: float = 0.0
+
+    @property
+    def dataset(self) -> ImageDataset:
+        """The readable images."""
+        return self.features.dataset
+
+    @property
+    def problems(self) -> tuple[ImageError, ...]:
+        """Those that were set aside."""
+        return self.features.problems
+
+    @property
+    def problem_labels(self) -> tuple[str | None, ...]:
+        """The labels of those that were set aside."""
+        return self.features.problem_labels
+
+    @property
+    def computed(self) -> int:
+        """How many distinct images went through the network."""
+        return self.features.computed
+
+    @property
+    def reused(self) -> int:
+        """How many did not have to."""
+        return self.features.reused
+
+    def with_dataset(self, dataset: ImageDataset) -> FrozenImages:
+        """Return the same with other columns of the dataset."""
+        return replace(self, features=replace(self.features, dataset=dataset))
+
+    def small_grey(self, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """Return images small and grey, for finding copies: uint8 (n, 64, 64)."""
+        features = self.features
+        digests = [str(features.dataset.digest[row]) for row in rows]
+        return kept_greys(features.table, self.files.layout.width, digests, SIDE)
+
+    def kept_pixels(self, digests: Sequence[str]) -> NDArray[np.uint8]:
+        """Return images as the cache keeps them; see :meth:`.FittedFrozen.kept_pixels`."""
+        width, spec = self.files.layout.width, self.training.spec()
+        return kept_pixels(self.features.table, width, self.features.dataset, spec, digests)
+
+    def close(self) -> None:
+        """Do nothing: the features are in memory."""
+
+    def fit(
+        self,
+        classes: Sequence[str],
+        rows: NDArray[np.int64],
+        validation: NDArray[np.int64],
+        *,
+        keras: KerasProcess,
+        folder: Path | None = None,
+        progress: Progress | None = None,
+        listener: TrainingListener | None = None,
+    ) -> FittedFrozen | FittedTuned:
+        """Fit a head to the images of `rows`, and fine-tune from there if that was asked for.
+
+        All else is for fine-tuning: see :func:`.fine_tuning.fine_tune`.
+        """
+        if progress is not None:
+            progress("head", 0, 0)
+        fitted = self.training.fit(self.features, self.files, classes, rows)
+        if self.training.tunes == "off":
+            return fitted
+        seconds = self.training.seconds
+        left = None if seconds is None else seconds - (time.monotonic() - self.begun)
+        own = None
+        if folder is None:
+            own = tempfile.TemporaryDirectory(prefix="kindsight-")
+            folder = Path(own.name)
+        work = FineTuning(
+            fitted, rows, validation, keras, folder, seconds=left, progress=progress,
+            listener=listener, took={"frozen head": time.monotonic() - self.begun},
+            asked=own is None,
+        )  # fmt: skip
+        return fine_tune(work, own)

@@ -1,0 +1,300 @@
+"""From images to a trained network, through the process with Keras."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import tempfile
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kindsight.cache.folder import Cache
+from kindsight.dataset import ImageDataset
+from kindsight.dataset.reading.image_cache import StoredImages, store_images
+from kindsight.errors import ImageError
+from kindsight.models.worker.process import KerasProcess
+from kindsight.threads import count_cores
+from kindsight.training.common import Progress, balanced_weights, class_targets
+from kindsight.training.engine.callbacks import TrainingListener
+from kindsight.training.engine.checkpoints import CHECKPOINT_FILE, key_of
+from kindsight.training.engine.history import EpochRow, History
+from kindsight.training.engine.jobs import Lessons, Source
+from kindsight.training.engine.learning_rate_finder import RateSweep
+from kindsight.training.engine.plan import Phase, Plan
+from kindsight.training.epoch_settings import EpochTraining
+from kindsight.training.near_duplicates import small_greys
+from kindsight.training.network.fitted import FittedNetwork
+from kindsight.training.network.settings import NetworkTraining
+
+__all__ = ["Hearing", "NetworkImages", "prepare_network"]
+
+TFLITE_FILE = "network.tflite"
+KERAS_FILE = "network.keras"
+# Raised whenever the same settings and images would give other weights.
+FORMAT = 4
+# What a kill -9 can lose: at most this many seconds of training, or a twentieth of it.
+CHECKPOINT_SECONDS = 10.0
+
+Rows = NDArray[np.int64]
+
+
+def prepare_network(
+    training: EpochTraining, dataset: ImageDataset, progress: Progress | None = None
+) -> NetworkImages:
+    """Find or make the resized images of a dataset."""
+
+    def step(done: int, total: int) -> None:
+        if progress is not None:
+            progress("images", done, total)
+
+    spec = training.spec()
+    stored = store_images(
+        dataset, spec, Cache(training.cache), workers=training.workers, progress=step
+    )
+    return NetworkImages(training, stored, stored.dataset)
+
+
+@dataclass(frozen=True)
+class NetworkImages:
+    """The resized images that a network is trained on.
+
+    Parameters
+    ----------
+    training : EpochTraining
+        What was told.
+    stored : StoredImages
+        To be closed when the training is over.
+    dataset : ImageDataset
+        The readable images, in the order of `stored`.
+    """
+
+    training: EpochTraining
+    stored: StoredImages
+    dataset: ImageDataset
+
+    def lessons(
+        self,
+        classes: Sequence[str],
+        phases: Sequence[Phase],
+        rows: Rows,
+        validation: Rows,
+        keras: KerasProcess,
+        progress: Progress | None = None,
+    ) -> Lessons:
+        """Return what is trained, and on what.
+
+        Parameters
+        ----------
+        classes : sequence of str
+        phases : sequence of Phase
+            The first ones of the training's, or all.
+        rows, validation : array
+            int64: the images that are learned from, and those that judge.
+        keras : KerasProcess
+        progress : callable, optional
+        """
+        training = self.training
+        assert isinstance(training, NetworkTraining)
+        network = training.network()
+        told, layers = network.to_dict(), network.layers(len(classes))
+        return Lessons(told, told, layers, [self.pixels()] * len(phases))
+
+    def pixels(self) -> Source:
+        """Return the images themselves as what is learned from."""
+        shape = (*self.training.spec().size, 3)
+        return Source(self.stored.file, shape, "", self.stored.places[:, None])
+
+    @property
+    def problems(self) -> tuple[ImageError, ...]:
+        """Those that were set aside."""
+        return self.stored.problems
+
+    @property
+    def problem_labels(self) -> tuple[str | None, ...]:
+        """The labels of those that were set aside."""
+        return self.stored.problem_labels
+
+    @property
+    def computed(self) -> int:
+        """How many distinct images were decoded."""
+        return self.stored.computed
+
+    @property
+    def reused(self) -> int:
+        """How many did not have to be."""
+        return self.stored.reused
+
+    def with_dataset(self, dataset: ImageDataset) -> NetworkImages:
+        """Return the same with other columns."""
+        return replace(self, dataset=dataset)
+
+    def small_grey(self, rows: Rows) -> NDArray[np.uint8]:
+        """Return images small and grey, for finding copies: uint8 (n, 64, 64)."""
+        return small_greys(self.stored.pixels(rows))
+
+    def close(self) -> None:
+        """Let the cache prune the images, if it wants to."""
+        self.stored.close()
+
+    def fit(
+        self,
+        classes: Sequence[str],
+        rows: Rows,
+        validation: Rows,
+        *,
+        keras: KerasProcess,
+        folder: Path | None = None,
+        progress: Progress | None = None,
+        listener: TrainingListener | None = None,
+    ) -> FittedNetwork:
+        """Train.
+
+        Parameters
+        ----------
+        classes : sequence of str
+            Class names, in the order that the logits are to have.
+        rows : array
+            int64: which images to learn from.
+        validation : array
+            int64: by which images the best epoch is chosen and the temperature fitted; may be
+            empty.
+        keras : KerasProcess
+            Of :meth:`.by_epochs.EpochTraining.process`.
+        folder : pathlib.Path, optional
+            Where the training is kept, to go on after a stop, and the network written; a
+            temporary folder if omitted.
+        progress, listener : optional
+            Told of the training.
+
+        Raises
+        ------
+        DatasetError
+            If a class has no image to learn from.
+        SettingsError
+            If the training diverges from the start.
+        KindsightError
+            If the process with Keras fails.
+        """
+        targets = class_targets(self.dataset[rows], classes)
+        val_targets = _numbers(self.dataset[validation], classes)
+        own = None
+        if folder is None:
+            own = tempfile.TemporaryDirectory(prefix="kindsight-")
+            folder = Path(own.name)
+        files = folder / KERAS_FILE, folder / TFLITE_FILE
+        hearing = Hearing(listener, progress)
+        plan = self.training.plan()
+        given = classes, plan.phases, rows, validation, keras, progress
+        with closing(self.lessons(*given)) as lessons:
+            job = {
+                **self._job(classes, targets, plan),
+                **lessons.told(),
+                "checkpoint_seconds": CHECKPOINT_SECONDS,
+                "checkpoint": None if own else str((folder / CHECKPOINT_FILE).resolve()),
+                "keras": str(files[0].resolve()),
+                "tflite": str(files[1].resolve()),
+            }
+            key = _key(job, lessons, self.dataset, rows, validation)
+            with tempfile.TemporaryDirectory(prefix="kindsight-") as place:
+                file = lessons.write(Path(place), rows, targets, validation, val_targets)
+                keras.follow(hearing, job="train", **job, lessons=str(file), key=key)
+        fitted = FittedNetwork(
+            self.training, tuple(classes), self.dataset, self.stored, rows, *files,
+            History(hearing.rows), own=own, layers=lessons.layers, notes=lessons.notes,
+        )  # fmt: skip
+        return fitted.calibrated(validation, val_targets)
+
+    def find_rate(
+        self,
+        classes: Sequence[str],
+        rows: Rows,
+        keras: KerasProcess,
+        progress: Progress | None = None,
+    ) -> RateSweep:
+        """Try learning rates; see :mod:`.rate_finder`. Arguments as :meth:`fit` takes them."""
+        targets = class_targets(self.dataset[rows], classes)
+        none = np.zeros(0, np.int64)
+
+        def hear(news: dict[str, Any]) -> None:
+            if progress is not None and news["event"] == "tried":
+                progress("rates", news["done"], news["total"])
+
+        plan = self.training.plan()
+        plan = replace(plan, phases=plan.phases[:1])
+        given = classes, plan.phases, rows, none, keras, progress
+        with closing(self.lessons(*given)) as lessons:
+            job = {**self._job(classes, targets, plan), **lessons.told()}
+            with tempfile.TemporaryDirectory(prefix="kindsight-") as place:
+                file = lessons.write(Path(place), rows, targets, none, none)
+                found = keras.follow(hear, job="find-rate", **job, lessons=str(file))
+        losses = (np.inf if loss is None else loss for loss in found["losses"])
+        return RateSweep(tuple(found["learning_rates"]), tuple(losses), found["suggestion"])
+
+    def _job(self, classes: Sequence[str], targets: Rows, plan: Plan) -> dict[str, Any]:
+        """Return what the child has to know of every job."""
+        weights = balanced_weights(targets, self.training.class_weight)
+        return {
+            "plan": plan.to_dict(),
+            "classes": len(classes),
+            "class_weight": None if weights is None else [float(weight) for weight in weights],
+            "seed": self.training.seed,
+            "precision": self.training.chosen_precision(),
+            "cores": count_cores(),
+            "workers": self.training.workers or count_cores(),
+            "layer_decay": self.training.layer_decay,
+            "average": self.training.average,
+        }
+
+
+class Hearing:
+    """Hands the child's news on to a listener, and keeps the epochs."""
+
+    def __init__(self, listener: TrainingListener | None, progress: Progress | None) -> None:
+        self.rows: list[EpochRow] = []
+        self._listener, self._progress = listener, progress
+
+    def __call__(self, news: dict[str, Any]) -> None:
+        """Hear one piece of news."""
+        event = news.pop("event")
+        if event == "epoch":
+            self.rows.append(EpochRow(**news))
+            if self._listener is not None:
+                self._listener.on_epoch(self.rows[-1])
+        elif event in ("saving", "rates"):
+            if self._progress is not None:
+                stage = "files" if event == "saving" else event
+                self._progress(stage, news.get("done", 0), news.get("total", 0))
+        elif self._listener is not None and event == "step":
+            self._listener.on_step(**news)
+        elif self._listener is not None and event == "start":
+            self._listener.on_start(**news)
+
+
+def _key(
+    job: Mapping[str, Any], lessons: Lessons, dataset: ImageDataset, rows: Rows, validation: Rows
+) -> str:
+    """Return what tells one training from all others, whatever machine and folders it has."""
+    names = ("plan", "classes", "class_weight", "seed", "precision", "layer_decay", "average")
+    return key_of(
+        {
+            **{name: job[name] for name in names},
+            "network": lessons.identity,
+            "sources": [source.layer for source in lessons.sources],
+            "format": FORMAT,
+            "versions": [importlib.metadata.version(name) for name in ("kindsight", "keras")],
+            "images": [
+                [(dataset.digest[row], dataset.label[row]) for row in part.tolist()]
+                for part in (rows, validation)
+            ],
+        }
+    )
+
+
+def _numbers(dataset: ImageDataset, classes: Sequence[str]) -> Rows:
+    places = {name: place for place, name in enumerate(classes)}
+    return np.array([places[str(label)] for label in dataset.label], np.int64)

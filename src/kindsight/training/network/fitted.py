@@ -1,0 +1,182 @@
+"""A trained network: what it answers, and its temperature."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kindsight.dataset import ImageDataset
+from kindsight.dataset.reading.image_cache import StoredImages
+from kindsight.dataset.splits.groups import draw
+from kindsight.evaluation import fit_temperature, to_probabilities
+from kindsight.images import read_image, resize_image
+from kindsight.models.networks.small_cnn import LayerRow
+from kindsight.models.runtime import InterpreterPool
+from kindsight.threads import map_ordered, single_threaded_opencv
+from kindsight.training.common import share_outside
+from kindsight.training.engine.checkpoints import CHECKPOINT_FILE
+from kindsight.training.engine.history import History
+from kindsight.training.epoch_settings import EpochTraining
+from kindsight.training.stored_images import KeptImage
+
+__all__ = ["FittedNetwork", "cross_temperatures"]
+
+# Parts of the validation images, each of which is calibrated by the others.
+FOLDS = 5
+# With fewer images than this in the others a temperature would say more of chance than of them.
+CALIBRATED = 10
+
+Rows = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class FittedNetwork:
+    """A trained network with all that it came from.
+
+    Parameters
+    ----------
+    training : EpochTraining
+        What was told.
+    classes : tuple of str
+        In the order of the logits.
+    dataset : ImageDataset
+        All readable images.
+    stored : StoredImages
+        They themselves.
+    rows : array
+        int64: those that it learned from.
+    keras, tflite : pathlib.Path
+        The network: pixels 0-255 to logits.
+    history : History
+        The epochs.
+    temperature : float
+        What the logits are divided by.
+    folds : mapping of int to float
+        Temperatures of validation images by their rows: each was fitted on others than it.
+    own : tempfile.TemporaryDirectory, optional
+        Where the files are, if they are to go with this object.
+    layers : tuple of LayerRow
+        The network's table of layers.
+    notes : tuple of str
+        What is worth saying of its training.
+    """
+
+    training: EpochTraining
+    classes: tuple[str, ...]
+    dataset: ImageDataset
+    stored: StoredImages
+    rows: Rows
+    keras: Path
+    tflite: Path
+    history: History
+    temperature: float = 1.0
+    folds: Mapping[int, float] = field(default_factory=dict)
+    own: Any = None
+    layers: tuple[LayerRow, ...] = ()
+    notes: tuple[str, ...] = ()
+    _logits: dict[int, NDArray[np.float32]] = field(default_factory=dict)
+
+    def calibrated(self, rows: Rows, targets: Rows) -> FittedNetwork:
+        """Fit the temperature on validation images.
+
+        An image is not to be judged by a temperature that it was part of. So the validation
+        images are parted in five, by their content, and each part gets the temperature of the
+        other four, beside the one of all for new images.
+        """
+        if len(rows) < CALIBRATED:
+            return self
+        logits = self.logits(rows)
+        digests = [self.dataset.digest[row] for row in rows]
+        crosswise = cross_temperatures(logits, targets, digests, self.training.seed)
+        folds = dict(zip(rows.tolist(), crosswise.tolist(), strict=True))
+        return replace(self, temperature=fit_temperature(logits, targets), folds=folds)
+
+    def logits(self, rows: Rows) -> NDArray[np.float32]:
+        """Return the logits of some images, float32 (n, classes)."""
+        missing = [row for row in rows.tolist() if row not in self._logits]
+        pool = InterpreterPool(self.tflite, self.training.workers)
+
+        def run(row: int) -> NDArray[np.float32]:
+            return pool.run(self.stored.pixels(np.array([row]))[0])
+
+        self._logits.update(zip(missing, map_ordered(run, missing, pool.workers), strict=True))
+        found = [self._logits[row] for row in rows.tolist()]
+        return np.array(found, np.float32).reshape(len(rows), len(self.classes))
+
+    def answers(self, rows: Rows, logits: NDArray[np.float32]) -> None:
+        """Take the logits of some images, float32 (n, classes), as known."""
+        self._logits.update(zip(rows.tolist(), logits, strict=True))
+
+    def probabilities(self, rows: Rows) -> NDArray[np.float32]:
+        """Return the probabilities of some images' classes, float32 (n, classes).
+
+        Those of validation images come from a temperature that others were the measure of.
+        """
+        logits = self.logits(rows)
+        temperatures = np.array(
+            [self.folds.get(row, self.temperature) for row in rows.tolist()], np.float64
+        )
+        out = np.empty_like(logits)
+        for temperature in np.unique(temperatures):
+            same = temperatures == temperature
+            out[same] = to_probabilities(logits[same], float(temperature))
+        return out
+
+    def logits_of(self, dataset: ImageDataset) -> NDArray[np.float32]:
+        """Return the logits of other images; ImageError for the first that cannot be read."""
+        pool, spec = InterpreterPool(self.tflite, self.training.workers), self.training.spec()
+
+        def run(row: int) -> NDArray[np.float32]:
+            data = dataset.load(row)
+            image = read_image(data, target=spec.size) if isinstance(data, bytes) else data
+            return pool.run(resize_image(image, spec))
+
+        with single_threaded_opencv():
+            found = list(map_ordered(run, range(len(dataset)), pool.workers))
+        return np.array(found, np.float32).reshape(len(dataset), len(self.classes))
+
+    def words(self) -> str:
+        """Describe the network in a line: its layers, and how many numbers it learned."""
+        return self.training.words(self.layers, len(self.classes))
+
+    def clear_away(self) -> None:
+        """Delete what is only of use to go on from: the bundle has the rest."""
+        for path in (self.keras, self.tflite, self.keras.with_name(CHECKPOINT_FILE)):
+            path.unlink(missing_ok=True)
+
+    def kept(self, digests: Sequence[str]) -> list[KeptImage | None]:
+        """Return images as the cache has them."""
+        places = {str(digest): row for row, digest in enumerate(self.dataset.digest)}
+        sizes = self.stored.size_of(digests)
+        return [
+            KeptImage(self.stored.pixels(np.array([places[digest]]))[0], *size)
+            for digest, size in zip(digests, sizes, strict=True)
+        ]
+
+    def share_cut_off(self) -> float:
+        """Return how much of the images' area the network did not see: 0 to 1."""
+        if self.training.resize != "crop":
+            return 0.0
+        return share_outside(self.stored.sizes(), self.training.spec().size)
+
+
+def cross_temperatures(
+    logits: NDArray[np.float32], targets: Rows, digests: Sequence[str | None], seed: int
+) -> NDArray[np.float64]:
+    """Fit temperatures to images in five parts, each by the other four; float64 (n,)."""
+    parts = np.array([_fold(seed, digest) for digest in digests])
+    found = np.ones(len(parts))
+    for part in range(FOLDS):
+        others = parts != part
+        if others.sum() >= CALIBRATED:
+            found[~others] = fit_temperature(logits[others], targets[others])
+    return found
+
+
+def _fold(seed: int, digest: str | None) -> int:
+    return int.from_bytes(draw(seed, "temperature", str(digest))[:8], "little") % FOLDS

@@ -1,0 +1,122 @@
+"""Training a network from its first weights: what it is told."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from kindsight.models.networks.small_cnn import LayerRow, SmallCNN
+from kindsight.models.steps.precision import choose_precision
+from kindsight.training.common import choice_fault, common_faults
+from kindsight.training.epoch_settings import EpochTraining, whole_numbers
+
+__all__ = ["NETWORKS", "NetworkTraining"]
+
+NETWORKS = ("small-cnn",)
+"""The networks that are trained from their first weights."""
+
+SIZE = 150
+SIZE_RANGE = (4, 1024)
+
+
+@dataclass(frozen=True)
+class NetworkTraining(EpochTraining):
+    """What a training of a network from its first weights is told.
+
+    Parameters
+    ----------
+    model : str
+        One of :data:`NETWORKS`: ``"small-cnn"`` is the course's own.
+    filters, dense, dropout, batch_norm, l2, pooling
+        The parts of the network, as in :class:`kindsight.models.networks.small_cnn.SmallCNN`.
+    size : int or (height, width), optional
+        150 if omitted.
+
+    Notes
+    -----
+    All else is that of every training of epochs: see :class:`.by_epochs.EpochTraining`.
+    """
+
+    model: str = "small-cnn"
+    dense: Sequence[int] | int = (512,)
+    filters: Sequence[int] = (16, 32, 64)
+
+    def _own_faults(self) -> list[str]:
+        found = common_faults(self, SIZE_RANGE)
+        model = choice_fault("model", self.model, NETWORKS)
+        network = [] if any(fault.startswith("size") for fault in found) else self._network_faults()
+        return [*filter(None, [model, *self._misplaced()]), *found, *network]
+
+    def _misplaced(self) -> list[str]:
+        """Say what this network has no use for."""
+        found = []
+        if self.precision == "bfloat16" and self.batch_norm is True:
+            found.append(
+                "precision must be float32, or auto, for a network with batch normalisation. "
+                "Received: 'bfloat16'."
+            )
+        frozen = [phase for phase in self._phases()[0] if phase.freeze != "none"]
+        if frozen:
+            found.append(
+                "freeze is for layers that have learned before, those of a backbone. Received: "
+                f"{frozen[0].freeze!r} with the model {self.model}. Leave it out, or choose a "
+                "backbone."
+            )
+        if any(phase.kept_views for phase in self._phases()[0]):
+            found.append(
+                "kept_views is for the frozen layers of a backbone. Received: it with the model "
+                f"{self.model}, which has none. Leave it out, or choose a backbone."
+            )
+        return found
+
+    def _network_faults(self) -> list[str]:
+        try:
+            return self.network().faults()
+        except TypeError:
+            return [
+                "filters and dense must be whole numbers. Received: "
+                f"{self.filters!r} and {self.dense!r}."
+            ]
+
+    def network(self) -> SmallCNN:
+        """Return the network."""
+        return SmallCNN(
+            self._size(),
+            whole_numbers(self.filters),
+            whole_numbers(self.dense),
+            self.dropout,
+            bool(self.batch_norm) if self.batch_norm in (True, False) else self.batch_norm,
+            self.l2,
+            self.pooling,
+        )
+
+    def chosen_precision(self) -> str:
+        """Return ``"float32"`` or ``"bfloat16"``: what this machine trains in."""
+        return choose_precision(self.precision, batch_norm=bool(self.batch_norm))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the settings that make a result, as TOML can hold them, None left out."""
+        return {**super().to_dict(), "filters": list(whole_numbers(self.filters))}
+
+    def describe(self) -> str:
+        """Say in a few words which network it is."""
+        return f"{self.model}, trained from its first weights"
+
+    def words(self, layers: Sequence[LayerRow], classes: int) -> str:
+        """Describe the network in a line: its layers, and how many numbers it learned."""
+        network = self.network()
+        learned = sum(row.parameters for row in layers)
+        parts = ["-".join(map(str, network.filters)) + " filters", network.pooling]
+        parts += [f"dense {units}" for units in network.dense]
+        parts += [f"dropout {network.dropout:g}"] if network.dropout else []
+        parts += ["batch normalisation"] if network.batch_norm else []
+        last = "one sigmoid" if classes == 2 else "softmax"
+        halved = self.chosen_precision() == "bfloat16"
+        parts.append(f"{last}; {learned:,} parameters")
+        parts += ["convolutions in bfloat16"] if halved else []
+        return ", ".join(parts)
+
+    def _size(self) -> tuple[int, int]:
+        size = SIZE if self.size is None else self.size
+        return (size, size) if isinstance(size, int) else tuple(size)  # type: ignore[return-value]

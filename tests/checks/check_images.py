@@ -1,0 +1,69 @@
+"""Images for the tests of checks, and the contexts that checks look at."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from kindsight.cache.folder import Cache
+from kindsight.checks import CheckContext, CheckResult, all_checks, look_around, measure_dataset
+from kindsight.dataset import ImageDataset
+
+
+def scene(seed: int = 0, height: int = 120, width: int = 160) -> np.ndarray:
+    """Return an image as photographs are: soft hills of light, edges, a little noise."""
+    random = np.random.default_rng(seed)
+    y, x = np.mgrid[0:height, 0:width] / max(height, width)
+    image = np.zeros((height, width, 3))
+    for scale in (2, 4, 8, 16):
+        for _ in range(3):
+            angle, phase = random.uniform(0, 2 * np.pi, 2)
+            wave = np.sin(2 * np.pi * scale * (x * np.cos(angle) + y * np.sin(angle)) + phase)
+            image += wave[..., None] * random.uniform(-60, 60, 3) / scale**0.5
+    top, left = random.uniform(0.1, 0.5, 2)
+    inside = (y > top) & (y < top + 0.2) & (x > left) & (x < left + 0.3)
+    image[inside] += random.uniform(-80, 80, 3)
+    image += random.normal(0, 6, image.shape) + random.uniform(100, 150, 3)
+    return image.clip(0, 255).round().astype(np.uint8)
+
+
+def file_of(image: np.ndarray, ending: str = "jpg", **options: object) -> bytes:
+    """Return the image as a file of that kind."""
+    file = io.BytesIO()
+    name = {"jpg": "JPEG", "tif": "TIFF"}.get(ending, ending.upper())
+    if ending == "jpg":
+        options = {"quality": 90, **options}
+    Image.fromarray(image).save(file, name, **options)
+    return file.getvalue()
+
+
+def write_files(folder: Path, files: Mapping[str, bytes | np.ndarray]) -> Path:
+    """Write files by their relative paths; an array becomes a file of the path's ending."""
+    for name, content in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        data = content
+        if isinstance(data, np.ndarray):
+            data = file_of(data, name.rpartition(".")[2].lower())
+        path.write_bytes(data)
+    return folder
+
+
+def context_of(
+    folder: Path, cache: Path, files: Mapping[str, bytes | np.ndarray] | None = None
+) -> CheckContext:
+    """Return what checks see of a folder of class folders, after writing files into it."""
+    write_files(folder, files or {})
+    dataset = ImageDataset.from_folder(folder, min_classes=1)
+    dataset, measurements = measure_dataset(dataset, Cache(cache), workers=2)
+    return CheckContext(dataset, measurements, look_around(folder, dataset.path))
+
+
+def run(code: str, context: CheckContext) -> CheckResult:
+    """Return what the check of that code says."""
+    (check,) = (check for check in all_checks() if check.code == code)
+    return check.run(context)

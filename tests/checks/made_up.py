@@ -1,0 +1,54 @@
+"""Contexts whose measurements, features and answers are made up by hand."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from kindsight.checks import CheckContext, Measurements, OutOfFold, RowVectors
+from kindsight.checks.measure import NUMBERS, WORDS
+from kindsight.dataset import ImageDataset
+
+
+def measured(n: int, **columns: Any) -> Measurements:
+    """Return measurements of n readable images of 300 x 400 pixels, with some columns given."""
+    numbers = np.zeros(n, NUMBERS)
+    numbers["height"], numbers["width"], numbers["bytes"] = 300, 400, 60_000
+    words = {name: np.full(n, "", object) for name in WORDS}
+    words["format"][:], words["mode"][:] = "JPEG", "RGB"
+    for name, column in columns.items():
+        (words if name in WORDS else numbers)[name][:] = column
+    return Measurements(numbers, words, lambda rows: np.zeros((len(rows), 64, 64), np.uint8))
+
+
+def context(
+    labels: Any,
+    *,
+    split: Any = (),
+    digest: Any = None,
+    group: Any = (),
+    vectors: Any = None,
+    probabilities: Any = None,
+    **columns: Any,
+) -> CheckContext:
+    """Return a context of images 0.jpg, 1.jpg, ... with a label each."""
+    n = len(labels)
+    dataset = ImageDataset(
+        path=tuple(f"{i}.jpg" for i in range(n)),
+        label=tuple(labels),
+        split=tuple(split),
+        digest=tuple(digest or (f"{i:04}" for i in range(n))),
+        group=tuple(group),
+    )
+    rows = np.arange(n)
+    return CheckContext(
+        dataset,
+        measured(n, **columns),
+        make_features=None
+        if vectors is None
+        else lambda: RowVectors(rows, np.asarray(vectors, np.float32)),
+        make_out_of_fold=None
+        if probabilities is None
+        else lambda: OutOfFold(rows, np.asarray(probabilities, np.float64)),
+    )

@@ -1,0 +1,166 @@
+"""What holds for every check, whatever it looks at."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from check_images import context_of, file_of, scene
+
+from kindsight.cache.folder import Cache
+from kindsight.checks import (
+    SEVERITIES,
+    STATES,
+    Check,
+    CheckContext,
+    OutOfFold,
+    RowVectors,
+    all_checks,
+    measure_dataset,
+    run_checks,
+)
+from kindsight.checks.check import COSTS
+from kindsight.checks.runner import KINDS
+from kindsight.dataset import ImageDataset
+
+ROOT = Path(__file__).resolve().parents[3]
+CHECKS = all_checks()
+each_check = pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.code)
+
+
+@pytest.fixture(scope="module")
+def contexts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, CheckContext]:
+    """Data of several kinds: with faults of all sorts, in memory, unlabelled, one bad file."""
+    folder = tmp_path_factory.mktemp("contract")
+    cache = folder / "cache"
+    jpeg = file_of(scene(1))
+    faulty = {
+        "train/cat/a.jpg": jpeg,
+        "train/cat/b.jpg": jpeg,
+        "train/cat/mirrored.png": scene(1)[:, ::-1],
+        "train/cat/cut.jpg": jpeg[: len(jpeg) // 2],
+        "train/cat/empty.png": b"",
+        "train/cat/letter.jpg": b"Dear reader",
+        "train/cat/notes.txt": b"no image",
+        "train/cat/liar.png": jpeg,
+        "train/cat/black.png": np.zeros((50, 60, 3), np.uint8),
+        "train/Dog/grey.png": scene(2).mean(-1).astype(np.uint8),
+        "train/Dog/dark.png": scene(3) // 12,
+        "train/Dog/A.jpg": scene(4),
+        "train/Dog/a.jpg": scene(5),
+        "train/dog /tiny.png": scene(6, 8, 9),
+        "train/dog /long.png": scene(6, 30, 600),
+        "test/cat/a.jpg": jpeg,
+        "test/Dog/x.jpg": scene(8),
+        "test/dog /x.jpg": scene(9),
+    }
+    for number in range(8):
+        faulty[f"train/cat/more {number}.jpg"] = scene(20 + number)
+        faulty[f"train/Dog/more {number}.jpg"] = scene(40 + number)
+    made = {"faulty": context_of(folder / "faulty", cache, faulty)}
+    arrays = ImageDataset.from_arrays([scene(n) for n in range(4)], ["a", "a", "b", "b"])
+    made["arrays"] = CheckContext(*measure_dataset(arrays, Cache(cache)))
+    (folder / "letter.jpg").write_bytes(b"Dear reader")
+    one = ImageDataset.from_files([folder / "letter.jpg", folder / "absent.jpg"])
+    made["unreadable"] = CheckContext(*measure_dataset(one, Cache(cache)))
+    unlabelled = ImageDataset.from_folder(folder / "faulty", labelled=False)
+    made["unlabelled"] = CheckContext(*measure_dataset(unlabelled, Cache(cache)))
+    return made
+
+
+def with_features(context: CheckContext) -> CheckContext:
+    """Return the context with features made up: random, but the same at every call."""
+    rows = context.readable_rows
+    labelled = rows[context.dataset.targets[rows] >= 0]
+
+    def features() -> RowVectors:
+        random = np.random.default_rng(0)
+        return RowVectors(rows, random.normal(size=(len(rows), 16)).astype(np.float32))
+
+    def out_of_fold() -> OutOfFold:
+        random = np.random.default_rng(1)
+        k = max(1, len(context.dataset.classes))
+        return OutOfFold(labelled, random.dirichlet(np.ones(k), len(labelled)))
+
+    return CheckContext(
+        context.dataset, context.measurements, context.surroundings, features, out_of_fold
+    )
+
+
+def refuse() -> None:
+    raise AssertionError("a cheap check asks for nothing costly")
+
+
+def test_codes_are_unique_and_in_order() -> None:
+    codes = [check.code for check in CHECKS]
+    assert codes == sorted(set(codes)) and codes
+
+
+@each_check
+def test_a_check_says_what_it_is(check: Check) -> None:
+    kind = type(check).__module__.split(".")[3]
+    assert re.fullmatch(r"KS[1-9]\d\d", check.code)
+    assert KINDS[int(check.code[2]) - 1] == kind
+    assert check.title and check.title[0].isupper() and not check.title.endswith(".")
+    assert check.severity in SEVERITIES and check.cost in COSTS
+    assert type(check).__doc__ and check.code in (inspect.getmodule(type(check)).__doc__ or "")
+    assert not inspect.signature(type(check)).parameters
+
+
+@each_check
+def test_a_check_has_a_page_and_a_test(check: Check) -> None:
+    page = ROOT / "docs" / check.docs
+    assert page.is_file(), f"write docs/{check.docs}"
+    text = page.read_text("utf-8")
+    assert text.startswith(f"# {check.code}: {check.title}\n")
+    tests = [path.read_text("utf-8") for path in Path(__file__).parent.glob("test_*.py")]
+    assert any(f'"{check.code}"' in text for text in tests), "write its own test"
+
+
+@each_check
+@pytest.mark.parametrize("kind", ["faulty", "arrays", "unreadable", "unlabelled"])
+def test_what_a_check_returns(check: Check, kind: str, contexts: dict[str, CheckContext]) -> None:
+    context = with_features(contexts[kind])
+    if check.cost == "cheap":
+        context.make_features = context.make_out_of_fold = refuse  # type: ignore[assignment]
+    before = context.dataset, context.measurements.numbers.tobytes()
+    result = check.run(context)
+    assert result.code == check.code and result.state in STATES
+    assert result.reason or result.state in ("found", "passed")
+    assert result.state != "skipped"
+    for finding in result.findings:
+        assert finding.code == check.code
+        assert SEVERITIES.index(finding.severity) >= SEVERITIES.index(check.severity)
+        assert (
+            finding.message[0].isupper() or finding.message[0].isdigit()
+        ) and finding.message.endswith(".")
+        assert "\n" not in finding.message
+        assert len(set(finding.rows)) == len(finding.rows)
+        assert finding.paths or finding.rows == ()
+        if finding.rows:
+            assert finding.paths == tuple(context.dataset.path[row] for row in finding.rows)
+        assert finding.value is None or np.isfinite(finding.value)
+    assert check.run(context) == result, "the same context gives the same result"
+    assert (context.dataset, context.measurements.numbers.tobytes()) == before
+
+
+@each_check
+def test_a_costly_check_is_skipped_unless_it_is_asked_for(
+    check: Check, contexts: dict[str, CheckContext]
+) -> None:
+    (result,) = run_checks(contexts["faulty"], checks=[check])
+    assert (result.state == "skipped") == (check.cost == "full")
+    (silenced,) = run_checks(contexts["faulty"], checks=[check], ignore=[check.code], full=True)
+    assert silenced.state == "skipped" and silenced.reason == "It was silenced."
+
+
+def test_a_code_that_there_is_not_is_refused_with_the_nearest(
+    contexts: dict[str, CheckContext],
+) -> None:
+    from kindsight.errors import SettingsError
+
+    with pytest.raises(SettingsError, match=r"Received: 'ks101'\. Did you mean KS101"):
+        run_checks(contexts["faulty"], ignore=["ks101"])

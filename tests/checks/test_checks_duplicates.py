@@ -1,0 +1,317 @@
+"""Checks of duplicates: planted copies are found, and nothing else."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+from check_images import context_of, file_of, run, scene
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kindsight.checks import CheckContext, RowVectors
+from kindsight.checks.duplicates.copies import find_copies
+from kindsight.checks.duplicates.groups import Groups
+from kindsight.checks.duplicates.hash_index import near_pairs
+from kindsight.checks.duplicates.registration import likeness, likeness_of_part
+from kindsight.checks.duplicates.shared_background import SharedLook, turned, turned_back
+from kindsight.checks.rules.crops import nearest_pairs
+from kindsight.images.hashes import TURNS, small_grey
+
+OTHERS = {f"other/{n}.jpg": scene(n, 200, 260) for n in range(30)}
+
+
+def moved(image, seed=0):
+    """Return the image as a burst's next photograph: shifted, turned and enlarged a little."""
+    random = np.random.default_rng(seed)
+    height, width = image.shape[:2]
+    how = cv2.getRotationMatrix2D((width / 2, height / 2), random.choice([-1.5, 1.5]), 1.05)
+    how[:, 2] += random.choice([-0.03, 0.03], 2) * (width, height)
+    return cv2.warpAffine(image, how, (width, height), borderMode=cv2.BORDER_REFLECT)
+
+
+def resized(image, factor):
+    return cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
+
+
+@pytest.fixture(scope="module")
+def planted(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("planted")
+    a, b, c = scene(101, 200, 260), scene(102, 200, 260), scene(103, 200, 260)
+    files = {
+        **OTHERS,
+        "x/a.jpg": a,
+        "x/a again.jpg": file_of(a),
+        "y/a once more.jpg": file_of(a),
+        "x/a cheap.jpg": file_of(a, quality=30),
+        "x/a small.jpg": resized(a, 0.5),
+        "x/a.webp": file_of(a, "webp", quality=60),
+        "x/a brighter.png": np.minimum(a.astype(int) + 15, 255).astype(np.uint8),
+        "x/b.jpg": b,
+        "x/b mirrored.jpg": b[:, ::-1],
+        "y/b on its side.png": np.rot90(b),
+        "y/b turned small.jpg": resized(np.rot90(b, 2).copy(), 0.6),
+        "x/c.jpg": c,
+        "x/c next.jpg": moved(c, 3),
+        "x/c cut.jpg": c[4:-6, 10:-2],
+    }
+    return context_of(folder / "photos", folder / "cache", files)
+
+
+def groups(result):
+    return [set(finding.paths) for finding in result.findings]
+
+
+def test_identical_files(planted):
+    result = run("KS301", planted)
+    assert groups(result) == [{"x/a.jpg", "x/a again.jpg", "y/a once more.jpg"}]
+    assert result.findings[0].message == "These 3 files are the same, byte for byte."
+
+
+def test_the_same_image_stored_anew(planted):
+    (found,) = groups(run("KS302", planted))
+    others = {"x/a cheap.jpg", "x/a small.jpg", "x/a.webp", "x/a brighter.png"}
+    assert others < found and len(found) == 5  # and one of the three that are identical
+
+
+def test_the_same_image_mirrored_or_turned(planted):
+    assert groups(run("KS303", planted)) == [
+        {"x/b.jpg", "x/b mirrored.jpg", "y/b on its side.png", "y/b turned small.jpg"}
+    ]
+
+
+def test_nearly_the_same_image(planted):
+    assert groups(run("KS304", planted)) == [{"x/c.jpg", "x/c next.jpg", "x/c cut.jpg"}]
+
+
+def test_groups_across_kinds(planted):
+    found = find_copies(planted)
+    assert sorted(len(rows) for rows in found.groups()) == [3, 4, 7]
+    assert sorted(len(rows) for rows in found.groups(("identical",))) == [3]
+    assert found.complete and found.n == len(planted.dataset)
+    assert find_copies(planted) is found
+
+
+def test_images_that_differ_are_no_copies(look):
+    context = look(OTHERS)
+    for code in ("KS301", "KS302", "KS303", "KS304"):
+        assert run(code, context).state == "passed"
+
+
+def test_blank_images_are_no_copies_of_each_other(look):
+    tones = {f"a/{n}.png": np.full((40, 40, 3), 8 * n, np.uint8) for n in range(20)}
+    assert find_copies(look({**tones, "b/x.png": scene(1)})).groups() == []
+
+
+def cell(seed):
+    """Return an image of one among many of one make: the outline of all, and some flaws."""
+    random = np.random.default_rng(seed)
+    y, x = np.mgrid[0:96, 0:96] / 96
+    image = 150 + 30 * np.sin(np.pi * y) - 80 * (np.abs(y % 0.33 - 0.16) < 0.02)
+    for _ in range(8):
+        down, right, reach = random.uniform(0.1, 0.9, 3)
+        spot = np.exp(-((y - down) ** 2 + (x - right) ** 2) / (0.02 + 0.02 * reach) ** 2)
+        image -= random.uniform(20, 50) * spot
+    image += random.normal(0, 3, image.shape)
+    return np.repeat(image.clip(0, 255).round().astype(np.uint8)[..., None], 3, axis=2)
+
+
+def test_what_all_images_have_in_common_is_not_likeness(look, monkeypatch):
+    cells = {f"a/{n}.png": cell(n) for n in range(200)}
+    copies = {f"b/{n}.jpg": file_of(cell(n), quality=50) for n in range(5)}
+    for n in range(5, 13):
+        lying = np.rot90(cell(n), n % 4)
+        copies[f"b/{n}.png"] = np.ascontiguousarray(lying[:, ::-1] if n < 9 else lying)
+    context = look({**cells, **copies})
+    wanted = {frozenset({f"a/{n}.png", name}) for n, name in enumerate(copies)}
+
+    def found():
+        again = CheckContext(context.dataset, context.measurements)
+        paths = context.dataset.path
+        return {frozenset(paths[row] for row in rows) for rows in find_copies(again).groups()}
+
+    assert found() == wanted
+    # Without that, cells that are no copies are linked.
+    monkeypatch.setattr(SharedLook, "doubtful", lambda self, pairs: np.zeros(len(pairs), bool))
+    assert found() > wanted
+
+
+@given(st.sampled_from(TURNS))
+def test_a_image_that_was_turned_can_be_turned_back(turn):
+    images = np.random.default_rng(0).integers(0, 256, (2, 8, 8), np.uint8)
+    assert (turned_back(turned(images, turn), turn) == images).all()
+    assert turn == TURNS[0] or (turned(images, turn) != images).any()
+
+
+def test_photographs_of_one_burst_are_no_crowd(look):
+    burst = scene(101, 200, 260)
+    context = look({**OTHERS, **{f"other/{n}.jpg": scene(n, 200, 260) for n in range(30, 80)},
+                    **{f"x/{n}.jpg": moved(burst, n) for n in range(20)}})  # fmt: skip
+    rows = [row for row, path in enumerate(context.dataset.path) if path.startswith("x/")]
+    look_of_all = SharedLook(context.measurements.small, context.readable_rows)
+    pairs = np.array([(rows[0], row) for row in rows[1:]], np.int64)
+    assert not look_of_all.doubtful(pairs).any()
+    assert [group.tolist() for group in find_copies(context).groups()] == [rows]
+
+
+def test_many_copies_of_few_images_are_not_the_look_of_the_set(look):
+    files = {
+        f"x/{n}-{quality}.jpg": file_of(scene(n, 200, 260), quality=quality)
+        for n in range(3)
+        for quality in range(36, 96, 2)
+    }
+    others = {f"other/{n}.jpg": scene(n, 200, 260) for n in range(10, 40)}
+    context = look({**files, **others})
+    paths = context.dataset.path
+    wanted = {frozenset(name for name in files if name.startswith(f"x/{n}-")) for n in range(3)}
+    found = {frozenset(paths[row] for row in rows) for rows in find_copies(context).groups()}
+    assert found == wanted
+
+
+def test_what_is_left_has_nothing_of_the_components():
+    greys = np.stack([small_grey(cell(n)[..., 0], 64) for n in range(100)])
+    look_of_all = SharedLook(lambda rows: greys[rows], np.arange(100))
+    left = look_of_all.left(greys).reshape(100, -1)
+    # By another way: the singular vectors, six of a hundred, and the mean.
+    vectors = greys.reshape(100, -1) - greys.reshape(100, -1).mean(axis=1, keepdims=True)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    mean = vectors.mean(axis=0)
+    common = np.vstack([mean, np.linalg.svd(vectors - mean, full_matrices=False)[2][:6]])
+    inside = np.linalg.lstsq(common.T, vectors.T, rcond=None)[0].T @ common
+    assert left == pytest.approx(vectors - inside, abs=1e-4)
+
+
+def test_parts_of_other_images(tmp_path):
+    whole = scene(101, 240, 300)
+    part = whole[30:210, 20:240]  # 55% of the area
+    files = {**OTHERS, "x/whole.jpg": whole, "y/part.jpg": file_of(part)}
+    context = context_of(tmp_path / "photos", tmp_path / "cache", files)
+    assert run("KS305", context).state == "not applicable"
+    paths = context.dataset.path
+    vectors = np.random.default_rng(0).normal(size=(len(paths), 40)).astype(np.float32)
+    vectors[paths.index("y/part.jpg")] = vectors[paths.index("x/whole.jpg")] + 0.1
+    asked = CheckContext(
+        context.dataset,
+        context.measurements,
+        make_features=lambda: RowVectors(context.readable_rows, vectors),
+    )
+    assert groups(run("KS305", asked)) == [{"x/whole.jpg", "y/part.jpg"}]
+
+
+# The index against the comparison of all with all.
+
+
+def brute_force(hashes, radius, others=None):
+    others = hashes if others is None else others
+    return {
+        (i, j)
+        for i in range(len(hashes))
+        for j in range(i + 1, len(hashes))
+        if bin(int(hashes[i]) ^ int(others[j])).count("1") <= radius
+    }
+
+
+def near_to_each_other(seed, n=160):
+    """Return hashes in clusters: each differs from one of a few in up to 14 bits."""
+    random = np.random.default_rng(seed)
+    centres = random.integers(0, 2**64, 12, dtype=np.uint64)
+    hashes = centres[random.integers(0, 12, n)]
+    for k in range(n):
+        for bit in random.choice(64, random.integers(0, 15), replace=False):
+            hashes[k] ^= np.uint64(1) << np.uint64(bit)
+    return hashes
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 10_000), st.sampled_from([0, 2, 3, 5, 7, 10, 11]))
+def test_the_index_finds_what_a_comparison_of_all_finds(seed, radius):
+    hashes = near_to_each_other(seed)
+    found = near_pairs(hashes, radius)
+    assert found.radius == radius
+    pairs = [tuple(pair) for pair in found.pairs.tolist()]
+    assert len(pairs) == len(set(pairs))
+    assert set(pairs) == brute_force(hashes, radius)
+    expected = [bin(int(hashes[i]) ^ int(hashes[j])).count("1") for i, j in pairs]
+    assert found.apart.tolist() == expected
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.integers(0, 10_000))
+def test_the_index_finds_turned_hashes_too(seed):
+    hashes = near_to_each_other(seed)
+    turned = np.random.default_rng(seed + 1).permutation(hashes)
+    found = near_pairs(hashes, 7, turned)
+    assert {tuple(pair) for pair in found.pairs.tolist()} == brute_force(hashes, 7, turned)
+
+
+def test_where_there_are_too_many_pairs_the_nearest_are_kept():
+    hashes = near_to_each_other(1, 400)
+    every = near_pairs(hashes, 11)
+    some = near_pairs(hashes, 11, at_most=len(every.pairs) // 4)
+    assert 0 <= some.radius < 11 and len(some.pairs) <= len(every.pairs) // 4
+    assert {tuple(p) for p in some.pairs.tolist()} == brute_force(hashes, some.radius)
+
+
+def test_many_thousand_hashes_of_one_band_take_no_square_of_comparisons(monkeypatch):
+    from kindsight.checks.duplicates import hash_index as near_hashes
+
+    monkeypatch.setattr(near_hashes, "AT_LEAST", 1_000)
+    monkeypatch.setattr(near_hashes, "PER_HASH", 1)
+    hashes = np.random.default_rng(0).integers(0, 4, 5_000, dtype=np.uint64)
+    found = near_pairs(hashes, 11)
+    assert found.radius == -1
+    linked = Groups(len(hashes))
+    linked.join(found.pairs)
+    assert len(linked.of_several()) == 1  # all the same, linked through their neighbours
+
+
+def test_no_hashes_have_no_pairs():
+    assert near_pairs(np.empty(0, np.uint64), 7).pairs.shape == (0, 2)
+    assert near_pairs(np.zeros(1, np.uint64), 7).pairs.shape == (0, 2)
+
+
+@given(st.lists(st.tuples(st.integers(0, 29), st.integers(0, 29)), max_size=40))
+def test_groups_are_connected_components(pairs):
+    groups = Groups(30)
+    for at in range(0, len(pairs), 7):
+        groups.join(np.array(pairs[at : at + 7], np.int64).reshape(-1, 2))
+    # The same by colouring: every pass spreads the least number along the pairs.
+    colour = list(range(30))
+    for _ in range(30):
+        for one, other in pairs:
+            colour[one] = colour[other] = min(colour[one], colour[other])
+    assert groups.leaders().tolist() == colour
+    assert all(len(rows) > 1 for rows in groups.of_several())
+
+
+def test_images_are_alike_when_one_is_moved_onto_the_other():
+    grey = [cv2.cvtColor(scene(n, 200, 260), cv2.COLOR_RGB2GRAY) for n in range(4)]
+    small = [small_grey(image, 64) for image in grey]
+    for n in range(4):
+        assert likeness(small[n], small_grey(moved(grey[n], n), 64)).likeness > 0.9
+        assert likeness(small[n], small[(n + 1) % 4]).likeness < 0.6
+
+
+def test_a_part_is_alike_wherever_it_was_taken_from():
+    grey = cv2.cvtColor(scene(5, 240, 300), cv2.COLOR_RGB2GRAY)
+    whole = small_grey(grey, 64)
+    for rows, columns in ((slice(0, 190), slice(60, 300)), (slice(40, 230), slice(10, 260))):
+        part = grey[rows, columns]
+        assert likeness_of_part(whole, small_grey(part, 64), grey.shape, part.shape) > 0.9
+    other = cv2.cvtColor(scene(6, 240, 300), cv2.COLOR_RGB2GRAY)
+    assert likeness_of_part(whole, small_grey(other, 64), grey.shape, other.shape) < 0.7
+
+
+def test_the_nearest_by_features_are_found_without_comparing_all(monkeypatch):
+    from kindsight.checks.rules import crops as neighbours
+
+    random = np.random.default_rng(0)
+    first = random.normal(size=(1_500, 60)).astype(np.float32)
+    second = first + random.normal(scale=0.4, size=first.shape).astype(np.float32)
+    vectors = np.concatenate([first, second])
+    exact = {tuple(pair) for pair in nearest_pairs(vectors, 1, 0.7).tolist()}
+    planted = {(n, n + 1_500) for n in range(1_500)}
+    assert len(planted & exact) >= 1_490
+    monkeypatch.setattr(neighbours, "ALL_UP_TO", 10)
+    found = {tuple(pair) for pair in nearest_pairs(vectors, 1, 0.7).tolist()}
+    assert len(found & exact) >= 0.97 * len(exact)

@@ -1,0 +1,277 @@
+"""The one door: what is given decides; and labels and groups in the names of files."""
+
+import numpy as np
+import pytest
+
+from kindsight.dataset import (
+    DataOptions,
+    ImageDataset,
+    as_dataset,
+    from_table,
+    open_dataset,
+    open_parts,
+    split_dataset,
+)
+from kindsight.errors import DatasetError, SettingsError
+
+
+@pytest.fixture
+def flat(make_tree):
+    """A folder of images called after what is on them."""
+    return make_tree("cat_1.jpg", "cat_2.jpg", "red fox_10.jpg", "elk_3.jpg", "Thumb.jpg")
+
+
+def pixel_csv(path, labels, first=0):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lines = ["label,pixel1,pixel2,pixel3,pixel4"]
+    lines += [f"{label},{first + k},2,3,4" for k, label in enumerate(labels)]
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def test_labels_from_the_names(flat):
+    dataset = open_dataset(flat, DataOptions(label_from=r"^(.+?)_\d+"))
+    assert dataset.label == ("cat", "cat", "elk", "red fox")
+    assert dataset.path == ("cat_1.jpg", "cat_2.jpg", "elk_3.jpg", "red fox_10.jpg")
+    assert dataset.root == flat
+    assert dataset.passed_over == {"name without a label": 1}
+    assert dataset.notes == (
+        "Without a label in the name, and so left out: 1 image, the first of them 'Thumb.jpg'.",
+    )
+    assert ImageDataset.open(flat, label_from=r"^(.+?)_\d+") == dataset
+
+
+@pytest.mark.parametrize(
+    ("pattern", "expected"),
+    [
+        (r"(\d+)(?P<label>cat|elk)?", {"1", "2", "10", "3"}),
+        (r"(?P<label>cat|elk)", {"cat", "elk"}),
+        (r"_(?:1|2)(.)", {".", "0"}),
+        (r"^([a-z ]*)", {"cat", "red fox", "elk"}),
+    ],
+)
+def test_the_group_called_label_or_the_first(flat, pattern, expected):
+    named = "label" in pattern and pattern.startswith("(\\d+)(?P")
+    if named:
+        with pytest.raises(DatasetError, match="must match some"):
+            open_dataset(flat, DataOptions(label_from=pattern))
+    else:
+        assert set(open_dataset(flat, DataOptions(label_from=pattern)).label) == expected
+
+
+def test_a_slash_looks_into_the_path(make_tree):
+    root = make_tree("day 1/cat/a.jpg", "day 2/dog/b.jpg", "day 2/dog/cat/c.jpg")
+    dataset = open_dataset(
+        root, DataOptions(label_from=r"([^/]+)/[^/]+$", group_from=r"^(day \d)/")
+    )
+    assert dataset.label == ("cat", "dog", "cat")
+    assert dataset.group == ("day 1", "day 2", "day 2")
+
+
+def test_split_folders_of_named_images(make_tree):
+    root = make_tree("data/train/cat.1.jpg", "data/train/dog.2.jpg", "data/test/cat.3.jpg",
+                     "data/test/dog.3.jpg", "data/pred/4.jpg")  # fmt: skip
+    dataset = open_dataset(root, DataOptions(label_from=r"^([a-z]+)\."))
+    assert dataset.split == ("test", "test", "train", "train")
+    assert dataset.label == ("cat", "dog", "cat", "dog")
+    assert dataset.passed_over == {"image to be predicted": 1}
+
+
+def test_groups_from_names_keep_images_on_one_side(make_tree):
+    root = make_tree(*(f"{k}/p{p}_{n}.jpg" for k in "ab" for p in range(10) for n in range(3)))
+    dataset = open_dataset(root, DataOptions(group_from=r"(p\d+)_"))
+    assert dataset.group[0] == "p0" and len(set(dataset.group)) == 10
+    digests = [f"{row:032x}" for row in range(len(dataset))]
+    divided = split_dataset(dataset.with_columns(digest=digests), validation=0.3)
+    sides = {}
+    for group, split in zip(divided.group, divided.split, strict=True):
+        sides.setdefault(group, set()).add(split)
+    assert {len(side) for side in sides.values()} == {1}
+    assert set(divided.split) == {"train", "validation"}
+    some = open_dataset(root, DataOptions(group_from=r"(p[0-8])_"))
+    assert "each for itself: 6 images, the first of them 'a/p9_0.jpg'" in some.notes[-1]
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "said"),
+    [
+        ({"label_from": "(q)"}, DatasetError, "finds none of the labels of 5 images"),
+        ({"label_from": "("}, SettingsError, "must be a regular expression with a group"),
+        ({"label_from": "cat"}, SettingsError, "without parentheses"),
+        ({"label_from": "(cat)"}, DatasetError, "At least 2 classes are needed. Received: 1 class"),
+        ({"label_from": "()"}, DatasetError, "finds none"),
+        ({"label_from": "(.)", "group_from": "(q)"}, DatasetError, "none of the groups"),
+        ({"label_from": "^(.)"}, DatasetError, None),
+    ],
+)
+def test_patterns_that_cannot_be(flat, options, error, said):
+    if said is None:
+        assert set(open_dataset(flat, DataOptions(**options)).label) == {"T", "c", "e", "r"}
+        return
+    with pytest.raises(error, match=said):
+        open_dataset(flat, DataOptions(**options))
+
+
+def test_labels_in_names_that_differ_by_case(make_tree):
+    root = make_tree("cat_1.jpg", "Cat_2.jpg", "dog_1.jpg")
+    with pytest.raises(DatasetError, match=r"'cat' \(1, the first in 'cat_1.jpg'\)"):
+        open_dataset(root, DataOptions(label_from="(.+)_"))
+
+
+def test_long_names_are_cut_before_a_pattern_sees_them(make_tree):
+    long = "a" * 250
+    root = make_tree(f"cat/{long}.jpg", f"dog/{long}/{long}.jpg")
+    dataset = open_dataset(root, DataOptions(label_from="^(.*)/"))
+    assert max(map(len, dataset.label)) < 256
+
+
+def test_names_of_a_table_s_rows(make_tree):
+    root = make_tree("cat_1.jpg", "dog_2.jpg")
+    (root / "t.csv").write_text("path,label\ncat_1.jpg,wrong\ndog_2.jpg,\n")
+    options = DataOptions(label_from="(.+)_", group_from="_(.)")
+    dataset = from_table(root / "t.csv", options)
+    assert dataset.label == ("cat", "dog") and dataset.group == ("1", "2")
+    assert dataset.classes == ("cat", "dog")
+    pixels = pixel_csv(root / "p.csv", "ab")
+    with pytest.raises(DatasetError, match="Only files have names"):
+        open_dataset(pixels, options)
+
+
+# Folders of tables --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("train", "test"),
+    [("train.csv", "test.csv"), ("sign_mnist_train.csv", "sign_mnist_test.csv")],
+)
+def test_a_folder_of_a_training_and_a_test_table(tmp_path, train, test):
+    folder = tmp_path / "signs"
+    pixel_csv(folder / train, "aabb")
+    pixel_csv(folder / test, "ab", first=100)
+    pixel_csv(folder / test[:-4] / test, "ab")  # as the archive of the data set has it
+    (folder / "american.png").write_bytes(b"an image of the signs")
+    dataset = open_dataset(folder)
+    assert dataset.split == ("train",) * 4 + ("test",) * 2
+    assert dataset.label == ("a", "a", "b", "b", "a", "b")
+    assert dataset.path[4] == f"{folder.as_posix()}/{test}:2"
+    assert dataset.arrays[4][0, 0] == 100
+    assert as_dataset(folder) == dataset
+    assert open_dataset(folder, labelled=False).split == (None,) * 6
+
+
+def test_class_folders_go_before_tables(make_tree):
+    root = make_tree("cat/1.jpg", "dog/1.jpg")
+    pixel_csv(root / "train.csv", "ab")
+    pixel_csv(root / "test.csv", "ab")
+    assert open_dataset(root) == ImageDataset.from_folder(root)
+
+
+def test_a_folder_that_holds_a_table_names_it(make_tree):
+    root = make_tree("images/1.jpg", "images/2.jpg")
+    (root / "labels.csv").write_text("path,label\nimages/1.jpg,a\nimages/2.jpg,b\n")
+    with pytest.raises(DatasetError, match=r"stands in 'labels.csv', give that file"):
+        open_dataset(root)
+    assert open_dataset(root / "labels.csv").label == ("a", "b")
+
+
+def test_options_that_would_do_nothing_are_refused(make_tree, tmp_path):
+    folder = make_tree("a/1.jpg", "b/1.jpg")
+    given = {"pixel_shape": "2x2", "root": "x"}
+    with pytest.raises(SettingsError, match=r"--pixel-shape, --root must be given with a table"):
+        open_dataset(folder, DataOptions(**given))
+    with pytest.raises(SettingsError, match=r"--label-names must be given.*Leave it out"):
+        open_parts(folder, DataOptions(label_names=["a", "b"]), test=folder)
+    table = tmp_path / "t.csv"
+    table.write_text("where,label\nroot/a/1.jpg,a\nroot/b/1.jpg,b\n")
+    # Of several data one is enough.
+    options = DataOptions(columns={"path": "where"})
+    assert len(open_parts(folder, options, test=table)) == 4
+
+
+def test_two_tables_for_one_part(tmp_path):
+    for name in ("train.csv", "train2.csv", "test.csv"):
+        pixel_csv(tmp_path / name, "ab")
+    with pytest.raises(
+        DatasetError, match=r"one for each part. Received: 'train.csv', 'train2.csv'"
+    ):
+        open_dataset(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["x.zip", "x.jpg", "x", "gone.csv", "gone"])
+def test_what_is_no_data(tmp_path, name):
+    if not name.startswith("gone"):
+        (tmp_path / name).write_bytes(b"x")
+    with pytest.raises(DatasetError, match="Images come from a folder"):
+        open_dataset(tmp_path / name)
+
+
+# Parts --------------------------------------------------------------------------------------------
+
+
+def test_other_data_as_the_test_part(tmp_path):
+    train = pixel_csv(tmp_path / "one.csv", "aabb")
+    test = pixel_csv(tmp_path / "two.csv", "ab", first=50)
+    dataset = open_parts(train, test=test)
+    assert dataset.split == (None,) * 4 + ("test",) * 2
+    assert dataset.arrays[5][0, 0] == 51
+    both = open_parts(train, validation=test, test=str(test))
+    assert both.split_counts() == {"train": 0, "validation": 2, "test": 2}
+
+
+def test_folders_in_different_places(make_tree):
+    one = make_tree("cat/1.jpg", "dog/1.jpg", root="photos")
+    other = make_tree("cat/2.jpg", root="more/tests")
+    dataset = open_parts(one, test=other)
+    assert dataset.root == one.parent
+    assert dataset.path == ("photos/cat/1.jpg", "photos/dog/1.jpg", "more/tests/cat/2.jpg")
+    assert [dataset.load(row) for row in range(3)] == [b"cat/1.jpg", b"dog/1.jpg", b"cat/2.jpg"]
+    assert dataset.notes == ("The test part has no images of 'dog'.",)
+    assert dataset.classes == ("cat", "dog")
+
+
+def test_a_table_of_absolute_paths_beside_a_folder(make_tree):
+    one = make_tree("cat/1.jpg", "dog/1.jpg", root="photos")
+    other = make_tree("2.jpg", root="more")
+    (other / "t.csv").write_text(f"path,label\n{other}/2.jpg,dog\n")
+    dataset = open_parts(one, validation=other / "t.csv")
+    assert dataset.load(2) == b"2.jpg" and dataset.split[2] == "validation"
+
+
+@pytest.mark.parametrize(
+    ("test_labels", "said"),
+    [
+        ("abc", r"Every class must have images in the training part. Received: none of 'c'"),
+        ("abA", "none of 'A' .but it has 'a', which is spelled differently"),
+    ],
+)
+def test_classes_that_cannot_be_learned(tmp_path, test_labels, said):
+    train = pixel_csv(tmp_path / "one.csv", "aabb")
+    with pytest.raises(DatasetError, match=said):
+        open_parts(train, test=pixel_csv(tmp_path / "two.csv", test_labels))
+
+
+def test_parts_that_do_not_fit_together(make_tree, tmp_path):
+    folder = make_tree("train/a/1.jpg", "train/b/1.jpg", "test/a/2.jpg", "test/b/2.jpg")
+    flat = make_tree("a/1.jpg", "b/1.jpg", root="flat")
+    table = pixel_csv(tmp_path / "x.csv", "ab")
+    with pytest.raises(DatasetError, match="A test part must be given once"):
+        open_parts(folder, test=flat)
+    with pytest.raises(DatasetError, match="must be files, or all of them arrays"):
+        open_parts(flat, test=table)
+
+
+def test_evaluating_needs_one_class_only(tmp_path):
+    table = pixel_csv(tmp_path / "x.csv", "aaa")
+    assert open_dataset(table, min_classes=1).classes == ("a",)
+    with pytest.raises(
+        DatasetError, match=r"At least 2 classes are needed. Received: 1 class, 'a'"
+    ):
+        open_dataset(table)
+
+
+def test_a_part_of_one_class_lacks_the_others(tmp_path):
+    np.savez(tmp_path / "d.npz", x=np.zeros((3, 2, 2), np.uint8), y=[0, 1, 2],
+             x_val=np.zeros((1, 2, 2), np.uint8), y_val=[1])  # fmt: skip
+    assert open_dataset(tmp_path / "d.npz").notes == (
+        "The validation part has no images of '0', '2'.",
+    )

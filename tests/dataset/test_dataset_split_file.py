@@ -1,0 +1,149 @@
+"""split.csv: written, read back, and applied to data whose files were moved or added."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kindsight.dataset import ImageDataset, open_dataset, split_dataset
+from kindsight.dataset.splits.from_file import read_split, write_split
+from kindsight.dataset.splits.settings import Division
+from kindsight.errors import DatasetError, SettingsError
+
+
+def dataset_of(labels="ab" * 10, paths=None, digests=None, **columns) -> ImageDataset:
+    n = len(labels)
+    return ImageDataset(
+        path=tuple(paths or (f"{label}/{i}.jpg" for i, label in enumerate(labels))),
+        label=tuple(labels),
+        digest=tuple(digests or (f"{i:04}" for i in range(n))),
+        **columns,
+    )
+
+
+def file_of(tmp_path, text: str):
+    path = tmp_path / "split.csv"
+    path.write_text(text)
+    return path
+
+
+def test_what_is_written_is_read_back(tmp_path):
+    divided = split_dataset(dataset_of(), validation=0.3, test=0.2, seed=4)
+    path = tmp_path / "split.csv"
+    write_split(divided, path)
+    lines = path.read_text().splitlines()
+    assert lines[0] == "path,label,split,digest"
+    assert lines[1] == f"a/0.jpg,a,{divided.split[0]},0000"
+    assert read_split(path).apply(dataset_of()).split == divided.split
+
+
+parts = st.sampled_from(["train", "validation", "test", None])
+names = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1)
+
+
+@given(st.lists(st.tuples(names, parts), min_size=1, unique_by=lambda pair: pair[0].strip()))
+@settings(max_examples=100, deadline=None)
+def test_any_names_and_parts_come_back(tmp_path_factory, rows):
+    """Names with commas, quotes, line ends; blanks at their ends are a table's own matter."""
+    rows = [(name.strip(), part) for name, part in rows if name.strip()]
+    if not rows:
+        return
+    path = tmp_path_factory.mktemp("any") / "split.csv"
+    paths, split = zip(*rows, strict=True)
+    write_split(ImageDataset(path=paths, split=split), path)
+    assert read_split(path).apply(ImageDataset(path=paths)).split == split
+
+
+def test_a_image_that_was_moved_is_known_by_its_content(tmp_path):
+    path = file_of(tmp_path, "path,split,digest\nold/1.jpg,test,0001\na/0.jpg,train,0000\n")
+    moved = dataset_of("ab", ["a/0.jpg", "new/1.jpg"])
+    assert read_split(path).apply(moved).split == ("train", "test")
+
+
+def test_copies_in_several_parts_are_known_by_their_paths_alone(tmp_path):
+    path = file_of(tmp_path, "path,split,digest\nx.jpg,test,0000\ny.jpg,train,0000\n")
+    found = read_split(path).apply(dataset_of("aaa", ["x.jpg", "y.jpg", "z.jpg"], ["0000"] * 3))
+    assert found.split == ("test", "train", "train")
+
+
+def test_images_that_are_new_train_and_are_named(tmp_path):
+    path = file_of(tmp_path, "path,split\na/0.jpg,validation\nb/1.jpg,train\ngone.jpg,test\n")
+    found = read_split(path).apply(dataset_of("abab"))
+    assert found.split == ("validation", "train", "train", "train")
+    assert found.notes == (
+        "Divided as 'split.csv' says.",
+        "Not in 'split.csv', and so in the training part where the data do not say otherwise: "
+        "2 images, the first of them 'a/2.jpg'.",
+    )
+
+
+def test_the_file_goes_before_what_the_data_state(tmp_path):
+    path = file_of(tmp_path, "path,split\na/0.jpg,test\n")
+    stated = dataset_of("ab", split=("train", "validation"))
+    assert read_split(path).apply(stated).split == ("test", "validation")
+
+
+def test_excluded_images_are_in_no_part(tmp_path):
+    path = file_of(tmp_path, "path,split\na/0.jpg,excluded\nb/1.jpg,val\n")
+    division = Division(file=str(path))
+    found = division.divide(dataset_of("abab"))
+    assert found.split == (None, "validation", "train", "train")
+    assert "Excluded by 'split.csv': 1 image." in found.notes
+
+
+def test_what_the_file_leaves_open_is_divided(tmp_path):
+    """Only a test part is stated: the validation part is drawn from the rest."""
+    path = file_of(tmp_path, "path,split\na/0.jpg,test\nb/1.jpg,test\n")
+    found = Division(validation=0.5, file=str(path)).divide(dataset_of())
+    assert found.split[:2] == ("test", "test")
+    assert found.split_counts() == {"train": 9, "validation": 9, "test": 2}
+
+
+def test_a_table_of_splits_can_be_trained_on(tmp_path):
+    for name in ("a/0.jpg", "b/1.jpg", "a/2.jpg"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    write_split(dataset_of("aba", split=("train", "train", None)), tmp_path / "split.csv")
+    found = open_dataset(tmp_path / "split.csv")
+    assert found.path == ("a/0.jpg", "b/1.jpg") and found.split == ("train", "train")
+    assert found.passed_over == {"row that is excluded": 1}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("path,label\na/0.jpg,a\n", "without split; it has 'path', 'label'"),
+        ("path,split\na/0.jpg,tran\n", r"must be train, validation, test or excluded.*'tran'"),
+        ("path,split\nelsewhere.jpg,train\n", "in which none of 20 images is"),
+        ("path,split\n", "in which none of 20 images is"),
+    ],
+)
+def test_files_that_are_none(tmp_path, text, message):
+    with pytest.raises(DatasetError, match=message):
+        read_split(file_of(tmp_path, text)).apply(dataset_of())
+
+
+def test_a_division_is_what_its_settings_say(tmp_path):
+    dataset = dataset_of()
+    assert Division(0.3, 0.2, seed=4).divide(dataset) == split_dataset(
+        dataset, validation=0.3, test=0.2, seed=4
+    )
+    newest = Division(validation=4, by="date").divide(dataset, lambda: np.arange(20.0))
+    assert newest.split == ("train",) * 16 + ("validation",) * 4
+    folds = [Division(fold=f"{k}/4").divide(dataset).split for k in (1, 2, 3, 4)]
+    assert [sum(fold[i] == "validation" for fold in folds) for i in range(20)] == [1] * 20
+
+
+def test_dates_of_excluded_images_do_not_count(tmp_path):
+    path = file_of(tmp_path, "path,split\nb/19.jpg,excluded\n")
+    division = Division(validation=2, by="date", file=str(path))
+    found = division.divide(dataset_of(), lambda: np.arange(20.0))
+    assert found.split == ("train",) * 17 + ("validation",) * 2 + (None,)
+
+
+def test_settings_that_cannot_be():
+    faults = Division(by="month", fold="9", file="").faults()
+    assert [fault.split()[0] for fault in faults] == ["split_by", "fold", "split"]
+    assert "Folds are made at random" in Division(by="date", fold="1/2").faults()[0]
+    with pytest.raises(SettingsError, match="split_by must be"):
+        Division(by="month").divide(dataset_of())

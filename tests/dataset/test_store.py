@@ -1,0 +1,285 @@
+"""The store: images decoded once, found again whatever happens to files and processes."""
+
+import contextlib
+import sqlite3
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+
+import numpy as np
+import pytest
+
+from kindsight.cache.array_file import BLOCK, PlacedRow, PlaceTable
+from kindsight.cache.folder import Cache
+from kindsight.dataset import ImageDataset
+from kindsight.dataset.reading import read_once as once
+from kindsight.dataset.reading.image_cache import map_pixels, store_images
+from kindsight.errors import CacheError
+from kindsight.images import InputSpec, read_image, resize_image
+from shapes import encoded, shape, write_shapes
+
+SPEC = InputSpec(20, 24)
+BYTES = 20 * 24 * 3
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Thirty images of three classes."""
+    root = write_shapes(tmp_path / "photos", {"bar": 12, "chequer": 10, "ring": 8})
+    time.sleep(0.1)  # until a later change of the files would show in their times
+    return root
+
+
+@pytest.fixture
+def cache(tmp_path):
+    return Cache(tmp_path / "cache")
+
+
+@contextlib.contextmanager
+def nothing_is_read():
+    def fail(*_, **__):
+        raise AssertionError("this must not happen")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("kindsight.images.read.read_bytes", fail)
+        patch.setattr(once, "read_image", fail)
+        yield
+
+
+def stored(folder, cache, **options):
+    with store_images(ImageDataset.from_folder(folder), SPEC, cache, **options) as found:
+        return found, found.pixels(np.arange(len(found)))
+
+
+def expected(dataset):
+    read = (read_image(dataset.load(row), target=SPEC.size) for row in range(len(dataset)))
+    return np.stack([resize_image(image, SPEC) for image in read])
+
+
+def test_the_pixels_are_those_of_reading_and_resizing(folder, cache):
+    seen = []
+    found, pixels = stored(folder, cache, workers=3, progress=lambda *news: seen.append(news))
+    assert pixels.dtype == np.uint8 and pixels.shape == (30, 20, 24, 3)
+    assert (pixels == expected(found.dataset)).all()
+    assert (found.computed, found.reused, found.problems) == (30, 0, ())
+    assert seen[0] == (0, 30) and seen[-1] == (30, 30)
+    # Side by side in one file, without room for what was reserved and not used.
+    assert sorted(found.places) == list(range(30)) and found.file.stat().st_size == 30 * BYTES
+    some = np.array([7, 3, 3])
+    with store_images(ImageDataset.from_folder(folder), SPEC, cache) as again:
+        assert (again.pixels(some) == pixels[some]).all()
+
+
+def test_the_second_time_nothing_is_read(folder, cache):
+    first, pixels = stored(folder, cache)
+    with nothing_is_read():
+        again, same = stored(folder, cache)
+    assert (again.computed, again.reused) == (0, 30) and (same == pixels).all()
+    (folder / "ring" / "ring 000.png").rename(folder / "ring" / "z.png")
+    moved, _ = stored(folder, cache)  # read, not decoded
+    assert (moved.computed, moved.reused) == (0, 30) and moved.file == first.file
+
+
+def test_another_spec_has_a_file_of_its_own(folder, cache):
+    first, _ = stored(folder, cache)
+    with store_images(ImageDataset.from_folder(folder), InputSpec(8, 8), cache) as found:
+        assert found.file != first.file and found.computed == 30
+        assert found.pixels(np.array([0])).shape == (1, 8, 8, 3)
+
+
+def test_copies_have_one_place(folder, cache):
+    for name in ("a.png", "b.png"):
+        (folder / "bar" / name).write_bytes((folder / "ring" / "ring 000.png").read_bytes())
+    found, pixels = stored(folder, cache)
+    assert found.computed == 30 and len(found) == 32 and len(set(found.places)) == 30
+    rows = [found.dataset.path.index(f"bar/{name}.png") for name in "ab"]
+    assert (pixels[rows[0]] == pixels[rows[1]]).all()
+
+
+def test_what_cannot_be_read_is_set_aside_and_remembered(folder, cache):
+    jpeg = encoded(shape("bar", 1), "jpg")
+    (folder / "bar" / "cut.jpg").write_bytes(jpeg[: len(jpeg) // 2])
+    (folder / "ring" / "empty.png").write_bytes(b"")
+    time.sleep(0.1)
+    for attempt in range(2):
+        with nothing_is_read() if attempt else contextlib.nullcontext():
+            found, pixels = stored(folder, cache)
+        assert [(error.path, error.code) for error in found.problems] == [
+            ("bar/cut.jpg", "truncated"),
+            ("ring/empty.png", "empty"),
+        ]
+        assert found.problem_labels == ("bar", "ring") and len(found) == len(pixels) == 30
+
+
+def test_images_in_memory(cache):
+    arrays = np.stack([shape("ring", n) for n in range(5)])
+    with store_images(ImageDataset.from_arrays(arrays), SPEC, cache) as found:
+        pixels = found.pixels(np.arange(5))
+    assert all((pixels[n] == resize_image(arrays[n], SPEC)).all() for n in range(5))
+
+
+def test_the_image_before_it_was_resized_is_remembered(folder, cache):
+    with store_images(ImageDataset.from_folder(folder), SPEC, cache) as found:
+        # A JPEG may have been decoded at a half of its size.
+        assert len(found.sizes()) == 30
+        assert set(found.sizes()) == {(72, 80), (36, 40)}
+
+
+def test_it_is_an_entry_of_the_cache(folder, cache):
+    found, _ = stored(folder, cache)
+    entry = next(entry for entry in cache.entries() if entry.kind == "images")
+    assert entry.size > 30 * BYTES and entry.path == found.file.with_suffix(".sqlite")
+    assert cache.clear("images") == entry.size
+    assert not found.file.exists() and not entry.path.exists()
+    assert stored(folder, cache)[0].computed == 30
+
+
+def test_it_is_pruned_but_not_while_it_is_used(folder, cache):
+    small = Cache(cache.root, limit=10)
+    with store_images(ImageDataset.from_folder(folder), SPEC, small) as found:
+        assert small.prune() == [] and found.file.exists()
+    assert [entry.kind for entry in small.prune()] == ["images"]
+    assert not found.file.exists()
+
+
+def test_pixels_that_are_gone_or_cut_are_made_again(folder, cache):
+    found, pixels = stored(folder, cache)
+    for damage in (lambda f: f.unlink(), lambda f: f.write_bytes(f.read_bytes()[: 12 * BYTES + 5])):
+        damage(found.file)
+        again, same = stored(folder, cache)
+        assert again.computed > 0 and (same == pixels).all()
+
+
+def test_a_damaged_table_is_put_aside(folder, cache):
+    found, pixels = stored(folder, cache)
+    table = found.file.with_suffix(".sqlite")
+    table.write_bytes(b"no database at all " * 300)
+    again, same = stored(folder, cache)
+    assert again.computed == 30 and (same == pixels).all()
+    assert table.with_suffix(".damaged").exists()
+
+
+def test_places_beyond_the_file_are_no_places(folder, cache):
+    found, pixels = stored(folder, cache)
+    with closing(sqlite3.connect(found.file.with_suffix(".sqlite"))) as connection:
+        for value in (-1, 1000, 2**40, "x", None):
+            connection.execute(
+                "UPDATE images SET place = ? WHERE digest = ?", (value, found.dataset.digest[4])
+            )
+            connection.commit()
+            again, same = stored(folder, cache)
+            assert again.computed == 1 and (same == pixels).all()
+
+
+def test_a_full_disk_is_said(folder, cache):
+    path = cache.images_file("full")
+    with closing(PlaceTable(path, SPEC.height * SPEC.width * 3)) as table:
+        table.pixels.symlink_to("/dev/full")
+        from kindsight.cache.array_file import PlaceWriter
+
+        with closing(PlaceWriter(table)) as maker, pytest.raises(CacheError, match="disk"):
+            maker.make("digest", np.zeros((20, 24, 3), np.uint8), (1, 1))
+
+
+def test_threads_write_one_table_in_turn(tmp_path):
+    # Some threads reserve places while another names those that are written.
+    with closing(PlaceTable(tmp_path / "t.sqlite", 4)) as table, ThreadPoolExecutor(4) as threads:
+        table.pixels.touch()
+        table.put([PlacedRow("first", 0)])
+
+        def work(number):
+            found = []
+            for turn in range(60):
+                found.append(table.reserve(2))
+                table.put([PlacedRow(f"{number}-{turn}", found[-1])])
+            return found
+
+        firsts = [first for found in threads.map(work, range(4)) for first in found]
+        assert sorted(firsts) == list(range(0, 480, 2))
+        assert len(table.known(f"{n}-{t}" for n in range(4) for t in range(60))) == 240
+
+
+def test_an_empty_file_is_mapped(tmp_path):
+    (tmp_path / "none.pixels").write_bytes(b"")
+    assert map_pixels(tmp_path / "none.pixels", (4, 6)).shape == (0, 4, 6, 3)
+
+
+# Several processes ------------------------------------------------------------------------------
+
+CHILD = """
+import sys, time
+import numpy as np
+from kindsight.cache import Cache
+from kindsight.dataset import ImageDataset, ledger, reading
+from kindsight.dataset.store import store_images
+from kindsight.images import InputSpec
+
+folder, cache, out, stop = sys.argv[1:]
+ledger.FLUSH_SECONDS = 0.0
+real = reading.map_ordered
+
+def stopping(*arguments):
+    for number, outcome in enumerate(real(*arguments)):
+        if number == int(stop):
+            print("stopped", flush=True)
+            time.sleep(600)
+        yield outcome
+
+if int(stop):
+    reading.map_ordered = stopping
+found = store_images(ImageDataset.from_folder(folder), InputSpec(20, 24), Cache(cache))
+np.save(out, found.pixels(np.arange(len(found))))
+print("computed", found.computed, flush=True)
+"""
+
+
+def start(folder, cache, out, stop=0):
+    return subprocess.Popen(
+        [sys.executable, "-c", CHILD, *map(str, (folder, cache.root, out, stop))],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_killed_in_the_middle_it_goes_on_from_there(folder, cache, tmp_path):
+    for stop in (8, 11):
+        child = start(folder, cache, tmp_path / "never.npy", stop)
+        assert child.stdout.readline() == "stopped\n"
+        child.kill()
+        child.wait()
+        child.stdout.close()
+    found, pixels = stored(folder, cache)
+    # The first got 8 images done, the second 11 more; each may lose the last of them.
+    assert 11 <= found.computed <= 13 and found.computed + found.reused == 30
+    assert (pixels == expected(found.dataset)).all()
+    # What the killed ones had reserved stays empty; nobody writes where another may have.
+    assert found.places.max() >= 2 * BLOCK
+
+
+def test_what_another_names_while_the_table_is_opened_stays(cache, monkeypatch):
+    path = cache.images_file("one")
+    with closing(PlaceTable(path, SPEC.height * SPEC.width * 3)) as first:
+        real = PlaceTable._writing
+
+        def after_the_other(table):
+            # The last moment at which another process can still be faster.
+            monkeypatch.setattr(PlaceTable, "_writing", real)
+            first.pixels.write_bytes(bytes(BYTES))
+            first.put([PlacedRow("of the other", 0, 20, 24)])
+            return real(table)
+
+        monkeypatch.setattr(PlaceTable, "_writing", after_the_other)
+        with closing(PlaceTable(path, SPEC.height * SPEC.width * 3)) as second:
+            assert second.places(["of the other"]).tolist() == [0]
+        assert first.places(["of the other"]).tolist() == [0]
+
+
+def test_two_processes_at_once(folder, cache, tmp_path):
+    children = [start(folder, cache, tmp_path / f"{n}.npy") for n in range(2)]
+    assert [child.communicate(timeout=60)[0].split()[0] for child in children] == ["computed"] * 2
+    wanted = expected(ImageDataset.from_folder(folder))
+    for n in range(2):
+        assert (np.load(tmp_path / f"{n}.npy") == wanted).all()
+    assert stored(folder, cache)[0].computed == 0

@@ -1,0 +1,389 @@
+"""A network trained from its first weights: run folder, report, resume, scikit-learn's contract."""
+
+import csv
+import json
+import random
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.base import clone
+from sklearn.model_selection import cross_val_score
+
+from kindsight import ImageClassifier, ImageDataset, Predictor
+from kindsight.augment import Augment
+from kindsight.bundle import file_digest, load_bundle
+from kindsight.errors import AgreementError, SettingsError, UsageError
+from kindsight.evaluation import evaluate, to_probabilities
+from kindsight.models.networks.small_cnn import SmallCNN
+from kindsight.runs.train import TrainSettings, find_learning_rate, train
+from kindsight.training.engine.history import History
+from kindsight.training.network import fitted as fitted_network
+from network_process import shared_process
+from shapes import CLASSES, encoded, shape, write_shapes
+
+SPLIT = {"validation": 0.3, "test": 0.2}
+NETWORK = {"model": "small-cnn", "size": 24, "filters": (6, 8), "dense": (16,)}
+LEARN = {"epochs": 5, "batch_size": 16, "augment": "light", "optimizer": "adam"}
+
+
+def tinted(kind, number):
+    """An image in a tint of its kind's own, so that a small network soon tells the kinds."""
+    image = shape(kind, number).astype(np.int64)
+    image[..., CLASSES.index(kind)] += 22
+    return image.clip(0, 255).astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    """Class folders of 90 tinted images, and three files that are no images."""
+    folder = tmp_path_factory.mktemp("data") / "photos"
+    for kind in CLASSES:
+        (folder / kind).mkdir(parents=True)
+        for number in range(30):
+            file = folder / kind / f"{kind} {number:03d}.png"
+            file.write_bytes(encoded(tinted(kind, number), "png"))
+    jpeg = encoded(shape("bar", 3), "jpg")
+    (folder / "bar" / "cut.jpg").write_bytes(jpeg[: len(jpeg) // 2])
+    (folder / "chequer" / "empty.png").write_bytes(b"")
+    (folder / "chequer" / "letter.jpg").write_bytes(b"Dear reader, this is no image.\n" * 9)
+    return folder
+
+
+@pytest.fixture(scope="module", autouse=True)
+def process():
+    with shared_process() as process:
+        yield process
+
+
+@pytest.fixture(scope="module")
+def settings(photos, tmp_path_factory):
+    runs = tmp_path_factory.mktemp("network-runs")
+    return TrainSettings(
+        str(photos), runs=str(runs), **NETWORK, **LEARN, **SPLIT, dropout=0.2, learning_rate=0.005
+    )
+
+
+@pytest.fixture(scope="module")
+def heard():
+    return []
+
+
+@pytest.fixture(scope="module")
+def trained(settings, heard):
+    class Listener:
+        def on_start(self, epochs, done):
+            heard.append(("start", epochs, done))
+
+        def on_step(self, phase, epoch, step, steps, loss, accuracy, images_per_second):
+            heard.append(("step", epoch, step, steps))
+
+        def on_epoch(self, row):
+            heard.append(("epoch", row.epoch))
+
+    return train(settings, listener=Listener())
+
+
+def rows_of(path):
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def without_time(run):
+    return [row.cells()[:2] + row.cells()[3:] for row in History.read_csv(run / "history.csv")]
+
+
+# The run folder ---------------------------------------------------------------------------------
+
+
+def test_the_run_folder_holds_everything(trained):
+    assert {path.name for path in trained.run.iterdir()} == {
+        *("bundle.json", "model.tflite", "model.keras", "validation.csv", "test.csv"),
+        *("problems.csv", "settings.toml", "report.html", "split.csv", "trained_on.npz"),
+        *("history.csv", "history.svg", "history.png"),
+    }
+    assert [row["path"] for row in rows_of(trained.run / "problems.csv")] == [
+        "bar/cut.jpg", "chequer/empty.png", "chequer/letter.jpg",
+    ]  # fmt: skip
+
+
+def test_it_learns(trained):
+    assert trained.history.rows()[-1].loss < trained.history.rows()[0].loss
+    assert trained.test.accuracy > 0.5  # a third by chance
+    assert len(trained.history) == 5 and trained.history.validated
+
+
+def test_what_the_listener_heard(trained, heard):
+    assert heard[0] == ("start", 5, 0)
+    assert [item for item in heard if item[0] == "epoch"] == [("epoch", k) for k in range(1, 6)]
+    last = [item for item in heard if item[0] == "step"][-1]
+    assert last[1] == 5 and last[2] == last[3] == -(-trained.images["train"] // 16)
+
+
+def test_what_the_bundle_says(trained):
+    facts = json.loads((trained.run / "bundle.json").read_text("utf-8"))
+    assert facts["backbone"] == "small-cnn" and facts["classes"] == list(CLASSES)
+    assert facts["input"]["height"] == 24 and facts["settings"]["filters"] == [6, 8]
+    assert facts["settings"]["augment"] == "light" and facts["settings"]["epochs"] == 5
+    assert facts["epochs"] == {"trained": 5, "best": trained.history.best_epoch}
+    network = SmallCNN(size=(24, 24), filters=(6, 8), dense=(16,), dropout=0.2)
+    assert [row["name"] for row in facts["network"]] == [row.name for row in network.layers(3)]
+    assert facts["temperature"] == trained.temperature > 0
+    agreement = facts["agreement"]
+    assert 0 <= agreement["largest_difference"] <= 1e-4 and agreement["images"] > 10
+    assert "loaded and run by Keras" in agreement["keras"]
+    for name in ("model.tflite", "model.keras"):
+        assert facts["files"][name] == file_digest(trained.run / name)
+
+
+def test_plain_keras_gives_the_logits_of_the_bundle(trained, photos):
+    import keras
+
+    from kindsight.images import read_image, resize_image
+
+    model = keras.models.load_model(trained.run / "model.keras")
+    bundle = load_bundle(trained.run)
+    files = sorted((photos / "ring").glob("*.png"))[:6]
+    pixels = [resize_image(read_image(file), bundle.spec) for file in files]
+    theirs = model(np.stack(pixels).astype(np.float32)).numpy()
+    ours = [answer.logits for answer in Predictor(bundle).predict(files)]
+    assert np.array(ours) == pytest.approx(theirs, abs=1e-4)
+
+
+def test_the_test_part_is_answered_as_new_images_are(trained, photos):
+    rows = rows_of(trained.run / "test.csv")
+    answers = list(Predictor(trained.run).predict([photos / row["path"] for row in rows]))
+    for row, answer in zip(rows, answers, strict=True):
+        said = [float(row[f"p_{name}"]) for name in CLASSES]
+        assert said == pytest.approx(answer.probabilities, abs=1e-5)
+        assert row["prediction"] == answer.label
+
+
+def test_a_validation_image_is_not_judged_by_its_own_temperature(trained, photos):
+    from kindsight.evaluation import fit_temperature
+
+    rows = rows_of(trained.run / "validation.csv")
+    logits = np.array(
+        [a.logits for a in Predictor(trained.run).predict([photos / r["path"] for r in rows])]
+    )
+    targets = np.array([CLASSES.index(row["label"]) for row in rows])
+    assert trained.temperature == pytest.approx(fit_temperature(logits, targets), rel=1e-3)
+    said = np.array([[float(row[f"p_{name}"]) for name in CLASSES] for row in rows])
+    # Each image's temperature, from its two likeliest classes: five of them, none that of all.
+    order = np.argsort(-logits, 1)
+    pairs = np.take_along_axis(logits, order[:, :2], 1), np.take_along_axis(said, order[:, :2], 1)
+    found = np.diff(pairs[0], axis=1) / np.diff(np.log(pairs[1]), axis=1)
+    clear = np.abs(np.diff(pairs[0], axis=1)[:, 0]) > 0.2
+    groups = {round(float(value), 2) for value in found[clear, 0]}
+    assert 2 <= len(groups) <= 6
+    metrics = load_bundle(trained.run).facts["metrics"]["validation"]
+    wanted = evaluate(said.astype(np.float32), targets, CLASSES)
+    assert metrics["accuracy"] == wanted.accuracy
+    assert metrics["log_loss"] == pytest.approx(wanted.log_loss, rel=1e-3)
+    assert (to_probabilities(logits, trained.temperature).argmax(1) == said.argmax(1)).all()
+
+
+def test_the_report_says_how_it_was_trained(trained):
+    page = trained.report.read_text("utf-8")
+    for said in (
+        "trained from its first weights",
+        "adam, learning rate 0.005, batches of 16",
+        "rotation ±10°",
+        "The layers of the network",
+        "How it learned",
+        "each image&#39;s own left out of its part",
+    ):
+        assert said in page, said
+    assert re.search(r"dense_1.*dense, ReLU", page)
+
+
+def test_the_same_settings_give_the_same_bits(trained, settings, tmp_path):
+    repeated = TrainSettings.from_toml(trained.run / "settings.toml", runs=str(tmp_path))
+    again = train(repeated)
+    assert without_time(again.run) == without_time(trained.run)
+    for name in ("validation.csv", "test.csv", "model.tflite"):
+        assert (again.run / name).read_bytes() == (trained.run / name).read_bytes(), name
+    assert again.cache["computed"] == 0
+
+
+def test_a_finished_run_is_not_overwritten(trained, settings):
+    import dataclasses
+
+    with pytest.raises(UsageError, match="never overwritten"):
+        train(dataclasses.replace(settings, run=trained.run.name))
+
+
+def test_networks_that_disagree_are_no_bundle(settings, tmp_path, monkeypatch, process):
+    import dataclasses
+
+    real = process.run
+
+    def run(*given):
+        features, logits = real(*given)
+        return features, logits + np.array([0.0, 0.01, 0.0], np.float32)
+
+    monkeypatch.setattr(process, "run", run)
+    with pytest.raises(AgreementError):
+        train(dataclasses.replace(settings, runs=str(tmp_path), epochs=1))
+    (run,) = tmp_path.iterdir()
+    assert not (run / "bundle.json").exists()
+
+
+def test_a_learning_rate_is_found(settings, tmp_path):
+    import dataclasses
+
+    sweep, files = find_learning_rate(dataclasses.replace(settings, runs=str(tmp_path)))
+    assert 50 < len(sweep.rates) == len(sweep.losses) and 1e-6 < sweep.suggestion < 1
+    assert [file.name for file in files] == ["learning_rate.svg", "learning_rate.png"]
+    assert all(file.parent == tmp_path / "photos-learning-rate" for file in files)
+    with pytest.raises(SettingsError, match="small-cnn"):
+        find_learning_rate(TrainSettings(settings.data))
+
+
+# Killed and continued ---------------------------------------------------------------------------
+
+CHILD = """
+import os, signal, sys
+from kindsight.runs import train
+from kindsight.settings import TrainSettings
+from kindsight.training import network_fit
+
+network_fit.CHECKPOINT_SECONDS = 0.0
+settings, how, stop = sys.argv[1], sys.argv[2], int(sys.argv[3])
+
+class Listener:
+    count = done = 0
+    def note(self):
+        self.count += 1
+        if self.count == stop:
+            if how == "kill":
+                os.kill(os.getpid(), signal.SIGKILL)
+            raise KeyboardInterrupt
+    def on_start(self, epochs, done):
+        self.done = done
+    def on_step(self, *news):
+        self.note()
+    def on_epoch(self, row):
+        self.note()
+
+listener = Listener()
+result = train(TrainSettings.from_toml(settings), listener=listener)
+assert not {"tensorflow", "keras"} & set(sys.modules)
+print(result.run.name, listener.done)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs kill -9")
+def test_killed_and_interrupted_it_ends_the_same_to_the_bit(
+    trained, settings, tmp_path, environment
+):
+    import dataclasses
+
+    file = tmp_path / "settings.toml"
+    dataclasses.replace(settings, runs=str(tmp_path / "runs")).write(file)
+    draw = random.Random(0)
+
+    def go_on(how, stop=0):
+        return subprocess.run(
+            [sys.executable, "-c", CHILD, str(file), how, str(stop)],
+            capture_output=True, text=True, env=environment, timeout=200, check=False,
+        )  # fmt: skip
+
+    killed = go_on("kill", draw.randint(3, 5))
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    run = tmp_path / "runs" / "photos-1"
+    assert (run / "checkpoint.npz").exists() and not (run / "bundle.json").exists()
+    # What was told before is told again, so these moments lie further on.
+    interrupted = go_on("interrupt", draw.randint(5, 7))
+    assert interrupted.stderr.splitlines()[-1] == "KeyboardInterrupt"
+    done = go_on("end")
+    assert done.returncode == 0, done.stderr
+    name, before = done.stdout.split()
+    assert name == "photos-1" and int(before) >= 1
+    assert without_time(run) == without_time(trained.run)
+    assert {path.name for path in run.iterdir()} == {path.name for path in trained.run.iterdir()}
+    for name in ("validation.csv", "test.csv", "model.tflite"):
+        assert (run / name).read_bytes() == (trained.run / name).read_bytes(), name
+
+
+# Two classes, and scikit-learn's contract -------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def images():
+    arrays = np.stack([tinted(name, n) for n in range(24) for name in ("bar", "ring")])
+    return arrays, np.array(["bar", "ring"] * 24)
+
+
+@pytest.fixture(scope="module")
+def classifier(images):
+    made = ImageClassifier(
+        **NETWORK, epochs=4, batch_size=8, augment=Augment(rotation=5), optimizer="adam",
+        learning_rate=0.005, seed=1,
+    )  # fmt: skip
+    return made.fit(*images)
+
+
+def test_the_classifier_answers(classifier, images):
+    probabilities = classifier.predict_proba(images[0][:10])
+    assert probabilities.shape == (10, 2) and probabilities.sum(1) == pytest.approx(1, abs=1e-6)
+    assert set(classifier.predict(images[0])) <= {"bar", "ring"}
+    assert classifier.score(*images) > 0.8
+    assert len(classifier.history_) == 4 and not hasattr(classifier, "head_")
+
+
+def test_it_is_a_dense_layer_of_one_unit_inside(classifier, tmp_path):
+    import keras
+
+    classifier.save(tmp_path / "bundle")
+    model = keras.models.load_model(tmp_path / "bundle" / "model.keras")
+    assert model.get_layer("unit").output.shape == (None, 1) and model.output_shape == (None, 2)
+    loaded = ImageClassifier.load(tmp_path / "bundle")
+    assert loaded.epochs == 4 and loaded.filters == (6, 8) and loaded.model == "small-cnn"
+    assert loaded.history_ == classifier.history_
+    images = np.stack([shape("bar", 90 + n) for n in range(3)])
+    assert loaded.predict_proba(images) == pytest.approx(classifier.predict_proba(images), abs=1e-6)
+
+
+def test_it_can_be_cloned_and_cross_validated(classifier, images):
+    copy = clone(classifier)
+    assert copy.get_params() == classifier.get_params() and not hasattr(copy, "classes_")
+    scores = cross_val_score(copy.set_params(epochs=1), *images, cv=2)
+    assert len(scores) == 2 and all(0 <= score <= 1 for score in scores)
+
+
+def test_a_datasets_own_validation_part_is_used(images):
+    dataset = ImageDataset.from_arrays(*images).with_columns(
+        split=["validation"] * 10 + ["test"] * 8 + ["train"] * 30
+    )
+    fitted = ImageClassifier(**NETWORK, epochs=1).fit(dataset)
+    assert len(fitted._fitted.rows) == 30 and len(fitted._fitted.folds) == 10
+    without = ImageClassifier(**NETWORK, epochs=1, validation=0.0).fit(*images)
+    assert not without.history_.validated and without.temperature_ == 1.0
+
+
+def test_options_of_the_other_kind_are_named(images):
+    with pytest.raises(SettingsError, match="head is a setting of a frozen backbone"):
+        ImageClassifier(model="small-cnn", head="linear").fit(*images)
+    with pytest.raises(SettingsError, match=r"filters, epochs are settings of a network"):
+        ImageClassifier(epochs=3, filters=(3,)).fit(*images)
+    with pytest.raises(SettingsError, match="validation is a setting of a network"):
+        ImageClassifier(validation=0.5).fit(*images)
+
+
+def test_few_validation_images_fit_no_temperature(tmp_path):
+    data = write_shapes(tmp_path / "few", {"bar": 12, "ring": 12})
+    few = TrainSettings(
+        str(data), runs=str(tmp_path), **NETWORK, epochs=1, validation=4, batch_size=8
+    )
+    result = train(few)
+    assert result.temperature == 1.0 and fitted_network.CALIBRATED > 4
+    assert "not fitted" in result.report.read_text("utf-8")
+    assert result.classes == ("bar", "ring")
+    answer = next(iter(Predictor(result.run).predict([Path(data, "bar", "bar 000.png")])))
+    assert answer.logits[0] == 0

@@ -1,0 +1,247 @@
+"""How a run divides its images: leaks, files of splits, folds, dates; and what it remembers."""
+
+from __future__ import annotations
+
+import csv
+import io
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "checks"))
+from check_images import scene
+
+from fake_keras import use_fake_keras
+from kindsight.dataset import ImageDataset
+from kindsight.errors import DatasetError, SettingsError
+from kindsight.predictor import Predictor
+from kindsight.runs.train import TrainSettings, train
+from kindsight.trained_images import TrainedImages
+from shapes import CLASSES, shape, write_shapes
+
+
+@pytest.fixture
+def quick(backbone, tmp_path, monkeypatch):
+    """Train without starting Keras, into a folder of the test's own."""
+    use_fake_keras(monkeypatch)
+
+    def quick(data, **settings):
+        settings = {"runs": str(tmp_path / "runs"), "size": 64, "head": "linear", **settings}
+        return train(TrainSettings(str(data), **settings))
+
+    return quick
+
+
+def rows_of(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def parts(run: Path) -> dict[str, str]:
+    return {row["path"]: row["split"] for row in rows_of(run / "split.csv")}
+
+
+def jpeg(image: np.ndarray, quality: int) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(image).save(file, "JPEG", quality=quality)
+    return file.getvalue()
+
+
+@pytest.fixture(scope="module")
+def leaking(tmp_path_factory) -> Path:
+    """Split folders; one image is in both, one stored anew, and one mirrored."""
+    folder = tmp_path_factory.mktemp("leaking") / "photos"
+    write_shapes(folder / "train", dict.fromkeys(CLASSES, 8), first=500)
+    write_shapes(folder / "test", dict.fromkeys(CLASSES, 4), first=600)
+    for part, name, data in (
+        ("train", "bar/same.jpg", jpeg(shape("bar", 900), 90)),
+        ("test", "bar/same too.jpg", jpeg(shape("bar", 900), 90)),
+        ("train", "ring/anew.jpg", jpeg(scene(901), 95)),
+        ("test", "ring/anew.jpg", jpeg(scene(901), 60)),
+        ("train", "chequer/mirrored.jpg", jpeg(scene(903, 128, 128), 95)),
+        ("test", "chequer/mirrored.jpg", jpeg(scene(903, 128, 128)[:, ::-1], 95)),
+    ):
+        (folder / part / name).write_bytes(data)
+    return folder
+
+
+LEAKS = ("bar/same.jpg", "ring/anew.jpg", "chequer/mirrored.jpg")
+
+
+def test_leaking_images_are_left_out_of_training(quick, leaking):
+    result = quick(leaking)
+    split = parts(result.run)
+    assert {path for path, part in split.items() if part == "excluded"} == {
+        f"train/{name}" for name in LEAKS
+    }
+    assert sum(result.images[name] for name in ("train", "validation")) == 24
+    assert result.images["test"] == 15
+    assert result.leaks == {"how": "drop", "groups": 3, "images": 3}
+    assert any(note.startswith("Left out, as a later part has") for note in result.notes)
+    assert "Left out, as a later part has" in result.report.read_text("utf-8")
+    named = [(row["path"], row["now"], row["alike"]) for row in rows_of(result.run / "leaks.csv")]
+    assert sorted(named) == sorted(
+        [
+            ("train/bar/same.jpg", "excluded", "byte for byte"),
+            ("test/bar/same too.jpg", "test", "byte for byte"),
+            *((f"train/{name}", "excluded", "nearly") for name in LEAKS[1:]),
+            *((f"test/{name}", "test", "nearly") for name in LEAKS[1:]),
+        ]
+    )
+
+
+def test_leaking_images_are_moved(quick, leaking):
+    result = quick(leaking, leaks="move")
+    split = parts(result.run)
+    assert all(split[f"test/{name}"] != "test" for name in LEAKS[1:])
+    assert result.images["test"] == 12 and "excluded" not in split.values()
+
+
+def test_leaking_images_are_kept_and_accuracy_is_said_without_them(quick, leaking):
+    result = quick(leaking, leaks="keep", validation=0)
+    assert result.images["test"] == 15 and result.images["train"] == 27
+    notes = " ".join(result.notes)
+    assert "Kept, though a later part has" in notes
+    assert "Without the 3 images that the training part has too" in notes
+    assert "of 12 test images are right" in notes
+    assert result.leaks["how"] == "keep" and result.leaks["without"]["test"]["images"] == 12
+    page = result.report.read_text("utf-8")
+    assert page.count("<td>byte for byte</td>") == 2 and page.count("<td>nearly</td>") == 4
+    # The run remembers what it was trained on, whatever it is called or stored as.
+    dataset = ImageDataset.from_folder(leaking).where(split="test")
+    scores = Predictor(result.run).evaluate(dataset)
+    known = {path for path, t in zip(scores.dataset.path, scores.trained_on, strict=True) if t}
+    assert known == {"test/bar/same too.jpg", "test/ring/anew.jpg", "test/chequer/mirrored.jpg"}
+    assert scores.unseen().images == 12
+    right = scores.probabilities.argmax(axis=1) == scores.dataset.targets
+    assert scores.unseen().accuracy == pytest.approx(right[~scores.trained_on].mean())
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("plain") / "photos"
+    return write_shapes(folder, dict.fromkeys(CLASSES, 10), first=700)
+
+
+def test_a_run_is_divided_as_another_was(quick, plain):
+    first = quick(plain, seed=4, test=0.2)
+    again = quick(plain, seed=9, split=str(first.run / "split.csv"))
+    assert parts(again.run) == parts(first.run)
+    assert again.images == first.images
+    assert "Divided as 'split.csv' says." in again.notes
+
+
+def test_folds_hold_every_image_out_once(quick, plain):
+    held: list[str] = []
+    for fold in ("1/3", "2/3", "3/3"):
+        split = parts(quick(plain, fold=fold).run)
+        held += [path for path, part in split.items() if part == "validation"]
+    assert len(held) == len(set(held)) == 30
+
+
+def test_dates_are_read_where_they_are_asked_for(quick, tmp_path):
+    folder = tmp_path / "dated"
+    for n in range(12):
+        exif = Image.Exif()
+        exif.get_ifd(0x8769)[0x9003] = f"2024:01:{n + 1:02} 10:00:00"
+        kind = CLASSES[n % 3]
+        path = folder / kind / f"{n:02}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(shape(kind, 800 + n)).save(path, "JPEG", quality=95, exif=exif)
+    result = quick(folder, split_by="date", validation=3)
+    held = {Path(path).stem for path, part in parts(result.run).items() if part == "validation"}
+    assert held == {"09", "10", "11"}
+    assert "The validation part was taken from 2024-01-10 10:00 on." in result.notes
+
+
+def test_without_dates_there_is_no_division_by_date(quick, plain):
+    with pytest.raises(DatasetError, match="of which none does"):
+        quick(plain, split_by="date")
+
+
+def test_near_duplicates_stay_together(quick, tmp_path):
+    folder = write_shapes(tmp_path / "bursts", dict.fromkeys(CLASSES, 8), first=850)
+    for kind in CLASSES:
+        for n in range(6):
+            for quality in (95, 60):
+                name = folder / kind / f"burst {n} {quality}.jpg"
+                name.write_bytes(jpeg(scene(880 + n + 10 * CLASSES.index(kind)), quality))
+    for seed in (0, 1):
+        result = quick(folder, group_near=True, seed=seed)
+        split = parts(result.run)
+        for kind in CLASSES:
+            for n in range(6):
+                both = {split[f"{kind}/burst {n} {quality}.jpg"] for quality in (95, 60)}
+                assert len(both) == 1
+        assert result.leaks["groups"] == 0 and "excluded" not in split.values()
+    assert quick(folder, seed=0).leaks["groups"] > 0
+
+
+def test_few_images_are_said(quick, plain):
+    result = quick(plain)
+    assert not (result.run / "leaks.csv").exists()
+    notes = [note for note in result.notes if note.startswith("KS601")]
+    assert len(notes) == 3 and "'bar' has 10 images" in notes[0]
+
+
+def test_all_checks_as_a_part_of_a_training(quick, plain):
+    result = quick(plain, check="full")
+    (note,) = (note for note in result.notes if note.startswith("All checks: "))
+    (page,) = result.run.glob("checks/*/report.html")
+    assert str(page) in note and "KS601" in page.read_text("utf-8")
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"leaks": "delete"}, "leaks must be one of drop, move, keep. Received: 'delete'"),
+        ({"check": "some"}, "check must be one of cheap, full"),
+        ({"fold": "7/5"}, "fold must be such as 2/5"),
+        ({"split_by": "month"}, "split_by must be one of random, date"),
+        ({"group_near": "yes"}, "group_near must be true or false"),
+    ],
+)
+def test_settings_that_cannot_be(settings, message):
+    with pytest.raises(SettingsError, match=message):
+        TrainSettings("photos", **settings)
+
+
+# What a classifier was trained on.
+
+
+def test_what_is_written_is_read_back(tmp_path):
+    hashes = np.arange(8, dtype=np.uint64).reshape(2, 4)
+    TrainedImages(frozenset({"ab" * 16, "01" * 16}), hashes).write(tmp_path / "trained_on.npz")
+    found = TrainedImages.read(tmp_path)
+    assert found.digests == {"ab" * 16, "01" * 16} and (found.hashes == hashes).all()
+    assert TrainedImages.read(tmp_path / "elsewhere") is None
+    TrainedImages(frozenset(), hashes[:0]).write(tmp_path / "trained_on.npz")
+    assert TrainedImages.read(tmp_path).digests == frozenset()
+
+
+def test_images_that_show_nothing_are_known_by_their_digests_alone():
+    none = np.zeros((1, 4), np.uint64)
+    trained = TrainedImages(frozenset({"aa" * 16}), none)
+    assert trained.knows(["aa" * 16, "bb" * 16], np.zeros((2, 4), np.uint64)).tolist() == [
+        True,
+        False,
+    ]
+
+
+@pytest.mark.parametrize("damage", ["text", "cut", "pickle", "shape"])
+def test_a_damaged_file_is_refused(tmp_path, damage):
+    from kindsight.errors import BundleError
+
+    path = tmp_path / "trained_on.npz"
+    if damage == "pickle":
+        np.savez(path, digests=np.array([{}], object), hashes=np.zeros((1, 4), "<u8"))
+    elif damage == "shape":
+        np.savez(path, digests=np.zeros((2, 16), np.uint8), hashes=np.zeros((2, 3), "<u8"))
+    else:
+        TrainedImages(frozenset({"ab" * 16}), np.zeros((1, 4), np.uint64)).write(path)
+        path.write_bytes(b"no archive" if damage == "text" else path.read_bytes()[:120])
+    with pytest.raises(BundleError, match="trained_on"):
+        TrainedImages.read(tmp_path)

@@ -1,0 +1,578 @@
+"""A whole training: what the run folder holds, what it says, and what makes it fail."""
+
+import csv
+import dataclasses
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from typing import ClassVar
+
+import numpy as np
+import pytest
+
+from fake_keras import FakeKeras, use_fake_keras
+from kindsight.bundle import file_digest, load_bundle
+from kindsight.dataset import ImageDataset
+from kindsight.errors import (
+    AgreementError,
+    BundleError,
+    DatasetError,
+    MissingExtraError,
+    SettingsError,
+    UsageError,
+)
+from kindsight.images import content_digest, read, read_image, resize_image
+from kindsight.models.heads.head import LinearHead
+from kindsight.models.runtime import Interpreter
+from kindsight.predictor import Predictor
+from kindsight.runs.train import TrainSettings, train
+from kindsight.training import parity as agreement
+from kindsight.training import write_bundle as pack
+from shapes import CLASSES, encoded, shape, write_shapes
+
+EVALUATION_KEYS = {
+    *("images", "accuracy", "accuracy_interval", "balanced_accuracy", "macro_f1"),
+    *("log_loss", "ece", "classes", "confusion"),
+}
+
+
+def rows_of(path):
+    with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture
+def quick(backbone, tmp_path, monkeypatch):
+    """Train without starting Keras, into a folder of the test's own."""
+    use_fake_keras(monkeypatch)
+
+    def quick(data, progress=None, **settings):
+        settings = {"runs": str(tmp_path / "runs"), "size": 64, **settings}
+        return train(TrainSettings(str(data), **settings), progress=progress)
+
+    return quick
+
+
+@pytest.fixture
+def small(tmp_path):
+    """Thirty images of three classes, none of them in `photos`."""
+    return write_shapes(tmp_path / "small", dict.fromkeys(CLASSES, 10), first=300)
+
+
+# The run folder ---------------------------------------------------------------------------------
+
+
+def test_the_run_folder_holds_everything(trained):
+    assert trained.run.name == "photos-1"
+    assert {path.name for path in trained.run.iterdir()} == {
+        *("bundle.json", "model.tflite", "model.keras", "validation.csv"),
+        *("problems.csv", "settings.toml", "report.html", "split.csv", "trained_on.npz"),
+    }
+    assert trained.report == trained.run / "report.html"
+
+
+def test_what_the_bundle_says(trained, photos):
+    facts = json.loads((trained.run / "bundle.json").read_text("utf-8"))
+    assert facts["format"] == 1 and facts["classes"] == list(CLASSES)
+    assert (facts["input"]["height"], facts["input"]["width"]) == (64, 64)
+    assert facts["backbone"] == "efficientnet-lite0" and facts["seed"] == 3
+    assert facts["temperature"] == trained.temperature > 0
+    assert facts["settings"]["seed"] == 3 and facts["settings"]["size"] == 64
+    assert not {"cache", "workers"} & set(facts["settings"])
+    assert {"python", "kindsight", "numpy", "keras"} <= set(facts["versions"])
+    assert facts["data"]["images"] == {"train": 73, "validation": 18, "test": 0}
+    assert facts["data"]["set_aside"] == 3
+    assert facts["metrics"]["validation"] == trained.validation.to_dict()
+    assert facts["metrics"]["test"] is None
+    assert facts["head"]["kind"] in ("linear", "curved")
+    assert facts["seconds"] == trained.seconds
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00", facts["created"])
+    for name in ("model.tflite", "model.keras"):
+        assert facts["files"][name] == file_digest(trained.run / name)
+    # The digest of the data is that of the readable images and their labels.
+    dataset = ImageDataset.from_folder(photos)
+    dataset = dataset[[p not in {str(e.path) for e in trained.problems} for p in dataset.path]]
+    digests = [content_digest(dataset.load(row)) for row in range(len(dataset))]
+    assert facts["data"]["digest"] == dataset.with_columns(digest=digests).digest_of_data()
+
+
+def test_the_networks_were_compared(trained, photos):
+    found = load_bundle(trained.run).facts["agreement"]
+    # All of the validation part, copies once; Keras and LiteRT never agree to the last bit.
+    rows = rows_of(trained.run / "validation.csv")
+    images = {content_digest((photos / row["path"]).read_bytes()) for row in rows}
+    assert found["images"] == len(images) and found["tolerance"] == 1e-4
+    assert 0 < found["largest_difference"] <= 1e-4 and "loaded and run by Keras" in found["keras"]
+
+
+def test_validation_table(trained, photos):
+    rows = rows_of(trained.run / "validation.csv")
+    assert len(rows) == 18 == trained.images["validation"]
+    assert list(rows[0]) == ["path", "label", "prediction", "p_bar", "p_chequer", "p_ring"]
+    assert len({row["path"] for row in rows}) == 18
+    for row in rows:
+        assert (photos / row["path"]).is_file() and row["path"].startswith(row["label"] + "/")
+        shares = [float(row[f"p_{name}"]) for name in CLASSES]
+        assert sum(shares) == pytest.approx(1, abs=1e-4) and min(shares) >= 0
+        assert row["prediction"] == CLASSES[int(np.argmax(shares))]
+    right = np.mean([row["label"] == row["prediction"] for row in rows])
+    assert trained.validation.accuracy == pytest.approx(right) and right > 0.6
+    losses = [-np.log(float(row[f"p_{row['label']}"])) for row in rows]
+    assert trained.validation.log_loss == pytest.approx(np.mean(losses), rel=1e-3)
+    # Stratified: 33 readable bars, 30 chequers, 29 rings give 6 or so each.
+    assert {name: sum(row["label"] == name for row in rows) for name in CLASSES} == {
+        "bar": 6,
+        "chequer": 6,
+        "ring": 6,
+    }
+
+
+def test_problems_are_listed(trained):
+    rows = rows_of(trained.run / "problems.csv")
+    assert [(row["path"], row["label"], row["code"]) for row in rows] == [
+        ("bar/cut.jpg", "bar", "truncated"),
+        ("chequer/empty.png", "chequer", "empty"),
+        ("chequer/letter.jpg", "chequer", "not-a-image"),
+    ]
+    assert all(row["reason"].endswith(".") for row in rows)
+    assert [error.path for error in trained.problems] == [row["path"] for row in rows]
+    assert trained.images == {"train": 73, "validation": 18, "test": 0, "set_aside": 3}
+    assert any("Copies of other images" in note for note in trained.notes)
+
+
+def test_the_report_stands_alone(trained):
+    page = trained.report.read_text("utf-8")
+    assert f"{100 * trained.validation.accuracy:.1f}" in page
+    for word in (*CLASSES, "cut.jpg", "letter.jpg", "efficientnet-lite0", "data:image/jpeg;base64"):
+        assert word in page, word
+    without = re.sub(r"data:[\w/;,+=.-]+", "", page)
+    assert not re.search(r"""(src|href)\s*=\s*["']?(https?:|//|file:)""", without)
+    assert not re.search(r"<(link|script|iframe|object)\b[^>]*\b(src|href|data)\s*=", without)
+    assert "@import" not in without and "url(http" not in without
+
+
+def test_what_the_command_line_prints(trained):
+    said = trained.to_dict()
+    assert set(said) == {
+        *("run", "classes", "images", "leaks", "validation", "test", "seconds", "cache"),
+    }
+    assert json.loads(json.dumps(said, allow_nan=False)) == said
+    assert said["run"] == str(trained.run) and said["classes"] == list(CLASSES)
+    assert set(said["images"]) == {"train", "validation", "test", "set_aside"}
+    assert set(said["validation"]) == EVALUATION_KEYS and said["test"] is None
+    assert {"read", "features", "fit", "total"} <= set(said["seconds"])
+    stages = {name: value for name, value in said["seconds"].items() if name != "total"}
+    assert sum(stages.values()) == pytest.approx(said["seconds"]["total"], abs=0.1)
+    assert {"computed", "reused", "folder"} <= set(said["cache"])
+    assert said["cache"]["computed"] + said["cache"]["reused"] == 90
+
+
+@pytest.mark.slow
+def test_plain_keras_loads_the_network(trained, photos, environment):
+    code = f"""
+import os
+os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+import keras, numpy as np, sys
+assert not any(name.split(".")[0] == "kindsight" for name in sys.modules)
+pixels = np.load({str(trained.run / "pixels.npy")!r})
+model = keras.models.load_model({str(trained.run / "model.keras")!r})
+print(model.input_shape, model.output_shape)
+np.save({str(trained.run / "logits.npy")!r}, model.predict(pixels, verbose=0))
+"""
+    predictor = Predictor(trained.run)
+    files = sorted((photos / "ring").glob("ring *.*"))[:8]
+    answers = list(predictor.predict(files))
+    spec = load_bundle(trained.run).spec
+    pixels = [resize_image(read_image(file, target=spec.size), spec) for file in files]
+    try:
+        np.save(trained.run / "pixels.npy", np.stack(pixels).astype(np.float32))
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            capture_output=True,
+            text=True,
+            env=environment,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        assert done.stdout == "(None, 64, 64, 3) (None, 3)\n"
+        logits = np.load(trained.run / "logits.npy").astype(np.float64)
+    finally:
+        for name in ("pixels.npy", "logits.npy"):
+            (trained.run / name).unlink(missing_ok=True)
+    powers = np.exp(logits / trained.temperature)
+    shares = powers / powers.sum(1, keepdims=True)
+    np.testing.assert_allclose(shares, [answer.probabilities for answer in answers], atol=1e-4)
+
+
+# Again, and differently ---------------------------------------------------------------------------
+
+
+def test_the_settings_repeat_the_run(trained, tmp_path):
+    settings = TrainSettings.from_toml(trained.run / "settings.toml", runs=str(tmp_path))
+    again = train(settings)
+    assert again.run == tmp_path / "photos-1"
+    for name in ("validation.csv", "problems.csv", "model.tflite"):
+        assert (again.run / name).read_bytes() == (trained.run / name).read_bytes(), name
+    assert again.validation.to_dict() == trained.validation.to_dict()
+
+
+def test_another_seed_reads_no_image(trained, photos, quick, monkeypatch):
+    def fail(*_, **__):
+        raise AssertionError("an image was read")
+
+    monkeypatch.setattr(read, "read_bytes", fail)
+    monkeypatch.setattr("kindsight.dataset.reading.read_once.read_image", fail)
+    monkeypatch.setattr(read, "read_image", fail)
+    other = quick(photos, seed=4, test=0.1, head="linear")
+    assert other.cache["computed"] == 0 and other.cache["reused"] == 90
+    before = {row["path"] for row in rows_of(trained.run / "validation.csv")}
+    assert before != {row["path"] for row in rows_of(other.run / "validation.csv")}
+
+
+def test_a_finished_run_is_never_overwritten(small, quick, tmp_path):
+    first = quick(small)
+    content = {path.name: path.read_bytes() for path in first.run.iterdir()}
+    second = quick(small)
+    named = quick(small, run="mine")
+    assert [one.run.name for one in (first, second, named)] == ["small-1", "small-2", "mine"]
+    with pytest.raises(UsageError, match="never overwritten"):
+        quick(small, run="mine")
+    with pytest.raises(UsageError, match="never overwritten"):
+        quick(small, run="small-1")
+    assert {path.name: path.read_bytes() for path in first.run.iterdir()} == content
+    assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == [
+        "mine",
+        "small-1",
+        "small-2",
+    ]
+
+
+def test_stages_come_in_their_order(small, quick):
+    seen = []
+    quick(small, progress=lambda *step: seen.append(step))
+    stages = list(dict.fromkeys(stage for stage, _, _ in seen))
+    assert stages in (
+        ["images", "head", "check", "report"],  # where the backbone was built before
+        ["backbone", "images", "head", "check", "report"],
+    )
+    assert [step for step in seen if step[0] == "images"][-1] == ("images", 30, 30)
+
+
+@pytest.mark.parametrize("settings", [{"head": "linear"}, {"head": "curved"}])
+def test_settings_reach_the_bundle(small, quick, settings):
+    result = quick(small, class_weight="balanced", resize="pad", seed=9, **settings)
+    bundle = load_bundle(result.run)
+    assert bundle.facts["head"]["kind"] == settings["head"]
+    assert result.head.startswith(settings["head"])
+    assert bundle.spec.fit == "pad" and bundle.facts["seed"] == 9
+    assert bundle.facts["settings"]["class_weight"] == "balanced"
+    assert TrainSettings.from_toml(result.run / "settings.toml").seed == 9
+
+
+# Splits -------------------------------------------------------------------------------------------
+
+
+def test_splits_of_the_folder_are_respected(quick, tmp_path):
+    data = tmp_path / "parted"
+    for split, count, first in (("Training", 8, 0), ("valid", 3, 50), ("TEST", 4, 80)):
+        write_shapes(data / split, dict.fromkeys(CLASSES, count), first)
+    result = quick(data)
+    assert result.images == {"train": 24, "validation": 9, "test": 12, "set_aside": 0}
+    for name, folder in (("validation", "valid"), ("test", "TEST")):
+        rows = rows_of(result.run / f"{name}.csv")
+        assert all(row["path"].startswith(f"{folder}/{row['label']}/") for row in rows)
+        right = np.mean([row["label"] == row["prediction"] for row in rows])
+        scores = getattr(result, name)
+        assert scores.images == len(rows) and scores.accuracy == pytest.approx(right)
+    said = result.to_dict()
+    assert set(said["test"]) == EVALUATION_KEYS and said["test"]["images"] == 12
+    facts = load_bundle(result.run).facts
+    assert facts["metrics"]["test"] == said["test"]
+    assert facts["agreement"]["images"] == 9
+
+
+def test_a_test_part_is_taken_where_it_is_asked_for(small, quick):
+    result = quick(small, validation=0.2, test=0.3)
+    assert result.images == {"train": 15, "validation": 6, "test": 9, "set_aside": 0}
+    paths = [
+        row["path"]
+        for name in ("validation", "test")
+        for row in rows_of(result.run / f"{name}.csv")
+    ]
+    assert len(set(paths)) == 15 and result.test.images == 9
+
+
+@pytest.mark.parametrize("validation", [0, 9, 12])
+def test_what_more_time_could_bring_is_said_where_it_could(small, quick, validation):
+    said = quick(small, validation=validation).more
+    assert said.startswith("--budget 10m also fine-tunes") if validation == 12 else not said
+
+
+@pytest.mark.parametrize("number", [9, 9.0])
+def test_parts_are_numbers_of_images_too(small, quick, number):
+    result = quick(small, validation=number, test=3)
+    assert result.images == {"train": 18, "validation": 9, "test": 3, "set_aside": 0}
+
+
+def test_without_a_validation_part(small, quick):
+    result = quick(small, validation=0)
+    assert result.images == {"train": 30, "validation": 0, "test": 0, "set_aside": 0}
+    assert result.validation is None and result.to_dict()["validation"] is None
+    assert not (result.run / "validation.csv").exists()
+    facts = load_bundle(result.run).facts
+    assert facts["metrics"] == {"validation": None, "test": None}
+    assert facts["agreement"]["images"] == 30  # of those it was trained on
+    assert "<html" in result.report.read_text("utf-8")
+    only_test = quick(small, validation=0, test=0.2)
+    assert only_test.test.images == 6 and (only_test.run / "test.csv").exists()
+
+
+def test_a_part_that_leaves_nothing_to_train_on(small, quick, tmp_path):
+    with pytest.raises(SettingsError, match="leave images to train on"):
+        quick(small, validation=0.6, test=0.4)
+    assert not list((tmp_path / "runs").rglob("bundle.json"))
+
+
+# What fails ---------------------------------------------------------------------------------------
+
+
+def test_a_class_with_nothing_left(small, quick):
+    for path in (small / "ring").iterdir():
+        path.write_bytes(b"no image, but a file all the same")
+    with pytest.raises(DatasetError, match=r"none left of ring; problems\.csv"):
+        quick(small, run="lost")
+    run = small.parent / "runs" / "lost"
+    assert [row["label"] for row in rows_of(run / "problems.csv")] == ["ring"] * 10
+    with pytest.raises(BundleError, match="did not finish"):
+        load_bundle(run)
+    # Mended, the same command goes on in the same folder.
+    for number, path in enumerate(sorted((small / "ring").iterdir())):
+        path.write_bytes(encoded(shape("ring", number), "png"))
+    assert quick(small, run="lost").images["set_aside"] == 0
+
+
+def test_a_training_part_with_a_class_lost(quick, tmp_path):
+    data = tmp_path / "parted"
+    write_shapes(data / "train", dict.fromkeys(CLASSES, 5))
+    write_shapes(data / "val", dict.fromkeys(CLASSES, 2), 50)
+    for path in (data / "train" / "bar").iterdir():
+        path.write_bytes(b"no image, but a file all the same")
+    with pytest.raises(DatasetError, match=r"none of bar\."):
+        quick(data)
+
+
+def other_head(head):
+    """The same head, but one class a little more likely."""
+    bias = head.bias.copy()
+    bias[0] += 0.05
+    return dataclasses.replace(head, bias=bias)
+
+
+@pytest.mark.parametrize("which", ["tflite", "keras"])
+def test_a_file_that_is_not_what_was_fitted_fails_the_run(
+    small, quick, monkeypatch, backbone, which
+):
+    right = {}
+
+    def wrong(template, head, *rest):
+        assert isinstance(head, LinearHead)
+        right["head"] = head
+        return real(template, other_head(head), *rest)
+
+    def run(_, model, pixels):
+        while "head" not in right:  # it is written meanwhile
+            time.sleep(0.005)
+        network = Interpreter(backbone.tflite)
+        features = np.stack([network(image) for image in pixels])
+        return features, right["head"].logits(features)
+
+    with monkeypatch.context() as patch:
+        real = getattr(pack, f"write_{which}")
+        patch.setattr(pack, f"write_{which}", wrong)
+        if which == "tflite":
+            patch.setattr(FakeKeras, "run", run)
+        with pytest.raises(AgreementError):
+            quick(small, head="linear")
+    folder = small.parent / "runs" / "small-1"
+    assert right and not (folder / "bundle.json").exists()
+    with pytest.raises(BundleError, match="did not finish"):
+        Predictor(folder)
+    # What was half done is taken up by the same command.
+    assert quick(small, head="linear").run == folder and (folder / "bundle.json").exists()
+
+
+@pytest.mark.parametrize("offset", [0.01, np.nan])
+def test_keras_that_answers_otherwise_fails_the_run(small, quick, monkeypatch, offset):
+    monkeypatch.setattr(FakeKeras, "offset", offset)
+    with pytest.raises(AgreementError, match=r"agree to 0\.0001"):
+        quick(small)
+    assert not list((small.parent / "runs").rglob("bundle.json"))
+
+
+class HonestKeras(FakeKeras):
+    """Also gives the features, as the real one does, so that they are kept."""
+
+    runs: ClassVar[list[int]] = []
+    starts: ClassVar[list[str]] = []
+    backbone = None
+
+    def start(self):
+        self.starts.append("started")
+        return self
+
+    def run_ahead(self, model, pixels):
+        super().run_ahead(model, pixels)
+        self.given = pixels()
+
+    def run(self, model, pixels):
+        # What was run ahead is what is asked for.
+        np.testing.assert_array_equal(self.given, pixels)
+        self.runs.append(len(pixels))
+        network = Interpreter(self.backbone.tflite)
+        features = np.stack([network(image) for image in pixels])
+        return features, super().run(model, pixels)[1]
+
+
+@pytest.fixture
+def honest(backbone, tmp_path, monkeypatch):
+    """Train 24 images of the test's own, of which no other test knows anything."""
+    monkeypatch.setattr("kindsight.training.frozen.settings.KerasProcess", HonestKeras)
+    monkeypatch.setattr(HonestKeras, "backbone", backbone)
+    monkeypatch.setattr(HonestKeras, "runs", [])
+    monkeypatch.setattr(HonestKeras, "starts", [])
+
+    def honest(first, **settings):
+        data = tmp_path / f"own {first}"
+        if not data.exists():
+            write_shapes(data, dict.fromkeys(CLASSES, 8), first)
+        settings = {"runs": str(tmp_path / "runs"), "size": 64, "validation": 9, **settings}
+        return load_bundle(train(TrainSettings(str(data), **settings)).run).facts["agreement"]
+
+    return honest
+
+
+def test_what_keras_computed_is_kept_for_further_splits(honest, monkeypatch):
+    monkeypatch.setattr("kindsight.runs.train.NEXT_SEEDS", ())
+    first = honest(1000)
+    assert "loaded and run by Keras" in first["keras"] and HonestKeras.runs == [9]
+    # The same split again: nothing is left for Keras to do.
+    again = honest(1000, head="curved")
+    assert "ran before on these images" in again["keras"] and again["images"] == 9
+    # A second split: Keras runs all images, and no other split needs it again. It starts before
+    # the head is fitted, though no image has to be read.
+    HonestKeras.starts.clear()
+    second = honest(1000, seed=1)
+    assert "loaded and run by Keras" in second["keras"] and HonestKeras.runs == [9, 24]
+    assert HonestKeras.starts == ["started"]
+    for seed in (2, 3):
+        assert "ran before on these images" in honest(1000, seed=seed)["keras"]
+    assert HonestKeras.runs == [9, 24] and HonestKeras.starts == ["started"]
+    assert first["images"] == 9 and first["largest_difference"] < 1e-6
+
+
+def test_the_next_seeds_need_no_keras(honest, monkeypatch):
+    monkeypatch.setattr("kindsight.runs.train.NEXT_SEEDS", (1, 2))
+    assert "loaded and run by Keras" in honest(1300, seed=5)["keras"]
+    # Of each of three parts all nine images, and many are in more than one of them.
+    (count,) = HonestKeras.runs
+    assert 9 < count < 24
+    for seed in (6, 7):
+        found = honest(1300, seed=seed)
+        assert "ran before on these images" in found["keras"] and found["images"] == 9
+    assert HonestKeras.runs == [count]
+
+
+def test_what_failed_once_fails_again(honest, monkeypatch):
+    monkeypatch.setattr("kindsight.runs.train.NEXT_SEEDS", ())
+    # The features are right, but the answers wrong, as where a layer is another one. The second
+    # time the answers must be judged again, not made of features that were kept.
+    monkeypatch.setattr(HonestKeras, "offset", 0.01)
+    for _ in range(2):
+        with pytest.raises(AgreementError):
+            honest(1100)
+    monkeypatch.setattr(HonestKeras, "offset", 0.0)
+    assert "loaded and run" in honest(1100)["keras"]
+    assert HonestKeras.runs == [9, 9, 9]
+
+
+def test_of_many_images_64_are_compared(honest, monkeypatch):
+    assert agreement.AGREEMENT_IMAGES == 64 and agreement.AGREEMENT_TOLERANCE == 1e-4
+    monkeypatch.setattr(agreement, "AGREEMENT_IMAGES", 5)
+    monkeypatch.setattr("kindsight.runs.train.NEXT_SEEDS", ())
+    assert honest(1200)["images"] == 5 and HonestKeras.runs == [5]
+
+
+def test_a_little_rounding_is_no_disagreement(small, quick, monkeypatch):
+    monkeypatch.setattr(FakeKeras, "offset", 1e-5)
+    found = load_bundle(quick(small).run).facts["agreement"]
+    assert 0 < found["largest_difference"] < 1e-4 and found["images"] == 6
+
+
+def test_a_folder_that_is_none_makes_no_run(quick, tmp_path):
+    with pytest.raises(DatasetError, match="does not exist"):
+        quick(tmp_path / "absent")
+    assert not (tmp_path / "runs").exists()
+
+
+def test_an_error_of_the_report_leaves_no_bundle(small, quick, monkeypatch):
+    def fail(*_, **__):
+        raise MemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr("kindsight.runs.train.make_report", fail)
+        with pytest.raises(MemoryError):
+            quick(small)
+    run = small.parent / "runs" / "small-1"
+    assert not (run / "bundle.json").exists() and not (run / "report.html").exists()
+    assert quick(small).run == run
+
+
+# Names ----------------------------------------------------------------------------------------
+
+
+def test_classes_and_files_of_any_name(quick, tmp_path):
+    names = ['Käse, "reif"', "<b>bold", "new\nline"]
+    data = tmp_path / "any"
+    write_shapes(data, dict.fromkeys(CLASSES, 8))
+    for kind, name in zip(CLASSES, names, strict=True):
+        (data / kind).rename(data / name)
+    odd = ["=1+1.png", "a,b.png", 'q".png', "tab\t.png", "cr\r.png"]
+    if os.name == "posix":
+        odd.append(os.fsdecode(b"caf\xe9.png"))
+    for number, name in enumerate(odd):
+        (data / names[0] / name).write_bytes(encoded(shape("bar", 90 + number), "png"))
+    result = quick(data, validation=0.5)
+    assert result.classes == tuple(sorted(names))
+    assert load_bundle(result.run).classes == result.classes
+    rows = rows_of(result.run / "validation.csv")
+    assert len(rows) == result.images["validation"]
+    assert {row["label"] for row in rows} == set(names)
+    assert set(rows[0]) == {"path", "label", "prediction", *(f"p_{name}" for name in names)}
+    assert all((data / row["path"]).is_file() for row in rows)
+    page = result.report.read_bytes().decode("utf-8", "replace")
+    assert "<b>bold" not in page and "&lt;b&gt;bold" in page
+
+
+@pytest.mark.skipif(os.name != "posix", reason="names of bytes")
+def test_a_data_folder_whose_name_is_no_unicode(quick, tmp_path):
+    data = write_shapes(tmp_path / os.fsdecode(b"caf\xe9"), dict.fromkeys(CLASSES[:2], 6))
+    result = quick(data)
+    assert (result.run / "bundle.json").exists() and result.report.exists()
+    shutil.copytree(result.run, tmp_path / "moved")
+    assert Predictor(tmp_path / "moved").classes == CLASSES[:2]
+
+
+def test_mlflow_that_is_not_installed_is_told_before_anything_is_read(
+    photos, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    settings = TrainSettings(
+        str(photos), runs=str(tmp_path / "runs"), model="small-cnn", mlflow=True
+    )
+    with pytest.raises(MissingExtraError, match=r"kindsight\[mlflow\]"):
+        train(settings)
+    assert not (tmp_path / "runs").exists()
