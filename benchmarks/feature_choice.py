@@ -3,7 +3,8 @@
 One pass of EfficientNet-Lite0 gives mean, maximum and standard deviation over space at the end of
 its stages 2 to 7, spread and extremes of the means of rows and columns, and the last mean. Each
 choice of columns is judged by the accuracy of the head that
-:func:`kindsight.training.frozen.select_head.fit_head` makes of them, on images held out: five folds of folders,
+:func:`kindsight.training.frozen.select_head.fit_head` makes of them, on images held out: five
+folds of folders,
 four draws of a quarter of the solar cells, as in ``accuracy_job.py``. The head is chosen on the
 training part alone.
 

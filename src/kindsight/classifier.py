@@ -214,7 +214,8 @@ class ImageClassifier(Estimator):
     cut, freeze, train_norm, kept_views : optional
         Which part of a backbone is used, which of its layers learn, and how many augmented views
         pass the frozen ones once for all epochs, as in
-        :class:`kindsight.training.transfer.settings.TransferTraining`. Any of them, or of the parts of a
+        :class:`kindsight.training.transfer.settings.TransferTraining`. Any of them, or of the
+        parts of a
         head below, or phases, means that the backbone is trained by gradient.
     size : int or (height, width), optional
         Pixels of the images that the network sees; its own size if omitted.
@@ -247,7 +248,8 @@ class ImageClassifier(Estimator):
         Of a backbone: how long ``fit`` may take, such as ``"10m"``, or in seconds. What answers
         may then be several networks over several flips of an image, which takes longer to ask.
     filters, dense, dropout, batch_norm, l2, pooling : optional
-        The parts of a network, as in :class:`kindsight.models.networks.small_cnn.SmallCNN`; all but the
+        The parts of a network, as in :class:`kindsight.models.networks.small_cnn.SmallCNN`; all
+        but the
         filters are those of a backbone's head, too.
     epochs, batch_size, optimizer, learning_rate, momentum, weight_decay : optional
         How a network learns, as in :class:`kindsight.training.engine.plan.Phase`; and so

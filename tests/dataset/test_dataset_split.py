@@ -225,7 +225,7 @@ def test_the_same_in_every_process():
     code = (
         "from kindsight.dataset import ImageDataset, split_dataset, fold_indices\n"
         "n = 40\n"
-        "c = ImageDataset(path=tuple(map(str, range(n))), label=tuple('ab'[i % 2] for i in range(n)),"
+        "c = ImageDataset(path=tuple(map(str, range(n))), label=tuple('ab'[i % 2] for i in range(n)),"  # noqa: E501
         " digest=tuple(f'd{i // 2 if i % 5 else i}' for i in range(n)))\n"
         "print([s[0] for s in split_dataset(c, test=0.2).split],"
         " fold_indices(c.targets, None, 3, 0, c.digest).tolist())\n"

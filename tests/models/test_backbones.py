@@ -209,8 +209,8 @@ def test_gradient_is_finite_where_a_image_is_constant():
 
 def test_modules_import_without_tensorflow():
     code = (
-        "import sys, kindsight.models.backbones.table, kindsight.models.heads.head, kindsight.models.backbones.build, "
-        "kindsight.models.formats.assemble, kindsight.models.worker.process, kindsight.models.formats.litert; "
+        "import sys, kindsight.models.backbones.table, kindsight.models.heads.head, kindsight.models.backbones.build, "  # noqa: E501
+        "kindsight.models.formats.assemble, kindsight.models.worker.process, kindsight.models.formats.litert; "  # noqa: E501
         "print(sorted({'tensorflow', 'keras', 'scipy', 'sklearn'} & set(sys.modules)))"
     )
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)

@@ -419,7 +419,8 @@ def stopping(*arguments):
 if int(stop):
     reading.map_ordered = stopping
 found = features.compute_features(
-    ImageDataset.from_folder(folder), FrozenTraining(size=64).backbone(), InputSpec(64, 64), Cache(cache)
+    ImageDataset.from_folder(folder), FrozenTraining(size=64).backbone(), InputSpec(64, 64),
+    Cache(cache)
 )
 np.save(out, found.vectors)
 print("computed", found.computed, flush=True)

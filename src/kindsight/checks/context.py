@@ -40,7 +40,8 @@ class OtherFile:
     path : str
         Relative to the data's folder, ``/`` between the parts.
     reason : str
-        Why it was passed over, as in ``ImageDataset.passed_over``; ``"link"`` for every link; empty for
+        Why it was passed over, as in ``ImageDataset.passed_over``; ``"link"`` for every link;
+        empty for
         an image that the dataset leaves out for another reason.
     size : int
         Bytes.

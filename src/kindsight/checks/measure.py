@@ -38,7 +38,8 @@ __all__ = [
     "transparency",
 ]
 
-# SECTION: What a file holds beside the image that is seen: transparency, and a small one in EXIF data.
+# SECTION: What a file holds beside the image that is seen: transparency, and a small one in EXIF
+# data.
 
 MAX_THUMBNAIL = 1_000_000
 """Pixels that the small image in EXIF data may have; the standard says 160 x 120."""

@@ -161,7 +161,7 @@ class _Measurer:
 
 
 class Measuring:
-    """Measures images that are read for features; a :class:`kindsight.dataset.reading.read_once.Beside`.
+    """Measure images while they are decoded for feature extraction.
 
     Within a ``with`` block. What was measured is found by :func:`measure_dataset` afterwards, which
     then reads only what it did not see: each image is read once for both.

@@ -96,7 +96,8 @@ def demo_lines(result: DemoResult) -> Iterator[str]:
     yield from facts(rows, paint)
 
 
-# SECTION: The demo: 2,624 photographs of solar cells, trained on, tested, and held against the paper.
+# SECTION: The demo: 2,624 photographs of solar cells, trained on, tested, and held against the
+# paper.
 #
 # The data are the ELPV data set, electroluminescence images of 300 x 300 pixels, which the PyPI
 # package ``elpv-dataset`` brings along. Three annotators judged each cell; where their mean is 0.5

@@ -297,7 +297,8 @@ def _settings(file: str | None, given: dict[str, Any]) -> Any:
     return TrainSettings(**given)
 
 
-# SECTION: What ``kindsight train`` says of a network besides training it: its layers, a learning rate.
+# SECTION: What ``kindsight train`` says of a network besides training it: its layers, a learning
+# rate.
 
 # Rows of the sweep that are printed.
 SHOWN = 20

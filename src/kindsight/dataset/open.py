@@ -116,7 +116,8 @@ def _common(datasets: Sequence[ImageDataset]) -> tuple[Path | None, list[str]]:
     return Path(common), paths
 
 
-# SECTION: Folders without class folders: of tables called after splits, of images with telling names.
+# SECTION: Folders without class folders: of tables called after splits, of images with telling
+# names.
 
 
 def folder_of_names(name: str) -> ImageDataset:
@@ -363,7 +364,7 @@ def check_parts(dataset: ImageDataset, where: str, min_classes: int) -> ImageDat
 # SECTION: From whatever Python code calls images to a dataset.
 
 _WHAT = (
-    "Images are given as a folder, a table, an ImageDataset, a list of paths, or an array of pixels "
+    "Images are given as a folder, a table, an ImageDataset, a list of paths, or an array of pixels "  # noqa: E501
     "0-255."
 )
 

@@ -44,7 +44,8 @@ __all__ = [
 # SECTION: Room for batches: memory that nobody looks at any more is written to again.
 #
 # A new batch of megabytes costs the system a good part of the time that it takes to fill: its pages
-# are handed out one by one, and zeroed. So the memory of the last few batches is kept, and given out
+# are handed out one by one, and zeroed. So the memory of the last few batches is kept, and given
+# out
 # again once no array, tensor or buffer refers to it: Python counts these, and whoever still holds a
 # batch, or a part of one, keeps it.
 

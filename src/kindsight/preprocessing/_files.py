@@ -43,7 +43,8 @@ __all__ = [
 
 # SECTION: Images that were decoded once: kept as uint8, in memory, then on disk, then not at all.
 #
-# Every list of files has a shelf with a place for each. A place knows the size and the time of change
+# Every list of files has a shelf with a place for each. A place knows the size and the time of
+# change
 # of the file that it was filled from, so a changed file is read again. The memory is shared with
 # forked processes: what a worker decodes, the others find.
 

@@ -29,7 +29,8 @@ __all__ = [
     "warp_into",
 ]
 
-# SECTION: Where a warp's pixels come from when they lie outside the image: SciPy's rules, to the bit.
+# SECTION: Where a warp's pixels come from when they lie outside the image: SciPy's rules, to the
+# bit.
 #
 # SciPy's ``wrap`` repeats the image with a period of one pixel less than its side, and its
 # ``constant`` does not blend: what lies beyond the middle of an edge pixel is the constant at once.

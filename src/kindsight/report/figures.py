@@ -141,7 +141,8 @@ def draw_stage(row: Stage) -> Markup:
     )
 
 
-# SECTION: The two diagrams of a report: the confusion matrix and the reliability diagram, as inline SVG.
+# SECTION: The two diagrams of a report: the confusion matrix and the reliability diagram, as
+# inline SVG.
 #
 # A function ending in ``_table`` gives the numbers, the ``draw_`` function of the same name draws
 # nothing but them. Colours are classes of the page's own style, so that a figure follows light,

@@ -45,7 +45,8 @@ class TrainSettings:
         The run folder's name, in place of the data's name and a number.
     model : str
         A backbone, which is frozen: then the settings are those of
-        :class:`kindsight.training.frozen.settings.FrozenTraining`. Or a network to train from its first
+        :class:`kindsight.training.frozen.settings.FrozenTraining`. Or a network to train from its
+        first
         weights, with the settings of :class:`kindsight.training.network.settings.NetworkTraining`.
     size, resize, class_weight, seed, workers
         As all have them.
@@ -71,7 +72,8 @@ class TrainSettings:
     validation_data, test_data : str, optional
         Data all of whose images are the validation or the test part.
     split, split_by, fold, group_near, leaks : optional
-        As in :class:`kindsight.dataset.splits.settings.Division`, where `split` is its file (such as the
+        As in :class:`kindsight.dataset.splits.settings.Division`, where `split` is its file (such
+        as the
         ``split.csv`` of another run) and `split_by` its way.
     check : str, optional
         ``"cheap"``, as it is if omitted, or ``"full"``: all that ``kindsight check`` finds is

@@ -53,7 +53,8 @@ class ViewPlan:
     Parameters
     ----------
     flips : tuple of int
-        Which of :data:`kindsight.models.backbones.tta.FLIPS`, the first being 0, the image as it is: so
+        Which of :data:`kindsight.models.backbones.tta.FLIPS`, the first being 0, the image as it
+        is: so
         many views are no more than flipped, the rest are these in turn, augmented.
     policy : Augment
         What is done to those, drawn for each.
@@ -83,7 +84,8 @@ class ViewPlan:
         return hashlib.blake2b(told.encode(), digest_size=12).hexdigest()
 
 
-# SECTION: The file of the cut's cache: what one lower part gives for views of images, and where it is.
+# SECTION: The file of the cut's cache: what one lower part gives for views of images, and where
+# it is.
 #
 # A view is found by what makes it: the image's content, and for other views than the image as it
 # is the flip, the policy, the seed and the view's number. The map at the cut is kept as float16, a

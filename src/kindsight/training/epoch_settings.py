@@ -65,7 +65,8 @@ class EpochTraining:
     keep : str
         ``"best"`` or ``"last"``: which epoch's weights are kept.
     precision : str
-        One of :data:`kindsight.models.steps.precision.PRECISIONS`: in which numbers the convolutions are
+        One of :data:`kindsight.models.steps.precision.PRECISIONS`: in which numbers the
+        convolutions are
         multiplied in training. ``"auto"`` may choose another on another machine.
     """
 

@@ -228,7 +228,7 @@ def test_arrays_in_memory_are_checked(cache):
 
 def test_two_checks_at_once_share_a_cache(photos, tmp_path):
     code = (
-        "import sys; from kindsight.runs.checking import *; from kindsight.cache.folder import Cache\n"
+        "import sys; from kindsight.runs.checking import *; from kindsight.cache.folder import Cache\n"  # noqa: E501
         "r = check_data(sys.argv[1], cache=Cache(sys.argv[2]))\n"
         "print(write_report(r, parent=sys.argv[3], cache=Cache(sys.argv[2])).name)"
     )

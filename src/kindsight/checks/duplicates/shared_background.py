@@ -160,7 +160,8 @@ def _unit(images: NDArray[np.float32]) -> Vectors:
     return np.asarray(vectors / np.maximum(length, 1e-6), np.float32)
 
 
-# SECTION: Laying small images upon each other, as they are, turned or moved: how alike they are then.
+# SECTION: Laying small images upon each other, as they are, turned or moved: how alike they are
+# then.
 
 # Pairs that a thread is handed at once: each takes half a millisecond.
 TOGETHER = 16

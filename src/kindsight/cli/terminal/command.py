@@ -28,7 +28,8 @@ __all__ = [
     "raise_if_interrupted",
 ]
 
-# SECTION: Ctrl-C, also where it gets lost: some libraries swallow a KeyboardInterrupt while they load.
+# SECTION: Ctrl-C, also where it gets lost: some libraries swallow a KeyboardInterrupt while they
+# load.
 #
 # Seen with LiteRT, whose extension module drops one that comes during the milliseconds of its
 # import. So a Ctrl-C is remembered, and raised again at the next news of the command's progress.

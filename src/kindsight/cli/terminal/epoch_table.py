@@ -110,7 +110,7 @@ class Running(NamedTuple):
 
 
 class TrainingState:
-    """A :class:`~kindsight.training.engine.callbacks.TrainingListener` that remembers what it hears.
+    """A training callback that records the state of the training.
 
     Parameters
     ----------

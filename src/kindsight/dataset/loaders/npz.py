@@ -35,7 +35,8 @@ __all__ = [
     "read_arrays",
 ]
 
-# SECTION: Arrays in files, ``.npz`` and ``.npy``: never unpickled, and bounded before they are read.
+# SECTION: Arrays in files, ``.npz`` and ``.npy``: never unpickled, and bounded before they are
+# read.
 
 MAX_ARRAY_BYTES = 4 * 2**30
 """The most bytes of all arrays of a file, unpacked: 4 GiB."""

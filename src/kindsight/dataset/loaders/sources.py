@@ -37,7 +37,8 @@ def from_folder(
 
     Images in a class's own sub-folders belong to the class. A single wrapping folder is seen
     through. Split folders are recognised in their usual spellings (see
-    :func:`kindsight.dataset.loaders.folder_roles.split_roles`). Hidden files and folders, what operating systems
+    :func:`kindsight.dataset.loaders.folder_roles.split_roles`). Hidden files and folders, what
+    operating systems
     leave behind, what is no image by its name, and links out of the folder are passed over
     and counted in ``dataset.passed_over``.
 

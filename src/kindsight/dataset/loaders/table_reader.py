@@ -35,7 +35,8 @@ __all__ = [
     "unlike_twins",
 ]
 
-# SECTION: The paths that a table gives: where they start, which of them are there, which occur twice.
+# SECTION: The paths that a table gives: where they start, which of them are there, which occur
+# twice.
 
 _ELSEWHERE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 

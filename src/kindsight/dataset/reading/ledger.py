@@ -21,7 +21,8 @@ __all__ = [
     "settled_stamp",
 ]
 
-# SECTION: Content digests by file, so that a file that has not changed need not be read to be known.
+# SECTION: Content digests by file, so that a file that has not changed need not be read to be
+# known.
 
 # A file changed within this time before it was read may change again without a new time stamp.
 SETTLED_SECONDS = 0.05

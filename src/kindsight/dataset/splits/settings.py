@@ -214,7 +214,8 @@ def divide_dataset(
     progress : callable, optional
         Called with (done, total) while images are read.
     **division
-        As in :class:`kindsight.dataset.splits.settings.Division`: validation, test, seed, by, fold, file,
+        As in :class:`kindsight.dataset.splits.settings.Division`: validation, test, seed, by,
+        fold, file,
         group_near, leaks.
 
     Returns

@@ -207,7 +207,8 @@ def reduction(
     Returns
     -------
     keep : (height, width)
-        How much of the decoded image to keep: see :func:`kindsight.images.pillow_decoder.reduce_jpeg`.
+        How much of the decoded image to keep: see
+        :func:`kindsight.images.pillow_decoder.reduce_jpeg`.
     reduced : (height, width)
         The size at which it is decoded.
     """

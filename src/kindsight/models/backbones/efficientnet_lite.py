@@ -121,7 +121,8 @@ def build_efficientnet_lite(
     size : tuple of int, optional
         (height, width) of the images in pixels; the size the weights were trained on if omitted.
     weights : mapping of str to array, optional
-        A PyTorch state dictionary, as :func:`kindsight.models.backbones.weights.load_state` returns it.
+        A PyTorch state dictionary, as :func:`kindsight.models.backbones.weights.load_state`
+        returns it.
         Random weights if omitted.
     classes : int or None
         Width of the ImageNet classifier on top, 1000 for the published weights. None leaves it

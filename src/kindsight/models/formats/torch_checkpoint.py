@@ -35,7 +35,8 @@ __all__ = [
     "tensor_array",
 ]
 
-# SECTION: What a PyTorch state dictionary may hold: names, storages, and tensors that are views of them.
+# SECTION: What a PyTorch state dictionary may hold: names, storages, and tensors that are views
+# of them.
 #
 # Nothing here is taken from PyTorch or imports it: a global of the file is a :class:`Symbol`, a
 # name from a short list. Every number that the file gives is checked before it is used.
@@ -178,7 +179,8 @@ def tensor_array(tensor: Tensor, items: NDArray[Any]) -> NDArray[Any]:
     return np.array(view, dtype, order="C")
 
 
-# SECTION: The few pickle opcodes that a PyTorch state dictionary is made of, interpreted without pickle.
+# SECTION: The few pickle opcodes that a PyTorch state dictionary is made of, interpreted without
+# pickle.
 #
 # A pickle is a program for a small stack machine, and Python's own machine can be made to import
 # and call anything. This one knows 29 opcodes out of 68, and what they may name or call is in

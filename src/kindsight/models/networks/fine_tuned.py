@@ -1,7 +1,8 @@
 """A backbone divided at a cut for fine-tuning: a lower part that stays, an upper part that learns.
 
 What lies below the cut is run by LiteRT, once a view of an image, and what it gives is kept (see
-:mod:`kindsight.training.activation_cache`). Above the cut each batch normalisation stays in inference mode,
+:mod:`kindsight.training.activation_cache`). Above the cut each batch normalisation stays in
+inference mode,
 and is folded into the convolution before it (:mod:`.folding`). The upper part that learns is a
 copy: the backbone with its fitted head stays as it was beside it, and both may answer together.
 """
@@ -127,7 +128,8 @@ def _fold(convolution: Any, norm: Any) -> list[NDArray[np.float32]]:
     return [scaled.astype(np.float32), ((bias - mean) * factor + shift).astype(np.float32)]
 
 
-# SECTION: Networks whose logits are a mean of others': of two networks', or of one's over flipped views.
+# SECTION: Networks whose logits are a mean of others': of two networks', or of one's over flipped
+# views.
 
 TOGETHER, TUNED = "together", "tuned"
 """By these names the layer that adds up two networks' logits is known, and one that was tuned."""

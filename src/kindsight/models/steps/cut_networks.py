@@ -27,12 +27,15 @@ __all__ = [
     "quick_depthwise",
 ]
 
-# SECTION: A faster gradient for the kernels of depthwise convolutions, three columns of them at once.
+# SECTION: A faster gradient for the kernels of depthwise convolutions, three columns of them at
+# once.
 #
-# oneDNN, which multiplies for TensorFlow, has quick code for the gradient of a depthwise kernel of up
+# oneDNN, which multiplies for TensorFlow, has quick code for the gradient of a depthwise kernel
+# of up
 # to three columns, however many rows; a kernel of five by five takes it ten times as long. So the
 # gradient of the three columns in the middle is asked for at once, and that of each column beside
-# them as of a kernel of one column, over an image moved by as much. The numbers are the same but for
+# them as of a kernel of one column, over an image moved by as much. The numbers are the same but
+# for
 # the rounding.
 
 # Columns on each side of the middle one that oneDNN is quick with.

@@ -112,7 +112,8 @@ class Phase:
     patience : int, optional
         Stop once so many epochs, one after another, were not the best one yet.
     freeze : str or int
-        Of a backbone: which layers do not learn, as :func:`kindsight.models.networks.freezing.freeze` takes
+        Of a backbone: which layers do not learn, as
+        :func:`kindsight.models.networks.freezing.freeze` takes
         it, or a stage's name; ``"none"`` of them if omitted.
     kept_views : int
         Of a backbone, 0 to 64: how many views of each image are drawn once, beside the image

@@ -73,7 +73,8 @@ def choose_cut(
     rate : float
         With `seconds`: how many images a second LiteRT runs through the whole backbone.
     precision : str
-        With `seconds`: in which numbers a step multiplies (:mod:`kindsight.models.steps.precision`).
+        With `seconds`: in which numbers a step multiplies
+        (:mod:`kindsight.models.steps.precision`).
     looks : int
         How often what is judged by is looked at, as far as there are so many views.
     """

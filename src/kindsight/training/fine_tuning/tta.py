@@ -249,7 +249,8 @@ def flips_in_words(flips: Sequence[int]) -> str:
     return f"flipped {' and '.join(named)}" if named else "not flipped"
 
 
-# SECTION: How often a fine-tuned network may look at an image: over as many flips as there is time for.
+# SECTION: How often a fine-tuned network may look at an image: over as many flips as there is
+# time for.
 
 # The share of the time left for training that looks after the first may take.
 LOOKING = 0.1

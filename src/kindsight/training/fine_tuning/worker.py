@@ -1,6 +1,7 @@
 """The process with Keras of a fine-tuning.
 
-Started by :class:`kindsight.models.worker.process.KerasProcess` with this module, never by hand. All
+Started by :class:`kindsight.models.worker.process.KerasProcess` with this module, never by hand.
+All
 that it computes is computed in shards, each on a core of its own: a seventh more images a second
 than with each operation on all cores, one after the other.
 """

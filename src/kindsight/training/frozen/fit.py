@@ -42,7 +42,8 @@ __all__ = [
 # SECTION: A head for several backbones side by side: one for each, their logits averaged.
 #
 # Backbones that see an image at other sizes are wrong about other images. On the solar cells the
-# mean of two heads' logits is better than one head on both backbones' features, whichever backbones,
+# mean of two heads' logits is better than one head on both backbones' features, whichever
+# backbones,
 # sizes and views these are of.
 
 Floats = NDArray[np.float32]

@@ -80,7 +80,8 @@ class FrozenTraining:
         To which the first backbone itself brings the images: an EfficientNet-Lite at a smaller
         size beside others.
     flips : tuple of int, optional
-        Which of :data:`kindsight.models.backbones.tta.FLIPS` features are averaged over, in place of the
+        Which of :data:`kindsight.models.backbones.tta.FLIPS` features are averaged over, in place
+        of the
         first `views`.
     first_crops : int, optional
         Over how many crops the first backbone looks, in place of `crops`.
@@ -167,7 +168,7 @@ class FrozenTraining:
 
     @property
     def seen(self) -> tuple[tuple[int, ...], ...]:
-        """For each backbone, over which views (:mod:`kindsight.models.backbones.tta`) its mean is."""
+        """Views averaged at prediction time, for each backbone."""
         flips = tuple(range(self.views)) if self.flips is None else self.flips
         first = views_of(flips, self.first_crops or self.crops)
         others = len(split_names(self.model)) - 1
