@@ -20,10 +20,10 @@ from sklearn.utils.validation import check_is_fitted
 from fake_keras import FakeKeras, use_fake_keras
 from kindsight import ImageClassifier, ImageDataset, Predictor, load_bundle
 from kindsight.errors import (
-    AgreementError,
     BundleError,
     DatasetError,
     ImageError,
+    ParityError,
     SettingsError,
     UsageError,
 )
@@ -228,7 +228,7 @@ def test_images_that_cannot_be_read(classifier, folder, dataset, tmp_path):
     with pytest.warns(UserWarning, match="1 of 43 images could not be read"):
         classifier.fit(files, [*dataset.label, "ring"])
     assert [(error.path, error.code) for error in classifier.problems_] == [
-        (str(bad), "not-a-image")
+        (str(bad), "not-an-image")
     ]
     with pytest.raises(ImageError, match=r"bad\.jpg"):
         classifier.predict([files[0], bad])
@@ -443,7 +443,7 @@ def test_nothing_is_overwritten(classifier, arrays, tmp_path):
 def test_networks_that_disagree_are_no_bundle(classifier, arrays, tmp_path, monkeypatch):
     monkeypatch.setattr(FakeKeras, "offset", 0.5)
     fitted = classifier.fit(*arrays)
-    with pytest.raises(AgreementError):
+    with pytest.raises(ParityError):
         fitted.save(tmp_path / "mine")
     with pytest.raises(BundleError):
         ImageClassifier.load(tmp_path / "mine")

@@ -91,7 +91,7 @@ def test_what_cannot_be_read_is_a_row_and_the_rest_goes_on(predictor, photos):
     answers = list(predictor.predict(given))
     assert [answer.path for answer in answers] == [str(path) for path in given]
     codes = [answer.error.code if answer.error else None for answer in answers]
-    wrong = ["not-a-image", "missing", "empty", "truncated", "not-a-image"]
+    wrong = ["not-an-image", "missing", "empty", "truncated", "not-an-image"]
     assert codes == [None, *wrong, None]
     for path, answer in zip(given[1:6], answers[1:6], strict=True):
         assert (answer.label, answer.probabilities, answer.logits) == (None, None, None)

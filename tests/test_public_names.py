@@ -13,9 +13,9 @@ import kindsight
 NAMES = [
     "Augment",
     "Bundle",
-    "ImageDataset",
     "Evaluation",
     "ImageClassifier",
+    "ImageDataset",
     "InputSpec",
     "Prediction",
     "Predictor",

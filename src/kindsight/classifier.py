@@ -524,7 +524,7 @@ class ImageClassifier(Estimator):
         ------
         UsageError
             If there is something at `folder` already, or nothing was fitted.
-        AgreementError
+        ParityError
             If the Keras and the LiteRT network disagree.
         """
         self._check_fitted()

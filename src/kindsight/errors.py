@@ -12,7 +12,7 @@
     ├── WeightsError                 a weights file that is absent, damaged or hostile
     ├── BundleError                  a bundle that is absent, damaged or of a newer format
     ├── CacheError                   the cache folder cannot be used
-    └── AgreementError               two forms of the same network give different answers
+    └── ParityError               two forms of the same network give different answers
 
 A message states the rule, what was received, and how to mend it. This module imports nothing.
 """
@@ -20,7 +20,6 @@ A message states the rule, what was received, and how to mend it. This module im
 from __future__ import annotations
 
 __all__ = [
-    "AgreementError",
     "BundleError",
     "CacheError",
     "ColumnTypeError",
@@ -28,6 +27,7 @@ __all__ = [
     "ImageError",
     "KindsightError",
     "MissingExtraError",
+    "ParityError",
     "SettingsError",
     "UsageError",
     "WeightsError",
@@ -87,7 +87,7 @@ class ImageError(KindsightError):
         "missing",
         "no-permission",
         "empty",
-        "not-a-image",
+        "not-an-image",
         "unsupported",
         "truncated",
         "corrupt",
@@ -119,5 +119,5 @@ class CacheError(KindsightError):
     """The cache folder cannot be written or holds something that is not a cache."""
 
 
-class AgreementError(KindsightError):
+class ParityError(KindsightError):
     """Two forms of the same network (Keras, LiteRT, an export) give different answers."""

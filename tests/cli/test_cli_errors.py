@@ -10,13 +10,13 @@ import typer
 from kindsight.cli.terminal.command import Command
 from kindsight.cli.terminal.progress import watching
 from kindsight.errors import (
-    AgreementError,
     BundleError,
     CacheError,
     DatasetError,
     ImageError,
     KindsightError,
     MissingExtraError,
+    ParityError,
     SettingsError,
     UsageError,
     WeightsError,
@@ -51,7 +51,7 @@ def fails(runner):
         (WeightsError("x"), 1),
         (BundleError("x"), 1),
         (CacheError("x"), 1),
-        (AgreementError("x"), 1),
+        (ParityError("x"), 1),
     ],
 )
 def test_each_error_has_its_exit_code_and_is_said_in_one_line(fails, error, code):

@@ -56,7 +56,7 @@ def test_what_was_not_scored_is_named(run, tiny, data):
     assert scores["unknown"] == {"yellow": 2}
     assert scores["absent"] == ["green"]
     (problem,) = scores["set_aside"]
-    assert (problem["path"], problem["code"]) == ("red/broken.png", "not-a-image")
+    assert (problem["path"], problem["code"]) == ("red/broken.png", "not-an-image")
     assert problem["message"]
 
 
@@ -68,7 +68,7 @@ def test_the_text_says_the_same(run, tiny, data):
     assert "83.3% balanced accuracy" in text
     assert "not scored, as the classifier does not know the class: yellow (2)" in text
     assert "no image of: green" in text
-    assert "1 image could not be read: 1 not-a-image" in text
+    assert "1 image could not be read: 1 not-an-image" in text
     assert "red/broken.png: " in text
 
 

@@ -44,7 +44,7 @@ def test_an_unreadable_image_gets_a_row_the_rest_goes_on_and_the_exit_code_is_1(
     assert result.exit_code == 1
     assert [row["path"] for row in rows] == list(files)
     assert [row["label"] for row in rows] == ["red", None, None, "blue"]
-    assert rows[1]["error"]["code"] == "not-a-image"
+    assert rows[1]["error"]["code"] == "not-an-image"
     assert rows[2]["error"]["code"] == "missing"
     assert rows[1]["error"]["message"]
     for row in rows[1:3]:
@@ -81,7 +81,7 @@ def test_csv_has_one_heading_and_a_column_for_each_class(run, tiny, colours):
     ]  # fmt: skip
     assert good[:2] == ["new/green.png", "green"] and good[3:5] == ["", ""]
     assert [float(cell) for cell in good[5:]] == pytest.approx([0.0060233, 0.9879534, 0.0060233])
-    assert bad[:4] == ["new/broken.png", "", "", "not-a-image"]
+    assert bad[:4] == ["new/broken.png", "", "", "not-an-image"]
     assert bad[4] and bad[5:] == ["", "", ""]
 
 

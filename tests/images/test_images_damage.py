@@ -70,7 +70,7 @@ def test_a_file_cut_anywhere(name, capfd):
     if name in STRICT:
         assert "image" not in codes
         assert "truncated" in codes
-    assert codes <= {"image", "truncated", "corrupt", "not-a-image"}
+    assert codes <= {"image", "truncated", "corrupt", "not-an-image"}
     assert capfd.readouterr().err == ""
 
 

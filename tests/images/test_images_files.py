@@ -29,7 +29,7 @@ def test_reading_bytes(tmp_path):
     assert code_of_path(path, max_bytes=4) == "too-large"
     path.write_bytes(b"")
     assert code_of_path(path) == "empty"
-    assert code_of_path(tmp_path) == "not-a-image"
+    assert code_of_path(tmp_path) == "not-an-image"
     assert code_of_path(tmp_path / "absent.jpg") == "missing"
     assert code_of_path(path / "below-a-file.jpg") == "missing"
     assert code_of_path(str(tmp_path / "a\0b")) == "missing"
@@ -39,7 +39,7 @@ def test_reading_bytes(tmp_path):
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes with a name here")
 def test_a_pipe_is_refused_and_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "pipe.jpg")
-    assert code_of_path(tmp_path / "pipe.jpg") == "not-a-image"
+    assert code_of_path(tmp_path / "pipe.jpg") == "not-an-image"
 
 
 @pytest.mark.parametrize(
@@ -62,7 +62,7 @@ def test_errors_name_the_file(tmp_path):
     path.write_text("This is a text.")
     with pytest.raises(ImageError, match=r"notes\.jpg: The file is not an image") as caught:
         read_image(path)
-    assert (caught.value.code, caught.value.path) == ("not-a-image", str(path))
+    assert (caught.value.code, caught.value.path) == ("not-an-image", str(path))
     with pytest.raises(ImageError, match=r"^The file is empty\.$") as caught:
         read_image(b"")
     assert (caught.value.code, caught.value.path) == ("empty", None)

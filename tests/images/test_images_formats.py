@@ -214,4 +214,4 @@ def test_known_files_that_are_not_read_are_named(data, word):
 def test_other_files_are_not_images(data):
     with pytest.raises(ImageError) as caught:
         read_image(data)
-    assert caught.value.code == "not-a-image"
+    assert caught.value.code == "not-an-image"

@@ -14,7 +14,6 @@ from PIL import Image
 from kindsight.errors import ImageError
 from kindsight.images import read_image
 from kindsight.images.formats import jpeg
-from kindsight.images.formats import jpeg as _read_jpeg
 
 
 def pillow_alone(data, size=None):
@@ -28,15 +27,16 @@ def pillow_alone(data, size=None):
 @pytest.fixture
 def taken(monkeypatch):
     """Return a list that fills with whether each JPEG was decoded here."""
-    answers = []
+    decoded = []
+    decode = jpeg.decode_jpeg
 
     def watched(*given):
-        image = jpeg.decode_jpeg(*given)
-        answers.append(image is not None)
+        image = decode(*given)
+        decoded.append(image is not None)
         return image
 
-    monkeypatch.setattr(_read_jpeg, "decode_jpeg", watched)
-    return answers
+    monkeypatch.setattr(jpeg, "decode_jpeg", watched)
+    return decoded
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L"])

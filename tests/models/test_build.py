@@ -7,7 +7,7 @@ import time
 import numpy as np
 import pytest
 
-from kindsight.errors import AgreementError, CacheError, SettingsError, WeightsError
+from kindsight.errors import CacheError, ParityError, SettingsError, WeightsError
 from kindsight.models.backbones import build
 from kindsight.models.backbones.build import ensure_backbone
 from kindsight.models.backbones.table import get_backbone
@@ -196,7 +196,7 @@ def test_what_a_killed_build_left_is_cleared(tmp_path):
 
 
 def test_failed_builds_leave_nothing_that_counts(tmp_path):
-    with pytest.raises(AgreementError, match=r"features of its table\. Received: 7"):
+    with pytest.raises(ParityError, match=r"features of its table\. Received: 7"):
         ensure_backbone(NAME, (64, 64), tmp_path, process=StandIn(width=7))
     with pytest.raises(WeightsError, match="damaged"):
         ensure_backbone(NAME, (64, 64), tmp_path, process=StandIn(error=WeightsError("damaged")))

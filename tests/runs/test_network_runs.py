@@ -17,7 +17,7 @@ from sklearn.model_selection import cross_val_score
 from kindsight import ImageClassifier, ImageDataset, Predictor
 from kindsight.augment import Augment
 from kindsight.bundle import file_digest, load_bundle
-from kindsight.errors import AgreementError, SettingsError, UsageError
+from kindsight.errors import ParityError, SettingsError, UsageError
 from kindsight.evaluation import evaluate, to_probabilities
 from kindsight.models.networks.small_cnn import SmallCNN
 from kindsight.runs.train import TrainSettings, find_learning_rate, train
@@ -227,7 +227,7 @@ def test_networks_that_disagree_are_no_bundle(settings, tmp_path, monkeypatch, p
         return features, logits + np.array([0.0, 0.01, 0.0], np.float32)
 
     monkeypatch.setattr(process, "run", run)
-    with pytest.raises(AgreementError):
+    with pytest.raises(ParityError):
         train(dataclasses.replace(settings, runs=str(tmp_path), epochs=1))
     (run,) = tmp_path.iterdir()
     assert not (run / "bundle.json").exists()

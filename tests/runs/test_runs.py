@@ -18,10 +18,10 @@ from fake_keras import FakeKeras, use_fake_keras
 from kindsight.bundle import file_digest, load_bundle
 from kindsight.dataset import ImageDataset
 from kindsight.errors import (
-    AgreementError,
     BundleError,
     DatasetError,
     MissingExtraError,
+    ParityError,
     SettingsError,
     UsageError,
 )
@@ -136,7 +136,7 @@ def test_problems_are_listed(trained):
     assert [(row["path"], row["label"], row["code"]) for row in rows] == [
         ("bar/cut.jpg", "bar", "truncated"),
         ("chequer/empty.png", "chequer", "empty"),
-        ("chequer/letter.jpg", "chequer", "not-a-image"),
+        ("chequer/letter.jpg", "chequer", "not-an-image"),
     ]
     assert all(row["reason"].endswith(".") for row in rows)
     assert [error.path for error in trained.problems] == [row["path"] for row in rows]
@@ -395,7 +395,7 @@ def test_a_file_that_is_not_what_was_fitted_fails_the_run(
         patch.setattr(pack, f"write_{which}", wrong)
         if which == "tflite":
             patch.setattr(FakeKeras, "run", run)
-        with pytest.raises(AgreementError):
+        with pytest.raises(ParityError):
             quick(small, head="linear")
     folder = small.parent / "runs" / "small-1"
     assert right and not (folder / "bundle.json").exists()
@@ -408,7 +408,7 @@ def test_a_file_that_is_not_what_was_fitted_fails_the_run(
 @pytest.mark.parametrize("offset", [0.01, np.nan])
 def test_keras_that_answers_otherwise_fails_the_run(small, quick, monkeypatch, offset):
     monkeypatch.setattr(FakeKeras, "offset", offset)
-    with pytest.raises(AgreementError, match=r"agree to 0\.0001"):
+    with pytest.raises(ParityError, match=r"agree to 0\.0001"):
         quick(small)
     assert not list((small.parent / "runs").rglob("bundle.json"))
 
@@ -492,7 +492,7 @@ def test_what_failed_once_fails_again(honest, monkeypatch):
     # time the answers must be judged again, not made of features that were kept.
     monkeypatch.setattr(HonestKeras, "offset", 0.01)
     for _ in range(2):
-        with pytest.raises(AgreementError):
+        with pytest.raises(ParityError):
             honest(1100)
     monkeypatch.setattr(HonestKeras, "offset", 0.0)
     assert "loaded and run" in honest(1100)["keras"]

@@ -8,7 +8,7 @@ import h5py
 import numpy as np
 import pytest
 
-from kindsight.errors import AgreementError
+from kindsight.errors import ParityError
 from kindsight.models.formats.assemble import write_keras
 from kindsight.models.heads.head import CurvedHead, LinearHead
 from kindsight.training.parity import AGREEMENT_TOLERANCE, _judge, check_written, for_all
@@ -85,7 +85,7 @@ def test_every_single_number_counts(backbone, head, written, tmp_path):
             weights[name][()] = values
 
         change(copy, nudge)
-        with pytest.raises(AgreementError, match="number for number"):
+        with pytest.raises(ParityError, match="number for number"):
             check_written(backbone.keras, head, copy)
 
 
@@ -93,18 +93,18 @@ def test_a_missing_array_and_one_too_many(backbone, head, written, tmp_path):
     copy = tmp_path / "copy.keras"
     shutil.copy(written, copy)
     change(copy, lambda weights: weights.__delitem__(arrays_of(weights)[3]))
-    with pytest.raises(AgreementError):
+    with pytest.raises(ParityError):
         check_written(backbone.keras, head, copy)
     shutil.copy(written, copy)
     change(copy, lambda weights: weights.create_dataset("layers/dense_99/vars/0", data=[1.0]))
-    with pytest.raises(AgreementError):
+    with pytest.raises(ParityError):
         check_written(backbone.keras, head, copy)
 
 
 def test_another_head(backbone, head, written):
     width = backbone.layout.width
     for other in (linear(width, seed=1), linear(width, classes=4), curved(width, seed=1)):
-        with pytest.raises(AgreementError):
+        with pytest.raises(ParityError):
             check_written(backbone.keras, other, written)
 
 
@@ -114,16 +114,16 @@ def judge(ours, theirs, temperature=1.0):
 
 def test_the_largest_difference_by_hand():
     # Probabilities 1/2 and 1/2 against 3/4 and 1/4; the other image is alike.
-    with pytest.raises(AgreementError, match=r"differ by 0\.25 on 2 images"):
+    with pytest.raises(ParityError, match=r"differ by 0\.25 on 2 images"):
         judge([[0, 0], [5, 5]], [[np.log(3), 0], [5, 5]])
     # Near 1/2 a difference d of logits is d / 4 in probability: 4 tolerances are too many only
     # by rounding, and dividing by a temperature of 2 halves it.
     most = 4 * AGREEMENT_TOLERANCE
     assert judge([[0, 0]], [[0.98 * most, 0]]).largest_difference < AGREEMENT_TOLERANCE
-    with pytest.raises(AgreementError):
+    with pytest.raises(ParityError):
         judge([[0, 0]], [[1.02 * most, 0]])
     assert judge([[0, 0]], [[1.9 * most, 0]], 2.0).largest_difference < AGREEMENT_TOLERANCE
-    with pytest.raises(AgreementError):
+    with pytest.raises(ParityError):
         judge([[0, 0]], [[2.1 * most, 0]], 2.0)
 
 
@@ -135,9 +135,9 @@ def test_what_is_added_to_all_classes_means_nothing():
 
 @pytest.mark.parametrize("theirs", [[[np.nan, 0]], [[np.inf, 0]], [[0, 0, 0]], [[0, 0], [0, 0]]])
 def test_what_cannot_be_compared_does_not_agree(theirs):
-    with pytest.raises(AgreementError):
+    with pytest.raises(ParityError):
         judge([[0, 0]], theirs)
-    with pytest.raises(AgreementError):
+    with pytest.raises(ParityError):
         judge(theirs, [[0, 0]])
 
 

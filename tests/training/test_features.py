@@ -194,7 +194,7 @@ def test_unreadable_images_are_set_aside_with_reason_and_remembered(folder, comp
     assert listed == [
         ("bar/cut again.jpg", "truncated"),
         ("bar/cut.jpg", "truncated"),
-        ("ring/letter.png", "not-a-image"),
+        ("ring/letter.png", "not-an-image"),
     ]
     assert first.problem_labels == ("bar", "bar", "ring")
     assert all(error.reason and "cut" not in error.reason for error in first.problems)

@@ -51,14 +51,14 @@ def read_bytes(path: str | os.PathLike[str], *, max_bytes: int = MAX_BYTES) -> b
     Raises
     ------
     ImageError
-        ``missing``, ``no-permission``, ``not-a-image`` (a folder, a pipe), ``empty``,
+        ``missing``, ``no-permission``, ``not-an-image`` (a folder, a pipe), ``empty``,
         ``too-large``, or ``corrupt`` when the disk fails.
     """
     name = os.fspath(path)
     try:
         found = os.stat(name)  # noqa: PTH116 (called once an image; Path is slower)
         if not stat.S_ISREG(found.st_mode):
-            raise ImageError("not-a-image", "This is not a file but a folder or device.", name)
+            raise ImageError("not-an-image", "This is not a file but a folder or device.", name)
         if found.st_size > max_bytes:
             raise ImageError(
                 "too-large",
@@ -117,7 +117,7 @@ def read_image(
     Raises
     ------
     ImageError
-        With a code: ``missing``, ``no-permission``, ``empty``, ``not-a-image``, ``unsupported``,
+        With a code: ``missing``, ``no-permission``, ``empty``, ``not-an-image``, ``unsupported``,
         ``truncated``, ``corrupt`` or ``too-large``, and a reason. Nothing else is raised for a
         file, however it is made, and nothing is printed.
     SettingsError

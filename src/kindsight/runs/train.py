@@ -80,7 +80,7 @@ def train(
         If no classifier can be made of the folder.
     UsageError
         If the named run is there already.
-    AgreementError
+    ParityError
         If the written networks disagree.
     MissingExtraError
         If MLflow is wanted and not installed.

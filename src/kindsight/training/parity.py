@@ -28,7 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kindsight.bundle import file_digest
-from kindsight.errors import AgreementError
+from kindsight.errors import ParityError
 from kindsight.evaluation import to_probabilities
 from kindsight.models.formats.keras import MEMBERS, WEIGHTS
 from kindsight.models.heads.head import HeadLayers
@@ -68,7 +68,7 @@ def check_written(template: Path, head: HeadLayers, written: Path) -> None:
 
     Raises
     ------
-    AgreementError
+    ParityError
         If any number differs, is missing, or is there too many.
     """
     expected, found = _arrays(template), _arrays(written)
@@ -81,7 +81,7 @@ def check_written(template: Path, head: HeadLayers, written: Path) -> None:
     # Kernel and bias of each layer, in the order in which the layers were added.
     ordered = [added[name] for name in sorted(added, key=_order)]
     if not same or len(ordered) != len(wanted) or not all(map(_same, wanted, ordered)):
-        raise AgreementError(
+        raise ParityError(
             f"{written} must hold the network of {template} and the fitted head, number for "
             "number. It does not. Delete the cache (kindsight cache clear) and train again."
         )
@@ -177,7 +177,7 @@ def check_agreement(
 
     Raises
     ------
-    AgreementError
+    ParityError
         If any probability differs by more than :data:`AGREEMENT_TOLERANCE`.
     """
     wanted, *others = (_digests_of(fitted, part) for part in (rows, *later))
@@ -239,7 +239,7 @@ def check_network(
 
     Raises
     ------
-    AgreementError
+    ParityError
         As there.
     """
     different = {str(fitted.dataset.digest[row]): row for row in reversed(rows.tolist())}
@@ -326,7 +326,7 @@ def _judge(
         one, other = (to_probabilities(logits, temperature) for logits in (ours, theirs))
         difference = float(np.abs(one - other).max())
     if difference > AGREEMENT_TOLERANCE:
-        raise AgreementError(
+        raise ParityError(
             f"model.keras and model.tflite must agree to {AGREEMENT_TOLERANCE:g} in probability. "
             f"They differ by {difference:g} on {len(ours)} images; the bundle is not finished. "
             "Delete the cache (kindsight cache clear) and train again."

@@ -80,7 +80,7 @@ def pack(
 
     Raises
     ------
-    AgreementError
+    ParityError
         If the two networks disagree; see :mod:`.agreement`.
     """
     folder.mkdir(parents=True, exist_ok=True)

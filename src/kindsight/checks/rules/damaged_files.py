@@ -95,7 +95,7 @@ class NotImages(ProblemCheck):
     title = "Files that are no images"
     severity = "error"
     advice = "Open one in a text editor to see what it is, and fetch the images again."
-    problems = ("not-a-image",)
+    problems = ("not-an-image",)
 
 
 # SECTION: KS105: images too large to be opened.

@@ -76,7 +76,7 @@ def detect_format(data: bytes) -> str:
     Raises
     ------
     ImageError
-        ``empty``, ``unsupported`` (a known kind of file that is not read) or ``not-a-image``.
+        ``empty``, ``unsupported`` (a known kind of file that is not read) or ``not-an-image``.
     """
     if not data:
         raise ImageError("empty", "The file is empty.")
@@ -93,7 +93,7 @@ def detect_format(data: bytes) -> str:
     if _SVG.match(head):
         raise _unsupported("SVG drawing")
     raise ImageError(
-        "not-a-image", f"The file is not an image of a kind that is read ({_listed()})."
+        "not-an-image", f"The file is not an image of a kind that is read ({_listed()})."
     )
 
 

@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from kindsight.errors import AgreementError, SettingsError
+from kindsight.errors import ParityError, SettingsError
 from kindsight.models.backbones.files import (
     BUILD_FORMAT,
     BackboneFiles,
@@ -75,7 +75,7 @@ def ensure_backbone(
         For a name, size or weights that no backbone can be built of.
     CacheError
         Where the cache cannot be written.
-    AgreementError
+    ParityError
         Where Keras and LiteRT do not give the same features.
     KindsightError
         Where the process with Keras fails.
@@ -146,7 +146,7 @@ def _build(
         )
         layout = FeatureLayout.from_dict(answer["layout"])
         if (backbone.stages and layout != backbone.layout()) or answer["width"] != layout.width:
-            raise AgreementError(
+            raise ParityError(
                 f"The backbone {backbone.name} must give the features of its table. Received: "
                 f"{answer['width']} features in {len(layout.blocks)} blocks. Please report this "
                 "with the version of keras."

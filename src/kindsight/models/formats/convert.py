@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kindsight.errors import AgreementError
+from kindsight.errors import ParityError
 from kindsight.models.formats.litert import make_interpreter
 
 __all__ = [
@@ -115,7 +115,7 @@ def check_agreement(model: Any, converted: bytes, tolerance: float = TOLERANCE) 
 
     Raises
     ------
-    AgreementError
+    ParityError
         Where that is more than `tolerance`, or either gives a value that is not finite.
     """
     images = make_images(CHECKED_IMAGES, model.input_shape[1:3])
@@ -124,7 +124,7 @@ def check_agreement(model: Any, converted: bytes, tolerance: float = TOLERANCE) 
     difference = float(np.abs(got - expected).max() / np.abs(expected).max())
     # Written so that a difference that is no number fails, too.
     if not difference <= tolerance:
-        raise AgreementError(
+        raise ParityError(
             f"The LiteRT file of {model.name} must give what Keras gives, to {tolerance:g} of the "
             f"largest value. Received: a difference of {difference:g}. Please report this with "
             "the versions of tensorflow and ai-edge-litert."
@@ -140,7 +140,7 @@ def write_both_forms(
     Returns
     -------
     float
-        As :func:`check_agreement` gives it; AgreementError as there.
+        As :func:`check_agreement` gives it; ParityError as there.
     """
     model.save(keras_file)
     converted = convert_to_litert(model)

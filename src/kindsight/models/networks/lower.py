@@ -85,7 +85,7 @@ def ensure_lower(
     ------
     CacheError
         Where the cache cannot be written.
-    AgreementError
+    ParityError
         Where Keras and LiteRT do not give the same numbers.
     KindsightError
         Where the process with Keras fails.

@@ -333,7 +333,7 @@ class Trainer:
 
         Raises
         ------
-        AgreementError
+        ParityError
             Where that is too much.
         """
         self.set_weights(self.weights())

@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kindsight.errors import (
-    AgreementError,
     CacheError,
     KindsightError,
+    ParityError,
     SettingsError,
     WeightsError,
 )
@@ -24,7 +24,7 @@ from kindsight.models.backbones.weights import WEIGHTS
 __all__ = ["absolute", "accept", "handed_over", "settings"]
 
 _RAISED_AS_THEY_WERE = {
-    kind.__name__: kind for kind in (AgreementError, CacheError, SettingsError, WeightsError)
+    kind.__name__: kind for kind in (ParityError, CacheError, SettingsError, WeightsError)
 }
 
 

@@ -100,7 +100,7 @@ class KerasProcess(JobProcess):
         ------
         SettingsError, WeightsError
             As :func:`.backbones.get_backbone` and :func:`.weights.load_state`.
-        AgreementError
+        ParityError
             Where the two files do not give the same features.
         KindsightError
             Where the child fails.
