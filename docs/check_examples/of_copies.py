@@ -5,7 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from .contract import SMALL, Example, Files, Image, example, many, plain, saved, sound
+from .contract import SMALL, Drawing, Example, Files, example, many, plain, saved, sound
 from .still_life import fruit, lettering
 
 __all__: list[str] = []
@@ -50,7 +50,7 @@ def mirrored() -> Example:
     )  # fmt: skip
 
 
-def moved(image: Image) -> Image:
+def moved(image: Drawing) -> Drawing:
     """Return the next photograph of a burst: turned and shifted a little."""
     height, width = image.shape[:2]
     how = cv2.getRotationMatrix2D((width / 2, height / 2), 1.0, 1.02)

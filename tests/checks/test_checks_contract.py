@@ -26,7 +26,7 @@ from kindsight.checks.check import COSTS
 from kindsight.checks.runner import KINDS
 from kindsight.dataset import ImageDataset
 
-ROOT = Path(__file__).resolve().parents[3]
+ROOT = Path(__file__).resolve().parents[2]
 CHECKS = all_checks()
 each_check = pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.code)
 
@@ -101,12 +101,11 @@ def test_codes_are_unique_and_in_order() -> None:
 
 @each_check
 def test_a_check_says_what_it_is(check: Check) -> None:
-    kind = type(check).__module__.split(".")[3]
     assert re.fullmatch(r"KS[1-9]\d\d", check.code)
-    assert KINDS[int(check.code[2]) - 1] == kind
+    assert type(check) in list(KINDS.values())[int(check.code[2]) - 1]
     assert check.title and check.title[0].isupper() and not check.title.endswith(".")
     assert check.severity in SEVERITIES and check.cost in COSTS
-    assert type(check).__doc__ and check.code in (inspect.getmodule(type(check)).__doc__ or "")
+    assert type(check).__doc__
     assert not inspect.signature(type(check)).parameters
 
 

@@ -22,7 +22,7 @@ from kindsight.models.backbones.layout import FeatureBlock, FeatureLayout
 from kindsight.runs.checking.out_of_fold import answer_out_of_fold
 from kindsight.runs.checking.run import open_for_checking
 
-DOCS = Path(__file__).resolve().parents[3] / "docs"
+DOCS = Path(__file__).resolve().parents[2] / "docs"
 CODES = [check.code for check in all_checks()]
 each_code = pytest.mark.parametrize("code", CODES)
 

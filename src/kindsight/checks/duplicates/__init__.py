@@ -1,1 +1,1 @@
-"""TODO: say what kindsight.checks.duplicates is."""
+"""Search for duplicate images: hash index, registration and groups of duplicates."""

@@ -36,7 +36,7 @@ from kindsight.checks.duplicates.shared_background import (
     left_alike,
     turned,
 )
-from kindsight.checks.rules.content import PLAIN
+from kindsight.checks.measurements import SINGLE_TONE
 from kindsight.images.hashes import TURNS, hamming, turned_hashes
 from kindsight.threads import single_threaded_opencv
 
@@ -154,7 +154,7 @@ def _find(context: CheckContext) -> Copies:
     n = len(context.dataset)
     measured = context.measurements
     # A hash of nothing is noise.
-    shows = (measured.contrast >= FAINT) & (measured.plain < PLAIN)
+    shows = (measured.contrast >= FAINT) & (measured.plain < SINGLE_TONE)
     readable = context.readable_rows
     look = SharedLook(measured.small, readable[shows[readable]])
     search = _Search(context, Groups(n), look)

@@ -7,12 +7,12 @@ from numpy.typing import NDArray
 
 from kindsight.checks.check import Check, CheckResult
 from kindsight.checks.context import CheckContext
+from kindsight.checks.measurements import SINGLE_TONE
 from kindsight.checks.typical import each_or_all
 
 __all__ = [
     "CONTRAST",
     "FEWER",
-    "PLAIN",
     "BlankImages",
     "BlurredImages",
     "BrightImages",
@@ -27,9 +27,6 @@ __all__ = [
 # The grey levels' standard deviation below this is noise; cats-dogs begin at 15.
 CONTRAST = 4.0
 
-# This share of the pixels in nine levels side by side is one tone; cats-dogs reach 0.58.
-PLAIN = 0.98
-
 
 class BlankImages(Check):
     """One tone, but for noise: a cap on the lens, a page left white, a placeholder."""
@@ -42,7 +39,7 @@ class BlankImages(Check):
     def run(self, context: CheckContext) -> CheckResult:
         """Look at the images."""
         measured = context.measurements
-        wrong = (measured.contrast < CONTRAST) | (measured.plain >= PLAIN)
+        wrong = (measured.contrast < CONTRAST) | (measured.plain >= SINGLE_TONE)
         return each_or_all(
             self,
             context,
@@ -146,7 +143,7 @@ class LowContrast(Check):
         wrong = (
             (measured.contrast < LEAST_CONTRAST)
             & (measured.contrast >= CONTRAST)
-            & (measured.plain < PLAIN)
+            & (measured.plain < SINGLE_TONE)
         )
         return each_or_all(
             self,
@@ -178,7 +175,9 @@ class FewTones(Check):
         """Look at the images."""
         measured = context.measurements
         wrong = (
-            (measured.entropy < BITS) & (measured.contrast >= CONTRAST) & (measured.plain < PLAIN)
+            (measured.entropy < BITS)
+            & (measured.contrast >= CONTRAST)
+            & (measured.plain < SINGLE_TONE)
         )
         return each_or_all(
             self,
