@@ -1,4 +1,4 @@
-"""What ``--kept-views`` brings: a training of layers of your own choice, with it and without.
+"""What ``--cached-copies`` brings: a training of layers of your own choice, with it and without.
 
 Whole processes, in turns, each with a cache of its own: the upper part of EfficientNet-Lite0 learns
 for ten epochs from augmented images, whose views go through the frozen layers once, or drawn
@@ -8,8 +8,8 @@ Examples
 --------
 ::
 
-    python benchmarks/kept_views.py sign-digits/
-    python benchmarks/kept_views.py sign-digits/ --repeats 1 --limit 100
+    python benchmarks/cached_copies.py sign-digits/
+    python benchmarks/cached_copies.py sign-digits/ --repeats 1 --limit 100
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def measure(options: argparse.Namespace, folder: Path) -> Section:
         for views, takes in found.items():
             with tempfile.TemporaryDirectory(dir=folder) as place:
                 command = kindsight(
-                    "train", data, *OPTIONS, "--runs", Path(place, "runs"), "--kept-views", views
+                    "train", data, *OPTIONS, "--runs", Path(place, "runs"), "--cached-copies", views
                 )
                 done = run(command, env=environment(Path(place, "cache")))
             test = done.answer["test"]

@@ -30,7 +30,7 @@ from folders import class_files, first_of_each, hold_out, lay_out
 from processes import environment, run, say, script
 from telling import tell, warn_if_busy
 
-FLOAT32 = "kindsight, --precision float32"
+FLOAT32 = "kindsight, --compute-dtype float32"
 LISTING, TORCH = "the course's listing, Keras as installed", "PyTorch channels_last, two workers"
 # PyTorch's threads wait by spinning unless they are told not to; the faster way counts.
 TORCH_SETTINGS: tuple[dict[str, str], ...] = ({}, {"OMP_WAIT_POLICY": "passive"})
@@ -100,7 +100,7 @@ def kindsight(data: Path, folder: Path, options: argparse.Namespace, **more: Any
         "data": str(data), "runs": str(folder / "runs"), "model": "small-cnn", "size": 150,
         "resize": "stretch", "batch_size": 20, "optimizer": "rmsprop", "validation": 0.0,
         "epochs": options.epochs, "learning_rate": options.learning_rate,
-        "augment": "none" if options.plain else "classic", "keep": "last", **more,
+        "augment": "none" if options.plain else "classic", "final_weights": "last", **more,
     }  # fmt: skip
     command = script("small_cnn.py", "--run", json.dumps(settings))
     done = run(command, env=environment(folder / "cache"))
@@ -149,7 +149,7 @@ def measure_speed(data: Path, options: argparse.Namespace, folder: Path) -> Sect
         own = folder / f"turn-{turn}"
         own.mkdir()
         take("kindsight", kindsight(data, own, options))
-        take(FLOAT32, kindsight(data, own / "float32", options, precision="float32"))
+        take(FLOAT32, kindsight(data, own / "float32", options, compute_dtype="float32"))
         take(LISTING, listing(data, options))
         if options.rivals_python is not None:
             answers = [torch(data, options, setting) for setting in TORCH_SETTINGS]
@@ -186,7 +186,7 @@ def measure_accuracy(data: Path, options: argparse.Namespace, folder: Path) -> S
         answers = {
             "kindsight": kindsight(folder / "divided", folder, own, seed=seed),
             FLOAT32: kindsight(
-                folder / "divided", folder, own, seed=seed, precision="float32"
+                folder / "divided", folder, own, seed=seed, compute_dtype="float32"
             ),
             LISTING: listing(
                 folder / "divided" / "train", own, "--validation",

@@ -19,10 +19,10 @@ from kindsight.evaluation import to_probabilities
 from kindsight.predictor import Predictor
 from kindsight.trained_images import TRAINED_ON_FILE
 from kindsight.training.common import Progress, number_fault
-from kindsight.training.engine.callbacks import TrainingListener
+from kindsight.training.engine.callbacks import TrainingCallback
 from kindsight.training.engine.history import HISTORY_FILE, load_history
-from kindsight.training.epoch_settings import EpochTraining
-from kindsight.training.fine_tuning.settings import BEST_BY, FittedTuned
+from kindsight.training.epoch_settings import EpochTrainer
+from kindsight.training.fine_tuning.settings import MONITOR, FittedTuned
 from kindsight.training.frozen.fitted import FittedFrozen
 from kindsight.training.frozen.settings import FrozenTraining
 from kindsight.training.near_duplicates import remember
@@ -143,7 +143,7 @@ def chosen_training(params: dict[str, Any]) -> Training:
     """
     validation = params["validation"]
     params = {name: value for name, value in params.items() if name != "validation"}
-    if isinstance(make_training(params), EpochTraining):
+    if isinstance(make_training(params), EpochTrainer):
         said = {name: value for name, value in params.items() if _SAYS_NOTHING.get(name) != value}
         params = {**dict.fromkeys(params), **said}
     faults = foreign_options(params)
@@ -211,10 +211,10 @@ class ImageClassifier(Estimator):
         network that is trained from its first weights.
     weights : str
         Of a backbone: ``"imagenet"``, ``"none"`` (random, by the seed), or a weights file for it.
-    cut, freeze, train_norm, kept_views : optional
+    cut, freeze, train_batch_norm, cached_copies : optional
         Which part of a backbone is used, which of its layers learn, and how many augmented views
         pass the frozen ones once for all epochs, as in
-        :class:`kindsight.training.transfer.settings.TransferTraining`. Any of them, or of the
+        :class:`kindsight.training.transfer.settings.TransferTrainer`. Any of them, or of the
         parts of a
         head below, or phases, means that the backbone is trained by gradient.
     size : int or (height, width), optional
@@ -261,12 +261,12 @@ class ImageClassifier(Estimator):
     phases : sequence of (mapping or Phase), optional
         Phases one after another, each with its own ``freeze``, ``epochs``, ``learning_rate``,
         ``augment`` and the like; what a phase does not say is as above.
-    layer_decay, average : float, optional
+    layer_decay, ema_decay : float, optional
         Each layer at this share of the pace of the one above it; a running mean of the weights
         that keeps this share of itself in each step.
-    keep : str, optional
+    final_weights : str, optional
         ``"best"`` or ``"last"``: which epoch's weights of a network are kept.
-    precision : str, optional
+    compute_dtype : str, optional
         ``"auto"``, ``"float32"`` or ``"bfloat16"``: in which numbers a network's convolutions are
         multiplied in training; ``"auto"``, as if omitted, is bfloat16 where that is faster.
 
@@ -293,8 +293,8 @@ class ImageClassifier(Estimator):
         weights: str = "imagenet",
         cut: str | None = None,
         freeze: str | int | None = None,
-        train_norm: bool | None = None,
-        kept_views: int | None = None,
+        train_batch_norm: bool | None = None,
+        cached_copies: int | None = None,
         size: int | tuple[int, int] | None = None,
         resize: str = "crop",
         head: str | None = None,
@@ -327,16 +327,16 @@ class ImageClassifier(Estimator):
         patience: int | None = None,
         phases: Sequence[Mapping[str, Any] | Phase] | None = None,
         layer_decay: float | None = None,
-        average: float | None = None,
-        keep: str | None = None,
-        precision: str | None = None,
+        ema_decay: float | None = None,
+        final_weights: str | None = None,
+        compute_dtype: str | None = None,
     ) -> None:
         self.model = model
         self.weights = weights
         self.cut = cut
         self.freeze = freeze
-        self.train_norm = train_norm
-        self.kept_views = kept_views
+        self.train_batch_norm = train_batch_norm
+        self.cached_copies = cached_copies
         self.size = size
         self.resize = resize
         self.head = head
@@ -369,9 +369,9 @@ class ImageClassifier(Estimator):
         self.patience = patience
         self.phases = phases
         self.layer_decay = layer_decay
-        self.average = average
-        self.keep = keep
-        self.precision = precision
+        self.ema_decay = ema_decay
+        self.final_weights = final_weights
+        self.compute_dtype = compute_dtype
         self._fitted: Fitted
         self._predictor: Predictor | None
 
@@ -383,7 +383,7 @@ class ImageClassifier(Estimator):
         y: Any = None,
         *,
         progress: Progress | None = None,
-        listener: TrainingListener | None = None,
+        callback: TrainingCallback | None = None,
     ) -> ImageClassifier:
         """Learn from images.
 
@@ -397,7 +397,7 @@ class ImageClassifier(Estimator):
             A label for each image; not needed where `X` has labels.
         progress : callable, optional
             Called with (stage, done, total).
-        listener : TrainingListener, optional
+        callback : TrainingCallback, optional
             Told of the epochs of a network.
 
         Returns
@@ -414,7 +414,7 @@ class ImageClassifier(Estimator):
         """
         training = chosen_training(self.get_params())
         training.spec()
-        network = isinstance(training, EpochTraining) or training.tunes != "off"
+        network = isinstance(training, EpochTrainer) or training.tunes != "off"
         dataset = learned_from(as_dataset(X, y), network)
         if missing := sum(label is None for label in dataset.label):
             raise DatasetError(
@@ -444,7 +444,7 @@ class ImageClassifier(Estimator):
                 np.flatnonzero(held),
                 keras=keras,
                 progress=progress,
-                listener=listener,
+                callback=callback,
             )
         for note in self._fitted.notes if isinstance(self._fitted, FittedNetwork) else ():
             warnings.warn(note, stacklevel=2)
@@ -573,7 +573,7 @@ class ImageClassifier(Estimator):
         classifier.classes_ = np.array(bundle.classes)
         classifier.temperature_ = bundle.temperature
         tuned = known.get("fine_tune") in ("light", "full") or known.get("budget") is not None
-        history = load_history(folder, BEST_BY if tuned else "accuracy")
+        history = load_history(folder, MONITOR if tuned else "accuracy")
         if history is not None:
             classifier.history_ = history
         return classifier

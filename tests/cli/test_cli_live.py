@@ -90,7 +90,7 @@ def test_a_continued_training_knows_its_speed_at_once(clocked):
         assert state.replaying
     assert state.seconds_left() == 20
     assert state.best_epoch == 1
-    state.on_rank("loss")
+    state.on_monitor("loss")
     state.on_epoch(row(3))
     assert not state.replaying
 
@@ -208,18 +208,18 @@ def test_without_validation_and_without_braille(screen):
 def test_quiet_shows_nothing(capsys):
     with watching_training(True) as watch:
         watch.progress("images", 0, 5)
-        watch.listener.on_start(1, 0)
-        step(watch.listener, 1, 5)
-        watch.listener.on_epoch(row(1))
+        watch.callback.on_start(1, 0)
+        step(watch.callback, 1, 5)
+        watch.callback.on_epoch(row(1))
     assert capsys.readouterr() == ("", "")
 
 
 def test_a_pipe_gets_lines(capsys):
     with watching_training(False) as watch:
         watch.progress("images", 0, 5)
-        watch.listener.on_start(1, 0)
-        step(watch.listener, 1, 5)
-        watch.listener.on_epoch(row(1, None))
+        watch.callback.on_start(1, 0)
+        step(watch.callback, 1, 5)
+        watch.callback.on_epoch(row(1, None))
     assert capsys.readouterr() == (
         "",
         "Reading images: 5\n"
@@ -233,8 +233,8 @@ def test_a_terminal_gets_the_screen(monkeypatch):
     monkeypatch.setattr(live.sys, "stderr", stream)
     monkeypatch.setenv("TERM", "xterm")
     with watching_training(False) as watch:
-        watch.listener.on_start(2, 0)
-        watch.listener.on_epoch(row(1))
+        watch.callback.on_start(2, 0)
+        watch.callback.on_epoch(row(1))
         watch.progress("check", 0, 0)
     assert "epoch 1 of 2" in stream.getvalue()
     assert "best" in stream.getvalue()
@@ -244,9 +244,9 @@ def test_a_ctrl_c_that_got_lost_ends_the_training(monkeypatch):
     monkeypatch.setattr(interrupts._seen, "is_set", lambda: True)
     with watching_training(True) as watch:
         for news in (
-            lambda: watch.listener.on_start(1, 0),
-            lambda: step(watch.listener, 1, 1),
-            lambda: watch.listener.on_epoch(row(1)),
+            lambda: watch.callback.on_start(1, 0),
+            lambda: step(watch.callback, 1, 1),
+            lambda: watch.callback.on_epoch(row(1)),
             lambda: watch.progress("images", 1, 2),
         ):
             with pytest.raises(KeyboardInterrupt):

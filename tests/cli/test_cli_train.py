@@ -41,14 +41,16 @@ def result(run: Path, **changes) -> TrainResult:
 NETWORK_OPTIONS = {
     "epochs": 3, "batch_size": 7, "augment": "classic", "optimizer": "rmsprop",
     "learning_rate": 0.01, "momentum": 0.5, "schedule": "cosine", "warmup": 1.5,
-    "label_smoothing": 0.1, "patience": 2, "keep": "last", "precision": "float32", "mix": "cutmix",
+    "label_smoothing": 0.1, "patience": 2, "final_weights": "last", "compute_dtype": "float32",
+    "mix": "cutmix",
     "filters": (8, 4), "dense": (9, 7), "dropout": 0.25, "batch_norm": True, "l2": 0.001,
     "pooling": "average", "tensorboard": "logs", "mlflow": True,
 }  # fmt: skip
 DECAY = {"weight_decay": 0.01}
 LEARNS = {
     "model": "inception-v3", "weights": "none", "cut": "mixed7", "freeze": "mixed5",
-    "train_norm": True, "kept_views": 3, "augment": "light", "layer_decay": 0.9, "average": 0.99,
+    "train_batch_norm": True, "cached_copies": 3, "augment": "light", "layer_decay": 0.9,
+    "ema_decay": 0.99,
     "dense": (1024,),
 }  # fmt: skip
 
@@ -58,7 +60,7 @@ def trained_with(monkeypatch, tmp_path):
     """Put a training of no time in the place of the real one; return the settings it was given."""
     given: list[TrainSettings] = []
 
-    def train(settings, *, progress=None, listener=None, reference=()):
+    def train(settings, *, progress=None, callback=None, reference=()):
         given.append(settings)
         progress("images", 0, 10)
         return result(tmp_path / "runs" / "photos-1")
@@ -247,7 +249,7 @@ def test_names_are_safe_to_print_and_to_paste(tmp_path):
 
 
 def test_ctrl_c_says_that_the_same_command_continues(run, monkeypatch):
-    def train(settings, *, progress=None, listener=None, reference=()):
+    def train(settings, *, progress=None, callback=None, reference=()):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("kindsight.runs.train.train", train)

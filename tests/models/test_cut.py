@@ -10,9 +10,9 @@ from kindsight.models.heads.trained import TrainedHead, add_trained_head
 from kindsight.models.networks.cut import complete_layer, cut_network
 from kindsight.models.networks.freezing import (
     freeze,
-    freeze_choice,
+    freeze_batch_norm,
     frozen_border,
-    hold_normalisation,
+    parse_freeze,
     summarise,
 )
 
@@ -145,7 +145,7 @@ def test_freeze(network, what, training):
 def test_normalisation_trains_where_it_is_told_to(network):
     freeze(network, "first_bn", train_normalisation=True)
     assert trains(network) == {"left", "right", "second", "second_bn"}
-    hold_normalisation(network)
+    freeze_batch_norm(network)
     assert trains(network) == {"left", "right", "second"}
 
 
@@ -161,7 +161,7 @@ def test_unfrozen_network_keeps_normalisation_in_inference_mode(network):
 @pytest.mark.parametrize("what", [-1, True, None, "", 1.5])
 def test_wrong_freezes_are_refused(what):
     with pytest.raises(SettingsError, match=r"freeze must be all, none, a number"):
-        freeze_choice(what)
+        parse_freeze(what)
 
 
 def test_more_layers_than_there_are(network):

@@ -7,20 +7,20 @@ from kindsight.models.backbones.layout import FeatureBlock, FeatureLayout
 from kindsight.models.formats.convert import run_litert, write_both_forms
 from kindsight.models.heads.head import CurvedHead, LinearHead
 from kindsight.models.networks.fine_tuned import (
-    answering_together,
-    build_lower,
+    average_logits,
+    average_over_flips,
+    build_fine_tuned,
+    build_frozen_base,
     cut_width,
-    divide_network,
     load_network,
     low_width,
-    over_views,
     stages_of,
     with_head,
 )
-from kindsight.models.networks.lower import survey_cuts
-from kindsight.models.steps.cut_networks import HEAD_PACE, DividedForward
+from kindsight.models.networks.frozen_base import list_cut_candidates
+from kindsight.models.steps.cut_networks import HEAD_PACE, FineTunedForward
 from kindsight.models.steps.optimizers import Optimizer
-from kindsight.models.steps.trainer import Trainer
+from kindsight.models.steps.trainable import TrainableNetwork
 
 SIZE = (12, 10)
 CHANNELS = {"stage3": 4, "stage4": 6}
@@ -92,21 +92,21 @@ def heads(width):
 def cut(tiny, images, head, stage="stage3"):
     features = np.asarray(tiny(images))
     spread = features.std(0) + 0.1
-    return divide_network(tiny, tiny_layout(), stage, head, 1.7, features.mean(0), spread)
+    return build_fine_tuned(tiny, tiny_layout(), stage, head, 1.7, features.mean(0), spread)
 
 
 def inputs(tiny, images, stage="stage3"):
     """What passes the cut, and the low features block by block."""
-    lower = np.asarray(build_lower(tiny, tiny_layout(), stage)(images))
+    lower = np.asarray(build_frozen_base(tiny, tiny_layout(), stage)(images))
     low = low_width(tiny_layout(), stage)
     blocks = [block for block in tiny_layout().blocks if block.stop <= low]
     maps = lower[:, low:].reshape(-1, *cut_width(tiny, stage))
     return [maps, *(lower[:, block.start : block.stop] for block in blocks)]
 
 
-def tuned(network, given, precision="float32", shards=1, **more):
-    forward = DividedForward(network, given, precision)
-    return Trainer(forward, 3, 0, shards, early=False, **more)
+def tuned(network, given, compute_dtype="float32", shards=1, **more):
+    forward = FineTunedForward(network, given, compute_dtype)
+    return TrainableNetwork(forward, 3, 0, shards, early=False, **more)
 
 
 @pytest.mark.parametrize("stage", ["stage3", "stage4", None])
@@ -131,7 +131,7 @@ def test_only_what_is_above_the_cut_learns(tiny, images):
 def test_the_heads_first_step_is_as_worked_out_by_hand(tiny, images):
     head = next(heads(tiny_layout().width))
     network, targets = cut(tiny, images, head), np.eye(3, dtype=np.float32)[np.arange(9) % 3]
-    tuner = tuned(network, lambda _: inputs(tiny, images), layer_decay=0.5, average=0.75)
+    tuner = tuned(network, lambda _: inputs(tiny, images), layer_decay=0.5, ema_decay=0.75)
     tuner.begin(Optimizer("sgd"), 0.1)
     before = {name: value.copy() for name, value in tuner.weights().items()}
     loss, right = tuner.step(None, targets, 0.2, (0, 0))
@@ -177,7 +177,7 @@ def test_from_its_state_it_goes_on_to_the_bit(tiny, images):
     targets = np.eye(3, dtype=np.float32)[np.arange(9) % 3]
 
     def tuner():
-        made = tuned(cut(tiny, images, head), lambda _: inputs(tiny, images), average=0.7)
+        made = tuned(cut(tiny, images, head), lambda _: inputs(tiny, images), ema_decay=0.7)
         made.begin(Optimizer("adamw"))
         return made
 
@@ -209,7 +209,7 @@ def test_together_they_answer_with_a_weighted_mean(tiny, images):
     tuned = np.asarray(network.full(images))
     assert np.abs(tuned - before).max() > 0.01  # far more than what is allowed below
     for frozen, answers in ((network.frozen, before), (other, before * 1.7 / 0.5)):
-        both = answering_together(network.full, frozen, 0.25)
+        both = average_logits(network.full, frozen, 0.25)
         expected = 0.25 * tuned + 0.75 * answers
         np.testing.assert_allclose(both(images), expected, rtol=1e-4, atol=2e-5)
 
@@ -219,7 +219,7 @@ def test_over_views_it_answers_with_their_mean_in_both_forms(tiny, images, views
     full = cut(tiny, images, list(heads(tiny_layout().width))[1]).full
     turned = {0: lambda x: x, 1: np.fliplr, 2: np.flipud, 3: lambda x: np.fliplr(np.flipud(x))}
     each = [full(np.stack([turned[view](image) for image in images])) for view in views]
-    expected, network = np.mean(each, 0), over_views(full, views)
+    expected, network = np.mean(each, 0), average_over_flips(full, views)
     np.testing.assert_allclose(network(images), expected, atol=1e-5)
     files = tmp_path / "n.keras", tmp_path / "n.tflite"
     write_both_forms(network, *files)
@@ -230,7 +230,7 @@ def test_over_views_it_answers_with_their_mean_in_both_forms(tiny, images, views
 def test_over_views_beside_a_copy_of_its_backbone_it_can_be_loaded(tiny, images, tmp_path):
     head = list(heads(tiny_layout().width))[1]
     full, copy = cut(tiny, images, head).full, tiny_backbone()
-    both = answering_together(over_views(full, (0, 2)), with_head(copy, head, 0.5), 0.5)
+    both = average_logits(average_over_flips(full, (0, 2)), with_head(copy, head, 0.5), 0.5)
     both.save(tmp_path / "n.keras")
     np.testing.assert_allclose(load_network(tmp_path / "n.keras")(images), both(images), atol=1e-5)
 
@@ -242,7 +242,7 @@ def test_the_weights_are_written_once_however_often_they_are_used(tmp_path):
     logits = keras.layers.Dense(500)(keras.layers.Flatten()(pixels))
     full = keras.Model(pixels, keras.layers.Dense(2)(logits), name="wide")
     files = tmp_path / "n.keras", tmp_path / "n.tflite"
-    write_both_forms(over_views(full, (0, 1, 2, 3)), *files)
+    write_both_forms(average_over_flips(full, (0, 1, 2, 3)), *files)
     weights = 4 * full.count_params()
     assert all(weights < file.stat().st_size < 1.5 * weights for file in files)
 
@@ -284,7 +284,7 @@ def test_in_shards_it_learns_and_answers_the_same(tiny, images, stage):
 def test_a_survey_counts_what_lies_above_each_cut(tiny):
     # Multiplications: 6x5 outputs of 3x3x3x4 and of 3x3x4; 3x3 of 3x3x4x6, 5x5x6 and 6x5 (top).
     below, above = 30 * (108 + 36), 9 * (216 + 150 + 30)
-    third, fourth = survey_cuts(tiny, tiny_layout())
+    third, fourth = list_cut_candidates(tiny, tiny_layout())
     assert (third.stage, third.low, third.shape) == ("stage3", 8, (6, 5, 4))
     assert third.share == pytest.approx(above / (below + above))
     assert (fourth.stage, fourth.low, fourth.shape) == ("stage4", 20, (3, 3, 6))
@@ -294,14 +294,14 @@ def test_a_survey_counts_what_lies_above_each_cut(tiny):
 def test_in_bfloat16_a_step_goes_nearly_the_same_way_and_the_network_stays_float32(tiny, images):
     head, targets = next(heads(tiny_layout().width)), np.eye(3, dtype=np.float32)[np.arange(9) % 3]
     moved = {}
-    for precision in ("float32", "bfloat16"):
+    for compute_dtype in ("float32", "bfloat16"):
         network = cut(tiny, images, head)
         given = inputs(tiny, images)
-        tuner = tuned(network, lambda _, given=given: given, precision)
+        tuner = tuned(network, lambda _, given=given: given, compute_dtype)
         tuner.begin(Optimizer("sgd"))
         before, answers = tuner.weights(), np.asarray(network.upper(given))
         tuner.step(None, targets, 0.01, (0, 0))
-        moved[precision] = tuner.weights()["top_conv/kernel"] - before["top_conv/kernel"]
+        moved[compute_dtype] = tuner.weights()["top_conv/kernel"] - before["top_conv/kernel"]
         tuner.set_weights(before)
         np.testing.assert_array_equal(network.upper(given), answers)
         assert all(layer.compute_dtype == "float32" for layer in network.upper.layers)

@@ -168,9 +168,9 @@ def test_of_a_tuned_network_what_was_tuned_is_shown(tmp_path, share, views):
     from kindsight.models.backbones.layout import FeatureBlock, FeatureLayout
     from kindsight.models.heads.head import LinearHead
     from kindsight.models.networks.fine_tuned import (
-        answering_together,
-        divide_network,
-        over_views,
+        average_logits,
+        average_over_flips,
+        build_fine_tuned,
         with_head,
     )
 
@@ -186,13 +186,13 @@ def test_of_a_tuned_network_what_was_tuned_is_shown(tmp_path, share, views):
     layout = FeatureLayout((FeatureBlock("low_mean", 0, 2), FeatureBlock("high_mean", 2, 6)))
     head = LinearHead(np.ones((6, 2), np.float32), np.zeros(2, np.float32))
     told = np.zeros(6, np.float32), np.ones(6, np.float32)
-    network = divide_network(backbone, layout, "low", head, 1.0, *told)
+    network = build_fine_tuned(backbone, layout, "low", head, 1.0, *told)
     for variable in network.upper.get_layer("high_conv").trainable_variables:
         variable.assign(variable + 3)
-    full = network.full if views == (0,) else over_views(network.full, views)
+    full = network.full if views == (0,) else average_over_flips(network.full, views)
     if share < 1:
         frozen = network.frozen if len(views) == 1 else with_head(build(), head, 1.0)
-        full = answering_together(full, frozen, share)
+        full = average_logits(full, frozen, share)
     full.save(tmp_path / "n.keras")
 
     found, left_out, within = collect_maps(tmp_path / "n.keras", PIXELS, 16, 64)
@@ -222,11 +222,15 @@ def test_of_a_joined_network_with_crops_a_backbone_is_shown(network, tmp_path):
 def test_a_network_within_networks_is_looked_into(network, tmp_path):
     import keras
 
-    from kindsight.models.networks.fine_tuned import answering_together, load_network, over_views
+    from kindsight.models.networks.fine_tuned import (
+        average_logits,
+        average_over_flips,
+        load_network,
+    )
 
     layers, pixels = keras.layers, keras.Input((3, 4, 3))
     other = keras.Model(pixels, layers.Dense(2)(layers.Flatten()(pixels)))
-    both = answering_together(over_views(load_network(network), (0, 1)), other, 0.5)
+    both = average_logits(average_over_flips(load_network(network), (0, 1)), other, 0.5)
     both.save(tmp_path / "both.keras")
     (first, pool), _, within = collect_maps(tmp_path / "both.keras", PIXELS, 16, 64)
     assert within

@@ -8,7 +8,7 @@ import pytest
 from kindsight.models.networks.small_cnn import SmallCNN, build_small_cnn
 from kindsight.models.steps import small_cnn as small_forward
 from kindsight.models.steps.optimizers import Optimizer
-from kindsight.models.steps.trainer import Trainer
+from kindsight.models.steps.trainable import TrainableNetwork
 
 SIZE = (20, 24)
 RULES = ("rmsprop", "rmsprop with momentum", "adam", "sgd", "sgd with momentum", "adamw")
@@ -88,7 +88,7 @@ def close(found, wanted):
 def test_every_optimiser_is_kerass(name):
     network = SmallCNN(**PARTS)
     optimizer, theirs = twins()[name]
-    trainer = Trainer(network, 2, 0, 2)
+    trainer = TrainableNetwork(network, 2, 0, 2)
     trainer.begin(optimizer)
     train(trainer, 2)
     close(trainer.weights(), keras_twin(network, 2, theirs))
@@ -110,7 +110,7 @@ def test_every_part_is_kerass(parts, more):
     import keras
 
     network = SmallCNN(**{**PARTS, **parts})
-    trainer = Trainer(network, 3, 0, 2, more.get("class_weight"))
+    trainer = TrainableNetwork(network, 3, 0, 2, more.get("class_weight"))
     trainer.begin(Optimizer("sgd", 0.9), more.get("smoothing", 0.0))
     train(trainer, 3)
     wanted = keras_twin(network, 3, keras.optimizers.SGD(0.01, momentum=0.9), **more)
@@ -120,7 +120,7 @@ def test_every_part_is_kerass(parts, more):
 def test_shards_change_no_more_than_rounding():
     results = []
     for shards in (1, 2, 4):
-        trainer = Trainer(SmallCNN(**PARTS), 3, 0, shards)
+        trainer = TrainableNetwork(SmallCNN(**PARTS), 3, 0, shards)
         trainer.begin(Optimizer())
         results.append((train(trainer, 3), trainer.weights()))
     for told, weights in results[1:]:
@@ -134,8 +134,8 @@ def test_bfloat16_changes_a_step_little(shards):
     # pooling round to the same, another image element may get its share: on noise, the worst
     # there is, the first kernel's gradient turns by a few degrees.
     found = []
-    for precision in ("float32", "bfloat16"):
-        trainer = Trainer(SmallCNN(**PARTS), 3, 0, shards, precision=precision)
+    for compute_dtype in ("float32", "bfloat16"):
+        trainer = TrainableNetwork(SmallCNN(**PARTS), 3, 0, shards, compute_dtype=compute_dtype)
         before = trainer.weights()
         trainer.begin(Optimizer("sgd"))
         [(loss, _)] = train(trainer, 3, 1, rate=1.0)
@@ -152,14 +152,16 @@ def test_bfloat16_changes_a_step_little(shards):
 def test_evaluation_is_in_float32_whatever_the_training_is_in():
     (images, targets), *_ = batches(3, 1)
     losses = [
-        Trainer(SmallCNN(**PARTS), 3, 0, 1, precision=precision).evaluate(images, targets.argmax(1))
-        for precision in ("float32", "bfloat16")
+        TrainableNetwork(SmallCNN(**PARTS), 3, 0, 1, compute_dtype=compute_dtype).evaluate(
+            images, targets.argmax(1)
+        )
+        for compute_dtype in ("float32", "bfloat16")
     ]
     assert losses[0] == losses[1]
 
 
 def test_loss_and_right_are_those_of_the_batch():
-    trainer = Trainer(SmallCNN(**PARTS), 3, 0, 1, (5.0, 1.0, 1.0))
+    trainer = TrainableNetwork(SmallCNN(**PARTS), 3, 0, 1, (5.0, 1.0, 1.0))
     trainer.begin(Optimizer("sgd"), 0.3)
     model = build_small_cnn(SmallCNN(**PARTS), 3, 0)
     (images, targets), *_ = batches(3, 1)
@@ -173,7 +175,7 @@ def test_loss_and_right_are_those_of_the_batch():
 
 
 def test_soft_targets_are_learned_from():
-    trainer = Trainer(SmallCNN(**PARTS), 2, 0, 1)
+    trainer = TrainableNetwork(SmallCNN(**PARTS), 2, 0, 1)
     trainer.begin(Optimizer("sgd"))
     (images, _), *_ = batches(2, 1)
     half = np.full((9, 2), 0.5, np.float32)
@@ -187,7 +189,7 @@ def test_dropout_is_drawn_by_address(batch_norm):
     network = SmallCNN(**PARTS, dropout=0.5, batch_norm=batch_norm)
 
     def after(address):
-        trainer = Trainer(network, 2, 0, 1)
+        trainer = TrainableNetwork(network, 2, 0, 1)
         trainer.begin(Optimizer("sgd"))
         (images, targets), *_ = batches(2, 1)
         trainer.step(images, targets, 0.1, address)
@@ -203,7 +205,7 @@ def test_dropout_keeps_the_mean():
     import tensorflow as tf
 
     network = SmallCNN(**PARTS, dropout=0.4)
-    trainer = Trainer(network, 3, 0, 1)
+    trainer = TrainableNetwork(network, 3, 0, 1)
     images = tf.constant(np.full((1500, *SIZE, 3), 90, np.uint8))
     plain = trainer._forward.logits(images[:1], 1).numpy()[0]
     address = tf.constant([7, 8], tf.int64)
@@ -218,11 +220,11 @@ def test_dropout_keeps_the_mean():
 )
 def test_a_state_goes_on_to_the_bit(rule, batch_norm):
     network, optimizer = SmallCNN(**PARTS, dropout=0.2, batch_norm=batch_norm), twins()[rule][0]
-    one = Trainer(network, 3, 0, 2)
+    one = TrainableNetwork(network, 3, 0, 2)
     one.begin(optimizer)
     train(one, 3)
     state = one.state()
-    other = Trainer(network, 3, 5, 2)
+    other = TrainableNetwork(network, 3, 5, 2)
     other.begin(optimizer)
     other.set_state(state)
     assert train(one, 3) == train(other, 3)
@@ -231,7 +233,7 @@ def test_a_state_goes_on_to_the_bit(rule, batch_norm):
 
 
 def test_a_copied_state_does_not_change():
-    trainer = Trainer(SmallCNN(**PARTS), 3, 0, 2)
+    trainer = TrainableNetwork(SmallCNN(**PARTS), 3, 0, 2)
     trainer.begin(Optimizer("adam"))
     weights, state = trainer.weights(), trainer.state()
     before = {name: value.copy() for name, value in {**weights, **state}.items()}
@@ -253,7 +255,7 @@ def test_a_copied_state_does_not_change():
     ],
 )
 def test_a_state_of_something_else_is_refused_whole(spoil):
-    trainer = Trainer(SmallCNN(**PARTS), 2, 0, 1)
+    trainer = TrainableNetwork(SmallCNN(**PARTS), 2, 0, 1)
     trainer.begin(Optimizer())
     before = trainer.state()
     train(trainer, 2, 1)
@@ -269,7 +271,7 @@ def test_both_files_hold_what_was_learned(tmp_path):
 
     from kindsight.models.formats.convert import run_litert
 
-    trainer = Trainer(SmallCNN(**PARTS, batch_norm=True, dropout=0.3), 2, 0, 2)
+    trainer = TrainableNetwork(SmallCNN(**PARTS, batch_norm=True, dropout=0.3), 2, 0, 2)
     trainer.begin(Optimizer())
     train(trainer, 2)
     assert trainer.save(tmp_path / "n.keras", tmp_path / "n.tflite") < 1e-4

@@ -11,7 +11,7 @@ from kindsight.models.networks.transfer import (
     load_maps,
 )
 from kindsight.models.steps.optimizers import Optimizer
-from kindsight.models.steps.trainer import Trainer
+from kindsight.models.steps.trainable import TrainableNetwork
 
 SIZE = (12, 16)
 
@@ -87,7 +87,7 @@ def test_steps_are_kerass(file, freeze, head, more):
     import keras
 
     told = network(file, (freeze,), head)
-    trainer = Trainer(told, 3, 0, 2, more.get("class_weight"))
+    trainer = TrainableNetwork(told, 3, 0, 2, more.get("class_weight"))
     trainer.begin(Optimizer("sgd", 0.9), 0.1, freeze)
 
     twin = build_transfer(told, 3, 0)
@@ -112,7 +112,7 @@ def test_steps_are_kerass(file, freeze, head, more):
 
 
 def test_only_what_a_phase_says_learns(file):
-    trainer = Trainer(network(file, ("all", "join", "none")), 3, 0, 1)
+    trainer = TrainableNetwork(network(file, ("all", "join", "none")), 3, 0, 1)
     start = every(trainer)
     seen = []
     for freeze in ("all", "join", "none"):
@@ -132,7 +132,7 @@ def test_only_what_a_phase_says_learns(file):
 
 
 def test_normalisation_learns_where_it_is_told_to(file):
-    trainer = Trainer(network(file, ("join",), train_norm=True), 3, 0, 1)
+    trainer = TrainableNetwork(network(file, ("join",), train_batch_norm=True), 3, 0, 1)
     before = every(trainer)
     trainer.begin(Optimizer("sgd"), 0.0, "join")
     learn(trainer)
@@ -147,7 +147,7 @@ def test_what_is_frozen_runs_as_in_use(file):
     """Below the border there is no chance: its dropout drops nothing, given pixels or maps."""
     told = network(file, ("join",))
     maps_of = build_maps(file, "drop")
-    by_pixels, by_maps = Trainer(told, 3, 0, 1), Trainer(told, 3, 0, 1)
+    by_pixels, by_maps = TrainableNetwork(told, 3, 0, 1), TrainableNetwork(told, 3, 0, 1)
     for trainer in (by_pixels, by_maps):
         trainer.begin(Optimizer("sgd"), 0.0, "join")
     for step, (images, targets) in enumerate(batches()):
@@ -175,7 +175,7 @@ def test_each_layer_learns_slower_than_the_one_above(file):
     """One step of plain SGD moves each layer by its pace: a half, a quarter, an eighth."""
     moves = []
     for decay in (1.0, 0.5):
-        trainer = Trainer(network(file, ("none",)), 3, 0, 1, layer_decay=decay)
+        trainer = TrainableNetwork(network(file, ("none",)), 3, 0, 1, layer_decay=decay)
         before = every(trainer)
         trainer.begin(Optimizer("sgd"), 0.0, "none")
         learn(trainer, 0.1, count=1)
@@ -188,8 +188,8 @@ def test_each_layer_learns_slower_than_the_one_above(file):
 
 def test_the_mean_of_the_weights_by_hand(file):
     share = 0.3
-    plain = Trainer(network(file), 3, 0, 1)
-    trainer = Trainer(network(file), 3, 0, 1, average=share)
+    plain = TrainableNetwork(network(file), 3, 0, 1)
+    trainer = TrainableNetwork(network(file), 3, 0, 1, ema_decay=share)
     mean = plain.weights()["logits/kernel"].astype(np.float64)
     for one in (plain, trainer):
         one.begin(Optimizer("sgd"), 0.0, "all")
@@ -207,11 +207,11 @@ def test_the_mean_of_the_weights_by_hand(file):
     assert every(trainer)["logits/kernel"] != pytest.approx(mean, abs=1e-4)
 
 
-@pytest.mark.parametrize("average", [0.0, 0.9])
-def test_a_state_is_all_that_is_needed_to_go_on(file, average):
+@pytest.mark.parametrize("ema_decay", [0.0, 0.9])
+def test_a_state_is_all_that_is_needed_to_go_on(file, ema_decay):
     def made():
         head = TrainedHead("flatten", (6,), 0.5, batch_norm=True)
-        trainer = Trainer(network(file, ("join",), head), 3, 0, 1, average=average)
+        trainer = TrainableNetwork(network(file, ("join",), head), 3, 0, 1, ema_decay=ema_decay)
         trainer.begin(Optimizer("rmsprop"), 0.0, "join")
         return trainer
 
@@ -236,7 +236,7 @@ def test_both_files_give_what_was_learned(file, tmp_path):
 
     from kindsight.models.formats.convert import run_litert
 
-    trainer = Trainer(network(file, ("join",), cut="join"), 2, 0, 1, average=0.5)
+    trainer = TrainableNetwork(network(file, ("join",), cut="join"), 2, 0, 1, ema_decay=0.5)
     trainer.begin(Optimizer("sgd"), 0.0, "join")
     for step, (images, targets) in enumerate(batches(2)):
         trainer.step(images, targets, 0.05, (3, step))
@@ -255,8 +255,8 @@ def test_both_files_give_what_was_learned(file, tmp_path):
 
 def test_convolutions_in_bfloat16_differ_by_rounding_alone(file):
     found = []
-    for precision in ("float32", "bfloat16"):
-        trainer = Trainer(network(file, ("none",)), 3, 0, 1, None, precision)
+    for compute_dtype in ("float32", "bfloat16"):
+        trainer = TrainableNetwork(network(file, ("none",)), 3, 0, 1, None, compute_dtype)
         trainer._forward.model.get_layer("drop").rate = 0.0
         trainer.begin(Optimizer("sgd"), 0.0, "none")
         learn(trainer, count=2)

@@ -85,7 +85,7 @@ def trained(settings, heard):
         def on_epoch(self, row):
             heard.append(("epoch", row.epoch))
 
-    return train(settings, listener=Listener())
+    return train(settings, callback=Listener())
 
 
 def rows_of(path):
@@ -270,10 +270,10 @@ class Listener:
     def on_epoch(self, row):
         self.note()
 
-listener = Listener()
-result = train(TrainSettings.from_toml(settings), listener=listener)
+callback = Listener()
+result = train(TrainSettings.from_toml(settings), callback=callback)
 assert not {"tensorflow", "keras"} & set(sys.modules)
-print(result.run.name, listener.done)
+print(result.run.name, callback.done)
 """
 
 

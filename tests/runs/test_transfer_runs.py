@@ -17,13 +17,13 @@ from kindsight.errors import SettingsError
 from kindsight.images import read_image, resize_image
 from kindsight.models.runtime import InterpreterPool
 from kindsight.runs.train import TrainSettings, find_learning_rate, layers_of, train
-from kindsight.training.activation_cache import map_records, store_views
+from kindsight.training.activation_cache import cache_activations, map_activations
 from kindsight.training.engine.history import History
-from kindsight.training.engine.jobs import Lessons
+from kindsight.training.engine.jobs import JobInputs
 from kindsight.training.engine.plan import Phase
 from kindsight.training.engine.worker import _plan
 from kindsight.training.network import fit as network_fit
-from kindsight.training.transfer.settings import TransferTraining
+from kindsight.training.transfer.settings import TransferTrainer
 from network_process import shared_process
 from shapes import shape, write_shapes
 
@@ -76,7 +76,7 @@ def weights_of(file):
 
 
 class StopAfter:
-    """A listener that interrupts the training at its n-th piece of news."""
+    """A callback that interrupts the training at its n-th piece of news."""
 
     def __init__(self, count):
         self.count, self.done = count, None
@@ -141,7 +141,7 @@ def test_the_course_s_recipe(pair, tmp_path, monkeypatch):
     monkeypatch.setattr(network_fit, "CHECKPOINT_SECONDS", 0.0)
     again = dataclasses.replace(settings, runs=str(tmp_path / "again"))
     with pytest.raises(KeyboardInterrupt):
-        train(again, listener=StopAfter(2))
+        train(again, callback=StopAfter(2))
     (run,) = (tmp_path / "again").iterdir()
     assert (run / "checkpoint.npz").exists()
     end = train(again)
@@ -163,7 +163,8 @@ PHASES = [
 def phased(pair, own, tmp_path_factory):
     settings = settings_of(
         pair, tmp_path_factory.mktemp("runs"), model=own, phases=PHASES, optimizer="adam",
-        dense=(12,), batch_norm=True, dropout=0.3, layer_decay=0.8, average=0.5, keep="last",
+        dense=(12,), batch_norm=True, dropout=0.3, layer_decay=0.8,
+        ema_decay=0.5, final_weights="last",
     )  # fmt: skip
     return settings, train(settings)
 
@@ -199,7 +200,7 @@ def test_a_run_of_phases(phased):
 def test_a_run_of_phases_is_repeated_from_its_settings(phased, tmp_path):
     settings, result = phased
     again = TrainSettings.from_toml(result.run / "settings.toml")
-    assert again == settings and isinstance(again.training(), TransferTraining)
+    assert again == settings and isinstance(again.training(), TransferTrainer)
     second = train(dataclasses.replace(again, runs=str(tmp_path)))
     assert without_time(second.run) == without_time(result.run)
     assert (second.run / "model.tflite").read_bytes() == (result.run / "model.tflite").read_bytes()
@@ -211,10 +212,10 @@ def test_stopped_in_any_phase_it_ends_the_same(phased, tmp_path, monkeypatch, co
     monkeypatch.setattr(network_fit, "CHECKPOINT_SECONDS", 0.0)
     again = dataclasses.replace(settings, runs=str(tmp_path))
     with pytest.raises(KeyboardInterrupt):
-        train(again, listener=StopAfter(count))
-    listener = StopAfter(1000)
-    end = train(again, listener=listener)
-    assert listener.done == {2: 0, 4: 1, 6: 2}.get(count, listener.done) or listener.done > 0
+        train(again, callback=StopAfter(count))
+    callback = StopAfter(1000)
+    end = train(again, callback=callback)
+    assert callback.done == {2: 0, 4: 1, 6: 2}.get(count, callback.done) or callback.done > 0
     assert without_time(end.run) == without_time(result.run)
     assert (end.run / "model.tflite").read_bytes() == (result.run / "model.tflite").read_bytes()
 
@@ -260,7 +261,7 @@ def test_what_learned_before_is_frozen_as_it_is_then(pair, own, tmp_path):
         {"freeze": "all", "learning_rate": 1e-4, "epochs": 1},
     ]
     result = train(
-        settings_of(pair, tmp_path, model=own, phases=phases, keep="last", optimizer="sgd")
+        settings_of(pair, tmp_path, model=own, phases=phases, final_weights="last", optimizer="sgd")
     )
     _, model = weights_of(result.run / "model.keras")
     bundle = load_bundle(result.run)
@@ -278,15 +279,15 @@ def test_what_learned_before_is_frozen_as_it_is_then(pair, own, tmp_path):
 def test_views_that_are_kept_are_run_once(pair, own, tmp_path, process, monkeypatch):
     """Each image as it is and three views, drawn by the image and not by its row."""
     jobs, told, made = jobs_of(process, monkeypatch), [], []
-    real = Lessons.write
+    real = JobInputs.write
 
     def store(file, *arguments, **options):
-        views = store_views(file, *arguments, **options)
+        views = cache_activations(file, *arguments, **options)
         pixels = file.stored.pixels(np.arange(len(file.stored)))
         made.append(([str(digest) for digest in file.stored.dataset.digest], pixels, views.places))
         return views
 
-    monkeypatch.setattr("kindsight.training.transfer.fit.store_views", store)
+    monkeypatch.setattr("kindsight.training.transfer.fit.cache_activations", store)
 
     def write(self, *arguments):
         path = real(self, *arguments)
@@ -294,10 +295,11 @@ def test_views_that_are_kept_are_run_once(pair, own, tmp_path, process, monkeypa
             told.append({name: file[name] for name in file.files})
         return path
 
-    monkeypatch.setattr(Lessons, "write", write)
+    monkeypatch.setattr(JobInputs, "write", write)
     settings = settings_of(
         pair, tmp_path, model=own, augment="classic",
-        phases=[{"freeze": "relu2", "kept_views": 3, "epochs": 4}, {"freeze": "all", "epochs": 1}],
+        phases=[{"freeze": "relu2", "cached_copies": 3, "epochs": 4},
+            {"freeze": "all", "epochs": 1}],
     )  # fmt: skip
     result = train(settings)
     (job,) = [job for job in jobs if job["job"] == "train"]
@@ -310,7 +312,7 @@ def test_views_that_are_kept_are_run_once(pair, own, tmp_path, process, monkeypa
     first, second = _plan(job).phases
     assert first.augment == Augment() and second.augment == Augment.recipe("classic")
     # By Keras alone: images as they are, and their first views.
-    maps = map_records(Path(job["sources"][0]["file"]), 0, (10, 10, 8))["map"]
+    maps = map_activations(Path(job["sources"][0]["file"]), 0, (10, 10, 8))["map"]
     (digests, pixels, views) = made[0]
     _, model = weights_of(settings.training().backbone().keras)
     lower = keras_up_to(model, "relu2")
@@ -343,12 +345,18 @@ def test_stopped_while_it_learns_from_kept_views_it_ends_the_same(pair, own, tmp
     """Also where the disk has less room meanwhile: what is kept is there."""
     monkeypatch.setattr(network_fit, "CHECKPOINT_SECONDS", 0.0)
     settings = settings_of(
-        pair, tmp_path / "whole", model=own, freeze="relu2", augment="light", kept_views=2, epochs=3
+        pair,
+        tmp_path / "whole",
+        model=own,
+        freeze="relu2",
+        augment="light",
+        cached_copies=2,
+        epochs=3,
     )
     whole = train(settings)
     again = dataclasses.replace(settings, runs=str(tmp_path / "stopped"))
     with pytest.raises(KeyboardInterrupt):
-        train(again, listener=StopAfter(3))
+        train(again, callback=StopAfter(3))
     usage = type(shutil.disk_usage(tmp_path))
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(1, 1, 0))
     end = train(again)
@@ -371,7 +379,7 @@ def test_what_cannot_be_kept_is_run_each_time(pair, own, tmp_path, process, monk
     monkeypatch.setattr(
         process, "follow", lambda hear, **job: jobs.append(job) or real(hear, **job)
     )
-    monkeypatch.setattr(f"kindsight.training.transfer.cached_activations.{bound}", 1e-12)
+    monkeypatch.setattr(f"kindsight.training.transfer.cache_plan.{bound}", 1e-12)
     result = train(settings_of(pair, tmp_path, model=own, freeze="all", epochs=1))
     (job,) = [job for job in jobs if job["job"] == "train"]
     assert [source["layer"] for source in job["sources"]] == [""]
@@ -383,7 +391,7 @@ def test_views_for_which_there_is_no_room_are_drawn_afresh(pair, own, tmp_path, 
     """Plain images of another phase still are kept; from Python it is a warning."""
     # 48 images of 5 * 5 * 8 numbers are kept in 19 kB, 36 times two views more in 29 kB more.
     monkeypatch.setenv("KINDSIGHT_CACHE_LIMIT", "60KB")
-    phases = [{"freeze": "all", "augment": "none"}, {"freeze": "all", "kept_views": 2}]
+    phases = [{"freeze": "all", "augment": "none"}, {"freeze": "all", "cached_copies": 2}]
     more = {"model": own, "phases": phases, "augment": "light", "epochs": 3, "batch_size": 8}
     result = train(settings_of(pair, tmp_path, **more))
     (note,) = result.notes
@@ -441,7 +449,7 @@ def test_a_learning_rate_is_found(pair, own, tmp_path):
 def test_a_learning_rate_is_found_on_kept_views(pair, own, tmp_path, process, monkeypatch):
     """Of the first phase alone: nothing is made for the others."""
     jobs = jobs_of(process, monkeypatch)
-    phases = [{"freeze": "relu2", "augment": "light", "kept_views": 1}, {"freeze": "relu1"}]
+    phases = [{"freeze": "relu2", "augment": "light", "cached_copies": 1}, {"freeze": "relu1"}]
     sweep, _ = find_learning_rate(settings_of(pair, tmp_path, model=own, phases=phases))
     assert len(sweep.rates) == len(sweep.losses) > 50
     (job,) = [job for job in jobs if job["job"] == "find-rate"]
@@ -480,7 +488,7 @@ def test_the_small_network_learns_in_phases(pair, tmp_path):
             size=24,
             filters=(4,),
             dense=(),
-            average=0.9,
+            ema_decay=0.9,
             phases=[{"epochs": 1, "mix": "mixup"}, {"name": "slow", "learning_rate": 1e-4}],
         )
     )

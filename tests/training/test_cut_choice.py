@@ -1,14 +1,14 @@
 """Where to cut and how many views: worked out by hand."""
 
-from kindsight.models.networks.lower import CutPlace
+from kindsight.models.networks.frozen_base import CutCandidate
 from kindsight.training.fine_tuning.cut import choose_cut
 
 # Bytes of a view: 4 for the low feature, 2 for each of the map's numbers.
 PLACES = [
-    CutPlace("stage2", 1, (1, 1, 998), 0.9),
-    CutPlace("stage3", 1, (1, 1, 498), 0.8),
-    CutPlace("stage4", 1, (1, 1, 248), 0.5),
-    CutPlace("stage5", 1, (1, 1, 98), 0.2),
+    CutCandidate("stage2", 1, (1, 1, 998), 0.9),
+    CutCandidate("stage3", 1, (1, 1, 498), 0.8),
+    CutCandidate("stage4", 1, (1, 1, 248), 0.5),
+    CutCandidate("stage5", 1, (1, 1, 98), 0.2),
 ]
 
 
@@ -37,9 +37,9 @@ def test_with_time_more_of_the_network_learns():
     assert choose(seconds=282, rate=10.0)[0] == "stage4"
     assert choose(seconds=280, rate=10.0) == ("stage5", 7, "")
     # Steps of 2.5 passes in place of four: 20 s and 12.5 s an epoch.
-    assert choose(seconds=257, rate=10.0, precision="bfloat16")[0] == "stage3"
-    assert choose(seconds=192, rate=10.0, precision="bfloat16")[0] == "stage4"
-    assert choose(seconds=190, rate=10.0, precision="bfloat16")[0] == "stage5"
+    assert choose(seconds=257, rate=10.0, compute_dtype="bfloat16")[0] == "stage3"
+    assert choose(seconds=192, rate=10.0, compute_dtype="bfloat16")[0] == "stage4"
+    assert choose(seconds=190, rate=10.0, compute_dtype="bfloat16")[0] == "stage5"
 
 
 def test_the_time_bounds_the_views():

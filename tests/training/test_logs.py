@@ -31,13 +31,13 @@ ROWS = [
 ]
 
 
-def train(listener, first: int, last: int) -> None:
+def train(callback, first: int, last: int) -> None:
     """Train the epochs after `first` up to `last`, after those before were told of."""
-    listener.on_start(3, first)
+    callback.on_start(3, first)
     for row in ROWS[:last]:
         if row.epoch > first:
-            listener.on_step(row.phase, row.epoch, 1, 2, 0.9, 0.1, 100.0)
-        listener.on_epoch(row)
+            callback.on_step(row.phase, row.epoch, 1, 2, 0.9, 0.1, 100.0)
+        callback.on_epoch(row)
 
 
 def read_events(path: Path) -> list:

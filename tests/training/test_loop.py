@@ -17,24 +17,24 @@ from kindsight.augment import Augment
 from kindsight.errors import SettingsError
 from kindsight.training.engine.batches import Batches, ahead
 from kindsight.training.engine.checkpoints import CheckpointWriter, read_checkpoint
-from kindsight.training.engine.learner import Lessons, StoppedError
 from kindsight.training.engine.loop import Loop
 from kindsight.training.engine.plan import Phase, Plan
+from kindsight.training.engine.trainable import StoppedError, TrainingData
 
 
-def lessons(count=46, validation=16, seed=0):
+def training_data(count=46, validation=16, seed=0):
     pixels, targets = coloured(count, seed)
     places = np.arange(count)
     train = places[: count - validation]
     kept = places[count - validation :]
-    return Lessons(pixels, train, targets[train], kept, targets[kept], 2)
+    return TrainingData(pixels, train, targets[train], kept, targets[kept], 2)
 
 
 def loop(plan, learner, tmp_path=None, data=None, **options):
     path = None if tmp_path is None else tmp_path / "checkpoint.npz"
     news = []
     made = Loop(
-        plan, data or lessons(), learner, seed=options.get("seed", 3), key="key",
+        plan, data or training_data(), learner, seed=options.get("seed", 3), key="key",
         writer=options.get("writer") or CheckpointWriter(path, 0.0), tell=news.append,
         stop=options.get("stop") or threading.Event(), workers=options.get("workers", 2),
     )  # fmt: skip
@@ -66,13 +66,13 @@ def test_epochs_steps_and_news_are_in_order():
 
 
 def test_a_image_is_seen_once_an_epoch_and_in_another_order_in_the_next():
-    data = lessons()
-    batches = Batches(data.pixels, data.places, data.targets, 2, 8, Augment(), 3)
+    data = training_data()
+    batches = Batches(data.inputs, data.rows, data.targets, 2, 8, Augment(), 3)
     for epoch in (1, 2):
         order = batches.order(epoch)
         made = [batches.make(epoch, step, order) for step in range(len(batches))]
         seen = np.concatenate([batch.images for batch in made])
-        assert (seen == data.pixels[data.places[order]]).all()
+        assert (seen == data.inputs[data.rows[order]]).all()
         targets = np.concatenate([batch.targets for batch in made])
         assert (targets.argmax(1) == data.targets[order]).all()
         assert sorted(order) == list(range(30))
@@ -80,9 +80,9 @@ def test_a_image_is_seen_once_an_epoch_and_in_another_order_in_the_next():
 
 
 def test_batches_do_not_depend_on_who_makes_them_and_when():
-    data = lessons()
+    data = training_data()
     policy = Augment(rotation=20, noise=5, mixup=0.3)
-    batches = Batches(data.pixels, data.places, data.targets, 2, 7, policy, 3)
+    batches = Batches(data.inputs, data.rows, data.targets, 2, 7, policy, 3)
     order = batches.order(5)
     alone = [batches.make(5, step, order) for step in range(len(batches))]
     backwards = [batches.make(5, step, order) for step in reversed(range(len(batches)))][::-1]
@@ -113,9 +113,9 @@ def test_only_a_few_batches_are_made_ahead():
 def test_the_best_weights_are_kept_or_the_last():
     plan = [Phase("fine", 3, 8, "sgd", 0.3), Phase("wild", 2, 8, "sgd", 4000.0)]
     learners = {}
-    for keep in ("best", "last"):
-        learners[keep] = TinyLearner()
-        history = loop(Plan(plan, keep), learners[keep])[0].run()
+    for final_weights in ("best", "last"):
+        learners[final_weights] = TinyLearner()
+        history = loop(Plan(plan, final_weights), learners[final_weights])[0].run()
     best = history.best_epoch
     assert best < 5 and history.rows()[-1].val_loss > history.rows()[best - 1].val_loss
     again = TinyLearner()
@@ -140,9 +140,9 @@ def test_the_best_may_be_the_surest():
             return loss * len(targets), int(share * len(targets))
 
     phases = [Phase("fine", 3, 8, "sgd", 0.3)]
-    for best_by, best in (("accuracy", 1), ("loss", 2)):
-        learner, plan = Told(), Plan(phases, "best", best_by)
-        assert Plan.from_dict(plan.to_dict()) == Plan(tuple(phases), "best", best_by)
+    for monitor, best in (("accuracy", 1), ("loss", 2)):
+        learner, plan = Told(), Plan(phases, "best", monitor)
+        assert Plan.from_dict(plan.to_dict()) == Plan(tuple(phases), "best", monitor)
         assert loop(plan, learner)[0].run().best_epoch == best
         assert (learner.kernel == learner.kernels[best - 1]).all()
 
@@ -155,7 +155,7 @@ def test_patience_ends_a_phase_and_the_next_one_begins():
 
 
 def test_without_validation_the_training_loss_tells_the_best():
-    data = lessons(30, 0)
+    data = training_data(30, 0)
     history = loop(PLAN, TinyLearner(), data=data)[0].run()
     assert not history.validated and history.best_epoch is not None
 
@@ -238,7 +238,7 @@ CHILD = """
 import json, os, signal, sys, threading
 sys.path.insert(0, {tests!r})
 from pathlib import Path
-from test_loop import PLAN, Loop, CheckpointWriter, lessons, read_checkpoint, TinyLearner
+from test_loop import PLAN, Loop, CheckpointWriter, training_data, read_checkpoint, TinyLearner
 path, stop = Path(sys.argv[1]), int(sys.argv[2])
 count = 0
 
@@ -264,7 +264,7 @@ learner.step = step
 sys.addaudithook(watch)
 with CheckpointWriter(path, 0.0) as writer:
     loop = Loop(
-        PLAN, lessons(), learner, seed=3, key="key", writer=writer, tell=lambda news: None,
+        PLAN, training_data(), learner, seed=3, key="key", writer=writer, tell=lambda news: None,
         stop=threading.Event(), workers=2,
     )
     history = loop.run(read_checkpoint(path, "key"))
@@ -300,7 +300,7 @@ def test_killed_at_random_moments_it_ends_the_same_to_the_bit(tmp_path):
 
 
 def test_validation_images_are_never_augmented(monkeypatch):
-    data, judged = lessons(), []
+    data, judged = training_data(), []
     learner = TinyLearner()
     judge = learner.evaluate
     monkeypatch.setattr(
@@ -309,7 +309,7 @@ def test_validation_images_are_never_augmented(monkeypatch):
     strong = Augment(rotation=90, noise=40, brightness=0.5, mixup=0.5)
     loop(Plan((Phase("only", 2, 8, "sgd", 0.5, augment=strong),)), learner, data=data)[0].run()
     assert len(judged) == 2
-    assert all((pixels == data.pixels[data.val_places]).all() for pixels in judged)
+    assert all((pixels == data.inputs[data.val_rows]).all() for pixels in judged)
 
 
 def test_out_of_time_it_judges_the_epoch_under_way_and_ends(monkeypatch):

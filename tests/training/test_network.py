@@ -9,35 +9,35 @@ from kindsight.errors import SettingsError
 from kindsight.models.networks.small_cnn import SmallCNN
 from kindsight.runs.settings import TrainSettings
 from kindsight.training.frozen.settings import FrozenTraining
-from kindsight.training.network.settings import NetworkTraining
+from kindsight.training.network.settings import NetworkTrainer
 from kindsight.training.trainer import OPTIONS, foreign_options, make_training
 
 
 def test_by_default_it_is_the_courses_network():
-    training = NetworkTraining()
+    training = NetworkTrainer()
     assert training.faults() == [] and training.network() == SmallCNN()
     assert training.spec().size == (150, 150) and training.spec().fit == "crop"
     (phase,) = training.plan().phases
     assert (phase.epochs, phase.batch_size, phase.optimizer) == (15, 20, "rmsprop")
-    assert phase.augment == Augment() and training.plan().keep == "best"
+    assert phase.augment == Augment() and training.plan().final_weights == "best"
 
 
 def test_parts_and_sizes_in_every_form():
-    training = NetworkTraining(size=(40, 60), filters=[4], dense=9, batch_norm=True)
+    training = NetworkTrainer(size=(40, 60), filters=[4], dense=9, batch_norm=True)
     assert training.network() == SmallCNN((40, 60), (4,), (9,), batch_norm=True)
-    assert NetworkTraining(size=40, dense=[]).network() == SmallCNN((40, 40), dense=())
+    assert NetworkTrainer(size=40, dense=[]).network() == SmallCNN((40, 40), dense=())
 
 
 def test_all_faults_are_said_at_once():
-    training = NetworkTraining(
+    training = NetworkTrainer(
         seed=-1, resize="squeeze", filters=(0,), dropout=2, epochs=0, optimizer="sdg",
-        augment="clasic", keep="first", class_weight="even", workers=0,
+        augment="clasic", final_weights="first", class_weight="even", workers=0,
     )  # fmt: skip
     text = "\n".join(training.faults())
     for said in (
         "class_weight must be one of", "resize must be one of", "seed must be", "workers must be",
         "Did you mean classic?", "filters must be", "dropout must be", "epochs must be",
-        "Did you mean 'sgd'?", "keep must be one of best, last",
+        "Did you mean 'sgd'?", "final_weights must be one of best, last",
     ):  # fmt: skip
         assert said in text, said
     with pytest.raises(SettingsError, match="epochs"):
@@ -54,18 +54,18 @@ def test_all_faults_are_said_at_once():
         ({"filters": 3.5}, "filters and dense must be whole numbers"),
         ({"dense": (1, 2.5)}, "dense must be"),
         ({"augment": {"rotate": 3}}, "Did you mean 'rotation'?"),
-        ({"precision": "half"}, "precision must be one of auto, float32, bfloat16"),
-        ({"precision": "bfloat16", "batch_norm": True}, "with batch normalisation"),
+        ({"compute_dtype": "half"}, "compute_dtype must be one of auto, float32, bfloat16"),
+        ({"compute_dtype": "bfloat16", "batch_norm": True}, "with batch normalisation"),
         ({"model": "small-cn"}, "Did you mean 'small-cnn'?"),
     ],
 )
 def test_faults_in_words(given, said):
-    assert said in "\n".join(NetworkTraining(**given).faults())
+    assert said in "\n".join(NetworkTrainer(**given).faults())
 
 
 def test_every_setting_of_a_result_is_in_the_saved_ones():
-    names = {item.name for item in dataclasses.fields(NetworkTraining)}
-    full = NetworkTraining(
+    names = {item.name for item in dataclasses.fields(NetworkTrainer)}
+    full = NetworkTrainer(
         size=40, class_weight="balanced", learning_rate=0.1, momentum=0.5, patience=3,
         weight_decay=0.1, phases=[{"epochs": 3}],
     ).to_dict()  # fmt: skip
@@ -73,18 +73,18 @@ def test_every_setting_of_a_result_is_in_the_saved_ones():
 
 
 def test_a_policy_is_saved_by_its_name_or_in_full(tmp_path):
-    assert NetworkTraining(augment="classic").to_dict()["augment"] == "classic"
+    assert NetworkTrainer(augment="classic").to_dict()["augment"] == "classic"
     policy = Augment(rotation=7)
     policy.write(tmp_path / "mine.toml")
     for given in (policy, policy.to_dict(), str(tmp_path / "mine.toml")):
-        assert NetworkTraining(augment=given).to_dict()["augment"] == policy.to_dict()
+        assert NetworkTrainer(augment=given).to_dict()["augment"] == policy.to_dict()
 
 
 def test_a_model_has_its_kind_of_training():
     assert isinstance(make_training({"model": "efficientnet-lite1"}), FrozenTraining)
     made = make_training({"model": "small-cnn", "epochs": 3, "head": None, "seed": 2})
-    assert made == NetworkTraining(epochs=3, seed=2)
-    assert isinstance(make_training({"model": "small_cnn"}), NetworkTraining)
+    assert made == NetworkTrainer(epochs=3, seed=2)
+    assert isinstance(make_training({"model": "small_cnn"}), NetworkTrainer)
     assert isinstance(make_training({"model": []}), FrozenTraining)
     assert set(OPTIONS) >= {"head", "epochs", "seed", "model"}
 

@@ -108,8 +108,8 @@ def test_a_plan_of_something_else_is_refused():
     good = Plan((Phase(),)).to_dict()
     with pytest.raises(SettingsError, match="no setting depth"):
         Plan.from_dict({**good, "phases": [{**good["phases"][0], "depth": 3}]})
-    with pytest.raises(SettingsError, match="keep must be one of best, last"):
-        Plan.from_dict({**good, "keep": "first"})
+    with pytest.raises(SettingsError, match="final_weights must be one of best, last"):
+        Plan.from_dict({**good, "final_weights": "first"})
 
 
 def test_every_setting_is_in_the_saved_phase():

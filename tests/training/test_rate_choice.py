@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from kindsight.augment import Augment
-from kindsight.training.engine.learner import Lessons, StoppedError
 from kindsight.training.engine.plan import Phase
+from kindsight.training.engine.trainable import StoppedError, TrainingData
 from kindsight.training.fine_tuning import learning_rate as rate_choice
 from kindsight.training.fine_tuning.learning_rate import choose_rate, tried_epochs
 
@@ -38,15 +38,15 @@ def few_steps(monkeypatch):
     monkeypatch.setattr(rate_choice, "TRIED_STEPS", 0)
 
 
-def lessons():
+def data():
     rows = np.arange(8)
     pixels = np.zeros((12, 2, 2, 3), np.uint8)
-    return Lessons(pixels, rows, rows % 2, np.arange(8, 12), np.array([0, 1, 0, 1]), 2)
+    return TrainingData(pixels, rows, rows % 2, np.arange(8, 12), np.array([0, 1, 0, 1]), 2)
 
 
 def choose(learner, rates, tell=lambda *_: None, stopped=lambda: False, late=lambda: False):
     phase = Phase("all layers", 3, 2, "adamw", 5e-5, augment=Augment())
-    return choose_rate(learner, phase, lessons(), 0, rates, tell, stopped, late)
+    return choose_rate(learner, phase, data(), 0, rates, tell, stopped, late)
 
 
 @pytest.mark.parametrize(
@@ -77,7 +77,7 @@ def test_of_few_images_more_epochs_are_tried(monkeypatch):
     phase = Phase("all layers", 3, 2, "adamw", 5e-5, augment=Augment())
     for steps, epochs in ((8, 3), (13, 4), (60, 15)):
         monkeypatch.setattr(rate_choice, "TRIED_STEPS", steps)
-        assert tried_epochs(phase, lessons()) == epochs
+        assert tried_epochs(phase, data()) == epochs
 
 
 def test_a_wish_to_stop_is_heard():

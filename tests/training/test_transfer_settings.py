@@ -8,15 +8,16 @@ from kindsight.augment import Augment
 from kindsight.errors import SettingsError
 from kindsight.models.heads.trained import TrainedHead
 from kindsight.runs.settings import TrainSettings
+from kindsight.training.engine.phases import make_policy, read_phase
 from kindsight.training.engine.plan import Phase
 from kindsight.training.frozen.settings import FrozenTraining
-from kindsight.training.network.settings import NetworkTraining
+from kindsight.training.network.settings import NetworkTrainer
 from kindsight.training.trainer import foreign_options, make_training
-from kindsight.training.transfer.phases import make_policy, read_phase
-from kindsight.training.transfer.settings import CHOICES, TransferTraining
+from kindsight.training.transfer.settings import CHOICES, TransferTrainer
 
 GIVEN = {
-    "cut": "mixed7", "freeze": "all", "train_norm": False, "kept_views": 0, "pooling": "max",
+    "cut": "mixed7", "freeze": "all", "train_batch_norm": False,
+    "cached_copies": 0, "pooling": "max",
     "dense": (4,), "dropout": 0.2, "batch_norm": False, "l2": 0.0, "phases": [{"epochs": 2}],
 }  # fmt: skip
 
@@ -24,10 +25,10 @@ GIVEN = {
 @pytest.mark.parametrize("name", CHOICES)
 def test_each_choice_with_a_backbone_means_that_it_learns(name):
     options = {"model": "inception-v3", name: GIVEN[name], "epochs": 3}
-    assert isinstance(make_training(options), TransferTraining)
+    assert isinstance(make_training(options), TransferTrainer)
     assert foreign_options(options) == []
     # Without a model there is the backbone that is taken unasked.
-    assert isinstance(make_training({name: GIVEN[name]}), TransferTraining)
+    assert isinstance(make_training({name: GIVEN[name]}), TransferTrainer)
 
 
 def test_without_any_it_is_frozen():
@@ -48,7 +49,7 @@ def test_options_of_other_kinds():
 
 
 def test_the_course_s_settings():
-    training = TransferTraining(
+    training = TransferTrainer(
         "inception-v3", size=150, weights="none", cut="mixed7", pooling="flatten", dense=1024,
         dropout=0.2, learning_rate=1e-4,
     )  # fmt: skip
@@ -73,35 +74,44 @@ def test_the_course_s_settings():
         ({"dropout": 1}, "dropout must be"),
         ({"dropout": "much"}, "dropout and l2 numbers"),
         ({"batch_norm": 2}, "batch_norm must be"),
-        ({"train_norm": "yes"}, "train_norm must be"),
-        ({"kept_views": 65, "augment": "light"}, "kept_views must be a whole number from 0 to 64"),
-        ({"kept_views": 1.5, "augment": "light"}, "kept_views must be a whole number from 0 to 64"),
-        ({"kept_views": 2}, "kept_views must be with augmentation"),
+        ({"train_batch_norm": "yes"}, "train_batch_norm must be"),
         (
-            {"kept_views": 2, "augment": "light", "mix": "mixup"},
+            {"cached_copies": 65, "augment": "light"},
+            "cached_copies must be a whole number from 0 to 64",
+        ),
+        (
+            {"cached_copies": 1.5, "augment": "light"},
+            "cached_copies must be a whole number from 0 to 64",
+        ),
+        ({"cached_copies": 2}, "cached_copies must be with augmentation"),
+        (
+            {"cached_copies": 2, "augment": "light", "mix": "mixup"},
             "must be 0 where batches are mixed",
         ),
-        ({"kept_views": 2, "augment": "light", "freeze": "none"}, "must be with layers that are"),
-        ({"kept_views": 2, "augment": "light", "freeze": 0}, "must be with layers that are"),
         (
-            {"kept_views": 2, "augment": "light", "epochs": 2},
+            {"cached_copies": 2, "augment": "light", "freeze": "none"},
+            "must be with layers that are",
+        ),
+        ({"cached_copies": 2, "augment": "light", "freeze": 0}, "must be with layers that are"),
+        (
+            {"cached_copies": 2, "augment": "light", "epochs": 2},
             "must be 1 at most where epochs are 2",
         ),
         (
-            {"kept_views": 2, "phases": [{}, {}]},
+            {"cached_copies": 2, "phases": [{}, {}]},
             "must be with augmentation, which makes the views: "
             "augment light, for one, in one phase at least",
         ),
         (
             {
                 "augment": "light",
-                "phases": [{"kept_views": 2}, {"kept_views": 2, "augment": "none"}],
+                "phases": [{"cached_copies": 2}, {"cached_copies": 2, "augment": "none"}],
             },
-            "phase 2: kept_views must be with augmentation",
+            "phase 2: cached_copies must be with augmentation",
         ),
         ({"layer_decay": 0}, "layer_decay must be a number above 0 to 1."),
         ({"layer_decay": 1.5}, "layer_decay must be"),
-        ({"average": 1}, "average must be a number from 0 to below 1"),
+        ({"ema_decay": 1}, "ema_decay must be a number from 0 to below 1"),
         ({"mix": "cutmax"}, "Did you mean 'cutmix'"),
         ({"size": 16}, "32 to 1024"),
         ({"seed": -1}, "seed must be"),
@@ -116,12 +126,12 @@ def test_the_course_s_settings():
     ],
 )
 def test_faults_in_words(given, said):
-    faults = TransferTraining(**{"weights": "none", **given}).faults()
+    faults = TransferTrainer(**{"weights": "none", **given}).faults()
     assert any(said in fault for fault in faults), faults
 
 
 def test_a_phase_takes_what_it_does_not_say():
-    training = TransferTraining(
+    training = TransferTrainer(
         epochs=7, optimizer="adam", learning_rate=0.02, augment="light", mix="cutmix",
         freeze="stage3_out", schedule="cosine",
         phases=[
@@ -148,40 +158,41 @@ def test_a_phase_takes_what_it_does_not_say():
 
 def test_a_whole_phase_takes_nothing():
     phase = Phase("mine", 4, 8, "sgd", 0.1, freeze="none")
-    training = TransferTraining(epochs=9, optimizer="adam", phases=[phase])
+    training = TransferTrainer(epochs=9, optimizer="adam", phases=[phase])
     assert training.plan().phases == (phase,)
     (kept,) = training.to_dict()["phases"]
-    again = TransferTraining(epochs=9, optimizer="adam", phases=[kept])
+    again = TransferTrainer(epochs=9, optimizer="adam", phases=[kept])
     assert again.plan() == training.plan()
 
 
 def test_phases_of_the_small_network():
-    training = NetworkTraining(phases=[{"epochs": 2}, {"learning_rate": 1e-4}])
+    training = NetworkTrainer(phases=[{"epochs": 2}, {"learning_rate": 1e-4}])
     assert [phase.name for phase in training.plan().phases] == ["phase 1", "phase 2"]
-    faults = NetworkTraining(phases=[{"freeze": "all"}]).faults()
+    faults = NetworkTrainer(phases=[{"freeze": "all"}]).faults()
     assert any("freeze is for layers that have learned before" in fault for fault in faults)
-    faults = NetworkTraining(phases=[{"kept_views": 2, "augment": "light"}]).faults()
-    assert any("kept_views is for the frozen layers" in fault for fault in faults)
+    faults = NetworkTrainer(phases=[{"cached_copies": 2, "augment": "light"}]).faults()
+    assert any("cached_copies is for the frozen layers" in fault for fault in faults)
 
 
 def test_numbers_of_kept_views_that_are_none_are_refused_with_phases_too():
-    (fault,) = TransferTraining(kept_views=99, augment="light", phases=[{"epochs": 3}]).faults()
-    assert "kept_views must be a whole number from 0 to 64" in fault
+    (fault,) = TransferTrainer(cached_copies=99, augment="light", phases=[{"epochs": 3}]).faults()
+    assert "cached_copies must be a whole number from 0 to 64" in fault
 
 
 def test_kept_views_of_all_phases_are_those_that_each_has_a_use_for():
-    training = TransferTraining(
-        augment="light", kept_views=4, epochs=9,
+    training = TransferTrainer(
+        augment="light", cached_copies=4, epochs=9,
         phases=[
             {"augment": "none"}, {}, {"mix": "mixup"}, {"freeze": "none"}, {"epochs": 3},
-            {"epochs": 4, "kept_views": 1}, Phase("mine", kept_views=3, augment=Augment(shift=0.1),
+            {"epochs": 4, "cached_copies": 1},
+            Phase("mine", cached_copies=3, augment=Augment(shift=0.1),
                                                   freeze="all"),
         ],
     )  # fmt: skip
     assert training.faults() == []
-    assert [phase.kept_views for phase in training.plan().phases] == [0, 4, 0, 0, 2, 1, 3]
+    assert [phase.cached_copies for phase in training.plan().phases] == [0, 4, 0, 0, 2, 1, 3]
     assert training.plan().phases[1].words().endswith("frozen: all, 4 views kept")
-    assert read_phase("kept-views=3") == {"kept_views": 3}
+    assert read_phase("cached-copies=3") == {"cached_copies": 3}
 
 
 # On the command line, and in files ---------------------------------------------------------------
@@ -215,7 +226,7 @@ def test_phases_come_back_from_a_file(tmp_path):
     policy = Augment(rotation=7)
     policy.write(tmp_path / "mine.toml")
     settings = TrainSettings(
-        "photos", cut="stage5", freeze=3, average=0.99,
+        "photos", cut="stage5", freeze=3, ema_decay=0.99,
         phases=[{"freeze": "all", "augment": str(tmp_path / "mine.toml")}, {"epochs": 2}],
     )  # fmt: skip
     settings.write(tmp_path / "settings.toml")
@@ -240,11 +251,11 @@ def test_a_file_of_another_kind_of_model(tmp_path):
         "photos", model="efficientnet-lite1", seed=4
     )
     learns = TrainSettings.from_toml(tmp_path / "n", model="efficientnet-lite1", freeze="none")
-    assert isinstance(learns.training(), TransferTraining) and learns.epochs == 3
+    assert isinstance(learns.training(), TransferTrainer) and learns.epochs == 3
     other = TrainSettings.from_toml(tmp_path / "t", model="efficientnet-lite1")
     assert other.training().cut == "stage5" and other.model == "efficientnet-lite1"
     small = TrainSettings.from_toml(tmp_path / "t", model="small-cnn")
-    assert isinstance(small.training(), NetworkTraining) and small.epochs == 3
+    assert isinstance(small.training(), NetworkTrainer) and small.epochs == 3
 
 
 def test_mixing_by_name_or_by_policy():

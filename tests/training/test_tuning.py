@@ -116,7 +116,7 @@ def test_ctrl_c_before_the_training_keeps_the_best_head_so_far(
     fitted = training.fit(features, backbone, features.dataset.classes)
     wider, rows, heard = replace(fitted), np.arange(len(features.dataset)), []
     keras = type("Keras", (), {"hurried": False})
-    listener = type("Listener", (), {"on_interrupt": lambda self: heard.append("Ctrl-C")})()
+    callback = type("Listener", (), {"on_interrupt": lambda self: heard.append("Ctrl-C")})()
 
     def tune(wish=KeyboardInterrupt, seconds=600.0, own=None):
         def pressed(work, best, own):
@@ -124,7 +124,7 @@ def test_ctrl_c_before_the_training_keeps_the_best_head_so_far(
             raise wish
 
         monkeypatch.setattr(fine_tuning, "_fine_tune", pressed)
-        work = FineTuning(fitted, rows, rows, keras, tmp_path, seconds=seconds, listener=listener)
+        work = FineTuning(fitted, rows, rows, keras, tmp_path, seconds=seconds, callback=callback)
         return fine_tune(work, own)
 
     kept = tune()
@@ -161,7 +161,7 @@ class Stopper:
         self.heard.append(row.epoch)
 
 
-def run(photos, runs, monkeypatch, listener=None, better=True, epochs=3, rates=1, **settings):
+def run(photos, runs, monkeypatch, callback=None, better=True, epochs=3, rates=1, **settings):
     monkeypatch.setattr(fine_tuning, "is_better", lambda *told: better)
     monkeypatch.setattr(tune_plan, "EPOCHS", epochs)
     monkeypatch.setattr(tune_plan, "FIRST_EPOCHS", 1)
@@ -170,7 +170,7 @@ def run(photos, runs, monkeypatch, listener=None, better=True, epochs=3, rates=1
     monkeypatch.setattr(tune_plan, "LEARNING_RATES", tune_plan.LEARNING_RATES[:rates])
     monkeypatch.setattr(tune_plan, "CHECKPOINT_SECONDS", 0.0)
     given = {"run": "one", "runs": str(runs), "size": 64, "fine_tune": "light", **settings}
-    return train(TrainSettings(str(photos), **given), listener=listener)
+    return train(TrainSettings(str(photos), **given), callback=callback)
 
 
 def predictions(result):

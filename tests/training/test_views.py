@@ -9,14 +9,19 @@ from kindsight.dataset import ImageDataset
 from kindsight.dataset.reading.image_cache import store_images
 from kindsight.images import InputSpec
 from kindsight.models.backbones.weights import weights_digest
-from kindsight.models.networks.lower import LowerPart
+from kindsight.models.networks.frozen_base import FrozenBase
 from kindsight.models.runtime import Interpreter
-from kindsight.training.activation_cache import CutFile, ViewPlan, map_records, store_views
+from kindsight.training.activation_cache import (
+    ActivationFile,
+    CopyPlan,
+    cache_activations,
+    map_activations,
+)
 from kindsight.training.engine.batches import Batches
 
 SPEC = InputSpec(16, 20, fit="crop")
 POLICY = Augment(rotation=20)
-PLAN = ViewPlan((0, 1), POLICY)
+PLAN = CopyPlan((0, 1), POLICY)
 LOW = 3
 SHAPE = (8, 10, 2)
 
@@ -33,7 +38,7 @@ def lower(tmp_path_factory):
     flat = keras.layers.Concatenate()([low, keras.layers.Flatten()(maps)])
     path = tmp_path_factory.mktemp("lower") / "lower.tflite"
     path.write_bytes(convert_to_litert(keras.Model(pixels, flat)))
-    return LowerPart(path, "stage4", LOW, SHAPE, weights_digest(path), 1.0)
+    return FrozenBase(path, "stage4", LOW, SHAPE, weights_digest(path), 1.0)
 
 
 def dataset(count=7):
@@ -44,9 +49,9 @@ def dataset(count=7):
 def made(lower, folder, data, count, **options):
     counts = np.full(len(data), count) if np.ndim(count) == 0 else np.asarray(count)
     with store_images(data, SPEC, Cache(folder)) as stored:
-        file = CutFile(stored, lower, SPEC, 3, Cache(folder))
-        views = store_views(file, PLAN, counts, **options)
-        records = map_records(views.file, LOW, SHAPE)
+        file = ActivationFile(stored, lower, SPEC, 3, Cache(folder))
+        views = cache_activations(file, PLAN, counts, **options)
+        records = map_activations(views.file, LOW, SHAPE)
         found = np.array(records[views.places])
         views.close()
     return views, found
@@ -121,7 +126,9 @@ def test_a_file_that_would_outgrow_the_cache_begins_anew(lower, tmp_path):
     def make(seed, limit, count=2):
         counts, cache = np.full(len(data), count), Cache(tmp_path, limit=limit)
         with store_images(data, SPEC, Cache(tmp_path)) as stored:
-            views = store_views(CutFile(stored, lower, SPEC, seed, cache), PLAN, counts)
+            views = cache_activations(
+                ActivationFile(stored, lower, SPEC, seed, cache), PLAN, counts
+            )
             views.close()
         return views.computed, views.file.stat().st_size // each
 

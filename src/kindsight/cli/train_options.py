@@ -9,21 +9,22 @@ import typer
 __all__ = [
     "L2",
     "Augmentation",
-    "Average",
     "BatchNorm",
     "BatchSize",
+    "CachedCopies",
     "CheckBefore",
+    "ComputeDtype",
     "Cut",
     "Dense",
     "Dropout",
+    "EmaDecay",
     "Epochs",
     "Filters",
+    "FinalWeights",
     "FindLearningRate",
     "Fold",
     "Freeze",
     "GroupNear",
-    "Keep",
-    "KeptViews",
     "LabelSmoothing",
     "LayerDecay",
     "LeaksOption",
@@ -35,7 +36,6 @@ __all__ = [
     "Patience",
     "Phases",
     "Pooling",
-    "Precision",
     "RunName",
     "Runs",
     "Schedule",
@@ -47,7 +47,7 @@ __all__ = [
     "TensorBoard",
     "Test",
     "TestData",
-    "TrainNorm",
+    "TrainBatchNorm",
     "Validation",
     "ValidationData",
     "Warmup",
@@ -76,7 +76,7 @@ def numbers_of(text: str | None, hint: str) -> list[int] | None:
 
 def phases_of(lines: list[str] | None) -> list[dict[str, Any]] | None:
     """Read the phases of a training; None where there are none."""
-    from kindsight.training.transfer.phases import read_phase
+    from kindsight.training.engine.phases import read_phase
 
     return [read_phase(line) for line in lines] if lines else None
 
@@ -102,16 +102,16 @@ Freeze = Annotated[
         panel=LEARNS,
     ),
 ]
-TrainNorm = Annotated[
+TrainBatchNorm = Annotated[
     bool | None,
     _option(
         "Let batch normalisation that is not frozen learn, too; else it stays as it is in use.",
         None,
-        "--train-norm/--no-train-norm",
+        "--train-batch-norm/--no-train-batch-norm",
         panel=LEARNS,
     ),
 ]
-KeptViews = Annotated[
+CachedCopies = Annotated[
     int | None,
     _option(
         "With --augment: run so many augmented views of each image, and itself, through the "
@@ -134,7 +134,7 @@ LayerDecay = Annotated[
     float | None,
     _option("The pace of each layer, as a share of that above it.  [default: 1]", "SHARE"),
 ]
-Average = Annotated[
+EmaDecay = Annotated[
     float | None,
     _option(
         "Judge and keep a running mean of the weights, which keeps this share of itself in each "
@@ -179,7 +179,7 @@ LabelSmoothing = Annotated[
 Patience = Annotated[
     int | None, _option("Stop after so many epochs without a better one.", "EPOCHS")
 ]
-Precision = Annotated[
+ComputeDtype = Annotated[
     str | None,
     _option(
         "In which numbers convolutions are multiplied in training; auto is bfloat16 where the "
@@ -187,7 +187,7 @@ Precision = Annotated[
         "auto|float32|bfloat16",
     ),
 ]
-Keep = Annotated[
+FinalWeights = Annotated[
     str | None, _option("Which epoch's weights are kept.  [default: best]", "best|last")
 ]
 Filters = Annotated[

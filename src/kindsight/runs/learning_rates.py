@@ -14,10 +14,10 @@ from kindsight.runs.split import divide, open_data, rows_of
 from kindsight.training.common import Progress
 from kindsight.training.engine.learning_rate_finder import RateSweep
 from kindsight.training.network.fit import NetworkImages
-from kindsight.training.network.settings import NETWORKS, NetworkTraining
+from kindsight.training.network.settings import NETWORKS, NetworkTrainer
 from kindsight.training.trainer import prepare
 from kindsight.training.transfer.fit import describe_layers
-from kindsight.training.transfer.settings import TransferTraining
+from kindsight.training.transfer.settings import TransferTrainer
 
 __all__ = ["find_learning_rate", "layers_of"]
 
@@ -39,7 +39,7 @@ def layers_of(settings: TrainSettings, *, progress: Progress | None = None) -> t
         If no classifier can be made of the data.
     """
     training, classes = _epoch_training(settings), len(open_data(settings).classes)
-    if isinstance(training, NetworkTraining):
+    if isinstance(training, NetworkTrainer):
         return training.network().layers(classes)
     with training.process() as keras:
         return describe_layers(training, classes, keras, progress)
@@ -84,9 +84,9 @@ def find_learning_rate(
     return sweep, drawn
 
 
-def _epoch_training(settings: TrainSettings) -> NetworkTraining | TransferTraining:
+def _epoch_training(settings: TrainSettings) -> NetworkTrainer | TransferTrainer:
     training = settings.training()
-    if not isinstance(training, (NetworkTraining, TransferTraining)):
+    if not isinstance(training, (NetworkTrainer, TransferTrainer)):
         raise SettingsError(
             f"The model must be a network that is trained from its first weights "
             f"({', '.join(NETWORKS)}), or a backbone that learns. Received: {settings.model}, "

@@ -161,7 +161,7 @@ def _network(fitted: FittedNetwork) -> dict[str, Any]:
     """Say how a network was trained."""
     plan = fitted.training.plan()
     kept = f"the weights of epoch {fitted.history.best_epoch}, the best, are kept"
-    if plan.keep == "last":
+    if plan.final_weights == "last":
         kept = "the last weights are kept"
     several = len(plan.phases) > 1
     made = {
@@ -178,7 +178,7 @@ def _network(fitted: FittedNetwork) -> dict[str, Any]:
             made[f"Phase {number}"] = words
         else:
             made["Augmentation"] = str(phase.augment)
-    more = pace_words(fitted.training.layer_decay, fitted.training.average)
+    more = pace_words(fitted.training.layer_decay, fitted.training.ema_decay)
     return {
         "made": {**made, **({"Pace": more} if more else {})},
         "temperature_from": "validation predictions, each image's own left out of its part"

@@ -47,20 +47,20 @@ class TrainSettings:
         A backbone, which is frozen: then the settings are those of
         :class:`kindsight.training.frozen.settings.FrozenTraining`. Or a network to train from its
         first
-        weights, with the settings of :class:`kindsight.training.network.settings.NetworkTraining`.
+        weights, with the settings of :class:`kindsight.training.network.settings.NetworkTrainer`.
     size, resize, class_weight, seed, workers
         As all have them.
     weights
         Of a backbone only.
     head, views, crops, fine_tune, budget
         Of a frozen backbone only.
-    cut, freeze, train_norm, dense, dropout, batch_norm, l2, pooling, phases, kept_views
+    cut, freeze, train_batch_norm, dense, dropout, batch_norm, l2, pooling, phases, cached_copies
         Given with a backbone, any of them means that it learns, with the settings of
-        :class:`kindsight.training.transfer.settings.TransferTraining`.
+        :class:`kindsight.training.transfer.settings.TransferTrainer`.
     filters, dense, dropout, batch_norm, l2, pooling
         The parts of a network.
     epochs, batch_size, augment, mix, optimizer, learning_rate, momentum, weight_decay, schedule,
-    warmup, label_smoothing, patience, phases, layer_decay, average, keep, precision
+    warmup, label_smoothing, patience, phases, layer_decay, ema_decay, final_weights, compute_dtype
         Of a network, and of a backbone that learns.
     tensorboard : str, optional
         A folder for TensorBoard's logs of a training of epochs.
@@ -94,7 +94,7 @@ class TrainSettings:
     weights: str | None = None
     cut: str | None = None
     freeze: str | int | None = None
-    train_norm: bool | None = None
+    train_batch_norm: bool | None = None
     size: int | None = None
     resize: str = "crop"
     head: str | None = None
@@ -129,7 +129,7 @@ class TrainSettings:
     batch_size: int | None = None
     augment: str | Mapping[str, Any] | None = None
     mix: str | None = None
-    kept_views: int | None = None
+    cached_copies: int | None = None
     optimizer: str | None = None
     learning_rate: float | None = None
     momentum: float | None = None
@@ -140,9 +140,9 @@ class TrainSettings:
     patience: int | None = None
     phases: Sequence[Mapping[str, Any]] | None = None
     layer_decay: float | None = None
-    average: float | None = None
-    keep: str | None = None
-    precision: str | None = None
+    ema_decay: float | None = None
+    final_weights: str | None = None
+    compute_dtype: str | None = None
     fine_tune: str | None = None
     budget: str | float | None = None
     tensorboard: str | None = None

@@ -24,10 +24,10 @@ from kindsight.runs.result import Clock, Scored, TrainResult, score, write_predi
 from kindsight.runs.settings import TrainSettings
 from kindsight.runs.split import Divided, divide, open_data, rows_of, write_problems
 from kindsight.training.common import Progress
-from kindsight.training.engine.callbacks import Listeners, TrainingListener
+from kindsight.training.engine.callbacks import CallbackList, TrainingCallback
 from kindsight.training.engine.logs import open_logs
 from kindsight.training.engine.mlflow import check_mlflow
-from kindsight.training.epoch_settings import EpochTraining
+from kindsight.training.epoch_settings import EpochTrainer
 from kindsight.training.fine_tuning.settings import (
     LEAST_VALIDATION,
     FittedTuned,
@@ -57,7 +57,7 @@ def train(
     settings: TrainSettings,
     *,
     progress: Progress | None = None,
-    listener: TrainingListener | None = None,
+    callback: TrainingCallback | None = None,
     reference: Sequence[Reference] = (),
 ) -> TrainResult:
     """Train a classifier on a folder and write its run folder.
@@ -69,7 +69,7 @@ def train(
     progress : callable, optional
         Called with (stage, done, total); the stages are backbone, images, head, files, check,
         report.
-    listener : TrainingListener, optional
+    callback : TrainingCallback, optional
         Told of the epochs of a network's training.
     reference : sequence of Reference
         Others' accuracies on the same data, shown beside ours in the report.
@@ -105,7 +105,7 @@ def train(
         rows = {name: rows_of(images.dataset, name) for name in SPLITS}
         compared = rows["validation"] if len(rows["validation"]) else rows["train"]
         later = _begin_ahead(keras, training, images, compared, divided, settings.seed)
-        with _logging(settings, folder, listener) as heard:
+        with _logging(settings, folder, callback) as heard:
             fitted = images.fit(
                 dataset.classes,
                 rows["train"],
@@ -113,7 +113,7 @@ def train(
                 keras=keras,
                 folder=folder,
                 progress=progress,
-                listener=heard,
+                callback=heard,
             )
         scored = _score_parts(fitted, rows, folder)
         clock.mark("fit")
@@ -196,12 +196,12 @@ def _silent(stage: str, done: int, total: int) -> None:
 
 @contextmanager
 def _logging(
-    settings: TrainSettings, folder: Path, listener: TrainingListener | None
-) -> Iterator[TrainingListener | None]:
-    """Add the logs that are wanted to a network's listener."""
+    settings: TrainSettings, folder: Path, callback: TrainingCallback | None
+) -> Iterator[TrainingCallback | None]:
+    """Add the logs that are wanted to a network's callback."""
     training = settings.training()
-    if not isinstance(training, EpochTraining) and not _tunes(training):
-        yield listener
+    if not isinstance(training, EpochTrainer) and not _tunes(training):
+        yield callback
         return
     with open_logs(
         folder,
@@ -209,7 +209,7 @@ def _logging(
         mlflow=bool(settings.mlflow),
         parameters=training.to_dict(),
     ) as logs:
-        yield Listeners(*([] if listener is None else [listener]), logs)
+        yield CallbackList(*([] if callback is None else [callback]), logs)
 
 
 def _score_parts(

@@ -28,26 +28,26 @@ from kindsight.dataset.reading.image_cache import StoredImages
 from kindsight.errors import CacheError
 from kindsight.images import InputSpec
 from kindsight.models.backbones.tta import flip
-from kindsight.models.networks.lower import LowerPart
+from kindsight.models.networks.frozen_base import FrozenBase
 from kindsight.models.runtime import InterpreterPool
 from kindsight.threads import map_ordered, single_threaded_opencv
 
 __all__ = [
-    "CutFile",
-    "CutViews",
-    "ViewPlan",
+    "ActivationFile",
+    "CachedActivations",
+    "CopyPlan",
     "Wanted",
-    "bytes_of_view",
-    "map_records",
-    "record_type",
-    "store_views",
+    "activation_dtype",
+    "bytes_per_copy",
+    "cache_activations",
+    "map_activations",
 ]
 
 # SECTION: What the views of an image are, and by what each is known.
 
 
 @dataclass(frozen=True)
-class ViewPlan:
+class CopyPlan:
     """What the views of an image are.
 
     Parameters
@@ -97,35 +97,35 @@ FORMAT = 1
 
 Rows = NDArray[np.int64]
 
-Wanted: TypeAlias = tuple[ViewPlan, Rows]
+Wanted: TypeAlias = tuple[CopyPlan, Rows]
 """What the views are, and of each image how many beside it as it is; -1 for nothing of it."""
 
 
-def record_type(low: int, shape: tuple[int, ...]) -> np.dtype[np.void]:
+def activation_dtype(low: int, shape: tuple[int, ...]) -> np.dtype[np.void]:
     """Return how a view is kept: ``"low"`` features as float32, the ``"map"`` as float16."""
     return np.dtype([("low", "<f4", (low,)), ("map", "<f2", shape)])
 
 
-def bytes_of_view(lower: LowerPart) -> int:
+def bytes_per_copy(lower: FrozenBase) -> int:
     """Return how many bytes a view takes on disk."""
-    return int(record_type(lower.low, lower.shape).itemsize)
+    return int(activation_dtype(lower.low, lower.shape).itemsize)
 
 
-def map_records(file: Path, low: int, shape: tuple[int, ...]) -> NDArray[np.void]:
-    """Map a file of views into memory, only to be read: (places,) of :func:`record_type`."""
-    kind = record_type(low, shape)
+def map_activations(file: Path, low: int, shape: tuple[int, ...]) -> NDArray[np.void]:
+    """Map a file of views into memory, only to be read: (places,) of :func:`activation_dtype`."""
+    kind = activation_dtype(low, shape)
     return np.memmap(file, kind, "r", shape=(file.stat().st_size // kind.itemsize,))
 
 
 @dataclass(frozen=True)
-class CutFile:
+class ActivationFile:
     """Where views of images at a cut are kept.
 
     Parameters
     ----------
     stored : StoredImages
         The images.
-    lower : LowerPart
+    lower : FrozenBase
         What they are run through.
     spec : InputSpec
         How the images were resized.
@@ -136,7 +136,7 @@ class CutFile:
     """
 
     stored: StoredImages
-    lower: LowerPart
+    lower: FrozenBase
     spec: InputSpec
     seed: int
     cache: Cache
@@ -150,9 +150,9 @@ class CutFile:
 
     def open(self) -> PlaceTable:
         """Open the table; to be closed."""
-        return PlaceTable(self.path, bytes_of_view(self.lower))
+        return PlaceTable(self.path, bytes_per_copy(self.lower))
 
-    def names(self, plan: ViewPlan, view: int, rows: Rows) -> list[str]:
+    def names(self, plan: CopyPlan, view: int, rows: Rows) -> list[str]:
         """Return by what a view of each image is found: nothing of it is other images'."""
         digests = [str(self.stored.dataset.digest[row]) for row in rows.tolist()]
         address = plan.address(view, self.seed)
@@ -182,7 +182,7 @@ class CutFile:
         """
         pixels = self.path.with_suffix(".pixels")
         there, missing = pixels.stat().st_size if pixels.exists() else 0, self.missing(names)
-        more = missing * bytes_of_view(self.lower)
+        more = missing * bytes_per_copy(self.lower)
         if there and more and there + more > self.cache.limit:
             self.cache.drop(self.path)
 
@@ -192,13 +192,13 @@ FLUSH_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
-class CutViews:
+class CachedActivations:
     """Views of images at the cut; to be closed.
 
     Parameters
     ----------
     file : pathlib.Path
-        Where they are; see :func:`.cut_file.map_records`.
+        Where they are; see :func:`.cut_file.map_activations`.
     places : array
         int64 (images, 1 + views): where in the file each view of each image is; -1 for those
         that were not asked for. The first is the image as it is.
@@ -220,22 +220,22 @@ class CutViews:
         self._table.close()
 
 
-def store_views(
-    file: CutFile,
-    plan: ViewPlan,
+def cache_activations(
+    file: ActivationFile,
+    plan: CopyPlan,
     counts: Rows,
     *,
     workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
     deadline: float | None = None,
-) -> CutViews:
+) -> CachedActivations:
     """Find or make views of images at the cut.
 
     Parameters
     ----------
-    file : CutFile
+    file : ActivationFile
         Where they are kept, of which images, and what these are run through.
-    plan : ViewPlan
+    plan : CopyPlan
         What the views are.
     counts : array
         int64 (images,): how many views beside the image as it is; -1 for an image of which
@@ -277,7 +277,7 @@ def store_views(
         os.utime(file.path)
         stack.pop_all()
     seconds = time.monotonic() - start
-    return CutViews(table.pixels, places, computed, done - computed, seconds, table)
+    return CachedActivations(table.pixels, places, computed, done - computed, seconds, table)
 
 
 def _places(table: PlaceTable, names: list[str]) -> Rows:
@@ -295,8 +295,8 @@ def _places(table: PlaceTable, names: list[str]) -> Rows:
 class _Makers:
     """Makes what is missing of one view of many images."""
 
-    file: CutFile
-    plan: ViewPlan
+    file: ActivationFile
+    plan: CopyPlan
     pool: InterpreterPool
     table: PlaceTable
 
@@ -309,7 +309,7 @@ class _Makers:
             name: row for name, row in zip(names, rows.tolist(), strict=True) if name not in known
         }
         yield len(rows) - len(missing), 0
-        kind, flushed = record_type(lower.low, lower.shape), time.monotonic()
+        kind, flushed = activation_dtype(lower.low, lower.shape), time.monotonic()
 
         def run(item: tuple[str, int]) -> PlacedRow:
             name, row = item

@@ -12,19 +12,19 @@ from kindsight.augment.recipes import RECIPES
 from kindsight.errors import SettingsError
 from kindsight.images import InputSpec
 from kindsight.models.networks.small_cnn import LayerRow
-from kindsight.models.steps.precision import PRECISIONS
+from kindsight.models.steps.compute_dtype import COMPUTE_DTYPES
 from kindsight.models.worker.process import KerasProcess
 from kindsight.training.common import choice_fault, number_fault
+from kindsight.training.engine.phases import SHARED, make_phases, make_policy, plain_phases
 from kindsight.training.engine.plan import Phase, Plan
-from kindsight.training.transfer.phases import SHARED, make_phases, make_policy, plain_phases
 
-__all__ = ["EpochTraining", "whole_numbers"]
+__all__ = ["EpochTrainer", "whole_numbers"]
 
 CHILD = "kindsight.training.engine.worker"
 
 
 @dataclass(frozen=True)
-class EpochTraining:
+class EpochTrainer:
     """What a training of epochs is told, whatever the network.
 
     Parameters
@@ -59,13 +59,13 @@ class EpochTraining:
         ``learning_rate``, ``augment`` and the others of a phase); the rest of them as above.
     layer_decay : float
         Above 0 to 1: each layer learns at this share of the pace of the one above it.
-    average : float
+    ema_decay : float
         0 to below 1: above 0 a running mean of the weights is judged and kept, which keeps this
         share of itself in each step.
-    keep : str
+    final_weights : str
         ``"best"`` or ``"last"``: which epoch's weights are kept.
-    precision : str
-        One of :data:`kindsight.models.steps.precision.PRECISIONS`: in which numbers the
+    compute_dtype : str
+        One of :data:`kindsight.models.steps.compute_dtype.COMPUTE_DTYPES`: in which numbers the
         convolutions are
         multiplied in training. ``"auto"`` may choose another on another machine.
     """
@@ -96,9 +96,9 @@ class EpochTraining:
     patience: int | None = None
     phases: Sequence[Mapping[str, Any] | Phase] = ()
     layer_decay: float = 1.0
-    average: float = 0.0
-    keep: str = "best"
-    precision: str = "auto"
+    ema_decay: float = 0.0
+    final_weights: str = "best"
+    compute_dtype: str = "auto"
 
     def faults(self) -> list[str]:
         """Return a sentence for each setting that cannot be."""
@@ -109,14 +109,14 @@ class EpochTraining:
             *filter(
                 None,
                 [
-                    choice_fault("precision", self.precision, PRECISIONS),
+                    choice_fault("compute_dtype", self.compute_dtype, COMPUTE_DTYPES),
                     f"{decay.replace('below 1', '1')}" if decay else "",
-                    number_fault("average", self.average, 0, 1),
+                    number_fault("ema_decay", self.ema_decay, 0, 1),
                 ],
             ),
             *said,
         ]
-        return found + Plan(tuple(phases), self.keep).faults() if phases else found
+        return found + Plan(tuple(phases), self.final_weights).faults() if phases else found
 
     def _own_faults(self) -> list[str]:
         """Return the faults of what a kind of network has for itself."""
@@ -147,13 +147,13 @@ class EpochTraining:
     def plan(self) -> Plan:
         """Return the phases; SettingsError as :meth:`spec`."""
         self._check()
-        return Plan(tuple(self._phases()[0]), self.keep)
+        return Plan(tuple(self._phases()[0]), self.final_weights)
 
     def _phases(self) -> tuple[list[Phase], list[str]]:
         shared = {name: getattr(self, name) for name in (*SHARED, "mix")}
         return make_phases(self.phases, shared, "none", lambda what, number: f"phase {number}")
 
-    def chosen_precision(self) -> str:
+    def resolved_compute_dtype(self) -> str:
         """Return ``"float32"`` or ``"bfloat16"``: what this machine trains in."""
         raise NotImplementedError
 

@@ -23,9 +23,9 @@ from kindsight.training.frozen.prepared import FrozenImages, prepare_frozen
 from kindsight.training.frozen.settings import FrozenTraining
 from kindsight.training.network.fit import NetworkImages, prepare_network
 from kindsight.training.network.fitted import FittedNetwork
-from kindsight.training.network.settings import NETWORKS, NetworkTraining
+from kindsight.training.network.settings import NETWORKS, NetworkTrainer
 from kindsight.training.transfer.fit import TransferImages, prepare_transfer
-from kindsight.training.transfer.settings import CHOICES, TransferTraining
+from kindsight.training.transfer.settings import CHOICES, TransferTrainer
 
 __all__ = [
     "LOGS",
@@ -41,7 +41,7 @@ __all__ = [
     "prepare",
 ]
 
-Training: TypeAlias = FrozenTraining | NetworkTraining | TransferTraining
+Training: TypeAlias = FrozenTraining | NetworkTrainer | TransferTrainer
 Images: TypeAlias = FrozenImages | NetworkImages | TransferImages
 Fitted: TypeAlias = FittedFrozen | FittedNetwork | FittedTuned
 
@@ -51,13 +51,13 @@ MODELS = (*BACKBONES, *NETWORKS)
 LOGS = ("tensorboard", "mlflow")
 """What a run of epochs can be told besides."""
 
-_Kind: TypeAlias = type[FrozenTraining] | type[NetworkTraining] | type[TransferTraining]
-_KINDS: tuple[_Kind, ...] = (FrozenTraining, NetworkTraining, TransferTraining)
+_Kind: TypeAlias = type[FrozenTraining] | type[NetworkTrainer] | type[TransferTrainer]
+_KINDS: tuple[_Kind, ...] = (FrozenTraining, NetworkTrainer, TransferTrainer)
 _NAMES = {kind: tuple(item.name for item in fields(kind)) for kind in _KINDS}
 _WORDS: dict[_Kind, str] = {
     FrozenTraining: "a frozen backbone",
-    NetworkTraining: f"a network trained from its first weights ({', '.join(NETWORKS)})",
-    TransferTraining: "a backbone that learns (with freeze, cut, or a head of your own)",
+    NetworkTrainer: f"a network trained from its first weights ({', '.join(NETWORKS)})",
+    TransferTrainer: "a backbone that learns (with freeze, cut, or a head of your own)",
 }
 
 OPTIONS = tuple(dict.fromkeys(name for names in _NAMES.values() for name in names))
@@ -123,8 +123,8 @@ def of_use(values: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any
     if "model" not in given:
         return dict(values)
     model = given["model"]
-    network = _kind({"model": model}) is NetworkTraining
-    same = network == (_kind({"model": values.get("model")}) is NetworkTraining)
+    network = _kind({"model": model}) is NetworkTrainer
+    same = network == (_kind({"model": values.get("model")}) is NetworkTrainer)
     kind = _kind({**values, **given} if same else given)
     known, taken = {*OPTIONS, *LOGS}, _taken(kind, {**values, **given})
     return {k: v for k, v in values.items() if k not in known or k in taken}
@@ -133,19 +133,19 @@ def of_use(values: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any
 def _kind(options: Mapping[str, Any]) -> _Kind:
     model = options.get("model")
     if model in NETWORKS:
-        return NetworkTraining
+        return NetworkTrainer
     if isinstance(model, str) and model not in BACKBONES and not model.endswith(".keras"):
         # A name that is nearest to a network's is held to the network's settings, and refused.
         near = difflib.get_close_matches(model, MODELS, 1)
         if near and near[0] in NETWORKS:
-            return NetworkTraining
+            return NetworkTrainer
     learns = any(options.get(name) is not None for name in CHOICES if name != "phases")
-    return TransferTraining if learns or options.get("phases") else FrozenTraining
+    return TransferTrainer if learns or options.get("phases") else FrozenTraining
 
 
 def coming_download(training: Training) -> str | None:
     """Say what a training would download, from whom and how large; None for nothing."""
-    return None if isinstance(training, NetworkTraining) else training.download()
+    return None if isinstance(training, NetworkTrainer) else training.download()
 
 
 def prepare(
@@ -164,8 +164,8 @@ def prepare(
     keras : KerasProcess, optional
         Where a backbone is built, if it has to be.
     """
-    if isinstance(training, TransferTraining):
+    if isinstance(training, TransferTrainer):
         return prepare_transfer(training, dataset, progress, keras)
-    if isinstance(training, NetworkTraining):
+    if isinstance(training, NetworkTrainer):
         return prepare_network(training, dataset, progress)
     return prepare_frozen(training, dataset, progress, keras)

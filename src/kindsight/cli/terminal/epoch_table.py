@@ -127,7 +127,7 @@ class TrainingState:
         The epochs that are done.
     running : Running or None
         The epoch after them, once a step of it is done.
-    best_by : str
+    monitor : str
         As :class:`~kindsight.training.engine.history.History` takes it.
     """
 
@@ -135,7 +135,7 @@ class TrainingState:
         self._clock = clock
         self._since = clock()
         self._best: tuple[int, int | None] = (0, None)
-        self.best_by = "accuracy"
+        self.monitor = "accuracy"
         self.epochs = self.done_before = 0
         self.rows: list[EpochRow] = []
         self.running: Running | None = None
@@ -165,9 +165,9 @@ class TrainingState:
         self.rows.append(row)
         self._since = self._clock()
 
-    def on_rank(self, best_by: str) -> None:
+    def on_monitor(self, monitor: str) -> None:
         """Remember by what an epoch is the best."""
-        self.best_by = best_by
+        self.monitor = monitor
 
     @property
     def replaying(self) -> bool:
@@ -178,7 +178,7 @@ class TrainingState:
     def best_epoch(self) -> int | None:
         """The best epoch so far."""
         if self._best[0] != len(self.rows):
-            self._best = len(self.rows), History(self.rows, self.best_by).best_epoch
+            self._best = len(self.rows), History(self.rows, self.monitor).best_epoch
         return self._best[1]
 
     def seconds_left(self) -> float | None:

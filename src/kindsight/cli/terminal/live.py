@@ -28,7 +28,7 @@ from kindsight.cli.terminal.progress import (
     make_bars,
 )
 from kindsight.cli.terminal.text import note
-from kindsight.training.engine.callbacks import Listeners, TrainingListener
+from kindsight.training.engine.callbacks import CallbackList, TrainingCallback
 from kindsight.training.engine.history import EpochRow, History
 
 if TYPE_CHECKING:
@@ -39,10 +39,10 @@ __all__ = ["Screen", "Watch", "watching_training"]
 
 
 class Watch(NamedTuple):
-    """What shows a training: `progress` takes its stages, `listener` its steps and epochs."""
+    """What shows a training: `progress` takes its stages, `callback` its steps and epochs."""
 
     progress: Progress
-    listener: TrainingListener
+    callback: TrainingCallback
 
 
 @contextmanager
@@ -71,7 +71,7 @@ def watching_training(quiet: bool, budget: float | None = None) -> Iterator[Watc
             yield watch
     else:
         write = _writer(budget)
-        yield Watch(checked(LineProgress(write)), Listeners(Interrupts(), EpochLines(write)))
+        yield Watch(checked(LineProgress(write)), CallbackList(Interrupts(), EpochLines(write)))
 
 
 class Interrupts:
@@ -125,7 +125,7 @@ def _live(budget: float | None) -> Iterator[Watch]:
     screen = Screen(make_bars(console), budget=budget)
     # On each refresh all is drawn anew: the time left goes on between two steps.
     with Live(screen, console=console, refresh_per_second=5):
-        yield Watch(checked(screen.progress), Listeners(Interrupts(), screen))
+        yield Watch(checked(screen.progress), CallbackList(Interrupts(), screen))
         screen.progress.close()
 
 
@@ -195,7 +195,7 @@ class Screen(TrainingState):
         over = running is None and (len(rows) >= self.epochs or bool(tasks[self._before :]))
         yield headline(rows, running, self.epochs, self.seconds_left(), width, over=over)
         if rows or running:
-            history = History(rows, self.best_by)
+            history = History(rows, self.monitor)
             yield epoch_table(history, running, shown, narrow=width < NARROW)
         if len(rows) > 1 and not options.ascii_only:
             yield from curve(history, self.epochs, width)

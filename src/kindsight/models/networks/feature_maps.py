@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kindsight.errors import KindsightError
-from kindsight.models.networks.fine_tuned import TOGETHER, TUNED
+from kindsight.models.networks.fine_tuned import ENSEMBLE_LAYER, FINE_TUNED_LAYER
 
 __all__ = [
     "MAX_LAYERS",
@@ -186,7 +186,7 @@ def collect_maps(
         _maps(layer, np.asarray(output)[0], max_maps)
         for layer, output in zip(chosen, outputs, strict=True)
     ]
-    several = any(layer.name == TOGETHER for layer in network.layers)
+    several = any(layer.name == ENSEMBLE_LAYER for layer in network.layers)
     return CollectedMaps(maps, left_out, several or seeing is not network)
 
 
@@ -237,7 +237,7 @@ def _tuned_part(network: Any) -> tuple[list[Any], Any]:
     That part is a layer of the network, called once.
     """
     for layer in network.layers:
-        if layer.name == TUNED and hasattr(layer, "layers"):
+        if layer.name == FINE_TUNED_LAYER and hasattr(layer, "layers"):
             known = set(network.operations)
             for node in layer._inbound_nodes:
                 tensors = list(node.input_tensors)

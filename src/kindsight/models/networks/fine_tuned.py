@@ -24,18 +24,18 @@ from kindsight.models.heads.head import FEATURES, CurvedHead, HeadLayers, Linear
 from kindsight.models.networks.freezing import layers_up_to
 
 __all__ = [
-    "TOGETHER",
-    "TUNED",
-    "DividedNetwork",
-    "answering_together",
-    "build_lower",
+    "ENSEMBLE_LAYER",
+    "FINE_TUNED_LAYER",
+    "FineTunedNetwork",
+    "average_logits",
+    "average_over_flips",
+    "build_fine_tuned",
+    "build_frozen_base",
     "cut_width",
-    "divide_network",
     "fold_normalisations",
     "layers_after",
     "load_network",
     "low_width",
-    "over_views",
     "stages_of",
     "with_head",
 ]
@@ -131,11 +131,11 @@ def _fold(convolution: Any, norm: Any) -> list[NDArray[np.float32]]:
 # SECTION: Networks whose logits are a mean of others': of two networks', or of one's over flipped
 # views.
 
-TOGETHER, TUNED = "together", "tuned"
+ENSEMBLE_LAYER, FINE_TUNED_LAYER = "together", "tuned"
 """By these names the layer that adds up two networks' logits is known, and one that was tuned."""
 
 
-def answering_together(full: Any, frozen: Any, share: float) -> Any:
+def average_logits(full: Any, frozen: Any, share: float) -> Any:
     """Return a network whose logits are a weighted mean of two networks'.
 
     Parameters
@@ -152,10 +152,10 @@ def answering_together(full: Any, frozen: Any, share: float) -> Any:
         keras.layers.Rescaling(weight)(logits)
         for weight, logits in ((share, full.output), (1 - share, other))
     ]
-    return keras.Model(full.input, keras.layers.Add(name=TOGETHER)(parts), name=full.name)
+    return keras.Model(full.input, keras.layers.Add(name=ENSEMBLE_LAYER)(parts), name=full.name)
 
 
-def over_views(full: Any, views: Sequence[int]) -> Any:
+def average_over_flips(full: Any, views: Sequence[int]) -> Any:
     """Return a network whose logits are the mean of a network's over flipped views of an image.
 
     Parameters
@@ -188,7 +188,7 @@ Arrays = dict[str, NDArray[np.float32]]
 
 
 @dataclass(frozen=True)
-class DividedNetwork:
+class FineTunedNetwork:
     """A network for fine-tuning.
 
     Parameters
@@ -248,7 +248,7 @@ def _low_parts(model: Any, layout: FeatureLayout, stage: str) -> list[Any]:
     return _parts(model)[: sum(block.stop <= low for block in layout.blocks)]
 
 
-def build_lower(model: Any, layout: FeatureLayout | None, stage: str) -> Any:
+def build_frozen_base(model: Any, layout: FeatureLayout | None, stage: str) -> Any:
     """Build the lower part of a backbone.
 
     Parameters
@@ -274,7 +274,7 @@ def build_lower(model: Any, layout: FeatureLayout | None, stage: str) -> Any:
     return keras.Model(model.input, joined, name=f"{model.name}_lower")
 
 
-def divide_network(
+def build_fine_tuned(
     model: Any,
     layout: FeatureLayout,
     stage: str | None,
@@ -282,7 +282,7 @@ def divide_network(
     temperature: float,
     mean: NDArray[np.float32],
     spread: NDArray[np.float32],
-) -> DividedNetwork:
+) -> FineTunedNetwork:
     """Put a fitted head on a backbone, and take both apart at the cut.
 
     The network answers as the head on the frozen backbone does: its logits are the head's,
@@ -326,14 +326,14 @@ def divide_network(
         upper.output
     )
     logits = add_head(standard, _standardised(head, temperature, mean, spread))
-    upper = keras.Model(upper.inputs, logits, name=TUNED)
+    upper = keras.Model(upper.inputs, logits, name=FINE_TUNED_LAYER)
     for name in _FIXED:
         if any(layer.name == name for layer in upper.layers):
             upper.get_layer(name).trainable = False
     full = keras.Model(model.input, upper(ends), name=f"{model.name}_tuned") if stage else upper
     frozen = with_head(model, head, temperature)
     frozen.trainable = False
-    return DividedNetwork(full, upper, frozen, model)
+    return FineTunedNetwork(full, upper, frozen, model)
 
 
 def with_head(model: Any, head: HeadLayers, temperature: float) -> Any:

@@ -1,8 +1,8 @@
 """Saying which layers of a network train, and showing it.
 
-What a user may write is read by :func:`freeze_choice` ("all", "none", a number, a layer's name)
+What a user may write is read by :func:`parse_freeze` ("all", "none", a number, a layer's name)
 and done by :func:`freeze`; :func:`summarise` says part by part what trains. Batch normalisation
-stays in inference mode, also in layers that train (:func:`hold_normalisation`), unless told
+stays in inference mode, also in layers that train (:func:`freeze_batch_norm`), unless told
 otherwise. Plain functions on Keras models, for the process that Keras lives in.
 """
 
@@ -22,10 +22,10 @@ __all__ = [
     "FREEZES",
     "Part",
     "freeze",
-    "freeze_choice",
+    "freeze_batch_norm",
     "frozen_border",
-    "hold_normalisation",
     "layers_up_to",
+    "parse_freeze",
     "summarise",
 ]
 
@@ -47,7 +47,7 @@ def freeze(model: Any, what: str | int, *, train_normalisation: bool = False) ->
         have weights stay as they are. A layer's name: it and all before it stay.
     train_normalisation : bool
         Whether batch normalisation that is not frozen trains, too; see
-        :func:`hold_normalisation`.
+        :func:`freeze_batch_norm`.
 
     Raises
     ------
@@ -55,7 +55,7 @@ def freeze(model: Any, what: str | int, *, train_normalisation: bool = False) ->
         For another word, a number of more layers than there are, or no such layer.
     """
     owners = [layer for layer in model.layers if layer.weights]
-    choice = freeze_choice(what)
+    choice = parse_freeze(what)
     if choice == "none":
         count = 0
     elif choice == "all":
@@ -75,10 +75,10 @@ def freeze(model: Any, what: str | int, *, train_normalisation: bool = False) ->
     for number, layer in enumerate(owners):
         layer.trainable = number >= count
     if not train_normalisation:
-        hold_normalisation(model)
+        freeze_batch_norm(model)
 
 
-def freeze_choice(what: str | int) -> str | int:
+def parse_freeze(what: str | int) -> str | int:
     """Read ``"all"``, ``"none"``, a number, or a layer's name from what a user wrote.
 
     Raises
@@ -112,7 +112,7 @@ def layers_up_to(model: Any, name: str) -> set[str]:
     return found
 
 
-def hold_normalisation(model: Any) -> None:
+def freeze_batch_norm(model: Any) -> None:
     """Keep batch normalisation as it was learned, whatever else trains.
 
     Its means and variances are of the images that the network was trained on; batches of a few
@@ -123,7 +123,7 @@ def hold_normalisation(model: Any) -> None:
         if type(layer).__name__ == NORMALISATION:
             layer.trainable = False
         elif getattr(layer, "layers", None):
-            hold_normalisation(layer)
+            freeze_batch_norm(layer)
 
 
 def frozen_border(model: Any, learning: Collection[str]) -> CutPoint | None:

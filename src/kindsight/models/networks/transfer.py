@@ -18,9 +18,9 @@ from kindsight.models.networks.fine_tuned import load_network
 from kindsight.models.networks.freezing import (
     FREEZES,
     freeze,
-    freeze_choice,
     frozen_border,
     layers_up_to,
+    parse_freeze,
     summarise,
 )
 from kindsight.models.networks.graph import CutPoint
@@ -42,7 +42,7 @@ class TransferNetwork:
     freezes : tuple of (str or int)
         Which of its layers stay as they are in each phase, as :func:`.freezing.freeze` takes it.
     head : TrainedHead
-    train_norm : bool
+    train_batch_norm : bool
         Whether batch normalisation that is not frozen trains, too.
     """
 
@@ -50,7 +50,7 @@ class TransferNetwork:
     cut: str = ""
     freezes: tuple[str | int, ...] = ("all",)
     head: TrainedHead = field(default_factory=TrainedHead)
-    train_norm: bool = False
+    train_batch_norm: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as JSON can hold it."""
@@ -106,7 +106,7 @@ def build_transfer(network: TransferNetwork, classes: int, seed: int) -> BuiltTr
         base = cut_network(base, network.cut)
     learning = []
     for what in network.freezes:
-        freeze(base, what, train_normalisation=network.train_norm)
+        freeze(base, what, train_normalisation=network.train_batch_norm)
         learning.append({layer.name for layer in base.layers if layer.trainable_weights})
     return BuiltTransfer(base, add_trained_head(base, network.head, classes, seed), learning)
 
@@ -155,7 +155,7 @@ def _has_learned(built: BuiltTransfer, number: int, border: CutPoint | None) -> 
 
 
 def _completed(base: Any, what: str | int) -> str | int:
-    choice = freeze_choice(what)
+    choice = parse_freeze(what)
     return choice if choice in FREEZES or isinstance(choice, int) else complete_layer(base, choice)
 
 

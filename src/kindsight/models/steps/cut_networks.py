@@ -13,15 +13,15 @@ from numpy.typing import NDArray
 
 from kindsight.models.heads.head import LOGITS
 from kindsight.models.heads.trained import is_of_head
-from kindsight.models.networks.fine_tuned import DividedNetwork, layers_after
-from kindsight.models.networks.freezing import freeze, frozen_border, hold_normalisation
+from kindsight.models.networks.fine_tuned import FineTunedNetwork, layers_after
+from kindsight.models.networks.freezing import freeze, freeze_batch_norm, frozen_border
 from kindsight.models.networks.graph import output_of
 from kindsight.models.networks.transfer import BuiltTransfer, TransferNetwork, build_transfer
+from kindsight.models.steps.compute_dtype import multiplying
 from kindsight.models.steps.forward import KerasForward
-from kindsight.models.steps.precision import multiplying
 
 __all__ = [
-    "DividedForward",
+    "FineTunedForward",
     "TransferForward",
     "depthwise",
     "quick_depthwise",
@@ -151,23 +151,23 @@ class TransferForward(KerasForward):
     network : TransferNetwork
     classes, seed : int
         As :func:`.transfer.build_transfer` takes them.
-    precision : str
+    compute_dtype : str
         In which numbers convolutions over all channels are multiplied above the border in a step.
     """
 
     def __init__(
-        self, network: TransferNetwork, classes: int, seed: int, precision: str = "float32"
+        self, network: TransferNetwork, classes: int, seed: int, compute_dtype: str = "float32"
     ) -> None:
         self._built: BuiltTransfer = build_transfer(network, classes, seed)
-        self._network, self._precision = network, precision
+        self._network, self._compute_dtype = network, compute_dtype
         self._lower: Any = None
         self._upper = self._built.model
         # With everything trainable that is in any phase: these are learned, others change beside.
         learning = set().union(*self._built.learning)
         for layer in self._built.base.layers:
             layer.trainable = layer.name in learning
-        if not network.train_norm:
-            hold_normalisation(self._built.base)
+        if not network.train_batch_norm:
+            freeze_batch_norm(self._built.base)
         super().__init__(self._built.model, lambda name: network.head.l2 * is_of_head(name))
         known = {layer.name for layer in self._built.base.layers}
         self.others = [
@@ -181,7 +181,7 @@ class TransferForward(KerasForward):
         import keras
 
         base, model = self._built.base, self._built.model
-        freeze(base, what, train_normalisation=self._network.train_norm)
+        freeze(base, what, train_normalisation=self._network.train_batch_norm)
         border = frozen_border(base, {item.name for item in base.layers if item.trainable_weights})
         self._lower, self._upper = None, model
         if border is not None:
@@ -203,7 +203,7 @@ class TransferForward(KerasForward):
     def _above(self, below: Any, *, learning: bool) -> Any:
         if not learning:
             return self._upper(below, training=False)
-        with multiplying(self._upper, self._precision), quick_depthwise(self._upper):
+        with multiplying(self._upper, self._compute_dtype), quick_depthwise(self._upper):
             return self._upper(below, training=True)
 
 
@@ -214,17 +214,17 @@ class TransferForward(KerasForward):
 HEAD_PACE = 0.1
 
 
-class DividedForward(KerasForward):
+class FineTunedForward(KerasForward):
     """A divided network: its upper part learns, without dropout, from what passes the cut.
 
     Parameters
     ----------
-    network : DividedNetwork
+    network : FineTunedNetwork
     given : callable
         From a batch as the loop has it to the arrays that `network.upper` takes.
-    precision : str
+    compute_dtype : str
         In which numbers convolutions over all channels are multiplied in a step, ``"float32"`` or
-        ``"bfloat16"`` (see :mod:`.precision`); weights, what is judged and what is written are
+        ``"bfloat16"`` (see :mod:`.compute_dtype`); weights, what is judged and what is written are
         float32 in any case.
     """
 
@@ -233,12 +233,12 @@ class DividedForward(KerasForward):
 
     def __init__(
         self,
-        network: DividedNetwork,
+        network: FineTunedNetwork,
         given: Callable[[Any], Sequence[NDArray[Any]]],
-        precision: str = "float32",
+        compute_dtype: str = "float32",
     ) -> None:
         super().__init__(network.upper)
-        self._upper, self._given, self._precision = network.upper, given, precision
+        self._upper, self._given, self._compute_dtype = network.upper, given, compute_dtype
         self.parameters = [
             replace(
                 item,
@@ -268,5 +268,5 @@ class DividedForward(KerasForward):
     def _above(self, below: Any, *, learning: bool) -> Any:
         if not learning:
             return self._upper(below, training=False)
-        with multiplying(self._upper, self._precision), quick_depthwise(self._upper):
+        with multiplying(self._upper, self._compute_dtype), quick_depthwise(self._upper):
             return self._upper(below, training=False)

@@ -40,7 +40,7 @@ class Parameter:
 
 
 class Forward(Protocol):
-    """What a :class:`.trainer.Trainer` needs of a network.
+    """What a :class:`.trainer.TrainableNetwork` needs of a network.
 
     Attributes
     ----------

@@ -7,7 +7,7 @@ The other order takes a third less time:
 - The batch is computed in shards, each on one core, which then needs nobody else's memory: no
   waiting on each other within an operation, and sums whose order does not depend on threads.
 - Where the processor is faster with bfloat16, the convolutions of the training multiply in it and
-  add up in float32; see :mod:`.precision`. Whatever is only evaluated is in float32.
+  add up in float32; see :mod:`.compute_dtype`. Whatever is only evaluated is in float32.
 - A large dense layer is parted into pieces, whose gradients and updates run side by side, and its
   backward product is formed as kernel times transposed gradient, for which there is a fast kernel.
 """
@@ -38,14 +38,14 @@ class SmallCNNForward:
     network : SmallCNN
     model : keras.Model
         As :func:`.small_cnn.build_small_cnn` builds it; the first values are taken from it.
-    precision : str
+    compute_dtype : str
         ``"float32"`` or ``"bfloat16"``: of the convolutions in training.
     """
 
     sharded = True
 
-    def __init__(self, network: SmallCNN, model: Any, precision: str = "float32") -> None:
-        self._network, self.model, self._precision = network, model, precision
+    def __init__(self, network: SmallCNN, model: Any, compute_dtype: str = "float32") -> None:
+        self._network, self.model, self._compute_dtype = network, model, compute_dtype
         self._layers = [layer for layer in model.layers if layer.trainable_variables]
         self.parameters = [
             Parameter(f"{layer.name}/{name}", _parted(value.numpy()), name == "kernel", l2)
@@ -113,8 +113,10 @@ class SmallCNNForward:
 
         depth = len(self._network.filters)
         pairs = [(values[place], values[place + 1][0]) for place in range(0, len(values), 2)]
-        precision = "float32" if address is None else self._precision
-        towers = [self._tower(pairs[:depth], part, precision) for part in parted(images, shards)]
+        compute_dtype = "float32" if address is None else self._compute_dtype
+        towers = [
+            self._tower(pairs[:depth], part, compute_dtype) for part in parted(images, shards)
+        ]
         x = tf.concat(towers, 0) if shards > 1 else towers[0]
         for kernel, bias in pairs[depth:-1]:
             x = tf.nn.relu(tf.nn.bias_add(_dense(x, kernel), bias))
@@ -127,7 +129,7 @@ class SmallCNNForward:
         # One unit: its output beside a zero, as the Keras model has it.
         return tf.pad(x, [[0, 0], [1, 0]]) if self._layers[-1].name == UNIT else x
 
-    def _tower(self, pairs: list[Any], images: Any, precision: str) -> Any:
+    def _tower(self, pairs: list[Any], images: Any, compute_dtype: str) -> Any:
         """Compute features of some images."""
         import tensorflow as tf
 
@@ -135,7 +137,7 @@ class SmallCNNForward:
         for number, ((kernel,), bias) in enumerate(pairs):
             # The scaling of the pixels is the kernel's: they are many, it is small.
             scaled = kernel * np.float32(1 / 255) if number == 0 else kernel
-            x = tf.nn.conv2d(tf.cast(x, precision), tf.cast(scaled, precision), 1, "VALID")
+            x = tf.nn.conv2d(tf.cast(x, compute_dtype), tf.cast(scaled, compute_dtype), 1, "VALID")
             pooled = tf.cast(tf.nn.max_pool2d(x, 2, 2, "VALID"), tf.float32)
             x = tf.nn.relu(tf.nn.bias_add(pooled, bias))
         if self._network.pooling == "average":

@@ -104,8 +104,8 @@ class Updates:
         What changes besides, by name.
     shards : int
         How many updates go on side by side.
-    layer_decay, average, early
-        As :class:`.trainer.Trainer` takes them.
+    layer_decay, ema_decay, early
+        As :class:`.trainer.TrainableNetwork` takes them.
     """
 
     def __init__(
@@ -115,7 +115,7 @@ class Updates:
         shards: int,
         *,
         layer_decay: float,
-        average: float,
+        ema_decay: float,
         early: bool,
     ) -> None:
         import tensorflow as tf
@@ -123,9 +123,9 @@ class Updates:
         self._items, self._others, self._shards = items, others, shards
         pairs = zip(items, layer_depths([item.name for item in items]), strict=True)
         self._paces = [item.pace * layer_decay**depth for item, depth in pairs]
-        self._average, self._early = average, early
+        self._ema_decay, self._early = ema_decay, early
         self._means = [
-            [tf.Variable(piece) for piece in item.pieces] if average else list(item.pieces)
+            [tf.Variable(piece) for piece in item.pieces] if ema_decay else list(item.pieces)
             for item in items
         ]
         self._learning = [True] * len(items)
@@ -170,7 +170,7 @@ class Updates:
         """
         import tensorflow as tf
 
-        share = self._average
+        share = self._ema_decay
         if self._early:
             share = tf.minimum(share, (1 + update) / (AVERAGE_START + update))
         users: dict[Any, list[Any]] = {}
@@ -187,7 +187,7 @@ class Updates:
                 done = self._optimizer.apply(piece, slots, gradient, own, update, item.kernel)
             if key in self._scratch:
                 users[key] = [done]
-            if self._average:
+            if self._ema_decay:
                 mean = self._means[number][piece_number]
                 with tf.control_dependencies([done]):
                     mean.assign_add((piece.read_value() - mean) * (1 - share))
@@ -204,7 +204,7 @@ class Updates:
     @contextmanager
     def answering(self) -> Iterator[None]:
         """Put the mean weights in the place of those that learn, while the block runs."""
-        if not self._average:
+        if not self._ema_decay:
             yield
             return
         pairs = [
@@ -236,7 +236,7 @@ class Updates:
             For arrays of other names or shapes; nothing is taken then.
         """
         assign_arrays(self._named(self._means), arrays)
-        if self._average:
+        if self._ema_decay:
             assign_arrays(self._named([item.pieces for item in self._items]), arrays)
 
     def state(self) -> Arrays:
@@ -257,7 +257,7 @@ class Updates:
     def _named_state(self) -> dict[str, Sequence[Any]]:
         now = self._named([item.pieces for item in self._items])
         named = {WEIGHTS + name: pieces for name, pieces in now.items()}
-        if self._average:
+        if self._ema_decay:
             pairs = zip(self._items, self._means, strict=True)
             named |= {MEAN + item.name: means for item, means in pairs}
         for item, slots in zip(self._items, self._slots, strict=True):

@@ -44,9 +44,9 @@ class Batches:
 
     Parameters
     ----------
-    pixels : array
-        uint8 (places, height, width, 3), usually mapped from the store.
-    places : array
+    inputs : array
+        uint8 (rows, height, width, 3), usually mapped from the store.
+    rows : array
         int64 (images,): which of them are learned from; or (images, views), where there are
         several views of each, of which every epoch takes another.
     targets : array
@@ -58,8 +58,8 @@ class Batches:
     seed : int
     """
 
-    pixels: NDArray[np.uint8]
-    places: NDArray[np.int64]
+    inputs: NDArray[np.uint8]
+    rows: NDArray[np.int64]
     targets: NDArray[np.int64]
     classes: int
     batch_size: int
@@ -67,11 +67,11 @@ class Batches:
     seed: int
 
     def __len__(self) -> int:
-        return (len(self.places) + self.batch_size - 1) // self.batch_size
+        return (len(self.rows) + self.batch_size - 1) // self.batch_size
 
     def order(self, epoch: int) -> NDArray[np.int64]:
         """Return the order in which an epoch takes the images."""
-        return permutation(self.seed, "order of images", epoch, len(self.places))
+        return permutation(self.seed, "order of images", epoch, len(self.rows))
 
     def make(self, epoch: int, step: int, order: NDArray[np.int64]) -> Batch:
         """Make one batch.
@@ -86,7 +86,7 @@ class Batches:
             As :meth:`order` gives it for the epoch.
         """
         rows = order[step * self.batch_size : (step + 1) * self.batch_size]
-        images = self.pixels[self._places(epoch, rows)]
+        images = self.inputs[self._rows(epoch, rows)]
         if self.augment.changes_images:
             images = augment_images(
                 images, self.augment, seed=self.seed, epoch=epoch, index=rows, workers=1
@@ -101,14 +101,14 @@ class Batches:
         one, other = (int(number * 2**31) for number in chance)
         return Batch(images, targets, (one, other))
 
-    def _places(self, epoch: int, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    def _rows(self, epoch: int, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return where the images are; of several views, an epoch's own."""
-        if self.places.ndim == 1:
-            return self.places[rows]
-        count = self.places.shape[1]
+        if self.rows.ndim == 1:
+            return self.rows[rows]
+        count = self.rows.shape[1]
         # All views in turn, each image beginning with another one.
         first = (uniforms(self.seed, "first view", 0, rows, 1)[:, 0] * count).astype(np.int64)
-        chosen: NDArray[np.int64] = self.places[rows, (first + epoch) % count]
+        chosen: NDArray[np.int64] = self.rows[rows, (first + epoch) % count]
         return chosen
 
 

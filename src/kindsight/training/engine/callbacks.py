@@ -6,14 +6,14 @@ from typing import Protocol
 
 from kindsight.training.engine.history import EpochRow
 
-__all__ = ["Listeners", "TrainingListener", "tell_of_interrupt", "tell_of_rank"]
+__all__ = ["CallbackList", "TrainingCallback", "notify_interrupt", "notify_monitor"]
 
 
-class TrainingListener(Protocol):
+class TrainingCallback(Protocol):
     """Is told of a training of epochs and steps while it goes on.
 
     All calls come from one thread. A training that is continued first tells of the epochs that
-    were trained before, so that a listener has seen every epoch, once and in order.
+    were trained before, so that a callback has seen every epoch, once and in order.
     """
 
     def on_start(self, epochs: int, done: int) -> None:
@@ -58,41 +58,41 @@ class TrainingListener(Protocol):
         """Hear that an epoch is done."""
 
 
-def tell_of_interrupt(listener: TrainingListener | None) -> None:
-    """Tell a listener that cares (it has a method ``on_interrupt``) of a Ctrl-C.
+def notify_interrupt(callback: TrainingCallback | None) -> None:
+    """Tell a callback that cares (it has a method ``on_interrupt``) of a Ctrl-C.
 
     A training with a budget answers the first one by finishing with the best so far.
     """
-    heard = getattr(listener, "on_interrupt", None)
+    heard = getattr(callback, "on_interrupt", None)
     if heard is not None:
         heard()
 
 
-def tell_of_rank(listener: TrainingListener | None, best_by: str) -> None:
-    """Tell a listener that cares (it has a method ``on_rank``) by what an epoch is the best.
+def notify_monitor(callback: TrainingCallback | None, monitor: str) -> None:
+    """Tell a callback that cares (it has a method ``on_monitor``) by what an epoch is the best.
 
     Where that is the accuracy, nothing has to be told.
     """
-    heard = getattr(listener, "on_rank", None)
+    heard = getattr(callback, "on_monitor", None)
     if heard is not None:
-        heard(best_by)
+        heard(monitor)
 
 
-class Listeners:
+class CallbackList:
     """Several listeners as one; they are told in the order in which they are given.
 
     Parameters
     ----------
-    *listeners : TrainingListener
+    *listeners : TrainingCallback
     """
 
-    def __init__(self, *listeners: TrainingListener) -> None:
+    def __init__(self, *listeners: TrainingCallback) -> None:
         self._listeners = listeners
 
     def on_start(self, epochs: int, done: int) -> None:
         """Tell each."""
-        for listener in self._listeners:
-            listener.on_start(epochs, done)
+        for callback in self._listeners:
+            callback.on_start(epochs, done)
 
     def on_step(
         self,
@@ -105,20 +105,20 @@ class Listeners:
         images_per_second: float,
     ) -> None:
         """Tell each."""
-        for listener in self._listeners:
-            listener.on_step(phase, epoch, step, steps, loss, accuracy, images_per_second)
+        for callback in self._listeners:
+            callback.on_step(phase, epoch, step, steps, loss, accuracy, images_per_second)
 
     def on_epoch(self, row: EpochRow) -> None:
         """Tell each."""
-        for listener in self._listeners:
-            listener.on_epoch(row)
+        for callback in self._listeners:
+            callback.on_epoch(row)
 
     def on_interrupt(self) -> None:
         """Tell each that cares."""
-        for listener in self._listeners:
-            tell_of_interrupt(listener)
+        for callback in self._listeners:
+            notify_interrupt(callback)
 
-    def on_rank(self, best_by: str) -> None:
+    def on_monitor(self, monitor: str) -> None:
         """Tell each that cares."""
-        for listener in self._listeners:
-            tell_of_rank(listener, best_by)
+        for callback in self._listeners:
+            notify_monitor(callback, monitor)

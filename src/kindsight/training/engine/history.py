@@ -157,7 +157,7 @@ class History:
     ----------
     rows : iterable of EpochRow
         Epochs 1, 2, 3 and so on; all with validation, or none.
-    best_by : str
+    monitor : str
         ``"accuracy"`` or ``"loss"``: by what of the validation images an epoch is the best.
 
     Raises
@@ -167,9 +167,9 @@ class History:
     """
 
     _rows: tuple[EpochRow, ...]
-    best_by: str
+    monitor: str
 
-    def __init__(self, rows: Iterable[EpochRow] = (), best_by: str = "accuracy") -> None:
+    def __init__(self, rows: Iterable[EpochRow] = (), monitor: str = "accuracy") -> None:
         found = tuple(rows)
         for place, row in enumerate(found, 1):
             if row.epoch != place:
@@ -183,7 +183,7 @@ class History:
                     f"{place} {'with' if row.validated else 'without'}, unlike the first."
                 )
         object.__setattr__(self, "_rows", found)
-        object.__setattr__(self, "best_by", best_by)
+        object.__setattr__(self, "monitor", monitor)
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -207,7 +207,7 @@ class History:
         UsageError
             Where `row` is not the next epoch.
         """
-        return History((*self._rows, row), self.best_by)
+        return History((*self._rows, row), self.monitor)
 
     @property
     def validated(self) -> bool:
@@ -228,7 +228,7 @@ class History:
         `loss`. An epoch whose `loss` is not finite is worse than any other: its weights are no
         numbers.
         """
-        rank = _rank_by_loss if self.best_by == "loss" else _rank
+        rank = _rank_by_loss if self.monitor == "loss" else _rank
         best = min(self._rows, key=rank, default=None)
         return None if best is None else best.epoch
 
@@ -276,7 +276,7 @@ class History:
         write_csv(path, COLUMNS, (row.cells() for row in self._rows))
 
     @classmethod
-    def read_csv(cls, path: str | os.PathLike[str], best_by: str = "accuracy") -> History:
+    def read_csv(cls, path: str | os.PathLike[str], monitor: str = "accuracy") -> History:
         """Read what :meth:`write_csv` wrote, to the same bits.
 
         Raises
@@ -293,12 +293,12 @@ class History:
                     f"Its first line must be {','.join(COLUMNS)}. Received: "
                     f"{','.join(header)[:200]!r}."
                 )
-            return cls(_read_rows(lines), best_by)
+            return cls(_read_rows(lines), monitor)
         except (csv.Error, UsageError) as error:
             raise BundleError(f"{source} must hold the history of a training. {error}") from error
 
 
-def load_history(folder: str | os.PathLike[str], best_by: str = "accuracy") -> History | None:
+def load_history(folder: str | os.PathLike[str], monitor: str = "accuracy") -> History | None:
     """Read the history in a run folder; None where there is none, as of a frozen backbone's.
 
     Raises
@@ -307,7 +307,7 @@ def load_history(folder: str | os.PathLike[str], best_by: str = "accuracy") -> H
         For a damaged one.
     """
     path = Path(folder, HISTORY_FILE)
-    return History.read_csv(path, best_by) if os.path.lexists(path) else None
+    return History.read_csv(path, monitor) if os.path.lexists(path) else None
 
 
 def _rank(row: EpochRow) -> tuple[bool, float, float]:

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from kindsight.models.networks.small_cnn import LayerRow
 
 if TYPE_CHECKING:
-    from kindsight.training.activation_cache import CutViews
+    from kindsight.training.activation_cache import CachedActivations
 
-__all__ = ["Lessons", "Source"]
+__all__ = ["JobInputs", "Source"]
 
 Rows = NDArray[np.int64]
 
@@ -34,7 +34,7 @@ class Source:
     places : array
         int64 (images, 1 + views): where in the file each image of the dataset is as it is, and
         then its views, of which every epoch takes another; -1 where there is none.
-    held : CutViews, optional
+    held : CachedActivations, optional
         Whose file it is, kept from being pruned until it is closed.
     """
 
@@ -42,11 +42,11 @@ class Source:
     shape: tuple[int, ...]
     layer: str
     places: Rows
-    held: CutViews | None = None
+    held: CachedActivations | None = None
 
 
 @dataclass(frozen=True)
-class Lessons:
+class JobInputs:
     """What is trained, and on what, as the child has to know it.
 
     Parameters
@@ -77,15 +77,15 @@ class Lessons:
 
     def write(self, folder: Path, rows: Rows, targets: Rows, val_rows: Rows, val: Rows) -> Path:
         """Write which images are learned from and judged by, and their classes, for the child."""
-        path, arrays = folder / "lessons.npz", {}
+        path, arrays = folder / "data.npz", {}
         for number, source in enumerate(self.sources):
             several = source.places.shape[1] > 1
-            arrays[f"places_{number}"] = source.places[rows] if several else source.places[rows, 0]
-            arrays[f"val_places_{number}"] = source.places[val_rows, 0]
+            arrays[f"rows_{number}"] = source.places[rows] if several else source.places[rows, 0]
+            arrays[f"val_rows_{number}"] = source.places[val_rows, 0]
         np.savez(path, targets=targets, val_targets=val, **arrays)  # type: ignore[arg-type]
         return path
 
-    def told(self) -> dict[str, Any]:
+    def to_job(self) -> dict[str, Any]:
         """Return what a job is told of it."""
         sources = [
             {"file": str(s.file.resolve()), "shape": list(s.shape), "layer": s.layer}

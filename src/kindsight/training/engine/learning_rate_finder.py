@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kindsight.training.engine.batches import Batches, ahead
-from kindsight.training.engine.learner import Learner
 from kindsight.training.engine.plan import Phase
+from kindsight.training.engine.trainable import Trainable
 
 __all__ = ["RateSweep", "suggest_rate", "sweep_rates"]
 
@@ -65,7 +65,7 @@ class RateSweep:
 
 
 def sweep_rates(
-    learner: Learner,
+    learner: Trainable,
     phase: Phase,
     batches: Batches,
     *,
@@ -77,7 +77,7 @@ def sweep_rates(
 
     Parameters
     ----------
-    learner : Learner
+    learner : Trainable
         Newly made.
     phase : Phase
         Its optimiser, its label smoothing and its layers are used.

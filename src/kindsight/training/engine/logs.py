@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from kindsight.files import write_json
-from kindsight.training.engine.callbacks import Listeners, TrainingListener
+from kindsight.training.engine.callbacks import CallbackList, TrainingCallback
 from kindsight.training.engine.history import HISTORY_FILE, EpochRow, History
 
 __all__ = ["CsvLog", "open_logs"]
@@ -20,7 +20,7 @@ MAX_NOTES_BYTES = 1 << 16
 
 
 class CsvLog:
-    """A :class:`~.listener.TrainingListener` that keeps the history in a file, whole at any moment.
+    """A :class:`~.callback.TrainingCallback` that keeps the history in a file, whole at any moment.
 
     Parameters
     ----------
@@ -63,8 +63,8 @@ def open_logs(
     tensorboard: str | None = None,
     mlflow: bool = False,
     parameters: Mapping[str, Any] | None = None,
-) -> Iterator[TrainingListener]:
-    """Give a listener that logs a training while the block runs.
+) -> Iterator[TrainingCallback]:
+    """Give a callback that logs a training while the block runs.
 
     Parameters
     ----------
@@ -80,7 +80,7 @@ def open_logs(
 
     Yields
     ------
-    TrainingListener
+    TrainingCallback
 
     Raises
     ------
@@ -91,7 +91,7 @@ def open_logs(
     KindsightError
         If MLflow's store cannot be used.
     """
-    logs: list[TrainingListener] = [CsvLog(folder / HISTORY_FILE)]
+    logs: list[TrainingCallback] = [CsvLog(folder / HISTORY_FILE)]
     notes = _read_notes(folder)
     if tensorboard is not None:
         from kindsight.training.engine.tensorboard import TensorBoardLog
@@ -100,14 +100,14 @@ def open_logs(
         write_json(folder / NOTES_FILE, notes)
         logs.append(TensorBoardLog(Path(tensorboard, folder.name), f"kindsight {run}"))
     if not mlflow:
-        yield Listeners(*logs)
+        yield CallbackList(*logs)
         return
     from kindsight.training.engine.mlflow import MlflowLog
 
     log = MlflowLog(folder.name, parameters or {}, notes.get("mlflow"))
     write_json(folder / NOTES_FILE, {**notes, "mlflow": log.run_id})
     try:
-        yield Listeners(*logs, log)
+        yield CallbackList(*logs, log)
     except BaseException as error:
         log.close("FAILED" if isinstance(error, Exception) else "KILLED")
         raise

@@ -1,7 +1,7 @@
 """The loop: phases, epochs and steps, from wherever a checkpoint left off.
 
 It runs in the process with Keras but knows nothing of it: what learns is a
-:class:`~kindsight.models.steps.trainer.Trainer`, or anything with its methods.
+:class:`~kindsight.models.steps.trainable.TrainableNetwork`, or anything with its methods.
 """
 
 from __future__ import annotations
@@ -25,8 +25,13 @@ from kindsight.training.engine.checkpoints import (
     read_checkpoint,
 )
 from kindsight.training.engine.history import EpochRow, History
-from kindsight.training.engine.learner import EVALUATED_AT_ONCE, Learner, Lessons, StoppedError
 from kindsight.training.engine.plan import Phase, Plan
+from kindsight.training.engine.trainable import (
+    EVALUATION_BATCH,
+    StoppedError,
+    Trainable,
+    TrainingData,
+)
 
 __all__ = [
     "Loop",
@@ -64,9 +69,9 @@ class Loop:
     Parameters
     ----------
     plan : Plan
-    lessons : Lessons or sequence of Lessons
+    data : TrainingData or sequence of TrainingData
         Of all phases, or of each one its own: the same images, otherwise given.
-    learner : Learner
+    learner : Trainable
         Newly made.
     seed : int
     key : str
@@ -74,7 +79,7 @@ class Loop:
     writer : CheckpointWriter
     tell : callable
         Given news as JSON can hold it: ``{"event": "start" | "step" | "epoch", ...}``, with the
-        arguments of the methods of :class:`.listener.TrainingListener`.
+        arguments of the methods of :class:`.callback.TrainingCallback`.
     stop : threading.Event
         Set, it ends the training after the step under way.
     workers : int
@@ -86,8 +91,8 @@ class Loop:
     def __init__(
         self,
         plan: Plan,
-        lessons: Lessons | Sequence[Lessons],
-        learner: Learner,
+        data: TrainingData | Sequence[TrainingData],
+        learner: Trainable,
         *,
         seed: int,
         key: str,
@@ -98,13 +103,13 @@ class Loop:
         extra: Mapping[str, Any] | None = None,
     ) -> None:
         self.plan, self.learner = plan, learner
-        given = [lessons] * len(plan.phases) if isinstance(lessons, Lessons) else list(lessons)
-        self.lessons = given
+        given = [data] * len(plan.phases) if isinstance(data, TrainingData) else list(data)
+        self.data = given
         self.seed, self.key, self.workers = seed, key, workers
         self._extra = dict(extra or {})
         self._until = math.inf
         self._writer, self._tell, self._stop = writer, tell, stop
-        self._history = History(best_by=plan.best_by)
+        self._history = History(monitor=plan.monitor)
         self._position = _Position()
         self._best: Arrays = {}
 
@@ -141,7 +146,7 @@ class Loop:
         if until is not None and len(self._history):
             # A Ctrl-C from here on, while files are written, is answered by doing that again.
             self._save()
-        if self._best and (self.plan.keep == "best" or self._diverged()):
+        if self._best and (self.plan.final_weights == "best" or self._diverged()):
             self.learner.set_weights(self._best)
         return self._history
 
@@ -150,9 +155,9 @@ class Loop:
 
     def _train(self, phase: Phase, executor: ThreadPoolExecutor) -> None:
         """Train the rest of a phase."""
-        lessons, position = self._lessons(), self._position
+        data, position = self._data(), self._position
         batches = Batches(
-            lessons.pixels, lessons.places, lessons.targets, lessons.classes,
+            data.inputs, data.rows, data.targets, data.classes,
             phase.batch_size, phase.augment, self.seed,
         )  # fmt: skip
         first = len(self._history) - position.epoch
@@ -227,21 +232,21 @@ class Loop:
 
     def _judge(self) -> tuple[float | None, float | None]:
         """Return mean loss and share right of the validation images, if there are any."""
-        lessons = self._lessons()
-        places, targets = lessons.val_places, lessons.val_targets
+        data = self._data()
+        places, targets = data.val_rows, data.val_targets
         if not len(places):
             return None, None
         loss, right = 0.0, 0
-        for start in range(0, len(places), EVALUATED_AT_ONCE):
-            part = slice(start, start + EVALUATED_AT_ONCE)
-            found = self.learner.evaluate(lessons.pixels[places[part]], targets[part])
+        for start in range(0, len(places), EVALUATION_BATCH):
+            part = slice(start, start + EVALUATION_BATCH)
+            found = self.learner.evaluate(data.inputs[places[part]], targets[part])
             loss, right = loss + found[0], right + found[1]
             self._tell({"event": "alive"})
         return loss / len(places), right / len(places)
 
-    def _lessons(self) -> Lessons:
+    def _data(self) -> TrainingData:
         """Return those of the phase under way."""
-        return self.lessons[self._position.phase]
+        return self.data[self._position.phase]
 
     def _had_enough(self, phase: Phase, first: int) -> bool:
         """Whether a phase's patience is over; `first` epochs were before it."""
@@ -286,7 +291,7 @@ class Loop:
         """Take a checkpoint up; say whether its phase goes on."""
         try:
             rows = [EpochRow(**row) for row in checkpoint.numbers["history"]]
-            history = History(rows, self.plan.best_by)
+            history = History(rows, self.plan.monitor)
             position = _Position(**checkpoint.numbers["position"])
             phase = self.plan.phases[min(position.phase, len(self.plan.phases) - 1)]
             best = _under(checkpoint.arrays, "best/")
@@ -327,8 +332,8 @@ def run_loop(
     job: dict[str, Any],
     line: Line,
     plan: Plan,
-    lessons: Lessons | Sequence[Lessons],
-    learner: Learner,
+    data: TrainingData | Sequence[TrainingData],
+    learner: Trainable,
     *,
     extra: dict[str, Any],
     checkpoint: Checkpoint | None,
@@ -342,7 +347,7 @@ def run_loop(
         As the parent told it.
     line : Line
         Where news go, and the wish to stop comes from.
-    plan, lessons, learner, extra
+    plan, data, learner, extra
         As :class:`.loop.Loop` takes them.
     checkpoint, until
         As :meth:`.loop.Loop.run` takes them.
@@ -350,7 +355,7 @@ def run_loop(
     with CheckpointWriter(_path(job), job["checkpoint_seconds"]) as writer:
         Loop(
             plan,
-            lessons,
+            data,
             learner,
             seed=job["seed"],
             key=job["key"],

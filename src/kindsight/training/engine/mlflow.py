@@ -41,7 +41,7 @@ def check_mlflow() -> None:
 
 
 class MlflowLog:
-    """A :class:`~.listener.TrainingListener` that logs to MLflow.
+    """A :class:`~.callback.TrainingCallback` that logs to MLflow.
 
     A store that cannot be reached does not stop the training: what could not be logged is tried
     again with the next epoch, and at the end.

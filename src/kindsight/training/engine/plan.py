@@ -13,7 +13,7 @@ from kindsight.models.steps.optimizers import OPTIMIZERS, Optimizer
 from kindsight.training.common import choice_fault, number_fault, whole_fault
 
 __all__ = [
-    "KEEPS",
+    "FINAL_WEIGHTS",
     "SCHEDULES",
     "Phase",
     "Plan",
@@ -70,12 +70,12 @@ def _cosine(start: float, end: float, share: float) -> float:
     return end + (start - end) * (1 + math.cos(math.pi * min(1.0, share))) / 2
 
 
-KEEPS = ("best", "last")
+FINAL_WEIGHTS = ("best", "last")
 """Which epoch's weights a training ends with."""
 
 MAX_EPOCHS = 100_000
 LEARNING_RATES = {"rmsprop": 1e-3, "adam": 1e-3, "adamw": 1e-3, "sgd": 1e-2}
-MOST_KEPT_VIEWS = 64
+MAX_CACHED_COPIES = 64
 MOMENTUM = 0.9
 WEIGHT_DECAY = 4e-3
 
@@ -115,7 +115,7 @@ class Phase:
         Of a backbone: which layers do not learn, as
         :func:`kindsight.models.networks.freezing.freeze` takes
         it, or a stage's name; ``"none"`` of them if omitted.
-    kept_views : int
+    cached_copies : int
         Of a backbone, 0 to 64: how many views of each image are drawn once, beside the image
         as it is, run through the frozen layers once and kept, of which every epoch takes another;
         at most one fewer than there are epochs.
@@ -135,7 +135,7 @@ class Phase:
     label_smoothing: float = 0.0
     patience: int | None = None
     freeze: str | int = "none"
-    kept_views: int = 0
+    cached_copies: int = 0
 
     def faults(self) -> list[str]:
         """Return a sentence for each setting that cannot be."""
@@ -146,7 +146,7 @@ class Phase:
             choice_fault("schedule", self.schedule, SCHEDULES),
             number_fault("label_smoothing", self.label_smoothing, 0, 1),
             number_fault("warmup", self.warmup, 0, MAX_EPOCHS),
-            whole_fault("kept_views", self.kept_views, 0, MOST_KEPT_VIEWS),
+            whole_fault("cached_copies", self.cached_copies, 0, MAX_CACHED_COPIES),
         ]
         if self.learning_rate is not None:
             found.append(number_fault("learning_rate", self.learning_rate, 0, 1e4, open_low=True))
@@ -210,8 +210,8 @@ class Phase:
         parts += [f"label smoothing {self.label_smoothing:g}"] if self.label_smoothing else []
         parts += [f"patience {self.patience}"] if self.patience else []
         parts += [f"frozen: {self.freeze}"] if self.freeze != "none" else []
-        views = "view" if self.kept_views == 1 else "views"
-        parts += [f"{self.kept_views} {views} kept"] if self.kept_views else []
+        views = "view" if self.cached_copies == 1 else "views"
+        parts += [f"{self.cached_copies} {views} kept"] if self.cached_copies else []
         return ", ".join(parts)
 
     def to_dict(self) -> dict[str, Any]:
@@ -232,15 +232,15 @@ class Plan:
     ----------
     phases : sequence of Phase
         One or more, of different names; the epochs are counted through all of them.
-    keep : str
-        One of :data:`KEEPS`: whether the weights of the best epoch are kept, or the last ones.
-    best_by : str
+    final_weights : str
+        One of :data:`FINAL_WEIGHTS`: weights of the best or of the last epoch.
+    monitor : str
         As :class:`.history.History` takes it.
     """
 
     phases: Sequence[Phase]
-    keep: str = "best"
-    best_by: str = "accuracy"
+    final_weights: str = "best"
+    monitor: str = "accuracy"
 
     def faults(self) -> list[str]:
         """Return a sentence for each setting that cannot be."""
@@ -253,7 +253,11 @@ class Plan:
         names = [phase.name for phase in self.phases]
         if len(set(names)) < len(names):
             found.append(f"Phases must have different names. Received: {', '.join(names)}.")
-        return [fault for fault in (*found, choice_fault("keep", self.keep, KEEPS)) if fault]
+        return [
+            fault
+            for fault in (*found, choice_fault("final_weights", self.final_weights, FINAL_WEIGHTS))
+            if fault
+        ]
 
     @property
     def epochs(self) -> int:
@@ -262,8 +266,11 @@ class Plan:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the plan as JSON can hold it."""
-        told = {"phases": [phase.to_dict() for phase in self.phases], "keep": self.keep}
-        return told if self.best_by == "accuracy" else {**told, "best_by": self.best_by}
+        told = {
+            "phases": [phase.to_dict() for phase in self.phases],
+            "final_weights": self.final_weights,
+        }
+        return told if self.monitor == "accuracy" else {**told, "monitor": self.monitor}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Plan:
@@ -279,17 +286,17 @@ class Plan:
             if unknown := phase.keys() - names:
                 raise SettingsError(f"A phase has no setting {', '.join(sorted(unknown))}.")
         phases = tuple(Phase.from_dict(phase) for phase in values["phases"])
-        plan = cls(phases, values["keep"], values.get("best_by", "accuracy"))
+        plan = cls(phases, values["final_weights"], values.get("monitor", "accuracy"))
         if faults := plan.faults():
             raise SettingsError("\n".join(faults))
         return plan
 
 
-def pace_words(layer_decay: float, average: float) -> str:
+def pace_words(layer_decay: float, ema_decay: float) -> str:
     """Say how layers differ in pace, and of what weights the mean is; "" where that is nothing."""
     words = []
     if layer_decay != 1:
         words.append(f"each layer at {layer_decay:g} of the pace of the one above it")
-    if average:
-        words.append(f"a running mean of the weights, which keeps {average:g} of itself a step")
+    if ema_decay:
+        words.append(f"a running mean of the weights, which keeps {ema_decay:g} of itself a step")
     return "; ".join(words)

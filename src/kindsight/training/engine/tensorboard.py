@@ -160,7 +160,7 @@ MAX_BYTES = 64 * 2**20
 
 
 class TensorBoardLog:
-    """A :class:`~.listener.TrainingListener` that writes TensorBoard's event files.
+    """A :class:`~.callback.TrainingCallback` that writes TensorBoard's event files.
 
     A training that goes on after it was stopped goes on in the same files: what they hold of the
     epochs that count stays as it is, what is missing is added, the rest is cut off. So each epoch

@@ -16,14 +16,14 @@ from kindsight.dataset.reading.image_cache import map_pixels
 from kindsight.files import replacing
 from kindsight.models.networks.small_cnn import SmallCNN
 from kindsight.models.networks.transfer import TransferNetwork, describe_transfer
-from kindsight.models.steps.trainer import Trainer, set_threads
+from kindsight.models.steps.trainable import TrainableNetwork, set_threads
 from kindsight.models.worker.child import Line, serve
-from kindsight.training.activation_cache import map_records
+from kindsight.training.activation_cache import map_activations
 from kindsight.training.engine.batches import Batches
-from kindsight.training.engine.learner import Lessons
 from kindsight.training.engine.learning_rate_finder import sweep_rates
 from kindsight.training.engine.loop import checkpoint_of, run_loop, shards_of
 from kindsight.training.engine.plan import Plan
+from kindsight.training.engine.trainable import TrainingData
 from kindsight.training.fine_tuning.job import build_lower_job
 
 __all__ = ["main"]
@@ -45,13 +45,13 @@ def _describe(job: dict[str, Any], line: Line) -> dict[str, Any]:
 def _train(job: dict[str, Any], line: Line) -> dict[str, Any]:
     """Train a network, and write it in both forms."""
     network = _network(job)
-    lessons, checkpoint = _lessons(job), checkpoint_of(job)
+    data, checkpoint = _data(job), checkpoint_of(job)
     # Sums are rounded in the same way after a stop as before, whatever cores there are now.
     shards = shards_of(checkpoint, job["cores"])
     set_threads(job["cores"], sharded=_is_sharded(network))
     trainer = _trainer(job, network, shards)
     plan, extra = _plan(job), {"shards": shards}
-    run_loop(job, line, plan, lessons, trainer, extra=extra, checkpoint=checkpoint)
+    run_loop(job, line, plan, data, trainer, extra=extra, checkpoint=checkpoint)
     with replacing(job["keras"]) as keras_file, replacing(job["tflite"]) as tflite_file:
         trainer.save(keras_file, tflite_file)
     return {}
@@ -59,12 +59,12 @@ def _train(job: dict[str, Any], line: Line) -> dict[str, Any]:
 
 def _find_rate(job: dict[str, Any], line: Line) -> dict[str, Any]:
     """Try learning rates."""
-    network, lessons = _network(job), _lessons(job)[0]
+    network, data = _network(job), _data(job)[0]
     set_threads(job["cores"], sharded=_is_sharded(network))
     trainer = _trainer(job, network, job["cores"])
     phase = _plan(job).phases[0]
     batches = Batches(
-        lessons.pixels, lessons.places, lessons.targets, lessons.classes, phase.batch_size,
+        data.inputs, data.rows, data.targets, data.classes, phase.batch_size,
         phase.augment, job["seed"],
     )  # fmt: skip
 
@@ -95,29 +95,33 @@ def _network(job: dict[str, Any]) -> SmallCNN | TransferNetwork:
     return SmallCNN.from_dict(told)
 
 
-def _trainer(job: dict[str, Any], network: SmallCNN | TransferNetwork, shards: int) -> Trainer:
-    return Trainer(
-        network, job["classes"], job["seed"], shards, job["class_weight"], job["precision"],
-        layer_decay=job["layer_decay"], average=job["average"],
+def _trainer(
+    job: dict[str, Any], network: SmallCNN | TransferNetwork, shards: int
+) -> TrainableNetwork:
+    return TrainableNetwork(
+        network, job["classes"], job["seed"], shards, job["class_weight"], job["compute_dtype"],
+        layer_decay=job["layer_decay"], ema_decay=job["ema_decay"],
     )  # fmt: skip
 
 
-def _lessons(job: dict[str, Any]) -> list[Lessons]:
-    """Return the lessons of each phase."""
-    with np.load(job["lessons"], allow_pickle=False) as file:
+def _data(job: dict[str, Any]) -> list[TrainingData]:
+    """Return the data of each phase."""
+    with np.load(job["data"], allow_pickle=False) as file:
         arrays = {name: file[name] for name in file.files}
     found = []
     for number, source in enumerate(job["sources"]):
         path, shape = Path(source["file"]), tuple(source["shape"])
         pixels = (
-            map_records(path, 0, shape)["map"] if source["layer"] else map_pixels(path, shape[:2])
+            map_activations(path, 0, shape)["map"]
+            if source["layer"]
+            else map_pixels(path, shape[:2])
         )
         found.append(
-            Lessons(
+            TrainingData(
                 pixels,
-                arrays[f"places_{number}"],
+                arrays[f"rows_{number}"],
                 arrays["targets"],
-                arrays[f"val_places_{number}"],
+                arrays[f"val_rows_{number}"],
                 arrays["val_targets"],
                 job["classes"],
             )

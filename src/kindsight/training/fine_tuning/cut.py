@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from kindsight.models.networks.lower import CutPlace
-from kindsight.training.activation_cache import record_type
+from kindsight.models.networks.frozen_base import CutCandidate
+from kindsight.training.activation_cache import activation_dtype
 
 __all__ = ["MOST_EPOCHS", "CutChoice", "choose_cut"]
 
@@ -32,7 +32,7 @@ class CutChoice:
 
     Parameters
     ----------
-    place : CutPlace
+    place : CutCandidate
         The cut.
     views : int
         Of each training image, beside the image as it is.
@@ -40,27 +40,27 @@ class CutChoice:
         In words.
     """
 
-    place: CutPlace
+    place: CutCandidate
     views: int
     why: str
 
 
 def choose_cut(
-    places: Sequence[CutPlace],
+    places: Sequence[CutCandidate],
     images: tuple[int, int],
     *,
     most_views: int,
     room: float,
     seconds: float | None = None,
     rate: float = 0.0,
-    precision: str = "float32",
+    compute_dtype: str = "float32",
     looks: int = 1,
 ) -> CutChoice | None:
     """Choose a cut, and how many views of each image; None where there is no time for any.
 
     Parameters
     ----------
-    places : sequence of CutPlace
+    places : sequence of CutCandidate
         All there are, the earliest first; at least one.
     images : (int, int)
         How many there are to learn from, and how many to judge by.
@@ -72,9 +72,9 @@ def choose_cut(
         For views and training; as long as it takes if omitted.
     rate : float
         With `seconds`: how many images a second LiteRT runs through the whole backbone.
-    precision : str
+    compute_dtype : str
         With `seconds`: in which numbers a step multiplies
-        (:mod:`kindsight.models.steps.precision`).
+        (:mod:`kindsight.models.steps.compute_dtype`).
     looks : int
         How often what is judged by is looked at, as far as there are so many views.
     """
@@ -90,7 +90,7 @@ def choose_cut(
     for place in places[max(0, len(places) - EARLIEST) :]:
         views, why = _affordable(place, made, most_views, room, seconds, rate)
         making = made(views) * (1 - place.share) / rate
-        epoch = learned * STEP_COSTS[precision] * place.share / rate
+        epoch = learned * STEP_COSTS[compute_dtype] * place.share / rate
         enough = (seconds - making) / epoch >= ENOUGH_EPOCHS
         if enough and views >= min(VIEWS, most_views):
             return CutChoice(place, views, why)
@@ -101,7 +101,7 @@ def choose_cut(
 
 
 def _affordable(
-    place: CutPlace,
+    place: CutCandidate,
     made: Callable[[int], int],
     most: int,
     room: float,
@@ -116,9 +116,9 @@ def _affordable(
     )
 
 
-def _fitting(place: CutPlace, made: Callable[[int], int], most: int, room: float) -> int:
+def _fitting(place: CutCandidate, made: Callable[[int], int], most: int, room: float) -> int:
     """Return how many views of each image there is room for."""
-    return _most(made, most, room / record_type(place.low, place.shape).itemsize)
+    return _most(made, most, room / activation_dtype(place.low, place.shape).itemsize)
 
 
 def _most(made: Callable[[int], int], most: int, allowed: float) -> int:

@@ -14,14 +14,14 @@ from kindsight.augment import Augment
 from kindsight.cache.folder import Cache
 from kindsight.dataset.reading.image_cache import StoredImages
 from kindsight.models.networks.fine_tuned import stages_of
-from kindsight.models.networks.lower import CutPlace, ensure_lower
-from kindsight.models.steps.precision import choose_precision
+from kindsight.models.networks.frozen_base import CutCandidate, ensure_frozen_base
+from kindsight.models.steps.compute_dtype import choose_compute_dtype
 from kindsight.training.activation_cache import (
-    CutFile,
-    CutViews,
-    ViewPlan,
-    bytes_of_view,
-    store_views,
+    ActivationFile,
+    CachedActivations,
+    CopyPlan,
+    bytes_per_copy,
+    cache_activations,
 )
 from kindsight.training.fine_tuning.cut import CutChoice, choose_cut
 from kindsight.training.fine_tuning.plan import full_phases, light_phases
@@ -56,7 +56,7 @@ class TuneImages:
         What the process with Keras is told of them.
     said : str
         In words.
-    views : CutViews, optional
+    views : CachedActivations, optional
         Where they are views: to be closed when they are no longer needed.
     """
 
@@ -65,7 +65,7 @@ class TuneImages:
     val_views: Rows
     job: dict[str, Any]
     said: str
-    views: CutViews | None = None
+    views: CachedActivations | None = None
 
 
 def pixels_to_tune(work: FineTuning, stored: StoredImages, flips: tuple[int, ...]) -> TuneImages:
@@ -93,19 +93,19 @@ def views_to_tune(
     work: FineTuning, stored: StoredImages, flips: tuple[int, ...]
 ) -> TuneImages | None:
     """Choose a cut, and make the views at it; None where there is no time for that."""
-    fitted, plan, began = work.fitted, ViewPlan(flips, MOVED), time.monotonic()
+    fitted, plan, began = work.fitted, CopyPlan(flips, MOVED), time.monotonic()
     before, left = _decided(work), work.left()
     choice = before or _choose(work, plan)
     if choice is None:
         return None
-    lower = ensure_lower(fitted.files, choice.place.stage, work.keras)
+    lower = ensure_frozen_base(fitted.files, choice.place.stage, work.keras)
     counts = np.full(len(stored), -1, np.int64)
     asked = _asked(work, flips)[: choice.views + 1]
     counts[work.rows], counts[work.validation] = choice.views, len(asked) - 1
     spare = None if left is None or before is not None else began + left / 2
     told = fitted.training
-    file = CutFile(stored, lower, told.spec(), told.seed, Cache(told.cache))
-    views = store_views(
+    file = ActivationFile(stored, lower, told.spec(), told.seed, Cache(told.cache))
+    views = cache_activations(
         file, plan, counts, workers=told.workers, progress=work.step("views"), deadline=spare
     )
     made, place = views.places.shape[1] - 1, choice.place
@@ -117,7 +117,7 @@ def views_to_tune(
         "shape": list(lower.shape), "size": list(fitted.training.spec().size), "view_count": made,
         "flips": list(asked),
     }  # fmt: skip
-    size = bytes_of_view(lower) * len(work.rows) * (made + 1) / 1e6
+    size = bytes_per_copy(lower) * len(work.rows) * (made + 1) / 1e6
     said = (
         f"cut after {place.stage}, {made} {'view' if made == 1 else 'views'} an image beside "
         f"itself{f' ({choice.why})' if choice.why else ''}, {flips_in_words(flips)}, {size:,.0f} MB"
@@ -126,7 +126,7 @@ def views_to_tune(
     return TuneImages(views.places[work.rows], judged[:, 0], judged, job, said, views)
 
 
-def _choose(work: FineTuning, plan: ViewPlan) -> CutChoice | None:
+def _choose(work: FineTuning, plan: CopyPlan) -> CutChoice | None:
     """Choose the cut and the number of views by disk and time."""
     files, cache = work.fitted.files, Cache(work.fitted.training.cache)
     told = work.keras.follow(
@@ -135,14 +135,14 @@ def _choose(work: FineTuning, plan: ViewPlan) -> CutChoice | None:
     )  # fmt: skip
     free = shutil.disk_usage(cache.folder()).free
     return choose_cut(
-        [CutPlace.from_dict(place) for place in told["cuts"]],
+        [CutCandidate.from_dict(place) for place in told["cuts"]],
         (len(work.rows), len(work.validation)),
         looks=work.looks,
         most_views=plan.most(MOST_VIEWS),
         room=VIEWS_DISK * min(free, cache.limit),
         seconds=work.left(),
         rate=1 / work.look_seconds if work.look_seconds else 0.0,
-        precision=choose_precision("auto", batch_norm=False),
+        compute_dtype=choose_compute_dtype("auto", batch_norm=False),
     )
 
 
@@ -150,7 +150,7 @@ def _decided(work: FineTuning) -> CutChoice | None:
     """Return what a training that was stopped had chosen; None where there was none."""
     told = work.decided()
     try:
-        place, views = CutPlace.from_dict(told["place"]), told["views"]
+        place, views = CutCandidate.from_dict(told["place"]), told["views"]
     except (AttributeError, KeyError, TypeError, ValueError):
         return None
     stages = stages_of(work.fitted.files.layout)

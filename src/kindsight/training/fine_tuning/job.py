@@ -15,22 +15,22 @@ from kindsight.files import replacing
 from kindsight.models.backbones.layout import FeatureLayout
 from kindsight.models.heads.head import HeadLayers
 from kindsight.models.networks.fine_tuned import (
-    DividedNetwork,
-    divide_network,
+    FineTunedNetwork,
+    build_fine_tuned,
     load_network,
     with_head,
 )
-from kindsight.models.networks.lower import build_lower_file, survey_cuts
-from kindsight.models.steps.cut_networks import DividedForward
-from kindsight.models.steps.trainer import Trainer
+from kindsight.models.networks.frozen_base import list_cut_candidates, write_frozen_base
+from kindsight.models.steps.cut_networks import FineTunedForward
+from kindsight.models.steps.trainable import TrainableNetwork
 from kindsight.models.worker.child import Job, Line
-from kindsight.training.activation_cache import map_records
+from kindsight.training.activation_cache import map_activations
 from kindsight.training.engine.batches import Batches
-from kindsight.training.engine.learner import Lessons
 from kindsight.training.engine.loop import checkpoint_of, run_loop, shards_of
 from kindsight.training.engine.plan import Phase, Plan
+from kindsight.training.engine.trainable import TrainingData
 from kindsight.training.fine_tuning.learning_rate import choose_rate, tried_epochs
-from kindsight.training.fine_tuning.settings import BEST_BY
+from kindsight.training.fine_tuning.settings import MONITOR
 from kindsight.training.fine_tuning.tta import answering, choose_answer, logits_of_views
 
 __all__ = ["TUNE_JOBS"]
@@ -46,13 +46,13 @@ TRIED_SHARE = 0.5
 def survey_job(job: dict[str, Any], line: Line) -> dict[str, Any]:
     """Look at the places where a backbone can be cut."""
     model, layout = load_network(job["keras"]), FeatureLayout.from_dict(job["layout"])
-    return {"cuts": [place.to_dict() for place in survey_cuts(model, layout)]}
+    return {"cuts": [place.to_dict() for place in list_cut_candidates(model, layout)]}
 
 
 def build_lower_job(job: dict[str, Any], line: Line) -> dict[str, Any]:
     """Build the file of a backbone's lower part."""
     layout = None if job["layout"] is None else FeatureLayout.from_dict(job["layout"])
-    return build_lower_file(load_network(job["keras"]), layout, job["stage"], Path(job["tflite"]))
+    return write_frozen_base(load_network(job["keras"]), layout, job["stage"], Path(job["tflite"]))
 
 
 def tune_job(job: dict[str, Any], line: Line) -> dict[str, Any]:
@@ -67,43 +67,43 @@ def tune_job(job: dict[str, Any], line: Line) -> dict[str, Any]:
         it is.
     """
     until = None if job["seconds"] is None else time.monotonic() + job["seconds"]
-    with np.load(job["lessons"], allow_pickle=False) as file:
+    with np.load(job["data"], allow_pickle=False) as file:
         arrays = {name: file[name] for name in file.files}
     before, val_views = arrays.pop("before"), arrays.pop("val_views")
     network = _divide(job, arrays)
-    lessons = Lessons(_pixels(job), classes=job["classes"], **arrays)
+    data = TrainingData(_pixels(job), classes=job["classes"], **arrays)
     checkpoint = checkpoint_of(job)
-    plan = Plan.from_dict({"phases": job["phases"], "keep": "best", "best_by": BEST_BY})
+    plan = Plan.from_dict({"phases": job["phases"], "final_weights": "best", "monitor": MONITOR})
     given = _inputs(FeatureLayout.from_dict(job["layout"]), job["stage"], job["low"])
-    steps = job["average"] * -(-len(lessons.targets) // plan.phases[0].batch_size)
+    steps = job["ema_epochs"] * -(-len(data.targets) // plan.phases[0].batch_size)
     # Sums are rounded in the same way after a stop as before, whatever cores there are now.
     shards = shards_of(checkpoint, job["cores"])
     # The mean runs over about so many of the last steps, from the first on: little data makes it
     # less of a gamble than what the last step left.
-    tuner = Trainer(
-        DividedForward(network, given, job["precision"]), job["classes"], 0, shards,
-        job["class_weight"], layer_decay=job["layer_decay"], average=1 - 1 / max(1, steps),
+    tuner = TrainableNetwork(
+        FineTunedForward(network, given, job["compute_dtype"]), job["classes"], 0, shards,
+        job["class_weight"], layer_decay=job["layer_decay"], ema_decay=1 - 1 / max(1, steps),
         early=False,
     )  # fmt: skip
     if checkpoint is not None:
         rate, epochs = checkpoint.numbers["rate"], checkpoint.numbers["epochs"]
         learning_rate = checkpoint.numbers["learning_rate"]
     else:
-        rate, epochs = _measure(tuner, plan, lessons, job["seed"]), plan.phases[-1].epochs
-        learning_rate = _choose_rate(tuner, plan.phases[-1], lessons, job, line, rate, until)
+        rate, epochs = _measure(tuner, plan, data, job["seed"]), plan.phases[-1].epochs
+        learning_rate = _choose_rate(tuner, plan.phases[-1], data, job, line, rate, until)
         if until is not None:
-            most = int(PLANNED * (until - time.monotonic()) * rate / len(lessons.targets))
+            most = int(PLANNED * (until - time.monotonic()) * rate / len(data.targets))
             epochs = max(1, min(job["most_epochs"], most))
     phases = [replace(phase, learning_rate=learning_rate) for phase in plan.phases]
     plan = replace(plan, phases=(*phases[:-1], _lasting(phases[-1], epochs)))
     extra = {"rate": rate, "epochs": epochs, "learning_rate": learning_rate, "shards": shards}
-    run_loop(job, line, plan, lessons, tuner, extra=extra, checkpoint=checkpoint, until=until)
+    run_loop(job, line, plan, data, tuner, extra=extra, checkpoint=checkpoint, until=until)
     views = logits_of_views(
-        tuner, lessons.pixels, val_views, job["flips"], flipped=job["stage"] is not None,
+        tuner, data.inputs, val_views, job["flips"], flipped=job["stage"] is not None,
         tell=lambda: line.tell({"event": "alive"}),
     )  # fmt: skip
     answer = choose_answer(
-        views, before, lessons.val_targets, job["shares"], wide=job["wide"], clearly=job["clearly"]
+        views, before, data.val_targets, job["shares"], wide=job["wide"], clearly=job["clearly"]
     )
     np.save(job["val_logits"], answer.logits, allow_pickle=False)
     frozen = network.frozen if answer.share < 1 else None
@@ -127,12 +127,12 @@ def _head(arrays: dict[str, Any], prefix: str) -> HeadLayers:
     return HeadLayers.from_arrays({name.removeprefix(prefix): arrays.pop(name) for name in names})
 
 
-def _divide(job: dict[str, Any], arrays: dict[str, Any]) -> DividedNetwork:
+def _divide(job: dict[str, Any], arrays: dict[str, Any]) -> FineTunedNetwork:
     """Divide the backbone with its head; takes what it needs out of the arrays."""
     head, mean, spread = _head(arrays, "head/"), arrays.pop("mean"), arrays.pop("spread")
     layout = FeatureLayout.from_dict(job["layout"])
     model = load_network(job["keras_backbone"])
-    return divide_network(model, layout, job["stage"], head, job["temperature"], mean, spread)
+    return build_fine_tuned(model, layout, job["stage"], head, job["temperature"], mean, spread)
 
 
 def _beside(told: dict[str, Any], known: dict[str, Any]) -> Any:
@@ -147,7 +147,7 @@ def _pixels(job: dict[str, Any]) -> Any:
     path = Path(job["records"])
     if job["stage"] is None:
         return map_pixels(path, tuple(job["size"]))
-    return map_records(path, job["low"], tuple(job["shape"]))
+    return map_activations(path, job["low"], tuple(job["shape"]))
 
 
 def _lasting(phase: Phase, epochs: int) -> Phase:
@@ -162,11 +162,11 @@ def _inputs(layout: FeatureLayout, stage: str | None, low: int) -> Callable[[Any
     return lambda records: [records["map"], *(records["low"][:, block] for block in blocks)]
 
 
-def _measure(tuner: Trainer, plan: Plan, lessons: Lessons, seed: int) -> float:
+def _measure(tuner: TrainableNetwork, plan: Plan, data: TrainingData, seed: int) -> float:
     """Return how many images a second are learned from, in steps that change nothing."""
     phase = plan.phases[-1]
     batches = Batches(
-        lessons.pixels, lessons.places, lessons.targets, lessons.classes, phase.batch_size,
+        data.inputs, data.rows, data.targets, data.classes, phase.batch_size,
         phase.augment, seed,
     )  # fmt: skip
     batch = batches.make(1, 0, batches.order(1))
@@ -179,9 +179,9 @@ def _measure(tuner: Trainer, plan: Plan, lessons: Lessons, seed: int) -> float:
 
 
 def _choose_rate(
-    tuner: Trainer,
+    tuner: TrainableNetwork,
     phase: Phase,
-    lessons: Lessons,
+    data: TrainingData,
     job: dict[str, Any],
     line: Line,
     rate: float,
@@ -190,7 +190,7 @@ def _choose_rate(
     """Try learning rates, as many of them as half of the time left allows."""
     rates = every = tuple(job["rates"])
     if until is not None:
-        trial = tried_epochs(phase, lessons) * len(lessons.targets) / rate
+        trial = tried_epochs(phase, data) * len(data.targets) / rate
         rates = rates[: max(0, int(TRIED_SHARE * (until - time.monotonic()) / trial))]
     if len(rates) < 2:
         return float(every[0])
@@ -202,4 +202,4 @@ def _choose_rate(
         return until is not None and time.monotonic() > until
 
     stopped = line.stop.is_set
-    return choose_rate(tuner, phase, lessons, job["seed"], rates, tell, stopped, is_late)
+    return choose_rate(tuner, phase, data, job["seed"], rates, tell, stopped, is_late)

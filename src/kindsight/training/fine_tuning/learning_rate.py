@@ -14,10 +14,10 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from kindsight.models.steps.trainer import Trainer
+from kindsight.models.steps.trainable import TrainableNetwork
 from kindsight.training.engine.batches import Batches
-from kindsight.training.engine.learner import EVALUATED_AT_ONCE, Lessons, StoppedError
 from kindsight.training.engine.plan import Phase
+from kindsight.training.engine.trainable import EVALUATION_BATCH, StoppedError, TrainingData
 
 __all__ = ["LEARNING_RATES", "choose_rate", "tried_epochs"]
 
@@ -37,9 +37,9 @@ NEWS_SECONDS = 2.0
 
 
 def choose_rate(
-    tuner: Trainer,
+    tuner: TrainableNetwork,
     phase: Phase,
-    lessons: Lessons,
+    data: TrainingData,
     seed: int,
     rates: Sequence[float],
     tell: Tried,
@@ -50,10 +50,10 @@ def choose_rate(
 
     Parameters
     ----------
-    tuner : Trainer
+    tuner : TrainableNetwork
     phase : Phase
         In which layers learn, by which optimiser.
-    lessons : Lessons
+    data : TrainingData
         With validation images.
     seed : int
         Of the order of the images.
@@ -72,18 +72,18 @@ def choose_rate(
         Where it is.
     """
     tuner.begin(phase.rule(), phase.label_smoothing, phase.freeze)
-    epochs, start = tried_epochs(phase, lessons), tuner.state()
+    epochs, start = tried_epochs(phase, data), tuner.state()
     best, least = rates[0], np.inf
     for number, rate in enumerate(rates):
         tuner.set_state(start)
         for epoch in range(1, epochs + 1):
             done = number * epochs + epoch - 1
-            for _ in _learn(tuner, phase, lessons, seed, rate, (epoch, epochs), stopped):
+            for _ in _learn(tuner, phase, data, seed, rate, (epoch, epochs), stopped):
                 tell(done, len(rates) * epochs)
                 if is_late():
                     tuner.set_state(start)
                     return best
-        loss = _loss(tuner, lessons)
+        loss = _loss(tuner, data)
         if not loss < BETTER * least:
             break
         best, least = rate, loss
@@ -91,16 +91,16 @@ def choose_rate(
     return best
 
 
-def tried_epochs(phase: Phase, lessons: Lessons) -> int:
+def tried_epochs(phase: Phase, data: TrainingData) -> int:
     """Return for how many epochs each rate is tried."""
-    steps = -(-len(lessons.targets) // phase.batch_size)
+    steps = -(-len(data.targets) // phase.batch_size)
     return max(TRIED_EPOCHS, -(-TRIED_STEPS // steps))
 
 
 def _learn(
-    tuner: Trainer,
+    tuner: TrainableNetwork,
     phase: Phase,
-    lessons: Lessons,
+    data: TrainingData,
     seed: int,
     rate: float,
     epoch: tuple[int, int],
@@ -111,7 +111,7 @@ def _learn(
     Yields at the beginning, and every few seconds.
     """
     batches = Batches(
-        lessons.pixels, lessons.places, lessons.targets, lessons.classes, phase.batch_size,
+        data.inputs, data.rows, data.targets, data.classes, phase.batch_size,
         phase.augment, seed,
     )  # fmt: skip
     number, epochs = epoch
@@ -128,10 +128,10 @@ def _learn(
         tuner.step(batch.images, batch.targets, rate * min(done / RISING, falling), batch.address)
 
 
-def _loss(tuner: Trainer, lessons: Lessons) -> float:
+def _loss(tuner: TrainableNetwork, data: TrainingData) -> float:
     """Return the mean cross-entropy of the validation part."""
-    places, targets, total = lessons.val_places, lessons.val_targets, 0.0
-    for start in range(0, len(places), EVALUATED_AT_ONCE):
-        some = slice(start, start + EVALUATED_AT_ONCE)
-        total += tuner.evaluate(lessons.pixels[places[some]], targets[some])[0]
+    places, targets, total = data.val_rows, data.val_targets, 0.0
+    for start in range(0, len(places), EVALUATION_BATCH):
+        some = slice(start, start + EVALUATION_BATCH)
+        total += tuner.evaluate(data.inputs[places[some]], targets[some])[0]
     return total / max(1, len(places))

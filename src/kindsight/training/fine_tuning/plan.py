@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kindsight.augment import Augment
-from kindsight.models.steps.precision import choose_precision
+from kindsight.models.steps.compute_dtype import choose_compute_dtype
 from kindsight.threads import count_cores
 from kindsight.training.common import balanced_weights
 from kindsight.training.engine.checkpoints import CHECKPOINT_FILE, key_of
@@ -24,13 +24,13 @@ from kindsight.training.fine_tuning.work import FineTuning
 from kindsight.training.frozen.fitted import FittedFrozen
 from kindsight.training.network.fit import CHECKPOINT_SECONDS
 
-__all__ = ["frozen_logits", "full_phases", "light_phases", "make_job", "make_lessons"]
+__all__ = ["frozen_logits", "full_phases", "light_phases", "make_data", "make_job"]
 
 FORMAT = 4
 """Raised whenever the same settings and images would give other weights."""
 
 LAYER_DECAY = 0.9
-AVERAGE_EPOCHS = 1.0
+EMA_EPOCHS = 1.0
 BATCH = 32
 # Epochs of the upper part alone, before everything learns.
 FIRST_EPOCHS = 2
@@ -93,11 +93,11 @@ def make_job(
         "classes": len(fitted.classes),
         "class_weight": None if weights is None else [float(weight) for weight in weights],
         "layer_decay": LAYER_DECAY,
-        "average": AVERAGE_EPOCHS,
+        "ema_epochs": EMA_EPOCHS,
         "shares": SHARES if work.before is None else SHARES_BESIDE,
         "wide": work.before is not None,
         "clearly": CLEARLY if work.before is None else CLEARLY_BESIDE,
-        "precision": choose_precision("auto", batch_norm=False),
+        "compute_dtype": choose_compute_dtype("auto", batch_norm=False),
         "seconds": None if seconds is None else max(1.0, seconds),
         "rates": LEARNING_RATES,
         "most_epochs": MOST_EPOCHS,
@@ -112,7 +112,7 @@ def make_job(
 
 
 @contextmanager
-def make_lessons(
+def make_data(
     work: FineTuning,
     job: dict[str, Any],
     learned: tuple[Rows, Rows],
@@ -139,9 +139,9 @@ def make_lessons(
     fitted = work.fitted
     vectors = fitted.features.vectors[work.rows]
     arrays = {
-        "places": learned[0],
+        "rows": learned[0],
         "targets": learned[1],
-        "val_places": judged[0],
+        "val_rows": judged[0],
         "val_targets": judged[1],
         "val_views": judged[2],
         "before": frozen_logits(work),
@@ -151,8 +151,8 @@ def make_lessons(
         **{f"head/{name}": value for name, value in fitted.head.layers.to_arrays().items()},
     }
     with tempfile.TemporaryDirectory(prefix="kindsight-") as folder:
-        lessons, other = Path(folder, "lessons.npz"), None
-        np.savez(lessons, allow_pickle=False, **arrays)
+        data, other = Path(folder, "data.npz"), None
+        np.savez(data, allow_pickle=False, **arrays)
         if beside is not None:
             head = Path(folder, "head.npz")
             np.savez(head, allow_pickle=False, **beside.head.layers.to_arrays())
@@ -163,7 +163,7 @@ def make_lessons(
             }
         key = _key(work, job, flips)
         answers = str(Path(folder, "answers.npy"))
-        more = {"lessons": str(lessons), "val_logits": answers, "beside": other, "key": key}
+        more = {"data": str(data), "val_logits": answers, "beside": other, "key": key}
         yield {**job, **more}
 
 
@@ -184,14 +184,14 @@ def _key(work: FineTuning, job: dict[str, Any], flips: Sequence[int]) -> str:
         "stage",
         "seed",
         "temperature",
-        "precision",
+        "compute_dtype",
     )
     dataset = work.fitted.dataset
     return key_of(
         {
             **{name: job[name] for name in names},
             "format": FORMAT,
-            "precision": job["precision"],
+            "compute_dtype": job["compute_dtype"],
             "backbone": work.fitted.files.digest,
             "flips": list(flips),
             "budget": work.fitted.training.budget,

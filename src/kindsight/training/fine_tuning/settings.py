@@ -17,10 +17,10 @@ from kindsight.training.engine.history import History
 from kindsight.training.network.fitted import FittedNetwork
 
 __all__ = [
-    "BEST_BY",
     "DECISIONS_FILE",
     "FINE_TUNES",
     "LEAST_VALIDATION",
+    "MONITOR",
     "FittedTuned",
     "Tuning",
     "is_better",
@@ -32,7 +32,7 @@ __all__ = [
 FINE_TUNES = ("off", "light", "full")
 """How much of a backbone is fine-tuned: nothing, the part above the cut, everything."""
 
-BEST_BY = "loss"
+MONITOR = "loss"
 """Which epoch of a fine-tuning is the best: what it is judged by then."""
 
 # By so much lower must the log loss be: the same images chose rates, epoch, share and views.

@@ -22,15 +22,15 @@ from kindsight.models.networks.fine_tuned import stages_of
 from kindsight.models.runtime import InterpreterPool
 from kindsight.training.budget.widen import is_default, look_again, on_one_backbone, widen
 from kindsight.training.common import class_targets
-from kindsight.training.engine.callbacks import tell_of_interrupt, tell_of_rank
+from kindsight.training.engine.callbacks import notify_interrupt, notify_monitor
 from kindsight.training.engine.checkpoints import CHECKPOINT_FILE
 from kindsight.training.engine.history import History
 from kindsight.training.fine_tuning.images import TuneImages, pixels_to_tune, views_to_tune
-from kindsight.training.fine_tuning.plan import frozen_logits, make_job, make_lessons
+from kindsight.training.fine_tuning.plan import frozen_logits, make_data, make_job
 from kindsight.training.fine_tuning.settings import (
-    BEST_BY,
     DECISIONS_FILE,
     LEAST_VALIDATION,
+    MONITOR,
     FittedTuned,
     Tuning,
     is_better,
@@ -38,7 +38,7 @@ from kindsight.training.fine_tuning.settings import (
 from kindsight.training.fine_tuning.tta import allow_looks, choose_flips
 from kindsight.training.fine_tuning.work import WIDER, FineTuning
 from kindsight.training.frozen.fitted import FittedFrozen
-from kindsight.training.network.fit import KERAS_FILE, TFLITE_FILE, Hearing
+from kindsight.training.network.fit import KERAS_FILE, TFLITE_FILE, EpochRecorder
 from kindsight.training.network.fitted import cross_temperatures
 
 __all__ = ["FineTuning", "fine_tune"]
@@ -83,7 +83,7 @@ def fine_tune(work: FineTuning, own: Any = None) -> FittedFrozen | FittedTuned:
         learned = (work.folder / CHECKPOINT_FILE).exists()
         if work.seconds is None or own is not None or work.keras.hurried or learned:
             raise
-    tell_of_interrupt(work.listener)
+    notify_interrupt(work.callback)
     return _unchanged(best[-1], ENDED)
 
 
@@ -205,7 +205,7 @@ def _learn(
         with work.timed("frozen head"):
             beside = work.frozen.refitted(np.concatenate([work.rows, work.validation]))
     job = make_job(work, learned, files, kept=own is None) | images.job
-    with work.timed("training"), make_lessons(work, job, *parts, flips, beside) as told:
+    with work.timed("training"), make_data(work, job, *parts, flips, beside) as told:
         found, history = _follow(work, told)
         tuned = np.load(told["val_logits"], allow_pickle=False)
     network = FittedTuned(
@@ -230,21 +230,21 @@ def _learn(
 
 def _follow(work: FineTuning, told: dict[str, Any]) -> tuple[dict[str, Any], History]:
     """Have the training done; with a budget, a Ctrl-C ends it with the best so far."""
-    tell_of_rank(work.listener, BEST_BY)
-    hearing = Hearing(work.listener, work.progress)
+    notify_monitor(work.callback, MONITOR)
+    hearing = EpochRecorder(work.callback, work.progress)
     try:
-        return work.keras.follow(hearing, job="tune", **told), History(hearing.rows, BEST_BY)
+        return work.keras.follow(hearing, job="tune", **told), History(hearing.rows, MONITOR)
     except KeyboardInterrupt:
         if work.seconds is None or told["checkpoint"] is None or work.keras.hurried:
             raise
-    tell_of_interrupt(work.listener)
-    again = Hearing(None, work.progress)
+    notify_interrupt(work.callback)
+    again = EpochRecorder(None, work.progress)
     try:
         found = work.keras.follow(again, job="tune", **{**told, "seconds": 0.0})
     except KeyboardInterrupt as wish:
         raise StopNow from wish
     work.said.append(ENDED)
-    return found, History(again.rows, BEST_BY)
+    return found, History(again.rows, MONITOR)
 
 
 def _answers_in_words(views: int, share: float) -> str:

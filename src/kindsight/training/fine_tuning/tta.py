@@ -18,11 +18,15 @@ from kindsight.dataset.reading.image_cache import StoredImages
 from kindsight.evaluation import Evaluation, evaluate
 from kindsight.evaluation.calibration import fit_temperature, to_probabilities
 from kindsight.models.backbones.tta import AXES, FLIPS, flip
-from kindsight.models.networks.fine_tuned import DividedNetwork, answering_together, over_views
+from kindsight.models.networks.fine_tuned import (
+    FineTunedNetwork,
+    average_logits,
+    average_over_flips,
+)
 from kindsight.models.runtime import InterpreterPool
-from kindsight.models.steps.trainer import Trainer
+from kindsight.models.steps.trainable import TrainableNetwork
 from kindsight.threads import map_ordered
-from kindsight.training.engine.learner import EVALUATED_AT_ONCE
+from kindsight.training.engine.trainable import EVALUATION_BATCH
 from kindsight.training.fine_tuning.work import FineTuning
 
 __all__ = [
@@ -59,7 +63,7 @@ class Answer:
 
 
 def logits_of_views(
-    tuner: Trainer,
+    tuner: TrainableNetwork,
     pixels: NDArray[Any],
     places: Rows,
     flips: Sequence[int],
@@ -71,7 +75,7 @@ def logits_of_views(
 
     Parameters
     ----------
-    tuner : Trainer
+    tuner : TrainableNetwork
     pixels : array
         Images, or what their views give at the cut.
     places : array
@@ -91,9 +95,9 @@ def logits_of_views(
             given = np.flip(given, AXES[flip])
         return tuner.logits(given)
 
-    starts = range(0, len(places), EVALUATED_AT_ONCE)
+    starts = range(0, len(places), EVALUATION_BATCH)
     found = [
-        np.concatenate([answer(some[at : at + EVALUATED_AT_ONCE], flip) for at in starts])
+        np.concatenate([answer(some[at : at + EVALUATION_BATCH], flip) for at in starts])
         for some, flip in zip(places.T, flips, strict=True)
     ]
     return np.stack(found)
@@ -140,12 +144,12 @@ def choose_answer(
     return Answer(1, share, one) if count == 1 else Answer(count, 1.0, every)
 
 
-def answering(network: DividedNetwork, answer: Answer, flips: Sequence[int], frozen: Any) -> Any:
+def answering(network: FineTunedNetwork, answer: Answer, flips: Sequence[int], frozen: Any) -> Any:
     """Return the network that answers so, pixels to logits; None where it is the tuned one as is.
 
     Parameters
     ----------
-    network : DividedNetwork
+    network : FineTunedNetwork
     answer : Answer
     flips : sequence of int
         What the views are.
@@ -154,9 +158,9 @@ def answering(network: DividedNetwork, answer: Answer, flips: Sequence[int], fro
     """
     full = network.full
     if answer.views > 1:
-        full = over_views(full, flips[: answer.views])
+        full = average_over_flips(full, flips[: answer.views])
     if answer.share < 1:
-        return answering_together(full, frozen, answer.share)
+        return average_logits(full, frozen, answer.share)
     return full if answer.views > 1 else None
 
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from kindsight.files import write_json
 from kindsight.models.worker.process import KerasProcess
 from kindsight.training.common import Progress
-from kindsight.training.engine.callbacks import TrainingListener
+from kindsight.training.engine.callbacks import TrainingCallback
 from kindsight.training.fine_tuning.settings import DECISIONS_FILE
 from kindsight.training.frozen.fitted import FittedFrozen
 
@@ -61,7 +61,7 @@ class FineTuning:
         What is to be better than, and may answer together with the result; `fitted` if omitted.
     seconds : float, optional
         How long it may take, all in all.
-    progress, listener : optional
+    progress, callback : optional
         Told of the training.
     asked : bool
         Whether images are answered afterwards within the time, as a run has them.
@@ -90,7 +90,7 @@ class FineTuning:
     before: FittedFrozen | None = None
     seconds: float | None = None
     progress: Progress | None = None
-    listener: TrainingListener | None = None
+    callback: TrainingCallback | None = None
     asked: bool = True
     looks: int = 1
     look_seconds: float = 0.0

@@ -8,7 +8,7 @@ than with each operation on all cores, one after the other.
 
 from __future__ import annotations
 
-from kindsight.models.steps.trainer import set_threads
+from kindsight.models.steps.trainable import set_threads
 from kindsight.models.worker.child import serve
 from kindsight.threads import count_cores
 from kindsight.training.fine_tuning.job import TUNE_JOBS

@@ -68,7 +68,7 @@ class FeatureMaker:
 
 
 # Images that a thread is handed at once.
-TOGETHER = 8
+ENSEMBLE_LAYER = 8
 
 
 @dataclass(frozen=True)
@@ -223,7 +223,7 @@ def _compute(
         # As many threads as networks: one more, to read ahead, was measured a tenth slower.
         gone = go_through(
             dataset, spec, cache, table, look_up, maker, workers, progress, beside,
-            together=TOGETHER,
+            together=ENSEMBLE_LAYER,
         )  # fmt: skip
         try:
             vectors = table.vectors([str(digest) for digest in gone.dataset.digest])

@@ -16,7 +16,7 @@ from kindsight.errors import ImageError
 from kindsight.models.backbones.files import BackboneFiles
 from kindsight.models.worker.process import KerasProcess
 from kindsight.training.common import Progress
-from kindsight.training.engine.callbacks import TrainingListener
+from kindsight.training.engine.callbacks import TrainingCallback
 from kindsight.training.fine_tuning.settings import FittedTuned
 from kindsight.training.fine_tuning.train import FineTuning, fine_tune
 from kindsight.training.frozen.features import Features
@@ -113,7 +113,7 @@ class FrozenImages:
         keras: KerasProcess,
         folder: Path | None = None,
         progress: Progress | None = None,
-        listener: TrainingListener | None = None,
+        callback: TrainingCallback | None = None,
     ) -> FittedFrozen | FittedTuned:
         """Fit a head to the images of `rows`, and fine-tune from there if that was asked for.
 
@@ -132,7 +132,7 @@ class FrozenImages:
             folder = Path(own.name)
         work = FineTuning(
             fitted, rows, validation, keras, folder, seconds=left, progress=progress,
-            listener=listener, took={"frozen head": time.monotonic() - self.begun},
+            callback=callback, took={"frozen head": time.monotonic() - self.begun},
             asked=own is None,
         )  # fmt: skip
         return fine_tune(work, own)

@@ -20,18 +20,18 @@ from kindsight.errors import ImageError
 from kindsight.models.worker.process import KerasProcess
 from kindsight.threads import count_cores
 from kindsight.training.common import Progress, balanced_weights, class_targets
-from kindsight.training.engine.callbacks import TrainingListener
+from kindsight.training.engine.callbacks import TrainingCallback
 from kindsight.training.engine.checkpoints import CHECKPOINT_FILE, key_of
 from kindsight.training.engine.history import EpochRow, History
-from kindsight.training.engine.jobs import Lessons, Source
+from kindsight.training.engine.jobs import JobInputs, Source
 from kindsight.training.engine.learning_rate_finder import RateSweep
 from kindsight.training.engine.plan import Phase, Plan
-from kindsight.training.epoch_settings import EpochTraining
+from kindsight.training.epoch_settings import EpochTrainer
 from kindsight.training.near_duplicates import small_greys
 from kindsight.training.network.fitted import FittedNetwork
-from kindsight.training.network.settings import NetworkTraining
+from kindsight.training.network.settings import NetworkTrainer
 
-__all__ = ["Hearing", "NetworkImages", "prepare_network"]
+__all__ = ["EpochRecorder", "NetworkImages", "prepare_network"]
 
 TFLITE_FILE = "network.tflite"
 KERAS_FILE = "network.keras"
@@ -44,7 +44,7 @@ Rows = NDArray[np.int64]
 
 
 def prepare_network(
-    training: EpochTraining, dataset: ImageDataset, progress: Progress | None = None
+    training: EpochTrainer, dataset: ImageDataset, progress: Progress | None = None
 ) -> NetworkImages:
     """Find or make the resized images of a dataset."""
 
@@ -65,7 +65,7 @@ class NetworkImages:
 
     Parameters
     ----------
-    training : EpochTraining
+    training : EpochTrainer
         What was told.
     stored : StoredImages
         To be closed when the training is over.
@@ -73,11 +73,11 @@ class NetworkImages:
         The readable images, in the order of `stored`.
     """
 
-    training: EpochTraining
+    training: EpochTrainer
     stored: StoredImages
     dataset: ImageDataset
 
-    def lessons(
+    def inputs(
         self,
         classes: Sequence[str],
         phases: Sequence[Phase],
@@ -85,7 +85,7 @@ class NetworkImages:
         validation: Rows,
         keras: KerasProcess,
         progress: Progress | None = None,
-    ) -> Lessons:
+    ) -> JobInputs:
         """Return what is trained, and on what.
 
         Parameters
@@ -99,10 +99,10 @@ class NetworkImages:
         progress : callable, optional
         """
         training = self.training
-        assert isinstance(training, NetworkTraining)
+        assert isinstance(training, NetworkTrainer)
         network = training.network()
         told, layers = network.to_dict(), network.layers(len(classes))
-        return Lessons(told, told, layers, [self.pixels()] * len(phases))
+        return JobInputs(told, told, layers, [self.pixels()] * len(phases))
 
     def pixels(self) -> Source:
         """Return the images themselves as what is learned from."""
@@ -150,7 +150,7 @@ class NetworkImages:
         keras: KerasProcess,
         folder: Path | None = None,
         progress: Progress | None = None,
-        listener: TrainingListener | None = None,
+        callback: TrainingCallback | None = None,
     ) -> FittedNetwork:
         """Train.
 
@@ -164,11 +164,11 @@ class NetworkImages:
             int64: by which images the best epoch is chosen and the temperature fitted; may be
             empty.
         keras : KerasProcess
-            Of :meth:`.by_epochs.EpochTraining.process`.
+            Of :meth:`.by_epochs.EpochTrainer.process`.
         folder : pathlib.Path, optional
             Where the training is kept, to go on after a stop, and the network written; a
             temporary folder if omitted.
-        progress, listener : optional
+        progress, callback : optional
             Told of the training.
 
         Raises
@@ -187,25 +187,25 @@ class NetworkImages:
             own = tempfile.TemporaryDirectory(prefix="kindsight-")
             folder = Path(own.name)
         files = folder / KERAS_FILE, folder / TFLITE_FILE
-        hearing = Hearing(listener, progress)
+        hearing = EpochRecorder(callback, progress)
         plan = self.training.plan()
         given = classes, plan.phases, rows, validation, keras, progress
-        with closing(self.lessons(*given)) as lessons:
+        with closing(self.inputs(*given)) as inputs:
             job = {
                 **self._job(classes, targets, plan),
-                **lessons.told(),
+                **inputs.to_job(),
                 "checkpoint_seconds": CHECKPOINT_SECONDS,
                 "checkpoint": None if own else str((folder / CHECKPOINT_FILE).resolve()),
                 "keras": str(files[0].resolve()),
                 "tflite": str(files[1].resolve()),
             }
-            key = _key(job, lessons, self.dataset, rows, validation)
+            key = _key(job, inputs, self.dataset, rows, validation)
             with tempfile.TemporaryDirectory(prefix="kindsight-") as place:
-                file = lessons.write(Path(place), rows, targets, validation, val_targets)
-                keras.follow(hearing, job="train", **job, lessons=str(file), key=key)
+                file = inputs.write(Path(place), rows, targets, validation, val_targets)
+                keras.follow(hearing, job="train", **job, data=str(file), key=key)
         fitted = FittedNetwork(
             self.training, tuple(classes), self.dataset, self.stored, rows, *files,
-            History(hearing.rows), own=own, layers=lessons.layers, notes=lessons.notes,
+            History(hearing.rows), own=own, layers=inputs.layers, notes=inputs.notes,
         )  # fmt: skip
         return fitted.calibrated(validation, val_targets)
 
@@ -227,11 +227,11 @@ class NetworkImages:
         plan = self.training.plan()
         plan = replace(plan, phases=plan.phases[:1])
         given = classes, plan.phases, rows, none, keras, progress
-        with closing(self.lessons(*given)) as lessons:
-            job = {**self._job(classes, targets, plan), **lessons.told()}
+        with closing(self.inputs(*given)) as inputs:
+            job = {**self._job(classes, targets, plan), **inputs.to_job()}
             with tempfile.TemporaryDirectory(prefix="kindsight-") as place:
-                file = lessons.write(Path(place), rows, targets, none, none)
-                found = keras.follow(hear, job="find-rate", **job, lessons=str(file))
+                file = inputs.write(Path(place), rows, targets, none, none)
+                found = keras.follow(hear, job="find-rate", **job, data=str(file))
         losses = (np.inf if loss is None else loss for loss in found["losses"])
         return RateSweep(tuple(found["learning_rates"]), tuple(losses), found["suggestion"])
 
@@ -243,20 +243,20 @@ class NetworkImages:
             "classes": len(classes),
             "class_weight": None if weights is None else [float(weight) for weight in weights],
             "seed": self.training.seed,
-            "precision": self.training.chosen_precision(),
+            "compute_dtype": self.training.resolved_compute_dtype(),
             "cores": count_cores(),
             "workers": self.training.workers or count_cores(),
             "layer_decay": self.training.layer_decay,
-            "average": self.training.average,
+            "ema_decay": self.training.ema_decay,
         }
 
 
-class Hearing:
-    """Hands the child's news on to a listener, and keeps the epochs."""
+class EpochRecorder:
+    """Hands the child's news on to a callback, and keeps the epochs."""
 
-    def __init__(self, listener: TrainingListener | None, progress: Progress | None) -> None:
+    def __init__(self, callback: TrainingCallback | None, progress: Progress | None) -> None:
         self.rows: list[EpochRow] = []
-        self._listener, self._progress = listener, progress
+        self._listener, self._progress = callback, progress
 
     def __call__(self, news: dict[str, Any]) -> None:
         """Hear one piece of news."""
@@ -276,15 +276,15 @@ class Hearing:
 
 
 def _key(
-    job: Mapping[str, Any], lessons: Lessons, dataset: ImageDataset, rows: Rows, validation: Rows
+    job: Mapping[str, Any], inputs: JobInputs, dataset: ImageDataset, rows: Rows, validation: Rows
 ) -> str:
     """Return what tells one training from all others, whatever machine and folders it has."""
-    names = ("plan", "classes", "class_weight", "seed", "precision", "layer_decay", "average")
+    names = ("plan", "classes", "class_weight", "seed", "compute_dtype", "layer_decay", "ema_decay")
     return key_of(
         {
             **{name: job[name] for name in names},
-            "network": lessons.identity,
-            "sources": [source.layer for source in lessons.sources],
+            "network": inputs.identity,
+            "sources": [source.layer for source in inputs.sources],
             "format": FORMAT,
             "versions": [importlib.metadata.version(name) for name in ("kindsight", "keras")],
             "images": [

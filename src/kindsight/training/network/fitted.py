@@ -21,7 +21,7 @@ from kindsight.threads import map_ordered, single_threaded_opencv
 from kindsight.training.common import share_outside
 from kindsight.training.engine.checkpoints import CHECKPOINT_FILE
 from kindsight.training.engine.history import History
-from kindsight.training.epoch_settings import EpochTraining
+from kindsight.training.epoch_settings import EpochTrainer
 from kindsight.training.stored_images import KeptImage
 
 __all__ = ["FittedNetwork", "cross_temperatures"]
@@ -40,7 +40,7 @@ class FittedNetwork:
 
     Parameters
     ----------
-    training : EpochTraining
+    training : EpochTrainer
         What was told.
     classes : tuple of str
         In the order of the logits.
@@ -66,7 +66,7 @@ class FittedNetwork:
         What is worth saying of its training.
     """
 
-    training: EpochTraining
+    training: EpochTrainer
     classes: tuple[str, ...]
     dataset: ImageDataset
     stored: StoredImages

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from kindsight.models.networks.small_cnn import LayerRow, SmallCNN
-from kindsight.models.steps.precision import choose_precision
+from kindsight.models.steps.compute_dtype import choose_compute_dtype
 from kindsight.training.common import choice_fault, common_faults
-from kindsight.training.epoch_settings import EpochTraining, whole_numbers
+from kindsight.training.epoch_settings import EpochTrainer, whole_numbers
 
-__all__ = ["NETWORKS", "NetworkTraining"]
+__all__ = ["NETWORKS", "NetworkTrainer"]
 
 NETWORKS = ("small-cnn",)
 """The networks that are trained from their first weights."""
@@ -21,7 +21,7 @@ SIZE_RANGE = (4, 1024)
 
 
 @dataclass(frozen=True)
-class NetworkTraining(EpochTraining):
+class NetworkTrainer(EpochTrainer):
     """What a training of a network from its first weights is told.
 
     Parameters
@@ -35,7 +35,7 @@ class NetworkTraining(EpochTraining):
 
     Notes
     -----
-    All else is that of every training of epochs: see :class:`.by_epochs.EpochTraining`.
+    All else is that of every training of epochs: see :class:`.by_epochs.EpochTrainer`.
     """
 
     model: str = "small-cnn"
@@ -51,9 +51,9 @@ class NetworkTraining(EpochTraining):
     def _misplaced(self) -> list[str]:
         """Say what this network has no use for."""
         found = []
-        if self.precision == "bfloat16" and self.batch_norm is True:
+        if self.compute_dtype == "bfloat16" and self.batch_norm is True:
             found.append(
-                "precision must be float32, or auto, for a network with batch normalisation. "
+                "compute_dtype must be float32, or auto, for a network with batch normalisation. "
                 "Received: 'bfloat16'."
             )
         frozen = [phase for phase in self._phases()[0] if phase.freeze != "none"]
@@ -63,9 +63,9 @@ class NetworkTraining(EpochTraining):
                 f"{frozen[0].freeze!r} with the model {self.model}. Leave it out, or choose a "
                 "backbone."
             )
-        if any(phase.kept_views for phase in self._phases()[0]):
+        if any(phase.cached_copies for phase in self._phases()[0]):
             found.append(
-                "kept_views is for the frozen layers of a backbone. Received: it with the model "
+                "cached_copies is for the frozen layers of a backbone. Received: it with the model "
                 f"{self.model}, which has none. Leave it out, or choose a backbone."
             )
         return found
@@ -91,9 +91,9 @@ class NetworkTraining(EpochTraining):
             self.pooling,
         )
 
-    def chosen_precision(self) -> str:
+    def resolved_compute_dtype(self) -> str:
         """Return ``"float32"`` or ``"bfloat16"``: what this machine trains in."""
-        return choose_precision(self.precision, batch_norm=bool(self.batch_norm))
+        return choose_compute_dtype(self.compute_dtype, batch_norm=bool(self.batch_norm))
 
     def to_dict(self) -> dict[str, Any]:
         """Return the settings that make a result, as TOML can hold them, None left out."""
@@ -112,7 +112,7 @@ class NetworkTraining(EpochTraining):
         parts += [f"dropout {network.dropout:g}"] if network.dropout else []
         parts += ["batch normalisation"] if network.batch_norm else []
         last = "one sigmoid" if classes == 2 else "softmax"
-        halved = self.chosen_precision() == "bfloat16"
+        halved = self.resolved_compute_dtype() == "bfloat16"
         parts.append(f"{last}; {learned:,} parameters")
         parts += ["convolutions in bfloat16"] if halved else []
         return ", ".join(parts)

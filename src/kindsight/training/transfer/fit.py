@@ -19,17 +19,17 @@ from numpy.typing import NDArray
 from kindsight.cache.folder import Cache
 from kindsight.dataset import ImageDataset
 from kindsight.models.backbones.files import BackboneFiles
-from kindsight.models.networks.lower import ensure_lower
+from kindsight.models.networks.frozen_base import ensure_frozen_base
 from kindsight.models.networks.small_cnn import LayerRow
 from kindsight.models.worker.process import KerasProcess
 from kindsight.threads import count_cores
-from kindsight.training.activation_cache import CutFile, ViewPlan, store_views
+from kindsight.training.activation_cache import ActivationFile, CopyPlan, cache_activations
 from kindsight.training.common import Progress
-from kindsight.training.engine.jobs import Lessons, Source
+from kindsight.training.engine.jobs import JobInputs, Source
 from kindsight.training.engine.plan import Phase
 from kindsight.training.network.fit import NetworkImages, prepare_network
-from kindsight.training.transfer.cached_activations import Wish, admit, make_room, views_to_keep
-from kindsight.training.transfer.settings import TransferTraining
+from kindsight.training.transfer.cache_plan import Wish, admit, make_room, views_to_keep
+from kindsight.training.transfer.settings import TransferTrainer
 
 __all__ = ["TransferImages", "describe_layers", "prepare_transfer"]
 
@@ -37,7 +37,7 @@ Rows = NDArray[np.int64]
 
 
 def prepare_transfer(
-    training: TransferTraining,
+    training: TransferTrainer,
     dataset: ImageDataset,
     progress: Progress | None = None,
     keras: KerasProcess | None = None,
@@ -52,7 +52,7 @@ def prepare_transfer(
 
 
 def describe_layers(
-    training: TransferTraining, classes: int, keras: KerasProcess, progress: Progress | None = None
+    training: TransferTrainer, classes: int, keras: KerasProcess, progress: Progress | None = None
 ) -> tuple[LayerRow, ...]:
     """Return the table of the layers that a training would have.
 
@@ -80,7 +80,7 @@ class TransferImages(NetworkImages):
     files: BackboneFiles
     told: dict[str, Any] | None = None
 
-    def lessons(
+    def inputs(
         self,
         classes: Sequence[str],
         phases: Sequence[Phase],
@@ -88,10 +88,10 @@ class TransferImages(NetworkImages):
         validation: Rows,
         keras: KerasProcess,
         progress: Progress | None = None,
-    ) -> Lessons:
-        """Return what is trained, and on what; see :meth:`.NetworkImages.lessons`."""
+    ) -> JobInputs:
+        """Return what is trained, and on what; see :meth:`.NetworkImages.inputs`."""
         training = self.training
-        assert isinstance(training, TransferTraining)
+        assert isinstance(training, TransferTrainer)
         told = self.told
         if told is None or told["classes"] != len(classes):
             told = _describe(training, self.files, len(classes), keras)
@@ -108,7 +108,7 @@ class TransferImages(NetworkImages):
                 notes += _why_nothing_is_kept(phase, learned=learned)
         sources = self._sources(kept, progress)
         identity = {**network, "backbone": self.files.digest}
-        return Lessons(network, identity, _layers(told), sources, tuple(notes))
+        return JobInputs(network, identity, _layers(told), sources, tuple(notes))
 
     def _wish(
         self, phase: Phase, border: Any, rows: Rows, validation: Rows, keras: KerasProcess
@@ -120,10 +120,12 @@ class TransferImages(NetworkImages):
         counts = np.full(len(self.stored), -1, np.int64)
         counts[validation] = 0  # judged as they are
         counts[rows] = views
-        lower = ensure_lower(self.files, border["layer"], keras, features=False)
+        lower = ensure_frozen_base(self.files, border["layer"], keras, features=False)
         training = self.training
-        file = CutFile(self.stored, lower, training.spec(), training.seed, Cache(training.cache))
-        return Wish(file, (ViewPlan((0,), phase.augment), counts))
+        file = ActivationFile(
+            self.stored, lower, training.spec(), training.seed, Cache(training.cache)
+        )
+        return Wish(file, (CopyPlan((0,), phase.augment), counts))
 
     def _sources(self, wishes: Sequence[Wish | None], progress: Progress | None) -> list[Source]:
         """Find or make what the frozen parts give."""
@@ -138,7 +140,7 @@ class TransferImages(NetworkImages):
             for wish in wishes:
                 if wish is None or wish.key in made:
                     continue
-                views = store_views(
+                views = cache_activations(
                     wish.file, *wish.wanted, workers=self.training.workers, progress=step
                 )
                 stack.callback(views.close)
@@ -155,7 +157,7 @@ def _why_nothing_is_kept(phase: Phase, *, learned: bool) -> list[str]:
             f"What is frozen in the phase {phase.name!r} learned in a phase before, and is run "
             "again in each epoch."
         ]
-    if not phase.kept_views:  # nothing may be frozen
+    if not phase.cached_copies:  # nothing may be frozen
         return []
     return [
         f"No view is kept in the phase {phase.name!r}: no layer has all that is frozen before it, "
@@ -164,7 +166,7 @@ def _why_nothing_is_kept(phase: Phase, *, learned: bool) -> list[str]:
 
 
 def _describe(
-    training: TransferTraining, files: BackboneFiles, classes: int, keras: KerasProcess
+    training: TransferTrainer, files: BackboneFiles, classes: int, keras: KerasProcess
 ) -> dict[str, Any]:
     ends = training.ends()
     return keras.follow(

@@ -9,29 +9,30 @@ from kindsight.errors import SettingsError
 from kindsight.models.backbones.files import BackboneFiles
 from kindsight.models.backbones.table import get_backbone, split_names
 from kindsight.models.heads.trained import TrainedHead
-from kindsight.models.networks.freezing import freeze_choice
+from kindsight.models.networks.freezing import parse_freeze
 from kindsight.models.networks.small_cnn import LayerRow
 from kindsight.models.networks.transfer import TransferNetwork
-from kindsight.models.steps.precision import choose_precision
+from kindsight.models.steps.compute_dtype import choose_compute_dtype
 from kindsight.models.worker.process import KerasProcess
 from kindsight.training.common import Progress
+from kindsight.training.engine.phases import SHARED, make_phases
 from kindsight.training.engine.plan import Phase
-from kindsight.training.epoch_settings import EpochTraining, whole_numbers
+from kindsight.training.epoch_settings import EpochTrainer, whole_numbers
 from kindsight.training.frozen.settings import FrozenTraining
-from kindsight.training.transfer.cached_activations import keep_views
-from kindsight.training.transfer.phases import SHARED, make_phases
+from kindsight.training.transfer.cache_plan import keep_views
 
-__all__ = ["CHOICES", "TransferTraining"]
+__all__ = ["CHOICES", "TransferTrainer"]
 
 CHOICES = (
-    "cut", "freeze", "train_norm", "kept_views", "pooling", "dense", "dropout", "batch_norm", "l2",
+    "cut", "freeze", "train_batch_norm", "cached_copies", "pooling",
+    "dense", "dropout", "batch_norm", "l2",
     "phases",
 )  # fmt: skip
 """The settings any of which, given with a backbone, means this kind of training."""
 
 
 @dataclass(frozen=True)
-class TransferTraining(EpochTraining):
+class TransferTrainer(EpochTrainer):
     """What a training of a backbone by gradient is told.
 
     Parameters
@@ -46,10 +47,10 @@ class TransferTraining(EpochTraining):
     freeze : str or int
         ``"all"``: only the head learns. ``"none"``: everything does. A number: the first so many
         layers that have weights stay as they are. A layer's name: it and all before it stay.
-    train_norm : bool
+    train_batch_norm : bool
         Whether batch normalisation of layers that are not frozen learns, too, and takes the means
         and variances of batches; else it stays as it is in use.
-    kept_views : int
+    cached_copies : int
         In phases that augment images: how many augmented views of each are run through the frozen
         layers once, and kept, beside the image as it is; every epoch takes another of them. With
         0 each epoch has views of its own, and runs them through the frozen layers in each step.
@@ -60,7 +61,7 @@ class TransferTraining(EpochTraining):
 
     Notes
     -----
-    All else is that of every training of epochs: see :class:`.by_epochs.EpochTraining`.
+    All else is that of every training of epochs: see :class:`.by_epochs.EpochTrainer`.
     """
 
     model: str = "efficientnet-lite0"
@@ -68,8 +69,8 @@ class TransferTraining(EpochTraining):
     weights: str = "imagenet"
     cut: str | None = None
     freeze: str | int = "all"
-    train_norm: bool = False
-    kept_views: int = 0
+    train_batch_norm: bool = False
+    cached_copies: int = 0
 
     def _backbone(self) -> FrozenTraining:
         """Return the same backbone as a training without gradient is told of it."""
@@ -84,13 +85,15 @@ class TransferTraining(EpochTraining):
             found.append(f"One backbone can learn at a time. Received: {self.model!r}.")
         if self.cut is not None and (not isinstance(self.cut, str) or not self.cut.strip()):
             found.append(f"cut must be a layer's name. Received: {self.cut!r}.")
-        if self.train_norm not in (True, False):
-            found.append(f"train_norm must be true or false. Received: {self.train_norm!r}.")
+        if self.train_batch_norm not in (True, False):
+            found.append(
+                f"train_batch_norm must be true or false. Received: {self.train_batch_norm!r}."
+            )
         if self.batch_norm not in (True, False):
             found.append(f"batch_norm must be true or false. Received: {self.batch_norm!r}.")
         for phase in self._phases()[0]:
             try:
-                freeze_choice(phase.freeze)
+                parse_freeze(phase.freeze)
             except SettingsError as error:
                 if str(error) not in found:
                     found.append(str(error))
@@ -104,7 +107,7 @@ class TransferTraining(EpochTraining):
         return found
 
     def _phases(self) -> tuple[list[Phase], list[str]]:
-        shared = {name: getattr(self, name) for name in (*SHARED, "mix", "kept_views")}
+        shared = {name: getattr(self, name) for name in (*SHARED, "mix", "cached_copies")}
         phases, said = make_phases(self.phases, shared, self.freeze, _name)
         return keep_views(phases, self.phases, said)
 
@@ -119,18 +122,18 @@ class TransferTraining(EpochTraining):
         return TransferNetwork(
             str(files.keras.resolve()),
             self.cut or "",
-            tuple(freeze_choice(phase.freeze) for phase in self.plan().phases),
+            tuple(parse_freeze(phase.freeze) for phase in self.plan().phases),
             self.head(),
-            bool(self.train_norm),
+            bool(self.train_batch_norm),
         )
 
     def ends(self) -> tuple[str, ...] | None:
         """Return the layers at which parts of the backbone end, where the table says."""
         return get_backbone(self.model).cuts or None
 
-    def chosen_precision(self) -> str:
+    def resolved_compute_dtype(self) -> str:
         """Return ``"float32"`` or ``"bfloat16"``: what this machine trains in."""
-        return choose_precision(self.precision, batch_norm=False)
+        return choose_compute_dtype(self.compute_dtype, batch_norm=False)
 
     def download(self) -> str | None:
         """Say what this training would download, from whom and how large; None for nothing."""

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from kindsight.training.engine.callbacks import Listeners, TrainingListener, tell_of_rank
+from kindsight.training.engine.callbacks import CallbackList, TrainingCallback, notify_monitor
 from kindsight.training.engine.history import EpochRow
 
 
@@ -19,13 +19,13 @@ class Noting:
 
 
 class Ranking(Noting):
-    def on_rank(self, best_by):
-        self.news.append((self.name, best_by))
+    def on_monitor(self, monitor):
+        self.news.append((self.name, monitor))
 
 
 def test_every_listener_hears_everything_in_order():
     news: list[tuple] = []
-    both: TrainingListener = Listeners(Noting("a", news), Noting("b", news))
+    both: TrainingCallback = CallbackList(Noting("a", news), Noting("b", news))
     row = EpochRow(1, "train", 1.0, 0.1, 0.5, 0.5)
     both.on_start(3, 0)
     both.on_step("train", 1, 2, 10, 0.7, 0.5, 99.0)
@@ -42,6 +42,6 @@ def test_every_listener_hears_everything_in_order():
 
 def test_whoever_cares_hears_by_what_an_epoch_is_the_best():
     news: list[tuple] = []
-    tell_of_rank(Listeners(Noting("a", news), Ranking("b", news), Ranking("c", news)), "loss")
-    tell_of_rank(None, "loss")
+    notify_monitor(CallbackList(Noting("a", news), Ranking("b", news), Ranking("c", news)), "loss")
+    notify_monitor(None, "loss")
     assert news == [("b", "loss"), ("c", "loss")]

@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from kindsight.errors import SettingsError
-from kindsight.models.networks.freezing import freeze_choice
-from kindsight.training.activation_cache import CutFile, Wanted, bytes_of_view
+from kindsight.models.networks.freezing import parse_freeze
+from kindsight.training.activation_cache import ActivationFile, Wanted, bytes_per_copy
 from kindsight.training.common import whole_fault
-from kindsight.training.engine.plan import MAX_EPOCHS, MOST_KEPT_VIEWS, Phase
+from kindsight.training.engine.plan import MAX_CACHED_COPIES, MAX_EPOCHS, Phase
 
 __all__ = [
     "Wish",
@@ -33,13 +33,13 @@ class Wish:
 
     Parameters
     ----------
-    file : CutFile
+    file : ActivationFile
         Where it would be.
     wanted : Wanted
         Which views of which images.
     """
 
-    file: CutFile
+    file: ActivationFile
     wanted: Wanted
 
     @property
@@ -55,7 +55,7 @@ def views_to_keep(phase: Phase) -> int | None:
     None where nothing is: each step has images that were not there before.
     """
     if phase.augment.changes_images:
-        return phase.kept_views or None
+        return phase.cached_copies or None
     return None if phase.augment.mixes else 0
 
 
@@ -136,13 +136,13 @@ def _sizes(wishes: Sequence[Wish]) -> tuple[int, int]:
     needed = missing = 0
     for file, wanted in _by_file(wishes).values():
         names = file.every(wanted)
-        needed += len(names) * bytes_of_view(file.lower)
-        missing += file.missing(names) * bytes_of_view(file.lower)
+        needed += len(names) * bytes_per_copy(file.lower)
+        missing += file.missing(names) * bytes_per_copy(file.lower)
     return needed, missing
 
 
-def _by_file(wishes: Iterable[Wish]) -> dict[str, tuple[CutFile, list[Wanted]]]:
-    found: dict[str, tuple[CutFile, list[Wanted]]] = {}
+def _by_file(wishes: Iterable[Wish]) -> dict[str, tuple[ActivationFile, list[Wanted]]]:
+    found: dict[str, tuple[ActivationFile, list[Wanted]]] = {}
     for wish in wishes:
         found.setdefault(wish.file.lower.stage, (wish.file, []))[1].append(wish.wanted)
     return found
@@ -176,24 +176,26 @@ def keep_views(
         A sentence for each number that cannot be.
     """
     if faults or any(
-        whole_fault("kept_views", phase.kept_views, 0, MOST_KEPT_VIEWS) for phase in phases
+        whole_fault("cached_copies", phase.cached_copies, 0, MAX_CACHED_COPIES) for phase in phases
     ):
         return list(phases), list(faults)  # numbers that are none are said of the plan
     found: list[Phase] = []
     said: list[str] = []
     for number, phase in enumerate(phases):
         most, why = _most(phase)
-        if phase.kept_views <= most:
+        if phase.cached_copies <= most:
             found.append(phase)
         elif _own(given, number):
             which = f"phase {number + 1}: " if len(phases) > 1 else ""
-            said.append(f"{which}kept_views {why}. Received: {phase.kept_views}.")
+            said.append(f"{which}cached_copies {why}. Received: {phase.cached_copies}.")
             found.append(phase)
         else:
-            found.append(replace(phase, kept_views=most))
-    wanted = max((phase.kept_views for phase in phases), default=0)
-    if wanted and not said and not any(phase.kept_views for phase in found):
-        said.append(f"kept_views {_most(phases[0])[1]}, in one phase at least. Received: {wanted}.")
+            found.append(replace(phase, cached_copies=most))
+    wanted = max((phase.cached_copies for phase in phases), default=0)
+    if wanted and not said and not any(phase.cached_copies for phase in found):
+        said.append(
+            f"cached_copies {_most(phases[0])[1]}, in one phase at least. Received: {wanted}."
+        )
     return found, said
 
 
@@ -202,7 +204,7 @@ def _own(given: Any, number: int) -> bool:
     if not given:
         return True
     phase = given[number]
-    return isinstance(phase, Phase) or (isinstance(phase, Mapping) and "kept_views" in phase)
+    return isinstance(phase, Phase) or (isinstance(phase, Mapping) and "cached_copies" in phase)
 
 
 def _most(phase: Phase) -> tuple[int, str]:
@@ -212,13 +214,13 @@ def _most(phase: Phase) -> tuple[int, str]:
     if phase.augment.mixes:
         return 0, "must be 0 where batches are mixed, which makes other images each time"
     try:
-        nothing = freeze_choice(phase.freeze) in ("none", 0)
+        nothing = parse_freeze(phase.freeze) in ("none", 0)
     except SettingsError:  # said elsewhere
-        return phase.kept_views, ""
+        return phase.cached_copies, ""
     if nothing:
         return 0, "must be with layers that are frozen: freeze all, for one"
     if whole_fault("epochs", phase.epochs, 1, MAX_EPOCHS):  # said elsewhere
-        return phase.kept_views, ""
+        return phase.cached_copies, ""
     return phase.epochs - 1, (
         f"must be {phase.epochs - 1} at most where epochs are {phase.epochs}: each takes one view, "
         "and one of them the image as it is"

@@ -16,9 +16,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-__all__ = ["PRECISIONS", "choose_precision", "multiplies_bfloat16", "multiplying"]
+__all__ = ["COMPUTE_DTYPES", "choose_compute_dtype", "has_fast_bfloat16", "multiplying"]
 
-PRECISIONS = ("auto", "float32", "bfloat16")
+COMPUTE_DTYPES = ("auto", "float32", "bfloat16")
 """What can be asked for; ``"auto"`` is bfloat16 where the processor is faster with it."""
 
 # As Linux names the instructions of x86 that multiply bfloat16 faster.
@@ -26,22 +26,22 @@ FLAGS = frozenset({"amx_bf16"})
 CPUINFO = Path("/proc/cpuinfo")
 
 
-def choose_precision(asked: str, *, batch_norm: bool) -> str:
+def choose_compute_dtype(asked: str, *, batch_norm: bool) -> str:
     """Return ``"float32"`` or ``"bfloat16"``.
 
     Parameters
     ----------
     asked : str
-        One of :data:`PRECISIONS`.
+        One of :data:`COMPUTE_DTYPES`.
     batch_norm : bool
         Whether the network has batch normalisation, which is always trained in float32.
     """
     if asked != "auto":
         return asked
-    return "bfloat16" if multiplies_bfloat16() and not batch_norm else "float32"
+    return "bfloat16" if has_fast_bfloat16() and not batch_norm else "float32"
 
 
-def multiplies_bfloat16() -> bool:
+def has_fast_bfloat16() -> bool:
     """Whether TensorFlow multiplies bfloat16 by the processor's own instructions."""
     # Without oneDNN TensorFlow would turn each number into a float32 first.
     if os.environ.get("TF_ENABLE_ONEDNN_OPTS", "1") == "0":
@@ -55,12 +55,12 @@ def multiplies_bfloat16() -> bool:
 
 
 @contextlib.contextmanager
-def multiplying(model: Any, precision: str) -> Iterator[None]:
-    """Trace a Keras model's convolutions over all channels in a precision, while the block runs.
+def multiplying(model: Any, compute_dtype: str) -> Iterator[None]:
+    """Trace the Conv2D layers of a Keras model in a compute dtype while the block runs.
 
     Those of one channel each would gain nothing.
     """
-    if precision == "float32":
+    if compute_dtype == "float32":
         yield
         return
     _set_policy(model, "mixed_bfloat16")

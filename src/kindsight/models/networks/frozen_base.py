@@ -24,11 +24,11 @@ from kindsight.models.networks.fine_tuned import cut_width, layers_after, low_wi
 from kindsight.models.worker.process import KerasProcess
 
 __all__ = [
-    "CutPlace",
-    "LowerPart",
-    "build_lower_file",
-    "ensure_lower",
-    "survey_cuts",
+    "CutCandidate",
+    "FrozenBase",
+    "ensure_frozen_base",
+    "list_cut_candidates",
+    "write_frozen_base",
 ]
 
 FORMAT = 2
@@ -38,7 +38,7 @@ MAX_RECORD_BYTES = 2**20
 
 
 @dataclass(frozen=True)
-class LowerPart:
+class FrozenBase:
     """The lower part of a backbone.
 
     Parameters
@@ -65,9 +65,9 @@ class LowerPart:
     peak: float
 
 
-def ensure_lower(
+def ensure_frozen_base(
     files: BackboneFiles, stage: str, process: KerasProcess, *, features: bool = True
-) -> LowerPart:
+) -> FrozenBase:
     """Find the lower part of a backbone beside its files, or build it there.
 
     Parameters
@@ -79,7 +79,7 @@ def ensure_lower(
     features : bool
         Whether the part gives the features of the stages up to the cut besides.
     process : KerasProcess
-        Which knows the job ``"lower"``: :func:`build_lower_file`.
+        Which knows the job ``"lower"``: :func:`write_frozen_base`.
 
     Raises
     ------
@@ -128,12 +128,12 @@ def _word(layer: str) -> str:
     return f"{re.sub(r'[^A-Za-z0-9]+', '-', layer)[:40]}-{digest}"
 
 
-def _find(target: Path, record: Path, stage: str) -> LowerPart | None:
+def _find(target: Path, record: Path, stage: str) -> FrozenBase | None:
     try:
         with record.open("rb") as file:
             told = json.loads(file.read(MAX_RECORD_BYTES))
         height, width, channels = (int(side) for side in told["shape"])
-        part = LowerPart(
+        part = FrozenBase(
             target, stage, int(told["low"]), (height, width, channels), str(told["digest"]),
             float(told["peak"]),
         )  # fmt: skip
@@ -146,7 +146,7 @@ def _find(target: Path, record: Path, stage: str) -> LowerPart | None:
     return part
 
 
-def build_lower_file(
+def write_frozen_base(
     model: Any, layout: FeatureLayout | None, stage: str, tflite: Path
 ) -> dict[str, Any]:
     """Build the file of a loaded backbone; in the process with Keras.
@@ -165,7 +165,7 @@ def build_lower_file(
     Returns
     -------
     dict
-        ``"low"``, ``"shape"`` and ``"peak"`` as :class:`LowerPart` has them; ``"difference"`` from
+        ``"low"``, ``"shape"`` and ``"peak"`` as :class:`FrozenBase` has them; ``"difference"`` from
         Keras.
     """
     from kindsight.models.formats.convert import (
@@ -174,9 +174,9 @@ def build_lower_file(
         convert_to_litert,
         make_images,
     )
-    from kindsight.models.networks.fine_tuned import build_lower, cut_width, low_width
+    from kindsight.models.networks.fine_tuned import build_frozen_base, cut_width, low_width
 
-    lower = build_lower(model, layout, stage)
+    lower = build_frozen_base(model, layout, stage)
     converted = convert_to_litert(lower)
     tflite.write_bytes(converted)
     images = make_images(CHECKED_IMAGES, lower.input_shape[1:3])
@@ -192,7 +192,7 @@ def build_lower_file(
 
 
 @dataclass(frozen=True)
-class CutPlace:
+class CutCandidate:
     """A place to cut a backbone.
 
     Parameters
@@ -217,12 +217,12 @@ class CutPlace:
         return asdict(self)
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> CutPlace:
+    def from_dict(cls, values: Mapping[str, Any]) -> CutCandidate:
         """Make a place of what :meth:`to_dict` gave."""
         return cls(**{**values, "shape": tuple(values["shape"])})
 
 
-def survey_cuts(model: Any, layout: FeatureLayout) -> list[CutPlace]:
+def list_cut_candidates(model: Any, layout: FeatureLayout) -> list[CutCandidate]:
     """Look at every stage of a backbone, the earliest first.
 
     Parameters
@@ -238,7 +238,7 @@ def survey_cuts(model: Any, layout: FeatureLayout) -> list[CutPlace]:
     for stage in stages_of(layout):
         above = layers_after(model, stage)
         share = sum(work.get(name, 0) for name in above) / total
-        found.append(CutPlace(stage, low_width(layout, stage), cut_width(model, stage), share))
+        found.append(CutCandidate(stage, low_width(layout, stage), cut_width(model, stage), share))
     return found
 
 

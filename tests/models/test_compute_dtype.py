@@ -1,16 +1,16 @@
-"""Which precision a machine trains in."""
+"""Which compute dtype a machine trains in."""
 
 import pytest
 
-from kindsight.models.steps import precision
-from kindsight.models.steps.precision import choose_precision, multiplies_bfloat16
+from kindsight.models.steps import compute_dtype
+from kindsight.models.steps.compute_dtype import choose_compute_dtype, has_fast_bfloat16
 
 
 @pytest.fixture
 def processor(tmp_path, monkeypatch):
     """Give a machine a processor with the instructions that are named."""
     monkeypatch.delenv("TF_ENABLE_ONEDNN_OPTS", raising=False)
-    monkeypatch.setattr(precision, "CPUINFO", tmp_path / "cpuinfo")
+    monkeypatch.setattr(compute_dtype, "CPUINFO", tmp_path / "cpuinfo")
 
     def have(flags):
         text = f"processor\t: 0\nflags\t\t: fpu {flags} avx2\n\nprocessor\t: 1\n"
@@ -26,23 +26,23 @@ def processor(tmp_path, monkeypatch):
 )
 def test_auto_goes_by_the_processor(processor, flags, found):
     processor(flags)
-    assert multiplies_bfloat16() is found
-    assert choose_precision("auto", batch_norm=False) == ("bfloat16" if found else "float32")
-    assert choose_precision("auto", batch_norm=True) == "float32"
+    assert has_fast_bfloat16() is found
+    assert choose_compute_dtype("auto", batch_norm=False) == ("bfloat16" if found else "float32")
+    assert choose_compute_dtype("auto", batch_norm=True) == "float32"
 
 
 @pytest.mark.parametrize("asked", ["float32", "bfloat16"])
 def test_what_is_asked_for_is_what_is_taken(processor, asked):
     for flags in ("amx_bf16", "sse2"):
         processor(flags)
-        assert choose_precision(asked, batch_norm=False) == asked
+        assert choose_compute_dtype(asked, batch_norm=False) == asked
 
 
 def test_nothing_is_known_of_a_machine_without_the_file(processor):
-    assert multiplies_bfloat16() is False
+    assert has_fast_bfloat16() is False
 
 
 def test_without_onednn_there_is_no_gain(processor, monkeypatch):
     processor("amx_bf16")
     monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", "0")
-    assert multiplies_bfloat16() is False
+    assert has_fast_bfloat16() is False

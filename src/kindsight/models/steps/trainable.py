@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from kindsight.models.networks.transfer import TransferNetwork
 
 __all__ = [
-    "Trainer",
+    "TrainableNetwork",
     "make_forward",
     "set_threads",
 ]
@@ -34,7 +34,7 @@ def make_forward(
     network: SmallCNN | TransferNetwork | Forward,
     classes: int,
     seed: int,
-    precision: str = "float32",
+    compute_dtype: str = "float32",
 ) -> Forward:
     """Build a network, and return the fastest way to train it.
 
@@ -46,18 +46,18 @@ def make_forward(
         2 or more.
     seed : int
         For the weights that are drawn.
-    precision : str
+    compute_dtype : str
         ``"float32"`` or ``"bfloat16"``: of convolutions in steps.
     """
     if isinstance(network, TransferNetwork):
-        return TransferForward(network, classes, seed, precision)
+        return TransferForward(network, classes, seed, compute_dtype)
     if not isinstance(network, SmallCNN):
         return network
     model = build_small_cnn(network, classes, seed)
     # Batch normalisation is over the whole batch, and may turn a maximum into a minimum.
     if network.batch_norm:
         return KerasForward(model, lambda name: network.l2)
-    return SmallCNNForward(network, model, precision)
+    return SmallCNNForward(network, model, compute_dtype)
 
 
 # Fewer images than this are not worth a shard of their own.
@@ -90,7 +90,7 @@ def set_threads(cores: int, *, sharded: bool) -> None:
         tf.config.experimental.enable_op_determinism()
 
 
-class Trainer:
+class TrainableNetwork:
     """A network with its optimiser.
 
     Parameters
@@ -106,13 +106,13 @@ class Trainer:
         rounded differently with another number.
     class_weight : sequence of float, optional
         How much an image of each class counts; 1 if omitted.
-    precision : str
+    compute_dtype : str
         ``"float32"`` or ``"bfloat16"``: of the convolutions in steps. A small network with batch
         normalisation takes float32 whatever is asked.
     layer_decay : float
         Above 0 to 1: by this each layer learns slower than the one above it (J. Howard and S.
         Ruder, "Universal language model fine-tuning", ACL 2018).
-    average : float
+    ema_decay : float
         0 to below 1. Above 0 what is judged and kept is a running mean of the weights (B. Polyak
         and A. Juditsky, "Acceleration of stochastic approximation by averaging", SIAM Journal on
         Control and Optimization 30, 1992), which keeps this share of itself in each step.
@@ -127,18 +127,18 @@ class Trainer:
         seed: int,
         shards: int,
         class_weight: Sequence[float] | None = None,
-        precision: str = "float32",
+        compute_dtype: str = "float32",
         *,
         layer_decay: float = 1.0,
-        average: float = 0.0,
+        ema_decay: float = 0.0,
         early: bool = True,
     ) -> None:
         self.classes, self._shards = classes, shards
         self._class_weight = class_weight
-        self._forward: Forward = make_forward(network, classes, seed, precision)
+        self._forward: Forward = make_forward(network, classes, seed, compute_dtype)
         self._updates = Updates(
             self._forward.parameters, self._forward.others, shards, layer_decay=layer_decay,
-            average=average, early=early,
+            ema_decay=ema_decay, early=early,
         )  # fmt: skip
         self._traced: dict[Any, Any] = {}
 

@@ -25,12 +25,12 @@ MOST_PHASES = 20
 LONGEST_NAME = 60
 
 # What only the phases of a backbone have.
-_OF_BACKBONES = ("freeze", "kept_views")
+_OF_BACKBONES = ("freeze", "cached_copies")
 SHARED = tuple(item.name for item in fields(Phase) if item.name not in ("name", *_OF_BACKBONES))
 """What a training says once for all phases that say nothing of their own."""
 
 _KNOWN = ("name", "mix", *_OF_BACKBONES, *SHARED)
-_WHOLE = ("epochs", "batch_size", "patience", "kept_views")
+_WHOLE = ("epochs", "batch_size", "patience", "cached_copies")
 _NUMBERS = ("learning_rate", "momentum", "weight_decay", "warmup", "label_smoothing")
 
 
@@ -108,7 +108,7 @@ def make_phases(
         is whole: it takes nothing from the training.
     shared : mapping
         What the training says, by the names of :data:`SHARED`, and ``"mix"``; of a
-        backbone ``"kept_views"``, too.
+        backbone ``"cached_copies"``, too.
     freeze : str or int
         What is frozen in phases that do not say.
     named : callable

@@ -12,17 +12,17 @@ from numpy.typing import NDArray
 from kindsight.models.steps.optimizers import Optimizer
 from kindsight.training.engine.checkpoints import Arrays
 
-__all__ = ["EVALUATED_AT_ONCE", "Learner", "Lessons", "StoppedError"]
+__all__ = ["EVALUATION_BATCH", "StoppedError", "Trainable", "TrainingData"]
 
-EVALUATED_AT_ONCE = 64
+EVALUATION_BATCH = 64
 
 
 class StoppedError(Exception):
     """The training was asked to stop, and its checkpoint is written."""
 
 
-class Learner(Protocol):
-    """What the loop needs of a :class:`~kindsight.models.steps.trainer.Trainer`, which see."""
+class Trainable(Protocol):
+    """What the loop needs; see :class:`~kindsight.models.steps.trainable.TrainableNetwork`."""
 
     def begin(
         self, optimizer: Optimizer, label_smoothing: float = 0.0, freeze: str | int = "none"
@@ -55,25 +55,25 @@ class Learner(Protocol):
 
 
 @dataclass(frozen=True)
-class Lessons:
+class TrainingData:
     """What is learned from, and what it is judged on.
 
     Parameters
     ----------
-    pixels : array
-        uint8 (places, height, width, 3), usually mapped from the store; or what else is learned
+    inputs : array
+        uint8 (rows, height, width, 3), usually mapped from the store; or what else is learned
         from in their place.
-    places, targets : array
-        int64 (images,): the training images and their classes; of the places there may be
+    rows, targets : array
+        int64 (images,): the training images and their classes; of the rows there may be
         several for each image, (images, views).
-    val_places, val_targets : array
+    val_rows, val_targets : array
         The same of the validation images; there may be none.
     classes : int
     """
 
-    pixels: NDArray[np.uint8]
-    places: NDArray[np.int64]
+    inputs: NDArray[np.uint8]
+    rows: NDArray[np.int64]
     targets: NDArray[np.int64]
-    val_places: NDArray[np.int64]
+    val_rows: NDArray[np.int64]
     val_targets: NDArray[np.int64]
     classes: int
