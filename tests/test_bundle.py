@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 import kindsight
-from kindsight.bundle import Bundle, file_digest, load_bundle
+from kindsight.bundle import Bundle, load_bundle
+from kindsight.digest import file_digest
 from kindsight.errors import BundleError
 from kindsight.images import InputSpec
 from kindsight.predictor import Predictor

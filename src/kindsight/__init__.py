@@ -1,6 +1,6 @@
-"""kindsight: point it at a folder of images; get a classifier you can trust.
+"""kindsight: an image classifier from a folder of images.
 
-The names below are imported when they are first used, so that ``import kindsight`` costs nothing.
+The public names are imported on first use, so that ``import kindsight`` stays fast.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-_HOMES = {
+_MODULES = {
     "Augment": "augment",
     "Bundle": "bundle",
     "ImageDataset": "dataset",
@@ -44,10 +44,10 @@ _HOMES = {
     "split_dataset": "dataset.splits.split",
 }
 
-__all__ = [*sorted(_HOMES), "__version__"]  # noqa: PLE0604
+__all__ = [*sorted(_MODULES), "__version__"]  # noqa: PLE0604
 
 
-__getattr__, _ = lazy_names(__name__, _HOMES)
+__getattr__, _ = lazy_names(__name__, _MODULES)
 
 
 def __dir__() -> list[str]:

@@ -7,7 +7,6 @@ softmax gives probabilities. A run folder is a bundle with the story of its trai
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -15,11 +14,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from kindsight.digest import file_digest
 from kindsight.errors import BundleError, SettingsError
 from kindsight.files import write_json
 from kindsight.images import InputSpec
 
-__all__ = ["FORMAT", "KERAS_FILE", "TFLITE_FILE", "Bundle", "file_digest", "load_bundle"]
+__all__ = ["FORMAT", "KERAS_FILE", "TFLITE_FILE", "Bundle", "load_bundle"]
 
 FORMAT = 1
 JSON_FILE = "bundle.json"
@@ -83,15 +83,6 @@ class Bundle:
     def write(self) -> None:
         """Write ``bundle.json``, the last file of a bundle: where it is, the bundle is whole."""
         write_json(self.folder / JSON_FILE, self.to_dict())
-
-
-def file_digest(path: str | os.PathLike[str]) -> str:
-    """Return the BLAKE2b-128 digest of a file, as hexadecimal digits."""
-    digest = hashlib.blake2b(digest_size=16)
-    with Path(path).open("rb") as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 def load_bundle(folder: str | os.PathLike[str]) -> Bundle:

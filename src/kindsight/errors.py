@@ -1,20 +1,21 @@
-"""Every error that kindsight raises on purpose.
+"""The exceptions that kindsight raises.
 
 ::
 
     KindsightError
-    ├── UsageError (ValueError)      asked for something that cannot be done: exit code 2
-    │   ├── SettingsError            an option's name or value
-    │   ├── DatasetError             the folder, table or arrays given as data
-    │   │   └── ColumnTypeError (TypeError)  a table's column holds the wrong type
-    │   └── MissingExtraError        an optional package is not installed
-    ├── ImageError                 one image that cannot be used; has a code and a reason
-    ├── WeightsError                 a weights file that is absent, damaged or hostile
-    ├── BundleError                  a bundle that is absent, damaged or of a newer format
-    ├── CacheError                   the cache folder cannot be used
-    └── ParityError               two forms of the same network give different answers
+    ├── UsageError (ValueError)          invalid input from the user; exit code 2
+    │   ├── SettingsError                an unknown option or an invalid value
+    │   ├── DatasetError                 unusable data: folder, table or arrays
+    │   │   └── ColumnTypeError (TypeError)  a table column of the wrong type
+    │   └── MissingExtraError            an optional package is not installed
+    ├── ImageError                       one unreadable image; has a code and a reason
+    ├── WeightsError                     a weights file that is missing, damaged or unsafe
+    ├── BundleError                      a model bundle that is missing, damaged or too new
+    ├── CacheError                       the cache folder cannot be used
+    └── ParityError                      two formats of one model give different predictions
 
-A message states the rule, what was received, and how to mend it. This module imports nothing.
+A message for invalid input states the rule, the value received and the cure. A message for a
+failure says what happened, to what, and what to do. This module imports nothing.
 """
 
 from __future__ import annotations
@@ -35,34 +36,34 @@ __all__ = [
 
 
 class KindsightError(Exception):
-    """The root of all errors that kindsight raises on purpose."""
+    """Base class of all kindsight exceptions."""
 
 
 class UsageError(KindsightError, ValueError):
-    """Something was asked for that cannot be done; the command line exits with 2."""
+    """Invalid input from the user; the command line exits with code 2."""
 
 
 class SettingsError(UsageError):
-    """An option that does not exist, or a value outside what the option takes."""
+    """An unknown option, or an invalid value for an option."""
 
 
 class DatasetError(UsageError):
-    """Data that no classifier can be made of: an empty folder, a single class, a missing column."""
+    """Data that cannot train a classifier: an empty folder, a single class, a missing column."""
 
 
 class ColumnTypeError(DatasetError, TypeError):
-    """A column of a table holds values of the wrong type."""
+    """A table column that holds values of the wrong type."""
 
 
 class MissingExtraError(UsageError):
-    """An optional package is not installed; the message holds the command that installs it.
+    """An optional package is not installed; the message has the command that installs it.
 
     Parameters
     ----------
     what : str
-        What the user asked for, as the start of a sentence: ``"the demo"``.
+        The feature that needs it, as the start of a sentence: ``"the demo"``.
     extra : str
-        The extra that holds the package, as in ``pip install 'kindsight[extra]'``.
+        The extra to install, as in ``pip install 'kindsight[extra]'``.
     """
 
     def __init__(self, what: str, extra: str) -> None:
@@ -71,16 +72,16 @@ class MissingExtraError(UsageError):
 
 
 class ImageError(KindsightError):
-    """One image that cannot be used.
+    """One image that cannot be read.
 
     Parameters
     ----------
     code : str
-        A stable word for machines, one of :data:`ImageError.CODES`.
+        The kind of failure, one of :data:`ImageError.CODES`.
     reason : str
         One sentence for people, without the path.
     path : str, optional
-        Which image; filled in by whoever knows it.
+        The image's path.
     """
 
     CODES = (
@@ -96,28 +97,28 @@ class ImageError(KindsightError):
 
     def __init__(self, code: str, reason: str, path: str | None = None) -> None:
         if code not in self.CODES:
-            raise ValueError(f"code must be one of {', '.join(self.CODES)}. Received: {code!r}")
+            raise ValueError(f"code must be one of {', '.join(self.CODES)}; got {code!r}")
         super().__init__(f"{path}: {reason}" if path else reason)
         self.code = code
         self.reason = reason
         self.path = path
 
     def at(self, path: str) -> ImageError:
-        """Return the same error with the image's path in its message."""
+        """Return the same error with `path` in its message."""
         return ImageError(self.code, self.reason, path)
 
 
 class WeightsError(KindsightError):
-    """A weights file that is absent, damaged, or holds anything but tensors."""
+    """A weights file that is missing, damaged, or contains anything but tensors."""
 
 
 class BundleError(KindsightError):
-    """A bundle that is absent, damaged, or written by a newer kindsight."""
+    """A model bundle that is missing, damaged, or written by a newer kindsight."""
 
 
 class CacheError(KindsightError):
-    """The cache folder cannot be written or holds something that is not a cache."""
+    """The cache folder is not writable, or contains something other than a cache."""
 
 
 class ParityError(KindsightError):
-    """Two forms of the same network (Keras, LiteRT, an export) give different answers."""
+    """Two formats of one model (Keras, LiteRT, an export) give different predictions."""

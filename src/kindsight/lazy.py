@@ -1,4 +1,4 @@
-"""Names of a package that are imported when they are first used, and cost nothing before."""
+"""Package attributes that are imported on first use, so that ``import kindsight`` stays fast."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ __all__ = ["lazy_names"]
 
 
 def lazy_names(
-    package: str, homes: Mapping[str, str]
+    package: str, modules: Mapping[str, str]
 ) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
-    """Make a package's ``__getattr__`` and ``__dir__``.
+    """Return a package's ``__getattr__`` and ``__dir__`` functions.
 
     Parameters
     ----------
     package : str
-        Its name.
-    homes : mapping of str to str
-        From each name to the module, seen from the package, that has it.
+        Name of the package.
+    modules : mapping of str to str
+        The submodule, relative to the package, that defines each attribute.
     """
 
     def get(name: str) -> Any:
-        if name not in homes:
+        if name not in modules:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        return getattr(importlib.import_module(f"{package}.{homes[name]}"), name)
+        return getattr(importlib.import_module(f"{package}.{modules[name]}"), name)
 
-    return get, lambda: sorted(homes)
+    return get, lambda: sorted(modules)

@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kindsight.checks.duplicates.hash_index import near_pairs
+from kindsight.digest import content_digest
 from kindsight.errors import BundleError
 from kindsight.files import replacing
-from kindsight.images import content_digest
 from kindsight.images.hashes import TURNS, hamming, perceptual_hash, small_grey, turned_hashes
 
 __all__ = ["TRAINED_ON_FILE", "Recognition", "TrainedImages", "hash_of"]

@@ -185,7 +185,7 @@ def test_progress_names_every_image_once(tiny, data):
 
 
 def test_images_that_were_trained_on_are_counted_and_left_out(run, tmp_path, data):
-    from kindsight.images import content_digest
+    from kindsight.digest import content_digest
     from kindsight.trained_images import TrainedImages
 
     bundle = write_bundle(tmp_path / "run")

@@ -11,8 +11,8 @@ from kindsight.cache.folder import Cache
 from kindsight.dataset import ImageDataset
 from kindsight.dataset.reading import read_files as reading
 from kindsight.dataset.reading.read_files import read_through
+from kindsight.digest import content_digest
 from kindsight.errors import ImageError
-from kindsight.images import content_digest
 
 
 class Kept:

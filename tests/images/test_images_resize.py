@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from image_makers import noise
 
+from kindsight.digest import content_digest
 from kindsight.errors import SettingsError, UsageError
-from kindsight.images import InputSpec, content_digest, resize_image
+from kindsight.images import InputSpec, resize_image
 from kindsight.images.resize import MAX_SIDE, PAD_VALUE
 
 FITS = ["stretch", "crop", "pad"]

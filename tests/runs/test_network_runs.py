@@ -16,7 +16,8 @@ from sklearn.model_selection import cross_val_score
 
 from kindsight import ImageClassifier, ImageDataset, Predictor
 from kindsight.augment import Augment
-from kindsight.bundle import file_digest, load_bundle
+from kindsight.bundle import load_bundle
+from kindsight.digest import file_digest
 from kindsight.errors import ParityError, SettingsError, UsageError
 from kindsight.evaluation import evaluate, to_probabilities
 from kindsight.models.networks.small_cnn import SmallCNN

@@ -15,8 +15,9 @@ import numpy as np
 import pytest
 
 from fake_keras import FakeKeras, use_fake_keras
-from kindsight.bundle import file_digest, load_bundle
+from kindsight.bundle import load_bundle
 from kindsight.dataset import ImageDataset
+from kindsight.digest import content_digest, file_digest
 from kindsight.errors import (
     BundleError,
     DatasetError,
@@ -25,7 +26,7 @@ from kindsight.errors import (
     SettingsError,
     UsageError,
 )
-from kindsight.images import content_digest, read, read_image, resize_image
+from kindsight.images import read, read_image, resize_image
 from kindsight.models.heads.head import LinearHead
 from kindsight.models.runtime import Interpreter
 from kindsight.predictor import Predictor

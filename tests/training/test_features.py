@@ -15,8 +15,9 @@ from kindsight.dataset import ImageDataset
 from kindsight.dataset.reading import ledger
 from kindsight.dataset.reading import ledger as file_index
 from kindsight.dataset.reading import read_once as once
+from kindsight.digest import content_digest
 from kindsight.errors import CacheError, ImageError
-from kindsight.images import InputSpec, content_digest, read_image, resize_image
+from kindsight.images import InputSpec, read_image, resize_image
 from kindsight.models.runtime import Interpreter, InterpreterPool
 from kindsight.training.frozen.feature_cache import FeatureRow, FeatureTable
 from kindsight.training.frozen.features import compute_features, feature_table_path

@@ -19,8 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kindsight.checks.pixel_statistics import SIZE, measure_pixels
+from kindsight.digest import content_digest
 from kindsight.errors import ImageError
-from kindsight.images import content_digest
 from kindsight.images.convert import turn
 from kindsight.images.formats.detect import detect_format
 from kindsight.images.hashes import perceptual_hash, small_grey

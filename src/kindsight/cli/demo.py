@@ -19,9 +19,9 @@ from kindsight.cli.terminal.options import Debug, Json, Quiet
 from kindsight.cli.terminal.text import Paint, print_json, printable, say
 from kindsight.dataset import ImageDataset
 from kindsight.dataset.splits.split import split_dataset
+from kindsight.digest import content_digest
 from kindsight.errors import DatasetError, MissingExtraError, UsageError
 from kindsight.evaluation import Evaluation
-from kindsight.images import content_digest
 from kindsight.report import Reference
 from kindsight.runs.train import TrainResult, TrainSettings, train
 from kindsight.training.common import Progress

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kindsight.bundle import KERAS_FILE, MAX_MODEL_BYTES, Bundle, file_digest, load_bundle
+from kindsight.bundle import KERAS_FILE, MAX_MODEL_BYTES, Bundle, load_bundle
+from kindsight.digest import file_digest
 from kindsight.errors import BundleError, SettingsError
 from kindsight.explain.page import LayersData, LayerView, render_layers
 from kindsight.images import read_image, resize_image

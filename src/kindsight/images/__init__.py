@@ -1,6 +1,5 @@
 """One image: from a file to an array, and nothing else."""
 
-from kindsight.images.hashes import content_digest
 from kindsight.images.read import MAX_BYTES, MAX_PIXELS, read_bytes, read_image
 from kindsight.images.resize import Fit, InputSpec, Interpolation, resize_image
 
@@ -10,7 +9,6 @@ __all__ = [
     "Fit",
     "InputSpec",
     "Interpolation",
-    "content_digest",
     "read_bytes",
     "read_image",
     "resize_image",

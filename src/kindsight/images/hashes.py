@@ -11,7 +11,6 @@ all eight ways in which an image can lie follow from one of them.
 from __future__ import annotations
 
 import functools
-import hashlib
 from typing import Any
 
 import cv2
@@ -21,7 +20,6 @@ from numpy.typing import NDArray
 __all__ = [
     "GRID",
     "TURNS",
-    "content_digest",
     "hamming",
     "perceptual_hash",
     "small_grey",
@@ -164,30 +162,3 @@ def _unpack(hashes: NDArray[np.uint64]) -> NDArray[np.bool_]:
     bits = np.empty((len(hashes), SIDE * SIDE), np.bool_)
     bits[:, _order()] = flat.astype(np.bool_)
     return bits.reshape(-1, SIDE, SIDE)
-
-
-# SECTION: Names for contents: what is equal has the same fingerprint, whatever it is called.
-
-
-def content_digest(data: bytes | NDArray[np.uint8]) -> str:
-    """Return a digest of a file's bytes or of an array's pixels.
-
-    Equal digests mean equal contents. Arrays of the same bytes and different shape or type differ,
-    and no array has the digest of a file.
-
-    Parameters
-    ----------
-    data : bytes or uint8 array
-        A file as it is on disk, or pixels. The memory layout of an array does not matter.
-
-    Returns
-    -------
-    str
-        32 hexadecimal digits: BLAKE2b of 16 bytes (RFC 7693).
-    """
-    if isinstance(data, np.ndarray):
-        digest = hashlib.blake2b(digest_size=16, person=b"kindsight array")
-        digest.update(f"{data.dtype.str}{data.shape}".encode())
-        digest.update(np.ascontiguousarray(data).data)
-        return digest.hexdigest()
-    return hashlib.blake2b(data, digest_size=16).hexdigest()

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from PIL import ImageFile
 
+from kindsight.digest import content_digest
 from kindsight.images.formats.exif import ExifFacts, exif_facts
 from kindsight.images.formats.frames import count_frames, mpo_frames
 from kindsight.images.formats.jpeg_header import JpegHeader, unpacked_tables
@@ -179,7 +179,7 @@ def _jpeg_facts(
     """Return (quality, subsampling, progressive, encoder) as :class:`ImageFacts` has them."""
     sampled = _SAMPLINGS.get(layers[0], "") if len(layers) == 3 else ""
     marks = repr((sorted(tables.items()), list(layers), progressive, list(segments)))
-    encoder = hashlib.blake2b(marks.encode(), digest_size=4).hexdigest()
+    encoder = content_digest(marks, 4)
     return _quality(list(tables.get(0, ()))), sampled, progressive, encoder
 
 

@@ -8,7 +8,6 @@ made; and what was made of it once is found again by the next training.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import time
@@ -25,6 +24,7 @@ from kindsight.augment import Augment, augment_images
 from kindsight.cache.array_file import PlacedRow, PlaceTable, PlaceWriter
 from kindsight.cache.folder import Cache
 from kindsight.dataset.reading.image_cache import StoredImages
+from kindsight.digest import content_digest
 from kindsight.errors import CacheError
 from kindsight.images import InputSpec
 from kindsight.models.backbones.tta import flip
@@ -81,7 +81,7 @@ class CopyPlan:
             return ""
         drawn = [self.policy.to_dict(), seed, view] if self.is_drawn(view) else []
         told = json.dumps([self.flip(view), *drawn], sort_keys=True)
-        return hashlib.blake2b(told.encode(), digest_size=12).hexdigest()
+        return content_digest(told, 12)
 
 
 # SECTION: The file of the cut's cache: what one lower part gives for views of images, and where
@@ -340,4 +340,4 @@ class _Makers:
 
 def _index(digest: str) -> int:
     """Return the number by which an image's chance is found, from what is in it."""
-    return int.from_bytes(hashlib.blake2b(digest.encode(), digest_size=8).digest(), "little") >> 1
+    return int.from_bytes(bytes.fromhex(content_digest(digest, 8)), "little") >> 1

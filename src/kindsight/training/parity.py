@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kindsight.bundle import file_digest
+from kindsight.digest import file_digest
 from kindsight.errors import ParityError
 from kindsight.evaluation import to_probabilities
 from kindsight.models.formats.keras import MEMBERS, WEIGHTS

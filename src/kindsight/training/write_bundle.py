@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kindsight.bundle import KERAS_FILE, TFLITE_FILE, Bundle, file_digest
+from kindsight.bundle import KERAS_FILE, TFLITE_FILE, Bundle
+from kindsight.digest import file_digest
 from kindsight.files import replacing
 from kindsight.models.formats.assemble import name_tflite, write_keras, write_tflite
 from kindsight.models.worker.process import KerasProcess

@@ -17,8 +17,9 @@ from PIL import Image
 
 from kindsight.cache.folder import Cache
 from kindsight.checks import all_checks
+from kindsight.digest import content_digest
 from kindsight.errors import DatasetError, ImageError, SettingsError, UsageError
-from kindsight.images import content_digest, read_image
+from kindsight.images import read_image
 from kindsight.runs.checking import CheckSettings, check_data, open_for_checking, write_report
 from kindsight.runs.checking.report import COLUMNS
 from shapes import shape

@@ -28,8 +28,8 @@ from kindsight.dataset.reading.ledger import (
     Table,
     settled_stamp,
 )
+from kindsight.digest import content_digest
 from kindsight.errors import ImageError
-from kindsight.images import content_digest
 from kindsight.threads import map_ordered, single_threaded_opencv
 
 __all__ = ["Read", "Reader", "read_through"]

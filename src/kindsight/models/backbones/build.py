@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import re
 import shutil
@@ -11,6 +10,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+from kindsight.digest import content_digest
 from kindsight.errors import ParityError, SettingsError
 from kindsight.models.backbones.files import (
     BUILD_FORMAT,
@@ -116,7 +116,7 @@ def _key(
 ) -> str:
     # Of a user's own file the stages are found by rule: the digest says what they are.
     layout = backbone.layout().to_dict() if backbone.stages else {"rule": 2}
-    statistics = hashlib.blake2b(json.dumps(layout).encode(), digest_size=4).hexdigest()
+    statistics = content_digest(json.dumps(layout), 4)
     name = re.sub(r"[^A-Za-z0-9.]+", "-", backbone.name)[:40]
     sides = "-of-".join(f"{height}x{width}" for height, width in filter(None, (size, given)))
     return f"{name}-{sides}-{digest[:12]}-{statistics}-{BUILD_FORMAT}"

@@ -7,13 +7,13 @@ stand side by side. The joined files are made of the backbones' own without Tens
 
 from __future__ import annotations
 
-import hashlib
 import json
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from kindsight.digest import content_digest
 from kindsight.models.backbones.files import (
     BUILD_FORMAT,
     BackboneFiles,
@@ -71,8 +71,7 @@ def join_backbones(
         layout = FeatureLayout.joined({name: files.layout for name, files in parts.items()})
     words = [(files.key, files.views) for files in every]
     told = json.dumps([words, BUILD_FORMAT, JOIN_FORMAT])
-    digest = hashlib.blake2b(told.encode(), digest_size=8)
-    key = f"{'+'.join(parts)[:60]}-{digest.hexdigest()}"
+    key = f"{'+'.join(parts)[:60]}-{content_digest(told, 8)}"
     folder = Path(cache_folder) / "backbones"
     found = find_files(folder, key) or make_once(
         folder, key, lambda: _make(every, folder, key, layout)

@@ -7,7 +7,6 @@ are looked up, never imported: no code of theirs runs.
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 import os
 from collections.abc import Mapping
@@ -17,6 +16,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from kindsight.digest import content_digest, file_digest
 from kindsight.errors import KindsightError, MissingExtraError, SettingsError, WeightsError
 from kindsight.models.backbones.backbone import Backbone
 from kindsight.models.formats.torch_checkpoint import read_torch_file
@@ -37,8 +37,6 @@ __all__ = [
     "source_digest",
     "weights_digest",
 ]
-
-CHUNK_BYTES = 2**20
 
 
 @dataclass(frozen=True)
@@ -149,17 +147,13 @@ def weights_digest(path: str | os.PathLike[str]) -> str:
     WeightsError
         For a file that is absent or cannot be read.
     """
-    digest = hashlib.blake2b(digest_size=16)
     try:
-        with Path(path).open("rb") as file:
-            while chunk := file.read(CHUNK_BYTES):
-                digest.update(chunk)
+        return file_digest(path)
     except OSError as error:
         raise WeightsError(
             f"{path}: A weights file must be there and readable. "
             f"Received: {error.strerror or error}."
         ) from None
-    return digest.hexdigest()
 
 
 def load_state(name: str, path: str | os.PathLike[str] | None = None) -> dict[str, NDArray[Any]]:
@@ -270,12 +264,8 @@ def source_digest(backbone: Backbone, weights: str, seed: int) -> str:
     if weights == "imagenet":
         if backbone.published is None:
             return IMAGENET_WEIGHTS[backbone.name].digest
-        return _digest(f"{backbone.published.name} {backbone.published.digest}")
-    return _digest(f"random {seed}") if weights == "none" else weights_digest(weights)
-
-
-def _digest(text: str) -> str:
-    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+        return content_digest(f"{backbone.published.name} {backbone.published.digest}")
+    return content_digest(f"random {seed}") if weights == "none" else weights_digest(weights)
 
 
 def describe_weights(backbone: Backbone, weights: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
 import re
@@ -15,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from kindsight.digest import content_digest
 from kindsight.errors import CacheError
 from kindsight.files import write_json
 from kindsight.models.backbones.files import BackboneFiles
@@ -124,7 +124,7 @@ def ensure_frozen_base(
 
 
 def _word(layer: str) -> str:
-    digest = hashlib.blake2b(layer.encode(), digest_size=4).hexdigest()
+    digest = content_digest(layer, 4)
     return f"{re.sub(r'[^A-Za-z0-9]+', '-', layer)[:40]}-{digest}"
 
 

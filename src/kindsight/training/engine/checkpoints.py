@@ -7,7 +7,6 @@ It is written by a thread beside the training, and no more often than costs a tw
 
 from __future__ import annotations
 
-import hashlib
 import json
 import threading
 import time
@@ -20,6 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from kindsight.digest import content_digest
 from kindsight.files import replacing
 
 __all__ = ["CHECKPOINT_FILE", "Checkpoint", "CheckpointWriter", "key_of", "read_checkpoint"]
@@ -165,5 +165,4 @@ class CheckpointWriter:
 
 def key_of(*parts: Mapping[str, Any]) -> str:
     """Return a key for what JSON can hold: the same for equal parts only."""
-    text = json.dumps(parts, sort_keys=True)
-    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+    return content_digest(json.dumps(parts, sort_keys=True))
