@@ -274,11 +274,11 @@ def fit_once(dataset: Any, train: Any, test: Any, settings: dict[str, Any]) -> d
 
 def _words(fitted: Any) -> str:
     """Say what a classifier is, and where the time went."""
-    tuning = getattr(fitted, "tuning_", None)
+    tuning = getattr(fitted, "fine_tuning_", None)
     if tuning is None:
         return str(fitted.head_.chosen.describe())
     took = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in tuning.seconds.items())
-    return f"{tuning.words} [{took}]"
+    return f"{tuning.description} [{took}]"
 
 
 def people_of(dataset: Any) -> Any:

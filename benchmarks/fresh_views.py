@@ -76,12 +76,12 @@ def fit(dataset: Any, train: Any, test: Any, seed: int, fresh: bool, cache: str)
     names = [str(name) for name in fitted.classes_]
     right = [names.index(str(label)) for label in dataset[test].label]
     told = np.maximum(shares[np.arange(len(right)), right], 1e-9)
-    tuning = fitted.tuning_
+    tuning = fitted.fine_tuning_
     return {
         "accuracy": float((shares.argmax(1) == right).mean()),
         "log_loss": float(-np.log(told).mean()),
         "seconds": tuning.seconds["training"] + tuning.seconds.get("views", 0.0),
-        "words": tuning.words,
+        "words": tuning.description,
     }
 
 

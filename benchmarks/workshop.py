@@ -15,7 +15,7 @@ from processes import environment, kindsight, run, say
 __all__ = ["Options", "Workshop"]
 
 MAKE_BACKBONE = (
-    "from kindsight.training.frozen.settings import FrozenTraining; FrozenTraining().backbone()"
+    "from kindsight.training.frozen.settings import FrozenTrainer; FrozenTrainer().backbone()"
 )
 MAKE_BARE_KERAS = """
 import sys

@@ -51,9 +51,9 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def backbone(machine_cache: Path):  # type: ignore[no-untyped-def]
     """The shared backbone's files, built on first use."""
-    from kindsight.training.frozen.settings import FrozenTraining
+    from kindsight.training.frozen.settings import FrozenTrainer
 
-    return FrozenTraining(size=SIZE).backbone()
+    return FrozenTrainer(size=SIZE).backbone()
 
 
 @pytest.fixture(scope="session")

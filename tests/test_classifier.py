@@ -78,8 +78,8 @@ def test_parameters_are_kept_as_they_were_given():
         "size": size,
         "resize": "pad",
         "head": "bent",
-        "views": 3,
-        "crops": 2,
+        "tta_flips": 3,
+        "tta_crops": 2,
         "seed": -1,
     }
     given |= {"class_weight": "balanced", "workers": 2, "cache": "somewhere"}
@@ -97,7 +97,7 @@ def test_parameters_can_be_set():
     assert classifier.set_params(seed=2, head="linear") is classifier
     assert (classifier.seed, classifier.head) == (2, "linear")
     with pytest.raises(SettingsError, match=r"parameter must be one of.*Received: 'sede'"):
-        classifier.set_params(head="curved", sede=3)
+        classifier.set_params(head="rbf", sede=3)
     assert classifier.head == "linear"
     assert isinstance(SettingsError("x"), ValueError)  # what scikit-learn expects
 
@@ -315,7 +315,7 @@ def test_answers_out_of_fold(classifier, dataset):
 
 def test_a_search_for_parameters(classifier, dataset):
     search = GridSearchCV(
-        classifier, {"head": ["linear", "curved"], "seed": [0, 1]}, cv=3, error_score="raise"
+        classifier, {"head": ["linear", "rbf"], "seed": [0, 1]}, cv=3, error_score="raise"
     )
     search.fit(dataset, np.array(dataset.label))
     assert len(search.cv_results_["params"]) == 4 and search.best_score_ > 0.7
@@ -371,9 +371,9 @@ def test_what_was_asked_for_is_kept_where_something_else_was_chosen(classifier, 
 
 
 def test_a_curved_head_is_kept_too(classifier, arrays, new, tmp_path):
-    fitted = classifier.set_params(head="curved").fit(*arrays)
+    fitted = classifier.set_params(head="rbf").fit(*arrays)
     fitted.save(tmp_path / "mine")
-    assert load_bundle(tmp_path / "mine").facts["head"]["kind"] == "curved"
+    assert load_bundle(tmp_path / "mine").facts["head"]["kind"] == "rbf"
     loaded = ImageClassifier.load(tmp_path / "mine")
     np.testing.assert_allclose(
         loaded.predict_proba(new[0]), fitted.predict_proba(new[0]), atol=1e-5

@@ -22,9 +22,9 @@ from kindsight.training.common import Progress, number_fault
 from kindsight.training.engine.callbacks import TrainingCallback
 from kindsight.training.engine.history import HISTORY_FILE, load_history
 from kindsight.training.epoch_settings import EpochTrainer
-from kindsight.training.fine_tuning.settings import MONITOR, FittedTuned
-from kindsight.training.frozen.fitted import FittedFrozen
-from kindsight.training.frozen.settings import FrozenTraining
+from kindsight.training.fine_tuning.settings import MONITOR, FittedFineTuned
+from kindsight.training.frozen.fitted import FittedFrozenHead
+from kindsight.training.frozen.settings import FrozenTrainer
 from kindsight.training.near_duplicates import remember
 from kindsight.training.network.fitted import FittedNetwork
 from kindsight.training.trainer import (
@@ -125,7 +125,7 @@ VALIDATION = 0.1
 """The share of the images by which a network is judged, where nothing else is said."""
 
 # What the model has no use for is ignored where it says nothing: "auto" is no choice.
-_SAYS_NOTHING = {"head": "auto", "weights": "imagenet", "views": 1, "crops": 1}
+_SAYS_NOTHING = {"head": "auto", "weights": "imagenet", "tta_flips": 1, "tta_crops": 1}
 
 
 def chosen_training(params: dict[str, Any]) -> Training:
@@ -148,7 +148,7 @@ def chosen_training(params: dict[str, Any]) -> Training:
         params = {**dict.fromkeys(params), **said}
     faults = foreign_options(params)
     training = make_training(params)
-    frozen = isinstance(training, FrozenTraining) and training.tunes == "off"
+    frozen = isinstance(training, FrozenTrainer) and training.tunes == "off"
     if validation is not None and frozen:
         faults.append(
             "validation is a setting of a network that learns. Received: it "
@@ -222,11 +222,11 @@ class ImageClassifier(Estimator):
     resize : str
         ``"crop"``, ``"stretch"`` or ``"pad"``: how other proportions are met.
     head : str, optional
-        Of a backbone: ``"auto"``, ``"linear"`` or ``"curved"``; ``"auto"``, as if omitted, lets
+        Of a backbone: ``"auto"``, ``"linear"`` or ``"rbf"``; ``"auto"``, as if omitted, lets
         cross-validation choose.
-    views : int
+    tta_flips : int
         Of a backbone: over how many flipped views of an image its features are averaged, 1 to 4.
-    crops : int
+    tta_crops : int
         Of a backbone: over how many crops besides, each in all those flips, 1 to 6: the whole
         image, its middle seven eighths, and as much of each corner.
     class_weight : str, optional
@@ -280,7 +280,7 @@ class ImageClassifier(Estimator):
         The head, and all that cross-validation tried; of a backbone only.
     history_ : History
         The epochs; of a network, and of a fine-tuned backbone.
-    tuning_ : Tuning
+    fine_tuning_ : FineTuningResult
         What fine-tuning did, and whether its result was kept; where it was asked for.
     problems_ : tuple of ImageError
         Images that could not be read and were set aside in ``fit``.
@@ -298,8 +298,8 @@ class ImageClassifier(Estimator):
         size: int | tuple[int, int] | None = None,
         resize: str = "crop",
         head: str | None = None,
-        views: int = 1,
-        crops: int = 1,
+        tta_flips: int = 1,
+        tta_crops: int = 1,
         class_weight: str | None = None,
         seed: int = 0,
         workers: int | None = None,
@@ -340,8 +340,8 @@ class ImageClassifier(Estimator):
         self.size = size
         self.resize = resize
         self.head = head
-        self.views = views
-        self.crops = crops
+        self.tta_flips = tta_flips
+        self.tta_crops = tta_crops
         self.class_weight = class_weight
         self.seed = seed
         self.workers = workers
@@ -451,9 +451,12 @@ class ImageClassifier(Estimator):
         self._asked = training
         self._predictor = None
         self.classes_ = labels
-        if isinstance(self._fitted, (FittedFrozen, FittedTuned)) and self._fitted.tuning:
-            self.tuning_ = self._fitted.tuning
-        if isinstance(self._fitted, FittedFrozen):
+        if (
+            isinstance(self._fitted, (FittedFrozenHead, FittedFineTuned))
+            and self._fitted.fine_tuning
+        ):
+            self.fine_tuning_ = self._fitted.fine_tuning
+        if isinstance(self._fitted, FittedFrozenHead):
             if held.any():  # the images that judged are not to be judged by: learn from them, too
                 self._fitted = self._fitted.refitted(np.arange(len(held)))
             self.head_ = self._fitted.head

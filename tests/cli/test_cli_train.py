@@ -77,7 +77,7 @@ def test_without_options_the_settings_are_the_defaults(run, trained_with):
 def test_every_option_is_a_setting(run, trained_with):
     options = {
         "run": "mine", "runs": "elsewhere", "model": "efficientnet-lite1",
-        "weights": "none", "views": 3, "crops": 2, "size": 128,
+        "weights": "none", "tta_flips": 3, "tta_crops": 2, "size": 128,
         "resize": "pad", "head": "linear", "fine_tune": "full", "budget": "20m",
         "class_weight": "balanced", "validation": 0.25,
         "test": 300, "seed": 7, "workers": 3, "validation_data": "kept",

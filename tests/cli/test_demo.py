@@ -131,7 +131,7 @@ def trained(package, monkeypatch, tmp_path):
             cache={"computed": 40, "reused": 0, "folder": "/cache"},
             notes=(),
             problems=(),
-            head="curved",
+            head="rbf",
             temperature=1.0,
         )
 
@@ -159,7 +159,7 @@ def test_the_demo_says_ours_beside_theirs_the_licence_and_where_the_report_is(tr
     text = " ".join(call("--quiet").stdout.split())
     assert "90.00% kindsight (95% interval 59.6\N{EN DASH}98.2%)" in text
     assert "test 10 of 40 images" in text
-    assert "head curved" in text
+    assert "head rbf" in text
     assert "82.44% SVM" in text and "88.42% VGG-19" in text
     assert "CC BY-NC-SA 4.0" in text
     assert "report.html" in text

@@ -16,7 +16,7 @@ from kindsight.models.formats.litert import make_interpreter, schema
 from kindsight.models.formats.tflite import read_tflite
 from kindsight.models.heads.head import CurvedHead, LinearHead, SummedHead
 
-KINDS = ["linear", "curved", "joined", "summed"]
+KINDS = ["linear", "rbf", "joined", "summed"]
 CLASSES = [2, 3, 50]
 
 
@@ -27,7 +27,7 @@ def make_head(kind, features, classes):
         first = features // 3
         return SummedHead(
             (
-                make_head("curved", first, classes),
+                make_head("rbf", first, classes),
                 make_head("linear", features - 2 * first, classes),
                 make_head("joined", first, classes),
             )
@@ -145,7 +145,7 @@ def test_metadata_that_do_not_fit_are_refused(built, tmp_path, metadata):
         ("joined", 50),
         *(
             pytest.param(kind, classes, marks=pytest.mark.slow)
-            for kind, classes in [("linear", 50), ("curved", 3), ("joined", 2)]
+            for kind, classes in [("linear", 50), ("rbf", 3), ("joined", 2)]
         ),
     ],
 )

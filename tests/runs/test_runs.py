@@ -89,7 +89,7 @@ def test_what_the_bundle_says(trained, photos):
     assert facts["data"]["set_aside"] == 3
     assert facts["metrics"]["validation"] == trained.validation.to_dict()
     assert facts["metrics"]["test"] is None
-    assert facts["head"]["kind"] in ("linear", "curved")
+    assert facts["head"]["kind"] in ("linear", "rbf")
     assert facts["seconds"] == trained.seconds
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00", facts["created"])
     for name in ("model.tflite", "model.keras"):
@@ -263,7 +263,7 @@ def test_stages_come_in_their_order(small, quick):
     assert [step for step in seen if step[0] == "images"][-1] == ("images", 30, 30)
 
 
-@pytest.mark.parametrize("settings", [{"head": "linear"}, {"head": "curved"}])
+@pytest.mark.parametrize("settings", [{"head": "linear"}, {"head": "rbf"}])
 def test_settings_reach_the_bundle(small, quick, settings):
     result = quick(small, class_weight="balanced", resize="pad", seed=9, **settings)
     bundle = load_bundle(result.run)
@@ -461,7 +461,7 @@ def test_what_keras_computed_is_kept_for_further_splits(honest, monkeypatch):
     first = honest(1000)
     assert "loaded and run by Keras" in first["keras"] and HonestKeras.runs == [9]
     # The same split again: nothing is left for Keras to do.
-    again = honest(1000, head="curved")
+    again = honest(1000, head="rbf")
     assert "ran before on these images" in again["keras"] and again["images"] == 9
     # A second split: Keras runs all images, and no other split needs it again. It starts before
     # the head is fitted, though no image has to be read.

@@ -85,11 +85,11 @@ def test_what_is_written_is_read(tmp_path):
         runs="elsewhere",
         run="first",
         weights="none",
-        views=2,
-        crops=3,
+        tta_flips=2,
+        tta_crops=3,
         size=96,
         resize="pad",
-        head="curved",
+        head="rbf",
         class_weight="balanced",
         validation=0.1,
         test=25,
@@ -106,8 +106,8 @@ def test_what_is_written_is_read(tmp_path):
     full.write(file)
     assert TrainSettings.from_toml(file) == full
     assert set(full.to_dict()) == {
-        *("data", "runs", "run", "model", "weights", "size", "resize", "head", "views"),
-        "crops",
+        *("data", "runs", "run", "model", "weights", "size", "resize", "head", "tta_flips"),
+        "tta_crops",
         *("class_weight", "validation", "test", "seed", "workers", "validation_data", "label_from"),
         *("group_from", "columns", "label_names", "pixel_shape", "root"),
     }

@@ -12,7 +12,7 @@ from kindsight.models.backbones.layout import FeatureLayout
 from kindsight.training.frozen.candidates import Task
 from kindsight.training.frozen.fit import fit_apart
 from kindsight.training.frozen.select_head import fit_head
-from kindsight.training.frozen.settings import FrozenTraining
+from kindsight.training.frozen.settings import FrozenTrainer
 from shapes import CLASSES, shape, write_small_network
 
 PAIR = "efficientnet-lite0+mobilenet-v3-small"
@@ -32,7 +32,7 @@ def own(tmp_path_factory):
 
 @pytest.mark.slow
 def test_pair_with_views_from_images_to_a_saved_classifier(images, own, backbone, tmp_path):
-    training = FrozenTraining(f"efficientnet-lite0+{own}", size=64, views=2, crops=2)
+    training = FrozenTrainer(f"efficientnet-lite0+{own}", size=64, tta_flips=2, tta_crops=2)
     dataset = ImageDataset.from_arrays(*images)
     files = training.backbone()
     assert replace(files.parts[0], views=(0,)) == backbone  # the session's own, built once
@@ -47,7 +47,7 @@ def test_pair_with_views_from_images_to_a_saved_classifier(images, own, backbone
     alone = single.features(dataset, single.backbone())
     assert (alone.computed, alone.reused) == (0, 30)  # each view of each is kept apart
     np.testing.assert_array_equal(alone.vectors, features.vectors[:, :width])
-    for fewer in ({"views": 1}, {"crops": 1}, {"views": 1, "crops": 1}):
+    for fewer in ({"tta_flips": 1}, {"tta_crops": 1}, {"tta_flips": 1, "tta_crops": 1}):
         plain = replace(single, **fewer)
         once = plain.features(dataset, plain.backbone())
         assert once.computed == 0 and not np.array_equal(once.vectors, alone.vectors)
@@ -142,25 +142,25 @@ def test_a_network_that_is_as_good_alone_stays_alone(useful, monkeypatch):
         ({"model": f"{PAIR}+vgg16+resnet50"}, "or up to 3 different ones"),
         ({"model": PAIR, "weights": __file__ + ".h5"}, "weights"),
         ({"model": "efficientnet-lite0+lite2"}, "Did you mean 'efficientnet-lite2'"),
-        ({"views": 0}, "views must be"),
-        ({"views": 5}, "views must be"),
-        ({"views": True}, "views must be"),
-        ({"crops": 0}, "crops must be"),
-        ({"crops": 7}, "crops must be"),
+        ({"tta_flips": 0}, "tta_flips must be"),
+        ({"tta_flips": 5}, "tta_flips must be"),
+        ({"tta_flips": True}, "tta_flips must be"),
+        ({"tta_crops": 0}, "tta_crops must be"),
+        ({"tta_crops": 7}, "tta_crops must be"),
     ],
 )
 def test_what_cannot_be_is_said(settings, said):
     with pytest.raises(SettingsError, match=said):
-        FrozenTraining(**settings).spec()
+        FrozenTrainer(**settings).spec()
 
 
 def test_two_backbones_see_the_larger_size(own):
-    assert FrozenTraining("efficientnet-lite0+efficientnet-lite2").spec().size == (260, 260)
-    said = FrozenTraining("efficientnet-lite0+efficientnet-lite2").describe_backbone()
+    assert FrozenTrainer("efficientnet-lite0+efficientnet-lite2").spec().size == (260, 260)
+    said = FrozenTrainer("efficientnet-lite0+efficientnet-lite2").describe_backbone()
     assert said == "efficientnet-lite0 and efficientnet-lite2 side by side, ImageNet weights"
-    said = FrozenTraining("efficientnet-lite0", views=2).describe_backbone()
-    assert said == "efficientnet-lite0, ImageNet weights, mean of 2 views"
-    said = FrozenTraining("efficientnet-lite0", views=2, crops=6).describe_backbone()
-    assert said == "efficientnet-lite0, ImageNet weights, mean of 12 views"
-    said = FrozenTraining(f"efficientnet-lite0+{own}", size=64).describe_backbone()
+    said = FrozenTrainer("efficientnet-lite0", tta_flips=2).describe_backbone()
+    assert said == "efficientnet-lite0, ImageNet weights, mean of 2 TTA copies"
+    said = FrozenTrainer("efficientnet-lite0", tta_flips=2, tta_crops=6).describe_backbone()
+    assert said == "efficientnet-lite0, ImageNet weights, mean of 12 TTA copies"
+    said = FrozenTrainer(f"efficientnet-lite0+{own}", size=64).describe_backbone()
     assert said.endswith("lite0 and own side by side, ImageNet weights and weights of own.keras")

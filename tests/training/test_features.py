@@ -403,7 +403,7 @@ from kindsight.cache import Cache
 from kindsight.dataset import ImageDataset, file_index, ledger, reading
 from kindsight.images import InputSpec
 from kindsight.training import features
-from kindsight.training.frozen import FrozenTraining
+from kindsight.training.frozen import FrozenTrainer
 
 folder, cache, out, stop = sys.argv[1:]
 ledger.FLUSH_SECONDS = 0.0
@@ -420,7 +420,7 @@ def stopping(*arguments):
 if int(stop):
     reading.map_ordered = stopping
 found = features.compute_features(
-    ImageDataset.from_folder(folder), FrozenTraining(size=64).backbone(), InputSpec(64, 64),
+    ImageDataset.from_folder(folder), FrozenTrainer(size=64).backbone(), InputSpec(64, 64),
     Cache(cache)
 )
 np.save(out, found.vectors)

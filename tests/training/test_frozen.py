@@ -11,7 +11,7 @@ from kindsight.errors import DatasetError, SettingsError
 from kindsight.images import InputSpec, resize_image
 from kindsight.models.backbones.files import BackboneFiles
 from kindsight.training.frozen import fit as module
-from kindsight.training.frozen.settings import FrozenTraining
+from kindsight.training.frozen.settings import FrozenTrainer
 from shapes import CLASSES, shape
 
 
@@ -24,7 +24,7 @@ def dataset_of(count=10, classes=CLASSES, copies=1):
 @pytest.fixture
 def training(tmp_path, backbone, machine_cache):
     """A training whose features are its own, and whose backbone is the session's."""
-    return FrozenTraining(size=64, cache=tmp_path / "cache")
+    return FrozenTrainer(size=64, cache=tmp_path / "cache")
 
 
 def fit(training, backbone, dataset, classes=CLASSES, rows=None):
@@ -36,7 +36,7 @@ def fit(training, backbone, dataset, classes=CLASSES, rows=None):
     ("setting", "said"),
     [
         ({"model": "efficientnet-lite9"}, "efficientnet-lite0"),
-        ({"head": "bent"}, "head must be one of auto, linear, curved"),
+        ({"head": "bent"}, "head must be one of auto, linear, rbf"),
         ({"head": None}, "head must be one of"),
         ({"class_weight": "heavy"}, "class_weight must be one of none, balanced"),
         ({"resize": "squash"}, "resize must be one of "),
@@ -58,7 +58,7 @@ def fit(training, backbone, dataset, classes=CLASSES, rows=None):
     ],
 )
 def test_settings_that_cannot_be(setting, said):
-    training = FrozenTraining(**setting)
+    training = FrozenTrainer(**setting)
     (fault,) = training.faults()
     assert said in fault and fault.count("Received: ") == 1
     with pytest.raises(SettingsError) as caught:
@@ -67,15 +67,15 @@ def test_settings_that_cannot_be(setting, said):
 
 
 def test_all_faults_are_named_at_once():
-    faults = FrozenTraining(model="x", head="x", resize="x", seed=-1, workers=0, size=1).faults()
+    faults = FrozenTrainer(model="x", head="x", resize="x", seed=-1, workers=0, size=1).faults()
     assert len(faults) == 6
 
 
 def test_the_spec_of_the_settings():
-    assert FrozenTraining().spec().size == (224, 224)
-    assert FrozenTraining(size=96, resize="pad").spec() == InputSpec(96, 96, fit="pad")
-    assert FrozenTraining(size=(64, 48), resize="stretch").spec() == InputSpec(64, 48)
-    assert FrozenTraining(size=np.int64(64), seed=np.int32(3), workers=np.int64(2)).faults() == []
+    assert FrozenTrainer().spec().size == (224, 224)
+    assert FrozenTrainer(size=96, resize="pad").spec() == InputSpec(96, 96, fit="pad")
+    assert FrozenTrainer(size=(64, 48), resize="stretch").spec() == InputSpec(64, 48)
+    assert FrozenTrainer(size=np.int64(64), seed=np.int32(3), workers=np.int64(2)).faults() == []
 
 
 def test_the_backbone_lies_where_the_cache_looks_for_it(backbone, machine_cache):

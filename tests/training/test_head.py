@@ -80,12 +80,12 @@ def last_fit(monkeypatch):
     return kept
 
 
-@pytest.mark.parametrize("kind", ["linear", "curved"])
+@pytest.mark.parametrize("kind", ["linear", "rbf"])
 def test_layers_give_what_the_regression_gave(kind, last_fit):
     features, targets = blobs(200, 40, 4)
     features = 100 + 30 * features  # far from standardised, as features of networks are
     head = fit(features, targets, kind=kind)
-    assert isinstance(head.layers, {"linear": LinearHead, "curved": CurvedHead}[kind])
+    assert isinstance(head.layers, {"linear": LinearHead, "rbf": CurvedHead}[kind])
     wanted = last_fit["solution"].logits(last_fit["columns"])
     assert last_fit["columns"].shape[0] == 200 and wanted.shape == (200, 4)
     np.testing.assert_allclose(head.layers.logits(features), wanted, atol=2e-3)
@@ -105,7 +105,7 @@ def test_a_clear_problem_is_learned(kind):
 def test_curved_where_no_line_parts_the_classes():
     features, targets = ring()
     head = fit(features, targets)
-    assert head.chosen.kind == "curved" and isinstance(head.layers, CurvedHead)
+    assert head.chosen.kind == "rbf" and isinstance(head.layers, CurvedHead)
     assert head.chosen.accuracy > 0.97
     assert accuracy(head, *ring(seed=1)) > 0.97
     straight = fit(features, targets, kind="linear")
@@ -125,7 +125,7 @@ def test_linear_where_a_line_parts_the_classes():
     assert found @ slope / np.linalg.norm(found) / np.linalg.norm(slope) > 0.95
 
 
-@pytest.mark.parametrize("kind", ["linear", "curved"])
+@pytest.mark.parametrize("kind", ["linear", "rbf"])
 def test_a_kind_that_is_asked_for_is_given(kind):
     # On each problem cross-validation would take the other kind.
     features, targets = ring() if kind == "linear" else blobs(spread=2)
@@ -138,7 +138,7 @@ def test_the_best_of_what_was_tried_is_chosen():
     head = fit(features, targets)
     assert head.chosen in head.candidates
     assert head.chosen.log_loss == min(item.log_loss for item in head.candidates)
-    assert {item.kind for item in head.candidates} == {"linear", "curved"}
+    assert {item.kind for item in head.candidates} == {"linear", "rbf"}
     assert {item.blocks for item in head.candidates} == {"all", "early", "last"}
     settings = [(item.kind, item.blocks, item.strength) for item in head.candidates]
     assert len(set(settings)) == len(settings)
@@ -163,7 +163,7 @@ def test_a_network_of_one_block():
     assert accuracy(head, features, targets) > 0.8
 
 
-@pytest.mark.parametrize("kind", ["linear", "curved"])
+@pytest.mark.parametrize("kind", ["linear", "rbf"])
 def test_labels_drawn_by_lot_score_as_chance(kind):
     # With 60 columns for 100 images any fit is right on what it saw; what it says of images
     # held out must be no better than a coin.
@@ -196,7 +196,7 @@ def test_temperature_is_positive_finite_and_that_of_the_choice():
         assert head.temperature == head.chosen.temperature
 
 
-@pytest.mark.parametrize("kind", ["linear", "curved"])
+@pytest.mark.parametrize("kind", ["linear", "rbf"])
 def test_same_seed_same_bits(kind):
     features, targets = blobs(columns=60)
     one, two = (fit(features, targets, kind=kind, seed=5) for _ in range(2))
@@ -212,7 +212,7 @@ def test_another_seed_nearly_the_same_answers():
     assert 0 < np.abs(difference).max() < 0.2
 
 
-@pytest.mark.parametrize("kind", ["linear", "curved"])
+@pytest.mark.parametrize("kind", ["linear", "rbf"])
 def test_order_of_images_does_not_matter_but_for_rounding(kind):
     # As long as all images are landmarks, which up to LANDMARKS images they are.
     features, targets = blobs(columns=20)
@@ -231,7 +231,7 @@ def imbalanced():
     return random.normal(size=(400, 4)) + 1.2 * targets[:, None] * [1, 1, 0, 0], targets
 
 
-@pytest.mark.parametrize("kind", ["linear", "curved"])
+@pytest.mark.parametrize("kind", ["linear", "rbf"])
 def test_weights_of_classes_raise_the_recall_of_the_rare_one(kind):
     features, targets = imbalanced()
     weights = np.where(targets == 1, 5.0, 5 / 9).astype(np.float32)
@@ -291,22 +291,22 @@ def test_strength_is_for_all_images_together(monkeypatch):
 
 def test_words_of_a_choice():
     head = fit(*ring())
-    assert head.chosen.describe().startswith("curved (gamma ")
+    assert head.chosen.describe().startswith("RBF head (gamma ")
     assert fit(*ring(), kind="linear").chosen.describe().startswith("linear, ")
 
 
 def test_another_kind_is_refused():
-    with pytest.raises(SettingsError, match="head must be one of auto, linear, curved"):
+    with pytest.raises(SettingsError, match="head must be one of auto, linear, rbf"):
         fit(*blobs(), kind="bent")
 
 
 def test_weights_of_a_curved_head_stay_within_what_float32_holds(monkeypatch):
     features, targets = ring()
-    wide = fit(features, targets, kind="curved")
+    wide = fit(features, targets, kind="rbf")
     norms = np.linalg.norm(wide.layers.kernel, axis=0)
     assert 1 < norms.max() <= module.LARGEST_NORM
     monkeypatch.setattr(module, "LARGEST_NORM", 0.5)
-    narrow = fit(features, targets, kind="curved")
+    narrow = fit(features, targets, kind="rbf")
     assert 0.1 < np.linalg.norm(narrow.layers.kernel, axis=0).max() <= 0.5
     assert narrow.candidates == wide.candidates
 
@@ -358,9 +358,9 @@ def test_the_last_mean_must_be_better_by_more_than_luck():
     assert cost_of(every) == 0.505 and best_candidate([last, every]) == every
     assert best_candidate([last, replace(every, log_loss=0.511)]) == last
     # A curved head must be better by more than half a hundredth.
-    curved = replace(every, kind="curved", log_loss=0.503)
+    curved = replace(every, kind="rbf", log_loss=0.503)
     assert best_candidate([every, curved]) == every
-    assert best_candidate([every, replace(curved, log_loss=0.502)]).kind == "curved"
+    assert best_candidate([every, replace(curved, log_loss=0.502)]).kind == "rbf"
 
 
 def test_of_two_networks_one_without_rows_and_columns():

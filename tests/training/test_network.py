@@ -8,7 +8,7 @@ from kindsight.augment import Augment
 from kindsight.errors import SettingsError
 from kindsight.models.networks.small_cnn import SmallCNN
 from kindsight.runs.settings import TrainSettings
-from kindsight.training.frozen.settings import FrozenTraining
+from kindsight.training.frozen.settings import FrozenTrainer
 from kindsight.training.network.settings import NetworkTrainer
 from kindsight.training.trainer import OPTIONS, foreign_options, make_training
 
@@ -81,11 +81,11 @@ def test_a_policy_is_saved_by_its_name_or_in_full(tmp_path):
 
 
 def test_a_model_has_its_kind_of_training():
-    assert isinstance(make_training({"model": "efficientnet-lite1"}), FrozenTraining)
+    assert isinstance(make_training({"model": "efficientnet-lite1"}), FrozenTrainer)
     made = make_training({"model": "small-cnn", "epochs": 3, "head": None, "seed": 2})
     assert made == NetworkTrainer(epochs=3, seed=2)
     assert isinstance(make_training({"model": "small_cnn"}), NetworkTrainer)
-    assert isinstance(make_training({"model": []}), FrozenTraining)
+    assert isinstance(make_training({"model": []}), FrozenTrainer)
     assert set(OPTIONS) >= {"head", "epochs", "seed", "model"}
 
 

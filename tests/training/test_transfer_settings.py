@@ -10,7 +10,7 @@ from kindsight.models.heads.trained import TrainedHead
 from kindsight.runs.settings import TrainSettings
 from kindsight.training.engine.phases import make_policy, read_phase
 from kindsight.training.engine.plan import Phase
-from kindsight.training.frozen.settings import FrozenTraining
+from kindsight.training.frozen.settings import FrozenTrainer
 from kindsight.training.network.settings import NetworkTrainer
 from kindsight.training.trainer import foreign_options, make_training
 from kindsight.training.transfer.settings import CHOICES, TransferTrainer
@@ -32,7 +32,7 @@ def test_each_choice_with_a_backbone_means_that_it_learns(name):
 
 
 def test_without_any_it_is_frozen():
-    assert isinstance(make_training({"model": "inception-v3", "phases": ()}), FrozenTraining)
+    assert isinstance(make_training({"model": "inception-v3", "phases": ()}), FrozenTrainer)
     (said,) = foreign_options({"model": "inception-v3", "epochs": 3})
     assert "or a backbone that learns" in said and "freeze all, for one" in said
 

@@ -30,7 +30,7 @@ from kindsight.training.fine_tuning.settings import is_better, parse_budget
 from kindsight.training.fine_tuning.train import FineTuning, fine_tune
 from kindsight.training.fine_tuning.tta import choose_flips
 from kindsight.training.frozen.candidates import Task
-from kindsight.training.frozen.settings import FrozenTraining
+from kindsight.training.frozen.settings import FrozenTrainer
 from shapes import write_small_network
 
 
@@ -48,11 +48,11 @@ def test_what_is_no_time_is_refused(text):
 
 
 def test_settings_say_what_is_fine_tuned():
-    assert FrozenTraining().tunes == "off" and FrozenTraining(budget="5m").tunes == "light"
-    assert FrozenTraining(budget="5m", fine_tune="full").tunes == "full"
-    (fault,) = FrozenTraining(fine_tune="ful").faults()
+    assert FrozenTrainer().tunes == "off" and FrozenTrainer(budget="5m").tunes == "light"
+    assert FrozenTrainer(budget="5m", fine_tune="full").tunes == "full"
+    (fault,) = FrozenTrainer(fine_tune="ful").faults()
     assert "Did you mean 'full'?" in fault
-    (fault,) = FrozenTraining(fine_tune="off", budget="5m").faults()
+    (fault,) = FrozenTrainer(fine_tune="off", budget="5m").faults()
     assert "something to be spent on" in fault
     with pytest.raises(SettingsError, match="fine_tune, budget are settings of a frozen backbone"):
         TrainSettings("photos", model="small-cnn", fine_tune="light", budget="5m")
@@ -95,15 +95,19 @@ def test_better_is_surer_with_no_more_wrong_than_by_chance(log_loss, wrong, bett
 def test_without_a_validation_part_or_time_it_stays_frozen(photos, backbone, tmp_path):
     from kindsight.dataset import open_dataset
 
-    training = FrozenTraining(size=64)
+    training = FrozenTrainer(size=64)
     dataset = open_dataset(str(photos))
     features = training.features(dataset, backbone)
     fitted = training.fit(features, backbone, features.dataset.classes)
     rows = np.arange(len(features.dataset))
     for validation, seconds, said in ((rows[:9], None, "there are 9"), (rows, 1.0, "no time")):
         kept = fine_tune(FineTuning(fitted, rows, validation, None, tmp_path, seconds=seconds))
-        assert kept.head is fitted.head and not kept.tuning.kept and said in kept.tuning.words
-        assert tuning.note_of(kept.tuning)[0].startswith("Not fine-tuned")
+        assert (
+            kept.head is fitted.head
+            and not kept.fine_tuning.accepted
+            and said in kept.fine_tuning.description
+        )
+        assert tuning.rejection_notes(kept.tuning)[0].startswith("Not fine-tuned")
 
 
 def test_ctrl_c_before_the_training_keeps_the_best_head_so_far(
@@ -111,7 +115,7 @@ def test_ctrl_c_before_the_training_keeps_the_best_head_so_far(
 ):
     from kindsight.dataset import open_dataset
 
-    training = FrozenTraining(size=64)
+    training = FrozenTrainer(size=64)
     features = training.features(open_dataset(str(photos)), backbone)
     fitted = training.fit(features, backbone, features.dataset.classes)
     wider, rows, heard = replace(fitted), np.arange(len(features.dataset)), []
@@ -129,7 +133,10 @@ def test_ctrl_c_before_the_training_keeps_the_best_head_so_far(
 
     kept = tune()
     assert kept.head is wider.head and kept.dataset is wider.dataset and heard == ["Ctrl-C"]
-    assert not kept.tuning.kept and "not fine-tuned: ended by Ctrl-C" in kept.tuning.words
+    assert (
+        not kept.fine_tuning.accepted
+        and "not fine-tuned: ended by Ctrl-C" in kept.fine_tuning.description
+    )
     # A second one, and where nobody is promised a result.
     for more in ({"wish": fine_tuning.StopNow}, {"seconds": None}, {"own": object()}):
         with pytest.raises(KeyboardInterrupt):
@@ -205,7 +212,7 @@ def test_a_stopped_training_goes_on_to_the_same_network(photos, tmp_path, monkey
 def test_all_layers_learn_after_the_upper_part(photos, tmp_path, monkeypatch):
     result = run(photos, tmp_path, monkeypatch, epochs=2, fine_tune="full")
     assert [row.phase for row in result.history] == ["upper part", *["all layers"] * 2]
-    assert "all layers" in result.network and result.tuning["kept"]
+    assert "all layers" in result.network and result.fine_tuning["accepted"]
     page = result.report.read_text("utf-8")
     assert "all layers" in page and "Better than frozen" in page
     assert load_bundle(result.run).facts["agreement"]["largest_difference"] < 1e-3
@@ -215,9 +222,11 @@ def test_all_layers_learn_after_the_upper_part(photos, tmp_path, monkeypatch):
 def test_what_is_not_better_is_refused_and_the_frozen_head_answers(photos, tmp_path, monkeypatch):
     refused = run(photos, tmp_path, monkeypatch, better=False, epochs=1)
     said = "The frozen head is kept: fine-tuned"
-    assert not refused.tuning["kept"] and any(note.startswith(said) for note in refused.notes)
+    assert not refused.fine_tuning["accepted"] and any(
+        note.startswith(said) for note in refused.notes
+    )
     plain = train(TrainSettings(str(photos), run="plain", runs=str(tmp_path), size=64))
-    assert predictions(refused) == predictions(plain) and plain.tuning == {}
+    assert predictions(refused) == predictions(plain) and plain.fine_tuning == {}
     # Nothing of the network is left.
     assert {path.name for path in refused.run.iterdir()} <= {
         *(path.name for path in plain.run.iterdir()), "history.csv"
@@ -288,9 +297,9 @@ def test_within_a_budget_ctrl_c_finishes_with_the_best_so_far(
     assert 2 <= len(result.history) <= 4
     assert "over 2 flips: cross-validation" in result.network
     assert "what is tuned is efficientnet-lite0 at 64 px" in result.network
-    assert "mean of 4 and 2 views" in result.report.read_text("utf-8")
+    assert "mean of 4 and 2 TTA copies" in result.report.read_text("utf-8")
     assert "2 looks, at the image as it is and flipped, together with" in result.network
-    assert result.tuning["kept"] and "wider features" in result.tuning["seconds"]
+    assert result.fine_tuning["accepted"] and "wider features" in result.fine_tuning["seconds"]
     bundle = load_bundle(result.run)
     assert bundle.facts["agreement"]["largest_difference"] < 1e-3
     assert {path.name for path in result.run.glob("*.json")} == {"bundle.json"}
@@ -308,7 +317,7 @@ def test_within_a_budget_ctrl_c_while_views_are_made_finishes_with_the_frozen_he
 
     settings = TrainSettings(str(photos), run="one", runs=str(tmp_path), size=64, budget="1h")
     result = train(settings, progress=press)
-    assert not result.tuning["kept"]
+    assert not result.fine_tuning["accepted"]
     assert any(note.lower().endswith("not fine-tuned: ended by ctrl-c") for note in result.notes)
     assert load_bundle(result.run).facts["agreement"]["largest_difference"] < 1e-3
     assert {path.name for path in result.run.glob("*.json")} == {"bundle.json"}
@@ -325,7 +334,7 @@ def test_what_is_judged_over_flips_is_what_answers(photos, monkeypatch):
     for name, value in {"SHARES_BESIDE": (1.0,), "CLEARLY_BESIDE": 0.0, **few}.items():
         monkeypatch.setattr(tune_plan, name, value)
     fitted = ImageClassifier(size=64, budget="1h", validation=0.4).fit(photos)._fitted
-    assert fitted.tuning.words.endswith("2 looks, at the image as it is and flipped")
+    assert fitted.fine_tuning.description.endswith("2 looks, at the image as it is and flipped")
     known = fitted._logits
     assert len(known) >= 10
     rows = np.array(sorted(known))
@@ -346,7 +355,7 @@ def test_a_network_that_has_learned_nothing_is_not_kept(photos, tmp_path, monkey
     result = run(photos, tmp_path, monkeypatch, wish, fine_tune=None, budget="1h")
     assert wish.answered and not result.history
     assert "not fine-tuned: the time was over before its first epoch" in " ".join(result.notes)
-    assert not result.tuning["kept"]
+    assert not result.fine_tuning["accepted"]
     assert {path.name for path in result.run.glob("*.json")} == {"bundle.json"}
     assert not (result.run / CHECKPOINT_FILE).exists()
     load_bundle(result.run)
@@ -398,7 +407,7 @@ class Left:
     def __init__(self, seconds, size=300):
         self.seconds, self.kept, self.rows = seconds, {}, range(1000)
         self.fitted = self
-        self.training = FrozenTraining(size=size)
+        self.training = FrozenTrainer(size=size)
 
     def left(self):
         return self.seconds
@@ -430,12 +439,12 @@ def test_what_is_tuned_is_small_where_time_is_short():
 @pytest.mark.parametrize(
     ("told", "default"),
     [
-        ({}, True), ({"seed": 3, "views": 2}, True), ({"model": "efficientnet-lite2"}, False),
+        ({}, True), ({"seed": 3, "tta_flips": 2}, True), ({"model": "efficientnet-lite2"}, False),
         ({"size": 300}, False), ({"weights": "mine.pth"}, False),
     ],
 )  # fmt: skip
 def test_what_was_chosen_by_name_is_no_default(told, default):
-    assert widening.is_default(FrozenTraining(**told)) == default
+    assert widening.is_default(FrozenTrainer(**told)) == default
 
 
 class Head:
@@ -445,7 +454,7 @@ class Head:
     files = type("Files", (), {"parts": ()})
 
     def __init__(self, log_loss, **settings):
-        self.training = FrozenTraining(budget="1h", **settings)
+        self.training = FrozenTrainer(budget="1h", **settings)
         self.head = type(
             "Fitted", (), {"chosen": type("Chosen", (), {"log_loss": log_loss, "network": ""})}
         )
@@ -459,7 +468,7 @@ def test_more_views_are_looked_at_where_that_is_better(tmp_path, monkeypatch):
 
         def fit(training, work):
             tried.append(training.seen[0])
-            told = {k: getattr(training, k) for k in ("crops", "flips", "views")}
+            told = {k: getattr(training, k) for k in ("tta_crops", "flips", "tta_flips")}
             return Head(losses[len(tried) - 1], **told)
 
         monkeypatch.setattr(widening, "fit_again", fit)
@@ -488,12 +497,12 @@ def test_more_views_are_looked_at_where_that_is_better(tmp_path, monkeypatch):
     # As before a stop, whatever the time is now; and not where crops were chosen by name.
     assert again([0.1, 0.05], 30.0, "six")[0] == (0, 3, 4, 7)
     assert again([0.1], 3600.0, "five")[0] == (0,) and not tried
-    assert again([0.1], folder="seven", crops=3, flips=(0,))[0] == (0, 4, 8) and not tried
+    assert again([0.1], folder="seven", tta_crops=3, flips=(0,))[0] == (0, 4, 8) and not tried
 
 
 def test_the_widest_features_there_is_time_for(monkeypatch):
     def choose(seconds, flips=(0, 1, 2, 3), rate=100.0, images=1000, **told):
-        found = choose_widening(FrozenTraining(**told), flips, images, rate, seconds)
+        found = choose_widening(FrozenTrainer(**told), flips, images, rate, seconds)
         return found and (found.model, found.flips)
 
     two, three = ("efficientnet-lite0+efficientnet-lite" + number for number in "12")
@@ -504,13 +513,16 @@ def test_the_widest_features_there_is_time_for(monkeypatch):
     assert choose(130.1) == (three, (0,))
     # The smaller one: 44 s.
     assert choose(129.9) == (two, (0,)) and choose(119.9) is None
-    assert choose(2000) == (three, pair) and choose(2000, views=2) == (three, pair)
+    assert choose(2000) == (three, pair) and choose(2000, tta_flips=2) == (three, pair)
     assert choose(2000, flips=(0,)) == (three, (0,))
     assert choose(2000, flips=(0, 2)) == (three, (0, 2))
     # Flips and crops that were asked for are not fewer then.
-    assert choose(227.9, views=2) == (two, pair) and choose(207.9, views=2) is None
-    assert choose(2000, views=4) == (three, (0, 1, 2, 3))
-    assert choose(343.9, crops=2) == (three, (0,)) and choose(344.1, crops=2) == (three, pair)
+    assert choose(227.9, tta_flips=2) == (two, pair) and choose(207.9, tta_flips=2) is None
+    assert choose(2000, tta_flips=4) == (three, (0, 1, 2, 3))
+    assert choose(343.9, tta_crops=2) == (three, (0,)) and choose(344.1, tta_crops=2) == (
+        three,
+        pair,
+    )
     # What was chosen by name stays, and of many images features would be too large.
     assert choose(2000, model="mobilenet-v2") is None and choose(2000, size=128) is None
     assert choose(1e9, images=40_001) is None and choose(1e9, images=40_000) is not None
@@ -541,8 +553,8 @@ def test_wider_features_that_cannot_be_were_not_decided(told):
 def test_wider_features_are_read_as_they_were_decided():
     chosen = widening.Widening("efficientnet-lite0+efficientnet-lite2", (0, 3))
     assert widening._read(json.loads(json.dumps(asdict(chosen)))) == chosen
-    training = chosen.applied(FrozenTraining(budget="1h"))
+    training = chosen.applied(FrozenTrainer(budget="1h"))
     assert training.seen == ((0, 3, 4, 7), (0, 3)) and training.spec().size == (300, 300)
     assert training.inner == (224, 224)
     assert "224 px, which sees the middles, too, beside efficientnet-lite2 at 300" in chosen.words()
-    assert training.describe_backbone().endswith("mean of 4 and 2 views")
+    assert training.describe_backbone().endswith("mean of 4 and 2 TTA copies")

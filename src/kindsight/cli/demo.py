@@ -112,7 +112,7 @@ def demo_lines(result: DemoResult) -> Iterator[str]:
 DEMO_SETTINGS: Mapping[str, Any] = {
     "model": "efficientnet-lite2",
     "size": 300,
-    "views": 3,
+    "tta_flips": 3,
     "validation": 0.0,
     "seed": 0,
     # Sound cells look alike to the pixel; each is a cell of its own, and the paper kept them all.

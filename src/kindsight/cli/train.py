@@ -128,25 +128,25 @@ def train(  # noqa: PLR0913, PLR0917 (one parameter for each option)
     head: Annotated[
         str | None,
         typer.Option(
-            metavar="auto|linear|curved",
+            metavar="auto|linear|rbf",
             help="What is fitted on a backbone's features; auto lets cross-validation choose.  "
             "[default: auto]",
         ),
     ] = None,
-    views: Annotated[
+    tta_flips: Annotated[
         int | None,
         typer.Option(
             metavar="1|2|3|4",
-            help="Over how many views a backbone's features are averaged: as it is, left-right, "
+            help="Flips over which a backbone's features are averaged: none, left-right, "
             "up-down, both.  [default: 1]",
         ),
     ] = None,
-    crops: Annotated[
+    tta_crops: Annotated[
         int | None,
         typer.Option(
             metavar="1-6",
-            help="Over how many crops besides, each in all those views: the whole image, its "
-            "middle seven eighths, as much of each corner.  [default: 1]",
+            help="Crops over which a backbone's features are averaged, each in all flips: the "
+            "whole image, its middle seven eighths, the four corners.  [default: 1]",
         ),
     ] = None,
     fine_tune: Annotated[
@@ -247,7 +247,8 @@ def train(  # noqa: PLR0913, PLR0917 (one parameter for each option)
 
     given = {
         "data": data, "run": run, "runs": runs, "model": model, "weights": weights, "size": size,
-        "resize": resize, "head": head, "views": views, "crops": crops, "fine_tune": fine_tune,
+        "resize": resize, "head": head, "tta_flips": tta_flips,
+        "tta_crops": tta_crops, "fine_tune": fine_tune,
         "budget": budget, "class_weight": class_weight, "validation": validation,
         "test": test, "seed": seed, "workers": workers, "validation_data": validation_data,
         "test_data": test_data, "label_from": label_from, "group_from": group_from,

@@ -31,8 +31,8 @@ from kindsight.runs.result import Scored, TrainResult
 from kindsight.runs.settings import TrainSettings
 from kindsight.threads import count_cores
 from kindsight.training.engine.plan import pace_words
-from kindsight.training.fine_tuning.settings import FittedTuned, words_of
-from kindsight.training.frozen.fitted import FittedFrozen
+from kindsight.training.fine_tuning.settings import FittedFineTuned, describe_seconds
+from kindsight.training.frozen.fitted import FittedFrozenHead
 from kindsight.training.network.fitted import FittedNetwork
 from kindsight.training.stored_images import KeptImage
 from kindsight.training.trainer import Fitted
@@ -96,10 +96,10 @@ def _trained_on(
         row = counts[str(label)]
         row[str(split)] = row.get(str(split), 0) + 1
     agreement = bundle.facts["agreement"]
-    if isinstance(fitted, FittedTuned):
+    if isinstance(fitted, FittedFineTuned):
         how = _tuned(fitted)
     else:
-        how = _frozen(fitted) if isinstance(fitted, FittedFrozen) else _network(fitted)
+        how = _frozen(fitted) if isinstance(fitted, FittedFrozenHead) else _network(fitted)
     return TrainedOn(
         source=settings.data,
         classes=counts,
@@ -122,7 +122,7 @@ def _trained_on(
     )
 
 
-def _frozen(fitted: FittedFrozen) -> dict[str, Any]:
+def _frozen(fitted: FittedFrozenHead) -> dict[str, Any]:
     """Say how a head on a frozen backbone was made."""
     layout, chosen = fitted.files.layout, fitted.head.chosen
     return {
@@ -139,19 +139,19 @@ def _frozen(fitted: FittedFrozen) -> dict[str, Any]:
     }
 
 
-def _tuned(fitted: FittedTuned) -> dict[str, Any]:
+def _tuned(fitted: FittedFineTuned) -> dict[str, Any]:
     """Say how a backbone was fine-tuned."""
-    tuning = fitted.tuning
+    tuning = fitted.fine_tuning
     assert tuning is not None
     how = _frozen(fitted.frozen)
     made = {
         **how["made"],
         "Backbone": f"{fitted.frozen.training.describe_backbone()}, fine-tuned",
-        "Fine-tuning": f"{tuning.words}; the weights of epoch {fitted.history.best_epoch}, the "
-        "best, are kept",
-        "Better than frozen": f"{tuning.tuned:.1%} of the validation images right, where the "
-        f"frozen head has {tuning.frozen:.1%}",
-        "Time": words_of(tuning.seconds),
+        "Fine-tuning": f"{tuning.description}; weights of epoch "
+        f"{fitted.history.best_epoch}, the best",
+        "Better than frozen": f"{tuning.accuracy_after:.1%} validation accuracy; the "
+        f"frozen head has {tuning.accuracy_before:.1%}",
+        "Time": describe_seconds(tuning.seconds),
     }
     source = "validation predictions, each image's own left out of its part"
     return {**how, "made": made, "temperature_from": source if fitted.folds else ""}

@@ -103,9 +103,9 @@ class TrainResult:
     leaks : dict
         how, groups, images: what was done with images that several parts have; see
         :mod:`kindsight.dataset.splits.leakage`.
-    tuning : dict
-        kept, words, seconds, before, after: what fine-tuning did, where its time went, and the
-        validation accuracies; empty where there was none.
+    fine_tuning : dict
+        accepted, description, seconds, accuracy_before and accuracy_after (on the validation
+        split); empty without fine-tuning.
     more : str
         What more time could bring; "" where nothing is known to.
     """
@@ -125,7 +125,7 @@ class TrainResult:
     history: History | None = None
     network: str = ""
     leaks: dict[str, Any] = field(default_factory=dict)
-    tuning: dict[str, Any] = field(default_factory=dict)
+    fine_tuning: dict[str, Any] = field(default_factory=dict)
     more: str = ""
 
     def to_dict(self) -> dict[str, Any]:
@@ -138,7 +138,7 @@ class TrainResult:
             "validation": None if self.validation is None else self.validation.to_dict(),
             "test": None if self.test is None else self.test.to_dict(),
             **({} if self.history is None else {"epochs": _epochs(self.history)}),
-            **({"tuning": self.tuning} if self.tuning else {}),
+            **({"fine_tuning": self.fine_tuning} if self.fine_tuning else {}),
             "seconds": self.seconds,
             "cache": self.cache,
         }

@@ -45,14 +45,14 @@ class TrainSettings:
         The run folder's name, in place of the data's name and a number.
     model : str
         A backbone, which is frozen: then the settings are those of
-        :class:`kindsight.training.frozen.settings.FrozenTraining`. Or a network to train from its
+        :class:`kindsight.training.frozen.settings.FrozenTrainer`. Or a network to train from its
         first
         weights, with the settings of :class:`kindsight.training.network.settings.NetworkTrainer`.
     size, resize, class_weight, seed, workers
         As all have them.
     weights
         Of a backbone only.
-    head, views, crops, fine_tune, budget
+    head, tta_flips, tta_crops, fine_tune, budget
         Of a frozen backbone only.
     cut, freeze, train_batch_norm, dense, dropout, batch_norm, l2, pooling, phases, cached_copies
         Given with a backbone, any of them means that it learns, with the settings of
@@ -98,8 +98,8 @@ class TrainSettings:
     size: int | None = None
     resize: str = "crop"
     head: str | None = None
-    views: int | None = None
-    crops: int | None = None
+    tta_flips: int | None = None
+    tta_crops: int | None = None
     class_weight: str = "none"
     validation: float = 0.2
     test: float = 0.0

@@ -30,12 +30,12 @@ from kindsight.training.engine.mlflow import check_mlflow
 from kindsight.training.epoch_settings import EpochTrainer
 from kindsight.training.fine_tuning.settings import (
     LEAST_VALIDATION,
-    FittedTuned,
-    Tuning,
-    note_of,
+    FineTuningResult,
+    FittedFineTuned,
+    rejection_notes,
 )
-from kindsight.training.frozen.fitted import FittedFrozen
-from kindsight.training.frozen.settings import FrozenTraining
+from kindsight.training.frozen.fitted import FittedFrozenHead
+from kindsight.training.frozen.settings import FrozenTrainer
 from kindsight.training.network.fit import NetworkImages
 from kindsight.training.network.fitted import FittedNetwork
 from kindsight.training.parity import images_for_keras, needs_keras
@@ -94,7 +94,7 @@ def train(
     say = progress or _silent
     # TensorFlow takes seconds to import; where images must be looked at, that goes on meanwhile.
     with claim_run(settings) as folder, training.process() as keras, ExitStack() as stack:
-        frozen = isinstance(training, FrozenTraining)
+        frozen = isinstance(training, FrozenTrainer)
         images = prepare(training, dataset, _watching(keras, training, clock, say), keras)
         stack.callback(images.close)
         write_problems(folder, images)
@@ -149,12 +149,12 @@ def _watching(keras: KerasProcess, training: Training, clock: Clock, say: Progre
     begun: set[str] = set()
 
     def watch(stage: str, done: int, total: int) -> None:
-        if stage == "images" and isinstance(training, FrozenTraining) and stage not in begun:
+        if stage == "images" and isinstance(training, FrozenTrainer) and stage not in begun:
             clock.mark("backbone")
         begun.add(stage)
         if stage == "images" and done < total and "Keras" not in begun:
             begun.add("Keras")
-            if isinstance(training, FrozenTraining) and training.tunes == "off":
+            if isinstance(training, FrozenTrainer) and training.tunes == "off":
                 keras.load_ahead(training.backbone().keras)
             else:
                 keras.start()
@@ -233,10 +233,10 @@ def _result(
 ) -> TrainResult:
     tuning = _tuning(fitted)
     own = fitted.notes if isinstance(fitted, FittedNetwork) else ()
-    told = (*notes, *fitted.dataset.notes, *_crop_notes(fitted), *own, *note_of(tuning))
+    told = (*notes, *fitted.dataset.notes, *_crop_notes(fitted), *own, *rejection_notes(tuning))
     every = tuple(dict.fromkeys(told))
     judged = len(rows["validation"]) >= LEAST_VALIDATION
-    could_tune = isinstance(fitted, FittedFrozen) and tuning is None and judged
+    could_tune = isinstance(fitted, FittedFrozenHead) and tuning is None and judged
     return TrainResult(
         run=folder,
         report=folder / "report.html",
@@ -255,22 +255,22 @@ def _result(
         },
         notes=every,
         problems=images.problems,
-        head=fitted.head.chosen.describe() if isinstance(fitted, FittedFrozen) else "",
+        head=fitted.head.chosen.describe() if isinstance(fitted, FittedFrozenHead) else "",
         temperature=fitted.temperature,
         history=fitted.history,
         network=fitted.words() if isinstance(fitted, FittedNetwork) else "",
-        tuning={} if tuning is None else tuning.to_dict(),
+        fine_tuning={} if tuning is None else tuning.to_dict(),
         more=MORE if could_tune else "",
     )
 
 
 def _tunes(training: Training) -> bool:
     """Whether a frozen backbone is to be fine-tuned."""
-    return isinstance(training, FrozenTraining) and training.tunes != "off"
+    return isinstance(training, FrozenTrainer) and training.tunes != "off"
 
 
-def _tuning(fitted: Fitted) -> Tuning | None:
-    return fitted.tuning if isinstance(fitted, (FittedFrozen, FittedTuned)) else None
+def _tuning(fitted: Fitted) -> FineTuningResult | None:
+    return fitted.fine_tuning if isinstance(fitted, (FittedFrozenHead, FittedFineTuned)) else None
 
 
 def _crop_notes(fitted: Fitted) -> tuple[str, ...]:

@@ -35,7 +35,7 @@ from kindsight.models.heads.head import HeadLayers
 from kindsight.models.runtime import InterpreterPool
 from kindsight.models.worker.process import KerasProcess
 from kindsight.training.frozen.feature_cache import FeatureTable
-from kindsight.training.frozen.fitted import FittedFrozen
+from kindsight.training.frozen.fitted import FittedFrozenHead
 from kindsight.training.frozen.prepared import FrozenImages
 from kindsight.training.network.fitted import FittedNetwork
 
@@ -149,7 +149,7 @@ class Agreement:
 
 
 def check_agreement(
-    fitted: FittedFrozen,
+    fitted: FittedFrozenHead,
     rows: NDArray[np.int64],
     write_tflite: Callable[[], Path],
     keras_file: Path,
@@ -160,7 +160,7 @@ def check_agreement(
 
     Parameters
     ----------
-    fitted : FittedFrozen
+    fitted : FittedFrozenHead
         What the files were made of.
     rows : array
         int64: the images to compare on; at least :data:`AGREEMENT_IMAGES` of them are taken,
@@ -204,7 +204,7 @@ def check_agreement(
 
 
 def _check_known(
-    fitted: FittedFrozen,
+    fitted: FittedFrozenHead,
     kept: Mapping[str, NDArray[np.float32]],
     write_tflite: Callable[[], Path],
     keras_file: Path,
@@ -272,7 +272,7 @@ def images_for_keras(images: FrozenImages, parts: Sequence[NDArray[np.int64]]) -
 
 
 def _run_by_keras(
-    images: FrozenImages | FittedFrozen,
+    images: FrozenImages | FittedFrozenHead,
     table: FeatureTable,
     model: str,
     parts: Sequence[Sequence[str]],
@@ -282,7 +282,7 @@ def _run_by_keras(
     return chosen + _more(images, table, model, chosen)
 
 
-def _digests_of(images: FrozenImages | FittedFrozen, rows: NDArray[np.int64]) -> list[str]:
+def _digests_of(images: FrozenImages | FittedFrozenHead, rows: NDArray[np.int64]) -> list[str]:
     """Return the different images among some rows."""
     return sorted({str(images.dataset.digest[row]) for row in rows})
 
@@ -303,7 +303,7 @@ def for_all(parts: Sequence[Sequence[str]], count: int) -> list[str]:
 
 
 def _more(
-    images: FrozenImages | FittedFrozen, table: FeatureTable, model: str, compared: list[str]
+    images: FrozenImages | FittedFrozenHead, table: FeatureTable, model: str, compared: list[str]
 ) -> list[str]:
     """Return further images for Keras, once a second split shows that more splits may come."""
     every = sorted({str(digest) for digest in images.features.dataset.digest})

@@ -17,10 +17,10 @@ from kindsight.dataset import ImageDataset
 from kindsight.models.backbones.table import BACKBONES
 from kindsight.models.worker.process import KerasProcess
 from kindsight.training.common import Progress
-from kindsight.training.fine_tuning.settings import FittedTuned
-from kindsight.training.frozen.fitted import FittedFrozen
+from kindsight.training.fine_tuning.settings import FittedFineTuned
+from kindsight.training.frozen.fitted import FittedFrozenHead
 from kindsight.training.frozen.prepared import FrozenImages, prepare_frozen
-from kindsight.training.frozen.settings import FrozenTraining
+from kindsight.training.frozen.settings import FrozenTrainer
 from kindsight.training.network.fit import NetworkImages, prepare_network
 from kindsight.training.network.fitted import FittedNetwork
 from kindsight.training.network.settings import NETWORKS, NetworkTrainer
@@ -41,9 +41,9 @@ __all__ = [
     "prepare",
 ]
 
-Training: TypeAlias = FrozenTraining | NetworkTrainer | TransferTrainer
+Training: TypeAlias = FrozenTrainer | NetworkTrainer | TransferTrainer
 Images: TypeAlias = FrozenImages | NetworkImages | TransferImages
-Fitted: TypeAlias = FittedFrozen | FittedNetwork | FittedTuned
+Fitted: TypeAlias = FittedFrozenHead | FittedNetwork | FittedFineTuned
 
 MODELS = (*BACKBONES, *NETWORKS)
 """What ``model`` may be."""
@@ -51,11 +51,11 @@ MODELS = (*BACKBONES, *NETWORKS)
 LOGS = ("tensorboard", "mlflow")
 """What a run of epochs can be told besides."""
 
-_Kind: TypeAlias = type[FrozenTraining] | type[NetworkTrainer] | type[TransferTrainer]
-_KINDS: tuple[_Kind, ...] = (FrozenTraining, NetworkTrainer, TransferTrainer)
+_Kind: TypeAlias = type[FrozenTrainer] | type[NetworkTrainer] | type[TransferTrainer]
+_KINDS: tuple[_Kind, ...] = (FrozenTrainer, NetworkTrainer, TransferTrainer)
 _NAMES = {kind: tuple(item.name for item in fields(kind)) for kind in _KINDS}
 _WORDS: dict[_Kind, str] = {
-    FrozenTraining: "a frozen backbone",
+    FrozenTrainer: "a frozen backbone",
     NetworkTrainer: f"a network trained from its first weights ({', '.join(NETWORKS)})",
     TransferTrainer: "a backbone that learns (with freeze, cut, or a head of your own)",
 }
@@ -94,7 +94,7 @@ def foreign_options(options: Mapping[str, Any]) -> list[str]:
     takers = [other for other in takers if other is not kind]
     verb, them = ("is a setting", "it") if len(foreign) == 1 else ("are settings", "them")
     way = "or choose another model"
-    if kind is FrozenTraining:
+    if kind is FrozenTrainer:
         way = "choose another model, or say what of the backbone learns (freeze all, for one)"
     return [
         f"{', '.join(foreign)} {verb} of {' or '.join(_WORDS[other] for other in takers)}. "
@@ -104,7 +104,7 @@ def foreign_options(options: Mapping[str, Any]) -> list[str]:
 
 def _taken(kind: _Kind, options: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the options of a kind; a frozen backbone has epochs to log where it is fine-tuned."""
-    if kind is not FrozenTraining:
+    if kind is not FrozenTrainer:
         return (*_NAMES[kind], *LOGS)
     tunes = options.get("fine_tune") not in (None, "off") or options.get("budget") is not None
     return (*_NAMES[kind], *(LOGS if tunes else ()))
@@ -140,7 +140,7 @@ def _kind(options: Mapping[str, Any]) -> _Kind:
         if near and near[0] in NETWORKS:
             return NetworkTrainer
     learns = any(options.get(name) is not None for name in CHOICES if name != "phases")
-    return TransferTrainer if learns or options.get("phases") else FrozenTraining
+    return TransferTrainer if learns or options.get("phases") else FrozenTrainer
 
 
 def coming_download(training: Training) -> str | None:

@@ -19,8 +19,8 @@ from kindsight.digest import file_digest
 from kindsight.files import replacing
 from kindsight.models.formats.assemble import name_tflite, write_keras, write_tflite
 from kindsight.models.worker.process import KerasProcess
-from kindsight.training.fine_tuning.settings import FittedTuned
-from kindsight.training.frozen.fitted import FittedFrozen
+from kindsight.training.fine_tuning.settings import FittedFineTuned
+from kindsight.training.frozen.fitted import FittedFrozenHead
 from kindsight.training.network.fitted import FittedNetwork
 from kindsight.training.parity import Agreement, check_agreement, check_network
 from kindsight.training.trainer import Fitted, Training
@@ -65,7 +65,7 @@ def pack(
     ----------
     folder : pathlib.Path
         Where; made if it is not there.
-    fitted : FittedFrozen or FittedNetwork
+    fitted : FittedFrozenHead or FittedNetwork
         What was trained.
     rows : array
         int64: the images to compare the networks on, of which some are taken.
@@ -92,7 +92,7 @@ def pack(
         "input": spec.to_dict(),
         "temperature": fitted.temperature,
     }
-    if isinstance(fitted, FittedFrozen):
+    if isinstance(fitted, FittedFrozenHead):
         tflite.unlink(missing_ok=True)  # of a run that was not finished
         write_keras(fitted.files.keras, fitted.head.layers, keras_file)
 
@@ -140,10 +140,10 @@ def _write_network(
         shutil.copyfile(fitted.keras, temporary)
     agreement = check_network(fitted, rows, tflite, keras_file, keras)
     told = {"epochs": {"trained": len(fitted.history), "best": fitted.history.best_epoch}}
-    if isinstance(fitted, FittedTuned):
+    if isinstance(fitted, FittedFineTuned):
         return {
             **told,
-            "tuning": fitted.words(),
+            "fine_tuning": fitted.words(),
             "head": asdict(fitted.frozen.head.chosen),
         }, agreement
     layers = [{k: v for k, v in row._asdict().items() if v != ""} for row in fitted.layers]

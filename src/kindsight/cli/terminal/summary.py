@@ -73,7 +73,7 @@ def _facts(result: TrainResult) -> dict[str, str]:
         "images": _images(result.images),
         "set aside": _set_aside(result),
         **_made(result),
-        "fine-tuning": _seconds(result.tuning.get("seconds", {})),
+        "fine-tuning": _seconds(result.fine_tuning.get("seconds", {})),
         "time": times if total is None else f"{duration(total)} ({times})",
         "features" if result.head else "cache": f"{result.cache['computed']:,} computed, "
         f"{result.cache['reused']:,} found in the cache, {printable(str(result.cache['folder']))}",

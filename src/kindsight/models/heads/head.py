@@ -236,7 +236,7 @@ class CurvedHead(HeadLayers):
     kernel: NDArray[np.float32]
     bias: NDArray[np.float32]
     linear_kernel: NDArray[np.float32] | None = None
-    kind: ClassVar[str] = "curved"
+    kind: ClassVar[str] = "rbf"
 
     def __post_init__(self) -> None:
         width = self._take("project_kernel", None, None)[1]

@@ -38,7 +38,7 @@ from kindsight.training.frozen.select_head import (
     column_weights,
     generator,
 )
-from kindsight.training.frozen.settings import FrozenTraining
+from kindsight.training.frozen.settings import FrozenTrainer
 from kindsight.training.frozen.softmax import fit_softmax
 
 __all__ = [
@@ -189,8 +189,8 @@ def read_for_both(
         training.features(dataset, training.backbone(said), said, measuring)
 
 
-def _training(settings: CheckSettings, cache: Cache) -> FrozenTraining:
-    return FrozenTraining(
+def _training(settings: CheckSettings, cache: Cache) -> FrozenTrainer:
+    return FrozenTrainer(
         model=settings.model,
         size=settings.size,
         workers=settings.workers,

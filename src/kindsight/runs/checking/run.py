@@ -26,7 +26,7 @@ from kindsight.runs.checking.report import CheckReport
 from kindsight.runs.checking.settings import CheckSettings
 from kindsight.runs.checking.write import PAGE_FILE, write_report
 from kindsight.runs.settings import TrainSettings
-from kindsight.training.frozen.settings import FrozenTraining
+from kindsight.training.frozen.settings import FrozenTrainer
 
 __all__ = [
     "CHECKS_FOLDER",
@@ -246,7 +246,7 @@ def check_run(
         A sentence: how much was found, and where it is shown.
     """
     training = settings.training()
-    frozen = isinstance(training, FrozenTraining) and settings.weights in (None, "imagenet")
+    frozen = isinstance(training, FrozenTrainer) and settings.weights in (None, "imagenet")
     chosen = CheckSettings(
         full=True,
         model=settings.model if frozen else CheckSettings.model,

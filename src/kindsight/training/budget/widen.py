@@ -17,8 +17,8 @@ from kindsight.models.backbones.table import JOINER, get_backbone, split_names
 from kindsight.models.backbones.tta import FLIPS
 from kindsight.models.backbones.weights import find_imagenet_weights
 from kindsight.training.fine_tuning.work import FineTuning
-from kindsight.training.frozen.fitted import FittedFrozen
-from kindsight.training.frozen.settings import FrozenTraining
+from kindsight.training.frozen.fitted import FittedFrozenHead
+from kindsight.training.frozen.settings import FrozenTrainer
 
 __all__ = [
     "DEFAULT",
@@ -68,11 +68,11 @@ class Widening:
     model: str
     flips: tuple[int, ...]
 
-    def applied(self, training: FrozenTraining) -> FrozenTraining:
+    def applied(self, training: FrozenTrainer) -> FrozenTrainer:
         """Return the training of such features."""
         return replace(
             training, model=self.model, size=WIDE_SIZE, inner=get_backbone(DEFAULT).size,
-            flips=self.flips, first_crops=max(CLOSER, training.crops),
+            flips=self.flips, first_crops=max(CLOSER, training.tta_crops),
         )  # fmt: skip
 
     def words(self) -> str:
@@ -86,7 +86,7 @@ class Widening:
         )
 
 
-def is_default(training: FrozenTraining) -> bool:
+def is_default(training: FrozenTrainer) -> bool:
     """Say whether no backbone, size or weights were chosen by name."""
     return (training.model, training.size, training.weights) == (DEFAULT, None, "imagenet")
 
@@ -107,13 +107,13 @@ def flip_choices(flips: tuple[int, ...], least: int = 1) -> list[tuple[int, ...]
 
 
 def choose_widening(
-    training: FrozenTraining, flips: tuple[int, ...], images: int, rate: float, seconds: float
+    training: FrozenTrainer, flips: tuple[int, ...], images: int, rate: float, seconds: float
 ) -> Widening | None:
     """Choose the best features that there is time for; None where there is none.
 
     Parameters
     ----------
-    training : FrozenTraining
+    training : FrozenTrainer
         What was told. A model or size that is not the default stays as it is.
     flips : tuple of int
         As :func:`flip_choices` takes them.
@@ -127,11 +127,13 @@ def choose_widening(
     if not is_default(training) or images > WIDE_IMAGES:
         return None
     # Two flips bring what all of them do, so more are taken only where more were asked for.
-    most = max(2, training.views)
-    choices = [some for some in flip_choices(flips, training.views) if len(some) <= most][::-1]
+    most = max(2, training.tta_flips)
+    choices = [some for some in flip_choices(flips, training.tta_flips) if len(some) <= most][::-1]
     names = [name for name in WIDE_COSTS if name != DEFAULT and _is_there(name)]
     for name, some in itertools.product(names, choices):
-        looks = len(some) * (max(CLOSER, training.crops) + training.crops * WIDE_COSTS[name])
+        looks = len(some) * (
+            max(CLOSER, training.tta_crops) + training.tta_crops * WIDE_COSTS[name]
+        )
         if looks * images / rate + 2 * BUILDING <= SHARE * seconds:
             return Widening(JOINER.join([DEFAULT, name]), some)
     return None
@@ -163,25 +165,25 @@ def look_again(work: FineTuning, flips: tuple[int, ...], rate: float) -> FineTun
         The same, or with another head in place of ``fitted``.
     """
     told = work.fitted.training
-    if told.crops == 1:
-        closer = replace(told, crops=CLOSER)
+    if told.tta_crops == 1:
+        closer = replace(told, tta_crops=CLOSER)
         work = _with_views(work, "closer", [closer], rate, "the middles of images, too")
     told = work.fitted.training
-    flipped = [replace(told, flips=some) for some in flip_choices(flips, told.views + 1)[::-1]]
+    flipped = [replace(told, flips=some) for some in flip_choices(flips, told.tta_flips + 1)[::-1]]
     return _with_views(work, "flipped", flipped, rate, "flips, too")
 
 
 def _with_views(
-    work: FineTuning, name: str, wanted: Sequence[FrozenTraining], rate: float, words: str
+    work: FineTuning, name: str, wanted: Sequence[FrozenTrainer], rate: float, words: str
 ) -> FineTuning:
     """Try the first of some trainings for which there is time; `name` is the decision's."""
     fitted, left, before = work.fitted, work.left(), work.decided()
     assert left is not None
 
-    def views(training: FrozenTraining) -> int:
+    def views(training: FrozenTrainer) -> int:
         return sum(map(len, training.seen))
 
-    def timely(training: FrozenTraining) -> bool:
+    def timely(training: FrozenTrainer) -> bool:
         if name in before:  # the same as before a stop, whatever the time is now
             return bool(views(training) == before[name])
         more = views(training) - views(fitted.training)
@@ -192,7 +194,7 @@ def _with_views(
     return work if chosen is None else _better(work, chosen, words)
 
 
-def _better(work: FineTuning, training: FrozenTraining, words: str) -> FineTuning:
+def _better(work: FineTuning, training: FrozenTrainer, words: str) -> FineTuning:
     """Fit a head as another training would, keep the better one by cross-validation, and say so."""
     began = time.monotonic()
     wider = fit_again(training, work)
@@ -251,7 +253,7 @@ def _read(told: Any) -> Widening | None:
     return Widening(JOINER.join(names), flips) if good else None
 
 
-def fit_again(training: FrozenTraining, work: FineTuning) -> FittedFrozen | None:
+def fit_again(training: FrozenTrainer, work: FineTuning) -> FittedFrozenHead | None:
     """Fit a head as another training would; None where images have gone meanwhile."""
 
     def say(stage: str, done: int, total: int) -> None:
@@ -294,7 +296,8 @@ def on_one_backbone(work: FineTuning, small_rate: float | None = None) -> FineTu
         return work
     size = wide.training.spec().size
     alone = replace(
-        wide.training, model=DEFAULT if small else name, size=size, views=1, crops=1, inner=None,
+        wide.training, model=DEFAULT if small else name, size=size,
+        tta_flips=1, tta_crops=1, inner=None,
         flips=None, first_crops=None,
     )  # fmt: skip
     if small:
@@ -311,7 +314,7 @@ def on_one_backbone(work: FineTuning, small_rate: float | None = None) -> FineTu
     return replace(work, fitted=fitted, before=wide)
 
 
-def _best_alone(joined: FittedFrozen) -> str:
+def _best_alone(joined: FittedFrozenHead) -> str:
     """Return the name of the backbone whose features alone have the least log loss."""
     names = split_names(joined.training.model)
     losses = dict.fromkeys(joined.files.layout.networks(), float("inf"))

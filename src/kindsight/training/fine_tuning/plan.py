@@ -21,7 +21,7 @@ from kindsight.training.engine.plan import Phase
 from kindsight.training.fine_tuning.cut import EPOCHS, MOST_EPOCHS
 from kindsight.training.fine_tuning.learning_rate import LEARNING_RATES
 from kindsight.training.fine_tuning.work import FineTuning
-from kindsight.training.frozen.fitted import FittedFrozen
+from kindsight.training.frozen.fitted import FittedFrozenHead
 from kindsight.training.network.fit import CHECKPOINT_SECONDS
 
 __all__ = ["frozen_logits", "full_phases", "light_phases", "make_data", "make_job"]
@@ -118,7 +118,7 @@ def make_data(
     learned: tuple[Rows, Rows],
     judged: tuple[Rows, Rows, Rows],
     flips: Sequence[int],
-    beside: FittedFrozen | None,
+    beside: FittedFrozenHead | None,
 ) -> Iterator[dict[str, Any]]:
     """Write the arrays of a job to a temporary folder; give all that the job is told.
 
@@ -133,7 +133,7 @@ def make_data(
         Of the validation images.
     flips : sequence of int
         What the views are.
-    beside : FittedFrozen, optional
+    beside : FittedFrozenHead, optional
         What may answer together with the network; the frozen head that it begins as if omitted.
     """
     fitted = work.fitted

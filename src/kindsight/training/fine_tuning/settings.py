@@ -21,12 +21,12 @@ __all__ = [
     "FINE_TUNES",
     "LEAST_VALIDATION",
     "MONITOR",
-    "FittedTuned",
-    "Tuning",
+    "FineTuningResult",
+    "FittedFineTuned",
+    "describe_seconds",
     "is_better",
-    "note_of",
     "parse_budget",
-    "words_of",
+    "rejection_notes",
 ]
 
 FINE_TUNES = ("off", "light", "full")
@@ -65,60 +65,63 @@ def parse_budget(text: str | float) -> float:
 
 
 @dataclass(frozen=True)
-class Tuning:
+class FineTuningResult:
     """What fine-tuning did, and whether its result was kept.
 
     Parameters
     ----------
-    kept : bool
+    accepted : bool
         Whether the fine-tuned network is better than the frozen head.
-    words : str
+    description : str
         What was chosen: the cut, views, epochs, and why not kept where it was not.
     seconds : dict of str to float
         Where the time went: views, training, judging.
-    frozen, tuned : float
+    accuracy_before, accuracy_after : float
         The validation accuracy of both; nan where there was none to compare.
     history : History
         The epochs.
     """
 
-    kept: bool
-    words: str
+    accepted: bool
+    description: str
     seconds: dict[str, float]
-    frozen: float
-    tuned: float
+    accuracy_before: float
+    accuracy_after: float
     history: History = field(default_factory=History)
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as JSON can hold it."""
-        accuracies = (None if math.isnan(value) else value for value in (self.frozen, self.tuned))
+        accuracies = (
+            None if math.isnan(value) else value
+            for value in (self.accuracy_before, self.accuracy_after)
+        )
         return {
-            "kept": self.kept,
-            "words": self.words,
+            "accepted": self.accepted,
+            "description": self.description,
             "seconds": self.seconds,
-            **dict(zip(("before", "after"), accuracies, strict=True)),
+            **dict(zip(("accuracy_before", "accuracy_after"), accuracies, strict=True)),
         }
 
 
 @dataclass(frozen=True)
-class FittedTuned(FittedNetwork):
+class FittedFineTuned(FittedNetwork):
     """A fine-tuned backbone; a :class:`.network_fit.FittedNetwork` in all else.
 
     Parameters
     ----------
-    tuning : Tuning
+    fine_tuning : FineTuningResult
         How it came about.
-    frozen : FittedFrozen
+    frozen : FittedFrozenHead
         What it began as.
     """
 
-    tuning: Tuning | None = None
+    fine_tuning: FineTuningResult | None = None
     frozen: Any = None
 
     def words(self) -> str:
         """Describe the network in a line."""
-        assert self.tuning is not None
-        return f"{self.training.model}, {self.tuning.words}"
+        assert self.fine_tuning is not None
+        return f"{self.training.model}, {self.fine_tuning.description}"
 
     def clear_away(self) -> None:
         """Delete what is only of use to go on from: the bundle has the rest."""
@@ -149,11 +152,15 @@ def is_better(
     return few and ours.log_loss < BETTER * before.log_loss
 
 
-def words_of(seconds: dict[str, float]) -> str:
+def describe_seconds(seconds: dict[str, float]) -> str:
     """Say where the time of a fine-tuning went."""
     return ", ".join(f"{name} {value:.0f} s" for name, value in seconds.items())
 
 
-def note_of(tuning: Tuning | None) -> Sequence[str]:
+def rejection_notes(tuning: FineTuningResult | None) -> Sequence[str]:
     """Return what a run's notes say of a fine-tuning that was not kept."""
-    return () if tuning is None or tuning.kept else (tuning.words[0].upper() + tuning.words[1:],)
+    return (
+        ()
+        if tuning is None or tuning.accepted
+        else (tuning.description[0].upper() + tuning.description[1:],)
+    )

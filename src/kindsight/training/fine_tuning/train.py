@@ -31,13 +31,13 @@ from kindsight.training.fine_tuning.settings import (
     DECISIONS_FILE,
     LEAST_VALIDATION,
     MONITOR,
-    FittedTuned,
-    Tuning,
+    FineTuningResult,
+    FittedFineTuned,
     is_better,
 )
 from kindsight.training.fine_tuning.tta import allow_looks, choose_flips
 from kindsight.training.fine_tuning.work import WIDER, FineTuning
-from kindsight.training.frozen.fitted import FittedFrozen
+from kindsight.training.frozen.fitted import FittedFrozenHead
 from kindsight.training.network.fit import KERAS_FILE, TFLITE_FILE, EpochRecorder
 from kindsight.training.network.fitted import cross_temperatures
 
@@ -54,7 +54,7 @@ class StopNow(KeyboardInterrupt):
     """A second Ctrl-C, while what the first one asked for was being done."""
 
 
-def fine_tune(work: FineTuning, own: Any = None) -> FittedFrozen | FittedTuned:
+def fine_tune(work: FineTuning, own: Any = None) -> FittedFrozenHead | FittedFineTuned:
     """Fine-tune a backbone from the head that was fitted on it.
 
     With a budget, wider features are tried before (:mod:`.widening`), and a Ctrl-C ends it with the
@@ -68,8 +68,8 @@ def fine_tune(work: FineTuning, own: Any = None) -> FittedFrozen | FittedTuned:
 
     Returns
     -------
-    FittedTuned or FittedFrozen
-        The latter where it is not better; both say in ``tuning`` what was done.
+    FittedFineTuned or FittedFrozenHead
+        The latter where it is not better; both have ``fine_tuning`` what was done.
     """
     if why := _impossible(work):
         return _unchanged(work, why)
@@ -87,7 +87,9 @@ def fine_tune(work: FineTuning, own: Any = None) -> FittedFrozen | FittedTuned:
     return _unchanged(best[-1], ENDED)
 
 
-def _fine_tune(work: FineTuning, best: list[FineTuning], own: Any) -> FittedFrozen | FittedTuned:
+def _fine_tune(
+    work: FineTuning, best: list[FineTuning], own: Any
+) -> FittedFrozenHead | FittedFineTuned:
     """Prepare and train; `best` is told of what a Ctrl-C is to be answered with."""
     work, flips, small_rate = _widened(work)
     best.append(work)
@@ -116,12 +118,12 @@ def _impossible(work: FineTuning) -> str:
     return NO_TIME if left is not None and left < LEAST_SECONDS else ""
 
 
-def _unchanged(work: FineTuning, why: str) -> FittedFrozen:
+def _unchanged(work: FineTuning, why: str) -> FittedFrozenHead:
     """Keep the frozen head untried."""
     (work.folder / DECISIONS_FILE).unlink(missing_ok=True)
     nan = float("nan")
     words = "; ".join([*work.said, f"not fine-tuned: {why}"])
-    return replace(work.frozen, tuning=Tuning(False, words, work.took, nan, nan))
+    return replace(work.frozen, fine_tuning=FineTuningResult(False, words, work.took, nan, nan))
 
 
 def _widened(work: FineTuning) -> tuple[FineTuning, tuple[int, ...], float | None]:
@@ -173,7 +175,7 @@ def _stored(work: FineTuning) -> StoredImages:
 
 def _train(
     work: FineTuning, stored: StoredImages, flips: tuple[int, ...], own: Any
-) -> FittedFrozen | FittedTuned:
+) -> FittedFrozenHead | FittedFineTuned:
     """Train on the stored images, or on views of them."""
     with work.timed("views"):
         full = work.fitted.training.tunes == "full"
@@ -192,7 +194,7 @@ def _learn(
     images: TuneImages,
     flips: tuple[int, ...],
     own: Any,
-) -> FittedFrozen | FittedTuned:
+) -> FittedFrozenHead | FittedFineTuned:
     """Learn from images or views, and judge what came of it."""
     fitted, targets = work.fitted, work.targets()
     files = work.folder / KERAS_FILE, work.folder / TFLITE_FILE
@@ -208,7 +210,7 @@ def _learn(
     with work.timed("training"), make_data(work, job, *parts, flips, beside) as told:
         found, history = _follow(work, told)
         tuned = np.load(told["val_logits"], allow_pickle=False)
-    network = FittedTuned(
+    network = FittedFineTuned(
         fitted.training,  # type: ignore[arg-type]  # what differs is overridden
         fitted.classes, fitted.dataset, stored, work.rows, *files, history, own=own,
     )  # fmt: skip
@@ -267,18 +269,22 @@ def _frozen_answers(work: FineTuning, targets: Rows) -> NDArray[np.float32]:
     return to_probabilities(scaled, 1.0)
 
 
-def _judged(work: FineTuning, network: FittedTuned, targets: Rows) -> FittedFrozen | FittedTuned:
+def _judged(
+    work: FineTuning, network: FittedFineTuned, targets: Rows
+) -> FittedFrozenHead | FittedFineTuned:
     """Keep the better of the two."""
     with work.timed("judging"):
         calibrated = network.calibrated(work.validation, targets)
-        assert isinstance(calibrated, FittedTuned)
+        assert isinstance(calibrated, FittedFineTuned)
         answers = calibrated.probabilities(work.validation), _frozen_answers(work, targets)
         ours, before = (evaluate(each, targets, work.fitted.classes) for each in answers)
         right, right_before = (each.argmax(1) == targets for each in answers)
     better, said = is_better(ours, before, right, right_before), "; ".join(work.said)
-    tuning = Tuning(better, said, work.took, before.accuracy, ours.accuracy, network.history)
+    tuning = FineTuningResult(
+        better, said, work.took, before.accuracy, ours.accuracy, network.history
+    )
     if better:
-        return replace(calibrated, tuning=tuning, frozen=work.frozen)
+        return replace(calibrated, fine_tuning=tuning, frozen=work.frozen)
     network.clear_away()
     network.stored.close()
     why = (
@@ -286,4 +292,4 @@ def _judged(work: FineTuning, network: FittedTuned, targets: Rows) -> FittedFroz
         f"right, with a log loss of {ours.log_loss:.3f}, where the frozen head has "
         f"{before.accuracy:.1%} and {before.log_loss:.3f} ({said})"
     )
-    return replace(work.frozen, tuning=replace(tuning, words=why))
+    return replace(work.frozen, fine_tuning=replace(tuning, description=why))

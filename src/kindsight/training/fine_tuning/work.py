@@ -18,7 +18,7 @@ from kindsight.models.worker.process import KerasProcess
 from kindsight.training.common import Progress
 from kindsight.training.engine.callbacks import TrainingCallback
 from kindsight.training.fine_tuning.settings import DECISIONS_FILE
-from kindsight.training.frozen.fitted import FittedFrozen
+from kindsight.training.frozen.fitted import FittedFrozenHead
 
 __all__ = ["WIDER", "FineTuning"]
 
@@ -48,7 +48,7 @@ class FineTuning:
 
     Parameters
     ----------
-    fitted : FittedFrozen
+    fitted : FittedFrozenHead
         The head that the network begins as.
     rows, validation : array
         int64: which images to learn from, and by which the best epoch is chosen and compared
@@ -57,7 +57,7 @@ class FineTuning:
         Of :mod:`.child`.
     folder : pathlib.Path
         Where the training is kept.
-    before : FittedFrozen, optional
+    before : FittedFrozenHead, optional
         What is to be better than, and may answer together with the result; `fitted` if omitted.
     seconds : float, optional
         How long it may take, all in all.
@@ -82,12 +82,12 @@ class FineTuning:
         What was chosen on the way, in words.
     """
 
-    fitted: FittedFrozen
+    fitted: FittedFrozenHead
     rows: Rows
     validation: Rows
     keras: KerasProcess
     folder: Path
-    before: FittedFrozen | None = None
+    before: FittedFrozenHead | None = None
     seconds: float | None = None
     progress: Progress | None = None
     callback: TrainingCallback | None = None
@@ -101,7 +101,7 @@ class FineTuning:
     _start: float = field(default_factory=time.monotonic)
 
     @property
-    def frozen(self) -> FittedFrozen:
+    def frozen(self) -> FittedFrozenHead:
         """What is to be better than."""
         return self.before or self.fitted
 

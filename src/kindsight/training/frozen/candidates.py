@@ -30,7 +30,7 @@ __all__ = [
 ]
 
 Floats = NDArray[np.float32]
-Kind = Literal["linear", "curved", "mean"]
+Kind = Literal["linear", "rbf", "mean"]
 
 # Inverse squared width of the kernel, on components whose mean square norm is 1.
 GAMMA = 0.7
@@ -38,9 +38,9 @@ GAMMA = 0.7
 # features are compared at the first one; from there the path goes to both sides.
 STRENGTHS = {
     "linear": (2.0, 0.6, 0.2, 0.06, 0.02, 0.006),
-    "curved": (0.6, 0.2, 0.06),
+    "rbf": (0.6, 0.2, 0.06),
 }
-FIRST_STRENGTHS = {"linear": 0.2, "curved": 0.06}
+FIRST_STRENGTHS = {"linear": 0.2, "rbf": 0.06}
 # A path is left where the log loss has risen by this factor.
 WORSE = 1.04
 # Log losses closer than this factor are told apart by nothing but luck.
@@ -59,7 +59,7 @@ class Candidate:
     Parameters
     ----------
     kind : str
-        ``"linear"``, ``"curved"``, or ``"mean"``: the mean of several heads' logits.
+        ``"linear"``, ``"rbf"``, or ``"mean"``: the mean of several heads' logits.
     blocks : str
         Which features: ``"all"``, ``"places"`` (those of rows and columns left out), ``"early"``
         (early stages weighted up) or ``"last"``.
@@ -100,7 +100,7 @@ class Candidate:
             "early": "early stages weighted up",
             "last": "last mean",
         }
-        form = f"curved (gamma {self.gamma:g})" if self.kind == "curved" else "linear"
+        form = f"curved (gamma {self.gamma:g})" if self.kind == "rbf" else "linear"
         of = f" of {self.network}" if self.network else ""
         return f"{form}, {features[self.blocks]}{of}, strength {self.strength:g}"
 
@@ -151,7 +151,7 @@ class Task:
 def cost_of(candidate: Candidate) -> float:
     """Return what candidates are compared by: the log loss, and more where luck is likelier."""
     cost = candidate.log_loss
-    if candidate.kind == "curved":
+    if candidate.kind == "rbf":
         cost *= CURVED_COST
     return cost * LAST_COST if candidate.blocks == "last" else cost
 
@@ -185,7 +185,7 @@ def try_candidate(
         strength / len(columns),
         tolerance=CHOICE_TOLERANCE,
     )
-    gamma = GAMMA if kind == "curved" else 0.0
+    gamma = GAMMA if kind == "rbf" else 0.0
     return task.score(task.out_of_fold(columns, fit), kind, blocks, strength, gamma)
 
 

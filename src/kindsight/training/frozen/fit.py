@@ -27,11 +27,11 @@ from kindsight.training.frozen.features import (
     side_by_side,
     with_view,
 )
-from kindsight.training.frozen.fitted import FittedFrozen
+from kindsight.training.frozen.fitted import FittedFrozenHead
 from kindsight.training.frozen.select_head import FOLDS, FittedHead, choosing_rows, fit_head
 
 if TYPE_CHECKING:
-    from kindsight.training.frozen.settings import FrozenTraining
+    from kindsight.training.frozen.settings import FrozenTrainer
 
 __all__ = [
     "find_features",
@@ -108,7 +108,7 @@ def fit_apart(
 
 
 def find_features(
-    training: FrozenTraining,
+    training: FrozenTrainer,
     dataset: ImageDataset,
     files: BackboneFiles,
     progress: Progress | None = None,
@@ -120,7 +120,7 @@ def find_features(
 
     Parameters
     ----------
-    training : FrozenTraining
+    training : FrozenTrainer
         What was told.
     dataset : ImageDataset
         The images.
@@ -155,17 +155,17 @@ def find_features(
 
 
 def fit_frozen(
-    training: FrozenTraining,
+    training: FrozenTrainer,
     features: Features,
     files: BackboneFiles,
     classes: Sequence[str],
     rows: NDArray[np.int64] | None = None,
-) -> FittedFrozen:
+) -> FittedFrozenHead:
     """Fit a head to some of the images.
 
     Parameters
     ----------
-    training : FrozenTraining
+    training : FrozenTrainer
         What was told.
     features : Features
         Of this backbone.
@@ -178,7 +178,7 @@ def fit_frozen(
 
     Returns
     -------
-    FittedFrozen
+    FittedFrozenHead
         Of several backbones it may be of one alone, where that is no worse.
 
     Raises
@@ -209,16 +209,16 @@ def fit_frozen(
     if network := head.chosen.network:  # of several backbones one is enough
         training, files, features, head = _alone(training, network, files, features, head)
     seconds = time.monotonic() - start
-    return FittedFrozen(training, tuple(classes), files, features, rows, head, seconds)
+    return FittedFrozenHead(training, tuple(classes), files, features, rows, head, seconds)
 
 
 def _alone(
-    training: FrozenTraining,
+    training: FrozenTrainer,
     network: str,
     files: BackboneFiles,
     features: Features,
     head: FittedHead,
-) -> tuple[FrozenTraining, BackboneFiles, Features, FittedHead]:
+) -> tuple[FrozenTrainer, BackboneFiles, Features, FittedHead]:
     """Leave the other backbones out of everything: the head is of one of them."""
     columns = files.layout.networks()
     place = list(columns).index(network)

@@ -13,7 +13,7 @@ from kindsight.dataset import ImageDataset
 from kindsight.evaluation import to_probabilities
 from kindsight.models.backbones.files import BackboneFiles
 from kindsight.training.engine.history import History
-from kindsight.training.fine_tuning.settings import Tuning
+from kindsight.training.fine_tuning.settings import FineTuningResult
 from kindsight.training.frozen.features import Features
 from kindsight.training.frozen.select_head import FittedHead
 from kindsight.training.stored_images import (
@@ -24,18 +24,18 @@ from kindsight.training.stored_images import (
 )
 
 if TYPE_CHECKING:
-    from kindsight.training.frozen.settings import FrozenTraining
+    from kindsight.training.frozen.settings import FrozenTrainer
 
-__all__ = ["FittedFrozen"]
+__all__ = ["FittedFrozenHead"]
 
 
 @dataclass(frozen=True)
-class FittedFrozen:
+class FittedFrozenHead:
     """A fitted head with all that it came from.
 
     Parameters
     ----------
-    training : FrozenTraining
+    training : FrozenTrainer
         What was told.
     classes : tuple of str
         In the order of the logits.
@@ -49,18 +49,18 @@ class FittedFrozen:
         What was learned.
     seconds : float
         That the choice and the fit of the head took.
-    tuning : Tuning, optional
+    fine_tuning : FineTuningResult, optional
         The fine-tuning that was tried and was not better.
     """
 
-    training: FrozenTraining
+    training: FrozenTrainer
     classes: tuple[str, ...]
     files: BackboneFiles
     features: Features
     rows: NDArray[np.int64]
     head: FittedHead
     seconds: float
-    tuning: Tuning | None = None
+    fine_tuning: FineTuningResult | None = None
 
     @property
     def dataset(self) -> ImageDataset:
@@ -72,10 +72,10 @@ class FittedFrozen:
         """What the logits are divided by."""
         return self.head.temperature
 
-    def refitted(self, rows: NDArray[np.int64]) -> FittedFrozen:
+    def refitted(self, rows: NDArray[np.int64]) -> FittedFrozenHead:
         """Return the same with a head that is chosen and fitted anew on other images."""
         fitted = self.training.fit(self.features, self.files, self.classes, rows)
-        return replace(fitted, tuning=self.tuning)
+        return replace(fitted, fine_tuning=self.fine_tuning)
 
     @property
     def history(self) -> History | None:

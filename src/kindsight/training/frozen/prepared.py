@@ -17,11 +17,11 @@ from kindsight.models.backbones.files import BackboneFiles
 from kindsight.models.worker.process import KerasProcess
 from kindsight.training.common import Progress
 from kindsight.training.engine.callbacks import TrainingCallback
-from kindsight.training.fine_tuning.settings import FittedTuned
+from kindsight.training.fine_tuning.settings import FittedFineTuned
 from kindsight.training.fine_tuning.train import FineTuning, fine_tune
 from kindsight.training.frozen.features import Features
-from kindsight.training.frozen.fitted import FittedFrozen
-from kindsight.training.frozen.settings import FrozenTraining
+from kindsight.training.frozen.fitted import FittedFrozenHead
+from kindsight.training.frozen.settings import FrozenTrainer
 from kindsight.training.near_duplicates import SIDE
 from kindsight.training.stored_images import kept_greys, kept_pixels
 
@@ -29,7 +29,7 @@ __all__ = ["FrozenImages", "prepare_frozen"]
 
 
 def prepare_frozen(
-    training: FrozenTraining,
+    training: FrozenTrainer,
     dataset: ImageDataset,
     progress: Progress | None = None,
     keras: KerasProcess | None = None,
@@ -46,7 +46,7 @@ class FrozenImages:
 
     Parameters
     ----------
-    training : FrozenTraining
+    training : FrozenTrainer
         What was told.
     files : BackboneFiles
         The backbone.
@@ -56,7 +56,7 @@ class FrozenImages:
         When the training began, of ``time.monotonic()``: a budget counts from there.
     """
 
-    training: FrozenTraining
+    training: FrozenTrainer
     files: BackboneFiles
     features: Features
     begun: float = 0.0
@@ -97,7 +97,7 @@ class FrozenImages:
         return kept_greys(features.table, self.files.layout.width, digests, SIDE)
 
     def kept_pixels(self, digests: Sequence[str]) -> NDArray[np.uint8]:
-        """Return images as the cache keeps them; see :meth:`.FittedFrozen.kept_pixels`."""
+        """Return images as the cache keeps them; see :meth:`.FittedFrozenHead.kept_pixels`."""
         width, spec = self.files.layout.width, self.training.spec()
         return kept_pixels(self.features.table, width, self.features.dataset, spec, digests)
 
@@ -114,7 +114,7 @@ class FrozenImages:
         folder: Path | None = None,
         progress: Progress | None = None,
         callback: TrainingCallback | None = None,
-    ) -> FittedFrozen | FittedTuned:
+    ) -> FittedFrozenHead | FittedFineTuned:
         """Fit a head to the images of `rows`, and fine-tune from there if that was asked for.
 
         All else is for fine-tuning: see :func:`.fine_tuning.fine_tune`.

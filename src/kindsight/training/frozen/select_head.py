@@ -51,7 +51,7 @@ __all__ = [
 
 Floats = NDArray[np.float32]
 
-HEADS = ("auto", "linear", "curved")
+HEADS = ("auto", "linear", "rbf")
 # Weights of the stages' features beside the last mean's: of those over all places, and of those
 # over rows and columns.
 BLOCKS = {"all": (1.0, 1.0), "places": (1.0, 0.0), "early": (3.0, 3.0), "last": (0.0, 0.0)}
@@ -179,17 +179,17 @@ def _choose_and_fit(
         columns = np.ascontiguousarray(columns[:, :KERNEL_COMPONENTS])
         mapping = fit_kernel_map(columns, LANDMARKS, GAMMA, generator(seed, 3))
         columns = mapping.apply(columns)
-        first = try_candidate(task, columns, "curved", best.blocks, FIRST_STRENGTHS["curved"])
-        candidates += [first, *walk_strengths(task, columns, "curved", best.blocks, first)]
+        first = try_candidate(task, columns, "rbf", best.blocks, FIRST_STRENGTHS["rbf"])
+        candidates += [first, *walk_strengths(task, columns, "rbf", best.blocks, first)]
     chosen = best_candidate([item for item in candidates if kind in ("auto", item.kind)])
     number = names.index(chosen.blocks)
     answers = None
     if held_out:
-        curved = chosen.kind == "curved"
+        curved = chosen.kind == "rbf"
         answers = answers_of(task, columns if curved else weighed.components(number), chosen)
     fitted = _Fitted(
         weighed.projection(number),
-        mapping if chosen.kind == "curved" else None,
+        mapping if chosen.kind == "rbf" else None,
     )
     known = weighed.components(number) if sample is features else None
     layers = fitted.fit(features, targets, classes, weights, chosen.strength, known)

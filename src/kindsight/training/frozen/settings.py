@@ -31,16 +31,16 @@ from kindsight.training.common import Progress, choice_fault, common_faults, who
 from kindsight.training.fine_tuning.settings import FINE_TUNES, parse_budget
 from kindsight.training.frozen.features import Features
 from kindsight.training.frozen.fit import find_features, fit_frozen
-from kindsight.training.frozen.fitted import FittedFrozen
+from kindsight.training.frozen.fitted import FittedFrozenHead
 from kindsight.training.frozen.select_head import HEADS
 
-__all__ = ["FrozenTraining"]
+__all__ = ["FrozenTrainer"]
 
 CHILD = "kindsight.training.fine_tuning.worker"
 
 
 @dataclass(frozen=True)
-class FrozenTraining:
+class FrozenTrainer:
     """What a training with a frozen backbone is told.
 
     Parameters
@@ -56,11 +56,11 @@ class FrozenTraining:
     resize : str
         One of :data:`RESIZES`: how other proportions are met.
     head : str
-        ``"auto"``, ``"linear"`` or ``"curved"``.
-    views : int
+        ``"auto"``, ``"linear"`` or ``"rbf"``.
+    tta_flips : int
         Over how many flipped views of an image its features are averaged, 1 to 4: as it is,
         left-right, up-down, both.
-    crops : int
+    tta_crops : int
         Over how many crops besides, 1 to 6, each in all those flips: the whole image, its middle
         seven eighths, and as much of each corner, enlarged to the image's size.
     class_weight : str, optional
@@ -72,7 +72,8 @@ class FrozenTraining:
     cache : path, optional
         The cache's folder; this machine's own if omitted.
     fine_tune : str, optional
-        One of :data:`.tuning.FINE_TUNES`; ``"light"`` if omitted and there is a budget, else
+        One of :data:`.fine_tuning.settings.FINE_TUNES`; ``"light"`` if omitted and
+        there is a budget, else
         ``"off"``.
     budget : str or float, optional
         How long the training may take, such as ``"10m"``, or in seconds.
@@ -82,9 +83,9 @@ class FrozenTraining:
     flips : tuple of int, optional
         Which of :data:`kindsight.models.backbones.tta.FLIPS` features are averaged over, in place
         of the
-        first `views`.
+        first `tta_flips`.
     first_crops : int, optional
-        Over how many crops the first backbone looks, in place of `crops`.
+        Over how many crops the first backbone looks, in place of `tta_crops`.
     """
 
     model: str = "efficientnet-lite0"
@@ -92,8 +93,8 @@ class FrozenTraining:
     size: int | tuple[int, int] | None = None
     resize: str = "crop"
     head: str = "auto"
-    views: int = 1
-    crops: int = 1
+    tta_flips: int = 1
+    tta_crops: int = 1
     class_weight: str | None = None
     seed: int = 0
     workers: int | None = None
@@ -107,8 +108,8 @@ class FrozenTraining:
     def faults(self) -> list[str]:
         """Return a sentence for each setting that cannot be."""
         found = [choice_fault("head", self.head, HEADS)] if self.head not in HEADS else []
-        found += filter(None, [whole_fault("views", self.views, 1, len(FLIPS))])
-        found += filter(None, [whole_fault("crops", self.crops, 1, len(CROPS))])
+        found += filter(None, [whole_fault("tta_flips", self.tta_flips, 1, len(FLIPS))])
+        found += filter(None, [whole_fault("tta_crops", self.tta_crops, 1, len(CROPS))])
         found += common_faults(self)
         try:
             backbones = self._backbones()
@@ -158,7 +159,7 @@ class FrozenTraining:
         weights = dict.fromkeys(describe_weights(item, self.weights) for item in backbones)
         counts = [len(views) for views in self.seen]
         words = f"{counts[0]}" if len(set(counts)) == 1 else " and ".join(map(str, counts))
-        views = f", mean of {words} views" if max(counts) > 1 else ""
+        views = f", mean of {words} TTA copies" if max(counts) > 1 else ""
         return f"{names}{side}, {' and '.join(weights)}{views}"
 
     @property
@@ -169,14 +170,14 @@ class FrozenTraining:
     @property
     def seen(self) -> tuple[tuple[int, ...], ...]:
         """Views averaged at prediction time, for each backbone."""
-        flips = tuple(range(self.views)) if self.flips is None else self.flips
-        first = views_of(flips, self.first_crops or self.crops)
+        flips = tuple(range(self.tta_flips)) if self.flips is None else self.flips
+        first = views_of(flips, self.first_crops or self.tta_crops)
         others = len(split_names(self.model)) - 1
-        return (first, *[views_of(flips, self.crops)] * others)
+        return (first, *[views_of(flips, self.tta_crops)] * others)
 
     @property
     def tunes(self) -> str:
-        """What is fine-tuned: one of :data:`.tuning.FINE_TUNES`."""
+        """What is fine-tuned: one of :data:`.fine_tuning.settings.FINE_TUNES`."""
         return self.fine_tune or ("off" if self.budget is None else "light")
 
     def spec(self) -> InputSpec:
@@ -242,6 +243,6 @@ class FrozenTraining:
         files: BackboneFiles,
         classes: Sequence[str],
         rows: NDArray[np.int64] | None = None,
-    ) -> FittedFrozen:
+    ) -> FittedFrozenHead:
         """Fit a head to some of the images; see :func:`.frozen_fit.fit_frozen`."""
         return fit_frozen(self, features, files, classes, rows)

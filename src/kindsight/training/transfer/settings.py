@@ -18,7 +18,7 @@ from kindsight.training.common import Progress
 from kindsight.training.engine.phases import SHARED, make_phases
 from kindsight.training.engine.plan import Phase
 from kindsight.training.epoch_settings import EpochTrainer, whole_numbers
-from kindsight.training.frozen.settings import FrozenTraining
+from kindsight.training.frozen.settings import FrozenTrainer
 from kindsight.training.transfer.cache_plan import keep_views
 
 __all__ = ["CHOICES", "TransferTrainer"]
@@ -72,9 +72,9 @@ class TransferTrainer(EpochTrainer):
     train_batch_norm: bool = False
     cached_copies: int = 0
 
-    def _backbone(self) -> FrozenTraining:
+    def _backbone(self) -> FrozenTrainer:
         """Return the same backbone as a training without gradient is told of it."""
-        return FrozenTraining(
+        return FrozenTrainer(
             self.model, self.weights, self.size, self.resize, class_weight=self.class_weight,
             seed=self.seed, workers=self.workers, cache=self.cache,
         )  # fmt: skip
