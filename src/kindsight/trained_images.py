@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from kindsight.checks.duplicates.hash_index import near_pairs
+from kindsight.checks.duplicates.hash_index import find_near_pairs
 from kindsight.digest import content_digest
 from kindsight.errors import BundleError
 from kindsight.files import replacing
@@ -119,7 +119,7 @@ class TrainedImages:
         low = every[:, 0].copy()
         for turn in TURNS:
             turned = turned_hashes(every, turn)
-            pairs = near_pairs(low, LOW_BITS, turned[:, 0].copy()).pairs
+            pairs = find_near_pairs(low, LOW_BITS, turned[:, 0].copy()).pairs
             pairs = pairs[(pairs[:, 0] < len(theirs)) & (pairs[:, 1] >= len(theirs))]
             apart = hamming(every[pairs[:, 0]], turned[pairs[:, 1]])
             known[theirs[pairs[apart <= ALL_BITS, 0]]] = True

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from kindsight.cache.folder import Cache
-from kindsight.checks import CheckContext, CheckResult, all_checks, look_around, measure_dataset
+from kindsight.checks import CheckContext, CheckResult, all_checks, measure_dataset, scan_folder
 from kindsight.dataset import ImageDataset
 
 
@@ -60,7 +60,7 @@ def context_of(
     write_files(folder, files or {})
     dataset = ImageDataset.from_folder(folder, min_classes=1)
     dataset, measurements = measure_dataset(dataset, Cache(cache), workers=2)
-    return CheckContext(dataset, measurements, look_around(folder, dataset.path))
+    return CheckContext(dataset, measurements, scan_folder(folder, dataset.path))
 
 
 def run(code: str, context: CheckContext) -> CheckResult:

@@ -6,19 +6,19 @@ from typing import Any
 
 import numpy as np
 
-from kindsight.checks import CheckContext, Measurements, OutOfFold, RowVectors
-from kindsight.checks.measure import NUMBERS, WORDS
+from kindsight.checks import CheckContext, Measurements, OutOfFoldPredictions, RowFeatures
+from kindsight.checks.measure import NUMERIC, TEXT
 from kindsight.dataset import ImageDataset
 
 
 def measured(n: int, **columns: Any) -> Measurements:
     """Return measurements of n readable images of 300 x 400 pixels, with some columns given."""
-    numbers = np.zeros(n, NUMBERS)
+    numbers = np.zeros(n, NUMERIC)
     numbers["height"], numbers["width"], numbers["bytes"] = 300, 400, 60_000
-    words = {name: np.full(n, "", object) for name in WORDS}
+    words = {name: np.full(n, "", object) for name in TEXT}
     words["format"][:], words["mode"][:] = "JPEG", "RGB"
     for name, column in columns.items():
-        (words if name in WORDS else numbers)[name][:] = column
+        (words if name in TEXT else numbers)[name][:] = column
     return Measurements(numbers, words, lambda rows: np.zeros((len(rows), 64, 64), np.uint8))
 
 
@@ -45,10 +45,10 @@ def context(
     return CheckContext(
         dataset,
         measured(n, **columns),
-        make_features=None
+        compute_features=None
         if vectors is None
-        else lambda: RowVectors(rows, np.asarray(vectors, np.float32)),
-        make_out_of_fold=None
+        else lambda: RowFeatures(rows, np.asarray(vectors, np.float32)),
+        compute_out_of_fold=None
         if probabilities is None
-        else lambda: OutOfFold(rows, np.asarray(probabilities, np.float64)),
+        else lambda: OutOfFoldPredictions(rows, np.asarray(probabilities, np.float64)),
     )

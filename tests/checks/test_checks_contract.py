@@ -16,8 +16,8 @@ from kindsight.checks import (
     STATES,
     Check,
     CheckContext,
-    OutOfFold,
-    RowVectors,
+    OutOfFoldPredictions,
+    RowFeatures,
     all_checks,
     measure_dataset,
     run_checks,
@@ -76,17 +76,17 @@ def with_features(context: CheckContext) -> CheckContext:
     rows = context.readable_rows
     labelled = rows[context.dataset.targets[rows] >= 0]
 
-    def features() -> RowVectors:
+    def features() -> RowFeatures:
         random = np.random.default_rng(0)
-        return RowVectors(rows, random.normal(size=(len(rows), 16)).astype(np.float32))
+        return RowFeatures(rows, random.normal(size=(len(rows), 16)).astype(np.float32))
 
-    def out_of_fold() -> OutOfFold:
+    def out_of_fold() -> OutOfFoldPredictions:
         random = np.random.default_rng(1)
         k = max(1, len(context.dataset.classes))
-        return OutOfFold(labelled, random.dirichlet(np.ones(k), len(labelled)))
+        return OutOfFoldPredictions(labelled, random.dirichlet(np.ones(k), len(labelled)))
 
     return CheckContext(
-        context.dataset, context.measurements, context.surroundings, features, out_of_fold
+        context.dataset, context.measurements, context.folder_contents, features, out_of_fold
     )
 
 
@@ -124,7 +124,7 @@ def test_a_check_has_a_page_and_a_test(check: Check) -> None:
 def test_what_a_check_returns(check: Check, kind: str, contexts: dict[str, CheckContext]) -> None:
     context = with_features(contexts[kind])
     if check.cost == "cheap":
-        context.make_features = context.make_out_of_fold = refuse  # type: ignore[assignment]
+        context.compute_features = context.compute_out_of_fold = refuse  # type: ignore[assignment]
     before = context.dataset, context.measurements.numbers.tobytes()
     result = check.run(context)
     assert result.code == check.code and result.state in STATES
@@ -152,8 +152,8 @@ def test_a_costly_check_is_skipped_unless_it_is_asked_for(
 ) -> None:
     (result,) = run_checks(contexts["faulty"], checks=[check])
     assert (result.state == "skipped") == (check.cost == "full")
-    (silenced,) = run_checks(contexts["faulty"], checks=[check], ignore=[check.code], full=True)
-    assert silenced.state == "skipped" and silenced.reason == "It was silenced."
+    (ignored,) = run_checks(contexts["faulty"], checks=[check], ignore=[check.code], full=True)
+    assert ignored.state == "skipped" and ignored.reason == "It was ignored."
 
 
 def test_a_code_that_there_is_not_is_refused_with_the_nearest(

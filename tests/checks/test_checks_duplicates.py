@@ -9,12 +9,12 @@ from check_images import context_of, file_of, run, scene
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kindsight.checks import CheckContext, RowVectors
-from kindsight.checks.duplicates.copies import find_copies
-from kindsight.checks.duplicates.groups import Groups
-from kindsight.checks.duplicates.hash_index import near_pairs
+from kindsight.checks import CheckContext, RowFeatures
+from kindsight.checks.duplicates.disjoint_sets import Groups
+from kindsight.checks.duplicates.hash_index import find_near_pairs
 from kindsight.checks.duplicates.registration import likeness, likeness_of_part
-from kindsight.checks.duplicates.shared_background import SharedLook, turned, turned_back
+from kindsight.checks.duplicates.search import find_duplicates
+from kindsight.checks.duplicates.shared_background import SharedBackground, turned, turned_back
 from kindsight.checks.rules.crops import nearest_pairs
 from kindsight.images.hashes import TURNS, small_grey
 
@@ -85,11 +85,11 @@ def test_nearly_the_same_image(planted):
 
 
 def test_groups_across_kinds(planted):
-    found = find_copies(planted)
+    found = find_duplicates(planted)
     assert sorted(len(rows) for rows in found.groups()) == [3, 4, 7]
     assert sorted(len(rows) for rows in found.groups(("identical",))) == [3]
     assert found.complete and found.n == len(planted.dataset)
-    assert find_copies(planted) is found
+    assert find_duplicates(planted) is found
 
 
 def test_images_that_differ_are_no_copies(look):
@@ -100,7 +100,7 @@ def test_images_that_differ_are_no_copies(look):
 
 def test_blank_images_are_no_copies_of_each_other(look):
     tones = {f"a/{n}.png": np.full((40, 40, 3), 8 * n, np.uint8) for n in range(20)}
-    assert find_copies(look({**tones, "b/x.png": scene(1)})).groups() == []
+    assert find_duplicates(look({**tones, "b/x.png": scene(1)})).groups() == []
 
 
 def cell(seed):
@@ -128,11 +128,13 @@ def test_what_all_images_have_in_common_is_not_likeness(look, monkeypatch):
     def found():
         again = CheckContext(context.dataset, context.measurements)
         paths = context.dataset.path
-        return {frozenset(paths[row] for row in rows) for rows in find_copies(again).groups()}
+        return {frozenset(paths[row] for row in rows) for rows in find_duplicates(again).groups()}
 
     assert found() == wanted
     # Without that, cells that are no copies are linked.
-    monkeypatch.setattr(SharedLook, "doubtful", lambda self, pairs: np.zeros(len(pairs), bool))
+    monkeypatch.setattr(
+        SharedBackground, "doubtful", lambda self, pairs: np.zeros(len(pairs), bool)
+    )
     assert found() > wanted
 
 
@@ -148,10 +150,10 @@ def test_photographs_of_one_burst_are_no_crowd(look):
     context = look({**OTHERS, **{f"other/{n}.jpg": scene(n, 200, 260) for n in range(30, 80)},
                     **{f"x/{n}.jpg": moved(burst, n) for n in range(20)}})  # fmt: skip
     rows = [row for row, path in enumerate(context.dataset.path) if path.startswith("x/")]
-    look_of_all = SharedLook(context.measurements.small, context.readable_rows)
+    look_of_all = SharedBackground(context.measurements.small, context.readable_rows)
     pairs = np.array([(rows[0], row) for row in rows[1:]], np.int64)
     assert not look_of_all.doubtful(pairs).any()
-    assert [group.tolist() for group in find_copies(context).groups()] == [rows]
+    assert [group.tolist() for group in find_duplicates(context).groups()] == [rows]
 
 
 def test_many_copies_of_few_images_are_not_the_look_of_the_set(look):
@@ -164,13 +166,13 @@ def test_many_copies_of_few_images_are_not_the_look_of_the_set(look):
     context = look({**files, **others})
     paths = context.dataset.path
     wanted = {frozenset(name for name in files if name.startswith(f"x/{n}-")) for n in range(3)}
-    found = {frozenset(paths[row] for row in rows) for rows in find_copies(context).groups()}
+    found = {frozenset(paths[row] for row in rows) for rows in find_duplicates(context).groups()}
     assert found == wanted
 
 
 def test_what_is_left_has_nothing_of_the_components():
     greys = np.stack([small_grey(cell(n)[..., 0], 64) for n in range(100)])
-    look_of_all = SharedLook(lambda rows: greys[rows], np.arange(100))
+    look_of_all = SharedBackground(lambda rows: greys[rows], np.arange(100))
     left = look_of_all.left(greys).reshape(100, -1)
     # By another way: the singular vectors, six of a hundred, and the mean.
     vectors = greys.reshape(100, -1) - greys.reshape(100, -1).mean(axis=1, keepdims=True)
@@ -193,7 +195,7 @@ def test_parts_of_other_images(tmp_path):
     asked = CheckContext(
         context.dataset,
         context.measurements,
-        make_features=lambda: RowVectors(context.readable_rows, vectors),
+        compute_features=lambda: RowFeatures(context.readable_rows, vectors),
     )
     assert groups(run("KS305", asked)) == [{"x/whole.jpg", "y/part.jpg"}]
 
@@ -226,7 +228,7 @@ def near_to_each_other(seed, n=160):
 @given(st.integers(0, 10_000), st.sampled_from([0, 2, 3, 5, 7, 10, 11]))
 def test_the_index_finds_what_a_comparison_of_all_finds(seed, radius):
     hashes = near_to_each_other(seed)
-    found = near_pairs(hashes, radius)
+    found = find_near_pairs(hashes, radius)
     assert found.radius == radius
     pairs = [tuple(pair) for pair in found.pairs.tolist()]
     assert len(pairs) == len(set(pairs))
@@ -240,14 +242,14 @@ def test_the_index_finds_what_a_comparison_of_all_finds(seed, radius):
 def test_the_index_finds_turned_hashes_too(seed):
     hashes = near_to_each_other(seed)
     turned = np.random.default_rng(seed + 1).permutation(hashes)
-    found = near_pairs(hashes, 7, turned)
+    found = find_near_pairs(hashes, 7, turned)
     assert {tuple(pair) for pair in found.pairs.tolist()} == brute_force(hashes, 7, turned)
 
 
 def test_where_there_are_too_many_pairs_the_nearest_are_kept():
     hashes = near_to_each_other(1, 400)
-    every = near_pairs(hashes, 11)
-    some = near_pairs(hashes, 11, at_most=len(every.pairs) // 4)
+    every = find_near_pairs(hashes, 11)
+    some = find_near_pairs(hashes, 11, at_most=len(every.pairs) // 4)
     assert 0 <= some.radius < 11 and len(some.pairs) <= len(every.pairs) // 4
     assert {tuple(p) for p in some.pairs.tolist()} == brute_force(hashes, some.radius)
 
@@ -258,7 +260,7 @@ def test_many_thousand_hashes_of_one_band_take_no_square_of_comparisons(monkeypa
     monkeypatch.setattr(near_hashes, "AT_LEAST", 1_000)
     monkeypatch.setattr(near_hashes, "PER_HASH", 1)
     hashes = np.random.default_rng(0).integers(0, 4, 5_000, dtype=np.uint64)
-    found = near_pairs(hashes, 11)
+    found = find_near_pairs(hashes, 11)
     assert found.radius == -1
     linked = Groups(len(hashes))
     linked.join(found.pairs)
@@ -266,8 +268,8 @@ def test_many_thousand_hashes_of_one_band_take_no_square_of_comparisons(monkeypa
 
 
 def test_no_hashes_have_no_pairs():
-    assert near_pairs(np.empty(0, np.uint64), 7).pairs.shape == (0, 2)
-    assert near_pairs(np.zeros(1, np.uint64), 7).pairs.shape == (0, 2)
+    assert find_near_pairs(np.empty(0, np.uint64), 7).pairs.shape == (0, 2)
+    assert find_near_pairs(np.zeros(1, np.uint64), 7).pairs.shape == (0, 2)
 
 
 @given(st.lists(st.tuples(st.integers(0, 29), st.integers(0, 29)), max_size=40))

@@ -16,10 +16,10 @@ from check_images import write_files
 from PIL import Image
 
 from kindsight.cache.folder import Cache
-from kindsight.checks import CheckContext, RowVectors, all_checks, measure_dataset
+from kindsight.checks import CheckContext, RowFeatures, all_checks, measure_dataset
 from kindsight.images import read_image
 from kindsight.models.backbones.layout import FeatureBlock, FeatureLayout
-from kindsight.runs.checking.out_of_fold import answer_out_of_fold
+from kindsight.runs.checking.out_of_fold import out_of_fold_predictions
 from kindsight.runs.checking.run import open_for_checking
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
@@ -46,7 +46,7 @@ def made(examples: Any) -> dict[str, Any]:
     return {code: make() for code, make in examples.EXAMPLES.items()}
 
 
-def colours(context: CheckContext, folder: Path) -> RowVectors:
+def colours(context: CheckContext, folder: Path) -> RowFeatures:
     """Stand in for a network: how much of 64 colours and of edges there is, and light where."""
     rows = context.readable_rows
     vectors = []
@@ -57,7 +57,7 @@ def colours(context: CheckContext, folder: Path) -> RowVectors:
         edges = cv2.Laplacian(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY), cv2.CV_32F)
         steps = np.quantile(np.abs(edges), np.linspace(0.5, 1, 32)) / 255
         vectors.append(np.concatenate([np.sqrt(counts / counts.sum()), small, steps]))
-    return RowVectors(rows, np.array(vectors, np.float32))
+    return RowFeatures(rows, np.array(vectors, np.float32))
 
 
 @each_code
@@ -70,17 +70,17 @@ def test_a_check_finds_what_its_example_holds(
         {name.rpartition("/")[2] for name in example.files}
     ):
         pytest.skip("this disk does not tell upper from lower case")
-    dataset, surroundings = open_for_checking(folder)
-    context = CheckContext(*measure_dataset(dataset, Cache(tmp_path / "cache")), surroundings)
+    dataset, folder_contents = open_for_checking(folder)
+    context = CheckContext(*measure_dataset(dataset, Cache(tmp_path / "cache")), folder_contents)
     vectors = []
 
-    def features() -> RowVectors:
+    def features() -> RowFeatures:
         vectors.append(colours(context, folder))
         return vectors[-1]
 
-    context.make_features = features
+    context.compute_features = features
     layout = FeatureLayout((FeatureBlock("colours", 0, 144),))
-    context.make_out_of_fold = lambda: answer_out_of_fold(
+    context.compute_out_of_fold = lambda: out_of_fold_predictions(
         context, context.features or features(), layout
     )
     (check,) = (check for check in all_checks() if check.code == code)

@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from kindsight.checks.measure import NUMBERS, WORDS, measure_image
+from kindsight.checks.measure import NUMERIC, TEXT, measure_image
 from kindsight.errors import ImageError
 
 FORMATS = ("JPEG", "PNG", "GIF", "WebP", "BMP", "TIFF", "PPM", "AVIF", "JPEG2000", "ICO")
@@ -76,7 +76,7 @@ def mutate(data: bytes, chance: np.random.Generator) -> bytes:
 def hold(data: bytes) -> None:
     """Assert what holds of every file."""
     found = measure_image(data)
-    assert found.numbers.dtype == NUMBERS and set(found.words) == set(WORDS)
+    assert found.numbers.dtype == NUMERIC and set(found.words) == set(TEXT)
     assert found.numbers["bytes"] == len(data)
     assert all(isinstance(text, str) and len(text) <= 400 for text in found.words.values())
     if not found.readable:

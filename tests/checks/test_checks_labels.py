@@ -17,7 +17,7 @@ from kindsight.checks.rules.label_errors import (
     estimate_joint,
     thresholds,
 )
-from kindsight.checks.rules.labels import told_apart
+from kindsight.checks.rules.labels import separability
 from kindsight.checks.rules.outliers import neighbour_distances, tail_limit
 
 # One image under several labels.
@@ -230,7 +230,7 @@ def test_blocks_have_equal_say():
 
 def test_told_apart_by_hand():
     p = np.array([[0.5, 0.3, 0.2], [0.2, 0.5, 0.3], [0.1, 0.45, 0.45], [0.1, 0.2, 0.7]])
-    right = told_apart(p, np.array([0, 0, 1, 1]))
+    right = separability(p, np.array([0, 0, 1, 1]))
     # Of class 0, one of two is above class 1, one above 2; of class 1 both are above 0, and above
     # class 2 half of one.
     assert right.tolist() == [[0.5, 0.5, 0.5], [1.0, 0.5, 0.25], [1.0, 1.0, 1.0]]

@@ -7,7 +7,7 @@ import pytest
 from check_images import file_of, run, scene
 from made_up import context
 
-from kindsight.checks.rules.source_bias import binned, tell_apart
+from kindsight.checks.rules.source_bias import binned, predict_source
 
 
 @pytest.mark.parametrize("code", ["KS501", "KS502", "KS503", "KS504"])
@@ -94,11 +94,11 @@ def test_what_differs_is_told_and_what_does_not_is_not():
     size = random.normal(400, 50, 360) + 150 * kinds
     noise = random.normal(size=360)
     units = np.arange(360)
-    told = tell_apart({"size": size, "noise": noise}, kinds, units)
+    told = predict_source({"size": size, "noise": noise}, kinds, units)
     # Two normal distributions three deviations apart: Phi(1.5) = 0.933 of each are right.
     assert told.accuracy == pytest.approx(0.933, abs=0.05)
     assert told.low < told.accuracy < told.high and told.chance == 0.5
-    guess = tell_apart({"noise": noise}, kinds, units)
+    guess = predict_source({"noise": noise}, kinds, units)
     assert guess.low < 0.5 < guess.high + 0.03 and guess.skill < 0.1
 
 
@@ -108,8 +108,8 @@ def test_rows_of_one_unit_are_held_out_together():
     kinds = np.repeat([0, 1], 100)
     patient = np.repeat(np.arange(10), 20)  # five patients a kind, each with his own camera
     camera = np.array([f"camera {p}" for p in patient], object)
-    assert tell_apart({"camera": camera}, kinds, np.arange(200)).accuracy == 1.0
-    assert tell_apart({"camera": camera}, kinds, patient).accuracy <= 0.6
+    assert predict_source({"camera": camera}, kinds, np.arange(200)).accuracy == 1.0
+    assert predict_source({"camera": camera}, kinds, patient).accuracy <= 0.6
     del random
 
 

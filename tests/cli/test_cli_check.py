@@ -82,7 +82,7 @@ def test_silencing_by_option_and_by_file(run, photos):
     (photos / "s.toml").write_text('ignore = ["KS203"]')
     result = run("check", "photos", "--ignore", "KS102", "--settings", "s.toml")
     assert result.exit_code == 0
-    assert "2 checks silenced: KS102, KS203" in result.stdout
+    assert "2 checks ignored: KS102, KS203" in result.stdout
 
 
 def test_json_is_one_object_and_the_folder_is_in_it(run, photos):

@@ -18,17 +18,23 @@ What a check is given::
     context.dataset          all rows, also those that cannot be read; digests filled in
     context.measurements     columns as attributes: context.measurements.brightness ...
     context.readable_rows    int64 (m,)
-    context.surroundings     other files and all folders; None where the data are no folder
-    context.features         RowVectors(rows, vectors), or None   (made when first asked for)
-    context.out_of_fold      OutOfFold(rows, probabilities), or None   (likewise)
+    context.folder_contents     other files and all folders; None where the data are no folder
+    context.features         RowFeatures(rows, vectors), or None   (made when first asked for)
+    context.out_of_fold      OutOfFoldPredictions(rows, probabilities), or None   (likewise)
 
 What it returns: ``self.result(findings, examined)`` (found or passed), ``self.not_applicable(why)``
 or ``self.skipped(why)``; findings by ``self.finding(context, rows, message, ...)`` and
-``self.finding_outside(paths, message, ...)``.
+``self.finding_about(paths, message, ...)``.
 """
 
 from kindsight.checks.check import SEVERITIES, STATES, Check, CheckResult, Finding
-from kindsight.checks.context import CheckContext, OutOfFold, RowVectors, Surroundings, look_around
+from kindsight.checks.context import (
+    CheckContext,
+    FolderContents,
+    OutOfFoldPredictions,
+    RowFeatures,
+    scan_folder,
+)
 from kindsight.checks.measurement_cache import measure_dataset
 from kindsight.checks.measurements import Measurements
 from kindsight.checks.runner import all_checks, known_codes, run_checks
@@ -40,13 +46,13 @@ __all__ = [
     "CheckContext",
     "CheckResult",
     "Finding",
+    "FolderContents",
     "Measurements",
-    "OutOfFold",
-    "RowVectors",
-    "Surroundings",
+    "OutOfFoldPredictions",
+    "RowFeatures",
     "all_checks",
     "known_codes",
-    "look_around",
     "measure_dataset",
     "run_checks",
+    "scan_folder",
 ]

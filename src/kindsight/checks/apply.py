@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from kindsight.checks.check import CheckResult, Finding
-from kindsight.checks.duplicates.groups import Groups
+from kindsight.checks.duplicates.disjoint_sets import Groups
 from kindsight.dataset.dataset import ImageDataset
 from kindsight.dataset.loaders.values import EXCLUDED
 from kindsight.dataset.splits.leakage import link_groups, mend_leaks
@@ -22,7 +22,7 @@ from kindsight.dataset.write_table import paths_from
 from kindsight.errors import DatasetError, UsageError
 from kindsight.files import write_csv
 
-__all__ = ["COLUMNS", "Corrections", "check_target", "correct"]
+__all__ = ["COLUMNS", "Corrections", "correct", "validate_table_target"]
 
 COLUMNS = ("path", "label", "split", "group", "was", "reason")
 """Of the corrected table: ``was`` is the label that was changed, ``reason`` what the check said."""
@@ -92,7 +92,7 @@ class Corrections:
         DatasetError
             For images in memory, which have no paths.
         """
-        check_target(path)
+        validate_table_target(path)
         if self.dataset.arrays is not None:
             raise DatasetError(
                 "Only a dataset of files can be corrected in a table. Received: images in memory."
@@ -112,7 +112,7 @@ class Corrections:
         write_csv(path, COLUMNS, rows)
 
 
-def check_target(path: str | os.PathLike[str]) -> None:
+def validate_table_target(path: str | os.PathLike[str]) -> None:
     """Raise UsageError if a table cannot be written there."""
     target = Path(path)
     if target.suffix.lower() != ".csv":

@@ -165,7 +165,7 @@ class Check(ABC):
             self.code, severity or self.severity, message, chosen, paths, suggestion, value
         )
 
-    def finding_outside(
+    def finding_about(
         self,
         paths: Iterable[str],
         message: str,

@@ -18,11 +18,11 @@ from kindsight.dataset.names import file_is_passed_over, folder_is_passed_over
 __all__ = [
     "MAX_OTHERS",
     "CheckContext",
+    "FolderContents",
     "OtherFile",
-    "OutOfFold",
-    "RowVectors",
-    "Surroundings",
-    "look_around",
+    "OutOfFoldPredictions",
+    "RowFeatures",
+    "scan_folder",
 ]
 
 # SECTION: What lies in the data's folder beside the images of the dataset.
@@ -53,7 +53,7 @@ class OtherFile:
 
 
 @dataclass(frozen=True)
-class Surroundings:
+class FolderContents:
     """What lies in the data's folder beside the images of the dataset.
 
     Parameters
@@ -71,7 +71,7 @@ class Surroundings:
     uncounted: int = 0
 
 
-def look_around(root: str | os.PathLike[str], paths: Iterable[str]) -> Surroundings:
+def scan_folder(root: str | os.PathLike[str], paths: Iterable[str]) -> FolderContents:
     """Look what lies in a folder beside the images of a dataset; links are not followed.
 
     Parameters
@@ -106,7 +106,7 @@ def look_around(root: str | os.PathLike[str], paths: Iterable[str]) -> Surroundi
                 reason = "link" if entry.is_symlink() else file_is_passed_over(entry.name) or ""
                 others.append(OtherFile(path, reason, _size(entry)))
     others.sort(key=lambda other: other.path)
-    return Surroundings(tuple(others), tuple(sorted(folders)), uncounted)
+    return FolderContents(tuple(others), tuple(sorted(folders)), uncounted)
 
 
 def _size(entry: os.DirEntry[str]) -> int:
@@ -119,7 +119,7 @@ def _size(entry: os.DirEntry[str]) -> int:
 T = TypeVar("T")
 
 
-class RowVectors(NamedTuple):
+class RowFeatures(NamedTuple):
     """The features of those rows of a dataset that can be read.
 
     Attributes
@@ -134,7 +134,7 @@ class RowVectors(NamedTuple):
     vectors: NDArray[np.float32]
 
 
-class OutOfFold(NamedTuple):
+class OutOfFoldPredictions(NamedTuple):
     """What a classifier that has not seen an image says of it, for labelled rows.
 
     Attributes
@@ -159,21 +159,21 @@ class CheckContext:
         All images, also those that cannot be read; digests filled in where there are any.
     measurements : Measurements
         One row a row of the dataset.
-    surroundings : Surroundings, optional
+    folder_contents : FolderContents, optional
         What else lies in the data's folder; None where the data are not a folder.
-    make_features : callable, optional
-        Gives :class:`RowVectors`. None where nobody asked for what is costly.
-    make_out_of_fold : callable, optional
-        Gives :class:`OutOfFold`; None likewise.
+    compute_features : callable, optional
+        Gives :class:`RowFeatures`. None where nobody asked for what is costly.
+    compute_out_of_fold : callable, optional
+        Gives :class:`OutOfFoldPredictions`; None likewise.
     feature_blocks : tuple of slice, optional
         Which of the features' numbers belong together, such as the means at the end of a stage.
     """
 
     dataset: ImageDataset
     measurements: Measurements
-    surroundings: Surroundings | None = None
-    make_features: Callable[[], RowVectors] | None = None
-    make_out_of_fold: Callable[[], OutOfFold] | None = None
+    folder_contents: FolderContents | None = None
+    compute_features: Callable[[], RowFeatures] | None = None
+    compute_out_of_fold: Callable[[], OutOfFoldPredictions] | None = None
     feature_blocks: tuple[slice, ...] = ()
     _remembered: dict[str, Any] = field(default_factory=dict, repr=False)
 
@@ -193,11 +193,11 @@ class CheckContext:
         return np.flatnonzero(self.measurements.readable).astype(np.int64)
 
     @cached_property
-    def features(self) -> RowVectors | None:
+    def features(self) -> RowFeatures | None:
         """The features; None where they are not to be had."""
-        return self.make_features() if self.make_features is not None else None
+        return self.compute_features() if self.compute_features is not None else None
 
     @cached_property
-    def out_of_fold(self) -> OutOfFold | None:
+    def out_of_fold(self) -> OutOfFoldPredictions | None:
         """Out-of-fold probabilities; None where they are not to be had."""
-        return self.make_out_of_fold() if self.make_out_of_fold is not None else None
+        return self.compute_out_of_fold() if self.compute_out_of_fold is not None else None

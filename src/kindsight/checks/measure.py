@@ -28,10 +28,10 @@ from kindsight.images.metadata import ALPHA_MODES, ImageFacts
 from kindsight.images.read import read_image, read_with_facts
 
 __all__ = [
-    "NUMBERS",
+    "NUMERIC",
     "SIZE",
     "SMALL",
-    "WORDS",
+    "TEXT",
     "MeasuredImage",
     "difference",
     "measure_image",
@@ -110,7 +110,7 @@ def _distance(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> float:
 SMALL = (64, 64)
 """Height and width of the small grey version that is kept, for comparing images closely."""
 
-NUMBERS = np.dtype(
+NUMERIC = np.dtype(
     [
         ("bytes", np.int64),
         ("height", np.int32),
@@ -146,12 +146,12 @@ NUMBERS = np.dtype(
 )
 """The numbers, by name; see :class:`kindsight.checks.Measurements`."""
 
-WORDS = ("format", "mode", "subsampling", "encoder", "camera", "software", "code", "reason")
+TEXT = ("format", "mode", "subsampling", "encoder", "camera", "software", "code", "reason")
 """The texts, by name."""
 
 _NOTHING: dict[str, Any] = {
-    name: math.nan if NUMBERS[name].kind == "f" else (0,) * 4 if name == "hash" else 0
-    for name in NUMBERS.names or ()
+    name: math.nan if NUMERIC[name].kind == "f" else (0,) * 4 if name == "hash" else 0
+    for name in NUMERIC.names or ()
 }
 """The numbers of an image that cannot be read."""
 
@@ -165,9 +165,9 @@ class MeasuredImage:
     digest : str
         Of its content.
     numbers : array
-        One record of :data:`NUMBERS`; NaN, or 0 for integers, where the image cannot be read.
+        One record of :data:`NUMERIC`; NaN, or 0 for integers, where the image cannot be read.
     words : dict
-        By the names of :data:`WORDS`.
+        By the names of :data:`TEXT`.
     small : uint8 array (64, 64)
         The image in small and grey; zeros where it cannot be read.
     """
@@ -211,7 +211,7 @@ def measure_image(data: bytes | NDArray[np.uint8], digest: str | None = None) ->
 
 def unreadable(digest: str, data: bytes, error: ImageError) -> MeasuredImage:
     """Return what can be said of a file that cannot be read."""
-    words = dict.fromkeys(WORDS, "") | {"code": error.code, "reason": error.reason}
+    words = dict.fromkeys(TEXT, "") | {"code": error.code, "reason": error.reason}
     with contextlib.suppress(ImageError):
         words["format"] = detect_format(data)
     numbers = _record({"bytes": len(data)})
@@ -253,5 +253,5 @@ def measure_decoded(
 
 
 def _record(numbers: dict[str, Any]) -> NDArray[np.void]:
-    """Return numbers by name as a record of :data:`NUMBERS`; what is not named does not apply."""
-    return np.array(tuple((_NOTHING | numbers).values()), NUMBERS)
+    """Return numbers by name as a record of :data:`NUMERIC`; what is not named does not apply."""
+    return np.array(tuple((_NOTHING | numbers).values()), NUMERIC)

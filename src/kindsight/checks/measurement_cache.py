@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 from kindsight.cache.folder import Cache
 from kindsight.cache.sqlite_table import DamagedTableError, SqliteFile, chunks, marks
 from kindsight.checks.measure import (
-    NUMBERS,
+    NUMERIC,
     SIZE,
     SMALL,
-    WORDS,
+    TEXT,
     MeasuredImage,
     measure_decoded,
     measure_image,
@@ -38,7 +38,7 @@ from kindsight.threads import count_cores
 __all__ = [
     "FORMAT",
     "MeasurementTable",
-    "Measuring",
+    "MeasuringObserver",
     "measure_dataset",
 ]
 
@@ -65,7 +65,7 @@ class MeasurementTable(SqliteFile):
     def known(self, digests: Iterable[str]) -> set[str]:
         """Return those of `digests` that the table has a row for."""
         found = self._select("digest, length(numbers), length(small)", digests)
-        sizes = (NUMBERS.itemsize, SMALL[0] * SMALL[1])
+        sizes = (NUMERIC.itemsize, SMALL[0] * SMALL[1])
         return {digest for digest, *lengths in found if tuple(lengths) == sizes}
 
     def problems(self, digests: Iterable[str]) -> dict[str, tuple[str, str]]:
@@ -80,7 +80,7 @@ class MeasurementTable(SqliteFile):
         """Write rows in one transaction; a row that is there already is replaced."""
         values = [
             (
-                row.digest, row.numbers.tobytes(), json.dumps([row.words[name] for name in WORDS]),
+                row.digest, row.numbers.tobytes(), json.dumps([row.words[name] for name in TEXT]),
                 row.small.tobytes(), row.words["code"], row.words["reason"],
             )
             for row in rows
@@ -101,16 +101,16 @@ class MeasurementTable(SqliteFile):
         places : dict of str to list of int
             Where each digest's row goes; digests that were found are taken out.
         numbers : array
-            Records of :data:`NUMBERS`.
+            Records of :data:`NUMERIC`.
         words : dict of str to object array
         """
         same: dict[str, str] = {}  # the texts of 100,000 images are a few hundred different ones
         for digest, record, texts in self._select("digest, numbers, words", list(places)):
-            if len(record) != NUMBERS.itemsize:
+            if len(record) != NUMERIC.itemsize:
                 continue
             where = places.pop(digest)
-            numbers[where] = np.frombuffer(record, NUMBERS)
-            for name, text in zip(WORDS, json.loads(texts), strict=True):
+            numbers[where] = np.frombuffer(record, NUMERIC)
+            for name, text in zip(TEXT, json.loads(texts), strict=True):
                 words[name][where] = same.setdefault(text, text)
 
     def small(self, digests: Sequence[str | None]) -> NDArray[np.uint8]:
@@ -160,7 +160,7 @@ class _Measurer:
         return unreadable(digest, b"", error)
 
 
-class Measuring:
+class MeasuringObserver:
     """Measure images while they are decoded for feature extraction.
 
     Within a ``with`` block. What was measured is found by :func:`measure_dataset` afterwards, which
@@ -177,7 +177,7 @@ class Measuring:
         self._lock = threading.Lock()
         self._rows: list[MeasuredImage] = []
 
-    def __enter__(self) -> Measuring:
+    def __enter__(self) -> MeasuringObserver:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -282,11 +282,11 @@ def _columns(
 ) -> tuple[NDArray[np.void], dict[str, NDArray[np.object_]]]:
     """Gather the columns from the table, and from the errors of files that are not in it."""
     n = len(dataset)
-    numbers = np.zeros(n, NUMBERS)
-    for name in NUMBERS.names or ():
-        if NUMBERS[name].kind == "f":
+    numbers = np.zeros(n, NUMERIC)
+    for name in NUMERIC.names or ():
+        if NUMERIC[name].kind == "f":
             numbers[name] = np.nan
-    words = {name: np.full(n, "", object) for name in WORDS}
+    words = {name: np.full(n, "", object) for name in TEXT}
     places: dict[str, list[int]] = {}
     for row, digest in enumerate(read.digests):
         if digest is not None:

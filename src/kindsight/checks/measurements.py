@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kindsight.checks.measure import NUMBERS, WORDS
+from kindsight.checks.measure import NUMERIC, TEXT
 
 __all__ = ["SINGLE_TONE", "Measurements"]
 
@@ -61,7 +61,7 @@ class Measurements:
     Parameters
     ----------
     numbers : array
-        Records of :data:`kindsight.checks.measure.NUMBERS`, (n,).
+        Records of :data:`kindsight.checks.measure.NUMERIC`, (n,).
     words : mapping of str to object array
         The texts, each (n,).
     small : callable
@@ -76,10 +76,10 @@ class Measurements:
         return len(self.numbers)
 
     def __getattr__(self, name: str) -> NDArray[Any]:
-        if name in (NUMBERS.names or ()):
+        if name in (NUMERIC.names or ()):
             column: NDArray[Any] = self.numbers[name]
             return column
-        if name in WORDS:
+        if name in TEXT:
             return self.words[name]
         raise AttributeError(f"there is no measurement {name!r}")
 

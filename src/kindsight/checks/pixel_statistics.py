@@ -50,7 +50,7 @@ def measure_pixels(image: NDArray[np.uint8]) -> tuple[dict[str, Any], Grey]:
     Returns
     -------
     numbers : dict of str to float
-        By their names in :data:`kindsight.checks.measure.NUMBERS`: brightness, contrast,
+        By their names in :data:`kindsight.checks.measure.NUMERIC`: brightness, contrast,
         percentiles, entropy and plainness; sharpness, softness and smear; colours.
     grey : uint8 array
         The image in grey, with no more pixels than :data:`SIZE` has.

@@ -12,12 +12,12 @@ from kindsight.checks.rules import KINDS, RULES
 from kindsight.errors import SettingsError
 
 __all__ = [
+    "IGNORED",
     "KINDS",
-    "SILENCED",
     "all_checks",
-    "check_codes",
     "known_codes",
     "run_checks",
+    "validate_codes",
 ]
 
 # SECTION: All checks there are.
@@ -34,7 +34,7 @@ def known_codes() -> tuple[str, ...]:
     return tuple(check.code for check in all_checks())
 
 
-SILENCED = "It was silenced."
+IGNORED = "It was ignored."
 """The reason of a check that was skipped because it was to be ignored."""
 
 COSTLY = "It needs features of all images: ask for the full checks."
@@ -57,7 +57,7 @@ def run_checks(
     checks : iterable of Check, optional
         Which; all if omitted.
     ignore : collection of str
-        Codes of checks that are skipped and said to be silenced.
+        Codes of checks that are skipped and said to be ignored.
     full : bool
         Whether costly checks run too; they are skipped otherwise.
     progress : callable, optional
@@ -74,13 +74,13 @@ def run_checks(
         For a code that no check has.
     """
     chosen = sorted(all_checks() if checks is None else checks, key=lambda check: check.code)
-    check_codes(ignore)
+    validate_codes(ignore)
     results: list[CheckResult] = []
     for check in chosen:
         if progress is not None:
             progress(len(results), len(chosen))
         if check.code in ignore:
-            results.append(check.skipped(SILENCED))
+            results.append(check.skipped(IGNORED))
         elif check.cost == "full" and not full:
             results.append(check.skipped(COSTLY))
         else:
@@ -90,7 +90,7 @@ def run_checks(
     return tuple(results)
 
 
-def check_codes(codes: Collection[str]) -> None:
+def validate_codes(codes: Collection[str]) -> None:
     """Raise SettingsError, naming every code that no check has with the nearest that one has."""
     known = known_codes()
     faults = []

@@ -158,13 +158,13 @@ def _apply(report: CheckReport, file: str) -> dict[str, int]:
 
 def _check_out(out: str | None, apply: str | None) -> None:
     """Refuse what cannot be written to before hours are spent on what goes there."""
-    from kindsight.checks.apply import check_target
-    from kindsight.runs.checking.write import check_free
+    from kindsight.checks.apply import validate_table_target
+    from kindsight.runs.checking.write import validate_output_folder
 
     if apply is not None:
-        check_target(apply)
+        validate_table_target(apply)
     if out is not None:
-        check_free(out)
+        validate_output_folder(out)
 
 
 # SECTION: What ``kindsight check`` prints.
@@ -260,8 +260,8 @@ def _others(report: CheckReport, paint: Paint, width: int) -> list[str]:
         lines.append(f"  {len(codes)} {_word(len(codes))} {does} not apply to these data")
     if codes := states.get("skipped"):
         lines.append(f"  {len(codes)} {_word(len(codes))} skipped; --full runs them too")
-    if codes := states.get("silenced"):
-        listed = f"  {len(codes)} {_word(len(codes))} silenced: {', '.join(codes)}"
+    if codes := states.get("ignored"):
+        listed = f"  {len(codes)} {_word(len(codes))} ignored: {', '.join(codes)}"
         lines += textwrap.wrap(listed, width, subsequent_indent="    ")
     return [*(paint(line, "dim") for line in lines), ""] if lines else []
 

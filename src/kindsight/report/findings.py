@@ -116,7 +116,7 @@ class QuietCheck:
     code, title : str
         The check's.
     state : str
-        ``"passed"``, ``"not applicable"``, ``"skipped"`` or ``"silenced"``.
+        ``"passed"``, ``"not applicable"``, ``"skipped"`` or ``"ignored"``.
     reason : str
         Why it did not look, if it did not.
     """
@@ -200,7 +200,7 @@ def render_findings(data: FindingsData) -> str:
 
 
 def _states(data: FindingsData) -> list[tuple[str, int]]:
-    order = ("passed", "not applicable", "skipped", "silenced")
+    order = ("passed", "not applicable", "skipped", "ignored")
     found = [check.state for check in data.quiet]
     return [(state, found.count(state)) for state in order if state in found]
 

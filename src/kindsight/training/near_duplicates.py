@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kindsight.checks import CheckContext, Measurements
-from kindsight.checks.duplicates.copies import find_copies
-from kindsight.checks.measure import NUMBERS, WORDS
+from kindsight.checks.duplicates.search import find_duplicates
+from kindsight.checks.measure import NUMERIC, TEXT
 from kindsight.dataset import ImageDataset
 from kindsight.images.hashes import perceptual_hash, small_grey
 from kindsight.threads import single_threaded_opencv
@@ -73,7 +73,7 @@ def find_alike(dataset: ImageDataset, small: Small) -> Alike:
     Alike
     """
     n = len(dataset)
-    numbers = np.zeros(n, NUMBERS)
+    numbers = np.zeros(n, NUMERIC)
     # One of each content is enough: copies are known by their digests.
     first: dict[str | None, int] = {}
     for row, digest in enumerate(dataset.digest):
@@ -89,11 +89,11 @@ def find_alike(dataset: ImageDataset, small: Small) -> Alike:
             numbers["contrast"][some] = _contrast(grey)
             numbers["plain"][some] = [_plain(image) for image in grey]
             numbers["hash"][some] = [perceptual_hash(small_grey(image)) for image in grey]
-    words = {name: np.full(n, "", object) for name in WORDS}
+    words = {name: np.full(n, "", object) for name in TEXT}
     again: Small = (lambda chosen: kept[chosen]) if len(kept) else small
     context = CheckContext(dataset, Measurements(numbers, words, again))
     same = np.array([first[digest] for digest in dataset.digest], np.int64)
-    return Alike(find_copies(context).groups(), numbers["hash"][same].reshape(n, 4), context)
+    return Alike(find_duplicates(context).groups(), numbers["hash"][same].reshape(n, 4), context)
 
 
 def small_greys(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:

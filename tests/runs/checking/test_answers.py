@@ -10,9 +10,9 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parents[2] / "checks"))
 from made_up import context
 
-from kindsight.checks import RowVectors
+from kindsight.checks import RowFeatures
 from kindsight.models.backbones.layout import FeatureBlock, FeatureLayout
-from kindsight.runs.checking.out_of_fold import answer_out_of_fold
+from kindsight.runs.checking.out_of_fold import out_of_fold_predictions
 
 LAYOUT = FeatureLayout((FeatureBlock("top_mean", 0, 64),))
 
@@ -22,8 +22,8 @@ def features_of(n: int, seed: int = 0) -> np.ndarray:
 
 
 def answers(made, vectors):
-    found = RowVectors(np.arange(len(vectors)), vectors)
-    return answer_out_of_fold(made, found, LAYOUT)
+    found = RowFeatures(np.arange(len(vectors)), vectors)
+    return out_of_fold_predictions(made, found, LAYOUT)
 
 
 def test_only_labelled_images_are_answered():

@@ -138,10 +138,10 @@ def test_the_same_data_give_the_same_findings_whatever_the_number_of_threads(pho
 def test_a_silenced_check_is_said_to_be(photos, cache, tmp_path):
     report = check_data(photos, CheckSettings(ignore=("KS203", "KS102")), cache=cache)
     assert not {"KS102", "KS203"} & codes(report) and not report.failed
-    assert report.states()["silenced"] == ["KS102", "KS203"]
-    assert report.to_dict()["silenced"] == ["KS102", "KS203"]
+    assert report.states()["ignored"] == ["KS102", "KS203"]
+    assert report.to_dict()["ignored"] == ["KS102", "KS203"]
     page = write_report(report, tmp_path / "out", cache=cache) / "report.html"
-    assert "2 silenced" in page.read_text("utf-8")
+    assert "2 ignored" in page.read_text("utf-8")
 
 
 def test_settings_from_a_file(tmp_path):
@@ -183,10 +183,10 @@ def test_folders_are_numbered_and_never_written_over(photos, cache, tmp_path):
 
 def test_images_outside_of_class_folders_are_checked_too(photos):
     (photos / "loose.png").write_bytes(b"")
-    dataset, surroundings = open_for_checking(photos)
+    dataset, folder_contents = open_for_checking(photos)
     assert dataset.path[-1] == "loose.png" and dataset.label[-1] is None
     assert "checked without labels: 1 image" in dataset.notes[-1]
-    assert [other.path for other in surroundings.others] == ["loose.png", "ring/notes.txt"]
+    assert [other.path for other in folder_contents.others] == ["loose.png", "ring/notes.txt"]
 
 
 def test_a_folder_without_classes_is_checked_without_labels(photos):
@@ -209,7 +209,7 @@ def test_a_table_is_checked_with_its_labels(photos, cache, tmp_path):
     report = check_data(table, cache=cache)
     # One file is gone, which leaves each class a single image.
     assert {"KS101", "KS601"} == {f.code for f in report.findings if f.severity == "error"}
-    assert report.context.surroundings is None
+    assert report.context.folder_contents is None
 
 
 def test_data_without_a_image_are_refused(tmp_path):
@@ -255,13 +255,13 @@ def test_full_checks_take_features_of_the_readable_images(photos, backbone):
 
 def test_what_is_read_for_features_is_measured_at_once(photos, cache, monkeypatch):
     from kindsight.checks import measure_dataset
-    from kindsight.checks.measurement_cache import Measuring
+    from kindsight.checks.measurement_cache import MeasuringObserver
     from kindsight.dataset import ImageDataset
 
     dataset = ImageDataset.from_folder(photos)
     other = Cache(cache.root.parent / "other")
     _, alone = measure_dataset(dataset, other)
-    with Measuring(cache) as measuring:
+    with MeasuringObserver(cache) as measuring:
         for row in range(len(dataset)):
             data = dataset.load(row)
             digest = content_digest(data)

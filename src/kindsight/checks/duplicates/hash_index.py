@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from kindsight.images.hashes import hamming
 
-__all__ = ["NearPairs", "near_pairs"]
+__all__ = ["NearPairs", "find_near_pairs"]
 
 BANDS = 4
 BITS = 16
@@ -58,7 +58,7 @@ class NearPairs(NamedTuple):
     radius: int
 
 
-def near_pairs(
+def find_near_pairs(
     hashes: NDArray[np.uint64],
     radius: int,
     others: NDArray[np.uint64] | None = None,

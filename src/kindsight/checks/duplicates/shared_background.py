@@ -24,7 +24,7 @@ __all__ = [
     "LEFT",
     "LEFT_OF_BURSTS",
     "LEFT_OF_TURNED",
-    "SharedLook",
+    "SharedBackground",
     "Turn",
     "close_looks",
     "correlations",
@@ -72,7 +72,7 @@ and are nearly the same indeed."""
 Vectors = NDArray[np.float32]
 
 
-class SharedLook:
+class SharedBackground:
     """The look of a set of images.
 
     Parameters
@@ -187,7 +187,7 @@ def turned_back(images: Images, turn: Turn) -> Images:
     return back.transpose(0, 2, 1) if transposed else back
 
 
-def left_alike(look: SharedLook, pairs: NDArray[np.uint8], turn: Turn) -> NDArray[np.float64]:
+def left_alike(look: SharedBackground, pairs: NDArray[np.uint8], turn: Turn) -> NDArray[np.float64]:
     """Compare pairs, (m, 2, 64, 64), without the set's look: as it lies, which most of a set do."""
     frames = [(pairs[:, 0], turned(pairs[:, 1], turn))]
     if any(turn):
@@ -201,7 +201,7 @@ def left_alike(look: SharedLook, pairs: NDArray[np.uint8], turn: Turn) -> NDArra
 
 
 def close_looks(
-    pairs: Sequence[tuple[NDArray[np.uint8], int, int, bool]], look: SharedLook, close: float
+    pairs: Sequence[tuple[NDArray[np.uint8], int, int, bool]], look: SharedBackground, close: float
 ) -> list[float]:
     """Return how alike images are when the one is moved onto the other, on all cores.
 
@@ -210,7 +210,7 @@ def close_looks(
     pairs : sequence of (images, down, right, doubtful)
         uint8 (2, 64, 64); the shift to begin with; whether what all images have in common is not
         to count.
-    look : SharedLook
+    look : SharedBackground
         That.
     close : float
         From which likeness on they may be copies. What is doubtful and not alike without the set's

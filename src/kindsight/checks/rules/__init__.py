@@ -15,14 +15,6 @@ from kindsight.checks.rules.content import (
     LowContrast,
 )
 from kindsight.checks.rules.crops import PartsOfOthers
-from kindsight.checks.rules.damaged_files import (
-    EmptyFiles,
-    NotImages,
-    TooLargeImages,
-    TruncatedImages,
-    UnreadableImages,
-    UnreadFormats,
-)
 from kindsight.checks.rules.duplicates import (
     IdenticalFiles,
     NearDuplicates,
@@ -60,6 +52,14 @@ from kindsight.checks.rules.splits import (
     ClassesAbsent,
     CopiesInSeveralParts,
     IdenticalInSeveralParts,
+)
+from kindsight.checks.rules.unreadable_files import (
+    EmptyFiles,
+    NotImages,
+    TooLargeImages,
+    TruncatedImages,
+    UnreadableImages,
+    UnreadFormats,
 )
 
 FILE_CHECKS: tuple[type[Check], ...] = (

@@ -73,7 +73,7 @@ class FewImages(Check):
         small = sorted((n, name) for name, n in counts.items() if n < FEW)
         return self.result(
             (
-                self.finding_outside(
+                self.finding_about(
                     [name],
                     f"The class {shown(name)} has {images(n)} that can be told apart and read"
                     + (": too few to learn from and to validate on." if n < FEWEST else "."),
@@ -138,7 +138,7 @@ class RoughRecalls(Check):
     def _finding(self, part: str, rough: list[tuple[float, str]], classes: int) -> Finding:
         named = [f"{shown(name)} ±{100 * width:.0f}" for width, name in rough[:SHOWN]]
         more = f" and {len(rough) - SHOWN:,} more" if len(rough) > SHOWN else ""
-        return self.finding_outside(
+        return self.finding_about(
             [name for _, name in rough],
             f"With {part}, the recall of {len(rough):,} of {classes:,} classes can be known within "
             f"these percentage points, at 90% right: {', '.join(named)}{more}.",
@@ -171,7 +171,7 @@ class UnevenClasses(Check):
         small = sorted((n, name) for name, n in counts.items() if 0 < n * TIMES <= most)
         return self.result(
             (
-                self.finding_outside(
+                self.finding_about(
                     [name, largest],
                     f"{shown(name)} has {n:,} images and {shown(largest)} {most:,}, "
                     f"{most / n:.0f} times as many: accuracy says little of the rare class; "

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from kindsight.checks.check import Check, CheckResult
 from kindsight.checks.context import CheckContext
 from kindsight.checks.measurements import SINGLE_TONE
-from kindsight.checks.typical import each_or_all
+from kindsight.checks.rules.per_image import per_image_or_summary
 
 __all__ = [
     "CONTRAST",
@@ -40,7 +40,7 @@ class BlankImages(Check):
         """Look at the images."""
         measured = context.measurements
         wrong = (measured.contrast < CONTRAST) | (measured.plain >= SINGLE_TONE)
-        return each_or_all(
+        return per_image_or_summary(
             self,
             context,
             wrong,
@@ -74,7 +74,7 @@ class DarkImages(Check):
         """Look at the images."""
         measured = context.measurements
         wrong = (measured.p99 < BRIGHTEST) | (measured.p95 < NEARLY_ALL)
-        return each_or_all(
+        return per_image_or_summary(
             self,
             context,
             wrong,
@@ -108,7 +108,7 @@ class BrightImages(Check):
         """Look at the images."""
         measured = context.measurements
         wrong = (measured.p05 > DARKEST) | (measured.brightness > MEAN)
-        return each_or_all(
+        return per_image_or_summary(
             self,
             context,
             wrong,
@@ -145,7 +145,7 @@ class LowContrast(Check):
             & (measured.contrast >= CONTRAST)
             & (measured.plain < SINGLE_TONE)
         )
-        return each_or_all(
+        return per_image_or_summary(
             self,
             context,
             wrong,
@@ -179,7 +179,7 @@ class FewTones(Check):
             & (measured.contrast >= CONTRAST)
             & (measured.plain < SINGLE_TONE)
         )
-        return each_or_all(
+        return per_image_or_summary(
             self,
             context,
             wrong,
@@ -214,7 +214,7 @@ class BlurredImages(Check):
         measured = context.measurements
         extent = np.fmax(measured.softness / SOFTNESS, measured.smear / SMEAR)
         wrong = (extent >= 1) & (measured.contrast >= CONTRAST)  # else it is blank
-        return each_or_all(
+        return per_image_or_summary(
             self,
             context,
             wrong,
@@ -258,7 +258,7 @@ def odd_ones(
     if share > FEWER or (share == FEWER and not grey):
         return check.not_applicable(f"Most images are {'grey' if grey else 'coloured'}.")
     extent = -chroma if grey else chroma
-    return each_or_all(check, context, so, extent, lambda _: message, all_together)
+    return per_image_or_summary(check, context, so, extent, lambda _: message, all_together)
 
 
 # SECTION: KS207: coloured images among grey ones.

@@ -11,9 +11,9 @@ from threadpoolctl import threadpool_limits
 from kindsight import random_stream as chance
 from kindsight.checks.check import CheckResult
 from kindsight.checks.context import CheckContext
-from kindsight.checks.duplicates.copies import Copies, find_copies
-from kindsight.checks.duplicates.groups import Groups
+from kindsight.checks.duplicates.disjoint_sets import Groups
 from kindsight.checks.duplicates.registration import likeness_of_part
+from kindsight.checks.duplicates.search import Copies, find_duplicates
 from kindsight.checks.feature_space import principal_space
 from kindsight.checks.rules.duplicates import CopiesCheck, group_findings
 from kindsight.threads import count_cores, map_ordered, single_threaded_opencv
@@ -170,7 +170,7 @@ def find_parts(context: CheckContext) -> tuple[NDArray[np.int64], NDArray[np.flo
     values : float64 array (m,)
         How alike they are, 0 to 1.
     """
-    return context.once("parts", lambda: _find(context, find_copies(context)))
+    return context.once("parts", lambda: _find(context, find_duplicates(context)))
 
 
 def _find(context: CheckContext, copies: Copies) -> tuple[NDArray[np.int64], NDArray[np.float64]]:

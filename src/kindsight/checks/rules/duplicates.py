@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from kindsight.checks.check import Check, CheckResult, Finding
 from kindsight.checks.context import CheckContext
-from kindsight.checks.duplicates.copies import Copies, find_copies
-from kindsight.checks.duplicates.groups import Groups
+from kindsight.checks.duplicates.disjoint_sets import Groups
+from kindsight.checks.duplicates.search import Copies, find_duplicates
 
 __all__ = [
     "CopiesCheck",
@@ -28,7 +28,7 @@ class CopiesCheck(Check):
     Attributes
     ----------
     kind : str
-        One of :data:`kindsight.checks.duplicates.copies.KINDS`.
+        One of :data:`kindsight.checks.duplicates.search.KINDS`.
     sentence : str
         About a group; ``{n}`` stands for the number of its images.
     """
@@ -40,7 +40,7 @@ class CopiesCheck(Check):
         """Look for copies."""
         if not len(context.readable_rows):
             return self.not_applicable("No image can be read.")
-        copies = find_copies(context)
+        copies = find_duplicates(context)
         result = self.result(
             group_findings(self, context, copies.pairs[self.kind], self._values(copies)),
             len(context.readable_rows),

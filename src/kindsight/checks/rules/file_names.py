@@ -122,7 +122,7 @@ class SameClasses(Check):
             amounts = ", ".join(f"{counts[name]:,}" for name in names)
             most = max(names, key=lambda name: counts[name])
             message = f"They are taken for {len(names)} classes, of {amounts} images."
-            found.append(self.finding_outside(names, message, suggestion=most))
+            found.append(self.finding_about(names, message, suggestion=most))
         return self.result(found, len(counts))
 
 
@@ -145,11 +145,11 @@ class OtherFiles(Check):
 
     def run(self, context: CheckContext) -> CheckResult:
         """Look at what lies in the folders of the images."""
-        if context.surroundings is None:
+        if context.folder_contents is None:
             return self.not_applicable("The data are not a folder.")
         folders = {path.rpartition("/")[0] for path in context.dataset.path}
         kinds: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
-        for other in context.surroundings.others:
+        for other in context.folder_contents.others:
             folder, _, name = other.path.rpartition("/")
             if other.reason == BY_NAME and folder in folders and folder:
                 _, dot, extension = name.rpartition(".")
@@ -159,8 +159,8 @@ class OtherFiles(Check):
             what = f"ending in {extension}" if extension else "without an ending"
             files = "1 file" if len(paths) == 1 else f"{len(paths):,} files"
             message = f"Among the images of a folder, and not used: {files} {what}."
-            found.append(self.finding_outside(paths, message, value=float(len(paths))))
-        return self.result(found, len(context.surroundings.others))
+            found.append(self.finding_about(paths, message, value=float(len(paths))))
+        return self.result(found, len(context.folder_contents.others))
 
 
 # SECTION: KS115: masks among the photographs that they belong to.

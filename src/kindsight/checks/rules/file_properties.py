@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from kindsight.checks.check import Check, CheckResult
 from kindsight.checks.context import CheckContext
-from kindsight.checks.typical import each_or_all
+from kindsight.checks.rules.per_image import per_image_or_summary
 
 __all__ = [
     "ExtremeShapes",
@@ -184,7 +184,7 @@ class ExtremeShapes(Check):
         height = context.measurements.height.astype(np.float64)
         width = context.measurements.width.astype(np.float64)
         proportion = np.maximum(height, width) / np.maximum(1, np.minimum(height, width))
-        return each_or_all(
+        return per_image_or_summary(
             self,
             context,
             proportion > PROPORTION,

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kindsight.checks.check import Check, CheckResult, Finding
-from kindsight.checks.context import CheckContext, OutOfFold
+from kindsight.checks.context import CheckContext, OutOfFoldPredictions
 from kindsight.dataset.names import shown
 from kindsight.evaluation.intervals import wilson_interval
 
@@ -176,7 +176,7 @@ class WrongLabels(Check):
         )
 
     def _finding(
-        self, context: CheckContext, answers: OutOfFold, own: int, doubts: Doubts, i: int
+        self, context: CheckContext, answers: OutOfFoldPredictions, own: int, doubts: Doubts, i: int
     ) -> Finding:
         place, other = int(doubts.rows[i]), int(doubts.suggested[i])
         row = int(answers.rows[place])
@@ -192,7 +192,7 @@ class WrongLabels(Check):
         )
 
 
-def answers_right(answers: OutOfFold, given: NDArray[np.int64]) -> bool:
+def answers_right(answers: OutOfFoldPredictions, given: NDArray[np.int64]) -> bool:
     """Say whether the answers are surely better than always naming the commonest label."""
     n = len(given)
     if n == 0:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from kindsight.checks.check import Check, CheckResult, Finding
 from kindsight.checks.context import CheckContext
-from kindsight.checks.duplicates.copies import find_copies
+from kindsight.checks.duplicates.search import find_duplicates
 from kindsight.dataset.dataset import ImageDataset
 from kindsight.dataset.names import shown, shown_list
 from kindsight.evaluation.intervals import wilson_interval
@@ -20,7 +20,7 @@ __all__ = [
     "CopiesSeveralLabels",
     "SameImageSeveralLabels",
     "label_of_most",
-    "told_apart",
+    "separability",
 ]
 
 # SECTION: What the copies of an image agree on.
@@ -87,7 +87,7 @@ class CopiesSeveralLabels(Check):
             return self.not_applicable("The images have no labels.")
         if not len(context.readable_rows):
             return self.not_applicable("No image can be read.")
-        copies = find_copies(context)
+        copies = find_duplicates(context)
         told: set[tuple[int, ...]] = set()
         findings: list[Finding] = []
         for kinds, what in (
@@ -143,7 +143,7 @@ class ClassesAlike(Check):
             return self.not_applicable("There are no answers of a classifier to hold labels to.")
         given = context.dataset.targets[answers.rows]
         counts = np.bincount(given, minlength=answers.probabilities.shape[1])
-        right = told_apart(answers.probabilities, given)
+        right = separability(answers.probabilities, given)
         enough = np.flatnonzero(counts >= FEWEST)
         alike = []
         for i, one in enumerate(enough.tolist()):
@@ -157,7 +157,7 @@ class ClassesAlike(Check):
         names = context.dataset.classes
         return self.result(
             (
-                self.finding_outside(
+                self.finding_about(
                     [names[one], names[other]],
                     f"Between {shown(names[one])} and {shown(names[other])} a classifier is right "
                     f"for {share:.0%} of their images, for {high:.0%} at most (95% interval); "
@@ -170,7 +170,9 @@ class ClassesAlike(Check):
         )
 
 
-def told_apart(probabilities: NDArray[np.float64], given: NDArray[np.int64]) -> NDArray[np.float64]:
+def separability(
+    probabilities: NDArray[np.float64], given: NDArray[np.int64]
+) -> NDArray[np.float64]:
     """Say how often a class is told from each other one, when only these two are in question.
 
     Parameters

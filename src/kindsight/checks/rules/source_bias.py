@@ -30,7 +30,7 @@ __all__ = [
     "Telling",
     "binned",
     "difference",
-    "tell_apart",
+    "predict_source",
 ]
 
 # SECTION: A small classifier on measurements alone, which may tell parts or classes apart.
@@ -74,7 +74,7 @@ class Telling:
         return (self.low - self.chance) / (1 - self.chance)
 
 
-def tell_apart(
+def predict_source(
     columns: Mapping[str, NDArray[Any]],
     kinds: NDArray[np.int64],
     units: NDArray[np.int64],
@@ -304,10 +304,12 @@ def _compare(
     units = connected([dataset.digest[r] for r in rows], [dataset.group[r] for r in rows])
     # On matrices as small as these, threads wait for each other longer than they work.
     with threadpool_limits(1, user_api="blas"):
-        told = tell_apart(columns, kinds, units)
+        told = predict_source(columns, kinds, units)
         if told.skill < MUCH:
             return check.result([], len(rows))
-        alone = {name: tell_apart({name: column}, kinds, units) for name, column in columns.items()}
+        alone = {
+            name: predict_source({name: column}, kinds, units) for name, column in columns.items()
+        }
     ranked = sorted(alone, key=lambda name: -alone[name].skill)
     telling = [name for name in ranked[:NAMED] if alone[name].skill >= SOME] or ranked[:1]
     reasons = [difference(name, columns[name], kinds, names) for name in telling]
@@ -317,7 +319,7 @@ def _compare(
         + "; ".join(reasons)
         + "."
     )
-    finding = check.finding_outside(names, message, value=round(told.accuracy, 4))
+    finding = check.finding_about(names, message, value=round(told.accuracy, 4))
     return check.result([finding], len(rows))
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 
 from kindsight.checks.check import Check, CheckResult, Finding
 from kindsight.checks.context import CheckContext
-from kindsight.checks.duplicates.copies import find_copies
+from kindsight.checks.duplicates.search import find_duplicates
 from kindsight.dataset.dataset import SPLITS, ImageDataset
 from kindsight.dataset.names import shown
 
@@ -73,7 +73,7 @@ class ClassesAbsent(Check):
                 others = [other for other, names in classes.items() if name in names]
                 near = _near(name, [known for known in there if known not in classes[others[0]]])
                 hint = f" Is {shown(near)} in it meant?" if near else ""
-                yield self.finding_outside(
+                yield self.finding_about(
                     [name],
                     f"The {part} part has no image of {shown(name)}, which the "
                     f"{' and the '.join(others)} part has." + hint,
@@ -118,7 +118,7 @@ class CopiesInSeveralParts(Check):
             return self.not_applicable(NO_PARTS)
         if not len(context.readable_rows):
             return self.not_applicable("No image can be read.")
-        copies = find_copies(context)
+        copies = find_duplicates(context)
         told: set[tuple[int, ...]] = set()
         findings: list[Finding] = []
         for kinds, sentence, severity in _KINDS:

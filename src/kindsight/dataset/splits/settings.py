@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from kindsight.cache.folder import Cache
 from kindsight.checks import CheckContext, measure_dataset
-from kindsight.checks.duplicates.copies import find_copies
+from kindsight.checks.duplicates.search import find_duplicates
 from kindsight.dataset.dataset import ImageDataset
 from kindsight.dataset.names import images, shown
 from kindsight.dataset.splits.by_date import split_by_date
@@ -247,7 +247,9 @@ def divide_dataset(
             f"{images(len(dataset))}, of which none can."
         )
     places: dict[int, int] = {row: place for place, row in enumerate(rows.tolist())}
-    copies = [[places[row] for row in group.tolist()] for group in find_copies(context).groups()]
+    copies = [
+        [places[row] for row in group.tolist()] for group in find_duplicates(context).groups()
+    ]
 
     def taken() -> np.ndarray[Any, Any]:
         return np.asarray(measurements.taken, np.float64)[rows]

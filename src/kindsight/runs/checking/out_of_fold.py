@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from kindsight.cache.folder import Cache
-from kindsight.checks import CheckContext, OutOfFold, RowVectors
-from kindsight.checks.duplicates.copies import find_copies
-from kindsight.checks.measurement_cache import Measuring
+from kindsight.checks import CheckContext, OutOfFoldPredictions, RowFeatures
+from kindsight.checks.duplicates.search import find_duplicates
+from kindsight.checks.measurement_cache import MeasuringObserver
 from kindsight.dataset import ImageDataset
 from kindsight.dataset.splits.folds import fold_indices
 from kindsight.dataset.splits.groups import connected
@@ -43,8 +43,8 @@ from kindsight.training.frozen.softmax import fit_softmax
 
 __all__ = [
     "add_features",
+    "compute_features_and_measurements",
     "out_of_fold",
-    "read_for_both",
 ]
 
 # SECTION: What a head that has not seen an image says of it: for questioning labels.
@@ -151,7 +151,7 @@ def add_features(
     """
     layouts: list[FeatureLayout] = []
 
-    def features() -> RowVectors:
+    def features() -> RowFeatures:
         training = _training(settings, cache)
         rows = context.readable_rows
         # The row goes along as the group, so that it is known of which images there are features.
@@ -164,17 +164,17 @@ def add_features(
             slice(block.start, block.stop) for block in files.layout.blocks
         )
         kept = np.array([int(str(row)) for row in found.dataset.group], np.int64)
-        return RowVectors(kept, found.vectors)
+        return RowFeatures(kept, found.vectors)
 
-    def answers() -> OutOfFold:
+    def answers() -> OutOfFoldPredictions:
         found = context.features
         assert found is not None
-        return answer_out_of_fold(context, found, layouts[0])
+        return out_of_fold_predictions(context, found, layouts[0])
 
-    context.make_features, context.make_out_of_fold = features, answers
+    context.compute_features, context.compute_out_of_fold = features, answers
 
 
-def read_for_both(
+def compute_features_and_measurements(
     dataset: ImageDataset,
     settings: CheckSettings,
     cache: Cache,
@@ -185,7 +185,7 @@ def read_for_both(
     Both are then found in the cache: no image has to be read twice.
     """
     training, said = _training(settings, cache), _said(progress)
-    with Measuring(cache) as measuring:
+    with MeasuringObserver(cache) as measuring:
         training.features(dataset, training.backbone(said), said, measuring)
 
 
@@ -206,9 +206,9 @@ def _said(progress: Progress | None) -> Progress:
     return said
 
 
-def answer_out_of_fold(
-    context: CheckContext, features: RowVectors, layout: FeatureLayout, seed: int = 0
-) -> OutOfFold:
+def out_of_fold_predictions(
+    context: CheckContext, features: RowFeatures, layout: FeatureLayout, seed: int = 0
+) -> OutOfFoldPredictions:
     """Let heads answer for the labelled images that they were not fitted on.
 
     Copies of all kinds, and images of one group, are in one fold: else a head has seen what it
@@ -220,15 +220,17 @@ def answer_out_of_fold(
     rows, targets = features.rows[labelled], targets[labelled]
     k = len(dataset.classes)
     kin: list[int | None] = [None] * len(dataset)
-    for number, group in enumerate(find_copies(context).groups()):
+    for number, group in enumerate(find_duplicates(context).groups()):
         for row in group.tolist():
             kin[row] = number
     picked = rows.tolist()
     columns = [[column[r] for r in picked] for column in (dataset.digest, dataset.group, kin)]
     units = connected(*columns) if picked else np.empty(0, np.int64)
     if k < 2 or len(np.unique(units)) < 2 * k:
-        return OutOfFold(rows[:0], np.empty((0, k)))
+        return OutOfFoldPredictions(rows[:0], np.empty((0, k)))
     digests = [str(dataset.digest[row]) for row in picked]
     folds = fold_indices(targets, units, FOLDS, seed, digests)
     vectors = features.vectors[labelled]
-    return OutOfFold(rows, out_of_fold(vectors, targets, k, layout, folds=folds, seed=seed))
+    return OutOfFoldPredictions(
+        rows, out_of_fold(vectors, targets, k, layout, folds=folds, seed=seed)
+    )

@@ -9,7 +9,7 @@ from typing import Any
 from kindsight.checks import SEVERITIES, CheckContext, CheckResult, Finding, all_checks
 from kindsight.checks.apply import Corrections, correct
 from kindsight.checks.check import Check
-from kindsight.checks.runner import SILENCED
+from kindsight.checks.runner import IGNORED
 
 __all__ = ["COLUMNS", "CheckReport"]
 
@@ -32,7 +32,7 @@ class CheckReport:
         What the checks saw.
     results : tuple of CheckResult
         One for each check, in the order of their codes.
-    silenced : tuple of str
+    ignored : tuple of str
         The codes of checks that were to be ignored.
     seconds : dict of str to float
         Where the time went.
@@ -43,7 +43,7 @@ class CheckReport:
     data: str
     context: CheckContext
     results: tuple[CheckResult, ...]
-    silenced: tuple[str, ...]
+    ignored: tuple[str, ...]
     seconds: dict[str, float]
     notes: tuple[str, ...] = ()
 
@@ -64,11 +64,11 @@ class CheckReport:
         return {severity: found.count(severity) for severity in SEVERITIES}
 
     def states(self) -> dict[str, list[str]]:
-        """Return the codes of checks by state; those silenced apart from those skipped."""
+        """Return the codes of checks by state; those ignored apart from those skipped."""
         by_state: dict[str, list[str]] = {}
         for result in self.results:
-            silenced = result.state == "skipped" and result.reason == SILENCED
-            by_state.setdefault("silenced" if silenced else result.state, []).append(result.code)
+            ignored = result.state == "skipped" and result.reason == IGNORED
+            by_state.setdefault("ignored" if ignored else result.state, []).append(result.code)
         return by_state
 
     def found(self) -> list[tuple[Check, CheckResult]]:
@@ -104,7 +104,7 @@ class CheckReport:
         dict
             ``data``, ``images``, ``readable``, ``classes`` (class to number of images),
             ``counts`` (severity to number of findings), ``checks`` (a list, each with code, title,
-            state, severity, examined, reason and findings), ``silenced``, ``notes``, ``seconds``.
+            state, severity, examined, reason and findings), ``ignored``, ``notes``, ``seconds``.
         """
         checks = {check.code: check for check in all_checks()}
         return {
@@ -125,7 +125,7 @@ class CheckReport:
                 }
                 for result in self.results
             ],
-            "silenced": list(self.silenced),
+            "ignored": list(self.ignored),
             "notes": list(self.notes),
             "seconds": {name: round(value, 3) for name, value in self.seconds.items()},
         }

@@ -12,10 +12,10 @@ from kindsight.cache.folder import Cache
 from kindsight.checks import (
     SEVERITIES,
     CheckContext,
-    Surroundings,
-    look_around,
+    FolderContents,
     measure_dataset,
     run_checks,
+    scan_folder,
 )
 from kindsight.checks.check import Check
 from kindsight.dataset import DataOptions, ImageDataset, open_dataset
@@ -45,7 +45,7 @@ _LEFT_OUT = "Outside the class folders, and so left out"
 
 def open_for_checking(
     data: str | os.PathLike[str], options: DataOptions | None = None
-) -> tuple[ImageDataset, Surroundings | None]:
+) -> tuple[ImageDataset, FolderContents | None]:
     """Make a dataset of data, and look what lies beside its images.
 
     Parameters
@@ -60,7 +60,7 @@ def open_for_checking(
     Returns
     -------
     dataset : ImageDataset
-    surroundings : Surroundings or None
+    folder_contents : FolderContents or None
         None where the data are not a folder.
 
     Raises
@@ -79,13 +79,13 @@ def open_for_checking(
             raise error from None
     if not Path(data).is_dir() or dataset.root is None or dataset.arrays is not None:
         return dataset, None
-    surroundings = look_around(dataset.root, dataset.path)
-    return _with_outsiders(dataset, surroundings), surroundings
+    folder_contents = scan_folder(dataset.root, dataset.path)
+    return _with_outsiders(dataset, folder_contents), folder_contents
 
 
-def _with_outsiders(dataset: ImageDataset, surroundings: Surroundings) -> ImageDataset:
+def _with_outsiders(dataset: ImageDataset, folder_contents: FolderContents) -> ImageDataset:
     """Add the images that the dataset leaves out because they are in no class folder."""
-    outside = [other for other in surroundings.others if not other.reason]
+    outside = [other for other in folder_contents.others if not other.reason]
     if not outside:
         return dataset
     more = len(outside)
@@ -145,10 +145,10 @@ def check_data(
         Where the cache cannot be used.
     """
     started = time.monotonic()
-    dataset, surroundings = open_for_checking(data, options)
+    dataset, folder_contents = open_for_checking(data, options)
     listed = time.monotonic() - started
     report = check_dataset(
-        dataset, settings, surroundings=surroundings, data=os.fspath(data), cache=cache,
+        dataset, settings, folder_contents=folder_contents, data=os.fspath(data), cache=cache,
         progress=progress,
     )  # fmt: skip
     report.seconds["list"] = listed
@@ -160,7 +160,7 @@ def check_dataset(
     dataset: ImageDataset,
     settings: CheckSettings | None = None,
     *,
-    surroundings: Surroundings | None = None,
+    folder_contents: FolderContents | None = None,
     data: str = "",
     checks: tuple[Check, ...] | None = None,
     cache: Cache | None = None,
@@ -174,7 +174,7 @@ def check_dataset(
         Which images.
     settings : CheckSettings, optional
         Which checks.
-    surroundings : Surroundings, optional
+    folder_contents : FolderContents, optional
         What lies beside the images.
     data : str
         What the report calls them.
@@ -197,14 +197,17 @@ def check_dataset(
 
     if settings.full:
         # Importing what trains takes a tenth of a second that a cheap check need not spend.
-        from kindsight.runs.checking.out_of_fold import add_features, read_for_both
+        from kindsight.runs.checking.out_of_fold import (
+            add_features,
+            compute_features_and_measurements,
+        )
 
-        read_for_both(dataset, settings, cache, progress)
+        compute_features_and_measurements(dataset, settings, cache, progress)
     measured, measurements = measure_dataset(
         dataset, cache, workers=settings.workers, progress=step("images")
     )
     read = time.monotonic()
-    context = CheckContext(measured, measurements, surroundings)
+    context = CheckContext(measured, measurements, folder_contents)
     if settings.full:
         add_features(context, settings, cache, progress)
     results = run_checks(

@@ -7,7 +7,7 @@ import difflib
 import os
 from dataclasses import dataclass
 
-from kindsight.checks.runner import check_codes
+from kindsight.checks.runner import validate_codes
 from kindsight.errors import SettingsError
 from kindsight.files import read_toml
 
@@ -21,7 +21,7 @@ class CheckSettings:
     Parameters
     ----------
     ignore : tuple of str
-        Codes of checks that are silenced, such as ``KS203``. The report says that they were.
+        Codes of checks that are ignored, such as ``KS203``. The report says that they were.
     full : bool
         Whether checks run that need features of all images.
     model : str
@@ -50,7 +50,7 @@ class CheckSettings:
                 f'ignore must be codes of checks, such as ["KS203"]. Received: {given!r}.'
             )
         object.__setattr__(self, "ignore", tuple(sorted(set(self.ignore))))
-        check_codes(self.ignore)
+        validate_codes(self.ignore)
         if not isinstance(self.full, bool):
             raise SettingsError(f"full must be true or false. Received: {self.full!r}.")
 

@@ -12,7 +12,14 @@ from kindsight.files import write_csv, write_json, write_text
 from kindsight.runs.checking.page import findings_data
 from kindsight.runs.checking.report import COLUMNS, CheckReport
 
-__all__ = ["CSV_FILE", "JSON_FILE", "PAGE_FILE", "check_free", "claim_folder", "write_report"]
+__all__ = [
+    "CSV_FILE",
+    "JSON_FILE",
+    "PAGE_FILE",
+    "claim_folder",
+    "validate_output_folder",
+    "write_report",
+]
 
 CSV_FILE = "findings.csv"
 JSON_FILE = "findings.json"
@@ -65,7 +72,7 @@ def claim_folder(
     """Make the folder that findings are written to; see :func:`write_report`."""
     try:
         if out is not None:
-            check_free(out)
+            validate_output_folder(out)
             Path(out).mkdir(parents=True, exist_ok=True)
             return Path(out)
         return _next_folder(_name(Path(data).resolve()), Path(parent))
@@ -76,7 +83,7 @@ def claim_folder(
         ) from error
 
 
-def check_free(out: str | os.PathLike[str]) -> None:
+def validate_output_folder(out: str | os.PathLike[str]) -> None:
     """Raise UsageError if findings cannot be written to a folder: it must be new or empty."""
     folder = Path(out)
     try:

@@ -180,7 +180,7 @@ def compute_features(
         Called with (images done, images in all), from the calling thread.
     beside : Beside, optional
         Looks at the images that are read, such as
-        :class:`kindsight.checks.measurement_cache.Measuring`.
+        :class:`kindsight.checks.measurement_cache.MeasuringObserver`.
     view : int
         Which view the network sees, as :mod:`.views` counts them.
 

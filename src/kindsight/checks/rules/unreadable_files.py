@@ -129,15 +129,15 @@ class UnreadFormats(Check):
 
     def run(self, context: CheckContext) -> CheckResult:
         """Look at what lies beside the images."""
-        if context.surroundings is None:
+        if context.folder_contents is None:
             return self.not_applicable("The data are not a folder.")
         kinds: defaultdict[str, list[str]] = defaultdict(list)
-        for other in context.surroundings.others:
+        for other in context.folder_contents.others:
             if other.reason.startswith(_REASON):
                 kinds[other.path.rpartition(".")[2].lower()].append(other.path)
         found = []
         for extension, paths in sorted(kinds.items(), key=lambda item: (-len(item[1]), item[0])):
             files = "1 file" if len(paths) == 1 else f"{len(paths):,} files"
             message = f"Left out, since this format is not read: {files} ending in .{extension}."
-            found.append(self.finding_outside(paths, message, value=float(len(paths))))
-        return self.result(found, len(context.surroundings.others))
+            found.append(self.finding_about(paths, message, value=float(len(paths))))
+        return self.result(found, len(context.folder_contents.others))

@@ -23,13 +23,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kindsight.checks.context import CheckContext
-from kindsight.checks.duplicates.groups import Groups
-from kindsight.checks.duplicates.hash_index import near_pairs
+from kindsight.checks.duplicates.disjoint_sets import Groups
+from kindsight.checks.duplicates.hash_index import find_near_pairs
 from kindsight.checks.duplicates.registration import best_shifts
 from kindsight.checks.duplicates.shared_background import (
     LEFT,
     LEFT_OF_TURNED,
-    SharedLook,
+    SharedBackground,
     Turn,
     close_looks,
     correlations,
@@ -40,7 +40,7 @@ from kindsight.checks.measurements import SINGLE_TONE
 from kindsight.images.hashes import TURNS, hamming, turned_hashes
 from kindsight.threads import single_threaded_opencv
 
-__all__ = ["KINDS", "Copies", "find_copies"]
+__all__ = ["KINDS", "Copies", "find_duplicates"]
 
 KINDS = ("identical", "stored", "turned", "near")
 """The kinds of copies, from the narrowest to the widest."""
@@ -125,7 +125,7 @@ class _Search:
 
     context: CheckContext
     groups: Groups
-    look: SharedLook
+    look: SharedBackground
     pairs: dict[str, list[NDArray[np.int64]]] = field(
         default_factory=lambda: {kind: [] for kind in KINDS}
     )
@@ -145,7 +145,7 @@ class _Search:
         return self.context.measurements.small(different)[where]
 
 
-def find_copies(context: CheckContext) -> Copies:
+def find_duplicates(context: CheckContext) -> Copies:
     """Find the copies among the images of a context; found once, and then remembered."""
     return context.once("copies", lambda: _find(context))
 
@@ -156,7 +156,7 @@ def _find(context: CheckContext) -> Copies:
     # A hash of nothing is noise.
     shows = (measured.contrast >= FAINT) & (measured.plain < SINGLE_TONE)
     readable = context.readable_rows
-    look = SharedLook(measured.small, readable[shows[readable]])
+    look = SharedBackground(measured.small, readable[shows[readable]])
     search = _Search(context, Groups(n), look)
     rows = _different(search)
     rows = rows[shows[rows]]
@@ -164,14 +164,14 @@ def _find(context: CheckContext) -> Copies:
         rows = _same_hash(search, rows)
         hashes = measured.hash[rows]
         at_most = max(PAIRS_AT_LEAST, PAIRS_EACH * len(rows))
-        found = near_pairs(hashes[:, 0].copy(), BURST_BITS, at_most=at_most)
+        found = find_near_pairs(hashes[:, 0].copy(), BURST_BITS, at_most=at_most)
         search.complete &= found.radius >= BURST_BITS
         pairs = rows[found.pairs]
         narrow = found.apart <= LOW_BITS
         _confirm_stored(search, pairs[narrow], TURNS[0], "stored")
         for turn in TURNS[1:]:
             turned = turned_hashes(hashes, turn)
-            mirrored = near_pairs(hashes[:, 0].copy(), LOW_BITS, turned[:, 0].copy(), at_most)
+            mirrored = find_near_pairs(hashes[:, 0].copy(), LOW_BITS, turned[:, 0].copy(), at_most)
             search.complete &= mirrored.radius >= LOW_BITS
             _confirm_stored(search, rows[mirrored.pairs], turn, "turned")
         _confirm_near(search, pairs, found.apart)

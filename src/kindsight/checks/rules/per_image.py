@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from kindsight.checks.check import Check, CheckResult
 from kindsight.checks.context import CheckContext
 
-__all__ = ["HABIT", "each_or_all"]
+__all__ = ["HABIT", "per_image_or_summary"]
 
 # Where more of the images than this are so, it is how these data are (X-rays are dark, scans are
 # bright): that is said once, not of each.
@@ -18,7 +18,7 @@ HABIT = 0.25
 FEWEST = 20
 
 
-def each_or_all(
+def per_image_or_summary(
     check: Check,
     context: CheckContext,
     wrong: NDArray[np.bool_],
