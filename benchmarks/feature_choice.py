@@ -34,7 +34,7 @@ from kindsight.images import InputSpec, read_image, resize_image
 from kindsight.models.backbones.backbone import PROFILES
 from kindsight.models.backbones.backbone import STATISTICS as STATISTICS_OF_PLACES
 from kindsight.models.backbones.layout import FeatureBlock, FeatureLayout
-from kindsight.models.backbones.tta import look, views_of
+from kindsight.models.backbones.tta import transform_image, tta_variants
 from kindsight.threads import count_cores, map_ordered, single_threaded_opencv
 from kindsight.training.frozen.select_head import FOLDS, fit_head
 from processes import say
@@ -60,10 +60,14 @@ VIEWS: dict[str, Views] = {
     "as they are": lambda pixels: [pixels],
     "and left-right": lambda pixels: [pixels, pixels[:, ::-1]],
     "and left-right, up-down": lambda pixels: [pixels, pixels[:, ::-1], pixels[::-1]],
-    "and the middle": lambda pixels: [look(pixels, view) for view in views_of((0,), 2)],
-    "and the middle, the corners": lambda pixels: [look(pixels, v) for v in views_of((0,), 6)],
+    "and the middle": lambda pixels: [
+        transform_image(pixels, view) for view in tta_variants((0,), 2)
+    ],
+    "and the middle, the corners": lambda pixels: [
+        transform_image(pixels, v) for v in tta_variants((0,), 6)
+    ],
     "those three, and their middles": lambda pixels: [
-        look(pixels, v) for v in views_of((0, 1, 2), 2)
+        transform_image(pixels, v) for v in tta_variants((0, 1, 2), 2)
     ],
 }
 # Each asks one question; what it does not ask about is as in DEFAULT.

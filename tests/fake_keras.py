@@ -43,7 +43,7 @@ class FakeKeras:
         assert Path(model).is_file() and Path(model).suffix == ".keras" and pixels().ndim == 4
         self.start()
 
-    def dismiss(self):
+    def close_in_background(self):
         return None
 
     def build(self, *_, **__):

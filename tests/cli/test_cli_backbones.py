@@ -33,7 +33,7 @@ def test_json_holds_all_that_is_known(run):
     rows = json.loads(run("backbones", "--json").stdout)["backbones"]
     (row,) = (row for row in rows if row["name"] == "inception-v3")
     assert row["cuts"] == [f"mixed{number}" for number in range(11)]
-    assert row["size"] == [299, 299] and row["least"] == 75
+    assert row["size"] == [299, 299] and row["min_size"] == 75
     assert row["file"].startswith("https://") and row["file"].endswith("_notop.h5")
     assert row["here"] is False
 

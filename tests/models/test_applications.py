@@ -12,8 +12,8 @@ from kindsight.models.backbones.features import build_feature_model, build_netwo
 from kindsight.models.backbones.table import BACKBONES
 from kindsight.models.formats.assemble import write_keras, write_tflite
 from kindsight.models.formats.convert import make_images, run_litert
+from kindsight.models.graph import cut_points, output_of
 from kindsight.models.heads.head import LinearHead
-from kindsight.models.networks.graph import cut_points, output_of
 
 # Where Keras keeps what it wants of pixels, and the file that it downloads.
 MODULES = {
@@ -48,7 +48,7 @@ FAMILIES = [
 @pytest.fixture(scope="module", params=MODULES)
 def network(request):
     backbone = APPLICATIONS[request.param]
-    return backbone, build_network(backbone, (backbone.least, backbone.least), "none")
+    return backbone, build_network(backbone, (backbone.min_size, backbone.min_size), "none")
 
 
 def test_every_application_is_tested():
@@ -58,7 +58,7 @@ def test_every_application_is_tested():
 def test_table_says_what_keras_builds(network):
     backbone, model = network
     assert model.count_params() == backbone.parameters
-    assert model.input_shape == (None, backbone.least, backbone.least, 3)
+    assert model.input_shape == (None, backbone.min_size, backbone.min_size, 3)
     assert model.output_shape[-1] == backbone.top_width
     for stage in backbone.stages:
         assert output_of(model, stage.layer).shape[-1] == stage.channels
@@ -79,7 +79,7 @@ def test_scaling_is_what_keras_would_have_done(network):
     import keras
 
     backbone, model = network
-    images = make_images(2, (backbone.least, backbone.least))
+    images = make_images(2, (backbone.min_size, backbone.min_size))
     module = importlib.import_module(f"keras.applications.{MODULES[backbone.name]}")
     expected = module.preprocess_input(images.copy())
     if backbone.name in INSIDE:
@@ -106,7 +106,7 @@ def test_published_file_is_the_one_that_keras_downloads(name):
 def test_random_backbone_becomes_a_bundle(name, keras_process, tmp_path):
     """Built, converted, kept, given a head without TensorFlow, loaded by plain Keras: all agree."""
     backbone = BACKBONES[name]
-    size = (backbone.least, backbone.least + 8)
+    size = (backbone.min_size, backbone.min_size + 8)
     files = ensure_backbone(name, size, tmp_path, weights="none", seed=3, process=keras_process)
     assert files.layout == backbone.layout()
     images = make_images(3, size)

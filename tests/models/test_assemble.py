@@ -14,7 +14,7 @@ from kindsight.errors import SettingsError, WeightsError
 from kindsight.models.formats.assemble import METADATA_NAME, write_keras, write_tflite
 from kindsight.models.formats.litert import make_interpreter, schema
 from kindsight.models.formats.tflite import read_tflite
-from kindsight.models.heads.head import CurvedHead, LinearHead, SummedHead
+from kindsight.models.heads.head import EnsembleHead, LinearHead, RBFHead
 
 KINDS = ["linear", "rbf", "joined", "summed"]
 CLASSES = [2, 3, 50]
@@ -25,7 +25,7 @@ def make_head(kind, features, classes):
     random = np.random.default_rng([KINDS.index(kind), classes])
     if kind == "summed":  # the first and the last of all features, and those between
         first = features // 3
-        return SummedHead(
+        return EnsembleHead(
             (
                 make_head("rbf", first, classes),
                 make_head("linear", features - 2 * first, classes),
@@ -35,7 +35,7 @@ def make_head(kind, features, classes):
     if kind == "linear":
         kernel = random.normal(size=(features, classes)) / np.sqrt(features)
         return LinearHead(kernel, random.normal(size=classes))
-    return CurvedHead(
+    return RBFHead(
         project_kernel=random.normal(size=(features, 16)) / np.sqrt(25 * features),
         project_bias=random.normal(size=16),
         landmarks=random.normal(size=(40, 16)),

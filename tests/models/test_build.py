@@ -28,7 +28,18 @@ class StandIn:
         self.error = error
         self.built = 0
 
-    def build(self, name, size, *, tflite, keras, weights=None, seed=0, given=None, folded=True):
+    def build(
+        self,
+        name,
+        size,
+        *,
+        tflite,
+        keras,
+        weights=None,
+        seed=0,
+        input_size=None,
+        fold_batch_norm=True,
+    ):
         if self.error is not None:
             raise self.error
         self.built += 1
@@ -101,8 +112,10 @@ def test_keys_tell_apart_what_differs(tmp_path, monkeypatch):
         ensure_backbone(NAME, (64, 64), tmp_path, process=process, weights="none").key,
         ensure_backbone(NAME, (64, 64), tmp_path, process=process, weights="none", seed=1).key,
     ]
-    keys.append(ensure_backbone(NAME, (64, 64), tmp_path, process=process, given=(96, 96)).key)
-    keys.append(ensure_backbone(NAME, (64, 64), tmp_path, process=process, folded=False).key)
+    keys.append(ensure_backbone(NAME, (64, 64), tmp_path, process=process, input_size=(96, 96)).key)
+    keys.append(
+        ensure_backbone(NAME, (64, 64), tmp_path, process=process, fold_batch_norm=False).key
+    )
     monkeypatch.setattr(build, "BUILD_FORMAT", 999)
     keys.append(ensure_backbone(NAME, (64, 64), tmp_path, process=process).key)
     assert len(set(keys)) == process.built == 9
@@ -112,14 +125,14 @@ def test_keys_tell_apart_what_differs(tmp_path, monkeypatch):
 def test_images_of_the_right_size_need_no_resizing(tmp_path):
     process = StandIn()
     first = ensure_backbone(NAME, (64, 64), tmp_path, process=process)
-    again = ensure_backbone(NAME, (64, 64), tmp_path, process=process, given=(64, 64))
+    again = ensure_backbone(NAME, (64, 64), tmp_path, process=process, input_size=(64, 64))
     assert first == again and process.built == 1
 
 
 def test_only_some_networks_resize_images_themselves(tmp_path):
     with pytest.raises(SettingsError, match=r"must be an EfficientNet-Lite. Received: resnet50\."):
         ensure_backbone(
-            "resnet50", (64, 64), tmp_path, weights="none", process=StandIn(), given=(96, 96)
+            "resnet50", (64, 64), tmp_path, weights="none", process=StandIn(), input_size=(96, 96)
         )
 
 
@@ -131,7 +144,7 @@ def halved(images):
 
 @pytest.mark.slow
 def test_a_network_that_resizes_images_itself(built, tmp_path, keras_process):
-    files = ensure_backbone(NAME, (64, 48), tmp_path, process=keras_process, given=(128, 96))
+    files = ensure_backbone(NAME, (64, 48), tmp_path, process=keras_process, input_size=(128, 96))
     images = np.random.default_rng(3).integers(0, 256, (3, 128, 96, 3)).astype(np.float32)
     plain, network = Interpreter(built.tflite), Interpreter(files.tflite)
     assert files.layout == built.layout
@@ -144,7 +157,7 @@ def test_a_network_that_resizes_images_itself(built, tmp_path, keras_process):
 def test_folded_normalisations_change_no_feature(built, images, tmp_path, keras_process):
     import keras
 
-    plain = ensure_backbone(NAME, (64, 48), tmp_path, process=keras_process, folded=False)
+    plain = ensure_backbone(NAME, (64, 48), tmp_path, process=keras_process, fold_batch_norm=False)
     folded, unfolded = Interpreter(built.tflite), Interpreter(plain.tflite)
     for image in images:
         expected = unfolded(image)

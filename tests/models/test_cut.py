@@ -6,7 +6,7 @@ import pytest
 from kindsight.errors import SettingsError
 from kindsight.models.backbones.features import build_network
 from kindsight.models.backbones.table import get_backbone
-from kindsight.models.heads.trained import TrainedHead, add_trained_head
+from kindsight.models.heads.trainable import TrainableHead, add_trainable_head
 from kindsight.models.networks.cut import complete_layer, cut_network
 from kindsight.models.networks.freezing import (
     freeze,
@@ -55,8 +55,8 @@ def test_the_course_s_recipe(inception):
     # 150 pixels: 7 x 7 maps of 768 channels, the course's own figures.
     assert network.output_shape == (None, 7, 7, 768)
     freeze(network, "all")
-    head = TrainedHead(pooling="flatten", dense=(1024,), dropout=0.2)
-    model = add_trained_head(network, head, 2)
+    head = TrainableHead(pooling="flatten", dense=(1024,), dropout=0.2)
+    model = add_trainable_head(network, head, 2)
     names = [layer.name for layer in model.layers[-6:]]
     assert names == ["head_flatten", "head_dense1", "head_relu1", "head_dropout", "unit", "logits"]
     assert model.get_layer("unit").output.shape == (None, 1) and model.output_shape == (None, 2)
@@ -185,10 +185,10 @@ def test_summary_by_hand(network):
 @pytest.mark.parametrize(
     ("head", "classes", "layers", "parameters"),
     [
-        (TrainedHead(), 3, ["head_average", "logits"], 4 * 3 + 3),
-        (TrainedHead(pooling="max"), 2, ["head_max", "unit", "logits"], 4 + 1),
+        (TrainableHead(), 3, ["head_average", "logits"], 4 * 3 + 3),
+        (TrainableHead(pooling="max"), 2, ["head_max", "unit", "logits"], 4 + 1),
         (
-            TrainedHead("flatten", (5,), 0.5, batch_norm=True),
+            TrainableHead("flatten", (5,), 0.5, batch_norm=True),
             4,
             ["head_flatten", "head_dense1", "head_bn1", "head_relu1", "head_dropout", "logits"],
             64 * 5 + 5 + 2 * 5 + 5 * 4 + 4,
@@ -197,13 +197,13 @@ def test_summary_by_hand(network):
 )
 def test_heads_by_hand(network, head, classes, layers, parameters):
     freeze(network, "all")
-    model = add_trained_head(network, head, classes)
+    model = add_trainable_head(network, head, classes)
     assert [layer.name for layer in model.layers][-len(layers) :] == layers
     assert sum(int(np.prod(v.shape)) for v in model.trainable_weights) == parameters
 
 
 def test_l2_is_the_penalty_on_kernels(network):
-    model = add_trained_head(network, TrainedHead(dense=(3,), l2=0.5), 3)
+    model = add_trainable_head(network, TrainableHead(dense=(3,), l2=0.5), 3)
     kernels = [model.get_layer(name).kernel for name in ("head_dense1", "logits")]
     expected = 0.5 * sum(float(np.square(np.asarray(kernel)).sum()) for kernel in kernels)
     assert float(sum(model.losses)) == pytest.approx(expected, rel=1e-5)
@@ -212,28 +212,28 @@ def test_l2_is_the_penalty_on_kernels(network):
 @pytest.mark.parametrize(
     ("head", "said"),
     [
-        (TrainedHead(pooling="mean"), "pooling must be one of"),
-        (TrainedHead(dense=(0,)), "dense must be widths"),
-        (TrainedHead(dropout=1.0), "dropout must be"),
-        (TrainedHead(l2=-1.0), "l2 must be"),
-        (TrainedHead(l2=float("nan")), "l2 must be"),
+        (TrainableHead(pooling="mean"), "pooling must be one of"),
+        (TrainableHead(dense=(0,)), "dense must be widths"),
+        (TrainableHead(dropout=1.0), "dropout must be"),
+        (TrainableHead(l2=-1.0), "l2 must be"),
+        (TrainableHead(l2=float("nan")), "l2 must be"),
     ],
 )
 def test_wrong_heads_are_refused(network, head, said):
     with pytest.raises(SettingsError, match=said):
-        add_trained_head(network, head, 2)
+        add_trainable_head(network, head, 2)
 
 
 def test_heads_too_large_for_memory_are_refused(inception):
-    head = TrainedHead("flatten", (65_536,))
+    head = TrainableHead("flatten", (65_536,))
     with pytest.raises(SettingsError, match="Pool the maps"):
-        add_trained_head(inception, head, 2)
+        add_trainable_head(inception, head, 2)
 
 
 def test_two_logits_are_nothing_and_the_unit_s(network):
     import keras
 
-    model = add_trained_head(network, TrainedHead(), 2, seed=3)
+    model = add_trainable_head(network, TrainableHead(), 2, seed=3)
     ends = keras.Model(model.input, [model.get_layer("unit").output, model.output])
     pixels = np.random.default_rng(0).uniform(0, 255, (3, 16, 16, 3)).astype(np.float32)
     unit, logits = (np.asarray(values) for values in ends(pixels))
@@ -243,7 +243,7 @@ def test_two_logits_are_nothing_and_the_unit_s(network):
 
 def test_a_head_s_first_weights_are_of_the_seed_alone(network):
     def first(seed):
-        model = add_trained_head(network, TrainedHead("flatten", (5,), 0.5), 3, seed)
+        model = add_trainable_head(network, TrainableHead("flatten", (5,), 0.5), 3, seed)
         return np.asarray(model.get_layer("head_dense1").kernel)
 
     one, other = first(1), first(2)

@@ -5,7 +5,7 @@ import pytest
 
 from kindsight.models.backbones.layout import FeatureBlock, FeatureLayout
 from kindsight.models.formats.convert import run_litert, write_both_forms
-from kindsight.models.heads.head import CurvedHead, LinearHead
+from kindsight.models.heads.head import LinearHead, RBFHead
 from kindsight.models.networks.fine_tuned import (
     average_logits,
     average_over_flips,
@@ -83,7 +83,7 @@ def heads(width):
         return random.normal(0, 0.3, shape).astype(np.float32)
 
     yield LinearHead(draw(width, 3), draw(3))
-    yield CurvedHead(
+    yield RBFHead(
         project_kernel=draw(width, 4), project_bias=draw(4), landmarks=draw(7, 4),
         gamma=np.float32(0.1), kernel=draw(7, 3), bias=draw(3),
     )  # fmt: skip

@@ -10,6 +10,7 @@ from kindsight.models.networks.feature_maps import (
     LayerMaps,
     brightness,
     collect_maps,
+    collect_maps_in_worker,
     evenly,
     read_maps,
     write_maps,
@@ -69,7 +70,7 @@ def test_layers_and_maps_are_chosen_evenly_and_the_rest_is_named(network):
 
 
 def test_the_child_gives_the_same(network, keras_process):
-    layers, left_out, _ = keras_process.maps(network, PIXELS, max_layers=1)
+    layers, left_out, _ = collect_maps_in_worker(keras_process, network, PIXELS, max_layers=1)
     assert layers[0].maps.tolist() == [FIRST, [[0, 0, 0], [0, 0, 0]]]
     assert layers[0].maps.dtype == np.float32
     assert left_out == ["pool"]
@@ -109,8 +110,8 @@ def test_a_sequential_network_of_the_course_s_kind_has_all_its_layers(tmp_path):
 def test_pixels_of_another_shape_are_refused_at_once(shape):
     process = KerasProcess()
     with pytest.raises(SettingsError, match="of one image"):
-        process.maps("model.keras", np.zeros(shape, np.uint8))
-    assert process._child is None
+        collect_maps_in_worker(process, "model.keras", np.zeros(shape, np.uint8))
+    assert process.pid is None
 
 
 @pytest.mark.parametrize(

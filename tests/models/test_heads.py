@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from kindsight.errors import WeightsError
-from kindsight.models.heads.head import CurvedHead, HeadLayers, LinearHead, SummedHead
+from kindsight.models.heads.head import EnsembleHead, Head, LinearHead, RBFHead
 
 
 def linear(features=6, classes=3, seed=0):
@@ -18,7 +18,7 @@ def linear(features=6, classes=3, seed=0):
 
 def curved(features=6, classes=3, joined=True, seed=0):
     random = np.random.default_rng(seed)
-    return CurvedHead(
+    return RBFHead(
         project_kernel=random.normal(size=(features, 4)),
         project_bias=random.normal(size=4),
         landmarks=random.normal(size=(5, 4)),
@@ -30,7 +30,7 @@ def curved(features=6, classes=3, joined=True, seed=0):
 
 
 def summed(*heads):
-    return SummedHead(heads)
+    return EnsembleHead(heads)
 
 
 HEADS = [
@@ -43,7 +43,7 @@ HEADS = [
 
 
 def run_steps(head, features):
-    """Follow the chain of steps in float64, as the documentation of HeadStep says."""
+    """Follow the chain of steps in float64, as the documentation of HeadLayer says."""
     values = {"features": np.asarray(features, np.float64)}
     for step in head.steps():
         given = [values[name] for name in step.inputs]
@@ -74,9 +74,9 @@ def test_curved_head_by_hand():
         "kernel": [[1, 0], [0, 1]],
         "bias": [0, 0],
     }
-    head = CurvedHead(**arrays)
+    head = RBFHead(**arrays)
     assert head.logits([[1, 1]])[0] == pytest.approx([1.0, np.exp(-0.5)], rel=1e-6)
-    joined = CurvedHead(**arrays, linear_kernel=[[10, 0], [0, 10]])
+    joined = RBFHead(**arrays, linear_kernel=[[10, 0], [0, 10]])
     assert joined.logits([[1, 1]])[0] == pytest.approx([11.0, 20 + np.exp(-0.5)], rel=1e-6)
 
 
@@ -100,7 +100,7 @@ def test_each_step_needs_the_one_before(head):
 def test_arrays_there_and_back(head, tmp_path):
     np.savez(tmp_path / "head.npz", **head.to_arrays())
     with np.load(tmp_path / "head.npz", allow_pickle=False) as arrays:
-        back = HeadLayers.from_arrays(dict(arrays))
+        back = Head.from_arrays(dict(arrays))
     assert type(back) is type(head)
     features = np.ones((2, head.features))
     assert (back.logits(features) == head.logits(features)).all()
@@ -123,7 +123,7 @@ def test_a_sum_is_of_each_heads_own_features():
 @pytest.mark.parametrize("heads", [(), (linear(),), (linear(), linear(classes=2)), (linear(), 3)])
 def test_heads_that_have_no_sum_are_refused(heads):
     with pytest.raises(WeightsError, match="two or more, for the same classes"):
-        SummedHead(heads)
+        EnsembleHead(heads)
 
 
 @pytest.mark.parametrize(
@@ -142,7 +142,7 @@ def test_hostile_arrays_of_a_sum_are_refused(change, said):
     for name in [name for name, value in change.items() if value is None]:
         del arrays[name]
     with pytest.raises(WeightsError, match=said):
-        HeadLayers.from_arrays(arrays)
+        Head.from_arrays(arrays)
 
 
 def test_many_rows_are_as_few():
@@ -176,7 +176,7 @@ def test_arrays_of_the_caller_stay_writable():
 def test_wrong_linear_arrays_are_refused(change):
     arrays = {**linear().to_arrays(), **change}
     with pytest.raises(WeightsError, match="head"):
-        HeadLayers.from_arrays({name: value for name, value in arrays.items() if value is not None})
+        Head.from_arrays({name: value for name, value in arrays.items() if value is not None})
 
 
 @pytest.mark.parametrize(
@@ -194,7 +194,7 @@ def test_wrong_linear_arrays_are_refused(change):
 )
 def test_wrong_curved_arrays_are_refused(change):
     with pytest.raises(WeightsError, match="A head's"):
-        HeadLayers.from_arrays({**curved().to_arrays(), **change})
+        Head.from_arrays({**curved().to_arrays(), **change})
 
 
 def test_features_of_another_width_are_refused():

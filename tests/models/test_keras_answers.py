@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from kindsight.models.heads.head import LinearHead
-from kindsight.models.worker.child import FrozenNetwork, answers_of
+from kindsight.models.keras_jobs import Backbone, predict
 
 SIZE = (10, 8)
 
@@ -43,7 +43,7 @@ def some_pixels(count=11, seed=0):
     return np.random.default_rng(seed).integers(0, 256, (count, *SIZE, 3), np.uint8)
 
 
-class Spy(FrozenNetwork):
+class Spy(Backbone):
     """Answers with features of its own making, to be told from those that are run now."""
 
     def run(self, pixels):
@@ -53,9 +53,9 @@ class Spy(FrozenNetwork):
 
 def test_what_was_run_ahead_is_not_run_again(files):
     frozen, pixels, written = Spy("a", load(files[0])), some_pixels(), load(files[1])
-    plain, logits = answers_of(written, pixels)
+    plain, logits = predict(written, pixels)
     frozen.run(pixels)
-    features, again = answers_of(written, pixels, frozen.features(pixels, written))
+    features, again = predict(written, pixels, frozen.features(pixels, written))
     np.testing.assert_allclose(features, plain + 100, rtol=1e-6)
     # The head that is run is the file's own.
     kernel = written.layers[-1].get_weights()[0]
@@ -96,9 +96,9 @@ def test_where_features_are_inside_a_layer_logits_stand_for_them(files):
 
     pixels = keras.Input((*SIZE, 3))
     wrapped = keras.Model(pixels, load(files[1])(pixels))
-    features, logits = answers_of(wrapped, some_pixels())
+    features, logits = predict(wrapped, some_pixels())
     np.testing.assert_array_equal(features, logits)
-    np.testing.assert_allclose(logits, answers_of(load(files[1]), some_pixels())[1], rtol=1e-5)
+    np.testing.assert_allclose(logits, predict(load(files[1]), some_pixels())[1], rtol=1e-5)
 
 
 def test_the_process_runs_ahead(keras_process, files):
@@ -118,5 +118,5 @@ def test_the_process_runs_ahead(keras_process, files):
 def wait_for(process):
     """Wait for what is done ahead: a job that comes before it has begun takes its place."""
     for thread in threading.enumerate():
-        if thread.name == "kindsight-ahead":
+        if thread.name == "kindsight-background-job":
             thread.join(120)

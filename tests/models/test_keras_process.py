@@ -14,10 +14,9 @@ import pytest
 from kindsight.errors import KindsightError, SettingsError, WeightsError
 from kindsight.models.formats.assemble import write_keras
 from kindsight.models.heads.head import LinearHead
-from kindsight.models.worker import process as module
-from kindsight.models.worker.jobs import ChildProcess
-from kindsight.models.worker.messages import settings
+from kindsight.models.worker.client import worker_environment
 from kindsight.models.worker.process import KerasProcess
+from kindsight.models.worker.worker_process import WorkerProcess
 
 READY = """
 import json, os, sys, time
@@ -37,8 +36,7 @@ def make_process(tmp_path, monkeypatch):
     def make(code, **settings):
         (tmp_path / "stand_in.py").write_text(READY + textwrap.dedent(code))
         monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-        monkeypatch.setattr(module, "_MODULE", "stand_in")
-        made.append(KerasProcess(**settings))
+        made.append(KerasProcess(module="stand_in", **settings))
         return made[-1]
 
     yield make
@@ -82,10 +80,12 @@ def test_run_gives_features_and_logits_of_every_image(
 
 def test_a_job_that_fails_leaves_the_process_usable(built, keras_process, tmp_path, images):
     keras_process.start()
-    child = keras_process._child
+    child = keras_process._worker
     (tmp_path / "no.keras").write_bytes(b"no model")
     for name in ("no.keras", "absent.keras"):
-        with pytest.raises(KindsightError, match=r"do its job 'run'. Received: ValueError"):
+        with pytest.raises(
+            KindsightError, match=r"The job 'run' failed in the Keras worker process: ValueError"
+        ):
             keras_process.run(tmp_path / name, images)
     with pytest.raises(WeightsError, match=r"no\.pth"):
         (tmp_path / "no.pth").write_bytes(b"no weights")
@@ -94,9 +94,9 @@ def test_a_job_that_fails_leaves_the_process_usable(built, keras_process, tmp_pa
             (64, 48),
             tflite=tmp_path / "a.tflite",
             keras=tmp_path / "a.keras",
-            weights=tmp_path / "no.pth",
+            weights=str(tmp_path / "no.pth"),
         )
-    assert keras_process._child is child
+    assert keras_process._worker is child
     assert sorted(keras_process.versions) == ["keras", "tensorflow"]
 
 
@@ -105,7 +105,7 @@ def test_pixels_of_another_shape_are_refused_at_once(shape):
     process = KerasProcess()
     with pytest.raises(SettingsError, match="pixels"):
         process.run("model.keras", np.zeros(shape))
-    assert process._child is None
+    assert process._worker is None
 
 
 def test_prints_do_not_reach_the_answers(make_process):
@@ -147,7 +147,7 @@ def test_a_child_that_dies_at_work_is_told_and_replaced(make_process):
     for _ in range(2):
         with pytest.raises(KindsightError, match=r"(?s)job 'run'.*exit code 3.*out of luck"):
             run(process)
-        assert process._child is None
+        assert process._worker is None
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no such signal")
@@ -171,7 +171,7 @@ def test_a_child_that_hangs_is_ended(make_process):
         """
     )
     process.build("a", (1, 1), tflite="a", keras="b")
-    pid = process._child.pid
+    pid = process._worker.pid
     process.timeout = 0.2
     with pytest.raises(KindsightError, match=r"job 'run'.*within 0\.2 seconds"):
         run(process)
@@ -189,7 +189,7 @@ def test_an_unknown_error_in_the_child_names_its_type(make_process):
     )
     with pytest.raises(KindsightError, match="OddError: m"):
         run(process)
-    assert process._child is not None
+    assert process._worker is not None
 
 
 def test_the_child_does_not_inherit_what_would_break_it(make_process, monkeypatch, tmp_path):
@@ -222,13 +222,13 @@ def test_the_child_does_not_inherit_what_would_break_it(make_process, monkeypatc
 
 def test_the_users_onednn_setting_wins(monkeypatch):
     monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", "0")
-    assert settings()["TF_ENABLE_ONEDNN_OPTS"] == "0"
+    assert worker_environment()["TF_ENABLE_ONEDNN_OPTS"] == "0"
 
 
 def test_closing_ends_the_child(make_process):
     process = make_process("def main():\n answer(versions={})\n for job in jobs(): pass")
     with process.start():
-        pid = process._child.pid
+        pid = process._worker.pid
         assert is_alive(pid)
     assert not is_alive(pid)
 
@@ -236,7 +236,7 @@ def test_closing_ends_the_child(make_process):
 def test_the_real_child_ends_with_its_killed_parent():
     code = (
         "import sys, time; from kindsight.models.worker.process import KerasProcess; "
-        "process = KerasProcess().start(); print(process._child.pid, flush=True); time.sleep(600)"
+        "process = KerasProcess().start(); print(process._worker.pid, flush=True); time.sleep(600)"
     )
     parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     pid = int(parent.stdout.readline())
@@ -259,19 +259,19 @@ def test_a_second_ctrl_c_while_the_child_stops_is_known(make_process, monkeypatc
             received.append(job)
             raise second
 
-        monkeypatch.setattr(process._child, "receive", receive)
+        monkeypatch.setattr(process._worker, "receive", receive)
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        process.follow(hear, job="tune")
-    assert received == ["tune"] and process.hurried == (second is KeyboardInterrupt)
-    assert process._child is None
+        process.run_job(hear, job="tune")
+    assert received == ["tune"] and process.interrupted_twice == (second is KeyboardInterrupt)
+    assert process._worker is None
 
 
 def test_a_process_that_cannot_start_is_told(monkeypatch):
     monkeypatch.setattr(sys, "executable", "/nowhere/python")
     with pytest.raises(KindsightError, match="/nowhere/python"):
-        ChildProcess("stand_in", {})
+        WorkerProcess("stand_in", {})
 
 
 # Practice, and leaving ---------------------------------------------------------------------------
@@ -300,7 +300,7 @@ def logged(make_process, tmp_path):
 
 
 def job(process):
-    return process.request(job="run", model="real")
+    return process.run_job(job="run", model="real")
 
 
 def test_what_is_run_ahead_comes_before_the_real_thing(logged):
@@ -322,25 +322,25 @@ def test_who_asks_for_something_ahead_waits_for_nothing(logged):
 
 def test_after_the_end_nothing_is_run_ahead(logged, monkeypatch):
     process, seen = logged
-    real, gate = process.request, threading.Event()
-    monkeypatch.setattr(process, "request", lambda **told: (gate.wait(30), real(**told))[1])
+    real, gate = process._run, threading.Event()
+    monkeypatch.setattr(process, "_run", lambda *job: (gate.wait(30), real(*job))[1])
     process.run_ahead("practice", lambda: np.zeros((1, 2, 2, 3), np.uint8))
-    child = process._child
+    child = process._worker
     process.close(kill=True)
     gate.set()
     time.sleep(0.3)
-    assert seen() == [] and process._child is None
+    assert seen() == [] and process._worker is None
     assert not is_alive(child._process.pid)
 
 
 def test_who_is_dismissed_goes_while_another_may_come(logged):
     process, _ = logged
     job(process)
-    old = process._child
+    old = process._worker
     began = time.monotonic()
-    process.dismiss()
-    assert time.monotonic() - began < 0.2 and process._child is None
-    assert job(process)["width"] == 1 and process._child is not old
+    process.close_in_background()
+    assert time.monotonic() - began < 0.2 and process._worker is None
+    assert job(process)["width"] == 1 and process._worker is not old
     process.close()
     assert not is_alive(old._process.pid)
-    process.dismiss()  # nobody is there
+    process.close_in_background()  # nobody is there

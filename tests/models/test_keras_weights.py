@@ -10,7 +10,7 @@ from kindsight.models.backbones.features import build_feature_model, build_netwo
 from kindsight.models.backbones.table import get_backbone
 from kindsight.models.backbones.weights import (
     check_weights,
-    download_sentence,
+    download_notice,
     fetch,
     keras_folder,
     source_digest,
@@ -34,14 +34,14 @@ def no_network(monkeypatch, tmp_path):
 
 def test_what_is_downloaded_is_said_before(monkeypatch, tmp_path):
     monkeypatch.setenv("KERAS_HOME", str(tmp_path))
-    said = download_sentence(get_backbone(NAME), "imagenet")
+    said = download_notice(get_backbone(NAME), "imagenet")
     # 2,257,984 numbers of four bytes
     assert FILE in said and "about 9 MB" in said and "storage.googleapis.com" in said
-    assert download_sentence(get_backbone(NAME), "none") is None
-    assert download_sentence(get_backbone("efficientnet-lite0"), "imagenet") is None
+    assert download_notice(get_backbone(NAME), "none") is None
+    assert download_notice(get_backbone("efficientnet-lite0"), "imagenet") is None
     (tmp_path / "models").mkdir()
     (tmp_path / "models" / FILE).write_bytes(b"x")
-    assert download_sentence(get_backbone(NAME), "imagenet") is None
+    assert download_notice(get_backbone(NAME), "imagenet") is None
 
 
 def test_without_a_network_one_sentence_says_what_to_fetch(no_network):

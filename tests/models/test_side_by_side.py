@@ -5,11 +5,17 @@ import pytest
 
 from kindsight.errors import WeightsError
 from kindsight.models.backbones.build import ensure_backbone
-from kindsight.models.backbones.ensemble import join_backbones
-from kindsight.models.backbones.tta import FLIPS, flip, look, name_of, views_of
+from kindsight.models.backbones.ensemble import build_ensemble
+from kindsight.models.backbones.join import join_keras, join_tflite
+from kindsight.models.backbones.tta import (
+    FLIPS,
+    flip_image,
+    transform_image,
+    tta_variants,
+    variant_name,
+)
 from kindsight.models.formats.assemble import write_keras, write_tflite
 from kindsight.models.formats.convert import make_images, run_litert
-from kindsight.models.formats.join import join_keras, join_tflite
 from kindsight.models.formats.litert import make_interpreter
 from kindsight.models.heads.head import LinearHead
 from kindsight.training.parity import check_written
@@ -81,8 +87,8 @@ CROPPED = [
         (("one", "other"), [(0,), (0,)]),
         (("one",), [(0, 1)]),
         (("other", "one"), [(0, 1, 2, 3)] * 2),
-        (("one",), [views_of((0,), 6)]),
-        (("one", "other"), [views_of((0, 1), 2)] * 2),
+        (("one",), [tta_variants((0,), 6)]),
+        (("one", "other"), [tta_variants((0, 1), 2)] * 2),
         (("other",), [(0, 23)]),
         (("one", "other"), [(0, 3, 4, 7), (0, 3)]),
         (("other", "one"), [(0,), (0, 2, 5)]),
@@ -91,10 +97,10 @@ CROPPED = [
 def test_joined_features_are_those_of_the_parts(parts, keras_process, tmp_path, names, views):
     found, folder = parts
     chosen = {name: found[name] for name in names}
-    joined = join_backbones(chosen, folder, views)
-    assert joined == join_backbones(chosen, folder, views)
-    assert [part.views for part in joined.parts] == views
-    assert [part.key for part in joined.parts] == [files.key for files in chosen.values()]
+    joined = build_ensemble(chosen, folder, views)
+    assert joined == build_ensemble(chosen, folder, views)
+    assert [part.variants for part in joined.members] == views
+    assert [part.key for part in joined.members] == [files.key for files in chosen.values()]
     images = make_images(3, SIZE)
     every = zip(chosen.values(), views, strict=True)
     wanted = np.concatenate([expected(files, images, some) for files, some in every], 1)
@@ -117,7 +123,7 @@ def test_joined_features_are_those_of_the_parts(parts, keras_process, tmp_path, 
 
 def test_batch_of_a_joined_backbone_can_be_resized(parts):
     found, folder = parts
-    model = join_backbones(found, folder, [(0, 1, 4), (0, 2)]).tflite
+    model = build_ensemble(found, folder, [(0, 1, 4), (0, 2)]).tflite
     images = make_images(3, SIZE)
     single = run_litert(model.read_bytes(), images)
     interpreter = make_interpreter(model)
@@ -132,7 +138,7 @@ def test_batch_of_a_joined_backbone_can_be_resized(parts):
 
 def test_layout_names_each_network(parts):
     found, folder = parts
-    layout = join_backbones(found, folder).layout
+    layout = build_ensemble(found, folder).layout
     widths = [files.layout.width for files in found.values()]
     assert layout.networks() == {"one": slice(0, widths[0]), "other": slice(widths[0], sum(widths))}
     assert layout.names[-1] == "other:top_mean"
@@ -141,7 +147,7 @@ def test_layout_names_each_network(parts):
 
 def test_one_backbone_and_one_view_is_left_as_it_is(parts):
     found, folder = parts
-    assert join_backbones({"one": found["one"]}, folder) is found["one"]
+    assert build_ensemble({"one": found["one"]}, folder) is found["one"]
 
 
 def test_what_does_not_fit_together_is_refused(parts, built, tmp_path):
@@ -159,20 +165,20 @@ def test_views_by_hand():
     image = np.arange(12, dtype=np.uint8).reshape(2, 2, 3)
     a, b, c, d = ([0, 1, 2], [3, 4, 5], [6, 7, 8], [9, 10, 11])
     views = [[[a, b], [c, d]], [[b, a], [d, c]], [[c, d], [a, b]], [[d, c], [b, a]]]
-    assert [flip(image, view).tolist() for view in range(len(FLIPS))] == views
+    assert [flip_image(image, view).tolist() for view in range(len(FLIPS))] == views
 
 
 def test_views_are_counted_crop_by_crop():
-    assert views_of((0,), 1) == (0,) and views_of(range(3), 1) == (0, 1, 2)
-    assert views_of((0, 3), 3) == (0, 3, 4, 7, 8, 11)
-    assert [name_of(view) for view in (0, 3, 4, 11)] == [
+    assert tta_variants((0,), 1) == (0,) and tta_variants(range(3), 1) == (0, 1, 2)
+    assert tta_variants((0, 3), 3) == (0, 3, 4, 7, 8, 11)
+    assert [variant_name(view) for view in (0, 3, 4, 11)] == [
         "as-is", "turned", "middle", "top-left-turned"
     ]  # fmt: skip
 
 
 def test_a_look_is_what_joined_networks_see():
     image = np.random.default_rng(0).integers(0, 256, (*SIZE, 3), np.uint8)
-    for view in views_of(range(4), 6):
+    for view in tta_variants(range(4), 6):
         seen = CROPPED[view // 4](image[None].astype(np.float32))[0]
         seen = [seen, seen[:, ::-1], seen[::-1], seen[::-1, ::-1]][view % 4]
-        np.testing.assert_allclose(look(image, view), seen, atol=2e-3)
+        np.testing.assert_allclose(transform_image(image, view), seen, atol=2e-3)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from kindsight.models.heads.trained import TrainedHead
+from kindsight.models.heads.trainable import TrainableHead
 from kindsight.models.networks.transfer import (
     TransferNetwork,
     build_transfer,
@@ -48,7 +48,7 @@ def file(tmp_path_factory):
 
 
 def network(file, freezes=("all",), head=None, **more):
-    return TransferNetwork(file, freezes=freezes, head=head or TrainedHead(), **more)
+    return TransferNetwork(file, freezes=freezes, head=head or TrainableHead(), **more)
 
 
 def batches(classes=3, count=4, n=7):
@@ -77,10 +77,10 @@ def every(trainer):
 @pytest.mark.parametrize(
     ("freeze", "head", "more"),
     [
-        ("all", TrainedHead("flatten", (8,)), {}),
-        ("join", TrainedHead(dense=(8,), l2=0.03), {}),
-        ("first", TrainedHead("max"), {"class_weight": (0.5, 2.0, 1.5)}),
-        ("first", TrainedHead(dense=(8,), batch_norm=True), {}),
+        ("all", TrainableHead("flatten", (8,)), {}),
+        ("join", TrainableHead(dense=(8,), l2=0.03), {}),
+        ("first", TrainableHead("max"), {"class_weight": (0.5, 2.0, 1.5)}),
+        ("first", TrainableHead(dense=(8,), batch_norm=True), {}),
     ],
 )
 def test_steps_are_kerass(file, freeze, head, more):
@@ -210,7 +210,7 @@ def test_the_mean_of_the_weights_by_hand(file):
 @pytest.mark.parametrize("ema_decay", [0.0, 0.9])
 def test_a_state_is_all_that_is_needed_to_go_on(file, ema_decay):
     def made():
-        head = TrainedHead("flatten", (6,), 0.5, batch_norm=True)
+        head = TrainableHead("flatten", (6,), 0.5, batch_norm=True)
         trainer = TrainableNetwork(network(file, ("join",), head), 3, 0, 1, ema_decay=ema_decay)
         trainer.begin(Optimizer("rmsprop"), 0.0, "join")
         return trainer
@@ -297,5 +297,5 @@ def test_frozen_parts_are_a_line_each(file):
 def test_a_network_comes_back_from_json(file):
     import json
 
-    told = network(file, ("all", 3), TrainedHead("max", (4, 5), 0.1, True, 0.2), cut="join")
+    told = network(file, ("all", 3), TrainableHead("max", (4, 5), 0.1, True, 0.2), cut="join")
     assert TransferNetwork.from_dict(json.loads(json.dumps(told.to_dict()))) == told

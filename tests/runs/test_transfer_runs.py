@@ -222,13 +222,13 @@ def test_stopped_in_any_phase_it_ends_the_same(phased, tmp_path, monkeypatch, co
 
 def jobs_of(process, monkeypatch):
     """Return a list that the jobs of the process with Keras are added to."""
-    jobs, real = [], process.follow
+    jobs, real = [], process.run_job
 
-    def follow(hear, **job):
+    def run_job(hear=None, **job):
         jobs.append(job)
         return real(hear, **job)
 
-    monkeypatch.setattr(process, "follow", follow)
+    monkeypatch.setattr(process, "run_job", run_job)
     return jobs
 
 
@@ -375,9 +375,9 @@ class NothingToRun(InterpreterPool):
 def test_what_cannot_be_kept_is_run_each_time(pair, own, tmp_path, process, monkeypatch, bound):
     """Where there is no room, or the numbers are too large for float16."""
     jobs = []
-    real = process.follow
+    real = process.run_job
     monkeypatch.setattr(
-        process, "follow", lambda hear, **job: jobs.append(job) or real(hear, **job)
+        process, "run_job", lambda hear=None, **job: jobs.append(job) or real(hear, **job)
     )
     monkeypatch.setattr(f"kindsight.training.transfer.cache_plan.{bound}", 1e-12)
     result = train(settings_of(pair, tmp_path, model=own, freeze="all", epochs=1))

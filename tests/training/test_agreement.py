@@ -10,7 +10,7 @@ import pytest
 
 from kindsight.errors import ParityError
 from kindsight.models.formats.assemble import write_keras
-from kindsight.models.heads.head import CurvedHead, LinearHead
+from kindsight.models.heads.head import LinearHead, RBFHead
 from kindsight.training.parity import AGREEMENT_TOLERANCE, _judge, check_written, for_all
 
 WEIGHTS = "model.weights.h5"
@@ -23,7 +23,7 @@ def linear(width, classes=3, seed=0):
 
 def curved(width, seed=0):
     random = np.random.default_rng(seed)
-    return CurvedHead(
+    return RBFHead(
         random.normal(size=(width, 4)),
         random.normal(size=4),
         random.normal(size=(5, 4)),

@@ -35,14 +35,14 @@ def test_pair_with_views_from_images_to_a_saved_classifier(images, own, backbone
     training = FrozenTrainer(f"efficientnet-lite0+{own}", size=64, tta_flips=2, tta_crops=2)
     dataset = ImageDataset.from_arrays(*images)
     files = training.backbone()
-    assert replace(files.parts[0], views=(0,)) == backbone  # the session's own, built once
+    assert replace(files.members[0], variants=(0,)) == backbone  # the session's own, built once
     told = []
     features = training.features(dataset, files, lambda *said: told.append(said))
     # Thirty images, however many passes there are.
     assert {said[::2] for said in told} == {("images", 30)} and told[-1][1] == 30
     assert [said[1] for said in told] == sorted(said[1] for said in told)
     width = backbone.layout.width
-    assert features.vectors.shape == (30, width + files.parts[1].layout.width)
+    assert features.vectors.shape == (30, width + files.members[1].layout.width)
     single = replace(training, model="efficientnet-lite0")
     alone = single.features(dataset, single.backbone())
     assert (alone.computed, alone.reused) == (0, 30)  # each view of each is kept apart
@@ -67,7 +67,7 @@ def two_networks(useful, seed=0):
     features = generator.normal(size=(120, 40)).astype(np.float32)
     features[:, 20 * useful : 20 * useful + 20] += 0.6 * targets[:, None]
     half = FeatureLayout.from_dict({"blocks": [["stage1_mean", 0, 10], ["top_mean", 10, 20]]})
-    return features, targets, FeatureLayout.joined({"a": half, "b": half})
+    return features, targets, FeatureLayout.concatenated({"a": half, "b": half})
 
 
 @pytest.mark.parametrize("useful", [0, 1])
@@ -86,7 +86,7 @@ def test_a_mean_is_of_the_heads_of_each():
     head = fit_apart(features, targets, 2, layout, **told)
     assert head.chosen.network == "" and {c.network for c in head.candidates} == {"", "a", "b"}
     alone = [
-        fit_head(features[:, columns], targets, 2, layout.part(name), held_out=True, **told)
+        fit_head(features[:, columns], targets, 2, layout.of_network(name), held_out=True, **told)
         for name, columns in layout.networks().items()
     ]
     # Half of what each says, over its own temperature: by other code.

@@ -8,7 +8,7 @@ import pytest
 from kindsight.dataset.splits.folds import fold_indices
 from kindsight.errors import SettingsError
 from kindsight.models.backbones.layout import FeatureBlock, FeatureLayout
-from kindsight.models.heads.head import CurvedHead, LinearHead
+from kindsight.models.heads.head import LinearHead, RBFHead
 from kindsight.training.frozen import candidates as candidates_module
 from kindsight.training.frozen import select_head as module
 from kindsight.training.frozen.candidates import Candidate, best_candidate, cost_of
@@ -85,7 +85,7 @@ def test_layers_give_what_the_regression_gave(kind, last_fit):
     features, targets = blobs(200, 40, 4)
     features = 100 + 30 * features  # far from standardised, as features of networks are
     head = fit(features, targets, kind=kind)
-    assert isinstance(head.layers, {"linear": LinearHead, "rbf": CurvedHead}[kind])
+    assert isinstance(head.layers, {"linear": LinearHead, "rbf": RBFHead}[kind])
     wanted = last_fit["solution"].logits(last_fit["columns"])
     assert last_fit["columns"].shape[0] == 200 and wanted.shape == (200, 4)
     np.testing.assert_allclose(head.layers.logits(features), wanted, atol=2e-3)
@@ -105,7 +105,7 @@ def test_a_clear_problem_is_learned(kind):
 def test_curved_where_no_line_parts_the_classes():
     features, targets = ring()
     head = fit(features, targets)
-    assert head.chosen.kind == "rbf" and isinstance(head.layers, CurvedHead)
+    assert head.chosen.kind == "rbf" and isinstance(head.layers, RBFHead)
     assert head.chosen.accuracy > 0.97
     assert accuracy(head, *ring(seed=1)) > 0.97
     straight = fit(features, targets, kind="linear")

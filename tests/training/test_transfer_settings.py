@@ -6,7 +6,7 @@ import pytest
 
 from kindsight.augment import Augment
 from kindsight.errors import SettingsError
-from kindsight.models.heads.trained import TrainedHead
+from kindsight.models.heads.trainable import TrainableHead
 from kindsight.runs.settings import TrainSettings
 from kindsight.training.engine.phases import make_policy, read_phase
 from kindsight.training.engine.plan import Phase
@@ -54,7 +54,7 @@ def test_the_course_s_settings():
         dropout=0.2, learning_rate=1e-4,
     )  # fmt: skip
     assert training.faults() == [] and training.spec().size == (150, 150)
-    assert training.head() == TrainedHead("flatten", (1024,), 0.2)
+    assert training.head() == TrainableHead("flatten", (1024,), 0.2)
     (phase,) = training.plan().phases
     assert (phase.name, phase.freeze, phase.optimizer) == ("training", "all", "rmsprop")
     assert training.describe() == "inception-v3, random weights, up to mixed7"

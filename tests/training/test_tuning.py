@@ -119,7 +119,7 @@ def test_ctrl_c_before_the_training_keeps_the_best_head_so_far(
     features = training.features(open_dataset(str(photos)), backbone)
     fitted = training.fit(features, backbone, features.dataset.classes)
     wider, rows, heard = replace(fitted), np.arange(len(features.dataset)), []
-    keras = type("Keras", (), {"hurried": False})
+    keras = type("Keras", (), {"interrupted_twice": False})
     callback = type("Listener", (), {"on_interrupt": lambda self: heard.append("Ctrl-C")})()
 
     def tune(wish=KeyboardInterrupt, seconds=600.0, own=None):
@@ -141,11 +141,11 @@ def test_ctrl_c_before_the_training_keeps_the_best_head_so_far(
     for more in ({"wish": fine_tuning.StopNow}, {"seconds": None}, {"own": object()}):
         with pytest.raises(KeyboardInterrupt):
             tune(**more)
-    keras.hurried = True
+    keras.interrupted_twice = True
     with pytest.raises(KeyboardInterrupt):
         tune()
     # What was trained before it was stopped is not lost: while it is judged, or begun again.
-    keras.hurried = False
+    keras.interrupted_twice = False
     (tmp_path / CHECKPOINT_FILE).write_bytes(b"")
     with pytest.raises(KeyboardInterrupt):
         tune()

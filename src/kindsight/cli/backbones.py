@@ -54,13 +54,13 @@ def backbones(
 
 def describe(backbone: Backbone) -> dict[str, Any]:
     """Return what is known of a backbone, as ``--json`` prints it."""
-    from kindsight.models.backbones.weights import is_here, keras_folder
+    from kindsight.models.backbones.weights import is_available, keras_folder
 
     published = backbone.published
     return {
         "name": backbone.name,
         "size": list(backbone.size),
-        "least": backbone.least,
+        "min_size": backbone.min_size,
         "features": backbone.layout().width if backbone.stages else None,
         "parameters": backbone.parameters or None,
         "licence": backbone.licence or None,
@@ -70,7 +70,7 @@ def describe(backbone: Backbone) -> dict[str, Any]:
         "weights": backbone.weights_source,
         "file": published.url if published else None,
         "kept": str(keras_folder() / published.name) if published else None,
-        "here": is_here(backbone),
+        "here": is_available(backbone),
     }
 
 
@@ -100,7 +100,7 @@ def _one(row: Mapping[str, Any]) -> Iterator[str]:
     paint = Paint(sys.stdout)
     height, width = row["size"]
     texts = {
-        "size": f"{height} x {width} pixels, at least {row['least']}",
+        "size": f"{height} x {width} pixels, at least {row['min_size']}",
         "scaling": f"{row['scaling']}, within the network: it takes pixels of 0-255",
         "features": f"{row['features']:,} numbers an image"
         if row["features"]

@@ -17,7 +17,13 @@ from kindsight.digest import file_digest
 from kindsight.errors import BundleError, SettingsError
 from kindsight.explain.page import LayersData, LayerView, render_layers
 from kindsight.images import read_image, resize_image
-from kindsight.models.networks.feature_maps import MAX_LAYERS, MAX_MAPS, LayerMaps, brightness
+from kindsight.models.networks.feature_maps import (
+    MAX_LAYERS,
+    MAX_MAPS,
+    LayerMaps,
+    brightness,
+    collect_maps_in_worker,
+)
 from kindsight.models.worker.process import KerasProcess
 from kindsight.predictor import Prediction, Predictor
 
@@ -151,7 +157,9 @@ def explain_layers(
         (prediction,) = Predictor(opened, workers=1).predict([path])
         if prediction.error is not None:
             raise prediction.error
-        found = keras.maps(opened.keras, pixels, max_layers=max_layers, max_maps=max_maps)
+        found = collect_maps_in_worker(
+            keras, opened.keras, pixels, max_layers=max_layers, max_maps=max_maps
+        )
     layers, left_out = tuple(found.layers), tuple(found.left_out)
     return Layers(opened, pixels, prediction, layers, left_out, found.within)
 

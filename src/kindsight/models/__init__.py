@@ -1,1 +1,1 @@
-"""Networks, as Keras models with the scaling of pixels inside."""
+"""Networks: the only package, besides the drop-in, that imports Keras and TensorFlow."""

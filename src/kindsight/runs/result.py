@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kindsight.dataset.labels import class_indices
 from kindsight.errors import ImageError
 from kindsight.evaluation import Evaluation, evaluate
 from kindsight.files import write_csv
@@ -43,7 +42,8 @@ class Scored:
 def score(fitted: Fitted, rows: NDArray[np.int64]) -> Scored:
     """Answer some of the images that were prepared, and compare with their labels."""
     dataset = fitted.dataset
-    targets = class_indices(dataset[rows].label, fitted.classes)
+    places = {name: place for place, name in enumerate(fitted.classes)}
+    targets = np.array([places[str(dataset.label[row])] for row in rows], np.int64)
     probabilities = fitted.probabilities(rows)
     paths = tuple(dataset.path[row] for row in rows)
     return Scored(
@@ -100,7 +100,7 @@ class TrainResult:
         The epochs of a network's training.
     network : str
         A network's layers in words; "" for a frozen backbone.
-    leakage : dict
+    leaks : dict
         how, groups, images: what was done with images that several parts have; see
         :mod:`kindsight.dataset.splits.leakage`.
     fine_tuning : dict
@@ -124,7 +124,7 @@ class TrainResult:
     temperature: float
     history: History | None = None
     network: str = ""
-    leakage: dict[str, Any] = field(default_factory=dict)
+    leaks: dict[str, Any] = field(default_factory=dict)
     fine_tuning: dict[str, Any] = field(default_factory=dict)
     more: str = ""
 
@@ -134,7 +134,7 @@ class TrainResult:
             "run": str(self.run),
             "classes": list(self.classes),
             "images": self.images,
-            "leakage": self.leakage,
+            "leaks": self.leaks,
             "validation": None if self.validation is None else self.validation.to_dict(),
             "test": None if self.test is None else self.test.to_dict(),
             **({} if self.history is None else {"epochs": _epochs(self.history)}),

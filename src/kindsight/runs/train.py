@@ -120,7 +120,7 @@ def train(
         say("check", 0, 0)
         facts = divided.facts(scored)
         bundle = pack(folder, fitted, compared, keras, facts, later, asked=training)
-        keras.dismiss()
+        keras.close_in_background()
         clock.mark("check")
         notes = run_notes(dataset, settings, folder, scored, divided, fitted, say, clock)
         result = _result(folder, settings, images, fitted, scored, rows, notes)
@@ -128,13 +128,9 @@ def train(
         if fitted.history is not None:
             write_history_figures(fitted.history, folder)
         result = replace(
-            result,
-            seconds=clock.total(),
-            leakage=leaks_said(divided.leakage, scored, fitted.classes),
+            result, seconds=clock.total(), leaks=leaks_said(divided.leaks, scored, fitted.classes)
         )
-        page = make_report(
-            settings, result, fitted, bundle, scored, reference, divided.leakage.table
-        )
+        page = make_report(settings, result, fitted, bundle, scored, reference, divided.leaks.table)
         write_text(result.report, page)
         clock.mark("report")
         result = replace(result, seconds=clock.total())
@@ -247,7 +243,7 @@ def _result(
         classes=fitted.classes,
         images={
             **{name: len(rows[name]) for name in SPLITS},
-            "skipped": len(images.problems),
+            "set_aside": len(images.problems),
         },
         validation=scored["validation"].evaluation if "validation" in scored else None,
         test=scored["test"].evaluation if "test" in scored else None,

@@ -23,11 +23,11 @@ from numpy.typing import NDArray
 from kindsight.augment import Augment, augment_images
 from kindsight.cache.array_file import PlacedRow, PlaceTable, PlaceWriter
 from kindsight.cache.folder import Cache
-from kindsight.dataset.reading.image_cache import CachedImages
+from kindsight.dataset.reading.image_cache import StoredImages
 from kindsight.digest import content_digest
 from kindsight.errors import CacheError
 from kindsight.images import InputSpec
-from kindsight.models.backbones.tta import flip
+from kindsight.models.backbones.tta import flip_image
 from kindsight.models.networks.frozen_base import FrozenBase
 from kindsight.models.runtime import InterpreterPool
 from kindsight.threads import map_ordered, single_threaded_opencv
@@ -123,7 +123,7 @@ class ActivationFile:
 
     Parameters
     ----------
-    stored : CachedImages
+    stored : StoredImages
         The images.
     lower : FrozenBase
         What they are run through.
@@ -135,7 +135,7 @@ class ActivationFile:
         Under whose rules they are kept.
     """
 
-    stored: CachedImages
+    stored: StoredImages
     lower: FrozenBase
     spec: InputSpec
     seed: int
@@ -313,7 +313,7 @@ class _Makers:
 
         def run(item: tuple[str, int]) -> PlacedRow:
             name, row = item
-            pixels = flip(stored.pixels(np.array([row]))[0], self.plan.flip(view))
+            pixels = flip_image(stored.pixels(np.array([row]))[0], self.plan.flip(view))
             if self.plan.is_drawn(view):
                 index = np.array([_index(str(stored.dataset.digest[row]))])
                 (pixels,) = augment_images(

@@ -31,7 +31,7 @@ from kindsight.digest import file_digest
 from kindsight.errors import ParityError
 from kindsight.evaluation import to_probabilities
 from kindsight.models.formats.keras import MEMBERS, WEIGHTS
-from kindsight.models.heads.head import HeadLayers
+from kindsight.models.heads.head import Head
 from kindsight.models.runtime import InterpreterPool
 from kindsight.models.worker.process import KerasProcess
 from kindsight.training.frozen.feature_cache import FeatureTable
@@ -54,14 +54,14 @@ __all__ = [
 # SECTION: Proof that a written ``.keras`` file holds a template's network and a head, bit for bit.
 
 
-def check_written(template: Path, head: HeadLayers, written: Path) -> None:
+def check_written(template: Path, head: Head, written: Path) -> None:
     """Compare the weights of a written file with those it was made of.
 
     Parameters
     ----------
     template : pathlib.Path
         The backbone's ``.keras`` file, pixels to features.
-    head : HeadLayers
+    head : Head
         What was put behind it.
     written : pathlib.Path
         The result of :func:`.assemble.write_keras`.

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from kindsight.bundle import KERAS_FILE, TFLITE_FILE, Bundle
 from kindsight.digest import file_digest
 from kindsight.files import replacing
-from kindsight.models.formats.assemble import name_tflite, write_keras, write_tflite
+from kindsight.models.formats.assemble import add_tflite_metadata, write_keras, write_tflite
 from kindsight.models.worker.process import KerasProcess
 from kindsight.training.fine_tuning.settings import FittedFineTuned
 from kindsight.training.frozen.fitted import FittedFrozenHead
@@ -135,7 +135,7 @@ def _write_network(
     metadata: Mapping[str, Any],
 ) -> tuple[dict[str, Any], Agreement]:
     """Put the trained network's files in place; return what the bundle says of it."""
-    name_tflite(fitted.tflite, tflite, metadata)
+    add_tflite_metadata(fitted.tflite, tflite, metadata)
     with replacing(keras_file) as temporary:
         shutil.copyfile(fitted.keras, temporary)
     agreement = check_network(fitted, rows, tflite, keras_file, keras)

@@ -1,1 +1,1 @@
-"""TODO: say what kindsight.models.backbones is."""
+"""Pretrained networks without their classifier: table, weights, feature extraction, ensembles."""

@@ -58,7 +58,7 @@ _LIST = (
         SCALINGS["signed"],
         _stages(mixed2=288, mixed5=768, mixed7=768),
         2048,
-        least=75,
+        min_size=75,
         cuts=tuple(f"mixed{number}" for number in range(11)),
         builder="InceptionV3",
         published=PublishedFile(
@@ -232,7 +232,7 @@ _LIST = (
         SCALINGS["signed"],
         _stages(add_1=256, add_6=728, add_10=728),
         2048,
-        least=71,
+        min_size=71,
         cuts=("add", "add_1", "add_6", "add_10", "add_11"),
         builder="Xception",
         published=PublishedFile(

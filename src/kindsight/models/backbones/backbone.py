@@ -110,7 +110,7 @@ class Backbone:
         when it is loaded.
     top_width : int
         How many maps its last layer gives, whose means are features, too.
-    least : int
+    min_size : int
         The smallest height or width in pixels that it can take.
     cuts : tuple of str
         Layers after which it is best cut.
@@ -120,7 +120,7 @@ class Backbone:
         Its ImageNet weights, where Keras downloads them.
     file : pathlib.Path, optional
         The user's own Keras file that it is read from.
-    fixed : bool
+    fixed_size : bool
         Whether that file takes images of `size` alone.
     """
 
@@ -132,12 +132,12 @@ class Backbone:
     scaling: str
     stages: tuple[Stage, ...]
     top_width: int
-    least: int = SIZE_RANGE[0]
+    min_size: int = SIZE_RANGE[0]
     cuts: tuple[str, ...] = ()
     builder: str = ""
     published: PublishedFile | None = None
     file: Path | None = None
-    fixed: bool = False
+    fixed_size: bool = False
 
     def check_size(self, size: tuple[int, int]) -> tuple[int, int]:
         """Return the (height, width) in pixels, if this backbone can be built for it.
@@ -147,12 +147,12 @@ class Backbone:
         SettingsError
             For anything but two whole numbers of pixels that it can take.
         """
-        if self.fixed and tuple(size) != self.size:
+        if self.fixed_size and tuple(size) != self.size:
             raise SettingsError(
                 f"{self.file} takes images of {self.size[0]} x {self.size[1]} pixels alone. "
                 f"Received: {size!r}."
             )
-        return check_size(size, self.least)
+        return check_size(size, self.min_size)
 
     @property
     def top(self) -> str:
@@ -186,13 +186,13 @@ def make_layout(stages: tuple[Stage, ...], top_width: int) -> FeatureLayout:
     return FeatureLayout(tuple(found))
 
 
-def check_size(size: tuple[int, int], least: int = SIZE_RANGE[0]) -> tuple[int, int]:
+def check_size(size: tuple[int, int], min_size: int = SIZE_RANGE[0]) -> tuple[int, int]:
     """Return the (height, width) in pixels, if a backbone can be built for it.
 
     Parameters
     ----------
     size : tuple of int
-    least : int
+    min_size : int
         The smallest that this backbone can take.
 
     Raises
@@ -203,13 +203,13 @@ def check_size(size: tuple[int, int], least: int = SIZE_RANGE[0]) -> tuple[int, 
     high = SIZE_RANGE[1]
     try:
         height, width = (int(side) for side in size)
-        fits = (height, width) == tuple(size) and least <= min(height, width)
+        fits = (height, width) == tuple(size) and min_size <= min(height, width)
         fits = fits and max(height, width) <= high
     except (TypeError, ValueError, OverflowError):
         fits = False
     if not fits:
         raise SettingsError(
-            f"A backbone's size must be (height, width), each of {least} to {high} pixels. "
+            f"A backbone's size must be (height, width), each of {min_size} to {high} pixels. "
             f"Received: {size!r}."
         )
     return height, width

@@ -1,4 +1,4 @@
-"""A backbone's files, built once on a machine and found again afterwards."""
+"""Build a backbone's files once per machine, and find them again afterwards."""
 
 from __future__ import annotations
 
@@ -12,15 +12,22 @@ from pathlib import Path
 
 from kindsight.digest import content_digest
 from kindsight.errors import ParityError, SettingsError
+from kindsight.models.backbones.backbone import Backbone
 from kindsight.models.backbones.files import (
     BUILD_FORMAT,
     BackboneFiles,
+    build_once,
     find_files,
-    keep_files,
-    make_once,
+    store_files,
 )
-from kindsight.models.backbones.table import Backbone, FeatureLayout, get_backbone
-from kindsight.models.backbones.weights import check_weights, require_weights, source_digest
+from kindsight.models.backbones.layout import FeatureLayout
+from kindsight.models.backbones.table import get_backbone
+from kindsight.models.backbones.weights import (
+    WEIGHTS,
+    check_weights,
+    require_weights,
+    source_digest,
+)
 from kindsight.models.worker.process import KerasProcess
 
 __all__ = ["ensure_backbone"]
@@ -35,126 +42,122 @@ def ensure_backbone(
     weights: str | Path | None = None,
     seed: int = 0,
     process: KerasProcess | None = None,
-    given: tuple[int, int] | None = None,
-    folded: bool = True,
+    input_size: tuple[int, int] | None = None,
+    fold_batch_norm: bool = True,
 ) -> BackboneFiles:
-    """Find a backbone's files in the cache, or build them there.
+    """Return a backbone's files from the cache, building them first if needed.
 
     Parameters
     ----------
     name : str
-        A key of :data:`.backbones.BACKBONES`, or a user's own ``.keras`` file.
+        A key of :data:`.table.BACKBONES`, or a ``.keras`` file.
     size : tuple of int
-        (height, width) in pixels at which the network sees the images.
+        (height, width) in pixels of the images that the network computes features of.
     cache_folder : Path
-        The files are kept in its folder ``backbones``.
+        The files are stored in its folder ``backbones``.
     progress : callable, optional
-        Given one sentence where there is something to build or wait for.
+        Called with one sentence when there is something to build or wait for.
     weights : str or Path, optional
-        ``"imagenet"`` (the published ones, if omitted), ``"none"`` (random, by the seed), or a
-        file: Keras's ``.h5`` or ``.weights.h5``, or for EfficientNet-Lite one of PyTorch.
+        ``"imagenet"`` (default), ``"none"`` (random), or a file: Keras's ``.h5`` or
+        ``.weights.h5``, or for EfficientNet-Lite one of PyTorch.
     seed : int
         Of random weights.
     process : KerasProcess, optional
-        Where to build; a process started for it if omitted.
-    given : tuple of int, optional
-        (height, width) of the images as they come, where the network is to bring them to `size`
-        itself; for an EfficientNet-Lite only.
-    folded : bool
-        Whether batch normalisations are folded into the convolutions before them: half the work
-        for a network that stays as it is, but another one for who trains its layers.
+        The worker to build in; a new one is started by default.
+    input_size : tuple of int, optional
+        (height, width) of the images given to the network, which resizes them to `size`;
+        EfficientNet-Lite only. Default: `size`.
+    fold_batch_norm : bool
+        Whether to fold batch normalisations into the convolutions before them. That halves the
+        work of a frozen network; layers that are to be trained need them.
 
     Returns
     -------
     BackboneFiles
-        Whole: their digests were compared with those taken when they were built.
+        Complete: their digests were compared with the recorded ones.
 
     Raises
     ------
     SettingsError, MissingExtraError, WeightsError
-        For a name, size or weights that no backbone can be built of.
+        For a name, size or weights that no backbone can be built from.
     CacheError
-        Where the cache cannot be written.
+        When the cache cannot be written.
     ParityError
-        Where Keras and LiteRT do not give the same features.
+        When Keras and LiteRT do not give the same features.
     KindsightError
-        Where the process with Keras fails.
+        When the Keras worker process fails.
     """
     backbone = get_backbone(name)
     size = backbone.check_size(size)
-    given = None if given is None or given == size else backbone.check_size(given)
-    if given is not None and (backbone.builder or backbone.file):
+    input_size = size if input_size is None else backbone.check_size(input_size)
+    if input_size != size and (backbone.builder or backbone.file):
         raise SettingsError(
-            "The network that resizes images itself must be an EfficientNet-Lite. Received: "
-            f"{backbone.name}."
+            "Only an EfficientNet-Lite can resize images inside the network; got "
+            f"{backbone.name}. Use one size."
         )
     source = "imagenet" if weights is None else str(weights)
     check_weights(backbone, source)
-    # A published file is fetched, and its digest compared, when a backbone is built of it.
-    key = _key(backbone, size, given, source_digest(backbone, source, seed))
-    key += "" if folded else "-unfolded"
+    # Weights to be downloaded are checked against their published digest when they are loaded.
+    key = _key(backbone, size, input_size, source_digest(backbone, source, seed))
+    key += "" if fold_batch_norm else "-unfolded"
     folder = Path(cache_folder) / "backbones"
+    found = find_files(folder, key)
+    if found is not None:
+        return found
+    require_weights(backbone, source)
 
     def build() -> None:
         if progress is not None:
             progress(
                 f"Building {backbone.name} for {size[0]} x {size[1]} pixels, once on this machine."
             )
+        for old in folder.glob(f".building-{key}-*"):  # of a process that was killed
+            shutil.rmtree(old, ignore_errors=True)
         with contextlib.ExitStack() as stack:
             keras = process or stack.enter_context(KerasProcess())
-            _build(keras, backbone, size, given, source, seed, folder, key, folded=folded)
+            temporary = stack.enter_context(
+                tempfile.TemporaryDirectory(prefix=f".building-{key}-", dir=folder)
+            )
+            built = {ending: Path(temporary, f"{key}.{ending}") for ending in ("tflite", "keras")}
+            result = keras.build(
+                backbone.name if backbone.file is None else str(backbone.file),
+                size,
+                weights=source if source in WEIGHTS else str(Path(source).resolve()),
+                seed=seed,
+                input_size=None if input_size == size else input_size,
+                fold_batch_norm=fold_batch_norm,
+                **built,
+            )
+            layout = FeatureLayout.from_dict(result["layout"])
+            _check_layout(backbone, layout, result["width"])
+            facts = {
+                "backbone": backbone.name,
+                "size": list(size),
+                "input_size": list(input_size),
+                "versions": dict(keras.versions),
+                "difference": result["difference"],
+            }
+            store_files(folder, key, built, layout, facts)
 
-    found = find_files(folder, key)
-    if found is not None:
-        return found
-    require_weights(backbone, source)
-    return make_once(folder, key, build, progress)
+    return build_once(folder, key, build, progress)
 
 
 def _key(
-    backbone: Backbone, size: tuple[int, int], given: tuple[int, int] | None, digest: str
+    backbone: Backbone, size: tuple[int, int], input_size: tuple[int, int], digest: str
 ) -> str:
-    # Of a user's own file the stages are found by rule: the digest says what they are.
+    # The stages of a user's own file are found by a rule, given the file: its digest is enough.
     layout = backbone.layout().to_dict() if backbone.stages else {"rule": 2}
     statistics = content_digest(json.dumps(layout), 4)
     name = re.sub(r"[^A-Za-z0-9.]+", "-", backbone.name)[:40]
-    sides = "-of-".join(f"{height}x{width}" for height, width in filter(None, (size, given)))
+    sizes = (size,) if input_size == size else (size, input_size)
+    sides = "-of-".join(f"{height}x{width}" for height, width in sizes)
     return f"{name}-{sides}-{digest[:12]}-{statistics}-{BUILD_FORMAT}"
 
 
-def _build(
-    process: KerasProcess,
-    backbone: Backbone,
-    size: tuple[int, int],
-    given: tuple[int, int] | None,
-    weights: str,
-    seed: int,
-    folder: Path,
-    key: str,
-    *,
-    folded: bool,
-) -> None:
-    """Build into a folder beside, then rename; the record comes last and makes it count."""
-    prefix = f".building-{key}-"
-    for left in folder.glob(f"{prefix}*"):  # Of a process that was killed: the lock is ours.
-        shutil.rmtree(left, ignore_errors=True)
-    with tempfile.TemporaryDirectory(prefix=prefix, dir=folder) as temporary:
-        made = {ending: Path(temporary, f"{key}.{ending}") for ending in ("tflite", "keras")}
-        name = backbone.name if backbone.file is None else str(backbone.file)
-        answer = process.build(
-            name, size, weights=weights, seed=seed, given=given, folded=folded, **made
+def _check_layout(backbone: Backbone, layout: FeatureLayout, width: int) -> None:
+    if (backbone.stages and layout != backbone.layout()) or width != layout.width:
+        raise ParityError(
+            f"Keras built {backbone.name} with {width} features in {len(layout.blocks)} blocks, "
+            "which differs from the table of backbones. Please report this with the version of "
+            "keras."
         )
-        layout = FeatureLayout.from_dict(answer["layout"])
-        if (backbone.stages and layout != backbone.layout()) or answer["width"] != layout.width:
-            raise ParityError(
-                f"The backbone {backbone.name} must give the features of its table. Received: "
-                f"{answer['width']} features in {len(layout.blocks)} blocks. Please report this "
-                "with the version of keras."
-            )
-        facts = {
-            "backbone": backbone.name,
-            "size": list(size),
-            "given": list(given or size),
-            "versions": dict(process.versions),
-        }
-        keep_files(folder, key, made, layout, {**facts, "difference": answer["difference"]})

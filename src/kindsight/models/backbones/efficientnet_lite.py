@@ -110,7 +110,7 @@ def build_efficientnet_lite(
     size: tuple[int, int] | None = None,
     weights: Mapping[str, NDArray[Any]] | None = None,
     classes: int | None = 1000,
-    given: tuple[int, int] | None = None,
+    input_size: tuple[int, int] | None = None,
 ) -> Any:
     """Build an EfficientNet-Lite.
 
@@ -127,7 +127,7 @@ def build_efficientnet_lite(
     classes : int or None
         Width of the ImageNet classifier on top, 1000 for the published weights. None leaves it
         off: the output is then the last mean, of width 1280.
-    given : tuple of int, optional
+    input_size : tuple of int, optional
         (height, width) of the images as they come, where the network is to bring them to `size`
         itself.
 
@@ -151,8 +151,8 @@ def build_efficientnet_lite(
     spec = SPECS[name]
     layers = keras.layers
     height, width = size or (spec.size, spec.size)
-    x = pixels = keras.Input((*(given or (height, width)), 3), name="pixels")
-    if given is not None and given != (height, width):
+    x = pixels = keras.Input((*(input_size or (height, width)), 3), name="pixels")
+    if input_size is not None and input_size != (height, width):
         x = layers.Resizing(height, width, name="resize")(x)
     x = layers.Normalization(
         mean=PIXEL_MEAN, variance=[value**2 for value in PIXEL_STD], name="scaling"

@@ -1,8 +1,8 @@
-"""Backbones joined: two side by side, or over several views of the same image, or both.
+"""Combine backbones, and TTA variants of each, into one backbone.
 
-All see the same image. The features of one backbone are averaged over the views; those of two
-stand side by side. The joined files are made of the backbones' own without TensorFlow
-(:mod:`.join_tflite`, :mod:`.join_keras`), so that whoever runs them need not know of views.
+All members get the same image. The features of one member are averaged over its TTA variants; the
+features of several members are concatenated. The files are written without TensorFlow
+(:mod:`.join`); whoever runs them need not know about members or variants.
 """
 
 from __future__ import annotations
@@ -17,79 +17,74 @@ from kindsight.digest import content_digest
 from kindsight.models.backbones.files import (
     BUILD_FORMAT,
     BackboneFiles,
+    build_once,
     find_files,
-    keep_files,
-    make_once,
+    store_files,
 )
+from kindsight.models.backbones.join import join_keras, join_tflite
 from kindsight.models.backbones.layout import FeatureLayout
-from kindsight.models.formats.join import join_keras, join_tflite
 
-__all__ = ["join_backbones"]
+__all__ = ["build_ensemble"]
 
-JOIN_FORMAT = 3
-"""Raised whenever the same backbones would be joined to other files."""
+JOIN_FORMAT = 4
+"""Increased whenever the same backbones would be joined to other files."""
 
 
-def join_backbones(
-    parts: Mapping[str, BackboneFiles],
+def build_ensemble(
+    backbones: Mapping[str, BackboneFiles],
     cache_folder: Path,
-    views: Sequence[tuple[int, ...]] | None = None,
+    variants: Sequence[tuple[int, ...]] | None = None,
 ) -> BackboneFiles:
-    """Find the files of joined backbones in the cache, or make them there.
+    """Return the files of an ensemble from the cache, building them first if needed.
 
     Parameters
     ----------
-    parts : mapping
-        The built backbones by their names, for images of one size.
+    backbones : mapping
+        Built backbones by name, for images of one size.
     cache_folder : pathlib.Path
-        The files are kept in its folder ``backbones``.
-    views : sequence of tuple of int, optional
-        For each backbone, over which views of the image its features are averaged
-        (:mod:`.views`); the image as it is if omitted.
+        The files are stored in its folder ``backbones``.
+    variants : sequence of tuple of int, optional
+        For each backbone, the TTA variants (:mod:`.tta`) to average over; default: the image
+        itself.
 
     Returns
     -------
     BackboneFiles
-        Of all, the first one's features first; ``parts`` are the backbones with their views. A
-        single backbone that sees a single view is returned as it is.
+        ``members`` are the backbones with their variants. A single backbone without TTA is
+        returned unchanged.
 
     Raises
     ------
     CacheError
-        Where the cache cannot be written.
+        When the cache cannot be written.
     WeightsError
-        Where the files do not fit together.
+        For files that do not fit together.
     """
-    seen = list(views or [(0,)] * len(parts))
-    if seen == [(0,)]:
-        return next(iter(parts.values()))
-    every = tuple(
-        replace(part, views=looks) for part, looks in zip(parts.values(), seen, strict=True)
+    variants = list(variants or [(0,)] * len(backbones))
+    if variants == [(0,)]:
+        return next(iter(backbones.values()))
+    members = tuple(
+        replace(files, variants=chosen)
+        for files, chosen in zip(backbones.values(), variants, strict=True)
     )
-    layout = every[0].layout
-    if len(every) > 1:
-        layout = FeatureLayout.joined({name: files.layout for name, files in parts.items()})
-    words = [(files.key, files.views) for files in every]
-    told = json.dumps([words, BUILD_FORMAT, JOIN_FORMAT])
-    key = f"{'+'.join(parts)[:60]}-{content_digest(told, 8)}"
-    folder = Path(cache_folder) / "backbones"
-    found = find_files(folder, key) or make_once(
-        folder, key, lambda: _make(every, folder, key, layout)
-    )
-    return replace(found, parts=every)
-
-
-def _make(
-    parts: tuple[BackboneFiles, ...],
-    folder: Path,
-    key: str,
-    layout: FeatureLayout,
-) -> None:
-    with tempfile.TemporaryDirectory(prefix=f".building-{key}-", dir=folder) as temporary:
-        made = {ending: Path(temporary, f"{key}.{ending}") for ending in ("tflite", "keras")}
-        views = [part.views for part in parts]
-        join_tflite([part.tflite for part in parts], views, made["tflite"])
-        join_keras([part.keras for part in parts], views, made["keras"])
-        keep_files(
-            folder, key, made, layout, {"parts": [part.key for part in parts], "views": views}
+    layout = members[0].layout
+    if len(members) > 1:
+        layout = FeatureLayout.concatenated(
+            {name: files.layout for name, files in backbones.items()}
         )
+    source = json.dumps(
+        [[(files.key, files.variants) for files in members], BUILD_FORMAT, JOIN_FORMAT]
+    )
+    key = f"{'+'.join(backbones)[:60]}-{content_digest(source, 8)}"
+    folder = Path(cache_folder) / "backbones"
+
+    def build() -> None:
+        with tempfile.TemporaryDirectory(prefix=f".building-{key}-", dir=folder) as temporary:
+            built = {ending: Path(temporary, f"{key}.{ending}") for ending in ("tflite", "keras")}
+            join_tflite([member.tflite for member in members], variants, built["tflite"])
+            join_keras([member.keras for member in members], variants, built["keras"])
+            facts = {"members": [member.key for member in members], "variants": variants}
+            store_files(folder, key, built, layout, facts)
+
+    found = find_files(folder, key) or build_once(folder, key, build)
+    return replace(found, members=members)

@@ -12,7 +12,7 @@ from kindsight.models.backbones.efficientnet_lite import build_efficientnet_lite
 from kindsight.models.backbones.layout import FeatureLayout
 from kindsight.models.backbones.weights import fetch, load_state
 from kindsight.models.formats.hdf5 import load_h5_weights
-from kindsight.models.networks.graph import (
+from kindsight.models.graph import (
     as_functional,
     cut_points,
     feature_stages,
@@ -31,7 +31,7 @@ def build_network(
     size: tuple[int, int] | None = None,
     weights: str = "imagenet",
     seed: int = 0,
-    given: tuple[int, int] | None = None,
+    input_size: tuple[int, int] | None = None,
 ) -> Any:
     """Build a backbone as a Keras model, from pixels to its last maps.
 
@@ -46,7 +46,7 @@ def build_network(
         file brings its weights along.
     seed : int
         Of random weights.
-    given : tuple of int, optional
+    input_size : tuple of int, optional
         (height, width) of the images, where an EfficientNet-Lite is to bring them to `size`.
 
     Returns
@@ -78,7 +78,9 @@ def build_network(
         state = None
     else:
         state = None if weights == "none" else load_state(backbone.name, _own_path(weights))
-    network = build_efficientnet_lite(backbone.name, size, state, classes=None, given=given)
+    network = build_efficientnet_lite(
+        backbone.name, size, state, classes=None, input_size=input_size
+    )
     network = keras.Model(network.input, network.get_layer("top_relu").output, name=network.name)
     if weights.endswith(".h5"):
         load_h5_weights(network, Path(weights))

@@ -1,11 +1,11 @@
-"""A backbone's files in the cache: found whole or not at all, and made by one process at a time."""
+"""A backbone's files in the cache: complete or not used, and built by one process at a time."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,10 +17,10 @@ from kindsight.files import write_json
 from kindsight.models.backbones.layout import FeatureLayout
 from kindsight.models.backbones.weights import weights_digest
 
-__all__ = ["BUILD_FORMAT", "BackboneFiles", "find_files", "keep_files", "make_once"]
+__all__ = ["BUILD_FORMAT", "BackboneFiles", "build_once", "find_files", "store_files"]
 
 BUILD_FORMAT = 3
-"""Raised whenever the same weights would give other features, or other files."""
+"""Increased whenever the same weights would give other features, or other files."""
 
 LOCK_SECONDS = 900.0
 MAX_RECORD_BYTES = 2**20
@@ -28,7 +28,7 @@ MAX_RECORD_BYTES = 2**20
 
 @dataclass(frozen=True)
 class BackboneFiles:
-    """A built backbone.
+    """The files of a built backbone, or of an ensemble of backbones.
 
     Parameters
     ----------
@@ -39,13 +39,14 @@ class BackboneFiles:
         The same as a Keras file, the template of :func:`.assemble.write_keras`.
     layout : FeatureLayout
     key : str
-        What the files were made of, fit for a file's name.
+        Identifies what the files were built from; usable in a file name.
     digest : str
-        Of the LiteRT file: features are the same where this is the same.
-    parts : tuple of BackboneFiles
-        The backbones that it was joined from; none where it is one as it was built.
-    views : tuple of int
-        As a part of others: over which views of the image it averages (:mod:`.views`).
+        Of the LiteRT file: equal digests mean equal features.
+    members : tuple of BackboneFiles
+        The backbones of an ensemble; empty for a single backbone.
+    variants : tuple of int
+        As a member of an ensemble: the TTA variants that its features are averaged over
+        (:mod:`.tta`).
     """
 
     tflite: Path
@@ -53,52 +54,54 @@ class BackboneFiles:
     layout: FeatureLayout
     key: str
     digest: str
-    parts: tuple[BackboneFiles, ...] = ()
-    views: tuple[int, ...] = (0,)
+    members: tuple[BackboneFiles, ...] = ()
+    variants: tuple[int, ...] = (0,)
 
 
-def make_once(
-    folder: Path, key: str, make: Callable[[], None], progress: Callable[[str], None] | None = None
+def build_once(
+    folder: Path,
+    key: str,
+    build: Callable[[], None],
+    progress: Callable[[str], None] | None = None,
 ) -> BackboneFiles:
-    """Make files that are not there yet, in one process of the machine at a time.
+    """Build files that are not in the cache, in one process of the machine at a time.
 
     Parameters
     ----------
     folder : pathlib.Path
         The folder ``backbones`` of the cache.
     key : str
-        Of the files.
-    make : callable
-        Puts them there, as :func:`keep_files` does.
+    build : callable
+        Builds the files and stores them with :func:`store_files`.
     progress : callable, optional
-        Told, in words, where another process has to be waited for.
+        Called with a sentence when another process has to be waited for.
 
     Raises
     ------
     CacheError
-        Where the cache cannot be written.
+        When the cache cannot be written.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with _locked(folder, key, progress):
-            # Another process may have made them while this one waited.
+            # Another process may have built them while this one waited.
             found = find_files(folder, key)
             if found is not None:
                 return found
-            make()
+            build()
     except OSError as error:
-        raise CacheError(
-            f"The cache folder must be one that can be written. Received: {folder}: {error}."
-        ) from error
+        raise CacheError(f"Cannot write to the cache folder {folder}: {error}.") from error
     found = find_files(folder, key)
     if found is None:
-        raise CacheError(f"The cache folder must keep what is written. Received: {folder}.")
+        raise CacheError(
+            f"Files written to the cache folder {folder} could not be read back. Check the disk, "
+            "or choose another cache folder."
+        )
     return found
 
 
 @contextlib.contextmanager
-def _locked(folder: Path, key: str, progress: Callable[[str], None] | None) -> Any:
-    """Let one process of the machine build at a time."""
+def _locked(folder: Path, key: str, progress: Callable[[str], None] | None) -> Iterator[None]:
     lock = FileLock(folder / f"{key}.lock")
     try:
         lock.acquire(timeout=0.1)
@@ -109,8 +112,8 @@ def _locked(folder: Path, key: str, progress: Callable[[str], None] | None) -> A
             lock.acquire(timeout=LOCK_SECONDS)
         except Timeout:
             raise CacheError(
-                f"A backbone must be built within {LOCK_SECONDS:g} seconds. Received: a process "
-                f"that still holds {folder / key}.lock."
+                f"Another process has been building this backbone for {LOCK_SECONDS:g} seconds. "
+                f"End it, or delete {folder / key}.lock if it is gone."
             ) from None
     try:
         yield
@@ -118,28 +121,28 @@ def _locked(folder: Path, key: str, progress: Callable[[str], None] | None) -> A
         lock.release()
 
 
-def keep_files(
+def store_files(
     folder: Path,
     key: str,
-    made: Mapping[str, Path],
+    built: Mapping[str, Path],
     layout: FeatureLayout,
     facts: Mapping[str, Any],
 ) -> None:
-    """Put finished files in their place; the record of them comes last and makes them count.
+    """Move built files into the cache, then write the record that makes them valid.
 
     Parameters
     ----------
     folder : pathlib.Path
         The folder ``backbones`` of the cache.
     key : str
-    made : mapping
-        The finished files in the same file system, by ``"tflite"`` and ``"keras"``.
+    built : mapping
+        The files, in the same file system, by ``"tflite"`` and ``"keras"``.
     layout : FeatureLayout
     facts : mapping
         More for the record.
     """
     files = {}
-    for ending, path in made.items():
+    for ending, path in built.items():
         target = folder / f"{key}.{ending}"
         path.replace(target)
         files[ending] = {"digest": weights_digest(target), "bytes": target.stat().st_size}
@@ -148,7 +151,7 @@ def keep_files(
 
 
 def find_files(folder: Path, key: str) -> BackboneFiles | None:
-    """Return a built backbone, or None where it is not there whole."""
+    """Return a backbone's files, or None unless all are there with the recorded digests."""
     paths = {ending: folder / f"{key}.{ending}" for ending in ("tflite", "keras")}
     try:
         with (folder / f"{key}.json").open("rb") as file:
@@ -158,13 +161,13 @@ def find_files(folder: Path, key: str) -> BackboneFiles | None:
         if record["format"] != BUILD_FORMAT:
             return None
         for ending, path in paths.items():
-            # The size first: a file cut short need not be read through.
-            whole = path.stat().st_size == record["files"][ending]["bytes"]
-            if not whole or weights_digest(path) != digests[ending]:
+            # The size first: a truncated file need not be read through.
+            complete = path.stat().st_size == record["files"][ending]["bytes"]
+            if not complete or weights_digest(path) != digests[ending]:
                 return None
     except (OSError, KeyError, TypeError, ValueError, RecursionError, WeightsError):
         return None
-    # For the cache's order of last use; a cache that may only be read is of use without it.
+    # The cache is pruned by last use. A read-only cache works without that.
     with contextlib.suppress(OSError):
         os.utime(paths["tflite"])
     return BackboneFiles(paths["tflite"], paths["keras"], layout, key, digests["tflite"])

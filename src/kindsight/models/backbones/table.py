@@ -40,8 +40,8 @@ __all__ = [
     "get_backbone",
     "get_backbones",
     "lite_stages",
-    "read_own_model",
-    "split_names",
+    "read_keras_backbone",
+    "split_model_name",
 ]
 
 # SECTION: A user's own Keras file as a backbone: what it says of itself, read without Keras.
@@ -57,7 +57,7 @@ _ANY_CODE = {"Lambda", "__lambda__", "TorchModuleWrapper", "FlaxLayer", "JaxLaye
 MAX_DEPTH = 64
 
 
-def read_own_model(path: Path) -> Backbone:
+def read_keras_backbone(path: Path) -> Backbone:
     """Read which images a Keras file takes, and refuse one that is not made of Keras's layers.
 
     Parameters
@@ -102,7 +102,7 @@ def read_own_model(path: Path) -> Backbone:
         stages=(),
         top_width=0,
         file=path,
-        fixed=fixed,
+        fixed_size=fixed,
     )
 
 
@@ -171,7 +171,7 @@ def _input_shape(config: Mapping[str, Any]) -> list[Any] | None:
 
 
 JOINER = "+"
-MOST_JOINED = 3
+MAX_BACKBONES = 3
 
 
 def lite_stages(name: str, numbers: range = range(3, 7)) -> tuple[Stage, ...]:
@@ -229,7 +229,7 @@ def get_backbone(name: str) -> Backbone:
     if name in BACKBONES:
         return BACKBONES[name]
     if str(name).endswith(".keras"):
-        return read_own_model(Path(name))
+        return read_keras_backbone(Path(name))
     plain = str(name).lower().replace("_", "-")
     bare = {known.replace("-", ""): known for known in BACKBONES}
     same = [bare[key] for key in bare if key == plain.replace("-", "")]
@@ -248,19 +248,19 @@ def get_backbones(model: str) -> tuple[Backbone, ...]:
     Raises
     ------
     SettingsError, WeightsError
-        As :func:`get_backbone`; and for more than :data:`MOST_JOINED`, or the same one twice.
+        As :func:`get_backbone`; and for more than :data:`MAX_BACKBONES`, or the same one twice.
     """
-    names = split_names(model)
+    names = split_model_name(model)
     found = tuple(get_backbone(name) for name in names)
-    if len(found) > MOST_JOINED or len({backbone.name for backbone in found}) < len(found):
+    if len(found) > MAX_BACKBONES or len({backbone.name for backbone in found}) < len(found):
         raise SettingsError(
-            f"One backbone is taken, or up to {MOST_JOINED} different ones joined by {JOINER}. "
+            f"One backbone is taken, or up to {MAX_BACKBONES} different ones joined by {JOINER}. "
             f"Received: {model!r}."
         )
     return found
 
 
-def split_names(model: str) -> tuple[str, ...]:
+def split_model_name(model: str) -> tuple[str, ...]:
     """Take apart a setting that may name several backbones, ``"a+b"``, to stand side by side."""
     if model in BACKBONES or (Path(model).suffix == ".keras" and Path(model).is_file()):
         return (model,)

@@ -27,10 +27,10 @@ __all__ = [
     "PublishedWeights",
     "check_weights",
     "describe_weights",
-    "download_sentence",
+    "download_notice",
     "fetch",
     "find_imagenet_weights",
-    "is_here",
+    "is_available",
     "keras_folder",
     "load_state",
     "require_weights",
@@ -276,7 +276,7 @@ def describe_weights(backbone: Backbone, weights: str) -> str:
     return words.get(weights) or f"weights of {Path(weights).name}"
 
 
-def download_sentence(backbone: Backbone, weights: str) -> str | None:
+def download_notice(backbone: Backbone, weights: str) -> str | None:
     """Say what would be downloaded, from whom and how large; None where nothing would be."""
     published = backbone.published
     if weights != "imagenet" or published is None or (keras_folder() / published.name).is_file():
@@ -287,7 +287,7 @@ def download_sentence(backbone: Backbone, weights: str) -> str | None:
     )
 
 
-def is_here(backbone: Backbone) -> bool:
+def is_available(backbone: Backbone) -> bool:
     """Whether the weights that the backbone has by default are on this machine."""
     if backbone.file is not None:
         return True

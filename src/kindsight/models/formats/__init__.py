@@ -1,1 +1,1 @@
-"""TODO: say what kindsight.models.formats is."""
+"""Model files read and written without their frameworks: LiteRT, Keras, HDF5, PyTorch."""

@@ -18,10 +18,10 @@ import numpy as np
 from kindsight.errors import SettingsError, WeightsError
 from kindsight.files import replacing
 from kindsight.models.formats.keras import DAMAGE, read_keras_template
-from kindsight.models.formats.tflite import TfliteGraph, read_tflite, refusing_damage
-from kindsight.models.heads.head import FEATURES, LOGITS, HeadLayers, HeadStep
+from kindsight.models.formats.tflite import TfliteGraph, damage_as_weights_error, read_tflite
+from kindsight.models.heads.head import FEATURES, LOGITS, Head, HeadLayer
 
-__all__ = ["METADATA_NAME", "PIXELS", "name_tflite", "write_keras", "write_tflite"]
+__all__ = ["METADATA_NAME", "PIXELS", "add_tflite_metadata", "write_keras", "write_tflite"]
 
 PIXELS = "pixels"
 METADATA_NAME = "kindsight"
@@ -30,7 +30,7 @@ MAX_METADATA_BYTES = 2**20
 
 def write_tflite(
     backbone_tflite: str | os.PathLike[str],
-    head: HeadLayers,
+    head: Head,
     out: str | os.PathLike[str],
     metadata: Mapping[str, Any] | None = None,
 ) -> None:
@@ -40,7 +40,7 @@ def write_tflite(
     ----------
     backbone_tflite : path
         A built backbone: float32 (1, height, width, 3) to float32 (1, d).
-    head : HeadLayers
+    head : Head
         Of d features.
     out : path
         The file to write: ``"pixels"``, float32 (1, height, width, 3) with values 0-255, to
@@ -64,7 +64,7 @@ def write_tflite(
             f"{backbone_tflite}: A backbone for this head must give (1, {head.features}) "
             f"features. Received: {shape}."
         )
-    with refusing_damage(backbone_tflite):
+    with damage_as_weights_error(backbone_tflite):
         tensors = {FEATURES: graph.output}
         for step in head.steps():
             _add_step(graph, step, tensors)
@@ -76,7 +76,7 @@ def write_tflite(
         temporary.write_bytes(content)
 
 
-def name_tflite(
+def add_tflite_metadata(
     network: str | os.PathLike[str], out: str | os.PathLike[str], metadata: Mapping[str, Any]
 ) -> None:
     """Write a network's LiteRT file again, with its ends named and with metadata.
@@ -99,7 +99,7 @@ def name_tflite(
     """
     encoded = _encode(metadata)
     graph = read_tflite(network)
-    with refusing_damage(network):
+    with damage_as_weights_error(network):
         graph.name_ends(PIXELS, graph.output, LOGITS)
         graph.set_metadata(METADATA_NAME, encoded)
         content = graph.to_bytes()
@@ -108,7 +108,7 @@ def name_tflite(
 
 
 def write_keras(
-    template_keras: str | os.PathLike[str], head: HeadLayers, out: str | os.PathLike[str]
+    template_keras: str | os.PathLike[str], head: Head, out: str | os.PathLike[str]
 ) -> None:
     """Write the Keras file of a classifier.
 
@@ -116,7 +116,7 @@ def write_keras(
     ----------
     template_keras : path
         A built backbone, from pixels to a layer ``"features"``.
-    head : HeadLayers
+    head : Head
     out : path
         The file to write, ending in ``.keras``. ``keras.models.load_model(out)`` gives a model
         from float32 (batch, height, width, 3) with values 0-255 to float32 logits (batch, k).
@@ -142,7 +142,7 @@ def write_keras(
         template.write(temporary)
 
 
-def _add_step(graph: TfliteGraph, step: HeadStep, tensors: dict[str, int]) -> None:
+def _add_step(graph: TfliteGraph, step: HeadLayer, tensors: dict[str, int]) -> None:
     """Add one layer of a head to a graph, and its output to `tensors`."""
     inputs = [tensors[name] for name in step.inputs]
     if step.kind == "multiply":

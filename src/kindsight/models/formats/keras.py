@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from kindsight.errors import WeightsError
-from kindsight.models.heads.head import FEATURES, LOGITS, HeadLayers, HeadStep
+from kindsight.models.heads.head import FEATURES, LOGITS, Head, HeadLayer
 
 __all__ = [
     "CONFIG",
@@ -81,7 +81,7 @@ class KerasTemplate:
         self._width = sum(int(shape[-1]) for shape in features["build_config"]["input_shape"])
         self._dense = sum(layer["class_name"] == "Dense" for layer in self._layers)
 
-    def add(self, head: HeadLayers) -> None:
+    def add(self, head: Head) -> None:
         """Add the layers and weights of a head.
 
         Raises
@@ -158,7 +158,7 @@ def read_member(archive: zipfile.ZipFile, name: str) -> bytes:
     return data
 
 
-def _layer(step: HeadStep, widths: dict[str, int]) -> dict[str, Any]:
+def _layer(step: HeadLayer, widths: dict[str, int]) -> dict[str, Any]:
     """Describe a layer as config.json does, leaving to Keras what it fills in by itself."""
     shapes = [[None, widths[name]] for name in step.inputs]
     tensors = [
@@ -190,7 +190,7 @@ def _layer(step: HeadStep, widths: dict[str, int]) -> dict[str, Any]:
     }
 
 
-def _add_weights(content: bytes, head: HeadLayers, number: int) -> bytes:
+def _add_weights(content: bytes, head: Head, number: int) -> bytes:
     """Add the kernels and biases to the HDF5 file, after `number` dense layers that it has."""
     import h5py
 

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from kindsight.errors import WeightsError
 from kindsight.models.formats.litert import MAX_MODEL_BYTES, schema
 
-__all__ = ["TfliteGraph", "read_tflite", "refusing_damage"]
+__all__ = ["TfliteGraph", "damage_as_weights_error", "read_tflite"]
 
 IDENTIFIER = b"TFL3"
 SIGNATURE = "serving_default"
@@ -182,7 +182,7 @@ def read_tflite(path: str | os.PathLike[str]) -> TfliteGraph:
         For a file that is absent, damaged, too large, or of another form.
     """
     data = _read(Path(path))
-    with refusing_damage(path):
+    with damage_as_weights_error(path):
         root = schema().Model.GetRootAs(data, 0)
         counts = [root.OperatorCodesLength(), root.BuffersLength(), root.SignatureDefsLength()]
         counts.append(root.MetadataLength())
@@ -197,7 +197,7 @@ def read_tflite(path: str | os.PathLike[str]) -> TfliteGraph:
 
 
 @contextmanager
-def refusing_damage(path: str | os.PathLike[str]) -> Iterator[None]:
+def damage_as_weights_error(path: str | os.PathLike[str]) -> Iterator[None]:
     """Turn what a damaged file makes the schema's code raise into one typed error."""
     try:
         yield

@@ -1,1 +1,1 @@
-"""TODO: say what kindsight.models.heads is."""
+"""Classifier heads: fitted with NumPy on frozen features, or trained as Keras layers."""

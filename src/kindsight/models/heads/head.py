@@ -2,7 +2,7 @@
 
 A head is arrays, fitted with NumPy, and is written down three times: as NumPy here, as ordinary
 Keras layers by :func:`add_head`, and by :mod:`.assemble` straight into model files. So that the
-three cannot drift apart, each head describes itself once as a chain of :class:`HeadStep`.
+three cannot drift apart, each head describes itself once as a chain of :class:`HeadLayer`.
 
 The output is logits. Softmax and temperature are no part of the network: they live in the bundle
 (see :func:`kindsight.evaluation.calibration.to_probabilities`).
@@ -18,16 +18,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kindsight.errors import WeightsError
-from kindsight.models.heads.steps import FEATURES, LOGITS, HeadLayers, HeadStep
+from kindsight.models.heads.base import FEATURES, LOGITS, Head, HeadLayer
 
 __all__ = [
     "FEATURES",
     "LOGITS",
-    "CurvedHead",
-    "HeadLayers",
-    "HeadStep",
+    "EnsembleHead",
+    "Head",
+    "HeadLayer",
     "LinearHead",
-    "SummedHead",
+    "RBFHead",
     "add_head",
 ]
 
@@ -40,21 +40,21 @@ MOST_HEADS = 16
 
 
 @dataclass(frozen=True, eq=False)
-class SummedHead(HeadLayers):
+class EnsembleHead(Head):
     """The sum of the logits of several heads.
 
     Parameters
     ----------
-    heads : tuple of HeadLayers
+    heads : tuple of Head
         At least two, for the same classes. The first takes the first features, the second those
         that follow them, and so on.
     """
 
-    heads: tuple[HeadLayers, ...]
+    heads: tuple[Head, ...]
     kind: ClassVar[str] = "summed"
 
     def __post_init__(self) -> None:
-        known = all(isinstance(head, HeadLayers) for head in self.heads)
+        known = all(isinstance(head, Head) for head in self.heads)
         if len(self.heads) < 2 or not known or len({head.classes for head in self.heads}) > 1:
             raise WeightsError(
                 "Heads whose logits are summed must be two or more, for the same classes. "
@@ -71,9 +71,9 @@ class SummedHead(HeadLayers):
         """How many logits it gives."""
         return self.heads[0].classes
 
-    def scaled(self, factor: float) -> SummedHead:
+    def scaled(self, factor: float) -> EnsembleHead:
         """Return the head whose logits are as many times as large."""
-        return SummedHead(tuple(head.scaled(factor) for head in self.heads))
+        return EnsembleHead(tuple(head.scaled(factor) for head in self.heads))
 
     def _logits(self, rows: Floats) -> Floats:
         total, start = np.zeros((len(rows), self.classes), np.float32), 0
@@ -82,14 +82,14 @@ class SummedHead(HeadLayers):
             start += head.features
         return total
 
-    def steps(self) -> tuple[HeadStep, ...]:
+    def steps(self) -> tuple[HeadLayer, ...]:
         """Return the head as a chain of layers.
 
         Each head's layers come after those of the one before it, whose last numbers they are
         given, too, and multiply by nothing: two branches could be walked in either order. The last
         layer is all heads' last layers in one.
         """
-        chain: list[HeadStep] = []
+        chain: list[HeadLayer] = []
         ends: list[tuple[str, int]] = [(FEATURES, self.features)]
         direct = np.zeros((self.features, self.classes), np.float32)
         kernels, bias, start = [direct], np.zeros(self.classes, np.float32), 0
@@ -106,7 +106,7 @@ class SummedHead(HeadLayers):
             if len(ends) > 1:
                 before, more = ends[-1]
                 given, width = _named(number, "given"), width + more
-                chain.append(HeadStep("concatenate", given, (FEATURES, before), width))
+                chain.append(HeadLayer("concatenate", given, (FEATURES, before), width))
             for step in inner:
                 chain.append(_moved(step, number, given, width, columns))
             ends.append((chain[-1].name, chain[-1].width))
@@ -116,9 +116,9 @@ class SummedHead(HeadLayers):
         name, width = ends[0]
         if len(ends) > 1:
             name, width = "head_all", sum(wide for _, wide in ends)
-            chain.append(HeadStep("concatenate", name, tuple(end for end, _ in ends), width))
+            chain.append(HeadLayer("concatenate", name, tuple(end for end, _ in ends), width))
         kernel = np.concatenate(kernels)
-        chain.append(HeadStep("dense", LOGITS, (name,), self.classes, kernel, bias))
+        chain.append(HeadLayer("dense", LOGITS, (name,), self.classes, kernel, bias))
         return tuple(chain)
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:
@@ -129,7 +129,7 @@ class SummedHead(HeadLayers):
         return arrays
 
     @classmethod
-    def _from(cls, arrays: Mapping[str, NDArray[Any]]) -> SummedHead:
+    def _from(cls, arrays: Mapping[str, NDArray[Any]]) -> EnsembleHead:
         parts: dict[str, dict[str, NDArray[Any]]] = {}
         for name, array in arrays.items():
             number, _, rest = name.partition("/")
@@ -141,14 +141,14 @@ class SummedHead(HeadLayers):
             )
         if any(str(part.get("kind")) == cls.kind for part in parts.values()):
             raise WeightsError("A summed head must not hold another one.")
-        return cls(tuple(HeadLayers.from_arrays(parts[str(k)]) for k in range(len(parts))))
+        return cls(tuple(Head.from_arrays(parts[str(k)]) for k in range(len(parts))))
 
 
 def _named(number: int, name: str) -> str:
     return f"head{number}_{name.removeprefix('head_')}"
 
 
-def _moved(step: HeadStep, number: int, given: str, width: int, columns: slice) -> HeadStep:
+def _moved(step: HeadLayer, number: int, given: str, width: int, columns: slice) -> HeadLayer:
     """Return a step of one head with a name of its own, on the features of all."""
     inputs = tuple(given if name == FEATURES else _named(number, name) for name in step.inputs)
     kernel = step.kernel
@@ -157,11 +157,11 @@ def _moved(step: HeadStep, number: int, given: str, width: int, columns: slice) 
         kernel = np.zeros((width, step.width), np.float32)
         kernel[columns] = step.kernel
     name = _named(number, step.name)
-    return HeadStep(step.kind, name, inputs, step.width, kernel, step.bias, step.activation)
+    return HeadLayer(step.kind, name, inputs, step.width, kernel, step.bias, step.activation)
 
 
 @dataclass(frozen=True, eq=False)
-class LinearHead(HeadLayers):
+class LinearHead(Head):
     """One dense layer: logits = features @ kernel + bias.
 
     Parameters
@@ -196,13 +196,13 @@ class LinearHead(HeadLayers):
     def _logits(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
         return rows @ self.kernel + self.bias
 
-    def steps(self) -> tuple[HeadStep, ...]:
+    def steps(self) -> tuple[HeadLayer, ...]:
         """Return the head as a chain of layers."""
-        return (HeadStep("dense", LOGITS, (FEATURES,), self.classes, self.kernel, self.bias),)
+        return (HeadLayer("dense", LOGITS, (FEATURES,), self.classes, self.kernel, self.bias),)
 
 
 @dataclass(frozen=True, eq=False)
-class CurvedHead(HeadLayers):
+class RBFHead(Head):
     """Gaussian bumps around landmarks in a projected space: a kernel machine as dense layers.
 
     ::
@@ -260,7 +260,7 @@ class CurvedHead(HeadLayers):
         """How many logits it gives."""
         return int(self.kernel.shape[1])
 
-    def scaled(self, factor: float) -> CurvedHead:
+    def scaled(self, factor: float) -> RBFHead:
         """Return the head whose logits are as many times as large."""
         linear = self.linear_kernel
         return replace(
@@ -279,18 +279,18 @@ class CurvedHead(HeadLayers):
             result += z @ self.linear_kernel
         return result
 
-    def steps(self) -> tuple[HeadStep, ...]:
+    def steps(self) -> tuple[HeadLayer, ...]:
         """Return the head as a chain of layers."""
         count, width = self.landmarks.shape
         gamma = np.float32(self.gamma)
         away = -gamma * np.square(self.landmarks).sum(axis=1)
         toward = np.concatenate([2 * gamma * self.landmarks.T, np.full((1, count), -gamma)])
         chain = [
-            HeadStep(
+            HeadLayer(
                 "dense", "head_project", (FEATURES,), width, self.project_kernel, self.project_bias
             ),
-            HeadStep("multiply", "head_square", ("head_project", "head_project"), width),
-            HeadStep(
+            HeadLayer("multiply", "head_square", ("head_project", "head_project"), width),
+            HeadLayer(
                 "dense",
                 "head_norm",
                 ("head_square",),
@@ -298,8 +298,8 @@ class CurvedHead(HeadLayers):
                 np.ones((width, 1), np.float32),
                 np.zeros(1, np.float32),
             ),
-            HeadStep("concatenate", "head_point", ("head_project", "head_norm"), width + 1),
-            HeadStep(
+            HeadLayer("concatenate", "head_point", ("head_project", "head_norm"), width + 1),
+            HeadLayer(
                 "dense",
                 "head_kernel",
                 ("head_point",),
@@ -315,8 +315,8 @@ class CurvedHead(HeadLayers):
             # order of the layers in a Keras file cannot depend on how a graph is walked.
             last, kernel = "head_join", np.concatenate([self.kernel, self.linear_kernel])
             inputs = ("head_kernel", "head_project")
-            chain.append(HeadStep("concatenate", last, inputs, count + width))
-        chain.append(HeadStep("dense", LOGITS, (last,), self.classes, kernel, self.bias))
+            chain.append(HeadLayer("concatenate", last, inputs, count + width))
+        chain.append(HeadLayer("dense", LOGITS, (last,), self.classes, kernel, self.bias))
         return tuple(chain)
 
 
@@ -324,14 +324,14 @@ def _times(values: NDArray[np.float32], factor: float) -> NDArray[np.float32]:
     return np.asarray(values.astype(np.float64) * factor, np.float32)
 
 
-def add_head(features: Any, head: HeadLayers) -> Any:
+def add_head(features: Any, head: Head) -> Any:
     """Put a head on a Keras tensor of features.
 
     Parameters
     ----------
     features : keras.KerasTensor
         (batch, d).
-    head : HeadLayers
+    head : Head
 
     Returns
     -------

@@ -13,7 +13,7 @@ import difflib
 from typing import Any
 
 from kindsight.errors import SettingsError
-from kindsight.models.networks.graph import as_functional, cut_points, output_of
+from kindsight.models.graph import as_functional, cut_points, output_of
 
 __all__ = ["complete_layer", "cut_network"]
 

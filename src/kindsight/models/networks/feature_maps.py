@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +14,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from kindsight.errors import KindsightError
+from kindsight.errors import KindsightError, SettingsError
 from kindsight.models.networks.fine_tuned import ENSEMBLE_LAYER, FINE_TUNED_LAYER
+from kindsight.models.worker.process import KerasProcess
 
 __all__ = [
     "MAX_LAYERS",
@@ -23,6 +25,7 @@ __all__ = [
     "LayerMaps",
     "brightness",
     "collect_maps",
+    "collect_maps_in_worker",
     "evenly",
     "read_maps",
     "write_maps",
@@ -132,6 +135,41 @@ class CollectedMaps(NamedTuple):
     layers: list[LayerMaps]
     left_out: list[str]
     within: bool
+
+
+def collect_maps_in_worker(
+    process: KerasProcess,
+    model: Path,
+    pixels: NDArray[np.uint8],
+    *,
+    max_layers: int = MAX_LAYERS,
+    max_maps: int = MAX_MAPS,
+) -> CollectedMaps:
+    """Run :func:`collect_maps` in the Keras worker process.
+
+    Raises
+    ------
+    SettingsError
+        For pixels that are not one image (height, width, 3).
+    KindsightError
+        When Keras cannot load or run the model, or the model has no layers with maps.
+    """
+    if np.ndim(pixels) != 3 or not np.size(pixels):
+        raise SettingsError(
+            f"`pixels` must be one image (height, width, 3); got the shape {np.shape(pixels)}."
+        )
+    with tempfile.TemporaryDirectory(prefix="kindsight-") as folder:
+        file, out = Path(folder, "pixels.npy"), Path(folder, "out.npz")
+        np.save(file, pixels, allow_pickle=False)
+        result = process.run_job(
+            job="maps",
+            model=str(Path(model).resolve()),
+            pixels=str(file),
+            out=str(out),
+            max_layers=max_layers,
+            max_maps=max_maps,
+        )
+        return CollectedMaps(read_maps(result["layers"], out), result["left_out"], result["within"])
 
 
 def collect_maps(

@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 
 from kindsight.errors import SettingsError
 from kindsight.models.backbones.layout import FeatureLayout
-from kindsight.models.backbones.tta import AXES
-from kindsight.models.heads.head import FEATURES, CurvedHead, HeadLayers, LinearHead, add_head
+from kindsight.models.backbones.tta import FLIP_AXES
+from kindsight.models.heads.head import FEATURES, Head, LinearHead, RBFHead, add_head
 from kindsight.models.networks.freezing import layers_up_to
 
 __all__ = [
@@ -171,7 +171,7 @@ def average_over_flips(full: Any, views: Sequence[int]) -> Any:
 
     def look(view: int) -> Any:
         image = pixels
-        for axis in AXES[view]:  # one at a time is all that older versions of Keras do
+        for axis in FLIP_AXES[view]:  # one at a time is all that older versions of Keras do
             image = keras.ops.flip(image, axis)
         return full(image)
 
@@ -278,7 +278,7 @@ def build_fine_tuned(
     model: Any,
     layout: FeatureLayout,
     stage: str | None,
-    head: HeadLayers,
+    head: Head,
     temperature: float,
     mean: NDArray[np.float32],
     spread: NDArray[np.float32],
@@ -296,7 +296,7 @@ def build_fine_tuned(
         Of the features.
     stage : str or None
         After which the cut is; None for none: everything is trained, from pixels on.
-    head : HeadLayers
+    head : Head
         As the convex fit gave it.
     temperature : float
         Divides the logits.
@@ -336,14 +336,14 @@ def build_fine_tuned(
     return FineTunedNetwork(full, upper, frozen, model)
 
 
-def with_head(model: Any, head: HeadLayers, temperature: float) -> Any:
+def with_head(model: Any, head: Head, temperature: float) -> Any:
     """Return a backbone with its fitted head, whose logits are divided by the temperature.
 
     Parameters
     ----------
     model : keras.Model
         Pixels to features; its layers are the result's.
-    head : HeadLayers
+    head : Head
     temperature : float
     """
     import keras
@@ -361,8 +361,8 @@ def layers_after(model: Any, stage: str) -> set[str]:
 
 
 def _standardised(
-    head: HeadLayers, temperature: float, mean: NDArray[np.float32], spread: NDArray[np.float32]
-) -> HeadLayers:
+    head: Head, temperature: float, mean: NDArray[np.float32], spread: NDArray[np.float32]
+) -> Head:
     """Return the head of standardised features, its logits divided by the temperature."""
     middle, width = mean.astype(np.float64), spread.astype(np.float64)
     head = head.scaled(1 / temperature)
@@ -370,7 +370,7 @@ def _standardised(
         return LinearHead(
             _narrow(head.kernel * width[:, None]), _narrow(head.bias + middle @ head.kernel)
         )
-    assert isinstance(head, CurvedHead)
+    assert isinstance(head, RBFHead)
     return replace(
         head,
         project_kernel=_narrow(head.project_kernel * width[:, None]),

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from kindsight.errors import SettingsError
+from kindsight.models.graph import CutPoint, as_functional, cut_points
 from kindsight.models.networks.cut import complete_layer
-from kindsight.models.networks.graph import CutPoint, as_functional, cut_points
 
 __all__ = [
     "FREEZES",

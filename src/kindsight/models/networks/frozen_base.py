@@ -100,8 +100,7 @@ def ensure_frozen_base(
     try:
         with tempfile.TemporaryDirectory(prefix=".building-", dir=target.parent) as folder:
             made = Path(folder, "lower.tflite")
-            answer = process.follow(
-                lambda news: None,
+            answer = process.run_job(
                 job="lower",
                 keras=str(files.keras.resolve()),
                 layout=files.layout.to_dict() if features else None,

@@ -13,13 +13,10 @@ from typing import Any, NamedTuple
 
 from kindsight.errors import SettingsError
 from kindsight.models.heads.head import FEATURES, LOGITS
+from kindsight.models.heads.trainable import POOLINGS, UNIT
 
-__all__ = ["POOLINGS", "LayerRow", "SmallCNN", "build_small_cnn"]
+__all__ = ["LayerRow", "SmallCNN", "build_small_cnn"]
 
-POOLINGS = ("flatten", "average", "max")
-"""What becomes of the last feature map: all of it, or a mean or maximum of each channel."""
-
-UNIT = "unit"
 MAX_SIDE = 1024
 MAX_PARAMETERS = 500_000_000
 

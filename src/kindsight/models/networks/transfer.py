@@ -11,8 +11,9 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from kindsight.models.backbones.backbone import TOP
+from kindsight.models.graph import CutPoint
 from kindsight.models.heads.head import LOGITS
-from kindsight.models.heads.trained import TrainedHead, add_trained_head
+from kindsight.models.heads.trainable import UNIT, TrainableHead, add_trainable_head
 from kindsight.models.networks.cut import complete_layer, cut_network
 from kindsight.models.networks.fine_tuned import load_network
 from kindsight.models.networks.freezing import (
@@ -23,8 +24,7 @@ from kindsight.models.networks.freezing import (
     parse_freeze,
     summarise,
 )
-from kindsight.models.networks.graph import CutPoint
-from kindsight.models.networks.small_cnn import UNIT, LayerRow
+from kindsight.models.networks.small_cnn import LayerRow
 
 __all__ = ["BuiltTransfer", "TransferNetwork", "build_transfer", "describe_transfer", "load_maps"]
 
@@ -41,7 +41,7 @@ class TransferNetwork:
         The layer up to which it is used; all of it if empty.
     freezes : tuple of (str or int)
         Which of its layers stay as they are in each phase, as :func:`.freezing.freeze` takes it.
-    head : TrainedHead
+    head : TrainableHead
     train_batch_norm : bool
         Whether batch normalisation that is not frozen trains, too.
     """
@@ -49,7 +49,7 @@ class TransferNetwork:
     backbone: str
     cut: str = ""
     freezes: tuple[str | int, ...] = ("all",)
-    head: TrainedHead = field(default_factory=TrainedHead)
+    head: TrainableHead = field(default_factory=TrainableHead)
     train_batch_norm: bool = False
 
     def to_dict(self) -> dict[str, Any]:
@@ -61,7 +61,7 @@ class TransferNetwork:
         """Make a network of what :meth:`to_dict` gave."""
         head = {**values["head"], "dense": tuple(values["head"]["dense"])}
         return cls(
-            **{**values, "freezes": tuple(values["freezes"]), "head": TrainedHead(**head)},
+            **{**values, "freezes": tuple(values["freezes"]), "head": TrainableHead(**head)},
         )
 
 
@@ -108,7 +108,7 @@ def build_transfer(network: TransferNetwork, classes: int, seed: int) -> BuiltTr
     for what in network.freezes:
         freeze(base, what, train_normalisation=network.train_batch_norm)
         learning.append({layer.name for layer in base.layers if layer.trainable_weights})
-    return BuiltTransfer(base, add_trained_head(base, network.head, classes, seed), learning)
+    return BuiltTransfer(base, add_trainable_head(base, network.head, classes, seed), learning)
 
 
 def describe_transfer(

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from kindsight.models.graph import output_of
 from kindsight.models.heads.head import LOGITS
-from kindsight.models.heads.trained import is_of_head
+from kindsight.models.heads.trainable import is_head_layer
 from kindsight.models.networks.fine_tuned import FineTunedNetwork, layers_after
 from kindsight.models.networks.freezing import freeze, freeze_batch_norm, frozen_border
-from kindsight.models.networks.graph import output_of
 from kindsight.models.networks.transfer import BuiltTransfer, TransferNetwork, build_transfer
 from kindsight.models.steps.compute_dtype import multiplying
 from kindsight.models.steps.forward import KerasForward
@@ -168,7 +168,7 @@ class TransferForward(KerasForward):
             layer.trainable = layer.name in learning
         if not network.train_batch_norm:
             freeze_batch_norm(self._built.base)
-        super().__init__(self._built.model, lambda name: network.head.l2 * is_of_head(name))
+        super().__init__(self._built.model, lambda name: network.head.l2 * is_head_layer(name))
         known = {layer.name for layer in self._built.base.layers}
         self.others = [
             (path, value)

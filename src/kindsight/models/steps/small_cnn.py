@@ -20,7 +20,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kindsight.models.networks.small_cnn import UNIT, SmallCNN
+from kindsight.models.heads.trainable import UNIT
+from kindsight.models.networks.small_cnn import SmallCNN
 from kindsight.models.steps.forward import Parameter, parted
 
 __all__ = ["SmallCNNForward"]

@@ -1,1 +1,1 @@
-"""TODO: say what kindsight.models.worker is."""
+"""Keras in a worker process: the process, its client and its side of the protocol."""

@@ -1,13 +1,12 @@
-"""Keras in a process of its own.
+"""The Keras worker process and its jobs, as methods.
 
-Importing TensorFlow takes seconds and a few hundred megabytes, and most of what kindsight does
-needs none of it. What does (building a backbone once, proving that a written Keras file loads
-and answers) is handed to a child process, which can start while other work goes on.
+Importing TensorFlow takes seconds and hundreds of megabytes, and most of kindsight does not need
+it. What does (building a backbone once per machine, checking that a written Keras file loads) runs
+in a worker process, which can start while other work continues.
 """
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,34 +15,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kindsight.errors import SettingsError
-from kindsight.models.networks.feature_maps import (
-    MAX_LAYERS,
-    MAX_MAPS,
-    CollectedMaps,
-    read_maps,
-)
-from kindsight.models.worker.jobs import JobProcess
-from kindsight.models.worker.messages import absolute, handed_over
+from kindsight.models.worker.client import WorkerClient, pixels_file
 
 __all__ = ["KerasProcess"]
 
-_MODULE = "kindsight.models.worker.child"
+_MODULE = "kindsight.models.keras_jobs"
 
 
-class KerasProcess(JobProcess):
-    """A child process with Keras, started when first needed; a context manager.
+class KerasProcess(WorkerClient):
+    """A worker process with Keras, started when first needed; a context manager.
 
     Parameters
     ----------
     timeout : float
-        As :class:`.job_process.JobProcess` takes it.
+        Most seconds that one job may take, or that may pass between two of its messages.
     module : str, optional
-        The module whose ``main`` the child runs, where it knows more jobs than this one's.
+        The module whose ``main`` the worker runs, where it has more jobs than these.
 
     Attributes
     ----------
     ran_ahead : bool
-        Whether the last :meth:`run` found the images' features known from :meth:`run_ahead`.
+        Whether the last :meth:`run` reused features computed by :meth:`run_ahead`.
     """
 
     def __init__(self, timeout: float = 600.0, *, module: str | None = None) -> None:
@@ -51,29 +43,23 @@ class KerasProcess(JobProcess):
         self.ran_ahead = False
 
     def load_ahead(self, model: Path) -> None:
-        """Have a frozen network loaded for :meth:`run_ahead`, and return at once.
-
-        Parameters
-        ----------
-        model : Path
-            A backbone's Keras file.
-        """
-        self.ahead(job="load", model=str(Path(model).resolve()))
+        """Load a backbone's Keras file for :meth:`run_ahead`, in the background."""
+        self.run_in_background(job="load", model=str(Path(model).resolve()))
 
     def run_ahead(self, model: Path, pixels: Callable[[], NDArray[Any]]) -> None:
-        """Have a frozen network run on images, and return at once.
+        """Run a backbone on images in the background.
 
-        When :meth:`run` is asked for the same images later, with a network that holds this one,
-        its features are known. What goes wrong is of no matter: that job will say so.
+        A later :meth:`run` of the same images, with a classifier that contains this backbone,
+        reuses the features.
 
         Parameters
         ----------
         model : Path
             A backbone's Keras file.
         pixels : callable
-            Gives the images as :meth:`run` takes them.
+            Returns the images, as :meth:`run` takes them.
         """
-        self.ahead(pixels, job="ahead", model=str(Path(model).resolve()))
+        self.run_in_background(pixels, job="ahead", model=str(Path(model).resolve()))
 
     def build(
         self,
@@ -82,37 +68,37 @@ class KerasProcess(JobProcess):
         *,
         tflite: Path,
         keras: Path,
-        weights: str | Path | None = None,
+        weights: str = "imagenet",
         seed: int = 0,
-        given: tuple[int, int] | None = None,
-        folded: bool = True,
+        input_size: tuple[int, int] | None = None,
+        fold_batch_norm: bool = True,
     ) -> dict[str, Any]:
         """Build a backbone's LiteRT and Keras files; see :func:`.build.ensure_backbone`.
 
         Returns
         -------
         dict
-            ``"width"``: how many features; ``"layout"``: which they are, as
-            :meth:`.FeatureLayout.to_dict` gives it; ``"difference"``: the largest between the two
-            files' features, as a share of the largest.
+            ``"width"``: number of features; ``"layout"``: their blocks, as
+            :meth:`.FeatureLayout.to_dict`; ``"difference"``: largest difference between the two
+            files' features, as a fraction of the largest feature.
 
         Raises
         ------
         SettingsError, WeightsError
-            As :func:`.backbones.get_backbone` and :func:`.weights.load_state`.
+            For a name, size or weights that no backbone can be built from.
         ParityError
-            Where the two files do not give the same features.
+            When the two files do not give the same features.
         KindsightError
-            Where the child fails.
+            When the worker fails.
         """
-        return self.request(
+        return self.run_job(
             job="build",
             name=str(Path(name).resolve()) if name.endswith(".keras") else name,
             size=list(size),
-            weights=absolute(weights),
+            weights=weights,
             seed=seed,
-            given=None if given is None else list(given),
-            folded=folded,
+            input_size=None if input_size is None else list(input_size),
+            fold_batch_norm=fold_batch_norm,
             tflite=str(Path(tflite).resolve()),
             keras=str(Path(keras).resolve()),
         )
@@ -125,7 +111,7 @@ class KerasProcess(JobProcess):
         Parameters
         ----------
         model : Path
-            As :func:`.assemble.write_keras` writes it.
+            A file written by :func:`.assemble.write_keras`.
         pixels : uint8 or float32 array (n, height, width, 3)
             Values 0-255; n is at least 1.
 
@@ -139,55 +125,18 @@ class KerasProcess(JobProcess):
         SettingsError
             For pixels of another shape.
         KindsightError
-            Where Keras cannot load or run the model, or the child fails.
+            When Keras cannot load or run the model, or the worker fails.
         """
         if np.ndim(pixels) != 4 or len(pixels) == 0:
             raise SettingsError(
-                "The pixels must be of shape (n, height, width, 3), with n of 1 or more. "
-                f"Received: {np.shape(pixels)}."
+                "`pixels` must have the shape (n, height, width, 3), n >= 1; "
+                f"got {np.shape(pixels)}."
             )
-        with handed_over(pixels) as given:
-            out = given.with_name("out.npz")
-            answer = self.request(
-                job="run", model=str(Path(model).resolve()), pixels=str(given), out=str(out)
+        with pixels_file(pixels) as file:
+            out = file.with_name("out.npz")
+            result = self.run_job(
+                job="run", model=str(Path(model).resolve()), pixels=str(file), out=str(out)
             )
-            self.ran_ahead = bool(answer.get("ahead"))
+            self.ran_ahead = bool(result.get("ahead"))
             with np.load(out, allow_pickle=False) as arrays:
                 return arrays["features"], arrays["logits"]
-
-    def maps(
-        self,
-        model: Path,
-        pixels: NDArray[np.uint8],
-        *,
-        max_layers: int = MAX_LAYERS,
-        max_maps: int = MAX_MAPS,
-    ) -> CollectedMaps:
-        """Run one image through a saved network; see :func:`.feature_maps.collect_maps`.
-
-        Raises
-        ------
-        SettingsError
-            For pixels of another shape.
-        KindsightError
-            Where Keras cannot load or run the model, the model has no layers with maps, or the
-            child fails.
-        """
-        if np.ndim(pixels) != 3 or not np.size(pixels):
-            raise SettingsError(
-                "The pixels must be of one image, (height, width, 3). "
-                f"Received: {np.shape(pixels)}."
-            )
-        with tempfile.TemporaryDirectory(prefix="kindsight-") as folder:
-            given, out = Path(folder, "pixels.npy"), Path(folder, "out.npz")
-            np.save(given, pixels, allow_pickle=False)
-            answer = self.request(
-                job="maps",
-                model=str(Path(model).resolve()),
-                pixels=str(given),
-                out=str(out),
-                max_layers=max_layers,
-                max_maps=max_maps,
-            )
-            maps = read_maps(answer["layers"], out)
-            return CollectedMaps(maps, answer["left_out"], answer["within"])

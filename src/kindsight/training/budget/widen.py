@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from kindsight.errors import DatasetError, KindsightError
-from kindsight.models.backbones.table import JOINER, get_backbone, split_names
+from kindsight.models.backbones.table import JOINER, get_backbone, split_model_name
 from kindsight.models.backbones.tta import FLIPS
 from kindsight.models.backbones.weights import find_imagenet_weights
 from kindsight.training.fine_tuning.work import FineTuning
@@ -77,7 +77,7 @@ class Widening:
 
     def words(self) -> str:
         """Say what it is in a few words."""
-        first, other = split_names(self.model)
+        first, other = split_model_name(self.model)
         inner = get_backbone(DEFAULT).size[0]
         flips = f", over {len(self.flips)} flips" if len(self.flips) > 1 else ""
         return (
@@ -243,7 +243,7 @@ def widen(work: FineTuning, flips: tuple[int, ...], rate: float) -> FineTuning:
 def _read(told: Any) -> Widening | None:
     """Read what was decided before; anything else counts as nothing."""
     try:
-        names, flips = split_names(told["model"]), tuple(told["flips"])
+        names, flips = split_model_name(told["model"]), tuple(told["flips"])
     except (KeyError, TypeError, AttributeError):
         return None
     known = len(names) == 2 and names[0] == DEFAULT and names[1] in set(WIDE_COSTS) - {DEFAULT}
@@ -290,9 +290,9 @@ def on_one_backbone(work: FineTuning, small_rate: float | None = None) -> FineTu
         in a second.
     """
     wide = work.fitted
-    name = _best_alone(wide) if wide.files.parts else wide.training.model
+    name = _best_alone(wide) if wide.files.members else wide.training.model
     small = small_rate is not None and _tunes_small(work, name, small_rate)
-    if not small and not wide.files.parts:
+    if not small and not wide.files.members:
         return work
     size = wide.training.spec().size
     alone = replace(
@@ -316,7 +316,7 @@ def on_one_backbone(work: FineTuning, small_rate: float | None = None) -> FineTu
 
 def _best_alone(joined: FittedFrozenHead) -> str:
     """Return the name of the backbone whose features alone have the least log loss."""
-    names = split_names(joined.training.model)
+    names = split_model_name(joined.training.model)
     losses = dict.fromkeys(joined.files.layout.networks(), float("inf"))
     for item in joined.head.candidates:
         if item.network in losses:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from kindsight.errors import SettingsError
-from kindsight.models.worker.child import Line
+from kindsight.models.worker.serve import Connection
 from kindsight.training.engine.batches import Batches, ahead
 from kindsight.training.engine.checkpoints import (
     Arrays,
@@ -330,7 +330,7 @@ def shards_of(checkpoint: Checkpoint | None, cores: int) -> int:
 
 def run_loop(
     job: dict[str, Any],
-    line: Line,
+    line: Connection,
     plan: Plan,
     data: TrainingData | Sequence[TrainingData],
     learner: Trainable,
@@ -345,7 +345,7 @@ def run_loop(
     ----------
     job : dict
         As the parent told it.
-    line : Line
+    line : Connection
         Where news go, and the wish to stop comes from.
     plan, data, learner, extra
         As :class:`.loop.Loop` takes them.
@@ -360,12 +360,12 @@ def run_loop(
             seed=job["seed"],
             key=job["key"],
             writer=writer,
-            tell=line.tell,
+            tell=line.send,
             stop=line.stop,
             workers=job["workers"],
             extra=extra,
         ).run(checkpoint, until)
-    line.tell({"event": "saving"})
+    line.send({"event": "saving"})
 
 
 def _path(job: dict[str, Any]) -> Path | None:

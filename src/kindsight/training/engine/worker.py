@@ -14,10 +14,11 @@ import numpy as np
 from kindsight.augment import Augment
 from kindsight.dataset.reading.image_cache import map_pixels
 from kindsight.files import replacing
+from kindsight.models.keras_jobs import serve_keras_jobs
 from kindsight.models.networks.small_cnn import SmallCNN
 from kindsight.models.networks.transfer import TransferNetwork, describe_transfer
 from kindsight.models.steps.trainable import TrainableNetwork, set_threads
-from kindsight.models.worker.child import Line, serve
+from kindsight.models.worker.serve import Connection
 from kindsight.training.activation_cache import map_activations
 from kindsight.training.engine.batches import Batches
 from kindsight.training.engine.learning_rate_finder import sweep_rates
@@ -32,17 +33,17 @@ __all__ = ["main"]
 def main() -> None:
     """Answer jobs until told to quit."""
     lower = {"lower": build_lower_job}
-    serve({"train": _train, "find-rate": _find_rate, "describe": _describe, **lower})
+    serve_keras_jobs({"train": _train, "find-rate": _find_rate, "describe": _describe, **lower})
 
 
-def _describe(job: dict[str, Any], line: Line) -> dict[str, Any]:
+def _describe(job: dict[str, Any], line: Connection) -> dict[str, Any]:
     """Say what a network would be."""
     # A later job of the same process trains it, when it is too late to say.
     set_threads(job["cores"], sharded=False)
     return describe_transfer(TransferNetwork.from_dict(job["network"]), job["classes"], job["ends"])
 
 
-def _train(job: dict[str, Any], line: Line) -> dict[str, Any]:
+def _train(job: dict[str, Any], line: Connection) -> dict[str, Any]:
     """Train a network, and write it in both forms."""
     network = _network(job)
     data, checkpoint = _data(job), checkpoint_of(job)
@@ -57,7 +58,7 @@ def _train(job: dict[str, Any], line: Line) -> dict[str, Any]:
     return {}
 
 
-def _find_rate(job: dict[str, Any], line: Line) -> dict[str, Any]:
+def _find_rate(job: dict[str, Any], line: Connection) -> dict[str, Any]:
     """Try learning rates."""
     network, data = _network(job), _data(job)[0]
     set_threads(job["cores"], sharded=_is_sharded(network))
@@ -69,7 +70,7 @@ def _find_rate(job: dict[str, Any], line: Line) -> dict[str, Any]:
     )  # fmt: skip
 
     def hear(done: int, total: int) -> None:
-        line.tell({"event": "tried", "done": done, "total": total})
+        line.send({"event": "tried", "done": done, "total": total})
 
     return sweep_rates(trainer, phase, batches, workers=job["workers"], hear=hear).to_dict()
 

@@ -13,7 +13,7 @@ import numpy as np
 from kindsight.dataset.reading.image_cache import map_pixels
 from kindsight.files import replacing
 from kindsight.models.backbones.layout import FeatureLayout
-from kindsight.models.heads.head import HeadLayers
+from kindsight.models.heads.head import Head
 from kindsight.models.networks.fine_tuned import (
     FineTunedNetwork,
     build_fine_tuned,
@@ -23,7 +23,7 @@ from kindsight.models.networks.fine_tuned import (
 from kindsight.models.networks.frozen_base import list_cut_candidates, write_frozen_base
 from kindsight.models.steps.cut_networks import FineTunedForward
 from kindsight.models.steps.trainable import TrainableNetwork
-from kindsight.models.worker.child import Job, Line
+from kindsight.models.worker.serve import Connection, Job
 from kindsight.training.activation_cache import map_activations
 from kindsight.training.engine.batches import Batches
 from kindsight.training.engine.loop import checkpoint_of, run_loop, shards_of
@@ -43,19 +43,19 @@ PLANNED = 0.85
 TRIED_SHARE = 0.5
 
 
-def survey_job(job: dict[str, Any], line: Line) -> dict[str, Any]:
+def survey_job(job: dict[str, Any], line: Connection) -> dict[str, Any]:
     """Look at the places where a backbone can be cut."""
     model, layout = load_network(job["keras"]), FeatureLayout.from_dict(job["layout"])
     return {"cuts": [place.to_dict() for place in list_cut_candidates(model, layout)]}
 
 
-def build_lower_job(job: dict[str, Any], line: Line) -> dict[str, Any]:
+def build_lower_job(job: dict[str, Any], line: Connection) -> dict[str, Any]:
     """Build the file of a backbone's lower part."""
     layout = None if job["layout"] is None else FeatureLayout.from_dict(job["layout"])
     return write_frozen_base(load_network(job["keras"]), layout, job["stage"], Path(job["tflite"]))
 
 
-def tune_job(job: dict[str, Any], line: Line) -> dict[str, Any]:
+def tune_job(job: dict[str, Any], line: Connection) -> dict[str, Any]:
     """Train the upper part, or all, of a backbone with its head; write it in both forms.
 
     Returns
@@ -100,7 +100,7 @@ def tune_job(job: dict[str, Any], line: Line) -> dict[str, Any]:
     run_loop(job, line, plan, data, tuner, extra=extra, checkpoint=checkpoint, until=until)
     views = logits_of_views(
         tuner, data.inputs, val_views, job["flips"], flipped=job["stage"] is not None,
-        tell=lambda: line.tell({"event": "alive"}),
+        tell=lambda: line.send({"event": "alive"}),
     )  # fmt: skip
     answer = choose_answer(
         views, before, data.val_targets, job["shares"], wide=job["wide"], clearly=job["clearly"]
@@ -121,10 +121,10 @@ TUNE_JOBS: dict[str, Job] = {"survey": survey_job, "lower": build_lower_job, "tu
 """By the names that the parent calls them."""
 
 
-def _head(arrays: dict[str, Any], prefix: str) -> HeadLayers:
+def _head(arrays: dict[str, Any], prefix: str) -> Head:
     """Take the arrays of a head out of others."""
     names = [name for name in arrays if name.startswith(prefix)]
-    return HeadLayers.from_arrays({name.removeprefix(prefix): arrays.pop(name) for name in names})
+    return Head.from_arrays({name.removeprefix(prefix): arrays.pop(name) for name in names})
 
 
 def _divide(job: dict[str, Any], arrays: dict[str, Any]) -> FineTunedNetwork:
@@ -138,7 +138,7 @@ def _divide(job: dict[str, Any], arrays: dict[str, Any]) -> FineTunedNetwork:
 def _beside(told: dict[str, Any], known: dict[str, Any]) -> Any:
     """Put another head on the backbone of a file, which may be loaded already."""
     with np.load(told["head"], allow_pickle=False) as arrays:
-        head = HeadLayers.from_arrays({name: arrays[name] for name in arrays.files})
+        head = Head.from_arrays({name: arrays[name] for name in arrays.files})
     model = known.get(told["keras"]) or load_network(told["keras"])
     return with_head(model, head, told["temperature"])
 
@@ -183,7 +183,7 @@ def _choose_rate(
     phase: Phase,
     data: TrainingData,
     job: dict[str, Any],
-    line: Line,
+    line: Connection,
     rate: float,
     until: float | None,
 ) -> float:
@@ -196,7 +196,7 @@ def _choose_rate(
         return float(every[0])
 
     def tell(done: int, total: int) -> None:
-        line.tell({"event": "rates", "done": done, "total": total})
+        line.send({"event": "rates", "done": done, "total": total})
 
     def is_late() -> bool:
         return until is not None and time.monotonic() > until

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kindsight.cache.folder import Cache
-from kindsight.dataset.reading.image_cache import CachedImages, cache_images
+from kindsight.dataset.reading.image_cache import StoredImages, store_images
 from kindsight.errors import DatasetError
 from kindsight.evaluation import evaluate, to_probabilities
 from kindsight.models.networks.fine_tuned import stages_of
@@ -81,7 +81,7 @@ def fine_tune(work: FineTuning, own: Any = None) -> FittedFrozenHead | FittedFin
     except KeyboardInterrupt:
         # What was learned before would be lost: the same command ends with it instead.
         learned = (work.folder / CHECKPOINT_FILE).exists()
-        if work.seconds is None or own is not None or work.keras.hurried or learned:
+        if work.seconds is None or own is not None or work.keras.interrupted_twice or learned:
             raise
     notify_interrupt(work.callback)
     return _unchanged(best[-1], ENDED)
@@ -112,7 +112,7 @@ def _impossible(work: FineTuning) -> str:
             f"that needs {LEAST_VALIDATION} validation images or more to tell whether it helps, "
             f"and there are {count}"
         )
-    parts = work.fitted.files.parts or (work.fitted.files,)
+    parts = work.fitted.files.members or (work.fitted.files,)
     if work.fitted.training.tunes == "light" and not stages_of(parts[0].layout):
         return "the backbone has no stage to cut it after; full needs none"
     return NO_TIME if left is not None and left < LEAST_SECONDS else ""
@@ -142,7 +142,7 @@ def _widened(work: FineTuning) -> tuple[FineTuning, tuple[int, ...], float | Non
         flips, seen = choose_flips(stored, work.validation, targets, pool, answer, fitted.classes)
         each = max(1e-9, time.monotonic() - began) / seen
     # Of one view: where the head is of several, each of these was run over all of them.
-    rate = max(1, sum(len(part.views) for part in fitted.files.parts)) / each
+    rate = max(1, sum(len(part.variants) for part in fitted.files.members)) / each
     work = replace(work, head_seconds=each)
     small_rate = None
     if work.seconds is not None:
@@ -157,10 +157,10 @@ def _widened(work: FineTuning) -> tuple[FineTuning, tuple[int, ...], float | Non
     return work, flips, small_rate
 
 
-def _stored(work: FineTuning) -> CachedImages:
+def _stored(work: FineTuning) -> StoredImages:
     """Return the resized images, to be closed."""
     fitted = work.fitted
-    stored = cache_images(
+    stored = store_images(
         fitted.dataset, fitted.training.spec(), Cache(fitted.training.cache),
         workers=fitted.training.workers, progress=work.step("images"),
     )  # fmt: skip
@@ -174,7 +174,7 @@ def _stored(work: FineTuning) -> CachedImages:
 
 
 def _train(
-    work: FineTuning, stored: CachedImages, flips: tuple[int, ...], own: Any
+    work: FineTuning, stored: StoredImages, flips: tuple[int, ...], own: Any
 ) -> FittedFrozenHead | FittedFineTuned:
     """Train on the stored images, or on views of them."""
     with work.timed("views"):
@@ -190,7 +190,7 @@ def _train(
 
 def _learn(
     work: FineTuning,
-    stored: CachedImages,
+    stored: StoredImages,
     images: TuneImages,
     flips: tuple[int, ...],
     own: Any,
@@ -235,14 +235,14 @@ def _follow(work: FineTuning, told: dict[str, Any]) -> tuple[dict[str, Any], His
     notify_monitor(work.callback, MONITOR)
     hearing = EpochRecorder(work.callback, work.progress)
     try:
-        return work.keras.follow(hearing, job="tune", **told), History(hearing.rows, MONITOR)
+        return work.keras.run_job(hearing, job="tune", **told), History(hearing.rows, MONITOR)
     except KeyboardInterrupt:
-        if work.seconds is None or told["checkpoint"] is None or work.keras.hurried:
+        if work.seconds is None or told["checkpoint"] is None or work.keras.interrupted_twice:
             raise
     notify_interrupt(work.callback)
     again = EpochRecorder(None, work.progress)
     try:
-        found = work.keras.follow(again, job="tune", **{**told, "seconds": 0.0})
+        found = work.keras.run_job(again, job="tune", **{**told, "seconds": 0.0})
     except KeyboardInterrupt as wish:
         raise StopNow from wish
     work.said.append(ENDED)

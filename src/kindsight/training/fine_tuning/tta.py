@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kindsight.dataset.reading.image_cache import CachedImages
+from kindsight.dataset.reading.image_cache import StoredImages
 from kindsight.evaluation import Evaluation, evaluate
 from kindsight.evaluation.calibration import fit_temperature, to_probabilities
-from kindsight.models.backbones.tta import AXES, FLIPS, flip
+from kindsight.models.backbones.tta import FLIP_AXES, FLIPS, flip_image
 from kindsight.models.networks.fine_tuned import (
     FineTunedNetwork,
     average_logits,
@@ -92,7 +92,7 @@ def logits_of_views(
         tell()
         given = pixels[places]
         if not flipped:
-            given = np.flip(given, AXES[flip])
+            given = np.flip(given, FLIP_AXES[flip])
         return tuner.logits(given)
 
     starts = range(0, len(places), EVALUATION_BATCH)
@@ -192,7 +192,7 @@ RIGHT, LOSS, LOSS_AT_LEAST = 0.03, 1.25, 0.01
 
 
 def choose_flips(
-    stored: CachedImages,
+    stored: StoredImages,
     rows: Rows,
     targets: Rows,
     pool: InterpreterPool,
@@ -206,7 +206,7 @@ def choose_flips(
 
     Parameters
     ----------
-    stored : CachedImages
+    stored : StoredImages
     rows, targets : array
         int64: the validation images, and their classes.
     pool : InterpreterPool
@@ -227,7 +227,7 @@ def choose_flips(
 
     def judge(view: int) -> Evaluation:
         def run(row: int) -> Any:
-            return pool.run(flip(stored.pixels(np.array([row]))[0], view))
+            return pool.run(flip_image(stored.pixels(np.array([row]))[0], view))
 
         vectors = np.stack(list(map_ordered(run, chosen.tolist(), pool.workers)))
         return evaluate(probabilities(vectors), right, tuple(classes))
@@ -262,14 +262,14 @@ LOOKING = 0.1
 MEASURED = 96
 
 
-def allow_looks(work: FineTuning, stored: CachedImages, most: int) -> FineTuning:
+def allow_looks(work: FineTuning, stored: StoredImages, most: int) -> FineTuning:
     """Measure how long a look takes, and say over how many flips there is time to answer.
 
     Parameters
     ----------
     work : FineTuning
         Without a budget it stays as it is: one look.
-    stored : CachedImages
+    stored : StoredImages
         The images.
     most : int
         How many flips there are.
@@ -291,7 +291,7 @@ def allow_looks(work: FineTuning, stored: CachedImages, most: int) -> FineTuning
     return more
 
 
-def _measured(work: FineTuning, stored: CachedImages) -> float:
+def _measured(work: FineTuning, stored: StoredImages) -> float:
     """Return for how many seconds the network that is tuned looks at an image."""
     pool = InterpreterPool(work.fitted.files.tflite, work.fitted.training.workers)
     images = stored.pixels(np.arange(min(MEASURED, len(stored))))

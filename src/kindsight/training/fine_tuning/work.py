@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kindsight.dataset.labels import class_indices
 from kindsight.files import write_json
 from kindsight.models.worker.process import KerasProcess
 from kindsight.training.common import Progress
@@ -111,7 +110,7 @@ class FineTuning:
         if self.seconds is None:
             return None
         fitted, answering = self.fitted, self.answering()
-        wide = self.before is not None or fitted.files.parts
+        wide = self.before is not None or fitted.files.members
         each = max(self.head_seconds, self.wide_seconds)
         if wide and each:
             answering += max(BESIDE, self._answered() * each)
@@ -151,7 +150,9 @@ class FineTuning:
 
     def targets(self) -> Rows:
         """Return the validation images' classes, int64."""
-        return class_indices(self.fitted.dataset[self.validation].label, self.fitted.classes)
+        places = {name: place for place, name in enumerate(self.fitted.classes)}
+        labels = self.fitted.dataset[self.validation].label
+        return np.array([places[str(label)] for label in labels], np.int64)
 
     # Decisions that hang on measured time must be the same after a stop ------------------------
 

@@ -8,8 +8,8 @@ than with each operation on all cores, one after the other.
 
 from __future__ import annotations
 
+from kindsight.models.keras_jobs import serve_keras_jobs
 from kindsight.models.steps.trainable import set_threads
-from kindsight.models.worker.child import serve
 from kindsight.threads import count_cores
 from kindsight.training.fine_tuning.job import TUNE_JOBS
 
@@ -18,4 +18,4 @@ __all__ = ["main"]
 
 def main() -> None:
     """Answer jobs until told to quit."""
-    serve(TUNE_JOBS, lambda: set_threads(count_cores(), sharded=True))
+    serve_keras_jobs(TUNE_JOBS, lambda: set_threads(count_cores(), sharded=True))

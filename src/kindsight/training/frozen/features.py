@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 from kindsight.cache.folder import Cache
 from kindsight.cache.sqlite_table import DamagedTableError
 from kindsight.dataset import ImageDataset
-from kindsight.dataset.reading.read_once import Beside, Progress, process_images
+from kindsight.dataset.reading.read_once import Beside, Progress, go_through
 from kindsight.errors import CacheError, ImageError
 from kindsight.images import InputSpec
 from kindsight.models.backbones.files import BackboneFiles
-from kindsight.models.backbones.tta import look, name_of
+from kindsight.models.backbones.tta import transform_image, variant_name
 from kindsight.models.runtime import InterpreterPool
 from kindsight.threads import count_cores
 from kindsight.training.frozen.feature_cache import FeatureRow, FeatureTable
@@ -56,7 +56,7 @@ class FeatureMaker:
 
     def make(self, digest: str, pixels: NDArray[np.uint8], size: tuple[int, int]) -> FeatureRow:
         """Return the features of a resized image, with the image as a JPEG."""
-        vector = self.pool.run(look(pixels, self.view))
+        vector = self.pool.run(transform_image(pixels, self.view))
         if not np.isfinite(vector).all():
             raise ImageError("corrupt", "The network's answer to it is not finite.")
         # What reports show is kept once, beside the features of the image as it is.
@@ -221,7 +221,7 @@ def _compute(
             return FeatureMaker(InterpreterPool(backbone.tflite, workers), view)
 
         # As many threads as networks: one more, to read ahead, was measured a tenth slower.
-        gone = process_images(
+        gone = go_through(
             dataset, spec, cache, table, look_up, maker, workers, progress, beside,
             together=ENSEMBLE_LAYER,
         )  # fmt: skip
@@ -243,5 +243,5 @@ def feature_table_path(
     cache: Cache, backbone: BackboneFiles, spec: InputSpec, view: int = 0
 ) -> Path:
     """Return where the features made by this backbone from a view of images so resized are."""
-    seen = f"-{name_of(view)}" if view else ""
+    seen = f"-{variant_name(view)}" if view else ""
     return cache.features_file(f"{backbone.key}-{spec.key()}{seen}")

@@ -14,11 +14,11 @@ from threadpoolctl import threadpool_limits
 from kindsight.cache.folder import Cache
 from kindsight.dataset import ImageDataset
 from kindsight.dataset.reading.read_once import Beside
-from kindsight.dataset.splits.split import fold_indices, group_indices
-from kindsight.models.backbones.ensemble import join_backbones
+from kindsight.dataset.splits.split import fold_indices, units
+from kindsight.models.backbones.ensemble import build_ensemble
 from kindsight.models.backbones.files import BackboneFiles
-from kindsight.models.backbones.table import FeatureLayout, split_names
-from kindsight.models.heads.head import SummedHead
+from kindsight.models.backbones.table import FeatureLayout, split_model_name
+from kindsight.models.heads.head import EnsembleHead
 from kindsight.training.common import Progress, balanced_weights, class_targets
 from kindsight.training.frozen.candidates import Task
 from kindsight.training.frozen.features import (
@@ -80,7 +80,8 @@ def fit_apart(
     found: dict[str, FittedHead] = {}
     for network, columns in layout.networks().items():
         found[network] = fit_head(
-            features[:, columns], targets, classes, layout.part(network), folds=folds, kind=kind,
+            features[:, columns], targets, classes, layout.of_network(network),
+            folds=folds, kind=kind,
             weights=weights, seed=seed, held_out=True,
         )  # fmt: skip
     heads = tuple(replace(head.chosen, network=network) for network, head in found.items())
@@ -101,7 +102,7 @@ def fit_apart(
     if best.log_loss <= chosen.log_loss:
         alone = found[best.network]
         return FittedHead(alone.layers, alone.temperature, best, candidates)
-    layers = SummedHead(
+    layers = EnsembleHead(
         tuple(head.layers.scaled(1 / (len(found) * head.temperature)) for head in found.values())
     )
     return FittedHead(layers, chosen.temperature, chosen, candidates)
@@ -132,8 +133,8 @@ def find_features(
         What looks at images that have to be read.
     """
     cache, spec = Cache(training.cache), training.spec()
-    parts = files.parts or (files,)
-    passes = [(part, view) for part in parts for view in part.views]
+    parts = files.members or (files,)
+    passes = [(part, view) for part in parts for view in part.variants]
     every: list[Features] = []
     for number, (part, view) in enumerate(passes):
 
@@ -145,12 +146,12 @@ def find_features(
             every[-1].dataset if every else dataset, part, spec, cache, workers=training.workers,
             progress=step, view=view, beside=None if every else beside,
         )  # fmt: skip
-        if view == part.views[0]:
+        if view == part.variants[0]:
             every.append(found)
         else:
             every[-1] = with_view(every[-1], found)
-        if view == part.views[-1] and view:
-            every[-1].vectors[...] /= np.float32(len(part.views))
+        if view == part.variants[-1] and view:
+            every[-1].vectors[...] /= np.float32(len(part.variants))
     return side_by_side(every)
 
 
@@ -189,13 +190,13 @@ def fit_frozen(
     start = time.monotonic()
     rows = np.arange(len(features.dataset)) if rows is None else rows
     dataset = features.dataset[rows]
-    targets, groups = class_targets(dataset, classes), group_indices(dataset)
+    targets, groups = class_targets(dataset, classes), units(dataset)
     rarest, different = int(np.bincount(targets).min()), int(groups.max()) + 1
     folds = max(2, min(FOLDS, rarest, different))
     digests = [str(digest) for digest in dataset.digest]
     weights = balanced_weights(targets, training.class_weight)
     every = len(rows) == len(features.vectors) and bool((np.diff(rows) == 1).all())
-    fit = fit_apart if len(files.parts) > 1 else fit_head
+    fit = fit_apart if len(files.members) > 1 else fit_head
     head = fit(
         features.vectors if every else features.vectors[rows],  # a copy can be gigabytes
         targets,
@@ -223,12 +224,12 @@ def _alone(
     columns = files.layout.networks()
     place = list(columns).index(network)
     # The size stays the one that all saw.
-    name, seen = split_names(training.model)[place], training.seen[place]
+    name, seen = split_model_name(training.model)[place], training.seen[place]
     alone = replace(training, model=name, size=training.spec().size)
     if place:  # what is the first one's alone
         alone = replace(alone, inner=None, first_crops=None)
     folder = Cache(training.cache).folder()
-    joined = join_backbones({network: files.parts[place]}, folder, [seen])
+    joined = build_ensemble({network: files.members[place]}, folder, [seen])
     kept = replace(
         features, vectors=features.vectors[:, columns[network]], table=features.tables[place]
     )

@@ -17,7 +17,7 @@ from threadpoolctl import threadpool_limits
 from kindsight.errors import SettingsError
 from kindsight.models.backbones.backbone import PROFILES
 from kindsight.models.backbones.table import FeatureLayout
-from kindsight.models.heads.head import CurvedHead, HeadLayers, LinearHead
+from kindsight.models.heads.head import Head, LinearHead, RBFHead
 from kindsight.training.frozen.candidates import (
     FIRST_STRENGTHS,
     GAMMA,
@@ -75,7 +75,7 @@ class FittedHead:
 
     Parameters
     ----------
-    layers : HeadLayers
+    layers : Head
         Features to logits, everything folded in.
     temperature : float
         Divides the logits before the softmax.
@@ -88,7 +88,7 @@ class FittedHead:
         they were asked for.
     """
 
-    layers: HeadLayers
+    layers: Head
     temperature: float
     chosen: Candidate
     candidates: tuple[Candidate, ...]
@@ -241,7 +241,7 @@ class _Fitted:
         weights: Floats,
         strength: float,
         columns: Floats | None = None,
-    ) -> HeadLayers:
+    ) -> Head:
         """Fit to all images and fold everything into a few dense layers.
 
         `columns` are the images' components, where they are known.
@@ -261,7 +261,7 @@ class _Fitted:
             if np.sqrt(np.square(expansion).sum(0).max()) <= LARGEST_NORM:
                 break
             strength *= STRONGER
-        return CurvedHead(
+        return RBFHead(
             project_kernel=np.ascontiguousarray(projection.kernel[:, :KERNEL_COMPONENTS]),
             project_bias=projection.bias[:KERNEL_COMPONENTS],
             landmarks=mapping.landmarks,

@@ -16,15 +16,15 @@ from kindsight.dataset.reading.read_once import Beside
 from kindsight.errors import SettingsError, WeightsError
 from kindsight.images import InputSpec
 from kindsight.models.backbones.build import ensure_backbone
-from kindsight.models.backbones.ensemble import join_backbones
+from kindsight.models.backbones.ensemble import build_ensemble
 from kindsight.models.backbones.files import BackboneFiles
-from kindsight.models.backbones.table import Backbone, get_backbones, split_names
-from kindsight.models.backbones.tta import CROPS, FLIPS, views_of
+from kindsight.models.backbones.table import Backbone, get_backbones, split_model_name
+from kindsight.models.backbones.tta import CROPS, FLIPS, tta_variants
 from kindsight.models.backbones.weights import (
     WEIGHTS,
     check_weights,
     describe_weights,
-    download_sentence,
+    download_notice,
 )
 from kindsight.models.worker.process import KerasProcess
 from kindsight.training.common import Progress, choice_fault, common_faults, whole_fault
@@ -148,7 +148,7 @@ class FrozenTrainer:
 
     def download(self) -> str | None:
         """Say what this training would download, from whom and how large; None for nothing."""
-        said = [download_sentence(backbone, self.weights) for backbone in self._backbones()]
+        said = [download_notice(backbone, self.weights) for backbone in self._backbones()]
         return " ".join(filter(None, said)) or None
 
     def describe_backbone(self) -> str:
@@ -171,9 +171,9 @@ class FrozenTrainer:
     def seen(self) -> tuple[tuple[int, ...], ...]:
         """Views averaged at prediction time, for each backbone."""
         flips = tuple(range(self.tta_flips)) if self.flips is None else self.flips
-        first = views_of(flips, self.first_crops or self.tta_crops)
-        others = len(split_names(self.model)) - 1
-        return (first, *[views_of(flips, self.tta_crops)] * others)
+        first = tta_variants(flips, self.first_crops or self.tta_crops)
+        others = len(split_model_name(self.model)) - 1
+        return (first, *[tta_variants(flips, self.tta_crops)] * others)
 
     @property
     def tunes(self) -> str:
@@ -207,7 +207,7 @@ class FrozenTrainer:
         progress: Progress | None = None,
         process: KerasProcess | None = None,
         *,
-        folded: bool = True,
+        fold_batch_norm: bool = True,
     ) -> BackboneFiles:
         """Find the files of the backbone, or of several, or build them, once on a machine.
 
@@ -220,12 +220,12 @@ class FrozenTrainer:
 
         size, folder = self.spec().size, Cache(self.cache).folder()
         parts: dict[str, BackboneFiles] = {}
-        for name, backbone in zip(split_names(self.model), self._backbones(), strict=True):
+        for name, backbone in zip(split_model_name(self.model), self._backbones(), strict=True):
             parts[backbone.name] = ensure_backbone(
                 name, size if parts else self.inner or size, folder, say, weights=self.weights,
-                seed=self.seed, process=process, given=size, folded=folded,
+                seed=self.seed, process=process, input_size=size, fold_batch_norm=fold_batch_norm,
             )  # fmt: skip
-        return join_backbones(parts, folder, self.seen)
+        return build_ensemble(parts, folder, self.seen)
 
     def features(
         self,

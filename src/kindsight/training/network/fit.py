@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 
 from kindsight.cache.folder import Cache
 from kindsight.dataset import ImageDataset
-from kindsight.dataset.labels import class_indices
-from kindsight.dataset.reading.image_cache import CachedImages, cache_images
+from kindsight.dataset.reading.image_cache import StoredImages, store_images
 from kindsight.errors import ImageError
 from kindsight.models.worker.process import KerasProcess
 from kindsight.threads import count_cores
@@ -54,7 +53,7 @@ def prepare_network(
             progress("images", done, total)
 
     spec = training.spec()
-    stored = cache_images(
+    stored = store_images(
         dataset, spec, Cache(training.cache), workers=training.workers, progress=step
     )
     return NetworkImages(training, stored, stored.dataset)
@@ -68,14 +67,14 @@ class NetworkImages:
     ----------
     training : EpochTrainer
         What was told.
-    stored : CachedImages
+    stored : StoredImages
         To be closed when the training is over.
     dataset : ImageDataset
         The readable images, in the order of `stored`.
     """
 
     training: EpochTrainer
-    stored: CachedImages
+    stored: StoredImages
     dataset: ImageDataset
 
     def inputs(
@@ -182,7 +181,7 @@ class NetworkImages:
             If the process with Keras fails.
         """
         targets = class_targets(self.dataset[rows], classes)
-        val_targets = class_indices(self.dataset[validation].label, classes)
+        val_targets = _numbers(self.dataset[validation], classes)
         own = None
         if folder is None:
             own = tempfile.TemporaryDirectory(prefix="kindsight-")
@@ -203,7 +202,7 @@ class NetworkImages:
             key = _key(job, inputs, self.dataset, rows, validation)
             with tempfile.TemporaryDirectory(prefix="kindsight-") as place:
                 file = inputs.write(Path(place), rows, targets, validation, val_targets)
-                keras.follow(hearing, job="train", **job, data=str(file), key=key)
+                keras.run_job(hearing, job="train", **job, data=str(file), key=key)
         fitted = FittedNetwork(
             self.training, tuple(classes), self.dataset, self.stored, rows, *files,
             History(hearing.rows), own=own, layers=inputs.layers, notes=inputs.notes,
@@ -232,7 +231,7 @@ class NetworkImages:
             job = {**self._job(classes, targets, plan), **inputs.to_job()}
             with tempfile.TemporaryDirectory(prefix="kindsight-") as place:
                 file = inputs.write(Path(place), rows, targets, none, none)
-                found = keras.follow(hear, job="find-rate", **job, data=str(file))
+                found = keras.run_job(hear, job="find-rate", **job, data=str(file))
         losses = (np.inf if loss is None else loss for loss in found["losses"])
         return RateSweep(tuple(found["learning_rates"]), tuple(losses), found["suggestion"])
 
@@ -294,3 +293,8 @@ def _key(
             ],
         }
     )
+
+
+def _numbers(dataset: ImageDataset, classes: Sequence[str]) -> Rows:
+    places = {name: place for place, name in enumerate(classes)}
+    return np.array([places[str(label)] for label in dataset.label], np.int64)

@@ -169,7 +169,7 @@ def _describe(
     training: TransferTrainer, files: BackboneFiles, classes: int, keras: KerasProcess
 ) -> dict[str, Any]:
     ends = training.ends()
-    return keras.follow(
+    return keras.run_job(
         lambda news: None,
         job="describe",
         network=training.network(files).to_dict(),

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from kindsight.errors import SettingsError
 from kindsight.models.backbones.files import BackboneFiles
-from kindsight.models.backbones.table import get_backbone, split_names
-from kindsight.models.heads.trained import TrainedHead
+from kindsight.models.backbones.table import get_backbone, split_model_name
+from kindsight.models.heads.trainable import TrainableHead
 from kindsight.models.networks.freezing import parse_freeze
 from kindsight.models.networks.small_cnn import LayerRow
 from kindsight.models.networks.transfer import TransferNetwork
@@ -81,7 +81,7 @@ class TransferTrainer(EpochTrainer):
 
     def _own_faults(self) -> list[str]:
         found = self._backbone().faults()
-        if isinstance(self.model, str) and not found and len(split_names(self.model)) > 1:
+        if isinstance(self.model, str) and not found and len(split_model_name(self.model)) > 1:
             found.append(f"One backbone can learn at a time. Received: {self.model!r}.")
         if self.cut is not None and (not isinstance(self.cut, str) or not self.cut.strip()):
             found.append(f"cut must be a layer's name. Received: {self.cut!r}.")
@@ -111,9 +111,9 @@ class TransferTrainer(EpochTrainer):
         phases, said = make_phases(self.phases, shared, self.freeze, _name)
         return keep_views(phases, self.phases, said)
 
-    def head(self) -> TrainedHead:
+    def head(self) -> TrainableHead:
         """Return the head."""
-        return TrainedHead(
+        return TrainableHead(
             self.pooling, whole_numbers(self.dense), self.dropout, bool(self.batch_norm), self.l2
         )
 
@@ -146,7 +146,7 @@ class TransferTrainer(EpochTrainer):
 
         Its batch normalisations are layers of their own: whoever trains may train them, too.
         """
-        return self._backbone().backbone(progress, process, folded=False)
+        return self._backbone().backbone(progress, process, fold_batch_norm=False)
 
     def describe(self) -> str:
         """Say in a few words which network it is."""

@@ -1,16 +1,19 @@
-"""Dividing in one call: what is alike is found, leakage are mended, what cannot be read is left."""
+"""Dividing in one call: what is alike is found, leaks are mended, what cannot be read is left."""
 
 from __future__ import annotations
 
 import io
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-from check_images import scene
 from PIL import Image
 
-from kindsight import ImageDataset, split_dataset
+sys.path.insert(0, str(Path(__file__).parent / "checks"))
+from check_images import scene
+
+from kindsight import ImageDataset, divide_dataset
 from kindsight.cache.folder import Cache
 from kindsight.errors import DatasetError, SettingsError
 
@@ -41,11 +44,8 @@ def parts_of(dataset: ImageDataset) -> dict[str, str | None]:
 
 def test_copies_stay_together(folder):
     cache = Cache(folder / "cache")
-    dataset = split_dataset(
-        ImageDataset.open(folder / "photos"),
-        validation=0.25,
-        group_near_duplicates=True,
-        cache=cache,
+    dataset = divide_dataset(
+        ImageDataset.open(folder / "photos"), validation=0.25, group_near=True, cache=cache
     )
     parts = parts_of(dataset)
     for kind in "ab":
@@ -53,9 +53,7 @@ def test_copies_stay_together(folder):
         assert all(len(pair) == 1 for pair in pairs)
         assert sum(pair == {"validation"} for pair in pairs) == 2
     assert parts["a/cut.jpg"] is None and len(dataset) == 33
-    assert any(
-        note.startswith("In no split because they could not be read: 1") for note in dataset.notes
-    )
+    assert any(note.startswith("In no part, as they cannot be read: 1") for note in dataset.notes)
 
 
 def test_leaks_are_left_out_of_training(folder):
@@ -64,7 +62,7 @@ def test_leaks_are_left_out_of_training(folder):
     parts = ["train" if "95" in path or "cut" in path else "test" for path in stated.path]
     parts[stated.path.index("b/7 60.jpg")] = "train"
     parts[stated.path.index("a/7 60.jpg")] = "train"
-    found = split_dataset(stated.with_columns(split=parts), validation=0, cache=cache)
+    found = divide_dataset(stated.with_columns(split=parts), validation=0, cache=cache)
     assert {path for path, part in parts_of(found).items() if part == "train"} == {
         f"{kind}/7 {quality}.jpg" for kind in "ab" for quality in (95, 60)
     }
@@ -75,18 +73,18 @@ def test_folds_hold_each_image_out_once(folder):
     cache, dataset = Cache(folder / "cache"), ImageDataset.open(folder / "photos")
     held: list[str] = []
     for k in (1, 2):
-        parts = parts_of(split_dataset(dataset, fold=f"{k}/2", leakage="keep", cache=cache))
+        parts = parts_of(divide_dataset(dataset, fold=f"{k}/2", leaks="keep", cache=cache))
         held += [path for path, part in parts.items() if part == "validation"]
     assert len(held) == len(set(held)) == 32
 
 
 def test_what_cannot_be(folder, tmp_path):
     cache, dataset = Cache(folder / "cache"), ImageDataset.open(folder / "photos")
-    with pytest.raises(SettingsError, match="leakage must be one of"):
-        split_dataset(dataset, leakage="delete", cache=cache)
+    with pytest.raises(SettingsError, match="leaks must be one of"):
+        divide_dataset(dataset, leaks="delete", cache=cache)
     with pytest.raises(DatasetError, match="must name images of the data"):
         table = tmp_path / "split.csv"
         table.write_text("path,split\nelsewhere.jpg,train\n")
-        split_dataset(dataset, file=table, cache=cache)
-    with pytest.raises(DatasetError, match="None of the 1 image could be read"):
-        split_dataset(dataset.where(split=None)[[dataset.path.index("a/cut.jpg")]], cache=cache)
+        divide_dataset(dataset, file=table, cache=cache)
+    with pytest.raises(DatasetError, match="of which none can"):
+        divide_dataset(dataset.where(split=None)[[dataset.path.index("a/cut.jpg")]], cache=cache)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from kindsight.errors import WeightsError
 
-__all__ = ["FEATURES", "LOGITS", "HeadLayers", "HeadStep"]
+__all__ = ["FEATURES", "LOGITS", "Head", "HeadLayer"]
 
 # Rows of features turned into logits at a time: bounds the memory of the expansion.
 _ROWS = 4096
@@ -22,7 +22,7 @@ LOGITS = "logits"
 
 
 @dataclass(frozen=True)
-class HeadStep:
+class HeadLayer:
     """One layer of a head.
 
     Parameters
@@ -52,8 +52,8 @@ class HeadStep:
 
 
 @dataclass(frozen=True, eq=False)
-class HeadLayers(ABC):
-    """A head as arrays: a :class:`.heads.LinearHead`, a :class:`.heads.CurvedHead`, or several.
+class Head(ABC):
+    """A head as arrays: a :class:`.heads.LinearHead`, a :class:`.heads.RBFHead`, or several.
 
     Arrays are turned into contiguous float32 and checked when a head is made.
 
@@ -64,10 +64,10 @@ class HeadLayers(ABC):
     """
 
     kind: ClassVar[str]
-    _kinds: ClassVar[dict[str, type[HeadLayers]]] = {}
+    _kinds: ClassVar[dict[str, type[Head]]] = {}
 
     def __init_subclass__(cls) -> None:
-        HeadLayers._kinds[cls.kind] = cls
+        Head._kinds[cls.kind] = cls
 
     @property
     @abstractmethod
@@ -80,7 +80,7 @@ class HeadLayers(ABC):
         """How many logits it gives."""
 
     @abstractmethod
-    def steps(self) -> tuple[HeadStep, ...]:
+    def steps(self) -> tuple[HeadLayer, ...]:
         """Return the head as a chain of layers: each step needs the one before it."""
 
     @abstractmethod
@@ -116,7 +116,7 @@ class HeadLayers(ABC):
         return result
 
     @abstractmethod
-    def scaled(self, factor: float) -> HeadLayers:
+    def scaled(self, factor: float) -> Head:
         """Return the head whose logits are as many times as large."""
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:
@@ -129,7 +129,7 @@ class HeadLayers(ABC):
         return arrays
 
     @staticmethod
-    def from_arrays(arrays: Mapping[str, NDArray[Any]]) -> HeadLayers:
+    def from_arrays(arrays: Mapping[str, NDArray[Any]]) -> Head:
         """Make a head from what :meth:`to_arrays` gave.
 
         Raises
@@ -137,14 +137,14 @@ class HeadLayers(ABC):
         WeightsError
             For an unknown kind, an array too many or too few, or arrays that do not fit.
         """
-        kinds = HeadLayers._kinds
+        kinds = Head._kinds
         kind = str(arrays["kind"]) if "kind" in arrays else "none"
         if kind not in kinds:
             raise WeightsError(f"A head must be of kind {' or '.join(kinds)}. Received: {kind!r}.")
         return kinds[kind]._from({k: array for k, array in arrays.items() if k != "kind"})
 
     @classmethod
-    def _from(cls, arrays: Mapping[str, NDArray[Any]]) -> HeadLayers:
+    def _from(cls, arrays: Mapping[str, NDArray[Any]]) -> Head:
         """Make a head of this kind from its arrays."""
         known = {field.name for field in fields(cls)}
         needed = known - {"linear_kernel"}

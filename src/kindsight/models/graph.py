@@ -141,11 +141,11 @@ def feature_stages(model: Any, size: tuple[int, int]) -> list[CutPoint]:
         (height, width) of the images in pixels.
     """
     kinds = _kinds(model)
-    skipped_kinds = ("InputLayer", "ZeroPadding2D")
+    passed_over = ("InputLayer", "ZeroPadding2D")
     points = [
         point
         for point in cut_points(model)
-        if len(point.shape) == 3 and kinds[point.name] not in skipped_kinds
+        if len(point.shape) == 3 and kinds[point.name] not in passed_over
     ]
     ends = [
         point

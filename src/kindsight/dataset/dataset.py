@@ -13,8 +13,6 @@ from typing import Any, NoReturn, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from kindsight import dataset as package
-from kindsight.dataset.labels import class_indices
 from kindsight.dataset.names import images, shown
 from kindsight.errors import DatasetError
 
@@ -23,7 +21,7 @@ __all__ = [
     "ImageDataset",
     "as_rows",
     "digest_of_rows",
-    "exclude_rows",
+    "leave_out",
     "summary",
     "take",
     "three_channels",
@@ -154,7 +152,7 @@ class ImageDataset:
     classes : tuple of str, optional
         All class names, the number of a class being its place here. Left out: the labels that
         occur, sorted by code point. A subset of a dataset keeps the classes of the whole.
-    ignored : mapping of str to int, optional
+    passed_over : mapping of str to int, optional
         Files and folders that are not in the dataset: how many, by reason.
     notes : tuple of str, optional
         Findings worth saying, one sentence each.
@@ -174,7 +172,7 @@ class ImageDataset:
     root: Path | None = None
     arrays: tuple[NDArray[np.uint8], ...] | None = None
     classes: tuple[str, ...] = ()
-    ignored: Mapping[str, int] = field(default_factory=dict)
+    passed_over: Mapping[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -197,7 +195,7 @@ class ImageDataset:
             raise ValueError(
                 f"classes must be unique and hold every label. Received: {self.classes}"
             )
-        object.__setattr__(self, "ignored", dict(self.ignored))
+        object.__setattr__(self, "passed_over", dict(self.passed_over))
 
     @classmethod
     def from_folder(
@@ -209,21 +207,25 @@ class ImageDataset:
         classes: Sequence[str] = (),
     ) -> ImageDataset:
         """Make a dataset of a folder; see :func:`kindsight.dataset.loaders.sources.from_folder`."""
-        return package.from_folder(
-            path, labelled=labelled, min_classes=min_classes, classes=classes
-        )
+        from kindsight.dataset.loaders.sources import from_folder
+
+        return from_folder(path, labelled=labelled, min_classes=min_classes, classes=classes)
 
     @classmethod
     def from_files(
         cls, paths: Iterable[str | Path], labels: Sequence[object] | None = None
     ) -> ImageDataset:
         """Make a dataset of files; see :func:`kindsight.dataset.loaders.sources.from_files`."""
-        return package.from_files(paths, labels)
+        from kindsight.dataset.loaders.sources import from_files
+
+        return from_files(paths, labels)
 
     @classmethod
     def from_arrays(cls, arrays: Any, labels: Sequence[object] | None = None) -> ImageDataset:
         """Make a dataset of arrays; see :func:`kindsight.dataset.loaders.arrays.from_arrays`."""
-        return package.from_arrays(arrays, labels)
+        from kindsight.dataset.loaders.arrays import from_arrays
+
+        return from_arrays(arrays, labels)
 
     @classmethod
     def open(
@@ -240,14 +242,19 @@ class ImageDataset:
         `options` are those of :class:`kindsight.dataset.DataOptions`, such as
         ``label_from=r"^(.+?)_\d+"``; the rest is as in :func:`kindsight.dataset.open_dataset`.
         """
-        chosen = package.DataOptions(**options)
-        return package.open_dataset(
+        from kindsight.dataset.open import open_dataset
+        from kindsight.dataset.options import DataOptions
+
+        chosen = DataOptions(**options)
+        return open_dataset(
             data, chosen, labelled=labelled, min_classes=min_classes, classes=classes
         )
 
     def write_csv(self, path: str | Path) -> None:
         """Write a table of paths; see :func:`kindsight.dataset.write_table.write_dataset`."""
-        package.write_dataset(self, path)
+        from kindsight.dataset.write_table import write_dataset
+
+        write_dataset(self, path)
 
     def __len__(self) -> int:
         return len(self.path)
@@ -267,7 +274,7 @@ class ImageDataset:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, ImageDataset):
             return NotImplemented
-        names = ("path", *_COLUMNS, "root", "classes", "ignored", "notes")
+        names = ("path", *_COLUMNS, "root", "classes", "passed_over", "notes")
         if any(getattr(self, name) != getattr(other, name) for name in names):
             return False
         if self.arrays is None or other.arrays is None:
@@ -307,7 +314,8 @@ class ImageDataset:
     @property
     def targets(self) -> NDArray[np.int64]:
         """The class number of each image: (n,) int64, -1 where unlabelled."""
-        return class_indices(self.label, self.classes, missing=-1)
+        number: dict[str | None, int] = {name: k for k, name in enumerate(self.classes)}
+        return np.fromiter((number.get(label, -1) for label in self.label), np.int64, len(self))
 
     def present_classes(self) -> tuple[str, ...]:
         """Return the classes that have at least one image here, in the order of `classes`."""
@@ -359,7 +367,7 @@ class ImageDataset:
         """Return the same dataset with further notes; none is said twice."""
         return replace(self, notes=tuple(dict.fromkeys(self.notes + notes)))
 
-    def dataset_digest(self) -> str:
+    def digest_of_data(self) -> str:
         """Return one digest over all images and their labels, whatever their order and names.
 
         BLAKE2b, 16 bytes, as 32 hexadecimal digits; ValueError if an image has no digest yet.
@@ -372,9 +380,7 @@ class ImageDataset:
 # SECTION: Leaving rows out of a dataset: counted by reason, said in a note, never in silence.
 
 
-def exclude_rows(
-    dataset: ImageDataset, rows: Collection[int], reason: str, note: str
-) -> ImageDataset:
+def leave_out(dataset: ImageDataset, rows: Collection[int], reason: str, note: str) -> ImageDataset:
     """Return a dataset without some of its rows.
 
     Parameters
@@ -384,12 +390,12 @@ def exclude_rows(
     rows : collection of int
         The rows that go.
     reason : str
-        What they are counted as in ``ignored``.
+        What they are counted as in ``passed_over``.
     note : str
         The sentence that says so.
     """
     gone = set(rows)
     kept = dataset[[row for row in range(len(dataset)) if row not in gone]]
-    counted = dict(kept.ignored)
+    counted = dict(kept.passed_over)
     counted[reason] = counted.get(reason, 0) + len(gone)
-    return replace(kept, ignored=dict(sorted(counted.items()))).with_notes(note)
+    return replace(kept, passed_over=dict(sorted(counted.items()))).with_notes(note)

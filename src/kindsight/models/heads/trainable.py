@@ -7,9 +7,14 @@ from typing import Any
 
 from kindsight.errors import SettingsError
 from kindsight.models.heads.head import LOGITS
-from kindsight.models.networks.small_cnn import POOLINGS, UNIT
 
-__all__ = ["POOLINGS", "TrainedHead", "add_trained_head", "is_of_head"]
+__all__ = ["POOLINGS", "UNIT", "TrainableHead", "add_trainable_head", "is_head_layer"]
+
+POOLINGS = ("flatten", "average", "max")
+"""Pooling of the final feature map: none (all of its values), or each channel's mean or maximum."""
+
+UNIT = "unit"
+"""Name of the one-unit layer before the logits of two classes."""
 
 MAX_PARAMETERS = 500_000_000
 
@@ -18,7 +23,7 @@ HEAD_NAMES = ("head_", UNIT, LOGITS)
 
 
 @dataclass(frozen=True)
-class TrainedHead:
+class TrainableHead:
     """Layers between a network's maps and the classes.
 
     Parameters
@@ -57,19 +62,19 @@ class TrainedHead:
         return found
 
 
-def is_of_head(name: str) -> bool:
-    """Whether a layer of this name belongs to a head that :func:`add_trained_head` put on."""
+def is_head_layer(name: str) -> bool:
+    """Whether a layer of this name belongs to a head that :func:`add_trainable_head` put on."""
     return name.startswith(HEAD_NAMES)
 
 
-def add_trained_head(network: Any, head: TrainedHead, classes: int, seed: int = 0) -> Any:
+def add_trainable_head(network: Any, head: TrainableHead, classes: int, seed: int = 0) -> Any:
     """Put a head on a network.
 
     Parameters
     ----------
     network : keras.Model
         From pixels to maps, whole or cut (:func:`.cut.cut_network`).
-    head : TrainedHead
+    head : TrainableHead
     classes : int
         2 or more. For two the last layer that learns has one unit, whose sigmoid is the
         probability of the second class; for more, a unit a class, for a softmax.
@@ -128,7 +133,7 @@ def add_trained_head(network: Any, head: TrainedHead, classes: int, seed: int = 
     return model
 
 
-def _check_parameters(network: Any, head: TrainedHead) -> None:
+def _check_parameters(network: Any, head: TrainableHead) -> None:
     height, width, channels = network.output_shape[1:]
     first = head.dense[0] if head.dense else 1
     inputs = channels * (height * width if head.pooling == "flatten" else 1)
