@@ -127,12 +127,12 @@ def pixels_of(data: Path, size: int, folder: Path, cache: Path) -> tuple[Path, P
     """Write the images, resized, and their classes, for whoever only trains."""
     from kindsight import ImageDataset
     from kindsight.cache.folder import Cache
-    from kindsight.dataset.reading.image_cache import store_images
+    from kindsight.dataset.reading.image_cache import cache_images
     from kindsight.images import InputSpec
 
     dataset = ImageDataset.from_folder(str(data))
     files = folder / "pixels.npy", folder / "targets.npy"
-    with store_images(dataset, InputSpec(size, size), Cache(cache)) as stored:
+    with cache_images(dataset, InputSpec(size, size), Cache(cache)) as stored:
         names = {name: place for place, name in enumerate(stored.dataset.classes)}
         np.save(files[0], stored.pixels(np.arange(len(stored.dataset))))
         np.save(files[1], np.array([names[str(label)] for label in stored.dataset.label]))
@@ -239,7 +239,7 @@ def measure_fastai(options: argparse.Namespace, folder: Path) -> Section:
                 }
                 command = [
                     sys.executable, "-m", "kindsight", "train", str(own / "divided/train"),
-                    "--test-data", str(own / "divided/validation"), "--leaks", "keep",
+                    "--test-data", str(own / "divided/validation"), "--leakage", "keep",
                     "--seed", str(turn), "--runs", str(runs), "--run", kind, "--json",
                     *ways[kind],
                 ]  # fmt: skip

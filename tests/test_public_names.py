@@ -20,9 +20,9 @@ NAMES = [
     "Prediction",
     "Predictor",
     "__version__",
-    "divide_dataset",
     "evaluate",
     "load_bundle",
+    "random_split",
     "read_image",
     "resize_image",
     "split_dataset",
@@ -68,6 +68,6 @@ def test_every_module_lists_only_names_that_it_has() -> None:
 def test_a_name_that_the_dataset_has_not_is_an_attribute_error() -> None:
     from kindsight import dataset
 
-    assert {"ImageDataset", "open_dataset", "split_dataset"} <= set(dir(dataset))
+    assert {"ImageDataset", "open_dataset", "random_split"} <= set(dir(dataset))
     with pytest.raises(AttributeError, match="opendataset"):
         _ = dataset.opendataset

@@ -13,10 +13,10 @@ if TYPE_CHECKING:
     from kindsight.augment import Augment as Augment
     from kindsight.bundle import Bundle as Bundle
     from kindsight.bundle import load_bundle as load_bundle
+    from kindsight.checks.split import split_dataset as split_dataset
     from kindsight.classifier import ImageClassifier as ImageClassifier
     from kindsight.dataset import ImageDataset as ImageDataset
-    from kindsight.dataset.splits.settings import divide_dataset as divide_dataset
-    from kindsight.dataset.splits.split import split_dataset as split_dataset
+    from kindsight.dataset.splits.split import random_split as random_split
     from kindsight.evaluation import Evaluation as Evaluation
     from kindsight.evaluation import evaluate as evaluate
     from kindsight.images import InputSpec as InputSpec
@@ -36,12 +36,12 @@ _MODULES = {
     "InputSpec": "images",
     "Prediction": "predictor",
     "Predictor": "predictor",
-    "divide_dataset": "dataset.splits.settings",
+    "split_dataset": "checks.split",
     "evaluate": "evaluation",
     "load_bundle": "bundle",
     "read_image": "images",
     "resize_image": "images",
-    "split_dataset": "dataset.splits.split",
+    "random_split": "dataset.splits.split",
 }
 
 __all__ = [*sorted(_MODULES), "__version__"]  # noqa: PLE0604

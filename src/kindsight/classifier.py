@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from kindsight.bundle import Bundle
 from kindsight.dataset import ImageDataset, as_dataset
-from kindsight.dataset.splits.split import split_dataset
+from kindsight.dataset.splits.split import random_split
 from kindsight.errors import DatasetError, SettingsError, UsageError
 from kindsight.evaluation import to_probabilities
 from kindsight.predictor import Predictor
@@ -193,7 +193,7 @@ def parted(dataset: ImageDataset, validation: float | None, seed: int) -> ImageD
     share = VALIDATION if validation is None else validation
     if any(dataset.split) or not share:
         return dataset
-    return split_dataset(dataset, validation=share, seed=seed)
+    return random_split(dataset, validation=share, seed=seed)
 
 
 class ImageClassifier(Estimator):

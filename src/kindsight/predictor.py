@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kindsight.bundle import Bundle, load_bundle
+from kindsight.dataset.labels import class_indices
 from kindsight.errors import BundleError, ImageError, UsageError
 from kindsight.evaluation import Evaluation, evaluate, to_probabilities
 from kindsight.images import read_bytes, read_image, resize_image
@@ -111,8 +112,7 @@ class ImageDatasetScores:
             return None
         fresh = np.flatnonzero(~self.trained_on)
         classes = tuple(score.name for score in self.evaluation.classes)
-        places = {name: place for place, name in enumerate(classes)}
-        targets = np.array([places[str(self.dataset.label[row])] for row in fresh], np.int64)
+        targets = class_indices(self.dataset[fresh].label, classes)
         return evaluate(self.probabilities[fresh], targets, classes)
 
 
@@ -261,8 +261,7 @@ class Predictor:
         answers = list(self.predict_dataset(scored, recognition))
         good = np.array([row for row, answer in enumerate(answers) if answer.error is None], int)
         kept = scored[good]
-        places = {name: place for place, name in enumerate(self.classes)}
-        targets = np.array([places[str(label)] for label in kept.label], np.int64)
+        targets = class_indices(kept.label, self.classes)
         table = np.array([answers[row].probabilities for row in good], np.float32)
         present = set(kept.label)
         return ImageDatasetScores(

@@ -21,7 +21,7 @@ from kindsight.errors import BundleError
 from kindsight.files import replacing
 from kindsight.images.hashes import TURNS, hamming, perceptual_hash, small_grey, turned_hashes
 
-__all__ = ["TRAINED_ON_FILE", "Recognition", "TrainedImages", "hash_of"]
+__all__ = ["TRAINED_ON_FILE", "Recognition", "TrainedImages", "image_hash"]
 
 TRAINED_ON_FILE = "trained_on.npz"
 
@@ -36,7 +36,7 @@ FEWEST_BITS = 16
 """Hashes of fewer ones, or fewer zeros, are of images that show nothing."""
 
 
-def hash_of(pixels: NDArray[np.uint8]) -> NDArray[np.uint64]:
+def image_hash(pixels: NDArray[np.uint8]) -> NDArray[np.uint64]:
     """Return the perceptual hash of a resized image, uint8 (h, w, 3), RGB: uint64 (4,)."""
     grey = np.asarray(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY), np.uint8)
     # In two steps, as it is made of what a training keeps: the same to the bit where it can be.
@@ -52,7 +52,7 @@ class TrainedImages:
     digests : frozenset of str
         Of their content.
     hashes : uint64 array (n, 4)
-        As :func:`hash_of` gives them, of the images resized as the network sees them.
+        As :func:`image_hash` gives them, of the images resized as the network sees them.
     """
 
     digests: frozenset[str]
@@ -105,7 +105,7 @@ class TrainedImages:
         digests : list of (str or None)
             Of n images.
         hashes : uint64 array (n, 4)
-            As :func:`hash_of` gives them.
+            As :func:`image_hash` gives them.
 
         Returns
         -------
@@ -163,7 +163,7 @@ class Recognition:
         pixels : uint8 array (h, w, 3)
             Resized, RGB.
         """
-        self._seen[row] = content_digest(data), hash_of(pixels)
+        self._seen[row] = content_digest(data), image_hash(pixels)
 
     def known(self, rows: list[int]) -> NDArray[np.bool_]:
         """Say which of the images that were seen it was trained on: bool (rows,)."""

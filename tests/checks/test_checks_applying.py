@@ -91,7 +91,7 @@ def test_what_is_written_can_be_trained_on_and_no_file_is_touched(look, tmp_path
     assert (moved["label"], moved["was"]) == ("dog", "cat") and moved["reason"].startswith("KS")
     dataset = open_dataset(target)
     assert len(dataset) == 5 and dataset.counts() == {"cat": 1, "dog": 4}
-    assert dataset.passed_over == {"row that is excluded": 1}
+    assert dataset.ignored == {"row that is excluded": 1}
     same = {path: group for path, group in zip(dataset.path, dataset.group, strict=True) if group}
     assert len(same) == 3 and len(set(same.values())) == 1
     assert before == {path: path.read_bytes() for path in (tmp_path / "photos").rglob("*.jpg")}

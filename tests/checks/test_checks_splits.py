@@ -1,4 +1,4 @@
-"""Checks of splits: planted leaks, absent classes, and sources that tell."""
+"""Checks of splits: planted leakage, absent classes, and sources that tell."""
 
 from __future__ import annotations
 

@@ -113,7 +113,7 @@ def test_evaluate_takes_all_ways_in(run, tiny, data, arguments, images, where):
     assert where in result.stdout.splitlines()[0]
     scores = json.loads(run("evaluate", tiny, *arguments, "--json").stdout)
     assert (scores["images"], scores["accuracy"]) == (images, 1.0)
-    gone = [problem["path"] for problem in scores["set_aside"]]
+    gone = [problem["path"] for problem in scores["skipped"]]
     assert gone == (["gone.png"] if "table.csv" in arguments[0] else [])
 
 

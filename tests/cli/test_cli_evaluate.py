@@ -36,7 +36,7 @@ def test_the_scores_are_those_worked_out_by_hand(run, tiny, data):
     scores = json.loads(result.stdout)
     assert result.exit_code == 0
     assert result.stdout.count("\n") == 1
-    assert list(scores) == [*KEYS, "unknown", "absent", "trained_on", "set_aside"]
+    assert list(scores) == [*KEYS, "unknown", "absent", "trained_on", "skipped"]
     assert scores["trained_on"] is None  # this bundle does not say
     assert scores["images"] == 4
     assert scores["accuracy"] == 0.75
@@ -55,7 +55,7 @@ def test_what_was_not_scored_is_named(run, tiny, data):
     scores = json.loads(run("evaluate", tiny, "data", "--json").stdout)
     assert scores["unknown"] == {"yellow": 2}
     assert scores["absent"] == ["green"]
-    (problem,) = scores["set_aside"]
+    (problem,) = scores["skipped"]
     assert (problem["path"], problem["code"]) == ("red/broken.png", "not-an-image")
     assert problem["message"]
 

@@ -25,7 +25,7 @@ def result(run: Path, **changes) -> TrainResult:
         "run": run,
         "report": run / "report.html",
         "classes": ("cat", "dog"),
-        "images": {"train": 1200, "validation": 10, "test": 0, "set_aside": 3},
+        "images": {"train": 1200, "validation": 10, "test": 0, "skipped": 3},
         "validation": scores(3, 2),
         "test": None,
         "seconds": {"read": 0.001, "features": 8.25, "fit": 0.75, "total": 10.5},
@@ -82,18 +82,18 @@ def test_every_option_is_a_setting(run, trained_with):
         "class_weight": "balanced", "validation": 0.25,
         "test": 300, "seed": 7, "workers": 3, "validation_data": "kept",
         "label_from": r"^(.+?)_\d+", "group_from": "p(1)", "pixel_shape": "20x30", "root": "in",
-        "split": "split.csv", "split_by": "random", "fold": "2/5", "leaks": "move",
+        "split": "split.csv", "split_by": "random", "fold": "2/5", "leakage": "move",
         "check": "full",
     }  # fmt: skip
     words = [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]
     words += [
-        "--group-near",
+        "--group-near-duplicates",
         "--column=label=species",
         "--column",
         "path=where",
         "--label-names=ash, elm",
     ]
-    options["group_near"] = True
+    options["group_near_duplicates"] = True
     options["columns"] = {"label": "species", "path": "where"}
     options["label_names"] = ("ash", "elm")
     outcome = run("train", "photos", *words)
@@ -212,9 +212,9 @@ def test_progress_and_result_go_to_different_streams(run, trained_with):
     value = json.loads(outcome.stdout)
     assert outcome.stdout.count("\n") == 1
     assert list(value) == [
-        "run", "classes", "images", "leaks", "validation", "test", "seconds", "cache",
+        "run", "classes", "images", "leakage", "validation", "test", "seconds", "cache",
     ]  # fmt: skip
-    assert value["images"] == {"train": 1200, "validation": 10, "test": 0, "set_aside": 3}
+    assert value["images"] == {"train": 1200, "validation": 10, "test": 0, "skipped": 3}
     assert value["validation"]["accuracy"] == 0.8
 
 
@@ -269,7 +269,7 @@ def test_a_real_training_from_the_command_line(start, photos, backbone, tmp_path
     folder = Path(value["run"])
     assert folder == tmp_path / "photos-1"
     assert value["classes"] == ["bar", "chequer", "ring"]
-    assert value["images"]["set_aside"] == 3
+    assert value["images"]["skipped"] == 3
     assert (folder / "report.html").stat().st_size > 1000
     assert b"Traceback" not in err and b"WARNING" not in err
     again = start(*command, "--run", "photos-1")

@@ -124,7 +124,7 @@ def trained(package, monkeypatch, tmp_path):
             run=run,
             report=run / "report.html",
             classes=("defective", "functional"),
-            images={"train": 30, "validation": 0, "test": 10, "set_aside": 0},
+            images={"train": 30, "validation": 0, "test": 10, "skipped": 0},
             validation=None,
             test=test,
             seconds={"total": 70.0},

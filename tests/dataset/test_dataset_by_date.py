@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from kindsight.dataset import ImageDataset
 from kindsight.dataset.splits.by_date import split_by_date
-from kindsight.dataset.splits.groups import units
+from kindsight.dataset.splits.groups import group_indices
 from kindsight.errors import DatasetError, SettingsError
 
 DAY = 86_400.0
@@ -141,7 +141,7 @@ def test_nothing_trained_on_is_newer_than_what_is_held_back(rows, validation, te
     newest: dict[int, float] = {}
     size: dict[float, int] = {}
     part_of: dict[int, set] = {}
-    numbers = units(dataset).tolist()
+    numbers = group_indices(dataset).tolist()
     for number, date, part in zip(numbers, taken, divided.split, strict=True):
         newest[number] = np.fmax(newest.get(number, -np.inf), date)
         part_of.setdefault(number, set()).add(part)

@@ -31,7 +31,7 @@ def test_class_folders_with_everything_below_them(make_tree):
     assert dataset.classes == ("cat", "dog")
     assert dataset.size[0] == len("cat/1.jpg")
     assert dataset.notes == ()
-    assert dataset.passed_over == {}
+    assert dataset.ignored == {}
 
 
 def test_same_names_in_different_folders_stay_apart(make_tree):
@@ -57,7 +57,7 @@ def test_wrapping_folders_are_seen_through(make_tree, wrapper):
 def test_a_wrapper_beside_a_loose_image(make_tree):
     dataset = from_folder(make_tree("cover.jpg", "photos/cat/1.jpg", "photos/dog/1.jpg"))
     assert dataset.classes == ("cat", "dog")
-    assert dataset.passed_over == {"outside the class folders": 1}
+    assert dataset.ignored == {"outside the class folders": 1}
     assert "'cover.jpg'" in dataset.notes[0]
 
 
@@ -125,7 +125,7 @@ def test_split_folders_with_a_folder_of_their_own_name(make_tree):
         "seg_train/seg_train/sea/1.jpg": ("sea", "train"),
         "seg_train/seg_train/street/1.jpg": ("street", "train"),
     }
-    assert dataset.passed_over == {"outside the class folders": 1}
+    assert dataset.ignored == {"outside the class folders": 1}
     assert any("'seg_pred'" in note for note in dataset.notes)
 
 
@@ -162,7 +162,7 @@ def test_a_folder_beside_split_folders_of_the_same_classes(make_tree):
     )
     assert dataset.classes == ("cat", "dog")
     assert dataset.split_counts() == {"train": 2, "validation": 0, "test": 2}
-    assert dataset.passed_over == {"outside the class folders": 1}
+    assert dataset.ignored == {"outside the class folders": 1}
     assert any("'figures'" in note for note in dataset.notes)
 
 
@@ -228,7 +228,7 @@ def test_what_is_passed_over_is_counted(make_tree):
     )
     dataset = from_folder(root)
     assert dataset.path == ("cat/1.jpg", "dog/1.jpg")
-    assert dataset.passed_over == {
+    assert dataset.ignored == {
         "file of the operating system": 2,
         "folder of the operating system": 1,
         "hidden file": 2,
@@ -252,7 +252,7 @@ def test_extensions_of_images(make_tree, extension):
 def test_loose_images_beside_class_folders(make_tree):
     dataset = from_folder(make_tree("1.jpg", "2.jpg", "cat/1.jpg", "dog/1.jpg"))
     assert len(dataset) == 2
-    assert dataset.passed_over == {"outside the class folders": 2}
+    assert dataset.ignored == {"outside the class folders": 2}
     assert dataset.notes[0].startswith("Outside the class folders, and so left out: 2 images")
 
 
@@ -303,7 +303,7 @@ def test_without_labels_everything_is_taken(make_tree):
     dataset = from_folder(root, labelled=False)
     assert dataset.path == ("1.jpg", "test/2.jpg", "train/cat/1.jpg")
     assert set(dataset.label) == set(dataset.split) == {None}
-    assert dataset.passed_over == {"not an image by its name": 1}
+    assert dataset.ignored == {"not an image by its name": 1}
 
 
 def test_class_names_keep_spaces_and_accents_as_they_are(make_tree):
@@ -326,7 +326,7 @@ def test_names_that_are_no_text_neither_crash_nor_reach_the_terminal(tmp_path):
     assert dataset.load(0) == b"x"
     assert repr(dataset).isprintable()
     with_digest = dataset.with_columns(digest=["1", "2", "3"])
-    assert len(with_digest.digest_of_data()) == 32
+    assert len(with_digest.dataset_digest()) == 32
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no such long paths")

@@ -86,7 +86,8 @@ def test_a_class_with_fewer_rows_than_folds():
 
 
 @pytest.mark.parametrize(
-    ("n", "units", "folds"), [(5, None, 1), (5, None, 6), (6, [0, 0, 1, 1, 1, 1], 3), (0, None, 2)]
+    ("n", "units", "folds"),
+    [(5, None, 1), (5, None, 6), (6, [0, 0, 1, 1, 1, 1], 3), (0, None, 2)],
 )
 def test_numbers_of_folds_that_cannot_be(n, units, folds):
     with pytest.raises(SettingsError, match="folds must be between 2"):

@@ -4,9 +4,9 @@ from itertools import permutations
 
 import pytest
 
-from kindsight.dataset import ImageDataset, split_dataset
-from kindsight.dataset.splits.groups import units
-from kindsight.dataset.splits.leakage import link_groups
+from kindsight.dataset import ImageDataset, random_split
+from kindsight.dataset.splits.groups import group_indices
+from kindsight.dataset.splits.leakage import merge_groups
 
 
 def dataset_of(digests, groups) -> ImageDataset:
@@ -18,19 +18,19 @@ def dataset_of(digests, groups) -> ImageDataset:
 
 
 def test_links_make_groups_called_after_the_first_digest():
-    linked = link_groups(dataset_of(["cc", "aa", "bb"], [None] * 3), [7, 7, None])
+    linked = merge_groups(dataset_of(["cc", "aa", "bb"], [None] * 3), [7, 7, None])
     assert linked.group == ("alike-aa", "alike-aa", None)
 
 
 def test_a_link_joins_groups_under_the_first_name():
-    linked = link_groups(dataset_of("12345", ["q", None, "p", "q", None]), [0, 0, 0, None, None])
+    linked = merge_groups(dataset_of("12345", ["q", None, "p", "q", None]), [0, 0, 0, None, None])
     assert linked.group == ("p", "p", "p", "p", None)
 
 
 def test_without_links_nothing_changes():
     dataset = dataset_of("123", ["p", None, "p"])
-    assert link_groups(dataset, [None] * 3) == dataset
-    assert link_groups(dataset, ["x", "y", "z"]) == dataset
+    assert merge_groups(dataset, [None] * 3) == dataset
+    assert merge_groups(dataset, ["x", "y", "z"]) == dataset
 
 
 def test_names_do_not_depend_on_the_order_of_rows():
@@ -38,7 +38,7 @@ def test_names_do_not_depend_on_the_order_of_rows():
     found = set()
     for order in permutations(rows):
         digests, groups, links = zip(*order, strict=True)
-        linked = link_groups(dataset_of(digests, groups), links)
+        linked = merge_groups(dataset_of(digests, groups), links)
         found.add(frozenset(zip(linked.digest, linked.group, strict=True)))
     assert found == {frozenset({("d1", "p"), ("d2", "p"), ("d3", "alike-d3"), ("d4", "alike-d3")})}
 
@@ -47,13 +47,13 @@ def test_linked_images_are_one_unit_and_stay_together():
     digests = [f"{i:02}" for i in range(40)]
     dataset = ImageDataset(path=tuple(digests), label=("a", "b") * 20, digest=tuple(digests))
     links = [i // 4 if i < 20 else None for i in range(40)]
-    linked = link_groups(dataset, links)
-    assert units(linked).max() + 1 == 5 + 20
-    divided = split_dataset(linked, seed=3)
+    linked = merge_groups(dataset, links)
+    assert group_indices(linked).max() + 1 == 5 + 20
+    divided = random_split(linked, seed=3)
     for start in range(0, 20, 4):
         assert len(set(divided.split[start : start + 4])) == 1
 
 
 def test_one_link_a_row():
     with pytest.raises(ValueError, match=r"2 rows\. Received: 1"):
-        link_groups(dataset_of("12", [None, None]), [None])
+        merge_groups(dataset_of("12", [None, None]), [None])

@@ -40,7 +40,7 @@ def test_links_that_leave_the_root_are_refused(make_tree, link):
     link(root / "cat" / "c.jpg", root / "more" / "1.jpg")
     dataset = from_folder(root)
     assert dataset.path == ("cat/1.jpg", "dog/1.jpg")
-    assert dataset.passed_over == {"link that leaves the folder": 4}
+    assert dataset.ignored == {"link that leaves the folder": 4}
 
 
 def test_linked_folders_are_not_entered(make_tree, link):
@@ -48,7 +48,7 @@ def test_linked_folders_are_not_entered(make_tree, link):
     link(root / "kitten", root / "cat", folder=True)
     dataset = from_folder(root)
     assert dataset.classes == ("cat", "dog")
-    assert dataset.passed_over == {"link to a folder": 1}
+    assert dataset.ignored == {"link to a folder": 1}
 
 
 def test_loops_end(make_tree, link):
@@ -59,7 +59,7 @@ def test_loops_end(make_tree, link):
     link(root / "cat" / "gone.jpg", "nothing.jpg")
     dataset = from_folder(root)
     assert dataset.path == ("cat/1.jpg", "dog/1.jpg")
-    assert dataset.passed_over == {"broken link": 2, "link to a folder": 2}
+    assert dataset.ignored == {"broken link": 2, "link to a folder": 2}
 
 
 def test_the_root_may_be_a_link(make_tree, link, tmp_path):
@@ -75,7 +75,7 @@ def test_pipes_are_no_images(make_tree):
     os.mkfifo(root / "cat" / "pipe.jpg")
     dataset = from_folder(root)
     assert len(dataset) == 2
-    assert dataset.passed_over == {"not an ordinary file": 1}
+    assert dataset.ignored == {"not an ordinary file": 1}
 
 
 def test_folders_that_cannot_be_opened_are_counted(make_tree, monkeypatch):
@@ -90,4 +90,4 @@ def test_folders_that_cannot_be_opened_are_counted(make_tree, monkeypatch):
     monkeypatch.setattr(os, "scandir", refuse)
     dataset = from_folder(root)
     assert dataset.path == ("cat/1.jpg", "dog/1.jpg")
-    assert dataset.passed_over == {"folder that cannot be opened": 1}
+    assert dataset.ignored == {"folder that cannot be opened": 1}

@@ -9,8 +9,8 @@ from kindsight.dataset import (
     as_dataset,
     from_table,
     open_dataset,
-    open_parts,
-    split_dataset,
+    open_splits,
+    random_split,
 )
 from kindsight.errors import DatasetError, SettingsError
 
@@ -34,7 +34,7 @@ def test_labels_from_the_names(flat):
     assert dataset.label == ("cat", "cat", "elk", "red fox")
     assert dataset.path == ("cat_1.jpg", "cat_2.jpg", "elk_3.jpg", "red fox_10.jpg")
     assert dataset.root == flat
-    assert dataset.passed_over == {"name without a label": 1}
+    assert dataset.ignored == {"name without a label": 1}
     assert dataset.notes == (
         "Without a label in the name, and so left out: 1 image, the first of them 'Thumb.jpg'.",
     )
@@ -74,7 +74,7 @@ def test_split_folders_of_named_images(make_tree):
     dataset = open_dataset(root, DataOptions(label_from=r"^([a-z]+)\."))
     assert dataset.split == ("test", "test", "train", "train")
     assert dataset.label == ("cat", "dog", "cat", "dog")
-    assert dataset.passed_over == {"image to be predicted": 1}
+    assert dataset.ignored == {"image to be predicted": 1}
 
 
 def test_groups_from_names_keep_images_on_one_side(make_tree):
@@ -82,7 +82,7 @@ def test_groups_from_names_keep_images_on_one_side(make_tree):
     dataset = open_dataset(root, DataOptions(group_from=r"(p\d+)_"))
     assert dataset.group[0] == "p0" and len(set(dataset.group)) == 10
     digests = [f"{row:032x}" for row in range(len(dataset))]
-    divided = split_dataset(dataset.with_columns(digest=digests), validation=0.3)
+    divided = random_split(dataset.with_columns(digest=digests), validation=0.3)
     sides = {}
     for group, split in zip(divided.group, divided.split, strict=True):
         sides.setdefault(group, set()).add(split)
@@ -180,12 +180,12 @@ def test_options_that_would_do_nothing_are_refused(make_tree, tmp_path):
     with pytest.raises(SettingsError, match=r"--pixel-shape, --root must be given with a table"):
         open_dataset(folder, DataOptions(**given))
     with pytest.raises(SettingsError, match=r"--label-names must be given.*Leave it out"):
-        open_parts(folder, DataOptions(label_names=["a", "b"]), test=folder)
+        open_splits(folder, DataOptions(label_names=["a", "b"]), test=folder)
     table = tmp_path / "t.csv"
     table.write_text("where,label\nroot/a/1.jpg,a\nroot/b/1.jpg,b\n")
     # Of several data one is enough.
     options = DataOptions(columns={"path": "where"})
-    assert len(open_parts(folder, options, test=table)) == 4
+    assert len(open_splits(folder, options, test=table)) == 4
 
 
 def test_two_tables_for_one_part(tmp_path):
@@ -211,17 +211,17 @@ def test_what_is_no_data(tmp_path, name):
 def test_other_data_as_the_test_part(tmp_path):
     train = pixel_csv(tmp_path / "one.csv", "aabb")
     test = pixel_csv(tmp_path / "two.csv", "ab", first=50)
-    dataset = open_parts(train, test=test)
+    dataset = open_splits(train, test=test)
     assert dataset.split == (None,) * 4 + ("test",) * 2
     assert dataset.arrays[5][0, 0] == 51
-    both = open_parts(train, validation=test, test=str(test))
+    both = open_splits(train, validation=test, test=str(test))
     assert both.split_counts() == {"train": 0, "validation": 2, "test": 2}
 
 
 def test_folders_in_different_places(make_tree):
     one = make_tree("cat/1.jpg", "dog/1.jpg", root="photos")
     other = make_tree("cat/2.jpg", root="more/tests")
-    dataset = open_parts(one, test=other)
+    dataset = open_splits(one, test=other)
     assert dataset.root == one.parent
     assert dataset.path == ("photos/cat/1.jpg", "photos/dog/1.jpg", "more/tests/cat/2.jpg")
     assert [dataset.load(row) for row in range(3)] == [b"cat/1.jpg", b"dog/1.jpg", b"cat/2.jpg"]
@@ -233,7 +233,7 @@ def test_a_table_of_absolute_paths_beside_a_folder(make_tree):
     one = make_tree("cat/1.jpg", "dog/1.jpg", root="photos")
     other = make_tree("2.jpg", root="more")
     (other / "t.csv").write_text(f"path,label\n{other}/2.jpg,dog\n")
-    dataset = open_parts(one, validation=other / "t.csv")
+    dataset = open_splits(one, validation=other / "t.csv")
     assert dataset.load(2) == b"2.jpg" and dataset.split[2] == "validation"
 
 
@@ -247,7 +247,7 @@ def test_a_table_of_absolute_paths_beside_a_folder(make_tree):
 def test_classes_that_cannot_be_learned(tmp_path, test_labels, said):
     train = pixel_csv(tmp_path / "one.csv", "aabb")
     with pytest.raises(DatasetError, match=said):
-        open_parts(train, test=pixel_csv(tmp_path / "two.csv", test_labels))
+        open_splits(train, test=pixel_csv(tmp_path / "two.csv", test_labels))
 
 
 def test_parts_that_do_not_fit_together(make_tree, tmp_path):
@@ -255,9 +255,9 @@ def test_parts_that_do_not_fit_together(make_tree, tmp_path):
     flat = make_tree("a/1.jpg", "b/1.jpg", root="flat")
     table = pixel_csv(tmp_path / "x.csv", "ab")
     with pytest.raises(DatasetError, match="A test part must be given once"):
-        open_parts(folder, test=flat)
+        open_splits(folder, test=flat)
     with pytest.raises(DatasetError, match="must be files, or all of them arrays"):
-        open_parts(flat, test=table)
+        open_splits(flat, test=table)
 
 
 def test_evaluating_needs_one_class_only(tmp_path):

@@ -35,7 +35,7 @@ def test_a_row_is_a_file(table):
     assert dataset.label == ("cat", "dog") and dataset.classes == ("cat", "dog")
     assert dataset.root == file.parent and dataset.size == (8, 8)
     assert dataset.load(1) == b"in/2.jpg"
-    assert dataset.notes == () and dataset.passed_over == {}
+    assert dataset.notes == () and dataset.ignored == {}
 
 
 @pytest.mark.parametrize(
@@ -99,7 +99,7 @@ def test_splits_and_groups(table):
         "Images of one group, the column 'patient_id', stay together.",
         "To be predicted, and so left out: 1 image of 'table.csv', line 6.",
     )
-    assert dataset.passed_over == {"row to be predicted": 1}
+    assert dataset.ignored == {"row to be predicted": 1}
 
 
 def test_a_column_that_is_called_like_splits_and_is_none(table):
@@ -119,7 +119,7 @@ def test_a_column_that_is_called_like_splits_and_is_none(table):
 def test_rows_without_a_label_are_left_out_and_named(table):
     lines = [f"in/{k}.jpg,{'' if k > 2 else 'cat'}" for k in range(1, 10)]
     dataset = from_table(table("\n".join(["path,label", *lines])))
-    assert len(dataset) == 2 and dataset.passed_over == {"row without a label": 7}
+    assert len(dataset) == 2 and dataset.ignored == {"row without a label": 7}
     assert dataset.notes == (
         "Without a label, and so left out: 7 images of 'table.csv', "
         "lines 4, 5, 6, 7, 8 and 2 more.",
@@ -130,7 +130,7 @@ def test_rows_that_repeat_another_count_once(table):
     dataset = from_table(table("path,label\nin/1.jpg,a\nin/2.jpg,b\nin/1.jpg,a\n./in/2.jpg,b\n"))
     assert dataset.path == ("in/1.jpg", "in/2.jpg")
     assert "2 images of 'table.csv', lines 4, 5" in dataset.notes[0]
-    assert dataset.passed_over == {"row that repeats another": 2}
+    assert dataset.ignored == {"row that repeats another": 2}
 
 
 @pytest.mark.parametrize(
@@ -225,7 +225,7 @@ def test_parquet_is_the_same_as_csv(table):
     parquet.write_table(pa.table(columns), file)
     one, other = from_table(file), from_table(table(text))
     assert one.notes[1].endswith("1 image of 'table.parquet', row 3.")
-    names = ("path", "label", "split", "group", "size", "root", "classes", "passed_over")
+    names = ("path", "label", "split", "group", "size", "root", "classes", "ignored")
     assert all(getattr(one, name) == getattr(other, name) for name in names)
 
 

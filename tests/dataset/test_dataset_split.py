@@ -14,9 +14,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kindsight.dataset import ImageDataset, split_dataset
+from kindsight.dataset import ImageDataset, random_split
 from kindsight.dataset.splits.choose import apportion, choose
-from kindsight.dataset.splits.groups import Unit, units
+from kindsight.dataset.splits.groups import Unit, group_indices
 from kindsight.errors import DatasetError, SettingsError
 
 
@@ -64,7 +64,7 @@ def tables(draw):
 @given(class_counts, fractions, fractions, st.integers(0, 3))
 @settings(max_examples=150, deadline=None)
 def test_each_class_is_within_one_image_of_its_share(counts, validation, test, seed):
-    dataset = split_dataset(singles(counts), validation=validation, test=test, seed=seed)
+    dataset = random_split(singles(counts), validation=validation, test=test, seed=seed)
     for part, share in (("validation", validation), ("test", test)):
         found = part_counts(dataset, part)
         for label, n in counts.items():
@@ -80,7 +80,7 @@ def test_each_class_is_within_one_image_of_its_share(counts, validation, test, s
 @settings(max_examples=60, deadline=None)
 def test_the_whole_part_is_the_rounded_share(counts, validation):
     n = sum(counts.values())
-    found = len(split_dataset(singles(counts), validation=validation).where(split="validation"))
+    found = len(random_split(singles(counts), validation=validation).where(split="validation"))
     least = sum(max(1, int(Fraction(str(validation)) * k)) for k in counts.values())
     assert found == max(least, int(Fraction(str(validation)) * n + Fraction(1, 2)))
 
@@ -92,7 +92,7 @@ def test_neither_order_nor_names_matter(rows, random, seed):
     random.shuffle(shuffled)
     sides = []
     for table in (rows, shuffled):
-        dataset = split_dataset(dataset_of(table), validation=0.3, test=0.2, seed=seed)
+        dataset = random_split(dataset_of(table), validation=0.3, test=0.2, seed=seed)
         side = defaultdict(set)
         for row, split in zip(table, dataset.split, strict=True):
             side[row].add(split)
@@ -103,7 +103,7 @@ def test_neither_order_nor_names_matter(rows, random, seed):
 @given(tables(), st.integers(0, 3))
 @settings(max_examples=100, deadline=None)
 def test_copies_and_groups_stay_together_and_every_row_has_one_part(rows, seed):
-    dataset = split_dataset(dataset_of(rows), validation=0.25, test=0.25, seed=seed)
+    dataset = random_split(dataset_of(rows), validation=0.25, test=0.25, seed=seed)
     assert set(dataset.split) == {"train", "validation", "test"}
     for column in (dataset.digest, dataset.group):
         for value in set(column) - {None}:
@@ -125,7 +125,7 @@ def test_units_are_the_connected_rows(rows):
             values |= other[1]
             sets.remove(other)
         sets.append((members, values))
-    numbers = units(dataset_of(rows))
+    numbers = group_indices(dataset_of(rows))
     assert numbers.dtype == np.int64
     found = defaultdict(set)
     for row, number in enumerate(numbers.tolist()):
@@ -136,11 +136,11 @@ def test_units_are_the_connected_rows(rows):
 
 def test_units_chain_through_copies_and_groups():
     rows = [("a", "1", "p"), ("a", "2", None), ("a", "3", "q"), ("a", "1", "q"), ("a", "2", "r")]
-    assert units(dataset_of(rows)).tolist() == [0, 1, 0, 0, 1]
+    assert group_indices(dataset_of(rows)).tolist() == [0, 1, 0, 0, 1]
 
 
 def test_units_without_digests_and_groups_are_single():
-    assert units(ImageDataset(path=("a", "b", "c"))).tolist() == [0, 1, 2]
+    assert group_indices(ImageDataset(path=("a", "b", "c"))).tolist() == [0, 1, 2]
 
 
 @pytest.mark.parametrize(
@@ -160,7 +160,7 @@ def test_units_without_digests_and_groups_are_single():
     ],
 )
 def test_largest_remainders_by_hand(counts, validation, expected):
-    dataset = split_dataset(singles(counts), validation=validation)
+    dataset = random_split(singles(counts), validation=validation)
     assert part_counts(dataset, "validation") == expected
 
 
@@ -170,14 +170,14 @@ def test_groups_come_as_near_as_they_can():
     rows += [("a", f"y{g}-{i}", f"y{g}") for g in range(5) for i in range(3)]
     rows += [("b", f"b{i}", None) for i in range(40)]
     for seed in range(10):
-        dataset = split_dataset(dataset_of(rows), seed=seed)
+        dataset = random_split(dataset_of(rows), seed=seed)
         assert part_counts(dataset, "validation") == {"a": 8, "b": 8}
 
 
 def test_groups_larger_than_the_part_still_give_it_one():
     rows = [("a", f"{g}-{i}", f"{g}") for g in range(2) for i in range(10)]
     rows += [("b", f"b{i}", None) for i in range(20)]
-    dataset = split_dataset(dataset_of(rows), validation=0.1)
+    dataset = random_split(dataset_of(rows), validation=0.1)
     assert part_counts(dataset, "validation") == {"a": 10, "b": 2}
     assert part_counts(dataset, "train") == {"a": 10, "b": 18}
 
@@ -186,25 +186,25 @@ def test_groups_of_several_classes():
     """20 patients with 3 images of a and 2 of b: 4 of them are exactly a fifth of both."""
     rows = [(k, f"{p}{k}{i}", f"p{p}") for p in range(20) for k, n in (("a", 3), ("b", 2))
             for i in range(n)]  # fmt: skip
-    dataset = split_dataset(dataset_of(rows))
+    dataset = random_split(dataset_of(rows))
     assert part_counts(dataset, "validation") == {"a": 12, "b": 8}
 
 
 def test_seed_changes_the_parts_and_nothing_else_does():
     dataset = singles({"a": 40, "b": 40})
-    one, other = split_dataset(dataset, seed=1), split_dataset(dataset, seed=2)
-    assert split_dataset(dataset, seed=1) == one
+    one, other = random_split(dataset, seed=1), random_split(dataset, seed=2)
+    assert random_split(dataset, seed=1) == one
     assert one.split != other.split
     assert one.with_columns(split=other.split) == other
     # The label counts too: the same digests under other names are drawn anew.
     relabelled = dataset.with_columns(label=["c"] * 40 + ["d"] * 40)
-    assert split_dataset(relabelled, seed=1).split != one.split
+    assert random_split(relabelled, seed=1).split != one.split
 
 
 def test_asking_for_a_test_part_leaves_most_of_the_rest_in_place():
     dataset = singles({"a": 100, "b": 100})
-    without = split_dataset(dataset, validation=0.2)
-    with_test = split_dataset(dataset, validation=0.2, test=0.2)
+    without = random_split(dataset, validation=0.2)
+    with_test = random_split(dataset, validation=0.2, test=0.2)
     moved = sum(
         before == "validation" and after == "train"
         for before, after in zip(without.split, with_test.split, strict=True)
@@ -213,8 +213,8 @@ def test_asking_for_a_test_part_leaves_most_of_the_rest_in_place():
 
 
 def test_a_image_added_moves_few_others():
-    before = split_dataset(singles({"a": 100, "b": 100}))
-    after = split_dataset(singles({"a": 101, "b": 100}))
+    before = random_split(singles({"a": 100, "b": 100}))
+    after = random_split(singles({"a": 101, "b": 100}))
     side = dict(zip(before.digest, before.split, strict=True))
     moved = sum(side.get(d, s) != s for d, s in zip(after.digest, after.split, strict=True))
     assert moved <= 2
@@ -223,11 +223,11 @@ def test_a_image_added_moves_few_others():
 def test_the_same_in_every_process():
     """Python's own hash() differs from process to process; this must not."""
     code = (
-        "from kindsight.dataset import ImageDataset, split_dataset, fold_indices\n"
+        "from kindsight.dataset import ImageDataset, random_split, fold_indices\n"
         "n = 40\n"
         "c = ImageDataset(path=tuple(map(str, range(n))), label=tuple('ab'[i % 2] for i in range(n)),"  # noqa: E501
         " digest=tuple(f'd{i // 2 if i % 5 else i}' for i in range(n)))\n"
-        "print([s[0] for s in split_dataset(c, test=0.2).split],"
+        "print([s[0] for s in random_split(c, test=0.2).split],"
         " fold_indices(c.targets, None, 3, 0, c.digest).tolist())\n"
     )
     outputs = {
@@ -257,7 +257,7 @@ def test_stays_as_it_was_in_earlier_versions():
             digests.sort(key=lambda d: key(part.encode(), label, d))
             expected.update(dict.fromkeys(digests[:n], part))
             digests = digests[n:]
-    dataset = split_dataset(singles({"a": 5, "b": 5}), validation=0.4, test=0.2, seed=7)
+    dataset = random_split(singles({"a": 5, "b": 5}), validation=0.4, test=0.2, seed=7)
     assert dict(zip(dataset.digest, dataset.split, strict=True)) == expected
 
 
@@ -273,49 +273,49 @@ def given_parts(*parts: str | None, per_class: int = 10) -> ImageDataset:
 @pytest.mark.parametrize("parts", [("train", "validation"), ("train", "validation", "test")])
 def test_given_training_and_validation_parts_are_left_alone(parts):
     dataset = given_parts(*parts)
-    assert split_dataset(dataset, validation=0.5, seed=3) == dataset
+    assert random_split(dataset, validation=0.5, seed=3) == dataset
 
 
 def test_a_test_part_asked_for_where_the_splits_are_given_is_said():
     dataset = given_parts("train", "validation")
-    divided = split_dataset(dataset, test=0.1)
+    divided = random_split(dataset, test=0.1)
     assert divided.split == dataset.split
     assert "No test part was made" in divided.notes[0]
 
 
 def test_validation_is_taken_from_a_given_training_part():
     dataset = given_parts("train", "test")
-    divided = split_dataset(dataset, test=0.3)
+    divided = random_split(dataset, test=0.3)
     assert divided.split[20:] == ("test",) * 20
     assert Counter(divided.split[:20]) == {"train": 16, "validation": 4}
 
 
 def test_a_training_part_alone_gives_both():
-    divided = split_dataset(given_parts("train"), test=0.1)
+    divided = random_split(given_parts("train"), test=0.1)
     assert divided.split_counts() == {"train": 14, "validation": 4, "test": 2}
 
 
 def test_rows_without_a_part_join_the_training_part():
-    divided = split_dataset(given_parts(None, "test"))
+    divided = random_split(given_parts(None, "test"))
     assert divided.split_counts() == {"train": 16, "validation": 4, "test": 20}
-    divided = split_dataset(given_parts("train", None, "validation"))
+    divided = random_split(given_parts("train", None, "validation"))
     assert divided.split_counts() == {"train": 40, "validation": 20, "test": 0}
 
 
 @pytest.mark.parametrize("parts", [("test",), ("validation", "test")])
 def test_without_anything_to_train_on(parts):
     with pytest.raises(DatasetError, match=r"training part is needed.*20 images in test"):
-        split_dataset(given_parts(*parts))
+        random_split(given_parts(*parts))
 
 
 def test_no_parts_wanted():
-    assert set(split_dataset(singles({"a": 1, "b": 1}), validation=0).split) == {"train"}
+    assert set(random_split(singles({"a": 1, "b": 1}), validation=0).split) == {"train"}
 
 
 def test_unlabelled_rows_may_be_in_a_given_part():
     dataset = given_parts("train", "test")
     dataset = dataset.with_columns(label=[*dataset.label[:20], *[None] * 20])
-    assert split_dataset(dataset).split[20:] == ("test",) * 20
+    assert random_split(dataset).split[20:] == ("test",) * 20
 
 
 # Classes that are too small, and values that are none.
@@ -331,20 +331,20 @@ def test_unlabelled_rows_may_be_in_a_given_part():
 )
 def test_classes_with_too_few_images(counts, options, message):
     with pytest.raises(DatasetError, match=message):
-        split_dataset(singles(counts), **options)
+        random_split(singles(counts), **options)
 
 
 def test_copies_and_groups_count_once():
     rows = [("a", "same", None), ("a", "same", None), ("b", "1", None), ("b", "2", None)]
     with pytest.raises(DatasetError, match=r"'a' with 2 \(1 if copies and groups count once\)"):
-        split_dataset(dataset_of(rows))
+        random_split(dataset_of(rows))
 
 
 def test_groups_that_make_it_impossible():
     rows = [("a", "1", "p"), ("b", "2", "p"), ("b", "3", "q"), ("c", "4", "q"), ("a", "5", "r"),
             ("c", "6", "r")]  # fmt: skip
     with pytest.raises(DatasetError, match="groups that hold images of several classes"):
-        split_dataset(dataset_of(rows), validation=0.3)
+        random_split(dataset_of(rows), validation=0.3)
 
 
 @pytest.mark.parametrize(
@@ -365,25 +365,25 @@ def test_groups_that_make_it_impossible():
 )
 def test_settings_that_are_none(options):
     with pytest.raises(SettingsError, match="Received"):
-        split_dataset(singles({"a": 10, "b": 10}), **options)
+        random_split(singles({"a": 10, "b": 10}), **options)
 
 
 @pytest.mark.parametrize("value", [np.float64(0.2), np.int64(4), np.float32(0.2), Fraction(1, 5)])
 def test_other_kinds_of_numbers(value):
-    divided = split_dataset(singles({"a": 10, "b": 10}), validation=value)
+    divided = random_split(singles({"a": 10, "b": 10}), validation=value)
     assert part_counts(divided, "validation") == {"a": 2, "b": 2}
 
 
 def test_rows_must_have_digests_and_labels():
     dataset = singles({"a": 3, "b": 3})
     with pytest.raises(ValueError, match="digest"):
-        split_dataset(dataset.with_columns(digest=["1", None, "2", "3", "4", "5"]))
+        random_split(dataset.with_columns(digest=["1", None, "2", "3", "4", "5"]))
     with pytest.raises(ValueError, match="label"):
-        split_dataset(dataset.with_columns(label=["a", None, "a", "b", "b", "b"]))
+        random_split(dataset.with_columns(label=["a", None, "a", "b", "b", "b"]))
 
 
 def test_a_class_without_rows_is_passed_by():
-    divided = split_dataset(singles({"a": 5, "b": 5, "c": 5})[:10])
+    divided = random_split(singles({"a": 5, "b": 5, "c": 5})[:10])
     assert part_counts(divided, "validation") == {"a": 1, "b": 1, "c": 0}
 
 
@@ -392,7 +392,7 @@ def test_a_class_without_rows_is_passed_by():
 
 def test_copies_are_noted():
     rows = [("a", f"{i // 2}", None) for i in range(10)] + [("b", f"b{i}", None) for i in range(5)]
-    notes = split_dataset(dataset_of(rows)).notes
+    notes = random_split(dataset_of(rows)).notes
     assert notes == ("Copies of other images, byte for byte: 5.",)
 
 
@@ -400,7 +400,7 @@ def test_copies_under_two_labels_stay_together_and_are_noted():
     rows = [(k, f"{k}{i}", None) for k in "ab" for i in range(9)]
     rows += [("a", "same", None), ("b", "same", None)]
     for seed in range(6):
-        divided = split_dataset(dataset_of(rows), seed=seed)
+        divided = random_split(dataset_of(rows), seed=seed)
         assert divided.split[18] == divided.split[19]
         assert divided.notes[1] == (
             "Images that occur under more than one label: 1, "
@@ -412,7 +412,7 @@ def test_copies_across_given_parts_are_kept_and_noted():
     dataset = given_parts("train", "validation", "test")
     digests = list(dataset.digest)
     digests[20], digests[41], digests[42] = digests[0], digests[1], digests[1]
-    divided = split_dataset(dataset.with_columns(digest=digests))
+    divided = random_split(dataset.with_columns(digest=digests))
     assert divided.split == dataset.split
     assert divided.notes == (
         "Copies of other images, byte for byte: 3.",
@@ -461,6 +461,6 @@ def test_many_large_groups_take_bounded_time_and_come_near():
         for g in range(300)
         for i in range(7 + g % 6)
     ]
-    dataset = split_dataset(dataset_of(rows))
+    dataset = random_split(dataset_of(rows))
     found, whole = part_counts(dataset, "validation"), dataset.counts()
     assert all(abs(found[k] - whole[k] / 5) <= 2 for k in whole)

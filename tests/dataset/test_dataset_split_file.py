@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kindsight.dataset import ImageDataset, open_dataset, split_dataset
+from kindsight.dataset import ImageDataset, open_dataset, random_split
 from kindsight.dataset.splits.from_file import read_split, write_split
-from kindsight.dataset.splits.settings import Division
+from kindsight.dataset.splits.settings import SplitSettings
 from kindsight.errors import DatasetError, SettingsError
 
 
@@ -28,7 +28,7 @@ def file_of(tmp_path, text: str):
 
 
 def test_what_is_written_is_read_back(tmp_path):
-    divided = split_dataset(dataset_of(), validation=0.3, test=0.2, seed=4)
+    divided = random_split(dataset_of(), validation=0.3, test=0.2, seed=4)
     path = tmp_path / "split.csv"
     write_split(divided, path)
     lines = path.read_text().splitlines()
@@ -85,7 +85,7 @@ def test_the_file_goes_before_what_the_data_state(tmp_path):
 
 def test_excluded_images_are_in_no_part(tmp_path):
     path = file_of(tmp_path, "path,split\na/0.jpg,excluded\nb/1.jpg,val\n")
-    division = Division(file=str(path))
+    division = SplitSettings(file=str(path))
     found = division.divide(dataset_of("abab"))
     assert found.split == (None, "validation", "train", "train")
     assert "Excluded by 'split.csv': 1 image." in found.notes
@@ -94,7 +94,7 @@ def test_excluded_images_are_in_no_part(tmp_path):
 def test_what_the_file_leaves_open_is_divided(tmp_path):
     """Only a test part is stated: the validation part is drawn from the rest."""
     path = file_of(tmp_path, "path,split\na/0.jpg,test\nb/1.jpg,test\n")
-    found = Division(validation=0.5, file=str(path)).divide(dataset_of())
+    found = SplitSettings(validation=0.5, file=str(path)).divide(dataset_of())
     assert found.split[:2] == ("test", "test")
     assert found.split_counts() == {"train": 9, "validation": 9, "test": 2}
 
@@ -106,7 +106,7 @@ def test_a_table_of_splits_can_be_trained_on(tmp_path):
     write_split(dataset_of("aba", split=("train", "train", None)), tmp_path / "split.csv")
     found = open_dataset(tmp_path / "split.csv")
     assert found.path == ("a/0.jpg", "b/1.jpg") and found.split == ("train", "train")
-    assert found.passed_over == {"row that is excluded": 1}
+    assert found.ignored == {"row that is excluded": 1}
 
 
 @pytest.mark.parametrize(
@@ -125,25 +125,25 @@ def test_files_that_are_none(tmp_path, text, message):
 
 def test_a_division_is_what_its_settings_say(tmp_path):
     dataset = dataset_of()
-    assert Division(0.3, 0.2, seed=4).divide(dataset) == split_dataset(
+    assert SplitSettings(0.3, 0.2, seed=4).divide(dataset) == random_split(
         dataset, validation=0.3, test=0.2, seed=4
     )
-    newest = Division(validation=4, by="date").divide(dataset, lambda: np.arange(20.0))
+    newest = SplitSettings(validation=4, by="date").divide(dataset, lambda: np.arange(20.0))
     assert newest.split == ("train",) * 16 + ("validation",) * 4
-    folds = [Division(fold=f"{k}/4").divide(dataset).split for k in (1, 2, 3, 4)]
+    folds = [SplitSettings(fold=f"{k}/4").divide(dataset).split for k in (1, 2, 3, 4)]
     assert [sum(fold[i] == "validation" for fold in folds) for i in range(20)] == [1] * 20
 
 
 def test_dates_of_excluded_images_do_not_count(tmp_path):
     path = file_of(tmp_path, "path,split\nb/19.jpg,excluded\n")
-    division = Division(validation=2, by="date", file=str(path))
+    division = SplitSettings(validation=2, by="date", file=str(path))
     found = division.divide(dataset_of(), lambda: np.arange(20.0))
     assert found.split == ("train",) * 17 + ("validation",) * 2 + (None,)
 
 
 def test_settings_that_cannot_be():
-    faults = Division(by="month", fold="9", file="").faults()
+    faults = SplitSettings(by="month", fold="9", file="").faults()
     assert [fault.split()[0] for fault in faults] == ["split_by", "fold", "split"]
-    assert "Folds are made at random" in Division(by="date", fold="1/2").faults()[0]
+    assert "Folds are made at random" in SplitSettings(by="date", fold="1/2").faults()[0]
     with pytest.raises(SettingsError, match="split_by must be"):
-        Division(by="month").divide(dataset_of())
+        SplitSettings(by="month").divide(dataset_of())

@@ -189,22 +189,22 @@ def test_counts_of_splits():
 
 def test_digest_of_data_depends_on_images_and_labels_only():
     dataset = small()
-    digest = dataset.digest_of_data()
+    digest = dataset.dataset_digest()
     assert len(digest) == 32
-    assert dataset[[4, 2, 0, 1, 3]].digest_of_data() == digest
+    assert dataset[[4, 2, 0, 1, 3]].dataset_digest() == digest
     renamed = ImageDataset(path=tuple("vwxyz"), label=dataset.label, digest=dataset.digest)
-    assert renamed.digest_of_data() == digest
-    assert dataset[:4].digest_of_data() != digest
-    assert dataset.with_columns(label=["a", "b", "a", "b", "c"]).digest_of_data() != digest
-    assert dataset.with_columns(digest=["d1", "d2", "d3", "d4", "d4"]).digest_of_data() != digest
+    assert renamed.dataset_digest() == digest
+    assert dataset[:4].dataset_digest() != digest
+    assert dataset.with_columns(label=["a", "b", "a", "b", "c"]).dataset_digest() != digest
+    assert dataset.with_columns(digest=["d1", "d2", "d3", "d4", "d4"]).dataset_digest() != digest
 
 
 def test_digest_of_data_tells_no_label_from_the_label_none():
     none = ImageDataset(path=("x",), digest=("d",))
     word = ImageDataset(path=("x",), digest=("d",), label=("None",))
-    assert none.digest_of_data() != word.digest_of_data()
+    assert none.dataset_digest() != word.dataset_digest()
     with pytest.raises(ValueError, match="digest"):
-        ImageDataset(path=("x",)).digest_of_data()
+        ImageDataset(path=("x",)).dataset_digest()
 
 
 def test_file_and_load(make_tree):

@@ -10,7 +10,7 @@ import pytest
 from kindsight.cache.folder import Cache
 from kindsight.dataset import ImageDataset
 from kindsight.dataset.reading import read_files as reading
-from kindsight.dataset.reading.read_files import read_through
+from kindsight.dataset.reading.read_files import process_files
 from kindsight.digest import content_digest
 from kindsight.errors import ImageError
 
@@ -77,7 +77,7 @@ def test_every_content_is_made_once(dataset, tmp_path, monkeypatch, together, bo
         monkeypatch.setattr(reading, name, value)
     table, seen = Kept(), []
     table.rows[content_digest(b"a" * 5)] = 5  # from another time
-    found = read_through(
+    found = process_files(
         dataset, Cache(tmp_path / "cache"), table, table, Lengths, threads,
         lambda done, total: seen.append((done, total)), together=together,
     )  # fmt: skip
@@ -99,6 +99,6 @@ def test_one_thread_for_what_is_quick(dataset, tmp_path, monkeypatch, seconds, s
     monkeypatch.setattr(reading, "QUICK_SECONDS", 0.004)
     monkeypatch.setattr(reading, "WAITED", 1e9)
     table, maker = Kept(), Lengths(seconds)
-    read_through(dataset, Cache(tmp_path / "cache"), table, table, lambda: maker, 3, together=4)
+    process_files(dataset, Cache(tmp_path / "cache"), table, table, lambda: maker, 3, together=4)
     assert (maker.threads != {threading.get_ident()}) == several
     assert len(table.rows) == 42

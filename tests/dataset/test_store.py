@@ -15,7 +15,7 @@ from kindsight.cache.array_file import BLOCK, PlacedRow, PlaceTable
 from kindsight.cache.folder import Cache
 from kindsight.dataset import ImageDataset
 from kindsight.dataset.reading import read_once as once
-from kindsight.dataset.reading.image_cache import map_pixels, store_images
+from kindsight.dataset.reading.image_cache import cache_images, map_pixels
 from kindsight.errors import CacheError
 from kindsight.images import InputSpec, read_image, resize_image
 from shapes import encoded, shape, write_shapes
@@ -49,7 +49,7 @@ def nothing_is_read():
 
 
 def stored(folder, cache, **options):
-    with store_images(ImageDataset.from_folder(folder), SPEC, cache, **options) as found:
+    with cache_images(ImageDataset.from_folder(folder), SPEC, cache, **options) as found:
         return found, found.pixels(np.arange(len(found)))
 
 
@@ -68,7 +68,7 @@ def test_the_pixels_are_those_of_reading_and_resizing(folder, cache):
     # Side by side in one file, without room for what was reserved and not used.
     assert sorted(found.places) == list(range(30)) and found.file.stat().st_size == 30 * BYTES
     some = np.array([7, 3, 3])
-    with store_images(ImageDataset.from_folder(folder), SPEC, cache) as again:
+    with cache_images(ImageDataset.from_folder(folder), SPEC, cache) as again:
         assert (again.pixels(some) == pixels[some]).all()
 
 
@@ -84,7 +84,7 @@ def test_the_second_time_nothing_is_read(folder, cache):
 
 def test_another_spec_has_a_file_of_its_own(folder, cache):
     first, _ = stored(folder, cache)
-    with store_images(ImageDataset.from_folder(folder), InputSpec(8, 8), cache) as found:
+    with cache_images(ImageDataset.from_folder(folder), InputSpec(8, 8), cache) as found:
         assert found.file != first.file and found.computed == 30
         assert found.pixels(np.array([0])).shape == (1, 8, 8, 3)
 
@@ -115,13 +115,13 @@ def test_what_cannot_be_read_is_set_aside_and_remembered(folder, cache):
 
 def test_images_in_memory(cache):
     arrays = np.stack([shape("ring", n) for n in range(5)])
-    with store_images(ImageDataset.from_arrays(arrays), SPEC, cache) as found:
+    with cache_images(ImageDataset.from_arrays(arrays), SPEC, cache) as found:
         pixels = found.pixels(np.arange(5))
     assert all((pixels[n] == resize_image(arrays[n], SPEC)).all() for n in range(5))
 
 
 def test_the_image_before_it_was_resized_is_remembered(folder, cache):
-    with store_images(ImageDataset.from_folder(folder), SPEC, cache) as found:
+    with cache_images(ImageDataset.from_folder(folder), SPEC, cache) as found:
         # A JPEG may have been decoded at a half of its size.
         assert len(found.sizes()) == 30
         assert set(found.sizes()) == {(72, 80), (36, 40)}
@@ -138,7 +138,7 @@ def test_it_is_an_entry_of_the_cache(folder, cache):
 
 def test_it_is_pruned_but_not_while_it_is_used(folder, cache):
     small = Cache(cache.root, limit=10)
-    with store_images(ImageDataset.from_folder(folder), SPEC, small) as found:
+    with cache_images(ImageDataset.from_folder(folder), SPEC, small) as found:
         assert small.prune() == [] and found.file.exists()
     assert [entry.kind for entry in small.prune()] == ["images"]
     assert not found.file.exists()
@@ -211,9 +211,10 @@ def test_an_empty_file_is_mapped(tmp_path):
 CHILD = """
 import sys, time
 import numpy as np
-from kindsight.cache import Cache
-from kindsight.dataset import ImageDataset, ledger, reading
-from kindsight.dataset.store import store_images
+from kindsight.cache.folder import Cache
+from kindsight.dataset import ImageDataset
+from kindsight.dataset.reading import ledger, read_files as reading
+from kindsight.dataset.reading.image_cache import cache_images
 from kindsight.images import InputSpec
 
 folder, cache, out, stop = sys.argv[1:]
@@ -229,7 +230,7 @@ def stopping(*arguments):
 
 if int(stop):
     reading.map_ordered = stopping
-found = store_images(ImageDataset.from_folder(folder), InputSpec(20, 24), Cache(cache))
+found = cache_images(ImageDataset.from_folder(folder), InputSpec(20, 24), Cache(cache))
 np.save(out, found.pixels(np.arange(len(found))))
 print("computed", found.computed, flush=True)
 """

@@ -1,4 +1,4 @@
-"""How a run divides its images: leaks, files of splits, folds, dates; and what it remembers."""
+"""How a run divides its images: leakage, files of splits, folds, dates; and what it remembers."""
 
 from __future__ import annotations
 
@@ -51,9 +51,9 @@ def jpeg(image: np.ndarray, quality: int) -> bytes:
 
 
 @pytest.fixture(scope="module")
-def leaking(tmp_path_factory) -> Path:
+def leaking_rows(tmp_path_factory) -> Path:
     """Split folders; one image is in both, one stored anew, and one mirrored."""
-    folder = tmp_path_factory.mktemp("leaking") / "photos"
+    folder = tmp_path_factory.mktemp("leaking_rows") / "photos"
     write_shapes(folder / "train", dict.fromkeys(CLASSES, 8), first=500)
     write_shapes(folder / "test", dict.fromkeys(CLASSES, 4), first=600)
     for part, name, data in (
@@ -68,50 +68,50 @@ def leaking(tmp_path_factory) -> Path:
     return folder
 
 
-LEAKS = ("bar/same.jpg", "ring/anew.jpg", "chequer/mirrored.jpg")
+LEAKAGE_MODES = ("bar/same.jpg", "ring/anew.jpg", "chequer/mirrored.jpg")
 
 
-def test_leaking_images_are_left_out_of_training(quick, leaking):
-    result = quick(leaking)
+def test_leaking_images_are_left_out_of_training(quick, leaking_rows):
+    result = quick(leaking_rows)
     split = parts(result.run)
     assert {path for path, part in split.items() if part == "excluded"} == {
-        f"train/{name}" for name in LEAKS
+        f"train/{name}" for name in LEAKAGE_MODES
     }
     assert sum(result.images[name] for name in ("train", "validation")) == 24
     assert result.images["test"] == 15
-    assert result.leaks == {"how": "drop", "groups": 3, "images": 3}
+    assert result.leakage == {"how": "drop", "groups": 3, "images": 3}
     assert any(note.startswith("Left out, as a later part has") for note in result.notes)
     assert "Left out, as a later part has" in result.report.read_text("utf-8")
-    named = [(row["path"], row["now"], row["alike"]) for row in rows_of(result.run / "leaks.csv")]
+    named = [(row["path"], row["now"], row["alike"]) for row in rows_of(result.run / "leakage.csv")]
     assert sorted(named) == sorted(
         [
             ("train/bar/same.jpg", "excluded", "byte for byte"),
             ("test/bar/same too.jpg", "test", "byte for byte"),
-            *((f"train/{name}", "excluded", "nearly") for name in LEAKS[1:]),
-            *((f"test/{name}", "test", "nearly") for name in LEAKS[1:]),
+            *((f"train/{name}", "excluded", "nearly") for name in LEAKAGE_MODES[1:]),
+            *((f"test/{name}", "test", "nearly") for name in LEAKAGE_MODES[1:]),
         ]
     )
 
 
-def test_leaking_images_are_moved(quick, leaking):
-    result = quick(leaking, leaks="move")
+def test_leaking_images_are_moved(quick, leaking_rows):
+    result = quick(leaking_rows, leakage="move")
     split = parts(result.run)
-    assert all(split[f"test/{name}"] != "test" for name in LEAKS[1:])
+    assert all(split[f"test/{name}"] != "test" for name in LEAKAGE_MODES[1:])
     assert result.images["test"] == 12 and "excluded" not in split.values()
 
 
-def test_leaking_images_are_kept_and_accuracy_is_said_without_them(quick, leaking):
-    result = quick(leaking, leaks="keep", validation=0)
+def test_leaking_images_are_kept_and_accuracy_is_said_without_them(quick, leaking_rows):
+    result = quick(leaking_rows, leakage="keep", validation=0)
     assert result.images["test"] == 15 and result.images["train"] == 27
     notes = " ".join(result.notes)
     assert "Kept, though a later part has" in notes
     assert "Without the 3 images that the training part has too" in notes
     assert "of 12 test images are right" in notes
-    assert result.leaks["how"] == "keep" and result.leaks["without"]["test"]["images"] == 12
+    assert result.leakage["how"] == "keep" and result.leakage["without"]["test"]["images"] == 12
     page = result.report.read_text("utf-8")
     assert page.count("<td>byte for byte</td>") == 2 and page.count("<td>nearly</td>") == 4
     # The run remembers what it was trained on, whatever it is called or stored as.
-    dataset = ImageDataset.from_folder(leaking).where(split="test")
+    dataset = ImageDataset.from_folder(leaking_rows).where(split="test")
     scores = Predictor(result.run).evaluate(dataset)
     known = {path for path, t in zip(scores.dataset.path, scores.trained_on, strict=True) if t}
     assert known == {"test/bar/same too.jpg", "test/ring/anew.jpg", "test/chequer/mirrored.jpg"}
@@ -170,19 +170,19 @@ def test_near_duplicates_stay_together(quick, tmp_path):
                 name = folder / kind / f"burst {n} {quality}.jpg"
                 name.write_bytes(jpeg(scene(880 + n + 10 * CLASSES.index(kind)), quality))
     for seed in (0, 1):
-        result = quick(folder, group_near=True, seed=seed)
+        result = quick(folder, group_near_duplicates=True, seed=seed)
         split = parts(result.run)
         for kind in CLASSES:
             for n in range(6):
                 both = {split[f"{kind}/burst {n} {quality}.jpg"] for quality in (95, 60)}
                 assert len(both) == 1
-        assert result.leaks["groups"] == 0 and "excluded" not in split.values()
-    assert quick(folder, seed=0).leaks["groups"] > 0
+        assert result.leakage["groups"] == 0 and "excluded" not in split.values()
+    assert quick(folder, seed=0).leakage["groups"] > 0
 
 
 def test_few_images_are_said(quick, plain):
     result = quick(plain)
-    assert not (result.run / "leaks.csv").exists()
+    assert not (result.run / "leakage.csv").exists()
     notes = [note for note in result.notes if note.startswith("KS601")]
     assert len(notes) == 3 and "'bar' has 10 images" in notes[0]
 
@@ -197,11 +197,11 @@ def test_all_checks_as_a_part_of_a_training(quick, plain):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"leaks": "delete"}, "leaks must be one of drop, move, keep. Received: 'delete'"),
+        ({"leakage": "delete"}, "leakage must be one of drop, move, keep. Received: 'delete'"),
         ({"check": "some"}, "check must be one of cheap, full"),
         ({"fold": "7/5"}, "fold must be such as 2/5"),
         ({"split_by": "month"}, "split_by must be one of random, date"),
-        ({"group_near": "yes"}, "group_near must be true or false"),
+        ({"group_near_duplicates": "yes"}, "group_near_duplicates must be true or false"),
     ],
 )
 def test_settings_that_cannot_be(settings, message):

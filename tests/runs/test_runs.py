@@ -86,7 +86,7 @@ def test_what_the_bundle_says(trained, photos):
     assert not {"cache", "workers"} & set(facts["settings"])
     assert {"python", "kindsight", "numpy", "keras"} <= set(facts["versions"])
     assert facts["data"]["images"] == {"train": 73, "validation": 18, "test": 0}
-    assert facts["data"]["set_aside"] == 3
+    assert facts["data"]["skipped"] == 3
     assert facts["metrics"]["validation"] == trained.validation.to_dict()
     assert facts["metrics"]["test"] is None
     assert facts["head"]["kind"] in ("linear", "rbf")
@@ -98,7 +98,7 @@ def test_what_the_bundle_says(trained, photos):
     dataset = ImageDataset.from_folder(photos)
     dataset = dataset[[p not in {str(e.path) for e in trained.problems} for p in dataset.path]]
     digests = [content_digest(dataset.load(row)) for row in range(len(dataset))]
-    assert facts["data"]["digest"] == dataset.with_columns(digest=digests).digest_of_data()
+    assert facts["data"]["digest"] == dataset.with_columns(digest=digests).dataset_digest()
 
 
 def test_the_networks_were_compared(trained, photos):
@@ -141,7 +141,7 @@ def test_problems_are_listed(trained):
     ]
     assert all(row["reason"].endswith(".") for row in rows)
     assert [error.path for error in trained.problems] == [row["path"] for row in rows]
-    assert trained.images == {"train": 73, "validation": 18, "test": 0, "set_aside": 3}
+    assert trained.images == {"train": 73, "validation": 18, "test": 0, "skipped": 3}
     assert any("Copies of other images" in note for note in trained.notes)
 
 
@@ -159,11 +159,11 @@ def test_the_report_stands_alone(trained):
 def test_what_the_command_line_prints(trained):
     said = trained.to_dict()
     assert set(said) == {
-        *("run", "classes", "images", "leaks", "validation", "test", "seconds", "cache"),
+        *("run", "classes", "images", "leakage", "validation", "test", "seconds", "cache"),
     }
     assert json.loads(json.dumps(said, allow_nan=False)) == said
     assert said["run"] == str(trained.run) and said["classes"] == list(CLASSES)
-    assert set(said["images"]) == {"train", "validation", "test", "set_aside"}
+    assert set(said["images"]) == {"train", "validation", "test", "skipped"}
     assert set(said["validation"]) == EVALUATION_KEYS and said["test"] is None
     assert {"read", "features", "fit", "total"} <= set(said["seconds"])
     stages = {name: value for name, value in said["seconds"].items() if name != "total"}
@@ -282,7 +282,7 @@ def test_splits_of_the_folder_are_respected(quick, tmp_path):
     for split, count, first in (("Training", 8, 0), ("valid", 3, 50), ("TEST", 4, 80)):
         write_shapes(data / split, dict.fromkeys(CLASSES, count), first)
     result = quick(data)
-    assert result.images == {"train": 24, "validation": 9, "test": 12, "set_aside": 0}
+    assert result.images == {"train": 24, "validation": 9, "test": 12, "skipped": 0}
     for name, folder in (("validation", "valid"), ("test", "TEST")):
         rows = rows_of(result.run / f"{name}.csv")
         assert all(row["path"].startswith(f"{folder}/{row['label']}/") for row in rows)
@@ -298,7 +298,7 @@ def test_splits_of_the_folder_are_respected(quick, tmp_path):
 
 def test_a_test_part_is_taken_where_it_is_asked_for(small, quick):
     result = quick(small, validation=0.2, test=0.3)
-    assert result.images == {"train": 15, "validation": 6, "test": 9, "set_aside": 0}
+    assert result.images == {"train": 15, "validation": 6, "test": 9, "skipped": 0}
     paths = [
         row["path"]
         for name in ("validation", "test")
@@ -316,12 +316,12 @@ def test_what_more_time_could_bring_is_said_where_it_could(small, quick, validat
 @pytest.mark.parametrize("number", [9, 9.0])
 def test_parts_are_numbers_of_images_too(small, quick, number):
     result = quick(small, validation=number, test=3)
-    assert result.images == {"train": 18, "validation": 9, "test": 3, "set_aside": 0}
+    assert result.images == {"train": 18, "validation": 9, "test": 3, "skipped": 0}
 
 
 def test_without_a_validation_part(small, quick):
     result = quick(small, validation=0)
-    assert result.images == {"train": 30, "validation": 0, "test": 0, "set_aside": 0}
+    assert result.images == {"train": 30, "validation": 0, "test": 0, "skipped": 0}
     assert result.validation is None and result.to_dict()["validation"] is None
     assert not (result.run / "validation.csv").exists()
     facts = load_bundle(result.run).facts
@@ -353,7 +353,7 @@ def test_a_class_with_nothing_left(small, quick):
     # Mended, the same command goes on in the same folder.
     for number, path in enumerate(sorted((small / "ring").iterdir())):
         path.write_bytes(encoded(shape("ring", number), "png"))
-    assert quick(small, run="lost").images["set_aside"] == 0
+    assert quick(small, run="lost").images["skipped"] == 0
 
 
 def test_a_training_part_with_a_class_lost(quick, tmp_path):

@@ -49,7 +49,7 @@ def test_rows_of_pixels_in_a_training_and_a_test_file(quick, tmp_path):
     pixel_csv(tmp_path / "signs" / "sign_test.csv", 3, 500)
     result = quick("signs", label_names=CLASSES, validation=6)
     assert result.run.name == "signs-1" and result.classes == CLASSES
-    assert result.images == {"train": 18, "validation": 6, "test": 9, "set_aside": 0}
+    assert result.images == {"train": 18, "validation": 6, "test": 9, "skipped": 0}
     names = [row["path"] for row in rows_of(result.run / "test.csv")]
     assert names == [f"signs/sign_test.csv:{line}" for line in range(2, 11)]
     again = TrainSettings.from_toml(result.run / "settings.toml")
@@ -74,7 +74,7 @@ def test_a_table_of_paths_with_a_file_that_is_gone(quick, tmp_path):
         file.write("photos/gone.jpg,ring,train\n")
     result = quick("all.csv")
     assert result.run.name == "all-1"
-    assert result.images == {"train": 15, "validation": 3, "test": 0, "set_aside": 1}
+    assert result.images == {"train": 15, "validation": 3, "test": 0, "skipped": 1}
     assert rows_of(result.run / "problems.csv") == [
         {
             "path": "photos/gone.jpg",

@@ -223,7 +223,7 @@ def test_a_file_that_vanishes_is_set_aside_and_may_come_back(folder, compute):
     away.rename(file)
     again = compute(dataset)
     assert (again.problems, again.computed, again.reused) == ((), 1, 29)
-    # Gone once more, its features are still there but the image is not.
+    # ProcessedDataset once more, its features are still there but the image is not.
     settle()
     compute(dataset)
     file.unlink()

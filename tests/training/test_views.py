@@ -6,7 +6,7 @@ import pytest
 from kindsight.augment import Augment, augment_images
 from kindsight.cache.folder import Cache
 from kindsight.dataset import ImageDataset
-from kindsight.dataset.reading.image_cache import store_images
+from kindsight.dataset.reading.image_cache import cache_images
 from kindsight.images import InputSpec
 from kindsight.models.backbones.weights import weights_digest
 from kindsight.models.networks.frozen_base import FrozenBase
@@ -48,7 +48,7 @@ def dataset(count=7):
 
 def made(lower, folder, data, count, **options):
     counts = np.full(len(data), count) if np.ndim(count) == 0 else np.asarray(count)
-    with store_images(data, SPEC, Cache(folder)) as stored:
+    with cache_images(data, SPEC, Cache(folder)) as stored:
         file = ActivationFile(stored, lower, SPEC, 3, Cache(folder))
         views = cache_activations(file, PLAN, counts, **options)
         records = map_activations(views.file, LOW, SHAPE)
@@ -125,7 +125,7 @@ def test_a_file_that_would_outgrow_the_cache_begins_anew(lower, tmp_path):
 
     def make(seed, limit, count=2):
         counts, cache = np.full(len(data), count), Cache(tmp_path, limit=limit)
-        with store_images(data, SPEC, Cache(tmp_path)) as stored:
+        with cache_images(data, SPEC, Cache(tmp_path)) as stored:
             views = cache_activations(
                 ActivationFile(stored, lower, SPEC, seed, cache), PLAN, counts
             )

@@ -15,10 +15,10 @@ import numpy as np
 
 from kindsight.checks.check import CheckResult, Finding
 from kindsight.checks.duplicates.disjoint_sets import Groups
-from kindsight.dataset.dataset import ImageDataset
 from kindsight.dataset.loaders.values import EXCLUDED
-from kindsight.dataset.splits.leakage import link_groups, mend_leaks
-from kindsight.dataset.write_table import paths_from
+from kindsight.dataset.splits.leakage import merge_groups, resolve_leakage
+from kindsight.dataset.table import ImageDataset
+from kindsight.dataset.write_table import relative_paths
 from kindsight.errors import DatasetError, UsageError
 from kindsight.files import write_csv
 
@@ -107,7 +107,7 @@ class Corrections:
                 self.was[row] or "",
                 self.reasons[row],
             )
-            for row, name in enumerate(paths_from(dataset, Path(path).absolute().parent))
+            for row, name in enumerate(relative_paths(dataset, Path(path).absolute().parent))
         )
         write_csv(path, COLUMNS, rows)
 
@@ -147,7 +147,7 @@ def correct(dataset: ImageDataset, results: Iterable[CheckResult]) -> Correction
             draft.merge(finding.paths, finding.suggestion, finding)
     for finding in findings:
         if finding.code in LEAVE_OUT and len(finding.rows) == 1:
-            draft.leave_out(finding.rows, finding)
+            draft.exclude(finding.rows, finding)
         elif finding.code in CONTRADICTED and finding.severity == "error":
             draft.settle(finding)
     for finding in findings:
@@ -160,8 +160,8 @@ def correct(dataset: ImageDataset, results: Iterable[CheckResult]) -> Correction
             draft.doubted.update(open_rows)
     for finding in findings:
         if finding.code in LEAKING:
-            _, leaks = mend_leaks(dataset, [finding.rows], "keep")
-            draft.leave_out(leaks.rows, finding)
+            _, leakage = resolve_leakage(dataset, [finding.rows], "keep")
+            draft.exclude(leakage.rows, finding)
     return draft.finished([f for f in findings if f.code in TOGETHER])
 
 
@@ -183,7 +183,7 @@ class _Draft:
             if said not in self.reasons[row]:
                 self.reasons[row].append(said)
 
-    def leave_out(self, rows: Iterable[int], finding: Finding) -> None:
+    def exclude(self, rows: Iterable[int], finding: Finding) -> None:
         rows = list(rows)
         self.excluded.update(rows)
         self.note(rows, finding)
@@ -208,7 +208,7 @@ class _Draft:
         if finding.suggestion is not None:
             self.relabel(rows, finding.suggestion, finding)
         else:
-            self.leave_out(finding.rows, finding)
+            self.exclude(finding.rows, finding)
 
     def finished(self, together: Sequence[Finding]) -> Corrections:
         kin: list[int | None] = [None] * len(self.dataset)
@@ -219,7 +219,7 @@ class _Draft:
         for number, rows in enumerate(joined.of_several()):
             for row in rows.tolist():
                 kin[row] = number
-        grouped = link_groups(self.dataset, kin)
+        grouped = merge_groups(self.dataset, kin)
         regrouped = {
             row for row, group in enumerate(grouped.group) if group != self.dataset.group[row]
         }

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kindsight.checks.measurements import Measurements
-from kindsight.dataset.dataset import ImageDataset
 from kindsight.dataset.names import file_is_passed_over, folder_is_passed_over
+from kindsight.dataset.table import ImageDataset
 
 __all__ = [
     "MAX_OTHERS",
@@ -40,7 +40,7 @@ class OtherFile:
     path : str
         Relative to the data's folder, ``/`` between the parts.
     reason : str
-        Why it was passed over, as in ``ImageDataset.passed_over``; ``"link"`` for every link;
+        Why it was passed over, as in ``ImageDataset.ignored``; ``"link"`` for every link;
         empty for
         an image that the dataset leaves out for another reason.
     size : int

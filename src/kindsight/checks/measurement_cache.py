@@ -28,9 +28,9 @@ from kindsight.checks.measure import (
     unreadable,
 )
 from kindsight.checks.measurements import Measurements
-from kindsight.dataset.dataset import ImageDataset
 from kindsight.dataset.reading.ledger import Progress
-from kindsight.dataset.reading.read_files import Read, read_through
+from kindsight.dataset.reading.read_files import Read, process_files
+from kindsight.dataset.table import ImageDataset
 from kindsight.errors import CacheError, ImageError
 from kindsight.images.read import read_image, read_with_facts
 from kindsight.threads import count_cores
@@ -257,7 +257,7 @@ def _measure(
 ) -> tuple[ImageDataset, Measurements]:
     path = cache.measurements_file(str(FORMAT))
     with closing(MeasurementTable(path)) as table, closing(MeasurementTable(path)) as look_up:
-        read = read_through(
+        read = process_files(
             dataset,
             cache,
             table,

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from kindsight.cli.terminal.options import Debug, Json, Quiet
 from kindsight.cli.terminal.text import Paint, print_json, printable, say
 from kindsight.dataset import ImageDataset
-from kindsight.dataset.splits.split import split_dataset
+from kindsight.dataset.splits.split import random_split
 from kindsight.digest import content_digest
 from kindsight.errors import DatasetError, MissingExtraError, UsageError
 from kindsight.evaluation import Evaluation
@@ -116,7 +116,7 @@ DEMO_SETTINGS: Mapping[str, Any] = {
     "validation": 0.0,
     "seed": 0,
     # Sound cells look alike to the pixel; each is a cell of its own, and the paper kept them all.
-    "leaks": "keep",
+    "leakage": "keep",
 }
 """The settings of the demo's training that are not the defaults."""
 
@@ -265,7 +265,7 @@ def _names(images: NDArray[np.uint8], labels: list[str]) -> list[str]:
     """Return where each image belongs, relative to the data's folder."""
     dataset = ImageDataset.from_arrays(images, labels)
     dataset = dataset.with_columns(digest=[content_digest(image) for image in images])
-    parted = split_dataset(dataset, validation=0.0, test=TEST_SHARE, seed=SPLIT_SEED)
+    parted = random_split(dataset, validation=0.0, test=TEST_SHARE, seed=SPLIT_SEED)
     return [
         f"{split}/{label}/cell-{number:04d}.png"
         for number, (split, label) in enumerate(zip(parted.split, labels, strict=True), 1)

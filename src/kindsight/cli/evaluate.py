@@ -186,7 +186,7 @@ def scores_to_dict(scores: ImageDatasetScores) -> dict[str, Any]:
         The keys of :meth:`kindsight.evaluation.Evaluation.to_dict`, and ``unknown`` (class to
         number of images, not scored), ``absent`` (classes without an image in the data),
         ``trained_on`` (``images``, how many of them it was trained on, and ``without``, the
-        evaluation of the others or None; None where that is not known) and ``set_aside`` (a list
+        evaluation of the others or None; None where that is not known) and ``skipped`` (a list
         of path, code and message).
     """
     return {
@@ -194,7 +194,7 @@ def scores_to_dict(scores: ImageDatasetScores) -> dict[str, Any]:
         "unknown": scores.unknown,
         "absent": list(scores.absent),
         "trained_on": _trained_on(scores),
-        "set_aside": [
+        "skipped": [
             {"path": problem.path, "code": problem.code, "message": problem.reason}
             for problem in scores.problems
         ],

@@ -136,7 +136,7 @@ def _write(answers: Iterator[Prediction], rows: Rows, quiet: bool) -> tuple[int,
 
 def _close(images: Inputs, count: int, failed: int, quiet: bool) -> None:
     """Say what the rows do not."""
-    left_out = ", ".join(f"{n:,} x {why}" for why, n in sorted(images.passed_over.items()))
+    left_out = ", ".join(f"{n:,} x {why}" for why, n in sorted(images.ignored.items()))
     if count == 0 and not images.from_stdin:
         raise DatasetError(
             "There must be images to look at. Received: none"

@@ -181,8 +181,8 @@ def train(  # noqa: PLR0913, PLR0917 (one parameter for each option)
     split: SplitOption = None,
     split_by: SplitBy = None,
     fold: Fold = None,
-    group_near: GroupNear = None,
-    leaks: LeaksOption = None,
+    group_near_duplicates: GroupNear = None,
+    leakage: LeaksOption = None,
     check: CheckBefore = None,
     label_from: LabelFrom = None,
     group_from: GroupFrom = None,
@@ -233,7 +233,7 @@ def train(  # noqa: PLR0913, PLR0917 (one parameter for each option)
 
     Example: kindsight train photos/
 
-    Example: kindsight train photos/ --validation 200 --test 0.1 --group-near
+    Example: kindsight train photos/ --validation 200 --test 0.1 --group-near-duplicates
 
     Example: kindsight train photos/ --budget 10m
 
@@ -265,7 +265,8 @@ def train(  # noqa: PLR0913, PLR0917 (one parameter for each option)
         "filters": numbers_of(filters, "--filters"), "dense": numbers_of(dense, "--dense"),
         "dropout": dropout, "batch_norm": batch_norm, "l2": l2, "pooling": pooling,
         "tensorboard": tensorboard, "mlflow": mlflow, "split": split, "split_by": split_by,
-        "fold": fold, "group_near": group_near, "leaks": leaks, "check": check,
+        "fold": fold, "group_near_duplicates": group_near_duplicates, "leakage": leakage,
+        "check": check,
     }  # fmt: skip
     chosen = _settings(settings, {name: v for name, v in given.items() if v is not None})
     if find_learning_rate:

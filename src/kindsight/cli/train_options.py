@@ -334,7 +334,7 @@ Fold = Annotated[
 GroupNear = Annotated[
     bool | None,
     typer.Option(
-        "--group-near",
+        "--group-near-duplicates",
         help="Keep images that are nearly the same (bursts, copies stored anew) in one part.",
         show_default=False,
     ),
@@ -342,7 +342,7 @@ GroupNear = Annotated[
 LeaksOption = Annotated[
     str | None,
     typer.Option(
-        "--leaks",
+        "--leakage",
         metavar="drop|move|keep",
         help="What becomes of images that the validation or test part has too, the same or "
         "nearly: drop leaves them out of training, move takes them to the training part.  "

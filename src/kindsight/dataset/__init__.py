@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING
 from kindsight.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from kindsight.dataset.dataset import SPLITS as SPLITS
-    from kindsight.dataset.dataset import ImageDataset as ImageDataset
     from kindsight.dataset.loaders.arrays import from_arrays as from_arrays
     from kindsight.dataset.loaders.npz import from_npz as from_npz
     from kindsight.dataset.loaders.sources import from_files as from_files
@@ -20,14 +18,18 @@ if TYPE_CHECKING:
     from kindsight.dataset.loaders.tables import from_table as from_table
     from kindsight.dataset.open import as_dataset as as_dataset
     from kindsight.dataset.open import open_dataset as open_dataset
-    from kindsight.dataset.open import open_parts as open_parts
+    from kindsight.dataset.open import open_splits as open_splits
     from kindsight.dataset.options import DataOptions as DataOptions
     from kindsight.dataset.splits.folds import fold_indices as fold_indices
-    from kindsight.dataset.splits.split import split_dataset as split_dataset
+    from kindsight.dataset.splits.settings import SplitSettings as SplitSettings
+    from kindsight.dataset.splits.split import random_split as random_split
+    from kindsight.dataset.table import SPLITS as SPLITS
+    from kindsight.dataset.table import ImageDataset as ImageDataset
+    from kindsight.dataset.write_table import write_dataset as write_dataset
 
 _HOMES = {
-    "SPLITS": "dataset",
-    "ImageDataset": "dataset",
+    "SPLITS": "table",
+    "ImageDataset": "table",
     "DataOptions": "options",
     "as_dataset": "open",
     "fold_indices": "splits.folds",
@@ -37,8 +39,10 @@ _HOMES = {
     "from_npz": "loaders.npz",
     "from_table": "loaders.tables",
     "open_dataset": "open",
-    "open_parts": "open",
-    "split_dataset": "splits.split",
+    "open_splits": "open",
+    "SplitSettings": "splits.settings",
+    "write_dataset": "write_table",
+    "random_split": "splits.split",
 }
 
 __all__ = sorted(_HOMES)  # noqa: PLE0605

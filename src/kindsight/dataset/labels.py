@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from kindsight.dataset.names import shown
 from kindsight.errors import DatasetError
@@ -16,7 +17,8 @@ from kindsight.errors import DatasetError
 __all__ = [
     "WHOLE",
     "as_labels",
-    "check_spelling",
+    "check_label_typos",
+    "class_indices",
     "class_order",
 ]
 
@@ -99,13 +101,26 @@ def _refused(label: object, i: int) -> DatasetError:
     )
 
 
+def class_indices(
+    labels: Iterable[str | None], classes: Sequence[str], missing: int | None = None
+) -> NDArray[np.int64]:
+    """Return the index of each label in `classes`: int64 (n,).
+
+    A label that is not in `classes` gets `missing`; KeyError where that is None.
+    """
+    index: dict[str | None, int] = {name: k for k, name in enumerate(classes)}
+    if missing is None:
+        return np.array([index[label] for label in labels], np.int64)
+    return np.array([index.get(label, missing) for label in labels], np.int64)
+
+
 # SECTION: How labels are spelled: which are slips of one another, and in what order they stand.
 
 WHOLE = re.compile(r"[+-]?\d{1,18}")
 """A whole number as text."""
 
 
-def check_spelling(labels: Sequence[str | None], place: Callable[[int], str]) -> None:
+def check_label_typos(labels: Sequence[str | None], place: Callable[[int], str]) -> None:
     """Refuse labels that differ only by case, blanks, or how accents are written.
 
     Single characters may differ by case: they are letters, which differ.

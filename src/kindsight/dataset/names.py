@@ -45,7 +45,7 @@ def file_is_passed_over(name: str) -> str | None:
     Returns
     -------
     str or None
-        The reason, as it is counted in ``ImageDataset.passed_over``; None where the file is an
+        The reason, as it is counted in ``ImageDataset.ignored``; None where the file is an
         image
         by its name.
     """

@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 
-from kindsight.dataset.dataset import SPLITS, ImageDataset, leave_out
 from kindsight.dataset.labels import as_labels, class_order
 from kindsight.dataset.loaders.arrays import from_arrays
 from kindsight.dataset.loaders.csv_table import ARRAY_ENDINGS, is_file_of_images
@@ -27,23 +26,24 @@ from kindsight.dataset.loaders.sources import from_files, from_folder
 from kindsight.dataset.loaders.tables import from_table
 from kindsight.dataset.names import file_is_passed_over, images, shown, shown_list
 from kindsight.dataset.options import DataOptions
+from kindsight.dataset.table import SPLITS, ImageDataset, exclude_rows
 from kindsight.dataset.walk import walk
 from kindsight.errors import DatasetError
 
 __all__ = [
     "as_dataset",
+    "concatenate",
     "files_in",
     "folder_of_names",
-    "join_parts",
     "open_dataset",
-    "open_parts",
+    "open_splits",
     "split_files",
 ]
 
 # SECTION: Several datasets as one, such as a training part and a test part that lie in two places.
 
 
-def join_parts(parts: Sequence[tuple[str | None, ImageDataset]]) -> ImageDataset:
+def concatenate(parts: Sequence[tuple[str | None, ImageDataset]]) -> ImageDataset:
     """Put datasets one after the other.
 
     Parameters
@@ -72,9 +72,9 @@ def join_parts(parts: Sequence[tuple[str | None, ImageDataset]]) -> ImageDataset
     root, paths = None, [path for dataset in datasets for path in dataset.path]
     if not any(in_memory):
         root, paths = _common(datasets)
-    passed_over: Counter[str] = Counter()
+    ignored: Counter[str] = Counter()
     for dataset in datasets:
-        passed_over.update(dataset.passed_over)
+        ignored.update(dataset.ignored)
     labels = [label for dataset in datasets for label in dataset.label]
     known = datasets[0].classes
     return ImageDataset(
@@ -89,7 +89,7 @@ def join_parts(parts: Sequence[tuple[str | None, ImageDataset]]) -> ImageDataset
         if any(in_memory)
         else None,
         classes=known if {*labels} <= {*known, None} else class_order(labels),
-        passed_over=dict(sorted(passed_over.items())),
+        ignored=dict(sorted(ignored.items())),
         notes=tuple(dict.fromkeys(note for dataset in datasets for note in dataset.notes)),
     )
 
@@ -136,7 +136,7 @@ def folder_of_names(name: str) -> ImageDataset:
     if not out:
         return dataset
     note = f"Taken to be without labels, and so left out: {images(len(out))}."
-    return leave_out(dataset, out, "image to be predicted", note)
+    return exclude_rows(dataset, out, "image to be predicted", note)
 
 
 def files_in(folder: str) -> list[str]:
@@ -275,10 +275,10 @@ def _joined(tables: dict[str | None, str], options: DataOptions, labelled: bool)
         (split if labelled else None, _file(path, options, labelled))
         for split, path in tables.items()
     ]
-    return join_parts(parts)
+    return concatenate(parts)
 
 
-def open_parts(
+def open_splits(
     data: str | os.PathLike[str],
     options: DataOptions | None = None,
     *,
@@ -324,7 +324,7 @@ def open_parts(
                 "has one of its own. Leave one of them out."
             )
         opened.append((split, _open(part, files[part], options, True, 1, dataset.classes)))
-    return check_parts(join_parts(opened), shown(name), 2) if parts else dataset
+    return check_parts(concatenate(opened), shown(name), 2) if parts else dataset
 
 
 def check_parts(dataset: ImageDataset, where: str, min_classes: int) -> ImageDataset:

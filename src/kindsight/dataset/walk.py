@@ -35,14 +35,14 @@ class Listing(NamedTuple):
     files: list[tuple[str, int]]
 
 
-def walk(root: str, passed_over: Counter[str]) -> Iterator[Listing]:
+def walk(root: str, ignored: Counter[str]) -> Iterator[Listing]:
     """Yield every folder below `root` with its image files; parents come before children.
 
     Parameters
     ----------
     root : str
         The folder. It may itself be a link.
-    passed_over : Counter
+    ignored : Counter
         Counts by reason; filled while the walk goes on.
 
     Yields
@@ -63,11 +63,11 @@ def walk(root: str, passed_over: Counter[str]) -> Iterator[Listing]:
         folder = pending.pop()
         place = start + folder.replace("/", os.sep) if folder else root
         try:
-            files, folders = _scan(place, inside, passed_over)
+            files, folders = _scan(place, inside, ignored)
         except OSError:
             if not folder:
                 raise
-            passed_over["folder that cannot be opened"] += 1
+            ignored["folder that cannot be opened"] += 1
             continue
         yield Listing(folder, files)
         prefix = folder + "/" if folder else ""
@@ -75,7 +75,7 @@ def walk(root: str, passed_over: Counter[str]) -> Iterator[Listing]:
 
 
 def _scan(
-    place: str, inside: str, passed_over: Counter[str]
+    place: str, inside: str, ignored: Counter[str]
 ) -> tuple[list[tuple[str, int]], list[str]]:
     """List one folder: its images (name, size), sorted, and the folders to enter."""
     files: list[tuple[str, int]] = []
@@ -98,7 +98,7 @@ def _scan(
                     else:
                         files.append((entry.name, size))
             if reason is not None:
-                passed_over[reason] += 1
+                ignored[reason] += 1
     files.sort()
     return files, folders
 

@@ -6,11 +6,11 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from kindsight.dataset.dataset import ImageDataset
+from kindsight.dataset.table import ImageDataset
 from kindsight.errors import DatasetError
 from kindsight.files import write_csv
 
-__all__ = ["paths_from", "write_dataset"]
+__all__ = ["relative_paths", "write_dataset"]
 
 
 def write_dataset(dataset: ImageDataset, path: str | os.PathLike[str]) -> None:
@@ -38,7 +38,7 @@ def write_dataset(dataset: ImageDataset, path: str | os.PathLike[str]) -> None:
         )
     columns = {"label": dataset.label, "split": dataset.split, "group": dataset.group}
     kept = {name: cells for name, cells in columns.items() if any(cells)}
-    names = paths_from(dataset, Path(path).absolute().parent)
+    names = relative_paths(dataset, Path(path).absolute().parent)
     write_csv(path, ("path", *kept), _rows(names, kept))
 
 
@@ -47,7 +47,7 @@ def _rows(names: Iterator[str], columns: dict[str, tuple[str | None, ...]]) -> I
         yield [name, *(cells[row] or "" for cells in columns.values())]
 
 
-def paths_from(dataset: ImageDataset, folder: Path) -> Iterator[str]:
+def relative_paths(dataset: ImageDataset, folder: Path) -> Iterator[str]:
     """Yield the paths as they are spelled from a folder on."""
     if dataset.root == folder:
         yield from dataset.path

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from kindsight.dataset.splits.leakage import Leak
+from kindsight.dataset.splits.leakage import DuplicateAcrossSplits
 from kindsight.errors import UsageError
 from kindsight.evaluation import Evaluation
 from kindsight.report.epochs import Epoch
@@ -179,7 +179,7 @@ class TrainedOn:
         The cross-validation table.
     layers : tuple of Layer
         The network's layers, of a network that was trained.
-    set_aside, duplicates : int
+    skipped, duplicates : int
         Images that could not be read; images identical to another one.
     versions : mapping of str to str
         Package to version.
@@ -199,7 +199,7 @@ class TrainedOn:
     seconds: Mapping[str, float] = field(default_factory=dict)
     choices: tuple[HeadChoice, ...] = ()
     layers: Sequence[Layer] = ()
-    set_aside: int = 0
+    skipped: int = 0
     duplicates: int = 0
     versions: Mapping[str, str] = field(default_factory=dict)
     machine: str = ""
@@ -248,7 +248,7 @@ class ReportData:
         The split that these images are of.
     problems : tuple of Problem
         Images that were set aside.
-    leaks : tuple of Leak
+    leakage : tuple of DuplicateAcrossSplits
         Images that several parts had, and what became of them.
     notes, warnings : tuple of str
         Sentences worth saying; warnings stand on the first screen.
@@ -273,7 +273,7 @@ class ReportData:
     doubtful: tuple[ThumbnailCard, ...] = ()
     cards_from: str = "validation"
     problems: tuple[Problem, ...] = ()
-    leaks: tuple[Leak, ...] = ()
+    leakage: tuple[DuplicateAcrossSplits, ...] = ()
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     run_folder: str = ""

@@ -1,4 +1,4 @@
-"""What a run says of its data: leaks in numbers, and what all checks found."""
+"""What a run says of its data: leakage in numbers, and what all checks found."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from kindsight.dataset import ImageDataset
-from kindsight.dataset.splits.leakage import Leaks
+from kindsight.dataset.splits.leakage import Leakage
 from kindsight.evaluation import Evaluation, evaluate
 from kindsight.report.words import interval, percent
 from kindsight.runs.result import Clock, Scored
@@ -17,7 +17,7 @@ from kindsight.runs.split import Divided
 from kindsight.training.common import Progress
 from kindsight.training.trainer import Fitted
 
-__all__ = ["leak_notes", "leaks_said", "run_notes", "without_leaking"]
+__all__ = ["leakage_notes", "leaks_said", "run_notes", "without_leaking"]
 
 
 def run_notes(
@@ -51,7 +51,7 @@ def run_notes(
     clock : Clock
         Where the time of all checks is counted.
     """
-    notes = (*dataset.notes, *leak_notes(scored, divided.leaks, fitted.classes))
+    notes = (*dataset.notes, *leakage_notes(scored, divided.leakage, fitted.classes))
     if settings.check != "full":
         return notes
     # The checks need a tenth of a second to import.
@@ -62,9 +62,11 @@ def run_notes(
     return (*notes, found)
 
 
-def leak_notes(scored: Mapping[str, Scored], leaks: Leaks, classes: Sequence[str]) -> Iterator[str]:
+def leakage_notes(
+    scored: Mapping[str, Scored], leakage: Leakage, classes: Sequence[str]
+) -> Iterator[str]:
     """Say how good a classifier is without the images that it has learned."""
-    for name, rest in without_leaking(scored, leaks, classes).items():
+    for name, rest in without_leaking(scored, leakage, classes).items():
         if rest is None:
             yield f"All images of the {name} part are in the training part too."
             continue
@@ -77,16 +79,16 @@ def leak_notes(scored: Mapping[str, Scored], leaks: Leaks, classes: Sequence[str
 
 
 def leaks_said(
-    leaks: Leaks, scored: Mapping[str, Scored], classes: Sequence[str]
+    leakage: Leakage, scored: Mapping[str, Scored], classes: Sequence[str]
 ) -> dict[str, object]:
-    """Return what ``kindsight train --json`` prints of leaks."""
-    rests = without_leaking(scored, leaks, classes)
+    """Return what ``kindsight train --json`` prints of leakage."""
+    rests = without_leaking(scored, leakage, classes)
     without = {name: None if rest is None else rest.to_dict() for name, rest in rests.items()}
-    return {**leaks.to_dict(), **({"without": without} if without else {})}
+    return {**leakage.to_dict(), **({"without": without} if without else {})}
 
 
 def without_leaking(
-    scored: Mapping[str, Scored], leaks: Leaks, classes: Sequence[str]
+    scored: Mapping[str, Scored], leakage: Leakage, classes: Sequence[str]
 ) -> dict[str, Evaluation | None]:
     """Score the parts that have images of the training part again, without these.
 
@@ -95,10 +97,10 @@ def without_leaking(
     dict of str to (Evaluation or None)
         By part; None where no image is left.
     """
-    leaking = set(leaks.leaking)
+    leaking_rows = set(leakage.leaking_rows)
     found: dict[str, Evaluation | None] = {}
     for name, part in scored.items():
-        fresh = np.array([int(row) not in leaking for row in part.rows], np.bool_)
+        fresh = np.array([int(row) not in leaking_rows for row in part.rows], np.bool_)
         if not fresh.all():
             said = part.predictions
             found[name] = (

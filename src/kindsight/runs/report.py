@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kindsight.bundle import Bundle
-from kindsight.dataset.splits.leakage import Leak
+from kindsight.dataset.splits.leakage import DuplicateAcrossSplits
 from kindsight.errors import ImageError
 from kindsight.images import InputSpec, resize_image
 from kindsight.report import (
@@ -49,7 +49,7 @@ def make_report(
     bundle: Bundle,
     scored: Mapping[str, Scored],
     reference: Sequence[Reference] = (),
-    leaks: tuple[Leak, ...] = (),
+    leakage: tuple[DuplicateAcrossSplits, ...] = (),
 ) -> str:
     """Return the report of a run as one self-contained HTML page."""
     main = "test" if "test" in scored else "validation"
@@ -78,7 +78,7 @@ def make_report(
             problems=tuple(
                 Problem(str(error.path), error.code, error.reason) for error in result.problems
             ),
-            leaks=leaks,
+            leakage=leakage,
             notes=result.notes,
             run_folder=str(result.run),
             history=() if result.history is None else result.history.rows(),
@@ -107,7 +107,7 @@ def _trained_on(
         temperature=fitted.temperature,
         seed=settings.seed,
         seconds=result.seconds,
-        set_aside=len(result.problems),
+        skipped=len(result.problems),
         duplicates=len(dataset) - len(set(dataset.digest)),
         versions=bundle.facts["versions"],
         machine=f"{platform.system()} {platform.machine()}, {count_cores()} cores",

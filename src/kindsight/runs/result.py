@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from kindsight.dataset.labels import class_indices
 from kindsight.errors import ImageError
 from kindsight.evaluation import Evaluation, evaluate
 from kindsight.files import write_csv
@@ -42,8 +43,7 @@ class Scored:
 def score(fitted: Fitted, rows: NDArray[np.int64]) -> Scored:
     """Answer some of the images that were prepared, and compare with their labels."""
     dataset = fitted.dataset
-    places = {name: place for place, name in enumerate(fitted.classes)}
-    targets = np.array([places[str(dataset.label[row])] for row in rows], np.int64)
+    targets = class_indices(dataset[rows].label, fitted.classes)
     probabilities = fitted.probabilities(rows)
     paths = tuple(dataset.path[row] for row in rows)
     return Scored(
@@ -100,7 +100,7 @@ class TrainResult:
         The epochs of a network's training.
     network : str
         A network's layers in words; "" for a frozen backbone.
-    leaks : dict
+    leakage : dict
         how, groups, images: what was done with images that several parts have; see
         :mod:`kindsight.dataset.splits.leakage`.
     fine_tuning : dict
@@ -124,7 +124,7 @@ class TrainResult:
     temperature: float
     history: History | None = None
     network: str = ""
-    leaks: dict[str, Any] = field(default_factory=dict)
+    leakage: dict[str, Any] = field(default_factory=dict)
     fine_tuning: dict[str, Any] = field(default_factory=dict)
     more: str = ""
 
@@ -134,7 +134,7 @@ class TrainResult:
             "run": str(self.run),
             "classes": list(self.classes),
             "images": self.images,
-            "leaks": self.leaks,
+            "leakage": self.leakage,
             "validation": None if self.validation is None else self.validation.to_dict(),
             "test": None if self.test is None else self.test.to_dict(),
             **({} if self.history is None else {"epochs": _epochs(self.history)}),

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from kindsight.dataset import DataOptions
-from kindsight.dataset.splits.settings import Division
+from kindsight.dataset.splits.settings import SplitSettings
 from kindsight.errors import SettingsError
 from kindsight.files import read_toml, write_text
 from kindsight.training.trainer import (
@@ -71,10 +71,9 @@ class TrainSettings:
         for the test, where the folder does not say.
     validation_data, test_data : str, optional
         Data all of whose images are the validation or the test part.
-    split, split_by, fold, group_near, leaks : optional
-        As in :class:`kindsight.dataset.splits.settings.Division`, where `split` is its file (such
-        as the
-        ``split.csv`` of another run) and `split_by` its way.
+    split, split_by, fold, group_near_duplicates, leakage : optional
+        As in :class:`kindsight.dataset.SplitSettings`; `split` is its `file` (such as the
+        ``split.csv`` of another run) and `split_by` its `by`.
     check : str, optional
         ``"cheap"``, as it is if omitted, or ``"full"``: all that ``kindsight check`` finds is
         written into the run folder.
@@ -110,8 +109,8 @@ class TrainSettings:
     split: str | None = None
     split_by: str | None = None
     fold: str | None = None
-    group_near: bool | None = None
-    leaks: str | None = None
+    group_near_duplicates: bool | None = None
+    leakage: str | None = None
     check: str | None = None
     label_from: str | None = None
     group_from: str | None = None
@@ -185,17 +184,19 @@ class TrainSettings:
         for name, value in self.training().to_dict().items():
             object.__setattr__(self, name, value)
 
-    def division(self) -> Division:
+    def division(self) -> SplitSettings:
         """Return the part of the settings that says how the images are divided."""
-        return Division(
+        return SplitSettings(
             self.validation,
             self.test,
             seed=self.seed,
             by="random" if self.split_by is None else self.split_by,
             fold=self.fold,
             file=self.split,
-            group_near=False if self.group_near is None else self.group_near,
-            leaks="drop" if self.leaks is None else self.leaks,
+            group_near_duplicates=False
+            if self.group_near_duplicates is None
+            else self.group_near_duplicates,
+            leakage="drop" if self.leakage is None else self.leakage,
         )
 
     def data_options(self) -> DataOptions:

@@ -1,4 +1,4 @@
-"""Dividing the images of a run: into parts, without leaks, and written down."""
+"""Dividing the images of a run: into parts, without leakage, and written down."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from kindsight.cache.folder import Cache
 from kindsight.checks import CheckContext, all_checks, measure_dataset, run_checks
-from kindsight.dataset import ImageDataset, open_parts
+from kindsight.dataset import ImageDataset, open_splits
 from kindsight.dataset.names import shown_list
 from kindsight.dataset.splits.from_file import write_split
-from kindsight.dataset.splits.leakage import LEAKS_FILE, Leaks, write_leaks
+from kindsight.dataset.splits.leakage import LEAKAGE_FILE, Leakage, write_leakage
 from kindsight.errors import DatasetError
 from kindsight.files import write_csv
 from kindsight.runs.result import Scored
@@ -44,7 +44,7 @@ class Divided:
     ----------
     images : Images
         Whose dataset states the parts; what was left out is in none.
-    leaks : Leaks
+    leakage : Leakage
         What was found in several parts, and what was done.
     trained_on : TrainedImages
         The training part, to be known again.
@@ -53,16 +53,16 @@ class Divided:
     """
 
     images: Images
-    leaks: Leaks
+    leakage: Leakage
     trained_on: TrainedImages
     with_seed: Callable[[int], NDArray[np.int64]]
 
     def written(self, folder: Path) -> Divided:
-        """Write split.csv, trained_on.npz and, where there is something to say, leaks.csv."""
+        """Write split.csv, trained_on.npz and, where there is something to say, leakage.csv."""
         write_split(self.images.dataset, folder / SPLIT_FILE)
         self.trained_on.write(folder / TRAINED_ON_FILE)
-        if self.leaks.table:
-            write_leaks(self.leaks, folder / LEAKS_FILE)
+        if self.leakage.table:
+            write_leakage(self.leakage, folder / LEAKAGE_FILE)
         return self
 
     def facts(self, scored: Mapping[str, Scored]) -> dict[str, Any]:
@@ -71,10 +71,10 @@ class Divided:
         metrics = {name: part.evaluation.to_dict() for name, part in scored.items()}
         return {
             "data": {
-                "digest": dataset.digest_of_data(),
+                "digest": dataset.dataset_digest(),
                 "images": dataset.split_counts(),
-                "set_aside": len(self.images.problems),
-                "leaks": self.leaks.to_dict(),
+                "skipped": len(self.images.problems),
+                "leakage": self.leakage.to_dict(),
             },
             "metrics": {"validation": None, "test": None, **metrics},
         }
@@ -88,7 +88,7 @@ def open_data(settings: TrainSettings) -> ImageDataset:
     DatasetError
         If no classifier can be made of them.
     """
-    return open_parts(
+    return open_splits(
         settings.data,
         settings.data_options(),
         validation=settings.validation_data,
@@ -141,7 +141,7 @@ def divide(
         return np.asarray(measured.taken, np.float64)
 
     groups = [group.tolist() for group in alike.groups]
-    mended, leaks = settings.division().without_leaks(readable, groups, taken)
+    mended, leakage = settings.division().split_without_leakage(readable, groups, taken)
     mended = mended.with_notes(*_cheap_notes(alike.context))
     train = rows_of(mended, "train")
     known = TrainedImages(frozenset(str(mended.digest[row]) for row in train), alike.hashes[train])
@@ -149,11 +149,11 @@ def divide(
     def with_seed(seed: int) -> NDArray[np.int64]:
         other = replace(settings, seed=seed).division()
         try:
-            return rows_of(other.without_leaks(readable, groups, taken)[0], "validation")
+            return rows_of(other.split_without_leakage(readable, groups, taken)[0], "validation")
         except DatasetError:  # groups may allow one division and not another
             return np.empty(0, np.int64)
 
-    return Divided(images.with_dataset(mended), leaks, known, with_seed)
+    return Divided(images.with_dataset(mended), leakage, known, with_seed)
 
 
 def _cheap_notes(context: CheckContext) -> Iterator[str]:

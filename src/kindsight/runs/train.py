@@ -128,9 +128,13 @@ def train(
         if fitted.history is not None:
             write_history_figures(fitted.history, folder)
         result = replace(
-            result, seconds=clock.total(), leaks=leaks_said(divided.leaks, scored, fitted.classes)
+            result,
+            seconds=clock.total(),
+            leakage=leaks_said(divided.leakage, scored, fitted.classes),
         )
-        page = make_report(settings, result, fitted, bundle, scored, reference, divided.leaks.table)
+        page = make_report(
+            settings, result, fitted, bundle, scored, reference, divided.leakage.table
+        )
         write_text(result.report, page)
         clock.mark("report")
         result = replace(result, seconds=clock.total())
@@ -243,7 +247,7 @@ def _result(
         classes=fitted.classes,
         images={
             **{name: len(rows[name]) for name in SPLITS},
-            "set_aside": len(images.problems),
+            "skipped": len(images.problems),
         },
         validation=scored["validation"].evaluation if "validation" in scored else None,
         test=scored["test"].evaluation if "test" in scored else None,

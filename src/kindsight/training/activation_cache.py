@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from kindsight.augment import Augment, augment_images
 from kindsight.cache.array_file import PlacedRow, PlaceTable, PlaceWriter
 from kindsight.cache.folder import Cache
-from kindsight.dataset.reading.image_cache import StoredImages
+from kindsight.dataset.reading.image_cache import CachedImages
 from kindsight.digest import content_digest
 from kindsight.errors import CacheError
 from kindsight.images import InputSpec
@@ -123,7 +123,7 @@ class ActivationFile:
 
     Parameters
     ----------
-    stored : StoredImages
+    stored : CachedImages
         The images.
     lower : FrozenBase
         What they are run through.
@@ -135,7 +135,7 @@ class ActivationFile:
         Under whose rules they are kept.
     """
 
-    stored: StoredImages
+    stored: CachedImages
     lower: FrozenBase
     spec: InputSpec
     seed: int

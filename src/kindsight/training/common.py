@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kindsight.dataset import ImageDataset
-from kindsight.dataset.splits.split import units
+from kindsight.dataset.labels import class_indices
+from kindsight.dataset.splits.split import group_indices
 from kindsight.errors import DatasetError
 from kindsight.models.backbones.table import SIZE_RANGE
 
@@ -95,19 +96,18 @@ def class_targets(dataset: ImageDataset, classes: Sequence[str]) -> NDArray[np.i
     DatasetError
         If there are fewer than two classes or two different images, or a class has no image.
     """
-    places = {name: place for place, name in enumerate(classes)}
-    targets = np.array([places[str(label)] for label in dataset.label], np.int64)
+    targets = class_indices(dataset.label, classes)
     if len(classes) < 2:
         raise DatasetError(
             f"A classifier needs two classes or more. Received: {', '.join(classes) or 'none'}."
         )
-    empty = [name for name, place in places.items() if not (targets == place).any()]
+    empty = [name for k, name in enumerate(classes) if not (targets == k).any()]
     if empty:
         raise DatasetError(
             "Every class must have an image to learn from that can be read. Received: none of "
             f"{', '.join(empty)}."
         )
-    if units(dataset).max() == 0:
+    if group_indices(dataset).max() == 0:
         raise DatasetError(
             "A classifier needs two different images or more. Received: "
             f"{len(targets)} times the same."

@@ -20,7 +20,7 @@ from kindsight.checks.measure import NUMERIC, TEXT
 from kindsight.dataset import ImageDataset
 from kindsight.images.hashes import perceptual_hash, small_grey
 from kindsight.threads import single_threaded_opencv
-from kindsight.trained_images import TrainedImages, hash_of
+from kindsight.trained_images import TrainedImages, image_hash
 from kindsight.training.stored_images import KeptImage
 
 __all__ = ["SIDE", "Alike", "find_alike", "remember", "small_greys"]
@@ -123,7 +123,7 @@ def remember(
         for at in range(0, len(different), BATCH):
             for place, image in enumerate(kept(different[at : at + BATCH]), at):
                 if image is not None:
-                    hashes[place] = hash_of(image.pixels)
+                    hashes[place] = image_hash(image.pixels)
     return TrainedImages(frozenset(different), hashes)
 
 

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from kindsight.checks.check import Check, CheckResult, Finding
 from kindsight.checks.context import CheckContext
 from kindsight.checks.duplicates.search import find_duplicates
-from kindsight.dataset.dataset import ImageDataset
 from kindsight.dataset.names import shown, shown_list
+from kindsight.dataset.table import ImageDataset
 from kindsight.evaluation.intervals import wilson_interval
 
 __all__ = [

@@ -22,7 +22,7 @@ from kindsight.checks.context import CheckContext
 from kindsight.checks.rules.splits import NO_PARTS, stated_parts
 from kindsight.dataset.names import shown
 from kindsight.dataset.splits.folds import fold_indices
-from kindsight.dataset.splits.groups import connected
+from kindsight.dataset.splits.groups import connected_components
 
 __all__ = [
     "ClassesOfDifferentSources",
@@ -301,7 +301,9 @@ def _compare(
     if not columns:
         return check.result([], len(rows))
     dataset = context.dataset
-    units = connected([dataset.digest[r] for r in rows], [dataset.group[r] for r in rows])
+    units = connected_components(
+        [dataset.digest[r] for r in rows], [dataset.group[r] for r in rows]
+    )
     # On matrices as small as these, threads wait for each other longer than they work.
     with threadpool_limits(1, user_api="blas"):
         told = predict_source(columns, kinds, units)

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Iterator
 from kindsight.checks.check import Check, CheckResult, Finding
 from kindsight.checks.context import CheckContext
 from kindsight.checks.duplicates.search import find_duplicates
-from kindsight.dataset.dataset import SPLITS, ImageDataset
 from kindsight.dataset.names import shown
+from kindsight.dataset.table import SPLITS, ImageDataset
 
 __all__ = [
     "NO_PARTS",
@@ -109,7 +109,9 @@ class CopiesInSeveralParts(Check):
     code = "KS502"
     title = "Copies of an image in several parts"
     severity = "error"
-    advice = "Training leaves them out: see --leaks. To keep them together: --group-near."
+    advice = (
+        "Training leaves them out: see --leakage. To keep them together: --group-near-duplicates."
+    )
 
     def run(self, context: CheckContext) -> CheckResult:
         """Compare the parts of copies."""
@@ -145,7 +147,7 @@ class IdenticalInSeveralParts(Check):
     code = "KS501"
     title = "The same image in several parts"
     severity = "error"
-    advice = "Training leaves them out of its part: see kindsight train --leaks."
+    advice = "Training leaves them out of its part: see kindsight train --leakage."
 
     def run(self, context: CheckContext) -> CheckResult:
         """Compare the parts of files with one digest."""

@@ -51,7 +51,7 @@ class Inputs:
 
     Attributes
     ----------
-    passed_over : Counter
+    ignored : Counter
         What was passed over in folders, by reason; complete when all were taken.
 
     Raises
@@ -66,7 +66,7 @@ class Inputs:
         self, given: Sequence[str], *, null: bool = False, options: DataOptions | None = None
     ) -> None:
         self._null, self._options = null, options
-        self.passed_over: Counter[str] = Counter()
+        self.ignored: Counter[str] = Counter()
         # Patterns are expanded at once, so that a mistyped one is known before any row is out.
         self._given = list(chain.from_iterable(_expanded(name) for name in given))
         if options is not None and not any(_kind(name) == "table" for name in self._given):
@@ -112,7 +112,7 @@ class Inputs:
 
     def _folder(self, folder: str) -> Iterator[str]:
         try:
-            for listing in walk(folder, self.passed_over):
+            for listing in walk(folder, self.ignored):
                 place = os.path.join(folder, *filter(None, listing.folder.split("/")))  # noqa: PTH118
                 for name, _ in listing.files:
                     yield os.path.join(place, name)  # noqa: PTH118

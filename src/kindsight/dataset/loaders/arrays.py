@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kindsight.dataset.dataset import ImageDataset
 from kindsight.dataset.labels import as_labels
+from kindsight.dataset.table import ImageDataset
 from kindsight.errors import DatasetError
 
 __all__ = ["from_arrays"]

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from kindsight.dataset.dataset import ImageDataset, leave_out
-from kindsight.dataset.labels import check_spelling, class_order
+from kindsight.dataset.labels import check_label_typos, class_order
 from kindsight.dataset.names import images, shown
 from kindsight.dataset.options import DataOptions, NamePattern
+from kindsight.dataset.table import ImageDataset, exclude_rows
 from kindsight.errors import DatasetError
 
 __all__ = ["groups_from_names", "labels_from_names", "with_names"]
@@ -29,7 +29,7 @@ def labels_from_names(dataset: ImageDataset, pattern: str) -> ImageDataset:
         If no name matches.
     """
     labels = _found(dataset, NamePattern(pattern, "label"), "labels")
-    check_spelling(labels, lambda row: shown(dataset.path[row]))
+    check_label_typos(labels, lambda row: shown(dataset.path[row]))
     labelled = replace(dataset, label=tuple(labels), classes=class_order(labels))
     missing = [row for row, label in enumerate(labels) if label is None]
     if not missing:
@@ -38,7 +38,7 @@ def labels_from_names(dataset: ImageDataset, pattern: str) -> ImageDataset:
         f"Without a label in the name, and so left out: {images(len(missing))}, the first of "
         f"them {shown(dataset.path[missing[0]])}."
     )
-    return leave_out(labelled, missing, "name without a label", note)
+    return exclude_rows(labelled, missing, "name without a label", note)
 
 
 def groups_from_names(dataset: ImageDataset, pattern: str) -> ImageDataset:

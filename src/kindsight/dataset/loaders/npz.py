@@ -16,8 +16,7 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from kindsight.dataset.dataset import ImageDataset
-from kindsight.dataset.labels import check_spelling, class_order
+from kindsight.dataset.labels import check_label_typos, class_order
 from kindsight.dataset.loaders.arrays import from_arrays
 from kindsight.dataset.loaders.file_names import with_names
 from kindsight.dataset.loaders.folder_roles import UNLABELLED, role_of
@@ -25,6 +24,7 @@ from kindsight.dataset.loaders.pixels import SCALED, as_images, as_pixels
 from kindsight.dataset.loaders.values import name_labels, read_labels
 from kindsight.dataset.names import images, shown, shown_list
 from kindsight.dataset.options import DataOptions
+from kindsight.dataset.table import ImageDataset
 from kindsight.errors import DatasetError
 
 __all__ = [
@@ -380,7 +380,7 @@ def _columns(
             f"first being {place(missing[0])}."
         )
     labels = name_labels(read_labels(map(str, labels)), names, place)
-    check_spelling(labels, place)
+    check_label_typos(labels, place)
     return {
         "label": tuple(labels),
         "split": tuple(splits),

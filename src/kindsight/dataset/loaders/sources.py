@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from kindsight.dataset.dataset import ImageDataset
 from kindsight.dataset.labels import as_labels
 from kindsight.dataset.loaders.folders import (
     HOW_TO_ARRANGE,
@@ -18,6 +17,7 @@ from kindsight.dataset.loaders.folders import (
     check_classes,
 )
 from kindsight.dataset.names import images, shown
+from kindsight.dataset.table import ImageDataset
 from kindsight.dataset.walk import Listing, walk
 from kindsight.errors import DatasetError
 
@@ -40,7 +40,7 @@ def from_folder(
     :func:`kindsight.dataset.loaders.folder_roles.split_roles`). Hidden files and folders, what
     operating systems
     leave behind, what is no image by its name, and links out of the folder are passed over
-    and counted in ``dataset.passed_over``.
+    and counted in ``dataset.ignored``.
 
     Parameters
     ----------
@@ -65,9 +65,9 @@ def from_folder(
         folders, or classes of which the training part has no image.
     """
     root = _path_text(path)
-    passed_over: Counter[str] = Counter()
-    listings = _listings(root, passed_over)
-    where = shown(root) + _passed_over_text(passed_over)
+    ignored: Counter[str] = Counter()
+    listings = _listings(root, ignored)
+    where = shown(root) + _passed_over_text(ignored)
     if not any(listing.files for listing in listings):
         raise DatasetError(
             f"The folder must hold images. Received: {where}, without any. Look at the path, "
@@ -83,7 +83,7 @@ def from_folder(
             )
         check_classes(found, where, len(rows), min_classes)
     if outside:
-        passed_over[_OUTSIDE] = len(outside)
+        ignored[_OUTSIDE] = len(outside)
         found.notes.append(
             f"Outside the class folders, and so left out: {images(len(outside))}, the first of "
             f"them {shown(outside[0])}."
@@ -94,7 +94,7 @@ def from_folder(
         split=tuple(row[2].split if row[2] else None for row in rows),
         size=tuple(row[1] for row in rows),
         root=Path(root).absolute(),
-        passed_over=dict(sorted(passed_over.items())),
+        ignored=dict(sorted(ignored.items())),
         notes=tuple(found.notes),
     )
 
@@ -131,10 +131,10 @@ def from_files(paths: Iterable[str | Path], labels: Sequence[object] | None = No
     return ImageDataset(path=names, label=as_labels(labels, len(names)), size=sizes)
 
 
-def _listings(root: str, passed_over: Counter[str]) -> list[Listing]:
+def _listings(root: str, ignored: Counter[str]) -> list[Listing]:
     """Walk the folder, with a clear error where it is none."""
     try:
-        return list(walk(root, passed_over))
+        return list(walk(root, ignored))
     except FileNotFoundError:
         what = "which does not exist"
     except NotADirectoryError:
@@ -169,10 +169,10 @@ def _rows(listings: list[Listing], found: Arrangement | None) -> tuple[list[_Row
     return rows, outside
 
 
-def _passed_over_text(passed_over: Mapping[str, int]) -> str:
-    if not passed_over:
+def _passed_over_text(ignored: Mapping[str, int]) -> str:
+    if not ignored:
         return ""
-    reasons = ", ".join(f"{count:,} x {reason}" for reason, count in sorted(passed_over.items()))
+    reasons = ", ".join(f"{count:,} x {reason}" for reason, count in sorted(ignored.items()))
     return f" (passed over: {reasons})"
 
 

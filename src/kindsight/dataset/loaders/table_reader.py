@@ -9,8 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from kindsight.dataset.dataset import ImageDataset, leave_out
-from kindsight.dataset.labels import check_spelling, class_order
+from kindsight.dataset.labels import check_label_typos, class_order
 from kindsight.dataset.loaders.arrays import from_arrays
 from kindsight.dataset.loaders.csv_table import CsvTable
 from kindsight.dataset.loaders.folder_roles import UNLABELLED
@@ -27,6 +26,7 @@ from kindsight.dataset.loaders.values import (
 )
 from kindsight.dataset.names import images, shown, shown_list
 from kindsight.dataset.options import DataOptions
+from kindsight.dataset.table import ImageDataset, exclude_rows
 from kindsight.errors import DatasetError
 
 __all__ = [
@@ -252,7 +252,7 @@ class TableReader:
             labels = name_labels(
                 read_labels(cells["label"]), self._options.label_names, self._place
             )
-            check_spelling(labels, self._place)
+            check_label_typos(labels, self._place)
             columns["label"] = tuple(labels)
         splits = None
         if "split" in cells:
@@ -293,4 +293,4 @@ class TableReader:
         kept = [row for row in range(len(dataset)) if row not in left]
         self._numbers = [self._numbers[row] for row in kept]
         note = f"{what}, and so left out: {images(len(rows))} of {self._where}, {said}."
-        return leave_out(dataset, rows, reason, note)
+        return exclude_rows(dataset, rows, reason, note)

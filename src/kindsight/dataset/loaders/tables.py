@@ -8,7 +8,6 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 
-from kindsight.dataset.dataset import ImageDataset
 from kindsight.dataset.loaders.csv_table import PARQUET_ENDINGS, CsvTable
 from kindsight.dataset.loaders.file_names import with_names
 from kindsight.dataset.loaders.parquet_table import ParquetTable
@@ -16,6 +15,7 @@ from kindsight.dataset.loaders.pixels import shape_of_row
 from kindsight.dataset.loaders.table_reader import TableReader
 from kindsight.dataset.names import shown, shown_list
 from kindsight.dataset.options import DataOptions
+from kindsight.dataset.table import ImageDataset
 from kindsight.errors import DatasetError
 
 __all__ = [

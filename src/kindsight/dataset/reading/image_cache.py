@@ -22,17 +22,17 @@ from numpy.typing import NDArray
 from kindsight.cache.array_file import FORMAT, PlaceTable, PlaceWriter
 from kindsight.cache.folder import Cache
 from kindsight.cache.sqlite_table import DamagedTableError
-from kindsight.dataset.dataset import ImageDataset
-from kindsight.dataset.reading.read_once import Progress, go_through
+from kindsight.dataset.reading.read_once import Progress, process_images
+from kindsight.dataset.table import ImageDataset
 from kindsight.errors import CacheError, ImageError
 from kindsight.images import InputSpec
 from kindsight.threads import count_cores
 
-__all__ = ["StoredImages", "map_pixels", "store_images"]
+__all__ = ["CachedImages", "cache_images", "map_pixels"]
 
 
 @dataclass(frozen=True)
-class StoredImages:
+class CachedImages:
     """The resized images of a dataset; a context manager that keeps them from being pruned.
 
     Parameters
@@ -67,7 +67,7 @@ class StoredImages:
     def __len__(self) -> int:
         return len(self.places)
 
-    def __enter__(self) -> StoredImages:
+    def __enter__(self) -> CachedImages:
         return self
 
     def __exit__(
@@ -113,14 +113,14 @@ def _nothing(size: tuple[int, int]) -> NDArray[np.uint8]:
     return np.empty((0, *size, 3), np.uint8)
 
 
-def store_images(
+def cache_images(
     dataset: ImageDataset,
     spec: InputSpec,
     cache: Cache,
     *,
     workers: int | None = None,
     progress: Progress | None = None,
-) -> StoredImages:
+) -> CachedImages:
     """Find or make the resized images of a dataset.
 
     Parameters
@@ -138,7 +138,7 @@ def store_images(
 
     Returns
     -------
-    StoredImages
+    CachedImages
         To be closed.
 
     Raises
@@ -158,7 +158,7 @@ def _store(
     cache: Cache,
     workers: int | None,
     progress: Progress | None,
-) -> StoredImages:
+) -> CachedImages:
     path = cache.images_file(f"{spec.key()}-{FORMAT}")
     with contextlib.ExitStack() as stack:
         table = PlaceTable(path, _bytes(spec))
@@ -169,7 +169,7 @@ def _store(
                 return makers.enter_context(closing(PlaceWriter(table)))
 
             threads = workers or count_cores()
-            gone = go_through(dataset, spec, cache, table, look_up, maker, threads, progress)
+            gone = process_images(dataset, spec, cache, table, look_up, maker, threads, progress)
         try:
             places = table.places([str(digest) for digest in gone.dataset.digest])
             mapped = map_pixels(table.pixels, spec.size) if len(places) else _nothing(spec.size)
@@ -181,7 +181,7 @@ def _store(
             ) from error
         cache.prune(keep=path)
         stack.pop_all()
-    return StoredImages(
+    return CachedImages(
         gone.dataset, spec, table.pixels, places, gone.problems, gone.problem_labels,
         gone.made, gone.reused, mapped, table,
     )  # fmt: skip

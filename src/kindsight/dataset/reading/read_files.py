@@ -19,7 +19,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kindsight.cache.folder import Cache
-from kindsight.dataset.dataset import ImageDataset
 from kindsight.dataset.reading.ledger import (
     FileIndex,
     Ledger,
@@ -28,11 +27,12 @@ from kindsight.dataset.reading.ledger import (
     Table,
     settled_stamp,
 )
+from kindsight.dataset.table import ImageDataset
 from kindsight.digest import content_digest
 from kindsight.errors import ImageError
 from kindsight.threads import map_ordered, single_threaded_opencv
 
-__all__ = ["Read", "Reader", "read_through"]
+__all__ = ["Read", "Reader", "process_files"]
 
 # After so long, or so many bytes, a thread gives back what is left of the rows it was handed.
 SOON_SECONDS = 0.05
@@ -80,7 +80,7 @@ class Read:
     made: int
 
 
-def read_through(
+def process_files(
     dataset: ImageDataset,
     cache: Cache,
     table: Table,
@@ -97,7 +97,7 @@ def read_through(
     Parameters
     ----------
     dataset, cache, table, look_up, threads, progress
-        As for :func:`kindsight.dataset.reading.read_once.go_through`.
+        As for :func:`kindsight.dataset.reading.read_once.process_images`.
     reader : callable
         Called if there is anything to make.
     together : int
@@ -109,7 +109,7 @@ def read_through(
     Raises
     ------
     CacheError
-        As :func:`kindsight.dataset.reading.read_once.go_through`.
+        As :func:`kindsight.dataset.reading.read_once.process_images`.
     """
     with closing(FileIndex(cache.files_file)) as index:
         digests = _known_digests(dataset, index)

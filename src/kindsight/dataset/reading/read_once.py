@@ -15,13 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kindsight.cache.folder import Cache
-from kindsight.dataset.dataset import ImageDataset
 from kindsight.dataset.reading.ledger import Progress, Table
-from kindsight.dataset.reading.read_files import Read, Reader, read_through
+from kindsight.dataset.reading.read_files import Read, Reader, process_files
+from kindsight.dataset.table import ImageDataset
 from kindsight.errors import ImageError
 from kindsight.images import InputSpec, read_image, resize_image
 
-__all__ = ["Beside", "Gone", "Maker", "Progress", "Reader", "Table", "go_through"]
+__all__ = ["Beside", "Maker", "ProcessedDataset", "Progress", "Reader", "Table", "process_images"]
 
 
 class Maker(Protocol):
@@ -75,7 +75,7 @@ class Beside(Protocol):
 
 
 @dataclass(frozen=True)
-class Gone:
+class ProcessedDataset:
     """How the images of a dataset fared.
 
     Parameters
@@ -97,7 +97,7 @@ class Gone:
     reused: int
 
 
-def go_through(
+def process_images(
     dataset: ImageDataset,
     spec: InputSpec,
     cache: Cache,
@@ -109,7 +109,7 @@ def go_through(
     beside: Beside | None = None,
     *,
     together: int = 1,
-) -> Gone:
+) -> ProcessedDataset:
     """See to it that a table has every image of a dataset.
 
     Parameters
@@ -143,7 +143,7 @@ def go_through(
     def reader() -> Reader:
         return _Resizing(spec, maker(), beside)
 
-    read = read_through(
+    read = process_files(
         dataset, cache, table, look_up, reader, threads, progress, together=together, quick=False
     )
     return _part(dataset, table, read)
@@ -171,7 +171,7 @@ class _Resizing:
         return self.maker.failed(digest, error)
 
 
-def _part(dataset: ImageDataset, table: Table, read: Read) -> Gone:
+def _part(dataset: ImageDataset, table: Table, read: Read) -> ProcessedDataset:
     """Part the readable images from those set aside."""
     digests = read.digests
     failed = table.problems(digest for digest in digests if digest is not None)
@@ -181,7 +181,7 @@ def _part(dataset: ImageDataset, table: Table, read: Read) -> Gone:
             errors[row] = ImageError(*failed[digest])
     good = np.array([row for row in range(len(dataset)) if row not in errors], np.int64)
     kept = dataset.with_columns(digest=digests)[good]
-    return Gone(
+    return ProcessedDataset(
         kept,
         tuple(errors[row].at(dataset.path[row]) for row in sorted(errors)),
         tuple(dataset.label[row] for row in sorted(errors)),

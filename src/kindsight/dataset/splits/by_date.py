@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kindsight.dataset.dataset import ImageDataset
 from kindsight.dataset.names import images, shown_list
-from kindsight.dataset.splits.groups import units
-from kindsight.dataset.splits.leakage import copy_notes
-from kindsight.dataset.splits.split import given_enough, shares_of, what_to_divide
+from kindsight.dataset.splits.groups import group_indices
+from kindsight.dataset.splits.leakage import duplicate_notes
+from kindsight.dataset.splits.split import is_already_split, rows_to_split, split_fractions
+from kindsight.dataset.table import ImageDataset
 from kindsight.errors import DatasetError
 
 __all__ = ["split_by_date"]
@@ -47,7 +47,7 @@ def split_by_date(
     taken : float array (n,)
         When each image was taken, in seconds since 1970; NaN where that is not known.
     validation, test : float or int
-        As in :func:`kindsight.dataset.split_dataset`.
+        As in :func:`kindsight.dataset.random_split`.
 
     Returns
     -------
@@ -61,14 +61,14 @@ def split_by_date(
         If too few images have a date, if a class has new images only, or if nothing can be
         trained on.
     SettingsError
-        As in :func:`kindsight.dataset.split_dataset`.
+        As in :func:`kindsight.dataset.random_split`.
     """
-    if given_enough(dataset):
+    if is_already_split(dataset):
         return dataset.with_notes(
-            *copy_notes(dataset), "Not divided by date: the data state their parts."
+            *duplicate_notes(dataset), "Not divided by date: the data state their parts."
         )
-    pool = what_to_divide(dataset)
-    shares = shares_of(dataset, pool, validation, test)
+    pool = rows_to_split(dataset)
+    shares = split_fractions(dataset, pool, validation, test)
     blocks = list(_blocks(dataset, pool, taken)) if shares else []
     _check_dates(len(pool), blocks, shares)
     split: list[str | None] = list(dataset.split)
@@ -86,14 +86,14 @@ def split_by_date(
     _check_training(divided)
     if undated := sum(not np.isfinite(taken[row]) for row in pool):
         notes.append(f"Without a date, and so in the training part: {images(undated)}.")
-    return divided.with_notes(*copy_notes(divided), *notes, *_absent(divided, shares))
+    return divided.with_notes(*duplicate_notes(divided), *notes, *_absent(divided, shares))
 
 
 def _blocks(
     dataset: ImageDataset, pool: list[int], taken: NDArray[np.floating[Any]]
 ) -> Iterator[tuple[float, list[int]]]:
     """Yield the dates there are with their rows, the newest first; a unit counts as its newest."""
-    numbers = units(dataset)[pool]
+    numbers = group_indices(dataset)[pool]
     newest = np.full(int(numbers.max()) + 1, -np.inf)
     dates = np.where(np.isfinite(taken[pool]), taken[pool], -np.inf)
     np.maximum.at(newest, numbers, dates)

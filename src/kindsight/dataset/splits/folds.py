@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from kindsight.dataset.splits.groups import Unit, draw, make_units
+from kindsight.dataset.splits.groups import Unit, build_groups, content_key
 from kindsight.errors import SettingsError
 
 __all__ = ["fold_indices"]
@@ -69,9 +69,10 @@ def fold_indices(
             f"{len(number):,}. Received: {folds}"
         )
     drawn = [
-        draw(seed, "folds", key, str(target)) for key, target in zip(content, targets, strict=True)
+        content_key(seed, "folds", key, str(target))
+        for key, target in zip(content, targets, strict=True)
     ]
-    made = make_units(range(n), targets, numbers, drawn)
+    made = build_groups(range(n), targets, numbers, drawn)
     return _spread(made, folds, n)
 
 

@@ -6,11 +6,11 @@ import os
 from collections import Counter
 from dataclasses import dataclass
 
-from kindsight.dataset.dataset import SPLITS, ImageDataset
 from kindsight.dataset.loaders.csv_table import CsvTable
 from kindsight.dataset.loaders.tables import find_columns
 from kindsight.dataset.loaders.values import EXCLUDED, read_splits
 from kindsight.dataset.names import images, shown, shown_list
+from kindsight.dataset.table import SPLITS, ImageDataset
 from kindsight.errors import DatasetError
 from kindsight.files import write_csv
 

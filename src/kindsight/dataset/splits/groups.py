@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from kindsight.dataset.dataset import ImageDataset
+    from kindsight.dataset.table import ImageDataset
 
-__all__ = ["Unit", "connected", "draw", "make_units", "units"]
+__all__ = ["Unit", "build_groups", "connected_components", "content_key", "group_indices"]
 
 
 class Unit(NamedTuple):
@@ -35,7 +35,7 @@ class Unit(NamedTuple):
     counts: dict[int, int]
 
 
-def units(dataset: ImageDataset) -> NDArray[np.int64]:
+def group_indices(dataset: ImageDataset) -> NDArray[np.int64]:
     """Give every set of images that have to stay together a number.
 
     Two images stay together if they are the same byte for byte (one digest) or of one group,
@@ -52,10 +52,10 @@ def units(dataset: ImageDataset) -> NDArray[np.int64]:
     ndarray of shape (n,), dtype int64
         The number of each row's unit, counted from 0 in the order of first appearance.
     """
-    return connected(dataset.digest, dataset.group)
+    return connected_components(dataset.digest, dataset.group)
 
 
-def connected(*columns: Sequence[Hashable]) -> NDArray[np.int64]:
+def connected_components(*columns: Sequence[Hashable]) -> NDArray[np.int64]:
     """Give rows one number if they have a value in common, in any column, or are linked by others.
 
     Parameters
@@ -91,7 +91,7 @@ def connected(*columns: Sequence[Hashable]) -> NDArray[np.int64]:
     )
 
 
-def draw(seed: int, purpose: str, *content: str) -> bytes:
+def content_key(seed: int, purpose: str, *content: str) -> bytes:
     """Return the random number, 16 bytes, that belongs to some content.
 
     The same on every machine and in every process, and independent of every other content's:
@@ -102,7 +102,7 @@ def draw(seed: int, purpose: str, *content: str) -> bytes:
     return hashlib.blake2b(data, digest_size=16).digest()
 
 
-def make_units(
+def build_groups(
     rows: Iterable[int], targets: Sequence[int], numbers: Sequence[int], keys: Sequence[bytes]
 ) -> list[Unit]:
     """Gather rows into units, in the order of their keys.

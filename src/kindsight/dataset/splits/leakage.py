@@ -1,4 +1,4 @@
-"""Leaks: images of one part of which another part has copies, and what becomes of them."""
+"""Leakage: images of one part of which another part has copies, and what becomes of them."""
 
 from __future__ import annotations
 
@@ -7,30 +7,30 @@ from collections import defaultdict
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from kindsight.dataset.dataset import SPLITS, ImageDataset
 from kindsight.dataset.loaders.values import EXCLUDED
 from kindsight.dataset.names import images, shown, shown_list
-from kindsight.dataset.splits.groups import connected
+from kindsight.dataset.splits.groups import connected_components
+from kindsight.dataset.table import SPLITS, ImageDataset
 from kindsight.errors import DatasetError
 from kindsight.files import write_csv
 
 __all__ = [
-    "LEAKS",
-    "LEAKS_FILE",
-    "Leak",
-    "Leaks",
-    "copy_notes",
-    "leak_notes",
-    "link_groups",
-    "mend_leaks",
-    "write_leaks",
+    "LEAKAGE_FILE",
+    "LEAKAGE_MODES",
+    "DuplicateAcrossSplits",
+    "Leakage",
+    "duplicate_notes",
+    "leakage_notes",
+    "merge_groups",
+    "resolve_leakage",
+    "write_leakage",
 ]
 
-LEAKS = ("drop", "move", "keep")
+LEAKAGE_MODES = ("drop", "move", "keep")
 """``drop``: an image stays in the last part that has it, test before validation before train;
 ``move``: in the first one; ``keep``: in all of them."""
 
-LEAKS_FILE = "leaks.csv"
+LEAKAGE_FILE = "leakage.csv"
 
 SHOWN = 3
 """Files that are named in a sentence."""
@@ -39,7 +39,7 @@ COLUMNS = ("group", "path", "label", "was", "now", "alike")
 
 
 @dataclass(frozen=True)
-class Leak:
+class DuplicateAcrossSplits:
     """One image of which another part has a copy.
 
     Parameters
@@ -63,41 +63,41 @@ class Leak:
 
 
 @dataclass(frozen=True)
-class Leaks:
+class Leakage:
     """What was found, and what was done.
 
     Parameters
     ----------
     how : str
-        One of :data:`LEAKS`.
+        One of :data:`LEAKAGE_MODES`.
     groups : tuple of tuple of int
         Rows of images that are copies of each other and were in several parts.
     rows : tuple of int
         Those that were dropped or moved; with ``keep`` those that would have been dropped.
-    leaking : tuple of int
+    leaking_rows : tuple of int
         Rows of the validation and test part that are still there and have a copy in the training
         part.
     note : str
         What to say of it; empty where nothing was found.
-    table : tuple of Leak
+    table : tuple of DuplicateAcrossSplits
         All images of `groups`, one by one.
     """
 
     how: str
     groups: tuple[tuple[int, ...], ...] = ()
     rows: tuple[int, ...] = ()
-    leaking: tuple[int, ...] = ()
+    leaking_rows: tuple[int, ...] = ()
     note: str = ""
-    table: tuple[Leak, ...] = ()
+    table: tuple[DuplicateAcrossSplits, ...] = ()
 
     def to_dict(self) -> dict[str, object]:
         """Return what ``kindsight train --json`` prints."""
         return {"how": self.how, "groups": len(self.groups), "images": len(self.rows)}
 
 
-def mend_leaks(
+def resolve_leakage(
     dataset: ImageDataset, groups: Iterable[Sequence[int]], how: str = "drop"
-) -> tuple[ImageDataset, Leaks]:
+) -> tuple[ImageDataset, Leakage]:
     """Take copies that are in several parts out of all but one of them.
 
     Parameters
@@ -107,13 +107,13 @@ def mend_leaks(
     groups : iterable of sequence of int
         Rows of images that are copies, or nearly; groups that lie in one part are passed by.
     how : str
-        One of :data:`LEAKS`.
+        One of :data:`LEAKAGE_MODES`.
 
     Returns
     -------
     dataset : ImageDataset
         Images that were dropped are in no part.
-    leaks : Leaks
+    leakage : Leakage
 
     Raises
     ------
@@ -135,12 +135,12 @@ def mend_leaks(
         for row in away:
             split[row] = stays if how == "move" else None
     if not torn:
-        return dataset, Leaks(how)
+        return dataset, Leakage(how)
     if how == "keep":
         split = list(dataset.split)
     mended = dataset.with_columns(split=split)
     _check_training(dataset, mended, how)
-    leaking = tuple(
+    leaking_rows = tuple(
         row
         for rows in torn
         if any(split[row] == "train" for row in rows)
@@ -148,22 +148,22 @@ def mend_leaks(
         if split[row] in ("validation", "test")
     )
     note, table = _note(how, dataset, changed), tuple(_table(dataset, mended, torn))
-    return mended, Leaks(how, tuple(torn), tuple(changed), leaking, note, table)
+    return mended, Leakage(how, tuple(torn), tuple(changed), leaking_rows, note, table)
 
 
-def write_leaks(leaks: Leaks, path: str | os.PathLike[str]) -> None:
-    """Write a CSV with one row for each image that several parts had; see :class:`Leak`."""
-    write_csv(path, COLUMNS, ([getattr(row, name) for name in COLUMNS] for row in leaks.table))
+def write_leakage(leakage: Leakage, path: str | os.PathLike[str]) -> None:
+    """Write a CSV with one row for each image that was in several splits."""
+    write_csv(path, COLUMNS, ([getattr(row, name) for name in COLUMNS] for row in leakage.table))
 
 
 def _table(
     before: ImageDataset, after: ImageDataset, torn: list[tuple[int, ...]]
-) -> Iterator[Leak]:
+) -> Iterator[DuplicateAcrossSplits]:
     for number, rows in enumerate(torn, start=1):
         for row in rows:
             others = (r for r in rows if before.split[r] != before.split[row])
             same = any(before.digest[r] == before.digest[row] is not None for r in others)
-            yield Leak(
+            yield DuplicateAcrossSplits(
                 number,
                 before.path[row],
                 before.label[row] or "",
@@ -183,7 +183,7 @@ def _check_training(before: ImageDataset, after: ImageDataset, how: str) -> None
         raise DatasetError(
             "Every class must have images in the training part. Received: none of "
             f"{shown_list(lost)} left, as all of them have copies in the other parts and "
-            f"leaks={how!r} takes them out. Add others, or use leaks='move' or 'keep'."
+            f"leakage={how!r} takes them out. Add others, or use leakage='move' or 'keep'."
         )
 
 
@@ -200,10 +200,10 @@ def _note(how: str, dataset: ImageDataset, changed: list[int]) -> str:
             f"Kept, though a later part has the same or nearly the same: {named} ({some}). "
             "Accuracy looks better than it is."
         )
-    return f"{said} {LEAKS_FILE} names all, --leaks says what becomes of them."
+    return f"{said} {LEAKAGE_FILE} names all, --leakage says what becomes of them."
 
 
-def copy_notes(dataset: ImageDataset) -> list[str]:
+def duplicate_notes(dataset: ImageDataset) -> list[str]:
     """Say what copies there are: in one part, under two labels, on both sides of a split."""
     rows_of: defaultdict[str, list[int]] = defaultdict(list)
     for row, digest in enumerate(dataset.digest):
@@ -221,10 +221,10 @@ def copy_notes(dataset: ImageDataset) -> list[str]:
             f"Images that occur under more than one label: {len(torn):,}, the first of them as "
             f"{', '.join(names[:4])}."
         )
-    return [*notes, *leak_notes(dataset)]
+    return [*notes, *leakage_notes(dataset)]
 
 
-def leak_notes(dataset: ImageDataset) -> list[str]:
+def leakage_notes(dataset: ImageDataset) -> list[str]:
     """Say how many images of the other parts are in the training part too, byte for byte."""
     parts_of: defaultdict[str, set[str | None]] = defaultdict(set)
     for digest, split in zip(dataset.digest, dataset.split, strict=True):
@@ -246,7 +246,7 @@ def leak_notes(dataset: ImageDataset) -> list[str]:
 _DIGITS = 12
 
 
-def link_groups(dataset: ImageDataset, links: Sequence[Hashable]) -> ImageDataset:
+def merge_groups(dataset: ImageDataset, links: Sequence[Hashable]) -> ImageDataset:
     """Return the same dataset with groups that also hold together what is linked.
 
     Groups that a link binds become one, under the name that comes first of theirs. A link between
@@ -272,7 +272,7 @@ def link_groups(dataset: ImageDataset, links: Sequence[Hashable]) -> ImageDatase
     if len(links) != len(dataset):
         raise ValueError(f"links must have {len(dataset)} rows. Received: {len(links)}")
     members: dict[int, list[int]] = {}
-    for row, number in enumerate(connected(dataset.group, links).tolist()):
+    for row, number in enumerate(connected_components(dataset.group, links).tolist()):
         members.setdefault(number, []).append(row)
     group = list(dataset.group)
     for rows in members.values():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
@@ -10,32 +9,33 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from kindsight.cache.folder import Cache
-from kindsight.checks import CheckContext, measure_dataset
-from kindsight.checks.duplicates.search import find_duplicates
-from kindsight.dataset.dataset import ImageDataset
-from kindsight.dataset.names import images, shown
 from kindsight.dataset.splits.by_date import split_by_date
 from kindsight.dataset.splits.from_file import read_split
-from kindsight.dataset.splits.leakage import LEAKS, Leaks, leak_notes, link_groups, mend_leaks
-from kindsight.dataset.splits.split import parse_fold, split_dataset, split_fold
-from kindsight.errors import DatasetError, SettingsError
+from kindsight.dataset.splits.leakage import (
+    LEAKAGE_MODES,
+    Leakage,
+    leakage_notes,
+    merge_groups,
+    resolve_leakage,
+)
+from kindsight.dataset.splits.split import parse_fold, random_split, split_fold
+from kindsight.dataset.table import ImageDataset
+from kindsight.errors import SettingsError
 
 __all__ = [
-    "WAYS",
-    "Division",
+    "SPLIT_METHODS",
+    "SplitSettings",
     "Taken",
-    "divide_dataset",
 ]
 
-WAYS = ("random", "date")
+SPLIT_METHODS = ("random", "date")
 
 Taken: TypeAlias = Callable[[], NDArray[np.floating[Any]]]
 """Gives when each image was taken, in seconds, NaN where that is not known."""
 
 
 @dataclass(frozen=True)
-class Division:
+class SplitSettings:
     """How images are divided into training, validation and test part.
 
     Parameters
@@ -50,9 +50,9 @@ class Division:
         Such as ``"2/5"``: the second of five folds is the validation part.
     file : str, optional
         A table of paths and splits; what it leaves open is divided as the rest says.
-    group_near : bool
+    group_near_duplicates : bool
         Whether copies, and images that are nearly the same, stay together.
-    leaks : str
+    leakage : str
         What becomes of images of which another part has copies: ``"drop"``, ``"move"`` or
         ``"keep"``; see :mod:`kindsight.dataset.splits.leakage`.
     """
@@ -63,8 +63,8 @@ class Division:
     by: str = "random"
     fold: str | None = None
     file: str | None = None
-    group_near: bool = False
-    leaks: str = "drop"
+    group_near_duplicates: bool = False
+    leakage: str = "drop"
 
     def faults(self) -> list[str]:
         """Return a sentence for each setting that cannot be."""
@@ -73,11 +73,16 @@ class Division:
             for name, value in (("validation", self.validation), ("test", self.test))
             if not _is_part(value)
         ]
-        for name, value, allowed in (("split_by", self.by, WAYS), ("leaks", self.leaks, LEAKS)):
+        for name, value, allowed in (
+            ("split_by", self.by, SPLIT_METHODS),
+            ("leakage", self.leakage, LEAKAGE_MODES),
+        ):
             if value not in allowed:
                 found.append(f"{name} must be one of {', '.join(allowed)}. Received: {value!r}.")
-        if self.group_near not in (True, False):
-            found.append(f"group_near must be true or false. Received: {self.group_near!r}.")
+        if self.group_near_duplicates not in (True, False):
+            found.append(
+                f"group_near_duplicates must be true or false; got {self.group_near_duplicates!r}."
+            )
         if self.fold is not None:
             try:
                 parse_fold(self.fold)
@@ -89,14 +94,19 @@ class Division:
             found.append(f"split must be a file. Received: {self.file!r}.")
         return found
 
+    def check(self) -> None:
+        """Raise SettingsError naming every setting that is invalid."""
+        if faults := self.faults():
+            raise SettingsError("\n".join(faults))
+
     def sizes(self) -> dict[str, float | int]:
         """Return the sizes of validation and test part: shares below 1, whole numbers above."""
         both = (("validation", self.validation), ("test", self.test))
         return {name: int(value) if value >= 1 else value for name, value in both}
 
-    def without_leaks(
+    def split_without_leakage(
         self, dataset: ImageDataset, copies: Iterable[Sequence[int]], taken: Taken | None = None
-    ) -> tuple[ImageDataset, Leaks]:
+    ) -> tuple[ImageDataset, Leakage]:
         """Give every image its part, and let no two parts have copies of one image.
 
         Parameters
@@ -112,7 +122,7 @@ class Division:
         -------
         dataset : ImageDataset
             Divided, with notes. What was left out is in no part.
-        leaks : Leaks
+        leakage : Leakage
             What was found in several parts, and what was done.
 
         Raises
@@ -121,19 +131,19 @@ class Division:
             As :meth:`divide` does; DatasetError also if a class would have nothing to train on.
         """
         groups = [list(rows) for rows in copies]
-        if self.group_near:
+        if self.group_near_duplicates:
             kin: list[int | None] = [None] * len(dataset)
             for number, rows in enumerate(groups):
                 for row in rows:
                     kin[row] = number
-            dataset = link_groups(dataset, kin)
+            dataset = merge_groups(dataset, kin)
         divided = self.divide(dataset, taken)
-        mended, leaks = mend_leaks(divided, groups, self.leaks)
-        if not leaks.note:
-            return mended, leaks
+        mended, leakage = resolve_leakage(divided, groups, self.leakage)
+        if not leakage.note:
+            return mended, leakage
         # What the division found across the parts is said better now that it is mended.
-        said = [note for note in mended.notes if note not in leak_notes(divided)]
-        return replace(mended, notes=(*said, leaks.note)), leaks
+        said = [note for note in mended.notes if note not in leakage_notes(divided)]
+        return replace(mended, notes=(*said, leakage.note)), leakage
 
     def divide(self, dataset: ImageDataset, taken: Taken | None = None) -> ImageDataset:
         """Give every image its part.
@@ -157,8 +167,7 @@ class Division:
         DatasetError
             If the images cannot be divided so.
         """
-        if faults := self.faults():
-            raise SettingsError("\n".join(faults))
+        self.check()
         if self.file is None:
             return self._divide(dataset, taken, list(range(len(dataset))))
         stated = read_split(self.file).apply(dataset)
@@ -177,7 +186,7 @@ class Division:
         if self.by == "date":
             dates = np.full(len(rows), np.nan) if taken is None else taken()[rows]
             return split_by_date(dataset, dates, **parts)
-        return split_dataset(dataset, **parts, seed=self.seed)
+        return random_split(dataset, **parts, seed=self.seed)
 
 
 def _is_part(value: object) -> bool:
@@ -185,85 +194,3 @@ def _is_part(value: object) -> bool:
     if not isinstance(value, (int, float)) or isinstance(value, bool):
         return False
     return 0 <= value < 1 or (1 < value < 2**53 and value == int(value))
-
-
-# SECTION: Dividing a dataset in one call: read, found alike, divided, without leaks.
-
-
-def divide_dataset(
-    dataset: ImageDataset,
-    *,
-    workers: int | None = None,
-    cache: Cache | None = None,
-    progress: Callable[[int, int], None] | None = None,
-    **division: Any,
-) -> ImageDataset:
-    """Divide a dataset as ``kindsight train`` does, into parts that do not leak.
-
-    Each image is read once, to know what it looks like; what is known of it is kept in the cache,
-    so that a second division reads none of them. Parts that the dataset states are respected.
-
-    Parameters
-    ----------
-    dataset : ImageDataset
-        With labels. Splits and groups are used where there are any.
-    workers : int, optional
-        How many images are read at once; the number of cores if omitted.
-    cache : Cache, optional
-        Where measurements are kept; this machine's if omitted.
-    progress : callable, optional
-        Called with (done, total) while images are read.
-    **division
-        As in :class:`kindsight.dataset.splits.settings.Division`: validation, test, seed, by,
-        fold, file,
-        group_near, leaks.
-
-    Returns
-    -------
-    ImageDataset
-        The same rows, with splits and digests. In no part are images that cannot be read, that
-        a file excludes, and that leak, as the notes say; ``ImageClassifier.fit`` passes them over.
-
-    Raises
-    ------
-    SettingsError
-        If the settings cannot be.
-    DatasetError
-        If the images cannot be divided so, or none can be read.
-    """
-    if isinstance(division.get("file"), os.PathLike):
-        division["file"] = os.fspath(division["file"])
-    chosen = Division(**division)
-    if faults := chosen.faults():
-        raise SettingsError("\n".join(faults))
-    measured, measurements = measure_dataset(
-        dataset, cache or Cache(), workers=workers, progress=progress
-    )
-    context = CheckContext(measured, measurements)
-    rows = context.readable_rows
-    if not len(rows):
-        raise DatasetError(
-            "There must be an image that can be read. Received: "
-            f"{images(len(dataset))}, of which none can."
-        )
-    places: dict[int, int] = {row: place for place, row in enumerate(rows.tolist())}
-    copies = [
-        [places[row] for row in group.tolist()] for group in find_duplicates(context).groups()
-    ]
-
-    def taken() -> np.ndarray[Any, Any]:
-        return np.asarray(measurements.taken, np.float64)[rows]
-
-    divided, _ = chosen.without_leaks(measured[rows], copies, taken)
-    split: list[str | None] = [None] * len(measured)
-    group = list(measured.group)
-    for place, row in enumerate(rows.tolist()):
-        split[row], group[row] = divided.split[place], divided.group[place]
-    whole = measured.with_columns(split=split, group=group).with_notes(*divided.notes)
-    lost = [row for row in range(len(measured)) if row not in places]
-    if not lost:
-        return whole
-    return whole.with_notes(
-        f"In no part, as they cannot be read: {images(len(lost))}, the first of them "
-        f"{shown(measured.path[lost[0]])}."
-    )

@@ -12,27 +12,27 @@ import re
 from collections import Counter
 from fractions import Fraction
 
-from kindsight.dataset.dataset import ImageDataset
 from kindsight.dataset.names import images, shown
 from kindsight.dataset.splits.choose import apportion, choose
 from kindsight.dataset.splits.folds import fold_indices
-from kindsight.dataset.splits.groups import Unit, draw, make_units, units
-from kindsight.dataset.splits.leakage import copy_notes
+from kindsight.dataset.splits.groups import Unit, build_groups, content_key, group_indices
+from kindsight.dataset.splits.leakage import duplicate_notes
+from kindsight.dataset.table import ImageDataset
 from kindsight.errors import DatasetError, SettingsError
 
 __all__ = [
     "fold_indices",
-    "given_enough",
+    "group_indices",
+    "is_already_split",
     "parse_fold",
-    "shares_of",
-    "split_dataset",
+    "random_split",
+    "rows_to_split",
     "split_fold",
-    "units",
-    "what_to_divide",
+    "split_fractions",
 ]
 
 
-def split_dataset(
+def random_split(
     dataset: ImageDataset,
     *,
     validation: float | int = 0.2,
@@ -75,23 +75,23 @@ def split_dataset(
     ValueError
         If a row has no digest or no label.
     """
-    if given_enough(dataset):
-        notes = copy_notes(dataset)
+    if is_already_split(dataset):
+        notes = duplicate_notes(dataset)
         if test and "test" not in dataset.split:
             notes.append(f"No test part was made (test={test}): the splits given have none.")
         return dataset.with_notes(*notes)
-    pool = what_to_divide(dataset)
-    parts = shares_of(dataset, pool, validation, test)
+    pool = rows_to_split(dataset)
+    parts = split_fractions(dataset, pool, validation, test)
     divided = dataset.with_columns(split=_divide(dataset, pool, parts, seed))
-    return divided.with_notes(*copy_notes(divided))
+    return divided.with_notes(*duplicate_notes(divided))
 
 
-def given_enough(dataset: ImageDataset) -> bool:
+def is_already_split(dataset: ImageDataset) -> bool:
     """Say whether the splits that are given leave nothing to divide."""
     return {"train", "validation"} <= set(dataset.split) and None not in dataset.split
 
 
-def what_to_divide(dataset: ImageDataset) -> list[int]:
+def rows_to_split(dataset: ImageDataset) -> list[int]:
     """Return the rows that are in no part yet, or in the training part.
 
     Raises
@@ -115,7 +115,7 @@ def what_to_divide(dataset: ImageDataset) -> list[int]:
     return pool
 
 
-def shares_of(
+def split_fractions(
     dataset: ImageDataset, pool: list[int], validation: float | int, test: float | int
 ) -> dict[str, Fraction]:
     """Return the parts that are to be taken from the pool, the test part first, and their shares.
@@ -167,7 +167,7 @@ def _divide(
 ) -> list[str | None]:
     """Draw the parts one after the other; what is left over trains."""
     targets: list[int] = dataset.targets.tolist()
-    together: list[int] = units(dataset).tolist()
+    together: list[int] = group_indices(dataset).tolist()
     counts = Counter(targets[row] for row in pool)
     split: list[str | None] = list(dataset.split)
     left = pool
@@ -175,7 +175,7 @@ def _divide(
         split[row] = "train"
     for i, (name, share) in enumerate(parts.items()):
         reserve = len(parts) - i
-        waiting = make_units(left, targets, together, _keys(dataset, name, seed))
+        waiting = build_groups(left, targets, together, _keys(dataset, name, seed))
         if i == 0:
             _check_units(dataset, waiting, counts, reserve + 1)
         exact = {k: share * n for k, n in counts.items()}
@@ -189,7 +189,7 @@ def _divide(
 
 def _keys(dataset: ImageDataset, purpose: str, seed: int) -> list[bytes]:
     pairs = zip(dataset.digest, dataset.label, strict=True)
-    return [draw(seed, purpose, digest or "", label or "") for digest, label in pairs]
+    return [content_key(seed, purpose, digest or "", label or "") for digest, label in pairs]
 
 
 def _check_units(
@@ -264,7 +264,7 @@ def split_fold(
     folds : int
         How many, at least 2.
     test : float or int
-        As in :func:`kindsight.dataset.split_dataset`.
+        As in :func:`kindsight.dataset.random_split`.
     seed : int
         Another seed gives other folds.
 
@@ -288,10 +288,10 @@ def split_fold(
             "Folds are made where no validation part is given. Received: "
             f"{dataset.split_counts()['validation']:,} images of one. Leave fold away."
         )
-    whole = split_dataset(dataset, validation=0.0, test=test, seed=seed)
+    whole = random_split(dataset, validation=0.0, test=test, seed=seed)
     rows = [row for row, part in enumerate(whole.split) if part == "train"]
     pool = whole[rows]
-    numbers = units(pool)
+    numbers = group_indices(pool)
     _check_classes(pool, numbers.tolist(), folds)
     digests = [str(digest) for digest in pool.digest]
     held = fold_indices(pool.targets, numbers, folds, seed, digests) == fold - 1

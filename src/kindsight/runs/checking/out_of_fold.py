@@ -14,7 +14,7 @@ from kindsight.checks.duplicates.search import find_duplicates
 from kindsight.checks.measurement_cache import MeasuringObserver
 from kindsight.dataset import ImageDataset
 from kindsight.dataset.splits.folds import fold_indices
-from kindsight.dataset.splits.groups import connected
+from kindsight.dataset.splits.groups import connected_components
 from kindsight.evaluation import fit_temperature, to_probabilities
 from kindsight.models.backbones.layout import FeatureLayout
 from kindsight.runs.checking.settings import CheckSettings
@@ -225,7 +225,7 @@ def out_of_fold_predictions(
             kin[row] = number
     picked = rows.tolist()
     columns = [[column[r] for r in picked] for column in (dataset.digest, dataset.group, kin)]
-    units = connected(*columns) if picked else np.empty(0, np.int64)
+    units = connected_components(*columns) if picked else np.empty(0, np.int64)
     if k < 2 or len(np.unique(units)) < 2 * k:
         return OutOfFoldPredictions(rows[:0], np.empty((0, k)))
     digests = [str(dataset.digest[row]) for row in picked]

@@ -14,7 +14,7 @@ import numpy as np
 from kindsight.cache.folder import Cache
 from kindsight.checks import Check, CheckResult, Finding, all_checks
 from kindsight.checks.measurement_cache import FORMAT, MeasurementTable
-from kindsight.dataset.dataset import ImageDataset
+from kindsight.dataset.table import ImageDataset
 from kindsight.errors import ImageError
 from kindsight.images import read_image
 from kindsight.report.findings import (

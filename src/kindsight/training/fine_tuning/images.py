@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from kindsight.augment import Augment
 from kindsight.cache.folder import Cache
-from kindsight.dataset.reading.image_cache import StoredImages
+from kindsight.dataset.reading.image_cache import CachedImages
 from kindsight.models.networks.fine_tuned import stages_of
 from kindsight.models.networks.frozen_base import CutCandidate, ensure_frozen_base
 from kindsight.models.steps.compute_dtype import choose_compute_dtype
@@ -68,7 +68,7 @@ class TuneImages:
     views: CachedActivations | None = None
 
 
-def pixels_to_tune(work: FineTuning, stored: StoredImages, flips: tuple[int, ...]) -> TuneImages:
+def pixels_to_tune(work: FineTuning, stored: CachedImages, flips: tuple[int, ...]) -> TuneImages:
     """Take the images themselves."""
     stages, asked = stages_of(work.fitted.files.layout), _asked(work, flips)
     policy = replace(MOVED, horizontal_flip=1 in flips, vertical_flip=2 in flips)
@@ -90,7 +90,7 @@ def _asked(work: FineTuning, flips: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def views_to_tune(
-    work: FineTuning, stored: StoredImages, flips: tuple[int, ...]
+    work: FineTuning, stored: CachedImages, flips: tuple[int, ...]
 ) -> TuneImages | None:
     """Choose a cut, and make the views at it; None where there is no time for that."""
     fitted, plan, began = work.fitted, CopyPlan(flips, MOVED), time.monotonic()

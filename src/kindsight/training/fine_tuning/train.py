@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kindsight.cache.folder import Cache
-from kindsight.dataset.reading.image_cache import StoredImages, store_images
+from kindsight.dataset.reading.image_cache import CachedImages, cache_images
 from kindsight.errors import DatasetError
 from kindsight.evaluation import evaluate, to_probabilities
 from kindsight.models.networks.fine_tuned import stages_of
@@ -157,10 +157,10 @@ def _widened(work: FineTuning) -> tuple[FineTuning, tuple[int, ...], float | Non
     return work, flips, small_rate
 
 
-def _stored(work: FineTuning) -> StoredImages:
+def _stored(work: FineTuning) -> CachedImages:
     """Return the resized images, to be closed."""
     fitted = work.fitted
-    stored = store_images(
+    stored = cache_images(
         fitted.dataset, fitted.training.spec(), Cache(fitted.training.cache),
         workers=fitted.training.workers, progress=work.step("images"),
     )  # fmt: skip
@@ -174,7 +174,7 @@ def _stored(work: FineTuning) -> StoredImages:
 
 
 def _train(
-    work: FineTuning, stored: StoredImages, flips: tuple[int, ...], own: Any
+    work: FineTuning, stored: CachedImages, flips: tuple[int, ...], own: Any
 ) -> FittedFrozenHead | FittedFineTuned:
     """Train on the stored images, or on views of them."""
     with work.timed("views"):
@@ -190,7 +190,7 @@ def _train(
 
 def _learn(
     work: FineTuning,
-    stored: StoredImages,
+    stored: CachedImages,
     images: TuneImages,
     flips: tuple[int, ...],
     own: Any,

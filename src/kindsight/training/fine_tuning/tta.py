@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kindsight.dataset.reading.image_cache import StoredImages
+from kindsight.dataset.reading.image_cache import CachedImages
 from kindsight.evaluation import Evaluation, evaluate
 from kindsight.evaluation.calibration import fit_temperature, to_probabilities
 from kindsight.models.backbones.tta import FLIP_AXES, FLIPS, flip_image
@@ -192,7 +192,7 @@ RIGHT, LOSS, LOSS_AT_LEAST = 0.03, 1.25, 0.01
 
 
 def choose_flips(
-    stored: StoredImages,
+    stored: CachedImages,
     rows: Rows,
     targets: Rows,
     pool: InterpreterPool,
@@ -206,7 +206,7 @@ def choose_flips(
 
     Parameters
     ----------
-    stored : StoredImages
+    stored : CachedImages
     rows, targets : array
         int64: the validation images, and their classes.
     pool : InterpreterPool
@@ -262,14 +262,14 @@ LOOKING = 0.1
 MEASURED = 96
 
 
-def allow_looks(work: FineTuning, stored: StoredImages, most: int) -> FineTuning:
+def allow_looks(work: FineTuning, stored: CachedImages, most: int) -> FineTuning:
     """Measure how long a look takes, and say over how many flips there is time to answer.
 
     Parameters
     ----------
     work : FineTuning
         Without a budget it stays as it is: one look.
-    stored : StoredImages
+    stored : CachedImages
         The images.
     most : int
         How many flips there are.
@@ -291,7 +291,7 @@ def allow_looks(work: FineTuning, stored: StoredImages, most: int) -> FineTuning
     return more
 
 
-def _measured(work: FineTuning, stored: StoredImages) -> float:
+def _measured(work: FineTuning, stored: CachedImages) -> float:
     """Return for how many seconds the network that is tuned looks at an image."""
     pool = InterpreterPool(work.fitted.files.tflite, work.fitted.training.workers)
     images = stored.pixels(np.arange(min(MEASURED, len(stored))))

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from kindsight.dataset.labels import class_indices
 from kindsight.files import write_json
 from kindsight.models.worker.process import KerasProcess
 from kindsight.training.common import Progress
@@ -150,9 +151,7 @@ class FineTuning:
 
     def targets(self) -> Rows:
         """Return the validation images' classes, int64."""
-        places = {name: place for place, name in enumerate(self.fitted.classes)}
-        labels = self.fitted.dataset[self.validation].label
-        return np.array([places[str(label)] for label in labels], np.int64)
+        return class_indices(self.fitted.dataset[self.validation].label, self.fitted.classes)
 
     # Decisions that hang on measured time must be the same after a stop ------------------------
 

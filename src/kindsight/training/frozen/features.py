@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from kindsight.cache.folder import Cache
 from kindsight.cache.sqlite_table import DamagedTableError
 from kindsight.dataset import ImageDataset
-from kindsight.dataset.reading.read_once import Beside, Progress, go_through
+from kindsight.dataset.reading.read_once import Beside, Progress, process_images
 from kindsight.errors import CacheError, ImageError
 from kindsight.images import InputSpec
 from kindsight.models.backbones.files import BackboneFiles
@@ -221,7 +221,7 @@ def _compute(
             return FeatureMaker(InterpreterPool(backbone.tflite, workers), view)
 
         # As many threads as networks: one more, to read ahead, was measured a tenth slower.
-        gone = go_through(
+        gone = process_images(
             dataset, spec, cache, table, look_up, maker, workers, progress, beside,
             together=ENSEMBLE_LAYER,
         )  # fmt: skip

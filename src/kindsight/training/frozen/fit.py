@@ -14,7 +14,7 @@ from threadpoolctl import threadpool_limits
 from kindsight.cache.folder import Cache
 from kindsight.dataset import ImageDataset
 from kindsight.dataset.reading.read_once import Beside
-from kindsight.dataset.splits.split import fold_indices, units
+from kindsight.dataset.splits.split import fold_indices, group_indices
 from kindsight.models.backbones.ensemble import build_ensemble
 from kindsight.models.backbones.files import BackboneFiles
 from kindsight.models.backbones.table import FeatureLayout, split_model_name
@@ -190,7 +190,7 @@ def fit_frozen(
     start = time.monotonic()
     rows = np.arange(len(features.dataset)) if rows is None else rows
     dataset = features.dataset[rows]
-    targets, groups = class_targets(dataset, classes), units(dataset)
+    targets, groups = class_targets(dataset, classes), group_indices(dataset)
     rarest, different = int(np.bincount(targets).min()), int(groups.max()) + 1
     folds = max(2, min(FOLDS, rarest, different))
     digests = [str(digest) for digest in dataset.digest]

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from kindsight.cache.folder import Cache
 from kindsight.dataset import ImageDataset
-from kindsight.dataset.reading.image_cache import StoredImages, store_images
+from kindsight.dataset.labels import class_indices
+from kindsight.dataset.reading.image_cache import CachedImages, cache_images
 from kindsight.errors import ImageError
 from kindsight.models.worker.process import KerasProcess
 from kindsight.threads import count_cores
@@ -53,7 +54,7 @@ def prepare_network(
             progress("images", done, total)
 
     spec = training.spec()
-    stored = store_images(
+    stored = cache_images(
         dataset, spec, Cache(training.cache), workers=training.workers, progress=step
     )
     return NetworkImages(training, stored, stored.dataset)
@@ -67,14 +68,14 @@ class NetworkImages:
     ----------
     training : EpochTrainer
         What was told.
-    stored : StoredImages
+    stored : CachedImages
         To be closed when the training is over.
     dataset : ImageDataset
         The readable images, in the order of `stored`.
     """
 
     training: EpochTrainer
-    stored: StoredImages
+    stored: CachedImages
     dataset: ImageDataset
 
     def inputs(
@@ -181,7 +182,7 @@ class NetworkImages:
             If the process with Keras fails.
         """
         targets = class_targets(self.dataset[rows], classes)
-        val_targets = _numbers(self.dataset[validation], classes)
+        val_targets = class_indices(self.dataset[validation].label, classes)
         own = None
         if folder is None:
             own = tempfile.TemporaryDirectory(prefix="kindsight-")
@@ -293,8 +294,3 @@ def _key(
             ],
         }
     )
-
-
-def _numbers(dataset: ImageDataset, classes: Sequence[str]) -> Rows:
-    places = {name: place for place, name in enumerate(classes)}
-    return np.array([places[str(label)] for label in dataset.label], np.int64)

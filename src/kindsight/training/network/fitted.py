@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kindsight.dataset import ImageDataset
-from kindsight.dataset.reading.image_cache import StoredImages
-from kindsight.dataset.splits.groups import draw
+from kindsight.dataset.reading.image_cache import CachedImages
+from kindsight.dataset.splits.groups import content_key
 from kindsight.evaluation import fit_temperature, to_probabilities
 from kindsight.images import read_image, resize_image
 from kindsight.models.networks.small_cnn import LayerRow
@@ -46,7 +46,7 @@ class FittedNetwork:
         In the order of the logits.
     dataset : ImageDataset
         All readable images.
-    stored : StoredImages
+    stored : CachedImages
         They themselves.
     rows : array
         int64: those that it learned from.
@@ -69,7 +69,7 @@ class FittedNetwork:
     training: EpochTrainer
     classes: tuple[str, ...]
     dataset: ImageDataset
-    stored: StoredImages
+    stored: CachedImages
     rows: Rows
     keras: Path
     tflite: Path
@@ -179,4 +179,4 @@ def cross_temperatures(
 
 
 def _fold(seed: int, digest: str | None) -> int:
-    return int.from_bytes(draw(seed, "temperature", str(digest))[:8], "little") % FOLDS
+    return int.from_bytes(content_key(seed, "temperature", str(digest))[:8], "little") % FOLDS

@@ -13,6 +13,8 @@ from typing import Any, NoReturn, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from kindsight import dataset as package
+from kindsight.dataset.labels import class_indices
 from kindsight.dataset.names import images, shown
 from kindsight.errors import DatasetError
 
@@ -21,7 +23,7 @@ __all__ = [
     "ImageDataset",
     "as_rows",
     "digest_of_rows",
-    "leave_out",
+    "exclude_rows",
     "summary",
     "take",
     "three_channels",
@@ -152,7 +154,7 @@ class ImageDataset:
     classes : tuple of str, optional
         All class names, the number of a class being its place here. Left out: the labels that
         occur, sorted by code point. A subset of a dataset keeps the classes of the whole.
-    passed_over : mapping of str to int, optional
+    ignored : mapping of str to int, optional
         Files and folders that are not in the dataset: how many, by reason.
     notes : tuple of str, optional
         Findings worth saying, one sentence each.
@@ -172,7 +174,7 @@ class ImageDataset:
     root: Path | None = None
     arrays: tuple[NDArray[np.uint8], ...] | None = None
     classes: tuple[str, ...] = ()
-    passed_over: Mapping[str, int] = field(default_factory=dict)
+    ignored: Mapping[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -195,7 +197,7 @@ class ImageDataset:
             raise ValueError(
                 f"classes must be unique and hold every label. Received: {self.classes}"
             )
-        object.__setattr__(self, "passed_over", dict(self.passed_over))
+        object.__setattr__(self, "ignored", dict(self.ignored))
 
     @classmethod
     def from_folder(
@@ -207,25 +209,21 @@ class ImageDataset:
         classes: Sequence[str] = (),
     ) -> ImageDataset:
         """Make a dataset of a folder; see :func:`kindsight.dataset.loaders.sources.from_folder`."""
-        from kindsight.dataset.loaders.sources import from_folder
-
-        return from_folder(path, labelled=labelled, min_classes=min_classes, classes=classes)
+        return package.from_folder(
+            path, labelled=labelled, min_classes=min_classes, classes=classes
+        )
 
     @classmethod
     def from_files(
         cls, paths: Iterable[str | Path], labels: Sequence[object] | None = None
     ) -> ImageDataset:
         """Make a dataset of files; see :func:`kindsight.dataset.loaders.sources.from_files`."""
-        from kindsight.dataset.loaders.sources import from_files
-
-        return from_files(paths, labels)
+        return package.from_files(paths, labels)
 
     @classmethod
     def from_arrays(cls, arrays: Any, labels: Sequence[object] | None = None) -> ImageDataset:
         """Make a dataset of arrays; see :func:`kindsight.dataset.loaders.arrays.from_arrays`."""
-        from kindsight.dataset.loaders.arrays import from_arrays
-
-        return from_arrays(arrays, labels)
+        return package.from_arrays(arrays, labels)
 
     @classmethod
     def open(
@@ -242,19 +240,14 @@ class ImageDataset:
         `options` are those of :class:`kindsight.dataset.DataOptions`, such as
         ``label_from=r"^(.+?)_\d+"``; the rest is as in :func:`kindsight.dataset.open_dataset`.
         """
-        from kindsight.dataset.open import open_dataset
-        from kindsight.dataset.options import DataOptions
-
-        chosen = DataOptions(**options)
-        return open_dataset(
+        chosen = package.DataOptions(**options)
+        return package.open_dataset(
             data, chosen, labelled=labelled, min_classes=min_classes, classes=classes
         )
 
     def write_csv(self, path: str | Path) -> None:
         """Write a table of paths; see :func:`kindsight.dataset.write_table.write_dataset`."""
-        from kindsight.dataset.write_table import write_dataset
-
-        write_dataset(self, path)
+        package.write_dataset(self, path)
 
     def __len__(self) -> int:
         return len(self.path)
@@ -274,7 +267,7 @@ class ImageDataset:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, ImageDataset):
             return NotImplemented
-        names = ("path", *_COLUMNS, "root", "classes", "passed_over", "notes")
+        names = ("path", *_COLUMNS, "root", "classes", "ignored", "notes")
         if any(getattr(self, name) != getattr(other, name) for name in names):
             return False
         if self.arrays is None or other.arrays is None:
@@ -314,8 +307,7 @@ class ImageDataset:
     @property
     def targets(self) -> NDArray[np.int64]:
         """The class number of each image: (n,) int64, -1 where unlabelled."""
-        number: dict[str | None, int] = {name: k for k, name in enumerate(self.classes)}
-        return np.fromiter((number.get(label, -1) for label in self.label), np.int64, len(self))
+        return class_indices(self.label, self.classes, missing=-1)
 
     def present_classes(self) -> tuple[str, ...]:
         """Return the classes that have at least one image here, in the order of `classes`."""
@@ -367,7 +359,7 @@ class ImageDataset:
         """Return the same dataset with further notes; none is said twice."""
         return replace(self, notes=tuple(dict.fromkeys(self.notes + notes)))
 
-    def digest_of_data(self) -> str:
+    def dataset_digest(self) -> str:
         """Return one digest over all images and their labels, whatever their order and names.
 
         BLAKE2b, 16 bytes, as 32 hexadecimal digits; ValueError if an image has no digest yet.
@@ -380,7 +372,9 @@ class ImageDataset:
 # SECTION: Leaving rows out of a dataset: counted by reason, said in a note, never in silence.
 
 
-def leave_out(dataset: ImageDataset, rows: Collection[int], reason: str, note: str) -> ImageDataset:
+def exclude_rows(
+    dataset: ImageDataset, rows: Collection[int], reason: str, note: str
+) -> ImageDataset:
     """Return a dataset without some of its rows.
 
     Parameters
@@ -390,12 +384,12 @@ def leave_out(dataset: ImageDataset, rows: Collection[int], reason: str, note: s
     rows : collection of int
         The rows that go.
     reason : str
-        What they are counted as in ``passed_over``.
+        What they are counted as in ``ignored``.
     note : str
         The sentence that says so.
     """
     gone = set(rows)
     kept = dataset[[row for row in range(len(dataset)) if row not in gone]]
-    counted = dict(kept.passed_over)
+    counted = dict(kept.ignored)
     counted[reason] = counted.get(reason, 0) + len(gone)
-    return replace(kept, passed_over=dict(sorted(counted.items()))).with_notes(note)
+    return replace(kept, ignored=dict(sorted(counted.items()))).with_notes(note)
