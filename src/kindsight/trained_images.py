@@ -19,7 +19,13 @@ from kindsight.checks.duplicates.hash_index import find_near_pairs
 from kindsight.digest import content_digest
 from kindsight.errors import BundleError
 from kindsight.files import replacing
-from kindsight.images.hashes import TURNS, hamming, perceptual_hash, small_grey, turned_hashes
+from kindsight.images.hashes import (
+    ORIENTATIONS,
+    hamming,
+    oriented_hashes,
+    perceptual_hash,
+    small_grey,
+)
 
 __all__ = ["TRAINED_ON_FILE", "Recognition", "TrainedImages", "image_hash"]
 
@@ -117,8 +123,8 @@ class TrainedImages:
             return known
         every = np.concatenate([hashes[theirs], mine])
         low = every[:, 0].copy()
-        for turn in TURNS:
-            turned = turned_hashes(every, turn)
+        for turn in ORIENTATIONS:
+            turned = oriented_hashes(every, turn)
             pairs = find_near_pairs(low, LOW_BITS, turned[:, 0].copy()).pairs
             pairs = pairs[(pairs[:, 0] < len(theirs)) & (pairs[:, 1] >= len(theirs))]
             apart = hamming(every[pairs[:, 0]], turned[pairs[:, 1]])

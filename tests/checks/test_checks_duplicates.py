@@ -16,7 +16,7 @@ from kindsight.checks.duplicates.registration import likeness, likeness_of_part
 from kindsight.checks.duplicates.search import find_duplicates
 from kindsight.checks.duplicates.shared_background import SharedBackground, turned, turned_back
 from kindsight.checks.rules.crops import nearest_pairs
-from kindsight.images.hashes import TURNS, small_grey
+from kindsight.images.hashes import ORIENTATIONS, small_grey
 
 OTHERS = {f"other/{n}.jpg": scene(n, 200, 260) for n in range(30)}
 
@@ -138,11 +138,11 @@ def test_what_all_images_have_in_common_is_not_likeness(look, monkeypatch):
     assert found() > wanted
 
 
-@given(st.sampled_from(TURNS))
+@given(st.sampled_from(ORIENTATIONS))
 def test_a_image_that_was_turned_can_be_turned_back(turn):
     images = np.random.default_rng(0).integers(0, 256, (2, 8, 8), np.uint8)
     assert (turned_back(turned(images, turn), turn) == images).all()
-    assert turn == TURNS[0] or (turned(images, turn) != images).any()
+    assert turn == ORIENTATIONS[0] or (turned(images, turn) != images).any()
 
 
 def test_photographs_of_one_burst_are_no_crowd(look):

@@ -21,11 +21,11 @@ from numpy.typing import NDArray
 from kindsight.checks.pixel_statistics import SIZE, measure_pixels
 from kindsight.digest import content_digest
 from kindsight.errors import ImageError
-from kindsight.images.convert import turn
+from kindsight.images.convert import apply_orientation
 from kindsight.images.formats.detect import detect_format
 from kindsight.images.hashes import perceptual_hash, small_grey
-from kindsight.images.metadata import ALPHA_MODES, ImageFacts
-from kindsight.images.read import read_image, read_with_facts
+from kindsight.images.metadata import ALPHA_MODES, ImageMetadata
+from kindsight.images.read import read_image, read_with_metadata
 
 __all__ = [
     "NUMERIC",
@@ -81,7 +81,7 @@ def difference(
         One minus the correlation of both at 32 x 32 pixels, 0 to 2; NaN where it cannot be told.
     """
     try:
-        shown = turn(read_image(thumbnail, max_pixels=MAX_THUMBNAIL), orientation)
+        shown = apply_orientation(read_image(thumbnail, max_pixels=MAX_THUMBNAIL), orientation)
     except ImageError:
         return math.nan
     grey = np.asarray(cv2.cvtColor(shown, cv2.COLOR_RGB2GRAY), np.uint8)
@@ -200,10 +200,10 @@ def measure_image(data: bytes | NDArray[np.uint8], digest: str | None = None) ->
     """
     digest = digest or content_digest(data)
     if isinstance(data, np.ndarray):
-        facts = ImageFacts("", "array", data.shape[0], data.shape[1])
+        facts = ImageMetadata("", "array", data.shape[0], data.shape[1])
         return measure_decoded(digest, data, data, facts)
     try:
-        image, facts = read_with_facts(data, target=SIZE)
+        image, facts = read_with_metadata(data, target=SIZE)
     except ImageError as error:
         return unreadable(digest, data, error)
     return measure_decoded(digest, data, image, facts)
@@ -222,7 +222,7 @@ def measure_decoded(
     digest: str,
     data: bytes | NDArray[np.uint8],
     image: NDArray[np.uint8],
-    facts: ImageFacts,
+    facts: ImageMetadata,
 ) -> MeasuredImage:
     """Measure an image that is decoded already: at :data:`SIZE` or more, turned upright."""
     stored = (facts.height, facts.width)

@@ -32,7 +32,7 @@ from kindsight.dataset.reading.ledger import Progress
 from kindsight.dataset.reading.read_files import Read, process_files
 from kindsight.dataset.table import ImageDataset
 from kindsight.errors import CacheError, ImageError
-from kindsight.images.read import read_image, read_with_facts
+from kindsight.images.read import read_image, read_with_metadata
 from kindsight.threads import count_cores
 
 __all__ = [
@@ -194,7 +194,7 @@ class MeasuringObserver:
             if self._table.known([digest]):
                 return read_image(data, target=size)
         try:
-            image, facts = read_with_facts(data, target=size)
+            image, facts = read_with_metadata(data, target=size)
         except ImageError as error:
             self._add(unreadable(digest, data, error))
             raise

@@ -1,4 +1,4 @@
-"""One image: from a file to an array, and nothing else."""
+"""One image: files to arrays, resizing, hashes and metadata."""
 
 from kindsight.images.read import MAX_BYTES, MAX_PIXELS, read_bytes, read_image
 from kindsight.images.resize import Fit, InputSpec, Interpolation, resize_image

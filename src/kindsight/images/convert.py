@@ -1,7 +1,7 @@
-"""A decoded image of any mode -> uint8 RGB.
+"""Decoded images of any mode to uint8 RGB.
 
-Everything goes by bands of rows, so that what a conversion needs on the way stays small beside the
-image itself: little more than Pillow's own copy (4 bytes a pixel) and the result (3) is held.
+Images are converted in bands of rows, so that temporary arrays stay small: memory holds little more
+than Pillow's copy (4 bytes per pixel) and the result (3 bytes).
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-__all__ = ["LowBytes", "flatten", "scale_16_bit", "scale_range", "to_rgb", "turn"]
+__all__ = ["LowBytes", "apply_orientation", "flatten", "scale_16_bit", "scale_range", "to_rgb"]
 
 RGB_BAND = 1 << 14
-"""Pixels in a band of plain RGB: 64 KiB, which stays in the processor's nearest cache."""
+"""Pixels in a band of plain RGB: 64 KiB, which fits the processor's first cache."""
 
 BAND = 1 << 18
-"""Pixels in a band of anything else."""
+"""Pixels in a band of other modes."""
 
 _ALPHA_MODES = frozenset(("RGBA", "RGBa", "LA", "La", "PA"))
 _TO_8_BIT = ((np.arange(65536) + 128) // 257).astype(np.uint8)
@@ -31,7 +31,7 @@ Converter = Callable[[Image.Image], NDArray[np.uint8]]
 
 @dataclass(frozen=True)
 class LowBytes:
-    """The lower bytes of 16-bit colour, as a second image, and which channels of it count."""
+    """The lower bytes of 16-bit colour as a second image, and its channels to use."""
 
     image: Image.Image
     channels: tuple[int, ...]
@@ -45,42 +45,42 @@ def to_rgb(
     Parameters
     ----------
     image : PIL.Image.Image
-        Decoded. Of 16-bit colour, the upper bytes.
+        Decoded; the upper bytes of 16-bit colour.
     background : tuple of three int
-        The RGB colour, 0-255, on which transparent pixels are laid.
+        The RGB colour behind transparent pixels, 0-255.
     low : LowBytes, optional
-        Of 16-bit colour, the lower bytes.
+        The lower bytes of 16-bit colour.
 
     Returns
     -------
     uint8 array of shape (height, width, 3)
         RGB, 0-255, C-contiguous and writeable.
     """
-    drawn = np.empty((image.height, image.width, 3), np.uint8)
+    result = np.empty((image.height, image.width, 3), np.uint8)
     if low is not None:
         for rows, upper, lower in _pairs(image, low.image):
-            drawn[rows] = _wide_colour(upper, lower[..., low.channels], image, background)
+            result[rows] = _wide_colour(upper, lower[..., low.channels], image, background)
     elif image.mode == "RGB" and "transparency" not in image.info:
-        for rows, part in _bands(image, RGB_BAND):
-            pixels = np.frombuffer(part.tobytes("raw", "RGBX"), np.uint8)
+        for rows, band in _bands(image, RGB_BAND):
+            pixels = np.frombuffer(band.tobytes("raw", "RGBX"), np.uint8)
             cv2.cvtColor(
-                pixels.reshape(part.height, part.width, 4), cv2.COLOR_RGBA2RGB, dst=drawn[rows]
+                pixels.reshape(band.height, band.width, 4), cv2.COLOR_RGBA2RGB, dst=result[rows]
             )
     else:
         convert = _converter(image, background)
-        for rows, part in _bands(image, BAND):
-            drawn[rows] = convert(part)
-    return drawn
+        for rows, band in _bands(image, BAND):
+            result[rows] = convert(band)
+    return result
 
 
-def turn(image: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
-    """Turn an image as its EXIF orientation (1 to 8) says; TIFF 6.0, tag 274.
+def apply_orientation(image: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
+    """Return an image upright, given its EXIF orientation of 1 to 8 (TIFF 6.0, tag 274).
 
-    Returns a C-contiguous array, which is `image` itself when there is nothing to turn.
+    The result is C-contiguous, and is `image` itself if nothing changes.
     """
     if orientation >= 5:
         image = image.transpose(1, 0, 2)
-    # After the transposition 6 and 7 are mirrored left to right, 7 and 8 top to bottom.
+    # After the transposition, 6 and 7 are mirrored horizontally, 7 and 8 vertically.
     if orientation in (2, 3, 6, 7):
         image = image[:, ::-1]
     if orientation in (3, 4, 7, 8):
@@ -91,7 +91,9 @@ def turn(image: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
 def flatten(
     colours: NDArray[np.uint8], alpha: NDArray[np.uint8], background: Background
 ) -> NDArray[np.uint8]:
-    """Lay colours on a background: ``round((colour * alpha + background * (255 - alpha)) / 255)``.
+    """Blend colours with a background.
+
+    The formula is ``round((colour * alpha + background * (255 - alpha)) / 255)``.
 
     Parameters
     ----------
@@ -108,14 +110,14 @@ def flatten(
         RGB.
     """
     weight = alpha[..., None].astype(np.uint16)
-    # At most 255 * 255 + 127, which 16 bits hold.
+    # At most 255 * 255 + 127, which fits 16 bits.
     total = colours * weight + np.asarray(background, np.uint16) * (255 - weight) + np.uint16(127)
     flat: NDArray[np.uint8] = (total // np.uint16(255)).astype(np.uint8)
     return flat
 
 
 def scale_16_bit(values: NDArray[np.integer]) -> NDArray[np.uint8]:
-    """Scale 0-65535 to 0-255 as ``round(value / 257)``, so that both ends and white are kept."""
+    """Scale 0-65535 to 0-255: ``round(value / 257)``."""
     scaled: NDArray[np.uint8] = _TO_8_BIT[values]
     return scaled
 
@@ -123,9 +125,9 @@ def scale_16_bit(values: NDArray[np.integer]) -> NDArray[np.uint8]:
 def scale_range(
     values: NDArray[np.generic], low: float, high: float, *, unit: bool
 ) -> NDArray[np.uint8]:
-    """Scale numbers of unstated range to 0-255 by the range that the image uses.
+    """Scale numbers whose white is not stated to 0-255, by the image's own range.
 
-    Within 0-1 (only if `unit`) they are multiplied by 255; within 0-255 rounded; within 0-65535
+    Numbers within 0-1 (only if `unit`) are multiplied by 255, within 0-255 rounded, within 0-65535
     divided by 257; otherwise `low` becomes 0 and `high` 255. NaN becomes 0.
 
     Parameters
@@ -133,9 +135,9 @@ def scale_range(
     values : array of any shape
         Integers or floats.
     low, high : float
-        The least and greatest finite value of the whole image.
+        The smallest and largest finite value of the whole image.
     unit : bool
-        Whether 0-1 is a full range, as it is for floats.
+        Whether 0-1 is the full range, as it is for floats.
 
     Returns
     -------
@@ -189,30 +191,30 @@ def _wide_colour(
 
 
 def _converter(image: Image.Image, background: Background) -> Converter:
-    """Choose how bands of this image become RGB."""
+    """Return the function that converts a band of this image to RGB."""
     if image.mode.startswith("I;16"):
         return _grey_16_bit(image, background)
     if image.mode in ("I", "F"):
         return _grey_by_range(image)
     if image.mode in _ALPHA_MODES or "transparency" in image.info:
-        return lambda part: _flattened(part, background)
-    return lambda part: np.asarray(part.convert("RGB"))
+        return lambda band: _flattened(band, background)
+    return lambda band: np.asarray(band.convert("RGB"))
 
 
-def _flattened(part: Image.Image, background: Background) -> NDArray[np.uint8]:
-    if part.mode == "La":
-        part = part.convert("LA")
-    pixels = np.asarray(part.convert("RGBA"))
+def _flattened(band: Image.Image, background: Background) -> NDArray[np.uint8]:
+    if band.mode == "La":
+        band = band.convert("LA")
+    pixels = np.asarray(band.convert("RGBA"))
     return flatten(pixels[..., :3], pixels[..., 3], background)
 
 
 def _grey_16_bit(image: Image.Image, background: Background) -> Converter:
     key = image.info.get("transparency")
     tags = getattr(image, "tag_v2", {})
-    inverted = tags.get(262) == 0  # TIFF's "white is zero", which Pillow leaves as it is at 16 bits
+    inverted = tags.get(262) == 0  # TIFF's "white is zero", which Pillow ignores at 16 bits
 
-    def convert(part: Image.Image) -> NDArray[np.uint8]:
-        values = np.asarray(part).astype(np.uint16)
+    def convert(band: Image.Image) -> NDArray[np.uint8]:
+        values = np.asarray(band).astype(np.uint16)
         grey = scale_16_bit(65535 - values if inverted else values)
         colours = np.repeat(grey[..., None], 3, axis=2)
         if isinstance(key, int):
@@ -224,16 +226,16 @@ def _grey_16_bit(image: Image.Image, background: Background) -> Converter:
 
 def _grey_by_range(image: Image.Image) -> Converter:
     low, high = np.inf, -np.inf
-    for _, part in _bands(image, BAND):
-        values = np.asarray(part)
+    for _, band in _bands(image, BAND):
+        values = np.asarray(band)
         finite = values[np.isfinite(values)]
         if finite.size:
             low, high = min(low, float(finite.min())), max(high, float(finite.max()))
-    if low > high:  # not one finite number: black
+    if low > high:  # no finite number: black
         low = high = 0.0
 
-    def convert(part: Image.Image) -> NDArray[np.uint8]:
-        grey = scale_range(np.asarray(part), low, high, unit=image.mode == "F")
+    def convert(band: Image.Image) -> NDArray[np.uint8]:
+        grey = scale_range(np.asarray(band), low, high, unit=image.mode == "F")
         return np.repeat(grey[..., None], 3, axis=2)
 
     return convert

@@ -1,11 +1,11 @@
-"""A fingerprint of what an image looks like, the same for its copies however they were stored.
+"""Perceptual hashes of images: nearly equal for copies, however they were stored.
 
-The image is brought to 32 x 32 grey pixels; of its discrete cosine transform the lowest 16 x 16
-coefficients are kept, and of each of them the sign (after Zauner 2010, "Implementation and
-benchmarking of perceptual image hash functions", who compares 8 x 8 coefficients with their
-median). Signs have what a comparison with the median does not: mirroring an image changes the
-signs of its odd coefficients and turning it exchanges rows with columns, so that the hashes of
-all eight ways in which an image can lie follow from one of them.
+An image is reduced to 32 x 32 grey pixels, and the hash holds the signs of the lowest 16 x 16
+coefficients of its discrete cosine transform (after Zauner 2010, "Implementation and benchmarking
+of perceptual image hash functions", who compares 8 x 8 coefficients with their median). Signs have
+an advantage over the median: mirroring an image changes the signs of its odd coefficients, and
+transposing it exchanges rows with columns, so that the hashes of all eight orientations of an image
+follow from one of them.
 """
 
 from __future__ import annotations
@@ -19,44 +19,44 @@ from numpy.typing import NDArray
 
 __all__ = [
     "GRID",
-    "TURNS",
+    "ORIENTATIONS",
     "hamming",
+    "oriented_hashes",
     "perceptual_hash",
     "small_grey",
-    "turned_hashes",
 ]
 
 GRID = 32
-"""Height and width of the grey image whose transform is taken."""
+"""Height and width of the grey image that is transformed."""
 
 SIDE = 16
-"""Rows and columns of coefficients that are kept."""
+"""Rows and columns of coefficients in the hash."""
 
-# Coefficients smaller than this share of the image's contrast are what storing it anew leaves:
-# they count as not positive, so that a symmetric image keeps its hash.
+# Coefficients below this fraction of the image's contrast can change when it is stored anew: they
+# count as not positive, so that a symmetric image has a stable hash.
 NOISE = 0.02
 
-# What the arithmetic leaves of an image of one tone.
+# Rounding errors in the transform of an image of one colour.
 ROUNDING = 0.01
 
-TURNS = tuple(
+ORIENTATIONS = tuple(
     (transposed, mirrored, upended)
     for transposed in (False, True)
     for mirrored in (False, True)
     for upended in (False, True)
 )
-"""The eight ways in which an image can lie: rows and columns exchanged, then mirrored left to
-right, then top to bottom. The first of them changes nothing."""
+"""The eight orientations of an image: transposed, then mirrored left to right, then top to bottom.
+The first changes nothing."""
 
 
 def small_grey(grey: NDArray[Any], side: int = GRID) -> NDArray[Any]:
-    """Bring a grey image to few pixels, each the mean of what it covers.
+    """Shrink a grey image by averaging.
 
     Parameters
     ----------
     grey : uint8 or float32 array (height, width)
-        Floats keep the means exact, which matters where contrast is low.
-    side : int
+        Floats give exact means, which matters at low contrast.
+    side : int, default=32
         Height and width of the result.
 
     Returns
@@ -73,13 +73,13 @@ def perceptual_hash(small: NDArray[Any]) -> NDArray[np.uint64]:
     Parameters
     ----------
     small : array (32, 32)
-        As :func:`small_grey` gives it.
+        As returned by :func:`small_grey`.
 
     Returns
     -------
     uint64 array (4,)
-        256 bits. The first number holds the 8 x 8 lowest coefficients; the bit of the very
-        lowest, which is the brightness, is 0.
+        256 bits. The first number has the lowest 8 x 8 coefficients; the bit of the lowest, which
+        is the brightness, is 0.
     """
     basis = _basis()
     wide = small.astype(np.float32)
@@ -90,31 +90,33 @@ def perceptual_hash(small: NDArray[Any]) -> NDArray[np.uint64]:
     return packed
 
 
-def turned_hashes(hashes: NDArray[np.uint64], turn: tuple[bool, bool, bool]) -> NDArray[np.uint64]:
-    """Return the hashes that images would have if they were turned.
+def oriented_hashes(
+    hashes: NDArray[np.uint64], orientation: tuple[bool, bool, bool]
+) -> NDArray[np.uint64]:
+    """Return the hashes of the same images in another orientation.
 
     Parameters
     ----------
     hashes : uint64 array (n, 4)
-    turn : (transposed, mirrored, upended)
-        One of :data:`TURNS`.
+    orientation : (transposed, mirrored, upended)
+        One of :data:`ORIENTATIONS`.
 
     Returns
     -------
     uint64 array (n, 4)
-        Right but for the bits of coefficients near 0.
+        Exact except for the bits of coefficients near 0.
     """
-    transposed, mirrored, upended = turn
+    transposed, mirrored, upended = orientation
     if transposed:
         hashes = _pack(_unpack(hashes).transpose(0, 2, 1))
     odd = np.arange(SIDE) % 2 == 1
     changed = (odd[None, :] & mirrored) ^ (odd[:, None] & upended)
-    turned: NDArray[np.uint64] = hashes ^ _pack(changed[None])
-    return turned
+    oriented: NDArray[np.uint64] = hashes ^ _pack(changed[None])
+    return oriented
 
 
 def hamming(first: NDArray[np.uint64], second: NDArray[np.uint64]) -> NDArray[np.int64]:
-    """Count the bits in which hashes differ, along the last axis."""
+    """Return the number of bits in which hashes differ, along the last axis."""
     counts: NDArray[np.int64] = _popcount(first ^ second).sum(axis=-1, dtype=np.int64)
     return counts
 
@@ -123,8 +125,8 @@ def _popcount(values: NDArray[np.uint64]) -> NDArray[np.uint8]:
     if hasattr(np, "bitwise_count"):  # NumPy 2
         counted: NDArray[np.uint8] = np.bitwise_count(values)
         return counted
-    parts = np.ascontiguousarray(values).view(np.uint8).reshape(*values.shape, 8)
-    bits: NDArray[np.uint8] = _BITS_OF_BYTE[parts].sum(axis=-1, dtype=np.uint8)
+    octets = np.ascontiguousarray(values).view(np.uint8).reshape(*values.shape, 8)
+    bits: NDArray[np.uint8] = _BITS_OF_BYTE[octets].sum(axis=-1, dtype=np.uint8)
     return bits
 
 
@@ -133,17 +135,16 @@ _BITS_OF_BYTE = np.array([bin(value).count("1") for value in range(256)], np.uin
 
 @functools.cache
 def _basis() -> NDArray[np.float32]:
-    """Return the rows of the orthonormal cosine transform (DCT-II) that are kept: (16, 32)."""
+    """Return the first rows of the orthonormal cosine transform (DCT-II): (16, 32)."""
     row, column = np.arange(SIDE)[:, None], np.arange(GRID)[None, :]
     basis = np.cos(np.pi * row * (2 * column + 1) / (2 * GRID)) * np.sqrt(2 / GRID)
     basis[0] /= np.sqrt(2)
-    kept: NDArray[np.float32] = basis.astype(np.float32)
-    return kept
+    return np.asarray(basis, np.float32)
 
 
 @functools.cache
 def _order() -> NDArray[np.int64]:
-    """Which coefficient each bit belongs to: the 8 x 8 lowest first."""
+    """Return the coefficient of each bit: the lowest 8 x 8 first."""
     row, column = np.divmod(np.arange(SIDE * SIDE), SIDE)
     order: NDArray[np.int64] = np.argsort((row >= 8) | (column >= 8), kind="stable")
     return order

@@ -1,4 +1,4 @@
-"""What an image's file says beside its pixels: how it was stored, by what, and when."""
+"""Metadata of an image file: how it was stored, by which program or camera, and when."""
 
 from __future__ import annotations
 
@@ -10,19 +10,20 @@ from dataclasses import dataclass, field, replace
 from PIL import ImageFile
 
 from kindsight.digest import content_digest
-from kindsight.images.formats.exif import ExifFacts, exif_facts
+from kindsight.images.formats.exif import ExifData, read_exif
 from kindsight.images.formats.frames import count_frames, mpo_frames
-from kindsight.images.formats.jpeg_header import JpegHeader, unpacked_tables
-from kindsight.images.formats.netpbm import read_header
+from kindsight.images.formats.jpeg import JpegHeader, unpack_tables
+from kindsight.images.formats.netpbm import read_netpbm_header
+from kindsight.images.pillow_decoder import exif_orientation, raw_mode
 
-__all__ = ["ALPHA_MODES", "FactsGatherer", "ImageFacts"]
+__all__ = ["ALPHA_MODES", "ImageMetadata", "MetadataCollector"]
 
 ALPHA_MODES = frozenset(("RGBA", "RGBa", "LA", "La", "PA", "P+alpha", "L+alpha", "RGB+alpha"))
 """Modes in which pixels can be transparent."""
 
-# The sum of the luminance table of ITU T.81, annex K, which all qualities of the IJG library scale.
+# The sum of the luminance table in ITU T.81, annex K, which the IJG library scales by quality.
 _LUMINANCE_SUM = 3688
-_SAMPLINGS: dict[tuple[int, ...], str] = {
+_SUBSAMPLINGS: dict[tuple[int, ...], str] = {
     (1, 1): "4:4:4",
     (2, 1): "4:2:2",
     (2, 2): "4:2:0",
@@ -32,32 +33,32 @@ _SAMPLINGS: dict[tuple[int, ...], str] = {
 
 
 @dataclass(frozen=True)
-class ImageFacts:
-    """What the file of an image says beside its pixels.
+class ImageMetadata:
+    """Metadata of an image file.
 
     Parameters
     ----------
     format : str
-        Told from the content, as :func:`kindsight.images.read_image` tells it.
+        Detected from the content.
     mode : str
-        How pixels are stored, in Pillow's words: ``RGB``, ``L``, ``P``, ``CMYK``, ``I;16``; with
-        ``;16`` where 16 bits a sample were found, with ``+alpha`` where one value is transparent.
+        Pillow's mode, such as ``RGB``, ``L``, ``P``, ``CMYK`` or ``I;16``; with ``;16`` for samples
+        of 16 bits, with ``+alpha`` if one value is transparent.
     height, width : int
-        As stored, before the image is turned.
+        As stored, before the orientation is applied.
     orientation : int
-        EXIF's, 1 to 8; 1 is upright.
+        EXIF orientation, 1 to 8; 1 is upright.
     frames : int
         Images in the file.
     quality : float
-        Of a JPEG, on the IJG library's scale of 1 to 100, from its tables; NaN for other formats.
+        Of a JPEG, estimated on the IJG library's scale of 1 to 100; NaN for other formats.
     subsampling : str
-        Of a JPEG's colours, such as ``4:2:0``; else empty.
+        Chroma subsampling of a JPEG, such as ``4:2:0``; else empty.
     progressive : bool
-        Whether a JPEG is stored in several passes.
+        Whether a JPEG is progressive.
     encoder : str
-        Of a JPEG, 8 hexadecimal digits that are the same for files written by the same program at
-        the same settings: of its tables, its subsampling and its segments' order; else empty.
-    exif : ExifFacts
+        Of a JPEG, 8 hexadecimal digits that are equal for files of the same program and settings:
+        a digest of its tables, subsampling and order of segments; else empty.
+    exif : ExifData
         Camera, program, time and thumbnail.
     """
 
@@ -71,123 +72,111 @@ class ImageFacts:
     subsampling: str = ""
     progressive: bool = False
     encoder: str = ""
-    exif: ExifFacts = field(default_factory=ExifFacts)
+    exif: ExifData = field(default_factory=ExifData)
 
 
-class FactsGatherer:
-    """Takes down what a file says while it is being decoded, which costs no second opening."""
+class MetadataCollector:
+    """Collects a file's metadata while it is decoded, so that it is opened only once."""
 
     def __init__(self) -> None:
-        self.facts = ImageFacts("", "", 0, 0)
+        self.metadata = ImageMetadata("", "", 0, 0)
 
     def netpbm(self, data: bytes) -> None:
-        """Take down the header of a PBM, PGM or PPM file."""
-        (width, height, *rest), _ = read_header(data)
+        """Read the header of a PBM, PGM or PPM file."""
+        (width, height, *rest), _ = read_netpbm_header(data)
         mode = {1: "1", 4: "1", 2: "L", 5: "L"}.get(data[1] - ord("0"), "RGB")
-        deep = ";16" if rest and rest[0] > 255 else ""
-        self.facts = ImageFacts("PPM", mode + deep, height, width)
+        depth = ";16" if rest and rest[0] > 255 else ""
+        self.metadata = ImageMetadata("PPM", mode + depth, height, width)
 
     def jpeg(self, header: JpegHeader) -> None:
-        """Take down all that an ordinary JPEG says."""
-        self.facts = ImageFacts(
+        """Read the header of an ordinary JPEG."""
+        self.metadata = ImageMetadata(
             "JPEG",
             header.mode,
             header.height,
             header.width,
             header.orientation,
             mpo_frames(header.mp) if header.mp else 1,
-            *_stored(header.tables, header.layers, header.progressive, header.segments),
-            exif_facts(header.exif) if header.exif else ExifFacts(),
+            *_plain_encoding(header.tables, header.sampling, header.progressive, header.segments),
+            read_exif(header.exif) if header.exif else ExifData(),
         )
 
     def opened(self, name: str, image: ImageFile.ImageFile) -> None:
-        """Take down what is lost when pixels are loaded."""
+        """Read what is lost when Pillow decodes the pixels."""
         height, width, orientation = image.height, image.width, 1
         if name == "TIFF":
-            orientation = _tiff_orientation(image)
-            if orientation >= 5:  # its class states the size after turning
+            orientation = exif_orientation(image)
+            if orientation >= 5:  # Pillow states the size of a TIFF after applying it
                 height, width = width, height
-        self.facts = ImageFacts(name, _mode(name, image), height, width, orientation)
+        self.metadata = ImageMetadata(name, _mode(name, image), height, width, orientation)
 
     def decoded(self, data: bytes, image: ImageFile.ImageFile, orientation: int) -> None:
-        """Take down the rest; `data` is the whole file."""
-        facts = replace(
-            self.facts,
-            orientation=max(orientation, self.facts.orientation),
-            frames=count_frames(self.facts.format, data, image),
-            exif=exif_facts(_exif_block(self.facts.format, data, image)),
+        """Read the rest; `data` is the whole file."""
+        metadata = self.metadata
+        # A TIFF file has the form of EXIF data itself.
+        exif = data if metadata.format == "TIFF" else image.info.get("exif", b"")
+        metadata = replace(
+            metadata,
+            orientation=max(orientation, metadata.orientation),
+            frames=count_frames(metadata.format, data, image),
+            exif=read_exif(exif if isinstance(exif, bytes) else b""),
         )
-        self.facts = _with_jpeg_facts(facts, image) if facts.format == "JPEG" else facts
+        if metadata.format == "JPEG":
+            quality, subsampling, progressive, encoder = _encoding(
+                getattr(image, "quantization", {}),
+                tuple(tuple(layer[1:3]) for layer in getattr(image, "layer", ())),
+                bool(image.info.get("progressive")),
+                tuple(name for name, _ in getattr(image, "applist", ())),
+            )
+            metadata = replace(
+                metadata,
+                quality=quality,
+                subsampling=subsampling,
+                progressive=progressive,
+                encoder=encoder,
+            )
+        self.metadata = metadata
 
 
 def _mode(name: str, image: ImageFile.ImageFile) -> str:
-    """Say how pixels are stored: Pillow's mode, and what it leaves out."""
+    """Return Pillow's mode with its depth and transparency."""
     mode = image.mode
-    raw = image.tile[0].args if image.tile else ""
-    raw = raw[0] if isinstance(raw, (tuple, list)) and raw else raw
-    # A bitmap's 16 bits are those of a whole pixel.
-    if isinstance(raw, str) and ";16" in raw and "16" not in mode and name != "BMP":
+    # In a bitmap, 16 bits are those of a whole pixel.
+    if ";16" in raw_mode(image) and "16" not in mode and name != "BMP":
         mode += ";16"
     if mode in ("P", "L", "RGB", "1", "I") and "transparency" in image.info:
         mode += "+alpha"
     return mode
 
 
-def _exif_block(name: str, data: bytes, image: ImageFile.ImageFile) -> bytes:
-    """Return the EXIF data; a TIFF file is of their form itself."""
-    block = data if name == "TIFF" else image.info.get("exif", b"")
-    return block if isinstance(block, bytes) else b""
-
-
-def _tiff_orientation(image: ImageFile.ImageFile) -> int:
-    try:
-        value = image.getexif().get(274, 1)
-    except Exception:  # as for the other formats: metadata may be anything
-        return 1
-    return value if isinstance(value, int) and 1 <= value <= 8 else 1
-
-
-def _with_jpeg_facts(facts: ImageFacts, image: ImageFile.ImageFile) -> ImageFacts:
-    layers = tuple(tuple(layer[1:3]) for layer in getattr(image, "layer", ()))
-    segments = tuple(name for name, _ in getattr(image, "applist", ()))
-    progressive = bool(image.info.get("progressive"))
-    quality, subsampling, _, encoder = _jpeg_facts(
-        getattr(image, "quantization", {}), layers, progressive, segments
-    )
-    return replace(
-        facts, quality=quality, subsampling=subsampling, progressive=progressive, encoder=encoder
-    )
-
-
 @functools.lru_cache(maxsize=256)
-def _stored(
+def _plain_encoding(
     tables: tuple[bytes, ...],
-    layers: tuple[tuple[int, ...], ...],
+    sampling: tuple[tuple[int, ...], ...],
     progressive: bool,
     segments: tuple[str, ...],
 ) -> tuple[float, str, bool, str]:
-    """Return :func:`_jpeg_facts`, remembered: what one program wrote has the same answer."""
-    return _jpeg_facts(unpacked_tables(tables), layers, progressive, segments)
+    """Return :func:`_encoding` of an ordinary header, cached: many files share one encoder."""
+    return _encoding(unpack_tables(tables), sampling, progressive, segments)
 
 
-def _jpeg_facts(
+def _encoding(
     tables: Mapping[int, Sequence[int]],
-    layers: tuple[tuple[int, ...], ...],
+    sampling: tuple[tuple[int, ...], ...],
     progressive: bool,
     segments: tuple[str, ...],
 ) -> tuple[float, str, bool, str]:
-    """Return (quality, subsampling, progressive, encoder) as :class:`ImageFacts` has them."""
-    sampled = _SAMPLINGS.get(layers[0], "") if len(layers) == 3 else ""
-    marks = repr((sorted(tables.items()), list(layers), progressive, list(segments)))
-    encoder = content_digest(marks, 4)
-    return _quality(list(tables.get(0, ()))), sampled, progressive, encoder
+    """Return (quality, subsampling, progressive, encoder) as in :class:`ImageMetadata`."""
+    subsampling = _SUBSAMPLINGS.get(sampling[0], "") if len(sampling) == 3 else ""
+    text = repr((sorted(tables.items()), list(sampling), progressive, list(segments)))
+    return _quality(list(tables.get(0, ()))), subsampling, progressive, content_digest(text, 4)
 
 
 def _quality(table: list[int]) -> float:
-    """Estimate the quality that gives a luminance table: jcparam.c of the IJG library, inverted.
+    """Estimate the quality from a luminance table: jcparam.c of the IJG library, inverted.
 
-    Its table is the standard's times ``5000 / quality`` below 50, ``200 - 2 quality`` from 50 on,
-    in per cent; the sum of the 64 numbers follows that within a few per cent.
+    The library scales the standard's table by ``5000 / quality`` per cent below 50, else by
+    ``200 - 2 quality``; the sum of the 64 numbers follows that within a few per cent.
     """
     if len(table) != 64:
         return math.nan

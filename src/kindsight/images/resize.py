@@ -1,4 +1,4 @@
-"""The only resize: any image to the size that a network takes."""
+"""Resizing of images to the input size of a network."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ Fit = Literal["stretch", "crop", "pad"]
 Interpolation = Literal["auto", "area", "linear", "cubic", "nearest"]
 
 MAX_SIDE = 8192
-"""The largest height or width of an :class:`InputSpec`."""
+"""Limit of the height and width of an :class:`InputSpec`, in pixels."""
 
 PAD_VALUE = 127
-"""The grey of padding: the middle of 0-255, which a network's own scaling takes to about zero."""
+"""Grey of padding: the middle of 0-255, which networks scale to about zero."""
 
 _INTERPOLATIONS = {
     "area": cv2.INTER_AREA,
@@ -34,26 +34,25 @@ _INTERPOLATIONS = {
 
 @dataclass(frozen=True)
 class InputSpec:
-    """The images that a network takes, and how others are brought to that size.
+    """Input size of a network, and how images are resized to it.
 
     Parameters
     ----------
     height, width : int
         Pixels, 1 to 8192.
     fit : {"stretch", "crop", "pad"}, default="stretch"
-        ``stretch`` changes the proportions; ``crop`` keeps them and takes the largest middle part
-        with the wanted proportions; ``pad`` keeps them and all of the image, with grey (127)
-        on two sides.
+        ``stretch`` changes the aspect ratio; ``crop`` takes the largest centre crop with the aspect
+        ratio of the input; ``pad`` adds grey (127) on two sides.
     interpolation : {"auto", "area", "linear", "cubic", "nearest"}, default="auto"
-        ``area`` averages all pixels that fall together when shrinking and is linear when growing.
-        ``auto`` is the same where a side shrinks to less than half, and linear otherwise: until
-        then linear still looks at every pixel, at a fifth of the time. The others take 4, 16 or 1
-        pixels whatever the size, as most libraries do unasked.
+        ``area`` averages all covered pixels when shrinking and is linear when enlarging. ``auto``
+        is ``area`` if a side shrinks to less than half, else linear, which until then uses every
+        pixel in a fifth of the time. The others use 4, 16 or 1 pixels at any size, as most
+        libraries do by default.
 
     Raises
     ------
     SettingsError
-        If a value is not one of these.
+        If a value is invalid.
 
     Examples
     --------
@@ -74,8 +73,7 @@ class InputSpec:
                 object.__setattr__(self, name, value)
             if type(value) is not int or not 1 <= value <= MAX_SIDE:
                 raise SettingsError(
-                    f"{name} must be a whole number from 1 to {MAX_SIDE}. "
-                    f"Received: {name}={value!r}"
+                    f"`{name}` must be an integer from 1 to {MAX_SIDE}; got {value!r}."
                 )
         _check_choice("fit", self.fit, get_args(Fit))
         _check_choice("interpolation", self.interpolation, get_args(Interpolation))
@@ -86,7 +84,7 @@ class InputSpec:
         return self.height, self.width
 
     def key(self) -> str:
-        """Return a short name, the same for equal specs only, fit for a file name."""
+        """Return a name for file names; equal for equal specs only."""
         return f"{self.height}x{self.width}-{self.fit}-{self.interpolation}"
 
     def to_dict(self) -> dict[str, int | str]:
@@ -95,11 +93,11 @@ class InputSpec:
 
     @classmethod
     def from_dict(cls, settings: Mapping[str, Any]) -> InputSpec:
-        """Make a spec of what :meth:`to_dict` returned; :class:`SettingsError` on anything else."""
+        """Return the spec of a mapping from :meth:`to_dict`; SettingsError if it is invalid."""
         if not isinstance(settings, Mapping):
             raise SettingsError(
-                "An input spec must be a table of settings such as {'height': 224, 'width': 224}. "
-                f"Received: {type(settings).__name__}"
+                "An input spec must be a table of settings such as {'height': 224, 'width': 224}; "
+                f"got {type(settings).__name__}."
             )
         known = [field.name for field in fields(cls)]
         for name in settings:
@@ -107,31 +105,29 @@ class InputSpec:
                 near = difflib.get_close_matches(str(name), known, n=1)
                 hint = f" Did you mean {near[0]!r}?" if near else ""
                 raise SettingsError(
-                    f"An input spec has the settings {', '.join(known)}. Received: {name!r}.{hint}"
+                    f"An input spec has the settings {', '.join(known)}; got {name!r}.{hint}"
                 )
         for name in ("height", "width"):
             if name not in settings:
                 raise SettingsError(
-                    f"An input spec must give both height and width. Received: {dict(settings)!r}"
+                    f"An input spec needs both height and width; got {dict(settings)!r}."
                 )
         return cls(**settings)
 
 
 def resize_image(image: NDArray[np.uint8], spec: InputSpec) -> NDArray[np.uint8]:
-    """Bring an image to the size that a network takes.
+    """Resize an image to the input size of a network.
 
     Parameters
     ----------
     image : uint8 array of shape (height, width, 3)
-        RGB, 0-255. It is not changed.
+        RGB, 0-255; not changed.
     spec : InputSpec
-        The size, and how it is reached.
 
     Returns
     -------
     uint8 array of shape (spec.height, spec.width, 3)
-        C-contiguous. An image that has the size already is returned itself if it is C-contiguous,
-        and otherwise a contiguous copy.
+        C-contiguous. A C-contiguous image that already has the size is returned itself.
 
     Raises
     ------
@@ -143,7 +139,7 @@ def resize_image(image: NDArray[np.uint8], spec: InputSpec) -> NDArray[np.uint8]
     if (height, width) == spec.size:
         return np.ascontiguousarray(image)
     if spec.fit == "crop":
-        image = _middle(image, spec)
+        image = _centre_crop(image, spec)
     if spec.fit != "pad":
         return _resample(image, spec.height, spec.width, spec.interpolation)
     scale = min(spec.height / height, spec.width / width)
@@ -157,8 +153,8 @@ def resize_image(image: NDArray[np.uint8], spec: InputSpec) -> NDArray[np.uint8]
     return padded
 
 
-def _middle(image: NDArray[np.uint8], spec: InputSpec) -> NDArray[np.uint8]:
-    """Cut the largest middle part with the proportions of the spec, to the nearest pixel."""
+def _centre_crop(image: NDArray[np.uint8], spec: InputSpec) -> NDArray[np.uint8]:
+    """Return the largest centre crop with the spec's aspect ratio, to the nearest pixel."""
     height, width = image.shape[:2]
     inner_height = min(height, max(1, round(width * spec.height / spec.width)))
     inner_width = min(width, max(1, round(height * spec.width / spec.height)))
@@ -173,8 +169,8 @@ def _resample(
         halved = image.shape[0] > 2 * height or image.shape[1] > 2 * width
         interpolation = "area" if halved else "linear"
     if interpolation == "area":
-        # OpenCV averages only if neither side grows, so that a side that shrinks while the other
-        # grows would skip pixels: shrink first, then grow.
+        # OpenCV averages only if neither side grows; otherwise the side that shrinks would skip
+        # pixels. So the image is shrunk first and enlarged afterwards.
         shrunk = min(height, image.shape[0]), min(width, image.shape[1])
         if shrunk != image.shape[:2]:
             image = _cv2_resize(image, *shrunk, cv2.INTER_AREA)
@@ -203,13 +199,11 @@ def _check_image(image: object) -> None:
     else:
         received = type(image).__name__
     raise UsageError(
-        "An image must be a uint8 array of shape (height, width, 3), RGB 0-255. "
-        f"Received: {received}. Use read_image to get one from a file."
+        "An image must be a uint8 array of shape (height, width, 3), RGB 0-255; "
+        f"got {received}. Use read_image to read a file."
     )
 
 
 def _check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
     if value not in choices:
-        raise SettingsError(
-            f"{name} must be one of {', '.join(choices)}. Received: {name}={value!r}"
-        )
+        raise SettingsError(f"`{name}` must be one of {', '.join(choices)}; got {value!r}.")

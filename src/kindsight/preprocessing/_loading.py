@@ -15,8 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, JpegImagePlugin
 
-from kindsight.images.formats.jpeg import decode_jpeg
-from kindsight.images.formats.jpeg_header import plain_header
+from kindsight.images.formats.jpeg import decode_jpeg, plain_header
 from kindsight.preprocessing import _keras
 from kindsight.preprocessing._batches import for_each
 from kindsight.preprocessing._messages import warn_of

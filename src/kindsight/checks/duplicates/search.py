@@ -37,7 +37,7 @@ from kindsight.checks.duplicates.shared_background import (
     turned,
 )
 from kindsight.checks.measurements import SINGLE_TONE
-from kindsight.images.hashes import TURNS, hamming, turned_hashes
+from kindsight.images.hashes import ORIENTATIONS, hamming, oriented_hashes
 from kindsight.threads import single_threaded_opencv
 
 __all__ = ["KINDS", "Copies", "find_duplicates"]
@@ -168,9 +168,9 @@ def _find(context: CheckContext) -> Copies:
         search.complete &= found.radius >= BURST_BITS
         pairs = rows[found.pairs]
         narrow = found.apart <= LOW_BITS
-        _confirm_stored(search, pairs[narrow], TURNS[0], "stored")
-        for turn in TURNS[1:]:
-            turned = turned_hashes(hashes, turn)
+        _confirm_stored(search, pairs[narrow], ORIENTATIONS[0], "stored")
+        for turn in ORIENTATIONS[1:]:
+            turned = oriented_hashes(hashes, turn)
             mirrored = find_near_pairs(hashes[:, 0].copy(), LOW_BITS, turned[:, 0].copy(), at_most)
             search.complete &= mirrored.radius >= LOW_BITS
             _confirm_stored(search, rows[mirrored.pairs], turn, "turned")
@@ -209,7 +209,7 @@ def _same_hash(search: _Search, rows: NDArray[np.int64]) -> NDArray[np.int64]:
     leader = rows[first[which.reshape(-1)]]
     again = leader != rows
     pairs = np.sort(np.stack((leader[again], rows[again]), axis=1), axis=1)
-    _confirm_stored(search, pairs, TURNS[0], "stored")
+    _confirm_stored(search, pairs, ORIENTATIONS[0], "stored")
     # What has the hash of another image and is none of its copies is looked at like the rest.
     alone = search.groups.apart(np.stack((leader, rows), axis=1))
     kept: NDArray[np.int64] = rows[~again | alone]
@@ -222,7 +222,7 @@ def _confirm_stored(search: _Search, pairs: NDArray[np.int64], turn: Turn, kind:
     for at in range(0, len(pairs), BATCH):
         some = pairs[at : at + BATCH]
         some = some[search.groups.apart(some)]
-        apart = hamming(hashes[some[:, 0]], turned_hashes(hashes[some[:, 1]], turn))
+        apart = hamming(hashes[some[:, 0]], oriented_hashes(hashes[some[:, 1]], turn))
         some = some[apart <= ALL_BITS]
         if not len(some):
             continue

@@ -171,7 +171,7 @@ Turn = tuple[bool, bool, bool]
 
 
 def turned(images: Images, turn: Turn) -> Images:
-    """Turn small images, (m, side, side): one of :data:`kindsight.images.hashes.TURNS`."""
+    """Turn small images, (m, side, side): one of :data:`kindsight.images.hashes.ORIENTATIONS`."""
     transposed, mirrored, upended = turn
     if transposed:
         images = images.transpose(0, 2, 1)

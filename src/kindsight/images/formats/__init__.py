@@ -1,1 +1,1 @@
-"""TODO: say what kindsight.images.formats is."""
+"""Formats of image files: detection, checks before decoding, and what Pillow does not read."""

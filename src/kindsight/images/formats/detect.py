@@ -1,4 +1,4 @@
-"""What a file is, told from its first bytes and never from its name."""
+"""The format of an image file, detected from its first bytes and never from its name."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from kindsight.errors import ImageError
 __all__ = ["READABLE", "detect_format"]
 
 READABLE = ("JPEG", "PNG", "GIF", "WebP", "BMP", "TIFF", "PPM", "AVIF", "JPEG 2000", "ICO")
-"""The formats that are read. PPM stands for the family of PBM, PGM and PPM."""
+"""The supported formats; PPM includes PBM and PGM."""
 
 _SIGNATURES = (
     (b"\xff\xd8\xff", "JPEG"),
@@ -24,9 +24,8 @@ _SIGNATURES = (
     (b"\x00\x00\x00\x0cjP  \r\n\x87\n", "JPEG 2000"),
 )
 
-# Known images, drawings, films and documents that are not read. Some of them (PostScript) are
-# programs, and reading one would mean running it.
-_NOT_READ = (
+# Known formats that are not supported. Some (PostScript) are programs that a reader would run.
+_UNSUPPORTED = (
     (b"\xff\x0a", "JPEG XL image"),
     (b"\x00\x00\x00\x0cJXL \r\n\x87\n", "JPEG XL image"),
     (b"8BPS", "Photoshop document"),
@@ -51,7 +50,7 @@ _NOT_READ = (
     (b"\xd7\xcd\xc6\x9a", "Windows metafile"),
     (b"\x89HDF\r\n\x1a\n", "HDF5 file"),
     (b"/* XPM */", "XPM image"),
-    (b"\x1a\x45\xdf\xa3", "Matroska film"),
+    (b"\x1a\x45\xdf\xa3", "Matroska video"),
 )
 
 _BMP_HEADERS = frozenset((12, 16, 40, 52, 56, 64, 108, 124))
@@ -61,7 +60,7 @@ _SVG = re.compile(rb"\s*(?:<\?xml[^>]*>\s*)?(?:<!--.*?-->\s*)*(?:<!DOCTYPE[^>]*>
 
 
 def detect_format(data: bytes) -> str:
-    """Tell an image's format from the bytes it begins with.
+    """Return the format of an image file.
 
     Parameters
     ----------
@@ -76,7 +75,7 @@ def detect_format(data: bytes) -> str:
     Raises
     ------
     ImageError
-        ``empty``, ``unsupported`` (a known kind of file that is not read) or ``not-an-image``.
+        ``empty``, ``unsupported`` (a known format that cannot be read) or ``not-an-image``.
     """
     if not data:
         raise ImageError("empty", "The file is empty.")
@@ -87,28 +86,28 @@ def detect_format(data: bytes) -> str:
     found = _netpbm_or_container(head)
     if found:
         return found
-    for signature, name in _NOT_READ:
+    for signature, name in _UNSUPPORTED:
         if head.startswith(signature):
             raise _unsupported(name)
     if _SVG.match(head):
         raise _unsupported("SVG drawing")
     raise ImageError(
-        "not-an-image", f"The file is not an image of a kind that is read ({_listed()})."
+        "not-an-image", f"The file is not an image in a supported format ({_listed()})."
     )
 
 
 def _netpbm_or_container(head: bytes) -> str | None:
-    """Tell the formats whose signature is more than a fixed run of bytes."""
+    """Return the format if its signature is more than fixed leading bytes."""
     if head[:4] == b"RIFF":
         if head[8:12] == b"WEBP":
             return "WebP"
-        raise _unsupported("sound or film in a RIFF file")
+        raise _unsupported("audio or video file")
     if head[:2] == b"BM" and int.from_bytes(head[14:18], "little") in _BMP_HEADERS:
         return "BMP"
     if _NETPBM.match(head):
         return "PPM"
-    # An icon's signature is four weak bytes: ask also for a count and the reserved zero of its
-    # first entry, so that other binary files are not taken for icons.
+    # An icon's signature is four common bytes: the count and the reserved zero of its first entry
+    # are checked too, so that other binary files are not taken for icons.
     if head[:4] == b"\x00\x00\x01\x00" and head[4:6] != b"\x00\x00" and head[9:10] == b"\x00":
         return "ICO"
     if head[4:8] == b"ftyp":
@@ -117,22 +116,23 @@ def _netpbm_or_container(head: bytes) -> str | None:
 
 
 def _iso_media(head: bytes) -> str:
-    """Tell AVIF from its relatives, which begin alike and differ in their list of brands."""
+    """Distinguish AVIF from related formats, by the list of brands."""
     size = max(16, min(int.from_bytes(head[:4], "big"), len(head)))
-    brands = [head[8:12], *(head[at : at + 4] for at in range(16, size, 4))]
+    brands = [head[8:12], *(head[i : i + 4] for i in range(16, size, 4))]
     if b"avif" in brands or b"avis" in brands:
         return "AVIF"
     if _HEIF_BRANDS.intersection(brands):
-        raise _unsupported("HEIC photograph")
+        raise _unsupported("HEIC photo")
     if brands[0] == b"crx ":
         raise _unsupported("camera raw file")
-    raise _unsupported("film")
+    raise _unsupported("video")
 
 
 def _unsupported(what: str) -> ImageError:
     article = "an" if what[0] in "AEIOU" or what.startswith(("SVG", "HDF", "XPM", "SGI")) else "a"
     return ImageError(
-        "unsupported", f"The file is {article} {what}, which is not read: save it as JPEG or PNG."
+        "unsupported",
+        f"The file is {article} {what}, which is not supported: save it as JPEG or PNG.",
     )
 
 

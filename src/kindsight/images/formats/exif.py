@@ -1,45 +1,45 @@
-"""What a photograph says of itself: when, with what, and the small image that it carries.
+"""EXIF data (CIPA DC-008, 4.6): when and with what a photo was taken, and its thumbnail.
 
-EXIF data are a TIFF file in small (CIPA DC-008, 4.6): directories of entries of twelve bytes. Of
-its many entries six are wanted, so they are read here; the general reader takes a millisecond,
-longer than the photograph takes to decode.
+Six tags are needed. Pillow's reader of all tags takes a millisecond, longer than many photos take
+to decode.
 """
 
 from __future__ import annotations
 
 import calendar
 import re
-import struct
 from dataclasses import dataclass
 
-__all__ = ["ExifFacts", "exif_facts"]
+from kindsight.images.formats.tiff import ASCII, LONG, SHORT, Tiff
+
+__all__ = ["ExifData", "read_exif"]
 
 MAX_TEXT = 64
-"""Characters kept of a camera's or a program's name."""
+"""Limit of characters of a camera's or a program's name."""
 
 MAX_ENTRIES = 500
-"""Entries of one directory that are looked at; cameras write fewer than a hundred."""
+"""Limit of entries read from one directory; cameras write fewer than a hundred."""
 
 _MAKE, _MODEL, _SOFTWARE, _EXIF, _TAKEN = 271, 272, 305, 34665, 36867
 _THUMBNAIL, _THUMBNAIL_LENGTH = 513, 514
-_WANTED = {_MAKE, _MODEL, _SOFTWARE, _EXIF, _TAKEN, _THUMBNAIL, _THUMBNAIL_LENGTH}
-_TEXT, _SHORT, _LONG = 2, 3, 4
+_TAGS = {_MAKE, _MODEL, _SOFTWARE, _EXIF, _TAKEN, _THUMBNAIL, _THUMBNAIL_LENGTH}
 _DATE = re.compile(r"(\d{4}):(\d\d):(\d\d)[ T](\d\d):(\d\d):(\d\d)")
+
+Values = dict[int, "bytes | int"]
 
 
 @dataclass(frozen=True)
-class ExifFacts:
-    """What was found in a file's EXIF data.
+class ExifData:
+    """The EXIF data of an image file.
 
     Parameters
     ----------
     camera, software : str
-        Maker and model, and the program that wrote the file; empty where it does not say.
+        Maker and model of the camera, and the program that wrote the file; empty if not stated.
     taken : float
-        When, in seconds since 1970, the camera's clock being taken for UTC; NaN where it does not
-        say.
+        Seconds since 1970, if the camera's clock is UTC; NaN if not stated.
     thumbnail : bytes
-        A small JPEG; empty where there is none.
+        A small JPEG; empty if there is none.
     """
 
     camera: str = ""
@@ -48,52 +48,46 @@ class ExifFacts:
     thumbnail: bytes = b""
 
 
-def exif_facts(data: bytes) -> ExifFacts:
-    """Read a block of EXIF data; what is absurd in it counts as absent.
+def read_exif(data: bytes) -> ExifData:
+    """Return the EXIF data of a block; invalid values count as not stated.
 
     Parameters
     ----------
     data : bytes
-        With or without the six bytes that come before it in a JPEG; or a whole TIFF file.
+        A block of EXIF data, with or without the six bytes before it in a JPEG, or a TIFF file.
     """
-    data = data.removeprefix(b"Exif\0\0")
-    if data[:4] not in (b"II*\0", b"MM\0*"):
-        return ExifFacts()
-    order = "<" if data[:2] == b"II" else ">"
-    (start,) = struct.unpack_from(order + "I", data, 4) if len(data) >= 8 else (0,)
-    first, second = _directory(data, start, order)
-    inner, _ = _directory(data, _number(first.get(_EXIF)), order)
-    small, _ = _directory(data, second, order)
+    tiff = Tiff.parse(data.removeprefix(b"Exif\0\0"))
+    if tiff is None:
+        return ExifData()
+    first, following = _read_directory(tiff, tiff.first)
+    details, _ = _read_directory(tiff, _number(first.get(_EXIF)))
+    second, _ = _read_directory(tiff, following)
     make, model = _text(first.get(_MAKE)), _text(first.get(_MODEL))
-    return ExifFacts(
+    return ExifData(
         camera=" ".join(filter(None, (make, model))),
         software=_text(first.get(_SOFTWARE)),
-        taken=_seconds(_text(inner.get(_TAKEN))),
-        thumbnail=_thumbnail(data, small),
+        taken=_seconds(_text(details.get(_TAKEN))),
+        thumbnail=_thumbnail(tiff.data, second),
     )
 
 
-def _directory(data: bytes, start: int, order: str) -> tuple[dict[int, bytes | int], int]:
-    """Read the texts and the single numbers of a directory, and where the next one is."""
-    found: dict[int, bytes | int] = {}
-    if not 8 <= start <= len(data) - 2:
-        return found, 0
-    (entries,) = struct.unpack_from(order + "H", data, start)
-    end = start + 2 + 12 * entries
-    whole = min(entries, (len(data) - start - 2) // 12, MAX_ENTRIES)
-    table = data[start + 2 : start + 2 + 12 * whole]
-    for at, (tag, kind, count, where) in enumerate(struct.iter_unpack(order + "HHII", table)):
-        if tag not in _WANTED:
+def _read_directory(tiff: Tiff, offset: int) -> tuple[Values, int]:
+    """Return the texts and single numbers of a directory, and the offset of the next one."""
+    values: Values = {}
+    directory = tiff.directory(offset) if offset >= 8 else None
+    if directory is None:
+        return values, 0
+    for entry in tiff.entries(directory, MAX_ENTRIES):
+        if entry.tag not in _TAGS:
             continue
-        if kind == _TEXT:
-            place = where if count > 4 else start + 10 + 12 * at
-            found[tag] = data[place : place + min(count, 4 * MAX_TEXT)]
-        elif count == 1 and kind == _LONG:
-            found[tag] = where
-        elif count == 1 and kind == _SHORT:
-            found[tag] = where >> 16 if order == ">" else where & 0xFFFF
-    (following,) = struct.unpack_from(order + "I", data, end) if end <= len(data) - 4 else (0,)
-    return found, following
+        if entry.kind == ASCII:
+            start = entry.field if entry.values > 4 else entry.position
+            values[entry.tag] = tiff.data[start : start + min(entry.values, 4 * MAX_TEXT)]
+        elif entry.values == 1 and entry.kind == LONG:
+            values[entry.tag] = entry.field
+        elif entry.values == 1 and entry.kind == SHORT:
+            values[entry.tag] = tiff.short(entry)
+    return values, directory.following
 
 
 def _number(value: bytes | int | None) -> int:
@@ -119,7 +113,7 @@ def _seconds(text: str) -> float:
     return float(calendar.timegm((year, month, day, hour, minute, second)))
 
 
-def _thumbnail(data: bytes, small: dict[int, bytes | int]) -> bytes:
-    start, length = _number(small.get(_THUMBNAIL)), _number(small.get(_THUMBNAIL_LENGTH))
-    found = data[start : start + length]
-    return found if start >= 8 and found.startswith(b"\xff\xd8\xff") else b""
+def _thumbnail(data: bytes, values: Values) -> bytes:
+    start, length = _number(values.get(_THUMBNAIL)), _number(values.get(_THUMBNAIL_LENGTH))
+    thumbnail = data[start : start + length]
+    return thumbnail if start >= 8 and thumbnail.startswith(b"\xff\xd8\xff") else b""

@@ -1,7 +1,7 @@
-"""How many images a file holds: the frames of an animation, the pages of a scan.
+"""Number of images in a file: frames of an animation or pages of a scan.
 
-Counted from the file's own structure without decoding anything, and never beyond a bound: a small
-hostile file must not keep us counting.
+Frames are counted from the file's structure, without decoding, and up to a limit: a small hostile
+file must not keep the program busy.
 """
 
 from __future__ import annotations
@@ -10,34 +10,31 @@ import struct
 
 from PIL import ImageFile
 
+from kindsight.images.formats.tiff import MAX_FRAMES, Tiff, tiff_frames
+
 __all__ = ["MAX_FRAMES", "count_frames", "mpo_frames"]
 
-MAX_FRAMES = 10_000
-"""Counting stops here."""
-
 MAX_BLOCKS = 500_000
-"""Blocks of a GIF that are walked over; at 255 bytes each, 120 MB."""
+"""Limit of GIF blocks that are walked: 120 MB at 255 bytes each."""
+
+_MP_ENTRIES = 0xB002
 
 
 def count_frames(name: str, data: bytes, image: ImageFile.ImageFile | None) -> int:
-    """Count the images in a file.
+    """Return the number of images in a file, 1 to :data:`MAX_FRAMES`.
+
+    The sizes of an icon count as one image, and so does a photo with the previews of its camera.
 
     Parameters
     ----------
     name : str
-        The format, as :func:`kindsight.images.formats.detect.detect_format` gives it.
+        The format that :func:`~kindsight.images.formats.detect.detect_format` returned.
     data : bytes
         The whole file.
     image : PIL.ImageFile.ImageFile or None
-        The same, opened and not decoded.
-
-    Returns
-    -------
-    int
-        1 to :data:`MAX_FRAMES`. The sizes of an icon are one image, and so is a photograph with
-        the small previews that cameras put behind it.
+        The file opened by Pillow, not decoded.
     """
-    counters = {"GIF": _gif, "PNG": _png, "WebP": _webp, "TIFF": _tiff}
+    counters = {"GIF": _gif_frames, "PNG": _png_frames, "WebP": _webp_frames, "TIFF": tiff_frames}
     if name in counters:
         return min(max(1, counters[name](data)), MAX_FRAMES)
     if name == "JPEG" and image is not None:
@@ -47,15 +44,15 @@ def count_frames(name: str, data: bytes, image: ImageFile.ImageFile | None) -> i
     return 1
 
 
-def _gif(data: bytes) -> int:
-    """Count the image descriptors; GIF89a, sections 18 to 26."""
-    position = 13 + _colours(data, 10)
+def _gif_frames(data: bytes) -> int:
+    """Count the image descriptors (GIF89a, sections 18 to 26)."""
+    position = 13 + _colour_table_bytes(data, 10)
     frames = blocks = 0
     while position < len(data) and blocks < MAX_BLOCKS and frames < MAX_FRAMES:
         kind = data[position]
         if kind == 0x2C:
             frames += 1
-            position += 10 + _colours(data, position + 9) + 1
+            position += 10 + _colour_table_bytes(data, position + 9) + 1
         elif kind == 0x21:
             position += 2
         else:
@@ -68,23 +65,23 @@ def _gif(data: bytes) -> int:
     return frames
 
 
-def _colours(data: bytes, at: int) -> int:
-    """Return how many bytes of colour table the packed field at a place announces."""
-    packed = data[at] if at < len(data) else 0
+def _colour_table_bytes(data: bytes, offset: int) -> int:
+    """Return the size of the colour table that the packed field at an offset states."""
+    packed = data[offset] if offset < len(data) else 0
     return 3 << (packed & 7) + 1 if packed & 0x80 else 0
 
 
-def _png(data: bytes) -> int:
-    """Read what the animation's control chunk says; it stands before the first pixels."""
+def _png_frames(data: bytes) -> int:
+    """Return the frames of the animation control chunk, which precedes the first pixels."""
     control = data.find(b"acTL", 0, max(0, data.find(b"IDAT")))
     if control < 0:
         return 1
-    # The chunk may say any number: there are no more frames than there are headers of frames.
+    # The chunk can state any number, but each frame has a frame control chunk.
     return min(int.from_bytes(data[control + 4 : control + 8], "big"), data.count(b"fcTL"))
 
 
-def _webp(data: bytes) -> int:
-    """Count the chunks of frames; WebP container specification."""
+def _webp_frames(data: bytes) -> int:
+    """Count the frame chunks (WebP container specification)."""
     position, frames = 12, 0
     while position + 8 <= len(data) and frames < MAX_FRAMES:
         frames += data[position : position + 4] == b"ANMF"
@@ -93,55 +90,26 @@ def _webp(data: bytes) -> int:
     return frames
 
 
-def _tiff(data: bytes) -> int:
-    """Follow the chain of directories; smaller versions of the page before do not count."""
-    order = "<" if data[:2] == b"II" else ">"
-    big = data[2:4] in (b"+\0", b"\0+")
-    offset, count, entry = ("Q", "Q", 20) if big else ("I", "H", 12)
-    seen: set[int] = set()
-    frames = 0
-    try:
-        (at,) = struct.unpack_from(order + offset, data, 8 if big else 4)
-        while at and at not in seen and len(seen) < MAX_FRAMES:
-            seen.add(at)
-            (entries,) = struct.unpack_from(order + count, data, at)
-            start = at + struct.calcsize(order + count)
-            frames += not _is_reduced(data, start, entries, entry, order)
-            (at,) = struct.unpack_from(order + offset, data, start + entries * entry)
-    except (struct.error, OverflowError):
-        pass  # what there is before the damage counts
-    return frames
-
-
-def _is_reduced(data: bytes, start: int, entries: int, entry: int, order: str) -> bool:
-    """Whether a directory's NewSubfileType (tag 254, always the first) says: a smaller version."""
-    if not entries or struct.unpack_from(order + "H", data, start)[0] != 254:
-        return False
-    value = struct.unpack_from(order + "I", data, start + (12 if entry == 20 else 8))[0]
-    return bool(value & 1)
-
-
 def mpo_frames(index: bytes) -> int:
-    """Count a JPEG's images that are frames of their own (CIPA DC-007, 5.2.3.3).
+    """Return the number of independent images in a JPEG (CIPA DC-007, 5.2.3.3).
 
-    Stereo and panorama count; the previews and the depth that phones add do not.
+    Stereo and panorama images count; previews and the depth maps of phones do not.
 
     Parameters
     ----------
     index : bytes
-        The file's index of images; empty where it has none.
+        The MPF index of the file; empty if it has none.
     """
-    order = "<" if index[:2] == b"II" else ">"
-    try:
-        (start,) = struct.unpack_from(order + "I", index, 4)
-        (entries,) = struct.unpack_from(order + "H", index, start)
-        for at in range(start + 2, start + 2 + 12 * entries, 12):
-            tag, _, size, where = struct.unpack_from(order + "HHII", index, at)
-            if tag == 0xB002:
-                table = index[where : where + min(size, 16 * MAX_FRAMES)]
-                kinds = [entry[0] for entry in struct.iter_unpack(order + "I12x", table)]
-                frames = sum((int(kind) >> 16 & 0xFF) == 0x02 for kind in kinds)
-                return min(max(1, frames), MAX_FRAMES)
-    except (struct.error, TypeError):
-        pass  # metadata may be anything, and the pixels are still good
+    tiff = Tiff.parse(index) if isinstance(index, bytes) else None
+    directory = None if tiff is None else tiff.directory(tiff.first)
+    if tiff is None or directory is None:
+        return 1
+    for entry in tiff.entries(directory):
+        if entry.tag == _MP_ENTRIES:
+            table = index[entry.field : entry.field + min(entry.values, 16 * MAX_FRAMES)]
+            if len(table) % 16:
+                return 1
+            kinds = [attributes for (attributes,) in struct.iter_unpack(tiff.order + "I12x", table)]
+            frames = sum((int(kind) >> 16 & 0xFF) == 0x02 for kind in kinds)
+            return min(max(1, frames), MAX_FRAMES)
     return 1

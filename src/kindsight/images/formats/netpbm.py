@@ -1,7 +1,7 @@
-"""PBM, PGM and PPM, plain and binary, up to 16 bits.
+"""PBM, PGM and PPM files, plain and binary, up to 16 bits.
 
-Written here because the general reader decodes the less usual of these files one sample at a time,
-which takes minutes for a large image.
+Pillow decodes the rarer of these variants one sample at a time, which takes minutes for a large
+image.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kindsight.errors import ImageError
-from kindsight.images.formats.structure import check_size, corrupt, truncated
+from kindsight.images.formats.file_errors import check_size, corrupt, truncated
 
-__all__ = ["read_header", "read_netpbm"]
+__all__ = ["read_netpbm", "read_netpbm_header"]
 
 MAX_HEADER = 65_536
-"""Bytes in which the header must end, comments included."""
+"""Limit of bytes of the header, including comments."""
 
 _NUMBER = re.compile(rb"(?:[ \t\n\v\f\r]|#[^\n\r]*[\n\r])*([0-9]{1,9})(?![0-9])")
 _TOO_LONG = re.compile(rb"[0-9]{10}")  # might not fit 32 bits
@@ -27,16 +27,16 @@ _BAND = 1 << 20
 
 
 def read_netpbm(data: bytes, max_pixels: int) -> NDArray[np.uint8]:
-    """Read a PBM, PGM or PPM file; of several images in a file, the first.
+    """Return the first image of a PBM, PGM or PPM file.
 
-    Samples are scaled as ``round(value * 255 / maxval)``; 16-bit ones therefore by 1 / 257.
+    Samples become ``round(value * 255 / maxval)``; 16-bit ones are thus divided by 257.
 
     Parameters
     ----------
     data : bytes
-        The file, beginning with ``P1`` to ``P6``.
+        The whole file, which begins with ``P1`` to ``P6``.
     max_pixels : int
-        The most pixels (height times width) that are allowed.
+        Limit of pixels (height times width).
 
     Returns
     -------
@@ -49,12 +49,12 @@ def read_netpbm(data: bytes, max_pixels: int) -> NDArray[np.uint8]:
         ``truncated``, ``corrupt`` or ``too-large``.
     """
     kind = data[1] - ord("0")
-    numbers, position = read_header(data)
+    numbers, position = read_netpbm_header(data)
     width, height = numbers[:2]
     maxval = 1 if kind in (1, 4) else numbers[2]
     check_size(height, width, max_pixels)
     if not 1 <= maxval <= 65535:
-        raise corrupt("PPM", f"its largest value is {maxval}, which is not from 1 to 65535")
+        raise corrupt("PPM", f"its largest value is {maxval}, not 1 to 65535")
     channels = 3 if kind in (3, 6) else 1
     if kind == 4:
         samples = _packed_bits(data, position, height, width)
@@ -67,10 +67,10 @@ def read_netpbm(data: bytes, max_pixels: int) -> NDArray[np.uint8]:
     return _scaled(samples.reshape(height, width, channels), maxval)
 
 
-def read_header(data: bytes) -> tuple[list[int], int]:
-    """Return the header's numbers and where the samples begin: after one blank.
+def read_netpbm_header(data: bytes) -> tuple[list[int], int]:
+    """Return the header's numbers and the offset of the samples.
 
-    The numbers are width, height and, but for a bitmap, the largest value.
+    The numbers are the width, the height and, except in a bitmap, the largest value.
     """
     count = 2 if data[1:2] in b"14" else 3
     head = data[:MAX_HEADER]
@@ -80,7 +80,7 @@ def read_header(data: bytes) -> tuple[list[int], int]:
         if found is None:
             if len(data) <= MAX_HEADER and not head[position:].strip(_BLANKS):
                 raise truncated("PPM")
-            raise corrupt("PPM", "its header is not made of numbers")
+            raise corrupt("PPM", "its header has something other than numbers")
         numbers.append(int(found.group(1)))
         position = found.end()
     return numbers, position + 1
@@ -111,8 +111,8 @@ def _plain_bits(data: bytes, position: int, count: int) -> NDArray[np.integer]:
 def _plain_numbers(data: bytes, position: int, count: int) -> NDArray[np.integer]:
     text = _plain_text(data, position, b"0123456789")
     if _TOO_LONG.search(text):
-        raise corrupt("PPM", "it holds a number above 65535")
-    # Not told how many numbers to expect, because it makes up those that are missing.
+        raise corrupt("PPM", "it has a number above 65535")
+    # Without a count, for which NumPy would invent missing numbers.
     numbers = np.fromstring(text, np.int32, sep=" ")[:count]
     if numbers.size < count:
         raise truncated("PPM")
@@ -124,12 +124,12 @@ def _plain_text(data: bytes, position: int, digits: bytes) -> bytes:
     if b"#" in text:
         text = _COMMENT.sub(b"", text)
     if text.translate(None, digits + _BLANKS):
-        raise corrupt("PPM", "there is something other than numbers among its values")
+        raise corrupt("PPM", "its values include something other than numbers")
     return text
 
 
 def _scaled(samples: NDArray[np.integer], maxval: int) -> NDArray[np.uint8]:
-    """Scale to 0-255 and spread grey over three channels, a band of rows at a time."""
+    """Scale to 0-255 and repeat grey in three channels, a band of rows at a time."""
     height, width, channels = samples.shape
     table = ((np.arange(maxval + 1) * 255 + maxval // 2) // maxval).astype(np.uint8)
     image = np.empty((height, width, 3), np.uint8)
@@ -137,6 +137,6 @@ def _scaled(samples: NDArray[np.integer], maxval: int) -> NDArray[np.uint8]:
     for top in range(0, height, step):
         band = samples[top : top + step]
         if band.max() > maxval or band.min() < 0:
-            raise ImageError("corrupt", "The PPM file has values above its own largest value.")
+            raise ImageError("corrupt", "The PPM file has values above the maximum in its header.")
         image[top : top + step] = table[band]
     return image

@@ -10,7 +10,7 @@ from image_makers import chunk, encode, exif, png, tiff
 from PIL import Image, features
 
 from kindsight.images import read_image
-from kindsight.images.convert import turn
+from kindsight.images.convert import apply_orientation
 
 # Six colours, written out by hand for each orientation (TIFF 6.0, tag 274).
 TURNED = {
@@ -63,19 +63,19 @@ def test_every_orientation(name, options, tolerance, orientation):
 
 
 @pytest.mark.parametrize("orientation", TURNED)
-def test_turning_an_array(orientation):
-    turned = turn(painted(TURNED[1]), orientation)
+def test_orienting_an_array(orientation):
+    turned = apply_orientation(painted(TURNED[1]), orientation)
     assert np.array_equal(turned, painted(TURNED[orientation]))
     assert turned.flags.c_contiguous
 
 
-def test_nothing_to_turn_is_not_copied():
+def test_an_upright_image_is_not_copied():
     image = painted(TURNED[1])
-    assert turn(image, 1) is image
+    assert apply_orientation(image, 1) is image
 
 
 @pytest.mark.parametrize("orientation", TURNED)
-def test_reduced_decoding_knows_of_the_turn(orientation):
+def test_reduced_decoding_considers_the_orientation(orientation):
     pixels = painted(TURNED[1]).repeat(8, 0).repeat(8, 1)  # 256 x 384
     data = encode(pixels, "JPEG", exif=exif(orientation))
     tall = orientation >= 5
@@ -84,7 +84,7 @@ def test_reduced_decoding_knows_of_the_turn(orientation):
 
 
 @pytest.mark.parametrize("value", [0, 9, 255, 65535])
-def test_an_absurd_orientation_is_none(value):
+def test_an_invalid_orientation_is_ignored(value):
     data = encode(painted(TURNED[1]), "PNG", exif=exif(value))
     assert np.array_equal(read_image(data), painted(TURNED[1]))
 
@@ -95,7 +95,7 @@ def test_orientation_in_xmp_counts_too():
     assert read_image(data)[0, :, 0].tolist() == [200, 10]
 
 
-def test_tiff_that_says_it_twice_is_turned_once():
+def test_a_tiff_is_oriented_once():
     data = tiff(2, 3, 8, 1, 1, bytes([1, 2, 3, 4, 5, 6]), extra=[(274, 3, [6])])
     assert read_image(data)[..., 0].tolist() == [[4, 1], [5, 2], [6, 3]]
 
@@ -114,7 +114,7 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("case", HOSTILE)
-def test_hostile_metadata_does_not_cost_the_image(case, capfd):
+def test_hostile_metadata_do_not_make_the_image_unreadable(case, capfd):
     pixels = painted(TURNED[1])
     block = HOSTILE[case]
     segment = b"\xff\xe1" + struct.pack(">H", len(block) + 8) + b"Exif\0\0" + block
@@ -126,7 +126,7 @@ def test_hostile_metadata_does_not_cost_the_image(case, capfd):
     assert capfd.readouterr().err == ""
 
 
-def test_a_image_is_the_same_however_it_is_stored():
+def test_an_image_is_the_same_in_every_stored_orientation():
     # The same image, turned beforehand and marked so, and not.
     upright = painted(TURNED[1])
     for orientation, k in ((6, 1), (3, 2), (8, 3)):

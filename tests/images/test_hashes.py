@@ -1,4 +1,4 @@
-"""The fingerprint of what an image looks like."""
+"""Perceptual hashes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,13 @@ import numpy as np
 import pytest
 from image_makers import smooth
 
-from kindsight.images.hashes import TURNS, hamming, perceptual_hash, small_grey, turned_hashes
+from kindsight.images.hashes import (
+    ORIENTATIONS,
+    hamming,
+    oriented_hashes,
+    perceptual_hash,
+    small_grey,
+)
 
 
 def photo(seed):
@@ -32,16 +38,16 @@ def test_the_bits_are_signs_of_the_cosine_transform():
     assert bits.sum() == (coefficients > noise).sum() - 1
 
 
-@pytest.mark.parametrize("turn", TURNS)
-def test_the_hash_of_a_turned_image_follows_from_that_of_the_image(turn):
-    transposed, mirrored, upended = turn
+@pytest.mark.parametrize("orientation", ORIENTATIONS)
+def test_the_hash_of_an_oriented_image_follows_from_that_of_the_image(orientation):
+    transposed, mirrored, upended = orientation
     for seed in range(5):
         small = small_grey(photo(seed))
         turned = small.T if transposed else small
         turned = turned[:, ::-1] if mirrored else turned
         turned = turned[::-1] if upended else turned
         expected = perceptual_hash(np.ascontiguousarray(turned))
-        found = turned_hashes(perceptual_hash(small)[None], turn)[0]
+        found = oriented_hashes(perceptual_hash(small)[None], orientation)[0]
         assert hamming(found, expected) <= 16  # coefficients near zero
 
 
@@ -55,7 +61,7 @@ def test_copies_are_near_and_others_far():
     assert hamming(here, perceptual_hash(small_grey(photo(4)))) >= 80
 
 
-def test_a_grey_image_of_one_tone_has_no_bits():
+def test_the_hash_of_a_plain_image_is_zero():
     assert not perceptual_hash(np.full((32, 32), 77, np.uint8)).any()
 
 

@@ -49,7 +49,7 @@ def test_reduced_is_never_below_the_target(height, width, orientation):
 @pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
 @pytest.mark.parametrize("options", [{}, {"progressive": True}], ids=["baseline", "progressive"])
 @pytest.mark.parametrize("target", [(200, 300), (96, 128), (32, 32)])
-def test_reduced_decoding_looks_like_full_decoding(mode, options, target):
+def test_reduced_decoding_resembles_full_decoding(mode, options, target):
     data = encode(LARGE, "JPEG", mode=mode, quality=92, **options)
     spec = InputSpec(*target)
     reduced = read_image(data, target=target)

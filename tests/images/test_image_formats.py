@@ -194,14 +194,14 @@ def test_every_readable_format_is_told_from_its_bytes():
         (b"%PDF-1.7\n", "PDF"),
         (b"8BPS\0\1", "Photoshop"),
         (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "HEIC"),
-        (b"\0\0\0\x18ftypmp42\0\0\0\0mp42isom", "film"),
+        (b"\0\0\0\x18ftypmp42\0\0\0\0mp42isom", "video"),
         (b"\xff\x0a\xfa\x1f", "JPEG XL"),
         (b'<?xml version="1.0"?>\n<svg xmlns="">', "SVG"),
-        (b"RIFF\x24\0\0\0WAVEfmt ", "RIFF"),
+        (b"RIFF\x24\0\0\0WAVEfmt ", "audio"),
         (b"qoif\0\0\0\1", "QOI"),
     ],
 )
-def test_known_files_that_are_not_read_are_named(data, word):
+def test_known_unsupported_formats_are_named(data, word):
     with pytest.raises(ImageError, match=word) as caught:
         read_image(data + bytes(100))
     assert caught.value.code == "unsupported"

@@ -1,4 +1,4 @@
-"""The resize and its settings."""
+"""Resizing and its settings."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from image_makers import noise
 
-from kindsight.digest import content_digest
 from kindsight.errors import SettingsError, UsageError
 from kindsight.images import InputSpec, resize_image
 from kindsight.images.resize import MAX_SIDE, PAD_VALUE
@@ -40,14 +39,14 @@ def test_shrinking_one_side_averages_that_side():
     assert resized[0, :, 0].tolist() == [13, 47]
 
 
-def test_shrinking_to_half_or_more_is_linear_unless_told_otherwise():
+def test_shrinking_to_half_or_more_is_linear_by_default():
     # Centres of the two new pixels lie at 0.25 and 1.75 of the three old:
     # 0.75 * 10 + 0.25 * 30 = 15, 0.25 * 30 + 0.75 * 70 = 60.
     resized = resize_image(image_of([[10, 30, 70]]), InputSpec(1, 2))
     assert resized[0, :, 0].tolist() == [15, 60]
 
 
-def test_shrinking_to_less_than_half_averages_unless_told_otherwise():
+def test_shrinking_to_less_than_half_averages_by_default():
     # By 2.5: (10 + 30 + 20 / 2) / 2.5 = 20, (20 / 2 + 60 + 80) / 2.5 = 60.
     resized = resize_image(image_of([[10, 30, 20, 60, 80]]), InputSpec(1, 2))
     assert resized[0, :, 0].tolist() == [20, 60]
@@ -100,7 +99,7 @@ def test_the_same_size_is_the_same_array():
 sides = st.integers(1, 40)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(sides, sides, sides, sides, st.sampled_from(FITS), st.sampled_from(INTERPOLATIONS))
 def test_shape_and_layout_for_all_sizes(height, width, new_height, new_width, fit, interpolation):
     image = noise(height, width)
@@ -112,7 +111,7 @@ def test_shape_and_layout_for_all_sizes(height, width, new_height, new_width, fi
     assert np.array_equal(image, before)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(
     sides,
     sides,
@@ -128,7 +127,7 @@ def test_one_colour_stays_that_colour(h, w, new_h, new_w, fit, interpolation, co
     assert (resized == colour).all()
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(*[st.integers(1, 12)] * 4, st.integers(0, 2**32 - 1))
 def test_whole_shrinking_is_the_mean_of_each_block(height, width, times_down, times_right, seed):
     image = noise(height * times_down, width * times_right, seed)
@@ -154,8 +153,8 @@ def test_very_long_images(shape):
     ],
     ids=["grey", "four channels", "floats", "no rows", "a list"],
 )
-def test_what_is_not_a_image_is_refused(image):
-    with pytest.raises(UsageError, match="Received: "):
+def test_other_inputs_are_refused(image):
+    with pytest.raises(UsageError, match="; got "):
         resize_image(image, InputSpec(2, 2))
 
 
@@ -184,21 +183,21 @@ def test_every_setting_is_in_the_key():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((0, 5), "height must be a whole number from 1 to 8192. Received: height=0"),
-        ((5, -1), "width must be"),
-        ((5, MAX_SIDE + 1), "width must be"),
-        ((5.0, 5), "height must be"),
-        ((True, 5), "height must be"),
-        (("5", 5), "height must be"),
-        ((5, 5, "fill"), "fit must be one of stretch, crop, pad. Received: fit='fill'"),
+        ((0, 5), "`height` must be an integer from 1 to 8192; got 0."),
+        ((5, -1), "`width` must be"),
+        ((5, MAX_SIDE + 1), "`width` must be"),
+        ((5.0, 5), "`height` must be"),
+        ((True, 5), "`height` must be"),
+        (("5", 5), "`height` must be"),
+        ((5, 5, "fill"), "`fit` must be one of stretch, crop, pad; got 'fill'."),
         (
             (5, 5, "pad", "bicubic"),
-            "interpolation must be one of auto, area, linear, cubic, nearest",
+            "`interpolation` must be one of auto, area, linear, cubic, nearest",
         ),
-        ((5, 5, ["pad"]), "fit must be one of"),
+        ((5, 5, ["pad"]), "`fit` must be one of"),
     ],
 )
-def test_impossible_specs(arguments, message):
+def test_invalid_specs(arguments, message):
     with pytest.raises(SettingsError) as caught:
         InputSpec(*arguments)
     assert str(caught.value).startswith(message)
@@ -207,36 +206,14 @@ def test_impossible_specs(arguments, message):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"height": 5}, "must give both height and width"),
+        ({"height": 5}, "needs both height and width"),
         ({"height": 5, "width": 5, "interpolatoin": "area"}, "Did you mean 'interpolation'?"),
-        ({"height": 5, "width": 5, 3: 4}, "Received: 3"),
+        ({"height": 5, "width": 5, 3: 4}, "got 3"),
         ([5, 5], "must be a table of settings"),
-        ({"height": 5, "width": 10**30}, "width must be"),
+        ({"height": 5, "width": 10**30}, "`width` must be"),
     ],
 )
-def test_impossible_saved_specs(settings, message):
+def test_invalid_saved_specs(settings, message):
     with pytest.raises(SettingsError) as caught:
         InputSpec.from_dict(settings)
     assert message in str(caught.value)
-
-
-def test_content_digest():
-    # BLAKE2b of 16 bytes of nothing and of "abc", as b2sum -l 128 gives them.
-    assert content_digest(b"") == "cae66941d9efbd404e4d88758ea67670"
-    assert content_digest(b"abc") == "cf4ab791c62b8d2b2109c90275287816"
-
-
-def test_the_digest_of_an_array_knows_shape_and_type_and_not_layout():
-    image = noise(4, 6)
-    assert content_digest(image) == content_digest(image.copy(order="F"))
-    others = [
-        image.reshape(6, 4, 3),
-        image.transpose(1, 0, 2),
-        image.view(np.int8),
-        image[:3],
-        image ^ 1,
-    ]
-    digests = {content_digest(other) for other in others}
-    digests |= {content_digest(image), content_digest(image.tobytes())}
-    assert len(digests) == 7
-    assert all(len(digest) == 32 for digest in digests)
