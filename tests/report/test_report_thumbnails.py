@@ -1,4 +1,4 @@
-"""Which images are shown, and the small JPEGs."""
+"""Selection of gallery images, and thumbnails."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from kindsight.errors import ImageError, UsageError
-from kindsight.report import (
-    Predictions,
+from kindsight.report.data import Predictions
+from kindsight.report.thumbnails import (
+    confident_mistakes,
     make_cards,
-    most_doubtful,
+    most_uncertain,
     thumbnail_uri,
-    worst_mistakes,
 )
 
 
@@ -27,7 +27,7 @@ def opened(uri: str) -> Image.Image:
     return Image.open(io.BytesIO(base64.b64decode(uri[len(start) :], validate=True)))
 
 
-def test_shape_and_colours_are_kept():
+def test_aspect_ratio_and_colours_are_preserved():
     image = np.zeros((300, 600, 3), np.uint8)
     image[:, :300] = (220, 30, 40)
     image[:, 300:] = (20, 40, 210)
@@ -38,50 +38,52 @@ def test_shape_and_colours_are_kept():
     assert np.abs(pixels[32, 108] - (20, 40, 210)).max() < 8
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(st.integers(1, 400), st.integers(1, 400), st.integers(16, 200))
-def test_any_shape_fits(height, width, size):
+def test_any_shape_fits_the_size(height, width, size):
     small = opened(thumbnail_uri(np.zeros((height, width, 3), np.uint8), size))
     assert max(small.size) == min(size, max(height, width))
     assert min(small.size) >= 1
 
 
-def test_wrong_images_are_refused():
+def test_invalid_images_raise():
     for image in (
         np.zeros((4, 4), np.uint8),
         np.zeros((4, 4, 4), np.uint8),
         np.zeros((4, 4, 3), np.float32),
         np.zeros((0, 4, 3), np.uint8),
     ):
-        with pytest.raises(UsageError, match="Received"):
+        with pytest.raises(UsageError, match="uint8 array"):
             thumbnail_uri(image)
     with pytest.raises(UsageError, match="size must be"):
         thumbnail_uri(np.zeros((4, 4, 3), np.uint8), 5000)
 
 
-def said() -> Predictions:
+def small_predictions() -> Predictions:
     return Predictions(
         ("a", "b", "c", "d", "e"),
         np.array([0, 1, 1, 0, 1]),
-        # right, wrong 0.6, wrong 0.9, right but close, wrong 0.9
+        # correct, wrong 0.6, wrong 0.9, correct with a small margin, wrong 0.9
         np.array([[0.99, 0.01], [0.6, 0.4], [0.9, 0.1], [0.51, 0.49], [0.9, 0.1]]),
     )
 
 
-def test_surest_mistakes_first_and_ties_in_order():
-    assert worst_mistakes(said()).tolist() == [2, 4, 1]
-    assert worst_mistakes(said(), 1).tolist() == [2]
+def test_mistakes_are_sorted_by_confidence():
+    assert confident_mistakes(small_predictions()).tolist() == [2, 4, 1]
+    assert confident_mistakes(small_predictions(), 1).tolist() == [2]
 
 
-def test_closest_first_and_the_sure_left_out():
+def test_uncertain_predictions_are_sorted_by_margin():
     # margins: 0.98, 0.2, 0.8, 0.02, 0.8
-    assert most_doubtful(said()).tolist() == [3, 1]
-    assert most_doubtful(said(), margin=0.9).tolist() == [3, 1, 2, 4]
-    assert most_doubtful(said(), exclude=worst_mistakes(said())).tolist() == [3]
-    assert most_doubtful(said(), limit=1).tolist() == [3]
+    assert most_uncertain(small_predictions()).tolist() == [3, 1]
+    assert most_uncertain(small_predictions(), margin=0.9).tolist() == [3, 1, 2, 4]
+    assert most_uncertain(
+        small_predictions(), exclude=confident_mistakes(small_predictions())
+    ).tolist() == [3]
+    assert most_uncertain(small_predictions(), limit=1).tolist() == [3]
 
 
-def test_cards_by_hand():
+def test_cards():
     image = np.zeros((8, 8, 3), np.uint8)
 
     def load(row: int) -> np.ndarray:
@@ -89,10 +91,10 @@ def test_cards_by_hand():
             raise ImageError("missing", "it is gone")
         return image
 
-    first, second = make_cards(np.array([2, 4]), said(), ["cat", "dog"], load)
+    first, second = make_cards(np.array([2, 4]), small_predictions(), ["cat", "dog"], load)
     assert (first.path, first.label, first.prediction) == ("c", "dog", "cat")
     assert first.confidence == pytest.approx(0.9)
-    assert first.caption == "then dog (10.0%)"
+    assert first.caption == "second: dog (10.0%)"
     assert first.image == thumbnail_uri(image)
     assert second.image is None
     assert second.path == "e"

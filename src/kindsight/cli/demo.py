@@ -22,7 +22,7 @@ from kindsight.dataset.splits.split import random_split
 from kindsight.digest import content_digest
 from kindsight.errors import DatasetError, MissingExtraError, UsageError
 from kindsight.evaluation import Evaluation
-from kindsight.report import Reference
+from kindsight.report.data import Reference
 from kindsight.runs.train import TrainResult, TrainSettings, train
 from kindsight.training.common import Progress
 
@@ -73,7 +73,7 @@ def demo(
 def demo_lines(result: DemoResult) -> Iterator[str]:
     """Yield what the demo prints: ours beside the paper's, and where the report is."""
     from kindsight.cli.terminal.summary import facts
-    from kindsight.report.words import duration, interval, percent
+    from kindsight.report.format import duration, interval, percent
 
     paint, test, training = Paint(sys.stdout), result.test, result.training
     ends = paint(f"(95% interval {interval(test.accuracy_interval)})", "dim")

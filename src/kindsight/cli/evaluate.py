@@ -41,7 +41,8 @@ from kindsight.cli.terminal.text import (
 from kindsight.dataset import ImageDataset
 from kindsight.errors import DatasetError, SettingsError
 from kindsight.predictor import Prediction, Predictor
-from kindsight.report.words import amount, elide, interval, percent, top_confusions
+from kindsight.report.format import amount, elide, interval, percent
+from kindsight.report.summary import top_confusions
 
 if TYPE_CHECKING:
     from kindsight.dataset import ImageDataset

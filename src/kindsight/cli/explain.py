@@ -14,7 +14,7 @@ from kindsight.cli.terminal.text import Paint, print_json, printable, say, table
 from kindsight.errors import SettingsError, UsageError
 
 if TYPE_CHECKING:
-    from kindsight.explain.feature_maps import Layers
+    from kindsight.explain.feature_maps import FeatureMaps
 
 __all__ = ["explain"]
 
@@ -104,8 +104,8 @@ def _page(image: str, out: str | None, json: bool) -> Path | None:
     return None if json else Path(f"{Path(image).stem}-layers.html")
 
 
-def _lines(found: Layers, page: Path | None) -> list[str]:
-    from kindsight.report.words import amount, percent
+def _lines(found: FeatureMaps, page: Path | None) -> list[str]:
+    from kindsight.report.format import amount, percent
 
     paint = Paint(sys.stdout)
     answer = found.prediction
@@ -119,15 +119,15 @@ def _lines(found: Layers, page: Path | None) -> list[str]:
         for layer in found.layers
     ]
     lines = [
-        paint(f"{printable(str(answer.label))}, {percent(answer.confidence)} sure", "bold"),
+        paint(f"{printable(str(answer.label))}, confidence {percent(answer.confidence)}", "bold"),
         "",
-        *table(("layer", "size", "maps", "silent"), rows, paint=paint),
+        *table(("layer", "size", "maps", "constant"), rows, paint=paint),
     ]
-    if found.left_out:
-        total = amount(len(found.layers) + len(found.left_out), "layer")
+    if found.not_shown:
+        total = amount(len(found.layers) + len(found.not_shown), "layer")
         lines.append(
             f"  {len(found.layers)} of {total} with maps, evenly chosen; --max-layers shows more"
         )
-    if found.within:
-        lines.append("  of one network, which sees the image as it is: several answer together")
+    if found.is_submodel:
+        lines.append("  of one of the averaged networks, applied to the unchanged image")
     return [*lines, "", f"page  {printable(str(page))}"]

@@ -1,4 +1,4 @@
-"""What a classifier makes of one image, layer by layer."""
+"""Feature maps of every layer of a classifier for one image."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,53 +14,51 @@ from numpy.typing import NDArray
 from kindsight.bundle import KERAS_FILE, MAX_MODEL_BYTES, Bundle, load_bundle
 from kindsight.digest import file_digest
 from kindsight.errors import BundleError, SettingsError
-from kindsight.explain.page import LayersData, LayerView, render_layers
+from kindsight.explain.page import FeatureMapsPage, render_feature_maps
 from kindsight.images import read_image, resize_image
 from kindsight.models.networks.feature_maps import (
     MAX_LAYERS,
     MAX_MAPS,
     LayerMaps,
-    brightness,
     collect_maps_in_worker,
 )
 from kindsight.models.worker.process import KerasProcess
 from kindsight.predictor import Prediction, Predictor
 
-__all__ = ["Layers", "explain_layers"]
+__all__ = ["FeatureMaps", "explain_layers"]
 
-SHOWN_ANSWERS = 5
+SHOWN_CLASSES = 5
 
 
 @dataclass(frozen=True, eq=False)
-class Layers:
-    """The feature maps of one image.
+class FeatureMaps:
+    """Feature maps of the layers of a classifier for one image.
 
     Attributes
     ----------
     bundle : Bundle
         The classifier.
     image : uint8 array (height, width, 3)
-        As the network sees it.
+        The network's input, RGB.
     prediction : Prediction
-        Its answer.
     layers : tuple of LayerMaps
-        In the order in which the image goes through them.
-    left_out : tuple of str
-        Names of the layers that have maps and were not chosen.
-    within : bool
-        Whether they are of a network within the one that answers: several answer together, or one
-        over several views of the image.
+        In the order of the forward pass.
+    not_shown : tuple of str
+        Names of further layers that have feature maps.
+    is_submodel : bool
+        Whether the layers belong to one network of an ensemble, or to a network whose predictions
+        are averaged by TTA.
     """
 
     bundle: Bundle
     image: NDArray[np.uint8]
     prediction: Prediction
     layers: tuple[LayerMaps, ...]
-    left_out: tuple[str, ...]
-    within: bool = False
+    not_shown: tuple[str, ...]
+    is_submodel: bool = False
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what ``kindsight explain --layers --json`` prints."""
+        """Return the output of ``kindsight explain --layers --json``."""
         return {
             "image": self.prediction.path,
             "label": self.prediction.label,
@@ -73,41 +70,28 @@ class Layers:
                     "height": layer.size[0],
                     "width": layer.size[1],
                     "maps": layer.channels,
-                    "silent": layer.silent,
+                    "constant": layer.silent,
                     "low": layer.low if math.isfinite(layer.low) else None,
                     "high": layer.high if math.isfinite(layer.high) else None,
                     "shown": layer.shown.tolist(),
                 }
                 for layer in self.layers
             ],
-            "left_out": list(self.left_out),
-            "within_another": self.within,
+            "not_shown": list(self.not_shown),
+            "is_submodel": self.is_submodel,
         }
 
     def to_html(self) -> str:
-        """Return the page: self-contained, without scripts."""
-        return render_layers(
-            LayersData(
+        """Return the feature maps as a self-contained HTML page without scripts."""
+        return render_feature_maps(
+            FeatureMapsPage(
                 path=self.prediction.path,
                 image=self.image,
                 run=self.bundle.folder.name,
-                answers=self.prediction.top(SHOWN_ANSWERS),
-                layers=[
-                    LayerView(
-                        layer.name,
-                        layer.kind,
-                        layer.size,
-                        layer.channels,
-                        layer.shown.tolist(),
-                        brightness(layer.maps),
-                        layer.low,
-                        layer.high,
-                        layer.silent,
-                    )
-                    for layer in self.layers
-                ],
-                left_out=self.left_out,
-                within=self.within,
+                top_classes=self.prediction.top(SHOWN_CLASSES),
+                layers=self.layers,
+                not_shown=self.not_shown,
+                is_submodel=self.is_submodel,
             )
         )
 
@@ -118,41 +102,39 @@ def explain_layers(
     *,
     max_layers: int = MAX_LAYERS,
     max_maps: int = MAX_MAPS,
-) -> Layers:
-    """Run an image through a classifier and keep the feature maps of its layers.
+) -> FeatureMaps:
+    """Compute the feature maps of a classifier's layers for one image.
 
     Parameters
     ----------
     bundle : path
-        A run's folder, or another bundle with its ``model.keras``.
+        A run folder, or another bundle with its ``model.keras``.
     image : path
-        An image's file.
-    max_layers, max_maps : int
-        More layers, and more maps of a layer, are chosen from evenly.
-
-    Returns
-    -------
-    Layers
+        An image file.
+    max_layers : int, default=16
+        Maximum number of layers; of more, evenly spaced ones are returned.
+    max_maps : int, default=64
+        Maximum number of feature maps of a layer, selected in the same way.
 
     Raises
     ------
     BundleError
-        For a bundle that is absent or damaged, or has no ``model.keras``.
+        If the bundle is missing or damaged, or has no ``model.keras``.
     ImageError
-        For an image that cannot be read.
+        If the image cannot be read.
     SettingsError
-        For a number of layers or maps below 1.
+        For a maximum below 1.
     KindsightError
-        Where Keras cannot run the network, or it has no layers with maps.
+        If Keras cannot run the network, or no layer has feature maps.
     """
     for name, value in (("max_layers", max_layers), ("max_maps", max_maps)):
         if value < 1:
-            raise SettingsError(f"{name} must be 1 or more. Received: {value}.")
+            raise SettingsError(f"{name} must be at least 1; got {value}.")
     opened = load_bundle(bundle)
-    _check_keras(opened)
+    _check_keras_file(opened)
     path = os.fspath(image)
     pixels = resize_image(read_image(path), opened.spec)
-    # Keras starts while LiteRT answers.
+    # Keras starts in its process while LiteRT predicts.
     with KerasProcess().start() as keras:
         (prediction,) = Predictor(opened, workers=1).predict([path])
         if prediction.error is not None:
@@ -160,22 +142,21 @@ def explain_layers(
         found = collect_maps_in_worker(
             keras, opened.keras, pixels, max_layers=max_layers, max_maps=max_maps
         )
-    layers, left_out = tuple(found.layers), tuple(found.left_out)
-    return Layers(opened, pixels, prediction, layers, left_out, found.within)
+    layers, not_shown = tuple(found.layers), tuple(found.left_out)
+    return FeatureMaps(opened, pixels, prediction, layers, not_shown, found.within)
 
 
-def _check_keras(bundle: Bundle) -> None:
-    """Hold the Keras file to the digest that was noted when it was written."""
+def _check_keras_file(bundle: Bundle) -> None:
+    """Compare the Keras file with the digest stored in the bundle."""
     path = bundle.keras
     if not path.is_file() or path.stat().st_size > MAX_MODEL_BYTES:
         raise BundleError(
-            f"To look into its layers a bundle must hold {KERAS_FILE}. Received: "
-            f"{Path(bundle.folder)}, where it is missing or too large."
+            f"Feature maps need {KERAS_FILE}, but in {bundle.folder} it is missing or too large. "
+            "Use the folder of a training run."
         )
     files = bundle.facts.get("files")
-    noted = files.get(KERAS_FILE) if isinstance(files, Mapping) else None
-    if noted is not None and noted != file_digest(path):
+    expected = files.get(KERAS_FILE) if isinstance(files, Mapping) else None
+    if expected is not None and expected != file_digest(path):
         raise BundleError(
-            f"{path} must be the file that the bundle was written with; its content has changed. "
-            "Restore it, or train again."
+            f"{path} was changed after the bundle was written. Restore the file or train again."
         )

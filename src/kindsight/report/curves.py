@@ -1,8 +1,7 @@
-"""The curves of a training, as inline SVG: accuracy and loss by epoch, loss by learning rate.
+"""Training curves as inline SVG: accuracy and loss by epoch, loss by learning rate.
 
-The numbers come from :mod:`.epochs`, and nothing but them is drawn. Colours are classes of the
-page's own style, so that a figure follows light, dark and print. A curve holds no text from
-outside: names of phases stand in the page, below it.
+The values come from :mod:`.history`. Colours are CSS classes, so that a figure follows light, dark
+and print styles. A curve contains no text from outside: the names of phases are in the page.
 """
 
 from __future__ import annotations
@@ -15,8 +14,8 @@ from collections.abc import Callable, Iterator, Sequence
 from markupsafe import Markup, escape
 
 from kindsight.report.axes import Axis, decimals, linear_axis, log_axis, whole_axis
-from kindsight.report.epochs import Point, Rate
-from kindsight.report.words import percent
+from kindsight.report.format import percent
+from kindsight.report.history import Point, Rate
 
 __all__ = [
     "CURVE_SIZE",
@@ -28,53 +27,55 @@ __all__ = [
 ]
 
 MAX_DOTS = 40
-"""Epochs up to which each has a dot."""
+"""Curves of at most this many epochs have a dot for each."""
 
 CURVE_SIZE = (360, 292)
-"""Width and height of a drawing, in its own units."""
+"""Width and height of a drawing in SVG units."""
 
 _LEFT, _TOP, _RIGHT, _BASE = 50.0, 36.0, 346.0, 250.0
-# A diverged start may be thousands of times what the rest is about.
+# The loss axis ends at this multiple of the median, so that a diverged start does not flatten the
+# rest.
 _OUTLIER = 8.0
-# Labels of smaller numbers would not fit; larger ones have no room among floats.
+# The loss axis covers at least the first value, since labels of smaller numbers would not fit, and
+# at most the second, since larger numbers overflow.
 _SMALLEST, _LARGEST = 1e-3, 1e300
 
 
 def draw_curve(table: Sequence[Point], quantity: str) -> Markup:
-    """Draw a quantity of the training and the validation part over the epochs."""
+    """Draw training and validation values (``"accuracy"`` or ``"loss"``) over the epochs."""
     across = whole_axis(table[0].epoch, table[-1].epoch, _LEFT, _RIGHT)
     values = [v for point in table for v in (point.training, point.validation) if v is not None]
-    up = _scale(values, quantity)
-    known = any(point.validation is not None for point in table)
+    up = _value_axis(values, quantity)
+    validated = any(point.validation is not None for point in table)
     shapes = [*_bands(table, across), *_grid(across, up, quantity)]
     shapes.append(
         f'<text x="{(_LEFT + _RIGHT) / 2:.0f}" y="{_BASE + 32:.0f}" class="middle">epoch</text>'
     )
     shapes += _best(table, across)
-    # Where it is the whole story, the training part's line is the strong one.
+    # Without validation, the training curve is drawn in the stronger style.
     kinds: list[tuple[str, Callable[[Point], float | None]]] = [
-        ("training" if known else "validation", lambda point: point.training)
+        ("training" if validated else "validation", lambda point: point.training)
     ]
-    if known:
+    if validated:
         kinds.append(("validation", lambda point: point.validation))
     for kind, value in kinds:
         shapes += _line(kind, [(point.epoch, value(point)) for point in table], across, up)
     # Accuracy leaves room at the bottom, loss at the top.
     shapes += _rings(table, across, up, _BASE - 8 if quantity == "accuracy" else _TOP + 11)
-    shapes += _legend(quantity, known)
+    shapes += _legend(quantity, validated)
     shapes += _hovers(table, across, quantity)
     return _svg(
         f"{quantity.capitalize()} by epoch: training"
-        f"{' and validation' if known else ''}; {_ends(table, quantity)}",
+        f"{' and validation' if validated else ''}; {_ends(table, quantity)}",
         shapes,
         " many" if len(table) > 2 * MAX_DOTS else "",
     )
 
 
 def draw_rate(table: Sequence[Rate]) -> Markup:
-    """Draw loss over learning rate, the suggested rate marked."""
+    """Draw loss over learning rate, with the suggested rate marked."""
     across = log_axis(table[0].rate, table[-1].rate, _LEFT, _RIGHT)
-    up = _scale([row.loss for row in table], "loss")
+    up = _value_axis([row.loss for row in table], "loss")
     shapes = _grid(across, up, "loss")
     shapes.append(
         f'<text x="{(_LEFT + _RIGHT) / 2:.0f}" y="{_BASE + 32:.0f}" class="middle">'
@@ -82,31 +83,31 @@ def draw_rate(table: Sequence[Rate]) -> Markup:
     )
     chosen = [row for row in table if row.suggested]
     for row in chosen:
-        shapes.append(_upright("best", across.place(row.rate)))
+        shapes.append(_vertical("best", across.coordinate(row.rate)))
     shapes += _line("validation", [(row.rate, row.loss) for row in table], across, up, dots=False)
     for row in chosen:
-        x, y = across.place(row.rate), up.place(row.loss)
+        x, y = across.coordinate(row.rate), up.coordinate(row.loss)
         shapes.append(f'<circle class="ring" cx="{x:.1f}" cy="{y:.1f}" r="5"/>')
     shapes.append(f'<text class="title" x="8" y="18">loss</text>{_key("validation", 60, "loss")}')
-    said = ""
+    label = ""
     if chosen:
-        said = f"; suggested {chosen[0].rate:.2g}"
+        label = f"; suggested {chosen[0].rate:.2g}"
         shapes.append(
             '<circle class="ring" cx="150" cy="14" r="5"/><text x="160" y="18">'
             f"suggested: {chosen[0].rate:.2g}</text>"
         )
-    return _svg(f"Loss by learning rate{said}", shapes)
+    return _svg(f"Loss by learning rate{label}", shapes)
 
 
-def _svg(said: str, shapes: Sequence[str], kind: str = "") -> Markup:
+def _svg(label: str, shapes: Sequence[str], kind: str = "") -> Markup:
     wide, tall = CURVE_SIZE
     return Markup(
         f'<svg class="diagram curve{kind}" viewBox="0 0 {wide} {tall}" role="img" '
-        f'aria-label="{said}">{"".join(shapes)}</svg>'
+        f'aria-label="{label}">{"".join(shapes)}</svg>'
     )
 
 
-def _scale(values: Sequence[float], quantity: str) -> Axis:
+def _value_axis(values: Sequence[float], quantity: str) -> Axis:
     finite = sorted(value for value in values if math.isfinite(value))
     if quantity == "accuracy":
         return linear_axis(min(finite, default=0.0), 1.0, _BASE, _TOP, ceiling=1.0)
@@ -120,7 +121,7 @@ def _grid(across: Axis, up: Axis, quantity: str) -> list[str]:
     digits = decimals(up.ticks, 100 if quantity == "accuracy" else 1)
     lines = []
     for tick in up.ticks:
-        y = up.place(tick)
+        y = up.coordinate(tick)
         label = f"{tick:.0e}" if up.high > 99_999 else f"{tick:.{digits}f}"
         if quantity == "accuracy":
             label = percent(tick, digits)
@@ -133,34 +134,34 @@ def _grid(across: Axis, up: Axis, quantity: str) -> list[str]:
     )
     for tick in across.ticks:
         label = f"{tick:,}" if isinstance(tick, int) else f"{tick:g}"
-        x = min(across.place(tick), CURVE_SIZE[0] - 3.5 * len(label))
+        x = min(across.coordinate(tick), CURVE_SIZE[0] - 3.5 * len(label))
         lines.append(f'<text x="{x:.1f}" y="{_BASE + 15:.0f}" class="middle">{label}</text>')
     return lines
 
 
 def _bands(table: Sequence[Point], across: Axis) -> Iterator[str]:
-    """Shade every second phase, and draw a line where one begins."""
+    """Shade every second phase and draw a line where a phase begins."""
     edges = [
-        (before.phase, (across.place(before.epoch) + across.place(after.epoch)) / 2)
+        (before.phase, (across.coordinate(before.epoch) + across.coordinate(after.epoch)) / 2)
         for before, after in itertools.pairwise(table)
         if before.phase != after.phase
     ]
-    for place, (_, x) in enumerate(edges):
-        if place % 2 == 0:
-            end = edges[place + 1][1] if place + 1 < len(edges) else _RIGHT
+    for index, (_, x) in enumerate(edges):
+        if index % 2 == 0:
+            end = edges[index + 1][1] if index + 1 < len(edges) else _RIGHT
             yield (
                 f'<rect class="band" x="{x:.1f}" y="{_TOP:.0f}" width="{end - x:.1f}" '
                 f'height="{_BASE - _TOP:.0f}"/>'
             )
-        yield _upright("phase", x)
+        yield _vertical("phase", x)
 
 
-def _upright(kind: str, x: float) -> str:
+def _vertical(kind: str, x: float) -> str:
     return f'<line class="{kind}" x1="{x:.1f}" x2="{x:.1f}" y1="{_TOP:.0f}" y2="{_BASE:.0f}"/>'
 
 
 def _best(table: Sequence[Point], across: Axis) -> list[str]:
-    return [_upright("best", across.place(point.epoch)) for point in table if point.best]
+    return [_vertical("best", across.coordinate(point.epoch)) for point in table if point.best]
 
 
 def _rings(table: Sequence[Point], across: Axis, up: Axis, level: float) -> Iterator[str]:
@@ -168,9 +169,10 @@ def _rings(table: Sequence[Point], across: Axis, up: Axis, level: float) -> Iter
         value = point.training if point.validation is None else point.validation
         if not point.best:
             continue
-        x = across.place(point.epoch)
+        x = across.coordinate(point.epoch)
         if math.isfinite(value):
-            yield f'<circle class="ring" cx="{x:.1f}" cy="{up.place(value):.1f}" r="5"/>'
+            y = up.coordinate(value)
+            yield f'<circle class="ring" cx="{x:.1f}" cy="{y:.1f}" r="5"/>'
         side, kind = (x - 6, "end") if x > (_LEFT + _RIGHT) / 2 else (x + 6, "start")
         yield (
             f'<text class="{kind} note" x="{side:.1f}" y="{level:.0f}">best: {point.epoch:,}</text>'
@@ -185,19 +187,17 @@ def _line(
     *,
     dots: bool = True,
 ) -> Iterator[str]:
-    """Draw a line through the points, broken where a value is not finite."""
+    """Draw a line through the points, interrupted where a value is missing or not finite."""
     path, pen = [], "M"
-    for x, y in points:
-        if y is None or not math.isfinite(y):
+    for epoch, value in points:
+        if value is None or not math.isfinite(value):
             pen = "M"
             continue
-        path.append(f"{pen}{across.place(x):.1f} {up.place(y):.1f}")
+        x, y = across.coordinate(epoch), up.coordinate(value)
+        path.append(f"{pen}{x:.1f} {y:.1f}")
         pen = "L"
         if dots and len(points) <= MAX_DOTS:
-            yield (
-                f'<circle class="{kind} dot" cx="{across.place(x):.1f}" cy="{up.place(y):.1f}" '
-                'r="2.2"/>'
-            )
+            yield f'<circle class="{kind} dot" cx="{x:.1f}" cy="{y:.1f}" r="2.2"/>'
     if path:
         yield f'<path class="{kind} line" d="{"".join(path)}"/>'
 
@@ -208,25 +208,25 @@ def _key(kind: str, x: float, name: str) -> str:
     )
 
 
-def _legend(quantity: str, known: bool) -> Iterator[str]:
+def _legend(quantity: str, validated: bool) -> Iterator[str]:
     yield f'<text class="title" x="8" y="18">{quantity}</text>'
-    if known:
+    if validated:
         yield _key("training", 172, "training") + _key("validation", 262, "validation")
     else:
         yield _key("validation", 272, "training")
 
 
 def _hovers(table: Sequence[Point], across: Axis, quantity: str) -> Iterator[str]:
-    """Lay an unseen stripe over each epoch that tells its numbers to a pointer."""
-    places = [across.place(point.epoch) for point in table]
-    edges = [_LEFT, *((a + b) / 2 for a, b in itertools.pairwise(places)), _RIGHT]
-    for place, point in enumerate(table):
-        said = f"epoch {point.epoch}: training {_value(point.training, quantity)}"
+    """Lay a transparent stripe with a tooltip over each epoch."""
+    xs = [across.coordinate(point.epoch) for point in table]
+    edges = [_LEFT, *((a + b) / 2 for a, b in itertools.pairwise(xs)), _RIGHT]
+    for index, point in enumerate(table):
+        text = f"epoch {point.epoch}: training {_value(point.training, quantity)}"
         if point.validation is not None:
-            said += f", validation {_value(point.validation, quantity)}"
+            text += f", validation {_value(point.validation, quantity)}"
         yield (
-            f'<g><title>{said}</title><rect class="hover" x="{edges[place]:.1f}" '
-            f'y="{_TOP:.0f}" width="{max(0.0, edges[place + 1] - edges[place]):.1f}" '
+            f'<g><title>{text}</title><rect class="hover" x="{edges[index]:.1f}" '
+            f'y="{_TOP:.0f}" width="{max(0.0, edges[index + 1] - edges[index]):.1f}" '
             f'height="{_BASE - _TOP:.0f}"/></g>'
         )
 
@@ -234,34 +234,32 @@ def _hovers(table: Sequence[Point], across: Axis, quantity: str) -> Iterator[str
 def _ends(table: Sequence[Point], quantity: str) -> str:
     last = table[-1]
     value = last.training if last.validation is None else last.validation
-    said = f"{_value(value, quantity)} at the last epoch, {last.epoch}"
+    text = f"{_value(value, quantity)} in the last epoch ({last.epoch})"
     for point in table:
         if point.best:
             value = point.training if point.validation is None else point.validation
-            said += f"; {_value(value, quantity)} at the best, {point.epoch}"
-    return said
+            text += f"; {_value(value, quantity)} in the best ({point.epoch})"
+    return text
 
 
 def _value(value: float, quantity: str) -> str:
     return percent(value) if quantity == "accuracy" else f"{value:.4f}"
 
 
-# SECTION: Curves as an SVG file of its own: what the page's style gives them, it carries with it.
-
 LIGHT = {
     "page": "#fbfaf7", "panel": "#f1efe9", "line": "#d9d5cb", "ink": "#1d2024",
     "quiet": "#575d64", "right": "#1a659e", "wrong": "#a9480a",
 }  # fmt: skip
-"""The report's colours on light ground; a test holds them to its style sheet."""
+"""Colours of the light theme; the same as in the style sheet of the report."""
 
 DARK = {
     "page": "#15171a", "panel": "#1e2125", "line": "#363b42", "ink": "#e8e6e1",
     "quiet": "#a5abb3", "right": "#7cb8ea", "wrong": "#f0a35e",
 }  # fmt: skip
-"""The same on dark ground."""
+"""Colours of the dark theme."""
 
-# Plain colours, not variables: programs that draw SVG know no variables, or no media queries,
-# and then show the light ones.
+# A separate SVG file has its own style. It uses plain colours, since many SVG viewers support
+# neither CSS variables nor media queries; those show the light theme.
 _COLOURS = """
 .page{{fill:{page}}}text{{fill:{quiet}}}.title{{fill:{ink}}}.note{{fill:{wrong}}}
 .band{{fill:{panel}}}.grid{{stroke:{line}}}.axis,.phase{{stroke:{quiet}}}
@@ -281,30 +279,25 @@ _GAP = 24
 
 
 def svg_file(drawings: Sequence[Markup], title: str) -> str:
-    """Put drawings side by side in one file.
+    """Return an SVG document with drawings side by side, without scripts or external resources.
 
     Parameters
     ----------
     drawings : sequence of Markup
-        As :func:`.curves.draw_curve` and :func:`.curves.draw_rate` make them.
+        From :func:`draw_curve` or :func:`draw_rate`.
     title : str
-        What the whole is called; anything.
-
-    Returns
-    -------
-    str
-        An SVG document that fetches nothing, runs no script and follows light and dark.
+        Any text; it is escaped.
     """
     wide, tall = CURVE_SIZE
     whole = len(drawings) * wide + (len(drawings) - 1) * _GAP + 20
     placed = "".join(
         re.sub(
             r"<svg ",
-            f'<svg x="{10 + place * (wide + _GAP)}" y="8" width="{wide}" height="{tall}" ',
+            f'<svg x="{10 + index * (wide + _GAP)}" y="8" width="{wide}" height="{tall}" ',
             drawing,
             count=1,
         )
-        for place, drawing in enumerate(drawings)
+        for index, drawing in enumerate(drawings)
     )
     clean = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in title)
     return (

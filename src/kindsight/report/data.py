@@ -1,4 +1,4 @@
-"""What a report is made of: plain, frozen values that any caller can fill in."""
+"""The content of a training report, as plain frozen values."""
 
 from __future__ import annotations
 
@@ -12,37 +12,37 @@ from numpy.typing import NDArray
 from kindsight.dataset.splits.leakage import DuplicateAcrossSplits
 from kindsight.errors import UsageError
 from kindsight.evaluation import Evaluation
-from kindsight.report.epochs import Epoch
 
 __all__ = [
     "MAX_CARDS",
-    "HeadChoice",
+    "Epoch",
+    "HeadCandidateRow",
     "Layer",
-    "Part",
     "Predictions",
-    "Problem",
     "Reference",
     "ReportData",
+    "SkippedImage",
+    "SplitResult",
     "ThumbnailCard",
-    "TrainedOn",
+    "TrainingSummary",
 ]
 
 MAX_CARDS = 24
-"""Images shown of each kind; the page stays under 1.5 MB."""
+"""Maximum number of images in each gallery; it keeps the page below 1.5 MB."""
 
 _SPLITS = ("train", "validation", "test")
 
 
 class Reference(NamedTuple):
-    """Somebody else's accuracy on the same data, to stand beside ours."""
+    """A published accuracy on the same data, for comparison."""
 
     name: str
     value: float
     source: str
 
 
-class Problem(NamedTuple):
-    """An image that was set aside, and why."""
+class SkippedImage(NamedTuple):
+    """An image that could not be used, with the reason."""
 
     path: str
     code: str
@@ -50,42 +50,80 @@ class Problem(NamedTuple):
 
 
 class Layer(Protocol):
-    """One line of a network's table of layers."""
+    """One row of a network's layer table."""
 
     @property
     def name(self) -> str:
-        """What it is called."""
+        """Layer name."""
 
     @property
     def kind(self) -> str:
-        """What it does, in words."""
+        """Short description of the operation."""
 
     @property
     def output(self) -> tuple[int, ...]:
-        """The shape of what it gives for one image."""
+        """Output shape for one image, without the batch axis."""
 
     @property
     def parameters(self) -> int:
-        """How many numbers it learns, or has learned before."""
+        """Number of weights."""
 
     @property
     def trains(self) -> str:
-        """Where not all layers do: whether it trains, in words."""
+        """Whether the layer is trainable, in words; "" where all layers are."""
+
+
+class Epoch(Protocol):
+    """One epoch of a training; :class:`kindsight.training.engine.history.EpochRow` is one."""
+
+    @property
+    def epoch(self) -> int:
+        """Number, from 1, counted over all phases."""
+
+    @property
+    def phase(self) -> str:
+        """Name of the training phase."""
+
+    @property
+    def seconds(self) -> float:
+        """Duration in seconds."""
+
+    @property
+    def learning_rate(self) -> float:
+        """Learning rate of the last step."""
+
+    @property
+    def loss(self) -> float:
+        """Mean training loss in nats."""
+
+    @property
+    def accuracy(self) -> float:
+        """Training accuracy, 0-1."""
+
+    @property
+    def val_loss(self) -> float | None:
+        """Validation loss in nats."""
+
+    @property
+    def val_accuracy(self) -> float | None:
+        """Validation accuracy, 0-1."""
 
 
 @dataclass(frozen=True)
-class HeadChoice:
-    """One row of the cross-validation that chose the head.
+class HeadCandidateRow:
+    """Cross-validation result of one candidate head.
 
     Attributes
     ----------
     name : str
-    accuracy, spread : float
-        Mean over the folds, and standard deviation over them (None where there is none).
+    accuracy : float
+        Mean over the folds, 0-1.
+    spread : float or None
+        Standard deviation of the accuracy over the folds.
     log_loss : float
         Mean over the folds, in nats.
     seconds : float or None
-    chosen : bool
+    selected : bool
     """
 
     name: str
@@ -93,18 +131,20 @@ class HeadChoice:
     spread: float | None
     log_loss: float
     seconds: float | None = None
-    chosen: bool = False
+    selected: bool = False
 
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
-    """What the classifier said of each image of one split.
+    """Predicted probabilities of the images of one split.
 
     Attributes
     ----------
-    paths : tuple of str, n of them
-    targets : int array (n,), the label's place in the classes
-    probabilities : float array (n, k), rows sum to 1
+    paths : tuple of str, length n
+    targets : int array (n,)
+        Index of each image's label in the classes.
+    probabilities : float array (n, k)
+        Rows sum to 1.
     """
 
     paths: tuple[str, ...]
@@ -115,36 +155,43 @@ class Predictions:
         shapes = (len(self.paths),), self.targets.shape, self.probabilities.shape[:1]
         if self.probabilities.ndim != 2 or len(set(shapes)) != 1:
             raise UsageError(
-                "paths, targets and probabilities must have one row for each image. Received: "
-                f"{len(self.paths)} paths, {self.targets.shape}, {self.probabilities.shape}"
+                "paths, targets and probabilities must have one row for each image; got "
+                f"{len(self.paths)} paths and shapes {self.targets.shape} and "
+                f"{self.probabilities.shape}."
             )
 
     @property
     def predicted(self) -> NDArray[np.intp]:
-        """The most probable class of each image, the first of equals."""
-        answers: NDArray[np.intp] = self.probabilities.argmax(axis=1)
-        return answers
+        """Index of the most probable class of each image; the first one of a tie."""
+        classes: NDArray[np.intp] = self.probabilities.argmax(axis=1)
+        return classes
+
+
+class SplitResult(NamedTuple):
+    """The evaluation of one split, with the predictions it was computed from."""
+
+    name: str
+    evaluation: Evaluation
+    predictions: Predictions | None
 
 
 @dataclass(frozen=True)
 class ThumbnailCard:
-    """One image as it is shown in the report.
+    """One image of a gallery.
 
     Attributes
     ----------
     path : str
-        Where it is.
     image : str or None
-        A ``data:image/jpeg;base64,`` or ``data:image/png;base64,`` address; None where the
-        image could not be read again.
+        A ``data:image/jpeg;base64,`` or ``data:image/png;base64,`` URI; None if the image could
+        not be read again.
     label : str or None
-        Its class in the data.
+        Class in the data.
     prediction : str
-        The classifier's answer.
     confidence : float
-        The answer's probability, 0-1.
+        Probability of the prediction, 0-1.
     caption : str
-        A further line, such as the second most probable class.
+        An additional line, such as the second most probable class.
     """
 
     path: str
@@ -156,106 +203,90 @@ class ThumbnailCard:
 
 
 @dataclass(frozen=True)
-class TrainedOn:
-    """The facts of a training.
+class TrainingSummary:
+    """Settings and facts of a training run.
 
     Attributes
     ----------
     source : str
-        The folder (or what else) the images came from, as the user gave it.
+        Where the images came from, as the user gave it.
     classes : mapping of str to mapping of str to int
-        Class to split ("train", "validation", "test") to images.
-    made : mapping of str to str
-        What the classifier is and how it was trained, a few names with what is to be said.
+        Class to split ("train", "validation", "test") to number of images.
     input_size : tuple of int
         (height, width) in pixels.
     temperature : float
-    temperature_from : str
-        What it was fitted on; "" where it was not fitted.
+    temperature_source : str
+        The predictions that it was fitted on; "" if it was not fitted.
     seed : int
+    details : mapping of str to str
+        Rows of the "Training" section: a short name and its text, such as "Backbone" or
+        "Fine-tuning".
     seconds : mapping of str to float
         Stage to seconds, in order; "total" is the whole run.
-    choices : tuple of HeadChoice
-        The cross-validation table.
-    layers : tuple of Layer
-        The network's layers, of a network that was trained.
-    skipped, duplicates : int
-        Images that could not be read; images identical to another one.
+    candidates : tuple of HeadCandidateRow
+        The heads compared by cross-validation.
+    layers : sequence of Layer
+        The layers of a trained network.
+    duplicates : int
+        Images that are identical to another one.
     versions : mapping of str to str
         Package to version.
     machine : str
         One line.
-    facts : mapping of str to str
-        Anything else worth a row, such as the agreement of the saved forms.
     """
 
     source: str
     classes: Mapping[str, Mapping[str, int]]
-    made: Mapping[str, str]
     input_size: tuple[int, int]
     temperature: float
-    temperature_from: str
+    temperature_source: str
     seed: int
+    details: Mapping[str, str] = field(default_factory=dict)
     seconds: Mapping[str, float] = field(default_factory=dict)
-    choices: tuple[HeadChoice, ...] = ()
+    candidates: tuple[HeadCandidateRow, ...] = ()
     layers: Sequence[Layer] = ()
-    skipped: int = 0
     duplicates: int = 0
     versions: Mapping[str, str] = field(default_factory=dict)
     machine: str = ""
-    facts: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def splits(self) -> tuple[str, ...]:
-        """The splits that hold an image, in the order of their use."""
+        """The splits that contain images, in the order train, validation, test."""
         return tuple(split for split in _SPLITS if self.images(split))
 
     def images(self, split: str) -> int:
-        """Count the images of a split over all classes."""
+        """Return the number of images in a split."""
         return sum(counts.get(split, 0) for counts in self.classes.values())
-
-
-class Part(NamedTuple):
-    """An evaluation with the name of the split it was made on, and what was said of it."""
-
-    name: str
-    evaluation: Evaluation
-    predictions: Predictions | None
 
 
 @dataclass(frozen=True)
 class ReportData:
-    """Everything that a report says.
+    """Everything in a training report.
 
     Attributes
     ----------
     title, run, created : str
-        The page's title, the run's name, and when it was made, as it is to be shown.
-    trained_on : TrainedOn
-        The facts of the training.
-    evaluation, test : Evaluation or None
-        On the validation images and on the test images. Where both are there the test
-        stands first.
-    predictions, test_predictions : Predictions or None
-        What was said of these images: needed for the reliability diagram and for the
-        sentences on doubt.
+        Page title, name of the run, and date and time as shown.
+    training : TrainingSummary
+    results : tuple of SplitResult
+        The evaluated splits. The first one gives the headline: test if there is one, else
+        validation.
     reference : tuple of Reference
-        Others' accuracies on the same data.
-    mistakes, doubtful : tuple of ThumbnailCard
-        Highest confidence in a wrong answer first; smallest margin first. The first
-        `MAX_CARDS` of each are shown.
-    cards_from : str
-        The split that these images are of.
-    problems : tuple of Problem
-        Images that were set aside.
+        Published accuracies on the same data.
+    mistakes, uncertain : tuple of ThumbnailCard
+        Misclassified images, most confident first; images with the smallest margin between their
+        two most probable classes. The first `MAX_CARDS` of each are shown.
+    gallery_split : str
+        The split that these images belong to.
+    skipped : tuple of SkippedImage
     leakage : tuple of DuplicateAcrossSplits
-        Images that several parts had, and what became of them.
+        Duplicates across splits.
     notes, warnings : tuple of str
-        Sentences worth saying; warnings stand on the first screen.
+        Sentences; warnings are shown at the top of the page.
     run_folder : str
-        For the commands that use the run; "" leaves them out.
+        For the example commands; "" omits them.
     history : tuple of Epoch
-        The epochs of the training, in order; none for a frozen backbone.
+        The epochs in order; empty for a frozen backbone.
     best_epoch : int or None
         The epoch to mark in the curves.
     """
@@ -263,28 +294,16 @@ class ReportData:
     title: str
     run: str
     created: str
-    trained_on: TrainedOn
-    evaluation: Evaluation | None = None
-    test: Evaluation | None = None
-    predictions: Predictions | None = None
-    test_predictions: Predictions | None = None
+    training: TrainingSummary
+    results: tuple[SplitResult, ...] = ()
     reference: tuple[Reference, ...] = ()
     mistakes: tuple[ThumbnailCard, ...] = ()
-    doubtful: tuple[ThumbnailCard, ...] = ()
-    cards_from: str = "validation"
-    problems: tuple[Problem, ...] = ()
+    uncertain: tuple[ThumbnailCard, ...] = ()
+    gallery_split: str = "validation"
+    skipped: tuple[SkippedImage, ...] = ()
     leakage: tuple[DuplicateAcrossSplits, ...] = ()
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     run_folder: str = ""
     history: tuple[Epoch, ...] = ()
     best_epoch: int | None = None
-
-    @property
-    def parts(self) -> tuple[Part, ...]:
-        """The evaluations there are, the one that counts most first."""
-        both = (
-            ("test", self.test, self.test_predictions),
-            ("validation", self.evaluation, self.predictions),
-        )
-        return tuple(Part(name, evaluation, said) for name, evaluation, said in both if evaluation)

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from kindsight.files import replacing, write_text
-from kindsight.report import curves, epochs
-from kindsight.report.curves import svg_file
+from kindsight.report.curves import draw_curve, draw_rate, svg_file
+from kindsight.report.history import curve_table, rate_table
 from kindsight.training.engine.history import History
 
 __all__ = ["write_history_figures", "write_learning_rate_figures"]
@@ -36,9 +36,7 @@ def write_history_figures(history: History, folder: Path) -> tuple[Path, Path]:
 
     png = history_figure(history).png()
     drawings = [
-        curves.draw_curve(
-            epochs.curve_table(history.rows(), history.best_epoch, quantity), quantity
-        )
+        draw_curve(curve_table(history.rows(), history.best_epoch, quantity), quantity)
         for quantity in ("accuracy", "loss")
     ]
     return _write(folder, "history", svg_file(drawings, "Accuracy and loss by epoch"), png)
@@ -72,7 +70,7 @@ def write_learning_rate_figures(
     from kindsight.training.engine.plots import learning_rate_figure
 
     png = learning_rate_figure(rates, losses, suggestion).png()
-    drawing = curves.draw_rate(epochs.rate_table(rates, losses, suggestion))
+    drawing = draw_rate(rate_table(rates, losses, suggestion))
     return _write(folder, "learning_rate", svg_file([drawing], "Loss by learning rate"), png)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from kindsight.dataset import ImageDataset
 from kindsight.dataset.splits.leakage import Leakage
 from kindsight.evaluation import Evaluation, evaluate
-from kindsight.report.words import interval, percent
+from kindsight.report.format import interval, percent
 from kindsight.runs.result import Clock, Scored
 from kindsight.runs.settings import TrainSettings
 from kindsight.runs.split import Divided

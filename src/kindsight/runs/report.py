@@ -15,18 +15,17 @@ from kindsight.bundle import Bundle
 from kindsight.dataset.splits.leakage import DuplicateAcrossSplits
 from kindsight.errors import ImageError
 from kindsight.images import InputSpec, resize_image
-from kindsight.report import (
-    HeadChoice,
-    Problem,
+from kindsight.report.data import (
+    HeadCandidateRow,
     Reference,
     ReportData,
-    TrainedOn,
-    make_cards,
-    most_doubtful,
-    render_report,
-    worst_mistakes,
+    SkippedImage,
+    SplitResult,
+    TrainingSummary,
 )
-from kindsight.report.words import amount
+from kindsight.report.format import amount
+from kindsight.report.page import render_report
+from kindsight.report.thumbnails import confident_mistakes, make_cards, most_uncertain
 from kindsight.runs.result import Scored, TrainResult
 from kindsight.runs.settings import TrainSettings
 from kindsight.threads import count_cores
@@ -52,31 +51,33 @@ def make_report(
     leakage: tuple[DuplicateAcrossSplits, ...] = (),
 ) -> str:
     """Return the report of a run as one self-contained HTML page."""
+    results = [
+        SplitResult(name, evaluation, scored[name].predictions if name in scored else None)
+        for name, evaluation in (("test", result.test), ("validation", result.validation))
+        if evaluation is not None
+    ]
     main = "test" if "test" in scored else "validation"
     mistakes: tuple[Any, ...] = ()
-    doubtful: tuple[Any, ...] = ()
+    uncertain: tuple[Any, ...] = ()
     if main in scored:
         predictions, load = scored[main].predictions, _loader(fitted, scored[main].rows)
-        worst = worst_mistakes(predictions)
-        mistakes = make_cards(worst, predictions, fitted.classes, load, THUMBNAIL)
-        doubt = most_doubtful(predictions, exclude=worst)
-        doubtful = make_cards(doubt, predictions, fitted.classes, load, THUMBNAIL)
+        rows = confident_mistakes(predictions)
+        mistakes = make_cards(rows, predictions, fitted.classes, load, THUMBNAIL)
+        others = most_uncertain(predictions, exclude=rows)
+        uncertain = make_cards(others, predictions, fitted.classes, load, THUMBNAIL)
     return render_report(
         ReportData(
             title=os.path.basename(os.path.abspath(settings.data)),  # noqa: PTH119, PTH100
             run=result.run.name,
             created=str(bundle.facts["created"]).replace("T", " ").replace("+00:00", " UTC"),
-            trained_on=_trained_on(settings, result, fitted, bundle),
-            evaluation=result.validation,
-            test=result.test,
-            predictions=scored["validation"].predictions if "validation" in scored else None,
-            test_predictions=scored["test"].predictions if "test" in scored else None,
+            training=_summary(settings, result, fitted, bundle),
+            results=tuple(results),
             reference=tuple(reference),
             mistakes=mistakes,
-            doubtful=doubtful,
-            cards_from=main,
-            problems=tuple(
-                Problem(str(error.path), error.code, error.reason) for error in result.problems
+            uncertain=uncertain,
+            gallery_split=main,
+            skipped=tuple(
+                SkippedImage(str(error.path), error.code, error.reason) for error in result.problems
             ),
             leakage=leakage,
             notes=result.notes,
@@ -87,9 +88,9 @@ def make_report(
     )
 
 
-def _trained_on(
+def _summary(
     settings: TrainSettings, result: TrainResult, fitted: Fitted, bundle: Bundle
-) -> TrainedOn:
+) -> TrainingSummary:
     dataset = fitted.dataset
     counts: dict[str, dict[str, int]] = {name: {} for name in fitted.classes}
     for label, split in zip(dataset.label, dataset.split, strict=True):
@@ -100,24 +101,24 @@ def _trained_on(
         how = _tuned(fitted)
     else:
         how = _frozen(fitted) if isinstance(fitted, FittedFrozenHead) else _network(fitted)
-    return TrainedOn(
+    how["details"] = {
+        **how["details"],
+        "Keras and LiteRT": (
+            f"probabilities agree to {agreement['largest_difference']:.1e} on "
+            f"{agreement['images']} images"
+        ),
+        "Data": f"digest {bundle.facts['data']['digest']}",
+    }
+    return TrainingSummary(
         source=settings.data,
         classes=counts,
         input_size=bundle.spec.size,
         temperature=fitted.temperature,
         seed=settings.seed,
         seconds=result.seconds,
-        skipped=len(result.problems),
         duplicates=len(dataset) - len(set(dataset.digest)),
         versions=bundle.facts["versions"],
         machine=f"{platform.system()} {platform.machine()}, {count_cores()} cores",
-        facts={
-            "Keras and LiteRT": (
-                f"agree to {agreement['largest_difference']:.1e} in probability on "
-                f"{agreement['images']} images"
-            ),
-            "Data": f"digest {bundle.facts['data']['digest']}",
-        },
         **how,
     )
 
@@ -126,14 +127,16 @@ def _frozen(fitted: FittedFrozenHead) -> dict[str, Any]:
     """Say how a head on a frozen backbone was made."""
     layout, chosen = fitted.files.layout, fitted.head.chosen
     return {
-        "made": {
+        "details": {
             "Backbone": f"{fitted.training.describe_backbone()}, frozen",
             "Features": f"{layout.width:,} numbers an image: {_describe(layout.names)}",
             "Head": chosen.describe(),
         },
-        "temperature_from": "out-of-fold predictions",
-        "choices": tuple(
-            HeadChoice(item.describe(), item.accuracy, None, item.log_loss, chosen=item == chosen)
+        "temperature_source": "out-of-fold predictions",
+        "candidates": tuple(
+            HeadCandidateRow(
+                item.describe(), item.accuracy, None, item.log_loss, selected=item == chosen
+            )
             for item in fitted.head.candidates
         ),
     }
@@ -145,7 +148,7 @@ def _tuned(fitted: FittedFineTuned) -> dict[str, Any]:
     assert tuning is not None
     how = _frozen(fitted.frozen)
     made = {
-        **how["made"],
+        **how["details"],
         "Backbone": f"{fitted.frozen.training.describe_backbone()}, fine-tuned",
         "Fine-tuning": f"{tuning.description}; weights of epoch "
         f"{fitted.history.best_epoch}, the best",
@@ -154,7 +157,7 @@ def _tuned(fitted: FittedFineTuned) -> dict[str, Any]:
         "Time": describe_seconds(tuning.seconds),
     }
     source = "validation predictions, each image's own left out of its part"
-    return {**how, "made": made, "temperature_from": source if fitted.folds else ""}
+    return {**how, "details": made, "temperature_source": source if fitted.folds else ""}
 
 
 def _network(fitted: FittedNetwork) -> dict[str, Any]:
@@ -180,8 +183,8 @@ def _network(fitted: FittedNetwork) -> dict[str, Any]:
             made["Augmentation"] = str(phase.augment)
     more = pace_words(fitted.training.layer_decay, fitted.training.ema_decay)
     return {
-        "made": {**made, **({"Pace": more} if more else {})},
-        "temperature_from": "validation predictions, each image's own left out of its part"
+        "details": {**made, **({"Pace": more} if more else {})},
+        "temperature_source": "validation predictions, each image's own left out of its part"
         if fitted.folds
         else "",
         "layers": fitted.layers,

@@ -14,7 +14,7 @@ from kindsight.dataset.labels import class_indices
 from kindsight.errors import ImageError
 from kindsight.evaluation import Evaluation, evaluate
 from kindsight.files import write_csv
-from kindsight.report import Predictions
+from kindsight.report.data import Predictions
 from kindsight.training.engine.history import History
 from kindsight.training.trainer import Fitted
 

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from kindsight.cache.folder import Cache
 from kindsight.files import write_text
 from kindsight.models.worker.process import KerasProcess
-from kindsight.report import Reference, prepare_report
+from kindsight.report.data import Reference
+from kindsight.report.page import prepare_report
 from kindsight.runs.figures import write_history_figures
 from kindsight.runs.folder import claim_run
 from kindsight.runs.learning_rates import find_learning_rate, layers_of

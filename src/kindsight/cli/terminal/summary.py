@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kindsight.cli.terminal.text import Paint, hanging, line_width, printable
-from kindsight.report.words import amount, duration, elide, interval, percent
+from kindsight.report.format import amount, duration, elide, interval, percent
 
 if TYPE_CHECKING:
     from kindsight.evaluation import Evaluation

@@ -21,7 +21,7 @@ from kindsight.checks.check import Check
 from kindsight.dataset import DataOptions, ImageDataset, open_dataset
 from kindsight.dataset.names import images, shown
 from kindsight.errors import DatasetError
-from kindsight.report.words import amount
+from kindsight.report.format import amount
 from kindsight.runs.checking.report import CheckReport
 from kindsight.runs.checking.settings import CheckSettings
 from kindsight.runs.checking.write import PAGE_FILE, write_report

@@ -1,4 +1,4 @@
-"""The page of layers: every map where its numbers say, nothing from outside but escaped."""
+"""The page of feature maps."""
 
 from __future__ import annotations
 
@@ -9,38 +9,38 @@ import re
 import numpy as np
 import pytest
 from PIL import Image
-from test_report_page import HOSTILE, Page
 
-from kindsight.explain.page import LayersData, LayerView, render_layers, sheet_png
+from html_page import HOSTILE, Page
+from kindsight.explain.page import FeatureMapsPage, render_feature_maps, sheet_png
+from kindsight.models.networks.feature_maps import LayerMaps, brightness
 
 
-def view(**changes) -> LayerView:
-    maps = np.zeros((5, 2, 3), np.uint8)
+def layer_maps(**changes) -> LayerMaps:
+    maps = np.zeros((5, 2, 3), np.float32)
     maps[:, 0, 0] = [0, 60, 120, 180, 240]
     facts = {
         "name": "conv_1",
         "kind": "Conv2D",
-        "size": (2, 3),
         "channels": 9,
-        "shown": [0, 2, 4, 6, 8],
+        "shown": np.array([0, 2, 4, 6, 8]),
         "maps": maps,
         "low": -1.25,
         "high": 3.5,
         "silent": 1,
     }
-    return LayerView(**(facts | changes))
+    return LayerMaps(**(facts | changes))
 
 
-def data(**changes) -> LayersData:
+def data(**changes) -> FeatureMapsPage:
     facts = {
         "path": "a/b.jpg",
         "image": np.full((20, 30, 3), 77, np.uint8),
         "run": "photos-1",
-        "answers": [("cat", 0.875), ("dog", 0.125)],
-        "layers": [view(), view(name="pool", channels=5, shown=[0, 1, 2, 3, 4], silent=0)],
-        "left_out": ["conv_2"],
+        "top_classes": [("cat", 0.875), ("dog", 0.125)],
+        "layers": [layer_maps(), layer_maps(name="pool", channels=5, shown=np.arange(5), silent=0)],
+        "not_shown": ["conv_2"],
     }
-    return LayersData(**(facts | changes))
+    return FeatureMapsPage(**(facts | changes))
 
 
 def pixels(png: bytes) -> np.ndarray:
@@ -48,12 +48,12 @@ def pixels(png: bytes) -> np.ndarray:
         return np.asarray(image.convert("RGB")).astype(int)
 
 
-def test_a_sheet_holds_the_maps_row_by_row_from_dark_to_bright():
-    sheet = pixels(sheet_png(view().maps, 3))
+def test_sheet_contains_the_maps_row_by_row():
+    sheet = pixels(sheet_png(layer_maps().maps.astype(np.uint8), 3))
     assert sheet.shape == (4, 9, 3)
     dark = [16, 13, 52]
     assert sheet[1, 1].tolist() == dark
-    # the last place stays empty
+    # the last position is empty
     assert sheet[2, 6].tolist() == dark
     corners = [sheet[0, 0], sheet[0, 3], sheet[0, 6], sheet[2, 0], sheet[2, 3]]
     light = [0.2126 * r + 0.7152 * g + 0.0722 * b for r, g, b in corners]
@@ -61,7 +61,7 @@ def test_a_sheet_holds_the_maps_row_by_row_from_dark_to_bright():
     assert len(set(light)) == 5
 
 
-def test_the_palette_grows_evenly_brighter():
+def test_palette_increases_in_luminance():
     ramp = np.arange(256, dtype=np.uint8).reshape(1, 1, 256)[:, :, ::4]
     sheet = pixels(sheet_png(ramp, 1))[0]
     light = (sheet * [0.2126, 0.7152, 0.0722]).sum(axis=1)
@@ -69,7 +69,7 @@ def test_the_palette_grows_evenly_brighter():
     assert sheet[0].tolist() == [16, 13, 52]
 
 
-def test_large_maps_are_made_smaller_and_small_ones_stay():
+def test_large_maps_are_scaled_down():
     assert pixels(sheet_png(np.zeros((1, 720, 360), np.uint8), 1)).shape == (72, 36, 3)
     assert pixels(sheet_png(np.zeros((1, 9, 9), np.uint8), 1)).shape == (9, 9, 3)
     half = np.zeros((1, 144, 144), np.uint8)
@@ -78,18 +78,18 @@ def test_large_maps_are_made_smaller_and_small_ones_stay():
     assert len(np.unique(pixels(sheet_png(half, 1)).reshape(-1, 3), axis=0)) == 1
 
 
-def test_the_page_says_what_the_layers_are():
-    text = render_layers(data())
+def test_page_describes_the_layers():
+    text = render_feature_maps(data())
     page = Page(text)
     assert page.unbalanced == []
     assert page.open == []
     said = " ".join(page.text_of("p").split())
-    assert "9 maps of 2 \u00d7 3, 5 of them shown, evenly chosen; values from -1.25 to 3.5." in said
-    assert "1 of the 9 is the same everywhere." in said
+    assert "9 maps of 2 \u00d7 3, 5 of them shown; values from -1.25 to 3.5." in said
+    assert "1 of the 9 is constant." in said
     assert "5 maps of 2 \u00d7 3; values" in said
-    assert "has 3 layers with maps; 2 are shown, evenly chosen. The others:conv_2" in said
+    assert "has 3 layers with feature maps; 2 are shown. The others:conv_2" in said
     assert page.text_of("strong") == "cat"
-    assert "87.5% sure" in text
+    assert "confidence 87.5%" in text
     labels = [a["aria-label"] for tag, a in page.tags if tag == "i"]
     assert labels[:5] == ["Map 0", "Map 2", "Map 4", "Map 6", "Map 8"]
     # three columns and two rows
@@ -99,11 +99,11 @@ def test_the_page_says_what_the_layers_are():
         r"url\(data:image/png;base64,([^)]*)\); background-size: (\S+) (\S+);", text
     )
     assert [sheet[1:] for sheet in sheets] == [("300%", "200%")] * 2
-    assert base64.b64decode(sheets[0][0]) == sheet_png(view().maps, 3)
+    assert base64.b64decode(sheets[0][0]) == sheet_png(brightness(layer_maps().maps), 3)
 
 
-def test_the_page_fetches_nothing_and_runs_nothing():
-    text = render_layers(data())
+def test_page_is_self_contained():
+    text = render_feature_maps(data())
     page = Page(text)
     assert not {"script", "link", "iframe", "object", "embed", "base", "form"} & set(page.names)
     assert "http://" not in text and "https://" not in text and "@import" not in text
@@ -115,14 +115,14 @@ def test_the_page_fetches_nothing_and_runs_nothing():
     assert wanted == {"l1", "l2"} <= {a.get("id") for _, a in page.tags}
 
 
-def test_everything_from_outside_is_escaped():
-    text = render_layers(
+def test_text_from_outside_is_escaped():
+    text = render_feature_maps(
         data(
             path=HOSTILE + "\x00\u202e",
             run=HOSTILE,
-            answers=[(HOSTILE, 0.5), ("b", 0.5)],
-            layers=[view(name=HOSTILE, kind=HOSTILE)],
-            left_out=[HOSTILE],
+            top_classes=[(HOSTILE, 0.5), ("b", 0.5)],
+            layers=[layer_maps(name=HOSTILE, kind=HOSTILE)],
+            not_shown=[HOSTILE],
         )
     )
     page = Page(text)
@@ -135,14 +135,18 @@ def test_everything_from_outside_is_escaped():
 
 
 @pytest.mark.parametrize("count", [1, 2, 64])
-def test_any_number_of_maps_has_its_place(count):
-    maps = np.zeros((count, 4, 4), np.uint8)
-    text = render_layers(data(layers=[view(channels=count, shown=range(count), maps=maps)]))
+def test_every_map_has_its_own_position(count):
+    maps = np.zeros((count, 4, 4), np.float32)
+    text = render_feature_maps(
+        data(layers=[layer_maps(channels=count, shown=np.arange(count), maps=maps)])
+    )
     places = re.findall(r"background-position:([^\"]*)", text)
     assert len(set(places)) == len(places) == count
-    assert "Not shown" not in render_layers(data(left_out=[]))
+    assert "Not shown" not in render_feature_maps(data(not_shown=[]))
 
 
-def test_a_network_within_another_is_said_to_be_one():
-    said = "several networks together"
-    assert said in render_layers(data(within=True)) and said not in render_layers(data())
+def test_page_says_that_the_layers_belong_to_a_submodel():
+    said = "averages several networks"
+    assert said in render_feature_maps(data(is_submodel=True)) and said not in render_feature_maps(
+        data()
+    )

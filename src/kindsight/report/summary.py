@@ -1,0 +1,209 @@
+"""The sentences of a report: headline, errors, calibration, course of the training."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from kindsight.evaluation import Evaluation
+from kindsight.report.data import Epoch, ReportData, SplitResult
+from kindsight.report.format import amount, elide, interval, listing, percent
+
+__all__ = [
+    "CONFIDENT",
+    "Headline",
+    "describe_calibration",
+    "describe_results",
+    "describe_training",
+    "headline",
+    "top_confusions",
+]
+
+CONFIDENT = 0.8
+"""Predictions below this confidence are counted as uncertain."""
+
+# Overfitting is reported if the validation loss of the last two epochs, not of a single noisy
+# one, is above its minimum by 10% and by 0.01 nats.
+RISE_FRACTION, RISE_NATS = 0.1, 0.01
+RISEN_EPOCHS = 2
+# A loss above this fraction of the loss of random guessing means that little was learned.
+GUESSING = 0.97
+
+
+class Headline(NamedTuple):
+    """The headline in three pieces; `figure` is emphasised."""
+
+    before: str
+    figure: str
+    after: str
+
+
+def headline(data: ReportData) -> Headline:
+    """Return the headline: the data, the accuracy and its confidence interval."""
+    training = data.training
+    classes = tuple(training.classes)
+    before = (
+        f"Trained on {amount(training.images('train'), 'image')} of "
+        f"{amount(len(classes), 'class', 'classes')} ({_some_names(classes)}) "
+        f"from {elide(training.source, 60)}."
+    )
+    if not data.results:
+        return Headline(before, "Accuracy not measured", "(no validation or test images)")
+    name, evaluation, _ = data.results[0]
+    return Headline(
+        before,
+        f"{name.capitalize()} accuracy {percent(evaluation.accuracy)}",
+        f"(95% CI {interval(evaluation.accuracy_interval)}, {amount(evaluation.images, 'image')})",
+    )
+
+
+def _some_names(names: Sequence[str], width: int = 64) -> str:
+    """List as many names as fit into `width` characters, but at least two."""
+    tries = [listing(names, limit) for limit in range(12, 1, -1)]
+    return next((text for text in tries if len(text) <= width), tries[-1])
+
+
+def describe_results(result: SplitResult) -> list[str]:
+    """Return sentences on the errors, the weakest class and the uncertain predictions."""
+    evaluation, predictions = result.evaluation, result.predictions
+    sentences = [_describe_errors(evaluation)]
+    present = [score for score in evaluation.classes if score.support]
+    if len(present) > 2 and evaluation.accuracy < 1:
+        worst = min(present, key=lambda score: score.recall)
+        sentences.append(
+            f"Lowest recall: {elide(worst.name, 60)}, {percent(worst.recall)} of "
+            f"{amount(worst.support, 'image')} (95% CI {interval(worst.recall_interval)})."
+        )
+    if predictions is None:
+        return sentences
+    uncertain = predictions.probabilities.max(axis=1) < CONFIDENT
+    correct = predictions.predicted == predictions.targets
+    count, rest = int(uncertain.sum()), int((~uncertain).sum())
+    if not count:
+        sentences.append(f"Confidence is at least {percent(CONFIDENT, 0)} for every image.")
+        return sentences
+    sentence = (
+        f"Confidence is below {percent(CONFIDENT, 0)} for {amount(count, 'image')}: "
+        f"accuracy {percent(float(correct[uncertain].mean()))} on "
+        f"{'it' if count == 1 else 'these'}"
+    )
+    if rest:
+        sentence += f", {percent(float(correct[~uncertain].mean()))} on the other {rest:,}"
+    sentences.append(sentence + ".")
+    return sentences
+
+
+def _describe_errors(evaluation: Evaluation) -> str:
+    wrong = evaluation.images - int(np.trace(evaluation.confusion))
+    if not wrong:
+        ceiling = percent(1 - evaluation.accuracy_interval[0])
+        return (
+            f"No image is misclassified; with {amount(evaluation.images, 'image')}, an error rate "
+            f"of up to {ceiling} on new images cannot be ruled out."
+        )
+    label, prediction, count, fraction = top_confusions(evaluation, 1)[0]
+    start = f"{amount(wrong, 'image is', 'images are')} misclassified"
+    confusion = f"{elide(label, 60)} predicted as {elide(prediction, 60)}"
+    if wrong == 1:
+        return f"{start}: {confusion}."
+    if count == 1:
+        return f"{start}, each pair of classes once; for example {confusion}."
+    return f"{start}, most often {confusion} ({count:,} times, {percent(fraction)} of the class)."
+
+
+def describe_calibration(result: SplitResult) -> str:
+    """Return a sentence on whether the classifier is over- or underconfident."""
+    if result.predictions is None:
+        return ""
+    confidence = float(result.predictions.probabilities.max(axis=1).mean(dtype=np.float64))
+    accuracy = result.evaluation.accuracy
+    gap = confidence - accuracy
+    verdict = (
+        "well calibrated on average"
+        if abs(gap) < 0.01
+        else f"{'over' if gap > 0 else 'under'}confident by {100 * abs(gap):.1f} percentage points"
+    )
+    return (
+        f"Mean confidence is {percent(confidence)} and accuracy {percent(accuracy)}: "
+        f"the classifier is {verdict}."
+    )
+
+
+def top_confusions(evaluation: Evaluation, limit: int) -> list[tuple[str, str, int, float]]:
+    """Return the most frequent confusions: label, prediction, images, fraction of the label's."""
+    table = evaluation.confusion * ~np.eye(len(evaluation.classes), dtype=bool)
+    order = np.argsort(-table, axis=None, kind="stable")[:limit]
+    pairs = []
+    for row, column in zip(*np.unravel_index(order, table.shape), strict=True):
+        count = int(table[row, column])
+        if count:
+            label, prediction = evaluation.classes[row], evaluation.classes[column]
+            pairs.append((label.name, prediction.name, count, count / label.support))
+    return pairs
+
+
+def describe_training(epochs: Sequence[Epoch], best: int | None, classes: int) -> list[str]:
+    """Return sentences on the best epoch and on divergence, underfitting or overfitting.
+
+    Parameters
+    ----------
+    epochs : sequence of Epoch
+        In order; at least one.
+    best : int or None
+        The best epoch.
+    classes : int
+        Number of classes.
+    """
+    last = epochs[-1]
+    sentences = [_describe_best(epochs, best)]
+    guess = math.log(classes)
+    if any(not math.isfinite(row.loss) for row in epochs):
+        sentences.append(
+            "Training diverged: the training loss became infinite or NaN. Lower the learning rate."
+        )
+    elif min(last.loss, last.loss if last.val_loss is None else last.val_loss) > GUESSING * guess:
+        sentences.append(
+            f"The network has learned little: the loss is still close to {guess:.3f}, the loss of "
+            "random guessing. Try more epochs, another learning rate or less augmentation."
+        )
+    elif last.val_loss is None:
+        sentences.append("Without validation images, overfitting cannot be detected.")
+    elif lowest := _overfitted_after(epochs):
+        sentences.append(
+            f"Overfitting: after epoch {lowest.epoch} the validation loss rose from "
+            f"{lowest.val_loss:.3f} to {last.val_loss:.3f} while the training loss kept falling. "
+            "Try more images, augmentation, dropout or fewer epochs."
+        )
+    elif best == last.epoch and len(epochs) > 1:
+        sentences.append("The last epoch was the best: more epochs may help.")
+    return sentences
+
+
+def _describe_best(epochs: Sequence[Epoch], best: int | None) -> str:
+    start = f"Best epoch: {best} of {len(epochs):,}"
+    if len(epochs) == 1:
+        start = "After one epoch"
+    for row in epochs:
+        if row.epoch == best and row.val_accuracy is not None:
+            return (
+                f"{start}, with {percent(row.val_accuracy)} validation accuracy and "
+                f"{percent(row.accuracy)} training accuracy."
+            )
+        if row.epoch == best:
+            return f"{start} by training loss, with {percent(row.accuracy)} training accuracy."
+    return f"Trained for {amount(len(epochs), 'epoch')}."
+
+
+def _overfitted_after(epochs: Sequence[Epoch]) -> Epoch | None:
+    """Return the epoch with the lowest validation loss if the loss rose for good after it."""
+    losses = [math.nan if row.val_loss is None else row.val_loss for row in epochs]
+    finite = [index for index, loss in enumerate(losses) if math.isfinite(loss)]
+    lowest = min(finite, key=lambda index: losses[index], default=len(epochs))
+    if lowest >= len(epochs) - RISEN_EPOCHS:
+        return None
+    bound = max(losses[lowest] * (1 + RISE_FRACTION), losses[lowest] + RISE_NATS)
+    risen = all(not loss <= bound for loss in losses[-RISEN_EPOCHS:])
+    return epochs[lowest] if risen and epochs[-1].loss < epochs[lowest].loss else None
