@@ -13,13 +13,12 @@ import numpy as np
 
 from kindsight.bundle import TFLITE_FILE
 from kindsight.models.runtime import Interpreter
-from kindsight.training.frozen.feature_cache import FeatureTable
 
 
 def use_fake_keras(patch):
-    """Put the stand-in in Keras's place, and keep its answers out of the shared cache."""
+    """Put the stand-in in Keras's place, and do not record its results in the shared cache."""
     patch.setattr("kindsight.training.frozen.settings.KerasProcess", FakeKeras)
-    patch.setattr(FeatureTable, "put_keras", lambda *_: None)
+    patch.setattr("kindsight.training.frozen.fitted.record_verified", lambda *_: None)
 
 
 class FakeKeras:

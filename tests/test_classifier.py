@@ -494,7 +494,7 @@ def test_everything_at_its_defaults(dataset, monkeypatch, tmp_path):
     fitted = ImageClassifier().fit(dataset)
     bundle = fitted.save(tmp_path / "mine")
     assert bundle.spec.size == (224, 224)
-    agreement = bundle.facts["agreement"]
+    agreement = bundle.facts["parity"]
     assert agreement["images"] == 3 * COUNT and 0 < agreement["largest_difference"] <= 1e-4
     loaded = ImageClassifier.load(tmp_path / "mine")
     np.testing.assert_allclose(

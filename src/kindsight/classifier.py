@@ -22,20 +22,16 @@ from kindsight.training.common import Progress, number_fault
 from kindsight.training.engine.callbacks import TrainingCallback
 from kindsight.training.engine.history import HISTORY_FILE, load_history
 from kindsight.training.epoch_settings import EpochTrainer
-from kindsight.training.fine_tuning.settings import MONITOR, FittedFineTuned
-from kindsight.training.frozen.fitted import FittedFrozenHead
+from kindsight.training.fine_tuning.settings import MONITOR
 from kindsight.training.frozen.settings import FrozenTrainer
 from kindsight.training.near_duplicates import remember
-from kindsight.training.network.fitted import FittedNetwork
+from kindsight.training.protocols import FittedModel, Trainer
 from kindsight.training.trainer import (
-    Fitted,
-    Training,
-    coming_download,
     foreign_options,
     make_training,
     prepare,
 )
-from kindsight.training.write_bundle import pack
+from kindsight.training.write_bundle import write_bundle
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -128,7 +124,7 @@ VALIDATION = 0.1
 _SAYS_NOTHING = {"head": "auto", "weights": "imagenet", "tta_flips": 1, "tta_crops": 1}
 
 
-def chosen_training(params: dict[str, Any]) -> Training:
+def chosen_training(params: dict[str, Any]) -> Trainer:
     """Return the training that an estimator's parameters describe.
 
     Parameters
@@ -372,7 +368,7 @@ class ImageClassifier(Estimator):
         self.ema_decay = ema_decay
         self.final_weights = final_weights
         self.compute_dtype = compute_dtype
-        self._fitted: Fitted
+        self._fitted: FittedModel
         self._predictor: Predictor | None
 
     # Fitting ---------------------------------------------------------------------------------
@@ -414,7 +410,7 @@ class ImageClassifier(Estimator):
         """
         training = chosen_training(self.get_params())
         training.spec()
-        network = isinstance(training, EpochTrainer) or training.tunes != "off"
+        network = training.by_gradient
         dataset = learned_from(as_dataset(X, y), network)
         if missing := sum(label is None for label in dataset.label):
             raise DatasetError(
@@ -422,7 +418,7 @@ class ImageClassifier(Estimator):
                 "Give y, or a folder of class folders."
             )
         labels = np.array(dataset.present_classes()) if y is None else np.unique(np.asarray(y))
-        if coming := coming_download(training):
+        if coming := training.download():
             warnings.warn(coming, stacklevel=2)
         with training.process() as keras:
             if network:
@@ -446,19 +442,16 @@ class ImageClassifier(Estimator):
                 progress=progress,
                 callback=callback,
             )
-        for note in self._fitted.notes if isinstance(self._fitted, FittedNetwork) else ():
+        for note in self._fitted.notes if network else ():
             warnings.warn(note, stacklevel=2)
         self._asked = training
         self._predictor = None
         self.classes_ = labels
-        if (
-            isinstance(self._fitted, (FittedFrozenHead, FittedFineTuned))
-            and self._fitted.fine_tuning
-        ):
+        if self._fitted.fine_tuning:
             self.fine_tuning_ = self._fitted.fine_tuning
-        if isinstance(self._fitted, FittedFrozenHead):
-            if held.any():  # the images that judged are not to be judged by: learn from them, too
-                self._fitted = self._fitted.refitted(np.arange(len(held)))
+        if held.any():  # a head that was selected without the validation images uses them, too
+            self._fitted = self._fitted.refit(np.arange(len(held)))
+        if self._fitted.head is not None:
             self.head_ = self._fitted.head
         if self._fitted.history is not None:
             self.history_ = self._fitted.history
@@ -542,7 +535,9 @@ class ImageClassifier(Estimator):
                 "copy its folder instead."
             )
         with self._fitted.training.process() as keras:
-            bundle = pack(path, self._fitted, self._fitted.rows, keras, {}, asked=self._asked)
+            bundle = write_bundle(
+                path, self._fitted, self._fitted.rows, keras, {}, asked=self._asked
+            )
         if self._fitted.history is not None:
             self._fitted.history.write_csv(path / HISTORY_FILE)
         learned = (str(self._fitted.dataset.digest[row]) for row in self._fitted.rows)

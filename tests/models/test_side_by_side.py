@@ -18,7 +18,7 @@ from kindsight.models.formats.assemble import write_keras, write_tflite
 from kindsight.models.formats.convert import make_images, run_litert
 from kindsight.models.formats.litert import make_interpreter
 from kindsight.models.heads.head import LinearHead
-from kindsight.training.parity import check_written
+from kindsight.training.parity import check_keras_weights
 
 SIZE = (40, 48)
 
@@ -112,7 +112,7 @@ def test_joined_features_are_those_of_the_parts(parts, keras_process, tmp_path, 
     )
     write_tflite(joined.tflite, head, tmp_path / "model.tflite")
     write_keras(joined.keras, head, tmp_path / "model.keras")
-    check_written(joined.keras, head, tmp_path / "model.keras")
+    check_keras_weights(joined.keras, head, tmp_path / "model.keras")
     features, logits = keras_process.run(tmp_path / "model.keras", images)
     np.testing.assert_allclose(features, wanted, atol=1e-5 * scale)
     np.testing.assert_allclose(logits, wanted @ head.kernel, atol=1e-4 * scale)

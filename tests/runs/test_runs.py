@@ -8,7 +8,6 @@ import re
 import shutil
 import subprocess
 import sys
-import time
 from typing import ClassVar
 
 import numpy as np
@@ -16,6 +15,7 @@ import pytest
 
 from fake_keras import FakeKeras, use_fake_keras
 from kindsight.bundle import load_bundle
+from kindsight.cache.folder import MARKER, Cache
 from kindsight.dataset import ImageDataset
 from kindsight.digest import content_digest, file_digest
 from kindsight.errors import (
@@ -28,11 +28,10 @@ from kindsight.errors import (
 )
 from kindsight.images import read, read_image, resize_image
 from kindsight.models.heads.head import LinearHead
-from kindsight.models.runtime import Interpreter
 from kindsight.predictor import Predictor
 from kindsight.runs.train import TrainSettings, train
-from kindsight.training import parity as agreement
-from kindsight.training import write_bundle as pack
+from kindsight.training import parity
+from kindsight.training.frozen import fitted
 from shapes import CLASSES, encoded, shape, write_shapes
 
 EVALUATION_KEYS = {
@@ -102,7 +101,7 @@ def test_what_the_bundle_says(trained, photos):
 
 
 def test_the_networks_were_compared(trained, photos):
-    found = load_bundle(trained.run).facts["agreement"]
+    found = load_bundle(trained.run).facts["parity"]
     # All of the validation part, copies once; Keras and LiteRT never agree to the last bit.
     rows = rows_of(trained.run / "validation.csv")
     images = {content_digest((photos / row["path"]).read_bytes()) for row in rows}
@@ -165,7 +164,7 @@ def test_what_the_command_line_prints(trained):
     assert said["run"] == str(trained.run) and said["classes"] == list(CLASSES)
     assert set(said["images"]) == {"train", "validation", "test", "skipped"}
     assert set(said["validation"]) == EVALUATION_KEYS and said["test"] is None
-    assert {"read", "features", "fit", "total"} <= set(said["seconds"])
+    assert {"read", "prepare", "fit", "total"} <= set(said["seconds"])
     stages = {name: value for name, value in said["seconds"].items() if name != "total"}
     assert sum(stages.values()) == pytest.approx(said["seconds"]["total"], abs=0.1)
     assert {"computed", "reused", "folder"} <= set(said["cache"])
@@ -268,7 +267,7 @@ def test_settings_reach_the_bundle(small, quick, settings):
     result = quick(small, class_weight="balanced", resize="pad", seed=9, **settings)
     bundle = load_bundle(result.run)
     assert bundle.facts["head"]["kind"] == settings["head"]
-    assert result.head.startswith(settings["head"])
+    assert result.model["head"].startswith(settings["head"])
     assert bundle.spec.fit == "pad" and bundle.facts["seed"] == 9
     assert bundle.facts["settings"]["class_weight"] == "balanced"
     assert TrainSettings.from_toml(result.run / "settings.toml").seed == 9
@@ -293,7 +292,7 @@ def test_splits_of_the_folder_are_respected(quick, tmp_path):
     assert set(said["test"]) == EVALUATION_KEYS and said["test"]["images"] == 12
     facts = load_bundle(result.run).facts
     assert facts["metrics"]["test"] == said["test"]
-    assert facts["agreement"]["images"] == 9
+    assert facts["parity"]["images"] == 9
 
 
 def test_a_test_part_is_taken_where_it_is_asked_for(small, quick):
@@ -309,7 +308,7 @@ def test_a_test_part_is_taken_where_it_is_asked_for(small, quick):
 
 @pytest.mark.parametrize("validation", [0, 9, 12])
 def test_what_more_time_could_bring_is_said_where_it_could(small, quick, validation):
-    said = quick(small, validation=validation).more
+    said = quick(small, validation=validation).hint
     assert said.startswith("--budget 10m also fine-tunes") if validation == 12 else not said
 
 
@@ -326,7 +325,7 @@ def test_without_a_validation_part(small, quick):
     assert not (result.run / "validation.csv").exists()
     facts = load_bundle(result.run).facts
     assert facts["metrics"] == {"validation": None, "test": None}
-    assert facts["agreement"]["images"] == 30  # of those it was trained on
+    assert facts["parity"]["images"] == 30  # of those it was trained on
     assert "<html" in result.report.read_text("utf-8")
     only_test = quick(small, validation=0, test=0.2)
     assert only_test.test.images == 6 and (only_test.run / "test.csv").exists()
@@ -384,18 +383,9 @@ def test_a_file_that_is_not_what_was_fitted_fails_the_run(
         right["head"] = head
         return real(template, other_head(head), *rest)
 
-    def run(_, model, pixels):
-        while "head" not in right:  # it is written meanwhile
-            time.sleep(0.005)
-        network = Interpreter(backbone.tflite)
-        features = np.stack([network(image) for image in pixels])
-        return features, right["head"].logits(features)
-
     with monkeypatch.context() as patch:
-        real = getattr(pack, f"write_{which}")
-        patch.setattr(pack, f"write_{which}", wrong)
-        if which == "tflite":
-            patch.setattr(FakeKeras, "run", run)
+        real = getattr(fitted, f"write_{which}")
+        patch.setattr(fitted, f"write_{which}", wrong)
         with pytest.raises(ParityError):
             quick(small, head="linear")
     folder = small.parent / "runs" / "small-1"
@@ -409,107 +399,75 @@ def test_a_file_that_is_not_what_was_fitted_fails_the_run(
 @pytest.mark.parametrize("offset", [0.01, np.nan])
 def test_keras_that_answers_otherwise_fails_the_run(small, quick, monkeypatch, offset):
     monkeypatch.setattr(FakeKeras, "offset", offset)
-    with pytest.raises(ParityError, match=r"agree to 0\.0001"):
-        quick(small)
+    with pytest.raises(ParityError, match=r"0\.0001 is accepted"):
+        quick(small, verify="full")
     assert not list((small.parent / "runs").rglob("bundle.json"))
 
 
-class HonestKeras(FakeKeras):
-    """Also gives the features, as the real one does, so that they are kept."""
+class CountingKeras(FakeKeras):
+    """Counts the images that it runs."""
 
     runs: ClassVar[list[int]] = []
-    starts: ClassVar[list[str]] = []
-    backbone = None
-
-    def start(self):
-        self.starts.append("started")
-        return self
-
-    def run_ahead(self, model, pixels):
-        super().run_ahead(model, pixels)
-        self.given = pixels()
 
     def run(self, model, pixels):
-        # What was run ahead is what is asked for.
-        np.testing.assert_array_equal(self.given, pixels)
         self.runs.append(len(pixels))
-        network = Interpreter(self.backbone.tflite)
-        features = np.stack([network(image) for image in pixels])
-        return features, super().run(model, pixels)[1]
+        return super().run(model, pixels)
 
 
 @pytest.fixture
-def honest(backbone, tmp_path, monkeypatch):
-    """Train 24 images of the test's own, of which no other test knows anything."""
-    monkeypatch.setattr("kindsight.training.frozen.settings.KerasProcess", HonestKeras)
-    monkeypatch.setattr(HonestKeras, "backbone", backbone)
-    monkeypatch.setattr(HonestKeras, "runs", [])
-    monkeypatch.setattr(HonestKeras, "starts", [])
+def counted(tmp_path, monkeypatch):
+    """Train on 24 images in a cache of the test's own, where no pairing has been verified."""
+    backbones = Cache().folder("backbones")
+    shutil.copytree(
+        backbones, tmp_path / "cache" / "backbones", ignore=shutil.ignore_patterns("*.parity.json")
+    )
+    (tmp_path / "cache" / MARKER).touch()
+    monkeypatch.setenv("KINDSIGHT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("kindsight.training.frozen.settings.KerasProcess", CountingKeras)
+    monkeypatch.setattr(CountingKeras, "runs", [])
+    write_shapes(tmp_path / "data", dict.fromkeys(CLASSES, 8), 1000)
 
-    def honest(first, **settings):
-        data = tmp_path / f"own {first}"
-        if not data.exists():
-            write_shapes(data, dict.fromkeys(CLASSES, 8), first)
+    def counted(**settings):
         settings = {"runs": str(tmp_path / "runs"), "size": 64, "validation": 9, **settings}
-        return load_bundle(train(TrainSettings(str(data), **settings)).run).facts["agreement"]
+        return load_bundle(train(TrainSettings(str(tmp_path / "data"), **settings)).run)
 
-    return honest
-
-
-def test_what_keras_computed_is_kept_for_further_splits(honest, monkeypatch):
-    monkeypatch.setattr("kindsight.runs.train.NEXT_SEEDS", ())
-    first = honest(1000)
-    assert "loaded and run by Keras" in first["keras"] and HonestKeras.runs == [9]
-    # The same split again: nothing is left for Keras to do.
-    again = honest(1000, head="rbf")
-    assert "ran before on these images" in again["keras"] and again["images"] == 9
-    # A second split: Keras runs all images, and no other split needs it again. It starts before
-    # the head is fitted, though no image has to be read.
-    HonestKeras.starts.clear()
-    second = honest(1000, seed=1)
-    assert "loaded and run by Keras" in second["keras"] and HonestKeras.runs == [9, 24]
-    assert HonestKeras.starts == ["started"]
-    for seed in (2, 3):
-        assert "ran before on these images" in honest(1000, seed=seed)["keras"]
-    assert HonestKeras.runs == [9, 24] and HonestKeras.starts == ["started"]
-    assert first["images"] == 9 and first["largest_difference"] < 1e-6
+    return counted
 
 
-def test_the_next_seeds_need_no_keras(honest, monkeypatch):
-    monkeypatch.setattr("kindsight.runs.train.NEXT_SEEDS", (1, 2))
-    assert "loaded and run by Keras" in honest(1300, seed=5)["keras"]
-    # Of each of three parts all nine images, and many are in more than one of them.
-    (count,) = HonestKeras.runs
-    assert 9 < count < 24
-    for seed in (6, 7):
-        found = honest(1300, seed=seed)
-        assert "ran before on these images" in found["keras"] and found["images"] == 9
-    assert HonestKeras.runs == [count]
+def test_keras_runs_a_pairing_of_backbone_and_kind_of_head_once(counted):
+    first = counted(head="linear").facts["parity"]
+    assert "loaded and run by Keras" in first["keras"] and CountingKeras.runs == [9]
+    # Any other seed: NumPy against LiteRT, and the weights read back.
+    again = counted(head="linear", seed=12345).facts["parity"]
+    assert "compared with NumPy" in again["keras"] and CountingKeras.runs == [9]
+    assert again["images"] == 9 and again["largest_difference"] < 1e-5
+    # Another kind of head is a new pairing.
+    assert "loaded and run by Keras" in counted(head="rbf").facts["parity"]["keras"]
+    assert CountingKeras.runs == [9, 9]
+    # Full verification runs Keras whatever is known.
+    assert "loaded and run" in counted(head="linear", verify="full").facts["parity"]["keras"]
+    assert CountingKeras.runs == [9, 9, 9]
 
 
-def test_what_failed_once_fails_again(honest, monkeypatch):
-    monkeypatch.setattr("kindsight.runs.train.NEXT_SEEDS", ())
-    # The features are right, but the answers wrong, as where a layer is another one. The second
-    # time the answers must be judged again, not made of features that were kept.
-    monkeypatch.setattr(HonestKeras, "offset", 0.01)
+def test_a_failed_comparison_is_repeated(counted, monkeypatch):
+    monkeypatch.setattr(CountingKeras, "offset", 0.01)
     for _ in range(2):
         with pytest.raises(ParityError):
-            honest(1100)
-    monkeypatch.setattr(HonestKeras, "offset", 0.0)
-    assert "loaded and run" in honest(1100)["keras"]
-    assert HonestKeras.runs == [9, 9, 9]
+            counted(head="linear")
+    monkeypatch.setattr(CountingKeras, "offset", 0.0)
+    assert "loaded and run" in counted(head="linear").facts["parity"]["keras"]
+    assert CountingKeras.runs == [9, 9, 9]
 
 
-def test_of_many_images_64_are_compared(honest, monkeypatch):
-    assert agreement.AGREEMENT_IMAGES == 64 and agreement.AGREEMENT_TOLERANCE == 1e-4
-    monkeypatch.setattr(agreement, "AGREEMENT_IMAGES", 5)
-    monkeypatch.setattr("kindsight.runs.train.NEXT_SEEDS", ())
-    assert honest(1200)["images"] == 5 and HonestKeras.runs == [5]
+def test_at_most_64_images_are_compared_by_default(counted, monkeypatch):
+    assert parity.COMPARED_IMAGES == 64 and parity.TOLERANCE == 1e-4
+    monkeypatch.setattr(parity, "COMPARED_IMAGES", 5)
+    assert counted().facts["parity"]["images"] == 5 and CountingKeras.runs == [5]
 
 
 def test_a_little_rounding_is_no_disagreement(small, quick, monkeypatch):
     monkeypatch.setattr(FakeKeras, "offset", 1e-5)
-    found = load_bundle(quick(small).run).facts["agreement"]
+    found = load_bundle(quick(small, verify="full").run).facts["parity"]
     assert 0 < found["largest_difference"] < 1e-4 and found["images"] == 6
 
 

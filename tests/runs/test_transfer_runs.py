@@ -130,7 +130,7 @@ def test_the_course_s_recipe(pair, tmp_path, monkeypatch):
 
     # The two files of the bundle agree, and Keras alone gives the bundle's logits.
     bundle = load_bundle(result.run)
-    assert bundle.facts["agreement"]["largest_difference"] <= 1e-4
+    assert bundle.facts["parity"]["largest_difference"] <= 1e-4
     files = sorted(pair.glob("*/*"))[:5]
     pixels = np.stack([resize_image(read_image(f), bundle.spec) for f in files])
     logits = np.array([answer.logits for answer in Predictor(bundle).predict(files)])

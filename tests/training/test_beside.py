@@ -53,7 +53,7 @@ def test_pair_with_views_from_images_to_a_saved_classifier(images, own, backbone
         assert once.computed == 0 and not np.array_equal(once.vectors, alone.vectors)
     classifier = ImageClassifier(**training.to_dict()).fit(*images)
     bundle = classifier.save(tmp_path / "saved")
-    assert bundle.facts["agreement"]["largest_difference"] < 1e-4
+    assert bundle.facts["parity"]["largest_difference"] < 1e-4
     loaded = ImageClassifier.load(tmp_path / "saved")
     np.testing.assert_allclose(
         loaded.predict_proba(images[0]), classifier.predict_proba(images[0]), atol=1e-4

@@ -26,11 +26,11 @@ from kindsight.training.fine_tuning import (
 from kindsight.training.fine_tuning import (
     train as fine_tuning,
 )
-from kindsight.training.fine_tuning.settings import is_better, parse_budget
+from kindsight.training.fine_tuning.settings import is_better
 from kindsight.training.fine_tuning.train import FineTuning, fine_tune
 from kindsight.training.fine_tuning.tta import choose_flips
 from kindsight.training.frozen.candidates import Task
-from kindsight.training.frozen.settings import FrozenTrainer
+from kindsight.training.frozen.settings import FrozenTrainer, parse_budget
 from shapes import write_small_network
 
 
@@ -192,7 +192,7 @@ def test_a_stopped_training_goes_on_to_the_same_network(photos, tmp_path, monkey
     assert {row.phase for row in through.history} == {"upper part"}
     assert "cut after stage5, 3 views" in through.network
     bundle = load_bundle(through.run)
-    assert bundle.facts["agreement"]["largest_difference"] < 1e-3
+    assert bundle.facts["parity"]["largest_difference"] < 1e-3
     assert "Better than frozen" in through.report.read_text("utf-8")
     # What is written is what answered.
     paths = [row["path"] for row in csv.DictReader((through.run / "validation.csv").open())]
@@ -215,7 +215,7 @@ def test_all_layers_learn_after_the_upper_part(photos, tmp_path, monkeypatch):
     assert "all layers" in result.network and result.fine_tuning["accepted"]
     page = result.report.read_text("utf-8")
     assert "all layers" in page and "Better than frozen" in page
-    assert load_bundle(result.run).facts["agreement"]["largest_difference"] < 1e-3
+    assert load_bundle(result.run).facts["parity"]["largest_difference"] < 1e-3
 
 
 @pytest.mark.slow
@@ -301,7 +301,7 @@ def test_within_a_budget_ctrl_c_finishes_with_the_best_so_far(
     assert "2 looks, at the image as it is and flipped, together with" in result.network
     assert result.fine_tuning["accepted"] and "wider features" in result.fine_tuning["seconds"]
     bundle = load_bundle(result.run)
-    assert bundle.facts["agreement"]["largest_difference"] < 1e-3
+    assert bundle.facts["parity"]["largest_difference"] < 1e-3
     assert {path.name for path in result.run.glob("*.json")} == {"bundle.json"}
 
 
@@ -319,7 +319,7 @@ def test_within_a_budget_ctrl_c_while_views_are_made_finishes_with_the_frozen_he
     result = train(settings, progress=press)
     assert not result.fine_tuning["accepted"]
     assert any(note.lower().endswith("not fine-tuned: ended by ctrl-c") for note in result.notes)
-    assert load_bundle(result.run).facts["agreement"]["largest_difference"] < 1e-3
+    assert load_bundle(result.run).facts["parity"]["largest_difference"] < 1e-3
     assert {path.name for path in result.run.glob("*.json")} == {"bundle.json"}
 
 

@@ -87,7 +87,7 @@ def demo_lines(result: DemoResult) -> Iterator[str]:
     rows = {
         "test": f"{test.images:,} of {IMAGES:,} images, none of them trained on",
         "paper": f"{PAPER[0].source}; on a test part of its own",
-        "head": printable(training.head),
+        **{name: printable(text) for name, text in training.model.items()},
         "time": duration(training.seconds["total"]),
         "images": f"{printable(str(result.data))}, licence {LICENCE}: not for commercial use",
         "run": printable(str(training.run)),

@@ -243,7 +243,6 @@ def train(  # noqa: PLR0913, PLR0917 (one parameter for each option)
     """
     from kindsight.cli.terminal.live import watching_training
     from kindsight.runs.train import train as train_run
-    from kindsight.training.trainer import coming_download
 
     given = {
         "data": data, "run": run, "runs": runs, "model": model, "weights": weights, "size": size,
@@ -274,7 +273,7 @@ def train(  # noqa: PLR0913, PLR0917 (one parameter for each option)
         return
     if summary and not json:
         say(*layer_lines(chosen, quiet=quiet))
-    coming = coming_download(chosen.training())
+    coming = chosen.training().download()
     if coming and not quiet:
         note(coming)
     seconds = getattr(chosen.training(), "seconds", None)

@@ -10,7 +10,7 @@ from kindsight.models.networks.small_cnn import LayerRow
 from kindsight.runs.figures import write_learning_rate_figures
 from kindsight.runs.folder import data_name
 from kindsight.runs.settings import TrainSettings
-from kindsight.runs.split import divide, open_data, rows_of
+from kindsight.runs.split import open_data, rows_of, split_images
 from kindsight.training.common import Progress
 from kindsight.training.engine.learning_rate_finder import RateSweep
 from kindsight.training.network.fit import NetworkImages
@@ -75,7 +75,7 @@ def find_learning_rate(
         keras.start()
         images = prepare(training, dataset, progress, keras)
         stack.callback(images.close)
-        images = divide(images, settings, dataset, progress).images
+        images = split_images(images, settings, dataset, progress).images
         assert isinstance(images, NetworkImages)
         rows = rows_of(images.dataset, "train")
         sweep = images.find_rate(dataset.classes, rows, keras, progress)

@@ -13,11 +13,11 @@ from kindsight.evaluation import Evaluation, evaluate
 from kindsight.report.format import interval, percent
 from kindsight.runs.result import Clock, Scored
 from kindsight.runs.settings import TrainSettings
-from kindsight.runs.split import Divided
+from kindsight.runs.split import SplitImages
 from kindsight.training.common import Progress
-from kindsight.training.trainer import Fitted
+from kindsight.training.protocols import FittedModel
 
-__all__ = ["leakage_notes", "leaks_said", "run_notes", "without_leaking"]
+__all__ = ["leakage_notes", "leakage_summary", "run_notes", "without_leaking"]
 
 
 def run_notes(
@@ -25,8 +25,8 @@ def run_notes(
     settings: TrainSettings,
     folder: Path,
     scored: Mapping[str, Scored],
-    divided: Divided,
-    fitted: Fitted,
+    divided: SplitImages,
+    fitted: FittedModel,
     progress: Progress,
     clock: Clock,
 ) -> tuple[str, ...]:
@@ -42,9 +42,9 @@ def run_notes(
         The run folder.
     scored : mapping of str to Scored
         The validation and the test part.
-    divided : Divided
+    divided : SplitImages
         How the images were divided, and what leaked.
-    fitted : Fitted
+    fitted : FittedModel
         The classifier.
     progress : callable
         Called with (stage, done, total).
@@ -78,7 +78,7 @@ def leakage_notes(
         )
 
 
-def leaks_said(
+def leakage_summary(
     leakage: Leakage, scored: Mapping[str, Scored], classes: Sequence[str]
 ) -> dict[str, object]:
     """Return what ``kindsight train --json`` prints of leakage."""

@@ -16,7 +16,7 @@ from kindsight.evaluation import Evaluation, evaluate
 from kindsight.files import write_csv
 from kindsight.report.data import Predictions
 from kindsight.training.engine.history import History
-from kindsight.training.trainer import Fitted
+from kindsight.training.protocols import FittedModel
 
 __all__ = ["Clock", "Scored", "TrainResult", "score", "write_predictions"]
 
@@ -40,7 +40,7 @@ class Scored:
     evaluation: Evaluation
 
 
-def score(fitted: Fitted, rows: NDArray[np.int64]) -> Scored:
+def score(fitted: FittedModel, rows: NDArray[np.int64]) -> Scored:
     """Answer some of the images that were prepared, and compare with their labels."""
     dataset = fitted.dataset
     targets = class_indices(dataset[rows].label, fitted.classes)
@@ -92,22 +92,20 @@ class TrainResult:
         Findings worth saying.
     problems : tuple of ImageError
         Images that were set aside.
-    head : str
-        What was chosen, in words; "" for a network.
+    model : dict of str to str
+        Rows that describe the model: name and description.
     temperature : float
         Of the probabilities.
     history : History or None
         The epochs of a network's training.
-    network : str
-        A network's layers in words; "" for a frozen backbone.
     leakage : dict
         how, groups, images: what was done with images that several parts have; see
         :mod:`kindsight.dataset.splits.leakage`.
     fine_tuning : dict
-        accepted, description, seconds, accuracy_before and accuracy_after (on the validation
-        split); empty without fine-tuning.
-    more : str
-        What more time could bring; "" where nothing is known to.
+        kept, words, seconds, before, after: what fine-tuning did, where its time went, and the
+        validation accuracies; empty where there was none.
+    hint : str
+        What could still improve the model; empty if nothing is known.
     """
 
     run: Path
@@ -120,13 +118,12 @@ class TrainResult:
     cache: dict[str, Any]
     notes: tuple[str, ...]
     problems: tuple[ImageError, ...]
-    head: str
+    model: dict[str, str]
     temperature: float
     history: History | None = None
-    network: str = ""
     leakage: dict[str, Any] = field(default_factory=dict)
     fine_tuning: dict[str, Any] = field(default_factory=dict)
-    more: str = ""
+    hint: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """Return what ``kindsight train --json`` prints."""

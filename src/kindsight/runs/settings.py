@@ -15,10 +15,10 @@ from kindsight.dataset import DataOptions
 from kindsight.dataset.splits.settings import SplitSettings
 from kindsight.errors import SettingsError
 from kindsight.files import read_toml, write_text
+from kindsight.training.protocols import Trainer
 from kindsight.training.trainer import (
     LOGS,
     OPTIONS,
-    Training,
     foreign_options,
     make_training,
     of_use,
@@ -112,6 +112,7 @@ class TrainSettings:
     group_near_duplicates: bool | None = None
     leakage: str | None = None
     check: str | None = None
+    verify: str | None = None
     label_from: str | None = None
     group_from: str | None = None
     columns: Mapping[str, str] = field(default_factory=dict)
@@ -204,7 +205,7 @@ class TrainSettings:
         names = (item.name for item in dataclasses.fields(DataOptions))
         return DataOptions(**{name: getattr(self, name) for name in names})
 
-    def training(self) -> Training:
+    def training(self) -> Trainer:
         """Return the part of the settings that says how to train."""
         return make_training({k: v for k, v in self._options().items() if k not in LOGS})
 

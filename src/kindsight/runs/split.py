@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +23,9 @@ from kindsight.runs.settings import TrainSettings
 from kindsight.trained_images import TRAINED_ON_FILE, TrainedImages
 from kindsight.training.common import Progress
 from kindsight.training.near_duplicates import find_alike
-from kindsight.training.trainer import Images
+from kindsight.training.protocols import Prepared
 
-__all__ = ["SPLIT_FILE", "Divided", "divide", "open_data", "rows_of", "write_problems"]
+__all__ = ["SPLIT_FILE", "SplitImages", "open_data", "rows_of", "split_images", "write_problems"]
 
 SPLIT_FILE = "split.csv"
 
@@ -37,28 +37,25 @@ NOTES_EACH = 3
 
 
 @dataclass(frozen=True)
-class Divided:
+class SplitImages:
     """Images with their parts.
 
     Parameters
     ----------
-    images : Images
+    images : Prepared
         Whose dataset states the parts; what was left out is in none.
     leakage : Leakage
         What was found in several parts, and what was done.
     trained_on : TrainedImages
         The training part, to be known again.
-    with_seed : callable
-        From another seed to the rows of the validation part that it would have made.
     """
 
-    images: Images
+    images: Prepared
     leakage: Leakage
     trained_on: TrainedImages
-    with_seed: Callable[[int], NDArray[np.int64]]
 
-    def written(self, folder: Path) -> Divided:
-        """Write split.csv, trained_on.npz and, where there is something to say, leakage.csv."""
+    def written(self, folder: Path) -> SplitImages:
+        """Write split.csv, trained_on.npz and, where there is something to say, leaks.csv."""
         write_split(self.images.dataset, folder / SPLIT_FILE)
         self.trained_on.write(folder / TRAINED_ON_FILE)
         if self.leakage.table:
@@ -101,14 +98,17 @@ def rows_of(dataset: ImageDataset, split: str) -> NDArray[np.int64]:
     return np.array([row for row, name in enumerate(dataset.split) if name == split], np.int64)
 
 
-def divide(
-    images: Images, settings: TrainSettings, dataset: ImageDataset, progress: Progress | None = None
-) -> Divided:
+def split_images(
+    images: Prepared,
+    settings: TrainSettings,
+    dataset: ImageDataset,
+    progress: Progress | None = None,
+) -> SplitImages:
     """Divide what could be read, after making sure that no class was lost.
 
     Parameters
     ----------
-    images : Images
+    images : Prepared
         The readable ones.
     settings : TrainSettings
         How.
@@ -146,14 +146,7 @@ def divide(
     train = rows_of(mended, "train")
     known = TrainedImages(frozenset(str(mended.digest[row]) for row in train), alike.hashes[train])
 
-    def with_seed(seed: int) -> NDArray[np.int64]:
-        other = replace(settings, seed=seed).division()
-        try:
-            return rows_of(other.split_without_leakage(readable, groups, taken)[0], "validation")
-        except DatasetError:  # groups may allow one division and not another
-            return np.empty(0, np.int64)
-
-    return Divided(images.with_dataset(mended), leakage, known, with_seed)
+    return SplitImages(images.with_dataset(mended), leakage, known)
 
 
 def _cheap_notes(context: CheckContext) -> Iterator[str]:
@@ -167,7 +160,7 @@ def _cheap_notes(context: CheckContext) -> Iterator[str]:
             yield f"{result.code}: and {more:,} more; kindsight check lists them."
 
 
-def write_problems(folder: Path, images: Images) -> None:
+def write_problems(folder: Path, images: Prepared) -> None:
     """Write which images cannot be read, and why."""
     rows = (
         (error.path, label or "", error.code, error.reason)

@@ -165,6 +165,19 @@ class EpochTrainer:
         """Describe the network in a line: its layers, and how many numbers it learned."""
         raise NotImplementedError
 
+    @property
+    def by_gradient(self) -> bool:
+        """True: there are epochs to report."""
+        return True
+
+    def download(self) -> str | None:
+        """Return None: nothing is downloaded."""
+        return None
+
+    def warm_up(self, keras: KerasProcess, *, verify: str) -> None:
+        """Start the worker process, which will train."""
+        keras.start()
+
     def process(self) -> KerasProcess:
         """Return the process in which the network is trained; not started."""
         return KerasProcess(module=CHILD)

@@ -1,87 +1,120 @@
-"""The kinds of training, and which settings mean which.
+"""The table of trainers, and which settings select which.
 
-Three kinds stand: a frozen backbone with a head (:mod:`.frozen`), a network that is trained from
-its first weights (:mod:`.network`), and a backbone whose layers learn as the user says
-(:mod:`.transfer`). Each is a frozen dataclass of settings, from which come the prepared images,
-and from these what was fitted; a run and a classifier use all of them without knowing the kind.
+A new way of training is one package with its settings and its ``prepare`` function, and one line in
+:data:`KINDS`. Runs, reports and classifiers know the protocols in :mod:`.protocols` alone.
 """
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
-from dataclasses import fields
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
 from typing import Any, TypeAlias
 
 from kindsight.dataset import ImageDataset
 from kindsight.models.backbones.table import BACKBONES
 from kindsight.models.worker.process import KerasProcess
 from kindsight.training.common import Progress
-from kindsight.training.fine_tuning.settings import FittedFineTuned
-from kindsight.training.frozen.fitted import FittedFrozenHead
-from kindsight.training.frozen.prepared import FrozenImages, prepare_frozen
+from kindsight.training.fine_tuning.prepared import prepare_backbone
 from kindsight.training.frozen.settings import FrozenTrainer
-from kindsight.training.network.fit import NetworkImages, prepare_network
-from kindsight.training.network.fitted import FittedNetwork
+from kindsight.training.network.fit import prepare_network
 from kindsight.training.network.settings import NETWORKS, NetworkTrainer
-from kindsight.training.transfer.fit import TransferImages, prepare_transfer
+from kindsight.training.protocols import Prepared, Trainer
+from kindsight.training.transfer.fit import prepare_transfer
 from kindsight.training.transfer.settings import CHOICES, TransferTrainer
 
 __all__ = [
     "LOGS",
     "MODELS",
     "OPTIONS",
-    "Fitted",
-    "Images",
-    "Training",
-    "coming_download",
+    "Kind",
     "foreign_options",
+    "kind_of",
     "make_training",
     "of_use",
     "prepare",
 ]
 
-Training: TypeAlias = FrozenTrainer | NetworkTrainer | TransferTrainer
-Images: TypeAlias = FrozenImages | NetworkImages | TransferImages
-Fitted: TypeAlias = FittedFrozenHead | FittedNetwork | FittedFineTuned
-
 MODELS = (*BACKBONES, *NETWORKS)
-"""What ``model`` may be."""
+"""Names that ``model`` accepts, beside ``.keras`` files."""
 
 LOGS = ("tensorboard", "mlflow")
-"""What a run of epochs can be told besides."""
+"""Loggers of a training by gradient."""
 
-_Kind: TypeAlias = type[FrozenTrainer] | type[NetworkTrainer] | type[TransferTrainer]
-_KINDS: tuple[_Kind, ...] = (FrozenTrainer, NetworkTrainer, TransferTrainer)
-_NAMES = {kind: tuple(item.name for item in fields(kind)) for kind in _KINDS}
-_WORDS: dict[_Kind, str] = {
-    FrozenTrainer: "a frozen backbone",
-    NetworkTrainer: f"a network trained from its first weights ({', '.join(NETWORKS)})",
-    TransferTrainer: "a backbone that learns (with freeze, cut, or a head of your own)",
-}
-
-OPTIONS = tuple(dict.fromkeys(name for names in _NAMES.values() for name in names))
-"""The settings of all kinds."""
+Settings: TypeAlias = FrozenTrainer | NetworkTrainer | TransferTrainer
 
 
-def make_training(options: Mapping[str, Any]) -> Training:
-    """Make the settings of the kind that is meant; those that are None as if left out.
+@dataclass(frozen=True)
+class Kind:
+    """One way of training.
 
     Parameters
     ----------
-    options : mapping
-        By name. A network's model is of its own kind. A backbone learns where any of
-        :data:`.transfer.CHOICES` is among them, and is frozen where none is. Options of another
-        kind are left out: :func:`foreign_options` tells of them.
+    settings : type
+        The dataclass of its settings, a :class:`.protocols.Trainer`.
+    prepare : callable
+        From (trainer, dataset, progress, keras) to :class:`.protocols.Prepared`.
+    description : str
+        What it trains, for messages.
     """
-    kind = _kind(options)
+
+    settings: type[Settings]
+    prepare: Callable[..., Prepared]
+    description: str
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        """The names of its settings."""
+        return tuple(item.name for item in fields(self.settings))
+
+
+FROZEN = Kind(FrozenTrainer, prepare_backbone, "a frozen backbone")
+NETWORK = Kind(NetworkTrainer, prepare_network, f"a network from scratch ({', '.join(NETWORKS)})")
+TRANSFER = Kind(
+    TransferTrainer, prepare_transfer, "a trainable backbone (with freeze, cut or a dense head)"
+)
+KINDS = (FROZEN, NETWORK, TRANSFER)
+"""Every way of training."""
+
+OPTIONS = tuple(dict.fromkeys(name for kind in KINDS for name in kind.options))
+"""The settings of all kinds."""
+
+
+def prepare(
+    trainer: Trainer,
+    dataset: ImageDataset,
+    progress: Progress | None = None,
+    keras: KerasProcess | None = None,
+) -> Prepared:
+    """Compute or load from the cache what a trainer needs of a dataset.
+
+    Parameters
+    ----------
+    trainer : Trainer
+    dataset : ImageDataset
+    progress : callable, optional
+        Called with (stage, done, total).
+    keras : KerasProcess, optional
+        Worker process for a backbone that has to be built.
+    """
+    kind = next(kind for kind in KINDS if type(trainer) is kind.settings)
+    return kind.prepare(trainer, dataset, progress, keras)
+
+
+def make_training(options: Mapping[str, Any]) -> Settings:
+    """Return the trainer that the options select; options of other kinds and None are ignored.
+
+    A network's name selects its own kind. A backbone is trained by gradient where any of
+    :data:`.transfer.settings.CHOICES` is given, and is frozen otherwise.
+    """
+    kind = kind_of(options)
     given = {name: value for name, value in options.items() if value is not None}
-    return kind(**{name: value for name, value in given.items() if name in _NAMES[kind]})
+    return kind.settings(**{name: value for name, value in given.items() if name in kind.options})
 
 
 def foreign_options(options: Mapping[str, Any]) -> list[str]:
-    """Return one sentence for all options that are not of the kind that is meant."""
-    kind, every = _kind(options), {*OPTIONS, *LOGS}
+    """Return one sentence for the given options that the selected kind does not take."""
+    kind, every = kind_of(options), {*OPTIONS, *LOGS}
     taken = _taken(kind, options)
     foreign = [
         name
@@ -90,82 +123,52 @@ def foreign_options(options: Mapping[str, Any]) -> list[str]:
     ]
     if not foreign:
         return []
-    takers = [other for other in _KINDS if not {*_NAMES[other], *LOGS}.isdisjoint(foreign)]
-    takers = [other for other in takers if other is not kind]
-    verb, them = ("is a setting", "it") if len(foreign) == 1 else ("are settings", "them")
-    way = "or choose another model"
-    if kind is FrozenTrainer:
-        way = "choose another model, or say what of the backbone learns (freeze all, for one)"
+    takers = [
+        other.description
+        for other in KINDS
+        if other is not kind and not {*other.options, *LOGS}.isdisjoint(foreign)
+    ]
+    verb, them = ("applies", "it") if len(foreign) == 1 else ("apply", "them")
+    cure = "or choose another model"
+    if kind is FROZEN:
+        cure = "choose another model, or make layers of the backbone trainable (freeze=all or less)"
     return [
-        f"{', '.join(foreign)} {verb} of {' or '.join(_WORDS[other] for other in takers)}. "
-        f"Received: {them} with the model {options.get('model')}. Leave {them} out, {way}."
+        f"{', '.join(foreign)} {verb} only to {' or '.join(takers)}; the model is "
+        f"{options.get('model')!r}, {kind.description}. Leave {them} out, {cure}."
     ]
 
 
-def _taken(kind: _Kind, options: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the options of a kind; a frozen backbone has epochs to log where it is fine-tuned."""
-    if kind is not FrozenTrainer:
-        return (*_NAMES[kind], *LOGS)
+def _taken(kind: Kind, options: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return a kind's options; a frozen backbone has epochs to log where it is fine-tuned."""
+    if kind is not FROZEN:
+        return (*kind.options, *LOGS)
     tunes = options.get("fine_tune") not in (None, "off") or options.get("budget") is not None
-    return (*_NAMES[kind], *(LOGS if tunes else ()))
+    return (*kind.options, *(LOGS if tunes else ()))
 
 
 def of_use(values: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return those of a file's settings that are of use where others are given besides.
+    """Return a file's settings without those that the given ones make inapplicable.
 
-    Parameters
-    ----------
-    values : mapping
-        The file's.
-    given : mapping
-        Those that win. With a model of another kind the file's choices for its own are left out.
+    With a model of another kind, the file's settings for its own kind are dropped.
     """
     if "model" not in given:
         return dict(values)
-    model = given["model"]
-    network = _kind({"model": model}) is NetworkTrainer
-    same = network == (_kind({"model": values.get("model")}) is NetworkTrainer)
-    kind = _kind({**values, **given} if same else given)
+    network = kind_of({"model": given["model"]}) is NETWORK
+    same = network == (kind_of({"model": values.get("model")}) is NETWORK)
+    kind = kind_of({**values, **given} if same else given)
     known, taken = {*OPTIONS, *LOGS}, _taken(kind, {**values, **given})
     return {k: v for k, v in values.items() if k not in known or k in taken}
 
 
-def _kind(options: Mapping[str, Any]) -> _Kind:
+def kind_of(options: Mapping[str, Any]) -> Kind:
+    """Return the way of training that the options select."""
     model = options.get("model")
     if model in NETWORKS:
-        return NetworkTrainer
+        return NETWORK
     if isinstance(model, str) and model not in BACKBONES and not model.endswith(".keras"):
-        # A name that is nearest to a network's is held to the network's settings, and refused.
+        # A misspelled network name is checked against, and refused with, a network's settings.
         near = difflib.get_close_matches(model, MODELS, 1)
         if near and near[0] in NETWORKS:
-            return NetworkTrainer
-    learns = any(options.get(name) is not None for name in CHOICES if name != "phases")
-    return TransferTrainer if learns or options.get("phases") else FrozenTrainer
-
-
-def coming_download(training: Training) -> str | None:
-    """Say what a training would download, from whom and how large; None for nothing."""
-    return None if isinstance(training, NetworkTrainer) else training.download()
-
-
-def prepare(
-    training: Training,
-    dataset: ImageDataset,
-    progress: Progress | None = None,
-    keras: KerasProcess | None = None,
-) -> Images:
-    """Read a dataset's images as a kind of training needs them.
-
-    Parameters
-    ----------
-    training : Training
-    dataset : ImageDataset
-    progress : callable, optional
-    keras : KerasProcess, optional
-        Where a backbone is built, if it has to be.
-    """
-    if isinstance(training, TransferTrainer):
-        return prepare_transfer(training, dataset, progress, keras)
-    if isinstance(training, NetworkTrainer):
-        return prepare_network(training, dataset, progress)
-    return prepare_frozen(training, dataset, progress, keras)
+            return NETWORK
+    trainable = any(options.get(name) is not None for name in CHOICES if name != "phases")
+    return TRANSFER if trainable or options.get("phases") else FROZEN

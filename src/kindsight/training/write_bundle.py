@@ -1,12 +1,11 @@
-"""Writing a fitted classifier as a bundle, and proving that its two networks agree."""
+"""Write a fitted model as a bundle."""
 
 from __future__ import annotations
 
 import datetime
 import importlib.metadata
 import platform
-import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -16,16 +15,10 @@ from numpy.typing import NDArray
 
 from kindsight.bundle import KERAS_FILE, TFLITE_FILE, Bundle
 from kindsight.digest import file_digest
-from kindsight.files import replacing
-from kindsight.models.formats.assemble import add_tflite_metadata, write_keras, write_tflite
 from kindsight.models.worker.process import KerasProcess
-from kindsight.training.fine_tuning.settings import FittedFineTuned
-from kindsight.training.frozen.fitted import FittedFrozenHead
-from kindsight.training.network.fitted import FittedNetwork
-from kindsight.training.parity import Agreement, check_agreement, check_network
-from kindsight.training.trainer import Fitted, Training
+from kindsight.training.protocols import FittedModel, Trainer
 
-__all__ = ["pack", "versions"]
+__all__ = ["versions", "write_bundle"]
 
 PACKAGES = (
     "kindsight",
@@ -50,60 +43,50 @@ def versions() -> dict[str, str]:
     return found
 
 
-def pack(
+def write_bundle(
     folder: Path,
-    fitted: Fitted,
+    fitted: FittedModel,
     rows: NDArray[np.int64],
     keras: KerasProcess,
     facts: Mapping[str, Any],
-    later: Sequence[NDArray[np.int64]] = (),
-    asked: Training | None = None,
+    *,
+    asked: Trainer | None = None,
+    verify: str = "auto",
 ) -> Bundle:
-    """Write the two networks, compare them, and return the bundle; ``bundle.json`` is not written.
+    """Write the network files and return the bundle; ``bundle.json`` is not written yet.
 
     Parameters
     ----------
     folder : pathlib.Path
-        Where; made if it is not there.
-    fitted : FittedFrozenHead or FittedNetwork
-        What was trained.
+        The folder of the bundle; created if it does not exist.
+    fitted : FittedModel
+        The trained classifier.
     rows : array
-        int64: the images to compare the networks on, of which some are taken.
+        int64: images of its dataset on which the network files are compared.
     keras : KerasProcess
-        Where Keras runs.
+        Worker process, started only if it is needed.
     facts : mapping
-        More entries for ``bundle.json``.
-    later : sequence of array
-        int64: of what later trainings with the same backbone may compare the networks.
-    asked : Training, optional
-        What was told, where that may be less than what was chosen: a budget chooses backbones,
-        sizes and views.
+        Further entries for ``bundle.json``.
+    asked : Trainer, optional
+        The settings as the user gave them, where the program chose some of the trained ones.
+    verify : str
+        ``"auto"`` or ``"full"``; see :mod:`.parity`.
 
     Raises
     ------
     ParityError
-        If the two networks disagree; see :mod:`.agreement`.
+        If the two networks disagree.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    tflite, keras_file = folder / TFLITE_FILE, folder / KERAS_FILE
+    for name in (TFLITE_FILE, KERAS_FILE):
+        (folder / name).unlink(missing_ok=True)  # left by an interrupted run
     spec = fitted.training.spec()
     metadata = {
         "classes": list(fitted.classes),
         "input": spec.to_dict(),
         "temperature": fitted.temperature,
     }
-    if isinstance(fitted, FittedFrozenHead):
-        tflite.unlink(missing_ok=True)  # of a run that was not finished
-        write_keras(fitted.files.keras, fitted.head.layers, keras_file)
-
-        def write_other() -> Path:
-            write_tflite(fitted.files.tflite, fitted.head.layers, tflite, metadata)
-            return tflite
-
-        agreement = check_agreement(fitted, rows, write_other, keras_file, keras, later)
-        told = {"features": list(fitted.files.layout.names), "head": asdict(fitted.head.chosen)}
-    else:
-        told, agreement = _write_network(fitted, rows, tflite, keras_file, keras, metadata)
+    files = fitted.write(folder, metadata, rows, keras, verify=verify)
     settings = fitted.training.to_dict()
     if asked is not None and asked.to_dict() != settings:
         facts = {"asked": asked.to_dict(), **facts}
@@ -115,36 +98,12 @@ def pack(
         fitted.training.model,
         {
             "created": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-            **told,
+            **files.facts,
             "seed": fitted.training.seed,
             "settings": settings,
-            "agreement": asdict(agreement),
+            "parity": asdict(files.parity),
             "versions": versions(),
-            "files": {TFLITE_FILE: file_digest(tflite), KERAS_FILE: file_digest(keras_file)},
+            "files": {path.name: file_digest(path) for path in (files.tflite, files.keras)},
             **facts,
         },
     )
-
-
-def _write_network(
-    fitted: FittedNetwork,
-    rows: NDArray[np.int64],
-    tflite: Path,
-    keras_file: Path,
-    keras: KerasProcess,
-    metadata: Mapping[str, Any],
-) -> tuple[dict[str, Any], Agreement]:
-    """Put the trained network's files in place; return what the bundle says of it."""
-    add_tflite_metadata(fitted.tflite, tflite, metadata)
-    with replacing(keras_file) as temporary:
-        shutil.copyfile(fitted.keras, temporary)
-    agreement = check_network(fitted, rows, tflite, keras_file, keras)
-    told = {"epochs": {"trained": len(fitted.history), "best": fitted.history.best_epoch}}
-    if isinstance(fitted, FittedFineTuned):
-        return {
-            **told,
-            "fine_tuning": fitted.words(),
-            "head": asdict(fitted.frozen.head.chosen),
-        }, agreement
-    layers = [{k: v for k, v in row._asdict().items() if v != ""} for row in fitted.layers]
-    return {"network": layers, **told}, agreement

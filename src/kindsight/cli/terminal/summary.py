@@ -71,15 +71,15 @@ def _facts(result: TrainResult) -> dict[str, str]:
         "classes": _classes(result.classes),
         "weakest": _weakest(result.test or result.validation),
         "images": _images(result.images),
-        "set aside": _set_aside(result),
-        **_made(result),
+        "skipped": _skipped(result),
+        **{name: printable(text) for name, text in result.model.items()},
         "fine-tuning": _seconds(result.fine_tuning.get("seconds", {})),
         "time": times if total is None else f"{duration(total)} ({times})",
-        "features" if result.head else "cache": f"{result.cache['computed']:,} computed, "
+        "cache": f"{result.cache['computed']:,} computed, "
         f"{result.cache['reused']:,} found in the cache, {printable(str(result.cache['folder']))}",
         "run": printable(str(result.run)),
         "report": printable(str(result.report)),
-        "more time": result.more,
+        "more time": result.hint,
     }
 
 
@@ -87,18 +87,6 @@ def _seconds(seconds: Mapping[str, float]) -> str:
     """Say where time went."""
     shown = {name: value for name, value in seconds.items() if value >= 0.005}
     return ", ".join(f"{name} {duration(value)}" for name, value in shown.items())
-
-
-def _made(result: TrainResult) -> dict[str, str]:
-    """Say what was chosen or trained."""
-    temperature = f"temperature {result.temperature:.2f}"
-    if result.history is None:
-        return {"head": f"{printable(result.head)}; {temperature}"}
-    best = f"the best was epoch {result.history.best_epoch}"
-    return {
-        "network": printable(result.network),
-        "training": f"{amount(len(result.history), 'epoch')}, {best}; {temperature}",
-    }
 
 
 def _classes(names: tuple[str, ...]) -> str:
@@ -127,7 +115,7 @@ def _images(counts: Mapping[str, int]) -> str:
     )
 
 
-def _set_aside(result: TrainResult) -> str:
+def _skipped(result: TrainResult) -> str:
     if not result.problems:
         return ""
     where = printable(str(result.run / "problems.csv"))

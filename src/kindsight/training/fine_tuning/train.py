@@ -31,12 +31,12 @@ from kindsight.training.fine_tuning.settings import (
     DECISIONS_FILE,
     LEAST_VALIDATION,
     MONITOR,
-    FineTuningResult,
     FittedFineTuned,
     is_better,
 )
 from kindsight.training.fine_tuning.tta import allow_looks, choose_flips
 from kindsight.training.fine_tuning.work import WIDER, FineTuning
+from kindsight.training.fine_tuning_result import FineTuningResult
 from kindsight.training.frozen.fitted import FittedFrozenHead
 from kindsight.training.network.fit import KERAS_FILE, TFLITE_FILE, EpochRecorder
 from kindsight.training.network.fitted import cross_temperatures

@@ -2,20 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+import re
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from kindsight.bundle import KERAS_FILE, TFLITE_FILE
 from kindsight.dataset import ImageDataset
 from kindsight.evaluation import to_probabilities
 from kindsight.models.backbones.files import BackboneFiles
+from kindsight.models.formats.assemble import write_keras, write_tflite
+from kindsight.models.worker.process import KerasProcess
 from kindsight.training.engine.history import History
-from kindsight.training.fine_tuning.settings import FineTuningResult
+from kindsight.training.fine_tuning_result import FineTuningResult, rejection_notes
 from kindsight.training.frozen.features import Features
 from kindsight.training.frozen.select_head import FittedHead
+from kindsight.training.parity import (
+    check_keras_weights,
+    check_tflite_weights,
+    compare_logits,
+    distinct_rows,
+    is_verified,
+    record_verified,
+    run_tflite,
+)
+from kindsight.training.protocols import BundleFiles, HeadCandidate, ReportSections
 from kindsight.training.stored_images import (
     KeptImage,
     kept_images,
@@ -27,6 +43,12 @@ if TYPE_CHECKING:
     from kindsight.training.frozen.settings import FrozenTrainer
 
 __all__ = ["FittedFrozenHead"]
+
+RUN_BY_KERAS = "model.keras was loaded and run by Keras"
+VERIFIED_BEFORE = (
+    "Keras ran this backbone with this kind of head before; the head was compared with NumPy, and "
+    "the weights were read back from both files"
+)
 
 
 @dataclass(frozen=True)
@@ -50,7 +72,7 @@ class FittedFrozenHead:
     seconds : float
         That the choice and the fit of the head took.
     fine_tuning : FineTuningResult, optional
-        The fine-tuning that was tried and was not better.
+        The fine-fine_tuning that was tried and was not better.
     """
 
     training: FrozenTrainer
@@ -82,6 +104,16 @@ class FittedFrozenHead:
         """None: a head is fitted, not trained in epochs."""
         return None
 
+    @property
+    def can_be_fine_tuned(self) -> bool:
+        """Whether fine-fine_tuning was not tried."""
+        return self.fine_tuning is None
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Why fine-fine_tuning was not kept, where it was tried."""
+        return rejection_notes(self.fine_tuning)
+
     def probabilities(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """Return the probabilities of some images' classes, float32 (n, classes)."""
         logits = self.head.layers.logits(self.features.vectors[rows])
@@ -111,3 +143,75 @@ class FittedFrozenHead:
         digests = [str(digest) for digest in self.features.dataset.digest]
         table, width = self.features.table, self.files.layout.width
         return share_cut_off(table, width, digests, self.training.spec())
+
+    def write(
+        self,
+        folder: Path,
+        metadata: Mapping[str, Any],
+        rows: NDArray[np.int64],
+        keras: KerasProcess,
+        *,
+        verify: str,
+    ) -> BundleFiles:
+        """Write both network files and prove that they agree; see :mod:`.parity`."""
+        tflite, keras_file, layers = folder / TFLITE_FILE, folder / KERAS_FILE, self.head.layers
+        write_keras(self.files.keras, layers, keras_file)
+        digests = self.dataset.digest
+        chosen = distinct_rows(digests, rows, every=verify == "full")
+        pixels = self.kept_pixels([str(digests[row]) for row in chosen])
+        with ThreadPoolExecutor(1) as worker:
+            # Keras takes most of its time to load the file, on one core.
+            by_keras = None
+            if verify == "full" or not is_verified(self.files, layers):
+                by_keras = worker.submit(keras.run, keras_file, pixels)
+            write_tflite(self.files.tflite, layers, tflite, metadata)
+            check_tflite_weights(layers, tflite)
+            check_keras_weights(self.files.keras, layers, keras_file)
+            written = run_tflite(tflite, pixels)
+            numpy = layers.logits(run_tflite(self.files.tflite, pixels))
+            parity = compare_logits(written, numpy, self.temperature, VERIFIED_BEFORE)
+            if by_keras is not None:
+                logits = by_keras.result()[1]
+                parity = compare_logits(written, logits, self.temperature, RUN_BY_KERAS)
+                record_verified(self.files, layers)
+        facts = {"features": list(self.files.layout.names), "head": asdict(self.head.chosen)}
+        return BundleFiles(tflite, keras_file, parity, facts)
+
+    def refit(self, rows: NDArray[np.int64]) -> FittedFrozenHead:
+        """Return the model with its head selected and fitted again, on other images."""
+        return self.refitted(rows)
+
+    def describe(self) -> dict[str, str]:
+        """Return the row of the summary that describes the head."""
+        return {"head": self.head.chosen.describe()}
+
+    def report_sections(self) -> ReportSections:
+        """Return how the head was made."""
+        layout, chosen = self.files.layout, self.head.chosen
+        statistics = describe_statistics(layout.names)
+        return ReportSections(
+            {
+                "Backbone": f"{self.training.describe_backbone()}, frozen",
+                "Features": f"{layout.width:,} per image: {statistics}",
+                "Head": chosen.describe(),
+            },
+            "out-of-fold predictions",
+            tuple(
+                HeadCandidate(item.describe(), item.accuracy, item.log_loss, item == chosen)
+                for item in self.head.candidates
+            ),
+        )
+
+    def clear_away(self) -> None:
+        """Do nothing: a fit leaves no files behind."""
+
+
+def describe_statistics(names: Sequence[str]) -> str:
+    """Describe feature blocks such as ``stage3_mean, stage3_max, ..., top_mean``."""
+    stages = list(dict.fromkeys(name.rpartition("_")[0] for name in names if name != "top_mean"))
+    if not stages:
+        return "global average of the last layer"
+    ends = ", ".join(stages)
+    if all(re.fullmatch(r"stage\d", stage) for stage in stages):
+        ends = f"stages {stages[0][-1]} to {stages[-1][-1]}"
+    return f"mean, maximum and standard deviation of {ends}, and the last layer's average"

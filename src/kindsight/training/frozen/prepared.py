@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -17,12 +16,12 @@ from kindsight.models.backbones.files import BackboneFiles
 from kindsight.models.worker.process import KerasProcess
 from kindsight.training.common import Progress
 from kindsight.training.engine.callbacks import TrainingCallback
-from kindsight.training.fine_tuning.settings import FittedFineTuned
-from kindsight.training.fine_tuning.train import FineTuning, fine_tune
 from kindsight.training.frozen.features import Features
 from kindsight.training.frozen.fitted import FittedFrozenHead
 from kindsight.training.frozen.settings import FrozenTrainer
 from kindsight.training.near_duplicates import SIDE
+from kindsight.training.parity import distinct_rows, is_verified
+from kindsight.training.protocols import FittedModel
 from kindsight.training.stored_images import kept_greys, kept_pixels
 
 __all__ = ["FrozenImages", "prepare_frozen"]
@@ -101,6 +100,17 @@ class FrozenImages:
         width, spec = self.files.layout.width, self.training.spec()
         return kept_pixels(self.features.table, width, self.features.dataset, spec, digests)
 
+    def warm_up(self, keras: KerasProcess, rows: NDArray[np.int64], *, verify: str) -> None:
+        """Run the backbone in Keras while the head is fitted, where it must be verified."""
+        if verify != "full" and is_verified(self.files):
+            return
+        if self.files.layout.networks():  # the selected head may need only one of the backbones
+            keras.load_ahead(self.files.keras)
+            return
+        chosen = distinct_rows(self.dataset.digest, rows, every=verify == "full")
+        digests = [str(self.dataset.digest[row]) for row in chosen]
+        keras.run_ahead(self.files.keras, lambda: self.kept_pixels(digests))
+
     def close(self) -> None:
         """Do nothing: the features are in memory."""
 
@@ -114,25 +124,14 @@ class FrozenImages:
         folder: Path | None = None,
         progress: Progress | None = None,
         callback: TrainingCallback | None = None,
-    ) -> FittedFrozenHead | FittedFineTuned:
-        """Fit a head to the images of `rows`, and fine-tune from there if that was asked for.
+    ) -> FittedModel:
+        """Fit a head to the images of `rows`."""
+        return self.fit_head(classes, rows, progress)
 
-        All else is for fine-tuning: see :func:`.fine_tuning.fine_tune`.
-        """
+    def fit_head(
+        self, classes: Sequence[str], rows: NDArray[np.int64], progress: Progress | None = None
+    ) -> FittedFrozenHead:
+        """Select and fit a head."""
         if progress is not None:
             progress("head", 0, 0)
-        fitted = self.training.fit(self.features, self.files, classes, rows)
-        if self.training.tunes == "off":
-            return fitted
-        seconds = self.training.seconds
-        left = None if seconds is None else seconds - (time.monotonic() - self.begun)
-        own = None
-        if folder is None:
-            own = tempfile.TemporaryDirectory(prefix="kindsight-")
-            folder = Path(own.name)
-        work = FineTuning(
-            fitted, rows, validation, keras, folder, seconds=left, progress=progress,
-            callback=callback, took={"frozen head": time.monotonic() - self.begun},
-            asked=own is None,
-        )  # fmt: skip
-        return fine_tune(work, own)
+        return self.training.fit(self.features, self.files, classes, rows)

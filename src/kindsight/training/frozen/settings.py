@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -28,13 +29,16 @@ from kindsight.models.backbones.weights import (
 )
 from kindsight.models.worker.process import KerasProcess
 from kindsight.training.common import Progress, choice_fault, common_faults, whole_fault
-from kindsight.training.fine_tuning.settings import FINE_TUNES, parse_budget
 from kindsight.training.frozen.features import Features
 from kindsight.training.frozen.fit import find_features, fit_frozen
 from kindsight.training.frozen.fitted import FittedFrozenHead
 from kindsight.training.frozen.select_head import HEADS
+from kindsight.training.parity import is_verified
 
-__all__ = ["FrozenTrainer"]
+__all__ = ["FINE_TUNES", "FrozenTrainer", "parse_budget"]
+
+FINE_TUNES = ("off", "light", "full")
+"""How much of a backbone is fine-tuned: nothing, the part above the cut, everything."""
 
 CHILD = "kindsight.training.fine_tuning.worker"
 
@@ -193,6 +197,18 @@ class FrozenTrainer:
         height, width = self._size(self._backbones())
         return InputSpec(height, width, fit=self.resize)  # type: ignore[arg-type]
 
+    @property
+    def by_gradient(self) -> bool:
+        """Whether the backbone is fine-tuned."""
+        return self.tunes != "off"
+
+    def warm_up(self, keras: KerasProcess, *, verify: str) -> None:
+        """Start the worker process where it will be needed; load the backbone for verification."""
+        if self.by_gradient:
+            keras.start()
+        elif verify == "full" or not is_verified(self.backbone()):
+            keras.load_ahead(self.backbone().keras)
+
     def process(self) -> KerasProcess:
         """Return the process for what needs Keras; not started."""
         return KerasProcess() if self.tunes == "off" else KerasProcess(module=CHILD)
@@ -246,3 +262,22 @@ class FrozenTrainer:
     ) -> FittedFrozenHead:
         """Fit a head to some of the images; see :func:`.frozen_fit.fit_frozen`."""
         return fit_frozen(self, features, files, classes, rows)
+
+
+def parse_budget(text: str | float) -> float:
+    """Read a time such as ``"10m"``, ``"90s"`` or ``"1.5h"``, or seconds, into seconds.
+
+    Raises
+    ------
+    SettingsError
+        For anything else, and for less than a second.
+    """
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([smh]?)\s*", str(text))
+    seconds = (
+        float(match.group(1)) * {"": 1, "s": 1, "m": 60, "h": 3600}[match.group(2)] if match else 0
+    )
+    if not 1 <= seconds <= 7 * 86_400 or isinstance(text, bool):
+        raise SettingsError(
+            f"budget must be a time from 1s to 168h, such as 90s, 10m or 1h. Received: {text!r}."
+        )
+    return seconds

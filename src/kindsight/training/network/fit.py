@@ -45,7 +45,10 @@ Rows = NDArray[np.int64]
 
 
 def prepare_network(
-    training: EpochTrainer, dataset: ImageDataset, progress: Progress | None = None
+    training: EpochTrainer,
+    dataset: ImageDataset,
+    progress: Progress | None = None,
+    keras: KerasProcess | None = None,
 ) -> NetworkImages:
     """Find or make the resized images of a dataset."""
 
@@ -137,6 +140,10 @@ class NetworkImages:
     def small_grey(self, rows: Rows) -> NDArray[np.uint8]:
         """Return images small and grey, for finding copies: uint8 (n, 64, 64)."""
         return small_greys(self.stored.pixels(rows))
+
+    def warm_up(self, keras: KerasProcess, rows: Rows, *, verify: str) -> None:
+        """Start the worker process, which will train."""
+        keras.start()
 
     def close(self) -> None:
         """Let the cache prune the images, if it wants to."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -10,21 +12,33 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from kindsight.bundle import KERAS_FILE, TFLITE_FILE
 from kindsight.dataset import ImageDataset
 from kindsight.dataset.reading.image_cache import CachedImages
 from kindsight.dataset.splits.groups import content_key
 from kindsight.evaluation import fit_temperature, to_probabilities
+from kindsight.files import replacing
 from kindsight.images import read_image, resize_image
+from kindsight.models.formats.assemble import add_tflite_metadata
 from kindsight.models.networks.small_cnn import LayerRow
 from kindsight.models.runtime import InterpreterPool
+from kindsight.models.worker.process import KerasProcess
 from kindsight.threads import map_ordered, single_threaded_opencv
 from kindsight.training.common import share_outside
 from kindsight.training.engine.checkpoints import CHECKPOINT_FILE
 from kindsight.training.engine.history import History
+from kindsight.training.engine.plan import pace_words
 from kindsight.training.epoch_settings import EpochTrainer
+from kindsight.training.fine_tuning_result import FineTuningResult
+from kindsight.training.parity import compare_logits, distinct_rows, run_tflite
+from kindsight.training.protocols import BundleFiles, ReportSections
 from kindsight.training.stored_images import KeptImage
 
-__all__ = ["FittedNetwork", "cross_temperatures"]
+__all__ = ["CALIBRATED_BY", "FittedNetwork", "cross_temperatures"]
+
+RUN_BY_KERAS = "model.keras was loaded and run by Keras"
+CALIBRATED_BY = "validation predictions, cross-fitted in five folds"
+"""On what a network's temperature is fitted, in words."""
 
 # Parts of the validation images, each of which is calibrated by the others.
 FOLDS = 5
@@ -63,7 +77,9 @@ class FittedNetwork:
     layers : tuple of LayerRow
         The network's table of layers.
     notes : tuple of str
-        What is worth saying of its training.
+        What a user should know of the training.
+    fine_tuning : FineTuningResult, optional
+        The result of fine-fine_tuning, where the network began as a fitted head.
     """
 
     training: EpochTrainer
@@ -79,6 +95,7 @@ class FittedNetwork:
     own: Any = None
     layers: tuple[LayerRow, ...] = ()
     notes: tuple[str, ...] = ()
+    fine_tuning: FineTuningResult | None = None
     _logits: dict[int, NDArray[np.float32]] = field(default_factory=dict)
 
     def calibrated(self, rows: Rows, targets: Rows) -> FittedNetwork:
@@ -143,6 +160,84 @@ class FittedNetwork:
     def words(self) -> str:
         """Describe the network in a line: its layers, and how many numbers it learned."""
         return self.training.words(self.layers, len(self.classes))
+
+    @property
+    def head(self) -> None:
+        """None: the head was trained by gradient."""
+        return None
+
+    @property
+    def can_be_fine_tuned(self) -> bool:
+        """False: it has been trained by gradient already."""
+        return False
+
+    def write(
+        self,
+        folder: Path,
+        metadata: Mapping[str, Any],
+        rows: Rows,
+        keras: KerasProcess,
+        *,
+        verify: str,
+    ) -> BundleFiles:
+        """Write both network files, and compare them by running both."""
+        tflite, keras_file = folder / TFLITE_FILE, folder / KERAS_FILE
+        add_tflite_metadata(self.tflite, tflite, metadata)
+        with replacing(keras_file) as temporary:
+            shutil.copyfile(self.keras, temporary)
+        chosen = distinct_rows(self.dataset.digest, rows, every=verify == "full")
+        pixels = self.stored.pixels(chosen)
+        with ThreadPoolExecutor(1) as worker:
+            by_keras = worker.submit(keras.run, keras_file, pixels)
+            written = run_tflite(tflite, pixels)
+            logits = by_keras.result()[1]
+        parity = compare_logits(written, logits, self.temperature, RUN_BY_KERAS)
+        return BundleFiles(tflite, keras_file, parity, self._facts())
+
+    def _facts(self) -> dict[str, Any]:
+        layers = [{k: v for k, v in row._asdict().items() if v != ""} for row in self.layers]
+        return {"network": layers, **self._epochs()}
+
+    def _epochs(self) -> dict[str, Any]:
+        return {"epochs": {"trained": len(self.history), "best": self.history.best_epoch}}
+
+    def refit(self, rows: Rows) -> FittedNetwork:
+        """Return the network itself: training it on other images would be a new training."""
+        return self
+
+    def describe(self) -> dict[str, str]:
+        """Return the rows of the summary that describe the network."""
+        epochs = f"{len(self.history)} epochs, best epoch {self.history.best_epoch}"
+        return {"network": self.words(), "training": epochs}
+
+    def report_sections(self) -> ReportSections:
+        """Return how the network was trained."""
+        plan = self.training.plan()
+        kept = (
+            "the last weights"
+            if plan.final_weights == "last"
+            else "the weights of the best epoch, "
+        )
+        if plan.final_weights != "last":
+            kept += str(self.history.best_epoch)
+        several = len(plan.phases) > 1
+        how = f"in {len(plan.phases)} phases" if several else plan.phases[0].words()
+        made = {
+            "Network": self.training.describe(),
+            "Layers": self.words(),
+            "Training": f"{len(self.history)} of at most {plan.epochs} epochs, {how}; {kept}",
+        }
+        for number, phase in enumerate(plan.phases, 1):
+            if several:
+                made[f"Phase {number}"] = (
+                    f"{phase.name}: at most {phase.epochs} epochs, {phase.words()}; "
+                    f"augmentation: {phase.augment}"
+                )
+            else:
+                made["Augmentation"] = str(phase.augment)
+        if more := pace_words(self.training.layer_decay, self.training.ema_decay):
+            made["Weights"] = more
+        return ReportSections(made, CALIBRATED_BY if self.folds else "", layers=self.layers)
 
     def clear_away(self) -> None:
         """Delete what is only of use to go on from: the bundle has the rest."""

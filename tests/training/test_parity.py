@@ -1,17 +1,26 @@
-"""The comparison of a bundle's two networks: what is alike passes, and nothing else."""
+"""Parity of a bundle's two networks: weights read back, logits compared, pairings recorded."""
 
 import io
 import shutil
 import zipfile
+from dataclasses import replace
 
 import h5py
 import numpy as np
 import pytest
 
 from kindsight.errors import ParityError
-from kindsight.models.formats.assemble import write_keras
+from kindsight.models.formats.assemble import write_keras, write_tflite
 from kindsight.models.heads.head import LinearHead, RBFHead
-from kindsight.training.parity import AGREEMENT_TOLERANCE, _judge, check_written, for_all
+from kindsight.training.parity import (
+    TOLERANCE,
+    check_keras_weights,
+    check_tflite_weights,
+    compare_logits,
+    distinct_rows,
+    is_verified,
+    record_verified,
+)
 
 WEIGHTS = "model.weights.h5"
 
@@ -21,7 +30,7 @@ def linear(width, classes=3, seed=0):
     return LinearHead(random.normal(size=(width, classes)), random.normal(size=classes))
 
 
-def curved(width, seed=0):
+def rbf(width, seed=0):
     random = np.random.default_rng(seed)
     return RBFHead(
         random.normal(size=(width, 4)),
@@ -33,7 +42,7 @@ def curved(width, seed=0):
     )
 
 
-@pytest.fixture(params=[linear, curved])
+@pytest.fixture(params=[linear, rbf])
 def head(request, backbone):
     return request.param(backbone.layout.width)
 
@@ -64,11 +73,11 @@ def arrays_of(weights):
     return sorted(found)
 
 
-def test_what_was_written_is_what_was_meant(backbone, head, written):
-    check_written(backbone.keras, head, written)
+def test_a_written_file_holds_the_weights(backbone, head, written):
+    check_keras_weights(backbone.keras, head, written)
 
 
-def test_every_single_number_counts(backbone, head, written, tmp_path):
+def test_every_weight_is_compared(backbone, head, written, tmp_path):
     names = []
     with zipfile.ZipFile(written) as archive:
         content = io.BytesIO(archive.read(WEIGHTS))
@@ -85,8 +94,8 @@ def test_every_single_number_counts(backbone, head, written, tmp_path):
             weights[name][()] = values
 
         change(copy, nudge)
-        with pytest.raises(ParityError, match="number for number"):
-            check_written(backbone.keras, head, copy)
+        with pytest.raises(ParityError, match="does not hold the weights"):
+            check_keras_weights(backbone.keras, head, copy)
 
 
 def test_a_missing_array_and_one_too_many(backbone, head, written, tmp_path):
@@ -94,59 +103,82 @@ def test_a_missing_array_and_one_too_many(backbone, head, written, tmp_path):
     shutil.copy(written, copy)
     change(copy, lambda weights: weights.__delitem__(arrays_of(weights)[3]))
     with pytest.raises(ParityError):
-        check_written(backbone.keras, head, copy)
+        check_keras_weights(backbone.keras, head, copy)
     shutil.copy(written, copy)
     change(copy, lambda weights: weights.create_dataset("layers/dense_99/vars/0", data=[1.0]))
     with pytest.raises(ParityError):
-        check_written(backbone.keras, head, copy)
+        check_keras_weights(backbone.keras, head, copy)
 
 
 def test_another_head(backbone, head, written):
     width = backbone.layout.width
-    for other in (linear(width, seed=1), linear(width, classes=4), curved(width, seed=1)):
+    for other in (linear(width, seed=1), linear(width, classes=4), rbf(width, seed=1)):
         with pytest.raises(ParityError):
-            check_written(backbone.keras, other, written)
+            check_keras_weights(backbone.keras, other, written)
 
 
 def judge(ours, theirs, temperature=1.0):
-    return _judge(np.array(ours, np.float32), np.array(theirs, np.float32), temperature, "so")
+    return compare_logits(
+        np.array(ours, np.float32), np.array(theirs, np.float32), temperature, "so"
+    )
 
 
 def test_the_largest_difference_by_hand():
     # Probabilities 1/2 and 1/2 against 3/4 and 1/4; the other image is alike.
-    with pytest.raises(ParityError, match=r"differ by 0\.25 on 2 images"):
+    with pytest.raises(ParityError, match=r"differs by 0\.25 on 2 images"):
         judge([[0, 0], [5, 5]], [[np.log(3), 0], [5, 5]])
     # Near 1/2 a difference d of logits is d / 4 in probability: 4 tolerances are too many only
     # by rounding, and dividing by a temperature of 2 halves it.
-    most = 4 * AGREEMENT_TOLERANCE
-    assert judge([[0, 0]], [[0.98 * most, 0]]).largest_difference < AGREEMENT_TOLERANCE
+    most = 4 * TOLERANCE
+    assert judge([[0, 0]], [[0.98 * most, 0]]).largest_difference < TOLERANCE
     with pytest.raises(ParityError):
         judge([[0, 0]], [[1.02 * most, 0]])
-    assert judge([[0, 0]], [[1.9 * most, 0]], 2.0).largest_difference < AGREEMENT_TOLERANCE
+    assert judge([[0, 0]], [[1.9 * most, 0]], 2.0).largest_difference < TOLERANCE
     with pytest.raises(ParityError):
         judge([[0, 0]], [[2.1 * most, 0]], 2.0)
 
 
-def test_what_is_added_to_all_classes_means_nothing():
+def test_a_constant_added_to_all_logits_changes_nothing():
     agreement = judge([[1, 2, 3]], [[11, 12, 13]])
     assert (agreement.images, agreement.keras, agreement.tolerance) == (1, "so", 1e-4)
     assert agreement.largest_difference < 1e-6
 
 
 @pytest.mark.parametrize("theirs", [[[np.nan, 0]], [[np.inf, 0]], [[0, 0, 0]], [[0, 0], [0, 0]]])
-def test_what_cannot_be_compared_does_not_agree(theirs):
+def test_shapes_and_finite_values_are_required(theirs):
     with pytest.raises(ParityError):
         judge([[0, 0]], theirs)
     with pytest.raises(ParityError):
         judge(theirs, [[0, 0]])
 
 
-def test_few_images_serve_several_parts():
-    # c is in all three, b in two; a and e are needed only because parts have no more.
-    parts = [["a", "b", "c"], ["b", "c", "d"], ["c", "e"]]
-    assert for_all(parts, 1) == ["c"]
-    assert for_all(parts, 2) == ["c", "b", "e"]
-    assert for_all(parts, 9) == ["c", "b", "a", "d", "e"]
-    # The first part's come first, also where others are in more parts.
-    assert for_all([["x", "y"], ["z"], ["z"]], 1) == ["x", "z"]
-    assert for_all([[], ["a"]], 1) == ["a"] and for_all([[]], 5) == []
+def test_distinct_images_are_compared_in_the_order_of_their_digests():
+    rows = np.array([4, 2, 0, 3])
+    digests = ["d", "x", "a", "d", "b"]
+    assert distinct_rows(digests, rows).tolist() == [2, 4, 0]
+    many = [f"{n:03}" for n in range(100)]
+    assert distinct_rows(many, np.arange(100)).tolist() == list(range(64))
+    assert len(distinct_rows(many, np.arange(100), every=True)) == 100
+
+
+def test_the_head_is_read_back_from_the_litert_file(backbone, head, tmp_path):
+    write_tflite(backbone.tflite, head, tmp_path / "model.tflite")
+    check_tflite_weights(head, tmp_path / "model.tflite")
+    with pytest.raises(ParityError, match="does not hold the weights"):
+        check_tflite_weights(head.scaled(1.01), tmp_path / "model.tflite")
+
+
+def test_a_pairing_is_verified_once_it_is_recorded(backbone, tmp_path):
+    files = replace(backbone, tflite=tmp_path / "copy.tflite")
+    width = backbone.layout.width
+    assert not is_verified(files)
+    record_verified(files, linear(width))
+    # Another head of the same kind, whatever its weights and classes.
+    assert is_verified(files) and is_verified(files, linear(width, classes=7, seed=3))
+    assert not is_verified(files, rbf(width))
+    record_verified(files, rbf(width))
+    assert is_verified(files, rbf(width)) and is_verified(files, linear(width))
+    # Another backbone file, a damaged record.
+    assert not is_verified(replace(files, digest="other"), linear(width))
+    (tmp_path / "copy.parity.json").write_text("{")
+    assert not is_verified(files)

@@ -1,0 +1,284 @@
+"""What runs, reports and classifiers know of a training: three protocols.
+
+A :class:`Trainer` holds the settings of one way of training. It prepares a dataset once
+(:class:`Prepared`: features, decoded images), and from that fits a :class:`FittedModel`. The table
+of trainers is in :mod:`kindsight.training.trainer`; nothing outside this package knows more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kindsight.dataset import ImageDataset
+from kindsight.errors import ImageError
+from kindsight.images import InputSpec
+from kindsight.models.networks.small_cnn import LayerRow
+from kindsight.models.worker.process import KerasProcess
+from kindsight.training.common import Progress
+from kindsight.training.engine.callbacks import TrainingCallback
+from kindsight.training.engine.history import History
+from kindsight.training.fine_tuning_result import FineTuningResult
+from kindsight.training.frozen.select_head import FittedHead
+from kindsight.training.stored_images import KeptImage
+
+__all__ = [
+    "BundleFiles",
+    "FittedModel",
+    "HeadCandidate",
+    "Parity",
+    "Prepared",
+    "ReportSections",
+    "Trainer",
+]
+
+Rows = NDArray[np.int64]
+
+
+class Trainer(Protocol):
+    """The settings of one way of training."""
+
+    @property
+    def model(self) -> str:
+        """Name of the backbone or network."""
+
+    @property
+    def seed(self) -> int:
+        """Random seed."""
+
+    @property
+    def resize(self) -> str:
+        """How images of other proportions are fitted: crop, stretch or pad."""
+
+    @property
+    def cache(self) -> Any:
+        """The cache folder; None for this machine's own."""
+
+    @property
+    def by_gradient(self) -> bool:
+        """Whether there are epochs to report to callbacks and loggers."""
+
+    def faults(self) -> list[str]:
+        """Return one sentence for each invalid setting."""
+
+    def spec(self) -> InputSpec:
+        """Return the size and fit of the network's input."""
+
+    def download(self) -> str | None:
+        """Return what would be downloaded, from where and how large; None for nothing."""
+
+    def process(self) -> KerasProcess:
+        """Return a Keras worker process for this training, not started."""
+
+    def warm_up(self, keras: KerasProcess, *, verify: str) -> None:
+        """Start in the worker process what will be needed, while images are decoded."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the settings that determine the result, for JSON."""
+
+
+class Prepared(Protocol):
+    """A dataset prepared for one trainer; to be closed."""
+
+    @property
+    def dataset(self) -> ImageDataset:
+        """The readable images."""
+
+    @property
+    def problems(self) -> tuple[ImageError, ...]:
+        """The skipped images, with the reason."""
+
+    @property
+    def problem_labels(self) -> tuple[str | None, ...]:
+        """The labels of the skipped images."""
+
+    @property
+    def computed(self) -> int:
+        """Number of distinct images computed now."""
+
+    @property
+    def reused(self) -> int:
+        """Number of distinct images found in the cache."""
+
+    def with_dataset(self, dataset: ImageDataset) -> Any:
+        """Return a copy with other labels, splits or groups for the same images."""
+
+    def small_grey(self, rows: Rows) -> NDArray[np.uint8]:
+        """Return small grey images for the near-duplicate search: uint8 (n, 64, 64)."""
+
+    def warm_up(self, keras: KerasProcess, rows: Rows, *, verify: str) -> None:
+        """Start in the worker process what :meth:`FittedModel.write` will need for `rows`."""
+
+    def close(self) -> None:
+        """Release the cache."""
+
+    def fit(
+        self,
+        classes: Sequence[str],
+        rows: Rows,
+        validation: Rows,
+        *,
+        keras: KerasProcess,
+        folder: Path | None = None,
+        progress: Progress | None = None,
+        callback: TrainingCallback | None = None,
+    ) -> FittedModel:
+        """Train on `rows`; choose epochs and temperature on `validation`."""
+
+
+class FittedModel(Protocol):
+    """A fitted classifier, before and after it is written as a bundle."""
+
+    @property
+    def training(self) -> Trainer:
+        """The settings that it was trained with, as far as they were chosen by the program."""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names, in the order of the logits."""
+
+    @property
+    def dataset(self) -> ImageDataset:
+        """The readable images."""
+
+    @property
+    def temperature(self) -> float:
+        """Divides the logits before the softmax."""
+
+    @property
+    def history(self) -> History | None:
+        """The epochs; None where there were none."""
+
+    @property
+    def fine_tuning(self) -> FineTuningResult | None:
+        """The result of fine-fine_tuning; None where it was not tried."""
+
+    @property
+    def rows(self) -> Rows:
+        """Rows of the training images."""
+
+    @property
+    def head(self) -> FittedHead | None:
+        """The fitted head; None where the head was trained by gradient."""
+
+    @property
+    def can_be_fine_tuned(self) -> bool:
+        """Whether ``--budget`` or ``--fine-tune`` could still improve the model."""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a user should know of the training."""
+
+    def probabilities(self, rows: Rows) -> NDArray[np.float32]:
+        """Return class probabilities of images of the dataset, float32 (n, classes)."""
+
+    def logits_of(self, dataset: ImageDataset) -> NDArray[np.float32]:
+        """Return the logits of another dataset's images; ImageError for an unreadable one."""
+
+    def kept(self, digests: Sequence[str]) -> list[KeptImage | None]:
+        """Return images from the cache, by content digest; None for those it no longer has."""
+
+    def share_cut_off(self) -> float:
+        """Return the mean fraction of an image's area outside the network's input, 0 to 1."""
+
+    def write(
+        self,
+        folder: Path,
+        metadata: Mapping[str, Any],
+        rows: Rows,
+        keras: KerasProcess,
+        *,
+        verify: str,
+    ) -> BundleFiles:
+        """Write ``model.tflite`` and ``model.keras``, and prove on `rows` that they agree."""
+
+    def refit(self, rows: Rows) -> FittedModel:
+        """Return the model fitted again on `rows`, or itself where that would be a new training."""
+
+    def describe(self) -> dict[str, str]:
+        """Return rows of the terminal's summary: name and description."""
+
+    def report_sections(self) -> ReportSections:
+        """Return what the report says about how the model was made."""
+
+    def clear_away(self) -> None:
+        """Delete what only an interrupted training needs."""
+
+
+@dataclass(frozen=True)
+class Parity:
+    """How closely the two written networks agree.
+
+    Parameters
+    ----------
+    images : int
+        How many images were compared.
+    largest_difference : float
+        Largest absolute difference of a probability.
+    tolerance : float
+        Largest difference allowed.
+    keras : str
+        How the Keras file was verified.
+    """
+
+    images: int
+    largest_difference: float
+    tolerance: float
+    keras: str
+
+
+@dataclass(frozen=True)
+class BundleFiles:
+    """The network files of a bundle.
+
+    Parameters
+    ----------
+    tflite, keras : pathlib.Path
+        From pixels 0-255, float32 (1, height, width, 3), to logits.
+    parity : Parity
+        The comparison of the two.
+    facts : dict
+        Entries for ``bundle.json``.
+    """
+
+    tflite: Path
+    keras: Path
+    parity: Parity
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class HeadCandidate:
+    """One candidate of a head selection: description, accuracy (0-1) and log loss (nats)."""
+
+    description: str
+    accuracy: float
+    log_loss: float
+    selected: bool
+
+
+@dataclass(frozen=True)
+class ReportSections:
+    """How a model was made, for the report.
+
+    Parameters
+    ----------
+    details : dict of str to str
+        Rows of a table: name and description.
+    temperature_source : str
+        The predictions on which the temperature was fitted.
+    candidates : tuple of HeadCandidate
+        The candidates of a selection by cross-validation.
+    layers : tuple of LayerRow
+        The table of layers.
+    """
+
+    details: dict[str, str]
+    temperature_source: str = ""
+    candidates: tuple[HeadCandidate, ...] = ()
+    layers: tuple[LayerRow, ...] = ()
