@@ -86,9 +86,8 @@ def test_parameters_are_kept_as_they_were_given():
     classifier = ImageClassifier(**given)
     params = classifier.get_params()
     assert {name: params.pop(name) for name in given} == given and classifier.size is size
-    # The rest belongs to networks and was not given.
     assert {"epochs", "augment", "filters", "validation"} < set(params)
-    assert set(params.values()) == {None}
+    assert params["epochs"] == 15 and params["freeze"] is None
     assert classifier.get_params(deep=False) == {**given, **params}
 
 
@@ -96,7 +95,7 @@ def test_parameters_can_be_set():
     classifier = ImageClassifier(seed=1)
     assert classifier.set_params(seed=2, head="linear") is classifier
     assert (classifier.seed, classifier.head) == (2, "linear")
-    with pytest.raises(SettingsError, match=r"parameter must be one of.*Received: 'sede'"):
+    with pytest.raises(SettingsError, match=r"Unknown parameter 'sede'\. Did you mean 'seed'"):
         classifier.set_params(head="rbf", sede=3)
     assert classifier.head == "linear"
     assert isinstance(SettingsError("x"), ValueError)  # what scikit-learn expects
@@ -206,9 +205,9 @@ def test_a_subset_that_lacks_a_class(classifier, dataset):
 
 def test_what_cannot_be_learned_from(classifier, arrays, dataset, tmp_path):
     images, labels = arrays
-    with pytest.raises(DatasetError, match=r"must have a label.*42 without"):
+    with pytest.raises(DatasetError, match=r"must have a label; 42 have none"):
         classifier.fit(images)
-    with pytest.raises(DatasetError, match=r"must have a label.*1 without"):
+    with pytest.raises(DatasetError, match=r"must have a label; 1 have none"):
         classifier.fit(images, [None, *labels[1:]])
     with pytest.raises(DatasetError, match="one label for each image"):
         classifier.fit(images, labels[:-1])
@@ -242,11 +241,11 @@ def test_images_that_cannot_be_read(classifier, folder, dataset, tmp_path):
 
 def test_nothing_is_answered_before_fit(classifier, new, tmp_path):
     for ask in (classifier.predict, classifier.predict_proba):
-        with pytest.raises(UsageError, match="fitted or loaded first"):
+        with pytest.raises(UsageError, match="not fitted"):
             ask(new[0])
-    with pytest.raises(UsageError, match="fitted or loaded first"):
+    with pytest.raises(UsageError, match="not fitted"):
         classifier.score(*new)
-    with pytest.raises(UsageError, match="fitted or loaded first"):
+    with pytest.raises(UsageError, match="not fitted"):
         classifier.save(tmp_path / "x")
     assert not (tmp_path / "x").exists()
 
@@ -430,13 +429,13 @@ def test_nothing_is_overwritten(classifier, arrays, tmp_path):
     (tmp_path / "mine").mkdir()
     fitted.save(tmp_path / "mine")  # an empty folder is as good as none
     before = (tmp_path / "mine" / "bundle.json").read_bytes()
-    with pytest.raises(UsageError, match="not there yet"):
+    with pytest.raises(UsageError, match="is not empty"):
         fitted.save(tmp_path / "mine")
     assert (tmp_path / "mine" / "bundle.json").read_bytes() == before
     (tmp_path / "file").write_text("x")
-    with pytest.raises(UsageError, match="not there yet"):
+    with pytest.raises(UsageError, match="is not empty"):
         fitted.save(tmp_path / "file")
-    with pytest.raises(UsageError, match="copy its folder instead"):
+    with pytest.raises(UsageError, match="copy the folder"):
         ImageClassifier.load(tmp_path / "mine").save(tmp_path / "other")
 
 

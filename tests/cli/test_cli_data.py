@@ -82,7 +82,7 @@ def test_predict_with_a_column_and_a_root(run, tiny, data, tmp_path):
     [
         (
             ["t.csv", "--column", "path"],
-            "must be KIND=NAME, such as label=species. Received: 'path'.",
+            "must be KIND=NAME, such as label=species; got 'path'.",
         ),
         (["data/red_1.png", "--root", "data"], "--root must be given with a table or arrays"),
         (["t.csv", "--column", "colour=x"], "columns must say what path, label, split or group"),

@@ -10,6 +10,7 @@ import pytest
 
 from kindsight.errors import ImageError
 from kindsight.evaluation import evaluate
+from kindsight.options import OPTIONS, PANELS
 from kindsight.runs.train import TrainResult, TrainSettings
 
 
@@ -83,7 +84,7 @@ def test_every_option_is_a_setting(run, trained_with):
         "test": 300, "seed": 7, "workers": 3, "validation_data": "kept",
         "label_from": r"^(.+?)_\d+", "group_from": "p(1)", "pixel_shape": "20x30", "root": "in",
         "split": "split.csv", "split_by": "random", "fold": "2/5", "leakage": "move",
-        "check": "full",
+        "check": "full", "verify": "full",
     }  # fmt: skip
     words = [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]
     words += [
@@ -100,7 +101,7 @@ def test_every_option_is_a_setting(run, trained_with):
     assert outcome.exit_code == 0, outcome.stderr
     assert trained_with == [TrainSettings(data="photos", **options)]
     # no setting is without its option
-    every = set(TrainSettings("x").__dataclass_fields__)
+    every = set(OPTIONS) - {"cache"}
     others = {*NETWORK_OPTIONS, *DECAY, *LEARNS, "phases"}
     assert {"data", "test_data", *options, *others} == every
 
@@ -151,12 +152,18 @@ def test_options_of_the_other_kind_are_named_at_once(run, trained_with):
 
 
 def test_the_defaults_in_the_help_are_the_settings_own(run):
-    text = " ".join(run("train", "--help").stdout.partition("Options:")[2].split())
-    for name in ("runs", "model", "resize", "class_weight", "validation", "seed"):
+    text = " ".join(run("train", "--help").stdout.partition("Data:")[2].split())
+    for name in ("runs", "model", "resize", "class_weight", "validation", "seed", "check"):
         default = getattr(TrainSettings("x"), name)
         start = text.index(f"--{name.replace('_', '-')} ")
-        said = text[start:].partition("[default: ")[2].partition("]")[0]
-        assert said == str(default)
+        shown = text[start:].partition("[default: ")[2].partition("]")[0]
+        assert shown == str(default)
+
+
+def test_the_help_groups_options_in_panels(run):
+    text = run("train", "--help").stdout
+    titles = [line[:-1] for line in text.splitlines() if line.endswith(":") and line[0] != " "]
+    assert titles == ["Arguments", *PANELS]
 
 
 def test_a_settings_file_repeats_a_run_and_options_win(run, trained_with, tmp_path):
@@ -184,7 +191,10 @@ def test_all_faults_are_said_at_once_with_the_nearest_right_name(run, trained_wi
 def test_a_share_that_is_no_number_is_a_misuse(run, trained_with, text):
     outcome = run("train", "photos", "--validation", text)
     assert (outcome.exit_code, trained_with) == (2, [])
-    assert "--validation" in outcome.stderr
+    assert (
+        f"validation must be a fraction from 0 to below 1, or a number of images from 2; got {text!r}"
+        in outcome.stderr
+    )
 
 
 def test_the_summary(run, trained_with, tmp_path):
@@ -256,7 +266,7 @@ def test_ctrl_c_says_that_the_same_command_continues(run, monkeypatch):
     outcome = run("train", "photos", "--quiet")
     assert (outcome.exit_code, outcome.stdout) == (130, "")
     assert outcome.stderr.count("\n") == 1
-    assert "the same command continues" in outcome.stderr
+    assert "run the same command again to continue" in outcome.stderr
 
 
 @pytest.mark.slow
@@ -291,7 +301,7 @@ def test_a_training_stopped_by_ctrl_c_is_continued(start, photos, backbone, tmp_
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert err.splitlines()[-1].endswith(b"the same command continues from here.")
+    assert err.splitlines()[-1].endswith(b"run the same command again to continue.")
     assert b"Traceback" not in err
     process = start(*command)
     out, _ = process.communicate(timeout=200)

@@ -212,14 +212,12 @@ def test_the_same_settings_give_the_same_bits(trained, settings, tmp_path):
 
 
 def test_a_finished_run_is_not_overwritten(trained, settings):
-    import dataclasses
 
     with pytest.raises(UsageError, match="never overwritten"):
-        train(dataclasses.replace(settings, run=trained.run.name))
+        train(settings.with_options(run=trained.run.name))
 
 
 def test_networks_that_disagree_are_no_bundle(settings, tmp_path, monkeypatch, process):
-    import dataclasses
 
     real = process.run
 
@@ -229,15 +227,14 @@ def test_networks_that_disagree_are_no_bundle(settings, tmp_path, monkeypatch, p
 
     monkeypatch.setattr(process, "run", run)
     with pytest.raises(ParityError):
-        train(dataclasses.replace(settings, runs=str(tmp_path), epochs=1))
+        train(settings.with_options(runs=str(tmp_path), epochs=1))
     (run,) = tmp_path.iterdir()
     assert not (run / "bundle.json").exists()
 
 
 def test_a_learning_rate_is_found(settings, tmp_path):
-    import dataclasses
 
-    sweep, files = find_learning_rate(dataclasses.replace(settings, runs=str(tmp_path)))
+    sweep, files = find_learning_rate(settings.with_options(runs=str(tmp_path)))
     assert 50 < len(sweep.rates) == len(sweep.losses) and 1e-6 < sweep.suggestion < 1
     assert [file.name for file in files] == ["learning_rate.svg", "learning_rate.png"]
     assert all(file.parent == tmp_path / "photos-learning-rate" for file in files)
@@ -283,10 +280,9 @@ print(result.run.name, callback.done)
 def test_killed_and_interrupted_it_ends_the_same_to_the_bit(
     trained, settings, tmp_path, environment
 ):
-    import dataclasses
 
     file = tmp_path / "settings.toml"
-    dataclasses.replace(settings, runs=str(tmp_path / "runs")).write(file)
+    settings.with_options(runs=str(tmp_path / "runs")).write(file)
     draw = random.Random(0)
 
     def go_on(how, stop=0):

@@ -139,7 +139,7 @@ def test_the_course_s_recipe(pair, tmp_path, monkeypatch):
 
     # Stopped and continued it ends the same.
     monkeypatch.setattr(network_fit, "CHECKPOINT_SECONDS", 0.0)
-    again = dataclasses.replace(settings, runs=str(tmp_path / "again"))
+    again = settings.with_options(runs=str(tmp_path / "again"))
     with pytest.raises(KeyboardInterrupt):
         train(again, callback=StopAfter(2))
     (run,) = (tmp_path / "again").iterdir()
@@ -210,7 +210,7 @@ def test_a_run_of_phases_is_repeated_from_its_settings(phased, tmp_path):
 def test_stopped_in_any_phase_it_ends_the_same(phased, tmp_path, monkeypatch, count):
     settings, result = phased
     monkeypatch.setattr(network_fit, "CHECKPOINT_SECONDS", 0.0)
-    again = dataclasses.replace(settings, runs=str(tmp_path))
+    again = settings.with_options(runs=str(tmp_path))
     with pytest.raises(KeyboardInterrupt):
         train(again, callback=StopAfter(count))
     callback = StopAfter(1000)
@@ -251,7 +251,7 @@ def test_frozen_layers_are_run_once(pair, own, tmp_path, process, monkeypatch):
     assert [note[: len(said)] for note in result.notes] == [said]
     # The second training finds all of it.
     monkeypatch.setattr("kindsight.training.activation_cache.InterpreterPool", NothingToRun)
-    train(dataclasses.replace(settings, seed=1, runs=str(tmp_path / "second")))
+    train(settings.with_options(seed=1, runs=str(tmp_path / "second")))
 
 
 def test_what_learned_before_is_frozen_as_it_is_then(pair, own, tmp_path):
@@ -328,7 +328,7 @@ def test_views_that_are_kept_are_run_once(pair, own, tmp_path, process, monkeypa
     assert sorted(places[:, 0]) == sorted(views[views[:, 1] >= 0, 0])
     # The second training finds all of it, and ends the same.
     monkeypatch.setattr("kindsight.training.activation_cache.InterpreterPool", NothingToRun)
-    again = train(dataclasses.replace(settings, runs=str(tmp_path / "second")))
+    again = train(settings.with_options(runs=str(tmp_path / "second")))
     assert without_time(again.run) == without_time(result.run)
     assert (again.run / "model.tflite").read_bytes() == (result.run / "model.tflite").read_bytes()
 
@@ -354,7 +354,7 @@ def test_stopped_while_it_learns_from_kept_views_it_ends_the_same(pair, own, tmp
         epochs=3,
     )
     whole = train(settings)
-    again = dataclasses.replace(settings, runs=str(tmp_path / "stopped"))
+    again = settings.with_options(runs=str(tmp_path / "stopped"))
     with pytest.raises(KeyboardInterrupt):
         train(again, callback=StopAfter(3))
     usage = type(shutil.disk_usage(tmp_path))

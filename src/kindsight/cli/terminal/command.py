@@ -1,4 +1,9 @@
-"""What all commands have in common: errors become a line and an exit code, never a traceback."""
+"""The commands' common behavior: errors and Ctrl-C become a message and an exit code.
+
+Some libraries swallow a KeyboardInterrupt while they are imported: LiteRT's extension module drops
+one that arrives within some milliseconds. A Ctrl-C is therefore remembered, and raised again at the
+next progress update.
+"""
 
 from __future__ import annotations
 
@@ -24,103 +29,61 @@ __all__ = [
     "ResumableCommand",
     "forgive_interrupt",
     "interrupted",
-    "listening",
     "raise_if_interrupted",
+    "remembering_interrupts",
 ]
 
-# SECTION: Ctrl-C, also where it gets lost: some libraries swallow a KeyboardInterrupt while they
-# load.
-#
-# Seen with LiteRT, whose extension module drops one that comes during the milliseconds of its
-# import. So a Ctrl-C is remembered, and raised again at the next news of the command's progress.
-
-_seen = threading.Event()
-
-
-@contextmanager
-def listening() -> Iterator[None]:
-    """Remember Ctrl-C while the block runs; it raises KeyboardInterrupt as always."""
-    _seen.clear()
-    # Signals belong to the main thread; and whoever set a handler of his own wants that one.
-    theirs = threading.current_thread() is not threading.main_thread()
-    if theirs or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
-        yield
-        return
-    signal.signal(signal.SIGINT, _remember)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
-def interrupted() -> bool:
-    """Whether there was a Ctrl-C since the last :func:`listening` began."""
-    return _seen.is_set()
-
-
-def raise_if_interrupted() -> None:
-    """Raise KeyboardInterrupt if there was a Ctrl-C that did not end the command."""
-    if _seen.is_set():
-        raise KeyboardInterrupt
-
-
-def forgive_interrupt() -> None:
-    """Forget a Ctrl-C that the command has answered by finishing early."""
-    _seen.clear()
-
-
-def _remember(number: int, frame: FrameType | None) -> None:
-    _seen.set()
-    raise KeyboardInterrupt
-
-
 FAILED, MISUSED, STOPPED = 1, 2, 130
+"""Exit codes: a failure at run time, wrong usage, Ctrl-C."""
 
 
 class Command(TyperCommand):
-    """A command of Typer's whose errors are said in one or two lines on standard error."""
+    """A Typer command that reports errors in one or two lines on standard error."""
 
     stopped = "stopped."
-    """What is said on Ctrl-C."""
+    """The message after Ctrl-C."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Take the arguments apart."""
-        _spare_conversions(self.get_params(ctx))
+        """Parse the arguments."""
+        _convert_without_pydantic(self.get_params(ctx))
         return super().parse_args(ctx, args)
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
-        """Return what follows the command's name in its usage line; an argument by its name."""
+        """Return the usage line after the command's name, with arguments by name."""
         arguments = _arguments(self.get_params(ctx))
         return ["[OPTIONS]", *(name if needed else f"[{name}]" for name, _, needed in arguments)]
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
-        """Write the help of arguments and options, without the types that Typer would add."""
+        """Write the help of arguments and of options by panel, without Typer's type hints."""
         params = self.get_params(ctx)
         if arguments := [(name, text) for name, text, _ in _arguments(params)]:
             with formatter.section("Arguments"):
                 formatter.write_dl(arguments)
-        sections: dict[str, list[Any]] = {"Options": []}
-        for param in params:
-            if param.param_type_name == "option" and (record := param.get_help_record(ctx)):
-                panel = getattr(param, "rich_help_panel", None) or "Options"
-                sections.setdefault(panel, []).append(record)
-        for title, records in sections.items():
+        records = [
+            (getattr(param, "rich_help_panel", None), record)
+            for param in params
+            if param.param_type_name == "option" and (record := param.get_help_record(ctx))
+        ]
+        panels = list(dict.fromkeys(panel for panel, _ in records if panel)) or ["Options"]
+        for title in panels:
+            # --help has no panel: it belongs to the last.
+            own = [record for panel, record in records if (panel or panels[-1]) == title]
             with formatter.section(title):
-                formatter.write_dl(records)
+                formatter.write_dl(own)
 
     def invoke(self, ctx: Any) -> Any:
-        """Run the command; what it raises becomes an exit code.
+        """Run the command and turn exceptions into exit codes.
 
         Raises
         ------
         typer.Exit
-            With 2 for :class:`~kindsight.errors.UsageError`, 130 for Ctrl-C, 0 where the reader
-            of our output has had enough (``| head``), 1 for everything else.
+            With 2 for :class:`~kindsight.errors.UsageError`, 130 for Ctrl-C, 0 where the reader of
+            standard output closed it (``| head``), 1 for everything else.
         """
         for stream in (sys.stdout, sys.stderr):
-            _accept_any_character(stream)
+            _escape_unencodable(stream)
         try:
-            with listening():
+            with remembering_interrupts():
                 result = super().invoke(ctx)
             sys.stdout.flush()
             return result
@@ -135,7 +98,7 @@ class Command(TyperCommand):
         except Exception as error:
             if ctx.params.get("debug"):
                 traceback.print_exc()
-            if interrupted():  # Ctrl-C, made another error by a library
+            if interrupted():  # a library turned Ctrl-C into another error
                 complain(self.stopped)
                 raise typer.Exit(STOPPED) from None
             complain(_explain(error))
@@ -143,26 +106,22 @@ class Command(TyperCommand):
 
 
 class ResumableCommand(Command):
-    """A command that goes on where it was stopped when it is given again."""
+    """A command that continues where it was stopped when it is run again."""
 
-    stopped = "stopped. What was computed is kept: the same command continues from here."
+    stopped = "stopped. Results so far are cached: run the same command again to continue."
 
 
 class Commands(TyperGroup):
     """A group of these commands."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Take the arguments apart."""
-        _spare_conversions(self.get_params(ctx))
+        """Parse the arguments."""
+        _convert_without_pydantic(self.get_params(ctx))
         return super().parse_args(ctx, args)
 
 
-class _Text:
-    """Takes text, and what was not given, as it is; leaves the rest to Typer's own conversion.
-
-    Newer Typers convert every value through Pydantic, even text to text, and importing that takes
-    a tenth of a second: a sixth of a whole prediction.
-    """
+class _TextConversion:
+    """Return text and omitted values unchanged; leave other types to Typer's own conversion."""
 
     def __init__(self, param: Any) -> None:
         self._annotation = param.type_descriptor.annotation
@@ -179,15 +138,20 @@ class _Text:
         return self._own().coerce(value, param=param, ctx=ctx)
 
 
-def _spare_conversions(params: Iterable[Any]) -> None:
+def _convert_without_pydantic(params: Iterable[Any]) -> None:
+    """Replace Typer's conversion of text, the one place where a method of Typer is replaced.
+
+    Typer from 0.26 on converts every value through pydantic, even text to text. Importing pydantic
+    takes a tenth of a second: a sixth of a whole prediction.
+    """
     for param in params:
         if hasattr(param, "get_runtime_param") and "get_runtime_param" not in vars(param):
-            text = _Text(param)
-            param.get_runtime_param = lambda text=text: text
+            conversion = _TextConversion(param)
+            param.get_runtime_param = lambda conversion=conversion: conversion
 
 
 def _arguments(params: Iterable[Any]) -> list[tuple[str, str, bool]]:
-    """Return name, help and whether it must be given, of each argument."""
+    """Return name, help and whether it is required, of each argument."""
     return [
         (param.metavar or param.name.upper(), param.help or "", param.required)
         for param in params
@@ -196,32 +160,71 @@ def _arguments(params: Iterable[Any]) -> list[tuple[str, str, bool]]:
 
 
 def _explain(error: Exception) -> str:
-    """Say what went wrong; whatever was not raised on purpose is a bug of ours."""
+    """Return the message for an error; anything not raised on purpose is a bug."""
     if isinstance(error, KindsightError):
         return str(error)
     if isinstance(error, OSError) and error.strerror:
-        place = f": {error.filename}" if error.filename else ""
-        return f"{error.strerror}{place}"
+        return error.strerror + (f": {error.filename}" if error.filename else "")
     if isinstance(error, MemoryError):
-        return "the memory of this machine does not suffice."
+        return "out of memory. Use a smaller --size or --batch-size, or fewer --workers."
     return (
         f"unexpected {type(error).__name__}: {str(error)[:300]}\n"
-        "This is a bug in kindsight. Please report it, with what the same command prints when "
-        "--debug is added, and with what 'kindsight info' prints."
+        "This is a bug in kindsight. Please report it with the output of the same command with "
+        "--debug, and with the output of 'kindsight info'."
     )
 
 
-def _accept_any_character(stream: Any) -> None:
-    """Write what the terminal's encoding does not have as an escape, not as a crash."""
+def _escape_unencodable(stream: Any) -> None:
+    """Write characters that the terminal's encoding lacks as escapes."""
     if hasattr(stream, "reconfigure"):
         stream.reconfigure(errors="backslashreplace")
 
 
 def _silence_stdout() -> None:
-    """Let what is still buffered run into nothing, or Python complains of it at its exit."""
+    """Discard what is still buffered, or Python reports the closed pipe at exit."""
     try:
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, sys.stdout.fileno())
-        os.close(nowhere)
-    except (OSError, ValueError):  # no real file behind it
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, sys.stdout.fileno())
+        os.close(null)
+    except (OSError, ValueError):  # not a real file
         pass
+
+
+_seen = threading.Event()
+
+
+@contextmanager
+def remembering_interrupts() -> Iterator[None]:
+    """Remember Ctrl-C while the block runs; it still raises KeyboardInterrupt."""
+    _seen.clear()
+    # Only the main thread can set handlers; a handler set by the caller stays.
+    other = threading.current_thread() is not threading.main_thread()
+    if other or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield
+        return
+    signal.signal(signal.SIGINT, _remember)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def interrupted() -> bool:
+    """Return whether there was a Ctrl-C since :func:`remembering_interrupts` began."""
+    return _seen.is_set()
+
+
+def raise_if_interrupted() -> None:
+    """Raise KeyboardInterrupt if there was a Ctrl-C that did not end the command."""
+    if _seen.is_set():
+        raise KeyboardInterrupt
+
+
+def forgive_interrupt() -> None:
+    """Forget a Ctrl-C that the command handled by finishing early."""
+    _seen.clear()
+
+
+def _remember(number: int, frame: FrameType | None) -> None:
+    _seen.set()
+    raise KeyboardInterrupt

@@ -1,12 +1,13 @@
-"""Options that several commands share, so that they are named and explained alike."""
+"""Options on the command line: made from their declarations, and those that commands share."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from kindsight.errors import SettingsError
+from kindsight.options import OPTIONS, Option
 
 __all__ = [
     "Column",
@@ -21,97 +22,87 @@ __all__ = [
     "Root",
     "Workers",
     "columns_of",
+    "declared_annotation",
+    "declared_option",
     "names_of",
 ]
 
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
+
+def declared_option(name: str, panel: str | None = None) -> Any:
+    """Return the Typer option for a declared option.
+
+    Parameters
+    ----------
+    name : str
+        A key of :data:`kindsight.options.OPTIONS`.
+    panel : str, optional
+        The group in the help of a command that has groups.
+    """
+    option = OPTIONS[name]
+    switch = bool in option.types
+    spelling = option.spelling
+    if switch and option.trainers:
+        spelling += f"/--no-{spelling.removeprefix('--')}"
+    default = "" if switch else option.shown_default
+    return typer.Option(
+        spelling,
+        metavar=None if switch else option.metavar or "|".join(option.choices) or "N",
+        help=option.help + (f"  [default: {default}]" if default else ""),
+        rich_help_panel=panel,
+        show_default=False,
+    )
+
+
+def declared_annotation(option: Option) -> Any:
+    """Return the annotation of a command's parameter; values arrive as text."""
+    kind: Any = bool if bool in option.types else str
+    if option.flag in ("--phase", "--column"):
+        kind = list[str]
+    return Annotated[kind | None, declared_option(option.name, option.panel)]
+
+
+Json = Annotated[bool, typer.Option("--json", help="One JSON object as output.")]
 Quiet = Annotated[
-    bool,
-    typer.Option("--quiet", "-q", help="Print the result and errors only."),
+    bool, typer.Option("--quiet", "-q", help="No progress and notes: result and errors only.")
 ]
-# Taken by every command and used by none: Command looks it up when an error comes by.
-Debug = Annotated[bool, typer.Option("--debug", help="Show an error's full traceback.")]
+# Every command takes it and none uses it: Command reads it when an error is raised.
+Debug = Annotated[bool, typer.Option("--debug", help="Full traceback of an error.")]
 Workers = Annotated[
     int | None,
     typer.Option(
         "--workers",
         min=1,
         metavar="N",
-        help="Images worked on at once.  [default: the number of cores]",
+        help=f"{OPTIONS['workers'].help}  [default: number of cores]",
     ),
 ]
 
-# How data are read that do not say it themselves: see kindsight.dataset.DataOptions.
-LabelFrom = Annotated[
-    str | None,
-    typer.Option(
-        "--label-from",
-        metavar="PATTERN",
-        help="Take the labels from the files' names: a regular expression whose first group, or "
-        r"the one called label, is the label, such as '^(.+?)_\d+'. With a / in it, it is looked "
-        "for in the path.",
-    ),
-]
-GroupFrom = Annotated[
-    str | None,
-    typer.Option(
-        "--group-from",
-        metavar="PATTERN",
-        help="The same for groups: images of one patient or scene, which stay together when the "
-        "images are divided.",
-    ),
-]
-Column = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--column",
-        metavar="KIND=NAME",
-        help="What a table's column of path, label, split or group is called, where it has no "
-        "usual name: --column label=species. May be given several times.",
-    ),
-]
-LabelNames = Annotated[
-    str | None,
-    typer.Option(
-        "--label-names",
-        metavar="NAME,NAME,...",
-        help="What the labels 0, 1, 2, ... are called.",
-    ),
-]
-PixelShape = Annotated[
-    str | None,
-    typer.Option(
-        "--pixel-shape",
-        metavar="HEIGHTxWIDTH[x3]",
-        help="The shape of images that are given as rows of pixels.  [default: square]",
-    ),
-]
-Root = Annotated[
-    str | None,
-    typer.Option(
-        "--root",
-        metavar="FOLDER",
-        help="Where a table's paths start.  [default: the table's folder]",
-    ),
-]
+# How data are read that do not describe themselves: see kindsight.dataset.DataOptions.
+LabelFrom = Annotated[str | None, declared_option("label_from")]
+GroupFrom = Annotated[str | None, declared_option("group_from")]
+Column = Annotated[list[str] | None, declared_option("columns")]
+LabelNames = Annotated[str | None, declared_option("label_names")]
+PixelShape = Annotated[str | None, declared_option("pixel_shape")]
+Root = Annotated[str | None, declared_option("root")]
 
-DataOf = (
-    "A folder with one folder of images for each class, or with train, validation and test "
-    "folders of such folders; or a table (CSV, Parquet) of paths or pixels, or arrays (.npz)."
-)
-"""What data can be, for the help of every command that takes some."""
+DataOf = OPTIONS["data"].help
+"""The forms of data, for the help of every command that takes some."""
 
 
 def columns_of(given: list[str] | None) -> dict[str, str] | None:
-    """Read ``label=species`` and the like; None where there is none."""
+    """Return ``label=species`` and the like as a mapping; None for none.
+
+    Raises
+    ------
+    SettingsError
+        For anything else.
+    """
     pairs = [text.partition("=") for text in given or ()]
-    if bad := [kind for kind, equals, name in pairs if not equals or not kind or not name]:
-        raise SettingsError(
-            f"--column must be KIND=NAME, such as label=species. Received: {bad[0]!r}."
-        )
+    if bad := [text for text, pair in zip(given or (), pairs, strict=True) if not all(pair)]:
+        raise SettingsError(f"--column must be KIND=NAME, such as label=species; got {bad[0]!r}.")
     return {kind: name for kind, _, name in pairs} or None
 
 
 def names_of(given: str | None) -> tuple[str, ...] | None:
-    """Read names with commas between them; None where there is none."""
+    """Return names separated by commas; None for none."""
     return None if given is None else tuple(name.strip() for name in given.split(","))
