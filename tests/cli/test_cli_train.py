@@ -191,10 +191,8 @@ def test_all_faults_are_said_at_once_with_the_nearest_right_name(run, trained_wi
 def test_a_share_that_is_no_number_is_a_misuse(run, trained_with, text):
     outcome = run("train", "photos", "--validation", text)
     assert (outcome.exit_code, trained_with) == (2, [])
-    assert (
-        f"validation must be a fraction from 0 to below 1, or a number of images from 2; got {text!r}"
-        in outcome.stderr
-    )
+    assert "validation must be a fraction from 0 to below 1" in outcome.stderr
+    assert f"got {text!r}." in outcome.stderr
 
 
 def test_the_summary(run, trained_with, tmp_path):

@@ -88,7 +88,7 @@ def test_all_faults_are_named_at_once():
 )
 def test_shares_and_numbers_of_images(given, parts):
     settings = TrainSettings("photos", validation=given[0], test=given[1])
-    found = settings.division().sizes()
+    found = settings.split_settings().sizes()
     assert found == {"validation": parts[0], "test": parts[1]}
     # A number of images is a whole number for the split, however it was written.
     assert [type(value) for value in found.values()] == [type(value) for value in parts]

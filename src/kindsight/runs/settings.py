@@ -12,8 +12,8 @@ from kindsight.dataset import DataOptions
 from kindsight.dataset.splits.settings import SplitSettings
 from kindsight.errors import SettingsError
 from kindsight.files import read_toml, write_text
-from kindsight.training.option_rules import option_faults, plain_value, unknown_name_fault
 from kindsight.options import OPTIONS
+from kindsight.training.option_rules import option_faults, plain_value, unknown_name_fault
 from kindsight.training.protocols import Trainer
 from kindsight.training.trainer import foreign_options, make_training, of_use
 
@@ -71,7 +71,7 @@ class TrainSettings:
             *foreign_options({**given, "model": given.get("model", self.model)}),
             *self.training().faults(),
             *self.data_options().faults(),
-            *self.division().faults(),
+            *self.split_settings().faults(),
         ]
         if "data" not in given:
             faults.append("data must name a folder or a file; got none.")
@@ -99,7 +99,7 @@ class TrainSettings:
     def __repr__(self) -> str:
         return f"TrainSettings({', '.join(f'{k}={v!r}' for k, v in self.to_dict().items())})"
 
-    def division(self) -> SplitSettings:
+    def split_settings(self) -> SplitSettings:
         """Return the settings of the split."""
         return SplitSettings(
             self.validation,

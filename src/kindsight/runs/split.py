@@ -141,7 +141,7 @@ def split_images(
         return np.asarray(measured.taken, np.float64)
 
     groups = [group.tolist() for group in alike.groups]
-    mended, leakage = settings.division().split_without_leakage(readable, groups, taken)
+    mended, leakage = settings.split_settings().split_without_leakage(readable, groups, taken)
     mended = mended.with_notes(*_cheap_notes(alike.context))
     train = rows_of(mended, "train")
     known = TrainedImages(frozenset(str(mended.digest[row]) for row in train), alike.hashes[train])

@@ -99,13 +99,14 @@ def _model() -> type[BaseModel]:
 
     fields: dict[str, Any] = {}
     for name, option in OPTIONS.items():
-        bounds = {key: getattr(option, key) for key in ("ge", "gt", "le", "lt")}
-        bounds = {key: bound for key, bound in bounds.items() if bound is not None}
+        rules: dict[str, Any] = {key: getattr(option, key) for key in ("ge", "gt", "le", "lt")}
+        rules = {key: bound for key, bound in rules.items() if bound is not None}
+        if option.types[0] is float:
+            rules["allow_inf_nan"] = False
         kind: Any = option.type
         if option.check is not None:
             kind = _annotated(kind, AfterValidator(_checker(option)))
-        finite = {"allow_inf_nan": False} if option.types[0] is float else {}
-        fields[f"{name}_"] = (kind, Field(None, alias=name, **finite, **bounds))
+        fields[f"{name}_"] = (kind, Field(None, alias=name, **rules))
     return create_model(
         "Options", __config__=ConfigDict(strict=True, arbitrary_types_allowed=True), **fields
     )
