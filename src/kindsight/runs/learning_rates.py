@@ -1,4 +1,4 @@
-"""Before a network is trained: what it would be, and how fast it can learn."""
+"""Before a training by gradient: its table of layers, and the learning-rate finder."""
 
 from __future__ import annotations
 
@@ -13,11 +13,7 @@ from kindsight.runs.settings import TrainSettings
 from kindsight.runs.split import open_data, rows_of, split_images
 from kindsight.training.common import Progress
 from kindsight.training.engine.learning_rate_finder import RateSweep
-from kindsight.training.network.fit import NetworkImages
-from kindsight.training.network.settings import NETWORKS, NetworkTrainer
-from kindsight.training.trainer import prepare
-from kindsight.training.transfer.fit import describe_layers
-from kindsight.training.transfer.settings import TransferTrainer
+from kindsight.training.trainer import Kind, kind_of, prepare
 
 __all__ = ["find_learning_rate", "layers_of"]
 
@@ -34,26 +30,26 @@ def layers_of(settings: TrainSettings, *, progress: Progress | None = None) -> t
     Raises
     ------
     SettingsError
-        For a model whose layers do not learn, a cut or a layer that it does not have.
+        For a frozen backbone, and for a cut or a layer that the model does not have.
     DatasetError
-        If no classifier can be made of the data.
+        If no classifier can be trained on the data.
     """
-    training, classes = _epoch_training(settings), len(open_data(settings).classes)
-    if isinstance(training, NetworkTrainer):
-        return training.network().layers(classes)
-    with training.process() as keras:
-        return describe_layers(training, classes, keras, progress)
+    kind, trainer = _kind_by_gradient(settings), settings.training()
+    assert kind.layers is not None
+    classes = len(open_data(settings).classes)
+    with trainer.process() as keras:
+        return kind.layers(trainer, classes, keras, progress)
 
 
 def find_learning_rate(
     settings: TrainSettings, *, progress: Progress | None = None
 ) -> tuple[RateSweep, tuple[Path, Path]]:
-    """Try rising learning rates on the training part, and draw what the loss did.
+    """Run the learning-rate finder on the training split, and draw its result.
 
     Parameters
     ----------
     settings : TrainSettings
-        Of the training that the rate is for.
+        The training for which a learning rate is wanted.
     progress : callable, optional
         Called with (stage, done, total); the stages are images and rates.
 
@@ -66,30 +62,29 @@ def find_learning_rate(
     Raises
     ------
     SettingsError
-        For a model whose layers do not learn.
+        For a frozen backbone.
     DatasetError
-        If no classifier can be made of the data.
+        If no classifier can be trained on the data.
     """
-    training, dataset = _epoch_training(settings), open_data(settings)
-    with training.process() as keras, ExitStack() as stack:
+    kind, trainer, dataset = _kind_by_gradient(settings), settings.training(), open_data(settings)
+    assert kind.find_rate is not None
+    with trainer.process() as keras, ExitStack() as stack:
         keras.start()
-        images = prepare(training, dataset, progress, keras)
-        stack.callback(images.close)
-        images = split_images(images, settings, dataset, progress).images
-        assert isinstance(images, NetworkImages)
-        rows = rows_of(images.dataset, "train")
-        sweep = images.find_rate(dataset.classes, rows, keras, progress)
+        prepared = prepare(trainer, dataset, progress, keras)
+        stack.callback(prepared.close)
+        prepared = split_images(prepared, settings, dataset, progress).images
+        rows = rows_of(prepared.dataset, "train")
+        sweep = kind.find_rate(prepared, dataset.classes, rows, keras, progress)
     folder = Path(settings.runs, f"{data_name(settings)}-learning-rate")
     drawn = write_learning_rate_figures(sweep.rates, sweep.losses, sweep.suggestion, folder)
     return sweep, drawn
 
 
-def _epoch_training(settings: TrainSettings) -> NetworkTrainer | TransferTrainer:
-    training = settings.training()
-    if not isinstance(training, (NetworkTrainer, TransferTrainer)):
+def _kind_by_gradient(settings: TrainSettings) -> Kind:
+    kind = kind_of(settings.training().to_dict())
+    if kind.layers is None:
         raise SettingsError(
-            f"The model must be a network that is trained from its first weights "
-            f"({', '.join(NETWORKS)}), or a backbone that learns. Received: {settings.model}, "
-            "frozen. --freeze all trains a head on it by gradient."
+            f"{settings.model} is frozen: its head is fitted without a learning rate. "
+            "Add --freeze all to train a head by gradient, or choose --model small-cnn."
         )
-    return training
+    return kind

@@ -13,14 +13,16 @@ from typing import Any, TypeAlias
 
 from kindsight.dataset import ImageDataset
 from kindsight.models.backbones.table import BACKBONES
+from kindsight.models.networks.small_cnn import LayerRow
+from kindsight.training.engine.learning_rate_finder import RateSweep
 from kindsight.models.worker.process import KerasProcess
 from kindsight.training.common import Progress
 from kindsight.training.fine_tuning.prepared import prepare_backbone
 from kindsight.training.frozen.settings import FrozenTrainer
-from kindsight.training.network.fit import prepare_network
+from kindsight.training.network.fit import NetworkImages, network_layers, prepare_network
 from kindsight.training.network.settings import NETWORKS, NetworkTrainer
 from kindsight.training.protocols import Prepared, Trainer
-from kindsight.training.transfer.fit import prepare_transfer
+from kindsight.training.transfer.fit import describe_layers, prepare_transfer
 from kindsight.training.transfer.settings import CHOICES, TransferTrainer
 
 __all__ = [
@@ -56,11 +58,18 @@ class Kind:
         From (trainer, dataset, progress, keras) to :class:`.protocols.Prepared`.
     description : str
         What it trains, for messages.
+    layers : callable, optional
+        From (trainer, classes, keras, progress) to the table of layers; None where no layer is
+        trained by gradient.
+    find_rate : callable, optional
+        From (prepared, classes, rows, keras, progress) to the result of the learning-rate finder.
     """
 
     settings: type[Settings]
     prepare: Callable[..., Prepared]
     description: str
+    layers: Callable[..., tuple[LayerRow, ...]] | None = None
+    find_rate: Callable[..., RateSweep] | None = None
 
     @property
     def options(self) -> tuple[str, ...]:
@@ -69,9 +78,19 @@ class Kind:
 
 
 FROZEN = Kind(FrozenTrainer, prepare_backbone, "a frozen backbone")
-NETWORK = Kind(NetworkTrainer, prepare_network, f"a network from scratch ({', '.join(NETWORKS)})")
+NETWORK = Kind(
+    NetworkTrainer,
+    prepare_network,
+    f"a network from scratch ({', '.join(NETWORKS)})",
+    network_layers,
+    NetworkImages.find_rate,
+)
 TRANSFER = Kind(
-    TransferTrainer, prepare_transfer, "a trainable backbone (with freeze, cut or a dense head)"
+    TransferTrainer,
+    prepare_transfer,
+    "a trainable backbone (with freeze, cut or a dense head)",
+    describe_layers,
+    NetworkImages.find_rate,
 )
 KINDS = (FROZEN, NETWORK, TRANSFER)
 """Every way of training."""

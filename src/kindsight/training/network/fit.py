@@ -18,6 +18,7 @@ from kindsight.dataset import ImageDataset
 from kindsight.dataset.labels import class_indices
 from kindsight.dataset.reading.image_cache import CachedImages, cache_images
 from kindsight.errors import ImageError
+from kindsight.models.networks.small_cnn import LayerRow
 from kindsight.models.worker.process import KerasProcess
 from kindsight.threads import count_cores
 from kindsight.training.common import Progress, balanced_weights, class_targets
@@ -32,7 +33,7 @@ from kindsight.training.near_duplicates import small_greys
 from kindsight.training.network.fitted import FittedNetwork
 from kindsight.training.network.settings import NetworkTrainer
 
-__all__ = ["EpochRecorder", "NetworkImages", "prepare_network"]
+__all__ = ["EpochRecorder", "NetworkImages", "network_layers", "prepare_network"]
 
 TFLITE_FILE = "network.tflite"
 KERAS_FILE = "network.keras"
@@ -61,6 +62,16 @@ def prepare_network(
         dataset, spec, Cache(training.cache), workers=training.workers, progress=step
     )
     return NetworkImages(training, stored, stored.dataset)
+
+
+def network_layers(
+    training: NetworkTrainer,
+    classes: int,
+    keras: KerasProcess | None = None,
+    progress: Progress | None = None,
+) -> tuple[LayerRow, ...]:
+    """Return the network's table of layers."""
+    return training.network().layers(classes)
 
 
 @dataclass(frozen=True)
