@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import sqlite3
 from pathlib import Path
 
@@ -213,3 +214,17 @@ def test_a_folder_that_is_no_cache_is_not_cleared(tmp_path):
     with pytest.raises(CacheError, match=r"CACHEDIR\.TAG.*nothing was deleted"):
         Cache(tmp_path).clear()
     assert all(path.exists() for path in kept)
+
+
+def test_too_little_space_is_an_error_before_the_work(tmp_path, monkeypatch):
+    cache, table = Cache(tmp_path / "cache"), tmp_path / "table.sqlite"
+    usage = shutil.disk_usage(tmp_path)._replace(free=1_000_000)
+    monkeypatch.setattr("kindsight.cache.folder.shutil.disk_usage", lambda _: usage)
+    cache.require_space(10, 100_000, table)
+    with pytest.raises(CacheError, match=r"20 images need 0\.0 GB.*KINDSIGHT_CACHE"):
+        cache.require_space(20, 100_000, table)
+    # Images that the table holds need no room.
+    with contextlib.closing(sqlite3.connect(table)) as rows, rows:
+        rows.execute("CREATE TABLE images (digest TEXT)")
+        rows.executemany("INSERT INTO images VALUES (?)", [(str(n),) for n in range(12)])
+    cache.require_space(20, 100_000, table)

@@ -18,6 +18,7 @@ import contextlib
 import glob
 import os
 import re
+import shutil
 import sqlite3
 from dataclasses import dataclass
 from pathlib import Path
@@ -145,6 +146,35 @@ class Cache:
     def files_file(self) -> Path:
         """The index from a file's name, size and times to its content digest."""
         return self.folder() / "files.sqlite"
+
+    def require_space(self, images: int, bytes_each: int, table: Path) -> None:
+        """Check that the disk has room for a table of images, before the work begins.
+
+        Parameters
+        ----------
+        images : int
+            Number of images that the table will hold.
+        bytes_each : int
+            Bytes for one image.
+        table : pathlib.Path
+            The table; the images that it holds already need no room.
+
+        Raises
+        ------
+        CacheError
+            If there is not enough free space.
+        """
+        free = shutil.disk_usage(self.folder()).free
+        if images * bytes_each <= free:
+            return
+        with contextlib.suppress(sqlite3.Error), contextlib.closing(sqlite3.connect(table)) as rows:
+            images -= rows.execute("SELECT count(*) FROM images").fetchone()[0]
+        if images * bytes_each > free:
+            raise CacheError(
+                f"Not enough space on the disk of {self.root}: {images:,} images need "
+                f"{images * bytes_each / 1e9:.1f} GB in the cache, {free / 1e9:.1f} GB are free. "
+                "Free some space, or set KINDSIGHT_CACHE to a folder on another disk."
+            )
 
     def entries(self) -> list[CacheEntry]:
         """List what the cache holds, what was used last coming first."""

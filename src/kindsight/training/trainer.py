@@ -14,9 +14,9 @@ from typing import Any, TypeAlias
 from kindsight.dataset import ImageDataset
 from kindsight.models.backbones.table import BACKBONES
 from kindsight.models.networks.small_cnn import LayerRow
-from kindsight.training.engine.learning_rate_finder import RateSweep
 from kindsight.models.worker.process import KerasProcess
 from kindsight.training.common import Progress
+from kindsight.training.engine.learning_rate_finder import RateSweep
 from kindsight.training.fine_tuning.prepared import prepare_backbone
 from kindsight.training.frozen.settings import FrozenTrainer
 from kindsight.training.network.fit import NetworkImages, network_layers, prepare_network

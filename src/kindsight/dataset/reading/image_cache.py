@@ -160,6 +160,7 @@ def _store(
     progress: Progress | None,
 ) -> CachedImages:
     path = cache.images_file(f"{spec.key()}-{FORMAT}")
+    cache.require_space(len(dataset), _bytes(spec), path)
     with contextlib.ExitStack() as stack:
         table = PlaceTable(path, _bytes(spec))
         stack.callback(table.close)
