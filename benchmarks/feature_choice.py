@@ -29,7 +29,7 @@ import numpy as np
 
 from accuracy_job import divisions, load, some_rows
 from kindsight.dataset import ImageDataset
-from kindsight.dataset.splits.split import fold_indices
+from kindsight.dataset.splits.folds import fold_indices
 from kindsight.images import InputSpec, read_image, resize_image
 from kindsight.models.backbones.backbone import PROFILES
 from kindsight.models.backbones.backbone import STATISTICS as STATISTICS_OF_PLACES

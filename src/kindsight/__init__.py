@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from kindsight.checks.split import split_dataset as split_dataset
     from kindsight.classifier import ImageClassifier as ImageClassifier
     from kindsight.dataset import ImageDataset as ImageDataset
-    from kindsight.dataset.splits.split import random_split as random_split
+    from kindsight.dataset.splits.stratified import random_split as random_split
     from kindsight.evaluation import Evaluation as Evaluation
     from kindsight.evaluation import evaluate as evaluate
     from kindsight.images import InputSpec as InputSpec
@@ -41,7 +41,7 @@ _MODULES = {
     "load_bundle": "bundle",
     "read_image": "images",
     "resize_image": "images",
-    "random_split": "dataset.splits.split",
+    "random_split": "dataset.splits.stratified",
 }
 
 __all__ = [*sorted(_MODULES), "__version__"]  # noqa: PLE0604

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from kindsight.bundle import Bundle
 from kindsight.dataset import ImageDataset, as_dataset
-from kindsight.dataset.splits.split import random_split
+from kindsight.dataset.splits.stratified import random_split
 from kindsight.errors import DatasetError, SettingsError, UsageError
 from kindsight.evaluation import to_probabilities
 from kindsight.options import CLASSIFIER_OPTIONS

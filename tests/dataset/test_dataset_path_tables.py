@@ -304,7 +304,7 @@ def test_files_without_a_root_are_written_from_the_table_on(make_tree, tmp_path)
 def test_images_in_memory_cannot_be_written_as_paths(tmp_path):
     import numpy as np
 
-    with pytest.raises(DatasetError, match="images in memory"):
+    with pytest.raises(DatasetError, match="Images in memory"):
         ImageDataset.from_arrays(np.zeros((2, 3, 3, 1), np.uint8)).write_csv(tmp_path / "t.csv")
 
 

@@ -55,7 +55,7 @@ def test_cannot_be_changed():
     [
         ({"label": ("a",)}, "every column must have 2 rows"),
         ({"split": ("train", "dev")}, "split must be one of"),
-        ({"label": ("a", "b"), "classes": ("a",)}, "hold every label"),
+        ({"label": ("a", "b"), "classes": ("a",)}, "contain every label"),
         ({"classes": ("a", "a")}, "unique"),
         ({"arrays": ()}, "must be 2 arrays"),
     ],

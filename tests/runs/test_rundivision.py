@@ -79,7 +79,7 @@ def test_leaking_images_are_left_out_of_training(quick, leaking_rows):
     }
     assert sum(result.images[name] for name in ("train", "validation")) == 24
     assert result.images["test"] == 15
-    assert result.leakage == {"how": "drop", "groups": 3, "images": 3}
+    assert result.leakage == {"mode": "drop", "groups": 3, "images": 3}
     assert any(note.startswith("Left out, as a later part has") for note in result.notes)
     assert "Left out, as a later part has" in result.report.read_text("utf-8")
     named = [(row["path"], row["now"], row["alike"]) for row in rows_of(result.run / "leakage.csv")]
@@ -107,7 +107,7 @@ def test_leaking_images_are_kept_and_accuracy_is_said_without_them(quick, leakin
     assert "Kept, though a later part has" in notes
     assert "Without the 3 images that the training part has too" in notes
     assert "of 12 test images are right" in notes
-    assert result.leakage["how"] == "keep" and result.leakage["without"]["test"]["images"] == 12
+    assert result.leakage["mode"] == "keep" and result.leakage["without"]["test"]["images"] == 12
     page = result.report.read_text("utf-8")
     assert page.count("<td>byte for byte</td>") == 2 and page.count("<td>nearly</td>") == 4
     # The run remembers what it was trained on, whatever it is called or stored as.

@@ -161,7 +161,7 @@ def correct(dataset: ImageDataset, results: Iterable[CheckResult]) -> Correction
     for finding in findings:
         if finding.code in LEAKING:
             _, leakage = resolve_leakage(dataset, [finding.rows], "keep")
-            draft.exclude(leakage.rows, finding)
+            draft.exclude(leakage.changed, finding)
     return draft.finished([f for f in findings if f.code in TOGETHER])
 
 

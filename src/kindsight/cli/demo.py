@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from kindsight.cli.terminal.options import Debug, Json, Quiet
 from kindsight.cli.terminal.text import Paint, print_json, printable, say
 from kindsight.dataset import ImageDataset
-from kindsight.dataset.splits.split import random_split
+from kindsight.dataset.splits.stratified import random_split
 from kindsight.digest import content_digest
 from kindsight.errors import DatasetError, MissingExtraError, UsageError
 from kindsight.evaluation import Evaluation

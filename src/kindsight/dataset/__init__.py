@@ -1,7 +1,6 @@
-"""Many images: which there are, where they lie, what they are called, which part they are in.
+"""Datasets of many images: opened from folders, tables or arrays; split; read and cached.
 
-The names below are imported when they are first used: a prediction needs few of them, and is to
-start at once.
+Names are imported on first use, so that predicting starts quickly.
 """
 
 from __future__ import annotations
@@ -20,18 +19,21 @@ if TYPE_CHECKING:
     from kindsight.dataset.open import open_dataset as open_dataset
     from kindsight.dataset.open import open_splits as open_splits
     from kindsight.dataset.options import DataOptions as DataOptions
+    from kindsight.dataset.splits.check import check_split as check_split
     from kindsight.dataset.splits.folds import fold_indices as fold_indices
     from kindsight.dataset.splits.settings import SplitSettings as SplitSettings
-    from kindsight.dataset.splits.split import random_split as random_split
+    from kindsight.dataset.splits.stratified import random_split as random_split
     from kindsight.dataset.table import SPLITS as SPLITS
     from kindsight.dataset.table import ImageDataset as ImageDataset
     from kindsight.dataset.write_table import write_dataset as write_dataset
 
 _HOMES = {
     "SPLITS": "table",
-    "ImageDataset": "table",
     "DataOptions": "options",
+    "ImageDataset": "table",
+    "SplitSettings": "splits.settings",
     "as_dataset": "open",
+    "check_split": "splits.check",
     "fold_indices": "splits.folds",
     "from_arrays": "loaders.arrays",
     "from_files": "loaders.sources",
@@ -40,9 +42,8 @@ _HOMES = {
     "from_table": "loaders.tables",
     "open_dataset": "open",
     "open_splits": "open",
-    "SplitSettings": "splits.settings",
+    "random_split": "splits.stratified",
     "write_dataset": "write_table",
-    "random_split": "splits.split",
 }
 
 __all__ = sorted(_HOMES)  # noqa: PLE0605

@@ -18,151 +18,56 @@ from kindsight.dataset.labels import class_indices
 from kindsight.dataset.names import images, shown
 from kindsight.errors import DatasetError
 
-__all__ = [
-    "SPLITS",
-    "ImageDataset",
-    "as_rows",
-    "digest_of_rows",
-    "exclude_rows",
-    "summary",
-    "take",
-    "three_channels",
-]
-
-# SECTION: Picking rows by NumPy's rules out of tuples, and showing a table in one line.
-
-_T = TypeVar("_T")
-_SHOWN_CLASSES = 6
-
-
-def as_rows(key: Any, n: int) -> slice | list[int]:
-    """Turn an index into a table of `n` rows into a slice or a list of row numbers.
-
-    Parameters
-    ----------
-    key : int, slice, integer array, boolean mask or (one of these, Ellipsis)
-        As for a one-dimensional NumPy array; scikit-learn uses the form with the ellipsis.
-
-    Raises
-    ------
-    IndexError
-        If a row does not exist, or a mask has another length than `n`.
-    TypeError
-        If `key` is none of these.
-    """
-    if isinstance(key, tuple) and len(key) == 2 and key[1] is Ellipsis:
-        key = key[0]
-    if isinstance(key, slice):
-        return key
-    if isinstance(key, (tuple, str, bytes, type(None), type(Ellipsis))):
-        raise TypeError(
-            "A dataset is indexed by an integer, a slice, an array of integers or a mask. "
-            f"Received: {key!r}"
-        )
-    index = np.asarray(key)
-    if index.size == 0 and not hasattr(key, "dtype"):
-        index = index.astype(np.int64)
-    if index.dtype.kind not in "iub" or index.ndim > 1 or (index.dtype == bool and not index.ndim):
-        raise TypeError(
-            "A dataset is indexed by integers or a mask, in one dimension. "
-            f"Received: {index.dtype} of shape {index.shape}"
-        )
-    if index.dtype == bool:
-        if len(index) != n:
-            raise IndexError(f"a mask must have {n} values. Received: {len(index)}")
-        index = np.flatnonzero(index)
-    index = np.atleast_1d(index)
-    if index.size and not (-n <= int(index.min()) and int(index.max()) < n):
-        raise IndexError(f"rows go from 0 to {n - 1}. Received: {index.min()} to {index.max()}")
-    rows: list[int] = index.tolist()
-    return rows
-
-
-def take(column: Sequence[_T], rows: slice | list[int]) -> tuple[_T, ...]:
-    """Return the rows of a column."""
-    if isinstance(rows, slice):
-        return tuple(column[rows])
-    if len(rows) > 1:
-        picked: tuple[_T, ...] = operator.itemgetter(*rows)(column)
-        return picked
-    return tuple(column[row] for row in rows)
-
-
-def three_channels(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return an image of shape (h, w, 3), (h, w, 1) or (h, w) as (h, w, 3)."""
-    if image.ndim == 2:
-        image = image[:, :, None]
-    return image if image.shape[2] == 3 else np.repeat(image, 3, axis=2)
-
-
-def digest_of_rows(pairs: Iterable[tuple[str, str | None]]) -> str:
-    """Return one digest over (digest, label) pairs, whatever their order: 32 hexadecimal digits."""
-    total = hashlib.blake2b(digest_size=16)
-    for digest, label in sorted((d, "" if k is None else f"={k}") for d, k in pairs):
-        # A label comes with its length, so that no two tables give the same bytes.
-        total.update(f"{digest}:{len(label)}:{label};".encode("utf-8", "surrogatepass"))
-    return total.hexdigest()
-
-
-def summary(n: int, classes: Mapping[str, int], splits: Mapping[str, int]) -> str:
-    """Describe a table in one line: ``1,399 images, 2 classes: cat 700, dog 699``."""
-    text = images(n)
-    if classes:
-        names = [f"{shown(name)[1:-1]} {count:,}" for name, count in classes.items()]
-        if len(names) > _SHOWN_CLASSES:
-            names[_SHOWN_CLASSES - 1 :] = ["..."]
-        text += f", {len(classes)} class{'' if len(classes) == 1 else 'es'}: {', '.join(names)}"
-    parts = [f"{name} {count:,}" for name, count in splits.items() if count]
-    return f"{text}; {', '.join(parts)}" if parts else text
-
+__all__ = ["SPLITS", "ImageDataset", "exclude_rows"]
 
 SPLITS = ("train", "validation", "test")
-"""The parts that an image can belong to."""
+"""The splits that an image can belong to."""
 
+_T = TypeVar("_T")
 _COLUMNS = {"label": None, "split": None, "group": None, "digest": None, "size": 0}
+_SHOWN_CLASSES = 6
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class ImageDataset:
-    """Which images there are, where they lie and what they are called; one row an image.
+    """A table of images with their labels, splits and groups; one row per image.
 
-    A dataset never changes; every method that seems to change it returns another one. It can be
-    indexed like a one-dimensional NumPy array, so scikit-learn's cross-validation works on it.
-    All columns are tuples of the same length; a column that is left out holds None (0 for `size`)
-    in every row.
+    A dataset is immutable; methods return a new one. It can be indexed like a one-dimensional
+    NumPy array, so scikit-learn's cross-validation works on it. All columns are tuples of the same
+    length; a column that is left out is None (0 for `size`) in every row.
 
     Parameters
     ----------
     path : tuple of str
-        Where the image lies: relative to `root`, ``/`` between the parts; as given where there
-        is no root; a made-up name (``array-000012``) for an image in memory.
+        Path of the image file, relative to `root`, with ``/``; as given if there is no root; an
+        invented name (``array-000012``) for an image in memory.
     label : tuple of (str or None), optional
-        The class of the image; None where it is not known.
+        Class name; None if unknown.
     split : tuple of (str or None), optional
-        ``"train"``, ``"validation"``, ``"test"`` or None (not yet decided).
+        ``"train"``, ``"validation"``, ``"test"`` or None (undecided).
     group : tuple of (str or None), optional
-        Images of one group (a patient, a scene) stay on one side of a split.
+        Images of one group (a patient, a scene) stay in one split.
     digest : tuple of (str or None), optional
-        The image's content digest; None until it has been read.
+        Content digest; None until the image has been read.
     size : tuple of int, optional
-        Bytes on disk or in memory; 0 where it is not known.
+        Bytes on disk or in memory; 0 if unknown.
     root : Path, optional
         The folder that paths are relative to.
     arrays : tuple of uint8 arrays, optional
-        The images themselves, where they are in memory: (height, width, 3), (height, width, 1)
-        or (height, width), RGB or grey, 0-255.
+        Images in memory: (height, width, 3), (height, width, 1) or (height, width), RGB or grey,
+        0-255.
     classes : tuple of str, optional
-        All class names, the number of a class being its place here. Left out: the labels that
-        occur, sorted by code point. A subset of a dataset keeps the classes of the whole.
+        All class names, in the order of the class indices; by default the labels that occur,
+        sorted by code point. A subset retains all classes.
     ignored : mapping of str to int, optional
-        Files and folders that are not in the dataset: how many, by reason.
+        Files and folders that are not in the dataset: reason -> count.
     notes : tuple of str, optional
-        Findings worth saying, one sentence each.
+        Findings for the user, one sentence each.
 
     Raises
     ------
     ValueError
-        If columns differ in length, or hold an unknown split or a label that is no class.
+        If columns differ in length, or contain an unknown split or a label that is not a class.
     """
 
     path: tuple[str, ...]
@@ -178,25 +83,21 @@ class ImageDataset:
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        """Fill the columns that were left out and hold the table to its rules."""
+        """Fill in missing columns and validate."""
         n = len(self.path)
         for name, default in _COLUMNS.items():
             column = tuple(getattr(self, name)) or (default,) * n
             object.__setattr__(self, name, column)
             if len(column) != n:
-                raise ValueError(
-                    f"every column must have {n} rows. Received: {name}, {len(column)}"
-                )
+                raise ValueError(f"every column must have {n} rows; got {len(column)} for {name}")
         if self.arrays is not None and len(self.arrays) != n:
-            raise ValueError(f"there must be {n} arrays. Received: {len(self.arrays)}")
+            raise ValueError(f"there must be {n} arrays; got {len(self.arrays)}")
         if unknown := set(self.split) - {*SPLITS, None}:
-            raise ValueError(f"split must be one of {', '.join(SPLITS)}. Received: {unknown}")
+            raise ValueError(f"split must be one of {', '.join(SPLITS)}; got {unknown}")
         labels = {label for label in self.label if label is not None}
         object.__setattr__(self, "classes", tuple(self.classes) or tuple(sorted(labels)))
         if len(set(self.classes)) != len(self.classes) or not labels <= set(self.classes):
-            raise ValueError(
-                f"classes must be unique and hold every label. Received: {self.classes}"
-            )
+            raise ValueError(f"classes must be unique and contain every label; got {self.classes}")
         object.__setattr__(self, "ignored", dict(self.ignored))
 
     @classmethod
@@ -208,7 +109,7 @@ class ImageDataset:
         min_classes: int = 2,
         classes: Sequence[str] = (),
     ) -> ImageDataset:
-        """Make a dataset of a folder; see :func:`kindsight.dataset.loaders.sources.from_folder`."""
+        """Return the dataset of a folder; see :func:`kindsight.dataset.from_folder`."""
         return package.from_folder(
             path, labelled=labelled, min_classes=min_classes, classes=classes
         )
@@ -217,12 +118,12 @@ class ImageDataset:
     def from_files(
         cls, paths: Iterable[str | Path], labels: Sequence[object] | None = None
     ) -> ImageDataset:
-        """Make a dataset of files; see :func:`kindsight.dataset.loaders.sources.from_files`."""
+        """Return a dataset of files; see :func:`kindsight.dataset.from_files`."""
         return package.from_files(paths, labels)
 
     @classmethod
     def from_arrays(cls, arrays: Any, labels: Sequence[object] | None = None) -> ImageDataset:
-        """Make a dataset of arrays; see :func:`kindsight.dataset.loaders.arrays.from_arrays`."""
+        """Return a dataset of arrays in memory; see :func:`kindsight.dataset.from_arrays`."""
         return package.from_arrays(arrays, labels)
 
     @classmethod
@@ -235,7 +136,7 @@ class ImageDataset:
         classes: Sequence[str] = (),
         **options: Any,
     ) -> ImageDataset:
-        r"""Make a dataset of a folder, a table or arrays in a file, as the command line does.
+        r"""Return the dataset of a folder, a table or a file of arrays, as the command line does.
 
         `options` are those of :class:`kindsight.dataset.DataOptions`, such as
         ``label_from=r"^(.+?)_\d+"``; the rest is as in :func:`kindsight.dataset.open_dataset`.
@@ -246,7 +147,7 @@ class ImageDataset:
         )
 
     def write_csv(self, path: str | Path) -> None:
-        """Write a table of paths; see :func:`kindsight.dataset.write_table.write_dataset`."""
+        """Write a table of paths; see :func:`kindsight.dataset.write_dataset`."""
         package.write_dataset(self, path)
 
     def __len__(self) -> int:
@@ -254,14 +155,14 @@ class ImageDataset:
 
     @property
     def shape(self) -> tuple[int]:
-        """``(number of images,)``, as a one-dimensional array has it."""
+        """``(number of images,)``."""
         return (len(self.path),)
 
     def __getitem__(self, key: Any) -> ImageDataset:
-        """Return the rows that `key` names, by NumPy's rules; an integer gives one row."""
-        rows = as_rows(key, len(self))
+        """Return rows as NumPy would; an integer gives a dataset of one row."""
+        rows = _rows(key, len(self))
         names = ("path", *_COLUMNS) if self.arrays is None else ("path", *_COLUMNS, "arrays")
-        columns: dict[str, Any] = {name: take(getattr(self, name), rows) for name in names}
+        columns: dict[str, Any] = {name: _take(getattr(self, name), rows) for name in names}
         return replace(self, **columns)
 
     def __eq__(self, other: object) -> bool:
@@ -274,48 +175,60 @@ class ImageDataset:
             return self.arrays is other.arrays
         return all(map(np.array_equal, self.arrays, other.arrays))
 
-    __hash__ = None  # type: ignore[assignment]  # as for arrays: too much to look at
+    __hash__ = None  # type: ignore[assignment]  # as for arrays: too expensive
 
     def __repr__(self) -> str:
-        return f"ImageDataset({summary(len(self), self.counts(), self.split_counts())})"
+        text = images(len(self))
+        if counts := self.counts():
+            names = [f"{shown(name)[1:-1]} {count:,}" for name, count in counts.items()]
+            if len(names) > _SHOWN_CLASSES:
+                names[_SHOWN_CLASSES - 1 :] = ["..."]
+            text += f", {len(counts)} class{'' if len(counts) == 1 else 'es'}: {', '.join(names)}"
+        splits = [f"{name} {count:,}" for name, count in self.split_counts().items() if count]
+        return f"ImageDataset({'; '.join([text, ', '.join(splits)]) if splits else text})"
 
     def __array__(self, *_: object, **__: object) -> NoReturn:
-        # NumPy would otherwise take the rows apart for ever.
-        raise TypeError("An ImageDataset is not an array. Take dataset.path or dataset.targets.")
+        # NumPy would otherwise index rows recursively without end.
+        raise TypeError("An ImageDataset is not an array. Use dataset.path or dataset.targets.")
 
     def file(self, i: int) -> Path:
-        """Return the absolute path of row `i`; DatasetError where the image is in memory."""
+        """Return the absolute path of row `i`; DatasetError for images in memory."""
         if self.arrays is not None:
-            raise DatasetError(
-                f"Only an image on disk has a file. Received: row {i} of a dataset of arrays. "
-                "Use load(i)."
-            )
+            raise DatasetError(f"Image {i} is in memory and has no file. Use load({i}).")
         return (self.root or Path()).joinpath(self.path[i]).absolute()
 
     def load(self, i: int) -> bytes | NDArray[np.uint8]:
-        """Return the image of row `i`, not decoded: the file's bytes, or the array in memory.
+        """Return the undecoded image of row `i`: the file's bytes, or the array in memory.
 
-        An array is (height, width, 3) uint8, RGB 0-255, grey ones made RGB. ImageError if the
-        file is missing, empty, too large or may not be read.
+        Arrays are (height, width, 3) uint8, RGB 0-255; grey ones are converted. ImageError if the
+        file is missing, empty, too large or not readable.
         """
-        if self.arrays is not None:
-            return three_channels(self.arrays[i])
-        from kindsight.images.read import read_bytes
+        if self.arrays is None:
+            from kindsight.images.read import read_bytes
 
-        return read_bytes(self.file(i))
+            return read_bytes(self.file(i))
+        array = self.arrays[i]
+        if array.ndim == 2:
+            array = array[:, :, None]
+        return array if array.shape[2] == 3 else np.repeat(array, 3, axis=2)
 
     @property
     def targets(self) -> NDArray[np.int64]:
-        """The class number of each image: (n,) int64, -1 where unlabelled."""
+        """The class index of each image: (n,) int64, -1 if unlabelled."""
         return class_indices(self.label, self.classes, missing=-1)
 
+    def labels_in(self, split: str | None) -> set[str | None]:
+        """Return the labels that occur in a split."""
+        pairs = zip(self.label, self.split, strict=True)
+        return {label for label, name in pairs if name == split}
+
     def present_classes(self) -> tuple[str, ...]:
-        """Return the classes that have at least one image here, in the order of `classes`."""
+        """Return the classes that have at least one image, in the order of `classes`."""
         labels = set(self.label)
         return tuple(name for name in self.classes if name in labels)
 
     def counts(self) -> dict[str, int]:
-        """Return the number of images of every class, those of absent classes being 0."""
+        """Return the number of images of every class, including 0."""
         found = Counter(self.label)
         return {name: found[name] for name in self.classes}
 
@@ -327,11 +240,11 @@ class ImageDataset:
     def where(self, **equal: str | int | None) -> ImageDataset:
         """Return the rows whose columns have the given values: ``where(split="train")``."""
         if unknown := equal.keys() - {"path", *_COLUMNS}:
-            raise ValueError(f"where() takes columns. Received: {', '.join(sorted(unknown))}")
-        keep = np.ones(len(self), bool)
+            raise ValueError(f"where() takes names of columns; got {', '.join(sorted(unknown))}")
+        mask = np.ones(len(self), bool)
         for name, value in equal.items():
-            keep &= np.fromiter((cell == value for cell in getattr(self, name)), bool, len(self))
-        return self[keep]
+            mask &= np.fromiter((cell == value for cell in getattr(self, name)), bool, len(self))
+        return self[mask]
 
     def with_columns(
         self,
@@ -342,54 +255,94 @@ class ImageDataset:
         digest: Sequence[str | None] | None = None,
         size: Sequence[int] | None = None,
     ) -> ImageDataset:
-        """Return the same dataset with other columns; what is None stays as it is.
+        """Return the dataset with some columns replaced; None leaves a column unchanged.
 
-        `classes` stay when every new label is one of them, and are otherwise made anew.
+        `classes` are unchanged if they contain every new label, and otherwise the new labels.
         """
         given = {"label": label, "split": split, "group": group, "digest": digest, "size": size}
         columns: dict[str, Any] = {k: tuple(v) for k, v in given.items() if v is not None}
         for name, column in columns.items():
             if len(column) != len(self):
-                raise ValueError(f"{name} must have {len(self)} rows. Received: {len(column)}")
+                raise ValueError(f"{name} must have {len(self)} rows; got {len(column)}")
         if not {*columns.get("label", ())} <= {*self.classes, None}:
-            columns["classes"] = ()  # made anew from the labels
+            columns["classes"] = ()
         return replace(self, **columns)
 
     def with_notes(self, *notes: str) -> ImageDataset:
-        """Return the same dataset with further notes; none is said twice."""
+        """Return the dataset with further notes, without repetitions."""
         return replace(self, notes=tuple(dict.fromkeys(self.notes + notes)))
 
     def dataset_digest(self) -> str:
-        """Return one digest over all images and their labels, whatever their order and names.
+        """Return a digest of all images and labels, independent of their order and names.
 
         BLAKE2b, 16 bytes, as 32 hexadecimal digits; ValueError if an image has no digest yet.
         """
         if None in self.digest:
-            raise ValueError("every image needs a digest: fill the digest column first")
-        return digest_of_rows(zip(map(str, self.digest), self.label, strict=True))
-
-
-# SECTION: Leaving rows out of a dataset: counted by reason, said in a note, never in silence.
+            raise ValueError("every image needs a digest: fill in the digest column first")
+        total = hashlib.blake2b(digest_size=16)
+        pairs = zip(map(str, self.digest), self.label, strict=True)
+        for digest, label in sorted((d, "" if k is None else f"={k}") for d, k in pairs):
+            # With the label's length, different tables cannot give the same bytes.
+            total.update(f"{digest}:{len(label)}:{label};".encode("utf-8", "surrogatepass"))
+        return total.hexdigest()
 
 
 def exclude_rows(
     dataset: ImageDataset, rows: Collection[int], reason: str, note: str
 ) -> ImageDataset:
-    """Return a dataset without some of its rows.
+    """Return the dataset without some rows, which are counted in ``ignored`` and noted.
 
     Parameters
     ----------
     dataset : ImageDataset
-        Of which a part is kept.
     rows : collection of int
-        The rows that go.
+        The rows to remove.
     reason : str
-        What they are counted as in ``ignored``.
+        Key in ``ignored``.
     note : str
-        The sentence that says so.
+        A sentence for the user.
     """
-    gone = set(rows)
-    kept = dataset[[row for row in range(len(dataset)) if row not in gone]]
-    counted = dict(kept.ignored)
-    counted[reason] = counted.get(reason, 0) + len(gone)
-    return replace(kept, ignored=dict(sorted(counted.items()))).with_notes(note)
+    excluded = set(rows)
+    rest = dataset[[row for row in range(len(dataset)) if row not in excluded]]
+    counted = dict(rest.ignored)
+    counted[reason] = counted.get(reason, 0) + len(excluded)
+    return replace(rest, ignored=dict(sorted(counted.items()))).with_notes(note)
+
+
+def _rows(key: Any, n: int) -> slice | list[int]:
+    """Convert a NumPy index into a table of `n` rows to a slice or a list of row numbers."""
+    if isinstance(key, tuple) and len(key) == 2 and key[1] is Ellipsis:
+        key = key[0]  # the form that scikit-learn uses
+    if isinstance(key, slice):
+        return key
+    if isinstance(key, (tuple, str, bytes, type(None), type(Ellipsis))):
+        raise TypeError(
+            "A dataset is indexed by an integer, a slice, an array of integers or a boolean mask; "
+            f"got {key!r}."
+        )
+    index = np.asarray(key)
+    if index.size == 0 and not hasattr(key, "dtype"):
+        index = index.astype(np.int64)
+    if index.dtype.kind not in "iub" or index.ndim > 1 or (index.dtype == bool and not index.ndim):
+        raise TypeError(
+            "A dataset is indexed by integers or a boolean mask, in one dimension; got "
+            f"{index.dtype} of shape {index.shape}."
+        )
+    if index.dtype == bool:
+        if len(index) != n:
+            raise IndexError(f"a mask must have {n} values; got {len(index)}")
+        index = np.flatnonzero(index)
+    index = np.atleast_1d(index)
+    if index.size and not (-n <= int(index.min()) and int(index.max()) < n):
+        raise IndexError(f"rows are 0 to {n - 1}; got {index.min()} to {index.max()}")
+    rows: list[int] = index.tolist()
+    return rows
+
+
+def _take(column: Sequence[_T], rows: slice | list[int]) -> tuple[_T, ...]:
+    if isinstance(rows, slice):
+        return tuple(column[rows])
+    if len(rows) > 1:
+        picked: tuple[_T, ...] = operator.itemgetter(*rows)(column)  # faster than a generator
+        return picked
+    return tuple(column[row] for row in rows)

@@ -1,4 +1,4 @@
-"""Writing a dataset as a table that is read back as the same."""
+"""Write a dataset as a table of paths."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ __all__ = ["relative_paths", "write_dataset"]
 
 
 def write_dataset(dataset: ImageDataset, path: str | os.PathLike[str]) -> None:
-    """Write a CSV of a dataset: path, and label, split and group where there are any.
+    """Write a CSV with the columns path, and label, split and group where there are any.
 
-    :func:`kindsight.dataset.from_table` reads it back. Paths are written from the folder of the
-    CSV on, so that the two can be moved together; on another drive they are absolute.
+    :func:`kindsight.dataset.from_table` reads it back. Paths are relative to the CSV's folder, so
+    both can be moved together; files on another drive have absolute paths.
 
     Parameters
     ----------
     dataset : ImageDataset
         Of files.
     path : str or Path
-        The CSV; its ending must be ``.csv`` for it to be taken for a table.
+        The CSV; it must end in ``.csv`` to be recognised as a table.
 
     Raises
     ------
@@ -33,22 +33,19 @@ def write_dataset(dataset: ImageDataset, path: str | os.PathLike[str]) -> None:
     """
     if dataset.arrays is not None:
         raise DatasetError(
-            "Only files can be written as a table of paths. Received: images in memory. Write "
-            "them as files first."
+            "Images in memory cannot be written as a table of paths. Write them as files first."
         )
     columns = {"label": dataset.label, "split": dataset.split, "group": dataset.group}
-    kept = {name: cells for name, cells in columns.items() if any(cells)}
-    names = relative_paths(dataset, Path(path).absolute().parent)
-    write_csv(path, ("path", *kept), _rows(names, kept))
-
-
-def _rows(names: Iterator[str], columns: dict[str, tuple[str | None, ...]]) -> Iterator[list[str]]:
-    for row, name in enumerate(names):
-        yield [name, *(cells[row] or "" for cells in columns.values())]
+    used = {name: cells for name, cells in columns.items() if any(cells)}
+    paths = relative_paths(dataset, Path(path).absolute().parent)
+    rows = (
+        [name, *(cells[row] or "" for cells in used.values())] for row, name in enumerate(paths)
+    )
+    write_csv(path, ("path", *used), rows)
 
 
 def relative_paths(dataset: ImageDataset, folder: Path) -> Iterator[str]:
-    """Yield the paths as they are spelled from a folder on."""
+    """Yield the images' paths relative to a folder, with ``/``."""
     if dataset.root == folder:
         yield from dataset.path
         return
@@ -56,5 +53,5 @@ def relative_paths(dataset: ImageDataset, folder: Path) -> Iterator[str]:
         file = str(dataset.file(row))
         try:
             yield os.path.relpath(file, folder).replace(os.sep, "/")
-        except ValueError:  # another drive of Windows
+        except ValueError:  # another drive on Windows
             yield file.replace(os.sep, "/")

@@ -58,7 +58,7 @@ class SplitImages:
         """Write split.csv, trained_on.npz and, where there is something to say, leaks.csv."""
         write_split(self.images.dataset, folder / SPLIT_FILE)
         self.trained_on.write(folder / TRAINED_ON_FILE)
-        if self.leakage.table:
+        if self.leakage.duplicates:
             write_leakage(self.leakage, folder / LEAKAGE_FILE)
         return self
 

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kindsight.cache.folder import Cache
+from kindsight.dataset.splits.check import check_split
 from kindsight.files import write_text
 from kindsight.models.worker.process import KerasProcess
 from kindsight.report.data import Reference
@@ -79,6 +80,7 @@ def train(
     if settings.mlflow:
         check_mlflow()
     dataset = open_data(settings)
+    check_split(dataset, settings.division())
     clock.mark("read")
     with claim_run(settings) as folder, trainer.process() as keras, ExitStack() as stack:
         watch = _watching(keras, trainer, verify, clock, show)
@@ -125,7 +127,9 @@ def train(
         result = replace(result, seconds=clock.total(), leakage=leakage)
         write_text(
             result.report,
-            make_report(settings, result, model, bundle, scored, reference, split.leakage.table),
+            make_report(
+                settings, result, model, bundle, scored, reference, split.leakage.duplicates
+            ),
         )
         clock.mark("report")
 

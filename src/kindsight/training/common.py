@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from kindsight.dataset import ImageDataset
 from kindsight.dataset.labels import class_indices
-from kindsight.dataset.splits.split import group_indices
+from kindsight.dataset.splits.groups import group_indices
 from kindsight.errors import DatasetError
 from kindsight.models.backbones.table import SIZE_RANGE
 

@@ -1,1 +1,1 @@
-"""TODO: say what kindsight.dataset.splits is."""
+"""Split a dataset into train, validation and test: stratified, by folds, by date or by file."""

@@ -1,7 +1,7 @@
-"""Divide a dataset by when its images were taken: the newest are validated and tested on.
+"""Split a dataset by capture time: the newest images are for validation and test.
 
-What a classifier will meet is newer than what it learned from. A division at random hides what
-changes with time (seasons, cameras, worn tools); this one shows it.
+A classifier will see images that are newer than its training images. A random split hides what
+changes over time (seasons, cameras, worn tools); this split shows it.
 """
 
 from __future__ import annotations
@@ -18,11 +18,13 @@ from numpy.typing import NDArray
 from kindsight.dataset.names import images, shown_list
 from kindsight.dataset.splits.groups import group_indices
 from kindsight.dataset.splits.leakage import duplicate_notes
-from kindsight.dataset.splits.split import is_already_split, rows_to_split, split_fractions
+from kindsight.dataset.splits.stratified import is_already_split, rows_to_split, split_fractions
 from kindsight.dataset.table import ImageDataset
 from kindsight.errors import DatasetError
 
 __all__ = ["split_by_date"]
+
+_Blocks = list[tuple[float, list[int]]]
 
 
 def split_by_date(
@@ -32,127 +34,119 @@ def split_by_date(
     validation: float | int = 0.2,
     test: float | int = 0.0,
 ) -> ImageDataset:
-    """Give every image its part by its date; splits that are given already are respected.
+    """Split a dataset by capture time; existing splits are respected.
 
-    The newest images are tested on, the next newest validated on. Images of the same second
-    are not parted, nor are byte-identical ones and those of one group, which count as taken when
-    the newest of them was: nothing that is trained on is newer than what is validated on, nor
-    that newer than what is tested on. Sizes come as near to what is asked for as that allows.
-    Images without a date train.
+    The newest images become the test split, the next newest the validation split. Images of the
+    same second, byte-identical images and images of one group stay together; a group counts as
+    taken when its newest image was. So no train image is newer than any validation image, and no
+    validation image newer than any test image. Sizes are as close to the requested ones as that
+    allows. Images without a date are train images.
 
     Parameters
     ----------
     dataset : ImageDataset
         With labels and digests in all rows.
     taken : float array (n,)
-        When each image was taken, in seconds since 1970; NaN where that is not known.
+        Capture times in seconds since 1970; NaN where unknown.
     validation, test : float or int
         As in :func:`kindsight.dataset.random_split`.
 
     Returns
     -------
     ImageDataset
-        Every row in exactly one part. Classes may be absent from validation and test part, where
-        there are no new images of them; that is noted.
+        Every row has a split. The notes name classes that the validation or test split lacks.
 
     Raises
     ------
     DatasetError
-        If too few images have a date, if a class has new images only, or if nothing can be
-        trained on.
+        If too few images have a date, or a class would have no images to train on.
     SettingsError
         As in :func:`kindsight.dataset.random_split`.
     """
     if is_already_split(dataset):
         return dataset.with_notes(
-            *duplicate_notes(dataset), "Not divided by date: the data state their parts."
+            *duplicate_notes(dataset), "Not split by date: the data are already split."
         )
-    pool = rows_to_split(dataset)
-    shares = split_fractions(dataset, pool, validation, test)
-    blocks = list(_blocks(dataset, pool, taken)) if shares else []
-    _check_dates(len(pool), blocks, shares)
+    rows = rows_to_split(dataset)
+    fractions = split_fractions(dataset, rows, validation, test)
+    blocks = list(_blocks(dataset, rows, taken)) if fractions else []
+    _check_dates(len(rows), blocks, fractions)
     split: list[str | None] = list(dataset.split)
-    for row in pool:
+    for row in rows:
         split[row] = "train"
     notes = []
-    for reserve, (name, share) in zip(range(len(shares), 0, -1), shares.items(), strict=True):
-        taking = _newest(blocks[: len(blocks) - reserve], share * len(pool))
-        for _, rows in blocks[:taking]:
-            for row in rows:
+    reserves = range(len(fractions), 0, -1)
+    for reserve, (name, fraction) in zip(reserves, fractions.items(), strict=True):
+        count = _closest_count(blocks[: len(blocks) - reserve], fraction * len(rows))
+        for _, members in blocks[:count]:
+            for row in members:
                 split[row] = name
-        notes.append(f"The {name} part was taken from {_day(blocks[taking - 1][0])} on.")
-        blocks = blocks[taking:]
-    divided = dataset.with_columns(split=split)
-    _check_training(divided)
-    if undated := sum(not np.isfinite(taken[row]) for row in pool):
-        notes.append(f"Without a date, and so in the training part: {images(undated)}.")
-    return divided.with_notes(*duplicate_notes(divided), *notes, *_absent(divided, shares))
+        notes.append(f"Images of the {name} split were taken from {_day(blocks[count - 1][0])} on.")
+        blocks = blocks[count:]
+    result = dataset.with_columns(split=split)
+    _check_training(result)
+    if undated := sum(not np.isfinite(taken[row]) for row in rows):
+        notes.append(f"Without a capture date, so in the train split: {images(undated)}.")
+    return result.with_notes(*duplicate_notes(result), *notes, *_absent(result, fractions))
 
 
 def _blocks(
-    dataset: ImageDataset, pool: list[int], taken: NDArray[np.floating[Any]]
+    dataset: ImageDataset, rows: list[int], taken: NDArray[np.floating[Any]]
 ) -> Iterator[tuple[float, list[int]]]:
-    """Yield the dates there are with their rows, the newest first; a unit counts as its newest."""
-    numbers = group_indices(dataset)[pool]
-    newest = np.full(int(numbers.max()) + 1, -np.inf)
-    dates = np.where(np.isfinite(taken[pool]), taken[pool], -np.inf)
-    np.maximum.at(newest, numbers, dates)
-    dated = [(float(newest[n]), row) for n, row in zip(numbers.tolist(), pool, strict=True)]
+    """Yield the different dates with their rows, newest first; a group has its newest date."""
+    indices = group_indices(dataset)[rows]
+    newest = np.full(int(indices.max()) + 1, -np.inf)
+    dates = np.where(np.isfinite(taken[rows]), taken[rows], -np.inf)
+    np.maximum.at(newest, indices, dates)
+    dated = [(float(newest[n]), row) for n, row in zip(indices.tolist(), rows, strict=True)]
     dated.sort(key=lambda pair: (-pair[0], pair[1]))
     for date, pairs in groupby(dated, key=lambda pair: pair[0]):
         if date > -np.inf:
             yield date, [row for _, row in pairs]
 
 
-def _newest(blocks: list[tuple[float, list[int]]], wanted: Fraction) -> int:
-    """Return how many blocks, one at least, come nearest to the wanted number of images."""
+def _closest_count(blocks: _Blocks, wanted: Fraction) -> int:
+    """Return how many blocks, at least one, come closest to the wanted number of images."""
     totals = accumulate(len(rows) for _, rows in blocks)
     return min(enumerate(totals, start=1), key=lambda pair: abs(pair[1] - wanted))[0]
 
 
-def _check_dates(
-    n: int, blocks: list[tuple[float, list[int]]], shares: dict[str, Fraction]
-) -> None:
-    if not shares:
+def _check_dates(n: int, blocks: _Blocks, fractions: dict[str, Fraction]) -> None:
+    if not fractions:
         return
-    dated, share = sum(len(rows) for _, rows in blocks), sum(shares.values())
+    dated, fraction = sum(len(rows) for _, rows in blocks), sum(fractions.values())
     if dated == 0:
         raise DatasetError(
-            "To be divided by date, images must say in their EXIF data when they were taken. "
-            f"Received: {images(n)}, of which none does. Divide at random, or give a table with "
-            "a column split."
+            f"Cannot split by date: none of {images(n)} has a capture date in its EXIF data. Use a "
+            "random split, or a table with a column 'split'."
         )
-    if dated <= share * n:
+    if dated <= fraction * n:
         raise DatasetError(
-            "To be divided by date, there must be images with a date left to train on. Received: "
-            f"{dated:,} of {images(n)} with a date in their EXIF data, and {float(share):.0%} to "
-            "be validated and tested on. Ask for less, or divide at random."
+            f"Cannot split by date: {dated:,} of {images(n)} have a capture date, too few for "
+            f"validation and test splits of {float(fraction):.0%}. Use smaller fractions or a "
+            "random split."
         )
-    if len(blocks) <= len(shares):
+    if len(blocks) <= len(fractions):
         raise DatasetError(
-            "To be divided by date, images must have been taken at different times. Received: "
-            f"{images(dated)} with {len(blocks)} dates among them, copies and groups counting "
-            "once. Divide at random."
+            f"Cannot split by date: {images(dated)} have only {len(blocks)} different capture "
+            "times (duplicates and groups count once). Use a random split."
         )
 
 
 def _check_training(dataset: ImageDataset) -> None:
-    present = {
-        label for label, split in zip(dataset.label, dataset.split, strict=True) if split == "train"
-    }
+    present = dataset.labels_in("train")
     if absent := [name for name in dataset.present_classes() if name not in present]:
         raise DatasetError(
-            "Every class must have images in the training part. Received: new ones only of "
-            f"{shown_list(absent)}, all of which a division by date would validate or test on. Ask "
-            "for smaller parts, or divide at random."
+            f"A split by date leaves no images to train on for {shown_list(absent)}: all of them "
+            "are new. Use smaller validation and test splits or a random split."
         )
 
 
-def _absent(dataset: ImageDataset, parts: dict[str, Fraction]) -> Iterator[str]:
-    for name in parts:
-        present = set(dataset.where(split=name).label)
+def _absent(dataset: ImageDataset, fractions: dict[str, Fraction]) -> Iterator[str]:
+    for name in fractions:
+        present = dataset.labels_in(name)
         if absent := [label for label in dataset.present_classes() if label not in present]:
-            yield f"The {name} part has no images of {shown_list(absent)}."
+            yield f"The {name} split has no images of {shown_list(absent)}."
 
 
 def _day(seconds: float) -> str:

@@ -1,4 +1,4 @@
-"""Numbered folds for cross-validation: stratified, grouped, drawn by key."""
+"""Cross-validation folds: stratified, grouped, independent of the order of rows."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from kindsight.dataset.splits.groups import Unit, build_groups, content_key
+from kindsight.dataset.splits.groups import Group, build_groups, content_key
 from kindsight.errors import SettingsError
 
 __all__ = ["fold_indices"]
@@ -17,97 +17,95 @@ __all__ = ["fold_indices"]
 
 def fold_indices(
     labels: ArrayLike,
-    units: ArrayLike | None,
+    groups: ArrayLike | None,
     folds: int,
     seed: int,
     keys: Sequence[str] | None = None,
 ) -> NDArray[np.int64]:
-    """Give every row the number of the fold in which it is held out.
+    """Return the index of the fold in which each row is held out.
 
     Parameters
     ----------
     labels : integer array of shape (n,)
-        The class of each row.
-    units : integer or text array of shape (n,), or None
-        Rows of one unit go into one fold; None: each row stands alone.
+        Class indices.
+    groups : integer or text array of shape (n,), or None
+        Rows of one group go into one fold; None: each row is its own group.
     folds : int
-        At least 2, at most the number of units.
+        At least 2, at most the number of groups.
     seed : int
         Another seed gives other folds.
     keys : sequence of str, optional
-        What each row is drawn by, such as its digest: the folds then do not depend on the order
-        of rows, as long as rows of one class and different units have different keys. Without
-        keys a row is drawn by its place.
+        Identifies each row's content, such as its digest. The folds then do not depend on the order
+        of rows, if rows of one class and different groups have different keys. Without keys, the
+        row index is used.
 
     Returns
     -------
     ndarray of shape (n,), dtype int64
-        0 to folds - 1. If every unit is one row, each class's numbers in any two folds differ by
-        at most one, and so do the sizes of the folds.
+        0 to folds - 1. If every group is one row, the sizes of any two folds, and their numbers of
+        each class, differ by at most one.
 
     Raises
     ------
     SettingsError
-        If there are fewer than 2 folds, or more than units.
+        If there are fewer than 2 folds, or more than groups.
     ValueError
-        If `labels`, `units` and `keys` differ in length.
+        If `labels`, `groups` and `keys` differ in length.
     """
     targets: list[int] = np.asarray(labels, np.int64).tolist()
     n = len(targets)
-    given = list(range(n)) if units is None else np.asarray(units).tolist()
+    given = list(range(n)) if groups is None else np.asarray(groups).tolist()
     content = [str(row) for row in range(n)] if keys is None else list(keys)
     if not len(given) == len(content) == n:
         raise ValueError(
-            f"labels, units and keys must have one length. Received: {n}, {len(given)}, "
+            f"labels, groups and keys must have the same length; got {n}, {len(given)} and "
             f"{len(content)}"
         )
-    number: dict[object, int] = {}
-    numbers = [number.setdefault(unit, len(number)) for unit in given]
-    if not 2 <= folds <= len(number):
+    index: dict[object, int] = {}
+    indices = [index.setdefault(group, len(index)) for group in given]
+    if not 2 <= folds <= len(index):
         raise SettingsError(
-            f"folds must be between 2 and the number of images that can be parted, "
-            f"{len(number):,}. Received: {folds}"
+            f"folds must be between 2 and the number of groups, {len(index):,}; got {folds}."
         )
-    drawn = [
+    row_keys = [
         content_key(seed, "folds", key, str(target))
         for key, target in zip(content, targets, strict=True)
     ]
-    made = build_groups(range(n), targets, numbers, drawn)
-    return _spread(made, folds, n)
+    return _distribute(build_groups(range(n), targets, indices, row_keys), folds, n)
 
 
-def _spread(units: list[Unit], folds: int, n: int) -> NDArray[np.int64]:
-    """Place large units first where they do least harm; then fill up with single rows."""
+def _distribute(groups: list[Group], folds: int, n: int) -> NDArray[np.int64]:
+    """Assign large groups first, each to the fold it unbalances least; then single rows."""
     result = np.empty(n, np.int64)
     counts: defaultdict[int, list[int]] = defaultdict(lambda: [0] * folds)
     total = [0] * folds
-    large = sorted((u for u in units if len(u.rows) > 1), key=lambda u: -len(u.rows))
-    for unit in large:
+    large = sorted((g for g in groups if len(g.rows) > 1), key=lambda g: -len(g.rows))
+    for group in large:
 
-        def harm(fold: int, unit: Unit = unit) -> tuple[int, int, int]:
-            squares = sum(2 * counts[k][fold] * m + m * m for k, m in unit.counts.items())
+        def cost(fold: int, group: Group = group) -> tuple[int, int, int]:
+            squares = sum(2 * counts[k][fold] * m + m * m for k, m in group.counts.items())
             return squares, total[fold], fold
 
-        fold = min(range(folds), key=harm)
-        result[unit.rows] = fold
-        total[fold] += len(unit.rows)
-        for k, m in unit.counts.items():
+        fold = min(range(folds), key=cost)
+        result[group.rows] = fold
+        total[fold] += len(group.rows)
+        for k, m in group.counts.items():
             counts[k][fold] += m
     singles: defaultdict[int, list[int]] = defaultdict(list)
-    for unit in units:
-        if len(unit.rows) == 1:
-            singles[next(iter(unit.counts))].append(unit.rows[0])
+    for group in groups:
+        if len(group.rows) == 1:
+            singles[next(iter(group.counts))].append(group.rows[0])
     for k in sorted(singles):
         _fill(singles[k], counts[k], total, result)
     return result
 
 
 def _fill(rows: list[int], count: list[int], total: list[int], result: NDArray[np.int64]) -> None:
-    """Put each row of one class into the fold that has fewest of the class, then fewest rows."""
+    """Assign each row of a class to the fold with the fewest of the class, then the fewest rows."""
     heap = [(count[fold], total[fold], fold) for fold in range(len(total))]
     heapq.heapify(heap)
     for row in rows:
-        have, size, fold = heap[0]
+        n, size, fold = heap[0]
         result[row] = fold
         total[fold] = size + 1
-        heapq.heapreplace(heap, (have + 1, size + 1, fold))
+        heapq.heapreplace(heap, (n + 1, size + 1, fold))

@@ -1,4 +1,4 @@
-"""split.csv: which image was in which part, written by a training and read back by another."""
+"""split.csv: the split of each image, written by one training and read back by another."""
 
 from __future__ import annotations
 
@@ -20,17 +20,11 @@ _DIGEST = "digest"
 
 
 def write_split(dataset: ImageDataset, path: str | os.PathLike[str]) -> None:
-    """Write which part each image is in: path, label, split, group (where there are any), digest.
+    """Write path, label, split, group (if there are any) and digest of each image to a CSV.
 
-    An image in no part is written as ``excluded``, and stays out when the file is read back. In
-    the images' folder it is a table that can be trained on.
-
-    Parameters
-    ----------
-    dataset : ImageDataset
-        Divided.
-    path : str or Path
-        The file; an earlier one is replaced.
+    Images without a split are written as ``excluded``, and stay excluded when the file is read
+    back. Placed in the images' folder, the file is a table to train on. An existing file is
+    replaced.
     """
     columns = {
         "path": dataset.path,
@@ -46,15 +40,15 @@ def write_split(dataset: ImageDataset, path: str | os.PathLike[str]) -> None:
 
 @dataclass(frozen=True)
 class SplitFile:
-    """What a table says of parts.
+    """The splits in a table.
 
     Parameters
     ----------
     where : str
-        The file, for messages.
+        The file's name, for messages.
     by_path, by_digest : dict of str to str
-        ``"train"``, ``"validation"``, ``"test"`` or ``"excluded"`` for a path, and for a digest
-        all of whose rows say the same.
+        Path or digest -> ``"train"``, ``"validation"``, ``"test"`` or ``"excluded"``. Digests whose
+        rows disagree are left out.
     """
 
     where: str
@@ -62,83 +56,72 @@ class SplitFile:
     by_digest: dict[str, str]
 
     def apply(self, dataset: ImageDataset) -> ImageDataset:
-        """Put the images into the parts that the file states.
+        """Return the dataset with the splits of the file.
 
-        An image is known by its path, or by its content where its path is not in the file.
-        Images that are not in it keep the part they have. Those that it excludes are left in no
-        part.
-
-        Parameters
-        ----------
-        dataset : ImageDataset
-            Digests are used where there are any.
+        An image is matched by its path, or else by its digest. Images that are not in the file
+        retain their split, or become train images. Excluded images have no split.
 
         Raises
         ------
         DatasetError
-            If no image of the data is in the file.
+            If the file contains no image of the dataset.
         """
-        said = [
+        matched = [
             self.by_path.get(path) or self.by_digest.get(digest or "")
             for path, digest in zip(dataset.path, dataset.digest, strict=True)
         ]
-        found = sum(part is not None for part in said)
+        found = sum(name is not None for name in matched)
         if not found:
             raise DatasetError(
-                "A file of splits must name images of the data. Received: "
-                f"{self.where}, in which none of {images(len(dataset))} is; the first is "
-                f"{shown(dataset.path[0])}."
+                f"The split file {self.where} contains none of the {images(len(dataset))}; the "
+                f"first is {shown(dataset.path[0])}. Paths start at the data's folder."
             )
         split = [
-            (None if part == EXCLUDED else part) if part is not None else given or "train"
-            for part, given in zip(said, dataset.split, strict=True)
+            (None if name == EXCLUDED else name) if name is not None else given or "train"
+            for name, given in zip(matched, dataset.split, strict=True)
         ]
-        divided = dataset.with_columns(split=split)
-        notes = [f"Divided as {self.where} says."]
+        notes = [f"Split as in {self.where}."]
         if missing := len(dataset) - found:
-            first = shown(dataset.path[said.index(None)])
+            first = shown(dataset.path[matched.index(None)])
             notes.append(
-                f"Not in {self.where}, and so in the training part where the data do not say "
-                f"otherwise: {images(missing)}, the first of them {first}."
+                f"Not in {self.where}, so in the train split unless the data have another: "
+                f"{images(missing)}, first {first}."
             )
-        if excluded := sum(part == EXCLUDED for part in said):
+        if excluded := sum(name == EXCLUDED for name in matched):
             notes.append(f"Excluded by {self.where}: {images(excluded)}.")
-        return divided.with_notes(*notes)
+        return dataset.with_columns(split=split).with_notes(*notes)
 
 
 def read_split(path: str | os.PathLike[str]) -> SplitFile:
-    """Read a file of splits: :func:`write_split`'s, or any table with a path and a split column.
+    """Read a split file: one of :func:`write_split`, or any CSV with a path and a split column.
 
-    Parameters
-    ----------
-    path : str or Path
-        A CSV. A column ``digest`` is used where there is one; other columns are passed over.
+    A column ``digest`` is used if there is one; other columns are ignored.
 
     Raises
     ------
     DatasetError
-        Naming the lines that have no place in it.
+        If a column is missing, or lines are invalid; the message names them.
     """
     table = CsvTable(os.fspath(path))
     found = find_columns(table.header, {}, table.where)
     if missing := [kind for kind in ("path", "split") if kind not in found]:
         raise DatasetError(
-            f"A file of splits must have the columns path and split. Received: {table.where}, "
-            f"without {' and '.join(missing)}; it has {shown_list(tuple(table.header))}."
+            f"The split file {table.where} needs the columns path and split; it lacks "
+            f"{' and '.join(missing)} and has {shown_list(tuple(table.header))}."
         )
-    places = [found["path"], found["split"]]
+    columns = [found["path"], found["split"]]
     if _DIGEST in table.header:
-        places.append(table.header.index(_DIGEST))
-    lines, cells = table.read(places)
-    parts = read_splits(cells[1], lines, table.unit, table.where, named=True) or []
+        columns.append(table.header.index(_DIGEST))
+    lines, cells = table.read(columns)
+    splits = read_splits(cells[1], lines, table.unit, table.where, named=True) or []
     allowed = (*SPLITS, EXCLUDED)
     digests = cells[2] if len(cells) > 2 else [""] * len(lines)
-    by_path = {path: part for path, part in zip(cells[0], parts, strict=True) if part in allowed}
-    counted = Counter(set(zip(digests, parts, strict=True)))
-    several = {digest for digest, n in Counter(d for d, _ in counted).items() if n > 1}
+    by_path = {path: name for path, name in zip(cells[0], splits, strict=True) if name in allowed}
+    different = set(zip(digests, splits, strict=True))
+    ambiguous = {digest for digest, n in Counter(d for d, _ in different).items() if n > 1}
     by_digest = {
-        digest: part
-        for digest, part in zip(digests, parts, strict=True)
-        if digest and digest not in several and part in allowed
+        digest: name
+        for digest, name in zip(digests, splits, strict=True)
+        if digest and digest not in ambiguous and name in allowed
     }
     return SplitFile(table.where, by_path, by_digest)

@@ -1,4 +1,4 @@
-"""Units: images that have to stay on one side of every split, and how they are drawn."""
+"""Groups of images that stay on one side of every split."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from kindsight.dataset.table import ImageDataset
 
-__all__ = ["Unit", "build_groups", "connected_components", "content_key", "group_indices"]
+__all__ = ["Group", "build_groups", "connected_components", "content_key", "group_indices"]
 
 
-class Unit(NamedTuple):
+class Group(NamedTuple):
     """Images that stay together.
 
     Attributes
     ----------
     key : bytes
-        What the unit is drawn by: the least of its images' keys, so that it depends neither on
-        the order of rows nor on how often an image was copied.
+        The random sort key: the smallest key of the images, so it depends neither on the order of
+        rows nor on the number of copies.
     rows : list of int
-        Its images.
+        The images' rows.
     counts : dict of int to int
-        How many of them are of which class.
+        Class index -> number of images.
     """
 
     key: bytes
@@ -36,43 +36,33 @@ class Unit(NamedTuple):
 
 
 def group_indices(dataset: ImageDataset) -> NDArray[np.int64]:
-    """Give every set of images that have to stay together a number.
+    """Return the group index of each row: int64 (n,), counted from 0 by first appearance.
 
-    Two images stay together if they are the same byte for byte (one digest) or of one group,
-    and so do all that are linked through others: a copy of one patient's image in another
-    patient's folder binds the two patients.
-
-    Parameters
-    ----------
-    dataset : ImageDataset
-        Rows without a digest are only bound by their group.
-
-    Returns
-    -------
-    ndarray of shape (n,), dtype int64
-        The number of each row's unit, counted from 0 in the order of first appearance.
+    Images stay together if they are byte-identical (same digest), have the same `group`, or are
+    linked through other images: a copy of one patient's image in another patient's folder joins the
+    two patients. Rows without a digest are only joined by their `group`.
     """
     return connected_components(dataset.digest, dataset.group)
 
 
 def connected_components(*columns: Sequence[Hashable]) -> NDArray[np.int64]:
-    """Give rows one number if they have a value in common, in any column, or are linked by others.
+    """Return one index per set of rows that share a value in any column, directly or indirectly.
 
     Parameters
     ----------
     *columns : sequence
-        At least one, all of one length; None is no value.
+        At least one, all of length n; None is no value.
 
     Returns
     -------
     ndarray of shape (n,), dtype int64
-        Counted from 0 in the order of first appearance.
+        Counted from 0 by first appearance.
     """
     parent = list(range(len(columns[0])))
 
-    def top(row: int) -> int:
+    def root(row: int) -> int:
         while parent[row] != row:
-            parent[row] = parent[parent[row]]  # halve the way for the next time
+            parent[row] = parent[parent[row]]  # path halving
             row = parent[row]
         return row
 
@@ -80,51 +70,45 @@ def connected_components(*columns: Sequence[Hashable]) -> NDArray[np.int64]:
         first: dict[Hashable, int] = {}
         for row, value in enumerate(column):
             if value is not None:
-                one, other = top(first.setdefault(value, row)), top(row)
-                # The smaller row leads: each root is then its unit's first row.
+                one, other = root(first.setdefault(value, row)), root(row)
+                # The smaller row becomes the root, so each root is the first row of its set.
                 parent[max(one, other)] = min(one, other)
-    number: dict[int, int] = {}
+    index: dict[int, int] = {}
     return np.fromiter(
-        (number.setdefault(top(row), len(number)) for row in range(len(parent))),
+        (index.setdefault(root(row), len(index)) for row in range(len(parent))),
         np.int64,
         len(parent),
     )
 
 
 def content_key(seed: int, purpose: str, *content: str) -> bytes:
-    """Return the random number, 16 bytes, that belongs to some content.
+    """Return a pseudo-random 16-byte key for some content: BLAKE2b of seed, purpose and content.
 
-    The same on every machine and in every process, and independent of every other content's:
-    BLAKE2b of the seed, the purpose and the content, each with its length.
+    Keys are the same on every machine, and independent of each other.
     """
-    parts = [text.encode("utf-8", "surrogatepass") for text in (str(seed), purpose, *content)]
-    data = b"".join(len(part).to_bytes(4, "little") + part for part in parts)
+    fields = [text.encode("utf-8", "surrogatepass") for text in (str(seed), purpose, *content)]
+    data = b"".join(len(field).to_bytes(4, "little") + field for field in fields)
     return hashlib.blake2b(data, digest_size=16).digest()
 
 
 def build_groups(
-    rows: Iterable[int], targets: Sequence[int], numbers: Sequence[int], keys: Sequence[bytes]
-) -> list[Unit]:
-    """Gather rows into units, in the order of their keys.
+    rows: Iterable[int], targets: Sequence[int], indices: Sequence[int], keys: Sequence[bytes]
+) -> list[Group]:
+    """Return the groups of some rows, sorted by key; ties stay in row order.
 
     Parameters
     ----------
     rows : iterable of int
-        Which rows to gather.
-    targets, numbers, keys : sequence
-        The class, the unit and the key of every row (also of those that are not gathered).
-
-    Returns
-    -------
-    list of Unit
-        Equal keys (only where the caller gave some) stay in the order of rows.
+        The rows to group.
+    targets, indices, keys : sequence
+        Class index, group index and key of every row of the dataset.
     """
-    gathered: dict[int, list[int]] = {}
+    members: dict[int, list[int]] = {}
     for row in rows:
-        gathered.setdefault(numbers[row], []).append(row)
-    made = [
-        Unit(min(keys[row] for row in members), members, Counter(targets[r] for r in members))
-        for members in gathered.values()
+        members.setdefault(indices[row], []).append(row)
+    groups = [
+        Group(min(keys[row] for row in rows), rows, Counter(targets[row] for row in rows))
+        for rows in members.values()
     ]
-    made.sort(key=lambda unit: unit.key)
-    return made
+    groups.sort(key=lambda group: group.key)
+    return groups

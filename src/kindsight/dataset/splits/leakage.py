@@ -1,4 +1,4 @@
-"""Leakage: images of one part of which another part has copies, and what becomes of them."""
+"""Leakage: duplicates across splits, and what is done about them."""
 
 from __future__ import annotations
 
@@ -27,184 +27,184 @@ __all__ = [
 ]
 
 LEAKAGE_MODES = ("drop", "move", "keep")
-"""``drop``: an image stays in the last part that has it, test before validation before train;
-``move``: in the first one; ``keep``: in all of them."""
+"""``drop``: an image stays in the last split that has it, test before validation before train;
+``move``: all copies go to the first one; ``keep``: nothing changes."""
 
 LEAKAGE_FILE = "leakage.csv"
 
-SHOWN = 3
-"""Files that are named in a sentence."""
-
-COLUMNS = ("group", "path", "label", "was", "now", "alike")
+_COLUMNS = ("group", "path", "label", "split_before", "split_after", "match")
+_SHOWN_FILES = 3
+_GROUP_DIGITS = 12  # of the digest, in the name of a group
 
 
 @dataclass(frozen=True)
 class DuplicateAcrossSplits:
-    """One image of which another part has a copy.
+    """One image of which another split has a duplicate.
 
     Parameters
     ----------
     group : int
-        Images of one number, from 1 on, are copies of each other.
+        Images of one group, numbered from 1, are duplicates of each other.
     path, label : str
         The image.
-    was, now : str
-        Its part before and after; ``"excluded"`` where it is in none.
-    alike : str
-        ``"byte for byte"`` or ``"nearly"``: what it has in common with those of the other parts.
+    split_before, split_after : str
+        Its split; ``"excluded"`` for none.
+    match : str
+        ``"identical"`` (byte for byte) or ``"near-duplicate"``, to those of the other splits.
     """
 
     group: int
     path: str
     label: str
-    was: str
-    now: str
-    alike: str
+    split_before: str
+    split_after: str
+    match: str
 
 
 @dataclass(frozen=True)
 class Leakage:
-    """What was found, and what was done.
+    """Duplicates that were found across splits, and what was done.
 
     Parameters
     ----------
-    how : str
+    mode : str
         One of :data:`LEAKAGE_MODES`.
     groups : tuple of tuple of int
-        Rows of images that are copies of each other and were in several parts.
-    rows : tuple of int
-        Those that were dropped or moved; with ``keep`` those that would have been dropped.
+        Rows of duplicates that were in several splits.
+    changed : tuple of int
+        Rows that were dropped or moved; with ``keep``, those that ``drop`` would have dropped.
     leaking_rows : tuple of int
-        Rows of the validation and test part that are still there and have a copy in the training
-        part.
+        Rows of the validation and test split that still have a duplicate in the train split.
     note : str
-        What to say of it; empty where nothing was found.
-    table : tuple of DuplicateAcrossSplits
-        All images of `groups`, one by one.
+        One sentence for the user; empty if nothing was found.
+    duplicates : tuple of DuplicateAcrossSplits
+        All images of `groups`.
     """
 
-    how: str
+    mode: str
     groups: tuple[tuple[int, ...], ...] = ()
-    rows: tuple[int, ...] = ()
+    changed: tuple[int, ...] = ()
     leaking_rows: tuple[int, ...] = ()
     note: str = ""
-    table: tuple[DuplicateAcrossSplits, ...] = ()
+    duplicates: tuple[DuplicateAcrossSplits, ...] = ()
 
     def to_dict(self) -> dict[str, object]:
-        """Return what ``kindsight train --json`` prints."""
-        return {"how": self.how, "groups": len(self.groups), "images": len(self.rows)}
+        """Return mode, number of groups and number of images, for JSON."""
+        return {"mode": self.mode, "groups": len(self.groups), "images": len(self.changed)}
 
 
 def resolve_leakage(
-    dataset: ImageDataset, groups: Iterable[Sequence[int]], how: str = "drop"
+    dataset: ImageDataset, groups: Iterable[Sequence[int]], mode: str = "drop"
 ) -> tuple[ImageDataset, Leakage]:
-    """Take copies that are in several parts out of all but one of them.
+    """Remove duplicates that are in several splits from all but one of them.
 
     Parameters
     ----------
     dataset : ImageDataset
-        Divided.
+        With splits.
     groups : iterable of sequence of int
-        Rows of images that are copies, or nearly; groups that lie in one part are passed by.
-    how : str
+        Rows of duplicates or near-duplicates; no row in two groups.
+    mode : str
         One of :data:`LEAKAGE_MODES`.
 
     Returns
     -------
     dataset : ImageDataset
-        Images that were dropped are in no part.
+        Dropped images have no split.
     leakage : Leakage
 
     Raises
     ------
     DatasetError
-        If that would leave a class without an image to train on.
+        If a class would have no images left to train on.
     """
-    torn: list[tuple[int, ...]] = []
+    across: list[tuple[int, ...]] = []
     changed: list[int] = []
     split = list(dataset.split)
     for group in groups:
         rows = tuple(sorted(int(row) for row in group if dataset.split[int(row)] is not None))
-        parts = [part for part in SPLITS if any(dataset.split[row] == part for row in rows)]
-        if len(parts) < 2:
+        names = [name for name in SPLITS if any(dataset.split[row] == name for row in rows)]
+        if len(names) < 2:
             continue
-        torn.append(rows)
-        stays = parts[0] if how == "move" else parts[-1]
-        away = [row for row in rows if dataset.split[row] != stays]
-        changed += away
-        for row in away:
-            split[row] = stays if how == "move" else None
-    if not torn:
-        return dataset, Leakage(how)
-    if how == "keep":
+        across.append(rows)
+        target = names[0] if mode == "move" else names[-1]
+        for row in rows:
+            if dataset.split[row] != target:
+                changed.append(row)
+                split[row] = target if mode == "move" else None
+    if not across:
+        return dataset, Leakage(mode)
+    if mode == "keep":
         split = list(dataset.split)
-    mended = dataset.with_columns(split=split)
-    _check_training(dataset, mended, how)
+    resolved = dataset.with_columns(split=split)
+    _check_training(dataset, resolved, mode)
     leaking_rows = tuple(
         row
-        for rows in torn
+        for rows in across
         if any(split[row] == "train" for row in rows)
         for row in rows
         if split[row] in ("validation", "test")
     )
-    note, table = _note(how, dataset, changed), tuple(_table(dataset, mended, torn))
-    return mended, Leakage(how, tuple(torn), tuple(changed), leaking_rows, note, table)
+    return resolved, Leakage(
+        mode,
+        tuple(across),
+        tuple(changed),
+        leaking_rows,
+        _note(mode, dataset, changed),
+        tuple(_duplicates(dataset, resolved, across)),
+    )
 
 
 def write_leakage(leakage: Leakage, path: str | os.PathLike[str]) -> None:
-    """Write a CSV with one row for each image that was in several splits."""
-    write_csv(path, COLUMNS, ([getattr(row, name) for name in COLUMNS] for row in leakage.table))
+    """Write a CSV with one row for each :class:`DuplicateAcrossSplits`."""
+    rows = ([getattr(image, name) for name in _COLUMNS] for image in leakage.duplicates)
+    write_csv(path, _COLUMNS, rows)
 
 
-def _table(
-    before: ImageDataset, after: ImageDataset, torn: list[tuple[int, ...]]
+def _duplicates(
+    before: ImageDataset, after: ImageDataset, groups: list[tuple[int, ...]]
 ) -> Iterator[DuplicateAcrossSplits]:
-    for number, rows in enumerate(torn, start=1):
+    for number, rows in enumerate(groups, start=1):
         for row in rows:
             others = (r for r in rows if before.split[r] != before.split[row])
-            same = any(before.digest[r] == before.digest[row] is not None for r in others)
+            identical = any(before.digest[r] == before.digest[row] is not None for r in others)
             yield DuplicateAcrossSplits(
                 number,
                 before.path[row],
                 before.label[row] or "",
                 before.split[row] or EXCLUDED,
                 after.split[row] or EXCLUDED,
-                "byte for byte" if same else "nearly",
+                "identical" if identical else "near-duplicate",
             )
 
 
-def _check_training(before: ImageDataset, after: ImageDataset, how: str) -> None:
-    def trained(dataset: ImageDataset) -> set[str | None]:
-        pairs = zip(dataset.label, dataset.split, strict=True)
-        return {label for label, part in pairs if part == "train"}
-
-    lost = sorted(str(label) for label in trained(before) - trained(after))
+def _check_training(before: ImageDataset, after: ImageDataset, mode: str) -> None:
+    lost = sorted(map(str, before.labels_in("train") - after.labels_in("train")))
     if lost:
         raise DatasetError(
-            "Every class must have images in the training part. Received: none of "
-            f"{shown_list(lost)} left, as all of them have copies in the other parts and "
-            f"leakage={how!r} takes them out. Add others, or use leakage='move' or 'keep'."
+            f"leakage={mode!r} leaves no images to train on for {shown_list(lost)}: all of them "
+            "have duplicates in the other splits. Add images, or use leakage='move' or 'keep'."
         )
 
 
-def _note(how: str, dataset: ImageDataset, changed: list[int]) -> str:
-    counts = {part: sum(dataset.split[row] == part for row in changed) for part in SPLITS if part}
-    named = " and ".join(f"{images(n)} of the {part} part" for part, n in counts.items() if n)
-    some = shown_list([dataset.path[row] for row in changed], SHOWN)
-    if how == "drop":
-        said = f"Left out, as a later part has the same or nearly the same: {named} ({some})."
-    elif how == "move":
-        said = f"Moved to the part that has the same or nearly the same: {named} ({some})."
+def _note(mode: str, dataset: ImageDataset, changed: list[int]) -> str:
+    counts = {name: sum(dataset.split[row] == name for row in changed) for name in SPLITS}
+    named = " and ".join(f"{images(n)} of the {name} split" for name, n in counts.items() if n)
+    files = shown_list([dataset.path[row] for row in changed], _SHOWN_FILES)
+    if mode == "drop":
+        text = f"Dropped {named} with a duplicate or near-duplicate in a later split: {files}."
+    elif mode == "move":
+        text = f"Moved {named} to the split that has a duplicate or near-duplicate: {files}."
     else:
-        said = (
-            f"Kept, though a later part has the same or nearly the same: {named} ({some}). "
-            "Accuracy looks better than it is."
+        text = (
+            f"Kept {named} with a duplicate or near-duplicate in a later split: {files}. "
+            "The measured accuracy is too high."
         )
-    return f"{said} {LEAKAGE_FILE} names all, --leakage says what becomes of them."
+    return f"{text} See {LEAKAGE_FILE} and --leakage."
 
 
 def duplicate_notes(dataset: ImageDataset) -> list[str]:
-    """Say what copies there are: in one part, under two labels, on both sides of a split."""
+    """Return notes on byte-identical images: within a split, with two labels, across splits."""
     rows_of: defaultdict[str, list[int]] = defaultdict(list)
     for row, digest in enumerate(dataset.digest):
         if digest is not None:
@@ -213,79 +213,69 @@ def duplicate_notes(dataset: ImageDataset) -> list[str]:
     notes = []
     if copied:
         n = sum(len(rows) - 1 for rows in copied)
-        notes.append(f"Copies of other images, byte for byte: {n:,}.")
-    torn = [rows for rows in copied if len({dataset.label[row] for row in rows}) > 1]
-    if torn:
-        names = [shown(dataset.path[row]) for row in sorted(torn[0], key=dataset.path.__getitem__)]
+        notes.append(f"Byte-identical copies of other images: {n:,}.")
+    conflicting = [rows for rows in copied if len({dataset.label[row] for row in rows}) > 1]
+    if conflicting:
+        first = sorted(dataset.path[row] for row in conflicting[0])
         notes.append(
-            f"Images that occur under more than one label: {len(torn):,}, the first of them as "
-            f"{', '.join(names[:4])}."
+            f"Images with more than one label: {len(conflicting):,}, first "
+            f"{', '.join(map(shown, first[:4]))}."
         )
     return [*notes, *leakage_notes(dataset)]
 
 
 def leakage_notes(dataset: ImageDataset) -> list[str]:
-    """Say how many images of the other parts are in the training part too, byte for byte."""
-    parts_of: defaultdict[str, set[str | None]] = defaultdict(set)
+    """Return a note for each split that shares byte-identical images with the train split."""
+    splits_of: defaultdict[str, set[str | None]] = defaultdict(set)
     for digest, split in zip(dataset.digest, dataset.split, strict=True):
         if digest is not None:
-            parts_of[digest].add(split)
+            splits_of[digest].add(split)
     counts = {
-        part: sum({part, "train"} <= parts for parts in parts_of.values())
-        for part in ("validation", "test")
+        name: sum({name, "train"} <= splits for splits in splits_of.values())
+        for name in ("validation", "test")
     }
     return [
-        f"Images of the {part} part that the training part has as well: {n:,}."
-        for part, n in counts.items()
+        f"Images of the {name} split that are also in the train split: {n:,}."
+        for name, n in counts.items()
         if n
     ]
 
 
-# SECTION: Groups from what was found to belong together: near-duplicates, beside the groups given.
-
-_DIGITS = 12
-
-
 def merge_groups(dataset: ImageDataset, links: Sequence[Hashable]) -> ImageDataset:
-    """Return the same dataset with groups that also hold together what is linked.
+    """Return the dataset with groups merged where `links` joins them.
 
-    Groups that a link binds become one, under the name that comes first of theirs. A link between
-    images without groups makes a group of them, called after the first of their digests: its
-    name depends on which images there are, not on their order.
+    Merged groups get the first of their names in sorted order. Linked images without groups get a
+    group named after the smallest of their digests, so the name does not depend on their order.
 
     Parameters
     ----------
     dataset : ImageDataset
-        With digests where there are links without groups.
+        With digests where images without groups are linked.
     links : sequence
-        One value a row, equal where rows belong together; None where a row is not linked.
-
-    Returns
-    -------
-    ImageDataset
+        One value per row, equal for rows that belong together; None for rows without a link.
 
     Raises
     ------
     ValueError
-        If `links` has not one value a row.
+        If `links` has the wrong length.
     """
     if len(links) != len(dataset):
-        raise ValueError(f"links must have {len(dataset)} rows. Received: {len(links)}")
+        raise ValueError(f"links must have {len(dataset)} rows; got {len(links)}")
     members: dict[int, list[int]] = {}
-    for row, number in enumerate(connected_components(dataset.group, links).tolist()):
-        members.setdefault(number, []).append(row)
+    for row, index in enumerate(connected_components(dataset.group, links).tolist()):
+        members.setdefault(index, []).append(row)
     group = list(dataset.group)
     for rows in members.values():
         if len(rows) > 1:
-            name = _name(dataset, rows)
+            name = _group_name(dataset, rows)
             for row in rows:
                 group[row] = name
     return dataset.with_columns(group=group)
 
 
-def _name(dataset: ImageDataset, rows: list[int]) -> str:
-    """Return the least group there is, or make one up that no group has by chance."""
+def _group_name(dataset: ImageDataset, rows: list[int]) -> str:
     given = [group for row in rows if (group := dataset.group[row]) is not None]
     if given:
         return min(given)
-    return "alike-" + min(dataset.digest[row] or dataset.path[row] for row in rows)[:_DIGITS]
+    digest = min(dataset.digest[row] or dataset.path[row] for row in rows)
+    return f"near-duplicates-{digest[:_GROUP_DIGITS]}"

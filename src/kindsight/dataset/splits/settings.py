@@ -1,4 +1,4 @@
-"""How a dataset is to be divided: at random, by folds, by date, or as a file says."""
+"""Settings of a split: at random, by folds, by date or from a file."""
 
 from __future__ import annotations
 
@@ -18,43 +18,39 @@ from kindsight.dataset.splits.leakage import (
     merge_groups,
     resolve_leakage,
 )
-from kindsight.dataset.splits.split import parse_fold, random_split, split_fold
+from kindsight.dataset.splits.stratified import fold_split, parse_fold, random_split
 from kindsight.dataset.table import ImageDataset
 from kindsight.errors import SettingsError
 
-__all__ = [
-    "SPLIT_METHODS",
-    "SplitSettings",
-    "Taken",
-]
+__all__ = ["SPLIT_METHODS", "CaptureTimes", "SplitSettings"]
 
 SPLIT_METHODS = ("random", "date")
 
-Taken: TypeAlias = Callable[[], NDArray[np.floating[Any]]]
-"""Gives when each image was taken, in seconds, NaN where that is not known."""
+CaptureTimes: TypeAlias = Callable[[], NDArray[np.floating[Any]]]
+"""Returns the capture time of each image in seconds since 1970, NaN where unknown."""
 
 
 @dataclass(frozen=True)
 class SplitSettings:
-    """How images are divided into training, validation and test part.
+    """How a dataset is split into train, validation and test.
 
     Parameters
     ----------
     validation, test : float or int
         A fraction, 0 <= fraction < 1, or a number of images.
     seed : int
-        Another seed gives another division at random, and other folds.
+        Seed of random splits and folds.
     by : str
-        ``"random"``, or ``"date"``: the newest images are held back.
+        ``"random"``, or ``"date"``: the newest images are for validation and test.
     fold : str, optional
-        Such as ``"2/5"``: the second of five folds is the validation part.
+        Such as ``"2/5"``: the second of five folds is the validation split.
     file : str, optional
-        A table of paths and splits; what it leaves open is divided as the rest says.
+        A table of paths and splits; images that it leaves open are split by the other settings.
     group_near_duplicates : bool
-        Whether copies, and images that are nearly the same, stay together.
+        Whether duplicates and near-duplicates stay in one split.
     leakage : str
-        What becomes of images of which another part has copies: ``"drop"``, ``"move"`` or
-        ``"keep"``; see :mod:`kindsight.dataset.splits.leakage`.
+        What is done with duplicates across splits: ``"drop"``, ``"move"`` or ``"keep"``; see
+        :data:`kindsight.dataset.splits.leakage.LEAKAGE_MODES`.
     """
 
     validation: float | int = 0.2
@@ -67,18 +63,16 @@ class SplitSettings:
     leakage: str = "drop"
 
     def faults(self) -> list[str]:
-        """Return a sentence for each setting that cannot be."""
+        """Return one sentence for each invalid setting."""
         found = [
-            f"{name} must be a share from 0 to below 1, or a number of images. Received: {value!r}."
+            f"{name} must be a fraction below 1 or a number of images; got {value!r}."
             for name, value in (("validation", self.validation), ("test", self.test))
-            if not _is_part(value)
+            if not _is_size(value)
         ]
-        for name, value, allowed in (
-            ("split_by", self.by, SPLIT_METHODS),
-            ("leakage", self.leakage, LEAKAGE_MODES),
-        ):
+        choices = (("split_by", self.by, SPLIT_METHODS), ("leakage", self.leakage, LEAKAGE_MODES))
+        for name, value, allowed in choices:
             if value not in allowed:
-                found.append(f"{name} must be one of {', '.join(allowed)}. Received: {value!r}.")
+                found.append(f"{name} must be one of {', '.join(allowed)}; got {value!r}.")
         if self.group_near_duplicates not in (True, False):
             found.append(
                 f"group_near_duplicates must be true or false; got {self.group_near_duplicates!r}."
@@ -89,108 +83,111 @@ class SplitSettings:
             except SettingsError as error:
                 found.append(str(error))
             if self.by == "date":
-                found.append("Folds are made at random. Received: fold and split_by='date'.")
+                found.append("fold cannot be combined with split_by='date': folds are random.")
         if self.file is not None and (not isinstance(self.file, str) or not self.file):
-            found.append(f"split must be a file. Received: {self.file!r}.")
+            found.append(f"split must be the path of a file; got {self.file!r}.")
         return found
 
     def check(self) -> None:
-        """Raise SettingsError naming every setting that is invalid."""
+        """Raise SettingsError naming every invalid setting."""
         if faults := self.faults():
             raise SettingsError("\n".join(faults))
 
     def sizes(self) -> dict[str, float | int]:
-        """Return the sizes of validation and test part: shares below 1, whole numbers above."""
+        """Return the sizes of validation and test: floats below 1, ints from 1 on."""
         both = (("validation", self.validation), ("test", self.test))
         return {name: int(value) if value >= 1 else value for name, value in both}
 
     def split_without_leakage(
-        self, dataset: ImageDataset, copies: Iterable[Sequence[int]], taken: Taken | None = None
+        self,
+        dataset: ImageDataset,
+        duplicates: Iterable[Sequence[int]],
+        taken: CaptureTimes | None = None,
     ) -> tuple[ImageDataset, Leakage]:
-        """Give every image its part, and let no two parts have copies of one image.
+        """Split a dataset and resolve duplicates across the splits.
 
         Parameters
         ----------
-        dataset : ImageDataset
-            As for :meth:`divide`.
-        copies : iterable of sequence of int
-            Rows of images that are the same, or nearly; no row in two of them.
-        taken : callable, optional
-            As for :meth:`divide`.
+        dataset, taken
+            As in :meth:`split`.
+        duplicates : iterable of sequence of int
+            Rows of duplicates and near-duplicates; no row in two groups.
 
         Returns
         -------
         dataset : ImageDataset
-            Divided, with notes. What was left out is in no part.
+            With splits and notes. Dropped duplicates have no split.
         leakage : Leakage
-            What was found in several parts, and what was done.
+            What was found across splits, and what was done.
 
         Raises
         ------
         SettingsError, DatasetError
-            As :meth:`divide` does; DatasetError also if a class would have nothing to train on.
+            As :meth:`split`; DatasetError also if a class would have no images to train on.
         """
-        groups = [list(rows) for rows in copies]
+        groups = [list(rows) for rows in duplicates]
         if self.group_near_duplicates:
-            kin: list[int | None] = [None] * len(dataset)
-            for number, rows in enumerate(groups):
+            links: list[int | None] = [None] * len(dataset)
+            for index, rows in enumerate(groups):
                 for row in rows:
-                    kin[row] = number
-            dataset = merge_groups(dataset, kin)
-        divided = self.divide(dataset, taken)
-        mended, leakage = resolve_leakage(divided, groups, self.leakage)
+                    links[row] = index
+            dataset = merge_groups(dataset, links)
+        result = self.split(dataset, taken)
+        resolved, leakage = resolve_leakage(result, groups, self.leakage)
         if not leakage.note:
-            return mended, leakage
-        # What the division found across the parts is said better now that it is mended.
-        said = [note for note in mended.notes if note not in leakage_notes(divided)]
-        return replace(mended, notes=(*said, leakage.note)), leakage
+            return resolved, leakage
+        # The note on leakage replaces those on byte-identical images across splits.
+        notes = [note for note in resolved.notes if note not in leakage_notes(result)]
+        return replace(resolved, notes=(*notes, leakage.note)), leakage
 
-    def divide(self, dataset: ImageDataset, taken: Taken | None = None) -> ImageDataset:
-        """Give every image its part.
+    def split(self, dataset: ImageDataset, taken: CaptureTimes | None = None) -> ImageDataset:
+        """Split a dataset.
 
         Parameters
         ----------
         dataset : ImageDataset
-            With labels and digests in all rows; parts that are given are respected.
+            With labels and digests in all rows; existing splits are respected.
         taken : callable, optional
-            Needed for a division by date only, and called for no other.
+            Only called for a split by date.
 
         Returns
         -------
         ImageDataset
-            Divided, with notes. Only what a file excludes is in no part.
+            With splits and notes. Only images that a file excludes have no split.
 
         Raises
         ------
         SettingsError
-            If the settings cannot be.
+            If a setting is invalid.
         DatasetError
-            If the images cannot be divided so.
+            If the images cannot be split as requested.
         """
         self.check()
         if self.file is None:
-            return self._divide(dataset, taken, list(range(len(dataset))))
+            return self._split(dataset, taken, list(range(len(dataset))))
         stated = read_split(self.file).apply(dataset)
-        kept = [row for row, part in enumerate(stated.split) if part is not None]
-        divided = self._divide(stated[kept], taken, kept)
+        rows = [row for row, name in enumerate(stated.split) if name is not None]
+        result = self._split(stated[rows], taken, rows)
         split = list(stated.split)
-        for row, part in zip(kept, divided.split, strict=True):
-            split[row] = part
-        return stated.with_columns(split=split).with_notes(*divided.notes)
+        for row, name in zip(rows, result.split, strict=True):
+            split[row] = name
+        return stated.with_columns(split=split).with_notes(*result.notes)
 
-    def _divide(self, dataset: ImageDataset, taken: Taken | None, rows: list[int]) -> ImageDataset:
-        parts = self.sizes()
+    def _split(
+        self, dataset: ImageDataset, taken: CaptureTimes | None, rows: list[int]
+    ) -> ImageDataset:
+        sizes = self.sizes()
         if self.fold is not None:
             fold, folds = parse_fold(self.fold)
-            return split_fold(dataset, fold, folds, test=parts["test"], seed=self.seed)
+            return fold_split(dataset, fold, folds, test=sizes["test"], seed=self.seed)
         if self.by == "date":
-            dates = np.full(len(rows), np.nan) if taken is None else taken()[rows]
-            return split_by_date(dataset, dates, **parts)
-        return random_split(dataset, **parts, seed=self.seed)
+            times = np.full(len(rows), np.nan) if taken is None else taken()[rows]
+            return split_by_date(dataset, times, **sizes)
+        return random_split(dataset, **sizes, seed=self.seed)
 
 
-def _is_part(value: object) -> bool:
-    """Whether a number is a share, 0 to below 1, or a whole number above 1."""
+def _is_size(value: object) -> bool:
+    """Return whether a value is a fraction below 1 or a whole number above 1."""
     if not isinstance(value, (int, float)) or isinstance(value, bool):
         return False
     return 0 <= value < 1 or (1 < value < 2**53 and value == int(value))

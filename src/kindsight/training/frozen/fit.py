@@ -14,7 +14,8 @@ from threadpoolctl import threadpool_limits
 from kindsight.cache.folder import Cache
 from kindsight.dataset import ImageDataset
 from kindsight.dataset.reading.read_once import Beside
-from kindsight.dataset.splits.split import fold_indices, group_indices
+from kindsight.dataset.splits.folds import fold_indices
+from kindsight.dataset.splits.groups import group_indices
 from kindsight.models.backbones.ensemble import build_ensemble
 from kindsight.models.backbones.files import BackboneFiles
 from kindsight.models.backbones.table import FeatureLayout, split_model_name

@@ -1,4 +1,4 @@
-"""Groups from links: near-duplicates stay together with the groups that are given."""
+"""Groups merged by links between near-duplicates."""
 
 from itertools import permutations
 
@@ -17,12 +17,12 @@ def dataset_of(digests, groups) -> ImageDataset:
     )
 
 
-def test_links_make_groups_called_after_the_first_digest():
+def test_linked_images_get_a_group_named_after_the_first_digest():
     linked = merge_groups(dataset_of(["cc", "aa", "bb"], [None] * 3), [7, 7, None])
-    assert linked.group == ("alike-aa", "alike-aa", None)
+    assert linked.group == ("near-duplicates-aa", "near-duplicates-aa", None)
 
 
-def test_a_link_joins_groups_under_the_first_name():
+def test_a_link_merges_groups_under_the_first_name():
     linked = merge_groups(dataset_of("12345", ["q", None, "p", "q", None]), [0, 0, 0, None, None])
     assert linked.group == ("p", "p", "p", "p", None)
 
@@ -40,20 +40,24 @@ def test_names_do_not_depend_on_the_order_of_rows():
         digests, groups, links = zip(*order, strict=True)
         linked = merge_groups(dataset_of(digests, groups), links)
         found.add(frozenset(zip(linked.digest, linked.group, strict=True)))
-    assert found == {frozenset({("d1", "p"), ("d2", "p"), ("d3", "alike-d3"), ("d4", "alike-d3")})}
+    assert found == {
+        frozenset(
+            {("d1", "p"), ("d2", "p"), ("d3", "near-duplicates-d3"), ("d4", "near-duplicates-d3")}
+        )
+    }
 
 
-def test_linked_images_are_one_unit_and_stay_together():
+def test_linked_images_stay_together():
     digests = [f"{i:02}" for i in range(40)]
     dataset = ImageDataset(path=tuple(digests), label=("a", "b") * 20, digest=tuple(digests))
     links = [i // 4 if i < 20 else None for i in range(40)]
     linked = merge_groups(dataset, links)
     assert group_indices(linked).max() + 1 == 5 + 20
-    divided = random_split(linked, seed=3)
+    result = random_split(linked, seed=3)
     for start in range(0, 20, 4):
-        assert len(set(divided.split[start : start + 4])) == 1
+        assert len(set(result.split[start : start + 4])) == 1
 
 
-def test_one_link_a_row():
-    with pytest.raises(ValueError, match=r"2 rows\. Received: 1"):
+def test_one_link_per_row():
+    with pytest.raises(ValueError, match="2 rows; got 1"):
         merge_groups(dataset_of("12", [None, None]), [None])

@@ -1,4 +1,4 @@
-"""The split: stratified, by seed and content, copies and groups together, given parts kept."""
+"""Random splits: stratified, drawn by seed and content, with groups and duplicates together."""
 
 import hashlib
 import os
@@ -15,8 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kindsight.dataset import ImageDataset, random_split
-from kindsight.dataset.splits.choose import apportion, choose
-from kindsight.dataset.splits.groups import Unit, group_indices
+from kindsight.dataset.splits.choose_groups import choose_groups, images_per_class
+from kindsight.dataset.splits.groups import Group, group_indices
 from kindsight.errors import DatasetError, SettingsError
 
 
@@ -33,15 +33,15 @@ def dataset_of(rows, **columns) -> ImageDataset:
 
 
 def singles(counts: dict[str, int]) -> ImageDataset:
-    """Make a dataset of different images, so many of each class."""
+    """Make a dataset of distinct images with these class counts."""
     return dataset_of([(k, f"{k}-{i}", None) for k, n in counts.items() for i in range(n)])
 
 
-def part_counts(dataset: ImageDataset, part: str) -> dict[str, int]:
-    return dataset.where(split=part).counts()
+def split_counts_of(dataset: ImageDataset, name: str) -> dict[str, int]:
+    return dataset.where(split=name).counts()
 
 
-# So many images of each class that every part can have one.
+# Enough images of each class for every split.
 class_counts = st.dictionaries(
     st.sampled_from("abcdef"), st.integers(3, 60), min_size=1, max_size=6
 )
@@ -50,7 +50,7 @@ fractions = st.integers(1, 45).map(lambda percent: percent / 100)
 
 @st.composite
 def tables(draw):
-    """Rows with copies and groups, in which every class has enough units for three parts."""
+    """Rows with duplicates and groups; every class has enough groups for three splits."""
     rows = []
     for label in draw(st.sampled_from(["ab", "abc", "a"])):
         rows += [(label, f"{label}-only-{i}", None) for i in range(3)]
@@ -62,23 +62,23 @@ def tables(draw):
 
 
 @given(class_counts, fractions, fractions, st.integers(0, 3))
-@settings(max_examples=150, deadline=None)
-def test_each_class_is_within_one_image_of_its_share(counts, validation, test, seed):
+@settings(max_examples=80, deadline=None)
+def test_each_class_is_within_one_image_of_its_fraction(counts, validation, test, seed):
     dataset = random_split(singles(counts), validation=validation, test=test, seed=seed)
-    for part, share in (("validation", validation), ("test", test)):
-        found = part_counts(dataset, part)
+    for name, share in (("validation", validation), ("test", test)):
+        found = split_counts_of(dataset, name)
         for label, n in counts.items():
-            # Only where one image each for the other two parts forces it may it be less.
+            # Fewer only if the other two splits would not have one image each.
             exact = min(Fraction(str(share)) * n, n - 2)
-            assert abs(found[label] - exact) <= 1, (part, label)
+            assert abs(found[label] - exact) <= 1, (name, label)
             assert found[label] >= 1
-    assert all(part_counts(dataset, "train").values())
+    assert all(split_counts_of(dataset, "train").values())
     assert None not in dataset.split
 
 
 @given(class_counts, fractions)
 @settings(max_examples=60, deadline=None)
-def test_the_whole_part_is_the_rounded_share(counts, validation):
+def test_the_size_of_a_split_is_the_rounded_fraction(counts, validation):
     n = sum(counts.values())
     found = len(random_split(singles(counts), validation=validation).where(split="validation"))
     least = sum(max(1, int(Fraction(str(validation)) * k)) for k in counts.values())
@@ -86,7 +86,7 @@ def test_the_whole_part_is_the_rounded_share(counts, validation):
 
 
 @given(tables(), st.randoms(use_true_random=False), st.integers(0, 3))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 def test_neither_order_nor_names_matter(rows, random, seed):
     shuffled = list(rows)
     random.shuffle(shuffled)
@@ -101,22 +101,22 @@ def test_neither_order_nor_names_matter(rows, random, seed):
 
 
 @given(tables(), st.integers(0, 3))
-@settings(max_examples=100, deadline=None)
-def test_copies_and_groups_stay_together_and_every_row_has_one_part(rows, seed):
+@settings(max_examples=50, deadline=None)
+def test_duplicates_and_groups_stay_together_and_every_row_has_a_split(rows, seed):
     dataset = random_split(dataset_of(rows), validation=0.25, test=0.25, seed=seed)
     assert set(dataset.split) == {"train", "validation", "test"}
     for column in (dataset.digest, dataset.group):
         for value in set(column) - {None}:
-            parts = {s for s, v in zip(dataset.split, column, strict=True) if v == value}
-            assert len(parts) == 1, value
-    for part in ("train", "validation", "test"):
-        assert all(part_counts(dataset, part).values())
+            splits = {s for s, v in zip(dataset.split, column, strict=True) if v == value}
+            assert len(splits) == 1, value
+    for name in ("train", "validation", "test"):
+        assert all(split_counts_of(dataset, name).values())
 
 
 @given(tables())
-@settings(max_examples=100, deadline=None)
-def test_units_are_the_connected_rows(rows):
-    """Compared with the plainest way: merge sets until none touch."""
+@settings(max_examples=50, deadline=None)
+def test_groups_are_the_connected_rows(rows):
+    """Compared with the simplest algorithm: merge sets until none overlap."""
     sets: list[tuple[set, set]] = []
     for i, (_, digest, group) in enumerate(rows):
         members, values = {i}, {("d", digest)} | ({("g", group)} if group else set())
@@ -134,23 +134,23 @@ def test_units_are_the_connected_rows(rows):
     assert list(dict.fromkeys(numbers.tolist())) == list(range(len(sets)))
 
 
-def test_units_chain_through_copies_and_groups():
+def test_groups_chain_through_duplicates():
     rows = [("a", "1", "p"), ("a", "2", None), ("a", "3", "q"), ("a", "1", "q"), ("a", "2", "r")]
     assert group_indices(dataset_of(rows)).tolist() == [0, 1, 0, 0, 1]
 
 
-def test_units_without_digests_and_groups_are_single():
+def test_rows_without_digests_and_groups_are_single():
     assert group_indices(ImageDataset(path=("a", "b", "c"))).tolist() == [0, 1, 2]
 
 
 @pytest.mark.parametrize(
     ("counts", "validation", "expected"),
     [
-        # 0.2 * 33 = 6.6 in all, so 7: floors 2 + 2 + 2, the seventh to the largest remainder.
+        # 0.2 * 33 = 6.6 images, so 7: floors 2 + 2 + 2, the seventh to the largest remainder.
         ({"a": 10, "b": 11, "c": 12}, 0.2, {"a": 2, "b": 2, "c": 3}),
-        # 0.29 * 100 is 28.999... in binary, 29 as it is written.
+        # 0.29 * 100 is 28.999... in binary, but 29 in decimal.
         ({"a": 100, "b": 100}, 0.29, {"a": 29, "b": 29}),
-        # At least one each, though the share of "a" is 0.3.
+        # At least one each, though the fraction of "a" is 0.3 images.
         ({"a": 3, "b": 30}, 0.1, {"a": 1, "b": 3}),
         # Equal remainders of a half: the first class by name.
         ({"a": 5, "b": 5}, 0.3, {"a": 2, "b": 1}),
@@ -161,25 +161,25 @@ def test_units_without_digests_and_groups_are_single():
 )
 def test_largest_remainders_by_hand(counts, validation, expected):
     dataset = random_split(singles(counts), validation=validation)
-    assert part_counts(dataset, "validation") == expected
+    assert split_counts_of(dataset, "validation") == expected
 
 
-def test_groups_come_as_near_as_they_can():
+def test_groups_come_as_close_as_possible():
     """Groups of 5 and of 3: 0.2 of 40 is 8, one of each, though neither fits alone."""
     rows = [("a", f"x{g}-{i}", f"x{g}") for g in range(5) for i in range(5)]
     rows += [("a", f"y{g}-{i}", f"y{g}") for g in range(5) for i in range(3)]
     rows += [("b", f"b{i}", None) for i in range(40)]
     for seed in range(10):
         dataset = random_split(dataset_of(rows), seed=seed)
-        assert part_counts(dataset, "validation") == {"a": 8, "b": 8}
+        assert split_counts_of(dataset, "validation") == {"a": 8, "b": 8}
 
 
-def test_groups_larger_than_the_part_still_give_it_one():
+def test_a_split_gets_one_group_even_if_it_is_too_large():
     rows = [("a", f"{g}-{i}", f"{g}") for g in range(2) for i in range(10)]
     rows += [("b", f"b{i}", None) for i in range(20)]
     dataset = random_split(dataset_of(rows), validation=0.1)
-    assert part_counts(dataset, "validation") == {"a": 10, "b": 2}
-    assert part_counts(dataset, "train") == {"a": 10, "b": 18}
+    assert split_counts_of(dataset, "validation") == {"a": 10, "b": 2}
+    assert split_counts_of(dataset, "train") == {"a": 10, "b": 18}
 
 
 def test_groups_of_several_classes():
@@ -187,10 +187,10 @@ def test_groups_of_several_classes():
     rows = [(k, f"{p}{k}{i}", f"p{p}") for p in range(20) for k, n in (("a", 3), ("b", 2))
             for i in range(n)]  # fmt: skip
     dataset = random_split(dataset_of(rows))
-    assert part_counts(dataset, "validation") == {"a": 12, "b": 8}
+    assert split_counts_of(dataset, "validation") == {"a": 12, "b": 8}
 
 
-def test_seed_changes_the_parts_and_nothing_else_does():
+def test_the_seed_changes_the_split():
     dataset = singles({"a": 40, "b": 40})
     one, other = random_split(dataset, seed=1), random_split(dataset, seed=2)
     assert random_split(dataset, seed=1) == one
@@ -201,7 +201,7 @@ def test_seed_changes_the_parts_and_nothing_else_does():
     assert random_split(relabelled, seed=1).split != one.split
 
 
-def test_asking_for_a_test_part_leaves_most_of_the_rest_in_place():
+def test_a_test_split_leaves_the_validation_split_in_place():
     dataset = singles({"a": 100, "b": 100})
     without = random_split(dataset, validation=0.2)
     with_test = random_split(dataset, validation=0.2, test=0.2)
@@ -212,7 +212,7 @@ def test_asking_for_a_test_part_leaves_most_of_the_rest_in_place():
     assert moved == 0
 
 
-def test_a_image_added_moves_few_others():
+def test_an_added_image_moves_few_others():
     before = random_split(singles({"a": 100, "b": 100}))
     after = random_split(singles({"a": 101, "b": 100}))
     side = dict(zip(before.digest, before.split, strict=True))
@@ -221,7 +221,7 @@ def test_a_image_added_moves_few_others():
 
 
 def test_the_same_in_every_process():
-    """Python's own hash() differs from process to process; this must not."""
+    """Python's hash() differs between processes; splits must not."""
     code = (
         "from kindsight.dataset import ImageDataset, random_split, fold_indices\n"
         "n = 40\n"
@@ -242,91 +242,103 @@ def test_the_same_in_every_process():
     assert len(outputs) == 1
 
 
-def test_stays_as_it_was_in_earlier_versions():
-    """A stored seed must give the same parts for ever: the keys are part of the format."""
+def test_a_stored_seed_gives_the_same_split_in_every_version():
+    """The keys are part of the format."""
 
-    def key(part, label, digest):
-        texts = [b"7", part, digest.encode(), label.encode()]
+    def key(name, label, digest):
+        texts = [b"7", name, digest.encode(), label.encode()]
         message = b"".join(struct.pack("<I", len(text)) + text for text in texts)
         return hashlib.blake2b(message, digest_size=16).hexdigest()
 
     expected = {}
     for label in "ab":
         digests = [f"{label}-{i}" for i in range(5)]
-        for part, n in (("test", 1), ("validation", 2), ("train", 2)):
-            digests.sort(key=lambda d: key(part.encode(), label, d))
-            expected.update(dict.fromkeys(digests[:n], part))
+        for name, n in (("test", 1), ("validation", 2), ("train", 2)):
+            digests.sort(key=lambda d: key(name.encode(), label, d))
+            expected.update(dict.fromkeys(digests[:n], name))
             digests = digests[n:]
     dataset = random_split(singles({"a": 5, "b": 5}), validation=0.4, test=0.2, seed=7)
     assert dict(zip(dataset.digest, dataset.split, strict=True)) == expected
 
 
-# What is given is kept.
+# Existing splits.
 
 
-def given_parts(*parts: str | None, per_class: int = 10) -> ImageDataset:
-    rows = [(k, f"{part}{k}{i}", None) for part in parts for k in "ab" for i in range(per_class)]
-    splits = [part for part in parts for _ in range(2 * per_class)]
+def with_splits(*splits: str | None, per_class: int = 10) -> ImageDataset:
+    rows = [(k, f"{name}{k}{i}", None) for name in splits for k in "ab" for i in range(per_class)]
+    splits = [name for name in splits for _ in range(2 * per_class)]
     return dataset_of(rows, split=tuple(splits))
 
 
-@pytest.mark.parametrize("parts", [("train", "validation"), ("train", "validation", "test")])
-def test_given_training_and_validation_parts_are_left_alone(parts):
-    dataset = given_parts(*parts)
+@pytest.mark.parametrize("splits", [("train", "validation"), ("train", "validation", "test")])
+def test_existing_train_and_validation_splits_do_not_change(splits):
+    dataset = with_splits(*splits)
     assert random_split(dataset, validation=0.5, seed=3) == dataset
 
 
-def test_a_test_part_asked_for_where_the_splits_are_given_is_said():
-    dataset = given_parts("train", "validation")
-    divided = random_split(dataset, test=0.1)
-    assert divided.split == dataset.split
-    assert "No test part was made" in divided.notes[0]
+def test_a_test_split_that_is_not_taken_is_noted():
+    dataset = with_splits("train", "validation")
+    result = random_split(dataset, test=0.1)
+    assert result.split == dataset.split
+    assert "No test split was taken" in result.notes[0]
 
 
-def test_validation_is_taken_from_a_given_training_part():
-    dataset = given_parts("train", "test")
-    divided = random_split(dataset, test=0.3)
-    assert divided.split[20:] == ("test",) * 20
-    assert Counter(divided.split[:20]) == {"train": 16, "validation": 4}
+def test_validation_is_taken_from_an_existing_train_split():
+    dataset = with_splits("train", "test")
+    result = random_split(dataset, test=0.3)
+    assert result.split[20:] == ("test",) * 20
+    assert Counter(result.split[:20]) == {"train": 16, "validation": 4}
 
 
-def test_a_training_part_alone_gives_both():
-    divided = random_split(given_parts("train"), test=0.1)
-    assert divided.split_counts() == {"train": 14, "validation": 4, "test": 2}
+def test_both_are_taken_from_a_train_split_alone():
+    result = random_split(with_splits("train"), test=0.1)
+    assert result.split_counts() == {"train": 14, "validation": 4, "test": 2}
 
 
-def test_rows_without_a_part_join_the_training_part():
-    divided = random_split(given_parts(None, "test"))
-    assert divided.split_counts() == {"train": 16, "validation": 4, "test": 20}
-    divided = random_split(given_parts("train", None, "validation"))
-    assert divided.split_counts() == {"train": 40, "validation": 20, "test": 0}
+def test_rows_without_a_split_are_split_with_the_train_split():
+    result = random_split(with_splits(None, "test"))
+    assert result.split_counts() == {"train": 16, "validation": 4, "test": 20}
+    result = random_split(with_splits("train", None, "validation"))
+    assert result.split_counts() == {"train": 40, "validation": 20, "test": 0}
 
 
-@pytest.mark.parametrize("parts", [("test",), ("validation", "test")])
-def test_without_anything_to_train_on(parts):
-    with pytest.raises(DatasetError, match=r"training part is needed.*20 images in test"):
-        random_split(given_parts(*parts))
+@pytest.mark.parametrize("splits", [("test",), ("validation", "test")])
+def test_without_anything_to_train_on(splits):
+    with pytest.raises(
+        DatasetError, match=r"no images to train on: the data have .*20 images in test"
+    ):
+        random_split(with_splits(*splits))
 
 
-def test_no_parts_wanted():
+def test_without_validation_and_test():
     assert set(random_split(singles({"a": 1, "b": 1}), validation=0).split) == {"train"}
 
 
-def test_unlabelled_rows_may_be_in_a_given_part():
-    dataset = given_parts("train", "test")
+def test_unlabelled_rows_may_be_in_an_existing_split():
+    dataset = with_splits("train", "test")
     dataset = dataset.with_columns(label=[*dataset.label[:20], *[None] * 20])
     assert random_split(dataset).split[20:] == ("test",) * 20
 
 
-# Classes that are too small, and values that are none.
+# Errors.
 
 
 @pytest.mark.parametrize(
     ("counts", "options", "message"),
     [
-        ({"a": 1, "b": 9}, {}, "at least 2 images.*Received: 'a' with 1. Add images"),
-        ({"a": 2, "b": 9}, {"test": 0.2}, "at least 3 images.*Received: 'a' with 2"),
-        ({"a": 1, "b": 1}, {}, "'a' with 1, 'b' with 1"),
+        (
+            {"a": 1, "b": 9},
+            {},
+            "Class 'a' has 1 distinct image; a validation split needs at least 2 distinct images "
+            "in each class. Use --validation 0, add images, or leave the class out.",
+        ),
+        (
+            {"a": 2, "b": 9},
+            {"test": 0.2},
+            "Class 'a' has 2 distinct images; a validation and a test split need at least 3 .*"
+            "Use --validation 0 or --test 0",
+        ),
+        ({"a": 1, "b": 1}, {}, "Class 'a' has 1 distinct image; class 'b' has 1 distinct image; "),
     ],
 )
 def test_classes_with_too_few_images(counts, options, message):
@@ -334,16 +346,25 @@ def test_classes_with_too_few_images(counts, options, message):
         random_split(singles(counts), **options)
 
 
-def test_copies_and_groups_count_once():
+def test_duplicates_count_once():
     rows = [("a", "same", None), ("a", "same", None), ("b", "1", None), ("b", "2", None)]
-    with pytest.raises(DatasetError, match=r"'a' with 2 \(1 if copies and groups count once\)"):
+    with pytest.raises(DatasetError, match=r"Class 'a' has 1 distinct image \(2 images\)"):
         random_split(dataset_of(rows))
 
 
-def test_groups_that_make_it_impossible():
+def test_too_few_groups():
+    rows = [("cat", str(i), "p") for i in range(12)] + [("dog", f"d{i}", f"q{i}") for i in range(9)]
+    with pytest.raises(
+        DatasetError,
+        match=r"^Class 'cat' has 1 group \(12 images\); a validation split needs at least 2 groups",
+    ):
+        random_split(dataset_of(rows))
+
+
+def test_groups_of_several_classes_that_leave_one_out():
     rows = [("a", "1", "p"), ("b", "2", "p"), ("b", "3", "q"), ("c", "4", "q"), ("a", "5", "r"),
             ("c", "6", "r")]  # fmt: skip
-    with pytest.raises(DatasetError, match="groups that hold images of several classes"):
+    with pytest.raises(DatasetError, match="because groups contain images of several classes"):
         random_split(dataset_of(rows), validation=0.3)
 
 
@@ -363,15 +384,15 @@ def test_groups_that_make_it_impossible():
         {"validation": 10, "test": 10},
     ],
 )
-def test_settings_that_are_none(options):
-    with pytest.raises(SettingsError, match="Received"):
+def test_invalid_settings(options):
+    with pytest.raises(SettingsError, match="; got "):
         random_split(singles({"a": 10, "b": 10}), **options)
 
 
 @pytest.mark.parametrize("value", [np.float64(0.2), np.int64(4), np.float32(0.2), Fraction(1, 5)])
 def test_other_kinds_of_numbers(value):
-    divided = random_split(singles({"a": 10, "b": 10}), validation=value)
-    assert part_counts(divided, "validation") == {"a": 2, "b": 2}
+    result = random_split(singles({"a": 10, "b": 10}), validation=value)
+    assert split_counts_of(result, "validation") == {"a": 2, "b": 2}
 
 
 def test_rows_must_have_digests_and_labels():
@@ -382,79 +403,78 @@ def test_rows_must_have_digests_and_labels():
         random_split(dataset.with_columns(label=["a", None, "a", "b", "b", "b"]))
 
 
-def test_a_class_without_rows_is_passed_by():
-    divided = random_split(singles({"a": 5, "b": 5, "c": 5})[:10])
-    assert part_counts(divided, "validation") == {"a": 1, "b": 1, "c": 0}
+def test_a_class_without_rows_is_ignored():
+    result = random_split(singles({"a": 5, "b": 5, "c": 5})[:10])
+    assert split_counts_of(result, "validation") == {"a": 1, "b": 1, "c": 0}
 
 
-# What is worth saying.
+# Notes.
 
 
-def test_copies_are_noted():
+def test_duplicates_are_noted():
     rows = [("a", f"{i // 2}", None) for i in range(10)] + [("b", f"b{i}", None) for i in range(5)]
     notes = random_split(dataset_of(rows)).notes
-    assert notes == ("Copies of other images, byte for byte: 5.",)
+    assert notes == ("Byte-identical copies of other images: 5.",)
 
 
-def test_copies_under_two_labels_stay_together_and_are_noted():
+def test_duplicates_with_two_labels_stay_together_and_are_noted():
     rows = [(k, f"{k}{i}", None) for k in "ab" for i in range(9)]
     rows += [("a", "same", None), ("b", "same", None)]
     for seed in range(6):
-        divided = random_split(dataset_of(rows), seed=seed)
-        assert divided.split[18] == divided.split[19]
-        assert divided.notes[1] == (
-            "Images that occur under more than one label: 1, "
-            "the first of them as '18.jpg', '19.jpg'."
-        )
+        result = random_split(dataset_of(rows), seed=seed)
+        assert result.split[18] == result.split[19]
+        assert result.notes[1] == ("Images with more than one label: 1, first '18.jpg', '19.jpg'.")
 
 
-def test_copies_across_given_parts_are_kept_and_noted():
-    dataset = given_parts("train", "validation", "test")
+def test_duplicates_across_existing_splits_are_noted():
+    dataset = with_splits("train", "validation", "test")
     digests = list(dataset.digest)
     digests[20], digests[41], digests[42] = digests[0], digests[1], digests[1]
-    divided = random_split(dataset.with_columns(digest=digests))
-    assert divided.split == dataset.split
-    assert divided.notes == (
-        "Copies of other images, byte for byte: 3.",
-        "Images of the validation part that the training part has as well: 1.",
-        "Images of the test part that the training part has as well: 1.",
+    result = random_split(dataset.with_columns(digest=digests))
+    assert result.split == dataset.split
+    assert result.notes == (
+        "Byte-identical copies of other images: 3.",
+        "Images of the validation split that are also in the train split: 1.",
+        "Images of the test split that are also in the train split: 1.",
     )
 
 
-# Where groups allow it, each class is within one image of its share.
+# If groups allow it, each class is within one image of its fraction.
 
 
 @st.composite
-def large_units(draw):
+def large_groups(draw):
     """Few groups of several images, of up to three classes."""
     kinds = draw(st.integers(1, 3))
     one = st.lists(st.integers(0, kinds - 1), min_size=1, max_size=5).map(Counter)
-    units = [dict(counts) for counts in draw(st.lists(one, min_size=3, max_size=9))]
-    return [Unit(bytes([i]), list(range(sum(c.values()))), c) for i, c in enumerate(units)]
+    groups = [dict(counts) for counts in draw(st.lists(one, min_size=3, max_size=9))]
+    return [Group(bytes([i]), list(range(sum(c.values()))), c) for i, c in enumerate(groups)]
 
 
-@given(large_units(), st.integers(10, 60))
-@settings(max_examples=150, deadline=None)
-def test_groups_are_within_one_image_where_any_choice_of_them_is(units, percent):
-    """Compared with all choices of units that leave each class on both sides."""
+@given(large_groups(), st.integers(10, 60))
+@settings(max_examples=80, deadline=None)
+def test_groups_are_within_one_image_where_any_choice_of_them_is(groups, percent):
+    """Compared with all choices that leave each class on both sides."""
     total = Counter()
-    for unit in units:
-        total.update(unit.counts)
+    for group in groups:
+        total.update(group.counts)
     exact = {k: Fraction(percent, 100) * n for k, n in total.items()}
 
     def within_one(chosen):
         found = Counter()
-        for unit in chosen:
-            found.update(unit.counts)
+        for group in chosen:
+            found.update(group.counts)
         both = all(0 < found[k] < total[k] for k in total)
         return both and all(abs(found[k] - exact[k]) <= 1 for k in total)
 
-    choices = (c for n in range(1, len(units)) for c in combinations(units, n))
+    choices = (c for n in range(1, len(groups)) for c in combinations(groups, n))
     if any(map(within_one, choices)):
-        assert within_one(choose(units, apportion(total, Fraction(percent, 100), 1), 1, exact))
+        assert within_one(
+            choose_groups(groups, images_per_class(total, Fraction(percent, 100), 1), 1, exact)
+        )
 
 
-def test_many_large_groups_take_bounded_time_and_come_near():
+def test_many_large_groups_take_bounded_time_and_come_close():
     """300 groups of 7 to 12 images of 5 classes: more sums than are followed."""
     rows = [
         ("abcde"[(g * 7 + i * i) % 5], f"{g}-{i}", f"g{g}")
@@ -462,5 +482,5 @@ def test_many_large_groups_take_bounded_time_and_come_near():
         for i in range(7 + g % 6)
     ]
     dataset = random_split(dataset_of(rows))
-    found, whole = part_counts(dataset, "validation"), dataset.counts()
+    found, whole = split_counts_of(dataset, "validation"), dataset.counts()
     assert all(abs(found[k] - whole[k] / 5) <= 2 for k in whole)

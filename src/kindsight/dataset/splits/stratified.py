@@ -1,0 +1,328 @@
+"""Stratified random splits, and folds as validation splits.
+
+An image's split is drawn from its content: a hash of the seed, the split's name, the digest and the
+label. So neither the order nor the names of the files matter, and adding or removing an image moves
+few others.
+"""
+
+from __future__ import annotations
+
+import numbers
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from fractions import Fraction
+
+from kindsight.dataset.names import images, shown
+from kindsight.dataset.splits.choose_groups import choose_groups, images_per_class
+from kindsight.dataset.splits.folds import fold_indices
+from kindsight.dataset.splits.groups import build_groups, content_key, group_indices
+from kindsight.dataset.splits.leakage import duplicate_notes
+from kindsight.dataset.table import ImageDataset
+from kindsight.errors import DatasetError, SettingsError
+
+__all__ = [
+    "check_group_counts",
+    "fold_split",
+    "is_already_split",
+    "parse_fold",
+    "random_split",
+    "rows_to_split",
+    "split_fractions",
+]
+
+_SHOWN_CLASSES = 8
+_FOLD = re.compile(r"\s*(\d{1,4})\s*(?:/|of)\s*(\d{1,4})\s*")
+
+
+def random_split(
+    dataset: ImageDataset,
+    *,
+    validation: float | int = 0.2,
+    test: float | int = 0.0,
+    seed: int = 0,
+) -> ImageDataset:
+    """Split a dataset at random, stratified by class; existing splits are respected.
+
+    Byte-identical images and images of one group stay together. Each class's number of images in a
+    split is within one image of its exact fraction, and at least one; large groups can make the
+    difference larger.
+
+    Validation and test images that the dataset already has stay. If it has a train and a validation
+    split, nothing changes. If it has a test split, only a validation split is taken from the other
+    images. If it has only a train split, both are taken from it.
+
+    Parameters
+    ----------
+    dataset : ImageDataset
+        With labels and digests in all rows.
+    validation, test : float or int
+        A fraction, 0 <= fraction < 1, or a number of images, of those that are split here; 0 for
+        no such split.
+    seed : int
+        Another seed gives another split.
+
+    Returns
+    -------
+    ImageDataset
+        Every row has a split; the notes name duplicates.
+
+    Raises
+    ------
+    DatasetError
+        If a class has too few groups to be in every split, or there are no images to train on.
+    SettingsError
+        If `validation` or `test` is invalid, or both leave no images to train on.
+    ValueError
+        If a row has no digest or no label.
+    """
+    if is_already_split(dataset):
+        notes = duplicate_notes(dataset)
+        if test and "test" not in dataset.split:
+            notes.append(f"No test split was taken (test={test}): the data are already split.")
+        return dataset.with_notes(*notes)
+    rows = rows_to_split(dataset)
+    fractions = split_fractions(dataset, rows, validation, test)
+    result = dataset.with_columns(split=_draw_splits(dataset, rows, fractions, seed))
+    return result.with_notes(*duplicate_notes(result))
+
+
+def is_already_split(dataset: ImageDataset) -> bool:
+    """Return whether the dataset's own splits leave nothing to split."""
+    return {"train", "validation"} <= set(dataset.split) and None not in dataset.split
+
+
+def rows_to_split(dataset: ImageDataset, *, need_digests: bool = True) -> list[int]:
+    """Return the rows that have no split yet, or are in the train split.
+
+    Raises
+    ------
+    DatasetError
+        If there are none.
+    ValueError
+        If a row has no digest or no label.
+    """
+    rows = [row for row, split in enumerate(dataset.split) if split in (None, "train")]
+    if not rows:
+        there = ", ".join(f"{images(n)} in {k}" for k, n in dataset.split_counts().items() if n)
+        raise DatasetError(
+            f"There are no images to train on: the data have {there}. Add a folder 'train', or put "
+            "the class folders directly into the data's folder."
+        )
+    if need_digests and None in dataset.digest:
+        raise ValueError("every row needs a digest; exclude unreadable images first")
+    if any(dataset.label[row] is None for row in rows):
+        raise ValueError("every row that is split needs a label")
+    return rows
+
+
+def split_fractions(
+    dataset: ImageDataset, rows: list[int], validation: float | int, test: float | int
+) -> dict[str, Fraction]:
+    """Return the splits to take from `rows`, test first, as exact fractions of them.
+
+    Raises
+    ------
+    SettingsError
+        If `validation` or `test` is invalid, or both leave no images to train on.
+    """
+    present = set(dataset.split)
+    classes = len({dataset.label[row] for row in rows})
+    fractions: dict[str, Fraction] = {}
+    for name, value in (("test", test), ("validation", validation)):
+        fraction = _fraction(value, name, len(rows), classes)
+        if fraction and name not in present:
+            fractions[name] = fraction
+    if sum(fractions.values()) >= 1:
+        raise SettingsError(
+            "`validation` and `test` together must leave images to train on; got "
+            f"validation={validation} and test={test} of {images(len(rows))}."
+        )
+    return fractions
+
+
+def _fraction(value: float | int, name: str, n: int, classes: int) -> Fraction:
+    """Convert a fraction or a number of images to an exact fraction of `n` images."""
+    if _is(numbers.Integral, value) and 0 <= value < n:
+        if 0 < value < classes:
+            raise SettingsError(
+                f"`{name}` must be at least {classes}, one image of each class; got {value}."
+            )
+        return Fraction(int(value), n)
+    if _is(numbers.Real, value) and not _is(numbers.Integral, value) and 0 <= value < 1:
+        # The decimal as written, not its binary approximation: 0.29 of 100 is 29.
+        return Fraction(str(float(value)))
+    raise SettingsError(
+        f"`{name}` must be a fraction below 1 or a number of images below {n:,}; got {value!r}."
+    )
+
+
+def _is(kind: type, value: object) -> bool:
+    """Like isinstance, but bool is not a number."""
+    return isinstance(value, kind) and not isinstance(value, bool)
+
+
+def _draw_splits(
+    dataset: ImageDataset, rows: list[int], fractions: dict[str, Fraction], seed: int
+) -> list[str | None]:
+    """Take the splits one after the other; the rest is the train split."""
+    targets: list[int] = dataset.targets.tolist()
+    indices: list[int] = group_indices(dataset).tolist()
+    counts = Counter(targets[row] for row in rows)
+    split: list[str | None] = list(dataset.split)
+    if fractions:
+        check_group_counts(dataset, rows, indices, list(fractions))
+    left = rows
+    for row in rows:
+        split[row] = "train"
+    for i, (name, fraction) in enumerate(fractions.items()):
+        reserve = len(fractions) - i
+        keys = [
+            content_key(seed, name, digest or "", label or "")
+            for digest, label in zip(dataset.digest, dataset.label, strict=True)
+        ]
+        groups = build_groups(left, targets, indices, keys)
+        exact = {k: fraction * n for k, n in counts.items()}
+        wanted = images_per_class(counts, fraction, reserve)
+        for group in choose_groups(groups, wanted, reserve, exact):
+            for row in group.rows:
+                split[row] = name
+        left = [row for row in left if split[row] == "train"]
+    _check_every_class_in_every_split(
+        dataset, {(targets[row], split[row]) for row in rows}, ["train", *fractions]
+    )
+    return split
+
+
+def check_group_counts(
+    dataset: ImageDataset,
+    rows: Iterable[int],
+    indices: Sequence[int],
+    splits: Sequence[str],
+    folds: int = 0,
+) -> None:
+    """Raise DatasetError if a class has too few groups to be in every split, or in every fold.
+
+    Parameters
+    ----------
+    dataset : ImageDataset
+        With labels.
+    rows : iterable of int
+        The rows that are split.
+    indices : sequence of int
+        The group index of every row of the dataset.
+    splits : sequence of str
+        The splits taken beside the train split.
+    folds : int
+        For cross-validation: the number of folds, in place of `splits`.
+    """
+    chosen = list(rows)
+    needed = folds or len(splits) + 1
+    pairs = {(dataset.label[row], indices[row]) for row in chosen}
+    found = Counter(label for label, _ in pairs)
+    counts = Counter(dataset.label[row] for row in chosen)
+    small = [name for name in dataset.present_classes() if 0 < found[name] < needed]
+    if not small:
+        return
+    grouped = any(dataset.group[row] is not None for row in chosen)
+    noun = "group" if grouped else "distinct image"
+    named = "; ".join(
+        f"class {shown(name)} has {found[name]:,} {noun}{'' if found[name] == 1 else 's'}"
+        + (f" ({images(counts[name])})" if grouped or found[name] != counts[name] else "")
+        for name in small[:_SHOWN_CLASSES]
+    )
+    if len(small) > _SHOWN_CLASSES:
+        named += f"; and {len(small) - _SHOWN_CLASSES:,} more classes"
+    names = sorted(splits, reverse=True)
+    if folds:
+        what, cures = f"{folds} folds need", ["Use fewer folds"]
+    else:
+        what = f"a {' and a '.join(names)} split need{'s' if len(names) == 1 else ''}"
+        cures = ["Use " + " or ".join(f"--{name} 0" for name in names)]
+    cures.append("smaller groups (another --group-from)" if grouped else "add images")
+    raise DatasetError(
+        f"C{named[1:]}; {what} at least {needed} {noun}s in each class. "
+        f"{', '.join(cures)}, or leave the class out."
+    )
+
+
+def _check_every_class_in_every_split(
+    dataset: ImageDataset, present: set[tuple[int, str | None]], splits: Sequence[str]
+) -> None:
+    """Raise DatasetError if groups of several classes leave a class out of a split."""
+    for k in sorted({k for k, _ in present}):
+        for name in splits:
+            if (k, name) not in present:
+                raise DatasetError(
+                    f"The {name} split has no images of class {shown(dataset.classes[k])}, because "
+                    "groups contain images of several classes. Use smaller groups (another "
+                    "--group-from) or fewer splits."
+                )
+
+
+def parse_fold(text: str) -> tuple[int, int]:
+    """Parse ``"2/5"``, the second of five folds; SettingsError for anything else."""
+    match = _FOLD.fullmatch(text) if isinstance(text, str) else None
+    fold, folds = (int(match[1]), int(match[2])) if match else (0, 0)
+    if not 1 <= fold <= folds or folds < 2:
+        raise SettingsError(f"fold must be FOLD/FOLDS, such as 2/5; got {text!r}.")
+    return fold, folds
+
+
+def fold_split(
+    dataset: ImageDataset, fold: int, folds: int, *, test: float | int = 0.0, seed: int = 0
+) -> ImageDataset:
+    """Use one of several folds as the validation split; each image is in exactly one fold.
+
+    Stratified by class; byte-identical images and images of one group stay together. A test split
+    is taken first, the same for every fold.
+
+    Parameters
+    ----------
+    dataset : ImageDataset
+        With labels and digests in all rows. Existing train and test splits are respected.
+    fold : int
+        From 1 to `folds`.
+    folds : int
+        At least 2.
+    test : float or int
+        As in :func:`kindsight.dataset.random_split`.
+    seed : int
+        Another seed gives other folds.
+
+    Returns
+    -------
+    ImageDataset
+        Every row has a split.
+
+    Raises
+    ------
+    DatasetError
+        If a class has fewer groups than there are folds, or there is a validation split already.
+    SettingsError
+        If `fold`, `folds` or `test` is invalid.
+    """
+    if not 1 <= fold <= folds or folds < 2:
+        raise SettingsError(f"`fold` must be from 1 to {folds}, of at least 2 folds; got {fold}.")
+    check_no_validation(dataset)
+    whole = random_split(dataset, validation=0.0, test=test, seed=seed)
+    rows = [row for row, split in enumerate(whole.split) if split == "train"]
+    subset = whole[rows]
+    groups = group_indices(subset)
+    check_group_counts(subset, range(len(subset)), groups.tolist(), [], folds)
+    digests = [str(digest) for digest in subset.digest]
+    held_out = fold_indices(subset.targets, groups, folds, seed, digests) == fold - 1
+    split = list(whole.split)
+    for row, out in zip(rows, held_out, strict=True):
+        if out:
+            split[row] = "validation"
+    return whole.with_columns(split=split)
+
+
+def check_no_validation(dataset: ImageDataset) -> None:
+    """Raise DatasetError if the data have a validation split, which folds would replace."""
+    if "validation" in dataset.split:
+        raise DatasetError(
+            "Folds cannot be used: the data already have a validation split of "
+            f"{images(dataset.split_counts()['validation'])}. Leave out --fold."
+        )
