@@ -1,4 +1,4 @@
-"""Policies of every kind for property tests, and draws written by hand."""
+"""Policies of every kind for property tests, and sampled written by hand."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 from kindsight.augment import Augment
-from kindsight.augment.sampling import Draws, draw
+from kindsight.augment.sampling import Transforms, sample_transforms
 
 
 def numbers(low: float, high: float) -> st.SearchStrategy[float]:
@@ -48,10 +48,10 @@ POLICIES = st.builds(
 )
 
 
-def drawn(count: int = 1, **values: Any) -> Draws:
-    """Return what nothing draws for `count` images, but for the values given, alike for all."""
-    nothing = draw(Augment(), seed=0, epoch=0, index=np.arange(count))
-    known = {field.name: getattr(nothing, field.name) for field in fields(Draws)}
+def transforms(count: int = 1, **values: Any) -> Transforms:
+    """Return what nothing sampled for `count` images, but for the values given, alike for all."""
+    nothing = sample_transforms(Augment(), seed=0, epoch=0, index=np.arange(count))
+    known = {field.name: getattr(nothing, field.name) for field in fields(Transforms)}
     return replace(
         nothing,
         **{

@@ -15,8 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from policies import POLICIES, noise
 
-from kindsight.augment import Augment, augment_images, views
-from kindsight.augment.recipes import RECIPES
+from kindsight.augment import Augment, augment_images, augmented_copies
+from kindsight.augment.policy import RECIPES
 from kindsight.errors import UsageError
 
 EVERYTHING = Augment.from_dict({"recipe": "strong", "auto": True, "vertical_flip": True})
@@ -60,8 +60,8 @@ def test_a_recipe_changes_images_but_for_none(name):
 def test_epochs_and_views_differ():
     images, index = noise(2, 3, 20, 20), np.arange(3)
     got = [
-        augment_images(images, EVERYTHING, seed=seed, epoch=epoch, index=index, view=view)
-        for seed, epoch, view in ((0, 1, 0), (1, 1, 0), (0, 2, 0), (0, 1, 1))
+        augment_images(images, EVERYTHING, seed=seed, epoch=epoch, index=index, copy=copy)
+        for seed, epoch, copy in ((0, 1, 0), (1, 1, 0), (0, 2, 0), (0, 1, 1))
     ]
     assert all(not np.array_equal(got[0], other) for other in got[1:])
 
@@ -138,15 +138,15 @@ with multiprocessing.get_context("fork").Pool(1) as pool:
     ("images", "options", "rule"),
     [
         (noise(1, 2, 5, 5)[0], {}, r"\(n, height, width, 3\).*\(5, 5, 3\)"),
-        (noise(1, 2, 5, 5) / 255, {}, "Received: float64 array"),
+        (noise(1, 2, 5, 5) / 255, {}, "got float64 array"),
         (noise(1, 2, 5, 5)[..., :1], {}, r"\(2, 5, 5, 1\)"),
-        ([1, 2], {}, "Received: list"),
+        ([1, 2], {}, "got list"),
         (np.empty((1, 2, 9000, 3), np.uint8), {"index": [0]}, "sides up to 8192"),
         (np.empty((2, 0, 5, 3), np.uint8), {}, r"\(2, 0, 5, 3\)"),
         (noise(1, 2, 5, 5), {"index": [0]}, "a number for each of the 2 images"),
         (noise(1, 2, 5, 5), {"index": [0.0, 1.0]}, "index must be whole numbers"),
         (noise(1, 2, 5, 5), {"epoch": -1}, "epoch must be a whole number"),
-        (noise(1, 2, 5, 5), {"workers": 0}, "workers must be 1 or more. Received: 0"),
+        (noise(1, 2, 5, 5), {"workers": 0}, "`workers` must be 1 or more; got 0"),
     ],
 )
 def test_what_cannot_be_augmented_is_refused(images, options, rule):
@@ -163,30 +163,30 @@ def test_the_first_view_is_the_image_and_flips_take_turns():
     images = noise(6, 2, 7, 9)
     across, down = images[:, :, ::-1], images[:, ::-1]
     both = images[:, ::-1, ::-1]
-    got = views(images, Augment(horizontal_flip=True), 4)
+    got = augmented_copies(images, Augment(horizontal_flip=True), 4)
     assert got.shape == (2, 4, 7, 9, 3)
     for view, expected in enumerate((images, across, images, across)):
         assert np.array_equal(got[:, view], expected)
-    got = views(images, Augment(vertical_flip=True), 3)
+    got = augmented_copies(images, Augment(vertical_flip=True), 3)
     for view, expected in enumerate((images, down, images)):
         assert np.array_equal(got[:, view], expected)
-    got = views(images, Augment(vertical_flip=True, horizontal_flip=True), 5)
+    got = augmented_copies(images, Augment(vertical_flip=True, horizontal_flip=True), 5)
     for view, expected in enumerate((images, across, down, both, images)):
         assert np.array_equal(got[:, view], expected)
 
 
 def test_views_of_a_image_do_not_depend_on_the_others():
     images = noise(7, 3, 12, 12)
-    got = views(images, EVERYTHING, 4, seed=5)
-    assert np.array_equal(views(images[1:2], EVERYTHING, 4, seed=5)[0], got[1])
-    assert np.array_equal(views(images, EVERYTHING, 2, seed=5, workers=1), got[:, :2])
-    assert not np.array_equal(views(images, EVERYTHING, 4, seed=6)[:, 1:], got[:, 1:])
+    got = augmented_copies(images, EVERYTHING, 4, seed=5)
+    assert np.array_equal(augmented_copies(images[1:2], EVERYTHING, 4, seed=5)[0], got[1])
+    assert np.array_equal(augmented_copies(images, EVERYTHING, 2, seed=5, workers=1), got[:, :2])
+    assert not np.array_equal(augmented_copies(images, EVERYTHING, 4, seed=6)[:, 1:], got[:, 1:])
     assert len({view.tobytes() for view in got[0]}) == 4
 
 
 def test_one_view_is_the_image_and_none_is_refused():
     images = noise(8, 2, 5, 5)
-    assert np.array_equal(views(images, EVERYTHING, 1)[:, 0], images)
+    assert np.array_equal(augmented_copies(images, EVERYTHING, 1)[:, 0], images)
     for count in (0, True, 1.5):
-        with pytest.raises(UsageError, match="count must be a whole number from 1"):
-            views(images, EVERYTHING, count)
+        with pytest.raises(UsageError, match="`count` must be an integer from 1"):
+            augmented_copies(images, EVERYTHING, count)

@@ -145,7 +145,7 @@ def test_shares_stay_between_0_and_1(alpha):
         (noise(1, 2, 5, 5), one_hot(3), r"shape \(2, classes\)"),
         (noise(1, 2, 5, 5), np.array([["a"], ["b"]]), "must be numbers"),
         (noise(1, 2, 5, 5) / 255, one_hot(2), "uint8 array"),
-        ([1, 2], one_hot(2), "Received: list"),
+        ([1, 2], one_hot(2), "got list"),
     ],
 )
 def test_what_cannot_be_mixed_is_refused(images, targets, rule):

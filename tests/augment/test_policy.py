@@ -1,4 +1,4 @@
-"""The policy as a value: what it takes, how it prints, how it is kept."""
+"""Policies: allowed values, text, files, recipes and Keras's arguments."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from hypothesis import given
 from policies import POLICIES
 
 from kindsight.augment import Augment, parse_augment
-from kindsight.augment.policy import RULES
-from kindsight.augment.recipes import RECIPES
+from kindsight.augment.policy import RECIPES
+from kindsight.augment.rules import RULES
 from kindsight.errors import SettingsError
 
 if sys.version_info >= (3, 11):
@@ -22,7 +22,7 @@ else:
 
 
 @given(POLICIES)
-def test_a_policy_comes_back_from_all_that_it_is_written_as(policy):
+def test_a_policy_survives_every_serialisation(policy):
     assert eval(repr(policy), {"Augment": Augment}) == policy  # noqa: S307 (our own text)
     assert Augment.from_dict(policy.to_dict()) == policy
     assert Augment.from_dict(tomllib.loads(policy.to_toml())) == policy
@@ -55,7 +55,7 @@ def test_all_settings_are_in_the_rules_and_in_the_docstring():
         assert f"    {name}" in Augment.__doc__ or f", {name}" in Augment.__doc__, name
 
 
-def test_a_number_stands_for_factors_and_one_share_for_both_directions():
+def test_short_forms_of_factors_and_fractions():
     policy = Augment(scale=0.25, shift=0.5, brightness=np.float32(0.5), fill_value=7)
     assert policy == Augment(
         scale=(0.75, 1.25), shift=[0.5, 0.5], brightness=np.array([0.5, 1.5]), fill_value=(7, 7, 7)
@@ -70,22 +70,22 @@ def test_the_widest_spread_is_within_the_bounds():
     assert Augment(contrast=1).contrast == (0, 2)
 
 
-def test_a_policy_cannot_be_changed_and_has_no_order_of_arguments():
+def test_a_policy_is_frozen_and_takes_keywords_only():
     with pytest.raises(AttributeError):
         Augment().rotation = 3
     with pytest.raises(TypeError):
         Augment(40)
 
 
-def test_all_faults_are_said_at_once():
+def test_all_faults_are_reported_at_once():
     with pytest.raises(SettingsError) as caught:
         Augment(rotation=181, scale=(1.2, 0.8), fill="mirror", shift=True, jpeg_quality=70.5)
     lines = str(caught.value).splitlines()
-    assert lines[0] == "rotation must be a number from 0 to 180 degrees. Received: 181."
-    assert lines[1].startswith("shift must be a share from 0 to 1, or two:")
-    assert lines[2].endswith("Received: (1.2, 0.8).")
-    assert lines[3] == ("fill must be one of nearest, reflect, wrap, constant. Received: 'mirror'.")
-    assert lines[4] == "jpeg_quality must be a whole number from 1 to 100. Received: 70.5."
+    assert lines[0] == "`rotation` must be a number from 0 to 180 degrees; got 181."
+    assert lines[1].startswith("`shift` must be a fraction from 0 to 1, or two:")
+    assert lines[2].endswith("; got (1.2, 0.8).")
+    assert lines[3] == ("`fill` must be one of nearest, reflect, wrap, constant; got 'mirror'.")
+    assert lines[4] == "`jpeg_quality` must be an integer from 1 to 100; got 70.5."
     assert len(lines) == 5
 
 
@@ -114,12 +114,12 @@ def test_all_faults_are_said_at_once():
         {"mixup": -1},
     ],
 )
-def test_what_cannot_be_is_refused(setting):
-    with pytest.raises(SettingsError, match=f"^{next(iter(setting))} must be "):
+def test_invalid_settings_are_refused(setting):
+    with pytest.raises(SettingsError, match=f"^`{next(iter(setting))}` must be "):
         Augment(**setting)
 
 
-def test_whether_anything_is_changed_or_mixed():
+def test_changes_images_and_mixes():
     assert not Augment().changes_images and not Augment().mixes
     assert not Augment(fill="wrap", fill_value=9).changes_images
     assert Augment(mixup=0.2).mixes and Augment(cutmix=1).mixes
@@ -151,7 +151,7 @@ def test_the_classic_recipe_is_the_course_with_its_shear_in_radians():
     )
 
 
-def test_the_recipes_are_these():
+def test_recipes():
     assert list(RECIPES) == ["none", "light", "classic", "strong", "auto"]
     assert Augment.recipe("none") == Augment() and str(Augment()) == "none"
     assert len({*RECIPES.values()}) == 5
@@ -159,7 +159,7 @@ def test_the_recipes_are_these():
     assert Augment.recipe("auto").auto
 
 
-def test_a_recipe_that_does_not_exist_is_named_with_the_nearest():
+def test_an_unknown_recipe_gets_a_suggestion():
     with pytest.raises(SettingsError, match=r"one of none, .*'clasic'\. Did you mean 'classic'\?"):
         Augment.recipe("clasic")
 
@@ -183,16 +183,16 @@ def test_a_file_may_start_from_a_recipe(tmp_path):
     ("text", "rule"),
     [
         ("rotatoin = 3", "there is no setting 'rotatoin'. Did you mean 'rotation'"),
-        ("rotation = 400", "mine.toml: rotation must be a number from 0 to 180"),
+        ("rotation = 400", "mine.toml: `rotation` must be a number from 0 to 180"),
         ("rotation = ", "must be valid TOML"),
-        ('recipe = "mild"', "recipe must be one of none"),
-        ("recipe = 3", "recipe must be one of none"),
-        ("rotation = '\\x00'", "rotation must be"),
-        ("[rotation]\na = 1", "rotation must be"),
+        ('recipe = "mild"', "`recipe` must be one of none"),
+        ("recipe = 3", "`recipe` must be one of none"),
+        ("rotation = '\\x00'", "`rotation` must be"),
+        ("[rotation]\na = 1", "`rotation` must be"),
         ("x = " + "[" * 5000, "must be valid TOML"),
     ],
 )
-def test_a_file_that_holds_what_cannot_be_is_named(tmp_path, text, rule):
+def test_invalid_files_are_refused(tmp_path, text, rule):
     (tmp_path / "mine.toml").write_text(text)
     with pytest.raises(SettingsError) as caught:
         Augment.from_toml(tmp_path / "mine.toml")
@@ -207,11 +207,11 @@ def test_a_huge_file_is_not_read(tmp_path):
 
 
 def test_a_table_must_be_a_table():
-    with pytest.raises(SettingsError, match=r"must be a table of settings\. Received: list"):
+    with pytest.raises(SettingsError, match="must be a table of settings; got list"):
         Augment.from_dict(["rotation"])
 
 
-def test_the_command_line_takes_a_recipe_or_a_file(tmp_path, monkeypatch):
+def test_parse_augment_takes_a_recipe_or_a_file(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert parse_augment("strong") == Augment.recipe("strong")
     for name in ("mine.toml", "mine.cfg"):
@@ -225,7 +225,7 @@ def test_the_command_line_takes_a_recipe_or_a_file(tmp_path, monkeypatch):
         parse_augment("absent.toml")
 
 
-def test_a_policy_in_words():
+def test_str_of_a_policy():
     policy = Augment(
         rotation=5,
         shift=(0.1, 0),
@@ -254,7 +254,7 @@ def test_a_policy_in_words():
 # ImageDataGenerator's arguments -------------------------------------------------------------------
 
 
-def test_keras_arguments_without_traps_become_settings_without_notes():
+def test_other_keras_arguments_become_settings_without_notes():
     policy = Augment.from_keras(
         rotation_range=25,
         width_shift_range=0.1,
@@ -279,27 +279,31 @@ def test_keras_arguments_without_traps_become_settings_without_notes():
 @pytest.mark.parametrize(
     ("arguments", "policy", "note"),
     [
-        ({"shear_range": 0.2}, Augment(shear=11.5), "shear_range=0.2 is taken for radians, 11.5"),
+        (
+            {"shear_range": 0.2},
+            Augment(shear=11.5),
+            "shear_range=0.2 is interpreted as radians, 11.5",
+        ),
         ({"shear_range": 1}, Augment(shear=1), None),
         ({"rotation_range": 360}, Augment(rotation=180), None),
-        ({"zoom_range": 0.2}, Augment(scale=(0.8333, 1.25)), "keeps the proportions"),
+        ({"zoom_range": 0.2}, Augment(scale=(0.8333, 1.25)), "keeps the aspect ratio"),
         ({"zoom_range": [0.5, 1.0]}, Augment(scale=(1, 2)), "zoom_range=[0.5, 1.0] keeps"),
         ({"zoom_range": (1, 1)}, Augment(), None),
-        ({"brightness_range": (0.5, 1.5)}, Augment(brightness=0.5), "the brightness alone"),
+        ({"brightness_range": (0.5, 1.5)}, Augment(brightness=0.5), "the brightness only"),
         # 51 of 127.5 is 0.4, whether as 51 levels or as 0.2 of 255
         ({"channel_shift_range": 51}, Augment(brightness=0.4), "up to 51 levels"),
         ({"channel_shift_range": 0.2}, Augment(brightness=0.4), "up to 51 levels"),
         (
             {"channel_shift_range": 51, "brightness_range": [0.5, 2]},
             Augment(brightness=(0.3, 2.8)),
-            "the brightness alone",
+            "the brightness only",
         ),
-        ({"rescale": 1 / 255}, Augment(), "rescale is left out: pixels stay 0-255"),
+        ({"rescale": 1 / 255}, Augment(), "rescale is ignored: pixels stay 0-255"),
         ({"validation_split": 0.2}, Augment(), "never augmented"),
         ({"width_shift_range": [0.1, -0.3]}, Augment(shift=(0, 0.3)), "not only those listed"),
     ],
 )
-def test_the_traps_are_mended_and_said(arguments, policy, note):
+def test_the_traps_of_keras_are_fixed_with_a_note(arguments, policy, note):
     made = Augment.from_keras(**arguments)
     assert made == policy
     assert (note is None and made.notes == ()) or note in made.notes[0]
@@ -316,21 +320,24 @@ def test_shifts_in_pixels_need_the_size():
     ("arguments", "rule"),
     [
         ({"rotation": 3}, "no argument rotation. Did you mean rotation_range"),
-        ({"zca_whitening": True}, "zca_whitening changes every image alike"),
-        ({"preprocessing_function": abs}, "preprocessing_function changes every image alike"),
-        ({"rotation_range": "a"}, "Received: rotation_range='a'"),
-        ({"zoom_range": 1.5}, "Received: zoom_range=1.5"),
-        ({"zoom_range": (1, 2, 3)}, "Received: zoom_range="),
-        ({"brightness_range": 0.5}, "Received: brightness_range=0.5"),
-        ({"fill_mode": "mirror"}, "fill must be one of"),
-        ({"cval": 300}, "fill_value must be a whole number from 0 to 255"),
+        ({"zca_whitening": True}, "zca_whitening changes every image in the same manner"),
+        (
+            {"preprocessing_function": abs},
+            "preprocessing_function changes every image in the same manner",
+        ),
+        ({"rotation_range": "a"}, "this value: rotation_range='a'"),
+        ({"zoom_range": 1.5}, "this value: zoom_range=1.5"),
+        ({"zoom_range": (1, 2, 3)}, "this value: zoom_range="),
+        ({"brightness_range": 0.5}, "this value: brightness_range=0.5"),
+        ({"fill_mode": "mirror"}, "`fill` must be one of"),
+        ({"cval": 300}, "`fill_value` must be an integer from 0 to 255"),
     ],
 )
-def test_arguments_that_cannot_be_are_refused(arguments, rule):
+def test_invalid_keras_arguments_are_refused(arguments, rule):
     with pytest.raises(SettingsError) as caught:
         Augment.from_keras(**arguments)
     assert rule in str(caught.value)
 
 
-def test_arguments_that_are_off_may_be_given():
+def test_disabled_keras_arguments_are_accepted():
     assert Augment.from_keras(zca_whitening=False, preprocessing_function=None, zca_epsilon=1e-6)

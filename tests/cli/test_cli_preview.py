@@ -19,7 +19,7 @@ def test_a_sheet_is_written_and_said(run, photos, place):
     with Image.open(place / "sheet.png") as sheet:
         assert f"sheet.png ({sheet.width:,} x {sheet.height:,} pixels)" in result.stdout
     assert "classic: rotation ±40°, shift ±20%" in result.stdout
-    assert "2 of 94, 1 view of each" in result.stdout
+    assert "2 of 94, augmented copies of each: 1" in result.stdout
     assert {path: path.read_bytes() for path in photos.rglob("*") if path.is_file()} == before
 
 
@@ -28,13 +28,13 @@ def test_json_says_what_was_drawn(run, photos, place):
     options = ["--augment", "mine.toml", "--out", "s.jpg", "--size", "32", "--views", "3"]
     result = run("preview", str(photos), *options, "--seed", "4", "--epoch", "5", "--json")
     found = json.loads(result.stdout)
-    assert list(found) == ["out", "name", "augment", "seed", "images", "problems"]
+    assert list(found) == ["out", "name", "augment", "seed", "images", "skipped"]
     assert (found["out"], found["name"], found["seed"]) == ("s.jpg", "mine", 4)
     assert (found["augment"]["rotation"], found["augment"]["mixup"]) == (10, 0.2)
     assert len(found["images"]) == 6
     for image in found["images"]:
-        assert [view["epoch"] for view in image["views"]] == [5, 6, 7]
-        assert all(abs(view["drawn"]["rotation"]) <= 10 for view in image["views"])
+        assert [copy["epoch"] for copy in image["copies"]] == [5, 6, 7]
+        assert all(abs(copy["changes"]["rotation"]) <= 10 for copy in image["copies"])
     assert (place / "s.jpg").exists()
 
 
@@ -43,7 +43,7 @@ def test_what_is_not_shown_is_said(run, photos, place):
     options = ["--augment", "mine.toml", "--size", "8", "--views", "1", "--images", "99"]
     result = run("preview", str(photos), *options)
     assert "MixUp and CutMix mix the images of a batch" in result.stderr
-    assert result.stderr.count("set aside: ") == 3 and "empty.png" in result.stderr
+    assert result.stderr.count("skipped: ") == 3 and "empty.png" in result.stderr
     assert run("preview", str(photos), *options, "--quiet", "--force").stderr == ""
 
 
@@ -64,8 +64,8 @@ def test_a_file_that_is_there_is_kept_unless_forced(run, photos, place):
         (["--augment", "clasic"], "Did you mean classic?"),
         (["--augment", "absent.toml"], "absent.toml (No such file"),
         (["--out", "sheet.pdf"], "--out must end with .png"),
-        (["--size", "0"], "height must be a whole number from 1"),
-        (["--resize", "squash"], "fit must be one of stretch, crop, pad"),
+        (["--size", "0"], "`height` must be an integer from 1"),
+        (["--resize", "squash"], "`fit` must be one of stretch, crop, pad"),
         (["--size", "4000"], "at most 100 million pixels"),
     ],
 )

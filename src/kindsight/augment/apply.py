@@ -1,4 +1,4 @@
-"""Applying a policy to images in memory, over threads."""
+"""Augmentation of images in memory, on several threads."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kindsight.augment.policy import Augment
-from kindsight.augment.sampling import Draws, draw
-from kindsight.augment.transforms import Colour, Effects, Warp
+from kindsight.augment.sampling import Transforms, sample_transforms
+from kindsight.augment.transforms import ColourChanges, Effects, Warp
 from kindsight.errors import UsageError
 from kindsight.images.resize import MAX_SIDE
 from kindsight.threads import count_cores, single_threaded_opencv
 
-__all__ = ["apply_draws", "augment_images", "views"]
+__all__ = ["apply_transforms", "augment_images", "augmented_copies"]
 
 Images = NDArray[np.uint8]
 
-# Images that a thread takes at once: few enough that all end at about the same time.
+# Images that a thread takes at once: few, so that all threads end at about the same time.
 _TAKEN = 4
 
 
@@ -35,37 +35,36 @@ def augment_images(
     epoch: int,
     index: NDArray[np.int64],
     workers: int | None = None,
-    view: int = 0,
+    copy: int = 0,
 ) -> Images:
-    """Make a new view of each image.
+    """Return an augmented copy of each image.
 
     Parameters
     ----------
     images : uint8 array of shape (n, height, width, 3)
-        RGB, 0-255. They are not changed.
+        RGB, 0-255; not changed.
     policy : Augment
-        What may be done to them.
     seed : int
-        Any whole number.
+        Any integer.
     epoch : int
         0 to 4,294,967,295.
     index : int64 array of shape (n,)
-        Which images these are. What an image becomes depends on the seed, the epoch, the view
-        and its own index, and not on the batch it is in, nor on its place there.
+        Indices of the images. The changes depend on the seed, the epoch, `copy` and the image's own
+        index, not on the batch or the position in it.
     workers : int, optional
-        How many threads; as many as there are cores if omitted. The result does not depend on it.
-    view : int, default=0
-        Another number gives another view of the same image in the same epoch.
+        Threads; all cores by default. The result does not depend on it.
+    copy : int, default=0
+        Number of the copy: each gives other changes of the same image in the same epoch.
 
     Returns
     -------
     uint8 array of shape (n, height, width, 3)
-        New memory, also where nothing is changed.
+        A new array, even if nothing changes.
 
     Raises
     ------
     UsageError
-        If an argument is not of that kind.
+        If an argument is invalid.
 
     Examples
     --------
@@ -78,14 +77,14 @@ def augment_images(
     _check(images)
     if np.shape(index) != (len(images),):
         raise UsageError(
-            f"index must have a number for each of the {len(images)} images. Received: shape "
+            f"`index` must have a number for each of the {len(images)} images; got shape "
             f"{np.shape(index)}."
         )
-    draws = draw(policy, seed=seed, epoch=epoch, index=index, view=view)
-    return apply_draws(images, draws, policy, workers)
+    transforms = sample_transforms(policy, seed=seed, epoch=epoch, index=index, copy=copy)
+    return apply_transforms(images, transforms, policy, workers)
 
 
-def views(
+def augmented_copies(
     images: Images,
     policy: Augment,
     count: int,
@@ -93,26 +92,24 @@ def views(
     *,
     workers: int | None = None,
 ) -> Images:
-    """Make several views of each image, whose answers a classifier can average.
+    """Return several augmented copies of each image, for test-time augmentation.
 
-    This is augmentation at test time. The first view is the image itself. Flips are not drawn
-    but take turns, so that two views by a policy of a horizontal flip are the image and its
-    mirror image. Every image gets the same views, so that the answer for one does not depend on
-    which others it is asked with.
+    The first copy is the image itself. Flips are not random but alternate, so that two copies with
+    a horizontal flip are the image and its mirror image. Every image gets the same changes, so that
+    a prediction does not depend on the other images.
 
     Parameters
     ----------
     images : uint8 array of shape (n, height, width, 3)
-        RGB, 0-255. They are not changed.
+        RGB, 0-255; not changed.
     policy : Augment
-        What may be done to them; usually what was done in training, or less. MixUp and CutMix
-        are no part of it.
+        Usually that of the training, or a weaker one. MixUp and CutMix are not applied.
     count : int
-        How many views, 1 or more.
+        Copies per image, 1 or more.
     seed : int, default=0
-        Any whole number.
+        Any integer.
     workers : int, optional
-        How many threads; as many as there are cores if omitted.
+        Threads; all cores by default.
 
     Returns
     -------
@@ -121,33 +118,33 @@ def views(
     Raises
     ------
     UsageError
-        If an argument is not of that kind.
+        If an argument is invalid.
     """
     _check(images)
     if isinstance(count, bool) or not isinstance(count, (int, np.integer)) or count < 1:
-        raise UsageError(f"count must be a whole number from 1. Received: {count!r}.")
-    result = np.empty((len(images), count, *images.shape[1:]), np.uint8)
-    result[:, 0] = images
-    same = np.zeros(len(images), np.int64)
-    for view in range(1, count):
-        draws = draw(policy, seed=seed, epoch=0, index=same, view=view)
-        # Bits of the view's number; a flip that is alone takes every second view.
-        turn = view if policy.horizontal_flip else view << 1
-        flips = bool(turn & 2) and policy.vertical_flip, bool(turn & 1) and policy.horizontal_flip
-        draws = replace(draws, flip=np.broadcast_to(flips, (len(images), 2)))
-        result[:, view] = apply_draws(images, draws, policy, workers)
-    return result
+        raise UsageError(f"`count` must be an integer from 1; got {count!r}.")
+    copies = np.empty((len(images), count, *images.shape[1:]), np.uint8)
+    copies[:, 0] = images
+    same_index = np.zeros(len(images), np.int64)
+    for copy in range(1, count):
+        transforms = sample_transforms(policy, seed=seed, epoch=0, index=same_index, copy=copy)
+        # Flips follow the bits of the copy's number; a vertical flip alone the lowest bit.
+        bits = copy if policy.horizontal_flip else copy << 1
+        flips = bool(bits & 2) and policy.vertical_flip, bool(bits & 1) and policy.horizontal_flip
+        transforms = replace(transforms, flip=np.broadcast_to(flips, (len(images), 2)))
+        copies[:, copy] = apply_transforms(images, transforms, policy, workers)
+    return copies
 
 
-def apply_draws(
-    images: Images, draws: Draws, policy: Augment, workers: int | None = None
+def apply_transforms(
+    images: Images, transforms: Transforms, policy: Augment, workers: int | None = None
 ) -> Images:
-    """Do to each image what was drawn for it; see :func:`augment_images`."""
-    count = len(images)
+    """Apply to each image its sampled changes; see :func:`augment_images`."""
     images = np.ascontiguousarray(images)
     out = np.empty_like(images)
     height, width = images.shape[1:3]
-    warp, colour, effects = Warp(draws, (height, width), policy), Colour(draws), Effects(draws)
+    warp = Warp(transforms, (height, width), policy)
+    colour, effects = ColourChanges(transforms), Effects(transforms)
 
     def work(i: int) -> None:
         target = out[i]
@@ -155,14 +152,14 @@ def apply_draws(
         colour(i, target)
         effects(i, target)
 
-    _spread(work, count, workers if workers is not None else count_cores())
+    _run(work, len(images), workers if workers is not None else count_cores())
     return out
 
 
-def _spread(work: Callable[[int], None], count: int, workers: int) -> None:
-    """Call `work` with 0 to count - 1 on this thread and on others, and wait for all of them."""
+def _run(work: Callable[[int], None], count: int, workers: int) -> None:
+    """Call `work` with 0 to count - 1 on this thread and others, and wait for all."""
     if workers < 1:
-        raise UsageError(f"workers must be 1 or more. Received: {workers!r}.")
+        raise UsageError(f"`workers` must be 1 or more; got {workers!r}.")
     starts = deque(range(0, count, _TAKEN))
 
     def take() -> None:
@@ -176,25 +173,25 @@ def _spread(work: Callable[[int], None], count: int, workers: int) -> None:
 
     with single_threaded_opencv():
         helpers = min(workers, len(starts)) - 1
-        waiting = [_threads(workers).submit(take) for _ in range(helpers)]
+        waiting = [_thread_pool(workers).submit(take) for _ in range(helpers)]
         try:
             take()
         finally:
             starts.clear()
             for helper in waiting:
-                # One that has not begun, the threads being busy for others, has nothing left to do.
+                # A helper that has not started, because the threads are busy, has no work left.
                 if not helper.cancel():
                     helper.result()
 
 
 @cache
-def _threads(workers: int) -> ThreadPoolExecutor:
-    """Return threads that are kept, since a small batch takes no longer than starting them does."""
+def _thread_pool(workers: int) -> ThreadPoolExecutor:
+    """Return a permanent pool: starting threads takes longer than a small batch."""
     return ThreadPoolExecutor(max(1, workers - 1), thread_name_prefix="augment")
 
 
 if hasattr(os, "register_at_fork"):  # a forked process has none of its parent's threads
-    os.register_at_fork(after_in_child=_threads.cache_clear)
+    os.register_at_fork(after_in_child=_thread_pool.cache_clear)
 
 
 def _check(images: object) -> None:
@@ -213,6 +210,6 @@ def _check(images: object) -> None:
         else type(images).__name__
     )
     raise UsageError(
-        "Images must be a uint8 array of shape (n, height, width, 3), RGB 0-255, with sides up "
-        f"to {MAX_SIDE}. Received: {received}."
+        "`images` must be a uint8 array of shape (n, height, width, 3), RGB 0-255, with sides up "
+        f"to {MAX_SIDE}; got {received}."
     )

@@ -1,4 +1,4 @@
-"""Choosing images of the data, and showing what a policy makes of them."""
+"""Preview of an augmentation: a contact sheet of images and their augmented copies."""
 
 from __future__ import annotations
 
@@ -15,10 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from kindsight.augment.apply import apply_draws
+from kindsight.augment.apply import apply_transforms
 from kindsight.augment.policy import Augment
-from kindsight.augment.sampling import draw
-from kindsight.augment.words import draw_record, draw_words
+from kindsight.augment.sampling import describe_transforms, sample_transforms, transforms_to_dict
 from kindsight.dataset import ImageDataset, open_dataset
 from kindsight.errors import DatasetError, ImageError, SettingsError
 from kindsight.files import replacing
@@ -37,16 +36,14 @@ __all__ = [
     "write_sheet",
 ]
 
-# SECTION: A contact sheet: images and their views in rows, each with what was drawn below it.
-
 FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
-"""The endings that a sheet's file may have."""
+"""Formats of a sheet by the ending of its file name."""
 
 _MARGIN, _GAP = 28, 14
 _TEXT, _HEADING, _TITLE = 12, 13, 22
 _LINE = 16
-# Smaller images are shown in whole multiples of their size, so that their pixels are seen.
-_LEAST_TILE = 128
+# Smaller images are enlarged by an integer factor, so that their pixels are visible.
+_MIN_TILE = 128
 _PAPER, _INK, _FAINT, _RULE = (255, 255, 255), (28, 32, 36), (105, 113, 121), (222, 226, 230)
 
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
@@ -54,14 +51,14 @@ Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 @dataclass(frozen=True)
 class SheetRow:
-    """One row.
+    """One row of a contact sheet.
 
     Parameters
     ----------
     images : uint8 array (k, height, width, 3)
         RGB; the same k and size in all rows.
     captions : sequence of k sequences of str
-        What is said below each image; broken between, and where it must be within, these parts.
+        Phrases below each image; lines are broken between phrases if possible.
     """
 
     images: NDArray[np.uint8]
@@ -69,7 +66,7 @@ class SheetRow:
 
 
 def sheet_pixels(rows: int, columns: int, size: tuple[int, int]) -> int:
-    """Return about how many pixels a sheet will have."""
+    """Return an estimate of the pixels of a sheet."""
     height, width = (side * _multiple(size) for side in size)
     return rows * (height + 6 * _LINE + _GAP) * columns * (width + _GAP)
 
@@ -82,11 +79,11 @@ def contact_sheet(
     Parameters
     ----------
     title : str
-        A name.
+        The heading.
     about : sequence of str
-        What there is to say of it, broken into lines between these parts.
+        Phrases below the title.
     headings : sequence of k str
-        Above the columns.
+        Headings of the columns.
     rows : sequence of SheetRow
         One or more.
 
@@ -124,31 +121,31 @@ def contact_sheet(
 
 
 def write_sheet(path: str | os.PathLike[str], sheet: Image.Image) -> None:
-    """Write a sheet in the format that the path's ending names, whole or not at all.
+    """Write a sheet in the format of the path's ending, atomically.
 
     Raises
     ------
     SettingsError
-        If the ending is none of :data:`FORMATS`.
+        If the ending is not in :data:`FORMATS`.
     """
     ending = Path(path).suffix.lower()
     if ending not in FORMATS:
         raise SettingsError(
-            f"A contact sheet is written as {', '.join(FORMATS)}. Received: {os.fspath(path)}."
+            f"The file of a contact sheet must end in {', '.join(FORMATS)}; got {os.fspath(path)}."
         )
     with replacing(path) as temporary:
         sheet.save(temporary, FORMATS[ending], quality=92)
 
 
 def _multiple(size: Sequence[int]) -> int:
-    return max(1, -(-_LEAST_TILE // min(size)))
+    return max(1, -(-_MIN_TILE // min(size)))
 
 
 def _wrapped(parts: Sequence[str], width: int, font: Font) -> list[str]:
-    """Put parts into lines, commas between them; only a part longer than a line is broken."""
+    """Join phrases with commas into lines; only a phrase longer than a line is broken."""
     lines: list[str] = []
     for number, part in enumerate(parts):
-        # Names on disk may hold line ends and halves of characters.
+        # File names may contain line breaks and invalid characters.
         clean = "".join(c if c.isprintable() else "?" for c in part)
         for piece in _pieces(clean + "," * (number < len(parts) - 1), width, font):
             space = "" if lines and lines[-1].endswith("/") else " "
@@ -160,7 +157,7 @@ def _wrapped(parts: Sequence[str], width: int, font: Font) -> list[str]:
 
 
 def _pieces(text: str, width: int, font: Font) -> list[str]:
-    """Break a text that does not fit at its spaces, or a path at its slashes, or else anywhere."""
+    """Break a text at spaces, a path at slashes, or anywhere, until the pieces fit."""
     if font.getlength(text) <= width or len(text) < 2:
         return [text]
     parts = text.split(" ") if " " in text else re.findall(r"[^/]*/|[^/]+$", text)
@@ -172,59 +169,59 @@ def _pieces(text: str, width: int, font: Font) -> list[str]:
 
 @cache
 def _font(size: int, bold: bool = False) -> Font:
-    """Return DejaVu Sans as it comes with Matplotlib, or else the font within Pillow.
+    """Return DejaVu Sans from Matplotlib's files, or else Pillow's font.
 
-    Pillow's has hardly more than ASCII, and file names do. Matplotlib itself is not imported.
+    Pillow's font has little more than ASCII. Matplotlib itself is not imported.
     """
     found = importlib.util.find_spec("matplotlib")
-    for place in found.submodule_search_locations or () if found else ():
+    for folder in found.submodule_search_locations or () if found else ():
         name = f"DejaVuSans{'-Bold' if bold else ''}.ttf"
-        file = Path(place, "mpl-data", "fonts", "ttf", name)
+        file = Path(folder, "mpl-data", "fonts", "ttf", name)
         if file.is_file():
             return ImageFont.truetype(str(file), size)
     return ImageFont.load_default(size)
 
 
 MAX_SHEET_PIXELS = 100_000_000
-"""The most pixels of a sheet: what takes 300 MB of memory."""
+"""Limit of the pixels of a sheet, which take 300 MB of memory."""
 
 
 @dataclass(frozen=True)
 class PreviewRow:
-    """One image and what was drawn for it.
+    """One image of a preview and its sampled changes.
 
     Attributes
     ----------
     path : str
-        As the dataset has it.
+        As in the dataset.
     index : int
-        Its row in the dataset of all images; what the draws are keyed by.
-    drawn : tuple of dict
-        For each view, as :func:`kindsight.augment.words.draw_record` gives it.
+        Row in the dataset, on which the random changes depend.
+    changes : tuple of dict
+        For each copy; see :func:`kindsight.augment.sampling.transforms_to_dict`.
     """
 
     path: str
     index: int
-    drawn: tuple[dict[str, Any], ...]
+    changes: tuple[dict[str, Any], ...]
 
 
 @dataclass(frozen=True)
 class Preview:
-    """A contact sheet, and what is on it.
+    """A contact sheet and its content.
 
     Attributes
     ----------
     sheet : PIL.Image.Image
     name : str
-        The policy's.
+        Name of the policy.
     policy : Augment
-    seed, epoch, views : int
-        `epoch` is that of the first view.
+    seed, epoch, copies : int
+        `epoch` is that of the first copy.
     found : int
-        How many images there are.
+        Number of images in the data.
     rows : tuple of PreviewRow
-    problems : tuple of str
-        A sentence for each image that was chosen and could not be read.
+    skipped : tuple of str
+        A sentence for each chosen image that is unreadable.
     """
 
     sheet: Image.Image
@@ -232,13 +229,13 @@ class Preview:
     policy: Augment
     seed: int
     epoch: int
-    views: int
+    copies: int
     found: int
     rows: tuple[PreviewRow, ...]
-    problems: tuple[str, ...]
+    skipped: tuple[str, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return everything but the sheet, for JSON."""
+        """Return everything except the sheet, for JSON."""
         return {
             "name": self.name,
             "augment": self.policy.to_dict(),
@@ -247,14 +244,14 @@ class Preview:
                 {
                     "path": row.path,
                     "index": row.index,
-                    "views": [
-                        {"epoch": self.epoch + view, "drawn": drawn}
-                        for view, drawn in enumerate(row.drawn)
+                    "copies": [
+                        {"epoch": self.epoch + copy, "changes": changes}
+                        for copy, changes in enumerate(row.changes)
                     ],
                 }
                 for row in self.rows
             ],
-            "problems": list(self.problems),
+            "skipped": list(self.skipped),
         }
 
 
@@ -265,31 +262,30 @@ def make_preview(
     name: str = "augmentation",
     spec: InputSpec | None = None,
     images: int = 6,
-    views: int = 5,
+    copies: int = 5,
     seed: int = 0,
     epoch: int = 1,
 ) -> Preview:
-    """Show what a policy makes of some of the images.
+    """Return a contact sheet of some images and their augmented copies.
 
     Parameters
     ----------
     data : path or ImageDataset
-        What :func:`kindsight.dataset.open_dataset` takes: a folder of images at any depth, a
-        table, arrays in a file. They are only read.
+        Data for :func:`kindsight.dataset.open_dataset`: a folder of images at any depth, a table,
+        or arrays in a file.
     policy : Augment
-        What is shown.
     name : str
-        What it is called on the sheet.
+        Title of the sheet.
     spec : InputSpec, optional
-        The size at which images are augmented and shown; 224 x 224, cropped, if omitted.
+        Size of the images; 224 x 224, cropped, by default.
     images : int
-        How many, if there are as many: chosen by the seed, from all folders in turn.
-    views : int
-        Of each, of as many epochs from `epoch` on.
+        Images on the sheet, at most; chosen randomly, from all folders in turn.
+    copies : int
+        Augmented copies per image, of consecutive epochs.
     seed : int
-        Any whole number.
+        Any integer.
     epoch : int
-        That of the first view.
+        Epoch of the first copy.
 
     Returns
     -------
@@ -298,31 +294,30 @@ def make_preview(
     Raises
     ------
     DatasetError
-        If there is no image that can be read.
+        If no image is readable.
     SettingsError
         If the sheet would be too large.
     """
     spec = spec or InputSpec(224, 224, fit="crop")
-    if sheet_pixels(images, views + 1, spec.size) > MAX_SHEET_PIXELS:
+    if sheet_pixels(images, copies + 1, spec.size) > MAX_SHEET_PIXELS:
         raise SettingsError(
-            f"A sheet has at most {MAX_SHEET_PIXELS // 10**6} million pixels. Received: {images} "
-            f"images, {views} views and a size of {spec.height} x {spec.width}, which are more. "
-            "Give fewer, or a smaller size."
+            f"A sheet may have at most {MAX_SHEET_PIXELS // 10**6} million pixels; {images} images "
+            f"with {copies} copies of {spec.height} x {spec.width} pixels have more. Choose fewer, "
+            "or a smaller size."
         )
     dataset = data if isinstance(data, ImageDataset) else open_dataset(data, labelled=False)
-    problems: list[str] = []
-    chosen = _readable(dataset, spec, seed, images, problems)
+    skipped: list[str] = []
+    chosen = _readable(dataset, spec, seed, images, skipped)
     if not chosen:
         raise DatasetError(
-            f"There must be an image that can be read. Received: {len(dataset):,}, of which none "
-            f"can: {problems[0]}"
+            f"None of the {len(dataset):,} images is readable. The first of them: {skipped[0]}"
         )
-    made = [_row(dataset, i, image, policy, seed, epoch, views) for i, image in chosen]
-    headings = ["the image", *(f"epoch {epoch + view}" for view in range(views))]
+    made = [_row(dataset, i, image, policy, seed, epoch, copies) for i, image in chosen]
+    headings = ["original", *(f"epoch {epoch + copy}" for copy in range(copies))]
     about = [*str(policy).split(", "), f"seed {seed}"]
     sheet = contact_sheet(name, about, headings, [row for _, row in made])
     rows = tuple(row for row, _ in made)
-    return Preview(sheet, name, policy, seed, epoch, views, len(dataset), rows, tuple(problems))
+    return Preview(sheet, name, policy, seed, epoch, copies, len(dataset), rows, tuple(skipped))
 
 
 def _row(
@@ -332,38 +327,38 @@ def _row(
     policy: Augment,
     seed: int,
     epoch: int,
-    views: int,
+    copies: int,
 ) -> tuple[PreviewRow, SheetRow]:
-    """Augment one image anew for each epoch."""
-    shown, drawn, captions = [image], [], [[dataset.path[i]]]
-    for view in range(views):
-        draws = draw(policy, seed=seed, epoch=epoch + view, index=np.array([i]))
-        shown.append(apply_draws(image[None], draws, policy, 1)[0])
-        drawn.append(draw_record(draws, 0))
-        captions.append(draw_words(draws, 0) or ["as it is"])
-    return PreviewRow(dataset.path[i], i, tuple(drawn)), SheetRow(np.stack(shown), captions)
+    """Augment one image once for each epoch."""
+    shown, changes, captions = [image], [], [[dataset.path[i]]]
+    for copy in range(copies):
+        transforms = sample_transforms(policy, seed=seed, epoch=epoch + copy, index=np.array([i]))
+        shown.append(apply_transforms(image[None], transforms, policy, 1)[0])
+        changes.append(transforms_to_dict(transforms, 0))
+        captions.append(describe_transforms(transforms, 0) or ["unchanged"])
+    return PreviewRow(dataset.path[i], i, tuple(changes)), SheetRow(np.stack(shown), captions)
 
 
 def _readable(
-    dataset: ImageDataset, spec: InputSpec, seed: int, count: int, problems: list[str]
+    dataset: ImageDataset, spec: InputSpec, seed: int, count: int, skipped: list[str]
 ) -> list[tuple[int, NDArray[np.uint8]]]:
-    """Read images in the order of chance until there are enough."""
+    """Read images in random order until there are enough."""
     found: list[tuple[int, NDArray[np.uint8]]] = []
-    for i in _in_turn(dataset, seed):
+    for i in _random_rows(dataset, seed):
         if len(found) == count:
             break
         try:
             loaded = dataset.load(i)
             image = read_image(loaded, target=spec.size) if isinstance(loaded, bytes) else loaded
         except ImageError as error:
-            problems.append(str(error if error.path else error.at(dataset.path[i])))
+            skipped.append(str(error if error.path else error.at(dataset.path[i])))
             continue
         found.append((i, resize_image(image, spec)))
     return found
 
 
-def _in_turn(dataset: ImageDataset, seed: int) -> Iterator[int]:
-    """Yield all rows by chance: one of each folder, then a second of each, and so on."""
+def _random_rows(dataset: ImageDataset, seed: int) -> Iterator[int]:
+    """Yield all rows in random order: one of each folder, then a second of each, and so on."""
     folders: dict[str, list[int]] = {}
     for i in permutation(seed, "preview", 0, len(dataset)).tolist():
         folders.setdefault(dataset.path[i].rpartition("/")[0], []).append(i)

@@ -95,7 +95,7 @@ def preview(  # noqa: PLR0913, PLR0917 (one parameter for each option)
         name=Path(augment).stem,
         spec=InputSpec(size, size, fit=resize),  # type: ignore[arg-type]  # checked there
         images=images,
-        views=views,
+        copies=views,
         seed=seed,
         epoch=epoch,
     )
@@ -115,7 +115,7 @@ def _lines(made: Preview, out: str) -> Iterator[str]:
     yield from facts(
         {
             "augment": f"{printable(made.name)}: {made.policy}",
-            "images": f"{shown}, {made.views} view{'s' * (made.views != 1)} of each",
+            "images": f"{shown}, augmented copies of each: {made.copies}",
             "sheet": f"{printable(out)} ({width:,} x {height:,} pixels)",
         },
         Paint(sys.stdout),
@@ -125,7 +125,7 @@ def _lines(made: Preview, out: str) -> Iterator[str]:
 def _notes(made: Preview, quiet: bool) -> None:
     if quiet:
         return
-    for problem in made.problems:
-        note(f"set aside: {problem}")
+    for reason in made.skipped:
+        note(f"skipped: {reason}")
     if made.policy.mixes:
         note("MixUp and CutMix mix the images of a batch, and are not shown.")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kindsight.augment import Augment
-from kindsight.augment.recipes import RECIPES
+from kindsight.augment.policy import RECIPES
 from kindsight.errors import SettingsError
 from kindsight.images import InputSpec
 from kindsight.models.networks.small_cnn import LayerRow

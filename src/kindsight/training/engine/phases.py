@@ -9,7 +9,7 @@ from dataclasses import fields, replace
 from typing import Any
 
 from kindsight.augment import Augment, parse_augment
-from kindsight.augment.recipes import RECIPES
+from kindsight.augment.policy import RECIPES
 from kindsight.errors import SettingsError
 from kindsight.training.common import choice_fault
 from kindsight.training.engine.plan import Phase

@@ -8,16 +8,16 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from policies import drawn, noise
+from policies import noise, transforms
 
 from kindsight.augment import Augment
-from kindsight.augment.apply import apply_draws
+from kindsight.augment.apply import apply_transforms
 
 
 def coloured(pixels, **values) -> list:
     """Change a row of pixels; return it as lists."""
     image = np.array([pixels], np.uint8)
-    return apply_draws(image[None], drawn(1, **values), Augment(), 1)[0, 0].tolist()
+    return apply_transforms(image[None], transforms(1, **values), Augment(), 1)[0, 0].tolist()
 
 
 def near(got, expected, off=1) -> bool:

@@ -1,4 +1,4 @@
-"""Draws: within their bounds, spread over them, and each setting for itself."""
+"""Transforms: within their bounds, spread over them, and each setting for itself."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from hypothesis import strategies as st
 from policies import POLICIES
 
 from kindsight.augment import Augment
-from kindsight.augment.sampling import AUTO, Draws, draw
+from kindsight.augment.sampling import AUTO, Transforms, sample_transforms
 
 MANY = np.arange(4000)
-NAMES = [field.name for field in fields(Draws)]
+NAMES = [field.name for field in fields(Transforms)]
 
 
-def many(**settings_) -> Draws:
-    return draw(Augment(**settings_), seed=1, epoch=2, index=MANY)
+def many(**settings_) -> Transforms:
+    return sample_transforms(Augment(**settings_), seed=1, epoch=2, index=MANY)
 
 
 def spread_over(values: np.ndarray, low: float, high: float) -> bool:
@@ -31,11 +31,13 @@ def spread_over(values: np.ndarray, low: float, high: float) -> bool:
 
 @settings(max_examples=60)
 @given(POLICIES, st.integers(), st.lists(st.integers(0, 10**6), max_size=6), st.integers(0, 3))
-def test_a_row_is_the_same_alone_and_in_any_company(policy, seed, index, view):
-    together = draw(policy, seed=seed, epoch=3, index=np.array(index, np.int64), view=view)
+def test_a_row_is_the_same_alone_and_in_any_company(policy, seed, index, copy):
+    together = sample_transforms(
+        policy, seed=seed, epoch=3, index=np.array(index, np.int64), copy=copy
+    )
     assert len(together) == len(index)
     for row, one in enumerate(index):
-        alone = draw(policy, seed=seed, epoch=3, index=np.array([one]), view=view)
+        alone = sample_transforms(policy, seed=seed, epoch=3, index=np.array([one]), copy=copy)
         for name in NAMES:
             assert np.array_equal(getattr(alone, name)[0], getattr(together, name)[row]), name
 
@@ -114,45 +116,47 @@ def test_a_setting_draws_the_same_whatever_else_is_set():
 
 def test_epochs_views_and_seeds_draw_anew():
     policy = Augment(rotation=10)
-    one = draw(policy, seed=1, epoch=2, index=MANY).rotation
+    one = sample_transforms(policy, seed=1, epoch=2, index=MANY).rotation
     for other in (
-        draw(policy, seed=2, epoch=2, index=MANY),
-        draw(policy, seed=1, epoch=3, index=MANY),
-        draw(policy, seed=1, epoch=2, index=MANY, view=1),
-        draw(policy, seed=1, epoch=2, index=MANY, view=2),
+        sample_transforms(policy, seed=2, epoch=2, index=MANY),
+        sample_transforms(policy, seed=1, epoch=3, index=MANY),
+        sample_transforms(policy, seed=1, epoch=2, index=MANY, copy=1),
+        sample_transforms(policy, seed=1, epoch=2, index=MANY, copy=2),
     ):
         assert abs(np.corrcoef(one, other.rotation)[0, 1]) < 0.08
-    assert np.array_equal(one, draw(policy, seed=1, epoch=2, index=MANY, view=0).rotation)
+    assert np.array_equal(
+        one, sample_transforms(policy, seed=1, epoch=2, index=MANY, copy=0).rotation
+    )
 
 
 def test_auto_chooses_one_operation_and_leaves_all_else():
-    draws, nothing = many(auto=True), many()
-    counts = np.bincount(draws.auto, minlength=len(AUTO))
+    sampled, nothing = many(auto=True), many()
+    counts = np.bincount(sampled.auto, minlength=len(AUTO))
     # 4,000 in 14: chi-square of 13 degrees is above 34.5 once in a thousand.
     assert len(counts) == len(AUTO) == 14
     assert ((counts - 4000 / 14) ** 2 / (4000 / 14)).sum() < 34.5
     changed = {
-        "rotation": draws.rotation != 0,
-        "shear": draws.shear[:, 1] != 0,
-        "shear-level": draws.shear[:, 0] != 0,
-        "shift-across": draws.shift[:, 1] != 0,
-        "shift-down": draws.shift[:, 0] != 0,
-        "brightness": draws.brightness != 1,
-        "contrast": draws.contrast != 1,
-        "saturation": draws.saturation != 1,
-        "sharpness": draws.sharpness != 1,
-        "posterize": draws.posterize != 8,
-        "solarize": draws.solarize != 256,
-        "autocontrast": draws.autocontrast,
-        "equalize": draws.equalize,
+        "rotation": sampled.rotation != 0,
+        "shear": sampled.shear[:, 1] != 0,
+        "shear-level": sampled.shear[:, 0] != 0,
+        "shift-across": sampled.shift[:, 1] != 0,
+        "shift-down": sampled.shift[:, 0] != 0,
+        "brightness": sampled.brightness != 1,
+        "contrast": sampled.contrast != 1,
+        "saturation": sampled.saturation != 1,
+        "sharpness": sampled.sharpness != 1,
+        "posterize": sampled.posterize != 8,
+        "solarize": sampled.solarize != 256,
+        "autocontrast": sampled.autocontrast,
+        "equalize": sampled.equalize,
     }
     for name, where in changed.items():
-        others = draws.auto != AUTO.index(name)
+        others = sampled.auto != AUTO.index(name)
         assert not where[others].any(), name
         # The weakest posterize and solarize do nothing.
         assert where[~others].mean() > 0.8, name
-    assert not (draws.blur.any() or draws.noise.any() or draws.erased[:, 2].any())
-    assert np.array_equal(draws.size, nothing.size)
+    assert not (sampled.blur.any() or sampled.noise.any() or sampled.erased[:, 2].any())
+    assert np.array_equal(sampled.size, nothing.size)
 
 
 @pytest.mark.parametrize(
@@ -166,11 +170,11 @@ def test_auto_chooses_one_operation_and_leaves_all_else():
     ],
 )
 def test_the_strength_of_auto_is_even(name, column, bounds):
-    draws = many(auto=True)
-    assert spread_over(column(draws)[draws.auto == AUTO.index(name)], *bounds)
+    sampled = many(auto=True)
+    assert spread_over(column(sampled)[sampled.auto == AUTO.index(name)], *bounds)
 
 
 def test_the_strength_of_steps():
-    draws = many(auto=True)
-    assert set(draws.posterize.tolist()) == {4, 5, 6, 7, 8}
-    assert 0 <= draws.solarize.min() < 30
+    sampled = many(auto=True)
+    assert set(sampled.posterize.tolist()) == {4, 5, 6, 7, 8}
+    assert 0 <= sampled.solarize.min() < 30

@@ -8,15 +8,15 @@ import math
 import numpy as np
 import pytest
 from PIL import Image
-from policies import drawn, noise
+from policies import noise, transforms
 
 from kindsight.augment import Augment, augment_images
-from kindsight.augment.apply import apply_draws
+from kindsight.augment.apply import apply_transforms
 from kindsight.augment.transforms import NOISE_VALUES, noise_table
 
 
 def changed(image: np.ndarray, **values) -> np.ndarray:
-    return apply_draws(image[None], drawn(1, **values), Augment(), 1)[0]
+    return apply_transforms(image[None], transforms(1, **values), Augment(), 1)[0]
 
 
 def flat(value: int, height: int = 60, width: int = 80) -> np.ndarray:
@@ -46,12 +46,12 @@ def test_sharpness_mixes_with_the_smoothed_image(factor):
 
 def test_noise_has_the_spread_and_no_bias():
     image = flat(128, 120, 120)
-    values = changed(image, noise=10.0, noise_place=0.3) - 128.0
+    values = changed(image, noise=10.0, noise_offset=0.3) - 128.0
     # 43,200 numbers: standard errors 0.048 of the mean, 0.034 of the spread; rounding adds 1/12.
     assert abs(values.mean()) < 0.2
     assert abs(values.std() - math.sqrt(100 + 1 / 12)) < 0.15
     assert np.abs(np.corrcoef(values.reshape(-1, 3).T) - np.eye(3)).max() < 0.04
-    elsewhere = changed(image, noise=10.0, noise_place=0.8) - 128.0
+    elsewhere = changed(image, noise=10.0, noise_offset=0.8) - 128.0
     assert abs(np.corrcoef(values.ravel(), elsewhere.ravel())[0, 1]) < 0.03
 
 
@@ -71,7 +71,7 @@ def test_the_table_of_noise_is_normal():
 
 def test_a_image_larger_than_the_table_takes_it_from_the_start_again():
     image = flat(128, 500, 400)  # 600,000 numbers of 524,288
-    got = changed(image, noise=4.0, noise_place=0.5).ravel()
+    got = changed(image, noise=4.0, noise_offset=0.5).ravel()
     again = got[NOISE_VALUES:]
     assert np.array_equal(got[: len(again)], again)
     assert got.std() == pytest.approx(4, abs=0.1)
@@ -92,16 +92,16 @@ def test_jpeg_is_that_of_pillow(quality):
 
 def test_erasing_paints_a_rectangle_and_nothing_else():
     image = noise(2, 40, 50)
-    got = changed(image, erased=(0.25, 0.5, 0.5, 0.2), paint=(10, 20, 30))
+    got = changed(image, erased=(0.25, 0.5, 0.5, 0.2), erased_colour=(10, 20, 30))
     expected = image.copy()
     expected[10:30, 25:35] = 10, 20, 30
     assert np.array_equal(got, expected)
 
 
 def test_the_smallest_rectangle_is_a_pixel_and_the_largest_ends_at_the_edge():
-    got = changed(flat(0, 3, 3), erased=(0.999, 0.999, 0.001, 0.001), paint=(9, 9, 9))
+    got = changed(flat(0, 3, 3), erased=(0.999, 0.999, 0.001, 0.001), erased_colour=(9, 9, 9))
     assert got[..., 0].tolist() == [[0, 0, 0], [0, 0, 0], [0, 0, 9]]
-    assert (changed(flat(0, 3, 3), erased=(0, 0, 1, 1), paint=(9, 9, 9)) == 9).all()
+    assert (changed(flat(0, 3, 3), erased=(0, 0, 1, 1), erased_colour=(9, 9, 9)) == 9).all()
 
 
 def test_the_erased_area_is_the_one_asked_for():

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from policies import drawn, noise
+from policies import noise, transforms
 
 from kindsight.augment import Augment, augment_images
-from kindsight.augment.apply import apply_draws
-from kindsight.augment.sampling import Draws, draw
+from kindsight.augment.apply import apply_transforms
+from kindsight.augment.sampling import Transforms, sample_transforms
 from kindsight.augment.transforms import inverse_matrices
 
 # Before 5.0, OpenCV rounds places to 1/32 of a pixel: 255 / 64 of an error in each direction.
@@ -23,7 +23,7 @@ NUMPY_FILLS = {"nearest": "edge", "reflect": "symmetric", "wrap": "wrap"}
 
 
 def warped(image: np.ndarray, policy: Augment | None = None, **values) -> np.ndarray:
-    return apply_draws(image[None], drawn(1, **values), policy or Augment(), 1)[0]
+    return apply_transforms(image[None], transforms(1, **values), policy or Augment(), 1)[0]
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 4), (5, 4), (32, 33)])
@@ -78,28 +78,28 @@ def test_what_stood_upright_leans_to_the_right_and_level_lines_rise_to_the_right
 def test_the_corners_show_what_lies_a_share_of_the_sides_away():
     corners = [[0.1, 0.05], [-0.1, 0.2], [0.05, 0.0], [0.15, -0.2]]
     height, width = 50, 80
-    (matrix,) = inverse_matrices(drawn(1, corners=[corners]), (height, width))
+    (matrix,) = inverse_matrices(transforms(1, corners=[corners]), (height, width))
     edges = [(0, 0), (0, 1), (1, 1), (1, 0)]
     for (down, across), (more_down, more_across) in zip(edges, corners, strict=True):
         x, y, w = matrix @ (across * width - 0.5, down * height - 0.5, 1)
         assert (x / w + 0.5) / width == pytest.approx(across + more_across)
         assert (y / w + 0.5) / height == pytest.approx(down + more_down)
     straight = [[[0.1, 0.1]] * 4]
-    (moved,) = inverse_matrices(drawn(1, corners=straight), (height, width))
+    (moved,) = inverse_matrices(transforms(1, corners=straight), (height, width))
     assert moved == pytest.approx(np.array([[1, 0, 8], [0, 1, 5], [0, 0, 1.0]]))
 
 
 # An implementation of its own: forward matrices, inverted; four pixels, weighed -------------------
 
 
-def forward(draws: Draws, i: int, height: int, width: int) -> np.ndarray:
+def forward(sampled: Transforms, i: int, height: int, width: int) -> np.ndarray:
     """Flip, size, shear, rotation, shift, perspective, as the documentation lists them."""
-    angle = math.radians(draws.rotation[i])
-    rise, lean = (math.tan(math.radians(degrees)) for degrees in draws.shear[i])
-    down, across = draws.shift[i]
+    angle = math.radians(sampled.rotation[i])
+    rise, lean = (math.tan(math.radians(degrees)) for degrees in sampled.shear[i])
+    down, across = sampled.shift[i]
     steps = [
-        np.diag([-1.0 if draws.flip[i, 1] else 1.0, -1.0 if draws.flip[i, 0] else 1.0, 1.0]),
-        np.diag([draws.size[i, 1], draws.size[i, 0], 1.0]),
+        np.diag([-1.0 if sampled.flip[i, 1] else 1.0, -1.0 if sampled.flip[i, 0] else 1.0, 1.0]),
+        np.diag([sampled.size[i, 1], sampled.size[i, 0], 1.0]),
         np.array([[1, 0, 0], [-rise, 1, 0], [0, 0, 1.0]]),
         np.array([[1, -lean, 0], [0, 1, 0], [0, 0, 1.0]]),
         np.array(
@@ -118,7 +118,7 @@ def forward(draws: Draws, i: int, height: int, width: int) -> np.ndarray:
     total = middle @ total
     ends = np.array([[-0.5, -0.5], [width - 0.5, -0.5], [width - 0.5, height - 0.5],
                      [-0.5, height - 0.5]])  # fmt: skip
-    seen = ends + draws.corners[i][:, ::-1] * (width, height)
+    seen = ends + sampled.corners[i][:, ::-1] * (width, height)
     fold = cv2.getPerspectiveTransform(seen.astype(np.float32), ends.astype(np.float32))
     return fold @ total
 
@@ -156,7 +156,7 @@ def folded(places: np.ndarray, count: int, fill: str) -> np.ndarray:
 @pytest.mark.parametrize("perspective", [0, 0.2])
 @pytest.mark.parametrize("fill", FILLS)
 @pytest.mark.parametrize("size", [(24, 24), (9, 31), (1, 1), (1, 6)])
-def test_any_warp_is_that_of_an_implementation_of_its_own(size, fill, perspective):
+def test_any_warp_equals_an_independent_implementation(size, fill, perspective):
     policy = Augment(
         rotation=180,
         shift=(0.5, 0.3),
@@ -170,10 +170,10 @@ def test_any_warp_is_that_of_an_implementation_of_its_own(size, fill, perspectiv
         fill_value=130,
     )
     images = noise(4, 25, *size)
-    draws = draw(policy, seed=0, epoch=1, index=np.arange(25))
-    got = apply_draws(images, draws, policy, 1)
+    changes = sample_transforms(policy, seed=0, epoch=1, index=np.arange(25))
+    got = apply_transforms(images, changes, policy, 1)
     expected = [
-        sampled(image, forward(draws, i, *size), fill, 130) for i, image in enumerate(images)
+        sampled(image, forward(changes, i, *size), fill, 130) for i, image in enumerate(images)
     ]
     difference = np.abs(got - expected)
     # Rounding alone makes 0.25 on average.
