@@ -71,3 +71,12 @@ def test_a_name_that_the_dataset_has_not_is_an_attribute_error() -> None:
     assert {"ImageDataset", "open_dataset", "random_split"} <= set(dir(dataset))
     with pytest.raises(AttributeError, match="opendataset"):
         _ = dataset.opendataset
+
+
+def test_the_table_of_where_things_are_names_files_that_exist() -> None:
+    root = Path(__file__).resolve().parents[1]
+    table = (root / "CONTRIBUTING.md").read_text("utf-8").split("## Where things are")[1]
+    rows = [line for line in table.split("## ")[0].splitlines() if line.startswith("| ")][1:]
+    named = [path for row in rows for path in re.findall(r"`([\w/.]+)`", row.split("|")[2])]
+    assert len(named) > 20
+    assert [path for path in named if not (root / "src" / "kindsight" / path).exists()] == []

@@ -151,6 +151,10 @@ def _together(every: Sequence[Features]) -> Features:
     )
 
 
+# A resized JPEG of 224 x 224 pixels and its row, beside the features.
+STORED_BYTES = 20_000
+
+
 def compute_features(
     dataset: ImageDataset,
     backbone: BackboneFiles,
@@ -211,6 +215,7 @@ def _compute(
     view: int,
 ) -> Features:
     path, width = feature_table_path(cache, backbone, spec, view), backbone.layout.width
+    cache.require_space(len(dataset), 4 * width + STORED_BYTES, path)
     workers = workers or count_cores()
     with (
         closing(FeatureTable(path, width)) as table,
