@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+import re
 from importlib.metadata import version
+from pathlib import Path
 
 import pytest
 

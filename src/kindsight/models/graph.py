@@ -1,7 +1,7 @@
-"""The graph of a Keras model: where everything passes through one layer.
+"""The graph of a Keras model: its connections, cut layers, stages and last feature maps.
 
-At such a layer a network can be cut in two, and what it gives is all that the rest knows of the
-image (an articulation point of the graph).
+At a cut layer no skip connection bypasses the layer, so that the network can be cut in two there
+(an articulation point of the graph).
 """
 
 from __future__ import annotations
@@ -11,25 +11,48 @@ from typing import Any
 
 from kindsight.errors import SettingsError, WeightsError
 
-__all__ = ["CutPoint", "as_functional", "cut_points", "feature_stages", "last_maps", "output_of"]
+__all__ = [
+    "CutPoint",
+    "as_functional",
+    "call_inputs",
+    "cut_points",
+    "feature_stages",
+    "last_maps",
+    "output_of",
+    "producer",
+]
 
-STAGES = 4
-# Two layers are of different stages where the larger one's map has this many times the area.
-HALVED = 2.5
-# From an eighth of the image's height and width on, maps say more than edges do.
-SMALLEST_STEP = 6.0
+MAX_STAGES = 4
+# A stage ends where the next map has an area smaller by this factor or more.
+AREA_FACTOR = 2.5
+# Maps of an eighth of the image's size or less respond to more than edges. 6, not 8: padding.
+MIN_STRIDE = 6.0
+
+
+def call_inputs(operation: Any) -> list[list[Any]]:
+    """Return the input tensors of each call of a layer or operation.
+
+    Keras has no public access to the connections of a graph: ``_inbound_nodes`` and
+    ``_keras_history`` are used here only, so that a change of Keras concerns this module alone.
+    """
+    return [list(node.input_tensors) for node in operation._inbound_nodes]
+
+
+def producer(tensor: Any) -> Any:
+    """Return the layer or operation whose output a Keras tensor is."""
+    return tensor._keras_history.operation
 
 
 @dataclass(frozen=True)
 class CutPoint:
-    """A layer through which everything passes.
+    """A layer at which a network can be cut.
 
     Parameters
     ----------
     name : str
         The layer's name.
     shape : tuple of int or None
-        Of what it gives, without the batch: (height, width, channels), or (numbers,).
+        Of its output, without the batch: (height, width, channels), or (values,).
     """
 
     name: str
@@ -37,77 +60,64 @@ class CutPoint:
 
 
 def cut_points(model: Any) -> list[CutPoint]:
-    """List the layers through which everything passes, from the image to the output.
+    """Return the layers that no connection bypasses, from input to output.
 
     Parameters
     ----------
     model : keras.Model
-        Functional or sequential, of one input and one output.
+        Functional or sequential, with one input and one output.
 
     Raises
     ------
     SettingsError
-        For a model of several inputs or outputs, or one that is not a graph of layers.
+        For a model with several inputs or outputs, or one that is not a graph of layers.
     """
-    graph = as_functional(model)
-    order = list(graph.operations)
-    places = {id(operation): place for place, operation in enumerate(order)}
+    order = list(as_functional(model).operations)
+    index = {id(operation): i for i, operation in enumerate(order)}
     last_use = [0] * len(order)
-    for place, operation in enumerate(order):
-        for node in operation._inbound_nodes:
-            for tensor in node.input_tensors:
-                source = places.get(id(tensor._keras_history.operation))
-                # A layer may be used by other models, too: those nodes lead out of this one.
+    for i, operation in enumerate(order):
+        for tensors in call_inputs(operation):
+            for tensor in tensors:
+                # A layer may be used by other models, too: those calls are not of this graph.
+                source = index.get(id(producer(tensor)))
                 if source is not None:
-                    last_use[source] = max(last_use[source], place)
+                    last_use[source] = max(last_use[source], i)
     found, reach = [], 0
-    for place, operation in enumerate(order):
+    for i, operation in enumerate(order):
         output: Any = getattr(operation, "output", None)
-        if reach <= place and hasattr(output, "shape"):
+        if reach <= i and hasattr(output, "shape"):
             found.append(CutPoint(operation.name, tuple(output.shape[1:])))
-        reach = max(reach, last_use[place])
+        reach = max(reach, last_use[i])
     return found
 
 
 def as_functional(model: Any) -> Any:
-    """Return the graph of a model; of a sequential one, the same layers as a graph.
-
-    Raises
-    ------
-    SettingsError
-        As :func:`cut_points`.
-    """
+    """Return a model as a functional one; SettingsError as :func:`cut_points`."""
     inner = getattr(model, "_functional", None) or model
     ends = (getattr(inner, "inputs", None) or (), getattr(inner, "outputs", None) or ())
     if not hasattr(inner, "operations") or any(len(end) != 1 for end in ends):
         raise SettingsError(
-            "A network must be a graph of layers with one input and one output. "
-            f"Received: {type(model).__name__} {getattr(model, 'name', '')!r}."
+            "A network must be a graph of layers with one input and one output; got "
+            f"{type(model).__name__} {getattr(model, 'name', '')!r}."
         )
     return inner
 
 
 def output_of(model: Any, name: str) -> Any:
-    """Return what a layer, or an operation between layers, gives: a Keras tensor.
-
-    Raises
-    ------
-    SettingsError
-        For a name that the model does not have.
-    """
+    """Return the output, a Keras tensor, of a layer or operation; SettingsError if unknown."""
     for operation in as_functional(model).operations:
         if operation.name == name:
             return operation.output
-    raise SettingsError(f"The model {model.name!r} must have a layer {name!r}; it has none.")
+    raise SettingsError(f"The model {model.name!r} has no layer {name!r}.")
 
 
 def last_maps(model: Any) -> CutPoint:
-    """Find the last layer that gives maps over space: before a global pooling, or a flattening.
+    """Return the last layer with feature maps, before a global pooling or a flattening.
 
     Raises
     ------
     WeightsError
-        Where there is none.
+        If there is none.
     """
     kinds = _kinds(model)
     found = None
@@ -117,8 +127,8 @@ def last_maps(model: Any) -> CutPoint:
         found = point
     if found is None or kinds[found.name] == "InputLayer":
         raise WeightsError(
-            f"The model {model.name!r} must have a layer that gives maps over space (batch, "
-            "height, width, channels). Received: none."
+            f"The model {model.name!r} has no layer with feature maps (batch, height, width, "
+            "channels)."
         )
     return found
 
@@ -129,10 +139,11 @@ def _kinds(model: Any) -> dict[str, str]:
 
 
 def feature_stages(model: Any, size: tuple[int, int]) -> list[CutPoint]:
-    """Choose by rule the layers whose statistics are features: ends of a network's stages.
+    """Return the layers whose statistics are features, chosen by a rule.
 
-    A stage ends where the next cut point's map is less than half as large; padding does not end
-    one. At most four, the latest, from an eighth of the image's height and width on.
+    They are the ends of stages: cut points after which the maps have less than half the area;
+    padding does not end a stage. At most the last four, whose maps have an eighth of the image's
+    height and width or less.
 
     Parameters
     ----------
@@ -141,23 +152,22 @@ def feature_stages(model: Any, size: tuple[int, int]) -> list[CutPoint]:
         (height, width) of the images in pixels.
     """
     kinds = _kinds(model)
-    passed_over = ("InputLayer", "ZeroPadding2D")
     points = [
         point
         for point in cut_points(model)
-        if len(point.shape) == 3 and kinds[point.name] not in passed_over
+        if len(point.shape) == 3 and kinds[point.name] not in ("InputLayer", "ZeroPadding2D")
     ]
     ends = [
         point
         for point, following in zip(points, [*points[1:], None], strict=True)
-        if following is None or _area(point.shape) >= HALVED * _area(following.shape)
+        if following is None or _area(point.shape) >= AREA_FACTOR * _area(following.shape)
     ]
     late = [
         point
         for point in ends
-        if size[0] * size[1] >= SMALLEST_STEP**2 * _area(point.shape) and _area(point.shape) > 1
+        if size[0] * size[1] >= MIN_STRIDE**2 * _area(point.shape) and _area(point.shape) > 1
     ]
-    return (late or ends)[-STAGES:]
+    return (late or ends)[-MAX_STAGES:]
 
 
 def _area(shape: tuple[int | None, ...]) -> int:

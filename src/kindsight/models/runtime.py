@@ -1,4 +1,4 @@
-"""Running a network: a LiteRT file, pixels in, numbers out; many images by all cores."""
+"""Run a LiteRT model on images, on all cores."""
 
 from __future__ import annotations
 
@@ -18,14 +18,21 @@ __all__ = ["Interpreter", "InterpreterPool"]
 
 
 class Interpreter:
-    """A model of one input and one output, ready to run on one image at a time.
+    """A LiteRT model that is run on one image at a time.
 
     Parameters
     ----------
     model : path
         A ``.tflite`` file: float32 (1, height, width, 3) with values 0-255 to float32 (1, n).
     threads : int
-        How many threads one run uses.
+        Threads used by one run.
+
+    Attributes
+    ----------
+    size : tuple of int
+        (height, width) of the images.
+    width : int
+        n, the number of outputs.
 
     Raises
     ------
@@ -41,24 +48,24 @@ class Interpreter:
             (output,) = self._interpreter.get_output_details()
         except (WeightsError, ValueError) as error:
             raise BundleError(
-                f"{self.path} must be a LiteRT model of one input and one output that can be "
-                f"loaded. Received: {str(error)[:200]}"
+                f"{self.path} cannot be loaded as a LiteRT model of one input and one output: "
+                f"{str(error)[:200]}"
             ) from error
         shape = tuple(int(size) for size in input_["shape"])
         if len(shape) != 4 or shape[0] != 1 or shape[3] != 3 or input_["dtype"] != np.float32:
             raise BundleError(
-                f"{self.path} must take float32 images of shape (1, height, width, 3). "
-                f"It takes {np.dtype(input_['dtype']).name} {shape}."
+                f"{self.path} must take float32 images of shape (1, height, width, 3); it takes "
+                f"{np.dtype(input_['dtype']).name} {shape}."
             )
-        given = tuple(int(size) for size in output["shape"])
-        if len(given) != 2 or given[0] != 1 or output["dtype"] != np.float32:
+        shape_out = tuple(int(size) for size in output["shape"])
+        if len(shape_out) != 2 or shape_out[0] != 1 or output["dtype"] != np.float32:
             raise BundleError(
-                f"{self.path} must give float32 numbers of shape (1, n). "
-                f"It gives {np.dtype(output['dtype']).name} {given}."
+                f"{self.path} must return float32 values of shape (1, n); it returns "
+                f"{np.dtype(output['dtype']).name} {shape_out}."
             )
         self._input, self._output = input_["index"], output["index"]
         self.size = (shape[1], shape[2])
-        self.width = given[1]
+        self.width = shape_out[1]
 
     def __call__(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Run the model on one image.
@@ -80,9 +87,9 @@ class Interpreter:
         """
         if image.shape != (*self.size, 3):
             raise BundleError(
-                f"{self.path} takes images of shape {(*self.size, 3)}. Received: {image.shape}."
+                f"{self.path} takes images of shape {(*self.size, 3)}; got {image.shape}."
             )
-        # Straight into the network's own memory; no view of it may be left when it runs.
+        # Copied into the model's own memory; no reference to it may exist during the run.
         np.copyto(self._interpreter.tensor(self._input)(), image[None])
         self._interpreter.invoke()
         result: NDArray[np.float32] = self._interpreter.get_tensor(self._output)[0]
@@ -90,17 +97,17 @@ class Interpreter:
 
 
 class InterpreterPool:
-    """Interpreters of one model for several threads, one thread of computation each.
+    """Interpreters of one model for several threads.
 
-    Two runs side by side keep two cores busier than one run on two threads does, and need no
-    waiting on each other. Interpreters are made when first needed.
+    Two runs in parallel use two cores better than one run with two threads. Interpreters are
+    created when first needed.
 
     Parameters
     ----------
     model : path
         A ``.tflite`` file.
     workers : int, optional
-        How many runs at once; the number of cores if omitted.
+        Number of parallel runs; default: the number of cores.
     """
 
     def __init__(self, model: str | os.PathLike[str], workers: int | None = None) -> None:
@@ -114,11 +121,11 @@ class InterpreterPool:
         self._free.put(first)
 
     def run(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Run the model on one image, waiting while all interpreters are at work."""
+        """Run the model on one image, waiting for a free interpreter."""
         return self.run_all([image])[0]
 
     def run_all(self, images: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.float32]]:
-        """Run the model on some images, one after the other, on one interpreter."""
+        """Run the model on several images, one after the other, on one interpreter."""
         if not images:
             return []
         interpreter = self._free.get()

@@ -13,7 +13,7 @@ from kindsight.dataset import ImageDataset
 from kindsight.dataset.labels import class_indices
 from kindsight.dataset.splits.groups import group_indices
 from kindsight.errors import DatasetError
-from kindsight.models.backbones.table import SIZE_RANGE
+from kindsight.models.backbones.backbone import SIZE_RANGE
 
 __all__ = [
     "CLASS_WEIGHTS",

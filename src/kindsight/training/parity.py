@@ -172,7 +172,7 @@ def check_keras_weights(template: Path, head: Head, written: Path) -> None:
     """
     expected, found = _arrays(template), _arrays(written)
     added = {name: array for name, array in found.items() if name not in expected}
-    dense = [step for step in head.steps() if step.kind == "dense"]
+    dense = [step for step in head.layers() if step.kind == "dense"]
     wanted = [array for step in dense for array in (step.kernel, step.bias)]
     same = expected.keys() <= found.keys() and all(
         _same(array, found[name]) for name, array in expected.items()

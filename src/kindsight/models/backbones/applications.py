@@ -1,7 +1,10 @@
-"""The networks of ``keras.applications``: their facts.
+"""The networks of ``keras.applications``: a table, and how they are built.
 
-Stages are ends of blocks through which everything passes, from an eighth of the image's size
-on. Names and widths are facts of the networks; a test compares them with what Keras builds.
+Stages are the last layers of blocks, without skip connections around them, whose maps have an
+eighth of the image's height and width or less. A test compares the table with what Keras builds.
+
+``preprocess_input`` of Keras becomes a layer of the network here, so that all take pixels of
+0-255. MobileNetV3, EfficientNetV2 and ConvNeXt contain such a layer already.
 """
 
 from __future__ import annotations
@@ -10,20 +13,16 @@ from typing import Any
 
 from kindsight.models.backbones.backbone import Backbone, PublishedFile, Stage
 
-__all__ = [
-    "APPLICATIONS",
-    "SCALINGS",
-    "build_application",
-]
+__all__ = ["APPLICATIONS", "build_application"]
 
 _KERAS = "https://storage.googleapis.com/tensorflow/keras-applications/"
 _NO_TOP = "_weights_tf_dim_ordering_tf_kernels_notop.h5"
 
-SCALINGS = {
+_SCALINGS = {
     "signed": "pixels / 127.5 - 1",
-    "torch": "pixels / 255, less the mean of ImageNet, over its deviation",
-    "caffe": "BGR, less the mean of ImageNet",
-    "inside": "inside the network of Keras",
+    "torch": "(pixels / 255 - mean) / std, of ImageNet",
+    "caffe": "BGR, pixels - mean of ImageNet",
+    "inside": "as in Keras, by the network's first layers",
 }
 
 
@@ -32,14 +31,14 @@ def _stages(**channels: int) -> tuple[Stage, ...]:
 
 
 def _v2(size: int, parameters: int, top: int, path: str, digest: str, **stages: int) -> Backbone:
-    """Describe one EfficientNetV2: ``b0`` or ``s``, and so on."""
+    """Return an EfficientNetV2: ``b0``, ``s`` and so on."""
     return Backbone(
         f"efficientnet-v2-{path}",
         (size, size),
         parameters,
         "Apache-2.0",
         "github.com/google/automl, converted by Keras",
-        SCALINGS["inside"],
+        _SCALINGS["inside"],
         _stages(**stages),
         top,
         cuts=tuple(stages),
@@ -55,7 +54,7 @@ _LIST = (
         21_802_784,
         "Apache-2.0",
         "the authors' weights, converted by Keras",
-        SCALINGS["signed"],
+        _SCALINGS["signed"],
         _stages(mixed2=288, mixed5=768, mixed7=768),
         2048,
         min_size=75,
@@ -71,7 +70,7 @@ _LIST = (
         2_257_984,
         "Apache-2.0",
         "the authors' weights, converted by Keras",
-        SCALINGS["signed"],
+        _SCALINGS["signed"],
         _stages(block_5_add=32, block_9_add=64, block_12_add=96, block_15_add=160),
         1280,
         cuts=("block_2_add", "block_5_add", "block_9_add", "block_12_add", "block_15_add"),
@@ -87,7 +86,7 @@ _LIST = (
         939_120,
         "Apache-2.0",
         "the authors' weights, converted by Keras",
-        SCALINGS["inside"],
+        _SCALINGS["inside"],
         _stages(
             expanded_conv_2_add=24,
             expanded_conv_5_add=40,
@@ -108,7 +107,7 @@ _LIST = (
         2_996_352,
         "Apache-2.0",
         "the authors' weights, converted by Keras",
-        SCALINGS["inside"],
+        _SCALINGS["inside"],
         _stages(
             expanded_conv_5_add=40,
             expanded_conv_9_add=80,
@@ -184,7 +183,7 @@ _LIST = (
         23_587_712,
         "MIT",
         "K. He's weights, converted by Keras",
-        SCALINGS["caffe"],
+        _SCALINGS["caffe"],
         _stages(conv2_block3_out=256, conv3_block4_out=512, conv4_block6_out=1024),
         2048,
         cuts=("conv2_block3_out", "conv3_block4_out", "conv4_block6_out"),
@@ -199,7 +198,7 @@ _LIST = (
         23_564_800,
         "BSD-3-Clause",
         "Facebook's weights, converted by Keras",
-        SCALINGS["signed"],
+        _SCALINGS["signed"],
         _stages(conv2_block3_out=256, conv3_block4_out=512, conv4_block6_out=1024),
         2048,
         cuts=("conv2_block3_out", "conv3_block4_out", "conv4_block6_out"),
@@ -214,7 +213,7 @@ _LIST = (
         7_037_504,
         "BSD-3-Clause",
         "the authors' weights, converted by Keras",
-        SCALINGS["torch"],
+        _SCALINGS["torch"],
         _stages(pool2_conv=128, pool3_conv=256, pool4_conv=512),
         1024,
         cuts=("pool2_conv", "pool3_conv", "pool4_conv"),
@@ -229,7 +228,7 @@ _LIST = (
         20_861_480,
         "MIT",
         "trained by the author of Keras",
-        SCALINGS["signed"],
+        _SCALINGS["signed"],
         _stages(add_1=256, add_6=728, add_10=728),
         2048,
         min_size=71,
@@ -245,7 +244,7 @@ _LIST = (
         14_714_688,
         "CC-BY-4.0",
         "VGG at Oxford, converted by Keras",
-        SCALINGS["caffe"],
+        _SCALINGS["caffe"],
         _stages(block3_pool=256, block4_pool=512),
         512,
         cuts=("block2_pool", "block3_pool", "block4_pool", "block5_pool"),
@@ -260,7 +259,7 @@ _LIST = (
         27_820_128,
         "MIT",
         "the authors' weights, converted by Keras",
-        SCALINGS["inside"],
+        _SCALINGS["inside"],
         _stages(add_5=192, add_10=384, add_14=384),
         768,
         cuts=("add_2", "add_5", "add_10", "add_14"),
@@ -275,34 +274,30 @@ _LIST = (
 APPLICATIONS = {backbone.name: backbone for backbone in _LIST}
 
 
-# SECTION: How a network of ``keras.applications`` is built, with its scaling.
-#
-# What a network wants of pixels (``preprocess_input`` in Keras) becomes a layer of it here, so that
-# all take pixels of 0-255. MobileNetV3, EfficientNetV2 and ConvNeXt have that inside already.
-
-# Of ImageNet's pixels on the scale 0-1 as RGB, and on 0-255 as BGR: what keras.applications takes.
+# Mean and standard deviation of ImageNet's pixels: RGB on the scale 0-1, and BGR on 0-255, as in
+# keras.applications.
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _CAFFE_MEAN = (103.939, 116.779, 123.68)
 
 
 def build_application(backbone: Backbone, size: tuple[int, int]) -> Any:
-    """Build a network of ``keras.applications`` without its top, of random weights.
+    """Build a network of ``keras.applications`` without its classifier, with random weights.
 
     Parameters
     ----------
     backbone : Backbone
-        One of :data:`.applications.APPLICATIONS`.
+        One of :data:`APPLICATIONS`.
     size : tuple of int
         (height, width) of the images in pixels.
 
     Returns
     -------
     keras.Model
-        float32 (batch, height, width, 3) with values 0-255 to its last maps.
+        float32 (batch, height, width, 3) with values 0-255 to its last feature maps.
     """
     import keras
 
-    # Layers that Keras names by counting are counted from the start, as in the table.
+    # Keras numbers the layers that it names, from the start of a session on.
     keras.utils.clear_session()
     pixels = keras.Input((*size, 3), name="pixels")
     build = getattr(keras.applications, backbone.builder)
@@ -312,22 +307,21 @@ def build_application(backbone: Backbone, size: tuple[int, int]) -> Any:
         input_tensor=_scale(pixels, backbone.scaling),
         input_shape=(*size, 3),
     )
-    name = backbone.name.replace("-", "_")
-    return keras.Model(pixels, network.output, name=name)
+    return keras.Model(pixels, network.output, name=backbone.name.replace("-", "_"))
 
 
 def _scale(pixels: Any, scaling: str) -> Any:
-    """Put before a network what its ``preprocess_input`` does."""
+    """Scale pixels as the network's ``preprocess_input`` does."""
     import keras
 
     layers = keras.layers
-    if scaling == SCALINGS["signed"]:
+    if scaling == _SCALINGS["signed"]:
         return layers.Rescaling(1 / 127.5, -1.0, name="scaling")(pixels)
-    if scaling == SCALINGS["torch"]:
+    if scaling == _SCALINGS["torch"]:
         mean = [255 * value for value in _MEAN]
         variance = [(255 * value) ** 2 for value in _STD]
         return layers.Normalization(mean=mean, variance=variance, name="scaling")(pixels)
-    if scaling == SCALINGS["caffe"]:
+    if scaling == _SCALINGS["caffe"]:
         bgr = keras.ops.flip(pixels, axis=-1)
         return layers.Normalization(mean=_CAFFE_MEAN, variance=(1.0,) * 3, name="scaling")(bgr)
     return pixels

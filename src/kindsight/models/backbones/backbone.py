@@ -1,4 +1,4 @@
-"""What is known of a backbone without building it: sizes, features, weights, licence."""
+"""What is known about a backbone before it is built: sizes, features, weights, licence."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ __all__ = [
     "PROFILES",
     "SIZE_RANGE",
     "STATISTICS",
+    "TOP",
     "Backbone",
     "PublishedFile",
     "Stage",
@@ -20,18 +21,18 @@ __all__ = [
 ]
 
 STATISTICS = ("mean", "max", "std")
-"""Over all places of a map."""
+"""Statistics of each feature map, over all of its pixels."""
 
 PROFILES = tuple(f"{line}{word}" for line in ("row", "column") for word in ("std", "max", "min"))
-"""Over the means of a map's rows, and of its columns: lines and bands stand out in them."""
+"""Statistics of the means of a map's rows, and of its columns: they respond to lines and bands."""
 
-# Of wider stages these would be more numbers than images have need of.
-MOST_PROFILED = 256
+# Wider stages have no profiles: there would be too many features for the usual number of images.
+MAX_PROFILED_CHANNELS = 256
 SIZE_RANGE = (32, 1024)
 """Smallest and largest height or width in pixels that a backbone is built for."""
 
 TOP = "top_mean"
-"""The layer, and the block of features, of the last mean."""
+"""The layer, and the block of features, of the global average pooling at the end."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class Stage:
     layer : str
         The layer's name.
     channels : int
-        How many maps it gives.
+        Its number of feature maps.
     """
 
     layer: str
@@ -51,13 +52,13 @@ class Stage:
 
     @property
     def name(self) -> str:
-        """What its blocks of features are called."""
+        """The prefix of the names of its blocks of features."""
         return self.layer.removesuffix("_out")
 
     @property
     def statistics(self) -> tuple[str, ...]:
-        """Which statistics of its maps are features, in that order."""
-        return (*STATISTICS, *PROFILES) if self.channels <= MOST_PROFILED else STATISTICS
+        """The statistics of its maps that are features, in that order."""
+        return (*STATISTICS, *PROFILES) if self.channels <= MAX_PROFILED_CHANNELS else STATISTICS
 
 
 @dataclass(frozen=True)
@@ -67,9 +68,8 @@ class PublishedFile:
     Parameters
     ----------
     url : str
-        Where from.
     digest : str
-        MD5 or SHA-256, as Keras knows it; empty where it knows none.
+        MD5 or SHA-256, as Keras has it; empty where it has none.
     """
 
     url: str
@@ -77,51 +77,51 @@ class PublishedFile:
 
     @property
     def name(self) -> str:
-        """The file's name, in Keras's own folder, too."""
+        """The file's name, also in Keras's own folder."""
         return self.url.rpartition("/")[2]
 
     @property
     def host(self) -> str:
-        """Who sends it."""
+        """The server's name."""
         return self.url.split("/")[2]
 
 
 @dataclass(frozen=True)
 class Backbone:
-    """A network without its classifier.
+    """A pretrained network without its classifier.
 
     Parameters
     ----------
     name : str
-        As users write it.
+        Its name in settings.
     size : tuple of int
         (height, width) in pixels of the images that its weights were trained on.
     parameters : int
-        Numbers in it, the running means and variances of its batch normalisations among them;
-        0 where that is not known before it is loaded.
+        Number of parameters, with the moving means and variances of batch normalisations; 0 for a
+        user's own file.
     licence : str
         Of the weights, as an SPDX identifier.
     weights_source : str
         Where the weights come from.
     scaling : str
-        What it makes of pixels of 0-255, inside the network.
+        How pixels of 0-255 are scaled inside the network.
     stages : tuple of Stage
-        The layers whose statistics over space are features; empty where they are found by rule
-        when it is loaded.
+        The layers whose statistics over space are features; empty for a user's own file, where
+        they are found by a rule when it is built.
     top_width : int
-        How many maps its last layer gives, whose means are features, too.
+        Channels of its last layer, whose means are features, too.
     min_size : int
-        The smallest height or width in pixels that it can take.
+        The smallest height or width in pixels that it accepts.
     cuts : tuple of str
-        Layers after which it is best cut.
+        Recommended cut layers.
     builder : str
         The function of ``keras.applications`` that builds it; empty for others.
     published : PublishedFile, optional
         Its ImageNet weights, where Keras downloads them.
     file : pathlib.Path, optional
-        The user's own Keras file that it is read from.
+        The user's own Keras file.
     fixed_size : bool
-        Whether that file takes images of `size` alone.
+        Whether that file accepts images of `size` only.
     """
 
     name: str
@@ -140,76 +140,53 @@ class Backbone:
     fixed_size: bool = False
 
     def check_size(self, size: tuple[int, int]) -> tuple[int, int]:
-        """Return the (height, width) in pixels, if this backbone can be built for it.
-
-        Raises
-        ------
-        SettingsError
-            For anything but two whole numbers of pixels that it can take.
-        """
+        """Return the (height, width) in pixels; SettingsError if the backbone cannot have it."""
         if self.fixed_size and tuple(size) != self.size:
             raise SettingsError(
-                f"{self.file} takes images of {self.size[0]} x {self.size[1]} pixels alone. "
-                f"Received: {size!r}."
+                f"{self.file} accepts images of {self.size[0]} x {self.size[1]} pixels only; "
+                f"got {size!r}."
             )
         return check_size(size, self.min_size)
 
-    @property
-    def top(self) -> str:
-        """The layer of the last mean, whose numbers are features as they are."""
-        return TOP
-
     def layout(self) -> FeatureLayout:
-        """Compute the layout of the features: the statistics of each stage, then the top.
+        """Return the layout of the features: the statistics of each stage, then the top.
 
         Raises
         ------
         SettingsError
-            For a user's own file, whose layers are known only when it has been loaded.
+            For a user's own file, whose stages are known only once it is built.
         """
         if not self.stages:
-            raise SettingsError(f"{self.name}: the features of a file are known once it is built.")
+            raise SettingsError(f"The features of {self.name} are known only once it is built.")
         return make_layout(self.stages, self.top_width)
 
 
 def make_layout(stages: tuple[Stage, ...], top_width: int) -> FeatureLayout:
-    """Lay out the features of some stages and the last mean, one after the other."""
-    parts = [
+    """Return the layout of the statistics of some stages, followed by the top."""
+    widths = [
         (f"{stage.name}_{statistic}", stage.channels)
         for stage in stages
         for statistic in stage.statistics
     ]
-    found: list[FeatureBlock] = []
-    for name, width in [*parts, (TOP, top_width)]:
-        start = found[-1].stop if found else 0
-        found.append(FeatureBlock(name, start, start + width))
-    return FeatureLayout(tuple(found))
+    blocks: list[FeatureBlock] = []
+    for name, width in [*widths, (TOP, top_width)]:
+        start = blocks[-1].stop if blocks else 0
+        blocks.append(FeatureBlock(name, start, start + width))
+    return FeatureLayout(tuple(blocks))
 
 
 def check_size(size: tuple[int, int], min_size: int = SIZE_RANGE[0]) -> tuple[int, int]:
-    """Return the (height, width) in pixels, if a backbone can be built for it.
-
-    Parameters
-    ----------
-    size : tuple of int
-    min_size : int
-        The smallest that this backbone can take.
-
-    Raises
-    ------
-    SettingsError
-        For anything but two whole numbers within the backbone's range.
-    """
-    high = SIZE_RANGE[1]
+    """Return the (height, width) in pixels; SettingsError unless both are within the range."""
+    max_size = SIZE_RANGE[1]
     try:
         height, width = (int(side) for side in size)
-        fits = (height, width) == tuple(size) and min_size <= min(height, width)
-        fits = fits and max(height, width) <= high
+        valid = (height, width) == tuple(size)
+        valid = valid and min_size <= min(height, width) and max(height, width) <= max_size
     except (TypeError, ValueError, OverflowError):
-        fits = False
-    if not fits:
+        valid = False
+    if not valid:
         raise SettingsError(
-            f"A backbone's size must be (height, width), each of {min_size} to {high} pixels. "
-            f"Received: {size!r}."
+            f"A backbone's size must be (height, width), each of {min_size} to {max_size} pixels; "
+            f"got {size!r}."
         )
     return height, width

@@ -1,9 +1,9 @@
-"""EfficientNet-Lite 0, 1 and 2 as Keras models: pixels 0-255 in, scaling inside.
+"""EfficientNet-Lite 0, 1 and 2 as Keras models that scale pixels of 0-255 themselves.
 
 The networks are those of M. Tan and Q. Le, "EfficientNet: Rethinking Model Scaling for
 Convolutional Neural Networks" (ICML 2019), in the variant that the authors published for small
-devices: ReLU6 in place of swish, no squeeze-and-excitation, stem and head not scaled in width.
-The ImageNet weights are read from PyTorch state dictionaries (see :mod:`.weights`).
+devices: ReLU6 instead of swish, no squeeze-and-excitation, stem and head not scaled in width.
+The ImageNet weights come from PyTorch state dictionaries (see :mod:`.weights`).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from kindsight.errors import SettingsError, WeightsError
 
 __all__ = ["SPECS", "LiteSpec", "build_efficientnet_lite", "load_torch_state"]
 
-# The pixels' mean and standard deviation that the weights were trained with, on the 0-255 scale.
+# Mean and standard deviation of the pixels, 0-255, that the weights were trained with.
 PIXEL_MEAN = (127.0, 127.0, 127.0)
 PIXEL_STD = (128.0, 128.0, 128.0)
 
@@ -42,7 +42,7 @@ STAGES = (
 
 @dataclass(frozen=True)
 class LiteSpec:
-    """What tells one EfficientNet-Lite from another.
+    """What differs between the EfficientNet-Lite networks.
 
     Parameters
     ----------
@@ -51,7 +51,7 @@ class LiteSpec:
     size : int
         Height and width in pixels of the images that the weights were trained on.
     dropout : float
-        Share of the last features dropped before the ImageNet classifier in training.
+        Dropout rate before the ImageNet classifier.
     """
 
     width: float
@@ -69,7 +69,7 @@ SPECS: Mapping[str, LiteSpec] = {
 
 @dataclass(frozen=True)
 class Block:
-    """One inverted-residual block, with its place in the network."""
+    """One inverted-residual block and its position in the network."""
 
     stage: int
     index: int
@@ -81,7 +81,7 @@ class Block:
 
     @property
     def name(self) -> str:
-        """The prefix of the names of this block's layers."""
+        """The prefix of the names of its layers."""
         return f"stage{self.stage}_block{self.index}"
 
 
@@ -93,10 +93,10 @@ def round_channels(channels: float, width: float, divisor: int = 8) -> int:
 
 
 def blocks(spec: LiteSpec) -> Iterator[Block]:
-    """Yield the blocks from the image's side to the top."""
+    """Yield the blocks from input to output."""
     channels = STEM_WIDTH
     for number, (repeats, kernel, stride, expansion, width) in enumerate(STAGES, start=1):
-        # The Lite variants keep the depth of the first and the last stage.
+        # The Lite variants do not scale the depth of the first and the last stage.
         scaled = repeats if number in (1, len(STAGES)) else math.ceil(repeats * spec.depth)
         channels_out = round_channels(width, spec.width)
         for index in range(1, scaled + 1):
@@ -119,17 +119,16 @@ def build_efficientnet_lite(
     name : str
         A key of :data:`SPECS`.
     size : tuple of int, optional
-        (height, width) of the images in pixels; the size the weights were trained on if omitted.
+        (height, width) in pixels; default: the size that the weights were trained on.
     weights : mapping of str to array, optional
         A PyTorch state dictionary, as :func:`kindsight.models.backbones.weights.load_state`
         returns it.
         Random weights if omitted.
     classes : int or None
-        Width of the ImageNet classifier on top, 1000 for the published weights. None leaves it
-        off: the output is then the last mean, of width 1280.
+        Classes of the ImageNet classifier, 1000 for the published weights. None omits it: the
+        output is then the global average pooling, 1280 features.
     input_size : tuple of int, optional
-        (height, width) of the images as they come, where the network is to bring them to `size`
-        itself.
+        (height, width) of the images, which the network resizes to `size`.
 
     Returns
     -------
@@ -147,7 +146,7 @@ def build_efficientnet_lite(
     import keras
 
     if name not in SPECS:
-        raise SettingsError(f"The network must be one of {', '.join(SPECS)}. Received: {name!r}.")
+        raise SettingsError(f"The network must be one of {', '.join(SPECS)}; got {name!r}.")
     spec = SPECS[name]
     layers = keras.layers
     height, width = size or (spec.size, spec.size)
@@ -176,7 +175,7 @@ def build_efficientnet_lite(
 
 
 def _normalise(x: Any, name: str, *, activate: bool) -> Any:
-    """Batch normalisation, then ReLU6 where asked for."""
+    """Add a batch normalisation and, if `activate`, a ReLU6."""
     import keras
 
     x = keras.layers.BatchNormalization(epsilon=BATCH_NORM_EPSILON, momentum=0.99, name=name)(x)
@@ -186,7 +185,7 @@ def _normalise(x: Any, name: str, *, activate: bool) -> Any:
 
 
 def _add_block(x: Any, block: Block, name_out: str) -> Any:
-    """Expand, convolve each channel on its own, project; add the input where shapes allow."""
+    """Add a block: expansion, depthwise convolution, projection, and the skip connection."""
     import keras
 
     layers = keras.layers
@@ -207,27 +206,27 @@ def _add_block(x: Any, block: Block, name_out: str) -> Any:
 
 
 def torch_prefixes(spec: LiteSpec, top: bool) -> Iterator[str]:
-    """Yield the names that PyTorch's files give the layers, from the image's side to the top."""
+    """Yield PyTorch's names of the layers, from input to output."""
     yield from ("_conv_stem", "_bn0")
     for number, block in enumerate(blocks(spec)):
-        parts = ["_depthwise_conv", "_bn1", "_project_conv", "_bn2"]
+        layers = ["_depthwise_conv", "_bn1", "_project_conv", "_bn2"]
         if block.expansion != 1:
-            parts = ["_expand_conv", "_bn0", *parts]
-        yield from (f"_blocks.{number}.{part}" for part in parts)
+            layers = ["_expand_conv", "_bn0", *layers]
+        yield from (f"_blocks.{number}.{layer}" for layer in layers)
     yield from ("_conv_head", "_bn1")
     if top:
         yield "_fc"
 
 
 def load_torch_state(model: Any, spec: LiteSpec, state: Mapping[str, NDArray[Any]]) -> None:
-    """Copy a PyTorch state dictionary into a model of this module, checking every tensor.
+    """Copy a PyTorch state dictionary into a model, checking every tensor.
 
     Parameters
     ----------
     model : keras.Model
-        As :func:`build_efficientnet_lite` makes it.
+        Built by :func:`build_efficientnet_lite`.
     spec : LiteSpec
-        The one the model was built from.
+        Of the model.
     state : mapping of str to array
         Tensors by PyTorch's names, in PyTorch's order of axes.
 
@@ -243,19 +242,19 @@ def load_torch_state(model: Any, spec: LiteSpec, state: Mapping[str, NDArray[Any
         for suffix, variable in zip(_suffixes(layer), layer.weights, strict=True):
             name = f"{prefix}.{suffix}"
             if name not in state:
-                raise WeightsError(f"The weights must hold the tensor {name!r}; it is missing.")
+                raise WeightsError(f"The weights lack the tensor {name!r}.")
             array = _to_keras_order(np.asarray(state[name], np.float32), layer)
             if array.shape != tuple(variable.shape) or not np.isfinite(array).all():
                 raise WeightsError(
                     f"The tensor {name!r} must be finite and, in Keras's order of axes, of shape "
-                    f"{tuple(variable.shape)}. Received: {array.shape}."
+                    f"{tuple(variable.shape)}; its shape is {array.shape}."
                 )
             arrays.append(array)
         layer.set_weights(arrays)
 
 
 def _suffixes(layer: Any) -> tuple[str, ...]:
-    """Name a layer's tensors as PyTorch does, in the order of Keras's ``layer.weights``."""
+    """Return PyTorch's names of a layer's tensors, in the order of ``layer.weights``."""
     kind = type(layer).__name__
     if kind == "BatchNormalization":
         return ("weight", "bias", "running_mean", "running_var")
@@ -263,7 +262,7 @@ def _suffixes(layer: Any) -> tuple[str, ...]:
 
 
 def _to_keras_order(array: NDArray[np.float32], layer: Any) -> NDArray[np.float32]:
-    """Turn (out, in, height, width) into Keras's (height, width, in, out), or its like."""
+    """Transpose (out, in, height, width) to Keras's (height, width, in, out)."""
     if array.ndim == 4:
         depthwise = type(layer).__name__ == "DepthwiseConv2D"
         return np.transpose(array, (2, 3, 0, 1) if depthwise else (2, 3, 1, 0))

@@ -1,4 +1,9 @@
-"""From a backbone's name to a Keras model: pixels to maps, and pixels to features."""
+"""Build a backbone as a Keras model: pixels to feature maps, and pixels to features.
+
+Features are statistics over space (:data:`.backbone.STATISTICS`, :data:`.backbone.PROFILES`) of
+the maps of the network's later stages, and the mean of its last maps. Early stages respond to
+texture and late ones to objects; a head on all of them rarely needs fine-tuning.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +12,10 @@ from typing import Any
 
 from kindsight.errors import WeightsError
 from kindsight.models.backbones.applications import build_application
-from kindsight.models.backbones.backbone import PROFILES, Backbone, Stage, make_layout
+from kindsight.models.backbones.backbone import PROFILES, TOP, Backbone, Stage, make_layout
 from kindsight.models.backbones.efficientnet_lite import build_efficientnet_lite
 from kindsight.models.backbones.layout import FeatureLayout
-from kindsight.models.backbones.weights import fetch, load_state
+from kindsight.models.backbones.weights import download_weights, load_state
 from kindsight.models.formats.hdf5 import load_h5_weights
 from kindsight.models.graph import (
     as_functional,
@@ -22,7 +27,7 @@ from kindsight.models.graph import (
 
 __all__ = ["build_feature_model", "build_network", "network_layout"]
 
-# Keeps the gradient of the square root finite where a channel is constant over an image.
+# Keeps the gradient of the square root finite for a channel that is constant over an image.
 _VARIANCE_FLOOR = 1e-6
 
 
@@ -33,88 +38,78 @@ def build_network(
     seed: int = 0,
     input_size: tuple[int, int] | None = None,
 ) -> Any:
-    """Build a backbone as a Keras model, from pixels to its last maps.
+    """Build a backbone as a Keras model, from pixels to its last feature maps.
 
     Parameters
     ----------
     backbone : Backbone
-        As :func:`.backbones.get_backbone` gives it.
     size : tuple of int, optional
-        (height, width) of the images in pixels; the backbone's own if omitted.
+        (height, width) in pixels at which features are computed; default: the backbone's own.
     weights : str
-        ``"imagenet"``, ``"none"`` (random, by the seed) or a weights file. A user's own Keras
-        file brings its weights along.
+        ``"imagenet"``, ``"none"`` (random) or a weights file. Ignored for a user's own Keras
+        file, which contains its weights.
     seed : int
         Of random weights.
     input_size : tuple of int, optional
-        (height, width) of the images, where an EfficientNet-Lite is to bring them to `size`.
+        (height, width) of the images, which an EfficientNet-Lite resizes to `size`.
 
     Returns
     -------
     keras.Model
-        float32 (batch, height, width, 3) with values 0-255 to float32 (batch, h, w, channels);
-        the scaling of pixels is within. Layers keep the names of the table.
+        float32 (batch, height, width, 3) with values 0-255 to float32 (batch, h, w, channels). It
+        scales the pixels itself; its layers have the names of the table.
 
     Raises
     ------
     SettingsError
-        For a size that the backbone cannot take.
+        For a size that the backbone cannot have.
     WeightsError
-        For weights that are absent, damaged, or do not fit.
+        For weights that are missing, damaged, or of another network.
     """
     import keras
 
     size = backbone.check_size(size or backbone.size)
     keras.utils.set_random_seed(seed % 2**32)
     if backbone.file is not None:
-        return _load_own(backbone, size)
+        return _load_keras_backbone(backbone, size)
     if backbone.builder:
         network = build_application(backbone, size)
-        if weights != "none":
-            load_h5_weights(network, fetch(backbone) if weights == "imagenet" else Path(weights))
-        return network
-    keras.utils.clear_session()
-    if weights.endswith(".h5"):
-        state = None
     else:
-        state = None if weights == "none" else load_state(backbone.name, _own_path(weights))
-    network = build_efficientnet_lite(
-        backbone.name, size, state, classes=None, input_size=input_size
-    )
-    network = keras.Model(network.input, network.get_layer("top_relu").output, name=network.name)
+        keras.utils.clear_session()
+        state = None
+        if weights != "none" and not weights.endswith(".h5"):
+            state = load_state(backbone.name, None if weights == "imagenet" else weights)
+        network = build_efficientnet_lite(
+            backbone.name, size, state, classes=None, input_size=input_size
+        )
+        maps = network.get_layer("top_relu").output
+        network = keras.Model(network.input, maps, name=network.name)
     if weights.endswith(".h5"):
         load_h5_weights(network, Path(weights))
+    elif backbone.builder and weights == "imagenet":
+        load_h5_weights(network, download_weights(backbone))
     return network
 
 
-def _own_path(weights: str) -> str | None:
-    return None if weights == "imagenet" else weights
-
-
-def _load_own(backbone: Backbone, size: tuple[int, int]) -> Any:
-    """Load a user's Keras file, up to its last maps."""
+def _load_keras_backbone(backbone: Backbone, size: tuple[int, int]) -> Any:
+    """Load a user's Keras file, up to its last feature maps."""
     import keras
 
     path = backbone.file
     try:
         model = keras.models.load_model(path, compile=False, safe_mode=True)
         graph = as_functional(model)
-        if tuple(graph.inputs[0].shape[1:3]) != size:  # made for any size: fix this one
+        if tuple(graph.inputs[0].shape[1:3]) != size:  # it accepts any size: fix this one
             pixels = keras.Input((*size, 3), name="pixels")
             graph = as_functional(keras.models.clone_model(model, input_tensors=pixels))
             graph.set_weights(model.get_weights())
     except (OSError, TypeError, ValueError, KeyError, AttributeError) as error:
         raise WeightsError(
-            f"{path}: A model must be one that Keras loads without code of the file's. "
-            f"Received: {str(error)[:300]}"
+            f"Keras cannot load {path} without running code from it: {str(error)[:300]}"
         ) from None
     maps = output_of(graph, last_maps(graph).name)
-    return keras.Model(graph.inputs[0], maps, name=_word(backbone.name))
-
-
-def _word(name: str) -> str:
-    kept = "".join(c if c.isascii() and c.isalnum() else "_" for c in name)
-    return kept or "model"
+    name = "".join(c if c.isascii() and c.isalnum() else "_" for c in backbone.name)
+    return keras.Model(graph.inputs[0], maps, name=name or "model")
 
 
 def network_layout(backbone: Backbone, network: Any) -> tuple[tuple[Stage, ...], FeatureLayout]:
@@ -123,37 +118,37 @@ def network_layout(backbone: Backbone, network: Any) -> tuple[tuple[Stage, ...],
     Parameters
     ----------
     backbone : Backbone
-        With stages of the table, or without, where they are found by rule.
+        Without stages they are found by a rule.
     network : keras.Model
-        As :func:`build_network` builds it.
+        Built by :func:`build_network`.
     """
     top = int(network.output_shape[-1])
     stages = backbone.stages
     if not stages:
         size = network.input_shape[1:3]
         found = feature_stages(network, size)
-        # The last maps' mean comes anyway; where they are all there is, so do their others.
+        # The mean of the last maps is a feature anyway: they are a stage only if there is no other.
         last = cut_points(network)[-1].name
-        kept = [point for point in found if point.name != last] or found
-        stages = tuple(Stage(point.name, int(point.shape[2] or 0)) for point in kept)
+        chosen = [point for point in found if point.name != last] or found
+        stages = tuple(Stage(point.name, int(point.shape[2] or 0)) for point in chosen)
     return stages, make_layout(stages, top)
 
 
 def build_feature_model(backbone: Backbone, network: Any) -> tuple[Any, FeatureLayout]:
-    """Put the statistics of its stages behind a network.
+    """Append the statistics of its stages to a network.
 
     Parameters
     ----------
     backbone : Backbone
     network : keras.Model
-        As :func:`build_network` builds it.
+        Built by :func:`build_network`.
 
     Returns
     -------
     model : keras.Model
         float32 (batch, height, width, 3) with values 0-255 to float32 (batch, layout.width); the
-        last layer is named ``"features"``. It holds Keras's own layers and operations alone, so
-        that ``keras.models.load_model`` restores it with nothing of kindsight at hand.
+        last layer is named ``"features"``. It has Keras's own layers and operations only, so that
+        ``keras.models.load_model`` needs nothing from kindsight.
     layout : FeatureLayout
     """
     import keras
@@ -169,9 +164,9 @@ def build_feature_model(backbone: Backbone, network: Any) -> tuple[Any, FeatureL
             _deviation(values, (1, 2)),
         ]
         if PROFILES[0] in stage.statistics:
-            for other in (2, 1):  # over which axis rows, and columns, are averaged
+            for other in (2, 1):  # the axis over which rows, and columns, are averaged
                 parts += _profile(ops.mean(values, axis=other))
-    parts.append(keras.layers.GlobalAveragePooling2D(name=backbone.top)(network.output))
+    parts.append(keras.layers.GlobalAveragePooling2D(name=TOP)(network.output))
     features = keras.layers.Concatenate(name="features")(parts)
     return keras.Model(network.input, features, name=f"{network.name}_features"), layout
 
@@ -185,11 +180,10 @@ def _profile(means: Any) -> list[Any]:
 
 
 def _deviation(values: Any, axis: Any) -> Any:
-    """Return the standard deviation.
+    """Return the standard deviation, from the mean of squared deviations.
 
-    Its variance is the mean square of what is left after the mean: the mean of squares less the
-    squared mean would lose what a nearly constant channel varies by, differently in Keras and in
-    LiteRT.
+    The mean of squares minus the squared mean would lose precision for nearly constant channels,
+    and differently in Keras and in LiteRT.
     """
     import keras
 

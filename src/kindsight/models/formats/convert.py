@@ -1,4 +1,4 @@
-"""From a Keras model to a LiteRT file, and whether the two agree. Needs TensorFlow."""
+"""Convert a Keras model to a LiteRT file and compare their outputs. Needs TensorFlow."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ __all__ = [
 ]
 
 TOLERANCE = 1e-3
-"""Largest difference allowed, as a share of the largest value."""
+"""Largest difference allowed, as a fraction of the largest value."""
 
 CHECKED_IMAGES = 8
 
 
 def convert_to_litert(model: Any) -> bytes:
-    """Convert a model from pixels to one vector.
+    """Convert a model from pixels to one vector per image.
 
     Parameters
     ----------
@@ -37,8 +37,8 @@ def convert_to_litert(model: Any) -> bytes:
     Returns
     -------
     bytes
-        A LiteRT file of the same numbers, in float32, for a batch of one, which is the fastest
-        on a CPU; the batch can be resized where every layer of the model leaves it free.
+        A LiteRT file in float32 for a batch of one, which is the fastest on a CPU; the batch can
+        be resized if every layer of the model allows it.
     """
     import tensorflow as tf
     from tensorflow.python.framework.convert_to_constants import (
@@ -47,14 +47,14 @@ def convert_to_litert(model: Any) -> bytes:
 
     spec = tf.TensorSpec((1, *model.input_shape[1:]), tf.float32, name="pixels")
     function = tf.function(lambda pixels: model(pixels, training=False), autograph=False)
-    # With its weights made constants, a function converts in a third of the time that a saved
-    # model takes, and the optimiser can fold batch normalisations into convolutions.
+    # With its weights as constants, a function converts in a third of the time of a saved model,
+    # and the optimiser can fold batch normalisations into convolutions.
     frozen = convert_variables_to_constants_v2(function.get_concrete_function(spec))
     return bytes(tf.lite.TFLiteConverter.from_concrete_functions([frozen]).convert())
 
 
 def make_images(count: int, size: tuple[int, int]) -> NDArray[np.float32]:
-    """Make images that differ in brightness, colour, direction and fineness.
+    """Generate images that differ in brightness, colour, direction and frequency.
 
     Parameters
     ----------
@@ -65,7 +65,7 @@ def make_images(count: int, size: tuple[int, int]) -> NDArray[np.float32]:
     Returns
     -------
     float32 array (count, height, width, 3)
-        Values 0-255; always the same.
+        Values 0-255; the same in every call.
     """
     height, width = size
     y, x = np.meshgrid(np.linspace(0, 1, height), np.linspace(0, 1, width), indexing="ij")
@@ -83,17 +83,7 @@ def make_images(count: int, size: tuple[int, int]) -> NDArray[np.float32]:
 
 
 def run_litert(model: bytes, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Run images one at a time through a LiteRT file.
-
-    Parameters
-    ----------
-    model : bytes
-    pixels : float32 array (n, height, width, 3)
-
-    Returns
-    -------
-    float32 array (n, d)
-    """
+    """Run images (n, height, width, 3) one by one through a LiteRT file; return (n, d)."""
     interpreter = make_interpreter(model)
     source = interpreter.get_input_details()[0]["index"]
     target = interpreter.get_output_details()[0]["index"]
@@ -111,23 +101,23 @@ def check_agreement(model: Any, converted: bytes, tolerance: float = TOLERANCE) 
     Returns
     -------
     float
-        The largest difference between the two, as a share of the largest value.
+        The largest difference between the two, as a fraction of the largest value.
 
     Raises
     ------
     ParityError
-        Where that is more than `tolerance`, or either gives a value that is not finite.
+        When that is above `tolerance`, or an output is not finite.
     """
     images = make_images(CHECKED_IMAGES, model.input_shape[1:3])
     expected = np.asarray(model(images, training=False))
     got = run_litert(converted, images)
     difference = float(np.abs(got - expected).max() / np.abs(expected).max())
-    # Written so that a difference that is no number fails, too.
+    # A NaN fails, too.
     if not difference <= tolerance:
         raise ParityError(
-            f"The LiteRT file of {model.name} must give what Keras gives, to {tolerance:g} of the "
-            f"largest value. Received: a difference of {difference:g}. Please report this with "
-            "the versions of tensorflow and ai-edge-litert."
+            f"The outputs of {model.name} in Keras and LiteRT differ by {difference:g} of the "
+            f"largest value; {tolerance:g} is allowed. Please report this with the versions of "
+            "tensorflow and ai-edge-litert."
         )
     return difference
 
@@ -135,13 +125,7 @@ def check_agreement(model: Any, converted: bytes, tolerance: float = TOLERANCE) 
 def write_both_forms(
     model: Any, keras_file: str | os.PathLike[str], tflite_file: str | os.PathLike[str]
 ) -> float:
-    """Write a model as a Keras file and as a LiteRT file, and compare the two.
-
-    Returns
-    -------
-    float
-        As :func:`check_agreement` gives it; ParityError as there.
-    """
+    """Write a model as a Keras file and as a LiteRT file; return :func:`check_agreement`."""
     model.save(keras_file)
     converted = convert_to_litert(model)
     Path(tflite_file).write_bytes(converted)

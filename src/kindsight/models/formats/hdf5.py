@@ -1,8 +1,8 @@
-"""Weights from an HDF5 file into a Keras model: looked over first, then tensor by tensor.
+"""Load the weights of an HDF5 file into a Keras model, checking the file and every tensor.
 
-Keras has two forms of such files. The older one (``.h5``) lists layers by name, in the order in
-which a model has them; the newer one (``.weights.h5``) has a group a layer, named by the layer's
-class and number. Either may have been written with the classifier on top, which is left aside.
+Keras has two formats. The older one (``.h5``) lists layers by name, in the model's order; the newer
+one (``.weights.h5``) has a group per layer, named by the layer's class and a number. Either may
+include the classifier, which is ignored.
 """
 
 from __future__ import annotations
@@ -30,21 +30,21 @@ def load_h5_weights(model: Any, path: Path) -> None:
     Parameters
     ----------
     model : keras.Model
-        Without its top.
+        Without its classifier.
     path : pathlib.Path
-        Ending in ``.h5`` or ``.weights.h5``; written with or without the top.
+        Ending in ``.h5`` or ``.weights.h5``; with or without the classifier.
 
     Raises
     ------
     WeightsError
-        For a file that is absent, damaged, hostile, or of another network.
+        For a file that is missing, damaged, hostile, or of another network.
     """
     import h5py
 
     owners = [layer for layer in model.layers if layer.weights]
     try:
         if path.stat().st_size > MAX_FILE_BYTES:
-            raise ValueError(f"{path.stat().st_size} bytes, more than {MAX_FILE_BYTES}")
+            raise ValueError(f"it has {path.stat().st_size} bytes, more than {MAX_FILE_BYTES}")
         with h5py.File(path, "r") as file:
             check_h5(file)
             group = file.get("model_weights", file)
@@ -52,32 +52,22 @@ def load_h5_weights(model: Any, path: Path) -> None:
             found = _by_name(group) if old else _by_class(group, model.layers)
     except DAMAGE as error:
         raise WeightsError(
-            f"{path}: A weights file must be a whole HDF5 file that Keras wrote. "
-            f"Received: {str(error) or type(error).__name__}."
+            f"{path} is damaged or is not a weights file of Keras: "
+            f"{str(error) or type(error).__name__}."
         ) from None
     if len(found) < len(owners):
         raise WeightsError(
-            f"{path}: The weights must be those of {model.name}, of {len(owners)} layers with "
-            f"weights. Received: {len(found)} layers."
+            f"{path} is not for {model.name}, which has {len(owners)} layers with weights: it has "
+            f"{len(found)}."
         )
     for layer, arrays in zip(owners, found, strict=False):
-        # The older form has a layer's trained tensors first, whatever it is made of.
+        # The older format has the trainable weights of a layer first.
         order = layer.trainable_weights + layer.non_trainable_weights if old else layer.weights
         _set(layer, order, arrays, path, model.name)
 
 
 def check_h5(file: Any) -> None:
-    """Refuse an HDF5 file that leads out of itself, or holds anything but numbers.
-
-    Parameters
-    ----------
-    file : h5py.File
-
-    Raises
-    ------
-    ValueError
-        Saying what was found.
-    """
+    """Check that an HDF5 file refers to no other file and holds numbers only; ValueError if not."""
     import h5py
 
     waiting, seen = [file], 0
@@ -86,22 +76,22 @@ def check_h5(file: Any) -> None:
         for name in group:
             seen += 1
             if seen > MAX_ITEMS:
-                raise ValueError(f"more than {MAX_ITEMS} parts")
+                raise ValueError(f"it has more than {MAX_ITEMS} items")
             if not isinstance(group.get(name, getlink=True), h5py.HardLink):
-                raise ValueError(f"a link that leads elsewhere: {name!r}")
+                raise ValueError(f"it has a link to another file: {name!r}")
             item = group[name]
             if isinstance(item, h5py.Group):
-                waiting.append(item)  # hard links may form a ring, which ends by the count
+                waiting.append(item)  # hard links may form a ring, which the count ends
             elif item.is_virtual or item.external:
-                raise ValueError(f"numbers that lie in another file: {name!r}")
+                raise ValueError(f"its tensor {name!r} is stored in another file")
             elif item.dtype.kind not in "fiu" and item.shape != ():
-                raise ValueError(f"a tensor that is not of numbers: {name!r}")
+                raise ValueError(f"its tensor {name!r} does not hold numbers")
             elif item.nbytes > MAX_FILE_BYTES:
-                raise ValueError(f"a tensor of {item.nbytes} bytes: {name!r}")
+                raise ValueError(f"its tensor {name!r} has {item.nbytes} bytes")
 
 
 def _by_name(group: Any) -> Tensors:
-    """Read the older form: layers with weights, in the model's order."""
+    """Read the older format: layers with weights, in the model's order."""
     found = []
     for name in _texts(group.attrs, "layer_names"):
         names = _texts(group[name].attrs, "weight_names")
@@ -111,19 +101,19 @@ def _by_name(group: Any) -> Tensors:
 
 
 def _texts(attributes: Any, name: str) -> list[str]:
-    """Read a list of names, which Keras takes apart where it is too long for one attribute."""
+    """Read a list of names, which Keras splits if it is too long for one attribute."""
     if name in attributes:
         values = list(attributes[name])
     else:
-        values, part = [], 0
-        while f"{name}{part}" in attributes:
-            values += list(attributes[f"{name}{part}"])
-            part += 1
+        values, chunk = [], 0
+        while f"{name}{chunk}" in attributes:
+            values += list(attributes[f"{name}{chunk}"])
+            chunk += 1
     return [value.decode() if isinstance(value, bytes) else str(value) for value in values]
 
 
 def _by_class(file: Any, layers: list[Any]) -> Tensors:
-    """Read the newer form, in which layers are named by class and number, as Keras counts them."""
+    """Read the newer format: groups named by class and number, as Keras counts them."""
     from keras.src.utils.naming import to_snake_case
 
     groups = file["layers"]
@@ -139,10 +129,10 @@ def _by_class(file: Any, layers: list[Any]) -> Tensors:
 
 
 def _read_group(group: Any, layer: Any) -> list[NDArray[Any]]:
-    """Read a layer's tensors, or those of the layers within it."""
+    """Read a layer's tensors, including those of nested layers."""
     inner = getattr(layer, "layers", None)
     if inner:
-        return [array for part in _by_class(group, inner) for array in part]
+        return [array for arrays in _by_class(group, inner) for array in arrays]
     variables = group["vars"]
     return [np.asarray(variables[str(number)]) for number in range(len(variables))]
 
@@ -151,12 +141,12 @@ def _set(
     layer: Any, variables: list[Any], arrays: list[NDArray[Any]], path: Path, network: str
 ) -> None:
     shapes = [tuple(variable.shape) for variable in variables]
-    given = [array.shape for array in arrays]
-    if shapes != given or not all(np.isfinite(array).all() for array in arrays):
-        values = " with values that are not finite" * (shapes == given)
+    found = [array.shape for array in arrays]
+    if shapes != found or not all(np.isfinite(array).all() for array in arrays):
+        values = ", not all finite" * (shapes == found)
         raise WeightsError(
-            f"{path}: The weights must be those of {network}: layer {layer.name!r} has tensors of "
-            f"shape {shapes}. Received: {given}{values}."
+            f"{path} is not for {network}, whose layer {layer.name!r} needs finite tensors of the "
+            f"shapes {shapes}: it has {found}{values}."
         )
     for variable, array in zip(variables, arrays, strict=True):
         variable.assign(array)

@@ -1,9 +1,9 @@
-"""Put a head on a ``.keras`` file without Keras.
+"""Add a head to a ``.keras`` file without Keras.
 
-A ``.keras`` file is a ZIP archive of ``metadata.json``, ``config.json`` (the layers and how they
-are joined) and ``model.weights.h5`` (the weights, under names that Keras counts out from the
-layers' order, not from their names). Adding a chain of layers behind the last one changes no
-name that is there. The format is that of Keras's ``saving_lib``, versions 3.10 to 3.15.
+A ``.keras`` file is a ZIP archive of ``metadata.json``, ``config.json`` (the layers and their
+connections) and ``model.weights.h5`` (the weights, under names that Keras derives from the order
+of the layers, not from their names). Appending a chain of layers changes no name in it. The
+format is that of Keras's ``saving_lib``, versions 3.10 to 3.16; pyproject.toml caps Keras there.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ WEIGHTS = "model.weights.h5"
 # Most bytes that a member may hold once unpacked.
 MEMBERS = {METADATA: 2**20, CONFIG: 2**24, WEIGHTS: 2**30}
 MAX_LAYERS = 20_000
-# What zipfile, json and h5py have been seen to raise on damaged files.
+# What zipfile, json and h5py raise on damaged files.
 DAMAGE = (
     zipfile.BadZipFile,
     zipfile.LargeZipFile,
@@ -51,12 +51,7 @@ DAMAGE = (
 
 
 class KerasTemplate:
-    """A model from pixels to features, open for a head.
-
-    Parameters
-    ----------
-    metadata, config, weights : bytes
-        The members of the archive.
+    """The members of a backbone's file, to which a head can be added.
 
     Raises
     ------
@@ -70,12 +65,12 @@ class KerasTemplate:
         self._config = json.loads(config)
         graph = self._config["config"]
         if self._config["class_name"] != "Functional" or not isinstance(graph["layers"], list):
-            raise ValueError("a model that is not functional")
+            raise ValueError("it is not a functional model")
         if graph["output_layers"] not in ([FEATURES, 0, 0], [[FEATURES, 0, 0]]):
-            raise ValueError(f"a model whose only output is not the layer {FEATURES!r}")
+            raise ValueError(f"its only output is not the layer {FEATURES!r}")
         self._layers = graph["layers"]
         if len(self._layers) > MAX_LAYERS:
-            raise ValueError("more layers than one network has")
+            raise ValueError(f"it has more than {MAX_LAYERS} layers")
         self._names = {layer["name"] for layer in self._layers}
         (features,) = (layer for layer in self._layers if layer["name"] == FEATURES)
         self._width = sum(int(shape[-1]) for shape in features["build_config"]["input_shape"])
@@ -84,24 +79,20 @@ class KerasTemplate:
     def add(self, head: Head) -> None:
         """Add the layers and weights of a head.
 
-        Raises
-        ------
-        ValueError
-            For names that are taken, or another number of features.
-        One of DAMAGE
-            For weights that are no whole HDF5 file.
+        Raises ValueError for names that exist already or another number of features, and one of
+        :data:`DAMAGE` for weights that are not a complete HDF5 file.
         """
         if self._width != head.features:
-            raise ValueError(f"{self._width} features for a head of {head.features}")
+            raise ValueError(f"it gives {self._width} features, the head needs {head.features}")
         widths = {FEATURES: head.features}
-        for step in head.steps():
-            if step.name in self._names:
-                raise ValueError(f"a layer that is named {step.name!r} already")
-            self._layers.append(_layer(step, widths))
-            widths[step.name] = step.width
+        for layer in head.layers():
+            if layer.name in self._names:
+                raise ValueError(f"it has a layer named {layer.name!r} already")
+            self._layers.append(_layer_config(layer, widths))
+            widths[layer.name] = layer.width
         graph = self._config["config"]
         graph["name"] = str(graph["name"]).removesuffix("_features") + "_classifier"
-        graph["output_layers"] = [LOGITS if part == FEATURES else part for part in self._output()]
+        graph["output_layers"] = [LOGITS if item == FEATURES else item for item in self._output()]
         self._weights = _add_weights(self._weights, head, self._dense)
 
     def _output(self) -> list[Any]:
@@ -122,90 +113,89 @@ def read_keras_template(path: str | os.PathLike[str]) -> KerasTemplate:
     Raises
     ------
     WeightsError
-        For a file that is absent, damaged, too large, or of another form.
+        For a file that is missing, damaged, too large, or of another form.
     """
     try:
         with zipfile.ZipFile(path) as archive:
             infos = {info.filename: info for info in archive.infolist()}
             if infos.keys() != MEMBERS.keys() or len(archive.infolist()) != len(MEMBERS):
-                raise ValueError(f"members {sorted(infos)[:10]}")
+                raise ValueError(f"its members are {sorted(infos)[:10]}")
             for name, limit in MEMBERS.items():
                 if infos[name].file_size > limit:
-                    raise ValueError(f"{name} of {infos[name].file_size} bytes")
+                    raise ValueError(f"{name} has {infos[name].file_size} bytes")
             return KerasTemplate(*(read_member(archive, name) for name in MEMBERS))
     except OSError as error:
         raise WeightsError(
-            f"{path}: A model file must be there and readable. Received: {error}."
+            f"The model file {path} cannot be read: {error.strerror or error}."
         ) from None
     except DAMAGE as error:
         raise WeightsError(
-            f"{path}: A model file must be a whole .keras file of a model from pixels to "
-            f"features. Received: {error}."
+            f"{path} is damaged or is not the .keras file of a backbone: {error}."
         ) from None
 
 
 def read_member(archive: zipfile.ZipFile, name: str) -> bytes:
-    """Read a member up to its limit, whatever size the archive claims for it."""
+    """Read a member up to its limit, whatever size the archive states for it."""
     import zlib
 
     try:
         with archive.open(name) as file:
             data = file.read(MEMBERS[name] + 1)
     except zlib.error as error:
-        raise ValueError(f"{name} that cannot be unpacked: {error}") from None
+        raise ValueError(f"{name} cannot be unpacked: {error}") from None
     if len(data) > MEMBERS[name]:
-        raise ValueError(f"{name} of more than {MEMBERS[name]} bytes")
+        raise ValueError(f"{name} has more than {MEMBERS[name]} bytes")
     return data
 
 
-def _layer(step: HeadLayer, widths: dict[str, int]) -> dict[str, Any]:
-    """Describe a layer as config.json does, leaving to Keras what it fills in by itself."""
-    shapes = [[None, widths[name]] for name in step.inputs]
+def _layer_config(layer: HeadLayer, widths: dict[str, int]) -> dict[str, Any]:
+    """Return a layer's entry in config.json, without what Keras fills in by default."""
+    shapes = [[None, widths[name]] for name in layer.inputs]
     tensors = [
         {
             "class_name": "__keras_tensor__",
             "config": {"shape": shape, "dtype": "float32", "keras_history": [name, 0, 0]},
         }
-        for name, shape in zip(step.inputs, shapes, strict=True)
+        for name, shape in zip(layer.inputs, shapes, strict=True)
     ]
     settings: dict[str, dict[str, Any]] = {
-        "dense": {"units": step.width, "activation": step.activation, "use_bias": True},
+        "dense": {"units": layer.width, "activation": layer.activation, "use_bias": True},
         "multiply": {},
         "concatenate": {"axis": -1},
     }
-    single = step.kind == "dense"
+    single = layer.kind == "dense"
     return {
         "module": "keras.layers",
-        "class_name": step.kind.capitalize(),
+        "class_name": layer.kind.capitalize(),
         "config": {
-            "name": step.name,
+            "name": layer.name,
             "trainable": True,
             "dtype": "float32",
-            **settings[step.kind],
+            **settings[layer.kind],
         },
         "registered_name": None,
         "build_config": {"input_shape": shapes[0] if single else shapes},
-        "name": step.name,
+        "name": layer.name,
         "inbound_nodes": [{"args": [tensors[0] if single else tensors], "kwargs": {}}],
     }
 
 
 def _add_weights(content: bytes, head: Head, number: int) -> bytes:
-    """Add the kernels and biases to the HDF5 file, after `number` dense layers that it has."""
+    """Add the kernels and biases to the HDF5 file, which has `number` dense layers already."""
     import h5py
 
     buffer = io.BytesIO(content)
     with h5py.File(buffer, "r+") as file:
         # A link could lead out of the file; Keras writes plain groups only.
         if not isinstance(file.get("layers", getlink=True), h5py.HardLink):
-            raise ValueError(f"{WEIGHTS} without a group of layers")
-        for step in head.steps():
-            if step.kind != "dense":
+            raise ValueError(f"{WEIGHTS} has no group of layers")
+        for layer in head.layers():
+            if layer.kind != "dense":
                 continue
             group = file["layers"].create_group("dense" + f"_{number}" * bool(number))
             variables = group.create_group("vars")
-            variables.attrs["name"] = step.name
-            variables.create_dataset("0", data=step.kernel)
-            variables.create_dataset("1", data=step.bias)
+            variables.attrs["name"] = layer.name
+            variables.create_dataset("0", data=layer.kernel)
+            variables.create_dataset("1", data=layer.bias)
             number += 1
     return buffer.getvalue()

@@ -1,7 +1,7 @@
-"""LiteRT: its interpreter and the schema of its files, wherever this machine has them.
+"""LiteRT's interpreter and file schema, from ai-edge-litert or TensorFlow.
 
-``ai-edge-litert`` is small and starts fast. Where there is no build of it, TensorFlow carries the
-same two things; taking them from there costs the start of TensorFlow.
+``ai-edge-litert`` is small and starts fast. Where it has no build, the same two come from
+TensorFlow, which takes seconds to import.
 """
 
 from __future__ import annotations
@@ -20,29 +20,29 @@ __all__ = ["MAX_MODEL_BYTES", "make_interpreter", "schema"]
 
 MAX_MODEL_BYTES = 2**30
 
-_first = threading.Lock()
-_greeted = threading.Event()
+_first_interpreter = threading.Lock()
+_message_printed = threading.Event()
 
 
 def make_interpreter(model: Path | bytes, threads: int = 1) -> Any:
-    """Open a model file of LiteRT, its tensors allocated.
+    """Return an interpreter of a LiteRT model with its tensors allocated.
 
     Parameters
     ----------
     model : Path or bytes
-        A file, or what is in it. A file is mapped into memory, not copied.
+        A file, which is mapped into memory, or a file's content.
     threads : int
-        How many threads one image may use.
+        Threads used by one run.
 
     Returns
     -------
     ai_edge_litert.interpreter.Interpreter
-        Or TensorFlow's own, of the same methods.
+        Or TensorFlow's, which has the same methods.
 
     Raises
     ------
     WeightsError
-        For a file that is absent, damaged, or uses what LiteRT does not have.
+        For a file that is missing, damaged, or uses unsupported operators.
     """
     try:
         interpreter_class = importlib.import_module("ai_edge_litert.interpreter").Interpreter
@@ -50,19 +50,17 @@ def make_interpreter(model: Path | bytes, threads: int = 1) -> Any:
         interpreter_class = importlib.import_module("tensorflow").lite.Interpreter
     try:
         source = {"model_content": model} if isinstance(model, bytes) else _source(model)
-        with _greeting_hidden():
+        with _delegate_message_hidden():
             interpreter = interpreter_class(num_threads=threads, **source)
             interpreter.allocate_tensors()
     except (ValueError, RuntimeError, OSError) as error:
-        what = "These bytes" if isinstance(model, bytes) else str(model)
-        raise WeightsError(
-            f"{what}: A model file must be one that LiteRT can run. Received: {error}"
-        ) from None
+        name = "the model" if isinstance(model, bytes) else str(model)
+        raise WeightsError(f"LiteRT cannot run {name}: {error}") from None
     return interpreter
 
 
 def _source(model: Path) -> dict[str, Any]:
-    """Name a file for LiteRT, which takes names of Unicode only: others it is given the content."""
+    """Return the path of a model, or its content if the path is not Unicode, as LiteRT requires."""
     try:
         return {"model_path": str(model.absolute()).encode().decode()}
     except UnicodeEncodeError:
@@ -71,32 +69,32 @@ def _source(model: Path) -> dict[str, Any]:
 
 
 @contextmanager
-def _greeting_hidden() -> Iterator[None]:
-    """Keep LiteRT's "Created XNNPACK delegate" off the terminal, which no setting of it does.
+def _delegate_message_hidden() -> Iterator[None]:
+    """Hide LiteRT's message "Created XNNPACK delegate", for which it has no setting.
 
-    It is written once in a process, straight to the file descriptor of standard error.
+    LiteRT writes it once per process, directly to the file descriptor of standard error.
     """
-    if _greeted.is_set():
+    if _message_printed.is_set():
         yield
         return
-    with _first:
+    with _first_interpreter:
         try:
-            kept = os.dup(2)
-        except OSError:  # No standard error: a program without a terminal.
+            stderr = os.dup(2)
+        except OSError:  # a program without a standard error
             yield
             return
         try:
-            with open(os.devnull, "wb") as nowhere:  # noqa: PTH123 (devnull is no Path's)
-                os.dup2(nowhere.fileno(), 2)
+            with open(os.devnull, "wb") as null:  # noqa: PTH123 - devnull is not a path on Windows
+                os.dup2(null.fileno(), 2)
             yield
         finally:
-            os.dup2(kept, 2)
-            os.close(kept)
-            _greeted.set()
+            os.dup2(stderr, 2)
+            os.close(stderr)
+            _message_printed.set()
 
 
 def schema() -> Any:
-    """Return the module that reads and writes the parts of LiteRT's files."""
+    """Return the generated module that reads and writes LiteRT's file format."""
     try:
         return importlib.import_module("ai_edge_litert.schema_py_generated")
     except ImportError:

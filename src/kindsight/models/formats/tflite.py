@@ -1,9 +1,9 @@
 """Read, extend and write LiteRT's model files without TensorFlow.
 
 A ``.tflite`` file is a FlatBuffer: a list of buffers (weights), one graph of tensors and
-operators that refer to them by number, and named signatures. Adding layers at the end means
-adding to these lists. The large buffers are passed through as views, never as Python numbers, so
-that a file of 14 MB is read and written in a fraction of a second.
+operators that refer to them by number, and named signatures. Appending layers means appending to
+these lists. Large buffers are passed through as NumPy views, never as Python numbers, so that a
+file of 14 MB is read and written in a fraction of a second.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ __all__ = ["TfliteGraph", "damage_as_weights_error", "read_tflite"]
 
 IDENTIFIER = b"TFL3"
 SIGNATURE = "serving_default"
-# Above any network of this project (Lite0, Lite1 and Lite2 over 24 views: 21,000 tensors), far
-# below what takes long to read.
+# Above any network of this project (an ensemble of Lite0, Lite1 and Lite2 with 24 TTA variants
+# has 21,000 tensors), far below what takes long to read.
 MAX_ITEMS = 100_000
 # LiteRT reads weights in place; some processors need them at multiples of 16 bytes.
 ALIGNMENT = 16
 
 
 class TfliteGraph:
-    """The single graph of a model file, open for additions.
+    """The graph of a model file, to which operators can be added.
 
     Parameters
     ----------
     model : ModelT
-        The file's content as the schema's objects.
+        The file's content as objects of the schema.
     """
 
     def __init__(self, model: Any) -> None:
@@ -49,17 +49,17 @@ class TfliteGraph:
 
     @property
     def model(self) -> Any:
-        """The whole file's content as the schema's objects."""
+        """The file's content as objects of the schema."""
         return self._model
 
     @property
     def input(self) -> int:
-        """The number of the tensor that is the input."""
+        """The number of the input tensor."""
         return int(self._graph.inputs[0])
 
     @property
     def output(self) -> int:
-        """The number of the tensor that is the output."""
+        """The number of the output tensor."""
         return int(self._graph.outputs[0])
 
     def shape(self, tensor: int) -> tuple[int, ...]:
@@ -67,7 +67,7 @@ class TfliteGraph:
         return tuple(int(size) for size in self._graph.tensors[tensor].shape)
 
     def add_constant(self, name: str, array: NDArray[Any]) -> int:
-        """Add an array as a tensor, float32 or, of whole numbers, int32; return its number."""
+        """Add an array as a constant tensor, int32 or float32; return its number."""
         whole = np.asarray(array).dtype.kind in "iu"
         data = np.ascontiguousarray(array, "<i4" if whole else "<f4")
         self._model.buffers.append(self._buffer(data.reshape(-1).view(np.uint8)))
@@ -79,7 +79,7 @@ class TfliteGraph:
     def add_operator(
         self, code: str, inputs: Sequence[int], name: str, *shape: int, **options: Any
     ) -> int:
-        """Add an operator that gives float32 (1, *shape); return its output tensor's number.
+        """Add an operator with a float32 output (1, *shape); return the output tensor's number.
 
         Parameters
         ----------
@@ -90,9 +90,9 @@ class TfliteGraph:
         name : str
             The output tensor's name.
         *shape : int
-            Of the output tensor, without the batch: its width, mostly.
+            Of the output tensor, without the batch.
         **options
-            ``kind`` (for example ``"FullyConnected"``) and fields of the operator's options.
+            ``kind``, for example ``"FullyConnected"``, and fields of the operator's options.
         """
         output = self._tensor(name, (1, *shape), 0)
         operator = self._schema.OperatorT()
@@ -108,7 +108,7 @@ class TfliteGraph:
         return output
 
     def name_ends(self, input_name: str, output: int, output_name: str) -> None:
-        """Make a tensor the only output; name it, the input, and the signature that joins them."""
+        """Make a tensor the only output, and name it and the input, also in the signature."""
         types = self._schema
         pixels = int(self._graph.inputs[0])
         self._graph.outputs = np.array([output], np.int32)
@@ -126,21 +126,23 @@ class TfliteGraph:
         self._model.signatureDefs = [signature]
 
     def set_metadata(self, name: str, content: bytes) -> None:
-        """Put bytes into the file under a name; LiteRT itself passes them over."""
+        """Store bytes in the file under a name; LiteRT itself ignores them."""
         entry = self._schema.MetadataT()
         entry.name, entry.buffer = name, len(self._model.buffers)
         self._model.buffers.append(self._buffer(np.frombuffer(content, np.uint8)))
-        kept = [old for old in self._model.metadata or [] if old.name not in (name, name.encode())]
-        self._model.metadata = [*kept, entry]
+        others = [
+            old for old in self._model.metadata or [] if old.name not in (name, name.encode())
+        ]
+        self._model.metadata = [*others, entry]
 
     def to_bytes(self) -> memoryview:
-        """Write the file into memory."""
+        """Return the file's content."""
         import flatbuffers
 
         size = sum(
             0 if buffer.data is None else len(buffer.data) + 64 for buffer in self._model.buffers
         )
-        # Room for all from the start: growing would copy the whole file each time.
+        # The full size from the start: growing would copy the whole file each time.
         builder = flatbuffers.Builder(size + 2**19)
         for number, buffer in enumerate(self._model.buffers):
             self._model.buffers[number] = self._buffer(buffer.data)
@@ -160,14 +162,14 @@ class TfliteGraph:
         return len(self._graph.tensors) - 1
 
     def _code(self, builtin: int) -> int:
-        """Return the number of an operator's code in this file; add it where it is not there."""
+        """Return the number of an operator's code in this file, added if needed."""
         codes = self._model.operatorCodes
         for number, code in enumerate(codes):
             if builtin == max(code.builtinCode, code.deprecatedBuiltinCode) and code.version == 1:
                 return number
         code = self._schema.OperatorCodeT()
         code.builtinCode, code.version = builtin, 1
-        # Old readers know a single byte only; 127 sends them to the newer field.
+        # Old readers know one byte only; 127 refers them to the newer field.
         code.deprecatedBuiltinCode = min(builtin, 127)
         codes.append(code)
         return len(codes) - 1
@@ -179,7 +181,7 @@ def read_tflite(path: str | os.PathLike[str]) -> TfliteGraph:
     Raises
     ------
     WeightsError
-        For a file that is absent, damaged, too large, or of another form.
+        For a file that is missing, damaged, too large, or of another form.
     """
     data = _read(Path(path))
     with damage_as_weights_error(path):
@@ -190,7 +192,7 @@ def read_tflite(path: str | os.PathLike[str]) -> TfliteGraph:
             graph = root.Subgraphs(0)
             counts += [graph.TensorsLength(), graph.OperatorsLength()]
         if root.SubgraphsLength() != 1 or max(counts) > MAX_ITEMS:
-            raise ValueError("more graphs or parts than one network has")
+            raise ValueError("it does not have one graph of a bounded number of tensors")
         model = schema().ModelT.InitFromObj(root)
         _check(model)
     return TfliteGraph(model)
@@ -198,7 +200,7 @@ def read_tflite(path: str | os.PathLike[str]) -> TfliteGraph:
 
 @contextmanager
 def damage_as_weights_error(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Turn what a damaged file makes the schema's code raise into one typed error."""
+    """Raise WeightsError for what the schema's code raises on a damaged file."""
     try:
         yield
     except (
@@ -210,7 +212,7 @@ def damage_as_weights_error(path: str | os.PathLike[str]) -> Iterator[None]:
         ValueError,
     ) as error:
         raise WeightsError(
-            f"{path}: A model file must be a whole LiteRT file of one network. Received: {error}."
+            f"{path} is damaged or is not the LiteRT file of one network: {error}."
         ) from None
 
 
@@ -220,47 +222,44 @@ def _read(path: Path) -> bytes:
             size = os.fstat(file.fileno()).st_size
             data = file.read(MAX_MODEL_BYTES + 1) if size <= MAX_MODEL_BYTES else b""
     except OSError as error:
-        raise WeightsError(
-            f"{path}: A model file must be there and readable. Received: {error.strerror}."
-        ) from None
+        raise WeightsError(f"The model file {path} cannot be read: {error.strerror}.") from None
     if data[4:8] != IDENTIFIER or len(data) > MAX_MODEL_BYTES:
         raise WeightsError(
-            f"{path}: A model file must be LiteRT's and of at most {MAX_MODEL_BYTES} bytes. "
-            f"Received: {size} bytes that start with {data[:8]!r}."
+            f"{path} must be a LiteRT file of at most {MAX_MODEL_BYTES} bytes; it has {size} bytes "
+            f"and starts with {data[:8]!r}."
         )
     return data
 
 
 def _check(model: Any) -> None:
-    """Refuse what the rest of this module could not add to; ValueError says what."""
+    """Raise ValueError for a graph that this module cannot add to."""
     (graph,) = model.subgraphs
     if graph is None or len(graph.inputs) != 1 or len(graph.outputs) != 1:
-        raise ValueError("a graph without exactly one input and one output")
+        raise ValueError("its graph does not have one input and one output")
     tensors = graph.tensors
     for number in (int(graph.inputs[0]), int(graph.outputs[0])):
         if not 0 <= number < len(tensors) or tensors[number] is None:
-            raise ValueError(f"a graph without tensor {number}")
+            raise ValueError(f"its graph has no tensor {number}")
         if tensors[number].type != schema().TensorType.FLOAT32 or tensors[number].shape is None:
-            raise ValueError("an input or output that is not float32 or has no shape")
-    parts = [*model.operatorCodes, *model.buffers, *tensors, *graph.operators]
-    parts += model.metadata or []
-    if any(part is None for part in parts) or not model.buffers:
-        raise ValueError("a list with a gap")
-    # Weights beside the FlatBuffer (files above 2 GB) are not read by this module.
+            raise ValueError("its input or output is not float32 or has no shape")
+    items = [*model.operatorCodes, *model.buffers, *tensors, *graph.operators]
+    items += model.metadata or []
+    if any(item is None for item in items) or not model.buffers:
+        raise ValueError("it has incomplete lists")
+    # Weights outside the FlatBuffer (files above 2 GB) are not supported.
     if any(buffer.offset > 1 or buffer.size > 1 for buffer in model.buffers):
-        raise ValueError("weights outside the file's table")
+        raise ValueError("its weights are outside the FlatBuffer")
 
 
 @functools.cache
 def _aligned_buffer_class(types: Any) -> Any:
-    """Return the schema's BufferT with its data laid at multiples of 16 bytes.
+    """Return the schema's BufferT with its data aligned to 16 bytes.
 
-    The generated writer knows the alignment of the numbers only, here one byte, and forgets the
-    schema's own ``force_align: 16``.
+    The generated writer ignores the schema's ``force_align: 16``.
     """
 
     class AlignedBuffer(types.BufferT):  # type: ignore[misc]
-        def Pack(self, builder: Any) -> int:  # noqa: N802 (the name is the schema's)
+        def Pack(self, builder: Any) -> int:  # noqa: N802 - the schema's name
             data = None
             if self.data is not None and len(self.data):
                 payload = np.ascontiguousarray(self.data).data

@@ -1,4 +1,4 @@
-"""What every head has: arrays that are checked, and one description of itself as layers."""
+"""What all heads on frozen features share: checked arrays, and a description as layers."""
 
 from __future__ import annotations
 
@@ -14,11 +14,14 @@ from kindsight.errors import WeightsError
 
 __all__ = ["FEATURES", "LOGITS", "Head", "HeadLayer"]
 
-# Rows of features turned into logits at a time: bounds the memory of the expansion.
+# Images whose logits are computed at a time; bounds the memory of an RBF head's kernel values.
 _ROWS = 4096
 
 FEATURES = "features"
+"""The name of the layer of features."""
+
 LOGITS = "logits"
+"""The name of the last layer."""
 
 
 @dataclass(frozen=True)
@@ -28,18 +31,18 @@ class HeadLayer:
     Parameters
     ----------
     kind : str
-        ``"dense"``: activation(input @ kernel + bias). ``"multiply"``: the product of its inputs,
-        number by number. ``"concatenate"``: its inputs side by side.
+        ``"dense"``: activation(input @ kernel + bias). ``"multiply"``: the elementwise product of
+        its inputs. ``"concatenate"``: its inputs, concatenated.
     name : str
-        The layer's name. The last step is named ``"logits"``.
+        The layer's name. The last one is named ``"logits"``.
     inputs : tuple of str
-        Names of earlier steps, or ``"features"``.
+        Names of earlier layers, or ``"features"``.
     width : int
-        Numbers that it gives for one image.
+        Number of outputs.
     kernel, bias : float32 array (inputs, width) and (width,), or None
-        Of a dense step only.
+        Of a dense layer only.
     activation : str
-        Of a dense step only.
+        Of a dense layer only.
     """
 
     kind: Literal["dense", "multiply", "concatenate"]
@@ -53,14 +56,14 @@ class HeadLayer:
 
 @dataclass(frozen=True, eq=False)
 class Head(ABC):
-    """A head as arrays: a :class:`.heads.LinearHead`, a :class:`.heads.RBFHead`, or several.
+    """A head on frozen features: linear, RBF, or an ensemble of heads.
 
-    Arrays are turned into contiguous float32 and checked when a head is made.
+    Arrays are converted to contiguous float32 and checked on creation.
 
     Raises
     ------
     WeightsError
-        For an array of another shape than the rest calls for, or one that is not finite.
+        For an array whose shape does not fit the others', or that is not finite.
     """
 
     kind: ClassVar[str]
@@ -72,28 +75,32 @@ class Head(ABC):
     @property
     @abstractmethod
     def features(self) -> int:
-        """How many features it takes."""
+        """Number of features it takes."""
 
     @property
     @abstractmethod
     def classes(self) -> int:
-        """How many logits it gives."""
+        """Number of classes."""
 
     @abstractmethod
-    def steps(self) -> tuple[HeadLayer, ...]:
-        """Return the head as a chain of layers: each step needs the one before it."""
+    def layers(self) -> tuple[HeadLayer, ...]:
+        """Return the head as a chain of layers: each takes the output of the one before it."""
+
+    @abstractmethod
+    def scaled(self, factor: float) -> Head:
+        """Return the head with its logits multiplied by `factor`."""
 
     @abstractmethod
     def _logits(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the logits of a bounded number of rows."""
 
     def logits(self, features: NDArray[Any]) -> NDArray[np.float32]:
-        """Compute the logits of images from their features.
+        """Return the logits of images from their features.
 
         Parameters
         ----------
         features : array (n, d)
-            As the backbone gives them, not standardised.
+            The backbone's output, not standardised.
 
         Returns
         -------
@@ -107,20 +114,15 @@ class Head(ABC):
         values = np.asarray(features, np.float32)
         if values.ndim != 2 or values.shape[1] != self.features:
             raise WeightsError(
-                f"The features for this head must be of shape (n, {self.features}). "
-                f"Received: {values.shape}."
+                f"This head needs features of shape (n, {self.features}); got {values.shape}."
             )
         result = np.empty((len(values), self.classes), np.float32)
         for start in range(0, len(values), _ROWS):
             result[start : start + _ROWS] = self._logits(values[start : start + _ROWS])
         return result
 
-    @abstractmethod
-    def scaled(self, factor: float) -> Head:
-        """Return the head whose logits are as many times as large."""
-
     def to_arrays(self) -> dict[str, NDArray[Any]]:
-        """Return a flat dict of arrays, for ``np.savez``; ``"kind"`` says which head it is."""
+        """Return a flat dict of arrays for ``np.savez``; ``"kind"`` names the kind of head."""
         arrays: dict[str, NDArray[Any]] = {"kind": np.array(self.kind)}
         for field in fields(self):
             value = getattr(self, field.name)
@@ -130,33 +132,32 @@ class Head(ABC):
 
     @staticmethod
     def from_arrays(arrays: Mapping[str, NDArray[Any]]) -> Head:
-        """Make a head from what :meth:`to_arrays` gave.
+        """Return the head of a :meth:`to_arrays`.
 
         Raises
         ------
         WeightsError
-            For an unknown kind, an array too many or too few, or arrays that do not fit.
+            For an unknown kind, missing or unknown arrays, or arrays that do not fit.
         """
         kinds = Head._kinds
         kind = str(arrays["kind"]) if "kind" in arrays else "none"
         if kind not in kinds:
-            raise WeightsError(f"A head must be of kind {' or '.join(kinds)}. Received: {kind!r}.")
+            raise WeightsError(f"A head must be of kind {' or '.join(kinds)}; got {kind!r}.")
         return kinds[kind]._from({k: array for k, array in arrays.items() if k != "kind"})
 
     @classmethod
     def _from(cls, arrays: Mapping[str, NDArray[Any]]) -> Head:
-        """Make a head of this kind from its arrays."""
         known = {field.name for field in fields(cls)}
-        needed = known - {"linear_kernel"}
-        if not needed <= arrays.keys() <= known:
+        required = known - {"linear_kernel"}
+        if not required <= arrays.keys() <= known:
             raise WeightsError(
-                f"A {cls.kind} head must hold the arrays {', '.join(sorted(needed))}. "
-                f"Received: {', '.join(sorted(arrays))}."
+                f"A {cls.kind} head must have the arrays {', '.join(sorted(required))}; got "
+                f"{', '.join(sorted(arrays))}."
             )
         return cls(**arrays)
 
-    def _take(self, name: str, *shape: int | None) -> tuple[int, ...]:
-        """Turn an array into float32 in place, check it, and return its shape."""
+    def _convert(self, name: str, *shape: int | None) -> tuple[int, ...]:
+        """Convert an attribute to read-only float32, check it, and return its shape."""
         try:
             array = np.array(getattr(self, name), np.float32, order="C")
         except (TypeError, ValueError):
@@ -167,10 +168,10 @@ class Head(ABC):
         if not fits or not np.isfinite(array).all():
             wanted = ", ".join("any" if want is None else str(want) for want in shape)
             raise WeightsError(
-                f"A head's {name} must be finite and of shape ({wanted}). "
-                f"Received: {array.shape}{' with values that are not finite' * fits}."
+                f"A head's {name} must be finite and of shape ({wanted}); got {array.shape}"
+                f"{' with values that are not finite' * fits}."
             )
         array.setflags(write=False)
         object.__setattr__(self, name, array)
-        shape_taken: tuple[int, ...] = array.shape
-        return shape_taken
+        converted: tuple[int, ...] = array.shape
+        return converted

@@ -1,11 +1,11 @@
-"""The head: what turns a backbone's features into logits.
+"""Heads on frozen features: they turn a backbone's features into logits.
 
-A head is arrays, fitted with NumPy, and is written down three times: as NumPy here, as ordinary
-Keras layers by :func:`add_head`, and by :mod:`.assemble` straight into model files. So that the
-three cannot drift apart, each head describes itself once as a chain of :class:`HeadLayer`.
+A head is fitted with NumPy and exists in three forms: as NumPy here, as Keras layers by
+:func:`add_head`, and written into model files by :mod:`.assemble`. So that the three cannot
+differ, each head describes itself once, as a chain of :class:`HeadLayer`.
 
-The output is logits. Softmax and temperature are no part of the network: they live in the bundle
-(see :func:`kindsight.evaluation.calibration.to_probabilities`).
+Softmax and temperature are not part of the network (see
+:func:`kindsight.evaluation.calibration.to_probabilities`).
 """
 
 from __future__ import annotations
@@ -31,133 +31,9 @@ __all__ = [
     "add_head",
 ]
 
-# SECTION: A head whose logits are a sum of other heads', each on features of its own.
-
 Floats = NDArray[np.float32]
 
-# More than this many heads are no head of ours.
-MOST_HEADS = 16
-
-
-@dataclass(frozen=True, eq=False)
-class EnsembleHead(Head):
-    """The sum of the logits of several heads.
-
-    Parameters
-    ----------
-    heads : tuple of Head
-        At least two, for the same classes. The first takes the first features, the second those
-        that follow them, and so on.
-    """
-
-    heads: tuple[Head, ...]
-    kind: ClassVar[str] = "summed"
-
-    def __post_init__(self) -> None:
-        known = all(isinstance(head, Head) for head in self.heads)
-        if len(self.heads) < 2 or not known or len({head.classes for head in self.heads}) > 1:
-            raise WeightsError(
-                "Heads whose logits are summed must be two or more, for the same classes. "
-                f"Received: {len(self.heads)} of them."
-            )
-
-    @property
-    def features(self) -> int:
-        """How many features it takes."""
-        return sum(head.features for head in self.heads)
-
-    @property
-    def classes(self) -> int:
-        """How many logits it gives."""
-        return self.heads[0].classes
-
-    def scaled(self, factor: float) -> EnsembleHead:
-        """Return the head whose logits are as many times as large."""
-        return EnsembleHead(tuple(head.scaled(factor) for head in self.heads))
-
-    def _logits(self, rows: Floats) -> Floats:
-        total, start = np.zeros((len(rows), self.classes), np.float32), 0
-        for head in self.heads:
-            total += head._logits(rows[:, start : start + head.features])
-            start += head.features
-        return total
-
-    def steps(self) -> tuple[HeadLayer, ...]:
-        """Return the head as a chain of layers.
-
-        Each head's layers come after those of the one before it, whose last numbers they are
-        given, too, and multiply by nothing: two branches could be walked in either order. The last
-        layer is all heads' last layers in one.
-        """
-        chain: list[HeadLayer] = []
-        ends: list[tuple[str, int]] = [(FEATURES, self.features)]
-        direct = np.zeros((self.features, self.classes), np.float32)
-        kernels, bias, start = [direct], np.zeros(self.classes, np.float32), 0
-        for number, head in enumerate(self.heads):
-            columns = slice(start, start + head.features)
-            start = columns.stop
-            *inner, last = head.steps()
-            assert last.kernel is not None and last.bias is not None
-            bias += last.bias
-            if not inner:  # from the features straight to the logits
-                direct[columns] = last.kernel
-                continue
-            given, width = FEATURES, self.features
-            if len(ends) > 1:
-                before, more = ends[-1]
-                given, width = _named(number, "given"), width + more
-                chain.append(HeadLayer("concatenate", given, (FEATURES, before), width))
-            for step in inner:
-                chain.append(_moved(step, number, given, width, columns))
-            ends.append((chain[-1].name, chain[-1].width))
-            kernels.append(last.kernel)
-        if not direct.any() and len(ends) > 1:
-            ends, kernels = ends[1:], kernels[1:]
-        name, width = ends[0]
-        if len(ends) > 1:
-            name, width = "head_all", sum(wide for _, wide in ends)
-            chain.append(HeadLayer("concatenate", name, tuple(end for end, _ in ends), width))
-        kernel = np.concatenate(kernels)
-        chain.append(HeadLayer("dense", LOGITS, (name,), self.classes, kernel, bias))
-        return tuple(chain)
-
-    def to_arrays(self) -> dict[str, NDArray[Any]]:
-        """Return a flat dict of arrays: those of each head, by its number."""
-        arrays: dict[str, NDArray[Any]] = {"kind": np.array(self.kind)}
-        for number, head in enumerate(self.heads):
-            arrays |= {f"{number}/{name}": array for name, array in head.to_arrays().items()}
-        return arrays
-
-    @classmethod
-    def _from(cls, arrays: Mapping[str, NDArray[Any]]) -> EnsembleHead:
-        parts: dict[str, dict[str, NDArray[Any]]] = {}
-        for name, array in arrays.items():
-            number, _, rest = name.partition("/")
-            parts.setdefault(number, {})[rest] = array
-        if len(parts) > MOST_HEADS or set(parts) != {str(number) for number in range(len(parts))}:
-            raise WeightsError(
-                f"A summed head must hold up to {MOST_HEADS} heads, numbered from 0 on. "
-                f"Received: {', '.join(sorted(parts)[:MOST_HEADS])}."
-            )
-        if any(str(part.get("kind")) == cls.kind for part in parts.values()):
-            raise WeightsError("A summed head must not hold another one.")
-        return cls(tuple(Head.from_arrays(parts[str(k)]) for k in range(len(parts))))
-
-
-def _named(number: int, name: str) -> str:
-    return f"head{number}_{name.removeprefix('head_')}"
-
-
-def _moved(step: HeadLayer, number: int, given: str, width: int, columns: slice) -> HeadLayer:
-    """Return a step of one head with a name of its own, on the features of all."""
-    inputs = tuple(given if name == FEATURES else _named(number, name) for name in step.inputs)
-    kernel = step.kernel
-    if FEATURES in step.inputs:
-        assert step.kind == "dense" and step.kernel is not None
-        kernel = np.zeros((width, step.width), np.float32)
-        kernel[columns] = step.kernel
-    name = _named(number, step.name)
-    return HeadLayer(step.kind, name, inputs, step.width, kernel, step.bias, step.activation)
+MAX_HEADS = 16
 
 
 @dataclass(frozen=True, eq=False)
@@ -167,60 +43,60 @@ class LinearHead(Head):
     Parameters
     ----------
     kernel : float32 array (d, k)
-        Whoever fits it on standardised features folds the standardisation in.
+        Includes the standardisation of the features, if there was one.
     bias : float32 array (k,)
     """
 
-    kernel: NDArray[np.float32]
-    bias: NDArray[np.float32]
+    kernel: Floats
+    bias: Floats
     kind: ClassVar[str] = "linear"
 
     def __post_init__(self) -> None:
-        classes = self._take("kernel", None, None)[1]
-        self._take("bias", classes)
+        classes = self._convert("kernel", None, None)[1]
+        self._convert("bias", classes)
 
     @property
     def features(self) -> int:
-        """How many features it takes."""
+        """Number of features it takes."""
         return int(self.kernel.shape[0])
 
     @property
     def classes(self) -> int:
-        """How many logits it gives."""
+        """Number of classes."""
         return int(self.kernel.shape[1])
 
     def scaled(self, factor: float) -> LinearHead:
-        """Return the head whose logits are as many times as large."""
+        """Return the head with its logits multiplied by `factor`."""
         return LinearHead(_times(self.kernel, factor), _times(self.bias, factor))
 
-    def _logits(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    def _logits(self, rows: Floats) -> Floats:
         return rows @ self.kernel + self.bias
 
-    def steps(self) -> tuple[HeadLayer, ...]:
+    def layers(self) -> tuple[HeadLayer, ...]:
         """Return the head as a chain of layers."""
         return (HeadLayer("dense", LOGITS, (FEATURES,), self.classes, self.kernel, self.bias),)
 
 
 @dataclass(frozen=True, eq=False)
 class RBFHead(Head):
-    """Gaussian bumps around landmarks in a projected space: a kernel machine as dense layers.
+    """A kernel machine with radial basis functions around landmarks in a projected space.
 
     ::
 
         z      = features @ project_kernel + project_bias
-        a      = exp(-gamma * |z - landmark|^2)          one number a landmark
+        a      = exp(-gamma * |z - landmark|^2)          one value per landmark
         logits = a @ kernel + bias  [+ z @ linear_kernel]
 
-    As layers, the squared distance is taken apart: a = exp(2 gamma z.landmark - gamma |z|^2 -
-    gamma |landmark|^2), a dense layer with exponential activation over z and its squared length.
+    As layers, the squared distance is expanded: a = exp(2 gamma z.landmark - gamma |z|^2 -
+    gamma |landmark|^2), a dense layer with exponential activation on z and its squared length.
 
     Parameters
     ----------
     project_kernel, project_bias : float32 array (d, p) and (p,)
-        The standardisation of the features is folded in.
+        Include the standardisation of the features.
     landmarks : float32 array (m, p)
     gamma : float
-        Above 0; one over twice the squared width of a bump.
+        Above 0; 1 / (2 * width^2) of a basis function.
     kernel, bias : float32 array (m, k) and (k,)
     linear_kernel : float32 array (p, k), optional
 
@@ -229,39 +105,39 @@ class RBFHead(Head):
     C. Williams, M. Seeger, "Using the Nystroem method to speed up kernel machines", NIPS 2000.
     """
 
-    project_kernel: NDArray[np.float32]
-    project_bias: NDArray[np.float32]
-    landmarks: NDArray[np.float32]
-    gamma: NDArray[np.float32]
-    kernel: NDArray[np.float32]
-    bias: NDArray[np.float32]
-    linear_kernel: NDArray[np.float32] | None = None
+    project_kernel: Floats
+    project_bias: Floats
+    landmarks: Floats
+    gamma: Floats
+    kernel: Floats
+    bias: Floats
+    linear_kernel: Floats | None = None
     kind: ClassVar[str] = "rbf"
 
     def __post_init__(self) -> None:
-        width = self._take("project_kernel", None, None)[1]
-        self._take("project_bias", width)
-        count = self._take("landmarks", None, width)[0]
-        classes = self._take("kernel", count, None)[1]
-        self._take("bias", classes)
-        self._take("gamma")
+        width = self._convert("project_kernel", None, None)[1]
+        self._convert("project_bias", width)
+        count = self._convert("landmarks", None, width)[0]
+        classes = self._convert("kernel", count, None)[1]
+        self._convert("bias", classes)
+        self._convert("gamma")
         if not self.gamma > 0:
-            raise WeightsError(f"A head's gamma must be above 0. Received: {self.gamma}.")
+            raise WeightsError(f"A head's gamma must be above 0; got {self.gamma}.")
         if self.linear_kernel is not None:
-            self._take("linear_kernel", width, classes)
+            self._convert("linear_kernel", width, classes)
 
     @property
     def features(self) -> int:
-        """How many features it takes."""
+        """Number of features it takes."""
         return int(self.project_kernel.shape[0])
 
     @property
     def classes(self) -> int:
-        """How many logits it gives."""
+        """Number of classes."""
         return int(self.kernel.shape[1])
 
     def scaled(self, factor: float) -> RBFHead:
-        """Return the head whose logits are as many times as large."""
+        """Return the head with its logits multiplied by `factor`."""
         linear = self.linear_kernel
         return replace(
             self,
@@ -270,49 +146,43 @@ class RBFHead(Head):
             linear_kernel=None if linear is None else _times(linear, factor),
         )
 
-    def _logits(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    def _logits(self, rows: Floats) -> Floats:
         z = rows @ self.project_kernel + self.project_bias
         squares = np.square(z).sum(axis=1, keepdims=True)
         exponent = 2 * (z @ self.landmarks.T) - squares - np.square(self.landmarks).sum(axis=1)
-        result: NDArray[np.float32] = np.exp(self.gamma * exponent) @ self.kernel + self.bias
+        result: Floats = np.exp(self.gamma * exponent) @ self.kernel + self.bias
         if self.linear_kernel is not None:
             result += z @ self.linear_kernel
         return result
 
-    def steps(self) -> tuple[HeadLayer, ...]:
+    def layers(self) -> tuple[HeadLayer, ...]:
         """Return the head as a chain of layers."""
         count, width = self.landmarks.shape
         gamma = np.float32(self.gamma)
-        away = -gamma * np.square(self.landmarks).sum(axis=1)
-        toward = np.concatenate([2 * gamma * self.landmarks.T, np.full((1, count), -gamma)])
+        bias = -gamma * np.square(self.landmarks).sum(axis=1)
+        kernel = np.concatenate([2 * gamma * self.landmarks.T, np.full((1, count), -gamma)])
+        ones, zero = np.ones((width, 1), np.float32), np.zeros(1, np.float32)
         chain = [
             HeadLayer(
                 "dense", "head_project", (FEATURES,), width, self.project_kernel, self.project_bias
             ),
             HeadLayer("multiply", "head_square", ("head_project", "head_project"), width),
-            HeadLayer(
-                "dense",
-                "head_norm",
-                ("head_square",),
-                1,
-                np.ones((width, 1), np.float32),
-                np.zeros(1, np.float32),
-            ),
+            HeadLayer("dense", "head_norm", ("head_square",), 1, ones, zero),
             HeadLayer("concatenate", "head_point", ("head_project", "head_norm"), width + 1),
             HeadLayer(
                 "dense",
                 "head_kernel",
                 ("head_point",),
                 count,
-                np.ascontiguousarray(toward, np.float32),
-                np.ascontiguousarray(away, np.float32),
+                np.ascontiguousarray(kernel, np.float32),
+                np.ascontiguousarray(bias, np.float32),
                 "exponential",
             ),
         ]
         last, kernel = "head_kernel", self.kernel
         if self.linear_kernel is not None:
-            # One dense layer over both paths: a chain, not two branches and a sum, so that the
-            # order of the layers in a Keras file cannot depend on how a graph is walked.
+            # One dense layer on both inputs: in a chain, unlike in two branches and a sum, the
+            # order of the layers in a Keras file does not depend on how a graph is traversed.
             last, kernel = "head_join", np.concatenate([self.kernel, self.linear_kernel])
             inputs = ("head_kernel", "head_project")
             chain.append(HeadLayer("concatenate", last, inputs, count + width))
@@ -320,12 +190,135 @@ class RBFHead(Head):
         return tuple(chain)
 
 
-def _times(values: NDArray[np.float32], factor: float) -> NDArray[np.float32]:
+def _times(values: Floats, factor: float) -> Floats:
     return np.asarray(values.astype(np.float64) * factor, np.float32)
 
 
+@dataclass(frozen=True, eq=False)
+class EnsembleHead(Head):
+    """The sum of the logits of several heads, each on features of its own.
+
+    Parameters
+    ----------
+    heads : tuple of Head
+        At least two, for the same classes. The first takes the first features, the second those
+        that follow, and so on.
+    """
+
+    heads: tuple[Head, ...]
+    kind: ClassVar[str] = "ensemble"
+
+    def __post_init__(self) -> None:
+        known = all(isinstance(head, Head) for head in self.heads)
+        if len(self.heads) < 2 or not known or len({head.classes for head in self.heads}) > 1:
+            raise WeightsError(
+                "An ensemble head must have two or more heads, for the same classes; got "
+                f"{len(self.heads)}."
+            )
+
+    @property
+    def features(self) -> int:
+        """Number of features it takes."""
+        return sum(head.features for head in self.heads)
+
+    @property
+    def classes(self) -> int:
+        """Number of classes."""
+        return self.heads[0].classes
+
+    def scaled(self, factor: float) -> EnsembleHead:
+        """Return the head with its logits multiplied by `factor`."""
+        return EnsembleHead(tuple(head.scaled(factor) for head in self.heads))
+
+    def _logits(self, rows: Floats) -> Floats:
+        total, start = np.zeros((len(rows), self.classes), np.float32), 0
+        for head in self.heads:
+            total += head._logits(rows[:, start : start + head.features])
+            start += head.features
+        return total
+
+    def layers(self) -> tuple[HeadLayer, ...]:
+        """Return the head as a chain of layers.
+
+        To keep it a chain, the first layer of each head also takes the last output of the head
+        before it, with a kernel of zeros: parallel branches could be traversed in any order. The
+        last layer combines the last layers of all heads.
+        """
+        chain: list[HeadLayer] = []
+        ends: list[tuple[str, int]] = [(FEATURES, self.features)]
+        direct = np.zeros((self.features, self.classes), np.float32)
+        kernels, bias, start = [direct], np.zeros(self.classes, np.float32), 0
+        for number, head in enumerate(self.heads):
+            columns = slice(start, start + head.features)
+            start = columns.stop
+            *inner, last = head.layers()
+            assert last.kernel is not None and last.bias is not None
+            bias += last.bias
+            if not inner:  # from the features straight to the logits
+                direct[columns] = last.kernel
+                continue
+            source, width = FEATURES, self.features
+            if len(ends) > 1:
+                before, more = ends[-1]
+                source, width = _member_name(number, "input"), width + more
+                chain.append(HeadLayer("concatenate", source, (FEATURES, before), width))
+            chain += [_member_layer(layer, number, source, width, columns) for layer in inner]
+            ends.append((chain[-1].name, chain[-1].width))
+            kernels.append(last.kernel)
+        if not direct.any() and len(ends) > 1:
+            ends, kernels = ends[1:], kernels[1:]
+        name, width = ends[0]
+        if len(ends) > 1:
+            name, width = "head_all", sum(width for _, width in ends)
+            chain.append(HeadLayer("concatenate", name, tuple(end for end, _ in ends), width))
+        kernel = np.concatenate(kernels)
+        chain.append(HeadLayer("dense", LOGITS, (name,), self.classes, kernel, bias))
+        return tuple(chain)
+
+    def to_arrays(self) -> dict[str, NDArray[Any]]:
+        """Return a flat dict of arrays: those of each head, prefixed with its number."""
+        arrays: dict[str, NDArray[Any]] = {"kind": np.array(self.kind)}
+        for number, head in enumerate(self.heads):
+            arrays |= {f"{number}/{name}": array for name, array in head.to_arrays().items()}
+        return arrays
+
+    @classmethod
+    def _from(cls, arrays: Mapping[str, NDArray[Any]]) -> EnsembleHead:
+        heads: dict[str, dict[str, NDArray[Any]]] = {}
+        for name, array in arrays.items():
+            number, _, rest = name.partition("/")
+            heads.setdefault(number, {})[rest] = array
+        if len(heads) > MAX_HEADS or set(heads) != {str(number) for number in range(len(heads))}:
+            raise WeightsError(
+                f"An ensemble head must hold up to {MAX_HEADS} heads, numbered from 0 on; got "
+                f"{', '.join(sorted(heads)[:MAX_HEADS])}."
+            )
+        if any(str(head.get("kind")) == cls.kind for head in heads.values()):
+            raise WeightsError("An ensemble head must not contain another one.")
+        return cls(tuple(Head.from_arrays(heads[str(number)]) for number in range(len(heads))))
+
+
+def _member_name(number: int, name: str) -> str:
+    return f"head{number}_{name.removeprefix('head_')}"
+
+
+def _member_layer(
+    layer: HeadLayer, number: int, source: str, width: int, columns: slice
+) -> HeadLayer:
+    """Return a layer of one head with a name of its own, on the features of all heads."""
+    inputs = tuple(
+        source if name == FEATURES else _member_name(number, name) for name in layer.inputs
+    )
+    kernel = layer.kernel
+    if FEATURES in layer.inputs:
+        assert layer.kind == "dense" and layer.kernel is not None
+        kernel = np.zeros((width, layer.width), np.float32)
+        kernel[columns] = layer.kernel
+    return replace(layer, name=_member_name(number, layer.name), inputs=inputs, kernel=kernel)
+
+
 def add_head(features: Any, head: Head) -> Any:
-    """Put a head on a Keras tensor of features.
+    """Add a head to a Keras tensor of features.
 
     Parameters
     ----------
@@ -336,13 +329,13 @@ def add_head(features: Any, head: Head) -> Any:
     Returns
     -------
     keras.KerasTensor
-        (batch, k), the output of a layer named ``"logits"``. The layers are trainable and hold
-        the head's arrays.
+        (batch, k), the output of a layer named ``"logits"``. The layers are trainable and have
+        the head's arrays as weights.
     """
     import keras
 
     tensors = {FEATURES: features}
-    for step in head.steps():
+    for step in head.layers():
         inputs = [tensors[name] for name in step.inputs]
         if step.kind == "dense":
             layer = keras.layers.Dense(step.width, activation=step.activation, name=step.name)

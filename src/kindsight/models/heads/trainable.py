@@ -1,4 +1,4 @@
-"""A head of Keras layers that is trained with the network below it."""
+"""A head of Keras layers that is trained together with its network."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ UNIT = "unit"
 
 MAX_PARAMETERS = 500_000_000
 
-# How the names of a head's layers begin.
+# Prefixes of the names of a head's layers.
 HEAD_NAMES = ("head_", UNIT, LOGITS)
 
 
 @dataclass(frozen=True)
 class TrainableHead:
-    """Layers between a network's maps and the classes.
+    """The layers between a network's feature maps and the logits.
 
     Parameters
     ----------
     pooling : str
-        One of :data:`POOLINGS`: the mean or the maximum of each map, or all of their numbers.
+        One of :data:`POOLINGS`.
     dense : tuple of int
-        Widths of dense layers with ReLU, in their order.
+        Units of the dense layers with ReLU.
     dropout : float
-        Share of the numbers before the last layer that are dropped in training, 0 to below 1.
+        Dropout rate before the last layer, 0 to below 1.
     batch_norm : bool
-        Whether each dense layer's numbers are normalised by batch.
+        Whether each dense layer is followed by a batch normalisation.
     l2 : float
-        Strength of the L2 penalty on the kernels of the dense layers, the last one's too.
+        L2 strength on the kernels of all dense layers, including the last.
     """
 
     pooling: str = "average"
@@ -47,57 +47,55 @@ class TrainableHead:
     l2: float = 0.0
 
     def faults(self) -> list[str]:
-        """Return a sentence for each setting that cannot be."""
+        """Return an error message for each invalid setting."""
         found = []
         if self.pooling not in POOLINGS:
-            found.append(
-                f"pooling must be one of {', '.join(POOLINGS)}. Received: {self.pooling!r}."
-            )
+            found.append(f"`pooling` must be one of {', '.join(POOLINGS)}; got {self.pooling!r}.")
         if not all(type(width) is int and 1 <= width <= 65_536 for width in self.dense):
-            found.append(f"dense must be widths of 1 to 65,536. Received: {self.dense!r}.")
+            found.append(f"`dense` must be numbers of units of 1 to 65,536; got {self.dense!r}.")
         if not 0 <= self.dropout < 1:
-            found.append(f"dropout must be from 0 to below 1. Received: {self.dropout!r}.")
+            found.append(f"`dropout` must be from 0 to below 1; got {self.dropout!r}.")
         if not 0 <= self.l2 < 1e6:
-            found.append(f"l2 must be 0 or more. Received: {self.l2!r}.")
+            found.append(f"`l2` must be 0 or more; got {self.l2!r}.")
         return found
 
 
 def is_head_layer(name: str) -> bool:
-    """Whether a layer of this name belongs to a head that :func:`add_trainable_head` put on."""
+    """Whether a layer of this name is part of a trainable head."""
     return name.startswith(HEAD_NAMES)
 
 
 def add_trainable_head(network: Any, head: TrainableHead, classes: int, seed: int = 0) -> Any:
-    """Put a head on a network.
+    """Add a head to a network.
 
     Parameters
     ----------
     network : keras.Model
-        From pixels to maps, whole or cut (:func:`.cut.cut_network`).
+        From pixels to feature maps, complete or cut (:func:`.cut.cut_network`).
     head : TrainableHead
     classes : int
-        2 or more. For two the last layer that learns has one unit, whose sigmoid is the
-        probability of the second class; for more, a unit a class, for a softmax.
+        2 or more. For two classes the last trainable layer has one unit, whose sigmoid is the
+        probability of the second class; otherwise it has one unit per class.
     seed : int
-        For its first weights: Glorot's uniform ones, as Keras draws them unasked.
+        Of the initial weights (Glorot uniform, Keras's default) and of dropout.
 
     Returns
     -------
     keras.Model
         From pixels to ``"logits"``, float32 (batch, classes), without an activation. For two
-        classes these are 0 and what the layer ``"unit"`` gives, so that their softmax is exactly
-        its sigmoid. Other layers of the head are named ``head_...``.
+        classes the logits are 0 and the output of the layer ``"unit"``, so that their softmax is
+        exactly its sigmoid. Other layers of the head are named ``head_...``.
 
     Raises
     ------
     SettingsError
-        For settings that cannot be, or a head too large for memory.
+        For invalid settings, or a head too large for memory.
     """
     import keras
 
     faults = head.faults()
     if classes < 2:
-        faults.append(f"A classifier needs two classes or more. Received: {classes}.")
+        faults.append(f"A classifier needs two classes or more; got {classes}.")
     if faults:
         raise SettingsError("\n".join(faults))
     layers = keras.layers
@@ -139,6 +137,6 @@ def _check_parameters(network: Any, head: TrainableHead) -> None:
     inputs = channels * (height * width if head.pooling == "flatten" else 1)
     if inputs * first > MAX_PARAMETERS:
         raise SettingsError(
-            f"A head's first layer must have at most {MAX_PARAMETERS:,} parameters. Received: "
-            f"{inputs:,} inputs for {first:,} units. Pool the maps (average), or cut later."
+            f"A head's first layer may have at most {MAX_PARAMETERS:,} parameters; it has "
+            f"{inputs:,} inputs and {first:,} units. Use average pooling, or a later cut layer."
         )

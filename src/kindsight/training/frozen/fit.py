@@ -18,7 +18,8 @@ from kindsight.dataset.splits.folds import fold_indices
 from kindsight.dataset.splits.groups import group_indices
 from kindsight.models.backbones.ensemble import build_ensemble
 from kindsight.models.backbones.files import BackboneFiles
-from kindsight.models.backbones.table import FeatureLayout, split_model_name
+from kindsight.models.backbones.layout import FeatureLayout
+from kindsight.models.backbones.table import split_model_name
 from kindsight.models.heads.head import EnsembleHead
 from kindsight.training.common import Progress, balanced_weights, class_targets
 from kindsight.training.frozen.candidates import Task

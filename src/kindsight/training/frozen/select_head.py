@@ -16,7 +16,7 @@ from threadpoolctl import threadpool_limits
 
 from kindsight.errors import SettingsError
 from kindsight.models.backbones.backbone import PROFILES
-from kindsight.models.backbones.table import FeatureLayout
+from kindsight.models.backbones.layout import FeatureLayout
 from kindsight.models.heads.head import Head, LinearHead, RBFHead
 from kindsight.training.frozen.candidates import (
     FIRST_STRENGTHS,

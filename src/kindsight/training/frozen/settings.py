@@ -16,10 +16,11 @@ from kindsight.dataset import ImageDataset
 from kindsight.dataset.reading.read_once import Beside
 from kindsight.errors import SettingsError, WeightsError
 from kindsight.images import InputSpec
+from kindsight.models.backbones.backbone import Backbone
 from kindsight.models.backbones.build import ensure_backbone
 from kindsight.models.backbones.ensemble import build_ensemble
 from kindsight.models.backbones.files import BackboneFiles
-from kindsight.models.backbones.table import Backbone, get_backbones, split_model_name
+from kindsight.models.backbones.table import get_backbones, split_model_name
 from kindsight.models.backbones.tta import CROPS, FLIPS, tta_variants
 from kindsight.models.backbones.weights import (
     WEIGHTS,

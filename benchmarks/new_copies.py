@@ -9,8 +9,8 @@ Examples
 --------
 ::
 
-    python benchmarks/fresh_views.py sign-digits/ elpv
-    python benchmarks/fresh_views.py sign-digits/ --repeats 1 --limit 100
+    python benchmarks/new_copies.py sign-digits/ elpv
+    python benchmarks/new_copies.py sign-digits/ --repeats 1 --limit 100
 """
 
 from __future__ import annotations
