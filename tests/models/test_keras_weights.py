@@ -11,7 +11,7 @@ from kindsight.models.backbones.table import get_backbone
 from kindsight.models.backbones.weights import (
     check_weights,
     download_notice,
-    fetch,
+    download_weights,
     keras_folder,
     source_digest,
 )
@@ -46,7 +46,7 @@ def test_what_is_downloaded_is_said_before(monkeypatch, tmp_path):
 
 def test_without_a_network_one_sentence_says_what_to_fetch(no_network):
     with pytest.raises(WeightsError) as raised:
-        fetch(no_network)
+        download_weights(no_network)
     said = str(raised.value)
     assert "\n" not in said
     for part in (f"Fetch http://127.0.0.1:9/{FILE}", "--weights FILE", str(keras_folder())):

@@ -125,7 +125,7 @@ def _key(files: BackboneFiles) -> str:
 
 def _pairing(head: Head) -> str:
     """Describe the structure of a head: the kinds of its layers, whatever their sizes."""
-    return "-".join([head.kind, *(f"{step.kind}:{step.activation}" for step in head.steps())])
+    return "-".join([head.kind, *(f"{step.kind}:{step.activation}" for step in head.layers())])
 
 
 # Reading weights back ---------------------------------------------------------------------------
@@ -140,7 +140,7 @@ def check_tflite_weights(head: Head, written: Path) -> None:
         If an array of the head is not in the file.
     """
     content = written.read_bytes()
-    for step in head.steps():
+    for step in head.layers():
         for array in (step.kernel, step.bias):
             if array is None:
                 continue

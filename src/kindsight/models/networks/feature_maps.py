@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kindsight.errors import KindsightError, SettingsError
+from kindsight.models.graph import call_inputs, producer
 from kindsight.models.networks.fine_tuned import ENSEMBLE_LAYER, FINE_TUNED_LAYER
 from kindsight.models.worker.process import KerasProcess
 
@@ -277,9 +278,8 @@ def _tuned_part(network: Any) -> tuple[list[Any], Any]:
     for layer in network.layers:
         if layer.name == FINE_TUNED_LAYER and hasattr(layer, "layers"):
             known = set(network.operations)
-            for node in layer._inbound_nodes:
-                tensors = list(node.input_tensors)
-                if all(tensor._keras_history.operation in known for tensor in tensors):
+            for tensors in call_inputs(layer):
+                if all(producer(tensor) in known for tensor in tensors):
                     return tensors, layer
     return [], None
 

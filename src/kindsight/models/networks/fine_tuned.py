@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from kindsight.errors import SettingsError
 from kindsight.models.backbones.layout import FeatureLayout
 from kindsight.models.backbones.tta import FLIP_AXES
+from kindsight.models.graph import call_inputs, producer
 from kindsight.models.heads.head import FEATURES, Head, LinearHead, RBFHead, add_head
 from kindsight.models.networks.freezing import layers_up_to
 
@@ -96,9 +97,9 @@ def _pairs(model: Any) -> list[tuple[Any, Any]]:
     """Return each convolution with the batch normalisation that alone takes what it gives."""
     takers: dict[str, dict[str, Any]] = {}
     for operation in model.operations:
-        for node in operation._inbound_nodes:
-            for tensor in node.input_tensors:
-                source = tensor._keras_history.operation.name
+        for tensors in call_inputs(operation):
+            for tensor in tensors:
+                source = producer(tensor).name
                 takers.setdefault(source, {})[operation.name] = operation
     found = []
     for layer in model.layers:
@@ -240,7 +241,7 @@ def _layer(model: Any, stage: str) -> Any:
 
 def _parts(model: Any) -> list[Any]:
     """Return the tensors that are joined to the features, one for each block of the layout."""
-    return list(model.get_layer(FEATURES)._inbound_nodes[0].input_tensors)
+    return call_inputs(model.get_layer(FEATURES))[0]
 
 
 def _low_parts(model: Any, layout: FeatureLayout, stage: str) -> list[Any]:

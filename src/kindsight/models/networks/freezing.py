@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kindsight.errors import SettingsError
-from kindsight.models.graph import CutPoint, as_functional, cut_points
+from kindsight.models.graph import CutPoint, as_functional, call_inputs, cut_points, producer
 from kindsight.models.networks.cut import complete_layer
 
 __all__ = [
@@ -107,8 +107,8 @@ def layers_up_to(model: Any, name: str) -> set[str]:
         if current in found or current not in operations:
             continue
         found.add(current)
-        for node in operations[current]._inbound_nodes:
-            waiting += [tensor._keras_history.operation.name for tensor in node.input_tensors]
+        for tensors in call_inputs(operations[current]):
+            waiting += [producer(tensor).name for tensor in tensors]
     return found
 
 
