@@ -23,11 +23,11 @@ import pytest
 import kindsight.runs
 from kindsight.runtime import InterpreterPool
 from kindsight.settings import TrainSettings
-from kindsight.dataset import ledger
+from kindsight.dataset.reading import process_files
 
 data, runs, stop = sys.argv[1:]
 use_fake_keras(pytest.MonkeyPatch())
-ledger.FLUSH_SECONDS = 0.0
+process_files.FLUSH_SECONDS = 0.0
 count = 0
 
 def note():

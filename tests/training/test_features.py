@@ -12,9 +12,7 @@ import pytest
 
 from kindsight.cache.folder import Cache
 from kindsight.dataset import ImageDataset
-from kindsight.dataset.reading import ledger
-from kindsight.dataset.reading import ledger as file_index
-from kindsight.dataset.reading import read_once as once
+from kindsight.dataset.reading import file_index, process_files, process_images
 from kindsight.digest import content_digest
 from kindsight.errors import CacheError, ImageError
 from kindsight.images import InputSpec, read_image, resize_image
@@ -66,7 +64,7 @@ def forbidden(*what):
             patch.setattr("kindsight.images.read.read_bytes", fail)
             patch.setattr("pathlib.Path.open", fail)
         if "decode" in what:
-            patch.setattr(once, "read_image", fail)
+            patch.setattr(process_images, "read_image", fail)
         if "run" in what:
             patch.setattr(InterpreterPool, "run", fail)
         yield
@@ -223,7 +221,7 @@ def test_a_file_that_vanishes_is_set_aside_and_may_come_back(folder, compute):
     away.rename(file)
     again = compute(dataset)
     assert (again.problems, again.computed, again.reused) == ((), 1, 29)
-    # ProcessedDataset once more, its features are still there but the image is not.
+    # Read once more, its features are still there but the image is not.
     settle()
     compute(dataset)
     file.unlink()
@@ -321,7 +319,7 @@ def test_a_cache_cleared_meanwhile_is_one_clear_error(folder, compute, monkeypat
 
 
 def test_progress_counts_to_the_end(folder, compute, monkeypatch):
-    monkeypatch.setattr(ledger, "FLUSH_SECONDS", 0.0)
+    monkeypatch.setattr(process_files, "FLUSH_SECONDS", 0.0)
     seen = []
     (folder / "bar" / "bad.jpg").write_bytes(b"no image, but a file all the same")
     compute(folder, progress=lambda done, total: seen.append((done, total)))
@@ -341,7 +339,7 @@ def test_progress_is_called_from_the_calling_thread(folder, compute):
 
 
 def test_what_was_computed_before_an_interruption_is_kept(folder, compute, monkeypatch):
-    monkeypatch.setattr(ledger, "FLUSH_SECONDS", 0.0)
+    monkeypatch.setattr(process_files, "FLUSH_SECONDS", 0.0)
 
     def stop(done, total):
         if done >= 10:
@@ -400,15 +398,16 @@ import sys, time
 from pathlib import Path
 import numpy as np
 from kindsight.cache import Cache
-from kindsight.dataset import ImageDataset, file_index, ledger, reading
+from kindsight.dataset import ImageDataset
+from kindsight.dataset.reading import file_index, process_files
 from kindsight.images import InputSpec
 from kindsight.training import features
 from kindsight.training.frozen import FrozenTrainer
 
 folder, cache, out, stop = sys.argv[1:]
-ledger.FLUSH_SECONDS = 0.0
+process_files.FLUSH_SECONDS = 0.0
 features.TOGETHER = 1  # so that images can be counted
-real = reading.map_ordered
+real = process_files.map_ordered
 
 def stopping(*arguments):
     for number, outcome in enumerate(real(*arguments)):
@@ -418,7 +417,7 @@ def stopping(*arguments):
         yield outcome
 
 if int(stop):
-    reading.map_ordered = stopping
+    process_files.map_ordered = stopping
 found = features.compute_features(
     ImageDataset.from_folder(folder), FrozenTrainer(size=64).backbone(), InputSpec(64, 64),
     Cache(cache)

@@ -28,8 +28,7 @@ from kindsight.checks.measure import (
     unreadable,
 )
 from kindsight.checks.measurements import Measurements
-from kindsight.dataset.reading.ledger import Progress
-from kindsight.dataset.reading.read_files import Read, process_files
+from kindsight.dataset.reading.process_files import ProcessedFiles, Progress, process_files
 from kindsight.dataset.table import ImageDataset
 from kindsight.errors import CacheError, ImageError
 from kindsight.images.read import read_image, read_with_metadata
@@ -151,7 +150,7 @@ FORMAT = 4
 
 
 class _Measurer:
-    """Measures images; a :class:`kindsight.dataset.reading.read_files.Reader`."""
+    """Measures images; a :class:`kindsight.dataset.reading.process_files.FileProcessor`."""
 
     def read(self, digest: str, data: bytes | NDArray[np.uint8]) -> MeasuredImage:
         return measure_image(data, digest)
@@ -186,7 +185,7 @@ class MeasuringObserver:
         finally:
             self._table.close()
 
-    def see(self, digest: str, data: bytes, size: tuple[int, int]) -> NDArray[np.uint8]:
+    def decode(self, digest: str, data: bytes, size: tuple[int, int]) -> NDArray[np.uint8]:
         """Read an image and measure it, unless it is measured or read at another size."""
         if size != SIZE:
             return read_image(data, target=size)
@@ -256,16 +255,16 @@ def _measure(
     dataset: ImageDataset, cache: Cache, workers: int | None, progress: Progress | None
 ) -> tuple[ImageDataset, Measurements]:
     path = cache.measurements_file(str(FORMAT))
-    with closing(MeasurementTable(path)) as table, closing(MeasurementTable(path)) as look_up:
+    with closing(MeasurementTable(path)) as table, closing(MeasurementTable(path)) as lookup_table:
         read = process_files(
             dataset,
             cache,
             table,
-            look_up,
+            lookup_table,
             _Measurer,
             workers or count_cores(),
             progress,
-            together=HANDED,
+            batch=HANDED,
         )
         numbers, words = _columns(dataset, table, read, path)
     cache.prune(keep=path)
@@ -278,7 +277,7 @@ def _measure(
 
 
 def _columns(
-    dataset: ImageDataset, table: MeasurementTable, read: Read, path: Path
+    dataset: ImageDataset, table: MeasurementTable, read: ProcessedFiles, path: Path
 ) -> tuple[NDArray[np.void], dict[str, NDArray[np.object_]]]:
     """Gather the columns from the table, and from the errors of files that are not in it."""
     n = len(dataset)

@@ -14,7 +14,7 @@ from kindsight.checks.duplicates.search import find_duplicates
 from kindsight.checks.measurement_cache import measure_dataset
 from kindsight.dataset import ImageDataset
 from kindsight.dataset.names import images, shown
-from kindsight.dataset.reading.ledger import Progress
+from kindsight.dataset.reading.process_files import Progress
 from kindsight.dataset.splits.settings import SplitSettings
 from kindsight.errors import DatasetError
 

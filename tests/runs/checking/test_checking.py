@@ -266,7 +266,7 @@ def test_what_is_read_for_features_is_measured_at_once(photos, cache, monkeypatc
             data = dataset.load(row)
             digest = content_digest(data)
             try:
-                image = measuring.see(digest, data, (224, 224))
+                image = measuring.decode(digest, data, (224, 224))
             except ImageError as error:
                 assert error.code == "truncated"
             else:

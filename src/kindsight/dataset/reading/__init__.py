@@ -1,1 +1,1 @@
-"""TODO: say what kindsight.dataset.reading is."""
+"""Read each image of a dataset once, and cache what is computed from it by its content."""

@@ -1,10 +1,9 @@
-"""Images decoded once: resized pixels in one file, read by mapping it into memory.
+"""The image cache: resized pixels of a dataset in one memory-mapped file.
 
-A training from scratch looks at every image in every epoch; reading and resizing it each time
-would take longer than the network does. So the resized images (uint8, a few dozen kilobytes
-each) are written side by side into one file of the cache, one file for each input spec, in places
-of equal size; a table beside it says which content lies in which place. Mapped into memory,
-the file costs only as much of it as the system has to spare, however many images there are.
+Training from scratch uses every image in every epoch; decoding and resizing each time would take
+longer than the network. So the resized images (uint8) are stored in one file per input spec, at
+equal sizes; a table maps content digests to their positions. Memory-mapped, the file takes no more
+memory than the system can spare.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from numpy.typing import NDArray
 from kindsight.cache.array_file import FORMAT, PlaceTable, PlaceWriter
 from kindsight.cache.folder import Cache
 from kindsight.cache.sqlite_table import DamagedTableError
-from kindsight.dataset.reading.read_once import Progress, process_images
+from kindsight.dataset.reading.process_images import Progress, process_images
 from kindsight.dataset.table import ImageDataset
 from kindsight.errors import CacheError, ImageError
 from kindsight.images import InputSpec
@@ -33,30 +32,30 @@ __all__ = ["CachedImages", "cache_images", "map_pixels"]
 
 @dataclass(frozen=True)
 class CachedImages:
-    """The resized images of a dataset; a context manager that keeps them from being pruned.
+    """The resized images of a dataset; a context manager that protects them from pruning.
 
     Parameters
     ----------
     dataset : ImageDataset
-        The readable images, digests filled in.
+        The readable images, with digests.
     spec : InputSpec
         How they were resized.
     file : pathlib.Path
-        Where the pixels are; see :func:`map_pixels`.
-    places : array
-        int64 (images,): which image of the file each is.
+        The pixels; see :func:`map_pixels`.
+    offsets : array
+        int64 (images,): the index of each image in the file.
     problems : tuple of ImageError
-        Those that were set aside, with their paths.
+        Skipped images, with their paths.
     problem_labels : tuple of str or None
-        The labels of those that were set aside.
+        Labels of the skipped images.
     computed, reused : int
-        How many distinct images were decoded, and how many did not have to be.
+        Number of distinct images that were decoded, and that were cached.
     """
 
     dataset: ImageDataset
     spec: InputSpec
     file: Path
-    places: NDArray[np.int64]
+    offsets: NDArray[np.int64]
     problems: tuple[ImageError, ...]
     problem_labels: tuple[str | None, ...]
     computed: int
@@ -65,7 +64,7 @@ class CachedImages:
     _table: PlaceTable
 
     def __len__(self) -> int:
-        return len(self.places)
+        return len(self.offsets)
 
     def __enter__(self) -> CachedImages:
         return self
@@ -79,38 +78,31 @@ class CachedImages:
         self.close()
 
     def close(self) -> None:
-        """Let the cache prune the pixels, if it wants to."""
+        """Allow the cache to prune the pixels."""
         self._table.close()
 
     def pixels(self, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
         """Return the images of some rows, uint8 (n, height, width, 3)."""
-        chosen: NDArray[np.uint8] = self._mapped[self.places[rows]]
+        chosen: NDArray[np.uint8] = self._mapped[self.offsets[rows]]
         return chosen
 
     def sizes(self) -> list[tuple[int, int]]:
-        """Return (height, width) of each different image before it was resized."""
+        """Return (height, width) before resizing of each distinct image."""
         return list(self._table.sizes(str(digest) for digest in self.dataset.digest).values())
 
     def size_of(self, digests: Sequence[str]) -> list[tuple[int, int]]:
-        """Return (height, width) before resizing of images, in the order of `digests`."""
+        """Return (height, width) before resizing, in the order of `digests`."""
         found = self._table.sizes(digests)
         return [found.get(digest, self.spec.size) for digest in digests]
 
 
 def map_pixels(file: Path, size: tuple[int, int]) -> NDArray[np.uint8]:
-    """Map a file of pixels into memory: uint8 (places, height, width, 3), only to be read."""
-    each = (*size, 3)
-    count = file.stat().st_size // int(np.prod(each))
-    # An empty file cannot be mapped.
-    return np.memmap(file, np.uint8, "r", shape=(count, *each)) if count else _nothing(size)
-
-
-def _bytes(spec: InputSpec) -> int:
-    return spec.height * spec.width * 3
-
-
-def _nothing(size: tuple[int, int]) -> NDArray[np.uint8]:
-    return np.empty((0, *size, 3), np.uint8)
+    """Return a file of pixels as a read-only memory map: uint8 (n, height, width, 3)."""
+    shape = (*size, 3)
+    count = file.stat().st_size // int(np.prod(shape))
+    if not count:  # an empty file cannot be mapped
+        return np.empty((0, *shape), np.uint8)
+    return np.memmap(file, np.uint8, "r", shape=(count, *shape))
 
 
 def cache_images(
@@ -121,18 +113,16 @@ def cache_images(
     workers: int | None = None,
     progress: Progress | None = None,
 ) -> CachedImages:
-    """Find or make the resized images of a dataset.
+    """Return the resized images of a dataset, decoding those that are not cached yet.
 
     Parameters
     ----------
     dataset : ImageDataset
-        Which images.
     spec : InputSpec
-        How they are resized.
+        How images are resized.
     cache : Cache
-        Where they are kept: under its rules of how much and for how long.
     workers : int, optional
-        How many are read at once; the number of cores if omitted.
+        Threads; the number of cores by default.
     progress : callable, optional
         Called with (images done, images in all), from the calling thread.
 
@@ -144,15 +134,15 @@ def cache_images(
     Raises
     ------
     CacheError
-        Where the cache cannot be used. What is damaged in it is put aside and made anew.
+        If the cache cannot be used. A damaged table is renamed and computed again.
     """
     with contextlib.suppress(DamagedTableError):
-        # Damage may show only where a row is read.
-        return _store(dataset, spec, cache, workers, progress)
-    return _store(dataset, spec, cache, workers, progress)
+        # Damage may only show when a row is read.
+        return _cache_images(dataset, spec, cache, workers, progress)
+    return _cache_images(dataset, spec, cache, workers, progress)
 
 
-def _store(
+def _cache_images(
     dataset: ImageDataset,
     spec: InputSpec,
     cache: Cache,
@@ -160,29 +150,31 @@ def _store(
     progress: Progress | None,
 ) -> CachedImages:
     path = cache.images_file(f"{spec.key()}-{FORMAT}")
-    cache.require_space(len(dataset), _bytes(spec), path)
+    size = spec.height * spec.width * 3
     with contextlib.ExitStack() as stack:
-        table = PlaceTable(path, _bytes(spec))
+        table = PlaceTable(path, size)
         stack.callback(table.close)
-        with closing(PlaceTable(path, _bytes(spec))) as look_up, contextlib.ExitStack() as makers:
+        with closing(PlaceTable(path, size)) as lookup_table, contextlib.ExitStack() as writers:
 
-            def maker() -> PlaceWriter:
-                return makers.enter_context(closing(PlaceWriter(table)))
+            def builder() -> PlaceWriter:
+                return writers.enter_context(closing(PlaceWriter(table)))
 
             threads = workers or count_cores()
-            gone = process_images(dataset, spec, cache, table, look_up, maker, threads, progress)
+            done = process_images(
+                dataset, spec, cache, table, lookup_table, builder, threads, progress
+            )
         try:
-            places = table.places([str(digest) for digest in gone.dataset.digest])
-            mapped = map_pixels(table.pixels, spec.size) if len(places) else _nothing(spec.size)
+            offsets = table.places([str(digest) for digest in done.dataset.digest])
+            empty = np.empty((0, *spec.size, 3), np.uint8)
+            mapped = map_pixels(table.pixels, spec.size) if len(offsets) else empty
         except (KeyError, FileNotFoundError) as error:
             raise CacheError(
-                f"What is in the cache must stay there while it is used. Received: {path}, from "
-                "which images have gone: was the cache cleared just now? The same command reads "
-                "them again."
+                f"Images disappeared from {path} while they were used. Was the cache cleared just "
+                "now? Run the same command again."
             ) from error
         cache.prune(keep=path)
         stack.pop_all()
     return CachedImages(
-        gone.dataset, spec, table.pixels, places, gone.problems, gone.problem_labels,
-        gone.made, gone.reused, mapped, table,
+        done.dataset, spec, table.pixels, offsets, done.problems, done.problem_labels,
+        done.computed, done.reused, mapped, table,
     )  # fmt: skip

@@ -78,7 +78,7 @@ def pixels_to_tune(work: FineTuning, stored: CachedImages, flips: tuple[int, ...
         "size": list(work.fitted.training.spec().size), "view_count": 0,
         "flips": list(asked),
     }  # fmt: skip
-    places, said = stored.places, f"all layers, {flips_in_words(flips)}"
+    places, said = stored.offsets, f"all layers, {flips_in_words(flips)}"
     judged = places[work.validation]
     views = np.repeat(judged[:, None], len(asked), 1)
     return TuneImages(places[work.rows], judged, views, job, said)

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from kindsight.cache.folder import Cache
 from kindsight.cache.sqlite_table import DamagedTableError
 from kindsight.dataset import ImageDataset
-from kindsight.dataset.reading.read_once import Beside, Progress, process_images
+from kindsight.dataset.reading.process_images import DecodeObserver, Progress, process_images
 from kindsight.errors import CacheError, ImageError
 from kindsight.images import InputSpec
 from kindsight.models.backbones.files import BackboneFiles
@@ -41,7 +41,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class FeatureMaker:
-    """Runs images through the frozen network; a :class:`kindsight.dataset.reading.read_once.Maker`.
+    """Runs images through the frozen network; a :class:`RowBuilder`.
 
     Parameters
     ----------
@@ -163,7 +163,7 @@ def compute_features(
     *,
     workers: int | None = None,
     progress: Progress | None = None,
-    beside: Beside | None = None,
+    observer: DecodeObserver | None = None,
     view: int = 0,
 ) -> Features:
     """Find or compute the features of all images of a dataset.
@@ -182,7 +182,7 @@ def compute_features(
         How many runs of the network at once; the number of cores if omitted.
     progress : callable, optional
         Called with (images done, images in all), from the calling thread.
-    beside : Beside, optional
+    observer : DecodeObserver, optional
         Looks at the images that are read, such as
         :class:`kindsight.checks.measurement_cache.MeasuringObserver`.
     view : int
@@ -200,8 +200,8 @@ def compute_features(
     for _ in range(2):
         # Damage may show in either of the two tables, and only where a row is read.
         with contextlib.suppress(DamagedTableError):
-            return _compute(dataset, backbone, spec, cache, workers, progress, beside, view)
-    return _compute(dataset, backbone, spec, cache, workers, progress, beside, view)
+            return _compute(dataset, backbone, spec, cache, workers, progress, observer, view)
+    return _compute(dataset, backbone, spec, cache, workers, progress, observer, view)
 
 
 def _compute(
@@ -211,7 +211,7 @@ def _compute(
     cache: Cache,
     workers: int | None,
     progress: Progress | None,
-    beside: Beside | None,
+    observer: DecodeObserver | None,
     view: int,
 ) -> Features:
     path, width = feature_table_path(cache, backbone, spec, view), backbone.layout.width
@@ -219,19 +219,19 @@ def _compute(
     workers = workers or count_cores()
     with (
         closing(FeatureTable(path, width)) as table,
-        closing(FeatureTable(path, width)) as look_up,
+        closing(FeatureTable(path, width)) as lookup_table,
     ):
 
         def maker() -> FeatureMaker:
             return FeatureMaker(InterpreterPool(backbone.tflite, workers), view)
 
         # As many threads as networks: one more, to read ahead, was measured a tenth slower.
-        gone = process_images(
-            dataset, spec, cache, table, look_up, maker, workers, progress, beside,
-            together=ENSEMBLE_LAYER,
+        processed = process_images(
+            dataset, spec, cache, table, lookup_table, maker, workers, progress, observer,
+            batch=ENSEMBLE_LAYER,
         )  # fmt: skip
         try:
-            vectors = table.vectors([str(digest) for digest in gone.dataset.digest])
+            vectors = table.vectors([str(digest) for digest in processed.dataset.digest])
         except KeyError as error:
             raise CacheError(
                 f"What is in the cache must stay there while it is used. Received: {path}, from "
@@ -240,7 +240,13 @@ def _compute(
             ) from error
     cache.prune(keep=path)
     return Features(
-        gone.dataset, vectors, gone.problems, gone.problem_labels, gone.made, gone.reused, path
+        processed.dataset,
+        vectors,
+        processed.problems,
+        processed.problem_labels,
+        processed.computed,
+        processed.reused,
+        path,
     )
 
 

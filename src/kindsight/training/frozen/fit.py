@@ -13,7 +13,7 @@ from threadpoolctl import threadpool_limits
 
 from kindsight.cache.folder import Cache
 from kindsight.dataset import ImageDataset
-from kindsight.dataset.reading.read_once import Beside
+from kindsight.dataset.reading.process_images import DecodeObserver
 from kindsight.dataset.splits.folds import fold_indices
 from kindsight.dataset.splits.groups import group_indices
 from kindsight.models.backbones.ensemble import build_ensemble
@@ -115,7 +115,7 @@ def find_features(
     dataset: ImageDataset,
     files: BackboneFiles,
     progress: Progress | None = None,
-    beside: Beside | None = None,
+    observer: DecodeObserver | None = None,
 ) -> Features:
     """Find or compute the features of a dataset's images.
 
@@ -131,7 +131,7 @@ def find_features(
         The backbone.
     progress : callable, optional
         Called with (``"images"``, done, total).
-    beside : Beside, optional
+    observer : DecodeObserver, optional
         What looks at images that have to be read.
     """
     cache, spec = Cache(training.cache), training.spec()
@@ -146,7 +146,7 @@ def find_features(
 
         found = compute_features(
             every[-1].dataset if every else dataset, part, spec, cache, workers=training.workers,
-            progress=step, view=view, beside=None if every else beside,
+            progress=step, view=view, observer=None if every else observer,
         )  # fmt: skip
         if view == part.variants[0]:
             every.append(found)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from kindsight.cache.folder import Cache
 from kindsight.dataset import ImageDataset
-from kindsight.dataset.reading.read_once import Beside
+from kindsight.dataset.reading.process_images import DecodeObserver
 from kindsight.errors import SettingsError, WeightsError
 from kindsight.images import InputSpec
 from kindsight.models.backbones.backbone import Backbone
@@ -249,10 +249,10 @@ class FrozenTrainer:
         dataset: ImageDataset,
         files: BackboneFiles,
         progress: Progress | None = None,
-        beside: Beside | None = None,
+        observer: DecodeObserver | None = None,
     ) -> Features:
         """Find or compute the images' features; see :func:`.frozen_fit.find_features`."""
-        return find_features(self, dataset, files, progress, beside)
+        return find_features(self, dataset, files, progress, observer)
 
     def fit(
         self,

@@ -122,7 +122,7 @@ class NetworkImages:
     def pixels(self) -> Source:
         """Return the images themselves as what is learned from."""
         shape = (*self.training.spec().size, 3)
-        return Source(self.stored.file, shape, "", self.stored.places[:, None])
+        return Source(self.stored.file, shape, "", self.stored.offsets[:, None])
 
     @property
     def problems(self) -> tuple[ImageError, ...]:

@@ -1,4 +1,4 @@
-"""The store: images decoded once, found again whatever happens to files and processes."""
+"""The image cache: images are decoded once, whatever happens to files and processes."""
 
 import contextlib
 import sqlite3
@@ -14,7 +14,7 @@ import pytest
 from kindsight.cache.array_file import BLOCK, PlacedRow, PlaceTable
 from kindsight.cache.folder import Cache
 from kindsight.dataset import ImageDataset
-from kindsight.dataset.reading import read_once as once
+from kindsight.dataset.reading import process_images
 from kindsight.dataset.reading.image_cache import cache_images, map_pixels
 from kindsight.errors import CacheError
 from kindsight.images import InputSpec, read_image, resize_image
@@ -38,17 +38,17 @@ def cache(tmp_path):
 
 
 @contextlib.contextmanager
-def nothing_is_read():
+def no_image_is_read():
     def fail(*_, **__):
         raise AssertionError("this must not happen")
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("kindsight.images.read.read_bytes", fail)
-        patch.setattr(once, "read_image", fail)
+        patch.setattr(process_images, "read_image", fail)
         yield
 
 
-def stored(folder, cache, **options):
+def cached(folder, cache, **options):
     with cache_images(ImageDataset.from_folder(folder), SPEC, cache, **options) as found:
         return found, found.pixels(np.arange(len(found)))
 
@@ -58,54 +58,54 @@ def expected(dataset):
     return np.stack([resize_image(image, SPEC) for image in read])
 
 
-def test_the_pixels_are_those_of_reading_and_resizing(folder, cache):
+def test_pixels_are_decoded_and_resized(folder, cache):
     seen = []
-    found, pixels = stored(folder, cache, workers=3, progress=lambda *news: seen.append(news))
+    found, pixels = cached(folder, cache, workers=3, progress=lambda *news: seen.append(news))
     assert pixels.dtype == np.uint8 and pixels.shape == (30, 20, 24, 3)
     assert (pixels == expected(found.dataset)).all()
     assert (found.computed, found.reused, found.problems) == (30, 0, ())
     assert seen[0] == (0, 30) and seen[-1] == (30, 30)
-    # Side by side in one file, without room for what was reserved and not used.
-    assert sorted(found.places) == list(range(30)) and found.file.stat().st_size == 30 * BYTES
+    # In one file, without space that was reserved but not used.
+    assert sorted(found.offsets) == list(range(30)) and found.file.stat().st_size == 30 * BYTES
     some = np.array([7, 3, 3])
     with cache_images(ImageDataset.from_folder(folder), SPEC, cache) as again:
         assert (again.pixels(some) == pixels[some]).all()
 
 
-def test_the_second_time_nothing_is_read(folder, cache):
-    first, pixels = stored(folder, cache)
-    with nothing_is_read():
-        again, same = stored(folder, cache)
+def test_the_second_time_no_image_is_read(folder, cache):
+    first, pixels = cached(folder, cache)
+    with no_image_is_read():
+        again, same = cached(folder, cache)
     assert (again.computed, again.reused) == (0, 30) and (same == pixels).all()
     (folder / "ring" / "ring 000.png").rename(folder / "ring" / "z.png")
-    moved, _ = stored(folder, cache)  # read, not decoded
+    moved, _ = cached(folder, cache)  # read, not decoded
     assert (moved.computed, moved.reused) == (0, 30) and moved.file == first.file
 
 
-def test_another_spec_has_a_file_of_its_own(folder, cache):
-    first, _ = stored(folder, cache)
+def test_each_input_spec_has_its_own_file(folder, cache):
+    first, _ = cached(folder, cache)
     with cache_images(ImageDataset.from_folder(folder), InputSpec(8, 8), cache) as found:
         assert found.file != first.file and found.computed == 30
         assert found.pixels(np.array([0])).shape == (1, 8, 8, 3)
 
 
-def test_copies_have_one_place(folder, cache):
+def test_copies_are_stored_once(folder, cache):
     for name in ("a.png", "b.png"):
         (folder / "bar" / name).write_bytes((folder / "ring" / "ring 000.png").read_bytes())
-    found, pixels = stored(folder, cache)
-    assert found.computed == 30 and len(found) == 32 and len(set(found.places)) == 30
+    found, pixels = cached(folder, cache)
+    assert found.computed == 30 and len(found) == 32 and len(set(found.offsets)) == 30
     rows = [found.dataset.path.index(f"bar/{name}.png") for name in "ab"]
     assert (pixels[rows[0]] == pixels[rows[1]]).all()
 
 
-def test_what_cannot_be_read_is_set_aside_and_remembered(folder, cache):
+def test_unreadable_images_are_skipped_and_remembered(folder, cache):
     jpeg = encoded(shape("bar", 1), "jpg")
     (folder / "bar" / "cut.jpg").write_bytes(jpeg[: len(jpeg) // 2])
     (folder / "ring" / "empty.png").write_bytes(b"")
     time.sleep(0.1)
     for attempt in range(2):
-        with nothing_is_read() if attempt else contextlib.nullcontext():
-            found, pixels = stored(folder, cache)
+        with no_image_is_read() if attempt else contextlib.nullcontext():
+            found, pixels = cached(folder, cache)
         assert [(error.path, error.code) for error in found.problems] == [
             ("bar/cut.jpg", "truncated"),
             ("ring/empty.png", "empty"),
@@ -120,23 +120,23 @@ def test_images_in_memory(cache):
     assert all((pixels[n] == resize_image(arrays[n], SPEC)).all() for n in range(5))
 
 
-def test_the_image_before_it_was_resized_is_remembered(folder, cache):
+def test_original_sizes_are_cached(folder, cache):
     with cache_images(ImageDataset.from_folder(folder), SPEC, cache) as found:
         # A JPEG may have been decoded at a half of its size.
         assert len(found.sizes()) == 30
         assert set(found.sizes()) == {(72, 80), (36, 40)}
 
 
-def test_it_is_an_entry_of_the_cache(folder, cache):
-    found, _ = stored(folder, cache)
+def test_cache_entry(folder, cache):
+    found, _ = cached(folder, cache)
     entry = next(entry for entry in cache.entries() if entry.kind == "images")
     assert entry.size > 30 * BYTES and entry.path == found.file.with_suffix(".sqlite")
     assert cache.clear("images") == entry.size
     assert not found.file.exists() and not entry.path.exists()
-    assert stored(folder, cache)[0].computed == 30
+    assert cached(folder, cache)[0].computed == 30
 
 
-def test_it_is_pruned_but_not_while_it_is_used(folder, cache):
+def test_images_in_use_are_not_pruned(folder, cache):
     small = Cache(cache.root, limit=10)
     with cache_images(ImageDataset.from_folder(folder), SPEC, small) as found:
         assert small.prune() == [] and found.file.exists()
@@ -144,36 +144,36 @@ def test_it_is_pruned_but_not_while_it_is_used(folder, cache):
     assert not found.file.exists()
 
 
-def test_pixels_that_are_gone_or_cut_are_made_again(folder, cache):
-    found, pixels = stored(folder, cache)
+def test_missing_or_truncated_pixels_are_computed_again(folder, cache):
+    found, pixels = cached(folder, cache)
     for damage in (lambda f: f.unlink(), lambda f: f.write_bytes(f.read_bytes()[: 12 * BYTES + 5])):
         damage(found.file)
-        again, same = stored(folder, cache)
+        again, same = cached(folder, cache)
         assert again.computed > 0 and (same == pixels).all()
 
 
-def test_a_damaged_table_is_put_aside(folder, cache):
-    found, pixels = stored(folder, cache)
+def test_a_damaged_table_is_renamed(folder, cache):
+    found, pixels = cached(folder, cache)
     table = found.file.with_suffix(".sqlite")
     table.write_bytes(b"no database at all " * 300)
-    again, same = stored(folder, cache)
+    again, same = cached(folder, cache)
     assert again.computed == 30 and (same == pixels).all()
     assert table.with_suffix(".damaged").exists()
 
 
-def test_places_beyond_the_file_are_no_places(folder, cache):
-    found, pixels = stored(folder, cache)
+def test_invalid_positions_in_the_table_are_ignored(folder, cache):
+    found, pixels = cached(folder, cache)
     with closing(sqlite3.connect(found.file.with_suffix(".sqlite"))) as connection:
         for value in (-1, 1000, 2**40, "x", None):
             connection.execute(
                 "UPDATE images SET place = ? WHERE digest = ?", (value, found.dataset.digest[4])
             )
             connection.commit()
-            again, same = stored(folder, cache)
+            again, same = cached(folder, cache)
             assert again.computed == 1 and (same == pixels).all()
 
 
-def test_a_full_disk_is_said(folder, cache):
+def test_a_full_disk_is_an_error(folder, cache):
     path = cache.images_file("full")
     with closing(PlaceTable(path, SPEC.height * SPEC.width * 3)) as table:
         table.pixels.symlink_to("/dev/full")
@@ -183,7 +183,7 @@ def test_a_full_disk_is_said(folder, cache):
             maker.make("digest", np.zeros((20, 24, 3), np.uint8), (1, 1))
 
 
-def test_threads_write_one_table_in_turn(tmp_path):
+def test_threads_share_one_table(tmp_path):
     # Some threads reserve places while another names those that are written.
     with closing(PlaceTable(tmp_path / "t.sqlite", 4)) as table, ThreadPoolExecutor(4) as threads:
         table.pixels.touch()
@@ -201,7 +201,7 @@ def test_threads_write_one_table_in_turn(tmp_path):
         assert len(table.known(f"{n}-{t}" for n in range(4) for t in range(60))) == 240
 
 
-def test_an_empty_file_is_mapped(tmp_path):
+def test_an_empty_file_can_be_mapped(tmp_path):
     (tmp_path / "none.pixels").write_bytes(b"")
     assert map_pixels(tmp_path / "none.pixels", (4, 6)).shape == (0, 4, 6, 3)
 
@@ -213,13 +213,13 @@ import sys, time
 import numpy as np
 from kindsight.cache.folder import Cache
 from kindsight.dataset import ImageDataset
-from kindsight.dataset.reading import ledger, read_files as reading
+from kindsight.dataset.reading import process_files
 from kindsight.dataset.reading.image_cache import cache_images
 from kindsight.images import InputSpec
 
 folder, cache, out, stop = sys.argv[1:]
-ledger.FLUSH_SECONDS = 0.0
-real = reading.map_ordered
+process_files.FLUSH_SECONDS = 0.0
+real = process_files.map_ordered
 
 def stopping(*arguments):
     for number, outcome in enumerate(real(*arguments)):
@@ -229,7 +229,7 @@ def stopping(*arguments):
         yield outcome
 
 if int(stop):
-    reading.map_ordered = stopping
+    process_files.map_ordered = stopping
 found = cache_images(ImageDataset.from_folder(folder), InputSpec(20, 24), Cache(cache))
 np.save(out, found.pixels(np.arange(len(found))))
 print("computed", found.computed, flush=True)
@@ -244,22 +244,22 @@ def start(folder, cache, out, stop=0):
     )
 
 
-def test_killed_in_the_middle_it_goes_on_from_there(folder, cache, tmp_path):
+def test_a_killed_process_loses_only_its_last_second(folder, cache, tmp_path):
     for stop in (8, 11):
         child = start(folder, cache, tmp_path / "never.npy", stop)
         assert child.stdout.readline() == "stopped\n"
         child.kill()
         child.wait()
         child.stdout.close()
-    found, pixels = stored(folder, cache)
+    found, pixels = cached(folder, cache)
     # The first got 8 images done, the second 11 more; each may lose the last of them.
     assert 11 <= found.computed <= 13 and found.computed + found.reused == 30
     assert (pixels == expected(found.dataset)).all()
     # What the killed ones had reserved stays empty; nobody writes where another may have.
-    assert found.places.max() >= 2 * BLOCK
+    assert found.offsets.max() >= 2 * BLOCK
 
 
-def test_what_another_names_while_the_table_is_opened_stays(cache, monkeypatch):
+def test_rows_added_while_the_table_is_opened_stay(cache, monkeypatch):
     path = cache.images_file("one")
     with closing(PlaceTable(path, SPEC.height * SPEC.width * 3)) as first:
         real = PlaceTable._writing
@@ -283,4 +283,4 @@ def test_two_processes_at_once(folder, cache, tmp_path):
     wanted = expected(ImageDataset.from_folder(folder))
     for n in range(2):
         assert (np.load(tmp_path / f"{n}.npy") == wanted).all()
-    assert stored(folder, cache)[0].computed == 0
+    assert cached(folder, cache)[0].computed == 0

@@ -1,4 +1,4 @@
-"""Images read some at a time: each content once, whatever comes together."""
+"""process_files: each content is processed once, for every batch size and number of threads."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import pytest
 
 from kindsight.cache.folder import Cache
 from kindsight.dataset import ImageDataset
-from kindsight.dataset.reading import read_files as reading
-from kindsight.dataset.reading.read_files import process_files
+from kindsight.dataset.reading import process_files as reading
+from kindsight.dataset.reading.process_files import process_files
 from kindsight.digest import content_digest
 from kindsight.errors import ImageError
 
 
-class Kept:
+class MemoryTable:
     """A table in memory."""
 
     def __init__(self):
@@ -29,12 +29,12 @@ class Kept:
 
     def put(self, rows):
         for digest, length in rows:
-            assert length < 0 or digest not in self.rows, "made twice"
+            assert length < 0 or digest not in self.rows, "computed twice"
             self.rows[digest] = length
 
 
 class Lengths:
-    """Makes the number of bytes of a file; of those that end in x, nothing."""
+    """Computes the number of bytes of a file; files that end in x are unusable."""
 
     def __init__(self, seconds=0.0):
         self.seconds, self.threads = seconds, set()
@@ -54,7 +54,7 @@ class Lengths:
 
 @pytest.fixture
 def dataset(tmp_path):
-    """120 files: 40 contents of 1 to 40 bytes, three of each; ten empty ones; one that is gone."""
+    """120 files: 40 contents of 1 to 40 bytes, three of each; ten empty ones; one missing."""
     folder = tmp_path / "files"
     folder.mkdir()
     for number in range(120):
@@ -69,21 +69,21 @@ def dataset(tmp_path):
     return found
 
 
-@pytest.mark.parametrize("together", [1, 7, 32])
+@pytest.mark.parametrize("batch", [1, 7, 32])
 @pytest.mark.parametrize("bounds", [(0.05, 1 << 20, 0.0008), (0.0, 1, 0.0), (9.0, 50, 9.0)])
 @pytest.mark.parametrize("threads", [1, 3])
-def test_every_content_is_made_once(dataset, tmp_path, monkeypatch, together, bounds, threads):
-    for name, value in zip(("SOON_SECONDS", "AHEAD_BYTES", "QUICK_SECONDS"), bounds, strict=True):
+def test_every_content_is_processed_once(dataset, tmp_path, monkeypatch, batch, bounds, threads):
+    for name, value in zip(("BATCH_SECONDS", "AHEAD_BYTES", "FAST_SECONDS"), bounds, strict=True):
         monkeypatch.setattr(reading, name, value)
-    table, seen = Kept(), []
-    table.rows[content_digest(b"a" * 5)] = 5  # from another time
+    table, seen = MemoryTable(), []
+    table.rows[content_digest(b"a" * 5)] = 5  # from an earlier call
     found = process_files(
         dataset, Cache(tmp_path / "cache"), table, table, Lengths, threads,
-        lambda done, total: seen.append((done, total)), together=together,
+        lambda done, total: seen.append((done, total)), batch=batch,
     )  # fmt: skip
     expected = {content_digest(b"a" * length): length for length in range(1, 41)}
     assert table.rows == expected | {content_digest(b""): -1, content_digest(b"abcx"): -1}
-    assert found.made == 39
+    assert found.computed == 39
     assert seen[0] == (0, 132) and seen[-1] == (132, 132)
     for row, name in enumerate(dataset.path):
         if name[0].isdigit():
@@ -94,11 +94,11 @@ def test_every_content_is_made_once(dataset, tmp_path, monkeypatch, together, bo
 
 
 @pytest.mark.parametrize(("seconds", "several"), [(0.0, False), (0.005, True)])
-def test_one_thread_for_what_is_quick(dataset, tmp_path, monkeypatch, seconds, several):
-    # However slow and busy the machine.
-    monkeypatch.setattr(reading, "QUICK_SECONDS", 0.004)
-    monkeypatch.setattr(reading, "WAITED", 1e9)
-    table, maker = Kept(), Lengths(seconds)
-    process_files(dataset, Cache(tmp_path / "cache"), table, table, lambda: maker, 3, together=4)
-    assert (maker.threads != {threading.get_ident()}) == several
+def test_fast_images_are_processed_on_one_thread(dataset, tmp_path, monkeypatch, seconds, several):
+    # On any machine.
+    monkeypatch.setattr(reading, "FAST_SECONDS", 0.004)
+    monkeypatch.setattr(reading, "WAITING_RATIO", 1e9)
+    table, lengths = MemoryTable(), Lengths(seconds)
+    process_files(dataset, Cache(tmp_path / "cache"), table, table, lambda: lengths, 3, batch=4)
+    assert (lengths.threads != {threading.get_ident()}) == several
     assert len(table.rows) == 42

@@ -1,0 +1,313 @@
+"""Process the images of a dataset that a table does not have yet, each content once.
+
+Threads get several rows at a time: for a small image, passing it to a thread costs a third of the
+work. To bound memory and the wait for cancellation, a thread returns unprocessed rows after a short
+time, and reads only a limited number of bytes ahead.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kindsight.cache.folder import Cache
+from kindsight.dataset.reading.file_index import FileIndex, FileStamp, settled_stamp
+from kindsight.dataset.table import ImageDataset
+from kindsight.digest import content_digest
+from kindsight.errors import ImageError
+from kindsight.threads import map_ordered, single_threaded_opencv
+
+__all__ = ["FileProcessor", "ImageTable", "ProcessedFiles", "Progress", "process_files"]
+
+Progress = Callable[[int, int], None]
+"""Called with (images done, images in all)."""
+
+# Results are written this often, in seconds: what a kill -9 can lose.
+FLUSH_SECONDS = 1.0
+
+# A thread returns its remaining rows after this time, or this many bytes read ahead.
+BATCH_SECONDS = 0.05
+AHEAD_BYTES = 1 << 20
+
+# Below this CPU time per image, one thread is faster than two (lock contention)...
+FAST_SECONDS = 0.0008
+# ...unless the elapsed time is this many times longer: then threads wait for the disk in parallel.
+WAITING_RATIO = 8.0
+
+
+class ImageTable(Protocol):
+    """Stores what is computed from images, by content digest."""
+
+    def known(self, digests: Iterable[str]) -> set[str]:
+        """Return those of `digests` that have a row."""
+
+    def problems(self, digests: Iterable[str]) -> dict[str, tuple[str, str]]:
+        """Return (code, reason) of unreadable images."""
+
+    def put(self, rows: list[Any]) -> None:
+        """Store rows, all or none."""
+
+
+class FileProcessor(Protocol):
+    """Computes the rows of an :class:`ImageTable`; called on many threads."""
+
+    def read(self, digest: str, data: bytes | NDArray[np.uint8]) -> Any:
+        """Return the row of an image file's bytes or an array; ImageError if unusable."""
+
+    def failed(self, digest: str, error: ImageError) -> Any:
+        """Return the row of an unusable image."""
+
+
+@dataclass(frozen=True)
+class ProcessedFiles:
+    """Result of :func:`process_files`.
+
+    Parameters
+    ----------
+    digests : list of (str or None)
+        Of every row; None if the file could not be read.
+    errors : dict of int to ImageError
+        Row -> why it has no digest.
+    computed : int
+        Number of distinct images that were processed.
+    """
+
+    digests: list[str | None]
+    errors: dict[int, ImageError]
+    computed: int
+
+
+def process_files(
+    dataset: ImageDataset,
+    cache: Cache,
+    table: ImageTable,
+    lookup_table: ImageTable,
+    processor: Callable[[], FileProcessor],
+    threads: int,
+    progress: Progress | None = None,
+    *,
+    batch: int = 1,
+    detect_fast: bool = True,
+) -> ProcessedFiles:
+    """Ensure that a table has a row for every image of a dataset.
+
+    Parameters
+    ----------
+    dataset : ImageDataset
+    cache : Cache
+        Its file index is used.
+    table, lookup_table : ImageTable
+        The table over two connections: look-ups on many threads must not wait for writes.
+    processor : callable
+        Returns a FileProcessor; called if there is anything to process.
+    threads : int
+        Images processed at once.
+    progress : callable, optional
+        Called from the calling thread.
+    batch : int
+        Rows per task, at most. Up to eight times as many results per thread wait in memory.
+    detect_fast : bool
+        Whether to use the calling thread alone while images are processed very fast.
+
+    Raises
+    ------
+    CacheError
+        If the cache cannot be used; DamagedTableError if it is damaged: call again.
+    """
+    with closing(FileIndex(cache.files_file)) as index:
+        digests = _known_digests(dataset, index)
+        done = table.known(digest for digest in digests if digest is not None)
+        todo = [row for row, digest in enumerate(digests) if digest not in done]
+        results = _Results(digests, table, index, progress, len(digests) - len(todo))
+        if todo:
+            work = _Work(dataset, processor(), lookup_table)
+            with single_threaded_opencv():
+                for outcome in _run(work, todo, threads, batch, detect_fast):
+                    results.add(outcome)
+            results.flush()
+    return ProcessedFiles(digests, results.errors, results.computed)
+
+
+def _known_digests(dataset: ImageDataset, index: FileIndex) -> list[str | None]:
+    if dataset.arrays is not None:
+        return [None] * len(dataset)
+    files = [str(dataset.file(row)) for row in range(len(dataset))]
+    found = index.lookup(files)
+    return [found.get(file) for file in files]
+
+
+class _Outcome(NamedTuple):
+    """The result for one row.
+
+    Attributes
+    ----------
+    stamp : FileStamp or None
+        Of the file before it was read; None if a later change might not show.
+    file : str
+        Absolute path; empty for an image in memory.
+    new : object or None
+        New row for the table; None for a copy of a processed image.
+    """
+
+    row: int
+    digest: str | None = None
+    stamp: FileStamp | None = None
+    file: str = ""
+    new: Any = None
+    error: ImageError | None = None
+
+
+class _Results:
+    """Collects outcomes and writes them to the cache in batches."""
+
+    def __init__(
+        self,
+        digests: list[str | None],
+        table: ImageTable,
+        index: FileIndex,
+        progress: Progress | None,
+        done: int,
+    ) -> None:
+        self.errors: dict[int, ImageError] = {}
+        self.computed = 0
+        self._digests, self._table, self._index = digests, table, index
+        self._progress, self._done = progress, done
+        self._rows: list[Any] = []
+        self._stamps: list[tuple[str, FileStamp, str]] = []
+        self._flushed = time.monotonic()
+        self._report()
+
+    def add(self, outcome: _Outcome) -> None:
+        self._digests[outcome.row] = outcome.digest
+        if outcome.error is not None and outcome.digest is None:
+            self.errors[outcome.row] = outcome.error
+        if outcome.new is not None:
+            self._rows.append(outcome.new)
+            self.computed += outcome.error is None
+        if outcome.stamp is not None and outcome.digest is not None:
+            self._stamps.append((outcome.file, outcome.stamp, outcome.digest))
+        self._done += 1
+        if time.monotonic() - self._flushed > FLUSH_SECONDS:
+            self.flush()
+
+    def flush(self) -> None:
+        if self._rows:
+            self._table.put(self._rows)
+        if self._stamps:
+            self._index.put(self._stamps)
+        self._rows, self._stamps = [], []
+        self._flushed = time.monotonic()
+        self._report()
+
+    def _report(self) -> None:
+        if self._progress is not None:
+            self._progress(self._done, len(self._digests))
+
+
+def _run(
+    work: _Work, rows: Sequence[int], threads: int, batch: int, detect_fast: bool
+) -> Iterator[_Outcome]:
+    """Process rows on threads, a batch at a time; rows that a thread returns are queued again.
+
+    Very small images are mostly processed by Python in short steps, for which several threads are
+    slower than one because they contend for its lock. So with batches, the calling thread first
+    processes some itself to measure the cost, and continues as long as it is low.
+    """
+    pending = deque(rows)
+    rounds = 1
+    # Each thread should get several batches.
+    batch = max(1, min(batch, len(rows) // (4 * threads)))
+    detect_fast = detect_fast and batch > 1
+
+    def take() -> Sequence[int]:
+        return [pending.popleft() for _ in range(min(batch, len(pending)))]
+
+    def batches() -> Iterator[Sequence[int]]:
+        number = 0
+        while pending and (not detect_fast or number < rounds * threads):
+            yield take()
+            number += 1
+
+    while pending:
+        if detect_fast:
+            cpu, start = time.thread_time(), time.perf_counter()
+            outcomes, left = work(take())
+            cpu, elapsed = time.thread_time() - cpu, time.perf_counter() - start
+            pending.extend(left)
+            yield from outcomes
+            if cpu < FAST_SECONDS * len(outcomes) and elapsed < WAITING_RATIO * cpu:
+                continue
+        for outcomes, left in map_ordered(work, batches(), threads):
+            pending.extend(left)
+            yield from outcomes
+        rounds = min(2 * rounds, 32)
+
+
+@dataclass
+class _Work:
+    """Loads, digests and processes images; called on many threads."""
+
+    dataset: ImageDataset
+    processor: FileProcessor
+    table: ImageTable
+    _started: set[str] = field(default_factory=set)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def __call__(self, rows: Sequence[int]) -> tuple[list[_Outcome], Sequence[int]]:
+        """Return the outcomes of the first rows, at least one, and the remaining rows."""
+        until = time.monotonic() + BATCH_SECONDS
+        loaded: list[tuple[_Outcome, bytes | NDArray[np.uint8] | None]] = []
+        size = 0
+        for row in rows:
+            outcome, data = self._load(row)
+            loaded.append((outcome, data))
+            size += 0 if data is None else data.nbytes if not isinstance(data, bytes) else len(data)
+            if size > AHEAD_BYTES:
+                break
+        with self._lock:
+            known = self.table.known(
+                o.digest for o, data in loaded if o.digest and data is not None
+            )
+        outcomes: list[_Outcome] = []
+        for outcome, data in loaded:
+            if outcomes and time.monotonic() > until:
+                break
+            outcomes.append(outcome if data is None else self._process(outcome, data, known))
+        return outcomes, rows[len(outcomes) :]
+
+    def _load(self, row: int) -> tuple[_Outcome, bytes | NDArray[np.uint8] | None]:
+        """Return a row's digest, and its image unless nothing remains to be done."""
+        stamp, file = None, ""
+        if self.dataset.arrays is None:
+            file = str(self.dataset.file(row))
+            stamp = settled_stamp(file)
+        try:
+            data = self.dataset.load(row)
+        except ImageError as error:
+            if error.code != "empty":
+                return _Outcome(row, error=error), None
+            digest = content_digest(b"")  # identifies it the next time
+            new = self.processor.failed(digest, error)
+            return _Outcome(row, digest, stamp, file, new, error), None
+        return _Outcome(row, content_digest(data), stamp, file), data
+
+    def _process(
+        self, outcome: _Outcome, data: bytes | NDArray[np.uint8], known: set[str]
+    ) -> _Outcome:
+        digest = outcome.digest or ""
+        with self._lock:
+            if digest in known or digest in self._started:
+                return outcome
+            self._started.add(digest)
+        try:
+            return outcome._replace(new=self.processor.read(digest, data))
+        except ImageError as error:
+            return outcome._replace(new=self.processor.failed(digest, error), error=error)

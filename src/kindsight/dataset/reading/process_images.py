@@ -1,0 +1,181 @@
+"""Decode and resize the images of a dataset that a table does not have yet.
+
+Results (features, resized pixels) are cached by file content. So names, folders and splits do not
+matter, copies are processed once, and a file with unchanged size and times is not even read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kindsight.cache.folder import Cache
+from kindsight.dataset.reading.process_files import (
+    ImageTable,
+    ProcessedFiles,
+    Progress,
+    process_files,
+)
+from kindsight.dataset.table import ImageDataset
+from kindsight.errors import ImageError
+from kindsight.images import InputSpec, read_image, resize_image
+
+__all__ = ["DecodeObserver", "ProcessedDataset", "Progress", "RowBuilder", "process_images"]
+
+
+class RowBuilder(Protocol):
+    """Computes the rows of an :class:`ImageTable` from pixels; called on many threads."""
+
+    def make(self, digest: str, pixels: NDArray[np.uint8], size: tuple[int, int]) -> Any:
+        """Return an image's row; ImageError if it is unusable after all.
+
+        Parameters
+        ----------
+        digest : str
+        pixels : uint8 array (height, width, 3)
+            Resized.
+        size : (height, width)
+            Before resizing.
+        """
+
+    def failed(self, digest: str, error: ImageError) -> Any:
+        """Return the row of an unusable image."""
+
+
+class DecodeObserver(Protocol):
+    """Decodes images in place of :func:`kindsight.images.read_image`, to use them as well."""
+
+    def decode(self, digest: str, data: bytes, size: tuple[int, int]) -> NDArray[np.uint8]:
+        """Return the decoded image; called on many threads.
+
+        Parameters
+        ----------
+        digest : str
+        data : bytes
+            The file.
+        size : (height, width)
+            As ``target`` of :func:`kindsight.images.read_image`.
+
+        Raises
+        ------
+        ImageError
+            As that function.
+        """
+
+
+@dataclass(frozen=True)
+class ProcessedDataset:
+    """Result of :func:`process_images`.
+
+    Parameters
+    ----------
+    dataset : ImageDataset
+        The readable images, with digests.
+    problems : tuple of ImageError
+        Skipped images, with their paths.
+    problem_labels : tuple of str or None
+        Labels of the skipped images.
+    computed, reused : int
+        Number of distinct images that were processed, and that were cached.
+    """
+
+    dataset: ImageDataset
+    problems: tuple[ImageError, ...]
+    problem_labels: tuple[str | None, ...]
+    computed: int
+    reused: int
+
+
+def process_images(
+    dataset: ImageDataset,
+    spec: InputSpec,
+    cache: Cache,
+    table: ImageTable,
+    lookup_table: ImageTable,
+    builder: Callable[[], RowBuilder],
+    threads: int,
+    progress: Progress | None = None,
+    observer: DecodeObserver | None = None,
+    *,
+    batch: int = 1,
+) -> ProcessedDataset:
+    """Ensure that a table has a row for every image of a dataset, computed from resized pixels.
+
+    Parameters
+    ----------
+    dataset, cache, table, lookup_table, threads, progress, batch
+        As in :func:`kindsight.dataset.reading.process_files.process_files`.
+    spec : InputSpec
+        How images are resized.
+    builder : callable
+        Returns a RowBuilder; called if there is anything to process.
+    observer : DecodeObserver, optional
+        Decodes the images.
+
+    Raises
+    ------
+    CacheError
+        If the cache cannot be used; DamagedTableError if it is damaged: call again.
+    """
+
+    def processor() -> _Resizer:
+        return _Resizer(spec, builder(), observer)
+
+    files = process_files(
+        dataset,
+        cache,
+        table,
+        lookup_table,
+        processor,
+        threads,
+        progress,
+        batch=batch,
+        detect_fast=False,
+    )
+    return _skip_unreadable(dataset, table, files)
+
+
+@dataclass
+class _Resizer:
+    """Decodes and resizes images for a :class:`RowBuilder`; a FileProcessor."""
+
+    spec: InputSpec
+    builder: RowBuilder
+    observer: DecodeObserver | None = None
+
+    def read(self, digest: str, data: bytes | NDArray[np.uint8]) -> Any:
+        if not isinstance(data, bytes):
+            image = data
+        elif self.observer is not None:
+            image = self.observer.decode(digest, data, self.spec.size)
+        else:
+            image = read_image(data, target=self.spec.size)
+        pixels = resize_image(image, self.spec)
+        return self.builder.make(digest, pixels, (image.shape[0], image.shape[1]))
+
+    def failed(self, digest: str, error: ImageError) -> Any:
+        return self.builder.failed(digest, error)
+
+
+def _skip_unreadable(
+    dataset: ImageDataset, table: ImageTable, files: ProcessedFiles
+) -> ProcessedDataset:
+    digests = files.digests
+    failed = table.problems(digest for digest in digests if digest is not None)
+    errors = dict(files.errors)
+    for row, digest in enumerate(digests):
+        if digest in failed:
+            errors[row] = ImageError(*failed[digest])
+    good = np.array([row for row in range(len(dataset)) if row not in errors], np.int64)
+    readable = dataset.with_columns(digest=digests)[good]
+    return ProcessedDataset(
+        readable,
+        tuple(errors[row].at(dataset.path[row]) for row in sorted(errors)),
+        tuple(dataset.label[row] for row in sorted(errors)),
+        files.computed,
+        len(set(readable.digest)) - files.computed,
+    )
