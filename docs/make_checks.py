@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from kindsight.checks import all_checks
-from kindsight.checks.runner import KINDS
+from kindsight.checks.rules import KINDS
 
 PAGE = Path(__file__).parent / "checks" / "index.md"
 

@@ -1,4 +1,4 @@
-"""Images for the tests of checks, and the contexts that checks look at."""
+"""Images and contexts for the tests of checks."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from kindsight.dataset import ImageDataset
 
 
 def scene(seed: int = 0, height: int = 120, width: int = 160) -> np.ndarray:
-    """Return an image as photographs are: soft hills of light, edges, a little noise."""
+    """Return an image like a photograph: smooth gradients, edges, a little noise."""
     random = np.random.default_rng(seed)
     y, x = np.mgrid[0:height, 0:width] / max(height, width)
     image = np.zeros((height, width, 3))
@@ -32,7 +32,7 @@ def scene(seed: int = 0, height: int = 120, width: int = 160) -> np.ndarray:
 
 
 def file_of(image: np.ndarray, ending: str = "jpg", **options: object) -> bytes:
-    """Return the image as a file of that kind."""
+    """Return the image encoded in the format of that extension."""
     file = io.BytesIO()
     name = {"jpg": "JPEG", "tif": "TIFF"}.get(ending, ending.upper())
     if ending == "jpg":
@@ -42,7 +42,7 @@ def file_of(image: np.ndarray, ending: str = "jpg", **options: object) -> bytes:
 
 
 def write_files(folder: Path, files: Mapping[str, bytes | np.ndarray]) -> Path:
-    """Write files by their relative paths; an array becomes a file of the path's ending."""
+    """Write files by their relative paths; arrays are encoded by extension."""
     for name, content in files.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -56,7 +56,7 @@ def write_files(folder: Path, files: Mapping[str, bytes | np.ndarray]) -> Path:
 def context_of(
     folder: Path, cache: Path, files: Mapping[str, bytes | np.ndarray] | None = None
 ) -> CheckContext:
-    """Return what checks see of a folder of class folders, after writing files into it."""
+    """Write files into class folders and return their measured context."""
     write_files(folder, files or {})
     dataset = ImageDataset.from_folder(folder, min_classes=1)
     dataset, measurements = measure_dataset(dataset, Cache(cache), workers=2)
@@ -64,6 +64,6 @@ def context_of(
 
 
 def run(code: str, context: CheckContext) -> CheckResult:
-    """Return what the check of that code says."""
+    """Return the result of the check of that code."""
     (check,) = (check for check in all_checks() if check.code == code)
     return check.run(context)

@@ -9,12 +9,12 @@ from check_images import context_of
 
 from kindsight.checks import CheckContext
 
-Look = Callable[[Mapping[str, "bytes | np.ndarray"]], CheckContext]
+MakeContext = Callable[[Mapping[str, "bytes | np.ndarray"]], CheckContext]
 
 
 @pytest.fixture
-def look(tmp_path: Path) -> Look:
-    """Return a function that writes class folders and gives what checks see of them."""
+def make_context(tmp_path: Path) -> MakeContext:
+    """Return a function that writes class folders and returns their measured context."""
 
     def of(files: Mapping[str, bytes | np.ndarray]) -> CheckContext:
         return context_of(tmp_path / "photos", tmp_path / "cache", files)

@@ -1,10 +1,10 @@
-"""Checks of balance: counts by hand, intervals by Wilson's formula worked out apart."""
+"""KS601 to KS603: counts and Wilson intervals computed by hand."""
 
 from __future__ import annotations
 
 import pytest
 from check_images import run
-from made_up import context
+from fake_context import context
 
 from kindsight.checks.rules.balance import half_width
 
@@ -17,11 +17,12 @@ def test_classes_with_few_images():
         (("c",), "error", 1.0),
         (("b",), "warning", 19.0),
     ]
-    assert "'c' has 1 image that" in result.findings[0].message
+    assert "Class 'c' has 1 readable image, too few" in result.findings[0].message
+    assert result.findings[1].message == "Class 'b' has 19 readable, distinct images."
     assert result.examined == 3
 
 
-def test_images_that_cannot_be_read_do_not_count():
+def test_unreadable_images_do_not_count():
     codes = ["corrupt"] * 19 + [""] * 21
     result = run("KS601", context(["a"] * 20 + ["b"] * 20, code=codes))
     assert [finding.paths for finding in result.findings] == [("a",)]
@@ -33,14 +34,14 @@ def test_enough_images_and_no_labels():
     assert run("KS603", context([None] * 3)).state == "not applicable"
 
 
-def test_classes_of_very_different_sizes():
+def test_imbalanced_classes():
     result = run("KS602", context(["a"] * 100 + ["b"] * 10 + ["c"] * 11 + ["d"] * 4))
     assert [(f.paths, f.value) for f in result.findings] == [(("d", "a"), 25.0), (("b", "a"), 10.0)]
     assert "25 times as many" in result.findings[0].message
     assert run("KS602", context(["a"] * 5)).state == "not applicable"
 
 
-def test_only_what_is_trained_on_has_to_be_even():
+def test_imbalance_of_the_train_split_only():
     labels, split = ["a"] * 20 + ["b"] * 20, ["train"] * 20 + ["test"] * 18 + ["train"] * 2
     assert len(run("KS602", context(labels, split=split)).findings) == 1
 
@@ -58,15 +59,15 @@ def test_half_widths(n, expected):
     assert half_width(n) == pytest.approx(expected, abs=5e-5)
 
 
-def test_recalls_that_can_be_known_only_roughly():
-    """A fifth of 300 is 60, known within 8 points; of 50 it is 10, within 19."""
+def test_wide_confidence_intervals():
+    """A fifth of 300 is 60, ±8 points; of 50 it is 10, ±19 points."""
     result = run("KS603", context(["a"] * 300 + ["b"] * 50))
     (finding,) = result.findings
     assert finding.paths == ("b",) and finding.severity == "note"
     assert "1 of 2 classes" in finding.message and "'b' ±19" in finding.message
 
 
-def test_a_stated_test_part_is_counted():
+def test_the_test_split_is_counted():
     labels = (["a"] * 300 + ["b"] * 50) * 2
     split = ["train"] * 350 + ["test"] * 350
     assert run("KS603", context(labels, split=split)).state == "passed"

@@ -1,4 +1,4 @@
-"""What holds for every check, whatever it looks at."""
+"""The contract of all checks."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from kindsight.checks import (
     run_checks,
 )
 from kindsight.checks.check import COSTS
-from kindsight.checks.runner import KINDS
+from kindsight.checks.rules import KINDS
 from kindsight.dataset import ImageDataset
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -33,7 +33,7 @@ each_check = pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.co
 
 @pytest.fixture(scope="module")
 def contexts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, CheckContext]:
-    """Data of several kinds: with faults of all sorts, in memory, unlabelled, one bad file."""
+    """Datasets: with faults of all kinds, in memory, unreadable, unlabelled."""
     folder = tmp_path_factory.mktemp("contract")
     cache = folder / "cache"
     jpeg = file_of(scene(1))
@@ -72,7 +72,7 @@ def contexts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, CheckContext
 
 
 def with_features(context: CheckContext) -> CheckContext:
-    """Return the context with features made up: random, but the same at every call."""
+    """Return the context with random, reproducible features and predictions."""
     rows = context.readable_rows
     labelled = rows[context.dataset.targets[rows] >= 0]
 
@@ -91,7 +91,7 @@ def with_features(context: CheckContext) -> CheckContext:
 
 
 def refuse() -> None:
-    raise AssertionError("a cheap check asks for nothing costly")
+    raise AssertionError("a cheap check must not compute features")
 
 
 def test_codes_are_unique_and_in_order() -> None:
@@ -100,12 +100,12 @@ def test_codes_are_unique_and_in_order() -> None:
 
 
 @each_check
-def test_a_check_says_what_it_is(check: Check) -> None:
+def test_metadata_of_a_check(check: Check) -> None:
     assert re.fullmatch(r"KS[1-9]\d\d", check.code)
     assert type(check) in list(KINDS.values())[int(check.code[2]) - 1]
     assert check.title and check.title[0].isupper() and not check.title.endswith(".")
     assert check.severity in SEVERITIES and check.cost in COSTS
-    assert type(check).__doc__
+    assert check.description.endswith(".") and check.advice.endswith(".")
     assert not inspect.signature(type(check)).parameters
 
 
@@ -121,11 +121,11 @@ def test_a_check_has_a_page_and_a_test(check: Check) -> None:
 
 @each_check
 @pytest.mark.parametrize("kind", ["faulty", "arrays", "unreadable", "unlabelled"])
-def test_what_a_check_returns(check: Check, kind: str, contexts: dict[str, CheckContext]) -> None:
+def test_result_of_a_check(check: Check, kind: str, contexts: dict[str, CheckContext]) -> None:
     context = with_features(contexts[kind])
     if check.cost == "cheap":
         context.compute_features = context.compute_out_of_fold = refuse  # type: ignore[assignment]
-    before = context.dataset, context.measurements.numbers.tobytes()
+    before = context.dataset, context.measurements.numeric.tobytes()
     result = check.run(context)
     assert result.code == check.code and result.state in STATES
     assert result.reason or result.state in ("found", "passed")
@@ -142,24 +142,24 @@ def test_what_a_check_returns(check: Check, kind: str, contexts: dict[str, Check
         if finding.rows:
             assert finding.paths == tuple(context.dataset.path[row] for row in finding.rows)
         assert finding.value is None or np.isfinite(finding.value)
-    assert check.run(context) == result, "the same context gives the same result"
-    assert (context.dataset, context.measurements.numbers.tobytes()) == before
+    assert check.run(context) == result, "a check must be deterministic"
+    assert (context.dataset, context.measurements.numeric.tobytes()) == before
 
 
 @each_check
-def test_a_costly_check_is_skipped_unless_it_is_asked_for(
+def test_full_checks_are_skipped_by_default(
     check: Check, contexts: dict[str, CheckContext]
 ) -> None:
     (result,) = run_checks(contexts["faulty"], checks=[check])
     assert (result.state == "skipped") == (check.cost == "full")
     (ignored,) = run_checks(contexts["faulty"], checks=[check], ignore=[check.code], full=True)
-    assert ignored.state == "skipped" and ignored.reason == "It was ignored."
+    assert ignored.state == "skipped" and ignored.reason == "The check is ignored."
 
 
-def test_a_code_that_there_is_not_is_refused_with_the_nearest(
+def test_unknown_codes_are_refused_with_the_closest(
     contexts: dict[str, CheckContext],
 ) -> None:
     from kindsight.errors import SettingsError
 
-    with pytest.raises(SettingsError, match=r"Received: 'ks101'\. Did you mean KS101"):
+    with pytest.raises(SettingsError, match=r"got 'ks101'\. Did you mean KS101"):
         run_checks(contexts["faulty"], ignore=["ks101"])

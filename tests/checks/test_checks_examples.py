@@ -1,4 +1,4 @@
-"""The example of each check's page: the check finds in it what the page says, and nothing else."""
+"""The example on each check's page: the check finds what the page shows, and nothing else."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ DOCS = Path(__file__).resolve().parents[2] / "docs"
 CODES = [check.code for check in all_checks()]
 each_code = pytest.mark.parametrize("code", CODES)
 
-# Of a saved sheet's levels, where another version's letters or rounding differ a little.
+# Mean difference in levels that another version's fonts or rounding may cause.
 CLOSE = 6.0
 
 
 @pytest.fixture(scope="module")
 def examples() -> Iterator[Any]:
-    """The module of examples, found as the script that draws the sheets finds it."""
+    """The module of examples, imported as the script that draws the sheets imports it."""
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(DOCS))
         yield importlib.import_module("check_examples")
@@ -47,7 +47,7 @@ def made(examples: Any) -> dict[str, Any]:
 
 
 def colours(context: CheckContext, folder: Path) -> RowFeatures:
-    """Stand in for a network: how much of 64 colours and of edges there is, and light where."""
+    """Return simple features: a colour histogram, a small image and edge quantiles."""
     rows = context.readable_rows
     vectors = []
     for row in rows.tolist():
@@ -61,17 +61,15 @@ def colours(context: CheckContext, folder: Path) -> RowFeatures:
 
 
 @each_code
-def test_a_check_finds_what_its_example_holds(
-    code: str, made: dict[str, Any], tmp_path: Path
-) -> None:
+def test_a_check_finds_its_example(code: str, made: dict[str, Any], tmp_path: Path) -> None:
     example = made[code]
     folder = write_files(tmp_path / "photos", example.files)
     if len({path.name for path in folder.rglob("*") if path.is_file()}) < len(
         {name.rpartition("/")[2] for name in example.files}
     ):
-        pytest.skip("this disk does not tell upper from lower case")
-    dataset, folder_contents = open_for_checking(folder)
-    context = CheckContext(*measure_dataset(dataset, Cache(tmp_path / "cache")), folder_contents)
+        pytest.skip("this file system ignores case")
+    dataset, contents = open_for_checking(folder)
+    context = CheckContext(*measure_dataset(dataset, Cache(tmp_path / "cache")), contents)
     vectors = []
 
     def features() -> RowFeatures:
@@ -91,7 +89,7 @@ def test_a_check_finds_what_its_example_holds(
 
 
 @each_code
-def test_a_check_s_page_shows_its_example(code: str, made: dict[str, Any]) -> None:
+def test_the_page_of_a_check_shows_its_example(code: str, made: dict[str, Any]) -> None:
     example = made[code]
     text = (DOCS / "checks" / f"{code}.md").read_text("utf-8")
     assert f"](../images/checks/{code}.webp)" in text
@@ -101,7 +99,7 @@ def test_a_check_s_page_shows_its_example(code: str, made: dict[str, Any]) -> No
 
 
 @each_code
-def test_the_image_of_a_page_is_the_one_that_is_drawn(code: str, made: dict[str, Any]) -> None:
+def test_the_image_of_a_page_matches_its_drawing(code: str, made: dict[str, Any]) -> None:
     drawn = np.asarray(runpy.run_path(str(DOCS / "make_check_examples.py"))["sheet"](made[code]))
     file = DOCS / "images" / "checks" / f"{code}.webp"
     saved = np.asarray(Image.open(file).convert("RGB"))

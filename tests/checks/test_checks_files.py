@@ -1,4 +1,4 @@
-"""Checks of files, each with images made for it."""
+"""KS101 to KS118 on files written for each check."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import struct
 
 import numpy as np
 import pytest
-from check_images import context_of, file_of, run, scene
+from check_images import file_of, run, scene
 from PIL import Image
 
 from kindsight.cache.folder import Cache
@@ -22,11 +22,11 @@ def paths(result):
     return [finding.paths for finding in result.findings]
 
 
-def test_images_that_cannot_be_read(look):
+def test_unreadable_images(make_context):
     png = file_of(scene(1), "png")
     damaged = bytearray(png)
     damaged[len(png) // 2] ^= 0xFF
-    context = look(
+    context = make_context(
         {
             "cat/a.png": png,
             "cat/damaged.png": bytes(damaged),
@@ -50,10 +50,10 @@ def test_images_that_cannot_be_read(look):
         ("KS105", "bomb.png", file_of(scene(1), "png")[:16] + struct.pack(">II", 50_000, 50_000)),
     ],
 )
-def test_each_kind_of_bad_file_has_its_own_check(look, code, name, content):
+def test_each_kind_of_unreadable_file_has_its_own_check(make_context, code, name, content):
     if code == "KS105":  # a header that promises 2.5 billion pixels
         content += file_of(scene(1), "png")[24:]
-    context = look({**PLAIN, f"dog/{name}": content})
+    context = make_context({**PLAIN, f"dog/{name}": content})
     for other in ("KS101", "KS102", "KS103", "KS104", "KS105"):
         result = run(other, context)
         if other == code:
@@ -63,7 +63,7 @@ def test_each_kind_of_bad_file_has_its_own_check(look, code, name, content):
             assert result.state == "passed"
 
 
-def test_a_file_that_is_gone_cannot_be_read(tmp_path):
+def test_a_missing_file_is_unreadable(tmp_path):
     (tmp_path / "there.jpg").write_bytes(JPEG)
     dataset = ImageDataset.from_files([tmp_path / "there.jpg", tmp_path / "gone.jpg"])
     context = CheckContext(*measure_dataset(dataset, Cache(tmp_path / "cache")))
@@ -72,20 +72,24 @@ def test_a_file_that_is_gone_cannot_be_read(tmp_path):
     assert finding.rows == (1,) and "no such file" in finding.message
 
 
-def test_names_that_promise_another_format(look):
-    context = look({**PLAIN, "cat/liar.JPG": file_of(scene(4), "png"), "dog/right.jpe": JPEG})
+def test_wrong_extensions(make_context):
+    context = make_context(
+        {**PLAIN, "cat/liar.JPG": file_of(scene(4), "png"), "dog/right.jpe": JPEG}
+    )
     (finding,) = run("KS106", context).findings
     assert finding.paths == ("cat/liar.JPG",)
-    assert finding.message == "The name ends in .jpg, but the file is PNG."
+    assert finding.message == "The extension is .jpg, but the file is PNG."
     assert finding.suggestion == "PNG"
 
 
-def test_files_of_several_images(look):
+def test_files_with_several_frames(make_context):
     frames = [Image.fromarray(scene(seed)) for seed in range(5)]
     gif, tif = io.BytesIO(), io.BytesIO()
     frames[0].save(gif, "GIF", save_all=True, append_images=frames[1:])
     frames[0].save(tif, "TIFF", save_all=True, append_images=frames[1:3])
-    context = look({**PLAIN, "cat/pages.tif": tif.getvalue(), "dog/moving.gif": gif.getvalue()})
+    context = make_context(
+        {**PLAIN, "cat/pages.tif": tif.getvalue(), "dog/moving.gif": gif.getvalue()}
+    )
     result = run("KS107", context)
     assert [(f.paths[0], f.value) for f in result.findings] == [
         ("dog/moving.gif", 5.0),
@@ -93,12 +97,12 @@ def test_files_of_several_images(look):
     ]
 
 
-def test_unusual_kinds_of_pixels(look):
+def test_unusual_pixel_formats(make_context):
     window = np.dstack([scene(5), np.full((120, 160), 255, np.uint8)])
     half = window.copy()
     half[:60, :, 3] = 0
     deep = np.linspace(0, 65535, 120 * 160).reshape(120, 160).astype(np.uint16)
-    context = look(
+    context = make_context(
         {
             **PLAIN,
             "cat/deep.png": file_of(deep, "png"),
@@ -110,7 +114,7 @@ def test_unusual_kinds_of_pixels(look):
     found = {f.paths[0]: f.message for f in run("KS108", context).findings}
     assert set(found) == {"cat/deep.png", "cat/half.png", "dog/inks.jpg"}
     assert "16 bits" in found["cat/deep.png"]
-    assert found["cat/half.png"] == "It is 50% transparent, and is laid on white."
+    assert found["cat/half.png"] == "50% transparent; composited on white."
     assert "CMYK" in found["dog/inks.jpg"]
 
 
@@ -120,9 +124,9 @@ def as_mode(image, mode, name):
     return file.getvalue()
 
 
-def test_images_of_unusual_size(look):
+def test_images_of_unusual_size(make_context):
     same = {f"cat/{n}.png": scene(n, 60, 80) for n in range(12)}
-    context = look(
+    context = make_context(
         {**same, "cat/large.png": scene(20, 600, 800), "dog/tiny.png": scene(21, 20, 80)}
     )
     result = run("KS109", context)
@@ -131,28 +135,32 @@ def test_images_of_unusual_size(look):
     assert "10.0 times larger" in result.findings[0].message
 
 
-def test_where_all_are_tiny_none_is_unusual(look):
-    context = look({f"cat/{n}.png": scene(n, 16, 16) for n in range(8)})
+def test_tiny_images_only_pass(make_context):
+    context = make_context({f"cat/{n}.png": scene(n, 16, 16) for n in range(8)})
     assert run("KS109", context).state == "passed"
 
 
-def test_where_all_have_one_size_a_lesser_difference_is_unusual(look):
+def test_size_outliers_among_images_of_one_size(make_context):
     same = {f"cat/{n}.png": scene(n, 60, 80) for n in range(12)}
-    context = look({**same, "cat/other.png": scene(20, 100, 130)})
+    context = make_context({**same, "cat/other.png": scene(20, 100, 130)})
     assert paths(run("KS109", context)) == [("cat/other.png",)]
 
 
-def test_images_of_extreme_shape(look):
-    context = look({**PLAIN, "dog/strip.png": scene(4, 40, 200), "cat/wide.png": scene(5, 50, 110)})
+def test_extreme_aspect_ratios(make_context):
+    context = make_context(
+        {**PLAIN, "dog/strip.png": scene(4, 40, 200), "cat/wide.png": scene(5, 50, 110)}
+    )
     (finding,) = run("KS110", context).findings
     assert finding.paths == ("dog/strip.png",) and finding.value == pytest.approx(5.0)
-    assert "shows 20% of it" in finding.message
+    assert "centre square is 20% of it" in finding.message
 
 
-def test_images_turned_by_exif(look):
+def test_images_rotated_by_exif(make_context):
     tags = Image.Exif()
     tags[274] = 6
-    context = look({**PLAIN, "dog/turned.jpg": file_of(scene(4), "jpg", exif=tags.tobytes())})
+    context = make_context(
+        {**PLAIN, "dog/turned.jpg": file_of(scene(4), "jpg", exif=tags.tobytes())}
+    )
     (finding,) = run("KS111", context).findings
     assert finding.paths == ("dog/turned.jpg",) and "orientation 6" in finding.message
     assert context.measurements.height[finding.rows[0]] == 160  # seen upright
@@ -169,7 +177,7 @@ def test_names_that_differ_only_by_case(tmp_path):
     ]
 
 
-def test_class_names_that_differ_only_by_case_or_blanks(tmp_path):
+def test_class_names_that_differ_only_by_case_or_spaces(tmp_path):
     labels = ("cat", "Cat ", "cat", "great_dane", "great  dane", "11", "1 1")
     dataset = ImageDataset(tuple(f"{n}.jpg" for n in range(7)), label=labels)
     context = CheckContext(*measure_dataset(dataset, Cache(tmp_path)))
@@ -179,11 +187,11 @@ def test_class_names_that_differ_only_by_case_or_blanks(tmp_path):
         ({"great_dane", "great  dane"}, "great  dane"),
     ]
     assert result.findings[0].severity == "error"
-    assert "taken for 2 classes, of 1, 2 images" in result.findings[0].message
+    assert "Treated as 2 classes, of 1 and 2 images" in result.findings[0].message
 
 
-def test_other_files_among_the_images(look):
-    context = look(
+def test_other_files_among_the_images(make_context):
+    context = make_context(
         {
             **PLAIN,
             "cat/a.xml": b"<annotation/>",
@@ -201,10 +209,10 @@ def test_other_files_among_the_images(look):
     ]
 
 
-def test_masks_beside_photographs(look):
+def test_segmentation_masks(make_context):
     mask = np.zeros((120, 160, 3), np.uint8)
     mask[40:80, 50:90] = 255
-    context = look(
+    context = make_context(
         {
             **PLAIN,
             "cat/img7.jpg": scene(4),
@@ -224,7 +232,7 @@ def test_masks_beside_photographs(look):
 
 
 def with_thumbnail(image, small):
-    """Return a JPEG whose EXIF data hold another image in small."""
+    """Return a JPEG with a thumbnail in its EXIF data."""
     small = file_of(small, "jpg", quality=80)
     head = b"II*\0" + struct.pack("<I", 8) + struct.pack("<HI", 0, 14)
     second = struct.pack("<HHHIIHHII", 2, 513, 4, 1, 44, 514, 4, 1, len(small)) + bytes(4)
@@ -232,11 +240,11 @@ def with_thumbnail(image, small):
     return file_of(image, "jpg", exif=b"Exif\0\0" + block)
 
 
-def test_hidden_thumbnails_of_another_image(look):
+def test_exif_thumbnails_of_another_image(make_context):
     own = scene(4)[::4, ::4]
-    boxed = np.zeros((40, 40, 3), np.uint8)  # as cameras do: black above and below
+    boxed = np.zeros((40, 40, 3), np.uint8)  # padded with black, as cameras do
     boxed[5:35] = own
-    context = look(
+    context = make_context(
         {
             **PLAIN,
             "cat/own.jpg": with_thumbnail(scene(4), own),
@@ -249,30 +257,29 @@ def test_hidden_thumbnails_of_another_image(look):
     assert result.findings[0].value > 0.25
 
 
-def test_without_thumbnails_there_is_nothing_to_compare(look):
-    assert run("KS116", look(PLAIN)).state == "not applicable"
+def test_no_exif_thumbnails(make_context):
+    assert run("KS116", make_context(PLAIN)).state == "not applicable"
 
 
-def test_folders_of_thumbnails(look):
-    context = look({**PLAIN, "cat/thumbs/a.jpg": scene(1), "cat/thumbs/b.jpg": scene(2)})
+def test_folders_of_thumbnails(make_context):
+    context = make_context({**PLAIN, "cat/thumbs/a.jpg": scene(1), "cat/thumbs/b.jpg": scene(2)})
     (finding,) = run("KS117", context).findings
     assert finding.paths == ("cat/thumbs/a.jpg", "cat/thumbs/b.jpg")
 
 
-def test_a_class_may_be_called_small(look):
-    context = look({"small/a.jpg": scene(1), "large/b.jpg": scene(2)})
+def test_a_class_may_be_named_small(make_context):
+    context = make_context({"small/a.jpg": scene(1), "large/b.jpg": scene(2)})
     assert run("KS117", context).state == "passed"
 
 
-def test_images_of_formats_that_are_not_read(look):
-    context = look(
+def test_unsupported_formats(make_context):
+    context = make_context(
         {**PLAIN, "cat/x.HEIC": b"1", "dog/y.heic": b"2", "dog/z.cr2": b"3", "dog/n.txt": b"4"}
     )
     assert paths(run("KS118", context)) == [("cat/x.HEIC", "dog/y.heic"), ("dog/z.cr2",)]
 
 
-@pytest.mark.parametrize("number", [*range(101, 119)])
-def test_plain_images_pass_every_check_of_files(number, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("plain")
-    result = run(f"KS{number}", context_of(folder / "photos", folder / "cache", PLAIN))
-    assert result.state in ("passed", "not applicable")
+def test_normal_images_pass_all_file_checks(make_context):
+    context = make_context(PLAIN)
+    for number in range(101, 119):
+        assert run(f"KS{number}", context).state in ("passed", "not applicable")

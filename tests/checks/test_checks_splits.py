@@ -1,32 +1,31 @@
-"""Checks of splits: planted leakage, absent classes, and sources that tell."""
+"""KS501 to KS505: planted leakage, missing classes, predictable sources."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 from check_images import file_of, run, scene
-from made_up import context
-
-from kindsight.checks.rules.source_bias import binned, predict_source
+from fake_context import context
+from kindsight.checks.rules.source_bias import one_hot_bins, predict_source
 
 
 @pytest.mark.parametrize("code", ["KS501", "KS502", "KS503", "KS504"])
-def test_without_parts_nothing_leaks(code):
+def test_without_splits_not_applicable(code):
     result = run(code, context(["a", "b"] * 30))
-    assert (result.state, result.reason) == ("not applicable", "The data state no parts.")
+    assert (result.state, result.reason) == ("not applicable", "The data do not define splits.")
 
 
-def test_the_same_image_in_several_parts():
+def test_identical_files_across_splits():
     split = ["train", "test", "train", "validation", "test", "train"]
     result = run("KS501", context(["a"] * 6, split=split, digest=list("xxyxyz")))
     assert [(f.rows, f.message) for f in result.findings] == [
-        ((0, 1, 3), "One image, byte for byte, is in train, validation and test."),
-        ((2, 4), "One image, byte for byte, is in train and test."),
+        ((0, 1, 3), "The same file is in train, validation and test."),
+        ((2, 4), "The same file is in train and test."),
     ]
     assert run("KS501", context(["a"] * 2, split=["train", "test"])).state == "passed"
 
 
-def test_copies_in_several_parts(look):
+def test_duplicates_across_splits(make_context):
     files = {f"train/cat/{n}.jpg": scene(n, 200, 260) for n in range(10, 18)}
     files |= {f"train/dog/{n}.jpg": scene(n, 200, 260) for n in range(18, 26)}
     a, b = scene(1, 200, 260), scene(2, 200, 260)
@@ -39,16 +38,16 @@ def test_copies_in_several_parts(look):
         "test/dog/c.jpg": file_of(scene(3)),
         "train/dog/b again.jpg": file_of(b, quality=40),
     }
-    result = run("KS502", look(files))
+    result = run("KS502", make_context(files))
     assert [(set(f.paths), f.severity) for f in result.findings] == [
         ({"test/cat/a.png", "train/cat/a.jpg"}, "error"),
         ({"test/dog/b.jpg", "train/dog/b again.jpg", "train/dog/b.jpg"}, "error"),
     ]
-    assert result.findings[0].message == "The same image, stored anew, is in train and test."
-    assert result.findings[1].message.startswith("The same image, mirrored or turned")
+    assert result.findings[0].message == "Re-encoded copies of an image are in train and test."
+    assert result.findings[1].message.startswith("Rotated or mirrored copies")
 
 
-def test_classes_missing_from_a_part():
+def test_classes_missing_from_a_split():
     labels = ["cat", "dog", "Cat ", "dog", "owl"]
     split = ["train", "train", "test", "test", "train"]
     result = run("KS503", context(labels, split=split))
@@ -58,62 +57,60 @@ def test_classes_missing_from_a_part():
             "error",
             ("Cat ",),
             "cat",
-            "The train part has no image of 'Cat ', which the test part has. Is 'cat' in it meant?",
+            "The train split has no image of 'Cat ', the test split has. Is it the class 'cat'?",
         ),
         (
             "warning",
             ("cat",),
             "Cat ",
-            "The test part has no image of 'cat', which the train part has. Is 'Cat ' in it meant?",
+            "The test split has no image of 'cat', the train split has. Is it the class 'Cat '?",
         ),
         (
             "warning",
             ("owl",),
             None,
-            "The test part has no image of 'owl', which the train part has.",
+            "The test split has no image of 'owl', the train split has.",
         ),
     ]
     assert run("KS503", context(["a", "a"], split=["train", "test"])).state == "passed"
 
 
-# Telling by measurements.
+# Predicting the source.
 
 
 def test_bins_by_hand():
-    """Cut at the seven inner eighths of 0 to 8; NaN is a bin of its own."""
-    hot = binned(np.array([0.0, 1, 2, 3, 4, 5, 6, 7, 8, np.nan]))
+    """Cuts at the seven inner eighths of 0 to 8; NaN has a bin of its own."""
+    hot = one_hot_bins(np.array([0.0, 1, 2, 3, 4, 5, 6, 7, 8, np.nan]))
     assert hot.argmax(axis=1).tolist() == [0, 1, 2, 3, 4, 5, 6, 7, 7, 8]
     assert (hot.sum(axis=1) == 1).all()
-    words = binned(np.array(["x", "y", "x", "x", "y", "z"], object))
+    words = one_hot_bins(np.array(["x", "y", "x", "x", "y", "z"], object))
     assert words.argmax(axis=1).tolist() == [0, 1, 0, 0, 1, 2]
 
 
-def test_what_differs_is_told_and_what_does_not_is_not():
+def test_predictable_and_unpredictable_sources():
     random = np.random.default_rng(0)
-    kinds = np.repeat([0, 1], [300, 60])
-    size = random.normal(400, 50, 360) + 150 * kinds
+    targets = np.repeat([0, 1], [300, 60])
+    size = random.normal(400, 50, 360) + 150 * targets
     noise = random.normal(size=360)
-    units = np.arange(360)
-    told = predict_source({"size": size, "noise": noise}, kinds, units)
-    # Two normal distributions three deviations apart: Phi(1.5) = 0.933 of each are right.
-    assert told.accuracy == pytest.approx(0.933, abs=0.05)
-    assert told.low < told.accuracy < told.high and told.chance == 0.5
-    guess = predict_source({"noise": noise}, kinds, units)
+    groups = np.arange(360)
+    result = predict_source({"size": size, "noise": noise}, targets, groups)
+    # Two normal distributions three deviations apart: Phi(1.5) = 0.933 of each correct.
+    assert result.accuracy == pytest.approx(0.933, abs=0.05)
+    assert result.low < result.accuracy < result.high and result.random == 0.5
+    guess = predict_source({"noise": noise}, targets, groups)
     assert guess.low < 0.5 < guess.high + 0.03 and guess.skill < 0.1
 
 
-def test_rows_of_one_unit_are_held_out_together():
-    """What only tells single images from each other tells nothing of unseen ones."""
-    random = np.random.default_rng(1)
-    kinds = np.repeat([0, 1], 100)
-    patient = np.repeat(np.arange(10), 20)  # five patients a kind, each with his own camera
+def test_rows_of_one_group_are_in_one_fold():
+    """A property of single patients predicts nothing for other patients."""
+    targets = np.repeat([0, 1], 100)
+    patient = np.repeat(np.arange(10), 20)  # five per target, each with a camera of their own
     camera = np.array([f"camera {p}" for p in patient], object)
-    assert predict_source({"camera": camera}, kinds, np.arange(200)).accuracy == 1.0
-    assert predict_source({"camera": camera}, kinds, patient).accuracy <= 0.6
-    del random
+    assert predict_source({"camera": camera}, targets, np.arange(200)).accuracy == 1.0
+    assert predict_source({"camera": camera}, targets, patient).accuracy <= 0.6
 
 
-def test_classes_of_different_sources():
+def test_classes_confounded_with_their_source():
     random = np.random.default_rng(2)
     labels = ["ill"] * 80 + ["well"] * 120
     width = np.where(np.arange(200) < 80, 1024, 800) + random.integers(0, 9, 200)
@@ -121,29 +118,32 @@ def test_classes_of_different_sources():
     (finding,) = result.findings
     assert finding.paths == ("ill", "well") and finding.value == 1.0
     assert finding.message.startswith(
-        "The classes can be told apart without looking at what they show: right for 100%"
+        "The class can be predicted from file properties with 100% balanced accuracy"
     )
-    assert "the size (median 'ill' 786 pixels on average a side, 'well' 695" in finding.message
+    assert "image side (median 786 pixels for 'ill', 695 pixels for 'well')" in finding.message
 
 
-def test_an_encoder_tells_too():
+def test_the_encoder_predicts_the_class():
     programs = np.array(["0a"] * 70 + ["0b"] * 130, object)
     programs[::9] = "0c"
     result = run("KS505", context(["ill"] * 80 + ["well"] * 120, encoder=programs))
-    assert "the program that encoded the JPEGs ('0a' for" in result.findings[0].message
+    assert "JPEG encoder ('0a' for" in result.findings[0].message
 
 
-def test_classes_may_look_different():
-    """That one is brighter may be what it is; only parts must not differ in that."""
+def test_classes_may_differ_in_appearance():
+    """One class may be brighter; splits must not differ in brightness."""
     bright = np.repeat([90.0, 180.0], 50) + np.arange(100) % 7
     assert run("KS505", context(["a"] * 50 + ["b"] * 50, brightness=bright)).state == "passed"
     split = ["train"] * 50 + ["test"] * 50
     result = run("KS504", context(["a"] * 100, split=split, brightness=bright))
-    assert "the brightness (median 'train' 93 of 255, 'test' 183" in result.findings[0].message
+    assert (
+        "brightness (median 93 of 255 for 'train', 183 of 255 for 'test')"
+        in result.findings[0].message
+    )
     assert result.findings[0].paths == ("train", "test")
 
 
-def test_sources_that_are_the_same():
+def test_splits_and_classes_from_one_source():
     random = np.random.default_rng(3)
     sides = {"width": random.integers(300, 900, 400), "height": random.integers(300, 900, 400)}
     labels, split = random.choice(["a", "b", "c"], 400), random.choice(["train", "test"], 400)

@@ -1,30 +1,23 @@
-"""Checks: questions that are asked of all images before anything is trained on them.
+"""Checks of an image dataset before training.
 
-Three steps are kept apart. **Measure**: every image is read once, in parallel, and what is
-measured of it is kept in the cache by the content of its file (:func:`measure_dataset` gives
-:class:`Measurements`, one row a row of the dataset). **Check**: each check is a class in a file of
-its own, without state, that looks at a :class:`CheckContext` and returns a :class:`CheckResult`
-with :class:`Finding`. **Show**: who runs the checks decides what becomes of the findings; no check
-prints, writes, or changes anything.
+A check is a stateless class with a code, a title, a severity, advice and a documentation page. It
+receives a :class:`CheckContext` and returns a :class:`CheckResult`, whose state is ``"found"``,
+``"passed"``, ``"not applicable"`` or ``"skipped"``. Checks print nothing and change nothing.
 
-To add a check: derive from :class:`Check` in a new file of the package of its kind (``files``,
-``content``, ``duplicates``, ``labels``, ``splits``, ``balance``), set ``code``, ``title``,
-``severity`` and, if it needs features, ``cost = "full"``; define ``run``; add the class to the
-tuple ``CHECKS`` of the package's ``__init__.py``; write its page ``docs/checks/<code>.md`` and its
-test. ``tests/dataset/checks/test_checks_contract.py`` runs over all of them.
+Every image is decoded once, in parallel, and its measurements are cached by content digest
+(:func:`measure_dataset`). All checks read these measurements::
 
-What a check is given::
+    context.dataset            all rows, unreadable images included, with their digests
+    context.measurements       columns as attributes: context.measurements.brightness, ...
+    context.readable_rows      int64 (m,)
+    context.folder_contents    the other files of the data folder; None if the data are no folder
+    context.features           RowFeatures(rows, vectors), or None; computed on first access
+    context.out_of_fold        OutOfFoldPredictions(rows, probabilities), or None; likewise
 
-    context.dataset          all rows, also those that cannot be read; digests filled in
-    context.measurements     columns as attributes: context.measurements.brightness ...
-    context.readable_rows    int64 (m,)
-    context.folder_contents     other files and all folders; None where the data are no folder
-    context.features         RowFeatures(rows, vectors), or None   (made when first asked for)
-    context.out_of_fold      OutOfFoldPredictions(rows, probabilities), or None   (likewise)
-
-What it returns: ``self.result(findings, examined)`` (found or passed), ``self.not_applicable(why)``
-or ``self.skipped(why)``; findings by ``self.finding(context, rows, message, ...)`` and
-``self.finding_about(paths, message, ...)``.
+To add a check: derive from :class:`Check` in the module of its kind in ``rules/``, set ``code``,
+``title``, ``severity``, ``advice`` and, if it needs features, ``cost = "full"``; define ``run``;
+add the class to ``rules/__init__.py``; write ``docs/checks/<code>.md`` and a test.
+``tests/checks/test_checks_contract.py`` runs over all checks.
 """
 
 from kindsight.checks.check import SEVERITIES, STATES, Check, CheckResult, Finding

@@ -1,7 +1,7 @@
-"""From findings to a corrected dataset: what is left out, called otherwise, or kept together.
+"""Orientation findings into a corrected dataset: exclude, relabel and group images.
 
-Nothing is done to a file. The corrections are rows of a table, each with its reason, that can be
-read, changed, and trained on.
+No file is changed. The corrections are written as a table with a reason per row, which can be
+edited and trained on.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from kindsight.checks.check import CheckResult, Finding
-from kindsight.checks.duplicates.disjoint_sets import Groups
+from kindsight.checks.duplicates.disjoint_sets import DisjointSets
 from kindsight.dataset.loaders.values import EXCLUDED
 from kindsight.dataset.splits.leakage import merge_groups, resolve_leakage
 from kindsight.dataset.table import ImageDataset
@@ -24,58 +24,57 @@ from kindsight.files import write_csv
 
 __all__ = ["COLUMNS", "Corrections", "correct", "validate_table_target"]
 
-COLUMNS = ("path", "label", "split", "group", "was", "reason")
-"""Of the corrected table: ``was`` is the label that was changed, ``reason`` what the check said."""
+COLUMNS = ("path", "label", "split", "group", "previous_label", "reason")
+"""Columns of the corrected table."""
 
-LEAVE_OUT = ("KS101", "KS102", "KS103", "KS104", "KS105", "KS115", "KS118", "KS201")
-"""Images that cannot be read, that show nothing, or mark what is in another one. Where a finding
-is about many of them at once, that is how these data are, and nothing is left out."""
+EXCLUDE = ("KS101", "KS102", "KS103", "KS104", "KS105", "KS115", "KS118", "KS201")
+"""Images that are unreadable or blank, and masks, are excluded. A summary finding about many
+images excludes none."""
 
-ONE_CLASS = ("KS113",)
-"""Names that differ by case or blanks become the commonest of them."""
+MERGE_CLASSES = ("KS113",)
+"""Class names that differ only by case or spaces become the most frequent of them."""
 
-CONTRADICTED = ("KS401", "KS402")
-"""Copies with several labels: those of the minority are called as the majority is; where there is
-none, no label is known, and all are left out. Images that are only nearly the same may well have
-different labels, which is a warning, and stay as they are."""
+CONFLICTING_LABELS = ("KS401", "KS402")
+"""Duplicates with different labels get the label of the majority; without one, all are excluded.
+Near-duplicates, which are only warnings, may have different labels and are left unchanged."""
 
-DOUBTED = ("KS403",)
-"""Labels that are probably wrong become what was suggested."""
+RELABEL = ("KS403",)
+"""Probable label errors get the suggested label."""
 
-TOGETHER = ("KS301", "KS302", "KS303", "KS304", "KS305")
-"""Copies become one group."""
+GROUP = ("KS301", "KS302", "KS303", "KS304", "KS305")
+"""Duplicates get one group."""
 
-LEAKING = ("KS501", "KS502")
-"""Copies in several parts stay in the last one."""
+LEAKAGE = ("KS501", "KS502")
+"""Duplicates across splits remain in the last split only."""
 
 
 @dataclass(frozen=True)
 class Corrections:
-    """A dataset and what should be different in it.
+    """A corrected dataset and its differences from the original.
 
     Parameters
     ----------
     dataset : ImageDataset
-        With the new labels and groups; `excluded` rows are still in it.
-    was : tuple of (str or None)
-        The label that each row had, where it has another now.
+        All rows, `excluded` ones included, with the new labels and groups.
+    previous_label : tuple of (str or None)
+        Original label of each relabelled row; None for the others.
     excluded : frozenset of int
-        Rows to be left out.
+        Excluded rows.
     reasons : tuple of str
-        Why a row is changed; empty where it is not.
+        Why each row is changed; empty for unchanged rows.
     regrouped : frozenset of int
-        Rows that have another group now.
+        Rows with a new group.
     """
 
     dataset: ImageDataset
-    was: tuple[str | None, ...]
+    previous_label: tuple[str | None, ...]
     excluded: frozenset[int]
     reasons: tuple[str, ...]
     regrouped: frozenset[int]
 
     def counts(self) -> dict[str, int]:
-        """Return how many rows are excluded, relabelled and regrouped; each counts once."""
-        relabelled = {row for row, label in enumerate(self.was) if label is not None}
+        """Return the numbers of excluded, relabelled and regrouped rows; each row counts once."""
+        relabelled = {row for row, label in enumerate(self.previous_label) if label is not None}
         return {
             "excluded": len(self.excluded),
             "relabelled": len(relabelled - self.excluded),
@@ -83,28 +82,26 @@ class Corrections:
         }
 
     def write(self, path: str | os.PathLike[str]) -> None:
-        """Write the table; :func:`kindsight.dataset.open_dataset` reads it.
+        """Write a table that :func:`kindsight.dataset.open_dataset` reads.
 
         Raises
         ------
         UsageError
-            If there is a file already, or it is not called ``.csv``.
+            If the file exists or its name does not end in ``.csv``.
         DatasetError
-            For images in memory, which have no paths.
+            If the images are arrays in memory, which have no paths.
         """
         validate_table_target(path)
-        if self.dataset.arrays is not None:
-            raise DatasetError(
-                "Only a dataset of files can be corrected in a table. Received: images in memory."
-            )
         dataset = self.dataset
+        if dataset.arrays is not None:
+            raise DatasetError("A corrected table needs image files; got images in memory.")
         rows = (
             (
                 name,
                 dataset.label[row] or "",
                 EXCLUDED if row in self.excluded else dataset.split[row] or "",
                 dataset.group[row] or "",
-                self.was[row] or "",
+                self.previous_label[row] or "",
                 self.reasons[row],
             )
             for row, name in enumerate(relative_paths(dataset, Path(path).absolute().parent))
@@ -113,126 +110,122 @@ class Corrections:
 
 
 def validate_table_target(path: str | os.PathLike[str]) -> None:
-    """Raise UsageError if a table cannot be written there."""
+    """Raise UsageError unless `path` is a new file whose name ends in ``.csv``."""
     target = Path(path)
     if target.suffix.lower() != ".csv":
-        raise UsageError(f"--apply must name a file that ends in .csv. Received: {target}.")
+        raise UsageError(f"--apply must name a file that ends in .csv; got {target}.")
     if os.path.lexists(target):
         raise UsageError(
-            f"A corrected table is never written over anything. Received: {target}, which is there "
-            "already. Name another."
+            f"--apply must name a new file, because nothing is overwritten; {target} exists."
         )
 
 
 def correct(dataset: ImageDataset, results: Iterable[CheckResult]) -> Corrections:
-    """Work out what findings mean for a dataset.
+    """Return the corrections that findings imply.
 
     Parameters
     ----------
     dataset : ImageDataset
-        That was checked.
+        The dataset that was checked.
     results : iterable of CheckResult
-        What was found. Checks that are not about single images change nothing.
+        Results of the checks. Findings that are not about single images or duplicates change
+        nothing.
 
     Returns
     -------
     Corrections
-        A row that several findings are about has the reason of each. What is left out for any of
-        them is left out.
+        A row with several findings has all their reasons. Exclusion takes precedence.
     """
     findings = [finding for result in results for finding in result.findings]
     draft = _Draft(dataset)
     for finding in findings:
-        if finding.code in ONE_CLASS and finding.suggestion is not None:
-            draft.merge(finding.paths, finding.suggestion, finding)
+        if finding.code in MERGE_CLASSES and finding.suggestion is not None:
+            draft.merge_classes(finding.paths, finding.suggestion, finding)
     for finding in findings:
-        if finding.code in LEAVE_OUT and len(finding.rows) == 1:
+        if finding.code in EXCLUDE and len(finding.rows) == 1:
             draft.exclude(finding.rows, finding)
-        elif finding.code in CONTRADICTED and finding.severity == "error":
-            draft.settle(finding)
+        elif finding.code in CONFLICTING_LABELS and finding.severity == "error":
+            draft.resolve_conflict(finding)
     for finding in findings:
-        if finding.code in DOUBTED and finding.suggestion is not None:
-            # What copies have settled is not torn apart again by a doubt about one of them, nor
-            # what another doubt has.
-            done = draft.settled | draft.doubted
-            open_rows = [row for row in finding.rows if row not in done]
-            draft.relabel(open_rows, finding.suggestion, finding)
-            draft.doubted.update(open_rows)
+        if finding.code in RELABEL and finding.suggestion is not None:
+            # A probable label error overrides neither the majority of duplicates nor another one.
+            done = draft.resolved | draft.corrected
+            rows = [row for row in finding.rows if row not in done]
+            draft.relabel(rows, finding.suggestion, finding)
+            draft.corrected.update(rows)
     for finding in findings:
-        if finding.code in LEAKING:
+        if finding.code in LEAKAGE:
             _, leakage = resolve_leakage(dataset, [finding.rows], "keep")
             draft.exclude(leakage.changed, finding)
-    return draft.finished([f for f in findings if f.code in TOGETHER])
+    return draft.finish([f for f in findings if f.code in GROUP])
 
 
 class _Draft:
-    """Corrections in the making."""
+    """Corrections under construction."""
 
     def __init__(self, dataset: ImageDataset) -> None:
         self.dataset = dataset
         self.label = list(dataset.label)
-        self.names: dict[str, str] = {}
-        self.settled: set[int] = set()
-        self.doubted: set[int] = set()
+        self.renamed_classes: dict[str, str] = {}
+        self.resolved: set[int] = set()
+        self.corrected: set[int] = set()
         self.excluded: set[int] = set()
         self.reasons: list[list[str]] = [[] for _ in range(len(dataset))]
 
-    def note(self, rows: Iterable[int], finding: Finding) -> None:
+    def add_reason(self, rows: Iterable[int], finding: Finding) -> None:
+        reason = f"{finding.code}: {finding.message}"
         for row in rows:
-            said = f"{finding.code}: {finding.message}"
-            if said not in self.reasons[row]:
-                self.reasons[row].append(said)
+            if reason not in self.reasons[row]:
+                self.reasons[row].append(reason)
 
     def exclude(self, rows: Iterable[int], finding: Finding) -> None:
         rows = list(rows)
         self.excluded.update(rows)
-        self.note(rows, finding)
+        self.add_reason(rows, finding)
 
-    def merge(self, names: Sequence[str], name: str, finding: Finding) -> None:
-        self.names.update(dict.fromkeys(names, name))
+    def merge_classes(self, names: Sequence[str], name: str, finding: Finding) -> None:
+        self.renamed_classes.update(dict.fromkeys(names, name))
         rows = [row for row, label in enumerate(self.dataset.label) if label in names]
         self.relabel(rows, name, finding)
 
     def relabel(self, rows: Iterable[int], label: str, finding: Finding) -> None:
-        label = self.names.get(label, label)
+        label = self.renamed_classes.get(label, label)
         changed = [row for row in rows if self.label[row] != label]
         for row in changed:
             self.label[row] = label
-        self.note(changed, finding)
+        self.add_reason(changed, finding)
 
-    def settle(self, finding: Finding) -> None:
+    def resolve_conflict(self, finding: Finding) -> None:
         if len({self.label[row] for row in finding.rows}) == 1:
             return
-        rows = [row for row in finding.rows if row not in self.settled]
-        self.settled.update(rows)
+        rows = [row for row in finding.rows if row not in self.resolved]
+        self.resolved.update(rows)
         if finding.suggestion is not None:
             self.relabel(rows, finding.suggestion, finding)
         else:
             self.exclude(finding.rows, finding)
 
-    def finished(self, together: Sequence[Finding]) -> Corrections:
-        kin: list[int | None] = [None] * len(self.dataset)
-        joined = Groups(len(self.dataset))
-        for finding in together:
+    def finish(self, duplicates: Sequence[Finding]) -> Corrections:
+        before = self.dataset
+        sets = DisjointSets(len(before))
+        for finding in duplicates:
             pairs = [(finding.rows[0], row) for row in finding.rows[1:]]
-            joined.join(np.array(pairs, np.int64).reshape(-1, 2))
-        for number, rows in enumerate(joined.of_several()):
+            sets.merge(np.array(pairs, np.int64).reshape(-1, 2))
+        links: list[int | None] = [None] * len(before)
+        for number, rows in enumerate(sets.groups()):
             for row in rows.tolist():
-                kin[row] = number
-        grouped = merge_groups(self.dataset, kin)
-        regrouped = {
-            row for row, group in enumerate(grouped.group) if group != self.dataset.group[row]
-        }
-        for finding in together:
-            self.note([row for row in finding.rows if row in regrouped], finding)
-        was = tuple(
-            before if before != now else None
-            for before, now in zip(self.dataset.label, self.label, strict=True)
-        )
+                links[row] = number
+        grouped = merge_groups(before, links)
+        regrouped = {row for row, group in enumerate(grouped.group) if group != before.group[row]}
+        for finding in duplicates:
+            self.add_reason([row for row in finding.rows if row in regrouped], finding)
         return Corrections(
             grouped.with_columns(label=self.label),
-            was,
+            tuple(
+                old if old != new else None
+                for old, new in zip(before.label, self.label, strict=True)
+            ),
             frozenset(self.excluded),
-            tuple(" ".join(said) for said in self.reasons),
+            tuple(" ".join(reasons) for reasons in self.reasons),
             frozenset(regrouped),
         )

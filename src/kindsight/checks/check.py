@@ -1,4 +1,4 @@
-"""What a check is, and what it says: the contract that every check keeps."""
+"""The interface of all checks: :class:`Check`, :class:`CheckResult` and :class:`Finding`."""
 
 from __future__ import annotations
 
@@ -18,37 +18,36 @@ State = Literal["found", "passed", "not applicable", "skipped"]
 Cost = Literal["cheap", "full"]
 
 SEVERITIES = ("error", "warning", "note")
-"""An error makes results wrong or loses images; a warning may; a note is worth knowing."""
+"""An error makes results wrong or loses images, a warning may, a note is for information."""
 
 STATES = ("found", "passed", "not applicable", "skipped")
-"""Not applicable: the data are not of the kind it looks at. Skipped: it was not asked to look."""
+"""Not applicable: the dataset lacks what the check needs. Skipped: ignored, or not requested."""
 
 COSTS = ("cheap", "full")
-"""Cheap checks need measurements alone; the others features, or what is computed from them."""
+"""Cheap checks need measurements only; full checks need features or out-of-fold predictions."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that a check found.
+    """One problem that a check found.
 
     Parameters
     ----------
     code : str
-        The check's.
+        Code of the check.
     severity : str
         ``"error"``, ``"warning"`` or ``"note"``.
     message : str
-        One sentence; without the names of the images, which stand in `paths`.
+        One sentence, without the names of the images, which are in `paths`.
     rows : tuple of int
-        Rows of the dataset that it is about, several for a group; none for what is not in the
-        dataset, such as a file that was passed over.
+        Affected rows of the dataset, several for a group; empty if the finding is about files
+        outside the dataset, folders or classes.
     paths : tuple of str
-        Names of what it is about: of the rows, in their order, or of files, folders or classes.
+        Paths of `rows`, in the same order, or the names of files, folders, splits or classes.
     suggestion : str, optional
-        What could be put in place: another label, say.
+        Proposed replacement, such as another label.
     value : float, optional
-        What was measured; what is listed first among the findings of a check has been put first
-        by the check.
+        Measured value, in the unit that the check's documentation names.
     """
 
     code: str
@@ -62,20 +61,21 @@ class Finding:
 
 @dataclass(frozen=True)
 class CheckResult:
-    """What a check came to.
+    """Result of one check.
 
     Parameters
     ----------
     code : str
-        The check's.
+        Code of the check.
     state : str
         One of :data:`STATES`.
     findings : tuple of Finding
-        What matters most comes first; empty unless the state is ``"found"``.
+        Most severe first; empty unless the state is ``"found"``.
     reason : str
-        Why it is not applicable or was skipped; otherwise empty, or what it could not look at.
+        Why the check is not applicable or was skipped; otherwise a limitation of the result, or
+        empty.
     examined : int
-        How many images (or files, or classes) were looked at.
+        Number of images (or files, or classes) examined.
     """
 
     code: str
@@ -86,29 +86,32 @@ class CheckResult:
 
     def __post_init__(self) -> None:
         if (self.state == "found") != bool(self.findings):
-            raise ValueError(f"findings and the state 'found' go together. Received: {self.state}")
+            raise ValueError(
+                f'state must be "found" if and only if there are findings; got {self.state!r} '
+                f"with {len(self.findings)} findings."
+            )
 
 
 class Check(ABC):
-    """One question that is asked of all images.
+    """Base class of all checks.
 
-    A check is a class without arguments, in a file of its own, that sets the class variables and
-    defines :meth:`run`. Checks have no state, change nothing, and give the same result for the
-    same context. Thresholds are constants of the file, with the reason.
+    Subclasses take no constructor arguments, set the class attributes and define :meth:`run`.
+    They hold no state and return the same result for the same context. Thresholds are module
+    constants with their source.
 
     Attributes
     ----------
     code : str
-        ``KS`` and three digits, the first of them the kind: 1 files, 2 content, 3 duplicates,
-        4 labels, 5 splits, 6 balance. A code keeps its meaning for ever.
+        ``KS`` and three digits; the first digit is the kind: 1 files, 2 content, 3 duplicates,
+        4 labels, 5 splits, 6 balance. A code never changes its meaning.
     title : str
-        A few words: what is found, as the heading of a list of findings.
+        What is found, in a few words.
     severity : str
-        Of what it finds, usually; the worst that it gives.
+        Highest severity of the check's findings.
     cost : str
         ``"cheap"`` or ``"full"``.
     advice : str
-        What to do, in a sentence or two; its page says more.
+        What to do, in one or two sentences.
     """
 
     code: ClassVar[str]
@@ -119,33 +122,33 @@ class Check(ABC):
 
     @property
     def docs(self) -> str:
-        """The check's page in the documentation."""
+        """Path of the check's page in the documentation."""
         return f"checks/{self.code}.md"
 
     @property
-    def about(self) -> str:
-        """What is found, in a sentence or two: the class's own description."""
+    def description(self) -> str:
+        """What is found, in one or two sentences: the docstring of the class."""
         return " ".join((inspect.getdoc(type(self)) or "").split())
 
     @abstractmethod
     def run(self, context: CheckContext) -> CheckResult:
-        """Look at the images."""
+        """Run the check."""
 
     def result(self, findings: Iterable[Finding], examined: int) -> CheckResult:
-        """Return what was found, or that nothing was."""
+        """Return a result in state ``"found"`` or ``"passed"``."""
         found = tuple(findings)
         return CheckResult(self.code, "found" if found else "passed", found, examined=examined)
 
-    def remark(self, result: CheckResult, reason: str) -> CheckResult:
-        """Return a result with a sentence on what could not be looked at."""
+    def with_reason(self, result: CheckResult, reason: str) -> CheckResult:
+        """Return a copy of a result that names a limitation."""
         return replace(result, reason=reason)
 
     def not_applicable(self, reason: str) -> CheckResult:
-        """Return that there is nothing to look at; `reason` is a sentence."""
+        """Return a result in state ``"not applicable"``; `reason` is a sentence."""
         return CheckResult(self.code, "not applicable", reason=reason)
 
     def skipped(self, reason: str) -> CheckResult:
-        """Return that nobody looked; `reason` is a sentence."""
+        """Return a result in state ``"skipped"``; `reason` is a sentence."""
         return CheckResult(self.code, "skipped", reason=reason)
 
     def finding(
@@ -158,23 +161,23 @@ class Check(ABC):
         value: float | None = None,
         severity: Severity | None = None,
     ) -> Finding:
-        """Make a finding about rows of the dataset; of the check's severity if none is given."""
-        chosen = tuple(int(row) for row in rows)
-        paths = tuple(context.dataset.path[row] for row in chosen)
+        """Return a finding about rows of the dataset, by default of the check's severity."""
+        indices = tuple(int(row) for row in rows)
+        paths = tuple(context.dataset.path[row] for row in indices)
         return Finding(
-            self.code, severity or self.severity, message, chosen, paths, suggestion, value
+            self.code, severity or self.severity, message, indices, paths, suggestion, value
         )
 
     def finding_about(
         self,
-        paths: Iterable[str],
+        names: Iterable[str],
         message: str,
         *,
         suggestion: str | None = None,
         value: float | None = None,
         severity: Severity | None = None,
     ) -> Finding:
-        """Make a finding about what is not in the dataset: files, folders, names of classes."""
+        """Return a finding about other files, folders, splits or classes."""
         return Finding(
-            self.code, severity or self.severity, message, (), tuple(paths), suggestion, value
+            self.code, severity or self.severity, message, (), tuple(names), suggestion, value
         )

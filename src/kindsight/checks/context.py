@@ -1,4 +1,4 @@
-"""What a check may look at."""
+"""The input of all checks: the dataset, its measurements, features and the data folder."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from kindsight.dataset.names import file_is_passed_over, folder_is_passed_over
 from kindsight.dataset.table import ImageDataset
 
 __all__ = [
-    "MAX_OTHERS",
+    "MAX_OTHER_FILES",
     "CheckContext",
     "FolderContents",
     "OtherFile",
@@ -25,24 +25,23 @@ __all__ = [
     "scan_folder",
 ]
 
-# SECTION: What lies in the data's folder beside the images of the dataset.
+T = TypeVar("T")
 
-MAX_OTHERS = 100_000
-"""Files beside the images that are remembered; further ones are counted only."""
+MAX_OTHER_FILES = 100_000
+"""Limit of the files listed by :func:`scan_folder`; further files are not listed."""
 
 
 @dataclass(frozen=True)
 class OtherFile:
-    """A file in the data's folder that is not in the dataset.
+    """A file of the data folder that is not in the dataset.
 
     Parameters
     ----------
     path : str
-        Relative to the data's folder, ``/`` between the parts.
+        Relative to the data folder, with ``/`` as separator.
     reason : str
-        Why it was passed over, as in ``ImageDataset.ignored``; ``"link"`` for every link;
-        empty for
-        an image that the dataset leaves out for another reason.
+        Why it was skipped, as in ``ImageDataset.ignored``; ``"link"`` for links; empty for an
+        image that the dataset leaves out for another reason.
     size : int
         Bytes.
     """
@@ -54,37 +53,29 @@ class OtherFile:
 
 @dataclass(frozen=True)
 class FolderContents:
-    """What lies in the data's folder beside the images of the dataset.
+    """The files of the data folder that are not in the dataset.
 
     Parameters
     ----------
-    others : tuple of OtherFile
-        Files that are not in the dataset, sorted by path, hidden ones left out.
-    folders : tuple of str
-        All folders, also empty ones, relative to the data's folder.
-    uncounted : int
-        Files beyond :data:`MAX_OTHERS`.
+    other_files : tuple of OtherFile
+        Sorted by path, without hidden files, at most :data:`MAX_OTHER_FILES`.
     """
 
-    others: tuple[OtherFile, ...] = ()
-    folders: tuple[str, ...] = ()
-    uncounted: int = 0
+    other_files: tuple[OtherFile, ...] = ()
 
 
 def scan_folder(root: str | os.PathLike[str], paths: Iterable[str]) -> FolderContents:
-    """Look what lies in a folder beside the images of a dataset; links are not followed.
+    """List the files of a folder that are not in a dataset; links are not followed.
 
     Parameters
     ----------
     root : path
         The folder.
     paths : iterable of str
-        The dataset's paths, relative to it.
+        Paths of the dataset, relative to `root`.
     """
     known = set(paths)
     others: list[OtherFile] = []
-    folders: list[str] = []
-    uncounted = 0
     pending = [""]
     start = os.fspath(root)
     while pending:
@@ -97,16 +88,13 @@ def scan_folder(root: str | os.PathLike[str], paths: Iterable[str]) -> FolderCon
             path = f"{folder}/{entry.name}" if folder else entry.name
             if entry.is_dir(follow_symlinks=False):
                 if folder_is_passed_over(entry.name) is None:
-                    folders.append(path)
                     pending.append(path)
             elif path not in known and not entry.name.startswith("."):
-                if len(others) >= MAX_OTHERS:
-                    uncounted += 1
+                if len(others) >= MAX_OTHER_FILES:
                     continue
                 reason = "link" if entry.is_symlink() else file_is_passed_over(entry.name) or ""
                 others.append(OtherFile(path, reason, _size(entry)))
-    others.sort(key=lambda other: other.path)
-    return FolderContents(tuple(others), tuple(sorted(folders)), uncounted)
+    return FolderContents(tuple(sorted(others, key=lambda other: other.path)))
 
 
 def _size(entry: os.DirEntry[str]) -> int:
@@ -116,18 +104,15 @@ def _size(entry: os.DirEntry[str]) -> int:
         return 0
 
 
-T = TypeVar("T")
-
-
 class RowFeatures(NamedTuple):
-    """The features of those rows of a dataset that can be read.
+    """Features of the readable images.
 
     Attributes
     ----------
     rows : int64 array (m,)
-        Which rows of the context's dataset, ascending.
+        Rows of the dataset, ascending.
     vectors : float32 array (m, width)
-        Their features.
+        Features of each row.
     """
 
     rows: NDArray[np.int64]
@@ -135,14 +120,14 @@ class RowFeatures(NamedTuple):
 
 
 class OutOfFoldPredictions(NamedTuple):
-    """What a classifier that has not seen an image says of it, for labelled rows.
+    """Predictions for labelled images by classifiers that were not trained on them.
 
     Attributes
     ----------
     rows : int64 array (m,)
-        Which rows of the context's dataset, ascending.
+        Rows of the dataset, ascending.
     probabilities : float64 array (m, classes)
-        In the order of the dataset's classes; each row's sum is 1.
+        In the order of the dataset's classes; rows sum to 1.
     """
 
     rows: NDArray[np.int64]
@@ -151,22 +136,22 @@ class OutOfFoldPredictions(NamedTuple):
 
 @dataclass
 class CheckContext:
-    """All that checks look at; what is costly is made when it is first asked for.
+    """Everything that checks read; features and predictions are computed on first access.
 
     Parameters
     ----------
     dataset : ImageDataset
-        All images, also those that cannot be read; digests filled in where there are any.
+        All images, unreadable ones included, with their content digests.
     measurements : Measurements
-        One row a row of the dataset.
+        One row per row of the dataset.
     folder_contents : FolderContents, optional
-        What else lies in the data's folder; None where the data are not a folder.
+        The other files of the data folder; None if the data are not a folder.
     compute_features : callable, optional
-        Gives :class:`RowFeatures`. None where nobody asked for what is costly.
+        Returns :class:`RowFeatures`; None in a cheap run.
     compute_out_of_fold : callable, optional
-        Gives :class:`OutOfFoldPredictions`; None likewise.
+        Returns :class:`OutOfFoldPredictions`; None in a cheap run.
     feature_blocks : tuple of slice, optional
-        Which of the features' numbers belong together, such as the means at the end of a stage.
+        Columns of the features by the layer they come from.
     """
 
     dataset: ImageDataset
@@ -175,29 +160,26 @@ class CheckContext:
     compute_features: Callable[[], RowFeatures] | None = None
     compute_out_of_fold: Callable[[], OutOfFoldPredictions] | None = None
     feature_blocks: tuple[slice, ...] = ()
-    _remembered: dict[str, Any] = field(default_factory=dict, repr=False)
+    _cache: dict[str, Any] = field(default_factory=dict, repr=False)
 
-    def once(self, name: str, make: Callable[[], T]) -> T:
-        """Return what `make` gives; called again with the same name, the same without making it.
-
-        For what several checks need: the first that asks for it pays.
-        """
-        if name not in self._remembered:
-            self._remembered[name] = make()
-        found: T = self._remembered[name]
+    def cached(self, name: str, compute: Callable[[], T]) -> T:
+        """Return the result of `compute`, which is called once per name and shared by checks."""
+        if name not in self._cache:
+            self._cache[name] = compute()
+        found: T = self._cache[name]
         return found
 
     @cached_property
     def readable_rows(self) -> NDArray[np.int64]:
-        """The rows that can be read, int64 (m,), ascending."""
+        """Rows of the readable images, int64 (m,), ascending."""
         return np.flatnonzero(self.measurements.readable).astype(np.int64)
 
     @cached_property
     def features(self) -> RowFeatures | None:
-        """The features; None where they are not to be had."""
+        """Features of the readable images; None in a cheap run."""
         return self.compute_features() if self.compute_features is not None else None
 
     @cached_property
     def out_of_fold(self) -> OutOfFoldPredictions | None:
-        """Out-of-fold probabilities; None where they are not to be had."""
+        """Out-of-fold predictions; None in a cheap run."""
         return self.compute_out_of_fold() if self.compute_out_of_fold is not None else None

@@ -1,6 +1,6 @@
-"""Measuring all images of a dataset, once: what was measured is kept by content and found again.
+"""Measure all images of a dataset; measurements are cached by content digest.
 
-As with features, a file whose size and times have not changed is not even read to be known.
+A file whose size and modification times are unchanged is not read again.
 """
 
 from __future__ import annotations
@@ -41,16 +41,23 @@ __all__ = [
     "measure_dataset",
 ]
 
-# SECTION: The table of the cache that measurements are kept in, by content.
+FORMAT = 4
+"""Version of the measurements; raise it whenever what is measured changes."""
+
+WRITE_BATCH = 128
+"""Measurements written at once while features are computed."""
+
+READ_BATCH = 32
+"""Maximum images given to a thread at once; 4 KB per image are held until they are written."""
 
 
 class MeasurementTable(SqliteFile):
-    """Measurements by content digest.
+    """Cached measurements and thumbnails by content digest.
 
     Parameters
     ----------
     path : pathlib.Path
-        The SQLite file, made if it is not there.
+        The SQLite file; created if it does not exist.
     """
 
     schema = """
@@ -62,13 +69,13 @@ class MeasurementTable(SqliteFile):
     probe = "SELECT digest, numbers, words, small, code, reason FROM images LIMIT 0"
 
     def known(self, digests: Iterable[str]) -> set[str]:
-        """Return those of `digests` that the table has a row for."""
+        """Return the digests that are in the table."""
         found = self._select("digest, length(numbers), length(small)", digests)
         sizes = (NUMERIC.itemsize, SMALL[0] * SMALL[1])
         return {digest for digest, *lengths in found if tuple(lengths) == sizes}
 
     def problems(self, digests: Iterable[str]) -> dict[str, tuple[str, str]]:
-        """Return (code, reason) of those images that cannot be read."""
+        """Return (code, reason) of the unreadable images."""
         return {
             digest: (code, str(reason))
             for digest, code, reason in self._select("digest, code, reason", digests)
@@ -76,11 +83,11 @@ class MeasurementTable(SqliteFile):
         }
 
     def put(self, rows: Sequence[MeasuredImage]) -> None:
-        """Write rows in one transaction; a row that is there already is replaced."""
+        """Write rows in one transaction, replacing existing ones."""
         values = [
             (
-                row.digest, row.numbers.tobytes(), json.dumps([row.words[name] for name in TEXT]),
-                row.small.tobytes(), row.words["code"], row.words["reason"],
+                row.digest, row.numeric.tobytes(), json.dumps([row.text[name] for name in TEXT]),
+                row.small.tobytes(), row.text["code"], row.text["reason"],
             )
             for row in rows
         ]  # fmt: skip
@@ -89,43 +96,41 @@ class MeasurementTable(SqliteFile):
 
     def fill(
         self,
-        places: dict[str, list[int]],
-        numbers: NDArray[np.void],
-        words: dict[str, NDArray[np.object_]],
+        rows_of: dict[str, list[int]],
+        numeric: NDArray[np.void],
+        text: dict[str, NDArray[np.object_]],
     ) -> None:
-        """Copy rows to their places in columns.
+        """Copy measurements into columns.
 
         Parameters
         ----------
-        places : dict of str to list of int
-            Where each digest's row goes; digests that were found are taken out.
-        numbers : array
-            Records of :data:`NUMERIC`.
-        words : dict of str to object array
+        rows_of : dict of str to list of int
+            Target rows by digest; digests that are found are removed.
+        numeric : array
+            Records of :data:`NUMERIC`, filled in place.
+        text : dict of str to object array
+            Text columns, filled in place.
         """
-        same: dict[str, str] = {}  # the texts of 100,000 images are a few hundred different ones
-        for digest, record, texts in self._select("digest, numbers, words", list(places)):
+        interned: dict[str, str] = {}  # 100,000 images share a few hundred distinct texts
+        for digest, record, texts in self._select("digest, numbers, words", list(rows_of)):
             if len(record) != NUMERIC.itemsize:
                 continue
-            where = places.pop(digest)
-            numbers[where] = np.frombuffer(record, NUMERIC)
-            for name, text in zip(TEXT, json.loads(texts), strict=True):
-                words[name][where] = same.setdefault(text, text)
+            rows = rows_of.pop(digest)
+            numeric[rows] = np.frombuffer(record, NUMERIC)
+            for name, value in zip(TEXT, json.loads(texts), strict=True):
+                text[name][rows] = interned.setdefault(value, value)
 
-    def small(self, digests: Sequence[str | None]) -> NDArray[np.uint8]:
-        """Return the images in small, uint8 (len(digests), 64, 64); zeros for None."""
-        places: dict[str, list[int]] = {}
-        for place, digest in enumerate(digests):
-            if digest is not None:
-                places.setdefault(digest, []).append(place)
+    def small_images(self, digests: Sequence[str | None]) -> NDArray[np.uint8]:
+        """Return the small grey images, uint8 (len(digests), 64, 64); zeros for None."""
+        rows_of = _rows_of(digests)
         out = np.zeros((len(digests), *SMALL), np.uint8)
-        for digest, blob in self._select("digest, small", list(places)):
+        for digest, blob in self._select("digest, small", list(rows_of)):
             if len(blob) == SMALL[0] * SMALL[1]:
-                out[places[digest]] = np.frombuffer(blob, np.uint8).reshape(SMALL)
+                out[rows_of[digest]] = np.frombuffer(blob, np.uint8).reshape(SMALL)
         return out
 
     def thumbnails(self, digests: Iterable[str]) -> dict[str, bytes]:
-        """Return the small coloured JPEGs of those images that have been shown before."""
+        """Return the cached thumbnails, JPEG files, by digest."""
         found: dict[str, bytes] = {}
         for chunk in chunks(list(dict.fromkeys(digests))):
             query = f"SELECT digest, jpeg FROM thumbnails WHERE digest IN ({marks(chunk)})"
@@ -134,23 +139,21 @@ class MeasurementTable(SqliteFile):
         return found
 
     def put_thumbnails(self, jpegs: dict[str, bytes]) -> None:
-        """Keep small coloured JPEGs."""
+        """Cache thumbnails, JPEG files by digest."""
         with self._writing() as connection:
             connection.executemany("INSERT OR REPLACE INTO thumbnails VALUES (?,?)", jpegs.items())
 
 
-TOGETHER = 128
-"""Measurements that are written at once beside the computing of features."""
-
-HANDED = 32
-"""Images that a thread is handed at once, at most; 4 KB are kept of each until it is written."""
-
-FORMAT = 4
-"""Raised whenever something else is measured, or measured otherwise."""
+def _rows_of(digests: Iterable[str | None]) -> dict[str, list[int]]:
+    rows_of: dict[str, list[int]] = {}
+    for row, digest in enumerate(digests):
+        if digest is not None:
+            rows_of.setdefault(digest, []).append(row)
+    return rows_of
 
 
 class _Measurer:
-    """Measures images; a :class:`kindsight.dataset.reading.process_files.FileProcessor`."""
+    """A :class:`kindsight.dataset.reading.process_files.FileProcessor` that measures images."""
 
     def read(self, digest: str, data: bytes | NDArray[np.uint8]) -> MeasuredImage:
         return measure_image(data, digest)
@@ -162,13 +165,13 @@ class _Measurer:
 class MeasuringObserver:
     """Measure images while they are decoded for feature extraction.
 
-    Within a ``with`` block. What was measured is found by :func:`measure_dataset` afterwards, which
-    then reads only what it did not see: each image is read once for both.
+    A context manager. :func:`measure_dataset` then finds these measurements in the cache, so that
+    each image is read once for both purposes.
 
     Parameters
     ----------
     cache : Cache
-        Where measurements are kept.
+        Cache that stores the measurements.
     """
 
     def __init__(self, cache: Cache) -> None:
@@ -186,7 +189,7 @@ class MeasuringObserver:
             self._table.close()
 
     def decode(self, digest: str, data: bytes, size: tuple[int, int]) -> NDArray[np.uint8]:
-        """Read an image and measure it, unless it is measured or read at another size."""
+        """Read an image; measure it unless it is measured already or read at another size."""
         if size != SIZE:
             return read_image(data, target=size)
         with self._lock:
@@ -203,7 +206,7 @@ class MeasuringObserver:
     def _add(self, row: MeasuredImage) -> None:
         with self._lock:
             self._rows.append(row)
-            if len(self._rows) >= TOGETHER:
+            if len(self._rows) >= WRITE_BATCH:
                 self._flush()
 
     def _flush(self) -> None:
@@ -219,33 +222,33 @@ def measure_dataset(
     workers: int | None = None,
     progress: Progress | None = None,
 ) -> tuple[ImageDataset, Measurements]:
-    """Find or make the measurements of all images of a dataset.
+    """Return the measurements of all images of a dataset, from the cache or computed.
 
     Parameters
     ----------
     dataset : ImageDataset
-        Which images.
+        The images.
     cache : Cache
-        Where measurements are kept.
+        Cache that stores the measurements.
     workers : int, optional
-        How many images are read at once; the number of cores if omitted.
+        Images read at once. Default: the number of cores.
     progress : callable, optional
-        Called with (images done, images in all), from the calling thread.
+        Called from the calling thread with (images done, number of images).
 
     Returns
     -------
     dataset : ImageDataset
-        The same rows, with their digests; None where there is no file that could be read.
+        The same rows with their content digests; None for missing files.
     measurements : Measurements
-        A row for each of them.
+        One row per row of the dataset.
 
     Raises
     ------
     CacheError
-        Where the cache cannot be used. What is damaged in it is put aside and made anew.
+        If the cache cannot be used. A damaged table is replaced.
     """
     for _ in range(2):
-        # Damage may show in either of two tables, and only where a row is read.
+        # Damage may show in either of two tables, and only when a row is read.
         with contextlib.suppress(DamagedTableError):
             return _measure(dataset, cache, workers, progress)
     return _measure(dataset, cache, workers, progress)
@@ -264,38 +267,35 @@ def _measure(
             _Measurer,
             workers or count_cores(),
             progress,
-            batch=HANDED,
+            batch=READ_BATCH,
         )
-        numbers, words = _columns(dataset, table, read, path)
+        numeric, text = _columns(dataset, table, read, path)
     cache.prune(keep=path)
 
-    def small(rows: NDArray[np.int64]) -> NDArray[np.uint8]:
+    def small_images(rows: NDArray[np.int64]) -> NDArray[np.uint8]:
         with closing(MeasurementTable(path)) as table:
-            return table.small([read.digests[row] for row in rows])
+            return table.small_images([read.digests[row] for row in rows])
 
-    return dataset.with_columns(digest=read.digests), Measurements(numbers, words, small)
+    return dataset.with_columns(digest=read.digests), Measurements(numeric, text, small_images)
 
 
 def _columns(
     dataset: ImageDataset, table: MeasurementTable, read: ProcessedFiles, path: Path
 ) -> tuple[NDArray[np.void], dict[str, NDArray[np.object_]]]:
-    """Gather the columns from the table, and from the errors of files that are not in it."""
+    """Return the columns from the table, completed by the errors of missing files."""
     n = len(dataset)
-    numbers = np.zeros(n, NUMERIC)
+    numeric = np.zeros(n, NUMERIC)
     for name in NUMERIC.names or ():
         if NUMERIC[name].kind == "f":
-            numbers[name] = np.nan
-    words = {name: np.full(n, "", object) for name in TEXT}
-    places: dict[str, list[int]] = {}
-    for row, digest in enumerate(read.digests):
-        if digest is not None:
-            places.setdefault(digest, []).append(row)
-    table.fill(places, numbers, words)
-    if places:
+            numeric[name] = np.nan
+    text = {name: np.full(n, "", object) for name in TEXT}
+    rows_of = _rows_of(read.digests)
+    table.fill(rows_of, numeric, text)
+    if rows_of:
         raise CacheError(
-            f"What is in the cache must stay there while it is used. Received: {path}, from which "
-            "rows have gone: was the cache cleared just now? The same command measures them again."
+            f"Measurements disappeared from the cache {path} while they were being used. Was the "
+            "cache cleared just now? Run the command again."
         )
     for row, error in read.errors.items():
-        words["code"][row], words["reason"][row] = error.code, error.reason
-    return numbers, words
+        text["code"][row], text["reason"][row] = error.code, error.reason
+    return numeric, text

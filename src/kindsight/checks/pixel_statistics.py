@@ -1,8 +1,7 @@
-"""What the pixels of one image tell: how bright, sharp and colourful it is.
+"""Measure the pixels of one image: brightness, contrast, sharpness and colour.
 
-A small image takes as long as the calls that are made for it: what can be told from a table of
-how many pixels have which level is told from that, and sums are OpenCV's, which of a few thousand
-numbers take a tenth of the time that NumPy's take.
+On small images the overhead of each call dominates, so percentiles and moments are computed from
+one histogram, and sums by OpenCV, which is ten times as fast as NumPy on a few thousand values.
 """
 
 from __future__ import annotations
@@ -18,22 +17,22 @@ from numpy.typing import NDArray
 __all__ = ["SIZE", "measure_pixels"]
 
 SIZE = (224, 224)
-"""Height and width below which no JPEG is decoded."""
+"""Height and width that JPEGs are decoded to at least."""
 
 _AREA = SIZE[0] * SIZE[1]
 _LEVELS = np.arange(256)
 _SQUARES = _LEVELS**2
 
 _COLOURS = 64
-"""Pixels of each side, at least where there are so many, on which colours are measured."""
+"""Minimum height and width, in pixels, at which colours are measured."""
 
 _ONE_TONE = np.ones(9)
-"""Grey levels side by side that count as one tone: what JPEG makes of a plain ground."""
+"""Nine adjacent grey levels count as one tone: the spread of a uniform background in a JPEG."""
 
-_LITTLE_BLUR = np.asarray(cv2.getGaussianKernel(7, 1.0, cv2.CV_32F), np.float32)
-"""A Gaussian's, with a deviation of one pixel."""
+_SLIGHT_BLUR = np.asarray(cv2.getGaussianKernel(7, 1.0, cv2.CV_32F), np.float32)
+"""Gaussian kernel with a standard deviation of one pixel."""
 
-_SHARES = np.array([0.01, 0.05, 0.5, 0.95, 0.99])
+_FRACTIONS = np.array([0.01, 0.05, 0.5, 0.95, 0.99])
 _PERCENTILES = ("p01", "p05", "p50", "p95", "p99")
 
 Grey = NDArray[np.uint8]
@@ -45,17 +44,16 @@ def measure_pixels(image: NDArray[np.uint8]) -> tuple[dict[str, Any], Grey]:
     Parameters
     ----------
     image : uint8 array (height, width, 3)
-        RGB, at :data:`SIZE` or more where the file has so many pixels.
+        RGB, at least :data:`SIZE` if the file has that many pixels.
 
     Returns
     -------
     numbers : dict of str to float
-        By their names in :data:`kindsight.checks.measure.NUMERIC`: brightness, contrast,
-        percentiles, entropy and plainness; sharpness, softness and smear; colours.
+        By column of :data:`kindsight.checks.measure.NUMERIC`.
     grey : uint8 array
-        The image in grey, with no more pixels than :data:`SIZE` has.
+        The grey image, with at most as many pixels as :data:`SIZE`.
     """
-    # Grey first: one channel takes a third of the time to resize.
+    # Converted before resizing: one channel takes a third of the time.
     grey = np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), np.uint8)
     height, width = grey.shape
     scale = math.sqrt(_AREA / (height * width))
@@ -66,7 +64,7 @@ def measure_pixels(image: NDArray[np.uint8]) -> tuple[dict[str, Any], Grey]:
 
 
 def _measure_levels(grey: Grey) -> dict[str, Any]:
-    """Measure how bright it is, and how its grey levels are spread."""
+    """Measure brightness, contrast, entropy, uniformity and percentiles."""
     counts = _histogram(grey)
     total = grey.size
     mean = float(counts @ _LEVELS) / total
@@ -76,58 +74,57 @@ def _measure_levels(grey: Grey) -> dict[str, Any]:
         "brightness": mean,
         "contrast": math.sqrt(max(0.0, float(counts @ _SQUARES) / total - mean * mean)),
         "entropy": -float(shares @ np.log2(shares)),
-        "plain": np.convolve(counts, _ONE_TONE).max() / total,
-        **dict(zip(_PERCENTILES, below.searchsorted(_SHARES * total).tolist(), strict=True)),
+        "uniformity": np.convolve(counts, _ONE_TONE).max() / total,
+        **dict(zip(_PERCENTILES, below.searchsorted(_FRACTIONS * total).tolist(), strict=True)),
     }
 
 
 def _histogram(levels: Grey) -> NDArray[np.int64]:
-    """Count how many pixels have which of 256 levels."""
+    """Return the number of pixels of each of the 256 levels."""
     counts = cv2.calcHist([levels], [0], None, [256], [0, 256])
     return np.asarray(counts, np.int64).ravel()
 
 
 def _measure_edges(grey: Grey) -> dict[str, float]:
-    """Measure how sharp it is, in three ways.
+    """Measure sharpness, softness and blur.
 
-    The variance of the Laplacian (Pech-Pacheco et al. 2000, "Diatom autofocusing in brightfield
-    microscopy") is what is usually taken, but it is as much a measure of contrast and of how much
-    there is to see. The other two compare the image with itself after a little blur, which
-    changes a sharp image much and a blurred one hardly. `softness` is the share of the
-    Laplacian's energy that is left. `smear` is the blur metric of Crete et al. 2007 ("The blur
-    effect"), the larger of both directions: it also sees blur in one direction only, as motion
-    makes it.
+    Sharpness is the variance of the Laplacian (Pech-Pacheco et al. 2000, "Diatom autofocusing in
+    brightfield microscopy"), which also depends on contrast and detail. The other two compare the
+    image with a slightly blurred copy, which differs much from a sharp image and little from a
+    blurred one. Softness is the fraction of the Laplacian's energy that the blur leaves. Blur is
+    the metric of Crete et al. 2007 ("The blur effect"), the maximum over both directions, so it
+    also detects motion blur.
     """
-    # Whole numbers, which take half the memory that floats take.
+    # Integers take half the memory of floats.
     edges = np.asarray(cv2.Laplacian(grey, cv2.CV_16S), np.int16)
     energy = cv2.norm(edges, cv2.NORM_L2SQR) / edges.size
-    # A blur of the Laplacian is the Laplacian of the blurred image.
-    blurred = cv2.sepFilter2D(edges, cv2.CV_32F, _LITTLE_BLUR, _LITTLE_BLUR)
+    # Blurring the Laplacian equals the Laplacian of the blurred image.
+    blurred = cv2.sepFilter2D(edges, cv2.CV_32F, _SLIGHT_BLUR, _SLIGHT_BLUR)
     left = cv2.norm(blurred, cv2.NORM_L2SQR) / edges.size
     return {
         "sharpness": energy - cv2.mean(edges)[0] ** 2,
         "softness": left / energy if energy > 0 else 1.0,
-        "smear": max(_smear(grey), _smear(np.asarray(cv2.transpose(grey), np.uint8))),
+        "blur": max(_crete_blur(grey), _crete_blur(np.asarray(cv2.transpose(grey), np.uint8))),
     }
 
 
-def _smear(grey: Grey) -> float:
-    """Return how much of the change from row to row is left after a blur over five rows: 0 to 1."""
+def _crete_blur(grey: Grey) -> float:
+    """Return the fraction of row-to-row variation left by a blur over five rows, 0 to 1."""
     blurred = np.asarray(cv2.blur(grey, (1, 5)), np.uint8)
     change = cv2.absdiff(grey[1:], grey[:-1])
-    # Saturated: where the blur makes the change larger, nothing is lost.
+    # Saturating: where the blur increases the variation, nothing is lost.
     lost = cv2.subtract(change, cv2.absdiff(blurred[1:], blurred[:-1]))
     total = cv2.sumElems(change)[0] if len(grey) > 1 else 0.0
     return 1.0 - float(cv2.sumElems(lost)[0]) / total if total > 0 else 1.0
 
 
 def _measure_colours(image: NDArray[np.uint8]) -> dict[str, float]:
-    """Measure the mean colour and how much colour there is.
+    """Measure the mean colour, colourfulness and chroma.
 
-    Hasler and Suesstrunk 2003, "Measuring colorfulness in natural images".
+    Colourfulness: Hasler and Suesstrunk 2003, "Measuring colorfulness in natural images".
     """
-    # Whole factors are what the area's mean is fast for; one for each side, so that little is left
-    # of an image of any shape: a strip may be a million times as long as it is wide.
+    # Area averaging is fast for integer factors. Each axis has its own factor, because a strip may
+    # be a million times as long as it is wide.
     height, width = image.shape[:2]
     down, across = max(1, height // _COLOURS), max(1, width // _COLOURS)
     high, wide = height // down, width // across
@@ -148,26 +145,25 @@ def _measure_colours(image: NDArray[np.uint8]) -> dict[str, float]:
 
 
 def _colourfulness(channels: Sequence[Any], means: Sequence[float]) -> float:
-    """Return the spread of red against green and of yellow against blue, and 0.3 of their mean.
+    """Return the spread of the opponent channels r - g and (r + g) / 2 - b plus 0.3 of their mean.
 
-    With r, g and b the channels, the latter is (r + g) / 2 - b; the sum of the squares of its
-    double, (r - b) + (g - b), is twice that of r - b and of g - b without that of r - g.
+    Squared norms of channel differences suffice: |2 (r + g) / 2 - 2 b|^2 = 2 |r - b|^2
+    + 2 |g - b|^2 - |r - g|^2.
     """
     red, green, blue = channels
     first = cv2.norm(red, green, cv2.NORM_L2SQR)
     second = 2 * (cv2.norm(red, blue, cv2.NORM_L2SQR) + cv2.norm(green, blue, cv2.NORM_L2SQR))
-    one, other = means[0] - means[1], (means[0] + means[1]) / 2 - means[2]
-    here = first / red.size - one * one
-    there = (second - first) / (4 * red.size) - other * other
-    return math.sqrt(max(0.0, here) + max(0.0, there)) + 0.3 * math.hypot(one, other)
+    red_green, yellow_blue = means[0] - means[1], (means[0] + means[1]) / 2 - means[2]
+    variance = max(0.0, first / red.size - red_green * red_green)
+    variance += max(0.0, (second - first) / (4 * red.size) - yellow_blue * yellow_blue)
+    return math.sqrt(variance) + 0.3 * math.hypot(red_green, yellow_blue)
 
 
-def _percentile(counts: NDArray[np.int64], share: float) -> float:
-    """Return what `numpy.quantile` gives of levels, by its default method, from their counts."""
+def _percentile(counts: NDArray[np.int64], fraction: float) -> float:
+    """Return the same as :func:`numpy.quantile` of the levels, from their histogram."""
     below = counts.cumsum()
     last = int(below[-1]) - 1
-    place = share * last
-    low = int(place)
-    # The level in a place is the first of which, with all below it, there are more than that.
+    position = fraction * last
+    low = int(position)
     first, second = below.searchsorted([low, min(low + 1, last)], side="right").tolist()
-    return float(first) + (place - low) * float(second - first)
+    return float(first) + (position - low) * float(second - first)

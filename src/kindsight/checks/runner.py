@@ -1,4 +1,4 @@
-"""Running checks, and silencing some of them."""
+"""Run the checks, all or some of them."""
 
 from __future__ import annotations
 
@@ -8,36 +8,27 @@ from collections.abc import Callable, Collection, Iterable
 
 from kindsight.checks.check import Check, CheckResult
 from kindsight.checks.context import CheckContext
-from kindsight.checks.rules import KINDS, RULES
+from kindsight.checks.rules import RULES
 from kindsight.errors import SettingsError
 
-__all__ = [
-    "IGNORED",
-    "KINDS",
-    "all_checks",
-    "known_codes",
-    "run_checks",
-    "validate_codes",
-]
+__all__ = ["IGNORED", "all_checks", "known_codes", "run_checks", "validate_codes"]
 
-# SECTION: All checks there are.
+IGNORED = "The check is ignored."
+"""Reason of a check that was skipped because of `ignore`."""
+
+NOT_REQUESTED = "The check needs features of all images; run it with --full."
+"""Reason of a full check that was skipped in a cheap run."""
 
 
 @functools.cache
 def all_checks() -> tuple[Check, ...]:
-    """Return every check, in the order of their codes."""
+    """Return all checks in the order of their codes."""
     return tuple(sorted((rule() for rule in RULES), key=lambda check: check.code))
 
 
 def known_codes() -> tuple[str, ...]:
-    """Return the codes of all checks, in order."""
+    """Return the codes of all checks in order."""
     return tuple(check.code for check in all_checks())
-
-
-IGNORED = "It was ignored."
-"""The reason of a check that was skipped because it was to be ignored."""
-
-COSTLY = "It needs features of all images: ask for the full checks."
 
 
 def run_checks(
@@ -48,30 +39,30 @@ def run_checks(
     full: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[CheckResult, ...]:
-    """Ask every check.
+    """Run checks on a dataset.
 
     Parameters
     ----------
     context : CheckContext
-        What they look at.
+        The dataset and its measurements.
     checks : iterable of Check, optional
-        Which; all if omitted.
+        Checks to run. Default: all.
     ignore : collection of str
-        Codes of checks that are skipped and said to be ignored.
+        Codes of checks to skip.
     full : bool
-        Whether costly checks run too; they are skipped otherwise.
+        Run the checks that need features, too.
     progress : callable, optional
-        Called with (checks done, checks in all).
+        Called with (checks done, number of checks).
 
     Returns
     -------
     tuple of CheckResult
-        One for each check, in the order of their codes.
+        One per check, in the order of their codes.
 
     Raises
     ------
     SettingsError
-        For a code that no check has.
+        If `ignore` contains an unknown code.
     """
     chosen = sorted(all_checks() if checks is None else checks, key=lambda check: check.code)
     validate_codes(ignore)
@@ -82,7 +73,7 @@ def run_checks(
         if check.code in ignore:
             results.append(check.skipped(IGNORED))
         elif check.cost == "full" and not full:
-            results.append(check.skipped(COSTLY))
+            results.append(check.skipped(NOT_REQUESTED))
         else:
             results.append(check.run(context))
     if progress is not None:
@@ -91,13 +82,13 @@ def run_checks(
 
 
 def validate_codes(codes: Collection[str]) -> None:
-    """Raise SettingsError, naming every code that no check has with the nearest that one has."""
+    """Raise SettingsError that names every unknown code and the closest known one."""
     known = known_codes()
     faults = []
     for code in codes:
         if code not in known:
             near = difflib.get_close_matches(str(code).upper(), known, 1)
-            hint = f" Did you mean {near[0]}?" if near else f" There are: {', '.join(known)}."
-            faults.append(f"ignore must name checks by their codes. Received: {code!r}.{hint}")
+            hint = f"Did you mean {near[0]}?" if near else f"Known codes: {', '.join(known)}."
+            faults.append(f"ignore must be a list of check codes; got {code!r}. {hint}")
     if faults:
         raise SettingsError("\n".join(faults))

@@ -1,4 +1,4 @@
-"""From what checks found to a page: one HTML file that needs nothing but itself."""
+"""The HTML report of ``kindsight check``: its content, and its rendering into one file."""
 
 from __future__ import annotations
 
@@ -9,15 +9,16 @@ from kindsight.report.templating import clean, environment, is_small_image
 
 __all__ = [
     "MAX_IMAGES",
+    "CheckState",
     "FindingsData",
     "FindingsSection",
-    "QuietCheck",
     "ShownFinding",
     "ShownImage",
     "render_findings",
 ]
 
-# SECTION: What the page of findings shows, before it is a page.
+MAX_IMAGES = 500
+"""Maximum images on a page, of about 6 kB each."""
 
 
 @dataclass(frozen=True)
@@ -27,13 +28,12 @@ class ShownImage:
     Parameters
     ----------
     path : str
-        Its name.
     image : str
-        A small image as an address that holds the whole file; empty where it cannot be shown.
+        Thumbnail as a data URL; empty for unreadable images.
     label, split : str
-        Empty where it has none.
+        Empty if it has none.
     caption : str
-        Its size and the like.
+        Dimensions in pixels and file size.
     """
 
     path: str
@@ -45,7 +45,7 @@ class ShownImage:
 
 @dataclass(frozen=True)
 class ShownFinding:
-    """One finding with the images that are shown of it.
+    """One finding with the images that are shown.
 
     Parameters
     ----------
@@ -54,13 +54,13 @@ class ShownFinding:
     severity : str
         ``"error"``, ``"warning"`` or ``"note"``.
     images : tuple of ShownImage
-        Some of them, or all; empty where it is about something else.
+        Some or all images; empty if the finding is not about images.
     names : tuple of str
-        Of what it is about, where that is no image of the dataset: some, or all.
+        Some or all names of files, folders, splits or classes otherwise.
     count : int
-        How many images or names there are.
+        Number of all images or names.
     suggestion : str
-        What could be put in place; empty where there is none.
+        Proposed replacement; empty if there is none.
     """
 
     message: str
@@ -72,53 +72,53 @@ class ShownFinding:
 
     @property
     def hidden(self) -> bool:
-        """Whether it is about one image, which cannot be shown."""
+        """Whether it is about a single image without a thumbnail."""
         return self.count == 1 and len(self.images) == 1 and not self.images[0].image
 
 
 @dataclass(frozen=True)
 class FindingsSection:
-    """What one check found.
+    """The findings of one check.
 
     Parameters
     ----------
-    code, title, severity : str
-        The check's; of the severest finding.
-    about, advice : str
-        What is found, and what to do.
+    code, title, description, advice : str
+        Those of the check.
+    severity : str
+        Highest severity of the findings.
     findings : tuple of ShownFinding
-        Some of them, or all.
+        Some or all findings.
     count : int
-        How many there are.
+        Number of all findings.
     images : int
-        How many images they are about; 0 where they are about something else.
-    remark : str
-        What could not be looked at; empty otherwise.
+        Number of affected images; 0 if the findings are not about images.
+    limitation : str
+        What the check could not examine; empty otherwise.
     """
 
     code: str
     title: str
     severity: str
-    about: str
+    description: str
     advice: str
     findings: tuple[ShownFinding, ...]
     count: int
     images: int = 0
-    remark: str = ""
+    limitation: str = ""
 
 
 @dataclass(frozen=True)
-class QuietCheck:
-    """A check that found nothing.
+class CheckState:
+    """The state of a check without findings.
 
     Parameters
     ----------
     code, title : str
-        The check's.
+        Those of the check.
     state : str
         ``"passed"``, ``"not applicable"``, ``"skipped"`` or ``"ignored"``.
     reason : str
-        Why it did not look, if it did not.
+        Why it is not applicable or was skipped.
     """
 
     code: str
@@ -129,30 +129,30 @@ class QuietCheck:
 
 @dataclass(frozen=True)
 class FindingsData:
-    """Everything on the page.
+    """The content of the page.
 
     Parameters
     ----------
     source : str
-        What was checked.
+        The data as given by the user.
     created : str
-        When.
+        Date and time.
     images, readable : int
-        How many there are, and how many can be read.
+        Numbers of all images and of the readable ones.
     classes : mapping of str to int
-        Class to number of images.
+        Images per class.
     counts : mapping of str to int
-        Severity to number of findings.
+        Findings per severity.
     sections : tuple of FindingsSection
-        The severest first.
-    quiet : tuple of QuietCheck
-        The other checks, by code.
+        Most severe first.
+    other_checks : tuple of CheckState
+        The checks without findings, by code.
     notes : tuple of str
         One sentence each.
     seconds : mapping of str to float
-        Where the time went.
+        Seconds per stage.
     version : str
-        Of kindsight.
+        Version of kindsight.
     """
 
     source: str
@@ -162,61 +162,48 @@ class FindingsData:
     classes: Mapping[str, int]
     counts: Mapping[str, int]
     sections: tuple[FindingsSection, ...]
-    quiet: tuple[QuietCheck, ...]
+    other_checks: tuple[CheckState, ...]
     notes: tuple[str, ...] = ()
     seconds: Mapping[str, float] = field(default_factory=dict)
     version: str = ""
 
 
-MAX_IMAGES = 500
-"""Images shown on one page, at some 6 kB each."""
-
-
 def render_findings(data: FindingsData) -> str:
-    """Make the page of findings.
+    """Return the page as HTML that loads nothing and runs no script, encodable as UTF-8.
 
     Parameters
     ----------
     data : FindingsData
-        Names, messages and labels in it may hold anything: they are escaped, shortened where they
-        are very long, and freed of control characters.
-
-    Returns
-    -------
-    str
-        One HTML page that fetches nothing and runs no script, encodable as UTF-8.
+        Its texts may contain anything: they are escaped, shortened if very long, and stripped of
+        control characters.
     """
+    states = [check.state for check in data.other_checks]
+    order = ("passed", "not applicable", "skipped", "ignored")
     page = (
         environment()
         .get_template("findings.html.j2")
         .render(
             data=data,
-            sections=_with_sound_images(data.sections),
+            sections=_with_valid_images(data.sections),
             total=sum(data.counts.values()),
-            states=_states(data),
+            states=[(state, states.count(state)) for state in order if state in states],
         )
     )
     return clean(page)
 
 
-def _states(data: FindingsData) -> list[tuple[str, int]]:
-    order = ("passed", "not applicable", "skipped", "ignored")
-    found = [check.state for check in data.quiet]
-    return [(state, found.count(state)) for state in order if state in found]
-
-
-def _with_sound_images(sections: tuple[FindingsSection, ...]) -> list[FindingsSection]:
-    """Leave out images that are none, and all beyond the limit."""
+def _with_valid_images(sections: tuple[FindingsSection, ...]) -> list[FindingsSection]:
+    """Remove invalid thumbnails, and all beyond the limit."""
     left = MAX_IMAGES
-    kept = []
+    valid_sections = []
     for section in sections:
         findings = []
         for finding in section.findings:
             images = []
             for image in finding.images:
-                sound = left > 0 and is_small_image(image.image)
-                left -= sound
-                images.append(image if sound else replace(image, image=""))
+                valid = left > 0 and is_small_image(image.image)
+                left -= valid
+                images.append(image if valid else replace(image, image=""))
             findings.append(replace(finding, images=tuple(images)))
-        kept.append(replace(section, findings=tuple(findings)))
-    return kept
+        valid_sections.append(replace(section, findings=tuple(findings)))
+    return valid_sections

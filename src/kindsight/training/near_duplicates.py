@@ -87,7 +87,7 @@ def find_alike(dataset: ImageDataset, small: Small) -> Alike:
             if len(kept):
                 kept[some] = grey
             numbers["contrast"][some] = _contrast(grey)
-            numbers["plain"][some] = [_plain(image) for image in grey]
+            numbers["uniformity"][some] = [_plain(image) for image in grey]
             numbers["hash"][some] = [perceptual_hash(small_grey(image)) for image in grey]
     words = {name: np.full(n, "", object) for name in TEXT}
     again: Small = (lambda chosen: kept[chosen]) if len(kept) else small

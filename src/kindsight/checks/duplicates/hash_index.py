@@ -1,10 +1,9 @@
-"""Finding hashes that differ in few bits, without comparing all with all.
+"""Find pairs of 64-bit hashes within a small Hamming distance, without comparing all pairs.
 
 Multi-index hashing (Norouzi, Punjani and Fleet 2012, "Fast search in Hamming space with
-multi-index hashing"). A hash of 64 bits is four bands of 16. If two hashes differ in at most r
-bits, then in one band at least they differ in at most r / 4, rounded down: so it suffices to look
-up, band by band, the few keys that near. What that finds is compared in full, so that nothing is
-missed and nothing wrong is kept.
+multi-index hashing"). A hash is split into four bands of 16 bits. If two hashes differ in at most
+r bits, they differ in at most floor(r / 4) bits in one band at least. So each band is looked up
+with all keys within that distance, and the candidates are compared in full: the result is exact.
 """
 
 from __future__ import annotations
@@ -24,37 +23,37 @@ BANDS = 4
 BITS = 16
 KEYS = 1 << BITS
 
-# Comparisons that may be made for each hash. Where hashes are so alike that more would be needed,
-# the radius is made smaller: time stays in proportion to their number.
+# Maximum comparisons per hash, and in total at least. If more would be needed, the radius is
+# reduced, so that the time remains proportional to the number of hashes.
 PER_HASH = 2_000
 AT_LEAST = 20_000_000
 
-# Comparisons at once: bounds the memory, at some 40 bytes each.
+# Comparisons at once, at about 40 bytes each.
 CHUNK = 1 << 20
 
-# Keys looked up at once: of few hashes, those that differ in many ways.
-LOOKED_UP = 1 << 16
+# Keys looked up at once.
+LOOKUP_CHUNK = 1 << 16
 
-# Where even hashes with a band in common are too many, each is compared with this many.
+# Neighbours that each hash is compared with if even equal keys are too many.
 NEIGHBOURS = 64
 
 
 class NearPairs(NamedTuple):
-    """Pairs of hashes that are near each other.
+    """Pairs of hashes within a Hamming distance.
 
     Attributes
     ----------
     pairs : int64 array (m, 2)
-        The first is less than the second; in order, and no pair occurs twice.
-    apart : uint8 array (m,)
-        In how many bits they differ.
+        Sorted, without repetition; the first index is less than the second.
+    distance : uint8 array (m,)
+        Hamming distance of each pair.
     radius : int
-        All pairs that differ in so many bits or fewer are among them; -1 where not even all that
-        are equal could be compared.
+        All pairs within this distance are included; -1 if not even all equal hashes could be
+        compared.
     """
 
     pairs: NDArray[np.int64]
-    apart: NDArray[np.uint8]
+    distance: NDArray[np.uint8]
     radius: int
 
 
@@ -64,18 +63,18 @@ def find_near_pairs(
     others: NDArray[np.uint64] | None = None,
     at_most: int | None = None,
 ) -> NearPairs:
-    """Find the pairs of images whose hashes differ in few bits.
+    """Return the pairs of images whose hashes are within a Hamming distance.
 
     Parameters
     ----------
     hashes : uint64 array (n,)
     radius : int
-        How many bits at most, 0 to 15.
+        Maximum Hamming distance, 0 to 15.
     others : uint64 array (n,), optional
-        The hashes of the same images when they are turned: the hash of one is then compared with
-        that of the other, turned.
+        Hashes of the same images, rotated or mirrored: pairs (i, j) compare ``hashes[i]`` with
+        ``others[j]``. Default: `hashes`.
     at_most : int, optional
-        How many pairs are wanted; where there are more, the radius is made smaller.
+        Maximum number of pairs; the radius is reduced if there are more.
 
     Returns
     -------
@@ -91,52 +90,52 @@ def find_near_pairs(
     reach = max(reach, 0)
     found = _Found(min(radius, BANDS * reach + BANDS - 1), at_most)
     every = np.array(_masks(reach), np.uint16)
-    together = max(1, LOOKED_UP // max(1, len(hashes)))
+    together = max(1, LOOKUP_CHUNK // max(1, len(hashes)))
     masks = [every[at : at + together] for at in range(0, len(every), together)]
     for band in range(BANDS):
         table = _Table(second_keys[:, band], second)
         for some in masks:
             keys = (first_keys[:, band, None] ^ some).reshape(-1)
-            for place, other in table.lookup(keys, window, others is None):
-                # Each pair is met from both sides, and an image meets itself.
-                one = place // len(some)
-                apart = hamming(hashes[one][:, None], second[other][:, None])
-                near = np.flatnonzero((one < other) & (apart <= found.limit))
+            for key, other in table.lookup(keys, window, others is None):
+                # Each pair is found from both sides, and each image finds itself.
+                one = key // len(some)
+                distance = hamming(hashes[one][:, None], second[other][:, None])
+                near = np.flatnonzero((one < other) & (distance <= found.limit))
                 known = _found_before(first_keys, second_keys, one[near], other[near], band, reach)
                 near = near[~known]
-                found.add(one[near], other[near], apart[near])
+                found.add(one[near], other[near], distance[near])
     return found.result(complete=not window)
 
 
 class _Found:
-    """Pairs that were found; where they become too many, those furthest apart are dropped."""
+    """Pairs found so far; if there are too many, those of the largest distance are dropped."""
 
     def __init__(self, limit: int, at_most: int | None) -> None:
         self.limit = limit
         self._at_most = at_most
-        self._parts: list[NDArray[np.int64]] = []
+        self._chunks: list[NDArray[np.int64]] = []
         self._count = 0
 
     def add(
-        self, one: NDArray[np.int64], other: NDArray[np.int64], apart: NDArray[np.int64]
+        self, one: NDArray[np.int64], other: NDArray[np.int64], distance: NDArray[np.int64]
     ) -> None:
-        self._parts.append(np.stack((one, other, apart), axis=1))
+        self._chunks.append(np.stack((one, other, distance), axis=1))
         self._count += len(one)
         if self._at_most is not None and self._count > 2 * self._at_most:
             self._shrink()
 
     def _shrink(self) -> None:
-        rows = np.concatenate(self._parts) if self._parts else np.empty((0, 3), np.int64)
+        rows = np.concatenate(self._chunks) if self._chunks else np.empty((0, 3), np.int64)
         if self._at_most is not None and len(rows) > self._at_most:
             upto = np.cumsum(np.bincount(rows[:, 2], minlength=self.limit + 1))
-            # At least the equal ones stay.
+            # Equal hashes are never dropped.
             self.limit = max(0, int(np.searchsorted(upto, self._at_most, side="right")) - 1)
             rows = rows[rows[:, 2] <= self.limit]
-        self._parts, self._count = [rows], len(rows)
+        self._chunks, self._count = [rows], len(rows)
 
     def result(self, *, complete: bool) -> NearPairs:
         self._shrink()
-        (rows,) = self._parts
+        (rows,) = self._chunks
         rows = rows[np.lexsort((rows[:, 1], rows[:, 0]))]
         return NearPairs(rows[:, :2], rows[:, 2].astype(np.uint8), self.limit if complete else -1)
 
@@ -149,7 +148,7 @@ def _found_before(
     band: int,
     reach: int,
 ) -> NDArray[np.bool_]:
-    """Say which pairs an earlier band has found already."""
+    """Return which pairs an earlier band has found already."""
     before = np.zeros(len(one), np.bool_)
     for earlier in range(band):
         different = (first[one, earlier] ^ second[other, earlier]).astype(np.uint64)
@@ -173,7 +172,7 @@ def _masks(reach: int) -> list[np.uint16]:
 
 
 def _comparisons(first: NDArray[np.uint16], second: NDArray[np.uint16], reach: int) -> int:
-    """Count how many comparisons a search would make."""
+    """Return the number of comparisons of a search."""
     total = 0
     every = np.arange(KEYS)
     for band in range(BANDS):
@@ -186,10 +185,10 @@ def _comparisons(first: NDArray[np.uint16], second: NDArray[np.uint16], reach: i
 
 
 class _Table:
-    """Which images have which key."""
+    """The images of each key."""
 
     def __init__(self, keys: NDArray[np.uint16], hashes: NDArray[np.uint64]) -> None:
-        # Among equal keys by the whole hash, so that those next to each other are alike.
+        # Equal keys are sorted by the whole hash, so that neighbours are similar.
         self._order = np.lexsort((hashes, keys))
         self._counts = np.bincount(keys, minlength=KEYS)
         self._starts = np.cumsum(self._counts) - self._counts
@@ -197,17 +196,17 @@ class _Table:
     def lookup(
         self, keys: NDArray[np.uint16], window: int, own: bool
     ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-        """Give pairs (row of `keys`, row of the table) with the same key, some at a time.
+        """Yield pairs (index into `keys`, row of the table) with the same key, in chunks.
 
-        With a `window`, only so many for each: where the keys are the table's own, those that
-        stand next to it.
+        With a `window`, at most that many per key: if the keys are the table's `own`, the nearest
+        in its order.
         """
         counts, starts = self._counts[keys], self._starts[keys]
         if window and own:
-            place = np.empty(len(keys), np.int64)
-            place[self._order] = np.arange(len(keys))
-            ends = np.minimum(starts + counts, place + 1 + window)
-            starts = np.maximum(starts, place - window)
+            rank = np.empty(len(keys), np.int64)
+            rank[self._order] = np.arange(len(keys))
+            ends = np.minimum(starts + counts, rank + 1 + window)
+            starts = np.maximum(starts, rank - window)
             counts = ends - starts
         elif window:
             counts = np.minimum(counts, window)
@@ -217,8 +216,8 @@ class _Table:
         while at < len(rows):
             done = ends[at - 1] if at else 0
             upto = max(at + 1, int(np.searchsorted(ends, done + CHUNK, side="right")))
-            part = rows[at:upto]
-            many = counts[part]
+            chunk = rows[at:upto]
+            many = counts[chunk]
             within = np.arange(int(many.sum())) - np.repeat(np.cumsum(many) - many, many)
-            yield np.repeat(part, many), self._order[np.repeat(starts[part], many) + within]
+            yield np.repeat(chunk, many), self._order[np.repeat(starts[chunk], many) + within]
             at = upto

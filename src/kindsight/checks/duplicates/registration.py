@@ -1,9 +1,9 @@
-"""Laying one small image upon another, to see whether they show the same.
+"""Register pairs of small images: align one with the other and compare their fine structure.
 
-Two photographs of a burst, or an image and a part of it, differ by a little shift, turn and
-scale. So the one is moved until it fits the other best, and then their fine structure is compared.
-What is compared is the image minus its blurred self: brightness and large shapes, which images
-of one kind have in common, do not count.
+Two photographs of a burst, or an image and a crop of it, differ by a small shift, rotation and
+scale. One image is aligned with the other, then their high-pass filtered versions (image minus
+blurred image) are correlated. Brightness and large shapes, which images of one class have in
+common, do not count.
 """
 
 from __future__ import annotations
@@ -17,163 +17,163 @@ import numpy as np
 from numpy.typing import NDArray
 
 __all__ = [
-    "Fit",
+    "Registration",
+    "Shifts",
     "best_shifts",
     "correlation",
-    "laid_upon",
-    "likeness",
-    "likeness_of_part",
+    "crop_similarity",
+    "register",
+    "warp_onto",
 ]
 
-# The reach of the blur that is taken away, in pixels: at 64 x 64, at 32 x 32, at the first look.
-FINE, COARSE, QUICK = 3.0, 2.0, 1.5
+# Standard deviation in pixels of the blur that is subtracted: at 64 x 64, at 32 x 32, and in the
+# search for shifts.
+FINE, COARSE, SHIFT = 3.0, 2.0, 1.5
 
-# At 32 x 32 pixels bursts and crops give 0.82 and more; other images of sign-digits that come as
-# far as this are below in four of five cases.
-ROUGH = 0.8
+# Minimum correlation at 32 x 32 pixels. Bursts and crops reach 0.82; four in five other images of
+# sign-digits that get this far are below.
+MIN_COARSE = 0.8
 
-# Evangelidis and Psarakis 2008: "Parametric image alignment using enhanced correlation
-# coefficient maximization". Its steps, and when it stops.
-STEPS = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 15, 1e-3)
+# Stopping criteria of the ECC alignment (Evangelidis and Psarakis 2008, "Parametric image alignment
+# using enhanced correlation coefficient maximization").
+ECC_CRITERIA = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 15, 1e-3)
 
-# How much of the image must lie upon the other one.
+# Minimum fraction of the image that the aligned image covers.
 OVERLAP = 0.6
 
-# The sides of a part, against the largest that fits: 0.68 leaves 46% of the area. Fewer do for a
-# first look, at 32 x 32 pixels: parts give 0.61 and more there, other images of sign-digits are
-# below in four of five cases, of cats-dogs nearly all.
-SCALES = (1.0, 0.96, 0.92, 0.88, 0.84, 0.8, 0.76, 0.72, 0.68)
-FIRST_SCALES, FIRST = (1.0, 0.9, 0.8, 0.7), 0.58
+# Side lengths of a crop relative to the largest that fits; 0.68 is 46% of the area.
+CROP_SCALES = (1.0, 0.96, 0.92, 0.88, 0.84, 0.8, 0.76, 0.72, 0.68)
+
+# Side lengths and minimum correlation at 32 x 32 pixels. Crops reach 0.61; four in five other
+# images of sign-digits and nearly all of cats-dogs are below.
+COARSE_CROP_SCALES, MIN_COARSE_CROP = (1.0, 0.9, 0.8, 0.7), 0.58
 
 Small = NDArray[np.uint8]
 
 
-class Shift(NamedTuple):
-    """Where images fit each other best when they are only shifted.
+class Shifts(NamedTuple):
+    """The best translation of each pair.
 
     Attributes
     ----------
-    likeness : float32 array (m,)
-        The correlation there, at 32 x 32 pixels.
+    correlation : float32 array (m,)
+        Correlation at that translation, at 32 x 32 pixels.
     down, right : int64 array (m,)
-        By how many pixels of 64 the second lies further down and to the right.
+        Translation of the second image in pixels of 64.
     """
 
-    likeness: NDArray[np.float32]
+    correlation: NDArray[np.float32]
     down: NDArray[np.int64]
     right: NDArray[np.int64]
 
 
-class Fit(NamedTuple):
-    """How well one image lies upon another.
+class Registration(NamedTuple):
+    """The alignment of one image with another.
 
     Attributes
     ----------
-    likeness : float
-        The correlation of their fine structure, up to 1.
-    how : float32 array (2, 3)
-        The affine map from places in the first to places in the second; of images that are not
-        alike at half the size, of those.
+    correlation : float
+        Correlation of the fine structure, at most 1.
+    transform : float32 array (2, 3)
+        Affine map from positions in the first image to positions in the second.
     """
 
-    likeness: float
-    how: NDArray[np.float32]
+    correlation: float
+    transform: NDArray[np.float32]
 
 
-def best_shifts(images: Small, pairs: NDArray[np.int64], most: int = 3) -> Shift:
-    """Compare many pairs at once, with shifts of a few pixels: a quick look before the close one.
+def best_shifts(images: Small, pairs: NDArray[np.int64], limit: int = 3) -> Shifts:
+    """Return the best translation of many pairs, a fast filter before :func:`register`.
 
     Parameters
     ----------
     images : uint8 array (n, 64, 64)
-        Each that is in a pair, once.
     pairs : int64 array (m, 2)
-        Places in `images`.
-    most : int
-        The largest shift, in pixels of 32.
+        Indices into `images`.
+    limit : int
+        Largest translation, in pixels of 32.
     """
-    spectra = _spectrum(images)
+    spectra = _spectra(images)
     size = (images.shape[1] // 2, images.shape[2] // 2)
     correlation = np.fft.irfft2(np.conj(spectra[pairs[:, 0]]) * spectra[pairs[:, 1]], s=size)
-    near = np.roll(correlation, (most, most), (1, 2))[:, : 2 * most + 1, : 2 * most + 1]
+    near = np.roll(correlation, (limit, limit), (1, 2))[:, : 2 * limit + 1, : 2 * limit + 1]
     flat = near.reshape(len(near), -1)
     best = flat.argmax(axis=1)
-    down, right = np.divmod(best, 2 * most + 1)
-    likeness = np.take_along_axis(flat, best[:, None], 1)[:, 0].astype(np.float32)
-    return Shift(likeness, 2 * (down - most), 2 * (right - most))
+    down, right = np.divmod(best, 2 * limit + 1)
+    value = np.take_along_axis(flat, best[:, None], 1)[:, 0].astype(np.float32)
+    return Shifts(value, 2 * (down - limit), 2 * (right - limit))
 
 
-def _spectrum(images: Small) -> NDArray[np.complex128]:
-    # All below each other are halved and blurred at once: they are too small for a call each. Two
-    # rows of one image give one row, and between images stands what the blur sees beyond an
-    # edge, so that each is blurred as it would be alone.
+def _spectra(images: Small) -> NDArray[np.complex128]:
+    # The images are stacked in one tall image, because one OpenCV call per small image is slow. The
+    # padding in between is what the blur sees beyond the border of a single image.
     count, side = len(images), images.shape[2]
-    halved = _halved(images.reshape(-1, side)).reshape(count, -1, side // 2)
-    margin = round(4 * QUICK)
+    halved = _halve(images.reshape(-1, side)).reshape(count, -1, side // 2)
+    margin = round(4 * SHIFT)
     tall = np.pad(halved, ((0, 0), (margin, margin), (0, 0)), mode="reflect")
-    fine = _fine(tall.reshape(-1, side // 2), QUICK).reshape(tall.shape)[:, margin:-margin]
+    fine = _high_pass(tall.reshape(-1, side // 2), SHIFT).reshape(tall.shape)[:, margin:-margin]
     fine = fine - fine.mean((1, 2), keepdims=True)
     fine /= np.sqrt(np.square(fine).sum((1, 2), keepdims=True)) + 1e-6
     return np.fft.rfft2(fine)
 
 
-def likeness(first: Small, second: Small, down: int = 0, right: int = 0) -> Fit:
-    """Say how alike two images are when the one is laid upon the other as it fits best.
+def register(first: Small, second: Small, down: int = 0, right: int = 0) -> Registration:
+    """Align the second image with the first and return their correlation.
 
     Parameters
     ----------
     first, second : uint8 arrays (64, 64)
     down, right : int
-        Where to begin: by how many pixels the second lies further down and to the right.
+        Initial translation of the second image, in pixels.
 
     Returns
     -------
-    Fit
-        For images that are not alike at half the size the likeness is no more than 0.8; it is 0
-        where they do not lie upon each other.
+    Registration
+        The correlation is at most 0.8 for images that differ at half the size, and 0 for images
+        that do not overlap.
     """
     start = np.array([[1, 0, right / 2], [0, 1, down / 2]], np.float32)
-    half = _halved(first)
-    rough, found = _fitted(half, _fine(half, COARSE), _halved(second), start, COARSE)
-    if rough < ROUGH:
-        return Fit(rough, found)
-    found[:, 2] *= 2
-    ground = _fine(first, FINE)
-    before = Fit(_correlation(first, ground, second, found, FINE), found)
-    after = Fit(*_fitted(first, ground, second, found, FINE))
-    return after if after.likeness > before.likeness else before
+    half = _halve(first)
+    coarse, transform = _align(half, _high_pass(half, COARSE), _halve(second), start, COARSE)
+    if coarse < MIN_COARSE:
+        return Registration(coarse, transform)
+    transform[:, 2] *= 2
+    fine = _high_pass(first, FINE)
+    before = Registration(_correlate(first, fine, second, transform, FINE), transform)
+    after = Registration(*_align(first, fine, second, transform, FINE))
+    return after if after.correlation > before.correlation else before
 
 
-def laid_upon(
-    first: NDArray[Any], second: Small, how: NDArray[np.float32]
+def warp_onto(
+    first: NDArray[Any], second: Small, transform: NDArray[np.float32]
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Move the second image onto the first.
+    """Warp the second image onto the first.
 
     Parameters
     ----------
     first, second : uint8 arrays (side, side)
-    how : float32 array (2, 3)
-        As in :class:`Fit`.
+    transform : float32 array (2, 3)
+        As in :class:`Registration`.
 
     Returns
     -------
-    moved : float32 array (side, side)
-        The second; where it does not reach, the first, so that no blur sees an edge there.
+    warped : float32 array (side, side)
+        The second image; outside of it the first, so that a blur sees no edge.
     inside : bool array (side, side)
-        Where it reaches.
+        Pixels that the second image covers.
     """
     height, width = first.shape
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    moved = cv2.warpAffine(
-        second.astype(np.float32), how, (width, height), flags=flags,
+    warped = cv2.warpAffine(
+        second.astype(np.float32), transform, (width, height), flags=flags,
         borderMode=cv2.BORDER_CONSTANT, borderValue=-1e4,
     )  # fmt: skip
-    inside = np.asarray(moved) >= 0
-    return np.where(inside, moved, first.astype(np.float32)).astype(np.float32), inside
+    inside = np.asarray(warped) >= 0
+    return np.where(inside, warped, first.astype(np.float32)).astype(np.float32), inside
 
 
 def correlation(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
-    """Return the correlation of two vectors; 0 where one of them does not vary."""
+    """Return the correlation of two vectors; 0 if either is constant."""
     if not one.size:
         return 0.0
     one, other = one - one.mean(), other - other.mean()
@@ -181,106 +181,93 @@ def correlation(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
     return float(one @ other) / size if size > 0 else 0.0
 
 
-def likeness_of_part(
-    whole: Small, part: Small, whole_size: tuple[int, int], part_size: tuple[int, int]
+def crop_similarity(
+    whole: Small, crop: Small, whole_size: tuple[int, int], crop_size: tuple[int, int]
 ) -> float:
-    """Say how alike an image and a part of another one are, wherever the part was taken from.
+    """Return the best correlation of an image with another that may be a crop of it.
 
     Parameters
     ----------
-    whole, part : uint8 arrays (64, 64)
-    whole_size, part_size : (height, width)
-        Of the images themselves, which says what proportions a pixel of the small ones has.
+    whole, crop : uint8 arrays (64, 64)
+    whole_size, crop_size : (height, width)
+        Sizes of the original images in pixels.
 
     Returns
     -------
     float
-        As :func:`likeness`; no more than 0.58 where nothing of the kind is seen at half the size.
+        At most 1; at most 0.58 for images that differ at half the size.
     """
-    high, wide = part_size[0] / whole_size[0], part_size[1] / whole_size[1]
+    high, wide = crop_size[0] / whole_size[0], crop_size[1] / whole_size[1]
     sides = (high / max(high, wide), wide / max(high, wide))
-    first, _ = _placed(_halved(whole), _halved(part), sides, FIRST_SCALES, COARSE)
-    if first < FIRST:
-        return first
-    _, start = _placed(whole, part, sides, SCALES, FINE)
-    ground = _fine(part, FINE)
+    coarse, _ = _locate(_halve(whole), _halve(crop), sides, COARSE_CROP_SCALES, COARSE)
+    if coarse < MIN_COARSE_CROP:
+        return coarse
+    _, start = _locate(whole, crop, sides, CROP_SCALES, FINE)
+    fine = _high_pass(crop, FINE)
     return max(
-        _correlation(part, ground, whole, start, FINE),
-        _fitted(part, ground, whole, start, FINE)[0],
+        _correlate(crop, fine, whole, start, FINE), _align(crop, fine, whole, start, FINE)[0]
     )
 
 
-def _placed(
-    whole: Small, part: Small, sides: tuple[float, float], scales: Sequence[float], reach: float
+def _locate(
+    whole: Small, crop: Small, sides: tuple[float, float], scales: Sequence[float], sigma: float
 ) -> tuple[float, NDArray[np.float32]]:
-    """Lay a part where it fits best; return the correlation there, 0 for none, and how.
+    """Return the best correlation (at least 0) and the transform of a crop by template matching.
 
-    Parameters
-    ----------
-    whole, part : uint8 arrays (side, side)
-    sides : (float, float)
-        Height and width of the largest part that fits, as shares of the whole's.
-    scales : sequence of float
-        Shares of that.
-    reach : float
-        Of the blur that is taken away, in pixels.
+    `sides` is the height and width of the largest crop, relative to the whole image.
     """
-    ground, side = _fine(whole, reach), whole.shape[0]
-    best, how = 0.0, np.eye(2, 3, dtype=np.float32)
+    fine, side = _high_pass(whole, sigma), whole.shape[0]
+    best, transform = 0.0, np.eye(2, 3, dtype=np.float32)
     for scale in scales:
-        height, width = (max(8, min(side, round(side * scale * share))) for share in sides)
-        piece = cv2.resize(part, (width, height), interpolation=cv2.INTER_AREA)
-        found = cv2.matchTemplate(ground, _fine(np.asarray(piece), reach), cv2.TM_CCOEFF_NORMED)
+        height, width = (max(8, min(side, round(side * scale * length))) for length in sides)
+        piece = cv2.resize(crop, (width, height), interpolation=cv2.INTER_AREA)
+        found = cv2.matchTemplate(fine, _high_pass(np.asarray(piece), sigma), cv2.TM_CCOEFF_NORMED)
         at = int(found.argmax())
         if math.isfinite(found.flat[at]) and found.flat[at] > best:
             best = float(found.flat[at])
             top, left = divmod(at, found.shape[1])
-            how = np.array([[width / side, 0, left], [0, height / side, top]], np.float32)
-    return best, how
+            transform = np.array([[width / side, 0, left], [0, height / side, top]], np.float32)
+    return best, transform
 
 
-def _fitted(
+def _align(
     first: Small,
-    ground: NDArray[np.float32],
+    fine: NDArray[np.float32],
     second: Small,
     start: NDArray[np.float32],
-    reach: float,
+    sigma: float,
 ) -> tuple[float, NDArray[np.float32]]:
-    """Move the second image, from a start, until it fits the first; return likeness and how.
-
-    `ground` is the first without what a blur leaves.
-    """
+    """Return correlation and transform of the second image aligned with the first by ECC."""
     try:
-        _, moved = cv2.findTransformECC(
-            ground, _fine(second, reach), start.copy(), cv2.MOTION_AFFINE, STEPS
+        _, transform = cv2.findTransformECC(
+            fine, _high_pass(second, sigma), start.copy(), cv2.MOTION_AFFINE, ECC_CRITERIA
         )
-    except cv2.error:  # it did not come to an end: they are not alike
+    except cv2.error:  # no convergence: the images differ
         return 0.0, start
-    found = np.array(moved, np.float32)
-    return _correlation(first, ground, second, found, reach), found
+    found = np.array(transform, np.float32)
+    return _correlate(first, fine, second, found, sigma), found
 
 
-def _correlation(
+def _correlate(
     first: Small,
-    ground: NDArray[np.float32],
+    fine: NDArray[np.float32],
     second: Small,
-    how: NDArray[np.float32],
-    reach: float,
+    transform: NDArray[np.float32],
+    sigma: float,
 ) -> float:
-    """Return the correlation of the first with the second moved onto it."""
-    moved, inside = laid_upon(first, second, how)
+    """Return the correlation of the first image with the second warped onto it."""
+    warped, inside = warp_onto(first, second, transform)
     if np.count_nonzero(inside) < OVERLAP * inside.size:
         return 0.0
-    return correlation(ground[inside], _fine(moved, reach)[inside])
+    return correlation(fine[inside], _high_pass(warped, sigma)[inside])
 
 
-def _halved(image: Small) -> Small:
+def _halve(image: Small) -> Small:
     return np.asarray(
         cv2.resize(image, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA), np.uint8
     )
 
 
-def _fine(image: NDArray[Any], reach: float) -> NDArray[np.float32]:
-    """Return what a blur would take away."""
+def _high_pass(image: NDArray[Any], sigma: float) -> NDArray[np.float32]:
     wide = image.astype(np.float32)
-    return np.asarray(wide - cv2.GaussianBlur(wide, (0, 0), reach), np.float32)
+    return np.asarray(wide - cv2.GaussianBlur(wide, (0, 0), sigma), np.float32)

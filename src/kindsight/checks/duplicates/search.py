@@ -1,17 +1,17 @@
-"""Which images are copies of which: the search that all checks of duplicates share.
+"""Search for duplicates, shared by all checks of duplicates and by the split.
 
 Four kinds, each wider than the one before:
 
-``identical``  the same file, byte for byte
-``stored``     the same image stored anew: another quality, format or size, darker or brighter
-``turned``     the same image mirrored, turned or both
-``near``       nearly the same image: of a burst, or a little cropped
+``identical``   the same file, byte for byte
+``reencoded``   the same image at another quality, format, size or brightness
+``rotated``     the same image rotated by a multiple of 90 degrees, mirrored, or both
+``near``        nearly the same image: the next photograph of a burst, or slightly cropped
 
-The first is told by the content digest. For the next two, perceptual hashes that differ in few of
-their 64 lowest bits are found by an index (:mod:`.near_hashes`), compared in all 256 bits, and
-then as small images. The last is found by the same index with a wider radius, and confirmed by
-laying the images upon each other (:mod:`.registration`). Where many images look alike, what
-all have in common does not count (:mod:`.shared_look`).
+Identical files have one content digest. Candidates for the next two come from an index of
+perceptual hashes (:mod:`.hash_index`) and are confirmed by all bits of the hash and by the
+correlation of small images. Candidates for the last come from the same index with a larger radius
+and are confirmed by registration (:mod:`.registration`). Where all images share a background, it is
+removed first (:mod:`.shared_background`).
 """
 
 from __future__ import annotations
@@ -23,76 +23,76 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kindsight.checks.context import CheckContext
-from kindsight.checks.duplicates.disjoint_sets import Groups
+from kindsight.checks.duplicates.disjoint_sets import DisjointSets
 from kindsight.checks.duplicates.hash_index import find_near_pairs
 from kindsight.checks.duplicates.registration import best_shifts
 from kindsight.checks.duplicates.shared_background import (
-    LEFT,
-    LEFT_OF_TURNED,
+    MIN_RESIDUAL,
+    MIN_ROTATED_RESIDUAL,
+    Orientation,
     SharedBackground,
-    Turn,
-    close_looks,
+    aligned_correlations,
     correlations,
-    left_alike,
-    turned,
+    orient_images,
+    residual_correlations,
 )
 from kindsight.checks.measurements import SINGLE_TONE
 from kindsight.images.hashes import ORIENTATIONS, hamming, oriented_hashes
 from kindsight.threads import single_threaded_opencv
 
-__all__ = ["KINDS", "Copies", "find_duplicates"]
+__all__ = ["DUPLICATE_KINDS", "Duplicates", "find_duplicates"]
 
-KINDS = ("identical", "stored", "turned", "near")
-"""The kinds of copies, from the narrowest to the widest."""
+DUPLICATE_KINDS = ("identical", "reencoded", "rotated", "near")
+"""The kinds of duplicates, from the narrowest to the widest."""
 
-# The grey levels' standard deviation below which there is nothing to compare.
-FAINT = 1.5
+# Contrast below which an image is blank and has no duplicates.
+MIN_CONTRAST = 1.5
 
-# Of the 64 lowest bits. In cats-dogs and sign-digits an image that was stored anew differs in 5
-# at most, made brighter in 7, and other images (of sign-digits, hands before the same wall) from
-# 2 on: this only chooses what is looked at further.
+# Maximum Hamming distance in the 64 lowest bits. In cats-dogs and sign-digits re-encoded images
+# differ in at most 5 bits, brightened ones in 7; other images differ in 2 or more.
 LOW_BITS = 7
 
-# Of all 255: stored anew 22 at most, other images 36 and more.
+# Maximum Hamming distance in all 255 bits. Re-encoded images differ in at most 22, others in 36 or
+# more.
 ALL_BITS = 28
 
-# The correlation of the small images: stored anew 0.95 and more, also at a third of the size.
-SAME = 0.9
+# Minimum correlation of the small images. Re-encoded images reach 0.95, also at a third of the
+# size.
+MIN_CORRELATION = 0.9
 
-# For near-duplicates, of the 64 lowest bits: photographs of a burst (moved by 2%, turned by 1.5
-# degrees, enlarged by 5%) differ in up to 11 in 98 of 100 cases.
-BURST_BITS = 11
+# The same as LOW_BITS for near-duplicates: photographs of a burst (shifted by 2%, rotated by 1.5
+# degrees, scaled by 5%) differ in up to 11 bits in 98 of 100 cases.
+NEAR_BITS = 11
 
-# A first look at 32 x 32 pixels. Bursts and crops give 0.49 and more; other images that come as
-# far as this are below in three of four cases.
-QUICK = 0.48
+# Minimum correlation of the best translation at 32 x 32 pixels. Bursts and crops reach 0.49; three
+# in four other candidates are below.
+MIN_SHIFT_CORRELATION = 0.48
 
-# The close look. Bursts and small crops give 0.91 and more, other images 0.55 at most in
-# cats-dogs and 0.89 in sign-digits, whose hands stand before one wall.
-CLOSE = 0.9
+# Minimum correlation after registration. Bursts and small crops reach 0.91; other images reach at
+# most 0.55 in cats-dogs and 0.89 in sign-digits, where all hands have one background.
+MIN_ALIGNED_CORRELATION = 0.9
 
-# Pairs that are looked at, closely and at all, for each image: time stays in proportion.
-CLOSE_EACH, CLOSE_AT_LEAST = 4, 10_000
-PAIRS_EACH, PAIRS_AT_LEAST = 20, 1_000_000
+# Maximum pairs that are registered, and maximum candidates, per image and in total at least.
+REGISTERED_PER_IMAGE, REGISTERED_AT_LEAST = 4, 10_000
+PAIRS_PER_IMAGE, PAIRS_AT_LEAST = 20, 1_000_000
 
 BATCH = 2_048
 
 
 @dataclass(frozen=True)
-class Copies:
-    """Which images are copies of which.
+class Duplicates:
+    """The duplicates of a dataset.
 
     Parameters
     ----------
     pairs : dict of str to int64 array (m, 2)
-        By kind: pairs of rows of the dataset that were found to be copies and that together link
-        each group; not every pair of a group is among them.
+        By kind: pairs of rows that link each group of duplicates; not all pairs of a group.
     values : dict of str to float64 array (m,)
-        How alike the images of each pair are, 0 to 1.
+        Correlation of each pair, 0 to 1.
     n : int
-        Rows of the dataset.
+        Number of rows of the dataset.
     complete : bool
-        False where images are so alike in outline that not all pairs could be looked at.
+        False if there were too many candidates to compare all of them.
     """
 
     pairs: dict[str, NDArray[np.int64]]
@@ -100,94 +100,96 @@ class Copies:
     n: int
     complete: bool = True
 
-    def groups(self, kinds: Sequence[str] = KINDS) -> list[NDArray[np.int64]]:
-        """Return groups of rows that are linked by copies of some kinds.
+    def groups(self, kinds: Sequence[str] = DUPLICATE_KINDS) -> list[NDArray[np.int64]]:
+        """Return the groups of rows linked by some kinds of duplicates.
 
         Parameters
         ----------
         kinds : sequence of str
-            Some of :data:`KINDS`.
+            Some of :data:`DUPLICATE_KINDS`.
 
         Returns
         -------
         list of int64 arrays
-            Each of two rows or more, ascending.
+            Two or more rows each, ascending.
         """
-        joined = Groups(self.n)
+        sets = DisjointSets(self.n)
         for kind in kinds:
-            joined.join(self.pairs[kind])
-        return joined.of_several()
+            sets.merge(self.pairs[kind])
+        return sets.groups()
 
 
 @dataclass
 class _Search:
-    """What has been found so far, among rows that differ in content."""
+    """The duplicates found so far."""
 
     context: CheckContext
-    groups: Groups
-    look: SharedBackground
+    sets: DisjointSets
+    background: SharedBackground
     pairs: dict[str, list[NDArray[np.int64]]] = field(
-        default_factory=lambda: {kind: [] for kind in KINDS}
+        default_factory=lambda: {kind: [] for kind in DUPLICATE_KINDS}
     )
     values: dict[str, list[NDArray[np.float64]]] = field(
-        default_factory=lambda: {kind: [] for kind in KINDS}
+        default_factory=lambda: {kind: [] for kind in DUPLICATE_KINDS}
     )
     complete: bool = True
 
-    def keep(self, kind: str, pairs: NDArray[np.int64], values: NDArray[np.floating]) -> None:
+    def add(self, kind: str, pairs: NDArray[np.int64], values: NDArray[np.floating]) -> None:
         self.pairs[kind].append(pairs)
         self.values[kind].append(values.astype(np.float64))
-        self.groups.join(pairs)
+        self.sets.merge(pairs)
 
-    def small(self, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
-        """Return the small images of rows, each fetched once."""
-        different, where = np.unique(rows, return_inverse=True)
-        return self.context.measurements.small(different)[where]
-
-
-def find_duplicates(context: CheckContext) -> Copies:
-    """Find the copies among the images of a context; found once, and then remembered."""
-    return context.once("copies", lambda: _find(context))
+    def small_pairs(self, pairs: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """Return the small images of pairs, uint8 (m, 2, 64, 64), each loaded once."""
+        rows, index = np.unique(pairs.reshape(-1), return_inverse=True)
+        small = self.context.measurements.small_images(rows)
+        return small[index].reshape(len(pairs), 2, 64, 64)
 
 
-def _find(context: CheckContext) -> Copies:
+def find_duplicates(context: CheckContext) -> Duplicates:
+    """Return the duplicates among the images of a context; computed once per context."""
+    return context.cached("duplicates", lambda: _find(context))
+
+
+def _find(context: CheckContext) -> Duplicates:
     n = len(context.dataset)
     measured = context.measurements
-    # A hash of nothing is noise.
-    shows = (measured.contrast >= FAINT) & (measured.plain < SINGLE_TONE)
+    # The hash of a blank image is noise.
+    comparable = (measured.contrast >= MIN_CONTRAST) & (measured.uniformity < SINGLE_TONE)
     readable = context.readable_rows
-    look = SharedBackground(measured.small, readable[shows[readable]])
-    search = _Search(context, Groups(n), look)
-    rows = _different(search)
-    rows = rows[shows[rows]]
+    background = SharedBackground(measured.small_images, readable[comparable[readable]])
+    search = _Search(context, DisjointSets(n), background)
+    rows = _link_identical(search)
+    rows = rows[comparable[rows]]
     with single_threaded_opencv():
-        rows = _same_hash(search, rows)
+        rows = _link_equal_hashes(search, rows)
         hashes = measured.hash[rows]
-        at_most = max(PAIRS_AT_LEAST, PAIRS_EACH * len(rows))
-        found = find_near_pairs(hashes[:, 0].copy(), BURST_BITS, at_most=at_most)
-        search.complete &= found.radius >= BURST_BITS
+        at_most = max(PAIRS_AT_LEAST, PAIRS_PER_IMAGE * len(rows))
+        found = find_near_pairs(hashes[:, 0].copy(), NEAR_BITS, at_most=at_most)
+        search.complete &= found.radius >= NEAR_BITS
         pairs = rows[found.pairs]
-        narrow = found.apart <= LOW_BITS
-        _confirm_stored(search, pairs[narrow], ORIENTATIONS[0], "stored")
-        for turn in ORIENTATIONS[1:]:
-            turned = oriented_hashes(hashes, turn)
-            mirrored = find_near_pairs(hashes[:, 0].copy(), LOW_BITS, turned[:, 0].copy(), at_most)
+        _link_copies(search, pairs[found.distance <= LOW_BITS], ORIENTATIONS[0], "reencoded")
+        for orientation in ORIENTATIONS[1:]:
+            oriented = oriented_hashes(hashes, orientation)
+            mirrored = find_near_pairs(
+                hashes[:, 0].copy(), LOW_BITS, oriented[:, 0].copy(), at_most
+            )
             search.complete &= mirrored.radius >= LOW_BITS
-            _confirm_stored(search, rows[mirrored.pairs], turn, "turned")
-        _confirm_near(search, pairs, found.apart)
-    return Copies(
-        {kind: _joined(parts, (0, 2), np.int64) for kind, parts in search.pairs.items()},
-        {kind: _joined(parts, (0,), np.float64) for kind, parts in search.values.items()},
+            _link_copies(search, rows[mirrored.pairs], orientation, "rotated")
+        _link_near(search, pairs, found.distance)
+    return Duplicates(
+        {kind: _joined(found, (0, 2), np.int64) for kind, found in search.pairs.items()},
+        {kind: _joined(found, (0,), np.float64) for kind, found in search.values.items()},
         n,
         search.complete,
     )
 
 
-def _joined(parts: list[NDArray], shape: tuple[int, ...], dtype: type) -> NDArray:  # type: ignore[type-arg]
-    return np.concatenate(parts) if parts else np.empty(shape, dtype)
+def _joined(arrays: list[NDArray], shape: tuple[int, ...], dtype: type) -> NDArray:  # type: ignore[type-arg]
+    return np.concatenate(arrays) if arrays else np.empty(shape, dtype)
 
 
-def _different(search: _Search) -> NDArray[np.int64]:
+def _link_identical(search: _Search) -> NDArray[np.int64]:
     """Link identical files; return the first row of each content."""
     first: dict[str, int] = {}
     pairs = []
@@ -196,12 +198,12 @@ def _different(search: _Search) -> NDArray[np.int64]:
         if first.setdefault(digest, row) != row:
             pairs.append((first[digest], row))
     if pairs:
-        search.keep("identical", np.array(pairs, np.int64), np.ones(len(pairs)))
+        search.add("identical", np.array(pairs, np.int64), np.ones(len(pairs)))
     return np.fromiter(first.values(), np.int64, len(first))
 
 
-def _same_hash(search: _Search, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Link images of the very same hash; return the first row of each hash."""
+def _link_equal_hashes(search: _Search, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Link images of equal hashes; return the first row of each hash and the unlinked rows."""
     if not len(rows):
         return rows
     hashes = search.context.measurements.hash[rows]
@@ -209,70 +211,74 @@ def _same_hash(search: _Search, rows: NDArray[np.int64]) -> NDArray[np.int64]:
     leader = rows[first[which.reshape(-1)]]
     again = leader != rows
     pairs = np.sort(np.stack((leader[again], rows[again]), axis=1), axis=1)
-    _confirm_stored(search, pairs, ORIENTATIONS[0], "stored")
-    # What has the hash of another image and is none of its copies is looked at like the rest.
-    alone = search.groups.apart(np.stack((leader, rows), axis=1))
-    kept: NDArray[np.int64] = rows[~again | alone]
-    return kept
+    _link_copies(search, pairs, ORIENTATIONS[0], "reencoded")
+    unlinked = search.sets.separate(np.stack((leader, rows), axis=1))
+    remaining: NDArray[np.int64] = rows[~again | unlinked]
+    return remaining
 
 
-def _confirm_stored(search: _Search, pairs: NDArray[np.int64], turn: Turn, kind: str) -> None:
-    """Keep the pairs whose hashes agree in all bits and whose small images agree."""
+def _link_copies(
+    search: _Search, pairs: NDArray[np.int64], orientation: Orientation, kind: str
+) -> None:
+    """Link the pairs whose hashes and small images agree in an orientation of the second."""
     hashes = search.context.measurements.hash
     for at in range(0, len(pairs), BATCH):
         some = pairs[at : at + BATCH]
-        some = some[search.groups.apart(some)]
-        apart = hamming(hashes[some[:, 0]], oriented_hashes(hashes[some[:, 1]], turn))
-        some = some[apart <= ALL_BITS]
+        some = some[search.sets.separate(some)]
+        distance = hamming(hashes[some[:, 0]], oriented_hashes(hashes[some[:, 1]], orientation))
+        some = some[distance <= ALL_BITS]
         if not len(some):
             continue
-        small = search.small(some.reshape(-1)).reshape(len(some), 2, 64, 64)
-        alike = correlations(small[:, 0], turned(small[:, 1], turn))
-        keep = alike >= SAME
-        doubted = np.flatnonzero(keep)[search.look.doubtful(some[keep])]
-        if len(doubted):
-            keep[doubted] = left_alike(search.look, small[doubted], turn) >= (
-                LEFT_OF_TURNED if any(turn) else LEFT
-            )
-        search.keep(kind, some[keep], alike[keep])
+        small = search.small_pairs(some)
+        values = correlations(small[:, 0], orient_images(small[:, 1], orientation))
+        confirmed = values >= MIN_CORRELATION
+        ambiguous = np.flatnonzero(confirmed)[search.background.ambiguous(some[confirmed])]
+        if len(ambiguous):
+            minimum = MIN_ROTATED_RESIDUAL if any(orientation) else MIN_RESIDUAL
+            residual = residual_correlations(search.background, small[ambiguous], orientation)
+            confirmed[ambiguous] = residual >= minimum
+        search.add(kind, some[confirmed], values[confirmed])
 
 
-def _confirm_near(search: _Search, pairs: NDArray[np.int64], apart: NDArray[np.uint8]) -> None:
-    """Keep the pairs that lie upon each other when the one is moved a little."""
-    rows, downs, rights, looks = [pairs[:0]], [], [], []
-    order = np.argsort(apart, kind="stable")
+def _link_near(search: _Search, pairs: NDArray[np.int64], distance: NDArray[np.uint8]) -> None:
+    """Link the pairs that correlate after registration."""
+    candidates, downs, rights, values = [pairs[:0]], [], [], []
+    order = np.argsort(distance, kind="stable")
     for at in range(0, len(pairs), BATCH):
         some = pairs[order[at : at + BATCH]]
-        some = some[search.groups.apart(some)]
+        some = some[search.sets.separate(some)]
         if not len(some):
             continue
-        different, places = np.unique(some, return_inverse=True)
-        small = search.context.measurements.small(different)
-        shift = best_shifts(small, places.reshape(-1, 2))
-        keep = shift.likeness >= QUICK
-        rows.append(some[keep])
-        downs.append(shift.down[keep])
-        rights.append(shift.right[keep])
-        looks.append(shift.likeness[keep])
-    if len(rows) == 1:
+        rows, index = np.unique(some, return_inverse=True)
+        small = search.context.measurements.small_images(rows)
+        shift = best_shifts(small, index.reshape(-1, 2))
+        likely = shift.correlation >= MIN_SHIFT_CORRELATION
+        candidates.append(some[likely])
+        downs.append(shift.down[likely])
+        rights.append(shift.right[likely])
+        values.append(shift.correlation[likely])
+    if len(candidates) == 1:
         return
-    likely = np.concatenate(rows)
-    down, right, look = np.concatenate(downs), np.concatenate(rights), np.concatenate(looks)
-    best = np.argsort(-look, kind="stable")
-    most = max(CLOSE_AT_LEAST, CLOSE_EACH * len(search.context.dataset))
-    search.complete &= len(best) <= most
-    for at in range(0, min(len(best), most), BATCH // 8):
+    likely_pairs = np.concatenate(candidates)
+    down, right = np.concatenate(downs), np.concatenate(rights)
+    best = np.argsort(-np.concatenate(values), kind="stable")
+    limit = max(REGISTERED_AT_LEAST, REGISTERED_PER_IMAGE * len(search.context.dataset))
+    search.complete &= len(best) <= limit
+    for at in range(0, min(len(best), limit), BATCH // 8):
         chosen = best[at : at + BATCH // 8]
-        # Two images that are linked through others already need no look of their own.
-        chosen = chosen[search.groups.apart(likely[chosen])]
+        # Images that are linked through others need no registration.
+        chosen = chosen[search.sets.separate(likely_pairs[chosen])]
         if not len(chosen):
             continue
-        some = likely[chosen]
-        small = search.small(some.reshape(-1)).reshape(len(some), 2, 64, 64)
-        doubtful = search.look.doubtful(some)
+        some = likely_pairs[chosen]
+        ambiguous = search.background.ambiguous(some).tolist()
         starts = zip(
-            small, down[chosen].tolist(), right[chosen].tolist(), doubtful.tolist(), strict=True
+            search.small_pairs(some), down[chosen].tolist(), right[chosen].tolist(), ambiguous,
+            strict=True,
+        )  # fmt: skip
+        aligned = np.array(
+            aligned_correlations(list(starts), search.background, MIN_ALIGNED_CORRELATION),
+            np.float64,
         )
-        close = np.array(close_looks(list(starts), search.look, CLOSE), np.float64)
-        keep = close >= CLOSE
-        search.keep("near", some[keep], close[keep])
+        confirmed = aligned >= MIN_ALIGNED_CORRELATION
+        search.add("near", some[confirmed], aligned[confirmed])

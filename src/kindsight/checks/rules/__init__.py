@@ -1,139 +1,90 @@
-"""Checks of files: what is there, and whether it can be read."""
+"""The table of all checks, by kind. Each module holds the checks of one subject."""
 
 from __future__ import annotations
 
 from kindsight.checks.check import Check
-from kindsight.checks.rules.balance import FewImages, RoughRecalls, UnevenClasses
+from kindsight.checks.rules.balance import ImbalancedClasses, SmallClasses, WideIntervals
 from kindsight.checks.rules.content import (
     BlankImages,
     BlurredImages,
     BrightImages,
-    ColouredAmongGrey,
+    ColourAmongGrey,
     DarkImages,
-    FewTones,
-    GreyAmongColoured,
-    LowContrast,
+    FewGreyLevels,
+    GreyAmongColour,
+    LowContrastImages,
 )
-from kindsight.checks.rules.crops import PartsOfOthers
+from kindsight.checks.rules.crops import Crops
 from kindsight.checks.rules.duplicates import (
     IdenticalFiles,
     NearDuplicates,
-    StoredAnew,
-    TurnedCopies,
+    ReencodedCopies,
+    RotatedCopies,
 )
 from kindsight.checks.rules.file_names import (
+    CaseCollisions,
+    DuplicateClassNames,
     Masks,
-    MisnamedImages,
+    MismatchedThumbnails,
     OtherFiles,
-    OtherThumbnails,
-    SameClasses,
-    SameNames,
     ThumbnailFolders,
+    WrongExtensions,
 )
 from kindsight.checks.rules.file_properties import (
-    ExtremeShapes,
-    SeveralFrames,
-    TurnedImages,
-    UnusualPixels,
+    ExifRotatedImages,
+    ExtremeAspectRatios,
+    MultiFrameFiles,
+    UnusualPixelFormats,
     UnusualSizes,
 )
-from kindsight.checks.rules.label_errors import WrongLabels
+from kindsight.checks.rules.label_errors import LabelErrors
 from kindsight.checks.rules.labels import (
-    ClassesAlike,
-    CopiesSeveralLabels,
-    SameImageSeveralLabels,
+    DuplicatesWithDifferentLabels,
+    IdenticalWithDifferentLabels,
+    NearIdenticalClasses,
 )
 from kindsight.checks.rules.outliers import Outliers
-from kindsight.checks.rules.source_bias import (
-    ClassesOfDifferentSources,
-    PartsOfDifferentSources,
-)
+from kindsight.checks.rules.source_bias import ClassSourceBias, SplitSourceBias
 from kindsight.checks.rules.splits import (
-    ClassesAbsent,
-    CopiesInSeveralParts,
-    IdenticalInSeveralParts,
+    DuplicatesAcrossSplits,
+    IdenticalAcrossSplits,
+    MissingClasses,
 )
 from kindsight.checks.rules.unreadable_files import (
     EmptyFiles,
     NotImages,
-    TooLargeImages,
+    OversizedImages,
     TruncatedImages,
     UnreadableImages,
-    UnreadFormats,
+    UnsupportedFormats,
 )
 
-FILE_CHECKS: tuple[type[Check], ...] = (
-    UnreadableImages,
-    TruncatedImages,
-    EmptyFiles,
-    NotImages,
-    TooLargeImages,
-    MisnamedImages,
-    SeveralFrames,
-    UnusualPixels,
-    UnusualSizes,
-    ExtremeShapes,
-    TurnedImages,
-    SameNames,
-    SameClasses,
-    OtherFiles,
-    Masks,
-    OtherThumbnails,
-    ThumbnailFolders,
-    UnreadFormats,
-)
+__all__ = ["KINDS", "RULES"]
 
-
-CONTENT_CHECKS: tuple[type[Check], ...] = (
-    BlankImages,
-    BlurredImages,
-    DarkImages,
-    BrightImages,
-    LowContrast,
-    GreyAmongColoured,
-    ColouredAmongGrey,
-    FewTones,
-)
-
-
-DUPLICATE_CHECKS: tuple[type[Check], ...] = (
-    IdenticalFiles,
-    StoredAnew,
-    TurnedCopies,
-    NearDuplicates,
-    PartsOfOthers,
-)
-
-
-LABEL_CHECKS: tuple[type[Check], ...] = (
-    SameImageSeveralLabels,
-    CopiesSeveralLabels,
-    WrongLabels,
-    Outliers,
-    ClassesAlike,
-)
-
-
-SPLIT_CHECKS: tuple[type[Check], ...] = (
-    IdenticalInSeveralParts,
-    CopiesInSeveralParts,
-    ClassesAbsent,
-    PartsOfDifferentSources,
-    ClassesOfDifferentSources,
-)
-
-
-BALANCE_CHECKS: tuple[type[Check], ...] = (FewImages, UnevenClasses, RoughRecalls)
-
-KINDS = {
-    "files": FILE_CHECKS,
-    "content": CONTENT_CHECKS,
-    "duplicates": DUPLICATE_CHECKS,
-    "labels": LABEL_CHECKS,
-    "splits": SPLIT_CHECKS,
-    "balance": BALANCE_CHECKS,
-}
-"""The checks of each kind; a kind's position, from 1, is the first digit of its codes."""
+KINDS: dict[str, tuple[type[Check], ...]] = {
+    "files": (
+        UnreadableImages, TruncatedImages, EmptyFiles, NotImages, OversizedImages, WrongExtensions,
+        MultiFrameFiles, UnusualPixelFormats, UnusualSizes, ExtremeAspectRatios, ExifRotatedImages,
+        CaseCollisions, DuplicateClassNames, OtherFiles, Masks, MismatchedThumbnails,
+        ThumbnailFolders, UnsupportedFormats,
+    ),
+    "content": (
+        BlankImages, BlurredImages, DarkImages, BrightImages, LowContrastImages, GreyAmongColour,
+        ColourAmongGrey, FewGreyLevels,
+    ),
+    "duplicates": (IdenticalFiles, ReencodedCopies, RotatedCopies, NearDuplicates, Crops),
+    "labels": (
+        IdenticalWithDifferentLabels, DuplicatesWithDifferentLabels, LabelErrors, Outliers,
+        NearIdenticalClasses,
+    ),
+    "splits": (
+        IdenticalAcrossSplits, DuplicatesAcrossSplits, MissingClasses, SplitSourceBias,
+        ClassSourceBias,
+    ),
+    "balance": (SmallClasses, ImbalancedClasses, WideIntervals),
+}  # fmt: skip
+"""The checks of each kind, in the order of their codes; the position of a kind, from 1, is the
+first digit of its codes."""
 
 RULES = tuple(rule for rules in KINDS.values() for rule in rules)
-"""Every check."""
+"""All checks."""

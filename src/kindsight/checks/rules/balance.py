@@ -1,4 +1,4 @@
-"""Counting the images of classes, as the checks of balance do."""
+"""KS601 to KS603: small classes, imbalanced classes, wide confidence intervals."""
 
 from __future__ import annotations
 
@@ -10,30 +10,53 @@ from kindsight.dataset.names import images, shown
 from kindsight.evaluation.intervals import wilson_interval
 
 __all__ = [
-    "FewImages",
-    "RoughRecalls",
-    "UnevenClasses",
+    "ImbalancedClasses",
+    "SmallClasses",
+    "WideIntervals",
     "half_width",
-    "learnable_counts",
+    "usable_counts",
 ]
 
+FEW = 20
+"""Distinct images below which a class is reported. A fifth of 19 leaves fewer than four images for
+validation, of which one error more or less is a quarter."""
 
-def learnable_counts(
+FEWEST = 2
+"""Distinct images that a class needs: one for training and one for validation."""
+
+IMBALANCE = 10.0
+"""Ratio of the largest class to a reported class. From here on, with two classes, predicting the
+larger one for every image has an accuracy of 10 / 11 = 91%."""
+
+MAX_HALF_WIDTH = 0.10
+"""Half-width of the 95% interval above which a class is reported: a recall of 90% cannot be
+distinguished from 80%."""
+
+VALIDATION_FRACTION = 0.2
+"""Fraction that ``kindsight train`` uses for validation if the data define no splits."""
+
+ASSUMED_RECALL = 0.9
+
+LISTED = 12
+"""Classes listed in the message."""
+
+
+def usable_counts(
     context: CheckContext, splits: Collection[str | None] | None = None
 ) -> dict[str, int]:
-    """Return how many different images of each class can be read; of those in some splits.
+    """Return the number of distinct readable images of each class.
 
     Parameters
     ----------
     context : CheckContext
     splits : collection of (str or None), optional
-        Only rows of these splits are counted; all if omitted.
+        Splits to count. Default: all.
 
     Returns
     -------
     dict of str to int
-        In the order of the dataset's classes; empty where nothing has a label. Byte-identical
-        images of one class count once.
+        In the order of the dataset's classes; empty without labels. Identical files of one class
+        count once.
     """
     dataset = context.dataset
     found: dict[str, set[str]] = {name: set() for name in dataset.present_classes()}
@@ -44,30 +67,17 @@ def learnable_counts(
     return {name: len(digests) for name, digests in found.items()}
 
 
-# SECTION: KS601: classes with few images.
-
-FEW = 20
-"""Different images of a class below which a frozen network's head learns it poorly.
-
-With a fifth kept back this leaves fewer than four to validate on, of which one more or less wrong
-is a quarter.
-"""
-
-FEWEST = 2
-"""Without two different images a class cannot be both learned and validated."""
-
-
-class FewImages(Check):
-    """Classes that have few different images; copies count once."""
+class SmallClasses(Check):
+    """Classes with fewer than 20 distinct, readable images."""
 
     code = "KS601"
     title = "Classes with few images"
     severity = "error"
-    advice = "Gather more images, or leave the class out."
+    advice = "Collect more images, or remove the class."
 
     def run(self, context: CheckContext) -> CheckResult:
-        """Count the different images of each class that can be read."""
-        counts = learnable_counts(context)
+        """Count the distinct, readable images of each class."""
+        counts = usable_counts(context)
         if not counts:
             return self.not_applicable("The images have no labels.")
         small = sorted((n, name) for name, n in counts.items() if n < FEW)
@@ -75,8 +85,8 @@ class FewImages(Check):
             (
                 self.finding_about(
                     [name],
-                    f"The class {shown(name)} has {images(n)} that can be told apart and read"
-                    + (": too few to learn from and to validate on." if n < FEWEST else "."),
+                    f"Class {shown(name)} has {_readable(n)}"
+                    + (", too few for training and validation." if n < FEWEST else "."),
                     value=float(n),
                     severity="error" if n < FEWEST else "warning",
                 )
@@ -86,99 +96,83 @@ class FewImages(Check):
         )
 
 
-# SECTION: KS603: classes whose recall can be known only roughly.
-
-ROUGH = 0.10
-"""Half of the 95% interval: beyond it, 90% of a class right cannot be told from 80%."""
-
-USUAL_SHARE = 0.2
-"""What ``kindsight train`` keeps back to validate on where the data state no parts."""
-
-USUAL_RECALL = 0.9
-
-SHOWN = 12
+def _readable(n: int) -> str:
+    if n == 0:
+        return "no readable image"
+    return "1 readable image" if n == 1 else f"{n:,} readable, distinct images"
 
 
-def half_width(n: int) -> float:
-    """Return half of the width of the 95% Wilson interval of a recall, nine of ten of `n` right."""
-    low, high = wilson_interval(round(USUAL_RECALL * n), n)
-    return (high - low) / 2
-
-
-class RoughRecalls(Check):
-    """Classes with too few images to test on for their recall to be known within 10 points."""
-
-    code = "KS603"
-    title = "Classes whose recall can be known only roughly"
-    severity = "note"
-    advice = "Keep more images back: --validation 0.3; or train by folds: --fold 1/5."
-
-    def run(self, context: CheckContext) -> CheckResult:
-        """Work out the interval that each class's recall will have."""
-        part, counts = self._held_back(context)
-        if not counts:
-            return self.not_applicable("The images have no labels.")
-        rough = sorted(
-            ((half_width(n), name) for name, n in counts.items() if half_width(n) > ROUGH),
-            key=lambda pair: (-pair[0], pair[1]),
-        )
-        found = [self._finding(part, rough, len(counts))] if rough else []
-        return self.result(found, len(counts))
-
-    def _held_back(self, context: CheckContext) -> tuple[str, dict[str, int]]:
-        """Return how many images of each class will say how good a classifier is."""
-        for name in ("test", "validation"):
-            if name in context.dataset.split:
-                return f"the {name} part", learnable_counts(context, (name,))
-        counts = learnable_counts(context)
-        return "a fifth kept back", {
-            name: max(1, round(USUAL_SHARE * n)) for name, n in counts.items()
-        }
-
-    def _finding(self, part: str, rough: list[tuple[float, str]], classes: int) -> Finding:
-        named = [f"{shown(name)} ±{100 * width:.0f}" for width, name in rough[:SHOWN]]
-        more = f" and {len(rough) - SHOWN:,} more" if len(rough) > SHOWN else ""
-        return self.finding_about(
-            [name for _, name in rough],
-            f"With {part}, the recall of {len(rough):,} of {classes:,} classes can be known within "
-            f"these percentage points, at 90% right: {', '.join(named)}{more}.",
-            value=round(rough[0][0], 4),
-        )
-
-
-# SECTION: KS602: classes of very different sizes.
-
-TIMES = 10.0
-"""From this ratio on a classifier that never answers with the rare class is hardly less accurate:
-with two classes it is right in 10 of 11 cases."""
-
-
-class UnevenClasses(Check):
-    """Classes that have a tenth or less of the images of the largest."""
+class ImbalancedClasses(Check):
+    """Classes with at most a tenth of the images of the largest class."""
 
     code = "KS602"
-    title = "Classes of very different sizes"
+    title = "Imbalanced classes"
     severity = "warning"
-    advice = "Look at each class's recall; --class-weight balanced makes classes count alike."
+    advice = "Compare the recall of each class; --class-weight balanced gives classes equal weight."
 
     def run(self, context: CheckContext) -> CheckResult:
-        """Compare each class with the largest, in the part that is trained on."""
-        counts = learnable_counts(context, (None, "train"))
+        """Compare each class of the train split with the largest."""
+        counts = usable_counts(context, (None, "train"))
         if len(counts) < 2:
             return self.not_applicable("There are fewer than two classes.")
-        # The first by name, of equally large ones.
         largest, most = max(counts.items(), key=lambda pair: pair[1])
-        small = sorted((n, name) for name, n in counts.items() if 0 < n * TIMES <= most)
+        small = sorted((n, name) for name, n in counts.items() if 0 < n * IMBALANCE <= most)
         return self.result(
             (
                 self.finding_about(
                     [name, largest],
-                    f"{shown(name)} has {n:,} images and {shown(largest)} {most:,}, "
-                    f"{most / n:.0f} times as many: accuracy says little of the rare class; "
-                    "--class-weight balanced makes it count as much.",
+                    f"{shown(name)} has {images(n)} and {shown(largest)} {most:,}, "
+                    f"{most / n:.0f} times as many: accuracy hardly depends on the smaller class.",
                     value=round(most / n, 1),
                 )
                 for n, name in small
             ),
             len(counts),
         )
+
+
+class WideIntervals(Check):
+    """Classes whose recall cannot be measured within 10 percentage points."""
+
+    code = "KS603"
+    title = "Wide confidence intervals"
+    severity = "note"
+    advice = "Use more validation images (--validation 0.3) or cross-validation (--fold 1/5)."
+
+    def run(self, context: CheckContext) -> CheckResult:
+        """Compute the confidence interval of each class's recall."""
+        subset, counts = self._evaluated(context)
+        if not counts:
+            return self.not_applicable("The images have no labels.")
+        wide = sorted(
+            ((half_width(n), name) for name, n in counts.items() if half_width(n) > MAX_HALF_WIDTH),
+            key=lambda pair: (-pair[0], pair[1]),
+        )
+        return self.result([self._finding(subset, wide, len(counts))] if wide else [], len(counts))
+
+    def _evaluated(self, context: CheckContext) -> tuple[str, dict[str, int]]:
+        """Return on which images recall is measured, and their number per class."""
+        for name in ("test", "validation"):
+            if name in context.dataset.split:
+                return f"the {name} split", usable_counts(context, (name,))
+        counts = usable_counts(context)
+        return "a fifth of the images", {
+            name: max(1, round(VALIDATION_FRACTION * n)) for name, n in counts.items()
+        }
+
+    def _finding(self, subset: str, wide: list[tuple[float, str]], classes: int) -> Finding:
+        listed = [f"{shown(name)} ±{100 * width:.0f}" for width, name in wide[:LISTED]]
+        more = f" and {len(wide) - LISTED:,} more" if len(wide) > LISTED else ""
+        return self.finding_about(
+            [name for _, name in wide],
+            f"Measured on {subset}, the 95% confidence interval of a recall of 90% is wider than "
+            f"±10 percentage points for {len(wide):,} of {classes:,} classes: "
+            f"{', '.join(listed)}{more}.",
+            value=round(wide[0][0], 4),
+        )
+
+
+def half_width(n: int) -> float:
+    """Return the half-width of the 95% Wilson interval of a recall of 90% of `n` images."""
+    low, high = wilson_interval(round(ASSUMED_RECALL * n), n)
+    return (high - low) / 2

@@ -1,4 +1,8 @@
-"""KS201: images that show nothing, or nearly so."""
+"""KS201 to KS208: images that are blank, blurred, dark, bright, flat or of unusual colour.
+
+Thresholds are set on cats-dogs (1,399 photographs) and sign-digits (2,062 images): the comments
+give the extreme values of the normal images there.
+"""
 
 from __future__ import annotations
 
@@ -7,299 +11,256 @@ from numpy.typing import NDArray
 
 from kindsight.checks.check import Check, CheckResult
 from kindsight.checks.context import CheckContext
-from kindsight.checks.measurements import SINGLE_TONE
+from kindsight.checks.measurements import SINGLE_TONE, Measurements
 from kindsight.checks.rules.per_image import per_image_or_summary
 
 __all__ = [
-    "CONTRAST",
-    "FEWER",
     "BlankImages",
     "BlurredImages",
     "BrightImages",
-    "ColouredAmongGrey",
+    "ColourAmongGrey",
     "DarkImages",
-    "FewTones",
-    "GreyAmongColoured",
-    "LowContrast",
-    "odd_ones",
+    "FewGreyLevels",
+    "GreyAmongColour",
+    "LowContrastImages",
 ]
 
-# The grey levels' standard deviation below this is noise; cats-dogs begin at 15.
-CONTRAST = 4.0
+# Contrast below which an image is blank apart from noise; cats-dogs have at least 15.
+MIN_CONTRAST = 4.0
+
+# Contrast below which an image is reported; cats-dogs have at least 15, sign-digits 27. At a fifth
+# of their contrast most of them are below.
+LOW_CONTRAST = 12.0
+
+# Softness and blur (see Measurements) from which an image is blurred. Eight images of cats-dogs are
+# above, all visibly out of focus or with motion blur. Of images blurred by a Gaussian of 2 pixels
+# at 400 pixels, 19 of 20 are above; sign-digits have at most 0.11 and 0.57.
+SOFTNESS = 0.25
+BLUR = 0.67
+
+# An image is dark if the 99th percentile is below a third of white (cats-dogs: at least 104), or
+# the 95th percentile is almost black, apart from a lamp for example (cats-dogs: at least 82).
+DARK_P99 = 90
+DARK_P95 = 30
+
+# An image is bright if the 5th percentile is above this level (cats-dogs: at most 163), or the mean
+# is (cats-dogs: at most 222).
+BRIGHT_P05 = 200
+BRIGHT_MEAN = 235
+
+# Entropy in bits per pixel: photographs have 5 to 8 (cats-dogs: at least 4.9), drawings, signs and
+# logos 0 to 3.
+MIN_ENTROPY = 3.0
+
+# Chroma from which an image is coloured, in levels. Grey JPEGs reach 3; the least colourful image
+# of cats-dogs has 14.
+CHROMA = 8.0
+
+# In dark or faded images all channels are close, so grey also means less chroma than this fraction
+# of the contrast.
+CHROMA_PER_CONTRAST = 0.15
+
+# Grey or coloured images are reported if they are fewer than this fraction.
+MINORITY = 0.5
+
+
+def _not_blank(measured: Measurements) -> NDArray[np.bool_]:
+    shows: NDArray[np.bool_] = (measured.contrast >= MIN_CONTRAST) & (
+        measured.uniformity < SINGLE_TONE
+    )
+    return shows
 
 
 class BlankImages(Check):
-    """One tone, but for noise: a cap on the lens, a page left white, a placeholder."""
+    """Images of a single tone: a covered lens, an empty page, a placeholder."""
 
     code = "KS201"
     title = "Blank images"
     severity = "warning"
-    advice = "Leave them out, or fetch the right images."
+    advice = "Remove them, or replace them by the correct images."
 
     def run(self, context: CheckContext) -> CheckResult:
-        """Look at the images."""
+        """Report images of a single tone."""
         measured = context.measurements
-        wrong = (measured.contrast < CONTRAST) | (measured.plain >= SINGLE_TONE)
         return per_image_or_summary(
             self,
             context,
-            wrong,
-            measured.plain,
-            lambda row: f"{100 * measured.plain[row]:.0f}% of it has one tone.",
-            "are of one tone",
+            (measured.contrast < MIN_CONTRAST) | (measured.uniformity >= SINGLE_TONE),
+            measured.uniformity,
+            lambda row: f"{100 * measured.uniformity[row]:.0f}% of the pixels have one tone.",
+            "are blank",
         )
 
 
-# SECTION: KS203: images that are too dark.
+class BlurredImages(Check):
+    """Images that are out of focus, enlarged or have motion blur, judged at 224 x 224 pixels."""
 
-# The brightest hundredth does not reach a third of white; cats-dogs begin at 104.
-BRIGHTEST = 90
+    code = "KS202"
+    title = "Blurred images"
+    severity = "warning"
+    advice = "Remove the images that a person could not classify."
 
-# Or all but the brightest twentieth, a lamp say, is nearly black; cats-dogs begin at 82.
-NEARLY_ALL = 30
+    def run(self, context: CheckContext) -> CheckResult:
+        """Report blurred images."""
+        measured = context.measurements
+        extent = np.fmax(measured.softness / SOFTNESS, measured.blur / BLUR)
+
+        def message(row: int) -> str:
+            softness, blur = float(measured.softness[row]), float(measured.blur[row])
+            if softness >= SOFTNESS:
+                return f"Soft edges: {100 * softness:.0f}% of their energy remains after a blur."
+            return f"A further blur removes only {100 * (1 - blur):.0f}% of its detail."
+
+        return per_image_or_summary(
+            self,
+            context,
+            (extent >= 1) & (measured.contrast >= MIN_CONTRAST),
+            extent,
+            message,
+            "are blurred",
+        )
 
 
 class DarkImages(Check):
-    """Underexposed: hardly anything in it is even half bright."""
+    """Underexposed images: hardly any pixel is brighter than a third of white."""
 
     code = "KS203"
     title = "Dark images"
     severity = "warning"
     advice = (
-        "Leave out what you yourself could not tell; look whether one class is darker "
+        "Remove the images that a person could not classify, and check whether one class is darker "
         "than the others."
     )
 
     def run(self, context: CheckContext) -> CheckResult:
-        """Look at the images."""
+        """Report dark images."""
         measured = context.measurements
-        wrong = (measured.p99 < BRIGHTEST) | (measured.p95 < NEARLY_ALL)
         return per_image_or_summary(
             self,
             context,
-            wrong,
+            (measured.p99 < DARK_P99) | (measured.p95 < DARK_P95),
             255 - measured.p99,
             lambda row: (
-                f"95% of it is darker than {measured.p95[row]:.0f} of 255, 99% darker than "
-                f"{measured.p99[row]:.0f}."
+                f"95% of the pixels are darker than level {measured.p95[row]:.0f} of 255, 99% "
+                f"darker than {measured.p99[row]:.0f}."
             ),
             "are dark",
         )
 
 
-# SECTION: KS204: images that are too bright.
-
-# All but the darkest twentieth is brighter than this; cats-dogs end at 163.
-DARKEST = 200
-
-# Or the mean is; cats-dogs end at 222.
-MEAN = 235
-
-
 class BrightImages(Check):
-    """Overexposed, or washed out: hardly anything in it is darker than light grey."""
+    """Overexposed or faded images: hardly any pixel is darker than light grey."""
 
     code = "KS204"
     title = "Bright images"
     severity = "warning"
-    advice = "Leave out what you yourself could not tell; crop small objects out of a white ground."
+    advice = (
+        "Remove the images that a person could not classify; crop small objects on a white "
+        "background."
+    )
 
     def run(self, context: CheckContext) -> CheckResult:
-        """Look at the images."""
+        """Report bright images."""
         measured = context.measurements
-        wrong = (measured.p05 > DARKEST) | (measured.brightness > MEAN)
         return per_image_or_summary(
             self,
             context,
-            wrong,
+            (measured.p05 > BRIGHT_P05) | (measured.brightness > BRIGHT_MEAN),
             np.fmax(measured.p05, measured.brightness),
             lambda row: (
-                f"95% of it is brighter than {measured.p05[row]:.0f} of 255; the mean is "
-                f"{measured.brightness[row]:.0f}."
+                f"95% of the pixels are brighter than level {measured.p05[row]:.0f} of 255; the "
+                f"mean is {measured.brightness[row]:.0f}."
             ),
             "are bright",
         )
 
 
-# SECTION: KS205: images of low contrast.
-
-
-# The grey levels' standard deviation; cats-dogs begin at 15, sign-digits at 27. At a fifth of
-# their contrast most of theirs are below.
-LEAST_CONTRAST = 12.0
-
-
-class LowContrast(Check):
-    """Fog, a dirty lens, a faded print: all tones lie close together."""
+class LowContrastImages(Check):
+    """Images with a narrow range of tones: fog, a dirty lens, a faded print."""
 
     code = "KS205"
-    title = "Images of low contrast"
+    title = "Low-contrast images"
     severity = "warning"
-    advice = "Set the levels of all images in the same way, or leave these out."
+    advice = "Stretch the contrast of all images in the same manner, or remove these."
 
     def run(self, context: CheckContext) -> CheckResult:
-        """Look at the images."""
+        """Report images of low contrast that are not blank."""
         measured = context.measurements
-        wrong = (
-            (measured.contrast < LEAST_CONTRAST)
-            & (measured.contrast >= CONTRAST)
-            & (measured.plain < SINGLE_TONE)
-        )
         return per_image_or_summary(
             self,
             context,
-            wrong,
-            LEAST_CONTRAST - measured.contrast,
+            (measured.contrast < LOW_CONTRAST) & _not_blank(measured),
+            LOW_CONTRAST - measured.contrast,
             lambda row: (
-                f"Its tones stray by {measured.contrast[row]:.1f} of 255 levels about their mean."
+                f"The standard deviation of its grey levels is {measured.contrast[row]:.1f} of 255."
             ),
             "have low contrast",
         )
 
 
-# SECTION: KS208: images of few tones.
-
-# Bits a pixel: photographs have 5 to 8 (cats-dogs begin at 4.9), drawings, signs and logos 0 to 3.
-BITS = 3.0
-
-
-class FewTones(Check):
-    """Drawings, logos, diagrams, text, masks: images of a few flat tones, unlike photographs."""
-
-    code = "KS208"
-    title = "Images of few tones"
-    severity = "note"
-    advice = "Leave out what is none of your images."
-
-    def run(self, context: CheckContext) -> CheckResult:
-        """Look at the images."""
-        measured = context.measurements
-        wrong = (
-            (measured.entropy < BITS)
-            & (measured.contrast >= CONTRAST)
-            & (measured.plain < SINGLE_TONE)
-        )
-        return per_image_or_summary(
-            self,
-            context,
-            wrong,
-            BITS - measured.entropy,
-            lambda row: (
-                f"Its grey levels hold {measured.entropy[row]:.1f} bits a pixel, photographs 5 and "
-                "more."
-            ),
-            "have few tones",
-        )
-
-
-# SECTION: KS202: images that are blurred.
-
-# Chosen by looking at the images of cats-dogs that come first: eight of 1,399 are beyond, and
-# each is out of focus or moved. Images blurred on purpose by a Gaussian of two pixels in 400
-# are beyond to 19 in 20; sign-digits end at 0.11 and 0.57.
-SOFTNESS = 0.25
-SMEAR = 0.67
-
-
-class BlurredImages(Check):
-    """Out of focus, moved, or enlarged from something small, as seen at 224 x 224 pixels' size."""
-
-    code = "KS202"
-    title = "Blurred images"
-    severity = "warning"
-    advice = "Leave out what you yourself could not tell."
-
-    def run(self, context: CheckContext) -> CheckResult:
-        """Look at the images."""
-        measured = context.measurements
-        extent = np.fmax(measured.softness / SOFTNESS, measured.smear / SMEAR)
-        wrong = (extent >= 1) & (measured.contrast >= CONTRAST)  # else it is blank
-        return per_image_or_summary(
-            self,
-            context,
-            wrong,
-            extent,
-            lambda row: _message(float(measured.softness[row]), float(measured.smear[row])),
-            "are blurred",
-        )
-
-
-def _message(softness: float, smear: float) -> str:
-    if softness >= SOFTNESS:
-        return f"A slight blur leaves {100 * softness:.0f}% of its edges: they were soft before."
-    return f"Blurring it further changes it little, {100 * (1 - smear):.0f}%: it is smeared."
-
-
-# SECTION: Telling grey images from coloured ones, for the two checks that do.
-
-# Levels between the greatest and the least channel, in all but a hundredth of the image. Grey
-# images stored as JPEG reach 3; the least coloured of cats-dogs has 14.
-CHROMA = 8.0
-
-# In a dark or faded image all channels lie close together: there, grey is what has less colour
-# than this share of its contrast.
-SHARE = 0.15
-
-# What fewer than half are is the odd kind; with as many of both there is none.
-FEWER = 0.5
-
-
-def odd_ones(
-    check: Check, context: CheckContext, *, grey: bool, message: str, all_together: str
-) -> CheckResult:
-    """Find the grey images among coloured ones, or the coloured ones among grey ones."""
-    rows = context.readable_rows
-    chroma = context.measurements.chroma
-    below = np.minimum(CHROMA, SHARE * context.measurements.contrast)
-    so: NDArray[np.bool_] = (chroma < below) if grey else (chroma >= CHROMA)
-    share = float(so[rows].mean()) if len(rows) else 0.0
-    if share == 1.0:
-        return check.not_applicable(f"All images are {'grey' if grey else 'coloured'}.")
-    if share > FEWER or (share == FEWER and not grey):
-        return check.not_applicable(f"Most images are {'grey' if grey else 'coloured'}.")
-    extent = -chroma if grey else chroma
-    return per_image_or_summary(check, context, so, extent, lambda _: message, all_together)
-
-
-# SECTION: KS207: coloured images among grey ones.
-
-
-class ColouredAmongGrey(Check):
-    """Images with colour where most have none: another source, marks, a stain on a scan."""
-
-    code = "KS207"
-    title = "Coloured images among grey ones"
-    severity = "warning"
-    advice = "Look what is coloured: a mark may give the label away."
-
-    def run(self, context: CheckContext) -> CheckResult:
-        """Look at the images."""
-        return odd_ones(
-            self,
-            context,
-            grey=False,
-            message="It is coloured, and most others are grey.",
-            all_together="are coloured",
-        )
-
-
-# SECTION: KS206: grey images among coloured ones.
-
-
-class GreyAmongColoured(Check):
-    """Images without colour where most have some: another source, and a hint to a network."""
+class GreyAmongColour(Check):
+    """Grey images in a dataset of mostly colour images, perhaps from another source."""
 
     code = "KS206"
-    title = "Grey images among coloured ones"
+    title = "Grey images among colour images"
     severity = "warning"
-    advice = "If they belong to one class, find coloured ones for it, or make all images grey."
+    advice = "If they belong to one class, find colour images of it, or convert all images to grey."
 
     def run(self, context: CheckContext) -> CheckResult:
-        """Look at the images."""
-        return odd_ones(
+        """Report grey images if they are a minority."""
+        return _report_minority(self, context, grey=True)
+
+
+class ColourAmongGrey(Check):
+    """Colour images in a dataset of mostly grey images: another source, marks, stained scans."""
+
+    code = "KS207"
+    title = "Colour images among grey images"
+    severity = "warning"
+    advice = "Check what is coloured: a mark may reveal the label."
+
+    def run(self, context: CheckContext) -> CheckResult:
+        """Report colour images if they are a minority."""
+        return _report_minority(self, context, grey=False)
+
+
+def _report_minority(check: Check, context: CheckContext, *, grey: bool) -> CheckResult:
+    rows = context.readable_rows
+    chroma = context.measurements.chroma
+    limit = np.minimum(CHROMA, CHROMA_PER_CONTRAST * context.measurements.contrast)
+    affected: NDArray[np.bool_] = (chroma < limit) if grey else (chroma >= CHROMA)
+    fraction = float(affected[rows].mean()) if len(rows) else 0.0
+    name, other = ("grey", "colour") if grey else ("colour", "grey")
+    if fraction == 1.0:
+        return check.not_applicable(f"All images are {name} images.")
+    if fraction > MINORITY or (fraction == MINORITY and not grey):
+        return check.not_applicable(f"Most images are {name} images.")
+    extent = -chroma if grey else chroma
+    message = f"A {name} image; most other images are {other} images."
+    return per_image_or_summary(
+        check, context, affected, extent, lambda _: message, f"are {name} images"
+    )
+
+
+class FewGreyLevels(Check):
+    """Drawings, logos, diagrams, text and masks: images of a few flat tones."""
+
+    code = "KS208"
+    title = "Images with few grey levels"
+    severity = "note"
+    advice = "Remove the images that do not belong to the dataset."
+
+    def run(self, context: CheckContext) -> CheckResult:
+        """Report images of low entropy that are not blank."""
+        measured = context.measurements
+        return per_image_or_summary(
             self,
             context,
-            grey=True,
-            message="It is grey, and most others are coloured.",
-            all_together="are grey",
+            (measured.entropy < MIN_ENTROPY) & _not_blank(measured),
+            MIN_ENTROPY - measured.entropy,
+            lambda row: (
+                f"The entropy of its grey levels is {measured.entropy[row]:.1f} bits per pixel; "
+                "photographs have 5 or more."
+            ),
+            "have few grey levels",
         )

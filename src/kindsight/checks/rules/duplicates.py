@@ -1,4 +1,4 @@
-"""What the checks of duplicates have in common: groups become findings."""
+"""KS301 to KS304: identical files, re-encoded and transformed copies, near-duplicates."""
 
 from __future__ import annotations
 
@@ -9,128 +9,108 @@ from numpy.typing import NDArray
 
 from kindsight.checks.check import Check, CheckResult, Finding
 from kindsight.checks.context import CheckContext
-from kindsight.checks.duplicates.disjoint_sets import Groups
-from kindsight.checks.duplicates.search import Copies, find_duplicates
+from kindsight.checks.duplicates.disjoint_sets import DisjointSets
+from kindsight.checks.duplicates.search import find_duplicates
 
 __all__ = [
-    "CopiesCheck",
+    "DuplicatesCheck",
     "IdenticalFiles",
     "NearDuplicates",
-    "StoredAnew",
-    "TurnedCopies",
+    "ReencodedCopies",
+    "RotatedCopies",
     "group_findings",
 ]
 
+INCOMPLETE = (
+    "Too many images are similar to compare all pairs; only the most similar were compared."
+)
 
-class CopiesCheck(Check):
-    """Finds groups of copies of one kind.
+
+class DuplicatesCheck(Check):
+    """Reports groups of duplicates of one kind.
 
     Attributes
     ----------
     kind : str
-        One of :data:`kindsight.checks.duplicates.search.KINDS`.
+        One of :data:`kindsight.checks.duplicates.search.DUPLICATE_KINDS`.
     sentence : str
-        About a group; ``{n}`` stands for the number of its images.
+        Message about a group; ``{n}`` is the number of its images.
     """
 
     kind: ClassVar[str]
     sentence: ClassVar[str]
 
     def run(self, context: CheckContext) -> CheckResult:
-        """Look for copies."""
+        """Report the groups of duplicates."""
         if not len(context.readable_rows):
             return self.not_applicable("No image can be read.")
-        copies = find_duplicates(context)
-        result = self.result(
-            group_findings(self, context, copies.pairs[self.kind], self._values(copies)),
-            len(context.readable_rows),
-        )
-        if self.kind != "identical" and not copies.complete:
-            return self.remark(result, INCOMPLETE)
+        found = find_duplicates(context)
+        findings = group_findings(self, context, found.pairs[self.kind], found.values[self.kind])
+        result = self.result(findings, len(context.readable_rows))
+        if self.kind != "identical" and not found.complete:
+            return self.with_reason(result, INCOMPLETE)
         return result
-
-    def _values(self, copies: Copies) -> NDArray[np.float64]:
-        return copies.values[self.kind]
-
-
-INCOMPLETE = "So many of the images have the same outline that only those most alike were compared."
 
 
 def group_findings(
-    check: CopiesCheck,
+    check: DuplicatesCheck,
     context: CheckContext,
     pairs: NDArray[np.int64],
     values: NDArray[np.float64],
 ) -> list[Finding]:
-    """Make a finding of each group that pairs link; its value is that of its weakest link."""
-    groups = Groups(len(context.dataset))
-    groups.join(pairs)
-    leader = groups.leaders()
-    weakest: dict[int, float] = {}
-    for row, value in zip(leader[pairs[:, 0]].tolist(), values.tolist(), strict=True):
-        weakest[row] = min(value, weakest.get(row, value))
+    """Return a finding per group, largest first; its value is the lowest correlation of a pair."""
+    sets = DisjointSets(len(context.dataset))
+    sets.merge(pairs)
+    root = sets.roots()
+    lowest: dict[int, float] = {}
+    for row, value in zip(root[pairs[:, 0]].tolist(), values.tolist(), strict=True):
+        lowest[row] = min(value, lowest.get(row, value))
     found = [
-        check.finding(
-            context, rows, check.sentence.format(n=len(rows)), value=weakest[int(rows[0])]
-        )
-        for rows in groups.of_several()
+        check.finding(context, rows, check.sentence.format(n=len(rows)), value=lowest[int(rows[0])])
+        for rows in sets.groups()
     ]
     return sorted(found, key=lambda finding: (-len(finding.rows), finding.rows))
 
 
-# SECTION: KS301: files that are the same, byte for byte.
-
-
-class IdenticalFiles(CopiesCheck):
-    """The same file under several names."""
+class IdenticalFiles(DuplicatesCheck):
+    """Files with the same content under several names."""
 
     code = "KS301"
     title = "Identical files"
     severity = "warning"
-    advice = "Keep one of each."
+    advice = "Keep one file of each group."
     kind = "identical"
-    sentence = "These {n} files are the same, byte for byte."
+    sentence = "These {n} files are identical, byte for byte."
 
 
-# SECTION: KS304: images that are nearly the same.
-
-
-class NearDuplicates(CopiesCheck):
-    """Photographs of one burst, frames of one film, an image and the same cropped a little."""
-
-    code = "KS304"
-    title = "Nearly the same image"
-    severity = "warning"
-    advice = "Put each burst into one group, so that it stays on one side of a split."
-    kind = "near"
-    sentence = "These {n} images are nearly the same: of a burst, or cropped a little."
-
-
-# SECTION: KS302: the same image, stored anew.
-
-
-class StoredAnew(CopiesCheck):
-    """The same image at another quality, in another format or size, darker or brighter."""
+class ReencodedCopies(DuplicatesCheck):
+    """The same image at another quality, in another format or size, or darker or brighter."""
 
     code = "KS302"
-    title = "The same image stored anew"
+    title = "Re-encoded copies"
     severity = "warning"
-    advice = (
-        "Keep the best of each, or put each family into one group so that a split does not tear it."
-    )
-    kind = "stored"
-    sentence = "These {n} files show the same image, in another quality, format or size."
+    advice = "Keep the best file of each group, or give its files one group for the split."
+    kind = "reencoded"
+    sentence = "These {n} files show the same image at another quality, format or size."
 
 
-# SECTION: KS303: the same image, mirrored or turned.
-
-
-class TurnedCopies(CopiesCheck):
-    """The same image mirrored, turned by a quarter or more, or both: augmentation as files."""
+class RotatedCopies(DuplicatesCheck):
+    """The same image rotated or mirrored, such as augmented copies saved as files."""
 
     code = "KS303"
-    title = "The same image mirrored or turned"
+    title = "Rotated or mirrored copies"
     severity = "warning"
-    advice = "Keep the original, and let the training augment."
-    kind = "turned"
-    sentence = "These {n} files show the same image, mirrored or turned."
+    advice = "Keep the original and use augmentation in training."
+    kind = "rotated"
+    sentence = "These {n} files show the same image, rotated or mirrored."
+
+
+class NearDuplicates(DuplicatesCheck):
+    """Photographs of one burst, frames of one video, or slightly cropped copies."""
+
+    code = "KS304"
+    title = "Near-duplicates"
+    severity = "warning"
+    advice = "Give near-duplicates one group, so that the split keeps them together."
+    kind = "near"
+    sentence = "These {n} images are near-duplicates: a burst, or slightly cropped copies."

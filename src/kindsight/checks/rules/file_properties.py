@@ -1,4 +1,4 @@
-"""KS107: files that hold several images."""
+"""KS107 to KS111: frames, pixel format, size, aspect ratio and EXIF rotation."""
 
 from __future__ import annotations
 
@@ -10,196 +10,183 @@ from kindsight.checks.context import CheckContext
 from kindsight.checks.rules.per_image import per_image_or_summary
 
 __all__ = [
-    "ExtremeShapes",
-    "SeveralFrames",
-    "TurnedImages",
-    "UnusualPixels",
+    "ExifRotatedImages",
+    "ExtremeAspectRatios",
+    "MultiFrameFiles",
+    "UnusualPixelFormats",
     "UnusualSizes",
 ]
 
 
-class SeveralFrames(Check):
-    """Animations, scans of several pages, stereo pairs: of all of them the first image counts."""
+class MultiFrameFiles(Check):
+    """Animations, multi-page scans and stereo pairs, of which only the first frame is used."""
 
     code = "KS107"
-    title = "Files of several images"
+    title = "Files with several frames"
     severity = "warning"
-    advice = "If the other images in a file matter, save each as a file of its own."
+    advice = "Save each frame that matters as a file of its own."
 
     def run(self, context: CheckContext) -> CheckResult:
-        """Look at the images."""
+        """Report files with several frames."""
         rows = context.readable_rows
         frames = context.measurements.frames[rows]
-        kinds = context.measurements.format
-        order = np.argsort(-frames, kind="stable")
+        formats = context.measurements.format
         return self.result(
             (
                 self.finding(
                     context,
                     [rows[i]],
-                    f"The {kinds[rows[i]]} file holds {frames[i]:,} images, of which the first "
-                    "is used.",
+                    f"The {formats[rows[i]]} file has {frames[i]:,} frames; the first is used.",
                     value=float(frames[i]),
                 )
-                for i in order
+                for i in np.argsort(-frames, kind="stable")
                 if frames[i] > 1
             ),
             len(rows),
         )
 
 
-# SECTION: KS108: pixels that are stored in an unusual way.
+# Minimum mean transparency: a transparent corner of a screenshot has less.
+MIN_TRANSPARENCY = 0.001
 
-# Less than one pixel in a thousand: a corner of a screenshot, and no reason to say anything.
-TRANSPARENT = 0.001
-
-_KINDS = {
-    "CMYK": "inks (CMYK), whose colours on a screen are a guess without their profile",
-    "LAB": "CIE Lab colours, which few programs read alike",
-    "YCbCr": "brightness and colour differences",
-    "1": "black and white without greys",
-    "F": "floating-point numbers, whose white is not stated",
-    "I": "32-bit numbers, whose white is not stated",
+_MODES = {
+    "CMYK": "CMYK, whose colours depend on a profile",
+    "LAB": "CIE Lab, which programs convert differently",
+    "YCbCr": "luma and chroma (YCbCr)",
+    "1": "bilevel, without grey levels",
+    "F": "floating-point numbers of unknown range",
+    "I": "32-bit integers of unknown range",
 }
 
 
-class UnusualPixels(Check):
-    """CMYK, 16 bits a sample, floats, two tones, transparency: read here, and elsewhere otherwise.
+class UnusualPixelFormats(Check):
+    """CMYK, 16-bit, floating-point, bilevel or transparent images, which programs read differently.
 
-    What is transparent is laid on white; another program may show what lies behind, or black.
+    kindsight composites transparent pixels on white; other programs may use black.
     """
 
     code = "KS108"
-    title = "Unusual kinds of pixels"
+    title = "Unusual pixel formats"
     severity = "note"
     advice = (
-        "Nothing, as long as training and use both go through kindsight; otherwise save "
-        "them as 8-bit RGB."
+        "Nothing, if kindsight is used for both training and prediction; otherwise convert the "
+        "images to 8-bit RGB."
     )
 
     def run(self, context: CheckContext) -> CheckResult:
-        """Look at the images."""
+        """Report images by mode and transparency."""
         modes, transparency = context.measurements.mode, context.measurements.transparency
-        found = []
+        findings = []
         for row in context.readable_rows:
-            share = float(transparency[row])
-            message = _what(str(modes[row]))
-            if message is None and share >= TRANSPARENT:
-                message = f"It is {100 * share:.0f}% transparent, and is laid on white."
-                if share < 0.01:
-                    message = "A little of it is transparent, and is laid on white."
+            fraction = float(transparency[row])
+            message = _describe_mode(str(modes[row]))
+            if message is None and fraction >= MIN_TRANSPARENCY:
+                percent = "Less than 1%" if fraction < 0.01 else f"{100 * fraction:.0f}%"
+                message = f"{percent} transparent; composited on white."
             if message is not None:
-                found.append(self.finding(context, [row], message))
-        return self.result(found, len(context.readable_rows))
+                findings.append(self.finding(context, [row], message))
+        return self.result(findings, len(context.readable_rows))
 
 
-def _what(mode: str) -> str | None:
-    """Say what is unusual about a mode; None where nothing is."""
+def _describe_mode(mode: str) -> str | None:
     plain = mode.split("+", maxsplit=1)[0]
     if "16" in plain:
-        return "Its samples have 16 bits, of which the upper 8 count."
-    kind = _KINDS.get(plain)
-    return f"Its pixels are {kind}." if kind else None
+        return "The samples have 16 bits; only the upper 8 are used."
+    kind = _MODES.get(plain)
+    return f"The pixels are {kind}." if kind else None
 
 
-# SECTION: KS109: images that are very small, very large, or of another size than the rest.
-
-# A shorter side of fewer pixels says little: the smallest common data sets have 28 and 32.
+# Shorter side in pixels; the smallest common datasets have 28 and 32.
 TINY = 24
 
-# Above 60 megapixels: no usual camera; a scan, a panorama, or a mistake.
+# Pixels; no usual camera has more, so it is a scan, a panorama or a mistake.
 HUGE = 60_000_000
 
-# The side of a square of the same area is this many times the middle image's, or a part of it.
-# A folder of mixed photographs spans less: cats-dogs 0.2 to 2.1 times, whatever their sources.
+# Ratio of the side (square root of the area) to the median side. The photographs of cats-dogs, from
+# many sources, have 0.2 to 2.1.
 FACTOR = 5.0
 
-# Where nearly all images have one size, less is unusual: Tukey's far outliers, if the factor is
-# at least this.
-NARROW_FACTOR = 1.5
-SPREADS = 3.0
+# If most images have one size, Tukey's far outliers (3 interquartile ranges) of at least this ratio
+# are reported, too.
+OUTLIER_FACTOR = 1.5
+OUTLIER_RANGES = 3.0
 
 
 class UnusualSizes(Check):
-    """Images that are tiny, huge, or far from the size of the others."""
+    """Images that are tiny, huge, or far from the median size."""
 
     code = "KS109"
     title = "Images of unusual size"
     severity = "warning"
-    advice = "Replace thumbnails by the images themselves; leave icons out; make scans smaller."
+    advice = "Replace thumbnails by the originals, remove icons, and reduce the size of scans."
 
     def run(self, context: CheckContext) -> CheckResult:
-        """Look at the images."""
+        """Compare sizes with the median size."""
         rows = context.readable_rows
         if not len(rows):
             return self.not_applicable("No image can be read.")
         height = context.measurements.height[rows].astype(np.float64)
         width = context.measurements.width[rows].astype(np.float64)
         side = np.sqrt(height * width)
-        middle = float(np.median(side))
-        factor = np.maximum(side / middle, middle / side)
-        wrong = _far(side, factor)
-        # Where the middle image is tiny itself, that is how these data are.
-        if middle >= 2 * TINY:
-            wrong |= np.minimum(height, width) < TINY
-        if middle**2 <= HUGE:
-            wrong |= height * width > HUGE
-        found = []
-        for i in np.flatnonzero(wrong)[np.argsort(-factor[wrong], kind="stable")]:
-            than = "larger" if side[i] > middle else "smaller"
+        median = float(np.median(side))
+        factor = np.maximum(side / median, median / side)
+        unusual = _size_outliers(side, factor)
+        # If the median image is tiny or huge, too, this is typical of the dataset.
+        if median >= 2 * TINY:
+            unusual |= np.minimum(height, width) < TINY
+        if median**2 <= HUGE:
+            unusual |= height * width > HUGE
+        findings = []
+        for i in np.flatnonzero(unusual)[np.argsort(-factor[unusual], kind="stable")]:
+            than = "larger" if side[i] > median else "smaller"
             message = (
-                f"It is {height[i]:,.0f} x {width[i]:,.0f} pixels (height x width), "
-                f"{factor[i]:.1f} times {than} than the middle image."
+                f"It has {height[i]:,.0f} x {width[i]:,.0f} pixels (height x width), "
+                f"{factor[i]:.1f} times {than} than the median image."
             )
-            found.append(self.finding(context, [rows[i]], message, value=float(factor[i])))
-        return self.result(found, len(rows))
+            findings.append(self.finding(context, [rows[i]], message, value=float(factor[i])))
+        return self.result(findings, len(rows))
 
 
-def _far(side: NDArray[np.float64], factor: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Say which are far from the others."""
+def _size_outliers(side: NDArray[np.float64], factor: NDArray[np.float64]) -> NDArray[np.bool_]:
     low, high = np.percentile(side, [25, 75])
-    reach = SPREADS * (high - low)
+    reach = OUTLIER_RANGES * (high - low)
     outside = (side < low - reach) | (side > high + reach)
-    far: NDArray[np.bool_] = (factor >= FACTOR) | (outside & (factor >= NARROW_FACTOR))
+    far: NDArray[np.bool_] = (factor >= FACTOR) | (outside & (factor >= OUTLIER_FACTOR))
     return far
 
 
-# SECTION: KS110: images that are very long or very tall.
-
-# The square in the middle, which networks are given, is then 36% of the image or less. Cameras
-# make 1.33 to 1.78, telephones 2.2; the longest of cats-dogs is 2.8.
-PROPORTION = 2.8
+# Ratio of the longer to the shorter side, above which the centre square is less than 36% of the
+# image. Cameras have 1.33 to 1.78, phones 2.2; the maximum in cats-dogs is 2.8.
+ASPECT_RATIO = 2.8
 
 
-class ExtremeShapes(Check):
-    """Panoramas, strips and banners: most of them is lost, or squeezed, on the way to a square."""
+class ExtremeAspectRatios(Check):
+    """Panoramas, strips and banners, of which most is cropped or squeezed by the resizing."""
 
     code = "KS110"
-    title = "Images of extreme shape"
+    title = "Extreme aspect ratios"
     severity = "warning"
-    advice = "Cut out the part that matters, or train with --resize pad."
+    advice = "Crop the images to the object, or train with --resize pad."
 
     def run(self, context: CheckContext) -> CheckResult:
-        """Look at the images."""
+        """Report images by aspect ratio."""
         height = context.measurements.height.astype(np.float64)
         width = context.measurements.width.astype(np.float64)
-        proportion = np.maximum(height, width) / np.maximum(1, np.minimum(height, width))
+        ratio = np.maximum(height, width) / np.maximum(1, np.minimum(height, width))
         return per_image_or_summary(
             self,
             context,
-            proportion > PROPORTION,
-            proportion,
+            ratio > ASPECT_RATIO,
+            ratio,
             lambda row: (
-                f"It is {height[row]:,.0f} x {width[row]:,.0f} pixels (height x width): a square "
-                f"from its middle shows {100 / proportion[row]:.0f}% of it."
+                f"It has {height[row]:,.0f} x {width[row]:,.0f} pixels (height x width); the "
+                f"centre square is {100 / ratio[row]:.0f}% of it."
             ),
-            f"are longer than {PROPORTION} times their width",
+            f"have an aspect ratio above {ASPECT_RATIO}",
         )
 
 
-# SECTION: KS111: images that lie in their file otherwise than they are seen.
-
-_HOW = {
+_ORIENTATIONS = {
     2: "mirrored",
     3: "upside down",
     4: "upside down and mirrored",
@@ -210,16 +197,16 @@ _HOW = {
 }
 
 
-class TurnedImages(Check):
-    """Images that EXIF says are to be turned: done here, and forgotten by many programs."""
+class ExifRotatedImages(Check):
+    """Images with an EXIF orientation, which kindsight applies and many programs ignore."""
 
     code = "KS111"
-    title = "Images turned by EXIF"
+    title = "Images rotated by EXIF"
     severity = "note"
-    advice = "Nothing for kindsight; turn copies for good before you give them to other programs."
+    advice = "Nothing for kindsight; for other programs, save rotated copies without the EXIF tag."
 
     def run(self, context: CheckContext) -> CheckResult:
-        """Look at the images."""
+        """Report images by EXIF orientation."""
         orientation = context.measurements.orientation
         rows = context.readable_rows
         return self.result(
@@ -227,12 +214,12 @@ class TurnedImages(Check):
                 self.finding(
                     context,
                     [row],
-                    f"The image is stored {_HOW[int(orientation[row])]} and turned when it is "
-                    f"read (EXIF orientation {orientation[row]}).",
+                    f"The image is stored {_ORIENTATIONS[int(orientation[row])]} and rotated when "
+                    f"it is read (EXIF orientation {orientation[row]}).",
                     value=float(orientation[row]),
                 )
                 for row in rows
-                if int(orientation[row]) in _HOW
+                if int(orientation[row]) in _ORIENTATIONS
             ),
             len(rows),
         )

@@ -1,4 +1,11 @@
-"""KS403: labels that are probably wrong."""
+"""KS403: probable label errors, found by confident learning.
+
+C. Northcutt, L. Jiang, I. Chuang, "Confident learning: estimating uncertainty in dataset labels",
+Journal of Artificial Intelligence Research 70 (2021), 1373-1411, arXiv:1911.00068, written from the
+paper. The confident joint counts the images of each given label that are confidently of each class.
+It estimates how many labels of each pair of classes are wrong; that many are reported, those with
+the largest margin first (section 3.2, "prune by noise rate").
+"""
 
 from __future__ import annotations
 
@@ -7,196 +14,187 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from kindsight.checks.check import Check, CheckResult, Finding
+from kindsight.checks.check import Check, CheckResult
 from kindsight.checks.context import CheckContext, OutOfFoldPredictions
+from kindsight.checks.rules.labels import NO_PREDICTIONS
 from kindsight.dataset.names import shown
 from kindsight.evaluation.intervals import wilson_interval
 
 __all__ = [
-    "Doubts",
-    "WrongLabels",
-    "answers_right",
+    "LabelErrors",
+    "SuspectLabels",
+    "better_than_majority",
     "confident_joint",
-    "doubt_labels",
     "estimate_joint",
+    "find_label_errors",
     "thresholds",
 ]
-
-# SECTION: Confident learning: which labels are probably wrong, from probabilities alone.
-#
-# C. Northcutt, L. Jiang, I. Chuang, "Confident learning: estimating uncertainty in dataset labels",
-# Journal of Artificial Intelligence Research 70 (2021), 1373-1411, arXiv:1911.00068. Written from
-# the paper. In its words: an image's given label is ``y~`` and its true one ``y*``; the confident
-# joint counts the images of each given label that are confidently of each class; from it follows
-# how many labels of each pair of classes are wrong, and so many are pruned, those first that speak
-# most against their label (section 3.2, "prune by noise rate").
 
 Probabilities = NDArray[np.float64]
 
 FEWEST = 10
-"""Images of a class below which its mean probability says too little: such labels are not
-doubted, and no image is moved to such a class."""
+"""Images of a class below which its mean probability is unreliable: its labels are not checked, and
+it is never suggested."""
+
+
+class LabelErrors(Check):
+    """Labels that a classifier, not trained on the image, contradicts with confidence.
+
+    Confident learning (Northcutt, Jiang, Chuang 2021) on out-of-fold probabilities.
+    """
+
+    code = "KS403"
+    title = "Probable label errors"
+    severity = "warning"
+    cost = "full"
+    advice = "Check each image; --apply FILE writes a table with the suggested labels."
+
+    def run(self, context: CheckContext) -> CheckResult:
+        """Report the labels that are probably wrong."""
+        predictions = context.out_of_fold
+        if (
+            predictions is None
+            or predictions.probabilities.shape[1] < 2
+            or not len(predictions.rows)
+        ):
+            return self.not_applicable(NO_PREDICTIONS)
+        targets = context.dataset.targets[predictions.rows]
+        if not better_than_majority(predictions, targets):
+            return self.not_applicable(
+                "The features do not separate these classes better than predicting the largest "
+                "class, so they cannot show which labels are wrong."
+            )
+        suspects = find_label_errors(predictions.probabilities, targets)
+        names = context.dataset.classes
+        findings = []
+        for index, other, margin in zip(
+            suspects.rows.tolist(), suspects.suggested.tolist(), suspects.margin.tolist(),
+            strict=True,
+        ):  # fmt: skip
+            own, probability = int(targets[index]), predictions.probabilities[index]
+            findings.append(
+                self.finding(
+                    context,
+                    [int(predictions.rows[index])],
+                    f"Labelled {shown(names[own])}; a classifier not trained on it predicts "
+                    f"{shown(names[other])} ({probability[other]:.0%} against "
+                    f"{probability[own]:.0%}).",
+                    suggestion=names[other],
+                    value=round(float(margin), 4),
+                )
+            )
+        return self.result(findings, suspects.examined)
+
+
+def better_than_majority(predictions: OutOfFoldPredictions, targets: NDArray[np.int64]) -> bool:
+    """Return whether the lower 95% bound of the accuracy is above the largest class's frequency."""
+    n = len(targets)
+    if n == 0:
+        return False
+    correct = int((predictions.probabilities.argmax(axis=1) == targets).sum())
+    return wilson_interval(correct, n)[0] > int(np.bincount(targets).max()) / n
 
 
 @dataclass(frozen=True)
-class Doubts:
-    """Labels that are probably wrong, the most doubtful first.
+class SuspectLabels:
+    """Labels that are probably wrong, the largest margin first.
 
     Parameters
     ----------
     rows : int64 array (m,)
-        Places in the probabilities.
+        Rows of the probabilities.
     suggested : int64 array (m,)
-        The class that each is probably of.
+        Most probable class of each.
     margin : float64 array (m,)
-        The probability of the given class minus that of the suggested one, -1 to 0.
-    judged : int
-        How many labels were looked at.
+        Probability of the given class minus that of the suggested one, -1 to 0.
+    examined : int
+        Number of labels examined.
     """
 
     rows: NDArray[np.int64]
     suggested: NDArray[np.int64]
     margin: NDArray[np.float64]
-    judged: int
+    examined: int
 
 
-def doubt_labels(probabilities: Probabilities, given: NDArray[np.int64]) -> Doubts:
-    """Find labels that are probably wrong.
+def find_label_errors(probabilities: Probabilities, targets: NDArray[np.int64]) -> SuspectLabels:
+    """Return the labels that are probably wrong.
 
     Parameters
     ----------
     probabilities : float64 array (n, k)
-        Of a classifier that has not seen the image; rows sum to 1.
-    given : int64 array (n,)
-        The labels, 0 to k - 1.
+        Out-of-fold probabilities; rows sum to 1.
+    targets : int64 array (n,)
+        Class of each label, 0 to k - 1.
 
     Returns
     -------
-    Doubts
-        Only images for which another class is more probable than their own.
+    SuspectLabels
+        Only images for which another class is more probable.
     """
     n, k = probabilities.shape
-    limits = thresholds(probabilities, given)
-    joint = estimate_joint(confident_joint(probabilities, given, limits), given)
-    answer = probabilities.argmax(axis=1)
-    own = probabilities[np.arange(n), given]
+    limits = thresholds(probabilities, targets)
+    joint = estimate_joint(confident_joint(probabilities, targets, limits), targets)
+    predicted = probabilities.argmax(axis=1)
+    own = probabilities[np.arange(n), targets]
     wrong = np.zeros(n, np.bool_)
     for label in range(k):
-        rows = np.flatnonzero(given == label)
+        rows = np.flatnonzero(targets == label)
         for other in np.flatnonzero(joint[label] >= 0.5):
             if other == label:
                 continue
             number = round(float(joint[label, other]))
             against = probabilities[rows, other] - own[rows]
             wrong[rows[np.argsort(-against, kind="stable")[:number]]] = True
-    judged = np.isfinite(limits)
-    rows = np.flatnonzero(wrong & (answer != given) & judged[answer])
-    margin = own[rows] - probabilities[rows, answer[rows]]
+    checked = np.isfinite(limits)
+    rows = np.flatnonzero(wrong & (predicted != targets) & checked[predicted])
+    margin = own[rows] - probabilities[rows, predicted[rows]]
     order = np.lexsort((rows, margin))
-    return Doubts(
-        rows[order], answer[rows][order], margin[order], int(judged[given].sum()) if n else 0
+    return SuspectLabels(
+        rows[order], predicted[rows][order], margin[order], int(checked[targets].sum()) if n else 0
     )
 
 
-def thresholds(probabilities: Probabilities, given: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Return the mean probability of each class over the images labelled so, float64 (k,).
+def thresholds(probabilities: Probabilities, targets: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return the mean probability of each class over its images, float64 (k,).
 
-    Infinite for classes of fewer than :data:`FEWEST` images: nothing is confidently of them.
+    Infinite for classes of fewer than :data:`FEWEST` images.
     """
     n, k = probabilities.shape
-    counts = np.bincount(given, minlength=k)
-    sums = np.bincount(given, weights=probabilities[np.arange(n), given], minlength=k)
+    counts = np.bincount(targets, minlength=k)
+    sums = np.bincount(targets, weights=probabilities[np.arange(n), targets], minlength=k)
     return np.where(counts >= FEWEST, sums / np.maximum(counts, 1), np.inf)
 
 
 def confident_joint(
-    probabilities: Probabilities, given: NDArray[np.int64], limits: NDArray[np.float64]
+    probabilities: Probabilities, targets: NDArray[np.int64], limits: NDArray[np.float64]
 ) -> NDArray[np.int64]:
-    """Count images by given label (row) and the class that they are confidently of (column).
+    """Return the number of images by label (row) and confident class (column), int64 (k, k).
 
-    An image is confidently of a class whose probability reaches the class's threshold; of
-    several the most probable. Images that are of none are not counted.
+    The confident class is the most probable one whose probability reaches its threshold; images
+    without one are not counted.
     """
     k = probabilities.shape[1]
     reached = np.where(probabilities >= limits, probabilities, -1.0)
     best = reached.argmax(axis=1)
     counted = reached.max(axis=1) >= 0
-    cells = given[counted] * k + best[counted]
+    cells = targets[counted] * k + best[counted]
     return np.bincount(cells, minlength=k * k).reshape(k, k).astype(np.int64)
 
 
-def estimate_joint(counts: NDArray[np.int64], given: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Scale the confident joint so that each row sums to the images with that label.
+def estimate_joint(counts: NDArray[np.int64], targets: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return the confident joint scaled so that each row sums to the images with that label.
 
     Returns
     -------
     float64 array (k, k)
-        How many images of each label (row) are of each class (column). A label without a
-        confident image is taken to be right.
+        Estimated number of images by label (row) and true class (column). Labels without a
+        confident image are taken to be correct.
     """
     k = len(counts)
-    totals = np.bincount(given, minlength=k)
+    totals = np.bincount(targets, minlength=k)
     sums = counts.sum(axis=1)
     scaled: NDArray[np.float64] = counts * (totals / np.maximum(sums, 1))[:, None]
     empty = sums == 0
     scaled[empty, empty] = totals[empty]
     return scaled
-
-
-class WrongLabels(Check):
-    """Labels that a classifier which has not seen the image contradicts with confidence.
-
-    Confident learning (Northcutt, Jiang, Chuang 2021) on out-of-fold probabilities.
-    """
-
-    code = "KS403"
-    title = "Labels that are probably wrong"
-    severity = "warning"
-    cost = "full"
-    advice = "Look at each; --apply FILE writes a table with the suggested labels."
-
-    def run(self, context: CheckContext) -> CheckResult:
-        """Doubt the labels."""
-        answers = context.out_of_fold
-        if answers is None or answers.probabilities.shape[1] < 2 or not len(answers.rows):
-            return self.not_applicable("There are no answers of a classifier to hold labels to.")
-        given = context.dataset.targets[answers.rows]
-        if not answers_right(answers, given):
-            return self.not_applicable(
-                "The features tell these classes apart no better than guessing does, so they "
-                "cannot say which label is wrong."
-            )
-        doubts = doubt_labels(answers.probabilities, given)
-        return self.result(
-            [
-                self._finding(context, answers, int(given[doubts.rows[i]]), doubts, i)
-                for i in range(len(doubts.rows))
-            ],
-            doubts.judged,
-        )
-
-    def _finding(
-        self, context: CheckContext, answers: OutOfFoldPredictions, own: int, doubts: Doubts, i: int
-    ) -> Finding:
-        place, other = int(doubts.rows[i]), int(doubts.suggested[i])
-        row = int(answers.rows[place])
-        names = context.dataset.classes
-        chances = answers.probabilities[place]
-        return self.finding(
-            context,
-            [row],
-            f"Labelled {shown(names[own])}; a classifier that has not seen it takes it for "
-            f"{shown(names[other])} ({chances[other]:.0%}, against {chances[own]:.0%}).",
-            suggestion=names[other],
-            value=round(float(doubts.margin[i]), 4),
-        )
-
-
-def answers_right(answers: OutOfFoldPredictions, given: NDArray[np.int64]) -> bool:
-    """Say whether the answers are surely better than always naming the commonest label."""
-    n = len(given)
-    if n == 0:
-        return False
-    right = int((answers.probabilities.argmax(axis=1) == given).sum())
-    commonest = int(np.bincount(given).max()) / n
-    return wilson_interval(right, n)[0] > commonest

@@ -1,4 +1,4 @@
-"""KS401: one image, byte for byte, under several labels."""
+"""KS401, KS402 and KS405: duplicates with different labels, and near-identical classes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from kindsight.checks.check import Check, CheckResult, Finding
+from kindsight.checks.check import Check, CheckResult, Finding, Severity
 from kindsight.checks.context import CheckContext
 from kindsight.checks.duplicates.search import find_duplicates
 from kindsight.dataset.names import shown, shown_list
@@ -16,32 +16,33 @@ from kindsight.dataset.table import ImageDataset
 from kindsight.evaluation.intervals import wilson_interval
 
 __all__ = [
-    "ClassesAlike",
-    "CopiesSeveralLabels",
-    "SameImageSeveralLabels",
-    "label_of_most",
-    "separability",
+    "NO_PREDICTIONS",
+    "DuplicatesWithDifferentLabels",
+    "IdenticalWithDifferentLabels",
+    "NearIdenticalClasses",
+    "majority_label",
+    "pairwise_accuracy",
 ]
 
-# SECTION: What the copies of an image agree on.
+NO_PREDICTIONS = "There are no out-of-fold predictions to compare the labels with."
 
 
-def label_of_most(dataset: ImageDataset, rows: Sequence[int]) -> str | None:
-    """Return the label that more than half of the rows have; None where none has."""
+def majority_label(dataset: ImageDataset, rows: Sequence[int]) -> str | None:
+    """Return the label of more than half of the rows, or None."""
     label, n = Counter(dataset.label[row] for row in rows).most_common(1)[0]
     return label if 2 * n > len(rows) else None
 
 
-class SameImageSeveralLabels(Check):
-    """Byte-identical files with different labels: at least one of them is wrong."""
+class IdenticalWithDifferentLabels(Check):
+    """Identical files with different labels, of which at least one is wrong."""
 
     code = "KS401"
-    title = "The same image under several labels"
+    title = "Identical files with different labels"
     severity = "error"
-    advice = "Keep the file that is in the right class."
+    advice = "Keep only the file with the correct label."
 
     def run(self, context: CheckContext) -> CheckResult:
-        """Compare the labels of files with one digest."""
+        """Compare the labels of files with the same digest."""
         dataset = context.dataset
         if not any(dataset.label):
             return self.not_applicable("The images have no labels.")
@@ -54,145 +55,142 @@ class SameImageSeveralLabels(Check):
         for rows in rows_of.values():
             labels = sorted({str(dataset.label[row]) for row in rows})
             if len(labels) > 1:
-                findings.append(
-                    self.finding(
-                        context,
-                        rows,
-                        f"One image, byte for byte, is labelled {shown_list(labels)}.",
-                        suggestion=label_of_most(dataset, rows),
-                    )
-                )
+                message = f"Identical files are labelled {shown_list(labels)}."
+                suggestion = majority_label(dataset, rows)
+                findings.append(self.finding(context, rows, message, suggestion=suggestion))
         return self.result(findings, sum(map(len, rows_of.values())))
 
 
-# SECTION: KS402: copies of one image, stored anew or nearly alike, under several labels.
+_CONFLICTS: tuple[tuple[tuple[str, ...], str, Severity], ...] = (
+    (("identical", "reencoded"), "Re-encoded copies of an image", "error"),
+    (("identical", "reencoded", "rotated"), "Rotated or mirrored copies of an image", "warning"),
+    (("identical", "reencoded", "rotated", "near"), "Near-duplicates", "warning"),
+)
 
 
-class CopiesSeveralLabels(Check):
-    """Copies of an image with different labels, where they are not byte-identical.
+class DuplicatesWithDifferentLabels(Check):
+    """Copies or near-duplicates of an image with different labels.
 
-    An image that was merely stored anew cannot be of two classes: an error. Mirrored ones, and
-    images of one burst, can be.
+    For re-encoded copies this is an error. Rotated or mirrored copies and near-duplicates may
+    belong to different classes.
     """
 
     code = "KS402"
-    title = "Copies of an image under several labels"
+    title = "Duplicates with different labels"
     severity = "error"
-    advice = "Look at them side by side and give them one label."
+    advice = "Compare the images and give them one label."
 
     def run(self, context: CheckContext) -> CheckResult:
-        """Compare the labels of copies."""
+        """Compare the labels of duplicates."""
         dataset = context.dataset
         if not any(dataset.label):
             return self.not_applicable("The images have no labels.")
         if not len(context.readable_rows):
             return self.not_applicable("No image can be read.")
-        copies = find_duplicates(context)
-        told: set[tuple[int, ...]] = set()
+        duplicates = find_duplicates(context)
+        reported: set[tuple[int, ...]] = set()
         findings: list[Finding] = []
-        for kinds, what in (
-            (("identical", "stored"), "The same image, stored anew,"),
-            (("identical", "stored", "turned"), "The same image, mirrored or turned,"),
-            (("identical", "stored", "turned", "near"), "Nearly the same image"),
-        ):
-            severity = "error" if len(kinds) == 2 else "warning"
-            for rows in copies.groups(kinds):
+        for kinds, subject, severity in _CONFLICTS:
+            for rows in duplicates.groups(kinds):
                 group = tuple(rows.tolist())
                 labels = sorted({str(dataset.label[r]) for r in group if dataset.label[r]})
-                same = len({dataset.digest[row] for row in group}) == 1
-                if len(labels) < 2 or same or group in told:
+                identical = len({dataset.digest[row] for row in group}) == 1
+                if len(labels) < 2 or identical or group in reported:
                     continue
-                told.add(group)
+                reported.add(group)
                 findings.append(
                     self.finding(
                         context,
                         group,
-                        f"{what} is labelled {shown_list(labels)}.",
-                        suggestion=label_of_most(dataset, group),
-                        severity=severity,  # type: ignore[arg-type]
+                        f"{subject} are labelled {shown_list(labels)}.",
+                        suggestion=majority_label(dataset, group),
+                        severity=severity,
                     )
                 )
         return self.result(findings, len(context.readable_rows))
 
 
-# SECTION: KS405: classes that the features cannot tell apart.
-
-SURELY_BELOW = 0.75
-"""Half way from guessing to certainty, for two classes."""
+MAX_ACCURACY = 0.75
+"""Upper end of the 95% interval of the pairwise accuracy, below which two classes are reported:
+half-way between random guessing and perfect separation."""
 
 FEWEST = 10
-"""Images that each of two classes must have."""
+"""Images that each of the two classes needs."""
 
-MOST = 50
-"""Pairs that are listed."""
+MAX_PAIRS = 50
+"""Pairs that are reported."""
 
 
-class ClassesAlike(Check):
-    """Pairs of classes that a classifier confuses nearly as if it guessed between the two."""
+class NearIdenticalClasses(Check):
+    """Pairs of classes that a classifier distinguishes hardly better than by random guessing."""
 
     code = "KS405"
-    title = "Classes that cannot be told apart"
+    title = "Near-identical classes"
     severity = "warning"
     cost = "full"
-    advice = "Merge them if they are one thing; else try larger images: --size 300."
+    advice = "Merge them if they are one class; otherwise try larger images, such as --size 300."
 
     def run(self, context: CheckContext) -> CheckResult:
-        """Compare each class with each other one."""
-        answers = context.out_of_fold
-        if answers is None or answers.probabilities.shape[1] < 2 or not len(answers.rows):
-            return self.not_applicable("There are no answers of a classifier to hold labels to.")
-        given = context.dataset.targets[answers.rows]
-        counts = np.bincount(given, minlength=answers.probabilities.shape[1])
-        right = separability(answers.probabilities, given)
+        """Compare each pair of classes."""
+        predictions = context.out_of_fold
+        if (
+            predictions is None
+            or predictions.probabilities.shape[1] < 2
+            or not len(predictions.rows)
+        ):
+            return self.not_applicable(NO_PREDICTIONS)
+        targets = context.dataset.targets[predictions.rows]
+        counts = np.bincount(targets, minlength=predictions.probabilities.shape[1])
+        accuracy = pairwise_accuracy(predictions.probabilities, targets)
         enough = np.flatnonzero(counts >= FEWEST)
-        alike = []
+        pairs = []
         for i, one in enumerate(enough.tolist()):
             for other in enough[i + 1 :].tolist():
-                # Both classes count alike, as many images as the rarer one has.
+                # Both classes count equally, as if both had as many images as the smaller one.
                 n = 2 * int(min(counts[one], counts[other]))
-                share = (right[one, other] + right[other, one]) / 2
-                _, high = wilson_interval(round(share * n), n)
-                if high < SURELY_BELOW:
-                    alike.append((float(share), one, other, high))
+                mean = (accuracy[one, other] + accuracy[other, one]) / 2
+                _, high = wilson_interval(round(mean * n), n)
+                if high < MAX_ACCURACY:
+                    pairs.append((float(mean), one, other, high))
         names = context.dataset.classes
         return self.result(
             (
                 self.finding_about(
                     [names[one], names[other]],
-                    f"Between {shown(names[one])} and {shown(names[other])} a classifier is right "
-                    f"for {share:.0%} of their images, for {high:.0%} at most (95% interval); "
-                    "guessing gives 50%.",
-                    value=round(share, 4),
+                    f"A classifier distinguishes {shown(names[one])} from {shown(names[other])} "
+                    f"with {mean:.0%} accuracy, at most {high:.0%} (95% CI); random guessing has "
+                    "50%.",
+                    value=round(mean, 4),
                 )
-                for share, one, other, high in sorted(alike)[:MOST]
+                for mean, one, other, high in sorted(pairs)[:MAX_PAIRS]
             ),
             len(enough),
         )
 
 
-def separability(
-    probabilities: NDArray[np.float64], given: NDArray[np.int64]
+def pairwise_accuracy(
+    probabilities: NDArray[np.float64], targets: NDArray[np.int64]
 ) -> NDArray[np.float64]:
-    """Say how often a class is told from each other one, when only these two are in question.
+    """Return how often images of a class are preferred to each other class.
 
     Parameters
     ----------
     probabilities : float64 array (n, k)
-        Of a classifier that has not seen the image.
-    given : int64 array (n,)
-        The labels.
+        Out-of-fold probabilities.
+    targets : int64 array (n,)
+        Class of each label.
 
     Returns
     -------
     float64 array (k, k)
-        The share of a class's images (row) whose own probability is above that of another
-        (column), ties counting half; 1 for a class without images.
+        Fraction of the images of a class (row) whose probability of that class is above that of
+        another (column), ties counting half; 1 for classes without images.
     """
     k = probabilities.shape[1]
-    right = np.ones((k, k))
+    accuracy = np.ones((k, k))
     for label in range(k):
-        rows = probabilities[given == label]
+        rows = probabilities[targets == label]
         if len(rows):
             ahead = rows[:, label, None] - rows
-            right[label] = ((ahead > 0) + 0.5 * (ahead == 0)).mean(axis=0)
-    return right
+            accuracy[label] = ((ahead > 0) + 0.5 * (ahead == 0)).mean(axis=0)
+    return accuracy

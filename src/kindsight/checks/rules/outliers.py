@@ -1,4 +1,4 @@
-"""KS404: images that are unlike all others."""
+"""KS404: outliers in feature space."""
 
 from __future__ import annotations
 
@@ -6,131 +6,130 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from kindsight import random_stream as chance
+from kindsight import random_stream
 from kindsight.checks.check import Check, CheckResult
 from kindsight.checks.context import CheckContext
-from kindsight.checks.feature_space import principal_space
+from kindsight.checks.feature_space import principal_components
 
 __all__ = ["FALSE_ALARMS", "Outliers", "neighbour_distances", "tail_limit"]
 
 NEIGHBOURS = 10
-"""How many images of another kind in one data set still stand out: those of fewer than ten."""
+"""Rank of the neighbour whose distance counts: groups of up to 10 similar outliers are found."""
 
 FEWEST = 200
-"""With fewer images nothing can be said of how far apart they usually are."""
+"""Images needed to estimate the distribution of distances."""
 
 REFERENCE = 10_000
-"""Images that each is compared with at most: the time grows in proportion to the images."""
+"""Maximum images that each image is compared with, so that the time is proportional to n."""
 
 FALSE_ALARMS = 1.0
-"""Sound images of a data set that are expected beyond the limit."""
+"""Expected number of normal images of a dataset that are reported."""
 
-# The distances between these shares of the images say how fast they become rare further out.
-# Up to 2 images in 100 can be of another kind without moving the limit.
+# Quantiles of the distances from which the exponential tail is estimated. Up to 2% outliers leave
+# the limit unchanged.
 NEAR_TAIL, FAR_TAIL = 0.90, 0.98
 
 BLOCK = 1024
 
 THREADED = 4000
-"""On small matrices threads wait for each other longer than they work."""
+"""On fewer images, BLAS threads spend more time waiting than computing."""
 
 
 class Outliers(Check):
-    """Images whose nearest neighbours among all others are far away.
+    """Images that are far from their nearest neighbours in feature space.
 
     The distance to the tenth neighbour (Ramaswamy, Rastogi, Shim 2000, "Efficient algorithms for
-    mining outliers from large data sets") in the space of the features' principal components.
+    mining outliers from large data sets") in the principal components of the features.
     """
 
     code = "KS404"
-    title = "Images unlike all others"
+    title = "Outliers"
     severity = "warning"
     cost = "full"
-    advice = "Leave out what shows none of the classes."
+    advice = "Remove the images that show none of the classes."
 
     def run(self, context: CheckContext) -> CheckResult:
-        """Look for images that stand alone."""
+        """Report images with a large neighbour distance."""
         features = context.features
         if features is None:
             return self.not_applicable("There are no features of these images.")
-        rows = self._different(context, features.rows)
-        if len(rows) < FEWEST:
-            return self.not_applicable(f"There are fewer than {FEWEST} different images.")
-        with threadpool_limits(1 if len(rows) < THREADED else None, user_api="blas"):
-            space = principal_space(features.vectors[rows], context.feature_blocks)
+        indices = self._distinct(context, features.rows)
+        if len(indices) < FEWEST:
+            return self.not_applicable(f"There are fewer than {FEWEST} distinct images.")
+        with threadpool_limits(1 if len(indices) < THREADED else None, user_api="blas"):
+            space = principal_components(features.vectors[indices], context.feature_blocks)
             distances = neighbour_distances(space, NEIGHBOURS)
-        limit, usual = tail_limit(distances, FALSE_ALARMS), float(np.median(distances))
+        limit, median = tail_limit(distances, FALSE_ALARMS), float(np.median(distances))
         far = np.flatnonzero(distances > limit)
-        far = far[np.argsort(-distances[far], kind="stable")]
         return self.result(
             (
                 self.finding(
                     context,
-                    [features.rows[rows[i]]],
-                    f"The images most like it are {distances[i] / usual:.1f} times as unlike as "
-                    f"usual; of {len(rows):,} sound ones about one would lie so far out.",
-                    value=round(float(distances[i] / usual), 3),
+                    [features.rows[indices[i]]],
+                    f"Its neighbour distance is {distances[i] / median:.1f} times the median; "
+                    f"about one of {len(indices):,} normal images would exceed the limit.",
+                    value=round(float(distances[i] / median), 3),
                 )
-                for i in far
+                for i in far[np.argsort(-distances[far], kind="stable")]
             ),
-            len(rows),
+            len(indices),
         )
 
-    def _different(self, context: CheckContext, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return the places of one image of each content."""
+    def _distinct(self, context: CheckContext, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the index of one image of each content."""
         first: dict[object, int] = {}
-        for place, row in enumerate(rows.tolist()):
-            first.setdefault(context.dataset.digest[row] or row, place)
+        for index, row in enumerate(rows.tolist()):
+            first.setdefault(context.dataset.digest[row] or row, index)
         return np.fromiter(first.values(), np.int64, len(first))
 
 
 def neighbour_distances(points: NDArray[np.float32], neighbours: int) -> NDArray[np.float64]:
-    """Return the distance of each point to its n-th nearest other one.
+    """Return the Euclidean distance of each point to its n-th nearest neighbour.
 
     Parameters
     ----------
     points : float32 array (n, width)
-        Of more than :data:`REFERENCE`, that many are drawn to be neighbours.
+        Of more than :data:`REFERENCE`, a random sample serves as neighbours.
     neighbours : int
-        Which neighbour, from 1 on.
+        Rank of the neighbour, from 1.
 
     Returns
     -------
     float64 array (n,)
     """
     n = len(points)
-    chosen = np.sort(chance.permutation(0, "check outliers", 0, n)[:REFERENCE])
+    chosen = np.sort(random_stream.permutation(0, "check outliers", 0, n)[:REFERENCE])
     others = points[chosen]
     squares = np.square(others).sum(axis=1)
-    place = np.full(n, -1)
-    place[chosen] = np.arange(len(chosen))
+    column = np.full(n, -1)
+    column[chosen] = np.arange(len(chosen))
     found = np.empty(n)
     for at in range(0, n, BLOCK):
         block = points[at : at + BLOCK]
-        apart = squares - 2 * block @ others.T + np.square(block).sum(axis=1)[:, None]
-        own = place[at : at + BLOCK]
+        squared = squares - 2 * block @ others.T + np.square(block).sum(axis=1)[:, None]
+        own = column[at : at + BLOCK]
         inside = np.flatnonzero(own >= 0)
-        apart[inside, own[inside]] = np.inf
-        found[at : at + BLOCK] = np.partition(apart, neighbours - 1, axis=1)[:, neighbours - 1]
+        squared[inside, own[inside]] = np.inf
+        found[at : at + BLOCK] = np.partition(squared, neighbours - 1, axis=1)[:, neighbours - 1]
     return np.sqrt(np.maximum(found, 0))
 
 
 def tail_limit(distances: NDArray[np.float64], expected: float) -> float:
-    """Return the distance beyond which so many of the distances are expected by chance.
+    """Return the distance that an expected number of normal images exceed.
 
-    Beyond the far tail, logarithms of distances are taken to become rarer exponentially, at the
-    rate at which they do between the near and the far tail.
+    The logarithms of the distances are modelled by an exponential tail, whose rate is estimated
+    between the quantiles :data:`NEAR_TAIL` and :data:`FAR_TAIL`.
 
     Parameters
     ----------
     distances : float64 array (n,)
     expected : float
-        How many.
+        Expected number of images beyond the limit.
 
     Returns
     -------
     float
-        Infinite where the distances do not vary.
+        Infinite if the distances do not vary.
     """
     logs = np.log(np.maximum(distances, 1e-12))
     near, far = np.quantile(logs, [NEAR_TAIL, FAR_TAIL])

@@ -1,4 +1,4 @@
-"""What is unusual for one image may be usual for all: how checks tell."""
+"""One finding per affected image, or one summary if many images are affected."""
 
 from __future__ import annotations
 
@@ -10,48 +10,50 @@ from numpy.typing import NDArray
 from kindsight.checks.check import Check, CheckResult
 from kindsight.checks.context import CheckContext
 
-__all__ = ["HABIT", "per_image_or_summary"]
+__all__ = ["SUMMARY_FRACTION", "per_image_or_summary"]
 
-# Where more of the images than this are so, it is how these data are (X-rays are dark, scans are
-# bright): that is said once, not of each.
-HABIT = 0.25
+SUMMARY_FRACTION = 0.25
+"""Affected fraction above which the property is taken to be typical of the dataset (X-rays are
+dark, scans are bright) and reported once."""
+
 FEWEST = 20
+"""Fewer images than this never get a summary."""
 
 
 def per_image_or_summary(
     check: Check,
     context: CheckContext,
-    wrong: NDArray[np.bool_],
+    affected: NDArray[np.bool_],
     extent: NDArray[np.floating],
     message: Callable[[int], str],
-    all_together: str,
+    summary: str,
 ) -> CheckResult:
-    """Make one finding for each image, or one for all where they are many.
+    """Return one finding per affected image, or one for all of them if they are many.
 
     Parameters
     ----------
     check : Check
-        Whose findings.
+        The check that reports.
     context : CheckContext
-    wrong : bool array (n,)
-        Which rows of the dataset are so; those that cannot be read are left out.
+    affected : bool array (n,)
+        Per row of the dataset; unreadable images are ignored.
     extent : float array (n,)
-        How much; the greatest comes first and is the finding's value.
+        Severity of the property, the value of each finding; the largest comes first.
     message : callable
-        From a row to a sentence about it.
-    all_together : str
-        The end of a sentence that begins "640 of 2,062 images".
+        From a row to its message.
+    summary : str
+        End of a sentence that begins "640 of 2,062 images".
     """
     rows = context.readable_rows
     if not len(rows):
         return check.not_applicable("No image can be read.")
-    found = rows[wrong[rows]]
+    found = rows[affected[rows]]
     found = found[np.argsort(-extent[found], kind="stable")]
-    if len(found) > HABIT * len(rows) and len(rows) >= FEWEST:
-        whole = (
-            f"{len(found):,} of {len(rows):,} images {all_together}; it may be how these data are."
+    if len(found) > SUMMARY_FRACTION * len(rows) and len(rows) >= FEWEST:
+        text = (
+            f"{len(found):,} of {len(rows):,} images {summary}; this may be typical of the dataset."
         )
-        return check.result([check.finding(context, found, whole)], len(rows))
+        return check.result([check.finding(context, found, text)], len(rows))
     return check.result(
         (
             check.finding(context, [row], message(int(row)), value=float(extent[row]))

@@ -1,9 +1,13 @@
-"""KS504 and KS505: parts, and classes, that come from different sources.
+"""KS504 and KS505: splits, or classes, that come from different sources.
 
-Where all images of one class were taken by one camera, cut to one size or saved by one program, a
-network learns the camera, the size or the program. So it went with chest X-rays, whose hospital
-could be told from the image and told the disease (Zech et al. 2018, "Variable generalization
-performance of a deep learning model to detect pneumonia in chest radiographs").
+If all images of a class come from one camera, have one size or were saved by one program, a network
+learns the camera, the size or the program. Networks that detected pneumonia in chest X-rays, for
+example, learned to recognise the hospital (Zech et al. 2018, "Variable generalization performance
+of a deep learning model to detect pneumonia in chest radiographs").
+
+A small classifier predicts the split, or the class, from file properties alone. If its
+cross-validated accuracy is well above random guessing, the splits or classes differ in their
+source.
 """
 
 from __future__ import annotations
@@ -16,334 +20,152 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from kindsight import random_stream as chance
+from kindsight import random_stream
 from kindsight.checks.check import Check, CheckResult
 from kindsight.checks.context import CheckContext
-from kindsight.checks.rules.splits import NO_PARTS, stated_parts
+from kindsight.checks.rules.splits import NO_SPLITS, present_splits
 from kindsight.dataset.names import shown
 from kindsight.dataset.splits.folds import fold_indices
 from kindsight.dataset.splits.groups import connected_components
 
 __all__ = [
-    "ClassesOfDifferentSources",
-    "PartsOfDifferentSources",
-    "Telling",
-    "binned",
-    "difference",
+    "ClassSourceBias",
+    "SourceAccuracy",
+    "SplitSourceBias",
+    "describe_difference",
+    "one_hot_bins",
     "predict_source",
 ]
 
-# SECTION: A small classifier on measurements alone, which may tell parts or classes apart.
-#
-# Each measurement is cut into bins, and a regularised least-squares fit on the bins (an additive
-# model, solved in closed form) answers with one of the kinds. Cross-validation says how often it is
-# right, every kind counting alike; where it is right much more often than by guessing, the kinds
-# differ in something that is not what the images show.
+SOURCE = ("size", "aspect", "density", "format", "mode", "quality", "encoder", "camera")
+"""Properties of how an image was made, not of what it shows."""
+
+APPEARANCE = ("brightness", "contrast", "sharpness", "colourfulness", "tint")
+"""Properties of what an image shows, too; random splits do not differ in them."""
+
+MIN_SKILL = 0.25
+"""Skill, from random guessing (0) to perfect prediction (1), from which a difference is reported:
+for two sources, an accuracy whose lower 95% bound is 62.5%."""
+
+MIN_PROPERTY_SKILL = 0.10
+"""Skill from which a single property is named."""
+
+MAX_PROPERTIES = 3
+"""Properties that are named."""
+
+FEWEST = 20
+"""Images that a split or class needs; smaller ones are left out."""
+
+SAMPLE = 20_000
+"""Maximum images that the classifier is trained on."""
 
 FOLDS = 5
 BINS = 8
-WORDS = 15
-"""Different texts of a column that are told apart; rarer ones count as one."""
+
+MAX_TEXTS = 15
+"""Distinct texts per column with a bin of their own; rarer ones share one."""
 
 RIDGE = 1.0
-CONFIDENCE = 1.96
+"""L2 strength of the classifier."""
+
+Z = 1.96
+"""Standard deviations of a 95% interval."""
 
 
-@dataclass(frozen=True)
-class Telling:
-    """How well kinds are told apart.
-
-    Parameters
-    ----------
-    accuracy : float
-        Balanced: the mean share of each kind that is answered right, 0 to 1.
-    low, high : float
-        Its 95% interval, by the normal approximation.
-    chance : float
-        What guessing gives.
-    """
-
-    accuracy: float
-    low: float
-    high: float
-    chance: float
-
-    @property
-    def skill(self) -> float:
-        """How far the interval's lower end is from guessing (0) to always being right (1)."""
-        return (self.low - self.chance) / (1 - self.chance)
-
-
-def predict_source(
-    columns: Mapping[str, NDArray[Any]],
-    kinds: NDArray[np.int64],
-    units: NDArray[np.int64],
-    seed: int = 0,
-) -> Telling:
-    """Cross-validate a classifier of kinds on some columns.
-
-    Parameters
-    ----------
-    columns : mapping of str to array (n,)
-        Numbers (NaN where there is none) or texts.
-    kinds : int64 array (n,)
-        0 to k - 1, at least two of each and k at least 2.
-    units : int64 array (n,)
-        Rows of one unit (copies, images of one patient) are held out together.
-    seed : int
-        Of the folds.
-    """
-    count = int(kinds.max()) + 1
-    bins = np.concatenate([binned(column) for column in columns.values()], axis=1)
-    sizes = np.bincount(kinds, minlength=count)
-    folds = max(2, min(FOLDS, int(sizes.min()), len(np.unique(units))))
-    fold = fold_indices(kinds, units, folds, seed)
-    right = np.empty(len(kinds), np.bool_)
-    for held in range(folds):
-        out = fold == held
-        kernel = _fit(bins[~out], kinds[~out], count)
-        right[out] = (bins[out] @ kernel).argmax(axis=1) == kinds[out]
-    shares = np.bincount(kinds, weights=right, minlength=count) / sizes
-    # One right and one wrong more in each kind, so that no interval is of no width.
-    smoothed = (shares * sizes + 1) / (sizes + 2)
-    spread = CONFIDENCE * float(np.sqrt((smoothed * (1 - smoothed) / sizes).sum())) / count
-    accuracy = float(shares.mean())
-    low, high = max(0.0, accuracy - spread), min(1.0, accuracy + spread)
-    return Telling(accuracy, low, high, 1 / count)
-
-
-def binned(column: NDArray[Any]) -> NDArray[np.float32]:
-    """Cut a column into bins, each a column of zeros and ones.
-
-    Parameters
-    ----------
-    column : array (n,)
-        Numbers are cut at their quantiles, what is not a number being a bin of its own; of texts
-        the commonest :data:`WORDS` have a bin each.
-
-    Returns
-    -------
-    float32 array (n, bins)
-    """
-    if column.dtype.kind in "OU":
-        names, counts = np.unique(column.astype(str), return_counts=True)
-        known = names[np.argsort(-counts, kind="stable")[:WORDS]]
-        place = np.full(len(column), len(known))
-        for i, name in enumerate(known):
-            place[column == name] = i
-    else:
-        values = column.astype(np.float64)
-        there = np.isfinite(values)
-        cuts = np.unique(
-            np.quantile(values[there], np.arange(1, BINS) / BINS if any(there) else [])
-        )
-        place = np.where(there, np.searchsorted(cuts, values, side="right"), len(cuts) + 1)
-    hot: NDArray[np.float32] = np.eye(int(place.max(initial=0)) + 1, dtype=np.float32)[place]
-    return hot
-
-
-def _fit(bins: NDArray[np.float32], kinds: NDArray[np.int64], count: int) -> NDArray[np.float64]:
-    """Solve the least squares from bins to kinds, every kind counting alike."""
-    weights = 1.0 / np.bincount(kinds, minlength=count)[kinds]
-    weights = weights * (len(kinds) / weights.sum())
-    wide = bins.astype(np.float64)
-    weighted = wide * weights[:, None]
-    gram = weighted.T @ wide + RIDGE * np.eye(wide.shape[1])
-    kernel: NDArray[np.float64] = np.linalg.solve(gram, weighted.T @ np.eye(count)[kinds])
-    return kernel
-
-
-# SECTION: How a measurement differs between parts or classes, in words.
-
-_WORDS = {
-    "size": ("the size", "{:.0f} pixels on average a side"),
-    "proportion": ("the proportion of width to height", "{:.2f}"),
-    "density": ("how strongly files are compressed", "{:.1f} bits a pixel"),
-    "quality": ("the JPEG quality", "{:.0f}"),
-    "brightness": ("the brightness", "{:.0f} of 255"),
-    "contrast": ("the contrast", "{:.0f} grey levels"),
-    "sharpness": ("the sharpness", "{:.0f}"),
-    "colourfulness": ("the colourfulness", "{:.0f}"),
-    "tint": ("the tint", "red minus blue {:+.0f}"),
-    "format": ("the format", "{}"),
-    "mode": ("how pixels are stored", "{}"),
-    "encoder": ("the program that encoded the JPEGs", "{}"),
-    "camera": ("the camera", "{}"),
-}
-
-
-def difference(
-    name: str, column: NDArray[Any], kinds: NDArray[np.int64], names: tuple[str, ...]
-) -> str:
-    """Say what a measurement is in the two kinds that differ most in it.
-
-    Parameters
-    ----------
-    name : str
-        Of the measurement.
-    column : array (n,)
-        Numbers, or texts.
-    kinds : int64 array (n,)
-        0 to k - 1.
-    names : tuple of str
-        Of the kinds.
-
-    Returns
-    -------
-    str
-        ``the size (median 'cat' 400 pixels on average a side, 'dog' 500 ...)``.
-    """
-    what, form = _WORDS[name]
-    if column.dtype.kind in "OU":
-        return f"{what} ({_texts(column, kinds, names, form)})"
-    medians = [_median(column[kinds == kind]) for kind in range(len(names))]
-    known = [kind for kind, value in enumerate(medians) if np.isfinite(value)]
-    if len(known) < 2:
-        return f"{what}, which not all have"
-    low, high = min(known, key=medians.__getitem__), max(known, key=medians.__getitem__)
-    first, last = sorted((low, high))
-    return (
-        f"{what} (median {shown(names[first])} {form.format(medians[first])}, "
-        f"{shown(names[last])} {form.format(medians[last])})"
-    )
-
-
-def _median(values: NDArray[Any]) -> float:
-    there = values[np.isfinite(values)]
-    return float(np.median(there)) if len(there) else float("nan")
-
-
-def _texts(
-    column: NDArray[Any], kinds: NDArray[np.int64], names: tuple[str, ...], form: str
-) -> str:
-    """Name the text whose share differs most, and the kinds with the least and the most of it."""
-    best = (-1.0, "", 0, 0, 0.0, 0.0)
-    for text in sorted(set(column.tolist())):
-        shares = [float((column[kinds == kind] == text).mean()) for kind in range(len(names))]
-        low, high = int(np.argmin(shares)), int(np.argmax(shares))
-        if shares[high] - shares[low] > best[0]:
-            best = (shares[high] - shares[low], text, low, high, shares[low], shares[high])
-    _, text, low, high, least, most = best
-    named = form.format(shown(text)) if text else "none stated"
-    return f"{named} for {most:.0%} of {shown(names[high])} and {least:.0%} of {shown(names[low])}"
-
-
-SOURCE = ("size", "proportion", "density", "format", "mode", "quality", "encoder", "camera")
-"""What says how an image came to be, and not what it shows."""
-
-LOOK = ("brightness", "contrast", "sharpness", "colourfulness", "tint")
-"""What says how an image looks; parts that were divided at random do not differ in it."""
-
-MUCH = 0.25
-"""Skill, from guessing (0) to always right (1), from which on sources differ: two kinds are told
-apart in more than 62.5%, surely."""
-
-SOME = 0.10
-"""Skill from which on a single measurement is named."""
-
-FEWEST = 20
-"""Images of a part or class; smaller ones are left out."""
-
-SAMPLE = 20_000
-NAMED = 3
-
-
-class PartsOfDifferentSources(Check):
-    """Training, validation and test part that can be told apart by measurements alone."""
+class SplitSourceBias(Check):
+    """Train, validation and test splits that are predictable from file properties."""
 
     code = "KS504"
-    title = "Parts of different sources"
+    title = "Splits from different sources"
     severity = "warning"
-    advice = "If it is not meant, put the images together and divide them anew."
+    advice = "Unless this is intended, merge the images and split them again."
 
     def run(self, context: CheckContext) -> CheckResult:
-        """Try to tell the parts apart."""
-        names = stated_parts(context.dataset)
+        """Predict the split of each image."""
+        names = present_splits(context.dataset)
         if len(names) < 2:
-            return self.not_applicable(NO_PARTS)
-        place: dict[str | None, int] = {name: i for i, name in enumerate(names)}
-        kinds = np.array([place.get(part, -1) for part in context.dataset.split], np.int64)
-        return _compare(self, context, kinds, names, SOURCE + LOOK, "The parts")
+            return self.not_applicable(NO_SPLITS)
+        index: dict[str | None, int] = {name: i for i, name in enumerate(names)}
+        targets = np.array([index.get(split, -1) for split in context.dataset.split], np.int64)
+        return _compare(self, context, targets, names, SOURCE + APPEARANCE, "split")
 
 
-class ClassesOfDifferentSources(Check):
-    """Classes that can be told apart by size, format, encoder or camera alone."""
+class ClassSourceBias(Check):
+    """Classes that are predictable from size, format, encoder or camera: a confounded source."""
 
     code = "KS505"
-    title = "Classes of different sources"
+    title = "Classes confounded with their source"
     severity = "warning"
-    advice = "Gather every class from every source; test on images of another one."
+    advice = "Collect images of every class from every source, and test on another source."
 
     def run(self, context: CheckContext) -> CheckResult:
-        """Try to tell the classes apart."""
-        names = context.dataset.classes
+        """Predict the class of each image."""
         if len(context.dataset.present_classes()) < 2:
             return self.not_applicable("There are fewer than two classes.")
-        return _compare(self, context, context.dataset.targets, names, SOURCE, "The classes")
+        dataset = context.dataset
+        return _compare(self, context, dataset.targets, dataset.classes, SOURCE, "class")
 
 
 def _compare(
     check: Check,
     context: CheckContext,
-    kinds: NDArray[np.int64],
+    targets: NDArray[np.int64],
     names: tuple[str, ...],
-    measurements: tuple[str, ...],
-    what: str,
+    properties: tuple[str, ...],
+    kind: str,
 ) -> CheckResult:
-    rows, kinds, names = _enough(context, kinds, names)
+    rows, targets, names = _sample(context, targets, names)
     if len(names) < 2:
-        return check.not_applicable(f"Fewer than two of them have {FEWEST} images.")
+        plural = "splits" if kind == "split" else "classes"
+        return check.not_applicable(f"Fewer than two {plural} have {FEWEST} images.")
     columns = {
         name: column[rows]
         for name, column in _columns(context).items()
-        if name in measurements and len(set(column[rows].tolist())) > 1
+        if name in properties and len(set(column[rows].tolist())) > 1
     }
     if not columns:
         return check.result([], len(rows))
     dataset = context.dataset
-    units = connected_components(
+    groups = connected_components(
         [dataset.digest[r] for r in rows], [dataset.group[r] for r in rows]
     )
-    # On matrices as small as these, threads wait for each other longer than they work.
+    # On small matrices, BLAS threads spend more time waiting than computing.
     with threadpool_limits(1, user_api="blas"):
-        told = predict_source(columns, kinds, units)
-        if told.skill < MUCH:
+        whole = predict_source(columns, targets, groups)
+        if whole.skill < MIN_SKILL:
             return check.result([], len(rows))
-        alone = {
-            name: predict_source({name: column}, kinds, units) for name, column in columns.items()
+        single = {
+            name: predict_source({name: column}, targets, groups)
+            for name, column in columns.items()
         }
-    ranked = sorted(alone, key=lambda name: -alone[name].skill)
-    telling = [name for name in ranked[:NAMED] if alone[name].skill >= SOME] or ranked[:1]
-    reasons = [difference(name, columns[name], kinds, names) for name in telling]
+    ranked = sorted(single, key=lambda name: -single[name].skill)
+    best = [n for n in ranked[:MAX_PROPERTIES] if single[n].skill >= MIN_PROPERTY_SKILL]
+    differences = [
+        describe_difference(name, columns[name], targets, names) for name in best or ranked[:1]
+    ]
     message = (
-        f"{what} can be told apart without looking at what they show: right for "
-        f"{_percent(told)}, where guessing gives {told.chance:.0%}. What tells: "
-        + "; ".join(reasons)
-        + "."
+        f"The {kind} can be predicted from file properties with {whole.accuracy:.0%} balanced "
+        f"accuracy (95% CI {whole.low:.0%}-{whole.high:.0%}); random guessing has "
+        f"{whole.random:.0%}. Differences: " + "; ".join(differences) + "."
     )
-    finding = check.finding_about(names, message, value=round(told.accuracy, 4))
+    finding = check.finding_about(names, message, value=round(whole.accuracy, 4))
     return check.result([finding], len(rows))
 
 
-def _percent(told: Telling) -> str:
-    return f"{told.accuracy:.0%} (95% interval {told.low:.0%}-{told.high:.0%}, all counting alike)"
-
-
-def _enough(
-    context: CheckContext, kinds: NDArray[np.int64], names: tuple[str, ...]
+def _sample(
+    context: CheckContext, targets: NDArray[np.int64], names: tuple[str, ...]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], tuple[str, ...]]:
-    """Return the rows to look at, their kinds counted anew, and the names of these."""
+    """Return the sampled rows, their renumbered targets, and the names of these."""
     rows = context.readable_rows
-    rows = rows[kinds[rows] >= 0]
-    rows = rows[np.sort(chance.permutation(0, "check sources", 0, len(rows))[:SAMPLE])]
-    counts = np.bincount(kinds[rows], minlength=len(names))
-    kept = np.flatnonzero(counts >= FEWEST)
-    rows = rows[np.isin(kinds[rows], kept)]
-    return rows, np.searchsorted(kept, kinds[rows]), tuple(names[k] for k in kept)
+    rows = rows[targets[rows] >= 0]
+    rows = rows[np.sort(random_stream.permutation(0, "check sources", 0, len(rows))[:SAMPLE])]
+    counts = np.bincount(targets[rows], minlength=len(names))
+    large = np.flatnonzero(counts >= FEWEST)
+    rows = rows[np.isin(targets[rows], large)]
+    return rows, np.searchsorted(large, targets[rows]), tuple(names[k] for k in large)
 
 
 def _columns(context: CheckContext) -> dict[str, NDArray[Any]]:
-    """Gather what can tell: of measurements those that do not depend on each other's unit."""
     m = context.measurements
     with np.errstate(divide="ignore", invalid="ignore"):
         area = m.height.astype(np.float64) * m.width
@@ -356,7 +178,7 @@ def _columns(context: CheckContext) -> dict[str, NDArray[Any]]:
         )
         return {
             "size": np.sqrt(area),
-            "proportion": m.width / m.height.astype(np.float64),
+            "aspect": m.width / m.height.astype(np.float64),
             "density": np.where(m.format == "", np.nan, 8 * m.bytes / area),
             "format": m.format,
             "mode": m.mode,
@@ -369,3 +191,171 @@ def _columns(context: CheckContext) -> dict[str, NDArray[Any]]:
             "colourfulness": m.colourfulness,
             "tint": m.red - m.blue,
         }
+
+
+@dataclass(frozen=True)
+class SourceAccuracy:
+    """Cross-validated accuracy of predicting the source.
+
+    Parameters
+    ----------
+    accuracy : float
+        Balanced accuracy, 0 to 1.
+    low, high : float
+        Its 95% interval (normal approximation).
+    random : float
+        Accuracy of random guessing.
+    """
+
+    accuracy: float
+    low: float
+    high: float
+    random: float
+
+    @property
+    def skill(self) -> float:
+        """Lower end of the interval, scaled from random guessing (0) to perfect prediction (1)."""
+        return (self.low - self.random) / (1 - self.random)
+
+
+def predict_source(
+    columns: Mapping[str, NDArray[Any]],
+    targets: NDArray[np.int64],
+    groups: NDArray[np.int64],
+    seed: int = 0,
+) -> SourceAccuracy:
+    """Return the cross-validated accuracy of a ridge-regression classifier on binned columns.
+
+    Parameters
+    ----------
+    columns : mapping of str to array (n,)
+        Numbers (NaN if missing) or texts.
+    targets : int64 array (n,)
+        0 to k - 1, at least two of each and k at least 2.
+    groups : int64 array (n,)
+        Rows of one group (duplicates, images of one patient) are in one fold.
+    seed : int
+        Seed of the folds.
+    """
+    count = int(targets.max()) + 1
+    bins = np.concatenate([one_hot_bins(column) for column in columns.values()], axis=1)
+    sizes = np.bincount(targets, minlength=count)
+    folds = max(2, min(FOLDS, int(sizes.min()), len(np.unique(groups))))
+    fold = fold_indices(targets, groups, folds, seed)
+    correct = np.empty(len(targets), np.bool_)
+    for held_out in range(folds):
+        out = fold == held_out
+        weights = _fit(bins[~out], targets[~out], count)
+        correct[out] = (bins[out] @ weights).argmax(axis=1) == targets[out]
+    recall = np.bincount(targets, weights=correct, minlength=count) / sizes
+    # One correct and one wrong prediction more per target, so that no interval has width 0.
+    smoothed = (recall * sizes + 1) / (sizes + 2)
+    spread = Z * float(np.sqrt((smoothed * (1 - smoothed) / sizes).sum())) / count
+    accuracy = float(recall.mean())
+    low, high = max(0.0, accuracy - spread), min(1.0, accuracy + spread)
+    return SourceAccuracy(accuracy, low, high, 1 / count)
+
+
+def one_hot_bins(column: NDArray[Any]) -> NDArray[np.float32]:
+    """Return a column as one-hot bins, float32 (n, bins).
+
+    Numbers are binned at their quantiles, with one more bin for NaN; the most frequent
+    :data:`MAX_TEXTS` texts have a bin each, with one more for all others.
+    """
+    if column.dtype.kind in "OU":
+        names, counts = np.unique(column.astype(str), return_counts=True)
+        known = names[np.argsort(-counts, kind="stable")[:MAX_TEXTS]]
+        index = np.full(len(column), len(known))
+        for i, name in enumerate(known):
+            index[column == name] = i
+    else:
+        values = column.astype(np.float64)
+        finite = np.isfinite(values)
+        cuts = np.unique(
+            np.quantile(values[finite], np.arange(1, BINS) / BINS if any(finite) else [])
+        )
+        index = np.where(finite, np.searchsorted(cuts, values, side="right"), len(cuts) + 1)
+    hot: NDArray[np.float32] = np.eye(int(index.max(initial=0)) + 1, dtype=np.float32)[index]
+    return hot
+
+
+def _fit(bins: NDArray[np.float32], targets: NDArray[np.int64], count: int) -> NDArray[np.float64]:
+    """Return the weights of a ridge regression on one-hot targets, with balanced sample weights."""
+    weights = 1.0 / np.bincount(targets, minlength=count)[targets]
+    weights = weights * (len(targets) / weights.sum())
+    wide = bins.astype(np.float64)
+    weighted = wide * weights[:, None]
+    gram = weighted.T @ wide + RIDGE * np.eye(wide.shape[1])
+    solution: NDArray[np.float64] = np.linalg.solve(gram, weighted.T @ np.eye(count)[targets])
+    return solution
+
+
+_PROPERTIES = {
+    "size": ("image side", "{:.0f} pixels"),
+    "aspect": ("aspect ratio", "{:.2f}"),
+    "density": ("compression", "{:.1f} bits per pixel"),
+    "quality": ("JPEG quality", "{:.0f}"),
+    "brightness": ("brightness", "{:.0f} of 255"),
+    "contrast": ("contrast", "{:.0f} grey levels"),
+    "sharpness": ("sharpness", "{:.0f}"),
+    "colourfulness": ("colourfulness", "{:.0f}"),
+    "tint": ("tint", "red - blue {:+.0f}"),
+    "format": ("file format", "{}"),
+    "mode": ("pixel format", "{}"),
+    "encoder": ("JPEG encoder", "{}"),
+    "camera": ("camera", "{}"),
+}
+"""Name of each property and format of its value."""
+
+
+def describe_difference(
+    name: str, column: NDArray[Any], targets: NDArray[np.int64], names: tuple[str, ...]
+) -> str:
+    """Return a description of a property in the two sources that differ most.
+
+    Parameters
+    ----------
+    name : str
+        Name of the property.
+    column : array (n,)
+        Numbers or texts.
+    targets : int64 array (n,)
+        Source of each image, 0 to k - 1.
+    names : tuple of str
+        Names of the sources.
+
+    Returns
+    -------
+    str
+        For example ``image side (median 400 pixels for 'cat', 500 pixels for 'dog')``.
+    """
+    label, form = _PROPERTIES[name]
+    if column.dtype.kind in "OU":
+        return f"{label} ({_describe_texts(column, targets, names, form)})"
+    medians = [_median(column[targets == target]) for target in range(len(names))]
+    known = [target for target, value in enumerate(medians) if np.isfinite(value)]
+    if len(known) < 2:
+        return f"{label} (missing for some)"
+    low, high = min(known, key=medians.__getitem__), max(known, key=medians.__getitem__)
+    values = [f"{form.format(medians[k])} for {shown(names[k])}" for k in sorted((low, high))]
+    return f"{label} (median {', '.join(values)})"
+
+
+def _median(values: NDArray[Any]) -> float:
+    finite = values[np.isfinite(values)]
+    return float(np.median(finite)) if len(finite) else float("nan")
+
+
+def _describe_texts(
+    column: NDArray[Any], targets: NDArray[np.int64], names: tuple[str, ...], form: str
+) -> str:
+    """Return the text whose frequency differs most, with its highest and lowest frequency."""
+    best = (-1.0, "", 0, 0, 0.0, 0.0)
+    for text in sorted(set(column.tolist())):
+        rates = [float((column[targets == target] == text).mean()) for target in range(len(names))]
+        low, high = int(np.argmin(rates)), int(np.argmax(rates))
+        if rates[high] - rates[low] > best[0]:
+            best = (rates[high] - rates[low], text, low, high, rates[low], rates[high])
+    _, text, low, high, least, most = best
+    named = form.format(shown(text)) if text else "unknown"
+    return f"{named} for {most:.0%} of {shown(names[high])}, {least:.0%} of {shown(names[low])}"

@@ -1,159 +1,50 @@
-"""KS503: classes that are missing from a part, or have another name in it."""
+"""KS501 to KS503: leakage across splits, and classes missing from a split."""
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Iterator
 
-from kindsight.checks.check import Check, CheckResult, Finding
+from kindsight.checks.check import Check, CheckResult, Finding, Severity
 from kindsight.checks.context import CheckContext
 from kindsight.checks.duplicates.search import find_duplicates
 from kindsight.dataset.names import shown
 from kindsight.dataset.table import SPLITS, ImageDataset
 
 __all__ = [
-    "NO_PARTS",
-    "ClassesAbsent",
-    "CopiesInSeveralParts",
-    "IdenticalInSeveralParts",
-    "parts_of",
-    "stated_parts",
+    "NO_SPLITS",
+    "DuplicatesAcrossSplits",
+    "IdenticalAcrossSplits",
+    "MissingClasses",
+    "present_splits",
 ]
 
-# SECTION: The parts of a dataset, as the checks of splits see them.
-
-NO_PARTS = "The data state no parts."
+NO_SPLITS = "The data do not define splits."
 
 
-def stated_parts(dataset: ImageDataset) -> tuple[str, ...]:
-    """Return the parts that have images, in the order of their use."""
-    present = set(dataset.split)
-    return tuple(part for part in SPLITS if part in present)
+def present_splits(dataset: ImageDataset, rows: Iterable[int] | None = None) -> tuple[str, ...]:
+    """Return the splits of some rows, or of all, in the order train, validation, test."""
+    present = set(dataset.split if rows is None else (dataset.split[row] for row in rows))
+    return tuple(split for split in SPLITS if split in present)
 
 
-def parts_of(dataset: ImageDataset, rows: Iterable[int]) -> tuple[str, ...]:
-    """Return the parts that some rows are in, in the order of their use."""
-    present = {dataset.split[row] for row in rows}
-    return tuple(part for part in SPLITS if part in present)
+def _listed(splits: tuple[str, ...]) -> str:
+    return f"{', '.join(splits[:-1])} and {splits[-1]}"
 
 
-class ClassesAbsent(Check):
-    """Classes without an image in one of the parts.
-
-    A class that is validated or tested on but not trained on cannot be answered: an error. One
-    that is only trained on is not measured.
-    """
-
-    code = "KS503"
-    title = "Classes missing from a part"
-    severity = "error"
-    advice = "Give one class one name, or leave it out of all parts."
-
-    def run(self, context: CheckContext) -> CheckResult:
-        """Compare the classes of the parts."""
-        dataset = context.dataset
-        parts = stated_parts(dataset)
-        if len(parts) < 2 or not any(dataset.label):
-            return self.not_applicable(NO_PARTS if any(dataset.label) else "There are no labels.")
-        classes: dict[str, set[str]] = {part: set() for part in parts}
-        for row in context.readable_rows.tolist():
-            part, label = dataset.split[row], dataset.label[row]
-            if part is not None and label is not None:
-                classes[part].add(label)
-        findings = list(self._missing(classes))
-        findings.sort(key=lambda finding: finding.severity != "error")
-        return self.result(findings, len(dataset.present_classes()))
-
-    def _missing(self, classes: dict[str, set[str]]) -> Iterator[Finding]:
-        every = sorted(set().union(*classes.values()))
-        for part, there in classes.items():
-            for name in every:
-                if name in there:
-                    continue
-                others = [other for other, names in classes.items() if name in names]
-                near = _near(name, [known for known in there if known not in classes[others[0]]])
-                hint = f" Is {shown(near)} in it meant?" if near else ""
-                yield self.finding_about(
-                    [name],
-                    f"The {part} part has no image of {shown(name)}, which the "
-                    f"{' and the '.join(others)} part has." + hint,
-                    suggestion=near,
-                    severity="error" if part == "train" else "warning",
-                )
-
-
-def _near(name: str, known: list[str]) -> str | None:
-    """Return the class that is meant by another spelling; None where there is none."""
-    by_plain = {" ".join(other.split()).casefold(): other for other in sorted(known, reverse=True)}
-    plain = " ".join(name.split()).casefold()
-    close = difflib.get_close_matches(plain, by_plain, 1, 0.8)
-    return by_plain[close[0]] if close else None
-
-
-# SECTION: KS502: copies of an image, stored anew or nearly alike, in several parts.
-
-_KINDS = (
-    (("identical", "stored"), "The same image, stored anew, is in {}.", "error"),
-    (("identical", "stored", "turned"), "The same image, mirrored or turned, is in {}.", "error"),
-    (
-        ("identical", "stored", "turned", "near"),
-        "Nearly the same image, of a burst or cropped a little, is in {}.",
-        "warning",
-    ),
-)
-
-
-class CopiesInSeveralParts(Check):
-    """Copies of an image, not byte-identical, in more than one part."""
-
-    code = "KS502"
-    title = "Copies of an image in several parts"
-    severity = "error"
-    advice = (
-        "Training leaves them out: see --leakage. To keep them together: --group-near-duplicates."
-    )
-
-    def run(self, context: CheckContext) -> CheckResult:
-        """Compare the parts of copies."""
-        dataset = context.dataset
-        if len(stated_parts(dataset)) < 2:
-            return self.not_applicable(NO_PARTS)
-        if not len(context.readable_rows):
-            return self.not_applicable("No image can be read.")
-        copies = find_duplicates(context)
-        told: set[tuple[int, ...]] = set()
-        findings: list[Finding] = []
-        for kinds, sentence, severity in _KINDS:
-            for rows in copies.groups(kinds):
-                group = tuple(rows.tolist())
-                parts = parts_of(dataset, group)
-                same = len({dataset.digest[row] for row in group}) == 1
-                if len(parts) < 2 or same or group in told:
-                    continue
-                told.add(group)
-                message = sentence.format(f"{', '.join(parts[:-1])} and {parts[-1]}")
-                findings.append(
-                    self.finding(context, group, message, severity=severity)  # type: ignore[arg-type]
-                )
-        return self.result(findings, len(context.readable_rows))
-
-
-# SECTION: KS501: the same file in several parts.
-
-
-class IdenticalInSeveralParts(Check):
-    """Byte-identical files in more than one of training, validation and test part."""
+class IdenticalAcrossSplits(Check):
+    """Identical files in more than one of the train, validation and test splits: leakage."""
 
     code = "KS501"
-    title = "The same image in several parts"
+    title = "Identical files across splits"
     severity = "error"
-    advice = "Training leaves them out of its part: see kindsight train --leakage."
+    advice = "Training excludes them from all but the last split; see kindsight train --leakage."
 
     def run(self, context: CheckContext) -> CheckResult:
-        """Compare the parts of files with one digest."""
+        """Compare the splits of files with the same digest."""
         dataset = context.dataset
-        if len(stated_parts(dataset)) < 2:
-            return self.not_applicable(NO_PARTS)
+        if len(present_splits(dataset)) < 2:
+            return self.not_applicable(NO_SPLITS)
         rows_of: dict[str, list[int]] = {}
         for row in context.readable_rows.tolist():
             digest = dataset.digest[row]
@@ -161,9 +52,114 @@ class IdenticalInSeveralParts(Check):
                 rows_of.setdefault(digest, []).append(row)
         findings = []
         for rows in rows_of.values():
-            parts = parts_of(dataset, rows) if len(rows) > 1 else ()
-            if len(parts) > 1:
-                named = f"{', '.join(parts[:-1])} and {parts[-1]}"
-                message = f"One image, byte for byte, is in {named}."
+            splits = present_splits(dataset, rows) if len(rows) > 1 else ()
+            if len(splits) > 1:
+                message = f"The same file is in {_listed(splits)}."
                 findings.append(self.finding(context, rows, message))
         return self.result(findings, sum(map(len, rows_of.values())))
+
+
+_LEAKAGE: tuple[tuple[tuple[str, ...], str, Severity], ...] = (
+    (("identical", "reencoded"), "Re-encoded copies of an image are in {}.", "error"),
+    (
+        ("identical", "reencoded", "rotated"),
+        "Rotated or mirrored copies of an image are in {}.",
+        "error",
+    ),
+    (
+        ("identical", "reencoded", "rotated", "near"),
+        "Near-duplicates (a burst, or slightly cropped copies) are in {}.",
+        "warning",
+    ),
+)
+
+
+class DuplicatesAcrossSplits(Check):
+    """Copies or near-duplicates of an image in more than one split: leakage."""
+
+    code = "KS502"
+    title = "Duplicates across splits"
+    severity = "error"
+    advice = (
+        "Training excludes copies; see kindsight train --leakage. --group-near-duplicates keeps "
+        "near-duplicates in one split."
+    )
+
+    def run(self, context: CheckContext) -> CheckResult:
+        """Compare the splits of duplicates."""
+        dataset = context.dataset
+        if len(present_splits(dataset)) < 2:
+            return self.not_applicable(NO_SPLITS)
+        if not len(context.readable_rows):
+            return self.not_applicable("No image can be read.")
+        duplicates = find_duplicates(context)
+        reported: set[tuple[int, ...]] = set()
+        findings: list[Finding] = []
+        for kinds, sentence, severity in _LEAKAGE:
+            for rows in duplicates.groups(kinds):
+                group = tuple(rows.tolist())
+                splits = present_splits(dataset, group)
+                identical = len({dataset.digest[row] for row in group}) == 1
+                if len(splits) < 2 or identical or group in reported:
+                    continue
+                reported.add(group)
+                message = sentence.format(_listed(splits))
+                findings.append(self.finding(context, group, message, severity=severity))
+        return self.result(findings, len(context.readable_rows))
+
+
+class MissingClasses(Check):
+    """Classes without an image in one of the splits.
+
+    A class that is missing from the train split cannot be predicted, which is an error. A class
+    that is missing from another split is not evaluated.
+    """
+
+    code = "KS503"
+    title = "Classes missing from a split"
+    severity = "error"
+    advice = "Give the class one name in all splits, or remove it from all of them."
+
+    def run(self, context: CheckContext) -> CheckResult:
+        """Compare the classes of the splits."""
+        dataset = context.dataset
+        splits = present_splits(dataset)
+        if not any(dataset.label):
+            return self.not_applicable("The images have no labels.")
+        if len(splits) < 2:
+            return self.not_applicable(NO_SPLITS)
+        classes: dict[str, set[str]] = {split: set() for split in splits}
+        for row in context.readable_rows.tolist():
+            split, label = dataset.split[row], dataset.label[row]
+            if split is not None and label is not None:
+                classes[split].add(label)
+        findings = list(self._missing(classes))
+        findings.sort(key=lambda finding: finding.severity != "error")
+        return self.result(findings, len(dataset.present_classes()))
+
+    def _missing(self, classes: dict[str, set[str]]) -> Iterator[Finding]:
+        every = sorted(set().union(*classes.values()))
+        for split, present in classes.items():
+            for name in every:
+                if name in present:
+                    continue
+                others = [other for other, names in classes.items() if name in names]
+                near = _closest(
+                    name, [known for known in present if known not in classes[others[0]]]
+                )
+                hint = f" Is it the class {shown(near)}?" if near else ""
+                yield self.finding_about(
+                    [name],
+                    f"The {split} split has no image of {shown(name)}, the "
+                    f"{' and the '.join(others)} split has." + hint,
+                    suggestion=near,
+                    severity="error" if split == "train" else "warning",
+                )
+
+
+def _closest(name: str, known: list[str]) -> str | None:
+    """Return the class with a similar spelling, or None."""
+    by_plain = {" ".join(other.split()).casefold(): other for other in sorted(known, reverse=True)}
+    plain = " ".join(name.split()).casefold()
+    close = difflib.get_close_matches(plain, by_plain, 1, 0.8)
+    return by_plain[close[0]] if close else None

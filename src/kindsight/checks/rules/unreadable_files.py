@@ -1,4 +1,4 @@
-"""What the checks of images that cannot be read have in common."""
+"""KS101 to KS105 and KS118: files that cannot be read."""
 
 from __future__ import annotations
 
@@ -11,133 +11,117 @@ from kindsight.checks.context import CheckContext
 __all__ = [
     "EmptyFiles",
     "NotImages",
-    "ProblemCheck",
-    "TooLargeImages",
+    "OversizedImages",
     "TruncatedImages",
-    "UnreadFormats",
     "UnreadableImages",
+    "UnreadableImagesCheck",
+    "UnsupportedFormats",
 ]
 
 
-class ProblemCheck(Check):
-    """Finds the images that :class:`kindsight.errors.ImageError` gives certain codes to.
+class UnreadableImagesCheck(Check):
+    """Reports the images with certain codes of :class:`kindsight.errors.ImageError`.
 
     Attributes
     ----------
-    problems : tuple of str
-        Those codes.
+    error_codes : tuple of str
+        The codes.
     """
 
-    problems: ClassVar[tuple[str, ...]]
+    error_codes: ClassVar[tuple[str, ...]]
 
     def run(self, context: CheckContext) -> CheckResult:
-        """Look at the images."""
+        """Report the images with these error codes."""
         codes, reasons = context.measurements.code, context.measurements.reason
         return self.result(
             (
                 self.finding(context, [row], str(reasons[row]))
                 for row in range(len(codes))
-                if codes[row] in self.problems
+                if codes[row] in self.error_codes
             ),
             len(codes),
         )
 
 
-# SECTION: KS101: images that cannot be read.
-
-
-class UnreadableImages(ProblemCheck):
-    """Images that are missing, damaged, of a kind that is not read, or may not be opened."""
+class UnreadableImages(UnreadableImagesCheck):
+    """Images that are missing, damaged, of an unsupported format, or not permitted to be read."""
 
     code = "KS101"
-    title = "Images that cannot be read"
+    title = "Unreadable images"
     severity = "error"
-    advice = (
-        "Fetch these files again, or save them as JPEG or PNG; until then they are left "
-        "out of a training."
-    )
-    problems = ("missing", "no-permission", "unsupported", "corrupt")
+    advice = "Get the files again, or save them as JPEG or PNG. Training skips them."
+    error_codes = ("missing", "no-permission", "unsupported", "corrupt")
 
 
-# SECTION: KS102: images whose file ends too early.
-
-
-class TruncatedImages(ProblemCheck):
-    """Images that were cut off, as by a copy or a download that was broken off."""
+class TruncatedImages(UnreadableImagesCheck):
+    """Images whose file ends too early, for example after an interrupted download."""
 
     code = "KS102"
-    title = "Images that are cut off"
+    title = "Truncated images"
     severity = "error"
-    advice = "Fetch these files again; until then they are left out of a training."
-    problems = ("truncated",)
+    advice = "Get the files again. Training skips them."
+    error_codes = ("truncated",)
 
 
-# SECTION: KS103: files without a single byte.
-
-
-class EmptyFiles(ProblemCheck):
-    """Files that have an image's name and no content."""
+class EmptyFiles(UnreadableImagesCheck):
+    """Files of zero bytes with the name of an image."""
 
     code = "KS103"
     title = "Empty files"
     severity = "error"
-    advice = "Fetch these files again, or leave them out."
-    problems = ("empty",)
+    advice = "Get the files again, or delete them."
+    error_codes = ("empty",)
 
 
-# SECTION: KS104: files that have an image's name and hold something else.
-
-
-class NotImages(ProblemCheck):
-    """Files that are no images: web pages with an error message, texts, folders, devices."""
+class NotImages(UnreadableImagesCheck):
+    """Files with the name of an image and other content, such as a web page or text."""
 
     code = "KS104"
-    title = "Files that are no images"
+    title = "Files that are not images"
     severity = "error"
-    advice = "Open one in a text editor to see what it is, and fetch the images again."
-    problems = ("not-an-image",)
+    advice = "Open one in a text editor to see what it is, and get the images again."
+    error_codes = ("not-an-image",)
 
 
-# SECTION: KS105: images too large to be opened.
+class OversizedImages(UnreadableImagesCheck):
+    """Images above the limit of pixels or bytes, possibly decompression bombs.
 
-
-class TooLargeImages(ProblemCheck):
-    """Images whose header promises more pixels, or that have more bytes, than are opened.
-
-    A file of a few kilobytes can promise billions of pixels ("decompression bomb").
+    A file of a few kilobytes can declare billions of pixels.
     """
 
     code = "KS105"
-    title = "Images too large to open"
+    title = "Oversized images"
     severity = "error"
-    advice = "If an image is honest, cut it into tiles or make it smaller; otherwise leave it out."
-    problems = ("too-large",)
+    advice = "Split genuine images into tiles or reduce their size; delete the others."
+    error_codes = ("too-large",)
 
 
-# SECTION: KS118: images of formats that are not read, and so left out from the start.
+_UNSUPPORTED = "image format that is not read"
+"""Start of the reason that the dataset gives for skipping such a file."""
 
-_REASON = "image format that is not read"
 
-
-class UnreadFormats(Check):
-    """HEIC, camera raw, SVG and the like: passed over by their names, which is easily missed."""
+class UnsupportedFormats(Check):
+    """HEIC, camera raw, SVG and other formats that are skipped because of their file name."""
 
     code = "KS118"
-    title = "Images of formats that are not read"
+    title = "Unsupported image formats"
     severity = "warning"
-    advice = "Save them as JPEG or PNG beside the originals."
+    advice = "Save copies as JPEG or PNG."
 
     def run(self, context: CheckContext) -> CheckResult:
-        """Look at what lies beside the images."""
+        """Report the skipped files by extension."""
         if context.folder_contents is None:
             return self.not_applicable("The data are not a folder.")
-        kinds: defaultdict[str, list[str]] = defaultdict(list)
-        for other in context.folder_contents.others:
-            if other.reason.startswith(_REASON):
-                kinds[other.path.rpartition(".")[2].lower()].append(other.path)
-        found = []
-        for extension, paths in sorted(kinds.items(), key=lambda item: (-len(item[1]), item[0])):
+        others = context.folder_contents.other_files
+        by_extension: defaultdict[str, list[str]] = defaultdict(list)
+        for other in others:
+            if other.reason.startswith(_UNSUPPORTED):
+                by_extension[other.path.rpartition(".")[2].lower()].append(other.path)
+        findings = []
+        for extension, paths in sorted(
+            by_extension.items(), key=lambda item: (-len(item[1]), item[0])
+        ):
             files = "1 file" if len(paths) == 1 else f"{len(paths):,} files"
-            message = f"Left out, since this format is not read: {files} ending in .{extension}."
-            found.append(self.finding_about(paths, message, value=float(len(paths))))
-        return self.result(found, len(context.folder_contents.others))
+            message = f"Skipped because the format is not supported: {files} with .{extension}."
+            findings.append(self.finding_about(paths, message, value=float(len(paths))))
+        return self.result(findings, len(others))

@@ -1,4 +1,4 @@
-"""Checking data from the folder to the report: what ``kindsight check`` does."""
+"""Check a dataset from the data folder to the report, as ``kindsight check`` does."""
 
 from kindsight.runs.checking.report import CheckReport
 from kindsight.runs.checking.run import check_data, check_dataset, open_for_checking

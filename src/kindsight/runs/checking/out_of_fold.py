@@ -1,4 +1,4 @@
-"""What the costly checks look at: features, and the answers of heads that have not seen them."""
+"""Compute what full checks need: features, and out-of-fold predictions of linear heads."""
 
 from __future__ import annotations
 
@@ -45,87 +45,8 @@ __all__ = [
     "add_features",
     "compute_features_and_measurements",
     "out_of_fold",
+    "out_of_fold_predictions",
 ]
-
-# SECTION: What a head that has not seen an image says of it: for questioning labels.
-#
-# Only linear heads are tried. They are as good at that as curved ones, and take a fraction of a
-# second; and of the strengths the one of least log loss is taken, not a weaker one as for the head
-# that is kept: where labels are wrong, a weakly held head learns them by heart.
-
-Floats = NDArray[np.float32]
-
-
-def out_of_fold(
-    features: Floats,
-    targets: NDArray[np.int64],
-    classes: int,
-    layout: FeatureLayout,
-    *,
-    folds: NDArray[np.int64],
-    seed: int = 0,
-) -> NDArray[np.float64]:
-    """Return the probabilities that each image gets from a head that was fitted without it.
-
-    Parameters
-    ----------
-    features : array
-        float32 (images, width).
-    targets : array
-        int64 (images,), 0 to classes - 1.
-    classes : int
-        How many classes, at least 2.
-    layout : FeatureLayout
-        Which columns come from where.
-    folds : array
-        int64 (images,): the fold that each image is held out in. Copies belong in one fold.
-    seed : int
-        For the random directions.
-
-    Returns
-    -------
-    array
-        float64 (images, classes); rows sum to 1. One temperature has been fitted to them.
-    """
-    limit = 1 if len(targets) < THREADED_IMAGES else None
-    with threadpool_limits(limit, user_api="blas"):
-        return _out_of_fold(features, targets, classes, layout, folds, seed)
-
-
-def _out_of_fold(
-    features: Floats,
-    targets: NDArray[np.int64],
-    classes: int,
-    layout: FeatureLayout,
-    folds: NDArray[np.int64],
-    seed: int,
-) -> NDArray[np.float64]:
-    rows = np.sort(generator(seed, 1).permutation(len(targets))[:CHOICE_IMAGES])
-    weights = np.ones(len(rows), np.float32)
-    task = Task(targets[rows], classes, folds[rows], weights)
-    sample = features[rows]
-    tried: list[Candidate] = []
-    names = block_choices(layout)
-    weightings = [column_weights(layout, *BLOCKS[blocks]) for blocks in names]
-    weighed = WeighedFeatures(sample, weightings, COMPONENTS, lambda: generator(seed, 2))
-    for number, blocks in enumerate(names):
-        columns = weighed.components(number)
-        first = try_candidate(task, columns, "linear", blocks, FIRST_STRENGTHS["linear"])
-        tried += [first, *walk_strengths(task, columns, "linear", blocks, first)]
-    best = min(tried, key=cost_of)
-    whole = Task(targets, classes, folds, np.ones(len(targets), np.float32))
-    components = weighed.projection(names.index(best.blocks)).apply(features)
-    fit = fit_softmax(
-        components,
-        targets,
-        classes,
-        whole.fold_weights,
-        best.strength / len(components),
-        tolerance=CHOICE_TOLERANCE,
-    )
-    logits = whole.out_of_fold(components, fit)
-    return to_probabilities(logits, fit_temperature(logits, targets)).astype(np.float64)
-
 
 Progress = Callable[[str, int, int], None]
 
@@ -136,42 +57,42 @@ def add_features(
     cache: Cache,
     progress: Progress | None = None,
 ) -> None:
-    """Give a context features and out-of-fold answers, made when a check first asks for them.
+    """Let a context compute features and out-of-fold predictions when a check first needs them.
 
     Parameters
     ----------
     context : CheckContext
-        Of measured images.
     settings : CheckSettings
-        Which backbone.
+        Name the backbone.
     cache : Cache
-        Where features are kept.
+        Stores the features.
     progress : callable, optional
-        Called with (stage, done, total): ``"backbone"``, ``"features"``.
+        Called with (stage, done, total); the stages are ``"backbone"`` and ``"features"``.
     """
     layouts: list[FeatureLayout] = []
 
-    def features() -> RowFeatures:
-        training = _training(settings, cache)
+    def compute_features() -> RowFeatures:
+        trainer, report = _trainer(settings, cache), _feature_progress(progress)
         rows = context.readable_rows
-        # The row goes along as the group, so that it is known of which images there are features.
+        # The group holds the row number, because unreadable images have no features.
         numbered = context.dataset[rows].with_columns(group=[str(row) for row in rows])
-        said = _said(progress)
-        files = training.backbone(said)
-        found = training.features(numbered, files, said)
+        files = trainer.backbone(report)
+        found = trainer.features(numbered, files, report)
         layouts.append(files.layout)
         context.feature_blocks = tuple(
             slice(block.start, block.stop) for block in files.layout.blocks
         )
-        kept = np.array([int(str(row)) for row in found.dataset.group], np.int64)
-        return RowFeatures(kept, found.vectors)
+        return RowFeatures(
+            np.array([int(str(row)) for row in found.dataset.group], np.int64), found.vectors
+        )
 
-    def answers() -> OutOfFoldPredictions:
-        found = context.features
-        assert found is not None
-        return out_of_fold_predictions(context, found, layouts[0])
+    def compute_out_of_fold() -> OutOfFoldPredictions:
+        features = context.features
+        assert features is not None
+        return out_of_fold_predictions(context, features, layouts[0])
 
-    context.compute_features, context.compute_out_of_fold = features, answers
+    context.compute_features = compute_features
+    context.compute_out_of_fold = compute_out_of_fold
 
 
 def compute_features_and_measurements(
@@ -180,16 +101,13 @@ def compute_features_and_measurements(
     cache: Cache,
     progress: Progress | None = None,
 ) -> None:
-    """Compute the features of a dataset's images, and measure what is read for that.
-
-    Both are then found in the cache: no image has to be read twice.
-    """
-    training, said = _training(settings, cache), _said(progress)
-    with MeasuringObserver(cache) as measuring:
-        training.features(dataset, training.backbone(said), said, measuring)
+    """Compute and cache the features and the measurements of all images, reading each once."""
+    trainer, report = _trainer(settings, cache), _feature_progress(progress)
+    with MeasuringObserver(cache) as observer:
+        trainer.features(dataset, trainer.backbone(report), report, observer)
 
 
-def _training(settings: CheckSettings, cache: Cache) -> FrozenTrainer:
+def _trainer(settings: CheckSettings, cache: Cache) -> FrozenTrainer:
     return FrozenTrainer(
         model=settings.model,
         size=settings.size,
@@ -198,39 +116,103 @@ def _training(settings: CheckSettings, cache: Cache) -> FrozenTrainer:
     )
 
 
-def _said(progress: Progress | None) -> Progress:
-    def said(stage: str, done: int, total: int) -> None:
+def _feature_progress(progress: Progress | None) -> Progress:
+    def report(stage: str, done: int, total: int) -> None:
         if progress is not None:
             progress("features" if stage == "images" else stage, done, total)
 
-    return said
+    return report
 
 
 def out_of_fold_predictions(
     context: CheckContext, features: RowFeatures, layout: FeatureLayout, seed: int = 0
 ) -> OutOfFoldPredictions:
-    """Let heads answer for the labelled images that they were not fitted on.
+    """Return the out-of-fold predictions for all labelled images; none if they are too few.
 
-    Copies of all kinds, and images of one group, are in one fold: else a head has seen what it
-    answers for.
+    Duplicates of all kinds, and images of one group, are in one fold.
     """
     dataset = context.dataset
     targets = dataset.targets[features.rows]
     labelled = np.flatnonzero(targets >= 0)
     rows, targets = features.rows[labelled], targets[labelled]
     k = len(dataset.classes)
-    kin: list[int | None] = [None] * len(dataset)
+    duplicates: list[int | None] = [None] * len(dataset)
     for number, group in enumerate(find_duplicates(context).groups()):
         for row in group.tolist():
-            kin[row] = number
-    picked = rows.tolist()
-    columns = [[column[r] for r in picked] for column in (dataset.digest, dataset.group, kin)]
-    units = connected_components(*columns) if picked else np.empty(0, np.int64)
-    if k < 2 or len(np.unique(units)) < 2 * k:
+            duplicates[row] = number
+    indices = rows.tolist()
+    columns = [
+        [column[r] for r in indices] for column in (dataset.digest, dataset.group, duplicates)
+    ]
+    groups = connected_components(*columns) if indices else np.empty(0, np.int64)
+    if k < 2 or len(np.unique(groups)) < max(2 * k, FOLDS):
         return OutOfFoldPredictions(rows[:0], np.empty((0, k)))
-    digests = [str(dataset.digest[row]) for row in picked]
-    folds = fold_indices(targets, units, FOLDS, seed, digests)
+    digests = [str(dataset.digest[row]) for row in indices]
+    folds = fold_indices(targets, groups, FOLDS, seed, digests)
     vectors = features.vectors[labelled]
     return OutOfFoldPredictions(
         rows, out_of_fold(vectors, targets, k, layout, folds=folds, seed=seed)
     )
+
+
+def out_of_fold(
+    features: NDArray[np.float32],
+    targets: NDArray[np.int64],
+    classes: int,
+    layout: FeatureLayout,
+    *,
+    folds: NDArray[np.int64],
+    seed: int = 0,
+) -> NDArray[np.float64]:
+    """Return the probabilities of each image by a linear head that was trained on other folds.
+
+    RBF heads find label errors no better and are slower. The L2 strength has the lowest
+    cross-validated log loss: a weaker one, as trained classifiers use, would fit wrong labels.
+
+    Parameters
+    ----------
+    features : float32 array (n, width)
+    targets : int64 array (n,)
+        0 to classes - 1.
+    classes : int
+        Number of classes, at least 2.
+    layout : FeatureLayout
+        Columns of the features by layer.
+    folds : int64 array (n,)
+        Fold of each image. Duplicates must be in one fold.
+    seed : int
+        Seed of the sample and of the random directions.
+
+    Returns
+    -------
+    float64 array (n, classes)
+        Calibrated by temperature scaling; rows sum to 1.
+    """
+    limit = 1 if len(targets) < THREADED_IMAGES else None
+    with threadpool_limits(limit, user_api="blas"):
+        rows = np.sort(generator(seed, 1).permutation(len(targets))[:CHOICE_IMAGES])
+        weights = np.ones(len(rows), np.float32)
+        task = Task(targets[rows], classes, folds[rows], weights)
+        tried: list[Candidate] = []
+        names = block_choices(layout)
+        weightings = [column_weights(layout, *BLOCKS[blocks]) for blocks in names]
+        weighed = WeighedFeatures(
+            features[rows], weightings, COMPONENTS, lambda: generator(seed, 2)
+        )
+        for number, blocks in enumerate(names):
+            columns = weighed.components(number)
+            first = try_candidate(task, columns, "linear", blocks, FIRST_STRENGTHS["linear"])
+            tried += [first, *walk_strengths(task, columns, "linear", blocks, first)]
+        best = min(tried, key=cost_of)
+        whole = Task(targets, classes, folds, np.ones(len(targets), np.float32))
+        components = weighed.projection(names.index(best.blocks)).apply(features)
+        fit = fit_softmax(
+            components,
+            targets,
+            classes,
+            whole.fold_weights,
+            best.strength / len(components),
+            tolerance=CHOICE_TOLERANCE,
+        )
+        logits = whole.out_of_fold(components, fit)
+        return to_probabilities(logits, fit_temperature(logits, targets)).astype(np.float64)

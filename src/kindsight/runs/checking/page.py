@@ -1,4 +1,4 @@
-"""Choosing what of a check's findings is shown, and gathering it for the page."""
+"""Select the findings and thumbnails for the HTML report of a check."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from kindsight.dataset.table import ImageDataset
 from kindsight.errors import ImageError
 from kindsight.images import read_image
 from kindsight.report.findings import (
+    CheckState,
     FindingsData,
     FindingsSection,
-    QuietCheck,
     ShownFinding,
     ShownImage,
 )
@@ -33,32 +33,44 @@ __all__ = [
     "thumbnails",
 ]
 
-# SECTION: Small images to be shown beside findings, made when they are first shown and then kept.
-
 THUMBNAIL = 144
-"""Pixels of the longer side."""
+"""Longer side of a thumbnail in pixels."""
 
 QUALITY = 80
+"""JPEG quality of a thumbnail."""
+
+MAX_SINGLE = 24
+"""Maximum findings about one image that are shown per check."""
+
+MAX_GROUPS = 12
+"""Maximum findings about several images, or none, that are shown per check."""
+
+MAX_IN_GROUP = 8
+"""Maximum images shown per finding."""
+
+MAX_NAMES = 12
+"""Maximum names shown per finding that is not about images."""
 
 
 def thumbnails(
     dataset: ImageDataset, rows: Iterable[int], cache: Cache, workers: int | None = None
 ) -> dict[int, bytes]:
-    """Return small JPEGs of some rows.
+    """Return thumbnails of some rows, from the cache or computed.
 
     Parameters
     ----------
     dataset : ImageDataset
-        With digests; rows without one, and images that cannot be read, get none.
+        With digests.
     rows : iterable of int
     cache : Cache
-        Where they are kept by content.
+        Stores the thumbnails by content digest.
     workers : int, optional
-        How many are read at once; the number of cores if omitted.
+        Images read at once. Default: the number of cores.
 
     Returns
     -------
     dict of int to bytes
+        JPEG files by row, without unreadable images.
     """
     digests = {row: digest for row in rows if (digest := dataset.digest[row]) is not None}
     with closing(MeasurementTable(cache.measurements_file(str(FORMAT)))) as table:
@@ -69,10 +81,10 @@ def thumbnails(
                 missing.setdefault(digest, row)
         if missing:
             with single_threaded_opencv():
-                made = map_ordered(
+                computed = map_ordered(
                     lambda row: _thumbnail(dataset, row), missing.values(), workers or count_cores()
                 )
-                fresh = dict(zip(missing, made, strict=True))
+                fresh = dict(zip(missing, computed, strict=True))
             table.put_thumbnails({digest: jpeg for digest, jpeg in fresh.items() if jpeg})
             known.update(fresh)
     return {row: known[digest] for row, digest in digests.items() if known.get(digest)}
@@ -81,7 +93,7 @@ def thumbnails(
 def _thumbnail(dataset: ImageDataset, row: int) -> bytes:
     try:
         data = dataset.load(row)
-        # Twice the size: what is decoded at reduced size is then still made smaller, and smooth.
+        # Decoded at twice the size, so that resizing smooths it.
         target = (2 * THUMBNAIL, 2 * THUMBNAIL)
         image = read_image(data, target=target) if isinstance(data, bytes) else data
     except ImageError:
@@ -91,39 +103,25 @@ def _thumbnail(dataset: ImageDataset, row: int) -> bytes:
     if scale < 1:
         size = max(1, round(width * scale)), max(1, round(height * scale))
         image = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
-    turned = np.ascontiguousarray(image[:, :, ::-1])
-    made, data = cv2.imencode(".jpg", turned, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
-    return np.asarray(data).tobytes() if made else b""
-
-
-MAX_SINGLE = 24
-"""Findings of one image each that are shown of a check."""
-
-MAX_GROUPS = 12
-"""Findings of several images that are shown of a check."""
-
-MAX_IN_GROUP = 8
-"""Images shown of one finding."""
-
-MAX_NAMES = 12
-"""Names shown of a finding that is not about images of the dataset."""
+    bgr = np.ascontiguousarray(image[:, :, ::-1])
+    encoded, data = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
+    return np.asarray(data).tobytes() if encoded else b""
 
 
 def findings_data(report: CheckReport, cache: Cache) -> FindingsData:
-    """Gather what the page shows.
+    """Return the content of the HTML report.
 
     Parameters
     ----------
     report : CheckReport
-        What was found.
     cache : Cache
-        Where small images are kept.
+        Stores the thumbnails.
     """
-    chosen = [(check, result, _chosen(result)) for check, result in report.found()]
+    selected = [(check, result, _select(result)) for check, result in report.found()]
     readable = report.context.measurements.readable
     rows = dict.fromkeys(
         row
-        for _, _, findings in chosen
+        for _, _, findings in selected
         for finding in findings
         for row in finding.rows[:MAX_IN_GROUP]
         if readable[row]
@@ -137,17 +135,18 @@ def findings_data(report: CheckReport, cache: Cache) -> FindingsData:
         classes=report.context.dataset.counts(),
         counts=report.counts(),
         sections=tuple(
-            _section(report, check, result, findings, images) for check, result, findings in chosen
+            _section(report, check, result, findings, images)
+            for check, result, findings in selected
         ),
-        quiet=_quiet(report),
+        other_checks=_other_checks(report),
         notes=report.notes,
         seconds=report.seconds,
         version=importlib.metadata.version("kindsight"),
     )
 
 
-def _chosen(result: CheckResult) -> list[Finding]:
-    """Return the first findings: fewer of those that take a row each."""
+def _select(result: CheckResult) -> list[Finding]:
+    """Return the first findings, with separate limits for single images and groups."""
     chosen, singles, groups = [], 0, 0
     for finding in result.findings:
         single = len(finding.rows) == 1
@@ -170,12 +169,12 @@ def _section(
         code=check.code,
         title=check.title,
         severity=result.findings[0].severity,
-        about=check.about,
+        description=check.description,
         advice=check.advice,
         findings=tuple(_shown(report, finding, images) for finding in findings),
         count=len(result.findings),
         images=len({row for finding in result.findings for row in finding.rows}),
-        remark=result.reason,
+        limitation=result.reason,
     )
 
 
@@ -206,11 +205,11 @@ def _image(report: CheckReport, row: int, jpeg: bytes) -> ShownImage:
     )
 
 
-def _quiet(report: CheckReport) -> tuple[QuietCheck, ...]:
+def _other_checks(report: CheckReport) -> tuple[CheckState, ...]:
     titles = {check.code: check.title for check in all_checks()}
     state_of = {code: state for state, codes in report.states().items() for code in codes}
     return tuple(
-        QuietCheck(result.code, titles[result.code], state_of[result.code], result.reason)
+        CheckState(result.code, titles[result.code], state_of[result.code], result.reason)
         for result in report.results
         if result.state != "found"
     )

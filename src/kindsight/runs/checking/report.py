@@ -1,4 +1,4 @@
-"""What checking came to: results, counts, and the forms that files and machines take."""
+"""The results of all checks, as counts, table rows and JSON."""
 
 from __future__ import annotations
 
@@ -17,27 +17,27 @@ COLUMNS = (
     "finding", "code", "severity", "title", "path", "label", "split", "message", "suggestion",
     "value",
 )  # fmt: skip
-"""The columns of findings.csv: one row for each image of each finding."""
+"""Columns of findings.csv, which has one row per image of each finding."""
 
 
 @dataclass(frozen=True)
 class CheckReport:
-    """What checking came to.
+    """The results of all checks on a dataset.
 
     Parameters
     ----------
     data : str
-        What was checked, as it was given.
+        The data as given by the user.
     context : CheckContext
-        What the checks saw.
+        The dataset and its measurements.
     results : tuple of CheckResult
-        One for each check, in the order of their codes.
+        One per check, in the order of their codes.
     ignored : tuple of str
-        The codes of checks that were to be ignored.
+        Codes of the ignored checks.
     seconds : dict of str to float
-        Where the time went.
+        Seconds per stage.
     notes : tuple of str
-        What the dataset says, one sentence each.
+        Notes of the dataset, one sentence each.
     """
 
     data: str
@@ -49,7 +49,7 @@ class CheckReport:
 
     @property
     def findings(self) -> list[Finding]:
-        """All findings: errors first, then warnings, then notes; each by code."""
+        """All findings: errors, then warnings, then notes; each in the order of the codes."""
         every = [finding for result in self.results for finding in result.findings]
         return sorted(every, key=lambda finding: SEVERITIES.index(finding.severity))
 
@@ -64,7 +64,7 @@ class CheckReport:
         return {severity: found.count(severity) for severity in SEVERITIES}
 
     def states(self) -> dict[str, list[str]]:
-        """Return the codes of checks by state; those ignored apart from those skipped."""
+        """Return the codes of the checks by state, with ``"ignored"`` as a state of its own."""
         by_state: dict[str, list[str]] = {}
         for result in self.results:
             ignored = result.state == "skipped" and result.reason == IGNORED
@@ -72,23 +72,23 @@ class CheckReport:
         return by_state
 
     def found(self) -> list[tuple[Check, CheckResult]]:
-        """Return the checks that found something, the severest first."""
+        """Return the checks with findings, the most severe first."""
         checks = {check.code: check for check in all_checks()}
         pairs = [(checks[r.code], r) for r in self.results if r.state == "found"]
         return sorted(pairs, key=lambda pair: (_worst(pair[1]), pair[1].code))
 
     def corrections(self) -> Corrections:
-        """Return what the findings mean for the dataset, as a table that can be trained on."""
+        """Return the corrections that the findings imply."""
         return correct(self.context.dataset, self.results)
 
     def rows(self) -> Iterator[tuple[Any, ...]]:
-        """Yield the rows of findings.csv; see :data:`COLUMNS`."""
+        """Yield the rows of findings.csv, with the columns :data:`COLUMNS`."""
         titles = {check.code: check.title for check in all_checks()}
         dataset = self.context.dataset
         for number, finding in enumerate(self.findings, 1):
-            about = finding.rows or (None,) * len(finding.paths)
+            rows = finding.rows or (None,) * len(finding.paths)
             value = "" if finding.value is None else f"{finding.value:.6g}"
-            for row, path in zip(about, finding.paths, strict=True):
+            for row, path in zip(rows, finding.paths, strict=True):
                 label = dataset.label[row] if row is not None else None
                 split = dataset.split[row] if row is not None else None
                 yield (
@@ -97,14 +97,14 @@ class CheckReport:
                 )  # fmt: skip
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what findings.json holds and ``--json`` prints.
+        """Return the content of findings.json and of ``--json``.
 
         Returns
         -------
         dict
-            ``data``, ``images``, ``readable``, ``classes`` (class to number of images),
-            ``counts`` (severity to number of findings), ``checks`` (a list, each with code, title,
-            state, severity, examined, reason and findings), ``ignored``, ``notes``, ``seconds``.
+            ``data``; ``images`` and ``readable``, numbers of images; ``classes``, images per class;
+            ``counts``, findings per severity; ``checks``, a list of dicts with code, title,
+            severity, state, examined, reason and findings; ``ignored``; ``notes``; ``seconds``.
         """
         checks = {check.code: check for check in all_checks()}
         return {

@@ -1,4 +1,4 @@
-"""What a check is told, by options or by a file."""
+"""The settings of ``kindsight check``, from options or a TOML file."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ __all__ = ["CheckSettings"]
 
 @dataclass(frozen=True)
 class CheckSettings:
-    """How data are checked.
+    """Settings of a check.
 
     Parameters
     ----------
     ignore : tuple of str
-        Codes of checks that are ignored, such as ``KS203``. The report says that they were.
+        Codes of checks to skip, such as ``KS203``; the report lists them.
     full : bool
-        Whether checks run that need features of all images.
+        Run the checks that need features of all images, too.
     model : str
-        The backbone that features are taken from.
+        Backbone that computes the features.
     size : int, optional
-        Height and width of the images it is given; its own size if omitted.
+        Height and width of the backbone's input in pixels. Default: that of the backbone.
     workers : int, optional
-        How many images are worked on at once; the number of cores if omitted.
+        Images processed at once. Default: the number of cores.
 
     Raises
     ------
     SettingsError
-        Naming every setting that cannot be.
+        If `ignore` or `full` is invalid.
     """
 
     ignore: tuple[str, ...] = ()
@@ -47,32 +47,31 @@ class CheckSettings:
         given: object = self.ignore
         if not isinstance(given, (tuple, list)) or not all(isinstance(c, str) for c in given):
             raise SettingsError(
-                f'ignore must be codes of checks, such as ["KS203"]. Received: {given!r}.'
+                f'ignore must be a list of check codes, such as ["KS203"]; got {given!r}.'
             )
         object.__setattr__(self, "ignore", tuple(sorted(set(self.ignore))))
         validate_codes(self.ignore)
         if not isinstance(self.full, bool):
-            raise SettingsError(f"full must be true or false. Received: {self.full!r}.")
+            raise SettingsError(f"full must be true or false; got {self.full!r}.")
 
     @classmethod
     def from_toml(
         cls, path: str | os.PathLike[str], *, ignore: tuple[str, ...] = (), full: bool = False
     ) -> CheckSettings:
-        """Read settings from a TOML file.
+        """Read settings from a TOML file, such as ``ignore = ["KS203"]`` and ``full = true``.
 
         Parameters
         ----------
         path : path
-            Such as holds ``ignore = ["KS203"]`` and ``full = true``.
         ignore : tuple of str
-            Further codes.
+            Codes to add to those of the file.
         full : bool
-            True wins over the file.
+            True overrides the file.
 
         Raises
         ------
         SettingsError
-            For a file that cannot be read, unknown names, and values that cannot be.
+            If the file cannot be read or contains unknown or invalid settings.
         """
         source, values = os.fspath(path), read_toml(path, "The settings")
         known = [field.name for field in dataclasses.fields(cls)]
@@ -80,11 +79,13 @@ class CheckSettings:
         for name in values:
             if name not in known:
                 near = difflib.get_close_matches(str(name), known, 1)
-                hint = f" Did you mean {near[0]!r}?" if near else f" There are: {', '.join(known)}."
-                faults.append(f"{source}: there is no setting {name!r}.{hint}")
+                hint = f"Did you mean {near[0]!r}?" if near else f"Settings: {', '.join(known)}."
+                faults.append(f"{source}: unknown setting {name!r}. {hint}")
         listed = values.get("ignore", [])
         if not isinstance(listed, list):
-            faults.append(f'{source}: ignore must be a list, such as ["KS203"].')
+            faults.append(
+                f'{source}: ignore must be a list of codes, such as ["KS203"]; got {listed!r}.'
+            )
         if faults:
             raise SettingsError("\n".join(faults))
         values["ignore"] = (*listed, *ignore)

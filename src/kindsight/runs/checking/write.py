@@ -1,4 +1,4 @@
-"""Writing what was found: a folder of its own, never over another one."""
+"""Write the results of a check into a new folder."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from kindsight.cache.folder import Cache
 from kindsight.errors import UsageError
 from kindsight.files import write_csv, write_json, write_text
+from kindsight.report.findings import render_findings
 from kindsight.runs.checking.page import findings_data
 from kindsight.runs.checking.report import COLUMNS, CheckReport
 
@@ -38,13 +39,12 @@ def write_report(
     Parameters
     ----------
     report : CheckReport
-        What was found.
     out : path, optional
-        A folder that is new or empty; otherwise ``<parent>/<name of the data>-<next number>``.
+        A new or empty folder. Default: ``<parent>/<name of the data>-<next number>``.
     parent : path
-        Where numbered folders are made.
+        Parent of numbered folders.
     cache : Cache, optional
-        Where small images are kept; this machine's if omitted.
+        Stores the thumbnails. Default: the cache of this machine.
 
     Returns
     -------
@@ -54,10 +54,8 @@ def write_report(
     Raises
     ------
     UsageError
-        If the folder holds anything, or cannot be made.
+        If the folder is not empty or cannot be created.
     """
-    from kindsight.report.findings import render_findings
-
     page = render_findings(findings_data(report, cache or Cache()))
     folder = claim_folder(report.data, out, parent)
     write_csv(folder / CSV_FILE, COLUMNS, report.rows())
@@ -69,7 +67,7 @@ def write_report(
 def claim_folder(
     data: str, out: str | os.PathLike[str] | None, parent: str | os.PathLike[str] = "checks"
 ) -> Path:
-    """Make the folder that findings are written to; see :func:`write_report`."""
+    """Create and return the folder of :func:`write_report`."""
     try:
         if out is not None:
             validate_output_folder(out)
@@ -77,25 +75,25 @@ def claim_folder(
             return Path(out)
         return _next_folder(_name(Path(data).resolve()), Path(parent))
     except OSError as error:
+        folder = out if out is not None else parent
         raise UsageError(
-            "The folder for findings must be one that can be written. Received: "
-            f"{out if out is not None else parent} ({error.strerror})."
+            f"Could not create the folder {folder}: {error.strerror}. Name another with --out."
         ) from error
 
 
 def validate_output_folder(out: str | os.PathLike[str]) -> None:
-    """Raise UsageError if findings cannot be written to a folder: it must be new or empty."""
+    """Raise UsageError unless `out` is a new or empty folder."""
     folder = Path(out)
     try:
         taken = any(folder.iterdir()) if folder.is_dir() else os.path.lexists(folder)
     except (OSError, ValueError) as error:
         raise UsageError(
-            f"--out must be a folder that can be written. Received: {folder} ({error})."
+            f"--out must be a folder that can be written; got {folder} ({error})."
         ) from error
     if taken:
         raise UsageError(
-            f"Findings are never written over anything. Received: --out {folder}, which is there "
-            "and not an empty folder. Name another, or leave --out away to get a new one."
+            "--out must be a new or empty folder, because nothing is overwritten; got "
+            f"{folder}. Omit --out to get a numbered folder."
         )
 
 
@@ -104,7 +102,7 @@ def _name(data: Path) -> str:
 
 
 def _next_folder(stem: str, parent: Path) -> Path:
-    """Make the folder of the next number; another process may be making one at the same time."""
+    """Create the folder of the next number; other processes may do the same at once."""
     parent.mkdir(parents=True, exist_ok=True)
     pattern = re.compile(re.escape(stem) + r"-(\d{1,9})")
     numbers = [int(m[1]) for path in parent.iterdir() if (m := pattern.fullmatch(path.name))]

@@ -1,4 +1,4 @@
-"""Corrected tables: what each kind of finding changes, by hand; read back; never over a file."""
+"""Corrected tables: the change for each kind of finding, written and read back."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import csv
 
 import pytest
 from check_images import file_of, scene
+from fake_context import context
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from made_up import context
 
 from kindsight.checks import Finding, run_checks
 from kindsight.checks.apply import correct
@@ -35,7 +35,7 @@ def test_each_kind_of_finding_by_hand():
     done = correct(dataset, results)
     assert done.excluded == {0}
     assert done.dataset.label == ("a", "b", "b", "b", "b", "b", "a", "b")
-    assert done.was == (None, "a", None, None, "a", None, None, None)
+    assert done.previous_label == (None, "a", None, None, "a", None, None, None)
     assert len(set(done.dataset.group[5:])) == 1 and done.dataset.group[:5] == (None,) * 5
     assert done.reasons[:5] == ("KS101: KS101 it is.", "KS401: KS401 it is.", "", "",
                                 "KS403: KS403 it is.")  # fmt: skip
@@ -43,20 +43,20 @@ def test_each_kind_of_finding_by_hand():
     assert done.counts() == {"excluded": 1, "relabelled": 2, "regrouped": 3}
 
 
-def test_contradictions_without_a_majority_are_left_out_only_where_they_are_errors():
+def test_conflicting_labels_without_majority_are_excluded_if_errors():
     dataset = context(["a", "b", "a", "b", "b"]).dataset
     results = [found("KS401", 0, 1, severity="error"), found("KS402", 2, 3, 4, suggestion="b")]
     done = correct(dataset, results)
     assert done.excluded == {0, 1} and done.dataset.label == dataset.label
 
 
-def test_what_all_images_are_like_is_no_reason_to_leave_them_out():
+def test_summary_findings_exclude_nothing():
     dataset = context(["a", "a", "b", "b"]).dataset
     assert correct(dataset, [found("KS201", 0, 1, 2), found("KS404", 3)]).excluded == set()
     assert correct(dataset, [found("KS201", 1)]).excluded == {1}
 
 
-def test_two_names_of_one_class_become_one():
+def test_duplicate_class_names_are_merged():
     dataset = context(["Cat", "cat", "cat", "dog", "Cat"]).dataset
     one = Finding("KS113", "error", "Two names.", (), ("Cat", "cat"), "cat")
     results = [
@@ -76,11 +76,11 @@ def test_leaks_stay_in_the_last_part():
     assert correct(dataset, [found("KS501", 0, 1, severity="error")]).excluded == {0}
 
 
-def test_what_is_written_can_be_trained_on_and_no_file_is_touched(look, tmp_path):
+def test_the_table_can_be_opened_and_no_image_is_changed(make_context, tmp_path):
     jpeg = file_of(scene(1))
     files = {"cat/a.jpg": jpeg, "cat/cut.jpg": file_of(scene(2))[:700], "cat/b.jpg": scene(3)}
     files |= {"dog/a.jpg": jpeg, "dog/again.jpg": jpeg, "dog/c.jpg": scene(4)}
-    made = look(files)
+    made = make_context(files)
     before = {path: path.read_bytes() for path in (tmp_path / "photos").rglob("*.jpg")}
     target = tmp_path / "tables" / "corrected.csv"
     correct(made.dataset, run_checks(made)).write(target)
@@ -88,7 +88,9 @@ def test_what_is_written_can_be_trained_on_and_no_file_is_touched(look, tmp_path
         rows = {row["path"]: row for row in csv.DictReader(file)}
     assert rows["../photos/cat/cut.jpg"]["split"] == "excluded"
     moved = rows["../photos/cat/a.jpg"]
-    assert (moved["label"], moved["was"]) == ("dog", "cat") and moved["reason"].startswith("KS")
+    assert (moved["label"], moved["previous_label"]) == ("dog", "cat") and moved[
+        "reason"
+    ].startswith("KS")
     dataset = open_dataset(target)
     assert len(dataset) == 5 and dataset.counts() == {"cat": 1, "dog": 4}
     assert dataset.ignored == {"row that is excluded": 1}
@@ -97,11 +99,11 @@ def test_what_is_written_can_be_trained_on_and_no_file_is_touched(look, tmp_path
     assert before == {path: path.read_bytes() for path in (tmp_path / "photos").rglob("*.jpg")}
 
 
-def test_nothing_is_written_over(tmp_path):
+def test_existing_files_are_not_overwritten(tmp_path):
     done = correct(context(["a", "b"]).dataset, [])
     there = tmp_path / "there.csv"
     there.write_text("mine")
-    with pytest.raises(UsageError, match="never written over anything"):
+    with pytest.raises(UsageError, match="nothing is overwritten"):
         done.write(there)
     assert there.read_text() == "mine"
     with pytest.raises(UsageError, match=r"ends in \.csv"):
@@ -125,8 +127,8 @@ FINDINGS = st.lists(
 @given(
     FINDINGS, st.lists(st.sampled_from(["train", "validation", "test"]), min_size=12, max_size=12)
 )
-@settings(deadline=None, max_examples=60)
-def test_every_change_has_a_reason_and_nothing_else_is_changed(findings, split):
+@settings(deadline=None, max_examples=30)
+def test_each_change_has_a_reason(findings, split):
     dataset = context(["a", "b"] * 6, split=split).dataset
     done = correct(dataset, [found(c, *r, severity=s, suggestion=to) for c, r, s, to in findings])
     named = {row for _, rows, _, _ in findings for row in rows}
@@ -139,6 +141,6 @@ def test_every_change_has_a_reason_and_nothing_else_is_changed(findings, split):
         assert changed == bool(done.reasons[row])
         assert not changed or row in named
         relabelled = done.dataset.label[row] != dataset.label[row]
-        assert done.was[row] == (dataset.label[row] if relabelled else None)
+        assert done.previous_label[row] == (dataset.label[row] if relabelled else None)
     assert done.dataset.path == dataset.path and done.dataset.split == dataset.split
     assert sum(done.counts().values()) == sum(map(bool, done.reasons))

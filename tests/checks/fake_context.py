@@ -1,4 +1,4 @@
-"""Contexts whose measurements, features and answers are made up by hand."""
+"""Contexts with given measurements, features and predictions."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from kindsight.dataset import ImageDataset
 
 def measured(n: int, **columns: Any) -> Measurements:
     """Return measurements of n readable images of 300 x 400 pixels, with some columns given."""
-    numbers = np.zeros(n, NUMERIC)
-    numbers["height"], numbers["width"], numbers["bytes"] = 300, 400, 60_000
-    words = {name: np.full(n, "", object) for name in TEXT}
-    words["format"][:], words["mode"][:] = "JPEG", "RGB"
+    numeric = np.zeros(n, NUMERIC)
+    numeric["height"], numeric["width"], numeric["bytes"] = 300, 400, 60_000
+    text = {name: np.full(n, "", object) for name in TEXT}
+    text["format"][:], text["mode"][:] = "JPEG", "RGB"
     for name, column in columns.items():
-        (words if name in TEXT else numbers)[name][:] = column
-    return Measurements(numbers, words, lambda rows: np.zeros((len(rows), 64, 64), np.uint8))
+        (text if name in TEXT else numeric)[name][:] = column
+    return Measurements(numeric, text, lambda rows: np.zeros((len(rows), 64, 64), np.uint8))
 
 
 def context(
