@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from check_images import file_of, run, scene
 from fake_context import context
+
 from kindsight.checks.rules.source_bias import one_hot_bins, predict_source
 
 
