@@ -30,10 +30,21 @@ SIZE = 64
 """Height and width of the images that the shared backbone takes."""
 
 
+def folder_of_all_workers(factory: pytest.TempPathFactory, name: str) -> Path:
+    """Return one temporary folder for every test process of this session."""
+    base = factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / name
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
 @pytest.fixture(scope="session", autouse=True)
 def machine_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The cache of the whole session, in place of the user's own; child processes see it too."""
-    folder = tmp_path_factory.mktemp("machine") / "cache"
+    """The cache of the whole session, in place of the user's own; child processes see it too.
+
+    All test processes share it: a backbone is built, and verified by Keras, once.
+    """
+    folder = folder_of_all_workers(tmp_path_factory, "machine") / "cache"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("KINDSIGHT_CACHE", str(folder))
         patch.delenv("KINDSIGHT_CACHE_LIMIT", raising=False)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from conftest import folder_of_all_workers
 from run_page import PageError, blocks, check_output, run_page
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -32,7 +33,7 @@ needs_bash = pytest.mark.skipif(shutil.which("bash") is None, reason="the comman
 @pytest.fixture(scope="session")
 def child_environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """A cache for these pages alone, and the commands of this environment first on the path."""
-    cache = tmp_path_factory.mktemp("docs") / "cache"
+    cache = folder_of_all_workers(tmp_path_factory, "docs") / "cache"
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     return {**os.environ, "KINDSIGHT_CACHE": str(cache), "PATH": path, "NO_COLOR": "1"}
 
