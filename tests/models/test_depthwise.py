@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kindsight.models.steps.cut_networks import depthwise, quick_depthwise
+from kindsight.models.steps.backbones import depthwise, quick_depthwise
 
 
 def gradients(convolve, images, kernel, upstream):

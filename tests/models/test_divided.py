@@ -7,18 +7,18 @@ from kindsight.models.backbones.layout import FeatureBlock, FeatureLayout
 from kindsight.models.formats.convert import run_litert, write_both_forms
 from kindsight.models.heads.head import LinearHead, RBFHead
 from kindsight.models.networks.fine_tuned import (
+    activation_shape,
     average_logits,
     average_over_flips,
+    base_feature_count,
     build_fine_tuned,
     build_frozen_base,
-    cut_width,
     load_network,
-    low_width,
     stages_of,
     with_head,
 )
 from kindsight.models.networks.frozen_base import list_cut_candidates
-from kindsight.models.steps.cut_networks import HEAD_PACE, FineTunedForward
+from kindsight.models.steps.backbones import HEAD_PACE, FineTunedForward
 from kindsight.models.steps.optimizers import Optimizer
 from kindsight.models.steps.trainable import TrainableNetwork
 
@@ -98,15 +98,15 @@ def cut(tiny, images, head, stage="stage3"):
 def inputs(tiny, images, stage="stage3"):
     """What passes the cut, and the low features block by block."""
     lower = np.asarray(build_frozen_base(tiny, tiny_layout(), stage)(images))
-    low = low_width(tiny_layout(), stage)
+    low = base_feature_count(tiny_layout(), stage)
     blocks = [block for block in tiny_layout().blocks if block.stop <= low]
-    maps = lower[:, low:].reshape(-1, *cut_width(tiny, stage))
+    maps = lower[:, low:].reshape(-1, *activation_shape(tiny, stage))
     return [maps, *(lower[:, block.start : block.stop] for block in blocks)]
 
 
 def tuned(network, given, compute_dtype="float32", shards=1, **more):
     forward = FineTunedForward(network, given, compute_dtype)
-    return TrainableNetwork(forward, 3, 0, shards, early=False, **more)
+    return TrainableNetwork(forward, 3, 0, shards, ema_warmup=False, **more)
 
 
 @pytest.mark.parametrize("stage", ["stage3", "stage4", None])
@@ -117,12 +117,12 @@ def test_uncut_and_cut_it_answers_as_the_head_on_the_frozen_backbone(tiny, image
         network = cut(tiny, images, head, stage)
         np.testing.assert_allclose(network.full(images), expected, rtol=1e-4, atol=2e-5)
         given = inputs(tiny, images, stage) if stage else images
-        np.testing.assert_allclose(network.upper(given), expected, rtol=1e-4, atol=2e-5)
+        np.testing.assert_allclose(network.top(given), expected, rtol=1e-4, atol=2e-5)
 
 
 def test_only_what_is_above_the_cut_learns(tiny, images):
     head = next(heads(tiny_layout().width))
-    names = {v.path for v in cut(tiny, images, head).upper.trainable_variables}
+    names = {v.path for v in cut(tiny, images, head).top.trainable_variables}
     layers = {name.split("/")[0] for name in names}
     # The one that cannot be folded stays in inference mode, and as it is.
     assert layers == {"stage4_conv", "stage4_dw", "top_conv", "logits"}
@@ -204,7 +204,7 @@ def test_together_they_answer_with_a_weighted_mean(tiny, images):
     other = with_head(copy, head, 0.5)  # on an input of its own
     before = np.asarray(network.frozen(images))
     np.testing.assert_allclose(before, head.logits(np.asarray(tiny(images))) / 1.7, atol=2e-5)
-    (kernel,) = (v for v in network.upper.trainable_variables if v.path == "logits/kernel")
+    (kernel,) = (v for v in network.top.trainable_variables if v.path == "logits/kernel")
     kernel.assign(kernel * 3)
     tuned = np.asarray(network.full(images))
     assert np.abs(tuned - before).max() > 0.01  # far more than what is allowed below
@@ -285,10 +285,10 @@ def test_a_survey_counts_what_lies_above_each_cut(tiny):
     # Multiplications: 6x5 outputs of 3x3x3x4 and of 3x3x4; 3x3 of 3x3x4x6, 5x5x6 and 6x5 (top).
     below, above = 30 * (108 + 36), 9 * (216 + 150 + 30)
     third, fourth = list_cut_candidates(tiny, tiny_layout())
-    assert (third.stage, third.low, third.shape) == ("stage3", 8, (6, 5, 4))
-    assert third.share == pytest.approx(above / (below + above))
-    assert (fourth.stage, fourth.low, fourth.shape) == ("stage4", 20, (3, 3, 6))
-    assert fourth.share == pytest.approx(9 * 30 / (below + above))
+    assert (third.stage, third.features, third.shape) == ("stage3", 8, (6, 5, 4))
+    assert third.work_above == pytest.approx(above / (below + above))
+    assert (fourth.stage, fourth.features, fourth.shape) == ("stage4", 20, (3, 3, 6))
+    assert fourth.work_above == pytest.approx(9 * 30 / (below + above))
 
 
 def test_in_bfloat16_a_step_goes_nearly_the_same_way_and_the_network_stays_float32(tiny, images):
@@ -299,11 +299,11 @@ def test_in_bfloat16_a_step_goes_nearly_the_same_way_and_the_network_stays_float
         given = inputs(tiny, images)
         tuner = tuned(network, lambda _, given=given: given, compute_dtype)
         tuner.begin(Optimizer("sgd"))
-        before, answers = tuner.weights(), np.asarray(network.upper(given))
+        before, answers = tuner.weights(), np.asarray(network.top(given))
         tuner.step(None, targets, 0.01, (0, 0))
         moved[compute_dtype] = tuner.weights()["top_conv/kernel"] - before["top_conv/kernel"]
         tuner.set_weights(before)
-        np.testing.assert_array_equal(network.upper(given), answers)
-        assert all(layer.compute_dtype == "float32" for layer in network.upper.layers)
+        np.testing.assert_array_equal(network.top(given), answers)
+        assert all(layer.compute_dtype == "float32" for layer in network.top.layers)
     difference = np.abs(moved["bfloat16"] - moved["float32"]).max()
     assert 0 < difference < 0.02 * np.abs(moved["float32"]).max()

@@ -281,9 +281,9 @@ def test_what_is_said_of_a_network(file):
     # 3 * 3 * 3 * 4 + 4 and 4 * 4 numbers, 4 * 5 + 5, 3 * 3 * 4 * 5 + 5, 3 * 3 * 5 * 6 + 6
     assert rows["first"] == ["convolution 3 x 3", (6, 8, 4), 112, "frozen"]
     assert rows["first_bn"] == ["batch normalisation", (6, 8, 4), 16, "frozen"]
-    assert rows["left"] == ["convolution 1 x 1", (6, 8, 5), 25, "trains in phase 3"]
-    assert rows["second"] == ["convolution 3 x 3", (3, 4, 6), 276, "trains from phase 2 on"]
-    assert rows["unit"] == ["dense, sigmoid", (1,), 7, "trains"] and "logits" not in rows
+    assert rows["left"] == ["convolution 1 x 1", (6, 8, 5), 25, "trainable in phase 3"]
+    assert rows["second"] == ["convolution 3 x 3", (3, 4, 6), 276, "trainable from phase 2 on"]
+    assert rows["unit"] == ["dense, sigmoid", (1,), 7, "trainable"] and "logits" not in rows
 
 
 def test_frozen_parts_are_a_line_each(file):

@@ -19,7 +19,7 @@ from kindsight.models.runtime import InterpreterPool
 from kindsight.runs.train import TrainSettings, find_learning_rate, layers_of, train
 from kindsight.training.activation_cache import cache_activations, map_activations
 from kindsight.training.engine.history import History
-from kindsight.training.engine.jobs import JobInputs
+from kindsight.training.engine.job_inputs import JobInputs
 from kindsight.training.engine.plan import Phase
 from kindsight.training.engine.worker import _plan
 from kindsight.training.network import fit as network_fit
@@ -179,9 +179,9 @@ def test_a_run_of_phases(phased):
         Augment(), Augment.recipe("light"), Augment(cutmix=1.0),
     ]  # fmt: skip
     facts = json.loads((result.run / "bundle.json").read_text("utf-8"))
-    trains = {row["name"]: row.get("trains", "") for row in facts["network"]}
-    assert trains["conv1"] == "trains in phase 3" and trains["norm1"] == "frozen"
-    assert trains["conv3"] == "trains from phase 2 on" and trains["head_dense1"] == "trains"
+    trains = {row["name"]: row.get("trainable", "") for row in facts["network"]}
+    assert trains["conv1"] == "trainable in phase 3" and trains["norm1"] == "frozen"
+    assert trains["conv3"] == "trainable from phase 2 on" and trains["head_dense1"] == "trainable"
     page = result.report.read_text("utf-8")
     for said in (
         "in 3 phases",
@@ -430,14 +430,14 @@ def test_layers_that_there_are_not_leave_no_run(pair, own, tmp_path, given, said
 
 def test_the_layers_are_told(pair, own, tmp_path):
     rows = layers_of(settings_of(pair, tmp_path, model=own, cut="relu2", freeze=2, dense=(5,)))
-    told = [(row.name, row.output, row.parameters, row.trains) for row in rows if row.parameters]
+    told = [(row.name, row.output, row.parameters, row.trainable) for row in rows if row.parameters]
     # 3 * 3 * 3 * 6 + 6 and 4 * 6 numbers; 3 * 3 * 6 * 8 + 8 and 4 * 8; 8 * 5 + 5, 5 + 1
     assert told == [
         ("to relu1", (20, 20, 6), 168 + 24, "frozen"),
-        ("conv2", (10, 10, 8), 440, "trains"),
+        ("conv2", (10, 10, 8), 440, "trainable"),
         ("norm2", (10, 10, 8), 32, "frozen"),
-        ("head_dense1", (5,), 45, "trains"),
-        ("unit", (1,), 6, "trains"),
+        ("head_dense1", (5,), 45, "trainable"),
+        ("unit", (1,), 6, "trainable"),
     ]
 
 

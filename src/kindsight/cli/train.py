@@ -151,12 +151,12 @@ def layer_lines(settings: TrainSettings, *, quiet: bool) -> Iterator[str]:
 
     with watching(quiet) as progress:
         rows = layers_of(settings, progress=progress)
-    transfer = any(row.trains for row in rows)
+    transfer = any(row.trainable for row in rows)
     cells = [
         (
             row.name,
             row.kind,
-            *([row.trains] if transfer else []),
+            *([row.trainable] if transfer else []),
             " x ".join(map(str, row.output)),
             f"{row.parameters:,}",
         )
@@ -166,7 +166,7 @@ def layer_lines(settings: TrainSettings, *, quiet: bool) -> Iterator[str]:
     heads: tuple[str, ...] = ("layer", "type", "output", "parameters")
     last: tuple[str, ...] = ("total", "", "", total)
     if transfer:
-        trainable = sum(row.parameters for row in rows if row.trains.startswith("trains"))
+        trainable = sum(row.parameters for row in rows if row.trainable.startswith("trainable"))
         heads = (*heads[:2], "training", *heads[2:])
         last = (*last[:2], f"{trainable:,} trainable", *last[2:])
     left = 3 if transfer else 2

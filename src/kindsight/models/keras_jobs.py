@@ -21,7 +21,7 @@ from kindsight.models.formats.convert import check_agreement, convert_to_litert
 from kindsight.models.formats.tflite import read_tflite
 from kindsight.models.heads.head import FEATURES
 from kindsight.models.networks.feature_maps import collect_maps, write_maps
-from kindsight.models.networks.fine_tuned import fold_normalisations
+from kindsight.models.networks.fold_batch_norm import fold_batch_norm
 from kindsight.models.worker.serve import Connection, Job, serve
 
 __all__ = ["Backbone", "main", "predict", "serve_keras_jobs"]
@@ -50,7 +50,7 @@ def _build(job: dict[str, Any], connection: Connection) -> dict[str, Any]:
     network = build_network(backbone, tuple(job["size"]), job["weights"], job["seed"], input_size)
     model, layout = build_feature_model(backbone, network)
     if job["fold_batch_norm"] and backbone.file is None:  # a user's own network is not changed
-        model = fold_normalisations(model)
+        model = fold_batch_norm(model)
     model.save(job["keras"])
     target = Path(job["tflite"])
     target.write_bytes(convert_to_litert(model))

@@ -69,7 +69,7 @@ class Layer(Protocol):
         """Number of weights."""
 
     @property
-    def trains(self) -> str:
+    def trainable(self) -> str:
         """Whether the layer is trainable, in words; "" where all layers are."""
 
 

@@ -32,9 +32,7 @@ def write_history_figures(history: History, folder: Path) -> tuple[Path, Path]:
     UsageError
         For a history without epochs.
     """
-    from kindsight.training.engine.plots import history_figure
-
-    png = history_figure(history).png()
+    png = history.plot().png()
     drawings = [
         draw_curve(curve_table(history.rows(), history.best_epoch, quantity), quantity)
         for quantity in ("accuracy", "loss")

@@ -1,9 +1,8 @@
-"""The cut's cache: what the frozen lower part of a network gives for views of images, kept.
+"""The activation cache: outputs of a frozen base for images and their augmented copies.
 
-A view is the image as it is (view 0), a flipped version of it, or one augmented besides, drawn by
-an address: the seed, the policy, the number of the view, and the image's content. So a view is
-the same whatever other images there are, in whatever order and by however many workers it is
-made; and what was made of it once is found again by the next training.
+Copy 0 of an image is the original; the others are flipped or augmented. The random numbers of a
+copy depend on the seed, the policy, its number and the image's content only, so it is the same
+whatever other images there are, and a later training finds it in the cache.
 """
 
 from __future__ import annotations
@@ -36,187 +35,173 @@ __all__ = [
     "ActivationFile",
     "CachedActivations",
     "CopyPlan",
-    "Wanted",
+    "RequestedCopies",
     "activation_dtype",
     "bytes_per_copy",
     "cache_activations",
     "map_activations",
 ]
 
-# SECTION: What the views of an image are, and by what each is known.
+FORMAT = 1
+"""Increased whenever the same copy would give other activations."""
+
+# Seconds of work that a kill -9 can lose.
+FLUSH_SECONDS = 2.0
+
+Rows = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class CopyPlan:
-    """What the views of an image are.
+    """How the copies of an image are flipped and augmented.
 
     Parameters
     ----------
     flips : tuple of int
-        Which of :data:`kindsight.models.backbones.tta.FLIPS`, the first being 0, the image as it
-        is: so
-        many views are no more than flipped, the rest are these in turn, augmented.
+        Indices of :data:`kindsight.models.backbones.tta.FLIPS`, the first 0. The first copies are
+        only flipped; further ones repeat these flips and are augmented.
     policy : Augment
-        What is done to those, drawn for each.
     """
 
     flips: tuple[int, ...]
     policy: Augment
 
-    def flip(self, view: int) -> int:
-        """Return how a view is flipped."""
-        return self.flips[view % len(self.flips)]
+    def flip(self, copy: int) -> int:
+        """Return the flip of a copy."""
+        return self.flips[copy % len(self.flips)]
 
-    def is_drawn(self, view: int) -> bool:
-        """Whether a view is augmented besides."""
-        return view >= len(self.flips) and self.policy.changes_images
+    def is_augmented(self, copy: int) -> bool:
+        """Whether a copy is augmented by the policy."""
+        return copy >= len(self.flips) and self.policy.changes_images
 
     def most(self, wanted: int) -> int:
-        """Return how many views there are beside the image as it is, `wanted` at most."""
+        """Return the number of distinct copies besides the original, at most `wanted`."""
         return wanted if self.policy.changes_images else min(wanted, len(self.flips) - 1)
 
-    def address(self, view: int, seed: int) -> str:
-        """Return what a view is known by, whatever image it is of; empty for view 0."""
-        if not view:
+    def key(self, copy: int, seed: int) -> str:
+        """Return the key of a copy among all copies of an image; empty for the original."""
+        if not copy:
             return ""
-        drawn = [self.policy.to_dict(), seed, view] if self.is_drawn(view) else []
-        told = json.dumps([self.flip(view), *drawn], sort_keys=True)
-        return content_digest(told, 12)
+        augmentation = [self.policy.to_dict(), seed, copy] if self.is_augmented(copy) else []
+        return content_digest(json.dumps([self.flip(copy), *augmentation], sort_keys=True), 12)
 
 
-# SECTION: The file of the cut's cache: what one lower part gives for views of images, and where
-# it is.
-#
-# A view is found by what makes it: the image's content, and for other views than the image as it
-# is the flip, the policy, the seed and the view's number. The map at the cut is kept as float16, a
-# thousandth of whose value is lost in the rounding, the features of the lower part beside it as
-# float32.
-
-FORMAT = 1
-"""Raised whenever the same view would give other numbers."""
-
-Rows = NDArray[np.int64]
-
-Wanted: TypeAlias = tuple[CopyPlan, Rows]
-"""What the views are, and of each image how many beside it as it is; -1 for nothing of it."""
+RequestedCopies: TypeAlias = tuple[CopyPlan, Rows]
+"""A plan, and for each image the number of copies besides the original; -1 for no activations."""
 
 
-def activation_dtype(low: int, shape: tuple[int, ...]) -> np.dtype[np.void]:
-    """Return how a view is kept: ``"low"`` features as float32, the ``"map"`` as float16."""
-    return np.dtype([("low", "<f4", (low,)), ("map", "<f2", shape)])
+def activation_dtype(features: int, shape: tuple[int, ...]) -> np.dtype[np.void]:
+    """Return the record of a copy: ``"features"`` as float32, the activation ``"map"`` as float16.
+
+    float16 rounds values by at most a thousandth.
+    """
+    return np.dtype([("features", "<f4", (features,)), ("map", "<f2", shape)])
 
 
-def bytes_per_copy(lower: FrozenBase) -> int:
-    """Return how many bytes a view takes on disk."""
-    return int(activation_dtype(lower.low, lower.shape).itemsize)
+def bytes_per_copy(base: FrozenBase) -> int:
+    """Return the size of a copy's record on disk."""
+    return int(activation_dtype(base.features, base.shape).itemsize)
 
 
-def map_activations(file: Path, low: int, shape: tuple[int, ...]) -> NDArray[np.void]:
-    """Map a file of views into memory, only to be read: (places,) of :func:`activation_dtype`."""
-    kind = activation_dtype(low, shape)
-    return np.memmap(file, kind, "r", shape=(file.stat().st_size // kind.itemsize,))
+def map_activations(file: Path, features: int, shape: tuple[int, ...]) -> NDArray[np.void]:
+    """Map a file of activations into memory, read-only: (rows,) of :func:`activation_dtype`."""
+    dtype = activation_dtype(features, shape)
+    return np.memmap(file, dtype, "r", shape=(file.stat().st_size // dtype.itemsize,))
 
 
 @dataclass(frozen=True)
 class ActivationFile:
-    """Where views of images at a cut are kept.
+    """The cache file of a frozen base's activations.
 
     Parameters
     ----------
     stored : CachedImages
         The images.
-    lower : FrozenBase
-        What they are run through.
+    base : FrozenBase
     spec : InputSpec
         How the images were resized.
     seed : int
-        Where the views' chance is found.
+        Of the augmentation.
     cache : Cache
-        Under whose rules they are kept.
     """
 
     stored: CachedImages
-    lower: FrozenBase
+    base: FrozenBase
     spec: InputSpec
     seed: int
     cache: Cache
 
     @property
     def path(self) -> Path:
-        """The table's path."""
-        stage = "".join(c for c in self.lower.stage if c.isascii() and (c.isalnum() or c in "_-"))
-        name = f"{self.lower.digest[:16]}-{stage[:60]}-{self.spec.key()}-{FORMAT}"
+        """The path of the file's index."""
+        stage = "".join(c for c in self.base.stage if c.isascii() and (c.isalnum() or c in "_-"))
+        name = f"{self.base.digest[:16]}-{stage[:60]}-{self.spec.key()}-{FORMAT}"
         return self.cache.views_file(name)
 
     def open(self) -> PlaceTable:
-        """Open the table; to be closed."""
-        return PlaceTable(self.path, bytes_per_copy(self.lower))
+        """Open the index; to be closed."""
+        return PlaceTable(self.path, bytes_per_copy(self.base))
 
-    def names(self, plan: CopyPlan, view: int, rows: Rows) -> list[str]:
-        """Return by what a view of each image is found: nothing of it is other images'."""
+    def names(self, plan: CopyPlan, copy: int, rows: Rows) -> list[str]:
+        """Return the names in the index of a copy of each image."""
         digests = [str(self.stored.dataset.digest[row]) for row in rows.tolist()]
-        address = plan.address(view, self.seed)
-        return [f"{digest}/{address}" for digest in digests] if address else digests
+        key = plan.key(copy, self.seed)
+        return [f"{digest}/{key}" for digest in digests] if key else digests
 
-    def every(self, wanted: Iterable[Wanted]) -> set[str]:
-        """Return the names of all views that are wanted."""
+    def all_names(self, requests: Iterable[RequestedCopies]) -> set[str]:
+        """Return the names of all requested copies."""
         return {
             name
-            for plan, counts in wanted
-            for view in range(int(counts.max(initial=-1)) + 1)
-            for name in self.names(plan, view, np.flatnonzero(counts >= view))
+            for plan, counts in requests
+            for copy in range(int(counts.max(initial=-1)) + 1)
+            for name in self.names(plan, copy, np.flatnonzero(counts >= copy))
         }
 
     def missing(self, names: set[str]) -> int:
-        """Return how many of some views are not there yet."""
+        """Return how many copies are not cached yet."""
         if not self.path.exists():
             return len(names)
         with closing(self.open()) as table:
             return len(names - table.known(names))
 
     def make_room(self, names: set[str]) -> None:
-        """Begin the file anew if it would outgrow the cache by the views that are missing.
+        """Delete the file if the missing copies would make it outgrow the cache.
 
-        What is in it then are mostly views of other seeds and images, and would stay as long as
-        the file does. One that is in use is left as it is.
+        Most of its content then belongs to other seeds and images. A file in use is not deleted.
         """
-        pixels = self.path.with_suffix(".pixels")
-        there, missing = pixels.stat().st_size if pixels.exists() else 0, self.missing(names)
-        more = missing * bytes_per_copy(self.lower)
-        if there and more and there + more > self.cache.limit:
+        data = self.path.with_suffix(".pixels")
+        size, missing = data.stat().st_size if data.exists() else 0, self.missing(names)
+        more = missing * bytes_per_copy(self.base)
+        if size and more and size + more > self.cache.limit:
             self.cache.drop(self.path)
-
-
-# What a kill -9 can lose, in seconds of work.
-FLUSH_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
 class CachedActivations:
-    """Views of images at the cut; to be closed.
+    """Cached activations of images; to be closed.
 
     Parameters
     ----------
     file : pathlib.Path
-        Where they are; see :func:`.cut_file.map_activations`.
-    places : array
-        int64 (images, 1 + views): where in the file each view of each image is; -1 for those
-        that were not asked for. The first is the image as it is.
+        See :func:`map_activations`.
+    rows : array
+        int64 (images, 1 + copies): the row in the file of each copy, the original first; -1 for
+        copies that were not requested.
     computed, reused : int
-        How many were made, and how many did not have to be.
+        Copies computed now, and found in the cache.
     seconds : float
-        That making them took.
+        Time taken.
     """
 
     file: Path
-    places: Rows
+    rows: Rows
     computed: int
     reused: int
     seconds: float
     _table: PlaceTable
 
     def close(self) -> None:
-        """Let the cache prune them, if it wants to."""
+        """Allow the cache to prune the file."""
         self._table.close()
 
 
@@ -229,115 +214,108 @@ def cache_activations(
     progress: Callable[[int, int], None] | None = None,
     deadline: float | None = None,
 ) -> CachedActivations:
-    """Find or make views of images at the cut.
+    """Find or compute the activations of images and their copies.
 
     Parameters
     ----------
     file : ActivationFile
-        Where they are kept, of which images, and what these are run through.
     plan : CopyPlan
-        What the views are.
     counts : array
-        int64 (images,): how many views beside the image as it is; -1 for an image of which
-        nothing is needed.
+        int64 (images,): copies besides the original; -1 for an image without activations.
     workers : int, optional
-        How many are run at once; the number of cores if omitted.
+        Threads; the number of cores if omitted.
     progress : callable, optional
-        Called with (views done, views in all), from the calling thread.
+        Called with (copies done, copies) from the calling thread.
     deadline : float, optional
-        Of ``time.monotonic()``: whole rounds of views that would begin after it are left out.
+        Value of ``time.monotonic()`` after which no further round of copies is started.
 
     Raises
     ------
     CacheError
-        Where the cache cannot be used.
+        If the cache is not usable.
     """
     start = time.monotonic()
-    file.make_room(file.every([(plan, counts)]))
-    pool = InterpreterPool(file.lower.tflite, workers)
+    file.make_room(file.all_names([(plan, counts)]))
+    pool = InterpreterPool(file.base.tflite, workers)
     with ExitStack() as stack:
         table = file.open()
         stack.callback(table.close)
-        makers = _Makers(file, plan, pool, table)
         total, done, computed = int((counts + 1).sum()), 0, 0
         last = int(counts.max())
-        for view in range(last + 1):
-            if view > 1 and deadline is not None and time.monotonic() > deadline:
-                last = view - 1
+        for copy in range(last + 1):
+            if copy > 1 and deadline is not None and time.monotonic() > deadline:
+                last = copy - 1
                 break
-            for here, made in makers.make(view, np.flatnonzero(counts >= view)):
-                done, computed = done + here, computed + made
+            images = np.flatnonzero(counts >= copy)
+            for ready, new in _compute_missing(file, plan, pool, table, copy, images):
+                done, computed = done + ready, computed + new
                 if progress is not None:
                     progress(done, total)
-        places = np.full((len(counts), last + 1), -1, np.int64)
-        for view in range(last + 1):
-            rows = np.flatnonzero(counts >= view)
-            places[rows, view] = _places(table, file.names(plan, view, rows))
+        rows = np.full((len(counts), last + 1), -1, np.int64)
+        for copy in range(last + 1):
+            images = np.flatnonzero(counts >= copy)
+            rows[images, copy] = _file_rows(table, file.names(plan, copy, images))
         file.cache.prune(keep=file.path)
         os.utime(file.path)
         stack.pop_all()
     seconds = time.monotonic() - start
-    return CachedActivations(table.pixels, places, computed, done - computed, seconds, table)
+    return CachedActivations(table.pixels, rows, computed, done - computed, seconds, table)
 
 
-def _places(table: PlaceTable, names: list[str]) -> Rows:
+def _file_rows(table: PlaceTable, names: list[str]) -> Rows:
     try:
         return table.places(names)
     except KeyError as error:
         raise CacheError(
-            f"What is in the cache must stay there while it is used. Received: {table.path}, from "
-            "which views have gone: was the cache cleared just now? The same command makes them "
-            "again."
+            f"Activations disappeared from the cache file {table.path} while it was used; was the "
+            "cache cleared? Run the same command again to compute them anew."
         ) from error
 
 
-@dataclass(frozen=True)
-class _Makers:
-    """Makes what is missing of one view of many images."""
+def _compute_missing(
+    file: ActivationFile,
+    plan: CopyPlan,
+    pool: InterpreterPool,
+    table: PlaceTable,
+    copy: int,
+    images: Rows,
+) -> Iterator[tuple[int, int]]:
+    """Compute one copy of many images; yield how many are ready, and how many of them are new."""
+    stored, base = file.stored, file.base
+    names = file.names(plan, copy, images)
+    known = table.known(names)
+    missing = {
+        name: row for name, row in zip(names, images.tolist(), strict=True) if name not in known
+    }
+    yield len(images) - len(missing), 0
+    dtype, flushed = activation_dtype(base.features, base.shape), time.monotonic()
 
-    file: ActivationFile
-    plan: CopyPlan
-    pool: InterpreterPool
-    table: PlaceTable
+    def compute(item: tuple[str, int]) -> PlacedRow:
+        name, row = item
+        pixels = flip_image(stored.pixels(np.array([row]))[0], plan.flip(copy))
+        if plan.is_augmented(copy):
+            index = np.array([_random_index(str(stored.dataset.digest[row]))])
+            (pixels,) = augment_images(
+                pixels[None], plan.policy, seed=file.seed, epoch=copy, index=index, workers=1
+            )
+        outputs = pool.run(pixels)
+        record = np.empty(1, dtype)
+        record["features"] = outputs[: base.features]
+        record["map"] = outputs[base.features :].reshape(base.shape)
+        return writer.make(name, record.view(np.uint8), (0, 0))
 
-    def make(self, view: int, rows: Rows) -> Iterator[tuple[int, int]]:
-        """Make the missing ones; yield how many are there, and how many of them were made."""
-        stored, lower, seed = self.file.stored, self.file.lower, self.file.seed
-        names = self.file.names(self.plan, view, rows)
-        known = self.table.known(names)
-        missing = {
-            name: row for name, row in zip(names, rows.tolist(), strict=True) if name not in known
-        }
-        yield len(rows) - len(missing), 0
-        kind, flushed = activation_dtype(lower.low, lower.shape), time.monotonic()
-
-        def run(item: tuple[str, int]) -> PlacedRow:
-            name, row = item
-            pixels = flip_image(stored.pixels(np.array([row]))[0], self.plan.flip(view))
-            if self.plan.is_drawn(view):
-                index = np.array([_index(str(stored.dataset.digest[row]))])
-                (pixels,) = augment_images(
-                    pixels[None], self.plan.policy, seed=seed, epoch=view, index=index,
-                    workers=1,
-                )  # fmt: skip
-            numbers = self.pool.run(pixels)
-            record = np.empty(1, kind)
-            record["low"] = numbers[: lower.low]
-            record["map"] = numbers[lower.low :].reshape(lower.shape)
-            return writer.make(name, record.view(np.uint8), (0, 0))
-
-        with closing(PlaceWriter(self.table)) as writer, single_threaded_opencv():
-            ready: list[PlacedRow] = []
-            for row in map_ordered(run, missing.items(), self.pool.workers):
-                ready.append(row)
-                if time.monotonic() - flushed > FLUSH_SECONDS:
-                    self.table.put(ready)
-                    yield len(ready), len(ready)
-                    ready, flushed = [], time.monotonic()
-            self.table.put(ready)
-            yield len(ready), len(ready)
+    with closing(PlaceWriter(table)) as writer, single_threaded_opencv():
+        ready: list[PlacedRow] = []
+        for placed in map_ordered(compute, missing.items(), pool.workers):
+            ready.append(placed)
+            if time.monotonic() - flushed > FLUSH_SECONDS:
+                table.put(ready)
+                yield len(ready), len(ready)
+                ready, flushed = [], time.monotonic()
+        table.put(ready)
+        yield len(ready), len(ready)
 
 
-def _index(digest: str) -> int:
-    """Return the number by which an image's chance is found, from what is in it."""
+def _random_index(digest: str) -> int:
+    """Return the index of an image's random numbers, derived from its content."""
     return int.from_bytes(bytes.fromhex(content_digest(digest, 8)), "little") >> 1

@@ -1,4 +1,4 @@
-"""What all ways to train have in common: settings, their faults, classes as numbers."""
+"""Checks and helpers shared by all trainers: settings, targets, class weights."""
 
 from __future__ import annotations
 
@@ -28,11 +28,15 @@ __all__ = [
     "whole_fault",
 ]
 
-# SECTION: Rules that a setting is held to: each gives the sentence that says how it was broken.
+Progress = Callable[[str, int, int], None]
+"""Called with (stage, done, total); total is 0 if unknown."""
+
+CLASS_WEIGHTS = ("none", "balanced")
+RESIZES = ("crop", "stretch", "pad")
 
 
 def choice_fault(name: str, value: object, choices: Sequence[str]) -> str:
-    """Say that a value is none of the choices, with the nearest; "" where it is one."""
+    """Return a sentence unless a value is one of the choices, which names the nearest; else ""."""
     if isinstance(value, str) and value in choices:
         return ""
     near = difflib.get_close_matches(str(value), choices, 1)
@@ -41,7 +45,7 @@ def choice_fault(name: str, value: object, choices: Sequence[str]) -> str:
 
 
 def whole_fault(name: str, value: object, least: int, most: int) -> str:
-    """Say that a value is no whole number within bounds; "" where it is one."""
+    """Return a sentence unless a value is a whole number from `least` to `most`; else ""."""
     whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
     if whole and least <= int(value) <= most:  # type: ignore[call-overload]
         return ""
@@ -51,7 +55,7 @@ def whole_fault(name: str, value: object, least: int, most: int) -> str:
 def number_fault(
     name: str, value: object, least: float, below: float, *, open_low: bool = False
 ) -> str:
-    """Say that a value is no number from `least` to below `below`; "" where it is one."""
+    """Return a sentence unless a value is a number from `least` to below `below`; else ""."""
     real = isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
     if real and (least < value if open_low else least <= value) and value < below:  # type: ignore[operator]
         return ""
@@ -59,15 +63,8 @@ def number_fault(
     return f"{name} must be a number {start} to below {below:g}. Received: {value!r}."
 
 
-Progress = Callable[[str, int, int], None]
-"""Called with (stage, done, total); total is 0 where it is not known."""
-
-CLASS_WEIGHTS = ("none", "balanced")
-RESIZES = ("crop", "stretch", "pad")
-
-
 def common_faults(training: Any, sides: tuple[int, int] = SIZE_RANGE) -> list[str]:
-    """Return a sentence for each of the settings that cannot be which every training has."""
+    """Return a sentence for each invalid setting among those that all trainers have."""
     size = training.size
     pair = isinstance(size, tuple) and len(size) == 2
     wrong = size is not None and any(
@@ -80,8 +77,8 @@ def common_faults(training: Any, sides: tuple[int, int] = SIZE_RANGE) -> list[st
         choice_fault("resize", training.resize, RESIZES),
         whole_fault("seed", training.seed, 0, 2**63 - 1),
         "" if training.workers is None else whole_fault("workers", training.workers, 1, 1024),
-        f"size must be a whole number of pixels from {sides[0]} to {sides[1]}, or a (height, "
-        f"width) of two. Received: {size!r}."
+        f"size must be a whole number of pixels from {sides[0]} to {sides[1]}, or a pair (height, "
+        f"width) of them. Received: {size!r}."
         if wrong
         else "",
     ]
@@ -89,7 +86,7 @@ def common_faults(training: Any, sides: tuple[int, int] = SIZE_RANGE) -> list[st
 
 
 def class_targets(dataset: ImageDataset, classes: Sequence[str]) -> NDArray[np.int64]:
-    """Return the labels of what is to be learned from as numbers, int64 (images,).
+    """Return the class indices of the training images, int64 (images,).
 
     Raises
     ------
@@ -99,26 +96,26 @@ def class_targets(dataset: ImageDataset, classes: Sequence[str]) -> NDArray[np.i
     targets = class_indices(dataset.label, classes)
     if len(classes) < 2:
         raise DatasetError(
-            f"A classifier needs two classes or more. Received: {', '.join(classes) or 'none'}."
+            "A classifier needs at least two classes. The dataset has "
+            f"{', '.join(classes) or 'none'}."
         )
     empty = [name for k, name in enumerate(classes) if not (targets == k).any()]
     if empty:
         raise DatasetError(
-            "Every class must have an image to learn from that can be read. Received: none of "
-            f"{', '.join(empty)}."
+            f"Every class needs a readable training image. There is none of {', '.join(empty)}."
         )
     if group_indices(dataset).max() == 0:
         raise DatasetError(
-            "A classifier needs two different images or more. Received: "
-            f"{len(targets)} times the same."
+            "A classifier needs at least two different images. The dataset has "
+            f"{len(targets)} times the same one."
         )
     return targets
 
 
 def balanced_weights(targets: NDArray[np.int64], class_weight: str | None) -> Any:
-    """Return how much each class counts, float64 (classes,); None where all images count alike.
+    """Return the weight of each class, float64 (classes,); None for equal weights of all images.
 
-    ``"balanced"`` gives each class the same weight in all, and an image the weight 1 on average.
+    ``"balanced"`` gives all classes the same total weight, and images a mean weight of 1.
     """
     if class_weight in (None, "none"):
         return None
@@ -127,14 +124,13 @@ def balanced_weights(targets: NDArray[np.int64], class_weight: str | None) -> An
 
 
 def share_outside(sizes: Sequence[tuple[int, int]], size: tuple[int, int]) -> float:
-    """Return how much of the images' area lies outside a crop to `size`, on average: 0 to 1.
+    """Return the mean share of the images' area outside a crop to `size`, 0 to 1.
 
     Parameters
     ----------
     sizes : sequence of (height, width)
-        Of the images.
     size : (height, width)
     """
     found = np.array(sizes, np.float64).reshape(-1, 2)
-    proportion = found[:, 0] / found[:, 1] * (size[1] / size[0])
-    return float(1.0 - np.minimum(proportion, 1 / proportion).mean()) if len(found) else 0.0
+    ratio = found[:, 0] / found[:, 1] * (size[1] / size[0])
+    return float(1.0 - np.minimum(ratio, 1 / ratio).mean()) if len(found) else 0.0

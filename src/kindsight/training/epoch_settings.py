@@ -1,4 +1,4 @@
-"""Training by gradient, epoch after epoch: what every such training is told."""
+"""Settings of all trainings by epochs."""
 
 from __future__ import annotations
 
@@ -20,54 +20,51 @@ from kindsight.training.engine.plan import Phase, Plan
 
 __all__ = ["EpochTrainer", "whole_numbers"]
 
-CHILD = "kindsight.training.engine.worker"
+WORKER_MODULE = "kindsight.training.engine.worker"
 
 
 @dataclass(frozen=True)
 class EpochTrainer:
-    """What a training of epochs is told, whatever the network.
+    """Train a network by epochs of gradient descent.
 
     Parameters
     ----------
     model : str
     size : int or (height, width), optional
-        Pixels of the images that the network sees; the model's own if omitted.
+        Input size in pixels; the model's default if omitted.
     resize : str
-        ``"crop"``, ``"stretch"`` or ``"pad"``: how other proportions are met.
+        ``"crop"``, ``"stretch"`` or ``"pad"``, for images of another aspect ratio.
     class_weight : str, optional
-        ``"balanced"`` makes each class count alike; None or ``"none"`` each image.
+        ``"balanced"`` weights classes equally; None or ``"none"`` images.
     seed : int
-        For the first weights, the order of images, augmentation and dropout.
+        For initial weights, order of images, augmentation and dropout.
     workers : int, optional
-        How many threads read and augment images; the number of cores if omitted. The result
-        does not depend on it.
+        Threads that read and augment images; the number of cores if omitted. Does not change the
+        result.
     cache : path, optional
-        The cache's folder; this machine's own if omitted.
+        Cache folder; this machine's default if omitted.
     dense, dropout, batch_norm, l2, pooling
-        Parts of the network.
-    epochs, batch_size, optimizer, learning_rate, momentum, weight_decay, schedule, warmup
-        How it learns, as in :class:`kindsight.training.engine.plan.Phase`; and so
-    label_smoothing, patience.
+        Of the network or the head.
+    epochs, batch_size, optimizer, learning_rate, momentum, weight_decay, schedule, warmup, \
+    label_smoothing, patience
+        As in :class:`kindsight.training.engine.plan.Phase`.
     augment : str, mapping or Augment
-        What is done to images each time they are seen: a recipe's name, the path of a TOML
-        file, settings by name, or a policy.
+        Name of a recipe, path of a TOML file, settings by name, or a policy.
     mix : str
-        ``"none"``, ``"mixup"`` or ``"cutmix"``: whether the images of a batch are mixed, at the
-        strengths of the authors; ``"none"`` leaves what the policy says of it.
+        ``"none"``, ``"mixup"`` or ``"cutmix"``, with the authors' strengths; ``"none"`` leaves the
+        policy's own mixing.
     phases : sequence of (mapping or Phase)
-        Phases one after another, each with settings of its own (``freeze``, ``epochs``,
-        ``learning_rate``, ``augment`` and the others of a phase); the rest of them as above.
+        Phases in order, with their own settings (``freeze``, ``epochs``, ``learning_rate``,
+        ``augment`` and the others of a phase); the rest as above.
     layer_decay : float
-        Above 0 to 1: each layer learns at this share of the pace of the one above it.
+        Layer-wise learning-rate decay, above 0 to 1: factor per layer, from the top down.
     ema_decay : float
-        0 to below 1: above 0 a running mean of the weights is judged and kept, which keeps this
-        share of itself in each step.
+        0 to below 1. Above 0, the EMA of the weights with this decay is evaluated and saved.
     final_weights : str
-        ``"best"`` or ``"last"``: which epoch's weights are kept.
+        ``"best"`` or ``"last"`` epoch.
     compute_dtype : str
-        One of :data:`kindsight.models.steps.compute_dtype.COMPUTE_DTYPES`: in which numbers the
-        convolutions are
-        multiplied in training. ``"auto"`` may choose another on another machine.
+        One of :data:`kindsight.models.steps.compute_dtype.COMPUTE_DTYPES`, of convolutions in
+        training. ``"auto"`` depends on the machine.
     """
 
     model: str = ""
@@ -101,25 +98,19 @@ class EpochTrainer:
     compute_dtype: str = "auto"
 
     def faults(self) -> list[str]:
-        """Return a sentence for each setting that cannot be."""
-        phases, said = self._phases()
+        """Return a sentence for each invalid setting."""
+        phases, phase_faults = self._phases()
         decay = number_fault("layer_decay", self.layer_decay, 0, 1 + 1e-12, open_low=True)
         found = [
-            *self._own_faults(),
-            *filter(
-                None,
-                [
-                    choice_fault("compute_dtype", self.compute_dtype, COMPUTE_DTYPES),
-                    f"{decay.replace('below 1', '1')}" if decay else "",
-                    number_fault("ema_decay", self.ema_decay, 0, 1),
-                ],
-            ),
-            *said,
+            choice_fault("compute_dtype", self.compute_dtype, COMPUTE_DTYPES),
+            decay.replace("below 1", "1"),
+            number_fault("ema_decay", self.ema_decay, 0, 1),
         ]
+        found = [*self._own_faults(), *filter(None, found), *phase_faults]
         return found + Plan(tuple(phases), self.final_weights).faults() if phases else found
 
     def _own_faults(self) -> list[str]:
-        """Return the faults of what a kind of network has for itself."""
+        """Return the faults of the subclass's own settings."""
         raise NotImplementedError
 
     def _check(self) -> None:
@@ -127,13 +118,7 @@ class EpochTrainer:
             raise SettingsError("\n".join(faults))
 
     def spec(self) -> InputSpec:
-        """Return how images are resized.
-
-        Raises
-        ------
-        SettingsError
-            Naming every setting that cannot be.
-        """
+        """Return how images are resized; SettingsError names every invalid setting."""
         self._check()
         return InputSpec(*self._size(), fit=self.resize)  # type: ignore[arg-type]
 
@@ -141,28 +126,28 @@ class EpochTrainer:
         raise NotImplementedError
 
     def policy(self) -> Augment:
-        """Return the augmentation policy; SettingsError where there is none of that name."""
+        """Return the augmentation policy; SettingsError if it is invalid."""
         return make_policy(self.augment, self.mix)
 
     def plan(self) -> Plan:
-        """Return the phases; SettingsError as :meth:`spec`."""
+        """Return the phases; SettingsError names every invalid setting."""
         self._check()
         return Plan(tuple(self._phases()[0]), self.final_weights)
 
     def _phases(self) -> tuple[list[Phase], list[str]]:
         shared = {name: getattr(self, name) for name in (*SHARED, "mix")}
-        return make_phases(self.phases, shared, "none", lambda what, number: f"phase {number}")
+        return make_phases(self.phases, shared, "none", lambda frozen, number: f"phase {number}")
 
     def resolved_compute_dtype(self) -> str:
-        """Return ``"float32"`` or ``"bfloat16"``: what this machine trains in."""
+        """Return ``"float32"`` or ``"bfloat16"``, which this machine trains in."""
         raise NotImplementedError
 
     def describe(self) -> str:
-        """Say in a few words which network it is."""
+        """Describe the network in a few words."""
         raise NotImplementedError
 
     def words(self, layers: Sequence[LayerRow], classes: int) -> str:
-        """Describe the network in a line: its layers, and how many numbers it learned."""
+        """Describe the network in a line: layers and parameters."""
         raise NotImplementedError
 
     @property
@@ -179,11 +164,11 @@ class EpochTrainer:
         keras.start()
 
     def process(self) -> KerasProcess:
-        """Return the process in which the network is trained; not started."""
-        return KerasProcess(module=CHILD)
+        """Return the worker process that trains the network; not started."""
+        return KerasProcess(module=WORKER_MODULE)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the settings that make a result, as TOML can hold them, None left out."""
+        """Return the settings that determine the result, as TOML values, None left out."""
         policy = self.augment
         if not isinstance(policy, str) or policy not in list(RECIPES):
             policy = make_policy(policy, "none").to_dict()
@@ -199,5 +184,5 @@ class EpochTrainer:
 
 
 def whole_numbers(values: Sequence[int] | int) -> tuple[int, ...]:
-    """Return one number, or several, as a tuple."""
+    """Return a number, or several, as a tuple."""
     return (values,) if isinstance(values, int) else tuple(values)

@@ -1,1 +1,1 @@
-"""TODO: say what kindsight.models.networks is."""
+"""Networks to train: the small CNN, cut and frozen backbones, fine-tuned backbones."""

@@ -1,11 +1,4 @@
-"""Cutting a network at a layer that the user names.
-
-:func:`cut_network` gives the network up to a layer, such as InceptionV3's ``"mixed7"``;
-:func:`complete_layer` is how layers are named everywhere: as the network names them, where a
-beginning that only one layer has is enough, and near misses are suggested. Which layers train is
-said in :mod:`.freezing`, and the head put on top by :mod:`.top`. Plain functions on Keras models,
-for the process that Keras lives in.
-"""
+"""Cut a Keras model at a layer."""
 
 from __future__ import annotations
 
@@ -19,18 +12,12 @@ __all__ = ["complete_layer", "cut_network"]
 
 
 def complete_layer(model: Any, name: str) -> str:
-    """Complete a layer's name.
-
-    Parameters
-    ----------
-    model : keras.Model
-    name : str
-        A layer's name, or a beginning of it that no other layer has.
+    """Return the full name of a layer, given its name or an unambiguous beginning of it.
 
     Raises
     ------
     SettingsError
-        For no such layer, with the nearest names; or for several.
+        If no layer matches, with the nearest names; or if several do.
     """
     names = [str(operation.name) for operation in as_functional(model).operations]
     if name in names:
@@ -41,35 +28,27 @@ def complete_layer(model: Any, name: str) -> str:
     if starts:
         shown = ", ".join(starts[:6]) + (", ..." if len(starts) > 6 else "")
         raise SettingsError(
-            f"A layer must be named so that no other is meant. Received: {name!r}, with which "
-            f"{len(starts)} layers begin: {shown}."
+            f"Layer name {name!r} is ambiguous: it matches {len(starts)} layers, {shown}."
         )
     near = difflib.get_close_matches(name.lower(), names, 3, 0.6)
     hint = f" Did you mean {' or '.join(repr(known) for known in near)}?" if near else ""
-    raise SettingsError(f"{model.name} must have the layer. Received: {name!r}.{hint}")
+    raise SettingsError(f"{model.name} has no layer {name!r}.{hint}")
 
 
 def cut_network(model: Any, name: str) -> Any:
-    """Return a network up to a layer, that layer's output being the new network's.
-
-    The layers are shared with `model`, weights and all.
+    """Return a network up to a layer; it shares its layers with `model`.
 
     Parameters
     ----------
     model : keras.Model
-        From pixels to maps, as :func:`.feature_model.build_network` builds it.
-    name : str
-        The layer, such as ``"mixed7"``; completed as by :func:`complete_layer`.
-
-    Returns
-    -------
-    keras.Model
         float32 (batch, height, width, 3) to float32 (batch, h, w, channels).
+    name : str
+        Such as ``"mixed7"``, or an unambiguous beginning of a layer's name.
 
     Raises
     ------
     SettingsError
-        For no such layer, one within a block of branches, or one that gives no maps.
+        For an unknown layer, one that other layers bypass, or one without feature maps.
     """
     import keras
 
@@ -77,15 +56,15 @@ def cut_network(model: Any, name: str) -> Any:
     points = {point.name: point.shape for point in cut_points(model)}
     if layer not in points or len(points[layer]) != 3:
         raise SettingsError(
-            f"A network must be cut at a layer that everything passes through, and that gives maps "
-            f"over space. Received: {layer!r}. Such are: {_some(model)}."
+            f"Cannot cut {model.name} at {layer!r}: other layers bypass it, or its output is not a "
+            f"feature map. Use one of: {_examples(model)}."
         )
     graph = as_functional(model)
     return keras.Model(graph.inputs[0], output_of(model, layer), name=f"{model.name}_to_{layer}")
 
 
-def _some(model: Any) -> str:
-    """Name the last layers at which each size of map ends."""
+def _examples(model: Any) -> str:
+    """Return the last possible cut for each size of feature maps."""
     ends: dict[tuple[int | None, ...], str] = {}
     for point in cut_points(model)[1:]:
         if len(point.shape) == 3:

@@ -1,6 +1,6 @@
-"""What each layer of a network makes of one image: its feature maps.
+"""The feature maps of a network's layers for one image.
 
-:func:`collect_maps` runs in the process that Keras lives in; all else is NumPy.
+:func:`collect_maps` runs in the Keras worker process; the rest is NumPy.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ __all__ = [
 ]
 
 MAX_LAYERS = 16
-"""Layers shown at most."""
+"""Maximum number of layers shown."""
 
 MAX_MAPS = 64
-"""Maps of a layer shown at most."""
+"""Maximum number of feature maps shown per layer."""
 
-# They hand on what they get, shift and scale each map (which is shown scaled anyway), or add an
-# edge to it: their maps would look like those of the layer before.
-_UNSHOWN = (
+# Layers whose feature maps would look like those of the layer before: they pass on, scale, shift
+# or pad each map.
+_HIDDEN_LAYERS = (
     "InputLayer", "Rescaling", "Normalization", "BatchNormalization", "LayerNormalization",
     "Resizing", "Dropout", "SpatialDropout2D", "GaussianNoise", "GaussianDropout", "AlphaDropout",
     "ActivityRegularization", "ZeroPadding2D", "Cropping2D", "Identity",
@@ -51,22 +51,21 @@ _FACTS = ("name", "kind", "channels", "low", "high", "silent")
 
 @dataclass(frozen=True, eq=False)
 class LayerMaps:
-    """The maps of one layer.
+    """The feature maps of one layer.
 
     Attributes
     ----------
     name, kind : str
         The layer's name, and its class in Keras.
     channels : int
-        How many maps it has.
+        Number of its feature maps.
     shown : int array (n,)
-        Which of them are in `maps`, from 0.
+        Channels that are in `maps`, from 0.
     maps : float32 array (n, height, width)
-        As the layer gives them.
     low, high : float
-        The smallest and largest value of all its maps.
+        Smallest and largest value of all channels.
     silent : int
-        How many of all its maps are the same everywhere.
+        Number of constant channels.
     """
 
     name: str
@@ -85,19 +84,16 @@ class LayerMaps:
 
 
 def evenly(count: int, limit: int) -> list[int]:
-    """Choose at most `limit` of the numbers below `count`, evenly, the first and last with them."""
+    """Return at most `limit` evenly spaced numbers below `count`, with the first and last."""
     if count <= limit:
         return list(range(count))
     if limit < 2:
         return [0][:limit]
-    return [round(place * (count - 1) / (limit - 1)) for place in range(limit)]
+    return [round(k * (count - 1) / (limit - 1)) for k in range(limit)]
 
 
 def brightness(maps: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Bring each map to 0-255 by its own mean and spread.
-
-    128 is the mean, and 64 a standard deviation, as the course has it: what lies two deviations
-    from the mean is the darkest and the brightest.
+    """Scale feature maps to 0-255: the mean of a map to 128, a standard deviation to 64.
 
     Parameters
     ----------
@@ -106,8 +102,7 @@ def brightness(maps: NDArray[np.float32]) -> NDArray[np.uint8]:
     Returns
     -------
     uint8 array (n, height, width)
-        0 all over for a map that is the same everywhere, which has no spread to go by, and
-        wherever a value is not a number.
+        0 for constant maps and values that are not finite.
     """
     values = maps.astype(np.float64)
     with np.errstate(all="ignore"):
@@ -126,11 +121,11 @@ class CollectedMaps(NamedTuple):
     Attributes
     ----------
     layers : list of LayerMaps
-        In the order in which the image goes through them.
+        From input to output.
     left_out : list of str
-        Names of the layers that have maps and were not chosen.
+        Names of layers with feature maps that were not selected.
     within : bool
-        Whether they are of a network within the one that answers.
+        Whether they belong to a network nested in the model, such as one of an ensemble.
     """
 
     layers: list[LayerMaps]
@@ -176,62 +171,59 @@ def collect_maps_in_worker(
 def collect_maps(
     model: str | Path, pixels: NDArray[np.uint8], max_layers: int, max_maps: int
 ) -> CollectedMaps:
-    """Run one image through a saved network and keep what its layers make of it.
+    """Return the feature maps of a saved network for one image.
 
     Parameters
     ----------
     model : path
-        A ``.keras`` file; pixels 0-255 in.
+        A ``.keras`` file; input pixels 0-255.
     pixels : uint8 array (height, width, 3)
-        One image, of the size that the network takes.
+        Of the network's input size.
     max_layers, max_maps : int
-        More layers, and more maps of a layer, are chosen from evenly.
-
-    Returns
-    -------
-    CollectedMaps
+        If there are more layers, or maps of a layer, evenly spaced ones are selected.
 
     Raises
     ------
     KindsightError
-        If the network has no layer with maps, or takes more than pixels.
+        If the network has no layer with feature maps, or several inputs.
     """
     import keras
 
     network = keras.models.load_model(model, compile=False)
-    seeing = _seeing(network) or network
-    ends, above = _tuned_part(seeing)
-    below = seeing if above is None else keras.Model(seeing.inputs, ends)
-    parts = [part for part in (below, above) if part is not None]
-    layers = [layer for part in parts for layer in part.layers if _has_maps(layer)]
+    inner = _image_network(network) or network
+    cut, above = _fine_tuned_top(inner)
+    below = inner if above is None else keras.Model(inner.inputs, cut)
+    sections = [section for section in (below, above) if section is not None]
+    layers = [layer for section in sections for layer in section.layers if _has_maps(layer)]
     if not layers or len(network.inputs) != 1:
         raise KindsightError(
-            "To show feature maps a network must have one input and layers with maps. Received: "
-            f"{len(network.inputs)} inputs, {len(network.layers)} layers, {len(layers)} with maps."
+            "Cannot show feature maps: the network has "
+            f"{len(network.inputs)} inputs and {len(layers)} layers with feature maps among its "
+            f"{len(network.layers)}; it needs one input and at least one such layer."
         )
-    chosen = [layers[place] for place in evenly(len(layers), max_layers)]
-    given, outputs = [np.asarray(pixels, np.float32)[None]], []
-    for part in parts:
-        shown = [layer.output for layer in chosen if layer in part.layers]
-        passed = ends if part is below else []
+    chosen = [layers[k] for k in evenly(len(layers), max_layers)]
+    inputs, outputs = [np.asarray(pixels, np.float32)[None]], []
+    for section in sections:
+        shown = [layer.output for layer in chosen if layer in section.layers]
+        passed = cut if section is below else []
         if not shown and not passed:
             continue
-        values = keras.Model(part.inputs, [*shown, *passed])(given, training=False)
+        values = keras.Model(section.inputs, [*shown, *passed])(inputs, training=False)
         values = values if isinstance(values, list) else [values]
         outputs += values[: len(shown)]
-        given = values[len(shown) :]
+        inputs = values[len(shown) :]
     left_out = [layer.name for layer in layers if layer not in chosen]
     maps = [
         _maps(layer, np.asarray(output)[0], max_maps)
         for layer, output in zip(chosen, outputs, strict=True)
     ]
     several = any(layer.name == ENSEMBLE_LAYER for layer in network.layers)
-    return CollectedMaps(maps, left_out, several or seeing is not network)
+    return CollectedMaps(maps, left_out, several or inner is not network)
 
 
 def write_maps(layers: Sequence[LayerMaps], path: str | Path) -> list[dict[str, Any]]:
-    """Write the arrays of layers as ``.npz``; return the rest, as JSON can hold it."""
-    arrays: dict[str, Any] = {str(place): layer.maps for place, layer in enumerate(layers)}
+    """Write the arrays of layers as ``.npz``; return the rest as JSON values."""
+    arrays: dict[str, Any] = {str(k): layer.maps for k, layer in enumerate(layers)}
     np.savez(path, **arrays)
     return [
         {**{name: getattr(layer, name) for name in _FACTS}, "shown": layer.shown.tolist()}
@@ -240,41 +232,38 @@ def write_maps(layers: Sequence[LayerMaps], path: str | Path) -> list[dict[str, 
 
 
 def read_maps(facts: Sequence[Mapping[str, Any]], path: str | Path) -> list[LayerMaps]:
-    """Read what :func:`write_maps` wrote and returned."""
+    """Restore what :func:`write_maps` wrote and returned."""
     with np.load(path, allow_pickle=False) as arrays:
         return [
             LayerMaps(
                 shown=np.array(each["shown"], np.int64),
-                maps=arrays[str(place)],
+                maps=arrays[str(k)],
                 **{name: each[name] for name in _FACTS},
             )
-            for place, each in enumerate(facts)
+            for k, each in enumerate(facts)
         ]
 
 
-def _seeing(network: Any) -> Any:
-    """Return the network, or the first one within it that sees images of its size and has maps.
+def _image_network(network: Any) -> Any:
+    """Return the network, or a nested one that takes the same images, with feature maps.
 
-    One that was tuned comes before others.
-
-    Networks that answer together, or over several views of an image, are layers of another one.
+    Networks of an ensemble, or with TTA, are layers of another one; a fine-tuned one comes first.
     """
     if any(_has_maps(layer) for layer in network.layers):
         return network
-    within = [
-        _seeing(layer)
+    nested = [
+        _image_network(layer)
         for layer in network.layers
         if hasattr(layer, "layers") and layer.input_shape == network.input_shape
     ]
-    found = [one for one in within if one is not None]
-    return next((one for one in found if _tuned_part(one)[1] is not None), next(iter(found), None))
+    found = [one for one in nested if one is not None]
+    return next(
+        (one for one in found if _fine_tuned_top(one)[1] is not None), next(iter(found), None)
+    )
 
 
-def _tuned_part(network: Any) -> tuple[list[Any], Any]:
-    """Return what passes the cut of a fine-tuned network, and the part above it, if there is one.
-
-    That part is a layer of the network, called once.
-    """
+def _fine_tuned_top(network: Any) -> tuple[list[Any], Any]:
+    """Return the tensors at the cut of a fine-tuned network, and its top, if it has one."""
     for layer in network.layers:
         if layer.name == FINE_TUNED_LAYER and hasattr(layer, "layers"):
             known = set(network.operations)
@@ -285,12 +274,12 @@ def _tuned_part(network: Any) -> tuple[list[Any], Any]:
 
 
 def _has_maps(layer: Any) -> bool:
-    """Whether a layer gives maps that are larger than one pixel, and worth a look."""
-    if type(layer).__name__ in _UNSHOWN:
+    """Whether a layer has feature maps larger than one pixel that are worth showing."""
+    if type(layer).__name__ in _HIDDEN_LAYERS:
         return False
     try:
         shape = layer.output.shape
-    except (AttributeError, ValueError):  # several outputs, or used in several places
+    except (AttributeError, ValueError):  # several outputs, or several calls
         return False
     return len(shape) == 4 and None not in shape[1:] and shape[1] * shape[2] > 1
 

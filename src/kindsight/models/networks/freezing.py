@@ -1,10 +1,4 @@
-"""Saying which layers of a network train, and showing it.
-
-What a user may write is read by :func:`parse_freeze` ("all", "none", a number, a layer's name)
-and done by :func:`freeze`; :func:`summarise` says part by part what trains. Batch normalisation
-stays in inference mode, also in layers that train (:func:`freeze_batch_norm`), unless told
-otherwise. Plain functions on Keras models, for the process that Keras lives in.
-"""
+"""Freeze layers of a Keras model, and summarise which are trainable."""
 
 from __future__ import annotations
 
@@ -15,47 +9,49 @@ from dataclasses import dataclass
 from typing import Any
 
 from kindsight.errors import SettingsError
-from kindsight.models.graph import CutPoint, as_functional, call_inputs, cut_points, producer
+from kindsight.models.graph import (
+    CutPoint,
+    as_functional,
+    call_inputs,
+    cut_points,
+    producer,
+)
 from kindsight.models.networks.cut import complete_layer
 
 __all__ = [
     "FREEZES",
-    "Part",
+    "LayerBlock",
     "freeze",
     "freeze_batch_norm",
-    "frozen_border",
+    "last_frozen_layer",
     "layers_up_to",
     "parse_freeze",
     "summarise",
 ]
 
 FREEZES = ("all", "none")
-NORMALISATION = "BatchNormalization"
 
 
-def freeze(model: Any, what: str | int, *, train_normalisation: bool = False) -> None:
-    """Say which layers of a network train.
-
-    To be called before a head is put on it, whose layers are to train in any case.
+def freeze(model: Any, frozen: str | int, *, train_batch_norm: bool = False) -> None:
+    """Set ``trainable`` of the layers of a backbone without head.
 
     Parameters
     ----------
     model : keras.Model
-        Its layers' ``trainable`` is set.
-    what : str or int
-        ``"all"``: none trains. ``"none"``: all train. A number: the first so many layers that
-        have weights stay as they are. A layer's name: it and all before it stay.
-    train_normalisation : bool
-        Whether batch normalisation that is not frozen trains, too; see
+    frozen : str or int
+        ``"all"``, ``"none"``, the first N layers with weights, or a layer's name: it and all
+        layers before it.
+    train_batch_norm : bool
+        Whether batch normalisation of trainable layers is trained; see
         :func:`freeze_batch_norm`.
 
     Raises
     ------
     SettingsError
-        For another word, a number of more layers than there are, or no such layer.
+        For more layers than the model has, or an unknown layer.
     """
     owners = [layer for layer in model.layers if layer.weights]
-    choice = parse_freeze(what)
+    choice = parse_freeze(frozen)
     if choice == "none":
         count = 0
     elif choice == "all":
@@ -63,42 +59,35 @@ def freeze(model: Any, what: str | int, *, train_normalisation: bool = False) ->
     elif isinstance(choice, int):
         if choice > len(owners):
             raise SettingsError(
-                f"At most {len(owners)} layers of {model.name} have weights to freeze. "
+                f"freeze must be at most {len(owners)}, the layers of {model.name} with weights. "
                 f"Received: {choice}."
             )
         count = choice
     else:
-        frozen = layers_up_to(model, complete_layer(model, choice))
-        count = sum(layer.name in frozen for layer in owners)
-        # In the order of the graph, so that what is counted is what lies below.
-        owners.sort(key=lambda layer: layer.name not in frozen)
+        below = layers_up_to(model, complete_layer(model, choice))
+        count = sum(layer.name in below for layer in owners)
+        owners.sort(key=lambda layer: layer.name not in below)
     for number, layer in enumerate(owners):
         layer.trainable = number >= count
-    if not train_normalisation:
+    if not train_batch_norm:
         freeze_batch_norm(model)
 
 
-def parse_freeze(what: str | int) -> str | int:
-    """Read ``"all"``, ``"none"``, a number, or a layer's name from what a user wrote.
-
-    Raises
-    ------
-    SettingsError
-        For anything else.
-    """
-    if isinstance(what, int) and not isinstance(what, bool) and what >= 0:
-        return what
-    if isinstance(what, str) and what.strip():
-        text = what.strip()
+def parse_freeze(frozen: str | int) -> str | int:
+    """Return ``"all"``, ``"none"``, a number or a layer's name; SettingsError for other values."""
+    if isinstance(frozen, int) and not isinstance(frozen, bool) and frozen >= 0:
+        return frozen
+    if isinstance(frozen, str) and frozen.strip():
+        text = frozen.strip()
         return int(text) if re.fullmatch(r"\d{1,6}", text) else text
     raise SettingsError(
         f"freeze must be {', '.join(FREEZES)}, a number of layers, or a layer's name. "
-        f"Received: {what!r}."
+        f"Received: {frozen!r}."
     )
 
 
 def layers_up_to(model: Any, name: str) -> set[str]:
-    """Return the names of a layer and of all that it depends on."""
+    """Return the names of a layer and of all layers that it depends on."""
     operations = {operation.name: operation for operation in as_functional(model).operations}
     found: set[str] = set()
     waiting = [name]
@@ -113,41 +102,27 @@ def layers_up_to(model: Any, name: str) -> set[str]:
 
 
 def freeze_batch_norm(model: Any) -> None:
-    """Keep batch normalisation as it was learned, whatever else trains.
+    """Freeze batch normalisation in all layers, which keeps it in inference mode in Keras.
 
-    Its means and variances are of the images that the network was trained on; batches of a few
-    images would replace them by worse ones. A layer that does not train runs in inference mode
-    in Keras, also when the model is called for training.
+    Statistics of small batches would replace better ones of the pretraining images.
     """
     for layer in model.layers:
-        if type(layer).__name__ == NORMALISATION:
+        if type(layer).__name__ == "BatchNormalization":
             layer.trainable = False
         elif getattr(layer, "layers", None):
             freeze_batch_norm(layer)
 
 
-def frozen_border(model: Any, learning: Collection[str]) -> CutPoint | None:
-    """Find the last layer that gives maps, and below which nothing learns.
+def last_frozen_layer(model: Any, trainable: Collection[str]) -> CutPoint | None:
+    """Return the last cut point with feature maps below which no layer is trainable.
 
-    What it gives for an image is the same in every epoch.
-
-    Parameters
-    ----------
-    model : keras.Model
-        From pixels to maps.
-    learning : collection of str
-        The names of the layers that learn.
-
-    Returns
-    -------
-    CutPoint or None
-        None where no layer with weights lies below.
+    Its output for an image is the same in every epoch. None if no layer with weights is below.
     """
     found = None
     owners = {layer.name for layer in model.layers if layer.weights}
     for point in cut_points(model):
         below = layers_up_to(model, point.name)
-        if not below.isdisjoint(learning):
+        if not below.isdisjoint(trainable):
             break
         if len(point.shape) == 3 and not below.isdisjoint(owners):
             found = point
@@ -155,21 +130,21 @@ def frozen_border(model: Any, learning: Collection[str]) -> CutPoint | None:
 
 
 @dataclass(frozen=True)
-class Part:
-    """A run of layers that end at one place where everything passes through.
+class LayerBlock:
+    """Consecutive layers that end at a cut point.
 
     Parameters
     ----------
     name : str
-        The layer at its end.
+        Its last layer.
     output : tuple of int or None
-        Of what it gives for one image.
+        Shape of its output for one image.
     layers : int
-        How many layers with weights it has.
+        Number of layers with weights.
     parameters, trainable : int
-        Numbers in them, and how many of those train.
+        Numbers of all and of trainable parameters.
     names : tuple of str
-        Of these layers.
+        Names of the layers with weights.
     """
 
     name: str
@@ -180,20 +155,15 @@ class Part:
     names: tuple[str, ...] = ()
 
 
-def summarise(model: Any, ends: tuple[str, ...] | None = None) -> list[Part]:
-    """Describe a network part by part: sizes, parameters, and which train.
+def summarise(model: Any, ends: tuple[str, ...] | None = None) -> list[LayerBlock]:
+    """Return the blocks of a network from input to output, with sizes and parameters.
 
     Parameters
     ----------
     model : keras.Model
     ends : tuple of str, optional
-        The layers at which parts end, such as the table's cuts; those that the model does not
-        have are passed over. Where the size of the maps changes, if omitted.
-
-    Returns
-    -------
-    list of Part
-        From the image to the output; together all of the model's layers.
+        Last layers of blocks; unknown ones are ignored. Where the size of the feature maps
+        changes, if omitted.
     """
     points = cut_points(model)
     names = [point.name for point in points]
@@ -209,7 +179,7 @@ def summarise(model: Any, ends: tuple[str, ...] | None = None) -> list[Part]:
         done |= here
         owners = [layer for layer in model.layers if layer.name in here and layer.weights]
         found.append(
-            Part(
+            LayerBlock(
                 name,
                 shapes[name],
                 len(owners),

@@ -1,4 +1,4 @@
-"""The lower part of a backbone as a LiteRT file, made once a machine and kept beside its files."""
+"""The frozen base of a backbone as a LiteRT file, built once per machine; candidate cuts."""
 
 from __future__ import annotations
 
@@ -20,46 +20,54 @@ from kindsight.files import write_json
 from kindsight.models.backbones.files import BackboneFiles
 from kindsight.models.backbones.layout import FeatureLayout
 from kindsight.models.backbones.weights import weights_digest
-from kindsight.models.networks.fine_tuned import cut_width, layers_after, low_width, stages_of
+from kindsight.models.networks.fine_tuned import (
+    activation_shape,
+    base_feature_count,
+    build_frozen_base,
+    layers_after,
+    load_network,
+    stages_of,
+)
 from kindsight.models.worker.process import KerasProcess
 
 __all__ = [
     "CutCandidate",
     "FrozenBase",
     "ensure_frozen_base",
+    "frozen_base_job",
     "list_cut_candidates",
     "write_frozen_base",
 ]
 
-FORMAT = 2
-"""Raised whenever the same backbone would give other numbers at its cut."""
+FORMAT = 3
+"""Increased whenever the same backbone would give other activations, or the record changes."""
 
 MAX_RECORD_BYTES = 2**20
 
 
 @dataclass(frozen=True)
 class FrozenBase:
-    """The lower part of a backbone.
+    """The layers of a backbone up to a cut.
 
     Parameters
     ----------
     tflite : pathlib.Path
-        LiteRT file: float32 (1, height, width, 3), values 0-255, to float32 (1, low + map).
+        float32 (1, height, width, 3), values 0-255, to float32 (1, features + activations).
     stage : str
-        After which the cut is.
-    low : int
-        How many of its numbers are features of the stages up to the cut.
+        The cut is after this stage or layer.
+    features : int
+        Number of features of the stages up to the cut.
     shape : tuple of int
-        Of the map that passes the cut: (height, width, channels).
+        (height, width, channels) of the activations at the cut.
     digest : str
         Of the file.
     peak : float
-        The largest of its numbers, without sign, for generated images.
+        Largest absolute value of the outputs for generated images.
     """
 
     tflite: Path
     stage: str
-    low: int
+    features: int
     shape: tuple[int, int, int]
     digest: str
     peak: float
@@ -68,104 +76,98 @@ class FrozenBase:
 def ensure_frozen_base(
     files: BackboneFiles, stage: str, process: KerasProcess, *, features: bool = True
 ) -> FrozenBase:
-    """Find the lower part of a backbone beside its files, or build it there.
+    """Return the frozen base of a backbone; build it in the worker process if it is missing.
 
     Parameters
     ----------
     files : BackboneFiles
+        The base is stored beside them.
     stage : str
-        After which the cut is: one of :func:`.divided.stages_of` its layout; without features any
-        layer that gives maps.
-    features : bool
-        Whether the part gives the features of the stages up to the cut besides.
+        One of :func:`.fine_tuned.stages_of`; without `features` any layer with feature maps.
     process : KerasProcess
-        Which knows the job ``"lower"``: :func:`write_frozen_base`.
+        One that has the job ``"frozen-base"``, :func:`frozen_base_job`.
+    features : bool
+        Whether the base also outputs the features of the stages up to the cut.
 
     Raises
     ------
     CacheError
-        Where the cache cannot be written.
-    ParityError
-        Where Keras and LiteRT do not give the same numbers.
+        If the cache is not writable.
+    AgreementError
+        If Keras and LiteRT give different outputs.
     KindsightError
-        Where the process with Keras fails.
+        If the worker process fails.
     """
-    # A layer of a user's own file may have any name.
-    word = stage if features else f"{_word(stage)}-map"
-    target = files.tflite.with_name(f"{files.key}-{word}-lower{FORMAT}.tflite")
+    word = stage if features else f"{_file_word(stage)}-map"
+    target = files.tflite.with_name(f"{files.key}-{word}-base{FORMAT}.tflite")
     record = target.with_suffix(".json")
     found = _find(target, record, stage)
     if found is not None:
         return found
     try:
         with tempfile.TemporaryDirectory(prefix=".building-", dir=target.parent) as folder:
-            made = Path(folder, "lower.tflite")
-            answer = process.run_job(
-                job="lower",
+            built = Path(folder, "base.tflite")
+            result = process.run_job(
+                job="frozen-base",
                 keras=str(files.keras.resolve()),
                 layout=files.layout.to_dict() if features else None,
                 stage=stage,
-                tflite=str(made.resolve()),
+                tflite=str(built.resolve()),
             )
-            told = {name: answer[name] for name in ("low", "shape", "peak")}
-            told["digest"] = weights_digest(made)
-            # Processes that build it at once build the same; the record comes last.
-            made.replace(target)
-            write_json(record, told)
+            facts = {name: result[name] for name in ("features", "shape", "peak")}
+            facts["digest"] = weights_digest(built)
+            # Processes that build it at the same time build the same; the record comes last.
+            built.replace(target)
+            write_json(record, facts)
     except OSError as error:
-        raise CacheError(
-            f"The cache folder must be one that can be written. Received: {target.parent}: {error}."
-        ) from error
+        raise CacheError(f"Cannot write to the cache folder {target.parent}: {error}.") from error
     found = _find(target, record, stage)
     if found is None:
-        raise CacheError(f"The cache folder must keep what is written. Received: {target.parent}.")
+        raise CacheError(
+            f"Files in the cache folder {target.parent} disappear or change after writing."
+        )
     return found
 
 
-def _word(layer: str) -> str:
-    digest = content_digest(layer, 4)
-    return f"{re.sub(r'[^A-Za-z0-9]+', '-', layer)[:40]}-{digest}"
+def _file_word(layer: str) -> str:
+    """Return a file-name-safe word for a layer of any name."""
+    return f"{re.sub(r'[^A-Za-z0-9]+', '-', layer)[:40]}-{content_digest(layer, 4)}"
 
 
 def _find(target: Path, record: Path, stage: str) -> FrozenBase | None:
     try:
         with record.open("rb") as file:
-            told = json.loads(file.read(MAX_RECORD_BYTES))
-        height, width, channels = (int(side) for side in told["shape"])
-        part = FrozenBase(
-            target, stage, int(told["low"]), (height, width, channels), str(told["digest"]),
-            float(told["peak"]),
+            facts = json.loads(file.read(MAX_RECORD_BYTES))
+        height, width, channels = (int(side) for side in facts["shape"])
+        base = FrozenBase(
+            target, stage, int(facts["features"]), (height, width, channels),
+            str(facts["digest"]), float(facts["peak"]),
         )  # fmt: skip
-        if weights_digest(target) != part.digest:
+        if weights_digest(target) != base.digest:
             return None
     except (OSError, KeyError, TypeError, ValueError, RecursionError):
         return None
     with contextlib.suppress(OSError):
         os.utime(target)
-    return part
+    return base
+
+
+def frozen_base_job(job: dict[str, Any], connection: object) -> dict[str, Any]:
+    """Write the frozen base as a job of the worker process; see :func:`ensure_frozen_base`."""
+    layout = None if job["layout"] is None else FeatureLayout.from_dict(job["layout"])
+    return write_frozen_base(load_network(job["keras"]), layout, job["stage"], Path(job["tflite"]))
 
 
 def write_frozen_base(
     model: Any, layout: FeatureLayout | None, stage: str, tflite: Path
 ) -> dict[str, Any]:
-    """Build the file of a loaded backbone; in the process with Keras.
-
-    Parameters
-    ----------
-    model : keras.Model
-        From pixels to features.
-    layout : FeatureLayout or None
-        Of the features; None where only the map is wanted.
-    stage : str
-        After which the cut is: one of the layout's, or any layer.
-    tflite : pathlib.Path
-        To be written.
+    """Write the frozen base of a loaded backbone; arguments as in :func:`build_frozen_base`.
 
     Returns
     -------
     dict
-        ``"low"``, ``"shape"`` and ``"peak"`` as :class:`FrozenBase` has them; ``"difference"`` from
-        Keras.
+        ``"features"``, ``"shape"`` and ``"peak"`` as in :class:`FrozenBase`; ``"difference"``
+        between Keras and LiteRT.
     """
     from kindsight.models.formats.convert import (
         CHECKED_IMAGES,
@@ -173,82 +175,68 @@ def write_frozen_base(
         convert_to_litert,
         make_images,
     )
-    from kindsight.models.networks.fine_tuned import build_frozen_base, cut_width, low_width
 
-    lower = build_frozen_base(model, layout, stage)
-    converted = convert_to_litert(lower)
+    base = build_frozen_base(model, layout, stage)
+    converted = convert_to_litert(base)
     tflite.write_bytes(converted)
-    images = make_images(CHECKED_IMAGES, lower.input_shape[1:3])
+    images = make_images(CHECKED_IMAGES, base.input_shape[1:3])
     return {
-        "peak": float(abs(np.asarray(lower(images, training=False))).max()),
-        "low": 0 if layout is None else low_width(layout, stage),
-        "shape": list(cut_width(model, stage)),
-        "difference": check_agreement(lower, converted),
+        "peak": float(abs(np.asarray(base(images, training=False))).max()),
+        "features": 0 if layout is None else base_feature_count(layout, stage),
+        "shape": list(activation_shape(model, stage)),
+        "difference": check_agreement(base, converted),
     }
-
-
-# SECTION: What each place to cut a backbone would cost: how much of it lies above, and what passes.
 
 
 @dataclass(frozen=True)
 class CutCandidate:
-    """A place to cut a backbone.
+    """A possible cut of a backbone, and its costs.
 
     Parameters
     ----------
     stage : str
-        After which the cut is.
-    low : int
-        How many features of the stages up to the cut go past it.
+        The cut is after this stage.
+    features : int
+        Number of features of the stages up to the cut.
     shape : tuple of int
-        Of the map that passes: (height, width, channels).
-    share : float
-        Of the network's multiplications above the cut, 0-1.
+        (height, width, channels) of the activations at the cut.
+    work_above : float
+        Share of the network's multiplications above the cut, 0-1.
     """
 
     stage: str
-    low: int
+    features: int
     shape: tuple[int, ...]
-    share: float
+    work_above: float
 
     def to_dict(self) -> dict[str, Any]:
-        """Return it as JSON can hold it."""
+        """Return the candidate as JSON values."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> CutCandidate:
-        """Make a place of what :meth:`to_dict` gave."""
+        """Restore a candidate from :meth:`to_dict`."""
         return cls(**{**values, "shape": tuple(values["shape"])})
 
 
 def list_cut_candidates(model: Any, layout: FeatureLayout) -> list[CutCandidate]:
-    """Look at every stage of a backbone, the earliest first.
-
-    Parameters
-    ----------
-    model : keras.Model
-        Pixels to features.
-    layout : FeatureLayout
-        Of the features.
-    """
+    """Return a cut after each stage of a backbone (pixels to features), from the input on."""
     work = {layer.name: _multiplications(layer) for layer in model.layers}
     total = max(1, sum(work.values()))
     found = []
     for stage in stages_of(layout):
-        above = layers_after(model, stage)
-        share = sum(work.get(name, 0) for name in above) / total
-        found.append(CutCandidate(stage, low_width(layout, stage), cut_width(model, stage), share))
+        above = sum(work.get(name, 0) for name in layers_after(model, stage)) / total
+        shape = activation_shape(model, stage)
+        found.append(CutCandidate(stage, base_feature_count(layout, stage), shape, above))
     return found
 
 
 def _multiplications(layer: Any) -> int:
-    """Return how often a layer multiplies by a number of its kernel for one image."""
+    """Return the number of multiplications of a layer for one image."""
     kernel = getattr(layer, "kernel", None)
     if kernel is None or layer.output.shape[1:] is None:
         return 0
     size = 1
-    for side in kernel.shape:
-        size *= int(side)
-    for side in layer.output.shape[1:-1]:
+    for side in (*kernel.shape, *layer.output.shape[1:-1]):
         size *= int(side)
     return size

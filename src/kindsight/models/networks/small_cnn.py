@@ -1,7 +1,6 @@
-"""The course's small network: convolutions and pooling in turns, then dense layers.
+"""The small CNN: convolution and pooling layers, then dense layers.
 
-A description of it that costs nothing to make, with its table of layers; Keras is imported only
-where the network is built.
+Its settings and table of layers do not need Keras, which only :func:`build_small_cnn` imports.
 """
 
 from __future__ import annotations
@@ -27,47 +26,47 @@ class LayerRow(NamedTuple):
     Attributes
     ----------
     name, kind : str
-        The layer's name in ``model.keras``, and what it does in words.
+        The layer's name in ``model.keras``, and its type in words.
     output : tuple of int
-        The shape of what it gives for one image.
+        Shape of its output for one image.
     parameters : int
-        How many numbers it learns, or has learned before.
-    trains : str
-        Where not all layers do: whether it trains, in words; empty elsewhere.
+        Number of its parameters, trainable or not.
+    trainable : str
+        ``"trainable"``, ``"frozen"``, or in which phases it is trained; empty for a network
+        whose layers all are trainable.
     """
 
     name: str
     kind: str
     output: tuple[int, ...]
     parameters: int
-    trains: str = ""
+    trainable: str = ""
 
 
 @dataclass(frozen=True)
 class SmallCNN:
-    """A small convolutional network; by default the course's own.
+    """Settings of a small CNN.
 
-    Each of the `filters` is a 3x3 convolution without padding, ReLU, and 2x2 max pooling. The
-    scaling of the pixels by 1/255 is inside. For two classes the last layer is one unit, whose
-    sigmoid is the probability of the second class; for more it is a softmax.
+    Each of the `filters` is a 3x3 convolution without padding, ReLU, and 2x2 max pooling. Pixels
+    are scaled by 1/255. For two classes the last layer is one unit with a sigmoid, the probability
+    of the second class; for more it is a softmax.
 
     Parameters
     ----------
     size : (height, width)
-        Of the images, in pixels, up to 1,024.
+        Input size in pixels, up to 1,024.
     filters : tuple of int
-        Of each convolution, one or more.
+        Of each convolution, 1 to 12 of them.
     dense : tuple of int
-        Units of each dense layer before the last; ReLU. May be empty.
+        Units of the dense layers with ReLU before the last layer; up to 8 of them.
     dropout : float
-        0 to below 1: the share of what goes into the last layer that is dropped in training
-        (Srivastava et al. 2014, JMLR 15).
+        Before the last layer, 0 to below 1 (Srivastava et al. 2014, JMLR 15).
     batch_norm : bool
-        Normalise each convolution's output over the batch, before ReLU (Ioffe & Szegedy 2015).
+        Batch normalisation of each convolution, before ReLU (Ioffe & Szegedy 2015).
     l2 : float
-        0 to 1: adds `l2` times the sum of the squared kernels to the loss, as Keras's own does.
+        L2 penalty on the kernels, 0 to below 1, as in Keras.
     pooling : str
-        One of :data:`POOLINGS`.
+        Pooling of the final feature map, ``"flatten"``, ``"average"`` or ``"max"``.
     """
 
     size: tuple[int, int] = (150, 150)
@@ -79,7 +78,7 @@ class SmallCNN:
     pooling: str = "flatten"
 
     def faults(self) -> list[str]:
-        """Return a sentence for each part that cannot be."""
+        """Return a sentence for each invalid setting."""
         found = []
         for name, least, most in (("filters", 1, 12), ("dense", 0, 8)):
             value = getattr(self, name)
@@ -105,38 +104,32 @@ class SmallCNN:
         sides = self.size if isinstance(self.size, tuple) and len(self.size) == 2 else ()
         if len(sides) != 2 or not all(_whole(side, 1, MAX_SIDE) for side in sides):
             found.append(
-                f"size must be a whole number of pixels up to {MAX_SIDE}, or a (height, width) of "
-                f"two. Received: {self.size!r}."
+                f"size must be a whole number of pixels up to {MAX_SIDE}, or a pair (height, "
+                f"width) of them. Received: {self.size!r}."
             )
-        return found or self._misfits()
+        return found or self._size_faults()
 
-    def _misfits(self) -> list[str]:
-        """Say what is wrong with parts that are each well by themselves."""
+    def _size_faults(self) -> list[str]:
+        """Check the size against the number of layers, and the number of parameters."""
         least = 1
         for _ in self.filters:
             least = 2 * least + 2
         if min(self.size) < least:
             return [
                 f"size must be at least {least} pixels for {len(self.filters)} convolutions: each "
-                f"takes two pixels and halves the rest. Received: {self.size[0]} x "
+                f"removes two pixels and halves the rest. Received: {self.size[0]} x "
                 f"{self.size[1]}. Give fewer filters, or a larger size."
             ]
         count = sum(row.parameters for row in self.layers(2))
         if count > MAX_PARAMETERS:
             return [
-                f"The network must have at most {MAX_PARAMETERS:,} parameters. Received: "
-                f"{count:,}. A smaller size, pooling average, or fewer dense units make it smaller."
+                f"The network would have {count:,} parameters, more than {MAX_PARAMETERS:,}. Give "
+                "a smaller size, pooling average, or fewer dense units."
             ]
         return []
 
     def layers(self, classes: int) -> tuple[LayerRow, ...]:
-        """Return the table of layers, in order.
-
-        Parameters
-        ----------
-        classes : int
-            2 or more.
-        """
+        """Return the table of layers, for at least two classes."""
         return tuple(self._layers(classes))
 
     def _layers(self, classes: int) -> Iterator[LayerRow]:
@@ -171,15 +164,15 @@ class SmallCNN:
             yield LayerRow(LOGITS, "dense, softmax", (classes,), (shape[0] + 1) * classes)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the parts as JSON can hold them."""
+        """Return the settings as JSON values."""
         return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> SmallCNN:
-        """Make a network of what :meth:`to_dict` gave; SettingsError on anything else."""
+        """Restore settings from :meth:`to_dict`; SettingsError if they are invalid."""
         names = {field.name for field in fields(cls)}
         if unknown := values.keys() - names:
-            raise SettingsError(f"A small CNN has no part {', '.join(sorted(unknown))}.")
+            raise SettingsError(f"A small CNN has no setting {', '.join(sorted(unknown))}.")
         given: dict[str, Any] = {
             k: tuple(v) if isinstance(v, list) else v for k, v in values.items()
         }
@@ -190,7 +183,7 @@ class SmallCNN:
 
 
 def build_small_cnn(network: SmallCNN, classes: int, seed: int) -> Any:
-    """Build the network in Keras, its weights drawn.
+    """Build the network in Keras with random weights (Glorot uniform).
 
     Parameters
     ----------
@@ -198,49 +191,53 @@ def build_small_cnn(network: SmallCNN, classes: int, seed: int) -> Any:
     classes : int
         2 or more.
     seed : int
-        For the weights: Glorot's uniform ones, as Keras draws them unasked.
+        Of the weights.
 
     Returns
     -------
     keras.Model
         From ``"pixels"``, float32 (batch, height, width, 3) with values 0-255, to ``"logits"``,
-        float32 (batch, classes). For two classes these are 0 and the one unit's output, so that
-        their softmax is exactly its sigmoid.
+        float32 (batch, classes). For two classes these are 0 and the unit's output, whose softmax
+        equals the sigmoid.
     """
     import keras
 
-    numbers = iter(range(1000 * seed, 1000 * seed + 1000))
+    seeds = iter(range(1000 * seed, 1000 * seed + 1000))
 
-    def drawn() -> Any:
-        return keras.initializers.GlorotUniform(seed=next(numbers))
+    def initializer() -> Any:
+        return keras.initializers.GlorotUniform(seed=next(seeds))
 
     x = pixels = keras.Input((*network.size, 3), name="pixels")
     x = keras.layers.Rescaling(1 / 255, name="scale")(x)
     for number, filters in enumerate(network.filters, 1):
         activation = None if network.batch_norm else "relu"
         x = keras.layers.Conv2D(
-            filters, 3, activation=activation, kernel_initializer=drawn(), name=f"conv_{number}"
+            filters,
+            3,
+            activation=activation,
+            kernel_initializer=initializer(),
+            name=f"conv_{number}",
         )(x)
         if network.batch_norm:
             x = keras.layers.BatchNormalization(name=f"norm_{number}")(x)
             x = keras.layers.ReLU(name=f"relu_{number}")(x)
         x = keras.layers.MaxPooling2D(name=f"pool_{number}")(x)
-    ends = {
+    poolings = {
         "flatten": keras.layers.Flatten,
         "average": keras.layers.GlobalAveragePooling2D,
         "max": keras.layers.GlobalMaxPooling2D,
     }
-    x = ends[network.pooling](name=FEATURES)(x)
+    x = poolings[network.pooling](name=FEATURES)(x)
     for number, units in enumerate(network.dense, 1):
         x = keras.layers.Dense(
-            units, activation="relu", kernel_initializer=drawn(), name=f"dense_{number}"
+            units, activation="relu", kernel_initializer=initializer(), name=f"dense_{number}"
         )(x)
     if network.dropout:
         x = keras.layers.Dropout(network.dropout, name="dropout")(x)
     if classes > 2:
-        logits = keras.layers.Dense(classes, kernel_initializer=drawn(), name=LOGITS)(x)
+        logits = keras.layers.Dense(classes, kernel_initializer=initializer(), name=LOGITS)(x)
         return keras.Model(pixels, logits, name="small_cnn")
-    unit = keras.layers.Dense(1, kernel_initializer=drawn(), name=UNIT)(x)
+    unit = keras.layers.Dense(1, kernel_initializer=initializer(), name=UNIT)(x)
     pair = keras.layers.Dense(2, use_bias=False, trainable=False, name=LOGITS)
     model = keras.Model(pixels, pair(unit), name="small_cnn")
     pair.kernel.assign([[0.0, 1.0]])

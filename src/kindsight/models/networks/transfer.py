@@ -1,8 +1,4 @@
-"""A backbone that learns: up to a cut, with layers frozen, and a head trained on top.
-
-A description that costs nothing to make, and the Keras model that is built from it; what can be
-told of it before a training is in :func:`describe_transfer`.
-"""
+"""Build a backbone up to a cut, with frozen layers and a trainable head; describe its layers."""
 
 from __future__ import annotations
 
@@ -19,7 +15,7 @@ from kindsight.models.networks.fine_tuned import load_network
 from kindsight.models.networks.freezing import (
     FREEZES,
     freeze,
-    frozen_border,
+    last_frozen_layer,
     layers_up_to,
     parse_freeze,
     summarise,
@@ -31,19 +27,19 @@ __all__ = ["BuiltTransfer", "TransferNetwork", "build_transfer", "describe_trans
 
 @dataclass(frozen=True)
 class TransferNetwork:
-    """What is made of a backbone.
+    """Settings of a backbone with a trainable head.
 
     Parameters
     ----------
     backbone : str
         Its Keras file, from pixels to features.
     cut : str
-        The layer up to which it is used; all of it if empty.
+        Layer up to which it is used; the whole backbone if empty.
     freezes : tuple of (str or int)
-        Which of its layers stay as they are in each phase, as :func:`.freezing.freeze` takes it.
+        Frozen layers of each phase, as in :func:`.freezing.freeze`.
     head : TrainableHead
     train_batch_norm : bool
-        Whether batch normalisation that is not frozen trains, too.
+        Whether batch normalisation of trainable layers is trained.
     """
 
     backbone: str
@@ -53,12 +49,12 @@ class TransferNetwork:
     train_batch_norm: bool = False
 
     def to_dict(self) -> dict[str, Any]:
-        """Return it as JSON can hold it."""
+        """Return the settings as JSON values."""
         return {**asdict(self), "freezes": list(self.freezes)}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> TransferNetwork:
-        """Make a network of what :meth:`to_dict` gave."""
+        """Restore settings from :meth:`to_dict`."""
         head = {**values["head"], "dense": tuple(values["head"]["dense"])}
         return cls(
             **{**values, "freezes": tuple(values["freezes"]), "head": TrainableHead(**head)},
@@ -67,25 +63,25 @@ class TransferNetwork:
 
 @dataclass(frozen=True)
 class BuiltTransfer:
-    """The network in Keras.
+    """The Keras models of a transfer network.
 
     Parameters
     ----------
     base : keras.Model
-        From pixels to the maps at the cut.
+        Pixels to the feature maps at the cut.
     model : keras.Model
-        From pixels to logits; its first layers are those of `base`.
-    learning : list of set of str
-        The names of the layers of `base` that learn in each phase; those of the head always do.
+        Pixels to logits; shares the layers of `base`.
+    trainable : list of set of str
+        Names of the layers of `base` that are trained, for each phase; the head always is.
     """
 
     base: Any
     model: Any
-    learning: list[set[str]]
+    trainable: list[set[str]]
 
 
 def load_maps(file: str) -> Any:
-    """Load a backbone's Keras file, and return it up to its last maps."""
+    """Load a backbone's Keras file up to its last feature maps."""
     import keras
 
     model = load_network(file)
@@ -94,92 +90,93 @@ def load_maps(file: str) -> Any:
 
 
 def build_transfer(network: TransferNetwork, classes: int, seed: int) -> BuiltTransfer:
-    """Build the network, the backbone's weights in it and the head's drawn.
+    """Build the network, with a randomly initialised head.
 
     Raises
     ------
     SettingsError
-        For a cut or layers to freeze that there are not, and for a head too large.
+        For an unknown cut layer or layer to freeze, and for a head that is too large.
     """
     base = load_maps(network.backbone)
     if network.cut:
         base = cut_network(base, network.cut)
-    learning = []
-    for what in network.freezes:
-        freeze(base, what, train_normalisation=network.train_batch_norm)
-        learning.append({layer.name for layer in base.layers if layer.trainable_weights})
-    return BuiltTransfer(base, add_trainable_head(base, network.head, classes, seed), learning)
+    trainable = []
+    for frozen in network.freezes:
+        freeze(base, frozen, train_batch_norm=network.train_batch_norm)
+        trainable.append({layer.name for layer in base.layers if layer.trainable_weights})
+    return BuiltTransfer(base, add_trainable_head(base, network.head, classes, seed), trainable)
 
 
 def describe_transfer(
     network: TransferNetwork, classes: int, ends: Sequence[str] | None
 ) -> dict[str, Any]:
-    """Say what a network would be.
+    """Describe a network before it is trained.
 
     Parameters
     ----------
     network : TransferNetwork
     classes : int
     ends : sequence of str, optional
-        The layers at which parts of the backbone end; where its maps become smaller, if omitted.
+        Last layers of the blocks of the table; where the size of the feature maps changes, if
+        omitted.
 
     Returns
     -------
     dict
-        ``"classes"``; ``"cut"`` and ``"freezes"``, their names completed; ``"borders"``: for each
-        phase the layer below which everything is frozen, with the shape that it gives, or None;
-        ``"changed"``: for each whether what is frozen learned in a phase before, so that what the
-        backbone's file gives there is not what it gives now, and the border is None for that;
-        ``"layers"``: rows of a table, as :class:`.small_cnn.LayerRow` takes them.
+        ``"classes"``; ``"cut"`` and ``"freezes"`` with complete layer names; ``"frozen_cuts"``:
+        for each phase the name and output shape of the last layer below which all is frozen, or
+        None; ``"changed"``: for each phase whether its frozen layers were trained in an earlier
+        one, in which case the cut is None too; ``"layers"``: the fields of
+        :class:`.small_cnn.LayerRow` of each row of the table.
     """
     built = build_transfer(network, classes, 0)
-    borders = [frozen_border(built.base, learning) for learning in built.learning]
-    changed = [_has_learned(built, number, border) for number, border in enumerate(borders)]
+    cuts = [last_frozen_layer(built.base, trainable) for trainable in built.trainable]
+    changed = [_was_trained(built, number, cut) for number, cut in enumerate(cuts)]
     return {
         "classes": classes,
         "cut": complete_layer(built.base, network.cut) if network.cut else "",
-        "freezes": [_completed(built.base, what) for what in network.freezes],
-        "borders": [
-            None if border is None or learned else {"layer": border.name, "shape": [*border.shape]}
-            for border, learned in zip(borders, changed, strict=True)
+        "freezes": [_complete(built.base, frozen) for frozen in network.freezes],
+        "frozen_cuts": [
+            None if cut is None or trained else {"layer": cut.name, "shape": [*cut.shape]}
+            for cut, trained in zip(cuts, changed, strict=True)
         ],
         "changed": changed,
         "layers": [list(row) for row in _rows(built, ends)],
     }
 
 
-def _has_learned(built: BuiltTransfer, number: int, border: CutPoint | None) -> bool:
-    """Whether anything below a phase's border learned in the phases before it."""
-    before = set[str]().union(*built.learning[:number])
-    return border is not None and not before.isdisjoint(layers_up_to(built.base, border.name))
+def _was_trained(built: BuiltTransfer, number: int, cut: CutPoint | None) -> bool:
+    """Whether a layer below a phase's cut was trained in an earlier phase."""
+    before = set[str]().union(*built.trainable[:number])
+    return cut is not None and not before.isdisjoint(layers_up_to(built.base, cut.name))
 
 
-def _completed(base: Any, what: str | int) -> str | int:
-    choice = parse_freeze(what)
+def _complete(base: Any, frozen: str | int) -> str | int:
+    choice = parse_freeze(frozen)
     return choice if choice in FREEZES or isinstance(choice, int) else complete_layer(base, choice)
 
 
 def _rows(built: BuiltTransfer, ends: Sequence[str] | None) -> list[LayerRow]:
-    """Return a row for each frozen part, and for each layer of the others and of the head."""
+    """Return a row per frozen block, and per layer of the other blocks and of the head."""
     rows = []
-    for part in summarise(built.base, None if ends is None else tuple(ends)):
-        owners = [built.base.get_layer(name) for name in part.names]
+    for block in summarise(built.base, None if ends is None else tuple(ends)):
+        owners = [built.base.get_layer(name) for name in block.names]
         if not owners:
             continue
-        if any(name in learning for learning in built.learning for name in part.names):
+        if any(name in trainable for trainable in built.trainable for name in block.names):
             rows += [
-                _row(layer, _when([layer.name in learning for learning in built.learning]))
+                _row(layer, _when([layer.name in trainable for trainable in built.trainable]))
                 for layer in owners
             ]
             continue
-        count = f"{part.layers} layer{'' if part.layers == 1 else 's'} with weights"
-        shape = tuple(side or 0 for side in part.output)
-        rows.append(LayerRow(f"to {part.name}", count, shape, part.parameters, "frozen"))
+        count = f"{block.layers} layer{'' if block.layers == 1 else 's'} with weights"
+        shape = tuple(side or 0 for side in block.output)
+        rows.append(LayerRow(f"to {block.name}", count, shape, block.parameters, "frozen"))
     own = {layer.name for layer in built.base.layers}
     for layer in built.model.layers:
-        # Of two classes the last layer only puts a 0 beside the unit's answer.
+        # Skip the fixed last layer of two classes, which puts a 0 beside the unit's output.
         if layer.name not in own and (layer.trainable_weights or not layer.weights):
-            rows.append(_row(layer, "trains" if layer.trainable_weights else ""))
+            rows.append(_row(layer, "trainable" if layer.trainable_weights else ""))
     return rows
 
 
@@ -189,15 +186,15 @@ def _row(layer: Any, trains: str) -> LayerRow:
 
 
 def _kind(layer: Any) -> str:
-    """Say in words what a layer is."""
+    """Describe a layer in words."""
     if layer.name in (UNIT, LOGITS):
         return "dense, sigmoid" if layer.name == UNIT else "dense, softmax"
     kind = type(layer).__name__
     side = " x ".join(map(str, getattr(layer, "kernel_size", ())))
     words = {
         "Conv2D": f"convolution {side}",
-        "DepthwiseConv2D": f"convolution {side}, channel by channel",
-        "SeparableConv2D": f"convolution {side}, separable",
+        "DepthwiseConv2D": f"depthwise convolution {side}",
+        "SeparableConv2D": f"separable convolution {side}",
         "BatchNormalization": "batch normalisation",
         "Dense": "dense",
         "Dropout": f"dropout {getattr(layer, 'rate', 0):g}",
@@ -209,13 +206,13 @@ def _kind(layer: Any) -> str:
 
 
 def _when(phases: Sequence[bool]) -> str:
-    """Say in which phases a layer trains."""
+    """Describe in which phases a layer is trained."""
     if all(phases):
-        return "trains"
+        return "trainable"
     if not any(phases):
         return "frozen"
     first = phases.index(True)
     if all(phases[first:]) and first + 1 < len(phases):
-        return f"trains from phase {first + 1} on"
+        return f"trainable from phase {first + 1} on"
     numbers = ", ".join(str(number) for number, trains in enumerate(phases, 1) if trains)
-    return f"trains in phase {numbers}"
+    return f"trainable in phase {numbers}"

@@ -1,1 +1,1 @@
-"""TODO: say what kindsight.models.steps is."""
+"""Training steps: forward passes, gradients and weight updates in TensorFlow."""

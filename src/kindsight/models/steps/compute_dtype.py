@@ -1,11 +1,9 @@
-"""In which numbers a network's convolutions are multiplied while it is trained.
+"""The compute dtype of convolutions in training: float32 or bfloat16.
 
-bfloat16 is a float32 with 8 instead of 24 binary digits (Kalamkar et al. 2019, arXiv:1905.12322).
-Some processors multiply tiles of them and add up in float32 by instructions of their own (AMX), at
-more than twice the rate of float32; those that only multiply pairs (AVX512_BF16) were seen to take
-longer than with float32, 1.4 times as long for a step above a cut. Weights, updates, dense layers,
-losses and everything that is measured stay in float32; pixels are whole numbers to 255, which
-bfloat16 holds exactly.
+bfloat16 has 8 significant bits instead of float32's 24 (Kalamkar et al. 2019, arXiv:1905.12322).
+Processors with AMX multiply it more than twice as fast as float32, accumulating in float32; with
+AVX512_BF16 alone a training step took 1.4 times as long as with float32. Weights, updates, dense
+layers, losses and evaluation stay float32. bfloat16 represents pixels 0-255 exactly.
 """
 
 from __future__ import annotations
@@ -16,34 +14,34 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-__all__ = ["COMPUTE_DTYPES", "choose_compute_dtype", "has_fast_bfloat16", "multiplying"]
+__all__ = ["COMPUTE_DTYPES", "choose_compute_dtype", "computing_in", "has_fast_bfloat16"]
 
 COMPUTE_DTYPES = ("auto", "float32", "bfloat16")
-"""What can be asked for; ``"auto"`` is bfloat16 where the processor is faster with it."""
+"""``"auto"`` is bfloat16 if the processor is faster with it."""
 
-# As Linux names the instructions of x86 that multiply bfloat16 faster.
+# Linux's names of x86 instructions that make bfloat16 faster than float32.
 FLAGS = frozenset({"amx_bf16"})
 CPUINFO = Path("/proc/cpuinfo")
 
 
-def choose_compute_dtype(asked: str, *, batch_norm: bool) -> str:
+def choose_compute_dtype(setting: str, *, batch_norm: bool) -> str:
     """Return ``"float32"`` or ``"bfloat16"``.
 
     Parameters
     ----------
-    asked : str
+    setting : str
         One of :data:`COMPUTE_DTYPES`.
     batch_norm : bool
-        Whether the network has batch normalisation, which is always trained in float32.
+        Whether the network has batch normalisation, for which ``"auto"`` is float32.
     """
-    if asked != "auto":
-        return asked
+    if setting != "auto":
+        return setting
     return "bfloat16" if has_fast_bfloat16() and not batch_norm else "float32"
 
 
 def has_fast_bfloat16() -> bool:
-    """Whether TensorFlow multiplies bfloat16 by the processor's own instructions."""
-    # Without oneDNN TensorFlow would turn each number into a float32 first.
+    """Whether TensorFlow computes bfloat16 with fast instructions of the processor."""
+    # Without oneDNN TensorFlow converts bfloat16 to float32 first.
     if os.environ.get("TF_ENABLE_ONEDNN_OPTS", "1") == "0":
         return False
     try:
@@ -55,10 +53,10 @@ def has_fast_bfloat16() -> bool:
 
 
 @contextlib.contextmanager
-def multiplying(model: Any, compute_dtype: str) -> Iterator[None]:
+def computing_in(compute_dtype: str, model: Any) -> Iterator[None]:
     """Trace the Conv2D layers of a Keras model in a compute dtype while the block runs.
 
-    Those of one channel each would gain nothing.
+    Depthwise convolutions would not become faster.
     """
     if compute_dtype == "float32":
         yield

@@ -1,7 +1,7 @@
-"""Networks as the training step sees them: what they learn, and logits with gradients.
+"""Forward passes: the parameters of a network, and its logits and gradients.
 
-:class:`KerasForward` runs any Keras model as it is; :mod:`.small_forward` the small network, in an
-order that suits a CPU; :mod:`.transfer_forward` and :mod:`.divided_forward` parts of a backbone.
+:class:`KerasForward` runs any Keras model; :mod:`.small_cnn` the small CNN, reordered for CPUs;
+:mod:`.backbones` the trainable layers of a backbone.
 """
 
 from __future__ import annotations
@@ -11,47 +11,47 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-__all__ = ["Forward", "KerasForward", "Parameter", "parted"]
+__all__ = ["Forward", "KerasForward", "Parameter", "split_batch"]
 
 
 @dataclass(frozen=True)
 class Parameter:
-    """Something that is learned.
+    """A trainable array.
 
     Parameters
     ----------
     name : str
         ``layer/kernel`` or ``layer/bias``, as in the Keras model.
     pieces : tuple of tf.Variable
-        Its value; several where it is parted along its first axis.
-    kernel : bool
-        Whether weight decay is for it.
+        Its value; several if it is split along its first axis.
+    decayed : bool
+        Whether weight decay applies.
     l2 : float
-        The strength of its L2 penalty.
-    pace : float
-        The share of the learning rate at which it learns.
+        L2 strength.
+    rate : float
+        Factor of the learning rate.
     """
 
     name: str
     pieces: tuple[Any, ...]
-    kernel: bool
+    decayed: bool
     l2: float = 0.0
-    pace: float = 1.0
+    rate: float = 1.0
 
 
 class Forward(Protocol):
-    """What a :class:`.trainer.TrainableNetwork` needs of a network.
+    """What :class:`.trainable.TrainableNetwork` needs of a network.
 
     Attributes
     ----------
     model : keras.Model
-        From pixels to logits, to be written.
+        From pixels to logits, to be saved.
     sharded : bool
-        Whether a batch can be computed in parts, each on one core.
+        Whether a batch can be computed in shards, each on one core.
     parameters : list of Parameter
-        What is learned, in the order of the layers.
+        In the order of the layers.
     others : list of (str, tf.Variable)
-        What changes besides in a step, by name.
+        Other state that a step changes, by name.
     """
 
     model: Any
@@ -60,34 +60,33 @@ class Forward(Protocol):
     others: list[tuple[str, Any]]
 
     def arrays(self, images: Any) -> Any:
-        """Return the arrays, or the one, that a batch is given as, of the loop's own."""
+        """Convert a batch of the training loop to the network's input array, or arrays."""
 
-    def begin(self, what: str | int) -> list[bool]:
-        """Begin a phase in which some layers are frozen; say which of the parameters learn."""
+    def begin(self, frozen: str | int) -> list[bool]:
+        """Freeze layers for a phase; return which of the parameters are trained."""
 
     def differentiate(
-        self, images: Any, loss_of: Callable[[Any], Any], address: Any, shards: int
+        self, images: Any, loss_of: Callable[[Any], Any], random_key: Any, shards: int
     ) -> tuple[Any, list[Any]]:
-        """Compute logits in training, and the gradients of a loss of them."""
+        """Return logits in training mode, and the gradients of a loss of them."""
 
     def logits(self, images: Any, shards: int) -> Any:
-        """Compute logits as in use."""
+        """Return logits in inference mode."""
 
     def write_back(self) -> None:
-        """Put what was learned into the Keras model."""
+        """Copy the trained weights into the Keras model."""
 
 
 class KerasForward:
-    """Any Keras model from pixels to logits, as Keras itself runs it.
+    """Any Keras model from pixels to logits.
 
-    A batch is computed whole, since batch normalisation looks at all of it, but for networks that
-    say that they can be ``sharded``.
+    A batch is computed whole, as batch normalisation needs, unless a subclass is ``sharded``.
 
     Parameters
     ----------
     model : keras.Model
     l2_of : callable, optional
-        From the name of a kernel to the strength of its L2 penalty.
+        From the name of a kernel to its L2 strength.
     """
 
     sharded = False
@@ -103,81 +102,81 @@ class KerasForward:
             )
             for variable in model.trainable_variables
         ]
-        chance = [
+        generators = [
             generator
             for layer in model._flatten_layers()
             for generator in layer.__dict__.values()
             if type(generator).__name__ == "SeedGenerator"
         ]
-        self._chance = [generator.state for generator in chance]
-        held = {id(state) for state in self._chance}
+        self._seed_states = [generator.state for generator in generators]
+        seed_ids = {id(state) for state in self._seed_states}
         self.others = [
             (_path(variable), variable.value)
             for variable in model.non_trainable_variables
-            if id(variable) not in held
+            if id(variable) not in seed_ids
         ]
 
     def differentiate(
-        self, images: Any, loss_of: Callable[[Any], Any], address: Any, shards: int
+        self, images: Any, loss_of: Callable[[Any], Any], random_key: Any, shards: int
     ) -> tuple[Any, list[Any]]:
-        """Compute logits and gradients as :meth:`.SmallCNNForward.differentiate` does.
+        """Return logits and gradients; see :meth:`.SmallCNNForward.differentiate`.
 
-        The gradient is None for a parameter that the phase does not learn.
+        The gradient of a frozen parameter is None.
         """
         import tensorflow as tf
 
-        self._draw(address)
+        self._set_seeds(random_key)
         below = self._below(images)
         flat = [item.pieces[0] for item in self.parameters]
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(flat)
-            logits = self._in_shards(below, shards, learning=True)
+            logits = self._in_shards(below, shards, training=True)
             loss = loss_of(logits)
         return logits, tape.gradient(loss, flat)
 
     def logits(self, images: Any, shards: int) -> Any:
-        """Compute logits as in use."""
-        return self._in_shards(self._below(images), shards, learning=False)
+        """Return logits in inference mode."""
+        return self._in_shards(self._below(images), shards, training=False)
 
-    def _in_shards(self, below: Any, shards: int, *, learning: bool) -> Any:
-        """Return logits, computed in so many parts side by side."""
+    def _in_shards(self, below: Any, shards: int, *, training: bool) -> Any:
+        """Return logits, computed in shards in parallel."""
         import tensorflow as tf
 
-        found = [self._above(part, learning=learning) for part in parted(below, shards)]
+        found = [self._above(shard, training=training) for shard in split_batch(below, shards)]
         return tf.concat(found, 0) if shards > 1 else found[0]
 
     def _below(self, images: Any) -> Any:
-        """Return what the layers take that a gradient is wanted of."""
+        """Return the inputs of the trainable layers."""
         import tensorflow as tf
 
         return tf.cast(images, tf.float32)
 
-    def _above(self, below: Any, *, learning: bool) -> Any:
-        """Return logits."""
-        return self.model(below, training=learning)
+    def _above(self, below: Any, *, training: bool) -> Any:
+        """Return logits, given the inputs of the trainable layers."""
+        return self.model(below, training=training)
 
     def arrays(self, images: Any) -> Any:
-        """Return what a batch is given as: its images."""
+        """Return the images of a batch."""
         return images
 
-    def begin(self, what: str | int) -> list[bool]:
-        """Begin a phase; everything learns."""
+    def begin(self, frozen: str | int) -> list[bool]:
+        """Train all parameters in the next phase."""
         return [True] * len(self.parameters)
 
     def write_back(self) -> None:
-        """Do nothing: the model's own variables are learned."""
+        """Do nothing: the model's own variables are trained."""
 
-    def _draw(self, address: Any) -> None:
-        """Say where the chance of a step is found, within a traced function."""
+    def _set_seeds(self, random_key: Any) -> None:
+        """Set the random state of dropout layers, within a traced function."""
         import tensorflow as tf
 
-        for number, state in enumerate(self._chance):
-            # Keras keeps two words of 32 bits.
-            state.assign(tf.cast((address + number) % 2**31, state.dtype))
+        for number, state in enumerate(self._seed_states):
+            # The state of Keras is two 32-bit words.
+            state.assign(tf.cast((random_key + number) % 2**31, state.dtype))
 
 
-def parted(batch: Any, shards: int) -> list[Any]:
-    """Part a batch, an array or several, into so many of about the same size."""
+def split_batch(batch: Any, shards: int) -> list[Any]:
+    """Split a batch, an array or several, into shards of about the same size."""
     import tensorflow as tf
 
     if shards == 1:

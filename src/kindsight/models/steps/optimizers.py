@@ -1,8 +1,7 @@
-"""Updates of a network's weights: Keras's own rules, each as one operation of TensorFlow.
+"""Optimizers: Keras's update rules, each as a single operation of TensorFlow.
 
-Keras composes an update of a dozen operations, each of which walks over the weights once more; for
-a dense layer of millions of weights that takes as long as a good part of the network. The same
-formulas exist in TensorFlow as single operations that walk once.
+Keras composes an update of a dozen operations that each traverse the weights, which is slow for
+dense layers with millions of them. TensorFlow has the same formulas as fused operations.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ EPSILON = 1e-7
 
 @dataclass(frozen=True)
 class Optimizer:
-    """A rule of update, with the constants that Keras takes unasked.
+    """An optimizer, with Keras's default constants.
 
     Parameters
     ----------
@@ -31,7 +30,7 @@ class Optimizer:
     momentum : float
         0 to below 1; of SGD and RMSprop.
     weight_decay : float
-        What AdamW takes off each kernel in a step, as a share of the learning rate.
+        Of AdamW, for kernels.
     """
 
     name: str = "rmsprop"
@@ -40,7 +39,7 @@ class Optimizer:
 
     @property
     def slots(self) -> tuple[str, ...]:
-        """The names of what is kept for each weight between steps."""
+        """The names of the state arrays of a variable."""
         if self.name == "rmsprop":
             return ("velocity", "momentum") if self.momentum else ("velocity",)
         if self.name == "sgd":
@@ -49,7 +48,7 @@ class Optimizer:
 
     @property
     def scratch(self) -> bool:
-        """Whether an update needs room for one more number a weight, whose value is of no use."""
+        """Whether an update needs a scratch array of the variable's shape."""
         return self.name == "rmsprop" and not self.momentum
 
     def apply(
@@ -61,15 +60,15 @@ class Optimizer:
         ----------
         variable : tf.Variable
         slots : list of tf.Variable
-            As many as :attr:`slots` names, of its shape, zero before the first update; and the
-            scratch, if there is one, which no other update may use at the same time.
+            The state arrays of :attr:`slots`, initially zero; then the scratch array, if needed,
+            which no other update may use at the same time.
         gradient : tf.Tensor
         rate : tf.Tensor
-            The learning rate, a scalar.
+            Learning rate, a scalar.
         update : tf.Tensor
-            Which update this is: 1.0 for the first.
+            Number of the update, from 1.0.
         decayed : bool
-            Whether weight decay is for this variable.
+            Whether weight decay applies.
         """
         import tensorflow as tf
 

@@ -1,10 +1,10 @@
-"""One network being trained: its weights, the step, and what has to be kept to go on exactly."""
+"""A network in training: weights, training steps, evaluation and state for checkpoints."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,22 +12,16 @@ from numpy.typing import NDArray
 from kindsight.models.formats.convert import write_both_forms
 from kindsight.models.networks.small_cnn import SmallCNN, build_small_cnn
 from kindsight.models.networks.transfer import TransferNetwork
-from kindsight.models.steps.cut_networks import TransferForward
+from kindsight.models.steps.backbones import TransferForward
 from kindsight.models.steps.forward import Forward, KerasForward
 from kindsight.models.steps.optimizers import Optimizer
 from kindsight.models.steps.small_cnn import SmallCNNForward
 from kindsight.models.steps.updates import Arrays, Updates
 
-if TYPE_CHECKING:
-    from kindsight.models.networks.transfer import TransferNetwork
+__all__ = ["TrainableNetwork", "make_forward", "set_threads"]
 
-__all__ = [
-    "TrainableNetwork",
-    "make_forward",
-    "set_threads",
-]
-
-# SECTION: From what a network is told to be to how it is trained.
+# Fewer images are not worth a shard.
+MIN_SHARD = 4
 
 
 def make_forward(
@@ -36,88 +30,74 @@ def make_forward(
     seed: int,
     compute_dtype: str = "float32",
 ) -> Forward:
-    """Build a network, and return the fastest way to train it.
+    """Return the fastest forward pass of a network, built from its settings.
 
-    Parameters
-    ----------
-    network : SmallCNN, TransferNetwork or Forward
-        One that is built is returned as it is.
-    classes : int
-        2 or more.
-    seed : int
-        For the weights that are drawn.
-    compute_dtype : str
-        ``"float32"`` or ``"bfloat16"``: of convolutions in steps.
+    A network that is built already is returned unchanged. Other arguments as of
+    :class:`TrainableNetwork`.
     """
     if isinstance(network, TransferNetwork):
         return TransferForward(network, classes, seed, compute_dtype)
     if not isinstance(network, SmallCNN):
         return network
     model = build_small_cnn(network, classes, seed)
-    # Batch normalisation is over the whole batch, and may turn a maximum into a minimum.
+    # Batch normalisation needs the whole batch, and a negative factor swaps maximum and minimum.
     if network.batch_norm:
         return KerasForward(model, lambda name: network.l2)
     return SmallCNNForward(network, model, compute_dtype)
 
 
-# Fewer images than this are not worth a shard of their own.
-SHARD = 4
-
-
 def set_threads(cores: int, *, sharded: bool) -> None:
-    """Say how the cores are shared; to be called before anything is computed.
+    """Set how TensorFlow uses the cores, for the rest of the process.
 
-    Afterwards the process stays as it is.
+    To be called before anything is computed. Sums are in the same order each time.
 
     Parameters
     ----------
     cores : int
-        How many there are.
     sharded : bool
-        Whether batches are computed in shards. Then each operation runs on one thread, and as many
-        side by side as there are cores. Otherwise each gets all cores. Sums are in the same order
-        each time.
+        Whether batches are computed in shards. Then each operation runs on one thread, and as
+        many operations in parallel as there are cores; otherwise one operation on all cores.
     """
     import tensorflow as tf
 
-    within, beside = (1, cores) if sharded else (cores, 1)
+    within, between = (1, cores) if sharded else (cores, 1)
     try:
         tf.config.threading.set_intra_op_parallelism_threads(within)
-        tf.config.threading.set_inter_op_parallelism_threads(beside)
-    except RuntimeError:  # TensorFlow has begun to compute, with all cores for each operation
+        tf.config.threading.set_inter_op_parallelism_threads(between)
+    except RuntimeError:  # TensorFlow computes already, each operation on all cores
         sharded = False
     if not sharded:
         tf.config.experimental.enable_op_determinism()
 
 
 class TrainableNetwork:
-    """A network with its optimiser.
+    """A network with its optimizer.
 
     Parameters
     ----------
     network : SmallCNN, TransferNetwork or Forward
-        One to be built, or one that is.
+        Settings of a network, or a built one.
     classes : int
         2 or more.
     seed : int
-        For the first weights.
+        Of the initial weights.
     shards : int
-        In how many parts a batch is computed, at most: as many as there are cores. Sums are
-        rounded differently with another number.
+        Maximum number of shards of a batch, usually the number of cores. Another number rounds
+        sums differently.
     class_weight : sequence of float, optional
-        How much an image of each class counts; 1 if omitted.
+        Weight of each class in the loss; 1 if omitted.
     compute_dtype : str
-        ``"float32"`` or ``"bfloat16"``: of the convolutions in steps. A small network with batch
-        normalisation takes float32 whatever is asked.
+        ``"float32"`` or ``"bfloat16"``, of convolutions in training steps. Ignored for a small
+        CNN with batch normalisation, which uses float32.
     layer_decay : float
-        Above 0 to 1: by this each layer learns slower than the one above it (J. Howard and S.
-        Ruder, "Universal language model fine-tuning", ACL 2018).
+        Layer-wise learning-rate decay, above 0 to 1: factor per layer from the top down (J.
+        Howard and S. Ruder, "Universal language model fine-tuning", ACL 2018).
     ema_decay : float
-        0 to below 1. Above 0 what is judged and kept is a running mean of the weights (B. Polyak
-        and A. Juditsky, "Acceleration of stochastic approximation by averaging", SIAM Journal on
-        Control and Optimization 30, 1992), which keeps this share of itself in each step.
-    early : bool
-        Whether that mean keeps less of itself while few steps of a phase are done.
+        0 to below 1. Above 0, the EMA of the weights with this decay is evaluated and saved (B.
+        Polyak and A. Juditsky, "Acceleration of stochastic approximation by averaging", SIAM
+        Journal on Control and Optimization 30, 1992).
+    ema_warmup : bool
+        Whether the decay of the EMA is smaller in the first steps of a phase.
     """
 
     def __init__(
@@ -131,28 +111,28 @@ class TrainableNetwork:
         *,
         layer_decay: float = 1.0,
         ema_decay: float = 0.0,
-        early: bool = True,
+        ema_warmup: bool = True,
     ) -> None:
         self.classes, self._shards = classes, shards
         self._class_weight = class_weight
         self._forward: Forward = make_forward(network, classes, seed, compute_dtype)
         self._updates = Updates(
             self._forward.parameters, self._forward.others, shards, layer_decay=layer_decay,
-            ema_decay=ema_decay, early=early,
+            ema_decay=ema_decay, ema_warmup=ema_warmup,
         )  # fmt: skip
         self._traced: dict[Any, Any] = {}
 
     def begin(
         self, optimizer: Optimizer, label_smoothing: float = 0.0, freeze: str | int = "none"
     ) -> None:
-        """Begin a phase, its optimiser as new.
+        """Start a phase with a new optimizer state.
 
         Parameters
         ----------
         optimizer : Optimizer
         label_smoothing : float
         freeze : str or int
-            Which layers of a backbone do not learn, as :func:`.freezing.freeze` takes it.
+            Frozen layers, as in :func:`kindsight.models.networks.freezing.freeze`.
         """
         self._smoothing = label_smoothing
         self._updates.begin(optimizer, self._forward.begin(freeze))
@@ -162,68 +142,66 @@ class TrainableNetwork:
         self,
         images: NDArray[np.uint8],
         targets: NDArray[np.float32],
-        rate: float,
-        address: tuple[int, int],
+        learning_rate: float,
+        random_key: tuple[int, int],
     ) -> tuple[float, int]:
-        """Learn from one batch.
+        """Train on one batch.
 
         Parameters
         ----------
         images : array
-            uint8 (n, height, width, 3); or what else the network takes in this phase.
+            uint8 (n, height, width, 3), or what else the network takes in this phase.
         targets : array
-            float32 (n, classes), rows that sum to 1.
-        rate : float
-            The learning rate.
-        address : (int, int)
-            Where chance in the network is found, 0 to 2**31.
+            float32 (n, classes); rows sum to 1.
+        learning_rate : float
+        random_key : (int, int)
+            Key of the network's random numbers, 0 to below 2**31.
 
         Returns
         -------
         loss : float
-            The sum of the images' cross-entropies with their targets, in nats: without label
-            smoothing, class weights and L2.
-        right : int
-            How many are most probable in their target's class.
+            Sum of the cross-entropies in nats, without label smoothing, class weights and L2.
+        correct : int
+            Number of images whose most probable class is the target's.
         """
-        given = self._forward.arrays(images)
-        step = self._function("step", given)
+        inputs = self._forward.arrays(images)
+        step = self._function("step", inputs)
         self._updates.done += 1
-        loss, right = step(
-            given,
+        loss, correct = step(
+            inputs,
             targets,
-            np.float32(rate),
+            np.float32(learning_rate),
             np.float32(self._updates.done),
-            np.array(address, np.int64),
+            np.array(random_key, np.int64),
         )
-        return float(loss), int(right)
+        return float(loss), int(correct)
 
     def evaluate(self, images: NDArray[np.uint8], targets: NDArray[np.int64]) -> tuple[float, int]:
-        """Return the sum of cross-entropies with some images' classes, and how many are right."""
-        given = self._forward.arrays(images)
-        evaluation = self._function("evaluation", given)
-        with self._updates.answering():
-            loss, right = evaluation(given, targets)
-        return float(loss), int(right)
+        """Return the sum of cross-entropies in nats, and the number of correct predictions."""
+        inputs = self._forward.arrays(images)
+        evaluation = self._function("evaluation", inputs)
+        with self._updates.averaged():
+            loss, correct = evaluation(inputs, targets)
+        return float(loss), int(correct)
 
     def logits(self, images: NDArray[Any]) -> NDArray[np.float32]:
-        """Return the logits of some images, float32 (n, classes)."""
-        given = self._forward.arrays(images)
-        answer = self._function("logits", given)
-        with self._updates.answering():
-            return np.asarray(answer(given))
+        """Return logits, float32 (n, classes)."""
+        inputs = self._forward.arrays(images)
+        logits = self._function("logits", inputs)
+        with self._updates.averaged():
+            return np.asarray(logits(inputs))
 
-    def _function(self, name: str, given: Any) -> Any:
-        """Return what was traced for arrays like these, or trace it."""
+    def _function(self, name: str, inputs: Any) -> Any:
+        """Return the traced function for inputs of these shapes; trace it once."""
         import tensorflow as tf
 
-        arrays, shards = tf.nest.flatten(given), 1
+        arrays, shards = tf.nest.flatten(inputs), 1
         if self._forward.sharded:
-            shards = max(1, min(self._shards, len(arrays[0]) // SHARD))
+            shards = max(1, min(self._shards, len(arrays[0]) // MIN_SHARD))
         key = (name, shards, *((array.dtype, array.shape[1:]) for array in arrays))
         if key not in self._traced:
             spec = tf.nest.map_structure(
-                lambda array: tf.TensorSpec((None, *array.shape[1:]), array.dtype), given
+                lambda array: tf.TensorSpec((None, *array.shape[1:]), array.dtype), inputs
             )
             trace = {
                 "step": self._trace_step,
@@ -249,7 +227,7 @@ class TrainableNetwork:
         if self._class_weight is not None:
             weights = np.array(self._class_weight, np.float32)[:, None]
 
-        def step(images: Any, targets: Any, rate: Any, update: Any, address: Any) -> Any:
+        def step(images: Any, targets: Any, rate: Any, update: Any, random_key: Any) -> Any:
             smoothed = targets * (1 - self._smoothing) + self._smoothing / self.classes
 
             def loss_of(logits: Any) -> Any:
@@ -258,7 +236,7 @@ class TrainableNetwork:
                     losses *= tf.matmul(targets, weights)[:, 0]
                 return tf.reduce_mean(losses)
 
-            logits, gradients = self._forward.differentiate(images, loss_of, address, shards)
+            logits, gradients = self._forward.differentiate(images, loss_of, random_key, shards)
             self._updates.apply(gradients, rate, update)
             same = tf.equal(tf.argmax(logits, 1), tf.argmax(targets, 1))
             losses = tf.nn.softmax_cross_entropy_with_logits(targets, logits)
@@ -285,31 +263,21 @@ class TrainableNetwork:
         signature = [spec, tf.TensorSpec((None,), tf.int64)]
         return tf.function(evaluation, autograph=False, input_signature=signature)
 
-    # State -----------------------------------------------------------------------------------
-
     def weights(self) -> Arrays:
-        """Return copies of everything that is learned, by name: the means, where there are."""
+        """Return copies of the weights by name, of their EMA if there is one."""
         return self._updates.weights()
 
     def set_weights(self, arrays: Mapping[str, NDArray[np.float32]]) -> None:
-        """Take back what :meth:`weights` gave.
-
-        Raises
-        ------
-        ValueError
-            For arrays of other names or shapes; nothing is taken then.
-        """
+        """Restore :meth:`weights`; ValueError for other names or shapes, and nothing changes."""
         self._updates.set_weights(arrays)
 
     def state(self) -> Arrays:
-        """Return copies of the weights and of what the optimiser keeps."""
+        """Return copies of the weights and the optimizer's state."""
         return self._updates.state()
 
     def set_state(self, arrays: Mapping[str, NDArray[np.float32]]) -> None:
-        """Take back what :meth:`state` gave, in the same phase; ValueError as above."""
+        """Restore :meth:`state` in the same phase; ValueError as for :meth:`set_weights`."""
         self._updates.set_state(arrays)
-
-    # Files -----------------------------------------------------------------------------------
 
     def save(
         self,
@@ -317,24 +285,24 @@ class TrainableNetwork:
         tflite_file: str | os.PathLike[str],
         model: Any = None,
     ) -> float:
-        """Write the network, pixels to logits, in both forms.
+        """Save the network, pixels to logits, as ``.keras`` and ``.tflite``.
 
         Parameters
         ----------
         keras_file, tflite_file : path
         model : keras.Model, optional
-            In its place: another one, of which it is a part.
+            Saved instead: one that contains the network.
 
         Returns
         -------
         float
-            The largest difference between the two on generated images, as a share of the
-            largest logit.
+            The largest difference between both on generated images, relative to the largest
+            logit.
 
         Raises
         ------
-        ParityError
-            Where that is too much.
+        AgreementError
+            If they differ too much.
         """
         self.set_weights(self.weights())
         self._forward.write_back()

@@ -1,1 +1,1 @@
-"""TODO: say what kindsight.training.engine is."""
+"""Train by gradient descent: plan, loop, checkpoints, history, callbacks and logs."""

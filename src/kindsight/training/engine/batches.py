@@ -1,4 +1,4 @@
-"""Batches of images, prepared by threads before the step needs them."""
+"""Batches of images, augmented and mixed by threads ahead of the training step."""
 
 from __future__ import annotations
 
@@ -13,47 +13,47 @@ from numpy.typing import NDArray
 from kindsight.augment import Augment, augment_images, mix_batch
 from kindsight.random_stream import permutation, uniforms
 
-__all__ = ["Batch", "Batches", "ahead"]
+__all__ = ["Batch", "Batches", "prefetch"]
 
-# Batches that are ready or under way before the one that is waited for.
-AHEAD = 4
+# Batches that are ready or in preparation before the one that is needed next.
+PREFETCHED = 4
 
 
 @dataclass(frozen=True)
 class Batch:
-    """What one step learns from.
+    """Images and targets of one training step.
 
     Parameters
     ----------
     images : array
-        uint8 (n, height, width, 3).
+        uint8 (n, height, width, 3), or the cached activations of images.
     targets : array
-        float32 (n, classes), rows that sum to 1.
-    address : (int, int)
-        Where the step's own chance is found; 0 to below 2**31.
+        float32 (n, classes); each row sums to 1.
+    random_key : (int, int)
+        Key of the step's own random numbers (dropout), 0 to below 2**31.
     """
 
     images: NDArray[np.uint8]
     targets: NDArray[np.float32]
-    address: tuple[int, int]
+    random_key: tuple[int, int]
 
 
 @dataclass(frozen=True)
 class Batches:
-    """The batches of a training: the same whichever thread makes them, and whenever.
+    """The batches of a training; they do not depend on the number of threads or their timing.
 
     Parameters
     ----------
     inputs : array
-        uint8 (rows, height, width, 3), usually mapped from the store.
+        uint8 (rows, height, width, 3), usually a memory map; or cached activations.
     rows : array
-        int64 (images,): which of them are learned from; or (images, views), where there are
-        several views of each, of which every epoch takes another.
+        int64 (images,): the row of each training image in `inputs`; or (images, copies), where
+        each epoch uses another copy of each image.
     targets : array
-        int64 (images,): their classes.
+        int64 (images,): classes.
     classes : int
     batch_size : int
-        The last batch of an epoch takes what is left.
+        The last batch of an epoch may be smaller.
     augment : Augment
     seed : int
     """
@@ -70,57 +70,45 @@ class Batches:
         return (len(self.rows) + self.batch_size - 1) // self.batch_size
 
     def order(self, epoch: int) -> NDArray[np.int64]:
-        """Return the order in which an epoch takes the images."""
+        """Return the order of the images in an epoch (from 1)."""
         return permutation(self.seed, "order of images", epoch, len(self.rows))
 
     def make(self, epoch: int, step: int, order: NDArray[np.int64]) -> Batch:
-        """Make one batch.
-
-        Parameters
-        ----------
-        epoch : int
-            From 1.
-        step : int
-            From 0.
-        order : array
-            As :meth:`order` gives it for the epoch.
-        """
-        rows = order[step * self.batch_size : (step + 1) * self.batch_size]
-        images = self.inputs[self._rows(epoch, rows)]
+        """Return the batch of a step (from 0) of an epoch (from 1); `order` from :meth:`order`."""
+        index = order[step * self.batch_size : (step + 1) * self.batch_size]
+        images = self.inputs[self._input_rows(epoch, index)]
         if self.augment.changes_images:
             images = augment_images(
-                images, self.augment, seed=self.seed, epoch=epoch, index=rows, workers=1
+                images, self.augment, seed=self.seed, epoch=epoch, index=index, workers=1
             )
-        targets = np.zeros((len(rows), self.classes), np.float32)
-        targets[np.arange(len(rows)), self.targets[rows]] = 1
+        targets = np.zeros((len(index), self.classes), np.float32)
+        targets[np.arange(len(index)), self.targets[index]] = 1
         if self.augment.mixes:
             images, targets = mix_batch(
                 images, targets, self.augment, seed=self.seed, epoch=epoch, step=step
             )
-        chance = uniforms(self.seed, "step", epoch, np.array([step]), 2)[0]
-        one, other = (int(number * 2**31) for number in chance)
-        return Batch(images, targets, (one, other))
+        first, second = uniforms(self.seed, "step", epoch, np.array([step]), 2)[0]
+        return Batch(images, targets, (int(first * 2**31), int(second * 2**31)))
 
-    def _rows(self, epoch: int, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return where the images are; of several views, an epoch's own."""
+    def _input_rows(self, epoch: int, index: NDArray[np.int64]) -> NDArray[np.int64]:
         if self.rows.ndim == 1:
-            return self.rows[rows]
+            return self.rows[index]
         count = self.rows.shape[1]
-        # All views in turn, each image beginning with another one.
-        first = (uniforms(self.seed, "first view", 0, rows, 1)[:, 0] * count).astype(np.int64)
-        chosen: NDArray[np.int64] = self.rows[rows, (first + epoch) % count]
+        # Every image cycles through its copies, from a random first one.
+        first = (uniforms(self.seed, "first view", 0, index, 1)[:, 0] * count).astype(np.int64)
+        chosen: NDArray[np.int64] = self.rows[index, (first + epoch) % count]
         return chosen
 
 
-def ahead(
+def prefetch(
     make: Callable[[int], Batch], start: int, end: int, executor: ThreadPoolExecutor
 ) -> Iterator[Batch]:
-    """Yield ``make(start)`` to ``make(end - 1)``, some of them made before they are asked for."""
+    """Yield ``make(start)`` to ``make(end - 1)``, computed ahead by an executor."""
     waiting: deque[Future[Batch]] = deque()
     step = start
     try:
         while step < end or waiting:
-            while step < end and len(waiting) < AHEAD:
+            while step < end and len(waiting) < PREFETCHED:
                 waiting.append(executor.submit(make, step))
                 step += 1
             yield waiting.popleft().result()

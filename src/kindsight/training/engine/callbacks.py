@@ -1,4 +1,4 @@
-"""Who wants to know how a training goes: displays and logs, told in the parent process."""
+"""Callbacks of a training, called in the parent process: displays and logs."""
 
 from __future__ import annotations
 
@@ -10,22 +10,24 @@ __all__ = ["CallbackList", "TrainingCallback", "notify_interrupt", "notify_monit
 
 
 class TrainingCallback(Protocol):
-    """Is told of a training of epochs and steps while it goes on.
+    """Receives the progress of a training by epochs and steps.
 
-    All calls come from one thread. A training that is continued first tells of the epochs that
-    were trained before, so that a callback has seen every epoch, once and in order.
+    All calls come from one thread. A resumed training first reports the epochs that were trained
+    before, so a callback sees every epoch, once and in order. Two more methods are optional:
+    ``on_interrupt()``, called on a Ctrl-C that ends a training with a budget early, and
+    ``on_monitor(monitor)``, called before the training if the best epoch is not chosen by
+    accuracy.
     """
 
     def on_start(self, epochs: int, done: int) -> None:
-        """Hear that the training begins, or goes on.
+        """Receive the start of the training, or its resumption.
 
         Parameters
         ----------
         epochs : int
-            How many there will be at most; early stopping may end sooner.
+            Maximum number of epochs; early stopping may end the training sooner.
         done : int
-            How many of them were trained before: that many calls of :meth:`on_epoch` follow at
-            once.
+            Number of epochs trained before; as many calls of :meth:`on_epoch` follow at once.
         """
 
     def on_step(
@@ -38,7 +40,7 @@ class TrainingCallback(Protocol):
         accuracy: float,
         images_per_second: float,
     ) -> None:
-        """Hear how far an epoch is; at most some five times a second.
+        """Receive the progress of an epoch, at most about five times a second.
 
         Parameters
         ----------
@@ -47,51 +49,40 @@ class TrainingCallback(Protocol):
         epoch : int
             From 1, counted through all phases.
         step, steps : int
-            How many steps of the epoch are done, and how many it has.
+            Steps done in this epoch, and steps per epoch.
         loss, accuracy : float
-            Mean over the images of this epoch so far; in nats, and 0-1.
+            Means over the epoch's images so far; in nats, and 0-1.
         images_per_second : float
-            Over the steps since the last call.
+            Since the last call.
         """
 
     def on_epoch(self, row: EpochRow) -> None:
-        """Hear that an epoch is done."""
+        """Receive a finished epoch."""
 
 
 def notify_interrupt(callback: TrainingCallback | None) -> None:
-    """Tell a callback that cares (it has a method ``on_interrupt``) of a Ctrl-C.
-
-    A training with a budget answers the first one by finishing with the best so far.
-    """
-    heard = getattr(callback, "on_interrupt", None)
-    if heard is not None:
-        heard()
+    """Call a callback's optional method ``on_interrupt``."""
+    method = getattr(callback, "on_interrupt", None)
+    if method is not None:
+        method()
 
 
 def notify_monitor(callback: TrainingCallback | None, monitor: str) -> None:
-    """Tell a callback that cares (it has a method ``on_monitor``) by what an epoch is the best.
-
-    Where that is the accuracy, nothing has to be told.
-    """
-    heard = getattr(callback, "on_monitor", None)
-    if heard is not None:
-        heard(monitor)
+    """Call a callback's optional method ``on_monitor`` with ``"accuracy"`` or ``"loss"``."""
+    method = getattr(callback, "on_monitor", None)
+    if method is not None:
+        method(monitor)
 
 
 class CallbackList:
-    """Several listeners as one; they are told in the order in which they are given.
+    """Several callbacks as one, called in the order given."""
 
-    Parameters
-    ----------
-    *listeners : TrainingCallback
-    """
-
-    def __init__(self, *listeners: TrainingCallback) -> None:
-        self._listeners = listeners
+    def __init__(self, *callbacks: TrainingCallback) -> None:
+        self._callbacks = callbacks
 
     def on_start(self, epochs: int, done: int) -> None:
-        """Tell each."""
-        for callback in self._listeners:
+        """Call each."""
+        for callback in self._callbacks:
             callback.on_start(epochs, done)
 
     def on_step(
@@ -104,21 +95,21 @@ class CallbackList:
         accuracy: float,
         images_per_second: float,
     ) -> None:
-        """Tell each."""
-        for callback in self._listeners:
+        """Call each."""
+        for callback in self._callbacks:
             callback.on_step(phase, epoch, step, steps, loss, accuracy, images_per_second)
 
     def on_epoch(self, row: EpochRow) -> None:
-        """Tell each."""
-        for callback in self._listeners:
+        """Call each."""
+        for callback in self._callbacks:
             callback.on_epoch(row)
 
     def on_interrupt(self) -> None:
-        """Tell each that cares."""
-        for callback in self._listeners:
+        """Call each that has the method."""
+        for callback in self._callbacks:
             notify_interrupt(callback)
 
     def on_monitor(self, monitor: str) -> None:
-        """Tell each that cares."""
-        for callback in self._listeners:
+        """Call each that has the method."""
+        for callback in self._callbacks:
             notify_monitor(callback, monitor)

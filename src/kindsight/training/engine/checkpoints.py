@@ -1,8 +1,8 @@
-"""Checkpoints: everything that a training needs to go on as if it had never stopped.
+"""Checkpoints: the state from which a stopped training resumes with identical results.
 
-A checkpoint is one file, whole or absent: NumPy's own uncompressed archive with the weights, what
-the optimiser keeps and the best weights so far, and the numbers that are no arrays as JSON in it.
-It is written by a thread beside the training, and no more often than costs a twentieth of the time.
+A checkpoint is an uncompressed ``.npz`` file, replaced atomically: the weights, the optimizer's
+state and the best weights so far as arrays, all other numbers as JSON in one more array. A thread
+writes it during the training, at most as often as costs a twentieth of the time.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ from kindsight.files import replacing
 __all__ = ["CHECKPOINT_FILE", "Checkpoint", "CheckpointWriter", "key_of", "read_checkpoint"]
 
 CHECKPOINT_FILE = "checkpoint.npz"
-"""Its name in the folder of a run that is not finished."""
+"""File name in the folder of an unfinished run."""
 
 FORMAT = 1
 JSON_MEMBER = "state"
 MAX_BYTES = 16 * 2**30
 MAX_JSON_BYTES = 64 * 2**20
 
-# Between two checkpoints there is at least so many times the time that the last one took.
-PATIENCE = 20.0
+# Least time between two checkpoints, in multiples of the time that writing the last one took.
+MIN_INTERVAL = 20.0
 
 Arrays = dict[str, NDArray[np.float32]]
 
@@ -45,9 +45,9 @@ class Checkpoint:
     Parameters
     ----------
     key : str
-        Of the training that it belongs to: what is learned, from what, and how.
+        Identifies the training: network, data and settings.
     numbers : dict
-        What JSON can hold; floats come back to the bit.
+        JSON values; floats are restored to the bit.
     arrays : dict
         float32, by name.
     """
@@ -57,7 +57,7 @@ class Checkpoint:
     arrays: Arrays
 
     def write(self, path: Path) -> None:
-        """Write it in place of an older one."""
+        """Write the file, replacing an older one."""
         content = {"format": FORMAT, "key": self.key, "numbers": self.numbers}
         text = np.frombuffer(json.dumps(content).encode(), np.uint8)
         with replacing(path) as temporary:
@@ -65,12 +65,12 @@ class Checkpoint:
 
 
 def read_checkpoint(path: Path, key: str) -> Checkpoint | None:
-    """Read a checkpoint; None where there is none, or one that is damaged or of another training.
+    """Read a checkpoint; None if it is missing, damaged or of another training.
 
     Parameters
     ----------
     path : pathlib.Path
-        The file; as hostile as any.
+        Not trusted.
     key : str
         Of this training.
     """
@@ -90,24 +90,24 @@ def read_checkpoint(path: Path, key: str) -> Checkpoint | None:
 
 
 def _check_archive(path: Path) -> None:
-    """Raise ValueError for an archive that would take more memory than it has bytes."""
+    """Raise ValueError for an archive that would take more memory than its size on disk."""
     size = path.stat().st_size
     with zipfile.ZipFile(path) as archive:
         members = archive.infolist()
     packed = any(member.compress_type for member in members)
     if packed or max(size, sum(m.file_size for m in members)) > min(size, MAX_BYTES):
-        raise ValueError("no checkpoint")
+        raise ValueError("not a checkpoint")
 
 
 class CheckpointWriter:
-    """Writes checkpoints beside the training; a context manager that waits for the last one.
+    """Writes checkpoints in a thread; a context manager that waits for the last one.
 
     Parameters
     ----------
     path : pathlib.Path or None
-        The file; None for a training that is not kept.
+        The file; None writes nothing.
     seconds : float
-        The least time between two; 0 writes whenever it is asked to.
+        Least time between two checkpoints; 0 for no limit.
     """
 
     def __init__(self, path: Path | None, seconds: float) -> None:
@@ -125,19 +125,19 @@ class CheckpointWriter:
 
     @property
     def due(self) -> bool:
-        """Whether it is time for the next one."""
+        """Whether it is time for the next checkpoint."""
         if self._path is None or (self._thread is not None and self._thread.is_alive()):
             return False
-        wait = max(self._seconds, PATIENCE * self._took) if self._seconds else 0.0
+        wait = max(self._seconds, MIN_INTERVAL * self._took) if self._seconds else 0.0
         return time.monotonic() - self._last >= wait
 
     def write(self, checkpoint: Checkpoint, *, now: bool = False) -> None:
-        """Write a checkpoint, by a thread or, with `now`, before this returns.
+        """Write a checkpoint in a thread, or before returning if `now`.
 
         Raises
         ------
         OSError
-            Where this or the last one could not be written.
+            If this or the last checkpoint could not be written.
         """
         if self._path is None:
             return
@@ -163,6 +163,6 @@ class CheckpointWriter:
                 raise self._error
 
 
-def key_of(*parts: Mapping[str, Any]) -> str:
-    """Return a key for what JSON can hold: the same for equal parts only."""
-    return content_digest(json.dumps(parts, sort_keys=True))
+def key_of(*values: Mapping[str, Any]) -> str:
+    """Return a digest of JSON values, equal only for equal values."""
+    return content_digest(json.dumps(values, sort_keys=True))

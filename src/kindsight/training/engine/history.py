@@ -1,7 +1,7 @@
-"""What a training went through, epoch by epoch: a small immutable table, kept as CSV.
+"""The history of a training: an immutable table of its epochs, stored as CSV.
 
-The CSV holds every number as Python writes it (``repr``), which reads back to the same bits: a
-training that was killed and goes on from its file ends with the history of an undisturbed one.
+Numbers are written with ``repr`` and read back to the same bits, so a training that is resumed
+ends with the same history as an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from kindsight.errors import BundleError, UsageError
 from kindsight.files import write_csv
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    from kindsight.training.engine.plots import TrainingFigure
 
 __all__ = [
     "COLUMNS",
@@ -34,10 +34,8 @@ __all__ = [
     "load_history",
 ]
 
-# SECTION: One epoch of a training in numbers: a row of its history.
-
 MAX_EPOCHS = 100_000
-MAX_PHASE = 80
+MAX_PHASE = 80  # characters
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,26 +47,26 @@ class EpochRow:
     epoch : int
         From 1, counted through all phases.
     phase : str
-        The phase that it belongs to; 1 to 80 characters that can be printed.
+        Name of its phase: 1 to 80 printable characters.
     seconds : float
-        How long it took, validation included.
+        Duration, validation included.
     learning_rate : float
-        Of its last step.
+        Of the last step.
     loss : float
-        Mean over the training images as they came by, in nats; not finite where it diverged.
+        Mean over the training images during the epoch, in nats; not finite if it diverged.
     accuracy : float
-        Share of the training images right as they came by, 0-1.
+        Of the training images during the epoch, 0-1.
     val_loss, val_accuracy : float or None
-        The same on the validation images at the end of the epoch; both None where there are none.
+        Of the validation images at the end of the epoch; both None without validation.
 
     Raises
     ------
     UsageError
-        For a value outside of these.
+        For a value outside these ranges.
 
     Notes
     -----
-    Two rows are equal where all their numbers are the same to the bit; NaN equals itself.
+    Two rows are equal if all their numbers are the same to the bit; NaN equals NaN.
     """
 
     epoch: int
@@ -84,18 +82,18 @@ class EpochRow:
         object.__setattr__(self, "epoch", int(self.epoch))
         for name in COLUMNS[2:]:
             value = getattr(self, name)
-            # NumPy's numbers would be written in their own way.
+            # The repr of a NumPy number differs from that of a float.
             object.__setattr__(self, name, None if value is None else float(value))
         if fault := _fault(self):
             raise UsageError(f"An epoch's {fault}")
 
     @property
     def validated(self) -> bool:
-        """Whether there were validation images."""
+        """Whether the epoch was validated."""
         return self.val_loss is not None
 
     def cells(self) -> tuple[str, ...]:
-        """Return the row as the CSV has it: each number in full, "" for None."""
+        """Return the row's CSV cells: each number with ``repr``, "" for None."""
         values = (getattr(self, name) for name in COLUMNS)
         return tuple(
             value if isinstance(value, str) else "" if value is None else repr(value)
@@ -114,14 +112,14 @@ COLUMNS = tuple(field.name for field in dataclasses.fields(EpochRow))
 
 
 def _fault(row: EpochRow) -> str | None:
-    """Say which value of a row cannot be."""
+    """Return a sentence on the first invalid value, or None."""
     if not 1 <= row.epoch <= MAX_EPOCHS:
         return f"epoch must be a number from 1 to {MAX_EPOCHS:,}. Received: {row.epoch}."
     if not (
         isinstance(row.phase, str) and 1 <= len(row.phase) <= MAX_PHASE and row.phase.isprintable()
     ):
         return (
-            f"phase must be 1 to {MAX_PHASE} characters that can be printed. "
+            f"phase must be 1 to {MAX_PHASE} printable characters. "
             f"Received: {str(row.phase)[: MAX_PHASE + 1]!r}."
         )
     for name in ("seconds", "learning_rate"):
@@ -131,19 +129,19 @@ def _fault(row: EpochRow) -> str | None:
     for name in ("accuracy", "val_accuracy"):
         value = getattr(row, name)
         if value is not None and not 0 <= value <= 1:
-            return f"{name} must be a share from 0 to 1. Received: {value}."
+            return f"{name} must be a number from 0 to 1. Received: {value}."
     if (row.val_loss is None) is not (row.val_accuracy is None):
         return (
-            "val_loss and val_accuracy must both be there, or neither. Received: "
+            "val_loss and val_accuracy must both be given, or neither. Received: "
             f"{row.val_loss} and {row.val_accuracy}."
         )
     return None
 
 
 HISTORY_FILE = "history.csv"
-"""Its name in a run folder."""
+"""File name in a run folder."""
 
-# Bounds on what is read: a run folder may come from anywhere.
+# A run folder is not trusted.
 MAX_CSV_BYTES = 16 * 2**20
 
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?|nan|-?inf")
@@ -158,12 +156,12 @@ class History:
     rows : iterable of EpochRow
         Epochs 1, 2, 3 and so on; all with validation, or none.
     monitor : str
-        ``"accuracy"`` or ``"loss"``: by what of the validation images an epoch is the best.
+        ``"accuracy"`` or ``"loss"``: the validation metric that decides the best epoch.
 
     Raises
     ------
     UsageError
-        Where an epoch is missing or comes twice, or only some have validation.
+        If an epoch is missing or duplicated, or only some are validated.
     """
 
     _rows: tuple[EpochRow, ...]
@@ -171,16 +169,16 @@ class History:
 
     def __init__(self, rows: Iterable[EpochRow] = (), monitor: str = "accuracy") -> None:
         found = tuple(rows)
-        for place, row in enumerate(found, 1):
-            if row.epoch != place:
+        for epoch, row in enumerate(found, 1):
+            if row.epoch != epoch:
                 raise UsageError(
-                    f"The epochs of a history must be 1, 2, 3 and so on. Received: {row.epoch} "
-                    f"where {place} should be."
+                    f"Epochs must be numbered 1, 2, 3, ... Received: {row.epoch} in place of "
+                    f"{epoch}."
                 )
             if row.validated != found[0].validated:
                 raise UsageError(
-                    "All epochs of a history must have validation, or none. Received: epoch "
-                    f"{place} {'with' if row.validated else 'without'}, unlike the first."
+                    "All epochs of a history must have validation values, or none. Received: "
+                    f"epoch {epoch} {'with' if row.validated else 'without'}, unlike the first."
                 )
         object.__setattr__(self, "_rows", found)
         object.__setattr__(self, "monitor", monitor)
@@ -192,7 +190,7 @@ class History:
         return iter(self._rows)
 
     def __repr__(self) -> str:
-        best = f", the best is {self.best_epoch}" if self._rows else ""
+        best = f", best epoch {self.best_epoch}" if self._rows else ""
         return f"History({len(self)} epochs{best})"
 
     def rows(self) -> tuple[EpochRow, ...]:
@@ -205,28 +203,27 @@ class History:
         Raises
         ------
         UsageError
-            Where `row` is not the next epoch.
+            If `row` is not the next epoch.
         """
         return History((*self._rows, row), self.monitor)
 
     @property
     def validated(self) -> bool:
-        """Whether there were validation images."""
+        """Whether the epochs were validated."""
         return bool(self._rows) and self._rows[0].validated
 
     @property
     def phases(self) -> tuple[str, ...]:
-        """The phases, in the order in which they began."""
+        """The names of the phases, in order."""
         return tuple(dict.fromkeys(row.phase for row in self._rows))
 
     @property
     def best_epoch(self) -> int | None:
-        """The epoch of the best weights; None where there is no epoch yet.
+        """The best epoch; None without epochs.
 
-        The one of highest `val_accuracy`, among equals that of lowest `val_loss`, among equals
-        the first; of a fine-tuning that of lowest `val_loss`; without validation that of lowest
-        `loss`. An epoch whose `loss` is not finite is worse than any other: its weights are no
-        numbers.
+        The one of highest `val_accuracy`, ties broken by `val_loss`, then the first; if `monitor`
+        is ``"loss"``, the one of lowest `val_loss`; without validation, of lowest `loss`. An
+        epoch whose `loss` is not finite is worse than all others.
         """
         rank = _rank_by_loss if self.monitor == "loss" else _rank
         best = min(self._rows, key=rank, default=None)
@@ -243,7 +240,7 @@ class History:
         Raises
         ------
         UsageError
-            For a name that is no column.
+            For another name.
         """
         if name not in COLUMNS:
             raise UsageError(f"A column must be one of {', '.join(COLUMNS)}. Received: {name!r}.")
@@ -254,35 +251,37 @@ class History:
         """Return all columns by name, ready for ``pandas.DataFrame``; see :meth:`column`."""
         return {name: self.column(name) for name in COLUMNS}
 
-    def plot(self) -> Figure:
-        """Draw accuracy and loss of both parts over the epochs, the best epoch marked.
+    def plot(self) -> TrainingFigure:
+        """Draw accuracy and loss by epoch, training and validation, the best epoch marked.
 
         Returns
         -------
-        matplotlib.figure.Figure
-            Shown by notebooks as it is; ``history.plot().savefig("history.png")`` keeps it.
+        TrainingFigure
+            A ``matplotlib.figure.Figure`` of two axes; notebooks display it.
 
         Raises
         ------
         UsageError
-            Where there is no epoch yet.
+            If there is no epoch.
         """
         from kindsight.training.engine.plots import history_figure
 
-        return history_figure(self)
+        if self.best_epoch is None:
+            raise UsageError("Cannot plot a history without epochs.")
+        return history_figure(self.frame(), self.best_epoch)
 
     def write_csv(self, path: str | os.PathLike[str]) -> None:
-        """Write the history as CSV, whole or not at all, in place of a file that is there."""
+        """Write the history as CSV, replacing the file atomically."""
         write_csv(path, COLUMNS, (row.cells() for row in self._rows))
 
     @classmethod
     def read_csv(cls, path: str | os.PathLike[str], monitor: str = "accuracy") -> History:
-        """Read what :meth:`write_csv` wrote, to the same bits.
+        """Read a file written by :meth:`write_csv`, to the same bits.
 
         Raises
         ------
         BundleError
-            For a file that cannot be read, is too large, or holds anything but a history.
+            If the file is unreadable, larger than 16 MB, or not a history.
         """
         source = Path(path)
         lines = csv.reader(io.StringIO(_text(source), newline=""), strict=True)
@@ -290,21 +289,20 @@ class History:
             header = next(lines, [])
             if tuple(header) != COLUMNS:
                 raise UsageError(
-                    f"Its first line must be {','.join(COLUMNS)}. Received: "
-                    f"{','.join(header)[:200]!r}."
+                    f"The first line is {','.join(header)[:200]!r} instead of {','.join(COLUMNS)}."
                 )
             return cls(_read_rows(lines), monitor)
         except (csv.Error, UsageError) as error:
-            raise BundleError(f"{source} must hold the history of a training. {error}") from error
+            raise BundleError(f"{source} is not the history of a training. {error}") from error
 
 
 def load_history(folder: str | os.PathLike[str], monitor: str = "accuracy") -> History | None:
-    """Read the history in a run folder; None where there is none, as of a frozen backbone's.
+    """Read the history of a run folder; None if it has none, as for a frozen backbone.
 
     Raises
     ------
     BundleError
-        For a damaged one.
+        If the file is damaged.
     """
     path = Path(folder, HISTORY_FILE)
     return History.read_csv(path, monitor) if os.path.lexists(path) else None
@@ -327,36 +325,30 @@ def _text(source: Path) -> str:
         with source.open("rb") as file:
             content = file.read(MAX_CSV_BYTES + 1)
         if len(content) > MAX_CSV_BYTES:
-            raise BundleError(f"{source} must not be larger than {MAX_CSV_BYTES // 2**20} MB.")
+            raise BundleError(
+                f"{source} is larger than {MAX_CSV_BYTES // 2**20} MB: it is not a history."
+            )
         return content.decode("utf-8-sig")
     except OSError as error:
-        raise BundleError(
-            f"{source} must be a file that can be read. Received: {error.strerror}."
-        ) from error
+        raise BundleError(f"Cannot read {source}: {error.strerror}.") from error
     except UnicodeDecodeError as error:
-        raise BundleError(f"{source} must be UTF-8. It is not: {error}.") from error
+        raise BundleError(f"{source} is not UTF-8 text: {error}.") from error
 
 
 def _read_rows(lines: Iterable[list[str]]) -> Iterator[EpochRow]:
-    for place, cells in enumerate(lines, 1):
+    for number, cells in enumerate(lines, 1):
         if len(cells) != len(COLUMNS):
-            raise UsageError(
-                f"Every line must have {len(COLUMNS)} cells. Received: {len(cells)} in epoch "
-                f"{place}."
-            )
+            raise UsageError(f"Epoch {number} has {len(cells)} cells instead of {len(COLUMNS)}.")
         values = dict(zip(COLUMNS, cells, strict=True))
         epoch, phase = values.pop("epoch"), values.pop("phase")
-        if epoch != str(place):
-            raise UsageError(
-                f"The epochs must be 1, 2, 3 and so on. Received: {epoch[:20]!r} where {place} "
-                "should be."
-            )
-        yield EpochRow(place, phase, **{k: _number(k, v, place) for k, v in values.items()})  # type: ignore[arg-type]
+        if epoch != str(number):
+            raise UsageError(f"The epoch is {epoch[:20]!r} where {number} is expected.")
+        yield EpochRow(number, phase, **{k: _number(k, v, number) for k, v in values.items()})  # type: ignore[arg-type]
 
 
 def _number(name: str, text: str, epoch: int) -> float | None:
     if not text and name.startswith("val_"):
         return None
     if not _NUMBER.fullmatch(text):
-        raise UsageError(f"{name} of epoch {epoch} must be a number. Received: {text[:40]!r}.")
+        raise UsageError(f"{name} of epoch {epoch} is not a number: {text[:40]!r}.")
     return float(text)

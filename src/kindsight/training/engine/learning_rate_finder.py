@@ -1,9 +1,8 @@
-"""The learning-rate finder: rising rates over a few steps, and what the loss does.
+"""The learning-rate finder: increase the learning rate at each step and record the loss.
 
-The sweep is L. N. Smith's ("Cyclical learning rates for training neural networks", WACV 2017): each
-step takes a higher rate than the one before. At low rates the loss hardly moves; then it falls;
-then it rises, and soon without bound. Rates are spread evenly on the logarithm, and the loss is
-smoothed as S. Gugger does it (2018), by an exponential mean freed of its start at zero.
+The range test of L. N. Smith ("Cyclical learning rates for training neural networks", WACV 2017).
+Learning rates are spaced evenly on a logarithmic scale; the loss is smoothed by a bias-corrected
+exponential moving average (S. Gugger, 2018).
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kindsight.training.engine.batches import Batches, ahead
+from kindsight.training.engine.batches import Batches, prefetch
 from kindsight.training.engine.plan import Phase
 from kindsight.training.engine.trainable import Trainable
 
@@ -26,26 +25,26 @@ __all__ = ["RateSweep", "suggest_rate", "sweep_rates"]
 LOWEST, HIGHEST = 1e-6, 1.0
 STEPS = 100
 SMOOTHING = 0.9
-# The sweep ends where the smoothed loss is this many times its lowest.
-BURST = 2.0
-# The loss has risen where it is this many times its lowest.
+# The sweep ends when the smoothed loss exceeds its minimum by this factor.
+DIVERGED = 2.0
+# The loss counts as risen when it exceeds its minimum by this factor.
 RISEN = 1.1
-# How far below such a rate training is safe.
-SAFE = 10.0
-# Steps at the start that say more of the first weights than of the rate.
-PASSED_OVER = 5
+# The suggestion is the highest learning rate before the loss rises, divided by this.
+SAFETY_FACTOR = 10.0
+# Steps at the start whose loss depends on the initial weights rather than on the learning rate.
+IGNORED_STEPS = 5
 
 
 @dataclass(frozen=True)
 class RateSweep:
-    """Learning rates that were tried, one a step, and what came of them.
+    """Learning rates tried by the finder, one per step, and their losses.
 
     Parameters
     ----------
     rates : tuple of float
-        Rising.
+        Increasing.
     losses : tuple of float
-        Of the batch at each rate, smoothed, in nats.
+        Smoothed loss at each rate, in nats.
     suggestion : float or None
         See :func:`suggest_rate`.
     """
@@ -55,7 +54,7 @@ class RateSweep:
     suggestion: float | None
 
     def to_dict(self) -> dict[str, Any]:
-        """Return it as JSON can hold it."""
+        """Return the sweep as JSON values."""
         losses = [loss if math.isfinite(loss) else None for loss in self.losses]
         return {
             "learning_rates": list(self.rates),
@@ -65,32 +64,31 @@ class RateSweep:
 
 
 def sweep_rates(
-    learner: Trainable,
+    network: Trainable,
     phase: Phase,
     batches: Batches,
     *,
     workers: int,
-    hear: Callable[[int, int], None],
+    progress: Callable[[int, int], None],
     steps: int = STEPS,
 ) -> RateSweep:
-    """Try rising rates, a step each; the learner is of no use afterwards.
+    """Train one step at each of several increasing learning rates.
 
     Parameters
     ----------
-    learner : Trainable
-        Newly made.
+    network : Trainable
+        New; not usable afterwards.
     phase : Phase
-        Its optimiser, its label smoothing and its layers are used.
+        Its optimizer, label smoothing and frozen layers are used.
     batches : Batches
-        Taken in the order of the first epochs.
     workers : int
         Threads that prepare batches.
-    hear : callable
-        Called with (steps done, steps in all).
+    progress : callable
+        Called with (steps done, steps).
     steps : int
-        How many rates.
+        Number of learning rates.
     """
-    learner.begin(phase.rule(), phase.label_smoothing, phase.freeze)
+    network.begin(phase.update_rule(), phase.label_smoothing, phase.freeze)
     every = np.geomspace(LOWEST, HIGHEST, steps).tolist()
     rates: list[float] = []
     losses: list[float] = []
@@ -103,42 +101,42 @@ def sweep_rates(
         return batches.make(epoch, step % len(batches), order)
 
     with ThreadPoolExecutor(workers, thread_name_prefix="batches") as executor:
-        for step, batch in enumerate(ahead(make, 0, steps, executor)):
-            loss, _ = learner.step(batch.images, batch.targets, every[step], batch.address)
+        for step, batch in enumerate(prefetch(make, 0, steps, executor)):
+            loss, _ = network.step(batch.images, batch.targets, every[step], batch.random_key)
             mean = SMOOTHING * mean + (1 - SMOOTHING) * loss / len(batch.images)
             smoothed = mean / (1 - SMOOTHING ** (step + 1))
             rates.append(every[step])
             losses.append(smoothed)
-            hear(step + 1, steps)
-            if not smoothed <= BURST * min(losses):
+            progress(step + 1, steps)
+            if not smoothed <= DIVERGED * min(losses):
                 break
     return RateSweep(tuple(rates), tuple(losses), suggest_rate(rates, losses))
 
 
 def suggest_rate(rates: list[float], losses: list[float]) -> float | None:
-    """Return a tenth of the highest rate at which the loss has not risen from its lowest.
+    """Return a tenth of the highest learning rate before the loss rises above its minimum.
 
-    The rate at which the loss falls fastest, another common choice, is the same in clear cases;
-    where a hundred steps are too few for the loss to fall, it is chance's.
+    The learning rate of the steepest descent, another common choice, agrees in clear cases, but is
+    random where a hundred steps are too few for the loss to fall.
 
     Parameters
     ----------
     rates : list of float
-        Rising.
+        Increasing.
     losses : list of float
-        As many, smoothed.
+        Smoothed.
 
     Returns
     -------
     float or None
-        Two digits of it; None where the loss rises from the start.
+        Rounded to two digits; None if the loss rises from the start.
     """
     values = np.array(losses, np.float64)
     values[~np.isfinite(values)] = np.inf
-    settled = values[PASSED_OVER:]
+    settled = values[IGNORED_STEPS:]
     if len(settled) < 3 or not np.isfinite(settled).any():
         return None
-    lowest = PASSED_OVER + int(settled.argmin())
+    lowest = IGNORED_STEPS + int(settled.argmin())
     risen = np.flatnonzero(values[lowest:] > RISEN * values[lowest])
     last = lowest + int(risen[0]) - 1 if len(risen) else len(values) - 1
-    return float(f"{rates[last] / SAFE:.1e}") if last > PASSED_OVER else None
+    return float(f"{rates[last] / SAFETY_FACTOR:.1e}") if last > IGNORED_STEPS else None

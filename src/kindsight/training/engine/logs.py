@@ -1,4 +1,4 @@
-"""The logs of a training: ``history.csv`` always, TensorBoard and MLflow where they are wanted."""
+"""Log a training to ``history.csv``, and optionally to TensorBoard and MLflow."""
 
 from __future__ import annotations
 
@@ -15,18 +15,12 @@ from kindsight.training.engine.history import HISTORY_FILE, EpochRow, History
 
 __all__ = ["CsvLog", "open_logs"]
 
-NOTES_FILE = "logs.json"
-MAX_NOTES_BYTES = 1 << 16
+LOGS_FILE = "logs.json"
+MAX_LOGS_BYTES = 1 << 16
 
 
 class CsvLog:
-    """A :class:`~.callback.TrainingCallback` that keeps the history in a file, whole at any moment.
-
-    Parameters
-    ----------
-    path : pathlib.Path
-        Replaced after each epoch.
-    """
+    """A :class:`~.callbacks.TrainingCallback` that rewrites the history after each epoch."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -34,23 +28,14 @@ class CsvLog:
         self._rows: list[EpochRow] = []
 
     def on_start(self, epochs: int, done: int) -> None:
-        """Begin; `done` epochs are told of next."""
+        """Forget earlier epochs; they are reported again."""
         self._done, self._rows = done, []
 
-    def on_step(
-        self,
-        phase: str,
-        epoch: int,
-        step: int,
-        steps: int,
-        loss: float,
-        accuracy: float,
-        images_per_second: float,
-    ) -> None:
-        """Leave steps out."""
+    def on_step(self, *_: Any, **__: Any) -> None:
+        """Ignore steps."""
 
     def on_epoch(self, row: EpochRow) -> None:
-        """Write the history, once all epochs are known that were trained before."""
+        """Write the history, unless earlier epochs are still being reported."""
         self._rows.append(row)
         if len(self._rows) >= self._done:
             History(self._rows).write_csv(self._path)
@@ -64,48 +49,43 @@ def open_logs(
     mlflow: bool = False,
     parameters: Mapping[str, Any] | None = None,
 ) -> Iterator[TrainingCallback]:
-    """Give a callback that logs a training while the block runs.
+    """Yield a callback that logs a training.
 
     Parameters
     ----------
     folder : pathlib.Path
-        The run's folder; it gets ``history.csv``, and ``logs.json`` where another log is wanted,
-        by which a run that goes on finds it again.
+        The run folder. It gets ``history.csv``, and with another log ``logs.json``, by which a
+        resumed run finds its logs again.
     tensorboard : str, optional
-        A folder for TensorBoard; the run gets a folder of its own name in it.
+        TensorBoard's log folder; the run gets a subfolder of its own name.
     mlflow : bool
-        Whether to log to MLflow.
     parameters : mapping, optional
-        Settings, for MLflow.
-
-    Yields
-    ------
-    TrainingCallback
+        Settings, logged to MLflow.
 
     Raises
     ------
     MissingExtraError
-        If MLflow is wanted and not installed.
+        If MLflow is not installed.
     UsageError
-        If the folder for TensorBoard cannot be written, or holds another run of this name.
+        If the TensorBoard folder is not writable, or holds another run of the same name.
     KindsightError
-        If MLflow's store cannot be used.
+        If MLflow's store is not usable.
     """
     logs: list[TrainingCallback] = [CsvLog(folder / HISTORY_FILE)]
-    notes = _read_notes(folder)
+    known = _read_logs_file(folder)
     if tensorboard is not None:
         from kindsight.training.engine.tensorboard import TensorBoardLog
 
-        run = notes.setdefault("tensorboard", uuid.uuid4().hex)
-        write_json(folder / NOTES_FILE, notes)
+        run = known.setdefault("tensorboard", uuid.uuid4().hex)
+        write_json(folder / LOGS_FILE, known)
         logs.append(TensorBoardLog(Path(tensorboard, folder.name), f"kindsight {run}"))
     if not mlflow:
         yield CallbackList(*logs)
         return
     from kindsight.training.engine.mlflow import MlflowLog
 
-    log = MlflowLog(folder.name, parameters or {}, notes.get("mlflow"))
-    write_json(folder / NOTES_FILE, {**notes, "mlflow": log.run_id})
+    log = MlflowLog(folder.name, parameters or {}, known.get("mlflow"))
+    write_json(folder / LOGS_FILE, {**known, "mlflow": log.run_id})
     try:
         yield CallbackList(*logs, log)
     except BaseException as error:
@@ -114,11 +94,11 @@ def open_logs(
     log.close("FINISHED")
 
 
-def _read_notes(folder: Path) -> dict[str, str]:
-    """Read which logs are this run's; damaged notes are none."""
+def _read_logs_file(folder: Path) -> dict[str, str]:
+    """Read the run's identifiers in other logs; empty if the file is missing or damaged."""
     try:
-        with (folder / NOTES_FILE).open("rb") as file:
-            found = json.loads(file.read(MAX_NOTES_BYTES))
+        with (folder / LOGS_FILE).open("rb") as file:
+            found = json.loads(file.read(MAX_LOGS_BYTES))
     except (OSError, ValueError, RecursionError):
         return {}
     if not isinstance(found, dict):

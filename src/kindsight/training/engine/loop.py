@@ -1,7 +1,7 @@
-"""The loop: phases, epochs and steps, from wherever a checkpoint left off.
+"""The training loop: phases, epochs and steps, from the start or from a checkpoint.
 
-It runs in the process with Keras but knows nothing of it: what learns is a
-:class:`~kindsight.models.steps.trainable.TrainableNetwork`, or anything with its methods.
+It runs in the Keras worker process but does not use Keras: it trains any
+:class:`~.trainable.Trainable`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 
 from kindsight.errors import SettingsError
 from kindsight.models.worker.serve import Connection
-from kindsight.training.engine.batches import Batches, ahead
+from kindsight.training.engine.batches import Batches, prefetch
 from kindsight.training.engine.checkpoints import (
     Arrays,
     Checkpoint,
@@ -33,33 +33,27 @@ from kindsight.training.engine.trainable import (
     TrainingData,
 )
 
-__all__ = [
-    "Loop",
-    "checkpoint_of",
-    "run_loop",
-    "shards_of",
-]
+__all__ = ["Loop", "job_checkpoint", "run_loop", "shard_count"]
 
-# Seconds between two pieces of news from within an epoch.
-NEWS_SECONDS = 0.2
+# Least seconds between two events within an epoch.
+EVENT_SECONDS = 0.2
 
 
 @dataclass
 class _Position:
-    """How far the training is: what a checkpoint holds besides arrays."""
+    """How far the training is; stored in checkpoints."""
 
     phase: int = 0
-    epoch: int = 0  # of the phase: how many of its epochs are done
-    step: int = 0  # how many steps of the running epoch are done
-    seen: int = 0  # the images in them, and what became of these
+    epoch: int = 0  # epochs done in the phase
+    step: int = 0  # steps done in the current epoch
+    seen: int = 0  # images of these steps, with their sum of losses and correct predictions
     loss: float = 0.0
-    right: int = 0
+    correct: int = 0
     seconds: float = 0.0
 
     def next_epoch(self) -> None:
-        """Go to the beginning of the next epoch."""
         self.epoch += 1
-        self.step = self.seen = self.right = 0
+        self.step = self.seen = self.correct = 0
         self.loss = self.seconds = 0.0
 
 
@@ -70,72 +64,71 @@ class Loop:
     ----------
     plan : Plan
     data : TrainingData or sequence of TrainingData
-        Of all phases, or of each one its own: the same images, otherwise given.
-    learner : Trainable
-        Newly made.
+        Of all phases, or one for each: the same images, as pixels or cached activations.
+    network : Trainable
+        New.
     seed : int
     key : str
-        By which its checkpoints are known.
+        Identifies the training's checkpoints.
     writer : CheckpointWriter
-    tell : callable
-        Given news as JSON can hold it: ``{"event": "start" | "step" | "epoch", ...}``, with the
-        arguments of the methods of :class:`.callback.TrainingCallback`.
+    send : callable
+        Receives events as JSON values: ``{"event": "start" | "step" | "epoch", ...}`` with the
+        arguments of the methods of :class:`.callbacks.TrainingCallback`.
     stop : threading.Event
-        Set, it ends the training after the step under way.
+        When set, the training stops after the current step.
     workers : int
         Threads that prepare batches.
     extra : mapping, optional
-        Kept in checkpoints for whoever makes the learner.
+        JSON values to store in checkpoints for the caller.
     """
 
     def __init__(
         self,
         plan: Plan,
         data: TrainingData | Sequence[TrainingData],
-        learner: Trainable,
+        network: Trainable,
         *,
         seed: int,
         key: str,
         writer: CheckpointWriter,
-        tell: Callable[[dict[str, Any]], None],
+        send: Callable[[dict[str, Any]], None],
         stop: threading.Event,
         workers: int,
         extra: Mapping[str, Any] | None = None,
     ) -> None:
-        self.plan, self.learner = plan, learner
-        given = [data] * len(plan.phases) if isinstance(data, TrainingData) else list(data)
-        self.data = given
+        self.plan, self.network = plan, network
+        self.data = [data] * len(plan.phases) if isinstance(data, TrainingData) else list(data)
         self.seed, self.key, self.workers = seed, key, workers
         self._extra = dict(extra or {})
-        self._until = math.inf
-        self._writer, self._tell, self._stop = writer, tell, stop
+        self._deadline = math.inf
+        self._writer, self._send, self._stop = writer, send, stop
         self._history = History(monitor=plan.monitor)
         self._position = _Position()
         self._best: Arrays = {}
 
-    def run(self, checkpoint: Checkpoint | None = None, until: float | None = None) -> History:
-        """Train; the learner ends with the weights that the plan says are to be kept.
+    def run(self, checkpoint: Checkpoint | None = None, deadline: float | None = None) -> History:
+        """Train; the network ends with the weights of the best or last epoch, as planned.
 
         Parameters
         ----------
         checkpoint : Checkpoint, optional
-            Where to go on from; a checkpoint that does not fit is not used.
-        until : float, optional
-            When the training ends, of ``time.monotonic()``, wherever it is: the epoch under way
-            is judged as it is then.
+            Where to resume; ignored if it does not fit.
+        deadline : float, optional
+            Value of ``time.monotonic()`` at which the training ends, also within an epoch, which
+            is then validated.
 
         Raises
         ------
         SettingsError
-            Where the loss became infinite, or no number, in the first epoch.
+            If the loss becomes infinite or NaN in the first epoch.
         StoppedError
-            Where `stop` was set.
+            If `stop` was set.
         """
-        self._until = math.inf if until is None else until
+        self._deadline = math.inf if deadline is None else deadline
         resumed = checkpoint is not None and self._resume(checkpoint)
-        self._tell({"event": "start", "epochs": self.plan.epochs, "done": len(self._history)})
+        self._send({"event": "start", "epochs": self.plan.epochs, "done": len(self._history)})
         for row in self._history:
-            self._tell({"event": "epoch", **asdict(row)})
+            self._send({"event": "epoch", **asdict(row)})
         with ThreadPoolExecutor(self.workers, thread_name_prefix="batches") as executor:
             while not self._finished():
                 phase = self.plan.phases[self._position.phase]
@@ -143,27 +136,27 @@ class Loop:
                     self._begin(phase)
                 resumed = False
                 self._train(phase, executor)
-        if until is not None and len(self._history):
-            # A Ctrl-C from here on, while files are written, is answered by doing that again.
+        if deadline is not None and len(self._history):
+            # A Ctrl-C while the files are written repeats only that.
             self._save()
         if self._best and (self.plan.final_weights == "best" or self._diverged()):
-            self.learner.set_weights(self._best)
+            self.network.set_weights(self._best)
         return self._history
 
     def _begin(self, phase: Phase) -> None:
-        self.learner.begin(phase.rule(), phase.label_smoothing, phase.freeze)
+        self.network.begin(phase.update_rule(), phase.label_smoothing, phase.freeze)
 
     def _train(self, phase: Phase, executor: ThreadPoolExecutor) -> None:
         """Train the rest of a phase."""
-        data, position = self._data(), self._position
+        data, position = self.data[self._position.phase], self._position
         batches = Batches(
             data.inputs, data.rows, data.targets, data.classes,
             phase.batch_size, phase.augment, self.seed,
         )  # fmt: skip
-        first = len(self._history) - position.epoch
+        before = len(self._history) - position.epoch
         while (
             position.epoch < phase.epochs
-            and not self._had_enough(phase, first)
+            and not self._patience_exceeded(phase, before)
             and not self._is_late()
         ):
             self._epoch(phase, batches, executor)
@@ -175,49 +168,49 @@ class Loop:
         self._position = _Position(phase=position.phase + 1)
 
     def _epoch(self, phase: Phase, batches: Batches, executor: ThreadPoolExecutor) -> None:
-        """Train the rest of an epoch, and judge it."""
+        """Train the rest of an epoch, and validate it."""
         position, epoch, steps = self._position, len(self._history) + 1, len(batches)
         order = batches.order(epoch)
-        told, told_at = time.monotonic(), position.seen
-        begun = told - position.seconds
+        sent, sent_images = time.monotonic(), position.seen
+        begun = sent - position.seconds
         rate = 0.0
-        for batch in ahead(
+        for batch in prefetch(
             lambda step: batches.make(epoch, step, order), position.step, steps, executor
         ):
-            rate = phase.rate(position.epoch * steps + position.step, steps)
-            loss, right = self.learner.step(batch.images, batch.targets, rate, batch.address)
+            rate = phase.learning_rate_at(position.epoch * steps + position.step, steps)
+            loss, correct = self.network.step(batch.images, batch.targets, rate, batch.random_key)
             position.step += 1
             position.seen += len(batch.images)
             position.loss += loss
-            position.right += right
+            position.correct += correct
             now = time.monotonic()
             position.seconds = now - begun
-            if now - told >= NEWS_SECONDS or position.step == steps:
-                speed = (position.seen - told_at) / max(now - told, 1e-9)
-                told, told_at = now, position.seen
-                self._tell_step(phase, epoch, steps, speed)
+            if now - sent >= EVENT_SECONDS or position.step == steps:
+                speed = (position.seen - sent_images) / max(now - sent, 1e-9)
+                sent, sent_images = now, position.seen
+                self._send_step(phase, epoch, steps, speed)
             if self._stop.is_set():
                 self._save()
                 raise StoppedError
             if self._is_late():
                 break
             self._save(when_due=True)
-        if not rate:  # all its steps were done before the training was stopped
-            rate = phase.rate((position.epoch + 1) * steps - 1, steps)
-        val_loss, val_accuracy = self._judge()
+        if not rate:  # all steps of the epoch were done before the training was stopped
+            rate = phase.learning_rate_at((position.epoch + 1) * steps - 1, steps)
+        val_loss, val_accuracy = self._validate()
         row = EpochRow(
             epoch, phase.name, time.monotonic() - begun, rate, position.loss / position.seen,
-            position.right / position.seen, val_loss, val_accuracy,
+            position.correct / position.seen, val_loss, val_accuracy,
         )  # fmt: skip
         self._history = self._history.with_row(row)
         if self._history.best_epoch == epoch and math.isfinite(row.loss):
-            self._best = self.learner.weights()
+            self._best = self.network.weights()
         position.next_epoch()
-        self._tell({"event": "epoch", **asdict(row)})
+        self._send({"event": "epoch", **asdict(row)})
 
-    def _tell_step(self, phase: Phase, epoch: int, steps: int, speed: float) -> None:
+    def _send_step(self, phase: Phase, epoch: int, steps: int, speed: float) -> None:
         position = self._position
-        self._tell(
+        self._send(
             {
                 "event": "step",
                 "phase": phase.name,
@@ -225,55 +218,50 @@ class Loop:
                 "step": position.step,
                 "steps": steps,
                 "loss": position.loss / position.seen,
-                "accuracy": position.right / position.seen,
+                "accuracy": position.correct / position.seen,
                 "images_per_second": speed,
             }
         )
 
-    def _judge(self) -> tuple[float | None, float | None]:
-        """Return mean loss and share right of the validation images, if there are any."""
-        data = self._data()
-        places, targets = data.val_rows, data.val_targets
-        if not len(places):
+    def _validate(self) -> tuple[float | None, float | None]:
+        """Return mean loss and accuracy of the validation images; None without any."""
+        data = self.data[self._position.phase]
+        rows, targets = data.val_rows, data.val_targets
+        if not len(rows):
             return None, None
-        loss, right = 0.0, 0
-        for start in range(0, len(places), EVALUATION_BATCH):
-            part = slice(start, start + EVALUATION_BATCH)
-            found = self.learner.evaluate(data.inputs[places[part]], targets[part])
-            loss, right = loss + found[0], right + found[1]
-            self._tell({"event": "alive"})
-        return loss / len(places), right / len(places)
+        loss, correct = 0.0, 0
+        for start in range(0, len(rows), EVALUATION_BATCH):
+            batch = slice(start, start + EVALUATION_BATCH)
+            found = self.network.evaluate(data.inputs[rows[batch]], targets[batch])
+            loss, correct = loss + found[0], correct + found[1]
+            self._send({"event": "alive"})
+        return loss / len(rows), correct / len(rows)
 
-    def _data(self) -> TrainingData:
-        """Return those of the phase under way."""
-        return self.data[self._position.phase]
-
-    def _had_enough(self, phase: Phase, first: int) -> bool:
-        """Whether a phase's patience is over; `first` epochs were before it."""
+    def _patience_exceeded(self, phase: Phase, before: int) -> bool:
+        """Whether early stopping ends the phase, which began after `before` epochs."""
         best = self._history.best_epoch
         if phase.patience is None or best is None:
             return False
-        return len(self._history) - max(best, first) >= phase.patience
+        return len(self._history) - max(best, before) >= phase.patience
 
     def _diverged(self) -> bool:
         rows = self._history.rows()
         if not rows or math.isfinite(rows[-1].loss):
             return False
         if not self._best:
+            loss = "NaN" if math.isnan(rows[-1].loss) else "infinite"
             raise SettingsError(
-                "The training must not diverge. Received: a loss that became infinite, or no "
-                f"number, in epoch {len(rows)}, at a learning rate of {rows[-1].learning_rate:g}. "
-                "Give a lower --learning-rate; --find-learning-rate suggests one."
+                f"Training diverged: the loss is {loss} in epoch {len(rows)}, at a learning rate "
+                f"of {rows[-1].learning_rate:g}. Lower --learning-rate (--find-learning-rate "
+                "suggests one), or use --compute-dtype float32."
             )
         return True
 
     def _is_late(self) -> bool:
-        return time.monotonic() > self._until
+        return time.monotonic() > self._deadline
 
     def _finished(self) -> bool:
         return self._position.phase >= len(self.plan.phases) or self._is_late()
-
-    # Going on --------------------------------------------------------------------------------
 
     def _save(self, *, when_due: bool = False) -> None:
         if when_due and not self._writer.due:
@@ -283,46 +271,43 @@ class Loop:
             "position": asdict(self._position),
             "history": [asdict(row) for row in self._history],
         }
-        arrays = {f"now/{name}": value for name, value in self.learner.state().items()}
+        arrays = {f"now/{name}": value for name, value in self.network.state().items()}
         arrays |= {f"best/{name}": value for name, value in self._best.items()}
         self._writer.write(Checkpoint(self.key, numbers, arrays), now=not when_due)
 
     def _resume(self, checkpoint: Checkpoint) -> bool:
-        """Take a checkpoint up; say whether its phase goes on."""
+        """Restore a checkpoint; return whether it is within a phase."""
         try:
             rows = [EpochRow(**row) for row in checkpoint.numbers["history"]]
             history = History(rows, self.plan.monitor)
             position = _Position(**checkpoint.numbers["position"])
             phase = self.plan.phases[min(position.phase, len(self.plan.phases) - 1)]
-            best = _under(checkpoint.arrays, "best/")
-            shapes = {name: value.shape for name, value in self.learner.weights().items()}
+            best = _without_prefix(checkpoint.arrays, "best/")
+            shapes = {name: value.shape for name, value in self.network.weights().items()}
             if best and shapes != {name: value.shape for name, value in best.items()}:
                 return False
             self._begin(phase)
-            self.learner.set_state(_under(checkpoint.arrays, "now/"))
+            self.network.set_state(_without_prefix(checkpoint.arrays, "now/"))
         except (KeyError, TypeError, ValueError):
             return False
         self._history, self._position, self._best = history, position, best
         return position.phase < len(self.plan.phases)
 
 
-def _under(arrays: Arrays, start: str) -> Arrays:
-    return {k.removeprefix(start): v for k, v in arrays.items() if k.startswith(start)}
+def _without_prefix(arrays: Arrays, prefix: str) -> Arrays:
+    return {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}
 
 
-# SECTION: A training as a job of the process with Keras: its checkpoint, and its loop.
+def job_checkpoint(job: dict[str, Any]) -> Checkpoint | None:
+    """Return the checkpoint from which a job resumes, if any."""
+    path = job["checkpoint"]
+    return None if path is None else read_checkpoint(Path(path), job["key"])
 
 
-def checkpoint_of(job: dict[str, Any]) -> Checkpoint | None:
-    """Return where a job is to go on from; None for its beginning."""
-    path = _path(job)
-    return None if path is None else read_checkpoint(path, job["key"])
+def shard_count(checkpoint: Checkpoint | None, cores: int) -> int:
+    """Return the number of shards of a batch: that of the checkpoint, else one per core.
 
-
-def shards_of(checkpoint: Checkpoint | None, cores: int) -> int:
-    """Return in how many shards batches are computed: as before a stop, whatever cores there are.
-
-    Sums are rounded differently with another number.
+    Another number would round sums differently.
     """
     known = 0 if checkpoint is None else int(checkpoint.numbers.get("shards", 0))
     return known if known > 0 else cores
@@ -333,40 +318,25 @@ def run_loop(
     line: Connection,
     plan: Plan,
     data: TrainingData | Sequence[TrainingData],
-    learner: Trainable,
+    network: Trainable,
     *,
     extra: dict[str, Any],
     checkpoint: Checkpoint | None,
-    until: float | None = None,
+    deadline: float | None = None,
 ) -> None:
-    """Train, and say that what was learned is being written.
-
-    Parameters
-    ----------
-    job : dict
-        As the parent told it.
-    line : Connection
-        Where news go, and the wish to stop comes from.
-    plan, data, learner, extra
-        As :class:`.loop.Loop` takes them.
-    checkpoint, until
-        As :meth:`.loop.Loop.run` takes them.
-    """
-    with CheckpointWriter(_path(job), job["checkpoint_seconds"]) as writer:
+    """Train as a job of the Keras worker process; see :class:`Loop` and :meth:`Loop.run`."""
+    path = None if job["checkpoint"] is None else Path(job["checkpoint"])
+    with CheckpointWriter(path, job["checkpoint_seconds"]) as writer:
         Loop(
             plan,
             data,
-            learner,
+            network,
             seed=job["seed"],
             key=job["key"],
             writer=writer,
-            tell=line.send,
+            send=line.send,
             stop=line.stop,
             workers=job["workers"],
             extra=extra,
-        ).run(checkpoint, until)
+        ).run(checkpoint, deadline)
     line.send({"event": "saving"})
-
-
-def _path(job: dict[str, Any]) -> Path | None:
-    return None if job["checkpoint"] is None else Path(job["checkpoint"])

@@ -1,4 +1,4 @@
-"""Phases of the user's own: what each says, and what it takes from the training as a whole."""
+"""Read the phases of a training from settings: own values of a phase over shared ones."""
 
 from __future__ import annotations
 
@@ -17,19 +17,18 @@ from kindsight.training.engine.plan import Phase
 __all__ = ["MIXES", "SHARED", "make_phases", "make_policy", "plain_phases", "read_phase"]
 
 MIXES = ("none", "mixup", "cutmix")
-"""Ways to mix the images of a batch, each with the strength that its authors took."""
+"""Mixing of the images of a batch, each with the strength that its authors used."""
 
 MIXUP, CUTMIX = 0.2, 1.0
 
-MOST_PHASES = 20
-LONGEST_NAME = 60
+MAX_PHASES = 20
+MAX_NAME = 60  # characters
 
-# What only the phases of a backbone have.
-_OF_BACKBONES = ("freeze", "cached_copies")
-SHARED = tuple(item.name for item in fields(Phase) if item.name not in ("name", *_OF_BACKBONES))
-"""What a training says once for all phases that say nothing of their own."""
+_BACKBONE_SETTINGS = ("freeze", "cached_copies")
+SHARED = tuple(f.name for f in fields(Phase) if f.name not in ("name", *_BACKBONE_SETTINGS))
+"""Settings that a training gives once for all phases without their own."""
 
-_KNOWN = ("name", "mix", *_OF_BACKBONES, *SHARED)
+_KNOWN = ("name", "mix", *_BACKBONE_SETTINGS, *SHARED)
 _WHOLE = ("epochs", "batch_size", "patience", "cached_copies")
 _NUMBERS = ("learning_rate", "momentum", "weight_decay", "warmup", "label_smoothing")
 
@@ -40,13 +39,13 @@ def read_phase(text: str) -> dict[str, Any]:
     Raises
     ------
     SettingsError
-        For what is no ``name=value``, and for values that are no numbers where they must be.
+        For anything but ``name=value``, and for values that are not numbers where they must be.
     """
     try:
         words = shlex.split(text)
     except ValueError as error:
         raise SettingsError(
-            f"A phase must have its quotes closed. Received: {text!r} ({error})."
+            f"The quotes of a phase must be closed. Received: {text!r} ({error})."
         ) from None
     found: dict[str, Any] = {}
     for word in words:
@@ -54,8 +53,8 @@ def read_phase(text: str) -> dict[str, Any]:
         name = key.replace("-", "_")
         if not equals or not value or name in found:
             raise SettingsError(
-                "A phase must be name=value once for each of its settings, with spaces between, "
-                f"such as freeze=all epochs=3 learning-rate=1e-3. Received: {word!r} in {text!r}."
+                "A phase must be settings name=value, each once, separated by spaces, such as "
+                f"freeze=all epochs=3 learning-rate=1e-3. Received: {word!r} in {text!r}."
             )
         found[name] = _value(name, value)
     return found
@@ -71,19 +70,19 @@ def _value(name: str, text: str) -> Any:
 
 
 def make_policy(augment: Any, mix: str) -> Augment:
-    """Return the augmentation policy that is meant.
+    """Return an augmentation policy.
 
     Parameters
     ----------
     augment : str, mapping or Augment
-        A recipe's name, a TOML file, settings by name, or a policy.
+        Name of a recipe, path of a TOML file, settings by name, or a policy.
     mix : str
-        One of :data:`MIXES`; ``"none"`` leaves what the policy says of mixing.
+        One of :data:`MIXES`; ``"none"`` leaves the policy's own mixing.
 
     Raises
     ------
     SettingsError
-        Where there is no such policy.
+        For an unknown recipe or invalid settings.
     """
     if isinstance(augment, Augment):
         policy = augment
@@ -97,65 +96,68 @@ def make_policy(augment: Any, mix: str) -> Augment:
 
 
 def make_phases(
-    phases: Any, shared: Mapping[str, Any], freeze: str | int, named: Any
+    phases: Any, shared: Mapping[str, Any], freeze: str | int, default_name: Any
 ) -> tuple[list[Phase], list[str]]:
-    """Make the phases of a training.
+    """Return the phases of a training, and a sentence for each invalid setting.
 
     Parameters
     ----------
     phases : sequence of (mapping or Phase)
-        What a phase says by itself; none for one phase that says nothing. A :class:`.plan.Phase`
-        is whole: it takes nothing from the training.
+        Own settings of each phase; empty for a single phase of shared settings. A
+        :class:`.plan.Phase` takes no shared settings.
     shared : mapping
-        What the training says, by the names of :data:`SHARED`, and ``"mix"``; of a
-        backbone ``"cached_copies"``, too.
+        Values of :data:`SHARED`, and ``"mix"``; of a backbone also ``"cached_copies"``.
     freeze : str or int
-        What is frozen in phases that do not say.
-    named : callable
-        From what a phase freezes, and its number from 1, to a name for it.
+        Frozen layers of phases without their own.
+    default_name : callable
+        Called with a phase's frozen layers and its number from 1.
 
     Returns
     -------
     phases : list of Phase
     faults : list of str
-        A sentence for each setting that cannot be, but for those that a plan finds itself.
+        Without those that :meth:`.plan.Plan.faults` finds.
     """
-    if not isinstance(phases, Sequence) or isinstance(phases, str) or len(phases) > MOST_PHASES:
-        return [], [f"phases must be a list of {MOST_PHASES} at most. Received: {phases!r}."]
+    if not isinstance(phases, Sequence) or isinstance(phases, str) or len(phases) > MAX_PHASES:
+        return [], [f"phases must be a list of at most {MAX_PHASES}. Received: {phases!r}."]
     if not phases:
-        made, faults = _make({}, shared, freeze, lambda what: "training")
-        return [made], faults
+        phase, faults = _make_phase({}, shared, freeze, lambda frozen: "training")
+        return [phase], faults
     found: list[Phase] = []
-    said: list[str] = []
+    all_faults: list[str] = []
     for number, given in enumerate(phases, 1):
 
-        def name(what: Any, number: int = number) -> str:
-            own = str(named(what, number))
+        def unique_name(frozen: Any, number: int = number) -> str:
+            name = str(default_name(frozen, number))
             taken = {phase.name for phase in found}
-            return own if own not in taken else f"{own}, phase {number}"
+            return name if name not in taken else f"{name}, phase {number}"
 
         if isinstance(given, Phase):
             found.append(given)
         elif isinstance(given, Mapping):
-            phase, faults = _make(given, shared, freeze, name)
+            phase, faults = _make_phase(given, shared, freeze, unique_name)
             found.append(phase)
-            said += [f"phase {number}: {fault}" for fault in faults]
+            all_faults += [f"phase {number}: {fault}" for fault in faults]
         else:
-            said.append(f"phase {number} must be settings by name. Received: {given!r}.")
-    return found, said
+            all_faults.append(f"phase {number} must be settings by name. Received: {given!r}.")
+    return found, all_faults
 
 
-def _make(
-    given: Mapping[str, Any], shared: Mapping[str, Any], freeze: str | int, named: Any
+def _make_phase(
+    given: Mapping[str, Any], shared: Mapping[str, Any], freeze: str | int, default_name: Any
 ) -> tuple[Phase, list[str]]:
     faults = []
     for name in given:
         if name not in _KNOWN:
             near = difflib.get_close_matches(str(name), _KNOWN, 1)
-            hint = f" Did you mean {near[0]!r}?" if near else f" There are: {', '.join(_KNOWN)}."
+            hint = (
+                f" Did you mean {near[0]!r}?"
+                if near
+                else f" Settings of a phase: {', '.join(_KNOWN)}."
+            )
             faults.append(f"there is no setting {name!r}.{hint}")
     values = {**shared, **{k: v for k, v in given.items() if k in _KNOWN}}
-    # A phase with a policy of its own says by that whether batches are mixed.
+    # A phase with its own augmentation policy takes the mixing from that.
     mix = values.pop("mix")
     if "augment" in given and "mix" not in given:
         mix = "none"
@@ -166,18 +168,18 @@ def _make(
         faults.append(f"augment: {error}")
     if fault := choice_fault("mix", mix, MIXES):
         faults.append(fault)
-    what = values.pop("freeze", freeze)
+    frozen = values.pop("freeze", freeze)
     name = values.pop("name", None)
     if name is None:
-        name = named(what)
-    elif not isinstance(name, str) or not 0 < len(name.strip()) <= LONGEST_NAME:
-        faults.append(f"name must be a few words. Received: {name!r}.")
+        name = default_name(frozen)
+    elif not isinstance(name, str) or not 0 < len(name.strip()) <= MAX_NAME:
+        faults.append(f"name must be 1 to {MAX_NAME} characters. Received: {name!r}.")
         name = "phase"
-    return Phase(**{**values, "name": name, "augment": policy, "freeze": what}), faults
+    return Phase(**{**values, "name": name, "augment": policy, "freeze": frozen}), faults
 
 
 def plain_phases(phases: Sequence[Any]) -> list[dict[str, Any]]:
-    """Return what phases say as TOML can hold it, None left out."""
+    """Return phases as TOML values, None left out."""
     found = []
     for given in phases:
         values = given.to_dict() if isinstance(given, Phase) else dict(given)

@@ -1,4 +1,4 @@
-"""The plan of a training: phases one after another, each with its own way of learning."""
+"""The plan of a training: phases with their optimizer, learning-rate schedule and frozen layers."""
 
 from __future__ import annotations
 
@@ -17,109 +17,97 @@ __all__ = [
     "SCHEDULES",
     "Phase",
     "Plan",
-    "learning_rate",
-    "pace_words",
+    "describe_layer_decay_and_ema",
+    "scheduled_learning_rate",
 ]
 
-# SECTION: The learning rate, step by step.
-
 SCHEDULES = ("constant", "cosine", "one-cycle")
-"""``cosine``: falls to 0 on half a cosine (Loshchilov & Hutter 2017). ``one-cycle``: rises from a
-25th, then falls to a 10,000th, both on half a cosine (Smith & Topin 2018)."""
+"""``cosine``: decays to 0 (Loshchilov & Hutter 2017). ``one-cycle``: rises from a 25th of the peak,
+then decays to a 10,000th of it, each on half a cosine (Smith & Topin 2018)."""
 
-RISE = 0.3
-START, END = 1 / 25, 1e-4
+ONE_CYCLE_RISE = 0.3  # share of the steps
+ONE_CYCLE_START, ONE_CYCLE_END = 1 / 25, 1e-4  # shares of the peak learning rate
+
+FINAL_WEIGHTS = ("best", "last")
+"""The epoch whose weights a training ends with."""
+
+MAX_EPOCHS = 100_000
+MAX_CACHED_COPIES = 64
+DEFAULT_LEARNING_RATES = {"rmsprop": 1e-3, "adam": 1e-3, "adamw": 1e-3, "sgd": 1e-2}
+DEFAULT_MOMENTUM = 0.9  # of SGD
+DEFAULT_WEIGHT_DECAY = 4e-3  # of AdamW
 
 
-def learning_rate(schedule: str, highest: float, warmup: float, step: int, steps: int) -> float:
+def scheduled_learning_rate(
+    schedule: str, peak: float, warmup: float, step: int, steps: int
+) -> float:
     """Return the learning rate of a step.
 
     Parameters
     ----------
     schedule : str
         One of :data:`SCHEDULES`.
-    highest : float
-        The rate that is meant by a phase's learning rate.
+    peak : float
+        Highest learning rate.
     warmup : float
-        How many of the steps the rate takes to rise: from nothing in a straight line, or as
-        ``one-cycle`` rises, where 0 stands for three tenths of all steps.
+        Steps in which the learning rate rises: linearly from 0, or as ``one-cycle`` does, where
+        0 means three tenths of all steps.
     step : int
         From 0.
     steps : int
-        How many the phase has.
-
-    Returns
-    -------
-    float
-        Above 0, and at most `highest`.
+        Of the phase.
     """
     if schedule == "one-cycle":
-        warmup = warmup or RISE * steps
+        warmup = warmup or ONE_CYCLE_RISE * steps
         if step < warmup:
-            return highest * _cosine(START, 1.0, step / warmup)
-        return highest * _cosine(1.0, END, (step - warmup) / max(1.0, steps - warmup))
+            return peak * _half_cosine(ONE_CYCLE_START, 1.0, step / warmup)
+        return peak * _half_cosine(1.0, ONE_CYCLE_END, (step - warmup) / max(1.0, steps - warmup))
     if step < warmup:
-        return highest * (step + 1) / (warmup + 1)
+        return peak * (step + 1) / (warmup + 1)
     if schedule == "cosine":
-        # The last step is the last that changes anything: 0 is reached after it.
-        return highest * _cosine(1.0, 0.0, (step - warmup) / max(1.0, steps - warmup))
-    return highest
+        # 0 would be the learning rate of the step after the last.
+        return peak * _half_cosine(1.0, 0.0, (step - warmup) / max(1.0, steps - warmup))
+    return peak
 
 
-def _cosine(start: float, end: float, share: float) -> float:
-    return end + (start - end) * (1 + math.cos(math.pi * min(1.0, share))) / 2
-
-
-FINAL_WEIGHTS = ("best", "last")
-"""Which epoch's weights a training ends with."""
-
-MAX_EPOCHS = 100_000
-LEARNING_RATES = {"rmsprop": 1e-3, "adam": 1e-3, "adamw": 1e-3, "sgd": 1e-2}
-MAX_CACHED_COPIES = 64
-MOMENTUM = 0.9
-WEIGHT_DECAY = 4e-3
+def _half_cosine(start: float, end: float, progress: float) -> float:
+    return end + (start - end) * (1 + math.cos(math.pi * min(1.0, progress))) / 2
 
 
 @dataclass(frozen=True)
 class Phase:
-    """Some epochs that are trained in one way.
+    """Epochs that are trained with the same settings.
 
     Parameters
     ----------
     name : str
-        As the history calls it.
+        As in the history.
     epochs : int
         1 or more.
     batch_size : int
-        Images in a step.
     optimizer : str
         One of :data:`kindsight.models.steps.optimizers.OPTIMIZERS`.
     learning_rate : float, optional
-        0.001 if omitted, for SGD 0.01.
+        Peak learning rate; 0.001 if omitted, 0.01 for SGD.
     momentum : float, optional
         0 to below 1, of SGD (0.9 if omitted) and RMSprop (0 if omitted).
     weight_decay : float, optional
-        Of AdamW: 0.004 if omitted.
+        Of AdamW; 0.004 if omitted.
     schedule : str
-        One of :data:`.schedules.SCHEDULES`.
+        One of :data:`SCHEDULES`.
     warmup : float
-        How many epochs the learning rate rises at first.
+        Epochs of warm-up.
     augment : Augment
-        What is done to images each time they are seen, or once for each view that is kept.
+        Applied each time an image is used, or once for each cached copy.
     label_smoothing : float
-        0 to below 1: the share of each target that is spread evenly over all classes
-        (Szegedy et al. 2016, CVPR).
+        0 to below 1 (Szegedy et al. 2016, CVPR).
     patience : int, optional
-        Stop once so many epochs, one after another, were not the best one yet.
+        Early stopping: the phase ends after this many epochs without a new best one.
     freeze : str or int
-        Of a backbone: which layers do not learn, as
-        :func:`kindsight.models.networks.freezing.freeze` takes
-        it, or a stage's name; ``"none"`` of them if omitted.
+        Frozen layers of a backbone, as in :func:`kindsight.models.networks.freezing.freeze`.
     cached_copies : int
-        Of a backbone, 0 to 64: how many views of each image are drawn once, beside the image
-        as it is, run through the frozen layers once and kept, of which every epoch takes another;
-        at most one fewer than there are epochs.
-        0 draws a view afresh each time an image is seen.
+        0 to 64, at most epochs - 1: augmented copies per image whose frozen activations are
+        cached, besides the original; each epoch uses another one. 0 augments anew in each epoch.
     """
 
     name: str = "training"
@@ -138,7 +126,7 @@ class Phase:
     cached_copies: int = 0
 
     def faults(self) -> list[str]:
-        """Return a sentence for each setting that cannot be."""
+        """Return a sentence for each invalid setting."""
         found = [
             whole_fault("epochs", self.epochs, 1, MAX_EPOCHS),
             whole_fault("batch_size", self.batch_size, 1, 65_536),
@@ -152,75 +140,76 @@ class Phase:
             found.append(number_fault("learning_rate", self.learning_rate, 0, 1e4, open_low=True))
         if self.patience is not None:
             found.append(whole_fault("patience", self.patience, 1, MAX_EPOCHS))
-        found += self._misplaced()
+        found += self._optimizer_faults()
         if not any(found) and self.warmup > self.epochs:
             found.append(
-                f"warmup must be no longer than the training's {self.epochs} epochs. "
+                f"warmup must be at most the number of epochs, {self.epochs}. "
                 f"Received: {self.warmup!r}."
             )
         return [fault for fault in found if fault]
 
-    def _misplaced(self) -> list[str]:
-        """Say which constants are no part of the chosen optimiser."""
+    def _optimizer_faults(self) -> list[str]:
         found = []
-        for name, value, takers in (
+        for name, value, optimizers in (
             ("momentum", self.momentum, ("sgd", "rmsprop")),
             ("weight_decay", self.weight_decay, ("adamw",)),
         ):
             if value is None:
                 continue
             found.append(number_fault(name, value, 0, 1))
-            if self.optimizer in OPTIMIZERS and self.optimizer not in takers:
+            if self.optimizer in OPTIMIZERS and self.optimizer not in optimizers:
                 found.append(
-                    f"{name} is a setting of the optimizer {' and '.join(takers)}. Received: "
+                    f"{name} is a setting of the optimizer {' and '.join(optimizers)}. Received: "
                     f"{value!r}, with the optimizer {self.optimizer}."
                 )
         return found
 
-    def rule(self) -> Optimizer:
-        """Return the optimiser with its constants."""
-        momentum = MOMENTUM if self.optimizer == "sgd" else 0.0
-        decay = WEIGHT_DECAY if self.optimizer == "adamw" else 0.0
+    def update_rule(self) -> Optimizer:
+        """Return the optimizer with its constants."""
+        momentum = DEFAULT_MOMENTUM if self.optimizer == "sgd" else 0.0
+        decay = DEFAULT_WEIGHT_DECAY if self.optimizer == "adamw" else 0.0
         return Optimizer(
             self.optimizer,
             momentum if self.momentum is None else self.momentum,
             decay if self.weight_decay is None else self.weight_decay,
         )
 
-    def rate(self, step: int, steps_per_epoch: int) -> float:
+    def learning_rate_at(self, step: int, steps_per_epoch: int) -> float:
         """Return the learning rate of a step of the phase, counted from 0."""
         steps = self.epochs * steps_per_epoch
         warmup = self.warmup * steps_per_epoch
-        return learning_rate(self.schedule, self.highest_rate, warmup, step, steps)
+        return scheduled_learning_rate(self.schedule, self.peak_learning_rate, warmup, step, steps)
 
     @property
-    def highest_rate(self) -> float:
-        """The learning rate that the schedule goes out from."""
-        return LEARNING_RATES[self.optimizer] if self.learning_rate is None else self.learning_rate
+    def peak_learning_rate(self) -> float:
+        """The highest learning rate of the schedule."""
+        if self.learning_rate is None:
+            return DEFAULT_LEARNING_RATES[self.optimizer]
+        return self.learning_rate
 
-    def words(self) -> str:
-        """Describe how it learns: ``rmsprop, learning rate 0.001, batches of 20``."""
-        rule = self.rule()
-        parts = [rule.name, f"learning rate {self.highest_rate:g}"]
-        parts += [self.schedule] if self.schedule != "constant" else []
-        parts += [f"{self.warmup:g} epochs of warm-up"] if self.warmup else []
-        parts += [f"momentum {rule.momentum:g}"] if rule.momentum else []
-        parts += [f"weight decay {rule.weight_decay:g}"] if rule.weight_decay else []
-        parts.append(f"batches of {self.batch_size}")
-        parts += [f"label smoothing {self.label_smoothing:g}"] if self.label_smoothing else []
-        parts += [f"patience {self.patience}"] if self.patience else []
-        parts += [f"frozen: {self.freeze}"] if self.freeze != "none" else []
-        views = "view" if self.cached_copies == 1 else "views"
-        parts += [f"{self.cached_copies} {views} kept"] if self.cached_copies else []
-        return ", ".join(parts)
+    def describe(self) -> str:
+        """Describe the settings: ``rmsprop, learning rate 0.001, batch size 20``."""
+        rule = self.update_rule()
+        words = [rule.name, f"learning rate {self.peak_learning_rate:g}"]
+        words += [self.schedule] if self.schedule != "constant" else []
+        words += [f"{self.warmup:g} epochs of warm-up"] if self.warmup else []
+        words += [f"momentum {rule.momentum:g}"] if rule.momentum else []
+        words += [f"weight decay {rule.weight_decay:g}"] if rule.weight_decay else []
+        words.append(f"batch size {self.batch_size}")
+        words += [f"label smoothing {self.label_smoothing:g}"] if self.label_smoothing else []
+        words += [f"patience {self.patience}"] if self.patience else []
+        words += [f"frozen: {self.freeze}"] if self.freeze != "none" else []
+        copies = "copy" if self.cached_copies == 1 else "copies"
+        words += [f"{self.cached_copies} cached {copies}"] if self.cached_copies else []
+        return ", ".join(words)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the settings as JSON can hold them."""
+        """Return the settings as JSON values."""
         return {**asdict(self), "augment": self.augment.to_dict()}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Phase:
-        """Make a phase of what :meth:`to_dict` gave."""
+        """Restore a phase from :meth:`to_dict`."""
         return cls(**{**values, "augment": Augment.from_dict(values["augment"])})
 
 
@@ -231,11 +220,11 @@ class Plan:
     Parameters
     ----------
     phases : sequence of Phase
-        One or more, of different names; the epochs are counted through all of them.
+        At least one, with different names. Epochs are counted through all phases.
     final_weights : str
-        One of :data:`FINAL_WEIGHTS`: weights of the best or of the last epoch.
+        One of :data:`FINAL_WEIGHTS`.
     monitor : str
-        As :class:`.history.History` takes it.
+        As in :class:`.history.History`.
     """
 
     phases: Sequence[Phase]
@@ -243,7 +232,7 @@ class Plan:
     monitor: str = "accuracy"
 
     def faults(self) -> list[str]:
-        """Return a sentence for each setting that cannot be."""
+        """Return a sentence for each invalid setting."""
         several = len(self.phases) > 1
         found = [
             f"phase {number}: {fault}" if several else fault
@@ -261,26 +250,20 @@ class Plan:
 
     @property
     def epochs(self) -> int:
-        """How many epochs there are at most."""
+        """Maximum number of epochs."""
         return sum(phase.epochs for phase in self.phases)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the plan as JSON can hold it."""
-        told = {
+        """Return the plan as JSON values."""
+        values = {
             "phases": [phase.to_dict() for phase in self.phases],
             "final_weights": self.final_weights,
         }
-        return told if self.monitor == "accuracy" else {**told, "monitor": self.monitor}
+        return values if self.monitor == "accuracy" else {**values, "monitor": self.monitor}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Plan:
-        """Make a plan of what :meth:`to_dict` gave.
-
-        Raises
-        ------
-        SettingsError
-            Naming every setting that cannot be.
-        """
+        """Restore a plan from :meth:`to_dict`; SettingsError names every invalid setting."""
         names = {entry.name for entry in fields(Phase)}
         for phase in values["phases"]:
             if unknown := phase.keys() - names:
@@ -292,11 +275,11 @@ class Plan:
         return plan
 
 
-def pace_words(layer_decay: float, ema_decay: float) -> str:
-    """Say how layers differ in pace, and of what weights the mean is; "" where that is nothing."""
+def describe_layer_decay_and_ema(layer_decay: float, ema_decay: float) -> str:
+    """Describe layer-wise learning-rate decay and EMA; "" without either."""
     words = []
     if layer_decay != 1:
-        words.append(f"each layer at {layer_decay:g} of the pace of the one above it")
+        words.append(f"layer-wise learning-rate decay {layer_decay:g}")
     if ema_decay:
-        words.append(f"a running mean of the weights, which keeps {ema_decay:g} of itself a step")
+        words.append(f"EMA of the weights, decay {ema_decay:g}")
     return "; ".join(words)

@@ -1,9 +1,10 @@
-"""A training's curves as Matplotlib figures, without pyplot and its global state."""
+"""Training curves as Matplotlib figures, without pyplot's global state."""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+import itertools
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,8 +18,6 @@ from kindsight.errors import UsageError
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from kindsight.training.engine.history import History
-
 __all__ = [
     "INK",
     "VALIDATION",
@@ -28,79 +27,74 @@ __all__ = [
     "style_axes",
 ]
 
-# The colours of the report on light ground.
+# The report's colours in its light theme.
 PAGE, PANEL, LINE, INK, QUIET = "#fbfaf7", "#f1efe9", "#d9d5cb", "#1d2024", "#575d64"
 VALIDATION, BEST = "#1a659e", "#a9480a"
 
-MAX_DOTS = 40
-OUTLIER = 8.0
+MAX_DOTS = 40  # epochs up to which each point is marked
+OUTLIER = 8.0  # multiple of the median loss beyond which the axis is cut
 DPI = 144
 
 
 class TrainingFigure(Figure):
-    """A Matplotlib figure that notebooks show by itself; ``savefig`` writes it."""
+    """A Matplotlib figure that notebooks display; ``savefig`` writes it."""
 
     def __init__(self, width: float, height: float) -> None:
         super().__init__(figsize=(width, height), dpi=DPI, layout="constrained", facecolor=PAGE)
         FigureCanvasAgg(self)
 
     def _repr_png_(self) -> bytes:
-        """Give the image to a notebook."""
         return self.png()
 
     def png(self) -> bytes:
         """Return the figure as PNG."""
         buffer = io.BytesIO()
-        # Without the name of the program and its version, the same curves give the same bytes.
+        # Without Matplotlib's version the same curves give the same bytes.
         self.savefig(buffer, format="png", metadata={"Software": None})
         return buffer.getvalue()
 
 
-def history_figure(history: History) -> TrainingFigure:
-    """Draw accuracy and loss of both parts over the epochs, with phases and the best epoch.
+def history_figure(columns: Mapping[str, NDArray[Any]], best_epoch: int) -> TrainingFigure:
+    """Draw accuracy and loss by epoch, with the phases and the best epoch.
 
     Parameters
     ----------
-    history : History
-        At least one epoch.
+    columns : mapping of str to array
+        At least one epoch; see :meth:`.history.History.frame`.
+    best_epoch : int
 
     Returns
     -------
     TrainingFigure
         Two axes, accuracy and loss; lines are labelled "training" and "validation".
-
-    Raises
-    ------
-    UsageError
-        For a history without epochs.
     """
-    if not len(history):
-        raise UsageError("A history must have an epoch to be drawn. Received: none.")
+    epochs = columns["epoch"]
+    validated = not np.isnan(columns["val_accuracy"][0])
     figure = TrainingFigure(9.0, 3.7)
     both = figure.subplots(1, 2)
     for axes, quantity in zip(both, ("accuracy", "loss"), strict=True):
         style_axes(axes, quantity, "epoch")
-        _phases(axes, history)
+        _mark_phases(axes, columns["phase"])
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        kinds = {"training": quantity}
-        if history.validated:
-            kinds["validation"] = f"val_{quantity}"
-        for label, name in kinds.items():
-            strong = label == "validation" or not history.validated
+        lines = {"training": columns[quantity]}
+        if validated:
+            lines["validation"] = columns[f"val_{quantity}"]
+        for label, values in lines.items():
+            strong = label == "validation" or not validated
             axes.plot(
-                history.column("epoch"),
-                history.column(name),
+                epochs,
+                values,
                 label=label,
                 color=VALIDATION if strong else QUIET,
                 linewidth=1.9 if strong else 1.4,
                 linestyle="-" if strong else "--",
-                marker="o" if len(history) <= MAX_DOTS else None,
+                marker="o" if len(epochs) <= MAX_DOTS else None,
                 markersize=3,
             )
-        _mark_best(axes, history, list(kinds.values())[-1])
-        axes.set_xlim(0.5, len(history) + 0.5)
-    _limit_loss(both[1], [history.column(name) for name in ("loss", "val_loss")])
-    both[0].yaxis.set_major_formatter(FuncFormatter(lambda share, place: f"{100 * share:.4g}%"))
+        _mark_best(axes, best_epoch, values[best_epoch - 1])
+        axes.set_xlim(0.5, len(epochs) + 0.5)
+    _limit_loss(both[1], [columns["loss"], columns["val_loss"]])
+    both[0].yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.4g}%"))
     both[0].legend(frameon=False, fontsize=9, labelcolor=INK)
     return figure
 
@@ -108,26 +102,27 @@ def history_figure(history: History) -> TrainingFigure:
 def learning_rate_figure(
     rates: Sequence[float], losses: Sequence[float], suggestion: float | None
 ) -> TrainingFigure:
-    """Draw the steps of a learning-rate finder, and the rate that it suggests.
+    """Draw the loss by learning rate of a learning-rate finder, and its suggestion.
 
     Parameters
     ----------
     rates : sequence of float
-        Above 0, rising.
+        Above 0, increasing.
     losses : sequence of float
-        As many, in nats; values that are not finite are left out.
+        In nats; values that are not finite are left out.
     suggestion : float or None
-        A rate.
+        The learning rate to mark.
 
     Raises
     ------
     UsageError
-        Where no loss is finite, or rates and losses differ in number.
+        If no loss is finite, or rates and losses differ in number.
     """
     if len(rates) != len(losses) or not np.isfinite(losses).any():
         raise UsageError(
-            "There must be a loss for each learning rate, and a finite one at least. Received: "
-            f"{len(rates)} rates, {len(losses)} losses, {np.isfinite(losses).sum()} finite."
+            "`losses` must have a value for each learning rate, at least one of them finite. "
+            f"Received: {len(rates)} rates, {len(losses)} losses, "
+            f"{np.isfinite(losses).sum()} finite."
         )
     figure = TrainingFigure(5.4, 3.7)
     axes: Any = figure.subplots()
@@ -148,7 +143,7 @@ def learning_rate_figure(
 
 
 def _limit_loss(axes: Axes, columns: Sequence[NDArray[np.float64]]) -> None:
-    """Start at 0; leave out values far above the rest, as those of a start that diverged."""
+    """Start the axis at 0, and cut off values far above the rest."""
     values = np.concatenate(columns)
     values = values[np.isfinite(values)]
     if len(values):
@@ -156,11 +151,11 @@ def _limit_loss(axes: Axes, columns: Sequence[NDArray[np.float64]]) -> None:
         axes.set_ylim(min(0.0, values.min()), 1.05 * top or 1.0)
 
 
-def style_axes(axes: Axes, title: str, across: str) -> None:
-    """Give axes a title, a name of what goes across, and the look of the report."""
+def style_axes(axes: Axes, title: str, x_label: str) -> None:
+    """Set the title, the label of the x axis, and the report's style."""
     axes.set_facecolor(PAGE)
     axes.set_title(title, loc="left", fontsize=11, fontweight="bold", color=INK)
-    axes.set_xlabel(across, fontsize=9, color=QUIET)
+    axes.set_xlabel(x_label, fontsize=9, color=QUIET)
     axes.grid(axis="y", color=LINE, linewidth=0.8)
     axes.set_axisbelow(True)
     axes.tick_params(which="both", colors=QUIET, labelsize=9, length=0)
@@ -169,20 +164,17 @@ def style_axes(axes: Axes, title: str, across: str) -> None:
     axes.spines["bottom"].set_color(QUIET)
 
 
-def _phases(axes: Axes, history: History) -> None:
-    """Shade every second phase and name each, where there are several."""
-    rows = history.rows()
-    starts = [row.epoch for before, row in zip((None, *rows), rows, strict=False)
-              if before is None or before.phase != row.phase]  # fmt: skip
+def _mark_phases(axes: Axes, phases: NDArray[np.str_]) -> None:
+    """Shade every second phase and name each, if there are several."""
+    starts = [0, *(np.flatnonzero(phases[1:] != phases[:-1]) + 1).tolist()]  # indices of epochs
     if len(starts) < 2:
         return
-    for place, start in enumerate(starts):
-        end = starts[place + 1] if place + 1 < len(starts) else rows[-1].epoch + 1
-        if place % 2:
-            axes.axvspan(start - 0.5, end - 0.5, color=PANEL, linewidth=0, zorder=0)
+    for number, (start, end) in enumerate(itertools.pairwise([*starts, len(phases)])):
+        if number % 2:
+            axes.axvspan(start + 0.5, end + 0.5, color=PANEL, linewidth=0, zorder=0)
         axes.annotate(
-            rows[start - 1].phase[:24].replace("$", r"\$"),
-            ((start + end - 1) / 2, 0.0),
+            str(phases[start])[:24].replace("$", r"\$"),
+            ((start + end + 1) / 2, 0.0),
             xycoords=("data", "axes fraction"),
             xytext=(0, 4),
             textcoords="offset points",
@@ -192,18 +184,16 @@ def _phases(axes: Axes, history: History) -> None:
         )
 
 
-def _mark_best(axes: Axes, history: History, name: str) -> None:
-    best = history.best_epoch
-    assert best is not None
-    axes.axvline(best, color=BEST, linewidth=1.2, linestyle=":")
+def _mark_best(axes: Axes, epoch: int, value: float) -> None:
+    axes.axvline(epoch, color=BEST, linewidth=1.2, linestyle=":")
     axes.plot(
-        best,
-        history.column(name)[best - 1],
+        epoch,
+        value,
         "o",
         markersize=7,
         markerfacecolor=PAGE,
         markeredgecolor=BEST,
         markeredgewidth=1.8,
         linestyle="none",
-        label=f"best: {best}",
+        label=f"best: {epoch}",
     )

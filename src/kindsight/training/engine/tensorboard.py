@@ -1,7 +1,12 @@
-"""A log that TensorBoard shows: accuracy and loss of both parts, epoch by epoch.
+"""Log accuracy and loss by epoch to TensorBoard, without TensorFlow.
 
-The names are Keras's own: a folder ``train`` and a folder ``validation``, ``epoch_loss`` and
-``epoch_accuracy`` in each, so that TensorBoard lays the two curves over each other.
+As Keras does, it writes folders ``train`` and ``validation`` with ``epoch_loss`` and
+``epoch_accuracy`` each, which TensorBoard overlays.
+
+An event file is a sequence of records: length of the data (uint64), its checksum, the data, its
+checksum (uint32, little-endian, masked CRC-32C as in TensorFlow's ``record_writer``). The data is
+a protocol buffer ``tensorflow.Event``: wall time, step, and either the file version (first record)
+or a summary of tagged numbers. These few fields are encoded here by hand.
 """
 
 from __future__ import annotations
@@ -12,6 +17,7 @@ import struct
 import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from kindsight.errors import UsageError
 from kindsight.training.engine.history import EpochRow
@@ -25,69 +31,41 @@ __all__ = [
     "without_time",
 ]
 
-# SECTION: TensorBoard's event files, written without TensorFlow.
-#
-# A file is a chain of records: the length of the data (uint64), a checksum of that, the data, a
-# checksum of those (uint32 each, all little-endian; CRC-32C, rotated and shifted as TensorFlow's
-# ``record_writer`` does it). The data is a protocol buffer, ``tensorflow.Event``: wall time, step,
-# and either the version of the file (its first record) or a summary of tagged numbers. Of the two
-# messages only these few fields are needed, so they are put together by hand.
-
-# Longer than any record that is written here.
-MAX_RECORD = 1 << 16
+MAX_RECORD = 1 << 16  # bytes
 
 _TIME = struct.Struct("<Bd")
 
 
 def record(data: bytes) -> bytes:
-    """Frame the data of one record."""
+    """Return a record with its length and checksums."""
     length = struct.pack("<Q", len(data))
     return length + _checksum(length) + data + _checksum(data)
 
 
 def read_records(content: bytes) -> list[bytes]:
-    """Take apart the whole records at the start of a file's content; a torn one ends them."""
-    found, place = [], 0
-    while len(content) - place >= 16:
-        length = content[place : place + 8]
+    """Return the data of the complete records at the start of a file's content."""
+    found, offset = [], 0
+    while len(content) - offset >= 16:
+        length = content[offset : offset + 8]
         size = struct.unpack("<Q", length)[0]
-        end = place + 12 + size
-        if size > MAX_RECORD or content[place + 8 : place + 12] != _checksum(length):
+        end = offset + 12 + size
+        if size > MAX_RECORD or content[offset + 8 : offset + 12] != _checksum(length):
             break
-        data = content[place + 12 : end]
+        data = content[offset + 12 : end]
         if len(data) != size or content[end : end + 4] != _checksum(data):
             break
         found.append(data)
-        place = end + 4
+        offset = end + 4
     return found
 
 
 def first_event(wall_time: float, writer: str) -> bytes:
-    """Return the data of a file's first record: the format's version, and who wrote it.
-
-    Parameters
-    ----------
-    wall_time : float
-        Seconds since 1970.
-    writer : str
-        Anything.
-    """
-    source = _text(1, writer)
-    return _time(wall_time) + _text(3, "brain.Event:2") + _message(10, source)
+    """Return the data of a file's first record: the format version and the writer's name."""
+    return _time(wall_time) + _text(3, "brain.Event:2") + _message(10, _text(1, writer))
 
 
 def scalar_event(wall_time: float, step: int, values: Mapping[str, float]) -> bytes:
-    """Return the data of a record that holds numbers of one step.
-
-    Parameters
-    ----------
-    wall_time : float
-        Seconds since 1970.
-    step : int
-        0 or more.
-    values : mapping of str to float
-        Tag to number; kept as float32.
-    """
+    """Return the data of a record of float32 values by tag, at a step and a Unix time."""
     summary = b"".join(
         _message(1, _text(1, tag) + b"\x15" + _float32(value)) for tag, value in values.items()
     )
@@ -115,12 +93,12 @@ def _text(field: int, text: str) -> bytes:
 
 
 def _message(field: int, data: bytes) -> bytes:
-    """Write a field of bytes: its number with wire type 2, its length, itself."""
+    """Encode a field of bytes: number with wire type 2, length, bytes."""
     return _varint(field << 3 | 2) + _varint(len(data)) + data
 
 
 def _varint(value: int) -> bytes:
-    """Write a number in groups of seven bits, the lowest first."""
+    """Encode a number in groups of seven bits, the lowest first."""
     out = bytearray()
     while value > 0x7F:
         out.append(value & 0x7F | 0x80)
@@ -130,7 +108,7 @@ def _varint(value: int) -> bytes:
 
 @functools.cache
 def _table() -> tuple[int, ...]:
-    """Return the remainders of CRC-32C (polynomial 0x1EDC6F41, bits reversed) of each byte."""
+    """Return the CRC-32C of each byte (polynomial 0x1EDC6F41, bits reversed)."""
     remainders: list[int] = []
     for value in range(256):
         for _ in range(8):
@@ -148,38 +126,36 @@ def crc32c(data: Iterable[int]) -> int:
 
 
 def _checksum(data: bytes) -> bytes:
-    """Return TensorFlow's masked checksum of bytes."""
+    """Return TensorFlow's masked CRC-32C of bytes."""
     value = crc32c(data)
     return struct.pack("<I", ((value >> 15 | value << 17) + 0xA282EAD8) & 0xFFFFFFFF)
 
 
 EVENT_FILE = "events.out.tfevents.kindsight"
-"""TensorBoard reads every file with ``tfevents`` in its name."""
+"""TensorBoard reads all files with ``tfevents`` in their name."""
 
 MAX_BYTES = 64 * 2**20
 
 
 class TensorBoardLog:
-    """A :class:`~.callback.TrainingCallback` that writes TensorBoard's event files.
+    """A :class:`~.callbacks.TrainingCallback` that writes TensorBoard's event files.
 
-    A training that goes on after it was stopped goes on in the same files: what they hold of the
-    epochs that count stays as it is, what is missing is added, the rest is cut off. So each epoch
-    is there once, and a TensorBoard that is open meanwhile reads on.
+    A resumed training continues the same files: matching records are left untouched, missing ones
+    appended and others cut off, so each epoch appears once, and an open TensorBoard continues.
 
     Parameters
     ----------
     folder : path
-        This run's own; ``train`` and ``validation`` are made in it.
+        The run's own; ``train`` and ``validation`` are created in it.
     run : str
-        Stands in the files, so that no other run's are written to: the same whenever this run
-        goes on.
+        Identifier of the run, stored in the files.
     clock : callable, optional
-        Gives seconds since 1970.
+        Returns seconds since 1970.
 
     Raises
     ------
     UsageError
-        If there are files of another run, or the folder cannot be written.
+        If the folder holds another run, or is not writable.
     """
 
     def __init__(
@@ -191,68 +167,59 @@ class TensorBoardLog:
         self._folder, self._run, self._clock = Path(folder), run, clock
         self._done = 0
         self._rows: list[EpochRow] = []
-        # Before anything is trained: whose the files are, and that they can be written.
-        for part in ("train", "validation"):
-            path = self._path(part)
-            if part == "train" or path.exists():
+        # Fail before the training.
+        for split in ("train", "validation"):
+            path = self._path(split)
+            if split == "train" or path.exists():
                 self._begin(path)
 
     def on_start(self, epochs: int, done: int) -> None:
-        """Begin; `done` epochs are told of next."""
+        """Forget earlier epochs; they are reported again."""
         self._done, self._rows = done, []
         if not done:
             self._rewrite()
 
-    def on_step(
-        self,
-        phase: str,
-        epoch: int,
-        step: int,
-        steps: int,
-        loss: float,
-        accuracy: float,
-        images_per_second: float,
-    ) -> None:
-        """Leave steps out."""
+    def on_step(self, *_: Any, **__: Any) -> None:
+        """Ignore steps."""
 
     def on_epoch(self, row: EpochRow) -> None:
-        """Write an epoch; those that were trained before together, once all are known."""
+        """Append an epoch; earlier ones are written at once when all are reported."""
         self._rows.append(row)
         if len(self._rows) == self._done:
             self._rewrite()
         elif len(self._rows) > self._done:
-            for part, values in _values(row).items():
-                path = self._path(part)
+            for split, values in _values(row).items():
+                path = self._path(split)
                 if not path.exists():
                     self._begin(path)
                 with path.open("ab") as file:
                     file.write(record(scalar_event(self._clock(), row.epoch, values)))
 
     def _rewrite(self) -> None:
-        """Bring the files to the epochs that are known."""
+        """Make the files hold exactly the epochs reported so far."""
         now = self._clock()
         events: dict[str, list[bytes]] = {"train": [], "validation": []}
         later = sum(row.seconds for row in self._rows)
         for row in self._rows:
             later -= row.seconds
-            for part, values in _values(row).items():
-                events[part].append(scalar_event(now - later, row.epoch, values))
-        for part, wanted in events.items():
-            path = self._path(part)
+            for split, values in _values(row).items():
+                events[split].append(scalar_event(now - later, row.epoch, values))
+        for split, wanted in events.items():
+            path = self._path(split)
             if wanted or path.exists():
                 first, *found = self._begin(path)
-                same = _in_common(found, wanted)
-                kept = sum(len(record(data)) for data in (first, *found[:same]))
+                same = _count_equal(found, wanted)
+                size = sum(len(record(data)) for data in (first, *found[:same]))
                 with path.open("r+b") as file:
-                    file.truncate(kept)
-                    file.seek(kept)
+                    file.truncate(size)
+                    file.seek(size)
                     file.write(b"".join(map(record, wanted[same:])))
 
-    def _path(self, part: str) -> Path:
-        return self._folder / part / EVENT_FILE
+    def _path(self, split: str) -> Path:
+        return self._folder / split / EVENT_FILE
 
     def _begin(self, path: Path) -> list[bytes]:
-        """Make sure that a file is there and ours, and return the whole records in it."""
+        """Create the file, or check that it is this run's; return its complete records."""
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             if not path.exists() or not path.stat().st_size:
@@ -261,19 +228,18 @@ class TensorBoardLog:
                 found = read_records(file.read(MAX_BYTES))
         except OSError as error:
             raise UsageError(
-                f"The folder for TensorBoard must be one that can be written. Received: "
-                f"{self._folder} ({error.strerror})."
+                f"Cannot write to the TensorBoard folder {self._folder}: {error.strerror}."
             ) from error
         if not found or without_time(found[0]) != without_time(first_event(0.0, self._run)):
             raise UsageError(
-                f"TensorBoard's log of another training is never written to. Received: {path}. "
-                "Give another folder, or move that one away."
+                f"{path} is the log of another training. Give another TensorBoard folder, or move "
+                "that one away."
             )
         return found
 
 
 def _values(row: EpochRow) -> dict[str, dict[str, float]]:
-    """Return what is logged of an epoch, for each part."""
+    """Return the values to log of an epoch, by split."""
     values = {
         "train": {
             "epoch_loss": row.loss,
@@ -286,8 +252,8 @@ def _values(row: EpochRow) -> dict[str, dict[str, float]]:
     return values
 
 
-def _in_common(found: list[bytes], wanted: list[bytes]) -> int:
-    """Count the events at the start that are the same, apart from when they were written."""
+def _count_equal(found: list[bytes], wanted: list[bytes]) -> int:
+    """Return the number of leading events that are equal apart from their wall time."""
     pairs = zip(found, wanted, strict=False)
     differ = (k for k, (a, b) in enumerate(pairs) if without_time(a) != without_time(b))
     return next(differ, min(len(found), len(wanted)))

@@ -1,4 +1,4 @@
-"""What a loop trains: anything with these methods, on these images."""
+"""What the training loop needs: a trainable network, and its training data."""
 
 from __future__ import annotations
 
@@ -18,56 +18,55 @@ EVALUATION_BATCH = 64
 
 
 class StoppedError(Exception):
-    """The training was asked to stop, and its checkpoint is written."""
+    """The training was stopped, and its checkpoint is written."""
 
 
 class Trainable(Protocol):
-    """What the loop needs; see :class:`~kindsight.models.steps.trainable.TrainableNetwork`."""
+    """See :class:`~kindsight.models.steps.trainable.TrainableNetwork`."""
 
     def begin(
         self, optimizer: Optimizer, label_smoothing: float = 0.0, freeze: str | int = "none"
     ) -> None:
-        """Begin a phase, in which some layers do not learn."""
+        """Start a phase with a new optimizer state."""
 
     def step(
         self,
         images: NDArray[np.uint8],
         targets: NDArray[np.float32],
-        rate: float,
-        address: tuple[int, int],
+        learning_rate: float,
+        random_key: tuple[int, int],
     ) -> tuple[float, int]:
-        """Learn from a batch; return the sum of losses, and how many are right."""
+        """Train on a batch; return the sum of losses and the number of correct predictions."""
 
     def evaluate(self, images: NDArray[np.uint8], targets: NDArray[np.int64]) -> tuple[float, int]:
-        """Return the sum of losses, and how many are right."""
+        """Return the sum of losses and the number of correct predictions."""
 
     def weights(self) -> Arrays:
         """Return copies of the weights."""
 
     def set_weights(self, arrays: Mapping[str, NDArray[np.float32]]) -> None:
-        """Take weights back."""
+        """Restore weights."""
 
     def state(self) -> Arrays:
-        """Return copies of the weights and of what the optimiser keeps."""
+        """Return copies of the weights and the optimizer's state."""
 
     def set_state(self, arrays: Mapping[str, NDArray[np.float32]]) -> None:
-        """Take a state back; ValueError for one that does not fit."""
+        """Restore a state; ValueError if it does not fit."""
 
 
 @dataclass(frozen=True)
 class TrainingData:
-    """What is learned from, and what it is judged on.
+    """Training and validation images of a phase.
 
     Parameters
     ----------
     inputs : array
-        uint8 (rows, height, width, 3), usually mapped from the store; or what else is learned
-        from in their place.
+        uint8 (rows, height, width, 3), usually a memory map; or cached activations.
     rows, targets : array
-        int64 (images,): the training images and their classes; of the rows there may be
-        several for each image, (images, views).
+        int64 (images,): rows in `inputs` and classes of the training images. `rows` may be
+        (images, copies), where each epoch uses another copy.
     val_rows, val_targets : array
-        The same of the validation images; there may be none.
+        int64 (images,): the same of the validation images; may be empty.
     classes : int
     """
 

@@ -89,13 +89,13 @@ def choose_cut(
         return CutChoice(usual, views, _why(views, min(VIEWS, most_views), "disk"))
     for place in places[max(0, len(places) - EARLIEST) :]:
         views, why = _affordable(place, made, most_views, room, seconds, rate)
-        making = made(views) * (1 - place.share) / rate
-        epoch = learned * STEP_COSTS[compute_dtype] * place.share / rate
+        making = made(views) * (1 - place.work_above) / rate
+        epoch = learned * STEP_COSTS[compute_dtype] * place.work_above / rate
         enough = (seconds - making) / epoch >= ENOUGH_EPOCHS
         if enough and views >= min(VIEWS, most_views):
             return CutChoice(place, views, why)
         if place.stage == places[-1].stage:
-            alone = (learned + judged) * (1 - place.share) / rate
+            alone = (learned + judged) * (1 - place.work_above) / rate
             return CutChoice(place, views, why) if alone <= IMAGES_TIME * seconds else None
     raise AssertionError("the last place is always taken")
 
@@ -110,7 +110,7 @@ def _affordable(
 ) -> tuple[int, str]:
     """Return for how many views there are time and room, and what they are bounded by."""
     by_room = _fitting(place, made, most, room)
-    by_time = _most(made, most, VIEWS_TIME * seconds * rate / max(1e-9, 1 - place.share))
+    by_time = _most(made, most, VIEWS_TIME * seconds * rate / max(1e-9, 1 - place.work_above))
     return min(by_room, by_time), _why(
         min(by_room, by_time), most, "disk" if by_room < by_time else "time"
     )
@@ -118,7 +118,7 @@ def _affordable(
 
 def _fitting(place: CutCandidate, made: Callable[[int], int], most: int, room: float) -> int:
     """Return how many views of each image there is room for."""
-    return _most(made, most, room / activation_dtype(place.low, place.shape).itemsize)
+    return _most(made, most, room / activation_dtype(place.features, place.shape).itemsize)
 
 
 def _most(made: Callable[[int], int], most: int, allowed: float) -> int:

@@ -74,7 +74,7 @@ def pixels_to_tune(work: FineTuning, stored: CachedImages, flips: tuple[int, ...
     policy = replace(MOVED, horizontal_flip=1 in flips, vertical_flip=2 in flips)
     job = {
         "phases": [phase.to_dict() for phase in full_phases(stages, policy)],
-        "stage": None, "records": str(stored.file.resolve()), "low": 0, "shape": [],
+        "stage": None, "records": str(stored.file.resolve()), "base_features": 0, "shape": [],
         "size": list(work.fitted.training.spec().size), "view_count": 0,
         "flips": list(asked),
     }  # fmt: skip
@@ -108,12 +108,12 @@ def views_to_tune(
     views = cache_activations(
         file, plan, counts, workers=told.workers, progress=work.step("views"), deadline=spare
     )
-    made, place = views.places.shape[1] - 1, choice.place
+    made, place = views.rows.shape[1] - 1, choice.place
     asked = asked[: made + 1]
     work.decide(views=made, place=place.to_dict(), why=choice.why)
     job = {
         "phases": [phase.to_dict() for phase in light_phases()],
-        "stage": place.stage, "records": str(views.file.resolve()), "low": lower.low,
+        "stage": place.stage, "records": str(views.file.resolve()), "base_features": lower.features,
         "shape": list(lower.shape), "size": list(fitted.training.spec().size), "view_count": made,
         "flips": list(asked),
     }  # fmt: skip
@@ -122,8 +122,8 @@ def views_to_tune(
         f"cut after {place.stage}, {made} {'view' if made == 1 else 'views'} an image beside "
         f"itself{f' ({choice.why})' if choice.why else ''}, {flips_in_words(flips)}, {size:,.0f} MB"
     )
-    judged = views.places[work.validation, : len(asked)]
-    return TuneImages(views.places[work.rows], judged[:, 0], judged, job, said, views)
+    judged = views.rows[work.validation, : len(asked)]
+    return TuneImages(views.rows[work.rows], judged[:, 0], judged, job, said, views)
 
 
 def _choose(work: FineTuning, plan: CopyPlan) -> CutChoice | None:

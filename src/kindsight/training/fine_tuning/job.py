@@ -20,13 +20,13 @@ from kindsight.models.networks.fine_tuned import (
     load_network,
     with_head,
 )
-from kindsight.models.networks.frozen_base import list_cut_candidates, write_frozen_base
-from kindsight.models.steps.cut_networks import FineTunedForward
+from kindsight.models.networks.frozen_base import frozen_base_job, list_cut_candidates
+from kindsight.models.steps.backbones import FineTunedForward
 from kindsight.models.steps.trainable import TrainableNetwork
 from kindsight.models.worker.serve import Connection, Job
 from kindsight.training.activation_cache import map_activations
 from kindsight.training.engine.batches import Batches
-from kindsight.training.engine.loop import checkpoint_of, run_loop, shards_of
+from kindsight.training.engine.loop import job_checkpoint, run_loop, shard_count
 from kindsight.training.engine.plan import Phase, Plan
 from kindsight.training.engine.trainable import TrainingData
 from kindsight.training.fine_tuning.learning_rate import choose_rate, tried_epochs
@@ -49,12 +49,6 @@ def survey_job(job: dict[str, Any], line: Connection) -> dict[str, Any]:
     return {"cuts": [place.to_dict() for place in list_cut_candidates(model, layout)]}
 
 
-def build_lower_job(job: dict[str, Any], line: Connection) -> dict[str, Any]:
-    """Build the file of a backbone's lower part."""
-    layout = None if job["layout"] is None else FeatureLayout.from_dict(job["layout"])
-    return write_frozen_base(load_network(job["keras"]), layout, job["stage"], Path(job["tflite"]))
-
-
 def tune_job(job: dict[str, Any], line: Connection) -> dict[str, Any]:
     """Train the upper part, or all, of a backbone with its head; write it in both forms.
 
@@ -72,18 +66,18 @@ def tune_job(job: dict[str, Any], line: Connection) -> dict[str, Any]:
     before, val_views = arrays.pop("before"), arrays.pop("val_views")
     network = _divide(job, arrays)
     data = TrainingData(_pixels(job), classes=job["classes"], **arrays)
-    checkpoint = checkpoint_of(job)
+    checkpoint = job_checkpoint(job)
     plan = Plan.from_dict({"phases": job["phases"], "final_weights": "best", "monitor": MONITOR})
-    given = _inputs(FeatureLayout.from_dict(job["layout"]), job["stage"], job["low"])
+    given = _inputs(FeatureLayout.from_dict(job["layout"]), job["stage"], job["base_features"])
     steps = job["ema_epochs"] * -(-len(data.targets) // plan.phases[0].batch_size)
     # Sums are rounded in the same way after a stop as before, whatever cores there are now.
-    shards = shards_of(checkpoint, job["cores"])
+    shards = shard_count(checkpoint, job["cores"])
     # The mean runs over about so many of the last steps, from the first on: little data makes it
     # less of a gamble than what the last step left.
     tuner = TrainableNetwork(
         FineTunedForward(network, given, job["compute_dtype"]), job["classes"], 0, shards,
         job["class_weight"], layer_decay=job["layer_decay"], ema_decay=1 - 1 / max(1, steps),
-        early=False,
+        ema_warmup=False,
     )  # fmt: skip
     if checkpoint is not None:
         rate, epochs = checkpoint.numbers["rate"], checkpoint.numbers["epochs"]
@@ -97,7 +91,7 @@ def tune_job(job: dict[str, Any], line: Connection) -> dict[str, Any]:
     phases = [replace(phase, learning_rate=learning_rate) for phase in plan.phases]
     plan = replace(plan, phases=(*phases[:-1], _lasting(phases[-1], epochs)))
     extra = {"rate": rate, "epochs": epochs, "learning_rate": learning_rate, "shards": shards}
-    run_loop(job, line, plan, data, tuner, extra=extra, checkpoint=checkpoint, until=until)
+    run_loop(job, line, plan, data, tuner, extra=extra, checkpoint=checkpoint, deadline=until)
     views = logits_of_views(
         tuner, data.inputs, val_views, job["flips"], flipped=job["stage"] is not None,
         tell=lambda: line.send({"event": "alive"}),
@@ -117,7 +111,7 @@ def tune_job(job: dict[str, Any], line: Connection) -> dict[str, Any]:
     return {**extra, "share": answer.share, "views": answer.views}
 
 
-TUNE_JOBS: dict[str, Job] = {"survey": survey_job, "lower": build_lower_job, "tune": tune_job}
+TUNE_JOBS: dict[str, Job] = {"survey": survey_job, "frozen-base": frozen_base_job, "tune": tune_job}
 """By the names that the parent calls them."""
 
 
@@ -147,7 +141,7 @@ def _pixels(job: dict[str, Any]) -> Any:
     path = Path(job["records"])
     if job["stage"] is None:
         return map_pixels(path, tuple(job["size"]))
-    return map_activations(path, job["low"], tuple(job["shape"]))
+    return map_activations(path, job["base_features"], tuple(job["shape"]))
 
 
 def _lasting(phase: Phase, epochs: int) -> Phase:
@@ -159,7 +153,7 @@ def _inputs(layout: FeatureLayout, stage: str | None, low: int) -> Callable[[Any
     if stage is None:
         return lambda images: [images]
     blocks = [slice(block.start, block.stop) for block in layout.blocks if block.stop <= low]
-    return lambda records: [records["map"], *(records["low"][:, block] for block in blocks)]
+    return lambda records: [records["map"], *(records["features"][:, block] for block in blocks)]
 
 
 def _measure(tuner: TrainableNetwork, plan: Plan, data: TrainingData, seed: int) -> float:
@@ -170,11 +164,11 @@ def _measure(tuner: TrainableNetwork, plan: Plan, data: TrainingData, seed: int)
         phase.augment, seed,
     )  # fmt: skip
     batch = batches.make(1, 0, batches.order(1))
-    tuner.begin(phase.rule(), phase.label_smoothing, phase.freeze)
-    tuner.step(batch.images, batch.targets, 0.0, batch.address)
+    tuner.begin(phase.update_rule(), phase.label_smoothing, phase.freeze)
+    tuner.step(batch.images, batch.targets, 0.0, batch.random_key)
     start = time.monotonic()
     for _ in range(MEASURED):
-        tuner.step(batch.images, batch.targets, 0.0, batch.address)
+        tuner.step(batch.images, batch.targets, 0.0, batch.random_key)
     return MEASURED * len(batch.images) / max(1e-9, time.monotonic() - start)
 
 

@@ -71,7 +71,7 @@ def choose_rate(
     StoppedError
         Where it is.
     """
-    tuner.begin(phase.rule(), phase.label_smoothing, phase.freeze)
+    tuner.begin(phase.update_rule(), phase.label_smoothing, phase.freeze)
     epochs, start = tried_epochs(phase, data), tuner.state()
     best, least = rates[0], np.inf
     for number, rate in enumerate(rates):
@@ -125,7 +125,9 @@ def _learn(
         batch = batches.make(number, step, order)
         done = (number - 1 + (step + 1) / count) / epochs
         falling = 0.5 + 0.5 * np.cos(np.pi * max(0.0, done - RISING) / (1 - RISING))
-        tuner.step(batch.images, batch.targets, rate * min(done / RISING, falling), batch.address)
+        tuner.step(
+            batch.images, batch.targets, rate * min(done / RISING, falling), batch.random_key
+        )
 
 
 def _loss(tuner: TrainableNetwork, data: TrainingData) -> float:

@@ -1,1 +1,1 @@
-"""TODO: say what kindsight.training.network is."""
+"""Train a network by epochs in the Keras worker process; the small CNN."""

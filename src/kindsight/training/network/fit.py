@@ -1,4 +1,4 @@
-"""From images to a trained network, through the process with Keras."""
+"""Train a network on a dataset in the Keras worker process."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from kindsight.training.common import Progress, balanced_weights, class_targets
 from kindsight.training.engine.callbacks import TrainingCallback
 from kindsight.training.engine.checkpoints import CHECKPOINT_FILE, key_of
 from kindsight.training.engine.history import EpochRow, History
-from kindsight.training.engine.jobs import JobInputs, Source
+from kindsight.training.engine.job_inputs import JobInputs, Source
 from kindsight.training.engine.learning_rate_finder import RateSweep
 from kindsight.training.engine.plan import Phase, Plan
 from kindsight.training.epoch_settings import EpochTrainer
@@ -37,9 +37,9 @@ __all__ = ["EpochRecorder", "NetworkImages", "network_layers", "prepare_network"
 
 TFLITE_FILE = "network.tflite"
 KERAS_FILE = "network.keras"
-# Raised whenever the same settings and images would give other weights.
+# Increased whenever the same settings and images would give other weights.
 FORMAT = 4
-# What a kill -9 can lose: at most this many seconds of training, or a twentieth of it.
+# A kill -9 loses at most this many seconds of training, or a twentieth of it.
 CHECKPOINT_SECONDS = 10.0
 
 Rows = NDArray[np.int64]
@@ -51,7 +51,7 @@ def prepare_network(
     progress: Progress | None = None,
     keras: KerasProcess | None = None,
 ) -> NetworkImages:
-    """Find or make the resized images of a dataset."""
+    """Find or compute the resized images of a dataset."""
 
     def step(done: int, total: int) -> None:
         if progress is not None:
@@ -81,9 +81,9 @@ class NetworkImages:
     Parameters
     ----------
     training : EpochTrainer
-        What was told.
+        The settings.
     stored : CachedImages
-        To be closed when the training is over.
+        To be closed after the training.
     dataset : ImageDataset
         The readable images, in the order of `stored`.
     """
@@ -101,55 +101,55 @@ class NetworkImages:
         keras: KerasProcess,
         progress: Progress | None = None,
     ) -> JobInputs:
-        """Return what is trained, and on what.
+        """Return the network and its training data.
 
         Parameters
         ----------
         classes : sequence of str
         phases : sequence of Phase
-            The first ones of the training's, or all.
+            The training's phases, or the first of them.
         rows, validation : array
-            int64: the images that are learned from, and those that judge.
+            int64: indices of the training and validation images.
         keras : KerasProcess
         progress : callable, optional
         """
         training = self.training
         assert isinstance(training, NetworkTrainer)
         network = training.network()
-        told, layers = network.to_dict(), network.layers(len(classes))
-        return JobInputs(told, told, layers, [self.pixels()] * len(phases))
+        settings, layers = network.to_dict(), network.layers(len(classes))
+        return JobInputs(settings, settings, layers, [self.pixels()] * len(phases))
 
     def pixels(self) -> Source:
-        """Return the images themselves as what is learned from."""
+        """Return the resized images as the source of a phase."""
         shape = (*self.training.spec().size, 3)
         return Source(self.stored.file, shape, "", self.stored.offsets[:, None])
 
     @property
     def problems(self) -> tuple[ImageError, ...]:
-        """Those that were set aside."""
+        """The skipped images."""
         return self.stored.problems
 
     @property
     def problem_labels(self) -> tuple[str | None, ...]:
-        """The labels of those that were set aside."""
+        """The labels of the skipped images."""
         return self.stored.problem_labels
 
     @property
     def computed(self) -> int:
-        """How many distinct images were decoded."""
+        """Number of distinct images decoded now."""
         return self.stored.computed
 
     @property
     def reused(self) -> int:
-        """How many did not have to be."""
+        """Number of images found in the cache."""
         return self.stored.reused
 
     def with_dataset(self, dataset: ImageDataset) -> NetworkImages:
-        """Return the same with other columns."""
+        """Return the same images with other columns."""
         return replace(self, dataset=dataset)
 
     def small_grey(self, rows: Rows) -> NDArray[np.uint8]:
-        """Return images small and grey, for finding copies: uint8 (n, 64, 64)."""
+        """Return images in grey, for finding duplicates: uint8 (n, 64, 64)."""
         return small_greys(self.stored.pixels(rows))
 
     def warm_up(self, keras: KerasProcess, rows: Rows, *, verify: str) -> None:
@@ -157,7 +157,7 @@ class NetworkImages:
         keras.start()
 
     def close(self) -> None:
-        """Let the cache prune the images, if it wants to."""
+        """Allow the cache to prune the images."""
         self.stored.close()
 
     def fit(
@@ -176,28 +176,26 @@ class NetworkImages:
         Parameters
         ----------
         classes : sequence of str
-            Class names, in the order that the logits are to have.
+            In the order of the logits.
         rows : array
-            int64: which images to learn from.
+            int64: indices of the training images.
         validation : array
-            int64: by which images the best epoch is chosen and the temperature fitted; may be
-            empty.
+            int64: indices of the images that choose the best epoch and fit the temperature; may
+            be empty.
         keras : KerasProcess
-            Of :meth:`.by_epochs.EpochTrainer.process`.
+            Of :meth:`.epoch_settings.EpochTrainer.process`.
         folder : pathlib.Path, optional
-            Where the training is kept, to go on after a stop, and the network written; a
-            temporary folder if omitted.
+            For the checkpoint and the network's files; a temporary folder if omitted.
         progress, callback : optional
-            Told of the training.
 
         Raises
         ------
         DatasetError
-            If a class has no image to learn from.
+            If a class has no training image.
         SettingsError
-            If the training diverges from the start.
+            If the training diverges in the first epoch.
         KindsightError
-            If the process with Keras fails.
+            If the worker process fails.
         """
         targets = class_targets(self.dataset[rows], classes)
         val_targets = class_indices(self.dataset[validation].label, classes)
@@ -206,7 +204,7 @@ class NetworkImages:
             own = tempfile.TemporaryDirectory(prefix="kindsight-")
             folder = Path(own.name)
         files = folder / KERAS_FILE, folder / TFLITE_FILE
-        hearing = EpochRecorder(callback, progress)
+        recorder = EpochRecorder(callback, progress)
         plan = self.training.plan()
         given = classes, plan.phases, rows, validation, keras, progress
         with closing(self.inputs(*given)) as inputs:
@@ -219,12 +217,12 @@ class NetworkImages:
                 "tflite": str(files[1].resolve()),
             }
             key = _key(job, inputs, self.dataset, rows, validation)
-            with tempfile.TemporaryDirectory(prefix="kindsight-") as place:
-                file = inputs.write(Path(place), rows, targets, validation, val_targets)
-                keras.run_job(hearing, job="train", **job, data=str(file), key=key)
+            with tempfile.TemporaryDirectory(prefix="kindsight-") as temporary:
+                file = inputs.write(Path(temporary), rows, targets, validation, val_targets)
+                keras.run_job(recorder, job="train", **job, data=str(file), key=key)
         fitted = FittedNetwork(
             self.training, tuple(classes), self.dataset, self.stored, rows, *files,
-            History(hearing.rows), own=own, layers=inputs.layers, notes=inputs.notes,
+            History(recorder.rows), own=own, layers=inputs.layers, notes=inputs.notes,
         )  # fmt: skip
         return fitted.calibrated(validation, val_targets)
 
@@ -235,27 +233,27 @@ class NetworkImages:
         keras: KerasProcess,
         progress: Progress | None = None,
     ) -> RateSweep:
-        """Try learning rates; see :mod:`.rate_finder`. Arguments as :meth:`fit` takes them."""
+        """Run the learning-rate finder; arguments as of :meth:`fit`."""
         targets = class_targets(self.dataset[rows], classes)
         none = np.zeros(0, np.int64)
 
-        def hear(news: dict[str, Any]) -> None:
-            if progress is not None and news["event"] == "tried":
-                progress("rates", news["done"], news["total"])
+        def on_message(message: dict[str, Any]) -> None:
+            if progress is not None and message["event"] == "tried":
+                progress("rates", message["done"], message["total"])
 
         plan = self.training.plan()
         plan = replace(plan, phases=plan.phases[:1])
         given = classes, plan.phases, rows, none, keras, progress
         with closing(self.inputs(*given)) as inputs:
             job = {**self._job(classes, targets, plan), **inputs.to_job()}
-            with tempfile.TemporaryDirectory(prefix="kindsight-") as place:
-                file = inputs.write(Path(place), rows, targets, none, none)
-                found = keras.run_job(hear, job="find-rate", **job, data=str(file))
+            with tempfile.TemporaryDirectory(prefix="kindsight-") as temporary:
+                file = inputs.write(Path(temporary), rows, targets, none, none)
+                found = keras.run_job(on_message, job="find-rate", **job, data=str(file))
         losses = (np.inf if loss is None else loss for loss in found["losses"])
         return RateSweep(tuple(found["learning_rates"]), tuple(losses), found["suggestion"])
 
     def _job(self, classes: Sequence[str], targets: Rows, plan: Plan) -> dict[str, Any]:
-        """Return what the child has to know of every job."""
+        """Return the fields that all training jobs share."""
         weights = balanced_weights(targets, self.training.class_weight)
         return {
             "plan": plan.to_dict(),
@@ -271,33 +269,33 @@ class NetworkImages:
 
 
 class EpochRecorder:
-    """Hands the child's news on to a callback, and keeps the epochs."""
+    """Passes messages of the worker process on to a callback, and collects the epochs."""
 
     def __init__(self, callback: TrainingCallback | None, progress: Progress | None) -> None:
         self.rows: list[EpochRow] = []
-        self._listener, self._progress = callback, progress
+        self._callback, self._progress = callback, progress
 
-    def __call__(self, news: dict[str, Any]) -> None:
-        """Hear one piece of news."""
-        event = news.pop("event")
+    def __call__(self, message: dict[str, Any]) -> None:
+        """Handle one message."""
+        event = message.pop("event")
         if event == "epoch":
-            self.rows.append(EpochRow(**news))
-            if self._listener is not None:
-                self._listener.on_epoch(self.rows[-1])
+            self.rows.append(EpochRow(**message))
+            if self._callback is not None:
+                self._callback.on_epoch(self.rows[-1])
         elif event in ("saving", "rates"):
             if self._progress is not None:
                 stage = "files" if event == "saving" else event
-                self._progress(stage, news.get("done", 0), news.get("total", 0))
-        elif self._listener is not None and event == "step":
-            self._listener.on_step(**news)
-        elif self._listener is not None and event == "start":
-            self._listener.on_start(**news)
+                self._progress(stage, message.get("done", 0), message.get("total", 0))
+        elif self._callback is not None and event == "step":
+            self._callback.on_step(**message)
+        elif self._callback is not None and event == "start":
+            self._callback.on_start(**message)
 
 
 def _key(
     job: Mapping[str, Any], inputs: JobInputs, dataset: ImageDataset, rows: Rows, validation: Rows
 ) -> str:
-    """Return what tells one training from all others, whatever machine and folders it has."""
+    """Return the key of a training's checkpoints, independent of machine and folders."""
     names = ("plan", "classes", "class_weight", "seed", "compute_dtype", "layer_decay", "ema_decay")
     return key_of(
         {
@@ -307,8 +305,8 @@ def _key(
             "format": FORMAT,
             "versions": [importlib.metadata.version(name) for name in ("kindsight", "keras")],
             "images": [
-                [(dataset.digest[row], dataset.label[row]) for row in part.tolist()]
-                for part in (rows, validation)
+                [(dataset.digest[row], dataset.label[row]) for row in split.tolist()]
+                for split in (rows, validation)
             ],
         }
     )

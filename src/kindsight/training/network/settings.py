@@ -1,4 +1,4 @@
-"""Training a network from its first weights: what it is told."""
+"""Settings of a training of the small CNN from random weights."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from kindsight.training.epoch_settings import EpochTrainer, whole_numbers
 __all__ = ["NETWORKS", "NetworkTrainer"]
 
 NETWORKS = ("small-cnn",)
-"""The networks that are trained from their first weights."""
+"""Networks that are trained from random weights."""
 
 SIZE = 150
 SIZE_RANGE = (4, 1024)
@@ -22,20 +22,20 @@ SIZE_RANGE = (4, 1024)
 
 @dataclass(frozen=True)
 class NetworkTrainer(EpochTrainer):
-    """What a training of a network from its first weights is told.
+    """Train a network from random weights.
 
     Parameters
     ----------
     model : str
-        One of :data:`NETWORKS`: ``"small-cnn"`` is the course's own.
+        One of :data:`NETWORKS`.
     filters, dense, dropout, batch_norm, l2, pooling
-        The parts of the network, as in :class:`kindsight.models.networks.small_cnn.SmallCNN`.
+        As in :class:`kindsight.models.networks.small_cnn.SmallCNN`.
     size : int or (height, width), optional
         150 if omitted.
 
     Notes
     -----
-    All else is that of every training of epochs: see :class:`.by_epochs.EpochTrainer`.
+    For the other settings see :class:`.epoch_settings.EpochTrainer`.
     """
 
     model: str = "small-cnn"
@@ -46,27 +46,26 @@ class NetworkTrainer(EpochTrainer):
         found = common_faults(self, SIZE_RANGE)
         model = choice_fault("model", self.model, NETWORKS)
         network = [] if any(fault.startswith("size") for fault in found) else self._network_faults()
-        return [*filter(None, [model, *self._misplaced()]), *found, *network]
+        return [*filter(None, [model, *self._unsupported_faults()]), *found, *network]
 
-    def _misplaced(self) -> list[str]:
-        """Say what this network has no use for."""
+    def _unsupported_faults(self) -> list[str]:
         found = []
         if self.compute_dtype == "bfloat16" and self.batch_norm is True:
             found.append(
-                "compute_dtype must be float32, or auto, for a network with batch normalisation. "
+                "compute_dtype must be float32 or auto for a network with batch normalisation. "
                 "Received: 'bfloat16'."
             )
         frozen = [phase for phase in self._phases()[0] if phase.freeze != "none"]
         if frozen:
             found.append(
-                "freeze is for layers that have learned before, those of a backbone. Received: "
+                "freeze is a setting of backbones, whose layers are pretrained. Received: "
                 f"{frozen[0].freeze!r} with the model {self.model}. Leave it out, or choose a "
                 "backbone."
             )
         if any(phase.cached_copies for phase in self._phases()[0]):
             found.append(
-                "cached_copies is for the frozen layers of a backbone. Received: it with the model "
-                f"{self.model}, which has none. Leave it out, or choose a backbone."
+                "cached_copies is a setting of backbones, for their frozen layers. Received: it "
+                f"with the model {self.model}. Leave it out, or choose a backbone."
             )
         return found
 
@@ -80,7 +79,7 @@ class NetworkTrainer(EpochTrainer):
             ]
 
     def network(self) -> SmallCNN:
-        """Return the network."""
+        """Return the settings of the network."""
         return SmallCNN(
             self._size(),
             whole_numbers(self.filters),
@@ -92,30 +91,29 @@ class NetworkTrainer(EpochTrainer):
         )
 
     def resolved_compute_dtype(self) -> str:
-        """Return ``"float32"`` or ``"bfloat16"``: what this machine trains in."""
+        """Return ``"float32"`` or ``"bfloat16"``, which this machine trains in."""
         return choose_compute_dtype(self.compute_dtype, batch_norm=bool(self.batch_norm))
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the settings that make a result, as TOML can hold them, None left out."""
+        """Return the settings that determine the result, as TOML values, None left out."""
         return {**super().to_dict(), "filters": list(whole_numbers(self.filters))}
 
     def describe(self) -> str:
-        """Say in a few words which network it is."""
-        return f"{self.model}, trained from its first weights"
+        """Describe the network in a few words."""
+        return f"{self.model}, trained from random weights"
 
     def words(self, layers: Sequence[LayerRow], classes: int) -> str:
-        """Describe the network in a line: its layers, and how many numbers it learned."""
+        """Describe the network in a line: layers and parameters."""
         network = self.network()
-        learned = sum(row.parameters for row in layers)
-        parts = ["-".join(map(str, network.filters)) + " filters", network.pooling]
-        parts += [f"dense {units}" for units in network.dense]
-        parts += [f"dropout {network.dropout:g}"] if network.dropout else []
-        parts += ["batch normalisation"] if network.batch_norm else []
-        last = "one sigmoid" if classes == 2 else "softmax"
-        halved = self.resolved_compute_dtype() == "bfloat16"
-        parts.append(f"{last}; {learned:,} parameters")
-        parts += ["convolutions in bfloat16"] if halved else []
-        return ", ".join(parts)
+        parameters = sum(row.parameters for row in layers)
+        words = ["-".join(map(str, network.filters)) + " filters", network.pooling]
+        words += [f"dense {units}" for units in network.dense]
+        words += [f"dropout {network.dropout:g}"] if network.dropout else []
+        words += ["batch normalisation"] if network.batch_norm else []
+        words.append(f"{'one sigmoid' if classes == 2 else 'softmax'}; {parameters:,} parameters")
+        bfloat16 = self.resolved_compute_dtype() == "bfloat16"
+        words += ["convolutions in bfloat16"] if bfloat16 else []
+        return ", ".join(words)
 
     def _size(self) -> tuple[int, int]:
         size = SIZE if self.size is None else self.size

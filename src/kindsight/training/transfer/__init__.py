@@ -1,1 +1,1 @@
-"""TODO: say what kindsight.training.transfer is."""
+"""Train a backbone with frozen and trainable layers, in phases."""

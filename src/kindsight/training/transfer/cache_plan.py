@@ -1,4 +1,4 @@
-"""Which phases learn from what their frozen layers gave once, and for which there is no room."""
+"""Decide which phases train on cached activations, and how many augmented copies are cached."""
 
 from __future__ import annotations
 
@@ -9,219 +9,205 @@ from typing import Any
 
 from kindsight.errors import SettingsError
 from kindsight.models.networks.freezing import parse_freeze
-from kindsight.training.activation_cache import ActivationFile, Wanted, bytes_per_copy
+from kindsight.training.activation_cache import ActivationFile, RequestedCopies, bytes_per_copy
 from kindsight.training.common import whole_fault
 from kindsight.training.engine.plan import MAX_CACHED_COPIES, MAX_EPOCHS, Phase
 
-__all__ = [
-    "Wish",
-    "admit",
-    "keep_views",
-    "make_room",
-    "views_to_keep",
-]
+__all__ = ["CacheRequest", "admit", "copies_to_cache", "limit_copies", "make_room"]
 
-# The share of what the cache may keep, and of what the disk has free, that all of it may take.
-ROOM = 0.5
-# float16 ends at 65,504; other images may give some times what generated ones do.
-HIGHEST = 10_000.0
+# Share of the cache's limit, and of the free disk space, that all activations may take.
+MAX_SHARE = 0.5
+# float16 ends at 65,504, and other images may give larger activations than generated ones.
+MAX_ACTIVATION = 10_000.0
 
 
 @dataclass(frozen=True)
-class Wish:
-    """What a phase would learn from.
-
-    Parameters
-    ----------
-    file : ActivationFile
-        Where it would be.
-    wanted : Wanted
-        Which views of which images.
-    """
+class CacheRequest:
+    """Activations that a phase would be trained on: of these copies, in this file."""
 
     file: ActivationFile
-    wanted: Wanted
+    copies: RequestedCopies
 
     @property
     def key(self) -> tuple[str, str]:
-        """What phases share that learn from the same: the layer, and what the last view is."""
-        plan, counts = self.wanted
-        return self.file.lower.stage, plan.address(int(counts.max(initial=0)), self.file.seed)
+        """Equal for phases that share activations: the cut, and the key of the last copy."""
+        plan, counts = self.copies
+        return self.file.base.stage, plan.key(int(counts.max(initial=0)), self.file.seed)
 
 
-def views_to_keep(phase: Phase) -> int | None:
-    """Return how many views of an image, beside it as it is, are kept of a phase.
+def copies_to_cache(phase: Phase) -> int | None:
+    """Return the copies per image, besides the original, whose activations a phase caches.
 
-    None where nothing is: each step has images that were not there before.
+    None if the phase needs new images in every step.
     """
     if phase.augment.changes_images:
         return phase.cached_copies or None
     return None if phase.augment.mixes else 0
 
 
-def admit(wishes: Sequence[Wish | None]) -> tuple[list[Wish | None], list[str]]:
-    """Leave out what there is no room for.
+def admit(
+    requests: Sequence[CacheRequest | None],
+) -> tuple[list[CacheRequest | None], list[str]]:
+    """Drop the requests that do not fit into the cache or on the disk.
 
     Parameters
     ----------
-    wishes : sequence of Wish or None
-        Of each phase in turn; None for one that learns from images.
+    requests : sequence of CacheRequest or None
+        One per phase; None for a phase that is trained on images.
 
     Returns
     -------
-    wishes : list
-        The same, with None in place of what is left out.
+    requests : list
+        With None for each that was dropped.
     notes : list of str
-        Why, a sentence for each, once.
+        The distinct reasons, a sentence each.
     """
-    room, kept, notes = _Room(), list[Wish | None](), dict[str, None]()
-    for wish in wishes:
-        why = "" if wish is None else room.why_not(wish)
-        if why:
-            notes[why] = None
-        kept.append(None if why else wish)
+    budget, kept, notes = _DiskBudget(), list[CacheRequest | None](), dict[str, None]()
+    for request in requests:
+        reason = "" if request is None else budget.admit(request)
+        if reason:
+            notes[reason] = None
+        kept.append(None if reason else request)
     return kept, list(notes)
 
 
-def make_room(wishes: Sequence[Wish | None]) -> None:
-    """Begin files anew that would outgrow the cache, before any of them is in use."""
-    for file, wanted in _by_file(wish for wish in wishes if wish is not None).values():
-        file.make_room(file.every(wanted))
+def make_room(requests: Sequence[CacheRequest | None]) -> None:
+    """Delete files that would outgrow the cache, before any of them is in use."""
+    for file, copies in _by_file(item for item in requests if item is not None).values():
+        file.make_room(file.all_names(copies))
 
 
-class _Room:
-    """What was admitted, and the disk as it was before."""
+class _DiskBudget:
+    """The requests admitted so far, and the free disk space before them."""
 
     def __init__(self) -> None:
-        self._admitted: list[Wish] = []
-        self._taken = 0, 0  # bytes of it in all, and of it missing
+        self._admitted: list[CacheRequest] = []
+        self._bytes = 0, 0  # of all admitted copies, and of those not cached yet
         self._free: float | None = None
 
-    def why_not(self, wish: Wish) -> str:
-        """Admit it, and return nothing; or say why not."""
-        lower, cache = wish.file.lower, wish.file.cache
-        views = int(wish.wanted[1].max(initial=0))
-        afresh = ", of views drawn afresh" if views > 0 else ""
-        start = f"What is frozen up to {lower.stage} is run again in each epoch{afresh}: "
-        if not lower.peak < HIGHEST:
-            return f"{start}it gives numbers to {lower.peak:.2g}, too large to be kept as float16."
+    def admit(self, request: CacheRequest) -> str:
+        """Admit a request and return "", or return the reason against it."""
+        base, cache = request.file.base, request.file.cache
+        copies = int(request.copies[1].max(initial=0))
+        new = " on new augmented copies" if copies > 0 else ""
+        start = f"The frozen layers up to {base.stage} run again in each epoch{new}: "
+        if not base.peak < MAX_ACTIVATION:
+            return f"{start}their activations, up to {base.peak:.2g}, are too large for float16."
         if self._free is None:
             self._free = float(shutil.disk_usage(cache.folder()).free)
-        held, missing_before = self._taken
-        needed, missing = taken = _sizes([*self._admitted, wish])
-        # What is there already takes no more of the disk: what was kept before a stop is kept
-        # after it.
+        needed_before, missing_before = self._bytes
+        needed, missing = _sizes([*self._admitted, request])
+        # Cached copies take no more disk space, so a stopped training finds its copies again.
         for more, room, where in (
-            (needed - held, ROOM * cache.limit - held, "in the cache (KINDSIGHT_CACHE_LIMIT)"),
-            (missing - missing_before, ROOM * self._free - missing_before, "on the disk"),
+            (
+                needed - needed_before,
+                MAX_SHARE * cache.limit - needed_before,
+                "in the cache (KINDSIGHT_CACHE_LIMIT)",
+            ),
+            (missing - missing_before, MAX_SHARE * self._free - missing_before, "on the disk"),
         ):
             if more > max(0.0, room):
-                of = f" for the images and {views} {_plural('view', views)} of each"
+                of = ""
+                if copies > 0:
+                    of = (
+                        f" of the images and {copies} {'copy' if copies == 1 else 'copies'} of each"
+                    )
                 return (
-                    f"{start}to keep what it gives{of if views > 0 else ''} would take "
-                    f"{more / 1e6:,.0f} MB more, where there is room for "
-                    f"{max(0.0, room) / 1e6:,.0f} {where}."
+                    f"{start}the activations{of} would take {more / 1e6:,.0f} MB, but only "
+                    f"{max(0.0, room) / 1e6:,.0f} MB are available {where}."
                 )
-        self._admitted.append(wish)
-        self._taken = taken
+        self._admitted.append(request)
+        self._bytes = needed, missing
         return ""
 
 
-def _plural(word: str, count: int) -> str:
-    return word if count == 1 else f"{word}s"
-
-
-def _sizes(wishes: Sequence[Wish]) -> tuple[int, int]:
-    """Return the bytes that all of it takes, and those of it that are not there yet."""
+def _sizes(requests: Sequence[CacheRequest]) -> tuple[int, int]:
+    """Return the bytes of all copies, and of those not cached yet."""
     needed = missing = 0
-    for file, wanted in _by_file(wishes).values():
-        names = file.every(wanted)
-        needed += len(names) * bytes_per_copy(file.lower)
-        missing += file.missing(names) * bytes_per_copy(file.lower)
+    for file, copies in _by_file(requests).values():
+        names = file.all_names(copies)
+        needed += len(names) * bytes_per_copy(file.base)
+        missing += file.missing(names) * bytes_per_copy(file.base)
     return needed, missing
 
 
-def _by_file(wishes: Iterable[Wish]) -> dict[str, tuple[ActivationFile, list[Wanted]]]:
-    found: dict[str, tuple[ActivationFile, list[Wanted]]] = {}
-    for wish in wishes:
-        found.setdefault(wish.file.lower.stage, (wish.file, []))[1].append(wish.wanted)
+def _by_file(
+    requests: Iterable[CacheRequest],
+) -> dict[str, tuple[ActivationFile, list[RequestedCopies]]]:
+    found: dict[str, tuple[ActivationFile, list[RequestedCopies]]] = {}
+    for request in requests:
+        entry = found.setdefault(request.file.base.stage, (request.file, []))
+        entry[1].append(request.copies)
     return found
 
 
-# SECTION: In which phases of a backbone's training views are kept, and how many.
-
-
-def keep_views(
-    phases: Sequence[Phase], given: Any, faults: Sequence[str]
+def limit_copies(
+    phases: Sequence[Phase], own: Any, faults: Sequence[str]
 ) -> tuple[list[Phase], list[str]]:
-    """Hold phases to what can be kept of them.
+    """Limit the cached copies of each phase to what it can use.
 
-    A number that the training says for all phases is lowered where a phase has no use for so many;
-    what a phase says itself is refused there.
+    A number that the training gives for all phases is lowered; a phase's own is a fault.
 
     Parameters
     ----------
     phases : sequence of Phase
-        As :func:`.phases.make_phases` made them.
-    given : sequence of (mapping or Phase)
-        What the user said of each; empty where there is only the training.
+        As made by :func:`.phases.make_phases`.
+    own : sequence of (mapping or Phase)
+        Own settings of each phase; empty if the training has only shared settings.
     faults : sequence of str
-        What was wrong with that; where there is anything, nothing else is looked at.
+        Faults found so far; if there are any, nothing is checked.
 
     Returns
     -------
     phases : list of Phase
-        With as many kept views as each has a use for.
     faults : list of str
-        A sentence for each number that cannot be.
     """
     if faults or any(
         whole_fault("cached_copies", phase.cached_copies, 0, MAX_CACHED_COPIES) for phase in phases
     ):
-        return list(phases), list(faults)  # numbers that are none are said of the plan
-    found: list[Phase] = []
-    said: list[str] = []
+        return list(phases), list(faults)  # Plan.faults reports invalid numbers
+    limited: list[Phase] = []
+    found: list[str] = []
     for number, phase in enumerate(phases):
-        most, why = _most(phase)
+        most, rule = _most_copies(phase)
         if phase.cached_copies <= most:
-            found.append(phase)
-        elif _own(given, number):
+            limited.append(phase)
+        elif _is_own(own, number):
             which = f"phase {number + 1}: " if len(phases) > 1 else ""
-            said.append(f"{which}cached_copies {why}. Received: {phase.cached_copies}.")
-            found.append(phase)
+            found.append(f"{which}cached_copies {rule}. Received: {phase.cached_copies}.")
+            limited.append(phase)
         else:
-            found.append(replace(phase, cached_copies=most))
+            limited.append(replace(phase, cached_copies=most))
     wanted = max((phase.cached_copies for phase in phases), default=0)
-    if wanted and not said and not any(phase.cached_copies for phase in found):
-        said.append(
-            f"cached_copies {_most(phases[0])[1]}, in one phase at least. Received: {wanted}."
-        )
-    return found, said
+    if wanted and not found and not any(phase.cached_copies for phase in limited):
+        rule = _most_copies(phases[0])[1]
+        found.append(f"cached_copies {rule}, in one phase at least. Received: {wanted}.")
+    return limited, found
 
 
-def _own(given: Any, number: int) -> bool:
-    """Whether a phase says its number of views itself; the only one is the training."""
-    if not given:
+def _is_own(own: Any, number: int) -> bool:
+    """Whether the number of copies is the phase's own; always so if there is only the training."""
+    if not own:
         return True
-    phase = given[number]
+    phase = own[number]
     return isinstance(phase, Phase) or (isinstance(phase, Mapping) and "cached_copies" in phase)
 
 
-def _most(phase: Phase) -> tuple[int, str]:
-    """Return how many views can be kept of a phase, and the rule by which."""
+def _most_copies(phase: Phase) -> tuple[int, str]:
+    """Return the largest number of cached copies of a phase, and the rule behind it."""
     if not phase.augment.changes_images:
-        return 0, "must be with augmentation, which makes the views: augment light, for one"
+        return 0, "needs augmentation, such as augment light"
     if phase.augment.mixes:
-        return 0, "must be 0 where batches are mixed, which makes other images each time"
+        return 0, "must be 0 with MixUp or CutMix, which make new images in each step"
     try:
-        nothing = parse_freeze(phase.freeze) in ("none", 0)
-    except SettingsError:  # said elsewhere
+        nothing_frozen = parse_freeze(phase.freeze) in ("none", 0)
+    except SettingsError:  # reported elsewhere
         return phase.cached_copies, ""
-    if nothing:
-        return 0, "must be with layers that are frozen: freeze all, for one"
-    if whole_fault("epochs", phase.epochs, 1, MAX_EPOCHS):  # said elsewhere
+    if nothing_frozen:
+        return 0, "needs frozen layers, such as freeze all"
+    if whole_fault("epochs", phase.epochs, 1, MAX_EPOCHS):  # reported elsewhere
         return phase.cached_copies, ""
     return phase.epochs - 1, (
-        f"must be {phase.epochs - 1} at most where epochs are {phase.epochs}: each takes one view, "
-        "and one of them the image as it is"
+        f"must be at most {phase.epochs - 1} with {phase.epochs} epochs: one epoch uses the "
+        "original images, each other epoch one copy"
     )

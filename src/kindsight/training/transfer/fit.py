@@ -1,9 +1,8 @@
-"""The images of a training of a backbone by gradient: they themselves, or what is frozen of them.
+"""Prepare a transfer training: images, or cached activations of its frozen layers.
 
-A phase that does nothing to images learns from what its frozen layers give for each, which LiteRT
-computes once and the cache keeps; so does one that augments them, if some views of each are to be
-kept. Any other phase that augments or mixes images runs them through the frozen layers in each
-step.
+A phase without augmentation is trained on activations that LiteRT computes once and the cache
+stores; so is a phase with augmentation and `cached_copies`. Other phases run the frozen layers in
+each step.
 """
 
 from __future__ import annotations
@@ -25,10 +24,10 @@ from kindsight.models.worker.process import KerasProcess
 from kindsight.threads import count_cores
 from kindsight.training.activation_cache import ActivationFile, CopyPlan, cache_activations
 from kindsight.training.common import Progress
-from kindsight.training.engine.jobs import JobInputs, Source
+from kindsight.training.engine.job_inputs import JobInputs, Source
 from kindsight.training.engine.plan import Phase
 from kindsight.training.network.fit import NetworkImages, prepare_network
-from kindsight.training.transfer.cache_plan import Wish, admit, make_room, views_to_keep
+from kindsight.training.transfer.cache_plan import CacheRequest, admit, copies_to_cache, make_room
 from kindsight.training.transfer.settings import TransferTrainer
 
 __all__ = ["TransferImages", "describe_layers", "prepare_transfer"]
@@ -42,43 +41,42 @@ def prepare_transfer(
     progress: Progress | None = None,
     keras: KerasProcess | None = None,
 ) -> TransferImages:
-    """Find or make the backbone, and the resized images of a dataset."""
+    """Find or build the backbone, and find or compute the resized images of a dataset."""
     files = training.backbone(progress, keras)
-    told = None
-    if keras is not None:  # before images are read, a name that no layer has is an error
-        told = _describe(training, files, max(2, len(dataset.present_classes())), keras)
+    description = None
+    if keras is not None:  # report unknown layer names before reading images
+        classes = max(2, len(dataset.present_classes()))
+        description = _describe(training, files, classes, keras)
     images = prepare_network(training, dataset, progress)
-    return TransferImages(training, images.stored, images.dataset, files, told)
+    return TransferImages(training, images.stored, images.dataset, files, description)
 
 
 def describe_layers(
     training: TransferTrainer, classes: int, keras: KerasProcess, progress: Progress | None = None
 ) -> tuple[LayerRow, ...]:
-    """Return the table of the layers that a training would have.
+    """Return the table of layers that a training would have.
 
     Raises
     ------
     SettingsError
-        For a cut or layers to freeze that the backbone does not have.
+        If the backbone lacks the cut layer or a layer to freeze.
     """
-    told = _describe(training, training.backbone(progress, keras), classes, keras)
-    return _layers(told)
+    return _layers(_describe(training, training.backbone(progress, keras), classes, keras))
 
 
 @dataclass(frozen=True)
 class TransferImages(NetworkImages):
-    """The resized images that a backbone is trained on.
+    """The resized images, and the backbone, of a transfer training.
 
     Parameters
     ----------
     files : BackboneFiles
-        The backbone.
-    told : dict, optional
-        What was said of the network before: see :func:`.transfer.describe_transfer`.
+    description : dict, optional
+        See :func:`kindsight.models.networks.transfer.describe_transfer`.
     """
 
     files: BackboneFiles
-    told: dict[str, Any] | None = None
+    description: dict[str, Any] | None = None
 
     def inputs(
         self,
@@ -89,79 +87,82 @@ class TransferImages(NetworkImages):
         keras: KerasProcess,
         progress: Progress | None = None,
     ) -> JobInputs:
-        """Return what is trained, and on what; see :meth:`.NetworkImages.inputs`."""
+        """Return the network and its training data; see :meth:`.NetworkImages.inputs`."""
         training = self.training
         assert isinstance(training, TransferTrainer)
-        told = self.told
-        if told is None or told["classes"] != len(classes):
-            told = _describe(training, self.files, len(classes), keras)
+        description = self.description
+        if description is None or description["classes"] != len(classes):
+            description = _describe(training, self.files, len(classes), keras)
         network = training.network(self.files).to_dict()
-        network |= {"cut": told["cut"], "freezes": told["freezes"]}
-        borders, changed = told["borders"][: len(phases)], told["changed"][: len(phases)]
-        wishes = [
-            self._wish(phase, border, rows, validation, keras)
-            for phase, border in zip(phases, borders, strict=True)
+        network |= {"cut": description["cut"], "freezes": description["freezes"]}
+        cuts = description["frozen_cuts"][: len(phases)]
+        changed = description["changed"][: len(phases)]
+        requests = [
+            self._request(phase, cut, rows, validation, keras)
+            for phase, cut in zip(phases, cuts, strict=True)
         ]
-        kept, notes = admit(wishes)
-        for phase, border, learned in zip(phases, borders, changed, strict=True):
-            if border is None and views_to_keep(phase) is not None:
-                notes += _why_nothing_is_kept(phase, learned=learned)
-        sources = self._sources(kept, progress)
+        requests, notes = admit(requests)
+        for phase, cut, trained in zip(phases, cuts, changed, strict=True):
+            if cut is None and copies_to_cache(phase) is not None:
+                notes += _no_cache_notes(phase, trained=trained)
+        sources = self._sources(requests, progress)
         identity = {**network, "backbone": self.files.digest}
-        return JobInputs(network, identity, _layers(told), sources, tuple(notes))
+        return JobInputs(network, identity, _layers(description), sources, tuple(notes))
 
-    def _wish(
-        self, phase: Phase, border: Any, rows: Rows, validation: Rows, keras: KerasProcess
-    ) -> Wish | None:
-        """Return what a phase would learn from; None for images."""
-        views = views_to_keep(phase)
-        if border is None or views is None:
+    def _request(
+        self, phase: Phase, cut: Any, rows: Rows, validation: Rows, keras: KerasProcess
+    ) -> CacheRequest | None:
+        """Return the activations that a phase is trained on; None for images."""
+        copies = copies_to_cache(phase)
+        if cut is None or copies is None:
             return None
         counts = np.full(len(self.stored), -1, np.int64)
-        counts[validation] = 0  # judged as they are
-        counts[rows] = views
-        lower = ensure_frozen_base(self.files, border["layer"], keras, features=False)
+        counts[validation] = 0
+        counts[rows] = copies
+        base = ensure_frozen_base(self.files, cut["layer"], keras, features=False)
         training = self.training
         file = ActivationFile(
-            self.stored, lower, training.spec(), training.seed, Cache(training.cache)
+            self.stored, base, training.spec(), training.seed, Cache(training.cache)
         )
-        return Wish(file, (CopyPlan((0,), phase.augment), counts))
+        return CacheRequest(file, (CopyPlan((0,), phase.augment), counts))
 
-    def _sources(self, wishes: Sequence[Wish | None], progress: Progress | None) -> list[Source]:
-        """Find or make what the frozen parts give."""
+    def _sources(
+        self, requests: Sequence[CacheRequest | None], progress: Progress | None
+    ) -> list[Source]:
+        """Find or compute the activations of each phase."""
 
         def step(done: int, total: int) -> None:
             if progress is not None:
                 progress("frozen", done, total)
 
-        make_room(wishes)
-        made: dict[tuple[str, str], Source] = {}
+        make_room(requests)
+        sources: dict[tuple[str, str], Source] = {}
         with ExitStack() as stack:
-            for wish in wishes:
-                if wish is None or wish.key in made:
+            for request in requests:
+                if request is None or request.key in sources:
                     continue
-                views = cache_activations(
-                    wish.file, *wish.wanted, workers=self.training.workers, progress=step
+                found = cache_activations(
+                    request.file, *request.copies, workers=self.training.workers, progress=step
                 )
-                stack.callback(views.close)
-                lower = wish.file.lower
-                made[wish.key] = Source(views.file, lower.shape, lower.stage, views.places, views)
+                stack.callback(found.close)
+                base = request.file.base
+                sources[request.key] = Source(found.file, base.shape, base.stage, found.rows, found)
             stack.pop_all()
-        return [self.pixels() if wish is None else made[wish.key] for wish in wishes]
+        return [self.pixels() if item is None else sources[item.key] for item in requests]
 
 
-def _why_nothing_is_kept(phase: Phase, *, learned: bool) -> list[str]:
-    """Say why a phase runs its frozen layers in each step, though its images stay the same."""
-    if learned:
+def _no_cache_notes(phase: Phase, *, trained: bool) -> list[str]:
+    """Return why a phase runs its frozen layers in each step although its images do not change."""
+    if trained:
         return [
-            f"What is frozen in the phase {phase.name!r} learned in a phase before, and is run "
-            "again in each epoch."
+            f"The frozen layers of the phase {phase.name!r} were trained in an earlier phase, and "
+            "run again in each epoch."
         ]
     if not phase.cached_copies:  # nothing may be frozen
         return []
     return [
-        f"No view is kept in the phase {phase.name!r}: no layer has all that is frozen before it, "
-        "and all that learns behind it."
+        f"The phase {phase.name!r} caches no copies: no single layer separates its frozen layers "
+        "from its trainable ones."
     ]
 
 
@@ -170,7 +171,6 @@ def _describe(
 ) -> dict[str, Any]:
     ends = training.ends()
     return keras.run_job(
-        lambda news: None,
         job="describe",
         network=training.network(files).to_dict(),
         classes=classes,
@@ -179,8 +179,8 @@ def _describe(
     )
 
 
-def _layers(told: dict[str, Any]) -> tuple[LayerRow, ...]:
+def _layers(description: dict[str, Any]) -> tuple[LayerRow, ...]:
     return tuple(
         LayerRow(name, kind, tuple(output), parameters, trains)
-        for name, kind, output, parameters, trains in told["layers"]
+        for name, kind, output, parameters, trains in description["layers"]
     )

@@ -1,4 +1,4 @@
-"""Training a backbone by gradient, its layers and its head chosen by the user: what it is told."""
+"""Settings of a transfer training: a backbone with chosen cut, frozen layers and head."""
 
 from __future__ import annotations
 
@@ -19,49 +19,48 @@ from kindsight.training.engine.phases import SHARED, make_phases
 from kindsight.training.engine.plan import Phase
 from kindsight.training.epoch_settings import EpochTrainer, whole_numbers
 from kindsight.training.frozen.settings import FrozenTrainer
-from kindsight.training.transfer.cache_plan import keep_views
+from kindsight.training.transfer.cache_plan import limit_copies
 
 __all__ = ["CHOICES", "TransferTrainer"]
 
 CHOICES = (
-    "cut", "freeze", "train_batch_norm", "cached_copies", "pooling",
-    "dense", "dropout", "batch_norm", "l2",
-    "phases",
+    "cut", "freeze", "train_batch_norm", "cached_copies", "pooling", "dense", "dropout",
+    "batch_norm", "l2", "phases",
 )  # fmt: skip
-"""The settings any of which, given with a backbone, means this kind of training."""
+"""Any of these settings, given with a backbone, selects this trainer."""
 
 
 @dataclass(frozen=True)
 class TransferTrainer(EpochTrainer):
-    """What a training of a backbone by gradient is told.
+    """Train a backbone by gradient descent, with frozen layers and a trainable head.
 
     Parameters
     ----------
     model : str
-        The backbone's name, or a Keras file of the user's own.
+        Name of a backbone, or path of a Keras file.
     weights : str
         ``"imagenet"``, ``"none"`` (random, by the seed) or a weights file.
     cut : str, optional
-        The layer up to which the backbone is used, such as InceptionV3's ``"mixed7"``; all of it
-        if omitted. A beginning that only one layer has is enough.
+        Layer up to which the backbone is used, such as InceptionV3's ``"mixed7"``, or an
+        unambiguous beginning of its name; the whole backbone if omitted.
     freeze : str or int
-        ``"all"``: only the head learns. ``"none"``: everything does. A number: the first so many
-        layers that have weights stay as they are. A layer's name: it and all before it stay.
+        Frozen layers: ``"all"``, ``"none"``, the first N layers with weights, or those up to a
+        layer by name.
     train_batch_norm : bool
-        Whether batch normalisation of layers that are not frozen learns, too, and takes the means
-        and variances of batches; else it stays as it is in use.
+        Whether batch normalisation of trainable layers is trained, on batch statistics; otherwise
+        it stays in inference mode.
     cached_copies : int
-        In phases that augment images: how many augmented views of each are run through the frozen
-        layers once, and kept, beside the image as it is; every epoch takes another of them. With
-        0 each epoch has views of its own, and runs them through the frozen layers in each step.
+        In phases with augmentation: augmented copies per image whose frozen activations are
+        computed once and cached, besides the original; each epoch uses another one. 0 augments
+        anew in each epoch.
     pooling, dense, dropout, batch_norm, l2
-        The head: the mean (``"average"``) or maximum (``"max"``) of each map, or all of their
-        numbers (``"flatten"``); widths of dense layers with ReLU; the share dropped before the
-        last layer; whether dense layers are normalised by batch; a penalty on its kernels.
+        The head: ``"average"``, ``"max"`` or ``"flatten"``; widths of dense layers with ReLU;
+        dropout before the last layer; batch normalisation of the dense layers; L2 penalty on
+        their kernels.
 
     Notes
     -----
-    All else is that of every training of epochs: see :class:`.by_epochs.EpochTrainer`.
+    For the other settings see :class:`.epoch_settings.EpochTrainer`.
     """
 
     model: str = "efficientnet-lite0"
@@ -73,7 +72,7 @@ class TransferTrainer(EpochTrainer):
     cached_copies: int = 0
 
     def _backbone(self) -> FrozenTrainer:
-        """Return the same backbone as a training without gradient is told of it."""
+        """Return the settings of a frozen training with the same backbone."""
         return FrozenTrainer(
             self.model, self.weights, self.size, self.resize, class_weight=self.class_weight,
             seed=self.seed, workers=self.workers, cache=self.cache,
@@ -82,9 +81,11 @@ class TransferTrainer(EpochTrainer):
     def _own_faults(self) -> list[str]:
         found = self._backbone().faults()
         if isinstance(self.model, str) and not found and len(split_model_name(self.model)) > 1:
-            found.append(f"One backbone can learn at a time. Received: {self.model!r}.")
+            found.append(
+                f"model must be a single backbone to train its layers. Received: {self.model!r}."
+            )
         if self.cut is not None and (not isinstance(self.cut, str) or not self.cut.strip()):
-            found.append(f"cut must be a layer's name. Received: {self.cut!r}.")
+            found.append(f"cut must be the name of a layer. Received: {self.cut!r}.")
         if self.train_batch_norm not in (True, False):
             found.append(
                 f"train_batch_norm must be true or false. Received: {self.train_batch_norm!r}."
@@ -108,17 +109,17 @@ class TransferTrainer(EpochTrainer):
 
     def _phases(self) -> tuple[list[Phase], list[str]]:
         shared = {name: getattr(self, name) for name in (*SHARED, "mix", "cached_copies")}
-        phases, said = make_phases(self.phases, shared, self.freeze, _name)
-        return keep_views(phases, self.phases, said)
+        phases, faults = make_phases(self.phases, shared, self.freeze, _phase_name)
+        return limit_copies(phases, self.phases, faults)
 
     def head(self) -> TrainableHead:
-        """Return the head."""
+        """Return the settings of the head."""
         return TrainableHead(
             self.pooling, whole_numbers(self.dense), self.dropout, bool(self.batch_norm), self.l2
         )
 
     def network(self, files: BackboneFiles) -> TransferNetwork:
-        """Return the network that is made of a backbone's files."""
+        """Return the network made of a backbone."""
         return TransferNetwork(
             str(files.keras.resolve()),
             self.cut or "",
@@ -128,52 +129,49 @@ class TransferTrainer(EpochTrainer):
         )
 
     def ends(self) -> tuple[str, ...] | None:
-        """Return the layers at which parts of the backbone end, where the table says."""
+        """Return the backbone's recommended cut layers, if the table lists any."""
         return get_backbone(self.model).cuts or None
 
     def resolved_compute_dtype(self) -> str:
-        """Return ``"float32"`` or ``"bfloat16"``: what this machine trains in."""
+        """Return ``"float32"`` or ``"bfloat16"``, which this machine trains in."""
         return choose_compute_dtype(self.compute_dtype, batch_norm=False)
 
     def download(self) -> str | None:
-        """Say what this training would download, from whom and how large; None for nothing."""
+        """Return a sentence on the download that the training needs; None without one."""
         return self._backbone().download()
 
     def backbone(
         self, progress: Progress | None = None, process: KerasProcess | None = None
     ) -> BackboneFiles:
-        """Find the files of the backbone, or build them, once on a machine.
-
-        Its batch normalisations are layers of their own: whoever trains may train them, too.
-        """
+        """Find or build the files of the backbone, without folding its batch normalisation."""
         return self._backbone().backbone(progress, process, fold_batch_norm=False)
 
     def describe(self) -> str:
-        """Say in a few words which network it is."""
+        """Describe the network in a few words."""
         upto = f", up to {self.cut}" if self.cut else ""
         return f"{self._backbone().describe_backbone()}{upto}"
 
     def words(self, layers: Sequence[LayerRow], classes: int) -> str:
-        """Describe the network in a line: its parts, and how many numbers learn."""
+        """Describe the network in a line: cut, head and parameters."""
         head = self.head()
-        learned = sum(row.parameters for row in layers if row.trains.startswith("trains"))
-        every = sum(row.parameters for row in layers)
-        parts = [self.model + (f" to {self.cut}" if self.cut else ""), head.pooling]
-        parts += [f"dense {units}" for units in head.dense]
-        parts += ["batch normalisation"] if head.batch_norm and head.dense else []
-        parts += [f"dropout {head.dropout:g}"] if head.dropout else []
+        trainable = sum(row.parameters for row in layers if row.trainable.startswith("trainable"))
+        total = sum(row.parameters for row in layers)
+        words = [self.model + (f" to {self.cut}" if self.cut else ""), head.pooling]
+        words += [f"dense {units}" for units in head.dense]
+        words += ["batch normalisation"] if head.batch_norm and head.dense else []
+        words += [f"dropout {head.dropout:g}"] if head.dropout else []
         last = "one sigmoid" if classes == 2 else "softmax"
-        parts.append(f"{last}; {learned:,} of {every:,} parameters learn")
-        return ", ".join(parts)
+        words.append(f"{last}; {trainable:,} of {total:,} parameters trainable")
+        return ", ".join(words)
 
     def _size(self) -> tuple[int, int]:
         return self._backbone().spec().size
 
 
-def _name(what: str | int, number: int) -> str:
-    """Name a phase after what learns in it."""
-    if what == "all":
+def _phase_name(frozen: str | int, number: int) -> str:
+    """Name a phase after its trainable layers."""
+    if frozen == "all":
         return "head"
-    if what == "none":
+    if frozen == "none":
         return "all layers"
-    return f"above {what}" if isinstance(what, str) else f"above {what} layers"
+    return f"above {frozen}" if isinstance(frozen, str) else f"above {frozen} layers"

@@ -52,7 +52,7 @@ def made(lower, folder, data, count, **options):
         file = ActivationFile(stored, lower, SPEC, 3, Cache(folder))
         views = cache_activations(file, PLAN, counts, **options)
         records = map_activations(views.file, LOW, SHAPE)
-        found = np.array(records[views.places])
+        found = np.array(records[views.rows])
         views.close()
     return views, found
 
@@ -64,7 +64,7 @@ def test_a_view_is_what_the_lower_part_gives_for_the_flipped_or_augmented_image(
     network = Interpreter(lower.tflite)
     for row in range(7):
         numbers = network(data.load(row))
-        np.testing.assert_array_equal(found[row, 0]["low"], numbers[:LOW])
+        np.testing.assert_array_equal(found[row, 0]["features"], numbers[:LOW])
         np.testing.assert_array_equal(
             found[row, 0]["map"], numbers[LOW:].reshape(SHAPE).astype(np.float16)
         )
@@ -87,7 +87,7 @@ def test_what_was_made_is_found_again_and_what_is_not_asked_for_is_not_made(lowe
     data = dataset()
     views, _ = made(lower, tmp_path, data, [1, 1, 1, 1, 0, 0, -1])
     assert (views.computed, views.reused) == (10, 0)
-    assert views.places[4].tolist()[1] == -1 and views.places[6].tolist() == [-1, -1]
+    assert views.rows[4].tolist()[1] == -1 and views.rows[6].tolist() == [-1, -1]
     views, _ = made(lower, tmp_path, data, 2)
     assert (views.computed, views.reused) == (11, 10)
     (entry,) = [item for item in Cache(tmp_path).entries() if item.kind == "views"]
