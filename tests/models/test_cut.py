@@ -11,7 +11,7 @@ from kindsight.models.networks.cut import complete_layer, cut_network
 from kindsight.models.networks.freezing import (
     freeze,
     freeze_batch_norm,
-    frozen_border,
+    last_frozen_layer,
     parse_freeze,
     summarise,
 )
@@ -138,12 +138,12 @@ def test_pooled_layers_are_no_cut(network):
 def test_freeze(network, what, training):
     freeze(network, what)
     assert trains(network) == training  # normalisation never
-    freeze(network, what, train_normalisation=True)
+    freeze(network, what, train_batch_norm=True)
     assert training <= trains(network) <= training | {"first_bn", "second_bn"}
 
 
 def test_normalisation_trains_where_it_is_told_to(network):
-    freeze(network, "first_bn", train_normalisation=True)
+    freeze(network, "first_bn", train_batch_norm=True)
     assert trains(network) == {"left", "right", "second", "second_bn"}
     freeze_batch_norm(network)
     assert trains(network) == {"left", "right", "second"}
@@ -154,7 +154,7 @@ def test_unfrozen_network_keeps_normalisation_in_inference_mode(network):
     pixels = np.random.default_rng(0).normal(5, 9, (4, 16, 16, 3)).astype(np.float32)
     calm, training = network(pixels, training=False), network(pixels, training=True)
     np.testing.assert_array_equal(np.asarray(calm), np.asarray(training))
-    freeze(network, "none", train_normalisation=True)
+    freeze(network, "none", train_batch_norm=True)
     assert np.abs(np.asarray(network(pixels, training=True)) - np.asarray(calm)).max() > 0.1
 
 
@@ -265,5 +265,5 @@ def test_a_head_s_first_weights_are_of_the_seed_alone(network):
     ],
 )
 def test_the_border_lies_below_what_learns(network, learning, border):
-    found = frozen_border(network, learning)
+    found = last_frozen_layer(network, learning)
     assert (found and found.name) == border

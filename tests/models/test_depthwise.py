@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kindsight.models.steps.backbones import depthwise, quick_depthwise
+from kindsight.models.steps.depthwise import depthwise, fast_depthwise_gradients
 
 
 def gradients(convolve, images, kernel, upstream):
@@ -83,7 +83,7 @@ def test_a_layer_does_what_it_did_and_gets_its_own_way_back(more, quick):
         return [np.asarray(answer), *map(np.asarray, tape.gradient(total, layer.trainable_weights))]
 
     before = learn()
-    with quick_depthwise(model):
+    with fast_depthwise_gradients(model):
         assert ("call" in vars(layer)) is quick
         found = learn()
     assert "call" not in vars(layer)

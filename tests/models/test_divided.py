@@ -18,7 +18,7 @@ from kindsight.models.networks.fine_tuned import (
     with_head,
 )
 from kindsight.models.networks.frozen_base import list_cut_candidates
-from kindsight.models.steps.backbones import HEAD_PACE, FineTunedForward
+from kindsight.models.steps.backbones import HEAD_LEARNING_RATE, FineTunedForward
 from kindsight.models.steps.optimizers import Optimizer
 from kindsight.models.steps.trainable import TrainableNetwork
 
@@ -143,7 +143,7 @@ def test_the_heads_first_step_is_as_worked_out_by_hand(tiny, images):
     assert right == (shares.argmax(1) == targets.argmax(1)).sum()
     standard = (features - features.mean(0)) / (features.std(0) + 0.1)
     smoothed = targets * 0.9 + 0.1 / 3
-    step = 0.2 * HEAD_PACE * standard.T @ (shares - smoothed) / 9
+    step = 0.2 * HEAD_LEARNING_RATE * standard.T @ (shares - smoothed) / 9
     state = tuner.state()
     np.testing.assert_allclose(
         state["weights/logits/kernel"], before["logits/kernel"] - step, atol=1e-5

@@ -188,7 +188,7 @@ def test_of_a_tuned_network_what_was_tuned_is_shown(tmp_path, share, views):
     head = LinearHead(np.ones((6, 2), np.float32), np.zeros(2, np.float32))
     told = np.zeros(6, np.float32), np.ones(6, np.float32)
     network = build_fine_tuned(backbone, layout, "low", head, 1.0, *told)
-    for variable in network.upper.get_layer("high_conv").trainable_variables:
+    for variable in network.top.get_layer("high_conv").trainable_variables:
         variable.assign(variable + 3)
     full = network.full if views == (0,) else average_over_flips(network.full, views)
     if share < 1:
@@ -201,7 +201,7 @@ def test_of_a_tuned_network_what_was_tuned_is_shown(tmp_path, share, views):
     assert not left_out and within is (share < 1 or len(views) > 1)
     batch = PIXELS[None].astype(np.float32)
     between = keras.Model(backbone.input, backbone.get_layer("low_out").output)(batch)
-    expected = np.asarray(network.upper.get_layer("high_conv")(between))[0]
+    expected = np.asarray(network.top.get_layer("high_conv")(between))[0]
     np.testing.assert_allclose(np.moveaxis(found[2].maps, 0, -1), expected, rtol=1e-4)
     (last,), left_out, _ = collect_maps(tmp_path / "n.keras", PIXELS, 1, 64)
     assert {last.name, *left_out} == {"low_conv", "low_out", "high_conv"}

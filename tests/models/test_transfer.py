@@ -272,7 +272,7 @@ def test_convolutions_in_bfloat16_differ_by_rounding_alone(file):
 def test_what_is_said_of_a_network(file):
     told = describe_transfer(network(file, ("all", "jo", 1), cut="second"), 2, None)
     assert told["cut"] == "second" and told["freezes"] == ["all", "join", 1]
-    assert told["borders"] == [
+    assert told["frozen_cuts"] == [
         {"layer": "second", "shape": [3, 4, 6]},
         {"layer": "drop", "shape": [6, 8, 5]},  # behind join, where nothing learns either
         {"layer": "first_relu", "shape": [6, 8, 4]},

@@ -21,7 +21,7 @@ from kindsight.training.activation_cache import cache_activations, map_activatio
 from kindsight.training.engine.history import History
 from kindsight.training.engine.job_inputs import JobInputs
 from kindsight.training.engine.plan import Phase
-from kindsight.training.engine.worker import _plan
+from kindsight.training.engine.worker import training_plan
 from kindsight.training.network import fit as network_fit
 from kindsight.training.transfer.settings import TransferTrainer
 from network_process import shared_process
@@ -284,7 +284,7 @@ def test_views_that_are_kept_are_run_once(pair, own, tmp_path, process, monkeypa
     def store(file, *arguments, **options):
         views = cache_activations(file, *arguments, **options)
         pixels = file.stored.pixels(np.arange(len(file.stored)))
-        made.append(([str(digest) for digest in file.stored.dataset.digest], pixels, views.places))
+        made.append(([str(digest) for digest in file.stored.dataset.digest], pixels, views.rows))
         return views
 
     monkeypatch.setattr("kindsight.training.transfer.fit.cache_activations", store)
@@ -305,11 +305,11 @@ def test_views_that_are_kept_are_run_once(pair, own, tmp_path, process, monkeypa
     (job,) = [job for job in jobs if job["job"] == "train"]
     assert [source["layer"] for source in job["sources"]] == ["relu2", ""]
     (arrays,) = told
-    places = arrays["places_0"]
+    places = arrays["rows_0"]
     assert places.shape == (36, 4) and len(np.unique(places)) == 36 * 4
-    assert arrays["val_places_0"].shape == (12,) and arrays["places_1"].shape == (36,)
+    assert arrays["val_rows_0"].shape == (12,) and arrays["rows_1"].shape == (36,)
     # What the child learns from is augmented already; the second phase augments for itself.
-    first, second = _plan(job).phases
+    first, second = training_plan(job).phases
     assert first.augment == Augment() and second.augment == Augment.recipe("classic")
     # By Keras alone: images as they are, and their first views.
     maps = map_activations(Path(job["sources"][0]["file"]), 0, (10, 10, 8))["map"]

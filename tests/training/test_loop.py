@@ -11,11 +11,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from learner import TinyLearner, coloured
+from numpy_network import NumpyNetwork, coloured
 
 from kindsight.augment import Augment
 from kindsight.errors import SettingsError
-from kindsight.training.engine.batches import Batches, ahead
+from kindsight.training.engine.batches import Batches, prefetch
 from kindsight.training.engine.checkpoints import CheckpointWriter, read_checkpoint
 from kindsight.training.engine.loop import Loop
 from kindsight.training.engine.plan import Phase, Plan
@@ -35,7 +35,7 @@ def loop(plan, learner, tmp_path=None, data=None, **options):
     news = []
     made = Loop(
         plan, data or training_data(), learner, seed=options.get("seed", 3), key="key",
-        writer=options.get("writer") or CheckpointWriter(path, 0.0), tell=news.append,
+        writer=options.get("writer") or CheckpointWriter(path, 0.0), send=news.append,
         stop=options.get("stop") or threading.Event(), workers=options.get("workers", 2),
     )  # fmt: skip
     return made, news
@@ -49,7 +49,7 @@ PLAN = Plan((Phase("only", 4, 8, "sgd", 0.5, augment=Augment.recipe("light")),))
 
 
 def test_epochs_steps_and_news_are_in_order():
-    learner = TinyLearner()
+    learner = NumpyNetwork()
     made, news = loop(PLAN, learner)
     history = made.run()
     steps = [call for call in learner.calls if call[0] == "step"]
@@ -88,11 +88,11 @@ def test_batches_do_not_depend_on_who_makes_them_and_when():
     backwards = [batches.make(5, step, order) for step in reversed(range(len(batches)))][::-1]
     for one, other in zip(alone, backwards, strict=True):
         assert (one.images == other.images).all() and (one.targets == other.targets).all()
-        assert one.address == other.address
+        assert one.random_key == other.random_key
     assert any((batch.targets.max(1) < 1).any() for batch in alone)  # mixed
     histories = []
     for workers in (1, 4):
-        learner = TinyLearner()
+        learner = NumpyNetwork()
         histories.append((without_time(loop(PLAN, learner, workers=workers)[0].run()), learner))
     assert histories[0][0] == histories[1][0]
     assert (histories[0][1].kernel == histories[1][1].kernel).all()
@@ -103,7 +103,7 @@ def test_only_a_few_batches_are_made_ahead():
 
     made, taken = [], 0
     with ThreadPoolExecutor(1) as executor:
-        for value in ahead(lambda step: made.append(step) or step, 2, 40, executor):
+        for value in prefetch(lambda step: made.append(step) or step, 2, 40, executor):
             assert value == 2 + taken
             taken += 1
             assert len(made) <= taken + 4
@@ -114,11 +114,11 @@ def test_the_best_weights_are_kept_or_the_last():
     plan = [Phase("fine", 3, 8, "sgd", 0.3), Phase("wild", 2, 8, "sgd", 4000.0)]
     learners = {}
     for final_weights in ("best", "last"):
-        learners[final_weights] = TinyLearner()
+        learners[final_weights] = NumpyNetwork()
         history = loop(Plan(plan, final_weights), learners[final_weights])[0].run()
     best = history.best_epoch
     assert best < 5 and history.rows()[-1].val_loss > history.rows()[best - 1].val_loss
-    again = TinyLearner()
+    again = NumpyNetwork()
     loop(Plan([Phase("fine", min(best, 3), 8, "sgd", 0.3)], "last"), again)[0].run()
     if best <= 3:
         assert (learners["best"].kernel == again.kernel).all()
@@ -126,7 +126,7 @@ def test_the_best_weights_are_kept_or_the_last():
 
 
 def test_the_best_may_be_the_surest():
-    class Told(TinyLearner):
+    class Told(NumpyNetwork):
         """Is the most often right after the first epoch, and the surest after the second."""
 
         def __init__(self):
@@ -149,36 +149,36 @@ def test_the_best_may_be_the_surest():
 
 def test_patience_ends_a_phase_and_the_next_one_begins():
     plan = Plan([Phase("still", 9, 8, "sgd", 1e-12, patience=2), Phase("on", 1, 8, "sgd", 0.5)])
-    history = loop(plan, TinyLearner())[0].run()
+    history = loop(plan, NumpyNetwork())[0].run()
     # The first epoch is the best of equals; two more are waited for.
     assert [row.phase for row in history] == ["still"] * 3 + ["on"]
 
 
 def test_without_validation_the_training_loss_tells_the_best():
     data = training_data(30, 0)
-    history = loop(PLAN, TinyLearner(), data=data)[0].run()
+    history = loop(PLAN, NumpyNetwork(), data=data)[0].run()
     assert not history.validated and history.best_epoch is not None
 
 
 def test_a_loss_that_is_no_number_ends_the_training():
-    learner = TinyLearner(fail_at=10)  # in the third epoch
+    learner = NumpyNetwork(fail_at=10)  # in the third epoch
     history = loop(PLAN, learner)[0].run()
     assert len(history) == 3 and math.isnan(history.rows()[-1].loss)
     assert history.best_epoch in (1, 2)
     with pytest.raises(SettingsError, match=r"in epoch 1, at a learning rate of 0\.5.*lower"):
-        loop(PLAN, TinyLearner(fail_at=1))[0].run()
+        loop(PLAN, NumpyNetwork(fail_at=1))[0].run()
 
 
 # Going on ---------------------------------------------------------------------------------------
 
 
 def test_stopped_after_any_step_it_goes_on_to_the_bit(tmp_path):
-    wanted = TinyLearner()
+    wanted = NumpyNetwork()
     history = loop(PLAN, wanted)[0].run()
     path = tmp_path / "checkpoint.npz"
     for stopped in range(1, 16):
         path.unlink(missing_ok=True)
-        stop, learner = threading.Event(), TinyLearner()
+        stop, learner = threading.Event(), NumpyNetwork()
         real, count = learner.step, iter(range(1, 100))
 
         def step(*arguments, real=real, count=count, stop=stop, stopped=stopped):
@@ -189,7 +189,7 @@ def test_stopped_after_any_step_it_goes_on_to_the_bit(tmp_path):
         learner.step = step
         with CheckpointWriter(path, 1e9) as writer, pytest.raises(StoppedError):
             loop(PLAN, learner, stop=stop, writer=writer)[0].run()
-        second = TinyLearner()
+        second = NumpyNetwork()
         made, news = loop(PLAN, second, tmp_path)
         found = made.run(read_checkpoint(path, "key"))
         assert without_time(found) == without_time(history)
@@ -202,10 +202,10 @@ def test_stopped_after_any_step_it_goes_on_to_the_bit(tmp_path):
 
 
 def test_a_finished_training_is_not_trained_again(tmp_path):
-    first = TinyLearner()
+    first = NumpyNetwork()
     with CheckpointWriter(tmp_path / "checkpoint.npz", 0.0) as writer:
         history = loop(PLAN, first, writer=writer)[0].run()
-    second = TinyLearner()
+    second = NumpyNetwork()
     found = loop(PLAN, second)[0].run(read_checkpoint(tmp_path / "checkpoint.npz", "key"))
     steps = sum(call[0] == "step" for call in second.calls)
     assert steps < 16 and without_time(found) == without_time(history)
@@ -214,12 +214,12 @@ def test_a_finished_training_is_not_trained_again(tmp_path):
 
 def test_a_checkpoint_that_does_not_fit_is_not_used(tmp_path):
     with CheckpointWriter(tmp_path / "checkpoint.npz", 0.0) as writer:
-        loop(PLAN, TinyLearner(), writer=writer)[0].run()
+        loop(PLAN, NumpyNetwork(), writer=writer)[0].run()
     checkpoint = read_checkpoint(tmp_path / "checkpoint.npz", "key")
-    other = TinyLearner(classes=3)
+    other = NumpyNetwork(classes=3)
     with pytest.raises((ValueError, IndexError)):
         other.set_state({"weights": checkpoint.arrays["now/weights"]})
-    wanted = TinyLearner(classes=2)
+    wanted = NumpyNetwork(classes=2)
     history = loop(PLAN, wanted)[0].run()
     for spoil in (
         lambda c: c.numbers.pop("history"),
@@ -229,7 +229,7 @@ def test_a_checkpoint_that_does_not_fit_is_not_used(tmp_path):
     ):
         spoilt = read_checkpoint(tmp_path / "checkpoint.npz", "key")
         spoil(spoilt)
-        learner = TinyLearner()
+        learner = NumpyNetwork()
         assert without_time(loop(PLAN, learner)[0].run(spoilt)) == without_time(history)
         assert (learner.kernel == wanted.kernel).all()
 
@@ -238,7 +238,7 @@ CHILD = """
 import json, os, signal, sys, threading
 sys.path.insert(0, {tests!r})
 from pathlib import Path
-from test_loop import PLAN, Loop, CheckpointWriter, training_data, read_checkpoint, TinyLearner
+from test_loop import PLAN, Loop, CheckpointWriter, training_data, read_checkpoint, NumpyNetwork
 path, stop = Path(sys.argv[1]), int(sys.argv[2])
 count = 0
 
@@ -253,7 +253,7 @@ def watch(event, arguments):
     if event in ("os.rename", "os.remove", "open") and ".npz" in name:
         note()
 
-learner = TinyLearner()
+learner = NumpyNetwork()
 real = learner.step
 
 def step(*arguments):
@@ -264,7 +264,7 @@ learner.step = step
 sys.addaudithook(watch)
 with CheckpointWriter(path, 0.0) as writer:
     loop = Loop(
-        PLAN, training_data(), learner, seed=3, key="key", writer=writer, tell=lambda news: None,
+        PLAN, training_data(), learner, seed=3, key="key", writer=writer, send=lambda news: None,
         stop=threading.Event(), workers=2,
     )
     history = loop.run(read_checkpoint(path, "key"))
@@ -301,7 +301,7 @@ def test_killed_at_random_moments_it_ends_the_same_to_the_bit(tmp_path):
 
 def test_validation_images_are_never_augmented(monkeypatch):
     data, judged = training_data(), []
-    learner = TinyLearner()
+    learner = NumpyNetwork()
     judge = learner.evaluate
     monkeypatch.setattr(
         learner, "evaluate", lambda pixels, targets: judged.append(pixels) or judge(pixels, targets)
@@ -316,15 +316,15 @@ def test_out_of_time_it_judges_the_epoch_under_way_and_ends(monkeypatch):
     now = [0.0]
     monkeypatch.setattr("kindsight.training.engine.loop.time.monotonic", lambda: now[0])
 
-    class Slow(TinyLearner):
+    class Slow(NumpyNetwork):
         def step(self, *given):
             now[0] += 1
             return super().step(*given)
 
     learner = Slow()
-    history = loop(PLAN, learner)[0].run(until=6.5)
+    history = loop(PLAN, learner)[0].run(deadline=6.5)
     # Four steps an epoch: the second one ends with its third step.
     assert sum(call[0] == "step" for call in learner.calls) == 7
     assert [(row.epoch, row.val_loss is None) for row in history] == [(1, False), (2, False)]
     other = Slow()
-    assert len(loop(PLAN, other)[0].run(until=now[0] - 1)) == 0 and not other.calls
+    assert len(loop(PLAN, other)[0].run(deadline=now[0] - 1)) == 0 and not other.calls

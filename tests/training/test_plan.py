@@ -9,11 +9,13 @@ import pytest
 from kindsight.augment import Augment
 from kindsight.errors import SettingsError
 from kindsight.models.steps.optimizers import Optimizer
-from kindsight.training.engine.plan import Phase, Plan, learning_rate
+from kindsight.training.engine.plan import Phase, Plan, scheduled_learning_rate
 
 
 def rates(schedule, warmup, steps, highest=1.0):
-    return [learning_rate(schedule, highest, warmup, step, steps) for step in range(steps)]
+    return [
+        scheduled_learning_rate(schedule, highest, warmup, step, steps) for step in range(steps)
+    ]
 
 
 def test_constant_with_warm_up():
@@ -50,17 +52,17 @@ def test_rates_are_positive_and_no_higher_than_meant(schedule, warmup):
 def test_a_phase_counts_steps_through_its_epochs():
     phase = Phase(epochs=2, schedule="cosine", learning_rate=1.0, warmup=0.5)
     # Two epochs of four steps: two of warm-up, then six of cosine.
-    assert phase.rate(0, 4) == pytest.approx(1 / 3)
-    assert phase.rate(2, 4) == 1
-    assert phase.rate(5, 4) == pytest.approx(0.5)
+    assert phase.learning_rate_at(0, 4) == pytest.approx(1 / 3)
+    assert phase.learning_rate_at(2, 4) == 1
+    assert phase.learning_rate_at(5, 4) == pytest.approx(0.5)
 
 
 def test_what_an_optimiser_takes_unasked():
-    assert Phase().rule() == Optimizer("rmsprop", 0.0, 0.0)
-    assert Phase(optimizer="sgd").rule() == Optimizer("sgd", 0.9, 0.0)
-    assert Phase(optimizer="sgd", momentum=0.0).rule() == Optimizer("sgd", 0.0, 0.0)
-    assert Phase(optimizer="adamw").rule() == Optimizer("adamw", 0.0, 0.004)
-    assert (Phase().highest_rate, Phase(optimizer="sgd").highest_rate) == (0.001, 0.01)
+    assert Phase().update_rule() == Optimizer("rmsprop", 0.0, 0.0)
+    assert Phase(optimizer="sgd").update_rule() == Optimizer("sgd", 0.9, 0.0)
+    assert Phase(optimizer="sgd", momentum=0.0).update_rule() == Optimizer("sgd", 0.0, 0.0)
+    assert Phase(optimizer="adamw").update_rule() == Optimizer("adamw", 0.0, 0.004)
+    assert (Phase().peak_learning_rate, Phase(optimizer="sgd").peak_learning_rate) == (0.001, 0.01)
 
 
 def test_all_faults_are_said_at_once():
@@ -118,11 +120,11 @@ def test_every_setting_is_in_the_saved_phase():
 
 
 def test_it_is_told_in_words():
-    assert Phase().words() == "rmsprop, learning rate 0.001, batches of 20"
+    assert Phase().describe() == "rmsprop, learning rate 0.001, batch size 20"
     long = Phase(
         optimizer="sgd", schedule="one-cycle", warmup=1, label_smoothing=0.1, patience=3
-    ).words()
+    ).describe()
     assert long == (
-        "sgd, learning rate 0.01, one-cycle, 1 epochs of warm-up, momentum 0.9, batches of 20, "
+        "sgd, learning rate 0.01, one-cycle, 1 epochs of warm-up, momentum 0.9, batch size 20, "
         "label smoothing 0.1, patience 3"
     )

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from learner import TinyLearner, coloured
+from numpy_network import NumpyNetwork, coloured
 
 from kindsight.augment import Augment
 from kindsight.training.engine.batches import Batches
@@ -16,13 +16,13 @@ def sweep(learner, **options):
     heard = []
     found = sweep_rates(
         learner, Phase(optimizer="sgd"), batches, workers=1,
-        hear=lambda *news: heard.append(news), **options,
+        progress=lambda *news: heard.append(news), **options,
     )  # fmt: skip
     return found, heard
 
 
 def test_rates_rise_evenly_on_the_logarithm():
-    learner = TinyLearner()
+    learner = NumpyNetwork()
     found, heard = sweep(learner, steps=50)
     tried = [call[2] for call in learner.calls if call[0] == "step"]
     assert tried == list(found.rates) and len(found.losses) == len(tried)
@@ -36,7 +36,7 @@ def test_rates_rise_evenly_on_the_logarithm():
 
 
 def test_it_stops_where_the_loss_bursts():
-    learner = TinyLearner(fail_at=20)
+    learner = NumpyNetwork(fail_at=20)
     found, _ = sweep(learner)
     assert len(found.rates) == 20
     assert found.to_dict()["losses"][-1] is None and found.to_dict()["losses"][0] > 0

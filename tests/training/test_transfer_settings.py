@@ -191,7 +191,7 @@ def test_kept_views_of_all_phases_are_those_that_each_has_a_use_for():
     )  # fmt: skip
     assert training.faults() == []
     assert [phase.cached_copies for phase in training.plan().phases] == [0, 4, 0, 0, 2, 1, 3]
-    assert training.plan().phases[1].words().endswith("frozen: all, 4 views kept")
+    assert training.plan().phases[1].describe().endswith("frozen: all, 4 cached copies")
     assert read_phase("cached-copies=3") == {"cached_copies": 3}
 
 

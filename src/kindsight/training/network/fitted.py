@@ -27,7 +27,7 @@ from kindsight.threads import map_ordered, single_threaded_opencv
 from kindsight.training.common import share_outside
 from kindsight.training.engine.checkpoints import CHECKPOINT_FILE
 from kindsight.training.engine.history import History
-from kindsight.training.engine.plan import pace_words
+from kindsight.training.engine.plan import describe_layer_decay_and_ema
 from kindsight.training.epoch_settings import EpochTrainer
 from kindsight.training.fine_tuning_result import FineTuningResult
 from kindsight.training.parity import compare_logits, distinct_rows, run_tflite
@@ -221,7 +221,7 @@ class FittedNetwork:
         if plan.final_weights != "last":
             kept += str(self.history.best_epoch)
         several = len(plan.phases) > 1
-        how = f"in {len(plan.phases)} phases" if several else plan.phases[0].words()
+        how = f"in {len(plan.phases)} phases" if several else plan.phases[0].describe()
         made = {
             "Network": self.training.describe(),
             "Layers": self.words(),
@@ -230,12 +230,12 @@ class FittedNetwork:
         for number, phase in enumerate(plan.phases, 1):
             if several:
                 made[f"Phase {number}"] = (
-                    f"{phase.name}: at most {phase.epochs} epochs, {phase.words()}; "
+                    f"{phase.name}: at most {phase.epochs} epochs, {phase.describe()}; "
                     f"augmentation: {phase.augment}"
                 )
             else:
                 made["Augmentation"] = str(phase.augment)
-        if more := pace_words(self.training.layer_decay, self.training.ema_decay):
+        if more := describe_layer_decay_and_ema(self.training.layer_decay, self.training.ema_decay):
             made["Weights"] = more
         return ReportSections(made, CALIBRATED_BY if self.folds else "", layers=self.layers)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 
-class TinyLearner:
+class NumpyNetwork:
     """Learns with SGD and momentum; its chance is addressed, as the real one's is."""
 
     def __init__(self, classes: int = 2, fail_at: int = 0) -> None:
