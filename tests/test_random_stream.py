@@ -1,4 +1,4 @@
-"""Chance that has an address: published numbers, and nothing that depends on the batch."""
+"""Counter-based random numbers: published values, and independence of the batch."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def plain_philox(counter: tuple[int, int, int, int], key: tuple[int, int]) -> tu
     return left0, right0, left1, right1
 
 
-# Known answers of Philox4x32-10 that its authors publish with Random123 (kat_vectors).
+# Known outputs of Philox4x32-10 that its authors publish with Random123 (kat_vectors).
 KNOWN = [
     ("00000000 00000000 00000000 00000000", "00000000 00000000",
      "6627e8d5 e169c58d bc57ac4c 9b00dbd8"),
@@ -53,11 +53,11 @@ def words(text: str) -> tuple[int, ...]:
     return tuple(int(word, 16) for word in text.split())
 
 
-@pytest.mark.parametrize(("counter", "key", "answer"), KNOWN)
-def test_philox_gives_the_answers_that_its_authors_publish(counter, key, answer):
+@pytest.mark.parametrize(("counter", "key", "output"), KNOWN)
+def test_philox_gives_the_published_outputs(counter, key, output):
     given_ = np.array([words(counter)] * 2, np.uint64)
-    assert philox(given_, words(key)).tolist() == [list(words(answer))] * 2
-    assert plain_philox(words(counter), words(key)) == words(answer)
+    assert philox(given_, words(key)).tolist() == [list(words(output))] * 2
+    assert plain_philox(words(counter), words(key)) == words(output)
 
 
 @given(st.lists(st.tuples(*[epochs] * 4), min_size=1, max_size=5), st.tuples(epochs, epochs))
@@ -67,7 +67,7 @@ def test_philox_of_many_is_philox_of_each(counters, key):
 
 
 @given(seeds, purposes, epochs, st.integers(0, 2**63 - 1))
-def test_numbers_are_what_the_address_says(seed, purpose, epoch, index):
+def test_numbers_follow_from_their_arguments(seed, purpose, epoch, index):
     text = f"uniforms:{seed}:{purpose}".encode()
     digest = hashlib.blake2b(text, digest_size=8, person=b"kindsight chance").digest()
     key = int.from_bytes(digest[:4], "little"), int.from_bytes(digest[4:], "little")
@@ -100,7 +100,7 @@ def test_a_permutation_holds_every_number_once_and_a_longer_one_keeps_the_order(
     assert longer[longer < short].tolist() == order.tolist()
 
 
-def test_seed_purpose_epoch_and_index_each_make_other_numbers():
+def test_seed_purpose_epoch_and_index_each_change_the_numbers():
     rows = [
         uniforms(seed, purpose, epoch, np.array([index]), 8)[0]
         for seed in (0, 1, -1, 2**64)
@@ -113,7 +113,7 @@ def test_seed_purpose_epoch_and_index_each_make_other_numbers():
     assert permutation(0, "a", 0, 50).tolist() != permutation(0, "b", 0, 50).tolist()
 
 
-def test_the_same_seed_gives_the_same_numbers_for_ever():
+def test_pinned_numbers():
     # Written down once: a change here would change every training of the past.
     assert uniforms(7, "example", 3, np.array([0, 41]), 2).tolist() == PINNED
     assert permutation(7, "example", 3, 8).tolist() == PINNED_ORDER
@@ -133,7 +133,7 @@ def test_numbers_are_uniform_and_unrelated():
     assert np.abs(following).max() < 5 / np.sqrt(50_000)
 
 
-def test_all_orders_of_four_come_up_alike():
+def test_all_orders_of_four_are_equally_likely():
     orders = [tuple(permutation(3, "orders", epoch, 4)) for epoch in range(2400)]
     found, counts = np.unique(orders, axis=0, return_counts=True)
     # 24 orders, 100 times each: chi-square of 23 degrees is above 49.7 once in a thousand.
@@ -144,20 +144,20 @@ def test_all_orders_of_four_come_up_alike():
 @pytest.mark.parametrize(
     ("arguments", "rule"),
     [
-        (("0", "p", 0, np.arange(2), 1), "seed must be a whole number. Received: '0'"),
-        ((0, "p", -1, np.arange(2), 1), "epoch must be a whole number from 0 to 4,294,967,295"),
-        ((0, "p", 2**32, np.arange(2), 1), "Received: 4294967296"),
-        ((0, "p", 0.5, np.arange(2), 1), "Received: 0.5"),
-        ((0, "p", 0, np.arange(2), -1), "count must be a whole number from 0"),
-        ((0, "p", 0, np.arange(2) / 2, 1), "index must be whole numbers in one dimension"),
+        (("0", "p", 0, np.arange(2), 1), "`seed` must be an integer; got '0'"),
+        ((0, "p", -1, np.arange(2), 1), "`epoch` must be an integer from 0 to 4,294,967,295"),
+        ((0, "p", 2**32, np.arange(2), 1), "got 4294967296"),
+        ((0, "p", 0.5, np.arange(2), 1), "got 0.5"),
+        ((0, "p", 0, np.arange(2), -1), "`count` must be an integer from 0"),
+        ((0, "p", 0, np.arange(2) / 2, 1), "`index` must be integers in one dimension"),
         ((0, "p", 0, np.arange(4).reshape(2, 2), 1), r"array of shape \(2, 2\)"),
     ],
 )
-def test_what_is_no_address_is_refused(arguments, rule):
+def test_invalid_arguments_are_refused(arguments, rule):
     with pytest.raises(UsageError, match=rule):
         uniforms(*arguments)
 
 
 def test_a_negative_length_is_refused():
-    with pytest.raises(UsageError, match="n must be a whole number from 0"):
+    with pytest.raises(UsageError, match="`n` must be an integer from 0"):
         permutation(0, "p", 0, -1)

@@ -1,4 +1,4 @@
-"""Files that are whole or absent: written to a temporary name, then renamed."""
+"""Atomic writing of files (JSON, CSV, text), and reading of TOML settings."""
 
 from __future__ import annotations
 
@@ -24,17 +24,18 @@ else:
 __all__ = ["clear_leftovers", "read_toml", "replacing", "write_csv", "write_json", "write_text"]
 
 MAX_TOML_BYTES = 2**20
+"""Limit of the size of a TOML file."""
 
 
 @contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Give a temporary path beside `path`; rename it there when the block ends without an error.
+    """Yield a temporary path, which is renamed to `path` if the block ends without an error.
 
     Parameters
     ----------
     path : path
-        Where the file will stand. A file that is there already is replaced in one step, so a
-        reader sees the old content or the new, never a part.
+        The final path. An existing file is replaced atomically: a reader sees the old content or
+        the new content, never a mixture.
 
     Yields
     ------
@@ -59,7 +60,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def clear_leftovers(folder: str | os.PathLike[str]) -> None:
-    """Delete what a process that was killed left of :func:`replacing`; nobody may be writing."""
+    """Delete temporary files of :func:`replacing` in a killed process; no other may be writing."""
     for path in Path(folder).glob(".*.part*"):
         path.unlink(missing_ok=True)
 
@@ -70,52 +71,51 @@ def read_toml(path: str | os.PathLike[str], what: str) -> dict[str, Any]:
     Parameters
     ----------
     path : path
-        At most 1 MB. Names in it need not be UTF-8: they are read byte for byte.
+        At most 1 MB. File names in it need not be valid UTF-8.
     what : str
-        What it holds, as the start of a sentence, for the error.
+        Its content, as the start of the error message: ``"A policy"``.
 
     Raises
     ------
     SettingsError
-        For a file that cannot be read, is larger, or no TOML.
+        If the file is unreadable, too large, or not valid TOML.
     """
     source = Path(path)
     try:
         with source.open("rb") as file:
             data = file.read(MAX_TOML_BYTES + 1)
         if len(data) > MAX_TOML_BYTES:
-            raise SettingsError(f"{source} must not be larger than 1 MB.")
+            raise SettingsError(f"{source} is larger than 1 MB, the limit for settings.")
         return tomllib.loads(data.decode("utf-8", "surrogateescape"))
     except OSError as error:
         raise SettingsError(
-            f"{what} must be a file that can be read. Received: {source} ({error.strerror})."
+            f"{what} must be a readable file; got {source} ({error.strerror})."
         ) from error
     except SettingsError:
         raise
     except (ValueError, RecursionError) as error:
-        raise SettingsError(f"{source} must be valid TOML. It is not: {error}.") from error
+        raise SettingsError(f"{source} must be valid TOML: {error}.") from error
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
-    """Write `text` as UTF-8; names that are not valid Unicode keep their bytes."""
+    """Write `text` as UTF-8; file names that are not valid Unicode keep their bytes."""
     try:
         content = text.encode("utf-8", "surrogateescape")
-    except UnicodeEncodeError:  # Windows has names of half characters, which stand for no bytes.
+    except UnicodeEncodeError:  # Windows allows unpaired surrogates in names.
         content = text.encode("utf-8", "surrogatepass")
     with replacing(path) as temporary:
         temporary.write_bytes(content)
 
 
 def write_json(path: str | os.PathLike[str], value: Mapping[str, Any]) -> None:
-    """Write `value` as indented JSON; NaN and infinities are refused, JSON has none."""
+    """Write `value` as indented JSON; NaN and infinities, which JSON lacks, raise ValueError."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def _needs_quotes(cell: object) -> bool:
-    """Say whether a reader could mistake a cell that the writer leaves without quotation marks.
+    """Return whether a cell needs quotes that the csv module does not write.
 
-    A CR ends a line for every reader, but the writer quotes its own line end only; blanks before a
-    cell are passed over by many.
+    Readers take a CR for a line end, and many skip leading spaces.
     """
     text = str(cell)
     return "\r" in text or text[:1] == " "
@@ -124,7 +124,7 @@ def _needs_quotes(cell: object) -> bool:
 def write_csv(
     path: str | os.PathLike[str], header: Sequence[str], rows: Iterable[Sequence[Any]]
 ) -> None:
-    """Write a table with a heading line, quoted where needed, lines ended by a single LF."""
+    """Write a CSV table with a header, quotes where needed, and LF line ends."""
     buffer = io.StringIO(newline="")
     plain = csv.writer(buffer, lineterminator="\n")
     quoted = csv.writer(buffer, lineterminator="\n", quoting=csv.QUOTE_ALL)

@@ -17,7 +17,7 @@ from kindsight.errors import BundleError, ImageError, UsageError
 from kindsight.evaluation import Evaluation, evaluate, to_probabilities
 from kindsight.images import read_bytes, read_image, resize_image
 from kindsight.models.runtime import InterpreterPool
-from kindsight.threads import in_bundles, map_ordered, single_threaded_opencv
+from kindsight.threads import in_batches, map_ordered, single_threaded_opencv
 
 if TYPE_CHECKING:
     from kindsight.dataset import ImageDataset
@@ -210,7 +210,7 @@ class Predictor:
 
         with single_threaded_opencv():
             # As many threads as networks: one more, to read ahead, was measured a tenth slower.
-            bundles = in_bundles(enumerate(names), BUNDLE, self._pool.workers)
+            bundles = in_batches(enumerate(names), BUNDLE, self._pool.workers)
             for answers in map_ordered(answer, bundles, self._pool.workers, AHEAD):
                 yield from answers
 

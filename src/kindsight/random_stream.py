@@ -1,10 +1,9 @@
-"""Chance with an address: numbers that depend on what they are for, never on what was drawn before.
+"""Counter-based random numbers: they depend on their purpose, not on earlier random numbers.
 
-Every random choice is a function of (seed, purpose, epoch, index), so it is the same whichever
-thread asks for it, in whatever batch and order, and after having been stopped and resumed.
-The generator is Philox4x32-10 (Salmon, Moraes, Dror & Shaw 2011, *Parallel random numbers: as easy
-as 1, 2, 3*, SC '11): it turns a counter of 128 bits and a key of 64 into 128 random bits, without a
-state.
+Every random number is a function of (seed, purpose, epoch, index), so it is the same on any thread,
+in any batch and order, and after a training was stopped and resumed. The generator is Philox4x32-10
+(Salmon, Moraes, Dror & Shaw 2011, *Parallel random numbers: as easy as 1, 2, 3*, SC '11), which
+maps a counter of 128 bits and a key of 64 bits to 128 random bits, without a state.
 """
 
 from __future__ import annotations
@@ -29,31 +28,30 @@ _WORD = 1 << 32
 def uniforms(
     seed: int, purpose: str, epoch: int, index: NDArray[np.int64], count: int
 ) -> NDArray[np.float64]:
-    """Give `count` uniform numbers to each index.
+    """Return `count` uniform random numbers for each index.
 
     Parameters
     ----------
     seed : int
-        Any whole number.
+        Any integer.
     purpose : str
-        What the numbers are for; other purposes get other numbers.
+        Name of the use; each purpose has independent numbers.
     epoch : int
         0 to 4,294,967,295.
     index : int64 array of shape (n,)
-        Which images, or which whatever; any order, repeats allowed.
+        Indices of the images, in any order, with repeats.
     count : int
-        How many numbers each gets. The first ones do not depend on it.
+        Numbers per index. The first numbers do not depend on it.
 
     Returns
     -------
     float64 array of shape (n, count)
-        In [0, 1), multiples of 2**-53. Row i depends on ``index[i]`` and on nothing else of
-        `index`.
+        In [0, 1), multiples of 2**-53. Row i depends on ``index[i]`` only.
 
     Raises
     ------
     UsageError
-        If an argument is not of that kind.
+        If an argument is invalid.
 
     Examples
     --------
@@ -61,29 +59,29 @@ def uniforms(
     >>> uniforms(0, "example", 1, np.array([7, 3]), 4).shape
     (2, 4)
     """
-    words = _words("uniforms", seed, purpose, epoch, index, (_whole("count", count) + 1) // 2)
-    # As many bits as a float64 holds: 27 of one word above 26 of the next.
+    words = _words("uniforms", seed, purpose, epoch, index, (_integer("count", count) + 1) // 2)
+    # The 53 bits of a float64: 27 of one word above 26 of the next.
     high, low = words[..., 0::2] >> np.uint64(5), words[..., 1::2] >> np.uint64(6)
     numbers = (high * 2.0**26 + low) * 2.0**-53
     return numbers.reshape(len(words), 2 * words.shape[1])[:, :count]
 
 
 def permutation(seed: int, purpose: str, epoch: int, n: int) -> NDArray[np.int64]:
-    """Shuffle the numbers from 0 to n - 1.
+    """Return the numbers from 0 to n - 1 in random order.
 
-    Each number gets 64 random bits that depend on itself alone, and they are sorted by them. So a
-    longer permutation is a shorter one with numbers put in between.
+    Each number gets 64 random bits that depend on itself only, and the numbers are sorted by them.
+    So a longer permutation is a shorter one with more numbers inserted.
 
     Parameters
     ----------
     seed : int
-        Any whole number.
+        Any integer.
     purpose : str
-        What it is for; other purposes get other orders.
+        Name of the use; each purpose has an independent order.
     epoch : int
         0 to 4,294,967,295.
     n : int
-        How many.
+        Length of the permutation.
 
     Returns
     -------
@@ -92,17 +90,17 @@ def permutation(seed: int, purpose: str, epoch: int, n: int) -> NDArray[np.int64
     Raises
     ------
     UsageError
-        If an argument is not of that kind.
+        If an argument is invalid.
     """
-    index = np.arange(_whole("n", n), dtype=np.int64)
+    index = np.arange(_integer("n", n), dtype=np.int64)
     words = _words("permutation", seed, purpose, epoch, index, 1)[:, 0]
     keys = words[:, 0] << _HALF | words[:, 1]
-    # Stable: of two equal keys, some 1 in 2**64, the lower number comes first.
+    # Stable: of two equal keys (probability 2**-64), the smaller number comes first.
     return np.argsort(keys, kind="stable").astype(np.int64, copy=False)
 
 
 def philox(counter: NDArray[np.uint64], key: tuple[int, int]) -> NDArray[np.uint64]:
-    """Compute Philox4x32-10 for many counters.
+    """Return the output of Philox4x32-10 for many counters.
 
     Parameters
     ----------
@@ -134,36 +132,34 @@ def _words(
     index = np.asarray(index)
     if index.ndim != 1 or (index.dtype.kind not in "iu" and index.size):
         raise UsageError(
-            f"index must be whole numbers in one dimension. Received: {index.dtype} array of shape "
-            f"{index.shape}"
+            f"`index` must be integers in one dimension; got a {index.dtype} array of shape "
+            f"{index.shape}."
         )
-    place = index.astype(np.int64).view(np.uint64)[:, None]
+    wide = index.astype(np.int64).view(np.uint64)[:, None]
     counter = np.empty((len(index), blocks, 4), np.uint64)
     counter[..., 0] = np.arange(blocks, dtype=np.uint64)
-    counter[..., 1] = _whole("epoch", epoch, _WORD)
-    counter[..., 2] = place & _LOW
-    counter[..., 3] = place >> _HALF
+    counter[..., 1] = _integer("epoch", epoch, _WORD)
+    counter[..., 2] = wide & _LOW
+    counter[..., 3] = wide >> _HALF
     return philox(counter, _key(kind, seed, purpose))
 
 
 def _key(kind: str, seed: int, purpose: str) -> tuple[int, int]:
-    """Make the key: other seeds, purposes and kinds of use get unrelated numbers."""
+    """Return the key; seeds, purposes and functions have unrelated numbers."""
     try:
-        # A seed is written in digits, so that no two of these texts are alike.
+        # The seed is written in digits, so that no two of these texts are equal.
         text = f"{kind}:{operator.index(seed)}:{purpose}".encode()
     except TypeError:
-        raise UsageError(f"seed must be a whole number. Received: {seed!r}") from None
+        raise UsageError(f"`seed` must be an integer; got {seed!r}.") from None
     digest = hashlib.blake2b(text, digest_size=8, person=b"kindsight chance").digest()
     return int.from_bytes(digest[:4], "little"), int.from_bytes(digest[4:], "little")
 
 
-def _whole(name: str, value: int, below: int = 1 << 53) -> int:
+def _integer(name: str, value: int, below: int = 1 << 53) -> int:
     try:
         number = operator.index(value)
     except TypeError:
         number = -1
     if not 0 <= number < below:
-        raise UsageError(
-            f"{name} must be a whole number from 0 to {below - 1:,}. Received: {value!r}"
-        )
+        raise UsageError(f"`{name}` must be an integer from 0 to {below - 1:,}; got {value!r}.")
     return number

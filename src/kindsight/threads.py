@@ -1,4 +1,4 @@
-"""Work for several threads: in order, a bounded way ahead; and how many there should be."""
+"""Threads: ordered parallel mapping, batching, the number of cores, and OpenCV's own threads."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from contextlib import contextmanager
 from itertools import islice
 from typing import TypeVar
 
-__all__ = ["count_cores", "in_bundles", "map_ordered", "single_threaded_opencv"]
+__all__ = ["count_cores", "in_batches", "map_ordered", "single_threaded_opencv"]
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-# Results computed ahead of the one that is waited for, per thread: enough to ride out one slow
-# image, small enough that memory does not depend on the number of images.
+# Results per thread that are computed ahead of the awaited one: enough to bridge one slow image,
+# few enough that memory does not depend on the number of images.
 AHEAD = 8
-# Seconds an item may be in coming, on average, for the next ones to be bundled: more than the taker
-# may have to wait for a processor or for the lock of Python.
+# Mean seconds per item up to which the next items are batched: more than the consumer waits for a
+# core or for Python's lock.
 PATIENCE = 0.02
-# Items that each thread has had before they come by twos, and as many more for every further one.
+# The batch size grows by one for each of this many items per thread.
 EACH = 4
 
 
 def count_cores() -> int:
-    """How many processors this process may use."""
+    """Return the number of cores that this process may use."""
     try:
         return len(os.sched_getaffinity(0))
     except AttributeError:  # not on macOS and Windows
@@ -40,26 +40,25 @@ def map_ordered(
 ) -> Iterator[Result]:
     """Apply `function` to `items` on several threads; yield the results in the items' order.
 
-    Only a bounded number of items is taken ahead of the result that is yielded, so `items` may be
-    endless. Left early (by an error, or Ctrl-C), it waits only for what is under way.
+    Only a bounded number of items is read ahead, so `items` may be endless. If the iteration ends
+    early (by an error, or Ctrl-C), it waits only for running calls.
 
     Parameters
     ----------
     function : callable
-        Called on any thread; what it raises is raised here, at that item's turn.
+        Called on any thread; its exceptions are raised here, in the item's turn.
     items : iterable
-        Taken on the caller's thread.
+        Iterated on the caller's thread.
     threads : int
-        How many.
     ahead : int
-        How many results per thread may wait to be yielded.
+        Results per thread that may wait to be yielded.
     """
     waiting: deque[Future[Result]] = deque()
     executor = ThreadPoolExecutor(threads, thread_name_prefix="kindsight")
     try:
         for item in items:
             waiting.append(executor.submit(function, item))
-            # What is done goes out at once: the next item may be long in coming.
+            # Finished results are yielded at once: the next item may arrive late.
             while waiting and (len(waiting) >= ahead * threads or waiting[0].done()):
                 yield waiting.popleft().result()
         while waiting:
@@ -68,36 +67,35 @@ def map_ordered(
         executor.shutdown(wait=True, cancel_futures=True)
 
 
-def in_bundles(items: Iterable[Item], most: int, threads: int) -> Iterator[list[Item]]:
-    """Hand on several items at once, as long as they come quickly: fewer handings over.
+def in_batches(items: Iterable[Item], limit: int, threads: int) -> Iterator[list[Item]]:
+    """Yield items in batches while they arrive quickly, to save the overhead per call.
 
     Parameters
     ----------
     items : iterable
-        Where some are long in coming, the next goes alone; those before it in the same bundle have
-        waited for it.
-    most : int
-        How many are handed on at once.
+        After a slow batch, the next item is yielded alone.
+    limit : int
+        Largest batch size.
     threads : int
-        By how many they are taken: bundles grow only as far as each has had some.
+        Number of consumers: the batch size grows only once each has had some items.
     """
     iterator, size, taken = iter(items), 1, 0
     while True:
         start = time.monotonic()
-        bundle = list(islice(iterator, size))
-        if not bundle:
+        batch = list(islice(iterator, size))
+        if not batch:
             return
         quick = time.monotonic() - start < PATIENCE * size
-        yield bundle
-        taken += len(bundle)
-        size = min(most, 1 + taken // (EACH * threads)) if quick else 1
+        yield batch
+        taken += len(batch)
+        size = min(limit, 1 + taken // (EACH * threads)) if quick else 1
 
 
 class _OpenCV:
-    """How many hold OpenCV to one thread, and how many threads it had before the first of them."""
+    """The number of active blocks, and OpenCV's number of threads before the first of them."""
 
     lock = threading.Lock()
-    holders = 0
+    blocks = 0
     before = 1
 
 
@@ -107,22 +105,22 @@ if hasattr(os, "register_at_fork"):  # a forked process must not wait for its pa
 
 @contextmanager
 def single_threaded_opencv() -> Iterator[None]:
-    """Keep OpenCV from starting threads of its own while ours already use every core.
+    """Limit OpenCV to one thread, since our threads already use every core.
 
-    The setting is the whole process's; it is put back when the last of several blocks, one within
-    another or side by side on several threads, has ended.
+    The setting belongs to the process. It is restored when the last of several blocks, nested or on
+    different threads, has ended.
     """
     import cv2
 
     with _OpenCV.lock:
-        if not _OpenCV.holders:
+        if not _OpenCV.blocks:
             _OpenCV.before = cv2.getNumThreads()
             cv2.setNumThreads(1)
-        _OpenCV.holders += 1
+        _OpenCV.blocks += 1
     try:
         yield
     finally:
         with _OpenCV.lock:
-            _OpenCV.holders -= 1
-            if not _OpenCV.holders:
+            _OpenCV.blocks -= 1
+            if not _OpenCV.blocks:
                 cv2.setNumThreads(_OpenCV.before)

@@ -144,8 +144,8 @@ with multiprocessing.get_context("fork").Pool(1) as pool:
         (np.empty((1, 2, 9000, 3), np.uint8), {"index": [0]}, "sides up to 8192"),
         (np.empty((2, 0, 5, 3), np.uint8), {}, r"\(2, 0, 5, 3\)"),
         (noise(1, 2, 5, 5), {"index": [0]}, "a number for each of the 2 images"),
-        (noise(1, 2, 5, 5), {"index": [0.0, 1.0]}, "index must be whole numbers"),
-        (noise(1, 2, 5, 5), {"epoch": -1}, "epoch must be a whole number"),
+        (noise(1, 2, 5, 5), {"index": [0.0, 1.0]}, "`index` must be integers"),
+        (noise(1, 2, 5, 5), {"epoch": -1}, "`epoch` must be an integer"),
         (noise(1, 2, 5, 5), {"workers": 0}, "`workers` must be 1 or more; got 0"),
     ],
 )

@@ -221,7 +221,7 @@ def test_parse_augment_takes_a_recipe_or_a_file(tmp_path, monkeypatch):
         parse_augment("everything")
     with pytest.raises(SettingsError, match="Did you mean classic"):
         parse_augment("clasic")
-    with pytest.raises(SettingsError, match=r"can be read. Received: absent.toml \(No such file"):
+    with pytest.raises(SettingsError, match=r"readable file; got absent.toml \(No such file"):
         parse_augment("absent.toml")
 
 

@@ -76,7 +76,7 @@ def test_clear_touches_no_folder_that_is_not_a_cache(run, tmp_path, monkeypatch)
 def test_an_unknown_kind_is_a_misuse(run, cache):
     result = run("cache", "clear", "--kind", "feature")
     assert result.exit_code == 2
-    assert "features, measurements, images, views, backbone, files" in result.stderr
+    assert "features, measurements, images, activations, backbone, files" in result.stderr
     assert len(cache.entries()) == 3
 
 
@@ -92,7 +92,7 @@ def test_a_limit_that_is_no_size_is_a_misuse(run, cache, monkeypatch):
     monkeypatch.setenv("KINDSIGHT_CACHE_LIMIT", "much")
     result = run("cache")
     assert result.exit_code == 2
-    assert "Received: 'much'" in result.stderr
+    assert "got 'much'" in result.stderr
 
 
 @pytest.mark.parametrize(

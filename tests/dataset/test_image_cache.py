@@ -11,7 +11,7 @@ from contextlib import closing
 import numpy as np
 import pytest
 
-from kindsight.cache.array_file import BLOCK, PlacedRow, PlaceTable
+from kindsight.cache.array_file import BLOCK, SlotRow, SlotTable
 from kindsight.cache.folder import Cache
 from kindsight.dataset import ImageDataset
 from kindsight.dataset.reading import process_images
@@ -166,7 +166,7 @@ def test_invalid_positions_in_the_table_are_ignored(folder, cache):
     with closing(sqlite3.connect(found.file.with_suffix(".sqlite"))) as connection:
         for value in (-1, 1000, 2**40, "x", None):
             connection.execute(
-                "UPDATE images SET place = ? WHERE digest = ?", (value, found.dataset.digest[4])
+                "UPDATE images SET slot = ? WHERE digest = ?", (value, found.dataset.digest[4])
             )
             connection.commit()
             again, same = cached(folder, cache)
@@ -175,25 +175,25 @@ def test_invalid_positions_in_the_table_are_ignored(folder, cache):
 
 def test_a_full_disk_is_an_error(folder, cache):
     path = cache.images_file("full")
-    with closing(PlaceTable(path, SPEC.height * SPEC.width * 3)) as table:
+    with closing(SlotTable(path, SPEC.height * SPEC.width * 3)) as table:
         table.pixels.symlink_to("/dev/full")
-        from kindsight.cache.array_file import PlaceWriter
+        from kindsight.cache.array_file import SlotWriter
 
-        with closing(PlaceWriter(table)) as maker, pytest.raises(CacheError, match="disk"):
+        with closing(SlotWriter(table)) as maker, pytest.raises(CacheError, match="disk"):
             maker.make("digest", np.zeros((20, 24, 3), np.uint8), (1, 1))
 
 
 def test_threads_share_one_table(tmp_path):
     # Some threads reserve places while another names those that are written.
-    with closing(PlaceTable(tmp_path / "t.sqlite", 4)) as table, ThreadPoolExecutor(4) as threads:
+    with closing(SlotTable(tmp_path / "t.sqlite", 4)) as table, ThreadPoolExecutor(4) as threads:
         table.pixels.touch()
-        table.put([PlacedRow("first", 0)])
+        table.put([SlotRow("first", 0)])
 
         def work(number):
             found = []
             for turn in range(60):
                 found.append(table.reserve(2))
-                table.put([PlacedRow(f"{number}-{turn}", found[-1])])
+                table.put([SlotRow(f"{number}-{turn}", found[-1])])
             return found
 
         firsts = [first for found in threads.map(work, range(4)) for first in found]
@@ -261,20 +261,20 @@ def test_a_killed_process_loses_only_its_last_second(folder, cache, tmp_path):
 
 def test_rows_added_while_the_table_is_opened_stay(cache, monkeypatch):
     path = cache.images_file("one")
-    with closing(PlaceTable(path, SPEC.height * SPEC.width * 3)) as first:
-        real = PlaceTable._writing
+    with closing(SlotTable(path, SPEC.height * SPEC.width * 3)) as first:
+        real = SlotTable._writing
 
         def after_the_other(table):
             # The last moment at which another process can still be faster.
-            monkeypatch.setattr(PlaceTable, "_writing", real)
+            monkeypatch.setattr(SlotTable, "_writing", real)
             first.pixels.write_bytes(bytes(BYTES))
-            first.put([PlacedRow("of the other", 0, 20, 24)])
+            first.put([SlotRow("of the other", 0, 20, 24)])
             return real(table)
 
-        monkeypatch.setattr(PlaceTable, "_writing", after_the_other)
-        with closing(PlaceTable(path, SPEC.height * SPEC.width * 3)) as second:
-            assert second.places(["of the other"]).tolist() == [0]
-        assert first.places(["of the other"]).tolist() == [0]
+        monkeypatch.setattr(SlotTable, "_writing", after_the_other)
+        with closing(SlotTable(path, SPEC.height * SPEC.width * 3)) as second:
+            assert second.slots(["of the other"]).tolist() == [0]
+        assert first.slots(["of the other"]).tolist() == [0]
 
 
 def test_two_processes_at_once(folder, cache, tmp_path):

@@ -16,7 +16,7 @@ from kindsight.models.runtime import Interpreter, InterpreterPool
 from kindsight.threads import (
     AHEAD,
     count_cores,
-    in_bundles,
+    in_batches,
     map_ordered,
     single_threaded_opencv,
 )
@@ -291,12 +291,12 @@ def test_nothing_is_said_on_the_terminal(backbone, environment):
 
 
 def test_bundles_grow_while_items_come_quickly():
-    bundles = list(in_bundles(range(300), 8, threads=2))
+    bundles = list(in_batches(range(300), 8, threads=2))
     # By ones until each of two threads has had four, by twos until eight each, and so on.
     assert [len(bundle) for bundle in bundles[:13]] == [1] * 8 + [2] * 4 + [3]
     assert max(len(bundle) for bundle in bundles) == 8
     assert [item for bundle in bundles for item in bundle] == list(range(300))
-    assert list(in_bundles([], 8, 2)) == [] and list(in_bundles("ab", 1, 2)) == [["a"], ["b"]]
+    assert list(in_batches([], 8, 2)) == [] and list(in_batches("ab", 1, 2)) == [["a"], ["b"]]
 
 
 def test_after_an_item_that_was_long_in_coming_the_next_goes_alone(monkeypatch):
@@ -308,5 +308,5 @@ def test_after_an_item_that_was_long_in_coming_the_next_goes_alone(monkeypatch):
             now[0] += 1.0 if number == 5 else 0.0
             yield number
 
-    sizes = [len(bundle) for bundle in in_bundles(items(), 8, threads=1)]
+    sizes = [len(bundle) for bundle in in_batches(items(), 8, threads=1)]
     assert sizes == [1, 1, 1, 1, 2, 1, 2, 3]

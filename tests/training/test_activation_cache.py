@@ -90,7 +90,7 @@ def test_what_was_made_is_found_again_and_what_is_not_asked_for_is_not_made(lowe
     assert views.rows[4].tolist()[1] == -1 and views.rows[6].tolist() == [-1, -1]
     views, _ = made(lower, tmp_path, data, 2)
     assert (views.computed, views.reused) == (11, 10)
-    (entry,) = [item for item in Cache(tmp_path).entries() if item.kind == "views"]
+    (entry,) = [item for item in Cache(tmp_path).entries() if item.kind == "activations"]
     assert entry.size > 21 * (8 * 10 * 2 * 2 + LOW * 4)
 
 

@@ -177,7 +177,7 @@ def test_damage_that_shows_late_is_told_and_put_aside(path):
     content[4096:-4096] = b"\x5a" * (len(content) - 8192)
     path.write_bytes(content)
     table = FeatureTable(path, 3)
-    with pytest.raises(DamagedTableError, match="the same command makes a new one"):
+    with pytest.raises(DamagedTableError, match="Run the command again to create a new one"):
         table.vectors([f"{n:04d}" for n in range(200)])
     assert path.with_suffix(".damaged").exists() and not path.exists()
     # Whoever else uses the same table is told the same.

@@ -1,1 +1,1 @@
-"""TODO: say what kindsight.cache is."""
+"""The cache folder of this machine and the files in it: SQLite tables and arrays of equal size."""

@@ -1,15 +1,13 @@
-"""The cache: what was computed once on this machine and need not be computed again.
+"""The cache folder: results that were computed once on this machine.
 
-One folder holds the backbones' built files (``backbones/``), the index of image files
-(``files.sqlite``), one table of features for each combination of backbone, weights and input spec
-(``features/``), what checks measured of images (``measurements/``), the resized images
-themselves, for each input spec (``images/``), and what views of them give at a network's cut
-(``views/``). Everything in it can be made again: deleting the
-folder loses time only.
+It holds the files of built backbones (``backbones/``), the index of image files
+(``files.sqlite``), and tables of image features (``features/``), measurements of the checks
+(``measurements/``), resized images (``images/``) and activations at a network's cut layer
+(``activations/``). Everything can be computed again: deleting the folder loses time only.
 
-Where: ``$KINDSIGHT_CACHE``, else the user's cache folder. How much: ``$KINDSIGHT_CACHE_LIMIT``
-(such as ``20GB``), else 10 GB for features and images together; what was not used for longest
-goes first.
+The folder is ``$KINDSIGHT_CACHE``, else the user's cache folder. Its tables may take
+``$KINDSIGHT_CACHE_LIMIT`` (such as ``20GB``), by default 10 GB; the least recently used are deleted
+first.
 """
 
 from __future__ import annotations
@@ -31,14 +29,23 @@ __all__ = ["Cache", "CacheEntry", "parse_size"]
 
 DEFAULT_LIMIT = 10_000_000_000  # bytes
 UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
-PRUNED = ("features", "measurements", "images", "views")
+PATTERNS = (
+    ("backbone", "backbones/*.tflite"),
+    ("backbone", "backbones/*.keras"),
+    ("features", "features/*.sqlite"),
+    ("measurements", "measurements/*.sqlite"),
+    ("images", "images/*.sqlite"),
+    ("activations", "activations/*.sqlite"),
+    ("files", "files.sqlite"),
+)
+PRUNED = ("features", "measurements", "images", "activations")
 MARKER = "CACHEDIR.TAG"
-# The signature that backup programs look for: https://bford.info/cachedir/
+# The signature that backup programs check: https://bford.info/cachedir/
 MARKER_TEXT = "Signature: 8a477f597d28d172789f06886806bc55\n# This folder was made by kindsight.\n"
 
 
 def parse_size(text: str) -> int:
-    """Read a size such as ``"500MB"`` or ``"20 GB"`` into bytes.
+    """Return the bytes of a size such as ``"500MB"`` or ``"20 GB"``.
 
     Raises
     ------
@@ -50,28 +57,27 @@ def parse_size(text: str) -> int:
     unit = unit + "B" if unit in ("K", "M", "G", "T") else unit
     if match is None or unit not in UNITS:
         raise SettingsError(
-            f"A size must be a number with KB, MB, GB or TB, such as 20GB. Received: {text!r}."
+            f"A size must be a number with KB, MB, GB or TB, such as 20GB; got {text!r}."
         )
     return int(float(match.group(1)) * UNITS[unit])
 
 
 @dataclass(frozen=True)
 class CacheEntry:
-    """One thing in the cache.
+    """One file or table of the cache.
 
     Parameters
     ----------
     kind : str
-        ``"backbone"``, ``"features"``, ``"measurements"``, ``"images"``, ``"views"`` or
+        ``"backbone"``, ``"features"``, ``"measurements"``, ``"images"``, ``"activations"`` or
         ``"files"``.
     name : str
-        The file's name without its folder and ending.
+        The file's name without folder and ending.
     path : pathlib.Path
-        The file.
     size : int
-        Bytes on disk.
+        Bytes on disk, with its companion files.
     used : float
-        When it was last used, in seconds since 1970.
+        Time of the last use, in seconds since 1970.
     """
 
     kind: str
@@ -82,14 +88,14 @@ class CacheEntry:
 
 
 class Cache:
-    """The cache folder of this machine, or another one.
+    """A cache folder.
 
     Parameters
     ----------
     root : path, optional
-        The folder; made when first needed.
+        The folder, created when first needed; see the module for the default.
     limit : int, optional
-        How many bytes features and resized images may take.
+        Bytes that the tables may take.
     """
 
     def __init__(
@@ -106,12 +112,12 @@ class Cache:
         return f"Cache({str(self.root)!r}, limit={self.limit})"
 
     def folder(self, name: str = "") -> Path:
-        """Return a folder of the cache, made if it is not there.
+        """Return a folder of the cache; create it if needed.
 
         Raises
         ------
         CacheError
-            Where the folder cannot be made or written.
+            If the folder cannot be created or written.
         """
         path = self.root / name
         try:
@@ -121,25 +127,25 @@ class Cache:
                 marker.write_text(MARKER_TEXT)
         except OSError as error:
             raise CacheError(
-                f"The cache folder must be one that can be written. Received: {self.root} "
-                f"({error.strerror}). Set KINDSIGHT_CACHE to another folder."
+                f"Cannot write to the cache folder {self.root} ({error.strerror}). Set "
+                "KINDSIGHT_CACHE to another folder."
             ) from error
         return path
 
     def features_file(self, key: str) -> Path:
-        """Return the path of the table of features made by what `key` names."""
+        """Return the path of a table of features."""
         return self.folder("features") / f"{key}.sqlite"
 
     def images_file(self, key: str) -> Path:
-        """Return the path of the table of images resized as `key` names it."""
+        """Return the path of a table of resized images."""
         return self.folder("images") / f"{key}.sqlite"
 
-    def views_file(self, key: str) -> Path:
-        """Return the path of the table of views at the cut that `key` names."""
-        return self.folder("views") / f"{key}.sqlite"
+    def activations_file(self, key: str) -> Path:
+        """Return the path of a table of activations at a cut layer."""
+        return self.folder("activations") / f"{key}.sqlite"
 
     def measurements_file(self, key: str) -> Path:
-        """Return the path of the table of measurements of the format that `key` names."""
+        """Return the path of a table of measurements."""
         return self.folder("measurements") / f"{key}.sqlite"
 
     @property
@@ -148,16 +154,16 @@ class Cache:
         return self.folder() / "files.sqlite"
 
     def require_space(self, images: int, bytes_each: int, table: Path) -> None:
-        """Check that the disk has room for a table of images, before the work begins.
+        """Check that the disk has space for a table of images, before it is computed.
 
         Parameters
         ----------
         images : int
             Number of images that the table will hold.
         bytes_each : int
-            Bytes for one image.
+            Bytes per image.
         table : pathlib.Path
-            The table; the images that it holds already need no room.
+            The table; images that it already holds need no space.
 
         Raises
         ------
@@ -177,44 +183,30 @@ class Cache:
             )
 
     def entries(self) -> list[CacheEntry]:
-        """List what the cache holds, what was used last coming first."""
+        """Return the content of the cache, most recently used first."""
         found = []
-        patterns = (
-            ("backbone", "backbones/*.tflite"),
-            ("backbone", "backbones/*.keras"),
-            ("features", "features/*.sqlite"),
-            ("measurements", "measurements/*.sqlite"),
-            ("images", "images/*.sqlite"),
-            ("views", "views/*.sqlite"),
-            ("files", "files.sqlite"),
-        )
-        for kind, pattern in patterns:
+        for kind, pattern in PATTERNS:
             for path in sorted(self.root.glob(pattern)):
-                # Another process may delete it, or its journal, at any moment.
+                # Another process may delete the file, or its journal, at any moment.
                 with contextlib.suppress(FileNotFoundError):
                     used = path.stat().st_mtime
-                    size = sum(_size(part) for part in _parts(path))
+                    size = sum(_size(file) for file in _with_companions(path))
                     found.append(CacheEntry(kind, path.stem, path, size, used))
         return sorted(found, key=lambda entry: -entry.used)
 
     def size(self) -> int:
-        """Bytes that the cache takes on disk."""
+        """Return the bytes of the cache on disk."""
         return sum(entry.size for entry in self.entries())
 
     def prune(self, keep: Path | None = None) -> list[CacheEntry]:
-        """Delete features and resized images, longest unused first, until they fit the limit.
+        """Delete tables, least recently used first, until they fit the limit; return the deleted.
 
-        A table that another process has open stays.
+        Tables that a process has open are not deleted.
 
         Parameters
         ----------
         keep : pathlib.Path, optional
-            A table that is in use and stays.
-
-        Returns
-        -------
-        list of CacheEntry
-            What was deleted.
+            A table that is not deleted.
         """
         tables = [entry for entry in self.entries() if entry.kind in PRUNED]
         total = sum(entry.size for entry in tables)
@@ -229,11 +221,11 @@ class Cache:
         return deleted
 
     def drop(self, path: Path) -> bool:
-        """Delete one table, unless a process has it open; say whether it is gone."""
+        """Delete one table unless a process has it open; return whether it was deleted."""
         if _in_use(path):
             return False
         try:
-            # First what Windows keeps as long as a process has it mapped.
+            # First the array file, which Windows cannot delete while a process maps it.
             path.with_suffix(".pixels").unlink(missing_ok=True)
             _delete(path)
         except PermissionError:
@@ -246,15 +238,14 @@ class Cache:
         Raises
         ------
         CacheError
-            Where the folder does not look like a cache of ours, so that a mistyped name
-            cannot delete anything else.
+            If the folder is not a cache of kindsight, so that a mistyped name deletes nothing.
         """
         if not self.root.exists():
             return 0
         if not (self.root / MARKER).exists():
             raise CacheError(
-                f"A cache folder must hold the file {MARKER}. Received: {self.root}, which does "
-                "not; nothing was deleted. Check KINDSIGHT_CACHE."
+                f"{self.root} has no file {MARKER}, so it is not a cache folder; nothing was "
+                "deleted. Check KINDSIGHT_CACHE."
             )
         freed = 0
         for entry in self.entries():
@@ -264,11 +255,11 @@ class Cache:
         return freed
 
 
-def _parts(path: Path) -> list[Path]:
-    """Return a file and what belongs to it: SQLite's journals, pixels, a damaged forerunner."""
-    companions = path.parent.glob(glob.escape(path.name) + "-*")
-    beside = (path.with_suffix(ending) for ending in (".damaged", ".pixels"))
-    return [path, *companions, *beside]
+def _with_companions(path: Path) -> list[Path]:
+    """Return a file with SQLite's journals, its array file and its damaged predecessor."""
+    journals = path.parent.glob(glob.escape(path.name) + "-*")
+    others = (path.with_suffix(ending) for ending in (".damaged", ".pixels"))
+    return [path, *journals, *others]
 
 
 def _size(path: Path) -> int:
@@ -279,19 +270,19 @@ def _size(path: Path) -> int:
 
 
 def _delete(path: Path) -> None:
-    for part in _parts(path):
-        part.unlink(missing_ok=True)
-    if path.suffix == ".tflite":  # The record that says that a backbone is whole.
+    for file in _with_companions(path):
+        file.unlink(missing_ok=True)
+    if path.suffix == ".tflite":  # The record of a complete backbone.
         path.with_suffix(".json").unlink(missing_ok=True)
 
 
 def _in_use(path: Path) -> bool:
-    """Whether a process has a table open: SQLite then refuses to change how it keeps journals."""
+    """Return whether a process has a table open: SQLite then cannot change its journal mode."""
     try:
         with contextlib.closing(sqlite3.connect(path, timeout=0)) as connection:
             connection.execute("PRAGMA journal_mode=DELETE")
     except sqlite3.OperationalError as error:
         return "locked" in str(error)
-    except sqlite3.DatabaseError:  # damaged, so of no use to anyone
+    except sqlite3.DatabaseError:  # damaged, so no process can use it
         return False
     return False

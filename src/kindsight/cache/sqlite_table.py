@@ -1,7 +1,7 @@
-"""A file of the cache with a table in it.
+"""Tables of the cache in SQLite files.
 
-SQLite gives what a cache needs and plain files do not: many small rows in one file, two runs at
-once, and a state that is whole after the process was killed.
+SQLite stores many small rows in one file, lets two runs write at once, and leaves the file intact
+if the process is killed.
 """
 
 from __future__ import annotations
@@ -17,37 +17,37 @@ from typing import Any
 
 from kindsight.errors import CacheError
 
-__all__ = ["DamagedTableError", "SqliteFile", "chunks", "marks"]
+__all__ = ["DamagedTableError", "SqliteFile", "chunked", "placeholders"]
 
-# SQLite's own bound on the variables of a statement is 999 in its oldest supported builds.
+# Values per statement; SQLite's own limit is 999 in the oldest supported builds.
 CHUNK = 900
 BUSY_SECONDS = 60.0
 RETRY_SECONDS = 0.02
 
 
 class DamagedTableError(CacheError):
-    """A file of the cache turned out to be damaged and was put aside; a new one can be made."""
+    """A file of the cache was damaged and has been renamed; a new one can be created."""
 
 
 class SqliteFile:
-    """A SQLite file that is made anew if it turns out not to be one.
+    """A SQLite file that is created anew if it is damaged.
 
     Parameters
     ----------
     path : pathlib.Path
-        Made if it is not there.
+        Created if it does not exist.
 
     Attributes
     ----------
     schema : str
-        The statements that make the tables, parted by semicolons.
+        The statements that create the tables, separated by semicolons.
     probe : str
-        A query that fails where the table is another one.
+        A query that fails if the tables have another schema.
 
     Raises
     ------
     CacheError
-        Where the file cannot be opened, or its disk is full.
+        If the file cannot be opened, or the disk is full.
     """
 
     schema = ""
@@ -55,21 +55,21 @@ class SqliteFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        # Threads share the connection, and a connection has one transaction at a time.
-        self._turn = threading.Lock()
+        # Threads share the connection, which has one transaction at a time.
+        self._lock = threading.Lock()
         try:
             self._open()
         except DamagedTableError:
             self._open()
 
     def _open(self) -> None:
-        self._aside = False
+        self._renamed = False
         with self._guarded():
             self._connection = sqlite3.connect(
                 self.path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
             )
             self._persist("PRAGMA journal_mode=WAL")
-            # After a power cut the last rows may be missing; they are then computed again.
+            # After a power failure the last rows may be missing; they are then computed again.
             self._persist("PRAGMA synchronous=NORMAL")
             for statement in self.schema.split(";"):
                 self._persist(statement)
@@ -77,7 +77,7 @@ class SqliteFile:
         os.utime(self.path)
 
     def _persist(self, statement: str) -> None:
-        """Execute a statement; where two processes make a file at once SQLite does not wait."""
+        """Execute a statement, with retries: SQLite does not wait if two processes open a file."""
         end = time.monotonic() + BUSY_SECONDS
         while True:
             try:
@@ -90,55 +90,51 @@ class SqliteFile:
 
     @contextmanager
     def _guarded(self) -> Iterator[None]:
-        """Turn SQLite's errors into ours; put a damaged file aside."""
+        """Translate SQLite's errors; rename a damaged file."""
         try:
             yield
         except sqlite3.DatabaseError as error:
-            if not self._aside:
-                self._judge(error)
-                self._put_aside()
+            if not self._renamed:
+                self._raise_unless_damaged(error)
+                self._discard()
             raise DamagedTableError(
-                f"A file of the cache must be whole. Received: {self.path}, damaged ({error}). "
-                "It was put aside; the same command makes a new one."
+                f"The cache file {self.path} was damaged ({error}) and has been renamed. Run the "
+                "command again to create a new one."
             ) from error
 
-    def _judge(self, error: sqlite3.DatabaseError) -> None:
-        """Raise what is no sign of damage."""
-        # No table or column of that name, or text that is none: a sound file may not be ours.
+    def _raise_unless_damaged(self, error: sqlite3.DatabaseError) -> None:
+        # An unknown table or column, or text that cannot be decoded: the file is not one of ours.
         foreign = "no such" in str(error) or "decode" in str(error)
         if type(error) is sqlite3.DatabaseError or foreign:
             return
         if not isinstance(error, sqlite3.OperationalError):
             raise error
         raise CacheError(
-            f"The cache must be able to use {self.path}: {error}. "
-            "Set KINDSIGHT_CACHE to another folder."
+            f"Cannot use the cache file {self.path}: {error}. Set KINDSIGHT_CACHE to another "
+            "folder."
         ) from error
 
-    def _put_aside(self) -> None:
-        """Everything here can be computed again; a damaged file is not repaired."""
-        # Other threads may be about to use the connection: to them, too, the file is damaged.
-        self._aside = True
+    def _discard(self) -> None:
+        """Rename the damaged file; its content can be computed again."""
+        # Other threads may be about to use the connection: for them, too, the file is damaged.
+        self._renamed = True
         self.close()
         try:
             self.path.replace(self.path.with_suffix(".damaged"))
-            for part in self.path.parent.glob(self.path.name + "-*"):
-                part.unlink(missing_ok=True)
+            for journal in self.path.parent.glob(self.path.name + "-*"):
+                journal.unlink(missing_ok=True)
         except FileNotFoundError:  # Another process was faster.
             pass
         except OSError as error:
             raise CacheError(
-                f"A damaged file of the cache must be one that can be renamed. Received: "
-                f"{self.path} ({error.strerror}). Delete it."
+                f"The cache file {self.path} is damaged and cannot be renamed "
+                f"({error.strerror}). Delete it."
             ) from error
 
     def _select(self, columns: str, digests: Iterable[str]) -> Iterator[tuple[Any, ...]]:
-        """Give columns of a table ``images``: of the rows of `digests`, in whatever order.
-
-        A chunk is read at a time.
-        """
-        for chunk in chunks(list(dict.fromkeys(digests))):
-            query = f"SELECT {columns} FROM images WHERE digest IN ({marks(chunk)})"
+        """Yield columns of the table ``images`` for the rows of `digests`, in any order."""
+        for chunk in chunked(list(dict.fromkeys(digests))):
+            query = f"SELECT {columns} FROM images WHERE digest IN ({placeholders(chunk)})"
             with self._reading() as connection:
                 rows = connection.execute(query, chunk).fetchall()
             yield from rows
@@ -150,7 +146,7 @@ class SqliteFile:
 
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
-        with self._turn, self._guarded():
+        with self._lock, self._guarded():
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 yield self._connection
@@ -165,12 +161,12 @@ class SqliteFile:
         self._connection.close()
 
 
-def chunks(values: Sequence[str]) -> Iterator[Sequence[str]]:
-    """Part values so that the variables of one statement suffice for each part."""
+def chunked(values: Sequence[str]) -> Iterator[Sequence[str]]:
+    """Yield `values` in chunks that fit the variables of one statement."""
     for start in range(0, len(values), CHUNK):
         yield values[start : start + CHUNK]
 
 
-def marks(values: Collection[object]) -> str:
-    """Return a question mark for each value, with commas between."""
+def placeholders(values: Collection[object]) -> str:
+    """Return a question mark for each value, separated by commas."""
     return ",".join("?" * len(values))

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kindsight.cache.folder import Cache
-from kindsight.cache.sqlite_table import DamagedTableError, SqliteFile, chunks, marks
+from kindsight.cache.sqlite_table import DamagedTableError, SqliteFile, chunked, placeholders
 from kindsight.checks.measure import (
     NUMERIC,
     SIZE,
@@ -132,8 +132,8 @@ class MeasurementTable(SqliteFile):
     def thumbnails(self, digests: Iterable[str]) -> dict[str, bytes]:
         """Return the cached thumbnails, JPEG files, by digest."""
         found: dict[str, bytes] = {}
-        for chunk in chunks(list(dict.fromkeys(digests))):
-            query = f"SELECT digest, jpeg FROM thumbnails WHERE digest IN ({marks(chunk)})"
+        for chunk in chunked(list(dict.fromkeys(digests))):
+            query = f"SELECT digest, jpeg FROM thumbnails WHERE digest IN ({placeholders(chunk)})"
             with self._reading() as connection:
                 found.update(connection.execute(query, chunk).fetchall())
         return found

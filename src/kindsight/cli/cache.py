@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["bytes_text", "cache_app"]
 
-KINDS = ("features", "measurements", "images", "views", "backbone", "files")
+KINDS = ("features", "measurements", "images", "activations", "backbone", "files")
 
 
 class _ShowByDefault(Commands):

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kindsight.augment import Augment, augment_images
-from kindsight.cache.array_file import PlacedRow, PlaceTable, PlaceWriter
+from kindsight.cache.array_file import SlotRow, SlotTable, SlotWriter
 from kindsight.cache.folder import Cache
 from kindsight.dataset.reading.image_cache import CachedImages
 from kindsight.digest import content_digest
@@ -136,11 +136,11 @@ class ActivationFile:
         """The path of the file's index."""
         stage = "".join(c for c in self.base.stage if c.isascii() and (c.isalnum() or c in "_-"))
         name = f"{self.base.digest[:16]}-{stage[:60]}-{self.spec.key()}-{FORMAT}"
-        return self.cache.views_file(name)
+        return self.cache.activations_file(name)
 
-    def open(self) -> PlaceTable:
+    def open(self) -> SlotTable:
         """Open the index; to be closed."""
-        return PlaceTable(self.path, bytes_per_copy(self.base))
+        return SlotTable(self.path, bytes_per_copy(self.base))
 
     def names(self, plan: CopyPlan, copy: int, rows: Rows) -> list[str]:
         """Return the names in the index of a copy of each image."""
@@ -198,7 +198,7 @@ class CachedActivations:
     computed: int
     reused: int
     seconds: float
-    _table: PlaceTable
+    _table: SlotTable
 
     def close(self) -> None:
         """Allow the cache to prune the file."""
@@ -262,9 +262,9 @@ def cache_activations(
     return CachedActivations(table.pixels, rows, computed, done - computed, seconds, table)
 
 
-def _file_rows(table: PlaceTable, names: list[str]) -> Rows:
+def _file_rows(table: SlotTable, names: list[str]) -> Rows:
     try:
-        return table.places(names)
+        return table.slots(names)
     except KeyError as error:
         raise CacheError(
             f"Activations disappeared from the cache file {table.path} while it was used; was the "
@@ -276,7 +276,7 @@ def _compute_missing(
     file: ActivationFile,
     plan: CopyPlan,
     pool: InterpreterPool,
-    table: PlaceTable,
+    table: SlotTable,
     copy: int,
     images: Rows,
 ) -> Iterator[tuple[int, int]]:
@@ -290,7 +290,7 @@ def _compute_missing(
     yield len(images) - len(missing), 0
     dtype, flushed = activation_dtype(base.features, base.shape), time.monotonic()
 
-    def compute(item: tuple[str, int]) -> PlacedRow:
+    def compute(item: tuple[str, int]) -> SlotRow:
         name, row = item
         pixels = flip_image(stored.pixels(np.array([row]))[0], plan.flip(copy))
         if plan.is_augmented(copy):
@@ -304,8 +304,8 @@ def _compute_missing(
         record["map"] = outputs[base.features :].reshape(base.shape)
         return writer.make(name, record.view(np.uint8), (0, 0))
 
-    with closing(PlaceWriter(table)) as writer, single_threaded_opencv():
-        ready: list[PlacedRow] = []
+    with closing(SlotWriter(table)) as writer, single_threaded_opencv():
+        ready: list[SlotRow] = []
         for placed in map_ordered(compute, missing.items(), pool.workers):
             ready.append(placed)
             if time.monotonic() - flushed > FLUSH_SECONDS:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from kindsight.dataset import ImageDataset
 from kindsight.images import InputSpec, read_image, resize_image
 from kindsight.images.hashes import small_grey
-from kindsight.threads import count_cores, in_bundles, map_ordered
+from kindsight.threads import count_cores, in_batches, map_ordered
 from kindsight.training.common import share_outside
 from kindsight.training.frozen.feature_cache import FeatureTable
 
@@ -140,7 +140,7 @@ def kept_greys(path: Path, width: int, digests: Sequence[str], side: int) -> NDA
                 found[place] = small_grey(np.asarray(decoded, np.uint8), side)
 
     cores = count_cores()
-    for _ in map_ordered(fill, in_bundles(enumerate(digests), GREYS, cores), cores):
+    for _ in map_ordered(fill, in_batches(enumerate(digests), GREYS, cores), cores):
         pass
     return found
 

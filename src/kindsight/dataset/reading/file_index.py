@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from kindsight.cache.sqlite_table import SqliteFile, chunks, marks
+from kindsight.cache.sqlite_table import SqliteFile, chunked, placeholders
 
 __all__ = ["FileIndex", "FileStamp", "settled_stamp"]
 
@@ -53,9 +53,9 @@ class FileIndex(SqliteFile):
     def lookup(self, paths: Sequence[str]) -> dict[str, str]:
         """Return the digests of those absolute `paths` that are unchanged since `put`."""
         found: dict[str, str] = {}
-        for chunk in chunks(list(paths)):
+        for chunk in chunked(list(paths)):
             keys = {_key(path): path for path in chunk}
-            query = f"SELECT * FROM files WHERE path IN ({marks(keys)})"
+            query = f"SELECT * FROM files WHERE path IN ({placeholders(keys)})"
             with self._reading() as connection:
                 rows = connection.execute(query, list(keys)).fetchall()
             for key, size, modified, changed, inode, digest in rows:

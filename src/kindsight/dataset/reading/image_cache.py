@@ -18,7 +18,7 @@ from types import TracebackType
 import numpy as np
 from numpy.typing import NDArray
 
-from kindsight.cache.array_file import FORMAT, PlaceTable, PlaceWriter
+from kindsight.cache.array_file import SlotTable, SlotWriter
 from kindsight.cache.folder import Cache
 from kindsight.cache.sqlite_table import DamagedTableError
 from kindsight.dataset.reading.process_images import Progress, process_images
@@ -28,6 +28,9 @@ from kindsight.images import InputSpec
 from kindsight.threads import count_cores
 
 __all__ = ["CachedImages", "cache_images", "map_pixels"]
+
+# Increased whenever the same file and input spec give other pixels.
+FORMAT = 1
 
 
 @dataclass(frozen=True)
@@ -61,7 +64,7 @@ class CachedImages:
     computed: int
     reused: int
     _mapped: NDArray[np.uint8]
-    _table: PlaceTable
+    _table: SlotTable
 
     def __len__(self) -> int:
         return len(self.offsets)
@@ -152,19 +155,19 @@ def _cache_images(
     path = cache.images_file(f"{spec.key()}-{FORMAT}")
     size = spec.height * spec.width * 3
     with contextlib.ExitStack() as stack:
-        table = PlaceTable(path, size)
+        table = SlotTable(path, size)
         stack.callback(table.close)
-        with closing(PlaceTable(path, size)) as lookup_table, contextlib.ExitStack() as writers:
+        with closing(SlotTable(path, size)) as lookup_table, contextlib.ExitStack() as writers:
 
-            def builder() -> PlaceWriter:
-                return writers.enter_context(closing(PlaceWriter(table)))
+            def builder() -> SlotWriter:
+                return writers.enter_context(closing(SlotWriter(table)))
 
             threads = workers or count_cores()
             done = process_images(
                 dataset, spec, cache, table, lookup_table, builder, threads, progress
             )
         try:
-            offsets = table.places([str(digest) for digest in done.dataset.digest])
+            offsets = table.slots([str(digest) for digest in done.dataset.digest])
             empty = np.empty((0, *spec.size, 3), np.uint8)
             mapped = map_pixels(table.pixels, spec.size) if len(offsets) else empty
         except (KeyError, FileNotFoundError) as error:

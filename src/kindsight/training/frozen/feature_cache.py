@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from kindsight.cache.sqlite_table import SqliteFile, chunks, marks
+from kindsight.cache.sqlite_table import SqliteFile, chunked, placeholders
 from kindsight.errors import ImageError
 
 __all__ = ["FeatureRow", "FeatureTable"]
@@ -121,10 +121,10 @@ class FeatureTable(SqliteFile):
     def keras_vectors(self, model: str, digests: Iterable[str]) -> dict[str, NDArray[np.float32]]:
         """Return what Keras itself computed for images with the model file of this digest."""
         found: dict[str, NDArray[np.float32]] = {}
-        for chunk in chunks(list(dict.fromkeys(digests))):
+        for chunk in chunked(list(dict.fromkeys(digests))):
             query = (
                 "SELECT digest, vector FROM by_keras "
-                f"WHERE model = ? AND digest IN ({marks(chunk)})"
+                f"WHERE model = ? AND digest IN ({placeholders(chunk)})"
             )
             with self._reading() as connection:
                 for digest, blob in connection.execute(query, [model, *chunk]):

@@ -1,4 +1,4 @@
-"""The cache folder: where it is, what it holds, and that nothing else is ever deleted."""
+"""The cache folder: location, content, pruning and clearing."""
 
 import contextlib
 import os
@@ -55,12 +55,12 @@ def test_sizes(text, size):
 @pytest.mark.parametrize(
     "text", ["", "GB", "-1GB", "1e9", "1,5 GB", "1 XB", "1 GBB", "nan", "1 G B"]
 )
-def test_what_is_no_size(text):
+def test_invalid_sizes(text):
     with pytest.raises(SettingsError, match="such as 20GB"):
         parse_size(text)
 
 
-def test_place_and_limit_come_from_the_environment(monkeypatch, tmp_path):
+def test_folder_and_limit_come_from_the_environment(monkeypatch, tmp_path):
     monkeypatch.setenv("KINDSIGHT_CACHE", str(tmp_path / "x"))
     monkeypatch.setenv("KINDSIGHT_CACHE_LIMIT", "3 MB")
     assert (Cache().root, Cache().limit) == (tmp_path / "x", 3_000_000)
@@ -75,7 +75,7 @@ def test_place_and_limit_come_from_the_environment(monkeypatch, tmp_path):
         Cache()
 
 
-def test_naming_a_cache_makes_nothing(tmp_path):
+def test_creating_a_cache_object_writes_nothing(tmp_path):
     cache = Cache(tmp_path / "cache")
     assert (cache.entries(), cache.size(), cache.prune(), cache.clear()) == ([], 0, [], 0)
     assert list(tmp_path.iterdir()) == []
@@ -94,7 +94,7 @@ def test_a_folder_that_cannot_be_made(tmp_path):
         Cache(tmp_path / "file" / "cache").folder()
 
 
-def test_what_it_holds_last_used_first(cache):
+def test_entries_most_recently_used_first(cache):
     found = [(entry.kind, entry.name, entry.size, entry.used) for entry in cache.entries()]
     assert found == [
         ("backbone", "net", 500, 900),
@@ -135,7 +135,7 @@ def test_nothing_is_pruned_within_the_limit(cache):
         (0, "new", ["new"]),
     ],
 )
-def test_tables_unused_for_longest_are_pruned(cache, limit, keep, stays):
+def test_least_recently_used_tables_are_pruned(cache, limit, keep, stays):
     cache.limit = limit
     deleted = cache.prune(keep=cache.features_file(keep) if keep else None)
     assert left(cache) == stays
@@ -160,7 +160,7 @@ def test_a_table_that_is_open_is_not_pruned(cache):
     assert cache.drop(path) and left(cache) == []
 
 
-def test_pruning_takes_journals_along(cache):
+def test_pruning_deletes_journals_too(cache):
     cache.limit = 2000
     write(cache.root / "features" / "oldest.sqlite-wal", 200)
     write(cache.root / "features" / "oldest.damaged", 200)
@@ -196,7 +196,7 @@ def test_clearing(cache, kind, freed, stays):
         assert not (cache.root / "backbones" / "net.json").exists()
 
 
-def test_clearing_leaves_what_is_not_ours(cache):
+def test_clearing_leaves_other_files(cache):
     ours = cache.root / "features"
     foreign = [write(ours / "thesis.docx", 5), write(ours / "mine" / "data.csv", 5)]
     foreign += [write(cache.root / "backbones" / "bone.png", 5), write(cache.root / "x.txt", 5)]
