@@ -80,7 +80,7 @@ def train(
     if settings.mlflow:
         check_mlflow()
     dataset = open_data(settings)
-    check_split(dataset, settings.division())
+    check_split(dataset, settings.split_settings())
     clock.mark("read")
     with claim_run(settings) as folder, trainer.process() as keras, ExitStack() as stack:
         watch = _watching(keras, trainer, verify, clock, show)

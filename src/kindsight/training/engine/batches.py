@@ -71,7 +71,8 @@ class Batches:
 
     def order(self, epoch: int) -> NDArray[np.int64]:
         """Return the order of the images in an epoch (from 1)."""
-        return permutation(self.seed, "order of images", epoch, len(self.rows))
+        # The name is the key of the stream: another name would be another order.
+        return permutation(self.seed, "order of pictures", epoch, len(self.rows))
 
     def make(self, epoch: int, step: int, order: NDArray[np.int64]) -> Batch:
         """Return the batch of a step (from 0) of an epoch (from 1); `order` from :meth:`order`."""
