@@ -24,7 +24,6 @@ from kindsight.training.common import Progress
 from kindsight.training.engine.callbacks import TrainingCallback
 from kindsight.training.engine.history import History
 from kindsight.training.fine_tuning_result import FineTuningResult
-from kindsight.training.frozen.select_head import FittedHead
 from kindsight.training.stored_images import KeptImage
 
 __all__ = [
@@ -163,8 +162,8 @@ class FittedModel(Protocol):
         """Rows of the training images."""
 
     @property
-    def head(self) -> FittedHead | None:
-        """The fitted head; None where the head was trained by gradient."""
+    def head(self) -> Any:
+        """The fitted head and its candidates; None where the head was trained by gradient."""
 
     @property
     def can_be_fine_tuned(self) -> bool:
