@@ -1,8 +1,4 @@
-"""Run by test_dropin_fit.py: fits small models on flows and prints what happened, as JSON.
-
-The same model is fitted on Keras's flows and on ours; with TensorFlow, on ours by worker threads
-and worker processes, too.
-"""
+"""Run by test_dropin_fit.py: fits a small model with Keras's generator and ours, prints JSON."""
 
 from __future__ import annotations
 
@@ -32,7 +28,7 @@ COURSE = {
 def compare(folder: str) -> dict:
     from keras.src.legacy.preprocessing.image import ImageDataGenerator as Keras
 
-    told = {
+    result = {
         "backend": keras.backend.backend(),
         "tensorflow imported": "tensorflow" in sys.modules,
         "onednn": os.environ.get("TF_ENABLE_ONEDNN_OPTS"),
@@ -52,15 +48,15 @@ def compare(folder: str) -> dict:
         train = kind(**COURSE).flow_from_directory(folder, **options)
         test = kind(rescale=1 / 255).flow_from_directory(folder, **options)
         history = model.fit(train, validation_data=test, epochs=3, verbose=0)
-        told[name] = [
+        result[name] = [
             [history.history[key][epoch] for key in ("loss", "val_loss")] for epoch in range(3)
         ]
-    told["predictions"] = len(model.predict(test, verbose=0))
-    return told
+    result["predictions"] = len(model.predict(test, verbose=0))
+    return result
 
 
 class Numbers(Iterator):
-    """Batches that say which images they are made of; on top of our base class."""
+    """Labels of a batch are powers of 2 of the image indices."""
 
     def _get_batches_of_transformed_samples(self, index_array: np.ndarray) -> tuple:
         ones = np.ones((len(index_array), 1), np.float32)
@@ -68,7 +64,7 @@ class Numbers(Iterator):
 
 
 class Adding(keras.Model):
-    """A model that trains nothing and adds up the labels that it is shown."""
+    """A model without trainable weights that sums the labels."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -88,13 +84,13 @@ class Adding(keras.Model):
 
 
 def workers(folder: str) -> dict:
-    told = {}
+    result = {}
     for name, processes in (("threads", False), ("processes", True)):
         adding = Adding()
         adding.compile("sgd")
         numbers = Numbers(16, 3, True, None, workers=2, use_multiprocessing=processes)
         history = adding.fit(numbers, epochs=2, verbose=0)
-        told[name] = {"epochs": len(history.epoch), "sums": history.history["seen"]}
+        result[name] = {"epochs": len(history.epoch), "sums": history.history["seen"]}
         flow = ImageDataGenerator(**COURSE).flow_from_directory(
             folder, (12, 12), batch_size=3, class_mode="sparse"
         )
@@ -103,11 +99,11 @@ def workers(folder: str) -> dict:
         small.add(keras.layers.Dense(2, activation="softmax"))
         small.compile("sgd", "sparse_categorical_crossentropy")
         assert len(small.fit(flow, epochs=2, verbose=0).epoch) == 2
-    return told
+    return result
 
 
 if __name__ == "__main__":
-    answer = compare(sys.argv[1])
-    if answer["backend"] == "tensorflow":
-        answer |= workers(sys.argv[1])
-    print(json.dumps(answer))
+    found = compare(sys.argv[1])
+    if found["backend"] == "tensorflow":
+        found |= workers(sys.argv[1])
+    print(json.dumps(found))

@@ -1,7 +1,4 @@
-"""Keras's own generator and ours, asked the same; and the images that they are asked about.
-
-Keras's module is the reference: nothing here is computed by the code under test.
-"""
+"""Runs the same code with Keras's module, the reference, and with ours."""
 
 from __future__ import annotations
 
@@ -22,19 +19,19 @@ __all__ = [
     "MOST",
     "OURS",
     "Difference",
-    "ask_both",
     "compare",
     "examples",
     "random_images",
+    "run_both",
     "same_state",
     "write_class_folders",
 ]
 
 OURS = importlib.import_module("kindsight.preprocessing.image")
 KERAS = importlib.import_module("keras.src.legacy.preprocessing.image")
-Ask = Callable[[ModuleType], Any]
+Run = Callable[[ModuleType], Any]
 
-# Of 255: what floating pixels may differ by, in any case and in the mean.
+# Tolerances of float pixels, of 255: maximum and mean.
 MOST, MEAN = 0.05, 0.002
 COURSE = {
     "rotation_range": 40,
@@ -47,7 +44,7 @@ COURSE = {
 
 
 def examples(count: int = 100) -> settings:
-    """So many examples, however slow the machine is at the moment."""
+    """Return Hypothesis settings for slow machines."""
     return settings(
         max_examples=count,
         deadline=None,
@@ -56,7 +53,7 @@ def examples(count: int = 100) -> settings:
 
 
 class Difference:
-    """How far two answers are apart: mean and maximum, in the units of the answers."""
+    """Mean and maximum difference of arrays."""
 
     def __init__(self) -> None:
         self.mean, self.most, self.count = 0.0, 0.0, 0
@@ -76,15 +73,15 @@ class Difference:
         return True
 
 
-def ask_both(ask: Ask, seed: int = 0) -> tuple[Any, Any]:
-    """Ask Keras and ours, both with NumPy's global state freshly seeded; check where it ends."""
-    answers, states = [], []
+def run_both(run: Run, seed: int = 0) -> tuple[Any, Any]:
+    """Run with Keras and ours from the same NumPy seed; check that both draw equally often."""
+    results, states = [], []
     for module in (KERAS, OURS):
         np.random.seed(seed)
-        answers.append(ask(module))
+        results.append(run(module))
         states.append(np.random.get_state())
-    assert same_state(*states), "the draws are not the same"
-    return answers[0], answers[1]
+    assert same_state(*states), "the random draws differ"
+    return results[0], results[1]
 
 
 def same_state(first: Any, second: Any) -> bool:
@@ -92,10 +89,10 @@ def same_state(first: Any, second: Any) -> bool:
 
 
 def compare(keras: Any, ours: Any, difference: Difference | None = None) -> Difference:
-    """Compare batches, however nested: images closely, everything else exactly."""
+    """Compare nested batches: images with a tolerance, everything else exactly."""
     difference = difference or Difference()
     if not isinstance(keras, np.ndarray | list | tuple):
-        keras = np.asarray(keras)  # pandas keeps text in arrays of its own
+        keras = np.asarray(keras)  # pandas has its own string arrays
     assert type(keras) is type(ours)
     if isinstance(keras, np.ndarray):
         if keras.ndim == 4:
@@ -113,7 +110,7 @@ def compare(keras: Any, ours: Any, difference: Difference | None = None) -> Diff
 def random_images(
     rng: np.random.RandomState, count: int, height: int, width: int, channels: int, dtype: str
 ) -> np.ndarray:
-    """Noise and ramps: whatever a warp does wrong shows in the one or in the other."""
+    """Return noise and ramps, which reveal different errors of a warp."""
     shape = (count, height, width, channels)
     noise = rng.uniform(0, 255, shape)
     rows = np.linspace(0, 255, height)[:, None, None]
@@ -122,7 +119,7 @@ def random_images(
 
 
 def write_class_folders(root: Path) -> Path:
-    """Write class folders with images of every kind that Keras reads, and with other files."""
+    """Write class folders with images in every format that Keras reads, and other files."""
     rng = np.random.RandomState(7)
     for name, endings in (
         ("cat", ("jpg", "jpeg", "png", "bmp", "ppm", "tif", "JPG", "grey.jpg", "alpha.png")),
@@ -137,7 +134,7 @@ def write_class_folders(root: Path) -> Path:
     (root / "cat" / "more" / "z.jpg").write_bytes((root / "cat" / "p00.jpg").read_bytes())
     (root / "cat" / "a").mkdir()
     (root / "cat" / "a" / "z.png").write_bytes((root / "cat" / "p02.png").read_bytes())
-    (root / "dog" / "notes.txt").write_text("no image")
+    (root / "dog" / "notes.txt").write_text("not an image")
     Image.fromarray(pixels).save(root / "dog" / "x.webp")
     Image.fromarray(pixels).save(root / "dog" / "y.gif")
     (root / "dog" / ".DS_Store").write_bytes(b"")

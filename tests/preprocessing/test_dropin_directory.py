@@ -1,4 +1,4 @@
-"""Flows over class folders: Keras's files, classes, order, labels, pixels and attributes."""
+"""Iterators over class folders: Keras's files, classes, order, labels, pixels and attributes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
-from side_by_side import COURSE, KERAS, MEAN, MOST, OURS, ask_both, compare, examples
+from side_by_side import COURSE, KERAS, MEAN, MOST, OURS, compare, examples, run_both
 
 ATTRIBUTES = (
     "filenames",
@@ -64,12 +64,12 @@ def same_attributes(keras, ours) -> None:
 
 
 def check(folder, settings_=None, start=0, within=(MEAN, MOST), **options) -> None:
-    keras, ours = ask_both(lambda m: flow(m, folder, settings_, **options), start)
+    keras, ours = run_both(lambda m: flow(m, folder, settings_, **options), start)
     same_attributes(keras[0], ours[0])
     assert compare(keras[1], ours[1]).within(*within)
 
 
-def test_the_files_and_what_is_printed(class_folders, capsys):
+def test_files_and_printed_counts(class_folders, capsys):
     iterator, _ = flow(OURS, class_folders, number=0)
     assert capsys.readouterr().out == "Found 16 images belonging to 2 classes.\n"
     assert iterator.filenames == [
@@ -102,7 +102,7 @@ def test_pixels_without_transformation_are_exact(class_folders):
     "interpolation", ["nearest", "bilinear", "bicubic", "hamming", "box", "lanczos"]
 )
 @pytest.mark.parametrize("keep", [False, True])
-def test_every_way_to_resize_is_exact(class_folders, interpolation, keep):
+def test_resizing_is_exact(class_folders, interpolation, keep):
     check(
         class_folders,
         {"rescale": 1 / 255},
@@ -113,7 +113,7 @@ def test_every_way_to_resize_is_exact(class_folders, interpolation, keep):
     )
 
 
-@examples(40)
+@examples(30)
 @given(
     st.sampled_from(["categorical", "binary", "sparse", "input", None]),
     st.sampled_from(["rgb", "rgba", "grayscale"]),
@@ -129,13 +129,13 @@ def test_every_way_to_resize_is_exact(class_folders, interpolation, keep):
 def test_any_combination(  # noqa: PLR0917
     class_folders, mode, color, layout, subset, shuffle, seed, size, classes, dtype, start
 ):
-    # One of the grey images has 16 bits.
-    range_ = 257 if color == "grayscale" else 1
+    # One of the greyscale images has 16 bits.
+    scale = 257 if color == "grayscale" else 1
     check(
         class_folders,
         {**COURSE, "validation_split": 0.4, "data_format": layout, "dtype": dtype},
         start,
-        (MEAN * range_, MOST * range_),
+        (MEAN * scale, MOST * scale),
         class_mode=mode,
         color_mode=color,
         subset=subset,
@@ -147,13 +147,13 @@ def test_any_combination(  # noqa: PLR0917
     )
 
 
-def test_a_path_may_be_a_path(class_folders):
-    keras, ours = ask_both(lambda m: flow(m, Path(class_folders)))
+def test_pathlib_path(class_folders):
+    keras, ours = run_both(lambda m: flow(m, Path(class_folders)))
     assert keras[0].filepaths == ours[0].filepaths
     assert keras[0].directory == ours[0].directory == Path(class_folders)
 
 
-def test_links_are_followed_where_it_is_asked_for(class_folders, tmp_path):
+def test_links_are_followed_if_requested(class_folders, tmp_path):
     (tmp_path / "x").mkdir()
     (tmp_path / "y").mkdir()
     (tmp_path / "x" / "linked").symlink_to(class_folders / "cat")
@@ -162,22 +162,22 @@ def test_links_are_followed_where_it_is_asked_for(class_folders, tmp_path):
         check(tmp_path, follow_links=follow, within=(0, 0))
 
 
-def test_without_a_generator_images_are_left_as_they_are(class_folders):
-    def ask(module):
+def test_without_a_generator_images_do_not_change(class_folders):
+    def run(module):
         iterator = module.DirectoryIterator(class_folders, None, target_size=(9, 9), batch_size=5)
         return [next(iterator) for _ in range(3)]
 
-    assert compare(*ask_both(ask)).within(0, 0)
+    assert compare(*run_both(run)).within(0, 0)
 
 
-def test_a_preprocessing_function_sees_every_image_in_turn(class_folders):
+def test_preprocessing_function_is_called_in_order(class_folders):
     def noisy(image):
         return image + np.random.uniform(0, 9, image.shape)
 
     check(class_folders, {**COURSE, "preprocessing_function": noisy}, number=6)
 
 
-def test_a_damaged_file_raises_as_in_keras_and_is_named(class_folders, tmp_path):
+def test_damaged_file_raises_with_its_path(class_folders, tmp_path):
     good = (class_folders / "cat" / "p00.jpg").read_bytes()
     for content in (good[: len(good) // 2], b"no image at all", b""):
         folder = tmp_path / f"{len(content)}"
@@ -194,7 +194,7 @@ def test_a_damaged_file_raises_as_in_keras_and_is_named(class_folders, tmp_path)
         assert str(folder / "a" / "worse.jpg") in str(errors[1])
 
 
-def test_a_file_that_is_gone_raises_as_in_keras(class_folders, tmp_path):
+def test_missing_file_raises(class_folders, tmp_path):
     for module in (KERAS, OURS):
         folder = tmp_path / module.__name__
         (folder / "a").mkdir(parents=True)
@@ -202,73 +202,58 @@ def test_a_file_that_is_gone_raises_as_in_keras(class_folders, tmp_path):
         file.write_bytes((class_folders / "cat" / "p02.png").read_bytes())
         iterator, _ = flow(module, folder)
         file.unlink()
-        # What was prepared before may still be given out, once.
+        # A prefetched batch may still be returned.
         with pytest.raises(FileNotFoundError):
             for _ in range(2):
                 next(iterator)
 
 
-def test_images_can_be_saved(class_folders, tmp_path):
+def test_images_are_saved(class_folders, tmp_path):
     for module in (KERAS, OURS):
         (tmp_path / module.__name__.split(".")[0]).mkdir()
 
-    def ask(module):
+    def run(module):
         folder = tmp_path / module.__name__.split(".")[0]
         return flow(
             module, class_folders, COURSE, save_to_dir=folder, save_prefix="s", save_format="jpeg"
         )[1]
 
-    assert compare(*ask_both(ask)).within(MEAN, MOST)
+    assert compare(*run_both(run)).within(MEAN, MOST)
     keras, ours = (sorted(p.name for p in (tmp_path / n).iterdir()) for n in ("keras", "kindsight"))
     assert keras == ours and len(ours) == 12
 
 
-@pytest.mark.parametrize(
-    "options",
-    [
-        {"class_mode": "raw"},
-        {"color_mode": "bgr"},
-        {"subset": "test"},
-        {"interpolation": "cubic"},
-    ],
-)
-def test_arguments_that_cannot_be_are_refused(class_folders, options):
-    for module in (KERAS, OURS):
-        with pytest.raises(ValueError):
-            flow(module, class_folders, **options)
-
-
-def test_a_class_may_be_a_folder_in_a_folder(class_folders):
+def test_class_may_be_a_nested_folder(class_folders):
     iterator, batches = flow(OURS, class_folders, classes=["cat/more", "dog"], shuffle=False)
     assert iterator.class_indices == {"cat/more": 0, "dog": 1}
     assert iterator.filenames[:2] == ["cat/more/p03.bmp", "cat/more/p07.grey.jpg"]
     assert batches[0][0].shape == (4, 20, 24, 3)
 
 
-def test_a_folder_that_is_not_there(tmp_path):
+def test_missing_folder(tmp_path):
     for module in (KERAS, OURS):
         with pytest.raises(FileNotFoundError):
             flow(module, tmp_path / "none")
 
 
-def test_a_folder_without_images_gives_empty_batches(tmp_path):
+def test_folder_without_images_gives_empty_batches(tmp_path):
     (tmp_path / "a").mkdir()
-    keras, ours = ask_both(lambda m: flow(m, tmp_path, number=2))
+    keras, ours = run_both(lambda m: flow(m, tmp_path, number=2))
     assert len(keras[0]) == len(ours[0]) == 0
     for one, other in zip(keras[1], ours[1], strict=True):
         assert one[0].shape == other[0].shape == (0, 20, 24, 3)
 
 
-def test_files_are_listed_below_a_folder(class_folders):
-    found = OURS.list_images(class_folders)
+def test_list_pictures(class_folders):
+    found = OURS.list_pictures(class_folders)
     assert len(found) == 17
     assert found == sorted(found)
-    assert OURS.list_images(class_folders, ext="bmp") == [
+    assert OURS.list_pictures(class_folders, ext="bmp") == [
         str(class_folders / "cat" / "more" / "p03.bmp")
     ]
 
 
-def test_names_are_valid_as_in_keras(class_folders):
+def test_validate_filename(class_folders):
     formats = OURS.Iterator.white_list_formats
     for name in ("cat/p00.jpg", "cat/p06.JPG", "dog/x.webp", "cat/none.jpg", "cat"):
         path = str(class_folders / name)
@@ -276,7 +261,7 @@ def test_names_are_valid_as_in_keras(class_folders):
     assert OURS.validate_filename(str(class_folders / "cat" / "p06.JPG"), formats)
 
 
-def test_images_of_more_bits_keep_them(tmp_path):
+def test_sixteen_bit_images(tmp_path):
     (tmp_path / "a").mkdir()
     deep = np.arange(64, dtype=np.uint16).reshape(8, 8) * 1000
     Image.fromarray(deep).save(tmp_path / "a" / "x.png")

@@ -1,7 +1,6 @@
-"""In ``model.fit``: on every backend that is installed, with worker threads and worker processes.
+"""``model.fit`` on every installed backend, with worker threads and worker processes.
 
-A process each, since a backend is chosen when Keras is imported. Keras's own generator is asked
-beside ours, and both must show the model the same images.
+Each backend needs a process, since it is selected when Keras is imported.
 """
 
 from __future__ import annotations
@@ -43,15 +42,15 @@ def run(backend: str, folder: Path) -> dict:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", installed)
-def test_models_are_fitted_as_with_keras_s_own(backend, class_folders):
-    told = run(backend, class_folders)
-    assert told["backend"] == backend
-    assert told["tensorflow imported"] is (backend == "tensorflow")
-    assert told["onednn"] == "1"
-    assert len(told["keras"]) == len(told["ours"]) == 3
-    for one, other in zip(told["keras"], told["ours"], strict=True):
+def test_fit_gives_the_same_losses_as_keras(backend, class_folders):
+    result = run(backend, class_folders)
+    assert result["backend"] == backend
+    assert result["tensorflow imported"] is (backend == "tensorflow")
+    assert result["onednn"] == "1"
+    assert len(result["keras"]) == len(result["ours"]) == 3
+    for one, other in zip(result["keras"], result["ours"], strict=True):
         assert one == pytest.approx(other, rel=1e-3, abs=1e-4)
-    assert told["predictions"] == 16
-    # With worker threads and worker processes: every image once in each epoch.
+    assert result["predictions"] == 16
+    # Every image occurs once in each epoch.
     for name in ("threads", "processes") if backend == "tensorflow" else ():
-        assert told[name] == {"epochs": 2, "sums": [2.0**16 - 1] * 2}
+        assert result[name] == {"epochs": 2, "sums": [2.0**16 - 1] * 2}

@@ -1,4 +1,4 @@
-"""Work on several threads: all of it done once, the first failure told, nothing left behind."""
+"""Work on several threads: every call once, the first error raised."""
 
 from __future__ import annotations
 
@@ -7,25 +7,25 @@ import time
 
 import pytest
 
-from kindsight.preprocessing import _batches as _threads
+from kindsight.preprocessing import _batches
 from kindsight.preprocessing._batches import Work, for_each
 
 
 @pytest.fixture(params=[0, 1, 3], autouse=True)
 def helpers(request, monkeypatch):
-    monkeypatch.setattr(_threads._pool, "helpers", request.param)
-    monkeypatch.setattr(_threads._pool, "executor", None)
+    monkeypatch.setattr(_batches._pool, "helpers", request.param)
+    monkeypatch.setattr(_batches._pool, "executor", None)
     return request.param
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 50])
-def test_everything_is_done_once(count):
+def test_every_call_is_made_once(count):
     done: list[int] = []
     for_each(count, done.append)
     assert sorted(done) == list(range(count))
 
 
-def test_of_several_failures_the_first_is_told():
+def test_first_error_is_raised():
     def work(number: int) -> None:
         if number in (3, 4, 9):
             raise ValueError(f"number {number}")
@@ -35,7 +35,7 @@ def test_of_several_failures_the_first_is_told():
             for_each(12, work)
 
 
-def test_work_that_was_begun_goes_on_without_the_caller(helpers):
+def test_started_work_continues_without_the_caller(helpers):
     first = threading.Event()
     work = Work(5, lambda _: first.set())
     work.start()
@@ -44,7 +44,7 @@ def test_work_that_was_begun_goes_on_without_the_caller(helpers):
     assert first.is_set()
 
 
-def test_work_that_is_stopped_makes_no_further_calls():
+def test_stopped_work_makes_no_further_calls():
     done: list[int] = []
     work = Work(5, done.append)
     work.stop()
@@ -52,25 +52,25 @@ def test_work_that_is_stopped_makes_no_further_calls():
     assert done == []
 
 
-def test_without_a_pool_the_caller_does_it_all(monkeypatch):
+def test_without_a_pool_the_caller_makes_all_calls(monkeypatch):
     class Closed:
         def submit(self, task):
             raise RuntimeError("cannot schedule new futures after shutdown")
 
-    monkeypatch.setattr(_threads._pool, "executor", Closed())
+    monkeypatch.setattr(_batches._pool, "executor", Closed())
     done: list[int] = []
     for_each(7, done.append)
     assert done == list(range(7))
 
 
 def spin(seconds: float) -> None:
-    """Compute for so long."""
+    """Use the CPU for some seconds."""
     end = time.thread_time() + seconds
     while time.thread_time() < end:
         pass
 
 
-def test_what_takes_no_time_is_left_to_the_caller(helpers):
+def test_short_calls_stay_on_the_calling_thread(helpers):
     seen: set[int] = set()
     work = Work(200, lambda _: seen.add(threading.get_ident()))
     work.finish()
@@ -78,7 +78,7 @@ def test_what_takes_no_time_is_left_to_the_caller(helpers):
     assert work.is_light and not work._helpers
 
 
-def test_from_the_first_call_that_takes_long_the_others_help(helpers):
+def test_threads_join_after_the_first_long_call(helpers):
     seen: list[tuple[int, int]] = []
 
     def call(number: int) -> None:
@@ -95,8 +95,8 @@ def test_from_the_first_call_that_takes_long_the_others_help(helpers):
     assert sorted(number for number, _ in seen) == list(range(40))
 
 
-def test_waiting_makes_work_no_heavier(helpers, monkeypatch):
-    monkeypatch.setattr(_threads, "_LIGHT", 1e-3)
+def test_waiting_does_not_count_as_work(helpers, monkeypatch):
+    monkeypatch.setattr(_batches, "_LIGHT", 1e-3)
     work = Work(20, lambda _: time.sleep(5e-3))
     work.finish()
     assert work.is_light

@@ -1,9 +1,8 @@
-"""The iterator over the rows of a table."""
+"""The iterator over the images named by a table, and the checks of its columns."""
 
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,10 +11,10 @@ from numpy.typing import NDArray
 
 from kindsight.errors import ColumnTypeError, SettingsError
 from kindsight.preprocessing import _keras
-from kindsight.preprocessing._files import BatchFromFilesMixin
+from kindsight.preprocessing._file_batches import BatchFromFilesMixin, invalid_class_mode
 from kindsight.preprocessing._iterators import Iterator
 from kindsight.preprocessing._loading import validate_filename
-from kindsight.preprocessing._messages import warn_of
+from kindsight.preprocessing._warnings import warn_trap, warn_user
 
 __all__ = [
     "WITHOUT_CLASSES",
@@ -23,33 +22,21 @@ __all__ = [
     "check_columns",
     "check_split",
     "column",
-    "keep_classes",
+    "select_classes",
 ]
 
-# SECTION: What the iterator over a table does with its columns: checked, filtered, never changed.
-
 WITHOUT_CLASSES = ("input", "multi_output", "raw", None)
-"""The class modes in which labels are not words."""
+"""The class modes without named classes."""
 
-_SOME = 3
+_EXAMPLES = 3
 
 
 def column(table: Any, name: Any, rows: Sequence[int] | None = None) -> NDArray[Any]:
-    """Return a column as an array, or some rows of it.
-
-    Parameters
-    ----------
-    table : pandas.DataFrame or the like
-        It gives a column as ``table[name]``.
-    name : str
-        Which column.
-    rows : sequence of int, optional
-        Numbers of rows, from 0.
-    """
+    """Return a column of a table, or some of its rows, as an array."""
     values: Any = table[name]
     values = values.to_numpy() if hasattr(values, "to_numpy") else values
     if not isinstance(values, np.ndarray):
-        # Lists in a column stay lists.
+        # Lists in a column are not converted to arrays.
         whole = np.empty(len(values), object)
         whole[:] = list(values)
         values = (
@@ -67,165 +54,169 @@ def check_columns(
     weight_col: str | None,
     classes: Sequence[str] | None,
 ) -> None:
-    """Check that a table's columns are what a class mode needs.
+    """Check that the columns of a table match the class mode.
 
     Raises
     ------
     ColumnTypeError
-        For a column of the wrong type.
+        (a TypeError) for a column of the wrong type.
     SettingsError
-        For a number of classes that is not two in the mode ``"binary"``.
+        (a ValueError) unless the class mode ``"binary"`` has two classes.
     """
+    start = f'If class_mode="{class_mode}"'
     if class_mode == "multi_output" and not isinstance(y_col, list):
         raise ColumnTypeError(
-            "y_col must be a list of columns with class_mode='multi_output'. "
-            f"Received: {type(y_col).__name__}."
+            f"{start}, y_col must be a list. Received {type(y_col).__name__}. Pass the names "
+            "of the label columns."
         )
-    _check_types(table, x_col, (str,), "file names, which are text")
+    rule = f"All values in column x_col={x_col} must be strings: paths of image files."
+    _check_types(table, x_col, (str,), rule)
     if class_mode in ("binary", "sparse"):
-        _check_types(table, y_col, (str,), f"text with class_mode={class_mode!r}")
-    if class_mode == "categorical":
-        kinds = "text, or lists of text, with class_mode='categorical'"
-        _check_types(table, y_col, (str, list, tuple), kinds)
+        rule = f'{start}, y_col="{y_col}" column values must be strings.'
+        _check_types(table, y_col, (str,), f"{rule} Convert them with .astype(str).")
     if class_mode == "binary":
         found = sorted(set(classes or column(table, y_col).tolist()))
         if len(found) != 2:
-            raise SettingsError(
-                "class_mode='binary' needs two classes. "
-                f"Received: {len(found)} ({', '.join(found[:_SOME])})."
+            count = (
+                f"{len(found)} class/es were given" if classes else f"Found {len(found)} classes"
             )
+            raise SettingsError(
+                f"{start} there must be 2 classes. {count}: {', '.join(found[:_EXAMPLES])}. "
+                "Use class_mode='categorical' or 'sparse' for more classes."
+            )
+    if class_mode == "categorical":
+        rule = f'{start}, y_col="{y_col}" column values must be type string, list or tuple.'
+        _check_types(table, y_col, (str, list, tuple), f"{rule} Convert them with .astype(str).")
     if classes and class_mode in WITHOUT_CLASSES:
-        warnings.warn(f"classes is not used with class_mode={class_mode!r}.", stacklevel=4)
+        warn_user(
+            f'`classes` will be ignored given the class_mode="{class_mode}". Omit it, or use '
+            "class_mode='categorical'."
+        )
     if weight_col and not np.issubdtype(column(table, weight_col).dtype, np.number):
-        raise ColumnTypeError(f"The column of weights must hold numbers. Received: {weight_col!r}.")
+        raise ColumnTypeError(
+            f"Column weight_col={weight_col} must be numeric. Convert it with .astype(float)."
+        )
 
 
-def _check_types(table: Any, name: Any, types: tuple[type, ...], kinds: str) -> None:
+def _check_types(table: Any, name: Any, types: tuple[type, ...], rule: str) -> None:
     for row, value in enumerate(column(table, name).tolist()):
         if not isinstance(value, types):
-            raise ColumnTypeError(
-                f"Column {name!r} must hold {kinds}. "
-                f"Received: {value!r} ({type(value).__name__}) in row {row}."
-            )
+            raise ColumnTypeError(f"{rule} Row {row} has {value!r} ({type(value).__name__}).")
 
 
-def keep_classes(
-    labels: NDArray[Any], rows: Sequence[int], classes: Sequence[str] | None, y_col: Any
+def select_classes(
+    labels: NDArray[Any], rows: Sequence[int], classes: Sequence[str] | None
 ) -> tuple[list[int], list[Any], list[str]]:
-    """Leave out the rows whose classes are not asked for.
+    """Return the rows of the given classes, their labels, and the classes.
 
     Parameters
     ----------
     labels : array
         A class, or a list of classes, for each row of the table.
     rows : sequence of int
-        The rows in question.
+        The rows to select from.
     classes : sequence of str, optional
-        Those that are asked for.
-    y_col : str
-        What the column is called.
+        The classes to select; default is all classes, sorted.
 
     Returns
     -------
     rows : list of int
     labels : list
-        Of these rows; of a list of classes, those that are asked for.
+        Labels of these rows, without classes that are not selected.
     classes : list of str
-        As asked for, without repeats; otherwise those found, sorted.
     """
     given = [labels[row] for row in rows]
     if not classes:
         several = ((one if isinstance(one, list | tuple) else [one]) for one in given)
         return list(rows), given, sorted({name for names in several for name in names})
-    asked = list(dict.fromkeys(classes))
-    kept_rows, kept_labels = [], []
+    selected = list(dict.fromkeys(classes))
+    selected_rows, selected_labels = [], []
     for row, label in zip(rows, given, strict=True):
         if isinstance(label, list | tuple):
-            label = [name for name in label if name in asked]  # noqa: PLW2901
-            keep = bool(label)
+            label = [name for name in label if name in selected]  # noqa: PLW2901
+            is_selected = bool(label)
         else:
-            keep = label in asked
-        if keep:
-            kept_rows.append(row)
-            kept_labels.append(label)
-    return kept_rows, kept_labels, asked
+            is_selected = label in selected
+        if is_selected:
+            selected_rows.append(row)
+            selected_labels.append(label)
+    return selected_rows, selected_labels, selected
 
 
 def check_split(labels: Sequence[Any], first: int, last: int) -> None:
-    """Warn of a part that lacks classes, as the first or last rows of a sorted table do."""
-    part, others = labels[first:last], [*labels[:first], *labels[last:]]
-    if not part or not others:
+    """Warn if a subset lacks classes, as the first or last rows of a sorted table do."""
+    subset, others = labels[first:last], [*labels[:first], *labels[last:]]
+    if not subset or not others:
         return
-    here, there = ({str(label) for label in some} for some in (part, others))
+    here, there = ({str(label) for label in some} for some in (subset, others))
     if missing := sorted(here ^ there):
-        names = ", ".join(missing[:_SOME]) + (", ..." if len(missing) > _SOME else "")
-        warn_of("sorted-split", missing=len(missing), total=len(here | there), names=names)
+        names = ", ".join(missing[:_EXAMPLES]) + (", ..." if len(missing) > _EXAMPLES else "")
+        warn_trap("sorted-split", missing=len(missing), total=len(here | there), names=names)
 
 
 class DataFrameIterator(BatchFromFilesMixin, Iterator):
-    """Batches of the images that a table names.
+    """Iterator over the images named by a table.
 
     Parameters
     ----------
-    dataframe : pandas.DataFrame, or whatever gives columns as ``table[name]``
-        One row for each image; it is not changed.
+    dataframe : pandas.DataFrame, or anything with columns as ``table[name]``
+        One row for each image; it is not modified.
     directory : path, optional
-        What the names are relative to.
+        Folder that the file names are relative to.
     image_data_generator : ImageDataGenerator or None
-        What transforms and standardises them.
     x_col : str, default="filename"
-        The column of file names, with their endings.
+        Column of file names, with extensions.
     y_col : str or list of str, default="class"
-        The column of labels, or several of them for ``"multi_output"`` and ``"raw"``.
+        Column of labels, or several ones for ``"multi_output"`` and ``"raw"``.
     weight_col : str, optional
-        A column of weights.
+        Column of sample weights.
     target_size : pair of int, default=(256, 256)
-        Height and width that every image is brought to.
+        Height and width that images are resized to.
     color_mode : str, default="rgb"
         ``"rgb"``, ``"rgba"`` or ``"grayscale"``.
     classes : list of str, optional
-        The classes in the order of their numbers; rows of others are left out. All of them, sorted,
-        if omitted.
+        Classes in the order of their indices; rows of other classes are omitted. Default is all
+        classes, sorted.
     class_mode : str or None, default="categorical"
-        The labels: ``"categorical"`` (n, classes) of 0 and 1, from a word or a list of words;
-        ``"binary"`` or ``"sparse"`` numbers; ``"raw"`` the column's values; ``"multi_output"`` a
-        list with the values of each column; ``"input"`` the images themselves; None no labels.
+        Labels: ``"categorical"`` gives a (n, classes) array of 0 and 1 from a class or a list of
+        classes; ``"binary"`` or ``"sparse"`` indices; ``"raw"`` the values of the column;
+        ``"multi_output"`` a list with the values of each column; ``"input"`` the images; None no
+        labels.
     batch_size : int, default=32
     shuffle : bool, default=True
     seed : int, optional
     data_format : str, default="channels_last"
     save_to_dir : path, optional
-        A folder into which each image is written as well, stretched to 0 to 255.
+        Folder where each image is saved, stretched to 0 to 255.
     save_prefix : str, default=""
     save_format : str, default="png"
     subset : str, optional
-        ``"training"`` or ``"validation"``: the last or the first rows.
+        ``"validation"`` for the first rows, ``"training"`` for the others.
     interpolation : str, default="nearest"
-        How images are resized; ``"bilinear"`` and ``"lanczos"`` look better.
+        Pillow filter for resizing; ``"bilinear"`` and ``"lanczos"`` have better quality.
     keep_aspect_ratio : bool, default=False
-        Whether to cut out the middle with the proportions of `target_size` first.
+        Whether to crop the centre to the aspect ratio of `target_size` first.
     dtype : str, default="float32"
-        Of the batches.
     validate_filenames : bool, default=True
-        Whether to leave out, with a warning, the names that are not those of image files.
+        Whether to omit, with a warning, names that are not image files.
 
     Attributes
     ----------
     samples : int
-        How many images there are.
+        Number of images.
     class_indices : dict
-        The number of each class, where there are classes.
+        Index of each class, if there are classes.
     classes : list
-        The class of each file, or its classes, where there are classes.
+        Class index of each file, or a list of them, if there are classes.
     filenames : list of str
-        The names of the rows that were taken; `filepaths` are with `directory`.
+        Names in the selected rows; `filepaths` include `directory`.
 
     Raises
     ------
     SettingsError
-        For arguments that do not fit the table; it is a ValueError.
+        (a ValueError) for invalid arguments.
     ColumnTypeError
-        For a column of the wrong type; it is a TypeError too.
+        (a TypeError) for a column of the wrong type.
     """
 
     allowed_class_modes = {  # noqa: RUF012
@@ -276,10 +267,7 @@ class DataFrameIterator(BatchFromFilesMixin, Iterator):
             keep_aspect_ratio,
         )
         if class_mode not in self.allowed_class_modes:
-            known = sorted(str(mode) for mode in self.allowed_class_modes)
-            raise SettingsError(
-                f"class_mode must be one of {', '.join(known)}. Received: {class_mode!r}."
-            )
+            raise SettingsError(invalid_class_mode(class_mode, self.allowed_class_modes))
         self.directory = directory or ""
         self.class_mode = class_mode
         self.dtype = dtype
@@ -290,25 +278,25 @@ class DataFrameIterator(BatchFromFilesMixin, Iterator):
             rows = self._valid(names, rows, x_col)
         message = f"{'validated' if validate_filenames else 'non-validated'} image filenames"
         if class_mode not in WITHOUT_CLASSES:
-            rows, labels, found = keep_classes(column(dataframe, y_col), rows, classes, y_col)
+            rows, labels, found = select_classes(column(dataframe, y_col), rows, classes)
             self.class_indices = {name: number for number, name in enumerate(found)}
             message += f" belonging to {len(found)} classes"
             first, last = self._bounds(len(rows))
             check_split(labels, first, last)
-            self.classes = self._numbers(labels[first:last])
+            self.classes = self._class_numbers(labels[first:last])
         first, last = self._bounds(len(rows))
         rows = rows[first:last]
         self.filenames = [names[row] for row in rows]
         self.samples = len(self.filenames)
         self._targets = self._targets_of(dataframe, y_col, rows)
         self._sample_weight = column(dataframe, weight_col, rows) if weight_col else None
-        _keras.say(f"Found {self.samples} {message}.")
+        _keras.print_or_log(f"Found {self.samples} {message}.")
         self._filepaths = [os.path.join(self.directory, name) for name in self.filenames]
-        self._be_ready(shuffle)
+        self._open_cache(shuffle)
         super().__init__(self.samples, batch_size, shuffle, seed)
 
     def _bounds(self, count: int) -> tuple[int, int]:
-        """Return the first row of the subset and the one after its last."""
+        """Return the start and end of the subset."""
         first, last = self.split or (0, 1)
         return int(first * count), int(last * count)
 
@@ -320,21 +308,21 @@ class DataFrameIterator(BatchFromFilesMixin, Iterator):
             if validate_filename(path, self.white_list_formats)
         ]
         if len(valid) < len(rows):
-            kept = set(valid)
-            some = [path for row, path in zip(rows, paths, strict=True) if row not in kept][:3]
-            warnings.warn(
-                f"{len(rows) - len(valid)} names of column {x_col!r} are not those of files that "
-                f"Keras reads, and are left out, such as {', '.join(some)}.",
-                stacklevel=4,
+            found = set(valid)
+            some = [path for row, path in zip(rows, paths, strict=True) if row not in found]
+            warn_user(
+                f'Found {len(rows) - len(valid)} invalid image filename(s) in x_col="{x_col}". '
+                f"These filename(s) will be ignored: {', '.join(some[:_EXAMPLES])}. Check the "
+                "paths and their extensions."
             )
         return valid
 
     def get_classes(self, df: Any, y_col: Any) -> list[Any]:
-        """Return the class of each row of a table as a number, or a list of them."""
-        return self._numbers(column(df, y_col).tolist())
+        """Return the class index of each row of a table, or a list of indices."""
+        return self._class_numbers(column(df, y_col).tolist())
 
-    def _numbers(self, labels: Sequence[Any]) -> list[Any]:
-        """Return the class of each row as a number, or a list of them where it has several."""
+    def _class_numbers(self, labels: Sequence[Any]) -> list[Any]:
+        """Return the class index of each label, or a list of indices for a list of classes."""
         number = self.class_indices
         return [
             [number[one] for one in label] if isinstance(label, list | tuple) else number[label]
@@ -352,15 +340,15 @@ class DataFrameIterator(BatchFromFilesMixin, Iterator):
 
     @property
     def filepaths(self) -> list[str]:
-        """The files, each with the folder that was given."""
+        """Paths of the images, including `directory`."""
         return self._filepaths
 
     @property
     def labels(self) -> Any:
-        """What belongs to each file: classes, or the values of the columns."""
+        """Class indices, or the values of the label columns."""
         return self._targets if self.class_mode in ("multi_output", "raw") else self.classes
 
     @property
     def sample_weight(self) -> NDArray[Any] | None:
-        """The weight of each file."""
+        """Sample weights."""
         return self._sample_weight

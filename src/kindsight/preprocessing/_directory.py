@@ -1,4 +1,4 @@
-"""The iterator over class folders."""
+"""The iterator over class folders, and the listing of their files in Keras's order."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from kindsight.errors import SettingsError
 from kindsight.preprocessing import _keras
 from kindsight.preprocessing._batches import for_each
-from kindsight.preprocessing._files import BatchFromFilesMixin
+from kindsight.preprocessing._file_batches import BatchFromFilesMixin, invalid_class_mode
 from kindsight.preprocessing._iterators import Iterator
-from kindsight.preprocessing._messages import warn_of
+from kindsight.preprocessing._warnings import warn_trap
 
 __all__ = [
     "ClassFolder",
@@ -25,22 +25,20 @@ __all__ = [
     "warn_of_files",
 ]
 
-# SECTION: Which files of a class folder are images, in Keras's order; and which are left out.
-
-Path = str  # Keras joins names as strings, and so its users compare them
+Path = str  # as in Keras, whose users compare names as strings
 _EXAMPLES = 3
 
 
 @dataclass
 class ClassFolder:
-    """The files of one class.
+    """Files of one class folder.
 
     Parameters
     ----------
     names : list of str
-        Relative to the folder that holds the class folders, sorted by folder and name.
+        Images relative to the dataset folder, sorted by folder and name.
     skipped : list of str
-        Files of other kinds, in the same way; files of the system are not among them.
+        Files of other formats, except system files.
     """
 
     names: list[Path] = field(default_factory=list)
@@ -48,7 +46,7 @@ class ClassFolder:
 
 
 def find_classes(directory: Any) -> list[str]:
-    """List the folders in a folder, sorted."""
+    """Return the sorted names of the subfolders."""
     return sorted(
         name for name in os.listdir(directory) if os.path.isdir(os.path.join(directory, name))
     )
@@ -61,20 +59,20 @@ def list_class(
     split: tuple[float, float] | None,
     follow_links: bool,
 ) -> ClassFolder:
-    """List the images of a class folder and of the folders in it.
+    """List the images of a class folder and its subfolders.
 
     Parameters
     ----------
     directory : path
-        What holds the class folders.
+        The dataset folder.
     name : str
         The class folder.
     formats : tuple of str
-        Endings that count, in small letters.
+        Extensions in lower case.
     split : pair of float, optional
-        From and to which share of them to take.
+        Start and end of the images to return, as fractions.
     follow_links : bool
-        Whether to go into folders that are links.
+        Whether to follow links to folders.
     """
     folder = os.path.join(directory, name)
     found = ClassFolder()
@@ -85,7 +83,7 @@ def list_class(
             path = os.path.normpath(os.path.join(name, inner, file))
             if file.lower().endswith(formats):
                 found.names.append(path)
-            elif not _of_the_system(file):
+            elif not _is_system_file(file):
                 found.skipped.append(path)
     if split is not None:
         count = len(found.names)
@@ -96,11 +94,10 @@ def list_class(
 def warn_of_files(
     directory: Any, folders: Sequence[tuple[str, ClassFolder]], formats: tuple[str, ...]
 ) -> None:
-    """Warn of files that were left out, and of folders that are hardly classes."""
+    """Warn of skipped files, unlikely classes and TIFF files."""
     directory = os.fspath(directory)
-    skipped = [path for _, folder in folders for path in folder.skipped]
-    if skipped:
-        warn_of(
+    if skipped := [path for _, folder in folders for path in folder.skipped]:
+        warn_trap(
             "skipped-files",
             about=directory,
             count=len(skipped),
@@ -109,31 +106,21 @@ def warn_of_files(
             formats=", ".join(formats),
         )
     hidden = [name for name, _ in folders if os.path.basename(name).startswith((".", "__"))]
-    if hidden:
-        why = "their names are those of a program's own folders"
-        warn_of(
-            "odd-classes",
-            about=f"hidden {directory}",
-            folder=directory,
-            why=why,
-            examples=_some(hidden),
-        )
     empty = [name for name, folder in folders if not folder.names and name not in hidden]
-    if empty:
-        why = "they hold no images"
-        warn_of(
-            "odd-classes",
-            about=f"empty {directory}",
-            folder=directory,
-            why=why,
-            examples=_some(empty),
-        )
-    bands = [path for _, folder in folders for path in folder.names if _is_tiff(path)]
-    if bands:
-        warn_of("several-bands", about=directory, examples=_some(bands))
+    for names, why in ((hidden, "they look like hidden folders"), (empty, "they have no images")):
+        if names:
+            warn_trap(
+                "odd-classes",
+                about=f"{why} {directory}",
+                folder=directory,
+                why=why,
+                examples=_some(names),
+            )
+    if bands := [path for _, folder in folders for path in folder.names if _is_tiff(path)]:
+        warn_trap("several-bands", about=directory, examples=_some(bands))
 
 
-def _of_the_system(name: str) -> bool:
+def _is_system_file(name: str) -> bool:
     return name.startswith(".") or name in ("Thumbs.db", "desktop.ini")
 
 
@@ -147,60 +134,59 @@ def _some(names: Sequence[str]) -> str:
 
 
 class DirectoryIterator(BatchFromFilesMixin, Iterator):
-    """Batches of the images of class folders.
+    """Iterator over the images of class folders.
 
     Parameters
     ----------
     directory : path
-        A folder with one folder for each class.
+        Folder with one subfolder for each class.
     image_data_generator : ImageDataGenerator or None
-        What transforms and standardises them.
     target_size : pair of int, default=(256, 256)
-        Height and width that every image is brought to.
+        Height and width that images are resized to.
     color_mode : str, default="rgb"
         ``"rgb"``, ``"rgba"`` or ``"grayscale"``.
     classes : list of str, optional
-        The class folders, in the order of their numbers; all of them, sorted, if omitted.
+        Class folders in the order of their indices; default is all subfolders, sorted.
     class_mode : str or None, default="categorical"
-        The labels: ``"categorical"`` (n, classes) of 0 and 1, ``"binary"`` or ``"sparse"`` numbers,
-        ``"input"`` the images themselves, None no labels.
+        Labels: ``"categorical"`` gives a (n, classes) array of 0 and 1, ``"binary"`` or
+        ``"sparse"`` indices, ``"input"`` the images, None no labels.
     batch_size : int, default=32
     shuffle : bool, default=True
     seed : int, optional
     data_format : str, optional
-        ``"channels_last"`` or ``"channels_first"``; Keras's setting if omitted.
+        ``"channels_last"`` or ``"channels_first"``; default is Keras's setting.
     save_to_dir : path, optional
-        A folder into which each image is written as well, stretched to 0 to 255.
+        Folder where each image is saved, stretched to 0 to 255.
     save_prefix : str, default=""
     save_format : str, default="png"
     follow_links : bool, default=False
-        Whether to go into folders that are links.
+        Whether to follow links to folders.
     subset : str, optional
-        ``"training"`` or ``"validation"``: the last or the first files of each class, by name.
+        ``"validation"`` for the first files of each class by name, ``"training"`` for the others.
     interpolation : str, default="nearest"
-        How images are resized; ``"bilinear"`` and ``"lanczos"`` look better.
+        Pillow filter for resizing; ``"bilinear"`` and ``"lanczos"`` have better quality.
     keep_aspect_ratio : bool, default=False
-        Whether to cut out the middle with the proportions of `target_size` first.
+        Whether to crop the centre to the aspect ratio of `target_size` first.
     dtype : str, optional
-        Of the batches; Keras's float type if omitted.
+        Default is Keras's float type.
 
     Attributes
     ----------
     samples, num_classes : int
-        How many there are.
+        Number of images and of classes.
     class_indices : dict
-        The number of each class.
+        Index of each class.
     classes : int32 array of shape (samples,)
-        The class of each file; also `labels`.
+        Class index of each file; also `labels`.
     filenames : list of str
-        The files, relative to `directory`; `filepaths` are with it.
+        Files relative to `directory`; `filepaths` include it.
 
     Raises
     ------
     SettingsError
-        For another class_mode; it is a ValueError.
+        (a ValueError) for invalid arguments.
     OSError
-        For a folder that cannot be listed.
+        If the folder cannot be listed.
     """
 
     allowed_class_modes = {"categorical", "binary", "sparse", "input", None}  # noqa: RUF012
@@ -239,10 +225,7 @@ class DirectoryIterator(BatchFromFilesMixin, Iterator):
             keep_aspect_ratio,
         )
         if class_mode not in self.allowed_class_modes:
-            known = sorted(str(mode) for mode in self.allowed_class_modes)
-            raise SettingsError(
-                f"class_mode must be one of {', '.join(known)}. Received: {class_mode!r}."
-            )
+            raise SettingsError(invalid_class_mode(class_mode, self.allowed_class_modes))
         self.directory = directory
         self.class_mode = class_mode
         self.dtype = dtype or _keras.floatx()
@@ -257,33 +240,33 @@ class DirectoryIterator(BatchFromFilesMixin, Iterator):
         self.classes: NDArray[np.int32] = np.repeat(
             np.array([self.class_indices[name] for name in names], np.int32), counts
         )
-        _keras.say(f"Found {self.samples} images belonging to {self.num_classes} classes.")
+        _keras.print_or_log(f"Found {self.samples} images belonging to {self.num_classes} classes.")
         self._filepaths = [os.path.join(directory, name) for name in self.filenames]
-        self._be_ready(shuffle)
+        self._open_cache(shuffle)
         super().__init__(self.samples, batch_size, shuffle, seed)
 
     def _list(self, names: Sequence[str], follow_links: bool) -> list[ClassFolder]:
         folders: list[ClassFolder] = [ClassFolder()] * len(names)
 
-        def work(place: int) -> None:
-            folders[place] = list_class(
-                self.directory, names[place], self.white_list_formats, self.split, follow_links
+        def list_one(index: int) -> None:
+            folders[index] = list_class(
+                self.directory, names[index], self.white_list_formats, self.split, follow_links
             )
 
-        for_each(len(names), work)
+        for_each(len(names), list_one)
         return folders
 
     @property
     def filepaths(self) -> list[str]:
-        """The files, each with the folder that was given."""
+        """Paths of the images, including `directory`."""
         return self._filepaths
 
     @property
     def labels(self) -> NDArray[np.int32]:
-        """The class of each file, as a number."""
+        """Class index of each file."""
         return self.classes
 
     @property
     def sample_weight(self) -> None:
-        """None: files in class folders have no weights."""
+        """None: class folders have no sample weights."""
         return None

@@ -1,8 +1,7 @@
-"""ImageDataGenerator: the settings, and what is done to an image with them."""
+"""ImageDataGenerator: the settings, the transformation of images, and the iterators."""
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -10,31 +9,48 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kindsight.errors import SettingsError
-from kindsight.preprocessing import _keras, _standards
-from kindsight.preprocessing._arrays import NumpyArrayIterator
+from kindsight.preprocessing import _keras, _standardize
 from kindsight.preprocessing._dataframe import DataFrameIterator
 from kindsight.preprocessing._directory import DirectoryIterator
-from kindsight.preprocessing._draws import draw_one
-from kindsight.preprocessing._functions import (
+from kindsight.preprocessing._numpy_array import NumpyArrayIterator
+from kindsight.preprocessing._random_parameters import draw_one
+from kindsight.preprocessing._transforms import (
     apply_affine_transform,
     apply_brightness_shift,
     apply_channel_shift,
     flip_axis,
 )
-from kindsight.preprocessing._messages import check_generator, pair_or_none, warn_of, zoom_pair
+from kindsight.preprocessing._warnings import (
+    brightness_pair,
+    check_generator,
+    warn_trap,
+    warn_user,
+    zoom_pair,
+)
 
-__all__ = [
-    "Flows",
-    "ImageDataGenerator",
-]
-
-# SECTION: What makes iterators of a generator's settings.
+__all__ = ["ImageDataGenerator"]
 
 Size = tuple[int, int]
 
+_DEPRECATED = {
+    "has_ext": (
+        "has_ext is deprecated, filenames in the dataframe have to match the exact filenames in "
+        "disk. Omit the argument and add the extensions to the column."
+    ),
+    "sort": (
+        "sort is deprecated, batches will be created in the same order than the filenames provided "
+        "if `shuffle` is set to `False`. Omit the argument and sort the table."
+    ),
+    "drop_duplicates": (
+        "drop_duplicates is deprecated, you can drop duplicates by using the "
+        "pandas.DataFrame.drop_duplicates method. Omit the argument."
+    ),
+    "other": '`class_mode="other"` is deprecated, please use `class_mode="raw"`.',
+}
 
-class Flows:
-    """The methods of a generator that give an iterator each."""
+
+class _Flows:
+    """The methods of a generator that return an iterator."""
 
     data_format: str
     dtype: str
@@ -53,7 +69,7 @@ class Flows:
         ignore_class_split: bool = False,
         subset: str | None = None,
     ) -> NumpyArrayIterator:
-        """Iterate over arrays; the arguments are those of :class:`NumpyArrayIterator`."""
+        """Return an iterator over arrays; see :class:`NumpyArrayIterator` for the arguments."""
         return NumpyArrayIterator(
             x,
             y,
@@ -89,7 +105,7 @@ class Flows:
         interpolation: str = "nearest",
         keep_aspect_ratio: bool = False,
     ) -> DirectoryIterator:
-        """Iterate over class folders; the arguments are those of :class:`DirectoryIterator`."""
+        """Return an iterator over class folders; see :class:`DirectoryIterator`."""
         return DirectoryIterator(
             directory,
             self,
@@ -133,19 +149,19 @@ class Flows:
         validate_filenames: bool = True,
         **kwargs: Any,
     ) -> DataFrameIterator:
-        """Iterate over the rows of a table; the arguments are those of :class:`DataFrameIterator`.
+        """Return an iterator over the rows of a table; see :class:`DataFrameIterator`.
 
-        Any other argument is ignored, as Keras does, but named in a warning.
+        The deprecated arguments `has_ext`, `sort` and `drop_duplicates` are ignored with a
+        DeprecationWarning, other unknown arguments with a :class:`KerasTrapWarning`, as in Keras.
         """
+        for name in ("has_ext", "sort", "drop_duplicates"):
+            if name in kwargs:
+                warn_user(_DEPRECATED[name], DeprecationWarning)
         if class_mode == "other":
-            warnings.warn(
-                'class_mode="other" is called class_mode="raw" now.',
-                DeprecationWarning,
-                stacklevel=2,
-            )
+            warn_user(_DEPRECATED["other"], DeprecationWarning)
             class_mode = "raw"
-        if kwargs:
-            warn_of("ignored-arguments", names=", ".join(kwargs))
+        if unknown := [name for name in kwargs if name not in _DEPRECATED]:
+            warn_trap("ignored-arguments", names=", ".join(unknown))
         return DataFrameIterator(
             dataframe,
             directory,
@@ -174,57 +190,56 @@ class Flows:
 Pixels = NDArray[Any]
 
 
-class ImageDataGenerator(Flows):
-    """Draws, transforms and standardises images, batch by batch, as Keras's does.
+class ImageDataGenerator(_Flows):
+    """Transforms images at random and standardises them, batch by batch, as Keras's class does.
 
     Parameters
     ----------
     featurewise_center, featurewise_std_normalization : bool, default=False
-        Subtract the mean of the data set from each channel; divide by its standard deviation.
-        They need :meth:`fit`.
+        Subtract the mean of the dataset from each channel; divide by its standard deviation. Both
+        need :meth:`fit`.
     samplewise_center, samplewise_std_normalization : bool, default=False
-        The same with the mean and deviation of each image, over all channels.
+        The same with the mean and standard deviation of each image, over all channels.
     zca_whitening : bool, default=False
-        Decorrelate the pixels; needs :meth:`fit`, and memory for pixels x pixels numbers.
+        Decorrelate the pixels. Needs :meth:`fit`, and memory for a (pixels, pixels) matrix.
     zca_epsilon : float, default=1e-6
         Added to the singular values.
     rotation_range : float, default=0
-        Rotate by up to so many degrees either way.
+        Maximum rotation in degrees, in either direction.
     width_shift_range, height_shift_range : float, int or list, default=0
-        A float below 1 is a fraction of the side, another float is pixels, an int is whole pixels
-        below it, a list is drawn from. Keras moves along the height for the width, and the other
-        way round.
+        A float below 1 is a fraction of the side, another float a number of pixels, an int whole
+        pixels below it; from a list, a value is drawn. Keras swaps width and height.
     brightness_range : pair of float, optional
-        Multiply pixels by a factor between these.
+        Lowest and highest factor.
     shear_range : float, default=0
-        Up to so many degrees.
+        Maximum shear angle in degrees.
     zoom_range : float or pair, default=0
-        Factors from 1 - z to 1 + z or between the two, for height and width apart.
+        Factors from 1 - z to 1 + z, or between the two; independent for height and width.
     channel_shift_range : float, default=0
-        Add up to this to all pixels, in their units before `rescale`.
+        Maximum value added to all pixels, in their units before `rescale`.
     fill_mode : str, default="nearest"
-        What lies beyond the borders: ``"nearest"``, ``"reflect"``, ``"wrap"`` or ``"constant"``.
+        Pixels beyond the borders: ``"nearest"``, ``"reflect"``, ``"wrap"`` or ``"constant"``.
     cval : float, default=0
-        The constant.
+        Fill value of ``"constant"``.
     horizontal_flip, vertical_flip : bool, default=False
         Flip half of the images.
     rescale : float, optional
-        Multiply pixels by this, after everything that is drawn.
+        Factor applied after the random transformations.
     preprocessing_function : callable, optional
-        From an image (an array of three axes) to one of the same shape, before `rescale`.
+        Maps an image (an array of three axes) to one of the same shape, before `rescale`.
     data_format : str, optional
-        ``"channels_last"`` or ``"channels_first"``; Keras's setting if omitted.
+        ``"channels_last"`` or ``"channels_first"``; default is Keras's setting.
     validation_split : float, default=0
-        The share that ``subset="validation"`` takes.
+        Fraction of the images in ``subset="validation"``.
     interpolation_order : int, default=1
-        0 for the nearest pixel, 1 for linear, 2 to 5 for splines, which need SciPy.
+        0 nearest, 1 linear, 2 to 5 splines, which need SciPy.
     dtype : str, optional
-        Of the batches; Keras's float type if omitted.
+        Dtype of the batches; default is Keras's float type.
 
     Raises
     ------
     SettingsError
-        For a value that cannot be; it is a ValueError.
+        (a ValueError) for an invalid value.
     """
 
     def __init__(
@@ -262,7 +277,7 @@ class ImageDataGenerator(Flows):
         self.rotation_range = rotation_range
         self.width_shift_range = width_shift_range
         self.height_shift_range = height_shift_range
-        self.brightness_range = pair_or_none(brightness_range)
+        self.brightness_range = brightness_pair(brightness_range)
         self.shear_range = shear_range
         self.zoom_range = zoom_pair(zoom_range)
         self.channel_shift_range = channel_shift_range
@@ -278,72 +293,77 @@ class ImageDataGenerator(Flows):
         self._set_axes()
         if validation_split and not 0 < validation_split < 1:
             raise SettingsError(
-                f"validation_split must be above 0 and below 1. Received: {validation_split!r}."
+                "`validation_split` must be strictly between 0 and 1, such as 0.2, or 0 for no "
+                f"split. Received: {validation_split!r}"
             )
         self._validation_split = validation_split
         self.mean: Pixels | None = None
         self.std: Pixels | None = None
         self.zca_whitening_matrix: Pixels | None = None
-        self._complete()
+        self._resolve_settings()
         check_generator(self)
 
     def _set_axes(self) -> None:
         if self.data_format not in ("channels_last", "channels_first"):
             raise SettingsError(
-                "data_format must be 'channels_last' or 'channels_first'. "
-                f"Received: {self.data_format!r}."
+                '`data_format` should be `"channels_last"` (channel after row and column) or '
+                '`"channels_first"` (channel before row and column). Received: '
+                f"{self.data_format}. Omit it for Keras's setting."
             )
         last = self.data_format == "channels_last"
         self.channel_axis, self.row_axis, self.col_axis = (3, 1, 2) if last else (1, 2, 3)
 
-    def _complete(self) -> None:
-        """Switch on what other settings need, and off what they replace, and say so."""
-        for name, needed, value in (
+    def _resolve_settings(self) -> None:
+        """Turn on settings that others need, turn off those that they replace, and warn."""
+        for name, changed, value in (
             ("zca_whitening", "featurewise_center", True),
             ("zca_whitening", "featurewise_std_normalization", False),
             ("featurewise_std_normalization", "featurewise_center", True),
             ("samplewise_std_normalization", "samplewise_center", True),
         ):
-            if getattr(self, name) and bool(getattr(self, needed)) is not value:
-                setattr(self, needed, value)
-                warnings.warn(f"{name}=True sets {needed}={value}.", stacklevel=3)
+            if getattr(self, name) and bool(getattr(self, changed)) is not value:
+                setattr(self, changed, value)
+                warn_user(
+                    f"This ImageDataGenerator specifies `{name}`, which overrides setting of "
+                    f"`{changed}`. Pass {changed}={value} to avoid this warning."
+                )
 
     @property
-    def _draws_alone(self) -> bool:
-        """Whether nobody else's code can draw numbers between two images of a batch."""
+    def _draws_without_foreign_code(self) -> bool:
+        """Whether no foreign code can draw random numbers between two images of a batch."""
         own = all(_is_own(self, name) for name in ("apply_transform", "standardize"))
-        return own and _standards.is_pure(self.preprocessing_function)
+        return own and _standardize.is_deterministic(self.preprocessing_function)
 
     @property
-    def _draws_as_usual(self) -> bool:
+    def _draws_by_default(self) -> bool:
         return _is_own(self, "get_random_transform")
 
     def standardize(self, x: Pixels) -> Pixels:
-        """Standardise an image or a batch of them, in place.
+        """Standardise an image or a batch, in place.
 
         Parameters
         ----------
-        x : array
-            Floating; three axes, or four for a batch. It is changed: pass a copy to keep it.
+        x : float array of three axes, or four for a batch
+            It is modified.
 
         Returns
         -------
         array
-            The same array, unless a preprocessing function or the whitening makes another.
+            The same array, unless a preprocessing function or the whitening creates another one.
         """
-        return _standards.standardize(self, x)
+        return _standardize.standardize(self, x)
 
     def get_random_transform(
         self, img_shape: Sequence[int], seed: int | None = None
     ) -> dict[str, Any]:
-        """Draw the numbers of one transformation from NumPy's global state.
+        """Draw the parameters of a transformation from NumPy's global state.
 
         Parameters
         ----------
         img_shape : tuple of int
-            Three axes, in the generator's data format.
+            Shape of the image in the generator's data format.
         seed : int, optional
-            What the global state is seeded with first.
+            Seed for the global state.
 
         Returns
         -------
@@ -356,32 +376,32 @@ class ImageDataGenerator(Flows):
         return draw_one(self, img_shape)
 
     def apply_transform(self, x: Pixels, transform_parameters: dict[str, Any]) -> Pixels:
-        """Transform an image as the parameters of :meth:`get_random_transform` say.
+        """Transform an image with the parameters of :meth:`get_random_transform`.
 
         Parameters
         ----------
-        x : array
-            Three axes, in the generator's data format.
+        x : array of three axes
+            In the generator's data format.
         transform_parameters : dict
-            Those that are left out change nothing.
+            Missing parameters change nothing.
 
         Returns
         -------
         array
-            Of the same shape; `x` itself, or a view of it, where nothing else is needed.
+            Same shape; `x` itself or a NumPy view of it if that is sufficient.
         """
         row_axis, col_axis, channel_axis = (
             axis - 1 for axis in (self.row_axis, self.col_axis, self.channel_axis)
         )
-        given: Callable[..., Any] = transform_parameters.get
+        get: Callable[..., Any] = transform_parameters.get
         x = apply_affine_transform(
             x,
-            given("theta", 0),
-            given("tx", 0),
-            given("ty", 0),
-            given("shear", 0),
-            given("zx", 1),
-            given("zy", 1),
+            get("theta", 0),
+            get("tx", 0),
+            get("ty", 0),
+            get("shear", 0),
+            get("zx", 1),
+            get("zy", 1),
             row_axis=row_axis,
             col_axis=col_axis,
             channel_axis=channel_axis,
@@ -389,43 +409,43 @@ class ImageDataGenerator(Flows):
             cval=self.cval,
             order=self.interpolation_order,
         )
-        if given("channel_shift_intensity") is not None:
-            x = apply_channel_shift(x, given("channel_shift_intensity"), channel_axis)
-        if given("flip_horizontal"):
+        if get("channel_shift_intensity") is not None:
+            x = apply_channel_shift(x, get("channel_shift_intensity"), channel_axis)
+        if get("flip_horizontal"):
             x = flip_axis(x, col_axis)
-        if given("flip_vertical"):
+        if get("flip_vertical"):
             x = flip_axis(x, row_axis)
-        if given("brightness") is not None:
-            x = apply_brightness_shift(x, given("brightness"), False)
+        if get("brightness") is not None:
+            x = apply_brightness_shift(x, get("brightness"), False)
         return x
 
     def random_transform(self, x: Pixels, seed: int | None = None) -> Pixels:
-        """Draw a transformation and apply it to an image; see the two methods for that."""
+        """Apply a random transformation to an image."""
         return self.apply_transform(x, self.get_random_transform(x.shape, seed))
 
     def fit(self, x: Any, augment: bool = False, rounds: int = 1, seed: int | None = None) -> None:
-        """Compute what featurewise statistics and ZCA whitening need.
+        """Compute the statistics for featurewise standardisation and ZCA whitening.
 
         Parameters
         ----------
         x : array of four axes
-            Images in the generator's data format; it is not changed. `rescale` is applied first.
+            Images in the generator's data format; not modified. `rescale` is applied first.
         augment : bool, default=False
-            Whether to take the statistics of transformed images.
+            Whether to use randomly transformed images.
         rounds : int, default=1
-            How often each image is transformed then.
+            Number of transformed copies of each image.
         seed : int, optional
-            What NumPy's global state is seeded with.
+            Seed for NumPy's global state.
 
         Raises
         ------
         SettingsError
-            For an array of another number of axes.
+            (a ValueError) for another rank.
         """
-        _standards.fit(self, x, augment, rounds, seed)
+        _standardize.fit(self, x, augment, rounds, seed)
 
 
 def _is_own(generator: ImageDataGenerator, name: str) -> bool:
-    """Whether a method is the one of this class, neither overridden nor replaced."""
+    """Return whether a method is neither overridden nor replaced on the instance."""
     inherited = getattr(type(generator), name) is getattr(ImageDataGenerator, name)
     return inherited and name not in vars(generator)

@@ -1,7 +1,7 @@
-"""The base of the iterators: which images come next, and who draws when.
+"""The base class of the iterators: the order of images, and prefetching of the next batch.
 
-An iterator is a Keras ``PyDataset`` (asked by number, from any thread) and a plain, endless Python
-iterator. Both ways draw from NumPy's global state at the moment when Keras does.
+An iterator is a Keras ``PyDataset`` (indexed, from any thread) and an endless Python iterator. Both
+draw from NumPy's global state at the same moments as Keras.
 """
 
 from __future__ import annotations
@@ -10,146 +10,129 @@ import os
 import threading
 from collections.abc import Iterator as Iterating
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kindsight.errors import UsageError
 from kindsight.preprocessing import _keras
-from kindsight.preprocessing._batches import Making, Work, has_helpers
-from kindsight.preprocessing._draws import GLOBAL, Source, drawing
+from kindsight.preprocessing._batches import PendingBatch, Work, has_helpers
 from kindsight.preprocessing._keras import PyDataset
-from kindsight.preprocessing._messages import warn_of
-
-if TYPE_CHECKING:
-    pass
+from kindsight.preprocessing._random_parameters import GLOBAL, Source, draw_lock
+from kindsight.preprocessing._warnings import warn_trap
 
 __all__ = [
-    "Ahead",
     "Index",
     "Iterator",
+    "Prefetcher",
     "is_overridden",
 ]
-
-# SECTION: The next batch, made while the caller is busy with this one, without disturbing chance.
-#
-# What the next batch's numbers will be is known if nobody draws in the meantime. So they are drawn
-# from a copy of NumPy's global state, and the batch is made on the other threads. When it is asked
-# for, it is given out only if the global state, the iterator and the generator are what they were;
-# the global state is then set to what drawing would have made of it. Otherwise it is forgotten, and
-# the batch is drawn for as usual. So the answers are always those of an iterator that never looks
-# ahead, and the user's own draws see the state that they would have seen.
 
 Facts = dict[str, Any]
 _PROGRESS = ("batch_index", "total_batches_seen", "index_array")
 _PLAIN = (bool, float, int, str, tuple, type(None))
-_MOST_MISSES = 6
-_spare = np.random.RandomState(0)  # used by one thread at a time: whose turn it is to draw
+_MAX_MISSES = 6
+_spare = np.random.RandomState(0)  # only used by the thread that holds the draw lock
 
 
 @dataclass(frozen=True)
-class _Prepared:
-    """A batch, what it was made for, and what has to be set when it is given out."""
+class _Prefetched:
+    """A prefetched batch, the state it depends on, and the state to set when it is returned."""
 
     process: int
-    asked: int | None
+    index: int | None
     facts: Facts
     state: Any
     progress: Facts
     state_after: Any
-    making: Making
+    pending: PendingBatch
 
 
-class Ahead:
-    """The batch that an iterator has prepared, if any.
+class Prefetcher:
+    """Prepares the next batch on the other threads while the caller uses the current one.
 
-    Where batches are forgotten again and again, since somebody draws in between, ever more
-    are left unprepared before the next attempt.
+    The random parameters are drawn from a copy of NumPy's global state. The batch is returned only
+    if the global state, the iterator and the generator are unchanged; the global state is then set
+    to the state after these draws. Otherwise the batch is discarded and drawn as usual, so results
+    are always those of an iterator without prefetching. After repeated misses, since somebody else
+    draws random numbers in between, more and more batches are skipped before the next attempt.
     """
 
     def __init__(self) -> None:
-        self._prepared: _Prepared | None = None
-        self._misses, self._pause, self._light = 0, 0, False
+        self._prefetched: _Prefetched | None = None
+        self._misses, self._pause, self._is_light = 0, 0, False
 
-    def take(self, iterator: Iterator, asked: int | None) -> Making | None:
-        """Return the batch that is asked for if it is the one prepared, drawn for as it should be.
-
-        Parameters
-        ----------
-        iterator : Iterator
-            Whose batch it is.
-        asked : int or None
-            Its number, or None for plain iteration.
-        """
-        prepared, self._prepared = self._prepared, None
-        # The threads that were at it are not there in a fork.
-        if prepared is None or prepared.process != os.getpid():
+    def take(self, iterator: Iterator, index: int | None) -> PendingBatch | None:
+        """Return the prefetched batch if it is still valid; `index` is None for plain iteration."""
+        prefetched, self._prefetched = self._prefetched, None
+        # A forked process does not have the threads that process the batch.
+        if prefetched is None or prefetched.process != os.getpid():
             return None
-        fits = prepared.asked == asked and _alike(prepared.facts, _facts(iterator))
-        # With a seed of its own a batch does not depend on the state before it.
+        fits = prefetched.index == index and _unchanged(prefetched.facts, _facts(iterator))
+        # With a seed, a batch does not depend on the previous state.
         seeded = iterator.seed is not None
-        if not fits or not (seeded or _same_state(prepared.state, np.random.get_state())):
-            prepared.making.work.stop()
-            self._misses = min(self._misses + 1, _MOST_MISSES)
+        if not fits or not (seeded or _same_state(prefetched.state, np.random.get_state())):
+            prefetched.pending.work.stop()
+            self._misses = min(self._misses + 1, _MAX_MISSES)
             self._pause = 2**self._misses - 1
             return None
         self._misses = 0
-        iterator.__dict__.update(prepared.progress)
-        np.random.set_state(prepared.state_after)
-        return prepared.making
+        iterator.__dict__.update(prefetched.progress)
+        np.random.set_state(prefetched.state_after)
+        return prefetched.pending
 
-    def note(self, making: Making) -> None:
-        """Remember whether a batch, now made, was so little work that the next is best not begun.
+    def note(self, pending: PendingBatch) -> None:
+        """Record whether a finished batch was so little work that prefetching does not pay off."""
+        self._is_light = pending.work.is_light
 
-        The other thread would be in the way of the caller's more than it helps.
-        """
-        self._light = making.work.is_light
-
-    def prepare(self, iterator: Iterator, asked: int | None) -> None:
-        """Draw for a batch from a copy of the global state, and let the other threads make it."""
+    def prepare(self, iterator: Iterator, index: int | None) -> None:
+        """Draw a batch from a copy of the global state and process it on the other threads."""
         if self._pause:
             self._pause -= 1
             return
-        if self._light:
+        if self._is_light:
             return
         state: Any = np.random.get_state()
-        # A bit generator that the user has put in NumPy's place has another kind of state.
-        if not has_helpers() or not isinstance(state, tuple) or not iterator._can_prepare():
+        # A bit generator set by the user has another kind of state.
+        if not has_helpers() or not isinstance(state, tuple) or not iterator._can_prefetch():
             return
         facts = _facts(iterator)
         before = {name: getattr(iterator, name) for name in _PROGRESS}
         _spare.set_state(state)
         try:
-            if asked is None:
+            if index is None:
                 indices = iterator._next_indices(_spare)
             else:
-                indices = iterator._indices_of(asked, _spare)
-            making = iterator._begin(indices, _spare)
+                indices = iterator._indices_of(index, _spare)
+            pending = iterator._start(indices, _spare)
             progress = {name: getattr(iterator, name) for name in _PROGRESS}
-        except Exception:  # It will come again when the batch is asked for.
+        except Exception:  # raised again when the batch is requested
             return
         finally:
             iterator.__dict__.update(before)
-        making.work.start()
+        pending.work.start()
         after = _spare.get_state()
-        self._prepared = _Prepared(os.getpid(), asked, facts, state, progress, after, making)
+        self._prefetched = _Prefetched(os.getpid(), index, facts, state, progress, after, pending)
 
 
 def _facts(iterator: Iterator) -> Facts:
-    """Gather what a batch depends on besides chance and the files."""
+    """Return everything that a batch depends on besides the random state and the files."""
     generator = getattr(iterator, "image_data_generator", None)
     facts: Facts = {"floatx": _keras.floatx(), "format": _keras.image_data_format()}
-    for owner, found in (("iterator", vars(iterator)), ("generator", vars(generator or object))):
-        for name, value in found.items():
-            if name != "_ahead":
-                # A range may be a list, and lists may be changed.
-                few = isinstance(value, list) and len(value) <= 4
-                facts[f"{owner}.{name}"] = tuple(value) if few else value
+    for owner, attributes in (
+        ("iterator", vars(iterator)),
+        ("generator", vars(generator or object)),
+    ):
+        for name, value in attributes.items():
+            if name != "_prefetcher":
+                # Ranges may be lists that are modified in place.
+                is_range = isinstance(value, list) and len(value) <= 4
+                facts[f"{owner}.{name}"] = tuple(value) if is_range else value
     return facts
 
 
-def _alike(before: Facts, after: Facts) -> bool:
+def _unchanged(before: Facts, after: Facts) -> bool:
     return before.keys() == after.keys() and all(
         value is after[name] or (isinstance(value, _PLAIN) and value == after[name])
         for name, value in before.items()
@@ -169,32 +152,32 @@ Index = NDArray[np.int64]
 
 
 class Iterator(PyDataset):  # type: ignore[misc]
-    """The base class of the iterators over images.
+    """Base class of the iterators over images.
 
-    A subclass has a method ``_get_batches_of_transformed_samples(index_array)``, which returns what
-    belongs to the numbers that it is given.
+    A subclass implements ``_get_batches_of_transformed_samples(index_array)``, which returns the
+    batch of the images with these indices.
 
     Parameters
     ----------
     n : int
-        How many images there are.
+        Number of images.
     batch_size : int
-        How many a batch has; the last of an epoch may have fewer.
+        Images in a batch; the last batch of an epoch may be smaller.
     shuffle : bool
-        Whether each epoch has another order.
+        Whether to shuffle in each epoch.
     seed : int, optional
-        NumPy's global state is seeded with this plus the number of batches so far, before each.
+        Before each batch, NumPy's global state is seeded with this plus the number of batches.
     **kwargs
-        Those of ``keras.utils.PyDataset``: `workers`, `use_multiprocessing`, `max_queue_size`.
+        `workers`, `use_multiprocessing` and `max_queue_size` of ``keras.utils.PyDataset``.
 
     Attributes
     ----------
     batch_index : int
-        Of the next batch of this epoch, for plain iteration.
+        Index of the next batch of the epoch in plain iteration.
     total_batches_seen : int
-        Batches given out so far, whichever way they were asked for.
+        Number of batches returned so far.
     index_array : int64 array or None
-        The order of this epoch; None before the first batch.
+        Order of the images in this epoch; None before the first batch.
     """
 
     white_list_formats = ("png", "jpg", "jpeg", "bmp", "ppm", "tif", "tiff")
@@ -212,65 +195,65 @@ class Iterator(PyDataset):  # type: ignore[misc]
         self.index_array: Index | None = None
         self.lock = threading.Lock()
         self.index_generator = self._flow_index()
-        self._ahead = Ahead()
+        self._prefetcher = Prefetcher()
         if self.use_multiprocessing:
-            warn_of("forked-chance")
+            warn_trap("forked-random-state")
 
     @property
     def use_multiprocessing(self) -> bool:
-        """Whether Keras's ``fit`` makes the batches in processes of its own."""
+        """Whether Keras's ``fit`` creates the batches in worker processes."""
         return bool(super().use_multiprocessing)
 
     @use_multiprocessing.setter
     def use_multiprocessing(self, value: bool) -> None:
         if value:
-            warn_of("forked-chance")
+            warn_trap("forked-random-state")
         self._use_multiprocessing = value
 
     def __len__(self) -> int:
-        """Return the number of batches of an epoch."""
+        """Return the number of batches per epoch."""
         return (self.n + self.batch_size - 1) // self.batch_size
 
     def __getitem__(self, idx: int) -> Any:
         if idx >= len(self):
             raise UsageError(
-                f"The number of a batch must be below {len(self)}, the batches of an epoch. "
-                f"Received: {idx}."
+                f"Asked to retrieve element {idx}, but the Sequence has length {len(self)}. "
+                "Batches are numbered from 0."
             )
-        with drawing():
-            making = self._ahead.take(self, idx)
-            if making is None:
-                making = self._begin(self._indices_of(idx))
+        with draw_lock():
+            pending = self._prefetcher.take(self, idx)
+            if pending is None:
+                pending = self._start(self._indices_of(idx))
             if idx + 1 < len(self):
-                self._ahead.prepare(self, idx + 1)
-        batch = making()
-        self._ahead.note(making)
+                self._prefetcher.prepare(self, idx + 1)
+        batch = pending()
+        self._prefetcher.note(pending)
         return batch
 
     def __iter__(self) -> Iterator:
         return self
 
     def __next__(self) -> Any:
-        with self.lock, drawing():
-            making = self._ahead.take(self, None)
-            if making is None:
-                making = self._begin(next(self.index_generator))
-            self._ahead.prepare(self, None)
-        batch = making()
-        self._ahead.note(making)
+        with self.lock, draw_lock():
+            pending = self._prefetcher.take(self, None)
+            if pending is None:
+                pending = self._start(next(self.index_generator))
+            self._prefetcher.prepare(self, None)
+        batch = pending()
+        self._prefetcher.note(pending)
         return batch
 
     def next(self) -> Any:
-        """Return the next batch, as in old Keras: the same as ``next(iterator)``."""
+        """Return ``next(iterator)``, as in older versions of Keras."""
         return self.__next__()
 
     def reset(self) -> None:
-        """Begin the epoch anew, for plain iteration."""
+        """Restart the epoch of plain iteration."""
         self.batch_index = 0
 
     def on_epoch_end(self) -> None:
-        """Take a new order; called by Keras."""
-        with drawing():
+        """Set the order of the next epoch; called by Keras."""
+        with draw_lock():
             self._set_index_array()
 
     def _set_index_array(self, source: Source = GLOBAL) -> None:
@@ -282,7 +265,7 @@ class Iterator(PyDataset):  # type: ignore[misc]
         self.total_batches_seen += 1
 
     def _indices_of(self, idx: int, source: Source = GLOBAL) -> Index:
-        """Return the images of a batch that is asked for by number."""
+        """Return the image indices of batch `idx`."""
         self._seed_batch(source)
         if self.index_array is None:
             self._set_index_array(source)
@@ -291,7 +274,7 @@ class Iterator(PyDataset):  # type: ignore[misc]
         return indices
 
     def _next_indices(self, source: Source = GLOBAL) -> Index:
-        """Return the images of the next batch of plain iteration."""
+        """Return the image indices of the next batch in plain iteration."""
         self._seed_batch(source)
         if self.batch_index == 0:
             self._set_index_array(source)
@@ -302,50 +285,45 @@ class Iterator(PyDataset):  # type: ignore[misc]
         indices: Index = order[start : start + self.batch_size]
         return indices
 
-    def _flow_index(self, anew: bool = True) -> Iterating[Index]:
-        if anew:
+    def _flow_index(self, restart: bool = True) -> Iterating[Index]:
+        if restart:
             self.reset()
         while True:
             yield self._next_indices()
 
-    def _can_prepare(self) -> bool:
-        """Whether a batch can be made before it is asked for."""
+    def _can_prefetch(self) -> bool:
+        """Return whether a batch can be created before it is requested."""
         return False
 
-    def _begin(self, index_array: Index, source: Source = GLOBAL) -> Making:
-        """Draw for a batch; called with the turn to draw."""
+    def _start(self, index_array: Index, source: Source = GLOBAL) -> PendingBatch:
+        """Draw the parameters of a batch; the caller holds the draw lock."""
         del source
         nothing = Work(0, lambda _: None)
-        return Making(nothing, lambda: self._get_batches_of_transformed_samples(index_array))
+        return PendingBatch(nothing, lambda: self._get_batches_of_transformed_samples(index_array))
 
     def _get_batches_of_transformed_samples(self, index_array: Index) -> Any:
-        """Return the batch of these images.
-
-        Parameters
-        ----------
-        index_array : int array of shape (k,)
-            The numbers of the images.
-        """
+        """Return the batch of the images with these indices, an int array of shape (k,)."""
         raise NotImplementedError(
-            f"{type(self).__name__} must have a method _get_batches_of_transformed_samples."
+            f"{type(self).__name__} has no method _get_batches_of_transformed_samples. "
+            "Implement it in the subclass."
         )
 
     def __getstate__(self) -> dict[str, Any]:
-        # Worker processes that are not forked get a copy: they must agree on the order.
+        # Worker processes that are not forked get copies, which need the same order.
         if self.index_array is None:
             self.on_epoch_end()
         state = dict(vars(self))
-        del state["lock"], state["index_generator"], state["_ahead"]
+        del state["lock"], state["index_generator"], state["_prefetcher"]
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self.lock = threading.Lock()
-        self._ahead = Ahead()
-        self.index_generator = self._flow_index(anew=False)
+        self._prefetcher = Prefetcher()
+        self.index_generator = self._flow_index(restart=False)
 
 
 def is_overridden(iterator: object, own: type) -> bool:
-    """Whether a subclass makes batches in its own way, in place of the class `own`'s."""
+    """Return whether a subclass of `own` overrides the method that creates batches."""
     name = "_get_batches_of_transformed_samples"
     return getattr(type(iterator), name) is not getattr(own, name)

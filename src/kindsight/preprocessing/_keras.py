@@ -1,4 +1,4 @@
-"""What the drop-in takes from Keras: the one module of this room that imports it."""
+"""Everything that the drop-in takes from Keras; the only module of the package that imports it."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import logging
 import os
 import sys
 
-# On AMD and older Intel processors TensorFlow leaves oneDNN off, at twice the time for a
-# convolution. It reads the variable once, when it is imported; the user's own value wins.
+# On AMD and older Intel processors TensorFlow does not use oneDNN by default, which doubles the
+# time of convolutions. It reads the variable once, at import; a value set by the user wins.
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 import keras
@@ -21,8 +21,8 @@ __all__ = [
     "image_data_format",
     "img_to_array",
     "load_img",
+    "print_or_log",
     "save_img",
-    "say",
     "smart_resize",
 ]
 
@@ -30,17 +30,17 @@ _LOG = logging.getLogger("kindsight")
 
 
 def floatx() -> str:
-    """Return the type that Keras computes in, such as ``"float32"``."""
+    """Return Keras's default float type, such as ``"float32"``."""
     return str(keras.config.floatx())
 
 
 def image_data_format() -> str:
-    """Return where Keras expects the channels: ``"channels_last"`` or ``"channels_first"``."""
+    """Return Keras's data format: ``"channels_last"`` or ``"channels_first"``."""
     return str(keras.config.image_data_format())
 
 
-def say(message: str) -> None:
-    """Print a line, or log it where the user has told Keras to log."""
+def print_or_log(message: str) -> None:
+    """Print a line, or log it if interactive logging is disabled in Keras."""
     if keras.config.is_interactive_logging_enabled():
         sys.stdout.write(f"{message}\n")
         sys.stdout.flush()

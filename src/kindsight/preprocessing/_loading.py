@@ -1,4 +1,4 @@
-"""From a file to the pixels of an image, through Keras's own ``load_img``."""
+"""Reading images from files as Keras does, and saving them for ``save_to_dir``."""
 
 from __future__ import annotations
 
@@ -18,25 +18,23 @@ from PIL import Image, JpegImagePlugin
 from kindsight.images.formats.jpeg import decode_jpeg, plain_header
 from kindsight.preprocessing import _keras
 from kindsight.preprocessing._batches import for_each
-from kindsight.preprocessing._messages import warn_of
+from kindsight.preprocessing._warnings import warn_trap
 
 __all__ = [
     "ORIENTATION",
-    "Loading",
-    "Plain",
-    "Saving",
-    "list_images",
+    "JpegHeader",
+    "LoadSettings",
+    "SaveSettings",
+    "list_pictures",
     "load_jpeg",
     "load_pixels",
     "validate_filename",
 ]
 
-# SECTION: How files become images of one size.
-
 
 @dataclass(frozen=True)
-class Loading:
-    """How files become images of one size.
+class LoadSettings:
+    """How image files are decoded and resized.
 
     Parameters
     ----------
@@ -45,9 +43,9 @@ class Loading:
     target_size : pair of int
         Height and width.
     interpolation : str
-        One of Pillow's, such as ``"nearest"``.
+        Name of a Pillow filter, such as ``"nearest"``.
     keep_aspect_ratio : bool
-        Whether to cut out the middle with the proportions of the target first.
+        Whether to crop the centre to the aspect ratio of the target first.
     """
 
     color_mode: str
@@ -62,121 +60,115 @@ class Loading:
         return (*self.target_size, channels)
 
 
-# SECTION: Ordinary JPEGs by a quicker way than Keras's, with the same pixels to the bit.
-
 ORIENTATION = 0x0112
-"""The tag of EXIF data that says how an image is turned (Exif 2.3, table 4)."""
+"""EXIF tag of the orientation (Exif 2.3, table 4)."""
 
-_own = threading.local()
-# Bytes: a photograph of 4 million pixels. Pages are taken when first written.
-_ROOM = 12_000_000
-_START = b"\xff\xd8\xff"
+_thread_local = threading.local()
+# Size in bytes of each thread's decoding buffer: a photograph of 4 million pixels. The system
+# allocates pages when they are first written.
+_BUFFER_BYTES = 12_000_000
+_JPEG_START = b"\xff\xd8\xff"
 
 
-class Plain(NamedTuple):
-    """What is known of a JPEG before its pixels are.
-
-    Attributes
-    ----------
-    height, width : int
-        As stored.
-    orientation : int
-        EXIF's, 1 to 8; 1 is upright.
-    """
+class JpegHeader(NamedTuple):
+    """Facts from the header of a JPEG; `orientation` is EXIF's, 1 to 8, and 1 is upright."""
 
     height: int
     width: int
     orientation: int
 
 
-def load_jpeg(path: str, loading: Loading) -> tuple[Plain, NDArray[np.uint8]] | None:
-    """Decode a JPEG in colour straight into an array, and pick its nearest pixels.
+def load_jpeg(path: str, loading: LoadSettings) -> tuple[JpegHeader, NDArray[np.uint8]] | None:
+    """Decode an RGB JPEG directly into an array and resize it with nearest-neighbour sampling.
+
+    The pixels are identical to those of Keras's ``load_img``, which takes longer.
 
     Returns
     -------
-    (facts, pixels) or None
-        What the file says, and uint8 (height, width, 3); None for whatever is not an undamaged
-        JPEG of red, green and blue that is resized so: Keras itself is asked then.
+    (JpegHeader, uint8 array of shape (height, width, 3)) or None
+        None for other files, settings and damaged JPEGs: these are left to Keras.
     """
     if (loading.color_mode, loading.interpolation) != ("rgb", "nearest"):
         return None
     if loading.keep_aspect_ratio:
         return None
     try:
-        # Without a buffer the file is read in one piece, to its end.
-        with open(path, "rb", buffering=0) as file:  # a Path takes as long to make
+        # buffering=0 reads the file in one piece; creating a Path would take as long.
+        with open(path, "rb", buffering=0) as file:
             data = file.read()
-        found = _plain(data) if data.startswith(_START) else None
+        header = _read_header(data) if data.startswith(_JPEG_START) else None
     except (OSError, SyntaxError, ValueError):
         return None
-    if found is None or _is_large(found):
+    if header is None or _is_large(header):
         return None
-    size = (found.height, found.width)
-    full = decode_jpeg(data, "RGB", size, size, _room())
+    size = (header.height, header.width)
+    full = decode_jpeg(data, "RGB", size, size, _buffer())
     if full is None:
         return None
-    rows = _nearest(found.height, loading.target_size[0])
-    columns = _nearest(found.width, loading.target_size[1])
-    # One index for both sides would take four times as long.
-    return found, full.take(rows, 0).take(columns, 1)
+    rows = _nearest(header.height, loading.target_size[0])
+    columns = _nearest(header.width, loading.target_size[1])
+    # One index for both axes would take four times as long.
+    return header, full.take(rows, 0).take(columns, 1)
 
 
-def _plain(data: bytes) -> Plain | None:
-    """Read what a JPEG says, by Pillow where its header is out of the ordinary; None if not RGB."""
+def _read_header(data: bytes) -> JpegHeader | None:
+    """Return the header of an RGB JPEG, parsed by Pillow if it is unusual; None for other modes."""
     header = plain_header(data)
     if header is not None:
         if header.mode != "RGB":
             return None
-        return Plain(header.height, header.width, header.orientation)
+        return JpegHeader(header.height, header.width, header.orientation)
     image = JpegImagePlugin.JpegImageFile(io.BytesIO(data))
     if image.mode != "RGB":
         return None
-    turned = image.getexif().get(ORIENTATION, 1) if "exif" in image.info else 1
-    return Plain(image.height, image.width, turned)
+    orientation = image.getexif().get(ORIENTATION, 1) if "exif" in image.info else 1
+    return JpegHeader(image.height, image.width, orientation)
 
 
-def _room() -> NDArray[np.uint8]:
-    """Return memory of this thread's own to decode to: only a few of the pixels are taken."""
-    if not hasattr(_own, "room"):
-        _own.room = np.empty(_ROOM, np.uint8)
-    room: NDArray[np.uint8] = _own.room
-    return room
+def _buffer() -> NDArray[np.uint8]:
+    """Return this thread's decoding buffer."""
+    if not hasattr(_thread_local, "buffer"):
+        _thread_local.buffer = np.empty(_BUFFER_BYTES, np.uint8)
+    buffer: NDArray[np.uint8] = _thread_local.buffer
+    return buffer
 
 
-def _is_large(found: Plain) -> bool:
-    """Whether Pillow would warn of so many pixels, or refuse them."""
+def _is_large(header: JpegHeader) -> bool:
+    """Return whether Pillow would warn of the number of pixels, or raise."""
     limit = Image.MAX_IMAGE_PIXELS
-    return limit is not None and found.width * found.height > limit
+    return limit is not None and header.width * header.height > limit
 
 
 @functools.lru_cache(maxsize=256)
 def _nearest(old: int, new: int) -> NDArray[np.int64]:
-    """Return which of `old` pixels Pillow takes for each of `new`.
+    """Return the indices of the `new` pixels that Pillow takes from `old` ones.
 
-    It adds the step up, so the rounding of each sum is part of the answer.
+    Pillow adds up the step, and the rounding of each sum affects the result.
     """
     steps = np.full(new, old / new)
     steps[0] *= 0.5
     return np.minimum(np.add.accumulate(steps).astype(np.int64), old - 1)
 
 
-def load_pixels(path: str, loading: Loading) -> NDArray[Any]:
-    """Read an image, exactly as Keras does.
+def load_pixels(path: str, loading: LoadSettings) -> NDArray[Any]:
+    """Read an image exactly as Keras does.
 
     Returns
     -------
     array of shape (height, width, channels)
-        uint8; grey images of more than 8 bits stay as they are, int32 or uint16.
+        uint8; greyscale images of more than 8 bits are int32 or uint16.
 
     Raises
     ------
     OSError
-        Where Keras raises it too (a damaged file, no file), with the file's name in the message.
+        If the file is missing or damaged, as in Keras, with the path in the message.
+    ValueError
+        For an invalid interpolation, as in Keras.
     """
-    quick = load_jpeg(path, loading)
-    if quick is not None:
-        facts, pixels = quick
-        turned = facts.orientation
+    decoded = load_jpeg(path, loading)
+    if decoded is not None:
+        header, pixels = decoded
+        orientation = header.orientation
     else:
         try:
             image = _keras.load_img(
@@ -191,83 +183,79 @@ def load_pixels(path: str, loading: Loading) -> NDArray[Any]:
             if error.filename is not None or path in str(error):
                 raise
             raise type(error)(f"{path}: {error}") from error
-        turned = image.getexif().get(ORIENTATION, 1) if "exif" in image.info else 1
-    if turned != 1:
-        warn_of("not-turned", examples=path)
+        orientation = image.getexif().get(ORIENTATION, 1) if "exif" in image.info else 1
+    if orientation != 1:
+        warn_trap("orientation-ignored", examples=path)
     return pixels.reshape(loading.shape)
 
 
 def validate_filename(filename: str, white_list_formats: tuple[str, ...]) -> bool:
-    """Say whether a name ends as an image's does and is that of a file.
+    """Return whether a path is a file with one of the given extensions.
 
     Parameters
     ----------
     filename : str
         A path.
     white_list_formats : tuple of str
-        Endings in small letters, such as ``("png", "jpg")``.
+        Extensions in lower case, such as ``("png", "jpg")``.
     """
     return filename.lower().endswith(white_list_formats) and Path(filename).is_file()
 
 
-def list_images(
+def list_pictures(
     directory: str | os.PathLike[str],
     ext: str | Iterable[str] = ("jpg", "jpeg", "bmp", "png", "ppm", "tif", "tiff"),
 ) -> list[str]:
-    """List the images of a folder and all folders below it, sorted.
+    """Return the sorted paths of the images in a folder and its subfolders.
 
     Parameters
     ----------
     directory : path
         The folder.
     ext : str or iterable of str
-        Endings in small letters.
+        Extensions in lower case.
     """
-    endings = tuple(f".{ending}" for ending in ([ext] if isinstance(ext, str) else ext))
+    extensions = tuple(f".{extension}" for extension in ([ext] if isinstance(ext, str) else ext))
     return sorted(
         os.path.join(folder, name)
         for folder, _, names in os.walk(directory)
         for name in names
-        if name.lower().endswith(endings)
+        if name.lower().endswith(extensions)
     )
 
 
-# SECTION: ``save_to_dir``: each image of a batch as a file too, to look at.
-
-
 @dataclass(frozen=True)
-class Saving:
-    """Where images are written, and what they are called.
+class SaveSettings:
+    """Where ``save_to_dir`` writes images, named ``prefix_index_random.extension``.
 
     Parameters
     ----------
     folder : path or None
-        None to write nothing, and draw nothing.
-    prefix, ending : str
-        Names are ``prefix_number_chance.ending``.
-    numbers : int
-        The number that chance makes of a name is below this.
+        None saves nothing and draws nothing.
+    prefix, extension : str
+    random_limit : int
+        The random number in a name is below this.
     """
 
     folder: Any
     prefix: str
-    ending: str
-    numbers: int
+    extension: str
+    random_limit: int
 
     def draw_names(self, index_array: NDArray[np.int64]) -> list[str]:
-        """Name the images of a batch, drawing from NumPy's global state."""
+        """Return file names for a batch, drawing from NumPy's global state."""
         if not self.folder:
             return []
         return [
-            f"{self.prefix}_{number}_{np.random.randint(self.numbers)}.{self.ending}"
+            f"{self.prefix}_{number}_{np.random.randint(self.random_limit)}.{self.extension}"
             for number in index_array.tolist()
         ]
 
     def write(self, images: NDArray[Any], names: list[str], data_format: str) -> None:
-        """Write the images, each stretched to 0 to 255, under the names that were drawn."""
+        """Write the images, each one stretched to 0 to 255."""
 
-        def work(place: int) -> None:
-            image = _keras.array_to_img(images[place], data_format, scale=True)
-            image.save(Path(self.folder) / names[place])
+        def work(index: int) -> None:
+            image = _keras.array_to_img(images[index], data_format, scale=True)
+            image.save(Path(self.folder) / names[index])
 
         for_each(len(names), work)

@@ -1,8 +1,8 @@
-"""One affine warp of one image, with SciPy's answers.
+"""Affine warps of single images with SciPy's results, and their matrices as Keras composes them.
 
-The usual cases (linear, pixels of float32 or uint8) are OpenCV's; from version 5 on it computes
-them without rounding the coordinates. Older ones round to 1/32 of a pixel, which a probe notices:
-then, and for other types, NumPy does the work. Splines are SciPy's own.
+The usual cases (linear interpolation, float32 or uint8) use OpenCV, which from version 5 on does
+not round the coordinates. Older versions round them to 1/32 pixel; a test detects this, and then,
+and for other types, NumPy computes the warp. Splines use SciPy.
 """
 
 from __future__ import annotations
@@ -23,35 +23,28 @@ __all__ = [
     "affine_matrices",
     "fold",
     "opencv_is_exact",
-    "source_places",
+    "source_coordinates",
     "transform_matrix_offset_center",
     "warp",
     "warp_into",
 ]
 
-# SECTION: Where a warp's pixels come from when they lie outside the image: SciPy's rules, to the
-# bit.
-#
-# SciPy's ``wrap`` repeats the image with a period of one pixel less than its side, and its
-# ``constant`` does not blend: what lies beyond the middle of an edge pixel is the constant at once.
-# OpenCV has neither, so the coordinates are computed here.
-
 Floats = NDArray[np.float64]
 
 MODES = ("nearest", "reflect", "wrap", "constant")
-"""The fill modes that the generator documents; SciPy has more."""
+"""The documented fill modes; SciPy has more."""
 
 
 @dataclass(frozen=True)
 class Fill:
-    """How a warp interpolates, and what it puts where there is no image.
+    """Interpolation and fill of a warp.
 
     Parameters
     ----------
     mode : str
         One of :data:`MODES`, or another one of SciPy's.
     cval : float
-        What ``"constant"`` fills with.
+        Fill value of ``"constant"``.
     order : int
         0 for the nearest pixel, 1 for linear, 2 to 5 for splines.
     """
@@ -61,10 +54,10 @@ class Fill:
     order: int = 1
 
 
-def source_places(matrix: Floats, height: int, width: int) -> tuple[Floats, Floats]:
+def source_coordinates(matrix: Floats, height: int, width: int) -> tuple[Floats, Floats]:
     """Return the source row and column of each pixel, float64 (height, width) each.
 
-    The sums are made in the order of SciPy 1.17, so that they have the same last bit.
+    The terms are added in the order of SciPy 1.17, so that the sums are equal to the last bit.
     """
     rows, columns = np.arange(height, dtype=np.float64), np.arange(width, dtype=np.float64)
     row, column = (
@@ -73,34 +66,35 @@ def source_places(matrix: Floats, height: int, width: int) -> tuple[Floats, Floa
     return row, column
 
 
-def fold(places: Floats, length: int, mode: str) -> Floats:
-    """Bring coordinates along one side of an image to where SciPy reads for them.
+def fold(coordinates: Floats, length: int, mode: str) -> Floats:
+    """Map coordinates along one side into the image, as SciPy does.
+
+    SciPy's ``wrap`` has a period of one pixel less than the side, and its ``constant`` does not
+    blend: beyond the centre of an edge pixel the value is constant. OpenCV has neither.
 
     Parameters
     ----------
-    places : float64 array
-        Coordinates, any value.
+    coordinates : float64 array
     length : int
-        Pixels of the side.
+        Length of the side in pixels.
     mode : str
         One of :data:`MODES`; ``"constant"`` is treated as ``"nearest"``.
 
     Returns
     -------
     float64 array
-        In [0, length - 1]; for ``"reflect"`` up to one more on either side, which stands for the
-        edge pixel.
+        In [0, length - 1]; for ``"reflect"`` up to one more on either side, for the edge pixel.
     """
     last = length - 1
     if mode in ("nearest", "constant"):
-        return np.clip(places, 0, last)
-    below, above = places < 0, places > last
+        return np.clip(coordinates, 0, last)
+    below, above = coordinates < 0, coordinates > last
     if not (below.any() or above.any()):
-        return places
+        return coordinates
     if length == 1:
-        return np.zeros_like(places)
-    folded = places.copy()
-    low, high = places[below], places[above]
+        return np.zeros_like(coordinates)
+    folded = coordinates.copy()
+    low, high = coordinates[below], coordinates[above]
     if mode == "wrap":
         folded[below] = low + last * (np.trunc(-low / last) + 1)
         folded[above] = high - last * np.trunc(high / last)
@@ -122,31 +116,25 @@ _BORDERS = {
     "constant": cv2.BORDER_REPLICATE,
 }
 _LINEAR = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-_LONGEST = 32_000  # OpenCV's coordinates have 16 bits
-_EXACT = 0.02
+_LONGEST = 32_000  # pixels; OpenCV's coordinates have 16 bits
+_EXACT = 0.02  # of 255: larger differences come from rounded coordinates
 
 
 def warp(x: Pixels, matrix: Floats, fill: Fill) -> Pixels:
-    """Warp an image of any type.
+    """Return a warped image of the same shape and type; integers are rounded, halves up.
 
     Parameters
     ----------
     x : array of shape (height, width, channels)
-        Any real type; floating types keep their range.
+        Any real type.
     matrix : float64 array of shape (2, 3)
-        Source row and column of each row and column.
+        Maps (row, column, 1) to the source row and column.
     fill : Fill
-        Interpolation and borders.
-
-    Returns
-    -------
-    array
-        Of the same shape and type; whole numbers are rounded, halves up.
 
     Raises
     ------
     MissingExtraError
-        For splines and for modes of SciPy's own, without SciPy.
+        For splines and further modes of SciPy, if SciPy is not installed.
     """
     if fill.order not in (0, 1) or fill.mode not in MODES:
         return _warp_scipy(x, matrix, fill)
@@ -166,12 +154,12 @@ def warp_into(
     fill: Fill,
     flips: tuple[bool, bool] = (False, False),
 ) -> bool:
-    """Warp an image of uint8 or float32 into an array, then flip it.
+    """Warp a uint8 or float32 image into a float32 array and flip it (horizontally, vertically).
 
     Parameters
     ----------
     out : float32 array of shape (height, width, channels)
-        C-contiguous; what is in it is lost.
+        C-contiguous; it is overwritten.
     source : uint8 or float32 array of the same shape
     matrix, fill
         As for :func:`warp`.
@@ -191,7 +179,7 @@ def warp_into(
     plane = out[:, :, 0] if channels == 1 else out
     source = np.ascontiguousarray(source, np.float32)
     if fill.mode == "wrap":
-        row, column = source_places(matrix, height, width)
+        row, column = source_coordinates(matrix, height, width)
         x, y = (
             np.ascontiguousarray(fold(side, length, "wrap")[_flipping(flips)], np.float32)
             for side, length in ((column, width), (row, height))
@@ -208,20 +196,20 @@ def warp_into(
 
 @functools.cache
 def opencv_is_exact() -> bool:
-    """Whether this OpenCV warps without rounding the coordinates, as version 5 does."""
+    """Return whether this OpenCV warps without rounding the coordinates, as version 5 does."""
     rng = np.random.RandomState(0)
     matrix = np.array([[0.9, 0.31, 2.17], [-0.27, 1.13, 5.29]])
     for channels in (1, 3, 4):
         image = rng.uniform(0, 255, (64, 64, channels)).astype(np.float32)
-        right = _linear(image, matrix, Fill())
+        exact = _linear(image, matrix, Fill())
         turned = _as_opencv(matrix, 64, 64, (False, False))
         warped = cv2.warpAffine(
             image, turned, (64, 64), flags=_LINEAR, borderMode=cv2.BORDER_REPLICATE
         )
-        row, column = (side.astype(np.float32) for side in source_places(matrix, 64, 64))
+        row, column = (side.astype(np.float32) for side in source_coordinates(matrix, 64, 64))
         mapped = cv2.remap(image, column, row, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
         for found in (warped, mapped):
-            if np.abs(found.reshape(right.shape) - right).max() > _EXACT:
+            if np.abs(found.reshape(exact.shape) - exact).max() > _EXACT:
                 return False
     return True
 
@@ -236,7 +224,7 @@ def _flipping(flips: tuple[bool, bool]) -> tuple[slice, slice]:
 
 
 def _as_opencv(matrix: Floats, height: int, width: int, flips: tuple[bool, bool]) -> Floats:
-    """Turn (row, column) into OpenCV's (x, y), reading the result's pixels in flipped order."""
+    """Return the matrix for OpenCV's (x, y) coordinates, with the result flipped."""
     (rr, rc, r0), (cr, cc, c0) = matrix.tolist()
     horizontal, vertical = flips
     if horizontal:
@@ -247,7 +235,7 @@ def _as_opencv(matrix: Floats, height: int, width: int, flips: tuple[bool, bool]
 
 
 def _outside(matrix: Floats, height: int, width: int) -> NDArray[np.bool_]:
-    row, column = source_places(matrix, height, width)
+    row, column = source_coordinates(matrix, height, width)
     return (row < 0) | (row > height - 1) | (column < 0) | (column > width - 1)
 
 
@@ -255,7 +243,9 @@ def _nearest(x: Pixels, matrix: Floats, fill: Fill) -> Pixels:
     height, width = x.shape[:2]
     row, column = (
         np.clip(np.floor(fold(side, length, fill.mode) + 0.5).astype(np.intp), 0, length - 1)
-        for side, length in zip(source_places(matrix, height, width), (height, width), strict=True)
+        for side, length in zip(
+            source_coordinates(matrix, height, width), (height, width), strict=True
+        )
     )
     result = x[row, column]
     if fill.mode == "constant":
@@ -265,13 +255,15 @@ def _nearest(x: Pixels, matrix: Floats, fill: Fill) -> Pixels:
 
 
 def _linear(x: Pixels, matrix: Floats, fill: Fill) -> Floats:
-    """Interpolate in float64, term by term as SciPy does."""
+    """Interpolate linearly in float64, adding the terms in SciPy's order."""
     height, width = x.shape[:2]
     corners, weights = [], []
-    for side, length in zip(source_places(matrix, height, width), (height, width), strict=True):
-        place = fold(side, length, fill.mode)
-        floor = np.floor(place)
-        before = 1 - (place - floor)[..., None]
+    for side, length in zip(
+        source_coordinates(matrix, height, width), (height, width), strict=True
+    ):
+        coordinate = fold(side, length, fill.mode)
+        floor = np.floor(coordinate)
+        before = 1 - (coordinate - floor)[..., None]
         first = floor.astype(np.intp)
         corners.append([np.clip(first + step, 0, length - 1) for step in (0, 1)])
         weights.append([before, 1 - before])
@@ -285,7 +277,7 @@ def _linear(x: Pixels, matrix: Floats, fill: Fill) -> Floats:
 
 
 def _rounded(values: Pixels, dtype: np.dtype[Any]) -> Pixels:
-    """Bring values to a type: whole numbers rounded, halves away from zero, within the range."""
+    """Convert to a type; integers are rounded, halves away from zero, and clipped to the range."""
     if dtype.kind not in "iu":
         return values.astype(np.uint8 if dtype.kind == "b" else dtype).astype(dtype)
     limits = np.iinfo(dtype)
@@ -298,8 +290,8 @@ def _warp_scipy(x: Pixels, matrix: Floats, fill: Fill) -> Pixels:
     try:
         from scipy.ndimage import affine_transform
     except ModuleNotFoundError as error:
-        asked = "An interpolation_order above 1 or a fill_mode of SciPy's own"
-        raise MissingExtraError(asked, "scipy") from error
+        feature = "An interpolation_order above 1 or a further fill_mode of SciPy"
+        raise MissingExtraError(feature, "scipy") from error
     planes = [
         affine_transform(
             x[..., channel],
@@ -314,56 +306,51 @@ def _warp_scipy(x: Pixels, matrix: Floats, fill: Fill) -> Pixels:
     return np.stack(planes, axis=-1)
 
 
-# SECTION: From the numbers that were drawn to the matrices of the warps: Keras's, quirks and all.
-#
-# A matrix takes (row, column, 1) of a pixel of the result to the place in the source that it comes
-# from. Keras composes it in coordinates that it calls x and y, about the centre (height/2 - 0.5,
-# width/2 - 0.5), and then swaps the two: so a shift "tx" that was drawn for the height moves along
-# the width, and images that are not square turn about a point beside their middle.
-
-
 def affine_matrices(
     affine: Floats, height: int, width: int, swap: bool = True
 ) -> tuple[Floats, NDArray[np.bool_]]:
-    """Compose the warps of n images of one size.
+    """Compose the warp matrices of n images of one size.
+
+    A matrix maps (row, column, 1) of a result pixel to its source. Keras composes it with
+    coordinates that it calls x and y, about the centre (height/2 - 0.5, width/2 - 0.5), and then
+    swaps the two. Therefore "tx", drawn for the height, moves along the width, and images that are
+    not square are rotated about a point beside their centre.
 
     Parameters
     ----------
     affine : float64 array of shape (n, 6)
         Columns theta (degrees), tx, ty (pixels), shear (degrees), zx, zy (factors).
     height, width : int
-        Of the images.
+        Size of the images.
     swap : bool, default=True
         Whether the row axis comes before the column axis.
 
     Returns
     -------
     matrices : float64 array of shape (n, 2, 3)
-        Source row and column of each row and column.
-    still : bool array of shape (n,)
-        Which of the images stay as they are, so that no warp is needed.
+    unchanged : bool array of shape (n,)
+        Images that need no warp.
     """
     theta, tx, ty, shear, zx, zy = affine.T
     turn, lean = np.deg2rad(theta), np.deg2rad(shear)
     cos, sin = np.cos(turn), np.sin(turn)
-    # In Keras's order, and multiplied as Keras does: where a pixel falls on an edge of the image
-    # to the last bit decides what it is filled with.
+    # Multiplied in Keras's order: the last bit decides whether a pixel at the edge is filled.
     product = _stack([[cos, -sin, 0], [sin, cos, 0]], len(affine))
-    for part in (
+    for rows in (
         [[1, 0, tx], [0, 1, ty]],
         [[1, -np.sin(lean), 0], [0, np.cos(lean), 0]],
         [[zx, 0, 0], [0, zy, 0]],
     ):
-        product = np.matmul(product, _stack(part, len(affine)))
+        product = np.matmul(product, _stack(rows, len(affine)))
     product = transform_matrix_offset_center(product, height, width)
     if swap:
         product = product[:, [1, 0, 2]][:, :, [1, 0, 2]]
-    still = (affine == [0, 0, 0, 0, 1, 1]).all(axis=1)
-    return np.ascontiguousarray(product[:, :2]), still
+    unchanged = (affine == [0, 0, 0, 0, 1, 1]).all(axis=1)
+    return np.ascontiguousarray(product[:, :2]), unchanged
 
 
 def transform_matrix_offset_center(matrix: Floats, x: float, y: float) -> Floats:
-    """Let a transformation turn about the middle of `x` by `y` pixels in place of the first one.
+    """Return a transformation about the centre of `x` by `y` pixels instead of the origin.
 
     Parameters
     ----------
@@ -372,17 +359,17 @@ def transform_matrix_offset_center(matrix: Floats, x: float, y: float) -> Floats
         Height and width.
     """
     x, y = float(x) / 2 - 0.5, float(y) / 2 - 0.5
-    there = np.array([[1, 0, x], [0, 1, y], [0, 0, 1]])
-    back = np.array([[1, 0, -x], [0, 1, -y], [0, 0, 1]])
-    centred: Floats = np.matmul(np.matmul(there, matrix), back)
+    to_centre = np.array([[1, 0, x], [0, 1, y], [0, 0, 1]])
+    from_centre = np.array([[1, 0, -x], [0, 1, -y], [0, 0, 1]])
+    centred: Floats = np.matmul(np.matmul(to_centre, matrix), from_centre)
     return centred
 
 
 def _stack(rows: list[list[float | Floats]], count: int) -> Floats:
-    """Make n matrices of shape (3, 3) whose first two rows are given."""
+    """Return n matrices of shape (3, 3) with the given first two rows."""
     stack = np.zeros((count, 3, 3))
-    for place, row in enumerate(rows):
+    for index, row in enumerate(rows):
         for column, value in enumerate(row):
-            stack[:, place, column] = value
+            stack[:, index, column] = value
     stack[:, 2, 2] = 1
     return stack

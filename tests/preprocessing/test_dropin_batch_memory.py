@@ -1,4 +1,4 @@
-"""Memory of batches: given out again when nobody has it any more, and never before."""
+"""Memory of batches: reused when nothing refers to it, and never before."""
 
 import gc
 import sys
@@ -7,8 +7,8 @@ import threading
 import numpy as np
 import pytest
 
-from kindsight.preprocessing import _batches as _room
-from kindsight.preprocessing._batches import Room
+from kindsight.preprocessing import _batches
+from kindsight.preprocessing._batches import BatchMemory
 from kindsight.preprocessing.image import ImageDataGenerator
 
 SHAPE = (20, 64, 64, 3)
@@ -19,8 +19,8 @@ def address(array):
 
 
 @pytest.fixture
-def room():
-    return Room(sys.getrefcount)
+def memory():
+    return BatchMemory(sys.getrefcount)
 
 
 @pytest.mark.parametrize(
@@ -35,13 +35,13 @@ def room():
         lambda array: {"deep": [array[1]]},
     ],
 )
-def test_what_somebody_holds_is_not_given_out_again(room, held):
-    first = room.empty(SHAPE, np.float32)
+def test_memory_in_use_is_not_reused(memory, held):
+    first = memory.empty(SHAPE, np.float32)
     first[...] = 7
-    place, kept = address(first), held(first)
+    start, kept = address(first), held(first)
     del first
-    others = [room.empty(SHAPE, np.float32) for _ in range(6)]
-    assert place not in [address(other) for other in others]
+    others = [memory.empty(SHAPE, np.float32) for _ in range(6)]
+    assert start not in [address(other) for other in others]
     for other in others:
         other[...] = 1
     found = kept["deep"][0] if isinstance(kept, dict) else kept
@@ -49,43 +49,43 @@ def test_what_somebody_holds_is_not_given_out_again(room, held):
     assert (numbers.view(np.float32) == 7).all()
 
 
-def test_what_nobody_holds_is_given_out_again(room):
-    first = room.empty(SHAPE, np.float32)
-    place = address(first)
+def test_unused_memory_is_reused(memory):
+    first = memory.empty(SHAPE, np.float32)
+    start = address(first)
     del first
-    again = room.empty(SHAPE, np.float32)
-    assert address(again) == place
+    again = memory.empty(SHAPE, np.float32)
+    assert address(again) == start
     assert (again.shape, again.dtype, again.flags.writeable) == (SHAPE, np.float32, True)
 
 
-def test_other_sizes_get_memory_of_their_own(room):
-    first = room.empty(SHAPE, np.float32)
-    place = address(first)
+def test_other_sizes_get_new_memory(memory):
+    first = memory.empty(SHAPE, np.float32)
+    start = address(first)
     del first
-    assert address(room.empty((*SHAPE[:3], 4), np.float32)) != place
+    assert address(memory.empty((*SHAPE[:3], 4), np.float32)) != start
 
 
-def test_what_is_kept_is_bounded(room, monkeypatch):
-    monkeypatch.setattr(_room, "MOST_BYTES", 3 * 2**20)
-    held = [room.empty((2**20,), np.uint8) for _ in range(10)]
-    assert sum(owner.nbytes for owner in room._kept) <= 3 * 2**20
-    room.empty((2**21,), np.uint8)  # more than half of it: not kept at all
-    assert all(owner.nbytes == 2**20 for owner in room._kept)
+def test_memory_for_reuse_is_limited(memory, monkeypatch):
+    monkeypatch.setattr(_batches, "MAX_BYTES", 3 * 2**20)
+    held = [memory.empty((2**20,), np.uint8) for _ in range(10)]
+    assert sum(owner.nbytes for owner in memory._arrays) <= 3 * 2**20
+    memory.empty((2**21,), np.uint8)  # more than half of the limit
+    assert all(owner.nbytes == 2**20 for owner in memory._arrays)
     assert len({address(array) for array in held}) == 10
 
 
-def test_where_references_are_not_counted_every_array_is_new():
-    room = Room(None)
-    room.empty(SHAPE, np.float32)
-    assert not room._kept
+def test_without_reference_counts_every_array_is_new():
+    memory = BatchMemory(None)
+    memory.empty(SHAPE, np.float32)
+    assert not memory._arrays
 
 
-def test_threads_never_share_an_array(room):
+def test_threads_never_share_an_array(memory):
     failures = []
 
     def work(number):
         for _ in range(200):
-            array = room.empty(SHAPE, np.float32)
+            array = memory.empty(SHAPE, np.float32)
             array[...] = number
             if not (array == number).all():
                 failures.append(number)
@@ -98,12 +98,12 @@ def test_threads_never_share_an_array(room):
     assert not failures
 
 
-def test_batches_that_are_kept_stay_as_they_were():
+def test_batches_in_use_do_not_change():
     images = np.random.default_rng(0).integers(0, 256, (40, 64, 64, 3)).astype(np.float32)
     flow = ImageDataGenerator(rescale=1 / 255).flow(images, batch_size=10, shuffle=False)
     kept = [next(flow) for _ in range(12)]
     gc.collect()
     for number, batch in enumerate(kept):
-        start = number % 4 * 10
-        wanted = images[start : start + 10] * np.float32(1 / 255)
+        begin = number % 4 * 10
+        wanted = images[begin : begin + 10] * np.float32(1 / 255)
         assert np.array_equal(batch, wanted)

@@ -1,4 +1,4 @@
-"""Channel shift and brightness: Keras's pixels exactly, since both compute in the same steps."""
+"""Channel shift and brightness: exactly Keras's pixels."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from side_by_side import KERAS, OURS, ask_both, examples
+from side_by_side import KERAS, OURS, examples, run_both
 
 # Black, within 0 to 255, in 0 to 1, beyond both ends.
 spans = st.sampled_from([(0, 0), (0, 255), (0, 1), (-40, 300), (10, 90), (255, 255)])
@@ -18,7 +18,7 @@ def image(span, shape, seed: int, dtype: str) -> np.ndarray:
     return np.random.RandomState(seed).uniform(*span, shape).astype(dtype)
 
 
-@examples()
+@examples(40)
 @given(
     spans,
     shapes,
@@ -27,14 +27,14 @@ def image(span, shape, seed: int, dtype: str) -> np.ndarray:
     st.integers(0, 99),
     st.sampled_from([0, 2]),
 )
-def test_channel_shift_is_keras_s(span, shape, intensity, dtype, seed, axis):
+def test_channel_shift(span, shape, intensity, dtype, seed, axis):
     x = image(span, shape, seed, dtype)
     keras_, ours = (m.apply_channel_shift(x, intensity, channel_axis=axis) for m in (KERAS, OURS))
     assert keras_.dtype == ours.dtype
     assert np.array_equal(keras_, ours)
 
 
-@examples()
+@examples(40)
 @given(
     spans,
     shapes,
@@ -44,25 +44,25 @@ def test_channel_shift_is_keras_s(span, shape, intensity, dtype, seed, axis):
     st.integers(0, 99),
 )
 @example((-40, 300), (4, 4, 3), 1.2, False, "float32", 0)
-def test_brightness_is_keras_s(span, shape, brightness, scale, dtype, seed):
+def test_brightness(span, shape, brightness, scale, dtype, seed):
     x = image(span, shape, seed, dtype)
     keras_, ours = (m.apply_brightness_shift(x, brightness, scale) for m in (KERAS, OURS))
     assert keras_.dtype == ours.dtype
     assert np.array_equal(keras_, ours)
 
 
-def test_a_brightness_worked_out_by_hand():
+def test_brightness_by_hand():
     x = np.array([[[10.9, 100.0, 200.0]]], np.float32)
     assert OURS.apply_brightness_shift(x, 1.5, scale=False).tolist() == [[[15, 150, 255]]]
     assert OURS.apply_brightness_shift(x, 0.25, scale=False).tolist() == [[[2, 25, 50]]]
 
 
-def test_alpha_is_left_alone():
+def test_alpha_does_not_change():
     x = np.full((2, 2, 4), 100, np.float32)
     assert OURS.apply_brightness_shift(x, 0.5, scale=False)[0, 0].tolist() == [50, 50, 50, 100]
 
 
-def test_brightness_takes_the_layout_of_keras_s_setting():
+def test_brightness_uses_the_data_format_of_keras():
     x = np.random.RandomState(0).uniform(0, 255, (3, 5, 7)).astype(np.float32)
     for module in (KERAS, OURS):
         with pytest.raises(ValueError):
@@ -75,23 +75,16 @@ def test_brightness_takes_the_layout_of_keras_s_setting():
     assert np.array_equal(keras_, ours)
 
 
-@pytest.mark.parametrize("values", [(0.5,), (0.5, 1, 2)])
-def test_a_range_is_a_pair(values):
-    for module in (KERAS, OURS):
-        with pytest.raises(ValueError):
-            module.random_brightness(np.zeros((2, 2, 3)), values)
-
-
-@examples()
+@examples(40)
 @given(st.integers(0, 2**31), st.booleans())
-def test_random_functions_give_keras_s_pixels(seed, scale):
+def test_random_functions(seed, scale):
     x = image((0, 255), (5, 6, 3), 3, "float32")
 
-    def ask(module):
+    def run(module):
         return [
             module.random_brightness(x, (0.3, 2), scale),
             module.random_channel_shift(x, 50, 2),
         ]
 
-    for one, other in zip(*ask_both(ask, seed), strict=True):
+    for one, other in zip(*run_both(run, seed), strict=True):
         assert np.array_equal(one, other)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 import numpy as np
@@ -10,56 +9,56 @@ from numpy.typing import NDArray
 
 from kindsight.errors import SettingsError
 from kindsight.preprocessing import _keras
-from kindsight.preprocessing._batches import Batch, Making, begin_batch
-from kindsight.preprocessing._draws import GLOBAL, Source, drawing
+from kindsight.preprocessing._batches import Batch, PendingBatch, start_batch
 from kindsight.preprocessing._iterators import Index, Iterator, is_overridden
-from kindsight.preprocessing._loading import Saving
-from kindsight.preprocessing._messages import (
+from kindsight.preprocessing._loading import SaveSettings
+from kindsight.preprocessing._random_parameters import GLOBAL, Source, draw_lock
+from kindsight.preprocessing._warnings import (
     check_pixels,
     check_shape,
     check_subset,
     is_ours,
-    warn_of,
+    warn_trap,
+    warn_user,
 )
 
 __all__ = ["NumpyArrayIterator"]
 
 
 class NumpyArrayIterator(Iterator):
-    """Batches of images that are in memory already.
+    """Iterator over images in memory.
 
     Parameters
     ----------
     x : array of four axes, or a pair of it and further inputs
-        Images in the given data format. Further inputs, an array or a list of them, are passed
-        through.
+        Images in the given data format. Further inputs, an array or a list of arrays, are returned
+        with the images.
     y : array, optional
-        Labels, one for each image.
+        One label for each image.
     image_data_generator : ImageDataGenerator
-        What transforms and standardises them.
     batch_size : int, default=32
     shuffle : bool, default=False
     sample_weight : array, optional
         One weight for each image.
     seed : int, optional
     data_format : str, optional
-        ``"channels_last"`` or ``"channels_first"``; Keras's setting if omitted.
+        ``"channels_last"`` or ``"channels_first"``; default is Keras's setting.
     save_to_dir : path, optional
-        A folder into which each image is written as well, stretched to 0 to 255.
+        Folder where each image is saved, stretched to 0 to 255.
     save_prefix : str, default=""
     save_format : str, default="png"
     subset : str, optional
-        ``"training"`` or ``"validation"``: the last or the first part, by the generator's
-        `validation_split`, in the order given.
+        ``"validation"`` for the first images, ``"training"`` for the others, by the generator's
+        `validation_split`, without shuffling.
     ignore_class_split : bool, default=False
-        Whether the parts may have different classes.
+        Whether the two subsets may have different classes.
     dtype : str, optional
-        Keras's float type if omitted.
+        Default is Keras's float type.
 
     Raises
     ------
     SettingsError
-        For arrays that do not fit together; it is a ValueError.
+        (a ValueError) if the arrays do not match.
     """
 
     def __init__(
@@ -81,18 +80,22 @@ class NumpyArrayIterator(Iterator):
     ) -> None:
         self.dtype = dtype or _keras.floatx()
         self.data_format = data_format or _keras.image_data_format()
-        x, further = _parted(x)
-        for name, other in (("y", y), ("sample_weight", sample_weight)):
+        x, further = _split_inputs(x)
+        for name, title, other in (
+            ("y", "`y` (labels)", y),
+            ("sample_weight", "`sample_weight`", sample_weight),
+        ):
             if other is not None and len(x) != len(other):
                 raise SettingsError(
-                    f"{name} must have one entry for each image of x. "
-                    f"Received: {len(x)} images and {len(other)} entries."
+                    f"`x` (images tensor) and {title} should have the same length. Found: "
+                    f"x.shape = {np.asarray(x).shape}, {name}.shape = {np.asarray(other).shape}. "
+                    "Pass one entry for each image."
                 )
         if subset is not None:
-            part = _part(x, y, image_data_generator, subset, ignore_class_split)
-            x, further = x[part], [array[part] for array in further]
-            y = None if y is None else y[part]
-            # The weights stay whole, as in Keras; a trap says what that means.
+            rows = _subset(x, y, image_data_generator, subset, ignore_class_split)
+            x, further = x[rows], [array[rows] for array in further]
+            y = None if y is None else y[rows]
+            # As in Keras, the weights are not split; there is a warning about it.
         self.x: NDArray[Any] = np.asarray(x, dtype=self.dtype)
         self.x_misc = further
         self.y = None if y is None else np.asarray(y)
@@ -108,15 +111,17 @@ class NumpyArrayIterator(Iterator):
     def _check_axes(self) -> None:
         if self.x.ndim != 4:
             raise SettingsError(
-                "x must have four axes: images, rows, columns, channels (the channels before the "
-                f"rows with channels_first). Received: shape {self.x.shape}."
+                "Input data in `NumpyArrayIterator` should have rank 4. You passed an array with "
+                f"shape {self.x.shape}. Use (images, height, width, channels), or (images, "
+                "channels, height, width) with data_format='channels_first'."
             )
         axis = 3 if self.data_format == "channels_last" else 1
         if self.x.shape[axis] not in (1, 3, 4):
-            warnings.warn(
-                f"Images have 1, 3 or 4 channels, with {self.data_format} on axis {axis}. "
-                f"Received: shape {self.x.shape}, which is {self.x.shape[axis]} channels.",
-                stacklevel=4,
+            warn_user(
+                "NumpyArrayIterator is set to use the data format convention "
+                f'"{self.data_format}" (channels on axis {axis}), i.e. expected either 1, 3, or 4 '
+                f"channels. Got shape {self.x.shape} with {self.x.shape[axis]} channels; check "
+                "data_format."
             )
 
     def _check_traps(self, subset: str | None) -> None:
@@ -124,7 +129,7 @@ class NumpyArrayIterator(Iterator):
             return
         check_subset(self.image_data_generator, subset)
         if subset == "training" and self.sample_weight is not None:
-            warn_of("weights-not-split")
+            warn_trap("weights-not-split")
         if self.x.size:
             check_pixels(self.image_data_generator, float(self.x.min()), float(self.x.max()))
             height, width, _ = self._shape
@@ -136,20 +141,20 @@ class NumpyArrayIterator(Iterator):
         last = self.data_format == "channels_last"
         return (first, second, third) if last else (second, third, first)
 
-    def _begin(self, index_array: Index, source: Source = GLOBAL) -> Making:
+    def _start(self, index_array: Index, source: Source = GLOBAL) -> PendingBatch:
         if is_overridden(self, NumpyArrayIterator):
-            return super()._begin(index_array, source)
-        return self._make(index_array, source)
+            return super()._start(index_array, source)
+        return self._start_here(index_array, source)
 
-    def _make(self, index_array: Index, source: Source = GLOBAL) -> Making:
-        """Draw for a batch in the way of this class, whatever a subclass does."""
+    def _start_here(self, index_array: Index, source: Source = GLOBAL) -> PendingBatch:
+        """Draw a batch with the methods of this class, even if a subclass overrides them."""
         first = self.data_format == "channels_first"
 
-        def fetch(place: int) -> NDArray[Any]:
-            image: NDArray[Any] = self.x[index_array[place]]
+        def fetch(index: int) -> NDArray[Any]:
+            image: NDArray[Any] = self.x[index_array[index]]
             return image.transpose(1, 2, 0) if first else image
 
-        result, work = begin_batch(
+        images, work = start_batch(
             Batch(
                 self.image_data_generator,
                 len(index_array),
@@ -161,22 +166,22 @@ class NumpyArrayIterator(Iterator):
             ),
             source,
         )
-        saving = Saving(self.save_to_dir, self.save_prefix, self.save_format, 10_000)
+        saving = SaveSettings(self.save_to_dir, self.save_prefix, self.save_format, 10_000)
         names = saving.draw_names(index_array)
 
-        def answer() -> Any:
-            saving.write(result, names, self.data_format)
-            return self._answer(result, index_array)
+        def assemble() -> Any:
+            saving.write(images, names, self.data_format)
+            return self._assemble(images, index_array)
 
-        return Making(work, answer)
+        return PendingBatch(work, assemble)
 
     def _get_batches_of_transformed_samples(self, index_array: Index) -> Any:
-        with drawing():
-            making = self._make(index_array)
-        return making()
+        with draw_lock():
+            pending = self._start_here(index_array)
+        return pending()
 
-    def _answer(self, images: NDArray[Any], index_array: Index) -> Any:
-        """Put the images, the further inputs, the labels and the weights together."""
+    def _assemble(self, images: NDArray[Any], index_array: Index) -> Any:
+        """Return the batch: images, further inputs, labels and weights."""
         further = [array[index_array] for array in self.x_misc]
         inputs = [images, *further] if further else images
         if self.y is None:
@@ -187,33 +192,34 @@ class NumpyArrayIterator(Iterator):
         return inputs, labels, self.sample_weight[index_array]
 
 
-def _parted(x: Any) -> tuple[Any, list[NDArray[Any]]]:
-    """Part the images from further inputs."""
+def _split_inputs(x: Any) -> tuple[Any, list[NDArray[Any]]]:
+    """Separate the images from further inputs."""
     if not isinstance(x, tuple | list):
         return x, []
     further = [np.asarray(array) for array in (x[1] if isinstance(x[1], list) else [x[1]])]
     for array in further:
         if len(array) != len(x[0]):
             raise SettingsError(
-                "Further inputs must have one entry for each image. "
-                f"Received: {len(x[0])} images and {len(array)} entries."
+                "All of the arrays in `x` should have the same length. Found a pair with: "
+                f"len(x[0]) = {len(x[0])}, len(x[?]) = {len(array)}. Pass one entry for each image "
+                "in every array."
             )
     return x[0], further
 
 
-def _part(x: Any, y: Any, generator: Any, subset: str, ignore_class_split: bool) -> slice:
-    """Return which images belong to a subset."""
+def _subset(x: Any, y: Any, generator: Any, subset: str, ignore_class_split: bool) -> slice:
+    """Return the images of a subset."""
     if subset not in ("training", "validation"):
-        raise SettingsError(f"subset must be 'training' or 'validation'. Received: {subset!r}.")
+        raise SettingsError(f"Invalid subset name: {subset}; expected 'training' or 'validation'.")
     split = int(len(x) * generator._validation_split)
     validation, training = slice(None, split), slice(split, None)
     if y is not None and not ignore_class_split:
         first, last = np.unique(y[validation]), np.unique(y[training])
         if not np.array_equal(first, last):
             raise SettingsError(
-                "Both parts must have the same classes. Received: "
-                f"{len(first)} classes in the first {split} images, which are the validation "
-                f"part, and {len(last)} in the others. Shuffle the arrays first, or pass "
+                "Training and validation subsets have different number of classes after the split: "
+                f"{len(last)} and {len(first)}, or the same number of different ones. The first "
+                f"{split} images are the validation subset; shuffle the arrays before, or pass "
                 "ignore_class_split=True."
             )
     return validation if subset == "validation" else training

@@ -1,4 +1,4 @@
-"""The affine functions on one image, with Keras's arguments, defaults and draws."""
+"""Transformations of one image, with the arguments, defaults and random draws of Keras."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from kindsight.errors import SettingsError
 from kindsight.preprocessing import _keras
-from kindsight.preprocessing._messages import warn_of
-from kindsight.preprocessing._warp import Fill, affine_matrices, warp
+from kindsight.preprocessing._affine import Fill, affine_matrices, warp
+from kindsight.preprocessing._warnings import warn_trap
 
 __all__ = [
     "apply_affine_transform",
@@ -47,66 +47,74 @@ def apply_affine_transform(
     cval: float = 0.0,
     order: int = 1,
 ) -> Pixels:
-    """Rotate, shift, shear and zoom an image about its centre, in that order.
+    """Rotate, shift, shear and zoom an image about its centre, in this order.
 
     Parameters
     ----------
     x : array of three axes
-        Any real type, any range.
+        Any real type and range.
     theta : float, default=0
         Rotation in degrees.
     tx, ty : float, default=0
-        Shifts in pixels. Where the row axis comes first, tx moves along the columns.
+        Shifts in pixels. If the row axis comes first, tx moves along the columns, as in Keras.
     shear : float, default=0
         Angle in degrees.
     zx, zy : float, default=1
-        Factors; above 1 the image gets smaller.
+        Factors; values above 1 make the image smaller.
     row_axis, col_axis, channel_axis : int
-        Which axis is which; channels are axis 0 or 2.
+        0, 1 and 2 in any order, with the channels first or last.
     fill_mode : str, default="nearest"
-        ``"nearest"``, ``"reflect"``, ``"wrap"`` or ``"constant"``, as SciPy understands them; its
-        other modes need SciPy.
+        ``"nearest"``, ``"reflect"``, ``"wrap"`` or ``"constant"`` as in SciPy; its other modes need
+        SciPy.
     cval : float, default=0
-        What ``"constant"`` fills with.
+        Fill value of ``"constant"``.
     order : int, default=1
-        0 for the nearest pixel, 1 for linear, 2 to 5 for splines, which need SciPy.
+        Interpolation: 0 nearest, 1 linear, 2 to 5 splines, which need SciPy.
 
     Returns
     -------
     array
-        Of the same shape and type; `x` itself if there is nothing to do.
+        Same shape and type; `x` itself if nothing changes.
 
     Raises
     ------
     SettingsError
-        For axes that do not fit.
+        For invalid axes or another rank.
     MissingExtraError
-        Where SciPy is needed and not installed.
+        If SciPy is needed and not installed.
     """
-    axes = row_axis, col_axis, channel_axis
-    if sorted(axes) != [0, 1, 2] or channel_axis == 1:
-        raise SettingsError(
-            "row_axis, col_axis and channel_axis must be 0, 1 and 2 in some order, the channels "
-            f"first or last. Received: {axes}."
-        )
-    if x.ndim != 3:
-        raise SettingsError(
-            f"An image must have three axes: rows, columns, channels. Received: shape {x.shape}."
-        )
+    _check_axes(x, row_axis, col_axis, channel_axis)
     numbers = np.array([[theta, tx, ty, shear, zx, zy]], np.float64)
     height, width = x.shape[row_axis], x.shape[col_axis]
     swap = col_axis > row_axis
-    matrices, still = affine_matrices(numbers, height, width, swap)
-    if still[0]:
+    matrices, unchanged = affine_matrices(numbers, height, width, swap)
+    if unchanged[0]:
         return x
-    # SciPy is given the axes in the order in which they lie, whatever they are called.
+    # Like SciPy in Keras, the warp uses the axes in memory order, whatever their names.
     plane = np.moveaxis(x, channel_axis, -1)
     result = warp(plane, matrices[0], Fill(fill_mode, cval, order))
     return np.moveaxis(result, -1, channel_axis)
 
 
+def _check_axes(x: Pixels, row_axis: int, col_axis: int, channel_axis: int) -> None:
+    axes = row_axis, col_axis, channel_axis
+    cure = f"Use 0, 1 and 2, with the channels first or last. Received: {axes}"
+    if len(set(axes)) < 3:
+        raise SettingsError(f"'row_axis', 'col_axis', and 'channel_axis' must be distinct. {cure}")
+    if invalid := set(axes) - {0, 1, 2}:
+        raise SettingsError(f"Invalid axis' indices: {invalid}. {cure}")
+    if x.ndim != 3:
+        raise SettingsError(
+            "Input arrays must be multi-channel 2D images, with one axis each for rows, columns "
+            f"and channels. Received shape: {x.shape}"
+        )
+    if channel_axis == 1:
+        # Keras's wording, which means "as the first and last dimensions".
+        raise SettingsError(f"Channels are allowed and the first and last dimensions. {cure}")
+
+
 def flip_axis(x: Pixels, axis: int) -> Pixels:
-    """Return a view of an array that runs the other way along an axis."""
+    """Return a flipped NumPy view of an array."""
     return np.flip(np.asarray(x), axis)
 
 
@@ -120,7 +128,7 @@ def random_rotation(
     cval: float = 0.0,
     interpolation_order: int = 1,
 ) -> Pixels:
-    """Rotate by up to `rg` degrees either way; the rest as :func:`apply_affine_transform`."""
+    """Rotate by -`rg` to `rg` degrees; other arguments as in :func:`apply_affine_transform`."""
     theta = np.random.uniform(-rg, rg)
     axes = row_axis, col_axis, channel_axis
     return apply_affine_transform(
@@ -139,9 +147,9 @@ def random_shift(
     cval: float = 0.0,
     interpolation_order: int = 1,
 ) -> Pixels:
-    """Shift by up to `wrg` and `hrg`, fractions of the width and the height.
+    """Shift by fractions of up to `wrg` of the width and `hrg` of the height.
 
-    With the row axis before the column axis the two change places, in Keras as here.
+    If the row axis comes before the column axis, the two are swapped, as in Keras.
     """
     tx = np.random.uniform(-hrg, hrg) * x.shape[row_axis]
     ty = np.random.uniform(-wrg, wrg) * x.shape[col_axis]
@@ -161,7 +169,7 @@ def random_shear(
     cval: float = 0.0,
     interpolation_order: int = 1,
 ) -> Pixels:
-    """Shear by up to `intensity` degrees either way; the rest as :func:`apply_affine_transform`."""
+    """Shear by up to `intensity` degrees; other arguments as in :func:`apply_affine_transform`."""
     shear = np.random.uniform(-intensity, intensity)
     axes = row_axis, col_axis, channel_axis
     return apply_affine_transform(
@@ -179,7 +187,7 @@ def random_zoom(
     cval: float = 0.0,
     interpolation_order: int = 1,
 ) -> Pixels:
-    """Zoom height and width by two factors drawn from a (lowest, highest) pair, each for itself.
+    """Zoom height and width by two independent factors from a (lowest, highest) pair.
 
     Raises
     ------
@@ -187,7 +195,10 @@ def random_zoom(
         If `zoom_range` is not a pair.
     """
     if len(zoom_range) != 2:
-        raise SettingsError(f"zoom_range must be two numbers. Received: {zoom_range!r}.")
+        raise SettingsError(
+            "`zoom_range` should be a tuple or list of two floats, such as (0.8, 1.2). "
+            f"Received: {zoom_range!r}"
+        )
     low, high = zoom_range
     zx, zy = (1, 1) if low == 1 and high == 1 else np.random.uniform(low, high, 2)
     axes = row_axis, col_axis, channel_axis
@@ -196,32 +207,24 @@ def random_zoom(
     )
 
 
-# SECTION: Channel shift and brightness of one image, with Keras's arguments, defaults and draws.
-
-
 def apply_channel_shift(x: Pixels, intensity: float, channel_axis: int = 0) -> Pixels:
-    """Add a number to every pixel, and cut what leaves the image's own range.
+    """Add `intensity` to every pixel and clip the result to the image's own range.
 
     Parameters
     ----------
     x : array of three axes
-        Any real type, any range.
+        Any real type and range.
     intensity : float
-        In the pixels' units; the same for every channel, in spite of the name.
+        In the units of the pixels; the same for all channels.
     channel_axis : int
-        Not needed for the answer; Keras has it.
-
-    Returns
-    -------
-    array
-        Of the same shape.
+        Not used; for compatibility with Keras.
     """
     del channel_axis
     return np.clip(x + intensity, np.min(x), np.max(x))
 
 
 def random_channel_shift(x: Pixels, intensity_range: float, channel_axis: int = 0) -> Pixels:
-    """Apply :func:`apply_channel_shift` with a number of up to `intensity_range` either way."""
+    """Apply :func:`apply_channel_shift` with a random shift of up to `intensity_range`."""
     intensity = np.random.uniform(-intensity_range, intensity_range)
     return apply_channel_shift(x, intensity, channel_axis=channel_axis)
 
@@ -234,31 +237,31 @@ def shift_channels_into(out: NDArray[np.float32], intensity: float) -> None:
 
 
 def apply_brightness_shift(x: Pixels, brightness: float, scale: bool = True) -> Pixels:
-    """Multiply every pixel by a factor, in whole numbers from 0 to 255.
+    """Multiply every pixel by a factor and truncate the result to integers from 0 to 255.
 
     Parameters
     ----------
     x : array of three axes
         In Keras's image data format (``keras.config.image_data_format()``), with 1, 3 or 4
-        channels; a fourth one is left alone.
+        channels; a fourth channel is not changed.
     brightness : float
-        1 leaves the image as it is, 0 makes it black.
+        1 leaves the brightness unchanged, 0 gives black.
     scale : bool, default=True
-        Whether to stretch the image's own range to 0 to 255 first. Without it, that is done only
-        to images that leave this range, and undone afterwards.
+        Whether to stretch the image's own range to 0 to 255 first. If False, only images outside
+        this range are stretched, and scaled back afterwards.
 
     Returns
     -------
     array
-        Of Keras's float type and the same shape.
+        Same shape, of Keras's float type.
 
     Raises
     ------
     SettingsError
-        For an image of another shape.
+        For another shape.
     """
     if scale:
-        warn_of("brightness-scale", name="apply_brightness_shift")
+        warn_trap("brightness-scale", name="apply_brightness_shift")
     return _brighten(x, brightness, scale)
 
 
@@ -272,10 +275,11 @@ def random_brightness(x: Pixels, brightness_range: Sequence[float], scale: bool 
     """
     if len(brightness_range) != 2:
         raise SettingsError(
-            f"brightness_range must be two numbers. Received: {brightness_range!r}."
+            "`brightness_range should be tuple or list of two floats, such as (0.8, 1.2). "
+            f"Received: {brightness_range!r}"
         )
     if scale:
-        warn_of("brightness-scale", name="random_brightness")
+        warn_trap("brightness-scale", name="random_brightness")
     return _brighten(x, np.random.uniform(brightness_range[0], brightness_range[1]), scale)
 
 
@@ -283,15 +287,15 @@ def _brighten(x: Pixels, brightness: float, scale: bool) -> Pixels:
     low, high = np.min(x), np.max(x)
     beyond = bool(low < 0 or high > 255)
     if beyond and not scale:
-        warn_of("brightness-stretches", low=low, high=high)
+        warn_trap("brightness-stretches", low=low, high=high)
     floating = np.dtype(_keras.floatx())
     last = _keras.image_data_format() == "channels_last"
     values = np.asarray(x, floating)
     if values.ndim != 3 or values.shape[2 if last else 0] not in (1, 3, 4):
         raise SettingsError(
-            "An image must have three axes, with 1, 3 or 4 channels on the "
-            f"{'last' if last else 'first'} one (keras.config.image_data_format()). "
-            f"Received: shape {values.shape}."
+            "The image must have three axes with 1, 3 or 4 channels on the "
+            f"{'last' if last else 'first'} one (keras.config.image_data_format()); got shape "
+            f"{values.shape}."
         )
     if scale or beyond:
         values = values - values.min()
@@ -307,17 +311,17 @@ def _brighten(x: Pixels, brightness: float, scale: bool) -> Pixels:
 
 
 def brighten_into(out: NDArray[np.float32], brightness: float, slack: float) -> None:
-    """Brighten an image in place, as the generator does: without stretching it, if it can.
+    """Brighten an image in place without stretching it, as the generator does.
 
     Parameters
     ----------
     out : float32 array
         In Keras's image data format.
     brightness : float
-        The factor.
+        Factor.
     slack : float
-        How far a pixel may be from a whole number that it stands for. Pixels are cut, not rounded,
-        so the last digits of a warp would decide between one number and the next.
+        Tolerance for the rounding errors of a warp: a pixel this far below an integer counts as the
+        integer. Pixels are truncated, so the last digits would change the result otherwise.
     """
     if out.min() < -slack or out.max() > 255 + slack:
         out[...] = _brighten(out, brightness, scale=False)
@@ -330,7 +334,7 @@ def brighten_into(out: NDArray[np.float32], brightness: float, slack: float) -> 
 
 
 def _multiply(whole: NDArray[np.uint8], brightness: float) -> NDArray[np.float32]:
-    """Multiply by a factor in float32, cut to whole numbers; a fourth channel stays."""
+    """Multiply by a factor in float32 and truncate; a fourth channel is not changed."""
     table = np.arange(256, dtype=np.float32) * np.float32(brightness)
     table = np.trunc(np.clip(table, 0, 255))
     result = cv2.LUT(np.ascontiguousarray(whole), table).reshape(whole.shape)

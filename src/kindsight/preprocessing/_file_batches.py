@@ -1,4 +1,8 @@
-"""Batches of images from files: what the iterators over folders and tables share."""
+"""Batches of images from files, and the cache of decoded images.
+
+Decoded images are cached as uint8, first in memory, then in a temporary file; beyond that they are
+decoded again. The memory is shared with forked processes. A file that changes is read again.
+"""
 
 from __future__ import annotations
 
@@ -20,39 +24,34 @@ from numpy.typing import NDArray
 from kindsight.cache.folder import parse_size
 from kindsight.errors import SettingsError
 from kindsight.preprocessing import _keras
-from kindsight.preprocessing._batches import Batch, Making, begin_batch, can_draw_ahead
-from kindsight.preprocessing._draws import GLOBAL, Source, drawing
+from kindsight.preprocessing._batches import Batch, PendingBatch, can_draw_ahead, start_batch
 from kindsight.preprocessing._iterators import Index, is_overridden
-from kindsight.preprocessing._loading import Loading, Saving, load_pixels
-from kindsight.preprocessing._messages import (
+from kindsight.preprocessing._loading import LoadSettings, SaveSettings, load_pixels
+from kindsight.preprocessing._random_parameters import GLOBAL, Source, draw_lock
+from kindsight.preprocessing._warnings import (
     augments,
     check_pixels,
     check_shape,
     check_subset,
     is_ours,
-    warn_of,
+    warn_trap,
 )
 
 __all__ = [
     "BatchFromFilesMixin",
+    "DecodedImages",
     "Limits",
-    "Shelf",
+    "decoded_images_for",
+    "invalid_class_mode",
     "set_memory_limit",
-    "shelf_for",
 ]
-
-# SECTION: Images that were decoded once: kept as uint8, in memory, then on disk, then not at all.
-#
-# Every list of files has a shelf with a place for each. A place knows the size and the time of
-# change
-# of the file that it was filled from, so a changed file is read again. The memory is shared with
-# forked processes: what a worker decodes, the others find.
 
 MEMORY_VARIABLE = "KINDSIGHT_IMAGE_MEMORY"
 DISK_VARIABLE = "KINDSIGHT_IMAGE_DISK"
-_SHARE_OF_MEMORY = 4
-_SHARE_OF_DISK = 2
-_UNKNOWN_MEMORY = 4_000_000_000  # bytes; where the system does not say how much it has
+# By default, a quarter of the memory and half of the free disk space.
+_MEMORY_DIVISOR = 4
+_DISK_DIVISOR = 2
+_UNKNOWN_MEMORY = 4_000_000_000  # bytes; for systems that do not report their memory
 _WORD = 2**63 - 1
 _CGROUP = Path("/sys/fs/cgroup/memory.max")
 
@@ -61,17 +60,17 @@ Read = Callable[[str], Pixels]
 
 
 class Limits:
-    """How many bytes all shelves together may take.
+    """Limits in bytes of all caches of decoded images together.
 
-    By default a quarter of the machine's memory and then half of what is free on the disk of
-    temporary files. ``KINDSIGHT_IMAGE_MEMORY`` and ``KINDSIGHT_IMAGE_DISK`` (such as ``2GB``,
-    or ``0``) and :func:`set_memory_limit` change that.
+    The defaults are a quarter of the machine's memory and half of the free disk space for temporary
+    files. ``KINDSIGHT_IMAGE_MEMORY`` and ``KINDSIGHT_IMAGE_DISK`` (such as ``2GB`` or ``0``) and
+    :func:`set_memory_limit` change them.
     """
 
     def __init__(self) -> None:
-        self.memory = _setting(MEMORY_VARIABLE, _machine_memory() // _SHARE_OF_MEMORY)
+        self.memory = _setting(MEMORY_VARIABLE, _machine_memory() // _MEMORY_DIVISOR)
         free = shutil.disk_usage(tempfile.gettempdir()).free
-        self.disk = _setting(DISK_VARIABLE, free // _SHARE_OF_DISK)
+        self.disk = _setting(DISK_VARIABLE, free // _DISK_DIVISOR)
 
 
 def _setting(variable: str, default: int) -> int:
@@ -84,17 +83,17 @@ def _machine_memory() -> int:
         found = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, OSError, ValueError):  # Windows
         found = _UNKNOWN_MEMORY
-    with contextlib.suppress(OSError, ValueError):  # no such group, or "max"
+    with contextlib.suppress(OSError, ValueError):  # no control group, or "max"
         found = min(found, int(_CGROUP.read_text(encoding="ascii")))
     return found
 
 
 _limits: Limits | None = None
-_shelves: weakref.WeakSet[Shelf] = weakref.WeakSet()
+_caches: weakref.WeakSet[DecodedImages] = weakref.WeakSet()
 
 
 def limits() -> Limits:
-    """Return the limits, read from the environment when first asked for."""
+    """Return the limits; they are read from the environment at the first call."""
     global _limits  # noqa: PLW0603
     if _limits is None:
         _limits = Limits()
@@ -102,19 +101,19 @@ def limits() -> Limits:
 
 
 def set_memory_limit(memory: int | str, disk: int | str | None = None) -> None:
-    """Set how much decoded images may take, for iterators that are made from now on.
+    """Limit the memory and disk space of decoded images for iterators created from now on.
 
     Parameters
     ----------
     memory : int or str
-        Bytes, or a size such as ``"2GB"``; 0 keeps nothing in memory.
+        Bytes, or a size such as ``"2GB"``; 0 caches nothing in memory.
     disk : int or str, optional
-        The same for the temporary files that are used beyond it; left as it is if omitted.
+        The same for the temporary files that are used beyond it; unchanged if omitted.
 
     Raises
     ------
     SettingsError
-        For a text that is not a size.
+        If a text is not a size.
     """
     found = limits()
     found.memory = parse_size(str(memory))
@@ -122,86 +121,78 @@ def set_memory_limit(memory: int | str, disk: int | str | None = None) -> None:
         found.disk = parse_size(str(disk))
 
 
-def _left(where: str) -> int:
-    """Count the bytes that are not promised to a shelf."""
+def _available(where: str) -> int:
+    """Return the bytes that are not reserved by a cache."""
     taken = {"memory": 0, "disk": 0}
-    for shelf in list(_shelves):
-        taken["memory"] += shelf.in_memory * shelf._size
-        taken["disk"] += shelf.on_disk * shelf._size
+    for cache in list(_caches):
+        taken["memory"] += cache.in_memory * cache._size
+        taken["disk"] += cache.on_disk * cache._size
     return int(getattr(limits(), where)) - taken[where]
 
 
-class Shelf:
-    """The decoded images of one list of files.
+class DecodedImages:
+    """Cache of the decoded images of a list of files, with a slot of fixed size for each."""
 
-    Parameters
-    ----------
-    paths : sequence of str
-        The files.
-    loading : Loading
-        How they are read; it gives the size of a place.
-    """
-
-    def __init__(self, paths: Sequence[str], loading: Loading) -> None:
+    def __init__(self, paths: Sequence[str], loading: LoadSettings) -> None:
         self.loading = loading
-        self.places = {path: place for place, path in enumerate(dict.fromkeys(paths))}
+        self.slots = {path: slot for slot, path in enumerate(dict.fromkeys(paths))}
         self._size = max(1, int(np.prod(loading.shape)))
         self.in_memory: int
         self.on_disk: int
-        count = len(self.places)
-        if count * self._size > _left("memory"):
-            gc.collect()  # iterators that nobody has any more go only then, and their shelves
-        self.in_memory = max(0, min(count, _left("memory") // self._size))
+        count = len(self.slots)
+        if count * self._size > _available("memory"):
+            gc.collect()  # frees the caches of unused iterators, which have reference cycles
+        self.in_memory = max(0, min(count, _available("memory") // self._size))
         self._pixels = _shared(self.in_memory * self._size, np.uint8)
         self.in_memory = len(self._pixels) // self._size
-        self.on_disk = max(0, min(count - self.in_memory, _left("disk") // self._size))
-        _shelves.add(self)
-        # For each place the size, time of change and number of its file; 0 where there is none yet.
+        self.on_disk = max(0, min(count - self.in_memory, _available("disk") // self._size))
+        _caches.add(self)
+        # Size, modification time and inode of the file in each slot; 0 for an empty slot.
         stamps = _shared(count * 24, np.int64)
         self._stamps = (stamps if len(stamps) else np.zeros(3 * count, np.int64)).reshape(count, 3)
         self._file = _temporary_file() if self.on_disk else None
         self._file_lock = threading.Lock()
 
     def take(self, path: str, read: Read) -> Pixels:
-        """Return a file's pixels: what is kept of it, or else what `read` gives, which is kept.
+        """Return the pixels of a file from the cache, or read and cache them.
 
-        The array may be the shelf's own: it must not be written to.
+        The array may belong to the cache: it must not be modified.
         """
-        place = self.places.get(path)
-        if place is None or place >= self.in_memory + self.on_disk:
+        slot = self.slots.get(path)
+        if slot is None or slot >= self.in_memory + self.on_disk:
             return read(path)
         found = os.stat(path)
         stamp = (found.st_size + 1, found.st_mtime_ns, found.st_ino & _WORD)
-        if tuple(self._stamps[place].tolist()) == stamp:
-            kept = self._load(place)
-            if kept is not None:
-                return kept
+        if tuple(self._stamps[slot].tolist()) == stamp:
+            cached = self._load(slot)
+            if cached is not None:
+                return cached
         pixels = read(path)
-        if pixels.dtype == np.uint8 and self._store(place, pixels):
-            self._stamps[place] = stamp
+        if pixels.dtype == np.uint8 and self._store(slot, pixels):
+            self._stamps[slot] = stamp
         return pixels
 
-    def _load(self, place: int) -> Pixels | None:
-        if place < self.in_memory:
-            start = place * self._size
+    def _load(self, slot: int) -> Pixels | None:
+        if slot < self.in_memory:
+            start = slot * self._size
             return self._pixels[start : start + self._size].reshape(self.loading.shape)
         pixels = np.empty(self.loading.shape, np.uint8)
-        return pixels if self._on_file(place, pixels, write=False) else None
+        return pixels if self._on_file(slot, pixels, write=False) else None
 
-    def _store(self, place: int, pixels: Pixels) -> bool:
-        self._stamps[place] = 0
-        if place < self.in_memory:
-            start = place * self._size
+    def _store(self, slot: int, pixels: Pixels) -> bool:
+        self._stamps[slot] = 0
+        if slot < self.in_memory:
+            start = slot * self._size
             self._pixels[start : start + self._size] = pixels.ravel()
             return True
-        return self._on_file(place, np.ascontiguousarray(pixels, np.uint8), write=True)
+        return self._on_file(slot, np.ascontiguousarray(pixels, np.uint8), write=True)
 
-    def _on_file(self, place: int, pixels: Pixels, write: bool) -> bool:
-        """Write to or read from the temporary file; False where the disk does not play along."""
+    def _on_file(self, slot: int, pixels: Pixels, write: bool) -> bool:
+        """Write to or read from the temporary file; return whether that succeeded."""
         file: IO[bytes] | None = self._file
         if file is None:
             return False
-        offset = (place - self.in_memory) * self._size
+        offset = (slot - self.in_memory) * self._size
         data = pixels.data.cast("B")
         try:
             if hasattr(os, "preadv"):
@@ -214,47 +205,45 @@ class Shelf:
                     file.flush()
                     return True
                 return file.readinto(data) == self._size  # type: ignore[attr-defined,no-any-return]
-        except OSError:  # such as a full disk: the image is decoded again
+        except OSError:  # such as a full disk; the image is decoded again
             return False
 
 
 def _temporary_file() -> IO[bytes]:
-    """Open a file that has no name, and so goes when nobody has it open any more."""
+    """Open a file without a name, which is deleted when it is closed."""
     return tempfile.TemporaryFile(prefix="kindsight-")
 
 
 def _shared(size: int, dtype: type[np.generic]) -> Pixels:
-    """Make zeros in memory that forked processes share; pages are taken when first written."""
+    """Return zeros in memory shared with forked processes, allocated when first written."""
     try:
         return np.frombuffer(mmap.mmap(-1, size), dtype) if size else np.zeros(0, dtype)
-    except OSError:  # The system does not promise that much.
+    except OSError:  # not enough memory
         return np.zeros(0, dtype)
 
 
-def shelf_for(paths: Sequence[str], loading: Loading) -> Shelf:
-    """Return a shelf for these files: one that is in use already where it has them all.
+def decoded_images_for(paths: Sequence[str], loading: LoadSettings) -> DecodedImages:
+    """Return a cache in use that contains all these files, or a new one.
 
-    So a cell of a notebook that makes its iterator anew does not decode anew.
+    A notebook cell that creates its iterator again does not decode the images again.
     """
-    for shelf in list(_shelves):
-        if shelf.loading == loading and all(path in shelf.places for path in paths):
-            return shelf
-    return Shelf(paths, loading)
+    for cache in list(_caches):
+        if cache.loading == loading and all(path in cache.slots for path in paths):
+            return cache
+    return DecodedImages(paths, loading)
 
 
 class BatchFromFilesMixin:
-    """Makes batches of files, for an iterator that has lists of paths and labels.
+    """Creates batches from files, for an iterator with lists of paths and labels.
 
     Attributes
     ----------
     filepaths : list of str
-        The files. A subclass has this, and the next two.
+        Paths of the images. A subclass defines these three.
     labels : array or list of arrays
-        What belongs to them.
     sample_weight : array or None
-        Their weights.
     image_shape : tuple of int
-        Of an image in the given data format.
+        Shape of an image in the given data format.
     """
 
     image_data_generator: Any
@@ -262,7 +251,7 @@ class BatchFromFilesMixin:
     classes: Any
     class_indices: dict[str, int]
     dtype: str
-    _shelf: Shelf | None = None
+    _cache: DecodedImages | None = None
 
     def set_processing_attrs(
         self,
@@ -277,12 +266,12 @@ class BatchFromFilesMixin:
         interpolation: str,
         keep_aspect_ratio: bool,
     ) -> None:
-        """Take the settings of how files become images.
+        """Set how files are read and processed.
 
         Parameters
         ----------
         image_data_generator : ImageDataGenerator or None
-            None to leave images as they are.
+            None for images without processing.
         target_size : pair of int
             Height and width.
         color_mode : str
@@ -290,22 +279,22 @@ class BatchFromFilesMixin:
         data_format : str
             ``"channels_last"`` or ``"channels_first"``.
         save_to_dir, save_prefix, save_format
-            A folder into which each image is written as well, and the names.
+            Folder where each image is saved, and the names.
         subset : str or None
             ``"training"``, ``"validation"``, or None for all.
         interpolation : str
             ``"nearest"``, ``"bilinear"``, ``"bicubic"``, ``"hamming"``, ``"box"`` or ``"lanczos"``.
         keep_aspect_ratio : bool
-            Whether to cut out the middle with the proportions of the target first.
+            Whether to crop the centre to the aspect ratio of the target first.
 
         Raises
         ------
         SettingsError
-            For another color_mode or subset.
+            For an invalid color_mode or subset.
         """
         if color_mode not in ("rgb", "rgba", "grayscale"):
             raise SettingsError(
-                f"color_mode must be 'rgb', 'rgba' or 'grayscale'. Received: {color_mode!r}."
+                f"Invalid color mode: {color_mode}; expected 'rgb', 'rgba' or 'grayscale'."
             )
         self.image_data_generator = image_data_generator
         self.target_size = tuple(target_size)
@@ -325,34 +314,36 @@ class BatchFromFilesMixin:
 
     @property
     def filepaths(self) -> list[str]:
-        """The files."""
-        raise NotImplementedError(f"{type(self).__name__} must have a property filepaths.")
+        """Paths of the images."""
+        raise NotImplementedError(_missing_property(self, "filepaths"))
 
     @property
     def labels(self) -> Any:
-        """What belongs to the files."""
-        raise NotImplementedError(f"{type(self).__name__} must have a property labels.")
+        """Labels of the images."""
+        raise NotImplementedError(_missing_property(self, "labels"))
 
     @property
     def sample_weight(self) -> NDArray[Any] | None:
-        """The weights of the files."""
-        raise NotImplementedError(f"{type(self).__name__} must have a property sample_weight.")
+        """Sample weights of the images."""
+        raise NotImplementedError(_missing_property(self, "sample_weight"))
 
     @property
-    def _loading(self) -> Loading:
+    def _loading(self) -> LoadSettings:
         height, width = self.target_size
-        return Loading(
+        return LoadSettings(
             self.color_mode, (height, width), self.interpolation, bool(self.keep_aspect_ratio)
         )
 
     def _split_of(self, subset: str | None) -> tuple[float, float] | None:
         if subset is None:
             return None
-        share = self.image_data_generator._validation_split
-        parts = {"validation": (0, share), "training": (share, 1)}
-        if subset not in parts:
-            raise SettingsError(f"subset must be 'training' or 'validation'. Received: {subset!r}.")
-        return parts[subset]
+        fraction = self.image_data_generator._validation_split
+        splits = {"validation": (0, fraction), "training": (fraction, 1)}
+        if subset not in splits:
+            raise SettingsError(
+                f"Invalid subset name: {subset}; expected 'training' or 'validation'."
+            )
+        return splits[subset]
 
     def _check_settings(self) -> None:
         generator = self.image_data_generator
@@ -361,35 +352,35 @@ class BatchFromFilesMixin:
             check_pixels(generator, 0, 255)
             check_shape(generator, *self._loading.target_size)
 
-    def _be_ready(self, shuffle: bool) -> None:
-        """Take what images will be kept in, so that forked processes share it; warn of order."""
-        self._shelf = shelf_for(self.filepaths, self._loading)
+    def _open_cache(self, shuffle: bool) -> None:
+        """Create the cache before processes are forked, so that they share it."""
+        self._cache = decoded_images_for(self.filepaths, self._loading)
         generator = self.image_data_generator
         if self.class_mode is None and shuffle and not (is_ours(generator) and augments(generator)):
-            warn_of("shuffled-names")
+            warn_trap("shuffled-names")
 
-    def _can_prepare(self) -> bool:
+    def _can_prefetch(self) -> bool:
         own = type(self).__module__.startswith("kindsight.preprocessing.")
         return own and not self.save_to_dir and can_draw_ahead(self.image_data_generator)
 
-    def _begin(self, index_array: Index, source: Source = GLOBAL) -> Making:
+    def _start(self, index_array: Index, source: Source = GLOBAL) -> PendingBatch:
         if is_overridden(self, BatchFromFilesMixin):
-            return super()._begin(index_array, source)  # type: ignore[misc,no-any-return]
-        return self._make(index_array, source)
+            return super()._start(index_array, source)  # type: ignore[misc,no-any-return]
+        return self._start_here(index_array, source)
 
-    def _make(self, index_array: Index, source: Source = GLOBAL) -> Making:
-        """Draw for a batch in the way of this class, whatever a subclass does."""
-        # A subclass may make its list anew each time it is asked for.
-        every, loading = self.filepaths, self._loading
-        paths = [every[number] for number in index_array.tolist()]
-        if self._shelf is None or self._shelf.loading != loading:
-            self._shelf = shelf_for(every, loading)
-        shelf = self._shelf
+    def _start_here(self, index_array: Index, source: Source = GLOBAL) -> PendingBatch:
+        """Draw a batch with the methods of this class, even if a subclass overrides them."""
+        # A subclass may create its list at each access.
+        filepaths, loading = self.filepaths, self._loading
+        paths = [filepaths[number] for number in index_array.tolist()]
+        if self._cache is None or self._cache.loading != loading:
+            self._cache = decoded_images_for(filepaths, loading)
+        cache = self._cache
 
-        def fetch(place: int) -> NDArray[Any]:
-            return shelf.take(paths[place], lambda path: load_pixels(path, loading))
+        def fetch(index: int) -> NDArray[Any]:
+            return cache.take(paths[index], lambda path: load_pixels(path, loading))
 
-        result, work = begin_batch(
+        images, work = start_batch(
             Batch(
                 self.image_data_generator,
                 len(paths),
@@ -401,22 +392,22 @@ class BatchFromFilesMixin:
             ),
             source,
         )
-        saving = Saving(self.save_to_dir, self.save_prefix, self.save_format, 10_000_000)
+        saving = SaveSettings(self.save_to_dir, self.save_prefix, self.save_format, 10_000_000)
         names = saving.draw_names(index_array)
 
-        def answer() -> Any:
-            saving.write(result, names, self.data_format)
-            return self._answer(result, index_array)
+        def assemble() -> Any:
+            saving.write(images, names, self.data_format)
+            return self._assemble(images, index_array)
 
-        return Making(work, answer)
+        return PendingBatch(work, assemble)
 
     def _get_batches_of_transformed_samples(self, index_array: Index) -> Any:
-        with drawing():
-            making = self._make(index_array)
-        return making()
+        with draw_lock():
+            pending = self._start_here(index_array)
+        return pending()
 
-    def _answer(self, images: NDArray[Any], index_array: Index) -> Any:
-        """Put the images, the labels and the weights together."""
+    def _assemble(self, images: NDArray[Any], index_array: Index) -> Any:
+        """Return the batch: images, labels and weights."""
         labels = self._labels_of(images, index_array)
         if labels is None:
             return images
@@ -443,5 +434,18 @@ class BatchFromFilesMixin:
 
     def __getstate__(self) -> dict[str, Any]:
         state: Any = super().__getstate__()  # type: ignore[misc, unused-ignore]
-        # Memory cannot be sent to another process; that one keeps its own.
-        return {**state, "_shelf": None}
+        # The memory cannot be pickled; another process has its own cache.
+        return {**state, "_cache": None}
+
+
+def _missing_property(iterator: object, name: str) -> str:
+    return (
+        f"`{name}` property method has not been implemented in {type(iterator).__name__}. "
+        "Define it in the subclass."
+    )
+
+
+def invalid_class_mode(class_mode: object, allowed: set[Any]) -> str:
+    """Return the message for an invalid class mode."""
+    names = ", ".join(sorted(map(repr, allowed)))
+    return f"Invalid class_mode: {class_mode}; expected one of: {names}."

@@ -1,9 +1,9 @@
-"""What is drawn for each image: the same numbers from NumPy's global state, in Keras's order.
+"""Random parameters of the transformations: the same draws as Keras, in the same order.
 
-One image takes, of what is asked for: the angle, the two shifts, the shear, the two zooms, two
-numbers for the flips (always), the channel shift, the brightness. Where each of them is one number
-of the uniform distribution, a batch's numbers are one call to NumPy; whole numbers of pixels and
-lists are drawn by ``np.random.choice`` one by one, as Keras does.
+For one image, the following are drawn from NumPy's global state if they are set: the angle, two
+shifts, the shear, two zooms, two numbers for the flips (always), the channel shift, the brightness.
+If each of them is a single uniform number, the numbers of a batch are drawn in one call. Whole
+pixels and lists are drawn one by one with ``np.random.choice``, as in Keras.
 """
 
 from __future__ import annotations
@@ -18,10 +18,18 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["GLOBAL", "Draws", "Ranges", "Source", "draw_many", "draw_one", "drawing"]
+__all__ = [
+    "GLOBAL",
+    "BatchParameters",
+    "Ranges",
+    "Source",
+    "draw_lock",
+    "draw_many",
+    "draw_one",
+]
 
 Source = Any
-"""What is drawn from: ``numpy.random`` itself, or a ``numpy.random.RandomState``."""
+"""The random generator: the module ``numpy.random``, or a ``numpy.random.RandomState``."""
 
 GLOBAL: Source = np.random
 Parameters = dict[str, Any]
@@ -29,7 +37,7 @@ Optionals = Sequence[float | None]
 
 
 class Ranges(Protocol):
-    """The part of a generator that is drawn from."""
+    """The settings of a generator from which parameters are drawn."""
 
     rotation_range: Any
     width_shift_range: Any
@@ -44,30 +52,30 @@ class Ranges(Protocol):
     col_axis: int
 
 
-class _Turn:
-    """Whose turn it is to draw: the global state is one for all iterators and threads."""
+class _Lock:
+    """The lock around NumPy's global state, which all iterators and threads share."""
 
     def __init__(self) -> None:
         self.lock = threading.RLock()
 
     def renew(self) -> None:
-        """Forget who held it when the process was forked."""
+        """Replace the lock in a forked process, where no thread would release it."""
         self.lock = threading.RLock()
 
 
-_turn = _Turn()
+_lock = _Lock()
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_turn.renew)
+    os.register_at_fork(after_in_child=_lock.renew)
 
 
-def drawing() -> AbstractContextManager[bool]:
-    """Return the lock that is held while a batch's numbers are drawn."""
-    return _turn.lock
+def draw_lock() -> AbstractContextManager[bool]:
+    """Return the lock that must be held while the parameters of a batch are drawn."""
+    return _lock.lock
 
 
 @dataclass(frozen=True)
-class Draws:
-    """What was drawn for n images.
+class BatchParameters:
+    """Parameters of the transformations of n images.
 
     Parameters
     ----------
@@ -76,7 +84,7 @@ class Draws:
     flips : bool array of shape (n, 2)
         Columns horizontal, vertical.
     channel_shift : sequence of float or None
-        n values in the pixels' units.
+        n shifts in the units of the pixels.
     brightness : sequence of float or None
         n factors.
     """
@@ -87,23 +95,23 @@ class Draws:
     brightness: Optionals
 
     @classmethod
-    def of(cls, every: Sequence[Parameters]) -> Draws:
-        """Take them from dictionaries such as `get_random_transform` returns."""
+    def of(cls, images: Sequence[Parameters]) -> BatchParameters:
+        """Create from one dictionary for each image, as `get_random_transform` returns it."""
         names = (("theta", 0), ("tx", 0), ("ty", 0), ("shear", 0), ("zx", 1), ("zy", 1))
-        affine = [[float(one.get(name, neutral)) for name, neutral in names] for one in every]
-        ways = ("flip_horizontal", "flip_vertical")
-        flips = [[bool(one.get(way)) for way in ways] for one in every]
+        affine = [[float(one.get(name, neutral)) for name, neutral in names] for one in images]
+        names_of_flips = ("flip_horizontal", "flip_vertical")
+        flips = [[bool(one.get(name)) for name in names_of_flips] for one in images]
         return cls(
-            np.array(affine, np.float64).reshape(len(every), 6),
-            np.array(flips, np.bool_).reshape(len(every), 2),
-            [one.get("channel_shift_intensity") for one in every],
-            [one.get("brightness") for one in every],
+            np.array(affine, np.float64).reshape(len(images), 6),
+            np.array(flips, np.bool_).reshape(len(images), 2),
+            [one.get("channel_shift_intensity") for one in images],
+            [one.get("brightness") for one in images],
         )
 
-    def parameters(self, place: int) -> Parameters:
-        """Return what was drawn for one image, in the form of `get_random_transform`."""
-        theta, tx, ty, shear, zx, zy = self.affine[place].tolist()
-        horizontal, vertical = self.flips[place].tolist()
+    def parameters(self, index: int) -> Parameters:
+        """Return the parameters of one image as `get_random_transform` returns them."""
+        theta, tx, ty, shear, zx, zy = self.affine[index].tolist()
+        horizontal, vertical = self.flips[index].tolist()
         return {
             "theta": theta,
             "tx": tx,
@@ -113,13 +121,13 @@ class Draws:
             "zy": zy,
             "flip_horizontal": horizontal,
             "flip_vertical": vertical,
-            "channel_shift_intensity": self.channel_shift[place],
-            "brightness": self.brightness[place],
+            "channel_shift_intensity": self.channel_shift[index],
+            "brightness": self.brightness[index],
         }
 
 
 def draw_one(ranges: Ranges, shape: Sequence[int], source: Source = GLOBAL) -> Parameters:
-    """Draw for one image of a shape, in Keras's layout of axes."""
+    """Draw the parameters of one image; `shape` is in the data format of the generator."""
     height, width = shape[ranges.row_axis - 1], shape[ranges.col_axis - 1]
     theta = _symmetric(ranges.rotation_range, source) if ranges.rotation_range else 0
     tx = _shift(ranges.height_shift_range, height, source)
@@ -147,32 +155,36 @@ def draw_one(ranges: Ranges, shape: Sequence[int], source: Source = GLOBAL) -> P
     }
 
 
-def draw_many(ranges: Ranges, shape: Sequence[int], count: int, source: Source = GLOBAL) -> Draws:
-    """Draw for `count` images of a shape: the same numbers as `count` times :func:`draw_one`."""
+def draw_many(
+    ranges: Ranges, shape: Sequence[int], count: int, source: Source = GLOBAL
+) -> BatchParameters:
+    """Draw the parameters of `count` images: the same numbers as `count` calls of `draw_one`."""
     shifts = ranges.height_shift_range, ranges.width_shift_range
     others = ranges.rotation_range, ranges.shear_range, ranges.channel_shift_range
     if not all(isinstance(value, float | int) for value in others) or not all(
         isinstance(value, float) or value == 0 for value in shifts
     ):
-        return Draws.of([draw_one(ranges, shape, source) for _ in range(count)])
+        return BatchParameters.of([draw_one(ranges, shape, source) for _ in range(count)])
     return _draw_uniforms(ranges, shape, count, source)
 
 
-def _draw_uniforms(ranges: Ranges, shape: Sequence[int], count: int, source: Source) -> Draws:
+def _draw_uniforms(
+    ranges: Ranges, shape: Sequence[int], count: int, source: Source
+) -> BatchParameters:
     low, high = ranges.zoom_range
     zooms = not (low == 1 and high == 1)
     shifts = [
-        (reach, shape[axis - 1] if reach < 1 else 1)
-        for reach, axis in (
+        (limit, shape[axis - 1] if limit < 1 else 1)
+        for limit, axis in (
             (ranges.height_shift_range, ranges.row_axis),
             (ranges.width_shift_range, ranges.col_axis),
         )
     ]
     brightness = ranges.brightness_range
-    # Lowest and highest value of each number, in the order of drawing; None where none is drawn.
+    # Lowest and highest value of each parameter in the order of the draws; None if not drawn.
     spans: list[tuple[float, float] | None] = [
         _span(ranges.rotation_range),
-        *(_span(reach) for reach, _ in shifts),
+        *(_span(limit) for limit, _ in shifts),
         _span(ranges.shear_range),
         *([(low, high)] * 2 if zooms else [None, None]),
         (0.0, 1.0),
@@ -180,9 +192,9 @@ def _draw_uniforms(ranges: Ranges, shape: Sequence[int], count: int, source: Sou
         _span(ranges.channel_shift_range),
         None if brightness is None else (brightness[0], brightness[1]),
     ]
-    drawn = [place for place, span in enumerate(spans) if span is not None]
-    lowest = np.array([spans[place][0] for place in drawn], np.float64)  # type: ignore[index]
-    highest = np.array([spans[place][1] for place in drawn], np.float64)  # type: ignore[index]
+    drawn = [index for index, span in enumerate(spans) if span is not None]
+    lowest = np.array([spans[index][0] for index in drawn], np.float64)  # type: ignore[index]
+    highest = np.array([spans[index][1] for index in drawn], np.float64)  # type: ignore[index]
     neutral = np.array([0, 0, 0, 0, 1, 1, 1, 1, 0, 1], np.float64)
     values = np.tile(neutral, (count, 1))
     values[:, drawn] = lowest + (highest - lowest) * source.random_sample((count, len(drawn)))
@@ -190,7 +202,7 @@ def _draw_uniforms(ranges: Ranges, shape: Sequence[int], count: int, source: Sou
         values[:, column] *= unit
     flips = (values[:, 6:8] < 0.5) & [bool(ranges.horizontal_flip), bool(ranges.vertical_flip)]
     none: Optionals = [None] * count
-    return Draws(
+    return BatchParameters(
         values[:, :6],
         flips,
         values[:, 8].tolist() if spans[8] is not None else none,
@@ -198,23 +210,23 @@ def _draw_uniforms(ranges: Ranges, shape: Sequence[int], count: int, source: Sou
     )
 
 
-def _span(reach: float) -> tuple[float, float] | None:
-    return (-reach, reach) if reach else None
+def _span(limit: float) -> tuple[float, float] | None:
+    return (-limit, limit) if limit else None
 
 
-def _symmetric(reach: Any, source: Source) -> Any:
-    return source.uniform(-reach, reach)
+def _symmetric(limit: Any, source: Source) -> Any:
+    return source.uniform(-limit, limit)
 
 
-def _shift(reach: Any, side: int, source: Source) -> Any:
-    """Draw a shift in pixels: a fraction of the side, or whole pixels, or one of a list."""
-    if not reach:
+def _shift(limit: Any, side: int, source: Source) -> Any:
+    """Draw a shift in pixels from a fraction of the side, a number of pixels or a list."""
+    if not limit:
         return 0
-    if isinstance(reach, float):
-        shift = _symmetric(reach, source)
+    if isinstance(limit, float):
+        shift = _symmetric(limit, source)
     else:
         try:
-            shift = source.choice(reach) * source.choice([-1, 1])
+            shift = source.choice(limit) * source.choice([-1, 1])
         except ValueError:  # neither a list nor a whole number above 0
-            shift = _symmetric(reach, source)
-    return shift * side if np.max(reach) < 1 else shift
+            shift = _symmetric(limit, source)
+    return shift * side if np.max(limit) < 1 else shift

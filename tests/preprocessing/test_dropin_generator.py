@@ -1,4 +1,4 @@
-"""fit() and standardize(): Keras's statistics and whitening."""
+"""ImageDataGenerator: settings, statistics and standardisation as in Keras."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import inspect
 
 import numpy as np
 import pytest
-from side_by_side import COURSE, KERAS, OURS, ask_both, compare, random_images
+from side_by_side import COURSE, KERAS, OURS, compare, random_images, run_both
 
 SETTINGS = [
     {"featurewise_center": True},
@@ -21,19 +21,19 @@ SETTINGS = [
 @pytest.mark.parametrize("chosen", SETTINGS)
 @pytest.mark.parametrize("layout", ["channels_last", "channels_first"])
 @pytest.mark.parametrize("channels", [1, 3])
-def test_statistics_and_what_is_made_with_them(chosen, layout, channels):
+def test_statistics_and_standardised_batches(chosen, layout, channels):
     x = random_images(np.random.RandomState(1), 12, 5, 4, channels, "uint8")
     x = x if layout == "channels_last" else x.transpose(0, 3, 1, 2)
     before = x.copy()
 
-    def ask(module):
+    def run(module):
         generator = module.ImageDataGenerator(**chosen, data_format=layout)
         generator.fit(x)
         statistics = [generator.mean, generator.std, generator.zca_whitening_matrix]
         batch = generator.standardize(x.astype(np.float32))
         return [*(s for s in statistics if s is not None), batch, next(generator.flow(x))]
 
-    keras, ours = ask_both(ask)
+    keras, ours = run_both(run)
     assert len(keras) == len(ours)
     for one, other in zip(keras, ours, strict=True):
         np.testing.assert_allclose(other, one, rtol=1e-5, atol=1e-5)
@@ -43,21 +43,21 @@ def test_statistics_and_what_is_made_with_them(chosen, layout, channels):
 def test_statistics_of_transformed_images():
     x = random_images(np.random.RandomState(2), 6, 8, 8, 3, "float32")
 
-    def ask(module):
+    def run(module):
         generator = module.ImageDataGenerator(
             **COURSE, featurewise_center=True, featurewise_std_normalization=True
         )
         generator.fit(x, augment=True, rounds=2, seed=4)
         return [generator.mean, generator.std]
 
-    for one, other in zip(*ask_both(ask), strict=True):
+    for one, other in zip(*run_both(run), strict=True):
         np.testing.assert_allclose(other, one, rtol=1e-5)
 
 
-def test_whitened_batches_are_keras_s():
+def test_whitened_batches():
     x = random_images(np.random.RandomState(3), 20, 4, 4, 3, "float32")
 
-    def ask(module):
+    def run(module):
         generator = module.ImageDataGenerator(
             featurewise_center=True, zca_whitening=True, zca_epsilon=1.0, horizontal_flip=True
         )
@@ -65,7 +65,7 @@ def test_whitened_batches_are_keras_s():
         iterator = generator.flow(x, batch_size=8)
         return [next(iterator) for _ in range(4)]
 
-    assert compare(*ask_both(ask)).within(1e-3, 0.02)
+    assert compare(*run_both(run)).within(1e-3, 0.02)
 
 
 def test_whitening_decorrelates():
@@ -77,16 +77,7 @@ def test_whitening_decorrelates():
     np.testing.assert_allclose(white.T @ white / 400, np.eye(4), atol=1e-2)
 
 
-def test_arrays_of_another_rank_are_refused_and_odd_channels_warned_of():
-    for module in (KERAS, OURS):
-        generator = module.ImageDataGenerator(featurewise_center=True)
-        with pytest.raises(ValueError):
-            generator.fit(np.zeros((4, 4, 3)))
-        with pytest.warns(UserWarning, match="channels"):
-            generator.fit(np.zeros((2, 4, 4, 2)))
-
-
-def test_settings_complete_one_another_as_in_keras():
+def test_dependent_settings():
     names = (
         "featurewise_center",
         "featurewise_std_normalization",
@@ -95,7 +86,7 @@ def test_settings_complete_one_another_as_in_keras():
         "zca_whitening",
     )
     for bits in range(32):
-        chosen = {name: bool(bits >> place & 1) for place, name in enumerate(names)}
+        chosen = {name: bool(bits >> index & 1) for index, name in enumerate(names)}
         found = []
         for module in (KERAS, OURS):
             with pytest.warns(UserWarning) if _incomplete(chosen) else contextlib.nullcontext():
@@ -113,25 +104,7 @@ def _incomplete(chosen):
     )
 
 
-@pytest.mark.parametrize(
-    "chosen",
-    [
-        {"data_format": "channels"},
-        {"validation_split": 1.0},
-        {"validation_split": -0.1},
-        {"zoom_range": (1, 2, 3)},
-        {"zoom_range": ("a", "b")},
-        {"brightness_range": 0.5},
-        {"brightness_range": (1, 2, 3)},
-    ],
-)
-def test_settings_that_cannot_be_are_refused(chosen):
-    for module in (KERAS, OURS):
-        with pytest.raises(ValueError):
-            module.ImageDataGenerator(**chosen)
-
-
-def test_attributes_and_signatures_are_keras_s():
+def test_attributes_and_signatures():
     one, other = KERAS.ImageDataGenerator(), OURS.ImageDataGenerator()
     assert vars(one) == vars(other)
     for name in dir(KERAS):

@@ -1,13 +1,13 @@
-"""The draws: the same numbers, from the same state, in the same order as Keras's."""
+"""Random parameters: the same draws in the same order as in Keras."""
 
 from __future__ import annotations
 
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
-from side_by_side import OURS, ask_both, examples, same_state
+from side_by_side import OURS, examples, run_both, same_state
 
-from kindsight.preprocessing._draws import draw_many
+from kindsight.preprocessing._random_parameters import draw_many
 
 fractions = st.floats(0, 0.9)
 shifts = st.one_of(
@@ -39,11 +39,11 @@ def plain(parameters: dict) -> dict:
     return {name: None if value is None else float(value) for name, value in parameters.items()}
 
 
-@examples()
+@examples(40)
 @given(ranges, seeds, st.sampled_from([None, 5]))
-def test_one_image_s_numbers_are_keras_s(chosen, seed, inner):
+def test_parameters_of_one_image(chosen, seed, inner):
     shape = (30, 47, 3)
-    keras, ours = ask_both(
+    keras, ours = run_both(
         lambda module: module.ImageDataGenerator(**chosen).get_random_transform(shape, seed=inner),
         seed,
     )
@@ -51,41 +51,41 @@ def test_one_image_s_numbers_are_keras_s(chosen, seed, inner):
     assert plain(keras) == plain(ours)
 
 
-@examples()
+@examples(40)
 @given(ranges, seeds, st.integers(0, 7))
-def test_a_batch_s_numbers_are_those_of_its_images(chosen, seed, count):
+def test_parameters_of_a_batch_are_those_of_its_images(chosen, seed, count):
     generator = OURS.ImageDataGenerator(**chosen)
     shape = (30, 47, 3)
     np.random.seed(seed)
     single = [plain(generator.get_random_transform(shape)) for _ in range(count)]
     state = np.random.get_state()
     np.random.seed(seed)
-    draws = draw_many(generator, shape, count)
+    batch = draw_many(generator, shape, count)
     assert same_state(state, np.random.get_state())
-    assert [plain(draws.parameters(place)) for place in range(count)] == single
+    assert [plain(batch.parameters(index)) for index in range(count)] == single
 
 
-def test_another_source_leaves_the_global_state_alone():
+def test_another_source_does_not_change_the_global_state():
     generator = OURS.ImageDataGenerator(
         rotation_range=9, width_shift_range=5, brightness_range=(0.5, 1), zoom_range=0.3
     )
     np.random.seed(3)
     before = np.random.get_state()
     source = np.random.RandomState(3)
-    aside = draw_many(generator, (9, 9, 3), 4, source)
+    separate = draw_many(generator, (9, 9, 3), 4, source)
     assert same_state(before, np.random.get_state())
     drawn = draw_many(generator, (9, 9, 3), 4)
-    assert np.array_equal(aside.affine, drawn.affine)
-    assert aside.brightness == drawn.brightness
+    assert np.array_equal(separate.affine, drawn.affine)
+    assert separate.brightness == drawn.brightness
     assert same_state(source.get_state(), np.random.get_state())
 
 
 @examples(30)
 @given(seeds)
-def test_functions_on_one_image_draw_as_keras_s(seed):
+def test_random_functions_draw_as_in_keras(seed):
     x = np.random.RandomState(1).uniform(0, 255, (3, 8, 8)).astype(np.float32)
 
-    def ask(module):
+    def run(module):
         module.random_rotation(x, 30)
         module.random_shift(x, 0.2, 0.3)
         module.random_shear(x, 20)
@@ -96,5 +96,5 @@ def test_functions_on_one_image_draw_as_keras_s(seed):
         module.random_brightness(last, (0.5, 1.5), scale=False)
         return np.random.random()
 
-    keras, ours = ask_both(ask, seed)
+    keras, ours = run_both(run, seed)
     assert keras == ours
