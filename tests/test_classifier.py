@@ -360,12 +360,12 @@ def test_what_was_asked_for_is_kept_where_something_else_was_chosen(classifier, 
     """As a budget does, and a choice between backbones: fitted anew, it chooses anew."""
     fitted = classifier.fit(*arrays)
     fitted.save(tmp_path / "same")
-    assert "asked" not in load_bundle(tmp_path / "same").facts
+    assert "requested_settings" not in load_bundle(tmp_path / "same").facts
     chosen = dataclasses.replace(fitted._fitted.training, head="linear")
     fitted._fitted = dataclasses.replace(fitted._fitted, training=chosen)
     fitted.save(tmp_path / "other")
     facts = load_bundle(tmp_path / "other").facts
-    assert (facts["settings"]["head"], facts["asked"]["head"]) == ("linear", "auto")
+    assert (facts["settings"]["head"], facts["requested_settings"]["head"]) == ("linear", "auto")
     assert ImageClassifier.load(tmp_path / "other").head == "auto"
 
 

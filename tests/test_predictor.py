@@ -1,4 +1,4 @@
-"""From a bundle to answers: the order kept, errors as rows, and fair scores."""
+"""Predictions of a bundle: order, errors and evaluation."""
 
 import csv
 import itertools
@@ -11,7 +11,7 @@ from kindsight.dataset import ImageDataset
 from kindsight.errors import UsageError
 from kindsight.images import read_image, resize_image
 from kindsight.models.runtime import Interpreter
-from kindsight.predictor import AHEAD, BUNDLE, Prediction, Predictor
+from kindsight.predictor import AHEAD, BATCH, Prediction, Predictor
 from shapes import encoded, shape
 
 
@@ -22,63 +22,65 @@ def predictor(trained):
 
 @pytest.fixture(scope="module")
 def files(photos):
-    """Every fourth of the images that can be read."""
+    """Every fourth readable image."""
     return sorted(path for path in photos.rglob("* *.*"))[::4]
 
 
-def table(answers):
-    return np.stack([answer.probabilities for answer in answers])
+def table(predictions):
+    return np.stack([prediction.probabilities for prediction in predictions])
 
 
-def test_an_answer_by_hand(trained, photos):
-    # Read, resized, run, divided by the temperature, and the softmax, each step on its own.
+def test_a_prediction_step_by_step(trained, photos):
+    # Read, resize, run, divide by the temperature, softmax.
     bundle, file = load_bundle(trained.run), photos / "ring" / "ring 004.jpg"
     pixels = resize_image(read_image(file, target=(64, 64)), bundle.spec)
     logits = Interpreter(bundle.tflite)(pixels).astype(np.float64)
     powers = np.exp(logits / bundle.temperature)
-    (answer,) = Predictor(trained.run).predict([file])
-    assert answer.path == str(file) and answer.error is None
-    assert answer.classes == ("bar", "chequer", "ring")
-    np.testing.assert_array_equal(answer.logits, logits.astype(np.float32))
-    np.testing.assert_allclose(answer.probabilities, powers / powers.sum(), atol=1e-6)
-    assert answer.probabilities.dtype == np.float32
+    (prediction,) = Predictor(trained.run).predict([file])
+    assert prediction.path == str(file) and prediction.error is None
+    assert prediction.classes == ("bar", "chequer", "ring")
+    np.testing.assert_array_equal(prediction.logits, logits.astype(np.float32))
+    np.testing.assert_allclose(prediction.probabilities, powers / powers.sum(), atol=1e-6)
+    assert prediction.probabilities.dtype == np.float32
 
 
-def test_what_an_answer_says():
-    answer = Prediction("a", ("x", "y", "z"), probabilities=np.array([0.2, 0.5, 0.3], np.float32))
-    assert answer.label == "y" and answer.confidence == pytest.approx(0.5)
-    assert [name for name, _ in answer.top(2)] == ["y", "z"]
-    assert [share for _, share in answer.top(9)] == pytest.approx([0.5, 0.3, 0.2])
-    assert answer.top(0) == []
+def test_properties_of_a_prediction():
+    prediction = Prediction(
+        "a", ("x", "y", "z"), probabilities=np.array([0.2, 0.5, 0.3], np.float32)
+    )
+    assert prediction.label == "y" and prediction.confidence == pytest.approx(0.5)
+    assert [name for name, _ in prediction.top(2)] == ["y", "z"]
+    assert [share for _, share in prediction.top(9)] == pytest.approx([0.5, 0.3, 0.2])
+    assert prediction.top(0) == []
     nothing = Prediction("a", ("x", "y", "z"))
     assert (nothing.label, nothing.confidence, nothing.top(2)) == (None, None, [])
 
 
-def test_the_order_is_kept(predictor, files):
-    answers = list(predictor.predict(files))
-    assert [answer.path for answer in answers] == [str(file) for file in files]
+def test_predictions_are_in_the_order_of_the_paths(predictor, files):
+    predictions = list(predictor.predict(files))
+    assert [prediction.path for prediction in predictions] == [str(file) for file in files]
     backwards = list(predictor.predict(reversed(files)))
-    np.testing.assert_array_equal(table(backwards)[::-1], table(answers))
-    assert len(np.unique(table(answers), axis=0)) > len(files) // 2
-    assert table(answers).sum(1) == pytest.approx(1, abs=1e-6)
+    np.testing.assert_array_equal(table(backwards)[::-1], table(predictions))
+    assert len(np.unique(table(predictions), axis=0)) > len(files) // 2
+    assert table(predictions).sum(1) == pytest.approx(1, abs=1e-6)
 
 
-def test_as_many_workers_as_are_wanted(trained, predictor, files):
+def test_the_number_of_workers_changes_nothing(trained, predictor, files):
     alone = list(Predictor(trained.run, workers=1).predict(files))
     np.testing.assert_array_equal(table(alone), table(predictor.predict(files)))
 
 
-def test_the_answers_are_those_of_the_validation_table(trained, photos, predictor):
-    # The table was made by the head as NumPy arrays on cached features, these by the LiteRT file.
+def test_predictions_equal_those_of_the_validation_table(trained, photos, predictor):
+    # The table comes from the head in NumPy on cached features; these from the LiteRT file.
     with (trained.run / "validation.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
-    answers = list(predictor.predict(photos / row["path"] for row in rows))
-    assert [answer.label for answer in answers] == [row["prediction"] for row in rows]
+    predictions = list(predictor.predict(photos / row["path"] for row in rows))
+    assert [prediction.label for prediction in predictions] == [row["prediction"] for row in rows]
     wanted = [[float(row[f"p_{name}"]) for name in trained.classes] for row in rows]
-    np.testing.assert_allclose(table(answers), wanted, atol=1e-4)
+    np.testing.assert_allclose(table(predictions), wanted, atol=1e-4)
 
 
-def test_what_cannot_be_read_is_a_row_and_the_rest_goes_on(predictor, photos):
+def test_unreadable_images_have_an_error(predictor, photos):
     given = [
         photos / "ring" / "ring 004.jpg",
         photos / "chequer" / "letter.jpg",
@@ -88,22 +90,22 @@ def test_what_cannot_be_read_is_a_row_and_the_rest_goes_on(predictor, photos):
         photos / "bar",
         photos / "ring" / "ring 005.webp",
     ]
-    answers = list(predictor.predict(given))
-    assert [answer.path for answer in answers] == [str(path) for path in given]
-    codes = [answer.error.code if answer.error else None for answer in answers]
+    predictions = list(predictor.predict(given))
+    assert [prediction.path for prediction in predictions] == [str(path) for path in given]
+    codes = [prediction.error.code if prediction.error else None for prediction in predictions]
     wrong = ["not-an-image", "missing", "empty", "truncated", "not-an-image"]
     assert codes == [None, *wrong, None]
-    for path, answer in zip(given[1:6], answers[1:6], strict=True):
-        assert (answer.label, answer.probabilities, answer.logits) == (None, None, None)
-        assert answer.error.path == str(path) and answer.error.reason
+    for path, prediction in zip(given[1:6], predictions[1:6], strict=True):
+        assert (prediction.label, prediction.probabilities, prediction.logits) == (None, None, None)
+        assert prediction.error.path == str(path) and prediction.error.reason
 
 
-def test_names_that_no_file_can_have(predictor):
-    answers = list(predictor.predict(["a\0b", "\ud800.jpg", ""]))
-    assert [answer.error is None for answer in answers] == [False] * 3
+def test_invalid_file_names(predictor):
+    predictions = list(predictor.predict(["a\0b", "\ud800.jpg", ""]))
+    assert [prediction.error is None for prediction in predictions] == [False] * 3
 
 
-def test_an_endless_list_is_taken_as_needed(predictor, photos):
+def test_an_endless_iterable_is_consumed_as_needed(predictor, photos):
     taken = []
 
     def names():
@@ -111,30 +113,30 @@ def test_an_endless_list_is_taken_as_needed(predictor, photos):
             taken.append(number)
             yield photos / "ring" / f"ring {number % 28:03d}.png"
 
-    answers = predictor.predict(names())
+    predictions = predictor.predict(names())
     assert taken == []
-    first = list(itertools.islice(answers, 50))
-    assert [answer.path[-7:] for answer in first[:2]] == ["000.png", "001.png"]
-    assert len(taken) <= 50 + BUNDLE * AHEAD * (predictor._pool.workers + 1)
-    answers.close()
+    first = list(itertools.islice(predictions, 50))
+    assert [prediction.path[-7:] for prediction in first[:2]] == ["000.png", "001.png"]
+    assert len(taken) <= 50 + BATCH * AHEAD * (predictor._pool.workers + 1)
+    predictions.close()
 
 
-def test_nothing_given_nothing_said(predictor):
+def test_no_paths(predictor):
     assert list(predictor.predict([])) == []
 
 
-def test_a_single_path_is_refused_at_once(predictor, photos):
+def test_a_single_path_is_an_error(predictor, photos):
     for path in ("a.jpg", photos / "a.jpg", b"a.jpg"):
         with pytest.raises(UsageError, match="Put it in a list"):
             predictor.predict(path)
 
 
-def test_a_dataset_is_answered_in_its_order(predictor, photos):
+def test_predict_dataset(predictor, photos):
     dataset = ImageDataset.from_folder(photos)[::7]
-    answers = list(predictor.predict_dataset(dataset))
-    assert [answer.path for answer in answers] == list(dataset.path)
+    predictions = list(predictor.predict_dataset(dataset))
+    assert [prediction.path for prediction in predictions] == list(dataset.path)
     direct = list(predictor.predict(dataset.file(row) for row in range(len(dataset))))
-    for one, other in zip(answers, direct, strict=True):
+    for one, other in zip(predictions, direct, strict=True):
         assert (one.error is None) == (other.error is None)
         if one.error is None:
             np.testing.assert_array_equal(one.logits, other.logits)
@@ -142,19 +144,19 @@ def test_a_dataset_is_answered_in_its_order(predictor, photos):
             assert (one.error.path, one.error.code) == (one.path, other.error.code)
 
 
-def test_arrays_are_answered_as_files_are(predictor, tmp_path):
+def test_arrays_give_the_same_predictions_as_files(predictor, tmp_path):
     images = [shape("ring", 50), shape("bar", 51, side=100), shape("chequer", 52)[:, :, 1]]
     files = []
     for number, image in enumerate(images):
         files.append(tmp_path / f"{number}.png")
         files[-1].write_bytes(encoded(image, "png"))
     from_files = list(predictor.predict(files))
-    answers = list(predictor.predict_dataset(ImageDataset.from_arrays(images)))
-    assert [answer.path for answer in answers] == [f"array-{n:06d}" for n in range(3)]
-    np.testing.assert_array_equal(table(answers), table(from_files))
+    predictions = list(predictor.predict_dataset(ImageDataset.from_arrays(images)))
+    assert [prediction.path for prediction in predictions] == [f"array-{n:06d}" for n in range(3)]
+    np.testing.assert_array_equal(table(predictions), table(from_files))
 
 
-def test_answers_that_are_not_finite_are_rows_with_errors(predictor, files, monkeypatch):
+def test_infinite_logits_are_an_error(predictor, files, monkeypatch):
     real = type(predictor._pool).run_all
 
     def run_all(pool, images):
@@ -162,15 +164,15 @@ def test_answers_that_are_not_finite_are_rows_with_errors(predictor, files, monk
         return [row * np.nan if image[0, 0, 0] % 2 else row for row, image in pairs]
 
     monkeypatch.setattr(type(predictor._pool), "run_all", run_all)
-    answers = list(predictor.predict(files))
-    codes = {answer.error.code if answer.error else None for answer in answers}
-    assert codes == {None, "corrupt"} and len(answers) == len(files)
+    predictions = list(predictor.predict(files))
+    codes = {prediction.error.code if prediction.error else None for prediction in predictions}
+    assert codes == {None, "corrupt"} and len(predictions) == len(files)
 
 
 # Scores -----------------------------------------------------------------------------------------
 
 
-def test_scores_are_those_of_the_answers(predictor, photos):
+def test_metrics_are_those_of_the_predictions(predictor, photos):
     dataset = ImageDataset.from_folder(photos)
     scores = predictor.evaluate(dataset)
     assert [error.path for error in scores.problems] == [
@@ -180,43 +182,43 @@ def test_scores_are_those_of_the_answers(predictor, photos):
     ]
     assert len(scores.dataset) == len(scores.probabilities) == scores.evaluation.images == 91
     right = [
-        answer.label == label
-        for answer, label in zip(predictor.predict_dataset(dataset), dataset.label, strict=True)
-        if answer.error is None
+        prediction.label == label
+        for prediction, label in zip(predictor.predict_dataset(dataset), dataset.label, strict=True)
+        if prediction.error is None
     ]
     assert scores.evaluation.accuracy == pytest.approx(np.mean(right))
-    assert (scores.unknown, scores.absent) == ({}, ())
+    assert (scores.unknown_classes, scores.absent_classes) == ({}, ())
 
 
 def labelled(*labels):
-    """Images of the kinds named before the colon, labelled as said after it."""
+    """Make images: "ring:star" is a ring labelled star."""
     kinds = [label.split(":")[0] for label in labels]
     names = [label.split(":")[-1] for label in labels]
     images = [shape(kind, 200 + number) for number, kind in enumerate(kinds)]
     return ImageDataset.from_arrays(images, names)
 
 
-def test_unknown_classes_are_named_and_not_scored(predictor):
+def test_unknown_classes_are_not_scored(predictor):
     known = labelled("ring", "ring", "bar", "chequer")
     wanted = predictor.evaluate(known)
-    # The strangers sort before, between and after the classes that are known.
+    # The unknown classes sort before, between and after the classes that are known.
     mixed = labelled(
         "ring", "ring", "bar", "chequer", "ring:zebra", "bar:apple", "bar:apple", "bar:c"
     )
     scores = predictor.evaluate(mixed)
-    assert scores.unknown == {"apple": 2, "c": 1, "zebra": 1}
+    assert scores.unknown_classes == {"apple": 2, "c": 1, "zebra": 1}
     assert scores.evaluation.to_dict() == wanted.evaluation.to_dict()
-    assert scores.evaluation.images == 4 and scores.absent == ()
+    assert scores.evaluation.images == 4 and scores.absent_classes == ()
     assert [item["support"] for item in scores.evaluation.to_dict()["classes"]] == [1, 1, 2]
 
 
 def test_absent_classes_are_named(predictor):
     scores = predictor.evaluate(labelled("ring", "ring", "chequer"))
-    assert scores.absent == ("bar",) and scores.unknown == {}
+    assert scores.absent_classes == ("bar",) and scores.unknown_classes == {}
     assert scores.evaluation.images == 3 and np.isfinite(scores.evaluation.balanced_accuracy)
 
 
-def test_labels_are_matched_by_name_never_by_place(predictor):
+def test_labels_are_matched_by_name_not_by_index(predictor):
     # In the data "ring" is class 0 of two; in the classifier it is class 2 of three.
     dataset = labelled(*["ring"] * 12, *["ring:star"] * 3)
     assert dataset.classes == ("ring", "star")
@@ -229,7 +231,7 @@ def test_labels_are_matched_by_name_never_by_place(predictor):
 def test_images_without_label_are_not_scored(predictor):
     dataset = labelled("ring", "bar", "chequer")
     scores = predictor.evaluate(dataset.with_columns(label=["ring", None, "chequer"]))
-    assert scores.evaluation.images == 2 and scores.unknown == {}
+    assert scores.evaluation.images == 2 and scores.unknown_classes == {}
 
 
 def test_nothing_to_score(predictor, tmp_path):

@@ -1,8 +1,8 @@
-"""The bundle: everything that a classifier needs to be used, in one folder without a pickle.
+"""The model bundle: everything needed to use a classifier, in one folder, without a pickle.
 
-``bundle.json`` says what the classifier is, ``model.tflite`` and ``model.keras`` are the same
-network twice: pixels 0-255 in, logits out. Dividing the logits by the temperature and taking the
-softmax gives probabilities. A run folder is a bundle with the story of its training beside it.
+``bundle.json`` describes the classifier; ``model.tflite`` and ``model.keras`` are the same network:
+pixels 0-255 in, logits out. Dividing the logits by the temperature and applying the softmax gives
+probabilities. A run folder is a bundle with the records of its training.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ JSON_FILE = "bundle.json"
 TFLITE_FILE = "model.tflite"
 KERAS_FILE = "model.keras"
 
-# Bounds on what is read: a bundle may come from anywhere.
+# Limits on untrusted files.
 MAX_JSON_BYTES = 64 * 1024**2
 MAX_MODEL_BYTES = 4 * 1024**3
 MAX_CLASSES = 100_000
@@ -34,12 +34,11 @@ MAX_CLASSES = 100_000
 
 @dataclass(frozen=True)
 class Bundle:
-    """What ``bundle.json`` says.
+    """The contents of ``bundle.json``.
 
     Parameters
     ----------
     folder : pathlib.Path
-        Where it is.
     classes : tuple of str
         Class names in the order of the logits.
     spec : InputSpec
@@ -49,7 +48,7 @@ class Bundle:
     backbone : str
         The network's name.
     facts : dict
-        The rest, as JSON has it: versions, seed, data, head, metrics, agreement, digests of files.
+        The other entries: versions, seed, data, head, metrics, parity, digests of files.
     """
 
     folder: Path
@@ -70,7 +69,7 @@ class Bundle:
         return self.folder / KERAS_FILE
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what is written to ``bundle.json``."""
+        """Return the content of ``bundle.json``."""
         return {
             "format": FORMAT,
             "classes": list(self.classes),
@@ -81,32 +80,32 @@ class Bundle:
         }
 
     def write(self) -> None:
-        """Write ``bundle.json``, the last file of a bundle: where it is, the bundle is whole."""
+        """Write ``bundle.json``. It is written last: a bundle that has it is complete."""
         write_json(self.folder / JSON_FILE, self.to_dict())
 
 
 def load_bundle(folder: str | os.PathLike[str]) -> Bundle:
-    """Read a bundle and check that it is whole.
+    """Load a bundle and check that it is complete.
 
     Parameters
     ----------
     folder : path
-        A bundle's folder, or a run's.
+        A bundle's or a run's folder.
 
     Raises
     ------
     BundleError
-        Where there is no bundle, an unfinished or a damaged one, or one of a newer format.
+        If there is no bundle, or it is incomplete, damaged or of a newer format.
     """
     path = Path(folder)
     facts = _read_json(path)
     version = facts.pop("format", None)
     if type(version) is not int or version < 1:
-        raise _damaged(path, "format", "a whole number from 1", version)
+        raise _invalid(path, "format", "a whole number from 1", version)
     if version > FORMAT:
         raise BundleError(
-            f"{path}: this kindsight reads bundles up to format {FORMAT}. Received: format "
-            f"{version}. Install a newer kindsight: pip install -U kindsight"
+            f"{path} has bundle format {version}; this kindsight reads formats up to {FORMAT}. "
+            "Install a newer kindsight: pip install -U kindsight"
         )
     bundle = Bundle(
         path,
@@ -123,70 +122,70 @@ def load_bundle(folder: str | os.PathLike[str]) -> Bundle:
 def _read_json(folder: Path) -> dict[str, Any]:
     path = folder / JSON_FILE
     if not path.is_file():
-        hint = ""
+        hint = "Give the folder of a run or another bundle."
         if (folder / "settings.toml").is_file():
-            hint = " Its training did not finish: the same train command continues it."
-        raise BundleError(f"A bundle must hold {JSON_FILE}. Received: {folder}, without it.{hint}")
+            hint = "Its training did not finish: run the same train command to continue it."
+        raise BundleError(f"{folder} is not a bundle: it has no {JSON_FILE}. {hint}")
     try:
         with path.open("rb") as file:
             content = file.read(MAX_JSON_BYTES + 1)
     except OSError as error:
-        raise BundleError(
-            f"{path} must be a file that can be read. Received: {error.strerror}."
-        ) from error
+        raise BundleError(f"Could not read {path}: {error.strerror}.") from error
     if len(content) > MAX_JSON_BYTES:
-        raise BundleError(f"{path} must not be larger than {MAX_JSON_BYTES // 1024**2} MB.")
+        raise BundleError(f"{path} is larger than {MAX_JSON_BYTES // 1024**2} MB, the limit.")
     try:
         facts = json.loads(content.decode("utf-8", "surrogateescape"))
     except (ValueError, RecursionError) as error:
-        raise BundleError(f"{path} must be valid JSON. It is not: {error}.") from error
+        raise BundleError(f"{path} is not valid JSON: {error}.") from error
     if not isinstance(facts, dict):
-        raise _damaged(folder, "content", "an object", facts)
+        raise _invalid(folder, "the content", "an object", facts)
     return facts
 
 
-def _damaged(folder: Path, name: str, rule: str, received: object) -> BundleError:
+def _invalid(folder: Path, name: str, rule: str, received: object) -> BundleError:
     return BundleError(
-        f"{folder / JSON_FILE}: {name} must be {rule}. Received: {str(received)[:80]!r}."
+        f"{folder / JSON_FILE} is invalid: {name} must be {rule}; got {str(received)[:80]!r}."
     )
 
 
 def _classes(folder: Path, value: object) -> tuple[str, ...]:
-    good = (
+    valid = (
         isinstance(value, list)
         and 2 <= len(value) <= MAX_CLASSES
         and all(isinstance(name, str) for name in value)
         and len(set(value)) == len(value)
     )
-    if not good:
-        raise _damaged(folder, "classes", "a list of two or more different names", value)
+    if not valid:
+        raise _invalid(folder, "classes", "a list of two or more different names", value)
     return tuple(value)  # type: ignore[arg-type]
 
 
 def _spec(folder: Path, value: object) -> InputSpec:
     if not isinstance(value, Mapping):
-        raise _damaged(folder, "input", "an object", value)
+        raise _invalid(folder, "input", "an object", value)
     try:
         return InputSpec.from_dict(value)
     except SettingsError as error:
-        raise BundleError(f"{folder / JSON_FILE}: {error}") from error
+        raise BundleError(f"{folder / JSON_FILE} is invalid: {error}") from error
 
 
 def _temperature(folder: Path, value: object) -> float:
     if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 < value < 1e6:
-        raise _damaged(folder, "temperature", "a number above 0", value)
+        raise _invalid(folder, "temperature", "a number above 0", value)
     return float(value)
 
 
 def _check_model(bundle: Bundle) -> None:
-    """Hold the LiteRT file to the digest that was noted when it was written."""
+    """Check the LiteRT file against its recorded digest."""
     path = bundle.tflite
     if not path.is_file() or path.stat().st_size > MAX_MODEL_BYTES:
-        raise BundleError(f"{bundle.folder} must hold {TFLITE_FILE}; it is missing or too large.")
-    files = bundle.facts.get("files")
-    noted = files.get(TFLITE_FILE) if isinstance(files, Mapping) else None
-    if noted is not None and noted != file_digest(path):
         raise BundleError(
-            f"{path} must be the file that {JSON_FILE} was written for; its content has changed. "
-            "Restore it, or train again."
+            f"{TFLITE_FILE} is missing from {bundle.folder}, or too large. Restore it, or train "
+            "again."
+        )
+    files = bundle.facts.get("files")
+    expected = files.get(TFLITE_FILE) if isinstance(files, Mapping) else None
+    if expected is not None and expected != file_digest(path):
+        raise BundleError(
+            f"{path} has changed since {JSON_FILE} was written. Restore it, or train again."
         )

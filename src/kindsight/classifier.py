@@ -303,7 +303,7 @@ class ImageClassifier(_Estimator):
             )
         with self._fitted.training.process() as keras:
             bundle = write_bundle(
-                path, self._fitted, self._fitted.rows, keras, {}, asked=self._requested
+                path, self._fitted, self._fitted.rows, keras, {}, requested=self._requested
             )
         if self._fitted.history is not None:
             self._fitted.history.write_csv(path / HISTORY_FILE)
@@ -324,7 +324,7 @@ class ImageClassifier(_Estimator):
         predictor = Predictor(folder, workers=workers)
         bundle = predictor.bundle
         # The requested settings, not the selected ones: a second fit selects again.
-        settings = bundle.facts.get("asked", bundle.facts.get("settings"))
+        settings = bundle.facts.get("requested_settings", bundle.facts.get("settings"))
         known = settings if isinstance(settings, dict) else {}
         given: dict[str, Any] = {
             # JSON has no tuples.

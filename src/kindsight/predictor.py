@@ -1,4 +1,4 @@
-"""From a bundle to answers: files in, predictions out, in the same order and as they are made."""
+"""Predictions of a bundle, streamed in the order of the images; without TensorFlow."""
 
 from __future__ import annotations
 
@@ -21,32 +21,33 @@ from kindsight.threads import in_batches, map_ordered, single_threaded_opencv
 
 if TYPE_CHECKING:
     from kindsight.dataset import ImageDataset
-    from kindsight.trained_images import Recognition
+    from kindsight.trained_images import TrainingImageDetector
 
-__all__ = ["ImageDatasetScores", "Prediction", "Predictor"]
+__all__ = ["DatasetEvaluation", "Prediction", "Predictor"]
 
-# Images that a thread takes at once: it reads them, then runs the network on them.
-BUNDLE = 8
-# Bundles for each thread that may wait for their turn.
+BATCH = 8
+"""Images that a thread reads, and then runs through the network."""
+
 AHEAD = 2
+"""Batches per thread that may be queued."""
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """The answer for one image, or why there is none.
+    """The prediction for one image, or the reason why there is none.
 
     Parameters
     ----------
     path : str
-        As it was given.
+        As given.
     classes : tuple of str
         The classifier's classes.
     logits : array or None
-        float32 (classes,); None for an image that cannot be read.
+        float32 (classes,); None for an unreadable image.
     probabilities : array or None
-        float32 (classes,), each 0 to 1, together 1.
+        float32 (classes,), 0 to 1, with sum 1.
     error : ImageError or None
-        Why there is no answer.
+        Why there is no prediction.
     """
 
     path: str
@@ -64,7 +65,7 @@ class Prediction:
 
     @property
     def confidence(self) -> float | None:
-        """The probability of that class, 0 to 1."""
+        """The probability of the most probable class, 0 to 1."""
         return None if self.probabilities is None else float(self.probabilities.max())
 
     def top(self, count: int) -> list[tuple[str, float]]:
@@ -76,60 +77,60 @@ class Prediction:
 
 
 @dataclass(frozen=True)
-class ImageDatasetScores:
-    """How a classifier does on labelled images.
+class DatasetEvaluation:
+    """The evaluation of a classifier on labelled images.
 
     Parameters
     ----------
     evaluation : Evaluation
-        Of the images that could be read and whose class the classifier knows.
+        Metrics on the readable images of known classes.
     dataset : ImageDataset
         Those images.
     probabilities : array
         float32 (images, classes), in that order.
     problems : tuple of ImageError
-        Images that cannot be read.
-    unknown : dict
-        Classes of the data that the classifier does not know, with their counts: not scored.
-    absent : tuple of str
-        Classes of the classifier of which the data have no image.
+        Unreadable images.
+    unknown_classes : dict
+        Classes of the data that the classifier does not have -> number of images; not scored.
+    absent_classes : tuple of str
+        Classes of the classifier without images in the data.
     trained_on : array or None
-        bool (images,): which of them it was trained on, the same file or the same image
-        stored anew; None where the classifier does not say what it was trained on.
+        bool (images,): whether the classifier was trained on the image or a re-encoded copy; None
+        if the bundle does not record its training images.
     """
 
     evaluation: Evaluation
     dataset: ImageDataset
     probabilities: NDArray[np.float32]
     problems: tuple[ImageError, ...]
-    unknown: dict[str, int]
-    absent: tuple[str, ...]
+    unknown_classes: dict[str, int]
+    absent_classes: tuple[str, ...]
     trained_on: NDArray[np.bool_] | None = None
 
-    def unseen(self) -> Evaluation | None:
-        """Score the images that it was not trained on; None where there is none."""
+    def evaluate_unseen(self) -> Evaluation | None:
+        """Return the metrics on images that were not trained on; None if there are none."""
         if self.trained_on is None or self.trained_on.all():
             return None
-        fresh = np.flatnonzero(~self.trained_on)
+        unseen = np.flatnonzero(~self.trained_on)
         classes = tuple(score.name for score in self.evaluation.classes)
-        targets = class_indices(self.dataset[fresh].label, classes)
-        return evaluate(self.probabilities[fresh], targets, classes)
+        targets = class_indices(self.dataset[unseen].label, classes)
+        return evaluate(self.probabilities[unseen], targets, classes)
 
 
 class Predictor:
-    """A bundle ready to answer, without TensorFlow.
+    """A loaded bundle that predicts, without TensorFlow.
 
     Parameters
     ----------
     bundle : Bundle or path
-        A bundle, or the folder of one.
+        A bundle or its folder.
     workers : int, optional
-        How many images are run at once; the number of cores if omitted.
+        Images processed at once; the number of cores by default.
 
     Raises
     ------
     BundleError
-        For a bundle that is absent or damaged.
+        For a missing or damaged bundle.
     """
 
     def __init__(
@@ -140,8 +141,9 @@ class Predictor:
         expected = (self.bundle.spec.size, len(self.bundle.classes))
         if (self._pool.size, self._pool.width) != expected:
             raise BundleError(
-                f"{self.bundle.tflite} must take images of {expected[0]} and give "
-                f"{expected[1]} logits. It takes {self._pool.size} and gives {self._pool.width}."
+                f"{self.bundle.tflite} does not match bundle.json: the network takes images of "
+                f"{self._pool.size} and returns {self._pool.width} logits, but bundle.json says "
+                f"{expected[0]} and {expected[1]}. Restore the bundle, or train again."
             )
 
     @property
@@ -150,130 +152,132 @@ class Predictor:
         return self.bundle.classes
 
     def predict(self, paths: Iterable[str | os.PathLike[str]]) -> Iterator[Prediction]:
-        """Answer for files, one by one; memory does not depend on how many there are.
+        """Yield a prediction for each image file; memory does not grow with their number.
 
         Parameters
         ----------
         paths : iterable of path
-            Taken as needed.
+            Consumed as needed.
 
         Yields
         ------
         Prediction
-            In the order of `paths`; one that cannot be read has an error in place of an answer.
+            In the order of `paths`; with an `error` for an unreadable image.
 
         Raises
         ------
         UsageError
-            For a single path in place of several.
+            For a single path.
         """
         if isinstance(paths, (str, bytes, os.PathLike)):
             raise UsageError(
-                f"Files are given as a list of paths. Received: the single path {paths!r}. "
+                f"`paths` must be a list of paths; got the single path {paths!r}. "
                 "Put it in a list: [path]."
             )
         return self._stream(os.fspath(path) for path in paths)
 
     def predict_dataset(
-        self, dataset: ImageDataset, recognition: Recognition | None = None
+        self, dataset: ImageDataset, detector: TrainingImageDetector | None = None
     ) -> Iterator[Prediction]:
-        """Answer for the images of a dataset, files or arrays, in its order.
+        """Yield a prediction for each image of a dataset, in its order.
 
-        `recognition` is shown each of them.
+        Parameters
+        ----------
+        dataset : ImageDataset
+            Of files or arrays.
+        detector : TrainingImageDetector, optional
+            Observes each image.
         """
-        return self._stream(dataset.path, dataset, recognition)
+        return self._stream(dataset.path, dataset, detector)
 
     def _stream(
         self,
         names: Iterable[str],
         dataset: ImageDataset | None = None,
-        recognition: Recognition | None = None,
+        detector: TrainingImageDetector | None = None,
     ) -> Iterator[Prediction]:
+        spec = self.bundle.spec
+
         def read(row: int, name: str) -> NDArray[np.uint8] | ImageError:
             try:
                 data = read_bytes(name) if dataset is None else dataset.load(row)
-                image = (
-                    read_image(data, target=self.bundle.spec.size)
-                    if isinstance(data, bytes)
-                    else data
-                )
-                pixels = resize_image(image, self.bundle.spec)
+                image = read_image(data, target=spec.size) if isinstance(data, bytes) else data
+                pixels = resize_image(image, spec)
             except ImageError as error:
                 return error
-            if recognition is not None:
-                recognition.see(row, data, pixels)
+            if detector is not None:
+                detector.observe(row, data, pixels)
             return pixels
 
-        def answer(bundle: list[tuple[int, str]]) -> list[Prediction]:
-            # One after the other the network and the decoder push each other out of the cache.
-            return self._answers([name for _, name in bundle], [read(*item) for item in bundle])
+        def predict(batch: list[tuple[int, str]]) -> list[Prediction]:
+            # Alternating image by image, the network and the decoder evict each other from the
+            # processor's cache.
+            return self._predict([name for _, name in batch], [read(*item) for item in batch])
 
         with single_threaded_opencv():
             # As many threads as networks: one more, to read ahead, was measured a tenth slower.
-            bundles = in_batches(enumerate(names), BUNDLE, self._pool.workers)
-            for answers in map_ordered(answer, bundles, self._pool.workers, AHEAD):
-                yield from answers
+            batches = in_batches(enumerate(names), BATCH, self._pool.workers)
+            for predictions in map_ordered(predict, batches, self._pool.workers, AHEAD):
+                yield from predictions
 
-    def _answers(
+    def _predict(
         self, names: Sequence[str], images: Sequence[NDArray[np.uint8] | ImageError]
     ) -> list[Prediction]:
-        """Run the network on those images that could be read."""
-        good = [image for image in images if not isinstance(image, ImageError)]
-        found = self._pool.run_all(good)
-        shape = (len(good), len(self.classes))
-        table = np.array(found, np.float32).reshape(shape)
-        finite = np.asarray(np.isfinite(table).all(axis=1), np.bool_)
+        readable = [image for image in images if not isinstance(image, ImageError)]
+        shape = (len(readable), len(self.classes))
+        logits = np.array(self._pool.run_all(readable), np.float32).reshape(shape)
+        finite = np.asarray(np.isfinite(logits).all(axis=1), np.bool_)
         probabilities = np.zeros(shape, np.float32)
-        probabilities[finite] = to_probabilities(table[finite], self.bundle.temperature)
-        rows = zip(table, probabilities, finite.tolist(), strict=True)
-        answers = []
+        probabilities[finite] = to_probabilities(logits[finite], self.bundle.temperature)
+        rows = iter(range(len(readable)))
+        predictions = []
         for name, image in zip(names, images, strict=True):
-            error = image if isinstance(image, ImageError) else None
-            if error is None:
-                logits, shares, is_finite = next(rows)
-                if is_finite:
-                    answers.append(Prediction(name, self.classes, logits, shares))
-                    continue
-                error = ImageError("corrupt", "The network's answer to it is not finite.")
-            answers.append(Prediction(name, self.classes, error=_at(error, name)))
-        return answers
+            if isinstance(image, ImageError):
+                predictions.append(Prediction(name, self.classes, error=image.at(name)))
+                continue
+            row = next(rows)
+            if finite[row]:
+                predictions.append(Prediction(name, self.classes, logits[row], probabilities[row]))
+            else:
+                error = ImageError("corrupt", "Its logits are not finite.", name)
+                predictions.append(Prediction(name, self.classes, error=error))
+        return predictions
 
-    def evaluate(self, dataset: ImageDataset) -> ImageDatasetScores:
-        """Answer for labelled images and score the answers.
+    def evaluate(self, dataset: ImageDataset) -> DatasetEvaluation:
+        """Evaluate the classifier on labelled images.
 
         Parameters
         ----------
         dataset : ImageDataset
-            With labels; its classes need not be the classifier's.
+            With labels; its classes may differ from the classifier's.
 
         Raises
         ------
         UsageError
-            If no image is left that can be scored.
+            If no image can be scored.
         """
+        # Imported here so that predicting starts quickly.
+        from kindsight.trained_images import TrainingImageDetector
+
         known = [row for row, label in enumerate(dataset.label) if label in self.classes]
         unknown = Counter(label for label in dataset.label if label and label not in self.classes)
         scored = dataset[np.array(known, np.int64)]
-        # Of no use to a prediction, which is to start at once.
-        from kindsight.trained_images import Recognition
-
-        recognition = Recognition.of(self.bundle.folder)
-        answers = list(self.predict_dataset(scored, recognition))
-        good = np.array([row for row, answer in enumerate(answers) if answer.error is None], int)
-        kept = scored[good]
-        targets = class_indices(kept.label, self.classes)
-        table = np.array([answers[row].probabilities for row in good], np.float32)
-        present = set(kept.label)
-        return ImageDatasetScores(
-            evaluate(table.reshape(len(good), len(self.classes)), targets, self.classes),
-            kept,
-            table,
-            tuple(answer.error for answer in answers if answer.error is not None),
+        detector = TrainingImageDetector.load(self.bundle.folder)
+        predictions = list(self.predict_dataset(scored, detector))
+        good = np.array([row for row, p in enumerate(predictions) if p.error is None], np.int64)
+        readable = scored[good]
+        probabilities = np.array([predictions[row].probabilities for row in good], np.float32)
+        present = set(readable.label)
+        return DatasetEvaluation(
+            evaluate(
+                probabilities.reshape(len(good), len(self.classes)),
+                class_indices(readable.label, self.classes),
+                self.classes,
+            ),
+            readable,
+            probabilities,
+            tuple(p.error for p in predictions if p.error is not None),
             dict(sorted(unknown.items())),
             tuple(name for name in self.classes if name not in present),
-            None if recognition is None else recognition.known(good.tolist()),
+            None if detector is None else detector.trained_on(good.tolist()),
         )
-
-
-def _at(error: ImageError | None, path: str) -> ImageError | None:
-    return None if error is None else ImageError(error.code, error.reason, path)

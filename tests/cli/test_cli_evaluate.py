@@ -36,7 +36,7 @@ def test_the_scores_are_those_worked_out_by_hand(run, tiny, data):
     scores = json.loads(result.stdout)
     assert result.exit_code == 0
     assert result.stdout.count("\n") == 1
-    assert list(scores) == [*KEYS, "unknown", "absent", "trained_on", "skipped"]
+    assert list(scores) == [*KEYS, "unknown_classes", "absent_classes", "trained_on", "skipped"]
     assert scores["trained_on"] is None  # this bundle does not say
     assert scores["images"] == 4
     assert scores["accuracy"] == 0.75
@@ -53,8 +53,8 @@ def test_the_scores_are_those_worked_out_by_hand(run, tiny, data):
 
 def test_what_was_not_scored_is_named(run, tiny, data):
     scores = json.loads(run("evaluate", tiny, "data", "--json").stdout)
-    assert scores["unknown"] == {"yellow": 2}
-    assert scores["absent"] == ["green"]
+    assert scores["unknown_classes"] == {"yellow": 2}
+    assert scores["absent_classes"] == ["green"]
     (problem,) = scores["skipped"]
     assert (problem["path"], problem["code"]) == ("red/broken.png", "not-an-image")
     assert problem["message"]
@@ -164,7 +164,7 @@ def test_data_of_other_classes_are_never_scored_against_the_wrong_ones(run, tiny
 def test_a_folder_of_a_single_known_class_can_be_evaluated(run, tiny, tmp_path):
     write(tmp_path / "data", "red", "red", "red", "blue")
     scores = json.loads(run("evaluate", tiny, str(tmp_path / "data"), "--json").stdout)
-    assert (scores["images"], scores["absent"]) == (3, ["blue", "green"])
+    assert (scores["images"], scores["absent_classes"]) == (3, ["blue", "green"])
 
 
 def test_it_is_said_when_the_images_were_trained_on(run, tmp_path, data):

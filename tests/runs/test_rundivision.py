@@ -115,9 +115,9 @@ def test_leaking_images_are_kept_and_accuracy_is_said_without_them(quick, leakin
     scores = Predictor(result.run).evaluate(dataset)
     known = {path for path, t in zip(scores.dataset.path, scores.trained_on, strict=True) if t}
     assert known == {"test/bar/same too.jpg", "test/ring/anew.jpg", "test/chequer/mirrored.jpg"}
-    assert scores.unseen().images == 12
+    assert scores.evaluate_unseen().images == 12
     right = scores.probabilities.argmax(axis=1) == scores.dataset.targets
-    assert scores.unseen().accuracy == pytest.approx(right[~scores.trained_on].mean())
+    assert scores.evaluate_unseen().accuracy == pytest.approx(right[~scores.trained_on].mean())
 
 
 @pytest.fixture(scope="module")
@@ -225,7 +225,7 @@ def test_what_is_written_is_read_back(tmp_path):
 def test_images_that_show_nothing_are_known_by_their_digests_alone():
     none = np.zeros((1, 4), np.uint64)
     trained = TrainedImages(frozenset({"aa" * 16}), none)
-    assert trained.knows(["aa" * 16, "bb" * 16], np.zeros((2, 4), np.uint64)).tolist() == [
+    assert trained.contains(["aa" * 16, "bb" * 16], np.zeros((2, 4), np.uint64)).tolist() == [
         True,
         False,
     ]

@@ -47,8 +47,8 @@ from kindsight.report.summary import top_confusions
 if TYPE_CHECKING:
     from kindsight.dataset import ImageDataset
     from kindsight.evaluation import Evaluation
-    from kindsight.predictor import ImageDatasetScores
-    from kindsight.trained_images import Recognition
+    from kindsight.predictor import DatasetEvaluation
+    from kindsight.trained_images import TrainingImageDetector
 
 __all__ = [
     "WatchedPredictor",
@@ -178,22 +178,22 @@ def _check_known(dataset: ImageDataset, classes: tuple[str, ...]) -> None:
         )
 
 
-def scores_to_dict(scores: ImageDatasetScores) -> dict[str, Any]:
+def scores_to_dict(scores: DatasetEvaluation) -> dict[str, Any]:
     """Return what ``--json`` prints.
 
     Returns
     -------
     dict
-        The keys of :meth:`kindsight.evaluation.Evaluation.to_dict`, and ``unknown`` (class to
-        number of images, not scored), ``absent`` (classes without an image in the data),
-        ``trained_on`` (``images``, how many of them it was trained on, and ``without``, the
-        evaluation of the others or None; None where that is not known) and ``skipped`` (a list
-        of path, code and message).
+        The keys of :meth:`kindsight.evaluation.Evaluation.to_dict`, and ``unknown_classes``
+        (class to number of images, not scored), ``absent_classes`` (classes without images in
+        the data), ``trained_on`` (``images``: how many were trained on; ``without``: the
+        evaluation of the others or None; None if unknown) and ``skipped`` (a list of path, code
+        and message).
     """
     return {
         **scores.evaluation.to_dict(),
-        "unknown": scores.unknown,
-        "absent": list(scores.absent),
+        "unknown_classes": scores.unknown_classes,
+        "absent_classes": list(scores.absent_classes),
         "trained_on": _trained_on(scores),
         "skipped": [
             {"path": problem.path, "code": problem.code, "message": problem.reason}
@@ -202,10 +202,10 @@ def scores_to_dict(scores: ImageDatasetScores) -> dict[str, Any]:
     }
 
 
-def _trained_on(scores: ImageDatasetScores) -> dict[str, Any] | None:
+def _trained_on(scores: DatasetEvaluation) -> dict[str, Any] | None:
     if scores.trained_on is None:
         return None
-    unseen = scores.unseen() if scores.trained_on.any() else scores.evaluation
+    unseen = scores.evaluate_unseen() if scores.trained_on.any() else scores.evaluation
     return {
         "images": int(scores.trained_on.sum()),
         "without": None if unseen is None else unseen.to_dict(),
@@ -221,12 +221,12 @@ CONFUSIONS = 10
 PROBLEMS = 10
 
 
-def score_lines(scores: ImageDatasetScores, title: str) -> Iterator[str]:
+def score_lines(scores: DatasetEvaluation, title: str) -> Iterator[str]:
     """Yield everything that ``kindsight evaluate`` prints.
 
     Parameters
     ----------
-    scores : ImageDatasetScores
+    scores : DatasetEvaluation
         As :meth:`kindsight.predictor.Predictor.evaluate` gives it.
     title : str
         Which classifier on which data.
@@ -301,12 +301,12 @@ def _matrix(evaluation: Evaluation, paint: Paint) -> Iterator[str]:
         yield f"  {pad(names[place], head)}  {'  '.join(numbers)}"
 
 
-def _trained_on_rows(scores: ImageDatasetScores, paint: Paint) -> Iterator[str]:
+def _trained_on_rows(scores: DatasetEvaluation, paint: Paint) -> Iterator[str]:
     """Say how good it is without the images that it has learned."""
     if scores.trained_on is None or not scores.trained_on.any():
         return
     n = int(scores.trained_on.sum())
-    unseen = scores.unseen()
+    unseen = scores.evaluate_unseen()
     yield ""
     yield paint(
         f"It was trained on {amount(n, 'image')} of these, or on copies of them; accuracy on "
@@ -319,17 +319,21 @@ def _trained_on_rows(scores: ImageDatasetScores, paint: Paint) -> Iterator[str]:
         yield f"Without them: {headline(unseen, 'image', paint)}"
 
 
-def _left_out(scores: ImageDatasetScores, paint: Paint) -> Iterator[str]:
+def _left_out(scores: DatasetEvaluation, paint: Paint) -> Iterator[str]:
     """Name what was not scored."""
-    unknown = ", ".join(f"{_name(name)} ({n:,})" for name, n in scores.unknown.items())
-    absent = ", ".join(map(_name, scores.absent))
+    unknown = ", ".join(f"{_name(name)} ({n:,})" for name, n in scores.unknown_classes.items())
+    absent = ", ".join(map(_name, scores.absent_classes))
     rows = {
         "unknown": f"not scored, as the classifier does not know the class: {unknown}",
         "absent": f"no image of: {absent}",
         "set aside": f"{amount(len(scores.problems), 'image')} could not be read: "
         f"{reasons(problem.code for problem in scores.problems)}",
     }
-    there = {"unknown": scores.unknown, "absent": scores.absent, "set aside": scores.problems}
+    there = {
+        "unknown": scores.unknown_classes,
+        "absent": scores.absent_classes,
+        "set aside": scores.problems,
+    }
     kept = {name: text for name, text in rows.items() if there[name]}
     if kept:
         yield ""
@@ -364,10 +368,10 @@ class WatchedPredictor(Predictor):
     progress: Progress | None = None
 
     def predict_dataset(
-        self, dataset: ImageDataset, recognition: Recognition | None = None
+        self, dataset: ImageDataset, detector: TrainingImageDetector | None = None
     ) -> Iterator[Prediction]:
         """Answer for the images of a dataset, in its order, and report each."""
-        for done, answer in enumerate(super().predict_dataset(dataset, recognition), 1):
+        for done, answer in enumerate(super().predict_dataset(dataset, detector), 1):
             if self.progress is not None:
                 self.progress("evaluate", done, len(dataset))
             yield answer

@@ -113,7 +113,7 @@ def train(
 
         show("check", 0, 0)
         bundle = write_bundle(
-            folder, model, compared, keras, split.facts(scored), asked=trainer, verify=verify
+            folder, model, compared, keras, split.facts(scored), requested=trainer, verify=verify
         )
         keras.close_in_background()
         clock.mark("check")

@@ -50,7 +50,7 @@ def write_bundle(
     keras: KerasProcess,
     facts: Mapping[str, Any],
     *,
-    asked: Trainer | None = None,
+    requested: Trainer | None = None,
     verify: str = "auto",
 ) -> Bundle:
     """Write the network files and return the bundle; ``bundle.json`` is not written yet.
@@ -67,7 +67,7 @@ def write_bundle(
         Worker process, started only if it is needed.
     facts : mapping
         Further entries for ``bundle.json``.
-    asked : Trainer, optional
+    requested : Trainer, optional
         The settings as the user gave them, where the program chose some of the trained ones.
     verify : str
         ``"auto"`` or ``"full"``; see :mod:`.parity`.
@@ -88,8 +88,8 @@ def write_bundle(
     }
     files = fitted.write(folder, metadata, rows, keras, verify=verify)
     settings = fitted.training.to_dict()
-    if asked is not None and asked.to_dict() != settings:
-        facts = {"asked": asked.to_dict(), **facts}
+    if requested is not None and requested.to_dict() != settings:
+        facts = {"requested_settings": requested.to_dict(), **facts}
     return Bundle(
         folder,
         fitted.classes,
