@@ -1,7 +1,7 @@
-"""Draw docs/images/checks/, an image for each check's page, from the examples that tests run.
+"""Draw docs/images/checks/, the images of the checks' pages, from the examples.
 
-Run it after an example was added or changed: ``python docs/make_check_examples.py``. A test holds
-that each check finds what is ringed, and that page, example and image agree.
+Run it after changing an example: ``python docs/make_check_examples.py``. Tests compare the findings
+of each check with its example, and the example with its page and image.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ DOCS = Path(__file__).parent
 FOLDER = DOCS / "images" / "checks"
 
 TILE = (132, 176)
-"""Height and width that an image is shown in; smaller ones are enlarged, but for tiny ones."""
+"""Height and width of a tile; images are resized to fit, tiny ones at most doubled."""
 
 GAP, MARGIN, LINE = 16, 14, 15
 COLUMNS = 4
@@ -26,7 +26,7 @@ QUALITY = 72
 
 
 def sheet(example: object) -> Image.Image:
-    """Draw an example: its images side by side, what is found ringed, names below."""
+    """Draw the images of an example side by side, findings outlined, names below."""
     shown = list(example.shown or example.files)
     columns = min(COLUMNS, len(shown))
     rows = -(-len(shown) // columns)
@@ -34,8 +34,8 @@ def sheet(example: object) -> Image.Image:
     size = (2 * MARGIN + columns * (TILE[1] + GAP) - GAP, 2 * MARGIN + rows * high - GAP)
     image = Image.new("RGB", size, PAPER)
     draw = ImageDraw.Draw(image)
-    for place, name in enumerate(shown):
-        row, column = divmod(place, columns)
+    for index, name in enumerate(shown):
+        row, column = divmod(index, columns)
         left, top = MARGIN + column * (TILE[1] + GAP), MARGIN + row * high
         _tile(image, draw, example, name, (left, top))
     return image
@@ -56,8 +56,8 @@ def _tile(
         note = ""
     else:
         drawn = _fitted(pixels)
-        place = (left + (TILE[1] - drawn.width) // 2, top + (TILE[0] - drawn.height) // 2)
-        image.paste(drawn, place)
+        position = (left + (TILE[1] - drawn.width) // 2, top + (TILE[0] - drawn.height) // 2)
+        image.paste(drawn, position)
     found = _is_found(example, name)
     if found:
         ring = (left - 4, top - 4, left + TILE[1] + 3, top + TILE[0] + 3)
@@ -68,14 +68,14 @@ def _tile(
 
 
 def _is_found(example: object, name: str) -> bool:
-    """Say whether a file is found, or one of the folders that it is in."""
-    return name in example.found or any(part in example.found for part in name.split("/")[:-1])
+    """Return whether a file, or one of its folders, is a finding."""
+    return name in example.found or any(folder in example.found for folder in name.split("/")[:-1])
 
 
 def _fitted(pixels: np.ndarray) -> Image.Image:
     image = Image.fromarray(pixels)
     scale = min(TILE[1] / image.width, TILE[0] / image.height)
-    if min(image.size) < 24:  # an icon is to look like one
+    if min(image.size) < 24:  # keep icons small
         scale = min(scale, 2)
     size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
     return image.resize(size, Image.Resampling.LANCZOS)
@@ -96,7 +96,7 @@ def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
 
 
 def main() -> None:
-    """Write the images of all checks."""
+    """Draw the images of all checks."""
     sys.path.insert(0, str(DOCS))
     from check_examples import EXAMPLES
 

@@ -1,9 +1,9 @@
-"""A small folder for each check, in which it finds something: what its page shows, and tests run.
+"""A small folder for each check in which it finds something; shown on its page and tested.
 
-Everything is drawn here (:mod:`.still_life`); ``make_check_examples.py`` makes the pages' images.
+All images are drawn (:mod:`.still_life`); ``make_check_examples.py`` draws the images of the pages.
 """
 
-from . import of_content, of_copies, of_files, of_names, of_sets  # each enters its examples
+from . import of_content, of_copies, of_files, of_names, of_sets  # each registers its examples
 from .contract import EXAMPLES, Example
 
 __all__ = ["EXAMPLES", "Example", "of_content", "of_copies", "of_files", "of_names", "of_sets"]

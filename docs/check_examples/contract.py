@@ -1,4 +1,4 @@
-"""What an example is, and how its files are made."""
+"""The class of all examples, and functions that create their files."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ __all__ = [
     "Example",
     "Files",
     "example",
-    "instead",
     "many",
+    "pixels",
     "plain",
     "saved",
-    "sound",
+    "with_file",
 ]  # fmt: skip
 
 Drawing = np.ndarray
@@ -32,22 +32,22 @@ Files = dict[str, bytes]
 
 @dataclass(frozen=True)
 class Example:
-    """A folder, and what a check finds in it.
+    """A folder and the findings of a check in it.
 
     Parameters
     ----------
     caption : str
-        A sentence for the page.
+        Sentence on the page.
     files : dict of str to bytes
-        By their paths in the folder.
+        Content by path.
     found : tuple of str
-        All paths (or names) of the findings.
+        Paths (or names) of all findings.
     shown : tuple of str
-        The files that the page shows, in order; all if empty.
+        Files shown on the page, in order. Default: all.
     notes : dict of str to str
-        A few words below some of them.
+        Words drawn below some files.
     faces : dict of str to array
-        What is shown of files that cannot be read, or look otherwise elsewhere.
+        Images drawn instead of the content of some files.
     """
 
     caption: str
@@ -59,33 +59,33 @@ class Example:
 
 
 EXAMPLES: dict[str, Callable[[], Example]] = {}
-"""By the check's code; each makes its example anew."""
+"""Functions that create the examples, by code of the check."""
 
 
 def example(code: str) -> Callable[[Callable[[], Example]], Callable[[], Example]]:
-    """Enter the example of a check."""
+    """Register the example of a check."""
 
-    def enter(make: Callable[[], Example]) -> Callable[[], Example]:
+    def register(make: Callable[[], Example]) -> Callable[[], Example]:
         EXAMPLES[code] = make
         return make
 
-    return enter
+    return register
 
 
 def saved(image: Drawing, kind: str = "JPEG", **options: object) -> bytes:
-    """Return the image as a file of a format."""
+    """Return the image encoded in a format."""
     file = io.BytesIO()
     Image.fromarray(image).save(file, kind, **({"quality": 88, **options}))
     return file.getvalue()
 
 
 def plain(*names: str, first: int = 1) -> Files:
-    """Return sound images: ``pear/3.jpg`` is the third pear."""
-    return {name: saved(sound(name, first)) for name in names}
+    """Return normal images by name: ``pear/3.jpg`` is the third pear."""
+    return {name: saved(pixels(name, first)) for name in names}
 
 
-def sound(name: str, first: int = 1) -> Drawing:
-    """Return the pixels of one of them."""
+def pixels(name: str, first: int = 1) -> Drawing:
+    """Return the pixels of a normal image."""
     label, number = name.split("/")[-2:]
     return fruit(label.strip().lower(), int(number.partition(".")[0]) + first - 1)
 
@@ -93,9 +93,9 @@ def sound(name: str, first: int = 1) -> Drawing:
 SIX = ("apple/1.jpg", "apple/2.jpg", "apple/3.jpg", "pear/1.jpg", "pear/2.jpg", "pear/3.jpg")
 
 
-def instead(caption: str, name: str, data: bytes, note: str = "", face: Drawing | None = None,
+def with_file(caption: str, name: str, data: bytes, note: str = "", face: Drawing | None = None,
             extra: Iterable[str] = SIX[:3]) -> Example:  # fmt: skip
-    """Return an example in which one file is found, beside sound ones."""
+    """Return an example with a finding about one file, besides normal ones."""
     return Example(
         caption,
         {**plain(*extra), name: data},
@@ -106,7 +106,7 @@ def instead(caption: str, name: str, data: bytes, note: str = "", face: Drawing 
 
 
 def many(label: str, count: int, folder: str = "", first: int = 1, **size: int) -> Files:
-    """Return many images of one label, in a folder of its name or another one."""
+    """Return many images of one label, by default in a folder of its name."""
     return {
         f"{folder or label}/{n}.jpg": saved(fruit(label, n, **size))
         for n in range(first, first + count)

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from .contract import Example, example, instead, plain, saved
+from .contract import Example, example, plain, saved, with_file
 from .still_life import fruit, mask
 
 __all__: list[str] = []
@@ -16,22 +16,22 @@ __all__: list[str] = []
 
 @example("KS110")
 def extreme_shape() -> Example:
-    """Cut a strip."""
-    return instead(
-        "A network that is given the square in the middle of the last one sees a fifth of it.",
+    """Draw a strip."""
+    return with_file(
+        "The centre square of the last image is a fifth of it.",
         "pear/9.jpg", saved(fruit("pear", 9, 60, 300)), "300 x 60",
     )  # fmt: skip
 
 
 @example("KS111")
-def turned() -> Example:
-    """Store an image on its side, with EXIF's note of it."""
+def rotated() -> Example:
+    """Store an image on its side, with its EXIF orientation."""
     tags = Image.Exif()
     tags[274] = 6
-    lying = np.ascontiguousarray(np.rot90(fruit("pear", 4, 200, 150)))
-    return instead(
-        "The last image as it is stored. EXIF says how to turn it; some programs do not listen.",
-        "pear/4.jpg", saved(lying, exif=tags.tobytes()), "orientation 6", lying,
+    stored = np.ascontiguousarray(np.rot90(fruit("pear", 4, 200, 150)))
+    return with_file(
+        "The last image as it is stored. EXIF says how to rotate it; some programs ignore that.",
+        "pear/4.jpg", saved(stored, exif=tags.tobytes()), "orientation 6", stored,
     )  # fmt: skip
 
 
@@ -39,7 +39,7 @@ def turned() -> Example:
 def same_names() -> Example:
     """Use one name in upper and lower case."""
     return Example(
-        "Copied to Windows or to a Mac, one of the first two replaces the other.",
+        "Copied to Windows or macOS, one of the first two overwrites the other.",
         {"apple/a.jpg": saved(fruit("apple", 1)), "apple/A.jpg": saved(fruit("apple", 2)),
          **plain("pear/1.jpg", "pear/2.jpg")},
         ("apple/a.jpg", "apple/A.jpg"),
@@ -48,9 +48,9 @@ def same_names() -> Example:
 
 @example("KS113")
 def same_classes() -> Example:
-    """Write one class in two ways."""
+    """Spell one class in two variants."""
     return Example(
-        "Two folders are one class: four pears, taken for two of one kind and two of another.",
+        "Two folders are one class: four pears, treated as two classes of two.",
         plain("pear/1.jpg", "pear/2.jpg", "Pear /3.jpg", "Pear /4.jpg", "apple/1.jpg"),
         ("pear", "Pear "),
         ("pear/1.jpg", "pear/2.jpg", "Pear /3.jpg", "Pear /4.jpg"),
@@ -59,18 +59,18 @@ def same_classes() -> Example:
 
 @example("KS114")
 def others() -> Example:
-    """Leave a note among the images."""
-    return instead(
-        "A text file lies among the images and is passed over.",
+    """Write a text file among the images."""
+    return with_file(
+        "A text file is among the images and is skipped.",
         "apple/notes.txt", b"Bought on Monday.", "Bought on Monday.",
     )  # fmt: skip
 
 
 @example("KS115")
 def masks() -> Example:
-    """Put masks beside photographs."""
+    """Save masks among photographs."""
     return Example(
-        "Two of these four are no photographs: they say where the pears are in another one.",
+        "Two of these four are masks of the photographs next to them.",
         {
             **plain("pear/1.jpg", "pear/2.jpg", "apple/1.jpg"),
             "pear/1_mask.png": saved(mask("pear", 1), "PNG"),
@@ -83,7 +83,7 @@ def masks() -> Example:
 
 @example("KS116")
 def thumbnail() -> Example:
-    """Hide another image in EXIF data."""
+    """Save the thumbnail of another image in EXIF data."""
     other = fruit("pear", 3)
     small = saved(cv2.resize(other, (80, 60), interpolation=cv2.INTER_AREA))
     head = b"II*\0" + struct.pack("<I", 8) + struct.pack("<HI", 0, 14)
@@ -94,18 +94,18 @@ def thumbnail() -> Example:
     face = both.copy()
     face[-64:, -84:] = 255
     face[-62:-2, -82:-2] = corner
-    return instead(
-        "The last image's hidden thumbnail, in its corner here, shows something else.",
+    return with_file(
+        "The EXIF thumbnail of the last image, drawn in its corner here, shows something else.",
         "apple/4.jpg", saved(both, exif=b"Exif\0\0" + block), "another thumbnail", face,
     )  # fmt: skip
 
 
 @example("KS117")
 def thumbnail_folders() -> Example:
-    """Keep small copies in a folder of their own, inside the class."""
+    """Save small copies in a folder inside the class."""
     small = {f"pear/thumbs/{n}.jpg": saved(cv2.resize(fruit("pear", n), (80, 60))) for n in (1, 2)}
     return Example(
-        "Each pear is there twice, once small: the split may learn one and test on the other.",
+        "Each pear is there twice, once as a thumbnail, perhaps in another split.",
         {**plain("pear/1.jpg", "pear/2.jpg", "apple/1.jpg"), **small},
         tuple(small),
         ("pear/1.jpg", "pear/thumbs/1.jpg", "pear/2.jpg", "pear/thumbs/2.jpg"),
@@ -114,8 +114,8 @@ def thumbnail_folders() -> Example:
 
 @example("KS118")
 def unread_formats() -> Example:
-    """Name a file as a telephone does."""
-    return instead(
-        "The last one is an image, but of a format that is not read.",
+    """Name a file like a photograph of a phone."""
+    return with_file(
+        "The last one is an image in an unsupported format.",
         "pear/IMG_0412.HEIC", b"\0\0\0\x18ftypheic", "HEIC",
     )  # fmt: skip

@@ -12,9 +12,9 @@ __all__: list[str] = []
 
 @example("KS501")
 def leaked() -> Example:
-    """Put one file into training and test."""
+    """Put one file into the train and test splits."""
     return Example(
-        "The test asks for an image that was learned.",
+        "The test split contains an image of the train split.",
         {**plain("train/apple/1.jpg", "train/pear/1.jpg", "test/apple/2.jpg"),
          "test/pear/7.jpg": saved(fruit("pear", 1))},
         ("train/pear/1.jpg", "test/pear/7.jpg"),
@@ -23,10 +23,10 @@ def leaked() -> Example:
 
 @example("KS502")
 def leaked_copies() -> Example:
-    """Put a mirrored copy of a training image into the test."""
+    """Put a mirrored copy of a train image into the test split."""
     mirror = np.ascontiguousarray(fruit("pear", 1)[:, ::-1])
     return Example(
-        "The test asks for an image that was learned, mirrored.",
+        "The test split contains a mirrored copy of a train image.",
         {**plain("train/apple/1.jpg", "train/pear/1.jpg", "test/apple/2.jpg"),
          "test/pear/7.jpg": saved(mirror)},
         ("train/pear/1.jpg", "test/pear/7.jpg"),
@@ -34,10 +34,10 @@ def leaked_copies() -> Example:
 
 
 @example("KS503")
-def absent() -> Example:
-    """Test on a class that is never taught."""
+def missing_class() -> Example:
+    """Test on a class without train images."""
     return Example(
-        "The test asks for lemons, which nobody has taught.",
+        "The test split contains lemons, the train split does not.",
         plain("train/apple/1.jpg", "train/pear/1.jpg", "test/apple/2.jpg", "test/pear/2.jpg",
               "test/lemon/1.jpg"),
         ("lemon",),
@@ -46,8 +46,8 @@ def absent() -> Example:
 
 
 @example("KS504")
-def parts_of_sources() -> Example:
-    """Take the test with another camera."""
+def splits_from_sources() -> Example:
+    """Photograph the test split with another camera."""
     return Example(
         "The test images are smaller and brighter: another camera took them.",
         {
@@ -66,10 +66,10 @@ def parts_of_sources() -> Example:
 
 
 @example("KS505")
-def classes_of_sources() -> Example:
-    """Take one class from the web and the other with a telephone."""
+def classes_from_sources() -> Example:
+    """Take one class from the web and the other with a phone."""
     return Example(
-        "All pears have one size and all apples another: their size tells them apart.",
+        "All pears have one size and all apples another, so their size reveals the class.",
         {**many("apple", 24, **SMALL), **many("pear", 24, height=54, width=54)},
         ("apple", "pear"),
         ("apple/1.jpg", "apple/2.jpg", "pear/1.jpg", "pear/2.jpg"),
@@ -79,9 +79,9 @@ def classes_of_sources() -> Example:
 
 @example("KS601")
 def few() -> Example:
-    """Gather few lemons."""
+    """Collect few lemons."""
     return Example(
-        "Three lemons: two to learn from, and one to say how well they were learned.",
+        "Three lemons: two for training and one for validation.",
         {**many("apple", 20, **SMALL), **many("lemon", 3, **SMALL)},
         ("lemon",),
         ("apple/1.jpg", "lemon/1.jpg", "lemon/2.jpg", "lemon/3.jpg"),
@@ -91,9 +91,9 @@ def few() -> Example:
 
 @example("KS602")
 def uneven() -> Example:
-    """Gather ten times as many apples."""
+    """Collect ten times as many apples."""
     return Example(
-        "Forty apples and four lemons: who always says *apple* is right for ten of eleven.",
+        "Forty apples and four lemons: always predicting *apple* is correct for 10 of 11 images.",
         {**many("apple", 40, **SMALL), **many("lemon", 4, **SMALL)},
         ("lemon", "apple"),
         ("apple/1.jpg", "apple/2.jpg", "apple/3.jpg", "lemon/1.jpg"),
@@ -102,10 +102,10 @@ def uneven() -> Example:
 
 
 @example("KS603")
-def rough() -> Example:
-    """Have enough to learn from, and few to test on."""
+def wide_interval() -> Example:
+    """Have enough train images and few test images."""
     return Example(
-        "Twenty pears: four of them to test on. Three or four right is 75% or 100%.",
+        "Twenty pears, four of them for testing: one error is 25 points of recall.",
         {**many("apple", 20, **SMALL), **many("pear", 20, **SMALL)},
         ("apple", "pear"),
         ("apple/1.jpg", "apple/2.jpg", "pear/1.jpg", "pear/2.jpg"),

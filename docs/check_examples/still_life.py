@@ -1,4 +1,4 @@
-"""Apples, pears and lemons on a table: images drawn by numbers, for the examples of checks."""
+"""Draw apples, pears and lemons on a table for the examples of checks."""
 
 from __future__ import annotations
 
@@ -13,100 +13,101 @@ Image = np.ndarray
 
 _SKIN = {"apple": (196, 40, 44), "pear": (150, 172, 62), "lemon": (240, 202, 44)}
 _FINE = 2
-"""Images are drawn so many times larger, and made small."""
+"""Factor by which images are drawn larger and then reduced."""
 
 
 def fruit(label: str, seed: int, height: int = 150, width: int = 200) -> Image:
-    """Draw one to three fruits on a table, before a wall.
+    """Draw one to three fruits on a table in front of a wall.
 
     Parameters
     ----------
     label : str
         One of :data:`LABELS`.
     seed : int
-        Of where they lie, their colour, the table and the wall.
+        Seed of positions, colours, table and wall.
     height, width : int
+        Pixels.
 
     Returns
     -------
     uint8 array (height, width, 3)
         RGB.
     """
-    return _drawn(label, seed, height, width)[0]
+    return _draw(label, seed, height, width)[0]
 
 
 def mask(label: str, seed: int, height: int = 150, width: int = 200) -> Image:
-    """Return where the fruits of an image are: white, and black elsewhere."""
-    inside = _drawn(label, seed, height, width)[1] > 0.5
+    """Return the mask of an image: fruits white, background black."""
+    inside = _draw(label, seed, height, width)[1] > 0.5
     return np.repeat((255 * inside).astype(np.uint8)[..., None], 3, axis=2)
 
 
-def _drawn(label: str, seed: int, height: int, width: int) -> tuple[Image, Image]:
-    """Return the image, and how much of each pixel is fruit, 0 to 1."""
-    chance = np.random.default_rng([LABELS.index(label), seed])
+def _draw(label: str, seed: int, height: int, width: int) -> tuple[Image, Image]:
+    """Return the image and the fraction of each pixel that is fruit."""
+    random = np.random.default_rng([LABELS.index(label), seed])
     high, wide = height * _FINE, width * _FINE
     y, x = np.mgrid[0:high, 0:wide].astype(np.float32)
-    image, covered = _room(chance, y / high, x / wide), np.zeros_like(y)
-    for place in range(int(chance.integers(1, 4))):
-        radius = float(chance.uniform(0.15, 0.26)) * high
-        left = float(chance.uniform(0.2, 0.8)) * wide
-        top = float(chance.uniform(0.45, 0.62) + 0.08 * place) * high
-        inside = _lay(image, label, chance, (top, left, radius), (y, x))
+    image, covered = _draw_room(random, y / high, x / wide), np.zeros_like(y)
+    for place in range(int(random.integers(1, 4))):
+        radius = float(random.uniform(0.15, 0.26)) * high
+        left = float(random.uniform(0.2, 0.8)) * wide
+        top = float(random.uniform(0.45, 0.62) + 0.08 * place) * high
+        inside = _draw_fruit(image, label, random, (top, left, radius), (y, x))
         covered = np.maximum(covered, inside)
     small = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
-    small += chance.normal(0, 2, small.shape)
+    small += random.normal(0, 2, small.shape)
     share = cv2.resize(covered, (width, height), interpolation=cv2.INTER_AREA)
     return small.clip(0, 255).round().astype(np.uint8), share
 
 
-def _room(chance: np.random.Generator, down: Image, across: Image) -> Image:
-    """Return a wall that light falls on, and a table with a checked or striped cloth."""
-    wall, cloth = chance.uniform(120, 225, 3), chance.uniform(70, 220, 3)
-    other = cloth + chance.uniform(25, 60) * chance.choice([-1, 1])
-    light = 1.1 - 0.5 * np.hypot(across - chance.uniform(0, 1), down - chance.uniform(0, 0.3))
+def _draw_room(random: np.random.Generator, down: Image, across: Image) -> Image:
+    """Return a lit wall and a table with a checked or striped cloth."""
+    wall, cloth = random.uniform(120, 225, 3), random.uniform(70, 220, 3)
+    other = cloth + random.uniform(25, 60) * random.choice([-1, 1])
+    light = 1.1 - 0.5 * np.hypot(across - random.uniform(0, 1), down - random.uniform(0, 0.3))
     image = wall * light[..., None]
-    edge = chance.uniform(0.42, 0.6)
-    depth = 1 / (down - edge + 0.25)  # stripes come closer together further away
-    slant = chance.uniform(-0.6, 0.6)
-    stripes = np.sin(2 * np.pi * chance.uniform(3, 7) * (across - 0.5 + slant * down) * depth / 2)
-    if chance.random() < 0.6:
-        stripes = stripes * np.sin(2 * np.pi * chance.uniform(4, 8) * depth)
+    edge = random.uniform(0.42, 0.6)
+    depth = 1 / (down - edge + 0.25)  # perspective of the stripes
+    slant = random.uniform(-0.6, 0.6)
+    stripes = np.sin(2 * np.pi * random.uniform(3, 7) * (across - 0.5 + slant * down) * depth / 2)
+    if random.random() < 0.6:
+        stripes = stripes * np.sin(2 * np.pi * random.uniform(4, 8) * depth)
     table = np.where((stripes > 0)[..., None], cloth, other) * (0.7 + 0.5 * down[..., None])
     return np.where((down > edge)[..., None], table, image).astype(np.float32)
 
 
-def _lay(
+def _draw_fruit(
     image: Image,
     label: str,
-    chance: np.random.Generator,
+    random: np.random.Generator,
     where: tuple[float, float, float],
     grid: tuple[Image, Image],
 ) -> Image:
-    """Lay a fruit with its shadow and stalk upon the image; return where it is, 0 to 1."""
+    """Draw a fruit with shadow and stalk into the image; return its mask, 0 to 1."""
     (top, left, radius), (y, x) = where, grid
     down, across = (y - top) / radius, (x - left) / radius
     shadow = np.exp(-((across - 0.35) ** 2) / 0.9 - ((down - 0.95) / 0.28) ** 2)
     image *= (1 - 0.55 * shadow)[..., None]
-    inside = np.clip((_reach(label, chance, down, across)) * radius / _FINE + 0.5, 0, 1)
-    skin = np.array(_SKIN[label]) + chance.uniform(-22, 22, 3)
+    inside = np.clip((_depth(label, random, down, across)) * radius / _FINE + 0.5, 0, 1)
+    skin = np.array(_SKIN[label]) + random.uniform(-22, 22, 3)
     lit = 1.12 - 0.42 * np.hypot(down + 0.35, across + 0.35)
     shine = np.exp(-((down + 0.42) ** 2 + (across + 0.38) ** 2) / 0.03)
     colour = skin * lit[..., None] + 120 * shine[..., None]
-    freckles = cv2.GaussianBlur(chance.normal(0, 1, y.shape).astype(np.float32), (0, 0), 2)
+    freckles = cv2.GaussianBlur(random.normal(0, 1, y.shape).astype(np.float32), (0, 0), 2)
     image += (colour + 40 * freckles[..., None] - image) * inside[..., None]
     if label != "lemon":
         height = 0.95 if label == "apple" else 1.5
         ends = [(left, top - height * radius * part) for part in (0.85, 1.15)]
         first, second = ((round(x), round(y)) for x, y in ends)
-        tip = (second[0] + round(radius * chance.uniform(-0.2, 0.2)), second[1])
+        tip = (second[0] + round(radius * random.uniform(-0.2, 0.2)), second[1])
         cv2.line(image, first, tip, (70.0, 48.0, 24.0), max(2, round(radius / 12)), cv2.LINE_AA)
     return inside
 
 
-def _reach(label: str, chance: np.random.Generator, down: Image, across: Image) -> Image:
-    """Return how far inside of the outline each pixel is, in radii; negative outside."""
+def _depth(label: str, random: np.random.Generator, down: Image, across: Image) -> Image:
+    """Return the distance of each pixel inside the outline in radii, negative outside."""
     if label == "lemon":
-        angle = chance.uniform(-0.5, 0.5)
+        angle = random.uniform(-0.5, 0.5)
         long = np.cos(angle) * across + np.sin(angle) * down
         wide = np.cos(angle) * down - np.sin(angle) * across
         tips = 0.2 * np.exp(-((np.abs(long) - 1.15) ** 2) / 0.03 - wide**2 / 0.02)
@@ -118,14 +119,14 @@ def _reach(label: str, chance: np.random.Generator, down: Image, across: Image) 
 
 
 def lettering(lines: int, seed: int, height: int = 150, width: int = 200) -> Image:
-    """Return a page of text, as far as one sees that it is text."""
-    chance = np.random.default_rng(seed)
+    """Return a page of lines that resemble text."""
+    random = np.random.default_rng(seed)
     page = np.full((height, width, 3), 252, np.uint8)
     pitch = height // (lines + 1)
     for line in range(lines):
         at, left = pitch * (line + 1), width // 12
         while left < width - width // 6:
-            long = int(chance.integers(width // 24, width // 7))
+            long = int(random.integers(width // 24, width // 7))
             page[at : at + max(1, pitch // 3), left : min(left + long, width - width // 12)] = 40
             left += long + width // 30
     return page
