@@ -12,7 +12,6 @@ from kindsight.cli.terminal.text import (
     cells,
     hanging,
     pad,
-    percent,
     printable,
     table,
     to_json,
@@ -55,17 +54,6 @@ def test_json_is_one_line_of_unicode_that_gives_the_text_back(text):
 def test_json_has_no_nan():
     with pytest.raises(ValueError, match="JSON"):
         to_json({"log_loss": float("nan")})
-
-
-@pytest.mark.parametrize(
-    ("share", "text"),
-    [
-        (1.0, "100.0%"), (0.99999, "99.9%"), (0.98795, "98.8%"), (0.5, "50.0%"),
-        (0.00001, "0.1%"), (0.0, "0.0%"),
-    ],
-)  # fmt: skip
-def test_only_certainty_is_written_as_certainty(share, text):
-    assert percent(share) == text
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Model files put together from a backbone's and a head."""
+"""Classifier files written from a backbone's files and a head."""
 
 import io
 import json
@@ -16,20 +16,20 @@ from kindsight.models.formats.litert import make_interpreter, schema
 from kindsight.models.formats.tflite import read_tflite
 from kindsight.models.heads.head import EnsembleHead, LinearHead, RBFHead
 
-KINDS = ["linear", "rbf", "joined", "summed"]
+KINDS = ["linear", "rbf", "rbf+linear", "ensemble"]
 CLASSES = [2, 3, 50]
 
 
 def make_head(kind, features, classes):
-    """A head of random arrays, of the magnitudes that fitted ones have."""
+    """Return a head of random arrays with the magnitudes of fitted ones."""
     random = np.random.default_rng([KINDS.index(kind), classes])
-    if kind == "summed":  # the first and the last of all features, and those between
+    if kind == "ensemble":
         first = features // 3
         return EnsembleHead(
             (
                 make_head("rbf", first, classes),
                 make_head("linear", features - 2 * first, classes),
-                make_head("joined", first, classes),
+                make_head("rbf+linear", first, classes),
             )
         )
     if kind == "linear":
@@ -42,7 +42,7 @@ def make_head(kind, features, classes):
         gamma=0.03,
         kernel=random.normal(size=(40, classes)),
         bias=random.normal(size=classes),
-        linear_kernel=random.normal(size=(16, classes)) if kind == "joined" else None,
+        linear_kernel=random.normal(size=(16, classes)) if kind == "rbf+linear" else None,
     )
 
 
@@ -52,34 +52,33 @@ def run_one_by_one(path, images):
     return [runner(pixels=image[np.newaxis]) for image in images]
 
 
-def assert_close(got, expected, share=1e-5):
+def assert_close(got, expected, tolerance=1e-5):
     assert got.shape == expected.shape
-    assert np.abs(got - expected).max() <= share * np.abs(expected).max()
+    assert np.abs(got - expected).max() <= tolerance * np.abs(expected).max()
 
 
 @pytest.fixture(scope="module")
 def features(built, images):
-    rows = [answer["features"] for answer in run_one_by_one(built.tflite, images)]
+    rows = [output["features"] for output in run_one_by_one(built.tflite, images)]
     return np.concatenate(rows)
 
 
 @pytest.mark.parametrize("classes", CLASSES)
 @pytest.mark.parametrize("kind", KINDS)
-def test_litert_file_gives_the_heads_logits(built, images, features, tmp_path, kind, classes):
-    head = make_head(kind, built.layout.width, classes)
-    path = tmp_path / "model.tflite"
-    write_tflite(built.tflite, head, path)
-    answers = run_one_by_one(path, images)
-    assert all(answer.keys() == {"logits"} for answer in answers)
-    expected = head.logits(features)
-    # The images differ, so a network that ignored its input would be noticed.
-    assert np.ptp(expected, axis=0).min() > 1e-3 * np.abs(expected).max()
-    assert_close(np.concatenate([answer["logits"] for answer in answers]), expected)
+def test_litert_file_gives_the_heads_logits(tmp_path, kind, classes):
+    backbone = write_tiny_tflite(tmp_path / "tiny.tflite", channels=24)
+    head = make_head(kind, 24, classes)
+    write_tflite(backbone, head, tmp_path / "model.tflite")
+    images = np.random.default_rng(0).normal(size=(4, 2, 2, 24)).astype(np.float32)
+    outputs = run_one_by_one(tmp_path / "model.tflite", images)
+    assert all(output.keys() == {"logits"} for output in outputs)
+    got = np.concatenate([output["logits"] for output in outputs])
+    assert_close(got, head.logits(images.mean(axis=(1, 2))), tolerance=1e-4)
 
 
 def test_names_and_shapes_of_the_litert_file(built, tmp_path):
     path = tmp_path / "model.tflite"
-    write_tflite(built.tflite, make_head("joined", built.layout.width, 3), path)
+    write_tflite(built.tflite, make_head("rbf+linear", built.layout.width, 3), path)
     interpreter = make_interpreter(path)
     (source,) = interpreter.get_input_details()
     (target,) = interpreter.get_output_details()
@@ -88,15 +87,14 @@ def test_names_and_shapes_of_the_litert_file(built, tmp_path):
     assert source["dtype"] == target["dtype"] == np.float32
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_batch_can_be_resized(built, images, features, tmp_path, kind):
-    head = make_head(kind, built.layout.width, 3)
+def test_batch_can_be_resized(built, images, features, tmp_path):
+    head = make_head("ensemble", built.layout.width, 3)
     path = tmp_path / "model.tflite"
     write_tflite(built.tflite, head, path)
     interpreter = make_interpreter(path)
     source = interpreter.get_input_details()[0]["index"]
     target = interpreter.get_output_details()[0]["index"]
-    for count in (4, 2):
+    for count in (1, 4):
         interpreter.resize_tensor_input(source, (count, *images.shape[1:]))
         interpreter.allocate_tensors()
         interpreter.set_tensor(source, images[:count])
@@ -104,22 +102,22 @@ def test_batch_can_be_resized(built, images, features, tmp_path, kind):
         assert_close(interpreter.get_tensor(target), head.logits(features[:count]))
 
 
-def test_weights_lie_at_multiples_of_sixteen_bytes(built, tmp_path):
+def test_weights_are_aligned_to_16_bytes(built, tmp_path):
     path = tmp_path / "model.tflite"
-    write_tflite(built.tflite, make_head("joined", built.layout.width, 3), path, {"a": 1})
+    write_tflite(built.tflite, make_head("rbf+linear", built.layout.width, 3), path, {"a": 1})
     model = schema().Model.GetRootAs(path.read_bytes(), 0)
     buffers = [model.Buffers(number) for number in range(model.BuffersLength())]
-    places = [
+    offsets = [
         buffer._tab.Vector(buffer._tab.Offset(4)) for buffer in buffers if buffer.DataLength()
     ]
-    assert len(places) > 100
-    assert all(place % 16 == 0 for place in places)
+    assert len(offsets) > 100
+    assert all(offset % 16 == 0 for offset in offsets)
 
 
-def test_metadata_are_kept_once(built, tmp_path):
+def test_metadata_are_stored(tiny, tmp_path):
     path = tmp_path / "model.tflite"
-    head = make_head("linear", built.layout.width, 2)
-    write_tflite(built.tflite, head, path, {"classes": ["égale", "b"], "temperature": 1.5})
+    head = make_head("linear", 4, 2)
+    write_tflite(tiny, head, path, {"classes": ["égale", "b"], "temperature": 1.5})
     model = schema().Model.GetRootAs(path.read_bytes(), 0)
     found = {
         model.Metadata(number).Name().decode(): model.Metadata(number).Buffer()
@@ -131,24 +129,14 @@ def test_metadata_are_kept_once(built, tmp_path):
 
 
 @pytest.mark.parametrize("metadata", [{"a": object()}, {"a": float("nan")}, {"a": "x" * 2**20}])
-def test_metadata_that_do_not_fit_are_refused(built, tmp_path, metadata):
-    head = make_head("linear", built.layout.width, 2)
+def test_invalid_metadata_are_rejected(tiny, tmp_path, metadata):
+    head = make_head("linear", 4, 2)
     with pytest.raises(SettingsError, match="Metadata"):
-        write_tflite(built.tflite, head, tmp_path / "model.tflite", metadata)
+        write_tflite(tiny, head, tmp_path / "model.tflite", metadata)
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize(
-    ("kind", "classes"),
-    [
-        ("linear", 2),
-        ("joined", 50),
-        *(
-            pytest.param(kind, classes, marks=pytest.mark.slow)
-            for kind, classes in [("linear", 50), ("rbf", 3), ("joined", 2)]
-        ),
-    ],
-)
+@pytest.mark.parametrize(("kind", "classes"), [("rbf+linear", 50), ("ensemble", 2)])
 def test_plain_keras_loads_the_keras_file(
     built, keras_process, images, features, tmp_path, kind, classes
 ):
@@ -156,20 +144,24 @@ def test_plain_keras_loads_the_keras_file(
     path = tmp_path / "model.keras"
     write_keras(built.keras, head, path)
     got_features, got_logits = keras_process.run(path, images)
-    assert_close(got_features, features, share=1e-4)
+    assert_close(got_features, features, tolerance=1e-4)
     assert_close(got_logits, head.logits(got_features))
 
 
-def test_keras_file_is_what_keras_itself_would_write(built, tmp_path):
-    """The weights' names are compared with those that Keras gives the same layers."""
+def test_keras_file_is_what_keras_itself_would_write(tmp_path):
+    """Compare the names of the weights with those that Keras gives the same layers."""
     import keras
 
     from kindsight.models.heads.head import add_head
 
-    head = make_head("joined", built.layout.width, 3)
-    write_keras(built.keras, head, tmp_path / "ours.keras")
-    template = keras.models.load_model(built.keras)
-    keras.Model(template.input, add_head(template.output, head)).save(tmp_path / "theirs.keras")
+    pixels = keras.Input((8, 8, 3), name="pixels")
+    maps = keras.layers.Dense(4)(keras.layers.Conv2D(4, 3)(pixels))
+    means = [keras.layers.GlobalAveragePooling2D()(maps), keras.ops.max(maps, axis=(1, 2))]
+    backbone = keras.Model(pixels, keras.layers.Concatenate(name="features")(means))
+    backbone.save(tmp_path / "backbone.keras")
+    head = make_head("rbf+linear", 8, 3)
+    write_keras(tmp_path / "backbone.keras", head, tmp_path / "ours.keras")
+    keras.Model(pixels, add_head(backbone.output, head)).save(tmp_path / "theirs.keras")
     ours, theirs = (read_weights(tmp_path / f"{name}.keras") for name in ("ours", "theirs"))
     assert ours.keys() == theirs.keys()
     for name, array in theirs.items():
@@ -189,30 +181,29 @@ def read_weights(path):
     return found
 
 
-def test_head_for_other_features_is_refused(built, tmp_path):
+def test_head_for_other_features_is_rejected(built, tmp_path):
     head = make_head("linear", built.layout.width - 1, 2)
     with pytest.raises(WeightsError, match="features"):
         write_tflite(built.tflite, head, tmp_path / "model.tflite")
-    with pytest.raises(WeightsError, match="features for a head"):
+    with pytest.raises(WeightsError, match="the head needs"):
         write_keras(built.keras, head, tmp_path / "model.keras")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_second_head_is_refused(built, tmp_path):
-    head = make_head("linear", built.layout.width, built.layout.width)
-    write_tflite(built.tflite, head, tmp_path / "model.tflite")
-    write_keras(built.keras, head, tmp_path / "model.keras")
+def test_a_second_head_is_rejected(tmp_path):
+    head = make_head("linear", 4, 4)
+    write_keras(write_template(tmp_path / "t.keras"), head, tmp_path / "model.keras")
     with pytest.raises(WeightsError, match="only output"):
         write_keras(tmp_path / "model.keras", head, tmp_path / "twice.keras")
 
 
-def test_keras_files_name_must_be_one_that_keras_loads(built, tmp_path):
+def test_name_of_the_keras_file_is_checked(built, tmp_path):
     with pytest.raises(SettingsError, match=r"\.keras"):
         write_keras(built.keras, make_head("linear", 4, 2), tmp_path / "model.h5")
 
 
 def write_tiny_tflite(path, channels=4):
-    """A network written by hand: the mean over space of (1, 2, 2, channels)."""
+    """Write a network by hand: the mean over space of (1, 2, 2, channels)."""
     import flatbuffers
 
     types = schema()
@@ -248,8 +239,8 @@ def test_head_on_a_network_written_by_hand(tmp_path):
     write_tflite(write_tiny_tflite(tmp_path / "tiny.tflite"), head, tmp_path / "out.tflite")
     pixels = np.zeros((1, 2, 2, 4), np.float32)
     pixels[0, 0, 0] = [4, 8, 12, 16]
-    (answer,) = run_one_by_one(tmp_path / "out.tflite", pixels)
-    assert answer["logits"].tolist() == [[11.0, 22.0]]
+    (output,) = run_one_by_one(tmp_path / "out.tflite", pixels)
+    assert output["logits"].tolist() == [[11.0, 22.0]]
 
 
 @pytest.fixture(scope="module")
@@ -257,17 +248,17 @@ def tiny(tmp_path_factory):
     return write_tiny_tflite(tmp_path_factory.mktemp("tiny") / "tiny.tflite")
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(data=st.data())
-def test_damaged_litert_files_never_fail_otherwise(tiny, tmp_path_factory, data):
+def test_damaged_litert_files_are_rejected_or_written(tiny, tmp_path_factory, data):
     content = bytearray(tiny.read_bytes())
     for _ in range(data.draw(st.integers(1, 4))):
-        place = data.draw(st.integers(0, len(content) - 1))
-        content[place] = data.draw(st.integers(0, 255))
+        index = data.draw(st.integers(0, len(content) - 1))
+        content[index] = data.draw(st.integers(0, 255))
     content = content[: data.draw(st.one_of(st.just(len(content)), st.integers(0, len(content))))]
     folder = tmp_path_factory.mktemp("damaged")
     (folder / "damaged.tflite").write_bytes(content)
-    head = make_head("joined", 4, 3)
+    head = make_head("rbf+linear", 4, 3)
     try:
         write_tflite(folder / "damaged.tflite", head, folder / "out.tflite")
     except WeightsError as error:
@@ -278,7 +269,7 @@ def test_damaged_litert_files_never_fail_otherwise(tiny, tmp_path_factory, data)
 
 
 @pytest.mark.parametrize("content", [b"", b"TFL3", b"\0\0\0\0TFL3", b"PK\3\4" * 50])
-def test_files_that_are_no_litert_are_refused(tmp_path, content):
+def test_files_that_are_no_litert_are_rejected(tmp_path, content):
     (tmp_path / "no.tflite").write_bytes(content)
     with pytest.raises(WeightsError, match=r"no\.tflite"):
         read_tflite(tmp_path / "no.tflite")
@@ -286,17 +277,17 @@ def test_files_that_are_no_litert_are_refused(tmp_path, content):
         make_interpreter(tmp_path / "no.tflite")
 
 
-def test_absent_files_are_refused(tmp_path):
+def test_absent_files_are_rejected(tmp_path):
     head = make_head("linear", 4, 2)
-    with pytest.raises(WeightsError, match="must be there"):
+    with pytest.raises(WeightsError, match="cannot be read"):
         write_tflite(tmp_path / "absent.tflite", head, tmp_path / "out.tflite")
-    with pytest.raises(WeightsError, match="must be there"):
+    with pytest.raises(WeightsError, match="cannot be read"):
         write_keras(tmp_path / "absent.keras", head, tmp_path / "out.keras")
-    with pytest.raises(WeightsError, match="must be there"):
+    with pytest.raises(WeightsError, match="cannot be read"):
         write_keras(tmp_path, head, tmp_path / "out.keras")
 
 
-def test_too_large_a_file_is_refused_unread(tmp_path):
+def test_too_large_a_file_is_rejected_unread(tmp_path):
     with (tmp_path / "large.tflite").open("wb") as file:
         file.write(b"\0\0\0\0TFL3")
         file.truncate(2**30 + 1)
@@ -329,7 +320,7 @@ def tiny_weights():
 
 
 def write_template(path, **changes):
-    """A template as small as it can be, with some of its members changed or left out."""
+    """Write a minimal template, with some of its members changed or left out."""
     members = {
         "metadata.json": b"{}",
         "config.json": json.dumps(CONFIG).encode(),
@@ -345,16 +336,16 @@ def write_template(path, **changes):
 
 def changed(*keys, value):
     config = json.loads(json.dumps(CONFIG))
-    part = config
+    item = config
     for key in keys[:-1]:
-        part = part[key]
-    part[keys[-1]] = value
+        item = item[key]
+    item[keys[-1]] = value
     return json.dumps(config).encode()
 
 
 def test_tiny_template_is_accepted(tmp_path):
     write_keras(
-        write_template(tmp_path / "t.keras"), make_head("joined", 4, 3), tmp_path / "o.keras"
+        write_template(tmp_path / "t.keras"), make_head("rbf+linear", 4, 3), tmp_path / "o.keras"
     )
     names = ["dense", "dense_1", "dense_2", "dense_3"]
     assert sorted(read_weights(tmp_path / "o.keras")) == [
@@ -390,7 +381,7 @@ def test_tiny_template_is_accepted(tmp_path):
     ],
     ids=str,
 )
-def test_hostile_templates_are_refused(tmp_path, changes):
+def test_hostile_templates_are_rejected(tmp_path, changes):
     template = write_template(tmp_path / "t.keras", **changes)
     with pytest.raises(WeightsError, match=r"t\.keras"):
         write_keras(template, make_head("linear", 4, 3), tmp_path / "o.keras")
@@ -407,11 +398,11 @@ def test_links_in_the_weights_are_not_followed(tmp_path, link):
         if link is not None:
             file["layers"] = link
     template = write_template(tmp_path / "t.keras", **{"model.weights.h5": buffer.getvalue()})
-    with pytest.raises(WeightsError, match="without a group of layers"):
+    with pytest.raises(WeightsError, match="has no group of layers"):
         write_keras(template, make_head("linear", 4, 3), tmp_path / "o.keras")
 
 
-def test_taken_names_are_refused(tmp_path):
+def test_existing_names_are_rejected(tmp_path):
     layers = [*CONFIG["config"]["layers"], {"class_name": "Dense", "name": "logits"}]
     template = write_template(
         tmp_path / "t.keras", config_json=changed("config", "layers", value=layers)
@@ -420,15 +411,15 @@ def test_taken_names_are_refused(tmp_path):
         write_keras(template, make_head("linear", 4, 3), tmp_path / "o.keras")
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(data=st.data())
-def test_damaged_weights_never_fail_otherwise(tmp_path_factory, data):
-    # The archive around them is whole, so that its checksum does not stop the damage.
+def test_damaged_weights_are_rejected_or_written(tmp_path_factory, data):
+    # The archive is intact, so that its checksum does not detect the damage.
     folder = tmp_path_factory.mktemp("damaged")
     content = bytearray(tiny_weights())
     for _ in range(data.draw(st.integers(1, 4))):
-        place = data.draw(st.integers(0, len(content) - 1))
-        content[place] = data.draw(st.sampled_from([0, 1, 127, 128, 255]))
+        index = data.draw(st.integers(0, len(content) - 1))
+        content[index] = data.draw(st.sampled_from([0, 1, 127, 128, 255]))
     template = write_template(folder / "t.keras", **{"model.weights.h5": bytes(content)})
     try:
         write_keras(template, make_head("linear", 4, 3), folder / "o.keras")
@@ -438,14 +429,14 @@ def test_damaged_weights_never_fail_otherwise(tmp_path_factory, data):
         assert zipfile.is_zipfile(folder / "o.keras")
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=75, deadline=None)
 @given(data=st.data())
-def test_damaged_templates_never_fail_otherwise(tmp_path_factory, data):
+def test_damaged_templates_are_rejected_or_written(tmp_path_factory, data):
     folder = tmp_path_factory.mktemp("damaged")
     content = bytearray(write_template(folder / "t.keras").read_bytes())
     for _ in range(data.draw(st.integers(1, 3))):
-        place = data.draw(st.integers(0, len(content) - 1))
-        content[place] = data.draw(st.integers(0, 255))
+        index = data.draw(st.integers(0, len(content) - 1))
+        content[index] = data.draw(st.integers(0, 255))
     content = content[: data.draw(st.one_of(st.just(len(content)), st.integers(0, len(content))))]
     (folder / "t.keras").write_bytes(content)
     try:

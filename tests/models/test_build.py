@@ -1,4 +1,4 @@
-"""The cache of built backbones: found, built, mended, locked."""
+"""The cache of built backbones: found, built, repaired, locked."""
 
 import json
 import threading
@@ -18,8 +18,8 @@ from kindsight.models.runtime import Interpreter
 NAME = "efficientnet-lite0"
 
 
-class StandIn:
-    """Writes files of its own in place of a process with Keras."""
+class FakeWorker:
+    """Stands for a Keras worker process and writes placeholder files."""
 
     def __init__(self, width=None, error=None):
         self.versions = {"keras": "3"}
@@ -49,7 +49,7 @@ class StandIn:
         return {"ok": True, "width": self.width, "layout": layout, "difference": 0.0}
 
 
-def test_built_files_run_and_are_named(built):
+def test_built_files_have_named_inputs_and_outputs(built):
     assert built.key.startswith("efficientnet-lite0-64x48-0a19cb5b4a16-")
     assert built.layout == get_backbone(NAME).layout()
     interpreter = make_interpreter(built.tflite)
@@ -62,7 +62,7 @@ def test_built_files_run_and_are_named(built):
     assert (target["name"], target["shape"].tolist()) == ("features", [1, built.layout.width])
 
 
-def test_record_says_what_was_built(built):
+def test_record_of_a_build(built):
     record = json.loads((built.tflite.parent / f"{built.key}.json").read_text())
     assert record["backbone"] == NAME
     assert record["size"] == [64, 48]
@@ -88,20 +88,20 @@ def test_batch_of_a_built_backbone_can_be_resized(built, images):
     np.testing.assert_allclose(together, np.stack(single), atol=1e-5 * np.abs(together).max())
 
 
-def test_second_time_nothing_is_built(tmp_path):
-    process, said = StandIn(), []
-    first = ensure_backbone(NAME, (64, 64), tmp_path, said.append, process=process)
-    second = ensure_backbone(NAME, (64, 64), tmp_path, said.append, process=process)
+def test_second_call_builds_nothing(tmp_path):
+    process, messages = FakeWorker(), []
+    first = ensure_backbone(NAME, (64, 64), tmp_path, messages.append, process=process)
+    second = ensure_backbone(NAME, (64, 64), tmp_path, messages.append, process=process)
     assert first == second
     assert process.built == 1
-    assert said == ["Building efficientnet-lite0 for 64 x 64 pixels, once on this machine."]
+    assert messages == ["Building efficientnet-lite0 for 64 x 64 pixels, once on this machine."]
     assert first.tflite.read_bytes() == b"litert 1"
     names = sorted(path.name for path in (tmp_path / "backbones").iterdir())
     assert names == [f"{first.key}.{end}" for end in ("json", "keras", "lock", "tflite")]
 
 
-def test_keys_tell_apart_what_differs(tmp_path, monkeypatch):
-    process = StandIn()
+def test_different_backbones_have_different_keys(tmp_path, monkeypatch):
+    process = FakeWorker()
     own = tmp_path / "own.pth"
     own.write_bytes(b"weights")
     keys = [
@@ -122,17 +122,22 @@ def test_keys_tell_apart_what_differs(tmp_path, monkeypatch):
     assert IMAGENET_WEIGHTS[NAME].digest[:12] in keys[0]
 
 
-def test_images_of_the_right_size_need_no_resizing(tmp_path):
-    process = StandIn()
+def test_input_size_equal_to_the_size_changes_nothing(tmp_path):
+    process = FakeWorker()
     first = ensure_backbone(NAME, (64, 64), tmp_path, process=process)
     again = ensure_backbone(NAME, (64, 64), tmp_path, process=process, input_size=(64, 64))
     assert first == again and process.built == 1
 
 
-def test_only_some_networks_resize_images_themselves(tmp_path):
-    with pytest.raises(SettingsError, match=r"must be an EfficientNet-Lite. Received: resnet50\."):
+def test_other_networks_cannot_resize_images(tmp_path):
+    with pytest.raises(SettingsError, match=r"Only an EfficientNet-Lite.*got resnet50\."):
         ensure_backbone(
-            "resnet50", (64, 64), tmp_path, weights="none", process=StandIn(), input_size=(96, 96)
+            "resnet50",
+            (64, 64),
+            tmp_path,
+            weights="none",
+            process=FakeWorker(),
+            input_size=(96, 96),
         )
 
 
@@ -173,7 +178,7 @@ def test_folded_normalisations_change_no_feature(built, images, tmp_path, keras_
 @pytest.mark.parametrize("ending", ["tflite", "keras", "json"])
 @pytest.mark.parametrize("damage", ["flip", "cut", "delete"])
 def test_damaged_files_are_built_again(tmp_path, ending, damage):
-    process = StandIn()
+    process = FakeWorker()
     files = ensure_backbone(NAME, (64, 64), tmp_path, process=process)
     path = files.tflite.with_name(f"{files.key}.{ending}")
     content = path.read_bytes()
@@ -191,33 +196,33 @@ def test_damaged_files_are_built_again(tmp_path, ending, damage):
 @pytest.mark.parametrize(
     "record", [[], {"format": 1}, {"format": 1, "layout": 3}, {"layout": {"blocks": [[1, 2]]}}]
 )
-def test_odd_records_do_not_count(tmp_path, record):
-    process = StandIn()
+def test_invalid_records_are_ignored(tmp_path, record):
+    process = FakeWorker()
     files = ensure_backbone(NAME, (64, 64), tmp_path, process=process)
     files.tflite.with_suffix(".json").write_text(json.dumps(record))
     ensure_backbone(NAME, (64, 64), tmp_path, process=process)
     assert process.built == 2
 
 
-def test_what_a_killed_build_left_is_cleared(tmp_path):
-    key = ensure_backbone(NAME, (64, 64), tmp_path / "other", process=StandIn()).key
+def test_files_of_a_killed_build_are_removed(tmp_path):
+    key = ensure_backbone(NAME, (64, 64), tmp_path / "other", process=FakeWorker()).key
     left = tmp_path / "backbones" / f".building-{key}-killed"
     left.mkdir(parents=True)
     (left / "half").write_bytes(b"x")
-    ensure_backbone(NAME, (64, 64), tmp_path, process=StandIn())
+    ensure_backbone(NAME, (64, 64), tmp_path, process=FakeWorker())
     assert not left.exists()
 
 
-def test_failed_builds_leave_nothing_that_counts(tmp_path):
-    with pytest.raises(ParityError, match=r"features of its table\. Received: 7"):
-        ensure_backbone(NAME, (64, 64), tmp_path, process=StandIn(width=7))
+def test_failed_builds_leave_no_record(tmp_path):
+    with pytest.raises(ParityError, match="with 7 features"):
+        ensure_backbone(NAME, (64, 64), tmp_path, process=FakeWorker(width=7))
     with pytest.raises(WeightsError, match="damaged"):
-        ensure_backbone(NAME, (64, 64), tmp_path, process=StandIn(error=WeightsError("damaged")))
+        ensure_backbone(NAME, (64, 64), tmp_path, process=FakeWorker(error=WeightsError("damaged")))
     assert [path.suffix for path in (tmp_path / "backbones").iterdir()] == [".lock"]
 
 
-def test_two_at_once_build_once(tmp_path):
-    process, said, results = StandIn(), [], []
+def test_two_threads_build_once(tmp_path):
+    process, messages, results = FakeWorker(), [], []
     entered = threading.Event()
     released = threading.Event()
     plain_build = process.build
@@ -230,7 +235,7 @@ def test_two_at_once_build_once(tmp_path):
     process.build = slow_build
 
     def work():
-        results.append(ensure_backbone(NAME, (64, 64), tmp_path, said.append, process=process))
+        results.append(ensure_backbone(NAME, (64, 64), tmp_path, messages.append, process=process))
 
     first = threading.Thread(target=work)
     first.start()
@@ -238,17 +243,17 @@ def test_two_at_once_build_once(tmp_path):
     second = threading.Thread(target=work)
     second.start()
     limit = time.monotonic() + 60
-    while len(said) < 2 and time.monotonic() < limit:
+    while len(messages) < 2 and time.monotonic() < limit:
         time.sleep(0.01)
     released.set()
     first.join(60)
     second.join(60)
     assert process.built == 1
     assert results[0] == results[1]
-    assert "Waiting for another process that is building the same backbone." in said
+    assert "Waiting for another process that is building the same backbone." in messages
 
 
-def test_wrong_requests_touch_no_disk(tmp_path):
+def test_invalid_arguments_write_nothing(tmp_path):
     with pytest.raises(SettingsError, match="backbone must be"):
         ensure_backbone("resnet", (64, 64), tmp_path)
     with pytest.raises(SettingsError, match="size"):
@@ -258,7 +263,7 @@ def test_wrong_requests_touch_no_disk(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_cache_that_cannot_be_written_is_told(tmp_path):
+def test_unwritable_cache_is_an_error(tmp_path):
     (tmp_path / "backbones").write_bytes(b"a file where the folder should be")
-    with pytest.raises(CacheError, match="can be written"):
-        ensure_backbone(NAME, (64, 64), tmp_path, process=StandIn())
+    with pytest.raises(CacheError, match="Cannot write"):
+        ensure_backbone(NAME, (64, 64), tmp_path, process=FakeWorker())

@@ -109,7 +109,7 @@ def test_a_sequential_network_of_the_course_s_kind_has_all_its_layers(tmp_path):
 @pytest.mark.parametrize("shape", [(1, 3, 4, 3), (0, 4, 3), ()])
 def test_pixels_of_another_shape_are_refused_at_once(shape):
     process = KerasProcess()
-    with pytest.raises(SettingsError, match="of one image"):
+    with pytest.raises(SettingsError, match="must be one image"):
         collect_maps_in_worker(process, "model.keras", np.zeros(shape, np.uint8))
     assert process.pid is None
 

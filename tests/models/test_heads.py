@@ -16,7 +16,7 @@ def linear(features=6, classes=3, seed=0):
     )
 
 
-def curved(features=6, classes=3, joined=True, seed=0):
+def rbf(features=6, classes=3, joined=True, seed=0):
     random = np.random.default_rng(seed)
     return RBFHead(
         project_kernel=random.normal(size=(features, 4)),
@@ -29,31 +29,31 @@ def curved(features=6, classes=3, joined=True, seed=0):
     )
 
 
-def summed(*heads):
+def ensemble(*heads):
     return EnsembleHead(heads)
 
 
 HEADS = [
-    linear(), curved(), curved(joined=False), linear(classes=50), curved(classes=2),
-    summed(linear(2), linear(4, seed=1)), summed(curved(2, joined=False), linear(4)),
-    summed(linear(4), curved(2)), summed(curved(3), curved(3, seed=1)),
-    summed(curved(1, joined=False), linear(2), curved(3, joined=False, seed=1)),
-    summed(curved(1), curved(2, seed=1), curved(3, seed=2)),
+    linear(), rbf(), rbf(joined=False), linear(classes=50), rbf(classes=2),
+    ensemble(linear(2), linear(4, seed=1)), ensemble(rbf(2, joined=False), linear(4)),
+    ensemble(linear(4), rbf(2)), ensemble(rbf(3), rbf(3, seed=1)),
+    ensemble(rbf(1, joined=False), linear(2), rbf(3, joined=False, seed=1)),
+    ensemble(rbf(1), rbf(2, seed=1), rbf(3, seed=2)),
 ]  # fmt: skip
 
 
-def run_steps(head, features):
-    """Follow the chain of steps in float64, as the documentation of HeadLayer says."""
+def run_layers(head, features):
+    """Compute the chain of layers in float64, as HeadLayer documents it."""
     values = {"features": np.asarray(features, np.float64)}
     for step in head.layers():
-        given = [values[name] for name in step.inputs]
+        inputs = [values[name] for name in step.inputs]
         if step.kind == "dense":
-            result = given[0] @ step.kernel.astype(np.float64) + step.bias
+            result = inputs[0] @ step.kernel.astype(np.float64) + step.bias
             result = np.exp(result) if step.activation == "exponential" else result
         elif step.kind == "multiply":
-            result = given[0] * given[1]
+            result = inputs[0] * inputs[1]
         else:
-            result = np.concatenate(given, axis=1)
+            result = np.concatenate(inputs, axis=1)
         assert result.shape == (len(features), step.width)
         values[step.name] = result
     return result
@@ -65,7 +65,7 @@ def test_linear_head_by_hand():
 
 
 def test_curved_head_by_hand():
-    # Projected, the image lies at (1, 2): on the first landmark, and 5 squared from the second.
+    # Projected, the image is at (1, 2): on the first landmark, at squared distance 5 of the second.
     arrays = {
         "project_kernel": [[1, 0], [0, 1]],
         "project_bias": [0, 1],
@@ -81,23 +81,23 @@ def test_curved_head_by_hand():
 
 
 @pytest.mark.parametrize("head", HEADS)
-def test_steps_give_the_logits(head):
+def test_layers_give_the_logits(head):
     features = np.random.default_rng(1).normal(size=(9, head.features))
     assert head.layers()[-1].name == "logits"
     got = head.logits(features)
     assert got.dtype == np.float32
-    np.testing.assert_allclose(got, run_steps(head, features), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(got, run_layers(head, features), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("head", HEADS)
-def test_each_step_needs_the_one_before(head):
+def test_each_layer_takes_the_one_before(head):
     # The order of layers in a Keras file is that of the graph's depth: a chain has one only.
     layers = head.layers()
     assert all(before.name in after.inputs for before, after in itertools.pairwise(layers))
 
 
 @pytest.mark.parametrize("head", HEADS)
-def test_arrays_there_and_back(head, tmp_path):
+def test_arrays_round_trip(head, tmp_path):
     np.savez(tmp_path / "head.npz", **head.to_arrays())
     with np.load(tmp_path / "head.npz", allow_pickle=False) as arrays:
         back = Head.from_arrays(dict(arrays))
@@ -107,21 +107,21 @@ def test_arrays_there_and_back(head, tmp_path):
 
 
 @pytest.mark.parametrize("head", HEADS)
-def test_a_scaled_head_gives_as_many_times_the_logits(head):
+def test_scaled_head_scales_the_logits(head):
     features = np.random.default_rng(1).normal(size=(4, head.features))
     wanted = 0.3 * head.logits(features)
     np.testing.assert_allclose(head.scaled(0.3).logits(features), wanted, rtol=1e-4, atol=1e-5)
 
 
-def test_a_sum_is_of_each_heads_own_features():
-    first, second = linear(2), curved(4)
+def test_ensemble_sums_logits_of_separate_features():
+    first, second = linear(2), rbf(4)
     features = np.random.default_rng(1).normal(size=(5, 6))
     wanted = first.logits(features[:, :2]) + second.logits(features[:, 2:])
-    np.testing.assert_allclose(summed(first, second).logits(features), wanted, rtol=1e-5)
+    np.testing.assert_allclose(ensemble(first, second).logits(features), wanted, rtol=1e-5)
 
 
 @pytest.mark.parametrize("heads", [(), (linear(),), (linear(), linear(classes=2)), (linear(), 3)])
-def test_heads_that_have_no_sum_are_refused(heads):
+def test_invalid_ensembles_are_rejected(heads):
     with pytest.raises(WeightsError, match="two or more, for the same classes"):
         EnsembleHead(heads)
 
@@ -129,15 +129,15 @@ def test_heads_that_have_no_sum_are_refused(heads):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"1/kernel": None}, "must hold the arrays"),
+        ({"1/kernel": None}, "must have the arrays"),
         ({"1/kind": "odd"}, "of kind"),
         ({"x/kind": "linear"}, "numbered from 0 on"),
-        ({"1/kind": "summed"}, "must not hold another"),
+        ({"1/kind": "ensemble"}, "must not contain another"),
         ({f"{number}/kind": "linear" for number in range(2, 40)}, "up to 16 heads"),
     ],
 )
-def test_hostile_arrays_of_a_sum_are_refused(change, said):
-    arrays = summed(linear(2), curved(4)).to_arrays()
+def test_hostile_arrays_of_an_ensemble_are_rejected(change, said):
+    arrays = ensemble(linear(2), rbf(4)).to_arrays()
     arrays |= {name: np.array(value) for name, value in change.items() if value is not None}
     for name in [name for name, value in change.items() if value is None]:
         del arrays[name]
@@ -145,8 +145,8 @@ def test_hostile_arrays_of_a_sum_are_refused(change, said):
         Head.from_arrays(arrays)
 
 
-def test_many_rows_are_as_few():
-    head = curved()
+def test_many_rows_give_the_same_logits_as_few():
+    head = rbf()
     features = np.random.default_rng(2).normal(size=(5000, head.features))
     np.testing.assert_allclose(head.logits(features)[4990:], head.logits(features[4990:]), 1e-5)
 
@@ -173,7 +173,7 @@ def test_arrays_of_the_caller_stay_writable():
         {"bias": None},
     ],
 )
-def test_wrong_linear_arrays_are_refused(change):
+def test_wrong_linear_arrays_are_rejected(change):
     arrays = {**linear().to_arrays(), **change}
     with pytest.raises(WeightsError, match="head"):
         Head.from_arrays({name: value for name, value in arrays.items() if value is not None})
@@ -192,11 +192,11 @@ def test_wrong_linear_arrays_are_refused(change):
         {"project_bias": np.zeros(3)},
     ],
 )
-def test_wrong_curved_arrays_are_refused(change):
+def test_wrong_curved_arrays_are_rejected(change):
     with pytest.raises(WeightsError, match="A head's"):
-        Head.from_arrays({**curved().to_arrays(), **change})
+        Head.from_arrays({**rbf().to_arrays(), **change})
 
 
-def test_features_of_another_width_are_refused():
+def test_features_of_another_width_are_rejected():
     with pytest.raises(WeightsError, match=r"\(n, 6\)"):
         linear().logits(np.zeros((2, 5)))

@@ -1,4 +1,4 @@
-"""Where weights come from: found, downloaded, random, or of a file."""
+"""Sources of weights: downloaded by Keras, random, or a file."""
 
 import dataclasses
 
@@ -24,7 +24,7 @@ FILE = "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_1.0_224_no_top.h5"
 
 @pytest.fixture
 def no_network(monkeypatch, tmp_path):
-    """Keras's own folder empty, and a server that answers nothing."""
+    """An empty download folder, and a server that does not answer."""
     monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
     monkeypatch.setattr("keras.src.utils.file_utils.config.keras_home", lambda: str(tmp_path / "k"))
     backbone = get_backbone(NAME)
@@ -32,7 +32,7 @@ def no_network(monkeypatch, tmp_path):
     return dataclasses.replace(backbone, published=published)
 
 
-def test_what_is_downloaded_is_said_before(monkeypatch, tmp_path):
+def test_a_download_is_announced(monkeypatch, tmp_path):
     monkeypatch.setenv("KERAS_HOME", str(tmp_path))
     said = download_notice(get_backbone(NAME), "imagenet")
     # 2,257,984 numbers of four bytes
@@ -44,18 +44,18 @@ def test_what_is_downloaded_is_said_before(monkeypatch, tmp_path):
     assert download_notice(get_backbone(NAME), "imagenet") is None
 
 
-def test_without_a_network_one_sentence_says_what_to_fetch(no_network):
+def test_without_a_network_the_error_names_the_file(no_network):
     with pytest.raises(WeightsError) as raised:
         download_weights(no_network)
     said = str(raised.value)
     assert "\n" not in said
-    for part in (f"Fetch http://127.0.0.1:9/{FILE}", "--weights FILE", str(keras_folder())):
+    for part in (f"Download http://127.0.0.1:9/{FILE}", "--weights FILE", str(keras_folder())):
         assert part in said
 
 
 @pytest.mark.slow
-def test_weights_in_keras_own_folder_need_no_network(monkeypatch, tmp_path):
-    """The whole way: the file in Keras's folder, built by the child, the features Keras's own."""
+def test_downloaded_weights_are_used(monkeypatch, tmp_path):
+    """From the file in Keras's folder to the features of the built backbone."""
     import keras
 
     backbone = get_backbone(NAME)
@@ -76,7 +76,7 @@ def test_weights_in_keras_own_folder_need_no_network(monkeypatch, tmp_path):
     assert abs(got - wanted.numpy()).max() < 1e-4 * abs(wanted.numpy()).max()
 
 
-def test_digests_tell_sources_apart(tmp_path):
+def test_sources_have_different_digests(tmp_path):
     file = tmp_path / "a.h5"
     file.write_bytes(b"weights")
     one, other = get_backbone(NAME), get_backbone("resnet50")
@@ -92,11 +92,11 @@ def test_digests_tell_sources_apart(tmp_path):
 
 
 @pytest.mark.parametrize("weights", ["ImageNet", "weights.txt", "weights.pth", ""])
-def test_unknown_weights_are_refused(weights):
-    with pytest.raises(SettingsError, match="weights must be imagenet, none, or a file"):
+def test_unknown_weights_are_rejected(weights):
+    with pytest.raises(SettingsError, match="`weights` must be imagenet, none, or a file"):
         check_weights(get_backbone(NAME), weights)
 
 
-def test_absent_weights_are_refused():
-    with pytest.raises(WeightsError, match=r"Received: absent\.h5, which is not"):
+def test_missing_weights_are_rejected():
+    with pytest.raises(WeightsError, match=r"absent\.h5 does not exist"):
         check_weights(get_backbone(NAME), "absent.h5")

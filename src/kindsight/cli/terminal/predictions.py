@@ -9,7 +9,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from kindsight.cli.terminal.text import Paint, cells, pad, percent, printable, to_json
+from kindsight.cli.terminal.text import Paint, cells, pad, printable, to_json
+from kindsight.report.format import percent
 
 if TYPE_CHECKING:
     from kindsight.predictor import Prediction

@@ -23,7 +23,6 @@ __all__ = [
     "line_width",
     "note",
     "pad",
-    "percent",
     "print_json",
     "printable",
     "say",
@@ -74,12 +73,6 @@ def printable(text: str) -> str:
         c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode("ascii")
         for c in text
     )
-
-
-def percent(share: float) -> str:
-    """Write a share of 0-1 as per cent; only 0 and 1 themselves become 0.0% and 100.0%."""
-    value = 100 * share
-    return f"{value if share <= 0 or share >= 1 else min(max(value, 0.1), 99.9):.1f}%"
 
 
 def cells(text: str) -> int:

@@ -1,4 +1,4 @@
-"""The process with Keras: that it answers, and every way in which it may not."""
+"""The Keras worker process: its results, and how it can fail."""
 
 import os
 import subprocess
@@ -30,17 +30,17 @@ def jobs():
 
 @pytest.fixture
 def make_process(tmp_path, monkeypatch):
-    """Make a process whose child is a few lines of Python, without TensorFlow."""
-    made = []
+    """Start a worker of a few lines of Python, without TensorFlow."""
+    started = []
 
     def make(code, **settings):
         (tmp_path / "stand_in.py").write_text(READY + textwrap.dedent(code))
         monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-        made.append(KerasProcess(module="stand_in", **settings))
-        return made[-1]
+        started.append(KerasProcess(module="stand_in", **settings))
+        return started[-1]
 
     yield make
-    for process in made:
+    for process in started:
         process.close(kill=True)
 
 
@@ -62,7 +62,7 @@ def wait_until(condition, seconds=60):
     return condition()
 
 
-@pytest.mark.parametrize("count", [1, 8, 11])
+@pytest.mark.parametrize("count", [1, 11])
 def test_run_gives_features_and_logits_of_every_image(
     built, keras_process, tmp_path, images, count
 ):
@@ -79,12 +79,11 @@ def test_run_gives_features_and_logits_of_every_image(
 
 
 def test_a_job_that_fails_leaves_the_process_usable(built, keras_process, tmp_path, images):
-    keras_process.start()
-    child = keras_process._worker
+    pid = keras_process.start().pid
     (tmp_path / "no.keras").write_bytes(b"no model")
     for name in ("no.keras", "absent.keras"):
         with pytest.raises(
-            KindsightError, match=r"The job 'run' failed in the Keras worker process: ValueError"
+            KindsightError, match="The job 'run' failed in the Keras worker process: ValueError"
         ):
             keras_process.run(tmp_path / name, images)
     with pytest.raises(WeightsError, match=r"no\.pth"):
@@ -96,7 +95,7 @@ def test_a_job_that_fails_leaves_the_process_usable(built, keras_process, tmp_pa
             keras=tmp_path / "a.keras",
             weights=str(tmp_path / "no.pth"),
         )
-    assert keras_process._worker is child
+    assert keras_process.pid == pid
     assert sorted(keras_process.versions) == ["keras", "tensorflow"]
 
 
@@ -105,11 +104,11 @@ def test_pixels_of_another_shape_are_refused_at_once(shape):
     process = KerasProcess()
     with pytest.raises(SettingsError, match="pixels"):
         process.run("model.keras", np.zeros(shape))
-    assert process._worker is None
+    assert process.pid is None
 
 
-def test_prints_do_not_reach_the_answers(make_process):
-    # What the real child does first: standard output moves out of the way of prints.
+def test_prints_do_not_mix_with_results(make_process):
+    # As the real worker does first: results go to a copy of standard output.
     process = make_process(
         """
         def main():
@@ -123,18 +122,18 @@ def test_prints_do_not_reach_the_answers(make_process):
                 print(json.dumps({"ok": True, "width": 7}), file=answers, flush=True)
         """
     )
-    answer = process.build("a", (1, 1), tflite="a", keras="b")
-    assert answer["width"] == 7
+    result = process.build("a", (1, 1), tflite="a", keras="b")
+    assert result["width"] == 7
     assert process.versions == {"a": "1"}
 
 
-def test_a_child_that_dies_at_the_start_leaves_its_last_words(make_process):
+def test_a_worker_that_fails_at_the_start(make_process):
     process = make_process("def main(): raise ImportError('libtensorflow is broken')")
     with pytest.raises(KindsightError, match=r"(?s)'start'.*exit code 1.*libtensorflow is broken"):
         run(process)
 
 
-def test_a_child_that_dies_at_work_is_told_and_replaced(make_process):
+def test_a_worker_that_fails_in_a_job_is_replaced(make_process):
     process = make_process(
         """
         def main():
@@ -147,11 +146,11 @@ def test_a_child_that_dies_at_work_is_told_and_replaced(make_process):
     for _ in range(2):
         with pytest.raises(KindsightError, match=r"(?s)job 'run'.*exit code 3.*out of luck"):
             run(process)
-        assert process._worker is None
+        assert process.pid is None
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no such signal")
-def test_a_killed_child_is_named_with_its_signal(make_process):
+def test_a_killed_worker_is_reported_with_its_signal(make_process):
     process = make_process(
         "def main():\n answer(versions={})\n for job in jobs(): os.kill(os.getpid(), 9)"
     )
@@ -159,7 +158,7 @@ def test_a_killed_child_is_named_with_its_signal(make_process):
         run(process)
 
 
-def test_a_child_that_hangs_is_ended(make_process):
+def test_a_worker_that_hangs_is_killed(make_process):
     process = make_process(
         """
         def main():
@@ -171,14 +170,14 @@ def test_a_child_that_hangs_is_ended(make_process):
         """
     )
     process.build("a", (1, 1), tflite="a", keras="b")
-    pid = process._worker.pid
+    pid = process.pid
     process.timeout = 0.2
     with pytest.raises(KindsightError, match=r"job 'run'.*within 0\.2 seconds"):
         run(process)
     assert not is_alive(pid)
 
 
-def test_an_unknown_error_in_the_child_names_its_type(make_process):
+def test_an_unknown_error_is_reported_with_its_type(make_process):
     process = make_process(
         """
         def main():
@@ -189,10 +188,10 @@ def test_an_unknown_error_in_the_child_names_its_type(make_process):
     )
     with pytest.raises(KindsightError, match="OddError: m"):
         run(process)
-    assert process._worker is not None
+    assert process.pid is not None
 
 
-def test_the_child_does_not_inherit_what_would_break_it(make_process, monkeypatch, tmp_path):
+def test_harmful_environment_variables_are_not_inherited(make_process, monkeypatch, tmp_path):
     monkeypatch.setenv("PYTHONWARNINGS", "error")
     monkeypatch.setenv("PYTHONINSPECT", "1")
     monkeypatch.setenv("KERAS_BACKEND", "jax")
@@ -204,9 +203,9 @@ def test_the_child_does_not_inherit_what_would_break_it(make_process, monkeypatc
         """
         import numpy
         def main():
-            kept = {name: os.environ.get(name, "unset") for name in (
+            found = {name: os.environ.get(name, "unset") for name in (
                 "PYTHONWARNINGS", "PYTHONINSPECT", "KERAS_BACKEND", "TF_ENABLE_ONEDNN_OPTS")}
-            answer(versions=kept)
+            answer(versions=found)
             for job in jobs():
                 answer(width=1)
         """
@@ -220,23 +219,23 @@ def test_the_child_does_not_inherit_what_would_break_it(make_process, monkeypatc
     }
 
 
-def test_the_users_onednn_setting_wins(monkeypatch):
+def test_the_users_onednn_setting_takes_precedence(monkeypatch):
     monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", "0")
     assert worker_environment()["TF_ENABLE_ONEDNN_OPTS"] == "0"
 
 
-def test_closing_ends_the_child(make_process):
+def test_closing_ends_the_worker(make_process):
     process = make_process("def main():\n answer(versions={})\n for job in jobs(): pass")
     with process.start():
-        pid = process._worker.pid
+        pid = process.pid
         assert is_alive(pid)
     assert not is_alive(pid)
 
 
-def test_the_real_child_ends_with_its_killed_parent():
+def test_the_worker_ends_with_its_killed_parent():
     code = (
         "import sys, time; from kindsight.models.worker.process import KerasProcess; "
-        "process = KerasProcess().start(); print(process._worker.pid, flush=True); time.sleep(600)"
+        "process = KerasProcess().start(); print(process.pid, flush=True); time.sleep(600)"
     )
     parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     pid = int(parent.stdout.readline())
@@ -248,13 +247,13 @@ def test_the_real_child_ends_with_its_killed_parent():
 
 
 @pytest.mark.parametrize("second", [KeyboardInterrupt, KindsightError])
-def test_a_second_ctrl_c_while_the_child_stops_is_known(make_process, monkeypatch, second):
+def test_a_second_ctrl_c_is_recorded(make_process, monkeypatch, second):
     process = make_process(
         "def main():\n answer(versions={})\n for job in jobs(): print('{}', flush=True)"
     )
     received = []
 
-    def hear(news):
+    def on_message(message):
         def receive(job, timeout):
             received.append(job)
             raise second
@@ -263,18 +262,18 @@ def test_a_second_ctrl_c_while_the_child_stops_is_known(make_process, monkeypatc
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        process.run_job(hear, job="tune")
+        process.run_job(on_message, job="tune")
     assert received == ["tune"] and process.interrupted_twice == (second is KeyboardInterrupt)
     assert process._worker is None
 
 
-def test_a_process_that_cannot_start_is_told(monkeypatch):
+def test_a_process_that_cannot_start(monkeypatch):
     monkeypatch.setattr(sys, "executable", "/nowhere/python")
     with pytest.raises(KindsightError, match="/nowhere/python"):
         WorkerProcess("stand_in", {})
 
 
-# Practice, and leaving ---------------------------------------------------------------------------
+# Background jobs --------------------------------------------------------------------------------
 
 JOBS = """
     import pathlib
@@ -303,37 +302,37 @@ def job(process):
     return process.run_job(job="run", model="real")
 
 
-def test_what_is_run_ahead_comes_before_the_real_thing(logged):
-    process, seen = logged
-    process.run_ahead("practice", lambda: np.zeros((1, 2, 2, 3), np.uint8))
-    assert wait_until(lambda: seen() == ["ahead"])
+def test_background_job_runs_before_a_later_job(logged):
+    process, jobs_run = logged
+    process.run_ahead("backbone", lambda: np.zeros((1, 2, 2, 3), np.uint8))
+    assert wait_until(lambda: jobs_run() == ["ahead"])
     assert job(process)["width"] == 1
-    assert seen() == ["ahead", "run"]
+    assert jobs_run() == ["ahead", "run"]
 
 
-def test_who_asks_for_something_ahead_waits_for_nothing(logged):
-    process, seen = logged
-    process.load_ahead("slow-5")
-    assert wait_until(lambda: seen() == ["load"])
-    process.run_ahead("practice", lambda: np.zeros((1, 2, 2, 3), np.uint8))
-    assert seen() == ["load"] and process._lock.locked()  # that is still being loaded
-    assert wait_until(lambda: seen() == ["load", "ahead"])
+def test_background_job_returns_at_once(logged):
+    process, jobs_run = logged
+    process.load_ahead("slow-1")
+    assert wait_until(lambda: jobs_run() == ["load"])
+    process.run_ahead("backbone", lambda: np.zeros((1, 2, 2, 3), np.uint8))
+    assert jobs_run() == ["load"] and process._lock.locked()  # it is still loading
+    assert wait_until(lambda: jobs_run() == ["load", "ahead"])
 
 
-def test_after_the_end_nothing_is_run_ahead(logged, monkeypatch):
-    process, seen = logged
+def test_no_background_job_after_the_end(logged, monkeypatch):
+    process, jobs_run = logged
     real, gate = process._run, threading.Event()
     monkeypatch.setattr(process, "_run", lambda *job: (gate.wait(30), real(*job))[1])
-    process.run_ahead("practice", lambda: np.zeros((1, 2, 2, 3), np.uint8))
+    process.run_ahead("backbone", lambda: np.zeros((1, 2, 2, 3), np.uint8))
     child = process._worker
     process.close(kill=True)
     gate.set()
     time.sleep(0.3)
-    assert seen() == [] and process._worker is None
+    assert jobs_run() == [] and process._worker is None
     assert not is_alive(child._process.pid)
 
 
-def test_who_is_dismissed_goes_while_another_may_come(logged):
+def test_closing_in_the_background(logged):
     process, _ = logged
     job(process)
     old = process._worker
@@ -343,4 +342,4 @@ def test_who_is_dismissed_goes_while_another_may_come(logged):
     assert job(process)["width"] == 1 and process._worker is not old
     process.close()
     assert not is_alive(old._process.pid)
-    process.close_in_background()  # nobody is there
+    process.close_in_background()  # nothing to close

@@ -37,9 +37,8 @@ def make_model(size=(40, 48), kind="functional"):
     return keras.Model(pixels, x, name="own")
 
 
-@pytest.mark.parametrize("kind", ["functional", "sequential"])
-@pytest.mark.parametrize("size", [(40, 48), None])
-def test_own_model_gives_features_of_its_stages(tmp_path, keras_process, kind, size):
+@pytest.mark.parametrize(("kind", "size"), [("functional", None), ("sequential", (40, 48))])
+def test_features_are_statistics_of_the_stages(tmp_path, keras_process, kind, size):
     import keras
 
     model = make_model(size, kind)
@@ -48,7 +47,7 @@ def test_own_model_gives_features_of_its_stages(tmp_path, keras_process, kind, s
     backbone = get_backbone(str(file))
     assert (backbone.name, backbone.size) == ("my network", size or (224, 224))
     files = ensure_backbone(str(file), (40, 48), tmp_path / "cache", process=keras_process)
-    # "two" (5 x 6) ends a stage; "three" (3 x 3) gives the last maps, before the global mean.
+    # "two" (5 x 6) ends a stage; "three" (3 x 3) has the last maps, before the global pooling.
     assert files.layout.names == (
         *(f"two_{statistic}" for statistic in Stage("two", 6).statistics),
         "top_mean",
@@ -75,13 +74,13 @@ def test_own_model_gives_features_of_its_stages(tmp_path, keras_process, kind, s
     np.testing.assert_allclose(got, expected, atol=1e-5 * np.abs(expected).max())
 
 
-def test_fixed_size_is_kept(tmp_path):
+def test_fixed_size_is_checked(tmp_path):
     make_model().save(tmp_path / "own.keras")
-    with pytest.raises(SettingsError, match=r"takes images of 40 x 48 pixels alone"):
+    with pytest.raises(SettingsError, match=r"accepts images of 40 x 48 pixels only"):
         get_backbone(str(tmp_path / "own.keras")).check_size((48, 40))
 
 
-def test_code_in_a_file_is_refused(tmp_path):
+def test_code_in_a_file_is_rejected(tmp_path):
     import keras
 
     @keras.saving.register_keras_serializable("mine")
@@ -92,11 +91,11 @@ def test_code_in_a_file_is_refused(tmp_path):
     for layer, name in ((Odd(), "Odd"), (keras.layers.Lambda(lambda x: x), "Lambda")):
         pixels = keras.Input((32, 32, 3))
         keras.Model(pixels, layer(keras.layers.Conv2D(2, 3)(pixels))).save(tmp_path / "odd.keras")
-        with pytest.raises(WeightsError, match=f"made of Keras's own layers.*Received: .*{name}"):
+        with pytest.raises(WeightsError, match=f"not Keras's own and could run code: .*{name}"):
             get_backbone(str(tmp_path / "odd.keras"))
 
 
-def test_other_inputs_are_refused(tmp_path):
+def test_other_inputs_are_rejected(tmp_path):
     import keras
 
     for shape in ((32, 32, 1), (10,)):
@@ -105,30 +104,30 @@ def test_other_inputs_are_refused(tmp_path):
             get_backbone(str(tmp_path / "m.keras"))
 
 
-def test_model_without_maps_is_refused(tmp_path, keras_process):
+def test_model_without_maps_is_rejected(tmp_path, keras_process):
     import keras
 
     keras.Sequential([keras.Input((32, 32, 3)), keras.layers.Flatten()]).save(tmp_path / "m.keras")
-    with pytest.raises(WeightsError, match="maps over space"):
+    with pytest.raises(WeightsError, match="no layer with feature maps"):
         ensure_backbone(str(tmp_path / "m.keras"), (32, 32), tmp_path, process=keras_process)
 
 
 @pytest.mark.parametrize("config", [b"", b"{", b"[]", b'{"config": 3}', b'{"config": {}}'])
-def test_damaged_files_are_refused(tmp_path, config):
+def test_damaged_files_are_rejected(tmp_path, config):
     path = tmp_path / "m.keras"
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("config.json", config)
-    with pytest.raises(WeightsError, match=r"m\.keras: A model must"):
+    with pytest.raises(WeightsError, match=r"m\.keras (is damaged|must)"):
         get_backbone(str(path))
     path.write_bytes(b"no archive")
-    with pytest.raises(WeightsError, match="must be a whole"):
+    with pytest.raises(WeightsError, match="is damaged"):
         get_backbone(str(path))
     path.unlink()
-    with pytest.raises(WeightsError, match="must be there"):
+    with pytest.raises(WeightsError, match="cannot be read"):
         get_backbone(str(path))
 
 
-def test_nesting_without_end_is_refused(tmp_path):
+def test_deep_nesting_is_rejected(tmp_path):
     config = {"config": {}}
     for _ in range(100):
         config = {"config": config}

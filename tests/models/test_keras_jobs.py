@@ -1,4 +1,4 @@
-"""A frozen network that was run ahead: known where it is in the file, and only there."""
+"""Jobs of the Keras worker: a backbone run ahead is reused if the classifier contains it."""
 
 import threading
 
@@ -23,7 +23,7 @@ def backbone():
 
 @pytest.fixture
 def files(tmp_path):
-    """A backbone's file, and that of a classifier made of it."""
+    """The file of a backbone, and of a classifier with it."""
     from kindsight.models.formats.assemble import write_keras
 
     model = backbone()
@@ -44,25 +44,25 @@ def some_pixels(count=11, seed=0):
 
 
 class Spy(Backbone):
-    """Answers with features of its own making, to be told from those that are run now."""
+    """Returns features that differ from those computed now."""
 
     def run(self, pixels):
         super().run(pixels)
         self._features = self._features + 100
 
 
-def test_what_was_run_ahead_is_not_run_again(files):
+def test_features_computed_ahead_are_reused(files):
     frozen, pixels, written = Spy("a", load(files[0])), some_pixels(), load(files[1])
     plain, logits = predict(written, pixels)
     frozen.run(pixels)
     features, again = predict(written, pixels, frozen.features(pixels, written))
     np.testing.assert_allclose(features, plain + 100, rtol=1e-6)
-    # The head that is run is the file's own.
+    # The head is the file's own.
     kernel = written.layers[-1].get_weights()[0]
     np.testing.assert_allclose(again, logits + 100 * kernel.sum(0), rtol=1e-5)
 
 
-def test_other_images_are_run_now(files):
+def test_features_of_other_images_are_not_reused(files):
     frozen, written = Spy("a", load(files[0])), load(files[1])
     for before in (None, some_pixels(3, seed=1), some_pixels(4)):
         if before is not None:
@@ -71,7 +71,7 @@ def test_other_images_are_run_now(files):
 
 
 @pytest.mark.parametrize("change", ["number", "setting", "input"])
-def test_another_network_in_the_file_is_run_now(files, change):
+def test_features_of_another_network_are_not_reused(files, change):
     import keras
 
     model = load(files[0])
@@ -81,7 +81,7 @@ def test_another_network_in_the_file_is_run_now(files, change):
         model.get_layer("conv").set_weights([kernel, bias])
     elif change == "setting":
         model.get_layer("relu").max_value = 5.0
-    else:  # the same layers, put together in another order
+    else:  # the same layers, connected in another order
         pixels = keras.Input((*SIZE, 3), name="pixels")
         maps = model.get_layer("conv")(keras.layers.ReLU(6.0, name="relu")(pixels))
         parts = [keras.ops.max(maps, axis=(1, 2)), keras.layers.GlobalAveragePooling2D()(maps)]
@@ -91,7 +91,7 @@ def test_another_network_in_the_file_is_run_now(files, change):
     assert not frozen.is_in(written) and frozen.features(pixels, written) is None
 
 
-def test_where_features_are_inside_a_layer_logits_stand_for_them(files):
+def test_features_inside_a_layer_are_replaced_by_logits(files):
     import keras
 
     pixels = keras.Input((*SIZE, 3))
@@ -101,7 +101,7 @@ def test_where_features_are_inside_a_layer_logits_stand_for_them(files):
     np.testing.assert_allclose(logits, predict(load(files[1]), some_pixels())[1], rtol=1e-5)
 
 
-def test_the_process_runs_ahead(keras_process, files):
+def test_the_worker_runs_ahead(keras_process, files):
     pixels = some_pixels()
     plain = keras_process.run(files[1], pixels)
     assert not keras_process.ran_ahead
@@ -116,7 +116,7 @@ def test_the_process_runs_ahead(keras_process, files):
 
 
 def wait_for(process):
-    """Wait for what is done ahead: a job that comes before it has begun takes its place."""
+    """Wait for background jobs: a job that comes before one has begun replaces it."""
     for thread in threading.enumerate():
         if thread.name == "kindsight-background-job":
             thread.join(120)
