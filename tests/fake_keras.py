@@ -1,7 +1,7 @@
-"""A stand-in for the process with Keras: it takes the answers from the LiteRT file.
+"""A fake Keras worker process that takes its logits from the LiteRT file.
 
-Starting Keras takes seconds. Where a test is not about Keras, the check that the two written
-networks agree may run on this; `offset` makes them disagree.
+Starting Keras takes seconds. Tests that are not about Keras check the parity of the two written
+networks with this; `offset` makes the networks disagree.
 """
 
 from __future__ import annotations
@@ -16,14 +16,13 @@ from kindsight.models.runtime import Interpreter
 
 
 def use_fake_keras(patch):
-    """Put the stand-in in Keras's place, and do not record its results in the shared cache."""
+    """Replace Keras by the fake, and do not record its results in the shared cache."""
     patch.setattr("kindsight.training.frozen.settings.KerasProcess", FakeKeras)
     patch.setattr("kindsight.training.frozen.fitted.record_verified", lambda *_: None)
 
 
 class FakeKeras:
     offset = 0.0
-    ran_ahead = False
 
     def __enter__(self):
         return self
@@ -46,16 +45,16 @@ class FakeKeras:
         return None
 
     def build(self, *_, **__):
-        raise AssertionError("the backbone must be built before")
+        raise AssertionError("a test with the fake must not build a backbone")
 
     def run(self, model, pixels):
         assert Path(model).is_file() and Path(model).suffix == ".keras"
-        beside = Path(model).with_name(TFLITE_FILE)
-        # It is written while Keras, the real one, loads its own.
+        tflite = Path(model).with_name(TFLITE_FILE)
+        # It is written while the real Keras would load the model.
         end = time.monotonic() + 20
-        while not beside.exists() and time.monotonic() < end:
+        while not tflite.exists() and time.monotonic() < end:
             time.sleep(0.005)
-        network = Interpreter(beside)
+        network = Interpreter(tflite)
         logits = np.stack([network(image) for image in pixels])
         logits[:, 0] += self.offset
         return logits, logits

@@ -1,4 +1,4 @@
-"""What the tests of models share: one built backbone, and one process with Keras."""
+"""One built backbone and one Keras worker process for all tests of models."""
 
 import pytest
 
@@ -16,7 +16,7 @@ def keras_process():
 
 @pytest.fixture(scope="session")
 def built(keras_process, tmp_path_factory):
-    """Lite0 for small images, higher than wide so that the two cannot be mistaken."""
+    """Lite0 for small images, whose height and width differ."""
     cache = tmp_path_factory.mktemp("cache")
     return ensure_backbone("efficientnet-lite0", SMALL, cache, process=keras_process)
 

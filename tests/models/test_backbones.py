@@ -96,7 +96,7 @@ def test_layout_round_trip():
     ],
 )
 def test_invalid_layouts_are_rejected(data):
-    with pytest.raises(WeightsError, match="[Bb]lock"):
+    with pytest.raises(WeightsError, match=r"[Bb]lock"):
         FeatureLayout.from_dict(data)
 
 

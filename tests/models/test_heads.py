@@ -122,7 +122,7 @@ def test_ensemble_sums_logits_of_separate_features():
 
 @pytest.mark.parametrize("heads", [(), (linear(),), (linear(), linear(classes=2)), (linear(), 3)])
 def test_invalid_ensembles_are_rejected(heads):
-    with pytest.raises(WeightsError, match="two or more, for the same classes"):
+    with pytest.raises(WeightsError, match="two or more heads, for the same classes"):
         EnsembleHead(heads)
 
 

@@ -104,15 +104,11 @@ def test_features_inside_a_layer_are_replaced_by_logits(files):
 def test_the_worker_runs_ahead(keras_process, files):
     pixels = some_pixels()
     plain = keras_process.run(files[1], pixels)
-    assert not keras_process.ran_ahead
     keras_process.load_ahead(files[0])
     keras_process.run_ahead(files[0], lambda: pixels)
     wait_for(keras_process)
     for one, other in zip(keras_process.run(files[1], pixels), plain, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-5)
-    assert keras_process.ran_ahead
-    keras_process.run(files[1], pixels[:5])
-    assert not keras_process.ran_ahead
 
 
 def wait_for(process):

@@ -82,7 +82,7 @@ def _run(job: Mapping[str, Any], connection: object) -> dict[str, Any]:
     known = None if _backbone is None else _backbone.features(pixels, model)
     features, logits = predict(model, pixels, known)
     np.savez(job["out"], features=features, logits=logits)
-    return {"images": len(pixels), "ahead": known is not None}
+    return {}
 
 
 def predict(
@@ -136,7 +136,7 @@ def _ahead(job: Mapping[str, Any], connection: object) -> dict[str, Any]:
     assert _backbone is not None
     pixels = np.load(job["pixels"], allow_pickle=False)
     _backbone.run(pixels)
-    return {"images": len(pixels)}
+    return {}
 
 
 class Backbone:

@@ -155,19 +155,19 @@ def build_feature_model(backbone: Backbone, network: Any) -> tuple[Any, FeatureL
 
     ops = keras.ops
     stages, layout = network_layout(backbone, network)
-    parts = []
+    statistics = []
     for stage in stages:
         values = output_of(network, stage.layer)
-        parts += [
+        statistics += [
             ops.mean(values, axis=(1, 2)),
             ops.max(values, axis=(1, 2)),
             _deviation(values, (1, 2)),
         ]
         if PROFILES[0] in stage.statistics:
             for other in (2, 1):  # the axis over which rows, and columns, are averaged
-                parts += _profile(ops.mean(values, axis=other))
-    parts.append(keras.layers.GlobalAveragePooling2D(name=TOP)(network.output))
-    features = keras.layers.Concatenate(name="features")(parts)
+                statistics += _profile(ops.mean(values, axis=other))
+    statistics.append(keras.layers.GlobalAveragePooling2D(name=TOP)(network.output))
+    features = keras.layers.Concatenate(name="features")(statistics)
     return keras.Model(network.input, features, name=f"{network.name}_features"), layout
 
 

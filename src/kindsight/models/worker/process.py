@@ -31,16 +31,10 @@ class KerasProcess(WorkerClient):
         Most seconds that one job may take, or that may pass between two of its messages.
     module : str, optional
         The module whose ``main`` the worker runs, where it has more jobs than these.
-
-    Attributes
-    ----------
-    ran_ahead : bool
-        Whether the last :meth:`run` reused features computed by :meth:`run_ahead`.
     """
 
     def __init__(self, timeout: float = 600.0, *, module: str | None = None) -> None:
         super().__init__(timeout, module or _MODULE)
-        self.ran_ahead = False
 
     def load_ahead(self, model: Path) -> None:
         """Load a backbone's Keras file for :meth:`run_ahead`, in the background."""
@@ -134,9 +128,8 @@ class KerasProcess(WorkerClient):
             )
         with pixels_file(pixels) as file:
             out = file.with_name("out.npz")
-            result = self.run_job(
+            self.run_job(
                 job="run", model=str(Path(model).resolve()), pixels=str(file), out=str(out)
             )
-            self.ran_ahead = bool(result.get("ahead"))
             with np.load(out, allow_pickle=False) as arrays:
                 return arrays["features"], arrays["logits"]
