@@ -32,7 +32,7 @@ def test_errors_and_uncertain_predictions():
         ["cat", "dog"],
     )
     assert describe_results(found) == [
-        "2 images are misclassified, most often dog predicted as cat "
+        "2 of 6 images misclassified, most often dog predicted as cat "
         "(2 times, 50.0% of the class).",
         "Confidence is below 80% for 2 images: accuracy 50.0% on these, 75.0% on the other 4.",
     ]
@@ -41,7 +41,7 @@ def test_errors_and_uncertain_predictions():
 def test_a_single_error():
     found = result([[0.9, 0.1], [0.6, 0.4]], [0, 1], ["cat", "dog"])
     assert describe_results(found) == [
-        "1 image is misclassified: dog predicted as cat.",
+        "1 of 2 images misclassified: dog predicted as cat.",
         "Confidence is below 80% for 1 image: accuracy 0% on it, 100% on the other 1.",
     ]
 
@@ -51,7 +51,7 @@ def test_class_with_the_lowest_recall():
     found = result(eye[[0, 0, 1, 2, 0, 1]], [0, 0, 1, 2, 2, 2], ["a", "b", "c"])
     # Wilson's interval of 1 of 3 is 6.1% to 79.2%.
     assert describe_results(found) == [
-        "2 images are misclassified, each pair of classes once; for example c predicted as a.",
+        "2 of 6 images misclassified, each pair of classes once; for example c predicted as a.",
         "Lowest recall: c, 33.3% of 3 images (95% CI 6.1\u201379.2%).",
         "Confidence is at least 80% for every image.",
     ]

@@ -105,7 +105,7 @@ def _describe_errors(evaluation: Evaluation) -> str:
             f"of up to {ceiling} on new images cannot be ruled out."
         )
     label, prediction, count, fraction = top_confusions(evaluation, 1)[0]
-    start = f"{amount(wrong, 'image is', 'images are')} misclassified"
+    start = f"{wrong:,} of {amount(evaluation.images, 'image')} misclassified"
     confusion = f"{elide(label, 60)} predicted as {elide(prediction, 60)}"
     if wrong == 1:
         return f"{start}: {confusion}."
