@@ -44,25 +44,18 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 
 def always_alone(fresh: bool) -> None:
     """Let fine-tuning keep its network, alone; `fresh`: its upper part learns from new views."""
-    from kindsight.training.fine_tuning import (
-        images as tune_images,
-    )
-    from kindsight.training.fine_tuning import (
-        plan as tune_plan,
-    )
-    from kindsight.training.fine_tuning import (
-        train as fine_tuning,
-    )
+    from kindsight.training.fine_tuning import images, job_settings
+    from kindsight.training.fine_tuning import train as fine_tuning
 
-    fine_tuning.is_better = lambda *told: True
-    tune_plan.SHARES = (1.0,)
-    full = tune_plan.full_phases
+    fine_tuning.is_clearly_better = lambda *_: True
+    job_settings.MARGIN = 1.0  # no ensemble
+    phases = images.full_phases
 
     def upper(stages: Sequence[str], policy: Any) -> list[Any]:
-        first, _ = full(stages, policy)
-        return [dataclasses.replace(first, epochs=tune_plan.EPOCHS)]
+        first, _ = phases(stages, policy)
+        return [dataclasses.replace(first, epochs=images.EPOCHS)]
 
-    tune_images.full_phases = upper if fresh else full
+    images.full_phases = upper if fresh else phases
 
 
 def fit(dataset: Any, train: Any, test: Any, seed: int, fresh: bool, cache: str) -> dict[str, Any]:
@@ -80,7 +73,7 @@ def fit(dataset: Any, train: Any, test: Any, seed: int, fresh: bool, cache: str)
     return {
         "accuracy": float((shares.argmax(1) == right).mean()),
         "log_loss": float(-np.log(told).mean()),
-        "seconds": tuning.seconds["training"] + tuning.seconds.get("views", 0.0),
+        "seconds": tuning.seconds["training"] + tuning.seconds.get("activations", 0.0),
         "words": tuning.description,
     }
 

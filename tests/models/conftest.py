@@ -15,10 +15,9 @@ def keras_process():
 
 
 @pytest.fixture(scope="session")
-def built(keras_process, tmp_path_factory):
+def built(keras_process, machine_cache):
     """Lite0 for small images, whose height and width differ."""
-    cache = tmp_path_factory.mktemp("cache")
-    return ensure_backbone("efficientnet-lite0", SMALL, cache, process=keras_process)
+    return ensure_backbone("efficientnet-lite0", SMALL, machine_cache, process=keras_process)
 
 
 @pytest.fixture(scope="session")

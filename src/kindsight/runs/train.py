@@ -29,7 +29,7 @@ from kindsight.training.common import Progress
 from kindsight.training.engine.callbacks import CallbackList, TrainingCallback
 from kindsight.training.engine.logs import open_logs
 from kindsight.training.engine.mlflow import check_mlflow
-from kindsight.training.fine_tuning.settings import LEAST_VALIDATION
+from kindsight.training.fine_tuning.settings import MIN_VALIDATION_IMAGES
 from kindsight.training.protocols import FittedModel, Prepared, Trainer
 from kindsight.training.trainer import prepare
 from kindsight.training.write_bundle import write_bundle
@@ -208,7 +208,7 @@ def _result(
     notes: tuple[str, ...],
 ) -> TrainResult:
     every = (*notes, *model.dataset.notes, *_crop_notes(model), *model.notes)
-    hint = model.can_be_fine_tuned and len(rows["validation"]) >= LEAST_VALIDATION
+    hint = model.can_be_fine_tuned and len(rows["validation"]) >= MIN_VALIDATION_IMAGES
     return TrainResult(
         run=folder,
         report=folder / "report.html",

@@ -1,4 +1,4 @@
-"""The result of fine-tuning, or of an attempt at it."""
+"""What fine-tuning did, for the terminal, the report and the bundle."""
 
 from __future__ import annotations
 
@@ -13,18 +13,19 @@ __all__ = ["FineTuningResult", "describe_seconds", "rejection_notes"]
 
 @dataclass(frozen=True)
 class FineTuningResult:
-    """What fine-tuning did, and whether its result was kept.
+    """What fine-tuning did, and whether its network was accepted.
 
     Parameters
     ----------
     accepted : bool
-        Whether the fine-tuned network is better than the frozen head.
+        Whether the fine-tuned network replaced the frozen head.
     description : str
-        What was chosen: the cut, views, epochs, and why not kept where it was not.
+        The choices made (cut, copies, epochs, learning rate), or why it was not accepted.
     seconds : dict of str to float
-        Where the time went: views, training, judging.
+        Seconds by stage.
     accuracy_before, accuracy_after : float
-        The validation accuracy of both; nan where there was none to compare.
+        Validation accuracy of the frozen head and of the network, 0-1; NaN where nothing was
+        fine-tuned.
     history : History
         The epochs.
     """
@@ -37,26 +38,24 @@ class FineTuningResult:
     history: History = field(default_factory=History)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return it as JSON can hold it."""
-        accuracies = (
-            None if math.isnan(value) else value
-            for value in (self.accuracy_before, self.accuracy_after)
-        )
+        """Return everything but the history, ready for JSON (NaN becomes None)."""
+        before, after = self.accuracy_before, self.accuracy_after
         return {
             "accepted": self.accepted,
             "description": self.description,
             "seconds": self.seconds,
-            **dict(zip(("accuracy_before", "accuracy_after"), accuracies, strict=True)),
+            "accuracy_before": None if math.isnan(before) else before,
+            "accuracy_after": None if math.isnan(after) else after,
         }
 
 
 def describe_seconds(seconds: dict[str, float]) -> str:
-    """Say where the time of a fine-tuning went."""
+    """Return the seconds of each stage in a line: ``"flips 2 s, training 60 s"``."""
     return ", ".join(f"{name} {value:.0f} s" for name, value in seconds.items())
 
 
-def rejection_notes(fine_tuning: FineTuningResult | None) -> tuple[str, ...]:
-    """Return the note on a fine-tuning whose result was not accepted; empty otherwise."""
-    if fine_tuning is None or fine_tuning.accepted:
+def rejection_notes(result: FineTuningResult | None) -> tuple[str, ...]:
+    """Return a run's note about fine-tuning that was not accepted; empty where it was."""
+    if result is None or result.accepted:
         return ()
-    return (fine_tuning.description[0].upper() + fine_tuning.description[1:],)
+    return (result.description[0].upper() + result.description[1:],)

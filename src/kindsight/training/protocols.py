@@ -155,7 +155,7 @@ class FittedModel(Protocol):
 
     @property
     def fine_tuning(self) -> FineTuningResult | None:
-        """The result of fine-fine_tuning; None where it was not tried."""
+        """The result of fine-tuning; None where it was not tried."""
 
     @property
     def rows(self) -> Rows:

@@ -15,9 +15,9 @@ from kindsight.dataset import ImageDataset
 from kindsight.models.backbones.table import BACKBONES
 from kindsight.models.networks.small_cnn import LayerRow
 from kindsight.models.worker.process import KerasProcess
+from kindsight.training.budget.prepared import prepare_backbone
 from kindsight.training.common import Progress
 from kindsight.training.engine.learning_rate_finder import RateSweep
-from kindsight.training.fine_tuning.prepared import prepare_backbone
 from kindsight.training.frozen.settings import FrozenTrainer
 from kindsight.training.network.fit import NetworkImages, network_layers, prepare_network
 from kindsight.training.network.settings import NETWORKS, NetworkTrainer

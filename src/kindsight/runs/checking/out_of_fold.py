@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-from numpy.typing import NDArray
-from threadpoolctl import threadpool_limits
 
 from kindsight.cache.folder import Cache
 from kindsight.checks import CheckContext, OutOfFoldPredictions, RowFeatures
@@ -15,36 +13,14 @@ from kindsight.checks.measurement_cache import MeasuringObserver
 from kindsight.dataset import ImageDataset
 from kindsight.dataset.splits.folds import fold_indices
 from kindsight.dataset.splits.groups import connected_components
-from kindsight.evaluation import fit_temperature, to_probabilities
 from kindsight.models.backbones.layout import FeatureLayout
 from kindsight.runs.checking.settings import CheckSettings
-from kindsight.training.frozen.candidates import (
-    CHOICE_TOLERANCE,
-    FIRST_STRENGTHS,
-    Candidate,
-    Task,
-    cost_of,
-    try_candidate,
-    walk_strengths,
-)
-from kindsight.training.frozen.projection import WeighedFeatures
-from kindsight.training.frozen.select_head import (
-    BLOCKS,
-    CHOICE_IMAGES,
-    COMPONENTS,
-    FOLDS,
-    THREADED_IMAGES,
-    block_choices,
-    column_weights,
-    generator,
-)
+from kindsight.training.frozen.select_head import FOLDS, predict_out_of_fold
 from kindsight.training.frozen.settings import FrozenTrainer
-from kindsight.training.frozen.softmax import fit_softmax
 
 __all__ = [
     "add_features",
     "compute_features_and_measurements",
-    "out_of_fold",
     "out_of_fold_predictions",
 ]
 
@@ -151,68 +127,5 @@ def out_of_fold_predictions(
     folds = fold_indices(targets, groups, FOLDS, seed, digests)
     vectors = features.vectors[labelled]
     return OutOfFoldPredictions(
-        rows, out_of_fold(vectors, targets, k, layout, folds=folds, seed=seed)
+        rows, predict_out_of_fold(vectors, targets, k, layout, folds=folds, seed=seed)
     )
-
-
-def out_of_fold(
-    features: NDArray[np.float32],
-    targets: NDArray[np.int64],
-    classes: int,
-    layout: FeatureLayout,
-    *,
-    folds: NDArray[np.int64],
-    seed: int = 0,
-) -> NDArray[np.float64]:
-    """Return the probabilities of each image by a linear head that was trained on other folds.
-
-    RBF heads find label errors no better and are slower. The L2 strength has the lowest
-    cross-validated log loss: a weaker one, as trained classifiers use, would fit wrong labels.
-
-    Parameters
-    ----------
-    features : float32 array (n, width)
-    targets : int64 array (n,)
-        0 to classes - 1.
-    classes : int
-        Number of classes, at least 2.
-    layout : FeatureLayout
-        Columns of the features by layer.
-    folds : int64 array (n,)
-        Fold of each image. Duplicates must be in one fold.
-    seed : int
-        Seed of the sample and of the random directions.
-
-    Returns
-    -------
-    float64 array (n, classes)
-        Calibrated by temperature scaling; rows sum to 1.
-    """
-    limit = 1 if len(targets) < THREADED_IMAGES else None
-    with threadpool_limits(limit, user_api="blas"):
-        rows = np.sort(generator(seed, 1).permutation(len(targets))[:CHOICE_IMAGES])
-        weights = np.ones(len(rows), np.float32)
-        task = Task(targets[rows], classes, folds[rows], weights)
-        tried: list[Candidate] = []
-        names = block_choices(layout)
-        weightings = [column_weights(layout, *BLOCKS[blocks]) for blocks in names]
-        weighed = WeighedFeatures(
-            features[rows], weightings, COMPONENTS, lambda: generator(seed, 2)
-        )
-        for number, blocks in enumerate(names):
-            columns = weighed.components(number)
-            first = try_candidate(task, columns, "linear", blocks, FIRST_STRENGTHS["linear"])
-            tried += [first, *walk_strengths(task, columns, "linear", blocks, first)]
-        best = min(tried, key=cost_of)
-        whole = Task(targets, classes, folds, np.ones(len(targets), np.float32))
-        components = weighed.projection(names.index(best.blocks)).apply(features)
-        fit = fit_softmax(
-            components,
-            targets,
-            classes,
-            whole.fold_weights,
-            best.strength / len(components),
-            tolerance=CHOICE_TOLERANCE,
-        )
-        logits = whole.out_of_fold(components, fit)
-        return to_probabilities(logits, fit_temperature(logits, targets)).astype(np.float64)

@@ -1,1 +1,1 @@
-"""TODO: say what kindsight.training.budget is."""
+"""Fine-tuning within a time budget: what fits, and the run."""

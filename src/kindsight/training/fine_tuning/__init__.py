@@ -1,1 +1,1 @@
-"""TODO: say what kindsight.training.fine_tuning is."""
+"""Fine-tuning of a backbone from a fitted frozen head."""

@@ -1,9 +1,8 @@
-"""The images of a fine-tuning: they themselves, or views of them at a cut chosen by the way."""
+"""What fine-tuning trains on: whole images, or cached activations of augmented copies at a cut."""
 
 from __future__ import annotations
 
-import shutil
-import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,7 +14,6 @@ from kindsight.cache.folder import Cache
 from kindsight.dataset.reading.image_cache import CachedImages
 from kindsight.models.networks.fine_tuned import stages_of
 from kindsight.models.networks.frozen_base import CutCandidate, ensure_frozen_base
-from kindsight.models.steps.compute_dtype import choose_compute_dtype
 from kindsight.training.activation_cache import (
     ActivationFile,
     CachedActivations,
@@ -23,137 +21,154 @@ from kindsight.training.activation_cache import (
     bytes_per_copy,
     cache_activations,
 )
-from kindsight.training.fine_tuning.cut import CutChoice, choose_cut
-from kindsight.training.fine_tuning.plan import full_phases, light_phases
-from kindsight.training.fine_tuning.tta import flips_in_words
-from kindsight.training.fine_tuning.work import FineTuning
+from kindsight.training.engine.plan import Phase
+from kindsight.training.fine_tuning.learning_rate import LEARNING_RATES
+from kindsight.training.fine_tuning.state import FineTuningState
+from kindsight.training.fine_tuning.tta import describe_flips
 
-__all__ = ["TuneImages", "pixels_to_tune", "views_to_tune"]
+__all__ = [
+    "AUGMENTATION",
+    "MAX_COPIES",
+    "TrainingImages",
+    "cached_activations",
+    "full_phases",
+    "whole_images",
+]
 
-# Most views of an image, with a budget.
-MOST_VIEWS = 11
-# What is done to a view besides flipping: what changes no class.
-MOVED = Augment(
+MAX_COPIES = 11
+"""Most cached copies of an image, beside itself."""
+
+AUGMENTATION = Augment(
     shift=0.05, scale=(0.93, 1.07), brightness=(0.9, 1.1), contrast=(0.9, 1.1), fill="reflect"
 )
-# The share of what the cache may keep, and the disk has, that views may take.
-VIEWS_DISK = 0.5
+"""Augmentation of copies besides flips: nothing that changes a class."""
+
+# Epochs without a budget; and of the layers above the cut alone, before all layers are trained.
+EPOCHS, FIRST_EPOCHS = 10, 2
+BATCH_SIZE = 32
 
 Rows = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class TuneImages:
-    """Where the images, or their views, are, and how they are learned from.
+class TrainingImages:
+    """Images or activations on disk, by their row indices in a file.
 
     Parameters
     ----------
-    places, val_places : array
-        int64 (images,) or (images, views): of what is learned from, and judged by.
-    val_views : array
-        int64 (images, flips): those of the latter, flipped in each of the job's ``"flips"``.
+    rows, val_rows : array
+        int64 (images,) or (images, copies): training and validation images.
+    val_flips : array
+        int64 (images, flips): the validation images in each of the job's ``"flips"``.
     job : dict
-        What the process with Keras is told of them.
-    said : str
-        In words.
-    views : CachedActivations, optional
-        Where they are views: to be closed when they are no longer needed.
+        The settings of the worker's job that depend on them.
+    description : str
+        For the summary.
+    cached : CachedActivations, optional
+        To be closed after training.
     """
 
-    places: Rows
-    val_places: Rows
-    val_views: Rows
+    rows: Rows
+    val_rows: Rows
+    val_flips: Rows
     job: dict[str, Any]
-    said: str
-    views: CachedActivations | None = None
+    description: str
+    cached: CachedActivations | None = None
 
 
-def pixels_to_tune(work: FineTuning, stored: CachedImages, flips: tuple[int, ...]) -> TuneImages:
-    """Take the images themselves."""
-    stages, asked = stages_of(work.fitted.files.layout), _asked(work, flips)
-    policy = replace(MOVED, horizontal_flip=1 in flips, vertical_flip=2 in flips)
+def whole_images(
+    state: FineTuningState, stored: CachedImages, flips: tuple[int, ...]
+) -> TrainingImages:
+    """Return the images themselves, augmented anew in each epoch."""
+    tta_flips = flips[: state.tta_flips]
+    policy = replace(AUGMENTATION, horizontal_flip=1 in flips, vertical_flip=2 in flips)
+    phases = full_phases(stages_of(state.fitted.files.layout), policy)
     job = {
-        "phases": [phase.to_dict() for phase in full_phases(stages, policy)],
+        "phases": [phase.to_dict() for phase in phases],
         "stage": None, "records": str(stored.file.resolve()), "base_features": 0, "shape": [],
-        "size": list(work.fitted.training.spec().size), "view_count": 0,
-        "flips": list(asked),
+        "size": list(state.fitted.training.spec().size), "copies": 0, "flips": list(tta_flips),
     }  # fmt: skip
-    places, said = stored.offsets, f"all layers, {flips_in_words(flips)}"
-    judged = places[work.validation]
-    views = np.repeat(judged[:, None], len(asked), 1)
-    return TuneImages(places[work.rows], judged, views, job, said)
-
-
-def _asked(work: FineTuning, flips: tuple[int, ...]) -> tuple[int, ...]:
-    """Return the flipped views over which the network may answer: who asks it, waits for each."""
-    return flips[: work.looks]
-
-
-def views_to_tune(
-    work: FineTuning, stored: CachedImages, flips: tuple[int, ...]
-) -> TuneImages | None:
-    """Choose a cut, and make the views at it; None where there is no time for that."""
-    fitted, plan, began = work.fitted, CopyPlan(flips, MOVED), time.monotonic()
-    before, left = _decided(work), work.left()
-    choice = before or _choose(work, plan)
-    if choice is None:
-        return None
-    lower = ensure_frozen_base(fitted.files, choice.place.stage, work.keras)
-    counts = np.full(len(stored), -1, np.int64)
-    asked = _asked(work, flips)[: choice.views + 1]
-    counts[work.rows], counts[work.validation] = choice.views, len(asked) - 1
-    spare = None if left is None or before is not None else began + left / 2
-    told = fitted.training
-    file = ActivationFile(stored, lower, told.spec(), told.seed, Cache(told.cache))
-    views = cache_activations(
-        file, plan, counts, workers=told.workers, progress=work.step("views"), deadline=spare
+    validation = stored.offsets[state.validation]
+    return TrainingImages(
+        stored.offsets[state.rows],
+        validation,
+        np.repeat(validation[:, None], len(tta_flips), 1),
+        job,
+        f"all layers, {describe_flips(flips)}",
     )
-    made, place = views.rows.shape[1] - 1, choice.place
-    asked = asked[: made + 1]
-    work.decide(views=made, place=place.to_dict(), why=choice.why)
+
+
+def cached_activations(
+    state: FineTuningState,
+    stored: CachedImages,
+    flips: tuple[int, ...],
+    cut: CutCandidate,
+    copies: int,
+    reason: str,
+    deadline: float | None,
+) -> TrainingImages:
+    """Compute or reuse the activations of augmented copies at a cut.
+
+    Parameters
+    ----------
+    state, stored
+    flips : tuple of int
+        Flips that preserve the class.
+    cut : CutCandidate
+        The cut.
+    copies : int
+        Copies of each training image, beside the image itself.
+    reason : str
+        What bounded the copies, for the description.
+    deadline : float, optional
+        ``time.monotonic()`` after which no further round of copies begins.
+    """
+    trainer = state.fitted.training
+    base = ensure_frozen_base(state.fitted.files, cut.stage, state.keras)
+    tta_flips = flips[: state.tta_flips][: copies + 1]
+    counts = np.full(len(stored), -1, np.int64)
+    counts[state.rows], counts[state.validation] = copies, len(tta_flips) - 1
+    cached = cache_activations(
+        ActivationFile(stored, base, trainer.spec(), trainer.seed, Cache(trainer.cache)),
+        CopyPlan(flips, AUGMENTATION), counts, workers=trainer.workers,
+        progress=state.stage_progress("views"), deadline=deadline,
+    )  # fmt: skip
+    copies = cached.rows.shape[1] - 1  # fewer where the deadline came first
+    tta_flips = tta_flips[: copies + 1]
+    state.decide(copies=copies, cut=cut.to_dict(), reason=reason)
     job = {
         "phases": [phase.to_dict() for phase in light_phases()],
-        "stage": place.stage, "records": str(views.file.resolve()), "base_features": lower.features,
-        "shape": list(lower.shape), "size": list(fitted.training.spec().size), "view_count": made,
-        "flips": list(asked),
+        "stage": cut.stage, "records": str(cached.file.resolve()), "base_features": base.features,
+        "shape": list(base.shape), "size": list(trainer.spec().size), "copies": copies,
+        "flips": list(tta_flips),
     }  # fmt: skip
-    size = bytes_per_copy(lower) * len(work.rows) * (made + 1) / 1e6
-    said = (
-        f"cut after {place.stage}, {made} {'view' if made == 1 else 'views'} an image beside "
-        f"itself{f' ({choice.why})' if choice.why else ''}, {flips_in_words(flips)}, {size:,.0f} MB"
+    megabytes = bytes_per_copy(base) * len(state.rows) * (copies + 1) / 1e6
+    description = (
+        f"cut after {cut.stage}, {copies} augmented {'copy' if copies == 1 else 'copies'} per image"
+        f"{f' ({reason})' if reason else ''}, {describe_flips(flips)}, {megabytes:,.0f} MB"
     )
-    judged = views.rows[work.validation, : len(asked)]
-    return TuneImages(views.rows[work.rows], judged[:, 0], judged, job, said, views)
+    val_flips = cached.rows[state.validation, : len(tta_flips)]
+    return TrainingImages(
+        cached.rows[state.rows], val_flips[:, 0], val_flips, job, description, cached
+    )
 
 
-def _choose(work: FineTuning, plan: CopyPlan) -> CutChoice | None:
-    """Choose the cut and the number of views by disk and time."""
-    files, cache = work.fitted.files, Cache(work.fitted.training.cache)
-    told = work.keras.run_job(
-        lambda news: None, job="survey", keras=str(files.keras.resolve()),
-        layout=files.layout.to_dict(),
+def light_phases() -> list[Phase]:
+    """Return the phases of a training above the cut."""
+    return [_phase("upper part", EPOCHS)]
+
+
+def full_phases(stages: Sequence[str], policy: Augment) -> list[Phase]:
+    """Return the phases of a training of all layers: those above the usual cut first."""
+    every = _phase("all layers", EPOCHS, augment=policy)
+    if not stages:
+        return [every]
+    first = _phase("upper part", FIRST_EPOCHS, augment=policy, freeze=stages[-2:][0])
+    return [first, every]
+
+
+def _phase(name: str, epochs: int, **more: Any) -> Phase:
+    # No patience: the small learning rates at the end of a cosine schedule bring the most.
+    return Phase(
+        name, epochs, BATCH_SIZE, "adamw", LEARNING_RATES[0], schedule="cosine", warmup=1.0, **more,
     )  # fmt: skip
-    free = shutil.disk_usage(cache.folder()).free
-    return choose_cut(
-        [CutCandidate.from_dict(place) for place in told["cuts"]],
-        (len(work.rows), len(work.validation)),
-        looks=work.looks,
-        most_views=plan.most(MOST_VIEWS),
-        room=VIEWS_DISK * min(free, cache.limit),
-        seconds=work.left(),
-        rate=1 / work.look_seconds if work.look_seconds else 0.0,
-        compute_dtype=choose_compute_dtype("auto", batch_norm=False),
-    )
-
-
-def _decided(work: FineTuning) -> CutChoice | None:
-    """Return what a training that was stopped had chosen; None where there was none."""
-    told = work.decided()
-    try:
-        place, views = CutCandidate.from_dict(told["place"]), told["views"]
-    except (AttributeError, KeyError, TypeError, ValueError):
-        return None
-    stages = stages_of(work.fitted.files.layout)
-    if type(views) is not int or not 0 <= views <= MOST_VIEWS or place.stage not in stages:
-        return None
-    return CutChoice(place, views, str(told.get("why", "")))

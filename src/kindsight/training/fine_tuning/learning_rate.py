@@ -1,10 +1,9 @@
-"""The learning rate of a fine-tuning: tried, by what it does to the validation part.
+"""Choose the learning rate of fine-tuning by short trials on the validation images.
 
-How far a backbone may leave what it has learned before differs by a factor of twenty between
-data: images much like ImageNet's, or few and noisy labels, want small steps; hands before a wall
-want large ones. So the smallest rate is tried for a few epochs, then larger ones for as long as
-they are better, each from the same start and falling to nothing at the end, as in a whole training:
-by a large rate that does not fall, things get worse before they get better.
+The best rate differs by a factor of twenty between datasets: images much like ImageNet's, or few
+and noisy labels, need small steps; hands before a wall need large ones. Each trial is a whole
+training in small, with a rate that rises and falls to zero: at a constant large rate the loss
+rises before it falls.
 """
 
 from __future__ import annotations
@@ -15,125 +14,122 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 from kindsight.models.steps.trainable import TrainableNetwork
+from kindsight.training.acceptance import is_clearly_better
 from kindsight.training.engine.batches import Batches
 from kindsight.training.engine.plan import Phase
 from kindsight.training.engine.trainable import EVALUATION_BATCH, StoppedError, TrainingData
 
-__all__ = ["LEARNING_RATES", "choose_rate", "tried_epochs"]
+__all__ = ["LEARNING_RATES", "choose_learning_rate", "trial_epochs"]
 
-# From what changes a fitted head hardly, to what makes another network of it.
 LEARNING_RATES = (5e-5, 3e-4, 1e-3)
-# Of few images more epochs: in a handful of steps no rate can show what it does.
-TRIED_EPOCHS, TRIED_STEPS = 3, 60
-# The share of a trial in which the rate rises.
-RISING = 1 / 3
-# By so much lower must the loss be for a larger rate to be taken.
-BETTER = 0.98
+"""From a rate that barely changes the fitted head to one that retrains the network."""
 
-Tried = Callable[[int, int], None]
-Asked = Callable[[], bool]
-# Seconds from one piece of news to the next.
-NEWS_SECONDS = 2.0
+# Epochs of a trial, and its fewest steps: with few images, three epochs show nothing.
+TRIAL_EPOCHS, TRIAL_STEPS = 3, 60
+# Fraction of a trial in which the rate rises.
+WARMUP = 1 / 3
+# Seconds from one progress report to the next.
+REPORT_SECONDS = 2.0
 
 
-def choose_rate(
-    tuner: TrainableNetwork,
+def choose_learning_rate(
+    network: TrainableNetwork,
     phase: Phase,
     data: TrainingData,
     seed: int,
     rates: Sequence[float],
-    tell: Tried,
-    stopped: Asked,
-    is_late: Asked,
+    report: Callable[[int, int], None],
+    stopped: Callable[[], bool],
+    is_late: Callable[[], bool],
 ) -> float:
-    """Return the best of some learning rates; the tuner is left as it was.
+    """Return the learning rate with the lowest validation loss; the network is left unchanged.
+
+    A larger rate must be clearly better (:func:`.is_clearly_better`); the first that is not ends
+    the search.
 
     Parameters
     ----------
-    tuner : TrainableNetwork
+    network : TrainableNetwork
     phase : Phase
-        In which layers learn, by which optimiser.
+        Trainable layers and optimizer.
     data : TrainingData
         With validation images.
     seed : int
-        Of the order of the images.
+        For the order of the images.
     rates : sequence of float
-        From the smallest on.
-    tell : callable
-        Called with (epochs done, at most), every few seconds.
+        In increasing order.
+    report : callable
+        Called with (epochs done, epochs at most), every few seconds.
     stopped : callable
-        Returns whether the training is to stop; asked before each step.
+        Returns whether training is to stop; called before each step.
     is_late : callable
-        Returns whether there is no more time; then the best of the trials that ended counts.
+        Returns whether time is up; then the best of the completed trials is returned.
 
     Raises
     ------
     StoppedError
-        Where it is.
+        When `stopped` returns True.
     """
-    tuner.begin(phase.update_rule(), phase.label_smoothing, phase.freeze)
-    epochs, start = tried_epochs(phase, data), tuner.state()
-    best, least = rates[0], np.inf
+    network.begin(phase.update_rule(), phase.label_smoothing, phase.freeze)
+    epochs, start = trial_epochs(phase, data), network.state()
+    best, lowest = rates[0], np.inf
     for number, rate in enumerate(rates):
-        tuner.set_state(start)
+        network.set_state(start)
         for epoch in range(1, epochs + 1):
             done = number * epochs + epoch - 1
-            for _ in _learn(tuner, phase, data, seed, rate, (epoch, epochs), stopped):
-                tell(done, len(rates) * epochs)
+            for _ in _train_epoch(network, phase, data, seed, rate, (epoch, epochs), stopped):
+                report(done, len(rates) * epochs)
                 if is_late():
-                    tuner.set_state(start)
+                    network.set_state(start)
                     return best
-        loss = _loss(tuner, data)
-        if not loss < BETTER * least:
+        loss = _validation_loss(network, data)
+        if not is_clearly_better(loss, lowest):
             break
-        best, least = rate, loss
-    tuner.set_state(start)
+        best, lowest = rate, loss
+    network.set_state(start)
     return best
 
 
-def tried_epochs(phase: Phase, data: TrainingData) -> int:
-    """Return for how many epochs each rate is tried."""
+def trial_epochs(phase: Phase, data: TrainingData) -> int:
+    """Return the epochs of each trial."""
     steps = -(-len(data.targets) // phase.batch_size)
-    return max(TRIED_EPOCHS, -(-TRIED_STEPS // steps))
+    return max(TRIAL_EPOCHS, -(-TRIAL_STEPS // steps))
 
 
-def _learn(
-    tuner: TrainableNetwork,
+def _train_epoch(
+    network: TrainableNetwork,
     phase: Phase,
     data: TrainingData,
     seed: int,
     rate: float,
     epoch: tuple[int, int],
-    stopped: Asked,
+    stopped: Callable[[], bool],
 ) -> Iterator[None]:
-    """Learn for one of so many epochs, by a rate that rises, then falls as a cosine.
-
-    Yields at the beginning, and every few seconds.
-    """
+    """Train for epoch (number, of all), with warm-up and cosine decay; yield every few seconds."""
     batches = Batches(
         data.inputs, data.rows, data.targets, data.classes, phase.batch_size,
         phase.augment, seed,
     )  # fmt: skip
     number, epochs = epoch
-    order, count, told = batches.order(number), len(batches), -np.inf
+    order, count, reported = batches.order(number), len(batches), -np.inf
     for step in range(count):
         if stopped():
             raise StoppedError
-        if time.monotonic() - told > NEWS_SECONDS:
-            told = time.monotonic()
+        if time.monotonic() - reported > REPORT_SECONDS:
+            reported = time.monotonic()
             yield
         batch = batches.make(number, step, order)
         done = (number - 1 + (step + 1) / count) / epochs
-        falling = 0.5 + 0.5 * np.cos(np.pi * max(0.0, done - RISING) / (1 - RISING))
-        tuner.step(
-            batch.images, batch.targets, rate * min(done / RISING, falling), batch.random_key
+        decay = 0.5 + 0.5 * np.cos(np.pi * max(0.0, done - WARMUP) / (1 - WARMUP))
+        network.step(
+            batch.images, batch.targets, rate * min(done / WARMUP, decay), batch.random_key
         )
 
 
-def _loss(tuner: TrainableNetwork, data: TrainingData) -> float:
-    """Return the mean cross-entropy of the validation part."""
-    places, targets, total = data.val_rows, data.val_targets, 0.0
-    for start in range(0, len(places), EVALUATION_BATCH):
+def _validation_loss(network: TrainableNetwork, data: TrainingData) -> float:
+    """Return the mean cross-entropy of the validation images."""
+    rows, targets, total = data.val_rows, data.val_targets, 0.0
+    for start in range(0, len(rows), EVALUATION_BATCH):
         some = slice(start, start + EVALUATION_BATCH)
-        total += tuner.evaluate(data.inputs[places[some]], targets[some])[0]
-    return total / max(1, len(places))
+        total += network.evaluate(data.inputs[rows[some]], targets[some])[0]
+    return total / max(1, len(rows))

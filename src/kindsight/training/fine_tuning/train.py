@@ -1,295 +1,163 @@
-"""Fine-tuning: from a fitted head on a frozen backbone to a network whose upper part has learned.
-
-The network begins as what the frozen head answers, exactly. It is kept, alone or together with the
-frozen head, only where that is better than the head on the validation part.
-"""
+"""Train the fine-tuned network in the worker process, and accept or reject it."""
 
 from __future__ import annotations
 
-import time
-from contextlib import closing, nullcontext
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kindsight.cache.folder import Cache
-from kindsight.dataset.reading.image_cache import CachedImages, cache_images
-from kindsight.errors import DatasetError
+from kindsight.dataset.reading.image_cache import CachedImages
 from kindsight.evaluation import evaluate, to_probabilities
-from kindsight.models.networks.fine_tuned import stages_of
-from kindsight.models.runtime import InterpreterPool
-from kindsight.training.budget.widen import is_default, look_again, on_one_backbone, widen
+from kindsight.training.acceptance import is_clearly_better
 from kindsight.training.common import class_targets
 from kindsight.training.engine.callbacks import notify_interrupt, notify_monitor
-from kindsight.training.engine.checkpoints import CHECKPOINT_FILE
 from kindsight.training.engine.history import History
-from kindsight.training.fine_tuning.images import TuneImages, pixels_to_tune, views_to_tune
-from kindsight.training.fine_tuning.plan import frozen_logits, make_data, make_job
-from kindsight.training.fine_tuning.settings import (
-    DECISIONS_FILE,
-    LEAST_VALIDATION,
-    MONITOR,
-    FittedFineTuned,
-    is_better,
-)
-from kindsight.training.fine_tuning.tta import allow_looks, choose_flips
-from kindsight.training.fine_tuning.work import WIDER, FineTuning
+from kindsight.training.fine_tuning.images import TrainingImages
+from kindsight.training.fine_tuning.job_settings import frozen_logits, make_job, write_arrays
+from kindsight.training.fine_tuning.settings import DECISIONS_FILE, MONITOR, FittedFineTuned
+from kindsight.training.fine_tuning.state import FineTuningState
 from kindsight.training.fine_tuning_result import FineTuningResult
 from kindsight.training.frozen.fitted import FittedFrozenHead
 from kindsight.training.network.fit import KERAS_FILE, TFLITE_FILE, EpochRecorder
 from kindsight.training.network.fitted import cross_temperatures
 
-__all__ = ["FineTuning", "fine_tune"]
+__all__ = ["ENDED", "StopNow", "keep_frozen", "train"]
 
-# Seconds left that are too few to begin.
-LEAST_SECONDS = 10.0
-NO_TIME, ENDED = "the budget leaves no time for it", "ended by Ctrl-C"
+ENDED = "ended by Ctrl-C"
 
 Rows = NDArray[np.int64]
 
 
 class StopNow(KeyboardInterrupt):
-    """A second Ctrl-C, while what the first one asked for was being done."""
+    """A second Ctrl-C, while the first one's result was being finished."""
 
 
-def fine_tune(work: FineTuning, own: Any = None) -> FittedFrozenHead | FittedFineTuned:
-    """Fine-tune a backbone from the head that was fitted on it.
+def keep_frozen(state: FineTuningState, reason: str) -> FittedFrozenHead:
+    """Return the frozen head with the reason why nothing was fine-tuned."""
+    (state.folder / DECISIONS_FILE).unlink(missing_ok=True)
+    description = "; ".join([*state.notes, f"not fine-tuned: {reason}"])
+    nan = float("nan")
+    result = FineTuningResult(False, description, state.timings, nan, nan)
+    return replace(state.incumbent, fine_tuning=result)
 
-    With a budget, wider features are tried before (:mod:`.widening`), and a Ctrl-C ends it with the
-    best so far.
+
+def train(
+    state: FineTuningState,
+    stored: CachedImages,
+    images: TrainingImages,
+    flips: tuple[int, ...],
+    limits: dict[str, Any],
+    own: Any,
+) -> FittedFrozenHead | FittedFineTuned:
+    """Train the network; return it, or the frozen head where it is not clearly better.
 
     Parameters
     ----------
-    work : FineTuning
+    state : FineTuningState
+    stored : CachedImages
+        All resized images; closed where the head is returned.
+    images : TrainingImages
+    flips : tuple of int
+        Flips that preserve the class.
+    limits : dict
+        See :func:`.make_job`.
     own : tempfile.TemporaryDirectory, optional
-        The work's folder, if it is to go with the result; then a Ctrl-C ends all.
-
-    Returns
-    -------
-    FittedFineTuned or FittedFrozenHead
-        The latter where it is not better; both have ``fine_tuning`` what was done.
+        The state's folder, where it belongs to the result.
     """
-    if why := _impossible(work):
-        return _unchanged(work, why)
-    best = [work]
-    try:
-        return _fine_tune(work, best, own)
-    except StopNow:
-        raise
-    except KeyboardInterrupt:
-        # What was learned before would be lost: the same command ends with it instead.
-        learned = (work.folder / CHECKPOINT_FILE).exists()
-        if work.seconds is None or own is not None or work.keras.interrupted_twice or learned:
-            raise
-    notify_interrupt(work.callback)
-    return _unchanged(best[-1], ENDED)
-
-
-def _fine_tune(
-    work: FineTuning, best: list[FineTuning], own: Any
-) -> FittedFrozenHead | FittedFineTuned:
-    """Prepare and train; `best` is told of what a Ctrl-C is to be answered with."""
-    work, flips, small_rate = _widened(work)
-    best.append(work)
-    work = on_one_backbone(work, small_rate)
-    if why := _impossible(work):
-        return _unchanged(work, why)
-    stored = _stored(work)
-    try:
-        return _train(allow_looks(work, stored, len(flips)), stored, flips, own)
-    except BaseException:
-        stored.close()
-        raise
-
-
-def _impossible(work: FineTuning) -> str:
-    """Say why there is nothing to be tuned; empty where there is."""
-    count, left = len(work.validation), work.left()
-    if count < LEAST_VALIDATION:
-        return (
-            f"that needs {LEAST_VALIDATION} validation images or more to tell whether it helps, "
-            f"and there are {count}"
-        )
-    parts = work.fitted.files.members or (work.fitted.files,)
-    if work.fitted.training.tunes == "light" and not stages_of(parts[0].layout):
-        return "the backbone has no stage to cut it after; full needs none"
-    return NO_TIME if left is not None and left < LEAST_SECONDS else ""
-
-
-def _unchanged(work: FineTuning, why: str) -> FittedFrozenHead:
-    """Keep the frozen head untried."""
-    (work.folder / DECISIONS_FILE).unlink(missing_ok=True)
-    nan = float("nan")
-    words = "; ".join([*work.said, f"not fine-tuned: {why}"])
-    return replace(work.frozen, fine_tuning=FineTuningResult(False, words, work.took, nan, nan))
-
-
-def _widened(work: FineTuning) -> tuple[FineTuning, tuple[int, ...], float | None]:
-    """Choose the flips and, with a budget, wider features.
-
-    The last that is returned is :func:`.on_one_backbone`'s ``small_rate``.
-    """
-    fitted, targets = work.fitted, work.targets()
-    pool = InterpreterPool(fitted.files.tflite, fitted.training.workers)
-
-    def answer(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-        return to_probabilities(fitted.head.layers.logits(vectors), fitted.temperature)
-
-    with _stored(work) as stored, work.timed("flips"):
-        began = time.monotonic()
-        flips, seen = choose_flips(stored, work.validation, targets, pool, answer, fitted.classes)
-        each = max(1e-9, time.monotonic() - began) / seen
-    # Of one view: where the head is of several, each of these was run over all of them.
-    rate = max(1, sum(len(part.variants) for part in fitted.files.members)) / each
-    work = replace(work, head_seconds=each)
-    small_rate = None
-    if work.seconds is not None:
-        # Until what is tuned is known, and its pace measured.
-        work = replace(work, look_seconds=1 / rate)
-        with work.timed(WIDER):
-            wider = widen(work, flips, rate)
-            work = look_again(work, flips, rate) if wider is work else wider
-        # What was chosen by name is tuned as it is; only what was widened may be tuned smaller.
-        if work.fitted is not fitted and is_default(fitted.training):
-            small_rate = rate
-    return work, flips, small_rate
-
-
-def _stored(work: FineTuning) -> CachedImages:
-    """Return the resized images, to be closed."""
-    fitted = work.fitted
-    stored = cache_images(
-        fitted.dataset, fitted.training.spec(), Cache(fitted.training.cache),
-        workers=fitted.training.workers, progress=work.step("images"),
-    )  # fmt: skip
-    if len(stored) != len(fitted.dataset):
-        stored.close()
-        raise DatasetError(
-            "Images must stay where they are while they are learned from. Received: "
-            f"{len(stored)} of {len(fitted.dataset)} that can still be read."
-        )
-    return stored
-
-
-def _train(
-    work: FineTuning, stored: CachedImages, flips: tuple[int, ...], own: Any
-) -> FittedFrozenHead | FittedFineTuned:
-    """Train on the stored images, or on views of them."""
-    with work.timed("views"):
-        full = work.fitted.training.tunes == "full"
-        images = (pixels_to_tune if full else views_to_tune)(work, stored, flips)
-    left = work.left()
-    with closing(images.views) if images and images.views else nullcontext():
-        if images is None or (left is not None and left < LEAST_SECONDS):
-            stored.close()
-            return _unchanged(work, NO_TIME)
-        return _learn(work, stored, images, flips, own)
-
-
-def _learn(
-    work: FineTuning,
-    stored: CachedImages,
-    images: TuneImages,
-    flips: tuple[int, ...],
-    own: Any,
-) -> FittedFrozenHead | FittedFineTuned:
-    """Learn from images or views, and judge what came of it."""
-    fitted, targets = work.fitted, work.targets()
-    files = work.folder / KERAS_FILE, work.folder / TFLITE_FILE
-    learned = class_targets(fitted.dataset[work.rows], fitted.classes)
-    parts = (images.places, learned), (images.val_places, targets, images.val_views)
-    # Where nobody is shown how the validation images are answered, the frozen head that answers
-    # together with the network may have learned from them; what is judged has not.
-    beside = work.before
+    fitted = state.fitted
+    files = state.folder / KERAS_FILE, state.folder / TFLITE_FILE
+    targets = class_targets(fitted.dataset[state.rows], fitted.classes)
+    # In Python no validation predictions are shown: the ensemble's frozen head may be refitted on
+    # all images. The comparison uses the one that has not seen the validation images.
+    ensemble = state.wide
     if own is not None:
-        with work.timed("frozen head"):
-            beside = work.frozen.refitted(np.concatenate([work.rows, work.validation]))
-    job = make_job(work, learned, files, kept=own is None) | images.job
-    with work.timed("training"), make_data(work, job, *parts, flips, beside) as told:
-        found, history = _follow(work, told)
-        tuned = np.load(told["val_logits"], allow_pickle=False)
+        with state.timed("frozen head"):
+            ensemble = state.incumbent.refitted(np.concatenate([state.rows, state.validation]))
+    job = make_job(state, targets, files, limits, resumable=own is None) | images.job
+    with (
+        state.timed("training"),
+        write_arrays(state, job, images, targets, flips, ensemble) as whole,
+    ):
+        found, history = _run_job(state, whole)
+        own_logits = np.load(whole["val_logits"], allow_pickle=False)
     network = FittedFineTuned(
         fitted.training,  # type: ignore[arg-type]  # what differs is overridden
-        fitted.classes, fitted.dataset, stored, work.rows, *files, history, own=own,
+        fitted.classes, fitted.dataset, stored, state.rows, *files, history, own=own,
     )  # fmt: skip
     if not len(history):
         network.clear_away()
         stored.close()
-        return _unchanged(work, "the time was over before its first epoch")
+        return keep_frozen(state, "the time was over before its first epoch")
     if own is not None:
-        share = np.float32(found["share"])
-        network.answers(work.validation, share * tuned + (1 - share) * frozen_logits(work))
-    work.said.append(
-        f"{images.said}, {found['epochs']} epochs of {found['rate']:,.0f} images a second at a "
-        f"learning rate of {found['learning_rate']:g}"
+        logits = 0.5 * own_logits + 0.5 * frozen_logits(state) if found["ensemble"] else own_logits
+        network.answers(state.validation, logits.astype(np.float32))
+    state.notes.append(
+        f"{images.description}, {found['epochs']} epochs at {found['rate']:,.0f} images a second, "
+        f"learning rate {found['learning_rate']:g}"
     )
-    if answers := _answers_in_words(found["views"], found["share"]):
-        work.said.append(answers)
-    return _judged(work, network, targets)
+    state.notes.extend(_describe_prediction(found["flips"], found["ensemble"]))
+    return _accept(state, network)
 
 
-def _follow(work: FineTuning, told: dict[str, Any]) -> tuple[dict[str, Any], History]:
-    """Have the training done; with a budget, a Ctrl-C ends it with the best so far."""
-    notify_monitor(work.callback, MONITOR)
-    hearing = EpochRecorder(work.callback, work.progress)
+def _run_job(state: FineTuningState, job: dict[str, Any]) -> tuple[dict[str, Any], History]:
+    """Run the worker's job; with a budget, Ctrl-C ends training with the best epoch so far."""
+    notify_monitor(state.callback, MONITOR)
+    recorder = EpochRecorder(state.callback, state.progress)
     try:
-        return work.keras.run_job(hearing, job="tune", **told), History(hearing.rows, MONITOR)
+        found = state.keras.run_job(recorder, job="fine_tune", **job)
+        return found, History(recorder.rows, MONITOR)
     except KeyboardInterrupt:
-        if work.seconds is None or told["checkpoint"] is None or work.keras.interrupted_twice:
+        if state.seconds is None or job["checkpoint"] is None or state.keras.interrupted_twice:
             raise
-    notify_interrupt(work.callback)
-    again = EpochRecorder(None, work.progress)
+    notify_interrupt(state.callback)
+    again = EpochRecorder(None, state.progress)
     try:
-        found = work.keras.run_job(again, job="tune", **{**told, "seconds": 0.0})
-    except KeyboardInterrupt as wish:
-        raise StopNow from wish
-    work.said.append(ENDED)
+        found = state.keras.run_job(again, job="fine_tune", **{**job, "seconds": 0.0})
+    except KeyboardInterrupt as second:
+        raise StopNow from second
+    state.notes.append(ENDED)
     return found, History(again.rows, MONITOR)
 
 
-def _answers_in_words(views: int, share: float) -> str:
-    """Say how the network answers, where it is not by one look and alone."""
-    if views == 1:
-        return "it answers together with the frozen head" if share < 1 else ""
-    looks = f"it answers by the mean of {views} looks, at the image as it is and flipped"
-    return f"{looks}, together with the frozen head" if share < 1 else looks
+def _describe_prediction(flips: int, ensemble: bool) -> list[str]:
+    found = [f"test-time augmentation over {flips} flips"] if flips > 1 else []
+    return [*found, "ensemble with the frozen head"] if ensemble else found
 
 
-def _frozen_answers(work: FineTuning, targets: Rows) -> NDArray[np.float32]:
-    """Return what the frozen head answers, calibrated as the network is.
-
-    Otherwise one of the two would have the better of it by that alone.
-    """
-    frozen, rows, logits = work.frozen, work.validation, frozen_logits(work)
-    digests = [frozen.dataset.digest[row] for row in rows]
-    crosswise = cross_temperatures(logits, targets, digests, frozen.training.seed)
-    scaled: NDArray[np.float32] = (logits / crosswise[:, None]).astype(np.float32)
-    return to_probabilities(scaled, 1.0)
-
-
-def _judged(
-    work: FineTuning, network: FittedFineTuned, targets: Rows
-) -> FittedFrozenHead | FittedFineTuned:
-    """Keep the better of the two."""
-    with work.timed("judging"):
-        calibrated = network.calibrated(work.validation, targets)
+def _accept(state: FineTuningState, network: FittedFineTuned) -> FittedFrozenHead | FittedFineTuned:
+    """Return the network where it is clearly better on the validation images, else the head."""
+    targets, classes = state.validation_targets(), state.fitted.classes
+    with state.timed("evaluation"):
+        calibrated = network.calibrated(state.validation, targets)
         assert isinstance(calibrated, FittedFineTuned)
-        answers = calibrated.probabilities(work.validation), _frozen_answers(work, targets)
-        ours, before = (evaluate(each, targets, work.fitted.classes) for each in answers)
-        right, right_before = (each.argmax(1) == targets for each in answers)
-    better, said = is_better(ours, before, right, right_before), "; ".join(work.said)
-    tuning = FineTuningResult(
-        better, said, work.took, before.accuracy, ours.accuracy, network.history
+        probabilities = calibrated.probabilities(state.validation), _frozen(state, targets)
+        after, before = (evaluate(each, targets, classes) for each in probabilities)
+        correct = [each.argmax(1) == targets for each in probabilities]
+    accepted = is_clearly_better(after.log_loss, before.log_loss, *correct)
+    description = "; ".join(state.notes)
+    result = FineTuningResult(
+        accepted, description, state.timings, before.accuracy, after.accuracy, network.history
     )
-    if better:
-        return replace(calibrated, fine_tuning=tuning, frozen=work.frozen)
+    if accepted:
+        return replace(calibrated, fine_tuning=result, frozen=state.incumbent)
     network.clear_away()
     network.stored.close()
-    why = (
-        f"the frozen head is kept: fine-tuned, {ours.accuracy:.1%} of the validation images were "
-        f"right, with a log loss of {ours.log_loss:.3f}, where the frozen head has "
-        f"{before.accuracy:.1%} and {before.log_loss:.3f} ({said})"
+    reason = (
+        f"the frozen head was kept: fine-tuning reached {after.accuracy:.1%} validation accuracy "
+        f"with a log loss of {after.log_loss:.3f}; the frozen head has {before.accuracy:.1%} and "
+        f"{before.log_loss:.3f} ({description})"
     )
-    return replace(work.frozen, fine_tuning=replace(tuning, description=why))
+    return replace(state.incumbent, fine_tuning=replace(result, description=reason))
+
+
+def _frozen(state: FineTuningState, targets: Rows) -> NDArray[np.float32]:
+    """Return the frozen head's validation probabilities, calibrated as the network's are.
+
+    Other calibration would by itself favour one of the two.
+    """
+    frozen, logits = state.incumbent, frozen_logits(state)
+    digests = [frozen.dataset.digest[row] for row in state.validation]
+    temperatures = cross_temperatures(logits, targets, digests, frozen.training.seed)
+    return to_probabilities((logits / temperatures[:, None]).astype(np.float32), 1.0)

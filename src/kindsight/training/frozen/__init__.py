@@ -1,1 +1,1 @@
-"""TODO: say what kindsight.training.frozen is."""
+"""A head on the features of a frozen backbone."""

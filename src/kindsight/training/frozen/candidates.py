@@ -1,8 +1,8 @@
-"""Candidates for the head: what cross-validation tries, and how it compares them.
+"""Candidates for the head, compared by cross-validation.
 
-All folds of a candidate are solved at once (:mod:`.softmax`). What decides is the log loss of the
-out-of-fold answers after a temperature has been fitted to them, which says more with few images
-than counts of right answers do.
+All folds of a candidate are solved at once (:mod:`.softmax`). The criterion is the log loss of
+the out-of-fold predictions after temperature scaling: with few images it varies less than the
+accuracy.
 """
 
 from __future__ import annotations
@@ -17,72 +17,68 @@ from kindsight.evaluation.calibration import fit_temperature, to_probabilities
 from kindsight.training.frozen.softmax import SoftmaxFit, fit_softmax
 
 __all__ = [
-    "FIRST_STRENGTHS",
+    "FIRST_STRENGTH",
     "GAMMA",
     "STRENGTHS",
     "Candidate",
-    "Task",
-    "answers_of",
+    "CrossValidation",
+    "Kind",
     "best_candidate",
-    "cost_of",
-    "try_candidate",
-    "walk_strengths",
+    "search_strengths",
+    "selection_cost",
 ]
 
 Floats = NDArray[np.float32]
 Kind = Literal["linear", "rbf", "mean"]
 
-# Inverse squared width of the kernel, on components whose mean square norm is 1.
+# Inverse squared width of the RBF kernel, on components whose mean square norm is 1.
 GAMMA = 0.7
-# Strengths times the number of training images: the scale on which the best ones agree. The
-# features are compared at the first one; from there the path goes to both sides.
-STRENGTHS = {
-    "linear": (2.0, 0.6, 0.2, 0.06, 0.02, 0.006),
-    "rbf": (0.6, 0.2, 0.06),
-}
-FIRST_STRENGTHS = {"linear": 0.2, "rbf": 0.06}
-# A path is left where the log loss has risen by this factor.
+# L2 strengths times the number of training images: on that scale the best ones of different
+# datasets agree. Features are compared at the first one; the search goes to both sides of it.
+STRENGTHS = {"linear": (2.0, 0.6, 0.2, 0.06, 0.02, 0.006), "rbf": (0.6, 0.2, 0.06)}
+FIRST_STRENGTH = {"linear": 0.2, "rbf": 0.06}
+# The search in one direction ends where the log loss has risen by this factor.
 WORSE = 1.04
-# Log losses closer than this factor are told apart by nothing but luck.
+# Log losses within this factor of the lowest differ by noise alone.
 NEAR = 1.03
-# A curved head is larger: it must be better by more than this factor.
-CURVED_COST = 1.005
-# So must the last mean alone: where it is as good by chance, more depths are right more often.
+# An RBF head is larger: its log loss must be lower by this factor.
+RBF_COST = 1.005
+# The same of the last feature mean alone: where it is as good by chance, more stages are mostly
+# better.
 LAST_COST = 1.02
-CHOICE_TOLERANCE = 1e-3
+TOLERANCE = 1e-3
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """One head that cross-validation tried.
+    """A head that cross-validation tried.
 
     Parameters
     ----------
     kind : str
         ``"linear"``, ``"rbf"``, or ``"mean"``: the mean of several heads' logits.
-    blocks : str
-        Which features: ``"all"``, ``"places"`` (those of rows and columns left out), ``"early"``
-        (early stages weighted up) or ``"last"``.
-    strength : float
-        Of the regularisation, times the number of images.
+    features : str
+        ``"all"``, ``"no-profiles"`` (without means over rows and columns), ``"early"`` (early
+        stages weighted up) or ``"last"`` (the last mean alone).
+    l2_strength : float
+        Times the number of images.
     gamma : float
-        Inverse squared width of the kernel; 0 for a linear head.
+        Inverse squared width of the RBF kernel; 0 for a linear head.
     accuracy : float
-        Share of out-of-fold answers that are right.
+        Of the out-of-fold predictions, 0-1.
     log_loss : float
-        Their mean log loss after the temperature, in nats.
+        Of the out-of-fold predictions after temperature scaling, in nats.
     temperature : float
         Fitted to them.
     network : str
-        Of several backbones side by side, the one whose features alone are used; empty for all,
-        and where there is one.
+        Of several backbones, the one whose features alone are used; empty for all.
     heads : tuple of Candidate
-        Of a mean, what it is the mean of; `blocks`, `strength` and `gamma` are theirs.
+        The heads of a mean; `features`, `l2_strength` and `gamma` are theirs.
     """
 
     kind: Kind
-    blocks: str
-    strength: float
+    features: str
+    l2_strength: float
     gamma: float
     accuracy: float
     log_loss: float
@@ -91,133 +87,119 @@ class Candidate:
     heads: tuple[Candidate, ...] = ()
 
     def describe(self) -> str:
-        """Say it in words."""
+        """Return kind, features and L2 strength in a line."""
         if self.heads:
-            return f"the mean of {' and '.join(head.describe() for head in self.heads)}"
+            return f"mean of {' and '.join(head.describe() for head in self.heads)}"
         features = {
-            "all": "all stages",
-            "places": "all stages without rows and columns",
-            "early": "early stages weighted up",
-            "last": "last mean",
-        }
-        form = f"curved (gamma {self.gamma:g})" if self.kind == "rbf" else "linear"
-        of = f" of {self.network}" if self.network else ""
-        return f"{form}, {features[self.blocks]}{of}, strength {self.strength:g}"
+            "all": "features of all stages",
+            "no-profiles": "features of all stages without rows and columns",
+            "early": "features of all stages, early ones weighted up",
+            "last": "features of the last stage",
+        }[self.features]
+        kind = f"RBF head (gamma {self.gamma:g})" if self.kind == "rbf" else "linear head"
+        backbone = f" of {self.network}" if self.network else ""
+        return f"{kind}, {features}{backbone}, L2 strength {self.l2_strength:g}"
 
 
 @dataclass(frozen=True)
-class Task:
-    """What stays the same over all candidates."""
+class CrossValidation:
+    """What all candidates share.
+
+    Parameters
+    ----------
+    targets : array
+        int64 (images,): class indices.
+    classes : int
+        Number of classes.
+    folds : array
+        int64 (images,): the fold in which each image is held out.
+    weights : array
+        float32 (images,): sample weights.
+    """
 
     targets: NDArray[np.int64]
     classes: int
     folds: NDArray[np.int64]
     weights: Floats
 
-    @property
-    def fold_weights(self) -> Floats:
-        """How much each image counts in the fit that leaves each fold out."""
+    def fit(self, columns: Floats, l2_strength: float) -> Floats:
+        """Return each image's logits from the fit on the other folds, (images, classes)."""
         count = int(self.folds.max()) + 1
-        return np.stack([np.where(self.folds == fold, 0, self.weights) for fold in range(count)])
-
-    def out_of_fold(self, columns: Floats, fit: SoftmaxFit) -> Floats:
-        """Return each image's logits from the fit that did not see it."""
+        weights = np.stack([np.where(self.folds == fold, 0, self.weights) for fold in range(count)])
+        fit: SoftmaxFit = fit_softmax(
+            columns, self.targets, self.classes, weights, l2_strength / len(columns),
+            tolerance=TOLERANCE,
+        )  # fmt: skip
         logits = np.empty((len(columns), self.classes), np.float32)
-        for fold in range(int(self.folds.max()) + 1):
-            held = self.folds == fold
-            logits[held] = fit.logits(columns[held], fold)
+        for fold in range(count):
+            held_out = self.folds == fold
+            logits[held_out] = fit.logits(columns[held_out], fold)
         return logits
 
-    def score(
-        self, logits: Floats, kind: Kind, blocks: str, strength: float, gamma: float
+    def try_candidate(
+        self, columns: Floats, kind: Kind, features: str, l2_strength: float
     ) -> Candidate:
-        """Fit the temperature to out-of-fold logits and score them."""
+        """Fit a candidate on every fold and score its out-of-fold predictions."""
+        gamma = GAMMA if kind == "rbf" else 0.0
+        return self.score(self.fit(columns, l2_strength), kind, features, l2_strength, gamma)
+
+    def score(
+        self, logits: Floats, kind: Kind, features: str, l2_strength: float, gamma: float
+    ) -> Candidate:
+        """Fit a temperature to out-of-fold logits and score them."""
         temperature = fit_temperature(logits, self.targets)
         probabilities = to_probabilities(logits, temperature)
         picked = probabilities[np.arange(len(logits)), self.targets].astype(np.float64)
-        right = logits.argmax(1) == self.targets
+        correct = logits.argmax(1) == self.targets
         total = self.weights.sum()
         return Candidate(
             kind,
-            blocks,
-            strength,
+            features,
+            l2_strength,
             gamma,
-            float((right * self.weights).sum() / total),
+            float((correct * self.weights).sum() / total),
             float(-(np.log(np.maximum(picked, 1e-12)) * self.weights).sum() / total),
             temperature,
         )
 
 
-def cost_of(candidate: Candidate) -> float:
-    """Return what candidates are compared by: the log loss, and more where luck is likelier."""
-    cost = candidate.log_loss
-    if candidate.kind == "rbf":
-        cost *= CURVED_COST
-    return cost * LAST_COST if candidate.blocks == "last" else cost
-
-
-def best_candidate(candidates: list[Candidate]) -> Candidate:
-    """Return the least regularised of those that are the best one but for their strength.
-
-    The folds learn from four fifths of the images, and log loss punishes being too sure, which
-    the temperature mends afterwards: on every set measured, somewhat weaker regularisation than
-    the least log loss asks for answers more images right.
-    """
-    best = min(candidates, key=cost_of)
-    near = [
-        item
-        for item in candidates
-        if (item.kind, item.blocks, item.network) == (best.kind, best.blocks, best.network)
-        and item.log_loss <= NEAR * best.log_loss
-    ]
-    return min(near, key=lambda item: item.strength)
-
-
-def try_candidate(
-    task: Task, columns: Floats, kind: Kind, blocks: str, strength: float
-) -> Candidate:
-    """Fit one candidate on every fold and score what it says of the images held out."""
-    fit = fit_softmax(
-        columns,
-        task.targets,
-        task.classes,
-        task.fold_weights,
-        strength / len(columns),
-        tolerance=CHOICE_TOLERANCE,
-    )
-    gamma = GAMMA if kind == "rbf" else 0.0
-    return task.score(task.out_of_fold(columns, fit), kind, blocks, strength, gamma)
-
-
-def answers_of(task: Task, columns: Floats, candidate: Candidate) -> Floats:
-    """Return what a candidate says of the images held out: logits over its temperature."""
-    strength = candidate.strength / len(columns)
-    fit = fit_softmax(
-        columns, task.targets, task.classes, task.fold_weights, strength,
-        tolerance=CHOICE_TOLERANCE,
-    )  # fmt: skip
-    return task.out_of_fold(columns, fit) / np.float32(candidate.temperature)
-
-
-def walk_strengths(
-    task: Task,
-    columns: Floats,
-    kind: Kind,
-    blocks: str,
-    first: Candidate,
-) -> list[Candidate]:
-    """Try strengths to either side of the first one for as long as the log loss does not rise."""
-    strengths = STRENGTHS[kind]
-    place = strengths.index(first.strength)
+def search_strengths(task: CrossValidation, columns: Floats, first: Candidate) -> list[Candidate]:
+    """Try L2 strengths to either side of the first one while the log loss does not rise."""
+    strengths = STRENGTHS[first.kind]
+    index = strengths.index(first.l2_strength)
     found: list[Candidate] = []
-    for path in (strengths[place + 1 :], strengths[:place][::-1]):
+    for path in (strengths[index + 1 :], strengths[:index][::-1]):
         best = first.log_loss
         for strength in path:
-            found.append(try_candidate(task, columns, kind, blocks, strength))
+            found.append(task.try_candidate(columns, first.kind, first.features, strength))
             if found[-1].log_loss > WORSE * best:
                 break
             best = min(best, found[-1].log_loss)
-        # Where one side is better, the other side need not be looked at.
-        if best < first.log_loss:
+        if best < first.log_loss:  # the other direction can only be worse
             break
     return found
+
+
+def selection_cost(candidate: Candidate) -> float:
+    """Return the log loss, raised for the kinds that are more often chosen by chance."""
+    cost = candidate.log_loss
+    if candidate.kind == "rbf":
+        cost *= RBF_COST
+    return cost * LAST_COST if candidate.features == "last" else cost
+
+
+def best_candidate(candidates: list[Candidate]) -> Candidate:
+    """Return the candidate with the lowest cost, at the lowest L2 strength that is nearly as good.
+
+    The folds train on four fifths of the images, and log loss punishes overconfidence, which
+    temperature scaling corrects later: on every dataset measured, somewhat weaker regularisation
+    than the lowest log loss suggests has a higher accuracy.
+    """
+    best = min(candidates, key=selection_cost)
+    near = [
+        item
+        for item in candidates
+        if (item.kind, item.features, item.network) == (best.kind, best.features, best.network)
+        and item.log_loss <= NEAR * best.log_loss
+    ]
+    return min(near, key=lambda item: item.l2_strength)

@@ -1,4 +1,4 @@
-"""A table of the cache: features by content digest."""
+"""The feature cache: a SQLite table of features by the content digest of the image file."""
 
 from __future__ import annotations
 
@@ -17,21 +17,20 @@ __all__ = ["FeatureRow", "FeatureTable"]
 
 @dataclass(frozen=True)
 class FeatureRow:
-    """What the cache keeps of one image.
+    """The cached features of one image.
 
     Parameters
     ----------
     digest : str
         The content digest of the file.
     vector : array or None
-        Its features, float32 (width,); None for an image that cannot be read.
+        Its features, float32 (width,); None for an unreadable image.
     jpeg : bytes
-        The resized image as the network saw it, as a JPEG: for reports, and for comparing
-        networks without reading the image again.
+        The resized image as a JPEG, for reports and for the parity check.
     height, width : int
-        Of the image before it was resized (a large JPEG is decoded at a half or less).
+        Size before resizing (a large JPEG is decoded at half or less).
     code, reason : str
-        Why it cannot be read, as in :class:`kindsight.errors.ImageError`; empty otherwise.
+        As in :class:`kindsight.errors.ImageError`; empty for a readable image.
     """
 
     digest: str
@@ -44,14 +43,14 @@ class FeatureRow:
 
 
 class FeatureTable(SqliteFile):
-    """Features by content digest, for one backbone, weights and input spec.
+    """Features by content digest, of one backbone, weights and input spec.
 
     Parameters
     ----------
     path : pathlib.Path
-        The SQLite file, made if it is not there.
+        The SQLite file, created if absent.
     width : int
-        How many numbers an image's features have; rows of another length count as absent.
+        Number of features; rows of another length count as absent.
     """
 
     schema = """
@@ -70,7 +69,7 @@ class FeatureTable(SqliteFile):
         super().__init__(path)
 
     def known(self, digests: Iterable[str]) -> set[str]:
-        """Return those of `digests` that the table has a row for."""
+        """Return the digests that have a row."""
         size = 4 * self.width
         return {
             digest
@@ -79,7 +78,7 @@ class FeatureTable(SqliteFile):
         }
 
     def problems(self, digests: Iterable[str]) -> dict[str, tuple[str, str]]:
-        """Return (code, reason) of those images that cannot be read."""
+        """Return (code, reason) of the unreadable images."""
         return {
             digest: (code, str(reason))
             for digest, code, reason in self._select("digest, code, reason", digests)
@@ -92,21 +91,21 @@ class FeatureTable(SqliteFile):
         Raises
         ------
         KeyError
-            For a digest that the table does not have.
+            For a digest without a row.
         """
-        places: dict[str, list[int]] = {}
-        for place, digest in enumerate(digests):
-            places.setdefault(digest, []).append(place)
+        rows: dict[str, list[int]] = {}
+        for row, digest in enumerate(digests):
+            rows.setdefault(digest, []).append(row)
         out = np.empty((len(digests), self.width), np.float32)
-        for digest, blob in self._select("digest, vector", list(places)):
+        for digest, blob in self._select("digest, vector", list(rows)):
             if isinstance(blob, bytes) and len(blob) == 4 * self.width:
-                out[places.pop(digest)] = np.frombuffer(blob, "<f4")
-        if places:
-            raise KeyError(next(iter(places)))
+                out[rows.pop(digest)] = np.frombuffer(blob, "<f4")
+        if rows:
+            raise KeyError(next(iter(rows)))
         return out
 
     def images(self, digests: Iterable[str]) -> dict[str, FeatureRow]:
-        """Return the rows, without their vectors, of those images that have a JPEG."""
+        """Return the rows, without their vectors, of the images that have a JPEG."""
         return {
             digest: FeatureRow(digest, None, jpeg, height, width)
             for digest, jpeg, height, width in self._select("digest, jpeg, height, width", digests)
@@ -114,12 +113,12 @@ class FeatureTable(SqliteFile):
         }
 
     def sizes(self, digests: Iterable[str]) -> list[tuple[int, int]]:
-        """Return (height, width) before resizing of each different image among `digests`."""
+        """Return (height, width) before resizing of each distinct image."""
         rows = self._select("code, height, width", digests)
         return [(height, width) for code, height, width in rows if not code and height and width]
 
     def keras_vectors(self, model: str, digests: Iterable[str]) -> dict[str, NDArray[np.float32]]:
-        """Return what Keras itself computed for images with the model file of this digest."""
+        """Return the features that Keras computed with the model file of this digest."""
         found: dict[str, NDArray[np.float32]] = {}
         for chunk in chunked(list(dict.fromkeys(digests))):
             query = (
@@ -133,7 +132,7 @@ class FeatureTable(SqliteFile):
         return found
 
     def put_keras(self, model: str, vectors: Mapping[str, NDArray[np.float32]]) -> None:
-        """Keep what Keras itself computed for images."""
+        """Store features that Keras computed."""
         values = [
             (digest, model, np.ascontiguousarray(vector, "<f4").tobytes())
             for digest, vector in vectors.items()
@@ -142,7 +141,7 @@ class FeatureTable(SqliteFile):
             connection.executemany("INSERT OR REPLACE INTO by_keras VALUES (?,?,?)", values)
 
     def put(self, rows: Sequence[FeatureRow]) -> None:
-        """Write rows in one transaction; a row that is there already is replaced."""
+        """Write rows in one transaction, replacing those that exist."""
         values = [
             (
                 row.digest,

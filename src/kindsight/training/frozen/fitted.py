@@ -72,7 +72,7 @@ class FittedFrozenHead:
     seconds : float
         That the choice and the fit of the head took.
     fine_tuning : FineTuningResult, optional
-        The fine-fine_tuning that was tried and was not better.
+        The fine-tuning that was tried and was not better.
     """
 
     training: FrozenTrainer
@@ -106,12 +106,12 @@ class FittedFrozenHead:
 
     @property
     def can_be_fine_tuned(self) -> bool:
-        """Whether fine-fine_tuning was not tried."""
+        """Whether fine-tuning was not tried."""
         return self.fine_tuning is None
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Why fine-fine_tuning was not kept, where it was tried."""
+        """Why fine-tuning was not kept, where it was tried."""
         return rejection_notes(self.fine_tuning)
 
     def probabilities(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:

@@ -1,9 +1,8 @@
-"""The head: a convex fit on features, its form and strength chosen by cross-validation.
+"""Select and fit the head: a convex problem, its kind and L2 strength chosen by cross-validation.
 
 Candidates are softmax regressions on standardised principal components of all features, of all
-but those of rows and columns, of all with the stages weighted up, and of the last mean alone; and,
-from the best of these, regressions on an RBF kernel of the first components (:mod:`.candidates`
-tries and compares them).
+but those of rows and columns, of all with the early stages weighted up, and of the last mean
+alone; and, from the best of these, on an RBF kernel of the first components.
 """
 
 from __future__ import annotations
@@ -15,63 +14,63 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from kindsight.errors import SettingsError
+from kindsight.evaluation.calibration import fit_temperature, to_probabilities
 from kindsight.models.backbones.backbone import PROFILES
 from kindsight.models.backbones.layout import FeatureLayout
 from kindsight.models.heads.head import Head, LinearHead, RBFHead
 from kindsight.training.frozen.candidates import (
-    FIRST_STRENGTHS,
+    FIRST_STRENGTH,
     GAMMA,
     Candidate,
-    Task,
-    answers_of,
+    CrossValidation,
     best_candidate,
-    cost_of,
-    try_candidate,
-    walk_strengths,
+    search_strengths,
+    selection_cost,
 )
-from kindsight.training.frozen.projection import (
-    MOST_PRODUCTS,
-    KernelMap,
-    Projection,
-    WeighedFeatures,
-    fit_kernel_map,
-)
+from kindsight.training.frozen.pca import MAX_PRODUCTS, PCA, NystroemMap, WeightedPCA, fit_nystroem
 from kindsight.training.frozen.softmax import fit_softmax
 
 __all__ = [
+    "FOLDS",
     "HEADS",
-    "Candidate",
     "FittedHead",
-    "block_choices",
-    "choosing_rows",
     "column_weights",
+    "feature_sets",
     "fit_head",
-    "generator",
+    "predict_out_of_fold",
+    "selection_rows",
 ]
 
 Floats = NDArray[np.float32]
 
 HEADS = ("auto", "linear", "rbf")
-# Weights of the stages' features beside the last mean's: of those over all places, and of those
-# over rows and columns.
-BLOCKS = {"all": (1.0, 1.0), "places": (1.0, 0.0), "early": (3.0, 3.0), "last": (0.0, 0.0)}
+"""Kinds of head; ``"auto"`` leaves the choice to cross-validation."""
+
+FOLDS = 5
+
+# Sets of features: weights, observer 1 for the last mean, of the stages' means and deviations, and
+# of those over rows and columns.
+FEATURE_SETS = {
+    "all": (1.0, 1.0), "no-profiles": (1.0, 0.0), "early": (3.0, 3.0), "last": (0.0, 0.0)
+}  # fmt: skip
 COMPONENTS = 512
 KERNEL_COMPONENTS = 256
 LANDMARKS = 2000
-# The logits of a curved head are sums of many large terms that nearly cancel. With weights up to
-# this norm float32 holds them to some 1e-5, so that every runtime gives the same probabilities.
-LARGEST_NORM = 150.0
+# The logits of an RBF head are sums of many large terms that nearly cancel. With weights up to
+# this norm float32 is exact to about 1e-5, so that every runtime gives the same probabilities.
+MAX_NORM = 150.0
 STRONGER = 3.0
-# More images than this make the cross-validation slower but its choice no better. Of so many the
-# products with each other can be kept (:mod:`.weighing`).
-CHOICE_IMAGES = MOST_PRODUCTS
-FOLDS = 5
+# With more images the cross-validation would be slower but its choice no better; of this number
+# the products with each other fit into memory.
+SELECTION_IMAGES = MAX_PRODUCTS
+# On small matrices a second thread gains little, and where another process uses the other core,
+# threads waiting for each other take many times as long as the work.
 THREADED_IMAGES = 4000
 
 
 @dataclass(frozen=True)
 class FittedHead:
-    """A head with what chose it.
+    """A fitted head and how it was selected.
 
     Parameters
     ----------
@@ -80,19 +79,18 @@ class FittedHead:
     temperature : float
         Divides the logits before the softmax.
     chosen : Candidate
-        The best one.
+        The best candidate.
     candidates : tuple of Candidate
-        All that were tried, in that order.
-    held_out : array, optional
-        float32 (images that it was chosen by, classes): out-of-fold logits, calibrated, where
-        they were asked for.
+        All candidates, in the order tried.
+    out_of_fold : array, optional
+        float32 (selection images, classes): calibrated out-of-fold logits, where requested.
     """
 
     layers: Head
     temperature: float
     chosen: Candidate
     candidates: tuple[Candidate, ...]
-    held_out: Floats | None = None
+    out_of_fold: Floats | None = None
 
 
 def fit_head(
@@ -105,30 +103,30 @@ def fit_head(
     kind: str = "auto",
     weights: Floats | None = None,
     seed: int = 0,
-    held_out: bool = False,
+    out_of_fold: bool = False,
 ) -> FittedHead:
-    """Choose a head by cross-validation and fit it to all images.
+    """Select a head by cross-validation and fit it to all images.
 
     Parameters
     ----------
     features : array
         float32 (images, width).
     targets : array
-        int64 (images,), 0 to classes - 1.
+        int64 (images,): class indices.
     classes : int
-        How many classes, at least 2.
+        Number of classes, at least 2.
     layout : FeatureLayout
-        Which columns come from where.
+        Where the columns come from.
     folds : array
-        int64 (images,): the fold that each image is held out in.
+        int64 (images,): the fold in which each image is held out.
     kind : str
-        One of :data:`HEADS`; ``"auto"`` tries both forms.
+        One of :data:`HEADS`.
     weights : array, optional
-        float32 (images,): how much each counts; 1 each if omitted.
+        float32 (images,): sample weights; 1 if omitted.
     seed : int
-        For the random directions and landmarks.
-    held_out : bool
-        Whether to keep what the chosen one says of the images held out.
+        Of random directions and landmarks.
+    out_of_fold : bool
+        Whether to return the chosen head's out-of-fold logits.
 
     Raises
     ------
@@ -136,19 +134,20 @@ def fit_head(
         For another `kind`.
     """
     if kind not in HEADS:
-        raise SettingsError(f"head must be one of {', '.join(HEADS)}. Received: {kind!r}.")
+        raise SettingsError(f"head must be one of {', '.join(HEADS)}; got {kind!r}.")
     if weights is None:
         weights = np.ones(len(targets), np.float32)
-    # On small matrices a second thread gains little, and where another process has the other
-    # core the threads' waiting for each other takes many times as long as the work.
-    limit = 1 if len(targets) < THREADED_IMAGES else None
-    with threadpool_limits(limit, user_api="blas"):
-        return _choose_and_fit(
-            features, targets, classes, layout, folds, kind, weights, seed, held_out
+    with _blas_threads(len(targets)):
+        return _select_and_fit(
+            features, targets, classes, layout, folds, kind, weights, seed, out_of_fold
         )
 
 
-def _choose_and_fit(
+def _blas_threads(images: int) -> threadpool_limits:
+    return threadpool_limits(1 if images < THREADED_IMAGES else None, user_api="blas")
+
+
+def _select_and_fit(
     features: Floats,
     targets: NDArray[np.int64],
     classes: int,
@@ -157,65 +156,148 @@ def _choose_and_fit(
     kind: str,
     weights: Floats,
     seed: int,
-    held_out: bool,
+    out_of_fold: bool,
 ) -> FittedHead:
-    """Compare the candidates on a bounded number of images, fit the best one to all."""
-    rows = choosing_rows(len(targets), seed)
-    task = Task(targets[rows], classes, folds[rows], weights[rows])
+    rows = selection_rows(len(targets), seed)
+    task = CrossValidation(targets[rows], classes, folds[rows], weights[rows])
     sample = features if len(rows) == len(features) else features[rows]
-    names = block_choices(layout)
-    weightings = [column_weights(layout, *BLOCKS[blocks]) for blocks in names]
-    weighed = WeighedFeatures(sample, weightings, COMPONENTS, lambda: generator(seed, 2))
-    candidates: list[Candidate] = []
-    for number, blocks in enumerate(names):
-        strength = FIRST_STRENGTHS["linear"]
-        columns = weighed.components(number)
-        candidates.append(try_candidate(task, columns, "linear", blocks, strength))
-    best = min(candidates, key=cost_of)
-    columns = weighed.components(names.index(best.blocks))
-    candidates += walk_strengths(task, columns, "linear", best.blocks, best)
-    mapping = None
+    names = feature_sets(layout)
+    pca = _weighted_pca(sample, layout, seed)
+    strength = FIRST_STRENGTH["linear"]
+    candidates = [
+        task.try_candidate(pca.components(number), "linear", name, strength)
+        for number, name in enumerate(names)
+    ]
+    best = min(candidates, key=selection_cost)
+    columns = pca.components(names.index(best.features))
+    candidates += search_strengths(task, columns, best)
+    nystroem = None
     if kind != "linear":
-        columns = np.ascontiguousarray(columns[:, :KERNEL_COMPONENTS])
-        mapping = fit_kernel_map(columns, LANDMARKS, GAMMA, generator(seed, 3))
-        columns = mapping.apply(columns)
-        first = try_candidate(task, columns, "rbf", best.blocks, FIRST_STRENGTHS["rbf"])
-        candidates += [first, *walk_strengths(task, columns, "rbf", best.blocks, first)]
+        first_columns = np.ascontiguousarray(columns[:, :KERNEL_COMPONENTS])
+        nystroem = fit_nystroem(first_columns, LANDMARKS, GAMMA, _random_stream(seed, 3))
+        columns = nystroem.apply(first_columns)
+        first = task.try_candidate(columns, "rbf", best.features, FIRST_STRENGTH["rbf"])
+        candidates += [first, *search_strengths(task, columns, first)]
     chosen = best_candidate([item for item in candidates if kind in ("auto", item.kind)])
-    number = names.index(chosen.blocks)
-    answers = None
-    if held_out:
-        curved = chosen.kind == "rbf"
-        answers = answers_of(task, columns if curved else weighed.components(number), chosen)
-    fitted = _Fitted(
-        weighed.projection(number),
-        mapping if chosen.kind == "rbf" else None,
+    number, rbf = names.index(chosen.features), chosen.kind == "rbf"
+    logits = None
+    if out_of_fold:
+        chosen_columns = columns if rbf else pca.components(number)
+        logits = task.fit(chosen_columns, chosen.l2_strength) / np.float32(chosen.temperature)
+    # The components are known where all images selected the head.
+    projection = pca.projection(number)
+    components = pca.components(number) if sample is features else projection.apply(features)
+    layers = _fit_layers(
+        projection, nystroem if rbf else None, components, targets, classes, weights,
+        chosen.l2_strength,
+    )  # fmt: skip
+    return FittedHead(layers, chosen.temperature, chosen, tuple(candidates), logits)
+
+
+def _fit_layers(
+    pca: PCA,
+    nystroem: NystroemMap | None,
+    components: Floats,
+    targets: NDArray[np.int64],
+    classes: int,
+    weights: Floats,
+    l2_strength: float,
+) -> Head:
+    """Fit to all images and fold everything into a few dense layers."""
+    columns = components
+    if nystroem is not None:
+        columns = nystroem.apply(np.ascontiguousarray(components[:, :KERNEL_COMPONENTS]))
+    while True:
+        fit = fit_softmax(columns, targets, classes, weights[None], l2_strength / len(components))
+        kernel, bias = fit.kernel[0].astype(np.float64), fit.bias[0].astype(np.float64)
+        if nystroem is None:
+            bias = pca.bias @ kernel + bias
+            return LinearHead(_float32(pca.kernel @ kernel), _float32(bias))
+        expansion = nystroem.whitening @ kernel
+        if np.sqrt(np.square(expansion).sum(0).max()) <= MAX_NORM:
+            break
+        l2_strength *= STRONGER
+    return RBFHead(
+        project_kernel=np.ascontiguousarray(pca.kernel[:, :KERNEL_COMPONENTS]),
+        project_bias=pca.bias[:KERNEL_COMPONENTS],
+        landmarks=nystroem.landmarks,
+        gamma=np.array(nystroem.gamma, np.float32),
+        kernel=_float32(expansion),
+        bias=_float32(bias - nystroem.mean @ kernel),
     )
-    known = weighed.components(number) if sample is features else None
-    layers = fitted.fit(features, targets, classes, weights, chosen.strength, known)
-    return FittedHead(layers, chosen.temperature, chosen, tuple(candidates), answers)
 
 
-def choosing_rows(images: int, seed: int) -> NDArray[np.int64]:
-    """Return by which images candidates are compared."""
-    return np.sort(generator(seed, 1).permutation(images)[:CHOICE_IMAGES])
+def predict_out_of_fold(
+    features: Floats,
+    targets: NDArray[np.int64],
+    classes: int,
+    layout: FeatureLayout,
+    *,
+    folds: NDArray[np.int64],
+    seed: int = 0,
+) -> NDArray[np.float64]:
+    """Return the probabilities of each image from a head that was fitted without it.
+
+    They serve to question labels. Only linear heads are tried, which are as good at that, and
+    the L2 strength with the lowest log loss is used, not a weaker one as in :func:`fit_head`:
+    where labels are wrong, a weakly regularised head memorises them.
+
+    Parameters
+    ----------
+    features, targets, classes, layout, seed
+        See :func:`fit_head`.
+    folds : array
+        int64 (images,): the fold in which each image is held out; copies belong in one fold.
+
+    Returns
+    -------
+    array
+        float64 (images, classes): calibrated probabilities; rows sum to 1.
+    """
+    with _blas_threads(len(targets)):
+        rows = selection_rows(len(targets), seed)
+        weights = np.ones(len(targets), np.float32)
+        task = CrossValidation(targets[rows], classes, folds[rows], weights[rows])
+        names, pca = feature_sets(layout), _weighted_pca(features[rows], layout, seed)
+        tried: list[Candidate] = []
+        for number, name in enumerate(names):
+            columns = pca.components(number)
+            first = task.try_candidate(columns, "linear", name, FIRST_STRENGTH["linear"])
+            tried += [first, *search_strengths(task, columns, first)]
+        best = min(tried, key=selection_cost)
+        components = pca.projection(names.index(best.features)).apply(features)
+        every = CrossValidation(targets, classes, folds, weights)
+        logits = every.fit(components, best.l2_strength)
+        return to_probabilities(logits, fit_temperature(logits, targets)).astype(np.float64)
 
 
-def generator(seed: int, purpose: int) -> np.random.Generator:
-    """Return the source of chance for one purpose."""
+def selection_rows(images: int, seed: int) -> NDArray[np.int64]:
+    """Return the rows of the images by which candidates are compared."""
+    return np.sort(_random_stream(seed, 1).permutation(images)[:SELECTION_IMAGES])
+
+
+def _random_stream(seed: int, purpose: int) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(key=[seed, purpose]))
 
 
-def block_choices(layout: FeatureLayout) -> tuple[str, ...]:
-    """Return which of :data:`BLOCKS` differ."""
+def _weighted_pca(features: Floats, layout: FeatureLayout, seed: int) -> WeightedPCA:
+    weightings = [column_weights(layout, *FEATURE_SETS[name]) for name in feature_sets(layout)]
+    return WeightedPCA(features, weightings, COMPONENTS, lambda: _random_stream(seed, 2))
+
+
+def feature_sets(layout: FeatureLayout) -> tuple[str, ...]:
+    """Return the names of the feature sets that differ for a layout."""
     if len(layout.blocks) == 1:
         return ("all",)
     profiles = any(block.name.endswith(PROFILES) for block in layout.blocks)
-    return tuple(name for name in BLOCKS if profiles or name != "places")
+    return tuple(name for name in FEATURE_SETS if profiles or name != "no-profiles")
 
 
 def column_weights(layout: FeatureLayout, early: float, profiles: float) -> Floats:
-    """Return a weight for each feature: `early`, `profiles`, and 1 for those of last means."""
+    """Return the columns' weights, float32 (width,).
+
+    `profiles` for features of rows and columns, 1 for the last means, `early` for the others.
+    """
     ends = [columns.stop for columns in layout.networks().values()] or [layout.width]
     weights = np.full(layout.width, early, np.float32)
     for block in layout.blocks:
@@ -226,50 +308,5 @@ def column_weights(layout: FeatureLayout, early: float, profiles: float) -> Floa
     return weights
 
 
-@dataclass(frozen=True)
-class _Fitted:
-    """The chosen features, ready for the fit to all images."""
-
-    projection: Projection
-    mapping: KernelMap | None
-
-    def fit(
-        self,
-        features: Floats,
-        targets: NDArray[np.int64],
-        classes: int,
-        weights: Floats,
-        strength: float,
-        columns: Floats | None = None,
-    ) -> Head:
-        """Fit to all images and fold everything into a few dense layers.
-
-        `columns` are the images' components, where they are known.
-        """
-        projection, mapping = self.projection, self.mapping
-        if columns is None:
-            columns = projection.apply(features)
-        if mapping is not None:
-            columns = mapping.apply(np.ascontiguousarray(columns[:, :KERNEL_COMPONENTS]))
-        while True:
-            fit = fit_softmax(columns, targets, classes, weights[None], strength / len(features))
-            kernel, bias = fit.kernel[0].astype(np.float64), fit.bias[0].astype(np.float64)
-            if mapping is None:
-                bias = projection.bias @ kernel + bias
-                return LinearHead(_narrow(projection.kernel @ kernel), _narrow(bias))
-            expansion = mapping.whitening @ kernel
-            if np.sqrt(np.square(expansion).sum(0).max()) <= LARGEST_NORM:
-                break
-            strength *= STRONGER
-        return RBFHead(
-            project_kernel=np.ascontiguousarray(projection.kernel[:, :KERNEL_COMPONENTS]),
-            project_bias=projection.bias[:KERNEL_COMPONENTS],
-            landmarks=mapping.landmarks,
-            gamma=np.array(mapping.gamma, np.float32),
-            kernel=_narrow(expansion),
-            bias=_narrow(bias - mapping.mean @ kernel),
-        )
-
-
-def _narrow(values: NDArray[np.float64]) -> Floats:
+def _float32(values: NDArray[np.float64]) -> Floats:
     return values.astype(np.float32)

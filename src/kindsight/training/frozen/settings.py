@@ -1,4 +1,4 @@
-"""Training with a frozen backbone: features of all images once, then a head on some of them."""
+"""The trainer with a frozen backbone: features of all images once, then a head on some of them."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from kindsight.models.backbones.weights import (
 from kindsight.models.worker.process import KerasProcess
 from kindsight.training.common import Progress, choice_fault, common_faults, whole_fault
 from kindsight.training.frozen.features import Features
-from kindsight.training.frozen.fit import find_features, fit_frozen
+from kindsight.training.frozen.fit import compute_all_features, fit_frozen
 from kindsight.training.frozen.fitted import FittedFrozenHead
 from kindsight.training.frozen.select_head import HEADS
 from kindsight.training.parity import is_verified
@@ -39,58 +39,70 @@ from kindsight.training.parity import is_verified
 __all__ = ["FINE_TUNES", "FrozenTrainer", "parse_budget"]
 
 FINE_TUNES = ("off", "light", "full")
-"""How much of a backbone is fine-tuned: nothing, the part above the cut, everything."""
+"""What of a backbone is fine-tuned: nothing, the layers above a cut, all layers."""
 
-CHILD = "kindsight.training.fine_tuning.worker"
+# The module whose ``main`` the Keras worker runs where it is to fine-tune.
+FINE_TUNING_WORKER = "kindsight.training.fine_tuning.worker"
+
+
+def parse_budget(text: str | float) -> float:
+    """Return the seconds of a time such as ``"10m"``, ``"90s"``, ``"1.5h"`` or 90.
+
+    Raises
+    ------
+    SettingsError
+        For anything else, and for less than a second or more than a week.
+    """
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([smh]?)\s*", str(text))
+    units = {"": 1, "s": 1, "m": 60, "h": 3600}
+    seconds = float(match.group(1)) * units[match.group(2)] if match else 0
+    if not 1 <= seconds <= 7 * 86_400 or isinstance(text, bool):
+        raise SettingsError(
+            f"budget must be a time from 1s to 168h, such as 90s, 10m or 1h; got {text!r}."
+        )
+    return seconds
 
 
 @dataclass(frozen=True)
 class FrozenTrainer:
-    """What a training with a frozen backbone is told.
+    """Settings of a training with a frozen backbone.
 
     Parameters
     ----------
     model : str
-        The backbone's name, or a Keras file of the user's own; several, joined by ``+``, stand side
-        by side, and cross-validation chooses between each alone and the mean of
-        their heads' logits.
+        A backbone's name, or a Keras file; several joined by ``+`` form an ensemble with a head
+        each, unless cross-validation finds one alone as good.
     weights : str
-        ``"imagenet"``, ``"none"`` (random, by the seed) or a weights file.
+        ``"imagenet"``, ``"none"`` (random, from the seed) or a weights file.
     size : int or (height, width), optional
-        Pixels of the images that the network sees; its own size if omitted.
+        Image size in pixels; the backbone's own if omitted.
     resize : str
-        One of :data:`RESIZES`: how other proportions are met.
+        How other aspect ratios are fitted: one of :data:`.common.RESIZES`.
     head : str
         ``"auto"``, ``"linear"`` or ``"rbf"``.
     tta_flips : int
-        Over how many flipped views of an image its features are averaged, 1 to 4: as it is,
-        left-right, up-down, both.
+        Flips over which features are averaged, 1-4: none, left-right, up-down, both.
     tta_crops : int
-        Over how many crops besides, 1 to 6, each in all those flips: the whole image, its middle
-        seven eighths, and as much of each corner, enlarged to the image's size.
+        Crops over which features are averaged, 1-6, each in all flips: the whole image, its
+        middle seven eighths, the four corners.
     class_weight : str, optional
-        ``"balanced"`` makes each class count alike; None or ``"none"`` each image.
+        ``"balanced"`` weighs each class alike; None or ``"none"`` each image.
     seed : int
-        For folds, random directions and landmarks.
+        Of folds, random directions and landmarks.
     workers : int, optional
-        How many images are run at once; the number of cores if omitted.
+        Images run at once; the number of cores if omitted.
     cache : path, optional
-        The cache's folder; this machine's own if omitted.
+        The cache folder; the user's own if omitted.
     fine_tune : str, optional
-        One of :data:`.fine_tuning.settings.FINE_TUNES`; ``"light"`` if omitted and
-        there is a budget, else
-        ``"off"``.
+        One of :data:`FINE_TUNES`; ``"light"`` with a budget, else ``"off"``, if omitted.
     budget : str or float, optional
-        How long the training may take, such as ``"10m"``, or in seconds.
-    inner : (height, width), optional
-        To which the first backbone itself brings the images: an EfficientNet-Lite at a smaller
-        size beside others.
-    flips : tuple of int, optional
-        Which of :data:`kindsight.models.backbones.tta.FLIPS` features are averaged over, in place
-        of the
-        first `tta_flips`.
-    first_crops : int, optional
-        Over how many crops the first backbone looks, in place of `tta_crops`.
+        Time for the whole training, such as ``"10m"``, or in seconds.
+    first_size : (height, width), optional
+        Size to which the first backbone resizes the images itself.
+    flip_ids : tuple of int, optional
+        Indices of :data:`kindsight.models.backbones.tta.FLIPS`, in place of `tta_flips`.
+    first_tta_crops : int, optional
+        The first backbone's crops, in place of `tta_crops`.
     """
 
     model: str = "efficientnet-lite0"
@@ -106,16 +118,16 @@ class FrozenTrainer:
     cache: str | os.PathLike[str] | None = None
     fine_tune: str | None = None
     budget: str | float | None = None
-    inner: tuple[int, int] | None = None
-    flips: tuple[int, ...] | None = None
-    first_crops: int | None = None
+    first_size: tuple[int, int] | None = None
+    flip_ids: tuple[int, ...] | None = None
+    first_tta_crops: int | None = None
 
     def faults(self) -> list[str]:
-        """Return a sentence for each setting that cannot be."""
-        found = [choice_fault("head", self.head, HEADS)] if self.head not in HEADS else []
-        found += filter(None, [whole_fault("tta_flips", self.tta_flips, 1, len(FLIPS))])
-        found += filter(None, [whole_fault("tta_crops", self.tta_crops, 1, len(CROPS))])
-        found += common_faults(self)
+        """Return a sentence for each invalid setting."""
+        found = [choice_fault("head", self.head, HEADS)]
+        found += [whole_fault("tta_flips", self.tta_flips, 1, len(FLIPS))]
+        found += [whole_fault("tta_crops", self.tta_crops, 1, len(CROPS))]
+        found = [*filter(None, found), *common_faults(self)]
         try:
             backbones = self._backbones()
             for backbone in backbones:
@@ -124,22 +136,22 @@ class FrozenTrainer:
                     backbone.check_size(self._size(backbones))
             if len(backbones) > 1 and self.weights not in WEIGHTS:
                 found.append(
-                    f"weights must be {' or '.join(WEIGHTS)} for several backbones. "
-                    f"Received: {self.weights!r}."
+                    f"weights must be {' or '.join(WEIGHTS)} for several backbones; "
+                    f"got {self.weights!r}."
                 )
         except (SettingsError, WeightsError) as error:
             found.append(str(error))
         if self.fine_tune is not None:
             found += filter(None, [choice_fault("fine_tune", self.fine_tune, FINE_TUNES)])
         try:
-            budget = self.seconds
+            budget = self.budget_seconds
         except SettingsError as error:
             found.append(str(error))
         else:
             if budget is not None and self.fine_tune == "off":
                 found.append(
-                    "A budget must have something to be spent on. Received: "
-                    f"{self.budget!r}, with fine_tune off."
+                    f"budget needs fine-tuning, and fine_tune is off; got {self.budget!r}. "
+                    "Leave one of them out."
                 )
         return found
 
@@ -147,42 +159,45 @@ class FrozenTrainer:
         return get_backbones(self.model if isinstance(self.model, str) else repr(self.model))
 
     def _size(self, backbones: tuple[Backbone, ...]) -> tuple[int, int]:
-        """Return the size given, or the largest of the backbones' own: all see the same image."""
+        """Return the size given, or the largest of the backbones' own: all get the same image."""
         size = self.size or max(backbone.size for backbone in backbones)
         return size if isinstance(size, tuple) else (int(size), int(size))
 
     def download(self) -> str | None:
-        """Say what this training would download, from whom and how large; None for nothing."""
-        said = [download_notice(backbone, self.weights) for backbone in self._backbones()]
-        return " ".join(filter(None, said)) or None
+        """Return what would be downloaded, from whom and how large; None for nothing."""
+        found = [download_notice(backbone, self.weights) for backbone in self._backbones()]
+        return " ".join(filter(None, found)) or None
 
     def describe_backbone(self) -> str:
-        """Say in a few words which network it is, and which weights it has."""
+        """Return the backbones, their weights and test-time augmentation in a line."""
         backbones = self._backbones()
         names = " and ".join(backbone.name for backbone in backbones)
-        side = " side by side" if len(backbones) > 1 else ""
+        ensemble = "ensemble of " if len(backbones) > 1 else ""
         weights = dict.fromkeys(describe_weights(item, self.weights) for item in backbones)
-        counts = [len(views) for views in self.seen]
-        words = f"{counts[0]}" if len(set(counts)) == 1 else " and ".join(map(str, counts))
-        views = f", mean of {words} TTA copies" if max(counts) > 1 else ""
-        return f"{names}{side}, {' and '.join(weights)}{views}"
+        counts = [len(copies) for copies in self.variants_by_backbone]
+        number = f"{counts[0]}" if len(set(counts)) == 1 else " and ".join(map(str, counts))
+        tta = f", mean of {number} TTA variants" if max(counts) > 1 else ""
+        return f"{ensemble}{names}, {' and '.join(weights)}{tta}"
 
     @property
-    def seconds(self) -> float | None:
-        """How long the training may take."""
+    def budget_seconds(self) -> float | None:
+        """The time budget in seconds; None without one."""
         return None if self.budget is None else parse_budget(self.budget)
 
     @property
-    def seen(self) -> tuple[tuple[int, ...], ...]:
-        """Views averaged at prediction time, for each backbone."""
-        flips = tuple(range(self.tta_flips)) if self.flips is None else self.flips
-        first = tta_variants(flips, self.first_crops or self.tta_crops)
+    def variants_by_backbone(self) -> tuple[tuple[int, ...], ...]:
+        """For each backbone, the copies that its features are averaged over.
+
+        Numbered as in :mod:`kindsight.models.backbones.tta`.
+        """
+        flips = tuple(range(self.tta_flips)) if self.flip_ids is None else self.flip_ids
+        first = tta_variants(flips, self.first_tta_crops or self.tta_crops)
         others = len(split_model_name(self.model)) - 1
         return (first, *[tta_variants(flips, self.tta_crops)] * others)
 
     @property
-    def tunes(self) -> str:
-        """What is fine-tuned: one of :data:`.fine_tuning.settings.FINE_TUNES`."""
+    def fine_tune_mode(self) -> str:
+        """What is fine-tuned: one of :data:`FINE_TUNES`."""
         return self.fine_tune or ("off" if self.budget is None else "light")
 
     def spec(self) -> InputSpec:
@@ -191,7 +206,7 @@ class FrozenTrainer:
         Raises
         ------
         SettingsError
-            Naming every setting that cannot be.
+            With a sentence for each invalid setting.
         """
         if faults := self.faults():
             raise SettingsError("\n".join(faults))
@@ -201,21 +216,21 @@ class FrozenTrainer:
     @property
     def by_gradient(self) -> bool:
         """Whether the backbone is fine-tuned."""
-        return self.tunes != "off"
+        return self.fine_tune_mode != "off"
 
     def warm_up(self, keras: KerasProcess, *, verify: str) -> None:
-        """Start the worker process where it will be needed; load the backbone for verification."""
+        """Start the worker process where it will be needed; load the backbone to be verified."""
         if self.by_gradient:
             keras.start()
         elif verify == "full" or not is_verified(self.backbone()):
             keras.load_ahead(self.backbone().keras)
 
     def process(self) -> KerasProcess:
-        """Return the process for what needs Keras; not started."""
-        return KerasProcess() if self.tunes == "off" else KerasProcess(module=CHILD)
+        """Return the Keras worker process, not started."""
+        return KerasProcess(module=FINE_TUNING_WORKER) if self.by_gradient else KerasProcess()
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the settings that make a result, as JSON can hold them, None left out."""
+        """Return the settings that determine the result, ready for JSON, without None."""
         values = {k: v for k, v in vars(self).items() if k not in ("cache", "workers")}
         return {name: value for name, value in values.items() if value is not None}
 
@@ -226,12 +241,12 @@ class FrozenTrainer:
         *,
         fold_batch_norm: bool = True,
     ) -> BackboneFiles:
-        """Find the files of the backbone, or of several, or build them, once on a machine.
+        """Return the files of the backbones, built once on a machine.
 
-        `folded` is as :func:`.build.ensure_backbone` has it.
+        `fold_batch_norm` is passed to :func:`.build.ensure_backbone`.
         """
 
-        def say(_: str) -> None:
+        def report(_: str) -> None:
             if progress is not None:
                 progress("backbone", 0, 0)
 
@@ -239,10 +254,11 @@ class FrozenTrainer:
         parts: dict[str, BackboneFiles] = {}
         for name, backbone in zip(split_model_name(self.model), self._backbones(), strict=True):
             parts[backbone.name] = ensure_backbone(
-                name, size if parts else self.inner or size, folder, say, weights=self.weights,
-                seed=self.seed, process=process, input_size=size, fold_batch_norm=fold_batch_norm,
+                name, size if parts else self.first_size or size, folder, report,
+                weights=self.weights, seed=self.seed, process=process, input_size=size,
+                fold_batch_norm=fold_batch_norm,
             )  # fmt: skip
-        return build_ensemble(parts, folder, self.seen)
+        return build_ensemble(parts, folder, self.variants_by_backbone)
 
     def features(
         self,
@@ -251,8 +267,8 @@ class FrozenTrainer:
         progress: Progress | None = None,
         observer: DecodeObserver | None = None,
     ) -> Features:
-        """Find or compute the images' features; see :func:`.frozen_fit.find_features`."""
-        return find_features(self, dataset, files, progress, observer)
+        """Return the images' features; see :func:`.fit.compute_all_features`."""
+        return compute_all_features(self, dataset, files, progress, observer)
 
     def fit(
         self,
@@ -261,24 +277,5 @@ class FrozenTrainer:
         classes: Sequence[str],
         rows: NDArray[np.int64] | None = None,
     ) -> FittedFrozenHead:
-        """Fit a head to some of the images; see :func:`.frozen_fit.fit_frozen`."""
+        """Return a head fitted to some of the images; see :func:`.fit.fit_frozen`."""
         return fit_frozen(self, features, files, classes, rows)
-
-
-def parse_budget(text: str | float) -> float:
-    """Read a time such as ``"10m"``, ``"90s"`` or ``"1.5h"``, or seconds, into seconds.
-
-    Raises
-    ------
-    SettingsError
-        For anything else, and for less than a second.
-    """
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([smh]?)\s*", str(text))
-    seconds = (
-        float(match.group(1)) * {"": 1, "s": 1, "m": 60, "h": 3600}[match.group(2)] if match else 0
-    )
-    if not 1 <= seconds <= 7 * 86_400 or isinstance(text, bool):
-        raise SettingsError(
-            f"budget must be a time from 1s to 168h, such as 90s, 10m or 1h. Received: {text!r}."
-        )
-    return seconds

@@ -1,10 +1,10 @@
-"""L2-regularised softmax regression: several problems on the same images solved side by side.
+"""L2-regularised softmax regression: several problems on the same images, solved together.
 
-The problems (the folds of a cross-validation) differ in which images count and share the
-features, so each step is one matrix product for all of them. The columns of the features must be
-nearly uncorrelated (principal components, or kernel components): the quadratic bound of the
+The problems (the folds of a cross-validation) share the features and differ in their sample
+weights, so that each step is one matrix product for all of them. The columns of the features must
+be nearly uncorrelated (principal components, or kernel components): the quadratic bound of the
 softmax's curvature (D. Böhning, "Multinomial logistic regression algorithm", 1992) is then nearly
-diagonal, and scaling by it lets L-BFGS converge in a few dozen steps whatever the features' spread.
+diagonal, and scaling by it lets L-BFGS converge in a few dozen steps.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class SoftmaxFit:
     bias : array
         float32 (problems, classes).
     start : array
-        The point in the solver's own coordinates, to start a similar problem from.
+        The solution in the solver's coordinates, from which a similar problem can start.
     """
 
     kernel: Floats
@@ -50,7 +50,7 @@ class SoftmaxFit:
 
 
 class _Problem:
-    """The loss of every problem and its gradient, in scaled coordinates."""
+    """The loss and gradient of every problem, in scaled coordinates."""
 
     def __init__(
         self,
@@ -58,19 +58,19 @@ class _Problem:
         targets: NDArray[np.int64],
         classes: int,
         weights: Floats,
-        strength: float,
+        l2_strength: float,
     ) -> None:
         self.features = features
         self.count, self.columns = features.shape
         self.problems, self.classes = len(weights), classes
-        self.strength = np.float32(strength)
+        self.l2_strength = np.float32(l2_strength)
         self.weights = weights / weights.sum(1, keepdims=True)
         self.hot = np.eye(classes, dtype=np.float32)[targets]
         spread = np.square(features).mean(0)
-        self.scale = (1.0 / np.sqrt(0.25 * spread + strength)).astype(np.float32)
+        self.scale = (1.0 / np.sqrt(0.25 * spread + l2_strength)).astype(np.float32)
 
     def split(self, point: Floats) -> tuple[Floats, Floats]:
-        """Turn points (problems, size) into kernels and intercepts."""
+        """Return the kernels and intercepts of points (problems, size)."""
         kernel = point[:, : -self.classes].reshape(self.problems, self.columns, self.classes)
         return kernel * self.scale[:, None], point[:, -self.classes :] * INTERCEPT_SCALE
 
@@ -85,14 +85,14 @@ class _Problem:
         totals = exponentials.sum(-1, keepdims=True)
         picked = (logits * self.hot[:, None]).sum(-1) - np.log(totals[..., 0])
         loss = -(picked * self.weights.T).sum(0, dtype=np.float64)
-        loss += 0.5 * self.strength * np.square(kernel).sum((1, 2), dtype=np.float64)
+        loss += 0.5 * self.l2_strength * np.square(kernel).sum((1, 2), dtype=np.float64)
         slope = exponentials / totals
         slope -= self.hot[:, None]
         slope *= self.weights.T[:, :, None]
         gradient = (self.features.T @ slope.reshape(self.count, -1)).reshape(
             self.columns, self.problems, self.classes
         )
-        gradient = (gradient.transpose(1, 0, 2) + self.strength * kernel) * self.scale[:, None]
+        gradient = (gradient.transpose(1, 0, 2) + self.l2_strength * kernel) * self.scale[:, None]
         intercepts = slope.sum(0) * INTERCEPT_SCALE
         return loss, np.concatenate([gradient.reshape(self.problems, -1), intercepts], axis=1)
 
@@ -102,37 +102,33 @@ def fit_softmax(
     targets: NDArray[np.int64],
     classes: int,
     weights: Floats,
-    strength: float,
+    l2_strength: float,
     start: Floats | None = None,
     steps: int = 200,
     tolerance: float = 1e-4,
 ) -> SoftmaxFit:
-    """Minimise, for each problem, the weighted mean log loss plus strength / 2 · ‖kernel‖².
+    """Minimise, for each problem, the weighted mean log loss plus l2_strength / 2 · ‖kernel‖².
 
     Parameters
     ----------
     features : array
         float32 (images, columns); columns nearly uncorrelated, see above.
     targets : array
-        int64 (images,), each 0 to classes - 1.
+        int64 (images,): class indices.
     classes : int
-        How many classes, at least 2.
+        Number of classes, at least 2.
     weights : array
-        float32 (problems, images), not negative: how much each image counts in each problem.
-    strength : float
-        Of the regularisation, above 0.
+        float32 (problems, images), not negative: sample weights in each problem.
+    l2_strength : float
+        Above 0.
     start : array, optional
         The ``start`` of an earlier fit of the same shape.
     steps : int
-        The most steps taken.
+        Most steps.
     tolerance : float
-        Each problem ends when the norm of its scaled gradient is below this.
-
-    Returns
-    -------
-    SoftmaxFit
+        Norm of the scaled gradient below which a problem is solved.
     """
-    problem = _Problem(features, targets, classes, weights, strength)
+    problem = _Problem(features, targets, classes, weights, l2_strength)
     size = (problem.columns + 1) * classes
     point = np.zeros((problem.problems, size), np.float32) if start is None else start.copy()
     loss, gradient = problem(point)
@@ -154,7 +150,7 @@ def fit_softmax(
 
 
 def _direction(gradient: Floats, history: list[tuple[Any, Any, Any]]) -> Floats:
-    """L-BFGS's two loops, for each problem on its own (Nocedal and Wright, algorithm 7.4)."""
+    """Return each problem's L-BFGS direction (Nocedal and Wright, algorithm 7.4)."""
     result = gradient.copy()
     factors = []
     for moved, turned, inverse in reversed(history):
@@ -177,10 +173,10 @@ def _direction(gradient: Floats, history: list[tuple[Any, Any, Any]]) -> Floats:
 def _search(
     problem: _Problem, point: Floats, loss: NDArray[np.float64], gradient: Floats, direction: Floats
 ) -> tuple[Floats, NDArray[np.float64], Floats]:
-    """Shorten each problem's step until its loss falls enough (Armijo's rule)."""
+    """Backtrack each problem until its loss falls enough (Armijo's rule)."""
     slope = (direction * gradient).sum(1)
     length: Floats = np.ones(len(point), np.float32)
-    # In float32 the loss itself is only good to some 1e-7 of its size.
+    # In float32 the loss is exact to about 1e-7 of its size.
     slack = 1e-6 * np.maximum(np.abs(loss), 1e-3)
     for _ in range(BACKTRACKS):
         following = point + length[:, None] * direction

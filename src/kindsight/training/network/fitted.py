@@ -79,7 +79,7 @@ class FittedNetwork:
     notes : tuple of str
         What a user should know of the training.
     fine_tuning : FineTuningResult, optional
-        The result of fine-fine_tuning, where the network began as a fitted head.
+        The result of fine-tuning, where the network began as a fitted head.
     """
 
     training: EpochTrainer

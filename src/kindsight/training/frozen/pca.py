@@ -1,4 +1,4 @@
-"""Standardised principal components, and the kernel components made of them."""
+"""Standardised principal components of features, and an RBF kernel's components of these."""
 
 from __future__ import annotations
 
@@ -8,34 +8,33 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = [
-    "MOST_PRODUCTS",
-    "KernelMap",
-    "Projection",
-    "WeighedFeatures",
-    "fit_kernel_map",
-    "fit_projection",
-    "orthogonal",
-    "spreads_of",
-]
+__all__ = ["MAX_PRODUCTS", "PCA", "NystroemMap", "WeightedPCA", "fit_nystroem", "fit_pca"]
 
 Floats = NDArray[np.float32]
 
-# A column that varies less than this, relative to its size, is noise of the arithmetic.
-SMALLEST_SPREAD = 1e-5
-# More rows than this add nothing to the directions of the principal components.
+MAX_PRODUCTS = 4096
+"""Most images whose products with each other are held: 64 MB for each group of columns, of which a
+backbone has three, and as much again for 4,000 standardised columns."""
+
+# A column with a smaller deviation relative to its size is rounding noise.
+MIN_DEVIATION = 1e-5
+# More rows do not improve the directions of the principal components.
 BASIS_ROWS = 8192
 BLOCK_ROWS = 2048
 OVERSAMPLING = 32
 POWER_ITERATIONS = 1
-# Kernel components with a smaller share of the largest eigenvalue are cut off: they would be
-# multiplied by its inverse root, and the rounding of float32 with them.
-SMALLEST_EIGENVALUE = 3e-5
+# Kernel components with a smaller fraction of the largest eigenvalue are dropped: they would be
+# multiplied by its inverse root, and float32 rounding with them.
+MIN_EIGENVALUE = 3e-5
+# Directions with a smaller fraction of the largest variance are dropped: products of products are
+# float32 noise there, and they do not generalise (elpv at 300 px, three variants: 88.9% accuracy,
+# 88.3% with directions down to a millionth).
+MIN_VARIANCE = 1e-3
 
 
 @dataclass(frozen=True)
-class Projection:
-    """features -> features @ kernel + bias: standardised, rotated to principal components.
+class PCA:
+    """features @ kernel + bias: standardised and rotated to principal components.
 
     Parameters
     ----------
@@ -54,26 +53,26 @@ class Projection:
         return result
 
 
-def fit_projection(
+def fit_pca(
     features: Floats, column_weights: Floats, components: int, generator: np.random.Generator
-) -> Projection:
-    """Standardise columns, weigh them, scale the mean square row norm to 1, rotate.
+) -> PCA:
+    """Standardise and weigh columns, scale the mean square row norm to 1, and rotate.
 
-    The rotation is a randomised singular value decomposition (N. Halko, P. Martinsson, J. Tropp,
-    "Finding structure with randomness", SIAM Review 53, 2011).
+    A randomised singular value decomposition (N. Halko, P. Martinsson, J. Tropp, "Finding
+    structure with randomness", SIAM Review 53, 2011).
 
     Parameters
     ----------
     features : array
         float32 (images, columns).
     column_weights : array
-        float32 (columns,); 0 leaves a column out.
+        float32 (columns,); 0 drops a column.
     components : int
-        How many principal components to keep at most.
+        Most principal components.
     generator : numpy.random.Generator
         For the random directions.
     """
-    mean, factors = spreads_of(features)
+    mean, factors = _mean_and_scale(features)
     factors = factors * column_weights
     rows = features
     if len(rows) > BASIS_ROWS:
@@ -82,19 +81,19 @@ def fit_projection(
     norm = np.sqrt(np.square(scaled).sum(1, dtype=np.float64).mean()) or 1.0
     basis = _principal_directions(scaled, min(components, *scaled.shape), generator)
     kernel = (factors[:, None] / norm) * basis
-    return Projection(kernel.astype(np.float32), (-mean @ kernel).astype(np.float32))
+    return PCA(kernel.astype(np.float32), (-mean @ kernel).astype(np.float32))
 
 
-def spreads_of(features: Floats) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the mean of each column and the inverse of its deviation, 0 where it has none."""
+def _mean_and_scale(features: Floats) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return each column's mean and inverse deviation, 0 where it is constant."""
     mean = features.mean(0, dtype=np.float64)
-    # By blocks: the deviations of all at once would take twice the room of the features.
+    # By blocks: all deviations at once would take twice the memory of the features.
     squares = np.zeros_like(mean)
     for start in range(0, len(features), BLOCK_ROWS):
         squares += np.square(features[start : start + BLOCK_ROWS] - mean).sum(0)
-    spread = np.sqrt(squares / len(features))
-    alive = spread > SMALLEST_SPREAD * (np.abs(mean) + 1e-3)
-    return mean, np.where(alive, 1 / np.where(alive, spread, 1.0), 0.0)
+    deviation = np.sqrt(squares / len(features))
+    varies = deviation > MIN_DEVIATION * (np.abs(mean) + 1e-3)
+    return mean, np.where(varies, 1 / np.where(varies, deviation, 1.0), 0.0)
 
 
 def _principal_directions(
@@ -103,15 +102,14 @@ def _principal_directions(
     """Return the first right singular vectors of `rows`, float64 (columns, count)."""
     width = min(count + OVERSAMPLING, *rows.shape)
     sample = rows @ generator.standard_normal((rows.shape[1], width), np.float32)
-    if not sample.any():  # all images alike: any direction will do
+    if not sample.any():  # all images equal: any direction will do
         return np.eye(rows.shape[1], 1)
     for _ in range(POWER_ITERATIONS):
         sample = rows @ (rows.T @ (sample / np.sqrt(np.square(sample).mean())))
-    basis = orthogonal(sample)
-    small = basis.T @ rows
+    small = _orthonormal_basis(sample).T @ rows
     values, vectors = np.linalg.eigh(_gram(small.T))
-    kept = np.flatnonzero(values > 1e-9 * values[-1])[::-1][:count]
-    directions: NDArray[np.float64] = small.T @ (vectors[:, kept] / np.sqrt(values[kept]))
+    used = np.flatnonzero(values > 1e-9 * values[-1])[::-1][:count]
+    directions: NDArray[np.float64] = small.T @ (vectors[:, used] / np.sqrt(values[used]))
     return directions
 
 
@@ -121,20 +119,20 @@ def _gram(columns: Floats) -> NDArray[np.float64]:
     return result
 
 
-def orthogonal(columns: Floats) -> Floats:
-    """Return an orthonormal basis of what `columns` span, from their small Gram matrix.
+def _orthonormal_basis(columns: Floats) -> Floats:
+    """Return an orthonormal basis of the column space, from its small Gram matrix.
 
-    LAPACK's QR gives the same and takes several times as long on tall matrices.
+    LAPACK's QR takes several times as long on tall matrices.
     """
     values, vectors = np.linalg.eigh(_gram(columns))
-    kept = values > 1e-12 * values[-1]
-    basis: Floats = columns @ (vectors[:, kept] / np.sqrt(values[kept])).astype(np.float32)
+    used = values > 1e-12 * values[-1]
+    basis: Floats = columns @ (vectors[:, used] / np.sqrt(values[used])).astype(np.float32)
     return basis
 
 
 @dataclass(frozen=True)
-class KernelMap:
-    """Principal components -> exp(-gamma · squared distance to each landmark) @ whitening.
+class NystroemMap:
+    """components -> exp(-gamma · squared distance to each landmark) @ whitening - mean.
 
     Parameters
     ----------
@@ -145,7 +143,7 @@ class KernelMap:
     whitening : array
         float32 (landmarks, kernel components): eigenvectors over the roots of eigenvalues.
     mean : array
-        float32 (kernel components,): subtracted, so that the columns are centred.
+        float32 (kernel components,): centres the columns.
     """
 
     landmarks: Floats
@@ -166,69 +164,55 @@ class KernelMap:
         return result
 
 
-def fit_kernel_map(
+def fit_nystroem(
     components: Floats, landmarks: int, gamma: float, generator: np.random.Generator
-) -> KernelMap:
-    """Approximate the RBF kernel from some images as landmarks.
+) -> NystroemMap:
+    """Approximate the RBF kernel by images drawn as landmarks.
 
-    Nyström's method: C. Williams and M. Seeger, "Using the Nyström method to speed up kernel
-    machines", NIPS 2000.
+    C. Williams and M. Seeger, "Using the Nyström method to speed up kernel machines", NIPS 2000.
 
     Parameters
     ----------
     components : array
-        float32 (images, components), as :meth:`Projection.apply` returns them.
+        float32 (images, components), as :meth:`PCA.apply` returns them.
     landmarks : int
-        How many images to take as landmarks at most.
+        Most landmarks.
     gamma : float
         In exp(-gamma · squared distance).
     generator : numpy.random.Generator
         Draws the landmarks.
     """
-    # In the order drawn: images come class by class, and so the terms of a logit, which nearly
-    # cancel, would add up to a large sum on the way and lose its last digits.
+    # Landmarks stay in random order: in the order of classes the terms of a logit, which nearly
+    # cancel, would first add up to a large sum, and float32 would lose its last digits.
     chosen = generator.permutation(len(components))[:landmarks]
     points = np.ascontiguousarray(components[chosen])
-    bare = KernelMap(
+    bare = NystroemMap(
         points, gamma, np.eye(len(points), dtype=np.float32), np.float32(0) * points[0]
     )
     matrix = bare.kernel(points)
     values, vectors = np.linalg.eigh(matrix.astype(np.float64))
-    kept = values > SMALLEST_EIGENVALUE * values[-1]
-    whitening = (vectors[:, kept] / np.sqrt(values[kept])).astype(np.float32)
-    return KernelMap(points, gamma, whitening, (matrix @ whitening).mean(0))
+    used = values > MIN_EIGENVALUE * values[-1]
+    whitening = (vectors[:, used] / np.sqrt(values[used])).astype(np.float32)
+    return NystroemMap(points, gamma, whitening, (matrix @ whitening).mean(0))
 
 
-# SECTION: Principal components of the same features under several weights of their columns.
-#
-# Where there are fewer images than some thousand, all that the components need are the products of
-# the images with each other. These are taken once for each group of columns that is always weighed
-# alike, and added up anew for every weighting: the features themselves, of which each image has
-# thousands, are walked through once instead of four times a weighting.
+class WeightedPCA:
+    """Principal components of the same features under several weightings of their columns.
 
-
-# The products of so many images take 64 MB for each group of columns, of which one backbone has
-# three; and as much again are the standardised features, of 4,000 columns.
-MOST_PRODUCTS = 4096
-# Directions with a smaller share of the largest variance are left out. Below it products of
-# products are noise of float32; and what varies so little tells nothing of other images (elpv at
-# 300 px over three views: 88.9% right, and 88.3% with directions down to a millionth).
-SMALLEST_SHARE = 1e-3
-
-
-class WeighedFeatures:
-    """Features, standardised, whose columns can be weighed in several ways.
+    With fewer images than columns, the components need only the images' products with each other.
+    They are computed once for each group of columns with equal weights and summed anew for every
+    weighting, so that the features are walked through once.
 
     Parameters
     ----------
     features : array
         float32 (images, columns).
     weightings : sequence of array
-        float32 (columns,): 0 leaves a column out.
+        float32 (columns,): 0 drops a column.
     components : int
-        How many principal components to keep at most.
+        Most principal components.
     make_generator : callable
-        Gives the source of the random directions, the same each time.
+        Returns the generator of random directions, the same each time.
     """
 
     def __init__(
@@ -240,96 +224,94 @@ class WeighedFeatures:
     ) -> None:
         self._features, self._weightings = features, weightings
         self._count, self._make_generator = components, make_generator
-        self._small = len(features) <= min(MOST_PRODUCTS, features.shape[1])
-        self._projections: dict[int, Projection] = {}
+        self._small = len(features) <= min(MAX_PRODUCTS, features.shape[1])
+        self._projections: dict[int, PCA] = {}
         self._components: dict[int, Floats] = {}
-        self._directions: dict[int, tuple[Floats, Floats]] = {}
+        self._eigenvectors: dict[int, tuple[Floats, Floats]] = {}
         if self._small:
             self._prepare()
 
     def _prepare(self) -> None:
-        self._mean, self._factors = spreads_of(self._features)
-        self._rows = (self._features - self._mean.astype(np.float32)) * self._factors.astype(
-            np.float32
-        )
-        # Columns that every weighting treats alike are one group.
+        self._mean, self._factors = _mean_and_scale(self._features)
+        factors = self._factors.astype(np.float32)
+        self._rows = (self._features - self._mean.astype(np.float32)) * factors
         _, group = np.unique(np.stack(self._weightings), axis=1, return_inverse=True)
         self._groups: list[tuple[int, Floats]] = []
         for number in range(int(group.max()) + 1):
             columns = np.flatnonzero(group == number)
             first, last = int(columns[0]), int(columns[-1]) + 1
-            # Mostly they are neighbours, and need no copy.
-            part = self._rows[:, first:last] if last - first == len(columns) else None
-            part = np.ascontiguousarray(self._rows[:, columns]) if part is None else part
-            self._groups.append((first, part @ part.T))
+            if last - first == len(columns):  # mostly neighbours, which need no copy
+                block = self._rows[:, first:last]
+            else:
+                block = np.ascontiguousarray(self._rows[:, columns])
+            self._groups.append((first, block @ block.T))
 
     def components(self, number: int) -> Floats:
-        """Return the components of the images under one weighting, float32 (images, count)."""
+        """Return the images' components under one weighting, float32 (images, components)."""
         if number not in self._components:
             if self._small:
                 products = self._products(number)
-                vectors, roots = self._vectors(number, products)
+                vectors, roots = self._eigen(number, products)
                 self._components[number] = products @ (vectors / roots)
             else:
                 self._components[number] = self.projection(number).apply(self._features)
         return self._components[number]
 
-    def projection(self, number: int) -> Projection:
-        """Return what makes these components of features."""
+    def projection(self, number: int) -> PCA:
+        """Return the map from features to these components."""
         if number not in self._projections:
             weights = self._weightings[number]
             self._projections[number] = (
                 self._fold(number, weights)
                 if self._small
-                else fit_projection(self._features, weights, self._count, self._make_generator())
+                else fit_pca(self._features, weights, self._count, self._make_generator())
             )
         return self._projections[number]
 
-    def _fold(self, number: int, weights: Floats) -> Projection:
-        vectors, roots = self._vectors(number, None)
+    def _fold(self, number: int, weights: Floats) -> PCA:
+        vectors, roots = self._eigen(number, None)
         factors = self._factors * weights
         scale = self._norm(number)
         basis = (self._rows.T @ (vectors / roots)).astype(np.float64) * (weights / scale)[:, None]
         kernel = (factors[:, None] / scale) * basis
-        return Projection(kernel.astype(np.float32), (-self._mean @ kernel).astype(np.float32))
+        return PCA(kernel.astype(np.float32), (-self._mean @ kernel).astype(np.float32))
 
     def _norm(self, number: int) -> float:
-        """Return the root of the mean square norm of the weighed rows."""
+        """Return the root of the weighted rows' mean square norm."""
         weights = self._weightings[number]
         squares = sum(
-            float(weights[first]) ** 2 * np.trace(part, dtype=np.float64)
-            for first, part in self._groups
+            float(weights[first]) ** 2 * np.trace(products, dtype=np.float64)
+            for first, products in self._groups
         )
         return float(np.sqrt(squares / len(self._rows))) or 1.0
 
     def _products(self, number: int) -> Floats:
         weights, scale = self._weightings[number], self._norm(number)
         total = np.zeros((len(self._rows),) * 2, np.float32)
-        for first, part in self._groups:
+        for first, products in self._groups:
             if weights[first]:
-                total += np.float32((weights[first] / scale) ** 2) * part
+                total += np.float32((weights[first] / scale) ** 2) * products
         return total
 
-    def _vectors(self, number: int, products: Floats | None) -> tuple[Floats, Floats]:
+    def _eigen(self, number: int, products: Floats | None) -> tuple[Floats, Floats]:
         """Return the first eigenvectors of the products, and the roots of their eigenvalues."""
-        if number in self._directions:
-            return self._directions[number]
+        if number in self._eigenvectors:
+            return self._eigenvectors[number]
         products = self._products(number) if products is None else products
         width = min(self._count + OVERSAMPLING, len(products))
         generator = self._make_generator()
         sample = products @ generator.standard_normal((len(products), width), np.float32)
-        if not sample.any():  # all images alike: any direction will do
+        if not sample.any():  # all images equal: any direction will do
             found = np.eye(len(products), 1, dtype=np.float32), np.ones(1, np.float32)
         else:
             sample = products @ (sample / np.sqrt(np.square(sample).mean()))
-            basis = orthogonal(sample)
+            basis = _orthonormal_basis(sample)
             small = (basis.T @ (products @ basis)).astype(np.float64)
-            values, turned = np.linalg.eigh((small + small.T) / 2)
-            kept = np.flatnonzero(values > SMALLEST_SHARE * values[-1])[::-1]
-            kept = kept[: self._count]
+            values, vectors = np.linalg.eigh((small + small.T) / 2)
+            used = np.flatnonzero(values > MIN_VARIANCE * values[-1])[::-1][: self._count]
             found = (
-                basis @ turned[:, kept].astype(np.float32),
-                np.sqrt(values[kept]).astype(np.float32),
+                basis @ vectors[:, used].astype(np.float32),
+                np.sqrt(values[used]).astype(np.float32),
             )
-        self._directions[number] = found
+        self._eigenvectors[number] = found
         return found

@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 
 from kindsight.dataset import ImageDataset
 from kindsight.models.worker.process import KerasProcess
+from kindsight.training.budget.run import fine_tune
 from kindsight.training.common import Progress
 from kindsight.training.engine.callbacks import TrainingCallback
-from kindsight.training.fine_tuning.train import FineTuning, fine_tune
+from kindsight.training.fine_tuning.state import FineTuningState
 from kindsight.training.frozen.prepared import FrozenImages, prepare_frozen
 from kindsight.training.frozen.settings import FrozenTrainer
 from kindsight.training.protocols import FittedModel
@@ -31,7 +32,7 @@ def prepare_backbone(
 ) -> FrozenImages:
     """Return a dataset's frozen features, ready to fit a head and, if configured, to fine-tune."""
     frozen = prepare_frozen(training, dataset, progress, keras)
-    return frozen if training.tunes == "off" else FineTunedImages(**vars(frozen))
+    return frozen if training.fine_tune_mode == "off" else FineTunedImages(**vars(frozen))
 
 
 @dataclass(frozen=True)
@@ -53,16 +54,16 @@ class FineTunedImages(FrozenImages):
         progress: Progress | None = None,
         callback: TrainingCallback | None = None,
     ) -> FittedModel:
-        """Fit a head to the images of `rows`, then fine-tune; see :func:`.fine_tune`."""
+        """Fit a head to the images of `rows`, then fine-tune; see :mod:`.run`."""
         head = self.fit_head(classes, rows, progress)
-        budget, spent = self.training.seconds, time.monotonic() - self.begun
+        budget, spent = self.training.budget_seconds, time.monotonic() - self.begun
         own = None
         if folder is None:
             own = tempfile.TemporaryDirectory(prefix="kindsight-")
             folder = Path(own.name)
-        work = FineTuning(
+        state = FineTuningState(
             head, rows, validation, keras, folder,
             seconds=None if budget is None else budget - spent, progress=progress,
-            callback=callback, took={"frozen head": spent}, asked=own is None,
+            callback=callback, timings={"frozen head": spent}, predicts_afterwards=own is None,
         )  # fmt: skip
-        return fine_tune(work, own)
+        return fine_tune(state, own)

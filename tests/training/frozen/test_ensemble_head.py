@@ -9,8 +9,8 @@ from kindsight import ImageClassifier
 from kindsight.dataset import ImageDataset
 from kindsight.errors import SettingsError
 from kindsight.models.backbones.layout import FeatureLayout
-from kindsight.training.frozen.candidates import Task
-from kindsight.training.frozen.fit import fit_apart
+from kindsight.training.frozen.candidates import CrossValidation
+from kindsight.training.frozen.fit import fit_ensemble_head
 from kindsight.training.frozen.select_head import fit_head
 from kindsight.training.frozen.settings import FrozenTrainer
 from shapes import CLASSES, shape, write_small_network
@@ -73,7 +73,9 @@ def two_networks(useful, seed=0):
 @pytest.mark.parametrize("useful", [0, 1])
 def test_a_network_that_knows_nothing_is_never_chosen_alone(useful):
     features, targets, layout = two_networks(useful)
-    head = fit_apart(features, targets, 2, layout, folds=np.arange(120) // 2 % 5, kind="linear")
+    head = fit_ensemble_head(
+        features, targets, 2, layout, folds=np.arange(120) // 2 % 5, kind="linear"
+    )
     assert head.chosen.network in ("", "ab"[useful])
     losses = {name: min(c.log_loss for c in head.candidates if c.network == name) for name in "ab"}
     assert losses["ab"[useful]] < 0.5 < losses["ab"[1 - useful]]
@@ -83,10 +85,12 @@ def test_a_mean_is_of_the_heads_of_each():
     features, targets, layout = two_networks(0)
     features[:, 20:] += 0.6 * targets[:, None]
     told = {"folds": np.arange(120) // 2 % 5, "kind": "linear"}
-    head = fit_apart(features, targets, 2, layout, **told)
+    head = fit_ensemble_head(features, targets, 2, layout, **told)
     assert head.chosen.network == "" and {c.network for c in head.candidates} == {"", "a", "b"}
     alone = [
-        fit_head(features[:, columns], targets, 2, layout.of_network(name), held_out=True, **told)
+        fit_head(
+            features[:, columns], targets, 2, layout.of_network(name), out_of_fold=True, **told
+        )
         for name, columns in layout.networks().items()
     ]
     # Half of what each says, over its own temperature: by other code.
@@ -95,15 +99,15 @@ def test_a_mean_is_of_the_heads_of_each():
         for one, columns in zip(alone, layout.networks().values(), strict=True)
     ]
     np.testing.assert_allclose(head.layers.logits(features), sum(logits) / 2, atol=1e-4)
-    said = sum(one.held_out for one in alone) / 2
+    said = sum(one.out_of_fold for one in alone) / 2
     picked = np.exp(said / head.temperature)
     picked = picked[np.arange(120), targets] / picked.sum(1)
     assert head.chosen.log_loss == pytest.approx(-np.log(picked).mean(), rel=1e-4)
     assert head.chosen.accuracy == pytest.approx((said.argmax(1) == targets).mean())
     assert head.chosen.log_loss < min(one.chosen.log_loss for one in alone)
     words = head.chosen.describe()
-    assert words.startswith("the mean of linear, ") and " of a, strength" in words
-    assert " of b, strength" in words
+    assert words.startswith("mean of linear head, ") and " of a, L2 strength" in words
+    assert " of b, L2 strength" in words
 
 
 def test_what_was_held_out_is_said_by_a_head_that_has_not_seen_it():
@@ -111,24 +115,26 @@ def test_what_was_held_out_is_said_by_a_head_that_has_not_seen_it():
     features = generator.normal(size=(60, 20)).astype(np.float32)
     targets, folds = np.arange(60) % 2, np.arange(60) // 2 % 5
     layout = FeatureLayout.from_dict({"blocks": [["top_mean", 0, 20]]})
-    head = fit_head(features, targets, 2, layout, folds=folds, held_out=True)
+    head = fit_head(features, targets, 2, layout, folds=folds, out_of_fold=True)
     # There is nothing to be learned: who has seen an image knows it, who has not does not.
     assert (head.layers.logits(features).argmax(1) == targets).mean() > 0.8
-    assert (head.held_out.argmax(1) == targets).mean() < 0.7
-    assert head.chosen.accuracy == pytest.approx((head.held_out.argmax(1) == targets).mean())
+    assert (head.out_of_fold.argmax(1) == targets).mean() < 0.7
+    assert head.chosen.accuracy == pytest.approx((head.out_of_fold.argmax(1) == targets).mean())
 
 
 @pytest.mark.parametrize("useful", [0, 1])
 def test_a_network_that_is_as_good_alone_stays_alone(useful, monkeypatch):
     features, targets, layout = two_networks(useful)
-    score = Task.score
+    score = CrossValidation.score
 
     def never_the_mean(task, logits, kind, *more):
         found = score(task, logits, kind, *more)
         return replace(found, log_loss=9.0) if kind == "mean" else found
 
-    monkeypatch.setattr(Task, "score", never_the_mean)
-    head = fit_apart(features, targets, 2, layout, folds=np.arange(120) // 2 % 5, kind="linear")
+    monkeypatch.setattr(CrossValidation, "score", never_the_mean)
+    head = fit_ensemble_head(
+        features, targets, 2, layout, folds=np.arange(120) // 2 % 5, kind="linear"
+    )
     assert head.chosen.network == "ab"[useful] and head.layers.features == 20
     assert head.chosen in head.candidates and head.candidates[-1].kind == "mean"
     columns = layout.networks()["ab"[useful]]

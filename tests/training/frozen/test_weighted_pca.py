@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from kindsight.training.frozen import projection as module
-from kindsight.training.frozen.projection import WeighedFeatures, fit_projection
+from kindsight.training.frozen import pca as module
+from kindsight.training.frozen.pca import WeightedPCA, fit_pca
 
 
 def generator():
@@ -43,7 +43,7 @@ def up_to_signs(found, expected):
 @pytest.mark.parametrize("number", range(4))
 def test_components_are_those_of_a_decomposition(number):
     features, every = features_of(), weightings()
-    found = WeighedFeatures(features, every, 6, generator).components(number)
+    found = WeightedPCA(features, every, 6, generator).components(number)
     expected = decomposed(features, every[number], 6)
     assert found.dtype == np.float32 and found.shape == (60, 6)
     np.testing.assert_allclose(up_to_signs(found, expected), expected, atol=2e-4)
@@ -52,7 +52,7 @@ def test_components_are_those_of_a_decomposition(number):
 @pytest.mark.parametrize("number", range(4))
 def test_the_projection_makes_the_same_of_the_features(number):
     features = features_of()
-    weighed = WeighedFeatures(features, weightings(), 6, generator)
+    weighed = WeightedPCA(features, weightings(), 6, generator)
     found = weighed.components(number)
     again = weighed.projection(number).apply(features)
     np.testing.assert_allclose(again, found, atol=2e-4)
@@ -61,10 +61,10 @@ def test_the_projection_makes_the_same_of_the_features(number):
 @pytest.mark.parametrize("number", range(4))
 def test_many_images_go_the_other_way_to_the_same(number, monkeypatch):
     features, every = features_of(), weightings()
-    few = WeighedFeatures(features, every, 6, generator)
-    monkeypatch.setattr(module, "MOST_PRODUCTS", 59)
-    many = WeighedFeatures(features, every, 6, generator)
-    expected = fit_projection(features, every[number], 6, generator()).apply(features)
+    few = WeightedPCA(features, every, 6, generator)
+    monkeypatch.setattr(module, "MAX_PRODUCTS", 59)
+    many = WeightedPCA(features, every, 6, generator)
+    expected = fit_pca(features, every[number], 6, generator()).apply(features)
     np.testing.assert_array_equal(many.components(number), expected)
     found = up_to_signs(few.components(number), expected)
     np.testing.assert_allclose(found, expected, atol=5e-4)
@@ -73,9 +73,9 @@ def test_many_images_go_the_other_way_to_the_same(number, monkeypatch):
 def test_constant_columns_and_images_all_alike():
     features = features_of()
     features[:, 20:40] = 3.0
-    weighed = WeighedFeatures(features, weightings(), 4, generator)
+    weighed = WeightedPCA(features, weightings(), 4, generator)
     assert not weighed.projection(0).kernel[20:40].any()
-    alike = WeighedFeatures(np.full((5, 9), 2, np.float32), weightings(9), 4, generator)
+    alike = WeightedPCA(np.full((5, 9), 2, np.float32), weightings(9), 4, generator)
     assert not alike.components(0).any()
     assert np.isfinite(alike.projection(0).kernel).all()
 
@@ -83,5 +83,5 @@ def test_constant_columns_and_images_all_alike():
 def test_no_more_components_than_images_differ():
     # Eleven images, centred, span ten dimensions; noise of the arithmetic is no eleventh.
     features = np.random.default_rng(3).normal(size=(11, 200)).astype(np.float32)
-    found = WeighedFeatures(features, weightings(), 512, generator).components(0)
+    found = WeightedPCA(features, weightings(), 512, generator).components(0)
     assert found.shape == (11, 10)

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy.spatial.distance import cdist
 
-from kindsight.training.frozen import projection as module
-from kindsight.training.frozen.projection import fit_kernel_map, fit_projection
+from kindsight.training.frozen import pca as module
+from kindsight.training.frozen.pca import fit_nystroem, fit_pca
 
 
 def generator(seed=0):
@@ -15,7 +15,7 @@ def generator(seed=0):
 def project(features, components=512, weights=None, seed=0):
     features = np.asarray(features, np.float32)
     weights = np.ones(features.shape[1]) if weights is None else weights
-    return fit_projection(features, np.asarray(weights, np.float32), components, generator(seed))
+    return fit_pca(features, np.asarray(weights, np.float32), components, generator(seed))
 
 
 def standardised(features, weights=1.0):
@@ -188,14 +188,14 @@ def exact_kernel(one, two, gamma):
 @pytest.mark.parametrize("gamma", [0.1, 0.7, 3.0])
 def test_all_images_as_landmarks_give_the_exact_kernel(gamma):
     rows = points()
-    mapping = fit_kernel_map(rows, 1000, gamma, generator())
+    mapping = fit_nystroem(rows, 1000, gamma, generator())
     columns = (mapping.apply(rows) + mapping.mean).astype(np.float64)
     np.testing.assert_allclose(columns @ columns.T, exact_kernel(rows, rows, gamma), atol=1e-3)
 
 
 def test_few_landmarks_give_nystroems_approximation():
     rows, new = points(200), points(30, seed=9)
-    mapping = fit_kernel_map(rows, 25, 0.7, generator())
+    mapping = fit_nystroem(rows, 25, 0.7, generator())
     assert mapping.landmarks.shape == (25, 6)
     found = cdist(mapping.landmarks, rows).min(1)
     assert (found == 0).all()  # each of them is one of the images, and none comes twice
@@ -209,7 +209,7 @@ def test_few_landmarks_give_nystroems_approximation():
 
 def test_kernel_values_by_hand():
     rows = np.array([[0, 0], [3, 4], [0, 0.5]], np.float32)
-    mapping = fit_kernel_map(rows, 3, 0.1, generator())
+    mapping = fit_nystroem(rows, 3, 0.1, generator())
     order = [int(cdist(rows, landmark[None]).argmin()) for landmark in mapping.landmarks]
     values = mapping.kernel(rows[:1])[0][np.argsort(order)]
     assert values == pytest.approx([1, np.exp(-2.5), np.exp(-0.025)], rel=1e-5)
@@ -217,14 +217,14 @@ def test_kernel_values_by_hand():
 
 def test_kernel_components_are_centred_on_the_landmarks():
     rows = points(60)
-    mapping = fit_kernel_map(rows, 1000, 0.7, generator())
+    mapping = fit_nystroem(rows, 1000, 0.7, generator())
     assert np.abs(mapping.apply(rows).mean(0)).max() < 1e-4
     assert np.abs(mapping.mean).max() > 0.01
 
 
 def test_images_that_occur_twice_give_finite_numbers():
     rows = np.repeat(points(10), 3, axis=0)
-    mapping = fit_kernel_map(rows, 1000, 0.7, generator())
+    mapping = fit_nystroem(rows, 1000, 0.7, generator())
     columns = mapping.apply(rows)
     assert columns.shape[1] <= 10 and np.isfinite(columns).all()
     shifted = (columns + mapping.mean).astype(np.float64)
@@ -233,6 +233,6 @@ def test_images_that_occur_twice_give_finite_numbers():
 
 def test_same_seed_same_landmarks():
     rows = points(100)
-    one, two, other = (fit_kernel_map(rows, 20, 0.7, generator(seed)) for seed in (1, 1, 2))
+    one, two, other = (fit_nystroem(rows, 20, 0.7, generator(seed)) for seed in (1, 1, 2))
     assert one.apply(rows).tobytes() == two.apply(rows).tobytes()
     assert not np.array_equal(one.landmarks, other.landmarks)

@@ -11,13 +11,13 @@ from kindsight.models.backbones.layout import FeatureBlock, FeatureLayout
 from kindsight.models.heads.head import LinearHead, RBFHead
 from kindsight.training.frozen import candidates as candidates_module
 from kindsight.training.frozen import select_head as module
-from kindsight.training.frozen.candidates import Candidate, best_candidate, cost_of
-from kindsight.training.frozen.fit import fit_apart
+from kindsight.training.frozen.candidates import Candidate, best_candidate, selection_cost
+from kindsight.training.frozen.fit import fit_ensemble_head
 from kindsight.training.frozen.select_head import (
-    BLOCKS,
+    FEATURE_SETS,
     HEADS,
-    block_choices,
     column_weights,
+    feature_sets,
     fit_head,
 )
 
@@ -139,8 +139,8 @@ def test_the_best_of_what_was_tried_is_chosen():
     assert head.chosen in head.candidates
     assert head.chosen.log_loss == min(item.log_loss for item in head.candidates)
     assert {item.kind for item in head.candidates} == {"linear", "rbf"}
-    assert {item.blocks for item in head.candidates} == {"all", "early", "last"}
-    settings = [(item.kind, item.blocks, item.strength) for item in head.candidates]
+    assert {item.features for item in head.candidates} == {"all", "early", "last"}
+    settings = [(item.kind, item.features, item.l2_strength) for item in head.candidates]
     assert len(set(settings)) == len(settings)
 
 
@@ -150,8 +150,8 @@ def test_early_features_are_used_where_they_tell():
     noise = random.normal(size=(200, 20))
     early = fit(np.hstack([features, noise]), targets, early=20, kind="linear")
     late = fit(np.hstack([noise, features]), targets, early=20, kind="linear")
-    assert early.chosen.blocks == "early"
-    assert late.chosen.blocks == "last"
+    assert early.chosen.features == "early"
+    assert late.chosen.features == "last"
     # A head on the last mean does not look at the early stages at all.
     assert not late.layers.kernel[:20].any() and late.layers.kernel[20:].any()
 
@@ -219,8 +219,8 @@ def test_order_of_images_does_not_matter_but_for_rounding(kind):
     folds, order = folds_of(targets), np.random.default_rng(3).permutation(150)
     one = fit(features, targets, folds=folds, kind=kind)
     two = fit(features[order], targets[order], folds=folds[order], kind=kind)
-    assert (two.chosen.kind, two.chosen.blocks) == (one.chosen.kind, one.chosen.blocks)
-    assert two.chosen.strength == one.chosen.strength
+    assert (two.chosen.kind, two.chosen.features) == (one.chosen.kind, one.chosen.features)
+    assert two.chosen.l2_strength == one.chosen.l2_strength
     assert two.temperature == pytest.approx(one.temperature, rel=0.01)
     np.testing.assert_allclose(two.layers.logits(features), one.layers.logits(features), atol=0.03)
 
@@ -262,7 +262,7 @@ def test_tiny_sets(kind, counts):
 
 
 def test_more_images_than_the_choice_looks_at(monkeypatch, last_fit):
-    monkeypatch.setattr(module, "CHOICE_IMAGES", 60)
+    monkeypatch.setattr(module, "SELECTION_IMAGES", 60)
     features, targets = blobs(300, 20, 3, spread=0.8)
     head = fit(features, targets)
     assert len(last_fit["columns"]) == 300
@@ -283,16 +283,16 @@ def test_strength_is_for_all_images_together(monkeypatch):
     for place in (module, candidates_module):
         monkeypatch.setattr(place, "fit_softmax", noting)
     head = fit(*blobs())
-    assert given[-1] == pytest.approx(head.chosen.strength)
+    assert given[-1] == pytest.approx(head.chosen.l2_strength)
     assert sorted({round(value, 6) for value in given}) == sorted(
-        {item.strength for item in head.candidates}
+        {item.l2_strength for item in head.candidates}
     )
 
 
 def test_words_of_a_choice():
     head = fit(*ring())
     assert head.chosen.describe().startswith("RBF head (gamma ")
-    assert fit(*ring(), kind="linear").chosen.describe().startswith("linear, ")
+    assert fit(*ring(), kind="linear").chosen.describe().startswith("linear head, ")
 
 
 def test_another_kind_is_refused():
@@ -304,8 +304,8 @@ def test_weights_of_a_curved_head_stay_within_what_float32_holds(monkeypatch):
     features, targets = ring()
     wide = fit(features, targets, kind="rbf")
     norms = np.linalg.norm(wide.layers.kernel, axis=0)
-    assert 1 < norms.max() <= module.LARGEST_NORM
-    monkeypatch.setattr(module, "LARGEST_NORM", 0.5)
+    assert 1 < norms.max() <= module.MAX_NORM
+    monkeypatch.setattr(module, "MAX_NORM", 0.5)
     narrow = fit(features, targets, kind="rbf")
     assert 0.1 < np.linalg.norm(narrow.layers.kernel, axis=0).max() <= 0.5
     assert narrow.candidates == wide.candidates
@@ -323,9 +323,9 @@ def with_profiles(places=4, profiles=4, last=4):
 
 def test_weights_of_features_by_hand():
     where = with_profiles(2, 1, 2)
-    weights = {name: column_weights(where, *BLOCKS[name]).tolist() for name in BLOCKS}
+    weights = {name: column_weights(where, *FEATURE_SETS[name]).tolist() for name in FEATURE_SETS}
     assert weights == {
-        "places": [1, 1, 0, 1, 1],
+        "no-profiles": [1, 1, 0, 1, 1],
         "all": [1, 1, 1, 1, 1],
         "early": [3, 3, 3, 1, 1],
         "last": [0, 0, 0, 1, 1],
@@ -333,29 +333,29 @@ def test_weights_of_features_by_hand():
 
 
 def test_choices_are_those_that_differ():
-    assert block_choices(with_profiles()) == ("all", "places", "early", "last")
-    assert block_choices(layout(3, 2)) == ("all", "early", "last")
-    assert block_choices(FeatureLayout((FeatureBlock("top_mean", 0, 5),))) == ("all",)
+    assert feature_sets(with_profiles()) == ("all", "no-profiles", "early", "last")
+    assert feature_sets(layout(3, 2)) == ("all", "early", "last")
+    assert feature_sets(FeatureLayout((FeatureBlock("top_mean", 0, 5),))) == ("all",)
 
 
-@pytest.mark.parametrize("where", ["places", "profiles"])
+@pytest.mark.parametrize("where", ["no-profiles", "profiles"])
 def test_rows_and_columns_are_taken_where_they_tell(where):
     # The classes differ in one group of columns, and the other two are noise.
     random = np.random.default_rng(2)
     targets = np.arange(200) % 2
     features = random.normal(size=(200, 30)).astype(np.float32)
-    start = 0 if where == "places" else 10
+    start = 0 if where == "no-profiles" else 10
     features[:, start : start + 10] += 1.1 * targets[:, None]
     fitted = fit_head(features, targets, 2, with_profiles(10, 10, 10), folds=folds_of(targets))
-    assert (fitted.chosen.blocks == "places") == (where == "places")
-    assert fitted.chosen.blocks != "last"
+    assert (fitted.chosen.features == "no-profiles") == (where == "no-profiles")
+    assert fitted.chosen.features != "last"
 
 
 def test_the_last_mean_must_be_better_by_more_than_luck():
     last = Candidate("linear", "last", 0.2, 0.0, 0.9, 0.5, 1.0)
-    assert cost_of(last) == pytest.approx(0.51)
-    every = replace(last, blocks="all", log_loss=0.505)
-    assert cost_of(every) == 0.505 and best_candidate([last, every]) == every
+    assert selection_cost(last) == pytest.approx(0.51)
+    every = replace(last, features="all", log_loss=0.505)
+    assert selection_cost(every) == 0.505 and best_candidate([last, every]) == every
     assert best_candidate([last, replace(every, log_loss=0.511)]) == last
     # A curved head must be better by more than half a hundredth.
     curved = replace(every, kind="rbf", log_loss=0.503)
@@ -369,11 +369,13 @@ def test_of_two_networks_one_without_rows_and_columns():
     blocks = [FeatureBlock(name, 2 * place, 2 * place + 2) for place, name in enumerate(names)]
     features, targets = blobs(columns=10)
     features = features.astype(np.float32)
-    fitted = fit_apart(features, targets, 3, FeatureLayout(tuple(blocks)), folds=folds_of(targets))
+    fitted = fit_ensemble_head(
+        features, targets, 3, FeatureLayout(tuple(blocks)), folds=folds_of(targets)
+    )
     first = [
-        [item.blocks for item in fitted.candidates if item.network == name]
+        [item.features for item in fitted.candidates if item.network == name]
         for name in ("one", "two")
     ]
     # What leaves nothing out is not tried twice.
-    assert first[0][:3] == [name for name in BLOCKS if name != "places"]
-    assert first[1][:4] == list(BLOCKS) and "places" not in first[0]
+    assert first[0][:3] == [name for name in FEATURE_SETS if name != "no-profiles"]
+    assert first[1][:4] == list(FEATURE_SETS) and "no-profiles" not in first[0]
