@@ -1,4 +1,4 @@
-"""Small images of three kinds, made up for the tests: rings, bars and chequers with noise."""
+"""Small synthetic images of three classes for the tests: rings, bars and chequers with noise."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ CLASSES = ("bar", "chequer", "ring")
 def shape(kind: str, seed: int, side: int = 72) -> np.ndarray:
     """Return an image uint8 (side, side + 8, 3): one faint coloured shape on grey noise.
 
-    A head trained on some dozens of them is right nine times out of ten, not always.
+    A head trained on a few dozen of them has an accuracy of about 90%, not 100%.
     """
     random = np.random.default_rng([seed, CLASSES.index(kind)])
     height, width = side, side + 8
@@ -35,7 +35,7 @@ def shape(kind: str, seed: int, side: int = 72) -> np.ndarray:
 
 
 def encoded(pixels: np.ndarray, ending: str, mode: str | None = None) -> bytes:
-    """Return the pixels as a file of that kind."""
+    """Return an image file with these pixels."""
     image = Image.fromarray(pixels)
     if mode is not None:
         image = image.convert(mode)
@@ -45,7 +45,7 @@ def encoded(pixels: np.ndarray, ending: str, mode: str | None = None) -> bytes:
 
 
 def write_shapes(folder: Path, counts: dict[str, int], first: int = 0) -> Path:
-    """Write class folders; most images are PNG, some are of other kinds, one in 16 bits."""
+    """Write class folders; most images are PNG, some have other formats."""
     kinds = [("png", None)] * 3 + [("jpg", None), ("jpg", "CMYK"), ("webp", None)] + [("gif", "L")]
     for name, count in counts.items():
         (folder / name).mkdir(parents=True, exist_ok=True)
@@ -58,10 +58,10 @@ def write_shapes(folder: Path, counts: dict[str, int], first: int = 0) -> Path:
 
 
 def write_photos(folder: Path) -> Path:
-    """Write the folder that the shared run is trained on: 90 images, and what goes wrong.
+    """Write the folder that the shared run is trained on: 90 images and four special files.
 
-    A copy of a ring under another name, a cut JPEG, an empty file, and a text file whose name
-    says that it is an image.
+    The special files are a copy of a ring under another name, a truncated JPEG, an empty file, and
+    a text file with the name of an image.
     """
     write_shapes(folder, {"bar": 32, "chequer": 30, "ring": 28})
     (folder / "ring" / "copy.png").write_bytes((folder / "ring" / "ring 000.png").read_bytes())
@@ -73,11 +73,11 @@ def write_photos(folder: Path) -> Path:
 
 
 def write_small_network(file, size):
-    """Write a convolution for images of a size as a user's own network; return its name."""
+    """Write a small convolutional network as a user's own model file; return its name."""
     import keras
 
     keras.utils.set_random_seed(0)
     layers = keras.layers
-    parts = [layers.Rescaling(1 / 255), layers.Conv2D(5, 3, strides=4, activation="relu")]
-    keras.Sequential([keras.Input((size, size, 3)), *parts], name=file.stem).save(file)
+    stack = [layers.Rescaling(1 / 255), layers.Conv2D(5, 3, strides=4, activation="relu")]
+    keras.Sequential([keras.Input((size, size, 3)), *stack], name=file.stem).save(file)
     return str(file)

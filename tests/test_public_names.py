@@ -1,4 +1,4 @@
-"""The public names are a list, and this holds it."""
+"""The public names of the package and of its modules."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ NAMES = [
 ]
 
 
-def test_the_public_names_are_these() -> None:
+def test_public_names() -> None:
     assert sorted(kindsight.__all__) == NAMES
     assert sorted(dir(kindsight)) == NAMES
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_public_name_is_there_and_says_what_it_is(name: str) -> None:
+def test_a_public_name_exists_and_is_documented(name: str) -> None:
     found = getattr(kindsight, name)
     if name != "__version__":
         assert found.__name__ == name
@@ -45,7 +45,7 @@ def test_a_public_name_is_there_and_says_what_it_is(name: str) -> None:
         assert found.__module__.startswith("kindsight.")
 
 
-def test_a_name_that_is_not_there_is_an_attribute_error() -> None:
+def test_an_unknown_name_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="ImageClasifier"):
         _ = kindsight.ImageClasifier
 
@@ -54,7 +54,7 @@ def test_the_version_is_that_of_the_package() -> None:
     assert kindsight.__version__ == version("kindsight")
 
 
-def test_every_module_lists_only_names_that_it_has() -> None:
+def test_every_module_exports_only_names_that_it_defines() -> None:
     checked = 0
     for info in pkgutil.walk_packages(kindsight.__path__, "kindsight."):
         if info.name.endswith("__main__"):
@@ -67,7 +67,7 @@ def test_every_module_lists_only_names_that_it_has() -> None:
     assert checked > 100
 
 
-def test_a_name_that_the_dataset_has_not_is_an_attribute_error() -> None:
+def test_an_unknown_name_of_the_dataset_package_is_an_attribute_error() -> None:
     from kindsight import dataset
 
     assert {"ImageDataset", "open_dataset", "random_split"} <= set(dir(dataset))

@@ -12,9 +12,9 @@ def place(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_a_sheet_is_written_and_said(run, photos, place):
+def test_a_sheet_is_written(run, photos, place):
     before = {path: path.read_bytes() for path in photos.rglob("*") if path.is_file()}
-    result = run("preview", str(photos), "--images", "2", "--views", "1", "--size", "64")
+    result = run("preview", str(photos), "--images", "2", "--copies", "1", "--size", "64")
     assert result.exit_code == 0, result.stderr
     with Image.open(place / "sheet.png") as sheet:
         assert f"sheet.png ({sheet.width:,} x {sheet.height:,} pixels)" in result.stdout
@@ -23,9 +23,9 @@ def test_a_sheet_is_written_and_said(run, photos, place):
     assert {path: path.read_bytes() for path in photos.rglob("*") if path.is_file()} == before
 
 
-def test_json_says_what_was_drawn(run, photos, place):
+def test_json_has_the_changes(run, photos, place):
     (place / "mine.toml").write_text('recipe = "light"\nmixup = 0.2\n')
-    options = ["--augment", "mine.toml", "--out", "s.jpg", "--size", "32", "--views", "3"]
+    options = ["--augment", "mine.toml", "--out", "s.jpg", "--size", "32", "--copies", "3"]
     result = run("preview", str(photos), *options, "--seed", "4", "--epoch", "5", "--json")
     found = json.loads(result.stdout)
     assert list(found) == ["out", "name", "augment", "seed", "images", "skipped"]
@@ -38,21 +38,21 @@ def test_json_says_what_was_drawn(run, photos, place):
     assert (place / "s.jpg").exists()
 
 
-def test_what_is_not_shown_is_said(run, photos, place):
+def test_notes_about_skipped_images_and_mixing(run, photos, place):
     (place / "mine.toml").write_text("mixup = 0.2\n")
-    options = ["--augment", "mine.toml", "--size", "8", "--views", "1", "--images", "99"]
+    options = ["--augment", "mine.toml", "--size", "8", "--copies", "1", "--images", "99"]
     result = run("preview", str(photos), *options)
     assert "MixUp and CutMix mix the images of a batch" in result.stderr
     assert result.stderr.count("skipped: ") == 3 and "empty.png" in result.stderr
     assert run("preview", str(photos), *options, "--quiet", "--force").stderr == ""
 
 
-def test_a_file_that_is_there_is_kept_unless_forced(run, photos, place):
+def test_an_existing_file_is_overwritten_only_with_force(run, photos, place):
     (place / "sheet.png").write_text("mine")
-    short = [str(photos), "--images", "1", "--views", "1", "--size", "16"]
+    short = [str(photos), "--images", "1", "--copies", "1", "--size", "16"]
     result = run("preview", *short)
     assert result.exit_code == 2
-    assert "not written over. Received: --out sheet.png" in result.stderr
+    assert "already exists; got sheet.png" in result.stderr
     assert (place / "sheet.png").read_text() == "mine"
     assert run("preview", *short, "--force").exit_code == 0
     assert (place / "sheet.png").read_bytes().startswith(b"\x89PNG")
@@ -69,7 +69,7 @@ def test_a_file_that_is_there_is_kept_unless_forced(run, photos, place):
         (["--size", "4000"], "at most 100 million pixels"),
     ],
 )
-def test_what_cannot_be_is_refused(run, photos, place, options, rule):
+def test_invalid_options_are_refused(run, photos, place, options, rule):
     result = run("preview", str(photos), *options)
     assert result.exit_code == 2
     assert rule in result.stderr.replace("\n", " ")
@@ -87,7 +87,7 @@ def test_images_of_a_table_of_pixels_are_shown(run, place):
         ",".join(map(str, [n % 3, *[(37 * n + k) % 256 for k in range(784)]])) for n in range(9)
     ]
     (place / "signs.csv").write_text("\n".join([header, *rows]) + "\n")
-    result = run("preview", "signs.csv", "--size", "28", "--images", "4", "--views", "2", "--json")
+    result = run("preview", "signs.csv", "--size", "28", "--images", "4", "--copies", "2", "--json")
     assert result.exit_code == 0, result.stderr
     found = json.loads(result.stdout)
     assert len(found["images"]) == 4 and (place / "sheet.png").exists()

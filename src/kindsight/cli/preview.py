@@ -1,4 +1,4 @@
-"""``kindsight preview``: what an augmentation makes of images, as a contact sheet."""
+"""``kindsight preview``: a contact sheet of an augmentation."""
 
 from __future__ import annotations
 
@@ -35,43 +35,42 @@ def preview(  # noqa: PLR0913, PLR0917 (one parameter for each option)
         str,
         typer.Option(
             metavar="NAME|FILE",
-            help="The augmentation: none, light, classic, strong, auto, or a TOML file.",
+            help="Augmentation: none, light, classic, strong, auto, or a TOML file.",
         ),
     ] = "classic",
     out: Annotated[
-        str, typer.Option(metavar="FILE", help="The sheet: a .png, .jpg or .webp file.")
+        str, typer.Option(metavar="FILE", help="Contact sheet: a .png, .jpg or .webp file.")
     ] = "sheet.png",
-    images: Annotated[int, typer.Option(min=1, metavar="N", help="Images, a row each.")] = 6,
-    views: Annotated[
-        int, typer.Option(min=1, metavar="N", help="Views of each, of one epoch after another.")
+    images: Annotated[int, typer.Option(min=1, metavar="N", help="Images, one per row.")] = 6,
+    copies: Annotated[
+        int,
+        typer.Option(min=1, metavar="N", help="Augmented copies per image, of consecutive epochs."),
     ] = 5,
-    seed: Annotated[int, typer.Option(metavar="NUMBER", help="Another seed draws anew.")] = 0,
-    epoch: Annotated[
-        int, typer.Option(min=0, metavar="N", help="The epoch of the first view.")
-    ] = 1,
+    seed: Annotated[
+        int, typer.Option(metavar="NUMBER", help="Seed of the random changes and images.")
+    ] = 0,
+    epoch: Annotated[int, typer.Option(min=0, metavar="N", help="Epoch of the first copy.")] = 1,
     size: Annotated[
         int, typer.Option(metavar="PIXELS", help="Height and width of the images.")
     ] = 224,
     resize: Annotated[
         str,
-        typer.Option(
-            metavar="stretch|crop|pad", help="What becomes of images that are not square."
-        ),
+        typer.Option(metavar="stretch|crop|pad", help="Resizing of images that are not square."),
     ] = "crop",
     column: Column = None,
     pixel_shape: PixelShape = None,
     root: Root = None,
     force: Annotated[
-        bool, typer.Option("--force", help="Write over a sheet that is there.")
+        bool, typer.Option("--force", help="Overwrite an existing contact sheet.")
     ] = False,
     json: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Show what an augmentation makes of your images.
+    """Preview an augmentation of your images.
 
-    Writes a contact sheet: each row an image and its views, with what was drawn below each.
-    No image is changed.
+    Writes a contact sheet: each row is an image and its augmented copies, with the changes below
+    each copy. No file is changed.
 
     Example: kindsight preview photos/ --augment classic --out sheet.png
     """
@@ -81,11 +80,10 @@ def preview(  # noqa: PLR0913, PLR0917 (one parameter for each option)
     from kindsight.images import InputSpec
 
     if Path(out).suffix.lower() not in FORMATS:
-        raise SettingsError(f"--out must end with {', '.join(FORMATS)}. Received: {out}")
+        raise SettingsError(f"--out must end with {', '.join(FORMATS)}; got {out}.")
     if Path(out).exists() and not force:
         raise SettingsError(
-            f"A file that is there is not written over. Received: --out {out}. Give another name, "
-            "or --force."
+            f"The file of --out already exists; got {out}. Choose another name, or use --force."
         )
     options = DataOptions(columns=columns_of(column) or {}, pixel_shape=pixel_shape, root=root)
     policy = parse_augment(augment)
@@ -95,7 +93,7 @@ def preview(  # noqa: PLR0913, PLR0917 (one parameter for each option)
         name=Path(augment).stem,
         spec=InputSpec(size, size, fit=resize),  # type: ignore[arg-type]  # checked there
         images=images,
-        copies=views,
+        copies=copies,
         seed=seed,
         epoch=epoch,
     )
