@@ -212,11 +212,11 @@ def test_l2_is_the_penalty_on_kernels(network):
 @pytest.mark.parametrize(
     ("head", "said"),
     [
-        (TrainableHead(pooling="mean"), "`pooling` must be one of"),
-        (TrainableHead(dense=(0,)), "`dense` must be numbers of units"),
-        (TrainableHead(dropout=1.0), "`dropout` must be"),
-        (TrainableHead(l2=-1.0), "`l2` must be"),
-        (TrainableHead(l2=float("nan")), "`l2` must be"),
+        (TrainableHead(pooling="mean"), "pooling must be one of"),
+        (TrainableHead(dense=(0,)), "dense must be numbers of units"),
+        (TrainableHead(dropout=1.0), "dropout must be"),
+        (TrainableHead(l2=-1.0), "l2 must be"),
+        (TrainableHead(l2=float("nan")), "l2 must be"),
     ],
 )
 def test_wrong_heads_are_refused(network, head, said):

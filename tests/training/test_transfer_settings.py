@@ -69,7 +69,7 @@ def test_the_course_s_settings():
         ({"freeze": -1}, "freeze must be all, none"),
         ({"freeze": [1]}, "freeze must be all, none"),
         ({"pooling": "mean"}, "pooling must be one of"),
-        ({"dense": (1.5,)}, "dense must be widths"),
+        ({"dense": (1.5,)}, "dense must be numbers of units"),
         ({"dense": 2.5}, "dense must be whole numbers"),
         ({"dropout": 1}, "dropout must be"),
         ({"dropout": "much"}, "dropout and l2 numbers"),

@@ -106,7 +106,7 @@ def check_weights(backbone: Backbone, weights: str) -> None:
     if backbone.file is not None:
         if weights != "imagenet":
             raise SettingsError(
-                f"`weights` cannot be set for {backbone.file}, which contains its own; "
+                f"weights cannot be set for {backbone.file}, which contains its own; "
                 f"got {weights!r}."
             )
         return
@@ -115,7 +115,7 @@ def check_weights(backbone: Backbone, weights: str) -> None:
     suffixes = (".h5",) if backbone.builder else SUFFIXES
     if not weights.endswith(suffixes):
         raise SettingsError(
-            f"`weights` must be {', '.join(WEIGHTS)}, or a file ending in {' or '.join(suffixes)}"
+            f"weights must be {', '.join(WEIGHTS)}, or a file ending in {' or '.join(suffixes)}"
             f"; got {weights!r}."
         )
     if not Path(weights).is_file():

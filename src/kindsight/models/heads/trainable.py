@@ -50,13 +50,13 @@ class TrainableHead:
         """Return an error message for each invalid setting."""
         found = []
         if self.pooling not in POOLINGS:
-            found.append(f"`pooling` must be one of {', '.join(POOLINGS)}; got {self.pooling!r}.")
+            found.append(f"pooling must be one of {', '.join(POOLINGS)}; got {self.pooling!r}.")
         if not all(type(width) is int and 1 <= width <= 65_536 for width in self.dense):
-            found.append(f"`dense` must be numbers of units of 1 to 65,536; got {self.dense!r}.")
+            found.append(f"dense must be numbers of units of 1 to 65,536; got {self.dense!r}.")
         if not 0 <= self.dropout < 1:
-            found.append(f"`dropout` must be from 0 to below 1; got {self.dropout!r}.")
+            found.append(f"dropout must be from 0 to below 1; got {self.dropout!r}.")
         if not 0 <= self.l2 < 1e6:
-            found.append(f"`l2` must be 0 or more; got {self.l2!r}.")
+            found.append(f"l2 must be 0 or more; got {self.l2!r}.")
         return found
 
 
