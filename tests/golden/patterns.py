@@ -1,10 +1,10 @@
-"""Images by formula, in whole numbers only, so that every machine makes the same ones."""
+"""Images from a formula with integers only, so that they are the same on every machine."""
 
 import numpy as np
 
 
 def make_image(seed, height, width):
-    """Slanted triangle waves, a disk and hashed noise: uint8 (height, width, 3)."""
+    """Return slanted triangle waves, a disk and hashed noise: uint8 (height, width, 3)."""
     y = np.arange(height, dtype=np.int64)[:, None, None]
     x = np.arange(width, dtype=np.int64)[None, :, None]
     channel = np.arange(3, dtype=np.int64)[None, None, :]
@@ -21,10 +21,10 @@ def make_image(seed, height, width):
 
 
 def make_images(count, size):
-    """Stack ``count`` images of a (height, width): uint8 (count, height, width, 3)."""
+    """Return `count` images of a (height, width): uint8 (count, height, width, 3)."""
     return np.stack([make_image(seed, *size) for seed in range(count)])
 
 
 def make_weights(count):
-    """Weights for a sum that notices when numbers change places: float64 (count,)."""
+    """Return weights for a sum that depends on the order of numbers: float64 (count,)."""
     return (np.arange(count, dtype=np.int64) * 7919 % 1009).astype(np.float64) / 1009 - 0.5

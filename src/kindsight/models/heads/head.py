@@ -55,15 +55,8 @@ class LinearHead(Head):
         classes = self._convert("kernel", None, None)[1]
         self._convert("bias", classes)
 
-    @property
-    def features(self) -> int:
-        """Number of features it takes."""
-        return int(self.kernel.shape[0])
-
-    @property
-    def classes(self) -> int:
-        """Number of classes."""
-        return int(self.kernel.shape[1])
+    def _shape(self) -> tuple[int, int]:
+        return self.kernel.shape[0], self.kernel.shape[1]
 
     def scaled(self, factor: float) -> LinearHead:
         """Return the head with its logits multiplied by `factor`."""
@@ -126,15 +119,8 @@ class RBFHead(Head):
         if self.linear_kernel is not None:
             self._convert("linear_kernel", width, classes)
 
-    @property
-    def features(self) -> int:
-        """Number of features it takes."""
-        return int(self.project_kernel.shape[0])
-
-    @property
-    def classes(self) -> int:
-        """Number of classes."""
-        return int(self.kernel.shape[1])
+    def _shape(self) -> tuple[int, int]:
+        return self.project_kernel.shape[0], self.kernel.shape[1]
 
     def scaled(self, factor: float) -> RBFHead:
         """Return the head with its logits multiplied by `factor`."""
@@ -216,15 +202,8 @@ class EnsembleHead(Head):
                 f"{len(self.heads)}."
             )
 
-    @property
-    def features(self) -> int:
-        """Number of features it takes."""
-        return sum(head.features for head in self.heads)
-
-    @property
-    def classes(self) -> int:
-        """Number of classes."""
-        return self.heads[0].classes
+    def _shape(self) -> tuple[int, int]:
+        return sum(head.features for head in self.heads), self.heads[0].classes
 
     def scaled(self, factor: float) -> EnsembleHead:
         """Return the head with its logits multiplied by `factor`."""
