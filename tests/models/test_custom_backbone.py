@@ -18,7 +18,7 @@ def make_model(size=(40, 48), kind="functional"):
 
     keras.utils.set_random_seed(7)
     layers = keras.layers
-    parts = [
+    chain = [
         layers.Rescaling(1 / 255, name="scale"),
         layers.Conv2D(4, 3, strides=2, padding="same", activation="relu", name="one"),
         layers.Conv2D(6, 3, strides=4, padding="same", activation="relu", name="two"),
@@ -30,10 +30,10 @@ def make_model(size=(40, 48), kind="functional"):
     ]
     pixels = keras.Input((*(size or (None, None)), 3))
     if kind == "sequential":
-        return keras.Sequential([pixels, *parts])
+        return keras.Sequential([pixels, *chain])
     x = pixels
-    for part in parts:
-        x = part(x)
+    for layer in chain:
+        x = layer(x)
     return keras.Model(pixels, x, name="own")
 
 

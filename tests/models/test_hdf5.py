@@ -34,7 +34,7 @@ def save(model, path, form):
     if form == "new":
         path = path.with_suffix(".weights.h5")
         model.save_weights(path)
-    elif form == "whole":  # model.save, with its config beside the weights
+    elif form == "model":  # model.save, with its config and weights in one file
         model.save(path)
     else:
         from keras.src.legacy.saving.legacy_h5_format import save_weights_to_hdf5_group
@@ -44,7 +44,7 @@ def save(model, path, form):
     return path
 
 
-@pytest.mark.parametrize("form", ["old", "whole", "new"])
+@pytest.mark.parametrize("form", ["old", "model", "new"])
 @pytest.mark.parametrize("classes", [None, 7])
 def test_weights_are_loaded_with_and_without_classifier(tmp_path, form, classes):
     source = make_network(1, classes)
@@ -131,7 +131,7 @@ def test_damaged_and_absent_files_are_rejected(tmp_path):
             path.write_bytes(content)
         with pytest.raises(WeightsError, match=r"weights\.h5 is damaged"):
             load_h5_weights(make_network(1), path)
-    whole = save(make_network(1), tmp_path / "whole.h5", "new").read_bytes()
-    path.write_bytes(whole[: len(whole) // 2])
+    complete = save(make_network(1), tmp_path / "whole.h5", "new").read_bytes()
+    path.write_bytes(complete[: len(complete) // 2])
     with pytest.raises(WeightsError, match="is damaged"):
         load_h5_weights(make_network(1), path)

@@ -127,7 +127,7 @@ def test_invalid_ensembles_are_rejected(heads):
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         ({"1/kernel": None}, "must have the arrays"),
         ({"1/kind": "odd"}, "of kind"),
@@ -136,12 +136,12 @@ def test_invalid_ensembles_are_rejected(heads):
         ({f"{number}/kind": "linear" for number in range(2, 40)}, "up to 16 heads"),
     ],
 )
-def test_hostile_arrays_of_an_ensemble_are_rejected(change, said):
+def test_hostile_arrays_of_an_ensemble_are_rejected(change, message):
     arrays = ensemble(linear(2), rbf(4)).to_arrays()
     arrays |= {name: np.array(value) for name, value in change.items() if value is not None}
     for name in [name for name, value in change.items() if value is None]:
         del arrays[name]
-    with pytest.raises(WeightsError, match=said):
+    with pytest.raises(WeightsError, match=message):
         Head.from_arrays(arrays)
 
 

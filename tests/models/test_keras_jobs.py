@@ -17,8 +17,8 @@ def backbone():
     pixels = keras.Input((*SIZE, 3), name="pixels")
     maps = keras.layers.Conv2D(4, 3, name="conv", bias_initializer="uniform")(pixels)
     maps = keras.layers.ReLU(6.0, name="relu")(maps)
-    parts = [keras.ops.max(maps, axis=(1, 2)), keras.layers.GlobalAveragePooling2D()(maps)]
-    return keras.Model(pixels, keras.layers.Concatenate(name="features")(parts), name="tiny")
+    statistics = [keras.ops.max(maps, axis=(1, 2)), keras.layers.GlobalAveragePooling2D()(maps)]
+    return keras.Model(pixels, keras.layers.Concatenate(name="features")(statistics), name="tiny")
 
 
 @pytest.fixture
@@ -84,8 +84,10 @@ def test_features_of_another_network_are_not_reused(files, change):
     else:  # the same layers, connected in another order
         pixels = keras.Input((*SIZE, 3), name="pixels")
         maps = model.get_layer("conv")(keras.layers.ReLU(6.0, name="relu")(pixels))
-        parts = [keras.ops.max(maps, axis=(1, 2)), keras.layers.GlobalAveragePooling2D()(maps)]
-        model = keras.Model(pixels, keras.layers.Concatenate(name="features")(parts), name="tiny")
+        statistics = [keras.ops.max(maps, axis=(1, 2)), keras.layers.GlobalAveragePooling2D()(maps)]
+        model = keras.Model(
+            pixels, keras.layers.Concatenate(name="features")(statistics), name="tiny"
+        )
     frozen, pixels, written = Spy("a", model), some_pixels(), load(files[1])
     frozen.run(pixels)
     assert not frozen.is_in(written) and frozen.features(pixels, written) is None

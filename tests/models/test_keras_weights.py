@@ -34,9 +34,9 @@ def no_network(monkeypatch, tmp_path):
 
 def test_a_download_is_announced(monkeypatch, tmp_path):
     monkeypatch.setenv("KERAS_HOME", str(tmp_path))
-    said = download_notice(get_backbone(NAME), "imagenet")
+    message = download_notice(get_backbone(NAME), "imagenet")
     # 2,257,984 numbers of four bytes
-    assert FILE in said and "about 9 MB" in said and "storage.googleapis.com" in said
+    assert FILE in message and "about 9 MB" in message and "storage.googleapis.com" in message
     assert download_notice(get_backbone(NAME), "none") is None
     assert download_notice(get_backbone("efficientnet-lite0"), "imagenet") is None
     (tmp_path / "models").mkdir()
@@ -47,10 +47,10 @@ def test_a_download_is_announced(monkeypatch, tmp_path):
 def test_without_a_network_the_error_names_the_file(no_network):
     with pytest.raises(WeightsError) as raised:
         download_weights(no_network)
-    said = str(raised.value)
-    assert "\n" not in said
-    for part in (f"Download http://127.0.0.1:9/{FILE}", "--weights FILE", str(keras_folder())):
-        assert part in said
+    message = str(raised.value)
+    assert "\n" not in message
+    for text in (f"Download http://127.0.0.1:9/{FILE}", "--weights FILE", str(keras_folder())):
+        assert text in message
 
 
 @pytest.mark.slow

@@ -224,7 +224,7 @@ def test_other_globals_and_opcodes_are_refused(read, code, word):
         text("os.system") + b")R",
         REBUILD + b")R",
         REBUILD + b"}R",
-        # State for an object: attributes of a dictionary, of what stands for a global, of a tensor.
+        # State for an object: attributes of a dictionary, of the stand-in of a global, of a tensor.
         ORDERED_DICT + b"}" + text("__class__") + b"Nsb",
         ORDERED_DICT + b"}" + text("_metadata") + b"Ns" + text("x") + b"Nsb",
         ORDERED_DICT + b"N}" + text("__setstate__") + b"Ns\x86b",

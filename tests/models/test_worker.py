@@ -20,7 +20,7 @@ from kindsight.models.worker.worker_process import WorkerProcess
 
 READY = """
 import json, os, sys, time
-def answer(**content):
+def reply(**content):
     print(json.dumps({"ok": True, **content}), flush=True)
 def jobs():
     for line in sys.stdin:
@@ -112,14 +112,14 @@ def test_prints_do_not_mix_with_results(make_process):
     process = make_process(
         """
         def main():
-            answers = os.fdopen(os.dup(1), "w")
+            output = os.fdopen(os.dup(1), "w")
             os.dup2(2, 1)
             print("Saved artifact", flush=True)
             os.system("echo noise")
-            print(json.dumps({"ok": True, "versions": {"a": "1"}}), file=answers, flush=True)
+            print(json.dumps({"ok": True, "versions": {"a": "1"}}), file=output, flush=True)
             for job in jobs():
                 print("noise", flush=True)
-                print(json.dumps({"ok": True, "width": 7}), file=answers, flush=True)
+                print(json.dumps({"ok": True, "width": 7}), file=output, flush=True)
         """
     )
     result = process.build("a", (1, 1), tflite="a", keras="b")
@@ -137,7 +137,7 @@ def test_a_worker_that_fails_in_a_job_is_replaced(make_process):
     process = make_process(
         """
         def main():
-            answer(versions={})
+            reply(versions={})
             for job in jobs():
                 print("out of luck", file=sys.stderr)
                 os._exit(3)
@@ -149,10 +149,10 @@ def test_a_worker_that_fails_in_a_job_is_replaced(make_process):
         assert process.pid is None
 
 
-@pytest.mark.skipif(os.name == "nt", reason="Windows has no such signal")
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGKILL")
 def test_a_killed_worker_is_reported_with_its_signal(make_process):
     process = make_process(
-        "def main():\n answer(versions={})\n for job in jobs(): os.kill(os.getpid(), 9)"
+        "def main():\n reply(versions={})\n for job in jobs(): os.kill(os.getpid(), 9)"
     )
     with pytest.raises(KindsightError, match="signal 9, as when memory runs out"):
         run(process)
@@ -162,11 +162,11 @@ def test_a_worker_that_hangs_is_killed(make_process):
     process = make_process(
         """
         def main():
-            answer(versions={})
+            reply(versions={})
             for job in jobs():
                 if job["job"] == "run":
                     time.sleep(600)
-                answer(width=1)
+                reply(width=1)
         """
     )
     process.build("a", (1, 1), tflite="a", keras="b")
@@ -181,7 +181,7 @@ def test_an_unknown_error_is_reported_with_its_type(make_process):
     process = make_process(
         """
         def main():
-            answer(versions={})
+            reply(versions={})
             for job in jobs():
                 print(json.dumps({"ok": False, "error": "OddError", "message": "m"}), flush=True)
         """
@@ -205,9 +205,9 @@ def test_harmful_environment_variables_are_not_inherited(make_process, monkeypat
         def main():
             found = {name: os.environ.get(name, "unset") for name in (
                 "PYTHONWARNINGS", "PYTHONINSPECT", "KERAS_BACKEND", "TF_ENABLE_ONEDNN_OPTS")}
-            answer(versions=found)
+            reply(versions=found)
             for job in jobs():
-                answer(width=1)
+                reply(width=1)
         """
     )
     assert process.build("a", (1, 1), tflite="a", keras="b")["width"] == 1
@@ -225,7 +225,7 @@ def test_the_users_onednn_setting_takes_precedence(monkeypatch):
 
 
 def test_closing_ends_the_worker(make_process):
-    process = make_process("def main():\n answer(versions={})\n for job in jobs(): pass")
+    process = make_process("def main():\n reply(versions={})\n for job in jobs(): pass")
     with process.start():
         pid = process.pid
         assert is_alive(pid)
@@ -249,7 +249,7 @@ def test_the_worker_ends_with_its_killed_parent():
 @pytest.mark.parametrize("second", [KeyboardInterrupt, KindsightError])
 def test_a_second_ctrl_c_is_recorded(make_process, monkeypatch, second):
     process = make_process(
-        "def main():\n answer(versions={})\n for job in jobs(): print('{}', flush=True)"
+        "def main():\n reply(versions={})\n for job in jobs(): print('{}', flush=True)"
     )
     received = []
 
@@ -278,7 +278,7 @@ def test_a_process_that_cannot_start(monkeypatch):
 JOBS = """
     import pathlib
     def main():
-        answer(versions={})
+        reply(versions={})
         for job in jobs():
             if job["job"] == "quit":
                 time.sleep(0.3)
@@ -287,7 +287,7 @@ JOBS = """
                 log.write(job["job"] + "\\n")
             name = os.path.basename(job["model"])
             time.sleep(float(name.rsplit("-")[-1]) if "-" in name else 0)
-            answer(width=1)
+            reply(width=1)
 """
 
 
@@ -324,12 +324,12 @@ def test_no_background_job_after_the_end(logged, monkeypatch):
     real, gate = process._run, threading.Event()
     monkeypatch.setattr(process, "_run", lambda *job: (gate.wait(30), real(*job))[1])
     process.run_ahead("backbone", lambda: np.zeros((1, 2, 2, 3), np.uint8))
-    child = process._worker
+    worker = process._worker
     process.close(kill=True)
     gate.set()
     time.sleep(0.3)
     assert jobs_run() == [] and process._worker is None
-    assert not is_alive(child._process.pid)
+    assert not is_alive(worker._process.pid)
 
 
 def test_closing_in_the_background(logged):

@@ -17,7 +17,7 @@ from kindsight.training.parity import (
     check_keras_weights,
     check_tflite_weights,
     compare_logits,
-    distinct_rows,
+    compared_rows,
     is_verified,
     record_verified,
 )
@@ -155,10 +155,10 @@ def test_shapes_and_finite_values_are_required(theirs):
 def test_distinct_images_are_compared_in_the_order_of_their_digests():
     rows = np.array([4, 2, 0, 3])
     digests = ["d", "x", "a", "d", "b"]
-    assert distinct_rows(digests, rows).tolist() == [2, 4, 0]
+    assert compared_rows(digests, rows, "auto").tolist() == [2, 4, 0]
     many = [f"{n:03}" for n in range(100)]
-    assert distinct_rows(many, np.arange(100)).tolist() == list(range(64))
-    assert len(distinct_rows(many, np.arange(100), every=True)) == 100
+    assert compared_rows(many, np.arange(100), "auto").tolist() == list(range(64))
+    assert len(compared_rows(many, np.arange(100), "full")) == 100
 
 
 def test_the_head_is_read_back_from_the_litert_file(backbone, head, tmp_path):

@@ -33,18 +33,22 @@ from kindsight.training.protocols import Parity
 
 __all__ = [
     "COMPARED_IMAGES",
+    "NUMPY_IMAGES",
     "TOLERANCE",
     "check_keras_weights",
     "check_tflite_weights",
     "compare_logits",
-    "distinct_rows",
+    "compared_rows",
     "is_verified",
     "record_verified",
     "run_tflite",
 ]
 
 COMPARED_IMAGES = 64
-"""Images compared in each training, unless ``verify="full"`` asks for all validation images."""
+"""Images on which Keras and LiteRT are compared, unless ``verify="full"`` asks for all."""
+
+NUMPY_IMAGES = 16
+"""Images on which NumPy and LiteRT are compared where Keras is not needed."""
 
 TOLERANCE = 1e-4
 """Largest difference of a probability that is accepted between the two networks."""
@@ -53,13 +57,16 @@ MAX_RECORD_BYTES = 2**16
 VERSIONS = ("kindsight", "keras", "ai-edge-litert")
 
 
-def distinct_rows(
-    digests: Sequence[str | None], rows: NDArray[np.int64], *, every: bool = False
+def compared_rows(
+    digests: Sequence[str | None], rows: NDArray[np.int64], verify: str
 ) -> NDArray[np.int64]:
-    """Return the rows to compare on: distinct images in the order of their digests, int64 (n,)."""
+    """Return rows of distinct images in the order of their digests, int64 (n,).
+
+    At most :data:`COMPARED_IMAGES`, or all with ``verify="full"``.
+    """
     first = {str(digests[row]): row for row in reversed(rows.tolist())}
-    chosen = sorted(first) if every else sorted(first)[:COMPARED_IMAGES]
-    return np.array([first[digest] for digest in chosen], np.int64)
+    limit = None if verify == "full" else COMPARED_IMAGES
+    return np.array([first[digest] for digest in sorted(first)[:limit]], np.int64)
 
 
 def run_tflite(tflite: Path, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:

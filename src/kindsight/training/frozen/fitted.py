@@ -23,10 +23,11 @@ from kindsight.training.fine_tuning_result import FineTuningResult, rejection_no
 from kindsight.training.frozen.features import Features
 from kindsight.training.frozen.select_head import FittedHead
 from kindsight.training.parity import (
+    NUMPY_IMAGES,
     check_keras_weights,
     check_tflite_weights,
     compare_logits,
-    distinct_rows,
+    compared_rows,
     is_verified,
     record_verified,
     run_tflite,
@@ -157,19 +158,24 @@ class FittedFrozenHead:
         tflite, keras_file, layers = folder / TFLITE_FILE, folder / KERAS_FILE, self.head.layers
         write_keras(self.files.keras, layers, keras_file)
         digests = self.dataset.digest
-        chosen = distinct_rows(digests, rows, every=verify == "full")
+        chosen = compared_rows(digests, rows, verify)
+        needs_keras = verify == "full" or not is_verified(self.files, layers)
+        if not needs_keras:
+            chosen = chosen[:NUMPY_IMAGES]
         pixels = self.kept_pixels([str(digests[row]) for row in chosen])
         with ThreadPoolExecutor(1) as worker:
             # Keras takes most of its time to load the file, on one core.
             by_keras = None
-            if verify == "full" or not is_verified(self.files, layers):
+            if needs_keras:
                 by_keras = worker.submit(keras.run, keras_file, pixels)
             write_tflite(self.files.tflite, layers, tflite, metadata)
             check_tflite_weights(layers, tflite)
             check_keras_weights(self.files.keras, layers, keras_file)
             written = run_tflite(tflite, pixels)
-            numpy = layers.logits(run_tflite(self.files.tflite, pixels))
-            parity = compare_logits(written, numpy, self.temperature, VERIFIED_BEFORE)
+            numpy = layers.logits(run_tflite(self.files.tflite, pixels[:NUMPY_IMAGES]))
+            parity = compare_logits(
+                written[:NUMPY_IMAGES], numpy, self.temperature, VERIFIED_BEFORE
+            )
             if by_keras is not None:
                 logits = by_keras.result()[1]
                 parity = compare_logits(written, logits, self.temperature, RUN_BY_KERAS)

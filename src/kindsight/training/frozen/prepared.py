@@ -20,7 +20,7 @@ from kindsight.training.frozen.features import Features
 from kindsight.training.frozen.fitted import FittedFrozenHead
 from kindsight.training.frozen.settings import FrozenTrainer
 from kindsight.training.near_duplicates import SIDE
-from kindsight.training.parity import distinct_rows, is_verified
+from kindsight.training.parity import compared_rows, is_verified
 from kindsight.training.protocols import FittedModel
 from kindsight.training.stored_images import kept_greys, kept_pixels
 
@@ -107,7 +107,7 @@ class FrozenImages:
         if self.files.layout.networks():  # the selected head may need only one of the backbones
             keras.load_ahead(self.files.keras)
             return
-        chosen = distinct_rows(self.dataset.digest, rows, every=verify == "full")
+        chosen = compared_rows(self.dataset.digest, rows, verify)
         digests = [str(self.dataset.digest[row]) for row in chosen]
         keras.run_ahead(self.files.keras, lambda: self.kept_pixels(digests))
 

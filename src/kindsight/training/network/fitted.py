@@ -30,7 +30,7 @@ from kindsight.training.engine.history import History
 from kindsight.training.engine.plan import describe_layer_decay_and_ema
 from kindsight.training.epoch_settings import EpochTrainer
 from kindsight.training.fine_tuning_result import FineTuningResult
-from kindsight.training.parity import compare_logits, distinct_rows, run_tflite
+from kindsight.training.parity import compare_logits, compared_rows, run_tflite
 from kindsight.training.protocols import BundleFiles, ReportSections
 from kindsight.training.stored_images import KeptImage
 
@@ -185,7 +185,7 @@ class FittedNetwork:
         add_tflite_metadata(self.tflite, tflite, metadata)
         with replacing(keras_file) as temporary:
             shutil.copyfile(self.keras, temporary)
-        chosen = distinct_rows(self.dataset.digest, rows, every=verify == "full")
+        chosen = compared_rows(self.dataset.digest, rows, verify)
         pixels = self.stored.pixels(chosen)
         with ThreadPoolExecutor(1) as worker:
             by_keras = worker.submit(keras.run, keras_file, pixels)
