@@ -112,12 +112,12 @@ def main() -> None:
     settings: dict[str, Any] = {}
     if options.demo:
         from kindsight import ImageClassifier
-        from kindsight.cli.demo import DEMO_SETTINGS
+        from kindsight.runs.demo import BEST_SETTINGS
 
         known = ImageClassifier().get_params()
         # What is kept back is the divisions' matter; a classifier's own part is for networks.
         known.pop("validation")
-        settings = {name: value for name, value in DEMO_SETTINGS.items() if name in known}
+        settings = {name: value for name, value in BEST_SETTINGS.items() if name in known}
     dataset = load(options.data)
     dataset = dataset[some_rows(dataset.label, options.limit)]
     answer = measure(dataset, settings, folds=options.data != "elpv", draws=options.draws)

@@ -1,4 +1,4 @@
-"""``python -m kindsight``: the same as the command ``kindsight``."""
+"""``python -m kindsight``: the command ``kindsight``."""
 
 from __future__ import annotations
 

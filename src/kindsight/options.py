@@ -5,8 +5,6 @@ The options of ``kindsight train``, the keys of ``settings.toml``, the parameter
 classes below. :mod:`kindsight.training.option_rules` checks values by them.
 """
 
-from __future__ import annotations
-
 import os
 import types
 from collections.abc import Callable, Mapping, Sequence

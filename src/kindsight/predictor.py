@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -243,13 +243,17 @@ class Predictor:
                 predictions.append(Prediction(name, self.classes, error=error))
         return predictions
 
-    def evaluate(self, dataset: ImageDataset) -> DatasetEvaluation:
+    def evaluate(
+        self, dataset: ImageDataset, progress: Callable[[str, int, int], None] | None = None
+    ) -> DatasetEvaluation:
         """Evaluate the classifier on labelled images.
 
         Parameters
         ----------
         dataset : ImageDataset
             With labels; its classes may differ from the classifier's.
+        progress : callable, optional
+            Called with ("evaluate", done, total) after each image.
 
         Raises
         ------
@@ -263,7 +267,11 @@ class Predictor:
         unknown = Counter(label for label in dataset.label if label and label not in self.classes)
         scored = dataset[np.array(known, np.int64)]
         detector = TrainingImageDetector.load(self.bundle.folder)
-        predictions = list(self.predict_dataset(scored, detector))
+        predictions = []
+        for prediction in self.predict_dataset(scored, detector):
+            predictions.append(prediction)
+            if progress is not None:
+                progress("evaluate", len(predictions), len(scored))
         good = np.array([row for row, p in enumerate(predictions) if p.error is None], np.int64)
         readable = scored[good]
         probabilities = np.array([predictions[row].probabilities for row in good], np.float32)

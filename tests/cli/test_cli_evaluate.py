@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from tiny_bundle import COLOURS, write_bundle, write_image
 
+from kindsight.predictor import Predictor
+
 KEYS = [
     "images", "accuracy", "accuracy_interval", "balanced_accuracy", "macro_f1", "log_loss",
     "ece", "classes", "confusion",
@@ -51,7 +53,7 @@ def test_the_scores_are_those_worked_out_by_hand(run, tiny, data):
     assert [row["support"] for row in scores["classes"]] == [3, 0, 1]
 
 
-def test_what_was_not_scored_is_named(run, tiny, data):
+def test_skipped_images_are_listed(run, tiny, data):
     scores = json.loads(run("evaluate", tiny, "data", "--json").stdout)
     assert scores["unknown_classes"] == {"yellow": 2}
     assert scores["absent_classes"] == ["green"]
@@ -60,21 +62,21 @@ def test_what_was_not_scored_is_named(run, tiny, data):
     assert problem["message"]
 
 
-def test_the_text_says_the_same(run, tiny, data):
+def test_the_text_has_the_same_numbers(run, tiny, data):
     result = run("evaluate", tiny, "data")
     text = result.stdout
     assert result.exit_code == 0
-    assert "75.0% of 4 images right  (95% interval 30.1\N{EN DASH}95.4%)" in text
+    assert "75.0% accuracy (95% CI 30.1\N{EN DASH}95.4%), 4 images" in text
     assert "83.3% balanced accuracy" in text
-    assert "not scored, as the classifier does not know the class: yellow (2)" in text
-    assert "no image of: green" in text
+    assert "skipped, class unknown to the classifier: yellow (2)" in " ".join(text.split())
+    assert "classes without images: green" in text
     assert "1 image could not be read: 1 not-an-image" in text
     assert "red/broken.png: " in text
 
 
 def test_the_table_of_classes_and_the_confusion_matrix(run, tiny, data):
     lines = [line.split() for line in run("evaluate", tiny, "data").stdout.splitlines()]
-    # class, images, precision, recall, 95% interval, F1
+    # class, images, precision, recall, 95% CI, F1
     assert ["blue", "3", "100%", "66.7%", "20.8\N{EN DASH}93.9%", "80.0%"] in lines
     assert ["red", "1", "50.0%", "100%", "20.7\N{EN DASH}100%", "66.7%"] in lines
     assert ["green", "0", *["\N{EN DASH}"] * 4] in lines
@@ -86,22 +88,22 @@ def test_the_table_of_classes_and_the_confusion_matrix(run, tiny, data):
     ]
 
 
-def test_a_wide_matrix_gives_way_to_the_commonest_mistakes(run, tmp_path, data):
+def test_a_wide_matrix_is_replaced_by_the_most_frequent_confusions(run, tmp_path, data):
     names = tuple(f"{name} of a rather long name" for name in COLOURS)
     bundle = write_bundle(tmp_path / "long", names)
     for name in COLOURS:
         if (data / name).exists():
             (data / name).rename(data / f"{name} of a rather long name")
-    from kindsight.cli.evaluate import WatchedPredictor, confusion_lines
+    from kindsight.cli.terminal.scores import confusion_lines
     from kindsight.cli.terminal.text import Paint
     from kindsight.dataset import ImageDataset
 
     dataset = ImageDataset.from_folder(data, classes=names)
-    evaluation = WatchedPredictor(str(bundle)).evaluate(dataset).evaluation
+    evaluation = Predictor(bundle).evaluate(dataset).evaluation
     lines = list(confusion_lines(evaluation, Paint.none(), 80))
     assert lines == [
-        "  most often confused",
-        "  blue of a rather long name taken for red of a rather long name: 1 (33.3% of its images)",
+        "  most frequent confusions",
+        "  blue of a rather long name predicted as red of a rather long name: 1 (33.3% of its images)",
     ]
 
 
@@ -129,25 +131,28 @@ def test_parts_of_the_data(run, tiny, tmp_path, options, images, right):
     assert (scores["images"], scores["accuracy"]) == (images, right / images)
 
 
-def test_the_text_says_which_part(run, tiny, tmp_path):
+def test_the_text_names_the_split(run, tiny, tmp_path):
     folder = split_data(tmp_path / "parts")
-    assert "parts, test part" in run("evaluate", tiny, str(folder)).stdout
+    assert "parts, test split" in run("evaluate", tiny, str(folder)).stdout
 
 
-def test_without_a_test_part_it_is_the_validation_part(run, tiny, tmp_path):
+def test_without_a_test_split_the_validation_split_is_evaluated(run, tiny, tmp_path):
     folder = split_data(tmp_path / "parts")
     for file in (folder / "test").rglob("*.png"):
         file.unlink()
     result = run("evaluate", tiny, str(folder))
-    assert "validation part" in result.stdout
-    assert "66.7% of 3 images right" in result.stdout
+    assert "validation split" in result.stdout
+    assert "66.7% accuracy" in result.stdout
 
 
 @pytest.mark.parametrize(
     ("part", "said"),
-    [("test", "Received: test; the data have no parts"), ("tset", "--split must be one")],
+    [
+        ("test", "The data have no test split; they have no splits."),
+        ("tset", "--split must be one"),
+    ],
 )
-def test_a_part_that_is_not_there_is_a_misuse(run, tiny, data, part, said):
+def test_a_missing_split_is_a_misuse(run, tiny, data, part, said):
     result = run("evaluate", tiny, "data", "--split", part)
     assert (result.exit_code, result.stdout) == (2, "")
     assert said in result.stderr
@@ -158,7 +163,7 @@ def test_data_of_other_classes_are_never_scored_against_the_wrong_ones(run, tiny
     write(tmp_path / "data", "dog", "blue")
     result = run("evaluate", tiny, str(tmp_path / "data"))
     assert (result.exit_code, result.stdout) == (2, "")
-    assert "'cat', 'dog'; it knows 'blue', 'green', 'red'" in result.stderr
+    assert "'cat', 'dog', the classifier 'blue', 'green', 'red'" in result.stderr
 
 
 def test_a_folder_of_a_single_known_class_can_be_evaluated(run, tiny, tmp_path):
@@ -167,7 +172,7 @@ def test_a_folder_of_a_single_known_class_can_be_evaluated(run, tiny, tmp_path):
     assert (scores["images"], scores["absent_classes"]) == (3, ["blue", "green"])
 
 
-def test_it_is_said_when_the_images_were_trained_on(run, tmp_path, data):
+def test_a_note_if_the_images_were_trained_on(run, tmp_path, data):
     bundle = write_bundle(tmp_path / "run")
     (bundle / "settings.toml").write_text(f"data = {json.dumps(str(data))}\n")
     assert "was trained on these data" in run("evaluate", str(bundle), "data").stderr
@@ -175,16 +180,14 @@ def test_it_is_said_when_the_images_were_trained_on(run, tmp_path, data):
 
 
 def test_progress_names_every_image_once(tiny, data):
-    from kindsight.cli.evaluate import WatchedPredictor
     from kindsight.dataset import ImageDataset
 
-    predictor, seen = WatchedPredictor(tiny), []
-    predictor.progress = lambda *news: seen.append(news)
-    predictor.evaluate(ImageDataset.from_folder(data))
-    assert seen == [("evaluate", done, 5) for done in range(1, 6)]
+    calls = []
+    Predictor(tiny).evaluate(ImageDataset.from_folder(data), lambda *call: calls.append(call))
+    assert calls == [("evaluate", done, 5) for done in range(1, 6)]
 
 
-def test_images_that_were_trained_on_are_counted_and_left_out(run, tmp_path, data):
+def test_training_images_are_counted_and_left_out(run, tmp_path, data):
     from kindsight.digest import content_digest
     from kindsight.trained_images import TrainedImages
 
@@ -199,5 +202,5 @@ def test_images_that_were_trained_on_are_counted_and_left_out(run, tmp_path, dat
     assert said["trained_on"]["without"]["images"] == 2
     assert said["trained_on"]["without"]["accuracy"] == 0.5
     text = run("evaluate", str(bundle), "data").stdout
-    assert "It was trained on 2 images of these, or on copies of them" in text
-    assert "Without them: 50.0% of 2 images right" in text
+    assert "was trained on 2 images of these, or on duplicates of them" in text
+    assert "Without them: 50.0% accuracy" in text

@@ -207,7 +207,7 @@ def test_a_folder_without_images_is_a_misuse(run, tiny, colours):
     (colours / "empty" / "notes.txt").write_text("nothing")
     result = run("predict", tiny, "empty")
     assert (result.exit_code, result.stdout) == (2, "")
-    assert "Received: none (passed over: 1 x not an image by its name)" in result.stderr
+    assert "No images found; ignored: 1 x not an image by its name." in result.stderr
 
 
 @pytest.mark.parametrize(
@@ -272,7 +272,7 @@ def test_quiet_leaves_rows_and_the_exit_code(run, tiny, colours):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (("--format", "xml"), "--format must be one of table, jsonl, csv. Received: 'xml'"),
+        (("--format", "xml"), "--format must be one of table, jsonl, csv; got 'xml'"),
         (("--format", "csv", "--json"), "--json means --format jsonl"),
         (("--top", "0"), "--top"),
         (("--workers", "0"), "--workers"),

@@ -52,7 +52,7 @@ def test_an_existing_file_is_overwritten_only_with_force(run, photos, place):
     short = [str(photos), "--images", "1", "--copies", "1", "--size", "16"]
     result = run("preview", *short)
     assert result.exit_code == 2
-    assert "already exists; got sheet.png" in result.stderr
+    assert "exists. Choose another --out" in result.stderr
     assert (place / "sheet.png").read_text() == "mine"
     assert run("preview", *short, "--force").exit_code == 0
     assert (place / "sheet.png").read_bytes().startswith(b"\x89PNG")

@@ -10,7 +10,7 @@ from kindsight.cli.terminal.progress import (
     LineProgress,
     clock_time,
     counting,
-    how_far,
+    progress_text,
 )
 
 
@@ -37,10 +37,10 @@ def test_a_line_when_a_stage_begins_and_then_every_ten_seconds_at_most(lines):
         tell("images", 10 * second, 1000)
     # begun at 1 s with 10; told at 11 s (100 more in 10 s: 10/s, 890 left) and at 21 s
     assert written == [
-        "Building the network, once",
-        "Reading images: 1,000, 10 known already",
-        "Reading images: 110 of 1,000 (10/s, 1:29 left)",
-        "Reading images: 210 of 1,000 (10/s, 1:19 left)",
+        "Building backbone",
+        "Decoding images: 1,000, 10 cached",
+        "Decoding images: 110 of 1,000 (10/s, 1:29 left)",
+        "Decoding images: 210 of 1,000 (10/s, 1:19 left)",
     ]
 
 
@@ -49,7 +49,7 @@ def test_the_end_of_a_stage_is_not_told(lines):
     tell("images", 0, 5)
     clock.now += 60
     tell("images", 5, 5)
-    assert written == ["Reading images: 5"]
+    assert written == ["Decoding images: 5"]
 
 
 def test_a_stage_without_a_name_of_its_own_is_called_as_it_is(lines):
@@ -67,8 +67,8 @@ def test_a_stage_without_a_name_of_its_own_is_called_as_it_is(lines):
         ((90, 100, 0, 0.0), "90 of 100"),
     ],
 )
-def test_how_far(news, text):
-    assert how_far(*news) == text
+def test_progress_text(news, text):
+    assert progress_text(*news) == text
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,7 @@ def result(run: Path, **changes) -> TrainResult:
         "cache": {"computed": 1000, "reused": 213, "folder": "/cache"},
         "notes": ("Something was found.",),
         "problems": tuple(ImageError(c, "x") for c in ("empty", "truncated", "truncated")),
-        "head": "linear, all stages",
+        "model": {"head": "linear (L2 strength 0.006)"},
         "temperature": 1.25,
     }
     return TrainResult(**{**facts, **changes})
@@ -134,7 +134,7 @@ def test_every_option_of_a_backbone_that_learns_is_a_setting(run, trained_with):
     [
         (["--phase", "epochs=x"], "A phase's epochs must be a whole number"),
         (["--phase", "freezes=all"], "Did you mean 'freeze'?"),
-        (["--freeze=all", "--filters=3"], "filters is a setting of a network trained from its"),
+        (["--freeze=all", "--filters=3"], "filters applies only to a network from scratch"),
     ],
 )
 def test_what_no_phase_can_say_is_misuse(run, trained_with, words, said):
@@ -145,10 +145,10 @@ def test_what_no_phase_can_say_is_misuse(run, trained_with, words, said):
 def test_options_of_the_other_kind_are_named_at_once(run, trained_with):
     outcome = run("train", "photos", "--epochs=3", "--optimizer=adam")
     assert (outcome.exit_code, trained_with) == (2, [])
-    assert "epochs, optimizer are settings of a network" in outcome.stderr
+    assert "epochs, optimizer apply only to a network" in outcome.stderr
     assert outcome.stderr.count("\n") == 1
     outcome = run("train", "photos", "--model=small-cnn", "--head=linear")
-    assert outcome.exit_code == 2 and "head is a setting of a frozen backbone" in outcome.stderr
+    assert outcome.exit_code == 2 and "head applies only to a frozen backbone" in outcome.stderr
 
 
 def test_the_defaults_in_the_help_are_the_settings_own(run):
@@ -198,15 +198,14 @@ def test_a_share_that_is_no_number_is_a_misuse(run, trained_with, text):
 def test_the_summary(run, trained_with, tmp_path):
     outcome = run("train", "photos")
     text = " ".join(outcome.stdout.split())
-    # 8 of 10 right; Wilson: 49.0 to 94.3
-    assert "80.0% of 10 validation images right (95% interval 49.0\N{EN DASH}94.3%)" in text
-    assert "weakest dog (60.0% of 5 right)" in text
+    # 8 of 10 correct; Wilson: 49.0 to 94.3
+    assert "Validation split: 80.0% accuracy (95% CI 49.0\N{EN DASH}94.3%), 10 images" in text
+    assert "Lowest recall on the validation split: class dog, 60.0% (3 of 5 images)" in text
     assert "images 1,200 train, 10 validation" in text
-    assert f"set aside 3, 2 truncated, 1 empty; see {Path('runs', 'photos-1')}" not in text
-    assert "set aside 3, 2 truncated, 1 empty; see" in text and "problems.csv" in text
-    assert "head linear, all stages; temperature 1.25" in text
-    assert "time 10.5 s (features 8.25 s, fit 0.75 s)" in text
-    assert "features 1,000 computed, 213 found in the cache, /cache" in text
+    assert "skipped 3 images (2 truncated, 1 empty), listed in" in text and "problems.csv" in text
+    assert "head linear (L2 strength 0.006)" in text
+    assert "time 10.5 s" in text
+    assert "cache 1,000 images computed, 213 from the cache" in text
     assert "note Something was found." in text
     assert "report.html" in text
     run_folder = tmp_path / "runs" / "photos-1"
@@ -216,7 +215,7 @@ def test_the_summary(run, trained_with, tmp_path):
 
 def test_progress_and_result_go_to_different_streams(run, trained_with):
     outcome = run("train", "photos", "--json")
-    assert outcome.stderr == "Reading images: 10\n"
+    assert outcome.stderr == "Decoding images: 10\n"
     value = json.loads(outcome.stdout)
     assert outcome.stdout.count("\n") == 1
     assert list(value) == [
@@ -236,15 +235,15 @@ def test_nothing_kept_back_is_said_so(tmp_path):
     from kindsight.cli.terminal.summary import summary_lines
 
     lines = list(summary_lines(result(tmp_path, validation=None)))
-    assert "how good it is has not been measured" in lines[1]
+    assert lines[1].startswith("Accuracy not measured")
 
 
 def test_a_test_part_stands_first(tmp_path):
     from kindsight.cli.terminal.summary import summary_lines
 
     lines = list(summary_lines(result(tmp_path, test=scores(5, 0))))
-    assert lines[1].startswith("100% of 10 test images right")
-    assert lines[2].startswith("80.0% of 10 validation images right")
+    assert lines[1].startswith("Test split: 100% accuracy")
+    assert lines[2].startswith("Validation split: 80.0% accuracy")
 
 
 def test_names_are_safe_to_print_and_to_paste(tmp_path):
@@ -295,7 +294,7 @@ def test_a_real_training_from_the_command_line(start, photos, backbone, tmp_path
 def test_a_training_stopped_by_ctrl_c_is_continued(start, photos, backbone, tmp_path):
     command = ("train", str(photos), "--size", "64", "--runs", str(tmp_path), "--json")
     process = start(*command)
-    assert process.stderr.readline().startswith(b"Reading images")
+    assert process.stderr.readline().startswith(b"Computing features")
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130

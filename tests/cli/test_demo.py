@@ -11,9 +11,9 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from kindsight.cli import demo
 from kindsight.errors import DatasetError, MissingExtraError
 from kindsight.evaluation import evaluate
+from kindsight.runs import demo
 from kindsight.runs.train import TrainResult
 
 SHARES = (0.0, 1 / 3, 2 / 3, 1.0)
@@ -21,7 +21,7 @@ SHARES = (0.0, 1 / 3, 2 / 3, 1.0)
 
 @pytest.fixture
 def package(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Put forty small images in the place of the data set: each share of annotators ten times."""
+    """Replace the data set by forty small images: each mean rating ten times."""
     random = np.random.default_rng(0)
     images = random.integers(0, 256, (40, 12, 12), np.uint8)
     module = ModuleType("elpv_dataset.utils")
@@ -37,7 +37,7 @@ def files(folder: Path) -> dict[str, bytes]:
     }
 
 
-def test_a_quarter_of_each_class_is_the_test_part(package, tmp_path):
+def test_a_quarter_of_each_class_is_the_test_split(package, tmp_path):
     data = demo.write_images(tmp_path)
     parts = Counter(str(Path(name).parent.as_posix()) for name in files(data))
     assert data == tmp_path / "elpv"
@@ -62,7 +62,7 @@ def test_the_split_is_the_same_every_time(package, tmp_path):
     assert files(demo.write_images(tmp_path / "a")) == files(demo.write_images(tmp_path / "b"))
 
 
-def test_images_that_are_there_are_not_written_again(package, tmp_path, monkeypatch):
+def test_existing_images_are_not_written_again(package, tmp_path, monkeypatch):
     data = demo.write_images(tmp_path)
     before = {path: path.stat().st_mtime_ns for path in data.rglob("*.png")}
     monkeypatch.setitem(sys.modules, "elpv_dataset.utils", None)
@@ -81,14 +81,14 @@ def test_a_demo_stopped_half_way_leaves_nothing(package, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_folder_that_is_not_whole_is_refused(package, tmp_path):
+def test_an_incomplete_folder_is_an_error(package, tmp_path):
     data = demo.write_images(tmp_path)
     next(data.rglob("*.png")).unlink()
-    with pytest.raises(DatasetError, match=r"Received: 39\. Delete the folder"):
+    with pytest.raises(DatasetError, match=r"has 39 of .*Delete the folder"):
         demo.write_images(tmp_path)
 
 
-def test_another_demo_that_was_quicker_is_no_error(package, tmp_path):
+def test_a_faster_second_demo_is_no_error(package, tmp_path):
     other = demo.write_images(tmp_path / "other")
 
     def overtake(stage: str, done: int, total: int) -> None:
@@ -98,7 +98,7 @@ def test_another_demo_that_was_quicker_is_no_error(package, tmp_path):
     assert len(files(demo.write_images(tmp_path, overtake))) == 40
 
 
-def test_without_the_package_the_install_command_is_said(tmp_path, monkeypatch):
+def test_a_missing_package_is_reported_with_the_install_command(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "elpv_dataset", None)
     monkeypatch.setitem(sys.modules, "elpv_dataset.utils", None)
     with pytest.raises(MissingExtraError, match=r"pip install 'kindsight\[demo\]'"):
@@ -112,7 +112,7 @@ def test_the_papers_figures():
 
 @pytest.fixture
 def trained(package, monkeypatch, tmp_path):
-    """Put a training of no time in the place of the real one; return what it was given."""
+    """Replace the training; return its arguments."""
     given = []
     table = np.array([[0.9, 0.1]] * 5 + [[0.2, 0.8]] * 5, np.float32)
     test = evaluate(table, np.array([0] * 4 + [1] * 6), ("defective", "functional"))
@@ -131,7 +131,7 @@ def trained(package, monkeypatch, tmp_path):
             cache={"computed": 40, "reused": 0, "folder": "/cache"},
             notes=(),
             problems=(),
-            head="rbf",
+            model={"head": "rbf"},
             temperature=1.0,
         )
 
@@ -153,16 +153,20 @@ def test_the_demo_trains_with_its_settings_and_the_papers_figures(trained):
     assert settings.runs == "runs"
     assert all(getattr(settings, name) == value for name, value in demo.DEMO_SETTINGS.items())
     assert reference == demo.PAPER
+    assert call("--best").exit_code == 0
+    settings = trained[1][0]
+    assert all(getattr(settings, name) == value for name, value in demo.BEST_SETTINGS.items())
 
 
-def test_the_demo_says_ours_beside_theirs_the_licence_and_where_the_report_is(trained):
+def test_the_output_has_both_accuracies_the_licence_and_the_report(trained):
     text = " ".join(call("--quiet").stdout.split())
-    assert "90.00% kindsight (95% interval 59.6\N{EN DASH}98.2%)" in text
-    assert "test 10 of 40 images" in text
+    assert "90.00% kindsight (95% CI 59.6\N{EN DASH}98.2%)" in text
+    assert "test split 10 of 40 images" in text
     assert "head rbf" in text
     assert "82.44% SVM" in text and "88.42% VGG-19" in text
     assert "CC BY-NC-SA 4.0" in text
     assert "report.html" in text
+    assert "kindsight demo --best" in text
 
 
 def test_the_demo_as_json(trained):

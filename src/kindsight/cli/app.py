@@ -1,4 +1,4 @@
-"""The commands, gathered."""
+"""The Typer application with all commands."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ app = typer.Typer(
     cls=Commands,
     no_args_is_help=True,
     rich_markup_mode=None,
-    # Tracebacks are shown on request and plain: see Command.
+    # Command shows plain tracebacks, with --debug only.
     pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="Start with: kindsight train photos/   (one folder of images for each class)",
 )
 
 
-def _show_version(wanted: bool) -> None:
-    if wanted:
+def _show_version(requested: bool) -> None:
+    if requested:
         from importlib.metadata import version
 
         typer.echo(f"kindsight {version('kindsight')}")
@@ -45,11 +45,11 @@ def kindsight(
     version: Annotated[
         bool,
         typer.Option(
-            "--version", help="Show the version and exit.", callback=_show_version, is_eager=True
+            "--version", help="Version of kindsight.", callback=_show_version, is_eager=True
         ),
     ] = False,
 ) -> None:
-    """Point it at a folder of images; get a classifier you can trust."""
+    """Train, check and run image classifiers."""
 
 
 app.command(cls=ResumableCommand)(check)

@@ -1,4 +1,4 @@
-"""``kindsight cache``: what is kept on this machine so that it need not be computed again."""
+"""``kindsight cache``: show and clear features, images and models cached on this machine."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ KINDS = ("features", "measurements", "images", "activations", "backbone", "files
 
 
 class _ShowByDefault(Commands):
-    """The group of these commands; without the name of one it is ``show``."""
+    """The group of these commands; the default is ``show``."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Put ``show`` before options that stand alone."""
+        """Parse the arguments, with ``show`` where no command is named."""
         if not args or (args[0].startswith("-") and args[0] not in ("-h", "--help")):
             args = ["show", *args]
         return super().parse_args(ctx, args)
@@ -36,14 +36,14 @@ class _ShowByDefault(Commands):
 cache_app = typer.Typer(
     name="cache",
     cls=_ShowByDefault,
-    help="Show or clear what is kept on this machine. Everything in it can be made again.",
+    help="Show or clear the cache. Everything in it can be computed again.",
     no_args_is_help=False,
 )
 
 
 @cache_app.command(cls=Command)
 def show(json: Json = False, debug: Debug = False) -> None:
-    """List what is in the cache.
+    """List the contents of the cache.
 
     Example: kindsight cache show
     """
@@ -66,7 +66,7 @@ def show(json: Json = False, debug: Debug = False) -> None:
     say(f"{paint(total, 'bold')} in {printable(str(cache.root))}")
     say(
         paint(
-            f"features and images may take {bytes_text(cache.limit)} (KINDSIGHT_CACHE_LIMIT)",
+            f"limit for features and images: {bytes_text(cache.limit)} (KINDSIGHT_CACHE_LIMIT)",
             "dim",
         )
     )
@@ -87,20 +87,20 @@ def show(json: Json = False, debug: Debug = False) -> None:
 def clear(
     kind: Annotated[
         str | None,
-        typer.Option(metavar="|".join(KINDS), help="This kind only.  [default: all]"),
+        typer.Option(metavar="|".join(KINDS), help="Kind of contents to delete.  [default: all]"),
     ] = None,
     json: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Delete what is in the cache.
+    """Delete the contents of the cache.
 
     Example: kindsight cache clear --kind features
     """
     from kindsight.cache.folder import Cache
 
     if kind is not None and kind not in KINDS:
-        raise SettingsError(f"--kind must be one of {', '.join(KINDS)}. Received: {kind!r}.")
+        raise SettingsError(f"--kind must be one of {', '.join(KINDS)}; got {kind!r}.")
     cache = Cache()
     freed = cache.clear(kind)
     if json:
@@ -113,7 +113,7 @@ def clear(
 def prune(json: Json = False, quiet: Quiet = False, debug: Debug = False) -> None:
     """Delete the oldest features and resized images.
 
-    Those that were not used for longest go, until the rest fits the limit.
+    The least recently used are deleted until the rest fits the limit.
 
     Example: KINDSIGHT_CACHE_LIMIT=2GB kindsight cache prune
     """
@@ -131,7 +131,7 @@ def prune(json: Json = False, quiet: Quiet = False, debug: Debug = False) -> Non
 
 
 def bytes_text(size: int) -> str:
-    """Write a number of bytes with the unit that suits it, by powers of 1,000: 14.3 MB."""
+    """Format a number of bytes in units of powers of 1,000: 14.3 MB."""
     number = float(size)
     for unit in ("bytes", "KB", "MB", "GB"):
         if number < 999.95:
@@ -151,7 +151,7 @@ def _entry(entry: CacheEntry) -> dict[str, Any]:
 
 
 def _table(rows: Sequence[Sequence[str]], paint: Paint) -> list[str]:
-    """Lay out the entries; the file's name comes last, as it may be long."""
+    """Return the table of entries; the file name comes last, as it may be long."""
     short = table(("kind", "size", "used"), [row[:3] for row in rows], paint=Paint(sys.stdout))
     names = [paint("file", "dim"), *(row[3] for row in rows)]
     return [f"{line}  {name}" for line, name in zip(short, names, strict=True)]

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kindsight.checks import SEVERITIES, CheckResult
 from kindsight.cli.terminal.options import (
     Column,
     DataOf,
@@ -36,6 +35,7 @@ from kindsight.cli.terminal.text import (
 )
 
 if TYPE_CHECKING:
+    from kindsight.checks import CheckResult
     from kindsight.runs.checking import CheckReport, CheckSettings
 
 __all__ = [
@@ -271,6 +271,8 @@ def _word(n: int) -> str:
 
 
 def _verdict(report: CheckReport, paint: Paint) -> str:
+    from kindsight.checks import SEVERITIES
+
     counts = report.counts()
     if not sum(counts.values()):
         return paint("  Nothing found.", "green", "bold")

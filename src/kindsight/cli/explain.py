@@ -1,4 +1,4 @@
-"""``kindsight explain``: how a classifier comes to its answer for one image."""
+"""``kindsight explain``: show the feature maps of a classifier for one image."""
 
 from __future__ import annotations
 
@@ -20,22 +20,21 @@ __all__ = ["explain"]
 
 
 def explain(
-    bundle: Annotated[str, typer.Argument(help="A run's folder, or another bundle.")],
-    image: Annotated[str, typer.Argument(help="An image.")],
+    bundle: Annotated[str, typer.Argument(help="Run folder or model bundle.")],
+    image: Annotated[str, typer.Argument(help="Image file.")],
     layers: Annotated[
         bool,
-        typer.Option("--layers", help="Show the feature maps of each layer."),
+        typer.Option("--layers", help="Feature maps of each layer."),
     ] = False,
     out: Annotated[
         str | None,
         typer.Option(
             metavar="FILE",
-            help="Where the page is written.  [default: <name of IMAGE>-layers.html; with "
-            "--json no page]",
+            help="HTML page to write.  [default: IMAGE-layers.html; with --json none]",
         ),
     ] = None,
     force: Annotated[
-        bool, typer.Option("--force", help="Write over a page that is there.")
+        bool, typer.Option("--force", help="Overwriting of an existing page.")
     ] = False,
     max_layers: Annotated[
         int | None,
@@ -43,7 +42,7 @@ def explain(
             "--max-layers",
             min=1,
             metavar="N",
-            help="Of more layers N are chosen, evenly.  [default: 16]",
+            help="Largest number of layers, evenly spaced.  [default: 16]",
         ),
     ] = None,
     max_maps: Annotated[
@@ -52,34 +51,27 @@ def explain(
             "--max-maps",
             min=1,
             metavar="N",
-            help="Of more maps of a layer N are chosen, evenly.  [default: 64]",
+            help="Largest number of maps per layer, evenly spaced.  [default: 64]",
         ),
     ] = None,
     json: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Show how a classifier comes to its answer for an image.
+    """Explain a prediction for an image.
 
-    With --layers: a page of what each layer of the network makes of the image, its feature
-    maps.
+    With --layers: an HTML page with the feature maps of each layer.
 
     Example: kindsight explain runs/photos-1 photo.jpg --layers --out layers.html
     """
     from kindsight.cli.terminal.progress import watching
 
     if not layers:
-        raise SettingsError(
-            "explain must be told what to show. Received: nothing. Give --layers for the feature "
-            "maps of each layer."
-        )
+        raise SettingsError("Nothing to show: add --layers for the feature maps of each layer.")
     page = _page(image, out, json)
-    # Before the work, not after it.
+    # Checked before the work, not after it.
     if page is not None and os.path.lexists(page) and not force:
-        raise UsageError(
-            f"A file that is there is not overwritten unasked. Received: {page}. Give another "
-            "--out, or --force."
-        )
+        raise UsageError(f"{page} exists. Choose another --out, or overwrite it with --force.")
     from kindsight.explain.feature_maps import explain_layers
     from kindsight.files import write_text
     from kindsight.models.networks.feature_maps import MAX_LAYERS, MAX_MAPS
@@ -98,7 +90,7 @@ def explain(
 
 
 def _page(image: str, out: str | None, json: bool) -> Path | None:
-    """Return where the page goes, if there is to be one."""
+    """Return the path of the page; None for none."""
     if out is not None:
         return Path(out)
     return None if json else Path(f"{Path(image).stem}-layers.html")
@@ -108,7 +100,7 @@ def _lines(found: FeatureMaps, page: Path | None) -> list[str]:
     from kindsight.report.format import amount, percent
 
     paint = Paint(sys.stdout)
-    answer = found.prediction
+    prediction = found.prediction
     rows = [
         (
             printable(layer.name),
@@ -119,15 +111,16 @@ def _lines(found: FeatureMaps, page: Path | None) -> list[str]:
         for layer in found.layers
     ]
     lines = [
-        paint(f"{printable(str(answer.label))}, confidence {percent(answer.confidence)}", "bold"),
+        paint(
+            f"{printable(str(prediction.label))}, confidence {percent(prediction.confidence)}",
+            "bold",
+        ),
         "",
         *table(("layer", "size", "maps", "constant"), rows, paint=paint),
     ]
     if found.not_shown:
         total = amount(len(found.layers) + len(found.not_shown), "layer")
-        lines.append(
-            f"  {len(found.layers)} of {total} with maps, evenly chosen; --max-layers shows more"
-        )
+        lines.append(f"  {len(found.layers)} of {total}, evenly spaced; more with --max-layers")
     if found.is_submodel:
         lines.append("  of one of the averaged networks, applied to the unchanged image")
     return [*lines, "", f"page  {printable(str(page))}"]

@@ -1,4 +1,4 @@
-"""``kindsight info``: what a report of a bug needs."""
+"""``kindsight info``: versions, machine and settings, for bug reports."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["info"]
 
 ONEDNN = "TF_ENABLE_ONEDNN_OPTS"
 
-# What it is called to people -> the distributions that may bring it.
+# Name -> the distributions that may provide it.
 _PACKAGES = {
     "LiteRT": ("ai-edge-litert",),
     "TensorFlow": ("tensorflow-cpu", "tensorflow"),
@@ -30,9 +30,7 @@ _PACKAGES = {
 
 
 def info(json: Json = False, debug: Debug = False) -> None:
-    """Show versions, machine and settings.
-
-    A report of a bug needs them.
+    """Show versions, machine and settings, for a bug report.
 
     Example: kindsight info
     """
@@ -52,13 +50,12 @@ def info(json: Json = False, debug: Debug = False) -> None:
 
 
 def collect() -> dict[str, Any]:
-    """Gather the facts, without importing any of the packages that they are about.
+    """Return the facts, without importing the packages.
 
     Returns
     -------
     dict
-        kindsight, python, executable, platform, processor, cores, threads_per_core ...; the keys
-        that ``--json`` prints.
+        kindsight, python, platform, machine, processor, cores, ...: the keys of ``--json``.
     """
     from kindsight.cache.folder import Cache
     from kindsight.threads import count_cores
@@ -87,7 +84,7 @@ def collect() -> dict[str, Any]:
 
 
 def processor() -> str:
-    """Return the processor's name as its maker has it, or ``""`` where the system does not say."""
+    """Return the processor's name, or ``""`` if unknown."""
     try:
         system = platform.system()
         if system == "Linux":
@@ -103,7 +100,7 @@ def processor() -> str:
 
 
 def _from_cpuinfo(text: str) -> str:
-    """Find the name; ARM processors have none there."""
+    """Return the processor's name from /proc/cpuinfo; ARM processors have none there."""
     for line in text.splitlines():
         name, _, value = line.partition(":")
         if name.strip().lower() in ("model name", "hardware", "cpu model"):
@@ -126,7 +123,7 @@ def _rows(facts: Mapping[str, Any]) -> dict[str, str]:
     from kindsight.cli.cache import bytes_text
 
     cores, onednn, cache = facts["cores_usable"], facts["onednn"], facts["cache"]
-    said = "set by you" if onednn["from"] == "environment" else "set by kindsight"
+    source = "set by you" if onednn["from"] == "environment" else "set by kindsight"
     rows = {
         "kindsight": facts["kindsight"] or "not installed",
         "Python": f"{facts['python']}, {sys.executable}",
@@ -134,9 +131,9 @@ def _rows(facts: Mapping[str, Any]) -> dict[str, str]:
         "processor": facts["processor"] or facts["machine"],
         "cores": f"{cores} usable of {facts['cores']}",
         **{name: value or "not installed" for name, value in facts["packages"].items()},
-        "oneDNN": f"{ONEDNN}={onednn['setting']} ({said}, for training)",
+        "oneDNN": f"{ONEDNN}={onednn['setting']} ({source}, for training)",
         "cache": f"{cache['folder']}, {bytes_text(cache['size'])}; "
-        f"features and images may take {bytes_text(cache['limit'])}",
+        f"limit for features and images {bytes_text(cache['limit'])}",
         **facts["settings"],
     }
     return {name: printable(str(text)) for name, text in rows.items()}

@@ -1,4 +1,4 @@
-"""``kindsight predict``: images in, answers out, one row each and as they are made."""
+"""``kindsight predict``: classify images, one row each, written as soon as it is known."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ if TYPE_CHECKING:
 __all__ = ["predict"]
 
 UNREADABLE = 1
-"""The exit code where an image could not be read."""
+"""The exit code if an image could not be read."""
 
 
 def predict(  # noqa: PLR0913, PLR0917 (one parameter for each option)
-    bundle: Annotated[str, typer.Argument(help="A run's folder, or another bundle.")],
+    bundle: Annotated[str, typer.Argument(help="Run folder or model bundle.")],
     files: Annotated[
         list[str],
         typer.Argument(
             metavar="FILES...",
             help="Images, folders, patterns such as 'new/*.jpg', tables (CSV, Parquet) of paths "
-            "or pixels, arrays (.npz), or - for a list of names on standard input, one a line.",
+            "or pixels, arrays (.npz), or - for file names on standard input, one per line.",
         ),
     ],
     format_: Annotated[
@@ -46,7 +46,7 @@ def predict(  # noqa: PLR0913, PLR0917 (one parameter for each option)
         typer.Option(
             "--format",
             metavar="table|jsonl|csv",
-            help="How rows are written.  [default: table]",
+            help="Output format.  [default: table]",
         ),
     ] = None,
     top: Annotated[
@@ -55,7 +55,7 @@ def predict(  # noqa: PLR0913, PLR0917 (one parameter for each option)
             "--top",
             min=1,
             metavar="K",
-            help="The K most probable classes only.",
+            help="Number of most probable classes in each row.  [default: table: 1; else all]",
         ),
     ] = None,
     null: Annotated[
@@ -63,23 +63,23 @@ def predict(  # noqa: PLR0913, PLR0917 (one parameter for each option)
         typer.Option(
             "--null",
             "-0",
-            help="Names on standard input end with NUL, as find -print0 ends them.",
+            help="File names on standard input end with NUL, as from find -print0.",
         ),
     ] = False,
     column: Column = None,
     pixel_shape: PixelShape = None,
     root: Root = None,
-    json: Annotated[bool, typer.Option("--json", help="The same as --format jsonl.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Same as --format jsonl.")] = False,
     workers: Workers = None,
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Say what is on images.
+    """Classify images.
 
-    Rows come in the order of the images, as they are made. An image that cannot be read has
-    a row that says why, and makes the exit code 1.
+    Each image has one row, in order. The row of an unreadable image has the reason, and the exit
+    code is 1.
 
-    Example: kindsight predict runs/photos-1 new/ --format csv > answers.csv
+    Example: kindsight predict runs/photos-1 new/ --format csv > predictions.csv
     """
     from kindsight.cli.terminal.inputs import Inputs
     from kindsight.cli.terminal.predictions import FORMATS
@@ -93,8 +93,8 @@ def predict(  # noqa: PLR0913, PLR0917 (one parameter for each option)
     images = Inputs(files, null=null, options=options)
     predictor = Predictor(bundle, workers=workers)
     rows = FORMATS[name](predictor.classes, top, Paint(sys.stdout))
-    count, failed = _write(_answers(predictor, images), rows, quiet)
-    _close(images, count, failed, quiet)
+    count, failed = _write(_predictions(predictor, images), rows, quiet)
+    _report_rest(images, count, failed, quiet)
     if failed:
         raise typer.Exit(UNREADABLE)
 
@@ -103,13 +103,15 @@ def _format(given: str | None, json: bool) -> str:
     from kindsight.cli.terminal.predictions import FORMATS
 
     if given is not None and given not in FORMATS:
-        raise SettingsError(f"--format must be one of {', '.join(FORMATS)}. Received: {given!r}.")
+        raise SettingsError(f"--format must be one of {', '.join(FORMATS)}; got {given!r}.")
     if json and given not in (None, "jsonl"):
-        raise SettingsError(f"--json means --format jsonl. Received: --json and --format {given}.")
+        raise SettingsError(
+            f"--json means --format jsonl; got --format {given}, too. Leave one of them out."
+        )
     return given or ("jsonl" if json else "table")
 
 
-def _answers(predictor: Predictor, images: Inputs) -> Iterator[Prediction]:
+def _predictions(predictor: Predictor, images: Inputs) -> Iterator[Prediction]:
     for batch in images.batches():
         if isinstance(batch, Iterator):
             yield from predictor.predict(batch)
@@ -117,36 +119,33 @@ def _answers(predictor: Predictor, images: Inputs) -> Iterator[Prediction]:
             yield from predictor.predict_dataset(batch)
 
 
-def _write(answers: Iterator[Prediction], rows: Rows, quiet: bool) -> tuple[int, int]:
-    """Write a row for each answer at once; return how many there were and how many failed."""
+def _write(predictions: Iterator[Prediction], rows: Rows, quiet: bool) -> tuple[int, int]:
+    """Write a row for each prediction; return the number of rows and of failures."""
     from kindsight.cli.terminal.progress import counting
 
     stream = sys.stdout if rows.for_people else for_machines()
     count = failed = 0
-    # On the same terminal the rows themselves show how far it is.
+    # On a terminal the rows themselves show the progress.
     with counting(quiet or sys.stdout.isatty()) as progress:
-        for answer in answers:
-            stream.write((rows.header() if count == 0 else "") + rows.row(answer))
+        for prediction in predictions:
+            stream.write((rows.header() if count == 0 else "") + rows.row(prediction))
             stream.flush()
             count += 1
-            failed += answer.error is not None
+            failed += prediction.error is not None
             progress("predict", count, 0)
     return count, failed
 
 
-def _close(images: Inputs, count: int, failed: int, quiet: bool) -> None:
-    """Say what the rows do not."""
+def _report_rest(images: Inputs, count: int, failed: int, quiet: bool) -> None:
+    """Report ignored files, failures and an empty input."""
     left_out = ", ".join(f"{n:,} x {why}" for why, n in sorted(images.ignored.items()))
     if count == 0 and not images.from_stdin:
-        raise DatasetError(
-            "There must be images to look at. Received: none"
-            + (f" (passed over: {left_out})." if left_out else ".")
-        )
+        raise DatasetError("No images found" + (f"; ignored: {left_out}." if left_out else "."))
     if quiet:
         return
     if count == 0:
-        note("the list on standard input was empty.")
+        note("no file names on standard input.")
     if left_out:
-        note(f"passed over: {left_out}.")
+        note(f"ignored: {left_out}.")
     if failed:
         complain(f"{failed:,} of {count:,} image{'s' * (count != 1)} could not be read.")

@@ -55,7 +55,7 @@ def preview(  # noqa: PLR0913, PLR0917 (one parameter for each option)
     ] = 224,
     resize: Annotated[
         str,
-        typer.Option(metavar="stretch|crop|pad", help="Resizing of images that are not square."),
+        typer.Option(metavar="crop|stretch|pad", help="Resizing of images that are not square."),
     ] = "crop",
     column: Column = None,
     pixel_shape: PixelShape = None,
@@ -83,7 +83,7 @@ def preview(  # noqa: PLR0913, PLR0917 (one parameter for each option)
         raise SettingsError(f"--out must end with {', '.join(FORMATS)}; got {out}.")
     if Path(out).exists() and not force:
         raise SettingsError(
-            f"The file of --out already exists; got {out}. Choose another name, or use --force."
+            f"{out} exists. Choose another --out, or overwrite it with --force."
         )
     options = DataOptions(columns=columns_of(column) or {}, pixel_shape=pixel_shape, root=root)
     policy = parse_augment(augment)

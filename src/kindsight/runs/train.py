@@ -151,10 +151,10 @@ def _watching(
     started: set[str] = set()
 
     def watch(stage: str, done: int, total: int) -> None:
-        if stage == "images" and "backbone" in started and stage not in started:
+        if stage == "features" and "backbone" in started and stage not in started:
             clock.mark("backbone")
         started.add(stage)
-        if stage == "images" and done < total and "Keras" not in started:
+        if stage in ("images", "features") and done < total and "Keras" not in started:
             started.add("Keras")
             # TensorFlow takes seconds to import, on one core.
             trainer.warm_up(keras, verify=verify)

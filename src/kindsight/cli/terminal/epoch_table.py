@@ -1,10 +1,9 @@
-"""What a terminal shows of a training: a headline, the last epochs, a small curve."""
+"""The epochs of a training on the terminal: a headline and a table, or a line per epoch."""
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import typer
@@ -23,83 +22,17 @@ __all__ = [
     "EpochLines",
     "Running",
     "TrainingState",
-    "curve",
-    "draw_braille",
+    "best_line",
     "epoch_table",
     "headline",
 ]
 
-# SECTION: A small curve in braille characters, eight dots each.
-
-_BLANK = 0x2800
-# Unicode's bits of a cell's dots, by [column][row from the top].
-_DOTS = ((0x01, 0x02, 0x04, 0x40), (0x08, 0x10, 0x20, 0x80))
-
-
-def draw_braille(
-    values: Sequence[float], *, length: int, width: int, height: int, low: float, high: float
-) -> list[str]:
-    """Draw a curve through values at equal distances.
-
-    Parameters
-    ----------
-    values : sequence of float
-        From the left; the curve breaks where one is not finite.
-    length : int
-        How many values there will be in all, so that the curve grows to the right.
-    width, height : int
-        Characters across and lines; a character has two dots across and four up.
-    low, high : float
-        The values at the bottom and at the top; what lies beyond is at the edge.
-
-    Returns
-    -------
-    list of str
-        `height` lines of `width` characters, the top first.
-    """
-    columns, rows = 2 * width, 4 * height
-    cells = [[0] * width for _ in range(height)]
-    before: int | None = None
-    for column, value in enumerate(_resampled(values, length, columns)):
-        if not math.isfinite(value):
-            before = None
-            continue
-        share = (value - low) / (high - low) if high > low else 0.5
-        level = round(min(1.0, max(0.0, share)) * (rows - 1))
-        start = level if before is None else before + (level > before) - (level < before)
-        # Steep parts are filled, so that the curve hangs together.
-        for dot in range(min(start, level), max(start, level) + 1):
-            line, row = divmod(rows - 1 - dot, 4)
-            cells[line][column // 2] |= _DOTS[column % 2][row]
-        before = level
-    return ["".join(chr(_BLANK | cell) for cell in line) for line in cells]
-
-
-def _resampled(values: Sequence[float], length: int, columns: int) -> list[float]:
-    """Read the curve off at each column that it has reached, straight between two values."""
-    if not values:
-        return []
-    scale = max(length - 1, len(values) - 1, 1) / max(columns - 1, 1)
-    read = []
-    for column in range(columns):
-        place = column * scale
-        left = math.floor(place + 1e-9)
-        if left > len(values) - 1 or (left == len(values) - 1 and place > left + 1e-9):
-            break
-        share = place - left
-        right = values[min(left + 1, len(values) - 1)]
-        read.append(values[left] if share < 1e-9 else values[left] * (1 - share) + right * share)
-    return read
-
-
-# SECTION: Where a training is, as displays need it; and the plainest display: a line an epoch.
-
 RECENT = 3
-"""Epochs whose mean time tells how long the rest will take."""
+"""Epochs whose mean time is the estimate for the rest."""
 
 
 class Running(NamedTuple):
-    """The epoch that is being trained; `loss` and `accuracy` are means over it so far."""
+    """The running epoch; `loss` and `accuracy` are means over its steps so far."""
 
     phase: str
     epoch: int
@@ -116,16 +49,16 @@ class TrainingState:
     Parameters
     ----------
     clock : callable
-        Gives seconds.
+        Returns seconds.
 
     Attributes
     ----------
     epochs : int
-        How many there will be at most; 0 until the training begins.
+        The largest number of epochs; 0 until the training begins.
     done_before : int
-        How many of them were trained before this process began.
+        The epochs trained by an earlier, interrupted process.
     rows : list of EpochRow
-        The epochs that are done.
+        The finished epochs.
     running : Running or None
         The epoch after them, once a step of it is done.
     monitor : str
@@ -142,7 +75,7 @@ class TrainingState:
         self.running: Running | None = None
 
     def on_start(self, epochs: int, done: int) -> None:
-        """Begin, or go on after `done` epochs that are told of next."""
+        """Begin, or continue after `done` epochs, which are replayed next."""
         self.epochs, self.done_before = epochs, done
         self.rows, self.running = [], None
         self._since = self._clock()
@@ -157,11 +90,11 @@ class TrainingState:
         accuracy: float,
         images_per_second: float,
     ) -> None:
-        """Remember how far the running epoch is."""
+        """Record the running epoch."""
         self.running = Running(phase, epoch, step, steps, loss, accuracy, images_per_second)
 
     def on_epoch(self, row: EpochRow) -> None:
-        """Remember an epoch that is done."""
+        """Record a finished epoch."""
         self.running = None
         self.rows.append(row)
         self._since = self._clock()
@@ -172,7 +105,7 @@ class TrainingState:
 
     @property
     def replaying(self) -> bool:
-        """Whether the last epoch was trained before this process began."""
+        """Whether the last epoch was trained by an earlier process."""
         return len(self.rows) <= self.done_before
 
     @property
@@ -183,7 +116,7 @@ class TrainingState:
         return self._best[1]
 
     def seconds_left(self) -> float | None:
-        """Estimate how long the rest takes, if every epoch is trained; None where unknown."""
+        """Return the estimated time left if every epoch is trained; None if unknown."""
         done, passed = len(self.rows), self._clock() - self._since
         per_epoch = self._seconds_per_epoch(passed)
         if per_epoch is None or not self.epochs:
@@ -191,7 +124,7 @@ class TrainingState:
         return max(0.0, (self.epochs - done) * per_epoch - passed)
 
     def _seconds_per_epoch(self, passed: float) -> float | None:
-        """Take the mean of the latest epochs of this phase, else go by the steps done so far."""
+        """Return the mean of the latest epochs of this phase, or extrapolate the running one."""
         running = self.running
         phase = running.phase if running else self.rows[-1].phase if self.rows else None
         recent = [row.seconds for row in self.rows[-RECENT:] if row.phase == phase]
@@ -210,7 +143,7 @@ class EpochLines(TrainingState):
     write : callable, optional
         Takes a line; standard error if omitted.
     clock : callable, optional
-        Gives seconds.
+        Returns seconds.
     """
 
     def __init__(
@@ -222,13 +155,13 @@ class EpochLines(TrainingState):
         self._write = write or (lambda line: typer.echo(line, err=True))
 
     def on_start(self, epochs: int, done: int) -> None:
-        """Say how many epochs were trained before, if any."""
+        """Write how many epochs were trained before, if any."""
         super().on_start(epochs, done)
         if done:
             self._write(f"Training: {done:,} of {epochs:,} epochs were trained before")
 
     def on_epoch(self, row: EpochRow) -> None:
-        """Write the epoch's line; what was trained before had its line then."""
+        """Write the epoch's line, unless it is replayed."""
         super().on_epoch(row)
         if not self.replaying:
             self._write(self._line(row))
@@ -251,10 +184,7 @@ class EpochLines(TrainingState):
 
 
 NARROW = 64
-"""Columns below which words are left out."""
-
-CURVE = (36, 3)
-"""Characters across and lines of the curve."""
+"""Columns of a terminal below which words are left out."""
 
 
 def headline(
@@ -266,21 +196,21 @@ def headline(
     *,
     over: bool,
 ) -> Table:
-    """Lay out the phase, the epoch, the bar of its steps, the speed and the time left.
+    """Return the line with the phase, the epoch, a bar of its steps, speed and time left.
 
     Parameters
     ----------
     rows : sequence of EpochRow
-        The epochs that are done.
+        The finished epochs.
     running : Running or None
-        The one after them.
+        The epoch after them.
     epochs : int
-        How many there will be at most.
+        The largest number of epochs.
     seconds_left : float or None
     width : int
         Columns of the terminal.
     over : bool
-        Whether the training has ended, be it before its last epoch.
+        Whether the training has ended.
     """
     from rich.progress_bar import ProgressBar
     from rich.table import Table
@@ -291,18 +221,18 @@ def headline(
     name = printable(last.phase if last else "training")[: max(6, width // 5)]
     epoch = min(len(rows) + (not over), epochs)
     where = f"{name} {epoch:,}/{epochs:,}" if narrow else f"{name}, epoch {epoch:,} of {epochs:,}"
-    news = []
+    numbers = []
     if running and not narrow:
-        news.append(f"{running.step:,} of {running.steps:,}")
+        numbers.append(f"{running.step:,} of {running.steps:,}")
     if running and running.images_per_second > 0:
         unit = "/s" if narrow else " images/s"
-        news.append(f"{running.images_per_second:,.0f}{unit}")
+        numbers.append(f"{running.images_per_second:,.0f}{unit}")
     if seconds_left is not None and not over:
-        news.append(f"{clock_time(seconds_left)} left")
-    # What matters least stands first, and goes first where there is no room.
-    while len(news) > 1 and len(where) + len("  ".join(news)) + 7 > width:
-        del news[0]
-    text = "  ".join(news)
+        numbers.append(f"{clock_time(seconds_left)} left")
+    # The least important comes first, and is the first to be dropped on a narrow terminal.
+    while len(numbers) > 1 and len(where) + len("  ".join(numbers)) + 7 > width:
+        del numbers[0]
+    text = "  ".join(numbers)
     grid = Table.grid(padding=(0, 1), expand=False)
     for _ in range(3):
         grid.add_column(no_wrap=True)
@@ -316,18 +246,18 @@ def headline(
 
 
 def epoch_table(history: History, running: Running | None, shown: int, *, narrow: bool) -> Table:
-    """Lay out the last epochs, and the one that is running.
+    """Return the table of the last epochs and the running one.
 
     Parameters
     ----------
     history : History
-        The epochs that are done.
+        The finished epochs.
     running : Running or None
-        The one after them.
+        The epoch after them.
     shown : int
-        How many of them at most.
+        The largest number of finished epochs shown.
     narrow : bool
-        Whether to shorten the heads.
+        Whether to shorten the column names.
     """
     from rich.table import Table
     from rich.text import Text
@@ -357,38 +287,15 @@ def epoch_table(history: History, running: Running | None, shown: int, *, narrow
     return table
 
 
-def curve(history: History, epochs: int, width: int) -> Iterator[Text]:
-    """Draw the accuracy that counts over all epochs that there will be, and name its best.
-
-    Parameters
-    ----------
-    history : History
-        The epochs that are done; at least one.
-    epochs : int
-        How many there will be at most.
-    width : int
-        Columns of the terminal.
-    """
+def best_line(history: History) -> Text:
+    """Return the line that names the best epoch so far and its accuracy."""
     from rich.text import Text
 
-    rows, best = history.rows(), history.best_epoch
-    what = "validation accuracy" if history.validated else "training accuracy"
-    values = [row.accuracy if row.val_accuracy is None else row.val_accuracy for row in rows]
-    low, high = min(values), max(values)
-    across, lines = CURVE
-    drawn = draw_braille(
-        values,
-        length=max(epochs, len(values)),
-        width=max(8, min(across, width - 10, 2 * epochs)),
-        height=lines,
-        low=low,
-        high=high,
-    )
-    for place, line in enumerate(drawn):
-        label = percent(high) if place == 0 else percent(low) if place == lines - 1 else ""
-        yield Text.assemble((f"{label:>7} ", "dim"), (line, "cyan"), no_wrap=True)
-    said = f"{what}; best {percent(values[(best or 1) - 1])} in epoch {best:,}"
-    yield Text(f"        {said}", style="dim", no_wrap=True, overflow="ellipsis")
+    best = history.rows()[(history.best_epoch or 1) - 1]
+    which = "training" if best.val_accuracy is None else "validation"
+    accuracy = best.accuracy if best.val_accuracy is None else best.val_accuracy
+    text = f"best {which} accuracy {percent(accuracy)} in epoch {best.epoch:,}"
+    return Text(text, style="dim", no_wrap=True, overflow="ellipsis")
 
 
 def _scores(loss: float | None, accuracy: float | None) -> tuple[str, str]:

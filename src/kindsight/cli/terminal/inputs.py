@@ -1,6 +1,6 @@
-"""The images that a command line names: files, folders, globs, tables, a list on standard input.
+"""The images named on the command line: files, folders, globs, tables, names on standard input.
 
-Everything is taken as needed, so that 100,000 images take no more memory than ten.
+They are read lazily: 100,000 images take no more memory than ten.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ __all__ = ["STDIN", "Inputs"]
 
 STDIN = "-"
 _CHUNK = 1 << 16
-# Names read ahead of the network from standard input.
+# File names read ahead from standard input.
 _AHEAD = 1024
 # Bytes; longer than any file system allows.
 _LONGEST_NAME = 1 << 17
@@ -39,25 +39,23 @@ class Inputs:
     Parameters
     ----------
     given : sequence of str
-        A file or whatever else exists stands for itself, a folder for the images in and below
-        it, a table (CSV, Parquet) or a file of arrays for its images, ``-`` for a list on
-        standard input, and what does not exist but has ``*``, ``?`` or ``[`` in it for the files
-        that it matches (``**`` at any depth). Anything else stands for itself: that it is missing
-        is said in its row.
+        Files; folders, for the images in and below them; tables (CSV, Parquet) or files of
+        arrays, for their images; ``-`` for file names on standard input; and patterns with ``*``,
+        ``?`` or ``[`` (``**`` for any depth). A missing file is reported in its row.
     null : bool
-        Whether names on standard input end with a NUL instead of a line feed.
+        Whether file names on standard input end with NUL instead of a line feed.
     options : DataOptions, optional
-        How tables and arrays are read.
+        Options for tables and arrays.
 
     Attributes
     ----------
     ignored : Counter
-        What was passed over in folders, by reason; complete when all were taken.
+        Ignored files in folders, by reason; complete at the end.
 
     Raises
     ------
     DatasetError
-        For a pattern that matches nothing, or a folder or a table that cannot be opened.
+        For a pattern without matches, or a folder or table that cannot be opened.
     SettingsError
         For options without a table.
     """
@@ -67,22 +65,21 @@ class Inputs:
     ) -> None:
         self._null, self._options = null, options
         self.ignored: Counter[str] = Counter()
-        # Patterns are expanded at once, so that a mistyped one is known before any row is out.
+        # Patterns are expanded now, so that a mistyped one fails before the first row.
         self._given = list(chain.from_iterable(_expanded(name) for name in given))
         if options is not None and not any(_kind(name) == "table" for name in self._given):
             options.refuse_for_files(given)
 
     @property
     def from_stdin(self) -> bool:
-        """Whether standard input is one of them."""
+        """Whether names come from standard input."""
         return STDIN in self._given
 
     def batches(self) -> Iterator[Iterator[str] | ImageDataset]:
-        """Yield iterators of paths, in order; each is to be used up before the next is taken.
+        """Yield iterators of paths, in order; each must be exhausted before the next.
 
-        Images that a file holds in itself come as a dataset. Names from standard input come in
-        bursts: a batch ends where the list pauses, so that whoever writes names one by one is
-        answered one by one.
+        Images inside a file of arrays come as a dataset. A batch from standard input ends where the
+        input pauses, so that names written one by one get their predictions one by one.
         """
         for kind, names in groupby(self._given, _kind):
             if kind == "stdin":
@@ -93,7 +90,7 @@ class Inputs:
                 yield self._files(list(names))
 
     def _table(self, name: str) -> Iterator[str] | ImageDataset:
-        """Open a table or arrays; paths are given as they can be opened from here."""
+        """Return a table's paths, relative to the working directory, or arrays as a dataset."""
         from kindsight.dataset import open_dataset
 
         dataset = open_dataset(name, self._options, labelled=False)
@@ -117,10 +114,7 @@ class Inputs:
                 for name, _ in listing.files:
                     yield os.path.join(place, name)  # noqa: PTH118
         except OSError as error:
-            raise DatasetError(
-                f"A folder of images must be one that can be opened. Received: {folder} "
-                f"({error.strerror})."
-            ) from error
+            raise DatasetError(f"Cannot open the folder {folder}: {error.strerror}.") from error
 
 
 def _kind(name: str) -> str:
@@ -134,16 +128,14 @@ def _expanded(name: str) -> Sequence[str]:
         return [name]
     found = sorted(glob.glob(name, recursive=True))  # noqa: PTH207 (as given: Path.glob is not)
     if not found:
-        raise DatasetError(
-            f"A pattern must match something. Received: {printable(name)}, which matches nothing."
-        )
+        raise DatasetError(f"No file matches {printable(name)}.")
     return found
 
 
 def _bursts(null: bool) -> Iterator[Iterator[str]]:
-    """Read names on a thread of its own; hand out what is there whenever there is something."""
+    """Read names in a thread; yield those that have arrived as one batch."""
     names: queue.Queue[str | BaseException | None] = queue.Queue(_AHEAD)
-    threading.Thread(target=_listen, args=(names, null), daemon=True).start()
+    threading.Thread(target=_read_names, args=(names, null), daemon=True).start()
     ended = False
 
     def burst(first: str) -> Iterator[str]:
@@ -169,7 +161,7 @@ def _bursts(null: bool) -> Iterator[Iterator[str]]:
         yield burst(item)
 
 
-def _listen(names: queue.Queue[str | BaseException | None], null: bool) -> None:
+def _read_names(names: queue.Queue[str | BaseException | None], null: bool) -> None:
     try:
         for name in _split(null):
             names.put(name)
@@ -179,21 +171,21 @@ def _listen(names: queue.Queue[str | BaseException | None], null: bool) -> None:
 
 
 def _split(null: bool) -> Iterator[str]:
-    """Yield the names on standard input, as they come; empty ones are left out."""
-    if sys.stdin is None:  # closed by whoever started us: an empty list
+    """Yield the names on standard input as they arrive, without empty ones."""
+    if sys.stdin is None:  # closed by the parent process
         return
     end = b"\0" if null else b"\n"
     buffer = sys.stdin.buffer
-    # The raw file gives what is there without waiting for more, and holds no lock that would
-    # be in the way when the program ends while this thread waits.
+    # The raw file returns what has arrived without waiting for more, and holds no lock that could
+    # block the exit of the program while this thread waits.
     source = getattr(buffer, "raw", buffer)
     rest = b""
     while chunk := source.read(_CHUNK):
         *whole, rest = (rest + chunk).split(end)
         if len(rest) > _LONGEST_NAME:
             raise DatasetError(
-                f"A name on standard input must have at most {_LONGEST_NAME:,} bytes. Received: "
-                f"{rest[:40]!r}... Names end with a line feed, or with NUL where --null is given."
+                f"A file name on standard input is longer than {_LONGEST_NAME:,} bytes: "
+                f"{rest[:40]!r}... Names must end with a line feed, or with NUL with --null."
             )
         yield from _decoded(whole, null)
     yield from _decoded([rest], null)

@@ -1,4 +1,4 @@
-"""A training while it goes on: bars, the last epochs and a small curve on a terminal."""
+"""The live display of a training: bars for the stages, and a table of the last epochs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from kindsight.cli.terminal.epoch_table import (
     NARROW,
     EpochLines,
     TrainingState,
-    curve,
+    best_line,
     epoch_table,
     headline,
 )
@@ -39,7 +39,7 @@ __all__ = ["Screen", "Watch", "watching_training"]
 
 
 class Watch(NamedTuple):
-    """What shows a training: `progress` takes its stages, `callback` its steps and epochs."""
+    """The display of a training: `progress` takes its stages, `callback` its steps and epochs."""
 
     progress: Progress
     callback: TrainingCallback
@@ -49,20 +49,20 @@ class Watch(NamedTuple):
 def watching_training(quiet: bool, budget: float | None = None) -> Iterator[Watch]:
     """Show a training on standard error while the block runs.
 
-    On a terminal bars for the stages, the running epoch, the last epochs and a curve; elsewhere a
-    line a stage and a line an epoch.
+    On a terminal: bars for the stages, the running epoch and the last epochs. Elsewhere: a line per
+    stage and a line per epoch.
 
     Parameters
     ----------
     quiet : bool
         Show nothing.
     budget : float, optional
-        Seconds against which the time is shown.
+        Time budget in seconds, shown beside the time used.
 
     Yields
     ------
     Watch
-        Both raise KeyboardInterrupt where a Ctrl-C got lost.
+        Both raise KeyboardInterrupt after a Ctrl-C that a library swallowed.
     """
     if quiet:
         yield Watch(checked(None), Interrupts())
@@ -75,10 +75,10 @@ def watching_training(quiet: bool, budget: float | None = None) -> Iterator[Watc
 
 
 class Interrupts:
-    """Raises KeyboardInterrupt at any news after a Ctrl-C that did not end the command."""
+    """A callback that raises KeyboardInterrupt after a Ctrl-C that a library swallowed."""
 
     def on_start(self, epochs: int, done: int) -> None:
-        """Look for a Ctrl-C."""
+        """Raise a swallowed Ctrl-C."""
         raise_if_interrupted()
 
     def on_step(
@@ -91,21 +91,21 @@ class Interrupts:
         accuracy: float,
         images_per_second: float,
     ) -> None:
-        """Look for a Ctrl-C."""
+        """Raise a swallowed Ctrl-C."""
         raise_if_interrupted()
 
     def on_epoch(self, row: EpochRow) -> None:
-        """Look for a Ctrl-C."""
+        """Raise a swallowed Ctrl-C."""
         raise_if_interrupted()
 
     def on_interrupt(self) -> None:
-        """Take a Ctrl-C as the wish to finish early."""
+        """Report that Ctrl-C finishes the training early."""
         forgive_interrupt()
-        note("Finishing with the best so far; Ctrl-C again stops at once.")
+        note("Finishing with the best epoch so far. Press Ctrl-C again to stop immediately.")
 
 
 def _writer(budget: float | None) -> Callable[[str], None] | None:
-    """Return what writes lines that begin with the time used of a budget."""
+    """Return a function that writes lines after the time used of a budget; None without one."""
     if budget is None:
         return None
     began, whole = time.monotonic(), clock_time(budget)
@@ -123,28 +123,28 @@ def _live(budget: float | None) -> Iterator[Watch]:
 
     console = Console(stderr=True)
     screen = Screen(make_bars(console), budget=budget)
-    # On each refresh all is drawn anew: the time left goes on between two steps.
+    # Everything is drawn again on each refresh: the time left changes between two steps.
     with Live(screen, console=console, refresh_per_second=5):
         yield Watch(checked(screen.progress), CallbackList(Interrupts(), screen))
         screen.progress.close()
 
 
 class Screen(TrainingState):
-    """All that a terminal shows: the stages before the training, the training, those after it.
+    """The display on a terminal: stages before the training, the epochs, stages after it.
 
     Parameters
     ----------
     bars : rich.progress.Progress
-        As :func:`.progress.make_bars` makes it.
+        From :func:`.progress.make_bars`.
     clock : callable, optional
-        Gives seconds.
+        Returns seconds.
     budget : float, optional
-        Seconds against which the time since now is shown.
+        Time budget in seconds, from now on.
 
     Attributes
     ----------
     progress : callable
-        Takes the stages.
+        Takes (stage, done, total).
     """
 
     def __init__(
@@ -160,7 +160,7 @@ class Screen(TrainingState):
         self._before: int | None = None
 
     def on_start(self, epochs: int, done: int) -> None:
-        """Begin the training: the stages so far are over."""
+        """Begin the epochs; the stages so far are finished."""
         super().on_start(epochs, done)
         self.progress.close()
         self._before = len(self._bars.tasks)
@@ -168,7 +168,7 @@ class Screen(TrainingState):
     def __rich_console__(
         self, console: Console, options: ConsoleOptions
     ) -> Iterator[RenderableType]:
-        """Draw everything for a terminal of the size that there is."""
+        """Yield everything, fitted to the size of the terminal."""
         yield from self._stages_and_epochs(console, options)
         if self._budget is not None:
             yield self._budget_line(self._budget)
@@ -177,7 +177,7 @@ class Screen(TrainingState):
         from rich.text import Text
 
         used = f"{clock_time(self._clock() - self._began)} of {clock_time(budget)}"
-        return Text(f"  Budget {used}; Ctrl-C finishes with the best so far", style="dim")
+        return Text(f"  Budget {used}. Ctrl-C finishes with the best epoch so far.", style="dim")
 
     def _stages_and_epochs(
         self, console: Console, options: ConsoleOptions
@@ -188,16 +188,16 @@ class Screen(TrainingState):
             return
         if self._before:
             yield self._bars.make_tasks_table(tasks[: self._before])
-        # News may come while this is drawn.
+        # Callbacks may run while this is drawn.
         rows, running = tuple(self.rows), self.running
         width, shown = options.max_width, max(3, min(8, console.height - len(tasks) - 8))
-        # Early stopping shows in that another stage begins.
+        # After early stopping, another stage begins.
         over = running is None and (len(rows) >= self.epochs or bool(tasks[self._before :]))
         yield headline(rows, running, self.epochs, self.seconds_left(), width, over=over)
         if rows or running:
             history = History(rows, self.monitor)
             yield epoch_table(history, running, shown, narrow=width < NARROW)
-        if len(rows) > 1 and not options.ascii_only:
-            yield from curve(history, self.epochs, width)
+        if len(rows) > 1:
+            yield best_line(history)
         if tasks[self._before :]:
             yield self._bars.make_tasks_table(tasks[self._before :])

@@ -1,4 +1,4 @@
-"""Predictions as rows: a table for people, JSON lines or CSV for programs; each as it is made."""
+"""Predictions as rows: a table, JSON lines or CSV."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ if TYPE_CHECKING:
 
 __all__ = ["FORMATS", "CsvRows", "JsonRows", "Rows", "TableRows"]
 
-UNSURE = 0.8
-"""Answers below this confidence are shown in yellow."""
+LOW_CONFIDENCE = 0.8
+"""Predictions below this confidence are yellow in the table."""
 
 _WIDEST = 32
 _GAP = "  "
 
 
 class Rows(ABC):
-    """One way to write predictions.
+    """A format for predictions.
 
     Parameters
     ----------
     classes : sequence of str
-        The classifier's.
+        Class names of the classifier.
     top : int, optional
-        Probabilities of the `top` most probable classes only.
+        Number of most probable classes per row.
     paint : Paint
-        Colours, for people only.
+        Colors of the table.
     """
 
     for_people = False
@@ -46,42 +46,42 @@ class Rows(ABC):
 
     @abstractmethod
     def header(self) -> str:
-        """Return the line above all rows, with its line feed; ``""`` where there is none."""
+        """Return the header line with its line feed; ``""`` for none."""
 
     @abstractmethod
-    def row(self, answer: Prediction) -> str:
+    def row(self, prediction: Prediction) -> str:
         """Return the line of one image, with its line feed."""
 
-    def _shares(self, answer: Prediction) -> list[tuple[str, float]]:
-        """Return the classes to be written with their probabilities."""
-        if answer.probabilities is None:
+    def _probabilities(self, prediction: Prediction) -> list[tuple[str, float]]:
+        """Return the classes of a row with their probabilities."""
+        if prediction.probabilities is None:
             return []
         if self.top is not None:
-            return [(name, short(share)) for name, share in answer.top(self.top)]
-        numbers = answer.probabilities.tolist()
+            return [(name, short(share)) for name, share in prediction.top(self.top)]
+        numbers = prediction.probabilities.tolist()
         return [(name, short(share)) for name, share in zip(self.classes, numbers, strict=True)]
 
 
-def short(share: float) -> float:
-    """Return a float32 with the nine digits that tell it from any other float32, and no more."""
-    return float(f"{share:.9g}")
+def short(value: float) -> float:
+    """Return a float32 rounded to nine digits, which identify it."""
+    return float(f"{value:.9g}")
 
 
 class JsonRows(Rows):
-    """One object a line: path, label, confidence, probabilities, error."""
+    """One JSON object per line: path, label, confidence, probabilities, error."""
 
     def header(self) -> str:
-        """Return nothing: JSON lines have no header."""
+        """Return an empty string: JSON lines have no header."""
         return ""
 
-    def row(self, answer: Prediction) -> str:
-        """Return one object; label, confidence and probabilities are null where error is not."""
-        error, sure = answer.error, answer.confidence
+    def row(self, prediction: Prediction) -> str:
+        """Return one object; with an error, label, confidence and probabilities are null."""
+        error, confidence = prediction.error, prediction.confidence
         value: dict[str, Any] = {
-            "path": answer.path,
-            "label": answer.label,
-            "confidence": None if sure is None else short(sure),
-            "probabilities": dict(self._shares(answer)) if error is None else None,
+            "path": prediction.path,
+            "label": prediction.label,
+            "confidence": None if confidence is None else short(confidence),
+            "probabilities": dict(self._probabilities(prediction)) if error is None else None,
             "error": None if error is None else {"code": error.code, "message": error.reason},
         }
         return to_json(value) + "\n"
@@ -90,9 +90,8 @@ class JsonRows(Rows):
 class CsvRows(Rows):
     """path, label, confidence, error, message, and a column ``p_<class>`` for each class.
 
-    Cells of classes that ``--top`` leaves out are empty. A spreadsheet must not take a name for
-    a formula: a path that starts like one gets ``./`` before it, which names the same file, and
-    a label an apostrophe.
+    Cells of classes beyond ``--top`` are empty. Spreadsheets would run a name that looks like a
+    formula: such a path is prefixed with ``./``, such a label with an apostrophe.
     """
 
     def header(self) -> str:
@@ -100,21 +99,23 @@ class CsvRows(Rows):
         names = (f"p_{name}" for name in self.classes)
         return _csv_line(["path", "label", "confidence", "error", "message", *names])
 
-    def row(self, answer: Prediction) -> str:
+    def row(self, prediction: Prediction) -> str:
         """Return one line, quoted where needed."""
-        path, label, error = answer.path, answer.label or "", answer.error
+        path, label, error = prediction.path, prediction.label or "", prediction.error
         if _like_a_formula(path):
             path = os.path.join(os.curdir, path)  # noqa: PTH118 (Path would drop the dot)
         if _like_a_formula(label):
             label = f"'{label}"
-        sure = "" if answer.confidence is None else short(answer.confidence)
-        said = ("", "") if error is None else (error.code, error.reason)
-        shares = dict(self._shares(answer))
-        return _csv_line([path, label, sure, *said, *(shares.get(c, "") for c in self.classes)])
+        confidence = "" if prediction.confidence is None else short(prediction.confidence)
+        problem = ("", "") if error is None else (error.code, error.reason)
+        probabilities = dict(self._probabilities(prediction))
+        return _csv_line(
+            [path, label, confidence, *problem, *(probabilities.get(c, "") for c in self.classes)]
+        )
 
 
 class TableRows(Rows):
-    """Lines of fixed columns; the path comes last and is never cut."""
+    """A table with fixed columns; the path comes last and is never shortened."""
 
     for_people = True
 
@@ -124,35 +125,35 @@ class TableRows(Rows):
         self._width = max(len("label"), min(_WIDEST, longest))
 
     def header(self) -> str:
-        """Return the columns' names: label and confidence once for each class shown."""
+        """Return the column names: label and confidence for each class shown."""
         columns = [f"{pad('label', self._width)}{_GAP}confidence"]
         columns += [f"{pad('next', self._width)}{_GAP}      "] * ((self.top or 1) - 1)
         return self.paint(_GAP.join([*columns, "image"]), "dim") + "\n"
 
-    def row(self, answer: Prediction) -> str:
-        """Return one line; an image that cannot be read has its reason behind its path."""
-        path = printable(answer.path)
-        if answer.error is not None:
-            blank = self._columns([("not read", None)] + [("", None)] * ((self.top or 1) - 1))
-            reason = printable(answer.error.reason)
+    def row(self, prediction: Prediction) -> str:
+        """Return one line; for an unreadable image with the reason after the path."""
+        path = printable(prediction.path)
+        if prediction.error is not None:
+            blank = self._columns([("unreadable", None)] + [("", None)] * ((self.top or 1) - 1))
+            reason = printable(prediction.error.reason)
             return self.paint(f"{blank}{_GAP}{path}  ({reason})", "red") + "\n"
-        shares = self._shares(answer)
-        columns = self._columns([*shares])
-        if shares[0][1] < UNSURE:
+        probabilities = self._probabilities(prediction)
+        columns = self._columns([*probabilities])
+        if probabilities[0][1] < LOW_CONFIDENCE:
             columns = self.paint(columns, "yellow")
         return f"{columns}{_GAP}{path}\n"
 
-    def _columns(self, shares: Sequence[tuple[str, float | None]]) -> str:
+    def _columns(self, probabilities: Sequence[tuple[str, float | None]]) -> str:
         parts = []
-        for place, (name, share) in enumerate(shares):
+        for column, (name, share) in enumerate(probabilities):
             number = "" if share is None else percent(share)
-            width = len("confidence") if place == 0 else len("100.0%")
-            parts += [pad(_cut(printable(name)), self._width), pad(number, width, right=True)]
+            width = len("confidence") if column == 0 else len("100.0%")
+            parts += [pad(_shortened(printable(name)), self._width), pad(number, width, right=True)]
         return _GAP.join(parts)
 
 
 FORMATS: dict[str, type[Rows]] = {"table": TableRows, "jsonl": JsonRows, "csv": CsvRows}
-"""The formats by their names on the command line."""
+"""The formats of ``--format``."""
 
 
 def _csv_line(values: Sequence[object]) -> str:
@@ -171,12 +172,12 @@ def _like_a_formula(text: str) -> bool:
     return False
 
 
-def _cut(name: str) -> str:
+def _shortened(name: str) -> str:
     if cells(name) <= _WIDEST:
         return name
-    kept = ""
+    shortened = ""
     for character in name:
-        if cells(kept + character) >= _WIDEST:
+        if cells(shortened + character) >= _WIDEST:
             break
-        kept += character
-    return kept + "\N{HORIZONTAL ELLIPSIS}"
+        shortened += character
+    return shortened + "\N{HORIZONTAL ELLIPSIS}"

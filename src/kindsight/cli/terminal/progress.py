@@ -1,4 +1,4 @@
-"""How far a long command is: a bar on a terminal, a line now and then elsewhere."""
+"""Progress of a long command: bars on a terminal, a line now and then elsewhere."""
 
 from __future__ import annotations
 
@@ -31,38 +31,41 @@ __all__ = [
 ]
 
 Progress = Callable[[str, int, int], None]
-"""Called with (stage, done, total); total is 0 where it is not known."""
+"""Called with (stage, done, total); total is 0 if unknown."""
 
 STAGES = {
-    "backbone": "Building the network, once",
-    "images": "Reading images",
-    "head": "Fitting the head",
-    "wider": "Wider features",
-    "views": "Views at the cut",
-    "frozen": "Running the frozen layers",
-    "rates": "Trying learning rates",
-    "files": "Writing the classifier",
-    "check": "Checking it in Keras",
+    "backbone": "Building backbone",
+    "images": "Decoding images",
     "features": "Computing features",
-    "dates": "Reading dates",
-    "measure": "Looking at images",
-    "checks": "Looking for faults",
-    "findings": "Writing the findings",
-    "report": "Writing the report",
+    "head": "Fitting head",
+    "wider": "Computing wider features",
+    "views": "Computing frozen activations",
+    "frozen": "Computing frozen activations",
+    "rates": "Trying learning rates",
+    "files": "Writing files",
+    "check": "Verifying exports",
+    "dates": "Reading EXIF dates",
+    "measure": "Measuring images",
+    "checks": "Checking images",
+    "findings": "Writing findings",
+    "report": "Writing report",
     "evaluate": "Evaluating",
     "predict": "Predicting",
-    "layers": "Running the network",
-    "demo": "Writing the demo's images",
+    "layers": "Computing feature maps",
+    "demo": "Writing demo images",
 }
-"""What the stages are called on the terminal."""
+"""The titles of the stages on the terminal."""
 
 LINE_SECONDS = 10.0
-PATIENCE_SECONDS = 2.0
+"""Least time between two lines of a stage."""
+
+DELAY_SECONDS = 2.0
+"""Time before anything is shown of a command that is mostly quick."""
 
 
 @contextmanager
 def watching(quiet: bool) -> Iterator[Progress]:
-    """Give a function that shows progress on standard error while the block runs.
+    """Yield a function that shows progress on standard error while the block runs.
 
     Parameters
     ----------
@@ -72,7 +75,7 @@ def watching(quiet: bool) -> Iterator[Progress]:
     Yields
     ------
     callable
-        Takes (stage, done, total); a stage that is none of :data:`STAGES` is called by its name.
+        Takes (stage, done, total); a stage that is not in :data:`STAGES` is shown by its name.
     """
     if quiet:
         yield checked(None)
@@ -88,7 +91,7 @@ def watching(quiet: bool) -> Iterator[Progress]:
 
 
 def checked(show: Progress | None) -> Progress:
-    """Return what shows progress, after looking for a Ctrl-C that got lost."""
+    """Return a progress function that first raises a Ctrl-C that a library swallowed."""
 
     def progress(stage: str, done: int, total: int) -> None:
         raise_if_interrupted()
@@ -100,13 +103,13 @@ def checked(show: Progress | None) -> Progress:
 
 @contextmanager
 def counting(quiet: bool) -> Iterator[Progress]:
-    """Do as :func:`watching` for what is mostly quick: nothing is shown in the first seconds."""
+    """Do as :func:`watching`, but show nothing in the first seconds."""
     started = time.monotonic()
     stack: list[Any] = []
 
     def late(stage: str, done: int, total: int) -> None:
         raise_if_interrupted()
-        if not stack and time.monotonic() - started > PATIENCE_SECONDS:
+        if not stack and time.monotonic() - started > DELAY_SECONDS:
             context = watching(quiet)
             stack.extend([context, context.__enter__()])
         if stack:
@@ -120,14 +123,14 @@ def counting(quiet: bool) -> Iterator[Progress]:
 
 
 class LineProgress:
-    """Plain lines, for logs: one when a stage begins, then one every ten seconds at most.
+    """Progress as plain lines: one when a stage begins, then at most one in ten seconds.
 
     Parameters
     ----------
     write : callable, optional
         Takes a line; standard error if omitted.
     clock : callable, optional
-        Gives seconds.
+        Returns seconds.
     """
 
     def __init__(
@@ -141,29 +144,29 @@ class LineProgress:
         self._last = 0.0
 
     def __call__(self, stage: str, done: int, total: int) -> None:
-        """Take the news; write a line if it is time for one."""
+        """Record the progress of a stage; write a line if one is due."""
         now = self._clock()
         name = printable(STAGES.get(stage, stage))
         if stage not in self._begun:
             self._begun[stage] = now, done
-            already = f", {done:,} known already" if total and done else ""
+            already = f", {done:,} cached" if total and done else ""
             self._write(f"{name}: {total:,}{already}" if total > 1 else name)
             self._last = now
         elif now - self._last >= LINE_SECONDS and done != total:
             begun, first = self._begun[stage]
-            self._write(f"{name}: {how_far(done, total, done - first, now - begun)}")
+            self._write(f"{name}: {progress_text(done, total, done - first, now - begun)}")
             self._last = now
 
 
-def how_far(done: int, total: int, gained: int, seconds: float) -> str:
-    """Say how much is done, how fast, and how long the rest will take.
+def progress_text(done: int, total: int, gained: int, seconds: float) -> str:
+    """Return the amount done, the speed and the time left, as text.
 
     Parameters
     ----------
     done, total : int
-        `total` is 0 where it is not known.
+        `total` is 0 if unknown.
     gained : int
-        How much of `done` was done in these `seconds`.
+        How much of `done` that took `seconds`.
     """
     rate = gained / seconds if seconds > 0 else 0.0
     parts = [f"{rate:,.0f}/s" if rate >= 10 else f"{rate:.1f}/s"] if rate else []
@@ -174,19 +177,19 @@ def how_far(done: int, total: int, gained: int, seconds: float) -> str:
 
 
 def clock_time(seconds: float) -> str:
-    """Write seconds as a clock does: 0:07, 12:30, 3:05:00."""
+    """Format seconds as a clock: 0:07, 12:30, 3:05:00."""
     whole = round(seconds)
     hours, minutes = divmod(whole // 60, 60)
     return f"{hours}:{minutes:02d}:{whole % 60:02d}" if hours else f"{minutes}:{whole % 60:02d}"
 
 
 class BarProgress:
-    """Bars on a terminal, one a stage.
+    """Progress as bars on a terminal, one per stage.
 
     Parameters
     ----------
     bars : rich.progress.Progress
-        As :func:`make_bars` makes it.
+        From :func:`make_bars`.
     """
 
     def __init__(self, bars: RichProgress) -> None:
@@ -194,17 +197,17 @@ class BarProgress:
         self._tasks: dict[str, Any] = {}
 
     def __call__(self, stage: str, done: int, total: int) -> None:
-        """Take the news; a stage that begins ends those before it whose length is not known."""
+        """Record the progress of a stage; a new stage ends those of unknown length before it."""
         if stage not in self._tasks:
             self.close()
-            # What is done at the start was done before: it must not count for the rate.
+            # What was cached does not count for the speed.
             self._tasks[stage] = self._bars.add_task(
                 printable(STAGES.get(stage, stage)), total=total or None, completed=done
             )
         self._bars.update(self._tasks[stage], total=total or None, completed=done)
 
     def close(self) -> None:
-        """End the stages whose length is not known."""
+        """End the stages of unknown length."""
         for identity in self._tasks.values():
             task = self._bars.tasks[identity]
             if task.total is None:
@@ -213,28 +216,28 @@ class BarProgress:
 
 
 def make_bars(console: Console) -> RichProgress:
-    """Make bars that stand on a console once they are started."""
+    """Return progress bars for a console, not started."""
     from rich.progress import BarColumn, ProgressColumn, SpinnerColumn, TextColumn
     from rich.progress import Progress as Bars
     from rich.text import Text
 
-    class News(ProgressColumn):
-        """Amount, rate and time left, or the time taken."""
+    class Numbers(ProgressColumn):
+        """Amount, speed and time left, or the time taken."""
 
         def render(self, task: Task) -> Text:
-            return Text(_news(task), style="dim", no_wrap=True, overflow="ellipsis")
+            return Text(_numbers(task), style="dim", no_wrap=True, overflow="ellipsis")
 
     return Bars(
         SpinnerColumn(finished_text="[green]\N{CHECK MARK}"),
         TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=20 if console.width >= 100 else 10),
-        News(),
+        Numbers(),
         console=console,
         refresh_per_second=5,
     )
 
 
-def _news(task: Task) -> str:
+def _numbers(task: Task) -> str:
     elapsed = task.finished_time if task.finished else task.elapsed
     seconds = clock_time(elapsed or 0)
     total = int(task.total or 0)

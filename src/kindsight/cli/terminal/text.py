@@ -1,4 +1,4 @@
-"""Lines on the terminal: what may be printed, in which colour, how wide."""
+"""Text on the terminal: safe characters, colors, columns, streams."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ __all__ = [
 ]
 
 PLAIN_WIDTH = 100
-"""Columns of text that does not go to a terminal."""
+"""Columns of output that does not go to a terminal."""
 
 _CODES = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "cyan": "36"}
 
 
 class Paint:
-    """Colours for one stream, or none where it is no terminal or the user wants none.
+    """Colors for one stream; none if it is not a terminal or the user wants none.
 
     Parameters
     ----------
     stream : text file
-        Where the text will go.
+        The stream to which the text is written.
     """
 
     def __init__(self, stream: TextIO) -> None:
@@ -51,7 +51,7 @@ class Paint:
 
     @classmethod
     def none(cls) -> Paint:
-        """Return a paint that leaves everything as it is."""
+        """Return a paint without colors."""
         return cls(io.StringIO())
 
     def __call__(self, text: str, *styles: str) -> str:
@@ -62,10 +62,10 @@ class Paint:
 
 
 def printable(text: str) -> str:
-    """Return text without anything that a terminal would obey or could not show.
+    """Return text with control characters and unprintable characters escaped.
 
-    Names on disk may hold line ends, escape sequences, or bytes that are not UTF-8 (which Python
-    keeps as lone surrogates); all of them are escaped.
+    Names on disk may contain line ends, escape sequences, or bytes that are not UTF-8 (lone
+    surrogates in Python).
     """
     if text.isprintable():
         return text
@@ -76,7 +76,7 @@ def printable(text: str) -> str:
 
 
 def cells(text: str) -> int:
-    """Count the columns that a text takes on a terminal; Chinese characters take two."""
+    """Return the width of a text in terminal columns; East Asian characters take two."""
     if text.isascii():
         return len(text)
     return sum(
@@ -86,20 +86,20 @@ def cells(text: str) -> int:
 
 
 def pad(text: str, width: int, *, right: bool = False) -> str:
-    """Fill a text with spaces to `width` columns, on the left where it stands at the right."""
+    """Pad a text with spaces to `width` columns; on its left if `right`."""
     space = " " * max(0, width - cells(text))
     return space + text if right else text + space
 
 
 def line_width() -> int:
-    """How many columns a line on standard output may take."""
+    """Return the width of standard output in columns."""
     if not sys.stdout.isatty():
         return PLAIN_WIDTH
     return max(40, shutil.get_terminal_size((PLAIN_WIDTH, 24)).columns)
 
 
 def hanging(name: str, text: str, *, indent: int, paint: Paint, width: int) -> list[str]:
-    """Lay out a name with a text beside it, the text's further lines below its first."""
+    """Return lines with a name and, indented beside it, a wrapped text."""
     lines = textwrap.wrap(
         text, max(20, width - indent), break_long_words=False, break_on_hyphens=False
     ) or [""]
@@ -110,7 +110,7 @@ def hanging(name: str, text: str, *, indent: int, paint: Paint, width: int) -> l
 def table(
     header: Sequence[str], rows: Iterable[Sequence[str]], *, paint: Paint, left: int = 1
 ) -> list[str]:
-    """Lay out rows in columns, indented by two; the first `left` columns stand at the left."""
+    """Return rows as aligned lines, indented by two; the first `left` columns left-aligned."""
     body = [list(row) for row in rows]
     widths = [max(cells(row[k]) for row in [list(header), *body]) for k in range(len(header))]
 
@@ -128,7 +128,7 @@ def say(*lines: str) -> None:
 
 
 def note(text: str) -> None:
-    """Print something worth knowing to standard error."""
+    """Print a note to standard error."""
     _stderr("note:", "yellow", text)
 
 
@@ -149,7 +149,7 @@ def _stderr(start: str, colour: str, text: str) -> None:
 
 
 def _wrapped(line: str, width: int) -> list[str]:
-    """Break a line between words; a path longer than a line stays whole."""
+    """Wrap a line between words; a long path stays whole."""
     return textwrap.wrap(
         line,
         max(20, width),
@@ -161,9 +161,9 @@ def _wrapped(line: str, width: int) -> list[str]:
 
 
 def for_machines() -> TextIO:
-    """Return standard output, set to UTF-8 with single line feeds on every system.
+    """Return standard output, set to UTF-8 with LF line ends on every system.
 
-    Names that are not valid Unicode keep the bytes that they have on disk.
+    Names that are not valid Unicode are written as the bytes on disk.
     """
     reconfigure = getattr(sys.stdout, "reconfigure", None)
     if reconfigure is not None:
@@ -172,12 +172,12 @@ def for_machines() -> TextIO:
 
 
 def to_json(value: Mapping[str, Any]) -> str:
-    """Write one object on one line; bytes in names that are no UTF-8 become escapes of ASCII.
+    """Return one object as one line of JSON; with names that are not UTF-8, in ASCII.
 
     Raises
     ------
     ValueError
-        For NaN and infinities, which JSON does not have.
+        For NaN and infinities, which JSON lacks.
     """
     text = json.dumps(value, ensure_ascii=False, allow_nan=False)
     try:

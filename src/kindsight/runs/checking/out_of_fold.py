@@ -95,7 +95,7 @@ def _trainer(settings: CheckSettings, cache: Cache) -> FrozenTrainer:
 def _feature_progress(progress: Progress | None) -> Progress:
     def report(stage: str, done: int, total: int) -> None:
         if progress is not None:
-            progress("features" if stage == "images" else stage, done, total)
+            progress(stage, done, total)
 
     return report
 

@@ -145,7 +145,7 @@ def fit_again(trainer: FrozenTrainer, state: FineTuningState) -> FittedFrozenHea
 
     def report(stage: str, done: int, total: int) -> None:
         if state.progress is not None:
-            state.progress("wider" if stage == "images" else stage, done, total)
+            state.progress("wider" if stage == "features" else stage, done, total)
 
     files = trainer.backbone(report, state.keras)
     features = trainer.features(state.fitted.dataset, files, report)

@@ -55,7 +55,7 @@ def compute_all_features(
     files : BackboneFiles
         The backbone, or the ensemble.
     progress : callable, optional
-        Called with (``"images"``, done, total).
+        Called with (``"features"``, done, total).
     observer : DecodeObserver, optional
         Observer of the images that have to be decoded.
     """
@@ -67,7 +67,7 @@ def compute_all_features(
 
         def report(done: int, total: int, number: int = number) -> None:
             if progress is not None:  # an image is done after all passes
-                progress("images", (number * total + done) // len(passes), total)
+                progress("features", (number * total + done) // len(passes), total)
 
         found = compute_features(
             every[-1].dataset if every else dataset, member, spec, cache, workers=trainer.workers,
