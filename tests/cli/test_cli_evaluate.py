@@ -103,7 +103,8 @@ def test_a_wide_matrix_is_replaced_by_the_most_frequent_confusions(run, tmp_path
     lines = list(confusion_lines(evaluation, Paint.none(), 80))
     assert lines == [
         "  most frequent confusions",
-        "  blue of a rather long name predicted as red of a rather long name: 1 (33.3% of its images)",
+        "  blue of a rather long name predicted as red of a rather long name: "
+        "1 (33.3% of its images)",
     ]
 
 

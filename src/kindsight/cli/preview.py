@@ -82,9 +82,7 @@ def preview(  # noqa: PLR0913, PLR0917 (one parameter for each option)
     if Path(out).suffix.lower() not in FORMATS:
         raise SettingsError(f"--out must end with {', '.join(FORMATS)}; got {out}.")
     if Path(out).exists() and not force:
-        raise SettingsError(
-            f"{out} exists. Choose another --out, or overwrite it with --force."
-        )
+        raise SettingsError(f"{out} exists. Choose another --out, or overwrite it with --force.")
     options = DataOptions(columns=columns_of(column) or {}, pixel_shape=pixel_shape, root=root)
     policy = parse_augment(augment)
     made = make_preview(
