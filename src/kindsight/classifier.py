@@ -24,7 +24,7 @@ from kindsight.training.common import Progress
 from kindsight.training.engine.callbacks import TrainingCallback
 from kindsight.training.engine.history import HISTORY_FILE, load_history
 from kindsight.training.fine_tuning.settings import MONITOR
-from kindsight.training.near_duplicates import remember
+from kindsight.training.near_duplicates import record_trained_images
 from kindsight.training.option_rules import option_faults, unknown_name_fault
 from kindsight.training.protocols import FittedModel, Trainer
 from kindsight.training.trainer import foreign_options, make_training, prepare
@@ -308,7 +308,7 @@ class ImageClassifier(_Estimator):
         if self._fitted.history is not None:
             self._fitted.history.write_csv(path / HISTORY_FILE)
         trained_on = (str(self._fitted.dataset.digest[row]) for row in self._fitted.rows)
-        remember(trained_on, self._fitted.kept).write(path / TRAINED_ON_FILE)
+        record_trained_images(trained_on, self._fitted.stored_images).write(path / TRAINED_ON_FILE)
         bundle.write()
         return bundle
 

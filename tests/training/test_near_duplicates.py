@@ -14,7 +14,7 @@ from check_images import scene
 
 from kindsight.dataset import ImageDataset
 from kindsight.training import near_duplicates as alike
-from kindsight.training.near_duplicates import find_alike, small_greys
+from kindsight.training.near_duplicates import find_near_duplicates, small_greys
 
 
 def images() -> np.ndarray:
@@ -26,14 +26,14 @@ def images() -> np.ndarray:
     return np.stack([*made, made[0], cheap, made[2][:, ::-1], small, blank, blank + 1])
 
 
-@pytest.mark.parametrize("kept", [20_000, 0])
-def test_copies_are_found_and_nothing_else(kept, monkeypatch):
-    monkeypatch.setattr(alike, "KEPT", kept)
+@pytest.mark.parametrize("held", [20_000, 0])
+def test_copies_are_found_and_nothing_else(held, monkeypatch):
+    monkeypatch.setattr(alike, "MAX_IN_MEMORY", held)
     pixels = images()
     digests = [str(i) for i in range(len(pixels))]
     digests[12] = digests[0]
     dataset = ImageDataset(path=tuple(map(str, range(len(pixels)))), digest=tuple(digests))
-    found = find_alike(dataset, lambda rows: small_greys(pixels[rows]))
+    found = find_near_duplicates(dataset, lambda rows: small_greys(pixels[rows]))
     assert found.hashes.shape == (18, 4) and (found.hashes[12] == found.hashes[0]).all()
     assert sorted(map(list, found.groups)) == [[0, 12], [1, 13], [2, 14], [3, 15]]
 

@@ -5,7 +5,7 @@ import pytest
 
 from kindsight.images import InputSpec
 from kindsight.training.frozen.feature_cache import FeatureRow, FeatureTable
-from kindsight.training.stored_images import kept_images, share_cut_off, to_jpeg
+from kindsight.training.stored_images import cropped_fraction, read_stored, to_jpeg
 
 
 @pytest.fixture
@@ -28,23 +28,23 @@ def table(tmp_path):
 def test_share_cut_off_of_a_square_crop_by_hand(table):
     # Half of the wide one is left, a quarter of the tall one, all of the square one.
     spec = InputSpec(8, 8, fit="crop")
-    assert share_cut_off(table, 2, ["wide"], spec) == pytest.approx(0.5)
-    assert share_cut_off(table, 2, ["tall", "bad"], spec) == pytest.approx(0.75)
+    assert cropped_fraction(table, 2, ["wide"], spec) == pytest.approx(0.5)
+    assert cropped_fraction(table, 2, ["tall", "bad"], spec) == pytest.approx(0.75)
     every = ["wide", "tall", "square"]
-    assert share_cut_off(table, 2, every, spec) == pytest.approx(1 - (0.5 + 0.25 + 1) / 3)
+    assert cropped_fraction(table, 2, every, spec) == pytest.approx(1 - (0.5 + 0.25 + 1) / 3)
 
 
 def test_a_crop_of_the_same_proportions_cuts_nothing_off(table):
-    assert share_cut_off(table, 2, ["wide"], InputSpec(8, 16, fit="crop")) == pytest.approx(0)
+    assert cropped_fraction(table, 2, ["wide"], InputSpec(8, 16, fit="crop")) == pytest.approx(0)
 
 
 @pytest.mark.parametrize("fit", ["stretch", "pad"])
 def test_only_a_crop_cuts(table, fit):
-    assert share_cut_off(table, 2, ["wide", "tall"], InputSpec(8, 8, fit=fit)) == 0
+    assert cropped_fraction(table, 2, ["wide", "tall"], InputSpec(8, 8, fit=fit)) == 0
 
 
 def test_kept_images_come_in_the_order_asked_for(table):
-    tall, bad, wide = kept_images(table, 2, ["tall", "bad", "wide"])
+    tall, bad, wide = read_stored(table, 2, ["tall", "bad", "wide"])
     assert (tall.height, tall.width, wide.height, wide.width) == (400, 100, 100, 200)
     assert bad is None
     assert np.abs(tall.pixels.astype(int) - 90).max() <= 2

@@ -1,4 +1,4 @@
-"""How good a classifier is, and how far its probabilities can be believed: NumPy arrays only."""
+"""Metrics and calibration of a classifier, on NumPy arrays only."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""From logits to probabilities that mean what they say: one temperature for all classes.
+"""Temperature scaling: calibrated probabilities from logits.
 
-Dividing the logits by a temperature changes how sure a classifier is, never what it predicts.
-The temperature is fitted on images that the head was not fitted on.
+Dividing the logits by a temperature changes the confidence, never the predicted class. The
+temperature is fitted on images that the classifier was not fitted on.
 
 References
 ----------
@@ -21,14 +21,14 @@ from kindsight.errors import UsageError
 __all__ = ["TEMPERATURE_RANGE", "fit_temperature", "softmax", "to_probabilities"]
 
 TEMPERATURE_RANGE = (0.05, 20.0)
-"""The lowest and highest temperature that a fit gives."""
+"""The lowest and the highest fitted temperature."""
 
 _STEPS = 100
 _BLOCK = 1 << 20
 
 
 def softmax(logits: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
-    """Give exp(logits) / sum(exp(logits)) along the last axis, without overflow.
+    """Return exp(logits) / sum(exp(logits)) along the last axis, without overflow.
 
     Parameters
     ----------
@@ -55,20 +55,20 @@ def softmax(logits: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
 def to_probabilities(
     logits: NDArray[np.floating[Any]], temperature: float = 1.0
 ) -> NDArray[np.float32]:
-    """Give softmax(logits / temperature).
+    """Return softmax(logits / temperature).
 
     Parameters
     ----------
     logits : float array (n, k)
         Finite.
     temperature : float
-        Above 0: below 1 sharpens, above 1 softens.
+        Above 0; below 1 raises confidence, above 1 lowers it.
 
     Returns
     -------
     float32 array (n, k)
-        Each row sums to 1 to rounding, and its largest value (the first of equals) stands
-        where the row of `logits` has its own.
+        Rows sum to 1 up to rounding; the largest value of a row (the first of equals) is that of
+        the same class as in `logits`.
 
     Raises
     ------
@@ -76,15 +76,15 @@ def to_probabilities(
         If `logits` is not (n, k) and finite, or `temperature` is not above 0.
     """
     if not 0.0 < temperature < np.inf:
-        raise UsageError(f"temperature must be above 0 and finite. Received: {temperature}")
+        raise UsageError(f"`temperature` must be above 0 and finite; got {temperature}.")
     if logits.ndim != 2 or logits.shape[1] == 0:
-        raise UsageError(f"logits must be (images, classes). Received: {logits.shape}")
+        raise UsageError(f"`logits` must have the shape (images, classes); got {logits.shape}.")
     _check_finite(logits)
-    # shifted first, so that a small temperature cannot overflow the quotient of the top class
+    # Shifted first, so that a small temperature cannot overflow the top class.
     shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
     shifted = np.maximum(shifted / temperature, -1e4)
     probabilities = softmax(shifted).astype(np.float32)
-    # float32 can make equals of two classes that the logits tell apart: keep the prediction
+    # float32 can round two classes to the same probability: keep the predicted one on top.
     first = logits.argmax(axis=1)
     (tied,) = np.nonzero(probabilities.argmax(axis=1) != first)
     top = probabilities[tied].max(axis=1)
@@ -93,39 +93,38 @@ def to_probabilities(
 
 
 def fit_temperature(logits: NDArray[np.floating[Any]], targets: NDArray[np.integer[Any]]) -> float:
-    """Find the temperature at which the probabilities fit the labels best.
+    """Return the temperature with the lowest log loss.
 
-    Minimises the log loss of softmax(logits / T), which is convex in 1 / T, by Newton's method
-    held inside a bracket. One pseudo-observation is added: an average image whose label is
-    equally likely to be any class. Its weight is that of one image in n, but it keeps the
-    classifier from claiming certainty where all n happen to be right.
+    The log loss of softmax(logits / T) is convex in 1 / T; it is minimised by Newton's method
+    within a bracket. One pseudo-observation is added, an average image whose label is equally
+    likely to be any class: it prevents certainty where all n predictions happen to be correct.
 
     Parameters
     ----------
     logits : float array (n, k)
-        Of images that the head was not fitted on (out-of-fold), finite.
+        Finite; of images that the classifier was not fitted on (out-of-fold).
     targets : int array (n,)
-        Their labels, 0 to k - 1.
+        Class indices, 0 to k - 1.
 
     Returns
     -------
     float
-        Within `TEMPERATURE_RANGE`; 1 where all logits of each image are equal.
+        Within :data:`TEMPERATURE_RANGE`; 1 if the logits of every image are equal.
 
     Raises
     ------
     UsageError
-        If there is no image, shapes differ, a target is out of range or a logit not finite.
+        If there is no image, a shape does not fit, a target is out of range or a logit not finite.
     """
     if logits.ndim != 2 or targets.shape != logits.shape[:1] or logits.size == 0:
         raise UsageError(
-            "logits must be (n, k) and targets (n,), n at least 1. "
-            f"Received: {logits.shape} and {targets.shape}"
+            "`logits` must have the shape (n, k) and `targets` (n,), n at least 1; "
+            f"got {logits.shape} and {targets.shape}."
         )
     if not 0 <= targets.min() <= targets.max() < logits.shape[1]:
         raise UsageError(
-            f"targets must be in 0 to {logits.shape[1] - 1}. "
-            f"Received: {targets.min()} to {targets.max()}"
+            f"`targets` must be from 0 to {logits.shape[1] - 1}; "
+            f"got {targets.min()} to {targets.max()}."
         )
     _check_finite(logits)
     if np.ptp(logits, axis=1).max() == 0:
@@ -144,24 +143,24 @@ def _root(
     low: float,
     high: float,
 ) -> float:
-    """Find the 1 / T between `low` and `high` at which the slope, which only rises, is 0."""
-    place = min(max(1.0, low), high)
+    """Return the 1 / T between `low` and `high` at which the increasing slope is 0."""
+    inverse = min(max(1.0, low), high)
     for _ in range(_STEPS):
-        slope, curve = _slope(logits, targets, place)
-        low, high = (place, high) if slope < 0 else (low, place)
-        step = place - slope / curve if curve > 0 else low
-        # a Newton step that leaves the bracket is replaced by halving it on the log scale
+        slope, curve = _slope(logits, targets, inverse)
+        low, high = (inverse, high) if slope < 0 else (low, inverse)
+        step = inverse - slope / curve if curve > 0 else low
+        # A Newton step that leaves the bracket is replaced by its middle on the log scale.
         following = step if low < step < high else float(np.sqrt(low * high))
-        if abs(following - place) <= 1e-10 * place:
+        if abs(following - inverse) <= 1e-10 * inverse:
             return following
-        place = following
-    return place
+        inverse = following
+    return inverse
 
 
 def _slope(
     logits: NDArray[np.floating[Any]], targets: NDArray[np.integer[Any]], inverse: float
 ) -> tuple[float, float]:
-    """First and second derivative, by 1 / T, of the summed log loss with the pseudo-image.
+    """Return the first two derivatives, by 1 / T, of the summed log loss with the pseudo-image.
 
     An image's log loss has the derivatives E[z] - z[label] and Var[z] under softmax(z / T);
     the pseudo-image has the mean over all images of E[z] - mean(z) and of Var[z].
@@ -184,4 +183,4 @@ def _slope(
 
 def _check_finite(logits: NDArray[np.floating[Any]]) -> None:
     if not np.isfinite(logits).all():
-        raise UsageError("logits must be finite. Received: NaN or infinity")
+        raise UsageError("`logits` must be finite; got NaN or infinity.")

@@ -1,4 +1,4 @@
-"""From probabilities and targets to an evaluation."""
+"""Metrics of a classifier: accuracy, per-class scores, confusion matrix, calibration."""
 
 from __future__ import annotations
 
@@ -26,7 +26,13 @@ __all__ = [
     "wilson_interval",
 ]
 
-# SECTION: What an evaluation holds, and its form in JSON.
+BINS = 15
+"""Bins of the expected calibration error, as in Guo et al. 2017."""
+
+LOG_EPSILON = 1e-15
+"""Lower bound of a probability in the log loss, so that an image costs 34.54 nats at most."""
+
+_SUM_TOLERANCE = 1e-3
 
 _KEYS = (
     "images",
@@ -48,18 +54,17 @@ class ClassScores:
     Attributes
     ----------
     name : str
-        The class.
+        Class name.
     precision : float
-        Right among those predicted to be of this class; NaN where it was never predicted.
+        Correct among the images predicted as this class; NaN if there are none.
     recall : float
-        Right among those of this class; NaN where there is no image of it.
+        Correct among the images of this class; NaN if there are none.
     f1 : float
-        2 tp / (2 tp + fp + fn), so 0 where the class was never predicted but has images;
-        NaN where it has neither images nor predictions.
+        2 tp / (2 tp + fp + fn); NaN if the class has neither images nor predictions.
     support : int
         Images of this class.
     recall_interval : tuple of float
-        95% Wilson interval of the recall; (0, 1) where there is no image.
+        95% Wilson interval of the recall; (0, 1) without images.
     """
 
     name: str
@@ -70,19 +75,19 @@ class ClassScores:
     recall_interval: tuple[float, float]
 
     @classmethod
-    def from_counts(cls, name: str, right: int, support: int, predicted: int) -> ClassScores:
-        """Work the scores out from counts: right, of this class, predicted to be of it."""
+    def from_counts(cls, name: str, correct: int, support: int, predicted: int) -> ClassScores:
+        """Compute the scores from the numbers of correct, labelled and predicted images."""
         return cls(
             name=name,
-            precision=right / predicted if predicted else math.nan,
-            recall=right / support if support else math.nan,
-            f1=2 * right / (support + predicted) if support + predicted else math.nan,
+            precision=correct / predicted if predicted else math.nan,
+            recall=correct / support if support else math.nan,
+            f1=2 * correct / (support + predicted) if support + predicted else math.nan,
             support=support,
-            recall_interval=wilson_interval(right, support),
+            recall_interval=wilson_interval(correct, support),
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Give name, precision, recall, f1 and support, ready for JSON (NaN becomes None)."""
+        """Return name, precision, recall, f1 and support, ready for JSON (NaN becomes None)."""
         return {
             "name": self.name,
             "precision": _number(self.precision),
@@ -94,28 +99,28 @@ class ClassScores:
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """How a classifier did on labelled images.
+    """The metrics of a classifier on labelled images.
 
     Attributes
     ----------
     images : int
-        How many were scored.
+        Number of images.
     accuracy : float
-        Share whose most probable class is the label, 0-1.
+        Fraction of images whose most probable class is the label, 0-1.
     accuracy_interval : tuple of float
         Its 95% Wilson interval.
     balanced_accuracy : float
         Mean recall over the classes that have images.
     macro_f1 : float
-        Mean F1 over the classes that have images. (scikit-learn also counts, as 0, a class
-        that was predicted without having images; here such a mistake counts once, in the
-        recall of the class that the image is of.)
+        Mean F1 over the classes that have images. (scikit-learn also counts a class that was
+        predicted without having images, as 0; here such an error counts once, in the recall of
+        the image's own class.)
     log_loss : float
         Mean of -ln p(label), in nats, p clipped below at ``metrics.LOG_EPSILON``.
     ece : float
         Expected calibration error over 15 equal bins of the top confidence, 0-1.
     classes : tuple of ClassScores
-        One a class, in the classifier's order.
+        In the classifier's order.
     confusion : int64 array (k, k)
         Images by label (row) and prediction (column).
     """
@@ -134,8 +139,8 @@ class Evaluation:
     def from_confusion(
         cls, table: NDArray[np.int64], names: tuple[str, ...], *, log_loss: float, ece: float
     ) -> Evaluation:
-        """Work out everything that the confusion matrix decides; the rest is given."""
-        images, right = int(table.sum()), int(np.trace(table))
+        """Compute everything that follows from the confusion matrix."""
+        images, correct = int(table.sum()), int(np.trace(table))
         columns = table.sum(axis=0)
         scores = tuple(
             ClassScores.from_counts(name, int(table[i, i]), int(table[i].sum()), int(columns[i]))
@@ -144,8 +149,8 @@ class Evaluation:
         present = [score for score in scores if score.support]
         return cls(
             images=images,
-            accuracy=right / images,
-            accuracy_interval=wilson_interval(right, images),
+            accuracy=correct / images,
+            accuracy_interval=wilson_interval(correct, images),
             balanced_accuracy=math.fsum(score.recall for score in present) / len(present),
             macro_f1=math.fsum(score.f1 for score in present) / len(present),
             log_loss=log_loss,
@@ -155,7 +160,7 @@ class Evaluation:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Give everything but the recalls' intervals, ready for JSON (NaN becomes None)."""
+        """Return everything but the recalls' intervals, ready for JSON (NaN becomes None)."""
         return {
             "images": self.images,
             "accuracy": _number(self.accuracy),
@@ -170,19 +175,18 @@ class Evaluation:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Evaluation:
-        """Read back what :meth:`to_dict` gave.
+        """Return the evaluation of a dict from :meth:`to_dict`.
 
-        Whatever the confusion matrix decides is worked out again from it, so that a file
-        cannot say one thing in its counts and another in its scores.
+        Scores are computed from the confusion matrix again, so that they cannot contradict it.
 
         Raises
         ------
         UsageError
-            If a key is missing or a value is not what :meth:`to_dict` writes.
+            If a key is missing or a value is invalid.
         """
         missing = [key for key in _KEYS if key not in data]
         if missing:
-            raise UsageError(f"an evaluation must have the keys {_KEYS}. Missing: {missing}")
+            raise UsageError(f"An evaluation must have the keys {_KEYS}; missing: {missing}.")
         try:
             names = tuple(str(score["name"]) for score in data["classes"])
             table = np.array(data["confusion"])
@@ -190,17 +194,17 @@ class Evaluation:
                 math.nan if data[key] is None else float(data[key]) for key in ("log_loss", "ece")
             )
         except (TypeError, ValueError, KeyError, OverflowError) as error:
-            raise UsageError(f"an evaluation must be as to_dict() gives it. {error}") from error
+            raise UsageError(f"The evaluation is not as to_dict() returns it: {error}") from error
         shape = (len(names), len(names))
         if table.dtype.kind != "i" or table.shape != shape or table.min(initial=0) < 0:
             raise UsageError(
-                f"confusion must be a table of counts of shape {shape}. "
-                f"Received: shape {table.shape}, dtype {table.dtype}"
+                f"confusion must be counts of the shape {shape}; "
+                f"got shape {table.shape}, dtype {table.dtype}."
             )
         if table.sum() < 1 or table.sum() != data["images"]:
             raise UsageError(
-                "images must be the sum of the confusion matrix, and at least 1. "
-                f"Received: {data['images']!r} against {table.sum()}"
+                "images must be the sum of the confusion matrix, and at least 1; "
+                f"got {data['images']!r} and a sum of {table.sum()}."
             )
         return cls.from_confusion(table.astype(np.int64), names, log_loss=log_loss, ece=ece)
 
@@ -209,29 +213,20 @@ def _number(value: float) -> float | None:
     return float(value) if math.isfinite(value) else None
 
 
-BINS = 15
-"""Bins of the expected calibration error, as in Guo et al. 2017."""
-
-LOG_EPSILON = 1e-15
-"""A label's probability counts as at least this in the log loss, so 34.54 nats at worst."""
-
-_SUM_TOLERANCE = 1e-3
-
-
 @dataclass(frozen=True, eq=False)
 class Reliability:
-    """How often a classifier is right at each level of its confidence.
+    """The accuracy of a classifier at each level of confidence.
 
     Attributes
     ----------
     edges : float64 array (bins + 1,)
-        A bin holds the confidences above its lower edge, up to and with its upper edge.
+        A bin has the confidences above its lower edge, up to and including its upper edge.
     count : int64 array (bins,)
         Images in the bin.
     confidence : float64 array (bins,)
         Their mean top probability; NaN in an empty bin.
     accuracy : float64 array (bins,)
-        The share of them that is right; NaN in an empty bin.
+        Their accuracy; NaN in an empty bin.
     """
 
     edges: NDArray[np.float64]
@@ -241,7 +236,7 @@ class Reliability:
 
     @property
     def ece(self) -> float:
-        """Expected calibration error: mean of |accuracy - confidence|, weighed by count."""
+        """Expected calibration error: mean of |accuracy - confidence|, weighted by count."""
         filled = self.count > 0
         gap = np.abs(self.accuracy[filled] - self.confidence[filled])
         return float(np.average(gap, weights=self.count[filled]))
@@ -252,36 +247,34 @@ def evaluate(
     targets: NDArray[np.integer[Any]],
     classes: Sequence[str],
 ) -> Evaluation:
-    """Score probabilities against the labels.
+    """Return the metrics of probabilities for labelled images.
 
     Parameters
     ----------
     probabilities : float array (n, k)
         Rows sum to 1. The prediction is the most probable class, the first of equals.
     targets : int array (n,)
-        The label of each image as its place in `classes`. Images of a class that the
-        classifier does not know must be left out before.
+        Class indices. Leave out images of classes that the classifier does not know.
     classes : sequence of str
-        The k class names, each once.
+        The k class names, without duplicates.
 
     Returns
     -------
     Evaluation
-        Classes without images are left out of balanced accuracy and macro F1; the
-        undefined scores of a single class are NaN (see :class:`ClassScores`).
+        Classes without images do not count in balanced accuracy and macro F1.
 
     Raises
     ------
     UsageError
-        If there is no image, shapes differ, a target is out of range, or a row is no
+        If there is no image, a shape does not fit, a target is out of range, or a row is no
         probability distribution.
     """
     if len(set(classes)) != len(classes):
-        raise UsageError(f"classes must be named once each. Received: {list(classes)}")
+        raise UsageError(f"`classes` must not have duplicates; got {list(classes)}.")
     if probabilities.ndim != 2 or probabilities.shape[1] != len(classes):
         raise UsageError(
-            f"probabilities must have one column for each of the {len(classes)} classes. "
-            f"Received: shape {probabilities.shape}"
+            f"`probabilities` must have a column for each of the {len(classes)} classes; "
+            f"got shape {probabilities.shape}."
         )
     table = reliability(probabilities, targets)
     predicted = probabilities.argmax(axis=1)
@@ -304,7 +297,7 @@ def confusion(
     targets, predicted : int array (n,)
         Both in 0 to `classes` - 1.
     classes : int
-        How many classes there are.
+        Number of classes.
 
     Returns
     -------
@@ -320,8 +313,8 @@ def confusion(
         _check_range(name, values, classes)
     if targets.shape != predicted.shape:
         raise UsageError(
-            "targets and predicted must have the same length. "
-            f"Received: {targets.shape} and {predicted.shape}"
+            "`targets` and `predicted` must have the same length; "
+            f"got {targets.shape} and {predicted.shape}."
         )
     cells = targets.astype(np.int64) * classes + predicted.astype(np.int64)
     counts = np.bincount(cells, minlength=classes * classes)
@@ -333,7 +326,7 @@ def reliability(
     targets: NDArray[np.integer[Any]],
     bins: int = BINS,
 ) -> Reliability:
-    """Group images by top confidence and say how often each group is right.
+    """Return the accuracy of images binned by top probability.
 
     Parameters
     ----------
@@ -342,16 +335,12 @@ def reliability(
     targets : int array (n,)
         In 0 to k - 1.
     bins : int
-        How many bins of equal width divide 0-1, at least 1.
-
-    Returns
-    -------
-    Reliability
+        Number of bins of equal width, at least 1.
 
     Raises
     ------
     UsageError
-        As :func:`evaluate`.
+        See :func:`evaluate`.
 
     References
     ----------
@@ -359,16 +348,16 @@ def reliability(
     ICML 2017, arXiv:1706.04599.
     """
     if bins < 1:
-        raise UsageError(f"bins must be at least 1. Received: {bins}")
+        raise UsageError(f"`bins` must be at least 1; got {bins}.")
     _check_probabilities(probabilities, targets)
     edges = np.linspace(0.0, 1.0, bins + 1)
     top = np.clip(probabilities.max(axis=1).astype(np.float64), 0.0, 1.0)
-    right = (probabilities.argmax(axis=1) == targets).astype(np.float64)
-    place = np.clip(np.searchsorted(edges, top, side="left") - 1, 0, bins - 1)
-    count = np.bincount(place, minlength=bins).astype(np.int64)
+    correct = (probabilities.argmax(axis=1) == targets).astype(np.float64)
+    bin_index = np.clip(np.searchsorted(edges, top, side="left") - 1, 0, bins - 1)
+    count = np.bincount(bin_index, minlength=bins).astype(np.int64)
     with np.errstate(invalid="ignore"):
-        confidence = np.bincount(place, weights=top, minlength=bins) / count
-        accuracy = np.bincount(place, weights=right, minlength=bins) / count
+        confidence = np.bincount(bin_index, weights=top, minlength=bins) / count
+        accuracy = np.bincount(bin_index, weights=correct, minlength=bins) / count
     return Reliability(edges.astype(np.float64), count, confidence, accuracy)
 
 
@@ -377,7 +366,7 @@ def expected_calibration_error(
     targets: NDArray[np.integer[Any]],
     bins: int = BINS,
 ) -> float:
-    """Give the mean distance between confidence and accuracy, 0-1; see :func:`reliability`."""
+    """Return the mean distance between confidence and accuracy, 0-1; see :func:`reliability`."""
     return reliability(probabilities, targets, bins).ece
 
 
@@ -386,29 +375,29 @@ def _check_probabilities(
 ) -> None:
     if probabilities.ndim != 2 or targets.shape != probabilities.shape[:1]:
         raise UsageError(
-            "probabilities must be (n, k) and targets (n,). "
-            f"Received: {probabilities.shape} and {targets.shape}"
+            "`probabilities` must have the shape (n, k) and `targets` (n,); "
+            f"got {probabilities.shape} and {targets.shape}."
         )
     if 0 in probabilities.shape:
-        raise UsageError("an evaluation needs at least one labelled image. Received: none")
+        raise UsageError("An evaluation needs at least one labelled image; got none.")
     _check_range("targets", targets, probabilities.shape[1])
     sums = probabilities.sum(axis=1, dtype=np.float64)
-    # a NaN fails both comparisons, so it is caught here as well
+    # NaN fails both comparisons.
     if not (probabilities.min() >= 0.0 and np.abs(sums - 1.0).max() <= _SUM_TOLERANCE):
         raise UsageError(
-            f"each row of probabilities must be between 0 and 1 and sum to 1. Received: sums from "
-            f"{sums.min():.4g} to {sums.max():.4g}, smallest value {probabilities.min():.4g}"
+            "Each row of `probabilities` must be between 0 and 1 and sum to 1; got sums from "
+            f"{sums.min():.4g} to {sums.max():.4g}, smallest value {probabilities.min():.4g}."
         )
 
 
 def _check_range(name: str, values: NDArray[np.integer[Any]], classes: int) -> None:
     if values.ndim != 1 or values.dtype.kind not in "iu":
         raise UsageError(
-            f"{name} must be one row of whole numbers. "
-            f"Received: shape {values.shape}, dtype {values.dtype}"
+            f"`{name}` must be a one-dimensional array of integers; "
+            f"got shape {values.shape}, dtype {values.dtype}."
         )
     if values.size and not 0 <= values.min() <= values.max() < classes:
         raise UsageError(
-            f"{name} must be places in the {classes} classes, 0 to {classes - 1}. "
-            f"Received: {values.min()} to {values.max()}"
+            f"`{name}` must be class indices from 0 to {classes - 1}; "
+            f"got {values.min()} to {values.max()}."
         )

@@ -28,7 +28,7 @@ from kindsight.runs.result import Scored, TrainResult
 from kindsight.runs.settings import TrainSettings
 from kindsight.threads import count_cores
 from kindsight.training.protocols import FittedModel
-from kindsight.training.stored_images import KeptImage
+from kindsight.training.stored_images import StoredImage
 
 __all__ = ["make_report"]
 
@@ -126,18 +126,18 @@ def _loader(fitted: FittedModel, rows: NDArray[np.int64]) -> Any:
     dataset = fitted.dataset
 
     def load(row: int) -> NDArray[np.uint8]:
-        (kept,) = fitted.kept([str(dataset.digest[rows[row]])])
-        if kept is None:
+        (stored,) = fitted.stored_images([str(dataset.digest[rows[row]])])
+        if stored is None:
             raise ImageError("missing", "The cache no longer holds it.")
-        return _in_proportion(kept, fitted.training.resize)
+        return _in_proportion(stored, fitted.training.resize)
 
     return load
 
 
-def _in_proportion(kept: KeptImage, resize: str) -> NDArray[np.uint8]:
+def _in_proportion(stored: StoredImage, resize: str) -> NDArray[np.uint8]:
     """Undo the stretching to the network's square."""
     if resize != "stretch":
-        return kept.pixels
-    scale = 2 * THUMBNAIL / max(kept.height, kept.width)
-    height, width = (max(1, round(side * scale)) for side in (kept.height, kept.width))
-    return resize_image(kept.pixels, InputSpec(height, width))
+        return stored.pixels
+    scale = 2 * THUMBNAIL / max(stored.height, stored.width)
+    height, width = (max(1, round(side * scale)) for side in (stored.height, stored.width))
+    return resize_image(stored.pixels, InputSpec(height, width))

@@ -22,7 +22,7 @@ from kindsight.runs.result import Scored
 from kindsight.runs.settings import TrainSettings
 from kindsight.trained_images import TRAINED_ON_FILE, TrainedImages
 from kindsight.training.common import Progress
-from kindsight.training.near_duplicates import find_alike
+from kindsight.training.near_duplicates import find_near_duplicates
 from kindsight.training.protocols import Prepared
 
 __all__ = ["SPLIT_FILE", "SplitImages", "open_data", "rows_of", "split_images", "write_problems"]
@@ -129,7 +129,7 @@ def split_images(
             f"{', '.join(lost)}; problems.csv in the run folder says why."
         )
     readable = images.dataset
-    alike = find_alike(readable, images.small_grey)
+    alike = find_near_duplicates(readable, images.small_grey)
 
     def taken() -> NDArray[np.float64]:
         def step(done: int, total: int) -> None:

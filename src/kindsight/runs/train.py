@@ -237,7 +237,7 @@ def _result(
 
 def _crop_notes(model: FittedModel) -> tuple[str, ...]:
     """Return a note if the crop removes much of the images."""
-    share = model.share_cut_off()
+    share = model.cropped_fraction()
     if share < MUCH_CROPPED:
         return ()
     return (

@@ -23,8 +23,8 @@ __all__ = [
     "choice_fault",
     "class_targets",
     "common_faults",
+    "fraction_outside",
     "number_fault",
-    "share_outside",
     "whole_fault",
 ]
 
@@ -123,7 +123,7 @@ def balanced_weights(targets: NDArray[np.int64], class_weight: str | None) -> An
     return len(targets) / (len(counts) * counts)
 
 
-def share_outside(sizes: Sequence[tuple[int, int]], size: tuple[int, int]) -> float:
+def fraction_outside(sizes: Sequence[tuple[int, int]], size: tuple[int, int]) -> float:
     """Return the mean share of the images' area outside a crop to `size`, 0 to 1.
 
     Parameters

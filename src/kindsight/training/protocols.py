@@ -24,7 +24,7 @@ from kindsight.training.common import Progress
 from kindsight.training.engine.callbacks import TrainingCallback
 from kindsight.training.engine.history import History
 from kindsight.training.fine_tuning_result import FineTuningResult
-from kindsight.training.stored_images import KeptImage
+from kindsight.training.stored_images import StoredImage
 
 __all__ = [
     "BundleFiles",
@@ -179,10 +179,10 @@ class FittedModel(Protocol):
     def logits_of(self, dataset: ImageDataset) -> NDArray[np.float32]:
         """Return the logits of another dataset's images; ImageError for an unreadable one."""
 
-    def kept(self, digests: Sequence[str]) -> list[KeptImage | None]:
+    def stored_images(self, digests: Sequence[str]) -> list[StoredImage | None]:
         """Return images from the cache, by content digest; None for those it no longer has."""
 
-    def share_cut_off(self) -> float:
+    def cropped_fraction(self) -> float:
         """Return the mean fraction of an image's area outside the network's input, 0 to 1."""
 
     def write(

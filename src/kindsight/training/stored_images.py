@@ -1,7 +1,4 @@
-"""The resized images that the cache keeps beside their features, as JPEGs.
-
-For reports, and for comparing networks, without reading the images again.
-"""
+"""The resized images that the feature cache stores as JPEGs, for reports and the parity check."""
 
 from __future__ import annotations
 
@@ -18,27 +15,27 @@ from kindsight.dataset import ImageDataset
 from kindsight.images import InputSpec, read_image, resize_image
 from kindsight.images.hashes import small_grey
 from kindsight.threads import count_cores, in_batches, map_ordered
-from kindsight.training.common import share_outside
+from kindsight.training.common import fraction_outside
 from kindsight.training.frozen.feature_cache import FeatureTable
 
-__all__ = ["KeptImage", "kept_greys", "kept_images", "kept_pixels", "share_cut_off", "to_jpeg"]
+__all__ = ["StoredImage", "cropped_fraction", "read_greys", "read_pixels", "read_stored", "to_jpeg"]
 
-# Some 15 kB an image, no damage that an eye sees.
+# About 15 kB an image, without visible damage.
 JPEG_QUALITY = 92
-# How many a thread makes small and grey at once: each takes a tenth of a millisecond.
-GREYS = 32
+# Images that a thread shrinks at once: each takes a tenth of a millisecond.
+GREYS_PER_TASK = 32
 
 
 @dataclass(frozen=True)
-class KeptImage:
-    """An image as the network saw it.
+class StoredImage:
+    """A resized image.
 
     Parameters
     ----------
     pixels : array
         uint8 (h, w, 3) of the network's size.
     height, width : int
-        Of the image before, so that it can be shown in proportion.
+        Size before resizing, to display it in proportion.
     """
 
     pixels: NDArray[np.uint8]
@@ -47,59 +44,59 @@ class KeptImage:
 
 
 def to_jpeg(pixels: NDArray[np.uint8]) -> bytes:
-    """Return uint8 (h, w, 3) as a JPEG; nothing where that cannot be made."""
+    """Return uint8 (h, w, 3) as a JPEG; empty if it cannot be encoded."""
     good, data = cv2.imencode(
         ".jpg", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]
     )
     return data.tobytes() if good else b""
 
 
-def kept_images(path: Path, width: int, digests: Sequence[str]) -> list[KeptImage | None]:
-    """Return the resized images that the cache kept, in the order of `digests`.
+def read_stored(path: Path, width: int, digests: Sequence[str]) -> list[StoredImage | None]:
+    """Return the stored images in the order of `digests`; None for a missing one.
 
     Parameters
     ----------
     path : pathlib.Path
-        The table of features.
+        The feature cache.
     width : int
-        How many numbers a row has.
+        Number of features in a row.
     digests : sequence of str
-        Which images.
+        Content digests of the images.
     """
     with closing(FeatureTable(path, width)) as table:
         rows = table.images(digests)
-    kept: list[KeptImage | None] = []
+    found: list[StoredImage | None] = []
     for digest in digests:
         row = rows.get(digest)
         pixels = None if row is None else cv2.imdecode(np.frombuffer(row.jpeg, np.uint8), 1)
         if row is None or pixels is None:
-            kept.append(None)
+            found.append(None)
         else:
             rgb = np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), np.uint8)
-            kept.append(KeptImage(rgb, row.height, row.width))
-    return kept
+            found.append(StoredImage(rgb, row.height, row.width))
+    return found
 
 
-def kept_pixels(
+def read_pixels(
     path: Path, width: int, dataset: ImageDataset, spec: InputSpec, digests: Sequence[str]
 ) -> NDArray[np.uint8]:
-    """Return images of a dataset as the network sees them: uint8 (n, height, width, 3).
+    """Return resized images of a dataset, uint8 (n, height, width, 3).
 
-    What the cache no longer has is read again.
+    Images that are not in the cache any more are read again.
 
     Parameters
     ----------
     path, width
-        As :func:`kept_images` takes them.
+        See :func:`read_stored`.
     dataset : ImageDataset
-        That they are of.
+        The dataset with these images.
     spec : InputSpec
         How they are resized.
     digests : sequence of str
-        Which images, at least one.
+        At least one.
     """
     pixels = []
-    for digest, image in zip(digests, kept_images(path, width, digests), strict=True):
+    for digest, image in zip(digests, read_stored(path, width, digests), strict=True):
         if image is not None:
             pixels.append(image.pixels)
             continue
@@ -109,19 +106,13 @@ def kept_pixels(
     return np.stack(pixels)
 
 
-def kept_greys(path: Path, width: int, digests: Sequence[str], side: int) -> NDArray[np.uint8]:
-    """Return the images that the cache kept, small and grey: uint8 (n, side, side).
-
-    Zeros stand for those that it no longer has.
+def read_greys(path: Path, width: int, digests: Sequence[str], side: int) -> NDArray[np.uint8]:
+    """Return the stored images as small grey ones, uint8 (n, side, side); zeros if missing.
 
     Parameters
     ----------
-    path : pathlib.Path
-        The table of features.
-    width : int
-        How many numbers a row has.
-    digests : sequence of str
-        Which images.
+    path, width, digests
+        See :func:`read_stored`.
     side : int
         Height and width.
     """
@@ -131,35 +122,31 @@ def kept_greys(path: Path, width: int, digests: Sequence[str], side: int) -> NDA
     found = np.zeros((len(digests), side, side), np.uint8)
 
     def fill(bundle: list[tuple[int, str]]) -> None:
-        for place, digest in bundle:
+        for index, digest in bundle:
             row = rows.get(digest)
             if row is None:
                 continue
             decoded = cv2.imdecode(np.frombuffer(row.jpeg, np.uint8), cv2.IMREAD_GRAYSCALE)
             if decoded is not None:
-                found[place] = small_grey(np.asarray(decoded, np.uint8), side)
+                found[index] = small_grey(np.asarray(decoded, np.uint8), side)
 
     cores = count_cores()
-    for _ in map_ordered(fill, in_batches(enumerate(digests), GREYS, cores), cores):
+    for _ in map_ordered(fill, in_batches(enumerate(digests), GREYS_PER_TASK, cores), cores):
         pass
     return found
 
 
-def share_cut_off(path: Path, width: int, digests: Sequence[str], spec: InputSpec) -> float:
-    """Return how much of the images' area lies outside the crop, on average: 0 to 1.
+def cropped_fraction(path: Path, width: int, digests: Sequence[str], spec: InputSpec) -> float:
+    """Return the mean fraction of the images' area outside the crop, 0-1.
 
     Parameters
     ----------
-    path : pathlib.Path
-        The table of features.
-    width : int
-        How many numbers a row has.
-    digests : sequence of str
-        Which images.
+    path, width, digests
+        See :func:`read_stored`.
     spec : InputSpec
-        How they were resized; only ``"crop"`` cuts anything off.
+        How they were resized; 0 unless by ``"crop"``.
     """
     if spec.fit != "crop" or not digests:
         return 0.0
     with closing(FeatureTable(path, width)) as table:
-        return share_outside(table.sizes(digests), spec.size)
+        return fraction_outside(table.sizes(digests), spec.size)

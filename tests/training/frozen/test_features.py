@@ -19,7 +19,7 @@ from kindsight.images import InputSpec, read_image, resize_image
 from kindsight.models.runtime import Interpreter, InterpreterPool
 from kindsight.training.frozen.feature_cache import FeatureRow, FeatureTable
 from kindsight.training.frozen.features import compute_features, feature_table_path
-from kindsight.training.stored_images import kept_images
+from kindsight.training.stored_images import read_stored
 from shapes import encoded, shape, write_shapes
 
 SPEC = InputSpec(64, 64)
@@ -371,7 +371,7 @@ def test_answers_that_are_not_finite_are_set_aside(folder, compute, monkeypatch)
 def test_resized_images_are_kept_for_reports(folder, compute, backbone):
     found = compute(folder)
     digests = [str(found.dataset.digest[4]), "unknown", str(found.dataset.digest[0])]
-    one, none, other = kept_images(found.table, backbone.layout.width, digests)
+    one, none, other = read_stored(found.table, backbone.layout.width, digests)
     assert none is None
     for kept, row in ((one, 4), (other, 0)):
         pixels = resize_image(read_image(found.dataset.file(row)), SPEC)

@@ -217,7 +217,7 @@ def test_kept_pixels_are_the_resized_images(training, backbone):
     fitted = fit(training, backbone, dataset)
     digests = [str(digest) for digest in fitted.features.dataset.digest]
     order = [7, 3, 11, 0]
-    pixels = fitted.kept_pixels([digests[row] for row in order])
+    pixels = fitted.read_pixels([digests[row] for row in order])
     assert pixels.shape == (4, 64, 64, 3) and pixels.dtype == np.uint8
     for row, kept in zip(order, pixels, strict=True):
         wanted = resize_image(dataset.load(row), training.spec())
@@ -232,7 +232,7 @@ def test_pixels_that_the_cache_lost_are_read_again(training, backbone):
     fitted = fit(training, backbone, dataset)
     Cache(training.cache).clear("features")
     order = [5, 2]
-    pixels = fitted.kept_pixels([str(fitted.features.dataset.digest[row]) for row in order])
+    pixels = fitted.read_pixels([str(fitted.features.dataset.digest[row]) for row in order])
     # Not through a JPEG this time.
     wanted = np.stack([resize_image(dataset.load(row), training.spec()) for row in order])
     np.testing.assert_array_equal(pixels, wanted)

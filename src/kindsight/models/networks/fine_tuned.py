@@ -220,12 +220,13 @@ def average_logits(full: Any, frozen: Any, weight: float) -> Any:
     """
     import keras
 
-    other = frozen.output if frozen.input is full.input else frozen(full.input)
+    pixels = full.inputs[0]  # `input` may be a list
+    other = frozen.output if frozen.inputs[0] is pixels else frozen(pixels)
     scaled = [
         keras.layers.Rescaling(factor)(logits)
         for factor, logits in ((weight, full.output), (1 - weight, other))
     ]
-    return keras.Model(full.input, keras.layers.Add(name=ENSEMBLE_LAYER)(scaled), name=full.name)
+    return keras.Model(pixels, keras.layers.Add(name=ENSEMBLE_LAYER)(scaled), name=full.name)
 
 
 def average_over_flips(full: Any, flips: Sequence[int]) -> Any:
@@ -240,7 +241,7 @@ def average_over_flips(full: Any, flips: Sequence[int]) -> Any:
     """
     import keras
 
-    pixels = keras.Input(full.input_shape[1:], name=full.input.name)
+    pixels = keras.Input(full.inputs[0].shape[1:], name=full.inputs[0].name)
 
     def logits_of(flip: int) -> Any:
         image = pixels

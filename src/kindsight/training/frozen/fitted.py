@@ -34,10 +34,10 @@ from kindsight.training.parity import (
 )
 from kindsight.training.protocols import BundleFiles, HeadCandidate, ReportSections
 from kindsight.training.stored_images import (
-    KeptImage,
-    kept_images,
-    kept_pixels,
-    share_cut_off,
+    StoredImage,
+    cropped_fraction,
+    read_pixels,
+    read_stored,
 )
 
 if TYPE_CHECKING:
@@ -127,23 +127,23 @@ class FittedFrozenHead:
             raise features.problems[0]
         return self.head.layers.logits(features.vectors)
 
-    def kept(self, digests: Sequence[str]) -> list[KeptImage | None]:
+    def stored_images(self, digests: Sequence[str]) -> list[StoredImage | None]:
         """Return images as the cache has them; None for those that it no longer has."""
-        return kept_images(self.features.table, self.files.layout.width, digests)
+        return read_stored(self.features.table, self.files.layout.width, digests)
 
-    def kept_pixels(self, digests: Sequence[str]) -> NDArray[np.uint8]:
+    def read_pixels(self, digests: Sequence[str]) -> NDArray[np.uint8]:
         """Return images as the cache keeps them: uint8 (n, height, width, 3).
 
         What the cache no longer has is read again.
         """
         width, spec = self.files.layout.width, self.training.spec()
-        return kept_pixels(self.features.table, width, self.features.dataset, spec, digests)
+        return read_pixels(self.features.table, width, self.features.dataset, spec, digests)
 
-    def share_cut_off(self) -> float:
+    def cropped_fraction(self) -> float:
         """Return how much of the images' area the network did not see: 0 to 1."""
         digests = [str(digest) for digest in self.features.dataset.digest]
         table, width = self.features.table, self.files.layout.width
-        return share_cut_off(table, width, digests, self.training.spec())
+        return cropped_fraction(table, width, digests, self.training.spec())
 
     def write(
         self,
@@ -162,7 +162,7 @@ class FittedFrozenHead:
         needs_keras = verify == "full" or not is_verified(self.files, layers)
         if not needs_keras:
             chosen = chosen[:NUMPY_IMAGES]
-        pixels = self.kept_pixels([str(digests[row]) for row in chosen])
+        pixels = self.read_pixels([str(digests[row]) for row in chosen])
         with ThreadPoolExecutor(1) as worker:
             # Keras takes most of its time to load the file, on one core.
             by_keras = None

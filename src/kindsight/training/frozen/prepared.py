@@ -22,7 +22,7 @@ from kindsight.training.frozen.settings import FrozenTrainer
 from kindsight.training.near_duplicates import SIDE
 from kindsight.training.parity import compared_rows, is_verified
 from kindsight.training.protocols import FittedModel
-from kindsight.training.stored_images import kept_greys, kept_pixels
+from kindsight.training.stored_images import read_greys, read_pixels
 
 __all__ = ["FrozenImages", "prepare_frozen"]
 
@@ -93,12 +93,12 @@ class FrozenImages:
         """Return images small and grey, for finding copies: uint8 (n, 64, 64)."""
         features = self.features
         digests = [str(features.dataset.digest[row]) for row in rows]
-        return kept_greys(features.table, self.files.layout.width, digests, SIDE)
+        return read_greys(features.table, self.files.layout.width, digests, SIDE)
 
-    def kept_pixels(self, digests: Sequence[str]) -> NDArray[np.uint8]:
-        """Return images as the cache keeps them; see :meth:`.FittedFrozenHead.kept_pixels`."""
+    def read_pixels(self, digests: Sequence[str]) -> NDArray[np.uint8]:
+        """Return images as the cache keeps them; see :meth:`.FittedFrozenHead.read_pixels`."""
         width, spec = self.files.layout.width, self.training.spec()
-        return kept_pixels(self.features.table, width, self.features.dataset, spec, digests)
+        return read_pixels(self.features.table, width, self.features.dataset, spec, digests)
 
     def warm_up(self, keras: KerasProcess, rows: NDArray[np.int64], *, verify: str) -> None:
         """Run the backbone in Keras while the head is fitted, where it must be verified."""
@@ -109,7 +109,7 @@ class FrozenImages:
             return
         chosen = compared_rows(self.dataset.digest, rows, verify)
         digests = [str(self.dataset.digest[row]) for row in chosen]
-        keras.run_ahead(self.files.keras, lambda: self.kept_pixels(digests))
+        keras.run_ahead(self.files.keras, lambda: self.read_pixels(digests))
 
     def close(self) -> None:
         """Do nothing: the features are in memory."""

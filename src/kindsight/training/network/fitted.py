@@ -24,7 +24,7 @@ from kindsight.models.networks.small_cnn import LayerRow
 from kindsight.models.runtime import InterpreterPool
 from kindsight.models.worker.process import KerasProcess
 from kindsight.threads import map_ordered, single_threaded_opencv
-from kindsight.training.common import share_outside
+from kindsight.training.common import fraction_outside
 from kindsight.training.engine.checkpoints import CHECKPOINT_FILE
 from kindsight.training.engine.history import History
 from kindsight.training.engine.plan import describe_layer_decay_and_ema
@@ -32,7 +32,7 @@ from kindsight.training.epoch_settings import EpochTrainer
 from kindsight.training.fine_tuning_result import FineTuningResult
 from kindsight.training.parity import compare_logits, compared_rows, run_tflite
 from kindsight.training.protocols import BundleFiles, ReportSections
-from kindsight.training.stored_images import KeptImage
+from kindsight.training.stored_images import StoredImage
 
 __all__ = ["CALIBRATED_BY", "FittedNetwork", "cross_temperatures"]
 
@@ -244,20 +244,20 @@ class FittedNetwork:
         for path in (self.keras, self.tflite, self.keras.with_name(CHECKPOINT_FILE)):
             path.unlink(missing_ok=True)
 
-    def kept(self, digests: Sequence[str]) -> list[KeptImage | None]:
+    def stored_images(self, digests: Sequence[str]) -> list[StoredImage | None]:
         """Return images as the cache has them."""
         places = {str(digest): row for row, digest in enumerate(self.dataset.digest)}
         sizes = self.stored.size_of(digests)
         return [
-            KeptImage(self.stored.pixels(np.array([places[digest]]))[0], *size)
+            StoredImage(self.stored.pixels(np.array([places[digest]]))[0], *size)
             for digest, size in zip(digests, sizes, strict=True)
         ]
 
-    def share_cut_off(self) -> float:
+    def cropped_fraction(self) -> float:
         """Return how much of the images' area the network did not see: 0 to 1."""
         if self.training.resize != "crop":
             return 0.0
-        return share_outside(self.stored.sizes(), self.training.spec().size)
+        return fraction_outside(self.stored.sizes(), self.training.spec().size)
 
 
 def cross_temperatures(
