@@ -1,4 +1,4 @@
-"""``kindsight check`` on the command line: what it prints, its exit codes, what it writes."""
+"""``kindsight check``: its output, exit codes and files."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from shapes import shape
 
 @pytest.fixture
 def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A working directory with photos/ of two classes in which nothing is wrong."""
+    """A working directory with photos/ of two classes without problems."""
     monkeypatch.chdir(tmp_path)
     for kind in ("bar", "ring"):
         (tmp_path / "photos" / kind).mkdir(parents=True)
@@ -34,17 +34,18 @@ def darken_one(folder: Path) -> None:
     Image.fromarray(shape("ring", 9) // 12).save(folder / "photos" / "ring" / "dark.png")
 
 
-def few(run) -> list[str]:
+def ignoring_small_classes() -> list[str]:
     from kindsight.checks import known_codes
 
-    return [part for code in known_codes() if code[2] == "6" for part in ("--ignore", code)]
+    codes = [code for code in known_codes() if code[2] == "6"]
+    return [argument for code in codes for argument in ("--ignore", code)]
 
 
 def test_clean_data_exit_with_0(run, photos):
-    result = run("check", "photos", *few(run))
+    result = run("check", "photos", *ignoring_small_classes())
     assert result.exit_code == 0
     assert "photos: 8 images, 2 classes" in result.stdout
-    assert "Nothing found." in result.stdout
+    assert "No findings." in result.stdout
     assert "checks/photos-1/report.html" in result.stdout
     assert (photos / "checks" / "photos-1" / "report.html").exists()
 
@@ -53,9 +54,9 @@ def test_an_error_exits_with_1(run, photos):
     break_one(photos)
     result = run("check", "photos")
     assert result.exit_code == 1
-    assert "8 images, 2 classes, 1 cannot be read" in result.stdout
+    assert "8 images, 2 classes, 1 unreadable" in result.stdout
     line = next(line for line in result.stdout.splitlines() if "KS102" in line)
-    assert line.split() == ["error", "KS102", "Images", "that", "are", "cut", "off", "1"]
+    assert line.split() == ["error", "KS102", "Truncated", "images", "1", "1"]
     assert "1 error" in result.stdout
 
 
@@ -70,13 +71,13 @@ def test_misuse_exits_with_2(run, photos):
     (photos / "full").mkdir()
     (photos / "full" / "x").write_text("mine")
     result = run("check", "photos", "--out", "full")
-    assert result.exit_code == 2 and "never written over anything" in result.stderr
+    assert result.exit_code == 2 and "nothing is overwritten" in result.stderr
     result = run("check", "photos", "--ignore", "KS200")
     assert result.exit_code == 2 and "Did you mean KS20" in result.stderr
     assert not (photos / "checks").exists()
 
 
-def test_silencing_by_option_and_by_file(run, photos):
+def test_ignore_by_option_and_by_file(run, photos):
     break_one(photos)
     darken_one(photos)
     (photos / "s.toml").write_text('ignore = ["KS203"]')
@@ -98,16 +99,16 @@ def test_json_is_one_object_and_the_folder_is_in_it(run, photos):
 
 
 def test_a_narrow_terminal_gets_short_lines(photos, monkeypatch):
-    from kindsight.cli import check as findings
+    from kindsight.cli import check
     from kindsight.runs.checking import check_data
 
     darken_one(photos)
-    monkeypatch.setattr(findings, "line_width", lambda: 44)
-    lines = findings.finding_lines(check_data("photos"), Path("checks/photos-1"))
+    monkeypatch.setattr(check, "line_width", lambda: 44)
+    lines = check.report_lines(check_data("photos"), Path("checks/photos-1"))
     assert all(len(line) <= 44 for line in lines[1:])
 
 
-def test_names_that_would_steer_a_terminal_are_shown_escaped(run, photos):
+def test_control_characters_in_names_are_escaped(run, photos):
     odd = photos / "photos\x1b[31m"
     (photos / "photos").rename(odd)
     result = run("check", str(odd))
@@ -116,7 +117,7 @@ def test_names_that_would_steer_a_terminal_are_shown_escaped(run, photos):
 
 
 @pytest.mark.slow
-def test_ctrl_c_keeps_what_was_measured(start, photos, tmp_path):
+def test_ctrl_c_keeps_the_measurements(start, photos, tmp_path):
     random = np.random.default_rng(0)
     for number in range(60):
         noise = random.integers(0, 256, (700, 700, 3), dtype=np.uint8)
@@ -132,14 +133,14 @@ def test_ctrl_c_keeps_what_was_measured(start, photos, tmp_path):
     _, complaint = first.communicate(timeout=60)
     if first.returncode == 0:
         pytest.skip("it was faster")
-    assert first.returncode == 130 and b"the same command continues" in complaint
+    assert first.returncode == 130 and b"run the same command again to continue" in complaint
     assert not (photos / "checks").exists()
     again = start("check", "photos", environment=environment, cwd=photos)
     out, _ = again.communicate(timeout=120)
     assert again.returncode in (0, 1) and b"68 images" in out
 
 
-def test_a_corrected_table_is_written_once_and_can_be_checked(run, photos):
+def test_a_corrected_table_is_not_overwritten_and_can_be_checked(run, photos):
     break_one(photos)
     result = run("check", "photos", "--apply", "corrected.csv", "--json")
     assert result.exit_code == 1
@@ -148,10 +149,10 @@ def test_a_corrected_table_is_written_once_and_can_be_checked(run, photos):
     }  # fmt: skip
     written = (photos / "corrected.csv").read_bytes()
     again = run("check", "photos", "--apply", "corrected.csv")
-    assert (again.exit_code, again.stdout) == (2, "") and "never written over" in again.stderr
+    assert (again.exit_code, again.stdout) == (2, "") and "nothing is overwritten" in again.stderr
     assert not (photos / "checks" / "photos-2").exists()
     assert (photos / "corrected.csv").read_bytes() == written
-    clean = run("check", "corrected.csv", *few(run))
+    clean = run("check", "corrected.csv", *ignoring_small_classes())
     assert clean.exit_code == 0 and "7 images, 2 classes" in clean.stdout
     said = run("check", "photos", "--apply", "other.csv").stdout
     assert "1 image excluded, in other.csv" in said and "kindsight train other.csv" in said

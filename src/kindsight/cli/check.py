@@ -1,4 +1,4 @@
-"""``kindsight check``: what is wrong with images, before anything is trained on them."""
+"""``kindsight check``: find problems in image data before training."""
 
 from __future__ import annotations
 
@@ -33,18 +33,18 @@ from kindsight.cli.terminal.text import (
     printable,
     say,
 )
+from kindsight.report.format import amount
 
 if TYPE_CHECKING:
-    from kindsight.checks import CheckResult
     from kindsight.runs.checking import CheckReport, CheckSettings
 
-__all__ = [
-    "check",
-    "corrected_lines",
-    "finding_lines",
-]
+__all__ = ["check", "correction_lines", "report_lines"]
 
 FOUND = 1
+"""Exit code if there is a finding of severity error."""
+
+COLOURS = {"error": "red", "warning": "yellow", "note": "cyan"}
+"""Colour of each severity, the most severe first."""
 
 
 def check(  # noqa: PLR0913, PLR0917 (one parameter for each option)
@@ -52,7 +52,9 @@ def check(  # noqa: PLR0913, PLR0917 (one parameter for each option)
     full: Annotated[
         bool,
         typer.Option(
-            "--full", help="Also run the checks that need features of all images (slower)."
+            "--full",
+            help="Checks that need features of all images, too (slower).  [default: off]",
+            show_default=False,
         ),
     ] = False,
     ignore: Annotated[
@@ -60,21 +62,22 @@ def check(  # noqa: PLR0913, PLR0917 (one parameter for each option)
         typer.Option(
             "--ignore",
             metavar="CODE",
-            help="Silence a check, such as KS203; the report says so. May be given several times.",
+            help="Code of a check to skip, such as KS203; repeatable.  [default: none]",
         ),
     ] = None,
     settings: Annotated[
         str | None,
         typer.Option(
             metavar="FILE",
-            help='Take settings from a TOML file: ignore = ["KS203"], full = true.',
+            help='TOML file with settings, such as ignore = ["KS203"] and full = true.  '
+            "[default: none]",
         ),
     ] = None,
     out: Annotated[
         str | None,
         typer.Option(
             metavar="FOLDER",
-            help="Write the findings to this folder, new or empty.  "
+            help="New or empty folder for the findings.  "
             "[default: checks/<name of DATA>-<next number>]",
         ),
     ] = None,
@@ -83,9 +86,8 @@ def check(  # noqa: PLR0913, PLR0917 (one parameter for each option)
         typer.Option(
             "--apply",
             metavar="FILE",
-            help="Also write a corrected table (a new .csv): which images to leave out, to call "
-            "otherwise, or to keep together, and why. kindsight train FILE trains on it; no "
-            "image is touched.",
+            help="New .csv file for a corrected table of all images, which kindsight train takes "
+            "as data: images to exclude, relabel or group, with reasons.  [default: none]",
         ),
     ] = None,
     label_from: LabelFrom = None,
@@ -98,10 +100,10 @@ def check(  # noqa: PLR0913, PLR0917 (one parameter for each option)
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Look at all images once, and name what is wrong with them. Nothing is changed.
+    """Check all images for problems before training. No image is changed.
 
-    Writes findings.csv, findings.json and report.html, which shows the images. The exit code is
-    1 if there is a finding of severity error, and 0 otherwise.
+    Writes findings.csv, findings.json and report.html with thumbnails. The exit code is 1 if there
+    is a finding of severity error, and 0 otherwise.
 
     Example: kindsight check photos/
 
@@ -119,19 +121,23 @@ def check(  # noqa: PLR0913, PLR0917 (one parameter for each option)
         root=root,
     )
     chosen = _settings(settings, tuple(ignore or ()), full, workers)
-    _check_out(out, apply)
+    _validate_outputs(out, apply)
     with watching(quiet) as progress:
         report = check_data(data, chosen, options, progress=progress)
         progress("findings", 0, 0)
         folder = write_report(report, out)
-    corrected = None if apply is None else _apply(report, apply)
+    counts = {}
+    if apply is not None:
+        corrections = report.corrections()
+        corrections.write(apply)
+        counts = corrections.counts()
     if json:
-        more = {} if corrected is None else {"corrected": {"table": apply, **corrected}}
+        more = {} if apply is None else {"corrected": {"table": apply, **counts}}
         print_json({**report.to_dict(), "folder": str(folder), **more})
     else:
-        say(*finding_lines(report, folder))
-        if corrected is not None:
-            say(*corrected_lines(corrected, str(apply)))
+        say(*report_lines(report, folder))
+        if apply is not None:
+            say(*correction_lines(counts, apply))
     if report.failed:
         raise typer.Exit(FOUND)
 
@@ -149,15 +155,8 @@ def _settings(
     return found if workers is None else replace(found, workers=workers)
 
 
-def _apply(report: CheckReport, file: str) -> dict[str, int]:
-    """Write the corrected table; return how many rows are changed in which way."""
-    corrections = report.corrections()
-    corrections.write(file)
-    return corrections.counts()
-
-
-def _check_out(out: str | None, apply: str | None) -> None:
-    """Refuse what cannot be written to before hours are spent on what goes there."""
+def _validate_outputs(out: str | None, apply: str | None) -> None:
+    """Raise UsageError for outputs that cannot be written, before the check starts."""
     from kindsight.checks.apply import validate_table_target
     from kindsight.runs.checking.write import validate_output_folder
 
@@ -167,131 +166,110 @@ def _check_out(out: str | None, apply: str | None) -> None:
         validate_output_folder(out)
 
 
-# SECTION: What ``kindsight check`` prints.
-
-COLOURS = {"error": "red", "warning": "yellow", "note": "cyan"}
-
-
-def finding_lines(report: CheckReport, folder: Path) -> list[str]:
-    """Lay out the summary of a check.
+def report_lines(report: CheckReport, folder: Path) -> list[str]:
+    """Return the printed summary of a check.
 
     Parameters
     ----------
     report : CheckReport
-        What was found.
     folder : Path
-        Where it was written.
+        Folder of the written findings.
     """
     paint, width = Paint(sys.stdout), line_width()
     lines = [paint(_headline(report), "bold"), ""]
     if rows := _rows(report):
         lines += [*_table(rows, paint, width), ""]
-    lines += _others(report, paint, width)
-    lines += [_verdict(report, paint), ""]
-    lines += _facts(report, folder, paint, width)
-    return lines
-
-
-def corrected_lines(counts: dict[str, int], file: str) -> list[str]:
-    """Say what a corrected table changes, and what to do with it."""
-    paint = Paint(sys.stdout)
-    told = ", ".join(f"{_amount(n, 'image')} {what}" for what, n in counts.items() if n)
-    text = f"{told or 'nothing changed'}, in {printable(file)}; the files are untouched"
-    lines = hanging("corrected", text, indent=12, paint=paint, width=line_width())
-    return [*lines, "", paint("Next", "bold"), f"  kindsight train {printable(file)}"]
-
-
-def _headline(report: CheckReport) -> str:
-    dataset = report.context.dataset
-    classes = len(dataset.present_classes())
-    unread = len(dataset) - len(report.context.readable_rows)
-    parts = [_amount(len(dataset), "image")]
-    if classes:
-        parts.append(_amount(classes, "class", "classes"))
-    if unread:
-        parts.append(f"{unread:,} cannot be read")
-    return f"{printable(report.data)}: {', '.join(parts)}"
-
-
-def _rows(report: CheckReport) -> list[tuple[str, str, str, str]]:
-    """Return severity, code, title and amount of each check that found something."""
-    return [
-        (result.findings[0].severity, check.code, check.title, _how_many(result))
-        for check, result in report.found()
-    ]
-
-
-def _how_many(result: CheckResult) -> str:
-    """Say how many images, and in how many groups; or how many findings of another kind."""
-    rows = [finding.rows for finding in result.findings]
-    images = len({row for group in rows for row in group})
-    if not images:
-        return f"{len(result.findings):,}"
-    if any(len(group) > 1 for group in rows) and result.code[2] == "3":
-        return f"{images:,} in {_amount(len(rows), 'group')}"
-    return f"{images:,}"
-
-
-def _table(rows: list[tuple[str, str, str, str]], paint: Paint, width: int) -> list[str]:
-    """Lay out the rows; a title too long for the line goes on below itself."""
-    marks = max(cells(severity) for severity, *_ in rows)
-    amounts = max(cells(amount) for *_, amount in rows)
-    room = max(20, width - 2 - marks - 2 - 5 - 2 - 2 - amounts)
-    widest = min(room, max(cells(title) for _, _, title, _ in rows))
-    lines = []
-    for severity, code, title, amount in rows:
-        first, *more = textwrap.wrap(title, widest) or [""]
-        lines.append(
-            f"  {paint(pad(severity, marks), COLOURS[severity])}  {paint(code, 'dim')}  "
-            f"{pad(first, widest)}  {pad(amount, amounts, right=True)}"
-        )
-        lines += [" " * (marks + 11) + line for line in more]
-    return lines
-
-
-def _others(report: CheckReport, paint: Paint, width: int) -> list[str]:
-    """Say how the checks fared that found nothing."""
-    states = report.states()
-    lines = []
-    if codes := states.get("passed"):
-        lines.append(f"  {len(codes)} {_word(len(codes))} passed")
-    if codes := states.get("not applicable"):
-        does = "does" if len(codes) == 1 else "do"
-        lines.append(f"  {len(codes)} {_word(len(codes))} {does} not apply to these data")
-    if codes := states.get("skipped"):
-        lines.append(f"  {len(codes)} {_word(len(codes))} skipped; --full runs them too")
-    if codes := states.get("ignored"):
-        listed = f"  {len(codes)} {_word(len(codes))} ignored: {', '.join(codes)}"
-        lines += textwrap.wrap(listed, width, subsequent_indent="    ")
-    return [*(paint(line, "dim") for line in lines), ""] if lines else []
-
-
-def _word(n: int) -> str:
-    return "check" if n == 1 else "checks"
-
-
-def _verdict(report: CheckReport, paint: Paint) -> str:
-    from kindsight.checks import SEVERITIES
-
-    counts = report.counts()
-    if not sum(counts.values()):
-        return paint("  Nothing found.", "green", "bold")
-    parts = [
-        paint(_amount(counts[severity], severity), COLOURS[severity], "bold")
-        for severity in SEVERITIES
-        if counts[severity]
-    ]
-    return "  " + ", ".join(parts)
-
-
-def _facts(report: CheckReport, folder: Path, paint: Paint, width: int) -> list[str]:
-    lines = [f"  {paint('report', 'dim')}    {printable(str(folder / 'report.html'))}"]
-    beside = "findings.csv and findings.json beside it"
-    lines += hanging("tables", beside, indent=12, paint=paint, width=width)
+    lines += _other_checks(report, paint, width)
+    lines += [_total(report, paint), ""]
+    lines.append(f"  {paint('report', 'dim')}    {printable(str(folder / 'report.html'))}")
+    tables = "findings.csv and findings.json in the same folder"
+    lines += hanging("tables", tables, indent=12, paint=paint, width=width)
     for note in report.notes[:8]:
         lines += hanging("note", printable(note), indent=12, paint=paint, width=width)
     return lines
 
 
-def _amount(n: int, noun: str, plural: str | None = None) -> str:
-    return f"{n:,} {noun if n == 1 else plural or noun + 's'}"
+def correction_lines(counts: dict[str, int], file: str) -> list[str]:
+    """Return the printed summary of a corrected table."""
+    paint = Paint(sys.stdout)
+    changes = ", ".join(f"{amount(n, 'image')} {change}" for change, n in counts.items() if n)
+    text = f"{changes or 'no changes'}, in {printable(file)}; no image file was changed"
+    lines = hanging("corrected", text, indent=12, paint=paint, width=line_width())
+    return ["", *lines, "", paint("Next", "bold"), f"  kindsight train {printable(file)}"]
+
+
+def _headline(report: CheckReport) -> str:
+    dataset = report.context.dataset
+    classes = len(dataset.present_classes())
+    unreadable = len(dataset) - len(report.context.readable_rows)
+    facts = [amount(len(dataset), "image")]
+    if classes:
+        facts.append(amount(classes, "class", "classes"))
+    if unreadable:
+        facts.append(f"{unreadable:,} unreadable")
+    return f"{printable(report.data)}: {', '.join(facts)}"
+
+
+HEADER = ("severity", "code", "check", "findings", "images")
+
+NARROW = 60
+"""Line width below which the number of findings is omitted."""
+
+
+def _rows(report: CheckReport) -> list[tuple[str, ...]]:
+    """Return severity, code, title, findings and affected images of each check with findings."""
+    rows: list[tuple[str, ...]] = []
+    for check, result in report.found():
+        images = len({row for finding in result.findings for row in finding.rows})
+        findings = f"{len(result.findings):,}"
+        severity = result.findings[0].severity
+        rows.append((severity, check.code, check.title, findings, f"{images:,}" if images else "-"))
+    return rows
+
+
+def _table(rows: list[tuple[str, ...]], paint: Paint, width: int) -> list[str]:
+    """Return the lines of the table; titles are wrapped if the line is too short."""
+    columns = (0, 1, 2, 4) if width < NARROW else (0, 1, 2, 3, 4)
+    widths = [max(cells(row[k]) for row in (HEADER, *rows)) for k in range(len(HEADER))]
+    left = 6 + widths[0] + widths[1]
+    numbers = sum(2 + widths[k] for k in columns[3:])
+    widths[2] = min(widths[2], max(12, width - left - numbers))
+
+    def line(row: tuple[str, ...], title: str) -> str:
+        severity, code = pad(row[0], widths[0]), pad(row[1], widths[1])
+        if row is not HEADER:
+            severity, code = paint(severity, COLOURS[row[0]]), paint(code, "dim")
+        counts = "".join(f"  {pad(row[k], widths[k], right=True)}" for k in columns[3:])
+        return f"  {severity}  {code}  {pad(title, widths[2])}{counts}"
+
+    lines = [paint(line(HEADER, HEADER[2]), "dim")]
+    for row in rows:
+        first, *more = textwrap.wrap(row[2], widths[2])
+        lines += [line(row, first), *(" " * left + rest for rest in more)]
+    return lines
+
+
+def _other_checks(report: CheckReport, paint: Paint, width: int) -> list[str]:
+    """Return a line per state of the checks without findings."""
+    lines = []
+    for state, suffix in (
+        ("passed", "passed"),
+        ("not applicable", "not applicable to these data"),
+        ("skipped", "skipped; run with --full"),
+        ("ignored", "ignored: {codes}"),
+    ):
+        if codes := report.states().get(state):
+            text = f"  {amount(len(codes), 'check')} {suffix.format(codes=', '.join(codes))}"
+            lines += textwrap.wrap(text, width, subsequent_indent="    ")
+    return [*(paint(line, "dim") for line in lines), ""] if lines else []
+
+
+def _total(report: CheckReport, paint: Paint) -> str:
+    counts = report.counts()
+    if not sum(counts.values()):
+        return paint("  No findings.", "green", "bold")
+    return "  " + ", ".join(
+        paint(amount(counts[severity], severity), COLOURS[severity], "bold")
+        for severity in COLOURS
+        if counts[severity]
+    )

@@ -1,4 +1,4 @@
-"""Checking from data to files: what is opened, kept, written and never touched."""
+"""Checking data from the folder to the written findings."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def png(seed: int, kind: str = "ring") -> bytes:
 
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
-    """Two classes; one image cut off, one twice, one dark, and a note beside them."""
+    """Two classes with a truncated image, a duplicate, a dark image and a text file."""
     folder = tmp_path / "photos"
     files = {
         "bar/a.png": png(1, "bar"),
@@ -70,7 +70,7 @@ def codes(report) -> set[str]:
     return {finding.code for finding in report.findings}
 
 
-def test_what_is_found_and_that_nothing_is_changed(photos, cache, tmp_path):
+def test_findings_and_unchanged_data(photos, cache, tmp_path):
     before = fingerprint(photos)
     report = check_data(photos, cache=cache)
     assert {"KS102", "KS114", "KS203", "KS301"} <= codes(report)
@@ -79,7 +79,7 @@ def test_what_is_found_and_that_nothing_is_changed(photos, cache, tmp_path):
     assert fingerprint(photos) == before
 
 
-def test_the_tables_hold_every_finding(photos, cache, tmp_path):
+def test_the_tables_contain_all_findings(photos, cache, tmp_path):
     report = check_data(photos, cache=cache)
     folder = write_report(report, tmp_path / "out", cache=cache)
     assert {path.name for path in folder.iterdir()} == {
@@ -126,7 +126,7 @@ def test_a_changed_image_is_read_again(photos, cache):
     assert "ring/dark.png" not in str(check_data(photos, cache=cache).findings)
 
 
-def test_the_same_data_give_the_same_findings_whatever_the_number_of_threads(photos, tmp_path):
+def test_findings_do_not_depend_on_the_number_of_threads(photos, tmp_path):
     found = []
     for workers in (1, 3):
         settings = CheckSettings(workers=workers)
@@ -135,7 +135,7 @@ def test_the_same_data_give_the_same_findings_whatever_the_number_of_threads(pho
     assert found[0] == found[1]
 
 
-def test_a_silenced_check_is_said_to_be(photos, cache, tmp_path):
+def test_ignored_checks_are_reported(photos, cache, tmp_path):
     report = check_data(photos, CheckSettings(ignore=("KS203", "KS102")), cache=cache)
     assert not {"KS102", "KS203"} & codes(report) and not report.failed
     assert report.states()["ignored"] == ["KS102", "KS203"]
@@ -153,40 +153,40 @@ def test_settings_from_a_file(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
-        ('ignore = ["KS999"]', "Received: 'KS999'"),
+        ('ignore = ["KS999"]', "got 'KS999'"),
         ('ignroe = ["KS203"]', "Did you mean 'ignore'"),
         ('ignore = "KS203"', "ignore must be a list"),
         ("full = 1", "full must be true or false"),
-        ("ignore = [", "must be valid TOML"),
+        ("ignore = [", "valid TOML"),
     ],
 )
-def test_settings_that_cannot_be(tmp_path, text, said):
+def test_invalid_settings(tmp_path, text, message):
     file = tmp_path / "checks.toml"
     file.write_text(text)
-    with pytest.raises(SettingsError, match=said):
+    with pytest.raises(SettingsError, match=message):
         CheckSettings.from_toml(file)
 
 
-def test_folders_are_numbered_and_never_written_over(photos, cache, tmp_path):
+def test_folders_are_numbered_and_not_overwritten(photos, cache, tmp_path):
     report = check_data(photos, cache=cache)
     parent = tmp_path / "checks"
     assert write_report(report, parent=parent, cache=cache).name == "photos-1"
     (parent / "photos-7").mkdir()
     assert write_report(report, parent=parent, cache=cache).name == "photos-8"
-    with pytest.raises(UsageError, match="never written over anything"):
+    with pytest.raises(UsageError, match="nothing is overwritten"):
         write_report(report, parent / "photos-1", cache=cache)
-    with pytest.raises(UsageError, match="never written over anything"):
+    with pytest.raises(UsageError, match="nothing is overwritten"):
         write_report(report, photos / "bar" / "a.png", cache=cache)
 
 
 def test_images_outside_of_class_folders_are_checked_too(photos):
     (photos / "loose.png").write_bytes(b"")
-    dataset, folder_contents = open_for_checking(photos)
+    dataset, contents = open_for_checking(photos)
     assert dataset.path[-1] == "loose.png" and dataset.label[-1] is None
-    assert "checked without labels: 1 image" in dataset.notes[-1]
-    assert [other.path for other in folder_contents.others] == ["loose.png", "ring/notes.txt"]
+    assert dataset.notes[-1].startswith("Checked without labels") and len(dataset.notes) == 1
+    assert [other.path for other in contents.other_files] == ["loose.png", "ring/notes.txt"]
 
 
 def test_a_folder_without_classes_is_checked_without_labels(photos):
@@ -195,7 +195,7 @@ def test_a_folder_without_classes_is_checked_without_labels(photos):
     assert "checked without labels" in dataset.notes[-1]
 
 
-def test_a_class_that_the_training_part_lacks_is_no_reason_not_to_look(tmp_path):
+def test_a_class_missing_from_the_train_split_is_checked(tmp_path):
     for name in ("train/a/1.png", "train/b/2.png", "test/a/3.png", "test/c/4.png"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(png(1))
@@ -212,7 +212,7 @@ def test_a_table_is_checked_with_its_labels(photos, cache, tmp_path):
     assert report.context.folder_contents is None
 
 
-def test_data_without_a_image_are_refused(tmp_path):
+def test_data_without_images_are_refused(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(DatasetError, match="must hold images"):
         open_for_checking(tmp_path / "empty")
@@ -241,7 +241,7 @@ def test_two_checks_at_once_share_a_cache(photos, tmp_path):
     assert names == {"photos-1", "photos-2"}
 
 
-def test_full_checks_take_features_of_the_readable_images(photos, backbone):
+def test_full_checks_compute_features_of_readable_images(photos, backbone):
     # The backbone that other tests use has been built for 64 pixels.
     whole = Image.fromarray(shape("chequer", 7, 200))
     whole.save(photos / "bar" / "whole.png")
@@ -253,7 +253,7 @@ def test_full_checks_take_features_of_the_readable_images(photos, backbone):
     assert "skipped" not in report.states()
 
 
-def test_what_is_read_for_features_is_measured_at_once(photos, cache, monkeypatch):
+def test_images_read_for_features_are_measured(photos, cache, monkeypatch):
     from kindsight.checks import measure_dataset
     from kindsight.checks.measurement_cache import MeasuringObserver
     from kindsight.dataset import ImageDataset
@@ -278,5 +278,5 @@ def test_what_is_read_for_features_is_measured_at_once(photos, cache, monkeypatc
 
     monkeypatch.setattr(keeping, "measure_image", refuse)
     _, beside = measure_dataset(dataset, cache)
-    assert beside.numbers.tobytes() == alone.numbers.tobytes()
-    assert all((beside.words[name] == alone.words[name]).all() for name in alone.words)
+    assert beside.numeric.tobytes() == alone.numeric.tobytes()
+    assert all((beside.text[name] == alone.text[name]).all() for name in alone.text)

@@ -1,4 +1,4 @@
-"""The answers that labels are held to: of labelled images, copies always in one fold."""
+"""Out-of-fold predictions of full checks: labelled images only, duplicates in one fold."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "checks"))
-from made_up import context
+from fake_context import context
 
 from kindsight.checks import RowFeatures
 from kindsight.models.backbones.layout import FeatureBlock, FeatureLayout
@@ -21,35 +21,39 @@ def features_of(n: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).normal(size=(n, 64)).astype(np.float32)
 
 
-def answers(made, vectors):
-    found = RowFeatures(np.arange(len(vectors)), vectors)
-    return out_of_fold_predictions(made, found, LAYOUT)
+def predictions(given, vectors):
+    features = RowFeatures(np.arange(len(vectors)), vectors)
+    return out_of_fold_predictions(given, features, LAYOUT)
 
 
-def test_only_labelled_images_are_answered():
+def test_only_labelled_images_are_predicted():
     labels = ["a", "b"] * 20 + [None] * 5
-    found = answers(context(labels), features_of(45))
+    found = predictions(context(labels), features_of(45))
     assert found.rows.tolist() == list(range(40))
     assert found.probabilities.shape == (40, 2)
 
 
-def test_copies_and_groups_are_not_answered_by_heads_that_know_them():
-    """Each image five times, labels drawn: only who knows them by heart is right."""
+def test_duplicates_and_groups_are_in_one_fold():
+    """Each image five times with random labels: only a head trained on a copy is correct."""
     random = np.random.default_rng(2)
     vectors = np.repeat(features_of(60, 3), 5, axis=0)
     labels = np.repeat(random.choice(["a", "b"], 60), 5)
     names = [str(i // 5) for i in range(300)]
 
-    def right(**columns):
-        found = answers(context(labels.tolist(), **columns), vectors)
+    def accuracy(**columns):
+        found = predictions(context(labels.tolist(), **columns), vectors)
         return (np.array(["a", "b"])[found.probabilities.argmax(axis=1)] == labels).mean()
 
-    assert right() > 0.75
-    assert right(digest=names) < 0.65
-    assert right(group=names) < 0.65
+    assert accuracy() > 0.75
+    assert accuracy(digest=names) < 0.65
+    assert accuracy(group=names) < 0.65
 
 
-def test_too_few_images_are_not_answered():
-    assert len(answers(context(["a", "b", "a"]), features_of(3)).rows) == 0
-    assert len(answers(context(["a"] * 30), features_of(30)).rows) == 0
-    assert len(answers(context([None] * 3), features_of(3)).rows) == 0
+def test_too_few_images_are_not_predicted():
+    assert len(predictions(context(["a", "b", "a"]), features_of(3)).rows) == 0
+    assert len(predictions(context(["a"] * 30), features_of(30)).rows) == 0
+    assert len(predictions(context([None] * 3), features_of(3)).rows) == 0
+
+
+def test_fewer_groups_than_folds_are_not_predicted():
+    assert len(predictions(context(["a", "a", "b", "b"]), features_of(4)).rows) == 0
