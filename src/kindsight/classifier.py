@@ -408,11 +408,9 @@ def _document(cls: type[ImageClassifier]) -> None:
         text = option.help.removesuffix(" *")
         if option.shown_default and name != "validation":
             text += f" Default: {option.shown_default}."
-        lines += [
-            f"    {name}",
-            *textwrap.wrap(text, 88, initial_indent=" " * 8, subsequent_indent=" " * 8),
-        ]
-    start, found, end = (cls.__doc__ or "").partition("\n    Attributes\n")
+        lines.append(f"{name} : {option.type_text}")
+        lines += textwrap.wrap(text, 92, initial_indent="    ", subsequent_indent="    ")
+    start, found, end = inspect.cleandoc(cls.__doc__ or "").partition("\nAttributes\n")
     if found:  # not with python -OO
         cls.__doc__ = start + "\n".join(lines) + "\n" + found + end
 

@@ -12,11 +12,10 @@ from kindsight.augment.policy import RECIPES
 from kindsight.errors import SettingsError
 from kindsight.images import InputSpec
 from kindsight.models.networks.small_cnn import LayerRow
-from kindsight.models.steps.compute_dtype import COMPUTE_DTYPES
 from kindsight.models.worker.process import KerasProcess
-from kindsight.training.common import choice_fault, number_fault
 from kindsight.training.engine.phases import SHARED, make_phases, make_policy, plain_phases
 from kindsight.training.engine.plan import Phase, Plan
+from kindsight.training.option_rules import option_faults
 
 __all__ = ["EpochTrainer", "whole_numbers"]
 
@@ -100,13 +99,8 @@ class EpochTrainer:
     def faults(self) -> list[str]:
         """Return a sentence for each invalid setting."""
         phases, phase_faults = self._phases()
-        decay = number_fault("layer_decay", self.layer_decay, 0, 1 + 1e-12, open_low=True)
-        found = [
-            choice_fault("compute_dtype", self.compute_dtype, COMPUTE_DTYPES),
-            decay.replace("below 1", "1"),
-            number_fault("ema_decay", self.ema_decay, 0, 1),
-        ]
-        found = [*self._own_faults(), *filter(None, found), *phase_faults]
+        own = option_faults(vars(self), ("layer_decay", "ema_decay", "compute_dtype"))
+        found = [*self._own_faults(), *own.values(), *phase_faults]
         return found + Plan(tuple(phases), self.final_weights).faults() if phases else found
 
     def _own_faults(self) -> list[str]:

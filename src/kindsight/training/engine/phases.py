@@ -11,8 +11,8 @@ from typing import Any
 from kindsight.augment import Augment, parse_augment
 from kindsight.augment.policy import RECIPES
 from kindsight.errors import SettingsError
-from kindsight.training.common import choice_fault
 from kindsight.training.engine.plan import Phase
+from kindsight.training.option_rules import option_faults
 
 __all__ = ["MIXES", "SHARED", "make_phases", "make_policy", "plain_phases", "read_phase"]
 
@@ -156,7 +156,7 @@ def _make_phase(
                 else f" Settings of a phase: {', '.join(_KNOWN)}."
             )
             faults.append(f"there is no setting {name!r}.{hint}")
-    values = {**shared, **{k: v for k, v in given.items() if k in _KNOWN}}
+    values = {**shared, **{k: v for k, v in given.items() if k in _KNOWN and v is not None}}
     # A phase with its own augmentation policy takes the mixing from that.
     mix = values.pop("mix")
     if "augment" in given and "mix" not in given:
@@ -166,8 +166,7 @@ def _make_phase(
         policy = make_policy(values["augment"], mix)
     except SettingsError as error:
         faults.append(f"augment: {error}")
-    if fault := choice_fault("mix", mix, MIXES):
-        faults.append(fault)
+    faults += option_faults({"mix": mix}).values()
     frozen = values.pop("freeze", freeze)
     name = values.pop("name", None)
     if name is None:

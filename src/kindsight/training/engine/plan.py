@@ -10,7 +10,7 @@ from typing import Any
 from kindsight.augment import Augment
 from kindsight.errors import SettingsError
 from kindsight.models.steps.optimizers import OPTIMIZERS, Optimizer
-from kindsight.training.common import choice_fault, number_fault, whole_fault
+from kindsight.training.option_rules import option_faults
 
 __all__ = [
     "FINAL_WEIGHTS",
@@ -127,26 +127,13 @@ class Phase:
 
     def faults(self) -> list[str]:
         """Return a sentence for each invalid setting."""
-        found = [
-            whole_fault("epochs", self.epochs, 1, MAX_EPOCHS),
-            whole_fault("batch_size", self.batch_size, 1, 65_536),
-            choice_fault("optimizer", self.optimizer, OPTIMIZERS),
-            choice_fault("schedule", self.schedule, SCHEDULES),
-            number_fault("label_smoothing", self.label_smoothing, 0, 1),
-            number_fault("warmup", self.warmup, 0, MAX_EPOCHS),
-            whole_fault("cached_copies", self.cached_copies, 0, MAX_CACHED_COPIES),
-        ]
-        if self.learning_rate is not None:
-            found.append(number_fault("learning_rate", self.learning_rate, 0, 1e4, open_low=True))
-        if self.patience is not None:
-            found.append(whole_fault("patience", self.patience, 1, MAX_EPOCHS))
+        found = list(option_faults(vars(self)).values())
         found += self._optimizer_faults()
-        if not any(found) and self.warmup > self.epochs:
+        if not found and self.warmup > self.epochs:
             found.append(
-                f"warmup must be at most the number of epochs, {self.epochs}. "
-                f"Received: {self.warmup!r}."
+                f"warmup must be at most the number of epochs, {self.epochs}; got {self.warmup!r}."
             )
-        return [fault for fault in found if fault]
+        return found
 
     def _optimizer_faults(self) -> list[str]:
         found = []
@@ -154,14 +141,12 @@ class Phase:
             ("momentum", self.momentum, ("sgd", "rmsprop")),
             ("weight_decay", self.weight_decay, ("adamw",)),
         ):
-            if value is None:
+            if value is None or self.optimizer not in OPTIMIZERS or self.optimizer in optimizers:
                 continue
-            found.append(number_fault(name, value, 0, 1))
-            if self.optimizer in OPTIMIZERS and self.optimizer not in optimizers:
-                found.append(
-                    f"{name} is a setting of the optimizer {' and '.join(optimizers)}. Received: "
-                    f"{value!r}, with the optimizer {self.optimizer}."
-                )
+            found.append(
+                f"{name} is a setting of the optimizer {' and '.join(optimizers)}; got {value!r} "
+                f"with {self.optimizer}. Leave it out, or choose another optimizer."
+            )
         return found
 
     def update_rule(self) -> Optimizer:
@@ -241,12 +226,8 @@ class Plan:
         ]
         names = [phase.name for phase in self.phases]
         if len(set(names)) < len(names):
-            found.append(f"Phases must have different names. Received: {', '.join(names)}.")
-        return [
-            fault
-            for fault in (*found, choice_fault("final_weights", self.final_weights, FINAL_WEIGHTS))
-            if fault
-        ]
+            found.append(f"Phases must have different names; got {', '.join(names)}.")
+        return [*found, *option_faults({"final_weights": self.final_weights}).values()]
 
     @property
     def epochs(self) -> int:

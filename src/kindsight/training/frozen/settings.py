@@ -21,7 +21,7 @@ from kindsight.models.backbones.build import ensure_backbone
 from kindsight.models.backbones.ensemble import build_ensemble
 from kindsight.models.backbones.files import BackboneFiles
 from kindsight.models.backbones.table import get_backbones, split_model_name
-from kindsight.models.backbones.tta import CROPS, FLIPS, tta_variants
+from kindsight.models.backbones.tta import tta_variants
 from kindsight.models.backbones.weights import (
     WEIGHTS,
     check_weights,
@@ -29,11 +29,11 @@ from kindsight.models.backbones.weights import (
     download_notice,
 )
 from kindsight.models.worker.process import KerasProcess
-from kindsight.training.common import Progress, choice_fault, common_faults, whole_fault
+from kindsight.training.common import Progress, common_faults
 from kindsight.training.frozen.features import Features
 from kindsight.training.frozen.fit import compute_all_features, fit_frozen
 from kindsight.training.frozen.fitted import FittedFrozenHead
-from kindsight.training.frozen.select_head import HEADS
+from kindsight.training.option_rules import option_faults
 from kindsight.training.parity import is_verified
 
 __all__ = ["FINE_TUNES", "FrozenTrainer", "parse_budget"]
@@ -124,10 +124,8 @@ class FrozenTrainer:
 
     def faults(self) -> list[str]:
         """Return a sentence for each invalid setting."""
-        found = [choice_fault("head", self.head, HEADS)]
-        found += [whole_fault("tta_flips", self.tta_flips, 1, len(FLIPS))]
-        found += [whole_fault("tta_crops", self.tta_crops, 1, len(CROPS))]
-        found = [*filter(None, found), *common_faults(self)]
+        own = option_faults(vars(self), ("head", "tta_flips", "tta_crops", "fine_tune"))
+        found = [*own.values(), *common_faults(self)]
         try:
             backbones = self._backbones()
             for backbone in backbones:
@@ -141,8 +139,6 @@ class FrozenTrainer:
                 )
         except (SettingsError, WeightsError) as error:
             found.append(str(error))
-        if self.fine_tune is not None:
-            found += filter(None, [choice_fault("fine_tune", self.fine_tune, FINE_TUNES)])
         try:
             budget = self.budget_seconds
         except SettingsError as error:

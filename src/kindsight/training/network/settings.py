@@ -8,7 +8,7 @@ from typing import Any
 
 from kindsight.models.networks.small_cnn import LayerRow, SmallCNN
 from kindsight.models.steps.compute_dtype import choose_compute_dtype
-from kindsight.training.common import choice_fault, common_faults
+from kindsight.training.common import common_faults
 from kindsight.training.epoch_settings import EpochTrainer, whole_numbers
 
 __all__ = ["NETWORKS", "NetworkTrainer"]
@@ -44,7 +44,11 @@ class NetworkTrainer(EpochTrainer):
 
     def _own_faults(self) -> list[str]:
         found = common_faults(self, SIZE_RANGE)
-        model = choice_fault("model", self.model, NETWORKS)
+        model = (
+            ""
+            if self.model in NETWORKS
+            else f"model must be {' or '.join(NETWORKS)}; got {self.model!r}."
+        )
         network = [] if any(fault.startswith("size") for fault in found) else self._network_faults()
         return [*filter(None, [model, *self._unsupported_faults()]), *found, *network]
 

@@ -10,8 +10,8 @@ from typing import Any
 from kindsight.errors import SettingsError
 from kindsight.models.networks.freezing import parse_freeze
 from kindsight.training.activation_cache import ActivationFile, RequestedCopies, bytes_per_copy
-from kindsight.training.common import whole_fault
-from kindsight.training.engine.plan import MAX_CACHED_COPIES, MAX_EPOCHS, Phase
+from kindsight.training.engine.plan import Phase
+from kindsight.training.option_rules import option_faults
 
 __all__ = ["CacheRequest", "admit", "copies_to_cache", "limit_copies", "make_room"]
 
@@ -162,9 +162,7 @@ def limit_copies(
     phases : list of Phase
     faults : list of str
     """
-    if faults or any(
-        whole_fault("cached_copies", phase.cached_copies, 0, MAX_CACHED_COPIES) for phase in phases
-    ):
+    if faults or any(option_faults({"cached_copies": phase.cached_copies}) for phase in phases):
         return list(phases), list(faults)  # Plan.faults reports invalid numbers
     limited: list[Phase] = []
     found: list[str] = []
@@ -205,7 +203,7 @@ def _most_copies(phase: Phase) -> tuple[int, str]:
         return phase.cached_copies, ""
     if nothing_frozen:
         return 0, "needs frozen layers, such as freeze all"
-    if whole_fault("epochs", phase.epochs, 1, MAX_EPOCHS):  # reported elsewhere
+    if option_faults({"epochs": phase.epochs}):  # reported elsewhere
         return phase.cached_copies, ""
     return phase.epochs - 1, (
         f"must be at most {phase.epochs - 1} with {phase.epochs} epochs: one epoch uses the "
