@@ -73,7 +73,7 @@ def trained(photos: Path, backbone, tmp_path_factory: pytest.TempPathFactory):  
     from kindsight.runs.train import TrainSettings, train
 
     runs = tmp_path_factory.mktemp("runs")
-    return train(TrainSettings(str(photos), runs=str(runs), size=SIZE, seed=3))
+    return train(TrainSettings(str(photos), runs=str(runs), size=SIZE, seed=3, verify="full"))
 
 
 @pytest.fixture

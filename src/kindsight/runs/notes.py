@@ -1,4 +1,4 @@
-"""What a run says of its data: leakage in numbers, and what all checks found."""
+"""The notes of a run on its data: duplicates across splits in figures, and the checks."""
 
 from __future__ import annotations
 
@@ -13,11 +13,9 @@ from kindsight.evaluation import Evaluation, evaluate
 from kindsight.report.format import interval, percent
 from kindsight.runs.result import Clock, Scored
 from kindsight.runs.settings import TrainSettings
-from kindsight.runs.split import SplitImages
 from kindsight.training.common import Progress
-from kindsight.training.protocols import FittedModel
 
-__all__ = ["leakage_notes", "leakage_summary", "run_notes", "without_leaking"]
+__all__ = ["leakage_summary", "run_notes"]
 
 
 def run_notes(
@@ -25,33 +23,30 @@ def run_notes(
     settings: TrainSettings,
     folder: Path,
     scored: Mapping[str, Scored],
-    divided: SplitImages,
-    fitted: FittedModel,
+    leakage: Leakage,
     progress: Progress,
     clock: Clock,
 ) -> tuple[str, ...]:
-    """Say what was found in the data, beside what the divided dataset says itself.
+    """Return the notes on the data of a run; run all checks if the settings say so.
 
     Parameters
     ----------
     dataset : ImageDataset
-        As it was opened: all images, also those that cannot be read.
+        As it was opened, with the unreadable images.
     settings : TrainSettings
-        With ``check="full"`` all checks are run, and written into the run folder.
+        With ``check="full"`` the findings of all checks are written to the run folder.
     folder : pathlib.Path
         The run folder.
     scored : mapping of str to Scored
-        The validation and the test part.
-    divided : SplitImages
-        How the images were divided, and what leaked.
-    fitted : FittedModel
-        The classifier.
+        The validation and test splits.
+    leakage : Leakage
+        Duplicates across splits.
     progress : callable
         Called with (stage, done, total).
     clock : Clock
-        Where the time of all checks is counted.
+        Measures the time of the checks.
     """
-    notes = (*dataset.notes, *leakage_notes(scored, divided.leakage, fitted.classes))
+    notes = (*dataset.notes, *_leakage_notes(scored, leakage, dataset.classes))
     if settings.check != "full":
         return notes
     # The checks need a tenth of a second to import.
@@ -62,50 +57,44 @@ def run_notes(
     return (*notes, found)
 
 
-def leakage_notes(
-    scored: Mapping[str, Scored], leakage: Leakage, classes: Sequence[str]
-) -> Iterator[str]:
-    """Say how good a classifier is without the images that it has learned."""
-    for name, rest in without_leaking(scored, leakage, classes).items():
-        if rest is None:
-            yield f"All images of the {name} part are in the training part too."
-            continue
-        known = len(scored[name].rows) - rest.images
-        yield (
-            f"Without the {known:,} images that the training part has too, "
-            f"{percent(rest.accuracy)} of {rest.images:,} {name} images are right "
-            f"(95% interval {interval(rest.accuracy_interval)})."
-        )
-
-
 def leakage_summary(
     leakage: Leakage, scored: Mapping[str, Scored], classes: Sequence[str]
 ) -> dict[str, object]:
     """Return what ``kindsight train --json`` prints of leakage."""
-    rests = without_leaking(scored, leakage, classes)
-    without = {name: None if rest is None else rest.to_dict() for name, rest in rests.items()}
+    clean = _without_leakage(scored, leakage, classes)
+    without = {name: None if each is None else each.to_dict() for name, each in clean.items()}
     return {**leakage.to_dict(), **({"without": without} if without else {})}
 
 
-def without_leaking(
+def _leakage_notes(
+    scored: Mapping[str, Scored], leakage: Leakage, classes: Sequence[str]
+) -> Iterator[str]:
+    for name, clean in _without_leakage(scored, leakage, classes).items():
+        if clean is None:
+            yield f"Every image of the {name} split has a duplicate in the train split."
+            continue
+        known = len(scored[name].rows) - clean.images
+        yield (
+            f"Without {known:,} images that have a duplicate in the train split, {name} accuracy "
+            f"is {percent(clean.accuracy)} on {clean.images:,} images "
+            f"(95% CI {interval(clean.accuracy_interval)})."
+        )
+
+
+def _without_leakage(
     scored: Mapping[str, Scored], leakage: Leakage, classes: Sequence[str]
 ) -> dict[str, Evaluation | None]:
-    """Score the parts that have images of the training part again, without these.
-
-    Returns
-    -------
-    dict of str to (Evaluation or None)
-        By part; None where no image is left.
-    """
-    leaking_rows = set(leakage.leaking_rows)
+    """Evaluate each split that has leakage without it; None where no image is left."""
+    leaking = set(leakage.leaking_rows)
     found: dict[str, Evaluation | None] = {}
     for name, part in scored.items():
-        fresh = np.array([int(row) not in leaking_rows for row in part.rows], np.bool_)
-        if not fresh.all():
-            said = part.predictions
-            found[name] = (
-                evaluate(said.probabilities[fresh], said.targets[fresh], classes)
-                if fresh.any()
-                else None
-            )
+        clean = np.array([int(row) not in leaking for row in part.rows], np.bool_)
+        if clean.all():
+            continue
+        predictions = part.predictions
+        found[name] = (
+            evaluate(predictions.probabilities[clean], predictions.targets[clean], classes)
+            if clean.any()
+            else None
+        )
     return found

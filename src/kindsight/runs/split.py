@@ -1,4 +1,4 @@
-"""Dividing the images of a run: into parts, without leakage, and written down."""
+"""The split of a run: images without duplicates across splits, written to the run folder."""
 
 from __future__ import annotations
 
@@ -30,24 +30,24 @@ __all__ = ["SPLIT_FILE", "SplitImages", "open_data", "rows_of", "split_images", 
 SPLIT_FILE = "split.csv"
 
 CHEAP = ("KS402", "KS601", "KS602")
-"""Checks that need nothing but what a training has in hand. What KS401, KS501 and KS503 would say
-is said where the images are opened and divided."""
+"""Checks that need no further computation. KS401, KS501 and KS503 are reported where the dataset is
+opened and split."""
 
 NOTES_EACH = 3
 
 
 @dataclass(frozen=True)
 class SplitImages:
-    """Images with their parts.
+    """Prepared images with their splits.
 
     Parameters
     ----------
     images : Prepared
-        Whose dataset states the parts; what was left out is in none.
+        The readable images; dropped duplicates are in no split.
     leakage : Leakage
-        What was found in several parts, and what was done.
+        Duplicates across splits, and what was done about them.
     trained_on : TrainedImages
-        The training part, to be known again.
+        Digests and hashes by which training images are recognised later.
     """
 
     images: Prepared
@@ -55,7 +55,7 @@ class SplitImages:
     trained_on: TrainedImages
 
     def written(self, folder: Path) -> SplitImages:
-        """Write split.csv, trained_on.npz and, where there is something to say, leaks.csv."""
+        """Write split.csv, trained_on.npz and, if there was leakage, leakage.csv."""
         write_split(self.images.dataset, folder / SPLIT_FILE)
         self.trained_on.write(folder / TRAINED_ON_FILE)
         if self.leakage.duplicates:
@@ -63,7 +63,7 @@ class SplitImages:
         return self
 
     def facts(self, scored: Mapping[str, Scored]) -> dict[str, Any]:
-        """Return what ``bundle.json`` says of the data, and of the scores on their parts."""
+        """Return the entries of ``bundle.json`` on the data and the metrics."""
         dataset = self.images.dataset
         metrics = {name: part.evaluation.to_dict() for name, part in scored.items()}
         return {
@@ -78,12 +78,12 @@ class SplitImages:
 
 
 def open_data(settings: TrainSettings) -> ImageDataset:
-    """Return the dataset of the data that settings name.
+    """Open the dataset that the settings name.
 
     Raises
     ------
     DatasetError
-        If no classifier can be made of them.
+        If it cannot be used for a classifier.
     """
     return open_splits(
         settings.data,
@@ -94,7 +94,7 @@ def open_data(settings: TrainSettings) -> ImageDataset:
 
 
 def rows_of(dataset: ImageDataset, split: str) -> NDArray[np.int64]:
-    """Return the rows of one part."""
+    """Return the rows of one split."""
     return np.array([row for row, name in enumerate(dataset.split) if name == split], np.int64)
 
 
@@ -104,32 +104,32 @@ def split_images(
     dataset: ImageDataset,
     progress: Progress | None = None,
 ) -> SplitImages:
-    """Divide what could be read, after making sure that no class was lost.
+    """Split the readable images, without duplicates across splits.
 
     Parameters
     ----------
     images : Prepared
-        The readable ones.
+        The readable images.
     settings : TrainSettings
-        How.
+        The wanted split.
     dataset : ImageDataset
-        All images, also those that cannot be read.
+        All images, with the unreadable ones.
     progress : callable, optional
-        Told of reading dates, where they are asked for.
+        Called with (stage, done, total) while dates are read, for a split by date.
 
     Raises
     ------
     DatasetError
-        If a class has no image left, or the images cannot be divided so.
+        If a class has no readable image, or the split is impossible.
     """
     left = images.dataset.counts()
     if lost := [name for name in dataset.classes if not left.get(name)]:
         raise DatasetError(
-            "Every class must have images that can be read. Received: none left of "
-            f"{', '.join(lost)}; problems.csv in the run folder says why."
+            f"No image of {shown_list(lost, 5)} is readable. problems.csv in the run folder gives "
+            "the reason for each. Mend the files, or remove the class."
         )
     readable = images.dataset
-    alike = find_near_duplicates(readable, images.small_grey)
+    near = find_near_duplicates(readable, images.small_grey)
 
     def taken() -> NDArray[np.float64]:
         def step(done: int, total: int) -> None:
@@ -140,17 +140,17 @@ def split_images(
         _, measured = measure_dataset(readable, cache, workers=settings.workers, progress=step)
         return np.asarray(measured.taken, np.float64)
 
-    groups = [group.tolist() for group in alike.groups]
-    mended, leakage = settings.split_settings().split_without_leakage(readable, groups, taken)
-    mended = mended.with_notes(*_cheap_notes(alike.context))
-    train = rows_of(mended, "train")
-    known = TrainedImages(frozenset(str(mended.digest[row]) for row in train), alike.hashes[train])
+    groups = [group.tolist() for group in near.groups]
+    clean, leakage = settings.split_settings().split_without_leakage(readable, groups, taken)
+    clean = clean.with_notes(*_cheap_notes(near.context))
+    train = rows_of(clean, "train")
+    known = TrainedImages(frozenset(str(clean.digest[row]) for row in train), near.hashes[train])
 
-    return SplitImages(images.with_dataset(mended), leakage, known)
+    return SplitImages(images.with_dataset(clean), leakage, known)
 
 
 def _cheap_notes(context: CheckContext) -> Iterator[str]:
-    """Say what the cheap checks found."""
+    """Return the findings of the cheap checks as notes."""
     for result in run_checks(context, checks=[c for c in all_checks() if c.code in CHEAP]):
         for finding in result.findings[:NOTES_EACH]:
             named = f" ({shown_list(finding.paths, 2)})" if finding.rows else ""
@@ -161,7 +161,7 @@ def _cheap_notes(context: CheckContext) -> Iterator[str]:
 
 
 def write_problems(folder: Path, images: Prepared) -> None:
-    """Write which images cannot be read, and why."""
+    """Write ``problems.csv``: the skipped images, with the reason."""
     rows = (
         (error.path, label or "", error.code, error.reason)
         for error, label in zip(images.problems, images.problem_labels, strict=True)

@@ -118,7 +118,7 @@ def train(
         keras.close_in_background()
         clock.mark("check")
 
-        notes = run_notes(dataset, settings, folder, scored, split, model, show, clock)
+        notes = run_notes(dataset, settings, folder, scored, split.leakage, show, clock)
         result = _result(folder, settings, prepared, model, scored, rows, notes)
         show("report", 0, 0)
         if model.history is not None:
