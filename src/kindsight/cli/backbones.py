@@ -28,7 +28,9 @@ __all__ = ["backbones"]
 def backbones(
     name: Annotated[
         str | None,
-        typer.Argument(help="Backbone to show in full: a name, or a .keras file of your own."),
+        typer.Argument(
+            help="Backbone to show in full: a name or a .keras file. [default: all, as a table]"
+        ),
     ] = None,
     json: Json = False,
     debug: Debug = False,

@@ -93,7 +93,7 @@ def cut_points(model: Any) -> list[CutPoint]:
 
 def as_functional(model: Any) -> Any:
     """Return a model as a functional one; SettingsError as :func:`cut_points`."""
-    inner = getattr(model, "_functional", None) or model
+    inner = getattr(model, "_functional", None) or model  # private: of a Sequential
     ends = (getattr(inner, "inputs", None) or (), getattr(inner, "outputs", None) or ())
     if not hasattr(inner, "operations") or any(len(end) != 1 for end in ends):
         raise SettingsError(

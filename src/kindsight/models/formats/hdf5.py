@@ -114,6 +114,7 @@ def _texts(attributes: Any, name: str) -> list[str]:
 
 def _by_class(file: Any, layers: list[Any]) -> Tensors:
     """Read the newer format: groups named by class and number, as Keras counts them."""
+    # Private, but it is the function that named the groups when Keras wrote them.
     from keras.src.utils.naming import to_snake_case
 
     groups = file["layers"]
