@@ -93,7 +93,7 @@ def test_the_table_can_be_opened_and_no_image_is_changed(make_context, tmp_path)
     ].startswith("KS")
     dataset = open_dataset(target)
     assert len(dataset) == 5 and dataset.counts() == {"cat": 1, "dog": 4}
-    assert dataset.ignored == {"row that is excluded": 1}
+    assert dataset.ignored == {"excluded row": 1}
     same = {path: group for path, group in zip(dataset.path, dataset.group, strict=True) if group}
     assert len(same) == 3 and len(set(same.values())) == 1
     assert before == {path: path.read_bytes() for path in (tmp_path / "photos").rglob("*.jpg")}

@@ -177,7 +177,7 @@ def test_a_folder_stands_for_the_images_in_and_below_it(run, tiny, colours):
         str(Path("new", name))
         for name in ("blue.png", "broken.png", "green.png", "red.png", "more/red.png")
     ]
-    assert "1 x hidden file, 1 x not an image by its name" in result.stderr
+    assert "1 x hidden file, 1 x no image extension" in result.stderr
 
 
 def test_a_pattern_that_the_shell_left_alone_is_expanded(run, tiny, colours):
@@ -207,7 +207,7 @@ def test_a_folder_without_images_is_a_misuse(run, tiny, colours):
     (colours / "empty" / "notes.txt").write_text("nothing")
     result = run("predict", tiny, "empty")
     assert (result.exit_code, result.stdout) == (2, "")
-    assert "No images found; ignored: 1 x not an image by its name." in result.stderr
+    assert "No images found; ignored: 1 x no image extension." in result.stderr
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,7 @@ def test_links_that_leave_the_root_are_refused(make_tree, link):
     link(root / "cat" / "c.jpg", root / "more" / "1.jpg")
     dataset = from_folder(root)
     assert dataset.path == ("cat/1.jpg", "dog/1.jpg")
-    assert dataset.ignored == {"link that leaves the folder": 4}
+    assert dataset.ignored == {"link to outside the folder": 4}
 
 
 def test_linked_folders_are_not_entered(make_tree, link):
@@ -75,7 +75,7 @@ def test_pipes_are_no_images(make_tree):
     os.mkfifo(root / "cat" / "pipe.jpg")
     dataset = from_folder(root)
     assert len(dataset) == 2
-    assert dataset.ignored == {"not an ordinary file": 1}
+    assert dataset.ignored == {"not a regular file": 1}
 
 
 def test_folders_that_cannot_be_opened_are_counted(make_tree, monkeypatch):
@@ -90,4 +90,4 @@ def test_folders_that_cannot_be_opened_are_counted(make_tree, monkeypatch):
     monkeypatch.setattr(os, "scandir", refuse)
     dataset = from_folder(root)
     assert dataset.path == ("cat/1.jpg", "dog/1.jpg")
-    assert dataset.ignored == {"folder that cannot be opened": 1}
+    assert dataset.ignored == {"unreadable folder": 1}

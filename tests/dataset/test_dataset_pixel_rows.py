@@ -158,7 +158,7 @@ def test_labels_in_order_of_their_numbers_and_with_names(tmp_path):
     letters = [chr(ord("A") + k) for k in range(11)]
     named = from_table(file, DataOptions(label_names=letters))
     assert named.label == ("K", "C", "A", "C") and named.classes == ("A", "C", "K")
-    with pytest.raises(DatasetError, match=r"numbers from 0 to 1.*Received: '10', first in line 2"):
+    with pytest.raises(DatasetError, match=r"numbers from 0 to 1.*got '10', first in line 2"):
         from_table(file, DataOptions(label_names=["a", "b"]))
 
 
@@ -183,10 +183,10 @@ def test_numbers_that_are_written_otherwise(tmp_path, cells, expected):
 
 
 FAULTS = [
-    (["a,1,2,3"], "must have 5 values, as its first has. Received: 1 row, line 2 (4 values)"),
-    (["a,1,2,3,4", "b,1,2,3,4,5"], "Received: 1 row, line 3 (6 values)"),
-    (["a,1,2,3,4", "", "b,1,2"], "Received: 1 row, line 4 (3 values)"),
-    (["a,256,2,3,4"], "whole numbers from 0 to 255. Received: 1 row, line 2 ('256' in column 2)"),
+    (["a,1,2,3"], "must have 5 values, like the first line. Invalid: 1 row, line 2 (4 values)"),
+    (["a,1,2,3,4", "b,1,2,3,4,5"], "Invalid: 1 row, line 3 (6 values)"),
+    (["a,1,2,3,4", "", "b,1,2"], "Invalid: 1 row, line 4 (3 values)"),
+    (["a,256,2,3,4"], "whole numbers from 0 to 255. Invalid: 1 row, line 2 ('256' in column 2)"),
     (["a,1,-2,3,4"], "line 2 ('-2' in column 3)"),
     (["a,1,2,3,"], "line 2 ('' in column 5)"),
     (["a,1,x,3,4"], "line 2 ('x' in column 3)"),
@@ -195,7 +195,7 @@ FAULTS = [
     (["a,1,1e999,3,4"], "line 2 ('1e999' in column 3)"),
     (["a,1,2.5,3,4"], "line 2 ('2.5' in column 3)"),
     (["a,1,99999999999999999999,3,4"], "column 3)"),
-    (["a,1,0.5,0,1", "b,1,2,3,4"], "Received: 1 row, line 2 (fractions). Line 3 has numbers above"),
+    (["a,1,0.5,0,1", "b,1,2,3,4"], "Invalid: 1 row, line 2 (fractions). Line 3 has numbers above"),
     (['a,1,"2,3,4'], "must"),
     (['"a",1,2,3', '"b",1,2,3,4'], "line 2 (4 values)"),
     (["a,1,2,\x1b[31m,4"], r"'\x1b[31m'"),
@@ -217,7 +217,7 @@ def test_many_faulty_rows_are_one_sentence(tmp_path):
     rows = [["a", 1, 2, 3, 300 if k % 2 else 3] for k in range(2000)]
     with pytest.raises(DatasetError) as caught:
         from_table(write(tmp_path / "x.csv", header, rows))
-    assert "Received: 1,000 rows, line 3 (" in str(caught.value)
+    assert "got 1,000 rows, line 3 (" in str(caught.value)
     assert "line 11 ('300' in column 5) and 995 more." in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -225,11 +225,11 @@ def test_many_faulty_rows_are_one_sentence(tmp_path):
 @pytest.mark.parametrize(
     ("header", "said"),
     [
-        ("label,pixel1,pixel2,pixel4,pixel5", "'pixel4' as the one that follows number 2"),
-        ("label,pixel1,pixel2,pixel2,pixel3", "'pixel2' as the one that follows number 2"),
-        ("label,1x1,1x2,2x2,2x3", "'2x2' as the one that follows number 1x2"),
+        ("label,pixel1,pixel2,pixel4,pixel5", "'pixel4' follows number 2"),
+        ("label,pixel1,pixel2,pixel2,pixel3", "'pixel2' follows number 2"),
+        ("label,1x1,1x2,2x2,2x3", "'2x2' follows number 1x2"),
         ("name,pixel1,pixel2,pixel3,pixel4", "There is 'name'|columns 'name'"),
-        ("label,label,pixel1,pixel2,pixel3,pixel4", "2 columns called 'label'"),
+        ("label,label,pixel1,pixel2,pixel3,pixel4", "2 columns named 'label'"),
     ],
 )
 def test_columns_that_are_missing_or_twice(tmp_path, header, said):
@@ -248,7 +248,7 @@ def test_files_that_are_no_tables(tmp_path, content):
 
 def test_a_header_alone_has_no_rows(tmp_path):
     file = write(tmp_path / "x.csv", ["label", *(f"pixel{k}" for k in range(4))], [])
-    with pytest.raises(DatasetError, match="a row for each image"):
+    with pytest.raises(DatasetError, match="has no rows"):
         from_table(file)
 
 

@@ -41,9 +41,9 @@ def test_labels_become_names(labels, expected):
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
-        (["a"], "so 2. Received: 1"),
-        ([0.0, 1.0], "whole number.*Received: 0.0 .float. at place 0.*astype"),
-        (["a", ""], "Received: '' .str. at place 1"),
+        (["a"], "each of 2 images; got 1"),
+        ([0.0, 1.0], "whole number.*got 0.0 .float. at index 0.*astype"),
+        (["a", ""], "got '' .str. at index 1"),
         ([["a"], ["b"]], "list"),
         ([float("nan"), "a"], "nan"),
         ("ab", "sequence of names"),
@@ -58,7 +58,7 @@ def test_labels_that_are_none(labels, message):
 
 @pytest.mark.parametrize("paths", ["1.jpg", b"1.jpg", Path("1.jpg"), [], [1], [None]])
 def test_paths_that_are_none(paths):
-    with pytest.raises(DatasetError, match="Received"):
+    with pytest.raises(DatasetError, match="got"):
         from_files(paths)
 
 
@@ -138,7 +138,7 @@ def test_black_floats_are_black():
 
 
 def test_labels_of_arrays_must_fit():
-    with pytest.raises(DatasetError, match=r"so 2\. Received: 3"):
+    with pytest.raises(DatasetError, match=r"so 2\. got 3"):
         from_arrays(np.zeros((2, 3, 3), np.uint8)[..., None], [1, 2, 3])
 
 
@@ -189,7 +189,7 @@ def test_as_dataset_of_a_folder(make_tree):
     [3, None, [], [1, 2], {"a": 1}, b"abc", iter(["a.jpg"]), np.zeros(3), np.array(5), [b"a"]],
 )
 def test_as_dataset_of_anything_else(given):
-    with pytest.raises(DatasetError, match="Received"):
+    with pytest.raises(DatasetError, match="got"):
         as_dataset(given)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kindsight.checks.measurements import Measurements
-from kindsight.dataset.names import file_is_passed_over, folder_is_passed_over
+from kindsight.dataset.names import why_file_is_ignored, why_folder_is_ignored
 from kindsight.dataset.table import ImageDataset
 
 __all__ = [
@@ -87,12 +87,12 @@ def scan_folder(root: str | os.PathLike[str], paths: Iterable[str]) -> FolderCon
         for entry in entries:
             path = f"{folder}/{entry.name}" if folder else entry.name
             if entry.is_dir(follow_symlinks=False):
-                if folder_is_passed_over(entry.name) is None:
+                if why_folder_is_ignored(entry.name) is None:
                     pending.append(path)
             elif path not in known and not entry.name.startswith("."):
                 if len(others) >= MAX_OTHER_FILES:
                     continue
-                reason = "link" if entry.is_symlink() else file_is_passed_over(entry.name) or ""
+                reason = "link" if entry.is_symlink() else why_file_is_ignored(entry.name) or ""
                 others.append(OtherFile(path, reason, _size(entry)))
     return FolderContents(tuple(sorted(others, key=lambda other: other.path)))
 

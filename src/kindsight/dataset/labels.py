@@ -1,4 +1,4 @@
-"""Labels given by hand: names, or whole numbers that become their names."""
+"""Labels: validation of given labels, class order and class indices."""
 
 from __future__ import annotations
 
@@ -14,48 +14,43 @@ from numpy.typing import NDArray
 from kindsight.dataset.names import shown
 from kindsight.errors import DatasetError
 
-__all__ = [
-    "WHOLE",
-    "as_labels",
-    "check_label_typos",
-    "class_indices",
-    "class_order",
-]
+__all__ = ["WHOLE", "as_labels", "check_label_typos", "class_indices", "class_order"]
+
+WHOLE = re.compile(r"[+-]?\d{1,18}")
+"""A whole number as text."""
 
 
 def as_labels(labels: Any, n: int) -> tuple[str | None, ...]:
-    """Hold labels to the rule: one str, int or bool for each image; None where not known.
+    """Convert given labels to class names: one for each image; None where unknown.
 
     Parameters
     ----------
     labels : sequence of str, int, bool or None; or None
-        Numbers become their decimal names (``3`` -> ``"3"``), True and False their words.
+        Numbers become their decimal names (``3`` -> ``"3"``), booleans ``"True"`` and ``"False"``.
     n : int
-        How many there must be.
+        The required number of labels.
 
     Returns
     -------
     tuple of (str or None)
-        Empty where `labels` is None.
+        Empty if `labels` is None.
 
     Raises
     ------
     DatasetError
-        If there are not `n`, or one is something else, or an empty text.
+        If there are not `n` labels, or one is of another type or empty.
     """
     if labels is None:
         return ()
     if isinstance(labels, (str, bytes)) or not hasattr(labels, "__len__"):
         raise DatasetError(
-            "Labels are a sequence of names or whole numbers, one for each image. "
-            f"Received: {type(labels).__name__}"
+            "Labels must be a sequence of names or whole numbers, one for each image; got "
+            f"{type(labels).__name__}."
         )
-    given = list(_flat(labels))
+    given = _as_sequence(labels)
     if len(given) != n:
-        raise DatasetError(
-            f"There must be one label for each image, so {n:,}. Received: {len(given):,}"
-        )
-    # Far fewer values than rows: each value is looked at once.
+        raise DatasetError(f"There must be one label for each of {n:,} images; got {len(given):,}.")
+    # There are far fewer distinct labels than rows: each is converted once.
     names: dict[tuple[type, object], str | None] = {}
     result = []
     for i, label in enumerate(given):
@@ -63,20 +58,20 @@ def as_labels(labels: Any, n: int) -> tuple[str | None, ...]:
         try:
             if key not in names:
                 names[key] = _name(label, i)
-        except TypeError:  # a list or another thing that cannot be looked up is no label
-            raise _refused(label, i) from None
+        except TypeError:  # not hashable, such as a list
+            raise _invalid_label(label, i) from None
         result.append(names[key])
     return tuple(result)
 
 
-def _flat(labels: Any) -> Sequence[object]:
+def _as_sequence(labels: Any) -> Sequence[object]:
     if isinstance(labels, (list, tuple)):
         return labels
     array = np.asarray(labels)
     if array.ndim != 1:
         raise DatasetError(
-            "Labels are one name or whole number for each image, in one dimension. "
-            f"Received: shape {array.shape}. For one-hot rows give y.argmax(axis=1)."
+            "Labels must be one name or whole number for each image, in one dimension; got shape "
+            f"{array.shape}. For one-hot rows use y.argmax(axis=1)."
         )
     return list(array)
 
@@ -90,14 +85,14 @@ def _name(label: object, i: int) -> str | None:
         return str(bool(label))
     if isinstance(label, numbers.Integral):
         return str(int(label))
-    raise _refused(label, i)
+    raise _invalid_label(label, i)
 
 
-def _refused(label: object, i: int) -> DatasetError:
-    cure = "Give whole numbers: y.astype(int)" if isinstance(label, numbers.Real) else "Name it"
+def _invalid_label(label: object, i: int) -> DatasetError:
+    cure = "Convert to integers: y.astype(int)" if isinstance(label, numbers.Real) else "Use a name"
     return DatasetError(
-        f"A label is a name, a whole number, or None where it is not known. "
-        f"Received: {label!r} ({type(label).__name__}) at place {i}. {cure}."
+        f"A label must be a name, a whole number, or None if unknown; got {label!r} "
+        f"({type(label).__name__}) at index {i}. {cure}."
     )
 
 
@@ -106,7 +101,7 @@ def class_indices(
 ) -> NDArray[np.int64]:
     """Return the index of each label in `classes`: int64 (n,).
 
-    A label that is not in `classes` gets `missing`; KeyError where that is None.
+    A label that is not in `classes` gets `missing`; KeyError if that is None.
     """
     index: dict[str | None, int] = {name: k for k, name in enumerate(classes)}
     if missing is None:
@@ -114,28 +109,25 @@ def class_indices(
     return np.array([index.get(label, missing) for label in labels], np.int64)
 
 
-# SECTION: How labels are spelled: which are slips of one another, and in what order they stand.
+def class_order(labels: Iterable[str | None]) -> tuple[str, ...]:
+    """Return the distinct labels sorted: numbers by value, others by code point."""
+    distinct = {label for label in labels if label is not None}
+    if distinct and all(WHOLE.fullmatch(label) for label in distinct):
+        return tuple(sorted(distinct, key=lambda label: (int(label), label)))
+    return tuple(sorted(distinct))
 
-WHOLE = re.compile(r"[+-]?\d{1,18}")
-"""A whole number as text."""
 
+def check_label_typos(labels: Sequence[str | None], location: Callable[[int], str]) -> None:
+    """Raise DatasetError if labels differ only in case, blanks or the encoding of accents.
 
-def check_label_typos(labels: Sequence[str | None], place: Callable[[int], str]) -> None:
-    """Refuse labels that differ only by case, blanks, or how accents are written.
-
-    Single characters may differ by case: they are letters, which differ.
+    Single letters may differ in case.
 
     Parameters
     ----------
     labels : sequence of (str or None)
         Of all rows.
-    place : callable
-        Says where row i is, for the message.
-
-    Raises
-    ------
-    DatasetError
-        Naming the spellings, how often they occur, and where first.
+    location : callable
+        Returns the location of row i, for the message.
     """
     first: dict[str, int] = {}
     count: dict[str, int] = {}
@@ -143,29 +135,20 @@ def check_label_typos(labels: Sequence[str | None], place: Callable[[int], str])
         if label is not None:
             first.setdefault(label, row)
             count[label] = count.get(label, 0) + 1
-    alike: dict[str, list[str]] = {}
+    similar: dict[str, list[str]] = {}
     for label in first:
-        alike.setdefault(_plain(label), []).append(label)
-    for names in alike.values():
+        similar.setdefault(_normalised(label), []).append(label)
+    for names in similar.values():
         if len(names) == 1 or all(len(name) == 1 for name in names):
             continue
         names.sort(key=lambda name: -count[name])
-        said = ", ".join(
-            f"{shown(name)} ({count[name]:,}, the first in {place(first[name])})" for name in names
+        found = ", ".join(
+            f"{shown(name)} ({count[name]:,}, first in {location(first[name])})" for name in names
         )
         raise DatasetError(
-            f"Labels must differ by more than case and blanks. Received: {said}. Spell them alike."
+            f"Labels differ only in case, blanks or accents: {found}. Use one spelling."
         )
 
 
-def _plain(label: str) -> str:
-    """Return what is left of a label without case, superfluous blanks and ways to write accents."""
+def _normalised(label: str) -> str:
     return " ".join(unicodedata.normalize("NFC", label).casefold().split())
-
-
-def class_order(labels: Iterable[str | None]) -> tuple[str, ...]:
-    """Return the different labels in order: numbers by their value, others by code point."""
-    different = {label for label in labels if label is not None}
-    if different and all(WHOLE.fullmatch(label) for label in different):
-        return tuple(sorted(different, key=lambda label: (int(label), label)))
-    return tuple(sorted(different))

@@ -1,31 +1,28 @@
-"""What a name says: whether a file is an image by its name, and which names are passed over.
-
-Only names are looked at here; whether a file really holds an image is found out when it is read.
-"""
+"""File names: which are images, which are ignored, and how they are printed."""
 
 from __future__ import annotations
 
 __all__ = [
     "IMAGE_EXTENSIONS",
     "UNREAD_EXTENSIONS",
-    "file_is_passed_over",
-    "folder_is_passed_over",
     "images",
     "shown",
     "shown_list",
+    "why_file_is_ignored",
+    "why_folder_is_ignored",
 ]
 
 IMAGE_EXTENSIONS = frozenset(
     {"jpg", "jpeg", "jpe", "jfif", "png", "gif", "webp", "bmp", "dib", "tif", "tiff"}
     | {"ppm", "pgm", "pbm", "pnm", "avif", "jp2"}
 )
-"""Extensions, in lower case and without the dot, that make a file an image by its name."""
+"""Extensions of image files, in lower case, without the dot."""
 
 UNREAD_EXTENSIONS = frozenset(
     {"heic", "heif", "jxl", "svg", "psd", "raw", "dng", "cr2", "cr3", "nef", "arw", "orf"}
     | {"raf", "rw2", "eps", "tga", "exr", "hdr"}
 )
-"""Extensions of image formats that are not read: counted apart, so that nobody misses them."""
+"""Extensions of unsupported image formats; counted separately from other files."""
 
 _SYSTEM_FILES = frozenset({"thumbs.db", "ehthumbs.db", "desktop.ini"})
 _SYSTEM_FOLDERS = frozenset(
@@ -34,20 +31,10 @@ _SYSTEM_FOLDERS = frozenset(
 )
 
 
-def file_is_passed_over(name: str) -> str | None:
-    """Say why a file of this name is passed over.
+def why_file_is_ignored(name: str) -> str | None:
+    """Return why a file of this name is ignored, as counted in ``ImageDataset.ignored``.
 
-    Parameters
-    ----------
-    name : str
-        The last part of the file's path.
-
-    Returns
-    -------
-    str or None
-        The reason, as it is counted in ``ImageDataset.ignored``; None where the file is an
-        image
-        by its name.
+    None if its extension is that of an image. `name` is the last component of the path.
     """
     if name.startswith("."):
         return "hidden file"
@@ -56,42 +43,39 @@ def file_is_passed_over(name: str) -> str | None:
     if extension in IMAGE_EXTENSIONS:
         return None
     if name.lower() in _SYSTEM_FILES:
-        return "file of the operating system"
+        return "system file"
     if extension in UNREAD_EXTENSIONS:
-        return f"image format that is not read (.{extension})"
-    return "not an image by its name"
+        return f"unsupported image format (.{extension})"
+    return "no image extension"
 
 
-def folder_is_passed_over(name: str) -> str | None:
-    """Say why a folder of this name is not entered, or None where it is.
-
-    A folder that is passed over counts once, whatever it holds.
-    """
+def why_folder_is_ignored(name: str) -> str | None:
+    """Return why a folder of this name is ignored, with all its contents; None if it is not."""
     if name.startswith("."):
         return "hidden folder"
     if name.lower() in _SYSTEM_FOLDERS:
-        return "folder of the operating system"
+        return "system folder"
     return None
 
 
 def shown(name: str) -> str:
-    """Return a name in quotes, safe to print: what a terminal cannot show is escaped.
+    """Return a name in quotes, safe to print: unprintable characters are escaped.
 
-    Names on disk may hold line ends, escape sequences, or bytes that are not UTF-8 (which Python
-    keeps as lone surrogates); none of these may reach a terminal or a log as they are.
+    File names can contain line ends, escape sequences, or bytes that are not UTF-8 (in Python, lone
+    surrogates).
     """
     return "'" + "".join(c if c.isprintable() else _escaped(c) for c in name) + "'"
 
 
 def shown_list(names: list[str] | tuple[str, ...], limit: int = 8) -> str:
-    """Return names in quotes with commas, the first `limit` of them and how many more."""
+    """Return the first `limit` names in quotes, with commas, and how many more there are."""
     text = ", ".join(shown(name) for name in names[:limit])
     more = len(names) - limit
     return f"{text} and {more:,} more" if more > 0 else text
 
 
 def images(n: int) -> str:
-    """Return a number of images in words: ``1 image``, ``2,000 images``."""
+    """Return a count of images: ``1 image``, ``2,000 images``."""
     return f"{n:,} image{'' if n == 1 else 's'}"
 
 

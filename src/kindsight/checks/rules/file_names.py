@@ -115,7 +115,7 @@ class DuplicateClassNames(Check):
         return self.result(findings, len(counts))
 
 
-_NOT_AN_IMAGE = "not an image by its name"
+_NOT_AN_IMAGE = "no image extension"
 """Reason that the dataset gives for skipping such a file."""
 
 

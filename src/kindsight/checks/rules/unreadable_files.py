@@ -96,7 +96,7 @@ class OversizedImages(UnreadableImagesCheck):
     error_codes = ("too-large",)
 
 
-_UNSUPPORTED = "image format that is not read"
+_UNSUPPORTED = "unsupported image format"
 """Start of the reason that the dataset gives for skipping such a file."""
 
 

@@ -68,7 +68,7 @@ class Inputs:
         # Patterns are expanded now, so that a mistyped one fails before the first row.
         self._given = list(chain.from_iterable(_expanded(name) for name in given))
         if options is not None and not any(_kind(name) == "table" for name in self._given):
-            options.refuse_for_files(given)
+            options.check_unused(given)
 
     @property
     def from_stdin(self) -> bool:

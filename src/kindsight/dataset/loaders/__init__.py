@@ -1,1 +1,1 @@
-"""TODO: say what kindsight.dataset.loaders is."""
+"""Loaders of datasets: folders, tables, arrays in files and in memory, and file names."""

@@ -1,4 +1,4 @@
-"""Images given in memory: held to one rule, uint8 RGB or grey, 0-255."""
+"""Datasets of images in memory: uint8, RGB or grey, 0-255."""
 
 from __future__ import annotations
 
@@ -15,43 +15,43 @@ from kindsight.errors import DatasetError
 __all__ = ["from_arrays"]
 
 _RULE = (
-    "Images are arrays of pixels 0-255, of shape (images, height, width, 3) for RGB or "
+    "Images must be arrays of pixels 0-255, of shape (images, height, width, 3) for RGB or "
     "(images, height, width) for grey, or a list of single images"
 )
 
 
 def from_arrays(arrays: Any, labels: Sequence[object] | None = None) -> ImageDataset:
-    """Make a dataset of images in memory.
+    """Return a dataset of images in memory.
 
     Parameters
     ----------
     arrays : array or sequence of arrays
         One array of shape (n, height, width, 3), (n, height, width, 1) or (n, height, width), or
         a sequence of arrays (height, width, 3), (height, width, 1) or (height, width), whose
-        sizes may differ. uint8 is taken as it is and is not copied. Another number type is
-        taken if all values are whole numbers 0-255; floats of 0 and 1 alone are not, because they
-        may mean black and white.
+        sizes may differ. uint8 is not copied. Other number types are allowed if all values are
+        whole numbers 0-255; floats with only 0 and 1 are not, because they may mean black and
+        white.
     labels : sequence of str or int, optional
         One for each image.
 
     Returns
     -------
     ImageDataset
-        Row i is called ``array-00000i``.
+        The path of row i is ``array-00000i``.
 
     Raises
     ------
     DatasetError
-        If shapes or values are others, if there is no image, or if `labels` does not fit.
+        For other shapes or values, no images, or if `labels` does not fit.
     """
     images = [_image(array, i) for i, array in enumerate(_single_images(arrays))]
     if not images:
-        raise DatasetError(f"{_RULE}. Received: no image. Give at least one.")
+        raise DatasetError(f"{_RULE}; got no image.")
     floats = [array for array in images if array.dtype.kind == "f"]
     # All black is the same on either scale.
     if floats and min(map(np.min, floats)) >= 0 and 0 < max(map(np.max, floats)) <= 1:
         raise DatasetError(
-            f"{_RULE}. Received: {floats[0].dtype} between 0 and 1. Multiply by 255 and round: "
+            f"{_RULE}; got {floats[0].dtype} between 0 and 1. Multiply by 255 and round: "
             '(255 * x).round().astype("uint8").'
         )
     held = tuple(_as_uint8(array, i) for i, array in enumerate(images))
@@ -64,62 +64,61 @@ def from_arrays(arrays: Any, labels: Sequence[object] | None = None) -> ImageDat
 
 
 def _single_images(arrays: Any) -> Sequence[Any]:
-    """Take one array of all images apart, or return the sequence of single images."""
+    """Return a sequence of single images."""
     if isinstance(arrays, (list, tuple)):
         return arrays
     whole = np.asarray(arrays)
-    received = f"Received: {whole.dtype} of shape {whole.shape}."
+    received = f"got {whole.dtype} of shape {whole.shape}."
     if whole.dtype == object and whole.ndim == 1:
         return list(whole)
     if whole.ndim == 3 and whole.shape[2] in (3, 4):
-        raise DatasetError(f"{_RULE}. {received} For a single image give [image].")
+        raise DatasetError(f"{_RULE}; {received} Put a single image in a list: [image].")
     if whole.ndim == 4 and whole.shape[1] in (1, 3) and whole.shape[3] not in (1, 3):
         raise DatasetError(
-            f"{_RULE}. {received} Move the channels to the end: numpy.moveaxis(x, 1, -1)."
+            f"{_RULE}; {received} Move the channels to the end: numpy.moveaxis(x, 1, -1)."
         )
     if whole.ndim not in (3, 4):
         raise DatasetError(
-            f"{_RULE}. {received} Give flattened pixels their shape back: "
-            "x.reshape(-1, height, width, 3)."
+            f"{_RULE}; {received} Reshape flattened pixels: x.reshape(-1, height, width, 3)."
         )
     return list(whole)
 
 
 def _image(array: Any, i: int) -> NDArray[Any]:
-    """Return one image as an array whose shape and type of numbers are allowed."""
+    """Return one image as an array, after checking its shape and dtype."""
     image = np.asarray(array)
     if image.dtype == np.uint8 and image.ndim == 2 and image.size:
-        return image  # grey, as tables of pixels give them by the ten thousand
-    received = f"Received: {image.dtype} of shape {image.shape} as image {i}"
+        return image  # fast path for tables of tens of thousands of grey images
+    received = f"got {image.dtype} of shape {image.shape} as image {i}"
     if image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] not in (1, 3)):
         cure = "Drop the alpha channel: x[..., :3]" if image.shape[2:] == (4,) else "Reshape it"
-        raise DatasetError(f"{_RULE}. {received}. {cure}.")
+        raise DatasetError(f"{_RULE}; {received}. {cure}.")
     if image.size == 0:
-        raise DatasetError(f"{_RULE}. {received}, which has no pixels. Leave it out.")
+        raise DatasetError(f"{_RULE}; {received}, which is empty. Remove it.")
     if image.dtype.kind == "b":
-        raise DatasetError(f'{_RULE}. {received}. Make it numbers: x.astype("uint8") * 255.')
+        raise DatasetError(f'{_RULE}; {received}. Convert it: x.astype("uint8") * 255.')
     if image.dtype.kind not in "uif":
-        raise DatasetError(f'{_RULE}. {received}. Convert it: x.astype("uint8").')
+        raise DatasetError(f'{_RULE}; {received}. Convert it: x.astype("uint8").')
     return image
 
 
 def _as_uint8(image: NDArray[Any], i: int) -> NDArray[np.uint8]:
-    """Return an image as uint8 that cannot be written to through the dataset."""
+    """Return an image as a read-only uint8 array."""
     if image.dtype == np.uint8:
         held: NDArray[np.uint8] = image.view()
         held.flags.writeable = False
         return held
     low, high = float(image.min()), float(image.max())
-    # Not-a-number fails the first comparison, infinity the second.
+    # NaN fails the first comparison, infinity the second.
     if not (low >= 0 and high <= 255):
         raise DatasetError(
-            f"{_RULE}. Received: {image.dtype} from {low:g} to {high:g} in image {i}. "
+            f"{_RULE}; got {image.dtype} from {low:g} to {high:g} in image {i}. "
             "Scale it to 0-255 and round."
         )
     held = image.astype(np.uint8)
     if image.dtype.kind == "f" and not np.array_equal(held, image):
         raise DatasetError(
-            f"{_RULE}. Received: {image.dtype} with fractions in image {i}, from {low:g} to "
+            f"{_RULE}; got {image.dtype} with fractions in image {i}, from {low:g} to "
             f'{high:g}. Round it, after scaling to 0-255 if need be: x.round().astype("uint8").'
         )
     held.flags.writeable = False

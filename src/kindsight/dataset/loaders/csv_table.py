@@ -1,6 +1,6 @@
-"""Text tables: commas, semicolons, tabs or bars between the cells; UTF-8, with or without a mark.
+"""Text tables in UTF-8, separated by commas, semicolons, tabs or bars.
 
-What a file holds is not trusted: its size is bounded, and so is that of a line.
+Files are not trusted: the sizes of the file and of a line are limited.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _QUOTED = re.compile(r'"[^"]*"')
 
 
 class CsvTable:
-    """A text table, of which the heading line has been read.
+    """A text table whose header has been read.
 
     Parameters
     ----------
@@ -47,18 +47,18 @@ class CsvTable:
     Attributes
     ----------
     header : list of str
-        The columns' names, without blanks around them.
+        Column names, stripped.
     separator : str
-        What stands between cells.
+        The separator between cells.
     where : str
         The file's name, for messages.
     packed : bool
-        Whether all pixels stood in one column, with blanks between them; see :meth:`unpack`.
+        Whether all pixels are in one column, separated by blanks; see :meth:`unpack`.
 
     Raises
     ------
     DatasetError
-        If it cannot be read, is empty, or its first line cannot be a heading line.
+        If it cannot be read, is empty, or its first line is not a header.
     """
 
     unit = "line"
@@ -69,14 +69,11 @@ class CsvTable:
         with opened(path) as file:
             line = file.readline(MAX_LINE_BYTES)
         if line.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or b"\0" in line:
-            raise DatasetError(
-                f"A table must be a text in UTF-8. Received: {self.where}, which is none. Save it "
-                "as CSV in UTF-8."
-            )
+            raise DatasetError(f"{self.where} is not a text in UTF-8. Save it as CSV in UTF-8.")
         if len(line) >= MAX_LINE_BYTES:
             raise DatasetError(
-                f"A line of a table must be shorter than {MAX_LINE_BYTES:,} bytes. Received: "
-                f"{self.where}, whose first line is not. Is it a table?"
+                f"The first line of {self.where} is longer than {MAX_LINE_BYTES:,} bytes, the "
+                "limit. Is it a table?"
             )
         text = re.split(
             "[\r\n]",
@@ -85,8 +82,8 @@ class CsvTable:
         )[0]
         if not text.strip():
             raise DatasetError(
-                f"A table must begin with its columns' names. Received: {self.where}, whose first "
-                "line is empty."
+                f"The first line of {self.where} is empty; it must contain the names of the "
+                f"columns."
             )
         bare = _QUOTED.sub("", text)
         self.separator = max(_SEPARATORS, key=bare.count)
@@ -97,20 +94,18 @@ class CsvTable:
             raise self._refused(1, error) from error
         if len(self.header) > MAX_COLUMNS:
             raise DatasetError(
-                f"A table must have at most {MAX_COLUMNS:,} columns. Received: {self.where} with "
-                f"{len(self.header):,}."
+                f"{self.where} has {len(self.header):,} columns; the limit is {MAX_COLUMNS:,}."
             )
 
     def unpack(self) -> None:
-        """Count the numbers in a column ``pixels`` as columns of their own: ``pixel0``, ...
+        """Split a column ``pixels`` into columns ``pixel0``, ``pixel1``, ...
 
-        So have it tables such as that of the faces of FER-2013: an image's pixels stand in one
-        cell, with blanks between them.
+        In tables such as FER-2013's, an image's pixels are in one cell, separated by blanks.
         """
         names = [name.casefold() for name in self.header]
         if "pixels" not in names:
             return
-        place = names.index("pixels")
+        column = names.index("pixels")
         with opened(self.path) as file:
             file.readline(MAX_LINE_BYTES)
             line = file.readline(MAX_LINE_BYTES).decode("utf-8", "surrogateescape")
@@ -118,37 +113,37 @@ class CsvTable:
             cells = next(csv.reader([line], delimiter=self.separator), [])
         except csv.Error as error:
             raise self._refused(2, error) from error
-        numbers = cells[place].split() if place < len(cells) else []
+        numbers = cells[column].split() if column < len(cells) else []
         if len(numbers) > 1:
             pixels = [f"pixel{k}" for k in range(len(numbers))]
-            self.header[place : place + 1] = pixels
+            self.header[column : column + 1] = pixels
             self.packed = True
 
     def read(self, columns: Sequence[int]) -> tuple[list[int], list[list[str]]]:
-        """Read some columns; blank lines are left out.
+        """Read some columns, ignoring blank lines.
 
         Parameters
         ----------
         columns : sequence of int
-            Places in the header.
+            Indices in the header.
 
         Returns
         -------
         list of int
-            The number of the line on which each row ends, counted from 1.
+            The line number on which each row ends, from 1.
         list of list of str
-            The cells of each column, without blanks around them where they are not quoted.
+            The cells of each column, stripped unless quoted.
 
         Raises
         ------
         DatasetError
-            Naming the lines that have more or fewer cells than the heading line.
+            If lines have more or fewer cells than the header; the message names them.
         """
         size = os.path.getsize(self.path)  # noqa: PTH202
         if size > MAX_TABLE_BYTES:
             raise DatasetError(
-                f"A table of paths must have at most {MAX_TABLE_BYTES:,} bytes. Received: "
-                f"{self.where} with {size:,}. Part it."
+                f"{self.where} has {size:,} bytes; the limit for a table of paths is "
+                f"{MAX_TABLE_BYTES:,}. Divide it into several tables."
             )
         faults, width = Faults(self.unit), len(self.header)
         lines: list[int] = []
@@ -157,12 +152,12 @@ class CsvTable:
             if not any(row):
                 continue
             if len(row) < width or any(row[width:]):
-                rule = f"Every line of {self.where} must have {width:,} cells, as its first has."
+                rule = f"Every line of {self.where} must have {width:,} cells, like the first line."
                 faults.add(rule, line, f"{len(row):,} cells")
                 continue
             lines.append(line)
-            for column, place in zip(cells, columns, strict=True):
-                column.append(row[place])
+            for column, index in zip(cells, columns, strict=True):
+                column.append(row[index])
         faults.check()
         return lines, cells
 
@@ -180,23 +175,19 @@ class CsvTable:
 
     def _refused(self, line: int, error: Exception) -> DatasetError:
         return DatasetError(
-            f"A table must have cells that can be told apart. Received: {self.where}, line "
-            f"{line:,}: {error}. Is a quotation mark left open?"
+            f"Line {line:,} of {self.where} cannot be separated into cells: {error}. Is a "
+            "quotation mark missing?"
         )
 
 
 def opened(path: str) -> BinaryIO:
-    """Open a file for reading bytes; DatasetError where that cannot be."""
+    """Open a file for reading bytes; DatasetError if that fails."""
     try:
         return Path(path).open("rb")
     except (OSError, ValueError) as error:
-        said = error.strerror if isinstance(error, OSError) else str(error)
-        raise DatasetError(
-            f"Data must be a file that can be read. Received: {shown(path)} ({said})."
-        ) from None
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise DatasetError(f"Could not read {shown(path)}: {reason}.") from None
 
-
-# SECTION: By which ending of its name a file is taken to hold many images.
 
 TEXT_ENDINGS = (".csv", ".tsv")
 PARQUET_ENDINGS = (".parquet", ".pq")
@@ -204,5 +195,5 @@ ARRAY_ENDINGS = (".npz", ".npy")
 
 
 def is_file_of_images(path: str | os.PathLike[str]) -> bool:
-    """Say whether a path is that of a table or of arrays, by its ending."""
+    """Return whether a path ends like that of a table or of arrays."""
     return os.fspath(path).lower().endswith(TEXT_ENDINGS + PARQUET_ENDINGS + ARRAY_ENDINGS)

@@ -1,4 +1,4 @@
-"""Labels and groups that stand in the names of the files."""
+"""Labels and groups extracted from file names."""
 
 from __future__ import annotations
 
@@ -10,24 +10,10 @@ from kindsight.dataset.options import DataOptions, NamePattern
 from kindsight.dataset.table import ImageDataset, exclude_rows
 from kindsight.errors import DatasetError
 
-__all__ = ["groups_from_names", "labels_from_names", "with_names"]
+__all__ = ["with_names"]
 
 
-def labels_from_names(dataset: ImageDataset, pattern: str) -> ImageDataset:
-    """Take the labels from the names; images in whose names there is none are left out.
-
-    Parameters
-    ----------
-    dataset : ImageDataset
-        Of files.
-    pattern : str
-        As in :class:`NamePattern`; the group is called ``label``.
-
-    Raises
-    ------
-    DatasetError
-        If no name matches.
-    """
+def _with_labels(dataset: ImageDataset, pattern: str) -> ImageDataset:
     labels = _found(dataset, NamePattern(pattern, "label"), "labels")
     check_label_typos(labels, lambda row: shown(dataset.path[row]))
     labelled = replace(dataset, label=tuple(labels), classes=class_order(labels))
@@ -35,65 +21,51 @@ def labels_from_names(dataset: ImageDataset, pattern: str) -> ImageDataset:
     if not missing:
         return labelled
     note = (
-        f"Without a label in the name, and so left out: {images(len(missing))}, the first of "
-        f"them {shown(dataset.path[missing[0]])}."
+        f"Ignored without a label in the name: {images(len(missing))}, first "
+        f"{shown(dataset.path[missing[0]])}."
     )
     return exclude_rows(labelled, missing, "name without a label", note)
 
 
-def groups_from_names(dataset: ImageDataset, pattern: str) -> ImageDataset:
-    """Take the groups from the names; an image in whose name there is none is none's.
-
-    Parameters
-    ----------
-    dataset : ImageDataset
-        Of files.
-    pattern : str
-        As in :class:`NamePattern`; the group is called ``group``.
-
-    Raises
-    ------
-    DatasetError
-        If no name matches.
-    """
+def _with_groups(dataset: ImageDataset, pattern: str) -> ImageDataset:
     groups = _found(dataset, NamePattern(pattern, "group"), "groups")
     missing = [row for row, group in enumerate(groups) if group is None]
     grouped = dataset.with_columns(group=groups)
     if not missing:
         return grouped
     return grouped.with_notes(
-        f"Without a group in the name, and so each for itself: {images(len(missing))}, the first "
-        f"of them {shown(dataset.path[missing[0]])}."
+        f"Not in any group, without a group in the name: {images(len(missing))}, first "
+        f"{shown(dataset.path[missing[0]])}."
     )
 
 
 def with_names(
     dataset: ImageDataset, options: DataOptions, *, labelled: bool = True
 ) -> ImageDataset:
-    """Take from the names whatever the options say is in them.
+    """Return the dataset with labels and groups extracted from file names, as the options say.
 
     Raises
     ------
     DatasetError
-        If no name matches, or the images have none.
+        If no name matches, or the images are in memory.
     """
     if labelled and options.label_from is not None:
-        dataset = labels_from_names(dataset, options.label_from)
+        dataset = _with_labels(dataset, options.label_from)
     if labelled and options.group_from is not None:
-        dataset = groups_from_names(dataset, options.group_from)
+        dataset = _with_groups(dataset, options.group_from)
     return dataset
 
 
 def _found(dataset: ImageDataset, pattern: NamePattern, what: str) -> list[str | None]:
     if dataset.arrays is not None:
         raise DatasetError(
-            f"Only files have names that can hold {what}. Received: images in memory, and the "
-            f"pattern {pattern.text!r}. Leave the pattern out."
+            f"The pattern {pattern.text!r} cannot extract {what}: images in memory have no file "
+            "names. Leave the pattern out."
         )
     found = [pattern.find(path) for path in dataset.path]
     if not any(found):
         raise DatasetError(
-            f"A pattern on names must match some of them. Received: {pattern.text!r}, which finds "
-            f"none of the {what} of {images(len(found))}; the first is {shown(dataset.path[0])}."
+            f"The pattern {pattern.text!r} found no {what} in the names of {images(len(found))}; "
+            f"the first is {shown(dataset.path[0])}."
         )
     return found

@@ -1,4 +1,4 @@
-"""Which folder names mean a split: train, Validation, test_set, seg_train, val2017, TrainImages."""
+"""Folder names that mean a split: train, Validation, test_set, seg_train, val2017, TrainImages."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterable
 __all__ = ["UNLABELLED", "is_split_name", "role_of", "split_roles"]
 
 UNLABELLED = "unlabelled"
-"""The role of a folder of images to be predicted, beside split folders (``seg_pred``)."""
+"""The role of a folder of unlabelled images beside split folders (``seg_pred``)."""
 
 _ROLES = {
     "train": ("train", "training", "trn", "trainval"),
@@ -21,7 +21,7 @@ _FILLER = (
     *("set", "sets", "data", "dataset", "image", "images", "img", "imgs", "image", "images"),
     *("photo", "photos", "sample", "samples", "folder", "dir", "split", "part"),
 )
-# Words run together in lower case (trainset, valdata): a role's word, then one filler.
+# Joined words in lower case (trainset, valdata): a role, then one filler.
 _JOINED = re.compile(
     rf"({'|'.join(sorted(_ROLE_OF_WORD, key=len, reverse=True))})({'|'.join(_FILLER)})"
 )
@@ -29,25 +29,24 @@ _WORDS = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|[^\W\d_a-zA-Z]+")
 
 
 def split_roles(names: Iterable[str]) -> dict[str, str] | None:
-    """Say which split each of some folders stands for, when all of them are split folders.
+    """Return the split of each folder, if all of them are split folders.
 
-    A name is a split's if one of its words is (``train``, ``training``, ``val``, ``valid``,
-    ``validation``, ``dev``, ``eval``, ``test``, ``testing`` and the like, in any case), whatever
-    numbers and words such as *set*, *data* or *images* stand beside it (``test_set``,
-    ``trainImages``, ``val2017``). Other words are allowed where every name has the same
-    (``seg_train``, ``seg_test``).
+    A split folder's name contains the word of a split (``train``, ``training``, ``val``, ``valid``,
+    ``validation``, ``dev``, ``eval``, ``test``, ``testing`` and the like, in any case), and any
+    numbers and words such as *set*, *data* or *images* (``test_set``, ``trainImages``,
+    ``val2017``). Other words must be the same in every name (``seg_train``, ``seg_test``).
 
     Parameters
     ----------
     names : iterable of str
-        Names of folders that stand side by side.
+        Names of folders with the same parent.
 
     Returns
     -------
     dict or None
-        Name -> ``"train"``, ``"validation"``, ``"test"`` or :data:`UNLABELLED`; None where a name
-        is no split's, or where there are not two different splits among them: ``test1``,
-        ``test2``, ``test3`` are three classes.
+        Name -> ``"train"``, ``"validation"``, ``"test"`` or :data:`UNLABELLED`; None if a name is
+        not a split, or there are not two different splits: ``test1``, ``test2``, ``test3`` are
+        three classes.
     """
     found: dict[str, str] = {}
     others: set[frozenset[str]] = set()
@@ -63,12 +62,12 @@ def split_roles(names: Iterable[str]) -> dict[str, str] | None:
 
 
 def is_split_name(name: str) -> bool:
-    """Say whether a folder's name alone, without others beside it, is a split's."""
+    """Return whether a single folder name is that of a split."""
     return role_of(name) is not None
 
 
 def role_of(name: str) -> str | None:
-    """Return the role that a name states by itself, as in a table's column; None where none.
+    """Return the role of a single name, as in a table's column; None if it has none.
 
     ``"train"``, ``"validation"``, ``"test"`` or :data:`UNLABELLED`.
     """
@@ -77,7 +76,7 @@ def role_of(name: str) -> str | None:
 
 
 def _parse(name: str) -> tuple[str, frozenset[str]] | None:
-    """Return the role that a name states and its words that say nothing about the role."""
+    """Return the role in a name and its other words."""
     roles: list[str] = []
     other: set[str] = set()
     words = [word.lower() for word in _WORDS.findall(name)]

@@ -1,16 +1,16 @@
-"""What the folders of a tree mean: wrappers, splits, classes; and which of them are refused.
+"""Interpret a folder tree: wrappers, splits and classes.
 
 In this order:
 
-1. A single folder without images of its own is a wrapper and is seen through, however deep.
+1. A single folder without images of its own is a wrapper and is skipped, at any depth.
 2. If all folders with images at that level are split folders (at least two different splits),
-   each of them holds class folders, inside wrappers of its own if need be.
-3. If some folders there are split folders that share a class folder, and others are none, the
-   splits count and the others are left out, with a note.
+   each contains class folders, possibly inside wrappers.
+3. If some folders there are split folders that share a class folder, and others are not, the
+   others are ignored, with a note.
 4. Otherwise each folder is a class, with everything below it; if within every class all
-   sub-folders are split folders, those are the splits.
+   subfolders are split folders, those are the splits.
 
-A name known to be a class (of a classifier, say) is never taken for a wrapper or a split.
+A folder with a known class name (of a classifier, say) is never a wrapper or a split.
 """
 
 from __future__ import annotations
@@ -28,15 +28,12 @@ from kindsight.errors import DatasetError
 __all__ = [
     "HOW_TO_ARRANGE",
     "Arrangement",
-    "Place",
+    "FolderLabel",
     "Tree",
     "arrange",
     "check_classes",
-    "join",
-    "nearly",
+    "similar_names",
 ]
-
-# SECTION: A walked folder as a tree: how many images lie where.
 
 
 @dataclass
@@ -66,33 +63,32 @@ class Tree:
             names.sort()
         return tree
 
-    def imaged(self, folder: str) -> list[str]:
-        """Return the names of the folders in this one that hold images, at any depth."""
+    def subfolders(self, folder: str) -> list[str]:
+        """Return the names of subfolders that contain images, at any depth."""
         return self.children.get(folder, [])
 
     def unwrap(self, folder: str, known: Collection[str]) -> str:
-        """Go down through wrappers: single folders without images of their own."""
-        while len(names := self.imaged(folder)) == 1:
-            inner = join(folder, names[0])
+        """Skip wrappers: single folders without images of their own."""
+        while len(names := self.subfolders(folder)) == 1:
+            inner = _join(folder, names[0])
             if self.own[inner] or names[0] in known:
                 break
             folder = inner
         return folder
 
 
-def join(folder: str, name: str) -> str:
-    """Join two parts of a relative path."""
+def _join(folder: str, name: str) -> str:
     return f"{folder}/{name}" if folder else name
 
 
 HOW_TO_ARRANGE = (
-    "Give each class a folder of its own, named after it, and put its images there. If the "
-    "files' names tell their labels: --label-from, in Python label_from."
+    "Put the images of each class into a folder named after the class. If the file names contain "
+    "the labels, use --label-from (in Python label_from)."
 )
 
 
-class Place(NamedTuple):
-    """What a folder says about the images in and below it."""
+class FolderLabel(NamedTuple):
+    """Label and split of the images in and below a folder."""
 
     label: str
     split: str | None
@@ -100,154 +96,148 @@ class Place(NamedTuple):
 
 @dataclass
 class Arrangement:
-    """What a tree was understood to be.
+    """The interpretation of a folder tree.
 
     Attributes
     ----------
     base : str
-        The folder that holds the classes or the splits, below the wrappers.
-    places : dict
-        Folder -> its label and split; folders below inherit.
+        The folder that contains the classes or splits, below the wrappers.
+    entries : dict
+        Folder -> its label and split; subfolders inherit them.
     notes : list of str
-        Findings, one sentence each.
+        Notes for the user, one sentence each.
     """
 
     base: str
-    places: dict[str, Place] = field(default_factory=dict)
+    entries: dict[str, FolderLabel] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
     def classes(self, split: str | None) -> set[str]:
         """Return the labels that occur in a split."""
-        return {place.label for place in self.places.values() if place.split == split}
+        return {entry.label for entry in self.entries.values() if entry.split == split}
 
     @property
     def splits(self) -> set[str | None]:
-        """The splits that occur; ``{None}`` where the folders state none."""
-        return {place.split for place in self.places.values()}
+        """The splits that occur; ``{None}`` without split folders."""
+        return {entry.split for entry in self.entries.values()}
 
 
 def arrange(tree: Tree, known: Collection[str] = ()) -> Arrangement:
-    """Find out which folders are classes and which are splits.
+    """Return which folders are classes and which are splits.
 
     Parameters
     ----------
     tree : Tree
         The walked folder.
     known : collection of str
-        Names that are classes wherever they stand.
+        Known class names.
 
     Returns
     -------
     Arrangement
-        Without places where there is no class folder at all.
+        Without entries if there are no class folders.
     """
     base = tree.unwrap("", known)
     found = Arrangement(base)
-    names = tree.imaged(base)
+    names = tree.subfolders(base)
     may_be_split = [name for name in names if name not in known]
     roles = split_roles(may_be_split) if len(may_be_split) == len(names) else None
     if roles is None:
         roles = _splits_among_others(tree, may_be_split, known, found)
     if roles is not None:
-        _place_splits(tree, found, roles, known)
+        _add_splits(tree, found, roles, known)
     else:
-        _place_classes(tree, found, names, known)
+        _add_classes(tree, found, names, known)
     return found
 
 
 def _splits_among_others(
     tree: Tree, names: list[str], known: Collection[str], found: Arrangement
 ) -> dict[str, str] | None:
-    """Recognise train/, test/ and docs/ side by side, by the classes that the splits share."""
-    alike = [name for name in names if is_split_name(name)]
-    if not alike:
+    """Recognise train/ and test/ beside docs/ by the classes that the splits share."""
+    candidates = [name for name in names if is_split_name(name)]
+    if not candidates:
         return None
-    roles = split_roles(alike)
+    roles = split_roles(candidates)
     if roles is not None:
-        held = [
-            set(tree.imaged(tree.unwrap(join(found.base, name), known)))
-            for name in alike
+        classes = [
+            set(tree.subfolders(tree.unwrap(_join(found.base, name), known)))
+            for name in candidates
             if roles[name] != UNLABELLED
         ]
-        if set.intersection(*held):
-            left_out = [name for name in tree.imaged(found.base) if name not in roles]
-            found.notes.append(
-                f"Beside the split folders, and so left out: {shown_list(left_out)}."
-            )
+        if set.intersection(*classes):
+            left_out = [name for name in tree.subfolders(found.base) if name not in roles]
+            found.notes.append(f"Ignored beside the split folders: {shown_list(left_out)}.")
             return roles
-    found.notes.append(
-        f"Named like a split, but taken as a class like the folders beside it: {shown_list(alike)}."
-    )
+    found.notes.append(f"Used as classes although named like splits: {shown_list(candidates)}.")
     return None
 
 
-def _place_splits(
+def _add_splits(
     tree: Tree, found: Arrangement, roles: dict[str, str], known: Collection[str]
 ) -> None:
-    """Place the classes of every split; the training part is looked at first."""
+    """Add the classes of every split, starting with the train split."""
     known = set(known)
     order = ("train", "validation", "test", UNLABELLED)
     for name in sorted(roles, key=lambda name: (order.index(roles[name]), name)):
-        role, folder = roles[name], join(found.base, name)
+        role, folder = roles[name], _join(found.base, name)
         if role == UNLABELLED:
             found.notes.append(
-                f"The folder {shown(name)} ({images(tree.total[folder])}) is taken to hold "
-                "images without labels and is left out."
+                f"Ignored the folder {shown(name)} of unlabelled images "
+                f"({images(tree.total[folder])})."
             )
             continue
         inner = tree.unwrap(folder, known)
-        classes = tree.imaged(inner)
+        classes = tree.subfolders(inner)
         if not classes:
             found.notes.append(
-                f"The folder {shown(name)} ({images(tree.total[folder])}) has no class folders "
-                "and is left out."
+                f"Ignored the folder {shown(name)} ({images(tree.total[folder])}), which has no "
+                "class folders."
             )
         for label in classes:
-            found.places[join(inner, label)] = Place(label, role)
+            found.entries[_join(inner, label)] = FolderLabel(label, role)
         known.update(classes)
         _note_empty(tree, found, inner)
 
 
-def _place_classes(
-    tree: Tree, found: Arrangement, names: list[str], known: Collection[str]
-) -> None:
-    """Place each folder as a class, with splits inside the classes where they all have them."""
-    inner = [split for name in names for split in tree.imaged(join(found.base, name))]
+def _add_classes(tree: Tree, found: Arrangement, names: list[str], known: Collection[str]) -> None:
+    """Add each folder as a class, with splits inside the classes if all have them."""
+    inner = [split for name in names for split in tree.subfolders(_join(found.base, name))]
     roles = None if set(inner) & set(known) else split_roles(inner)
-    has_own = any(tree.own[join(found.base, name)] for name in names)
+    has_own = any(tree.own[_join(found.base, name)] for name in names)
     for name in names:
-        folder = join(found.base, name)
+        folder = _join(found.base, name)
         if roles is None or has_own:
-            found.places[folder] = Place(name, None)
+            found.entries[folder] = FolderLabel(name, None)
             continue
-        for split in tree.imaged(folder):
+        for split in tree.subfolders(folder):
             if roles[split] != UNLABELLED:
-                found.places[join(folder, split)] = Place(name, roles[split])
+                found.entries[_join(folder, split)] = FolderLabel(name, roles[split])
     _note_empty(tree, found, found.base)
 
 
 def _note_empty(tree: Tree, found: Arrangement, folder: str) -> None:
     empty = tree.empty.get(folder, [])
-    if empty and found.places:
+    if empty and found.entries:
         where = f" in {shown(folder)}" if folder else ""
-        found.notes.append(f"Without images, and so no class: {shown_list(empty)}{where}.")
+        found.notes.append(f"Ignored empty folders: {shown_list(empty)}{where}.")
 
 
 def check_classes(found: Arrangement, where: str, n: int, min_classes: int) -> None:
-    """Refuse class folders that no classifier can be made of; note where splits differ.
+    """Check that there are enough classes with train images; note classes that splits lack.
 
     Raises
     ------
     DatasetError
-        If there are fewer than `min_classes`; or, where that is more than 1, if one of them is
-        absent from the training part.
+        If there are fewer than `min_classes`, or, if that is more than 1, a class has no train
+        images.
     """
-    names = sorted({place.label for place in found.places.values()})
+    names = sorted({entry.label for entry in found.entries.values()})
     if len(names) < min_classes:
         word = "class" if len(names) == 1 else "classes"
         raise DatasetError(
-            f"At least {min_classes} classes are needed. Received: {len(names)} {word}, "
-            f"{shown_list(names)}, with {images(n)}, in {where}. {HOW_TO_ARRANGE}"
+            f"At least {min_classes} classes are needed, but {where} has {len(names)} {word} "
+            f"({shown_list(names)}) with {images(n)}. {HOW_TO_ARRANGE}"
         )
     for split in sorted(split for split in found.splits if split is not None):
         missing = sorted(set(names) - found.classes(split))
@@ -255,15 +245,15 @@ def check_classes(found: Arrangement, where: str, n: int, min_classes: int) -> N
             continue
         if split == "train" and min_classes > 1:
             raise DatasetError(
-                "Every class must have images in the training part. Received: none of "
-                f"{shown_list(missing)}{nearly(missing, found.classes(split))}. Add some, or "
-                "move these folders out of the other parts."
+                f"The train split in {where} has no images of {shown_list(missing)}"
+                f"{similar_names(missing, found.classes(split))}. Add some, or move these folders "
+                "out of the other splits."
             )
-        found.notes.append(f"The {split} part has no images of {shown_list(missing)}.")
+        found.notes.append(f"The {split} split has no images of {shown_list(missing)}.")
 
 
-def nearly(missing: list[str], present: Iterable[str]) -> str:
-    """Point out class names that differ only in case or in how accents are written."""
+def similar_names(missing: list[str], present: Iterable[str]) -> str:
+    """Return a hint at class names that differ only in case or accents; ``""`` if none."""
 
     def plain(name: str) -> str:
         return unicodedata.normalize("NFC", name).casefold()
@@ -272,4 +262,4 @@ def nearly(missing: list[str], present: Iterable[str]) -> str:
     pairs = [(name, alike[plain(name)]) for name in missing if plain(name) in alike]
     if not pairs:
         return ""
-    return f" (but it has {shown_list([name for _, name in pairs])}, which is spelled differently)"
+    return f" (but it has {shown_list([name for _, name in pairs])}, spelled differently)"

@@ -1,4 +1,7 @@
-"""ImageDatasets of arrays in files, ``.npz`` and ``.npy``."""
+"""Datasets of arrays in files, ``.npz`` and ``.npy``.
+
+Files are not trusted: arrays are never unpickled, and their sizes are checked before reading.
+"""
 
 from __future__ import annotations
 
@@ -28,38 +31,20 @@ from kindsight.dataset.table import ImageDataset
 from kindsight.errors import DatasetError
 
 __all__ = [
-    "Part",
-    "Parts",
-    "find_parts",
     "from_npz",
-    "read_arrays",
 ]
 
-# SECTION: Arrays in files, ``.npz`` and ``.npy``: never unpickled, and bounded before they are
-# read.
-
 MAX_ARRAY_BYTES = 4 * 2**30
-"""The most bytes of all arrays of a file, unpacked: 4 GiB."""
+"""Limit of the unpacked size of all arrays of a file: 4 GiB."""
 
 MAX_ARRAYS = 1000
-"""The most arrays of a file."""
+"""Limit of the number of arrays of a file."""
 
 
-def read_arrays(path: str) -> dict[str, NDArray[Any]]:
-    """Read the arrays of a file by their names; that of an ``.npy`` is called ``""``.
-
-    Parameters
-    ----------
-    path : str
-        The file.
-
-    Raises
-    ------
-    DatasetError
-        If it is no such file, is damaged, holds Python objects, or is too large.
-    """
+def _read_arrays(path: str) -> dict[str, NDArray[Any]]:
+    """Return the arrays of a file by name; the name of an ``.npy`` array is ``""``."""
     where = shown(os.path.basename(path))  # noqa: PTH119
-    with _told(where):
+    with _clear_errors(where):
         if path.lower().endswith(".npy"):
             with Path(path).open("rb") as file:
                 _check(file, os.fstat(file.fileno()).st_size, where)
@@ -81,7 +66,7 @@ def read_arrays(path: str) -> dict[str, NDArray[Any]]:
 
 
 def _check(file: IO[bytes], size: int, where: str) -> None:
-    """Hold an array's heading to the size of the file before anything is made of it."""
+    """Check an array's header against the size of the file before reading it."""
     version = npy.read_magic(file)
     if version == (1, 0):
         shape, _, dtype = npy.read_array_header_1_0(file)
@@ -91,49 +76,43 @@ def _check(file: IO[bytes], size: int, where: str) -> None:
         raise ValueError(f"version {version[0]}.{version[1]}")
     if dtype.hasobject or dtype.names:
         raise DatasetError(
-            f"Arrays must hold numbers or texts. Received: {dtype} in {where}, which is not read: "
-            "it could hold a program. Save the array with a plain dtype."
+            f"{where} has the dtype {dtype}, which could contain a program and is not read. "
+            "Arrays must contain numbers or texts: save the array with such a dtype."
         )
-    told = math.prod(shape) * dtype.itemsize
-    if told > MAX_ARRAY_BYTES:
-        raise _too_large(where, f"{told:,} bytes")
-    if told != size - file.tell():
-        raise ValueError(f"{where} is cut off, or has more than its heading says")
+    size_stated = math.prod(shape) * dtype.itemsize
+    if size_stated > MAX_ARRAY_BYTES:
+        raise _too_large(where, f"{size_stated:,} bytes")
+    if size_stated != size - file.tell():
+        raise ValueError(f"{where} is truncated, or longer than its header says")
 
 
 def _too_large(where: str, received: str) -> DatasetError:
     return DatasetError(
-        f"Arrays in files may have {MAX_ARRAY_BYTES:,} bytes and {MAX_ARRAYS:,} names. Received: "
-        f"{received} in {where}. Part the file, or write the images as files."
+        f"{where} is too large ({received}); the limits are {MAX_ARRAYS:,} arrays and "
+        f"{MAX_ARRAY_BYTES:,} bytes. Divide it, or write the images as files."
     )
 
 
 @contextmanager
-def _told(where: str) -> Iterator[None]:
-    """Say in our own words what is wrong with a file."""
+def _clear_errors(where: str) -> Iterator[None]:
+    """Convert the errors of zipfile and NumPy to DatasetError."""
     try:
         yield
     except DatasetError:
         raise
     except MemoryError:
-        raise DatasetError(
-            f"Arrays must fit into this machine's memory. Received: {where}, which does not."
-        ) from None
+        raise DatasetError(f"The arrays in {where} do not fit into memory.") from None
     except OSError as error:
-        raise DatasetError(
-            f"Data must be a file that can be read. Received: {where} ({error.strerror})."
-        ) from error
+        raise DatasetError(f"Could not read {where}: {error.strerror}.") from error
     except (ValueError, zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, KeyError,
             NotImplementedError, SyntaxError, TypeError, OverflowError) as error:  # fmt: skip
         raise DatasetError(
-            f"Arrays must be files as NumPy writes them, whole. Received: {where}, which is none "
-            f"({shown(str(error)[:200])[1:-1]})."
+            f"{where} is not a complete file of NumPy arrays: {shown(str(error)[:200])[1:-1]}."
         ) from error
 
 
-# SECTION: What the arrays of a file are, told by their names.
-#
-# All usual spellings are understood: ``x_train`` and ``y_train``, ``train_images`` and
+# Meanings of arrays by their names. Usual names are recognised: ``x_train`` and ``y_train``,
+# ``train_images`` and
 # ``train_labels``, ``X`` and ``y``, ``images`` and ``labels``, ``testX`` and ``testY``. Arrays that
 # were saved without a name (``arr_0``, ``arr_1``) are images and labels.
 
@@ -153,18 +132,8 @@ _JOINED = re.compile(r"(x|y)(train|val|valid|test|dev)|(train|val|valid|test|dev
 _WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|[^\W_]+")
 
 
-class Part(NamedTuple):
-    """The arrays of one split.
-
-    Attributes
-    ----------
-    split : str or None
-        ``"train"``, ``"validation"``, ``"test"``; None where the names say none.
-    images : str
-        The array's name.
-    labels, groups : str or None
-        Theirs.
-    """
+class _SplitArrays(NamedTuple):
+    """Names of the arrays of one split; `split` is None if the names contain none."""
 
     split: str | None
     images: str
@@ -172,39 +141,16 @@ class Part(NamedTuple):
     groups: str | None
 
 
-class Parts(NamedTuple):
-    """All arrays of a file.
+class _FileArrays(NamedTuple):
+    """Names of all arrays of a file: by split, class names, and unused ones."""
 
-    Attributes
-    ----------
-    parts : tuple of Part
-        In the order None, train, validation, test.
-    class_names : str or None
-        The array that names the labels 0, 1, 2, ...
-    unused : tuple of str
-        Arrays that mean nothing here.
-    """
-
-    parts: tuple[Part, ...]
+    splits: tuple[_SplitArrays, ...]
     class_names: str | None
     unused: tuple[str, ...]
 
 
-def find_parts(names: Iterable[str], where: str) -> Parts:
-    """Find out which array holds what.
-
-    Parameters
-    ----------
-    names : iterable of str
-        The arrays' names.
-    where : str
-        The file, for messages.
-
-    Raises
-    ------
-    DatasetError
-        If two arrays are the same, or a split has no images.
-    """
+def _find_arrays(names: Iterable[str], where: str) -> _FileArrays:
+    """Return the meanings of arrays; DatasetError if they are ambiguous or images are missing."""
     found: dict[tuple[str | None, str], str] = {}
     class_names, unused = None, []
     for name in names:
@@ -215,26 +161,28 @@ def find_parts(names: Iterable[str], where: str) -> Parts:
             unused.append(name)
         elif meaning in found:
             raise DatasetError(
-                "The arrays of a file must be told apart by their names. Received: "
-                f"{shown_list((found[meaning], name))} in {where}, both of which would be "
-                f"{meaning[1]}. Save those that are meant as x and y."
+                f"The names of the arrays in {where} are ambiguous: "
+                f"{shown_list((found[meaning], name))} could both be {meaning[1]}. Save the right "
+                "ones as x and y."
             )
         else:
             found[meaning] = name
-    parts = []
+    splits = []
     for split in (None, "train", "validation", "test"):
         kinds = {kind: name for (part, kind), name in found.items() if part == split}
         if kinds and "images" not in kinds:
             raise _no_images(tuple(names), where)
         if kinds:
-            parts.append(Part(split, kinds["images"], kinds.get("labels"), kinds.get("groups")))
-    if not parts:
+            splits.append(
+                _SplitArrays(split, kinds["images"], kinds.get("labels"), kinds.get("groups"))
+            )
+    if not splits:
         raise _no_images(tuple(names), where)
-    return Parts(tuple(parts), class_names, tuple(unused))
+    return _FileArrays(tuple(splits), class_names, tuple(unused))
 
 
 def _meaning(name: str) -> tuple[str | None, str] | None:
-    """Return split and kind of an array; None where its name says neither."""
+    """Return split and kind of an array; None if its name is not recognised."""
     if name in _UNNAMED:
         return None, _UNNAMED[name]
     words: list[str] = []
@@ -252,8 +200,8 @@ def _meaning(name: str) -> tuple[str | None, str] | None:
 def _no_images(names: tuple[str, ...], where: str) -> DatasetError:
     there = shown_list(names) if names else "nothing"
     return DatasetError(
-        f"Arrays of labels must have arrays of images beside them, called x and y, or x_train, "
-        f"y_train, x_test and y_test. Received: {there} in {where}."
+        f"{where} has no array of images: it contains {there}. Save images and labels as x and "
+        "y, or as x_train, y_train, x_test and y_test."
     )
 
 
@@ -266,63 +214,63 @@ def from_npz(
     *,
     labelled: bool = True,
 ) -> ImageDataset:
-    """Make a dataset of the arrays in an ``.npz`` or ``.npy`` file.
+    """Return the dataset of the arrays in an ``.npz`` or ``.npy`` file.
 
-    The arrays are told by their names; see :mod:`.array_names`. Images are
-    (n, height, width), (n, height, width, 1) or (n, height, width, 3), also with the channels
-    before the height, or rows of pixels, (n, height * width). Truth values become 0 and 255; whole
-    numbers 0-255 stay; floats that all lie from 0 to 1 are multiplied by 255, which a note says.
-    Labels and groups are (n,) or (n, 1), whole numbers or texts; labels may be one-hot rows, too.
+    Arrays are recognised by their names (``x_train``, ``labels``, ...). Images are
+    (n, height, width), (n, height, width, 1) or (n, height, width, 3), or with the channels first,
+    or rows of pixels, (n, height * width). Booleans become 0 and 255; whole numbers 0-255 are
+    unchanged; floats from 0 to 1 are multiplied by 255, with a note. Labels and groups are (n,) or
+    (n, 1), whole numbers or texts; labels may also be one-hot rows.
 
     Parameters
     ----------
     path : str or Path
         The file.
     options : DataOptions, optional
-        What the file does not say itself.
+        Describes what the file does not.
     labelled : bool
-        Whether there must be labels. Without it only the images are read.
+        False: read only the images.
 
     Returns
     -------
     ImageDataset
-        Training, validation and test part one after the other, where the names tell them apart.
-        Images are called after their arrays, ``digits.npz:x_train[12]``.
+        Train, validation and test split in this order. The path of an image is its array and
+        index, ``digits.npz:x_train[12]``.
 
     Raises
     ------
     DatasetError
-        If the file is no such file, holds Python objects, is larger than 4 GiB, or if its arrays
-        are not images and labels.
+        If the file is invalid, contains Python objects, is larger than 4 GiB, or its arrays are not
+        images and labels.
     """
     options = options or DataOptions()
     options.check()
     name = os.fspath(path)
     where = shown(os.path.basename(name))  # noqa: PTH119
-    arrays = read_arrays(name)
-    parts, class_names, unused = find_parts(arrays, where)
-    notes = [f"Not used of {where}: the arrays {shown_list(unused)}."] if unused else []
+    arrays = _read_arrays(name)
+    splits, class_names, unused = _find_arrays(arrays, where)
+    notes = [f"Unused arrays in {where}: {shown_list(unused)}."] if unused else []
     if labelled:
-        parts = _labelled(parts, arrays, where, notes)
-    called = [f"{shown(part.images)} in {where}" if part.images else where for part in parts]
+        splits = _labelled(splits, arrays, where, notes)
+    sources = [f"{shown(part.images)} in {where}" if part.images else where for part in splits]
     shaped = []
-    for part, said in zip(parts, called, strict=True):
-        array, note = as_images(arrays[part.images], options.shape, said)
+    for part, source in zip(splits, sources, strict=True):
+        array, note = as_images(arrays[part.images], options.shape, source)
         shaped.append(array)
         notes.extend([note] if note else [])
-    held, fractions = as_pixels(shaped, called)
+    pixels, fractions = as_pixels(shaped, sources)
     if fractions:
         notes.append(SCALED.format(where=where))
-    memory = from_arrays([image for array in held for image in array])
+    memory = from_arrays([image for array in pixels for image in array])
     columns: dict[str, Any] = {}
     if labelled:
         given = options.label_names or _class_names(arrays, class_names)
-        columns = _columns(arrays, parts, given, where)
+        columns = _columns(arrays, splits, given, where)
     start = name.replace(os.sep, "/")
     dataset = ImageDataset(
         path=tuple(
             f"{start}:{part.images}[{row}]" if part.images else f"{start}[{row}]"
-            for part, array in zip(parts, held, strict=True)
+            for part, array in zip(splits, pixels, strict=True)
             for row in range(len(array))
         ),
         size=memory.size,
@@ -334,77 +282,76 @@ def from_npz(
 
 
 def _labelled(
-    parts: Sequence[Part], arrays: _Arrays, where: str, notes: list[str]
-) -> tuple[Part, ...]:
-    """Leave out parts without labels, with a note; there must be one that has some."""
-    kept = tuple(part for part in parts if part.labels is not None)
-    if not kept:
+    splits: Sequence[_SplitArrays], arrays: _Arrays, where: str, notes: list[str]
+) -> tuple[_SplitArrays, ...]:
+    """Exclude splits without labels, with a note; DatasetError if none has labels."""
+    labelled = tuple(part for part in splits if part.labels is not None)
+    if not labelled:
         raise DatasetError(
-            "Arrays of images must have arrays of labels beside them, called x and y, or "
-            f"x_train, y_train, x_test and y_test. Received: {shown_list(tuple(arrays))} in "
-            f"{where}."
+            f"{where} has no array of labels: it contains {shown_list(tuple(arrays))}. Save "
+            "images and labels as x and y, or as x_train, y_train, x_test and y_test."
         )
     notes.extend(
-        f"Without labels, and so left out: {images(len(arrays[part.images]))} of {where}, the "
-        f"array {shown(part.images)}."
-        for part in parts
-        if part not in kept
+        f"Ignored without labels: {images(len(arrays[part.images]))} in the array "
+        f"{shown(part.images)} of {where}."
+        for part in splits
+        if part not in labelled
     )
-    return kept
+    return labelled
 
 
 def _class_names(arrays: _Arrays, name: str | None) -> list[str]:
-    """Return the names of the labels 0, 1, 2, ... that the file itself gives."""
+    """Return the class names in the file, for the labels 0, 1, 2, ..."""
     if name is None or arrays[name].ndim != 1 or arrays[name].dtype.kind not in "US":
         return []
     return [_text(value) for value in arrays[name].tolist()]
 
 
 def _columns(
-    arrays: _Arrays, parts: Sequence[Part], names: Sequence[str], where: str
+    arrays: _Arrays, splits: Sequence[_SplitArrays], names: Sequence[str], where: str
 ) -> dict[str, Any]:
-    """Return labels, splits and groups of all parts, one part after the other."""
+    """Return the columns label, split and group, and the classes."""
     labels: list[str | None] = []
     groups: list[str | None] = []
-    splits: list[str | None] = []
-    for part in parts:
+    split: list[str | None] = []
+    for part in splits:
         n = len(arrays[part.images])
         labels += _cells(arrays, str(part.labels), n, part, where)
         groups += [None] * n if part.groups is None else _cells(arrays, part.groups, n, part, where)
-        splits += [part.split] * n
-    place = _placer(arrays, parts)
+        split += [part.split] * n
+    location = _locator(arrays, splits)
     missing = [row for row, label in enumerate(labels) if label is None]
     if missing:
         raise DatasetError(
-            f"Every image must have a label. Received: {len(missing):,} without in {where}, the "
-            f"first being {place(missing[0])}."
+            f"{images(len(missing))} in {where} {'has' if len(missing) == 1 else 'have'} no "
+            f"label, first {location(missing[0])}."
         )
-    labels = name_labels(read_labels(map(str, labels)), names, place)
-    check_label_typos(labels, place)
+    labels = name_labels(read_labels(map(str, labels)), names, location)
+    check_label_typos(labels, location)
     return {
         "label": tuple(labels),
-        "split": tuple(splits),
+        "split": tuple(split),
         "group": tuple(groups),
         "classes": class_order(labels),
     }
 
 
-def _placer(arrays: _Arrays, parts: Sequence[Part]) -> Callable[[int], str]:
-    """Return a function that says where row i is: ``y_train[12]``."""
+def _locator(arrays: _Arrays, splits: Sequence[_SplitArrays]) -> Callable[[int], str]:
+    """Return a function from a row to its location: ``y_train[12]``."""
 
-    def place(row: int) -> str:
-        for part in parts:
+    def location(row: int) -> str:
+        for part in splits:
             n = len(arrays[part.images])
             if row < n:
                 break
             row -= n
         return f"{part.labels}[{row}]"
 
-    return place
+    return location
 
 
-def _cells(arrays: _Arrays, name: str, n: int, part: Part, where: str) -> list[str | None]:
-    """Return an array of labels or groups as texts; None for not-a-number and empty texts."""
+def _cells(arrays: _Arrays, name: str, n: int, part: _SplitArrays, where: str) -> list[str | None]:
+    """Return an array of labels or groups as texts; None for NaN and empty texts."""
     array = arrays[name]
     received = f"{array.dtype} of shape {array.shape} as {shown(name)} in {where}"
     if array.ndim == 2 and array.shape[1] == 1:
@@ -413,25 +360,26 @@ def _cells(arrays: _Arrays, name: str, n: int, part: Part, where: str) -> list[s
         array = _one_hot(array, received)
     if array.ndim != 1 or array.dtype.kind not in "buifUS":
         raise DatasetError(
-            "Labels and groups are whole numbers or texts, one for each image. Received: "
-            f"{received}."
+            f"Labels and groups must be whole numbers or texts, one for each image; got {received}."
         )
     if len(array) != n:
         raise DatasetError(
-            f"There must be one label for each image. Received: {received}; there are "
-            f"{images(n)} in {shown(part.images)}."
+            f"There must be one label for each image; got {received}, but {images(n)} in "
+            f"{shown(part.images)}."
         )
     if array.dtype.kind == "f" and (array[np.isfinite(array)] % 1).any():
-        raise DatasetError(f"Labels and groups are whole numbers or texts. Received: {received}.")
+        raise DatasetError(
+            f"Labels and groups must be whole numbers or texts; got {received}, with fractions."
+        )
     return [_text(value) or None for value in array.tolist()]
 
 
 def _one_hot(array: NDArray[Any], received: str) -> NDArray[np.int64]:
-    """Return the number of the one column of each row that is 1."""
+    """Return the class index of one-hot rows."""
     if not (((array == 0) | (array == 1)).all() and (array.sum(axis=1) == 1).all()):
         raise DatasetError(
-            f"Rows of labels must have a single 1 and otherwise 0. Received: {received}, which "
-            "have not: an image has one class here."
+            f"One-hot labels must have a single 1 in each row and otherwise 0, one class per "
+            f"image; got {received}."
         )
     columns: NDArray[np.int64] = array.argmax(axis=1)
     return columns

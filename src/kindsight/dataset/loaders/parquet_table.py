@@ -1,4 +1,4 @@
-"""Parquet tables, through PyArrow; read a column at a time, only those that mean something."""
+"""Parquet tables, read with PyArrow; only the columns that are used."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["ParquetTable"]
 
 MAX_ROWS = 10_000_000
 MAX_BYTES = 1 << 30
-"""The most bytes of the columns that are read, unpacked: 1 GiB."""
+"""Limit of the unpacked size of the columns that are read: 1 GiB."""
 
 _BATCH = 1 << 16  # rows
 
@@ -23,7 +23,7 @@ _TYPES = r"(large_)?(string|utf8|binary)|u?int\d|bool|halffloat|float|double|dic
 
 
 class ParquetTable:
-    """A Parquet file, of which the columns' names have been read.
+    """A Parquet file whose column names have been read.
 
     Parameters
     ----------
@@ -33,7 +33,7 @@ class ParquetTable:
     Attributes
     ----------
     header : list of str
-        The columns' names.
+        Column names.
     where : str
         The file's name, for messages.
 
@@ -42,7 +42,7 @@ class ParquetTable:
     MissingExtraError
         If PyArrow is not installed.
     DatasetError
-        If the file is no Parquet, or too large.
+        If the file is not Parquet, or too large.
     """
 
     unit = "row"
@@ -57,7 +57,7 @@ class ParquetTable:
         try:
             self._schema = parquet.ParquetFile(path).schema_arrow
             self.header = [str(name) for name in self._schema.names]
-        except Exception as error:  # PyArrow's own errors have no common root beside Exception
+        except Exception as error:  # PyArrow's errors have no other common base
             raise self._refused(error) from error
 
     def read(self, columns: Sequence[int]) -> tuple[list[int], list[list[str]]]:
@@ -66,22 +66,21 @@ class ParquetTable:
         Parameters
         ----------
         columns : sequence of int
-            Places in the header.
+            Indices in the header.
 
         Returns
         -------
         list of int
-            The rows' numbers, counted from 1.
+            Row numbers, from 1.
         list of list of str
-            The cells of each column: texts as they are, whole numbers as their digits, nothing
-            and not-a-number as an empty text.
+            The cells of each column: whole numbers as digits, null and NaN as an empty text.
 
         Raises
         ------
         DatasetError
-            If a column holds anything else, such as the images themselves.
+            If a column has another type, such as the images themselves.
         """
-        names = [self.header[place] for place in columns]
+        names = [self.header[index] for index in columns]
         try:
             self._check_types(names)
             cells = self._cells(names)
@@ -92,8 +91,8 @@ class ParquetTable:
         return list(range(1, len(cells[0]) + 1)), cells
 
     def _cells(self, names: Sequence[str]) -> list[list[str]]:
-        """Read some rows at a time: what a file says of its own size need not be true."""
-        # Equal texts are kept once, so that a small file cannot become a large table.
+        """Read in batches, because the size stated in the file is not trusted."""
+        # As a dictionary, equal texts are stored once: a small file cannot become a large table.
         file = self._parquet.ParquetFile(self.path, read_dictionary=names)
         cells: list[list[str]] = [[] for _ in names]
         size = 0
@@ -101,8 +100,8 @@ class ParquetTable:
             size += batch.nbytes
             if size > MAX_BYTES or len(cells[0]) + len(batch) > MAX_ROWS:
                 raise DatasetError(
-                    f"A table must have at most {MAX_ROWS:,} rows, of {MAX_BYTES:,} bytes in all. "
-                    f"Received: {self.where} with more. Part it."
+                    f"{self.where} is too large: the limit is {MAX_ROWS:,} rows and "
+                    f"{MAX_BYTES:,} bytes. Divide it into several tables."
                 )
             for column, name in zip(cells, names, strict=True):
                 column.extend(_texts(batch.column(name)))
@@ -113,20 +112,17 @@ class ParquetTable:
             kind = self._schema.field(name).type
             if not re.match(_TYPES, str(kind)):
                 raise DatasetError(
-                    f"A column of a table must hold texts or whole numbers. Received: "
-                    f"{shown(name)} in {self.where}, of type {shown(str(kind)[:80])[1:-1]}."
+                    f"The column {shown(name)} in {self.where} has the type "
+                    f"{shown(str(kind)[:80])[1:-1]}; it must contain texts or whole numbers."
                 )
 
     def _refused(self, error: Exception) -> DatasetError:
         text = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
-        said = shown(text)[1:-1]
-        return DatasetError(
-            f"A table with this ending must be a Parquet file. Received: {self.where} ({said})."
-        )
+        return DatasetError(f"{self.where} cannot be read as a Parquet file: {shown(text)[1:-1]}.")
 
 
 def _texts(column: Any) -> list[str]:
-    """Return the cells of a column, of whatever type, as texts."""
+    """Return the cells of a column as texts."""
     if hasattr(column, "dictionary"):
         texts = [_text(value) for value in column.dictionary.to_pylist()]
         return ["" if k is None else texts[k] for k in column.indices.to_pylist()]

@@ -1,8 +1,8 @@
-"""Rows of pixels as text, read fast: a block of lines at a time, as arrays of bytes.
+"""Read rows of pixels in text tables fast, a block of lines at a time, as arrays of bytes.
 
-The cells of a block are found by their separators, and up to three digits of all cells are put
-together at once. What is not that plain (quotation marks, blanks, decimal points, a value that is
-no pixel) is looked at cell by cell.
+The cells of a block are found by their separators, and up to three digits of all cells are combined
+at once. Other cells (quotation marks, blanks, decimal points, invalid values) are parsed one by
+one.
 """
 
 from __future__ import annotations
@@ -24,34 +24,14 @@ from kindsight.errors import DatasetError
 
 __all__ = [
     "PixelRows",
-    "blocks",
-    "number_of",
     "read_pixel_rows",
-    "scaled",
-    "texts_of",
-    "whole_numbers",
 ]
 
-# SECTION: The lines of a large text table, a block at a time; none of them without bounds.
-
-_BLOCK = 1 << 18  # bytes read in one go: what is made of them stays in the processor's cache
+_BLOCK = 1 << 18  # bytes; arrays of a block fit into the processor's cache
 
 
-def blocks(table: CsvTable, *, heading: bool) -> Iterator[bytes]:
-    """Yield the lines of a table, a block of them at a time, each ended by a single line feed.
-
-    Parameters
-    ----------
-    table : CsvTable
-        Which file.
-    heading : bool
-        Whether the first line holds names, and is left out.
-
-    Raises
-    ------
-    DatasetError
-        For a line that does not end.
-    """
+def _blocks(table: CsvTable, *, heading: bool) -> Iterator[bytes]:
+    """Yield the lines of a table in blocks, each line ended by a single line feed."""
     with opened(table.path) as file:
         file.seek(len(file.readline(MAX_LINE_BYTES)) if heading else _mark(file))
         for block in _lines(file, table.where):
@@ -59,7 +39,7 @@ def blocks(table: CsvTable, *, heading: bool) -> Iterator[bytes]:
 
 
 def _mark(file: BinaryIO) -> int:
-    """Return how many bytes the mark of UTF-8 takes at the start."""
+    """Return the length of the UTF-8 byte order mark at the start, 0 or 3."""
     return 3 if file.read(3) == b"\xef\xbb\xbf" else 0
 
 
@@ -69,52 +49,34 @@ def _lines(file: BinaryIO, where: str) -> Iterator[bytes]:
         cut = chunk.rfind(b"\n") + 1
         if cut:
             lines = rest + chunk[:cut]
-            # Looking for a single byte is much faster than looking for two.
+            # Searching for one byte is much faster than searching for two.
             yield lines.replace(b"\r\n", b"\n") if b"\r" in lines else lines
             rest = chunk[cut:]
         else:
             rest += chunk
         if len(rest) > MAX_LINE_BYTES:
             raise DatasetError(
-                f"A line of a table must be shorter than {MAX_LINE_BYTES:,} bytes. Received: a "
-                f"longer one in {where}."
+                f"{where} has a line longer than {MAX_LINE_BYTES:,} bytes, the limit."
             )
     if rest.strip():
         yield rest.rstrip(b"\r\n") + b"\n"
 
 
 def _unpacked(block: bytes, separator: str) -> bytes:
-    """Make the blanks between the pixels of one cell separators."""
+    """Replace the blanks between the pixels of one cell by separators."""
     mark = separator.encode()
     plain = re.sub(rb" *([\n" + re.escape(mark) + rb"]) *", rb"\1", block.replace(b'"', b""))
     return re.sub(rb" +", mark, plain)
 
 
-# SECTION: From bytes of text to numbers, many cells at once.
-
 _ZERO = ord("0")
 
 
-def whole_numbers(
+def _whole_numbers(
     data: NDArray[np.uint8], ends: NDArray[np.int64], lengths: NDArray[np.int64]
 ) -> tuple[NDArray[np.uint16], NDArray[np.bool_]]:
-    """Read cells of one to three digits.
-
-    Parameters
-    ----------
-    data : uint8 array
-        The text.
-    ends, lengths : int64 arrays
-        Where each cell ends in it, and how long it is.
-
-    Returns
-    -------
-    uint16 array
-        The numbers.
-    bool array
-        Which of them are right: 0 to 255, of digits alone.
-    """
-    # What is no digit becomes 10 or more; what lies before a cell's start is made 0.
+    """Parse cells of one to three digits: uint16 values, and bool whether each is valid, 0-255."""
+    # Other characters become 10 or more; characters before a cell become 0.
     units = data[ends - 1] - np.uint8(_ZERO)
     tens = (data[ends - 2] - np.uint8(_ZERO)) * (lengths > 1)
     hundreds = (data[ends - 3] - np.uint8(_ZERO)) * (lengths > 2)
@@ -123,14 +85,14 @@ def whole_numbers(
     return values, digits & (lengths >= 1) & (lengths <= 3) & (values <= 255)
 
 
-def texts_of(block: bytes, ends: NDArray[np.int64], lengths: NDArray[np.int64]) -> list[str]:
-    """Return the cells of a column, of which it is known where they end and how long they are."""
+def _texts_of(block: bytes, ends: NDArray[np.int64], lengths: NDArray[np.int64]) -> list[str]:
+    """Return cells as texts, given their ends and lengths in bytes."""
     pairs = zip((ends - lengths).tolist(), ends.tolist(), strict=True)
     return [block[start:end].decode("utf-8", "surrogateescape").strip() for start, end in pairs]
 
 
-def number_of(text: str) -> float | None:
-    """Read a number from 0 to 255; None where it is none."""
+def _number_of(text: str) -> float | None:
+    """Return a number from 0 to 255; None for other texts."""
     try:
         number = float(text)
     except ValueError:
@@ -138,8 +100,8 @@ def number_of(text: str) -> float | None:
     return number if 0 <= number <= 255 and "_" not in text else None
 
 
-def scaled(block: NDArray[Any]) -> NDArray[np.uint8]:
-    """Return fractions from 0 to 1 as 0 to 255."""
+def _scaled(block: NDArray[Any]) -> NDArray[np.uint8]:
+    """Return floats from 0 to 1 as 0 to 255."""
     return np.asarray(np.round(block.astype(np.float64) * 255), np.uint8)
 
 
@@ -148,18 +110,18 @@ _NEWLINE = ord("\n")
 
 @dataclass
 class PixelRows:
-    """What the rows of a file hold.
+    """The rows of a table of pixels.
 
     Attributes
     ----------
     pixels : list of arrays
-        uint8 (rows, pixels) each; their rows are those of the file, one block after the other.
+        uint8 (rows, pixels), one for each block of lines.
     lines : list of int
-        The number of each row's line in the file, counted from 1.
+        Line number of each row, from 1.
     cells : list of list of str
-        The other columns that were asked for.
+        The other requested columns.
     fractions : bool
-        Whether the pixels were fractions from 0 to 1, which were multiplied by 255.
+        Whether the pixels were floats from 0 to 1, which were multiplied by 255.
     """
 
     pixels: list[NDArray[Any]] = field(default_factory=list)
@@ -171,18 +133,17 @@ class PixelRows:
 def read_pixel_rows(
     table: CsvTable, pixels: Sequence[int], others: Sequence[int], *, heading: bool
 ) -> PixelRows:
-    """Read a table of which most columns are pixels.
+    """Read a table of pixels.
 
     Parameters
     ----------
     table : CsvTable
-        Which file.
     pixels : sequence of int
-        The places of the pixels' columns, in the order of the pixels.
+        Indices of the pixels' columns, in the order of the pixels.
     others : sequence of int
-        The places of other columns that are wanted, as text.
+        Indices of other columns to read, as text.
     heading : bool
-        Whether the first line holds names.
+        Whether the first line is a header.
 
     Returns
     -------
@@ -191,33 +152,33 @@ def read_pixel_rows(
     Raises
     ------
     DatasetError
-        Naming the lines that have another number of cells, or cells that are no pixels.
+        For lines with another number of cells, or invalid pixels; the message names them.
     """
     parser = _Parser(table, pixels, others)
     number = 1 + heading
-    for block in blocks(table, heading=heading):
+    for block in _blocks(table, heading=heading):
         number += parser.add(block, number)
     return parser.finish()
 
 
 class _Parser:
-    """Takes blocks of lines and gathers what they hold."""
+    """Parses blocks of lines and collects their rows."""
 
     def __init__(self, table: CsvTable, pixels: Sequence[int], others: Sequence[int]) -> None:
         self.faults = Faults(table.unit)
         self.found = PixelRows(cells=[[] for _ in others])
         self._where, self._separator = table.where, table.separator
-        self._width, self._places, self._others = len(table.header), list(pixels), list(others)
+        self._width, self._columns, self._others = len(table.header), list(pixels), list(others)
         first, last = pixels[0], pixels[-1] + 1
-        # A slice looks at the cells where they are; a list of places copies them first.
-        in_order = self._places == list(range(first, last))
-        self._pixels: Any = slice(first, last) if in_order else self._places
+        # A slice does not copy the cells; a list of indices does.
+        in_order = self._columns == list(range(first, last))
+        self._pixels: Any = slice(first, last) if in_order else self._columns
         self._room = MAX_PIXEL_BYTES // len(pixels)
         self._fractions: list[int] = []  # lines
         self._above_one = 0  # the first line that has such a number
 
     def add(self, block: bytes, first_line: int) -> int:
-        """Take a block whose first line has this number; return how many lines it has."""
+        """Parse a block whose first line has this number; return its number of lines."""
         data = np.frombuffer(block, np.uint8)
         ends = np.flatnonzero((data == ord(self._separator)) | (data == _NEWLINE))
         line_ends = np.flatnonzero(data[ends] == _NEWLINE)
@@ -234,22 +195,22 @@ class _Parser:
             kept = np.repeat(good, widths)
             ends, lengths = ends[kept], lengths[kept]
         stops, sizes = ends.reshape(-1, self._width), lengths.reshape(-1, self._width)
-        values, plain = whole_numbers(data, stops[:, self._pixels], sizes[:, self._pixels])
+        values, plain = _whole_numbers(data, stops[:, self._pixels], sizes[:, self._pixels])
         lines = (np.flatnonzero(good) + first_line).tolist()
-        texts = [texts_of(block, stops[:, k], sizes[:, k]) for k in self._others]
+        texts = [_texts_of(block, stops[:, k], sizes[:, k]) for k in self._others]
         careful = {}
         for row in np.flatnonzero(~plain.all(axis=1)).tolist():
             start = int(stops[row, 0] - sizes[row, 0])
             text = block[start : int(stops[row, -1])].decode("utf-8", "surrogateescape")
             cells = [cell.strip() for cell in text.split(self._separator)]
             careful[row] = self._numbers(cells, lines[row])
-            for column, place in zip(texts, self._others, strict=True):
-                column[row] = cells[place]
-        self._keep(values.astype(np.uint8), careful, lines, texts)
+            for column, index in zip(texts, self._others, strict=True):
+                column[row] = cells[index]
+        self._add_rows(values.astype(np.uint8), careful, lines, texts)
         return len(line_ends)
 
     def _add_quoted(self, block: bytes, first_line: int) -> None:
-        """Take a block with quotation marks in it."""
+        """Parse a block with quotation marks."""
         lines: list[int] = []
         careful = {}
         texts: list[list[str]] = [[] for _ in self._others]
@@ -262,13 +223,13 @@ class _Parser:
                 continue
             careful[len(lines)] = self._numbers(cells, line)
             lines.append(line)
-            for column, place in zip(texts, self._others, strict=True):
-                column.append(cells[place])
-        values = np.zeros((len(lines), len(self._places)), np.uint8)
-        self._keep(values, careful, lines, texts)
+            for column, index in zip(texts, self._others, strict=True):
+                column.append(cells[index])
+        values = np.zeros((len(lines), len(self._columns)), np.uint8)
+        self._add_rows(values, careful, lines, texts)
 
     def _split(self, text: bytes, line: int) -> list[str]:
-        """Part a line with quotation marks into its cells; none where that cannot be."""
+        """Return the cells of a line with quotation marks; none if it is invalid."""
         decoded = text.decode("utf-8", "surrogateescape")
         reader = csv.reader([decoded], delimiter=self._separator, skipinitialspace=True)
         try:
@@ -278,30 +239,30 @@ class _Parser:
             return []
 
     def _numbers(self, cells: list[str], line: int) -> NDArray[np.float32]:
-        """Read a row's pixels one by one."""
-        numbers = np.zeros(len(self._places), np.float32)
-        for k, place in enumerate(self._places):
-            number = number_of(cells[place]) if cells else 0.0
+        """Parse a row's pixels one by one."""
+        numbers = np.zeros(len(self._columns), np.float32)
+        for k, index in enumerate(self._columns):
+            number = _number_of(cells[index]) if cells else 0.0
             if number is None or (number > 1 and number != int(number)):
                 rule = f"Pixels in {self._where} must be whole numbers from 0 to 255."
-                column = place + 1
-                self.faults.add(rule, line, f"{shown(cells[place][:20])} in column {column:,}")
+                column = index + 1
+                self.faults.add(rule, line, f"{shown(cells[index][:20])} in column {column:,}")
                 break
             numbers[k] = number
         return numbers
 
     def _width_fault(self, line: int, width: int) -> None:
-        rule = f"Every line of {self._where} must have {self._width:,} values, as its first has."
+        rule = f"Every line of {self._where} must have {self._width:,} values, like the first line."
         self.faults.add(rule, line, f"{width:,} values")
 
-    def _keep(
+    def _add_rows(
         self,
         values: NDArray[np.uint8],
         careful: dict[int, NDArray[np.float32]],
         lines: list[int],
         texts: list[list[str]],
     ) -> None:
-        """Add rows to what was found; `careful` holds those that are not in `values` yet."""
+        """Add rows; `careful` replaces rows of `values`."""
         block: NDArray[Any] = values
         fractions = [row for row, numbers in careful.items() if (numbers % 1).any()]
         if fractions:
@@ -318,16 +279,16 @@ class _Parser:
             column.extend(cells)
         if len(self.found.lines) > self._room:
             raise DatasetError(
-                f"A table of pixels may hold {MAX_PIXEL_BYTES:,} bytes of images. Received: more "
-                f"in {self._where}. Part it, or write the images as files."
+                f"{self._where} has more than {MAX_PIXEL_BYTES:,} bytes of pixels, the limit. "
+                "Divide it into several tables, or write the images as files."
             )
 
     def finish(self) -> PixelRows:
-        """Return what was found, on one scale; DatasetError where rows are faulty."""
+        """Return the rows on one scale; DatasetError if rows are invalid."""
         if self._fractions and self._above_one:
             rule = (
                 f"Pixels in {self._where} must be whole numbers from 0 to 255, or all of them "
-                "fractions from 0 to 1."
+                "floats from 0 to 1."
             )
             cure = f"Line {self._above_one:,} has numbers above 1."
             for line in self._fractions:
@@ -335,5 +296,5 @@ class _Parser:
         self.faults.check()
         if self._fractions:
             self.found.fractions = True
-            self.found.pixels = [scaled(block) for block in self.found.pixels]
+            self.found.pixels = [_scaled(block) for block in self.found.pixels]
         return self.found

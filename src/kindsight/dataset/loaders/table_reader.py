@@ -1,4 +1,4 @@
-"""From a table whose columns are known to a dataset."""
+"""Build a dataset from a table whose columns are known."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from kindsight.dataset.loaders.values import (
     EXCLUDED,
     Faults,
     name_labels,
-    places,
     read_labels,
     read_splits,
+    row_numbers,
 )
 from kindsight.dataset.names import images, shown, shown_list
 from kindsight.dataset.options import DataOptions
@@ -31,52 +31,25 @@ from kindsight.errors import DatasetError
 
 __all__ = [
     "TableReader",
-    "find_files",
-    "unlike_twins",
 ]
 
-# SECTION: The paths that a table gives: where they start, which of them are there, which occur
-# twice.
-
-_ELSEWHERE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 
 
-def find_files(
+def _find_files(
     cells: Sequence[str], numbers: Sequence[int], unit: str, where: str, root: Path
 ) -> tuple[list[str], list[int]]:
-    r"""Turn a column of paths into paths below a folder, and look up how large the files are.
+    r"""Return paths with ``/`` and their sizes in bytes, 0 for missing files.
 
-    A path may be absolute, or lead out of the folder: a table says which images are meant, as a
-    command line does. Where all paths are written with ``\`` they are those of Windows.
-
-    Parameters
-    ----------
-    cells : sequence of str
-        The paths.
-    numbers, unit, where : sequence of int, str, str
-        The rows' numbers, what they count, and the table, for messages.
-    root : Path
-        The folder at which relative paths start.
-
-    Returns
-    -------
-    list of str
-        The paths, ``/`` between the parts.
-    list of int
-        Bytes; 0 where there is no such file: reading it will say so.
-
-    Raises
-    ------
-    DatasetError
-        If a cell is empty or names no file of a disk, or if none of the files is there.
+    Paths may be absolute or lead out of `root`. If all use ``\`` only, they are Windows paths.
     """
     faults = Faults(unit)
     for cell, number in zip(cells, numbers, strict=True):
         if not cell:
             faults.add(f"Every row of {where} must have a path.", number, "an empty cell")
-        elif _ELSEWHERE.match(cell):
-            rule = f"The paths in {where} must be those of files."
-            faults.add(rule, number, shown(cell[:60]), "Fetch the images first.")
+        elif _URL.match(cell):
+            rule = f"The paths in {where} must be files, not URLs."
+            faults.add(rule, number, shown(cell[:60]), "Download the images first.")
     faults.check()
     start = os.path.join(root, "")  # noqa: PTH118
     windows = os.sep == "\\" or _from_windows(cells, start)
@@ -84,19 +57,19 @@ def find_files(
     sizes = [_size(os.path.join(start, path)) for path in paths]  # noqa: PTH118
     if paths and not any(size is not None for size in sizes):
         raise DatasetError(
-            f"The paths in {where} must be those of files. Received: none that is there; the first "
-            f"is {shown(paths[0])}, looked for in {shown(str(root))}. If they start at another "
-            "folder, name it: --root FOLDER, in Python root."
+            f"None of the files in {where} exists; the first is {shown(paths[0])} in "
+            f"{shown(str(root))}. If the paths are relative to another folder, give it: --root "
+            "FOLDER, in Python root."
         )
     return paths, [size or 0 for size in sizes]
 
 
 def _from_windows(cells: Sequence[str], start: str) -> bool:
-    """Say whether paths were written on Windows, where a backslash parts folders."""
+    """Return whether paths were written on Windows, with backslashes."""
     if any("/" in cell for cell in cells):
         return False
-    parted = [cell for cell in cells if "\\" in cell]
-    return bool(parted) and all(_size(start + cell) is None for cell in parted)
+    with_backslash = [cell for cell in cells if "\\" in cell]
+    return bool(with_backslash) and all(_size(start + cell) is None for cell in with_backslash)
 
 
 def _size(file: str) -> int | None:
@@ -106,29 +79,14 @@ def _size(file: str) -> int | None:
         return None
 
 
-def unlike_twins(
+def _repeated_rows(
     paths: Sequence[str],
     columns: Mapping[str, Sequence[str | None]],
     numbers: Sequence[int],
     unit: str,
     where: str,
 ) -> list[int]:
-    """Return the rows that repeat an earlier one; refuse those that contradict it.
-
-    Parameters
-    ----------
-    paths : sequence of str
-        Of all rows.
-    columns : mapping of str to sequence
-        What else is known of them.
-    numbers, unit, where : sequence of int, str, str
-        The rows' numbers, what they count, and the table, for messages.
-
-    Raises
-    ------
-    DatasetError
-        Naming the rows that have a path of an earlier row and another label, split or group.
-    """
+    """Return the rows that repeat an earlier path; DatasetError if they contradict it."""
     first: dict[str, int] = {}
     again = []
     faults = Faults(unit)
@@ -140,34 +98,34 @@ def unlike_twins(
         again.append(row)
         for kind, cells in columns.items():
             if cells[row] != cells[earlier]:
-                rule = f"An image in {where} must have one {kind}."
+                rule = f"An image in {where} must have only one {kind}."
                 said = (
                     f"{shown(path)} is {shown(cells[row] or '')}, and "
-                    f"{shown(cells[earlier] or '')} in {places(unit, [numbers[earlier]])}"
+                    f"{shown(cells[earlier] or '')} in {row_numbers(unit, [numbers[earlier]])}"
                 )
                 faults.add(rule, numbers[row], said)
     faults.check()
     return again
 
 
-_HOW = "Say which one it is: --column {kind}=NAME, in Python columns={{'{kind}': 'NAME'}}."
+_COLUMN_HINT = "Name it: --column {kind}=NAME, in Python columns={{'{kind}': 'NAME'}}."
 
 
-# What is called otherwise may be something else: a "set", a "part".
-_SURE = ("split", "subset")
+# Names of columns that certainly contain splits; others ("set", "part") may not.
+_SPLIT_NAMES = ("split", "subset")
 
 
 class TableReader:
-    """Makes a dataset of a table whose columns are known.
+    """Builds a dataset from a table whose columns are known.
 
     Parameters
     ----------
     table : CsvTable or ParquetTable
         The table.
     found : mapping of str to int
-        Kind -> place of a column.
+        Kind -> index of a column.
     options : DataOptions
-        What it does not say itself.
+        Describes what the table does not.
     labelled : bool
         Whether labels, splits and groups are wanted.
     """
@@ -185,7 +143,7 @@ class TableReader:
         self._notes: list[str] = []
 
     def of_paths(self) -> ImageDataset:
-        """Make it of paths."""
+        """Build it from a column of paths."""
         if "path" not in self._found:
             raise self._missing("path", "or columns of pixels")
         kinds = ["path", *self._kinds()]
@@ -194,14 +152,14 @@ class TableReader:
         self._check_rows()
         root = Path(self._options.root or os.path.dirname(self._table.path)).absolute()  # noqa: PTH120
         unit = self._table.unit
-        paths, sizes = find_files(cells.pop("path"), self._numbers, unit, self._where, root)
+        paths, sizes = _find_files(cells.pop("path"), self._numbers, unit, self._where, root)
         dataset = self._dataset(cells, path=tuple(paths), size=tuple(sizes), root=root)
         known = {"label": dataset.label, "split": dataset.split, "group": dataset.group}
-        again = unlike_twins(dataset.path, known, self._numbers, unit, self._where)
-        return self._leave_out(dataset, again, "row that repeats another", "Repeating another row")
+        again = _repeated_rows(dataset.path, known, self._numbers, unit, self._where)
+        return self._exclude(dataset, again, "duplicate row", "duplicate rows")
 
     def of_pixels(self, pixels: Sequence[int], heading: bool) -> ImageDataset:
-        """Make it of pixels."""
+        """Build it from columns of pixels."""
         assert isinstance(self._table, CsvTable)
         kinds = self._kinds()
         others = [self._found[kind] for kind in kinds]
@@ -221,7 +179,7 @@ class TableReader:
         )
 
     def _kinds(self) -> list[str]:
-        """Return the kinds of columns, beside paths and pixels, that are wanted and there."""
+        """Return the kinds of columns to read, other than paths and pixels."""
         if not self._labelled:
             return []
         wanted = ("split", "group") if self._options.label_from else ("label", "split", "group")
@@ -231,66 +189,64 @@ class TableReader:
 
     def _missing(self, kind: str, beside: str) -> DatasetError:
         there = shown_list(tuple(self._table.header))
-        columns = f"a column of {kind}s {beside}".strip()
+        columns = f"column of {kind}s {beside}".strip()
         return DatasetError(
-            f"A table must have {columns}. Received: {self._where} with the columns {there}. "
-            + _HOW.format(kind=kind)
+            f"{self._where} has no {columns}; its columns are {there}. "
+            + _COLUMN_HINT.format(kind=kind)
         )
 
     def _check_rows(self) -> None:
         if not self._numbers:
-            raise DatasetError(
-                f"A table must have a row for each image. Received: {self._where}, without any."
-            )
+            raise DatasetError(f"{self._where} has no rows; a table must have one for each image.")
 
-    def _place(self, row: int) -> str:
-        return places(self._table.unit, [self._numbers[row]])
+    def _location(self, row: int) -> str:
+        return row_numbers(self._table.unit, [self._numbers[row]])
 
     def _dataset(self, cells: Mapping[str, list[str]], **columns: Any) -> ImageDataset:
-        """Put labels, splits and groups beside the images; leave out what has no label."""
+        """Add labels, splits and groups; exclude rows without a label."""
         if "label" in cells:
             labels = name_labels(
-                read_labels(cells["label"]), self._options.label_names, self._place
+                read_labels(cells["label"]), self._options.label_names, self._location
             )
-            check_label_typos(labels, self._place)
+            check_label_typos(labels, self._location)
             columns["label"] = tuple(labels)
         splits = None
         if "split" in cells:
             name = self._table.header[self._found["split"]]
-            named = "split" in self._options.columns or name.casefold() in _SURE
+            named = "split" in self._options.columns or name.casefold() in _SPLIT_NAMES
             args = (self._numbers, self._table.unit, self._where)
             splits = read_splits(cells["split"], *args, named=named)
             if splits is None:
-                self._notes.append(f"The column {shown(name)} names no parts, and is not used.")
+                self._notes.append(f"Ignored the column {shown(name)}, which contains no splits.")
         if splits is not None:
             columns["split"] = tuple(None if s in (UNLABELLED, EXCLUDED) else s for s in splits)
         if "group" in cells:
             columns["group"] = tuple(cell.strip() or None for cell in cells["group"])
             name = shown(self._table.header[self._found["group"]])
             if any(columns["group"]):
-                self._notes.append(f"Images of one group, the column {name}, stay together.")
+                self._notes.append(f"Images of one group (column {name}) stay in one split.")
         dataset = ImageDataset(**columns).with_notes(*self._notes)
         for role, reason, what in (
-            (UNLABELLED, "row to be predicted", "To be predicted"),
-            (EXCLUDED, "row that is excluded", "Excluded by the table"),
+            (UNLABELLED, "unlabelled row", "unlabelled images"),
+            (EXCLUDED, "excluded row", "excluded by the table"),
         ):
             out = [row for row, split in enumerate(splits or ()) if split == role]
-            dataset = self._leave_out(dataset, out, reason, what)
+            dataset = self._exclude(dataset, out, reason, what)
             splits = [split for split in splits or () if split != role]
         if "label" in cells:
             empty = [row for row, label in enumerate(dataset.label) if label is None]
-            dataset = self._leave_out(dataset, empty, "row without a label", "Without a label")
+            dataset = self._exclude(dataset, empty, "row without a label", "rows without a label")
         return replace(dataset, classes=class_order(dataset.label))
 
-    def _leave_out(
+    def _exclude(
         self, dataset: ImageDataset, rows: Sequence[int], reason: str, what: str
     ) -> ImageDataset:
-        """Return the other rows, with a note; the numbers of the rows go with them."""
+        """Exclude rows and their row numbers, with a note."""
         if not rows:
             return dataset
-        said = places(self._table.unit, [self._numbers[row] for row in rows])
+        numbers = row_numbers(self._table.unit, [self._numbers[row] for row in rows])
         left = set(rows)
         kept = [row for row in range(len(dataset)) if row not in left]
         self._numbers = [self._numbers[row] for row in kept]
-        note = f"{what}, and so left out: {images(len(rows))} of {self._where}, {said}."
+        note = f"Ignored {what}: {images(len(rows))} of {self._where}, {numbers}."
         return exclude_rows(dataset, rows, reason, note)

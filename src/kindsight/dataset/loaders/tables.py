@@ -1,4 +1,4 @@
-"""Tables: a row an image, given by its path or by its pixels."""
+"""Datasets of tables: one row per image, with its path or its pixels."""
 
 from __future__ import annotations
 
@@ -24,8 +24,6 @@ __all__ = [
     "pixel_columns",
 ]
 
-# SECTION: Which column of a table is what: by the usual spellings, or as it is said.
-
 _USUAL = {
     "path": (
         *("path", "paths", "filepath", "filepaths", "file", "files", "filename", "filenames"),
@@ -44,38 +42,38 @@ _USUAL = {
         *("subjectid", "individual", "individualid", "scene", "sceneid", "lesionid"),
     ),
 }
-"""Names of columns, without case, blanks and marks, what is preferred coming first."""
+"""Usual names of columns, in lower case without blanks and punctuation, preferred ones first."""
 
 _PIXEL = re.compile(r"(pixels?|pix|px|p|x|v|f)?[ _.-]?(\d{1,9})", re.I)
-_PIXEL_PLACE = re.compile(r"(\d{1,5})x(\d{1,5})", re.I)
+_PIXEL_POSITION = re.compile(r"(\d{1,5})x(\d{1,5})", re.I)
 _FEWEST_PIXELS = 4
 
 
 def find_columns(header: Sequence[str], given: Mapping[str, str], where: str) -> dict[str, int]:
-    """Find the columns of paths, labels, splits and groups.
+    """Return the columns of paths, labels, splits and groups.
 
     Parameters
     ----------
     header : sequence of str
-        The columns' names.
+        Column names.
     given : mapping of str to str
-        What a kind of column is called; it need not be among the usual names.
+        Kind -> column name; it need not be a usual one.
     where : str
-        The table, for messages.
+        Name of the table, for messages.
 
     Returns
     -------
     dict of str to int
-        Kind -> place in the header, of those that are there.
+        Kind -> index in the header, of those that exist.
 
     Raises
     ------
     DatasetError
-        If a column that is given is not there, or two columns have its name.
+        If a given column does not exist, or two columns have its name.
     """
     found: dict[str, int] = {}
     for kind, name in given.items():
-        found[kind] = _place(header, name, where)
+        found[kind] = _index(header, name, where)
     plain = [re.sub(r"[\W_]+", "", name).casefold() for name in header]
     for kind, names in _USUAL.items():
         if kind in given:
@@ -83,78 +81,77 @@ def find_columns(header: Sequence[str], given: Mapping[str, str], where: str) ->
         free = {plain[i]: i for i in reversed(range(len(plain))) if i not in found.values()}
         usual = next((name for name in names if name in free), None)
         if usual is not None:
-            found[kind] = _place(header, header[free[usual]], where)
+            found[kind] = _index(header, header[free[usual]], where)
     return found
 
 
-def _place(header: Sequence[str], name: str, where: str) -> int:
+def _index(header: Sequence[str], name: str, where: str) -> int:
     exact = [i for i, column in enumerate(header) if column == name]
     if len(exact) == 1:
         return exact[0]
     if exact:
         raise DatasetError(
-            f"The columns of a table must have different names. Received: {len(exact)} columns "
-            f"called {shown(name)} in {where}."
+            f"{where} has {len(exact)} columns named {shown(name)}. Rename all but one."
         )
     near = difflib.get_close_matches(name, header, 1)
-    hint = f"Is {shown(near[0])} meant?" if near else f"There are: {shown_list(tuple(header))}."
-    raise DatasetError(f"{where} must have the column {shown(name)}. Received: none. {hint}")
+    hint = f"Did you mean {shown(near[0])}?" if near else f"It has: {shown_list(tuple(header))}."
+    raise DatasetError(f"{where} has no column {shown(name)}. {hint}")
 
 
 def pixel_columns(header: Sequence[str], taken: Sequence[int], where: str) -> list[int] | None:
-    """Find the columns of pixels, in the order of the numbers in their names.
+    """Return the columns of pixels, in the order of the numbers in their names.
 
     Parameters
     ----------
     header : sequence of str
-        The columns' names: ``pixel1``, ``pixel2``, ...; ``0``, ``1``, ...; ``1x1``, ``1x2``, ...
+        Column names: ``pixel1``, ``pixel2``, ...; ``0``, ``1``, ...; ``1x1``, ``1x2``, ...
     taken : sequence of int
-        Places of columns that are something else.
+        Indices of other columns.
     where : str
-        The table, for messages.
+        Name of the table, for messages.
 
     Returns
     -------
     list of int or None
-        Places in the header; None where there are no such columns.
+        Indices in the header; None if there are no such columns.
 
     Raises
     ------
     DatasetError
-        If one is missing, or there twice.
+        If one is missing or repeated.
     """
     found: dict[str, list[tuple[tuple[int, ...], int]]] = {}
-    for place, name in enumerate(header):
-        if place in taken:
+    for index, name in enumerate(header):
+        if index in taken:
             continue
         text = name.strip()
-        if match := _PIXEL_PLACE.fullmatch(text):
-            found.setdefault("place", []).append(((int(match[1]), int(match[2])), place))
+        if match := _PIXEL_POSITION.fullmatch(text):
+            found.setdefault("row x column", []).append(((int(match[1]), int(match[2])), index))
         elif match := _PIXEL.fullmatch(text):
-            found.setdefault((match[1] or "").casefold(), []).append(((int(match[2]),), place))
+            found.setdefault((match[1] or "").casefold(), []).append(((int(match[2]),), index))
     numbered = max(found.values(), key=len, default=[])
     if len(numbered) < _FEWEST_PIXELS:
         return None
     numbered.sort()
     first = numbered[0][0]
-    for (one, _), (following, place) in itertools.pairwise(numbered):
+    for (one, _), (following, index) in itertools.pairwise(numbered):
         if following not in _next(one, first):
             raise DatasetError(
-                "The columns of pixels must be numbered without gaps and repetitions. Received: "
-                f"{shown(header[place])} as the one that follows number "
-                f"{'x'.join(map(str, one))} in {where}."
+                f"The columns of pixels in {where} have a gap or repetition: "
+                f"{shown(header[index])} "
+                f"follows number {'x'.join(map(str, one))}."
             )
-    return [place for _, place in numbered]
+    return [index for _, index in numbered]
 
 
 def _next(number: tuple[int, ...], first: tuple[int, ...]) -> list[tuple[int, ...]]:
-    """Return the numbers that may follow; of (row, column), that of the next row as well."""
+    """Return the numbers that may follow; for (row, column), also the start of the next row."""
     following = [(*number[:-1], number[-1] + 1)]
     return following if len(number) == 1 else [*following, (number[0] + 1, first[1])]
 
 
-# A table of pixels may have a column of numbers that is called like one of paths.
-_NUMBERS = ("id", "imageid", "imgid")
+# In a table of pixels, these columns contain numbers rather than paths.
+_ID_NAMES = ("id", "imageid", "imgid")
 
 
 def from_table(
@@ -163,39 +160,37 @@ def from_table(
     *,
     labelled: bool = True,
 ) -> ImageDataset:
-    """Make a dataset of a table: CSV with commas, semicolons, tabs or bars; or Parquet.
+    """Return the dataset of a table: CSV with commas, semicolons, tabs or bars; or Parquet.
 
-    A row is an image. Either a column holds the images' paths, which start at the table's own
-    folder, or there are columns of pixels, ``pixel1``, ``pixel2`` and so on: whole numbers 0-255,
-    the rows of the image one after the other; or a column ``pixels`` that holds all of them with
-    blanks between. Pixels may be in text tables alone; without a line of names, the label comes
-    first.
+    A row is an image. A column contains paths, relative to the table's folder; or columns
+    ``pixel1``, ``pixel2``, ... contain whole numbers 0-255, row by row; or one column ``pixels``
+    contains all of them, separated by blanks. Only text tables can contain pixels; without a
+    header, the label comes first.
 
-    Columns of paths, labels, splits and groups are found by their usual names, such as
-    ``filename``, ``class``, ``subset`` and ``patient``, or called as `options` say.
+    Columns of paths, labels, splits and groups are found by usual names, such as ``filename``,
+    ``class``, ``subset`` and ``patient``, or named in `options`.
 
     Parameters
     ----------
     path : str or Path
         The table.
     options : DataOptions, optional
-        What the table does not say itself.
+        Describes what the table does not.
     labelled : bool
-        Whether there must be a column of labels. Without it neither labels nor splits are read.
+        False: read neither labels nor splits.
 
     Returns
     -------
     ImageDataset
-        Rows in the table's order. Images given as pixels are called after their lines,
+        Rows in the table's order. The path of an image given as pixels is its line,
         ``train.csv:17``.
 
     Raises
     ------
     DatasetError
-        Naming the rows that have no place in a table, such as paths that occur twice with
-        different labels.
+        For invalid rows, such as one path with two labels; the message names them.
     MissingExtraError
-        For Parquet where PyArrow is not installed.
+        For Parquet if PyArrow is not installed.
     """
     options = options or DataOptions()
     options.check()
@@ -216,28 +211,28 @@ def from_table(
 def _pixels(
     table: CsvTable, found: dict[str, int], options: DataOptions
 ) -> tuple[list[int], bool] | None:
-    """Find the pixels' columns, and whether the first line is one of names."""
+    """Return the pixels' columns, and whether the first line is a header."""
     header = table.header
     numbers = [int(name) if name.isascii() and name.isdigit() else -1 for name in header]
     counted = numbers == list(range(len(header)))
     if len(header) > 1 and -1 not in numbers:
-        # No names: the numbers of the first image, or those of the columns.
+        # Without names: the first image, or column numbers.
         first = _label_comes_first(len(header), options.shape)
         if first and "label" not in found:
             found["label"] = 0
         return [k for k in range(len(header)) if k not in found.values()], counted
-    taken = {kind: place for kind, place in found.items() if kind != "path"}
-    columns = pixel_columns(header, list(taken.values()), table.where)
+    taken = [index for kind, index in found.items() if kind != "path"]
+    columns = pixel_columns(header, taken, table.where)
     if columns is None:
         return None
-    name = header[found["path"]] if "path" in found else _NUMBERS[0]
-    if re.sub(r"[\W_]+", "", name).casefold() not in _NUMBERS:
+    name = header[found["path"]] if "path" in found else _ID_NAMES[0]
+    if re.sub(r"[\W_]+", "", name).casefold() not in _ID_NAMES:
         return None
     return columns, True
 
 
 def _label_comes_first(width: int, shape: tuple[int, ...] | None) -> bool:
-    """Say whether a line of so many numbers is a label and pixels, or pixels alone."""
+    """Return whether a line of `width` numbers is a label and pixels, rather than pixels alone."""
     try:
         shape_of_row(width, shape, "")
     except DatasetError:

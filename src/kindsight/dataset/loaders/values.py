@@ -1,4 +1,4 @@
-"""What cells of a table mean: labels, splits and groups."""
+"""Cells of a table as labels and splits, and errors in rows."""
 
 from __future__ import annotations
 
@@ -14,121 +14,117 @@ __all__ = [
     "EXCLUDED",
     "Faults",
     "name_labels",
-    "places",
     "read_labels",
     "read_splits",
+    "row_numbers",
 ]
 
-# SECTION: Rows that break a rule: gathered, counted, and named in one sentence for each rule.
-
-_SHOWN = 5
+_SHOWN = 5  # rows named in a message
 
 
 class Faults:
-    """The faulty rows of one table.
+    """The invalid rows of one table, reported in one sentence per rule.
 
     Parameters
     ----------
     unit : str
-        What a row's number counts: ``"line"`` of a text file, ``"row"`` of another table.
+        ``"line"`` for a text file, ``"row"`` for another table.
     """
 
     def __init__(self, unit: str) -> None:
         self.unit = unit
         self._found: dict[tuple[str, str], tuple[int, list[str]]] = {}
 
-    def add(self, rule: str, place: int, received: str, cure: str = "", count: int = 1) -> None:
-        """Take down that the row at `place` (and, all in all, `count` rows) breaks a rule.
+    def add(self, rule: str, number: int, received: str, cure: str = "", count: int = 1) -> None:
+        """Record that a row breaks a rule.
 
         Parameters
         ----------
-        rule : str
-            A sentence.
-        place : int
-            The number of the line or row.
+        rule, cure : str
+            A sentence each.
+        number : int
+            Of the line or row.
         received : str
-            What is there, in a few characters, safe to print; may be empty.
-        cure : str
-            A sentence.
+            A few printable characters; may be empty.
         count : int
-            How many rows this stands for.
+            How many rows this represents.
         """
-        number, named = self._found.get((rule, cure), (0, []))
+        total, named = self._found.get((rule, cure), (0, []))
         if len(named) < _SHOWN:
-            named.append(f"{self.unit} {place:,}" + (f" ({received})" if received else ""))
-        self._found[rule, cure] = (number + count, named)
+            named.append(f"{self.unit} {number:,}" + (f" ({received})" if received else ""))
+        self._found[rule, cure] = (total + count, named)
 
     def __bool__(self) -> bool:
         return bool(self._found)
 
     def check(self) -> None:
-        """Raise DatasetError if there are faulty rows: a line for each rule."""
+        """Raise DatasetError if there are invalid rows, with a line for each rule."""
         lines = []
-        for (rule, cure), (number, named) in self._found.items():
-            more = f" and {number - len(named):,} more" if number > len(named) else ""
-            rows = f"{number:,} row{'' if number == 1 else 's'}"
-            lines.append(f"{rule} Received: {rows}, {', '.join(named)}{more}. {cure}".rstrip())
+        for (rule, cure), (total, named) in self._found.items():
+            more = f" and {total - len(named):,} more" if total > len(named) else ""
+            rows = f"{total:,} row{'' if total == 1 else 's'}"
+            lines.append(f"{rule} Invalid: {rows}, {', '.join(named)}{more}. {cure}".rstrip())
         if lines:
             raise DatasetError("\n".join(lines))
 
 
-def places(unit: str, numbers: Sequence[int]) -> str:
-    """Name rows: ``line 3``, ``lines 3, 8 and 12 more``."""
+def row_numbers(unit: str, numbers: Sequence[int]) -> str:
+    """Return the numbers of rows as text: ``line 3``, ``lines 3, 8 and 12 more``."""
     named = ", ".join(f"{number:,}" for number in numbers[:_SHOWN])
     more = f" and {len(numbers) - _SHOWN:,} more" if len(numbers) > _SHOWN else ""
     return f"{unit}{'' if len(numbers) == 1 else 's'} {named}{more}"
 
 
 EXCLUDED = "excluded"
-"""What a column of splits says of an image that is to be in no part."""
+"""The value in a split column of images without a split."""
 
 _WHOLE_WITH_POINT = re.compile(r"([+-]?\d{1,18})\.0+")
-# The first is for looking at while one works, the second for the last word.
+# The public and private test sets of Kaggle competitions.
 _COMPETITION = {"publictest": "validation", "privatetest": "test"}
 _OUT = dict.fromkeys(("excluded", "exclude", "left out", "leave out"), EXCLUDED)
 
 
 def read_labels(cells: Iterable[str]) -> list[str | None]:
-    """Turn a column's cells into labels: without blanks around them, None where they are empty.
+    """Return a column's cells as labels: stripped; None if empty.
 
-    Where all are numbers, ``3.0`` is 3: so whole numbers come out of programs that had gaps in
-    the column.
+    If all are numbers, ``3.0`` becomes ``3``: programs write whole numbers like that if a column
+    has gaps.
     """
     labels = [cell.strip() or None for cell in cells]
-    different = {label for label in labels if label is not None}
-    numbers = {label: _WHOLE_WITH_POINT.fullmatch(label) for label in different}
+    distinct = {label for label in labels if label is not None}
+    numbers = {label: _WHOLE_WITH_POINT.fullmatch(label) for label in distinct}
     if not any(numbers.values()):
         return labels
-    if not all(numbers[label] or WHOLE.fullmatch(label) for label in different):
+    if not all(numbers[label] or WHOLE.fullmatch(label) for label in distinct):
         return labels
     new: dict[str | None, str] = {label: match[1] for label, match in numbers.items() if match}
     return [new.get(label, label) for label in labels]
 
 
 def _role(cell: str) -> str | None:
-    """Return the role that a cell states; with the two test parts of competitions."""
+    """Return the role of a cell, including the test sets of competitions."""
     plain = cell.strip().casefold()
     return _COMPETITION.get(plain) or _OUT.get(plain) or role_of(cell)
 
 
 def name_labels(
-    labels: Sequence[str | None], names: Sequence[str], place: Callable[[int], str]
+    labels: Sequence[str | None], names: Sequence[str], location: Callable[[int], str]
 ) -> list[str | None]:
-    """Give the labels 0, 1, 2, ... their names.
+    """Replace the labels 0, 1, 2, ... by their names.
 
     Parameters
     ----------
     labels : sequence of (str or None)
         Whole numbers.
     names : sequence of str
-        The name of each number; if empty, nothing is changed.
-    place : callable
-        Says where row i is, for messages.
+        The name of each number; if empty, nothing changes.
+    location : callable
+        Returns the location of row i, for messages.
 
     Raises
     ------
     DatasetError
-        For a label that is no number, or has no name.
+        For a label that is not a number, or has no name.
     """
     if not names:
         return list(labels)
@@ -139,8 +135,8 @@ def name_labels(
         number = int(label) if WHOLE.fullmatch(label) else -1
         if not 0 <= number < len(names):
             raise DatasetError(
-                f"Where labels are given names, they are numbers from 0 to {len(names) - 1}, as "
-                f"there are {len(names)} names. Received: {shown(label)}, first in {place(row)}."
+                f"With {len(names)} label names, labels must be numbers from 0 to "
+                f"{len(names) - 1}; got {shown(label)}, first in {location(row)}."
             )
         new[label] = names[number].strip()
     return [None if label is None else new[label] for label in labels]
@@ -149,28 +145,28 @@ def name_labels(
 def read_splits(
     cells: Sequence[str], numbers: Sequence[int], unit: str, where: str, *, named: bool
 ) -> list[str | None] | None:
-    """Turn a column's cells into splits, by the same spellings as folders.
+    """Return a column's cells as splits, with the same names as for folders.
 
     Parameters
     ----------
     cells : sequence of str
-        ``train``, ``val``, ``Test``, ...; empty where it is not decided.
+        ``train``, ``val``, ``Test``, ...; empty if undecided.
     numbers, unit, where : sequence of int, str, str
-        The rows' numbers, what they count, and the table, for messages.
+        Row numbers, their unit and the table's name, for messages.
     named : bool
-        Whether the column is sure to hold splits. One that was only found by its name does not,
-        if no cell is a split.
+        Whether the column certainly contains splits. If not, and no cell is a split, the result is
+        None.
 
     Returns
     -------
     list of (str or None), or None
         ``"train"``, ``"validation"``, ``"test"``, ``"unlabelled"``, ``"excluded"`` or None; None
-        altogether where the column holds something else.
+        instead of a list if the column contains something else.
 
     Raises
     ------
     DatasetError
-        Naming the rows whose cells are no splits.
+        If cells are not splits; the message names the rows.
     """
     meaning = {cell: _role(cell) for cell in set(cells) if cell.strip()}
     if not named and not any(meaning.values()):
@@ -179,6 +175,6 @@ def read_splits(
     for cell, number in zip(cells, numbers, strict=True):
         if cell.strip() and meaning[cell] is None:
             rule = f"A split in {where} must be train, validation, test or excluded."
-            faults.add(rule, number, shown(cell[:40]), "Leave the cell empty to have it decided.")
+            faults.add(rule, number, shown(cell[:40]), "Leave the cell empty for a random split.")
     faults.check()
     return [meaning.get(cell) for cell in cells]
