@@ -69,23 +69,23 @@ def test_layers_and_maps_are_chosen_evenly_and_the_rest_is_named(network):
     assert left_out == ["pool"]
 
 
-def test_the_child_gives_the_same(network, keras_process):
+def test_the_worker_process_returns_the_same(network, keras_process):
     layers, left_out, _ = collect_maps_in_worker(keras_process, network, PIXELS, max_layers=1)
     assert layers[0].maps.tolist() == [FIRST, [[0, 0, 0], [0, 0, 0]]]
     assert layers[0].maps.dtype == np.float32
     assert left_out == ["pool"]
 
 
-def test_a_network_without_maps_is_told(tmp_path):
+def test_network_without_feature_maps_raises(tmp_path):
     import keras
 
     flat = keras.Sequential([keras.Input((3, 4, 3)), keras.layers.Flatten(), keras.layers.Dense(2)])
     flat.save(tmp_path / "flat.keras")
-    with pytest.raises(KindsightError, match=r"Received: 1 inputs, 2 layers, 0 with maps"):
+    with pytest.raises(KindsightError, match=r"1 inputs and 0 layers with feature maps among its 2"):
         collect_maps(tmp_path / "flat.keras", PIXELS, 16, 64)
 
 
-def test_a_sequential_network_of_the_course_s_kind_has_all_its_layers(tmp_path):
+def test_all_layers_of_a_sequential_network(tmp_path):
     import keras
 
     layers = keras.layers
@@ -107,7 +107,7 @@ def test_a_sequential_network_of_the_course_s_kind_has_all_its_layers(tmp_path):
 
 
 @pytest.mark.parametrize("shape", [(1, 3, 4, 3), (0, 4, 3), ()])
-def test_pixels_of_another_shape_are_refused_at_once(shape):
+def test_pixels_of_another_shape_raise_before_a_process_starts(shape):
     process = KerasProcess()
     with pytest.raises(SettingsError, match="must be one image"):
         collect_maps_in_worker(process, "model.keras", np.zeros(shape, np.uint8))
@@ -163,7 +163,7 @@ def test_layers_come_back_from_their_file(tmp_path):
 
 @pytest.mark.parametrize("share", [1.0, 0.5])
 @pytest.mark.parametrize("views", [(0,), (0, 1)])
-def test_of_a_tuned_network_what_was_tuned_is_shown(tmp_path, share, views):
+def test_a_fine_tuned_network_shows_its_trained_layers(tmp_path, share, views):
     import keras
 
     from kindsight.models.backbones.layout import FeatureBlock, FeatureLayout

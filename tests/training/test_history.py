@@ -130,7 +130,7 @@ def test_the_best_epoch_by_loss_is_so_after_more_rows_and_from_a_file(tmp_path):
     assert history.with_row(broken).best_epoch == 2
 
 
-def test_the_best_epoch_without_validation_is_that_of_the_lowest_loss():
+def test_best_epoch_without_validation_has_the_lowest_loss():
     assert History([bare(1, math.nan), bare(2, 0.3), bare(3, 0.2), bare(4, 0.2)]).best_epoch == 3
     assert History().best_epoch is None
 
@@ -149,7 +149,7 @@ def test_columns_and_frame():
         history.column("acc")
 
 
-def test_a_history_does_not_change():
+def test_a_history_is_immutable():
     one = History([row(1)])
     two = one.with_row(row(2))
     assert (len(one), len(two)) == (1, 2)
@@ -159,28 +159,28 @@ def test_a_history_does_not_change():
         one.rows()[0].loss = 0.1
     assert copy.deepcopy(two) == two == pickle.loads(pickle.dumps(two))  # noqa: S301
     assert hash(copy.deepcopy(two)) == hash(two)
-    assert repr(two) == "History(2 epochs, the best is 1)"
+    assert repr(two) == "History(2 epochs, best epoch 1)"
     assert repr(History()) == "History(0 epochs)"
 
 
-def test_rows_of_nan_are_equal_and_those_of_another_bit_are_not():
+def test_rows_are_compared_bit_by_bit_and_nan_equals_nan():
     assert row(1, loss=math.nan) == row(1, loss=float("nan"))
     assert row(1, loss=0.3) != row(1, loss=0.1 + 0.2)
 
 
 @pytest.mark.parametrize("rows", [[row(2)], [row(1), row(1)], [row(1), row(3)]])
-def test_epochs_follow_each_other(rows):
-    with pytest.raises(UsageError, match="must be 1, 2, 3"):
+def test_epochs_are_consecutive(rows):
+    with pytest.raises(UsageError, match="must be numbered 1, 2, 3"):
         History(rows)
 
 
-def test_validation_is_there_always_or_never():
+def test_all_epochs_are_validated_or_none():
     with pytest.raises(UsageError, match="epoch 2 without"):
         History([row(1), bare(2, 0.5)])
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         ({"epoch": 0}, "epoch must be"),
         ({"phase": ""}, "phase must be"),
@@ -189,13 +189,13 @@ def test_validation_is_there_always_or_never():
         ({"seconds": -1.0}, "seconds must be"),
         ({"seconds": math.nan}, "seconds must be"),
         ({"learning_rate": math.inf}, "learning_rate must be"),
-        ({"accuracy": 1.01}, "accuracy must be a share"),
-        ({"val_accuracy": math.nan}, "val_accuracy must be a share"),
-        ({"val_loss": None}, "both be there, or neither"),
+        ({"accuracy": 1.01}, "accuracy must be a number"),
+        ({"val_accuracy": math.nan}, "val_accuracy must be a number"),
+        ({"val_loss": None}, "both be given, or neither"),
     ],
 )
-def test_values_that_cannot_be_are_refused(changes, said):
-    with pytest.raises(UsageError, match=said):
+def test_invalid_values_raise(changes, message):
+    with pytest.raises(UsageError, match=message):
         row(**{"epoch": 1, **changes})
 
 
@@ -203,52 +203,52 @@ GOOD = "1,train,1.0,0.1,0.5,0.5,0.5,0.5"
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
-        (b"", "first line must be epoch,phase"),
-        (b"a,b\n1,2\n", "Received: 'a,b'"),
+        (b"", "first line is '' instead of epoch,phase"),
+        (b"a,b\n1,2\n", "first line is 'a,b'"),
         (f"{HEADER},more\n{GOOD},1\n".encode(), "first line"),
-        (f"{HEADER}\n{GOOD},1\n".encode(), "8 cells. Received: 9 in epoch 1"),
-        (f"{HEADER}\n1,train,1.0\n".encode(), "8 cells. Received: 3"),
-        (f"{HEADER}\n{GOOD}\n{GOOD}\n".encode(), "Received: '1' where 2 should be"),
-        (f"{HEADER}\n{GOOD}\n\n".encode(), "Received: 0 in epoch 2"),
-        (f"{HEADER}\n{GOOD.replace('1.0', '1_0')}\n".encode(), "seconds of epoch 1 must be a numb"),
+        (f"{HEADER}\n{GOOD},1\n".encode(), "Epoch 1 has 9 cells instead of 8"),
+        (f"{HEADER}\n1,train,1.0\n".encode(), "3 cells instead of 8"),
+        (f"{HEADER}\n{GOOD}\n{GOOD}\n".encode(), "epoch is '1' where 2 is expected"),
+        (f"{HEADER}\n{GOOD}\n\n".encode(), "Epoch 2 has 0 cells"),
+        (f"{HEADER}\n{GOOD.replace('1.0', '1_0')}\n".encode(), "seconds of epoch 1 is not a numb"),
         (f"{HEADER}\n{GOOD.replace('1.0', ' 1')}\n".encode(), "seconds of epoch 1"),
         (f"{HEADER}\n{GOOD.replace('1.0', '')}\n".encode(), "seconds of epoch 1"),
-        (f"{HEADER}\n{GOOD.replace('1.0', '=1+1')}\n".encode(), "Received: '=1\\+1'"),
+        (f"{HEADER}\n{GOOD.replace('1.0', '=1+1')}\n".encode(), "not a number: '=1\\+1'"),
         (f"{HEADER}\n{GOOD.replace('0.1', '1e999')}\n".encode(), "learning_rate must be a finite"),
         (f"{HEADER}\n{GOOD.replace('train', '')}\n".encode(), "phase must be"),
-        (f'{HEADER}\n1,"train\n2,x\n'.encode(), "must hold the history"),
-        (f"{HEADER}\n1,tr\x00ain,1.0,0.1,0.5,0.5,0.5,0.5\n".encode(), "must hold the history"),
-        (HEADER.encode() + b"\n1,\xff\xfe,1.0,0.1,0.5,0.5,0.5,0.5\n", "must be UTF-8"),
-        (f"{HEADER}\n1,{'x' * 200_000},1.0\n".encode(), "must hold the history"),
-        (b" " * (16 * 2**20 + 1), "not be larger than 16 MB"),
+        (f'{HEADER}\n1,"train\n2,x\n'.encode(), "not the history of a training"),
+        (f"{HEADER}\n1,tr\x00ain,1.0,0.1,0.5,0.5,0.5,0.5\n".encode(), "not the history of a training"),
+        (HEADER.encode() + b"\n1,\xff\xfe,1.0,0.1,0.5,0.5,0.5,0.5\n", "not UTF-8"),
+        (f"{HEADER}\n1,{'x' * 200_000},1.0\n".encode(), "not the history of a training"),
+        (b" " * (16 * 2**20 + 1), "larger than 16 MB"),
     ],
 )
-def test_a_damaged_file_is_told(tmp_path, content, said):
+def test_damaged_files_raise(tmp_path, content, message):
     path = tmp_path / "history.csv"
     path.write_bytes(content)
-    with pytest.raises(BundleError, match=said) as told:
+    with pytest.raises(BundleError, match=message) as raised:
         History.read_csv(path)
-    assert str(path) in str(told.value)
-    assert len(str(told.value)) < 1000
+    assert str(path) in str(raised.value)
+    assert len(str(raised.value)) < 1000
 
 
-def test_a_file_that_cannot_be_read_is_told(tmp_path):
-    with pytest.raises(BundleError, match="must be a file that can be read"):
+def test_unreadable_files_raise(tmp_path):
+    with pytest.raises(BundleError, match="Cannot read"):
         History.read_csv(tmp_path)
-    with pytest.raises(BundleError, match="must be a file that can be read"):
+    with pytest.raises(BundleError, match="Cannot read"):
         History.read_csv(tmp_path / "absent.csv")
 
 
-def test_a_file_that_a_spreadsheet_saved_is_read(tmp_path):
+def test_reads_a_file_saved_by_a_spreadsheet(tmp_path):
     text = f"\ufeff{HEADER}\r\n1,train,1,0.1,5E-1,1,0.5,.5\r\n"
     (tmp_path / "history.csv").write_bytes(text.encode())
     assert load_history(tmp_path) == History([EpochRow(1, "train", 1.0, 0.1, 0.5, 1.0, 0.5, 0.5)])
 
 
 @given(st.one_of(st.binary(max_size=200), st.lists(st.text('0123,.e-nainf"\n\r', max_size=60))))
-def test_whatever_a_file_holds_it_is_a_history_or_told(tmp_path_factory, content):
+def test_any_file_is_read_or_raises_bundle_error(tmp_path_factory, content):
     path = tmp_path_factory.mktemp("csv") / "history.csv"
     if isinstance(content, list):
         content = "\n".join([HEADER, *content]).encode()

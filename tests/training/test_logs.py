@@ -123,7 +123,7 @@ def test_a_continued_training_logs_each_epoch_once(tmp_path, logged, done, torn)
         assert read_records(path.read_bytes())[: len(old)] == old
 
 
-def test_epochs_of_before_have_the_times_at_which_they_ended(tmp_path):
+def test_earlier_epochs_have_their_own_wall_times(tmp_path):
     log = TensorBoardLog(tmp_path, "run", lambda: 5000.0)
     log.on_start(3, 3)
     for row in ROWS:
@@ -132,26 +132,26 @@ def test_epochs_of_before_have_the_times_at_which_they_ended(tmp_path):
     assert times == [5000 - 3 - 4, 5000 - 4, 5000]
 
 
-def test_another_run_s_log_is_not_written_to(tmp_path):
+def test_the_log_of_another_run_is_not_changed(tmp_path):
     train(TensorBoardLog(tmp_path, "one run"), 0, 2)
     before = (tmp_path / "train" / EVENT_FILE).read_bytes()
-    with pytest.raises(UsageError, match="log of another training is never written to"):
+    with pytest.raises(UsageError, match="is the log of another training"):
         TensorBoardLog(tmp_path, "another run")
     (tmp_path / "train" / EVENT_FILE).write_bytes(b"something else altogether")
-    with pytest.raises(UsageError, match="another training"):
+    with pytest.raises(UsageError, match="log of another training"):
         TensorBoardLog(tmp_path, "one run")
     assert (tmp_path / "train" / EVENT_FILE).read_bytes() == b"something else altogether"
     assert len(before) > 100
 
 
-def test_a_folder_that_cannot_be_written_is_told(tmp_path):
+def test_unwritable_folder_raises(tmp_path):
     (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(UsageError, match="must be one that can be written"):
+    with pytest.raises(UsageError, match="Cannot write to the TensorBoard folder"):
         TensorBoardLog(tmp_path / "file", "run")
 
 
 @pytest.mark.parametrize("content", [b"", b"\xff" * 40, b"\0" * 15, b"\xff" * 8 + bytes(100)])
-def test_damage_ends_the_records(content):
+def test_records_end_at_damaged_data(content):
     good = record(b"good")
     assert read_records(good + content) == [b"good"]
     assert read_records(content) == []
@@ -190,7 +190,7 @@ def test_tensorboard_gets_a_folder_of_the_run_s_name(tmp_path):
     assert list(json.loads((run / "logs.json").read_text("utf-8"))) == ["tensorboard"]
     other = tmp_path / "elsewhere" / "photos-1"
     with (
-        pytest.raises(UsageError, match="another training"),
+        pytest.raises(UsageError, match="log of another training"),
         open_logs(other, tensorboard=str(tmp_path / "board")),
     ):
         pass
@@ -330,9 +330,9 @@ def test_a_store_that_fails_meanwhile_gets_everything_later(tmp_path, store):
     assert [m.step for m in store.runs["id0"].metrics if m.key == "loss"] == [1, 2, 3]
 
 
-def test_a_store_that_fails_to_the_end_is_warned_of(tmp_path, store):
+def test_warns_of_a_store_that_stays_unreachable(tmp_path, store):
     with (
-        pytest.warns(UserWarning, match=r"missing there: 2, 3\. It said: ConnectionError"),
+        pytest.warns(UserWarning, match=r"missing there: 2, 3\. ConnectionError"),
         open_logs(tmp_path, mlflow=True) as log,
     ):
         log.on_start(3, 0)
@@ -343,16 +343,16 @@ def test_a_store_that_fails_to_the_end_is_warned_of(tmp_path, store):
     assert load_history(tmp_path) == History(ROWS)
 
 
-def test_a_store_that_fails_at_the_start_is_told(tmp_path, store):
+def test_store_unreachable_at_the_start_raises(tmp_path, store):
     store.broken = True
     with (
-        pytest.raises(KindsightError, match=r"begin a run\. Received: ConnectionError: no server"),
+        pytest.raises(KindsightError, match=r"Could not start an MLflow run: ConnectionError: no server"),
         open_logs(tmp_path, mlflow=True),
     ):
         pass
 
 
-def test_without_mlflow_the_install_command_is_told(tmp_path, monkeypatch):
+def test_without_mlflow_the_error_names_the_install_command(tmp_path, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(MissingExtraError, match=r"pip install 'kindsight\[mlflow\]'"):
         mlflow_log.check_mlflow()

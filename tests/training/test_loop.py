@@ -165,7 +165,7 @@ def test_a_loss_that_is_no_number_ends_the_training():
     history = loop(PLAN, learner)[0].run()
     assert len(history) == 3 and math.isnan(history.rows()[-1].loss)
     assert history.best_epoch in (1, 2)
-    with pytest.raises(SettingsError, match=r"in epoch 1, at a learning rate of 0\.5.*lower"):
+    with pytest.raises(SettingsError, match=r"diverged: the loss is NaN in epoch 1, at a learning rate of 0\.5\. Lower --learning-rate"):
         loop(PLAN, NumpyNetwork(fail_at=1))[0].run()
 
 

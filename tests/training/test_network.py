@@ -1,4 +1,4 @@
-"""The settings of a network's training: faults together, defaults, the kind that a model is of."""
+"""Settings of the small CNN's training: defaults, invalid values, saved settings."""
 
 import dataclasses
 
@@ -22,13 +22,13 @@ def test_by_default_it_is_the_courses_network():
     assert phase.augment == Augment() and training.plan().final_weights == "best"
 
 
-def test_parts_and_sizes_in_every_form():
+def test_layers_and_sizes_in_every_form():
     training = NetworkTrainer(size=(40, 60), filters=[4], dense=9, batch_norm=True)
     assert training.network() == SmallCNN((40, 60), (4,), (9,), batch_norm=True)
     assert NetworkTrainer(size=40, dense=[]).network() == SmallCNN((40, 40), dense=())
 
 
-def test_all_faults_are_said_at_once():
+def test_all_invalid_settings_are_reported_at_once():
     training = NetworkTrainer(
         seed=-1, resize="squeeze", filters=(0,), dropout=2, epochs=0, optimizer="sdg",
         augment="clasic", final_weights="first", class_weight="even", workers=0,
@@ -45,7 +45,7 @@ def test_all_faults_are_said_at_once():
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("given", "message"),
     [
         ({"size": 0}, "size must be a whole number of pixels from 4 to 1024"),
         ({"size": (30,)}, "size must be"),
@@ -59,11 +59,11 @@ def test_all_faults_are_said_at_once():
         ({"model": "small-cn"}, "Did you mean 'small-cnn'?"),
     ],
 )
-def test_faults_in_words(given, said):
-    assert said in "\n".join(NetworkTrainer(**given).faults())
+def test_invalid_settings(given, message):
+    assert message in "\n".join(NetworkTrainer(**given).faults())
 
 
-def test_every_setting_of_a_result_is_in_the_saved_ones():
+def test_all_settings_but_cache_and_workers_are_saved():
     names = {item.name for item in dataclasses.fields(NetworkTrainer)}
     full = NetworkTrainer(
         size=40, class_weight="balanced", learning_rate=0.1, momentum=0.5, patience=3,
@@ -72,7 +72,7 @@ def test_every_setting_of_a_result_is_in_the_saved_ones():
     assert set(full) == names - {"cache", "workers"}
 
 
-def test_a_policy_is_saved_by_its_name_or_in_full(tmp_path):
+def test_augmentation_is_saved_by_name_or_in_full(tmp_path):
     assert NetworkTrainer(augment="classic").to_dict()["augment"] == "classic"
     policy = Augment(rotation=7)
     policy.write(tmp_path / "mine.toml")
@@ -80,7 +80,7 @@ def test_a_policy_is_saved_by_its_name_or_in_full(tmp_path):
         assert NetworkTrainer(augment=given).to_dict()["augment"] == policy.to_dict()
 
 
-def test_a_model_has_its_kind_of_training():
+def test_the_model_selects_the_trainer():
     assert isinstance(make_training({"model": "efficientnet-lite1"}), FrozenTrainer)
     made = make_training({"model": "small-cnn", "epochs": 3, "head": None, "seed": 2})
     assert made == NetworkTrainer(epochs=3, seed=2)
@@ -89,18 +89,18 @@ def test_a_model_has_its_kind_of_training():
     assert set(OPTIONS) >= {"head", "epochs", "seed", "model"}
 
 
-def test_options_of_the_other_kind():
+def test_options_of_another_trainer():
     assert foreign_options({"model": "small-cnn", "epochs": 3, "head": None}) == []
     (said,) = foreign_options({"model": "small-cnn", "head": "linear"})
-    assert said.startswith("head is a setting of a frozen backbone.")
+    assert said.startswith("head applies only to a frozen backbone; ")
     (said,) = foreign_options({"model": "efficientnet-lite0", "epochs": 3, "mlflow": True})
-    assert said.startswith("epochs, mlflow are settings of a network")
+    assert said.startswith("epochs, mlflow apply only to a network")
 
 
 # In the settings of a run ------------------------------------------------------------------------
 
 
-def test_a_runs_settings_come_back(tmp_path):
+def test_run_settings_are_restored_from_a_file(tmp_path):
     policy = Augment(rotation=7, scale=(0.9, 1.2))
     policy.write(tmp_path / "mine.toml")
     settings = TrainSettings(
@@ -123,9 +123,9 @@ def test_a_settings_file_can_be_used_for_another_kind_of_model(tmp_path):
     assert back == TrainSettings("photos", seed=4)
 
 
-def test_faults_of_all_rooms_are_said_at_once():
+def test_invalid_run_settings_are_reported_at_once():
     with pytest.raises(SettingsError) as caught:
         TrainSettings("photos", model="small-cnn", head="linear", epochs=0, validation=2.5)
     assert [line.split()[0] for line in str(caught.value).split("\n")] == [
-        *("head", "epochs", "validation"),
+        *("validation", "epochs", "head"),
     ]

@@ -84,7 +84,7 @@ def test_all_faults_are_said_at_once():
         ({"optimizer": "adam", "momentum": 0.5}, "momentum is a setting of the optimizer sgd and"),
         ({"weight_decay": 0.1}, "weight_decay is a setting of the optimizer adamw"),
         ({"optimizer": "sgd", "momentum": 1.0}, "momentum must be a number from 0 to below 1"),
-        ({"epochs": 3, "warmup": 4}, "warmup must be no longer than the training's 3 epochs"),
+        ({"epochs": 3, "warmup": 4}, "warmup must be at most the number of epochs, 3"),
         ({"learning_rate": math.nan}, "learning_rate must be a number above 0"),
         ({"learning_rate": True}, "learning_rate must be a number above 0"),
     ],

@@ -1,4 +1,4 @@
-"""The figures of Matplotlib: what is drawn is what the history says."""
+"""Matplotlib figures of a history and of the learning-rate finder."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def lines(axes):
     return {line.get_label(): line.get_xydata().tolist() for line in axes.get_lines()}
 
 
-def test_both_axes_hold_both_parts_and_the_best_epoch():
+def test_both_axes_have_both_lines_and_the_best_epoch():
     accuracy, loss = HISTORY.plot().axes
     assert accuracy.get_title(loc="left") == "accuracy"
     found = lines(accuracy)
@@ -49,7 +49,7 @@ def test_without_validation_there_is_one_line():
     assert len(accuracy.texts) == 0
 
 
-def test_a_notebook_gets_a_image_and_the_same_one_each_time():
+def test_notebooks_get_the_same_png_each_time():
     figure = HISTORY.plot()
     content = figure._repr_png_()
     with Image.open(io.BytesIO(content)) as image:
@@ -59,7 +59,7 @@ def test_a_notebook_gets_a_image_and_the_same_one_each_time():
     assert HISTORY.plot().png() == content
 
 
-def test_drawing_leaves_pyplot_out():
+def test_plots_do_not_import_pyplot():
     code = (
         "import sys; from kindsight.training.engine.history import EpochRow, History\n"
         "assert 'matplotlib' not in sys.modules\n"
@@ -70,11 +70,11 @@ def test_drawing_leaves_pyplot_out():
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_nothing_is_not_drawn():
-    with pytest.raises(UsageError, match="must have an epoch"):
+def test_nothing_to_draw_raises():
+    with pytest.raises(UsageError, match="without epochs"):
         History().plot()
     for rates, losses in (([], []), ([0.1], []), ([0.1], [math.nan])):
-        with pytest.raises(UsageError, match="a finite one at least"):
+        with pytest.raises(UsageError, match="at least one of them finite"):
             learning_rate_figure(rates, losses, None)
 
 

@@ -34,12 +34,12 @@ def test_each_choice_with_a_backbone_means_that_it_learns(name):
 def test_without_any_it_is_frozen():
     assert isinstance(make_training({"model": "inception-v3", "phases": ()}), FrozenTrainer)
     (said,) = foreign_options({"model": "inception-v3", "epochs": 3})
-    assert "or a backbone that learns" in said and "freeze all, for one" in said
+    assert "or a trainable backbone" in said and "freeze all, for one" in said
 
 
 def test_options_of_other_kinds():
     (said,) = foreign_options({"model": "inception-v3", "freeze": "all", "head": "linear"})
-    assert said.startswith("head is a setting of a frozen backbone.")
+    assert said.startswith("head applies only to a frozen backbone; ")
     (said,) = foreign_options({"model": "inception-v3", "freeze": "all", "filters": (3,)})
     assert said.startswith("filters is a setting of a network trained from its first weights")
     (said,) = foreign_options({"model": "small-cnn", "freeze": "all"})
@@ -61,11 +61,11 @@ def test_the_course_s_settings():
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("given", "message"),
     [
         ({"model": "inception-v4"}, "Did you mean 'inception-v3'"),
-        ({"model": "efficientnet-lite0+inception-v3"}, "One backbone can learn at a time"),
-        ({"cut": ""}, "cut must be a layer's name"),
+        ({"model": "efficientnet-lite0+inception-v3"}, "model must be a single backbone"),
+        ({"cut": ""}, "cut must be the name of a layer"),
         ({"freeze": -1}, "freeze must be all, none"),
         ({"freeze": [1]}, "freeze must be all, none"),
         ({"pooling": "mean"}, "pooling must be one of"),
@@ -83,31 +83,30 @@ def test_the_course_s_settings():
             {"cached_copies": 1.5, "augment": "light"},
             "cached_copies must be a whole number from 0 to 64",
         ),
-        ({"cached_copies": 2}, "cached_copies must be with augmentation"),
+        ({"cached_copies": 2}, "cached_copies needs augmentation, such as augment light"),
         (
             {"cached_copies": 2, "augment": "light", "mix": "mixup"},
-            "must be 0 where batches are mixed",
+            "must be 0 with MixUp or CutMix",
         ),
         (
             {"cached_copies": 2, "augment": "light", "freeze": "none"},
-            "must be with layers that are",
+            "needs frozen layers, such as freeze all",
         ),
-        ({"cached_copies": 2, "augment": "light", "freeze": 0}, "must be with layers that are"),
+        ({"cached_copies": 2, "augment": "light", "freeze": 0}, "needs frozen layers, such as freeze all"),
         (
             {"cached_copies": 2, "augment": "light", "epochs": 2},
-            "must be 1 at most where epochs are 2",
+            "must be at most 1 with 2 epochs",
         ),
         (
             {"cached_copies": 2, "phases": [{}, {}]},
-            "must be with augmentation, which makes the views: "
-            "augment light, for one, in one phase at least",
+            "needs augmentation, such as augment light, in one phase at least",
         ),
         (
             {
                 "augment": "light",
                 "phases": [{"cached_copies": 2}, {"cached_copies": 2, "augment": "none"}],
             },
-            "phase 2: cached_copies must be with augmentation",
+            "phase 2: cached_copies needs augmentation",
         ),
         ({"layer_decay": 0}, "layer_decay must be a number above 0 to 1."),
         ({"layer_decay": 1.5}, "layer_decay must be"),
@@ -125,12 +124,12 @@ def test_the_course_s_settings():
         ({"phases": [{"freeze": None}]}, "freeze must be all, none"),
     ],
 )
-def test_faults_in_words(given, said):
+def test_invalid_settings(given, message):
     faults = TransferTrainer(**{"weights": "none", **given}).faults()
-    assert any(said in fault for fault in faults), faults
+    assert any(message in fault for fault in faults), faults
 
 
-def test_a_phase_takes_what_it_does_not_say():
+def test_a_phase_takes_shared_settings():
     training = TransferTrainer(
         epochs=7, optimizer="adam", learning_rate=0.02, augment="light", mix="cutmix",
         freeze="stage3_out", schedule="cosine",
@@ -156,7 +155,7 @@ def test_a_phase_takes_what_it_does_not_say():
     assert training.plan().epochs == 3 + 7 * 4
 
 
-def test_a_whole_phase_takes_nothing():
+def test_a_phase_object_takes_no_shared_settings():
     phase = Phase("mine", 4, 8, "sgd", 0.1, freeze="none")
     training = TransferTrainer(epochs=9, optimizer="adam", phases=[phase])
     assert training.plan().phases == (phase,)
@@ -169,17 +168,17 @@ def test_phases_of_the_small_network():
     training = NetworkTrainer(phases=[{"epochs": 2}, {"learning_rate": 1e-4}])
     assert [phase.name for phase in training.plan().phases] == ["phase 1", "phase 2"]
     faults = NetworkTrainer(phases=[{"freeze": "all"}]).faults()
-    assert any("freeze is for layers that have learned before" in fault for fault in faults)
+    assert any("freeze is a setting of backbones" in fault for fault in faults)
     faults = NetworkTrainer(phases=[{"cached_copies": 2, "augment": "light"}]).faults()
-    assert any("cached_copies is for the frozen layers" in fault for fault in faults)
+    assert any("cached_copies is a setting of backbones" in fault for fault in faults)
 
 
-def test_numbers_of_kept_views_that_are_none_are_refused_with_phases_too():
+def test_invalid_cached_copies_are_reported_with_phases_too():
     (fault,) = TransferTrainer(cached_copies=99, augment="light", phases=[{"epochs": 3}]).faults()
     assert "cached_copies must be a whole number from 0 to 64" in fault
 
 
-def test_kept_views_of_all_phases_are_those_that_each_has_a_use_for():
+def test_shared_cached_copies_are_limited_per_phase():
     training = TransferTrainer(
         augment="light", cached_copies=4, epochs=9,
         phases=[
@@ -198,7 +197,7 @@ def test_kept_views_of_all_phases_are_those_that_each_has_a_use_for():
 # On the command line, and in files ---------------------------------------------------------------
 
 
-def test_a_phase_on_one_line():
+def test_reads_a_phase_from_one_line():
     line = "freeze=all epochs=3 learning-rate=1e-3 augment=none name='the head' label-smoothing=.1"
     assert read_phase(line) == {
         "freeze": "all", "epochs": 3, "learning_rate": 0.001, "augment": "none",
@@ -207,22 +206,22 @@ def test_a_phase_on_one_line():
 
 
 @pytest.mark.parametrize(
-    ("line", "said"),
+    ("line", "message"),
     [
         ("freeze", "name=value"),
         ("freeze= epochs=2", "name=value"),
-        ("epochs=2 epochs=3", "once for each"),
+        ("epochs=2 epochs=3", "each once"),
         ("epochs=two", "epochs must be a whole number. Received: 'two'"),
         ("warmup=long", "warmup must be a number"),
-        ("name='the head", "quotes closed"),
+        ("name='the head", "quotes of a phase must be closed"),
     ],
 )
-def test_lines_that_are_no_phase(line, said):
-    with pytest.raises(SettingsError, match=said):
+def test_invalid_phase_lines_raise(line, message):
+    with pytest.raises(SettingsError, match=message):
         read_phase(line)
 
 
-def test_phases_come_back_from_a_file(tmp_path):
+def test_phases_are_restored_from_a_file(tmp_path):
     policy = Augment(rotation=7)
     policy.write(tmp_path / "mine.toml")
     settings = TrainSettings(
@@ -243,7 +242,7 @@ def test_phases_come_back_from_a_file(tmp_path):
     assert rest.augment == Augment(rotation=5) and rest.freeze == 20
 
 
-def test_a_file_of_another_kind_of_model(tmp_path):
+def test_settings_file_of_another_model(tmp_path):
     TrainSettings("photos", model="small-cnn", dropout=0.5, epochs=3, seed=4).write(tmp_path / "n")
     TrainSettings("photos", cut="stage5", epochs=3, seed=4).write(tmp_path / "t")
     # The small network's parts do not make a backbone learn; the file's epochs go to one that does.
