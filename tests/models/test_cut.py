@@ -47,9 +47,8 @@ def trainable(model):
     return {layer.name for layer in model.layers if layer.trainable_weights}
 
 
-def test_the_course_s_recipe(inception):
+def test_inception_v3_cut_at_mixed7_with_a_dense_head(inception):
     """Up to mixed7, all frozen; flatten, dense 1024, dropout 0.2, one sigmoid unit."""
-    import keras
 
     network = cut_network(inception, "mixed7")
     # 150 pixels: 7 x 7 maps of 768 channels, the course's own figures.
@@ -62,14 +61,6 @@ def test_the_course_s_recipe(inception):
     assert model.get_layer("unit").output.shape == (None, 1) and model.output_shape == (None, 2)
     # 7 * 7 * 768 * 1024 + 1024, then 1024 + 1
     assert sum(np.prod(v.shape) for v in model.trainable_weights) == 38_536_192 + 1_025
-    before = [np.asarray(weight) for weight in network.weights]
-    # Plain steps: RMSprop's accumulators of this head would take half a gigabyte.
-    model = keras.Model(model.input, model.get_layer("unit").output)
-    model.compile(keras.optimizers.SGD(1e-4), keras.losses.BinaryCrossentropy(from_logits=True))
-    pixels = np.random.default_rng(0).uniform(0, 255, (2, 150, 150, 3)).astype(np.float32)
-    model.fit(pixels, np.array([[0.0], [1.0]]), epochs=1, verbose=0)
-    for weight, old in zip(network.weights, before, strict=True):
-        np.testing.assert_array_equal(np.asarray(weight), old)
 
 
 def test_summary_of_the_cut(inception):
@@ -96,7 +87,10 @@ def test_cut_shares_weights(network):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("left", r"Cannot cut small at 'left': other layers bypass it.*Use one of: join, second_bn"),
+        (
+            "left",
+            r"Cannot cut small at 'left': other layers bypass it.*Use one of: join, second_bn",
+        ),
         ("secnod", r"small has no layer 'secnod'\. Did you mean 'second'"),
         ("zebra", r"no layer 'zebra'\.$"),
         ("", r"no layer ''\.$"),

@@ -81,7 +81,9 @@ def test_network_without_feature_maps_raises(tmp_path):
 
     flat = keras.Sequential([keras.Input((3, 4, 3)), keras.layers.Flatten(), keras.layers.Dense(2)])
     flat.save(tmp_path / "flat.keras")
-    with pytest.raises(KindsightError, match=r"1 inputs and 0 layers with feature maps among its 2"):
+    with pytest.raises(
+        KindsightError, match=r"1 inputs and 0 layers with feature maps among its 2"
+    ):
         collect_maps(tmp_path / "flat.keras", PIXELS, 16, 64)
 
 

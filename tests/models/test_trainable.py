@@ -1,4 +1,4 @@
-"""The training step: held to Keras's own, step by step; chance by address; state to the bit."""
+"""Training steps compared with Keras; random numbers by key; states to the bit."""
 
 import itertools
 
@@ -17,7 +17,7 @@ PARTS = {"size": SIZE, "filters": (3, 5), "dense": (7,)}
 
 @pytest.fixture(autouse=True)
 def small_pieces(monkeypatch):
-    """Part even small kernels, as the course's large one is parted."""
+    """Split even small kernels, as large ones are split."""
     monkeypatch.setattr(small_forward, "PIECE", 40)
 
 
@@ -85,7 +85,7 @@ def close(found, wanted):
 
 
 @pytest.mark.parametrize("name", RULES)
-def test_every_optimiser_is_kerass(name):
+def test_optimizers_are_those_of_keras(name):
     network = SmallCNN(**PARTS)
     optimizer, theirs = twins()[name]
     trainer = TrainableNetwork(network, 2, 0, 2)
@@ -97,16 +97,12 @@ def test_every_optimiser_is_kerass(name):
 @pytest.mark.parametrize(
     ("parts", "more"),
     [
-        ({"pooling": "average", "dense": (6, 5)}, {}),
-        ({"pooling": "max", "dense": ()}, {}),
-        ({"l2": 0.05}, {}),
-        ({}, {"class_weight": (0.5, 2.0, 1.5)}),
-        ({}, {"smoothing": 0.2}),
-        ({"batch_norm": True}, {}),
+        ({"pooling": "average", "dense": (6, 5)}, {"class_weight": (0.5, 2.0, 1.5)}),
+        ({"pooling": "max", "dense": (), "l2": 0.05}, {"smoothing": 0.2}),
         ({"batch_norm": True, "l2": 0.05}, {"smoothing": 0.1, "class_weight": (0.5, 2.0, 1.5)}),
     ],
 )
-def test_every_part_is_kerass(parts, more):
+def test_layers_and_losses_are_those_of_keras(parts, more):
     import keras
 
     network = SmallCNN(**{**PARTS, **parts})
@@ -119,7 +115,7 @@ def test_every_part_is_kerass(parts, more):
 
 def test_shards_change_no_more_than_rounding():
     results = []
-    for shards in (1, 2, 4):
+    for shards in (1, 3):
         trainer = TrainableNetwork(SmallCNN(**PARTS), 3, 0, shards)
         trainer.begin(Optimizer())
         results.append((train(trainer, 3), trainer.weights()))
@@ -128,14 +124,13 @@ def test_shards_change_no_more_than_rounding():
         close(weights, results[0][1])
 
 
-@pytest.mark.parametrize("shards", [1, 2])
-def test_bfloat16_changes_a_step_little(shards):
+def test_bfloat16_changes_a_step_little():
     # A step of plain SGD at rate 1 is the gradient itself. Where two of the four numbers under a
     # pooling round to the same, another image element may get its share: on noise, the worst
     # there is, the first kernel's gradient turns by a few degrees.
     found = []
     for compute_dtype in ("float32", "bfloat16"):
-        trainer = TrainableNetwork(SmallCNN(**PARTS), 3, 0, shards, compute_dtype=compute_dtype)
+        trainer = TrainableNetwork(SmallCNN(**PARTS), 3, 0, 2, compute_dtype=compute_dtype)
         before = trainer.weights()
         trainer.begin(Optimizer("sgd"))
         [(loss, _)] = train(trainer, 3, 1, rate=1.0)
@@ -149,7 +144,7 @@ def test_bfloat16_changes_a_step_little(shards):
     assert any((rounded[name] != exact[name]).any() for name in exact)
 
 
-def test_evaluation_is_in_float32_whatever_the_training_is_in():
+def test_evaluation_is_float32():
     (images, targets), *_ = batches(3, 1)
     losses = [
         TrainableNetwork(SmallCNN(**PARTS), 3, 0, 1, compute_dtype=compute_dtype).evaluate(
@@ -160,7 +155,7 @@ def test_evaluation_is_in_float32_whatever_the_training_is_in():
     assert losses[0] == losses[1]
 
 
-def test_loss_and_right_are_those_of_the_batch():
+def test_loss_and_correct_predictions_of_a_batch():
     trainer = TrainableNetwork(SmallCNN(**PARTS), 3, 0, 1, (5.0, 1.0, 1.0))
     trainer.begin(Optimizer("sgd"), 0.3)
     model = build_small_cnn(SmallCNN(**PARTS), 3, 0)
@@ -170,11 +165,11 @@ def test_loss_and_right_are_those_of_the_batch():
     loss = -np.log((shares * targets).sum(1)).sum()
     right = int((logits.argmax(1) == targets.argmax(1)).sum())
     assert trainer.evaluate(images, targets.argmax(1)) == (pytest.approx(loss, rel=1e-5), right)
-    # Neither label smoothing nor class weights are in what is told.
+    # The returned loss is without label smoothing and class weights.
     assert trainer.step(images, targets, 1e-9, (0, 0)) == (pytest.approx(loss, rel=1e-5), right)
 
 
-def test_soft_targets_are_learned_from():
+def test_trains_on_soft_targets():
     trainer = TrainableNetwork(SmallCNN(**PARTS), 2, 0, 1)
     trainer.begin(Optimizer("sgd"))
     (images, _), *_ = batches(2, 1)
@@ -185,14 +180,15 @@ def test_soft_targets_are_learned_from():
 
 
 @pytest.mark.parametrize("batch_norm", [False, True])
-def test_dropout_is_drawn_by_address(batch_norm):
+def test_dropout_depends_on_the_random_key(batch_norm):
     network = SmallCNN(**PARTS, dropout=0.5, batch_norm=batch_norm)
+    trainer = TrainableNetwork(network, 2, 0, 1)
+    trainer.begin(Optimizer("sgd"))
+    start, ((images, targets), *_) = trainer.state(), batches(2, 1)
 
-    def after(address):
-        trainer = TrainableNetwork(network, 2, 0, 1)
-        trainer.begin(Optimizer("sgd"))
-        (images, targets), *_ = batches(2, 1)
-        trainer.step(images, targets, 0.1, address)
+    def after(key):
+        trainer.set_state(start)
+        trainer.step(images, targets, 0.1, key)
         return np.concatenate([w.ravel() for w in trainer.weights().values()])
 
     first, same, other, third = (after(a) for a in ((1, 2), (1, 2), (1, 3), (2, 2)))
@@ -208,17 +204,18 @@ def test_dropout_keeps_the_mean():
     trainer = TrainableNetwork(network, 3, 0, 1)
     images = tf.constant(np.full((1500, *SIZE, 3), 90, np.uint8))
     plain = trainer._forward.logits(images[:1], 1).numpy()[0]
-    address = tf.constant([7, 8], tf.int64)
-    drawn = trainer._forward.differentiate(images, tf.reduce_sum, address, 1)[0].numpy()
+    key = tf.constant([7, 8], tf.int64)
+    drawn = trainer._forward.differentiate(images, tf.reduce_sum, key, 1)[0].numpy()
     spread = drawn.std(0)
     assert drawn.mean(0) == pytest.approx(plain, abs=float(0.1 * spread.max()))
     assert spread.min() > 0
 
 
 @pytest.mark.parametrize(
-    ("rule", "batch_norm"), [*((rule, False) for rule in RULES), ("rmsprop", True)]
+    ("rule", "batch_norm"),
+    [("rmsprop", True), ("rmsprop with momentum", False), ("sgd", False), ("adamw", False)],
 )
-def test_a_state_goes_on_to_the_bit(rule, batch_norm):
+def test_training_continues_from_a_state_to_the_bit(rule, batch_norm):
     network, optimizer = SmallCNN(**PARTS, dropout=0.2, batch_norm=batch_norm), twins()[rule][0]
     one = TrainableNetwork(network, 3, 0, 2)
     one.begin(optimizer)
@@ -232,7 +229,7 @@ def test_a_state_goes_on_to_the_bit(rule, batch_norm):
         assert value.tobytes() == other.state()[name].tobytes(), name
 
 
-def test_a_copied_state_does_not_change():
+def test_states_are_copies():
     trainer = TrainableNetwork(SmallCNN(**PARTS), 3, 0, 2)
     trainer.begin(Optimizer("adam"))
     weights, state = trainer.weights(), trainer.state()
@@ -244,29 +241,27 @@ def test_a_copied_state_does_not_change():
     assert all((trainer.weights()[name] == before[name]).all() for name in weights)
 
 
-@pytest.mark.parametrize(
-    "spoil",
-    [
+def test_a_state_that_does_not_fit_changes_nothing():
+    trainer = TrainableNetwork(SmallCNN(**PARTS), 2, 0, 1)
+    trainer.begin(Optimizer())
+    before = trainer.state()
+    train(trainer, 2, 1)
+    now = trainer.state()
+    for spoil in (
         lambda state: state.pop("updates"),
         lambda state: state.update(more=np.zeros(1, np.float32)),
         lambda state: state.update({"weights/unit/bias": np.zeros(2, np.float32)}),
         lambda state: state.update({"weights/unit/bias": np.zeros(1, np.float64)}),
         lambda state: state.update({"velocity/unit/kernel": np.zeros((3, 1), np.float32)}),
-    ],
-)
-def test_a_state_of_something_else_is_refused_whole(spoil):
-    trainer = TrainableNetwork(SmallCNN(**PARTS), 2, 0, 1)
-    trainer.begin(Optimizer())
-    before = trainer.state()
-    train(trainer, 2, 1)
-    spoil(before)
-    now = trainer.state()
-    with pytest.raises(ValueError):
-        trainer.set_state(before)
-    assert all((trainer.state()[name] == value).all() for name, value in now.items())
+    ):
+        spoilt = dict(before)
+        spoil(spoilt)
+        with pytest.raises(ValueError):
+            trainer.set_state(spoilt)
+        assert all((trainer.state()[name] == value).all() for name, value in now.items())
 
 
-def test_both_files_hold_what_was_learned(tmp_path):
+def test_both_files_have_the_trained_weights(tmp_path):
     import keras
 
     from kindsight.models.formats.convert import run_litert

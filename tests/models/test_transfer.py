@@ -1,4 +1,4 @@
-"""A backbone that learns: what learns in each phase, held to Keras's own training and to sums."""
+"""Transfer networks: trained layers of each phase, compared with Keras and by hand."""
 
 import numpy as np
 import pytest
@@ -71,7 +71,7 @@ def every(trainer):
     return {w.path: w.numpy() for w in trainer._forward.model.weights if "seed" not in w.path}
 
 
-# Against Keras's own training --------------------------------------------------------------------
+# Against Keras's own training -----------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -79,11 +79,14 @@ def every(trainer):
     [
         ("all", TrainableHead("flatten", (8,)), {}),
         ("join", TrainableHead(dense=(8,), l2=0.03), {}),
-        ("first", TrainableHead("max"), {"class_weight": (0.5, 2.0, 1.5)}),
-        ("first", TrainableHead(dense=(8,), batch_norm=True), {}),
+        (
+            "first",
+            TrainableHead("max", dense=(8,), batch_norm=True),
+            {"class_weight": (0.5, 2.0, 1.5)},
+        ),
     ],
 )
-def test_steps_are_kerass(file, freeze, head, more):
+def test_steps_are_those_of_keras(file, freeze, head, more):
     import keras
 
     told = network(file, (freeze,), head)
@@ -108,10 +111,10 @@ def test_steps_are_kerass(file, freeze, head, more):
         assert value == pytest.approx(wanted[name], abs=2e-5), name
 
 
-# What learns in each phase -----------------------------------------------------------------------
+# Trained layers of each phase --------------------------------------------------------------------
 
 
-def test_only_what_a_phase_says_learns(file):
+def test_frozen_layers_of_each_phase(file):
     trainer = TrainableNetwork(network(file, ("all", "join", "none")), 3, 0, 1)
     start = every(trainer)
     seen = []
@@ -131,7 +134,7 @@ def test_only_what_a_phase_says_learns(file):
     assert names == {"first", "left", "right", "second", "logits"}
 
 
-def test_normalisation_learns_where_it_is_told_to(file):
+def test_batch_norm_is_trained_on_request(file):
     trainer = TrainableNetwork(network(file, ("join",), train_batch_norm=True), 3, 0, 1)
     before = every(trainer)
     trainer.begin(Optimizer("sgd"), 0.0, "join")
@@ -143,8 +146,8 @@ def test_normalisation_learns_where_it_is_told_to(file):
     assert {"second_bn/moving_variance", "second_bn/beta"} <= trainer.weights().keys()
 
 
-def test_what_is_frozen_runs_as_in_use(file):
-    """Below the border there is no chance: its dropout drops nothing, given pixels or maps."""
+def test_frozen_layers_run_in_inference_mode(file):
+    """Frozen dropout drops nothing, with pixels or activations as inputs."""
     told = network(file, ("join",))
     maps_of = build_maps(file, "drop")
     by_pixels, by_maps = TrainableNetwork(told, 3, 0, 1), TrainableNetwork(told, 3, 0, 1)
@@ -168,11 +171,11 @@ def build_maps(file, layer):
     return lambda images: np.asarray(lower(images.astype(np.float32), training=False))
 
 
-# Paces and means ---------------------------------------------------------------------------------
+# Layer decay and EMA ------------------------------------------------------------------------------
 
 
-def test_each_layer_learns_slower_than_the_one_above(file):
-    """One step of plain SGD moves each layer by its pace: a half, a quarter, an eighth."""
+def test_layer_wise_learning_rate_decay(file):
+    """One step of plain SGD changes each layer half as much as the one above."""
     moves = []
     for decay in (1.0, 0.5):
         trainer = TrainableNetwork(network(file, ("none",)), 3, 0, 1, layer_decay=decay)
@@ -180,13 +183,13 @@ def test_each_layer_learns_slower_than_the_one_above(file):
         trainer.begin(Optimizer("sgd"), 0.0, "none")
         learn(trainer, 0.1, count=1)
         moves.append({name: value - before[name] for name, value in every(trainer).items()})
-    paces = {"logits": 1, "second": 2, "right": 4, "left": 8, "first": 16}
+    factors = {"logits": 1, "second": 2, "right": 4, "left": 8, "first": 16}
     for name, move in moves[1].items():
-        pace = paces.get(name.split("/")[0], 1)
-        assert move * pace == pytest.approx(moves[0][name], abs=2e-6), name
+        factor = factors.get(name.split("/")[0], 1)
+        assert move * factor == pytest.approx(moves[0][name], abs=2e-6), name
 
 
-def test_the_mean_of_the_weights_by_hand(file):
+def test_ema_of_the_weights_by_hand(file):
     share = 0.3
     plain = TrainableNetwork(network(file), 3, 0, 1)
     trainer = TrainableNetwork(network(file), 3, 0, 1, ema_decay=share)
@@ -208,7 +211,7 @@ def test_the_mean_of_the_weights_by_hand(file):
 
 
 @pytest.mark.parametrize("ema_decay", [0.0, 0.9])
-def test_a_state_is_all_that_is_needed_to_go_on(file, ema_decay):
+def test_training_continues_from_a_state_to_the_bit(file, ema_decay):
     def made():
         head = TrainableHead("flatten", (6,), 0.5, batch_norm=True)
         trainer = TrainableNetwork(network(file, ("join",), head), 3, 0, 1, ema_decay=ema_decay)
@@ -231,7 +234,7 @@ def test_a_state_is_all_that_is_needed_to_go_on(file, ema_decay):
         other.set_weights({"first/kernel": np.zeros(3, np.float32)})
 
 
-def test_both_files_give_what_was_learned(file, tmp_path):
+def test_both_files_have_the_trained_weights(file, tmp_path):
     import keras
 
     from kindsight.models.formats.convert import run_litert
@@ -253,7 +256,7 @@ def test_both_files_give_what_was_learned(file, tmp_path):
         np.testing.assert_array_equal(weights[name], value)
 
 
-def test_convolutions_in_bfloat16_differ_by_rounding_alone(file):
+def test_bfloat16_convolutions_differ_by_rounding_only(file):
     found = []
     for compute_dtype in ("float32", "bfloat16"):
         trainer = TrainableNetwork(network(file, ("none",)), 3, 0, 1, None, compute_dtype)
@@ -266,10 +269,10 @@ def test_convolutions_in_bfloat16_differ_by_rounding_alone(file):
     assert 0 < max(gaps) < 0.01
 
 
-# What is told before -----------------------------------------------------------------------------
+# Descriptions --------------------------------------------------------------------------
 
 
-def test_what_is_said_of_a_network(file):
+def test_description_of_a_network(file):
     told = describe_transfer(network(file, ("all", "jo", 1), cut="second"), 2, None)
     assert told["cut"] == "second" and told["freezes"] == ["all", "join", 1]
     assert told["frozen_cuts"] == [
@@ -286,7 +289,7 @@ def test_what_is_said_of_a_network(file):
     assert rows["unit"] == ["dense, sigmoid", (1,), 7, "trainable"] and "logits" not in rows
 
 
-def test_frozen_parts_are_a_line_each(file):
+def test_frozen_blocks_are_one_row_each(file):
     told = describe_transfer(network(file, ("join",)), 3, ("first_relu", "join"))
     assert [row[0] for row in told["layers"]] == [
         *("to first_relu", "to join", "second", "second_bn", "head_average", "logits"),
@@ -294,7 +297,7 @@ def test_frozen_parts_are_a_line_each(file):
     assert told["layers"][0][1:] == ["2 layers with weights", (6, 8, 4), 128, "frozen"]
 
 
-def test_a_network_comes_back_from_json(file):
+def test_settings_are_restored_from_json(file):
     import json
 
     told = network(file, ("all", 3), TrainableHead("max", (4, 5), 0.1, True, 0.2), cut="join")

@@ -219,7 +219,10 @@ GOOD = "1,train,1.0,0.1,0.5,0.5,0.5,0.5"
         (f"{HEADER}\n{GOOD.replace('0.1', '1e999')}\n".encode(), "learning_rate must be a finite"),
         (f"{HEADER}\n{GOOD.replace('train', '')}\n".encode(), "phase must be"),
         (f'{HEADER}\n1,"train\n2,x\n'.encode(), "not the history of a training"),
-        (f"{HEADER}\n1,tr\x00ain,1.0,0.1,0.5,0.5,0.5,0.5\n".encode(), "not the history of a training"),
+        (
+            f"{HEADER}\n1,tr\x00ain,1.0,0.1,0.5,0.5,0.5,0.5\n".encode(),
+            "not the history of a training",
+        ),
         (HEADER.encode() + b"\n1,\xff\xfe,1.0,0.1,0.5,0.5,0.5,0.5\n", "not UTF-8"),
         (f"{HEADER}\n1,{'x' * 200_000},1.0\n".encode(), "not the history of a training"),
         (b" " * (16 * 2**20 + 1), "larger than 16 MB"),

@@ -346,7 +346,9 @@ def test_warns_of_a_store_that_stays_unreachable(tmp_path, store):
 def test_store_unreachable_at_the_start_raises(tmp_path, store):
     store.broken = True
     with (
-        pytest.raises(KindsightError, match=r"Could not start an MLflow run: ConnectionError: no server"),
+        pytest.raises(
+            KindsightError, match=r"Could not start an MLflow run: ConnectionError: no server"
+        ),
         open_logs(tmp_path, mlflow=True),
     ):
         pass

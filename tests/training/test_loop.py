@@ -30,11 +30,11 @@ def training_data(count=46, validation=16, seed=0):
     return TrainingData(pixels, train, targets[train], kept, targets[kept], 2)
 
 
-def loop(plan, learner, tmp_path=None, data=None, **options):
+def loop(plan, network, tmp_path=None, data=None, **options):
     path = None if tmp_path is None else tmp_path / "checkpoint.npz"
     news = []
     made = Loop(
-        plan, data or training_data(), learner, seed=options.get("seed", 3), key="key",
+        plan, data or training_data(), network, seed=options.get("seed", 3), key="key",
         writer=options.get("writer") or CheckpointWriter(path, 0.0), send=news.append,
         stop=options.get("stop") or threading.Event(), workers=options.get("workers", 2),
     )  # fmt: skip
@@ -49,13 +49,13 @@ PLAN = Plan((Phase("only", 4, 8, "sgd", 0.5, augment=Augment.recipe("light")),))
 
 
 def test_epochs_steps_and_news_are_in_order():
-    learner = NumpyNetwork()
-    made, news = loop(PLAN, learner)
+    network = NumpyNetwork()
+    made, news = loop(PLAN, network)
     history = made.run()
-    steps = [call for call in learner.calls if call[0] == "step"]
+    steps = [call for call in network.calls if call[0] == "step"]
     # 30 images in eights: three batches of eight and one of six, four times.
     assert [call[1] for call in steps] == [8, 8, 8, 6] * 4
-    assert len({call[3] for call in steps}) == 16 and learner.calls[0] == ("begin", "sgd", 0.0)
+    assert len({call[3] for call in steps}) == 16 and network.calls[0] == ("begin", "sgd", 0.0)
     assert news[0] == {"event": "start", "epochs": 4, "done": 0}
     epochs = [item for item in news if item["event"] == "epoch"]
     assert [item["epoch"] for item in epochs] == [1, 2, 3, 4] == [r.epoch for r in history]
@@ -92,8 +92,8 @@ def test_batches_do_not_depend_on_who_makes_them_and_when():
     assert any((batch.targets.max(1) < 1).any() for batch in alone)  # mixed
     histories = []
     for workers in (1, 4):
-        learner = NumpyNetwork()
-        histories.append((without_time(loop(PLAN, learner, workers=workers)[0].run()), learner))
+        network = NumpyNetwork()
+        histories.append((without_time(loop(PLAN, network, workers=workers)[0].run()), network))
     assert histories[0][0] == histories[1][0]
     assert (histories[0][1].kernel == histories[1][1].kernel).all()
 
@@ -112,17 +112,17 @@ def test_only_a_few_batches_are_made_ahead():
 
 def test_the_best_weights_are_kept_or_the_last():
     plan = [Phase("fine", 3, 8, "sgd", 0.3), Phase("wild", 2, 8, "sgd", 4000.0)]
-    learners = {}
+    networks = {}
     for final_weights in ("best", "last"):
-        learners[final_weights] = NumpyNetwork()
-        history = loop(Plan(plan, final_weights), learners[final_weights])[0].run()
+        networks[final_weights] = NumpyNetwork()
+        history = loop(Plan(plan, final_weights), networks[final_weights])[0].run()
     best = history.best_epoch
     assert best < 5 and history.rows()[-1].val_loss > history.rows()[best - 1].val_loss
     again = NumpyNetwork()
     loop(Plan([Phase("fine", min(best, 3), 8, "sgd", 0.3)], "last"), again)[0].run()
     if best <= 3:
-        assert (learners["best"].kernel == again.kernel).all()
-    assert (learners["last"].kernel != learners["best"].kernel).any()
+        assert (networks["best"].kernel == again.kernel).all()
+    assert (networks["last"].kernel != networks["best"].kernel).any()
 
 
 def test_the_best_may_be_the_surest():
@@ -141,10 +141,10 @@ def test_the_best_may_be_the_surest():
 
     phases = [Phase("fine", 3, 8, "sgd", 0.3)]
     for monitor, best in (("accuracy", 1), ("loss", 2)):
-        learner, plan = Told(), Plan(phases, "best", monitor)
+        network, plan = Told(), Plan(phases, "best", monitor)
         assert Plan.from_dict(plan.to_dict()) == Plan(tuple(phases), "best", monitor)
-        assert loop(plan, learner)[0].run().best_epoch == best
-        assert (learner.kernel == learner.kernels[best - 1]).all()
+        assert loop(plan, network)[0].run().best_epoch == best
+        assert (network.kernel == network.kernels[best - 1]).all()
 
 
 def test_patience_ends_a_phase_and_the_next_one_begins():
@@ -160,35 +160,38 @@ def test_without_validation_the_training_loss_tells_the_best():
     assert not history.validated and history.best_epoch is not None
 
 
-def test_a_loss_that_is_no_number_ends_the_training():
-    learner = NumpyNetwork(fail_at=10)  # in the third epoch
-    history = loop(PLAN, learner)[0].run()
+def test_nan_loss_ends_the_training():
+    network = NumpyNetwork(fail_at=10)  # in the third epoch
+    history = loop(PLAN, network)[0].run()
     assert len(history) == 3 and math.isnan(history.rows()[-1].loss)
     assert history.best_epoch in (1, 2)
-    with pytest.raises(SettingsError, match=r"diverged: the loss is NaN in epoch 1, at a learning rate of 0\.5\. Lower --learning-rate"):
+    with pytest.raises(
+        SettingsError,
+        match=r"diverged: the loss is NaN in epoch 1, at a learning rate of 0\.5\. Lower",
+    ):
         loop(PLAN, NumpyNetwork(fail_at=1))[0].run()
 
 
 # Going on ---------------------------------------------------------------------------------------
 
 
-def test_stopped_after_any_step_it_goes_on_to_the_bit(tmp_path):
+def test_stopped_after_any_step_the_training_ends_the_same(tmp_path):
     wanted = NumpyNetwork()
     history = loop(PLAN, wanted)[0].run()
     path = tmp_path / "checkpoint.npz"
     for stopped in range(1, 16):
         path.unlink(missing_ok=True)
-        stop, learner = threading.Event(), NumpyNetwork()
-        real, count = learner.step, iter(range(1, 100))
+        stop, network = threading.Event(), NumpyNetwork()
+        real, count = network.step, iter(range(1, 100))
 
         def step(*arguments, real=real, count=count, stop=stop, stopped=stopped):
             if next(count) == stopped:
                 stop.set()
             return real(*arguments)
 
-        learner.step = step
+        network.step = step
         with CheckpointWriter(path, 1e9) as writer, pytest.raises(StoppedError):
-            loop(PLAN, learner, stop=stop, writer=writer)[0].run()
+            loop(PLAN, network, stop=stop, writer=writer)[0].run()
         second = NumpyNetwork()
         made, news = loop(PLAN, second, tmp_path)
         found = made.run(read_checkpoint(path, "key"))
@@ -229,9 +232,9 @@ def test_a_checkpoint_that_does_not_fit_is_not_used(tmp_path):
     ):
         spoilt = read_checkpoint(tmp_path / "checkpoint.npz", "key")
         spoil(spoilt)
-        learner = NumpyNetwork()
-        assert without_time(loop(PLAN, learner)[0].run(spoilt)) == without_time(history)
-        assert (learner.kernel == wanted.kernel).all()
+        network = NumpyNetwork()
+        assert without_time(loop(PLAN, network)[0].run(spoilt)) == without_time(history)
+        assert (network.kernel == wanted.kernel).all()
 
 
 CHILD = """
@@ -253,29 +256,29 @@ def watch(event, arguments):
     if event in ("os.rename", "os.remove", "open") and ".npz" in name:
         note()
 
-learner = NumpyNetwork()
-real = learner.step
+network = NumpyNetwork()
+real = network.step
 
 def step(*arguments):
     note()
     return real(*arguments)
 
-learner.step = step
+network.step = step
 sys.addaudithook(watch)
 with CheckpointWriter(path, 0.0) as writer:
     loop = Loop(
-        PLAN, training_data(), learner, seed=3, key="key", writer=writer, send=lambda news: None,
+        PLAN, training_data(), network, seed=3, key="key", writer=writer, send=lambda news: None,
         stop=threading.Event(), workers=2,
     )
     history = loop.run(read_checkpoint(path, "key"))
 rows = [row.cells()[:2] + row.cells()[3:] for row in history]
-print(json.dumps([count, rows, learner.kernel.tobytes().hex()]))
+print(json.dumps([count, rows, network.kernel.tobytes().hex()]))
 """
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs kill -9")
-def test_killed_at_random_moments_it_ends_the_same_to_the_bit(tmp_path):
+def test_killed_at_random_moments_the_training_ends_the_same(tmp_path):
     def start(path, stop=0):
         code = CHILD.format(tests=str(Path(__file__).parent))
         return subprocess.run(
@@ -286,28 +289,26 @@ def test_killed_at_random_moments_it_ends_the_same_to_the_bit(tmp_path):
     first = start(tmp_path / "undisturbed.npz")
     assert first.returncode == 0, first.stderr
     events, history, weights = json.loads(first.stdout)
-    # Twice from the start, killed up to eight times on the way.
-    for attempt in range(2):
-        draw, killed, path = random.Random(attempt), 0, tmp_path / f"{attempt}.npz"
-        for turn in range(9):
-            done = start(path, draw.randint(4, max(8, events // 4)) if turn < 8 else 0)
-            if done.returncode == 0:
-                break
-            assert done.returncode == -signal.SIGKILL, done.stderr
-            killed += 1
-        assert killed >= 3 and done.returncode == 0
-        assert json.loads(done.stdout)[1:] == [history, weights]
+    draw, killed, path = random.Random(0), 0, tmp_path / "killed.npz"
+    for turn in range(7):
+        done = start(path, draw.randint(4, max(8, events // 3)) if turn < 6 else 0)
+        if done.returncode == 0:
+            break
+        assert done.returncode == -signal.SIGKILL, done.stderr
+        killed += 1
+    assert killed >= 2 and done.returncode == 0
+    assert json.loads(done.stdout)[1:] == [history, weights]
 
 
 def test_validation_images_are_never_augmented(monkeypatch):
     data, judged = training_data(), []
-    learner = NumpyNetwork()
-    judge = learner.evaluate
+    network = NumpyNetwork()
+    judge = network.evaluate
     monkeypatch.setattr(
-        learner, "evaluate", lambda pixels, targets: judged.append(pixels) or judge(pixels, targets)
+        network, "evaluate", lambda pixels, targets: judged.append(pixels) or judge(pixels, targets)
     )
     strong = Augment(rotation=90, noise=40, brightness=0.5, mixup=0.5)
-    loop(Plan((Phase("only", 2, 8, "sgd", 0.5, augment=strong),)), learner, data=data)[0].run()
+    loop(Plan((Phase("only", 2, 8, "sgd", 0.5, augment=strong),)), network, data=data)[0].run()
     assert len(judged) == 2
     assert all((pixels == data.inputs[data.val_rows]).all() for pixels in judged)
 
@@ -321,10 +322,10 @@ def test_out_of_time_it_judges_the_epoch_under_way_and_ends(monkeypatch):
             now[0] += 1
             return super().step(*given)
 
-    learner = Slow()
-    history = loop(PLAN, learner)[0].run(deadline=6.5)
+    network = Slow()
+    history = loop(PLAN, network)[0].run(deadline=6.5)
     # Four steps an epoch: the second one ends with its third step.
-    assert sum(call[0] == "step" for call in learner.calls) == 7
+    assert sum(call[0] == "step" for call in network.calls) == 7
     assert [(row.epoch, row.val_loss is None) for row in history] == [(1, False), (2, False)]
     other = Slow()
     assert len(loop(PLAN, other)[0].run(deadline=now[0] - 1)) == 0 and not other.calls

@@ -92,7 +92,10 @@ def test_the_course_s_settings():
             {"cached_copies": 2, "augment": "light", "freeze": "none"},
             "needs frozen layers, such as freeze all",
         ),
-        ({"cached_copies": 2, "augment": "light", "freeze": 0}, "needs frozen layers, such as freeze all"),
+        (
+            {"cached_copies": 2, "augment": "light", "freeze": 0},
+            "needs frozen layers, such as freeze all",
+        ),
         (
             {"cached_copies": 2, "augment": "light", "epochs": 2},
             "must be at most 1 with 2 epochs",
