@@ -37,17 +37,7 @@ MODES = ("nearest", "reflect", "wrap", "constant")
 
 @dataclass(frozen=True)
 class Fill:
-    """Interpolation and fill of a warp.
-
-    Parameters
-    ----------
-    mode : str
-        One of :data:`MODES`, or another one of SciPy's.
-    cval : float
-        Fill value of ``"constant"``.
-    order : int
-        0 for the nearest pixel, 1 for linear, 2 to 5 for splines.
-    """
+    """Fill mode (of :data:`MODES` or SciPy), constant value, and interpolation order (0 to 5)."""
 
     mode: str = "nearest"
     cval: float = 0.0
@@ -67,23 +57,12 @@ def source_coordinates(matrix: Floats, height: int, width: int) -> tuple[Floats,
 
 
 def fold(coordinates: Floats, length: int, mode: str) -> Floats:
-    """Map coordinates along one side into the image, as SciPy does.
+    """Map coordinates along a side of `length` pixels into the image, as SciPy does.
 
     SciPy's ``wrap`` has a period of one pixel less than the side, and its ``constant`` does not
     blend: beyond the centre of an edge pixel the value is constant. OpenCV has neither.
-
-    Parameters
-    ----------
-    coordinates : float64 array
-    length : int
-        Length of the side in pixels.
-    mode : str
-        One of :data:`MODES`; ``"constant"`` is treated as ``"nearest"``.
-
-    Returns
-    -------
-    float64 array
-        In [0, length - 1]; for ``"reflect"`` up to one more on either side, for the edge pixel.
+    ``constant`` is treated as ``nearest`` here. The result is in [0, length - 1], for ``reflect``
+    up to one beyond.
     """
     last = length - 1
     if mode in ("nearest", "constant"):
@@ -121,20 +100,10 @@ _EXACT = 0.02  # of 255: larger differences come from rounded coordinates
 
 
 def warp(x: Pixels, matrix: Floats, fill: Fill) -> Pixels:
-    """Return a warped image of the same shape and type; integers are rounded, halves up.
+    """Return a warped image of the same shape (height, width, channels) and any real type.
 
-    Parameters
-    ----------
-    x : array of shape (height, width, channels)
-        Any real type.
-    matrix : float64 array of shape (2, 3)
-        Maps (row, column, 1) to the source row and column.
-    fill : Fill
-
-    Raises
-    ------
-    MissingExtraError
-        For splines and further modes of SciPy, if SciPy is not installed.
+    `matrix`, float64 (2, 3), maps (row, column, 1) to the source row and column. Integers are
+    rounded, halves up. Raises :class:`MissingExtraError` if SciPy is needed and not installed.
     """
     if fill.order not in (0, 1) or fill.mode not in MODES:
         return _warp_scipy(x, matrix, fill)
@@ -154,22 +123,10 @@ def warp_into(
     fill: Fill,
     flips: tuple[bool, bool] = (False, False),
 ) -> bool:
-    """Warp a uint8 or float32 image into a float32 array and flip it (horizontally, vertically).
+    """Warp a uint8 or float32 image into a C-contiguous float32 array, then flip it.
 
-    Parameters
-    ----------
-    out : float32 array of shape (height, width, channels)
-        C-contiguous; it is overwritten.
-    source : uint8 or float32 array of the same shape
-    matrix, fill
-        As for :func:`warp`.
-    flips : pair of bool
-        Horizontal, vertical.
-
-    Returns
-    -------
-    bool
-        Whether the last digits may differ from SciPy's, since OpenCV computes in float32.
+    `flips` is (horizontal, vertical). Returns whether the last digits may differ from SciPy's,
+    since OpenCV computes in float32.
     """
     if fill.order != 1 or fill.mode not in MODES or not _suits_opencv(source):
         result = warp(source.astype(np.float32), matrix, fill)
@@ -309,27 +266,13 @@ def _warp_scipy(x: Pixels, matrix: Floats, fill: Fill) -> Pixels:
 def affine_matrices(
     affine: Floats, height: int, width: int, swap: bool = True
 ) -> tuple[Floats, NDArray[np.bool_]]:
-    """Compose the warp matrices of n images of one size.
+    """Return the warp matrices of n images, float64 (n, 2, 3), and which images need no warp.
 
-    A matrix maps (row, column, 1) of a result pixel to its source. Keras composes it with
+    The columns of `affine` are theta (degrees), tx, ty (pixels), shear (degrees), zx, zy (factors);
+    `swap` says that the row axis comes before the column axis. Keras composes a matrix with
     coordinates that it calls x and y, about the centre (height/2 - 0.5, width/2 - 0.5), and then
     swaps the two. Therefore "tx", drawn for the height, moves along the width, and images that are
     not square are rotated about a point beside their centre.
-
-    Parameters
-    ----------
-    affine : float64 array of shape (n, 6)
-        Columns theta (degrees), tx, ty (pixels), shear (degrees), zx, zy (factors).
-    height, width : int
-        Size of the images.
-    swap : bool, default=True
-        Whether the row axis comes before the column axis.
-
-    Returns
-    -------
-    matrices : float64 array of shape (n, 2, 3)
-    unchanged : bool array of shape (n,)
-        Images that need no warp.
     """
     theta, tx, ty, shear, zx, zy = affine.T
     turn, lean = np.deg2rad(theta), np.deg2rad(shear)
@@ -350,14 +293,7 @@ def affine_matrices(
 
 
 def transform_matrix_offset_center(matrix: Floats, x: float, y: float) -> Floats:
-    """Return a transformation about the centre of `x` by `y` pixels instead of the origin.
-
-    Parameters
-    ----------
-    matrix : float64 array of shape (..., 3, 3)
-    x, y : float
-        Height and width.
-    """
+    """Return a (..., 3, 3) matrix about the centre of `x` by `y` pixels, not the origin."""
     x, y = float(x) / 2 - 0.5, float(y) / 2 - 0.5
     to_centre = np.array([[1, 0, x], [0, 1, y], [0, 0, 1]])
     from_centre = np.array([[1, 0, -x], [0, 1, -y], [0, 0, 1]])

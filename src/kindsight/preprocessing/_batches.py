@@ -48,17 +48,11 @@ MIN_BYTES = 2**18
 
 
 class BatchMemory:
-    """Allocates arrays for batches and reuses the memory of batches that nobody refers to any more.
+    """Allocates arrays and reuses the memory of batches that are no longer referenced.
 
     Allocating megabytes costs a good part of the time needed to fill them, since the system hands
-    out and clears each page. Python's reference counts show whether an array, tensor or buffer, or
-    a view of it, is still in use.
-
-    Parameters
-    ----------
-    count : callable or None
-        Returns the number of references to an object, as :func:`sys.getrefcount`. None if that is
-        not known; then every array is newly allocated.
+    out and clears each page. `count`, such as :func:`sys.getrefcount`, shows whether an array,
+    tensor or buffer is still in use; without it, every array is newly allocated.
     """
 
     def __init__(self, count: Callable[[object], int] | None) -> None:
@@ -174,14 +168,10 @@ class Work:
                 self._helpers.append(helper)
 
     def finish(self) -> None:
-        """Work on the calling thread, too, until all calls are done.
+        """Work on the calling thread, too, until all calls are done; raise the first error.
 
-        Without :meth:`start`, the other threads join after the first call that is not short.
-
-        Raises
-        ------
-        Exception
-            The exception of the first failed call, in their order; later calls may be omitted.
+        Without :meth:`start`, the other threads join after the first call that is not short. After
+        an error, later calls may be omitted.
         """
         self._join_in(alone=not self._helpers)
         for helper in self._helpers:
@@ -227,19 +217,8 @@ _SLACK = 1e-3  # of 255; see brighten_into
 class Batch:
     """The images of a batch and how they are processed.
 
-    Parameters
-    ----------
-    generator : ImageDataGenerator or None
-    count : int
-        Number of images.
-    fetch : callable
-        Returns image i as an array of shape (height, width, channels), which is not modified.
-    shape : tuple of int
-        (height, width, channels).
-    channels_first : bool
-        Whether the result has the channels before the rows.
-    pixel_type, result_type : str
-        Dtypes of the computation and of the result.
+    ``fetch(i)`` returns image i with shape (height, width, channels), which must not be modified.
+    `channels_first` is the layout of the result, `pixel_type` the dtype of the computation.
     """
 
     generator: Any
@@ -262,14 +241,7 @@ class Batch:
 
 
 class PendingBatch:
-    """A batch whose random parameters are drawn and whose images are being processed.
-
-    Parameters
-    ----------
-    work : Work
-    assemble : callable
-        Returns the batch, with labels; called when the work is done.
-    """
+    """A batch that is being processed; `assemble` adds the labels when the work is done."""
 
     def __init__(self, work: Work, assemble: Callable[[], Any]) -> None:
         self.work, self._assemble = work, assemble

@@ -54,15 +54,7 @@ def check_columns(
     weight_col: str | None,
     classes: Sequence[str] | None,
 ) -> None:
-    """Check that the columns of a table match the class mode.
-
-    Raises
-    ------
-    ColumnTypeError
-        (a TypeError) for a column of the wrong type.
-    SettingsError
-        (a ValueError) unless the class mode ``"binary"`` has two classes.
-    """
+    """Raise ColumnTypeError or SettingsError if columns do not match the class mode."""
     start = f'If class_mode="{class_mode}"'
     if class_mode == "multi_output" and not isinstance(y_col, list):
         raise ColumnTypeError(
@@ -107,23 +99,9 @@ def _check_types(table: Any, name: Any, types: tuple[type, ...], rule: str) -> N
 def select_classes(
     labels: NDArray[Any], rows: Sequence[int], classes: Sequence[str] | None
 ) -> tuple[list[int], list[Any], list[str]]:
-    """Return the rows of the given classes, their labels, and the classes.
+    """Return the rows with the given classes (default: all, sorted), their labels, and the classes.
 
-    Parameters
-    ----------
-    labels : array
-        A class, or a list of classes, for each row of the table.
-    rows : sequence of int
-        The rows to select from.
-    classes : sequence of str, optional
-        The classes to select; default is all classes, sorted.
-
-    Returns
-    -------
-    rows : list of int
-    labels : list
-        Labels of these rows, without classes that are not selected.
-    classes : list of str
+    A label may be a list of classes; classes that are not selected are removed from it.
     """
     given = [labels[row] for row in rows]
     if not classes:
@@ -170,46 +148,29 @@ class DataFrameIterator(BatchFromFilesMixin, Iterator):
         Column of labels, or several ones for ``"multi_output"`` and ``"raw"``.
     weight_col : str, optional
         Column of sample weights.
-    target_size : pair of int, default=(256, 256)
-        Height and width that images are resized to.
-    color_mode : str, default="rgb"
-        ``"rgb"``, ``"rgba"`` or ``"grayscale"``.
     classes : list of str, optional
-        Classes in the order of their indices; rows of other classes are omitted. Default is all
-        classes, sorted.
+        Classes in the order of their indices; rows of other classes are omitted. Default: all,
+        sorted.
     class_mode : str or None, default="categorical"
         Labels: ``"categorical"`` gives a (n, classes) array of 0 and 1 from a class or a list of
         classes; ``"binary"`` or ``"sparse"`` indices; ``"raw"`` the values of the column;
         ``"multi_output"`` a list with the values of each column; ``"input"`` the images; None no
         labels.
-    batch_size : int, default=32
-    shuffle : bool, default=True
-    seed : int, optional
-    data_format : str, default="channels_last"
-    save_to_dir : path, optional
-        Folder where each image is saved, stretched to 0 to 255.
-    save_prefix : str, default=""
-    save_format : str, default="png"
     subset : str, optional
         ``"validation"`` for the first rows, ``"training"`` for the others.
-    interpolation : str, default="nearest"
-        Pillow filter for resizing; ``"bilinear"`` and ``"lanczos"`` have better quality.
-    keep_aspect_ratio : bool, default=False
-        Whether to crop the centre to the aspect ratio of `target_size` first.
-    dtype : str, default="float32"
     validate_filenames : bool, default=True
         Whether to omit, with a warning, names that are not image files.
+    target_size, color_mode, interpolation, keep_aspect_ratio, dtype, data_format
+        As in :class:`DirectoryIterator`.
+    batch_size, shuffle, seed, save_to_dir, save_prefix, save_format
+        As in :class:`DirectoryIterator`.
 
     Attributes
     ----------
-    samples : int
-        Number of images.
-    class_indices : dict
-        Index of each class, if there are classes.
+    samples, class_indices, filenames, filepaths
+        As in :class:`DirectoryIterator`, for the selected rows.
     classes : list
         Class index of each file, or a list of them, if there are classes.
-    filenames : list of str
-        Names in the selected rows; `filepaths` include `directory`.
 
     Raises
     ------

@@ -31,15 +31,7 @@ _EXAMPLES = 3
 
 @dataclass
 class ClassFolder:
-    """Files of one class folder.
-
-    Parameters
-    ----------
-    names : list of str
-        Images relative to the dataset folder, sorted by folder and name.
-    skipped : list of str
-        Files of other formats, except system files.
-    """
+    """Images and skipped files of a class, relative to the dataset folder, sorted by name."""
 
     names: list[Path] = field(default_factory=list)
     skipped: list[Path] = field(default_factory=list)
@@ -61,18 +53,8 @@ def list_class(
 ) -> ClassFolder:
     """List the images of a class folder and its subfolders.
 
-    Parameters
-    ----------
-    directory : path
-        The dataset folder.
-    name : str
-        The class folder.
-    formats : tuple of str
-        Extensions in lower case.
-    split : pair of float, optional
-        Start and end of the images to return, as fractions.
-    follow_links : bool
-        Whether to follow links to folders.
+    `formats` are extensions in lower case; `split` is the range of images to return, as two
+    fractions.
     """
     folder = os.path.join(directory, name)
     found = ClassFolder()

@@ -266,31 +266,9 @@ class BatchFromFilesMixin:
         interpolation: str,
         keep_aspect_ratio: bool,
     ) -> None:
-        """Set how files are read and processed.
+        """Set how files are read and processed; see :class:`DirectoryIterator` for the parameters.
 
-        Parameters
-        ----------
-        image_data_generator : ImageDataGenerator or None
-            None for images without processing.
-        target_size : pair of int
-            Height and width.
-        color_mode : str
-            ``"rgb"``, ``"rgba"`` or ``"grayscale"``.
-        data_format : str
-            ``"channels_last"`` or ``"channels_first"``.
-        save_to_dir, save_prefix, save_format
-            Folder where each image is saved, and the names.
-        subset : str or None
-            ``"training"``, ``"validation"``, or None for all.
-        interpolation : str
-            ``"nearest"``, ``"bilinear"``, ``"bicubic"``, ``"hamming"``, ``"box"`` or ``"lanczos"``.
-        keep_aspect_ratio : bool
-            Whether to crop the centre to the aspect ratio of the target first.
-
-        Raises
-        ------
-        SettingsError
-            For an invalid color_mode or subset.
+        Raises :class:`SettingsError` for an invalid color_mode or subset.
         """
         if color_mode not in ("rgb", "rgba", "grayscale"):
             raise SettingsError(

@@ -34,19 +34,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class LoadSettings:
-    """How image files are decoded and resized.
-
-    Parameters
-    ----------
-    color_mode : str
-        ``"rgb"``, ``"rgba"`` or ``"grayscale"``.
-    target_size : pair of int
-        Height and width.
-    interpolation : str
-        Name of a Pillow filter, such as ``"nearest"``.
-    keep_aspect_ratio : bool
-        Whether to crop the centre to the aspect ratio of the target first.
-    """
+    """How image files are decoded and resized."""
 
     color_mode: str
     target_size: tuple[int, int]
@@ -79,14 +67,9 @@ class JpegHeader(NamedTuple):
 
 
 def load_jpeg(path: str, loading: LoadSettings) -> tuple[JpegHeader, NDArray[np.uint8]] | None:
-    """Decode an RGB JPEG directly into an array and resize it with nearest-neighbour sampling.
+    """Decode an RGB JPEG and resize it with nearest-neighbour sampling, exactly as Keras.
 
-    The pixels are identical to those of Keras's ``load_img``, which takes longer.
-
-    Returns
-    -------
-    (JpegHeader, uint8 array of shape (height, width, 3)) or None
-        None for other files, settings and damaged JPEGs: these are left to Keras.
+    Returns None for other files, settings and damaged JPEGs, which are left to Keras.
     """
     if (loading.color_mode, loading.interpolation) != ("rgb", "nearest"):
         return None
@@ -151,19 +134,10 @@ def _nearest(old: int, new: int) -> NDArray[np.int64]:
 
 
 def load_pixels(path: str, loading: LoadSettings) -> NDArray[Any]:
-    """Read an image exactly as Keras does.
+    """Return the pixels (height, width, channels) of an image, exactly as Keras.
 
-    Returns
-    -------
-    array of shape (height, width, channels)
-        uint8; greyscale images of more than 8 bits are int32 or uint16.
-
-    Raises
-    ------
-    OSError
-        If the file is missing or damaged, as in Keras, with the path in the message.
-    ValueError
-        For an invalid interpolation, as in Keras.
+    They are uint8; greyscale images of more than 8 bits are int32 or uint16. Raises OSError with
+    the path if the file is missing or damaged.
     """
     decoded = load_jpeg(path, loading)
     if decoded is not None:
@@ -190,15 +164,7 @@ def load_pixels(path: str, loading: LoadSettings) -> NDArray[Any]:
 
 
 def validate_filename(filename: str, white_list_formats: tuple[str, ...]) -> bool:
-    """Return whether a path is a file with one of the given extensions.
-
-    Parameters
-    ----------
-    filename : str
-        A path.
-    white_list_formats : tuple of str
-        Extensions in lower case, such as ``("png", "jpg")``.
-    """
+    """Return whether a path is a file with one of the given extensions, in lower case."""
     return filename.lower().endswith(white_list_formats) and Path(filename).is_file()
 
 
@@ -208,12 +174,7 @@ def list_pictures(
 ) -> list[str]:
     """Return the sorted paths of the images in a folder and its subfolders.
 
-    Parameters
-    ----------
-    directory : path
-        The folder.
-    ext : str or iterable of str
-        Extensions in lower case.
+    `ext` is one extension in lower case, or several.
     """
     extensions = tuple(f".{extension}" for extension in ([ext] if isinstance(ext, str) else ext))
     return sorted(
@@ -228,13 +189,7 @@ def list_pictures(
 class SaveSettings:
     """Where ``save_to_dir`` writes images, named ``prefix_index_random.extension``.
 
-    Parameters
-    ----------
-    folder : path or None
-        None saves nothing and draws nothing.
-    prefix, extension : str
-    random_limit : int
-        The random number in a name is below this.
+    The random number is below `random_limit`. Without a folder, nothing is saved or drawn.
     """
 
     folder: Any

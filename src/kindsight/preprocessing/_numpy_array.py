@@ -33,27 +33,16 @@ class NumpyArrayIterator(Iterator):
     x : array of four axes, or a pair of it and further inputs
         Images in the given data format. Further inputs, an array or a list of arrays, are returned
         with the images.
-    y : array, optional
-        One label for each image.
+    y, sample_weight : array, optional
+        One label and one weight for each image.
     image_data_generator : ImageDataGenerator
-    batch_size : int, default=32
-    shuffle : bool, default=False
-    sample_weight : array, optional
-        One weight for each image.
-    seed : int, optional
-    data_format : str, optional
-        ``"channels_last"`` or ``"channels_first"``; default is Keras's setting.
-    save_to_dir : path, optional
-        Folder where each image is saved, stretched to 0 to 255.
-    save_prefix : str, default=""
-    save_format : str, default="png"
     subset : str, optional
         ``"validation"`` for the first images, ``"training"`` for the others, by the generator's
         `validation_split`, without shuffling.
     ignore_class_split : bool, default=False
         Whether the two subsets may have different classes.
-    dtype : str, optional
-        Default is Keras's float type.
+    batch_size, shuffle, seed, data_format, save_to_dir, save_prefix, save_format, dtype
+        As in :class:`DirectoryIterator`.
 
     Raises
     ------

@@ -77,16 +77,8 @@ def draw_lock() -> AbstractContextManager[bool]:
 class BatchParameters:
     """Parameters of the transformations of n images.
 
-    Parameters
-    ----------
-    affine : float64 array of shape (n, 6)
-        Columns theta (degrees), tx, ty (pixels), shear (degrees), zx, zy (factors).
-    flips : bool array of shape (n, 2)
-        Columns horizontal, vertical.
-    channel_shift : sequence of float or None
-        n shifts in the units of the pixels.
-    brightness : sequence of float or None
-        n factors.
+    `affine` has the columns theta (degrees), tx, ty (pixels), shear (degrees), zx, zy (factors);
+    `flips` has the columns horizontal, vertical; `channel_shift` is in the units of the pixels.
     """
 
     affine: NDArray[np.float64]

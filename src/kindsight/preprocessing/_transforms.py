@@ -313,15 +313,9 @@ def _brighten(x: Pixels, brightness: float, scale: bool) -> Pixels:
 def brighten_into(out: NDArray[np.float32], brightness: float, slack: float) -> None:
     """Brighten an image in place without stretching it, as the generator does.
 
-    Parameters
-    ----------
-    out : float32 array
-        In Keras's image data format.
-    brightness : float
-        Factor.
-    slack : float
-        Tolerance for the rounding errors of a warp: a pixel this far below an integer counts as the
-        integer. Pixels are truncated, so the last digits would change the result otherwise.
+    `out` is in Keras's image data format. A pixel up to `slack` below an integer counts as the
+    integer: pixels are truncated, so the rounding errors of a warp would change the result
+    otherwise.
     """
     if out.min() < -slack or out.max() > 255 + slack:
         out[...] = _brighten(out, brightness, scale=False)
