@@ -194,8 +194,8 @@ def test_the_report_says_how_it_was_trained(trained):
         "trained from its first weights",
         "adam, learning rate 0.005, batches of 16",
         "rotation ±10°",
-        "The layers of the network",
-        "How it learned",
+        "Layers of the network",
+        "Training curves",
         "each image&#39;s own left out of its part",
     ):
         assert said in page, said
