@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import importlib
 import os
 import re
@@ -87,8 +86,10 @@ def test_the_code_of_a_page_runs(
 
 
 def test_the_page_of_commands_is_what_the_commands_say() -> None:
-    made = runpy.run_path(str(DOCS / "make_cli.py"))["page"]()
-    assert (DOCS / "cli.md").read_text("utf-8") == made, "run: make docs"
+    make_cli = runpy.run_path(str(DOCS / "make_cli.py"))
+    assert (DOCS / "cli.md").read_text("utf-8") == make_cli["page"](), "run: make docs"
+    options = DOCS / "reference" / "options.md"
+    assert options.read_text("utf-8") == make_cli["options_page"](), "run: make docs"
 
 
 def test_the_list_of_checks_is_what_the_checks_say() -> None:
@@ -102,10 +103,10 @@ def test_the_defaults_that_the_help_names_are_the_real_ones() -> None:
 
     make_cli = runpy.run_path(str(DOCS / "make_cli.py"))
     settings = TrainSettings("x")
-    real = {field.name: getattr(settings, field.name) for field in dataclasses.fields(settings)}
+    real = settings.to_dict()
     said = {
         name.split()[0].removeprefix("--").replace("-", "_"): default
-        for name, _, default in make_cli["parameters"](train)
+        for name, _, default, _ in make_cli["parameters"](train)
     }
     for name in ("runs", "model", "resize", "head", "class_weight", "seed"):
         assert said[name] == str(real[name]), name

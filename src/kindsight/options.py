@@ -111,12 +111,14 @@ class Option:
             return "sequence of mapping or Phase"
         texts = []
         for kind in self.types:
-            origin = get_origin(kind) or kind
-            inner = " and ".join(getattr(arg, "__name__", str(arg)) for arg in get_args(kind))
-            name = (
-                "path" if origin is os.PathLike else getattr(origin, "__name__", "object").lower()
-            )
-            texts.append(f"{name} of {inner}" if inner and name != "path" else name)
+            name = getattr(get_origin(kind) or kind, "__name__", "").lower()
+            inner = [getattr(argument, "__name__", "") for argument in get_args(kind)]
+            if name == "tuple":
+                texts.append(f"({', '.join(inner)})")
+            elif name in ("sequence", "mapping"):
+                texts.append(f"{name} of {' to '.join(inner)}")
+            else:
+                texts.append("path" if name == "pathlike" else name)
         return " or ".join(texts).replace("any", "str, mapping or Augment")
 
     @property

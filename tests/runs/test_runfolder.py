@@ -1,4 +1,4 @@
-"""Whose a run's folder is: numbers, names, locks, and runs that were interrupted."""
+"""The folder of a run: numbers, names, locks, and interrupted runs."""
 
 import os
 import threading
@@ -68,7 +68,7 @@ def test_a_gap_is_not_filled(settings, tmp_path):
     assert (tmp_path / "runs" / "photos-7" / "notes.txt").read_text() == "mine"
 
 
-def test_an_interrupted_run_is_taken_up_by_the_same_settings(settings):
+def test_an_interrupted_run_is_continued_by_the_same_settings(settings):
     finish(settings())
     stopped = interrupt(settings())
     assert stopped.name == "photos-2"
@@ -77,7 +77,7 @@ def test_an_interrupted_run_is_taken_up_by_the_same_settings(settings):
     assert finish(settings()).name == "photos-4"
 
 
-def test_the_newest_of_several_interrupted_runs_is_taken_up(settings):
+def test_the_newest_of_several_interrupted_runs_is_continued(settings):
     first = interrupt(settings(seed=1))
     with claim_run(settings(seed=1)) as held, claim_run(settings(seed=1)) as other:
         assert held == first and other != first
@@ -85,7 +85,7 @@ def test_the_newest_of_several_interrupted_runs_is_taken_up(settings):
 
 
 @pytest.mark.parametrize("content", [None, ".lock", ".settings-abc.part.toml"])
-def test_a_run_killed_at_its_start_is_taken_up(settings, tmp_path, content):
+def test_a_run_killed_at_its_start_is_continued(settings, tmp_path, content):
     folder = tmp_path / "runs" / "photos-1"
     folder.mkdir(parents=True)
     if content:
@@ -134,52 +134,56 @@ def test_many_at_once_get_folders_of_their_own(settings):
 def test_a_named_run(settings, tmp_path):
     folder = finish(settings(run="best"))
     assert folder == tmp_path / "runs" / "best"
-    with pytest.raises(UsageError, match=r"finished run is never overwritten.*best.*another --run"):
+    with pytest.raises(
+        UsageError, match=r"best is a finished run, which is never overwritten.*another --run"
+    ):
         finish(settings(run="best"))
-    # Names with folders in them are places of their own.
+    # A path is used as it is.
     assert finish(settings(run=str(tmp_path / "x" / "y"))) == tmp_path / "x" / "y"
 
 
-def test_a_named_run_is_relative_to_where_one_is(settings, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    assert finish(settings(run="deep/er")) == Path("deep/er")
-    assert (tmp_path / "deep" / "er" / "bundle.json").exists()
+@pytest.mark.parametrize("run", ["deep/er", "./out", "../beside"])
+def test_a_path_is_relative_to_the_working_directory(settings, tmp_path, monkeypatch, run):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    assert finish(settings(run=run)) == Path(run)
+    assert (tmp_path / "here" / run / "bundle.json").exists()
 
 
-def test_a_named_run_is_taken_up(settings):
+def test_a_named_run_is_continued(settings):
     stopped = interrupt(settings(run="best"))
-    with pytest.raises(UsageError, match="holds something else"):
+    with pytest.raises(UsageError, match="neither empty nor an interrupted run"):
         finish(settings(run="best", seed=1))
     assert finish(settings(run="best")) == stopped
 
 
-def test_a_named_run_that_is_under_way(settings):
+def test_a_named_run_in_use(settings):
     with (
         claim_run(settings(run="best")),
-        pytest.raises(UsageError, match="trained by another process right now"),
+        pytest.raises(UsageError, match="in use by another process"),
         claim_run(settings(run="best")),
     ):
         pass
 
 
-def test_a_name_that_is_something_else(settings, tmp_path):
+def test_a_name_of_something_else(settings, tmp_path):
     (tmp_path / "runs" / "best").mkdir(parents=True)
     (tmp_path / "runs" / "best" / "thesis.doc").write_text("x")
-    with pytest.raises(UsageError, match="holds something else"):
+    with pytest.raises(UsageError, match="neither empty nor an interrupted run"):
         finish(settings(run="best"))
     (tmp_path / "runs" / "file").write_text("x")
-    with pytest.raises(UsageError, match="A run must be a folder"):
+    with pytest.raises(UsageError, match="is a file, not a run folder"):
         finish(settings(run="file"))
     assert sorted(path.name for path in (tmp_path / "runs" / "best").iterdir()) == ["thesis.doc"]
 
 
 @pytest.mark.parametrize("run", [None, "best"])
-def test_a_run_finished_just_before_the_lock_was_had(settings, monkeypatch, run):
+def test_a_run_finished_just_before_it_was_locked(settings, monkeypatch, run):
     stopped = interrupt(settings(run=run))
     real = runfolder._lock
 
     def lock(folder):
-        # The other process ends its training between the first look and the lock.
+        # The other process finishes its training between the first check and the lock.
         if folder == stopped:
             (folder / "bundle.json").write_text("the other's")
         return real(folder)
@@ -191,22 +195,22 @@ def test_a_run_finished_just_before_the_lock_was_had(settings, monkeypatch, run)
         with pytest.raises(UsageError, match="never overwritten"):
             finish(settings(run=run))
     assert (stopped / "bundle.json").read_text() == "the other's"
-    # Nothing is held any more.
+    # The lock was released.
     lock = real(stopped)
     assert lock is not None
     lock.release()
 
 
-def test_a_place_where_no_folder_can_be(settings, tmp_path):
+def test_a_folder_that_cannot_be_created(settings, tmp_path):
     (tmp_path / "runs").write_text("a file")
-    with pytest.raises(UsageError, match="folder for runs must be one that can be written"):
+    with pytest.raises(UsageError, match="Cannot write to the folder of runs"):
         finish(settings())
-    with pytest.raises(UsageError, match=r"folder for runs must be|must be a folder"):
+    with pytest.raises(UsageError, match=r"Cannot write to the folder of runs|is a file"):
         finish(settings(run="best"))
 
 
 @pytest.mark.skipif(os.name != "posix", reason="names of bytes")
-def test_data_whose_name_is_no_unicode(settings):
+def test_data_whose_name_is_not_unicode(settings):
     name = os.fsdecode(b"caf\xe9")
     stopped = interrupt(settings(name))
     assert stopped.name == name + "-1"

@@ -225,5 +225,5 @@ def test_hostile_files(tmp_path, content):
 def test_files_that_cannot_be_read(tmp_path):
     with pytest.raises(SettingsError, match=r"absent\.toml"):
         TrainSettings.from_toml(tmp_path / "absent.toml")
-    with pytest.raises(SettingsError, match="file that can be read"):
+    with pytest.raises(SettingsError, match="readable file"):
         TrainSettings.from_toml(tmp_path)

@@ -1,4 +1,4 @@
-"""A run's folder: claimed by one process, never overwritten, continued where it was interrupted."""
+"""The folder of a run: locked by one process, never overwritten, continued if interrupted."""
 
 from __future__ import annotations
 
@@ -23,10 +23,11 @@ LOCK_FILE = ".lock"
 
 @contextlib.contextmanager
 def claim_run(settings: TrainSettings) -> Iterator[Path]:
-    """Give the folder for a training, held by this process until the block ends.
+    """Yield the folder for a run, locked by this process until the block ends.
 
-    An interrupted run with the same settings is taken up again; else a new number is taken, the
-    data folder's name before it. With ``settings.run`` the folder is that one.
+    Without ``settings.run``, an interrupted run with the same settings is continued; otherwise the
+    folder is named after the data and the next number. ``settings.run`` is a name below
+    ``settings.runs``, or a path if it contains a path separator.
 
     Parameters
     ----------
@@ -41,99 +42,101 @@ def claim_run(settings: TrainSettings) -> Iterator[Path]:
     Raises
     ------
     UsageError
-        If the named run is finished, is another one, or is being trained right now.
+        If the named run is finished, has other settings, or is in use by another process.
     """
-    folder, lock = _named(settings) if settings.run else _numbered(settings)
-    fresh = _untouched(folder)
+    folder, lock = _claim_named(settings) if settings.run else _claim_numbered(settings)
+    was_empty = _is_empty(folder)
     try:
         clear_leftovers(folder)
         settings.write(folder / SETTINGS_FILE)
         yield folder
     except SettingsError:
-        # That there is no such layer shows when a network is built: nothing was begun, and the
-        # next run may have the folder.
-        if fresh and {path.name for path in folder.iterdir()} <= {SETTINGS_FILE, LOCK_FILE}:
+        # Some settings fail only when the network is built, such as an unknown layer. Nothing was
+        # begun: the next run may use the folder.
+        if was_empty and {path.name for path in folder.iterdir()} <= {SETTINGS_FILE, LOCK_FILE}:
             (folder / SETTINGS_FILE).unlink()
         raise
     finally:
-        # Another process may hold the lock on the file from the moment it is released; only of a
-        # finished run, which nobody takes up, can it be deleted.
+        # Once released, another process may hold the lock on the file. Only the file of a finished
+        # run, which no process continues, can be deleted.
         lock.release()
         if (folder / FINISHED_FILE).exists():
             with contextlib.suppress(OSError):
                 (folder / LOCK_FILE).unlink()
 
 
-def _named(settings: TrainSettings) -> tuple[Path, FileLock]:
-    assert settings.run is not None
-    name = Path(settings.run)
-    folder = name if name.is_absolute() or len(name.parts) > 1 else Path(settings.runs) / name
-    _check_free(folder, settings)
+def data_name(settings: TrainSettings) -> str:
+    """Return the name of the data, after which runs are named."""
+    data = Path(settings.data).resolve()
+    return (data.stem if data.is_file() else data.name) or "run"
+
+
+def run_path(settings: TrainSettings) -> Path:
+    """Return the folder that ``settings.run`` names."""
+    run: str = settings.run
+    if any(separator in run for separator in {os.sep, os.altsep or os.sep, "/"}):
+        return Path(run)
+    return Path(settings.runs, run)
+
+
+def _claim_named(settings: TrainSettings) -> tuple[Path, FileLock]:
+    folder = run_path(settings)
+    _check_usable(folder, settings)
     lock = _lock(folder)
     if lock is None:
-        raise UsageError(f"The run {folder} is being trained by another process right now.")
+        raise UsageError(f"The run {folder} is in use by another process.")
     try:
-        # Until the lock was ours another process may have made, or finished, the run.
-        _check_free(folder, settings)
+        # Before the lock was ours, another process may have started or finished the run.
+        _check_usable(folder, settings)
     except BaseException:
         lock.release()
         raise
     return folder, lock
 
 
-def _check_free(folder: Path, settings: TrainSettings) -> None:
-    """Refuse a folder that is not for this training."""
+def _check_usable(folder: Path, settings: TrainSettings) -> None:
+    """Raise UsageError for a folder with anything but an interrupted run with these settings."""
+    cure = "Choose another --run, or omit it to use the next number."
     if (folder / FINISHED_FILE).exists():
-        raise UsageError(
-            f"A finished run is never overwritten. Received: {folder}. Give another --run, or "
-            "leave it out to get the next number."
-        )
+        raise UsageError(f"{folder} is a finished run, which is never overwritten. {cure}")
     if folder.exists() and not folder.is_dir():
-        raise UsageError(f"A run must be a folder. Received: {folder}, a file. Give another --run.")
-    if not (_untouched(folder) or _same(folder, settings)):
+        raise UsageError(f"{folder} is a file, not a run folder. {cure}")
+    if not (_is_empty(folder) or _has_settings(folder, settings)):
         raise UsageError(
-            f"A run's folder must be new, or of an interrupted run with the same settings. "
-            f"Received: {folder}, which holds something else. Give another --run."
+            f"{folder} is neither empty nor an interrupted run with the same settings. {cure}"
         )
 
 
-def _numbered(settings: TrainSettings) -> tuple[Path, FileLock]:
-    """Take up the newest run if it is ours and interrupted, else make the next number."""
-    parent = Path(settings.runs)
-    stem = data_name(settings)
+def _claim_numbered(settings: TrainSettings) -> tuple[Path, FileLock]:
+    """Lock the newest interrupted run with these settings, or the folder with the next number."""
+    parent, stem = Path(settings.runs), data_name(settings)
     pattern = re.compile(re.escape(stem) + r"-(\d{1,9})")
     names = [path.name for path in parent.iterdir()] if parent.is_dir() else []
     numbers = [int(match[1]) for name in names if (match := pattern.fullmatch(name))]
-    newest = max(numbers, default=0)
     for number in sorted(numbers, reverse=True):
         folder = parent / f"{stem}-{number}"
-        if _may_continue(folder, settings):
+        if _can_continue(folder, settings):
             lock = _lock(folder)
-            if lock is not None and _may_continue(folder, settings):
+            if lock is not None and _can_continue(folder, settings):
                 return folder, lock
             if lock is not None:
                 lock.release()
+    number = max(numbers, default=0)
     while True:
-        newest += 1
-        folder = parent / f"{stem}-{newest}"
+        number += 1
+        folder = parent / f"{stem}-{number}"
         if os.path.lexists(folder):
             continue
         lock = _lock(folder)
-        # Another process that was faster may have begun, or even finished, its run in it.
-        if lock is not None and _untouched(folder):
+        # A faster process may have started or finished a run in it.
+        if lock is not None and _is_empty(folder):
             return folder, lock
         if lock is not None:
             lock.release()
 
 
-def data_name(settings: TrainSettings) -> str:
-    """Return what runs on these data are named after."""
-    data = Path(settings.data).resolve()
-    return (data.stem if data.is_file() else data.name) or "run"
-
-
 def _lock(folder: Path) -> FileLock | None:
-    """Make a folder and take its lock; None where another process has it."""
+    """Create a folder and lock it; None if another process has the lock."""
     lock = FileLock(folder / LOCK_FILE)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -142,26 +145,25 @@ def _lock(folder: Path) -> FileLock | None:
         return None
     except OSError as error:
         raise UsageError(
-            f"The folder for runs must be one that can be written. Received: {folder.parent} "
-            f"({error.strerror})."
+            f"Cannot write to the folder of runs {folder.parent}: {error.strerror}. Choose another "
+            "--runs."
         ) from error
     return lock
 
 
-def _may_continue(folder: Path, settings: TrainSettings) -> bool:
-    """Whether a folder is of an interrupted run with these settings, or of one barely begun."""
+def _can_continue(folder: Path, settings: TrainSettings) -> bool:
+    """Return whether a folder has an interrupted run with these settings, or nothing yet."""
     if (folder / FINISHED_FILE).exists() or not folder.is_dir():
         return False
-    return _untouched(folder) or _same(folder, settings)
+    return _is_empty(folder) or _has_settings(folder, settings)
 
 
-def _untouched(folder: Path) -> bool:
-    """Whether a folder holds nothing, or no more than a process killed at its start leaves."""
+def _is_empty(folder: Path) -> bool:
+    """Return whether a folder is missing or has hidden files only, as of a killed process."""
     return not folder.exists() or all(path.name.startswith(".") for path in folder.iterdir())
 
 
-def _same(folder: Path, settings: TrainSettings) -> bool:
-    """Whether a folder holds a run with these settings."""
+def _has_settings(folder: Path, settings: TrainSettings) -> bool:
     try:
         return TrainSettings.from_toml(folder / SETTINGS_FILE) == settings
     except SettingsError:
