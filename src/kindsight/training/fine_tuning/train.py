@@ -74,7 +74,7 @@ def train(
     ensemble = state.wide
     if own is not None:
         with state.timed("frozen head"):
-            ensemble = state.incumbent.refitted(np.concatenate([state.rows, state.validation]))
+            ensemble = state.incumbent.refit(np.concatenate([state.rows, state.validation]))
     job = make_job(state, targets, files, limits, resumable=own is None) | images.job
     with (
         state.timed("training"),

@@ -1,4 +1,4 @@
-"""A head that was fitted on frozen features, with all that it came from."""
+"""The fitted model of a frozen backbone: its head, features and settings."""
 
 from __future__ import annotations
 
@@ -54,12 +54,12 @@ VERIFIED_BEFORE = (
 
 @dataclass(frozen=True)
 class FittedFrozenHead:
-    """A fitted head with all that it came from.
+    """A fitted head with its features and settings.
 
     Parameters
     ----------
     training : FrozenTrainer
-        What was told.
+        The settings.
     classes : tuple of str
         In the order of the logits.
     files : BackboneFiles
@@ -67,13 +67,13 @@ class FittedFrozenHead:
     features : Features
         Of all images.
     rows : array
-        int64: those that it learned from.
+        int64: rows of the training images.
     head : FittedHead
-        What was learned.
+        The head and how it was selected.
     seconds : float
-        That the choice and the fit of the head took.
+        Duration of selecting and fitting the head.
     fine_tuning : FineTuningResult, optional
-        The fine-tuning that was tried and was not better.
+        Fine-tuning that was tried and not accepted.
     """
 
     training: FrozenTrainer
@@ -92,13 +92,8 @@ class FittedFrozenHead:
 
     @property
     def temperature(self) -> float:
-        """What the logits are divided by."""
+        """Divides the logits before the softmax."""
         return self.head.temperature
-
-    def refitted(self, rows: NDArray[np.int64]) -> FittedFrozenHead:
-        """Return the same with a head that is chosen and fitted anew on other images."""
-        fitted = self.training.fit(self.features, self.files, self.classes, rows)
-        return replace(fitted, fine_tuning=self.fine_tuning)
 
     @property
     def history(self) -> History | None:
@@ -112,11 +107,11 @@ class FittedFrozenHead:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Why fine-tuning was not kept, where it was tried."""
+        """Why fine-tuning was not accepted, where it was tried."""
         return rejection_notes(self.fine_tuning)
 
     def probabilities(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Return the probabilities of some images' classes, float32 (n, classes)."""
+        """Return the class probabilities of some images, float32 (n, classes)."""
         logits = self.head.layers.logits(self.features.vectors[rows])
         return to_probabilities(logits, self.temperature)
 
@@ -128,14 +123,11 @@ class FittedFrozenHead:
         return self.head.layers.logits(features.vectors)
 
     def stored_images(self, digests: Sequence[str]) -> list[StoredImage | None]:
-        """Return images as the cache has them; None for those that it no longer has."""
+        """Return resized images from the cache; None for those it no longer has."""
         return read_stored(self.features.table, self.files.layout.width, digests)
 
     def read_pixels(self, digests: Sequence[str]) -> NDArray[np.uint8]:
-        """Return images as the cache keeps them: uint8 (n, height, width, 3).
-
-        What the cache no longer has is read again.
-        """
+        """Return resized images, uint8 (n, height, width, 3), from the cache or read again."""
         width, spec = self.files.layout.width, self.training.spec()
         return read_pixels(self.features.table, width, self.features.dataset, spec, digests)
 
@@ -185,7 +177,8 @@ class FittedFrozenHead:
 
     def refit(self, rows: NDArray[np.int64]) -> FittedFrozenHead:
         """Return the model with its head selected and fitted again, on other images."""
-        return self.refitted(rows)
+        fitted = self.training.fit(self.features, self.files, self.classes, rows)
+        return replace(fitted, fine_tuning=self.fine_tuning)
 
     def describe(self) -> dict[str, str]:
         """Return the row of the summary that describes the head."""

@@ -1,4 +1,4 @@
-"""The images of a training with a frozen backbone, as a run needs them."""
+"""The prepared dataset of a frozen backbone: its features."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def prepare_frozen(
     progress: Progress | None = None,
     keras: KerasProcess | None = None,
 ) -> FrozenImages:
-    """Find or make the backbone, and the features of a dataset's images."""
+    """Return the features of a dataset's images, from the cache where it has them."""
     begun = time.monotonic()
     files = training.backbone(progress, keras)
     return FrozenImages(training, files, training.features(dataset, files, progress), begun)
@@ -41,18 +41,18 @@ def prepare_frozen(
 
 @dataclass(frozen=True)
 class FrozenImages:
-    """The features that a head is fitted on.
+    """The features on which a head is fitted.
 
     Parameters
     ----------
     training : FrozenTrainer
-        What was told.
+        The settings.
     files : BackboneFiles
         The backbone.
     features : Features
         Of all readable images.
     begun : float
-        When the training began, of ``time.monotonic()``: a budget counts from there.
+        ``time.monotonic()`` at the beginning, from which a budget counts.
     """
 
     training: FrozenTrainer
@@ -67,36 +67,36 @@ class FrozenImages:
 
     @property
     def problems(self) -> tuple[ImageError, ...]:
-        """Those that were set aside."""
+        """Why images were skipped."""
         return self.features.problems
 
     @property
     def problem_labels(self) -> tuple[str | None, ...]:
-        """The labels of those that were set aside."""
+        """The labels of the skipped images."""
         return self.features.problem_labels
 
     @property
     def computed(self) -> int:
-        """How many distinct images went through the network."""
+        """Number of distinct images run through the backbone."""
         return self.features.computed
 
     @property
     def reused(self) -> int:
-        """How many did not have to."""
+        """Number of distinct images whose features were cached."""
         return self.features.reused
 
     def with_dataset(self, dataset: ImageDataset) -> FrozenImages:
-        """Return the same with other columns of the dataset."""
+        """Return the features with other columns of the dataset."""
         return replace(self, features=replace(self.features, dataset=dataset))
 
     def small_grey(self, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
-        """Return images small and grey, for finding copies: uint8 (n, 64, 64)."""
+        """Return small grey images for the search of near-duplicates, uint8 (n, 64, 64)."""
         features = self.features
         digests = [str(features.dataset.digest[row]) for row in rows]
         return read_greys(features.table, self.files.layout.width, digests, SIDE)
 
     def read_pixels(self, digests: Sequence[str]) -> NDArray[np.uint8]:
-        """Return images as the cache keeps them; see :meth:`.FittedFrozenHead.read_pixels`."""
+        """Return resized images; see :meth:`.FittedFrozenHead.read_pixels`."""
         width, spec = self.files.layout.width, self.training.spec()
         return read_pixels(self.features.table, width, self.features.dataset, spec, digests)
 
