@@ -379,7 +379,7 @@ def test_few_validation_images_fit_no_temperature(tmp_path):
         str(data), runs=str(tmp_path), **NETWORK, epochs=1, validation=4, batch_size=8
     )
     result = train(few)
-    assert result.temperature == 1.0 and fitted_network.CALIBRATED > 4
+    assert result.temperature == 1.0 and fitted_network.MIN_CALIBRATION_IMAGES > 4
     assert "not fitted" in result.report.read_text("utf-8")
     assert result.classes == ("bar", "ring")
     answer = next(iter(Predictor(result.run).predict([Path(data, "bar", "bar 000.png")])))

@@ -92,7 +92,7 @@ def train(
         return keep_frozen(state, "the time was over before its first epoch")
     if own is not None:
         logits = 0.5 * own_logits + 0.5 * frozen_logits(state) if found["ensemble"] else own_logits
-        network.answers(state.validation, logits.astype(np.float32))
+        network.set_logits(state.validation, logits.astype(np.float32))
     state.notes.append(
         f"{images.description}, {found['epochs']} epochs at {found['rate']:,.0f} images a second, "
         f"learning rate {found['learning_rate']:g}"

@@ -1,4 +1,4 @@
-"""A trained network: what it answers, and its temperature."""
+"""A trained network: logits, calibrated probabilities, files and report."""
 
 from __future__ import annotations
 
@@ -40,46 +40,44 @@ RUN_BY_KERAS = "model.keras was loaded and run by Keras"
 CALIBRATED_BY = "validation predictions, cross-fitted in five folds"
 """On what a network's temperature is fitted, in words."""
 
-# Parts of the validation images, each of which is calibrated by the others.
-FOLDS = 5
-# With fewer images than this in the others a temperature would say more of chance than of them.
-CALIBRATED = 10
+FOLDS = 5  # of the validation images, for cross-fitted temperatures
+# Fewer images are too few to fit a temperature.
+MIN_CALIBRATION_IMAGES = 10
 
 Rows = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class FittedNetwork:
-    """A trained network with all that it came from.
+    """A trained network, its data and its history.
 
     Parameters
     ----------
     training : EpochTrainer
-        What was told.
+        The settings.
     classes : tuple of str
         In the order of the logits.
     dataset : ImageDataset
         All readable images.
     stored : CachedImages
-        They themselves.
+        The resized images.
     rows : array
-        int64: those that it learned from.
+        int64: indices of the training images.
     keras, tflite : pathlib.Path
         The network: pixels 0-255 to logits.
     history : History
-        The epochs.
     temperature : float
-        What the logits are divided by.
+        Divides the logits.
     folds : mapping of int to float
-        Temperatures of validation images by their rows: each was fitted on others than it.
+        Cross-fitted temperatures of the validation images, by their indices.
     own : tempfile.TemporaryDirectory, optional
-        Where the files are, if they are to go with this object.
+        Folder of the files, deleted with this object.
     layers : tuple of LayerRow
-        The network's table of layers.
+        Table of the network's layers.
     notes : tuple of str
-        What a user should know of the training.
+        Sentences for the user.
     fine_tuning : FineTuningResult, optional
-        The result of fine-tuning, where the network began as a fitted head.
+        If the network began as a fitted head on a frozen backbone.
     """
 
     training: EpochTrainer
@@ -99,22 +97,22 @@ class FittedNetwork:
     _logits: dict[int, NDArray[np.float32]] = field(default_factory=dict)
 
     def calibrated(self, rows: Rows, targets: Rows) -> FittedNetwork:
-        """Fit the temperature on validation images.
+        """Return the network with a temperature fitted on validation images.
 
-        An image is not to be judged by a temperature that it was part of. So the validation
-        images are parted in five, by their content, and each part gets the temperature of the
-        other four, beside the one of all for new images.
+        New images get the temperature of all validation images; each fifth of the validation
+        images gets that of the other four, so that none is evaluated with a temperature that
+        was fitted on it.
         """
-        if len(rows) < CALIBRATED:
+        if len(rows) < MIN_CALIBRATION_IMAGES:
             return self
         logits = self.logits(rows)
         digests = [self.dataset.digest[row] for row in rows]
-        crosswise = cross_temperatures(logits, targets, digests, self.training.seed)
-        folds = dict(zip(rows.tolist(), crosswise.tolist(), strict=True))
+        temperatures = cross_temperatures(logits, targets, digests, self.training.seed)
+        folds = dict(zip(rows.tolist(), temperatures.tolist(), strict=True))
         return replace(self, temperature=fit_temperature(logits, targets), folds=folds)
 
     def logits(self, rows: Rows) -> NDArray[np.float32]:
-        """Return the logits of some images, float32 (n, classes)."""
+        """Return logits of images by index, float32 (n, classes)."""
         missing = [row for row in rows.tolist() if row not in self._logits]
         pool = InterpreterPool(self.tflite, self.training.workers)
 
@@ -125,14 +123,14 @@ class FittedNetwork:
         found = [self._logits[row] for row in rows.tolist()]
         return np.array(found, np.float32).reshape(len(rows), len(self.classes))
 
-    def answers(self, rows: Rows, logits: NDArray[np.float32]) -> None:
-        """Take the logits of some images, float32 (n, classes), as known."""
+    def set_logits(self, rows: Rows, logits: NDArray[np.float32]) -> None:
+        """Store known logits of images, float32 (n, classes)."""
         self._logits.update(zip(rows.tolist(), logits, strict=True))
 
     def probabilities(self, rows: Rows) -> NDArray[np.float32]:
-        """Return the probabilities of some images' classes, float32 (n, classes).
+        """Return class probabilities of images by index, float32 (n, classes).
 
-        Those of validation images come from a temperature that others were the measure of.
+        Those of validation images use cross-fitted temperatures.
         """
         logits = self.logits(rows)
         temperatures = np.array(
@@ -158,17 +156,17 @@ class FittedNetwork:
         return np.array(found, np.float32).reshape(len(dataset), len(self.classes))
 
     def words(self) -> str:
-        """Describe the network in a line: its layers, and how many numbers it learned."""
+        """Describe the network in a line: layers and parameters."""
         return self.training.words(self.layers, len(self.classes))
 
     @property
     def head(self) -> None:
-        """None: the head was trained by gradient."""
+        """None: there is no separately fitted head."""
         return None
 
     @property
     def can_be_fine_tuned(self) -> bool:
-        """False: it has been trained by gradient already."""
+        """False: its layers are trained already."""
         return False
 
     def write(
@@ -211,50 +209,47 @@ class FittedNetwork:
         return {"network": self.words(), "training": epochs}
 
     def report_sections(self) -> ReportSections:
-        """Return how the network was trained."""
+        """Return the details of the training for the report."""
         plan = self.training.plan()
-        kept = (
-            "the last weights"
-            if plan.final_weights == "last"
-            else "the weights of the best epoch, "
-        )
-        if plan.final_weights != "last":
-            kept += str(self.history.best_epoch)
+        epoch = "the last epoch"
+        if plan.final_weights == "best":
+            epoch = f"the best epoch, {self.history.best_epoch}"
         several = len(plan.phases) > 1
         how = f"in {len(plan.phases)} phases" if several else plan.phases[0].describe()
-        made = {
+        details = {
             "Network": self.training.describe(),
             "Layers": self.words(),
-            "Training": f"{len(self.history)} of at most {plan.epochs} epochs, {how}; {kept}",
+            "Training": f"{len(self.history)} of at most {plan.epochs} epochs, {how}; "
+            f"weights of {epoch}",
         }
         for number, phase in enumerate(plan.phases, 1):
             if several:
-                made[f"Phase {number}"] = (
+                details[f"Phase {number}"] = (
                     f"{phase.name}: at most {phase.epochs} epochs, {phase.describe()}; "
                     f"augmentation: {phase.augment}"
                 )
             else:
-                made["Augmentation"] = str(phase.augment)
+                details["Augmentation"] = str(phase.augment)
         if more := describe_layer_decay_and_ema(self.training.layer_decay, self.training.ema_decay):
-            made["Weights"] = more
-        return ReportSections(made, CALIBRATED_BY if self.folds else "", layers=self.layers)
+            details["Weights"] = more
+        return ReportSections(details, CALIBRATED_BY if self.folds else "", layers=self.layers)
 
     def clear_away(self) -> None:
-        """Delete what is only of use to go on from: the bundle has the rest."""
+        """Delete the checkpoint and the network files, which the bundle has copies of."""
         for path in (self.keras, self.tflite, self.keras.with_name(CHECKPOINT_FILE)):
             path.unlink(missing_ok=True)
 
     def stored_images(self, digests: Sequence[str]) -> list[StoredImage | None]:
-        """Return images as the cache has them."""
-        places = {str(digest): row for row, digest in enumerate(self.dataset.digest)}
+        """Return resized images from the cache, by digest."""
+        rows = {str(digest): row for row, digest in enumerate(self.dataset.digest)}
         sizes = self.stored.size_of(digests)
         return [
-            StoredImage(self.stored.pixels(np.array([places[digest]]))[0], *size)
+            StoredImage(self.stored.pixels(np.array([rows[digest]]))[0], *size)
             for digest, size in zip(digests, sizes, strict=True)
         ]
 
     def cropped_fraction(self) -> float:
-        """Return how much of the images' area the network did not see: 0 to 1."""
+        """Return the mean share of the images' area outside the crop, 0 to 1."""
         if self.training.resize != "crop":
             return 0.0
         return fraction_outside(self.stored.sizes(), self.training.spec().size)
@@ -263,12 +258,12 @@ class FittedNetwork:
 def cross_temperatures(
     logits: NDArray[np.float32], targets: Rows, digests: Sequence[str | None], seed: int
 ) -> NDArray[np.float64]:
-    """Fit temperatures to images in five parts, each by the other four; float64 (n,)."""
-    parts = np.array([_fold(seed, digest) for digest in digests])
-    found = np.ones(len(parts))
-    for part in range(FOLDS):
-        others = parts != part
-        if others.sum() >= CALIBRATED:
+    """Return the temperature of each image, fitted on the other four folds; float64 (n,)."""
+    folds = np.array([_fold(seed, digest) for digest in digests])
+    found = np.ones(len(folds))
+    for fold in range(FOLDS):
+        others = folds != fold
+        if others.sum() >= MIN_CALIBRATION_IMAGES:
             found[~others] = fit_temperature(logits[others], targets[others])
     return found
 
