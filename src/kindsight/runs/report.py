@@ -27,8 +27,7 @@ from kindsight.report.thumbnails import confident_mistakes, make_cards, most_unc
 from kindsight.runs.result import Scored, TrainResult
 from kindsight.runs.settings import TrainSettings
 from kindsight.threads import count_cores
-from kindsight.training.protocols import FittedModel
-from kindsight.training.stored_images import StoredImage
+from kindsight.training.protocols import FittedModel, StoredImage
 
 __all__ = ["make_report"]
 

@@ -21,7 +21,7 @@ from kindsight.dataset import ImageDataset
 from kindsight.images.hashes import perceptual_hash, small_grey
 from kindsight.threads import single_threaded_opencv
 from kindsight.trained_images import TrainedImages, image_hash
-from kindsight.training.stored_images import StoredImage
+from kindsight.training.protocols import StoredImage
 
 __all__ = ["SIDE", "NearDuplicates", "find_near_duplicates", "record_trained_images", "small_greys"]
 

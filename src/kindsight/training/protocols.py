@@ -24,7 +24,6 @@ from kindsight.training.common import Progress
 from kindsight.training.engine.callbacks import TrainingCallback
 from kindsight.training.engine.history import History
 from kindsight.training.fine_tuning_result import FineTuningResult
-from kindsight.training.stored_images import StoredImage
 
 __all__ = [
     "BundleFiles",
@@ -33,6 +32,7 @@ __all__ = [
     "Parity",
     "Prepared",
     "ReportSections",
+    "StoredImage",
     "Trainer",
 ]
 
@@ -207,6 +207,23 @@ class FittedModel(Protocol):
 
     def clear_away(self) -> None:
         """Delete what only an interrupted training needs."""
+
+
+@dataclass(frozen=True)
+class StoredImage:
+    """A resized image.
+
+    Parameters
+    ----------
+    pixels : array
+        uint8 (h, w, 3) of the network's size.
+    height, width : int
+        Size before resizing, to display it in proportion.
+    """
+
+    pixels: NDArray[np.uint8]
+    height: int
+    width: int
 
 
 @dataclass(frozen=True)

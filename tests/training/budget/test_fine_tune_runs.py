@@ -27,6 +27,8 @@ from kindsight.training.fine_tuning.settings import DECISIONS_FILE
 from kindsight.training.fine_tuning.state import FineTuningState
 from kindsight.training.fine_tuning_result import rejection_notes
 from kindsight.training.frozen.candidates import CrossValidation
+from kindsight.training.frozen.features import compute_all_features
+from kindsight.training.frozen.fitted import fit_frozen
 from kindsight.training.frozen.settings import (
     FINE_TUNING_WORKER,
     FrozenTrainer,
@@ -74,8 +76,8 @@ def test_decisions_of_another_format_are_ignored(tmp_path):
 def fitted(photos, backbone):
     """A frozen head on all images of the folder."""
     trainer = FrozenTrainer(size=64)
-    features = trainer.features(open_dataset(str(photos)), backbone)
-    return trainer.fit(features, backbone, features.dataset.classes)
+    features = compute_all_features(trainer, open_dataset(str(photos)), backbone)
+    return fit_frozen(trainer, features, backbone, features.dataset.classes)
 
 
 def test_few_validation_images_or_little_time_leave_the_head_frozen(fitted, tmp_path):

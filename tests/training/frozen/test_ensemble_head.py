@@ -10,8 +10,8 @@ from kindsight.dataset import ImageDataset
 from kindsight.errors import SettingsError
 from kindsight.models.backbones.layout import FeatureLayout
 from kindsight.training.frozen.candidates import CrossValidation
-from kindsight.training.frozen.fit import fit_ensemble_head
-from kindsight.training.frozen.select_head import fit_head
+from kindsight.training.frozen.features import compute_all_features
+from kindsight.training.frozen.select_head import fit_ensemble_head, fit_head
 from kindsight.training.frozen.settings import FrozenTrainer
 from shapes import CLASSES, shape, write_small_network
 
@@ -37,19 +37,19 @@ def test_pair_with_views_from_images_to_a_saved_classifier(images, own, backbone
     files = training.backbone()
     assert replace(files.members[0], variants=(0,)) == backbone  # the session's own, built once
     told = []
-    features = training.features(dataset, files, lambda *said: told.append(said))
+    features = compute_all_features(training, dataset, files, lambda *said: told.append(said))
     # Thirty images, however many passes there are.
     assert {said[::2] for said in told} == {("images", 30)} and told[-1][1] == 30
     assert [said[1] for said in told] == sorted(said[1] for said in told)
     width = backbone.layout.width
     assert features.vectors.shape == (30, width + files.members[1].layout.width)
     single = replace(training, model="efficientnet-lite0")
-    alone = single.features(dataset, single.backbone())
+    alone = compute_all_features(single, dataset, single.backbone())
     assert (alone.computed, alone.reused) == (0, 30)  # each view of each is kept apart
     np.testing.assert_array_equal(alone.vectors, features.vectors[:, :width])
     for fewer in ({"tta_flips": 1}, {"tta_crops": 1}, {"tta_flips": 1, "tta_crops": 1}):
         plain = replace(single, **fewer)
-        once = plain.features(dataset, plain.backbone())
+        once = compute_all_features(plain, dataset, plain.backbone())
         assert once.computed == 0 and not np.array_equal(once.vectors, alone.vectors)
     classifier = ImageClassifier(**training.to_dict()).fit(*images)
     bundle = classifier.save(tmp_path / "saved")

@@ -19,7 +19,7 @@ from kindsight.images import InputSpec, read_image, resize_image
 from kindsight.models.runtime import Interpreter, InterpreterPool
 from kindsight.training.frozen.feature_cache import FeatureRow, FeatureTable
 from kindsight.training.frozen.features import compute_features, feature_table_path
-from kindsight.training.stored_images import read_stored
+from kindsight.training.frozen.stored_images import read_stored
 from shapes import encoded, shape, write_shapes
 
 SPEC = InputSpec(64, 64)

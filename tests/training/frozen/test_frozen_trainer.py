@@ -10,7 +10,9 @@ from kindsight.dataset import ImageDataset
 from kindsight.errors import DatasetError, SettingsError
 from kindsight.images import InputSpec, resize_image
 from kindsight.models.backbones.files import BackboneFiles
-from kindsight.training.frozen import fit as module
+from kindsight.training.frozen import fitted as module
+from kindsight.training.frozen.features import compute_all_features
+from kindsight.training.frozen.fitted import fit_frozen
 from kindsight.training.frozen.settings import FrozenTrainer
 from shapes import CLASSES, shape
 
@@ -28,8 +30,8 @@ def training(tmp_path, backbone, machine_cache):
 
 
 def fit(training, backbone, dataset, classes=CLASSES, rows=None):
-    features = training.features(dataset, backbone)
-    return training.fit(features, backbone, classes, rows)
+    features = compute_all_features(training, dataset, backbone)
+    return fit_frozen(training, features, backbone, classes, rows)
 
 
 @pytest.mark.parametrize(
@@ -87,12 +89,12 @@ def test_the_backbone_lies_where_the_cache_looks_for_it(backbone, machine_cache)
 def test_a_classifier_of_images_is_fitted(training, backbone):
     dataset = dataset_of(12)
     seen = []
-    features = training.features(dataset, backbone, lambda *step: seen.append(step))
-    fitted = training.fit(features, backbone, CLASSES)
+    features = compute_all_features(training, dataset, backbone, lambda *step: seen.append(step))
+    fitted = fit_frozen(training, features, backbone, CLASSES)
     assert seen[-1] == ("images", 36, 36)
     assert fitted.classes == CLASSES and fitted.rows.tolist() == list(range(36))
     new = dataset_of(30)[np.arange(90) % 30 >= 12]
-    logits = fitted.head.layers.logits(training.features(new, backbone).vectors)
+    logits = fitted.head.layers.logits(compute_all_features(training, new, backbone).vectors)
     assert (logits.argmax(1) == new.targets).mean() > 0.8
     assert fitted.seconds > 0
 

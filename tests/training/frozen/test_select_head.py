@@ -12,14 +12,14 @@ from kindsight.models.heads.head import LinearHead, RBFHead
 from kindsight.training.frozen import candidates as candidates_module
 from kindsight.training.frozen import select_head as module
 from kindsight.training.frozen.candidates import Candidate, best_candidate, selection_cost
-from kindsight.training.frozen.fit import fit_ensemble_head
 from kindsight.training.frozen.select_head import (
     FEATURE_SETS,
-    HEADS,
     column_weights,
     feature_sets,
+    fit_ensemble_head,
     fit_head,
 )
+from kindsight.training.frozen.settings import HEADS
 
 
 def layout(early, last):

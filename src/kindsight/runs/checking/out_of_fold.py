@@ -15,6 +15,7 @@ from kindsight.dataset.splits.folds import fold_indices
 from kindsight.dataset.splits.groups import connected_components
 from kindsight.models.backbones.layout import FeatureLayout
 from kindsight.runs.checking.settings import CheckSettings
+from kindsight.training.frozen.features import compute_all_features
 from kindsight.training.frozen.select_head import FOLDS, predict_out_of_fold
 from kindsight.training.frozen.settings import FrozenTrainer
 
@@ -53,7 +54,7 @@ def add_features(
         # The group holds the row number, because unreadable images have no features.
         numbered = context.dataset[rows].with_columns(group=[str(row) for row in rows])
         files = trainer.backbone(report)
-        found = trainer.features(numbered, files, report)
+        found = compute_all_features(trainer, numbered, files, report)
         layouts.append(files.layout)
         context.feature_blocks = tuple(
             slice(block.start, block.stop) for block in files.layout.blocks
@@ -80,7 +81,7 @@ def compute_features_and_measurements(
     """Compute and cache the features and the measurements of all images, reading each once."""
     trainer, report = _trainer(settings, cache), _feature_progress(progress)
     with MeasuringObserver(cache) as observer:
-        trainer.features(dataset, trainer.backbone(report), report, observer)
+        compute_all_features(trainer, dataset, trainer.backbone(report), report, observer)
 
 
 def _trainer(settings: CheckSettings, cache: Cache) -> FrozenTrainer:

@@ -27,7 +27,8 @@ from kindsight.training.budget.plan import (
     seconds_left,
 )
 from kindsight.training.fine_tuning.state import FineTuningState
-from kindsight.training.frozen.fitted import FittedFrozenHead
+from kindsight.training.frozen.features import compute_all_features
+from kindsight.training.frozen.fitted import FittedFrozenHead, fit_frozen
 from kindsight.training.frozen.settings import FrozenTrainer
 
 __all__ = ["fit_again", "start_from_one_backbone", "try_wider"]
@@ -148,10 +149,10 @@ def fit_again(trainer: FrozenTrainer, state: FineTuningState) -> FittedFrozenHea
             state.progress("wider" if stage == "features" else stage, done, total)
 
     files = trainer.backbone(report, state.keras)
-    features = trainer.features(state.fitted.dataset, files, report)
+    features = compute_all_features(trainer, state.fitted.dataset, files, report)
     if len(features.dataset) != len(state.fitted.dataset):
         return None
-    return trainer.fit(features, files, state.fitted.classes, state.rows)
+    return fit_frozen(trainer, features, files, state.fitted.classes, state.rows)
 
 
 def start_from_one_backbone(

@@ -25,10 +25,19 @@ from kindsight.models.backbones.files import BackboneFiles
 from kindsight.models.backbones.tta import transform_image, variant_name
 from kindsight.models.runtime import InterpreterPool
 from kindsight.threads import count_cores
+from kindsight.training.common import Progress as StageProgress
 from kindsight.training.frozen.feature_cache import FeatureRow, FeatureTable
-from kindsight.training.stored_images import to_jpeg
+from kindsight.training.frozen.settings import FrozenTrainer
+from kindsight.training.frozen.stored_images import to_jpeg
 
-__all__ = ["Features", "compute_features", "concatenate", "feature_table_path", "sum_variant"]
+__all__ = [
+    "Features",
+    "compute_all_features",
+    "compute_features",
+    "concatenate",
+    "feature_table_path",
+    "sum_variant",
+]
 
 # Images that a thread takes at once.
 IMAGES_PER_TASK = 8
@@ -66,6 +75,53 @@ class Features:
     reused: int
     table: Path
     tables: tuple[Path, ...] = ()
+
+
+def compute_all_features(
+    trainer: FrozenTrainer,
+    dataset: ImageDataset,
+    files: BackboneFiles,
+    progress: StageProgress | None = None,
+    observer: DecodeObserver | None = None,
+) -> Features:
+    """Return the features of a dataset's images by every backbone, averaged over TTA variants.
+
+    Each backbone's and each variant's are cached by themselves.
+
+    Parameters
+    ----------
+    trainer : FrozenTrainer
+        The settings.
+    dataset : ImageDataset
+        The images.
+    files : BackboneFiles
+        The backbone, or the ensemble.
+    progress : callable, optional
+        Called with (``"features"``, done, total).
+    observer : DecodeObserver, optional
+        Observer of the images that have to be decoded.
+    """
+    cache, spec = Cache(trainer.cache), trainer.spec()
+    members = files.members or (files,)
+    passes = [(member, variant) for member in members for variant in member.variants]
+    every: list[Features] = []
+    for number, (member, variant) in enumerate(passes):
+
+        def report(done: int, total: int, number: int = number) -> None:
+            if progress is not None:  # an image is done after all passes
+                progress("features", (number * total + done) // len(passes), total)
+
+        found = compute_features(
+            every[-1].dataset if every else dataset, member, spec, cache, workers=trainer.workers,
+            progress=report, variant=variant, observer=None if every else observer,
+        )  # fmt: skip
+        if variant == member.variants[0]:
+            every.append(found)
+        else:
+            every[-1] = sum_variant(every[-1], found)
+        if variant == member.variants[-1] and variant:
+            every[-1].vectors[...] /= np.float32(len(member.variants))
+    return concatenate(every)
 
 
 def compute_features(

@@ -3,25 +3,38 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kindsight.bundle import KERAS_FILE, TFLITE_FILE
+from kindsight.cache.folder import Cache
 from kindsight.dataset import ImageDataset
+from kindsight.dataset.splits.folds import fold_indices
+from kindsight.dataset.splits.groups import group_indices
 from kindsight.evaluation import to_probabilities
+from kindsight.models.backbones.ensemble import build_ensemble
 from kindsight.models.backbones.files import BackboneFiles
+from kindsight.models.backbones.table import split_model_name
 from kindsight.models.formats.assemble import write_keras, write_tflite
 from kindsight.models.worker.process import KerasProcess
+from kindsight.training.common import balanced_weights, class_targets
 from kindsight.training.engine.history import History
 from kindsight.training.fine_tuning_result import FineTuningResult, rejection_notes
-from kindsight.training.frozen.features import Features
-from kindsight.training.frozen.select_head import FittedHead
+from kindsight.training.frozen.features import Features, compute_all_features
+from kindsight.training.frozen.select_head import FOLDS, FittedHead, fit_ensemble_head, fit_head
+from kindsight.training.frozen.settings import FrozenTrainer
+from kindsight.training.frozen.stored_images import (
+    cropped_fraction,
+    read_pixels,
+    read_stored,
+)
 from kindsight.training.parity import (
     NUMPY_IMAGES,
     check_keras_weights,
@@ -32,18 +45,14 @@ from kindsight.training.parity import (
     record_verified,
     run_tflite,
 )
-from kindsight.training.protocols import BundleFiles, HeadCandidate, ReportSections
-from kindsight.training.stored_images import (
+from kindsight.training.protocols import (
+    BundleFiles,
+    HeadCandidate,
+    ReportSections,
     StoredImage,
-    cropped_fraction,
-    read_pixels,
-    read_stored,
 )
 
-if TYPE_CHECKING:
-    from kindsight.training.frozen.settings import FrozenTrainer
-
-__all__ = ["FittedFrozenHead"]
+__all__ = ["FittedFrozenHead", "fit_frozen"]
 
 RUN_BY_KERAS = "model.keras was loaded and run by Keras"
 VERIFIED_BEFORE = (
@@ -117,7 +126,7 @@ class FittedFrozenHead:
 
     def logits_of(self, dataset: ImageDataset) -> NDArray[np.float32]:
         """Return the logits of other images; ImageError for the first that cannot be read."""
-        features = self.training.features(dataset, self.files)
+        features = compute_all_features(self.training, dataset, self.files)
         if features.problems:
             raise features.problems[0]
         return self.head.layers.logits(features.vectors)
@@ -177,7 +186,7 @@ class FittedFrozenHead:
 
     def refit(self, rows: NDArray[np.int64]) -> FittedFrozenHead:
         """Return the model with its head selected and fitted again, on other images."""
-        fitted = self.training.fit(self.features, self.files, self.classes, rows)
+        fitted = fit_frozen(self.training, self.features, self.files, self.classes, rows)
         return replace(fitted, fine_tuning=self.fine_tuning)
 
     def describe(self) -> dict[str, str]:
@@ -214,3 +223,75 @@ def describe_statistics(names: Sequence[str]) -> str:
     if all(re.fullmatch(r"stage\d", stage) for stage in stages):
         ends = f"stages {stages[0][-1]} to {stages[-1][-1]}"
     return f"mean, maximum and standard deviation of {ends}, and the last layer's average"
+
+
+def fit_frozen(
+    trainer: FrozenTrainer,
+    features: Features,
+    files: BackboneFiles,
+    classes: Sequence[str],
+    rows: NDArray[np.int64] | None = None,
+) -> FittedFrozenHead:
+    """Return a head fitted to some of the images.
+
+    Of an ensemble it may be on one backbone, where cross-validation finds it no worse.
+
+    Parameters
+    ----------
+    trainer : FrozenTrainer
+        The settings.
+    features : Features
+        By the backbones of `files`.
+    files : BackboneFiles
+        The backbone, or the ensemble.
+    classes : sequence of str
+        Class names, in the order of the logits.
+    rows : array, optional
+        int64: rows of the training images; all if omitted.
+
+    Raises
+    ------
+    DatasetError
+        If a class has no training image.
+    """
+    start = time.monotonic()
+    rows = np.arange(len(features.dataset)) if rows is None else rows
+    dataset = features.dataset[rows]
+    targets, groups = class_targets(dataset, classes), group_indices(dataset)
+    rarest, different = int(np.bincount(targets).min()), int(groups.max()) + 1
+    folds = max(2, min(FOLDS, rarest, different))
+    digests = [str(digest) for digest in dataset.digest]
+    weights = balanced_weights(targets, trainer.class_weight)
+    all_rows = len(rows) == len(features.vectors) and bool((np.diff(rows) == 1).all())
+    fit = fit_ensemble_head if len(files.members) > 1 else fit_head
+    head = fit(
+        features.vectors if all_rows else features.vectors[rows],  # a copy can be gigabytes
+        targets,
+        len(classes),
+        files.layout,
+        folds=fold_indices(targets, groups, folds, trainer.seed, digests),
+        kind=trainer.head,
+        weights=None if weights is None else weights[targets].astype(np.float32),
+        seed=trainer.seed,
+    )
+    if network := head.chosen.network:
+        trainer, files, features = _only_backbone(trainer, network, files, features)
+    seconds = time.monotonic() - start
+    return FittedFrozenHead(trainer, tuple(classes), files, features, rows, head, seconds)
+
+
+def _only_backbone(
+    trainer: FrozenTrainer, network: str, files: BackboneFiles, features: Features
+) -> tuple[FrozenTrainer, BackboneFiles, Features]:
+    """Remove the other backbones from settings, files and features."""
+    columns = files.layout.networks()
+    index = list(columns).index(network)
+    variants = trainer.variants_by_backbone[index]
+    # The image size stays the one that all backbones got.
+    alone = replace(trainer, model=split_model_name(trainer.model)[index], size=trainer.spec().size)
+    if index:  # these are the first backbone's settings
+        alone = replace(alone, first_size=None, first_tta_crops=None)
+    folder = Cache(trainer.cache).folder()
+    joined = build_ensemble({network: files.members[index]}, folder, [variants])
+    vectors, table = features.vectors[:, columns[network]], features.tables[index]
+    return alone, joined, replace(features, vectors=vectors, table=table)

@@ -16,13 +16,13 @@ from kindsight.models.backbones.files import BackboneFiles
 from kindsight.models.worker.process import KerasProcess
 from kindsight.training.common import Progress
 from kindsight.training.engine.callbacks import TrainingCallback
-from kindsight.training.frozen.features import Features
-from kindsight.training.frozen.fitted import FittedFrozenHead
+from kindsight.training.frozen.features import Features, compute_all_features
+from kindsight.training.frozen.fitted import FittedFrozenHead, fit_frozen
 from kindsight.training.frozen.settings import FrozenTrainer
+from kindsight.training.frozen.stored_images import read_greys, read_pixels
 from kindsight.training.near_duplicates import SIDE
 from kindsight.training.parity import compared_rows, is_verified
 from kindsight.training.protocols import FittedModel
-from kindsight.training.stored_images import read_greys, read_pixels
 
 __all__ = ["FrozenImages", "prepare_frozen"]
 
@@ -36,7 +36,9 @@ def prepare_frozen(
     """Return the features of a dataset's images, from the cache where it has them."""
     begun = time.monotonic()
     files = training.backbone(progress, keras)
-    return FrozenImages(training, files, training.features(dataset, files, progress), begun)
+    return FrozenImages(
+        training, files, compute_all_features(training, dataset, files, progress), begun
+    )
 
 
 @dataclass(frozen=True)
@@ -134,4 +136,4 @@ class FrozenImages:
         """Select and fit a head."""
         if progress is not None:
             progress("head", 0, 0)
-        return self.training.fit(self.features, self.files, classes, rows)
+        return fit_frozen(self.training, self.features, self.files, classes, rows)

@@ -7,7 +7,7 @@ alone; and, from the best of these, on an RBF kernel of the first components.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,7 @@ from kindsight.errors import SettingsError
 from kindsight.evaluation.calibration import fit_temperature, to_probabilities
 from kindsight.models.backbones.backbone import PROFILES
 from kindsight.models.backbones.layout import FeatureLayout
-from kindsight.models.heads.head import Head, LinearHead, RBFHead
+from kindsight.models.heads.head import EnsembleHead, Head, LinearHead, RBFHead
 from kindsight.training.frozen.candidates import (
     FIRST_STRENGTH,
     GAMMA,
@@ -28,23 +28,21 @@ from kindsight.training.frozen.candidates import (
     selection_cost,
 )
 from kindsight.training.frozen.pca import MAX_PRODUCTS, PCA, NystroemMap, WeightedPCA, fit_nystroem
+from kindsight.training.frozen.settings import HEADS
 from kindsight.training.frozen.softmax import fit_softmax
 
 __all__ = [
     "FOLDS",
-    "HEADS",
     "FittedHead",
     "column_weights",
     "feature_sets",
+    "fit_ensemble_head",
     "fit_head",
     "predict_out_of_fold",
     "selection_rows",
 ]
 
 Floats = NDArray[np.float32]
-
-HEADS = ("auto", "linear", "rbf")
-"""Kinds of head; ``"auto"`` leaves the choice to cross-validation."""
 
 FOLDS = 5
 
@@ -120,7 +118,7 @@ def fit_head(
     folds : array
         int64 (images,): the fold in which each image is held out.
     kind : str
-        One of :data:`HEADS`.
+        One of :data:`.settings.HEADS`.
     weights : array, optional
         float32 (images,): sample weights; 1 if omitted.
     seed : int
@@ -225,6 +223,63 @@ def _fit_layers(
         kernel=_float32(expansion),
         bias=_float32(bias - nystroem.mean @ kernel),
     )
+
+
+def fit_ensemble_head(
+    features: Floats,
+    targets: NDArray[np.int64],
+    classes: int,
+    layout: FeatureLayout,
+    *,
+    folds: NDArray[np.int64],
+    kind: str = "auto",
+    weights: Floats | None = None,
+    seed: int = 0,
+) -> FittedHead:
+    """Fit a head on each backbone's features; return the mean of their logits, or the best alone.
+
+    Backbones that see images at different sizes make different errors; the mean of their heads
+    has a lower log loss than one head on all features (docs/experiments.md).
+
+    Parameters
+    ----------
+    features, targets, classes, layout, folds, kind, weights, seed
+        See :func:`fit_head`; the layout is of several networks.
+
+    Returns
+    -------
+    FittedHead
+        Where ``chosen`` names a network, ``layers`` takes that network's features only.
+    """
+    fitted: dict[str, FittedHead] = {}
+    for network, columns in layout.networks().items():
+        fitted[network] = fit_head(
+            features[:, columns], targets, classes, layout.of_network(network), folds=folds,
+            kind=kind, weights=weights, seed=seed, out_of_fold=True,
+        )  # fmt: skip
+    heads = tuple(replace(head.chosen, network=network) for network, head in fitted.items())
+    logits = [head.out_of_fold for head in fitted.values() if head.out_of_fold is not None]
+    rows = selection_rows(len(targets), seed)
+    counted = np.ones(len(targets), np.float32) if weights is None else weights
+    task = CrossValidation(targets[rows], classes, folds[rows], counted[rows])
+    with threadpool_limits(1, user_api="blas"):
+        mean = task.score(np.mean(logits, axis=0, dtype=np.float32), "mean", "all", 0.0, 0.0)
+    ensemble = replace(mean, heads=heads)
+    tried = [
+        replace(item, network=network)
+        for network, head in fitted.items()
+        for item in head.candidates
+    ]
+    candidates = (*tried, ensemble)
+    best = min(heads, key=lambda head: head.log_loss)
+    if best.log_loss <= ensemble.log_loss:
+        alone = fitted[best.network]
+        return FittedHead(alone.layers, alone.temperature, best, candidates)
+    factor = 1 / len(fitted)
+    layers = EnsembleHead(
+        tuple(head.layers.scaled(factor / head.temperature) for head in fitted.values())
+    )
+    return FittedHead(layers, ensemble.temperature, ensemble, candidates)
 
 
 def predict_out_of_fold(

@@ -1,19 +1,13 @@
-"""The trainer with a frozen backbone: features of all images once, then a head on some of them."""
+"""The settings of a training with a frozen backbone."""
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from kindsight.cache.folder import Cache
-from kindsight.dataset import ImageDataset
-from kindsight.dataset.reading.process_images import DecodeObserver
 from kindsight.errors import SettingsError, WeightsError
 from kindsight.images import InputSpec
 from kindsight.models.backbones.backbone import Backbone
@@ -30,13 +24,13 @@ from kindsight.models.backbones.weights import (
 )
 from kindsight.models.worker.process import KerasProcess
 from kindsight.training.common import Progress, common_faults
-from kindsight.training.frozen.features import Features
-from kindsight.training.frozen.fit import compute_all_features, fit_frozen
-from kindsight.training.frozen.fitted import FittedFrozenHead
 from kindsight.training.option_rules import option_faults
 from kindsight.training.parity import is_verified
 
-__all__ = ["FINE_TUNES", "FrozenTrainer", "parse_budget"]
+__all__ = ["FINE_TUNES", "HEADS", "FrozenTrainer", "parse_budget"]
+
+HEADS = ("auto", "linear", "rbf")
+"""Kinds of head; ``"auto"`` leaves the choice to cross-validation."""
 
 FINE_TUNES = ("off", "light", "full")
 """What of a backbone is fine-tuned: nothing, the layers above a cut, all layers."""
@@ -255,23 +249,3 @@ class FrozenTrainer:
                 fold_batch_norm=fold_batch_norm,
             )  # fmt: skip
         return build_ensemble(parts, folder, self.variants_by_backbone)
-
-    def features(
-        self,
-        dataset: ImageDataset,
-        files: BackboneFiles,
-        progress: Progress | None = None,
-        observer: DecodeObserver | None = None,
-    ) -> Features:
-        """Return the images' features; see :func:`.fit.compute_all_features`."""
-        return compute_all_features(self, dataset, files, progress, observer)
-
-    def fit(
-        self,
-        features: Features,
-        files: BackboneFiles,
-        classes: Sequence[str],
-        rows: NDArray[np.int64] | None = None,
-    ) -> FittedFrozenHead:
-        """Return a head fitted to some of the images; see :func:`.fit.fit_frozen`."""
-        return fit_frozen(self, features, files, classes, rows)

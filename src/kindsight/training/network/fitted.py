@@ -31,8 +31,7 @@ from kindsight.training.engine.plan import describe_layer_decay_and_ema
 from kindsight.training.epoch_settings import EpochTrainer
 from kindsight.training.fine_tuning_result import FineTuningResult
 from kindsight.training.parity import compare_logits, compared_rows, run_tflite
-from kindsight.training.protocols import BundleFiles, ReportSections
-from kindsight.training.stored_images import StoredImage
+from kindsight.training.protocols import BundleFiles, ReportSections, StoredImage
 
 __all__ = ["CALIBRATED_BY", "FittedNetwork", "cross_temperatures"]
 

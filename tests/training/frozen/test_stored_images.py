@@ -5,7 +5,7 @@ import pytest
 
 from kindsight.images import InputSpec
 from kindsight.training.frozen.feature_cache import FeatureRow, FeatureTable
-from kindsight.training.stored_images import cropped_fraction, read_stored, to_jpeg
+from kindsight.training.frozen.stored_images import cropped_fraction, read_stored, to_jpeg
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -17,30 +16,14 @@ from kindsight.images.hashes import small_grey
 from kindsight.threads import count_cores, in_batches, map_ordered
 from kindsight.training.common import fraction_outside
 from kindsight.training.frozen.feature_cache import FeatureTable
+from kindsight.training.protocols import StoredImage
 
-__all__ = ["StoredImage", "cropped_fraction", "read_greys", "read_pixels", "read_stored", "to_jpeg"]
+__all__ = ["cropped_fraction", "read_greys", "read_pixels", "read_stored", "to_jpeg"]
 
 # About 15 kB an image, without visible damage.
 JPEG_QUALITY = 92
 # Images that a thread shrinks at once: each takes a tenth of a millisecond.
 GREYS_PER_TASK = 32
-
-
-@dataclass(frozen=True)
-class StoredImage:
-    """A resized image.
-
-    Parameters
-    ----------
-    pixels : array
-        uint8 (h, w, 3) of the network's size.
-    height, width : int
-        Size before resizing, to display it in proportion.
-    """
-
-    pixels: NDArray[np.uint8]
-    height: int
-    width: int
 
 
 def to_jpeg(pixels: NDArray[np.uint8]) -> bytes:
