@@ -24,7 +24,7 @@ def processor(tmp_path, monkeypatch):
     # Multiplied in pairs without tiles, bfloat16 takes longer than float32.
     [("avx512_bf16", False), ("avx512_bf16 amx_tile amx_bf16", True), ("avx512f", False)],
 )
-def test_auto_goes_by_the_processor(processor, flags, found):
+def test_auto_depends_on_the_processor(processor, flags, found):
     processor(flags)
     assert has_fast_bfloat16() is found
     assert choose_compute_dtype("auto", batch_norm=False) == ("bfloat16" if found else "float32")
@@ -32,17 +32,17 @@ def test_auto_goes_by_the_processor(processor, flags, found):
 
 
 @pytest.mark.parametrize("asked", ["float32", "bfloat16"])
-def test_what_is_asked_for_is_what_is_taken(processor, asked):
+def test_explicit_compute_dtype(processor, asked):
     for flags in ("amx_bf16", "sse2"):
         processor(flags)
         assert choose_compute_dtype(asked, batch_norm=False) == asked
 
 
-def test_nothing_is_known_of_a_machine_without_the_file(processor):
+def test_machine_without_cpuinfo(processor):
     assert has_fast_bfloat16() is False
 
 
-def test_without_onednn_there_is_no_gain(processor, monkeypatch):
+def test_without_onednn_bfloat16_is_not_fast(processor, monkeypatch):
     processor("amx_bf16")
     monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", "0")
     assert has_fast_bfloat16() is False

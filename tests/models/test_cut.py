@@ -1,4 +1,4 @@
-"""Cut, freeze and head, with the course's own recipe: InceptionV3 up to mixed7."""
+"""Cut, frozen layers and trainable head; InceptionV3 up to mixed7."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""The gradient of depthwise kernels by columns: as TensorFlow's own, on any image and kernel."""
+"""Gradients of depthwise kernels by columns equal TensorFlow's, for any image and kernel."""
 
 import numpy as np
 import pytest
@@ -36,7 +36,7 @@ def by_hand(images, upstream, rows, columns):
     st.sampled_from([(5, 5), (3, 5), (7, 7), (1, 7), (4, 5), (3, 3), (5, 9)]),
     st.integers(0, 2**32 - 1),
 )
-def test_gradients_are_those_worked_out_by_hand(shape, kernel, seed):
+def test_gradients_by_hand(shape, kernel, seed):
     import tensorflow as tf
 
     random = np.random.default_rng(seed)
@@ -66,7 +66,7 @@ def test_gradients_are_those_worked_out_by_hand(shape, kernel, seed):
         ({"depth_multiplier": 2}, False),
     ],
 )
-def test_a_layer_does_what_it_did_and_gets_its_own_way_back(more, quick):
+def test_layers_compute_the_same_with_fast_gradients(more, quick):
     import keras
     import tensorflow as tf
 

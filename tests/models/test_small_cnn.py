@@ -1,4 +1,4 @@
-"""The small network: its table, its faults, and the Keras model that is made of it."""
+"""The small CNN: table of layers, invalid settings, and the Keras model."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from kindsight.models.networks.small_cnn import SmallCNN, build_small_cnn
 SMALL = SmallCNN(size=(20, 24), filters=(3, 5), dense=(7,))
 
 
-def test_by_default_it_is_the_courses_own():
+def test_default_network():
     # What the course's listing prints for this network.
     rows = [(row.name, row.output, row.parameters) for row in SmallCNN().layers(2)]
     assert rows == [
@@ -38,7 +38,7 @@ def test_by_default_it_is_the_courses_own():
         {"pooling": "max", "filters": (4,)},
     ],
 )
-def test_the_table_is_that_of_the_model(parts, classes):
+def test_table_of_layers_equals_the_model(parts, classes):
     network = SmallCNN(**{"size": (20, 24), "filters": (3, 5), "dense": (7,), **parts})
     model = build_small_cnn(network, classes, 0)
     trained = {
@@ -52,7 +52,7 @@ def test_the_table_is_that_of_the_model(parts, classes):
     assert model.output_shape == (None, classes)
 
 
-def test_one_unit_becomes_two_logits_whose_softmax_is_its_sigmoid():
+def test_two_logits_of_one_unit():
     import keras
 
     model = build_small_cnn(SMALL, 2, 0)
@@ -64,7 +64,7 @@ def test_one_unit_becomes_two_logits_whose_softmax_is_its_sigmoid():
     assert (powers[:, 1] / powers.sum(1)) == pytest.approx(1 / (1 + np.exp(-unit)), rel=1e-6)
 
 
-def test_plain_keras_loads_it(tmp_path):
+def test_keras_loads_the_model(tmp_path):
     import keras
 
     model = build_small_cnn(SMALL, 2, 0)
@@ -74,7 +74,7 @@ def test_plain_keras_loads_it(tmp_path):
     assert (loaded(pixels).numpy() == model(pixels).numpy()).all()
 
 
-def test_the_seed_draws_the_weights():
+def test_weights_depend_on_the_seed():
     first, same, other = (build_small_cnn(SMALL, 3, seed) for seed in (1, 1, 2))
     for one, two, three in zip(first.weights, same.weights, other.weights, strict=True):
         assert (one.numpy() == two.numpy()).all()
@@ -86,7 +86,7 @@ def test_the_seed_draws_the_weights():
     assert np.abs(kernels[-1]).max() <= (6 / (7 + 3)) ** 0.5
 
 
-def test_all_faults_are_said_at_once():
+def test_all_invalid_settings_are_reported_at_once():
     network = SmallCNN(filters=(), dense=(0,), dropout=1, l2=-1, batch_norm=3, pooling="mean")
     faults = network.faults()
     assert [fault.split()[0] for fault in faults] == [
@@ -106,7 +106,7 @@ def test_images_too_small_for_the_convolutions():
     assert "at most 500,000,000 parameters" in fault
 
 
-def test_it_goes_through_json():
+def test_settings_are_restored_from_json():
     network = SmallCNN(size=(20, 24), filters=(3,), dense=(), dropout=0.25, batch_norm=True)
     assert SmallCNN.from_dict(network.to_dict()) == network
     with pytest.raises(SettingsError, match="no part kernel"):

@@ -1,9 +1,9 @@
-"""The cut's cache: a view depends on its address alone, and is made once."""
+"""The activation cache: copies depend on their key only, and are computed once."""
 
 import numpy as np
 import pytest
 
-from kindsight.augment import Augment, augment_images
+from kindsight.augment import Augment
 from kindsight.cache.folder import Cache
 from kindsight.dataset import ImageDataset
 from kindsight.dataset.reading.image_cache import cache_images
@@ -22,12 +22,12 @@ from kindsight.training.engine.batches import Batches
 SPEC = InputSpec(16, 20, fit="crop")
 POLICY = Augment(rotation=20)
 PLAN = CopyPlan((0, 1), POLICY)
-LOW = 3
+FEATURES = 3
 SHAPE = (8, 10, 2)
 
 
 @pytest.fixture(scope="module")
-def lower(tmp_path_factory):
+def base(tmp_path_factory):
     import keras
 
     from kindsight.models.formats.convert import convert_to_litert
@@ -36,9 +36,9 @@ def lower(tmp_path_factory):
     maps = keras.layers.Conv2D(2, 3, 2, "same")(pixels)
     low = keras.layers.GlobalAveragePooling2D()(pixels)
     flat = keras.layers.Concatenate()([low, keras.layers.Flatten()(maps)])
-    path = tmp_path_factory.mktemp("lower") / "lower.tflite"
+    path = tmp_path_factory.mktemp("base") / "base.tflite"
     path.write_bytes(convert_to_litert(keras.Model(pixels, flat)))
-    return FrozenBase(path, "stage4", LOW, SHAPE, weights_digest(path), 1.0)
+    return FrozenBase(path, "stage4", FEATURES, SHAPE, weights_digest(path), 1.0)
 
 
 def dataset(count=7):
@@ -46,60 +46,60 @@ def dataset(count=7):
     return ImageDataset.from_arrays(pixels, ["ab"[row % 2] for row in range(count)])
 
 
-def made(lower, folder, data, count, **options):
+def made(base, folder, data, count, **options):
     counts = np.full(len(data), count) if np.ndim(count) == 0 else np.asarray(count)
     with cache_images(data, SPEC, Cache(folder)) as stored:
-        file = ActivationFile(stored, lower, SPEC, 3, Cache(folder))
+        file = ActivationFile(stored, base, SPEC, 3, Cache(folder))
         views = cache_activations(file, PLAN, counts, **options)
-        records = map_activations(views.file, LOW, SHAPE)
+        records = map_activations(views.file, FEATURES, SHAPE)
         found = np.array(records[views.rows])
         views.close()
     return views, found
 
 
-def test_a_view_is_what_the_lower_part_gives_for_the_flipped_or_augmented_image(lower, tmp_path):
+def test_activations_of_flipped_and_augmented_copies(base, tmp_path):
     data = dataset()
-    _, found = made(lower, tmp_path, data, 2)
+    _, found = made(base, tmp_path, data, 2)
     assert found.shape == (7, 3)
-    network = Interpreter(lower.tflite)
+    network = Interpreter(base.tflite)
     for row in range(7):
         numbers = network(data.load(row))
-        np.testing.assert_array_equal(found[row, 0]["features"], numbers[:LOW])
+        np.testing.assert_array_equal(found[row, 0]["features"], numbers[:FEATURES])
         np.testing.assert_array_equal(
-            found[row, 0]["map"], numbers[LOW:].reshape(SHAPE).astype(np.float16)
+            found[row, 0]["map"], numbers[FEATURES:].reshape(SHAPE).astype(np.float16)
         )
-        mirrored = network(np.ascontiguousarray(data.load(row)[:, ::-1]))[LOW:].reshape(SHAPE)
+        mirrored = network(np.ascontiguousarray(data.load(row)[:, ::-1]))[FEATURES:].reshape(SHAPE)
         np.testing.assert_array_equal(found[row, 1]["map"], mirrored.astype(np.float16))
     # Another view for each number and image, none the image itself.
     maps = found["map"].reshape(21, -1)
     assert len(np.unique(maps, axis=0)) == 21
 
 
-def test_it_does_not_depend_on_order_workers_or_other_images(lower, tmp_path):
+def test_activations_do_not_depend_on_order_workers_or_other_images(base, tmp_path):
     data = dataset()
-    _, found = made(lower, tmp_path / "one", data, 2, workers=1)
+    _, found = made(base, tmp_path / "one", data, 2, workers=1)
     order = np.array([4, 0, 6, 2])
-    _, other = made(lower, tmp_path / "two", data[order], 2, workers=3)
+    _, other = made(base, tmp_path / "two", data[order], 2, workers=3)
     np.testing.assert_array_equal(other, found[order])
 
 
-def test_what_was_made_is_found_again_and_what_is_not_asked_for_is_not_made(lower, tmp_path):
+def test_cached_copies_are_reused_and_others_not_computed(base, tmp_path):
     data = dataset()
-    views, _ = made(lower, tmp_path, data, [1, 1, 1, 1, 0, 0, -1])
+    views, _ = made(base, tmp_path, data, [1, 1, 1, 1, 0, 0, -1])
     assert (views.computed, views.reused) == (10, 0)
     assert views.rows[4].tolist()[1] == -1 and views.rows[6].tolist() == [-1, -1]
-    views, _ = made(lower, tmp_path, data, 2)
+    views, _ = made(base, tmp_path, data, 2)
     assert (views.computed, views.reused) == (11, 10)
     (entry,) = [item for item in Cache(tmp_path).entries() if item.kind == "activations"]
-    assert entry.size > 21 * (8 * 10 * 2 * 2 + LOW * 4)
+    assert entry.size > 21 * (8 * 10 * 2 * 2 + FEATURES * 4)
 
 
-def test_after_the_deadline_no_further_round_of_views_begins(lower, tmp_path):
-    views, found = made(lower, tmp_path, dataset(), 5, deadline=0.0)
+def test_no_round_of_copies_starts_after_the_deadline(base, tmp_path):
+    views, found = made(base, tmp_path, dataset(), 5, deadline=0.0)
     assert found.shape == (7, 2) and views.computed == 14
 
 
-def test_an_epoch_takes_one_view_of_each_and_the_epochs_take_them_all():
+def test_epochs_cycle_through_the_copies():
     places = np.arange(30).reshape(10, 3)
     pixels = np.arange(30, dtype=np.uint8)
     batches = Batches(pixels, places, np.zeros(10, np.int64), 2, 4, Augment(), 1)
@@ -113,22 +113,13 @@ def test_an_epoch_takes_one_view_of_each_and_the_epochs_take_them_all():
     assert sorted(seen) == list(range(30))
 
 
-def test_the_same_policy_gives_the_same_views_as_augmenting_does():
-    pixels = np.random.default_rng(0).integers(0, 256, (1, 16, 20, 3), dtype=np.uint8)
-    index = np.array([2**62 + 5])
-    one = augment_images(pixels, POLICY, seed=3, epoch=1, index=index)
-    assert (one != augment_images(pixels, POLICY, seed=3, epoch=2, index=index)).any()
-
-
-def test_a_file_that_would_outgrow_the_cache_begins_anew(lower, tmp_path):
-    data, each = dataset(), 8 * 10 * 2 * 2 + LOW * 4
+def test_a_file_that_would_outgrow_the_cache_is_replaced(base, tmp_path):
+    data, each = dataset(), 8 * 10 * 2 * 2 + FEATURES * 4
 
     def make(seed, limit, count=2):
         counts, cache = np.full(len(data), count), Cache(tmp_path, limit=limit)
         with cache_images(data, SPEC, Cache(tmp_path)) as stored:
-            views = cache_activations(
-                ActivationFile(stored, lower, SPEC, seed, cache), PLAN, counts
-            )
+            views = cache_activations(ActivationFile(stored, base, SPEC, seed, cache), PLAN, counts)
             views.close()
         return views.computed, views.file.stat().st_size // each
 

@@ -23,7 +23,7 @@ class Ranking(Noting):
         self.news.append((self.name, monitor))
 
 
-def test_every_listener_hears_everything_in_order():
+def test_callbacks_are_called_in_order():
     news: list[tuple] = []
     both: TrainingCallback = CallbackList(Noting("a", news), Noting("b", news))
     row = EpochRow(1, "train", 1.0, 0.1, 0.5, 0.5)
@@ -40,7 +40,7 @@ def test_every_listener_hears_everything_in_order():
     ]
 
 
-def test_whoever_cares_hears_by_what_an_epoch_is_the_best():
+def test_on_monitor_is_optional():
     news: list[tuple] = []
     notify_monitor(CallbackList(Noting("a", news), Ranking("b", news), Ranking("c", news)), "loss")
     notify_monitor(None, "loss")

@@ -1,4 +1,4 @@
-"""Checkpoints: to the bit and back, whole or absent, nothing hostile taken."""
+"""Checkpoints: restored to the bit, atomic, and safe against hostile files."""
 
 import io
 import json
@@ -23,7 +23,7 @@ ARRAYS = {
 NUMBERS = {"loss": 0.1 + 0.2, "history": [{"epoch": 1, "val_loss": None}], "nan": float("nan")}
 
 
-def test_it_comes_back_to_the_bit(tmp_path):
+def test_checkpoint_is_restored_to_the_bit(tmp_path):
     path = tmp_path / "c.npz"
     Checkpoint("key", NUMBERS, ARRAYS).write(path)
     found = read_checkpoint(path, "key")
@@ -36,7 +36,7 @@ def test_it_comes_back_to_the_bit(tmp_path):
     assert read_checkpoint(tmp_path / "none.npz", "key") is None
 
 
-def test_a_damaged_one_is_none(tmp_path):
+def test_damaged_checkpoint_is_none(tmp_path):
     path = tmp_path / "c.npz"
     Checkpoint("key", {}, {"a": np.arange(1000, dtype=np.float32)}).write(path)
     whole = path.read_bytes()
@@ -48,7 +48,7 @@ def test_a_damaged_one_is_none(tmp_path):
         assert found is None or (found.arrays["a"] == np.arange(1000)).all()
 
 
-def test_what_would_unpack_to_more_is_none(tmp_path):
+def test_compressed_checkpoint_is_none(tmp_path):
     path = tmp_path / "c.npz"
     buffer = io.BytesIO()
     np.save(buffer, np.zeros(10**6, np.float32))
@@ -65,14 +65,14 @@ def test_pickles_are_none(tmp_path):
     assert read_checkpoint(path, "key") is None
 
 
-def test_another_format_is_none(tmp_path, monkeypatch):
+def test_checkpoint_of_another_format_is_none(tmp_path, monkeypatch):
     path = tmp_path / "c.npz"
     Checkpoint("key", {}, {}).write(path)
     monkeypatch.setattr(checkpoints, "FORMAT", 2)
     assert read_checkpoint(path, "key") is None
 
 
-def test_the_writer_keeps_to_its_times(tmp_path, monkeypatch):
+def test_least_time_between_two_checkpoints(tmp_path, monkeypatch):
     now = [100.0]
     monkeypatch.setattr(checkpoints.time, "monotonic", lambda: now[0])
     with CheckpointWriter(tmp_path / "c.npz", 10.0) as writer:
@@ -90,7 +90,7 @@ def test_the_writer_keeps_to_its_times(tmp_path, monkeypatch):
     assert read_checkpoint(tmp_path / "c.npz", "key").numbers == {"step": 1}
 
 
-def test_leaving_it_waits_for_what_is_under_way(tmp_path, monkeypatch):
+def test_leaving_waits_for_the_last_checkpoint(tmp_path, monkeypatch):
     gate, real = threading.Event(), Checkpoint.write
 
     def slow(self, path):
@@ -111,13 +111,13 @@ def test_without_a_path_nothing_is_written():
         writer.write(Checkpoint("key", {}, {}))
 
 
-def test_a_disk_that_fails_is_told(tmp_path):
+def test_write_errors_are_raised(tmp_path):
     with CheckpointWriter(tmp_path / "file" / "c.npz", 0.0) as writer:
         (tmp_path / "file").write_bytes(b"")
         with pytest.raises(OSError):
             writer.write(Checkpoint("key", {}, {}), now=True)
 
 
-def test_keys_tell_all_parts_apart():
+def test_keys_differ_for_different_values():
     assert key_of({"a": 1, "b": 2}) == key_of({"b": 2, "a": 1})
     assert len({key_of({"a": 1}), key_of({"a": 2}), key_of({"a": 1}, {}), key_of({"b": 1})}) == 4

@@ -1,4 +1,4 @@
-"""The history of a training: its rules by hand, and its way through a file to the bit."""
+"""The history of a training: best epoch by hand, and CSV files to the bit."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def bare(epoch: int, loss: float) -> EpochRow:
     return EpochRow(epoch, "train", 1.0, 0.1, loss, 0.5)
 
 
-def test_the_file_is_what_is_written_by_hand(tmp_path):
+def test_csv_file_by_hand(tmp_path):
     history = History(
         [
             EpochRow(1, "head", 1.25, 0.001, 0.7, 0.5, 0.69, 0.55),
@@ -79,7 +79,7 @@ phases = st.text(st.characters(exclude_categories=("C", "Z")), min_size=1, max_s
     st.lists(st.tuples(phases, sizes, sizes, losses, shares, losses, shares), max_size=5),
     st.booleans(),
 )
-def test_any_history_comes_back_to_the_bit(tmp_path_factory, values, validated):
+def test_any_history_is_restored_to_the_bit(tmp_path_factory, values, validated):
     cut = None if validated else -2
     history = History(EpochRow(i, *each[:cut]) for i, each in enumerate(values, 1))
     path = tmp_path_factory.mktemp("csv") / "history.csv"
@@ -96,7 +96,7 @@ def test_any_history_comes_back_to_the_bit(tmp_path_factory, values, validated):
                 assert struct.pack("d", one) == struct.pack("d", other)
 
 
-def test_numbers_of_numpy_become_python_s(tmp_path):
+def test_numpy_numbers_become_floats(tmp_path):
     given_by_numpy = EpochRow(
         np.int64(1), "train", np.float64(1), np.float32(0.1), np.float32(0.5), np.float32(1)
     )
@@ -120,7 +120,7 @@ def test_the_best_epoch(scores, best):
     assert History(rows).best_epoch == best
 
 
-def test_the_best_epoch_by_loss_is_so_after_more_rows_and_from_a_file(tmp_path):
+def test_monitor_is_preserved(tmp_path):
     rows = [row(1, val_accuracy=0.9, val_loss=0.3), row(2, val_accuracy=0.8, val_loss=0.2)]
     history = History(rows[:1], "loss").with_row(rows[1])
     assert history.best_epoch == 2 and History(rows).best_epoch == 1

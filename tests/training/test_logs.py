@@ -1,4 +1,4 @@
-"""The logs: read back by TensorBoard's own reader, and never an epoch twice or none at all."""
+"""Logs of a training: read by TensorBoard's own reader, each epoch exactly once."""
 
 from __future__ import annotations
 
@@ -61,14 +61,14 @@ def scalars(folder: Path, part: str) -> list[tuple[int, dict[str, float]]]:
     return [(e.step, {v.tag: v.simple_value for v in e.summary.value}) for e in events]
 
 
-def test_the_checksum_is_the_castagnoli_one():
+def test_crc32c():
     # the check value of the polynomial in every datasetue, and those of RFC 3720, B.4
     assert crc32c(b"123456789") == 0xE3069283
     assert crc32c(bytes(32)) == 0x8A9136AA
     assert crc32c(b"\xff" * 32) == 0x62A8AB43
 
 
-def test_tensorboard_reads_what_was_trained(tmp_path):
+def test_tensorboard_reads_the_log(tmp_path):
     train(TensorBoardLog(tmp_path, "a run"), 0, 3)
     inf = float("inf")
     found = scalars(tmp_path, "train")
@@ -87,7 +87,7 @@ def test_tensorboard_reads_what_was_trained(tmp_path):
     assert first.source_metadata.writer == "a run"
 
 
-def test_long_numbers_and_texts_are_read_too(tmp_path):
+def test_tensorboard_reads_long_numbers_and_texts(tmp_path):
     path = tmp_path / "x"
     path.write_bytes(record(scalar_event(1.5, 300_000, {"t" * 300: 0.5})))
     (event,) = read_events(path)
@@ -95,7 +95,7 @@ def test_long_numbers_and_texts_are_read_too(tmp_path):
     assert [(v.tag, v.simple_value) for v in event.summary.value] == [("t" * 300, 0.5)]
 
 
-def test_without_validation_there_is_no_folder_for_it(tmp_path):
+def test_without_validation_there_is_no_validation_folder(tmp_path):
     log = TensorBoardLog(tmp_path, "run")
     log.on_start(1, 0)
     log.on_epoch(EpochRow(1, "train", 1.0, 0.1, 0.5, 0.5))
@@ -157,7 +157,7 @@ def test_records_end_at_damaged_data(content):
     assert read_records(content) == []
 
 
-def test_the_history_is_whole_after_every_epoch(tmp_path):
+def test_history_file_is_complete_after_every_epoch(tmp_path):
     with open_logs(tmp_path) as log:
         log.on_start(3, 0)
         for k, row in enumerate(ROWS, 1):
@@ -167,7 +167,7 @@ def test_the_history_is_whole_after_every_epoch(tmp_path):
 
 
 @pytest.mark.parametrize("done", [0, 1, 2])
-def test_the_history_of_a_continued_training_is_that_of_its_checkpoint(tmp_path, done):
+def test_history_of_a_resumed_training(tmp_path, done):
     with open_logs(tmp_path) as log:
         train(log, 0, 2)
     with open_logs(tmp_path) as log:
@@ -197,7 +197,7 @@ def test_tensorboard_gets_a_folder_of_the_run_s_name(tmp_path):
 
 
 @pytest.mark.parametrize("notes", [b"", b"[1]", b'{"tensorboard": 1}', b"\xff", b"[" * 10_000])
-def test_damaged_notes_are_none(tmp_path, notes):
+def test_damaged_logs_file_is_ignored(tmp_path, notes):
     (tmp_path / "logs.json").write_bytes(notes)
     with open_logs(tmp_path, tensorboard=str(tmp_path / "board")) as log:
         train(log, 0, 1)
@@ -306,7 +306,7 @@ def test_mlflow_gets_each_epoch_of_a_continued_training_once(tmp_path, store, lo
     assert [m.step for m in store.runs["id0"].metrics if m.key == "loss"] == [1, 2, 3]
 
 
-def test_a_run_that_mlflow_no_longer_has_is_begun_anew(tmp_path, store):
+def test_a_deleted_mlflow_run_is_replaced(tmp_path, store):
     with pytest.raises(ValueError, match="x"), open_logs(tmp_path, mlflow=True):
         raise ValueError("x")
     assert store.runs["id0"].status == "FAILED"
@@ -319,7 +319,7 @@ def test_a_run_that_mlflow_no_longer_has_is_begun_anew(tmp_path, store):
     assert len(store.runs) == 3
 
 
-def test_a_store_that_fails_meanwhile_gets_everything_later(tmp_path, store):
+def test_logging_is_retried_when_the_store_is_back(tmp_path, store):
     with open_logs(tmp_path, mlflow=True) as log:
         log.on_start(3, 0)
         log.on_epoch(ROWS[0])

@@ -1,4 +1,4 @@
-"""The loop: epochs and phases in order, the best weights kept, killed at any moment and resumed."""
+"""The training loop: epochs, phases, best weights, and resuming after a kill at any moment."""
 
 import json
 import math
@@ -48,7 +48,7 @@ def without_time(history):
 PLAN = Plan((Phase("only", 4, 8, "sgd", 0.5, augment=Augment.recipe("light")),))
 
 
-def test_epochs_steps_and_news_are_in_order():
+def test_events_are_in_order():
     network = NumpyNetwork()
     made, news = loop(PLAN, network)
     history = made.run()
@@ -65,7 +65,7 @@ def test_epochs_steps_and_news_are_in_order():
     assert history.rows()[-1].val_accuracy > 0.8
 
 
-def test_a_image_is_seen_once_an_epoch_and_in_another_order_in_the_next():
+def test_each_epoch_uses_each_image_once_in_another_order():
     data = training_data()
     batches = Batches(data.inputs, data.rows, data.targets, 2, 8, Augment(), 3)
     for epoch in (1, 2):
@@ -79,7 +79,7 @@ def test_a_image_is_seen_once_an_epoch_and_in_another_order_in_the_next():
     assert (batches.order(1) != batches.order(2)).any()
 
 
-def test_batches_do_not_depend_on_who_makes_them_and_when():
+def test_batches_do_not_depend_on_threads():
     data = training_data()
     policy = Augment(rotation=20, noise=5, mixup=0.3)
     batches = Batches(data.inputs, data.rows, data.targets, 2, 7, policy, 3)
@@ -98,7 +98,7 @@ def test_batches_do_not_depend_on_who_makes_them_and_when():
     assert (histories[0][1].kernel == histories[1][1].kernel).all()
 
 
-def test_only_a_few_batches_are_made_ahead():
+def test_few_batches_are_prefetched():
     from concurrent.futures import ThreadPoolExecutor
 
     made, taken = [], 0
@@ -110,7 +110,7 @@ def test_only_a_few_batches_are_made_ahead():
     assert made == list(range(2, 40))
 
 
-def test_the_best_weights_are_kept_or_the_last():
+def test_final_weights_are_the_best_or_the_last():
     plan = [Phase("fine", 3, 8, "sgd", 0.3), Phase("wild", 2, 8, "sgd", 4000.0)]
     networks = {}
     for final_weights in ("best", "last"):
@@ -125,7 +125,7 @@ def test_the_best_weights_are_kept_or_the_last():
     assert (networks["last"].kernel != networks["best"].kernel).any()
 
 
-def test_the_best_may_be_the_surest():
+def test_monitor_selects_accuracy_or_loss():
     class Told(NumpyNetwork):
         """Is the most often right after the first epoch, and the surest after the second."""
 
@@ -147,14 +147,14 @@ def test_the_best_may_be_the_surest():
         assert (network.kernel == network.kernels[best - 1]).all()
 
 
-def test_patience_ends_a_phase_and_the_next_one_begins():
+def test_early_stopping_ends_a_phase():
     plan = Plan([Phase("still", 9, 8, "sgd", 1e-12, patience=2), Phase("on", 1, 8, "sgd", 0.5)])
     history = loop(plan, NumpyNetwork())[0].run()
     # The first epoch is the best of equals; two more are waited for.
     assert [row.phase for row in history] == ["still"] * 3 + ["on"]
 
 
-def test_without_validation_the_training_loss_tells_the_best():
+def test_without_validation_the_training_loss_decides():
     data = training_data(30, 0)
     history = loop(PLAN, NumpyNetwork(), data=data)[0].run()
     assert not history.validated and history.best_epoch is not None
@@ -215,7 +215,7 @@ def test_a_finished_training_is_not_trained_again(tmp_path):
     assert (second.kernel == first.kernel).all()
 
 
-def test_a_checkpoint_that_does_not_fit_is_not_used(tmp_path):
+def test_checkpoints_that_do_not_fit_are_ignored(tmp_path):
     with CheckpointWriter(tmp_path / "checkpoint.npz", 0.0) as writer:
         loop(PLAN, NumpyNetwork(), writer=writer)[0].run()
     checkpoint = read_checkpoint(tmp_path / "checkpoint.npz", "key")
@@ -313,7 +313,7 @@ def test_validation_images_are_never_augmented(monkeypatch):
     assert all((pixels == data.inputs[data.val_rows]).all() for pixels in judged)
 
 
-def test_out_of_time_it_judges_the_epoch_under_way_and_ends(monkeypatch):
+def test_at_the_deadline_the_current_epoch_is_validated(monkeypatch):
     now = [0.0]
     monkeypatch.setattr("kindsight.training.engine.loop.time.monotonic", lambda: now[0])
 

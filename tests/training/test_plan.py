@@ -1,4 +1,4 @@
-"""Plans, phases and schedules: numbers by hand, faults in words."""
+"""Plans, phases and schedules: numbers by hand, invalid settings."""
 
 import dataclasses
 import json
@@ -44,7 +44,7 @@ def test_one_cycle():
 
 @pytest.mark.parametrize("schedule", ["constant", "cosine", "one-cycle"])
 @pytest.mark.parametrize("warmup", [0, 0.5, 7])
-def test_rates_are_positive_and_no_higher_than_meant(schedule, warmup):
+def test_learning_rates_are_positive_and_at_most_the_peak(schedule, warmup):
     for steps in (1, 2, 7, 50):
         assert all(0 < rate <= 0.01 + 1e-12 for rate in rates(schedule, warmup, steps, 0.01))
 
@@ -57,7 +57,7 @@ def test_a_phase_counts_steps_through_its_epochs():
     assert phase.learning_rate_at(5, 4) == pytest.approx(0.5)
 
 
-def test_what_an_optimiser_takes_unasked():
+def test_default_optimizer_constants():
     assert Phase().update_rule() == Optimizer("rmsprop", 0.0, 0.0)
     assert Phase(optimizer="sgd").update_rule() == Optimizer("sgd", 0.9, 0.0)
     assert Phase(optimizer="sgd", momentum=0.0).update_rule() == Optimizer("sgd", 0.0, 0.0)
@@ -65,7 +65,7 @@ def test_what_an_optimiser_takes_unasked():
     assert (Phase().peak_learning_rate, Phase(optimizer="sgd").peak_learning_rate) == (0.001, 0.01)
 
 
-def test_all_faults_are_said_at_once():
+def test_all_invalid_settings_are_reported_at_once():
     phase = Phase(
         epochs=0, batch_size=1.5, optimizer="adamm", learning_rate=0, schedule="cosin",
         label_smoothing=1, warmup=-1, patience=0,
@@ -79,7 +79,7 @@ def test_all_faults_are_said_at_once():
 
 
 @pytest.mark.parametrize(
-    ("settings", "said"),
+    ("settings", "message"),
     [
         ({"optimizer": "adam", "momentum": 0.5}, "momentum is a setting of the optimizer sgd and"),
         ({"weight_decay": 0.1}, "weight_decay is a setting of the optimizer adamw"),
@@ -89,12 +89,12 @@ def test_all_faults_are_said_at_once():
         ({"learning_rate": True}, "learning_rate must be a number above 0"),
     ],
 )
-def test_faults_in_words(settings, said):
+def test_invalid_settings(settings, message):
     (fault,) = Phase(**settings).faults()
-    assert said in fault
+    assert message in fault
 
 
-def test_a_plan_goes_through_json():
+def test_plan_is_restored_from_json():
     plan = Plan(
         (
             Phase("head", 2, augment=Augment.recipe("classic")),
@@ -106,7 +106,7 @@ def test_a_plan_goes_through_json():
     assert plan.epochs == 5 and plan.faults() == []
 
 
-def test_a_plan_of_something_else_is_refused():
+def test_invalid_plan_raises():
     good = Plan((Phase(),)).to_dict()
     with pytest.raises(SettingsError, match="no setting depth"):
         Plan.from_dict({**good, "phases": [{**good["phases"][0], "depth": 3}]})
@@ -119,7 +119,7 @@ def test_every_setting_is_in_the_saved_phase():
     assert set(Phase().to_dict()) == names
 
 
-def test_it_is_told_in_words():
+def test_description_of_a_phase():
     assert Phase().describe() == "rmsprop, learning rate 0.001, batch size 20"
     long = Phase(
         optimizer="sgd", schedule="one-cycle", warmup=1, label_smoothing=0.1, patience=3

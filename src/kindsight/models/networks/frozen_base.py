@@ -81,7 +81,7 @@ def ensure_frozen_base(
     Parameters
     ----------
     files : BackboneFiles
-        The base is stored beside them.
+        The base is stored in the same folder.
     stage : str
         One of :func:`.fine_tuned.stages_of`; without `features` any layer with feature maps.
     process : KerasProcess

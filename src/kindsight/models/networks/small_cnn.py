@@ -138,9 +138,9 @@ class SmallCNN:
         for number, filters in enumerate(self.filters, 1):
             height, width, channels = shape
             shape = (height - 2, width - 2, filters)
-            learned = 9 * channels * filters + filters
+            parameters = 9 * channels * filters + filters
             kind = "convolution 3 x 3" + ("" if self.batch_norm else ", ReLU")
-            yield LayerRow(f"conv_{number}", kind, shape, learned)
+            yield LayerRow(f"conv_{number}", kind, shape, parameters)
             if self.batch_norm:
                 yield LayerRow(f"norm_{number}", "batch normalisation, ReLU", shape, 2 * filters)
             shape = (shape[0] // 2, shape[1] // 2, filters)

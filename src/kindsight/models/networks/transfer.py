@@ -174,7 +174,7 @@ def _rows(built: BuiltTransfer, ends: Sequence[str] | None) -> list[LayerRow]:
         rows.append(LayerRow(f"to {block.name}", count, shape, block.parameters, "frozen"))
     own = {layer.name for layer in built.base.layers}
     for layer in built.model.layers:
-        # Skip the fixed last layer of two classes, which puts a 0 beside the unit's output.
+        # Skip the fixed last layer of two classes, which prepends 0 to the unit's output.
         if layer.name not in own and (layer.trainable_weights or not layer.weights):
             rows.append(_row(layer, "trainable" if layer.trainable_weights else ""))
     return rows

@@ -23,7 +23,7 @@ from kindsight.models.steps.forward import Parameter, split_batch
 
 __all__ = ["SmallCNNForward"]
 
-# A larger dense kernel is split, into at most so many pieces.
+# A larger dense kernel is split into at most PIECES pieces.
 PIECE = 2**20  # numbers
 PIECES = 8
 
@@ -121,8 +121,8 @@ class SmallCNNForward:
             x = tf.nn.relu(tf.nn.bias_add(_dense(x, kernel), bias))
         rate = self._network.dropout
         if random_key is not None and rate:
-            kept = tf.random.stateless_uniform(tf.shape(x), random_key) >= rate
-            x = tf.where(kept, x / (1 - rate), 0.0)
+            keep = tf.random.stateless_uniform(tf.shape(x), random_key) >= rate
+            x = tf.where(keep, x / (1 - rate), 0.0)
         kernel, bias = pairs[-1]
         x = tf.nn.bias_add(_dense(x, kernel), bias)
         # Logits of two classes: zero and the output of the unit, as in the Keras model.
@@ -156,14 +156,14 @@ def _dense(x: Any, kernel: list[Any]) -> Any:
 
     @tf.custom_gradient  # type: ignore[untyped-decorator]
     def multiply(x: Any, *pieces: Any) -> Any:
-        parts = tf.split(x, rows, axis=1)
-        products = [tf.matmul(part, piece) for part, piece in zip(parts, pieces, strict=True)]
+        columns = tf.split(x, rows, axis=1)
+        products = [tf.matmul(column, piece) for column, piece in zip(columns, pieces, strict=True)]
 
         def gradient(upstream: Any) -> Any:
             back = [tf.transpose(tf.matmul(p, upstream, transpose_b=True)) for p in pieces]
             return (
                 tf.concat(back, 1),
-                *(tf.matmul(part, upstream, transpose_a=True) for part in parts),
+                *(tf.matmul(column, upstream, transpose_a=True) for column in columns),
             )
 
         return tf.add_n(products), gradient
@@ -176,7 +176,7 @@ def _split_kernel(value: NDArray[np.float32]) -> tuple[Any, ...]:
     import tensorflow as tf
 
     pieces = min(PIECES, -(-value.size // PIECE)) if value.ndim == 2 else 1
-    return tuple(tf.Variable(part) for part in np.array_split(value, pieces))
+    return tuple(tf.Variable(piece) for piece in np.array_split(value, pieces))
 
 
 def _whole(item: Parameter) -> NDArray[np.float32]:

@@ -62,13 +62,13 @@ def admit(
     notes : list of str
         The distinct reasons, a sentence each.
     """
-    budget, kept, notes = _DiskBudget(), list[CacheRequest | None](), dict[str, None]()
+    budget, admitted, notes = _DiskBudget(), list[CacheRequest | None](), dict[str, None]()
     for request in requests:
         reason = "" if request is None else budget.admit(request)
         if reason:
             notes[reason] = None
-        kept.append(None if reason else request)
-    return kept, list(notes)
+        admitted.append(None if reason else request)
+    return admitted, list(notes)
 
 
 def make_room(requests: Sequence[CacheRequest | None]) -> None:

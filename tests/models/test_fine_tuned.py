@@ -1,4 +1,4 @@
-"""A backbone cut in two: it answers as before, learns above the cut, goes on to the bit."""
+"""Fine-tuned networks: initial logits, training above the cut, and states to the bit."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""The learning-rate finder: which rates are tried, when it stops, and what it suggests."""
+"""The learning-rate finder: learning rates, end of the sweep, and suggestion."""
 
 import numpy as np
 import pytest
@@ -21,7 +21,7 @@ def sweep(learner, **options):
     return found, heard
 
 
-def test_rates_rise_evenly_on_the_logarithm():
+def test_learning_rates_are_logarithmically_spaced():
     learner = NumpyNetwork()
     found, heard = sweep(learner, steps=50)
     tried = [call[2] for call in learner.calls if call[0] == "step"]
@@ -35,14 +35,14 @@ def test_rates_rise_evenly_on_the_logarithm():
     assert found.suggestion is None or found.suggestion > 1e-5
 
 
-def test_it_stops_where_the_loss_bursts():
+def test_the_finder_stops_when_the_loss_diverges():
     learner = NumpyNetwork(fail_at=20)
     found, _ = sweep(learner)
     assert len(found.rates) == 20
     assert found.to_dict()["losses"][-1] is None and found.to_dict()["losses"][0] > 0
 
 
-def test_a_tenth_of_the_highest_rate_before_the_loss_rises():
+def test_suggests_a_tenth_of_the_highest_rate_before_the_loss_rises():
     rates = [10.0**k for k in range(-9, 3)]
     falls = [0.7] * 6 + [0.6, 0.4, 0.3, 0.31, 0.5, 2.0]
     # Lowest at 0.1; at 1 it is 3% higher, at 10 far more.
@@ -53,7 +53,7 @@ def test_a_tenth_of_the_highest_rate_before_the_loss_rises():
     assert suggest_rate(rates, never) == pytest.approx(10)
 
 
-def test_where_it_rises_from_the_start_nothing_is_suggested():
+def test_no_suggestion_if_the_loss_rises_from_the_start():
     rates = [10.0**k for k in range(-9, 3)]
     assert suggest_rate(rates, [0.7 * 2**k for k in range(12)]) is None
     assert suggest_rate(rates, [np.nan] * 12) is None
