@@ -1,0 +1,139 @@
+"""Help, messages, docstrings and documentation use the standard terms and no others."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import typer
+from typer.models import OptionInfo
+
+from kindsight.options import OPTIONS
+
+ROOT = Path(__file__).parent.parent
+SOURCE = ROOT / "src" / "kindsight"
+
+# The terms to avoid, as regular expressions, with the standard term.
+WORDS = {
+    r"pictures?": "image",
+    r"catalog(ue)?s?": "dataset",
+    r"parted|divisions?": "split",
+    r"set aside|passed over": "skipped, ignored",
+    r"(held|kept|holds?|keeps?) back": "validation or test split; L2 strength",
+    r"leaks?": "leakage, duplicate across splits",
+    r"alike|likeness": "near-duplicate",
+    r"views?|looks|looked": "augmented copy, crop, flip, TTA",
+    r"kept (views|parts|pixels)": "cached",
+    r"side by side": "ensemble",
+    r"pace": "learning rate, speed",
+    r"running mean": "EMA of weights",
+    r"curved": "RBF",
+    r"sure|surer": "confidence, overconfident",
+    r"told|heard|listeners?|lessons?": "settings, callback, samples",
+    r"by heart|as it is|as they are|unasked|so many|goes on|went on": "",
+    r"how it (learns|goes on)|what (lies below|is kept|is read|is told|is said|is asked)": "",
+    r"Received: .*": "got ...",
+    r"right ones?|are right|is right|right answers?": "correct",
+}
+PATTERN = re.compile(rf"\b(?:{'|'.join(WORDS)})\b")
+
+# Files that still have some of these words.
+EXCEPTED: tuple[str, ...] = ()
+
+
+def found(text: str) -> list[str]:
+    return [match[0][:40] for match in PATTERN.finditer(text)]
+
+
+def commands(app: typer.Typer) -> Iterator[object]:
+    for command in app.registered_commands:
+        yield command.callback
+    for group in app.registered_groups:
+        yield from commands(group.typer_instance)
+
+
+def option_helps() -> dict[str, str]:
+    """Return the help of every option and argument of every command."""
+    import inspect
+
+    from kindsight.cli.app import app
+
+    helps = {f"kindsight.options {name}": option.help for name, option in OPTIONS.items()}
+    for function in commands(app):
+        for name, parameter in inspect.signature(function, eval_str=True).parameters.items():
+            (info,) = parameter.annotation.__metadata__
+            helps[f"{function.__name__} {name}"] = info.help or ""
+            if isinstance(info, OptionInfo) and parameter.default not in (None, False):
+                helps[f"{function.__name__} {name}"] += f"  [default: {parameter.default}]"
+    return helps
+
+
+def texts(file: Path) -> Iterator[tuple[int, str]]:
+    """Yield line and text of the docstrings and of the strings in raise statements of a module."""
+    tree = ast.parse(file.read_text("utf-8"))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
+            if text := ast.get_docstring(node):
+                yield getattr(node, "lineno", 1), text
+        elif isinstance(node, ast.Raise):
+            for inner in ast.walk(node):
+                if isinstance(inner, ast.Constant) and isinstance(inner.value, str):
+                    yield inner.lineno, inner.value
+
+
+def is_excepted(path: Path) -> bool:
+    return path.relative_to(ROOT).as_posix().startswith(EXCEPTED) if EXCEPTED else False
+
+
+@pytest.mark.parametrize(("name", "text"), option_helps().items(), ids=option_helps())
+def test_the_help_of_an_option(name, text):
+    assert found(text) == []
+    text = text.partition("  [default:")[0].removesuffix(" *")
+    assert text[0].isupper() and text[-1] in ".)", text
+    assert not re.match(r"(The|A|An|How|What|Whether|Which|Of|Let|Over|Where)\b", text)
+
+
+def test_an_option_with_a_default_states_it():
+    from kindsight.cli.terminal.options import declared_option
+
+    for name, option in OPTIONS.items():
+        if option.flag != "-" and option.default is not None and bool not in option.types:
+            assert "[default: " in declared_option(name).help, name
+
+
+def test_the_descriptions_of_the_commands():
+    from kindsight.cli.app import app
+
+    for function in commands(app):
+        assert found(function.__doc__) == []
+        assert (
+            re.match(r"[A-Z][a-z]+ ", function.__doc__) and "Example: kindsight" in function.__doc__
+        )
+
+
+FILES = [path for path in sorted(SOURCE.rglob("*.py")) if not is_excepted(path)]
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda path: path.relative_to(SOURCE).as_posix())
+def test_docstrings_and_errors(file):
+    wrong = [f"{file.name}:{line} {words}" for line, text in texts(file) if (words := found(text))]
+    assert wrong == []
+
+
+PAGES = [
+    page
+    for page in (*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md")))
+    if not is_excepted(page)
+]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_pages(page):
+    lines = page.read_text("utf-8").splitlines()
+    wrong = [
+        f"{page.name}:{n} {words}" for n, line in enumerate(lines, 1) if (words := found(line))
+    ]
+    assert wrong == []
