@@ -145,7 +145,7 @@ def test_columns_and_frame():
     assert frame["val_accuracy"].dtype == np.float64
     assert np.isnan(History([bare(1, 0.5)]).column("val_loss")).all()
     assert history.phases == ("head", "train")
-    with pytest.raises(UsageError, match=r"one of epoch, .*Received: 'acc'"):
+    with pytest.raises(UsageError, match=r"one of epoch, .*got 'acc'"):
         history.column("acc")
 
 

@@ -51,7 +51,7 @@ def test_all_invalid_settings_are_reported_at_once():
         ({"size": (30,)}, "size must be"),
         ({"size": 12}, "size must be at least 22 pixels for 3 convolutions"),
         ({"filters": "16,32"}, "filters must be"),
-        ({"filters": 3.5}, "filters and dense must be whole numbers"),
+        ({"filters": 3.5}, "filters must be 1 to 12 whole numbers"),
         ({"dense": (1, 2.5)}, "dense must be"),
         ({"augment": {"rotate": 3}}, "Did you mean 'rotation'?"),
         ({"compute_dtype": "half"}, "compute_dtype must be one of auto, float32, bfloat16"),

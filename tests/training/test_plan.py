@@ -72,10 +72,10 @@ def test_all_invalid_settings_are_reported_at_once():
     )  # fmt: skip
     faults = phase.faults()
     assert [fault.split()[0] for fault in faults] == [
-        *("epochs", "batch_size", "optimizer", "schedule", "label_smoothing", "warmup"),
-        *("learning_rate", "patience"),
+        *("epochs", "batch_size", "learning_rate", "optimizer", "schedule", "patience"),
+        *("warmup", "label_smoothing"),
     ]
-    assert "Did you mean 'adam'?" in faults[2] and "Did you mean 'cosine'?" in faults[3]
+    assert "Did you mean 'adam'?" in faults[3] and "Did you mean 'cosine'?" in faults[4]
 
 
 @pytest.mark.parametrize(

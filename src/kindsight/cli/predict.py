@@ -1,4 +1,4 @@
-"""``kindsight predict``: classify images, one row each, written as soon as it is known."""
+"""``kindsight predict``: classify images, one row each."""
 
 from __future__ import annotations
 

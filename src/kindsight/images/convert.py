@@ -137,7 +137,7 @@ def scale_range(
     low, high : float
         The smallest and largest finite value of the whole image.
     unit : bool
-        Whether 0-1 is the full range, as it is for floats.
+        Whether 0-1 is the full range, as for floats.
 
     Returns
     -------

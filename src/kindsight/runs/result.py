@@ -80,7 +80,7 @@ class TrainResult:
     classes : tuple of str
         In order.
     images : dict
-        How many are in train, validation and test, and how many were set aside.
+        Number of images in train, validation and test, and skipped.
     validation, test : Evaluation or None
         On the images of these splits, where there are any.
     seconds : dict
@@ -91,7 +91,7 @@ class TrainResult:
     notes : tuple of str
         Findings worth saying.
     problems : tuple of ImageError
-        Images that were set aside.
+        The skipped images.
     model : dict of str to str
         Rows that describe the model: name and description.
     temperature : float

@@ -114,22 +114,22 @@ COLUMNS = tuple(field.name for field in dataclasses.fields(EpochRow))
 def _fault(row: EpochRow) -> str | None:
     """Return a sentence on the first invalid value, or None."""
     if not 1 <= row.epoch <= MAX_EPOCHS:
-        return f"epoch must be a number from 1 to {MAX_EPOCHS:,}. Received: {row.epoch}."
+        return f"epoch must be a number from 1 to {MAX_EPOCHS:,}; got {row.epoch}."
     if not (
         isinstance(row.phase, str) and 1 <= len(row.phase) <= MAX_PHASE and row.phase.isprintable()
     ):
         return (
-            f"phase must be 1 to {MAX_PHASE} printable characters. "
-            f"Received: {str(row.phase)[: MAX_PHASE + 1]!r}."
+            f"phase must be 1 to {MAX_PHASE} printable characters; "
+            f"got {str(row.phase)[: MAX_PHASE + 1]!r}."
         )
     for name in ("seconds", "learning_rate"):
         value = getattr(row, name)
         if not 0 <= value < math.inf:
-            return f"{name} must be a finite number, 0 or more. Received: {value}."
+            return f"{name} must be a finite number, 0 or more; got {value}."
     for name in ("accuracy", "val_accuracy"):
         value = getattr(row, name)
         if value is not None and not 0 <= value <= 1:
-            return f"{name} must be a number from 0 to 1. Received: {value}."
+            return f"{name} must be a number from 0 to 1; got {value}."
     if (row.val_loss is None) is not (row.val_accuracy is None):
         return (
             "val_loss and val_accuracy must both be given, or neither. Received: "
@@ -172,13 +172,12 @@ class History:
         for epoch, row in enumerate(found, 1):
             if row.epoch != epoch:
                 raise UsageError(
-                    f"Epochs must be numbered 1, 2, 3, ... Received: {row.epoch} in place of "
-                    f"{epoch}."
+                    f"Epochs must be numbered 1, 2, 3, ...; got {row.epoch} in place of {epoch}."
                 )
             if row.validated != found[0].validated:
                 raise UsageError(
-                    "All epochs of a history must have validation values, or none. Received: "
-                    f"epoch {epoch} {'with' if row.validated else 'without'}, unlike the first."
+                    "All epochs of a history must have validation values, or none; "
+                    f"epoch {epoch} is {'with' if row.validated else 'without'}, unlike the first."
                 )
         object.__setattr__(self, "_rows", found)
         object.__setattr__(self, "monitor", monitor)
@@ -243,7 +242,7 @@ class History:
             For another name.
         """
         if name not in COLUMNS:
-            raise UsageError(f"A column must be one of {', '.join(COLUMNS)}. Received: {name!r}.")
+            raise UsageError(f"A column must be one of {', '.join(COLUMNS)}; got {name!r}.")
         kind = {"epoch": np.int64, "phase": np.str_}.get(name, np.float64)
         return np.array([getattr(row, name) for row in self._rows], dtype=kind)
 

@@ -46,7 +46,7 @@ MEASURED_STEPS = 4
 
 
 def main() -> None:
-    """Serve jobs until told to quit."""
+    """Serve jobs until the process is asked to quit."""
     serve_keras_jobs(JOBS, lambda: set_threads(count_cores(), sharded=True))
 
 

@@ -80,7 +80,7 @@ class FrozenTrainer:
         Crops over which features are averaged, 1-6, each in all flips: the whole image, its
         middle seven eighths, the four corners.
     class_weight : str, optional
-        ``"balanced"`` weighs each class alike; None or ``"none"`` each image.
+        ``"balanced"`` weighs each class equally; None or ``"none"`` each image.
     seed : int
         Of folds, random directions and landmarks.
     workers : int, optional

@@ -10,6 +10,7 @@ from kindsight.models.networks.small_cnn import LayerRow, SmallCNN
 from kindsight.models.steps.compute_dtype import choose_compute_dtype
 from kindsight.training.common import common_faults
 from kindsight.training.epoch_settings import EpochTrainer, whole_numbers
+from kindsight.training.option_rules import option_faults
 
 __all__ = ["NETWORKS", "NetworkTrainer"]
 
@@ -47,40 +48,34 @@ class NetworkTrainer(EpochTrainer):
         model = (
             ""
             if self.model in NETWORKS
-            else f"model must be {' or '.join(NETWORKS)}; got {self.model!r}."
+            else f"model must be one of {', '.join(NETWORKS)}; got {self.model!r}. "
+            f"Did you mean {NETWORKS[0]!r}?"
         )
-        network = [] if any(fault.startswith("size") for fault in found) else self._network_faults()
-        return [*filter(None, [model, *self._unsupported_faults()]), *found, *network]
+        layers = ("filters", "dense", "dropout", "batch_norm", "l2", "pooling")
+        own = option_faults(vars(self), layers).values()
+        valid = not own and not any(fault.startswith("size") for fault in found)
+        network = self.network().faults() if valid else []
+        return [*filter(None, [model, *self._unsupported_faults()]), *found, *own, *network]
 
     def _unsupported_faults(self) -> list[str]:
         found = []
         if self.compute_dtype == "bfloat16" and self.batch_norm is True:
             found.append(
-                "compute_dtype must be float32 or auto for a network with batch normalisation. "
-                "Received: 'bfloat16'."
+                "compute_dtype must be float32 or auto for a network with batch normalisation; "
+                "got 'bfloat16'."
             )
         frozen = [phase for phase in self._phases()[0] if phase.freeze != "none"]
         if frozen:
             found.append(
-                "freeze is a setting of backbones, whose layers are pretrained. Received: "
-                f"{frozen[0].freeze!r} with the model {self.model}. Leave it out, or choose a "
-                "backbone."
+                f"freeze is a setting of backbones, whose layers are pretrained; {self.model} is "
+                f"not one (got {frozen[0].freeze!r}). Leave it out, or choose a backbone."
             )
         if any(phase.cached_copies for phase in self._phases()[0]):
             found.append(
-                "cached_copies is a setting of backbones, for their frozen layers. Received: it "
-                f"with the model {self.model}. Leave it out, or choose a backbone."
+                "cached_copies is a setting of backbones, for their frozen layers; "
+                f"{self.model} has none. Leave it out, or choose a backbone."
             )
         return found
-
-    def _network_faults(self) -> list[str]:
-        try:
-            return self.network().faults()
-        except TypeError:
-            return [
-                "filters and dense must be whole numbers. Received: "
-                f"{self.filters!r} and {self.dense!r}."
-            ]
 
     def network(self) -> SmallCNN:
         """Return the settings of the network."""

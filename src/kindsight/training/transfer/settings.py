@@ -19,6 +19,7 @@ from kindsight.training.engine.phases import SHARED, make_phases
 from kindsight.training.engine.plan import Phase
 from kindsight.training.epoch_settings import EpochTrainer, whole_numbers
 from kindsight.training.frozen.settings import FrozenTrainer
+from kindsight.training.option_rules import option_faults
 from kindsight.training.transfer.cache_plan import limit_copies
 
 __all__ = ["CHOICES", "TransferTrainer"]
@@ -82,29 +83,18 @@ class TransferTrainer(EpochTrainer):
         found = self._backbone().faults()
         if isinstance(self.model, str) and not found and len(split_model_name(self.model)) > 1:
             found.append(
-                f"model must be a single backbone to train its layers. Received: {self.model!r}."
+                f"model must be a single backbone to train its layers; got {self.model!r}."
             )
-        if self.cut is not None and (not isinstance(self.cut, str) or not self.cut.strip()):
-            found.append(f"cut must be the name of a layer. Received: {self.cut!r}.")
-        if self.train_batch_norm not in (True, False):
-            found.append(
-                f"train_batch_norm must be true or false. Received: {self.train_batch_norm!r}."
-            )
-        if self.batch_norm not in (True, False):
-            found.append(f"batch_norm must be true or false. Received: {self.batch_norm!r}.")
+        found += option_faults(
+            vars(self),
+            ("cut", "train_batch_norm", "batch_norm", "pooling", "dense", "dropout", "l2"),
+        ).values()
         for phase in self._phases()[0]:
             try:
                 parse_freeze(phase.freeze)
             except SettingsError as error:
                 if str(error) not in found:
                     found.append(str(error))
-        try:
-            found += self.head().faults()
-        except TypeError:
-            found.append(
-                "dense must be whole numbers, dropout and l2 numbers. Received: "
-                f"{self.dense!r}, {self.dropout!r}, {self.l2!r}."
-            )
         return found
 
     def _phases(self) -> tuple[list[Phase], list[str]]:
