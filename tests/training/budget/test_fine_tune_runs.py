@@ -217,7 +217,7 @@ def test_a_resumed_run_gives_the_same_network(photos, run):
     light = {"fine_tune": "light", "rates": 2}
     whole = run(run="whole", **light)
     assert [row.epoch for row in whole.history] == [1, 2, 3]
-    assert {row.phase for row in whole.history} == {"upper part"}
+    assert {row.phase for row in whole.history} == {"upper layers"}
     assert "cut after stage5, 3 augmented copies" in whole.network
     assert load_bundle(whole.run).facts["agreement"]["largest_difference"] < 1e-3
     assert "Gain" in whole.report.read_text("utf-8")
@@ -246,7 +246,7 @@ def test_all_layers_are_trained_and_a_rejected_network_leaves_nothing(run, own):
     assert load_bundle(result.run).facts["agreement"]["largest_difference"] < 1e-3
 
     refused = run(run="refused", accepted=False, **full)
-    reason = "The frozen head was kept: fine-tuning reached"
+    reason = "The frozen head is used: fine-tuning reached"
     assert not refused.fine_tuning["accepted"]
     assert any(note.startswith(reason) for note in refused.notes)
     assert reason in refused.report.read_text("utf-8")

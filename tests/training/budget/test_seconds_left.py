@@ -140,6 +140,6 @@ def test_all_layers_are_trained_after_the_upper_part(tmp_path, monkeypatch):
     monkeypatch.setattr("kindsight.training.fine_tuning.images.stages_of", lambda layout: stages)
     phases = whole_images(make(tmp_path, None, "full"), stored, (0,)).job["phases"]
     assert [(phase["name"], phase["epochs"]) for phase in phases] == [
-        ("upper part", 2), ("all layers", 10)
+        ("upper layers", 2), ("all layers", 10)
     ]  # fmt: skip
     assert phases[0]["freeze"] == "stage5" and phases[1]["freeze"] == "none"

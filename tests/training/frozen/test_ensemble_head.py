@@ -1,4 +1,4 @@
-"""Two backbones side by side and several views, from images to a saved classifier."""
+"""Ensembles of backbones with a head each, and test-time augmentation."""
 
 from dataclasses import replace
 
@@ -26,12 +26,12 @@ def images():
 
 @pytest.fixture(scope="module")
 def own(tmp_path_factory):
-    """A small network of one's own."""
+    """A small network as a user's Keras file."""
     return write_small_network(tmp_path_factory.mktemp("own") / "own.keras", 64)
 
 
 @pytest.mark.slow
-def test_pair_with_views_from_images_to_a_saved_classifier(images, own, backbone, tmp_path):
+def test_an_ensemble_with_tta_from_images_to_a_saved_classifier(images, own, backbone, tmp_path):
     training = FrozenTrainer(f"efficientnet-lite0+{own}", size=64, tta_flips=2, tta_crops=2)
     dataset = ImageDataset.from_arrays(*images)
     files = training.backbone()
@@ -61,7 +61,7 @@ def test_pair_with_views_from_images_to_a_saved_classifier(images, own, backbone
 
 
 def two_networks(useful, seed=0):
-    """Features of two networks of which only the one at `useful` tells the classes apart."""
+    """Features of two networks of which only the one at `useful` is informative."""
     generator = np.random.default_rng(seed)
     targets = np.arange(120) % 2
     features = generator.normal(size=(120, 40)).astype(np.float32)
@@ -71,7 +71,7 @@ def two_networks(useful, seed=0):
 
 
 @pytest.mark.parametrize("useful", [0, 1])
-def test_a_network_that_knows_nothing_is_never_chosen_alone(useful):
+def test_a_useless_backbone_is_never_used_alone(useful):
     features, targets, layout = two_networks(useful)
     head = fit_ensemble_head(
         features, targets, 2, layout, folds=np.arange(120) // 2 % 5, kind="linear"
@@ -81,7 +81,7 @@ def test_a_network_that_knows_nothing_is_never_chosen_alone(useful):
     assert losses["ab"[useful]] < 0.5 < losses["ab"[1 - useful]]
 
 
-def test_a_mean_is_of_the_heads_of_each():
+def test_the_ensemble_is_the_mean_of_a_head_per_backbone():
     features, targets, layout = two_networks(0)
     features[:, 20:] += 0.6 * targets[:, None]
     told = {"folds": np.arange(120) // 2 % 5, "kind": "linear"}
@@ -110,7 +110,7 @@ def test_a_mean_is_of_the_heads_of_each():
     assert " of b, L2 strength" in words
 
 
-def test_what_was_held_out_is_said_by_a_head_that_has_not_seen_it():
+def test_out_of_fold_logits_are_of_heads_fitted_without_the_image():
     generator = np.random.default_rng(0)
     features = generator.normal(size=(60, 20)).astype(np.float32)
     targets, folds = np.arange(60) % 2, np.arange(60) // 2 % 5
@@ -123,7 +123,7 @@ def test_what_was_held_out_is_said_by_a_head_that_has_not_seen_it():
 
 
 @pytest.mark.parametrize("useful", [0, 1])
-def test_a_network_that_is_as_good_alone_stays_alone(useful, monkeypatch):
+def test_one_backbone_is_used_where_it_is_as_good_alone(useful, monkeypatch):
     features, targets, layout = two_networks(useful)
     score = CrossValidation.score
 
@@ -155,12 +155,12 @@ def test_a_network_that_is_as_good_alone_stays_alone(useful, monkeypatch):
         ({"tta_crops": 7}, "tta_crops must be"),
     ],
 )
-def test_what_cannot_be_is_said(settings, said):
+def test_invalid_settings_are_refused(settings, said):
     with pytest.raises(SettingsError, match=said):
         FrozenTrainer(**settings).spec()
 
 
-def test_two_backbones_see_the_larger_size(own):
+def test_an_ensemble_gets_the_larger_size(own):
     assert FrozenTrainer("efficientnet-lite0+efficientnet-lite2").spec().size == (260, 260)
     said = FrozenTrainer("efficientnet-lite0+efficientnet-lite2").describe_backbone()
     assert said == "efficientnet-lite0 and efficientnet-lite2 side by side, ImageNet weights"

@@ -1,4 +1,4 @@
-"""The two tables of the cache: what is kept comes back, and damage costs time only."""
+"""The feature cache and the file index: rows are returned as stored; damage costs time only."""
 
 import contextlib
 import os
@@ -32,7 +32,7 @@ def table(path):
         yield table
 
 
-def test_features_come_back_in_the_order_asked_for(table):
+def test_features_are_returned_in_the_order_of_the_digests(table):
     table.put([FeatureRow("a", vector(1, 2, 3)), FeatureRow("b", vector(4, 5, 6))])
     found = table.vectors(["b", "a", "b"])
     assert found.dtype == np.float32
@@ -40,7 +40,7 @@ def test_features_come_back_in_the_order_asked_for(table):
     assert table.vectors([]).shape == (0, 3)
 
 
-def test_features_keep_every_bit(table):
+def test_features_are_stored_exactly(table):
     random = np.random.default_rng(0).normal(size=(5, 3)).astype(np.float32) * 1e-20
     table.put([FeatureRow(f"{row}", random[row]) for row in range(5)])
     assert table.vectors(["0", "1", "2", "3", "4"]).tobytes() == random.tobytes()
@@ -56,7 +56,7 @@ def test_a_row_is_replaced(table):
     assert table.problems(["a"]) == {}
 
 
-def test_what_is_known(table):
+def test_known_digests(table):
     table.put([FeatureRow("a", vector(1, 2, 3)), FeatureRow("b", None, code="empty", reason="It.")])
     assert table.known(["a", "b", "c", "a"]) == {"a", "b"}
     assert table.known([]) == set()
@@ -75,19 +75,19 @@ def test_rows_of_another_width_count_as_absent(path):
             table.vectors(["a"])
 
 
-def test_a_code_that_no_error_has_counts_as_absent(table):
+def test_an_unknown_error_code_counts_as_absent(table):
     table.put([FeatureRow("a", None, code="bewitched", reason="By a newer program.")])
     assert table.known(["a"]) == set() and table.problems(["a"]) == {}
 
 
-def test_more_images_than_a_statement_takes(table):
+def test_more_digests_than_an_sql_statement_takes(table):
     digests = [f"{number:05d}" for number in range(2500)]
     table.put([FeatureRow(name, vector(row, 0, 0)) for row, name in enumerate(digests)])
     assert table.known(digests) == set(digests)
     assert table.vectors(digests[::-1])[:, 0].tolist() == list(range(2499, -1, -1))
 
 
-def test_resized_images_are_kept_beside(table):
+def test_resized_images_are_stored_with_the_features(table):
     table.put(
         [
             FeatureRow("a", vector(1, 2, 3), b"jpeg of a", 480, 640),
@@ -99,7 +99,7 @@ def test_resized_images_are_kept_beside(table):
     assert found == {"a": FeatureRow("a", None, b"jpeg of a", 480, 640)}
 
 
-def test_all_stays_when_the_file_is_closed(path):
+def test_rows_survive_closing(path):
     with contextlib.closing(FeatureTable(path, 3)) as table:
         table.put([FeatureRow("a", vector(1, 2, 3))])
     with contextlib.closing(FeatureTable(path, 3)) as table:
@@ -114,7 +114,7 @@ def test_opening_marks_a_table_as_used(path):
     assert path.stat().st_mtime > time.time() - 60
 
 
-def test_two_see_what_the_other_wrote(table, path):
+def test_two_connections_share_rows(table, path):
     with contextlib.closing(FeatureTable(path, 3)) as other:
         other.put([FeatureRow("a", vector(1, 2, 3))])
         assert table.known(["a"]) == {"a"}
@@ -149,7 +149,7 @@ def test_a_full_disk_is_one_clear_error(table, path):
         np.random.default_rng(0).bytes(20_000),
     ],
 )
-def test_a_damaged_file_is_put_aside(path, content):
+def test_a_damaged_file_is_moved_aside(path, content):
     path.write_bytes(content)
     path.with_name(path.name + "-wal").write_bytes(content)
     with contextlib.closing(FeatureTable(path, 3)) as table:
@@ -159,7 +159,7 @@ def test_a_damaged_file_is_put_aside(path, content):
     assert {found.name for found in path.parent.iterdir()} == {"net.damaged", "net.sqlite"}
 
 
-def test_a_database_of_someone_else_is_put_aside(path):
+def test_another_database_is_moved_aside(path):
     with contextlib.closing(sqlite3.connect(path)) as connection:
         connection.execute("CREATE TABLE images (name TEXT, painter TEXT)")
         connection.execute("INSERT INTO images VALUES ('Night Watch', 'Rembrandt')")
@@ -170,7 +170,7 @@ def test_a_database_of_someone_else_is_put_aside(path):
         assert connection.execute("SELECT * FROM images").fetchone()[1] == "Rembrandt"
 
 
-def test_damage_that_shows_late_is_told_and_put_aside(path):
+def test_damage_found_while_reading_is_reported(path):
     with contextlib.closing(FeatureTable(path, 3)) as table:
         table.put([FeatureRow(f"{n:04d}", vector(n, 0, 0), b"x" * 3000) for n in range(200)])
     content = bytearray(path.read_bytes())
@@ -196,7 +196,7 @@ def test_an_empty_file_is_filled(path):
     assert not path.with_suffix(".damaged").exists()
 
 
-def test_a_place_where_no_file_can_be(tmp_path):
+def test_a_path_where_no_file_can_be_created(tmp_path):
     with pytest.raises(CacheError, match="Set KINDSIGHT_CACHE to another folder"):
         FeatureTable(tmp_path / "absent" / "net.sqlite", 3)
     (tmp_path / "folder.sqlite").mkdir()
@@ -225,7 +225,7 @@ def test_it_waits_for_another_process_that_makes_the_table(path, monkeypatch, wa
     table.close()
 
 
-def test_it_does_not_wait_for_ever(path, monkeypatch):
+def test_waiting_for_another_process_ends(path, monkeypatch):
     monkeypatch.setattr(sqlite_file, "BUSY_SECONDS", 0.2)
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as holder:
         holder.execute("CREATE TABLE other (x)")
@@ -322,7 +322,7 @@ def test_names_of_any_bytes(index, tmp_path):
     assert found == {str(file): f"digest of {file.name!a}" for file in files}
 
 
-def test_names_that_no_file_can_have(index):
+def test_impossible_file_names(index):
     assert index.lookup(["a\0b", "\ud800.jpg", ""]) == {}
     index.put([("a\0b", FileStamp(1, 2, 3, 4), "d")])
     assert index.lookup(["a\0b"]) == {}
@@ -361,5 +361,5 @@ SECOND = 1_000_000_000
         (900 * SECOND + 1, 900 * SECOND + 1, 100.0, False),
     ],
 )
-def test_when_a_change_would_show(modified, changed, now, settled):
+def test_a_file_changed_just_now_is_not_trusted(modified, changed, now, settled):
     assert FileStamp(7, modified, changed, 1).settled(now) is settled

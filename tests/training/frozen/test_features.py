@@ -1,4 +1,4 @@
-"""Features once: what was computed is found again, whatever happens to files and processes."""
+"""Features are computed once and cached, whatever happens to files and processes."""
 
 import contextlib
 import subprocess
@@ -54,7 +54,7 @@ def compute(backbone, cache):
 
 @contextlib.contextmanager
 def forbidden(*what):
-    """Let what is named fail: opening files, decoding them, running the network."""
+    """Make opening files, decoding them or running the network fail."""
 
     def fail(*_, **__):
         raise AssertionError("this must not happen")
@@ -84,7 +84,7 @@ def counted_runs():
         yield runs
 
 
-def test_features_are_what_the_network_says_of_each_image(folder, compute, backbone):
+def test_features_are_the_output_of_the_backbone(folder, compute, backbone):
     found = compute(folder)
     assert found.vectors.shape == (30, backbone.layout.width)
     assert found.vectors.dtype == np.float32
@@ -99,7 +99,7 @@ def test_features_are_what_the_network_says_of_each_image(folder, compute, backb
     assert len(np.unique(found.vectors, axis=0)) == 30
 
 
-def test_the_second_time_no_file_is_opened(folder, compute):
+def test_cached_features_need_no_file(folder, compute):
     first = compute(folder)
     with forbidden("open", "decode", "run"):
         second = compute(folder)
@@ -108,7 +108,7 @@ def test_the_second_time_no_file_is_opened(folder, compute):
     assert second.dataset == first.dataset
 
 
-def test_any_order_and_any_part_is_found(folder, compute):
+def test_any_order_and_subset_is_cached(folder, compute):
     first = compute(folder)
     rows = np.random.default_rng(0).permutation(30)[:17]
     with forbidden("open", "run"):
@@ -117,7 +117,7 @@ def test_any_order_and_any_part_is_found(folder, compute):
     assert (part.computed, part.reused) == (0, 17)
 
 
-def test_moved_and_renamed_files_are_found_by_their_content(folder, compute, tmp_path):
+def test_moved_and_renamed_files_are_cached(folder, compute, tmp_path):
     first = compute(folder)
     moved = tmp_path / "elsewhere"
     folder.rename(moved)
@@ -152,7 +152,7 @@ def test_a_changed_file_is_computed_again(folder, compute):
     assert same.all()
 
 
-def test_a_file_made_at_the_moment_it_was_read_is_read_again(folder, compute, monkeypatch):
+def test_a_file_written_just_before_reading_is_read_again(folder, compute, monkeypatch):
     # Changed once more within the same tick of the clock, it would have the same times.
     modified = (folder / "bar" / "bar 000.png").stat().st_mtime
     dataset, reads = ImageDataset.from_folder(folder).where(path="bar/bar 000.png"), []
@@ -181,7 +181,7 @@ def test_copies_are_computed_once(folder, compute):
     assert len(np.unique(found.vectors[rows], axis=0)) == 1 and len(rows) == 41
 
 
-def test_unreadable_images_are_set_aside_with_reason_and_remembered(folder, compute):
+def test_unreadable_images_are_skipped_and_the_reason_cached(folder, compute):
     jpeg = (folder / "bar" / "bar 003.jpg").read_bytes()
     (folder / "bar" / "cut.jpg").write_bytes(jpeg[: len(jpeg) // 2])
     (folder / "bar" / "cut again.jpg").write_bytes(jpeg[: len(jpeg) // 2])
@@ -211,7 +211,7 @@ def test_unreadable_images_are_set_aside_with_reason_and_remembered(folder, comp
     assert (len(compute(dataset).dataset), len(compute(dataset).problems)) == (31, 2)
 
 
-def test_a_file_that_vanishes_is_set_aside_and_may_come_back(folder, compute):
+def test_a_missing_file_is_skipped_until_it_exists_again(folder, compute):
     dataset = ImageDataset.from_folder(folder)
     file = folder / "ring" / "ring 002.png"
     away = file.rename(folder.parent / "away.png")
@@ -228,7 +228,7 @@ def test_a_file_that_vanishes_is_set_aside_and_may_come_back(folder, compute):
     assert [e.code for e in compute(dataset).problems] == ["missing"]
 
 
-def test_an_empty_file_is_set_aside_and_remembered(folder, compute):
+def test_an_empty_file_is_skipped_and_the_reason_cached(folder, compute):
     for name in ("empty.png", "empty too.jpg"):
         (folder / "ring" / name).write_bytes(b"")
     settle()
@@ -240,7 +240,7 @@ def test_an_empty_file_is_set_aside_and_remembered(folder, compute):
     assert (found.computed, found.reused) == (0, 30)
 
 
-def test_names_that_no_file_can_have(folder, compute):
+def test_impossible_file_names(folder, compute):
     good = folder / "bar" / "bar 000.png"
     found = compute(ImageDataset.from_files([str(good), "a\0b.jpg", "\ud800.jpg"], ["x", "x", "y"]))
     assert [error.code for error in found.problems] == ["missing", "missing"]
@@ -256,7 +256,7 @@ def test_nothing_readable_gives_no_rows(tmp_path, compute, backbone):
     assert (found.computed, found.reused) == (0, 0)
 
 
-def test_arrays_are_found_again_by_their_pixels(compute, backbone):
+def test_arrays_are_cached_by_their_pixels(compute, backbone):
     grey = shape("ring", 5)[:, :, 0]
     images = [shape("bar", 1), shape("bar", 2, side=40), grey, shape("bar", 1)]
     first = compute(ImageDataset.from_arrays(images, ["x", "x", "y", "x"]))
@@ -271,7 +271,7 @@ def test_arrays_are_found_again_by_their_pixels(compute, backbone):
     assert second.vectors.tobytes() == first.vectors[::-1].tobytes()
 
 
-def test_every_way_of_resizing_has_features_of_its_own(folder, compute):
+def test_each_input_spec_has_its_own_features(folder, compute):
     ways = [SPEC, InputSpec(64, 64, fit="crop"), InputSpec(64, 64, interpolation="linear")]
     found = [compute(folder, spec=spec) for spec in ways]
     assert [one.computed for one in found] == [30, 30, 30]
@@ -291,7 +291,7 @@ def test_rows_of_another_width_are_computed_again(folder, compute, backbone, cac
 
 @pytest.mark.parametrize("damaged", ["features", "files", "both"])
 @pytest.mark.parametrize("late", [False, True])
-def test_damaged_tables_are_put_aside_and_made_anew(folder, compute, cache, damaged, late):
+def test_damaged_tables_are_computed_again(folder, compute, cache, damaged, late):
     first = compute(folder)
     files = {"features": [first.table], "files": [cache.files_file]}
     files["both"] = files["features"] + files["files"]
@@ -310,7 +310,7 @@ def test_damaged_tables_are_put_aside_and_made_anew(folder, compute, cache, dama
         assert compute(folder).computed == 0
 
 
-def test_a_cache_cleared_meanwhile_is_one_clear_error(folder, compute, monkeypatch):
+def test_a_cache_cleared_during_use_is_an_error(folder, compute, monkeypatch):
     compute(folder)
     monkeypatch.setattr(FeatureTable, "known", lambda table, digests: set(digests))
     monkeypatch.setattr(FeatureTable, "_select", lambda *_: iter(()))
@@ -338,7 +338,7 @@ def test_progress_is_called_from_the_calling_thread(folder, compute):
     assert threads == {threading.get_ident()}
 
 
-def test_what_was_computed_before_an_interruption_is_kept(folder, compute, monkeypatch):
+def test_features_computed_before_an_interruption_are_cached(folder, compute, monkeypatch):
     monkeypatch.setattr(process_files, "FLUSH_SECONDS", 0.0)
 
     def stop(done, total):
@@ -352,7 +352,7 @@ def test_what_was_computed_before_an_interruption_is_kept(folder, compute, monke
     assert found.computed == len(runs) <= 20 and found.computed + found.reused == 30
 
 
-def test_answers_that_are_not_finite_are_set_aside(folder, compute, monkeypatch):
+def test_images_with_features_that_are_not_finite_are_skipped(folder, compute, monkeypatch):
     real = InterpreterPool.run
 
     def run(pool, image):
@@ -368,7 +368,7 @@ def test_answers_that_are_not_finite_are_set_aside(folder, compute, monkeypatch)
     assert np.isfinite(found.vectors).all()
 
 
-def test_resized_images_are_kept_for_reports(folder, compute, backbone):
+def test_resized_images_are_stored_for_reports(folder, compute, backbone):
     found = compute(folder)
     digests = [str(found.dataset.digest[4]), "unknown", str(found.dataset.digest[0])]
     one, none, other = read_stored(found.table, backbone.layout.width, digests)
@@ -451,9 +451,7 @@ def test_two_processes_at_once(folder, compute, backbone, environment, tmp_path)
 
 
 @pytest.mark.slow
-def test_killed_in_the_middle_it_goes_on_from_there(
-    folder, compute, backbone, environment, tmp_path
-):
+def test_a_killed_process_is_resumed(folder, compute, backbone, environment, tmp_path):
     shared = Cache(tmp_path / "shared")
     for stop in (8, 11):
         child = start(environment, folder, shared, tmp_path / "never.npy", stop)
@@ -470,7 +468,7 @@ def test_killed_in_the_middle_it_goes_on_from_there(
     assert found.table == path and not path.with_suffix(".damaged").exists()
 
 
-def test_an_error_in_a_worker_is_the_programs(folder, compute, monkeypatch):
+def test_an_error_in_a_worker_thread_is_raised(folder, compute, monkeypatch):
     # Only what an image does is set aside; a fault of the program must not look like one.
     def fail(*_):
         raise MemoryError

@@ -1,4 +1,4 @@
-"""Out-of-fold answers: of heads that have not seen the image, and not fooled by wrong labels."""
+"""Out-of-fold predictions, for finding wrong labels."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def clouds(each=60, apart=3.0):
     return vectors.astype(np.float32), targets, np.arange(len(targets)) % 5
 
 
-def test_answers_are_probabilities_and_right_where_classes_are_apart():
+def test_out_of_fold_predictions_are_accurate_probabilities():
     vectors, targets, folds = clouds()
     found = predict_out_of_fold(vectors, targets, 3, LAYOUT, folds=folds)
     assert found.shape == (180, 3) and found.dtype == np.float64
@@ -28,7 +28,7 @@ def test_answers_are_probabilities_and_right_where_classes_are_apart():
     assert np.array_equal(found, predict_out_of_fold(vectors, targets, 3, LAYOUT, folds=folds))
 
 
-def test_a_wrong_label_is_contradicted():
+def test_a_wrong_label_is_not_predicted():
     vectors, targets, folds = clouds()
     wrong = targets.copy()
     wrong[[5, 70, 130]] = [1, 2, 0]
@@ -36,8 +36,8 @@ def test_a_wrong_label_is_contradicted():
     assert found[[5, 70, 130]].argmax(axis=1).tolist() == [0, 1, 2]
 
 
-def test_what_was_held_out_was_not_seen():
-    """Images of noise whose labels are drawn: seen, they would be known by heart."""
+def test_random_labels_are_not_memorised():
+    """Noise with random labels: a head fitted on them would classify them correctly."""
     random = np.random.default_rng(1)
     vectors = random.normal(size=(150, 20)).astype(np.float32)
     targets = random.integers(0, 3, 150)

@@ -75,7 +75,7 @@ def test_same_components_as_an_exact_decomposition(images, columns):
 
 
 @pytest.mark.parametrize(("images", "columns"), [(20, 90), (90, 20), (30, 30)])
-def test_all_components_keep_every_distance(images, columns):
+def test_all_components_preserve_distances(images, columns):
     features = np.random.default_rng(1).normal(size=(images, columns)).astype(np.float32)
     components = project(features).apply(features)
     assert components.shape[1] <= min(images, columns)
@@ -112,7 +112,7 @@ def test_scale_and_offset_of_columns_do_not_matter():
     np.testing.assert_allclose(two * np.sign((one * two).sum(0)), one, atol=2e-3)
 
 
-def test_a_column_that_never_varies_is_left_out():
+def test_a_constant_column_is_dropped():
     features = low_rank(50, 12, noise=0.5)
     features[:, 3] = 0
     features[:, 7] = 12345.678
@@ -127,7 +127,7 @@ def test_a_column_that_never_varies_is_left_out():
     np.testing.assert_allclose(components @ components.T, rows @ rows.T, atol=5e-4)
 
 
-def test_a_column_of_no_weight_is_left_out():
+def test_a_column_with_weight_0_is_dropped():
     features = low_rank(50, 12, noise=0.5)
     weights = np.ones(12)
     weights[:8] = 0
@@ -139,7 +139,7 @@ def test_a_column_of_no_weight_is_left_out():
 
 
 @pytest.mark.filterwarnings("error")
-def test_images_that_are_all_alike_give_finite_numbers():
+def test_identical_images_give_finite_components():
     features = np.full((6, 5), 3.25, np.float32)
     components = project(features).apply(features)
     assert len(components) == 6
@@ -222,7 +222,7 @@ def test_kernel_components_are_centred_on_the_landmarks():
     assert np.abs(mapping.mean).max() > 0.01
 
 
-def test_images_that_occur_twice_give_finite_numbers():
+def test_duplicates_give_finite_kernel_components():
     rows = np.repeat(points(10), 3, axis=0)
     mapping = fit_nystroem(rows, 1000, 0.7, generator())
     columns = mapping.apply(rows)

@@ -1,4 +1,4 @@
-"""The choice and the fit of a head, on problems whose answer is known."""
+"""Selection and fit of a head, on problems with a known solution."""
 
 from dataclasses import replace
 
@@ -41,7 +41,7 @@ def fit(features, targets, *, early=None, count=5, **options):
 
 
 def blobs(images=150, columns=12, classes=3, spread=1.2, seed=0):
-    """Classes around points of their own: straight lines part them best."""
+    """Classes around centres of their own: linearly separable."""
     random = np.random.default_rng(seed)
     targets = np.arange(images) % classes
     centres = random.normal(size=(classes, columns))
@@ -49,10 +49,7 @@ def blobs(images=150, columns=12, classes=3, spread=1.2, seed=0):
 
 
 def ring(images=300, seed=0):
-    """One class inside, the other around it: no straight line parts them.
-
-    Early and last features tell the same.
-    """
+    """One class inside, the other around it; early and last features are the same."""
     random = np.random.default_rng(seed)
     targets = np.arange(images) % 2
     angles = random.uniform(0, 2 * np.pi, images)
@@ -81,7 +78,7 @@ def last_fit(monkeypatch):
 
 
 @pytest.mark.parametrize("kind", ["linear", "rbf"])
-def test_layers_give_what_the_regression_gave(kind, last_fit):
+def test_the_layers_compute_the_logits_of_the_regression(kind, last_fit):
     features, targets = blobs(200, 40, 4)
     features = 100 + 30 * features  # far from standardised, as features of networks are
     head = fit(features, targets, kind=kind)
@@ -93,7 +90,7 @@ def test_layers_give_what_the_regression_gave(kind, last_fit):
 
 
 @pytest.mark.parametrize("kind", HEADS)
-def test_a_clear_problem_is_learned(kind):
+def test_separable_classes_are_classified(kind):
     features, targets = blobs(spread=0.5)
     new, truth = blobs(spread=0.5, seed=0)
     head = fit(features, targets, kind=kind)
@@ -102,7 +99,7 @@ def test_a_clear_problem_is_learned(kind):
     assert head.chosen.accuracy > 0.95 and head.chosen.log_loss < 0.2
 
 
-def test_curved_where_no_line_parts_the_classes():
+def test_rbf_where_classes_are_not_linearly_separable():
     features, targets = ring()
     head = fit(features, targets)
     assert head.chosen.kind == "rbf" and isinstance(head.layers, RBFHead)
@@ -113,7 +110,7 @@ def test_curved_where_no_line_parts_the_classes():
     assert accuracy(straight, *ring(seed=1)) < 0.7
 
 
-def test_linear_where_a_line_parts_the_classes():
+def test_linear_where_classes_are_linearly_separable():
     random = np.random.default_rng(0)
     features = random.normal(size=(250, 10))
     slope = random.normal(size=10)
@@ -126,14 +123,14 @@ def test_linear_where_a_line_parts_the_classes():
 
 
 @pytest.mark.parametrize("kind", ["linear", "rbf"])
-def test_a_kind_that_is_asked_for_is_given(kind):
+def test_the_kind_can_be_set(kind):
     # On each problem cross-validation would take the other kind.
     features, targets = ring() if kind == "linear" else blobs(spread=2)
     head = fit(features, targets, kind=kind)
     assert head.chosen.kind == kind == head.layers.kind
 
 
-def test_the_best_of_what_was_tried_is_chosen():
+def test_the_best_candidate_is_chosen():
     features, targets = blobs()
     head = fit(features, targets)
     assert head.chosen in head.candidates
@@ -144,7 +141,7 @@ def test_the_best_of_what_was_tried_is_chosen():
     assert len(set(settings)) == len(settings)
 
 
-def test_early_features_are_used_where_they_tell():
+def test_early_features_are_used_where_they_are_informative():
     random = np.random.default_rng(1)
     features, targets = blobs(200, 20, 3, spread=0.8)
     noise = random.normal(size=(200, 20))
@@ -164,7 +161,7 @@ def test_a_network_of_one_block():
 
 
 @pytest.mark.parametrize("kind", ["linear", "rbf"])
-def test_labels_drawn_by_lot_score_as_chance(kind):
+def test_random_labels_score_as_random(kind):
     # With 60 columns for 100 images any fit is right on what it saw; what it says of images
     # held out must be no better than a coin.
     random = np.random.default_rng(2)
@@ -179,7 +176,7 @@ def test_labels_drawn_by_lot_score_as_chance(kind):
     assert head.temperature > 1 or np.abs(np.ptp(logits, axis=1)).max() < 3
 
 
-def test_held_out_images_are_answered_by_the_fit_without_them(last_fit, monkeypatch):
+def test_folds_are_predicted_by_the_fit_without_them(last_fit, monkeypatch):
     # Copies of one image under changing labels: whoever learns a label by heart is right on the
     # copies that it saw, and wrong on those held out where the labels go by the fold.
     features = np.repeat(np.eye(2), 40, axis=0)
@@ -189,7 +186,7 @@ def test_held_out_images_are_answered_by_the_fit_without_them(last_fit, monkeypa
     assert all(item.accuracy == 0 for item in head.candidates)
 
 
-def test_temperature_is_positive_finite_and_that_of_the_choice():
+def test_the_temperature_is_that_of_the_chosen_candidate():
     for seed, spread in enumerate((0.05, 1, 4)):
         head = fit(*blobs(spread=spread, seed=seed))
         assert 0.01 < head.temperature < 100
@@ -205,7 +202,7 @@ def test_same_seed_same_bits(kind):
         assert array.tobytes() == two.layers.to_arrays()[name].tobytes(), name
 
 
-def test_another_seed_nearly_the_same_answers():
+def test_another_seed_gives_nearly_the_same_logits():
     features, targets = blobs(columns=60)
     one, two = (fit(features, targets, kind="linear", seed=seed) for seed in (0, 1))
     difference = one.layers.logits(features) - two.layers.logits(features)
@@ -232,7 +229,7 @@ def imbalanced():
 
 
 @pytest.mark.parametrize("kind", ["linear", "rbf"])
-def test_weights_of_classes_raise_the_recall_of_the_rare_one(kind):
+def test_class_weights_raise_the_recall_of_a_rare_class(kind):
     features, targets = imbalanced()
     weights = np.where(targets == 1, 5.0, 5 / 9).astype(np.float32)
     plain = fit(features, targets, kind=kind)
@@ -261,7 +258,7 @@ def test_tiny_sets(kind, counts):
     assert (logits.argmax(1) == targets).mean() >= 0.75
 
 
-def test_more_images_than_the_choice_looks_at(monkeypatch, last_fit):
+def test_selection_on_a_sample_and_a_fit_on_all_images(monkeypatch, last_fit):
     monkeypatch.setattr(module, "SELECTION_IMAGES", 60)
     features, targets = blobs(300, 20, 3, spread=0.8)
     head = fit(features, targets)
@@ -272,7 +269,7 @@ def test_more_images_than_the_choice_looks_at(monkeypatch, last_fit):
     assert accuracy(head, features, targets) > 0.9
 
 
-def test_strength_is_for_all_images_together(monkeypatch):
+def test_the_l2_strength_is_divided_by_the_number_of_images(monkeypatch):
     given = []
 
     def noting(columns, targets, classes, weights, strength, *rest, **options):
@@ -289,7 +286,7 @@ def test_strength_is_for_all_images_together(monkeypatch):
     )
 
 
-def test_words_of_a_choice():
+def test_description_of_a_candidate():
     head = fit(*ring())
     assert head.chosen.describe().startswith("RBF head (gamma ")
     assert fit(*ring(), kind="linear").chosen.describe().startswith("linear head, ")
@@ -300,7 +297,7 @@ def test_another_kind_is_refused():
         fit(*blobs(), kind="bent")
 
 
-def test_weights_of_a_curved_head_stay_within_what_float32_holds(monkeypatch):
+def test_the_norm_of_an_rbf_head_is_bounded(monkeypatch):
     features, targets = ring()
     wide = fit(features, targets, kind="rbf")
     norms = np.linalg.norm(wide.layers.kernel, axis=0)
@@ -321,7 +318,7 @@ def with_profiles(places=4, profiles=4, last=4):
     return FeatureLayout(tuple(FeatureBlock(name, int(a), int(b)) for name, a, b in sizes))
 
 
-def test_weights_of_features_by_hand():
+def test_column_weights_by_hand():
     where = with_profiles(2, 1, 2)
     weights = {name: column_weights(where, *FEATURE_SETS[name]).tolist() for name in FEATURE_SETS}
     assert weights == {
@@ -332,14 +329,14 @@ def test_weights_of_features_by_hand():
     }
 
 
-def test_choices_are_those_that_differ():
+def test_feature_sets_differ():
     assert feature_sets(with_profiles()) == ("all", "no-profiles", "early", "last")
     assert feature_sets(layout(3, 2)) == ("all", "early", "last")
     assert feature_sets(FeatureLayout((FeatureBlock("top_mean", 0, 5),))) == ("all",)
 
 
 @pytest.mark.parametrize("where", ["no-profiles", "profiles"])
-def test_rows_and_columns_are_taken_where_they_tell(where):
+def test_profiles_are_used_where_they_are_informative(where):
     # The classes differ in one group of columns, and the other two are noise.
     random = np.random.default_rng(2)
     targets = np.arange(200) % 2
@@ -351,7 +348,7 @@ def test_rows_and_columns_are_taken_where_they_tell(where):
     assert fitted.chosen.features != "last"
 
 
-def test_the_last_mean_must_be_better_by_more_than_luck():
+def test_selection_costs():
     last = Candidate("linear", "last", 0.2, 0.0, 0.9, 0.5, 1.0)
     assert selection_cost(last) == pytest.approx(0.51)
     every = replace(last, features="all", log_loss=0.505)
@@ -363,7 +360,7 @@ def test_the_last_mean_must_be_better_by_more_than_luck():
     assert best_candidate([every, replace(curved, log_loss=0.502)]).kind == "rbf"
 
 
-def test_of_two_networks_one_without_rows_and_columns():
+def test_feature_sets_of_an_ensemble():
     names = ("one:stage3_mean", "one:top_mean")
     names += ("two:stage3_mean", "two:stage3_rowmax", "two:top_mean")
     blocks = [FeatureBlock(name, 2 * place, 2 * place + 2) for place, name in enumerate(names)]

@@ -1,4 +1,4 @@
-"""The softmax regression against solvers of other people, and against numbers made by hand."""
+"""Softmax regression against other solvers and numbers by hand."""
 
 import numpy as np
 import pytest
@@ -63,7 +63,7 @@ def test_two_images_by_hand():
     assert fit.logits(features).tolist()[1] == pytest.approx([-0.5, 0.5], abs=1e-5)
 
 
-def test_intercepts_alone_give_the_shares():
+def test_intercepts_alone_give_class_frequencies():
     # Nothing to learn from: the probabilities are the shares of the classes, 6, 3 and 1 in ten.
     targets = np.repeat([0, 1, 2], [6, 3, 1])
     fit = fit_softmax(np.zeros((10, 2), np.float32), targets, 3, ones(1, 10), 0.1, tolerance=1e-6)
@@ -110,7 +110,7 @@ def fold_weights(images, seed=3):
     return weights
 
 
-def test_problems_side_by_side_are_as_each_alone():
+def test_several_problems_are_solved_as_each_alone():
     features, targets = problem(90, 6, 4, 11)
     weights = fold_weights(90)
     together = fit_softmax(features, targets, 4, weights, 0.01, tolerance=1e-5)
@@ -126,7 +126,7 @@ def test_problems_side_by_side_are_as_each_alone():
     assert min(np.abs(answers[0] - other).max() for other in answers[1:]) > 0.1
 
 
-def test_a_image_without_weight_has_no_influence():
+def test_an_image_with_weight_0_has_no_influence():
     features, targets = problem(60, 4, 3, 12)
     weights = ones(1, 60)
     weights[0, 40:] = 0
@@ -176,7 +176,7 @@ def test_loss_is_the_documented_one():
 
 
 @pytest.mark.parametrize("strength", [1.0, 0.03, 0.001])
-def test_nothing_is_left_of_the_gradient(strength):
+def test_the_gradient_vanishes(strength):
     features, targets = problem(100, 8, 4, 16)
     weights = fold_weights(100)
     fit = fit_softmax(features, targets, 4, weights, strength, tolerance=1e-5)
@@ -233,7 +233,7 @@ def test_separable_images_give_finite_numbers(strength):
     assert np.abs(logits).max() < 200
 
 
-def test_a_class_without_weight_is_never_the_answer():
+def test_a_class_with_weight_0_is_never_predicted():
     # A fold can leave a class of few images out: its intercept falls for as long as steps last.
     features, targets = problem(60, 4, 3, 21)
     weights = ones(2, 60)
@@ -278,7 +278,7 @@ def test_same_input_same_bits():
     assert one.bias.tobytes() == two.bias.tobytes()
 
 
-def test_inputs_are_left_as_they_were():
+def test_inputs_are_not_changed():
     features, targets = problem(50, 4, 3, 25)
     weights = fold_weights(50)
     copies = features.copy(), targets.copy(), weights.copy()

@@ -1,4 +1,4 @@
-"""What the cache keeps of an image, and how much of it a crop leaves out."""
+"""Images stored with their features, and the fraction outside the crop."""
 
 import numpy as np
 import pytest
@@ -25,7 +25,7 @@ def table(tmp_path):
     return path
 
 
-def test_share_cut_off_of_a_square_crop_by_hand(table):
+def test_cropped_fraction_by_hand(table):
     # Half of the wide one is left, a quarter of the tall one, all of the square one.
     spec = InputSpec(8, 8, fit="crop")
     assert cropped_fraction(table, 2, ["wide"], spec) == pytest.approx(0.5)
@@ -43,7 +43,7 @@ def test_only_a_crop_cuts(table, fit):
     assert cropped_fraction(table, 2, ["wide", "tall"], InputSpec(8, 8, fit=fit)) == 0
 
 
-def test_kept_images_come_in_the_order_asked_for(table):
+def test_stored_images_are_in_the_order_of_the_digests(table):
     tall, bad, wide = read_stored(table, 2, ["tall", "bad", "wide"])
     assert (tall.height, tall.width, wide.height, wide.width) == (400, 100, 100, 200)
     assert bad is None

@@ -1,4 +1,4 @@
-"""Components under several weights: the same as from the features themselves."""
+"""Principal components under several weightings, against an exact decomposition."""
 
 import numpy as np
 import pytest
@@ -50,7 +50,7 @@ def test_components_are_those_of_a_decomposition(number):
 
 
 @pytest.mark.parametrize("number", range(4))
-def test_the_projection_makes_the_same_of_the_features(number):
+def test_the_projection_gives_the_same_components(number):
     features = features_of()
     weighed = WeightedPCA(features, weightings(), 6, generator)
     found = weighed.components(number)
@@ -59,7 +59,7 @@ def test_the_projection_makes_the_same_of_the_features(number):
 
 
 @pytest.mark.parametrize("number", range(4))
-def test_many_images_go_the_other_way_to_the_same(number, monkeypatch):
+def test_many_images_are_projected_without_products(number, monkeypatch):
     features, every = features_of(), weightings()
     few = WeightedPCA(features, every, 6, generator)
     monkeypatch.setattr(module, "MAX_PRODUCTS", 59)

@@ -39,7 +39,7 @@ STAGES = {
     "features": "Computing features",
     "head": "Fitting head",
     "wider": "Computing wider features",
-    "views": "Computing frozen activations",
+    "activations": "Computing frozen activations",
     "frozen": "Computing frozen activations",
     "rates": "Trying learning rates",
     "files": "Writing files",

@@ -127,8 +127,8 @@ def _obstacle(state: FineTuningState) -> str:
             f"it needs at least {MIN_VALIDATION_IMAGES} validation images to measure whether it "
             f"helps, and there are {count}"
         )
-    parts = state.fitted.files.members or (state.fitted.files,)
-    if state.fitted.training.fine_tune_mode == "light" and not stages_of(parts[0].layout):
+    members = state.fitted.files.members or (state.fitted.files,)
+    if state.fitted.training.fine_tune_mode == "light" and not stages_of(members[0].layout):
         return "the backbone has no stage to cut it after; use --fine-tune full"
     return NO_TIME if left is not None and left < MIN_TRAINING_SECONDS else ""
 
@@ -148,7 +148,7 @@ def _choose_flips(state: FineTuningState) -> tuple[FineTuningState, Flips, float
         )
         seconds = max(1e-9, time.monotonic() - start) / runs
     # With TTA each run is of all copies.
-    rate = max(1, sum(len(part.variants) for part in fitted.files.members)) / seconds
+    rate = max(1, sum(len(member.variants) for member in fitted.files.members)) / seconds
     return replace(state, head_seconds_per_image=seconds), flips, rate
 
 

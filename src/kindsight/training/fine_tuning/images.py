@@ -131,7 +131,7 @@ def cached_activations(
     cached = cache_activations(
         ActivationFile(stored, base, trainer.spec(), trainer.seed, Cache(trainer.cache)),
         CopyPlan(flips, AUGMENTATION), counts, workers=trainer.workers,
-        progress=state.stage_progress("views"), deadline=deadline,
+        progress=state.stage_progress("activations"), deadline=deadline,
     )  # fmt: skip
     copies = cached.rows.shape[1] - 1  # fewer where the deadline came first
     tta_flips = tta_flips[: copies + 1]
@@ -155,7 +155,7 @@ def cached_activations(
 
 def light_phases() -> list[Phase]:
     """Return the phases of a training above the cut."""
-    return [_phase("upper part", EPOCHS)]
+    return [_phase("upper layers", EPOCHS)]
 
 
 def full_phases(stages: Sequence[str], policy: Augment) -> list[Phase]:
@@ -163,7 +163,7 @@ def full_phases(stages: Sequence[str], policy: Augment) -> list[Phase]:
     every = _phase("all layers", EPOCHS, augment=policy)
     if not stages:
         return [every]
-    first = _phase("upper part", FIRST_EPOCHS, augment=policy, freeze=stages[-2:][0])
+    first = _phase("upper layers", FIRST_EPOCHS, augment=policy, freeze=stages[-2:][0])
     return [first, every]
 
 

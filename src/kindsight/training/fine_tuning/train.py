@@ -145,7 +145,7 @@ def _accept(state: FineTuningState, network: FittedFineTuned) -> FittedFrozenHea
     network.clear_away()
     network.stored.close()
     reason = (
-        f"the frozen head was kept: fine-tuning reached {after.accuracy:.1%} validation accuracy "
+        f"the frozen head is used: fine-tuning reached {after.accuracy:.1%} validation accuracy "
         f"with a log loss of {after.log_loss:.3f}; the frozen head has {before.accuracy:.1%} and "
         f"{before.log_loss:.3f} ({description})"
     )

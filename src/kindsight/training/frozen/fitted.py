@@ -141,7 +141,7 @@ class FittedFrozenHead:
         return read_pixels(self.features.table, width, self.features.dataset, spec, digests)
 
     def cropped_fraction(self) -> float:
-        """Return how much of the images' area the network did not see: 0 to 1."""
+        """Return the mean fraction of the images' area outside the crop, 0-1."""
         digests = [str(digest) for digest in self.features.dataset.digest]
         table, width = self.features.table, self.files.layout.width
         return cropped_fraction(table, width, digests, self.training.spec())
@@ -194,7 +194,7 @@ class FittedFrozenHead:
         return {"head": self.head.chosen.describe()}
 
     def report_sections(self) -> ReportSections:
-        """Return how the head was made."""
+        """Return how the head was selected."""
         layout, chosen = self.files.layout, self.head.chosen
         statistics = describe_statistics(layout.names)
         return ReportSections(

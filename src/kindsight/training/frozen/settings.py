@@ -241,11 +241,11 @@ class FrozenTrainer:
                 progress("backbone", 0, 0)
 
         size, folder = self.spec().size, Cache(self.cache).folder()
-        parts: dict[str, BackboneFiles] = {}
+        members: dict[str, BackboneFiles] = {}
         for name, backbone in zip(split_model_name(self.model), self._backbones(), strict=True):
-            parts[backbone.name] = ensure_backbone(
-                name, size if parts else self.first_size or size, folder, report,
+            members[backbone.name] = ensure_backbone(
+                name, size if members else self.first_size or size, folder, report,
                 weights=self.weights, seed=self.seed, process=process, input_size=size,
                 fold_batch_norm=fold_batch_norm,
             )  # fmt: skip
-        return build_ensemble(parts, folder, self.variants_by_backbone)
+        return build_ensemble(members, folder, self.variants_by_backbone)
