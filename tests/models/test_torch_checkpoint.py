@@ -400,6 +400,7 @@ def scratch(tmp_path_factory):
     return tmp_path_factory.mktemp("changed") / "weights.pth"
 
 
+@pytest.mark.filterwarnings("ignore:invalid escape sequence:DeprecationWarning")
 @settings(max_examples=200, deadline=None)
 @given(
     start=st.integers(0, len(SMALL)),

@@ -80,6 +80,7 @@ _DAMAGE = (
     RuntimeError,
     TypeError,
     ValueError,
+    Warning,  # of pickletools, where Python turns warnings into errors
 )
 
 
