@@ -31,16 +31,8 @@ MAX_TOML_BYTES = 2**20
 def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield a temporary path, which is renamed to `path` if the block ends without an error.
 
-    Parameters
-    ----------
-    path : path
-        The final path. An existing file is replaced atomically: a reader sees the old content or
-        the new content, never a mixture.
-
-    Yields
-    ------
-    pathlib.Path
-        A path in the same folder, with the same ending, that does not exist yet.
+    The temporary path has the same folder and ending, and does not exist yet. An existing file is
+    replaced atomically: a reader sees the old content or the new content, never a mixture.
     """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -66,19 +58,10 @@ def clear_leftovers(folder: str | os.PathLike[str]) -> None:
 
 
 def read_toml(path: str | os.PathLike[str], what: str) -> dict[str, Any]:
-    """Read a TOML file of settings.
+    """Return the settings of a TOML file of at most 1 MB; `what` begins the error message.
 
-    Parameters
-    ----------
-    path : path
-        At most 1 MB. File names in it need not be valid UTF-8.
-    what : str
-        Its content, as the start of the error message: ``"A policy"``.
-
-    Raises
-    ------
-    SettingsError
-        If the file is unreadable, too large, or not valid TOML.
+    File names in it need not be valid UTF-8. Raises SettingsError if the file is unreadable, too
+    large, or not valid TOML.
     """
     source = Path(path)
     try:

@@ -100,19 +100,9 @@ def permutation(seed: int, purpose: str, epoch: int, n: int) -> NDArray[np.int64
 
 
 def philox(counter: NDArray[np.uint64], key: tuple[int, int]) -> NDArray[np.uint64]:
-    """Return the output of Philox4x32-10 for many counters.
+    """Return Philox4x32-10 of counters, uint64 (..., 4), and a key, both of words below 2**32.
 
-    Parameters
-    ----------
-    counter : uint64 array of shape (..., 4)
-        Words below 2**32.
-    key : (int, int)
-        Words below 2**32.
-
-    Returns
-    -------
-    uint64 array of shape (..., 4)
-        Random words below 2**32.
+    The result has the shape of the counters.
     """
     a, b, c, d = (np.ascontiguousarray(counter[..., word]) for word in range(4))
     first, second = key

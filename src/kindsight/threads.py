@@ -40,18 +40,10 @@ def map_ordered(
 ) -> Iterator[Result]:
     """Apply `function` to `items` on several threads; yield the results in the items' order.
 
-    Only a bounded number of items is read ahead, so `items` may be endless. If the iteration ends
-    early (by an error, or Ctrl-C), it waits only for running calls.
-
-    Parameters
-    ----------
-    function : callable
-        Called on any thread; its exceptions are raised here, in the item's turn.
-    items : iterable
-        Iterated on the caller's thread.
-    threads : int
-    ahead : int
-        Results per thread that may wait to be yielded.
+    Only a bounded number of items is read ahead (`ahead` results per thread), so `items` may be
+    endless. They are iterated on the caller's thread. Exceptions of `function` are raised in the
+    item's turn. If the iteration ends early (by an error, or Ctrl-C), it waits only for running
+    calls.
     """
     waiting: deque[Future[Result]] = deque()
     executor = ThreadPoolExecutor(threads, thread_name_prefix="kindsight")
@@ -68,16 +60,10 @@ def map_ordered(
 
 
 def in_batches(items: Iterable[Item], limit: int, threads: int) -> Iterator[list[Item]]:
-    """Yield items in batches while they arrive quickly, to save the overhead per call.
+    """Yield items in batches of up to `limit` while they arrive quickly, to save overhead.
 
-    Parameters
-    ----------
-    items : iterable
-        After a slow batch, the next item is yielded alone.
-    limit : int
-        Largest batch size.
-    threads : int
-        Number of consumers: the batch size grows only once each has had some items.
+    After a slow batch, the next item is yielded alone. The batch size grows only once each of
+    `threads` consumers has had some items.
     """
     iterator, size, taken = iter(items), 1, 0
     while True:

@@ -50,15 +50,7 @@ _REFUSED = (
 def settings_from_keras(
     arguments: dict[str, Any], size: tuple[int, int] | None = None
 ) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """Return the settings of a policy and notes; see :meth:`kindsight.Augment.from_keras`.
-
-    Parameters
-    ----------
-    arguments : dict
-        Arguments of ImageDataGenerator by name.
-    size : (height, width), optional
-        The images' size, to convert shifts in pixels.
-    """
+    """Return the settings and notes of a policy; see :meth:`kindsight.Augment.from_keras`."""
     _check_names(arguments)
     values = {**_AUGMENTING, **arguments}
     notes: list[str] = []

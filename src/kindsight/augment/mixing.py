@@ -86,20 +86,10 @@ def mix_batch(
 
 
 def beta_quantiles(alpha: float, probabilities: Floats) -> Floats:
-    """Return quantiles of the Beta distribution with both parameters equal to `alpha`.
+    """Return quantiles in [0, 1] of the Beta distribution with both parameters `alpha` > 0.
 
-    Parameters
-    ----------
-    alpha : float
-        Above 0.
-    probabilities : float64 array
-        In [0, 1).
-
-    Returns
-    -------
-    float64 array
-        In [0, 1]. The error is below 1e-7 for an `alpha` up to 1 and below 1e-4 above, except
-        within a probability of 1e-6 of both ends.
+    The error is below 1e-7 for an `alpha` up to 1 and below 1e-4 above, except within a probability
+    of 1e-6 of both ends.
     """
     # At the smallest alpha, all but five in a million are within 0.01 of 0 or 1; far below, numbers
     # overflow.

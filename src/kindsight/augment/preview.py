@@ -51,17 +51,10 @@ Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 @dataclass(frozen=True)
 class SheetRow:
-    """One row of a contact sheet.
+    """One row of a contact sheet."""
 
-    Parameters
-    ----------
-    images : uint8 array (k, height, width, 3)
-        RGB; the same k and size in all rows.
-    captions : sequence of k sequences of str
-        Phrases below each image; lines are broken between phrases if possible.
-    """
-
-    images: NDArray[np.uint8]
+    images: NDArray[np.uint8]  # RGB; the same k and size in all rows
+    # Phrases below each image; lines are broken between phrases if possible.
     captions: Sequence[Sequence[str]]
 
 
@@ -74,24 +67,7 @@ def sheet_pixels(rows: int, columns: int, size: tuple[int, int]) -> int:
 def contact_sheet(
     title: str, about: Sequence[str], headings: Sequence[str], rows: Sequence[SheetRow]
 ) -> Image.Image:
-    """Draw a contact sheet.
-
-    Parameters
-    ----------
-    title : str
-        The heading.
-    about : sequence of str
-        Phrases below the title.
-    headings : sequence of k str
-        Headings of the columns.
-    rows : sequence of SheetRow
-        One or more.
-
-    Returns
-    -------
-    PIL.Image.Image
-        RGB.
-    """
+    """Draw a contact sheet: title, phrases about it, headings of the columns, rows of images."""
     multiple = _multiple(rows[0].images.shape[1:3])
     height, width = (side * multiple for side in rows[0].images.shape[1:3])
     columns = len(headings)
@@ -121,13 +97,7 @@ def contact_sheet(
 
 
 def write_sheet(path: str | os.PathLike[str], sheet: Image.Image) -> None:
-    """Write a sheet in the format of the path's ending, atomically.
-
-    Raises
-    ------
-    SettingsError
-        If the ending is not in :data:`FORMATS`.
-    """
+    """Write a sheet atomically, in the format of the path's ending; SettingsError for others."""
     ending = Path(path).suffix.lower()
     if ending not in FORMATS:
         raise SettingsError(
@@ -188,51 +158,27 @@ MAX_SHEET_PIXELS = 100_000_000
 
 @dataclass(frozen=True)
 class PreviewRow:
-    """One image of a preview and its sampled changes.
+    """One image of a preview and its sampled changes."""
 
-    Attributes
-    ----------
-    path : str
-        As in the dataset.
-    index : int
-        Row in the dataset, on which the random changes depend.
-    changes : tuple of dict
-        For each copy; see :func:`kindsight.augment.sampling.transforms_to_dict`.
-    """
-
-    path: str
-    index: int
+    path: str  # as in the dataset
+    index: int  # row in the dataset, on which the random changes depend
+    # For each copy; see :func:`kindsight.augment.sampling.transforms_to_dict`.
     changes: tuple[dict[str, Any], ...]
 
 
 @dataclass(frozen=True)
 class Preview:
-    """A contact sheet and its content.
-
-    Attributes
-    ----------
-    sheet : PIL.Image.Image
-    name : str
-        Name of the policy.
-    policy : Augment
-    seed, epoch, copies : int
-        `epoch` is that of the first copy.
-    found : int
-        Number of images in the data.
-    rows : tuple of PreviewRow
-    skipped : tuple of str
-        A sentence for each chosen image that is unreadable.
-    """
+    """A contact sheet and its content."""
 
     sheet: Image.Image
-    name: str
+    name: str  # of the policy
     policy: Augment
     seed: int
-    epoch: int
+    epoch: int  # of the first copy
     copies: int
-    found: int
+    found: int  # number of images in the data
     rows: tuple[PreviewRow, ...]
-    skipped: tuple[str, ...]
+    skipped: tuple[str, ...]  # a sentence for each chosen image that is unreadable
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything except the sheet, for JSON."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import numbers
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -15,180 +15,96 @@ __all__ = ["RULES", "Pair", "Rule"]
 Pair = tuple[float, float]
 
 
-class Rule(Protocol):
+@dataclass(frozen=True)
+class Rule:
     """The allowed values of a setting."""
 
-    @property
-    def description(self) -> str:
-        """The rule in words, to follow "must be"."""
-
-    def parse(self, value: Any) -> Any:
-        """Return the value in its canonical form, or None if it is not allowed."""
-
-    def shorten(self, value: Any) -> Any:
-        """Return the shortest value that `parse` turns into a canonical value."""
+    description: str  # to follow "must be"
+    parse: Callable[[Any], Any]  # a value to its canonical form, or None if it is not allowed
+    shorten: Callable[[Any], Any] = lambda value: value  # a canonical value to its shortest form
 
 
-@dataclass(frozen=True)
-class Number:
-    """A number from `low` to `high`, as a float."""
-
-    low: float
-    high: float
-    unit: str = ""
-
-    @property
-    def description(self) -> str:
-        return f"a number from {self.low:g} to {self.high:g}{self.unit}"
-
-    def parse(self, value: Any) -> float | None:
+def _number_rule(low: float, high: float, unit: str = "") -> Rule:
+    def parse(value: Any) -> float | None:
         number = _number(value)
-        return number if number is not None and self.low <= number <= self.high else None
+        return number if number is not None and low <= number <= high else None
 
-    def shorten(self, value: float) -> float:
-        return _without_point(value)
+    return Rule(f"a number from {low:g} to {high:g}{unit}", parse, _without_point)
 
 
-@dataclass(frozen=True)
-class Fractions:
+def _fraction_rule(high: float) -> Rule:
     """One fraction for both directions, or (of the height, of the width)."""
 
-    high: float
-
-    @property
-    def description(self) -> str:
-        return f"a fraction from 0 to {self.high:g}, or two: (of the height, of the width)"
-
-    def parse(self, value: Any) -> Pair | None:
+    def parse(value: Any) -> Pair | None:
         pair = _pair(value)
-        return pair if pair and min(pair) >= 0 and max(pair) <= self.high else None
+        return pair if pair and min(pair) >= 0 and max(pair) <= high else None
 
-    def shorten(self, value: Pair) -> Any:
+    def shorten(value: Pair) -> Any:
         first, second = map(_without_point, value)
         return first if first == second else (first, second)
 
+    description = f"a fraction from 0 to {high:g}, or two: (of the height, of the width)"
+    return Rule(description, parse, shorten)
 
-@dataclass(frozen=True)
-class Factors:
+
+def _factor_rule(low: float, high: float) -> Rule:
     """(Lowest, highest) factor, or a number x for (1 - x, 1 + x)."""
 
-    low: float
-    high: float
-
-    @property
-    def description(self) -> str:
-        return (
-            f"(lowest, highest) factor from {self.low:g} to {self.high:g}, or a number x for "
-            "(1 - x, 1 + x)"
-        )
-
-    def parse(self, value: Any) -> Pair | None:
+    def parse(value: Any) -> Pair | None:
         number = _number(value)
         if number is not None and number < 0:
             return None
         pair = _pair(value) if number is None else _around_one(number)
-        return pair if pair and self.low <= pair[0] <= pair[1] <= self.high else None
+        return pair if pair and low <= pair[0] <= pair[1] <= high else None
 
-    def shorten(self, value: Pair) -> Any:
+    def shorten(value: Pair) -> Any:
         spread = round(value[1] - 1.0, 12)
         if spread >= 0 and _around_one(spread) == value:
             return _without_point(spread)
         return _without_point(value[0]), _without_point(value[1])
 
+    description = (
+        f"(lowest, highest) factor from {low:g} to {high:g}, or a number x for (1 - x, 1 + x)"
+    )
+    return Rule(description, parse, shorten)
 
-@dataclass(frozen=True)
-class Integer:
-    """An integer from `low` to `high`."""
 
-    low: int
-    high: int
-
-    @property
-    def description(self) -> str:
-        return f"an integer from {self.low} to {self.high}"
-
-    def parse(self, value: Any) -> int | None:
+def _integer_rule(low: int, high: int) -> Rule:
+    def parse(value: Any) -> int | None:
         number = _number(value)
-        if number is None or number != int(number) or not self.low <= number <= self.high:
-            return None
-        return int(number)
+        is_allowed = number is not None and number == int(number) and low <= number <= high
+        return int(number) if number is not None and is_allowed else None
 
-    def shorten(self, value: int) -> int:
-        return value
+    return Rule(f"an integer from {low} to {high}", parse)
 
 
-@dataclass(frozen=True)
-class Flag:
-    """True or false."""
-
-    description: str = "true or false"
-
-    def parse(self, value: Any) -> bool | None:
-        return bool(value) if isinstance(value, (bool, np.bool_)) else None
-
-    def shorten(self, value: bool) -> bool:
-        return value
+def _flag_rule() -> Rule:
+    return Rule(
+        "true or false",
+        lambda value: bool(value) if isinstance(value, (bool, np.bool_)) else None,
+    )
 
 
-@dataclass(frozen=True)
-class Choice:
-    """One of some words."""
-
-    words: tuple[str, ...]
-
-    @property
-    def description(self) -> str:
-        return f"one of {', '.join(self.words)}"
-
-    def parse(self, value: Any) -> str | None:
-        return value if isinstance(value, str) and value in self.words else None
-
-    def shorten(self, value: str) -> str:
-        return value
+def _choice_rule(*words: str) -> Rule:
+    return Rule(
+        f"one of {', '.join(words)}",
+        lambda value: value if isinstance(value, str) and value in words else None,
+    )
 
 
-@dataclass(frozen=True)
-class Colour:
-    """(Red, green, blue), or one number for a grey."""
+def _colour_rule() -> Rule:
+    channel = _integer_rule(0, 255)
 
-    description: str = "an integer from 0 to 255, or three: (red, green, blue)"
-
-    def parse(self, value: Any) -> tuple[int, int, int] | None:
+    def parse(value: Any) -> tuple[int, ...] | None:
         values = [value] * 3 if _number(value) is not None else _sequence(value)
-        channels = [Integer(0, 255).parse(channel) for channel in values or ()]
-        if len(channels) != 3 or None in channels:
-            return None
-        return tuple(channels)  # type: ignore[return-value]
+        channels = tuple(channel.parse(entry) for entry in values or ())
+        return None if len(channels) != 3 or None in channels else channels
 
-    def shorten(self, value: tuple[int, int, int]) -> Any:
-        return value[0] if len(set(value)) == 1 else value
-
-
-RULES: dict[str, Rule] = {
-    "rotation": Number(0, 180, " degrees"),
-    "shift": Fractions(1),
-    "scale": Factors(0.1, 10),
-    "aspect": Number(1, 4),
-    "shear": Number(0, 75, " degrees"),
-    "horizontal_flip": Flag(),
-    "vertical_flip": Flag(),
-    # From 0.25 on, corners could come so close to each other that the image folds over.
-    "perspective": Number(0, 0.2),
-    "fill": Choice(("nearest", "reflect", "wrap", "constant")),
-    "fill_value": Colour(),
-    "brightness": Factors(0, 10),
-    "contrast": Factors(0, 10),
-    "saturation": Factors(0, 10),
-    "hue": Number(0, 180, " degrees"),
-    "blur": Number(0, 50, " pixels"),
-    "noise": Number(0, 128, " grey levels"),
-    "jpeg_quality": Integer(1, 100),
-    "erasing": Number(0, 0.8),
-    "auto": Flag(),
-    "mixup": Number(0, 100),
-    "cutmix": Number(0, 100),
-}
-"""The rule of each setting, in the order in which settings are shown."""
+    return Rule(
+        "an integer from 0 to 255, or three: (red, green, blue)",
+        parse,
+        lambda value: value[0] if len(set(value)) == 1 else value,
+    )
 
 
 def _number(value: Any) -> float | None:
@@ -221,3 +137,30 @@ def _around_one(spread: float) -> Pair:
 
 def _without_point(number: float) -> float:
     return int(number) if number == int(number) else number
+
+
+RULES: dict[str, Rule] = {
+    "rotation": _number_rule(0, 180, " degrees"),
+    "shift": _fraction_rule(1),
+    "scale": _factor_rule(0.1, 10),
+    "aspect": _number_rule(1, 4),
+    "shear": _number_rule(0, 75, " degrees"),
+    "horizontal_flip": _flag_rule(),
+    "vertical_flip": _flag_rule(),
+    # From 0.25 on, corners could come so close to each other that the image folds over.
+    "perspective": _number_rule(0, 0.2),
+    "fill": _choice_rule("nearest", "reflect", "wrap", "constant"),
+    "fill_value": _colour_rule(),
+    "brightness": _factor_rule(0, 10),
+    "contrast": _factor_rule(0, 10),
+    "saturation": _factor_rule(0, 10),
+    "hue": _number_rule(0, 180, " degrees"),
+    "blur": _number_rule(0, 50, " pixels"),
+    "noise": _number_rule(0, 128, " grey levels"),
+    "jpeg_quality": _integer_rule(1, 100),
+    "erasing": _number_rule(0, 0.8),
+    "auto": _flag_rule(),
+    "mixup": _number_rule(0, 100),
+    "cutmix": _number_rule(0, 100),
+}
+"""The rule of each setting, in the order in which settings are shown."""

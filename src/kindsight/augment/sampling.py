@@ -47,68 +47,33 @@ _ERASED_SHAPE = 0.3
 
 @dataclass(frozen=True)
 class Transforms:
-    """The sampled changes of n images; each array has n rows.
+    """The sampled changes of n images; each array has n rows."""
 
-    Attributes
-    ----------
-    flip : bool (n, 2)
-        Top to bottom, left to right.
-    rotation : float64 (n,)
-        Degrees, counter-clockwise.
-    shift : float64 (n, 2)
-        Fractions of the height (down) and of the width (to the right).
-    size : float64 (n, 2)
-        Factors of height and width.
-    shear : float64 (n, 2)
-        Degrees by which horizontal lines rise to the right, and vertical lines lean to the right.
-    corners : float64 (n, 4, 2)
-        Shifts of the corners as fractions of the height and the width: top left, top right, bottom
-        right, bottom left.
-    brightness, contrast, saturation, sharpness : float64 (n,)
-        Factors.
-    hue : float64 (n,)
-        Degrees.
-    posterize : int64 (n,)
-        Remaining bits per channel, 8 for all.
-    solarize : int64 (n,)
-        The smallest value that is inverted, 256 for none.
-    autocontrast, equalize : bool (n,)
-    blur, noise : float64 (n,)
-        Standard deviations in pixels and grey levels, 0 for none.
-    noise_offset : float64 (n,)
-        Position in the table of noise, in [0, 1).
-    jpeg_quality : int64 (n,)
-        0 for no compression.
-    erased : float64 (n, 4)
-        Top, left, height and width as fractions of the sides; height 0 for none.
-    erased_colour : int64 (n, 3)
-        Red, green and blue of the erased rectangle.
-    auto : int64 (n,)
-        Index in :data:`AUTO` of the operation that `auto` chose; 0 for none.
-    """
-
-    flip: NDArray[np.bool_]
-    rotation: Floats
-    shift: Floats
-    size: Floats
+    flip: NDArray[np.bool_]  # top to bottom, left to right
+    rotation: Floats  # degrees, counter-clockwise
+    shift: Floats  # fractions of the height (down) and of the width (to the right)
+    size: Floats  # factors of height and width
+    # Degrees by which horizontal lines rise to the right, and vertical lines lean to the right.
     shear: Floats
+    # Shifts of the corners as fractions of the height and the width: top left, top right, bottom
+    # right, bottom left.
     corners: Floats
-    brightness: Floats
+    brightness: Floats  # factors, as the next three
     contrast: Floats
     saturation: Floats
     sharpness: Floats
-    hue: Floats
-    posterize: NDArray[np.int64]
-    solarize: NDArray[np.int64]
+    hue: Floats  # degrees
+    posterize: NDArray[np.int64]  # remaining bits per channel, 8 for all
+    solarize: NDArray[np.int64]  # the smallest value that is inverted, 256 for none
     autocontrast: NDArray[np.bool_]
     equalize: NDArray[np.bool_]
-    blur: Floats
-    noise: Floats
-    noise_offset: Floats
-    jpeg_quality: NDArray[np.int64]
-    erased: Floats
-    erased_colour: NDArray[np.int64]
-    auto: NDArray[np.int64]
+    blur: Floats  # standard deviation in pixels, 0 for none
+    noise: Floats  # standard deviation in grey levels, 0 for none
+    noise_offset: Floats  # position in the table of noise, in [0, 1)
+    jpeg_quality: NDArray[np.int64]  # 0 for no compression
+    erased: Floats  # top, left, height and width as fractions of the sides; height 0 for none
+    erased_colour: NDArray[np.int64]  # red, green and blue of the erased rectangle
+    auto: NDArray[np.int64]  # index in :data:`AUTO` of the operation that `auto` chose; 0 for none
 
     def __len__(self) -> int:
         return len(self.rotation)
@@ -117,19 +82,7 @@ class Transforms:
 def sample_transforms(
     policy: Augment, *, seed: int, epoch: int, index: NDArray[np.int64], copy: int = 0
 ) -> Transforms:
-    """Sample the changes of each image.
-
-    Parameters
-    ----------
-    policy : Augment
-        The bounds.
-    seed, epoch : int
-        As for :func:`kindsight.random_stream.uniforms`.
-    index : int64 array (n,)
-        Indices of the images; a row depends on its own index only.
-    copy : int, default=0
-        Number of the augmented copy; each copy in an epoch has its own changes.
-    """
+    """Sample the changes of each image, from the seed, the epoch, its own index and `copy`."""
     purpose = f"augment view {copy}" if copy else "augment"
     u = _Columns(uniforms(seed, purpose, epoch, index, len(_COLUMNS)))
     n, zeros = len(index), np.zeros(len(index))

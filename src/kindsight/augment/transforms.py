@@ -58,17 +58,7 @@ _IDENTITY = np.array([[0, 0, 0], [0, 1, 0], [0, 0, 0]])
 
 
 class Warp:
-    """The geometric changes of a batch of images.
-
-    Parameters
-    ----------
-    transforms : Transforms
-        Of n images.
-    size : (height, width)
-        Of all images, in pixels.
-    policy : Augment
-        Its `fill` and `fill_value`.
-    """
+    """The geometric changes of a batch of images of one size (height, width)."""
 
     def __init__(self, transforms: Transforms, size: tuple[int, int], policy: Augment) -> None:
         self._size = size[::-1]
@@ -106,21 +96,11 @@ class Warp:
 
 
 def inverse_matrices(transforms: Transforms, size: tuple[int, int]) -> NDArray[np.float64]:
-    """Return matrices from the coordinates of the result to those of the image.
+    """Return matrices (n, 3, 3) from coordinates (x, y, 1) of the result to those of the image.
 
-    Parameters
-    ----------
-    transforms : Transforms
-        Of n images: flip, scale and aspect, shear, rotation and shift about the centre, then
-        perspective.
-    size : (height, width)
-        In pixels. Pixel centres have integer coordinates; the image reaches from -0.5 to
-        ``width - 0.5``.
-
-    Returns
-    -------
-    float64 array (n, 3, 3)
-        Multiplied by (x, y, 1) of the result, x to the right and y down.
+    The changes are, in order, flip, scale and aspect, shear, rotation and shift about the centre,
+    and perspective. Pixel centres have integer coordinates, x to the right and y down; the image
+    reaches from -0.5 to ``width - 0.5``.
     """
     height, width = size
     angle, (rise, lean) = np.radians(transforms.rotation), np.tan(np.radians(transforms.shear)).T
@@ -183,13 +163,7 @@ def _kinds(transforms: Transforms) -> NDArray[np.int64]:
 
 
 class ColourChanges:
-    """The colour changes of a batch of images.
-
-    Parameters
-    ----------
-    transforms : Transforms
-        Of n images.
-    """
+    """The colour changes of a batch of images."""
 
     def __init__(self, transforms: Transforms) -> None:
         linear = [transforms.brightness, transforms.contrast, transforms.saturation]
@@ -225,22 +199,11 @@ class ColourChanges:
 
 
 def colour_matrices(transforms: Transforms) -> NDArray[np.float64]:
-    """Return brightness, contrast, saturation and hue as one matrix.
+    """Return brightness, contrast, saturation and hue as matrices (n, 3, 3) of (red, green, blue).
 
-    All are linear in red, green and blue. Saturation scales the distance from the grey of the same
-    luma; hue rotates the colour plane about the axis of greys, which preserves the luma. Values are
-    clipped to 0-255 once, at the end.
-
-    Parameters
-    ----------
-    transforms : Transforms
-        Of n images.
-
-    Returns
-    -------
-    float64 array (n, 3, 3)
-        Multiplied by (red, green, blue). A grey stays grey: all rows of a matrix have the same sum,
-        brightness times contrast.
+    Saturation scales the distance from the grey of the same luma; hue rotates the colour plane
+    about the axis of greys, which preserves the luma. Greys stay grey: the rows of a matrix have
+    the same sum, brightness times contrast. Values are clipped to 0-255 once, at the end.
     """
     angle = np.radians(transforms.hue)
     turns = np.zeros((len(transforms), 3, 3))
@@ -279,13 +242,7 @@ def _stretching(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 class Effects:
-    """Sharpness, blur, noise, JPEG compression and erasing of a batch of images.
-
-    Parameters
-    ----------
-    transforms : Transforms
-        Of n images.
-    """
+    """Sharpness, blur, noise, JPEG compression and erasing of a batch of images."""
 
     def __init__(self, transforms: Transforms) -> None:
         changed = (

@@ -37,14 +37,9 @@ class SlotRow(NamedTuple):
 
 
 class SlotTable(SqliteFile):
-    """Table from content digests to slots of an array file.
+    """Table from content digests to slots of `bytes_each` bytes in an array file.
 
-    Parameters
-    ----------
-    path : pathlib.Path
-        The SQLite file; the array file has the same name with the ending ``.pixels``.
-    bytes_each : int
-        Bytes of a slot.
+    The array file has the name of the SQLite file with the ending ``.pixels``.
     """
 
     schema = """
@@ -94,13 +89,7 @@ class SlotTable(SqliteFile):
         }
 
     def slots(self, digests: Sequence[str]) -> NDArray[np.int64]:
-        """Return the slot of each digest, int64 (n,).
-
-        Raises
-        ------
-        KeyError
-            For a digest without an array.
-        """
+        """Return the slot of each digest, int64 (n,); KeyError for a digest without an array."""
         found = dict(self._select("digest, slot", digests))
         return np.array([found[digest] for digest in digests], np.int64)
 
@@ -139,10 +128,7 @@ class SlotTable(SqliteFile):
 
 
 class SlotWriter:
-    """Writes resized images, or other arrays, into slots.
-
-    It is a row builder for :func:`kindsight.dataset.reading.process_images.process_images`.
-    """
+    """Writes resized images, or other arrays, into slots."""
 
     def __init__(self, table: SlotTable) -> None:
         self._table = table

@@ -30,24 +30,11 @@ class DamagedTableError(CacheError):
 
 
 class SqliteFile:
-    """A SQLite file that is created anew if it is damaged.
+    """A SQLite file that is created if it does not exist, and created anew if it is damaged.
 
-    Parameters
-    ----------
-    path : pathlib.Path
-        Created if it does not exist.
-
-    Attributes
-    ----------
-    schema : str
-        The statements that create the tables, separated by semicolons.
-    probe : str
-        A query that fails if the tables have another schema.
-
-    Raises
-    ------
-    CacheError
-        If the file cannot be opened, or the disk is full.
+    Subclasses define `schema`, the statements that create the tables, separated by semicolons, and
+    `probe`, a query that fails if the tables have another schema. Raises CacheError if the file
+    cannot be opened, or the disk is full.
     """
 
     schema = ""

@@ -40,21 +40,10 @@ class LowBytes:
 def to_rgb(
     image: Image.Image, background: Background, low: LowBytes | None = None
 ) -> NDArray[np.uint8]:
-    """Convert a decoded image of any mode to RGB.
+    """Convert a decoded image of any mode to RGB, uint8 (height, width, 3), C-contiguous.
 
-    Parameters
-    ----------
-    image : PIL.Image.Image
-        Decoded; the upper bytes of 16-bit colour.
-    background : tuple of three int
-        The RGB colour behind transparent pixels, 0-255.
-    low : LowBytes, optional
-        The lower bytes of 16-bit colour.
-
-    Returns
-    -------
-    uint8 array of shape (height, width, 3)
-        RGB, 0-255, C-contiguous and writeable.
+    The background is the RGB colour behind transparent pixels. Of 16-bit colour, `image` has the
+    upper bytes and `low` the lower ones.
     """
     result = np.empty((image.height, image.width, 3), np.uint8)
     if low is not None:
@@ -91,23 +80,9 @@ def apply_orientation(image: NDArray[np.uint8], orientation: int) -> NDArray[np.
 def flatten(
     colours: NDArray[np.uint8], alpha: NDArray[np.uint8], background: Background
 ) -> NDArray[np.uint8]:
-    """Blend colours with a background.
+    """Blend RGB colours (height, width, 3) with a background by alpha (height, width), 0-255.
 
     The formula is ``round((colour * alpha + background * (255 - alpha)) / 255)``.
-
-    Parameters
-    ----------
-    colours : uint8 array of shape (height, width, 3)
-        RGB, not multiplied by alpha.
-    alpha : uint8 array of shape (height, width)
-        0 (background alone) to 255 (colour alone).
-    background : tuple of three int
-        RGB, 0-255.
-
-    Returns
-    -------
-    uint8 array of shape (height, width, 3)
-        RGB.
     """
     weight = alpha[..., None].astype(np.uint16)
     # At most 255 * 255 + 127, which fits 16 bits.
@@ -125,24 +100,10 @@ def scale_16_bit(values: NDArray[np.integer]) -> NDArray[np.uint8]:
 def scale_range(
     values: NDArray[np.generic], low: float, high: float, *, unit: bool
 ) -> NDArray[np.uint8]:
-    """Scale numbers whose white is not stated to 0-255, by the image's own range.
+    """Scale numbers whose white is not stated to 0-255, by the image's smallest and largest number.
 
-    Numbers within 0-1 (only if `unit`) are multiplied by 255, within 0-255 rounded, within 0-65535
-    divided by 257; otherwise `low` becomes 0 and `high` 255. NaN becomes 0.
-
-    Parameters
-    ----------
-    values : array of any shape
-        Integers or floats.
-    low, high : float
-        The smallest and largest finite value of the whole image.
-    unit : bool
-        Whether 0-1 is the full range, as for floats.
-
-    Returns
-    -------
-    uint8 array of the same shape
-        0-255.
+    Numbers within 0-1 (only if `unit`, for floats) are multiplied by 255, within 0-255 rounded,
+    within 0-65535 divided by 257; otherwise `low` becomes 0 and `high` 255. NaN becomes 0.
     """
     start = 0.0
     if low >= 0 and high <= 1 and unit:

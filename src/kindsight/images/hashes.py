@@ -50,36 +50,17 @@ The first changes nothing."""
 
 
 def small_grey(grey: NDArray[Any], side: int = GRID) -> NDArray[Any]:
-    """Shrink a grey image by averaging.
+    """Shrink a grey image (height, width) to (side, side) by averaging; same dtype.
 
-    Parameters
-    ----------
-    grey : uint8 or float32 array (height, width)
-        Floats give exact means, which matters at low contrast.
-    side : int, default=32
-        Height and width of the result.
-
-    Returns
-    -------
-    array (side, side)
-        Of the same type.
+    Floats give exact means, which matters at low contrast.
     """
     return np.asarray(cv2.resize(grey, (side, side), interpolation=cv2.INTER_AREA))
 
 
 def perceptual_hash(small: NDArray[Any]) -> NDArray[np.uint64]:
-    """Return the hash of a small grey image.
+    """Return the hash of a grey image (32, 32): uint64 (4,), 256 bits.
 
-    Parameters
-    ----------
-    small : array (32, 32)
-        As returned by :func:`small_grey`.
-
-    Returns
-    -------
-    uint64 array (4,)
-        256 bits. The first number has the lowest 8 x 8 coefficients; the bit of the lowest, which
-        is the brightness, is 0.
+    The first number has the lowest 8 x 8 coefficients; the bit of the lowest, the brightness, is 0.
     """
     basis = _basis()
     wide = small.astype(np.float32)
@@ -93,18 +74,9 @@ def perceptual_hash(small: NDArray[Any]) -> NDArray[np.uint64]:
 def oriented_hashes(
     hashes: NDArray[np.uint64], orientation: tuple[bool, bool, bool]
 ) -> NDArray[np.uint64]:
-    """Return the hashes of the same images in another orientation.
+    """Return the hashes, uint64 (n, 4), of the same images in one of ORIENTATIONS.
 
-    Parameters
-    ----------
-    hashes : uint64 array (n, 4)
-    orientation : (transposed, mirrored, upended)
-        One of :data:`ORIENTATIONS`.
-
-    Returns
-    -------
-    uint64 array (n, 4)
-        Exact except for the bits of coefficients near 0.
+    They are exact except for the bits of coefficients near 0.
     """
     transposed, mirrored, upended = orientation
     if transposed:

@@ -34,45 +34,24 @@ _SUBSAMPLINGS: dict[tuple[int, ...], str] = {
 
 @dataclass(frozen=True)
 class ImageMetadata:
-    """Metadata of an image file.
+    """Metadata of an image file."""
 
-    Parameters
-    ----------
-    format : str
-        Detected from the content.
-    mode : str
-        Pillow's mode, such as ``RGB``, ``L``, ``P``, ``CMYK`` or ``I;16``; with ``;16`` for samples
-        of 16 bits, with ``+alpha`` if one value is transparent.
-    height, width : int
-        As stored, before the orientation is applied.
-    orientation : int
-        EXIF orientation, 1 to 8; 1 is upright.
-    frames : int
-        Images in the file.
-    quality : float
-        Of a JPEG, estimated on the IJG library's scale of 1 to 100; NaN for other formats.
-    subsampling : str
-        Chroma subsampling of a JPEG, such as ``4:2:0``; else empty.
-    progressive : bool
-        Whether a JPEG is progressive.
-    encoder : str
-        Of a JPEG, 8 hexadecimal digits that are equal for files of the same program and settings:
-        a digest of its tables, subsampling and order of segments; else empty.
-    exif : ExifData
-        Camera, program, time and thumbnail.
-    """
-
-    format: str
+    format: str  # detected from the content
+    # Pillow's mode, such as ``RGB``, ``L``, ``P``, ``CMYK`` or ``I;16``; with ``;16`` for samples
+    # of 16 bits, with ``+alpha`` if one value is transparent.
     mode: str
-    height: int
+    height: int  # as stored, before the orientation is applied
     width: int
-    orientation: int = 1
-    frames: int = 1
+    orientation: int = 1  # EXIF orientation, 1 to 8; 1 is upright
+    frames: int = 1  # images in the file
+    # Of a JPEG, estimated on the IJG library's scale of 1 to 100; NaN for other formats.
     quality: float = math.nan
-    subsampling: str = ""
-    progressive: bool = False
+    subsampling: str = ""  # chroma subsampling of a JPEG, such as ``4:2:0``; else empty
+    progressive: bool = False  # whether a JPEG is progressive
+    # Of a JPEG, 8 hexadecimal digits that are equal for files of the same program and settings: a
+    # digest of its tables, subsampling and order of segments; else empty.
     encoder: str = ""
-    exif: ExifData = field(default_factory=ExifData)
+    exif: ExifData = field(default_factory=ExifData)  # camera, program, time and thumbnail
 
 
 class MetadataCollector:

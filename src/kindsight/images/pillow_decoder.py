@@ -84,17 +84,7 @@ def translated_errors(name: str) -> Iterator[None]:
 
 
 def open_image(name: str, data: bytes, max_pixels: int) -> ImageFile.ImageFile:
-    """Open an image without decoding it, within :func:`translated_errors`.
-
-    Parameters
-    ----------
-    name : str
-        The format that :func:`~kindsight.images.formats.detect.detect_format` returned.
-    data : bytes
-        The whole file.
-    max_pixels : int
-        Limit of pixels (height times width).
-    """
+    """Open an image without decoding it, within :func:`translated_errors`."""
     _silence_warnings()
     if name == "TIFF":
         _silence_libtiff()
@@ -132,17 +122,7 @@ def open_low_bytes(
 ) -> tuple[ImageFile.ImageFile, tuple[int, ...]] | None:
     """Open a 16-bit colour image a second time, for the lower bytes of its samples.
 
-    Parameters
-    ----------
-    name, data
-        As for :func:`open_image`.
-    image : PIL.ImageFile.ImageFile
-        The image, opened and not decoded.
-
-    Returns
-    -------
-    (image, channels) or None
-        The image to decode and the channels to use; None if `image` loses nothing.
+    Returns the second image, not decoded, and its channels to use; None if the first loses nothing.
     """
     modes = {_tile_mode(tile) for tile in image.tile}
     if len(modes) != 1:
@@ -173,21 +153,11 @@ def _with_mode(tile: ImageFile._Tile, mode: str) -> ImageFile._Tile:
 
 
 def reduce_jpeg(image: ImageFile.ImageFile, target: tuple[int, int]) -> tuple[int, int]:
-    """Decode at the smallest of 1/1, 1/2, 1/4 and 1/8 that is at least `target`.
+    """Make Pillow decode at the smallest of 1/1, 1/2, 1/4 and 1/8 that is at least `target`.
 
-    Parameters
-    ----------
-    image : PIL.ImageFile.ImageFile
-        A JPEG, opened and not decoded.
-    target : (height, width)
-        After the orientation is applied.
-
-    Returns
-    -------
-    (height, width)
-        The rows and columns to use. A side that the factor does not divide is rounded up, and its
-        last row or column covers as little as an eighth: used, it would shift the image by most
-        of a pixel. It is used only if it covers half a pixel or more.
+    Returns the (height, width) to use. A side that the factor does not divide is rounded up, and
+    its last row or column covers as little as an eighth: used, it would shift the image by most of
+    a pixel. It is used only if it covers half a pixel or more.
     """
     full = image.height, image.width
     height, width = target

@@ -148,25 +148,9 @@ def read_image(
 def read_with_metadata(
     data: bytes, *, target: tuple[int, int] | None = None, max_pixels: int = MAX_PIXELS
 ) -> tuple[Pixels, ImageMetadata]:
-    """Return an image and the metadata of its file.
+    """Return an image, as :func:`read_image` does, and the metadata of its file.
 
-    Parameters
-    ----------
-    data : bytes
-        The content of a file.
-    target, max_pixels
-        As in :func:`read_image`.
-
-    Returns
-    -------
-    image : uint8 array of shape (height, width, 3)
-        RGB, as :func:`read_image` returns it.
-    metadata : ImageMetadata
-
-    Raises
-    ------
-    ImageError
-        As :func:`read_image`.
+    Parameters and errors are those of :func:`read_image`; `data` is the content of the file.
     """
     collector = MetadataCollector()
     image = _decode(data, target, (255, 255, 255), max_pixels, collector)

@@ -60,22 +60,9 @@ _SVG = re.compile(rb"\s*(?:<\?xml[^>]*>\s*)?(?:<!--.*?-->\s*)*(?:<!DOCTYPE[^>]*>
 
 
 def detect_format(data: bytes) -> str:
-    """Return the format of an image file.
+    """Return the format of a file, one of READABLE, from its first kilobyte.
 
-    Parameters
-    ----------
-    data : bytes
-        The file, or its first kilobyte.
-
-    Returns
-    -------
-    str
-        One of :data:`READABLE`.
-
-    Raises
-    ------
-    ImageError
-        ``empty``, ``unsupported`` (a known format that cannot be read) or ``not-an-image``.
+    Raises ImageError: ``empty``, ``unsupported`` (a known format) or ``not-an-image``.
     """
     if not data:
         raise ImageError("empty", "The file is empty.")

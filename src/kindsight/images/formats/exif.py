@@ -30,31 +30,20 @@ Values = dict[int, "bytes | int"]
 
 @dataclass(frozen=True)
 class ExifData:
-    """The EXIF data of an image file.
+    """The EXIF data of an image file."""
 
-    Parameters
-    ----------
-    camera, software : str
-        Maker and model of the camera, and the program that wrote the file; empty if not stated.
-    taken : float
-        Seconds since 1970, if the camera's clock is UTC; NaN if not stated.
-    thumbnail : bytes
-        A small JPEG; empty if there is none.
-    """
-
+    # Maker and model of the camera, and the program that wrote the file; empty if not stated.
     camera: str = ""
     software: str = ""
+    # Seconds since 1970, if the camera's clock is UTC; NaN if not stated.
     taken: float = float("nan")
-    thumbnail: bytes = b""
+    thumbnail: bytes = b""  # a small JPEG; empty if there is none
 
 
 def read_exif(data: bytes) -> ExifData:
     """Return the EXIF data of a block; invalid values count as not stated.
 
-    Parameters
-    ----------
-    data : bytes
-        A block of EXIF data, with or without the six bytes before it in a JPEG, or a TIFF file.
+    The block may have the six bytes before it in a JPEG, or be a TIFF file.
     """
     tiff = Tiff.parse(data.removeprefix(b"Exif\0\0"))
     if tiff is None:

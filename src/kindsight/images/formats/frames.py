@@ -21,18 +21,9 @@ _MP_ENTRIES = 0xB002
 
 
 def count_frames(name: str, data: bytes, image: ImageFile.ImageFile | None) -> int:
-    """Return the number of images in a file, 1 to :data:`MAX_FRAMES`.
+    """Return the number of images in a file, 1 to MAX_FRAMES; `image` is the file opened by Pillow.
 
     The sizes of an icon count as one image, and so does a photo with the previews of its camera.
-
-    Parameters
-    ----------
-    name : str
-        The format that :func:`~kindsight.images.formats.detect.detect_format` returned.
-    data : bytes
-        The whole file.
-    image : PIL.ImageFile.ImageFile or None
-        The file opened by Pillow, not decoded.
     """
     counters = {"GIF": _gif_frames, "PNG": _png_frames, "WebP": _webp_frames, "TIFF": tiff_frames}
     if name in counters:
@@ -91,14 +82,9 @@ def _webp_frames(data: bytes) -> int:
 
 
 def mpo_frames(index: bytes) -> int:
-    """Return the number of independent images in a JPEG (CIPA DC-007, 5.2.3.3).
+    """Return the number of independent images in a JPEG, from its MPF index (CIPA DC-007, 5.2.3.3).
 
     Stereo and panorama images count; previews and the depth maps of phones do not.
-
-    Parameters
-    ----------
-    index : bytes
-        The MPF index of the file; empty if it has none.
     """
     tiff = Tiff.parse(index) if isinstance(index, bytes) else None
     directory = None if tiff is None else tiff.directory(tiff.first)

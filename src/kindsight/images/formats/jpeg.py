@@ -72,58 +72,25 @@ class Segments(NamedTuple):
 
 
 class JpegHeader(NamedTuple):
-    """Header of an ordinary JPEG.
+    """Header of an ordinary JPEG."""
 
-    Attributes
-    ----------
-    height, width : int
-        As stored, before the orientation is applied.
-    mode : str
-        ``RGB``, or ``L`` for grey.
-    orientation : int
-        EXIF orientation, 1 to 8; 1 is upright.
-    progressive : bool
-    sampling : tuple of (int, int)
-        Horizontal and vertical sampling factors of each channel.
-    tables : tuple of bytes
-        The segments of quantisation tables.
-    segments : tuple of str
-        Names of the application and comment segments, in order.
-    exif, mp : bytes
-        The EXIF data, and the MPF index of a file of several images; empty if absent.
-    """
-
-    height: int
+    height: int  # as stored, before the orientation is applied
     width: int
-    mode: str
-    orientation: int
+    mode: str  # ``RGB``, or ``L`` for grey
+    orientation: int  # EXIF orientation, 1 to 8; 1 is upright
     progressive: bool
+    # Horizontal and vertical sampling factors of each channel.
     sampling: tuple[tuple[int, int], ...]
-    tables: tuple[bytes, ...]
-    segments: tuple[str, ...]
-    exif: bytes
-    mp: bytes
+    tables: tuple[bytes, ...]  # the segments of quantisation tables
+    segments: tuple[str, ...]  # names of the application and comment segments, in order
+    exif: bytes  # the EXIF data; empty if absent
+    mp: bytes  # the MPF index of a file of several images; empty if absent
 
 
 def check_jpeg(data: bytes, max_pixels: int) -> JpegHeader | None:
-    """Check a JPEG without decoding it, and return its header.
+    """Check a JPEG without decoding it; return its header, or None if it has anything unusual.
 
-    Parameters
-    ----------
-    data : bytes
-        The whole file.
-    max_pixels : int
-        Limit of pixels (height times width).
-
-    Returns
-    -------
-    JpegHeader or None
-        None if the header has anything unusual.
-
-    Raises
-    ------
-    ImageError
-        ``truncated``, ``corrupt``, ``unsupported`` or ``too-large``.
+    Raises ImageError: ``truncated``, ``corrupt``, ``unsupported`` or ``too-large``.
     """
     segments = _walk_segments(data)
     scan = segments.every[-1][2]
@@ -282,7 +249,7 @@ def _is_plain_table(body: bytes) -> bool:
 def unpack_tables(segments: tuple[bytes, ...]) -> dict[int, list[int]]:
     """Return the quantisation tables of an ordinary header by number: 64 values, row by row.
 
-    The result is cached, since files of one program share their tables; do not change it.
+    Cached, since files of one program share their tables; do not change the result.
     """
     return {
         body[start]: [body[start + 1 + index] for index in _ZIGZAG_INDEX]
@@ -294,18 +261,10 @@ def unpack_tables(segments: tuple[bytes, ...]) -> dict[int, list[int]]:
 def reduced_size(
     full: tuple[int, int], target: tuple[int, int]
 ) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Return the size at 1/8, 1/4, 1/2 or 1/1, the smallest that is nowhere below a target.
+    """Return sizes (height, width) at 1/8, 1/4, 1/2 or 1/1, the smallest nowhere below a target.
 
-    Parameters
-    ----------
-    full, target : (height, width)
-
-    Returns
-    -------
-    used : (height, width)
-        The rows and columns to use; see :func:`kindsight.images.pillow_decoder.reduce_jpeg`.
-    decoded : (height, width)
-        The size that the decoder returns.
+    The first is the part to use (see :func:`kindsight.images.pillow_decoder.reduce_jpeg`), the
+    second the size that the decoder returns.
     """
     ratio = min(full[0] // target[0], full[1] // target[1])
     factor = next((factor for factor in (8, 4, 2) if ratio >= factor), 1)
@@ -320,31 +279,20 @@ def decode_jpeg(
     decoded: tuple[int, int],
     buffer: NDArray[np.uint8] | None = None,
 ) -> NDArray[np.uint8] | None:
-    """Decode an ordinary JPEG with libjpeg-turbo (simplejpeg).
+    """Decode an ordinary JPEG with libjpeg-turbo (simplejpeg); None if Pillow has to decode it.
 
     The pixels are exactly Pillow's, in less than half the time: Pillow decodes into four bytes per
     pixel, which then have to be copied. Files that cause even a warning are left to Pillow, so
-    that the result and the error for a damaged file do not depend on this decoder.
+    that the result and the error for a damaged file do not depend on this decoder. So are other
+    modes than RGB and L (grey, repeated in three channels), since Pillow knows Adobe's CMYK.
 
     Parameters
     ----------
-    data : bytes
-        The whole file.
-    mode : str
-        Pillow's mode. Grey is repeated in three channels; other modes than RGB and L are left to
-        Pillow, which knows Adobe's inverted CMYK.
-    full : (height, width)
-        Size stated in the file.
-    decoded : (height, width)
-        `full`, or its size reduced by 2, 4 or 8.
+    full, decoded : (height, width)
+        The size stated in the file, and the same or its size reduced by 2, 4 or 8.
     buffer : uint8 array of one dimension, optional
         Memory to decode into, if large enough. Reused memory saves a third of the time; the next
         image overwrites it.
-
-    Returns
-    -------
-    uint8 array of shape (*decoded, 3), or None
-        RGB, 0-255, C-contiguous; None if Pillow has to decode the file.
     """
     library = simplejpeg_module()
     if library is None or mode not in _MODES.values():

@@ -27,26 +27,10 @@ _BAND = 1 << 20
 
 
 def read_netpbm(data: bytes, max_pixels: int) -> NDArray[np.uint8]:
-    """Return the first image of a PBM, PGM or PPM file.
+    """Return the first image of a PBM, PGM or PPM file: uint8 (height, width, 3), RGB.
 
-    Samples become ``round(value * 255 / maxval)``; 16-bit ones are thus divided by 257.
-
-    Parameters
-    ----------
-    data : bytes
-        The whole file, which begins with ``P1`` to ``P6``.
-    max_pixels : int
-        Limit of pixels (height times width).
-
-    Returns
-    -------
-    uint8 array of shape (height, width, 3)
-        RGB, 0-255.
-
-    Raises
-    ------
-    ImageError
-        ``truncated``, ``corrupt`` or ``too-large``.
+    Samples become ``round(value * 255 / maxval)``; 16-bit ones are thus divided by 257. Raises
+    ImageError: ``truncated``, ``corrupt`` or ``too-large``.
     """
     kind = data[1] - ord("0")
     numbers, position = read_netpbm_header(data)
@@ -68,10 +52,7 @@ def read_netpbm(data: bytes, max_pixels: int) -> NDArray[np.uint8]:
 
 
 def read_netpbm_header(data: bytes) -> tuple[list[int], int]:
-    """Return the header's numbers and the offset of the samples.
-
-    The numbers are the width, the height and, except in a bitmap, the largest value.
-    """
+    """Return the header (width, height and, except in a bitmap, maxval) and the offset after it."""
     count = 2 if data[1:2] in b"14" else 3
     head = data[:MAX_HEADER]
     position, numbers = 2, []

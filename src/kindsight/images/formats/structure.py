@@ -23,29 +23,11 @@ _TEXTS_WITH_ORIENTATION = (b"XML:com.adobe.xmp\0", b"Raw profile type exif\0")
 
 
 def check_structure(name: str, data: bytes, max_pixels: int) -> bytes:
-    """Check a PNG, WebP or TIFF file without decoding it.
+    """Check a PNG, WebP or TIFF file without decoding it; return the data for the decoder.
 
-    JPEGs are checked by :func:`~kindsight.images.formats.jpeg.check_jpeg`, PPMs while reading.
-
-    Parameters
-    ----------
-    name : str
-        The format that :func:`~kindsight.images.formats.detect.detect_format` returned.
-    data : bytes
-        The whole file.
-    max_pixels : int
-        Limit of pixels (height times width).
-
-    Returns
-    -------
-    bytes
-        The file for the decoder: `data`, or a PNG without the chunks that its first image does
-        not need.
-
-    Raises
-    ------
-    ImageError
-        ``truncated``, ``corrupt`` or ``too-large``.
+    A PNG is returned without the chunks that its first image does not need. Raises ImageError:
+    ``truncated``, ``corrupt`` or ``too-large``. JPEGs are checked by
+    :func:`~kindsight.images.formats.jpeg.check_jpeg`, PPMs while they are read.
     """
     if name == "PNG":
         return _checked_png(data, max_pixels)

@@ -30,44 +30,22 @@ _SUBFILE_TYPE = 254
 
 
 class Directory(NamedTuple):
-    """Position of a directory in the data.
+    """Position of a directory in the data."""
 
-    Attributes
-    ----------
-    start : int
-        Offset of the first entry.
-    stated : int
-        Number of entries that the directory states.
-    complete : bool
-        Whether all of them lie within the data.
-    following : int
-        Offset of the next directory; 0 if there is none or the data end before it.
-    """
-
-    start: int
-    stated: int
-    complete: bool
-    following: int
+    start: int  # offset of the first entry
+    stated: int  # number of entries that the directory states
+    complete: bool  # whether all of them lie within the data
+    following: int  # offset of the next directory; 0 if there is none or the data end before it
 
 
 class Entry(NamedTuple):
-    """One entry of a directory.
-
-    Attributes
-    ----------
-    tag, kind, values : int
-        The tag, the type and the number of values.
-    field : int
-        The value field as an unsigned number: an offset, or the value itself left-aligned.
-    position : int
-        Offset of the value field.
-    """
+    """One entry of a directory."""
 
     tag: int
-    kind: int
-    values: int
-    field: int
-    position: int
+    kind: int  # type
+    values: int  # number of values
+    field: int  # the value field as an unsigned number: an offset, or the value itself left-aligned
+    position: int  # offset of the value field
 
     @property
     def size(self) -> int:
@@ -76,13 +54,7 @@ class Entry(NamedTuple):
 
 
 class Tiff:
-    """Data that begin with a TIFF header.
-
-    Parameters
-    ----------
-    data : bytes
-        At least 8 bytes.
-    """
+    """Data that begin with a TIFF header, of at least 8 bytes."""
 
     def __init__(self, data: bytes) -> None:
         self.data = data
