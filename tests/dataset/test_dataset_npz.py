@@ -172,7 +172,7 @@ def test_large_arrays_are_converted_piece_by_piece(tmp_path, monkeypatch):
         ({"x": X, "y": np.array(["ab", "AB", "c"])}, "differ only in case, blanks or accents"),
         ({"x": X}, "has no array of labels"),
         ({"y": Y}, "has no array of images"),
-        ({"foo": X, "bar": Y}, "'foo', 'bar' in 'd.npz'"),
+        ({"foo": X, "bar": Y}, "it contains 'foo', 'bar'"),
         ({"x": X.astype(np.uint16) * 100, "y": Y}, r"got 300 in image 0 of 'x'.*uint16"),
         ({"x": X * 1.5, "y": Y}, "got 1.5 in image 0"),
         ({"x": np.full((3, 4, 5), np.nan), "y": Y}, "got nan in image 0"),
@@ -196,8 +196,8 @@ def test_parts_without_labels_and_other_arrays_are_named(tmp_path):
     dataset = from_npz(saved(tmp_path / "d.npz", x_train=X, y_train=Y, x_test=X, mean=Y, ids=Y))
     assert len(dataset) == 3
     assert dataset.notes == (
-        "Not used of 'd.npz': the arrays 'mean', 'ids'.",
-        "Without labels, and so left out: 3 images of 'd.npz', the array 'x_test'.",
+        "Unused arrays in 'd.npz': 'mean', 'ids'.",
+        "Ignored without labels: 3 images in the array 'x_test' of 'd.npz'.",
     )
     unlabelled = from_npz(tmp_path / "d.npz", labelled=False)
     assert len(unlabelled) == 6 and unlabelled.split == (None,) * 6
@@ -215,7 +215,7 @@ def test_nothing_is_unpickled(tmp_path):
         with pytest.raises(DatasetError, match="could contain a program"):
             from_npz(saved(tmp_path / "d.npz", **arrays))
     (tmp_path / "d.npy").write_bytes(pickle.dumps(Bomb()))
-    with pytest.raises(DatasetError, match="files as NumPy writes them"):
+    with pytest.raises(DatasetError, match="is not a complete file of NumPy arrays"):
         from_npz(tmp_path / "d.npy", labelled=False)
 
 

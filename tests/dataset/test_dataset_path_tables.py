@@ -60,9 +60,9 @@ def test_columns_can_be_named(table):
     file = table("where,species,path,label\nin/1.jpg,cat,x,y\n")
     dataset = from_table(file, DataOptions(columns={"path": "where", "label": "species"}))
     assert (dataset.path, dataset.label) == (("in/1.jpg",), ("cat",))
-    with pytest.raises(DatasetError, match=r"the column 'specis'.*Is 'species' meant"):
+    with pytest.raises(DatasetError, match=r"the column 'specis'.*Did you mean 'species'"):
         from_table(file, DataOptions(columns={"label": "specis"}))
-    with pytest.raises(DatasetError, match=r"the column '1'.*There are: 'where', 'species'"):
+    with pytest.raises(DatasetError, match=r"the column '1'.*It has: 'where', 'species'"):
         from_table(file, DataOptions(columns={"label": "1"}))
 
 
@@ -96,8 +96,8 @@ def test_splits_and_groups(table):
     assert dataset.split == ("train", "validation", "test", None)
     assert dataset.group == ("p1", "p2", None, "p1")
     assert dataset.notes == (
-        "Images of one group, the column 'patient_id', stay together.",
-        "To be predicted, and so left out: 1 image of 'table.csv', line 6.",
+        "Images of one group (column 'patient_id') stay in one split.",
+        "Ignored unlabelled images: 1 image of 'table.csv', line 6.",
     )
     assert dataset.ignored == {"unlabelled row": 1}
 
@@ -106,7 +106,7 @@ def test_a_column_that_is_called_like_splits_and_is_none(table):
     file = table("path,label,set\nin/1.jpg,a,A\nin/2.jpg,b,B\n")
     dataset = from_table(file)
     assert dataset.split == (None, None)
-    assert dataset.notes == ("The column 'set' names no parts, and is not used.",)
+    assert dataset.notes == ("Ignored the column 'set', which contains no splits.",)
     with pytest.raises(DatasetError, match=r"2 rows, line 2 \('A'\), line 3 \('B'\)"):
         from_table(file, DataOptions(columns={"split": "set"}))
     file = table("path,label,Split\nin/1.jpg,a,\nin/2.jpg,b,tset\n")
@@ -121,8 +121,7 @@ def test_rows_without_a_label_are_left_out_and_named(table):
     dataset = from_table(table("\n".join(["path,label", *lines])))
     assert len(dataset) == 2 and dataset.ignored == {"row without a label": 7}
     assert dataset.notes == (
-        "Without a label, and so left out: 7 images of 'table.csv', "
-        "lines 4, 5, 6, 7, 8 and 2 more.",
+        "Ignored rows without a label: 7 images of 'table.csv', lines 4, 5, 6, 7, 8 and 2 more.",
     )
 
 
@@ -200,7 +199,7 @@ def test_paths_from_windows(table):
 
 def test_the_size_of_a_table_is_bounded(table, monkeypatch):
     monkeypatch.setattr(csv_table, "MAX_TABLE_BYTES", 20)
-    with pytest.raises(DatasetError, match="at most 20 bytes"):
+    with pytest.raises(DatasetError, match="the limit for a table of paths is 20"):
         from_table(table("path,label\nin/1.jpg,cat\n"))
 
 
@@ -237,7 +236,7 @@ def test_parquet_is_the_same_as_csv(table):
             {"image": [{"bytes": b"x", "path": "a"}], "label": [1]},
             "'image' in 'x.parquet' has the type",
         ),
-        ({"where": ["a"], "label": ["b"]}, "a column of paths"),
+        ({"where": ["a"], "label": ["b"]}, "no column of paths"),
     ],
 )
 def test_parquet_that_is_no_table_of_paths(tmp_path, columns, said):
@@ -250,7 +249,7 @@ def test_damaged_parquet(tmp_path):
     file = tmp_path / "x.parquet"
     for content in (b"", b"PAR1", b"PAR1" + b"\xff" * 100 + b"PAR1"):
         file.write_bytes(content)
-        with pytest.raises(DatasetError, match="must be a Parquet file"):
+        with pytest.raises(DatasetError, match="cannot be read as a Parquet file"):
             from_table(file)
 
 
@@ -258,11 +257,11 @@ def test_parquet_is_bounded(tmp_path, monkeypatch):
     file = tmp_path / "x.parquet"
     parquet.write_table(pa.table({"path": ["a" * 100] * 50, "label": ["b"] * 50}), file)
     monkeypatch.setattr(parquet_table, "MAX_ROWS", 49)
-    with pytest.raises(DatasetError, match="at most 49 rows"):
+    with pytest.raises(DatasetError, match="the limit is 49 rows"):
         from_table(file)
     monkeypatch.setattr(parquet_table, "MAX_ROWS", 50)
     monkeypatch.setattr(parquet_table, "MAX_BYTES", 60)
-    with pytest.raises(DatasetError, match="of 60 bytes in all"):
+    with pytest.raises(DatasetError, match="and 60 bytes"):
         from_table(file)
 
 
@@ -287,7 +286,7 @@ def test_what_is_written_is_read(make_tree, tmp_path):
     dataset.write_csv(root / "all.csv")
     # A table's rows keep their order, and the classes theirs.
     assert from_table(root / "all.csv").with_columns() == dataset.with_notes(
-        "Images of one group, the column 'group', stay together."
+        "Images of one group (column 'group') stay in one split."
     )
     dataset.write_csv(tmp_path / "elsewhere" / "all.csv")
     moved = from_table(tmp_path / "elsewhere" / "all.csv")

@@ -99,7 +99,7 @@ def test_pixels_without_labels_are_for_predictions(tmp_path):
         dataset = from_table(file, labelled=False)
         assert dataset.arrays[0].tolist() == [[1, 2], [3, 4]]
         assert dataset.label == (None,)
-    with pytest.raises(DatasetError, match=r"must have a column of labels.*--column label=NAME"):
+    with pytest.raises(DatasetError, match=r"has no column of labels.*--column label=NAME"):
         from_table(named)
 
 
@@ -111,11 +111,11 @@ def test_colours_and_other_shapes(tmp_path):
     assert grey.arrays[0].tolist() == np.arange(12).reshape(3, 4).tolist()
     planes = from_table(file, DataOptions(pixel_shape="3x2x2"))
     assert planes.arrays[0][:, :, 1].tolist() == [[4, 5], [6, 7]]
-    with pytest.raises(DatasetError, match=r"3x5, which is 15; 'rgb.csv' has 12"):
+    with pytest.raises(DatasetError, match=r"3x5 has 15 pixels, but 'rgb.csv' has 12"):
         from_table(file, DataOptions(pixel_shape="3x5"))
     header = ["label", *(f"pixel{k}" for k in range(6))]
     file = write(tmp_path / "x.csv", header, [["a", *range(6)]])
-    with pytest.raises(DatasetError, match=r"6 pixels in 'x.csv'.*--pixel-shape"):
+    with pytest.raises(DatasetError, match=r"'x.csv' has 6 pixels per image.*--pixel-shape"):
         from_table(file)
 
 
@@ -125,7 +125,7 @@ def test_splits_and_groups_beside_pixels(tmp_path):
     dataset = from_table(write(tmp_path / "x.csv", header, rows))
     assert dataset.split == ("train", "validation")
     assert dataset.group == ("p1", None)
-    assert dataset.notes == ("Images of one group, the column 'patient', stay together.",)
+    assert dataset.notes == ("Images of one group (column 'patient') stay in one split.",)
 
 
 @pytest.mark.parametrize("quote", ["", '"'])
@@ -179,7 +179,7 @@ def test_numbers_that_are_written_otherwise(tmp_path, cells, expected):
     assert dataset.arrays[1].ravel().tolist() == [0, scaled, 0, scaled]
     assert bool(dataset.notes) == (scaled == 255)
     if dataset.notes:
-        assert "fractions from 0 to 1, and were multiplied by 255" in dataset.notes[0]
+        assert "floats from 0 to 1 and were multiplied by 255" in dataset.notes[0]
 
 
 FAULTS = [
@@ -217,7 +217,7 @@ def test_many_faulty_rows_are_one_sentence(tmp_path):
     rows = [["a", 1, 2, 3, 300 if k % 2 else 3] for k in range(2000)]
     with pytest.raises(DatasetError) as caught:
         from_table(write(tmp_path / "x.csv", header, rows))
-    assert "got 1,000 rows, line 3 (" in str(caught.value)
+    assert "Invalid: 1,000 rows, line 3 (" in str(caught.value)
     assert "line 11 ('300' in column 5) and 995 more." in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -228,7 +228,7 @@ def test_many_faulty_rows_are_one_sentence(tmp_path):
         ("label,pixel1,pixel2,pixel4,pixel5", "'pixel4' follows number 2"),
         ("label,pixel1,pixel2,pixel2,pixel3", "'pixel2' follows number 2"),
         ("label,1x1,1x2,2x2,2x3", "'2x2' follows number 1x2"),
-        ("name,pixel1,pixel2,pixel3,pixel4", "There is 'name'|columns 'name'"),
+        ("name,pixel1,pixel2,pixel3,pixel4", "columns are 'name'"),
         ("label,label,pixel1,pixel2,pixel3,pixel4", "2 columns named 'label'"),
     ],
 )
@@ -256,14 +256,14 @@ def test_a_line_that_never_ends_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(blocks, "MAX_LINE_BYTES", 1000)
     file = write(tmp_path / "x.csv", ["label", *(f"pixel{k}" for k in range(4))], [])
     file.write_bytes(file.read_bytes() + b"1" * 10**6)
-    with pytest.raises(DatasetError, match="shorter than 1,000 bytes"):
+    with pytest.raises(DatasetError, match="line longer than 1,000 bytes"):
         from_table(file)
 
 
 def test_the_number_of_columns_is_bounded(tmp_path, monkeypatch):
     monkeypatch.setattr(csv_table, "MAX_COLUMNS", 4)
     file = write(tmp_path / "x.csv", ["label", *(f"pixel{k}" for k in range(4))], [])
-    with pytest.raises(DatasetError, match="at most 4 columns"):
+    with pytest.raises(DatasetError, match="the limit is 4"):
         from_table(file)
 
 
@@ -271,7 +271,7 @@ def test_the_size_is_bounded(tmp_path, monkeypatch):
     monkeypatch.setattr(pixel_rows, "MAX_PIXEL_BYTES", 40)
     header = ["label", *(f"pixel{k}" for k in range(4))]
     from_table(write(tmp_path / "x.csv", header, [["a", 1, 2, 3, 4]] * 10))
-    with pytest.raises(DatasetError, match="may hold 40 bytes"):
+    with pytest.raises(DatasetError, match="more than 40 bytes of pixels"):
         from_table(write(tmp_path / "x.csv", header, [["a", 1, 2, 3, 4]] * 11))
 
 

@@ -122,7 +122,7 @@ def test_whole_numbers_of_other_types(dtype):
         (np.zeros((2, 3, 5, 5), np.uint8), "moveaxis"),
         (np.zeros((2, 5, 5, 4), np.uint8), "alpha"),
         (np.zeros((0, 5, 5, 3), np.uint8), "no image"),
-        (np.zeros((2, 0, 5, 3), np.uint8), "no pixels"),
+        (np.zeros((2, 0, 5, 3), np.uint8), "which is empty"),
         ([np.zeros((2, 2, 3), np.uint8), np.zeros(4, np.uint8)], "as image 1"),
         ([np.zeros((2, 2, 3), np.uint8), "a.jpg"], "as image 1"),
         ([], "no image"),
@@ -138,7 +138,7 @@ def test_black_floats_are_black():
 
 
 def test_labels_of_arrays_must_fit():
-    with pytest.raises(DatasetError, match=r"so 2\. got 3"):
+    with pytest.raises(DatasetError, match="each of 2 images; got 3"):
         from_arrays(np.zeros((2, 3, 3), np.uint8)[..., None], [1, 2, 3])
 
 
@@ -148,7 +148,7 @@ def test_as_dataset_passes_a_dataset_through():
     assert as_dataset(dataset, ["b", "b"]).label == ("b", "b")
     assert as_dataset(dataset, ["b", "b"]).classes == ("a", "b")
     assert as_dataset(dataset, np.array([10, 9])).classes == ("10", "9")
-    with pytest.raises(DatasetError, match="so 2"):
+    with pytest.raises(DatasetError, match="each of 2 images"):
         as_dataset(dataset, ["a"])
 
 
@@ -178,7 +178,7 @@ def test_as_dataset_of_a_folder(make_tree):
     root = make_tree("cat/1.jpg", "dog/1.jpg")
     assert as_dataset(root) == as_dataset(str(root)) == ImageDataset.from_folder(root)
     assert as_dataset(root, labelled=False).label == (None, None)
-    with pytest.raises(DatasetError, match="with labels"):
+    with pytest.raises(DatasetError, match="with `y`"):
         as_dataset(root, ["a", "b"])
     with pytest.raises(DatasetError, match="is a file"):
         as_dataset(root / "cat" / "1.jpg")

@@ -51,9 +51,9 @@ def jpeg(image: np.ndarray, quality: int) -> bytes:
 
 
 @pytest.fixture(scope="module")
-def leaking_rows(tmp_path_factory) -> Path:
+def leaking(tmp_path_factory) -> Path:
     """Split folders; one image is in both, one stored anew, and one mirrored."""
-    folder = tmp_path_factory.mktemp("leaking_rows") / "photos"
+    folder = tmp_path_factory.mktemp("leaking") / "photos"
     write_shapes(folder / "train", dict.fromkeys(CLASSES, 8), first=500)
     write_shapes(folder / "test", dict.fromkeys(CLASSES, 4), first=600)
     for part, name, data in (
@@ -68,50 +68,53 @@ def leaking_rows(tmp_path_factory) -> Path:
     return folder
 
 
-LEAKAGE_MODES = ("bar/same.jpg", "ring/anew.jpg", "chequer/mirrored.jpg")
+COPIES = ("bar/same.jpg", "ring/anew.jpg", "chequer/mirrored.jpg")
 
 
-def test_leaking_images_are_left_out_of_training(quick, leaking_rows):
-    result = quick(leaking_rows)
+def test_leaking_images_are_left_out_of_training(quick, leaking):
+    result = quick(leaking)
     split = parts(result.run)
     assert {path for path, part in split.items() if part == "excluded"} == {
-        f"train/{name}" for name in LEAKAGE_MODES
+        f"train/{name}" for name in COPIES
     }
     assert sum(result.images[name] for name in ("train", "validation")) == 24
     assert result.images["test"] == 15
     assert result.leakage == {"mode": "drop", "groups": 3, "images": 3}
-    assert any(note.startswith("Left out, as a later part has") for note in result.notes)
-    assert "Left out, as a later part has" in result.report.read_text("utf-8")
-    named = [(row["path"], row["now"], row["alike"]) for row in rows_of(result.run / "leakage.csv")]
+    assert any(note.startswith("Dropped ") for note in result.notes)
+    assert "with a duplicate or near-duplicate in a later split" in result.report.read_text("utf-8")
+    named = [
+        (row["path"], row["split_after"], row["match"])
+        for row in rows_of(result.run / "leakage.csv")
+    ]
     assert sorted(named) == sorted(
         [
-            ("train/bar/same.jpg", "excluded", "byte for byte"),
-            ("test/bar/same too.jpg", "test", "byte for byte"),
-            *((f"train/{name}", "excluded", "nearly") for name in LEAKAGE_MODES[1:]),
-            *((f"test/{name}", "test", "nearly") for name in LEAKAGE_MODES[1:]),
+            ("train/bar/same.jpg", "excluded", "identical"),
+            ("test/bar/same too.jpg", "test", "identical"),
+            *((f"train/{name}", "excluded", "near-duplicate") for name in COPIES[1:]),
+            *((f"test/{name}", "test", "near-duplicate") for name in COPIES[1:]),
         ]
     )
 
 
-def test_leaking_images_are_moved(quick, leaking_rows):
-    result = quick(leaking_rows, leakage="move")
+def test_leaking_images_are_moved(quick, leaking):
+    result = quick(leaking, leakage="move")
     split = parts(result.run)
-    assert all(split[f"test/{name}"] != "test" for name in LEAKAGE_MODES[1:])
+    assert all(split[f"test/{name}"] != "test" for name in COPIES[1:])
     assert result.images["test"] == 12 and "excluded" not in split.values()
 
 
-def test_leaking_images_are_kept_and_accuracy_is_said_without_them(quick, leaking_rows):
-    result = quick(leaking_rows, leakage="keep", validation=0)
+def test_leaking_images_are_kept_and_accuracy_is_said_without_them(quick, leaking):
+    result = quick(leaking, leakage="keep", validation=0)
     assert result.images["test"] == 15 and result.images["train"] == 27
     notes = " ".join(result.notes)
-    assert "Kept, though a later part has" in notes
+    assert "Kept 3 images of the train split with a duplicate" in notes
     assert "Without the 3 images that the training part has too" in notes
     assert "of 12 test images are right" in notes
     assert result.leakage["mode"] == "keep" and result.leakage["without"]["test"]["images"] == 12
     page = result.report.read_text("utf-8")
-    assert page.count("<td>byte for byte</td>") == 2 and page.count("<td>nearly</td>") == 4
+    assert page.count("<td>identical</td>") == 2 and page.count("<td>near-duplicate</td>") == 4
     # The run remembers what it was trained on, whatever it is called or stored as.
-    dataset = ImageDataset.from_folder(leaking_rows).where(split="test")
+    dataset = ImageDataset.from_folder(leaking).where(split="test")
     scores = Predictor(result.run).evaluate(dataset)
     known = {path for path, t in zip(scores.dataset.path, scores.trained_on, strict=True) if t}
     assert known == {"test/bar/same too.jpg", "test/ring/anew.jpg", "test/chequer/mirrored.jpg"}
@@ -131,7 +134,7 @@ def test_a_run_is_divided_as_another_was(quick, plain):
     again = quick(plain, seed=9, split=str(first.run / "split.csv"))
     assert parts(again.run) == parts(first.run)
     assert again.images == first.images
-    assert "Divided as 'split.csv' says." in again.notes
+    assert "Split as in 'split.csv'." in again.notes
 
 
 def test_folds_hold_every_image_out_once(quick, plain):
