@@ -83,11 +83,11 @@ def test_page_describes_the_layers():
     page = Page(text)
     assert page.unbalanced == []
     assert page.open == []
-    said = " ".join(page.text_of("p").split())
-    assert "9 maps of 2 \u00d7 3, 5 of them shown; values from -1.25 to 3.5." in said
-    assert "1 of the 9 is constant." in said
-    assert "5 maps of 2 \u00d7 3; values" in said
-    assert "has 3 layers with feature maps; 2 are shown. The others:conv_2" in said
+    text_of_page = " ".join(page.text_of("p").split())
+    assert "9 maps of 2 \u00d7 3, 5 of them shown; values from -1.25 to 3.5." in text_of_page
+    assert "1 of the 9 is constant." in text_of_page
+    assert "5 maps of 2 \u00d7 3; values" in text_of_page
+    assert "has 3 layers with feature maps; 2 are shown. The others:conv_2" in text_of_page
     assert page.text_of("strong") == "cat"
     assert "confidence 87.5%" in text
     labels = [a["aria-label"] for tag, a in page.tags if tag == "i"]
@@ -146,7 +146,7 @@ def test_every_map_has_its_own_position(count):
 
 
 def test_page_says_that_the_layers_belong_to_a_submodel():
-    said = "averages several networks"
-    assert said in render_feature_maps(data(is_submodel=True)) and said not in render_feature_maps(
-        data()
-    )
+    phrase = "averages several networks"
+    assert phrase in render_feature_maps(
+        data(is_submodel=True)
+    ) and phrase not in render_feature_maps(data())

@@ -38,13 +38,13 @@ def memory():
 def test_memory_in_use_is_not_reused(memory, held):
     first = memory.empty(SHAPE, np.float32)
     first[...] = 7
-    start, kept = address(first), held(first)
+    start, in_use = address(first), held(first)
     del first
     others = [memory.empty(SHAPE, np.float32) for _ in range(6)]
     assert start not in [address(other) for other in others]
     for other in others:
         other[...] = 1
-    found = kept["deep"][0] if isinstance(kept, dict) else kept
+    found = in_use["deep"][0] if isinstance(in_use, dict) else in_use
     numbers = np.asarray(found)
     assert (numbers.view(np.float32) == 7).all()
 
@@ -101,9 +101,9 @@ def test_threads_never_share_an_array(memory):
 def test_batches_in_use_do_not_change():
     images = np.random.default_rng(0).integers(0, 256, (40, 64, 64, 3)).astype(np.float32)
     flow = ImageDataGenerator(rescale=1 / 255).flow(images, batch_size=10, shuffle=False)
-    kept = [next(flow) for _ in range(12)]
+    in_use = [next(flow) for _ in range(12)]
     gc.collect()
-    for number, batch in enumerate(kept):
+    for number, batch in enumerate(in_use):
         begin = number % 4 * 10
         wanted = images[begin : begin + 10] * np.float32(1 / 255)
         assert np.array_equal(batch, wanted)

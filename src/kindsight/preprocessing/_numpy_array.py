@@ -206,9 +206,9 @@ def _subset(x: Any, y: Any, generator: Any, subset: str, ignore_class_split: boo
         first, last = np.unique(y[validation]), np.unique(y[training])
         if not np.array_equal(first, last):
             raise SettingsError(
-                "Training and validation subsets have different number of classes after the split: "
-                f"{len(last)} and {len(first)}, or the same number of different ones. The first "
-                f"{split} images are the validation subset; shuffle the arrays before, or pass "
+                "Training and validation subsets have different number of classes after the split, "
+                f"or different classes. The first {split} images, the validation subset, have "
+                f"{len(first)} classes, the others {len(last)}. Shuffle the arrays before, or pass "
                 "ignore_class_split=True."
             )
     return validation if subset == "validation" else training
