@@ -103,13 +103,13 @@ def test_images_too_small_for_the_convolutions():
     (fault,) = SmallCNN(size=(9, 20), filters=(1, 1)).faults()
     assert "at least 10 pixels for 2 convolutions" in fault
     (fault,) = SmallCNN(size=(1024, 1024), filters=(64,), dense=(65536,)).faults()
-    assert "at most 500,000,000 parameters" in fault
+    assert "more than 500,000,000" in fault
 
 
 def test_settings_are_restored_from_json():
     network = SmallCNN(size=(20, 24), filters=(3,), dense=(), dropout=0.25, batch_norm=True)
     assert SmallCNN.from_dict(network.to_dict()) == network
-    with pytest.raises(SettingsError, match="no part kernel"):
+    with pytest.raises(SettingsError, match="no setting kernel"):
         SmallCNN.from_dict({"kernel": 5})
     with pytest.raises(SettingsError, match="dropout must be"):
         SmallCNN.from_dict({"dropout": 7})
