@@ -209,7 +209,7 @@ def test_what_cannot_be_learned_from(classifier, arrays, dataset, tmp_path):
         classifier.fit(images)
     with pytest.raises(DatasetError, match=r"must have a label; 1 have none"):
         classifier.fit(images, [None, *labels[1:]])
-    with pytest.raises(DatasetError, match="one label for each image"):
+    with pytest.raises(DatasetError, match="must be one label for each of 42 images; got 41"):
         classifier.fit(images, labels[:-1])
     with pytest.raises(DatasetError, match="two classes or more"):
         classifier.fit(images, ["same"] * len(images))
@@ -440,6 +440,8 @@ def test_nothing_is_overwritten(classifier, arrays, tmp_path):
 
 
 def test_networks_that_disagree_are_no_bundle(classifier, arrays, tmp_path, monkeypatch):
+    # Keras runs only a pairing of backbone and head that it has not run on this machine.
+    monkeypatch.setattr("kindsight.training.frozen.fitted.is_verified", lambda *_: False)
     monkeypatch.setattr(FakeKeras, "offset", 0.5)
     fitted = classifier.fit(*arrays)
     with pytest.raises(ParityError):
@@ -455,7 +457,7 @@ def test_a_loaded_run_has_its_history_if_there_is_one(trained, tmp_path):
     history.write_csv(tmp_path / "run" / "history.csv")
     assert ImageClassifier.load(tmp_path / "run").history_ == history
     (tmp_path / "run" / "history.csv").write_text("epoch\n1\n", "utf-8")
-    with pytest.raises(BundleError, match="must hold the history"):
+    with pytest.raises(BundleError, match="is not the history of a training"):
         ImageClassifier.load(tmp_path / "run")
 
 

@@ -267,11 +267,12 @@ class Predictor:
         unknown = Counter(label for label in dataset.label if label and label not in self.classes)
         scored = dataset[np.array(known, np.int64)]
         detector = TrainingImageDetector.load(self.bundle.folder)
+        report = progress or (lambda *_: None)
+        report("evaluate", 0, len(scored))
         predictions = []
         for prediction in self.predict_dataset(scored, detector):
             predictions.append(prediction)
-            if progress is not None:
-                progress("evaluate", len(predictions), len(scored))
+            report("evaluate", len(predictions), len(scored))
         good = np.array([row for row, p in enumerate(predictions) if p.error is None], np.int64)
         readable = scored[good]
         probabilities = np.array([predictions[row].probabilities for row in good], np.float32)

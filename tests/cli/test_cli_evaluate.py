@@ -185,7 +185,7 @@ def test_progress_names_every_image_once(tiny, data):
 
     calls = []
     Predictor(tiny).evaluate(ImageDataset.from_folder(data), lambda *call: calls.append(call))
-    assert calls == [("evaluate", done, 5) for done in range(1, 6)]
+    assert calls == [("evaluate", done, 5) for done in range(6)]
 
 
 def test_training_images_are_counted_and_left_out(run, tmp_path, data):

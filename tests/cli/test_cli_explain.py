@@ -57,7 +57,7 @@ def test_layers_write_a_page(run, bundle):
     # probabilities of (255, 0, 0): softmax of 5.1, 0, 0
     assert lines[0] == "red, confidence 98.8%"
     assert lines[3].split() == ["conv", "8", "x", "8", "3", "2"]
-    assert "1 of 2 layers with maps" in lines[4]
+    assert "1 of 2 layers, evenly spaced" in lines[4]
     assert lines[-1] == "page  red-layers.html"
     page = Path("red-layers.html").read_text("utf-8")
     assert "Map 1" in page and "new/red.png" in page and "confidence 98.8%" in page
@@ -96,7 +96,7 @@ def test_json_writes_a_page_only_with_out(run, bundle):
     result = run("explain", bundle, "new/green.png", "--layers", "--json", "--out", "sub/x.html")
     assert json.loads(result.stdout)["page"] == str(Path("sub/x.html"))
     assert Path("sub/x.html").is_file()
-    assert "Running the network" in result.stderr
+    assert "Computing feature maps" in result.stderr
 
 
 def test_existing_file_is_not_overwritten(run, bundle):

@@ -30,7 +30,7 @@ def test_the_users_own_settings_are_shown(run, monkeypatch):
     assert shown["settings"]["KINDSIGHT_CACHE_LIMIT"] == "3GB"
     text = run("info").stdout
     assert "TF_ENABLE_ONEDNN_OPTS=0 (set by you, for training)" in text
-    assert "features and images may take 3.0 GB" in text
+    assert "limit for features and images 3.0 GB" in text
 
 
 def test_a_package_that_is_not_installed_is_said_so(run, monkeypatch):

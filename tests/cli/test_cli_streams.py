@@ -97,7 +97,7 @@ def test_results_and_the_rest_go_to_different_streams(start, tiny, colours):
     out, err = process.communicate(timeout=60)
     assert process.returncode == 2
     assert out == b""
-    assert err.startswith(b"kindsight: The folders in a folder are its classes.")
+    assert err.startswith(b"kindsight: There are no class folders in")
 
 
 @posix
