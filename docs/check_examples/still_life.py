@@ -48,10 +48,10 @@ def _draw(label: str, seed: int, height: int, width: int) -> tuple[Image, Image]
     high, wide = height * _FINE, width * _FINE
     y, x = np.mgrid[0:high, 0:wide].astype(np.float32)
     image, covered = _draw_room(random, y / high, x / wide), np.zeros_like(y)
-    for place in range(int(random.integers(1, 4))):
+    for number in range(int(random.integers(1, 4))):
         radius = float(random.uniform(0.15, 0.26)) * high
         left = float(random.uniform(0.2, 0.8)) * wide
-        top = float(random.uniform(0.45, 0.62) + 0.08 * place) * high
+        top = float(random.uniform(0.45, 0.62) + 0.08 * number) * high
         inside = _draw_fruit(image, label, random, (top, left, radius), (y, x))
         covered = np.maximum(covered, inside)
     small = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
@@ -97,7 +97,7 @@ def _draw_fruit(
     image += (colour + 40 * freckles[..., None] - image) * inside[..., None]
     if label != "lemon":
         height = 0.95 if label == "apple" else 1.5
-        ends = [(left, top - height * radius * part) for part in (0.85, 1.15)]
+        ends = [(left, top - height * radius * length) for length in (0.85, 1.15)]
         first, second = ((round(x), round(y)) for x, y in ends)
         tip = (second[0] + round(radius * random.uniform(-0.2, 0.2)), second[1])
         cv2.line(image, first, tip, (70.0, 48.0, 24.0), max(2, round(radius / 12)), cv2.LINE_AA)
