@@ -161,7 +161,7 @@ def test_dates_are_read_where_they_are_asked_for(quick, tmp_path):
 
 
 def test_without_dates_there_is_no_division_by_date(quick, plain):
-    with pytest.raises(DatasetError, match="of which none does"):
+    with pytest.raises(DatasetError, match="has a capture date"):
         quick(plain, split_by="date")
 
 
@@ -200,7 +200,7 @@ def test_all_checks_as_a_part_of_a_training(quick, plain):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"leakage": "delete"}, "leakage must be one of drop, move, keep. Received: 'delete'"),
+        ({"leakage": "delete"}, "leakage must be one of drop, move, keep; got 'delete'"),
         ({"check": "some"}, "check must be one of cheap, full"),
         ({"fold": "7/5"}, "fold must be such as 2/5"),
         ({"split_by": "month"}, "split_by must be one of random, date"),
