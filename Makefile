@@ -28,7 +28,7 @@ help: ## print this list
 
 install: $(VENV)/.installed-test ## make the environment in .venv and install kindsight and all tools
 
-demo: $(VENV)/.installed-demo ## train on 2,624 photographs of solar cells and say where the report is
+demo: $(VENV)/.installed-demo ## train on 2,624 images of solar cells and print the accuracy beside a paper's
 	@$(BIN)/kindsight demo
 
 test: lint ## run every check: style, types, direction of imports, documentation, tests

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["demo"]
 
-BEST_TAKES = "about 5 minutes on two cores"
+BEST_TAKES = "3 to 4 minutes on two cores"
 
 
 def demo(

@@ -184,6 +184,8 @@ def write_images(folder: str | os.PathLike[str], progress: Progress | None = Non
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{FOLDER}-", dir=target.parent) as temporary:
         written = Path(temporary) / FOLDER
+        if progress is not None:
+            progress("demo", 0, len(names))
         for done, (name, image) in enumerate(zip(names, images, strict=True), 1):
             file = written / name
             file.parent.mkdir(parents=True, exist_ok=True)
