@@ -219,7 +219,7 @@ def test_a_resumed_run_gives_the_same_network(photos, run):
     assert [row.epoch for row in whole.history] == [1, 2, 3]
     assert {row.phase for row in whole.history} == {"upper layers"}
     assert "cut after stage5, 3 augmented copies" in whole.network
-    assert load_bundle(whole.run).facts["agreement"]["largest_difference"] < 1e-3
+    assert load_bundle(whole.run).facts["parity"]["largest_difference"] < 1e-3
     assert "Gain" in whole.report.read_text("utf-8")
     # The written files are what predicted.
     paths = [row["path"] for row in csv.DictReader((whole.run / "validation.csv").open())]
@@ -243,7 +243,7 @@ def test_all_layers_are_trained_and_a_rejected_network_leaves_nothing(run, own):
     assert "all layers" in result.network and result.fine_tuning["accepted"]
     page = result.report.read_text("utf-8")
     assert "all layers" in page and "Gain" in page
-    assert load_bundle(result.run).facts["agreement"]["largest_difference"] < 1e-3
+    assert load_bundle(result.run).facts["parity"]["largest_difference"] < 1e-3
 
     refused = run(run="refused", accepted=False, **full)
     reason = "The frozen head is used: fine-tuning reached"
@@ -308,7 +308,7 @@ def test_within_a_budget_ctrl_c_finishes_with_the_best_epoch(run, own, monkeypat
     assert "mean of 4 and 2 TTA variants" in result.report.read_text("utf-8")
     assert "augmentation over 2 flips; ensemble with the frozen head" in result.network
     assert result.fine_tuning["accepted"] and "wider features" in result.fine_tuning["seconds"]
-    assert load_bundle(result.run).facts["agreement"]["largest_difference"] < 1e-3
+    assert load_bundle(result.run).facts["parity"]["largest_difference"] < 1e-3
     assert {path.name for path in result.run.glob("*.json")} == {"bundle.json"}
 
 
