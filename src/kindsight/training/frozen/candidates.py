@@ -100,6 +100,14 @@ class Candidate:
         backbone = f" of {self.network}" if self.network else ""
         return f"{kind}, {features}{backbone}, L2 strength {self.l2_strength:g}"
 
+    def summarize(self) -> str:
+        """Return kind and L2 strength, for the terminal; the report has the rest."""
+        if self.heads:
+            return f"mean of {' and '.join(head.summarize() for head in self.heads)}"
+        backbone = f" of {self.network}" if self.network else ""
+        kind = "RBF" if self.kind == "rbf" else "linear"
+        return f"{kind}{backbone} (L2 strength {self.l2_strength:g})"
+
 
 @dataclass(frozen=True)
 class CrossValidation:

@@ -191,7 +191,8 @@ class FittedFrozenHead:
 
     def describe(self) -> dict[str, str]:
         """Return the row of the summary that describes the head."""
-        return {"head": self.head.chosen.describe()}
+        selected = ", selected by cross-validation" if len(self.head.candidates) > 1 else ""
+        return {"head": self.head.chosen.summarize() + selected}
 
     def report_sections(self) -> ReportSections:
         """Return how the head was selected."""
