@@ -39,7 +39,7 @@ def test_an_ensemble_with_tta_from_images_to_a_saved_classifier(images, own, bac
     reports = []
     features = compute_all_features(training, dataset, files, lambda *step: reports.append(step))
     # Fifteen images, however many passes there are.
-    assert {step[::2] for step in reports} == {("images", 15)} and reports[-1][1] == 15
+    assert {step[::2] for step in reports} == {("features", 15)} and reports[-1][1] == 15
     assert [step[1] for step in reports] == sorted(step[1] for step in reports)
     width = backbone.layout.width
     assert features.vectors.shape == (15, width + files.members[1].layout.width)
@@ -161,10 +161,10 @@ def test_invalid_settings_are_refused(settings, said):
 def test_an_ensemble_gets_the_larger_size(own):
     assert FrozenTrainer("efficientnet-lite0+efficientnet-lite2").spec().size == (260, 260)
     said = FrozenTrainer("efficientnet-lite0+efficientnet-lite2").describe_backbone()
-    assert said == "efficientnet-lite0 and efficientnet-lite2 side by side, ImageNet weights"
+    assert said == "ensemble of efficientnet-lite0 and efficientnet-lite2, ImageNet weights"
     said = FrozenTrainer("efficientnet-lite0", tta_flips=2).describe_backbone()
     assert said == "efficientnet-lite0, ImageNet weights, mean of 2 TTA copies"
     said = FrozenTrainer("efficientnet-lite0", tta_flips=2, tta_crops=6).describe_backbone()
     assert said == "efficientnet-lite0, ImageNet weights, mean of 12 TTA copies"
     said = FrozenTrainer(f"efficientnet-lite0+{own}", size=64).describe_backbone()
-    assert said.endswith("lite0 and own side by side, ImageNet weights and weights of own.keras")
+    assert said.endswith("lite0 and own, ImageNet weights and weights of own.keras")

@@ -397,16 +397,16 @@ CHILD = """
 import sys, time
 from pathlib import Path
 import numpy as np
-from kindsight.cache import Cache
+from kindsight.cache.folder import Cache
 from kindsight.dataset import ImageDataset
-from kindsight.dataset.reading import file_index, process_files
+from kindsight.dataset.reading import process_files
 from kindsight.images import InputSpec
-from kindsight.training import features
-from kindsight.training.frozen import FrozenTrainer
+from kindsight.training.frozen import features
+from kindsight.training.frozen.settings import FrozenTrainer
 
 folder, cache, out, stop = sys.argv[1:]
 process_files.FLUSH_SECONDS = 0.0
-features.TOGETHER = 1  # so that images can be counted
+features.IMAGES_PER_TASK = 1  # so that images can be counted
 real = process_files.map_ordered
 
 def stopping(*arguments):
