@@ -30,8 +30,8 @@ from pathlib import Path
 ALIKE = 0.6
 SET_UP = ("make ", "pip ", "git ", "cd ", "sudo ", "kindsight demo")
 HANGING = " " * 10
-# Where a classifier makes no mistake there is no weakest class.
-SOMETIMES = "  weakest "
+# Not printed if the classifier makes no mistakes.
+SOMETIMES = "Lowest recall "
 _FENCE = re.compile(r"^```(\S.*?)\n(.*?)^```\s*$", re.M | re.S)
 
 
