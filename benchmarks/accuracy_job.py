@@ -1,9 +1,8 @@
-"""How often ``ImageClassifier`` is right on one data set, over fixed divisions of its images.
+"""Measure the accuracy of ``ImageClassifier`` on one dataset over fixed splits.
 
-Folders of class folders are divided by scikit-learn's ``StratifiedKFold`` into five folds, the
-solar cells of ``elpv-dataset`` four times, or as often as told, into training and a 25% test part.
-The features are
-computed once, the head is chosen and fitted anew for each division. Prints one line of JSON.
+Folders of class folders are split by scikit-learn's ``StratifiedKFold`` into five folds, the solar
+cells of ``elpv-dataset`` by four (or ``--splits``) stratified splits with 25% for testing. The
+features are computed once; the head is selected and fitted for each split. Prints one line of JSON.
 """
 
 from __future__ import annotations
@@ -18,21 +17,12 @@ from typing import Any
 import numpy as np
 
 FOLDS = 5
-DRAWS = 4
-TEST_SHARE = 0.25
+SPLITS = 4
+TEST_FRACTION = 0.25
 
 
-def divisions(labels: Sequence[str], folds: bool, draws: int = DRAWS) -> list[tuple[Any, Any]]:
-    """Return (rows to learn from, rows to test) of each division.
-
-    Parameters
-    ----------
-    labels : sequence of str
-    folds : bool
-        Whether five folds, in which each image is tested once, or draws of a quarter.
-    draws : int
-        How many of these.
-    """
+def make_splits(labels: Sequence[str], folds: bool, count: int = SPLITS) -> list[tuple[Any, Any]]:
+    """Return (training rows, test rows) of five folds, or else of `count` splits."""
     from sklearn.model_selection import StratifiedKFold, StratifiedShuffleSplit
 
     rows = np.arange(len(labels))
@@ -40,44 +30,49 @@ def divisions(labels: Sequence[str], folds: bool, draws: int = DRAWS) -> list[tu
         splitter = StratifiedKFold(FOLDS, shuffle=True, random_state=0)
         return list(splitter.split(rows, labels))
     return [
-        next(StratifiedShuffleSplit(1, test_size=TEST_SHARE, random_state=seed).split(rows, labels))
-        for seed in range(draws)
+        next(
+            StratifiedShuffleSplit(1, test_size=TEST_FRACTION, random_state=seed).split(
+                rows, labels
+            )
+        )
+        for seed in range(count)
     ]
 
 
 def load(data: str) -> Any:
-    """Return the dataset of a folder, or of the solar cells for ``elpv``."""
+    """Return the dataset of a folder, or the solar cells for ``elpv``."""
     from kindsight import ImageDataset
 
     if data != "elpv":
         return ImageDataset.from_folder(data)
     from elpv_dataset.utils import load_dataset
 
-    images, shares, _ = load_dataset()
+    images, defect_probabilities, _ = load_dataset()
     return ImageDataset.from_arrays(
-        images, ["defective" if share >= 0.5 else "functional" for share in shares]
+        images,
+        ["defective" if value >= 0.5 else "functional" for value in defect_probabilities],
     )
 
 
 def some_rows(labels: Sequence[str], limit: int | None) -> Any:
-    """Return rows of about `limit` images, equally many of each class; all for None."""
+    """Return the rows of about `limit` images, equally many per class; all for None."""
     every = np.array(labels)
     if limit is None:
         return np.arange(len(every))
     classes = np.unique(every)
-    share = max(FOLDS, limit // len(classes))
-    return np.sort(np.concatenate([np.flatnonzero(every == name)[:share] for name in classes]))
+    count = max(FOLDS, limit // len(classes))
+    return np.sort(np.concatenate([np.flatnonzero(every == name)[:count] for name in classes]))
 
 
 def measure(
-    dataset: Any, settings: dict[str, Any], folds: bool, draws: int = DRAWS
+    dataset: Any, settings: dict[str, Any], folds: bool, splits: int = SPLITS
 ) -> dict[str, Any]:
-    """Fit and score each division."""
+    """Fit and score a classifier on each split."""
     from kindsight import ImageClassifier
     from kindsight.training.trainer import make_training
 
     classifier = ImageClassifier(**settings)
-    # Made once on a machine, and not what is measured here.
+    # The backbone is built once per machine and is not timed here.
     make_training(classifier.get_params()).backbone()
     seconds = []
     for _ in range(2):
@@ -85,7 +80,7 @@ def measure(
         classifier.fit(dataset)
         seconds.append(time.perf_counter() - start)
     accuracies, heads = [], []
-    for train, test in divisions(dataset.label, folds, draws):
+    for train, test in make_splits(dataset.label, folds, splits):
         fitted = ImageClassifier(**settings).fit(dataset[train])
         accuracies.append(fitted.score(dataset[test]))
         heads.append(fitted.head_.chosen.describe())
@@ -102,11 +97,11 @@ def measure(
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure and print the result."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data", help="a folder of class folders, or elpv")
     parser.add_argument("--demo", action="store_true", help="the demo's settings")
-    parser.add_argument("--draws", type=int, default=DRAWS, help="divisions of elpv  [default: 4]")
+    parser.add_argument("--splits", type=int, default=SPLITS, help="splits of elpv  [default: 4]")
     parser.add_argument("--limit", type=int, help="use about this many images")
     options = parser.parse_args()
     settings: dict[str, Any] = {}
@@ -115,13 +110,13 @@ def main() -> None:
         from kindsight.runs.demo import BEST_SETTINGS
 
         known = ImageClassifier().get_params()
-        # What is kept back is the divisions' matter; a classifier's own part is for networks.
+        # The splits already hold out images; `validation` is for networks.
         known.pop("validation")
         settings = {name: value for name, value in BEST_SETTINGS.items() if name in known}
     dataset = load(options.data)
     dataset = dataset[some_rows(dataset.label, options.limit)]
-    answer = measure(dataset, settings, folds=options.data != "elpv", draws=options.draws)
-    print(json.dumps({"data": Path(options.data).name, **answer}))
+    result = measure(dataset, settings, folds=options.data != "elpv", splits=options.splits)
+    print(json.dumps({"data": Path(options.data).name, **result}))
 
 
 if __name__ == "__main__":

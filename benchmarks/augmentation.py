@@ -16,9 +16,8 @@ from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
-from common import Row, Section, Target
-from processes import environment, run, say, script
-from telling import tell, warn_if_busy
+from output import Row, Section, Target, add_output_options, print_sections, warn_if_busy
+from processes import environment, log, run, script
 
 NAMES = {
     "opencv": "the bare warp in OpenCV",
@@ -37,8 +36,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--images", type=int, default=1000, metavar="N", help="[default: 1000]")
     parser.add_argument("--epochs", type=int, default=3, metavar="N", help="[default: 3]")
     parser.add_argument("--repeats", type=int, default=3, metavar="N", help="[default: 3]")
-    parser.add_argument("--json", type=Path, metavar="FILE")
-    parser.add_argument("--markdown", type=Path, metavar="FILE")
+    add_output_options(parser)
     return parser.parse_args(arguments)
 
 
@@ -48,14 +46,14 @@ def measure(options: argparse.Namespace) -> Section:
     libraries = ["kindsight", *NAMES]
     if options.rivals_python is None:
         libraries = [name for name in libraries if name not in ELSEWHERE]
-        section.notes.append(f"Left out, for want of --rivals-python: {', '.join(ELSEWHERE)}.")
+        section.notes.append(f"Skipped without --rivals-python: {', '.join(ELSEWHERE)}.")
     rates: defaultdict[tuple[str, int], list[float]] = defaultdict(list)
     for _ in range(options.repeats):
         for cores in options.cores:
             for name in libraries:
                 found = _rates(name, cores, options)
                 rates[name, cores] += found
-                say(f"{name}, {cores}: {max(found):,.0f} images/s")
+                log(f"{name}, {cores}: {max(found):,.0f} images/s")
     for cores in options.cores:
         for name in libraries[1:]:
             # The bare warp is one thread's, whatever there is besides; nothing can pass it on one.
@@ -80,16 +78,16 @@ def _rates(name: str, cores: int, options: argparse.Namespace) -> list[float]:
     # Warnings of libraries belong to standard error, and an update check to nobody.
     settings = environment(TF_CPP_MIN_LOG_LEVEL="2", NO_ALBUMENTATIONS_UPDATE="1")
     command = script("augment_images.py", name, *sizes, python=python)
-    found: list[float] = run(command, env=settings).answer["rates"]
+    found: list[float] = run(command, env=settings).result["rates"]
     return found
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure and print."""
+    """Measure and print the results."""
     options = parse(arguments)
     warn_if_busy()
     section = measure(options)
-    tell([section], options)
+    print_sections([section], options)
 
 
 if __name__ == "__main__":

@@ -19,10 +19,9 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from common import Row, Section
 from folders import class_files, first_of_each, lay_out
-from processes import environment, kindsight, run, say
-from telling import tell, warn_if_busy
+from output import Row, Section, add_output_options, print_sections, warn_if_busy
+from processes import environment, kindsight, log, run
 
 OPTIONS = (
     "--freeze", "stage5_out", "--augment", "light", "--dropout", 0.2, "--optimizer", "adam",
@@ -37,8 +36,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("data", type=Path, help="a folder of class folders")
     parser.add_argument("--repeats", type=int, default=2, help="of each side  [default: 2]")
     parser.add_argument("--limit", type=int, metavar="N", help="about N images: a trial")
-    parser.add_argument("--json", type=Path, metavar="FILE")
-    parser.add_argument("--markdown", type=Path, metavar="FILE")
+    add_output_options(parser)
     return parser.parse_args(arguments)
 
 
@@ -53,11 +51,11 @@ def measure(options: argparse.Namespace, folder: Path) -> Section:
                     "train", data, *OPTIONS, "--runs", Path(place, "runs"), "--cached-copies", views
                 )
                 done = run(command, env=environment(Path(place, "cache")))
-            test = done.answer["test"]
+            test = done.result["test"]
             takes.append(
                 {"seconds": done.seconds, **{k: test[k] for k in ("accuracy", "log_loss")}}
             )
-            say(f"{number + 1}, {views} views kept: {takes[-1]}")
+            log(f"{number + 1}, {views} views kept: {takes[-1]}")
     section = Section(f"{options.data.name}: {VIEWS} views kept, beside views drawn afresh")
     for figure, unit in (("accuracy", "%"), ("log_loss", "nats"), ("seconds", "s")):
         kept, afresh = ([take[figure] for take in takes] for takes in found.values())
@@ -66,12 +64,12 @@ def measure(options: argparse.Namespace, folder: Path) -> Section:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure and print."""
+    """Measure and print the results."""
     options = parse(arguments)
     warn_if_busy()
     with tempfile.TemporaryDirectory(prefix="kindsight-bench-") as folder:
         section = measure(options, Path(folder))
-    tell([section], options, " (a trial on few images)" if options.limit else "")
+    print_sections([section], options, " (a trial on few images)" if options.limit else "")
 
 
 if __name__ == "__main__":

@@ -1,17 +1,16 @@
-r"""How right the checks are: known faults are planted in real images, and looked for.
+r"""Measure recall and precision of the checks on faults planted in real images.
 
 Example::
 
     python benchmarks/check_proof.py --data cats-dogs/ --data sign-digits/ --markdown proof.md
 
-``kindsight check --full`` looks at each folder as it is, at copies of it with copies and faults
-planted (:mod:`planting`), and at copies with labels swapped. Of each kind *recall* is the share of
-what was planted that the check names, *precision* the share of what it names that was planted.
+``kindsight check --full`` runs on each folder, on copies of it with planted duplicates and faults
+(:mod:`planted_data`), and on copies with swapped labels. *Recall* is the fraction of planted items
+that the check finds, *precision* the fraction of its findings that were planted.
 
-Real images have duplicates, blurred images and wrong labels of their own. What the check names
-in the folder as it is cannot be held for or against it by a machine: it is left out of precision,
-counted, and said in a row of its own. A check whose thresholds were tuned on some seeds is proven
-on others: take seeds here that nobody has looked at.
+Real images have duplicates, blurred images and wrong labels of their own. Findings in the original
+folder are therefore excluded from precision and counted in a note. Use seeds on which no threshold
+was tuned.
 """
 
 from __future__ import annotations
@@ -25,31 +24,30 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from common import Section
 from folders import class_files, lay_out
-from planting import COPIES, FAULTS, plant_faults, swap_labels
-from processes import environment, kindsight, run, say
+from output import Section, add_output_options, print_sections
+from planted_data import COPIES, FAULTS, plant_faults, swap_labels
+from processes import environment, kindsight, log, run
 from scoring import (
     DUPLICATES,
     Findings,
     Tally,
-    label_shares,
+    label_scores,
     linked_groups,
     precision_of_copies,
     precision_of_faults,
     recall_of_copies,
     recall_of_faults,
-    unlike_planted,
+    wrong_and_missed,
 )
-from telling import tell
 
-SHARES = (0.02, 0.05, 0.10)
+FRACTIONS = (0.02, 0.05, 0.10)
 
-WANTED_OF_COPIES = 0.98
-WANTED_OF_LABELS = 0.8
+COPIES_TARGET = 0.98
+LABELS_TARGET = 0.8
 
-PARTS = "parts, 75-85% of each side"
-"""Smaller than what counts as cropped: there to be known."""
+NO_TARGET = "cropped to 75-85% of each side"
+"""Shown without a target: smaller than what counts as a crop."""
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -65,36 +63,35 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     )  # fmt: skip
     parser.add_argument(
         "--each", type=int, default=50, metavar="N",
-        help="how many images of each fault  [default: 50]",
+        help="images per kind of copy or fault  [default: 50]",
     )  # fmt: skip
-    parser.add_argument("--json", type=Path, metavar="FILE")
-    parser.add_argument("--markdown", type=Path, metavar="FILE")
+    add_output_options(parser)
     options = parser.parse_args(arguments)
     options.seed = options.seed or [11, 12, 13]
     return options
 
 
 def check(folder: Path, work: Path) -> Findings:
-    """Run ``kindsight check --full`` on a folder; features of the same images are kept."""
+    """Run ``kindsight check --full`` on a folder, with cached features."""
     out = work / "findings"
     shutil.rmtree(out, ignore_errors=True)
     command = kindsight("check", folder, "--full", "--quiet", "--out", out)
-    run(command, env=environment(work / "cache"), good=(0, 1))  # 1 says that errors were found
-    said = json.loads((out / "findings.json").read_text("utf-8"))
+    run(command, env=environment(work / "cache"), accepted=(0, 1))  # 1: errors were found
+    content = json.loads((out / "findings.json").read_text("utf-8"))
     groups, suggested = {}, {}
-    for entry in said["checks"]:
+    for entry in content["checks"]:
         groups[entry["code"]] = [tuple(finding["paths"]) for finding in entry["findings"]]
         if entry["code"] == "KS403":
             suggested = {each["paths"][0]: each["suggestion"] for each in entry["findings"]}
     return Findings(groups, suggested)
 
 
-def copies_and_faults(data: Path, options: argparse.Namespace, work: Path) -> Section:
-    """Plant copies and faults; rows for each kind and each check."""
-    section = Section(f"{data.name}: copies and faults planted, {options.each} of each")
+def measure_planted(data: Path, options: argparse.Namespace, work: Path) -> Section:
+    """Return a row per planted kind and per check."""
+    section = Section(f"{data.name}: planted copies and faults, {options.each} of each")
     before = check(data, work)
     tally = Tally()
-    left_out: dict[str, list[int]] = defaultdict(list)
+    excluded: dict[str, list[int]] = defaultdict(list)
     for seed in options.seed:
         folder = work / "planted"
         planted = plant_faults(data, folder, options.each, seed)
@@ -102,91 +99,94 @@ def copies_and_faults(data: Path, options: argparse.Namespace, work: Path) -> Se
         shutil.rmtree(folder)
         copies = [each for each in planted if each.kind in COPIES]
         for kind, (code, _) in COPIES.items():
-            made = [each for each in copies if each.kind == kind]
-            tally.add(f"{kind}: found", recall_of_copies(made, found))
-            tally.add(f"{kind}: by {code} itself", recall_of_copies(made, found, (code,)))
-        tally.add("all copies: found", recall_of_copies(copies, found))
+            of_kind = [each for each in copies if each.kind == kind]
+            tally.add(f"{kind}: recall", recall_of_copies(of_kind, found))
+            tally.add(f"{kind}: recall of {code} alone", recall_of_copies(of_kind, found, (code,)))
+        tally.add("all copies: recall", recall_of_copies(copies, found))
         for codes in (*((code,) for code in DUPLICATES[1:]), DUPLICATES):
             name = codes[0] if len(codes) == 1 else "all checks of duplicates"
-            share, out = precision_of_copies(copies, found, before, codes)
-            tally.add(f"precision of {name}", share)
-            left_out[name].append(out)
+            fraction, count = precision_of_copies(copies, found, before, codes)
+            tally.add(f"precision of {name}", fraction)
+            excluded[name].append(count)
         for kind, (code, _) in FAULTS.items():
-            made, named = [each for each in planted if each.kind == kind], found.named(code)
-            tally.add(f"{kind}: found by {code}", recall_of_faults(made, named))
-            share, out = precision_of_faults(kind, planted, named, before.named(code))
-            tally.add(f"precision of {code}", share)
-            left_out[code].append(out)
-        missed, wrong = unlike_planted(copies, found, before)
-        say(f"{data.name}, seed {seed}: not found {missed}; linked wrongly {wrong}")
-    section.rows = [tally.row(what, wanted(what)) for what in tally.shares]
+            of_kind = [each for each in planted if each.kind == kind]
+            tally.add(f"{kind}: recall of {code}", recall_of_faults(of_kind, found.paths(code)))
+            fraction, count = precision_of_faults(
+                kind, planted, found.paths(code), before.paths(code)
+            )
+            tally.add(f"precision of {code}", fraction)
+            excluded[code].append(count)
+        missed, wrong = wrong_and_missed(copies, found, before)
+        log(f"{data.name}, seed {seed}: missed {missed}; wrong links {wrong}")
+    section.rows = [tally.row(name, target_of(name)) for name in tally.fractions]
     groups = len(set(linked_groups(before, DUPLICATES).values()))
-    own = [f"{len(before.named(code))} {kind} ones" for kind, (code, _) in FAULTS.items()]
+    own = [f"{len(before.paths(code))} {kind} images" for kind, (code, _) in FAULTS.items()]
     section.notes = [
-        f"The folder as it is: {groups} groups of duplicates, {', '.join(own)}. What of these is "
-        f"found again is left out of precision: {_means(left_out)} (means)."
+        f"The original folder: {groups} groups of duplicates, {', '.join(own)}. Excluded from "
+        f"precision because found there, too: {_means(excluded)} (means)."
     ]
     return section
 
 
-def wanted(what: str) -> float | None:
-    """Return what is wanted of a row about copies: all kinds but parts, by any check of copies."""
-    if what == "precision of all checks of duplicates":
-        return WANTED_OF_COPIES
-    kind, _, rest = what.partition(": ")
-    return WANTED_OF_COPIES if rest == "found" and kind in COPIES and kind != PARTS else None
+def target_of(name: str) -> float | None:
+    """Return the target of a row about copies."""
+    if name == "precision of all checks of duplicates":
+        return COPIES_TARGET
+    kind, _, rest = name.partition(": ")
+    return COPIES_TARGET if rest == "recall" and kind in COPIES and kind != NO_TARGET else None
 
 
 def _means(counts: Mapping[str, Sequence[int]]) -> str:
     return ", ".join(f"{name} {statistics.fmean(each):.0f}" for name, each in counts.items())
 
 
-def swapped_labels(data: Path, options: argparse.Namespace, work: Path) -> Section:
-    """Swap labels; rows for each share of them."""
-    section = Section(f"{data.name}: labels swapped at random")
+def measure_swapped(data: Path, options: argparse.Namespace, work: Path) -> Section:
+    """Return rows for each fraction of swapped labels."""
+    section = Section(f"{data.name}: randomly swapped labels")
     classes = class_files(data)
     before = check(swapped_folder(classes, work, 0.0, 0)[0], work)
     tally = Tally()
-    left_out: dict[str, list[int]] = defaultdict(list)
-    for share in SHARES:
+    excluded: dict[str, list[int]] = defaultdict(list)
+    for fraction in FRACTIONS:
         for seed in options.seed:
-            folder, swapped = swapped_folder(classes, work, share, seed)
-            for what, (part, out) in label_shares(swapped, check(folder, work), before).items():
-                tally.add(f"{share:.0%} swapped: {what}", part)
-                if what == "precision":
-                    left_out[f"{share:.0%}"].append(out)
-            say(f"{data.name}, seed {seed}: {share:.0%} of the labels swapped")
+            folder, swapped = swapped_folder(classes, work, fraction, seed)
+            scores = label_scores(swapped, check(folder, work), before)
+            for name, (score, count) in scores.items():
+                tally.add(f"{fraction:.0%} swapped: {name}", score)
+                if name == "precision":
+                    excluded[f"{fraction:.0%}"].append(count)
+            log(f"{data.name}, seed {seed}: {fraction:.0%} of the labels swapped")
     section.rows = [
-        tally.row(what, None if what.endswith("suggested") else WANTED_OF_LABELS)
-        for what in tally.shares
+        tally.row(name, None if name.endswith("suggested") else LABELS_TARGET)
+        for name in tally.fractions
     ]
     section.notes = [
-        f"The folder as it is: KS403 doubts {len(before.named('KS403'))} labels. What of these is "
-        f"doubted again is left out of precision: {_means(left_out)} (means)."
+        f"The original folder: KS403 flags {len(before.paths('KS403'))} labels. Excluded from "
+        f"precision because flagged there, too: {_means(excluded)} (means)."
     ]
     return section
 
 
 def swapped_folder(
-    classes: Mapping[str, Sequence[Path]], work: Path, share: float, seed: int
+    classes: Mapping[str, Sequence[Path]], work: Path, fraction: float, seed: int
 ) -> tuple[Path, dict[str, str]]:
-    """Lay the images out anew with a share of the labels swapped."""
+    """Copy the images with a fraction of the labels swapped."""
     folder = work / "swapped"
     shutil.rmtree(folder, ignore_errors=True)
-    return folder, swap_labels(classes, folder, share, seed)
+    return folder, swap_labels(classes, folder, fraction, seed)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Prove what was asked for, and print it."""
+    """Measure and print the sections."""
     options = parse(arguments)
     sections = []
     for data in options.data:
         with tempfile.TemporaryDirectory() as name:
             work = Path(name)
             copied = lay_out(class_files(data), work / data.name)
-            sections.append(copies_and_faults(copied, options, work))
-            sections.append(swapped_labels(copied, options, work))
-    tell(sections, options)
+            sections.append(measure_planted(copied, options, work))
+            sections.append(measure_swapped(copied, options, work))
+    print_sections(sections, options)
 
 
 if __name__ == "__main__":

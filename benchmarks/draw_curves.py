@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from processes import say
+from processes import log
 
 # A row of such a section: which images, within which time, and what of it.
 ROW = re.compile(r"(?P<data>.+), (?P<budget>\S+): (?P<figure>accuracy|seconds)(, mean of \d+)?")
@@ -120,7 +120,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     draw(curves, options.out)
     for data, points in curves.items():
         said = ", ".join(f"{p.name} {p.accuracy:.2%} in {p.seconds:.0f} s" for p in points)
-        say(f"{data}: {said}")
+        log(f"{data}: {said}")
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ from typing import Any
 
 import numpy as np
 
-from accuracy_job import divisions, load, some_rows
+from accuracy_job import load, make_splits, some_rows
 from kindsight.dataset import ImageDataset
 from kindsight.dataset.splits.folds import fold_indices
 from kindsight.images import InputSpec, read_image, resize_image
@@ -37,7 +37,7 @@ from kindsight.models.backbones.layout import FeatureBlock, FeatureLayout
 from kindsight.models.backbones.tta import transform_image, tta_variants
 from kindsight.threads import count_cores, map_ordered, single_threaded_opencv
 from kindsight.training.frozen.select_head import FOLDS, fit_head
-from processes import say
+from processes import log
 
 NAME = "efficientnet-lite0"
 EVERY = range(2, 8)
@@ -142,7 +142,7 @@ class Bench:
         start = time.monotonic()
         with single_threaded_opencv():
             found = list(map_ordered(row, range(len(dataset)), count_cores() + 1))
-        say(f"{name}, {size} {fit}, {views}: {time.monotonic() - start:.0f} s")
+        log(f"{name}, {size} {fit}, {views}: {time.monotonic() - start:.0f} s")
         self.made[key] = np.stack(found)
         return self.made[key]
 
@@ -174,7 +174,7 @@ def accuracy(features: Any, labels: Sequence[str], layout: FeatureLayout, folds:
     """Return the mean accuracy over the divisions of ``accuracy_job.py``."""
     classes, targets = np.unique(labels, return_inverse=True)
     found = []
-    for train, test in divisions(labels, folds):
+    for train, test in make_splits(labels, folds):
         inner = max(2, min(FOLDS, int(np.bincount(targets[train]).min())))
         head = fit_head(
             features[train],
@@ -223,7 +223,7 @@ def _judge(bench: Bench, name: str, dataset: Any, choice: tuple[Any, ...], folds
     layout = bench.network(size).layout
     columns, chosen = choose_columns(layout, STAGES[stages], STATISTICS[statistics])
     found = accuracy(np.ascontiguousarray(features[:, columns]), dataset.label, chosen, folds)
-    say(f"{name}, {choice}: {100 * found:.2f}%")
+    log(f"{name}, {choice}: {100 * found:.2f}%")
     return found
 
 

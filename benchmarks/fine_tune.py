@@ -30,12 +30,11 @@ from typing import Any
 
 import numpy as np
 
-from accuracy_job import divisions, load, some_rows
-from common import Row, Section, Target, at_least, at_most
+from accuracy_job import load, make_splits, some_rows
+from fixtures import Fixtures, Options
 from folders import class_files, first_of_each, hold_out, lay_out
-from processes import environment, run, say, script
-from telling import tell, warn_if_busy
-from workshop import Options, Workshop
+from output import Row, Section, Target, at_least, at_most, print_sections, warn_if_busy
+from processes import environment, log, run, script
 
 # Targets of the project for fine-tuning within ten minutes.
 WANTED = {"elpv": 0.895, "sign-digits": 0.99, "cats-dogs": 0.992}
@@ -163,7 +162,7 @@ def measure_steps(options: argparse.Namespace, folder: Path) -> Section:
 
     def take(name: str, answer: dict[str, Any]) -> None:
         theirs.setdefault(name, []).append(rate_of(answer))
-        say(f"{name}: {theirs[name][-1]:.0f} images/s")
+        log(f"{name}: {theirs[name][-1]:.0f} images/s")
 
     for turn in range(options.repeats):
         settings = {
@@ -172,14 +171,14 @@ def measure_steps(options: argparse.Namespace, folder: Path) -> Section:
         }  # fmt: skip
         command = script("fine_tune.py", "train-once", json.dumps(settings))
         done = run(command, env=environment(folder / "cache", **KERAS_SETTING), memory=True)
-        ours.append(rate_of(done.answer))
+        ours.append(rate_of(done.result))
         memory.append(done.megabytes)
-        say(f"kindsight: {ours[-1]:.0f} images/s, {memory[-1]:.0f} MB; {done.answer['words']}")
+        log(f"kindsight: {ours[-1]:.0f} images/s, {memory[-1]:.0f} MB; {done.result['words']}")
         keras = script("rivals/keras_tune.py", "--backbone", bare, *common)
-        take("Keras fit, oneDNN on", run(keras, env=environment(**KERAS_SETTING)).answer)
+        take("Keras fit, oneDNN on", run(keras, env=environment(**KERAS_SETTING)).result)
         if options.rivals_python:
             torch = script("rivals/torch_tune.py", *common, python=options.rivals_python)
-            found = [run(torch, env=environment(**more)).answer for more in TORCH_SETTINGS]
+            found = [run(torch, env=environment(**more)).result for more in TORCH_SETTINGS]
             take("PyTorch channels_last", max(found, key=rate_of))
     targets = {
         "Keras fit, oneDNN on": at_least(3.0, "ratio") if upper else None,
@@ -201,7 +200,7 @@ def measure_steps(options: argparse.Namespace, folder: Path) -> Section:
 def measure_fastai(options: argparse.Namespace, folder: Path) -> Section:
     """Time whole trainings, and score them on the same images held back."""
     section = Section("fastai's fine_tune, the same images and ImageNet weights")
-    work = Workshop(Options(), folder)
+    work = Fixtures(Options(), folder)
     for number, name in enumerate(options.data):
         own = folder / f"data-{number}"
         own.mkdir()
@@ -224,9 +223,9 @@ def measure_fastai(options: argparse.Namespace, folder: Path) -> Section:
                     (run(command, env=environment(**more)) for more in settings),
                     key=lambda done: done.seconds,
                 )
-                take = {"accuracy": done.answer["accuracy"], "seconds": done.seconds}
+                take = {"accuracy": done.result["accuracy"], "seconds": done.seconds}
                 found.setdefault(f"fine_tune({epochs})", []).append(take)
-                say(f"{short}, fine_tune({epochs}): {take}")
+                log(f"{short}, fine_tune({epochs}): {take}")
             for kind in options.ways:
                 runs = own / f"runs-{turn}"
                 # fastai looks for no copies, and learns from all images; so does a frozen head,
@@ -247,7 +246,7 @@ def measure_fastai(options: argparse.Namespace, folder: Path) -> Section:
                 told = json.loads(done.output)
                 take = {"accuracy": told["test"]["accuracy"], "seconds": done.seconds}
                 found.setdefault(kind, []).append(take)
-                say(f"{short}, {kind}: {take}")
+                log(f"{short}, {kind}: {take}")
         for kind in options.ways:
             for rival in ("fine_tune(1)", "fine_tune(3)"):
                 if rival not in found:
@@ -303,10 +302,10 @@ def grouped(data: str, dataset: Any) -> Any:
     return dataset.with_columns(group=[str(person) for person in people_of(dataset)])
 
 
-def parts_of(data: str, dataset: Any) -> list[tuple[Any, Any]]:
+def splits_of(data: str, dataset: Any) -> list[tuple[Any, Any]]:
     """Return the divisions of a data set; no person's hands are on both sides of one."""
     if Path(data).name != "sign-digits":
-        return divisions(dataset.label, data != "elpv")
+        return make_splits(dataset.label, data != "elpv")
     from sklearn.model_selection import GroupKFold
 
     people = people_of(dataset)
@@ -320,7 +319,7 @@ def measure_budgets(options: argparse.Namespace, folder: Path) -> Section:
     for data in options.data:
         name, dataset = Path(data).name, load(data)
         dataset = grouped(data, dataset[some_rows(dataset.label, options.limit)])
-        every = parts_of(data, dataset)
+        every = splits_of(data, dataset)
         chosen = options.divisions or range(1, min(options.repeats, len(every)) + 1)
         found: dict[str | None, list[dict[str, Any]]] = {}
         for number in (place - 1 for place in chosen):
@@ -332,7 +331,7 @@ def measure_budgets(options: argparse.Namespace, folder: Path) -> Section:
                         settings["budget"] = budget
                     took = fit_once(dataset, train, test, settings)
                 found.setdefault(budget, []).append(took)
-                say(f"{name} {number + 1} of {len(every)}, {budget or 'frozen'}: {took}")
+                log(f"{name} {number + 1} of {len(every)}, {budget or 'frozen'}: {took}")
         frozen = [took["accuracy"] for took in found[None]]
         for budget in budgets:
             ours = [took["accuracy"] for took in found[budget]]
@@ -365,7 +364,7 @@ MEASURES = {
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure and print."""
+    """Measure and print the results."""
     options = parse(arguments)
     if options.command == "train-once":
         settings = json.loads(options.settings)
@@ -374,7 +373,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     warn_if_busy()
     with tempfile.TemporaryDirectory(prefix="kindsight-bench-") as name:
         sections = [MEASURES[options.command](options, Path(name))]
-    tell(sections, options)
+    print_sections(sections, options)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,7 @@
-"""What no training and no prediction can do without: reading images, and running the network.
+"""Time the unavoidable work of training and prediction: reading images and running the network.
 
-Each is done alone on all cores, one after the other, as fast as two ways of doing it allow; the
-faster way counts. The answer is one line of JSON with the seconds of each. Neither starting
-Python nor importing libraries is counted.
+Each runs alone on all cores in two variants, of which the faster one counts. Prints the seconds as
+one line of JSON, without the start of Python and the import of libraries.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ def read_ours(file: str, spec: InputSpec) -> Any:
 
 
 def read_opencv(file: str, spec: InputSpec) -> Any:
-    """Read and resize with OpenCV alone: no turning, no cropping, no care."""
+    """Read and resize with OpenCV alone: no orientation, no cropping, no checks."""
     image = cv2.imread(file, cv2.IMREAD_COLOR_RGB)
     return cv2.resize(image, (spec.width, spec.height), interpolation=cv2.INTER_AREA)
 
@@ -46,16 +45,16 @@ def time_reading(
     return images, time.perf_counter() - start
 
 
-def time_network(images: Sequence[Any], model: Path, side_by_side: int, threads: int) -> float:
-    """Run all images through interpreters that work side by side; return the seconds."""
+def time_network(images: Sequence[Any], model: Path, interpreters: int, threads: int) -> float:
+    """Run all images through parallel interpreters of `threads` threads; return the seconds."""
     free: queue.SimpleQueue[Any] = queue.SimpleQueue()
-    for _ in range(side_by_side):
+    for _ in range(interpreters):
         interpreter = make_interpreter(model, threads)
-        # The first run is slower: memory is touched and packed for the first time.
+        # The first run is slower: it allocates memory and packs the weights.
         _forward(interpreter, images[0])
         free.put(interpreter)
 
-    def answer(image: Any) -> Any:
+    def predict(image: Any) -> Any:
         interpreter = free.get()
         try:
             return _forward(interpreter, image)
@@ -63,8 +62,8 @@ def time_network(images: Sequence[Any], model: Path, side_by_side: int, threads:
             free.put(interpreter)
 
     start = time.perf_counter()
-    with ThreadPoolExecutor(side_by_side) as pool:
-        for _ in pool.map(answer, images):
+    with ThreadPoolExecutor(interpreters) as pool:
+        for _ in pool.map(predict, images):
             pass
     return time.perf_counter() - start
 
@@ -78,34 +77,34 @@ def _forward(interpreter: Any, image: Any) -> Any:
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure and print the seconds."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("names", type=Path, help="file with the names of images, one a line")
-    parser.add_argument("model", type=Path, help="LiteRT file, pixels to numbers")
+    parser.add_argument("names", type=Path, help="file with the paths of images, one per line")
+    parser.add_argument("model", type=Path, help="LiteRT file that takes pixels")
     parser.add_argument("--size", type=int, default=224)
     parser.add_argument("--fit", default="crop", help="crop, stretch or pad")
     options = parser.parse_args()
     files = options.names.read_text(encoding="utf-8").split("\n")[:-1]
     spec = InputSpec(options.size, options.size, fit=options.fit)
     cores = count_cores()
-    cv2.setNumThreads(1)  # threads of OpenCV's own would be in the way of these
+    cv2.setNumThreads(1)  # OpenCV's own threads would compete with the pool
     read_ours(files[0], spec)
     _, opencv = time_reading(files, spec, read_opencv, cores)
     images, ours = time_reading(files, spec, read_ours, cores)
     many = time_network(images, options.model, cores, 1)
     one = time_network(images, options.model, 1, cores)
-    answer = {
+    seconds = {
         "images": len(files),
         "cores": cores,
         "read_kindsight": ours,
         "read_opencv": opencv,
-        "network_side_by_side": many,
+        "network_many_interpreters": many,
         "network_all_threads": one,
         "read": min(ours, opencv),
         "network": min(many, one),
         "floor": min(ours, opencv) + min(many, one),
     }
-    print(json.dumps(answer))
+    print(json.dumps(seconds))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Images in class folders: choosing some, and laying them out for all sides alike."""
+"""List, limit, split and copy images in class folders."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 
 
 def class_files(root: Path) -> dict[str, list[Path]]:
-    """List the images of a folder of class folders, by class, sorted by name.
+    """Return the images of a folder of class folders by class, sorted by name.
 
     Raises
     ------
@@ -31,44 +31,38 @@ def class_files(root: Path) -> dict[str, list[Path]]:
     found = {name: files for name, files in found.items() if files}
     if len(found) < 2:
         raise SystemExit(
-            f"The data must be a folder of class folders. Received: {root}, in which "
-            f"{len(found)} folders hold images."
+            f"The data must be a folder of two or more class folders; {root} has "
+            f"{len(found)} folders with images."
         )
     return found
 
 
 def first_of_each(classes: Classes, limit: int | None) -> dict[str, list[Path]]:
-    """Take about `limit` images in all, equally many of each class; all of them for None."""
-    share = None if limit is None else max(5, limit // len(classes))
-    return {name: list(files[:share]) for name, files in classes.items()}
+    """Return about `limit` images, equally many per class; all for None."""
+    count = None if limit is None else max(5, limit // len(classes))
+    return {name: list(files[:count]) for name, files in classes.items()}
 
 
 def hold_out(
-    classes: Classes, share: float = 0.2, seed: int = 0
+    classes: Classes, fraction: float = 0.2, seed: int = 0
 ) -> tuple[dict[str, list[Path]], dict[str, list[Path]]]:
-    """Divide the images into (train, validation), the same share of each class.
+    """Return a stratified random split (train, validation).
 
-    Parameters
-    ----------
-    classes : mapping
-    share : float
-        Of the validation part; at least one image of each class.
-    seed : int
-        Another seed divides them otherwise.
+    `fraction` of each class is for validation, at least one image.
     """
     train, validation = {}, {}
     for name, files in classes.items():
         order = sorted(files)
         random.Random(f"{seed} {name}").shuffle(order)
-        held = max(1, round(share * len(order)))
-        validation[name], train[name] = sorted(order[:held]), sorted(order[held:])
+        count = max(1, round(fraction * len(order)))
+        validation[name], train[name] = sorted(order[:count]), sorted(order[count:])
     return train, validation
 
 
 def lay_out(classes: Classes, target: Path) -> Path:
     """Copy images into class folders below `target`, and return it.
 
-    Copies, since kindsight refuses links that lead out of the data's folder.
+    Copies, because kindsight refuses links that lead out of the data folder.
     """
     for name, files in classes.items():
         folder = target / name
@@ -79,8 +73,8 @@ def lay_out(classes: Classes, target: Path) -> Path:
 
 
 def name_list(classes: Classes, count: int, file: Path) -> Path:
-    """Write `count` names of images, one a line, beginning anew when they are used up."""
+    """Write `count` paths of images, one per line, repeating them if there are fewer."""
     names = [str(path.resolve()) for files in classes.values() for path in files]
-    repeated = [names[place % len(names)] for place in range(count)]
+    repeated = [names[row % len(names)] for row in range(count)]
     file.write_text("\n".join(repeated) + "\n", encoding="utf-8")
     return file

@@ -19,10 +19,9 @@ from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
-from common import Row, Section, Target, at_least
 from folders import class_files, first_of_each, lay_out
-from processes import environment, run, say, script
-from telling import tell, warn_if_busy
+from output import Row, Section, Target, add_output_options, at_least, print_sections, warn_if_busy
+from processes import environment, log, run, script
 
 NAMES = {
     "keras": "Keras's ImageDataGenerator",
@@ -60,8 +59,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         "--epochs", type=int, default=3, metavar="N", help="after the first  [default: 3]"
     )
     parser.add_argument("--limit", type=int, metavar="N", help="use about N images: a trial")
-    parser.add_argument("--json", type=Path, metavar="FILE")
-    parser.add_argument("--markdown", type=Path, metavar="FILE")
+    add_output_options(parser)
     return parser.parse_args(arguments)
 
 
@@ -71,7 +69,7 @@ def measure(options: argparse.Namespace, folder: Path) -> Section:
     sides = ["kindsight", *NAMES]
     if options.rivals_python is None:
         sides = [side for side in sides if side not in ELSEWHERE]
-        section.notes.append(f"Left out, for want of --rivals-python: {', '.join(ELSEWHERE)}.")
+        section.notes.append(f"Skipped without --rivals-python: {', '.join(ELSEWHERE)}.")
     rates: Rates = defaultdict(list)
     for _ in range(options.repeats):
         for job, words in JOBS.items():
@@ -80,7 +78,7 @@ def measure(options: argparse.Namespace, folder: Path) -> Section:
                 rates[side, job, "first"].append(first)
                 rates[side, job, "later"] += later
                 said = f", then {max(later):,.0f}" if later else ""
-                say(f"{side}, {words}: {first:,.0f}{said} images/s")
+                log(f"{side}, {words}: {first:,.0f}{said} images/s")
     section.rows = [
         _row(rates, side, job, when) for side in sides[1:] for job in JOBS for when in WORDS
     ]
@@ -111,18 +109,18 @@ def _rates(side: str, job: str, options: argparse.Namespace, folder: Path) -> li
     settings = environment(TF_CPP_MIN_LOG_LEVEL="2", NO_ALBUMENTATIONS_UPDATE="1")
     arguments = [side, job, folder, "--epochs", 1 + options.epochs]
     command = script("generator_epochs.py", *arguments, python=python)
-    found: list[float] = run(command, env=settings).answer["rates"]
+    found: list[float] = run(command, env=settings).result["rates"]
     return found
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure and print."""
+    """Measure and print the results."""
     options = parse(arguments)
     warn_if_busy()
     with tempfile.TemporaryDirectory(prefix="kindsight-bench-") as name:
         files = first_of_each(class_files(options.cats_dogs), options.limit)
         section = measure(options, lay_out(files, Path(name) / "photos"))
-    tell([section], options, " (a trial on few images)" if options.limit else "")
+    print_sections([section], options, " (a trial on few images)" if options.limit else "")
 
 
 if __name__ == "__main__":

@@ -172,7 +172,7 @@ LIBRARIES = {
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure and print the results."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n", maxsplit=1)[0])
     parser.add_argument("library", choices=LIBRARIES)
     parser.add_argument("augmentation", choices=["course", "none"])

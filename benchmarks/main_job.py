@@ -1,13 +1,13 @@
-"""The main job's targets: each measured beside what it is held against, in one run.
+"""Measure kindsight's main targets against rivals and floors, in one run.
 
 Examples
 --------
-Everything, on a machine that does nothing else::
+All sections, on an idle machine::
 
     python benchmarks/main_job.py --cats-dogs DIR --sign-digits DIR \
         --rivals-python ../kindsight-rivals/bin/python --json results.json --markdown results.md
 
-A part, and a trial of whether it runs::
+Some sections, and a trial on few images::
 
     python benchmarks/main_job.py --cats-dogs DIR --only train,memory
     python benchmarks/main_job.py --cats-dogs DIR --only train --repeats 1 --limit 60
@@ -26,10 +26,10 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from common import Section, markdown, plain, verdict
-from parts import NEEDS_CATS_DOGS, PARTS
-from processes import say
-from workshop import Options, Workshop
+from fixtures import Fixtures, Options
+from output import Section, add_output_options, markdown, plain, verdict, warn_if_busy
+from processes import log
+from sections import NEED_CATS_DOGS, SECTIONS
 
 PACKAGES = (
     "kindsight",
@@ -39,7 +39,6 @@ PACKAGES = (
     "numpy",
     "opencv-python-headless",
 )
-BUSY = 0.5
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -54,19 +53,19 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         "--rivals-python",
         type=Path,
         metavar="PATH",
-        help="python of the rivals' environment; see benchmarks/rivals/README.md",
+        help="Python of the rivals' environment; see benchmarks/rivals/README.md",
     )
     parser.add_argument(
         "--only",
-        type=_parts,
-        default=list(PARTS),
-        metavar="PARTS",
-        help=f"some of {','.join(PARTS)}  (default: all)",
+        type=_sections,
+        default=list(SECTIONS),
+        metavar="SECTIONS",
+        help=f"some of {','.join(SECTIONS)}  (default: all)",
     )
     for name, number, what in (
-        ("--repeats", 3, "runs of each process, of which the median counts"),
-        ("--rival-repeats", 1, "runs of each rival that trains, and of each of its settings"),
-        ("--predict-repeats", 7, "runs of a prediction of one image"),
+        ("--repeats", 3, "runs of each process; the median is reported"),
+        ("--rival-repeats", 1, "runs of each training rival per setting"),
+        ("--predict-repeats", 7, "runs of the prediction of one image"),
     ):
         parser.add_argument(
             name, type=_number, default=number, metavar="N", help=f"{what}  (default: {number})"
@@ -75,37 +74,36 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         "--limit",
         type=_number,
         metavar="N",
-        help="use about N images of each data set: a trial, whose figures mean nothing",
+        help="use about N images per dataset: a trial without meaningful figures",
     )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write everything measured")
-    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the tables")
+    add_output_options(parser)
     return parser.parse_args(arguments)
 
 
 def _folder(text: str) -> Path:
     path = Path(text)
     if not path.is_dir():
-        raise argparse.ArgumentTypeError(f"must be a folder of class folders. Received: {text}")
+        raise argparse.ArgumentTypeError(f"must be a folder of class folders; got {text}")
     return path
 
 
 def _number(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"must be a whole number from 1. Received: {text}")
+        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1; got {text}")
     return int(text)
 
 
-def _parts(text: str) -> list[str]:
+def _sections(text: str) -> list[str]:
     names = text.split(",")
-    if unknown := [name for name in names if name not in PARTS]:
+    if unknown := [name for name in names if name not in SECTIONS]:
         raise argparse.ArgumentTypeError(
-            f"must be some of {','.join(PARTS)}. Received: {','.join(unknown)}"
+            f"must be some of {','.join(SECTIONS)}; got {','.join(unknown)}"
         )
-    return [name for name in PARTS if name in names]
+    return [name for name in SECTIONS if name in names]
 
 
 def machine() -> dict[str, Any]:
-    """Return what the figures depend on."""
+    """Return processor, cores, system and package versions."""
     return {
         "processor": _processor(),
         "cores": len(os.sched_getaffinity(0))
@@ -133,51 +131,43 @@ def _version(package: str) -> str:
         return "not installed"
 
 
-def _warn_if_busy() -> None:
-    if hasattr(os, "getloadavg") and os.getloadavg()[0] > BUSY:
-        say(
-            f"This machine is busy (load {os.getloadavg()[0]:.1f}): figures will be worse than "
-            "they should be, the rivals' more than ours."
-        )
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure, print, and write."""
+    """Measure, print and write the sections."""
     options = parse(arguments)
-    found = machine()
-    _warn_if_busy()
+    hardware = machine()
+    warn_if_busy()
     sections: list[Section] = []
-    given = {name: getattr(options, name) for name in Options.__dataclass_fields__}
+    values = {name: getattr(options, name) for name in Options.__dataclass_fields__}
     with tempfile.TemporaryDirectory(prefix="kindsight-bench-", ignore_cleanup_errors=True) as name:
-        shop = Workshop(Options(**given), Path(name))
-        for part in options.only:
-            if part in NEEDS_CATS_DOGS and options.cats_dogs is None:
-                say(f"{part} is left out: it needs --cats-dogs DIR.")
+        fixtures = Fixtures(Options(**values), Path(name))
+        for section_name in options.only:
+            if section_name in NEED_CATS_DOGS and options.cats_dogs is None:
+                log(f"{section_name} is skipped: it needs --cats-dogs DIR.")
                 continue
             start = time.monotonic()
-            section = PARTS[part](shop)
-            say(f"{part} took {time.monotonic() - start:.0f} s\n")
+            section = SECTIONS[section_name](fixtures)
+            log(f"{section_name} took {time.monotonic() - start:.0f} s\n")
             sections.append(section)
             print(plain(section), flush=True)
-            # After each part: what was measured stays, whatever becomes of the next.
-            _write(options, found, sections)
+            # After each section, so that nothing is lost if the next one fails.
+            _write(options, hardware, sections)
     if sections:
         print(verdict(sections) + (" (a trial on few images)" if options.limit else ""))
 
 
-def _write(options: argparse.Namespace, found: dict[str, Any], sections: list[Section]) -> None:
+def _write(options: argparse.Namespace, hardware: dict[str, Any], sections: list[Section]) -> None:
     if options.json is not None:
         content = {
-            "machine": found,
+            "machine": hardware,
             "options": {name: _plain(value) for name, value in vars(options).items()},
             "sections": [section.to_dict() for section in sections],
         }
         options.json.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     if options.markdown is not None:
-        packages = ", ".join(f"{name} {version}" for name, version in found["packages"].items())
+        packages = ", ".join(f"{name} {version}" for name, version in hardware["packages"].items())
         head = (
-            f"Measured on {found['processor']}, {found['cores']} cores, {found['system']}, "
-            f"Python {found['python']}, {packages}.\n"
+            f"Measured on {hardware['processor']}, {hardware['cores']} cores, "
+            f"{hardware['system']}, Python {hardware['python']}, {packages}.\n"
         )
         tables = "\n".join(markdown(section) for section in sections)
         options.markdown.write_text(f"{head}\n{tables}\n{verdict(sections)}.\n", encoding="utf-8")

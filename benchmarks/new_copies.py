@@ -25,10 +25,9 @@ from typing import Any
 import numpy as np
 
 from accuracy_job import load, some_rows
-from common import Row, Section
-from fine_tune import parts_of
-from processes import say
-from telling import tell, warn_if_busy
+from fine_tune import splits_of
+from output import Row, Section, add_output_options, print_sections, warn_if_busy
+from processes import log
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -37,8 +36,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("data", nargs="+", help="folders of class folders, or elpv")
     parser.add_argument("--repeats", type=int, default=2, help="divisions  [default: 2]")
     parser.add_argument("--limit", type=int, metavar="N", help="about N images: a trial")
-    parser.add_argument("--json", type=Path, metavar="FILE")
-    parser.add_argument("--markdown", type=Path, metavar="FILE")
+    add_output_options(parser)
     return parser.parse_args(arguments)
 
 
@@ -85,11 +83,11 @@ def measure(options: argparse.Namespace) -> Section:
         name, dataset = Path(data).name, load(data)
         dataset = dataset[some_rows(dataset.label, options.limit)]
         found: dict[bool, list[dict[str, Any]]] = {False: [], True: []}
-        for number, (train, test) in enumerate(parts_of(data, dataset)[: options.repeats]):
+        for number, (train, test) in enumerate(splits_of(data, dataset)[: options.repeats]):
             with tempfile.TemporaryDirectory(prefix="kindsight-bench-") as cache:
                 for fresh, takes in found.items():
                     takes.append(fit(dataset, train, test, number, fresh, cache))
-                    say(f"{name} {number + 1}, {'afresh' if fresh else 'kept'}: {takes[-1]}")
+                    log(f"{name} {number + 1}, {'afresh' if fresh else 'kept'}: {takes[-1]}")
         for figure, unit in (("accuracy", "%"), ("log_loss", "nats"), ("seconds", "s")):
             kept, fresh = ([take[figure] for take in found[way]] for way in (False, True))
             mean = (lambda takes: takes) if figure == "seconds" else _mean
@@ -104,10 +102,10 @@ def _mean(takes: list[float]) -> list[float]:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure and print."""
+    """Measure and print the results."""
     options = parse(arguments)
     warn_if_busy()
-    tell([measure(options)], options, " (a trial on few images)" if options.limit else "")
+    print_sections([measure(options)], options, " (a trial on few images)" if options.limit else "")
 
 
 if __name__ == "__main__":

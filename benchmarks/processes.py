@@ -1,4 +1,4 @@
-"""Whole processes, timed from outside, with the most memory that they and their children held."""
+"""Run whole processes and measure their wall time and peak memory, children included."""
 
 from __future__ import annotations
 
@@ -15,30 +15,30 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-__all__ = ["HERE", "Done", "environment", "kindsight", "run", "say", "script"]
+__all__ = ["HERE", "CompletedRun", "environment", "kindsight", "log", "run", "script"]
 
 HERE = Path(__file__).resolve().parent
-# Settings of the caller's that would speed one side up or slow it down.
+# Prefixes of environment variables that would change the speed of one of the sides.
 UNSET = ("KERAS_", "KINDSIGHT_", "MKL_", "OMP_", "OPENBLAS_", "TF_")
 SAMPLE_SECONDS = 0.05
 
 
 @dataclass(frozen=True)
-class Done:
-    """A process that has ended well.
+class CompletedRun:
+    """A process that has ended.
 
     Parameters
     ----------
     seconds : float
-        From its start to its end, as its user waits.
+        Wall time of the whole process.
     output : str
         Its standard output.
     tree : int
-        Bytes: the largest sum of resident memory over it and its children, sampled; pages that
-        they share count once for each. 0 where it was not asked for.
+        Peak of the summed resident memory of the process and its children in bytes, sampled;
+        shared pages count once per process. 0 if it was not measured.
     largest : int
-        Bytes: the most that a single one of them held, as the system counts it. 0 where the
-        system does not say.
+        Peak resident memory of the largest single process in bytes, from the operating system;
+        0 where it is not available.
     """
 
     seconds: float
@@ -47,19 +47,19 @@ class Done:
     largest: int = 0
 
     @property
-    def answer(self) -> dict[str, Any]:
-        """The last line of its output, which is JSON."""
-        found: dict[str, Any] = json.loads(self.output.strip().splitlines()[-1])
-        return found
+    def result(self) -> dict[str, Any]:
+        """The last line of the output, parsed as JSON."""
+        content: dict[str, Any] = json.loads(self.output.strip().splitlines()[-1])
+        return content
 
     @property
     def megabytes(self) -> float:
-        """The larger of the two counts of memory, in MB of a million bytes."""
+        """The larger of `tree` and `largest` in MB (10^6 bytes)."""
         return max(self.tree, self.largest) / 1e6
 
 
-def say(text: str) -> None:
-    """Tell whoever waits, on standard error."""
+def log(text: str) -> None:
+    """Print progress on standard error."""
     print(text, file=sys.stderr, flush=True)
 
 
@@ -74,78 +74,68 @@ def script(name: str, *arguments: object, python: str | Path = sys.executable) -
 
 
 def environment(cache: Path | None = None, **more: str) -> dict[str, str]:
-    """Return this process's environment without what would favour or hinder anyone.
-
-    Parameters
-    ----------
-    cache : pathlib.Path, optional
-        kindsight's cache.
-    **more
-        What the process is given besides.
-    """
-    # Installed modules are compiled once, on both sides.
-    kept = {
+    """Return the environment with a cache folder and without variables that change speeds."""
+    # PYTHONDONTWRITEBYTECODE would make every process compile its modules anew.
+    variables = {
         name: value
         for name, value in os.environ.items()
         if not name.startswith(UNSET) and name != "PYTHONDONTWRITEBYTECODE"
     }
     if cache is not None:
-        kept["KINDSIGHT_CACHE"] = str(cache)
-    return {**kept, **more}
+        variables["KINDSIGHT_CACHE"] = str(cache)
+    return {**variables, **more}
 
 
 def run(
     command: Sequence[str],
     *,
     env: Mapping[str, str] | None = None,
-    given: Path | None = None,
+    stdin: Path | None = None,
     memory: bool = False,
-    good: Collection[int] = (0,),
-) -> Done:
-    """Run a command to its end.
+    accepted: Collection[int] = (0,),
+) -> CompletedRun:
+    """Run a command and return its output, wall time and (if `memory`) peak memory.
 
     Parameters
     ----------
     command : sequence of str
     env : mapping, optional
-        Its environment; :func:`environment` if omitted.
-    given : pathlib.Path, optional
-        A file for its standard input.
+        :func:`environment` if omitted.
+    stdin : pathlib.Path, optional
+        File for standard input.
     memory : bool
-        Whether to watch its memory, which takes a little of a core.
+        Whether memory is sampled, which uses a little CPU time.
+    accepted : collection of int
+        Exit codes that count as success.
 
     Raises
     ------
     SystemExit
-        If it fails, with the end of what it said.
+        If the exit code is another one; the message ends with the end of the output.
     """
-    source = given or Path(os.devnull)
     with (
-        source.open("rb") as stdin,
+        (stdin or Path(os.devnull)).open("rb") as source,
         tempfile.TemporaryFile() as stdout,
         tempfile.TemporaryFile() as stderr,
     ):
         start = time.perf_counter()
         process = subprocess.Popen(
-            command,
-            env=dict(env or environment()),
-            stdin=stdin,
-            stdout=stdout,
-            stderr=stderr,
+            command, env=dict(env or environment()), stdin=source, stdout=stdout, stderr=stderr
         )
-        with _watched(process.pid, memory) as peak:
+        with _sampled_memory(process.pid, memory) as peak:
             largest = _wait(process)
         seconds = time.perf_counter() - start
-        output, said = (_content(file) for file in (stdout, stderr))
-    if process.returncode not in good:
+        output, errors = (_content(file) for file in (stdout, stderr))
+    if process.returncode not in accepted:
         raise SystemExit(
-            f"{' '.join(command)}\nended with {process.returncode}:\n{said[-3000:]}{output[-500:]}"
+            f"{' '.join(command)}\nexited with {process.returncode}:\n"
+            f"{errors[-3000:]}{output[-500:]}"
         )
-    return Done(seconds, output, peak[0], largest)
+    return CompletedRun(seconds, output, peak[0], largest)
 
 
 def _wait(process: subprocess.Popen[bytes]) -> int:
-    """Wait for the end; return the most bytes that it, or a child it waited for, held."""
+    """Wait for the process; return the peak resident bytes of it or of its largest child."""
     if not hasattr(os, "wait4"):
         process.wait()
         return 0
@@ -155,19 +145,19 @@ def _wait(process: subprocess.Popen[bytes]) -> int:
 
 
 @contextmanager
-def _watched(pid: int, wanted: bool) -> Iterator[list[int]]:
-    """Sample the memory of a process and its children until the block ends."""
+def _sampled_memory(pid: int, enabled: bool) -> Iterator[list[int]]:
+    """Sample the memory of a process tree during the block; the list holds the peak."""
     peak = [0]
-    if not wanted:
+    if not enabled:
         yield peak
         return
     ended = threading.Event()
 
-    def watch() -> None:
+    def sample() -> None:
         while not ended.wait(SAMPLE_SECONDS):
             peak[0] = max(peak[0], _tree_bytes(pid))
 
-    thread = threading.Thread(target=watch, daemon=True)
+    thread = threading.Thread(target=sample, daemon=True)
     thread.start()
     try:
         yield peak
@@ -177,19 +167,19 @@ def _watched(pid: int, wanted: bool) -> Iterator[list[int]]:
 
 
 def _tree_bytes(pid: int) -> int:
-    """Sum the resident memory of a process and all its descendants that are alive."""
+    """Return the summed resident memory of a process and its descendants."""
     import psutil
 
     total = 0
     try:
         parent = psutil.Process(pid)
-        family = [parent, *parent.children(recursive=True)]
+        tree = [parent, *parent.children(recursive=True)]
     except psutil.Error:
         return 0
-    for member in family:
+    for process in tree:
         try:
-            total += member.memory_info().rss
-        except psutil.Error:  # it has just ended
+            total += process.memory_info().rss
+        except psutil.Error:  # it has just exited
             continue
     return total
 

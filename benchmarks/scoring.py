@@ -1,4 +1,4 @@
-"""What checks found, held against what was planted: shares, and nothing that is run."""
+"""Recall and precision of checks on planted duplicates, faults and wrong labels."""
 
 from __future__ import annotations
 
@@ -8,109 +8,104 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from common import Row, at_least
-from planting import COPIES, Planted
+from output import Row, at_least
+from planted_data import COPIES, Planted
 
 __all__ = [
     "DUPLICATES",
     "Findings",
-    "Share",
+    "Fraction",
     "Tally",
-    "label_shares",
+    "label_scores",
     "linked_groups",
     "precision_of_copies",
     "precision_of_faults",
     "recall_of_copies",
     "recall_of_faults",
-    "unlike_planted",
+    "wrong_and_missed",
 ]
 
 DUPLICATES = ("KS301", "KS302", "KS303", "KS304", "KS305")
-"""The checks that find copies."""
+"""The checks that find duplicates."""
 
 
 class Findings(NamedTuple):
-    """What a check of a folder said.
+    """The findings of a check of a folder.
 
     Attributes
     ----------
     groups : dict of str to list
-        By code: the paths of each finding.
+        The paths of each finding by code.
     suggested : dict of str to str
-        By path: the label that KS403 suggests.
+        The label that KS403 suggests by path.
     """
 
     groups: dict[str, list[tuple[str, ...]]]
     suggested: dict[str, str]
 
-    def named(self, code: str) -> set[str]:
-        """Return all paths that a check names."""
+    def paths(self, code: str) -> set[str]:
+        """Return all paths with a finding of a check."""
         return {path for paths in self.groups.get(code, ()) for path in paths}
 
 
-class Share(NamedTuple):
-    """So many of so many.
+class Fraction(NamedTuple):
+    """A number of correct cases and the total."""
 
-    Attributes
-    ----------
-    right, of : int
-    """
-
-    right: int
-    of: int
+    correct: int
+    total: int
 
     @property
     def value(self) -> float:
-        """From 0 to 1; nothing of nothing is 1."""
-        return self.right / self.of if self.of else 1.0
+        """From 0 to 1; 1 for an empty total."""
+        return self.correct / self.total if self.total else 1.0
 
 
 @dataclass
 class Tally:
-    """Shares by what they are of, one for each seed."""
+    """Fractions by name, one per seed."""
 
-    shares: dict[str, list[Share]] = field(default_factory=lambda: defaultdict(list))
+    fractions: dict[str, list[Fraction]] = field(default_factory=lambda: defaultdict(list))
 
-    def add(self, what: str, share: Share) -> None:
-        """Add a seed's share."""
-        self.shares[what].append(share)
+    def add(self, name: str, fraction: Fraction) -> None:
+        """Add the fraction of one seed."""
+        self.fractions[name].append(fraction)
 
-    def row(self, what: str, least: float | None) -> Row:
-        """Return the mean over the seeds, with how many of how many in all."""
-        shares = self.shares[what]
-        mean = statistics.fmean(share.value for share in shares)
-        right, of = (sum(column) for column in zip(*shares, strict=True))
-        target = None if least is None else at_least(least)
-        return Row(f"{what} ({right} of {of})", [mean], "%", target=target)
+    def row(self, name: str, target: float | None) -> Row:
+        """Return a row with the mean over the seeds and the summed counts."""
+        fractions = self.fractions[name]
+        mean = statistics.fmean(fraction.value for fraction in fractions)
+        correct, total = map(sum, zip(*fractions, strict=True))
+        limit = None if target is None else at_least(target)
+        return Row(f"{name} ({correct} of {total})", [mean], "%", target=limit)
 
 
-def families(groups: Iterable[Sequence[str]]) -> dict[str, str]:
-    """Return for each path that is in a group the name of its family: groups that share a path."""
+def connect(groups: Iterable[Sequence[str]]) -> dict[str, str]:
+    """Return the name of the connected component of each path; groups with a common path join."""
     parent: dict[str, str] = {}
 
-    def top(path: str) -> str:
+    def root(path: str) -> str:
         while parent.setdefault(path, path) != path:
             path = parent[path]
         return path
 
     for group in groups:
         for path in group[1:]:
-            parent[top(path)] = top(group[0])
-    return {path: top(path) for path in list(parent)}
+            parent[root(path)] = root(group[0])
+    return {path: root(path) for path in list(parent)}
 
 
 def linked_groups(found: Findings, codes: Sequence[str]) -> dict[str, str]:
-    """Return the families that checks of duplicates link, each path's."""
-    return families(group for code in codes for group in found.groups.get(code, ()))
+    """Return the connected component of each path that checks of duplicates link."""
+    return connect(_links(found, codes))
 
 
 def recall_of_copies(
     planted: Iterable[Planted], found: Findings, codes: Sequence[str] = DUPLICATES
-) -> Share:
-    """Count the copies that are in one group with what they were made of."""
-    family = linked_groups(found, codes)
-    pairs = [(family.get(each.path), family.get(each.original)) for each in planted]
-    return Share(sum(one is not None and one == other for one, other in pairs), len(pairs))
+) -> Fraction:
+    """Return the fraction of copies that are linked with their original."""
+    component = linked_groups(found, codes)
+    pairs = [(component.get(each.path), component.get(each.original)) for each in planted]
+    return Fraction(sum(one is not None and one == other for one, other in pairs), len(pairs))
 
 
 def precision_of_copies(
@@ -118,107 +113,94 @@ def precision_of_copies(
     found: Findings,
     before: Findings,
     codes: Sequence[str] = DUPLICATES,
-) -> tuple[Share, int]:
-    """Count the links that are right, of those that the folder did not have before.
+) -> tuple[Fraction, int]:
+    """Return the fraction of new links that are correct, and the number of excluded links.
 
-    A group of n images takes n - 1 links. Images made of one another are one family, and
-    within it links are right. Families that the folder as it is links already, each by one link,
-    are left out; all other links are wrong.
-
-    Returns
-    -------
-    share : Share
-        The right links, of the right and the wrong ones.
-    left_out : int
-        Links that were there before.
+    A group of n images has n - 1 links. Links between an original and its copies are correct, links
+    between images that are duplicates in the original folder (`before`) are excluded, all other
+    links are wrong.
     """
-    made = [(each.original, each.path) for each in planted]
-    own = families(made)
-    with_known = families([*made, *_links(before)])
-    right = wrong = left_out = 0
+    pairs = [(each.original, each.path) for each in planted]
+    own = connect(pairs)
+    with_known = connect([*pairs, *_links(before)])
+    correct = wrong = excluded = 0
     members: dict[str, list[str]] = defaultdict(list)
     for path, name in linked_groups(found, codes).items():
         members[name].append(path)
     for group in members.values():
-        of_own = len({own.get(path, path) for path in group})
-        of_known = len({with_known.get(path, path) for path in group})
-        right += len(group) - of_own
-        left_out += of_own - of_known
-        wrong += of_known - 1
-    return Share(right, right + wrong), left_out
+        own_components = len({own.get(path, path) for path in group})
+        known_components = len({with_known.get(path, path) for path in group})
+        correct += len(group) - own_components
+        excluded += own_components - known_components
+        wrong += known_components - 1
+    return Fraction(correct, correct + wrong), excluded
 
 
-def recall_of_faults(planted: Iterable[Planted], named: set[str]) -> Share:
-    """Count the planted faults that a check names."""
+def recall_of_faults(planted: Iterable[Planted], found: set[str]) -> Fraction:
+    """Return the fraction of planted faults that a check finds."""
     paths = [each.path for each in planted]
-    return Share(sum(path in named for path in paths), len(paths))
+    return Fraction(sum(path in found for path in paths), len(paths))
 
 
 def precision_of_faults(
-    kind: str, planted: Iterable[Planted], named: set[str], named_before: set[str]
-) -> tuple[Share, int]:
-    """Count the planted among the named images that were not named before, nor copies of such.
+    kind: str, planted: Iterable[Planted], found: set[str], found_before: set[str]
+) -> tuple[Fraction, int]:
+    """Return the fraction of new findings that were planted, and the number of excluded findings.
 
-    Blank images of a dark tone are dark, too: they are left out as well.
+    Images found in the original folder, their copies, and dark blank images are excluded.
     """
     kind_of = {each.path: each.kind for each in planted}
-    made_of = {each.path: each.original for each in planted if each.kind in COPIES}
-    right = {path for path in named if kind_of.get(path) == kind}
-    rest = named - right
-    known = {path for path in rest if made_of.get(path, path) in named_before}
+    original_of = {each.path: each.original for each in planted if each.kind in COPIES}
+    correct = {path for path in found if kind_of.get(path) == kind}
+    rest = found - correct
+    known = {path for path in rest if original_of.get(path, path) in found_before}
     blank = {path for path in rest if (kind, kind_of.get(path)) == ("dark", "blank")}
-    return Share(len(right), len(named - known - blank)), len(known)
+    return Fraction(len(correct), len(found - known - blank)), len(known)
 
 
-def unlike_planted(
+def wrong_and_missed(
     planted: Sequence[Planted], found: Findings, before: Findings
 ) -> tuple[list[str], list[tuple[str, ...]]]:
-    """Return the copies that were not found, and the groups that hold what was never copied."""
-    family = linked_groups(found, DUPLICATES)
+    """Return the copies that were not found, and the groups with images that are no duplicates."""
+    component = linked_groups(found, DUPLICATES)
     missed = [
         each.path
         for each in planted
-        if family.get(each.path) is None or family[each.path] != family.get(each.original)
+        if component.get(each.path) is None or component[each.path] != component.get(each.original)
     ]
-    known = families([*((each.original, each.path) for each in planted), *_links(before)])
+    known = connect([*((each.original, each.path) for each in planted), *_links(before)])
     wrong = [group for group in _links(found) if len({known.get(path, path) for path in group}) > 1]
     return missed, wrong
 
 
-def _links(found: Findings) -> list[tuple[str, ...]]:
-    return [group for code in DUPLICATES for group in found.groups.get(code, ())]
+def _links(found: Findings, codes: Sequence[str] = DUPLICATES) -> list[tuple[str, ...]]:
+    return [group for code in codes for group in found.groups.get(code, ())]
 
 
-def label_shares(
+def label_scores(
     swapped: Mapping[str, str], found: Findings, before: Findings
-) -> dict[str, tuple[Share, int]]:
-    """Count the swapped labels that are doubted, and those doubted that were swapped.
+) -> dict[str, tuple[Fraction, int]]:
+    """Return recall, precision and correct suggestions of KS403, each with the excluded findings.
 
     Parameters
     ----------
     swapped : mapping
-        From path to the right class, as :func:`planting.swap_labels` returns it.
+        The correct class by path, from :func:`planted_data.swap_labels`.
     found, before : Findings
-        Of the folder with swapped labels, and of the folder without, whose files have the same
-        names.
-
-    Returns
-    -------
-    dict
-        From what is counted to the share, and how many were left out because their labels were
-        doubted without any swapping.
+        Of the folder with and without swapped labels; the files have the same names. Labels found
+        in both are excluded from precision.
     """
 
     def name(path: str) -> str:
         return path.split("/", 1)[1]
 
-    doubted = found.named("KS403")
-    right = doubted & set(swapped)
-    before_names = {name(path) for path in before.named("KS403")}
-    known = {path for path in doubted - right if name(path) in before_names}
-    corrected = sum(found.suggested[path] == swapped[path] for path in right)
+    flagged = found.paths("KS403")
+    correct = flagged & set(swapped)
+    names_before = {name(path) for path in before.paths("KS403")}
+    known = {path for path in flagged - correct if name(path) in names_before}
+    corrected = sum(found.suggested[path] == swapped[path] for path in correct)
     return {
-        "found": (Share(len(right), len(swapped)), 0),
-        "precision": (Share(len(right), len(doubted - known)), len(known)),
-        "right label suggested": (Share(corrected, len(right)), 0),
+        "recall": (Fraction(len(correct), len(swapped)), 0),
+        "precision": (Fraction(len(correct), len(flagged - known)), len(known)),
+        "correct label suggested": (Fraction(corrected, len(correct)), 0),
     }

@@ -25,10 +25,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from common import Row, Section, Target, at_least
 from folders import class_files, first_of_each, hold_out, lay_out
-from processes import environment, run, say, script
-from telling import tell, warn_if_busy
+from output import Row, Section, Target, add_output_options, at_least, print_sections, warn_if_busy
+from processes import environment, log, run, script
 
 FLOAT32 = "kindsight, --compute-dtype float32"
 LISTING, TORCH = "the course's listing, Keras as installed", "PyTorch channels_last, two workers"
@@ -51,8 +50,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], metavar="N")
     parser.add_argument("--learning-rate", type=float, default=1e-3, metavar="RATE")
     parser.add_argument("--limit", type=int, metavar="N", help="about N images: a trial")
-    parser.add_argument("--json", type=Path, metavar="FILE")
-    parser.add_argument("--markdown", type=Path, metavar="FILE")
+    add_output_options(parser)
     parser.add_argument("--run", help=argparse.SUPPRESS)
     return parser.parse_args(arguments)
 
@@ -104,7 +102,7 @@ def kindsight(data: Path, folder: Path, options: argparse.Namespace, **more: Any
     }  # fmt: skip
     command = script("small_cnn.py", "--run", json.dumps(settings))
     done = run(command, env=environment(folder / "cache"))
-    return {**done.answer, "seconds": done.seconds}
+    return {**done.result, "seconds": done.seconds}
 
 
 # The rivals --------------------------------------------------------------------------------------
@@ -116,7 +114,7 @@ def listing(data: Path, options: argparse.Namespace, *more: object) -> dict[str,
         "rivals/keras_listing.py", "--train", data, "--epochs", options.epochs,
         "--learning-rate", options.learning_rate, *(["--plain"] if options.plain else []), *more,
     )  # fmt: skip
-    return run(command, env=environment()).answer
+    return run(command, env=environment()).result
 
 
 def torch(data: Path, options: argparse.Namespace, setting: dict[str, str]) -> dict[str, Any]:
@@ -125,7 +123,7 @@ def torch(data: Path, options: argparse.Namespace, setting: dict[str, str]) -> d
         "rivals/torch_small_cnn.py", "--train", data, "--epochs", options.epochs,
         *(["--plain"] if options.plain else []), python=options.rivals_python,
     )  # fmt: skip
-    return run(command, env=environment(**setting)).answer
+    return run(command, env=environment(**setting)).result
 
 
 # In turns ----------------------------------------------------------------------------------------
@@ -143,7 +141,7 @@ def measure_speed(data: Path, options: argparse.Namespace, folder: Path) -> Sect
         later = seconds[1:] or seconds
         rates[name, "later"].append(answer["train"] / statistics.median(later))
         whole[name].append(answer["seconds"])
-        say(f"{name}: {rates[name, 'later'][-1]:.0f} images/s; {answer['seconds']:.1f} s in all")
+        log(f"{name}: {rates[name, 'later'][-1]:.0f} images/s; {answer['seconds']:.1f} s in all")
 
     for turn in range(options.repeats):
         own = folder / f"turn-{turn}"
@@ -165,7 +163,7 @@ def measure_speed(data: Path, options: argparse.Namespace, folder: Path) -> Sect
             Row("whole process", whole["kindsight"], "s", name, whole[name]),
         ]  # fmt: skip
     if not whole[TORCH]:
-        section.notes.append(f"Left out, for want of --rivals-python: {TORCH}.")
+        section.notes.append(f"Skipped without --rivals-python: {TORCH}.")
     section.notes.append(
         f"{options.epochs} epochs, no validation part. kindsight's whole process reads and resizes "
         "every image first (no image is in its cache), writes the classifier in both forms and "
@@ -196,7 +194,7 @@ def measure_accuracy(data: Path, options: argparse.Namespace, folder: Path) -> S
         for name, answer in answers.items():
             found[name, "last"].append(answer["accuracies"][-1])
             found[name, "best"].append(max(answer["accuracies"]))
-            say(f"{name}, seed {seed}: {100 * answer['accuracies'][-1]:.1f}%")
+            log(f"{name}, seed {seed}: {100 * answer['accuracies'][-1]:.1f}%")
     for what in ("last", "best"):
         section.rows += [
             Row(
@@ -220,7 +218,7 @@ def measure_accuracy(data: Path, options: argparse.Namespace, folder: Path) -> S
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure and print."""
+    """Measure and print the results."""
     options = parse(arguments)
     if options.run:
         train_once(json.loads(options.run))
@@ -236,7 +234,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sections = [measure_speed(data, options, folder)] if options.repeats else []
         if options.accuracy:
             sections.append(measure_accuracy(data, options, folder))
-    tell(sections, options)
+    print_sections(sections, options)
 
 
 if __name__ == "__main__":

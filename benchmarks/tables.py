@@ -25,9 +25,8 @@ from typing import Any
 
 import numpy as np
 
-from common import Row, Section, Target, at_most
-from processes import run, say, script
-from telling import tell, warn_if_busy
+from output import Row, Section, Target, add_output_options, at_most, print_sections, warn_if_busy
+from processes import log, run, script
 
 PIXEL_ROWS, PIXELS, PATHS = 27_455, 784, 100_000
 
@@ -117,8 +116,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n", maxsplit=1)[0])
     parser.add_argument("--repeats", type=int, default=3, metavar="N", help="[default: 3]")
-    parser.add_argument("--json", type=Path, metavar="FILE")
-    parser.add_argument("--markdown", type=Path, metavar="FILE")
+    add_output_options(parser)
     parser.add_argument("--read", nargs=2, help=argparse.SUPPRESS)
     return parser.parse_args(arguments)
 
@@ -147,9 +145,9 @@ def _section(
     for _ in range(repeats):
         for name in names:
             done = run(script("tables.py", "--read", name, file), memory=True)
-            seconds[name].append(done.answer["seconds"])
+            seconds[name].append(done.result["seconds"])
             memory[name].append(done.megabytes)
-            say(f"{name}: {seconds[name][-1]:.2f} s, {memory[name][-1]:.0f} MB")
+            log(f"{name}: {seconds[name][-1]:.2f} s, {memory[name][-1]:.0f} MB")
     ours = seconds["kindsight"]
     section.rows.append(Row("seconds", ours, "s", "2 s", [2.0], at_most(2.0)))
     for name in names[1:]:
@@ -161,7 +159,7 @@ def _section(
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure and print."""
+    """Measure and print the results."""
     options = parse(arguments)
     if options.read:
         read_once(*options.read)
@@ -169,7 +167,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     warn_if_busy()
     with tempfile.TemporaryDirectory() as folder:
         sections = measure(options, Path(folder))
-    tell(sections, options)
+    print_sections(sections, options)
 
 
 if __name__ == "__main__":

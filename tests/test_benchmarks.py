@@ -1,4 +1,4 @@
-"""The benchmarks measure what they say: arguments, images, tables. Nothing is timed."""
+"""Tests of the benchmarks' arguments, data, tables and results. Nothing is timed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 
 @pytest.fixture(scope="module", autouse=True)
 def on_the_path():
-    """The scripts find one another as they do when they are run."""
+    """Let the scripts import each other."""
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(BENCHMARKS))
         yield
@@ -30,7 +30,7 @@ def module(name: str) -> ModuleType:
 # Arguments
 
 
-def test_every_part_is_run_unless_some_are_named():
+def test_only_selects_sections():
     parse = module("main_job").parse
     assert parse([]).only == ["accuracy", "train", "rivals", "predict", "memory"]
     assert parse(["--only", "memory,train"]).only == ["train", "memory"]
@@ -42,28 +42,28 @@ def test_every_part_is_run_unless_some_are_named():
 @pytest.mark.parametrize(
     ("arguments", "rule"),
     [
-        (["--only", "train,speed"], "Received: speed"),
-        (["--repeats", "0"], "whole number from 1"),
-        (["--limit", "some"], "whole number from 1"),
+        (["--only", "train,speed"], "got speed"),
+        (["--repeats", "0"], "whole number of at least 1"),
+        (["--limit", "some"], "whole number of at least 1"),
         (["--cats-dogs", "no-such-folder"], "must be a folder"),
     ],
 )
-def test_arguments_that_cannot_be_are_refused(arguments, rule, capsys):
+def test_invalid_arguments_are_rejected(arguments, rule, capsys):
     with pytest.raises(SystemExit) as caught:
         module("main_job").parse(arguments)
     assert caught.value.code == 2
     assert rule in capsys.readouterr().err
 
 
-def test_parts_without_their_images_are_left_out(tmp_path, capsys):
+def test_sections_without_images_are_skipped(tmp_path, capsys):
     module("main_job").main(["--only", "train,memory", "--json", str(tmp_path / "out.json")])
     captured = capsys.readouterr()
-    assert "train is left out" in captured.err
-    assert "memory is left out" in captured.err
+    assert "train is skipped" in captured.err
+    assert "memory is skipped" in captured.err
     assert captured.out == ""
 
 
-# Images and their divisions
+# Images and splits
 
 
 @pytest.fixture
@@ -76,7 +76,7 @@ def classes(tmp_path: Path) -> Path:
     return tmp_path / "data"
 
 
-def test_images_are_listed_by_class_and_limited_alike(classes):
+def test_images_are_listed_by_class_and_limited_equally(classes):
     folders = module("folders")
     found = folders.class_files(classes)
     assert {name: len(files) for name, files in found.items()} == {"a": 20, "b": 10}
@@ -85,12 +85,12 @@ def test_images_are_listed_by_class_and_limited_alike(classes):
     assert folders.first_of_each(found, None) == found
 
 
-def test_a_folder_without_classes_is_refused(tmp_path):
-    with pytest.raises(SystemExit, match="folder of class folders"):
+def test_a_folder_without_classes_is_rejected(tmp_path):
+    with pytest.raises(SystemExit, match="two or more class folders"):
         module("folders").class_files(tmp_path)
 
 
-def test_a_fifth_of_each_class_is_held_out_the_same_each_time(classes):
+def test_hold_out_is_stratified_and_deterministic(classes):
     folders = module("folders")
     found = folders.class_files(classes)
     train, validation = folders.hold_out(found)
@@ -101,7 +101,7 @@ def test_a_fifth_of_each_class_is_held_out_the_same_each_time(classes):
     assert folders.hold_out(found, seed=1) != (train, validation)
 
 
-def test_images_are_laid_out_as_files_of_their_own(classes, tmp_path):
+def test_images_are_copied_not_linked(classes, tmp_path):
     folders = module("folders")
     target = folders.lay_out(folders.class_files(classes), tmp_path / "copy")
     copied = sorted(path.relative_to(target).as_posix() for path in target.glob("*/*"))
@@ -119,20 +119,20 @@ def test_names_are_repeated_until_there_are_enough(classes, tmp_path):
     assert all(Path(name).is_file() for name in names)
 
 
-def test_folds_test_each_image_once_and_draws_a_quarter():
-    divisions = module("accuracy_job").divisions
+def test_folds_test_each_image_once_and_splits_a_quarter():
+    make_splits = module("accuracy_job").make_splits
     labels = ["a"] * 40 + ["b"] * 20
-    tested = [test for _, test in divisions(labels, folds=True)]
+    tested = [test for _, test in make_splits(labels, folds=True)]
     assert [len(test) for test in tested] == [12] * 5
     assert sorted(np.concatenate(tested)) == list(range(60))
-    draws = divisions(labels, folds=False)
-    assert [(len(train), len(test)) for train, test in draws] == [(45, 15)] * 4
-    assert all(sum(labels[row] == "a" for row in test) == 10 for _, test in draws)
-    assert all(not set(train) & set(test) for train, test in draws)
-    assert len({tuple(sorted(test)) for _, test in draws}) == 4
+    splits = make_splits(labels, folds=False)
+    assert [(len(train), len(test)) for train, test in splits] == [(45, 15)] * 4
+    assert all(sum(labels[row] == "a" for row in test) == 10 for _, test in splits)
+    assert all(not set(train) & set(test) for train, test in splits)
+    assert len({tuple(sorted(test)) for _, test in splits}) == 4
 
 
-def test_columns_are_chosen_by_stage_and_statistic():
+def test_columns_are_selected_by_stage_and_statistic():
     layouts = importlib.import_module("kindsight.models.backbones.layout")
     names = ("stage3_mean", "stage3_max", "stage4_mean", "top_mean")
     layout = layouts.FeatureLayout(
@@ -147,7 +147,7 @@ def test_columns_are_chosen_by_stage_and_statistic():
 # Processes
 
 
-def test_a_process_is_given_nothing_that_favours_anyone(monkeypatch, tmp_path):
+def test_environment_drops_variables_that_change_speeds(monkeypatch, tmp_path):
     processes = module("processes")
     for name in ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE", "OMP_NUM_THREADS", "KINDSIGHT_CACHE"):
         monkeypatch.setenv(name, "1")
@@ -157,20 +157,20 @@ def test_a_process_is_given_nothing_that_favours_anyone(monkeypatch, tmp_path):
     done = processes.run(
         [sys.executable, "-c", code], env=processes.environment(tmp_path, ADDED="2")
     )
-    assert done.answer == [None, None, None, str(tmp_path), "1", "2"]
+    assert done.result == [None, None, None, str(tmp_path), "1", "2"]
 
 
-def test_a_process_reads_its_input_and_says_why_it_failed(tmp_path):
+def test_run_passes_input_and_reports_failures(tmp_path):
     processes = module("processes")
-    given = tmp_path / "given.txt"
-    given.write_text("names\n")
+    names = tmp_path / "names.txt"
+    names.write_text("names\n")
     code = "import sys; print(sys.stdin.read())"
-    assert processes.run([sys.executable, "-c", code], given=given).output.strip() == "names"
+    assert processes.run([sys.executable, "-c", code], stdin=names).output.strip() == "names"
     with pytest.raises(SystemExit, match="the reason"):
         processes.run([sys.executable, "-c", "import sys; sys.exit('the reason')"])
 
 
-def test_memory_counts_children_too():
+def test_memory_includes_child_processes():
     processes = module("processes")
     hold = "import time; x = b'1' * {}; time.sleep(0.6)"
     child = f"{hold.format(60_000_000)}"
@@ -184,48 +184,48 @@ def test_memory_counts_children_too():
 # Rows and tables
 
 
-def test_a_row_counts_medians_and_knows_whether_it_meets_its_target():
-    common = module("common")
-    row = common.Row("train", [3.0, 9.0, 2.0], "s", "floor", [1.0, 2.0, 8.0], common.at_most(2.0))
+def test_rows_compare_medians_with_targets():
+    output = module("output")
+    row = output.Row("train", [3.0, 9.0, 2.0], "s", "floor", [1.0, 2.0, 8.0], output.at_most(2.0))
     assert (row.figure, row.rival_figure, row.ratio) == (3.0, 2.0, 1.5)
     assert row.met is False
-    ratio = common.Row("train", [3.0], "s", "floor", [2.0], common.at_most(1.5, "ratio"))
+    ratio = output.Row("train", [3.0], "s", "floor", [2.0], output.at_most(1.5, "ratio"))
     assert ratio.met is True
-    assert common.Row("x", [0.25], "s", "y", [1.0], common.Target("under", 0.25)).met is False
-    assert common.Row(
-        "x", [0.8842], "%", target=common.Target("above", 0.8842, "kindsight")
+    assert output.Row("x", [0.25], "s", "y", [1.0], output.Target("under", 0.25)).met is False
+    assert output.Row(
+        "x", [0.8842], "%", target=output.Target("above", 0.8842, "kindsight")
     ).met is (False)
-    assert common.Row("x", [0.99], "%", target=common.at_least(0.99)).met is True
-    assert common.Row("x", [1.0], "s").met is None
-    assert common.Row("x", [1.0], "s", target=common.at_most(2.0, "ratio")).met is False
+    assert output.Row("x", [0.99], "%", target=output.at_least(0.99)).met is True
+    assert output.Row("x", [1.0], "s").met is None
+    assert output.Row("x", [1.0], "s", target=output.at_most(2.0, "ratio")).met is False
 
 
-def test_rounding_decides_no_tie():
-    counted = module("parts.rivalry").counted
-    assert counted(0.91667, 12) == counted(11 / 12, 12) == 11 / 12
-    assert counted(0.98929, 280) == 277 / 280
+def test_rounded_accuracies_tie():
+    exact_fraction = module("sections.rivals").exact_fraction
+    assert exact_fraction(0.91667, 12) == exact_fraction(11 / 12, 12) == 11 / 12
+    assert exact_fraction(0.98929, 280) == 277 / 280
 
 
 @pytest.mark.parametrize(
     ("value", "text"),
     [(1 / 6, "1/6"), (0.25, "1/4"), (0.85, "0.85"), (2.0, "2"), (1.7249, "1.725")],
 )
-def test_ratios_are_said_plainly(value, text):
-    assert module("common").ratio_text(value) == text
+def test_ratio_text(value, text):
+    assert module("output").ratio_text(value) == text
 
 
-def test_tables_hold_every_row_and_the_verdict_names_what_is_missed():
-    common = module("common")
-    section = common.Section(
+def test_tables_have_all_rows_and_the_verdict_names_missed_targets():
+    output = module("output")
+    section = output.Section(
         "Times",
         [
-            common.Row("train | cold", [3.0], "s", "floor", [2.0], common.at_most(2.0, "ratio")),
-            common.Row("memory", [1600.0], "MB", target=common.at_most(1500.0)),
-            common.Row("network", [1.25], "s"),
+            output.Row("train | cold", [3.0], "s", "floor", [2.0], output.at_most(2.0, "ratio")),
+            output.Row("memory", [1600.0], "MB", target=output.at_most(1500.0)),
+            output.Row("network", [1.25], "s"),
         ],
         ["A note."],
     )
-    lines = common.plain(section).splitlines()
+    lines = output.plain(section).splitlines()
     assert lines[0] == "Times"
     cells = [" ".join(line.split()) for line in lines[3:7]]
     assert cells == [
@@ -234,11 +234,11 @@ def test_tables_hold_every_row_and_the_verdict_names_what_is_missed():
         "network 1.25 s",
         "A note.",
     ]
-    page = common.markdown(section).splitlines()
+    page = output.markdown(section).splitlines()
     assert page[0] == "### Times"
     assert page[4] == "| train \\| cold | 3.00 s | floor | 2.00 s | 1.5 | at most 2 | met |"
     assert len({line.replace("\\|", "").count("|") for line in page[2:7]}) == 1
-    assert common.verdict([section]) == "1 of 2 targets met; not met: memory"
+    assert output.verdict([section]) == "1 of 2 targets met; not met: memory"
     stored = json.loads(json.dumps(section.to_dict()))
     assert [row["met"] for row in stored["rows"]] == [True, False, None]
     assert stored["rows"][0]["theirs"] == [2.0]
@@ -248,7 +248,7 @@ def test_tables_hold_every_row_and_the_verdict_names_what_is_missed():
 
 
 @pytest.mark.parametrize("library", ["kindsight", "opencv"])
-def test_augmenting_sees_every_image_of_every_epoch(library, monkeypatch, capsys):
+def test_augmentation_epochs_have_all_images(library, monkeypatch, capsys):
     monkeypatch.setattr("os.sched_setaffinity", lambda *_: None, raising=False)
     sizes = ["--images", "23", "--epochs", "2", "--side", "12"]
     monkeypatch.setattr(sys, "argv", ["augment_images.py", library, *sizes])
@@ -257,7 +257,7 @@ def test_augmenting_sees_every_image_of_every_epoch(library, monkeypatch, capsys
     assert len(rates) == 2 and min(rates) > 0
 
 
-def test_augmentation_is_held_against_every_library_on_each_number_of_cores(monkeypatch):
+def test_augmentation_compares_all_libraries_on_each_number_of_cores(monkeypatch):
     augmentation = module("augmentation")
     speeds = {"kindsight": 40.0, "opencv": 50.0, "keras": 3.0, "torchvision": 10.0}
     monkeypatch.setattr(
@@ -275,7 +275,7 @@ def test_augmentation_is_held_against_every_library_on_each_number_of_cores(monk
 # Tables
 
 
-def test_every_reader_of_tables_finds_the_same_images(tmp_path):
+def test_all_table_readers_return_the_same_images(tmp_path):
     tables = module("tables")
     file = tables.write_pixels(tmp_path / "train.csv", rows=3)
     dataset = tables.kindsight(str(file))
@@ -289,7 +289,7 @@ def test_every_reader_of_tables_finds_the_same_images(tmp_path):
     assert (tables.PIXEL_ROWS, tables.PIXELS) == (27_455, 784)
 
 
-# The drop-in
+# The image generator
 
 
 def write_photos(root: Path) -> Path:
@@ -303,19 +303,17 @@ def write_photos(root: Path) -> Path:
 
 
 @pytest.mark.parametrize("library", ["kindsight", "keras"])
-def test_an_epoch_of_the_drop_in_s_benchmark_has_every_image(
-    library, tmp_path, monkeypatch, capsys
-):
+def test_generator_epochs_have_all_images(library, tmp_path, monkeypatch, capsys):
     folder = write_photos(tmp_path / "photos")
     arguments = [library, "course", str(folder), "--epochs", "2"]
     monkeypatch.setattr(sys, "argv", ["generator_epochs.py", *arguments])
     module("generator_epochs").main()
-    told = json.loads(capsys.readouterr().out)
-    assert told["images"] == 12
-    assert len(told["rates"]) == 2 and min(told["rates"]) > 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["images"] == 12
+    assert len(result["rates"]) == 2 and min(result["rates"]) > 0
 
 
-def test_the_drop_in_is_held_to_what_was_asked_for(monkeypatch, tmp_path):
+def test_generator_targets(monkeypatch, tmp_path):
     generator = module("generator")
     speeds = {"kindsight": [40.0, 100.0, 110.0], "keras": [10.0, 10.0, 10.0]}
     monkeypatch.setattr(
@@ -347,18 +345,18 @@ def test_the_drop_in_is_held_to_what_was_asked_for(monkeypatch, tmp_path):
 
 
 def rows_of(data, budget, accuracy, frozen, seconds):
-    common = module("common")
-    told = [
-        common.Row(f"{data}, {budget}: {figure}", ours, unit, "frozen head", theirs)
+    output = module("output")
+    rows = [
+        output.Row(f"{data}, {budget}: {figure}", ours, unit, "frozen head", theirs)
         for figure, unit, ours, theirs in (
             ("accuracy, mean of 4", "%", [accuracy], [frozen]),
             ("seconds", "s", seconds, [9.0, 7.0, 8.0]),
         )
     ]
-    return [row.to_dict() for row in told]
+    return [row.to_dict() for row in rows]
 
 
-def test_curves_take_each_way_once_from_the_shortest_time_on():
+def test_curves_have_one_point_per_budget_sorted_by_time():
     curves = module("draw_curves")
     rows = [
         *rows_of("solar, cells", "10m", 0.9, 0.8, [400.0, 500.0, 600.0]),
@@ -375,7 +373,7 @@ def test_curves_take_each_way_once_from_the_shortest_time_on():
     ]
 
 
-def test_curves_are_drawn_the_same_each_time(tmp_path, capsys):
+def test_curves_are_drawn_deterministically(tmp_path, capsys):
     curves, file = module("draw_curves"), tmp_path / "rows.json"
     section = {"rows": rows_of("hands", "1m", 0.9, 0.6, [50.0])}
     file.write_text(json.dumps([section]))

@@ -1,4 +1,4 @@
-"""The benchmarks of checks count what they say: what was planted, what was found, side by side."""
+"""Tests of the benchmarks of checks: planted data, scores and comparisons."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 
 @pytest.fixture(scope="module", autouse=True)
 def on_the_path() -> Iterator[None]:
-    """The scripts find one another as they do when they are run."""
+    """Let the scripts import each other."""
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(BENCHMARKS))
         yield
@@ -32,11 +32,11 @@ def module(name: str) -> ModuleType:
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Class folders of 12 images each, 40 x 60 pixels."""
     folder = tmp_path_factory.mktemp("data") / "photos"
-    chance = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     for label in ("a", "b"):
         (folder / label).mkdir(parents=True)
         for number in range(12):
-            pixels = chance.integers(0, 256, (40, 60, 3), np.uint8)
+            pixels = rng.integers(0, 256, (40, 60, 3), np.uint8)
             Image.fromarray(pixels).save(folder / label / f"{number}.jpg")
     return folder
 
@@ -45,24 +45,24 @@ def files_of(folder: Path) -> dict[str, bytes]:
     return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.glob("*/*")}
 
 
-# Planting
+# Planted data
 
 
 def test_every_kind_of_copy_and_fault_is_planted(photos, tmp_path):
-    planting = module("planting")
-    planted = planting.plant_faults(photos, tmp_path / "planted", 2, seed=5)
+    data = module("planted_data")
+    planted = data.plant_faults(photos, tmp_path / "planted", 2, seed=5)
     before, after = files_of(photos), files_of(tmp_path / "planted")
     kinds = [each.kind for each in planted]
-    assert kinds == [kind for kind in (*planting.COPIES, *planting.FAULTS) for _ in range(2)]
-    # Copies are new files beside their originals, which stay; faults take an image's place.
-    copies = [each for each in planted if each.kind in planting.COPIES]
-    faults = [each for each in planted if each.kind in planting.FAULTS]
+    assert kinds == [kind for kind in (*data.COPIES, *data.FAULTS) for _ in range(2)]
+    # Copies are new files next to their originals; faults replace an image.
+    copies = [each for each in planted if each.kind in data.COPIES]
+    faults = [each for each in planted if each.kind in data.FAULTS]
     assert set(after) - set(before) == {each.path for each in copies}
     assert {path for path in before if after[path] != before[path]} == {e.path for e in faults}
     assert all(each.original in before and each.path.split("/")[0] == each.original.split("/")[0]
                for each in planted)  # fmt: skip
     assert len({each.original for each in planted}) == len(planted)
-    cropped = [each for each in planted if each.kind.startswith("cropped")]
+    cropped = [each for each in planted if each.kind.startswith("cropped to 90")]
     for each in cropped:
         width, height = Image.open(tmp_path / "planted" / each.path).size
         assert 54 <= width <= 57 and 36 <= height <= 38
@@ -70,115 +70,116 @@ def test_every_kind_of_copy_and_fault_is_planted(photos, tmp_path):
     assert all(before[each.path].startswith(after[each.path]) for each in cut)
 
 
-def test_the_same_seed_plants_the_same(photos, tmp_path):
-    plant = module("planting").plant_faults
-    for place, seed in enumerate((1, 1, 2)):
-        plant(photos, tmp_path / str(place), 1, seed)
-    first, again, other = (files_of(tmp_path / str(place)) for place in range(3))
+def test_planting_is_deterministic(photos, tmp_path):
+    plant = module("planted_data").plant_faults
+    for number, seed in enumerate((1, 1, 2)):
+        plant(photos, tmp_path / str(number), 1, seed)
+    first, again, other = (files_of(tmp_path / str(number)) for number in range(3))
     assert first == again != other
 
 
-def test_labels_are_swapped_in_a_share_of_the_images(photos, tmp_path):
+def test_labels_of_a_fraction_of_the_images_are_swapped(photos, tmp_path):
     classes = module("folders").class_files(photos)
-    swapped = module("planting").swap_labels(classes, tmp_path / "swapped", 0.25, seed=3)
+    swapped = module("planted_data").swap_labels(classes, tmp_path / "swapped", 0.25, seed=3)
     assert len(swapped) == 6
     laid_out = files_of(tmp_path / "swapped")
     assert len(laid_out) == 24
     for path, data in laid_out.items():
         label, name = path.split("/")
-        right, _, original = name.partition("-")
-        assert data == (photos / right / original).read_bytes()
-        assert (label != right) == (path in swapped)
-        assert swapped.get(path, right) == right
+        correct, _, original = name.partition("-")
+        assert data == (photos / correct / original).read_bytes()
+        assert (label != correct) == (path in swapped)
+        assert swapped.get(path, correct) == correct
 
 
-# Counting
+# Scores
 
 
-def findings(doubted: dict[str, str] | None = None, **groups: Any) -> Any:
+def findings(flagged: dict[str, str] | None = None, **groups: Any) -> Any:
     scoring = module("scoring")
     by_code = {code: [tuple(paths.split()) for paths in found] for code, found in groups.items()}
-    by_code["KS403"] = [(path,) for path in doubted or {}]
-    return scoring.Findings(by_code, doubted or {})
+    by_code["KS403"] = [(path,) for path in flagged or {}]
+    return scoring.Findings(by_code, flagged or {})
 
 
 def planted(*pairs: str, kind: str = "mirrored") -> list[Any]:
-    return [module("planting").Planted(kind, *pair.split()) for pair in pairs]
+    return [module("planted_data").Planted(kind, *pair.split()) for pair in pairs]
 
 
-def test_copies_are_found_when_one_group_holds_them_and_their_original():
+def test_copies_are_found_if_linked_with_their_original():
     scoring = module("scoring")
     found = findings(KS302=["a A", "b c"], KS303=["c C B"])
     copies = planted("A a", "B b", "C c", "D d")
     # b is linked with B through c; D is found nowhere.
     assert scoring.recall_of_copies(copies, found) == (3, 4)
     assert scoring.recall_of_copies(copies, found, ("KS303",)) == (1, 4)
-    missed, wrong = scoring.unlike_planted(copies, found, findings())
+    missed, wrong = scoring.wrong_and_missed(copies, found, findings())
     assert missed == ["D"] and wrong == [("b", "c"), ("c", "C", "B")]
 
 
-def test_links_that_the_folder_had_before_count_neither_way():
+def test_links_in_the_original_folder_are_excluded():
     scoring = module("scoring")
     copies = planted("A a", "B b")
     # Three links of four images: A-a and B-b were planted, one joins a with b, which are not.
     wrong = findings(KS304=["A a b B"])
     assert scoring.precision_of_copies(copies, wrong, findings()) == ((2, 3), 0)
-    # Unless the folder as it is has a and b for copies of each other.
+    # Excluded if a and b are duplicates in the original folder.
     before = findings(KS302=["a b"])
     assert scoring.precision_of_copies(copies, wrong, before) == ((2, 2), 1)
-    # What it had and nobody planted counts neither way; x and y do count against.
+    # Links of the original folder are excluded; the links of x, y and z are wrong.
     found = findings(KS302=["a b"], KS304=["x y z"])
     assert scoring.precision_of_copies(copies, found, before) == ((0, 2), 1)
 
 
-def test_faults_are_held_to_their_kind_and_copies_to_their_original():
+def test_recall_and_precision_of_faults():
     scoring = module("scoring")
     faults = planted("a a", "b b", kind="dark") + planted("c c", kind="blurred")
     both = faults + planted("D d") + planted("e e", kind="blank")
-    named = {"a", "c", "D", "d", "e"}
-    assert scoring.recall_of_faults(faults[:2], named) == (1, 2)
-    # c is wrong; d was named before, D is made of it; e is blank, of a dark tone.
-    share, left_out = scoring.precision_of_faults("dark", both, named, {"d"})
-    assert share == (1, 2) and left_out == 2
+    found = {"a", "c", "D", "d", "e"}
+    assert scoring.recall_of_faults(faults[:2], found) == (1, 2)
+    # c is wrong; d was found before, D is its copy; e is a dark blank image.
+    fraction, excluded = scoring.precision_of_faults("dark", both, found, {"d"})
+    assert fraction == (1, 2) and excluded == 2
 
 
-def test_labels_that_were_doubted_before_count_neither_way():
+def test_labels_flagged_in_the_original_folder_are_excluded():
     scoring = module("scoring")
     swapped = {"b/1": "a", "a/2": "b", "b/3": "a"}
     found = findings({"b/1": "a", "a/2": "c", "a/4": "b", "a/5": "b"})
     before = findings({"a/4": "b", "a/1": "b"})
-    assert scoring.label_shares(swapped, found, before) == {
-        "found": ((2, 3), 0),
+    assert scoring.label_scores(swapped, found, before) == {
+        "recall": ((2, 3), 0),
         "precision": ((2, 3), 1),
-        "right label suggested": ((1, 2), 0),
+        "correct label suggested": ((1, 2), 0),
     }
 
 
-def test_a_row_has_the_mean_of_the_seeds_and_the_counts_of_all():
+def test_tally_rows_have_the_mean_and_the_summed_counts():
     scoring = module("scoring")
     tally = scoring.Tally()
-    for share in ((1, 2), (8, 8), (0, 0)):
-        tally.add("found", scoring.Share(*share))
+    for fraction in ((1, 2), (8, 8), (0, 0)):
+        tally.add("found", scoring.Fraction(*fraction))
     row = tally.row("found", 0.9)
     assert row.what == "found (9 of 10)"
     assert row.figure == pytest.approx((0.5 + 1 + 1) / 3) and row.met is False
 
 
-def test_what_is_wanted_is_wanted_of_the_right_rows():
-    wanted = module("check_proof").wanted
-    assert wanted("re-encoded: found") == wanted("cropped to 90-95% of each side: found") == 0.98
-    assert wanted("precision of all checks of duplicates") == 0.98
-    assert wanted("mirrored: by KS303 itself") is wanted("precision of KS303") is None
-    assert wanted("parts, 75-85% of each side: found") is None
+def test_targets_of_rows():
+    target_of = module("check_proof").target_of
+    assert target_of("re-encoded: recall") == 0.98
+    assert target_of("cropped to 90-95% of each side: recall") == 0.98
+    assert target_of("precision of all checks of duplicates") == 0.98
+    assert target_of("mirrored: recall of KS303 alone") is target_of("precision of KS303") is None
+    assert target_of("cropped to 75-85% of each side: recall") is None
 
 
-def test_the_proof_takes_seeds_that_nothing_was_tuned_on(tmp_path):
+def test_default_seeds(tmp_path):
     parse = module("check_proof").parse
     assert parse(["--data", str(tmp_path)]).seed == [11, 12, 13]
     assert parse(["--data", str(tmp_path), "--seed", "7"]).seed == [7]
 
 
-def test_findings_are_read_as_the_command_writes_them(monkeypatch, tmp_path):
+def test_findings_are_parsed(monkeypatch, tmp_path):
     proof = module("check_proof")
 
     def run(command, **_):
@@ -191,52 +192,52 @@ def test_findings_are_read_as_the_command_writes_them(monkeypatch, tmp_path):
 
     monkeypatch.setattr(proof, "run", run)
     found = proof.check(tmp_path, tmp_path)
-    assert found.named("KS302") == {"a/1", "a/2"} and found.suggested == {"a/1": "b"}
+    assert found.paths("KS302") == {"a/1", "a/2"} and found.suggested == {"a/1": "b"}
 
 
-# Beside cleanvision
+# Comparison with cleanvision
 
 
-def test_issues_are_compared_image_by_image():
+def test_issues_are_compared_by_image():
     check = module("check")
     found = {code: set() for codes in check.SAME_ISSUE.values() for code in codes}
     found |= {"KS203": {"a", "b"}, "KS302": {"c"}, "KS202": set(), "KS111": {"z"}}
     issues = {"dark": ["a"], "near_duplicates": ["c", "d"], "blurry": ["e"]}
-    share, notes = check.compare(found, issues)
-    assert share == pytest.approx(2 / 3)  # blur apart
-    assert "dark: cleanvision 1, of which kindsight 1, and 1 more (KS201/KS203/KS205)." in notes
+    fraction, notes = check.compare(found, issues)
+    assert fraction == pytest.approx(2 / 3)  # without blur
+    assert "dark: cleanvision 1, kindsight 1 of these and 1 more (KS201/KS203/KS205)." in notes
     (near,) = (note for note in notes if note.startswith("near_duplicates"))
-    assert "of which kindsight 1, and 0 more" in near and "not: d;" in near
-    assert notes[-1] == "what cleanvision does not look for: KS111 1."
+    assert "kindsight 1 of these and 0 more" in near and "missing: d;" in near
+    assert notes[-1] == "checks that cleanvision does not have: KS111 1."
 
 
-def test_images_are_made_up_the_same_whoever_makes_them(tmp_path):
-    faulty = module("faulty")
-    one = faulty.generate(tmp_path / "one", 200, workers=1)
-    two = faulty.generate(tmp_path / "two", 90, workers=2)
-    faulty.generate(two, 200, 90)
+def test_generated_images_do_not_depend_on_the_workers(tmp_path):
+    faults = module("faults")
+    one = faults.generate(tmp_path / "one", 200, workers=1)
+    two = faults.generate(tmp_path / "two", 90, workers=2)
+    faults.generate(two, 200, 90)
     assert files_of(one) == files_of(two) and len(files_of(one)) == 200
     original, copy = (Image.open(one / f"class {n}" / f"{98 + n // 9:06}.jpg") for n in (8, 9))
-    apart = np.asarray(original, int) - np.asarray(copy, int)
-    assert 0 < np.abs(apart).mean() < 12  # the hundredth is the one before it, stored anew
+    difference = np.asarray(original, int) - np.asarray(copy, int)
+    assert 0 < np.abs(difference).mean() < 12  # number 99 is number 98, re-encoded
 
 
-def test_more_and_more_images_are_checked(monkeypatch, tmp_path):
+def test_growing_numbers_of_images_are_checked(monkeypatch, tmp_path):
     check = module("check")
-    made = []
+    generated = []
 
     def generate(folder, count, first):
-        made.append((first, count))
+        generated.append((first, count))
 
-    def looked(folder, work, *, memory):
-        count = made[-1][1]
+    def fake_check(folder, work, *, memory):
+        count = generated[-1][1]
         check.check.megabytes = 100.0 + count / 10
         return count / 500, {"KS302": {f"class 9/{n:06}.jpg" for n in range(98, count)}}
 
     monkeypatch.setattr(check, "generate", generate)
-    monkeypatch.setattr(check, "check", looked)
-    section = check.very_many(check.parse(["--generated", "1600"]), tmp_path)
-    assert made == [(0, 200), (200, 400), (400, 800), (800, 1600)]
+    monkeypatch.setattr(check, "check", fake_check)
+    section = check.measure_generated(check.parse(["--generated", "1600"]), tmp_path)
+    assert generated == [(0, 200), (200, 400), (400, 800), (800, 1600)]
     cells = {row.what: (row.figure, row.ratio, row.met) for row in section.rows}
     assert cells["1,600 images: time"] == (3.2, None, None)
     assert cells["200 images: planted copies found"] == (1.0, None, True)

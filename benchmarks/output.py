@@ -1,14 +1,32 @@
-"""What all parts of the benchmarks speak in: rows, targets, and the tables made of them."""
+"""Rows, targets and the tables that every benchmark prints and writes."""
 
 from __future__ import annotations
 
+import argparse
+import json
 import operator
+import os
 import statistics
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
-__all__ = ["Row", "Section", "Target", "at_least", "at_most", "markdown", "plain", "verdict"]
+from processes import log
+
+__all__ = [
+    "Row",
+    "Section",
+    "Target",
+    "add_output_options",
+    "at_least",
+    "at_most",
+    "markdown",
+    "plain",
+    "print_sections",
+    "verdict",
+    "warn_if_busy",
+]
 
 RELATIONS = {
     "at least": operator.ge,
@@ -16,21 +34,18 @@ RELATIONS = {
     "above": operator.gt,
     "under": operator.lt,
 }
-HEADER = ("", "kindsight", "held against", "its figure", "ratio", "target", "")
+HEADER = ("", "kindsight", "rival or floor", "its figure", "ratio", "target", "")
+TEXT_COLUMNS = {0, 2, 5, 6}
+"""Columns aligned to the left; the others are numbers."""
+IDLE_LOAD = 0.5
+"""Load average up to which a machine counts as idle."""
 
 
 @dataclass(frozen=True)
 class Target:
-    """What a row must reach.
+    """The limit for a row: a relation of :data:`RELATIONS` and a value.
 
-    Parameters
-    ----------
-    relation : str
-        A key of :data:`RELATIONS`.
-    value : float
-        In the row's unit, or a ratio.
-    of : str
-        ``"ratio"`` (kindsight's figure over the other) or ``"kindsight"`` (its figure alone).
+    `of` says what is limited: kindsight's figure (in the row's unit) or its ratio to the rival's.
     """
 
     relation: str
@@ -38,46 +53,44 @@ class Target:
     of: Literal["ratio", "kindsight"] = "ratio"
 
     def met(self, row: Row) -> bool:
-        """Say whether a row reaches it."""
+        """Return whether a row meets the target."""
         measured = row.ratio if self.of == "ratio" else row.figure
         return measured is not None and bool(RELATIONS[self.relation](measured, self.value))
 
     def text(self, unit: str) -> str:
-        """Return it in words."""
+        """Return the target in words."""
         value = ratio_text(self.value) if self.of == "ratio" else amount(self.value, unit)
         return f"{self.relation} {value}"
 
 
 def at_least(value: float, of: Literal["ratio", "kindsight"] = "kindsight") -> Target:
-    """Return the target that a figure, or a ratio, is not less than `value`."""
+    """Return a target: the figure or ratio is `value` or more."""
     return Target("at least", value, of)
 
 
 def at_most(value: float, of: Literal["ratio", "kindsight"] = "kindsight") -> Target:
-    """Return the target that a figure, or a ratio, is not more than `value`."""
+    """Return a target: the figure or ratio is `value` or less."""
     return Target("at most", value, of)
 
 
 @dataclass(frozen=True)
 class Row:
-    """One line: what kindsight does, beside what it is held against.
+    """One row: kindsight's figures, a rival's or a floor's, and the target.
 
     Parameters
     ----------
     what : str
         What was measured.
     ours : sequence of float
-        kindsight's figure of each repeat; their median counts. None for a row about the other
-        side only.
+        kindsight's figure in each repeat; their median is used.
     unit : str
-        ``"s"``, ``"%"`` (figures from 0 to 1), ``"/s"`` (images a second), ``"MB"`` or
+        ``"s"``, ``"%"`` (figures from 0 to 1), ``"/s"`` (images per second), ``"MB"`` or
         ``"nats"`` (log losses).
     rival : str
-        What it is held against.
+        Name of the rival or floor.
     theirs : sequence of float
-        The other side's figures.
+        The rival's figure in each repeat.
     target : Target, optional
-        None for a row that is there to be known.
     """
 
     what: str
@@ -89,28 +102,28 @@ class Row:
 
     @property
     def figure(self) -> float | None:
-        """Kindsight's median."""
+        """Median of kindsight."""
         return statistics.median(self.ours) if self.ours else None
 
     @property
     def rival_figure(self) -> float | None:
-        """The other side's median."""
+        """Median of the rival."""
         return statistics.median(self.theirs) if self.theirs else None
 
     @property
     def ratio(self) -> float | None:
-        """Kindsight's median over the other's."""
+        """Median of kindsight divided by the rival's."""
         if self.figure is None or not self.rival_figure:
             return None
         return self.figure / self.rival_figure
 
     @property
     def met(self) -> bool | None:
-        """Whether the target is met; None where there is none."""
+        """Whether the target is met; None without a target."""
         return None if self.target is None else self.target.met(self)
 
     def cells(self) -> tuple[str, ...]:
-        """Return the row as :data:`HEADER` has it."""
+        """Return the texts of the columns of :data:`HEADER`."""
         return (
             self.what,
             amount(self.figure, self.unit),
@@ -122,7 +135,7 @@ class Row:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Return everything, each repeat's figure too, for JSON."""
+        """Return the row for JSON, with the figures of all repeats."""
         return {
             **asdict(self),
             "median": self.figure,
@@ -134,22 +147,14 @@ class Row:
 
 @dataclass
 class Section:
-    """The rows of one part, with what has to be said about them.
-
-    Parameters
-    ----------
-    title : str
-    rows : list of Row
-    notes : list of str
-        A sentence or two each.
-    """
+    """A titled table with notes."""
 
     title: str
     rows: list[Row] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return it for JSON."""
+        """Return the section for JSON."""
         return {
             "title": self.title,
             "rows": [row.to_dict() for row in self.rows],
@@ -158,7 +163,7 @@ class Section:
 
 
 def amount(value: float | None, unit: str) -> str:
-    """Say a figure with its unit."""
+    """Return a figure with its unit as text."""
     if value is None:
         return ""
     return {
@@ -171,45 +176,64 @@ def amount(value: float | None, unit: str) -> str:
 
 
 def ratio_text(value: float) -> str:
-    """Say a ratio: small ones as a part of one, which reads as times faster."""
+    """Return a ratio as text; ratios below 0.5 as 1/n."""
     if 0 < value < 0.5:
         return f"1/{1 / value:.3g}"
     return f"{value:.3g}" if value >= 2 else f"{value:.3f}".rstrip("0").rstrip(".")
 
 
 def plain(section: Section) -> str:
-    """Lay a section out for a terminal."""
+    """Return a section as text for a terminal."""
     table = [HEADER, *(row.cells() for row in section.rows)]
-    widths = [max(len(cells[place]) for cells in table) for place in range(len(HEADER))]
-    # Texts to the left, figures to the right.
-    left = {0, 2, 5, 6}
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     lines = [
         "  ".join(
-            cell.ljust(width) if place in left else cell.rjust(width)
-            for place, (cell, width) in enumerate(zip(cells, widths, strict=True))
+            cell.ljust(width) if column in TEXT_COLUMNS else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(cells, widths, strict=True))
         ).rstrip()
         for cells in table
     ]
-    rule = "-" * max(len(line) for line in lines)
+    rule = "-" * max(map(len, lines))
     notes = [f"  {note}" for note in section.notes]
     return "\n".join([section.title, rule, *lines, *notes, ""])
 
 
 def markdown(section: Section) -> str:
-    """Lay a section out as Markdown."""
-    left = {0, 2, 5, 6}
-    lines = ["| " + " | ".join(HEADER) + " |"]
-    lines.append("|" + "|".join("---" if p in left else "--:" for p in range(len(HEADER))) + "|")
+    """Return a section as Markdown."""
+    rules = ("---" if column in TEXT_COLUMNS else "--:" for column in range(len(HEADER)))
+    lines = ["| " + " | ".join(HEADER) + " |", "|" + "|".join(rules) + "|"]
     for row in section.rows:
-        cells = [cell.replace("|", "\\|") for cell in row.cells()]
-        lines.append("| " + " | ".join(cells) + " |")
+        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in row.cells()) + " |")
     notes = [f"- {note}" for note in section.notes]
     return "\n".join([f"### {section.title}", "", *lines, "", *notes, *([""] if notes else [])])
 
 
 def verdict(sections: Sequence[Section]) -> str:
-    """Count the targets that are met, and name those that are not."""
+    """Return how many targets are met, and the names of the rows that miss theirs."""
     rows = [row for section in sections for row in section.rows if row.met is not None]
     missed = [row.what for row in rows if not row.met]
     text = f"{len(rows) - len(missed)} of {len(rows)} targets met"
     return text + (f"; not met: {'; '.join(missed)}" if missed else "")
+
+
+def warn_if_busy() -> None:
+    """Warn if other processes load this machine."""
+    if hasattr(os, "getloadavg") and (load := os.getloadavg()[0]) > IDLE_LOAD:
+        log(f"This machine is busy (load {load:.1f}): the figures are not reliable.")
+
+
+def add_output_options(parser: argparse.ArgumentParser) -> None:
+    """Add ``--json`` and ``--markdown``."""
+    parser.add_argument("--json", type=Path, metavar="FILE", help="JSON file of all figures")
+    parser.add_argument("--markdown", type=Path, metavar="FILE", help="Markdown file of the tables")
+
+
+def print_sections(sections: Sequence[Section], options: argparse.Namespace, end: str = "") -> None:
+    """Print the tables and the verdict (followed by `end`); write the files of `options`."""
+    print("\n".join(map(plain, sections)))
+    print(verdict(sections) + end)
+    if options.json:
+        content = [section.to_dict() for section in sections]
+        options.json.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    if options.markdown:
+        options.markdown.write_text("\n".join(map(markdown, sections)), encoding="utf-8")

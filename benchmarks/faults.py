@@ -1,4 +1,4 @@
-"""Images for the benchmark of checks: real ones with faults planted, and many made up."""
+"""Images for ``check.py``: copies of real ones with planted faults, and generated ones."""
 
 from __future__ import annotations
 
@@ -43,87 +43,67 @@ FAULTS: dict[str, Callable[[Pixels], Pixels]] = {
     "stored": lambda p: p,
     "smaller": lambda p: _scaled(p, 0.6),
 }
-"""What is planted, by name."""
+"""The planted faults by name."""
 
 
 def plant(data: Path, folder: Path, each: int = 10, seed: int = 0) -> Path:
-    """Copy class folders, and put images with faults beside those that they were made of.
-
-    Parameters
-    ----------
-    data : pathlib.Path
-        A folder of class folders.
-    folder : pathlib.Path
-        Where the copy is made.
-    each : int
-        How many images of each fault.
-    seed : int
-        Of the choice of images.
-    """
+    """Copy class folders and add `each` images per fault next to their originals."""
     shutil.copytree(data, folder)
     files = sorted(path for path in folder.glob("*/*") if path.is_file())
     random.Random(seed).shuffle(files)
     for name, fault in FAULTS.items():
         for file in files[:each]:
-            made = fault(np.asarray(Image.open(file).convert("RGB")))
+            changed = fault(np.asarray(Image.open(file).convert("RGB")))
             target = file.with_name(f"{file.stem}-{name}.jpg")
             if name == "same":
                 shutil.copy(file, target)
             else:
-                Image.fromarray(made).save(target, quality=70 if name == "stored" else 95)
+                Image.fromarray(changed).save(target, quality=70 if name == "stored" else 95)
         files = files[each:]
     return folder
 
 
 def generate(folder: Path, count: int, first: int = 0, workers: int = 2) -> Path:
-    """Make photographs up: 160 x 120, ten classes, one in a hundred a copy stored anew.
+    """Generate images of 160 x 120 in ten classes; one in a hundred is a re-encoded copy.
 
-    Parameters
-    ----------
-    folder : pathlib.Path
-        Where they are written to, in class folders.
-    count : int
-        How many there are in the end.
-    first : int
-        How many are there already.
-    workers : int
-        Processes that make them; the images are the same for any number.
+    Images `first` to `count` are written to class folders in `folder`; they do not depend on the
+    number of worker processes.
     """
     for label in range(10):
         (folder / f"class {label}").mkdir(parents=True, exist_ok=True)
     step = 500
-    parts = [(folder, at, min(at + step, count)) for at in range(first, count, step)]
+    ranges = [(folder, at, min(at + step, count)) for at in range(first, count, step)]
     with ProcessPoolExecutor(workers) as pool:
-        list(pool.map(_generate, parts))
+        list(pool.map(_generate, ranges))
     return folder
 
 
-def _generate(part: tuple[Path, int, int]) -> None:
-    folder, first, last = part
+def _generate(job: tuple[Path, int, int]) -> None:
+    folder, first, last = job
     for number in range(first, last):
         copy = number % 100 == 99
-        data = _made_up(number - 1 if copy else number, quality=60 if copy else 85)
+        data = _random_jpeg(number - 1 if copy else number, quality=60 if copy else 85)
         (folder / f"class {number % 10}" / f"{number:06}.jpg").write_bytes(data)
 
 
-def _made_up(seed: int, quality: int) -> bytes:
-    """Return a JPEG of noise at all sizes, as photographs have it, and a few edges."""
-    chance = np.random.default_rng(seed)
+def _random_jpeg(seed: int, quality: int) -> bytes:
+    """Return a JPEG with noise at all scales, like a photograph, and a few edges."""
+    rng = np.random.default_rng(seed)
     image = np.zeros((120, 160, 3), np.float32)
     for side in (3, 6, 12, 24, 48):
-        coarse = chance.normal(size=(side, side, 3)).astype(np.float32)
+        coarse = rng.normal(size=(side, side, 3)).astype(np.float32)
         image += cv2.resize(coarse, (160, 120), interpolation=cv2.INTER_LINEAR) * 60 / side**0.5
     for _ in range(4):
-        centre = [int(chance.integers(0, size)) for size in (160, 120)]
-        colour = [float(value) for value in chance.uniform(-90, 90, 3)]
-        cv2.circle(image, centre, int(chance.integers(6, 30)), colour, -1)
+        centre = [int(rng.integers(0, size)) for size in (160, 120)]
+        colour = [float(value) for value in rng.uniform(-90, 90, 3)]
+        cv2.circle(image, centre, int(rng.integers(6, 30)), colour, -1)
     file = io.BytesIO()
-    levels = (image + 128 + chance.uniform(-20, 20)).clip(0, 255).astype(np.uint8)
+    levels = (image + 128 + rng.uniform(-20, 20)).clip(0, 255).astype(np.uint8)
     Image.fromarray(levels).save(file, "JPEG", quality=quality)
     return file.getvalue()
 
 
-def names(paths: Sequence[str], limit: int = 5) -> str:
-    """Return some names, and how many more there are."""
+def first_names(paths: Sequence[str], limit: int = 5) -> str:
+    """Return the first names and how many more there are."""
     more = f" and {len(paths) - limit} more" if len(paths) > limit else ""
     return ", ".join(paths[:limit]) + more

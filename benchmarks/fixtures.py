@@ -1,4 +1,4 @@
-"""What the parts share in one run: the options, and things that are made once and used often."""
+"""Options, data and files that the sections of ``main_job.py`` share, created when first needed."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from functools import cached_property
 from pathlib import Path
 
 from folders import class_files, first_of_each, lay_out, name_list
-from processes import environment, kindsight, run, say
+from processes import environment, kindsight, log, run
 
-__all__ = ["Options", "Workshop"]
+__all__ = ["Fixtures", "Options"]
 
-MAKE_BACKBONE = (
+BUILD_BACKBONE = (
     "from kindsight.training.frozen.settings import FrozenTrainer; FrozenTrainer().backbone()"
 )
-MAKE_BARE_KERAS = """
+SAVE_KERAS_BACKBONE = """
 import sys
 from kindsight.models.efficientnet_lite import build_efficientnet_lite
 from kindsight.models.weights import load_state
@@ -28,19 +28,7 @@ build_efficientnet_lite(name, weights=load_state(name), classes=None).save(sys.a
 
 @dataclass(frozen=True)
 class Options:
-    """What the command line says.
-
-    Parameters
-    ----------
-    cats_dogs, sign_digits : pathlib.Path or None
-        Folders of class folders.
-    rivals_python : pathlib.Path or None
-        Of the rivals' environment.
-    repeats, rival_repeats, predict_repeats : int
-        How often each process is run.
-    limit : int or None
-        Use about this many images of each data set: a trial.
-    """
+    """Options of the command line; see ``main_job.py --help``."""
 
     cats_dogs: Path | None = None
     sign_digits: Path | None = None
@@ -52,52 +40,44 @@ class Options:
 
 
 @dataclass
-class Workshop:
-    """A temporary folder, and what is made in it when first needed.
-
-    Parameters
-    ----------
-    options : Options
-    folder : pathlib.Path
-        Empty; deleted by whoever made it.
-    """
+class Fixtures:
+    """A temporary folder and the files created in it; whoever made the folder deletes it."""
 
     options: Options
     folder: Path
     _numbers: itertools.count[int] = field(default_factory=itertools.count)
 
     def new_folder(self, name: str) -> Path:
-        """Make a folder that nobody has used."""
+        """Create an empty folder."""
         path = self.folder / f"{name}-{next(self._numbers)}"
         path.mkdir()
         return path
 
     @cached_property
     def backbone(self) -> tuple[Path, float]:
-        """A cache that holds the built backbone and nothing else; the seconds that took.
+        """A cache folder with the built backbone only, and the seconds the build took.
 
-        The seconds are of a whole process that does nothing but this. A first training pays
-        less: the process with Keras is started by every training.
+        The seconds include the start of a process with Keras, which a training starts anyway.
         """
         cache = self.new_folder("cache-backbone")
-        done = run([sys.executable, "-c", MAKE_BACKBONE], env=environment(cache))
-        say(f"the backbone was made in {done.seconds:.1f} s")
+        done = run([sys.executable, "-c", BUILD_BACKBONE], env=environment(cache))
+        log(f"the backbone was built in {done.seconds:.1f} s")
         return cache, done.seconds
 
     @cached_property
     def backbone_tflite(self) -> Path:
-        """The backbone's LiteRT file, the network that a training runs images through."""
+        """The backbone's LiteRT file."""
         return next((self.backbone[0] / "backbones").glob("*.tflite"))
 
     @cached_property
-    def bare_keras(self) -> Path:
-        """The backbone without any head, as the Keras recipe takes it."""
+    def keras_backbone(self) -> Path:
+        """The backbone without a head as a ``.keras`` file, for the Keras recipe."""
         path = self.folder / "lite0.keras"
-        run([sys.executable, "-c", MAKE_BARE_KERAS, str(path)])
+        run([sys.executable, "-c", SAVE_KERAS_BACKBONE, str(path)])
         return path
 
     def cold_cache(self) -> Path:
-        """Make a cache in which the backbone's files are and no image is."""
+        """Create a cache folder with the backbone and without features."""
         cache = self.new_folder("cache")
         built = self.backbone[0] / "backbones"
         shutil.copytree(built, cache / "backbones", ignore=shutil.ignore_patterns("*.lock"))
@@ -105,35 +85,34 @@ class Workshop:
 
     @cached_property
     def cats_dogs(self) -> Path:
-        """The data set of two classes, or a part of it."""
+        """The dataset with two classes, limited to ``--limit`` images."""
         return self._data(self.options.cats_dogs, "cats-dogs")
 
     @cached_property
     def sign_digits(self) -> Path:
-        """The data set of ten classes, or a part of it."""
+        """The dataset with ten classes, limited to ``--limit`` images."""
         return self._data(self.options.sign_digits, "sign-digits")
 
-    def _data(self, given: Path | None, name: str) -> Path:
-        if given is None:
-            raise SystemExit(f"This needs the images: --{name} FOLDER.")
+    def _data(self, data: Path | None, name: str) -> Path:
+        if data is None:
+            raise SystemExit(f"This section needs images: add --{name} DIR.")
         if self.options.limit is None:
-            return given.resolve()
-        chosen = first_of_each(class_files(given), self.options.limit)
-        return lay_out(chosen, self.new_folder("data") / name)
+            return data.resolve()
+        files = first_of_each(class_files(data), self.options.limit)
+        return lay_out(files, self.new_folder("data") / name)
 
     @cached_property
     def trained(self) -> Path:
-        """A finished run on cats-dogs."""
+        """The run folder of a training on cats-dogs."""
         runs = self.new_folder("runs")
         command = kindsight("train", self.cats_dogs, "--runs", runs, "--run", "one", "--quiet")
         run(command, env=environment(self.cold_cache()))
         return runs / "one"
 
     def names(self, count: int | None = None) -> Path:
-        """Write a list of the images of cats-dogs, repeated until there are `count`."""
+        """Write a list of `count` files of cats-dogs (all by default), repeating them if needed."""
         classes = class_files(self.cats_dogs)
-        images = sum(map(len, classes.values()))
-        return name_list(classes, count or images, self.new_folder("names") / "names.txt")
+        return name_list(classes, count or self.count(), self.new_folder("names") / "names.txt")
 
     def count(self) -> int:
         """Return how many images cats-dogs has."""
