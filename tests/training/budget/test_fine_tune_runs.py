@@ -218,7 +218,7 @@ def test_a_resumed_run_gives_the_same_network(photos, run):
     whole = run(run="whole", **light)
     assert [row.epoch for row in whole.history] == [1, 2, 3]
     assert {row.phase for row in whole.history} == {"upper layers"}
-    assert "cut after stage5, 3 augmented copies" in whole.network
+    assert "cut after stage5, 3 augmented copies" in whole.fine_tuning["description"]
     assert load_bundle(whole.run).facts["parity"]["largest_difference"] < 1e-3
     assert "Gain" in whole.report.read_text("utf-8")
     # The written files are what predicted.
@@ -240,7 +240,7 @@ def test_all_layers_are_trained_and_a_rejected_network_leaves_nothing(run, own):
     full = {"model": own, "fine_tune": "full", "epochs": 2}
     result = run(**full)
     assert [row.phase for row in result.history] == ["all layers"] * 2
-    assert "all layers" in result.network and result.fine_tuning["accepted"]
+    assert "all layers" in result.fine_tuning["description"] and result.fine_tuning["accepted"]
     page = result.report.read_text("utf-8")
     assert "all layers" in page and "Gain" in page
     assert load_bundle(result.run).facts["parity"]["largest_difference"] < 1e-3
@@ -301,12 +301,15 @@ def test_within_a_budget_ctrl_c_finishes_with_the_best_epoch(run, own, monkeypat
     monkeypatch.setattr(job_settings, "ENSEMBLE_MARGIN", 1.0)
     callback = Interrupter(3)
     result = run(callback=callback, budget="1h")
-    assert callback.notified and "ended by Ctrl-C" in result.network
+    assert callback.notified and "ended by Ctrl-C" in result.fine_tuning["description"]
     assert 2 <= len(result.history) <= 4
-    assert "over 2 flips: cross-validated" in result.network
-    assert "fine-tuned: efficientnet-lite0 at 64 px" in result.network
+    assert "over 2 flips: cross-validated" in result.fine_tuning["description"]
+    assert "fine-tuned: efficientnet-lite0 at 64 px" in result.fine_tuning["description"]
     assert "mean of 4 and 2 TTA variants" in result.report.read_text("utf-8")
-    assert "augmentation over 2 flips; ensemble with the frozen head" in result.network
+    assert (
+        "augmentation over 2 flips; ensemble with the frozen head"
+        in result.fine_tuning["description"]
+    )
     assert result.fine_tuning["accepted"] and "wider features" in result.fine_tuning["seconds"]
     assert load_bundle(result.run).facts["parity"]["largest_difference"] < 1e-3
     assert {path.name for path in result.run.glob("*.json")} == {"bundle.json"}
