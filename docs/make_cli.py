@@ -30,14 +30,14 @@ BEGINNING = """\
 """
 
 OPTIONS_BEGINNING = """\
-# Options of a training
+# Training options
 
 <!-- Written by docs/make_cli.py from kindsight.options. Do not edit it here. -->
 
-Each option has one name: `learning_rate` is `--learning-rate` of `kindsight train`, a key of
-`settings.toml`, and, where the last column has *yes*, a parameter of
-[`ImageClassifier`](classifier.md). The column *training* says which kinds of training take it: a
-*frozen* backbone, a *network* from scratch, or a *transfer* training of a backbone by epochs. A
+Each option has one name: `learning_rate` is the option `--learning-rate` of `kindsight train`
+and a key of `settings.toml`. If the last column has *yes*, it is also a parameter of
+[`ImageClassifier`](classifier.md). The column *training* lists the kinds of training that take it:
+*frozen* backbone, *network* from scratch, or *transfer* learning by epochs. A
 backbone is trained by epochs as soon as an option marked * is given.
 """
 
