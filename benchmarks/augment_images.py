@@ -1,8 +1,7 @@
-"""The course's augmentation of images in memory by one library, in a process of its own.
+"""Augment images in memory with one library and print images per second of each epoch as JSON.
 
 Rotation to 40 degrees, shifts to 0.2, shear, zoom, horizontal flip; 150x150, batches of 20, as each
-library's users write it. Prints images a second of each epoch after the first, as JSON. Started
-by augmentation.py, with the Python that has the library.
+library documents it. The first epoch is not counted. Started by augmentation.py.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ Epoch = Callable[[int], Iterator[Any]]
 
 
 def opencv(images: Any, cores: int) -> Epoch:
-    """Yield images warped by matrices that are there already: what the fastest can be held to."""
+    """Yield images warped by precomputed matrices: the lower bound of the time."""
     import cv2
 
     cv2.setNumThreads(1)
@@ -52,7 +51,7 @@ def opencv(images: Any, cores: int) -> Epoch:
 
 
 def kindsight(images: Any, cores: int) -> Epoch:
-    """Yield batches by the recipe."""
+    """Yield batches of kindsight's recipe "classic"."""
     from kindsight.augment import Augment, augment_images
 
     policy = Augment.recipe("classic")
@@ -69,7 +68,7 @@ def kindsight(images: Any, cores: int) -> Epoch:
 
 
 def keras(images: Any, cores: int) -> Epoch:
-    """Yield batches of tf.data through Keras's layers."""
+    """Yield batches of tf.data with Keras layers."""
     import keras
     import tensorflow as tf
 
@@ -125,7 +124,7 @@ def albumentations(images: Any, cores: int) -> Epoch:
 
 
 def _loader(get: Callable[[int], Any], count: int, cores: int) -> Epoch:
-    """Make a DataLoader: in this process on one core, with a worker for each on more."""
+    """Return a DataLoader with one worker per core; without workers on one core."""
     import torch
 
     class Data(torch.utils.data.Dataset):  # type: ignore[misc]
@@ -143,7 +142,8 @@ def _loader(get: Callable[[int], Any], count: int, cores: int) -> Epoch:
 
 
 LIBRARIES = {
-    made.__name__: made for made in (opencv, kindsight, keras, torchvision, albumentations)
+    function.__name__: function
+    for function in (opencv, kindsight, keras, torchvision, albumentations)
 }
 
 
@@ -166,9 +166,9 @@ def main() -> None:
     rates = []
     for number in range(options.epochs + 1):
         start = time.perf_counter()
-        seen = sum(len(batch) for batch in epoch(number))
-        assert seen == len(images)
-        rates.append(seen / (time.perf_counter() - start))
+        images_seen = sum(len(batch) for batch in epoch(number))
+        assert images_seen == len(images)
+        rates.append(images_seen / (time.perf_counter() - start))
     print(json.dumps({"rates": rates[1:]}))
 
 

@@ -1,11 +1,11 @@
-"""The course's augmentation from memory, beside other libraries, in turns and in one run.
+"""Compare the augmentation of images in memory with other libraries, in turns.
 
 Example::
 
     python benchmarks/augmentation.py --rivals-python ../kindsight-rivals/bin/python
 
-torchvision and albumentations are those of the rivals' environment (rivals/README.md) and are left
-out without it. Measure on an idle machine.
+torchvision and albumentations run in the rivals' environment (rivals/README.md) and are skipped
+without it. Measure on an idle machine.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from output import Row, Section, Target, add_output_options, print_sections, war
 from processes import environment, log, run, script
 
 NAMES = {
-    "opencv": "the bare warp in OpenCV",
+    "opencv": "cv2.warpAffine alone",
     "keras": "tf.data with Keras layers",
     "torchvision": "torchvision v2",
     "albumentations": "albumentations",
@@ -41,7 +41,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def measure(options: argparse.Namespace) -> Section:
-    """Run each library in turn, as often as asked; return images a second of all epochs."""
+    """Run the libraries in turns; return rows of images per second."""
     section = Section("Augmentation of 150x150 from memory: rotation, shifts, shear, zoom, flip")
     libraries = ["kindsight", *NAMES]
     if options.rivals_python is None:
@@ -56,12 +56,12 @@ def measure(options: argparse.Namespace) -> Section:
                 log(f"{name}, {cores}: {max(found):,.0f} images/s")
     for cores in options.cores:
         for name in libraries[1:]:
-            # The bare warp is one thread's, whatever there is besides; nothing can pass it on one.
+            # The bare warp has one thread and no target: nothing can be faster on one core.
             if name == "opencv" and cores > 1:
                 continue
             section.rows.append(
                 Row(
-                    f"{cores} core{'s' * (cores > 1)}, against {NAMES[name]}",
+                    f"{cores} core{'s' * (cores > 1)}",
                     rates["kindsight", cores],
                     "/s",
                     NAMES[name],
@@ -75,7 +75,6 @@ def measure(options: argparse.Namespace) -> Section:
 def _rates(name: str, cores: int, options: argparse.Namespace) -> list[float]:
     python = options.rivals_python if name in ELSEWHERE else Path(sys.executable)
     sizes = ["--cores", cores, "--images", options.images, "--epochs", options.epochs]
-    # Warnings of libraries belong to standard error, and an update check to nobody.
     settings = environment(TF_CPP_MIN_LOG_LEVEL="2", NO_ALBUMENTATIONS_UPDATE="1")
     command = script("augment_images.py", name, *sizes, python=python)
     found: list[float] = run(command, env=settings).result["rates"]

@@ -1,8 +1,8 @@
-"""What ``--cached-copies`` brings: a training of layers of your own choice, with it and without.
+"""Compare transfer training with ``--cached-copies`` and without, in accuracy and time.
 
-Whole processes, in turns, each with a cache of its own: the upper part of EfficientNet-Lite0 learns
-for ten epochs from augmented images, whose views go through the frozen layers once, or drawn
-afresh in every step. A fifth of the images is the test part, the same for both.
+Whole processes, in turns, each with its own cache: the upper layers of EfficientNet-Lite0 are
+trained for ten epochs on augmented images, on cached activations of a few copies per image or
+on new copies in every epoch. A fifth of the images is the test split, the same for both.
 
 Examples
 --------
@@ -27,39 +27,39 @@ OPTIONS = (
     "--freeze", "stage5_out", "--augment", "light", "--dropout", 0.2, "--optimizer", "adam",
     "--learning-rate", 1e-4, "--epochs", 10, "--batch-size", 32, "--test", 0.2, "--quiet", "--json",
 )  # fmt: skip
-VIEWS = 4
+COPIES = 4
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n", maxsplit=1)[0])
     parser.add_argument("data", type=Path, help="a folder of class folders")
-    parser.add_argument("--repeats", type=int, default=2, help="of each side  [default: 2]")
+    parser.add_argument("--repeats", type=int, default=2, help="runs of each  [default: 2]")
     parser.add_argument("--limit", type=int, metavar="N", help="about N images: a trial")
     add_output_options(parser)
     return parser.parse_args(arguments)
 
 
 def measure(options: argparse.Namespace, folder: Path) -> Section:
-    """Train in turns, and compare."""
+    """Train in turns and compare."""
     data = lay_out(first_of_each(class_files(options.data), options.limit), folder / "data")
-    found: dict[int, list[dict[str, float]]] = {VIEWS: [], 0: []}
+    found: dict[int, list[dict[str, float]]] = {COPIES: [], 0: []}
     for number in range(options.repeats):
-        for views, takes in found.items():
-            with tempfile.TemporaryDirectory(dir=folder) as place:
+        for copies, results in found.items():
+            with tempfile.TemporaryDirectory(dir=folder) as work:
                 command = kindsight(
-                    "train", data, *OPTIONS, "--runs", Path(place, "runs"), "--cached-copies", views
+                    "train", data, *OPTIONS, "--runs", Path(work, "runs"), "--cached-copies", copies
                 )
-                done = run(command, env=environment(Path(place, "cache")))
+                done = run(command, env=environment(Path(work, "cache")))
             test = done.result["test"]
-            takes.append(
+            results.append(
                 {"seconds": done.seconds, **{k: test[k] for k in ("accuracy", "log_loss")}}
             )
-            log(f"{number + 1}, {views} views kept: {takes[-1]}")
-    section = Section(f"{options.data.name}: {VIEWS} views kept, beside views drawn afresh")
+            log(f"{number + 1}, {copies} cached copies: {results[-1]}")
+    section = Section(f"{options.data.name}: {COPIES} cached copies compared with new copies")
     for figure, unit in (("accuracy", "%"), ("log_loss", "nats"), ("seconds", "s")):
-        kept, afresh = ([take[figure] for take in takes] for takes in found.values())
-        section.rows.append(Row(f"test: {figure.replace('_', ' ')}", kept, unit, "afresh", afresh))
+        cached, new = ([each[figure] for each in results] for results in found.values())
+        section.rows.append(Row(f"test: {figure.replace('_', ' ')}", cached, unit, "new", new))
     return section
 
 

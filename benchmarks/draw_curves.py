@@ -1,4 +1,4 @@
-"""Accuracy against seconds, as an image: what `fine_tune.py budget` and `curve` measured.
+"""Plot accuracy against seconds from the results of `fine_tune.py budget` and `curve`.
 
 Examples
 --------
@@ -21,24 +21,14 @@ from typing import Any
 
 from processes import log
 
-# A row of such a section: which images, within which time, and what of it.
+# The name of a row: dataset, budget and figure.
 ROW = re.compile(r"(?P<data>.+), (?P<budget>\S+): (?P<figure>accuracy|seconds)(, mean of \d+)?")
 FROZEN = "frozen head"
 
 
 @dataclass(frozen=True)
 class Point:
-    """What one way of training gave, as the mean over divisions.
-
-    Parameters
-    ----------
-    name : str
-        The budget, or that there was none.
-    seconds : float
-        The median.
-    accuracy : float
-        From 0 to 1.
-    """
+    """Median seconds and mean accuracy (0 to 1) of a budget or of the frozen head."""
 
     name: str
     seconds: float
@@ -48,45 +38,41 @@ class Point:
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n", maxsplit=1)[0])
-    parser.add_argument("files", nargs="+", type=Path, help="what --json wrote")
-    parser.add_argument("--out", type=Path, required=True, help="an .svg or .png")
+    parser.add_argument("files", nargs="+", type=Path, help="JSON files of fine_tune.py")
+    parser.add_argument("--out", type=Path, required=True, help="SVG or PNG file")
     return parser.parse_args(arguments)
 
 
 def points_of(rows: Sequence[dict[str, Any]]) -> dict[str, list[Point]]:
-    """Return the points of each set of images, from the shortest time on.
+    """Return the points of each dataset, sorted by time.
 
-    Parameters
-    ----------
-    rows : sequence of dict
-        Of sections of one or several files. A point measured twice is the later one's; of the
-        frozen head it is the first one's.
+    If a budget occurs twice, the later row is used; for the frozen head, the first one.
     """
     figures: dict[str, dict[str, dict[str, float]]] = {}
     for row in rows:
         if (found := ROW.fullmatch(row["what"])) is None:
             continue
         data, budget, figure = found["data"], found["budget"], found["figure"]
-        ways = figures.setdefault(data, {})
-        ways.setdefault(FROZEN, {}).setdefault(figure, statistics.median(row["theirs"]))
-        ways.setdefault(budget, {})[figure] = statistics.median(row["ours"])
+        points = figures.setdefault(data, {})
+        points.setdefault(FROZEN, {}).setdefault(figure, statistics.median(row["theirs"]))
+        points.setdefault(budget, {})[figure] = statistics.median(row["ours"])
     return {
         data: sorted(
-            (Point(name, way["seconds"], way["accuracy"]) for name, way in ways.items()),
+            (Point(name, each["seconds"], each["accuracy"]) for name, each in points.items()),
             key=lambda point: point.seconds,
         )
-        for data, ways in figures.items()
+        for data, points in figures.items()
     }
 
 
 def draw(curves: dict[str, list[Point]], out: Path) -> None:
-    """Draw a panel for each set of images; the times as powers, each panel with its own range."""
+    """Draw a panel per dataset with a logarithmic time axis."""
     import matplotlib as mpl
     from matplotlib.ticker import FuncFormatter, NullFormatter
 
     from kindsight.training.engine.plots import INK, VALIDATION, TrainingFigure, style_axes
 
-    # The same points give the same file.
+    # Makes the SVG file deterministic.
     mpl.rcParams["svg.hashsalt"] = "kindsight"
     figure = TrainingFigure(3.4 * len(curves), 3.0)
     panels = figure.subplots(1, len(curves), squeeze=False)[0]
@@ -104,23 +90,23 @@ def draw(curves: dict[str, list[Point]], out: Path) -> None:
         room = max(max(accuracies) - min(accuracies), 0.002)
         axes.set_ylim(min(accuracies) - 0.45 * room, max(accuracies) + 0.25 * room)
         axes.set_xlim(min(seconds) / 1.6, max(seconds) * 12)
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda share, place: f"{100 * share:.4g}%"))
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, place: f"{value:g}"))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.4g}%"))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axes.xaxis.set_minor_formatter(NullFormatter())
     figure.savefig(out, metadata={"Date": None} if out.suffix == ".svg" else None)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Read, draw, and say what is in the image."""
+    """Read the results and draw them."""
     options = parse(arguments)
-    sections = [part for file in options.files for part in json.loads(file.read_text("utf-8"))]
-    curves = points_of([row for section in sections for row in section["rows"]])
+    files = [json.loads(file.read_text("utf-8")) for file in options.files]
+    curves = points_of([row for file in files for section in file for row in section["rows"]])
     if not curves:
-        raise SystemExit("draw_curves: the files must have rows of budgets. Received: none.")
+        raise SystemExit("draw_curves: the files have no rows of budgets.")
     draw(curves, options.out)
     for data, points in curves.items():
-        said = ", ".join(f"{p.name} {p.accuracy:.2%} in {p.seconds:.0f} s" for p in points)
-        log(f"{data}: {said}")
+        text = ", ".join(f"{p.name} {p.accuracy:.2%} in {p.seconds:.0f} s" for p in points)
+        log(f"{data}: {text}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Fine-tuning: how fast its steps are, and what accuracy it brings in what time.
+"""Measure the speed of fine-tuning and its accuracy within time budgets.
 
 Examples
 --------
@@ -37,7 +37,7 @@ from output import Row, Section, Target, at_least, at_most, print_sections, warn
 from processes import environment, log, run, script
 
 # Targets of the project for fine-tuning within ten minutes.
-WANTED = {"elpv": 0.895, "sign-digits": 0.99, "cats-dogs": 0.992}
+TARGETS = {"elpv": 0.895, "sign-digits": 0.99, "cats-dogs": 0.992}
 MAKE_BARE_KERAS = """
 import sys
 from kindsight.models.efficientnet_lite import build_efficientnet_lite
@@ -45,7 +45,7 @@ from kindsight.models.weights import load_state
 name, size = "efficientnet-lite0", (int(sys.argv[2]),) * 2
 build_efficientnet_lite(name, size, load_state(name), None).save(sys.argv[1])
 """
-# PyTorch's threads wait by spinning unless they are told not to; the faster way counts.
+# PyTorch's threads spin while waiting unless this is set; the faster setting counts.
 TORCH_SETTINGS: tuple[dict[str, str], ...] = ({}, {"OMP_WAIT_POLICY": "passive"})
 KERAS_SETTING = {"TF_ENABLE_ONEDNN_OPTS": "1"}
 
@@ -66,7 +66,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
             "--passive", action="store_true", help="PyTorch's threads wait passively, only"
         )
         command.add_argument(
-            "--divisions", type=int, nargs="+", metavar="N", help="which, from 1 on; the first"
+            "--splits", type=int, nargs="+", metavar="N", help="which, from 1 on; the first"
             " --repeats if omitted",
         )  # fmt: skip
         command.add_argument("--epochs", type=int, nargs="+", default=[1, 3], help="of fastai")
@@ -148,7 +148,7 @@ def measure_steps(options: argparse.Namespace, folder: Path) -> Section:
     """Time the epochs of all sides on the same images."""
     upper = options.command == "rates"
     size = options.size or (224 if upper else 160)
-    what = "the upper part, from the cut's cache" if upper else "all layers"
+    what = "the upper layers, from cached activations" if upper else "all layers"
     section = Section(f"Fine-tuning {what}: EfficientNet-Lite0, {size} px, images a second")
     data = folder_of(options.data[0], options, folder)
     bare = folder / "bare.keras"
@@ -198,7 +198,7 @@ def measure_steps(options: argparse.Namespace, folder: Path) -> Section:
 
 
 def measure_fastai(options: argparse.Namespace, folder: Path) -> Section:
-    """Time whole trainings, and score them on the same images held back."""
+    """Time whole trainings, and score them on the same validation images."""
     section = Section("fastai's fine_tune, the same images and ImageNet weights")
     work = Fixtures(Options(), folder)
     for number, name in enumerate(options.data):
@@ -272,7 +272,7 @@ def fit_once(dataset: Any, train: Any, test: Any, settings: dict[str, Any]) -> d
 
 
 def _words(fitted: Any) -> str:
-    """Say what a classifier is, and where the time went."""
+    """Describe the fitted classifier and the time of each stage."""
     tuning = getattr(fitted, "fine_tuning_", None)
     if tuning is None:
         return str(fitted.head_.chosen.describe())
@@ -281,7 +281,7 @@ def _words(fitted: Any) -> str:
 
 
 def people_of(dataset: Any) -> Any:
-    """Tell the persons of sign-digits apart.
+    """Return the number of the person on each image of sign-digits.
 
     Each showed the digits in their order, and the files are numbered as they were taken.
     """
@@ -296,14 +296,14 @@ def people_of(dataset: Any) -> Any:
 
 
 def grouped(data: str, dataset: Any) -> Any:
-    """Tell a dataset of hands whose they are, as ``--group-from`` and a table's column do."""
+    """Add the persons of sign-digits as groups."""
     if Path(data).name != "sign-digits":
         return dataset
     return dataset.with_columns(group=[str(person) for person in people_of(dataset)])
 
 
 def splits_of(data: str, dataset: Any) -> list[tuple[Any, Any]]:
-    """Return the divisions of a data set; no person's hands are on both sides of one."""
+    """Return the splits of a dataset; each person's hands are on one side only."""
     if Path(data).name != "sign-digits":
         return make_splits(dataset.label, data != "elpv")
     from sklearn.model_selection import GroupKFold
@@ -313,14 +313,14 @@ def splits_of(data: str, dataset: Any) -> list[tuple[Any, Any]]:
 
 
 def measure_budgets(options: argparse.Namespace, folder: Path) -> Section:
-    """Compare trainings within budgets with the frozen head on the divisions of data sets."""
+    """Compare trainings within budgets with the frozen head on several splits."""
     budgets = [options.budget] if options.command == "budget" else options.budgets
-    section = Section("What a budget brings: accuracy on images that no training saw")
+    section = Section("Accuracy on held-out images within time budgets")
     for data in options.data:
         name, dataset = Path(data).name, load(data)
         dataset = grouped(data, dataset[some_rows(dataset.label, options.limit)])
         every = splits_of(data, dataset)
-        chosen = options.divisions or range(1, min(options.repeats, len(every)) + 1)
+        chosen = options.splits or range(1, min(options.repeats, len(every)) + 1)
         found: dict[str | None, list[dict[str, Any]]] = {}
         for number in (place - 1 for place in chosen):
             train, test = every[number]
@@ -335,7 +335,7 @@ def measure_budgets(options: argparse.Namespace, folder: Path) -> Section:
         frozen = [took["accuracy"] for took in found[None]]
         for budget in budgets:
             ours = [took["accuracy"] for took in found[budget]]
-            wanted = WANTED.get(name) if budget == "10m" else None
+            wanted = TARGETS.get(name) if budget == "10m" else None
             section.rows.append(
                 Row(
                     f"{name}, {budget}: accuracy, mean of {len(ours)}",

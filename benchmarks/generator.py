@@ -1,12 +1,12 @@
-"""Images from class folders to batches: the drop-in beside Keras's own generator and others.
+"""Compare kindsight's ImageDataGenerator with Keras's own and with other libraries.
 
 Example::
 
     python benchmarks/generator.py --cats-dogs DIR --rivals-python ../kindsight-rivals/bin/python
 
-Every side reads the same files in processes of its own, in turns: 150x150, batches of 20, with the
-course's augmentation and without, the first epoch and those after it. torchvision and
-albumentations are those of the rivals' environment (rivals/README.md) and are left out without it.
+All read the same files in separate processes, in turns: 150x150, batches of 20, with the usual
+augmentation and without, the first epoch and those after it. torchvision and albumentations run in
+the rivals' environment (rivals/README.md) and are skipped without it.
 Measure on an idle machine.
 """
 
@@ -26,16 +26,16 @@ from processes import environment, log, run, script
 NAMES = {
     "keras": "Keras's ImageDataGenerator",
     "tfdata": "tf.data with Keras layers",
-    "tfdata_replayed": "tf.data that replays one order",
+    "tfdata_replayed": "tf.data with cached batches",
     "torchvision": "torchvision v2 with DataLoader",
     "albumentations": "albumentations with DataLoader",
 }
 ELSEWHERE = ("torchvision", "albumentations")
-JOBS = {"course": "the course's augmentation", "none": "no augmentation"}
-AHEAD = Target("above", 1.0, "ratio")
-# Less work than the others do, and so shown only.
-SHOWN = ("tfdata_replayed",)
-# What was asked for, against Keras's own: the first epoch, and those after it.
+JOBS = {"course": "augmentation", "none": "no augmentation"}
+FASTER = Target("above", 1.0, "ratio")
+# Shown without a target: less work than the others do.
+NO_TARGET = ("tfdata_replayed",)
+# Ratios to Keras's generator in the first and in later epochs.
 TARGETS = {
     ("course", "first"): at_least(4.0, "ratio"),
     ("course", "later"): at_least(10.0, "ratio"),
@@ -64,7 +64,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def measure(options: argparse.Namespace, folder: Path) -> Section:
-    """Run each side in turn, as often as asked; compare images a second."""
+    """Run the libraries in turns; compare images per second."""
     section = Section("Class folders to batches: 150x150, batches of 20, float32 from 0 to 1")
     sides = ["kindsight", *NAMES]
     if options.rivals_python is None:
@@ -77,30 +77,28 @@ def measure(options: argparse.Namespace, folder: Path) -> Section:
                 first, *later = _rates(side, job, options, folder)
                 rates[side, job, "first"].append(first)
                 rates[side, job, "later"] += later
-                said = f", then {max(later):,.0f}" if later else ""
-                log(f"{side}, {words}: {first:,.0f}{said} images/s")
+                after = f", then {max(later):,.0f}" if later else ""
+                log(f"{side}, {words}: {first:,.0f}{after} images/s")
     section.rows = [
         _row(rates, side, job, when) for side in sides[1:] for job in JOBS for when in WORDS
     ]
     section.notes.append(
-        "The first epoch includes listing the folders and whatever is built then; importing "
-        "libraries is not counted. tf.data keeps resized images in memory (cache) and shuffles "
-        "them for every epoch, as the generators do. Replaying, it keeps whole batches: its later "
-        "epochs have the same batches in the same order, and without augmentation are only a "
-        "multiplication; it is shown without a target. The DataLoaders have two workers and read "
-        "the files anew, as is usual."
+        "The first epoch includes listing the folders, not the import of libraries. tf.data caches "
+        "resized images in memory and shuffles them in every epoch, as the generators do. With "
+        "cached batches, later epochs have the same batches in the same order; no target. The "
+        "DataLoaders have two workers and read the files in every epoch."
     )
     return section
 
 
 def _row(rates: Rates, side: str, job: str, when: str) -> Row:
     return Row(
-        f"{JOBS[job]}, {WORDS[when]}, against {NAMES[side]}",
+        f"{JOBS[job]}, {WORDS[when]}",
         rates["kindsight", job, when],
         "/s",
         NAMES[side],
         rates[side, job, when],
-        TARGETS[job, when] if side == "keras" else None if side in SHOWN else AHEAD,
+        TARGETS[job, when] if side == "keras" else None if side in NO_TARGET else FASTER,
     )
 
 

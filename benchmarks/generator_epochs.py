@@ -1,9 +1,8 @@
-"""Epochs over class folders by one library, in a process of its own; no model, only batches.
+"""Iterate over class folders with one library and print images per second of each epoch as JSON.
 
-150x150, batches of 20, float32 from 0 to 1, shuffled, as each library's users write it; with the
-course's augmentation (rotation 40, shifts 0.2, shear 0.2, zoom 0.2, horizontal flip, nearest) or
-none. Prints images a second of each epoch as JSON. Started by generator.py, with the Python that
-has the library.
+150x150, batches of 20, float32 from 0 to 1, shuffled, written as each library documents it; with
+augmentation (rotation 40, shifts 0.2, shear 0.2, zoom 0.2, horizontal flip, nearest) or
+none. Started by generator.py.
 """
 
 from __future__ import annotations
@@ -19,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 SIDE, BATCH, WORKERS = 150, 20, 2
-# More than the images that this is run on, so that every order is as likely.
-SHUFFLED = 10_000
+# Larger than the datasets, for a uniform shuffle.
+SHUFFLE_BUFFER = 10_000
 COURSE = {
     "rotation_range": 40,
     "width_shift_range": 0.2,
@@ -30,14 +29,14 @@ COURSE = {
     "horizontal_flip": True,
     "fill_mode": "nearest",
 }
-# Keras's zoom of 0.8 to 1.2 divides; the others multiply.
+# Keras divides by its zoom of 0.8 to 1.2; the others multiply.
 SCALE = (1 / 1.2, 1 / 0.8)
 
 Epochs = Callable[[Path, bool], Callable[[], Iterable[Any]]]
 
 
 def kindsight() -> Epochs:
-    """Yield batches of the drop-in."""
+    """Yield batches of kindsight's ImageDataGenerator."""
     from kindsight.preprocessing.image import ImageDataGenerator
 
     return _generator(ImageDataGenerator)
@@ -61,16 +60,16 @@ def _generator(kind: Any) -> Epochs:
 
 
 def tfdata() -> Epochs:
-    """Yield batches of tf.data, images cached and shuffled anew, through Keras's layers."""
-    return _tfdata(replayed=False)
+    """Yield batches of tf.data with cached images, shuffled in every epoch, and Keras layers."""
+    return _tfdata(cached_batches=False)
 
 
 def tfdata_replayed() -> Epochs:
-    """Yield the same with whole batches cached: every epoch is the first one again."""
-    return _tfdata(replayed=True)
+    """Yield batches of tf.data with cached batches: the same order in every epoch."""
+    return _tfdata(cached_batches=True)
 
 
-def _tfdata(replayed: bool) -> Epochs:
+def _tfdata(cached_batches: bool) -> Epochs:
     import keras
     import tensorflow as tf
 
@@ -79,10 +78,10 @@ def _tfdata(replayed: bool) -> Epochs:
             folder,
             label_mode="binary",
             image_size=(SIDE, SIDE),
-            batch_size=BATCH if replayed else None,
+            batch_size=BATCH if cached_batches else None,
         ).cache()
-        if not replayed:
-            data = data.shuffle(SHUFFLED).batch(BATCH)
+        if not cached_batches:
+            data = data.shuffle(SHUFFLE_BUFFER).batch(BATCH)
         layers = [keras.layers.Rescaling(1 / 255)]
         if course:
             layers = [
@@ -111,7 +110,7 @@ def torchvision() -> Epochs:
     torch.set_num_threads(1)
 
     def make(folder: Path, course: bool) -> Callable[[], Iterable[Any]]:
-        moves = [
+        changes = [
             v2.RandomAffine(40, (0.2, 0.2), SCALE, 0.2, interpolation=InterpolationMode.BILINEAR),
             v2.RandomHorizontalFlip(),
         ]
@@ -119,7 +118,7 @@ def torchvision() -> Epochs:
             [
                 v2.ToImage(),
                 v2.Resize((SIDE, SIDE), antialias=True),
-                *(moves if course else []),
+                *(changes if course else []),
                 v2.ToDtype(torch.float32, scale=True),
             ]
         )
@@ -138,18 +137,18 @@ def albumentations() -> Epochs:
     cv2.setNumThreads(0)
 
     def make(folder: Path, course: bool) -> Callable[[], Iterable[Any]]:
-        moves = [
+        changes = [
             album.Affine(
                 rotate=(-40, 40), translate_percent=(-0.2, 0.2), scale=SCALE, shear=(-0.2, 0.2),
                 border_mode=cv2.BORDER_REPLICATE, p=1,
             ),
             album.HorizontalFlip(p=0.5),
         ]  # fmt: skip
-        chain = album.Compose([album.Resize(SIDE, SIDE), *(moves if course else [])])
+        chain = album.Compose([album.Resize(SIDE, SIDE), *(changes if course else [])])
 
         def transform(image: Any) -> Any:
-            moved = chain(image=np.asarray(image))["image"]
-            return moved.transpose(2, 0, 1).astype(np.float32) / 255
+            changed = chain(image=np.asarray(image))["image"]
+            return changed.transpose(2, 0, 1).astype(np.float32) / 255
 
         return _loader(datasets.ImageFolder(str(folder), transform))
 
@@ -166,8 +165,8 @@ def _loader(data: Any) -> Callable[[], Iterable[Any]]:
 
 
 LIBRARIES = {
-    made.__name__: made
-    for made in (kindsight, keras, tfdata, tfdata_replayed, torchvision, albumentations)
+    function.__name__: function
+    for function in (kindsight, keras, tfdata, tfdata_replayed, torchvision, albumentations)
 }
 
 
@@ -186,11 +185,11 @@ def main() -> None:
         start = time.perf_counter()
         epoch = make(options.folder, options.augmentation == "course")
         for _ in range(options.epochs):
-            seen = sum(len(images) for images, _ in epoch())
+            count = sum(len(images) for images, _ in epoch())
             end = time.perf_counter()
-            rates.append(seen / (end - start))
+            rates.append(count / (end - start))
             start = end
-    print(json.dumps({"rates": rates, "images": seen}))
+    print(json.dumps({"rates": rates, "images": count}))
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""What the cut's cache costs in accuracy: views that are kept, beside views drawn afresh.
+"""Compare fine-tuning on cached augmented copies with fine-tuning on new copies in every epoch.
 
-The same upper part of EfficientNet-Lite0 learns for as many epochs from the same head, once from
-the views that the cut's cache keeps of each image, once from images that are moved and flipped
-anew in every epoch and run through the frozen layers in every step. Both answer test images that
-neither has seen, alone, whether a training would have kept them or not.
+The upper layers of EfficientNet-Lite0 are trained for the same epochs from the same head, once from
+the cached activations of a few augmented copies per image, once from images that are augmented in
+every epoch. Both are tested on held-out images, without an ensemble, even if a training would have
+rejected them.
 
 Examples
 --------
@@ -34,14 +34,14 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n", maxsplit=1)[0])
     parser.add_argument("data", nargs="+", help="folders of class folders, or elpv")
-    parser.add_argument("--repeats", type=int, default=2, help="divisions  [default: 2]")
+    parser.add_argument("--repeats", type=int, default=2, help="splits  [default: 2]")
     parser.add_argument("--limit", type=int, metavar="N", help="about N images: a trial")
     add_output_options(parser)
     return parser.parse_args(arguments)
 
 
-def always_alone(fresh: bool) -> None:
-    """Let fine-tuning keep its network, alone; `fresh`: its upper part learns from new views."""
+def accept_single_network(fresh: bool) -> None:
+    """Make fine-tuning accept its network without an ensemble; if `fresh`, with new copies."""
     from kindsight.training.fine_tuning import images, job_settings
     from kindsight.training.fine_tuning import train as fine_tuning
 
@@ -60,45 +60,45 @@ def fit(dataset: Any, train: Any, test: Any, seed: int, fresh: bool, cache: str)
     """Fine-tune once; return accuracy, log loss and seconds of the training."""
     from kindsight import ImageClassifier
 
-    always_alone(fresh)
-    way = "full" if fresh else "light"
-    fitted = ImageClassifier(fine_tune=way, seed=seed, cache=cache).fit(dataset[train])
-    shares = np.asarray(fitted.predict_proba(dataset[test]), np.float64)
+    accept_single_network(fresh)
+    mode = "full" if fresh else "light"
+    fitted = ImageClassifier(fine_tune=mode, seed=seed, cache=cache).fit(dataset[train])
+    probabilities = np.asarray(fitted.predict_proba(dataset[test]), np.float64)
     names = [str(name) for name in fitted.classes_]
-    right = [names.index(str(label)) for label in dataset[test].label]
-    told = np.maximum(shares[np.arange(len(right)), right], 1e-9)
+    labels = [names.index(str(label)) for label in dataset[test].label]
+    true_class = np.maximum(probabilities[np.arange(len(labels)), labels], 1e-9)
     tuning = fitted.fine_tuning_
     return {
-        "accuracy": float((shares.argmax(1) == right).mean()),
-        "log_loss": float(-np.log(told).mean()),
+        "accuracy": float((probabilities.argmax(1) == labels).mean()),
+        "log_loss": float(-np.log(true_class).mean()),
         "seconds": tuning.seconds["training"] + tuning.seconds.get("activations", 0.0),
         "words": tuning.description,
     }
 
 
 def measure(options: argparse.Namespace) -> Section:
-    """Compare both on each set of images."""
-    section = Section("The upper part: views kept at the cut, beside views drawn afresh")
+    """Compare both on each dataset."""
+    section = Section("Fine-tuning upper layers: cached copies compared with new copies")
     for data in options.data:
         name, dataset = Path(data).name, load(data)
         dataset = dataset[some_rows(dataset.label, options.limit)]
         found: dict[bool, list[dict[str, Any]]] = {False: [], True: []}
         for number, (train, test) in enumerate(splits_of(data, dataset)[: options.repeats]):
             with tempfile.TemporaryDirectory(prefix="kindsight-bench-") as cache:
-                for fresh, takes in found.items():
-                    takes.append(fit(dataset, train, test, number, fresh, cache))
-                    log(f"{name} {number + 1}, {'afresh' if fresh else 'kept'}: {takes[-1]}")
+                for fresh, results in found.items():
+                    results.append(fit(dataset, train, test, number, fresh, cache))
+                    log(f"{name} {number + 1}, {'new' if fresh else 'cached'}: {results[-1]}")
         for figure, unit in (("accuracy", "%"), ("log_loss", "nats"), ("seconds", "s")):
-            kept, fresh = ([take[figure] for take in found[way]] for way in (False, True))
-            mean = (lambda takes: takes) if figure == "seconds" else _mean
+            cached, new = ([each[figure] for each in found[fresh]] for fresh in (False, True))
+            mean = list if figure == "seconds" else _mean
             section.rows.append(
-                Row(f"{name}: {figure.replace('_', ' ')}", mean(kept), unit, "afresh", mean(fresh))
+                Row(f"{name}: {figure.replace('_', ' ')}", mean(cached), unit, "new", mean(new))
             )
     return section
 
 
-def _mean(takes: list[float]) -> list[float]:
-    return [float(np.mean(takes))]
+def _mean(values: list[float]) -> list[float]:
+    return [float(np.mean(values))]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

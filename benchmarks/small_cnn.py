@@ -1,4 +1,4 @@
-"""The course's network trained from its first weights, beside the course's listing and PyTorch.
+"""Compare the training of a small CNN from random weights with Keras and PyTorch.
 
 Example::
 
@@ -30,8 +30,8 @@ from output import Row, Section, Target, add_output_options, at_least, print_sec
 from processes import environment, log, run, script
 
 FLOAT32 = "kindsight, --compute-dtype float32"
-LISTING, TORCH = "the course's listing, Keras as installed", "PyTorch channels_last, two workers"
-# PyTorch's threads wait by spinning unless they are told not to; the faster way counts.
+LISTING, TORCH = "Keras ImageDataGenerator and fit", "PyTorch channels_last, two workers"
+# PyTorch's threads spin while waiting unless this is set; the faster setting counts.
 TORCH_SETTINGS: tuple[dict[str, str], ...] = ({}, {"OMP_WAIT_POLICY": "passive"})
 
 
@@ -63,22 +63,22 @@ def train_once(settings: dict[str, Any]) -> None:
     from kindsight.runs.settings import TrainSettings
     from kindsight.runs.train import train
 
-    class Listener:
+    class Callback:
         def __init__(self) -> None:
             self.ends: list[float] = []
 
         def on_start(self, epochs: int, done: int) -> None:
             self.ends.append(time.perf_counter())
 
-        def on_step(self, *news: Any) -> None:
+        def on_step(self, *values: Any) -> None:
             pass
 
         def on_epoch(self, row: Any) -> None:
             self.ends.append(time.perf_counter())
 
-    listener = Listener()
-    result = train(TrainSettings(**settings), listener=listener)
-    ends = listener.ends
+    callback = Callback()
+    result = train(TrainSettings(**settings), callback=callback)
+    ends = callback.ends
     assert result.history is not None
     print(
         json.dumps(
@@ -93,7 +93,7 @@ def train_once(settings: dict[str, Any]) -> None:
 
 
 def kindsight(data: Path, folder: Path, options: argparse.Namespace, **more: Any) -> dict[str, Any]:
-    """Run :func:`train_once` elsewhere; return its answer, with the seconds of the process."""
+    """Run :func:`train_once` in a process; return its result and the seconds."""
     settings = {
         "data": str(data), "runs": str(folder / "runs"), "model": "small-cnn", "size": 150,
         "resize": "stretch", "batch_size": 20, "optimizer": "rmsprop", "validation": 0.0,
@@ -109,7 +109,7 @@ def kindsight(data: Path, folder: Path, options: argparse.Namespace, **more: Any
 
 
 def listing(data: Path, options: argparse.Namespace, *more: object) -> dict[str, Any]:
-    """Run the course's listing; nothing is set for it in the environment."""
+    """Run Keras as installed."""
     command = script(
         "rivals/keras_listing.py", "--train", data, "--epochs", options.epochs,
         "--learning-rate", options.learning_rate, *(["--plain"] if options.plain else []), *more,
@@ -131,7 +131,7 @@ def torch(data: Path, options: argparse.Namespace, setting: dict[str, str]) -> d
 
 def measure_speed(data: Path, options: argparse.Namespace, folder: Path) -> Section:
     """Time whole epochs of each side."""
-    section = Section("The course's network: images a second over whole epochs")
+    section = Section("Small CNN: images a second over whole epochs")
     rates: defaultdict[tuple[str, str], list[float]] = defaultdict(list)
     whole: defaultdict[str, list[float]] = defaultdict(list)
 
@@ -173,8 +173,8 @@ def measure_speed(data: Path, options: argparse.Namespace, folder: Path) -> Sect
 
 
 def measure_accuracy(data: Path, options: argparse.Namespace, folder: Path) -> Section:
-    """Train both on the same division with several seeds."""
-    section = Section("The course's network: accuracy on the images held back, mean of the seeds")
+    """Train both on the same split with several seeds."""
+    section = Section("Small CNN: accuracy on the validation images, mean of the seeds")
     parts = hold_out(class_files(data))
     for name, files in zip(("train", "validation"), parts, strict=True):
         lay_out(files, folder / "divided" / name)
@@ -213,7 +213,7 @@ def measure_accuracy(data: Path, options: argparse.Namespace, folder: Path) -> S
             )
         )
     images = sum(map(len, parts[1].values()))
-    section.notes.append(f"{own.epochs} epochs, {images:,} images held back.")
+    section.notes.append(f"{own.epochs} epochs, {images:,} validation images.")
     return section
 
 

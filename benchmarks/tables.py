@@ -1,11 +1,11 @@
-"""Reading rows of pixels and tables of paths, beside other readers, in turns and in one run.
+"""Compare the reading of CSV files of pixels and of paths with other readers, in turns.
 
 Example::
 
     python benchmarks/tables.py
 
-The rows are made up, as many as Sign Language MNIST has: 27,455 of a label and 784 pixels. The
-table of paths has 100,000. pandas is left out where it is not installed. Measure on an idle
+The generated rows are as many as Sign Language MNIST has: 27,455 with a label and 784 pixels. The
+table of paths has 100,000. pandas is skipped if it is not installed. Measure on an idle
 machine.
 """
 
@@ -31,11 +31,11 @@ from processes import log, run, script
 PIXEL_ROWS, PIXELS, PATHS = 27_455, 784, 100_000
 
 
-# One reader, in a process of its own -------------------------------------------------------------
+# One reader, in a separate process ----------------------------------------------------------------
 
 
 def loop(path: str) -> Any:
-    """Read as the course's listing does: line by line, with csv and lists."""
+    """Read line by line with csv and lists, as in the course."""
     with Path(path).open(newline="") as file:
         reader = csv.reader(file)
         next(reader)
@@ -47,7 +47,7 @@ def loop(path: str) -> Any:
 
 
 def pandas(path: str) -> Any:
-    """Read with pandas, then take the columns apart."""
+    """Read with pandas and split the columns."""
     import pandas as pd
 
     frame = pd.read_csv(path)
@@ -59,13 +59,13 @@ def pandas(path: str) -> Any:
 
 
 def numpy(path: str) -> Any:
-    """Read with NumPy's own reader."""
+    """Read with numpy.loadtxt."""
     table = np.loadtxt(path, np.int64, delimiter=",", skiprows=1)
     return table[:, 1:].astype(np.uint8).reshape(-1, 28, 28), table[:, 0]
 
 
 def kindsight(path: str) -> Any:
-    """Open as every command does."""
+    """Read with kindsight.open_dataset."""
     from kindsight.dataset import open_dataset
 
     return open_dataset(path)
@@ -75,12 +75,12 @@ READERS: dict[str, Callable[[str], Any]] = {
     "kindsight": kindsight,
     "numpy": numpy,
     "pandas": pandas,
-    "the course's loop": loop,
+    "csv and lists": loop,
 }
 
 
 def read_once(name: str, path: str) -> None:
-    """Time one reader, imports left out, and print the seconds."""
+    """Time one reader without imports and print the seconds."""
     if name == "pandas":
         importlib.import_module("pandas")
     if name == "kindsight":
@@ -94,7 +94,7 @@ def read_once(name: str, path: str) -> None:
 
 
 def write_pixels(path: Path, rows: int = PIXEL_ROWS) -> Path:
-    """Write made-up images, 28x28, in 24 classes."""
+    """Write random images of 28x28 in 24 classes."""
     random = np.random.default_rng(0)
     with path.open("w", newline="") as file:
         out = csv.writer(file)
@@ -105,7 +105,7 @@ def write_pixels(path: Path, rows: int = PIXEL_ROWS) -> Path:
 
 
 def write_paths(path: Path, rows: int = PATHS) -> Path:
-    """Write a table of files, one of which is there."""
+    """Write a table of files, one of which exists."""
     (path.parent / "0.jpg").write_bytes(b"x")
     lines = [f"{k}.jpg,{k % 7},p{k // 3}" for k in range(rows)]
     path.write_text("\n".join(["path,label,patient", *lines]) + "\n")
@@ -122,16 +122,16 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def measure(options: argparse.Namespace, folder: Path) -> list[Section]:
-    """Run each reader in turn, as often as asked."""
-    have = [name for name in READERS if name != "pandas" or importlib.util.find_spec("pandas")]
+    """Run the readers in turns."""
+    installed = [name for name in READERS if name != "pandas" or importlib.util.find_spec("pandas")]
     pixels = _section(
-        f"Rows of pixels: {PIXEL_ROWS:,} images of 28x28",
-        write_pixels(folder / "train.csv"), have, Target("under", 1.0), options.repeats,
+        f"CSV of pixels: {PIXEL_ROWS:,} images of 28x28",
+        write_pixels(folder / "train.csv"), installed, Target("under", 1.0), options.repeats,
     )  # fmt: skip
-    beside = [name for name in ("kindsight", "pandas") if name in have]
+    compared = [name for name in ("kindsight", "pandas") if name in installed]
     paths = _section(
-        f"A table of {PATHS:,} paths, each looked up on the disk",
-        write_paths(folder / "paths.csv"), beside, None, options.repeats,
+        f"A table of {PATHS:,} paths, each checked on disk",
+        write_paths(folder / "paths.csv"), compared, None, options.repeats,
     )  # fmt: skip
     return [pixels, paths]
 
@@ -149,11 +149,11 @@ def _section(
             memory[name].append(done.megabytes)
             log(f"{name}: {seconds[name][-1]:.2f} s, {memory[name][-1]:.0f} MB")
     ours = seconds["kindsight"]
-    section.rows.append(Row("seconds", ours, "s", "2 s", [2.0], at_most(2.0)))
+    section.rows.append(Row("seconds", ours, "s", "limit", [2.0], at_most(2.0)))
     for name in names[1:]:
-        # NumPy's reader is as fast as the machine reads digits: it is there to be known.
-        wanted = None if name == "numpy" else target
-        section.rows.append(Row("seconds", ours, "s", name, seconds[name], wanted))
+        # No target for NumPy, which only parses numbers.
+        limit = None if name == "numpy" else target
+        section.rows.append(Row("seconds", ours, "s", name, seconds[name], limit))
         section.rows.append(Row("memory", memory["kindsight"], "MB", name, memory[name]))
     return section
 

@@ -279,7 +279,7 @@ def test_all_table_readers_return_the_same_images(tmp_path):
     tables = module("tables")
     file = tables.write_pixels(tmp_path / "train.csv", rows=3)
     dataset = tables.kindsight(str(file))
-    for name in ("numpy", "the course's loop"):
+    for name in ("numpy", "csv and lists"):
         images, labels = tables.READERS[name](str(file))
         assert images.shape == (3, 28, 28)
         assert [int(label) for label in labels] == [int(label) for label in dataset.label]
@@ -330,10 +330,10 @@ def test_generator_targets(monkeypatch, tmp_path):
         ("tf.data with Keras layers", 2.1, True),
         ("tf.data with Keras layers", 0.8, False),
         ("tf.data with Keras layers", 2.1, True),
-        ("tf.data that replays one order", 0.8, None),
-        ("tf.data that replays one order", 2.1, None),
-        ("tf.data that replays one order", 0.8, None),
-        ("tf.data that replays one order", 2.1, None),
+        ("tf.data with cached batches", 0.8, None),
+        ("tf.data with cached batches", 2.1, None),
+        ("tf.data with cached batches", 0.8, None),
+        ("tf.data with cached batches", 2.1, None),
     ]
     assert section.rows[1].target.value == 10 and section.rows[3].target.value == 8
     assert "torchvision, albumentations" in section.notes[0]
@@ -382,5 +382,5 @@ def test_curves_are_drawn_deterministically(tmp_path, capsys):
     assert (tmp_path / "one.svg").read_bytes() == (tmp_path / "two.svg").read_bytes()
     assert "hands: frozen head 60.00% in 8 s, 1m 90.00% in 50 s" in capsys.readouterr().err
     file.write_text("[]")
-    with pytest.raises(SystemExit, match="must have rows of budgets"):
+    with pytest.raises(SystemExit, match="have no rows of budgets"):
         curves.main([str(file), "--out", str(tmp_path / "none.svg")])
