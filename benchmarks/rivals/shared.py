@@ -1,7 +1,7 @@
-"""What the scripts of the rivals share: their command line, and the one line that they print.
+"""Command line and JSON output of the rivals' scripts.
 
-This module imports nothing heavy, and every script imports it first: the clock that it starts
-then covers the import of the rival's own libraries, as its user would wait for them.
+Every script imports this module first, so that the clock started here covers the import of the
+rival's libraries.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 
 
 def training_parser(description: str) -> argparse.ArgumentParser:
-    """Make the command line that every rival that trains understands."""
+    """Return the parser of the scripts that train on folders."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument(
         "--train",
@@ -38,16 +38,18 @@ def training_parser(description: str) -> argparse.ArgumentParser:
         metavar="DIR",
         help="folder of class folders to score; the same classes",
     )
-    parser.add_argument("--seed", type=int, default=0, help="seed of the rival's own draws")
+    parser.add_argument("--seed", type=int, default=0, help="random seed of the rival")
     return parser
 
 
 def tuning_parser(description: str) -> argparse.ArgumentParser:
-    """Make the command line that every rival that fine-tunes on arrays understands."""
+    """Return the parser of the scripts that fine-tune on arrays."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--pixels", type=Path, required=True, help="uint8 (n, height, width, 3)")
     parser.add_argument("--targets", type=Path, required=True, help="int64 (n,)")
-    parser.add_argument("--upper", action="store_true", help="only what lies above the cut learns")
+    parser.add_argument(
+        "--upper", action="store_true", help="train only the layers above the cut layer"
+    )
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--seed", type=int, default=0)
@@ -55,13 +57,13 @@ def tuning_parser(description: str) -> argparse.ArgumentParser:
         "--judged",
         type=float,
         default=0.2,
-        help="the share that each epoch is judged by, not learned",
+        help="fraction of the images for validation",
     )
     return parser
 
 
 def judged_apart(count: int, share: float) -> tuple[Any, Any]:
-    """Divide images' numbers, in an order of chance: what is learned from, and judged by."""
+    """Return a random split of row indices: training, validation."""
     import numpy as np
 
     order = np.random.default_rng(0).permutation(count)
@@ -74,7 +76,7 @@ def run(
     job: Callable[[argparse.Namespace], dict[str, Any]],
     parser: argparse.ArgumentParser,
 ) -> None:
-    """Do the job and print its answer as one line of JSON, alone on standard output.
+    """Run the job and print its result as one line of JSON on standard output.
 
     Parameters
     ----------
@@ -91,7 +93,7 @@ def run(
     for name in ("train", "validation"):
         folder = getattr(options, name, None)
         if folder is not None and not folder.is_dir():
-            parser.error(f"--{name} must be a folder of class folders. Received: {folder}")
+            parser.error(f"--{name} must be a folder of class folders; got {folder}")
     with contextlib.redirect_stdout(sys.stderr):
         answer = job(options)
     seconds = time.perf_counter() - START
