@@ -51,18 +51,10 @@ def image_hash(pixels: NDArray[np.uint8]) -> NDArray[np.uint64]:
 
 @dataclass(frozen=True, eq=False)
 class TrainedImages:
-    """Digests and hashes of the images of a train split.
-
-    Parameters
-    ----------
-    digests : frozenset of str
-        Content digests.
-    hashes : uint64 array (n, 4)
-        :func:`image_hash` of the images, resized as the network sees them.
-    """
+    """Digests and hashes of the images of a train split."""
 
     digests: frozenset[str]
-    hashes: NDArray[np.uint64]
+    hashes: NDArray[np.uint64]  # (n, 4), `image_hash` of each image at the network's input size
 
     def write(self, path: str | os.PathLike[str]) -> None:
         """Write an ``.npz`` file without a pickle."""

@@ -28,15 +28,9 @@ _TAKEN = 4
 
 
 def augment_images(
-    images: Images,
-    policy: Augment,
-    *,
-    seed: int,
-    epoch: int,
-    index: NDArray[np.int64],
-    workers: int | None = None,
-    copy: int = 0,
-) -> Images:
+    images: Images, policy: Augment, *, seed: int, epoch: int, index: NDArray[np.int64],
+    workers: int | None = None, copy: int = 0,
+) -> Images:  # fmt: skip
     """Return an augmented copy of each image.
 
     Parameters
@@ -85,12 +79,7 @@ def augment_images(
 
 
 def augmented_copies(
-    images: Images,
-    policy: Augment,
-    count: int,
-    seed: int = 0,
-    *,
-    workers: int | None = None,
+    images: Images, policy: Augment, count: int, seed: int = 0, *, workers: int | None = None
 ) -> Images:
     """Return several augmented copies of each image, for test-time augmentation.
 

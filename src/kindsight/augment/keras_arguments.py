@@ -12,18 +12,10 @@ from kindsight.errors import SettingsError
 __all__ = ["settings_from_keras"]
 
 _AUGMENTING: dict[str, Any] = {
-    "rotation_range": 0,
-    "width_shift_range": 0.0,
-    "height_shift_range": 0.0,
-    "brightness_range": None,
-    "shear_range": 0.0,
-    "zoom_range": 0.0,
-    "channel_shift_range": 0.0,
-    "fill_mode": "nearest",
-    "cval": 0.0,
-    "horizontal_flip": False,
-    "vertical_flip": False,
-}
+    "rotation_range": 0, "width_shift_range": 0.0, "height_shift_range": 0.0,
+    "brightness_range": None, "shear_range": 0.0, "zoom_range": 0.0, "channel_shift_range": 0.0,
+    "fill_mode": "nearest", "cval": 0.0, "horizontal_flip": False, "vertical_flip": False,
+}  # fmt: skip
 """The arguments that change images randomly, with Keras's defaults."""
 
 _IGNORED = {
@@ -36,14 +28,9 @@ _IGNORED = {
 """Arguments that are no augmentation, with the reason why they are ignored."""
 
 _REFUSED = (
-    "featurewise_center",
-    "featurewise_std_normalization",
-    "samplewise_center",
-    "samplewise_std_normalization",
-    "zca_whitening",
-    "zca_epsilon",
-    "preprocessing_function",
-)
+    "featurewise_center", "featurewise_std_normalization", "samplewise_center",
+    "samplewise_std_normalization", "zca_whitening", "zca_epsilon", "preprocessing_function",
+)  # fmt: skip
 """Arguments that change every image in the same manner, which a policy cannot express."""
 
 

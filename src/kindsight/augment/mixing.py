@@ -101,12 +101,7 @@ def beta_quantiles(alpha: float, probabilities: Floats) -> Floats:
 
 @lru_cache(maxsize=8)
 def _beta_table(alpha: float) -> tuple[Floats, Floats, float]:
-    """Return points t, the cumulative distribution there, and a stretch.
-
-    The variable is x = logistic(stretch * logit(t)). The density in x has poles at 0 and 1 if alpha
-    is below 1. In t, with this stretch, it is smooth for every alpha, so that a sum over small
-    steps gives its integral.
-    """
+    """Return points t, the cumulative distribution there, and a stretch."""
     stretch = 1 / min(alpha, alpha**0.5)
     points = np.linspace(0, 1, _GRID + 1)
     middle = (points[1:] + points[:-1]) / 2

@@ -25,16 +25,9 @@ from kindsight.images import InputSpec, read_image, resize_image
 from kindsight.random_stream import permutation
 
 __all__ = [
-    "FORMATS",
-    "MAX_SHEET_PIXELS",
-    "Preview",
-    "PreviewRow",
-    "SheetRow",
-    "contact_sheet",
-    "make_preview",
-    "sheet_pixels",
-    "write_sheet",
-]
+    "FORMATS", "MAX_SHEET_PIXELS", "Preview", "PreviewRow", "SheetRow", "contact_sheet",
+    "make_preview", "sheet_pixels", "write_sheet",
+]  # fmt: skip
 
 FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 """Formats of a sheet by the ending of its file name."""
@@ -139,10 +132,7 @@ def _pieces(text: str, width: int, font: Font) -> list[str]:
 
 @cache
 def _font(size: int, bold: bool = False) -> Font:
-    """Return DejaVu Sans from Matplotlib's files, or else Pillow's font.
-
-    Pillow's font has little more than ASCII. Matplotlib itself is not imported.
-    """
+    """Return DejaVu Sans from Matplotlib's files, or else Pillow's font."""
     found = importlib.util.find_spec("matplotlib")
     for folder in found.submodule_search_locations or () if found else ():
         name = f"DejaVuSans{'-Bold' if bold else ''}.ttf"
@@ -202,16 +192,9 @@ class Preview:
 
 
 def make_preview(
-    data: str | Path | ImageDataset,
-    policy: Augment,
-    *,
-    name: str = "augmentation",
-    spec: InputSpec | None = None,
-    images: int = 6,
-    copies: int = 5,
-    seed: int = 0,
-    epoch: int = 1,
-) -> Preview:
+    data: str | Path | ImageDataset, policy: Augment, *, name: str = "augmentation",
+    spec: InputSpec | None = None, images: int = 6, copies: int = 5, seed: int = 0, epoch: int = 1,
+) -> Preview:  # fmt: skip
     """Return a contact sheet of some images and their augmented copies.
 
     Parameters

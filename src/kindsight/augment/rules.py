@@ -80,8 +80,7 @@ def _integer_rule(low: int, high: int) -> Rule:
 
 def _flag_rule() -> Rule:
     return Rule(
-        "true or false",
-        lambda value: bool(value) if isinstance(value, (bool, np.bool_)) else None,
+        "true or false", lambda value: bool(value) if isinstance(value, (bool, np.bool_)) else None
     )
 
 

@@ -19,15 +19,9 @@ from kindsight.errors import UsageError
 from kindsight.random_stream import uniforms
 
 __all__ = [
-    "LUMA",
-    "NOISE_VALUES",
-    "ColourChanges",
-    "Effects",
-    "Warp",
-    "colour_matrices",
-    "inverse_matrices",
-    "noise_table",
-]
+    "LUMA", "NOISE_VALUES", "ColourChanges", "Effects", "Warp", "colour_matrices",
+    "inverse_matrices", "noise_table",
+]  # fmt: skip
 
 _BORDERS = {
     "nearest": cv2.BORDER_REPLICATE,
@@ -85,14 +79,9 @@ class Warp:
             else (cv2.warpPerspective, self._matrices[i])
         )
         warp(
-            image,
-            matrix,
-            self._size,
-            dst=out,
-            flags=_FLAGS,
-            borderMode=self._border,
+            image, matrix, self._size, dst=out, flags=_FLAGS, borderMode=self._border,
             borderValue=self._value,
-        )
+        )  # fmt: skip
 
 
 def inverse_matrices(transforms: Transforms, size: tuple[int, int]) -> NDArray[np.float64]:
@@ -124,11 +113,7 @@ def inverse_matrices(transforms: Transforms, size: tuple[int, int]) -> NDArray[n
 
 
 def _perspectives(corners: NDArray[np.float64], size: tuple[int, int]) -> NDArray[np.float64]:
-    """Return the perspective maps that move the corners.
-
-    The map from a square to a quadrilateral in closed form: Heckbert 1989, *Fundamentals of texture
-    mapping and image warping*, section 2.2.3.
-    """
+    """Return the perspective maps that move the corners."""
     square = np.array([[0.0, 0.0], [0.0, 1.0], [1.0, 1.0], [1.0, 0.0]])
     points = square + corners
     x, y = points[..., 1].T, points[..., 0].T

@@ -15,15 +15,7 @@ from kindsight.evaluation.metrics import (
 )
 
 __all__ = [
-    "ClassScores",
-    "Evaluation",
-    "Reliability",
-    "confusion",
-    "evaluate",
-    "expected_calibration_error",
-    "fit_temperature",
-    "reliability",
-    "softmax",
-    "to_probabilities",
+    "ClassScores", "Evaluation", "Reliability", "confusion", "evaluate",
+    "expected_calibration_error", "fit_temperature", "reliability", "softmax", "to_probabilities",
     "wilson_interval",
-]
+]  # fmt: skip

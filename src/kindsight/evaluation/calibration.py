@@ -138,10 +138,7 @@ def fit_temperature(logits: NDArray[np.floating[Any]], targets: NDArray[np.integ
 
 
 def _root(
-    logits: NDArray[np.floating[Any]],
-    targets: NDArray[np.integer[Any]],
-    low: float,
-    high: float,
+    logits: NDArray[np.floating[Any]], targets: NDArray[np.integer[Any]], low: float, high: float
 ) -> float:
     """Return the 1 / T between `low` and `high` at which the increasing slope is 0."""
     inverse = min(max(1.0, low), high)
@@ -160,11 +157,7 @@ def _root(
 def _slope(
     logits: NDArray[np.floating[Any]], targets: NDArray[np.integer[Any]], inverse: float
 ) -> tuple[float, float]:
-    """Return the first two derivatives, by 1 / T, of the summed log loss with the pseudo-image.
-
-    An image's log loss has the derivatives E[z] - z[label] and Var[z] under softmax(z / T);
-    the pseudo-image has the mean over all images of E[z] - mean(z) and of Var[z].
-    """
+    """Return the first two derivatives, by 1 / T, of the summed log loss with the pseudo-image."""
     n, k = logits.shape
     rows = max(1, _BLOCK // k)
     slope = curve = 0.0

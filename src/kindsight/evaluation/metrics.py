@@ -14,17 +14,9 @@ from kindsight.errors import UsageError
 from kindsight.evaluation.intervals import wilson_interval
 
 __all__ = [
-    "BINS",
-    "LOG_EPSILON",
-    "ClassScores",
-    "Evaluation",
-    "Reliability",
-    "confusion",
-    "evaluate",
-    "expected_calibration_error",
-    "reliability",
-    "wilson_interval",
-]
+    "BINS", "LOG_EPSILON", "ClassScores", "Evaluation", "Reliability", "confusion", "evaluate",
+    "expected_calibration_error", "reliability", "wilson_interval",
+]  # fmt: skip
 
 BINS = 15
 """Bins of the expected calibration error, as in Guo et al. 2017."""
@@ -35,16 +27,9 @@ LOG_EPSILON = 1e-15
 _SUM_TOLERANCE = 1e-3
 
 _KEYS = (
-    "images",
-    "accuracy",
-    "accuracy_interval",
-    "balanced_accuracy",
-    "macro_f1",
-    "log_loss",
-    "ece",
-    "classes",
-    "confusion",
-)
+    "images", "accuracy", "accuracy_interval", "balanced_accuracy", "macro_f1", "log_loss", "ece",
+    "classes", "confusion",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -322,9 +307,7 @@ def confusion(
 
 
 def reliability(
-    probabilities: NDArray[np.floating[Any]],
-    targets: NDArray[np.integer[Any]],
-    bins: int = BINS,
+    probabilities: NDArray[np.floating[Any]], targets: NDArray[np.integer[Any]], bins: int = BINS
 ) -> Reliability:
     """Return the accuracy of images binned by top probability.
 
@@ -362,9 +345,7 @@ def reliability(
 
 
 def expected_calibration_error(
-    probabilities: NDArray[np.floating[Any]],
-    targets: NDArray[np.integer[Any]],
-    bins: int = BINS,
+    probabilities: NDArray[np.floating[Any]], targets: NDArray[np.integer[Any]], bins: int = BINS
 ) -> float:
     """Return the mean distance between confidence and accuracy, 0-1; see :func:`reliability`."""
     return reliability(probabilities, targets, bins).ece

@@ -30,33 +30,15 @@ _ANCHORS = ((16, 13, 52), (47, 43, 120), (31, 98, 141), (29, 148, 131), (120, 19
 
 @dataclass(frozen=True, eq=False)
 class FeatureMapsPage:
-    """The content of the page; names and paths may contain any text.
-
-    Attributes
-    ----------
-    path : str
-        Path of the image.
-    image : uint8 array (height, width, 3)
-        The network's input, RGB.
-    run : str
-        Name of the classifier.
-    top_classes : sequence of (str, float)
-        The most probable classes with their probabilities, in descending order.
-    layers : sequence of LayerMaps
-        In the order of the forward pass.
-    not_shown : sequence of str
-        Names of further layers that have feature maps.
-    is_submodel : bool
-        Whether the layers belong to one network of an ensemble or of TTA.
-    """
+    """The content of the page; names and paths may contain any text."""
 
     path: str
-    image: NDArray[np.uint8]
-    run: str
-    top_classes: Sequence[tuple[str, float]]
-    layers: Sequence[LayerMaps]
-    not_shown: Sequence[str] = ()
-    is_submodel: bool = False
+    image: NDArray[np.uint8]  # the network's input, RGB (height, width, 3)
+    run: str  # name of the classifier
+    top_classes: Sequence[tuple[str, float]]  # with probabilities, in descending order
+    layers: Sequence[LayerMaps]  # in the order of the forward pass
+    not_shown: Sequence[str] = ()  # names of further layers that have feature maps
+    is_submodel: bool = False  # whether the layers belong to one network of an ensemble or of TTA
 
 
 class Tile(NamedTuple):

@@ -4,12 +4,6 @@ from kindsight.images.read import MAX_BYTES, MAX_PIXELS, read_bytes, read_image
 from kindsight.images.resize import Fit, InputSpec, Interpolation, resize_image
 
 __all__ = [
-    "MAX_BYTES",
-    "MAX_PIXELS",
-    "Fit",
-    "InputSpec",
-    "Interpolation",
-    "read_bytes",
-    "read_image",
+    "MAX_BYTES", "MAX_PIXELS", "Fit", "InputSpec", "Interpolation", "read_bytes", "read_image",
     "resize_image",
-]
+]  # fmt: skip

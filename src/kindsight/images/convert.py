@@ -136,10 +136,7 @@ def _pairs(
 
 
 def _wide_colour(
-    upper: NDArray[np.uint8],
-    lower: NDArray[np.uint8],
-    image: Image.Image,
-    background: Background,
+    upper: NDArray[np.uint8], lower: NDArray[np.uint8], image: Image.Image, background: Background
 ) -> NDArray[np.uint8]:
     values = upper.astype(np.uint16) << 8 | lower
     colours = scale_16_bit(values[..., :3])

@@ -17,14 +17,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = [
-    "GRID",
-    "ORIENTATIONS",
-    "hamming",
-    "oriented_hashes",
-    "perceptual_hash",
-    "small_grey",
-]
+__all__ = ["GRID", "ORIENTATIONS", "hamming", "oriented_hashes", "perceptual_hash", "small_grey"]
 
 GRID = 32
 """Height and width of the grey image that is transformed."""

@@ -70,15 +70,11 @@ class MetadataCollector:
     def jpeg(self, header: JpegHeader) -> None:
         """Read the header of an ordinary JPEG."""
         self.metadata = ImageMetadata(
-            "JPEG",
-            header.mode,
-            header.height,
-            header.width,
-            header.orientation,
+            "JPEG", header.mode, header.height, header.width, header.orientation,
             mpo_frames(header.mp) if header.mp else 1,
             *_plain_encoding(header.tables, header.sampling, header.progressive, header.segments),
             read_exif(header.exif) if header.exif else ExifData(),
-        )
+        )  # fmt: skip
 
     def opened(self, name: str, image: ImageFile.ImageFile) -> None:
         """Read what is lost when Pillow decodes the pixels."""
@@ -152,11 +148,7 @@ def _encoding(
 
 
 def _quality(table: list[int]) -> float:
-    """Estimate the quality from a luminance table: jcparam.c of the IJG library, inverted.
-
-    The library scales the standard's table by ``5000 / quality`` per cent below 50, else by
-    ``200 - 2 quality``; the sum of the 64 numbers follows that within a few per cent.
-    """
+    """Estimate the quality from a luminance table: jcparam.c of the IJG library, inverted."""
     if len(table) != 64:
         return math.nan
     scale = 100 * sum(table) / _LUMINANCE_SUM

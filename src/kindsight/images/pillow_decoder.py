@@ -26,14 +26,9 @@ from kindsight.errors import ImageError
 from kindsight.images.formats.file_errors import check_size, corrupt, truncated
 
 __all__ = [
-    "exif_orientation",
-    "load",
-    "open_image",
-    "open_low_bytes",
-    "raw_mode",
-    "reduce_jpeg",
+    "exif_orientation", "load", "open_image", "open_low_bytes", "raw_mode", "reduce_jpeg",
     "translated_errors",
-]
+]  # fmt: skip
 
 _CLASSES = {
     "JPEG": ("JpegImagePlugin", "JpegImageFile"),
@@ -178,12 +173,7 @@ def exif_orientation(image: Image.Image) -> int:
 
 
 def _silence_warnings() -> None:
-    """Hide Pillow's warnings about odd files.
-
-    ``warnings.catch_warnings`` saves and restores the filters of the process, so threads that use
-    it at once undo each other's changes. One permanent filter has no such race. It stays in front,
-    because a filter that turns warnings into errors would change which images are readable.
-    """
+    """Hide Pillow's warnings about odd files."""
     first = next(iter(warnings.filters), None)
     if first is None or getattr(first[3], "pattern", first[3]) != _MODULES:
         warnings.filterwarnings("ignore", module=_MODULES)
@@ -191,12 +181,7 @@ def _silence_warnings() -> None:
 
 @functools.cache
 def _silence_libtiff() -> None:
-    """Remove the handlers with which libtiff prints errors and warnings on standard error.
-
-    They belong to the libtiff that Pillow was linked with, so nothing else in the process changes.
-    If that library is not reachable (as in Pillow's Windows wheels), damaged TIFF files still
-    raise, but libtiff prints a line as well.
-    """
+    """Remove the handlers with which libtiff prints errors and warnings on standard error."""
     try:
         library = ctypes.CDLL(importlib.import_module("PIL._imaging").__file__)
         for name in ("TIFFSetErrorHandler", "TIFFSetWarningHandler"):

@@ -196,11 +196,7 @@ def _decode_jpeg(
     max_pixels: int,
     collector: MetadataCollector | None,
 ) -> Pixels:
-    """Decode a JPEG by the fastest of three paths with equal results.
-
-    An ordinary file needs no Pillow. With an unusual header Pillow opens the file and libjpeg-turbo
-    decodes it. If libjpeg-turbo refuses the file, Pillow decodes it.
-    """
+    """Decode a JPEG by the fastest of three paths with equal results."""
     image = None if header is None else _decode_plain(header, data, target)
     if header is not None and image is not None:
         if collector is not None:

@@ -17,18 +17,6 @@ from numpy.typing import NDArray
 
 from kindsight.errors import MissingExtraError
 
-__all__ = [
-    "MODES",
-    "Fill",
-    "affine_matrices",
-    "fold",
-    "opencv_is_exact",
-    "source_coordinates",
-    "transform_matrix_offset_center",
-    "warp",
-    "warp_into",
-]
-
 Floats = NDArray[np.float64]
 
 MODES = ("nearest", "reflect", "wrap", "constant")

@@ -28,18 +28,6 @@ from kindsight.preprocessing._standardize import constant_factor
 from kindsight.preprocessing._transforms import brighten_into, shift_channels_into
 from kindsight.threads import count_cores
 
-__all__ = [
-    "Batch",
-    "BatchMemory",
-    "PendingBatch",
-    "Work",
-    "batch_memory",
-    "can_draw_ahead",
-    "for_each",
-    "has_helpers",
-    "start_batch",
-]
-
 # Limits of the memory that is kept for reuse, for the whole process.
 MAX_BYTES = 64 * 2**20
 MAX_BATCHES = 4

@@ -16,15 +16,6 @@ from kindsight.preprocessing._iterators import Iterator
 from kindsight.preprocessing._loading import validate_filename
 from kindsight.preprocessing._warnings import warn_trap, warn_user
 
-__all__ = [
-    "WITHOUT_CLASSES",
-    "DataFrameIterator",
-    "check_columns",
-    "check_split",
-    "column",
-    "select_classes",
-]
-
 WITHOUT_CLASSES = ("input", "multi_output", "raw", None)
 """The class modes without named classes."""
 
@@ -191,42 +182,19 @@ class DataFrameIterator(BatchFromFilesMixin, Iterator):
     }
 
     def __init__(
-        self,
-        dataframe: Any,
-        directory: str | None = None,
-        image_data_generator: Any = None,
-        x_col: str = "filename",
-        y_col: Any = "class",
-        weight_col: str | None = None,
-        target_size: tuple[int, int] = (256, 256),
-        color_mode: str = "rgb",
-        classes: Sequence[str] | None = None,
-        class_mode: str | None = "categorical",
-        batch_size: int = 32,
-        shuffle: bool = True,
-        seed: int | None = None,
-        data_format: str = "channels_last",
-        save_to_dir: str | None = None,
-        save_prefix: str = "",
-        save_format: str = "png",
-        subset: str | None = None,
-        interpolation: str = "nearest",
-        keep_aspect_ratio: bool = False,
-        dtype: str = "float32",
-        validate_filenames: bool = True,
-    ) -> None:
+        self, dataframe: Any, directory: str | None = None, image_data_generator: Any = None,
+        x_col: str = "filename", y_col: Any = "class", weight_col: str | None = None,
+        target_size: tuple[int, int] = (256, 256), color_mode: str = "rgb",
+        classes: Sequence[str] | None = None, class_mode: str | None = "categorical",
+        batch_size: int = 32, shuffle: bool = True, seed: int | None = None,
+        data_format: str = "channels_last", save_to_dir: str | None = None, save_prefix: str = "",
+        save_format: str = "png", subset: str | None = None, interpolation: str = "nearest",
+        keep_aspect_ratio: bool = False, dtype: str = "float32", validate_filenames: bool = True,
+    ) -> None:  # fmt: skip
         self.set_processing_attrs(
-            image_data_generator,
-            target_size,
-            color_mode,
-            data_format,
-            save_to_dir,
-            save_prefix,
-            save_format,
-            subset,
-            interpolation,
-            keep_aspect_ratio,
-        )
+            image_data_generator, target_size, color_mode, data_format, save_to_dir, save_prefix,
+            save_format, subset, interpolation, keep_aspect_ratio,
+        )  # fmt: skip
         if class_mode not in self.allowed_class_modes:
             raise SettingsError(invalid_class_mode(class_mode, self.allowed_class_modes))
         self.directory = directory or ""

@@ -17,14 +17,6 @@ from kindsight.preprocessing._file_batches import BatchFromFilesMixin, invalid_c
 from kindsight.preprocessing._iterators import Iterator
 from kindsight.preprocessing._warnings import warn_trap
 
-__all__ = [
-    "ClassFolder",
-    "DirectoryIterator",
-    "find_classes",
-    "list_class",
-    "warn_of_files",
-]
-
 Path = str  # as in Keras, whose users compare names as strings
 _EXAMPLES = 3
 
@@ -174,38 +166,19 @@ class DirectoryIterator(BatchFromFilesMixin, Iterator):
     allowed_class_modes = {"categorical", "binary", "sparse", "input", None}  # noqa: RUF012
 
     def __init__(
-        self,
-        directory: Any,
-        image_data_generator: Any,
-        target_size: tuple[int, int] = (256, 256),
-        color_mode: str = "rgb",
-        classes: Sequence[str] | None = None,
-        class_mode: str | None = "categorical",
-        batch_size: int = 32,
-        shuffle: bool = True,
-        seed: int | None = None,
-        data_format: str | None = None,
-        save_to_dir: str | None = None,
-        save_prefix: str = "",
-        save_format: str = "png",
-        follow_links: bool = False,
-        subset: str | None = None,
-        interpolation: str = "nearest",
-        keep_aspect_ratio: bool = False,
+        self, directory: Any, image_data_generator: Any, target_size: tuple[int, int] = (256, 256),
+        color_mode: str = "rgb", classes: Sequence[str] | None = None,
+        class_mode: str | None = "categorical", batch_size: int = 32, shuffle: bool = True,
+        seed: int | None = None, data_format: str | None = None, save_to_dir: str | None = None,
+        save_prefix: str = "", save_format: str = "png", follow_links: bool = False,
+        subset: str | None = None, interpolation: str = "nearest", keep_aspect_ratio: bool = False,
         dtype: str | None = None,
-    ) -> None:
+    ) -> None:  # fmt: skip
         self.set_processing_attrs(
-            image_data_generator,
-            target_size,
-            color_mode,
-            data_format or _keras.image_data_format(),
-            save_to_dir,
-            save_prefix,
-            save_format,
-            subset,
-            interpolation,
-            keep_aspect_ratio,
-        )
+            image_data_generator, target_size, color_mode,
+            data_format or _keras.image_data_format(), save_to_dir, save_prefix, save_format,
+            subset, interpolation, keep_aspect_ratio,
+        )  # fmt: skip
         if class_mode not in self.allowed_class_modes:
             raise SettingsError(invalid_class_mode(class_mode, self.allowed_class_modes))
         self.directory = directory

@@ -37,15 +37,6 @@ from kindsight.preprocessing._warnings import (
     warn_trap,
 )
 
-__all__ = [
-    "BatchFromFilesMixin",
-    "DecodedImages",
-    "Limits",
-    "decoded_images_for",
-    "invalid_class_mode",
-    "set_memory_limit",
-]
-
 MEMORY_VARIABLE = "KINDSIGHT_IMAGE_MEMORY"
 DISK_VARIABLE = "KINDSIGHT_IMAGE_DISK"
 # By default, a quarter of the memory and half of the free disk space.
@@ -254,18 +245,10 @@ class BatchFromFilesMixin:
     _cache: DecodedImages | None = None
 
     def set_processing_attrs(
-        self,
-        image_data_generator: Any,
-        target_size: tuple[int, int],
-        color_mode: str,
-        data_format: str,
-        save_to_dir: str | None,
-        save_prefix: str,
-        save_format: str,
-        subset: str | None,
-        interpolation: str,
-        keep_aspect_ratio: bool,
-    ) -> None:
+        self, image_data_generator: Any, target_size: tuple[int, int], color_mode: str,
+        data_format: str, save_to_dir: str | None, save_prefix: str, save_format: str,
+        subset: str | None, interpolation: str, keep_aspect_ratio: bool,
+    ) -> None:  # fmt: skip
         """Set how files are read and processed; see :class:`DirectoryIterator` for the parameters.
 
         Raises :class:`SettingsError` for an invalid color_mode or subset.

@@ -28,8 +28,6 @@ from kindsight.preprocessing._warnings import (
     zoom_pair,
 )
 
-__all__ = ["ImageDataGenerator"]
-
 Size = tuple[int, int]
 
 _DEPRECATED = {
@@ -56,99 +54,45 @@ class _Flows:
     dtype: str
 
     def flow(
-        self,
-        x: Any,
-        y: Any = None,
-        batch_size: int = 32,
-        shuffle: bool = True,
-        sample_weight: Any = None,
-        seed: int | None = None,
-        save_to_dir: str | None = None,
-        save_prefix: str = "",
-        save_format: str = "png",
-        ignore_class_split: bool = False,
+        self, x: Any, y: Any = None, batch_size: int = 32, shuffle: bool = True,
+        sample_weight: Any = None, seed: int | None = None, save_to_dir: str | None = None,
+        save_prefix: str = "", save_format: str = "png", ignore_class_split: bool = False,
         subset: str | None = None,
-    ) -> NumpyArrayIterator:
+    ) -> NumpyArrayIterator:  # fmt: skip
         """Return an iterator over arrays; see :class:`NumpyArrayIterator` for the arguments."""
         return NumpyArrayIterator(
-            x,
-            y,
-            self,
-            batch_size=batch_size,
-            shuffle=shuffle,
-            sample_weight=sample_weight,
-            seed=seed,
-            data_format=self.data_format,
-            save_to_dir=save_to_dir,
-            save_prefix=save_prefix,
-            save_format=save_format,
-            ignore_class_split=ignore_class_split,
-            subset=subset,
-            dtype=self.dtype,
-        )
+            x, y, self, batch_size=batch_size, shuffle=shuffle, sample_weight=sample_weight,
+            seed=seed, data_format=self.data_format, save_to_dir=save_to_dir,
+            save_prefix=save_prefix, save_format=save_format, ignore_class_split=ignore_class_split,
+            subset=subset, dtype=self.dtype,
+        )  # fmt: skip
 
     def flow_from_directory(
-        self,
-        directory: Any,
-        target_size: Size = (256, 256),
-        color_mode: str = "rgb",
-        classes: Sequence[str] | None = None,
-        class_mode: str | None = "categorical",
-        batch_size: int = 32,
-        shuffle: bool = True,
-        seed: int | None = None,
-        save_to_dir: str | None = None,
-        save_prefix: str = "",
-        save_format: str = "png",
-        follow_links: bool = False,
-        subset: str | None = None,
-        interpolation: str = "nearest",
+        self, directory: Any, target_size: Size = (256, 256), color_mode: str = "rgb",
+        classes: Sequence[str] | None = None, class_mode: str | None = "categorical",
+        batch_size: int = 32, shuffle: bool = True, seed: int | None = None,
+        save_to_dir: str | None = None, save_prefix: str = "", save_format: str = "png",
+        follow_links: bool = False, subset: str | None = None, interpolation: str = "nearest",
         keep_aspect_ratio: bool = False,
-    ) -> DirectoryIterator:
+    ) -> DirectoryIterator:  # fmt: skip
         """Return an iterator over class folders; see :class:`DirectoryIterator`."""
         return DirectoryIterator(
-            directory,
-            self,
-            target_size=target_size,
-            color_mode=color_mode,
-            keep_aspect_ratio=keep_aspect_ratio,
-            classes=classes,
-            class_mode=class_mode,
-            data_format=self.data_format,
-            batch_size=batch_size,
-            shuffle=shuffle,
-            seed=seed,
-            save_to_dir=save_to_dir,
-            save_prefix=save_prefix,
-            save_format=save_format,
-            follow_links=follow_links,
-            subset=subset,
-            interpolation=interpolation,
-            dtype=self.dtype,
-        )
+            directory, self, target_size=target_size, color_mode=color_mode,
+            keep_aspect_ratio=keep_aspect_ratio, classes=classes, class_mode=class_mode,
+            data_format=self.data_format, batch_size=batch_size, shuffle=shuffle, seed=seed,
+            save_to_dir=save_to_dir, save_prefix=save_prefix, save_format=save_format,
+            follow_links=follow_links, subset=subset, interpolation=interpolation, dtype=self.dtype,
+        )  # fmt: skip
 
     def flow_from_dataframe(
-        self,
-        dataframe: Any,
-        directory: str | None = None,
-        x_col: str = "filename",
-        y_col: Any = "class",
-        weight_col: str | None = None,
-        target_size: Size = (256, 256),
-        color_mode: str = "rgb",
-        classes: Sequence[str] | None = None,
-        class_mode: str | None = "categorical",
-        batch_size: int = 32,
-        shuffle: bool = True,
-        seed: int | None = None,
-        save_to_dir: str | None = None,
-        save_prefix: str = "",
-        save_format: str = "png",
-        subset: str | None = None,
-        interpolation: str = "nearest",
-        validate_filenames: bool = True,
-        **kwargs: Any,
-    ) -> DataFrameIterator:
+        self, dataframe: Any, directory: str | None = None, x_col: str = "filename",
+        y_col: Any = "class", weight_col: str | None = None, target_size: Size = (256, 256),
+        color_mode: str = "rgb", classes: Sequence[str] | None = None,
+        class_mode: str | None = "categorical", batch_size: int = 32, shuffle: bool = True,
+        seed: int | None = None, save_to_dir: str | None = None, save_prefix: str = "",
+        save_format: str = "png", subset: str | None = None, interpolation: str = "nearest",
+        validate_filenames: bool = True, **kwargs: Any,
+    ) -> DataFrameIterator:  # fmt: skip
         """Return an iterator over the rows of a table; see :class:`DataFrameIterator`.
 
         The deprecated arguments `has_ext`, `sort` and `drop_duplicates` are ignored with a
@@ -163,28 +107,13 @@ class _Flows:
         if unknown := [name for name in kwargs if name not in _DEPRECATED]:
             warn_trap("ignored-arguments", names=", ".join(unknown))
         return DataFrameIterator(
-            dataframe,
-            directory,
-            self,
-            x_col=x_col,
-            y_col=y_col,
-            weight_col=weight_col,
-            target_size=target_size,
-            color_mode=color_mode,
-            classes=classes,
-            class_mode=class_mode,
-            data_format=self.data_format,
-            batch_size=batch_size,
-            shuffle=shuffle,
-            seed=seed,
-            save_to_dir=save_to_dir,
-            save_prefix=save_prefix,
-            save_format=save_format,
-            subset=subset,
-            interpolation=interpolation,
-            validate_filenames=validate_filenames,
+            dataframe, directory, self, x_col=x_col, y_col=y_col, weight_col=weight_col,
+            target_size=target_size, color_mode=color_mode, classes=classes, class_mode=class_mode,
+            data_format=self.data_format, batch_size=batch_size, shuffle=shuffle, seed=seed,
+            save_to_dir=save_to_dir, save_prefix=save_prefix, save_format=save_format,
+            subset=subset, interpolation=interpolation, validate_filenames=validate_filenames,
             dtype=self.dtype,
-        )
+        )  # fmt: skip
 
 
 Pixels = NDArray[Any]
@@ -243,31 +172,18 @@ class ImageDataGenerator(_Flows):
     """
 
     def __init__(
-        self,
-        featurewise_center: bool = False,
-        samplewise_center: bool = False,
-        featurewise_std_normalization: bool = False,
-        samplewise_std_normalization: bool = False,
-        zca_whitening: bool = False,
-        zca_epsilon: float = 1e-6,
-        rotation_range: float = 0,
-        width_shift_range: Any = 0.0,
-        height_shift_range: Any = 0.0,
-        brightness_range: Sequence[float] | None = None,
-        shear_range: float = 0.0,
-        zoom_range: Any = 0.0,
-        channel_shift_range: float = 0.0,
-        fill_mode: str = "nearest",
-        cval: float = 0.0,
-        horizontal_flip: bool = False,
-        vertical_flip: bool = False,
+        self, featurewise_center: bool = False, samplewise_center: bool = False,
+        featurewise_std_normalization: bool = False, samplewise_std_normalization: bool = False,
+        zca_whitening: bool = False, zca_epsilon: float = 1e-6, rotation_range: float = 0,
+        width_shift_range: Any = 0.0, height_shift_range: Any = 0.0,
+        brightness_range: Sequence[float] | None = None, shear_range: float = 0.0,
+        zoom_range: Any = 0.0, channel_shift_range: float = 0.0, fill_mode: str = "nearest",
+        cval: float = 0.0, horizontal_flip: bool = False, vertical_flip: bool = False,
         rescale: float | None = None,
         preprocessing_function: Callable[[Pixels], Pixels] | None = None,
-        data_format: str | None = None,
-        validation_split: float = 0.0,
-        interpolation_order: int = 1,
+        data_format: str | None = None, validation_split: float = 0.0, interpolation_order: int = 1,
         dtype: str | None = None,
-    ) -> None:
+    ) -> None:  # fmt: skip
         self.featurewise_center = featurewise_center
         self.samplewise_center = samplewise_center
         self.featurewise_std_normalization = featurewise_std_normalization
@@ -395,20 +311,10 @@ class ImageDataGenerator(_Flows):
         )
         get: Callable[..., Any] = transform_parameters.get
         x = apply_affine_transform(
-            x,
-            get("theta", 0),
-            get("tx", 0),
-            get("ty", 0),
-            get("shear", 0),
-            get("zx", 1),
-            get("zy", 1),
-            row_axis=row_axis,
-            col_axis=col_axis,
-            channel_axis=channel_axis,
-            fill_mode=self.fill_mode,
-            cval=self.cval,
-            order=self.interpolation_order,
-        )
+            x, get("theta", 0), get("tx", 0), get("ty", 0), get("shear", 0), get("zx", 1),
+            get("zy", 1), row_axis=row_axis, col_axis=col_axis, channel_axis=channel_axis,
+            fill_mode=self.fill_mode, cval=self.cval, order=self.interpolation_order,
+        )  # fmt: skip
         if get("channel_shift_intensity") is not None:
             x = apply_channel_shift(x, get("channel_shift_intensity"), channel_axis)
         if get("flip_horizontal"):

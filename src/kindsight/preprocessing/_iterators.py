@@ -22,13 +22,6 @@ from kindsight.preprocessing._keras import PyDataset
 from kindsight.preprocessing._random_parameters import GLOBAL, Source, draw_lock
 from kindsight.preprocessing._warnings import warn_trap
 
-__all__ = [
-    "Index",
-    "Iterator",
-    "Prefetcher",
-    "is_overridden",
-]
-
 Facts = dict[str, Any]
 _PROGRESS = ("batch_index", "total_batches_seen", "index_array")
 _PLAIN = (bool, float, int, str, tuple, type(None))

@@ -15,16 +15,9 @@ from keras.preprocessing.image import smart_resize
 from keras.utils import PyDataset, array_to_img, img_to_array, load_img, save_img
 
 __all__ = [
-    "PyDataset",
-    "array_to_img",
-    "floatx",
-    "image_data_format",
-    "img_to_array",
-    "load_img",
-    "print_or_log",
-    "save_img",
-    "smart_resize",
-]
+    "PyDataset", "array_to_img", "floatx", "image_data_format", "img_to_array", "load_img",
+    "print_or_log", "save_img", "smart_resize",
+]  # fmt: skip
 
 _LOG = logging.getLogger("kindsight")
 

@@ -20,17 +20,6 @@ from kindsight.preprocessing import _keras
 from kindsight.preprocessing._batches import for_each
 from kindsight.preprocessing._warnings import warn_trap
 
-__all__ = [
-    "ORIENTATION",
-    "JpegHeader",
-    "LoadSettings",
-    "SaveSettings",
-    "list_pictures",
-    "load_jpeg",
-    "load_pixels",
-    "validate_filename",
-]
-
 
 @dataclass(frozen=True)
 class LoadSettings:
@@ -124,10 +113,7 @@ def _is_large(header: JpegHeader) -> bool:
 
 @functools.lru_cache(maxsize=256)
 def _nearest(old: int, new: int) -> NDArray[np.int64]:
-    """Return the indices of the `new` pixels that Pillow takes from `old` ones.
-
-    Pillow adds up the step, and the rounding of each sum affects the result.
-    """
+    """Return the indices of the `new` pixels that Pillow takes from `old` ones."""
     steps = np.full(new, old / new)
     steps[0] *= 0.5
     return np.minimum(np.add.accumulate(steps).astype(np.int64), old - 1)

@@ -22,8 +22,6 @@ from kindsight.preprocessing._warnings import (
     warn_user,
 )
 
-__all__ = ["NumpyArrayIterator"]
-
 
 class NumpyArrayIterator(Iterator):
     """Iterator over images in memory.
@@ -51,22 +49,12 @@ class NumpyArrayIterator(Iterator):
     """
 
     def __init__(
-        self,
-        x: Any,
-        y: Any,
-        image_data_generator: Any,
-        batch_size: int = 32,
-        shuffle: bool = False,
-        sample_weight: Any = None,
-        seed: int | None = None,
-        data_format: str | None = None,
-        save_to_dir: str | None = None,
-        save_prefix: str = "",
-        save_format: str = "png",
-        subset: str | None = None,
-        ignore_class_split: bool = False,
+        self, x: Any, y: Any, image_data_generator: Any, batch_size: int = 32,
+        shuffle: bool = False, sample_weight: Any = None, seed: int | None = None,
+        data_format: str | None = None, save_to_dir: str | None = None, save_prefix: str = "",
+        save_format: str = "png", subset: str | None = None, ignore_class_split: bool = False,
         dtype: str | None = None,
-    ) -> None:
+    ) -> None:  # fmt: skip
         self.dtype = dtype or _keras.floatx()
         self.data_format = data_format or _keras.image_data_format()
         x, further = _split_inputs(x)

@@ -18,16 +18,6 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = [
-    "GLOBAL",
-    "BatchParameters",
-    "Ranges",
-    "Source",
-    "draw_lock",
-    "draw_many",
-    "draw_one",
-]
-
 Source = Any
 """The random generator: the module ``numpy.random``, or a ``numpy.random.RandomState``."""
 
@@ -105,17 +95,11 @@ class BatchParameters:
         theta, tx, ty, shear, zx, zy = self.affine[index].tolist()
         horizontal, vertical = self.flips[index].tolist()
         return {
-            "theta": theta,
-            "tx": tx,
-            "ty": ty,
-            "shear": shear,
-            "zx": zx,
-            "zy": zy,
-            "flip_horizontal": horizontal,
-            "flip_vertical": vertical,
+            "theta": theta, "tx": tx, "ty": ty, "shear": shear, "zx": zx, "zy": zy,
+            "flip_horizontal": horizontal, "flip_vertical": vertical,
             "channel_shift_intensity": self.channel_shift[index],
             "brightness": self.brightness[index],
-        }
+        }  # fmt: skip
 
 
 def draw_one(ranges: Ranges, shape: Sequence[int], source: Source = GLOBAL) -> Parameters:
@@ -175,15 +159,11 @@ def _draw_uniforms(
     brightness = ranges.brightness_range
     # Lowest and highest value of each parameter in the order of the draws; None if not drawn.
     spans: list[tuple[float, float] | None] = [
-        _span(ranges.rotation_range),
-        *(_span(limit) for limit, _ in shifts),
-        _span(ranges.shear_range),
-        *([(low, high)] * 2 if zooms else [None, None]),
-        (0.0, 1.0),
-        (0.0, 1.0),
-        _span(ranges.channel_shift_range),
+        _span(ranges.rotation_range), *(_span(limit) for limit, _ in shifts),
+        _span(ranges.shear_range), *([(low, high)] * 2 if zooms else [None, None]), (0.0, 1.0),
+        (0.0, 1.0), _span(ranges.channel_shift_range),
         None if brightness is None else (brightness[0], brightness[1]),
-    ]
+    ]  # fmt: skip
     drawn = [index for index, span in enumerate(spans) if span is not None]
     lowest = np.array([spans[index][0] for index in drawn], np.float64)  # type: ignore[index]
     highest = np.array([spans[index][1] for index in drawn], np.float64)  # type: ignore[index]

@@ -11,8 +11,6 @@ from numpy.typing import NDArray
 from kindsight.errors import SettingsError
 from kindsight.preprocessing._warnings import warn_unfitted, warn_user
 
-__all__ = ["Standardization", "constant_factor", "fit", "is_deterministic", "standardize"]
-
 Pixels = NDArray[Any]
 _EPSILON = 1e-6  # added to standard deviations, as in Keras
 

@@ -14,39 +14,14 @@ from kindsight.preprocessing import _keras
 from kindsight.preprocessing._affine import Fill, affine_matrices, warp
 from kindsight.preprocessing._warnings import warn_trap
 
-__all__ = [
-    "apply_affine_transform",
-    "apply_brightness_shift",
-    "apply_channel_shift",
-    "brighten_into",
-    "flip_axis",
-    "random_brightness",
-    "random_channel_shift",
-    "random_rotation",
-    "random_shear",
-    "random_shift",
-    "random_zoom",
-    "shift_channels_into",
-]
-
 Pixels = NDArray[Any]
 
 
 def apply_affine_transform(
-    x: Pixels,
-    theta: float = 0,
-    tx: float = 0,
-    ty: float = 0,
-    shear: float = 0,
-    zx: float = 1,
-    zy: float = 1,
-    row_axis: int = 1,
-    col_axis: int = 2,
-    channel_axis: int = 0,
-    fill_mode: str = "nearest",
-    cval: float = 0.0,
-    order: int = 1,
-) -> Pixels:
+    x: Pixels, theta: float = 0, tx: float = 0, ty: float = 0, shear: float = 0, zx: float = 1,
+    zy: float = 1, row_axis: int = 1, col_axis: int = 2, channel_axis: int = 0,
+    fill_mode: str = "nearest", cval: float = 0.0, order: int = 1,
+) -> Pixels:  # fmt: skip
     """Rotate, shift, shear and zoom an image about its centre, in this order.
 
     Parameters
@@ -119,15 +94,9 @@ def flip_axis(x: Pixels, axis: int) -> Pixels:
 
 
 def random_rotation(
-    x: Pixels,
-    rg: float,
-    row_axis: int = 1,
-    col_axis: int = 2,
-    channel_axis: int = 0,
-    fill_mode: str = "nearest",
-    cval: float = 0.0,
-    interpolation_order: int = 1,
-) -> Pixels:
+    x: Pixels, rg: float, row_axis: int = 1, col_axis: int = 2, channel_axis: int = 0,
+    fill_mode: str = "nearest", cval: float = 0.0, interpolation_order: int = 1,
+) -> Pixels:  # fmt: skip
     """Rotate by -`rg` to `rg` degrees; other arguments as in :func:`apply_affine_transform`."""
     theta = np.random.uniform(-rg, rg)
     axes = row_axis, col_axis, channel_axis
@@ -137,16 +106,9 @@ def random_rotation(
 
 
 def random_shift(
-    x: Pixels,
-    wrg: float,
-    hrg: float,
-    row_axis: int = 1,
-    col_axis: int = 2,
-    channel_axis: int = 0,
-    fill_mode: str = "nearest",
-    cval: float = 0.0,
-    interpolation_order: int = 1,
-) -> Pixels:
+    x: Pixels, wrg: float, hrg: float, row_axis: int = 1, col_axis: int = 2, channel_axis: int = 0,
+    fill_mode: str = "nearest", cval: float = 0.0, interpolation_order: int = 1,
+) -> Pixels:  # fmt: skip
     """Shift by fractions of up to `wrg` of the width and `hrg` of the height.
 
     If the row axis comes before the column axis, the two are swapped, as in Keras.
@@ -160,15 +122,9 @@ def random_shift(
 
 
 def random_shear(
-    x: Pixels,
-    intensity: float,
-    row_axis: int = 1,
-    col_axis: int = 2,
-    channel_axis: int = 0,
-    fill_mode: str = "nearest",
-    cval: float = 0.0,
-    interpolation_order: int = 1,
-) -> Pixels:
+    x: Pixels, intensity: float, row_axis: int = 1, col_axis: int = 2, channel_axis: int = 0,
+    fill_mode: str = "nearest", cval: float = 0.0, interpolation_order: int = 1,
+) -> Pixels:  # fmt: skip
     """Shear by up to `intensity` degrees; other arguments as in :func:`apply_affine_transform`."""
     shear = np.random.uniform(-intensity, intensity)
     axes = row_axis, col_axis, channel_axis
@@ -178,15 +134,10 @@ def random_shear(
 
 
 def random_zoom(
-    x: Pixels,
-    zoom_range: Sequence[float],
-    row_axis: int = 1,
-    col_axis: int = 2,
-    channel_axis: int = 0,
-    fill_mode: str = "nearest",
-    cval: float = 0.0,
+    x: Pixels, zoom_range: Sequence[float], row_axis: int = 1, col_axis: int = 2,
+    channel_axis: int = 0, fill_mode: str = "nearest", cval: float = 0.0,
     interpolation_order: int = 1,
-) -> Pixels:
+) -> Pixels:  # fmt: skip
     """Zoom height and width by two independent factors from a (lowest, highest) pair.
 
     Raises

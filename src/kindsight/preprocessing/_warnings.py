@@ -20,23 +20,6 @@ from numpy.typing import NDArray
 
 from kindsight.errors import SettingsError
 
-__all__ = [
-    "TRAPS",
-    "KerasTrapWarning",
-    "augments",
-    "brightness_pair",
-    "check_generator",
-    "check_pixels",
-    "check_shape",
-    "check_subset",
-    "is_ours",
-    "reset_warnings",
-    "warn_trap",
-    "warn_unfitted",
-    "warn_user",
-    "zoom_pair",
-]
-
 
 class KerasTrapWarning(UserWarning):
     """Keras's generator behaves here in a way that is rarely intended.
@@ -278,14 +261,9 @@ def zoom_pair(zoom_range: Any) -> list[Any]:
 def augments(generator: Any) -> bool:
     """Return whether a generator changes images at random."""
     names = (
-        "rotation_range",
-        "width_shift_range",
-        "height_shift_range",
-        "shear_range",
-        "channel_shift_range",
-        "horizontal_flip",
-        "vertical_flip",
-    )
+        "rotation_range", "width_shift_range", "height_shift_range", "shear_range",
+        "channel_shift_range", "horizontal_flip", "vertical_flip",
+    )  # fmt: skip
     changes = any(_is_set(generator, name) for name in names)
     return changes or generator.brightness_range is not None or generator.zoom_range != [1, 1]
 

@@ -17,14 +17,7 @@ from kindsight.report.axes import Axis, decimals, linear_axis, log_axis, whole_a
 from kindsight.report.format import percent
 from kindsight.report.history import Point, Rate
 
-__all__ = [
-    "CURVE_SIZE",
-    "DARK",
-    "LIGHT",
-    "draw_curve",
-    "draw_rate",
-    "svg_file",
-]
+__all__ = ["CURVE_SIZE", "DARK", "LIGHT", "draw_curve", "draw_rate", "svg_file"]
 
 MAX_DOTS = 40
 """Curves of at most this many epochs have a dot for each."""

@@ -14,18 +14,9 @@ from kindsight.errors import UsageError
 from kindsight.evaluation import Evaluation
 
 __all__ = [
-    "MAX_CARDS",
-    "Epoch",
-    "HeadCandidateRow",
-    "Layer",
-    "Predictions",
-    "Reference",
-    "ReportData",
-    "SkippedImage",
-    "SplitResult",
-    "ThumbnailCard",
-    "TrainingSummary",
-]
+    "MAX_CARDS", "Epoch", "HeadCandidateRow", "Layer", "Predictions", "Reference", "ReportData",
+    "SkippedImage", "SplitResult", "ThumbnailCard", "TrainingSummary",
+]  # fmt: skip
 
 MAX_CARDS = 24
 """Maximum number of images in each gallery; it keeps the page below 1.5 MB."""
@@ -111,45 +102,23 @@ class Epoch(Protocol):
 
 @dataclass(frozen=True)
 class HeadCandidateRow:
-    """Cross-validation result of one candidate head.
-
-    Attributes
-    ----------
-    name : str
-    accuracy : float
-        Mean over the folds, 0-1.
-    spread : float or None
-        Standard deviation of the accuracy over the folds.
-    log_loss : float
-        Mean over the folds, in nats.
-    seconds : float or None
-    selected : bool
-    """
+    """Cross-validation result of one candidate head."""
 
     name: str
-    accuracy: float
-    spread: float | None
-    log_loss: float
+    accuracy: float  # mean over the folds, 0-1
+    spread: float | None  # standard deviation of the accuracy over the folds
+    log_loss: float  # mean over the folds, in nats
     seconds: float | None = None
     selected: bool = False
 
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
-    """Predicted probabilities of the images of one split.
+    """Predicted probabilities of the images of one split."""
 
-    Attributes
-    ----------
-    paths : tuple of str, length n
-    targets : int array (n,)
-        Index of each image's label in the classes.
-    probabilities : float array (n, k)
-        Rows sum to 1.
-    """
-
-    paths: tuple[str, ...]
-    targets: NDArray[np.integer[Any]]
-    probabilities: NDArray[np.floating[Any]]
+    paths: tuple[str, ...]  # n
+    targets: NDArray[np.integer[Any]]  # (n,), class indices
+    probabilities: NDArray[np.floating[Any]]  # (n, k), rows sum to 1
 
     def __post_init__(self) -> None:
         shapes = (len(self.paths),), self.targets.shape, self.probabilities.shape[:1]
@@ -177,77 +146,38 @@ class SplitResult(NamedTuple):
 
 @dataclass(frozen=True)
 class ThumbnailCard:
-    """One image of a gallery.
-
-    Attributes
-    ----------
-    path : str
-    image : str or None
-        A ``data:image/jpeg;base64,`` or ``data:image/png;base64,`` URI; None if the image could
-        not be read again.
-    label : str or None
-        Class in the data.
-    prediction : str
-    confidence : float
-        Probability of the prediction, 0-1.
-    caption : str
-        An additional line, such as the second most probable class.
-    """
+    """One image of a gallery."""
 
     path: str
+    # A ``data:image/jpeg;base64,`` or ``data:image/png;base64,`` URI; None if the image could not
+    # be read again
     image: str | None
-    label: str | None
+    label: str | None  # class in the data
     prediction: str
-    confidence: float
-    caption: str = ""
+    confidence: float  # probability of the prediction, 0-1
+    caption: str = ""  # an additional line, such as the second most probable class
 
 
 @dataclass(frozen=True)
 class TrainingSummary:
-    """Settings and facts of a training run.
+    """Settings and facts of a training run."""
 
-    Attributes
-    ----------
-    source : str
-        Where the images came from, as the user gave it.
-    classes : mapping of str to mapping of str to int
-        Class to split ("train", "validation", "test") to number of images.
-    input_size : tuple of int
-        (height, width) in pixels.
-    temperature : float
-    temperature_source : str
-        The predictions that it was fitted on; "" if it was not fitted.
-    seed : int
-    details : mapping of str to str
-        Rows of the "Training" section: a short name and its text, such as "Backbone" or
-        "Fine-tuning".
-    seconds : mapping of str to float
-        Stage to seconds, in order; "total" is the whole run.
-    candidates : tuple of HeadCandidateRow
-        The heads compared by cross-validation.
-    layers : sequence of Layer
-        The layers of a trained network.
-    duplicates : int
-        Images that are identical to another one.
-    versions : mapping of str to str
-        Package to version.
-    machine : str
-        One line.
-    """
-
-    source: str
+    source: str  # where the images came from, as the user gave it
+    # Class to split ("train", "validation", "test") to number of images
     classes: Mapping[str, Mapping[str, int]]
-    input_size: tuple[int, int]
+    input_size: tuple[int, int]  # (height, width) in pixels
     temperature: float
-    temperature_source: str
+    temperature_source: str  # the predictions that it was fitted on; "" if it was not fitted
     seed: int
+    # Rows of the "Training" section: a short name and its text, such as "Backbone" or "Fine-tuning"
     details: Mapping[str, str] = field(default_factory=dict)
+    # Stage to seconds, in order; "total" is the whole run
     seconds: Mapping[str, float] = field(default_factory=dict)
-    candidates: tuple[HeadCandidateRow, ...] = ()
+    candidates: tuple[HeadCandidateRow, ...] = ()  # the heads compared by cross-validation
     layers: Sequence[Layer] = ()
-    duplicates: int = 0
-    versions: Mapping[str, str] = field(default_factory=dict)
-    machine: str = ""
+    duplicates: int = 0  # images that are identical to another one
+    versions: Mapping[str, str] = field(default_factory=dict)  # package to version
+    machine: str = ""  # one line
 
     @property
     def splits(self) -> tuple[str, ...]:
@@ -261,49 +191,26 @@ class TrainingSummary:
 
 @dataclass(frozen=True)
 class ReportData:
-    """Everything in a training report.
+    """Everything in a training report."""
 
-    Attributes
-    ----------
-    title, run, created : str
-        Page title, name of the run, and date and time as shown.
-    training : TrainingSummary
-    results : tuple of SplitResult
-        The evaluated splits. The first one gives the headline: test if there is one, else
-        validation.
-    reference : tuple of Reference
-        Published accuracies on the same data.
-    mistakes, uncertain : tuple of ThumbnailCard
-        Misclassified images, most confident first; images with the smallest margin between their
-        two most probable classes. The first `MAX_CARDS` of each are shown.
-    gallery_split : str
-        The split that these images belong to.
-    skipped : tuple of SkippedImage
-    leakage : tuple of DuplicateAcrossSplits
-        Duplicates across splits.
-    notes, warnings : tuple of str
-        Sentences; warnings are shown at the top of the page.
-    run_folder : str
-        For the example commands; "" omits them.
-    history : tuple of Epoch
-        The epochs in order; empty for a frozen backbone.
-    best_epoch : int or None
-        The epoch to mark in the curves.
-    """
-
+    # Page title, name of the run, and date and time as shown
     title: str
     run: str
     created: str
     training: TrainingSummary
+    # The evaluated splits. The first one gives the headline: test if there is one, else validation.
     results: tuple[SplitResult, ...] = ()
-    reference: tuple[Reference, ...] = ()
+    reference: tuple[Reference, ...] = ()  # published accuracies on the same data
+    # Misclassified images, most confident first; images with the smallest margin between their two
+    # most probable classes. The first `MAX_CARDS` of each are shown.
     mistakes: tuple[ThumbnailCard, ...] = ()
     uncertain: tuple[ThumbnailCard, ...] = ()
-    gallery_split: str = "validation"
+    gallery_split: str = "validation"  # the split that these images belong to
     skipped: tuple[SkippedImage, ...] = ()
     leakage: tuple[DuplicateAcrossSplits, ...] = ()
+    # Sentences; warnings are shown at the top of the page
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
-    run_folder: str = ""
-    history: tuple[Epoch, ...] = ()
-    best_epoch: int | None = None
+    run_folder: str = ""  # for the example commands; "" omits them
+    history: tuple[Epoch, ...] = ()  # the epochs in order; empty for a frozen backbone
+    best_epoch: int | None = None  # the epoch to mark in the curves

@@ -19,25 +19,10 @@ from kindsight.report.data import HeadCandidateRow, Predictions, Reference, Spli
 from kindsight.report.format import amount, percent
 
 __all__ = [
-    "LEVELS",
-    "MAX_CELLS",
-    "Bin",
-    "ConfusionCell",
-    "IntervalRow",
-    "Stage",
-    "class_table",
-    "comparison_table",
-    "confusion_table",
-    "draw_confusion",
-    "draw_interval",
-    "draw_reliability",
-    "draw_stage",
-    "head_table",
-    "heat_level",
-    "reliability_table",
-    "scale_start",
-    "time_table",
-]
+    "LEVELS", "MAX_CELLS", "Bin", "ConfusionCell", "IntervalRow", "Stage", "class_table",
+    "comparison_table", "confusion_table", "draw_confusion", "draw_interval", "draw_reliability",
+    "draw_stage", "head_table", "heat_level", "reliability_table", "scale_start", "time_table",
+]  # fmt: skip
 
 
 class IntervalRow(NamedTuple):

@@ -13,14 +13,9 @@ from kindsight.report.data import Epoch, ReportData, SplitResult
 from kindsight.report.format import amount, elide, interval, listing, percent
 
 __all__ = [
-    "CONFIDENT",
-    "Headline",
-    "describe_calibration",
-    "describe_results",
-    "describe_training",
-    "headline",
-    "top_confusions",
-]
+    "CONFIDENT", "Headline", "describe_calibration", "describe_results", "describe_training",
+    "headline", "top_confusions",
+]  # fmt: skip
 
 CONFIDENT = 0.8
 """Predictions below this confidence are counted as uncertain."""

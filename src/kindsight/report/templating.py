@@ -44,11 +44,7 @@ def environment() -> Environment:
         lstrip_blocks=True,
     )
     jinja.filters.update(
-        percent=percent,
-        interval=interval,
-        duration=duration,
-        elide=elide,
-        amount=amount,
+        percent=percent, interval=interval, duration=duration, elide=elide, amount=amount
     )
     jinja.globals.update(
         draw_interval=draw_interval, draw_stage=draw_stage, scale_start=scale_start

@@ -20,14 +20,9 @@ from kindsight.images.formats.file_errors import check_size, corrupt, truncated
 from kindsight.images.formats.tiff import SHORT, Tiff
 
 __all__ = [
-    "JpegHeader",
-    "check_jpeg",
-    "decode_jpeg",
-    "plain_header",
-    "reduced_size",
-    "simplejpeg_module",
+    "JpegHeader", "check_jpeg", "decode_jpeg", "plain_header", "reduced_size", "simplejpeg_module",
     "unpack_tables",
-]
+]  # fmt: skip
 
 MAX_SEGMENTS = 20_000
 """Limit of segments before the first scan; the largest colour profile takes 255."""
@@ -58,8 +53,7 @@ _XMP_ORIENTATION = re.compile(rb"tiff:Orientation")
 
 # ITU T.81, figure 5: the index in zigzag order of each coefficient, row by row.
 _ZIGZAG = sorted(
-    range(64),
-    key=lambda i: (i // 8 + i % 8, i // 8 if (i // 8 + i % 8) % 2 else i % 8),
+    range(64), key=lambda i: (i // 8 + i % 8, i // 8 if (i // 8 + i % 8) % 2 else i % 8)
 )
 _ZIGZAG_INDEX = tuple(_ZIGZAG.index(i) for i in range(64))
 
@@ -188,17 +182,12 @@ def _plain_header(data: bytes, segments: Segments) -> JpegHeader | None:
         return None
     orientation, exif, mp = metadata
     return JpegHeader(
-        _short(frame, 1),
-        _short(frame, 3),
-        _MODES[channels],
-        orientation,
+        _short(frame, 1), _short(frame, 3), _MODES[channels], orientation,
         marker in _PROGRESSIVE_FRAMES,
-        tuple((frame[i] >> 4, frame[i] & 15) for i in range(7, len(frame), 3)),
-        tuple(tables),
-        tuple("COM" if kind == _COMMENT else f"APP{kind & 15}" for kind, _ in applications),
-        exif,
+        tuple((frame[i] >> 4, frame[i] & 15) for i in range(7, len(frame), 3)), tuple(tables),
+        tuple("COM" if kind == _COMMENT else f"APP{kind & 15}" for kind, _ in applications), exif,
         mp,
-    )
+    )  # fmt: skip
 
 
 def _application_data(segments: list[tuple[int, bytes]]) -> tuple[int, bytes, bytes] | None:

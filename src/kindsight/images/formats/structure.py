@@ -39,12 +39,7 @@ def check_structure(name: str, data: bytes, max_pixels: int) -> bytes:
 
 
 def _checked_png(data: bytes, max_pixels: int) -> bytes:
-    """Check chunk lengths and the checksums of pixel chunks; return the needed chunks.
-
-    W3C PNG specification, section 5. Checksums find damage that decompression does not notice.
-    Colour profiles, texts and further frames are dropped: they cannot change the first image, and
-    faults in them (or decompression bombs) must not make it unreadable.
-    """
+    """Check chunk lengths and the checksums of pixel chunks; return the needed chunks."""
     view = memoryview(data)
     needed = [view[:8]]
     position = 8
@@ -79,10 +74,7 @@ def _checked_png(data: bytes, max_pixels: int) -> bytes:
 
 
 def _check_webp(data: bytes, max_pixels: int) -> None:
-    """Check the file's length and the canvas, for which a decoder allocates memory on opening.
-
-    WebP container specification and RFC 6386, section 9.1.
-    """
+    """Check the file's length and the canvas, for which a decoder allocates memory on opening."""
     if int.from_bytes(data[4:8], "little") + 8 > len(data) or len(data) < 30:
         raise truncated("WebP")
     kind = data[12:16]
