@@ -32,8 +32,8 @@ MIN_STRIDE = 6.0
 def call_inputs(operation: Any) -> list[list[Any]]:
     """Return the input tensors of each call of a layer or operation.
 
-    Keras has no public access to the connections of a graph: ``_inbound_nodes`` and
-    ``_keras_history`` are used here only, so that a change of Keras concerns this module alone.
+    Keras has no public access to a graph's connections: its private names are used in this module
+    only.
     """
     return [list(node.input_tensors) for node in operation._inbound_nodes]
 
@@ -47,12 +47,7 @@ def producer(tensor: Any) -> Any:
 class CutPoint:
     """A layer at which a network can be cut.
 
-    Parameters
-    ----------
-    name : str
-        The layer's name.
-    shape : tuple of int or None
-        Of its output, without the batch: (height, width, channels), or (values,).
+    `shape` is of its output without the batch: (height, width, channels), or (values,).
     """
 
     name: str
@@ -62,15 +57,7 @@ class CutPoint:
 def cut_points(model: Any) -> list[CutPoint]:
     """Return the layers that no connection bypasses, from input to output.
 
-    Parameters
-    ----------
-    model : keras.Model
-        Functional or sequential, with one input and one output.
-
-    Raises
-    ------
-    SettingsError
-        For a model with several inputs or outputs, or one that is not a graph of layers.
+    SettingsError for a model with several inputs or outputs, or one that is not a graph of layers.
     """
     order = list(as_functional(model).operations)
     index = {id(operation): i for i, operation in enumerate(order)}
@@ -114,10 +101,7 @@ def output_of(model: Any, name: str) -> Any:
 def last_maps(model: Any) -> CutPoint:
     """Return the last layer with feature maps, before a global pooling or a flattening.
 
-    Raises
-    ------
-    WeightsError
-        If there is none.
+    WeightsError if there is none.
     """
     kinds = _kinds(model)
     found = None
@@ -139,17 +123,11 @@ def _kinds(model: Any) -> dict[str, str]:
 
 
 def feature_stages(model: Any, size: tuple[int, int]) -> list[CutPoint]:
-    """Return the layers whose statistics are features, chosen by a rule.
+    """Return the layers whose statistics are features for images of a (height, width) in pixels.
 
     They are the ends of stages: cut points after which the maps have less than half the area;
     padding does not end a stage. At most the last four, whose maps have an eighth of the image's
     height and width or less.
-
-    Parameters
-    ----------
-    model : keras.Model
-    size : tuple of int
-        (height, width) of the images in pixels.
     """
     kinds = _kinds(model)
     points = [

@@ -88,17 +88,10 @@ def _run(job: Mapping[str, Any], connection: object) -> dict[str, Any]:
 def predict(
     model: Any, pixels: Pixels, known: NDArray[np.float32] | None = None
 ) -> list[NDArray[np.float32]]:
-    """Return the features and the logits of images.
+    """Return the features and the logits of images, (n, height, width, 3) with values 0-255.
 
-    Parameters
-    ----------
-    model : keras.Model
-        Pixels to logits. The features are the output of its layer ``"features"``; in a
-        fine-tuned network that is inside another layer, and the logits are returned twice.
-    pixels : array (n, height, width, 3)
-        Values 0-255.
-    known : float32 array (n, width), optional
-        The features, where they were computed before: then only the head is run.
+    `known` are features computed before, float32 (n, width): then only the head is run. In a
+    fine-tuned network, whose layer ``"features"`` is inside another, the logits are returned twice.
     """
     import keras
 
@@ -140,15 +133,7 @@ def _ahead(job: Mapping[str, Any], connection: object) -> dict[str, Any]:
 
 
 class Backbone:
-    """A backbone that is run before the classifier that contains it is written.
-
-    Parameters
-    ----------
-    file : str
-        That it was loaded from.
-    model : keras.Model
-        Pixels to features.
-    """
+    """A backbone, from pixels to features, that is run before the classifier with it is written."""
 
     def __init__(self, file: str, model: Any) -> None:
         self.file = file

@@ -20,24 +20,8 @@ __all__ = ["Interpreter", "InterpreterPool"]
 class Interpreter:
     """A LiteRT model that is run on one image at a time.
 
-    Parameters
-    ----------
-    model : path
-        A ``.tflite`` file: float32 (1, height, width, 3) with values 0-255 to float32 (1, n).
-    threads : int
-        Threads used by one run.
-
-    Attributes
-    ----------
-    size : tuple of int
-        (height, width) of the images.
-    width : int
-        n, the number of outputs.
-
-    Raises
-    ------
-    BundleError
-        For a file that is not such a model.
+    The file maps float32 (1, height, width, 3) with values 0-255 to float32 (1, n). `threads` are
+    used by one run. ``size`` is (height, width), ``width`` is n. BundleError for any other file.
     """
 
     def __init__(self, model: str | os.PathLike[str], threads: int = 1) -> None:
@@ -68,22 +52,9 @@ class Interpreter:
         self.width = shape_out[1]
 
     def __call__(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Run the model on one image.
+        """Return the output, float32 (n,), for an image of the model's size, uint8.
 
-        Parameters
-        ----------
-        image : array
-            uint8 (height, width, 3) of the model's size.
-
-        Returns
-        -------
-        array
-            float32 (n,)
-
-        Raises
-        ------
-        BundleError
-            For an image of another shape.
+        BundleError for an image of another shape.
         """
         if image.shape != (*self.size, 3):
             raise BundleError(
@@ -97,17 +68,10 @@ class Interpreter:
 
 
 class InterpreterPool:
-    """Interpreters of one model for several threads.
+    """Interpreters of one model for several threads, created when first needed.
 
-    Two runs in parallel use two cores better than one run with two threads. Interpreters are
-    created when first needed.
-
-    Parameters
-    ----------
-    model : path
-        A ``.tflite`` file.
-    workers : int, optional
-        Number of parallel runs; default: the number of cores.
+    Two runs in parallel use two cores better than one run with two threads. `workers` is the number
+    of parallel runs; default: the number of cores.
     """
 
     def __init__(self, model: str | os.PathLike[str], workers: int | None = None) -> None:

@@ -163,17 +163,7 @@ _CAFFE_MEAN = (103.939, 116.779, 123.68)
 def build_application(backbone: Backbone, size: tuple[int, int]) -> Any:
     """Build a network of ``keras.applications`` without its classifier, with random weights.
 
-    Parameters
-    ----------
-    backbone : Backbone
-        One of :data:`APPLICATIONS`.
-    size : tuple of int
-        (height, width) of the images in pixels.
-
-    Returns
-    -------
-    keras.Model
-        float32 (batch, height, width, 3) with values 0-255 to its last feature maps.
+    The model maps float32 (batch, height, width, 3) with values 0-255 to its last feature maps.
     """
     import keras
 

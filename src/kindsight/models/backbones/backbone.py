@@ -37,15 +37,7 @@ TOP = "top_mean"
 
 @dataclass(frozen=True)
 class Stage:
-    """A layer whose statistics over space are features.
-
-    Parameters
-    ----------
-    layer : str
-        The layer's name.
-    channels : int
-        Its number of feature maps.
-    """
+    """A layer whose statistics over space are features, and its number of feature maps."""
 
     layer: str
     channels: int
@@ -63,14 +55,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class PublishedFile:
-    """A weights file that Keras downloads.
-
-    Parameters
-    ----------
-    url : str
-    digest : str
-        MD5 or SHA-256, as Keras has it; empty where it has none.
-    """
+    """A weights file that Keras downloads; `digest` is MD5, SHA-256 or empty, as Keras has it."""
 
     url: str
     digest: str = ""
@@ -97,17 +82,14 @@ class Backbone:
     size : tuple of int
         (height, width) in pixels of the images that its weights were trained on.
     parameters : int
-        Number of parameters, with the moving means and variances of batch normalisations; 0 for a
-        user's own file.
+        Moving means and variances included; 0 for a user's own file.
     licence : str
         Of the weights, as an SPDX identifier.
     weights_source : str
-        Where the weights come from.
     scaling : str
         How pixels of 0-255 are scaled inside the network.
     stages : tuple of Stage
-        The layers whose statistics over space are features; empty for a user's own file, where
-        they are found by a rule when it is built.
+        Empty for a user's own file, whose stages are found when it is built.
     top_width : int
         Channels of its last layer, whose means are features, too.
     min_size : int
@@ -151,10 +133,7 @@ class Backbone:
     def layout(self) -> FeatureLayout:
         """Return the layout of the features: the statistics of each stage, then the top.
 
-        Raises
-        ------
-        SettingsError
-            For a user's own file, whose stages are known only once it is built.
+        SettingsError for a user's own file, whose stages are known only once it is built.
         """
         if not self.stages:
             raise SettingsError(f"The features of {self.name} are known only once it is built.")

@@ -68,13 +68,8 @@ def ensure_backbone(
         (height, width) of the images given to the network, which resizes them to `size`;
         EfficientNet-Lite only. Default: `size`.
     fold_batch_norm : bool
-        Whether to fold batch normalisations into the convolutions before them. That halves the
-        work of a frozen network; layers that are to be trained need them.
-
-    Returns
-    -------
-    BackboneFiles
-        Complete: their digests were compared with the recorded ones.
+        Whether to fold batch normalisations into convolutions, which halves the work of a frozen
+        network; layers that are to be trained need them.
 
     Raises
     ------

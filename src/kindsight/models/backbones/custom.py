@@ -1,8 +1,7 @@
-"""A user's own Keras file as a backbone: what its config says, read without Keras.
+"""A user's own Keras file, from ``model.save``, as a backbone: its config is read without Keras.
 
-The file is the ``.keras`` archive of ``model.save``. It must take RGB pixels of 0-255, as every
-backbone does: scaling belongs into the network (a layer ``Rescaling`` or ``Normalization``). Only
-Keras's own layers are accepted, since others would be code from the file.
+It must take RGB pixels of 0-255: scaling belongs into the network. Only Keras's own layers are
+accepted, since others would be code from the file.
 """
 
 from __future__ import annotations
@@ -30,11 +29,8 @@ MAX_DEPTH = 64
 def read_keras_backbone(path: Path) -> Backbone:
     """Return the backbone of a ``.keras`` file, without stages: they are found when it is built.
 
-    Raises
-    ------
-    WeightsError
-        For a file that is missing, damaged, has layers that are not Keras's own, or takes
-        anything but one image of three channels.
+    WeightsError for a file that is missing, damaged, has layers that are not Keras's own, or takes
+    anything but one image of three channels.
     """
     config = _read_config(path)
     foreign = sorted({name for name, module in _classes(config) if not _is_keras(name, module)})

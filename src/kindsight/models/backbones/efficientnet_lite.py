@@ -1,9 +1,8 @@
 """EfficientNet-Lite 0, 1 and 2 as Keras models that scale pixels of 0-255 themselves.
 
-The networks are those of M. Tan and Q. Le, "EfficientNet: Rethinking Model Scaling for
-Convolutional Neural Networks" (ICML 2019), in the variant that the authors published for small
-devices: ReLU6 instead of swish, no squeeze-and-excitation, stem and head not scaled in width.
-The ImageNet weights come from PyTorch state dictionaries (see :mod:`.weights`).
+M. Tan and Q. Le, "EfficientNet: Rethinking Model Scaling for Convolutional Neural Networks"
+(ICML 2019), in the authors' variant for small devices: ReLU6 instead of swish, no
+squeeze-and-excitation, stem and head not scaled in width.
 """
 
 from __future__ import annotations
@@ -44,14 +43,8 @@ STAGES = (
 class LiteSpec:
     """What differs between the EfficientNet-Lite networks.
 
-    Parameters
-    ----------
-    width, depth : float
-        Multipliers of channels and of repeats in the middle stages.
-    size : int
-        Height and width in pixels of the images that the weights were trained on.
-    dropout : float
-        Dropout rate before the ImageNet classifier.
+    `width` and `depth` multiply channels and repeats of the middle stages; `size` is the height and
+    width of the training images in pixels; `dropout` is the rate before the ImageNet classifier.
     """
 
     width: float
@@ -117,16 +110,13 @@ def build_efficientnet_lite(
     Parameters
     ----------
     name : str
-        A key of :data:`SPECS`.
+        A key of :data:`SPECS`; SettingsError for another.
     size : tuple of int, optional
         (height, width) in pixels; default: the size that the weights were trained on.
     weights : mapping of str to array, optional
-        A PyTorch state dictionary, as :func:`kindsight.models.backbones.weights.load_state`
-        returns it.
-        Random weights if omitted.
+        A PyTorch state dictionary (:func:`.weights.load_state`); default: random weights.
     classes : int or None
-        Classes of the ImageNet classifier, 1000 for the published weights. None omits it: the
-        output is then the global average pooling, 1280 features.
+        Classes of the ImageNet classifier; None ends in the global average pooling, 1280 features.
     input_size : tuple of int, optional
         (height, width) of the images, which the network resizes to `size`.
 
@@ -135,13 +125,6 @@ def build_efficientnet_lite(
     keras.Model
         float32 (batch, height, width, 3) with values 0-255 to float32 logits (batch, classes).
         The last layer of each stage is named ``stage1_out`` to ``stage7_out``.
-
-    Raises
-    ------
-    SettingsError
-        For a name that is not in the table.
-    WeightsError
-        For weights that do not fit the network.
     """
     import keras
 
@@ -219,21 +202,9 @@ def torch_prefixes(spec: LiteSpec, top: bool) -> Iterator[str]:
 
 
 def load_torch_state(model: Any, spec: LiteSpec, state: Mapping[str, NDArray[Any]]) -> None:
-    """Copy a PyTorch state dictionary into a model, checking every tensor.
+    """Copy a PyTorch state dictionary into a model of :func:`build_efficientnet_lite`.
 
-    Parameters
-    ----------
-    model : keras.Model
-        Built by :func:`build_efficientnet_lite`.
-    spec : LiteSpec
-        Of the model.
-    state : mapping of str to array
-        Tensors by PyTorch's names, in PyTorch's order of axes.
-
-    Raises
-    ------
-    WeightsError
-        For a tensor that is missing, of another shape, or not finite.
+    WeightsError for a tensor that is missing, of another shape, or not finite.
     """
     owners = [layer for layer in model.layers if layer.weights and layer.name != "scaling"]
     top = owners[-1].name == "logits"

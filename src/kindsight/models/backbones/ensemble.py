@@ -1,8 +1,7 @@
-"""Combine backbones, and TTA variants of each, into one backbone.
+"""Combine backbones, and TTA variants of each, into one backbone, without TensorFlow.
 
 All members get the same image. The features of one member are averaged over its TTA variants; the
-features of several members are concatenated. The files are written without TensorFlow
-(:mod:`.join`); whoever runs them need not know about members or variants.
+features of several members are concatenated.
 """
 
 from __future__ import annotations
@@ -37,28 +36,9 @@ def build_ensemble(
 ) -> BackboneFiles:
     """Return the files of an ensemble from the cache, building them first if needed.
 
-    Parameters
-    ----------
-    backbones : mapping
-        Built backbones by name, for images of one size.
-    cache_folder : pathlib.Path
-        The files are stored in its folder ``backbones``.
-    variants : sequence of tuple of int, optional
-        For each backbone, the TTA variants (:mod:`.tta`) to average over; default: the image
-        itself.
-
-    Returns
-    -------
-    BackboneFiles
-        ``members`` are the backbones with their variants. A single backbone without TTA is
-        returned unchanged.
-
-    Raises
-    ------
-    CacheError
-        When the cache cannot be written.
-    WeightsError
-        For files that do not fit together.
+    `variants` are the TTA variants (:mod:`.tta`) of each backbone; default: the image itself. All
+    backbones take images of one size. A single one without TTA is returned unchanged. CacheError
+    when the cache cannot be written; WeightsError for files that do not fit together.
     """
     variants = list(variants or [(0,)] * len(backbones))
     if variants == [(0,)]:

@@ -17,13 +17,7 @@ from kindsight.models.backbones.efficientnet_lite import build_efficientnet_lite
 from kindsight.models.backbones.layout import FeatureLayout
 from kindsight.models.backbones.weights import download_weights, load_state
 from kindsight.models.formats.hdf5 import load_h5_weights
-from kindsight.models.graph import (
-    as_functional,
-    cut_points,
-    feature_stages,
-    last_maps,
-    output_of,
-)
+from kindsight.models.graph import as_functional, cut_points, feature_stages, last_maps, output_of
 
 __all__ = ["build_feature_model", "build_network", "network_layout"]
 
@@ -42,12 +36,10 @@ def build_network(
 
     Parameters
     ----------
-    backbone : Backbone
     size : tuple of int, optional
         (height, width) in pixels at which features are computed; default: the backbone's own.
     weights : str
-        ``"imagenet"``, ``"none"`` (random) or a weights file. Ignored for a user's own Keras
-        file, which contains its weights.
+        ``"imagenet"``, ``"none"`` (random) or a weights file; ignored for a user's own Keras file.
     seed : int
         Of random weights.
     input_size : tuple of int, optional
@@ -56,8 +48,7 @@ def build_network(
     Returns
     -------
     keras.Model
-        float32 (batch, height, width, 3) with values 0-255 to float32 (batch, h, w, channels). It
-        scales the pixels itself; its layers have the names of the table.
+        float32 (batch, height, width, 3) with values 0-255 to float32 (batch, h, w, channels).
 
     Raises
     ------
@@ -113,43 +104,22 @@ def _load_keras_backbone(backbone: Backbone, size: tuple[int, int]) -> Any:
 
 
 def network_layout(backbone: Backbone, network: Any) -> tuple[tuple[Stage, ...], FeatureLayout]:
-    """Return the stages whose statistics are features, and the features' layout.
-
-    Parameters
-    ----------
-    backbone : Backbone
-        Without stages they are found by a rule.
-    network : keras.Model
-        Built by :func:`build_network`.
-    """
-    top = int(network.output_shape[-1])
+    """Return the stages whose statistics are features, and the features' layout."""
     stages = backbone.stages
     if not stages:
-        size = network.input_shape[1:3]
-        found = feature_stages(network, size)
+        found = feature_stages(network, network.input_shape[1:3])
         # The mean of the last maps is a feature anyway: they are a stage only if there is no other.
         last = cut_points(network)[-1].name
         chosen = [point for point in found if point.name != last] or found
         stages = tuple(Stage(point.name, int(point.shape[2] or 0)) for point in chosen)
-    return stages, make_layout(stages, top)
+    return stages, make_layout(stages, int(network.output_shape[-1]))
 
 
 def build_feature_model(backbone: Backbone, network: Any) -> tuple[Any, FeatureLayout]:
-    """Append the statistics of its stages to a network.
+    """Append the statistics of its stages to a network of :func:`build_network`.
 
-    Parameters
-    ----------
-    backbone : Backbone
-    network : keras.Model
-        Built by :func:`build_network`.
-
-    Returns
-    -------
-    model : keras.Model
-        float32 (batch, height, width, 3) with values 0-255 to float32 (batch, layout.width); the
-        last layer is named ``"features"``. It has Keras's own layers and operations only, so that
-        ``keras.models.load_model`` needs nothing from kindsight.
-    layout : FeatureLayout
+    The model maps float32 (batch, height, width, 3) with values 0-255 to float32 (batch,
+    layout.width), the layer ``"features"``. ``keras.models.load_model`` needs nothing of kindsight.
     """
     import keras
 
@@ -158,33 +128,21 @@ def build_feature_model(backbone: Backbone, network: Any) -> tuple[Any, FeatureL
     statistics = []
     for stage in stages:
         values = output_of(network, stage.layer)
-        statistics += [
-            ops.mean(values, axis=(1, 2)),
-            ops.max(values, axis=(1, 2)),
-            _deviation(values, (1, 2)),
-        ]
+        mean, largest = ops.mean(values, axis=(1, 2)), ops.max(values, axis=(1, 2))
+        statistics += [mean, largest, _deviation(values, (1, 2))]
         if PROFILES[0] in stage.statistics:
             for other in (2, 1):  # the axis over which rows, and columns, are averaged
-                statistics += _profile(ops.mean(values, axis=other))
+                means = ops.mean(values, axis=other)  # (batch, lines, channels)
+                statistics += [_deviation(means, 1), ops.max(means, axis=1), ops.min(means, axis=1)]
     statistics.append(keras.layers.GlobalAveragePooling2D(name=TOP)(network.output))
     features = keras.layers.Concatenate(name="features")(statistics)
     return keras.Model(network.input, features, name=f"{network.name}_features"), layout
 
 
-def _profile(means: Any) -> list[Any]:
-    """Return deviation, maximum and minimum over lines of (batch, lines, channels)."""
-    import keras
-
-    ops = keras.ops
-    return [_deviation(means, 1), ops.max(means, axis=1), ops.min(means, axis=1)]
-
-
 def _deviation(values: Any, axis: Any) -> Any:
-    """Return the standard deviation, from the mean of squared deviations.
-
-    The mean of squares minus the squared mean would lose precision for nearly constant channels,
-    and differently in Keras and in LiteRT.
-    """
+    """Return the standard deviation."""
     import keras
 
+    # From squared deviations: the mean of squares minus the squared mean would lose precision for
+    # nearly constant channels, and differently in Keras and in LiteRT.
     return keras.ops.sqrt(keras.ops.var(values, axis=axis) + _VARIANCE_FLOOR)

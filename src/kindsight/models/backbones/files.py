@@ -37,7 +37,6 @@ class BackboneFiles:
         ``"features"``, float32 (1, layout.width). Its batch can be resized.
     keras : Path
         The same as a Keras file, the template of :func:`.assemble.write_keras`.
-    layout : FeatureLayout
     key : str
         Identifies what the files were built from; usable in a file name.
     digest : str
@@ -45,8 +44,7 @@ class BackboneFiles:
     members : tuple of BackboneFiles
         The backbones of an ensemble; empty for a single backbone.
     variants : tuple of int
-        As a member of an ensemble: the TTA variants that its features are averaged over
-        (:mod:`.tta`).
+        The TTA variants (:mod:`.tta`) that a member's features are averaged over.
     """
 
     tflite: Path
@@ -59,27 +57,12 @@ class BackboneFiles:
 
 
 def build_once(
-    folder: Path,
-    key: str,
-    build: Callable[[], None],
-    progress: Callable[[str], None] | None = None,
+    folder: Path, key: str, build: Callable[[], None], progress: Callable[[str], None] | None = None
 ) -> BackboneFiles:
     """Build files that are not in the cache, in one process of the machine at a time.
 
-    Parameters
-    ----------
-    folder : pathlib.Path
-        The folder ``backbones`` of the cache.
-    key : str
-    build : callable
-        Builds the files and stores them with :func:`store_files`.
-    progress : callable, optional
-        Called with a sentence when another process has to be waited for.
-
-    Raises
-    ------
-    CacheError
-        When the cache cannot be written.
+    `build` calls :func:`store_files`; `progress` gets a sentence when another process has to be
+    waited for. CacheError when the folder, ``backbones`` of the cache, cannot be written.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -128,18 +111,9 @@ def store_files(
     layout: FeatureLayout,
     facts: Mapping[str, Any],
 ) -> None:
-    """Move built files into the cache, then write the record that makes them valid.
+    """Move built files into the cache, then write the record, with `facts`, that makes them valid.
 
-    Parameters
-    ----------
-    folder : pathlib.Path
-        The folder ``backbones`` of the cache.
-    key : str
-    built : mapping
-        The files, in the same file system, by ``"tflite"`` and ``"keras"``.
-    layout : FeatureLayout
-    facts : mapping
-        More for the record.
+    `built` has the keys ``"tflite"`` and ``"keras"``; its files are in the cache's file system.
     """
     files = {}
     for ending, path in built.items():

@@ -1,7 +1,7 @@
 """Join the files of several backbones, without TensorFlow.
 
-Each backbone is run on each of its TTA variants of the image; its features are the mean over
-them. The features of all backbones are concatenated.
+Each backbone is run on its TTA variants of the image; its features are the mean over them. The
+features of all backbones are concatenated.
 """
 
 from __future__ import annotations
@@ -33,21 +33,10 @@ _RESIZING = {
 
 
 def join_tflite(files: Sequence[Path], variants: Sequence[Sequence[int]], out: Path) -> None:
-    """Write one LiteRT file of several backbones.
+    """Write one LiteRT file of several backbones for images of one size.
 
-    Parameters
-    ----------
-    files : sequence of pathlib.Path
-        Built backbones for images of one size: float32 (1, height, width, 3) to (1, d).
-    variants : sequence of sequence of int
-        For each backbone, the TTA variants to average over, 0 first.
-    out : pathlib.Path
-        The file to write.
-
-    Raises
-    ------
-    WeightsError
-        For files that are damaged, or do not fit together.
+    `variants` are the TTA variants to average over for each backbone, 0 first. WeightsError for
+    files that are damaged, or do not fit together.
     """
     graph = read_tflite(files[0])
     with damage_as_weights_error(files[0]):
@@ -121,10 +110,7 @@ def _add_buffers(graph: TfliteGraph, other: TfliteGraph) -> int:
 
 
 def _append(graph: TfliteGraph, other: TfliteGraph, pixels: int, buffers: int) -> int:
-    """Append another graph with the input `pixels` and its weights from buffer `buffers` on.
-
-    Returns its output tensor.
-    """
+    """Append another graph, with its weights from buffer `buffers` on; return its output tensor."""
     if graph.shape(pixels) != other.shape(other.input):
         raise ValueError(
             f"inputs of different shapes, {graph.shape(pixels)} and {other.shape(other.input)}"
@@ -157,10 +143,7 @@ def _bytes(name: Any) -> bytes:
 
 
 def join_keras(files: Sequence[Path], variants: Sequence[Sequence[int]], out: Path) -> None:
-    """Write one Keras file of several backbones; each is a layer, and ``"features"`` is the last.
-
-    Parameters and errors are those of :func:`join_tflite`, for Keras files.
-    """
+    """Write one Keras file of several backbones, each a layer, as :func:`join_tflite`."""
     import h5py
 
     try:

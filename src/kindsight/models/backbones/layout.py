@@ -24,14 +24,10 @@ class FeatureBlock:
 
 @dataclass(frozen=True)
 class FeatureLayout:
-    """The blocks of a backbone's features.
+    """The blocks of a backbone's features, without gaps from column 0 on.
 
-    Parameters
-    ----------
-    blocks : tuple of FeatureBlock
-        Without gaps, from column 0 on, for example ``stage3_mean``, ``stage3_max``,
-        ``stage3_std``, ``stage4_mean``, ..., ``top_mean``. In an ensemble the names start with
-        the network's: ``"network:stage3_mean"``.
+    For example ``stage3_mean``, ``stage3_max``, ``stage3_std``, ``stage4_mean``, ..., ``top_mean``.
+    In an ensemble the names start with the network's: ``"network:stage3_mean"``.
     """
 
     blocks: tuple[FeatureBlock, ...]

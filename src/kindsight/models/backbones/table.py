@@ -60,19 +60,10 @@ BACKBONES: Mapping[str, Backbone] = {
 
 
 def get_backbone(name: str) -> Backbone:
-    """Return a backbone of the table, or of a user's own Keras file.
+    """Return a backbone of the table, or of a user's own ``.keras`` file.
 
-    Parameters
-    ----------
-    name : str
-        A key of :data:`BACKBONES`, or a file that ends in ``.keras``.
-
-    Raises
-    ------
-    SettingsError
-        For another name; suggests the nearest one.
-    WeightsError
-        For a file that is missing, damaged, or has layers that are not Keras's own.
+    SettingsError, which suggests the nearest name, for an unknown one; WeightsError for a file that
+    is missing, damaged, or has layers that are not Keras's own.
     """
     if name in BACKBONES:
         return BACKBONES[name]
@@ -92,10 +83,8 @@ def get_backbone(name: str) -> Backbone:
 def get_backbones(model: str) -> tuple[Backbone, ...]:
     """Return the backbones that a setting such as ``"a+b"`` names.
 
-    Raises
-    ------
-    SettingsError, WeightsError
-        As :func:`get_backbone`; also for more than :data:`MAX_BACKBONES`, or the same one twice.
+    The errors are those of :func:`get_backbone`; SettingsError also for more than
+    :data:`MAX_BACKBONES`, or the same one twice.
     """
     found = tuple(get_backbone(name) for name in split_model_name(model))
     if len(found) > MAX_BACKBONES or len({backbone.name for backbone in found}) < len(found):

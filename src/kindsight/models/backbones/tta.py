@@ -77,18 +77,10 @@ def flip_image(pixels: NDArray[Any], flip: int) -> NDArray[Any]:
 
 
 def transform_image(pixels: NDArray[np.uint8], variant: int) -> NDArray[Any]:
-    """Return a variant of an image.
+    """Return a variant of an image, uint8 (height, width, 3).
 
-    Parameters
-    ----------
-    pixels : uint8 array (height, width, 3)
-    variant : int
-
-    Returns
-    -------
-    array (height, width, 3)
-        uint8 for a flip of the whole image; float32 for a crop, enlarged to the image's size
-        with bilinear interpolation, as the layers of :mod:`.join` do it.
+    uint8 for a flip of the whole image; float32 for a crop, enlarged to the image's size with
+    bilinear interpolation, as the layers of :mod:`.join` do it.
     """
     if not crop_index(variant):
         return flip_image(pixels, variant)

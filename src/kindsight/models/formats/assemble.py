@@ -1,8 +1,7 @@
 """Write a classifier's model files from a backbone's files and a fitted head, without TensorFlow.
 
-A backbone's files are built once per machine (see :mod:`.backbones.build`). Appending the layers of
-a head to them takes a fraction of a second; starting TensorFlow, loading, saving and converting
-would take ten.
+Appending a head to files that are built once per machine (:mod:`.backbones.build`) takes a fraction
+of a second; starting TensorFlow, loading, saving and converting would take ten.
 """
 
 from __future__ import annotations
@@ -40,11 +39,9 @@ def write_tflite(
     ----------
     backbone_tflite : path
         A built backbone: float32 (1, height, width, 3) to float32 (1, d).
-    head : Head
     out : path
         The file to write: ``"pixels"``, float32 (1, height, width, 3) with values 0-255, to
-        ``"logits"``, float32 (1, k), with a signature ``"serving_default"`` of these names. As
-        in the backbone's file, the batch can be resized.
+        ``"logits"``, float32 (1, k), with a signature ``"serving_default"`` of these names.
     metadata : mapping, optional
         Stored in the file as JSON under the name ``"kindsight"``.
 
@@ -77,15 +74,7 @@ def write_tflite(
 def add_tflite_metadata(
     network: str | os.PathLike[str], out: str | os.PathLike[str], metadata: Mapping[str, Any]
 ) -> None:
-    """Copy a network's LiteRT file, and add names of its input and output, and metadata.
-
-    Parameters
-    ----------
-    network : path
-        float32 (1, height, width, 3) to float32 (1, k).
-    out, metadata
-        As for :func:`write_tflite`; so are the errors.
-    """
+    """Copy a network's LiteRT file, and name its ends and add metadata as :func:`write_tflite`."""
     encoded = _encode(metadata)
     graph = read_tflite(network)
     with damage_as_weights_error(network):
@@ -101,21 +90,15 @@ def write_keras(
 ) -> None:
     """Write the Keras file of a classifier.
 
-    Parameters
-    ----------
-    template_keras : path
-        A backbone's file, from pixels to a layer ``"features"``.
-    head : Head
-    out : path
-        The file to write, ending in ``.keras``. ``keras.models.load_model(out)`` returns a model
-        from float32 (batch, height, width, 3) with values 0-255 to float32 logits (batch, k).
+    ``keras.models.load_model(out)`` returns a model from float32 (batch, height, width, 3) with
+    values 0-255 to float32 logits (batch, k).
 
     Raises
     ------
     WeightsError
         For a template that is missing, damaged, or has another number of features.
     SettingsError
-        For a name that Keras would not load.
+        For a name that does not end in ``.keras``.
     """
     if Path(out).suffix != ".keras":
         raise SettingsError(f"A Keras file's name must end in .keras; got {out}.")

@@ -12,13 +12,7 @@ from numpy.typing import NDArray
 from kindsight.errors import ParityError
 from kindsight.models.formats.litert import make_interpreter
 
-__all__ = [
-    "check_agreement",
-    "convert_to_litert",
-    "make_images",
-    "run_litert",
-    "write_both_forms",
-]
+__all__ = ["check_agreement", "convert_to_litert", "make_images", "run_litert", "write_both_forms"]
 
 TOLERANCE = 1e-3
 """Largest difference allowed, as a fraction of the largest value."""
@@ -27,25 +21,15 @@ CHECKED_IMAGES = 8
 
 
 def convert_to_litert(model: Any) -> bytes:
-    """Convert a model from pixels to one vector per image.
+    """Convert a model from pixels, float32 (batch, height, width, 3), to one vector per image.
 
-    Parameters
-    ----------
-    model : keras.Model
-        Its input is float32 (batch, height, width, 3).
-
-    Returns
-    -------
-    bytes
-        A LiteRT file in float32 for a batch of one, which is the fastest on a CPU; the batch can
-        be resized if every layer of the model allows it.
+    The LiteRT file is in float32 for a batch of one, the fastest on a CPU; the batch can be resized
+    if every layer allows it.
     """
     import tensorflow as tf
 
     # Private: tf.lite converts variables itself, but in three times the time (see below).
-    from tensorflow.python.framework.convert_to_constants import (
-        convert_variables_to_constants_v2,
-    )
+    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
     spec = tf.TensorSpec((1, *model.input_shape[1:]), tf.float32, name="pixels")
     function = tf.function(lambda pixels: model(pixels, training=False), autograph=False)
@@ -58,16 +42,7 @@ def convert_to_litert(model: Any) -> bytes:
 def make_images(count: int, size: tuple[int, int]) -> NDArray[np.float32]:
     """Generate images that differ in brightness, colour, direction and frequency.
 
-    Parameters
-    ----------
-    count : int
-    size : tuple of int
-        (height, width) in pixels.
-
-    Returns
-    -------
-    float32 array (count, height, width, 3)
-        Values 0-255; the same in every call.
+    float32 (count, height, width, 3) with values 0-255; the same in every call.
     """
     height, width = size
     y, x = np.meshgrid(np.linspace(0, 1, height), np.linspace(0, 1, width), indexing="ij")
@@ -98,17 +73,10 @@ def run_litert(model: bytes, pixels: NDArray[np.float32]) -> NDArray[np.float32]
 
 
 def check_agreement(model: Any, converted: bytes, tolerance: float = TOLERANCE) -> float:
-    """Compare a Keras model with its LiteRT file on generated images.
+    """Return the largest difference of a model from its LiteRT file on generated images.
 
-    Returns
-    -------
-    float
-        The largest difference between the two, as a fraction of the largest value.
-
-    Raises
-    ------
-    ParityError
-        When that is above `tolerance`, or an output is not finite.
+    It is a fraction of the largest value.
+    ParityError when that is above `tolerance`, or an output is not finite.
     """
     images = make_images(CHECKED_IMAGES, model.input_shape[1:3])
     expected = np.asarray(model(images, training=False))

@@ -25,19 +25,9 @@ Tensors = list[list[NDArray[Any]]]
 
 
 def load_h5_weights(model: Any, path: Path) -> None:
-    """Copy a weights file into a model, checking every tensor.
+    """Copy a weights file, with or without the classifier, into a model without its classifier.
 
-    Parameters
-    ----------
-    model : keras.Model
-        Without its classifier.
-    path : pathlib.Path
-        Ending in ``.h5`` or ``.weights.h5``; with or without the classifier.
-
-    Raises
-    ------
-    WeightsError
-        For a file that is missing, damaged, hostile, or of another network.
+    WeightsError for a file that is missing, damaged, hostile, or of another network.
     """
     import h5py
 

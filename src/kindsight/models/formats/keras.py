@@ -36,27 +36,15 @@ MEMBERS = {METADATA: 2**20, CONFIG: 2**24, WEIGHTS: 2**30}
 MAX_LAYERS = 20_000
 # What zipfile, json and h5py raise on damaged files.
 DAMAGE = (
-    zipfile.BadZipFile,
-    zipfile.LargeZipFile,
-    AttributeError,
-    EOFError,
-    KeyError,
-    MemoryError,
-    OSError,
-    OverflowError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-)
+    zipfile.BadZipFile, zipfile.LargeZipFile, AttributeError, EOFError, KeyError, MemoryError,
+    OSError, OverflowError, RuntimeError, TypeError, ValueError,
+)  # fmt: skip
 
 
 class KerasTemplate:
     """The members of a backbone's file, to which a head can be added.
 
-    Raises
-    ------
-    ValueError
-        For a config that is not a functional model ending in a concatenation ``"features"``.
+    ValueError for a config that is not a functional model ending in a concatenation ``"features"``.
     """
 
     def __init__(self, metadata: bytes, config: bytes, weights: bytes) -> None:
@@ -77,11 +65,7 @@ class KerasTemplate:
         self._dense = sum(layer["class_name"] == "Dense" for layer in self._layers)
 
     def add(self, head: Head) -> None:
-        """Add the layers and weights of a head.
-
-        Raises ValueError for names that exist already or another number of features, and one of
-        :data:`DAMAGE` for weights that are not a complete HDF5 file.
-        """
+        """Add the layers and weights of a head; one of :data:`DAMAGE` if they do not fit."""
         if self._width != head.features:
             raise ValueError(f"it gives {self._width} features, the head needs {head.features}")
         widths = {FEATURES: head.features}
@@ -92,12 +76,10 @@ class KerasTemplate:
             widths[layer.name] = layer.width
         graph = self._config["config"]
         graph["name"] = str(graph["name"]).removesuffix("_features") + "_classifier"
-        graph["output_layers"] = [LOGITS if item == FEATURES else item for item in self._output()]
+        output = graph["output_layers"]
+        output = output[0] if isinstance(output[0], list) else output
+        graph["output_layers"] = [LOGITS if item == FEATURES else item for item in output]
         self._weights = _add_weights(self._weights, head, self._dense)
-
-    def _output(self) -> list[Any]:
-        output = self._config["config"]["output_layers"]
-        return list(output[0] if isinstance(output[0], list) else output)
 
     def write(self, path: Path) -> None:
         """Write the archive, uncompressed as Keras does."""
@@ -110,10 +92,7 @@ class KerasTemplate:
 def read_keras_template(path: str | os.PathLike[str]) -> KerasTemplate:
     """Read a ``.keras`` file of a model from pixels to features.
 
-    Raises
-    ------
-    WeightsError
-        For a file that is missing, damaged, too large, or of another form.
+    WeightsError for a file that is missing, damaged, too large, or of another form.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -158,21 +137,16 @@ def _layer_config(layer: HeadLayer, widths: dict[str, int]) -> dict[str, Any]:
         }
         for name, shape in zip(layer.inputs, shapes, strict=True)
     ]
-    settings: dict[str, dict[str, Any]] = {
-        "dense": {"units": layer.width, "activation": layer.activation, "use_bias": True},
-        "multiply": {},
-        "concatenate": {"axis": -1},
-    }
     single = layer.kind == "dense"
+    settings: dict[str, Any] = {"name": layer.name, "trainable": True, "dtype": "float32"}
+    if single:
+        settings |= {"units": layer.width, "activation": layer.activation, "use_bias": True}
+    elif layer.kind == "concatenate":
+        settings["axis"] = -1
     return {
         "module": "keras.layers",
         "class_name": layer.kind.capitalize(),
-        "config": {
-            "name": layer.name,
-            "trainable": True,
-            "dtype": "float32",
-            **settings[layer.kind],
-        },
+        "config": settings,
         "registered_name": None,
         "build_config": {"input_shape": shapes[0] if single else shapes},
         "name": layer.name,

@@ -25,24 +25,10 @@ _message_printed = threading.Event()
 
 
 def make_interpreter(model: Path | bytes, threads: int = 1) -> Any:
-    """Return an interpreter of a LiteRT model with its tensors allocated.
+    """Return an interpreter of a LiteRT file, or of its content, with its tensors allocated.
 
-    Parameters
-    ----------
-    model : Path or bytes
-        A file, which is mapped into memory, or a file's content.
-    threads : int
-        Threads used by one run.
-
-    Returns
-    -------
-    ai_edge_litert.interpreter.Interpreter
-        Or TensorFlow's, which has the same methods.
-
-    Raises
-    ------
-    WeightsError
-        For a file that is missing, damaged, or uses unsupported operators.
+    TensorFlow's interpreter has the same methods. WeightsError for a file that is missing, damaged,
+    or uses unsupported operators.
     """
     try:
         interpreter_class = importlib.import_module("ai_edge_litert.interpreter").Interpreter
@@ -70,10 +56,7 @@ def _source(model: Path) -> dict[str, Any]:
 
 @contextmanager
 def _delegate_message_hidden() -> Iterator[None]:
-    """Hide LiteRT's message "Created XNNPACK delegate", for which it has no setting.
-
-    LiteRT writes it once per process, directly to the file descriptor of standard error.
-    """
+    """Hide "Created XNNPACK delegate", which LiteRT writes once per process to descriptor 2."""
     if _message_printed.is_set():
         yield
         return

@@ -34,23 +34,12 @@ ALIGNMENT = 16
 
 
 class TfliteGraph:
-    """The graph of a model file, to which operators can be added.
-
-    Parameters
-    ----------
-    model : ModelT
-        The file's content as objects of the schema.
-    """
+    """The graph of a model file (`model`, the schema's ModelT), to which operators can be added."""
 
     def __init__(self, model: Any) -> None:
         self._schema = schema()
-        self._model = model
+        self.model = model
         self._graph = model.subgraphs[0]
-
-    @property
-    def model(self) -> Any:
-        """The file's content as objects of the schema."""
-        return self._model
 
     @property
     def input(self) -> int:
@@ -70,8 +59,8 @@ class TfliteGraph:
         """Add an array as a constant tensor, int32 or float32; return its number."""
         whole = np.asarray(array).dtype.kind in "iu"
         data = np.ascontiguousarray(array, "<i4" if whole else "<f4")
-        self._model.buffers.append(self._buffer(data.reshape(-1).view(np.uint8)))
-        number = self._tensor(name, data.shape, len(self._model.buffers) - 1)
+        self.model.buffers.append(_aligned_buffer(data.reshape(-1).view(np.uint8)))
+        number = self._tensor(name, data.shape, len(self.model.buffers) - 1)
         if whole:
             self._graph.tensors[number].type = self._schema.TensorType.INT32
         return number
@@ -81,18 +70,8 @@ class TfliteGraph:
     ) -> int:
         """Add an operator with a float32 output (1, *shape); return the output tensor's number.
 
-        Parameters
-        ----------
-        code : str
-            The operator's name in the schema, for example ``"FULLY_CONNECTED"``.
-        inputs : sequence of int
-            Numbers of tensors.
-        name : str
-            The output tensor's name.
-        *shape : int
-            Of the output tensor, without the batch.
-        **options
-            ``kind``, for example ``"FullyConnected"``, and fields of the operator's options.
+        `code` is its name in the schema, for example ``"FULLY_CONNECTED"``. The options are
+        ``kind``, for example ``"FullyConnected"``, and fields of the operator's options.
         """
         output = self._tensor(name, (1, *shape), 0)
         operator = self._schema.OperatorT()
@@ -123,34 +102,29 @@ class TfliteGraph:
             end.name, end.tensorIndex = name, tensor
             ends.append(end)
         signature.inputs, signature.outputs = ends[:1], ends[1:]
-        self._model.signatureDefs = [signature]
+        self.model.signatureDefs = [signature]
 
     def set_metadata(self, name: str, content: bytes) -> None:
         """Store bytes in the file under a name; LiteRT itself ignores them."""
         entry = self._schema.MetadataT()
-        entry.name, entry.buffer = name, len(self._model.buffers)
-        self._model.buffers.append(self._buffer(np.frombuffer(content, np.uint8)))
-        others = [
-            old for old in self._model.metadata or [] if old.name not in (name, name.encode())
-        ]
-        self._model.metadata = [*others, entry]
+        entry.name, entry.buffer = name, len(self.model.buffers)
+        self.model.buffers.append(_aligned_buffer(np.frombuffer(content, np.uint8)))
+        others = [old for old in self.model.metadata or [] if old.name not in (name, name.encode())]
+        self.model.metadata = [*others, entry]
 
     def to_bytes(self) -> memoryview:
         """Return the file's content."""
         import flatbuffers
 
         size = sum(
-            0 if buffer.data is None else len(buffer.data) + 64 for buffer in self._model.buffers
+            0 if buffer.data is None else len(buffer.data) + 64 for buffer in self.model.buffers
         )
         # The full size from the start: growing would copy the whole file each time.
         builder = flatbuffers.Builder(size + 2**19)
-        for number, buffer in enumerate(self._model.buffers):
-            self._model.buffers[number] = self._buffer(buffer.data)
-        builder.Finish(self._model.Pack(builder), file_identifier=IDENTIFIER)
+        for number, buffer in enumerate(self.model.buffers):
+            self.model.buffers[number] = _aligned_buffer(buffer.data)
+        builder.Finish(self.model.Pack(builder), file_identifier=IDENTIFIER)
         return memoryview(builder.Bytes)[builder.Head() :]
-
-    def _buffer(self, data: Any) -> Any:
-        return _aligned_buffer_class(self._schema)(data)
 
     def _tensor(self, name: str, shape: Sequence[int], buffer: int) -> int:
         tensor = self._schema.TensorT()
@@ -163,7 +137,7 @@ class TfliteGraph:
 
     def _code(self, builtin: int) -> int:
         """Return the number of an operator's code in this file, added if needed."""
-        codes = self._model.operatorCodes
+        codes = self.model.operatorCodes
         for number, code in enumerate(codes):
             if builtin == max(code.builtinCode, code.deprecatedBuiltinCode) and code.version == 1:
                 return number
@@ -178,10 +152,7 @@ class TfliteGraph:
 def read_tflite(path: str | os.PathLike[str]) -> TfliteGraph:
     """Read a model file of one graph with one float32 input and one float32 output.
 
-    Raises
-    ------
-    WeightsError
-        For a file that is missing, damaged, too large, or of another form.
+    WeightsError for a file that is missing, damaged, too large, or of another form.
     """
     data = _read(Path(path))
     with damage_as_weights_error(path):
@@ -204,13 +175,8 @@ def damage_as_weights_error(path: str | os.PathLike[str]) -> Iterator[None]:
     try:
         yield
     except (
-        struct.error,
-        AttributeError,
-        IndexError,
-        OverflowError,
-        TypeError,
-        ValueError,
-    ) as error:
+        struct.error, AttributeError, IndexError, OverflowError, TypeError, ValueError,
+    ) as error:  # fmt: skip
         raise WeightsError(
             f"{path} is damaged or is not the LiteRT file of one network: {error}."
         ) from None
@@ -251,12 +217,13 @@ def _check(model: Any) -> None:
         raise ValueError("its weights are outside the FlatBuffer")
 
 
+def _aligned_buffer(data: Any) -> Any:
+    return _aligned_buffer_class(schema())(data)
+
+
 @functools.cache
 def _aligned_buffer_class(types: Any) -> Any:
-    """Return the schema's BufferT with its data aligned to 16 bytes.
-
-    The generated writer ignores the schema's ``force_align: 16``.
-    """
+    """Return the schema's BufferT with its data aligned: the writer ignores ``force_align: 16``."""
 
     class AlignedBuffer(types.BufferT):  # type: ignore[misc]
         def Pack(self, builder: Any) -> int:  # noqa: N802 - the schema's name

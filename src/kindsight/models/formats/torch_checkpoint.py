@@ -1,14 +1,9 @@
-"""Read the tensors of a PyTorch checkpoint without PyTorch.
+"""Read the tensors of a PyTorch checkpoint, in the zip or the legacy format, without PyTorch.
 
-``torch.save`` has two formats. The zip format (PyTorch 1.6 and later) is an archive with the pickle
-``data.pkl`` and one member for each storage (a flat array of numbers). The legacy format is a
-sequence of pickles (a magic number, a version, facts about the machine, the state dictionary, the
-storages' keys), followed by the storages, each with its size in front.
-
-A pickle is a program, and Python's own unpickler can be made to import and call anything. So a
-file is treated as hostile. :func:`_check_program` reads the pickle's opcodes first: only those that
-PyTorch writes are allowed, and nesting, sharing and counts are bounded. Then :class:`_Unpickler`,
-whose ``find_class`` knows three kinds of names, runs it. Sizes are checked against the file's.
+A pickle is a program that can import and call anything, so a file is treated as hostile.
+:func:`_check_program` reads the opcodes first: only those that PyTorch writes are allowed, and
+nesting, sharing and counts are bounded. Then :class:`_Unpickler`, whose ``find_class`` knows three
+kinds of names, runs it. Sizes are checked against the file's.
 """
 
 from __future__ import annotations
@@ -48,15 +43,10 @@ FORMAT_VERSION = 1001
 
 # The NumPy type of one item of each kind of storage.
 _ITEM_TYPES = {
-    "torch.DoubleStorage": "<f8",
-    "torch.FloatStorage": "<f4",
-    "torch.HalfStorage": "<f2",
-    "torch.LongStorage": "<i8",
-    "torch.IntStorage": "<i4",
-    "torch.ShortStorage": "<i2",
-    "torch.CharStorage": "<i1",
-    "torch.ByteStorage": "<u1",
-}
+    "torch.DoubleStorage": "<f8", "torch.FloatStorage": "<f4", "torch.HalfStorage": "<f2",
+    "torch.LongStorage": "<i8", "torch.IntStorage": "<i4", "torch.ShortStorage": "<i2",
+    "torch.CharStorage": "<i1", "torch.ByteStorage": "<u1",
+}  # fmt: skip
 
 # What PyTorch writes with pickle protocol 2. Missing on purpose: whatever creates objects without
 # find_class (EXT1, EXT2, EXT4) or instances (INST, OBJ, NEWOBJ), and later protocols.
@@ -68,43 +58,19 @@ _OPCODES = {
 }  # fmt: skip
 # What malformed files make pickle, pickletools, zipfile and NumPy raise.
 _DAMAGE = (
-    pickle.UnpicklingError,
-    zipfile.BadZipFile,
-    struct.error,
-    ArithmeticError,
-    AttributeError,
-    EOFError,
-    LookupError,
-    MemoryError,
-    NotImplementedError,
-    RuntimeError,
-    TypeError,
-    ValueError,
+    pickle.UnpicklingError, zipfile.BadZipFile, struct.error, ArithmeticError, AttributeError,
+    EOFError, LookupError, MemoryError, NotImplementedError, RuntimeError, TypeError, ValueError,
     Warning,  # of pickletools, where Python turns warnings into errors
-)
+)  # fmt: skip
 
 
 def read_torch_file(path: str | os.PathLike[str]) -> dict[str, NDArray[Any]]:
     """Read a state dictionary, a flat dictionary of tensors, that ``torch.save`` wrote.
 
-    Nothing in the file is executed or imported; time and memory are bounded by its size.
-
-    Parameters
-    ----------
-    path : str or path-like
-        A file of at most 512 MiB.
-
-    Returns
-    -------
-    dict of str to array
-        In the file's order; each array a C-contiguous, writable copy of type float64, float32,
-        float16, int64, int32, int16, int8 or uint8.
-
-    Raises
-    ------
-    WeightsError
-        For a file that is missing, too large, damaged, in another format, or that holds anything
-        but a flat dictionary of tensors.
+    Nothing in the file is executed or imported; time and memory are bounded by its size, at most
+    512 MiB. Arrays are C-contiguous, writable copies of type float64, float32, float16, int64,
+    int32, int16, int8 or uint8, in the file's order. WeightsError for a file that is missing, too
+    large, damaged, in another format, or holds anything but a flat dictionary of tensors.
     """
     path = Path(path)
     try:
@@ -258,12 +224,10 @@ def _load(file: BinaryIO) -> tuple[Any, dict[str, _Storage]]:
 
 
 def _check_program(file: BinaryIO) -> None:
-    """Read one pickle's opcodes, to its end, and refuse what could harm the unpickler.
-
-    Nested tuples overflow the C stack when they are hashed; tuples that contain another one twice
-    take exponential time; large memo indices reserve memory. So nesting is bounded, only values
-    that hold no others (depth 0) may be used twice, and the memo is filled in order.
-    """
+    """Read one pickle's opcodes, to its end, and refuse what could harm the unpickler."""
+    # Nested tuples overflow the C stack when they are hashed; tuples that contain another one twice
+    # take exponential time; large memo indices reserve memory. So nesting is bounded, only values
+    # that hold no others (depth 0) may be used twice, and the memo is filled in order.
     stack: list[int] = []  # the depth of each value
     marks: list[int] = []
     memo: list[int] = []

@@ -28,21 +28,9 @@ LOGITS = "logits"
 class HeadLayer:
     """One layer of a head.
 
-    Parameters
-    ----------
-    kind : str
-        ``"dense"``: activation(input @ kernel + bias). ``"multiply"``: the elementwise product of
-        its inputs. ``"concatenate"``: its inputs, concatenated.
-    name : str
-        The layer's name. The last one is named ``"logits"``.
-    inputs : tuple of str
-        Names of earlier layers, or ``"features"``.
-    width : int
-        Number of outputs.
-    kernel, bias : float32 array (inputs, width) and (width,), or None
-        Of a dense layer only.
-    activation : str
-        Of a dense layer only.
+    ``"dense"`` is activation(input @ kernel + bias), ``"multiply"`` the elementwise product of its
+    inputs. Inputs are names of earlier layers, or ``"features"``; the last layer is ``"logits"``.
+    `kernel` is float32 (inputs, width), `bias` float32 (width,); both None except of a dense layer.
     """
 
     kind: Literal["dense", "multiply", "concatenate"]
@@ -58,12 +46,8 @@ class HeadLayer:
 class Head(ABC):
     """A head on frozen features: linear, RBF, or an ensemble of heads.
 
-    Arrays are converted to contiguous float32 and checked on creation.
-
-    Raises
-    ------
-    WeightsError
-        For an array whose shape does not fit the others', or that is not finite.
+    Arrays are converted to contiguous float32 and checked on creation: WeightsError for one whose
+    shape does not fit the others', or that is not finite.
     """
 
     kind: ClassVar[str]
@@ -99,21 +83,9 @@ class Head(ABC):
         """Return the logits of a bounded number of rows."""
 
     def logits(self, features: NDArray[Any]) -> NDArray[np.float32]:
-        """Return the logits of images from their features.
+        """Return the logits, float32 (n, k), from features (n, d), not standardised.
 
-        Parameters
-        ----------
-        features : array (n, d)
-            The backbone's output, not standardised.
-
-        Returns
-        -------
-        float32 array (n, k)
-
-        Raises
-        ------
-        WeightsError
-            For features of another width.
+        WeightsError for features of another width.
         """
         values = np.asarray(features, np.float32)
         if values.ndim != 2 or values.shape[1] != self.features:
@@ -138,10 +110,7 @@ class Head(ABC):
     def from_arrays(arrays: Mapping[str, NDArray[Any]]) -> Head:
         """Return the head of a :meth:`to_arrays`.
 
-        Raises
-        ------
-        WeightsError
-            For an unknown kind, missing or unknown arrays, or arrays that do not fit.
+        WeightsError for an unknown kind, missing or unknown arrays, or arrays that do not fit.
         """
         kinds = Head._kinds
         kind = str(arrays["kind"]) if "kind" in arrays else "none"

@@ -40,11 +40,8 @@ MAX_HEADS = 16
 class LinearHead(Head):
     """One dense layer: logits = features @ kernel + bias.
 
-    Parameters
-    ----------
-    kernel : float32 array (d, k)
-        Includes the standardisation of the features, if there was one.
-    bias : float32 array (k,)
+    `kernel`, float32 (d, k), includes the standardisation of the features, if there was one; `bias`
+    is float32 (k,).
     """
 
     kernel: Floats
@@ -150,21 +147,17 @@ class RBFHead(Head):
         ones, zero = np.ones((width, 1), np.float32), np.zeros(1, np.float32)
         chain = [
             HeadLayer(
-                "dense", "head_project", (FEATURES,), width, self.project_kernel, self.project_bias
+                "dense", "head_project", (FEATURES,), width, self.project_kernel, self.project_bias,
             ),
             HeadLayer("multiply", "head_square", ("head_project", "head_project"), width),
             HeadLayer("dense", "head_norm", ("head_square",), 1, ones, zero),
             HeadLayer("concatenate", "head_point", ("head_project", "head_norm"), width + 1),
             HeadLayer(
-                "dense",
-                "head_kernel",
-                ("head_point",),
-                count,
-                np.ascontiguousarray(kernel, np.float32),
-                np.ascontiguousarray(bias, np.float32),
+                "dense", "head_kernel", ("head_point",), count,
+                np.ascontiguousarray(kernel, np.float32), np.ascontiguousarray(bias, np.float32),
                 "exponential",
             ),
-        ]
+        ]  # fmt: skip
         last, kernel = "head_kernel", self.kernel
         if self.linear_kernel is not None:
             # One dense layer on both inputs: in a chain, unlike in two branches and a sum, the
@@ -182,13 +175,9 @@ def _times(values: Floats, factor: float) -> Floats:
 
 @dataclass(frozen=True, eq=False)
 class EnsembleHead(Head):
-    """The sum of the logits of several heads, each on features of its own.
+    """The sum of the logits of two or more heads for the same classes, each on features of its own.
 
-    Parameters
-    ----------
-    heads : tuple of Head
-        At least two, for the same classes. The first takes the first features, the second those
-        that follow, and so on.
+    The first head takes the first features, the second those that follow, and so on.
     """
 
     heads: tuple[Head, ...]
@@ -297,19 +286,9 @@ def _member_layer(
 
 
 def add_head(features: Any, head: Head) -> Any:
-    """Add a head to a Keras tensor of features.
+    """Add a head to a Keras tensor of features, (batch, d); return the logits, (batch, k).
 
-    Parameters
-    ----------
-    features : keras.KerasTensor
-        (batch, d).
-    head : Head
-
-    Returns
-    -------
-    keras.KerasTensor
-        (batch, k), the output of a layer named ``"logits"``. The layers are trainable and have
-        the head's arrays as weights.
+    The layers are trainable and have the head's arrays as weights; the last is ``"logits"``.
     """
     import keras
 

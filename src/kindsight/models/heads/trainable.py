@@ -37,7 +37,7 @@ class TrainableHead:
     batch_norm : bool
         Whether each dense layer is followed by a batch normalisation.
     l2 : float
-        L2 strength on the kernels of all dense layers, including the last.
+        L2 strength on the kernels of all dense layers.
     """
 
     pooling: str = "average"
@@ -66,30 +66,12 @@ def is_head_layer(name: str) -> bool:
 
 
 def add_trainable_head(network: Any, head: TrainableHead, classes: int, seed: int = 0) -> Any:
-    """Add a head to a network.
+    """Add a head to a network from pixels to feature maps, complete or cut.
 
-    Parameters
-    ----------
-    network : keras.Model
-        From pixels to feature maps, complete or cut (:func:`.cut.cut_network`).
-    head : TrainableHead
-    classes : int
-        2 or more. For two classes the last trainable layer has one unit, whose sigmoid is the
-        probability of the second class; otherwise it has one unit per class.
-    seed : int
-        Of the initial weights (Glorot uniform, Keras's default) and of dropout.
-
-    Returns
-    -------
-    keras.Model
-        From pixels to ``"logits"``, float32 (batch, classes), without an activation. For two
-        classes the logits are 0 and the output of the layer ``"unit"``, so that their softmax is
-        exactly its sigmoid. Other layers of the head are named ``head_...``.
-
-    Raises
-    ------
-    SettingsError
-        For invalid settings, or a head too large for memory.
+    `seed` is of the initial weights (Glorot uniform) and of dropout. The model ends in
+    ``"logits"``, float32 (batch, classes). For two classes they are 0 and the output of the
+    one-unit layer ``"unit"``, so that their softmax is exactly its sigmoid. SettingsError for
+    invalid settings, fewer than two classes, or a head too large for memory.
     """
     import keras
 

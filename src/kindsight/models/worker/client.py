@@ -15,13 +15,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from kindsight.errors import (
-    CacheError,
-    KindsightError,
-    ParityError,
-    SettingsError,
-    WeightsError,
-)
+from kindsight.errors import CacheError, KindsightError, ParityError, SettingsError, WeightsError
 from kindsight.models.worker.worker_process import WorkerProcess
 
 __all__ = ["WorkerClient", "pixels_file", "worker_environment"]
@@ -37,13 +31,16 @@ Self = TypeVar("Self", bound="WorkerClient")
 
 
 class WorkerClient:
-    """A worker process that runs jobs one after the other; a context manager.
+    """A worker process that runs jobs, of several threads, one after the other; a context manager.
+
+    The worker ends with the ``with`` block, with this object, or with this process, whichever comes
+    first, even if that is killed.
 
     Parameters
     ----------
     timeout : float
-        Most seconds that one job, or the start of TensorFlow, may take. For a job that sends
-        messages: most seconds between two messages.
+        Most seconds that one job, the start of TensorFlow, or the time between two messages may
+        take.
     module : str
         The module whose ``main`` the worker runs.
 
@@ -53,11 +50,6 @@ class WorkerClient:
         Of Keras and TensorFlow, once a job has been run.
     interrupted_twice : bool
         Whether a second Ctrl-C came while the worker was stopping after the first.
-
-    Notes
-    -----
-    Jobs of several threads run one after the other. The worker ends with the ``with`` block,
-    with this object, or with this process, whichever comes first, even if that is killed.
     """
 
     def __init__(self, timeout: float, module: str) -> None:
@@ -89,13 +81,7 @@ class WorkerClient:
         return None if worker is None else worker.pid
 
     def start(self: Self) -> Self:
-        """Start the worker and return at once, while it imports TensorFlow.
-
-        Raises
-        ------
-        KindsightError
-            When no process can be started.
-        """
+        """Start the worker and return while it imports TensorFlow; KindsightError if it fails."""
         with self._lock:
             self._started()
         return self
@@ -103,20 +89,11 @@ class WorkerClient:
     def run_job(
         self, on_message: Callable[[dict[str, Any]], None] | None = None, **job: Any
     ) -> dict[str, Any]:
-        """Run a job and wait for its result.
+        """Run a job and wait for its result; KindsightError when the job or the worker fails.
 
-        Parameters
-        ----------
-        on_message : callable, optional
-            Called on this thread with each message that the job sends before its result. When it
-            raises, or Ctrl-C comes, the worker has :data:`STOP_SECONDS` to stop the job.
-        **job
-            ``job``, the job's name, and its arguments, as JSON can hold them.
-
-        Raises
-        ------
-        KindsightError
-            When the job or the worker fails.
+        `on_message` is called on this thread with each message that the job sends before its
+        result. When it raises, or Ctrl-C comes, the worker has :data:`STOP_SECONDS` to stop the
+        job. `job` holds the job's name and its arguments, as JSON can hold them.
         """
         return self._run(on_message, None, job)
 
@@ -126,14 +103,8 @@ class WorkerClient:
         """Start a job whose result nobody waits for, and return at once.
 
         It is dropped when another job is waiting, and its errors are ignored: a later job that
-        depends on it reports them.
-
-        Parameters
-        ----------
-        pixels : callable, optional
-            Returns images, which the job finds in the file ``pixels``.
-        **job
-            As for :meth:`run_job`.
+        depends on it reports them. `pixels` returns images, which the job finds in the file
+        ``pixels``.
         """
         # Not start(): that would wait for a background job that is running already.
         if (worker := self._worker) is None:

@@ -1,8 +1,7 @@
 """The Keras worker process and its jobs, as methods.
 
-Importing TensorFlow takes seconds and hundreds of megabytes, and most of kindsight does not need
-it. What does (building a backbone once per machine, checking that a written Keras file loads) runs
-in a worker process, which can start while other work continues.
+Importing TensorFlow takes seconds and hundreds of megabytes. The worker process can start while
+other work continues, and most of kindsight does not need it.
 """
 
 from __future__ import annotations
@@ -25,12 +24,8 @@ _MODULE = "kindsight.models.keras_jobs"
 class KerasProcess(WorkerClient):
     """A worker process with Keras, started when first needed; a context manager.
 
-    Parameters
-    ----------
-    timeout : float
-        Most seconds that one job may take, or that may pass between two of its messages.
-    module : str, optional
-        The module whose ``main`` the worker runs, where it has more jobs than these.
+    `timeout` is the most seconds that one job may take, or that may pass between two of its
+    messages; `module` the module whose ``main`` the worker runs, where it has more jobs than these.
     """
 
     def __init__(self, timeout: float = 600.0, *, module: str | None = None) -> None:
@@ -41,17 +36,10 @@ class KerasProcess(WorkerClient):
         self.run_in_background(job="load", model=str(Path(model).resolve()))
 
     def run_ahead(self, model: Path, pixels: Callable[[], NDArray[Any]]) -> None:
-        """Run a backbone on images in the background.
+        """Run a backbone's Keras file in the background on the images that `pixels` returns.
 
         A later :meth:`run` of the same images, with a classifier that contains this backbone,
         reuses the features.
-
-        Parameters
-        ----------
-        model : Path
-            A backbone's Keras file.
-        pixels : callable
-            Returns the images, as :meth:`run` takes them.
         """
         self.run_in_background(pixels, job="ahead", model=str(Path(model).resolve()))
 
@@ -69,21 +57,11 @@ class KerasProcess(WorkerClient):
     ) -> dict[str, Any]:
         """Build a backbone's LiteRT and Keras files; see :func:`.build.ensure_backbone`.
 
-        Returns
-        -------
-        dict
-            ``"width"``: number of features; ``"layout"``: their blocks, as
-            :meth:`.FeatureLayout.to_dict`; ``"difference"``: largest difference between the two
-            files' features, as a fraction of the largest feature.
-
-        Raises
-        ------
-        SettingsError, WeightsError
-            For a name, size or weights that no backbone can be built from.
-        ParityError
-            When the two files do not give the same features.
-        KindsightError
-            When the worker fails.
+        Returns ``"width"``, the number of features; ``"layout"``, as
+        :meth:`.FeatureLayout.to_dict`; ``"difference"``, the largest one between the two files'
+        features, as a fraction of the largest feature. SettingsError and WeightsError for a name,
+        size or weights that no backbone can be built from, ParityError when the two files differ,
+        KindsightError when the worker fails.
         """
         return self.run_job(
             job="build",
@@ -102,24 +80,9 @@ class KerasProcess(WorkerClient):
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Load a saved classifier with plain Keras and run images through it.
 
-        Parameters
-        ----------
-        model : Path
-            A file written by :func:`.assemble.write_keras`.
-        pixels : uint8 or float32 array (n, height, width, 3)
-            Values 0-255; n is at least 1.
-
-        Returns
-        -------
-        features : float32 array (n, d)
-        logits : float32 array (n, k)
-
-        Raises
-        ------
-        SettingsError
-            For pixels of another shape.
-        KindsightError
-            When Keras cannot load or run the model, or the worker fails.
+        `pixels` are uint8 or float32 (n, height, width, 3) with values 0-255, n >= 1; returned are
+        the features, float32 (n, d), and the logits, float32 (n, k). SettingsError for pixels of
+        another shape; KindsightError when Keras cannot load or run the model, or the worker fails.
         """
         if np.ndim(pixels) != 4 or len(pixels) == 0:
             raise SettingsError(

@@ -26,13 +26,7 @@ _OPTIONAL_LIBRARIES = ("sklearn", "matplotlib", "pandas", "scipy", "cv2", "PIL",
 
 
 class Connection:
-    """The connection of a running job to the parent process.
-
-    Attributes
-    ----------
-    stop : threading.Event
-        Set when the parent wants the job to stop as soon as possible.
-    """
+    """A running job's connection to the parent process; `stop` is set when the job should stop."""
 
     def __init__(self, output: TextIO) -> None:
         self._output = output
@@ -48,14 +42,9 @@ Job = Callable[[dict[str, Any], Connection], dict[str, Any]]
 
 
 def serve(jobs: Mapping[str, Job], on_start: Callable[[], None] | None = None) -> None:
-    """Run jobs until the parent sends ``"quit"`` or ends.
+    """Run jobs, by name, until the parent sends ``"quit"`` or ends.
 
-    Parameters
-    ----------
-    jobs : mapping of str to callable
-        By name; each takes the job's arguments and the connection, and returns its result.
-    on_start : callable, optional
-        Called once TensorFlow is imported, before it computes anything.
+    `on_start` is called once TensorFlow is imported, before it computes anything.
     """
     # Ctrl-C reaches every process of a terminal; the parent decides what happens to this one.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -112,11 +101,7 @@ def _import_keras(on_start: Callable[[], None] | None) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def _optional_libraries_hidden() -> Iterator[None]:
-    """Make imports of Keras's optional libraries fail, so that importing Keras is faster.
-
-    ``None`` in ``sys.modules`` makes an import raise ImportError (Python's import system,
-    "The module cache"). Keras has no setting for this. A job may import them afterwards.
-    """
+    """Make imports of Keras's optional libraries fail, so that importing Keras is faster."""
     hidden = [library for library in _OPTIONAL_LIBRARIES if library not in sys.modules]
     sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]
     try:

@@ -42,17 +42,9 @@ _GRACE_SECONDS = 5.0
 class WorkerProcess:
     """A running worker; it ends with this object or with this process, even if that is killed.
 
-    Parameters
-    ----------
-    module : str
-        Its function ``main`` reads jobs from standard input and returns when that ends.
-    environment : mapping of str to str
-        Environment variables that override those of this process.
-
-    Raises
-    ------
-    KindsightError
-        When the process cannot be started.
+    `module` has a function ``main``, which reads jobs from standard input and returns when that
+    ends; `environment` overrides variables of this process. KindsightError when it cannot be
+    started.
     """
 
     def __init__(self, module: str, environment: Mapping[str, str]) -> None:
@@ -96,11 +88,8 @@ class WorkerProcess:
     def receive(self, job: str, timeout: float) -> dict[str, Any]:
         """Wait up to `timeout` seconds for a message.
 
-        Raises
-        ------
-        KindsightError
-            When the worker ends or the time is over; names the job and quotes the last lines of
-            the worker's standard error.
+        KindsightError when the worker ends or the time is over; it quotes the worker's standard
+        error.
         """
         try:
             line = self._messages.get(timeout=timeout)
