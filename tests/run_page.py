@@ -1,17 +1,17 @@
-"""Runs the code blocks of one page of the documentation, in order, in the current folder.
+"""Run the code blocks of a page of the documentation, in order, in the current folder.
 
-Used by test_docs.py, which starts it as a program: ``python run_page.py PAGE [--output]``.
-It ends with 1 and says where, when a block fails. What is run:
+test_docs.py runs ``python run_page.py PAGE [--output]``. If a block fails, the exit code is 1 and
+the error names the line. These blocks are run:
 
 - ```` ```python ````: all blocks of a page in one namespace.
-- ```` ```{.text .output} ````: what the block before it must have printed.
-- ```` ```console ````: each line that starts with ``$``, through bash; what follows it is its
-  output. A command must end with 0, unless ``$ echo $?`` after it says otherwise. Commands that
-  set up a machine (make, pip, git) are not run.
+- ```` ```{.text .output} ````: the output of the block before it.
+- ```` ```console ````: each line that starts with ``$``, by bash; the lines after it are its
+  output. The exit code must be 0, or the one shown after ``$ echo $?``. Commands that set up a
+  machine (make, pip, git) are not run.
 
-With ``--output`` the outputs are compared line by line, loosely: numbers, paths of the cache and
-the details of a choice differ between machines, so a line must start with the same word and be
-much like the one that is shown. ``...`` stands for anything, in a line and for any lines.
+With ``--output`` the outputs are compared line by line. Numbers, absolute paths and selected models
+differ between machines, so a line must start with the same word as the one shown and be similar to
+it. ``...`` matches anything: the rest of a line, or any number of lines.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 
-ALIKE = 0.6
-SET_UP = ("make ", "pip ", "git ", "cd ", "sudo ", "kindsight demo")
-HANGING = " " * 10
+SIMILARITY = 0.6
+NOT_RUN = ("make ", "pip ", "git ", "cd ", "sudo ", "kindsight demo")
+CONTINUATION = " " * 10
 # Not printed if the classifier makes no mistakes.
-SOMETIMES = "Lowest recall "
+OPTIONAL = "Lowest recall "
 _FENCE = re.compile(r"^```(\S.*?)\n(.*?)^```\s*$", re.M | re.S)
 
 
@@ -45,11 +45,11 @@ class Block:
 
 
 class PageError(Exception):
-    """A block that did not do what the page says."""
+    """A block failed or printed something else."""
 
 
 def blocks(text: str) -> Iterator[Block]:
-    """Yield the fenced blocks of a Markdown page that name a language."""
+    """Yield the fenced blocks with a language of a Markdown page."""
     for match in _FENCE.finditer(text):
         language = match[1].strip()
         if language == "{.text .output}":
@@ -58,7 +58,7 @@ def blocks(text: str) -> Iterator[Block]:
 
 
 def run_page(page: Path, compare: bool) -> int:
-    """Run a page; return how many blocks were run."""
+    """Run a page and return the number of blocks that were run."""
     namespace: dict[str, object] = {"__name__": "__main__"}
     printed, count = "", 0
     for block in blocks(page.read_text("utf-8")):
@@ -79,7 +79,7 @@ def run_page(page: Path, compare: bool) -> int:
 
 
 def run_python(block: Block, page: Path, namespace: dict[str, object]) -> str:
-    """Run a block; return what it printed. Its lines keep their numbers on the page."""
+    """Run a Python block and return its output. Tracebacks have the line numbers of the page."""
     stream = io.StringIO()
     source = "\n" * (block.line - 1) + block.text
     with redirect_stdout(stream):
@@ -91,7 +91,7 @@ def run_console(block: Block, compare: bool) -> None:
     """Run the commands of a block, one after the other."""
     steps = commands(block.text)
     for number, (command, shown) in enumerate(steps):
-        if command == "echo $?" or command.startswith(SET_UP):
+        if command == "echo $?" or command.startswith(NOT_RUN):
             continue
         following = steps[number + 1] if number + 1 < len(steps) else ("", "")
         expected = int(following[1]) if following[0] == "echo $?" else 0
@@ -106,64 +106,64 @@ def run_console(block: Block, compare: bool) -> None:
         )
         if done.returncode != expected:
             raise PageError(
-                f"$ {command}\nended with {done.returncode}, not {expected}:\n{done.stderr}"
+                f"$ {command}\nexit code {done.returncode}, expected {expected}:\n{done.stderr}"
             )
         if compare and shown.strip():
-            said = shown.splitlines()
-            errors = [line for line in said if line.startswith(("kindsight:", "note:"))]
-            check_output("\n".join(line for line in said if line not in errors), done.stdout)
+            lines = shown.splitlines()
+            errors = [line for line in lines if line.startswith(("kindsight:", "note:"))]
+            check_output("\n".join(line for line in lines if line not in errors), done.stdout)
             check_output("\n".join(["...", *errors, "..."]), done.stderr)
 
 
 def commands(text: str) -> list[tuple[str, str]]:
-    """Split a console block into commands and what is shown below each."""
+    """Return the commands of a console block with their outputs."""
     found = re.split(r"^\$ ", text, flags=re.M)[1:]
     return [(part.partition("\n")[0], part.partition("\n")[2]) for part in found]
 
 
 def check_output(shown: str, printed: str) -> None:
-    """Hold what the page shows to what was printed."""
-    wanted, given = whole_lines(shown), whole_lines(printed)
-    place, skipping = 0, False
-    for line in wanted:
+    """Raise PageError if a printed text differs from the one shown."""
+    expected, actual = whole_lines(shown), whole_lines(printed)
+    row, skipping = 0, False
+    for line in expected:
         if line == "...":
             skipping = True
             continue
-        while skipping and place < len(given) and not alike(line, given[place]):
-            place += 1
-        if place == len(given) or not alike(line, given[place]):
-            found = given[place] if place < len(given) else "nothing more"
-            raise PageError(f"the page shows\n{line}\nand there is\n{found}\n\nin\n{printed}")
-        place, skipping = place + 1, False
-    if wanted and not skipping and place != len(given):
-        raise PageError(f"the page does not show\n{given[place]}\n\nin\n{printed}")
+        while skipping and row < len(actual) and not similar(line, actual[row]):
+            row += 1
+        if row == len(actual) or not similar(line, actual[row]):
+            found = actual[row] if row < len(actual) else "nothing more"
+            raise PageError(f"the page shows\n{line}\nbut the output is\n{found}\n\nin\n{printed}")
+        row, skipping = row + 1, False
+    if expected and not skipping and row != len(actual):
+        raise PageError(f"the page does not show\n{actual[row]}\n\nin\n{printed}")
 
 
 def whole_lines(text: str) -> list[str]:
-    """Return the lines that say something, with those that were wrapped put together again."""
+    """Return the lines that are not empty, with wrapped lines joined."""
     found: list[str] = []
     for line in text.splitlines():
-        if line.strip() and not line.startswith(SOMETIMES):
-            if line.startswith(HANGING) and found:
+        if line.strip() and not line.startswith(OPTIONAL):
+            if line.startswith(CONTINUATION) and found:
                 found[-1] += " " + line.strip()
             else:
                 found.append(line.rstrip())
     return found
 
 
-def alike(shown: str, given: str) -> bool:
-    """Say whether two lines are the same but for numbers and details."""
+def similar(shown: str, given: str) -> bool:
+    """Return whether two lines are equal up to numbers and details."""
     start, dots, end = shown.partition("...")
     if dots and not end.strip():
-        return alike(start, given[: len(start)]) if start.strip() else True
+        return similar(start, given[: len(start)]) if start.strip() else True
     one, two = plain(shown), plain(given)
     if one.split()[:1] != two.split()[:1]:
         return False
-    return difflib.SequenceMatcher(None, one, two, autojunk=False).ratio() >= ALIKE
+    return difflib.SequenceMatcher(None, one, two, autojunk=False).ratio() >= SIMILARITY
 
 
 def plain(line: str) -> str:
-    """Return a line with every number, absolute path and run of spaces made the same."""
+    """Return a line with its numbers, absolute paths and spaces normalised."""
     words = ("/" if word.startswith("/") else word for word in line.split())
     return re.sub(r"\d[\d.,]*", "0", " ".join(words))
 

@@ -1,4 +1,4 @@
-"""What the page on the course says of old code is what the installed Keras says."""
+"""The errors in the table of outdated code are those of the installed Keras."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import pytest
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "course.md"
 
-# Everything that the rows of the table speak of.
-SETTING = """
+# Defines the names that the table's code uses, runs the code and prints the messages.
+PROGRAM = """
 import json, logging, logging.handlers, os, queue, sys, tempfile, warnings
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 import numpy as np
@@ -31,7 +31,7 @@ class Generator(keras.utils.PyDataset):
     def __len__(self):
         return 2
 
-    def __getitem__(self, place):
+    def __getitem__(self, index):
         return x[:2], y[:2]
 
 
@@ -45,7 +45,7 @@ outputs = layer.output
 
 
 class EarlyStopping(keras.callbacks.EarlyStopping):
-    # It looks for its metric when a training begins.
+    # The metric is checked when training starts.
     def __init__(self, **arguments):
         super().__init__(**arguments)
         model.fit(generator, validation_data=generator, verbose=0, callbacks=[self])
@@ -55,7 +55,7 @@ logged = queue.Queue()
 logging.getLogger("absl").addHandler(logging.handlers.QueueHandler(logged))
 
 
-def say(code):
+def message(code):
     names = dict(globals())
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -63,35 +63,35 @@ def say(code):
             exec(code, names)
         except Exception as error:
             return f"{type(error).__name__}: {error}"
-    said = [str(one.message) for one in caught]
+    messages = [str(one.message) for one in caught]
     while not logged.empty():
-        said.append(logged.get().getMessage())
-    return "\\n".join(said)
+        messages.append(logged.get().getMessage())
+    return "\\n".join(messages)
 
 
 stdout, sys.stdout = sys.stdout, sys.stderr
-print(json.dumps([say(code) for code in json.loads(sys.argv[1])]), file=stdout)
+print(json.dumps([message(code) for code in json.loads(sys.argv[1])]), file=stdout)
 """
 
 
 def table() -> list[tuple[str, str, str]]:
-    """Return the rows: old code, what is said to happen, what to write."""
+    """Return the rows: old code, error or warning, new code."""
     rows = re.findall(r"^\| (.+) \| (.+) \| (.+) \|$", PAGE.read_text("utf-8"), re.M)
     return [row for row in rows if row[0].startswith("`")]
 
 
 def code(cell: str) -> list[str]:
-    """Return what stands between backticks."""
+    """Return the texts between backticks."""
     return [double or single for double, single in re.findall(r"``(.+?)``|`([^`]+)`", cell)]
 
 
 @pytest.mark.slow
-def test_what_no_longer_runs_says_what_the_page_says() -> None:
+def test_outdated_code_gives_the_errors_of_the_table() -> None:
     rows = table()
     old = [code(row[0])[0] for row in rows]
     assert len(old) >= 30
     done = subprocess.run(
-        [sys.executable, "-c", SETTING, json.dumps(old)],
+        [sys.executable, "-c", PROGRAM, json.dumps(old)],
         capture_output=True,
         encoding="utf-8",
         check=False,
