@@ -71,13 +71,9 @@ class Bundle:
     def to_dict(self) -> dict[str, Any]:
         """Return the content of ``bundle.json``."""
         return {
-            "format": FORMAT,
-            "classes": list(self.classes),
-            "input": self.spec.to_dict(),
-            "temperature": self.temperature,
-            "backbone": self.backbone,
-            **self.facts,
-        }
+            "format": FORMAT, "classes": list(self.classes), "input": self.spec.to_dict(),
+            "temperature": self.temperature, "backbone": self.backbone, **self.facts,
+        }  # fmt: skip
 
     def write(self) -> None:
         """Write ``bundle.json``. It is written last: a bundle that has it is complete."""
@@ -108,13 +104,9 @@ def load_bundle(folder: str | os.PathLike[str]) -> Bundle:
             "Install a newer kindsight: pip install -U kindsight"
         )
     bundle = Bundle(
-        path,
-        _classes(path, facts.pop("classes", None)),
-        _spec(path, facts.pop("input", None)),
-        _temperature(path, facts.pop("temperature", None)),
-        str(facts.pop("backbone", "")),
-        facts,
-    )
+        path, _classes(path, facts.pop("classes", None)), _spec(path, facts.pop("input", None)),
+        _temperature(path, facts.pop("temperature", None)), str(facts.pop("backbone", "")), facts,
+    )  # fmt: skip
     _check_model(bundle)
     return bundle
 

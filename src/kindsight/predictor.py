@@ -41,7 +41,6 @@ class Prediction:
     path : str
         As given.
     classes : tuple of str
-        The classifier's classes.
     logits : array or None
         float32 (classes,); None for an unreadable image.
     probabilities : array or None
@@ -123,7 +122,6 @@ class Predictor:
     Parameters
     ----------
     bundle : Bundle or path
-        A bundle or its folder.
     workers : int, optional
         Images processed at once; the number of cores by default.
 
@@ -154,20 +152,8 @@ class Predictor:
     def predict(self, paths: Iterable[str | os.PathLike[str]]) -> Iterator[Prediction]:
         """Yield a prediction for each image file; memory does not grow with their number.
 
-        Parameters
-        ----------
-        paths : iterable of path
-            Consumed as needed.
-
-        Yields
-        ------
-        Prediction
-            In the order of `paths`; with an `error` for an unreadable image.
-
-        Raises
-        ------
-        UsageError
-            For a single path.
+        Predictions are in the order of `paths`, with an `error` for an unreadable image. Raises
+        `UsageError` for a single path.
         """
         if isinstance(paths, (str, bytes, os.PathLike)):
             raise UsageError(
@@ -181,12 +167,7 @@ class Predictor:
     ) -> Iterator[Prediction]:
         """Yield a prediction for each image of a dataset, in its order.
 
-        Parameters
-        ----------
-        dataset : ImageDataset
-            Of files or arrays.
-        detector : TrainingImageDetector, optional
-            Observes each image.
+        The dataset is of files or arrays; a `detector` observes each image.
         """
         return self._stream(dataset.path, dataset, detector)
 

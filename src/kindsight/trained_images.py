@@ -92,16 +92,10 @@ class TrainedImages:
 
         Mirrored and rotated copies are detected; other images of the same burst are not.
 
-        Parameters
-        ----------
-        digests : list of (str or None)
-            Content digests of n images.
-        hashes : uint64 array (n, 4)
-            Their :func:`image_hash`.
+        - `digests`: list of (str or None); content digests of n images.
+        - `hashes`: uint64 array (n, 4); their :func:`image_hash`.
 
-        Returns
-        -------
-        bool array (n,)
+        Returns bool array (n,).
         """
         found = np.array([digest in self.digests for digest in digests], np.bool_)
         trained = self.hashes[_has_content(self.hashes)]
@@ -120,13 +114,7 @@ class TrainedImages:
 
 
 class TrainingImageDetector:
-    """Detects training images among the images of a prediction stream.
-
-    Parameters
-    ----------
-    trained : TrainedImages
-        The classifier's training images.
-    """
+    """Detects training images among the images of a prediction stream."""
 
     def __init__(self, trained: TrainedImages) -> None:
         self._trained = trained
@@ -141,13 +129,8 @@ class TrainingImageDetector:
     def observe(self, row: int, data: bytes | NDArray[np.uint8], pixels: NDArray[np.uint8]) -> None:
         """Record an image; called on many threads.
 
-        Parameters
-        ----------
-        row : int
-        data : bytes or uint8 array
-            The file, or the array in memory.
-        pixels : uint8 array (h, w, 3)
-            Resized, RGB.
+        - `data`: bytes or uint8 array; the file, or the array in memory.
+        - `pixels`: uint8 array (h, w, 3); resized, RGB.
         """
         self._observed[row] = content_digest(data), image_hash(pixels)
 

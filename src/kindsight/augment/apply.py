@@ -31,7 +31,7 @@ def augment_images(
     images: Images, policy: Augment, *, seed: int, epoch: int, index: NDArray[np.int64],
     workers: int | None = None, copy: int = 0,
 ) -> Images:  # fmt: skip
-    """Return an augmented copy of each image.
+    """Return an augmented copy of each image, in a new array even if nothing changes.
 
     Parameters
     ----------
@@ -39,7 +39,6 @@ def augment_images(
         RGB, 0-255; not changed.
     policy : Augment
     seed : int
-        Any integer.
     epoch : int
         0 to 4,294,967,295.
     index : int64 array of shape (n,)
@@ -49,11 +48,6 @@ def augment_images(
         Threads; all cores by default. The result does not depend on it.
     copy : int, default=0
         Number of the copy: each gives other changes of the same image in the same epoch.
-
-    Returns
-    -------
-    uint8 array of shape (n, height, width, 3)
-        A new array, even if nothing changes.
 
     Raises
     ------
@@ -96,7 +90,6 @@ def augmented_copies(
     count : int
         Copies per image, 1 or more.
     seed : int, default=0
-        Any integer.
     workers : int, optional
         Threads; all cores by default.
 

@@ -23,14 +23,9 @@ _LEAST_ALPHA = 1e-6
 
 
 def mix_batch(
-    images: NDArray[np.uint8],
-    targets: NDArray[np.floating[Any]],
-    policy: Augment,
-    *,
-    seed: int,
-    epoch: int,
-    step: int,
-) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    images: NDArray[np.uint8], targets: NDArray[np.floating[Any]], policy: Augment, *, seed: int,
+    epoch: int, step: int,
+) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:  # fmt: skip
     """Mix each image of a batch, and its target, with another image of the batch.
 
     MixUp (Zhang et al. 2018) blends two images with the weights w and 1 - w. CutMix (Yun et al.
@@ -46,7 +41,6 @@ def mix_batch(
     targets : float array of shape (n, k)
         One row per image: usually 1 for its class and 0 for the others.
     policy : Augment
-        Its `mixup` and `cutmix`.
     seed, epoch : int
         As for :func:`augment_images`.
     step : int

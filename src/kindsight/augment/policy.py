@@ -41,10 +41,8 @@ class Augment:
         Largest factor, 1 to 4, by which the image becomes wider or taller at the same area.
     shear : float
         Largest lean of vertical lines in either direction, 0 to 75 degrees.
-    horizontal_flip : bool
-        Whether half of the images are mirrored left to right.
-    vertical_flip : bool
-        Whether half of the images are mirrored top to bottom.
+    horizontal_flip, vertical_flip : bool
+        Whether half of the images are mirrored left to right, or top to bottom.
     perspective : float
         Largest shift of each corner, as a fraction of the sides, 0 to 0.2.
     fill : {"nearest", "reflect", "wrap", "constant"}
@@ -178,17 +176,9 @@ class Augment:
     def from_dict(cls, values: Mapping[str, Any], source: str = "The policy") -> Augment:
         """Return the policy with the settings of a mapping.
 
-        Parameters
-        ----------
-        values : mapping
-            Settings by name. Others are those of the recipe that ``recipe`` names, or defaults.
-        source : str
-            Origin of the settings, for error messages.
-
-        Raises
-        ------
-        SettingsError
-            For unknown names, with the closest known one, and invalid values.
+        Settings that it lacks are those of the recipe that ``recipe`` names, or defaults. `source`
+        is the origin of the settings, for error messages. Raises `SettingsError` for unknown names,
+        with the closest known one, and invalid values.
         """
         if not isinstance(values, Mapping):
             raise SettingsError(
@@ -208,10 +198,7 @@ class Augment:
     def from_toml(cls, path: str | os.PathLike[str]) -> Augment:
         """Read a policy from a TOML file; a line ``recipe = "classic"`` starts from that recipe.
 
-        Raises
-        ------
-        SettingsError
-            For an unreadable file, unknown names and invalid values.
+        Raises `SettingsError` for an unreadable file, unknown names and invalid values.
         """
         return cls.from_dict(read_toml(path, "A policy"), os.fspath(path))
 
@@ -221,10 +208,7 @@ class Augment:
 
         See :data:`kindsight.augment.policy.RECIPES`.
 
-        Raises
-        ------
-        SettingsError
-            If there is no recipe of that name.
+        Raises `SettingsError` if there is no recipe of that name.
         """
         if isinstance(name, str) and name in RECIPES:
             return RECIPES[name]
@@ -329,17 +313,9 @@ tutorials began to write it; Keras now takes it for 0.2 degrees, half a pixel in
 
 
 def parse_augment(text: str) -> Augment:
-    """Return the policy of the option ``--augment``.
+    """Return the policy of the option ``--augment``: name of a recipe, or path of a TOML file.
 
-    Parameters
-    ----------
-    text : str
-        Name of a recipe, or path of a TOML file.
-
-    Raises
-    ------
-    SettingsError
-        If it is neither, or the file has invalid settings.
+    Raises `SettingsError` if it is neither, or the file has invalid settings.
     """
     if text in RECIPES:
         return RECIPES[text]

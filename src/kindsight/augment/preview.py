@@ -250,14 +250,9 @@ def make_preview(
 
 
 def _row(
-    dataset: ImageDataset,
-    i: int,
-    image: NDArray[np.uint8],
-    policy: Augment,
-    seed: int,
-    epoch: int,
+    dataset: ImageDataset, i: int, image: NDArray[np.uint8], policy: Augment, seed: int, epoch: int,
     copies: int,
-) -> tuple[PreviewRow, SheetRow]:
+) -> tuple[PreviewRow, SheetRow]:  # fmt: skip
     """Augment one image once for each epoch."""
     shown, changes, captions = [image], [], [[dataset.path[i]]]
     for copy in range(copies):

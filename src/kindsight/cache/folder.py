@@ -47,10 +47,7 @@ MARKER_TEXT = "Signature: 8a477f597d28d172789f06886806bc55\n# This folder was ma
 def parse_size(text: str) -> int:
     """Return the bytes of a size such as ``"500MB"`` or ``"20 GB"``.
 
-    Raises
-    ------
-    SettingsError
-        For anything else.
+    Raises `SettingsError` for anything else.
     """
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kKmMgGtT]?[bB]?)\s*", text)
     unit = match.group(2).upper() if match else ""
@@ -66,25 +63,15 @@ def parse_size(text: str) -> int:
 class CacheEntry:
     """One file or table of the cache.
 
-    Parameters
-    ----------
-    kind : str
-        ``"backbone"``, ``"features"``, ``"measurements"``, ``"images"``, ``"activations"`` or
-        ``"files"``.
-    name : str
-        The file's name without folder and ending.
-    path : pathlib.Path
-    size : int
-        Bytes on disk, with its companion files.
-    used : float
-        Time of the last use, in seconds since 1970.
+    `kind` is ``"backbone"``, ``"features"``, ``"measurements"``, ``"images"``, ``"activations"`` or
+    ``"files"``.
     """
 
     kind: str
-    name: str
+    name: str  # file name without extension
     path: Path
-    size: int
-    used: float
+    size: int  # bytes on disk, with its companion files
+    used: float  # time of the last use, in seconds since 1970
 
 
 class Cache:
@@ -114,10 +101,7 @@ class Cache:
     def folder(self, name: str = "") -> Path:
         """Return a folder of the cache; create it if needed.
 
-        Raises
-        ------
-        CacheError
-            If the folder cannot be created or written.
+        Raises `CacheError` if the folder cannot be created or written.
         """
         path = self.root / name
         try:
@@ -156,19 +140,8 @@ class Cache:
     def require_space(self, images: int, bytes_each: int, table: Path) -> None:
         """Check that the disk has space for a table of images, before it is computed.
 
-        Parameters
-        ----------
-        images : int
-            Number of images that the table will hold.
-        bytes_each : int
-            Bytes per image.
-        table : pathlib.Path
-            The table; images that it already holds need no space.
-
-        Raises
-        ------
-        CacheError
-            If there is not enough free space.
+        `images` that the table already holds need no space. Raises `CacheError` if there is not
+        enough free space.
         """
         free = shutil.disk_usage(self.folder()).free
         if images * bytes_each <= free:
@@ -201,12 +174,7 @@ class Cache:
     def prune(self, keep: Path | None = None) -> list[CacheEntry]:
         """Delete tables, least recently used first, until they fit the limit; return the deleted.
 
-        Tables that a process has open are not deleted.
-
-        Parameters
-        ----------
-        keep : pathlib.Path, optional
-            A table that is not deleted.
+        Tables that a process has open, and the table `keep`, are not deleted.
         """
         tables = [entry for entry in self.entries() if entry.kind in PRUNED]
         total = sum(entry.size for entry in tables)
@@ -235,10 +203,8 @@ class Cache:
     def clear(self, kind: str | None = None) -> int:
         """Delete all entries, or those of one kind; return the bytes freed.
 
-        Raises
-        ------
-        CacheError
-            If the folder is not a cache of kindsight, so that a mistyped name deletes nothing.
+        Raises `CacheError` if the folder is not a cache of kindsight, so that a mistyped name
+        deletes nothing.
         """
         if not self.root.exists():
             return 0

@@ -28,22 +28,9 @@ _BLOCK = 1 << 20
 
 
 def softmax(logits: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
-    """Return exp(logits) / sum(exp(logits)) along the last axis, without overflow.
+    """Return exp(logits) / sum(exp(logits)) along the last axis as float64, without overflow.
 
-    Parameters
-    ----------
-    logits : float array (..., k)
-        Finite.
-
-    Returns
-    -------
-    float64 array (..., k)
-        In 0-1; the last axis sums to 1.
-
-    Raises
-    ------
-    UsageError
-        If a logit is infinite or not a number.
+    Raises `UsageError` if a logit is infinite or not a number.
     """
     _check_finite(logits)
     values = np.asarray(logits, dtype=np.float64)
@@ -55,25 +42,12 @@ def softmax(logits: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
 def to_probabilities(
     logits: NDArray[np.floating[Any]], temperature: float = 1.0
 ) -> NDArray[np.float32]:
-    """Return softmax(logits / temperature).
+    """Return softmax(logits / temperature): float32 (n, k), rows sum to 1 up to rounding.
 
-    Parameters
-    ----------
-    logits : float array (n, k)
-        Finite.
-    temperature : float
-        Above 0; below 1 raises confidence, above 1 lowers it.
+    A `temperature` below 1 raises confidence, above 1 lowers it. The largest value of a row (the
+    first of equals) is that of the same class as in `logits`.
 
-    Returns
-    -------
-    float32 array (n, k)
-        Rows sum to 1 up to rounding; the largest value of a row (the first of equals) is that of
-        the same class as in `logits`.
-
-    Raises
-    ------
-    UsageError
-        If `logits` is not (n, k) and finite, or `temperature` is not above 0.
+    Raises `UsageError` if `logits` is not (n, k) and finite, or `temperature` is not above 0.
     """
     if not 0.0 < temperature < np.inf:
         raise UsageError(f"`temperature` must be above 0 and finite; got {temperature}.")
@@ -93,11 +67,12 @@ def to_probabilities(
 
 
 def fit_temperature(logits: NDArray[np.floating[Any]], targets: NDArray[np.integer[Any]]) -> float:
-    """Return the temperature with the lowest log loss.
+    """Return the temperature with the lowest log loss, within :data:`TEMPERATURE_RANGE`.
 
     The log loss of softmax(logits / T) is convex in 1 / T; it is minimised by Newton's method
     within a bracket. One pseudo-observation is added, an average image whose label is equally
     likely to be any class: it prevents certainty where all n predictions happen to be correct.
+    If the logits of every image are equal, the temperature is 1.
 
     Parameters
     ----------
@@ -105,11 +80,6 @@ def fit_temperature(logits: NDArray[np.floating[Any]], targets: NDArray[np.integ
         Finite; of images that the classifier was not fitted on (out-of-fold).
     targets : int array (n,)
         Class indices, 0 to k - 1.
-
-    Returns
-    -------
-    float
-        Within :data:`TEMPERATURE_RANGE`; 1 if the logits of every image are equal.
 
     Raises
     ------

@@ -11,26 +11,11 @@ __all__ = ["wilson_interval"]
 
 
 def wilson_interval(successes: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Return the Wilson score interval of a proportion, without continuity correction.
+    """Return the ends, 0-1, of the Wilson score interval of a proportion.
 
-    Parameters
-    ----------
-    successes : int
-        Successful trials, 0 to `n`.
-    n : int
-        Trials; with 0 the interval is (0, 1).
-    confidence : float
-        Confidence level, above 0 and below 1.
-
-    Returns
-    -------
-    tuple of float
-        Lower and upper end, 0-1: exactly 0 without successes, exactly 1 without failures.
-
-    Raises
-    ------
-    UsageError
-        If the counts or the confidence are out of range.
+    There is no continuity correction. The lower end is exactly 0 without successes, the upper one
+    exactly 1 without failures; with `n` = 0 the interval is (0, 1). Raises `UsageError` if the
+    counts are out of range or `confidence` is not above 0 and below 1.
 
     References
     ----------

@@ -39,7 +39,6 @@ class ClassScores:
     Attributes
     ----------
     name : str
-        Class name.
     precision : float
         Correct among the images predicted as this class; NaN if there are none.
     recall : float
@@ -89,7 +88,6 @@ class Evaluation:
     Attributes
     ----------
     images : int
-        Number of images.
     accuracy : float
         Fraction of images whose most probable class is the label, 0-1.
     accuracy_interval : tuple of float
@@ -164,10 +162,7 @@ class Evaluation:
 
         Scores are computed from the confusion matrix again, so that they cannot contradict it.
 
-        Raises
-        ------
-        UsageError
-            If a key is missing or a value is invalid.
+        Raises `UsageError` if a key is missing or a value is invalid.
         """
         missing = [key for key in _KEYS if key not in data]
         if missing:
@@ -243,11 +238,6 @@ def evaluate(
     classes : sequence of str
         The k class names, without duplicates.
 
-    Returns
-    -------
-    Evaluation
-        Classes without images do not count in balanced accuracy and macro F1.
-
     Raises
     ------
     UsageError
@@ -275,24 +265,9 @@ def evaluate(
 def confusion(
     targets: NDArray[np.integer[Any]], predicted: NDArray[np.integer[Any]], classes: int
 ) -> NDArray[np.int64]:
-    """Count images by label and prediction.
+    """Count images by label (row) and prediction (column): int64 (classes, classes).
 
-    Parameters
-    ----------
-    targets, predicted : int array (n,)
-        Both in 0 to `classes` - 1.
-    classes : int
-        Number of classes.
-
-    Returns
-    -------
-    int64 array (classes, classes)
-        Rows are labels, columns predictions.
-
-    Raises
-    ------
-    UsageError
-        If the lengths differ or a value is out of range.
+    Raises `UsageError` if the lengths differ or a value is not in 0 to `classes` - 1.
     """
     for name, values in (("targets", targets), ("predicted", predicted)):
         _check_range(name, values, classes)
@@ -309,26 +284,10 @@ def confusion(
 def reliability(
     probabilities: NDArray[np.floating[Any]], targets: NDArray[np.integer[Any]], bins: int = BINS
 ) -> Reliability:
-    """Return the accuracy of images binned by top probability.
+    """Return the accuracy of images binned by top probability, in bins of equal width.
 
-    Parameters
-    ----------
-    probabilities : float array (n, k)
-        Rows sum to 1.
-    targets : int array (n,)
-        In 0 to k - 1.
-    bins : int
-        Number of bins of equal width, at least 1.
-
-    Raises
-    ------
-    UsageError
-        See :func:`evaluate`.
-
-    References
-    ----------
-    C. Guo, G. Pleiss, Y. Sun, K. Q. Weinberger, "On calibration of modern neural networks",
-    ICML 2017, arXiv:1706.04599.
+    Parameters and errors are those of :func:`evaluate`; `bins` is at least 1. The method is of Guo
+    et al. 2017; see :mod:`kindsight.evaluation.calibration`.
     """
     if bins < 1:
         raise UsageError(f"`bins` must be at least 1; got {bins}.")

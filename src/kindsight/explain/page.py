@@ -84,12 +84,8 @@ def _layer(layer: LayerMaps) -> dict[str, Any]:
 def sheet_png(maps: NDArray[np.uint8], columns: int) -> bytes:
     """Return a PNG with feature maps side by side, `columns` in a row.
 
-    Parameters
-    ----------
-    maps : uint8 array (n, height, width)
-        0-255 from dark to bright; scaled to at most `MAX_SIDE` pixels.
-    columns : int
-        Maps in a row.
+    - `maps`: uint8 array (n, height, width); 0-255 from dark to bright; scaled to at most
+      `MAX_SIDE` pixels.
     """
     from PIL import Image
 

@@ -41,25 +41,13 @@ Pixels = NDArray[np.uint8]
 
 
 def read_bytes(path: str | os.PathLike[str], *, max_bytes: int = MAX_BYTES) -> bytes:
-    """Return the content of a file.
-
-    Parameters
-    ----------
-    path : str or os.PathLike
-        A regular file. Pipes and devices, which may never end, are refused.
-    max_bytes : int, default=512 MiB
-        Limit of the file's size.
-
-    Returns
-    -------
-    bytes
-        Never empty.
+    """Return the content of a regular file, never empty; pipes and devices are refused.
 
     Raises
     ------
     ImageError
         ``missing``, ``no-permission``, ``not-an-image`` (a folder, a pipe), ``empty``,
-        ``too-large``, or ``corrupt`` if the disk fails.
+        ``too-large`` (more than `max_bytes`), or ``corrupt`` if the disk fails.
     """
     name = os.fspath(path)
     try:
@@ -189,13 +177,9 @@ def _decode(
 
 
 def _decode_jpeg(
-    data: bytes,
-    header: JpegHeader | None,
-    target: tuple[int, int] | None,
-    background: RGB,
-    max_pixels: int,
-    collector: MetadataCollector | None,
-) -> Pixels:
+    data: bytes, header: JpegHeader | None, target: tuple[int, int] | None, background: RGB,
+    max_pixels: int, collector: MetadataCollector | None,
+) -> Pixels:  # fmt: skip
     """Decode a JPEG by the fastest of three paths with equal results."""
     image = None if header is None else _decode_plain(header, data, target)
     if header is not None and image is not None:

@@ -38,13 +38,9 @@ def column(table: Any, name: Any, rows: Sequence[int] | None = None) -> NDArray[
 
 
 def check_columns(
-    table: Any,
-    class_mode: str | None,
-    x_col: str,
-    y_col: Any,
-    weight_col: str | None,
+    table: Any, class_mode: str | None, x_col: str, y_col: Any, weight_col: str | None,
     classes: Sequence[str] | None,
-) -> None:
+) -> None:  # fmt: skip
     """Raise ColumnTypeError or SettingsError if columns do not match the class mode."""
     start = f'If class_mode="{class_mode}"'
     if class_mode == "multi_output" and not isinstance(y_col, list):

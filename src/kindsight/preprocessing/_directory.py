@@ -72,13 +72,9 @@ def warn_of_files(
     directory = os.fspath(directory)
     if skipped := [path for _, folder in folders for path in folder.skipped]:
         warn_trap(
-            "skipped-files",
-            about=directory,
-            count=len(skipped),
-            folder=directory,
-            examples=_some(skipped),
-            formats=", ".join(formats),
-        )
+            "skipped-files", about=directory, count=len(skipped), folder=directory,
+            examples=_some(skipped), formats=", ".join(formats),
+        )  # fmt: skip
     hidden = [name for name, _ in folders if os.path.basename(name).startswith((".", "__"))]
     empty = [name for name, folder in folders if not folder.names and name not in hidden]
     for names, why in ((hidden, "they look like hidden folders"), (empty, "they have no images")):

@@ -255,17 +255,10 @@ class ImageDataGenerator(_Flows):
         return _is_own(self, "get_random_transform")
 
     def standardize(self, x: Pixels) -> Pixels:
-        """Standardise an image or a batch, in place.
+        """Standardise an image (a float array of three axes) or a batch of four, in place.
 
-        Parameters
-        ----------
-        x : float array of three axes, or four for a batch
-            It is modified.
-
-        Returns
-        -------
-        array
-            The same array, unless a preprocessing function or the whitening creates another one.
+        Returns the same array, unless a preprocessing function or the whitening creates another
+        one.
         """
         return _standardize.standardize(self, x)
 
@@ -274,18 +267,9 @@ class ImageDataGenerator(_Flows):
     ) -> dict[str, Any]:
         """Draw the parameters of a transformation from NumPy's global state.
 
-        Parameters
-        ----------
-        img_shape : tuple of int
-            Shape of the image in the generator's data format.
-        seed : int, optional
-            Seed for the global state.
-
-        Returns
-        -------
-        dict
-            theta, tx, ty, shear, zx, zy, flip_horizontal, flip_vertical, channel_shift_intensity,
-            brightness.
+        `img_shape` is in the generator's data format; `seed` seeds the global state. The parameters
+        are theta, tx, ty, shear, zx, zy, flip_horizontal, flip_vertical, channel_shift_intensity
+        and brightness.
         """
         if seed is not None:
             np.random.seed(seed)
@@ -294,17 +278,8 @@ class ImageDataGenerator(_Flows):
     def apply_transform(self, x: Pixels, transform_parameters: dict[str, Any]) -> Pixels:
         """Transform an image with the parameters of :meth:`get_random_transform`.
 
-        Parameters
-        ----------
-        x : array of three axes
-            In the generator's data format.
-        transform_parameters : dict
-            Missing parameters change nothing.
-
-        Returns
-        -------
-        array
-            Same shape; `x` itself or a NumPy view of it if that is sufficient.
+        `x` has three axes in the generator's data format; missing parameters change nothing.
+        Returns an array of the same shape; `x` itself or a NumPy view of it if that is sufficient.
         """
         row_axis, col_axis, channel_axis = (
             axis - 1 for axis in (self.row_axis, self.col_axis, self.channel_axis)
@@ -337,9 +312,7 @@ class ImageDataGenerator(_Flows):
         x : array of four axes
             Images in the generator's data format; not modified. `rescale` is applied first.
         augment : bool, default=False
-            Whether to use randomly transformed images.
-        rounds : int, default=1
-            Number of transformed copies of each image.
+            Whether to use `rounds` randomly transformed copies of each image.
         seed : int, optional
             Seed for NumPy's global state.
 

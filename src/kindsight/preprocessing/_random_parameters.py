@@ -13,7 +13,7 @@ import threading
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,22 +24,6 @@ Source = Any
 GLOBAL: Source = np.random
 Parameters = dict[str, Any]
 Optionals = Sequence[float | None]
-
-
-class Ranges(Protocol):
-    """The settings of a generator from which parameters are drawn."""
-
-    rotation_range: Any
-    width_shift_range: Any
-    height_shift_range: Any
-    shear_range: Any
-    zoom_range: Any
-    horizontal_flip: Any
-    vertical_flip: Any
-    channel_shift_range: Any
-    brightness_range: Any
-    row_axis: int
-    col_axis: int
 
 
 class _Lock:
@@ -102,7 +86,7 @@ class BatchParameters:
         }  # fmt: skip
 
 
-def draw_one(ranges: Ranges, shape: Sequence[int], source: Source = GLOBAL) -> Parameters:
+def draw_one(ranges: Any, shape: Sequence[int], source: Source = GLOBAL) -> Parameters:
     """Draw the parameters of one image; `shape` is in the data format of the generator."""
     height, width = shape[ranges.row_axis - 1], shape[ranges.col_axis - 1]
     theta = _symmetric(ranges.rotation_range, source) if ranges.rotation_range else 0
@@ -132,7 +116,7 @@ def draw_one(ranges: Ranges, shape: Sequence[int], source: Source = GLOBAL) -> P
 
 
 def draw_many(
-    ranges: Ranges, shape: Sequence[int], count: int, source: Source = GLOBAL
+    ranges: Any, shape: Sequence[int], count: int, source: Source = GLOBAL
 ) -> BatchParameters:
     """Draw the parameters of `count` images: the same numbers as `count` calls of `draw_one`."""
     shifts = ranges.height_shift_range, ranges.width_shift_range
@@ -145,7 +129,7 @@ def draw_many(
 
 
 def _draw_uniforms(
-    ranges: Ranges, shape: Sequence[int], count: int, source: Source
+    ranges: Any, shape: Sequence[int], count: int, source: Source
 ) -> BatchParameters:
     low, high = ranges.zoom_range
     zooms = not (low == 1 and high == 1)

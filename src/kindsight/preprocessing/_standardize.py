@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,28 +15,7 @@ Pixels = NDArray[Any]
 _EPSILON = 1e-6  # added to standard deviations, as in Keras
 
 
-class Standardization(Protocol):
-    """The settings and statistics of a generator that standardise images."""
-
-    preprocessing_function: Callable[[Pixels], Pixels] | None
-    rescale: float | None
-    samplewise_center: bool
-    samplewise_std_normalization: bool
-    featurewise_center: bool
-    featurewise_std_normalization: bool
-    zca_whitening: bool
-    zca_epsilon: float
-    mean: Pixels | None
-    std: Pixels | None
-    zca_whitening_matrix: Pixels | None
-    dtype: str
-    data_format: str
-    channel_axis: int
-    row_axis: int
-    col_axis: int
-
-
-def standardize(settings: Standardization, x: Pixels) -> Pixels:
+def standardize(settings: Any, x: Pixels) -> Pixels:
     """Standardise an image or a batch, in place where the types allow it."""
     if settings.preprocessing_function:
         x = settings.preprocessing_function(x)
@@ -57,16 +36,13 @@ def standardize(settings: Standardization, x: Pixels) -> Pixels:
     return x
 
 
-def constant_factor(settings: Standardization) -> np.float32 | None:
+def constant_factor(settings: Any) -> np.float32 | None:
     """Return the float32 factor if multiplying by it is the whole standardisation, else None."""
     others = (
-        settings.preprocessing_function,
-        settings.samplewise_center,
-        settings.samplewise_std_normalization,
-        settings.featurewise_center,
-        settings.featurewise_std_normalization,
-        settings.zca_whitening,
-    )
+        settings.preprocessing_function, settings.samplewise_center,
+        settings.samplewise_std_normalization, settings.featurewise_center,
+        settings.featurewise_std_normalization, settings.zca_whitening,
+    )  # fmt: skip
     if any(others):
         return None
     if not settings.rescale:
@@ -84,7 +60,7 @@ def is_deterministic(function: Callable[[Pixels], Pixels] | None) -> bool:
     return function is None or module.startswith(("keras.src.applications.", "keras.applications."))
 
 
-def fit(settings: Standardization, x: Any, augment: bool, rounds: int, seed: int | None) -> None:
+def fit(settings: Any, x: Any, augment: bool, rounds: int, seed: int | None) -> None:
     """Compute the statistics of an array of images; see ``ImageDataGenerator.fit``."""
     x = np.array(x, settings.dtype)
     if x.ndim != 4:

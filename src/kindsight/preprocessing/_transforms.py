@@ -24,6 +24,8 @@ def apply_affine_transform(
 ) -> Pixels:  # fmt: skip
     """Rotate, shift, shear and zoom an image about its centre, in this order.
 
+    Returns an array of the same shape and type; `x` itself if nothing changes.
+
     Parameters
     ----------
     x : array of three axes
@@ -45,11 +47,6 @@ def apply_affine_transform(
         Fill value of ``"constant"``.
     order : int, default=1
         Interpolation: 0 nearest, 1 linear, 2 to 5 splines, which need SciPy.
-
-    Returns
-    -------
-    array
-        Same shape and type; `x` itself if nothing changes.
 
     Raises
     ------
@@ -140,10 +137,7 @@ def random_zoom(
 ) -> Pixels:  # fmt: skip
     """Zoom height and width by two independent factors from a (lowest, highest) pair.
 
-    Raises
-    ------
-    SettingsError
-        If `zoom_range` is not a pair.
+    Raises `SettingsError` if `zoom_range` is not a pair.
     """
     if len(zoom_range) != 2:
         raise SettingsError(
@@ -161,14 +155,8 @@ def random_zoom(
 def apply_channel_shift(x: Pixels, intensity: float, channel_axis: int = 0) -> Pixels:
     """Add `intensity` to every pixel and clip the result to the image's own range.
 
-    Parameters
-    ----------
-    x : array of three axes
-        Any real type and range.
-    intensity : float
-        In the units of the pixels; the same for all channels.
-    channel_axis : int
-        Not used; for compatibility with Keras.
+    The image has three axes, of any real type and range; `channel_axis` is not used, as all
+    channels are shifted equally.
     """
     del channel_axis
     return np.clip(x + intensity, np.min(x), np.max(x))
@@ -190,6 +178,9 @@ def shift_channels_into(out: NDArray[np.float32], intensity: float) -> None:
 def apply_brightness_shift(x: Pixels, brightness: float, scale: bool = True) -> Pixels:
     """Multiply every pixel by a factor and truncate the result to integers from 0 to 255.
 
+    Returns an array of the same shape and Keras's float type; raises :class:`SettingsError` for
+    other shapes.
+
     Parameters
     ----------
     x : array of three axes
@@ -200,16 +191,6 @@ def apply_brightness_shift(x: Pixels, brightness: float, scale: bool = True) -> 
     scale : bool, default=True
         Whether to stretch the image's own range to 0 to 255 first. If False, only images outside
         this range are stretched, and scaled back afterwards.
-
-    Returns
-    -------
-    array
-        Same shape, of Keras's float type.
-
-    Raises
-    ------
-    SettingsError
-        For another shape.
     """
     if scale:
         warn_trap("brightness-scale", name="apply_brightness_shift")
@@ -219,10 +200,7 @@ def apply_brightness_shift(x: Pixels, brightness: float, scale: bool = True) -> 
 def random_brightness(x: Pixels, brightness_range: Sequence[float], scale: bool = True) -> Pixels:
     """Apply :func:`apply_brightness_shift` with a factor from a (lowest, highest) pair.
 
-    Raises
-    ------
-    SettingsError
-        If `brightness_range` is not a pair.
+    Raises `SettingsError` if `brightness_range` is not a pair.
     """
     if len(brightness_range) != 2:
         raise SettingsError(

@@ -173,13 +173,9 @@ def _rings(table: Sequence[Point], across: Axis, up: Axis, level: float) -> Iter
 
 
 def _line(
-    kind: str,
-    points: Sequence[tuple[float, float | None]],
-    across: Axis,
-    up: Axis,
-    *,
+    kind: str, points: Sequence[tuple[float, float | None]], across: Axis, up: Axis, *,
     dots: bool = True,
-) -> Iterator[str]:
+) -> Iterator[str]:  # fmt: skip
     """Draw a line through the points, interrupted where a value is missing or not finite."""
     path, pen = [], "M"
     for epoch, value in points:
@@ -274,12 +270,8 @@ _GAP = 24
 def svg_file(drawings: Sequence[Markup], title: str) -> str:
     """Return an SVG document with drawings side by side, without scripts or external resources.
 
-    Parameters
-    ----------
-    drawings : sequence of Markup
-        From :func:`draw_curve` or :func:`draw_rate`.
-    title : str
-        Any text; it is escaped.
+    - `drawings`: from :func:`draw_curve` or :func:`draw_rate`.
+    - `title`: any text; it is escaped.
     """
     wide, tall = CURVE_SIZE
     whole = len(drawings) * wide + (len(drawings) - 1) * _GAP + 20

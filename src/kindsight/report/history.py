@@ -44,14 +44,9 @@ class Rate(NamedTuple):
 def curve_table(epochs: Sequence[Epoch], best: int | None, quantity: str) -> list[Point]:
     """Return the points of a curve, at most `MAX_POINTS`.
 
-    Parameters
-    ----------
-    epochs : sequence of Epoch
-        In order.
-    best : int or None
-        The epoch to mark.
-    quantity : str
-        ``"accuracy"`` (0-1) or ``"loss"`` (nats).
+    - `epochs`: in order.
+    - `best`: the epoch to mark.
+    - `quantity`: ``"accuracy"`` (0-1) or ``"loss"`` (nats).
     """
     phases = {phase.name: number for number, phase in enumerate(phase_table(epochs))}
     points = [
@@ -81,14 +76,9 @@ def rate_table(
 ) -> list[Rate]:
     """Return the steps of a learning-rate finder, at most `MAX_POINTS`.
 
-    Parameters
-    ----------
-    rates : sequence of float
-        Above 0, rising.
-    losses : sequence of float
-        One per rate, in nats; steps whose loss is not finite are omitted.
-    suggestion : float or None
-        The nearest step to this rate is marked.
+    - `rates`: above 0, rising.
+    - `losses`: one per rate, in nats; steps whose loss is not finite are omitted.
+    - `suggestion`: the nearest step to this rate is marked.
     """
     pairs = [(rate, loss) for rate, loss in zip(rates, losses, strict=True) if math.isfinite(loss)]
     nearest = None

@@ -143,14 +143,9 @@ def top_confusions(evaluation: Evaluation, limit: int) -> list[tuple[str, str, i
 def describe_training(epochs: Sequence[Epoch], best: int | None, classes: int) -> list[str]:
     """Return sentences on the best epoch and on divergence, underfitting or overfitting.
 
-    Parameters
-    ----------
-    epochs : sequence of Epoch
-        In order; at least one.
-    best : int or None
-        The best epoch.
-    classes : int
-        Number of classes.
+    - `epochs`: in order; at least one.
+    - `best`: the best epoch.
+    - `classes`: number of classes.
     """
     last = epochs[-1]
     sentences = [_describe_best(epochs, best)]

@@ -22,18 +22,11 @@ _JPEG_QUALITY = 82
 def thumbnail_uri(image: NDArray[np.uint8], size: int = 128) -> str:
     """Return a thumbnail as a ``data:image/jpeg;base64,...`` URI.
 
-    Parameters
-    ----------
-    image : uint8 array (height, width, 3)
-        RGB.
-    size : int
-        Longer side in pixels, 16 to 512. The aspect ratio is preserved; a smaller image is not
-        enlarged.
+    - `image`: uint8 array (height, width, 3); RGB.
+    - `size`: longer side in pixels, 16 to 512. The aspect ratio is preserved; a smaller image is
+      not enlarged.
 
-    Raises
-    ------
-    UsageError
-        For another dtype, shape or size.
+    Raises `UsageError` for another dtype, shape or size.
     """
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
         raise UsageError(
@@ -70,21 +63,14 @@ def most_uncertain(
 ) -> NDArray[np.intp]:
     """Return the rows whose two most probable classes are closest, smallest margin first.
 
-    Parameters
-    ----------
-    predictions : Predictions
-        At least two classes.
-    limit : int
-        Maximum number of rows.
-    exclude : int array or sequence of int
-        Rows to omit, such as mistakes that are shown already.
-    margin : float
-        Rows with at least this margin between the two probabilities are not uncertain; with two
-        classes, 0.8 means a confidence of 90%.
+    - `predictions`: at least two classes.
+    - `limit`: maximum number of rows.
+    - `exclude`: int array or sequence of int; rows to omit, such as mistakes that are shown
+      already.
+    - `margin`: rows with at least this margin between the two probabilities are not uncertain; with
+      two classes, 0.8 means a confidence of 90%.
 
-    Returns
-    -------
-    int array, at most (limit,)
+    Returns int array, at most (limit,).
     """
     highest = np.partition(predictions.probabilities, -2, axis=1)[:, -2:]
     distance = highest[:, 1] - highest[:, 0]
@@ -102,19 +88,12 @@ def make_cards(
 ) -> tuple[ThumbnailCard, ...]:
     """Return a gallery card for each row; the caption names the second most probable class.
 
-    Parameters
-    ----------
-    rows : int array
-        Rows of `predictions`.
-    predictions : Predictions
-        At least two classes.
-    classes : sequence of str
-        Class names.
-    load : callable
-        Returns the image of a row, uint8 (height, width, 3). If it raises `ImageError`, the card
-        has no image.
-    size : int
-        Longer side of the thumbnails in pixels.
+    - `rows`: int array; rows of `predictions`.
+    - `predictions`: at least two classes.
+    - `classes`: class names.
+    - `load`: callable; returns the image of a row, uint8 (height, width, 3). If it raises
+      `ImageError`, the card has no image.
+    - `size`: longer side of the thumbnails in pixels.
     """
     cards = []
     for row in rows:

@@ -275,13 +275,10 @@ def decode_jpeg(
     that the result and the error for a damaged file do not depend on this decoder. So are other
     modes than RGB and L (grey, repeated in three channels), since Pillow knows Adobe's CMYK.
 
-    Parameters
-    ----------
-    full, decoded : (height, width)
-        The size stated in the file, and the same or its size reduced by 2, 4 or 8.
-    buffer : uint8 array of one dimension, optional
-        Memory to decode into, if large enough. Reused memory saves a third of the time; the next
-        image overwrites it.
+    - `full`, `decoded`: (height, width); the size stated in the file, and the same or its size
+      reduced by 2, 4 or 8.
+    - `buffer`: uint8 array of one dimension; memory to decode into, if large enough. Reused memory
+      saves a third of the time; the next image overwrites it.
     """
     library = simplejpeg_module()
     if library is None or mode not in _MODES.values():
@@ -292,13 +289,9 @@ def decode_jpeg(
     fits = buffer is not None and buffer.size >= 3 * decoded[0] * decoded[1]
     try:
         pixels: NDArray[np.uint8] = library.decode_jpeg(
-            data,
-            "RGB",
-            min_height=least[0],
-            min_width=least[1],
-            strict=True,
+            data, "RGB", min_height=least[0], min_width=least[1], strict=True,
             buffer=buffer if fits else None,
-        )
+        )  # fmt: skip
     except ValueError:
         return None
     return pixels if pixels.shape == (*decoded, 3) else None
