@@ -82,3 +82,16 @@ def test_the_table_of_where_things_are_names_files_that_exist() -> None:
     named = [path for row in rows for path in re.findall(r"`([\w/.]+)`", row.split("|")[2])]
     assert len(named) > 20
     assert [path for path in named if not (root / "src" / "kindsight" / path).exists()] == []
+
+
+def test_no_folder_has_more_than_fifteen_modules() -> None:
+    root = Path(kindsight.__file__).parent
+    counts = {
+        folder.relative_to(root).as_posix(): sum(
+            path.name != "__init__.py" for path in folder.glob("*.py")
+        )
+        for folder in [root, *(path for path in root.rglob("*") if path.is_dir())]
+    }
+    assert {name: n for name, n in counts.items() if n > 15} == {}
+    # Two levels of packages: kindsight/models/backbones has modules, and no packages.
+    assert max(name.count("/") for name, n in counts.items() if n) == 1

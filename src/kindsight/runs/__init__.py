@@ -1,1 +1,1 @@
-"""TODO: say what kindsight.runs is."""
+"""Trainings from settings to a run folder, and the work of ``kindsight check``."""

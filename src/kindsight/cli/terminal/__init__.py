@@ -1,1 +1,1 @@
-"""TODO: say what kindsight.cli.terminal is."""
+"""What commands share: options, progress, tables and text for the terminal."""
