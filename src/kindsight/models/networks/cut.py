@@ -14,10 +14,7 @@ __all__ = ["complete_layer", "cut_network"]
 def complete_layer(model: Any, name: str) -> str:
     """Return the full name of a layer, given its name or an unambiguous beginning of it.
 
-    Raises
-    ------
-    SettingsError
-        If no layer matches, with the nearest names; or if several do.
+    SettingsError if no layer matches, with the nearest names; or if several do.
     """
     names = [str(operation.name) for operation in as_functional(model).operations]
     if name in names:
@@ -36,19 +33,10 @@ def complete_layer(model: Any, name: str) -> str:
 
 
 def cut_network(model: Any, name: str) -> Any:
-    """Return a network up to a layer; it shares its layers with `model`.
+    """Return a network up to a layer, such as ``"mixed7"``; it shares its layers with `model`.
 
-    Parameters
-    ----------
-    model : keras.Model
-        float32 (batch, height, width, 3) to float32 (batch, h, w, channels).
-    name : str
-        Such as ``"mixed7"``, or an unambiguous beginning of a layer's name.
-
-    Raises
-    ------
-    SettingsError
-        For an unknown layer, one that other layers bypass, or one without feature maps.
+    The output is float32 (batch, h, w, channels). SettingsError for an unknown layer, one that
+    other layers bypass, or one without feature maps.
     """
     import keras
 

@@ -93,16 +93,9 @@ def evenly(count: int, limit: int) -> list[int]:
 
 
 def brightness(maps: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Scale feature maps to 0-255: the mean of a map to 128, a standard deviation to 64.
+    """Scale feature maps (n, height, width) to uint8: the mean to 128, a standard deviation to 64.
 
-    Parameters
-    ----------
-    maps : float array (n, height, width)
-
-    Returns
-    -------
-    uint8 array (n, height, width)
-        0 for constant maps and values that are not finite.
+    Constant maps and values that are not finite become 0.
     """
     values = maps.astype(np.float64)
     with np.errstate(all="ignore"):
@@ -116,16 +109,10 @@ def brightness(maps: NDArray[np.float32]) -> NDArray[np.uint8]:
 
 
 class CollectedMaps(NamedTuple):
-    """The feature maps of an image.
+    """The feature maps of an image, from input to output.
 
-    Attributes
-    ----------
-    layers : list of LayerMaps
-        From input to output.
-    left_out : list of str
-        Names of layers with feature maps that were not selected.
-    within : bool
-        Whether they belong to a network nested in the model, such as one of an ensemble.
+    `left_out` names the layers with feature maps that were not selected; `within` is whether the
+    layers belong to a network nested in the model, such as one of an ensemble.
     """
 
     layers: list[LayerMaps]
@@ -143,12 +130,8 @@ def collect_maps_in_worker(
 ) -> CollectedMaps:
     """Run :func:`collect_maps` in the Keras worker process.
 
-    Raises
-    ------
-    SettingsError
-        For pixels that are not one image (height, width, 3).
-    KindsightError
-        When Keras cannot load or run the model, or the model has no layers with maps.
+    SettingsError for pixels that are not one image (height, width, 3); KindsightError when Keras
+    cannot load or run the model, or the model has no layers with maps.
     """
     if np.ndim(pixels) != 3 or not np.size(pixels):
         raise SettingsError(
@@ -171,21 +154,10 @@ def collect_maps_in_worker(
 def collect_maps(
     model: str | Path, pixels: NDArray[np.uint8], max_layers: int, max_maps: int
 ) -> CollectedMaps:
-    """Return the feature maps of a saved network for one image.
+    """Return the feature maps of a saved network for one image, uint8 (height, width, 3).
 
-    Parameters
-    ----------
-    model : path
-        A ``.keras`` file; input pixels 0-255.
-    pixels : uint8 array (height, width, 3)
-        Of the network's input size.
-    max_layers, max_maps : int
-        If there are more layers, or maps of a layer, evenly spaced ones are selected.
-
-    Raises
-    ------
-    KindsightError
-        If the network has no layer with feature maps, or several inputs.
+    If there are more layers, or maps of a layer, than the maximum, evenly spaced ones are selected.
+    KindsightError if the network has no layer with feature maps, or several inputs.
     """
     import keras
 
@@ -245,10 +217,7 @@ def read_maps(facts: Sequence[Mapping[str, Any]], path: str | Path) -> list[Laye
 
 
 def _image_network(network: Any) -> Any:
-    """Return the network, or a nested one that takes the same images, with feature maps.
-
-    Networks of an ensemble, or with TTA, are layers of another one; a fine-tuned one comes first.
-    """
+    """Return the network or one nested in it with maps of the same images, a fine-tuned first."""
     if any(_has_maps(layer) for layer in network.layers):
         return network
     nested = [
@@ -288,13 +257,8 @@ def _maps(layer: Any, values: NDArray[np.float32], max_maps: int) -> LayerMaps:
     channels = values.shape[-1]
     shown = evenly(channels, max_maps)
     spans = np.ptp(values, axis=(0, 1))
+    maps = np.ascontiguousarray(np.moveaxis(values[..., shown], -1, 0), np.float32)
     return LayerMaps(
-        str(layer.name),
-        type(layer).__name__,
-        channels,
-        np.array(shown, np.int64),
-        np.ascontiguousarray(np.moveaxis(values[..., shown], -1, 0), np.float32),
-        float(values.min()),
-        float(values.max()),
-        int((spans == 0).sum()),
-    )
+        str(layer.name), type(layer).__name__, channels, np.array(shown, np.int64), maps,
+        float(values.min()), float(values.max()), int((spans == 0).sum()),
+    )  # fmt: skip

@@ -1,9 +1,8 @@
 """Build the networks of fine-tuning: a frozen base below a cut, a trainable top above it.
 
-LiteRT runs the frozen base once for each augmented copy of an image; the activations at the cut are
-cached (:mod:`kindsight.training.activation_cache`). In the top batch normalisation is folded
-(:mod:`.fold_batch_norm`). The top is a copy, so the backbone with its fitted head is unchanged, and
-the logits of both may be averaged.
+LiteRT runs the frozen base once for each augmented copy of an image, and its activations are cached
+(:mod:`kindsight.training.activation_cache`). The top is a copy with batch normalisation folded, so
+the backbone with its fitted head is unchanged, and the logits of both may be averaged.
 """
 
 from __future__ import annotations
@@ -58,8 +57,8 @@ class FineTunedNetwork:
     full : keras.Model
         Pixels to logits.
     top : keras.Model
-        The trainable part: from the activations at the cut to logits. A layer of `full`, or
-        without a cut `full` itself.
+        From the activations at the cut to logits; a layer of `full`, or without a cut `full`
+        itself.
     frozen : keras.Model
         Pixels to logits, before fine-tuning; shares the layers below the cut with `full`.
     backbone : keras.Model
@@ -114,22 +113,11 @@ def _base_features(model: Any, layout: FeatureLayout, stage: str) -> list[Any]:
 
 
 def build_frozen_base(model: Any, layout: FeatureLayout | None, stage: str) -> Any:
-    """Build the frozen base of a backbone.
+    """Build the frozen base of a backbone, cut after one of :func:`stages_of`, or after any layer.
 
-    Parameters
-    ----------
-    model : keras.Model
-        Pixels to features.
-    layout : FeatureLayout or None
-        Of the features; None to omit the features.
-    stage : str
-        Cut after one of :func:`stages_of`, or after any layer.
-
-    Returns
-    -------
-    keras.Model
-        float32 (batch, height, width, 3), values 0-255, to float32 (batch, features + activations):
-        the features of the stages up to the cut, then the flattened activations.
+    It maps float32 (batch, height, width, 3), values 0-255, to float32 (batch, features +
+    activations): the features of the stages up to the cut, unless `layout` is None, then the
+    flattened activations.
     """
     import keras
 
@@ -148,21 +136,14 @@ def build_fine_tuned(
     mean: NDArray[np.float32],
     spread: NDArray[np.float32],
 ) -> FineTunedNetwork:
-    """Put a fitted head on a backbone and split both at the cut.
+    """Put a fitted head on a backbone (pixels to features) and split both at the cut.
 
     The initial logits are those of the fitted head divided by the temperature.
 
     Parameters
     ----------
-    model : keras.Model
-        Pixels to features.
-    layout : FeatureLayout
-        Of the features.
     stage : str or None
         Cut after this stage; None trains all layers.
-    head : Head
-        Fitted.
-    temperature : float
     mean, spread : float32 array (features,)
         Mean and standard deviation of the training images' features; the head is trained on
         standardised features, so that one learning rate suits all.
@@ -184,10 +165,10 @@ def build_fine_tuned(
             f"Cannot cut {model.name} at {stage!r}: a skip connection bypasses it ({error})."
         ) from None
     above = fold_batch_norm(above)
-    features = keras.layers.Normalization(mean=mean, variance=np.square(spread), name=STANDARDISE)(
-        above.output
+    standardise = keras.layers.Normalization(
+        mean=mean, variance=np.square(spread), name=STANDARDISE
     )
-    logits = add_head(features, _standardised(head, temperature, mean, spread))
+    logits = add_head(standardise(above.output), _standardised(head, temperature, mean, spread))
     top = keras.Model(above.inputs, logits, name=FINE_TUNED_LAYER)
     for name in _FIXED:
         if any(layer.name == name for layer in top.layers):
@@ -209,14 +190,9 @@ def with_head(model: Any, head: Head, temperature: float) -> Any:
 
 
 def average_logits(full: Any, frozen: Any, weight: float) -> Any:
-    """Return a network whose logits are a weighted mean of those of two networks.
+    """Return a network whose logits are a mean of two networks', the first with `weight`, 0-1.
 
-    Parameters
-    ----------
-    full, frozen : keras.Model
-        Pixels to logits; shared layers run once if they share the input.
-    weight : float
-        Of the first, 0-1.
+    Shared layers run once if both have the same input.
     """
     import keras
 
@@ -230,14 +206,9 @@ def average_logits(full: Any, frozen: Any, weight: float) -> Any:
 
 
 def average_over_flips(full: Any, flips: Sequence[int]) -> Any:
-    """Return a network whose logits are the mean of a network's over flips of an image.
+    """Return a network, with `full` as a layer, whose logits are its mean over flips of an image.
 
-    Parameters
-    ----------
-    full : keras.Model
-        Pixels to logits; a layer of the result.
-    flips : sequence of int
-        Indices of :data:`kindsight.models.backbones.tta.FLIPS`.
+    `flips` are indices of :data:`kindsight.models.backbones.tta.FLIPS`.
     """
     import keras
 

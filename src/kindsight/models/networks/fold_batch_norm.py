@@ -1,7 +1,6 @@
-"""Fold batch normalisation into the preceding convolutions.
+"""Fold batch normalisation, a factor and a shift per channel, into the preceding convolutions.
 
-In inference mode batch normalisation is a factor and a shift per channel. Folded, the network gives
-the same output in half the time, and is trained without the normalisation's own weights.
+The network gives the same output in half the time.
 """
 
 from __future__ import annotations
@@ -21,11 +20,8 @@ _CONVOLUTIONS = ("Conv2D", "DepthwiseConv2D")
 def fold_batch_norm(model: Any) -> Any:
     """Copy a functional Keras model with its batch normalisation folded into convolutions.
 
-    Returns
-    -------
-    keras.Model
-        With the same output and layer names; a folded normalisation becomes an identity layer.
-        Normalisation that cannot be folded is not trainable.
+    The layers keep their names; a folded normalisation becomes an identity layer. Normalisation
+    that cannot be folded is not trainable.
     """
     import keras
 

@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import math
 import re
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
 from kindsight.errors import SettingsError
-from kindsight.models.graph import (
-    CutPoint,
-    as_functional,
-    call_inputs,
-    cut_points,
-    producer,
-)
+from kindsight.models.graph import CutPoint, as_functional, call_inputs, cut_points, producer
 from kindsight.models.networks.cut import complete_layer
 
 __all__ = [
@@ -37,13 +32,11 @@ def freeze(model: Any, frozen: str | int, *, train_batch_norm: bool = False) -> 
 
     Parameters
     ----------
-    model : keras.Model
     frozen : str or int
         ``"all"``, ``"none"``, the first N layers with weights, or a layer's name: it and all
         layers before it.
     train_batch_norm : bool
-        Whether batch normalisation of trainable layers is trained; see
-        :func:`freeze_batch_norm`.
+        Whether batch normalisation of trainable layers is trained; see :func:`freeze_batch_norm`.
 
     Raises
     ------
@@ -133,18 +126,8 @@ def last_frozen_layer(model: Any, trainable: Collection[str]) -> CutPoint | None
 class LayerBlock:
     """Consecutive layers that end at a cut point.
 
-    Parameters
-    ----------
-    name : str
-        Its last layer.
-    output : tuple of int or None
-        Shape of its output for one image.
-    layers : int
-        Number of layers with weights.
-    parameters, trainable : int
-        Numbers of all and of trainable parameters.
-    names : tuple of str
-        Names of the layers with weights.
+    `name` is the last layer's, `output` the shape of its output for one image; `layers` and `names`
+    are of layers with weights; `parameters` and `trainable` are numbers of parameters.
     """
 
     name: str
@@ -158,12 +141,8 @@ class LayerBlock:
 def summarise(model: Any, ends: tuple[str, ...] | None = None) -> list[LayerBlock]:
     """Return the blocks of a network from input to output, with sizes and parameters.
 
-    Parameters
-    ----------
-    model : keras.Model
-    ends : tuple of str, optional
-        Last layers of blocks; unknown ones are ignored. Where the size of the feature maps
-        changes, if omitted.
+    `ends` are last layers of blocks, unknown ones ignored; default: where the size of the maps
+    changes.
     """
     points = cut_points(model)
     names = [point.name for point in points]
@@ -200,10 +179,4 @@ def _size_ends(points: list[Any]) -> list[str]:
 
 
 def _count(variables: list[Any]) -> int:
-    total = 0
-    for variable in variables:
-        size = 1
-        for side in variable.shape:
-            size *= int(side)
-        total += size
-    return total
+    return sum(math.prod(int(side) for side in variable.shape) for variable in variables)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import re
 import tempfile
@@ -76,12 +77,10 @@ class FrozenBase:
 def ensure_frozen_base(
     files: BackboneFiles, stage: str, process: KerasProcess, *, features: bool = True
 ) -> FrozenBase:
-    """Return the frozen base of a backbone; build it in the worker process if it is missing.
+    """Return the frozen base of a backbone; build it next to the backbone's files if it is missing.
 
     Parameters
     ----------
-    files : BackboneFiles
-        The base is stored in the same folder.
     stage : str
         One of :func:`.fine_tuned.stages_of`; without `features` any layer with feature maps.
     process : KerasProcess
@@ -93,7 +92,7 @@ def ensure_frozen_base(
     ------
     CacheError
         If the cache is not writable.
-    AgreementError
+    ParityError
         If Keras and LiteRT give different outputs.
     KindsightError
         If the worker process fails.
@@ -161,13 +160,10 @@ def frozen_base_job(job: dict[str, Any], connection: object) -> dict[str, Any]:
 def write_frozen_base(
     model: Any, layout: FeatureLayout | None, stage: str, tflite: Path
 ) -> dict[str, Any]:
-    """Write the frozen base of a loaded backbone; arguments as in :func:`build_frozen_base`.
+    """Write the frozen base of a loaded backbone; arguments as of :func:`.build_frozen_base`.
 
-    Returns
-    -------
-    dict
-        ``"features"``, ``"shape"`` and ``"peak"`` as in :class:`FrozenBase`; ``"difference"``
-        between Keras and LiteRT.
+    Returns ``"features"``, ``"shape"`` and ``"peak"`` as in :class:`FrozenBase`, and the
+    ``"difference"`` between Keras and LiteRT.
     """
     from kindsight.models.formats.convert import (
         CHECKED_IMAGES,
@@ -190,18 +186,10 @@ def write_frozen_base(
 
 @dataclass(frozen=True)
 class CutCandidate:
-    """A possible cut of a backbone, and its costs.
+    """A possible cut of a backbone, after a stage, and its costs.
 
-    Parameters
-    ----------
-    stage : str
-        The cut is after this stage.
-    features : int
-        Number of features of the stages up to the cut.
-    shape : tuple of int
-        (height, width, channels) of the activations at the cut.
-    work_above : float
-        Share of the network's multiplications above the cut, 0-1.
+    `features` and `shape` are as in :class:`FrozenBase`; `work_above` is the fraction of the
+    network's multiplications above the cut.
     """
 
     stage: str
@@ -236,7 +224,4 @@ def _multiplications(layer: Any) -> int:
     kernel = getattr(layer, "kernel", None)
     if kernel is None or layer.output.shape[1:] is None:
         return 0
-    size = 1
-    for side in (*kernel.shape, *layer.output.shape[1:-1]):
-        size *= int(side)
-    return size
+    return math.prod(int(side) for side in (*kernel.shape, *layer.output.shape[1:-1]))

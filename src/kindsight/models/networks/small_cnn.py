@@ -23,17 +23,8 @@ MAX_PARAMETERS = 500_000_000
 class LayerRow(NamedTuple):
     """One line of a network's summary.
 
-    Attributes
-    ----------
-    name, kind : str
-        The layer's name in ``model.keras``, and its type in words.
-    output : tuple of int
-        Shape of its output for one image.
-    parameters : int
-        Number of its parameters, trainable or not.
-    trainable : str
-        ``"trainable"``, ``"frozen"``, or in which phases it is trained; empty for a network
-        whose layers all are trainable.
+    `kind` is the layer's type in words, `output` the shape of its output for one image, `trainable`
+    ``"trainable"``, ``"frozen"``, or in which phases; empty where all layers are trainable.
     """
 
     name: str
@@ -183,22 +174,11 @@ class SmallCNN:
 
 
 def build_small_cnn(network: SmallCNN, classes: int, seed: int) -> Any:
-    """Build the network in Keras with random weights (Glorot uniform).
+    """Build the network in Keras with random weights (Glorot uniform) of a seed.
 
-    Parameters
-    ----------
-    network : SmallCNN
-    classes : int
-        2 or more.
-    seed : int
-        Of the weights.
-
-    Returns
-    -------
-    keras.Model
-        From ``"pixels"``, float32 (batch, height, width, 3) with values 0-255, to ``"logits"``,
-        float32 (batch, classes). For two classes these are 0 and the unit's output, whose softmax
-        equals the sigmoid.
+    It maps ``"pixels"``, float32 (batch, height, width, 3) with values 0-255, to ``"logits"``,
+    float32 (batch, classes). For two classes these are 0 and the unit's output, whose softmax
+    equals the sigmoid.
     """
     import keras
 
@@ -212,12 +192,9 @@ def build_small_cnn(network: SmallCNN, classes: int, seed: int) -> Any:
     for number, filters in enumerate(network.filters, 1):
         activation = None if network.batch_norm else "relu"
         x = keras.layers.Conv2D(
-            filters,
-            3,
-            activation=activation,
-            kernel_initializer=initializer(),
+            filters, 3, activation=activation, kernel_initializer=initializer(),
             name=f"conv_{number}",
-        )(x)
+        )(x)  # fmt: skip
         if network.batch_norm:
             x = keras.layers.BatchNormalization(name=f"norm_{number}")(x)
             x = keras.layers.ReLU(name=f"relu_{number}")(x)

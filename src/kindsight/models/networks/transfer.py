@@ -37,7 +37,6 @@ class TransferNetwork:
         Layer up to which it is used; the whole backbone if empty.
     freezes : tuple of (str or int)
         Frozen layers of each phase, as in :func:`.freezing.freeze`.
-    head : TrainableHead
     train_batch_norm : bool
         Whether batch normalisation of trainable layers is trained.
     """
@@ -56,23 +55,15 @@ class TransferNetwork:
     def from_dict(cls, values: Mapping[str, Any]) -> TransferNetwork:
         """Restore settings from :meth:`to_dict`."""
         head = {**values["head"], "dense": tuple(values["head"]["dense"])}
-        return cls(
-            **{**values, "freezes": tuple(values["freezes"]), "head": TrainableHead(**head)},
-        )
+        return cls(**{**values, "freezes": tuple(values["freezes"]), "head": TrainableHead(**head)})
 
 
 @dataclass(frozen=True)
 class BuiltTransfer:
-    """The Keras models of a transfer network.
+    """The Keras models of a transfer network: `base` up to the cut, and `model` with the head.
 
-    Parameters
-    ----------
-    base : keras.Model
-        Pixels to the feature maps at the cut.
-    model : keras.Model
-        Pixels to logits; shares the layers of `base`.
-    trainable : list of set of str
-        Names of the layers of `base` that are trained, for each phase; the head always is.
+    `trainable` are the names of the layers of `base` that are trained in each phase; the head
+    always is.
     """
 
     base: Any
@@ -92,10 +83,7 @@ def load_maps(file: str) -> Any:
 def build_transfer(network: TransferNetwork, classes: int, seed: int) -> BuiltTransfer:
     """Build the network, with a randomly initialised head.
 
-    Raises
-    ------
-    SettingsError
-        For an unknown cut layer or layer to freeze, and for a head that is too large.
+    SettingsError for an unknown cut layer or layer to freeze, and for a head that is too large.
     """
     base = load_maps(network.backbone)
     if network.cut:
@@ -110,15 +98,7 @@ def build_transfer(network: TransferNetwork, classes: int, seed: int) -> BuiltTr
 def describe_transfer(
     network: TransferNetwork, classes: int, ends: Sequence[str] | None
 ) -> dict[str, Any]:
-    """Describe a network before it is trained.
-
-    Parameters
-    ----------
-    network : TransferNetwork
-    classes : int
-    ends : sequence of str, optional
-        Last layers of the blocks of the table; where the size of the feature maps changes, if
-        omitted.
+    """Describe a network before it is trained, in a table with blocks that end at `ends`.
 
     Returns
     -------

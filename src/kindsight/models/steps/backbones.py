@@ -29,15 +29,8 @@ class TransferForward(KerasForward):
     """A backbone with a head, with other frozen layers in each phase.
 
     In a phase the layers below a cut are frozen and run in inference mode; gradients are computed
-    above it. Inputs are pixels (uint8), or cached activations of the frozen layers (float16).
-
-    Parameters
-    ----------
-    network : TransferNetwork
-    classes, seed : int
-        As in :func:`kindsight.models.networks.transfer.build_transfer`.
-    compute_dtype : str
-        Of the convolutions above the cut, in training steps.
+    above it, where `compute_dtype` applies. Inputs are pixels (uint8), or cached activations of the
+    frozen layers (float16).
     """
 
     def __init__(
@@ -94,14 +87,8 @@ class TransferForward(KerasForward):
 class FineTunedForward(KerasForward):
     """A fine-tuned network: its top is trained, without dropout, on activations at the cut.
 
-    Parameters
-    ----------
-    network : FineTunedNetwork
-    inputs_of : callable
-        From a batch of the training loop to the input arrays of `network.top`.
-    compute_dtype : str
-        ``"float32"`` or ``"bfloat16"``, of convolutions in training steps; weights, evaluation
-        and files are float32.
+    `inputs_of` maps a batch of the training loop to the inputs of `network.top`; `compute_dtype` is
+    of convolutions in training steps, while weights, evaluation and files are float32.
     """
 
     # Without batch normalisation, a shard of a batch has the same outputs as in the whole batch.

@@ -25,14 +25,9 @@ CPUINFO = Path("/proc/cpuinfo")
 
 
 def choose_compute_dtype(setting: str, *, batch_norm: bool) -> str:
-    """Return ``"float32"`` or ``"bfloat16"``.
+    """Return ``"float32"`` or ``"bfloat16"`` for one of :data:`COMPUTE_DTYPES`.
 
-    Parameters
-    ----------
-    setting : str
-        One of :data:`COMPUTE_DTYPES`.
-    batch_norm : bool
-        Whether the network has batch normalisation, for which ``"auto"`` is float32.
+    ``"auto"`` is float32 for a network with batch normalisation.
     """
     if setting != "auto":
         return setting
@@ -54,10 +49,7 @@ def has_fast_bfloat16() -> bool:
 
 @contextlib.contextmanager
 def computing_in(compute_dtype: str, model: Any) -> Iterator[None]:
-    """Trace the Conv2D layers of a Keras model in a compute dtype while the block runs.
-
-    Depthwise convolutions would not become faster.
-    """
+    """Trace a Keras model's Conv2D layers, which alone gain from it, in a compute dtype."""
     if compute_dtype == "float32":
         yield
         return

@@ -56,19 +56,10 @@ def _call(layer: Any, inputs: Any) -> Any:
 
 
 def depthwise(images: Any, kernel: Any) -> Any:
-    """Convolve each channel with its own kernel, padded with zeros.
+    """Convolve each channel with its own kernel, padded with zeros; the shape is that of `images`.
 
-    Parameters
-    ----------
-    images : tf.Tensor
-        float32 (n, height, width, channels), with a static width.
-    kernel : tf.Tensor
-        float32 (rows, columns, channels, 1), an odd number of columns.
-
-    Returns
-    -------
-    tf.Tensor
-        Of the shape of `images`.
+    `images` are float32 (n, height, width, channels), with a static width; `kernel` is float32
+    (rows, columns, channels, 1), with an odd number of columns.
     """
     import tensorflow as tf
 

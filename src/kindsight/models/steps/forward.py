@@ -78,15 +78,9 @@ class Forward(Protocol):
 
 
 class KerasForward:
-    """Any Keras model from pixels to logits.
+    """Any Keras model from pixels to logits; `l2_of` maps a kernel's name to its L2 strength.
 
     A batch is computed whole, as batch normalisation needs, unless a subclass is ``sharded``.
-
-    Parameters
-    ----------
-    model : keras.Model
-    l2_of : callable, optional
-        From the name of a kernel to its L2 strength.
     """
 
     sharded = False
@@ -119,10 +113,7 @@ class KerasForward:
     def differentiate(
         self, images: Any, loss_of: Callable[[Any], Any], random_key: Any, shards: int
     ) -> tuple[Any, list[Any]]:
-        """Return logits and gradients; see :meth:`.SmallCNNForward.differentiate`.
-
-        The gradient of a frozen parameter is None.
-        """
+        """Return logits and gradients, None for a frozen parameter; see :class:`Forward`."""
         import tensorflow as tf
 
         self._set_seeds(random_key)

@@ -56,19 +56,10 @@ class Optimizer:
     ) -> Any:
         """Update a variable, within a traced function; return the operation.
 
-        Parameters
-        ----------
-        variable : tf.Variable
-        slots : list of tf.Variable
-            The state arrays of :attr:`slots`, initially zero; then the scratch array, if needed,
-            which no other update may use at the same time.
-        gradient : tf.Tensor
-        rate : tf.Tensor
-            Learning rate, a scalar.
-        update : tf.Tensor
-            Number of the update, from 1.0.
-        decayed : bool
-            Whether weight decay applies.
+        `slots` are the state arrays of :attr:`slots`, initially zero, then the scratch array, if
+        needed, which no other update may use at the same time. `rate` is the learning rate, a
+        scalar tensor; `update` the number of the update, from 1.0; `decayed` whether weight decay
+        applies.
         """
         import tensorflow as tf
 

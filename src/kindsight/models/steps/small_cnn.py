@@ -29,15 +29,9 @@ PIECES = 8
 
 
 class SmallCNNForward:
-    """The small CNN without batch normalisation.
+    """The small CNN without batch normalisation, from a built model with initial weights.
 
-    Parameters
-    ----------
-    network : SmallCNN
-    model : keras.Model
-        From :func:`kindsight.models.networks.small_cnn.build_small_cnn`, with initial weights.
-    compute_dtype : str
-        ``"float32"`` or ``"bfloat16"``, of convolutions in training.
+    `compute_dtype` is of convolutions in training.
     """
 
     sharded = True
@@ -48,10 +42,7 @@ class SmallCNNForward:
         self.parameters = [
             Parameter(f"{layer.name}/{name}", _split_kernel(value.numpy()), name == "kernel", l2)
             for layer in self._layers
-            for name, value, l2 in (
-                ("kernel", layer.kernel, network.l2),
-                ("bias", layer.bias, 0.0),
-            )
+            for name, value, l2 in (("kernel", layer.kernel, network.l2), ("bias", layer.bias, 0.0))
         ]
         self.others: list[tuple[str, Any]] = []
 
@@ -66,24 +57,10 @@ class SmallCNNForward:
     def differentiate(
         self, images: Any, loss_of: Callable[[Any], Any], random_key: Any, shards: int
     ) -> tuple[Any, list[Any]]:
-        """Return logits in training mode, and the gradients of a loss of them.
+        """Return logits in training mode, and the gradients of a loss of them by each piece.
 
-        Parameters
-        ----------
-        images : tf.Tensor
-            uint8 (n, height, width, 3), n at least `shards`.
-        loss_of : callable
-            From logits to a scalar.
-        random_key : tf.Tensor
-            int64 (2,): key of the random numbers of dropout.
-        shards : int
-            Number of shards of the batch.
-
-        Returns
-        -------
-        logits : tf.Tensor
-        gradients : list of tf.Tensor
-            For each piece of each parameter.
+        `images` are uint8 (n, height, width, 3), n at least `shards`; `random_key` is int64 (2,),
+        the key of the random numbers of dropout.
         """
         import tensorflow as tf
 

@@ -30,11 +30,7 @@ def make_forward(
     seed: int,
     compute_dtype: str = "float32",
 ) -> Forward:
-    """Return the fastest forward pass of a network, built from its settings.
-
-    A network that is built already is returned unchanged. Other arguments as of
-    :class:`TrainableNetwork`.
-    """
+    """Return the fastest forward pass of a network, built from its settings or built already."""
     if isinstance(network, TransferNetwork):
         return TransferForward(network, classes, seed, compute_dtype)
     if not isinstance(network, SmallCNN):
@@ -47,16 +43,10 @@ def make_forward(
 
 
 def set_threads(cores: int, *, sharded: bool) -> None:
-    """Set how TensorFlow uses the cores, for the rest of the process.
+    """Set how TensorFlow uses the cores, before it computes anything, for the rest of the process.
 
-    To be called before anything is computed. Sums are in the same order each time.
-
-    Parameters
-    ----------
-    cores : int
-    sharded : bool
-        Whether batches are computed in shards. Then each operation runs on one thread, and as
-        many operations in parallel as there are cores; otherwise one operation on all cores.
+    If batches are computed in shards (`sharded`), each operation runs on one thread, and as many in
+    parallel as there are cores; otherwise one on all cores. Sums are in the same order each time.
     """
     import tensorflow as tf
 
@@ -125,15 +115,7 @@ class TrainableNetwork:
     def begin(
         self, optimizer: Optimizer, label_smoothing: float = 0.0, freeze: str | int = "none"
     ) -> None:
-        """Start a phase with a new optimizer state.
-
-        Parameters
-        ----------
-        optimizer : Optimizer
-        label_smoothing : float
-        freeze : str or int
-            Frozen layers, as in :func:`kindsight.models.networks.freezing.freeze`.
-        """
+        """Start a phase with a new optimizer state; `freeze` as of :func:`.freezing.freeze`."""
         self._smoothing = label_smoothing
         self._updates.begin(optimizer, self._forward.begin(freeze))
         self._traced = {}
@@ -153,7 +135,6 @@ class TrainableNetwork:
             uint8 (n, height, width, 3), or what else the network takes in this phase.
         targets : array
             float32 (n, classes); rows sum to 1.
-        learning_rate : float
         random_key : (int, int)
             Key of the network's random numbers, 0 to below 2**31.
 
@@ -167,13 +148,8 @@ class TrainableNetwork:
         inputs = self._forward.arrays(images)
         step = self._function("step", inputs)
         self._updates.done += 1
-        loss, correct = step(
-            inputs,
-            targets,
-            np.float32(learning_rate),
-            np.float32(self._updates.done),
-            np.array(random_key, np.int64),
-        )
+        rate, update = np.float32(learning_rate), np.float32(self._updates.done)
+        loss, correct = step(inputs, targets, rate, update, np.array(random_key, np.int64))
         return float(loss), int(correct)
 
     def evaluate(self, images: NDArray[np.uint8], targets: NDArray[np.int64]) -> tuple[float, int]:
@@ -203,22 +179,16 @@ class TrainableNetwork:
             spec = tf.nest.map_structure(
                 lambda array: tf.TensorSpec((None, *array.shape[1:]), array.dtype), inputs
             )
-            trace = {
-                "step": self._trace_step,
-                "evaluation": self._trace_evaluation,
-                "logits": self._trace_logits,
-            }
-            self._traced[key] = trace[name](shards, spec)
+            self._traced[key] = getattr(self, f"_trace_{name}")(shards, spec)
         return self._traced[key]
 
     def _trace_logits(self, shards: int, spec: Any) -> Any:
         import tensorflow as tf
 
-        return tf.function(
-            lambda images: self._forward.logits(images, shards),
-            autograph=False,
-            input_signature=[spec],
-        )
+        def logits(images: Any) -> Any:
+            return self._forward.logits(images, shards)
+
+        return tf.function(logits, autograph=False, input_signature=[spec])
 
     def _trace_step(self, shards: int, spec: Any) -> Any:
         import tensorflow as tf
@@ -242,13 +212,9 @@ class TrainableNetwork:
             losses = tf.nn.softmax_cross_entropy_with_logits(targets, logits)
             return tf.reduce_sum(losses), tf.reduce_sum(tf.cast(same, tf.int32))
 
-        signature = [
-            spec,
-            tf.TensorSpec((None, self.classes), tf.float32),
-            tf.TensorSpec((), tf.float32),
-            tf.TensorSpec((), tf.float32),
-            tf.TensorSpec((2,), tf.int64),
-        ]
+        number = tf.TensorSpec((), tf.float32)
+        target_spec = tf.TensorSpec((None, self.classes), tf.float32)
+        signature = [spec, target_spec, number, number, tf.TensorSpec((2,), tf.int64)]
         return tf.function(step, autograph=False, input_signature=signature).get_concrete_function()
 
     def _trace_evaluation(self, shards: int, spec: Any) -> Any:
@@ -285,24 +251,10 @@ class TrainableNetwork:
         tflite_file: str | os.PathLike[str],
         model: Any = None,
     ) -> float:
-        """Save the network, pixels to logits, as ``.keras`` and ``.tflite``.
+        """Save the network, or a `model` that contains it, as ``.keras`` and ``.tflite``.
 
-        Parameters
-        ----------
-        keras_file, tflite_file : path
-        model : keras.Model, optional
-            Saved instead: one that contains the network.
-
-        Returns
-        -------
-        float
-            The largest difference between both on generated images, relative to the largest
-            logit.
-
-        Raises
-        ------
-        AgreementError
-            If they differ too much.
+        Returns the largest difference between both on generated images, relative to the largest
+        logit; ParityError if that is too large.
         """
         self.set_weights(self.weights())
         self._forward.write_back()

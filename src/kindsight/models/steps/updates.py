@@ -28,19 +28,10 @@ EMA_WARMUP = 10
 def assign_arrays(
     named: Mapping[str, Sequence[Any]], arrays: Mapping[str, NDArray[np.float32]]
 ) -> None:
-    """Assign arrays to variables, all or none.
+    """Assign float32 arrays, not trusted, to variables by name, all or none.
 
-    Parameters
-    ----------
-    named : mapping of str to sequence of tf.Variable
-        By name the variable, or several of which the array is the concatenation.
-    arrays : mapping
-        float32, not trusted.
-
-    Raises
-    ------
-    ValueError
-        For other names or shapes; nothing is assigned then.
+    An array may be the concatenation of several variables. ValueError for other names or shapes;
+    nothing is assigned then.
     """
     if named.keys() != arrays.keys():
         raise ValueError(f"other names: {sorted(named.keys() ^ arrays.keys())[:5]}")
@@ -62,10 +53,7 @@ def assign_arrays(
 def layer_depths(names: Sequence[str]) -> list[int]:
     """Return the depth of each variable's layer, counted from the output in trainable layers.
 
-    Parameters
-    ----------
-    names : sequence of str
-        ``layer/kernel`` and the like, in the order of the layers.
+    `names` are ``layer/kernel`` and the like, in the order of the layers.
     """
     layers = [name.rpartition("/")[0] for name in names]
     numbers = {layer: number for number, layer in enumerate(dict.fromkeys(layers))}
@@ -73,18 +61,10 @@ def layer_depths(names: Sequence[str]) -> list[int]:
 
 
 class Updates:
-    """The variables of a network, and their updates in a step.
+    """The variables of a network, and their updates in a step, of which `shards` run in parallel.
 
-    Parameters
-    ----------
-    items : sequence of Parameter
-        In the order of the layers.
-    others : sequence of (str, tf.Variable)
-        Other variables that a step changes, by name.
-    shards : int
-        Number of updates that run in parallel.
-    layer_decay, ema_decay, ema_warmup
-        As in :class:`.trainable.TrainableNetwork`.
+    `items` are in the order of the layers; `others` are variables that a step changes, by name. The
+    decays are those of :class:`.trainable.TrainableNetwork`.
     """
 
     def __init__(
@@ -137,14 +117,8 @@ class Updates:
     def apply(self, gradients: list[Any], rate: Any, update: Any) -> None:
         """Update the trained parameters, within a traced function.
 
-        Parameters
-        ----------
-        gradients : list of tf.Tensor
-            For each piece of each parameter; those of frozen parameters are ignored.
-        rate : tf.Tensor
-            Learning rate, a scalar.
-        update : tf.Tensor
-            Number of the update, from 1.0.
+        `gradients` are of each piece of each parameter, those of frozen ones ignored; `rate` is the
+        learning rate, a scalar tensor; `update` the number of the update, from 1.0.
         """
         import tensorflow as tf
 

@@ -51,11 +51,8 @@ class Batches:
         each epoch uses another copy of each image.
     targets : array
         int64 (images,): classes.
-    classes : int
     batch_size : int
         The last batch of an epoch may be smaller.
-    augment : Augment
-    seed : int
     """
 
     inputs: NDArray[np.uint8]

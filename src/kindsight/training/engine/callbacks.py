@@ -15,19 +15,14 @@ class TrainingCallback(Protocol):
     All calls come from one thread. A resumed training first reports the epochs that were trained
     before, so a callback sees every epoch, once and in order. Two more methods are optional:
     ``on_interrupt()``, called on a Ctrl-C that ends a training with a budget early, and
-    ``on_monitor(monitor)``, called before the training if the best epoch is not chosen by
-    accuracy.
+    ``on_monitor(monitor)``, called before the training if the best epoch is not chosen by accuracy.
     """
 
     def on_start(self, epochs: int, done: int) -> None:
         """Receive the start of the training, or its resumption.
 
-        Parameters
-        ----------
-        epochs : int
-            Maximum number of epochs; early stopping may end the training sooner.
-        done : int
-            Number of epochs trained before; as many calls of :meth:`on_epoch` follow at once.
+        `epochs` is the maximum; early stopping may end sooner. `done` epochs were trained before,
+        of which as many calls of :meth:`on_epoch` follow at once.
         """
 
     def on_step(
@@ -42,18 +37,9 @@ class TrainingCallback(Protocol):
     ) -> None:
         """Receive the progress of an epoch, at most about five times a second.
 
-        Parameters
-        ----------
-        phase : str
-            As in :class:`.history.EpochRow`.
-        epoch : int
-            From 1, counted through all phases.
-        step, steps : int
-            Steps done in this epoch, and steps per epoch.
-        loss, accuracy : float
-            Means over the epoch's images so far; in nats, and 0-1.
-        images_per_second : float
-            Since the last call.
+        `epoch` is counted from 1 through all phases, `step` of the epoch's `steps` are done.
+        `loss`, in nats, and `accuracy`, 0-1, are means over the epoch's images so far; the speed is
+        since the last call.
         """
 
     def on_epoch(self, row: EpochRow) -> None:

@@ -42,14 +42,8 @@ Arrays = dict[str, NDArray[np.float32]]
 class Checkpoint:
     """The state of a training between two steps.
 
-    Parameters
-    ----------
-    key : str
-        Identifies the training: network, data and settings.
-    numbers : dict
-        JSON values; floats are restored to the bit.
-    arrays : dict
-        float32, by name.
+    `key` identifies network, data and settings; `numbers` are JSON values, with floats restored to
+    the bit; `arrays` are float32, by name.
     """
 
     key: str
@@ -65,15 +59,7 @@ class Checkpoint:
 
 
 def read_checkpoint(path: Path, key: str) -> Checkpoint | None:
-    """Read a checkpoint; None if it is missing, damaged or of another training.
-
-    Parameters
-    ----------
-    path : pathlib.Path
-        Not trusted.
-    key : str
-        Of this training.
-    """
+    """Read a checkpoint, not trusted; None if it is missing, damaged or of another training."""
     try:
         _check_archive(path)
         with np.load(path, allow_pickle=False) as file:
@@ -102,12 +88,8 @@ def _check_archive(path: Path) -> None:
 class CheckpointWriter:
     """Writes checkpoints in a thread; a context manager that waits for the last one.
 
-    Parameters
-    ----------
-    path : pathlib.Path or None
-        The file; None writes nothing.
-    seconds : float
-        Least time between two checkpoints; 0 for no limit.
+    Without a `path` it writes nothing. `seconds` is the least time between two checkpoints; 0 for
+    no limit.
     """
 
     def __init__(self, path: Path | None, seconds: float) -> None:
@@ -134,10 +116,7 @@ class CheckpointWriter:
     def write(self, checkpoint: Checkpoint, *, now: bool = False) -> None:
         """Write a checkpoint in a thread, or before returning if `now`.
 
-        Raises
-        ------
-        OSError
-            If this or the last checkpoint could not be written.
+        OSError if this or the last checkpoint could not be written.
         """
         if self._path is None:
             return

@@ -26,13 +26,7 @@ from kindsight.files import write_csv
 if TYPE_CHECKING:
     from kindsight.training.engine.plots import TrainingFigure
 
-__all__ = [
-    "COLUMNS",
-    "HISTORY_FILE",
-    "EpochRow",
-    "History",
-    "load_history",
-]
+__all__ = ["COLUMNS", "HISTORY_FILE", "EpochRow", "History", "load_history"]
 
 MAX_EPOCHS = 100_000
 MAX_PHASE = 80  # characters
@@ -40,7 +34,7 @@ MAX_PHASE = 80  # characters
 
 @dataclass(frozen=True, eq=False)
 class EpochRow:
-    """One epoch of a training.
+    """One epoch of a training; two are equal if all numbers are the same to the bit, NaN included.
 
     Parameters
     ----------
@@ -63,10 +57,6 @@ class EpochRow:
     ------
     UsageError
         For a value outside these ranges.
-
-    Notes
-    -----
-    Two rows are equal if all their numbers are the same to the bit; NaN equals NaN.
     """
 
     epoch: int
@@ -197,13 +187,7 @@ class History:
         return self._rows
 
     def with_row(self, row: EpochRow) -> History:
-        """Return the history with one more epoch.
-
-        Raises
-        ------
-        UsageError
-            If `row` is not the next epoch.
-        """
+        """Return the history with one more epoch; UsageError if `row` is not the next one."""
         return History((*self._rows, row), self.monitor)
 
     @property
@@ -229,17 +213,9 @@ class History:
         return None if best is None else best.epoch
 
     def column(self, name: str) -> NDArray[Any]:
-        """Return one column.
+        """Return one column: int64 ``"epoch"``, str ``"phase"``, or float64 with NaN for None.
 
-        Returns
-        -------
-        array
-            int64 for ``"epoch"``, str for ``"phase"``, else float64 with NaN for None.
-
-        Raises
-        ------
-        UsageError
-            For another name.
+        UsageError for an unknown name.
         """
         if name not in COLUMNS:
             raise UsageError(f"A column must be one of {', '.join(COLUMNS)}; got {name!r}.")
@@ -253,15 +229,8 @@ class History:
     def plot(self) -> TrainingFigure:
         """Draw accuracy and loss by epoch, training and validation, the best epoch marked.
 
-        Returns
-        -------
-        TrainingFigure
-            A ``matplotlib.figure.Figure`` of two axes; notebooks display it.
-
-        Raises
-        ------
-        UsageError
-            If there is no epoch.
+        The figure is a ``matplotlib.figure.Figure`` of two axes, which notebooks display.
+        UsageError if there is no epoch.
         """
         from kindsight.training.engine.plots import history_figure
 
@@ -277,10 +246,7 @@ class History:
     def read_csv(cls, path: str | os.PathLike[str], monitor: str = "accuracy") -> History:
         """Read a file written by :meth:`write_csv`, to the same bits.
 
-        Raises
-        ------
-        BundleError
-            If the file is unreadable, larger than 16 MB, or not a history.
+        BundleError if the file is unreadable, larger than 16 MB, or not a history.
         """
         source = Path(path)
         lines = csv.reader(io.StringIO(_text(source), newline=""), strict=True)
@@ -298,10 +264,7 @@ class History:
 def load_history(folder: str | os.PathLike[str], monitor: str = "accuracy") -> History | None:
     """Read the history of a run folder; None if it has none, as for a frozen backbone.
 
-    Raises
-    ------
-    BundleError
-        If the file is damaged.
+    BundleError if the file is damaged.
     """
     path = Path(folder, HISTORY_FILE)
     return History.read_csv(path, monitor) if os.path.lexists(path) else None

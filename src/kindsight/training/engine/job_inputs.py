@@ -25,7 +25,6 @@ class Source:
 
     Parameters
     ----------
-    file : pathlib.Path
     shape : tuple of int
         Of one image or activation.
     layer : str
@@ -48,18 +47,9 @@ class Source:
 class JobInputs:
     """The network and the training data of a job.
 
-    Parameters
-    ----------
-    network : dict
-        Settings of the network.
-    identity : dict
-        The same without paths: identifies the network on any machine.
-    layers : tuple of LayerRow
-        Table of its layers.
-    sources : list of Source
-        One for each phase.
-    notes : tuple of str
-        Sentences for the user.
+    `network` are its settings, `identity` the same without paths, which identifies it on any
+    machine; `layers` is the table of its layers; `sources` has one for each phase; `notes` are
+    sentences for the user.
     """
 
     network: dict[str, Any]

@@ -1,8 +1,8 @@
 """The learning-rate finder: increase the learning rate at each step and record the loss.
 
-The range test of L. N. Smith ("Cyclical learning rates for training neural networks", WACV 2017).
-Learning rates are spaced evenly on a logarithmic scale; the loss is smoothed by a bias-corrected
-exponential moving average (S. Gugger, 2018).
+The range test of L. N. Smith ("Cyclical learning rates for training neural networks", WACV 2017),
+on a logarithmic scale, with the loss smoothed by a bias-corrected exponential moving average (S.
+Gugger, 2018).
 """
 
 from __future__ import annotations
@@ -37,17 +37,7 @@ IGNORED_STEPS = 5
 
 @dataclass(frozen=True)
 class RateSweep:
-    """Learning rates tried by the finder, one per step, and their losses.
-
-    Parameters
-    ----------
-    rates : tuple of float
-        Increasing.
-    losses : tuple of float
-        Smoothed loss at each rate, in nats.
-    suggestion : float or None
-        See :func:`suggest_rate`.
-    """
+    """Increasing learning rates, one per step, and the smoothed loss at each, in nats."""
 
     rates: tuple[float, ...]
     losses: tuple[float, ...]
@@ -56,11 +46,7 @@ class RateSweep:
     def to_dict(self) -> dict[str, Any]:
         """Return the sweep as JSON values."""
         losses = [loss if math.isfinite(loss) else None for loss in self.losses]
-        return {
-            "learning_rates": list(self.rates),
-            "losses": losses,
-            "suggestion": self.suggestion,
-        }
+        return {"learning_rates": list(self.rates), "losses": losses, "suggestion": self.suggestion}
 
 
 def sweep_rates(
@@ -72,21 +58,10 @@ def sweep_rates(
     progress: Callable[[int, int], None],
     steps: int = STEPS,
 ) -> RateSweep:
-    """Train one step at each of several increasing learning rates.
+    """Train one step of a phase at each of several increasing learning rates.
 
-    Parameters
-    ----------
-    network : Trainable
-        New; not usable afterwards.
-    phase : Phase
-        Its optimizer, label smoothing and frozen layers are used.
-    batches : Batches
-    workers : int
-        Threads that prepare batches.
-    progress : callable
-        Called with (steps done, steps).
-    steps : int
-        Number of learning rates.
+    `network` is new, and not usable afterwards; `workers` threads prepare batches; `progress` is
+    called with (steps done, steps).
     """
     network.begin(phase.update_rule(), phase.label_smoothing, phase.freeze)
     every = np.geomspace(LOWEST, HIGHEST, steps).tolist()
@@ -116,20 +91,9 @@ def sweep_rates(
 def suggest_rate(rates: list[float], losses: list[float]) -> float | None:
     """Return a tenth of the highest learning rate before the loss rises above its minimum.
 
-    The learning rate of the steepest descent, another common choice, agrees in clear cases, but is
-    random where a hundred steps are too few for the loss to fall.
-
-    Parameters
-    ----------
-    rates : list of float
-        Increasing.
-    losses : list of float
-        Smoothed.
-
-    Returns
-    -------
-    float or None
-        Rounded to two digits; None if the loss rises from the start.
+    It is rounded to two digits; None if the smoothed loss rises from the start. The learning rate
+    of the steepest descent, another common choice, agrees in clear cases, but is random where a
+    hundred steps are too few for the loss to fall.
     """
     values = np.array(losses, np.float64)
     values[~np.isfinite(values)] = np.inf

@@ -58,7 +58,6 @@ def open_logs(
         resumed run finds its logs again.
     tensorboard : str, optional
         TensorBoard's log folder; the run gets a subfolder of its own name.
-    mlflow : bool
     parameters : mapping, optional
         Settings, logged to MLflow.
 

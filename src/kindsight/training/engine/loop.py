@@ -1,7 +1,6 @@
 """The training loop: phases, epochs and steps, from the start or from a checkpoint.
 
-It runs in the Keras worker process but does not use Keras: it trains any
-:class:`~.trainable.Trainable`.
+It runs in the Keras worker process, but trains any :class:`~.trainable.Trainable`.
 """
 
 from __future__ import annotations
@@ -62,15 +61,12 @@ class Loop:
 
     Parameters
     ----------
-    plan : Plan
     data : TrainingData or sequence of TrainingData
         Of all phases, or one for each: the same images, as pixels or cached activations.
     network : Trainable
         New.
-    seed : int
     key : str
         Identifies the training's checkpoints.
-    writer : CheckpointWriter
     send : callable
         Receives events as JSON values: ``{"event": "start" | "step" | "epoch", ...}`` with the
         arguments of the methods of :class:`.callbacks.TrainingCallback`.
@@ -160,11 +156,12 @@ class Loop:
             and not self._is_late()
         ):
             self._epoch(phase, batches, executor)
-            if self._diverged():
+            diverged = self._diverged()
+            if diverged:
                 position.phase = len(self.plan.phases)
-                self._save(when_due=True)
-                return
             self._save(when_due=True)
+            if diverged:
+                return
         self._position = _Position(phase=position.phase + 1)
 
     def _epoch(self, phase: Phase, batches: Batches, executor: ThreadPoolExecutor) -> None:
@@ -210,18 +207,12 @@ class Loop:
 
     def _send_step(self, phase: Phase, epoch: int, steps: int, speed: float) -> None:
         position = self._position
-        self._send(
-            {
-                "event": "step",
-                "phase": phase.name,
-                "epoch": epoch,
-                "step": position.step,
-                "steps": steps,
-                "loss": position.loss / position.seen,
-                "accuracy": position.correct / position.seen,
-                "images_per_second": speed,
-            }
-        )
+        event = {
+            "event": "step", "phase": phase.name, "epoch": epoch, "step": position.step,
+            "steps": steps, "loss": position.loss / position.seen,
+            "accuracy": position.correct / position.seen, "images_per_second": speed,
+        }  # fmt: skip
+        self._send(event)
 
     def _validate(self) -> tuple[float | None, float | None]:
         """Return mean loss and accuracy of the validation images; None without any."""
@@ -305,10 +296,7 @@ def job_checkpoint(job: dict[str, Any]) -> Checkpoint | None:
 
 
 def shard_count(checkpoint: Checkpoint | None, cores: int) -> int:
-    """Return the number of shards of a batch: that of the checkpoint, else one per core.
-
-    Another number would round sums differently.
-    """
+    """Return the checkpoint's number of shards, as another rounds differently, or one per core."""
     known = 0 if checkpoint is None else int(checkpoint.numbers.get("shards", 0))
     return known if known > 0 else cores
 
@@ -327,16 +315,9 @@ def run_loop(
     """Train as a job of the Keras worker process; see :class:`Loop` and :meth:`Loop.run`."""
     path = None if job["checkpoint"] is None else Path(job["checkpoint"])
     with CheckpointWriter(path, job["checkpoint_seconds"]) as writer:
-        Loop(
-            plan,
-            data,
-            network,
-            seed=job["seed"],
-            key=job["key"],
-            writer=writer,
-            send=line.send,
-            stop=line.stop,
-            workers=job["workers"],
-            extra=extra,
-        ).run(checkpoint, deadline)
+        loop = Loop(
+            plan, data, network, seed=job["seed"], key=job["key"], writer=writer, send=line.send,
+            stop=line.stop, workers=job["workers"], extra=extra,
+        )  # fmt: skip
+        loop.run(checkpoint, deadline)
     line.send({"event": "saving"})

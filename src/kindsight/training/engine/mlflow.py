@@ -34,30 +34,11 @@ def check_mlflow() -> None:
 
 
 class MlflowLog:
-    """A :class:`~.callbacks.TrainingCallback` that logs to MLflow.
+    """A :class:`~.callbacks.TrainingCallback` that logs to a new MLflow run, or that of `run_id`.
 
     A store that becomes unreachable does not stop the training: logging is retried with the next
-    epoch, and at the end.
-
-    Parameters
-    ----------
-    name : str
-        Name of the run.
-    parameters : mapping
-        Settings.
-    run_id : str, optional
-        MLflow's identifier of a run to resume.
-
-    Attributes
-    ----------
-    run_id : str
-
-    Raises
-    ------
-    MissingExtraError
-        If MLflow is not installed.
-    KindsightError
-        If the store is not usable at the start.
+    epoch, and at the end. MissingExtraError if MLflow is not installed; KindsightError if the store
+    is not usable at the start.
     """
 
     def __init__(self, name: str, parameters: Mapping[str, Any], run_id: str | None = None) -> None:

@@ -36,10 +36,8 @@ _NUMBERS = ("learning_rate", "momentum", "weight_decay", "warmup", "label_smooth
 def read_phase(text: str) -> dict[str, Any]:
     """Read a phase from a line such as ``freeze=all epochs=3 learning-rate=1e-3``.
 
-    Raises
-    ------
-    SettingsError
-        For anything but ``name=value``, and for values that are not numbers where they must be.
+    SettingsError for anything but ``name=value``, and for values that are not numbers where they
+    must be.
     """
     try:
         words = shlex.split(text)
@@ -70,19 +68,10 @@ def _value(name: str, text: str) -> Any:
 
 
 def make_policy(augment: Any, mix: str) -> Augment:
-    """Return an augmentation policy.
+    """Return the augmentation policy of a recipe, a TOML file, settings by name, or a policy.
 
-    Parameters
-    ----------
-    augment : str, mapping or Augment
-        Name of a recipe, path of a TOML file, settings by name, or a policy.
-    mix : str
-        One of :data:`MIXES`; ``"none"`` leaves the policy's own mixing.
-
-    Raises
-    ------
-    SettingsError
-        For an unknown recipe or invalid settings.
+    `mix` is one of :data:`MIXES`; ``"none"`` leaves the policy's own mixing. SettingsError for an
+    unknown recipe or invalid settings.
     """
     if isinstance(augment, Augment):
         policy = augment
@@ -111,12 +100,6 @@ def make_phases(
         Frozen layers of phases without their own.
     default_name : callable
         Called with a phase's frozen layers and its number from 1.
-
-    Returns
-    -------
-    phases : list of Phase
-    faults : list of str
-        Without those that :meth:`.plan.Plan.faults` finds.
     """
     if not isinstance(phases, Sequence) or isinstance(phases, str) or len(phases) > MAX_PHASES:
         return [], [f"phases must be a list of at most {MAX_PHASES}. Received: {phases!r}."]

@@ -41,21 +41,10 @@ DEFAULT_WEIGHT_DECAY = 4e-3  # of AdamW
 def scheduled_learning_rate(
     schedule: str, peak: float, warmup: float, step: int, steps: int
 ) -> float:
-    """Return the learning rate of a step.
+    """Return the learning rate of a step, counted from 0.
 
-    Parameters
-    ----------
-    schedule : str
-        One of :data:`SCHEDULES`.
-    peak : float
-        Highest learning rate.
-    warmup : float
-        Steps in which the learning rate rises: linearly from 0, or as ``one-cycle`` does, where
-        0 means three tenths of all steps.
-    step : int
-        From 0.
-    steps : int
-        Of the phase.
+    `warmup` is the number of steps in which the learning rate rises: linearly from 0, or as
+    ``one-cycle`` does, where 0 means three tenths of all steps.
     """
     if schedule == "one-cycle":
         warmup = warmup or ONE_CYCLE_RISE * steps
@@ -84,7 +73,6 @@ class Phase:
         As in the history.
     epochs : int
         1 or more.
-    batch_size : int
     optimizer : str
         One of :data:`kindsight.models.steps.optimizers.OPTIMIZERS`.
     learning_rate : float, optional
@@ -200,16 +188,9 @@ class Phase:
 
 @dataclass(frozen=True)
 class Plan:
-    """All phases of a training.
+    """All phases of a training, with different names; epochs are counted through all of them.
 
-    Parameters
-    ----------
-    phases : sequence of Phase
-        At least one, with different names. Epochs are counted through all phases.
-    final_weights : str
-        One of :data:`FINAL_WEIGHTS`.
-    monitor : str
-        As in :class:`.history.History`.
+    `final_weights` is one of :data:`FINAL_WEIGHTS`; `monitor` as in :class:`.history.History`.
     """
 
     phases: Sequence[Phase]

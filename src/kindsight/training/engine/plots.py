@@ -55,18 +55,9 @@ class TrainingFigure(Figure):
 
 
 def history_figure(columns: Mapping[str, NDArray[Any]], best_epoch: int) -> TrainingFigure:
-    """Draw accuracy and loss by epoch, with the phases and the best epoch.
+    """Draw accuracy and loss by epoch, with the phases and the best epoch, on two axes.
 
-    Parameters
-    ----------
-    columns : mapping of str to array
-        At least one epoch; see :meth:`.history.History.frame`.
-    best_epoch : int
-
-    Returns
-    -------
-    TrainingFigure
-        Two axes, accuracy and loss; lines are labelled "training" and "validation".
+    `columns` are those of :meth:`.history.History.frame`, with at least one epoch.
     """
     epochs = columns["epoch"]
     validated = not np.isnan(columns["val_accuracy"][0])
@@ -81,16 +72,11 @@ def history_figure(columns: Mapping[str, NDArray[Any]], best_epoch: int) -> Trai
             lines["validation"] = columns[f"val_{quantity}"]
         for label, values in lines.items():
             strong = label == "validation" or not validated
+            color, width, style = (VALIDATION, 1.9, "-") if strong else (QUIET, 1.4, "--")
             axes.plot(
-                epochs,
-                values,
-                label=label,
-                color=VALIDATION if strong else QUIET,
-                linewidth=1.9 if strong else 1.4,
-                linestyle="-" if strong else "--",
-                marker="o" if len(epochs) <= MAX_DOTS else None,
-                markersize=3,
-            )
+                epochs, values, label=label, color=color, linewidth=width, linestyle=style,
+                marker="o" if len(epochs) <= MAX_DOTS else None, markersize=3,
+            )  # fmt: skip
         _mark_best(axes, best_epoch, values[best_epoch - 1])
         axes.set_xlim(0.5, len(epochs) + 0.5)
     _limit_loss(both[1], [columns["loss"], columns["val_loss"]])
@@ -102,21 +88,10 @@ def history_figure(columns: Mapping[str, NDArray[Any]], best_epoch: int) -> Trai
 def learning_rate_figure(
     rates: Sequence[float], losses: Sequence[float], suggestion: float | None
 ) -> TrainingFigure:
-    """Draw the loss by learning rate of a learning-rate finder, and its suggestion.
+    """Draw the loss (nats) by learning rate of a learning-rate finder, and its suggestion.
 
-    Parameters
-    ----------
-    rates : sequence of float
-        Above 0, increasing.
-    losses : sequence of float
-        In nats; values that are not finite are left out.
-    suggestion : float or None
-        The learning rate to mark.
-
-    Raises
-    ------
-    UsageError
-        If no loss is finite, or rates and losses differ in number.
+    Losses that are not finite are left out. UsageError if none is finite, or rates and losses
+    differ in number.
     """
     if len(rates) != len(losses) or not np.isfinite(losses).any():
         raise UsageError(
@@ -131,13 +106,8 @@ def learning_rate_figure(
     axes.set_xscale("log")
     axes.plot(rates, losses, color=VALIDATION, linewidth=1.9, label="loss")
     if suggestion is not None:
-        axes.axvline(
-            suggestion,
-            color=BEST,
-            linewidth=1.3,
-            linestyle=":",
-            label=f"suggested: {suggestion:.2g}",
-        )
+        label = f"suggested: {suggestion:.2g}"
+        axes.axvline(suggestion, color=BEST, linewidth=1.3, linestyle=":", label=label)
         axes.legend(frameon=False, fontsize=9, labelcolor=INK)
     return figure
 
@@ -173,27 +143,15 @@ def _mark_phases(axes: Axes, phases: NDArray[np.str_]) -> None:
         if number % 2:
             axes.axvspan(start + 0.5, end + 0.5, color=PANEL, linewidth=0, zorder=0)
         axes.annotate(
-            str(phases[start])[:24].replace("$", r"\$"),
-            ((start + end + 1) / 2, 0.0),
-            xycoords=("data", "axes fraction"),
-            xytext=(0, 4),
-            textcoords="offset points",
-            ha="center",
-            fontsize=8,
-            color=QUIET,
-        )
+            str(phases[start])[:24].replace("$", r"\$"), ((start + end + 1) / 2, 0.0),
+            xycoords=("data", "axes fraction"), xytext=(0, 4), textcoords="offset points",
+            ha="center", fontsize=8, color=QUIET,
+        )  # fmt: skip
 
 
 def _mark_best(axes: Axes, epoch: int, value: float) -> None:
     axes.axvline(epoch, color=BEST, linewidth=1.2, linestyle=":")
     axes.plot(
-        epoch,
-        value,
-        "o",
-        markersize=7,
-        markerfacecolor=PAGE,
-        markeredgecolor=BEST,
-        markeredgewidth=1.8,
-        linestyle="none",
-        label=f"best: {epoch}",
-    )
+        epoch, value, "o", markersize=7, markerfacecolor=PAGE, markeredgecolor=BEST,
+        markeredgewidth=1.8, linestyle="none", label=f"best: {epoch}",
+    )  # fmt: skip

@@ -1,12 +1,9 @@
-"""Log accuracy and loss by epoch to TensorBoard, without TensorFlow.
-
-As Keras does, it writes folders ``train`` and ``validation`` with ``epoch_loss`` and
-``epoch_accuracy`` each, which TensorBoard overlays.
+"""Log accuracy and loss by epoch to TensorBoard, without TensorFlow, under Keras's names.
 
 An event file is a sequence of records: length of the data (uint64), its checksum, the data, its
-checksum (uint32, little-endian, masked CRC-32C as in TensorFlow's ``record_writer``). The data is
-a protocol buffer ``tensorflow.Event``: wall time, step, and either the file version (first record)
-or a summary of tagged numbers. These few fields are encoded here by hand.
+checksum (uint32, little-endian, masked CRC-32C). The data is a protocol buffer
+``tensorflow.Event``: wall time, step, and either the file version (first record) or a summary of
+tagged numbers. These few fields are encoded here by hand.
 """
 
 from __future__ import annotations
@@ -142,27 +139,12 @@ class TensorBoardLog:
 
     A resumed training continues the same files: matching records are left untouched, missing ones
     appended and others cut off, so each epoch appears once, and an open TensorBoard continues.
-
-    Parameters
-    ----------
-    folder : path
-        The run's own; ``train`` and ``validation`` are created in it.
-    run : str
-        Identifier of the run, stored in the files.
-    clock : callable, optional
-        Returns seconds since 1970.
-
-    Raises
-    ------
-    UsageError
-        If the folder holds another run, or is not writable.
+    `folder` is the run's own; `run` identifies the run in the files; `clock` returns seconds since
+    1970. UsageError if the folder holds another run, or is not writable.
     """
 
     def __init__(
-        self,
-        folder: str | os.PathLike[str],
-        run: str,
-        clock: Callable[[], float] = time.time,
+        self, folder: str | os.PathLike[str], run: str, clock: Callable[[], float] = time.time
     ) -> None:
         self._folder, self._run, self._clock = Path(folder), run, clock
         self._done = 0

@@ -56,18 +56,9 @@ class Trainable(Protocol):
 
 @dataclass(frozen=True)
 class TrainingData:
-    """Training and validation images of a phase.
+    """Training and validation images of a phase; the latter may be empty.
 
-    Parameters
-    ----------
-    inputs : array
-        uint8 (rows, height, width, 3), usually a memory map; or cached activations.
-    rows, targets : array
-        int64 (images,): rows in `inputs` and classes of the training images. `rows` may be
-        (images, copies), where each epoch uses another copy.
-    val_rows, val_targets : array
-        int64 (images,): the same of the validation images; may be empty.
-    classes : int
+    `inputs` and the int64 (images,) `rows` and `targets` are as of :class:`.batches.Batches`.
     """
 
     inputs: NDArray[np.uint8]

@@ -117,19 +117,11 @@ def read_training_data(job: dict[str, Any]) -> list[TrainingData]:
     found = []
     for number, source in enumerate(job["sources"]):
         path, shape = Path(source["file"]), tuple(source["shape"])
-        inputs = (
-            map_activations(path, 0, shape)["map"]
-            if source["layer"]
-            else map_pixels(path, shape[:2])
-        )
-        found.append(
-            TrainingData(
-                inputs,
-                arrays[f"rows_{number}"],
-                arrays["targets"],
-                arrays[f"val_rows_{number}"],
-                arrays["val_targets"],
-                job["classes"],
-            )
-        )
+        cached = bool(source["layer"])
+        inputs = map_activations(path, 0, shape)["map"] if cached else map_pixels(path, shape[:2])
+        data = TrainingData(
+            inputs, arrays[f"rows_{number}"], arrays["targets"], arrays[f"val_rows_{number}"],
+            arrays["val_targets"], job["classes"],
+        )  # fmt: skip
+        found.append(data)
     return found

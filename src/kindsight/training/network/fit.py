@@ -78,14 +78,7 @@ def network_layers(
 class NetworkImages:
     """The resized images that a network is trained on.
 
-    Parameters
-    ----------
-    training : EpochTrainer
-        The settings.
-    stored : CachedImages
-        To be closed after the training.
-    dataset : ImageDataset
-        The readable images, in the order of `stored`.
+    `stored` is to be closed after the training; `dataset` has the readable images, in its order.
     """
 
     training: EpochTrainer
@@ -103,15 +96,8 @@ class NetworkImages:
     ) -> JobInputs:
         """Return the network and its training data.
 
-        Parameters
-        ----------
-        classes : sequence of str
-        phases : sequence of Phase
-            The training's phases, or the first of them.
-        rows, validation : array
-            int64: indices of the training and validation images.
-        keras : KerasProcess
-        progress : callable, optional
+        `phases` are the training's, or the first of them; `rows` and `validation` are int64 indices
+        of the training and validation images.
         """
         training = self.training
         assert isinstance(training, NetworkTrainer)
@@ -186,7 +172,6 @@ class NetworkImages:
             Of :meth:`.epoch_settings.EpochTrainer.process`.
         folder : pathlib.Path, optional
             For the checkpoint and the network's files; a temporary folder if omitted.
-        progress, callback : optional
 
         Raises
         ------

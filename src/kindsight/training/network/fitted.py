@@ -52,8 +52,6 @@ class FittedNetwork:
 
     Parameters
     ----------
-    training : EpochTrainer
-        The settings.
     classes : tuple of str
         In the order of the logits.
     dataset : ImageDataset
@@ -64,7 +62,6 @@ class FittedNetwork:
         int64: indices of the training images.
     keras, tflite : pathlib.Path
         The network: pixels 0-255 to logits.
-    history : History
     temperature : float
         Divides the logits.
     folds : mapping of int to float

@@ -23,20 +23,11 @@ SIZE_RANGE = (4, 1024)
 
 @dataclass(frozen=True)
 class NetworkTrainer(EpochTrainer):
-    """Train a network from random weights.
+    """Train a network, one of :data:`NETWORKS`, from random weights.
 
-    Parameters
-    ----------
-    model : str
-        One of :data:`NETWORKS`.
-    filters, dense, dropout, batch_norm, l2, pooling
-        As in :class:`kindsight.models.networks.small_cnn.SmallCNN`.
-    size : int or (height, width), optional
-        150 if omitted.
-
-    Notes
-    -----
-    For the other settings see :class:`.epoch_settings.EpochTrainer`.
+    `filters`, `dense`, `dropout`, `batch_norm`, `l2` and `pooling` are as in
+    :class:`kindsight.models.networks.small_cnn.SmallCNN`, the other settings as in
+    :class:`.epoch_settings.EpochTrainer`. `size` is 150 if omitted.
     """
 
     model: str = "small-cnn"
@@ -79,15 +70,11 @@ class NetworkTrainer(EpochTrainer):
 
     def network(self) -> SmallCNN:
         """Return the settings of the network."""
+        batch_norm = bool(self.batch_norm) if self.batch_norm in (True, False) else self.batch_norm
         return SmallCNN(
-            self._size(),
-            whole_numbers(self.filters),
-            whole_numbers(self.dense),
-            self.dropout,
-            bool(self.batch_norm) if self.batch_norm in (True, False) else self.batch_norm,
-            self.l2,
-            self.pooling,
-        )
+            self._size(), whole_numbers(self.filters), whole_numbers(self.dense), self.dropout,
+            batch_norm, self.l2, self.pooling,
+        )  # fmt: skip
 
     def resolved_compute_dtype(self) -> str:
         """Return ``"float32"`` or ``"bfloat16"``, which this machine trains in."""

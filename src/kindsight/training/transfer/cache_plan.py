@@ -45,22 +45,11 @@ def copies_to_cache(phase: Phase) -> int | None:
     return None if phase.augment.mixes else 0
 
 
-def admit(
-    requests: Sequence[CacheRequest | None],
-) -> tuple[list[CacheRequest | None], list[str]]:
-    """Drop the requests that do not fit into the cache or on the disk.
+def admit(requests: Sequence[CacheRequest | None]) -> tuple[list[CacheRequest | None], list[str]]:
+    """Drop the requests, one per phase, that do not fit into the cache or on the disk.
 
-    Parameters
-    ----------
-    requests : sequence of CacheRequest or None
-        One per phase; None for a phase that is trained on images.
-
-    Returns
-    -------
-    requests : list
-        With None for each that was dropped.
-    notes : list of str
-        The distinct reasons, a sentence each.
+    Returns the requests, None for each that was dropped, and the distinct reasons, a sentence each.
+    None is the request of a phase that is trained on images.
     """
     budget, admitted, notes = _DiskBudget(), list[CacheRequest | None](), dict[str, None]()
     for request in requests:
@@ -144,23 +133,10 @@ def _by_file(
 def limit_copies(
     phases: Sequence[Phase], own: Any, faults: Sequence[str]
 ) -> tuple[list[Phase], list[str]]:
-    """Limit the cached copies of each phase to what it can use.
+    """Limit the cached copies of each phase to what it can use; return phases and all faults.
 
-    A number that the training gives for all phases is lowered; a phase's own is a fault.
-
-    Parameters
-    ----------
-    phases : sequence of Phase
-        As made by :func:`.phases.make_phases`.
-    own : sequence of (mapping or Phase)
-        Own settings of each phase; empty if the training has only shared settings.
-    faults : sequence of str
-        Faults found so far; if there are any, nothing is checked.
-
-    Returns
-    -------
-    phases : list of Phase
-    faults : list of str
+    A number that the training gives for all phases is lowered; a phase's own, in `own` as of
+    :func:`.phases.make_phases`, is a fault. If there are faults already, nothing is checked.
     """
     if faults or any(option_faults({"cached_copies": phase.cached_copies}) for phase in phases):
         return list(phases), list(faults)  # Plan.faults reports invalid numbers

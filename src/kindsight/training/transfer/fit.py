@@ -1,8 +1,7 @@
 """Prepare a transfer training: images, or cached activations of its frozen layers.
 
-A phase without augmentation is trained on activations that LiteRT computes once and the cache
-stores; so is a phase with augmentation and `cached_copies`. Other phases run the frozen layers in
-each step.
+A phase without augmentation, or with `cached_copies`, is trained on activations that LiteRT
+computes once and the cache stores. Other phases run the frozen layers in each step.
 """
 
 from __future__ import annotations
@@ -56,10 +55,7 @@ def describe_layers(
 ) -> tuple[LayerRow, ...]:
     """Return the table of layers that a training would have.
 
-    Raises
-    ------
-    SettingsError
-        If the backbone lacks the cut layer or a layer to freeze.
+    SettingsError if the backbone lacks the cut layer or a layer to freeze.
     """
     return _layers(_describe(training, training.backbone(progress, keras), classes, keras))
 
@@ -68,11 +64,7 @@ def describe_layers(
 class TransferImages(NetworkImages):
     """The resized images, and the backbone, of a transfer training.
 
-    Parameters
-    ----------
-    files : BackboneFiles
-    description : dict, optional
-        See :func:`kindsight.models.networks.transfer.describe_transfer`.
+    `description` is that of :func:`kindsight.models.networks.transfer.describe_transfer`.
     """
 
     files: BackboneFiles

@@ -35,6 +35,8 @@ CHOICES = (
 class TransferTrainer(EpochTrainer):
     """Train a backbone by gradient descent, with frozen layers and a trainable head.
 
+    For the other settings see :class:`.epoch_settings.EpochTrainer`.
+
     Parameters
     ----------
     model : str
@@ -58,10 +60,6 @@ class TransferTrainer(EpochTrainer):
         The head: ``"average"``, ``"max"`` or ``"flatten"``; widths of dense layers with ReLU;
         dropout before the last layer; batch normalisation of the dense layers; L2 penalty on
         their kernels.
-
-    Notes
-    -----
-    For the other settings see :class:`.epoch_settings.EpochTrainer`.
     """
 
     model: str = "efficientnet-lite0"
