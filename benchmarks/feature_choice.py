@@ -1,12 +1,11 @@
-"""How the default features were chosen: accuracy of other stages, statistics, sizes and views.
+"""Compare candidate default features: other stages, statistics, image sizes, resizing and TTA.
 
-One pass of EfficientNet-Lite0 gives mean, maximum and standard deviation over space at the end of
-its stages 2 to 7, spread and extremes of the means of rows and columns, and the last mean. Each
-choice of columns is judged by the accuracy of the head that
-:func:`kindsight.training.frozen.select_head.fit_head` makes of them, on images held out: five
-folds of folders,
-four draws of a quarter of the solar cells, as in ``accuracy_job.py``. The head is chosen on the
-training part alone.
+One pass of EfficientNet-Lite0 returns the mean, maximum and standard deviation over space at the
+end of stages 2 to 7, the standard deviation and extremes of the row and column means, and the mean
+of the last feature map. Each configuration is scored by the test accuracy of the head that
+:func:`kindsight.training.frozen.select_head.fit_head` fits to its columns: five folds of a folder,
+four splits of the solar cells with a quarter for testing, as in ``accuracy_job.py``. The head is
+selected on the training split alone.
 
 Examples
 --------
@@ -20,10 +19,11 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -32,7 +32,7 @@ from kindsight.dataset import ImageDataset
 from kindsight.dataset.splits.folds import fold_indices
 from kindsight.images import InputSpec, read_image, resize_image
 from kindsight.models.backbones.backbone import PROFILES
-from kindsight.models.backbones.backbone import STATISTICS as STATISTICS_OF_PLACES
+from kindsight.models.backbones.backbone import STATISTICS as SPATIAL_STATISTICS
 from kindsight.models.backbones.layout import FeatureBlock, FeatureLayout
 from kindsight.models.backbones.tta import transform_image, tta_variants
 from kindsight.threads import count_cores, map_ordered, single_threaded_opencv
@@ -40,7 +40,7 @@ from kindsight.training.frozen.select_head import FOLDS, fit_head
 from processes import log
 
 NAME = "efficientnet-lite0"
-EVERY = range(2, 8)
+ALL_STAGES = range(2, 8)
 STAGES: dict[str, Sequence[int]] = {
     "last mean": (),
     "3-6 and last mean": range(3, 7),
@@ -52,43 +52,51 @@ STATISTICS = {
     "mean": ("mean",),
     "mean, std": ("mean", "std"),
     "mean, max, std": ("mean", "max", "std"),
-    "and rows, columns": (*STATISTICS_OF_PLACES, *PROFILES),
+    "mean, max, std, row and column statistics": (*SPATIAL_STATISTICS, *PROFILES),
 }
-DEFAULT = (224, "crop", "as they are", "3-6 and last mean", "and rows, columns")
-Views = Callable[[Any], list[Any]]
-VIEWS: dict[str, Views] = {
-    "as they are": lambda pixels: [pixels],
-    "and left-right": lambda pixels: [pixels, pixels[:, ::-1]],
-    "and left-right, up-down": lambda pixels: [pixels, pixels[:, ::-1], pixels[::-1]],
-    "and the middle": lambda pixels: [
-        transform_image(pixels, view) for view in tta_variants((0,), 2)
-    ],
-    "and the middle, the corners": lambda pixels: [
-        transform_image(pixels, v) for v in tta_variants((0,), 6)
-    ],
-    "those three, and their middles": lambda pixels: [
-        transform_image(pixels, v) for v in tta_variants((0, 1, 2), 2)
-    ],
+TTA = {
+    "none": tta_variants((0,), 1),
+    "mirror image": tta_variants((0, 1), 1),
+    "mirror image, upside down": tta_variants((0, 1, 2), 1),
+    "center crop": tta_variants((0,), 2),
+    "center and corner crops": tta_variants((0,), 6),
+    "mirror image, upside down, center crops": tta_variants((0, 1, 2), 2),
 }
-# Each asks one question; what it does not ask about is as in DEFAULT.
-QUESTIONS = {
-    "stages": [(*DEFAULT[:3], stages, DEFAULT[4]) for stages in STAGES],
-    "statistics": [(*DEFAULT[:4], statistics) for statistics in STATISTICS],
-    "size": [(size, *DEFAULT[1:]) for size in (224, 300)],
-    "resize": [(224, fit, *DEFAULT[2:]) for fit in ("crop", "stretch", "pad")],
-    "views": [(224, "crop", views, *DEFAULT[3:]) for views in VIEWS],
+
+
+class Config(NamedTuple):
+    """How features are computed; `tta`, `stages` and `statistics` are keys of the tables above."""
+
+    size: int = 224
+    resize: str = "crop"
+    tta: str = "none"
+    stages: str = "3-6 and last mean"
+    statistics: str = "mean, max, std, row and column statistics"
+
+
+DEFAULT = Config()
+# Each comparison varies one field of the default.
+COMPARISONS: dict[str, list[Config]] = {
+    field: [DEFAULT._replace(**{field: value}) for value in values]
+    for field, values in {
+        "stages": STAGES,
+        "statistics": STATISTICS,
+        "size": (224, 300),
+        "resize": ("crop", "stretch", "pad"),
+        "tta": TTA,
+    }.items()
 }
 
 
 class Network:
-    """Lite0 with statistics at every stage, as one LiteRT interpreter for each thread.
+    """Lite0 with statistics of every stage, as one LiteRT interpreter per thread.
 
     Parameters
     ----------
     size : int
         Height and width of the images in pixels.
     folder : pathlib.Path
-        Where its file is written.
+        Where the LiteRT file is written.
     """
 
     def __init__(self, size: int, folder: Path) -> None:
@@ -97,7 +105,7 @@ class Network:
         from kindsight.models.formats.convert import convert_to_litert
         from kindsight.models.runtime import InterpreterPool
 
-        backbone = dataclasses.replace(get_backbone(NAME), stages=lite_stages(NAME, EVERY))
+        backbone = dataclasses.replace(get_backbone(NAME), stages=lite_stages(NAME, ALL_STAGES))
         model, _ = build_feature_model(backbone, build_network(backbone, (size, size)))
         file = folder / f"every-stage-{size}.tflite"
         file.write_bytes(convert_to_litert(model))
@@ -106,8 +114,8 @@ class Network:
 
 
 @dataclasses.dataclass
-class Bench:
-    """Networks and features, each made once.
+class FeatureCache:
+    """Networks and features, each computed once.
 
     Parameters
     ----------
@@ -117,7 +125,7 @@ class Bench:
 
     folder: Path
     networks: dict[int, Network] = dataclasses.field(default_factory=dict)
-    made: dict[tuple[Any, ...], Any] = dataclasses.field(default_factory=dict)
+    computed: dict[tuple[Any, ...], Any] = dataclasses.field(default_factory=dict)
 
     def network(self, size: int) -> Network:
         """Return the network for images of `size`."""
@@ -125,32 +133,34 @@ class Bench:
             self.networks[size] = Network(size, self.folder)
         return self.networks[size]
 
-    def features(self, name: str, dataset: ImageDataset, size: int, fit: str, views: str) -> Any:
-        """Return float32 (images, width): all statistics, averaged over the views."""
-        key = (name, size, fit, views)
-        if key in self.made:
-            return self.made[key]
-        network, spec = self.network(size), InputSpec(size, size, fit=fit)  # type: ignore[arg-type]
+    def features(self, name: str, dataset: ImageDataset, config: Config) -> Any:
+        """Return all statistics, averaged over the TTA variants: float32 (images, width)."""
+        size, resize, tta = config[:3]
+        key = (name, size, resize, tta)
+        if key in self.computed:
+            return self.computed[key]
+        network = self.network(size)
+        spec = InputSpec(size, size, fit=resize)  # type: ignore[arg-type]
 
         def row(index: int) -> Any:
             data = dataset.load(index)
             image = read_image(data, target=spec.size) if isinstance(data, bytes) else data
             pixels = resize_image(image, spec)
-            every = [network.run(np.ascontiguousarray(view)) for view in VIEWS[views](pixels)]
-            return np.mean(every, axis=0)
+            variants = (np.ascontiguousarray(transform_image(pixels, v)) for v in TTA[tta])
+            return np.mean([network.run(variant) for variant in variants], axis=0)
 
         start = time.monotonic()
         with single_threaded_opencv():
-            found = list(map_ordered(row, range(len(dataset)), count_cores() + 1))
-        log(f"{name}, {size} {fit}, {views}: {time.monotonic() - start:.0f} s")
-        self.made[key] = np.stack(found)
-        return self.made[key]
+            rows = list(map_ordered(row, range(len(dataset)), count_cores() + 1))
+        log(f"{name}, {size} {resize}, TTA {tta}: {time.monotonic() - start:.0f} s")
+        self.computed[key] = np.stack(rows)
+        return self.computed[key]
 
 
 def choose_columns(
     layout: FeatureLayout, stages: Sequence[int], statistics: Sequence[str]
 ) -> tuple[Any, FeatureLayout]:
-    """Return which columns belong to some stages' statistics and the last mean, and their layout.
+    """Return the columns of some stages' statistics and the last mean, and their layout.
 
     Parameters
     ----------
@@ -171,9 +181,9 @@ def choose_columns(
 
 
 def accuracy(features: Any, labels: Sequence[str], layout: FeatureLayout, folds: bool) -> float:
-    """Return the mean accuracy over the divisions of ``accuracy_job.py``."""
+    """Return the mean test accuracy over the splits of ``accuracy_job.py``."""
     classes, targets = np.unique(labels, return_inverse=True)
-    found = []
+    accuracies = []
     for train, test in make_splits(labels, folds):
         inner = max(2, min(FOLDS, int(np.bincount(targets[train]).min())))
         head = fit_head(
@@ -183,58 +193,57 @@ def accuracy(features: Any, labels: Sequence[str], layout: FeatureLayout, folds:
             layout,
             folds=fold_indices(targets[train], None, inner, 0),
         )
-        answers = head.layers.logits(features[test]).argmax(1)
-        found.append(float((answers == targets[test]).mean()))
-    return float(np.mean(found))
+        predicted = head.layers.logits(features[test]).argmax(1)
+        accuracies.append(float((predicted == targets[test]).mean()))
+    return float(np.mean(accuracies))
 
 
 def main() -> None:
-    """Ask the questions of each data set and print the answers."""
-    import tempfile
-
+    """Run the comparisons on each dataset and print a table."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n", maxsplit=1)[0])
     parser.add_argument("data", nargs="+", help="folders of class folders, or elpv")
-    parser.add_argument("--only", default=",".join(QUESTIONS), help="questions, with commas")
-    parser.add_argument("--limit", type=int, help="use about this many images of each: a trial")
+    parser.add_argument(
+        "--only", default=",".join(COMPARISONS), help="comma-separated comparisons  [default: all]"
+    )
+    parser.add_argument("--limit", type=int, help="about this many images of each: a trial")
     options = parser.parse_args()
-    asked = options.only.split(",")
-    if unknown := [question for question in asked if question not in QUESTIONS]:
-        parser.error(f"--only takes some of {','.join(QUESTIONS)}. Received: {','.join(unknown)}")
-    table: dict[tuple[str, Any], list[float]] = {}
+    comparisons = options.only.split(",")
+    if unknown := [name for name in comparisons if name not in COMPARISONS]:
+        parser.error(f"--only must be some of {','.join(COMPARISONS)}; got {','.join(unknown)}.")
+    table: dict[tuple[str, Config], list[float]] = {}
     names = [Path(data).name for data in options.data]
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        bench = Bench(Path(folder))
+        cache = FeatureCache(Path(folder))
         for name, data in zip(names, options.data, strict=True):
             dataset = load(data)
             dataset = dataset[some_rows(dataset.label, options.limit)]
-            known: dict[Any, float] = {}
-            for question in asked:
-                for choice in QUESTIONS[question]:
-                    if choice not in known:
-                        known[choice] = _judge(bench, name, dataset, choice, data != "elpv")
-                    table.setdefault((question, choice), []).append(known[choice])
-            bench.made.clear()
+            accuracies: dict[Config, float] = {}
+            for comparison in comparisons:
+                for config in COMPARISONS[comparison]:
+                    if config not in accuracies:
+                        accuracies[config] = _score(cache, name, dataset, config, data != "elpv")
+                    table.setdefault((comparison, config), []).append(accuracies[config])
+            cache.computed.clear()
     _print(table, names)
 
 
-def _judge(bench: Bench, name: str, dataset: Any, choice: tuple[Any, ...], folds: bool) -> float:
-    size, fit, views, stages, statistics = choice
-    features = bench.features(name, dataset, size, fit, views)
-    layout = bench.network(size).layout
-    columns, chosen = choose_columns(layout, STAGES[stages], STATISTICS[statistics])
-    found = accuracy(np.ascontiguousarray(features[:, columns]), dataset.label, chosen, folds)
-    log(f"{name}, {choice}: {100 * found:.2f}%")
-    return found
+def _score(cache: FeatureCache, name: str, dataset: Any, config: Config, folds: bool) -> float:
+    features = cache.features(name, dataset, config)
+    layout = cache.network(config.size).layout
+    stages, statistics = STAGES[config.stages], STATISTICS[config.statistics]
+    columns, chosen = choose_columns(layout, stages, statistics)
+    score = accuracy(np.ascontiguousarray(features[:, columns]), dataset.label, chosen, folds)
+    log(f"{name}, {config}: {100 * score:.2f}%")
+    return score
 
 
-def _print(table: dict[tuple[str, Any], list[float]], names: Sequence[str]) -> None:
-    place = {"size": 0, "resize": 1, "views": 2, "stages": 3, "statistics": 4}
-    print("| question | choice | " + " | ".join(names) + " | mean |")
+def _print(table: dict[tuple[str, Config], list[float]], names: Sequence[str]) -> None:
+    print("| comparison | value | " + " | ".join(names) + " | mean |")
     print("|---|---|" + "--:|" * (len(names) + 1))
-    for (question, choice), values in table.items():
-        mark = " (default)" if choice == DEFAULT else ""
+    for (comparison, config), values in table.items():
+        mark = " (default)" if config == DEFAULT else ""
         cells = [f"{100 * value:.2f}%" for value in (*values, float(np.mean(values)))]
-        print(f"| {question} | {choice[place[question]]}{mark} | " + " | ".join(cells) + " |")
+        print(f"| {comparison} | {getattr(config, comparison)}{mark} | " + " | ".join(cells) + " |")
 
 
 if __name__ == "__main__":

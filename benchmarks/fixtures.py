@@ -19,8 +19,8 @@ BUILD_BACKBONE = (
 )
 SAVE_KERAS_BACKBONE = """
 import sys
-from kindsight.models.efficientnet_lite import build_efficientnet_lite
-from kindsight.models.weights import load_state
+from kindsight.models.backbones.efficientnet_lite import build_efficientnet_lite
+from kindsight.models.backbones.weights import load_state
 name = "efficientnet-lite0"
 build_efficientnet_lite(name, weights=load_state(name), classes=None).save(sys.argv[1])
 """

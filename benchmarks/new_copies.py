@@ -2,8 +2,8 @@
 
 The upper layers of EfficientNet-Lite0 are trained for the same epochs from the same head, once from
 the cached activations of a few augmented copies per image, once from images that are augmented in
-every epoch. Both are tested on held-out images, without an ensemble, even if a training would have
-rejected them.
+every epoch. Both networks are tested on held-out images, without an ensemble, even if fine-tuning
+would reject them.
 
 Examples
 --------
@@ -18,14 +18,16 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 
 from accuracy_job import load, some_rows
-from fine_tune import splits_of
+from fine_tune import splits_for
 from output import Row, Section, add_output_options, print_sections, warn_if_busy
 from processes import log
 
@@ -34,45 +36,50 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n", maxsplit=1)[0])
     parser.add_argument("data", nargs="+", help="folders of class folders, or elpv")
-    parser.add_argument("--repeats", type=int, default=2, help="splits  [default: 2]")
+    parser.add_argument("--repeats", type=int, default=2, help="number of splits  [default: 2]")
     parser.add_argument("--limit", type=int, metavar="N", help="about N images: a trial")
     add_output_options(parser)
     return parser.parse_args(arguments)
 
 
-def accept_single_network(fresh: bool) -> None:
+@contextmanager
+def single_network(fresh: bool) -> Iterator[None]:
     """Make fine-tuning accept its network without an ensemble; if `fresh`, with new copies."""
     from kindsight.training.fine_tuning import images, job_settings
     from kindsight.training.fine_tuning import train as fine_tuning
 
-    fine_tuning.is_clearly_better = lambda *_: True
-    job_settings.MARGIN = 1.0  # no ensemble
-    phases = images.full_phases
+    full_phases = images.full_phases
 
-    def upper(stages: Sequence[str], policy: Any) -> list[Any]:
-        first, _ = phases(stages, policy)
+    def upper_layers(stages: Sequence[str], policy: Any) -> list[Any]:
+        first, _ = full_phases(stages, policy)
         return [dataclasses.replace(first, epochs=images.EPOCHS)]
 
-    images.full_phases = upper if fresh else phases
+    with (
+        patch.object(fine_tuning, "is_clearly_better", lambda *_: True),
+        # An ensemble must lower the log loss by this fraction: never.
+        patch.object(job_settings, "MARGIN", 1.0),
+        patch.object(images, "full_phases", upper_layers if fresh else full_phases),
+    ):
+        yield
 
 
 def fit(dataset: Any, train: Any, test: Any, seed: int, fresh: bool, cache: str) -> dict[str, Any]:
-    """Fine-tune once; return accuracy, log loss and seconds of the training."""
+    """Fine-tune once; return the test accuracy, log loss and training time in seconds."""
     from kindsight import ImageClassifier
 
-    accept_single_network(fresh)
     mode = "full" if fresh else "light"
-    fitted = ImageClassifier(fine_tune=mode, seed=seed, cache=cache).fit(dataset[train])
+    with single_network(fresh):
+        fitted = ImageClassifier(fine_tune=mode, seed=seed, cache=cache).fit(dataset[train])
     probabilities = np.asarray(fitted.predict_proba(dataset[test]), np.float64)
     names = [str(name) for name in fitted.classes_]
     labels = [names.index(str(label)) for label in dataset[test].label]
     true_class = np.maximum(probabilities[np.arange(len(labels)), labels], 1e-9)
-    tuning = fitted.fine_tuning_
+    result = fitted.fine_tuning_
     return {
         "accuracy": float((probabilities.argmax(1) == labels).mean()),
         "log_loss": float(-np.log(true_class).mean()),
-        "seconds": tuning.seconds["training"] + tuning.seconds.get("activations", 0.0),
-        "words": tuning.description,
+        "seconds": result.seconds["training"] + result.seconds.get("activations", 0.0),
+        "description": result.description,
     }
 
 
@@ -82,14 +89,14 @@ def measure(options: argparse.Namespace) -> Section:
     for data in options.data:
         name, dataset = Path(data).name, load(data)
         dataset = dataset[some_rows(dataset.label, options.limit)]
-        found: dict[bool, list[dict[str, Any]]] = {False: [], True: []}
-        for number, (train, test) in enumerate(splits_of(data, dataset)[: options.repeats]):
+        results: dict[bool, list[dict[str, Any]]] = {False: [], True: []}
+        for number, (train, test) in enumerate(splits_for(data, dataset)[: options.repeats]):
             with tempfile.TemporaryDirectory(prefix="kindsight-bench-") as cache:
-                for fresh, results in found.items():
-                    results.append(fit(dataset, train, test, number, fresh, cache))
-                    log(f"{name} {number + 1}, {'new' if fresh else 'cached'}: {results[-1]}")
+                for fresh, measured in results.items():
+                    measured.append(fit(dataset, train, test, number, fresh, cache))
+                    log(f"{name} {number + 1}, {'new' if fresh else 'cached'}: {measured[-1]}")
         for figure, unit in (("accuracy", "%"), ("log_loss", "nats"), ("seconds", "s")):
-            cached, new = ([each[figure] for each in found[fresh]] for fresh in (False, True))
+            cached, new = ([each[figure] for each in results[fresh]] for fresh in (False, True))
             mean = list if figure == "seconds" else _mean
             section.rows.append(
                 Row(f"{name}: {figure.replace('_', ' ')}", mean(cached), unit, "new", mean(new))

@@ -1,8 +1,8 @@
 """Compare the results of two checkouts: predictions, logits of the bundles, findings of checks.
 
-Both checkouts train on the same folders with the same seeds, each with a cache of its own. Printed
-is the largest difference of a probability on the validation split, of a logit of ``model.tflite``
-on images of the data, and the number of findings that only one of them has.
+Both checkouts train on the same folders with the same seeds, each with its own cache. The script
+prints the largest difference of the validation probabilities and of the logits of ``model.tflite``
+on the data's images, and the number of findings that only one checkout has.
 
     python benchmarks/same_results.py --before ../before --data cats-dogs/ sign-digits/
 """
@@ -34,25 +34,26 @@ from pathlib import Path
 from ai_edge_litert.interpreter import Interpreter
 from PIL import Image
 model = Interpreter(model_path=sys.argv[1]); model.allocate_tensors()
-given, out = model.get_input_details()[0], model.get_output_details()[0]
-side = given["shape"][1]
+inputs, outputs = model.get_input_details()[0], model.get_output_details()[0]
+size = inputs["shape"][1]
 rows = []
 for path in sys.argv[3:]:
-    pixels = np.asarray(Image.open(path).convert("RGB").resize((side, side)), np.float32)
-    model.set_tensor(given["index"], pixels[None]); model.invoke()
-    rows.append(model.get_tensor(out["index"])[0])
+    pixels = np.asarray(Image.open(path).convert("RGB").resize((size, size)), np.float32)
+    model.set_tensor(inputs["index"], pixels[None]); model.invoke()
+    rows.append(model.get_tensor(outputs["index"])[0])
 np.save(sys.argv[2], np.array(rows))
 """
 
 
 def run(checkout: Path, folder: Path, *arguments: str) -> str:
-    """Run ``kindsight`` of a checkout with a cache of its own; return what it prints."""
+    """Run ``kindsight`` of a checkout with its own cache; return its standard output."""
     environment = os.environ | {
         "PYTHONPATH": str(checkout / "src"),
         "KINDSIGHT_CACHE": str(folder / "cache"),
     }
     command = [sys.executable, "-m", "kindsight", *arguments]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    # Exit code 1 of `kindsight check` means findings.
     if done.returncode not in (0, 1) or (done.returncode and "check" not in arguments):
         sys.exit(f"{' '.join(command)} failed:\n{done.stderr[-2000:]}")
     return done.stdout
@@ -86,40 +87,38 @@ def compare(before: Path, data: str) -> None:
     """Print the differences for one folder of images."""
     images = sorted(str(path) for path in Path(data).rglob("*.*"))
     images = images[:: max(1, len(images) // IMAGES)][:IMAGES]
-    with tempfile.TemporaryDirectory() as place:
-        sides = {"before": (before, Path(place, "before")), "now": (HERE, Path(place, "now"))}
+    with tempfile.TemporaryDirectory() as temporary:
+        checkouts = {Path(temporary, "before"): before, Path(temporary, "now"): HERE}
+        for folder in checkouts:
+            folder.mkdir()
         for name, options in TRAININGS.items():
-            found = {}
-            for side, (checkout, folder) in sides.items():
-                folder.mkdir(exist_ok=True)
+            results = []
+            for folder, checkout in checkouts.items():
                 out = run(
                     checkout, folder, "train", data, "--runs", str(folder), "--json", "--quiet",
                     *options,
                 )  # fmt: skip
-                made = Path(json.loads(out)["run"])
-                found[side] = (
-                    probabilities(made),
-                    logits(folder, made / "model.tflite", images),
-                )
-            one, other = found["before"], found["now"]
-            same = set(one[0]) == set(other[0])
-            largest = (
-                max(
-                    (np.abs(np.subtract(one[0][path], other[0][path])).max() for path in one[0]),
-                    default=0.0,
-                )
-                if same
-                else np.nan
-            )
-            scale = np.abs(one[1] - other[1]).max()
-            split = "same split" if same else "ANOTHER SPLIT"
+                run_folder = Path(json.loads(out)["run"])
+                model = run_folder / "model.tflite"
+                results.append((probabilities(run_folder), logits(folder, model, images)))
+            (old, old_logits), (new, new_logits) = results
+            same_split = set(old) == set(new)
+            differences = [
+                np.abs(np.subtract(old[path], new[path])).max() for path in old if same_split
+            ]
+            largest = max(differences, default=0.0 if same_split else np.nan)
             print(
-                f"{data} {name}: {split}, probabilities {largest:.1e}, logits {scale:.1e}",
+                f"{data} {name}: {'same split' if same_split else 'DIFFERENT SPLIT'}, "
+                f"probabilities {largest:.1e}, "
+                f"logits {np.abs(old_logits - new_logits).max():.1e}",
                 flush=True,
             )
-        rows = [findings(checkout, folder, data) for checkout, folder in sides.values()]
+        old_findings, new_findings = (
+            findings(checkout, folder, data) for folder, checkout in checkouts.items()
+        )
         print(
-            f"{data} check --full: {len(rows[0])} findings before, {len(rows[0] ^ rows[1])} differ",
+            f"{data} check --full: {len(old_findings)} findings before, "
+            f"{len(old_findings ^ new_findings)} differ",
             flush=True,
         )
 
@@ -129,9 +128,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--before", required=True, type=Path, help="checkout to compare with")
     parser.add_argument("--data", required=True, nargs="+", help="folders of class folders")
-    given = parser.parse_args()
-    for data in given.data:
-        compare(given.before.resolve(), data)
+    options = parser.parse_args()
+    for data in options.data:
+        compare(options.before.resolve(), data)
 
 
 if __name__ == "__main__":

@@ -4,11 +4,11 @@ Example::
 
     python benchmarks/small_cnn.py --cats-dogs DIR --rivals-python ../kindsight-rivals/bin/python
 
-Images a second over whole epochs, reading, augmentation and training together: 150x150, batches
-of 20, the course's augmentation, each side in processes of its own and in turns. The first epoch
-counts apart: in it kindsight has decoded every image before, and the others have not traced or
-warmed up. ``--accuracy`` trains kindsight and the listing with three seeds each on the same
-division, which takes long. Measure on an idle machine.
+Measures images per second over whole epochs (reading, augmentation and training) at 150x150 pixels
+in batches of 20 with the course's augmentation. The libraries run in turns, each in its own
+process. The first epoch is reported separately: kindsight has decoded every image before it, while
+Keras and PyTorch still trace and warm up. ``--accuracy`` also trains kindsight and the course's
+code with three seeds each on the same split, which takes long. Measure on an idle machine.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from output import Row, Section, Target, add_output_options, at_least, print_sec
 from processes import environment, log, run, script
 
 FLOAT32 = "kindsight, --compute-dtype float32"
-LISTING, TORCH = "Keras ImageDataGenerator and fit", "PyTorch channels_last, two workers"
+COURSE, TORCH = "Keras ImageDataGenerator and fit", "PyTorch channels_last, two workers"
 # PyTorch's threads spin while waiting unless this is set; the faster setting counts.
 TORCH_SETTINGS: tuple[dict[str, str], ...] = ({}, {"OMP_WAIT_POLICY": "passive"})
 
@@ -42,10 +42,10 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--rivals-python", type=Path, metavar="PATH", help="see rivals/README.md")
     parser.add_argument("--epochs", type=int, default=4, metavar="N", help="[default: 4]")
     parser.add_argument(
-        "--repeats", type=int, default=3, metavar="N", help="[default: 3]; 0 times nothing"
+        "--repeats", type=int, default=3, metavar="N", help="0 skips the timing  [default: 3]"
     )
     parser.add_argument("--plain", action="store_true", help="without augmentation")
-    parser.add_argument("--accuracy", action="store_true", help="compare accuracies, too")
+    parser.add_argument("--accuracy", action="store_true", help="also compare accuracies")
     parser.add_argument("--accuracy-epochs", type=int, default=15, metavar="N")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], metavar="N")
     parser.add_argument("--learning-rate", type=float, default=1e-3, metavar="RATE")
@@ -55,11 +55,11 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-# kindsight, in a process of its own --------------------------------------------------------------
+# kindsight, in its own process -------------------------------------------------------------------
 
 
 def train_once(settings: dict[str, Any]) -> None:
-    """Train, and print when each epoch was over: whatever is done between two of them counts."""
+    """Train and print the seconds from the end of each epoch to the end of the next."""
     from kindsight.runs.settings import TrainSettings
     from kindsight.runs.train import train
 
@@ -86,14 +86,13 @@ def train_once(settings: dict[str, Any]) -> None:
                 "epoch_seconds": [b - a for a, b in itertools.pairwise(ends)],
                 "train": result.images["train"],
                 "accuracies": [row.val_accuracy for row in result.history],
-                "stages": result.seconds,
             }
         )
     )
 
 
 def kindsight(data: Path, folder: Path, options: argparse.Namespace, **more: Any) -> dict[str, Any]:
-    """Run :func:`train_once` in a process; return its result and the seconds."""
+    """Run :func:`train_once` in a process; return its output and the seconds of the process."""
     settings = {
         "data": str(data), "runs": str(folder / "runs"), "model": "small-cnn", "size": 150,
         "resize": "stretch", "batch_size": 20, "optimizer": "rmsprop", "validation": 0.0,
@@ -108,17 +107,17 @@ def kindsight(data: Path, folder: Path, options: argparse.Namespace, **more: Any
 # The rivals --------------------------------------------------------------------------------------
 
 
-def listing(data: Path, options: argparse.Namespace, *more: object) -> dict[str, Any]:
-    """Run Keras as installed."""
+def course(data: Path, options: argparse.Namespace, *more: object) -> dict[str, Any]:
+    """Run the course's code on Keras as installed."""
     command = script(
-        "rivals/keras_listing.py", "--train", data, "--epochs", options.epochs,
+        "rivals/keras_course.py", "--train", data, "--epochs", options.epochs,
         "--learning-rate", options.learning_rate, *(["--plain"] if options.plain else []), *more,
     )  # fmt: skip
     return run(command, env=environment()).result
 
 
 def torch(data: Path, options: argparse.Namespace, setting: dict[str, str]) -> dict[str, Any]:
-    """Run PyTorch's loop."""
+    """Run the training loop in PyTorch."""
     command = script(
         "rivals/torch_small_cnn.py", "--train", data, "--epochs", options.epochs,
         *(["--plain"] if options.plain else []), python=options.rivals_python,
@@ -126,34 +125,34 @@ def torch(data: Path, options: argparse.Namespace, setting: dict[str, str]) -> d
     return run(command, env=environment(**setting)).result
 
 
-# In turns ----------------------------------------------------------------------------------------
+# Comparison --------------------------------------------------------------------------------------
 
 
 def measure_speed(data: Path, options: argparse.Namespace, folder: Path) -> Section:
-    """Time whole epochs of each side."""
-    section = Section("Small CNN: images a second over whole epochs")
+    """Time whole epochs of each library."""
+    section = Section("Small CNN: images per second over whole epochs")
     rates: defaultdict[tuple[str, str], list[float]] = defaultdict(list)
     whole: defaultdict[str, list[float]] = defaultdict(list)
 
-    def take(name: str, answer: dict[str, Any]) -> None:
-        seconds = answer["epoch_seconds"]
-        rates[name, "first"].append(answer["train"] / seconds[0])
+    def record(name: str, output: dict[str, Any]) -> None:
+        seconds = output["epoch_seconds"]
+        rates[name, "first"].append(output["train"] / seconds[0])
         later = seconds[1:] or seconds
-        rates[name, "later"].append(answer["train"] / statistics.median(later))
-        whole[name].append(answer["seconds"])
-        log(f"{name}: {rates[name, 'later'][-1]:.0f} images/s; {answer['seconds']:.1f} s in all")
+        rates[name, "later"].append(output["train"] / statistics.median(later))
+        whole[name].append(output["seconds"])
+        log(f"{name}: {rates[name, 'later'][-1]:.0f} images/s; {output['seconds']:.1f} s in total")
 
     for turn in range(options.repeats):
-        own = folder / f"turn-{turn}"
-        own.mkdir()
-        take("kindsight", kindsight(data, own, options))
-        take(FLOAT32, kindsight(data, own / "float32", options, compute_dtype="float32"))
-        take(LISTING, listing(data, options))
+        work = folder / f"turn-{turn}"
+        work.mkdir()
+        record("kindsight", kindsight(data, work, options))
+        record(FLOAT32, kindsight(data, work / "float32", options, compute_dtype="float32"))
+        record(COURSE, course(data, options))
         if options.rivals_python is not None:
-            answers = [torch(data, options, setting) for setting in TORCH_SETTINGS]
-            take(TORCH, min(answers, key=lambda found: statistics.median(found["epoch_seconds"])))
-    targets: dict[str, Target] = {LISTING: at_least(2.5, "ratio"), TORCH: Target("above", 1.0)}
-    for name in [name for name in (LISTING, TORCH, FLOAT32) if whole[name]]:
+            outputs = [torch(data, options, setting) for setting in TORCH_SETTINGS]
+            record(TORCH, min(outputs, key=lambda out: statistics.median(out["epoch_seconds"])))
+    targets: dict[str, Target] = {COURSE: at_least(2.5, "ratio"), TORCH: Target("above", 1.0)}
+    for name in [name for name in (COURSE, TORCH, FLOAT32) if whole[name]]:
         section.rows += [
             Row(
                 "epochs after the first", rates["kindsight", "later"], "/s", name,
@@ -165,9 +164,9 @@ def measure_speed(data: Path, options: argparse.Namespace, folder: Path) -> Sect
     if not whole[TORCH]:
         section.notes.append(f"Skipped without --rivals-python: {TORCH}.")
     section.notes.append(
-        f"{options.epochs} epochs, no validation part. kindsight's whole process reads and resizes "
-        "every image first (no image is in its cache), writes the classifier in both forms and "
-        "compares them, and makes the report; the others only train."
+        f"{options.epochs} epochs, no validation split. kindsight's process first reads and resizes"
+        " every image (its cache is empty), and finally writes the model in both formats, compares "
+        "them and writes the report; the others only train."
     )
     return section
 
@@ -175,45 +174,43 @@ def measure_speed(data: Path, options: argparse.Namespace, folder: Path) -> Sect
 def measure_accuracy(data: Path, options: argparse.Namespace, folder: Path) -> Section:
     """Train both on the same split with several seeds."""
     section = Section("Small CNN: accuracy on the validation images, mean of the seeds")
-    parts = hold_out(class_files(data))
-    for name, files in zip(("train", "validation"), parts, strict=True):
-        lay_out(files, folder / "divided" / name)
-    found: defaultdict[tuple[str, str], list[float]] = defaultdict(list)
-    own = argparse.Namespace(**{**vars(options), "epochs": options.accuracy_epochs})
+    train, validation = hold_out(class_files(data))
+    split = folder / "split"
+    lay_out(train, split / "train")
+    lay_out(validation, split / "validation")
+    accuracies: defaultdict[tuple[str, str], list[float]] = defaultdict(list)
+    settings = argparse.Namespace(**{**vars(options), "epochs": options.accuracy_epochs})
     for seed in options.seeds:
-        answers = {
-            "kindsight": kindsight(folder / "divided", folder, own, seed=seed),
-            FLOAT32: kindsight(
-                folder / "divided", folder, own, seed=seed, compute_dtype="float32"
+        outputs = {
+            "kindsight": kindsight(split, folder, settings, seed=seed),
+            FLOAT32: kindsight(split, folder, settings, seed=seed, compute_dtype="float32"),
+            COURSE: course(
+                split / "train", settings, "--validation", split / "validation", "--seed", seed
             ),
-            LISTING: listing(
-                folder / "divided" / "train", own, "--validation",
-                folder / "divided" / "validation", "--seed", seed,
-            ),
-        }  # fmt: skip
-        for name, answer in answers.items():
-            found[name, "last"].append(answer["accuracies"][-1])
-            found[name, "best"].append(max(answer["accuracies"]))
-            log(f"{name}, seed {seed}: {100 * answer['accuracies'][-1]:.1f}%")
-    for what in ("last", "best"):
+        }
+        for name, output in outputs.items():
+            accuracies[name, "last"].append(output["accuracies"][-1])
+            accuracies[name, "best"].append(max(output["accuracies"]))
+            log(f"{name}, seed {seed}: {100 * output['accuracies'][-1]:.1f}%")
+    for epoch in ("last", "best"):
         section.rows += [
             Row(
-                f"{what} epoch", [statistics.mean(found["kindsight", what])], "%", name,
-                [statistics.mean(found[name, what])],
-                at_least(1.0, "ratio") if (what, name) == ("last", LISTING) else None,
+                f"{epoch} epoch", [statistics.mean(accuracies["kindsight", epoch])], "%", name,
+                [statistics.mean(accuracies[name, epoch])],
+                at_least(1.0, "ratio") if (epoch, name) == ("last", COURSE) else None,
             )
-            for name in (LISTING, FLOAT32)
+            for name in (COURSE, FLOAT32)
         ]  # fmt: skip
-        each = {name: found[name, what] for name in ("kindsight", LISTING, FLOAT32)}
+        each = {name: accuracies[name, epoch] for name in ("kindsight", COURSE, FLOAT32)}
         section.notes.append(
-            f"{what} epoch by seed: "
+            f"{epoch} epoch by seed: "
             + "; ".join(
                 f"{name} {', '.join(f'{100 * value:.1f}%' for value in values)}"
                 for name, values in each.items()
             )
         )
-    images = sum(map(len, parts[1].values()))
-    section.notes.append(f"{own.epochs} epochs, {images:,} validation images.")
+    images = sum(map(len, validation.values()))
+    section.notes.append(f"{settings.epochs} epochs, {images:,} validation images.")
     return section
 
 
@@ -224,7 +221,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         train_once(json.loads(options.run))
         return
     if options.cats_dogs is None:
-        raise SystemExit("This needs the images: --cats-dogs DIR.")
+        raise SystemExit("This benchmark needs images: --cats-dogs DIR.")
     warn_if_busy()
     with tempfile.TemporaryDirectory(prefix="kindsight-bench-") as name:
         folder = Path(name)

@@ -1,7 +1,7 @@
-"""cleanvision on a folder of images: a rival of ``kindsight check``.
+"""Check a folder of images with cleanvision: a rival of ``kindsight check``.
 
-All its checks at their default settings, on all cores, as its own documentation has it. Prints one
-line of JSON: the images of each issue, by name.
+Runs all checks with cleanvision's default settings on all cores, as its documentation shows. Prints
+one line of JSON: the paths of the images with each issue.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
     folder = parser.parse_args().folder.resolve()
-    # It prints progress and a summary; the last line of standard output is ours alone.
+    # cleanvision prints progress; standard output is for the JSON alone.
     with contextlib.redirect_stdout(sys.stderr):
         from cleanvision import Imagelab
 
         lab = Imagelab(data_path=str(folder))
         lab.find_issues()
-    found = {
+    issues = {
         column.removeprefix("is_").removesuffix("_issue"): sorted(
             os.path.relpath(path, folder) for path in lab.issues.index[lab.issues[column]]
         )
         for column in lab.issues.columns
         if column.startswith("is_")
     }
-    print(json.dumps({"images": len(lab.issues), "issues": found}))
+    print(json.dumps({"images": len(lab.issues), "issues": issues}))
 
 
-if __name__ == "__main__":  # it starts processes, which import this file again
+if __name__ == "__main__":  # cleanvision's worker processes import this file
     main()

@@ -1,7 +1,7 @@
-"""Load a ``.keras`` file, call ``model.predict`` on one image: rival of ``kindsight predict``.
+"""Classify one image with Keras's ``model.predict``: a rival of ``kindsight predict``.
 
-What Keras's guides show for a single image: ``load_model``, ``load_img``, ``img_to_array``,
-``predict``. Nothing of kindsight is imported.
+Follows Keras's guides: ``load_model``, ``load_img``, ``img_to_array``, ``predict``. Does not import
+kindsight.
 """
 
 from __future__ import annotations
@@ -22,18 +22,22 @@ def predict(options: argparse.Namespace) -> dict[str, Any]:
     image = keras.utils.load_img(options.image, target_size=size)
     pixels = keras.utils.img_to_array(image)
     output = model.predict(np.expand_dims(pixels, 0), verbose=0)[0]
-    best = int(np.argmax(output))
+    index = int(np.argmax(output))
     names = options.classes.split(",") if options.classes else None
     return {
-        "label": names[best] if names else best,
-        # A probability or a logit, whichever the model gives.
-        "output": round(float(output[best]), 6),
+        "label": names[index] if names else index,
+        # A probability or a logit, depending on the model.
+        "output": round(float(output[index]), 6),
     }
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("model", type=Path, help="file that keras.models.load_model reads")
+    parser.add_argument("model", type=Path, help=".keras file")
     parser.add_argument("image", type=Path)
-    parser.add_argument("--classes", default="", help="names in the model's order, with commas")
+    parser.add_argument(
+        "--classes",
+        default="",
+        help="comma-separated class names in the order of the model's outputs",
+    )
     shared.run("keras predict", ("keras", "tensorflow-cpu"), predict, parser)

@@ -1,8 +1,8 @@
-"""The usual Keras recipe of transfer learning, as one process: a rival of ``kindsight train``.
+"""Train with the usual Keras recipe for transfer learning: a rival of ``kindsight train``.
 
-``image_dataset_from_directory``, a frozen backbone, pooling, a dense head, Adam, ten epochs, as
-the guides to transfer learning of Keras and TensorFlow teach it, with Keras as installed. The
-backbone is a ``.keras`` file, so that both sides run the very same network.
+Follows the transfer-learning guides of Keras and TensorFlow, on Keras as installed:
+``image_dataset_from_directory``, a frozen backbone, pooling, a dense head, Adam, ten epochs. The
+backbone is a ``.keras`` file, so that Keras and kindsight run the same network.
 """
 
 from __future__ import annotations
@@ -15,8 +15,10 @@ from typing import Any
 import shared
 
 
-def images_of(folder: Path, size: tuple[int, int], options: argparse.Namespace, **more: Any) -> Any:
-    """Read a folder of class folders into batches, as the guides do."""
+def load_images(
+    folder: Path, size: tuple[int, int], options: argparse.Namespace, **more: Any
+) -> Any:
+    """Return a ``tf.data.Dataset`` of batches from a folder of class folders."""
     import keras
 
     return keras.utils.image_dataset_from_directory(
@@ -25,13 +27,13 @@ def images_of(folder: Path, size: tuple[int, int], options: argparse.Namespace, 
 
 
 def add_head(backbone: Any, classes: int) -> Any:
-    """Put pooling, dropout and a dense layer on the frozen backbone."""
+    """Return a model of the frozen backbone, pooling, dropout and a dense layer."""
     import keras
 
     backbone.trainable = False
     pixels = keras.Input(backbone.input_shape[1:])
     x = backbone(pixels, training=False)
-    # A backbone that ends in its own pooling gives (batch, features) already.
+    # A backbone that ends in pooling already outputs (batch, features).
     if len(x.shape) == 4:
         x = keras.layers.GlobalAveragePooling2D()(x)
     x = keras.layers.Dropout(0.2)(x)
@@ -45,9 +47,11 @@ def train(options: argparse.Namespace) -> dict[str, Any]:
     keras.utils.set_random_seed(options.seed)
     backbone = keras.models.load_model(options.backbone)
     size = backbone.input_shape[1:3]
-    train_set = images_of(options.train, size, options)
+    train_set = load_images(options.train, size, options)
     names = train_set.class_names
-    validation_set = images_of(options.validation, size, options, class_names=names, shuffle=False)
+    validation_set = load_images(
+        options.validation, size, options, class_names=names, shuffle=False
+    )
     if options.cache:
         train_set, validation_set = train_set.cache(), validation_set.cache()
     train_set = train_set.prefetch(tf.data.AUTOTUNE)
@@ -64,7 +68,7 @@ def train(options: argparse.Namespace) -> dict[str, Any]:
     scored = shared.count_images(options.validation)
     return {
         "accuracy": round(history["val_accuracy"][-1], 5),
-        # Images that pass the network in a second of fitting, those of validation included.
+        # Training and validation images per second of fitting.
         "rate": round(options.epochs * (images + scored) / fitting, 2),
         "fit_seconds": round(fitting, 3),
         "train": images,
@@ -80,11 +84,9 @@ if __name__ == "__main__":
         type=Path,
         required=True,
         metavar="FILE",
-        help=".keras file: pixels 0-255 in, features or a feature map out",
+        help=".keras file: takes pixels 0-255, outputs features or a feature map",
     )
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--batch", type=int, default=32)
-    parser.add_argument(
-        "--cache", action="store_true", help="keep the decoded images in memory between epochs"
-    )
+    parser.add_argument("--cache", action="store_true", help="cache the decoded images in memory")
     shared.run("keras recipe", ("keras", "tensorflow-cpu"), train, parser)

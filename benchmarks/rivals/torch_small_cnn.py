@@ -1,7 +1,7 @@
-"""The course's network in PyTorch, as one process: a rival of kindsight's ``small-cnn``.
+"""Train the course's network in PyTorch: a rival of ``kindsight train --model small-cnn``.
 
-``ImageFolder`` with torchvision's v2 transforms in a ``DataLoader`` of two workers, tensors in
-channels_last, RMSprop.
+Uses ``ImageFolder`` with torchvision's v2 transforms, a ``DataLoader`` with two workers, tensors in
+channels_last, and RMSprop.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ def network() -> Any:
     from torch import nn
 
     layers: list[Any] = []
-    for before, filters in ((3, 16), (16, 32), (32, 64)):
-        layers += [nn.Conv2d(before, filters, 3), nn.ReLU(), nn.MaxPool2d(2)]
+    for channels, filters in ((3, 16), (16, 32), (32, 64)):
+        layers += [nn.Conv2d(channels, filters, 3), nn.ReLU(), nn.MaxPool2d(2)]
     return nn.Sequential(
         *layers, nn.Flatten(), nn.Linear(64 * 17 * 17, 512), nn.ReLU(), nn.Linear(512, 1)
     )
@@ -33,9 +33,9 @@ def train(options: argparse.Namespace) -> dict[str, Any]:
     from torchvision.transforms import v2
 
     torch.manual_seed(options.seed)
-    changes: list[Any] = []
+    augmentation: list[Any] = []
     if not options.plain:
-        changes = [
+        augmentation = [
             v2.RandomAffine(
                 40,
                 (0.2, 0.2),
@@ -49,7 +49,7 @@ def train(options: argparse.Namespace) -> dict[str, Any]:
         [
             v2.ToImage(),
             v2.Resize((150, 150)),
-            *changes,
+            *augmentation,
             v2.ToDtype(torch.float32, scale=True),
         ]
     )
@@ -62,14 +62,14 @@ def train(options: argparse.Namespace) -> dict[str, Any]:
     )
     model = network().to(memory_format=torch.channels_last)
     optimizer = torch.optim.RMSprop(model.parameters(), lr=options.learning_rate, alpha=0.9)
-    loss_of = torch.nn.BCEWithLogitsLoss()
+    loss_function = torch.nn.BCEWithLogitsLoss()
     ends = [time.perf_counter()]
     for _ in range(options.epochs):
         total = 0.0
         for images, labels in loader:
             optimizer.zero_grad(set_to_none=True)
             batch = images.to(memory_format=torch.channels_last)
-            loss = loss_of(model(batch)[:, 0], labels.float())
+            loss = loss_function(model(batch)[:, 0], labels.float())
             loss.backward()
             optimizer.step()
             total += loss.item()

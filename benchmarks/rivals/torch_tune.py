@@ -1,11 +1,10 @@
-"""A plain loop in PyTorch that trains EfficientNet-Lite0, all of it or its upper part.
+"""Train all or the upper layers of EfficientNet-Lite0 with a plain PyTorch loop.
 
-timm's ``tf_efficientnet_lite0`` in channels_last, batch normalisation in inference mode, AdamW,
-batches of 32. The images are in memory, decoded and resized (an ``.npy`` file of uint8), so that
-the network alone is timed. ``--upper`` freezes the network up to the end of its fifth stage, and
-computes that part anew for each batch, without gradients. An epoch ends with judging what is not
-learned from. The weights are random: they make no
-difference to the time.
+Uses timm's ``tf_efficientnet_lite0`` in channels_last with batch normalisation in inference mode,
+AdamW and batches of 32. The images are decoded, resized and in memory (an ``.npy`` file of uint8),
+so that only the network is timed. ``--upper`` freezes the network up to the end of its fifth stage;
+the frozen layers are computed for each batch without gradients. Each epoch ends with validation.
+The weights are random, which does not change the time.
 """
 
 from __future__ import annotations
@@ -17,21 +16,21 @@ from typing import Any
 
 import shared
 
-# Of timm's seven stages, those below the cut.
-LOWER_BLOCKS = 5
+# Stages that --upper freezes, of timm's seven.
+FROZEN_STAGES = 5
 
 
-def parts_of(network: Any, upper: bool) -> tuple[Any, Any]:
-    """Return what runs without gradients, and what learns."""
+def split_network(network: Any, upper: bool) -> tuple[Any, Any]:
+    """Return the frozen layers and the trainable layers."""
     from torch import nn
 
     stem = [network.conv_stem, network.bn1]
-    count = LOWER_BLOCKS if upper else 0
+    count = FROZEN_STAGES if upper else 0
     blocks = list(network.blocks)
-    lower = nn.Sequential(*stem, *blocks[:count]) if upper else nn.Identity()
+    frozen = nn.Sequential(*stem, *blocks[:count]) if upper else nn.Identity()
     top = [network.conv_head, network.bn2, network.global_pool, network.classifier]
     rest = [*blocks[count:], *top]
-    return lower, nn.Sequential(*([] if upper else stem), *rest)
+    return frozen, nn.Sequential(*([] if upper else stem), *rest)
 
 
 def train(options: argparse.Namespace) -> dict[str, Any]:
@@ -44,32 +43,32 @@ def train(options: argparse.Namespace) -> dict[str, Any]:
     pixels, targets = np.load(options.pixels), torch.from_numpy(np.load(options.targets))
     network = timm.create_model("tf_efficientnet_lite0", num_classes=int(targets.max()) + 1)
     network = network.to(memory_format=torch.channels_last).eval()
-    lower, learning = parts_of(network, options.upper)
-    for parameter in lower.parameters():
+    frozen, trainable = split_network(network, options.upper)
+    for parameter in frozen.parameters():
         parameter.requires_grad = False
-    optimizer = torch.optim.AdamW(learning.parameters(), lr=5e-5)
-    loss_of = torch.nn.CrossEntropyLoss()
+    optimizer = torch.optim.AdamW(trainable.parameters(), lr=5e-5)
+    loss_function = torch.nn.CrossEntropyLoss()
     seconds = []
-    rows, judged = shared.judged_apart(len(pixels), options.judged)
+    rows, val_rows = shared.split_rows(len(pixels), options.validate)
 
     def batches(order: Any) -> Iterator[tuple[Any, Any]]:
         for start in range(0, len(order), options.batch):
-            some = order[start : start + options.batch]
-            batch = torch.from_numpy(pixels[some]).permute(0, 3, 1, 2)
+            selected = order[start : start + options.batch]
+            batch = torch.from_numpy(pixels[selected]).permute(0, 3, 1, 2)
             batch = ((batch.float() - 127) / 128).contiguous(memory_format=torch.channels_last)
             with torch.no_grad():
-                given = lower(batch)
-            yield given, targets[some]
+                activations = frozen(batch)
+            yield activations, targets[selected]
 
     for epoch in range(options.epochs):
         order = np.random.default_rng(epoch).permutation(rows)
         started = time.perf_counter()
         for batch, truth in batches(order):
             optimizer.zero_grad(set_to_none=True)
-            loss_of(learning(batch), truth).backward()
+            loss_function(trainable(batch), truth).backward()
             optimizer.step()
         with torch.no_grad():
-            sum(loss_of(learning(batch), truth).item() for batch, truth in batches(judged))
+            sum(loss_function(trainable(batch), truth).item() for batch, truth in batches(val_rows))
         seconds.append(time.perf_counter() - started)
     return {"epoch_seconds": seconds, "train": len(rows)}
 

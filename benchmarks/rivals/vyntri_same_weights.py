@@ -1,8 +1,8 @@
-"""vyntri with the same ImageNet weights as its backbone: a rival of ``kindsight train``.
+"""Train with vyntri on the same ImageNet weights: a rival of ``kindsight train``.
 
-vyntri 1.5 offers five backbones, whose weights it downloads, and no public way to add a sixth; its
-table of backbones takes one all the same. Everything else is as vyntri has it: images resized to
-256 and cropped to 224, its projection and its closed-form ridge.
+vyntri 1.5 downloads the weights of its five backbones and has no public function for adding
+another, so this script adds one to its private table. Everything else is vyntri's default: images
+resized to 256 and cropped to 224 pixels, its projection and its closed-form ridge regression.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ NAME = "efficientnet_lite0"
 
 
 def register_lite0(channels_last: bool) -> None:
-    """Put EfficientNet-Lite0 into vyntri's table of backbones."""
+    """Add EfficientNet-Lite0 to vyntri's table of backbones."""
     import torch
-    from lite0_torch import FEATURES, Renormalised, convolutional_part, load_lite0
+    from lite0_torch import FEATURES, Renormalised, convolutional_layers, load_lite0
     from vyntri.backbones import registry
 
     def build() -> Any:
-        body = convolutional_part(load_lite0())
-        # vyntri normalises every image by ImageNet's means: undone inside.
+        body = convolutional_layers(load_lite0())
+        # vyntri normalises images by ImageNet's means; Renormalised reverses that.
         module = Renormalised(body, registry._MEAN, registry._STD).eval()
         return module.to(memory_format=torch.channels_last) if channels_last else module
 
@@ -46,7 +46,7 @@ def train(options: argparse.Namespace) -> dict[str, Any]:
 
     register_lite0(options.channels_last)
     with tempfile.TemporaryDirectory() as folder:
-        # The folder is made even with the cache off, and would land in the working directory.
+        # vyntri creates the folder even without its cache, by default in the working directory.
         model = Vyntri(
             backbone=NAME,
             seed=options.seed,
@@ -62,7 +62,7 @@ def train(options: argparse.Namespace) -> dict[str, Any]:
     features = model.metadata_["timings"]["feature_extraction_s"]
     return {
         "accuracy": round(model.validation_accuracy_, 5),
-        # Images read and passed through the network in a second of making features.
+        # Training and validation images per second of feature extraction.
         "rate": round((images + scored) / features, 2),
         "fit_seconds": round(fitting, 3),
         "features_seconds": round(features, 3),
@@ -73,16 +73,18 @@ def train(options: argparse.Namespace) -> dict[str, Any]:
 
 if __name__ == "__main__":
     parser = shared.training_parser(__doc__.splitlines()[0])
-    parser.add_argument("--batch", type=int, default=32, help="32 is vyntri's own default")
+    parser.add_argument(
+        "--batch", type=int, default=32, help="batch size  [default: 32, vyntri's default]"
+    )
     parser.add_argument(
         "--workers",
         type=int,
         default=0,
-        help="processes that read images; 0 is vyntri's own default",
+        help="processes that read images  [default: 0, vyntri's default]",
     )
     parser.add_argument(
         "--channels-last",
         action="store_true",
-        help="PyTorch's faster order of axes, which vyntri does not set",
+        help="use PyTorch's faster channels_last memory format, unlike vyntri",
     )
     shared.run("vyntri, same weights", ("vyntri", "torch"), train, parser)

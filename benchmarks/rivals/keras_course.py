@@ -1,6 +1,6 @@
-"""The course's own listing, as one process: a rival of ``kindsight train --model small-cnn``.
+"""Train with the course's code in Keras: a rival of ``kindsight train --model small-cnn``.
 
-``ImageDataGenerator.flow_from_directory`` with the course's augmentation, the small network,
+Uses ``ImageDataGenerator.flow_from_directory`` with the course's augmentation, the small network,
 RMSprop and ``model.fit``, on Keras as installed.
 """
 
@@ -38,9 +38,9 @@ def train(options: argparse.Namespace) -> dict[str, Any]:
     from keras.src.legacy.preprocessing.image import ImageDataGenerator
 
     keras.utils.set_random_seed(options.seed)
-    changes = {}
+    augmentation = {}
     if not options.plain:
-        changes = {
+        augmentation = {
             "rotation_range": 40,
             "width_shift_range": 0.2,
             "height_shift_range": 0.2,
@@ -50,7 +50,7 @@ def train(options: argparse.Namespace) -> dict[str, Any]:
             "fill_mode": "nearest",
         }
     flow = {"target_size": (150, 150), "batch_size": 20, "class_mode": "binary"}
-    images = ImageDataGenerator(rescale=1.0 / 255, **changes)
+    images = ImageDataGenerator(rescale=1.0 / 255, **augmentation)
     training = images.flow_from_directory(str(options.train), seed=options.seed, **flow)
     validation = None
     if options.validation is not None:
@@ -64,11 +64,11 @@ def train(options: argparse.Namespace) -> dict[str, Any]:
         metrics=["accuracy"],
     )
     ends = [time.perf_counter()]
-    note = keras.callbacks.LambdaCallback(
+    clock = keras.callbacks.LambdaCallback(
         on_epoch_end=lambda epoch, logs: ends.append(time.perf_counter())
     )
     history = model.fit(
-        training, epochs=options.epochs, validation_data=validation, callbacks=[note], verbose=2
+        training, epochs=options.epochs, validation_data=validation, callbacks=[clock], verbose=2
     ).history
     return {
         "epoch_seconds": [end - start for start, end in itertools.pairwise(ends)],
@@ -84,4 +84,4 @@ if __name__ == "__main__":
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--learning-rate", type=float, default=1e-3)
     parser.add_argument("--plain", action="store_true", help="without augmentation")
-    shared.run("the course's listing", ("keras", "tensorflow-cpu"), train, parser)
+    shared.run("the course's code", ("keras", "tensorflow-cpu"), train, parser)
