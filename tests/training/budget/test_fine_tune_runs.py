@@ -179,6 +179,7 @@ def start_run(
 ):
     patch.setattr(fine_tuning, "is_clearly_better", lambda *_: accepted)
     patch.setattr(training_images, "EPOCHS", epochs)
+    patch.setattr(training_images, "FIRST_EPOCHS", 1)
     # Learning-rate trials take sixty steps: small ones, and few rates.
     patch.setattr(training_images, "BATCH_SIZE", 8)
     patch.setattr(job_settings, "LEARNING_RATES", job_settings.LEARNING_RATES[:rates])
@@ -239,7 +240,7 @@ def test_a_resumed_run_gives_the_same_network(photos, run):
 def test_all_layers_are_trained_and_a_rejected_network_leaves_nothing(run, own):
     full = {"model": own, "fine_tune": "full", "epochs": 2}
     result = run(**full)
-    assert [row.phase for row in result.history] == ["all layers"] * 2
+    assert [row.phase for row in result.history] == ["upper layers", *["all layers"] * 2]
     assert "all layers" in result.fine_tuning["description"] and result.fine_tuning["accepted"]
     page = result.report.read_text("utf-8")
     assert "all layers" in page and "Gain" in page
