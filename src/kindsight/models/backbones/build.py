@@ -47,6 +47,10 @@ def ensure_backbone(
 ) -> BackboneFiles:
     """Return a backbone's files from the cache, building them first if needed.
 
+    SettingsError, MissingExtraError and WeightsError for a name, size or weights that no backbone
+    can be built from; CacheError when the cache cannot be written; ParityError when Keras and
+    LiteRT do not give the same features; KindsightError when the Keras worker process fails.
+
     Parameters
     ----------
     name : str
@@ -60,27 +64,13 @@ def ensure_backbone(
     weights : str or Path, optional
         ``"imagenet"`` (default), ``"none"`` (random), or a file: Keras's ``.h5`` or
         ``.weights.h5``, or for EfficientNet-Lite one of PyTorch.
-    seed : int
-        Of random weights.
     process : KerasProcess, optional
         The worker to build in; a new one is started by default.
     input_size : tuple of int, optional
-        (height, width) of the images given to the network, which resizes them to `size`;
-        EfficientNet-Lite only. Default: `size`.
+        (height, width) of the images given to an EfficientNet-Lite, which resizes them to `size`.
     fold_batch_norm : bool
         Whether to fold batch normalisations into convolutions, which halves the work of a frozen
         network; layers that are to be trained need them.
-
-    Raises
-    ------
-    SettingsError, MissingExtraError, WeightsError
-        For a name, size or weights that no backbone can be built from.
-    CacheError
-        When the cache cannot be written.
-    ParityError
-        When Keras and LiteRT do not give the same features.
-    KindsightError
-        When the Keras worker process fails.
     """
     backbone = get_backbone(name)
     size = backbone.check_size(size)

@@ -48,17 +48,9 @@ def read_keras_backbone(path: Path) -> Backbone:
     fixed = all(isinstance(side, int) for side in shape[1:3])
     size = (int(shape[1]), int(shape[2])) if fixed else (DEFAULT_SIZE, DEFAULT_SIZE)
     return Backbone(
-        name=path.stem,
-        size=size,
-        parameters=0,
-        licence="",
-        weights_source=str(path),
-        scaling="by the file's own layers",
-        stages=(),
-        top_width=0,
-        file=path,
-        fixed_size=fixed,
-    )
+        name=path.stem, size=size, parameters=0, licence="", weights_source=str(path),
+        scaling="by the file's own layers", stages=(), top_width=0, file=path, fixed_size=fixed,
+    )  # fmt: skip
 
 
 def _read_config(path: Path) -> Mapping[str, Any]:

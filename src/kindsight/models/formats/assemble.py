@@ -33,24 +33,13 @@ def write_tflite(
     out: str | os.PathLike[str],
     metadata: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write the LiteRT file of a classifier.
+    """Write the LiteRT file of a classifier from a built backbone.
 
-    Parameters
-    ----------
-    backbone_tflite : path
-        A built backbone: float32 (1, height, width, 3) to float32 (1, d).
-    out : path
-        The file to write: ``"pixels"``, float32 (1, height, width, 3) with values 0-255, to
-        ``"logits"``, float32 (1, k), with a signature ``"serving_default"`` of these names.
-    metadata : mapping, optional
-        Stored in the file as JSON under the name ``"kindsight"``.
-
-    Raises
-    ------
-    WeightsError
-        For a backbone file that is missing or damaged, or has another number of features.
-    SettingsError
-        For metadata that is not JSON, or larger than 1 MB.
+    The file maps ``"pixels"``, float32 (1, height, width, 3) with values 0-255, to ``"logits"``,
+    float32 (1, k), with a signature ``"serving_default"`` of these names. It stores `metadata` as
+    JSON under the name ``"kindsight"``. WeightsError for a backbone file that is missing or
+    damaged, or has another number of features; SettingsError for metadata that is not JSON, or
+    larger than 1 MB.
     """
     encoded = None if metadata is None else _encode(metadata)
     graph = read_tflite(backbone_tflite)
@@ -88,17 +77,11 @@ def add_tflite_metadata(
 def write_keras(
     template_keras: str | os.PathLike[str], head: Head, out: str | os.PathLike[str]
 ) -> None:
-    """Write the Keras file of a classifier.
+    """Write the Keras file of a classifier from a backbone's file, the template.
 
     ``keras.models.load_model(out)`` returns a model from float32 (batch, height, width, 3) with
-    values 0-255 to float32 logits (batch, k).
-
-    Raises
-    ------
-    WeightsError
-        For a template that is missing, damaged, or has another number of features.
-    SettingsError
-        For a name that does not end in ``.keras``.
+    values 0-255 to float32 logits (batch, k). WeightsError for a template that is missing, damaged,
+    or has another number of features; SettingsError for a name that does not end in ``.keras``.
     """
     if Path(out).suffix != ".keras":
         raise SettingsError(f"A Keras file's name must end in .keras; got {out}.")

@@ -53,19 +53,9 @@ _FACTS = ("name", "kind", "channels", "low", "high", "silent")
 class LayerMaps:
     """The feature maps of one layer.
 
-    Attributes
-    ----------
-    name, kind : str
-        The layer's name, and its class in Keras.
-    channels : int
-        Number of its feature maps.
-    shown : int array (n,)
-        Channels that are in `maps`, from 0.
-    maps : float32 array (n, height, width)
-    low, high : float
-        Smallest and largest value of all channels.
-    silent : int
-        Number of constant channels.
+    `kind` is its class in Keras and `channels` the number of its maps; `maps`, float32 (n, height,
+    width), are of the channels `shown`; `low` and `high` are the smallest and largest value, and
+    `silent` the number of constant channels, of all of them.
     """
 
     name: str
@@ -141,13 +131,9 @@ def collect_maps_in_worker(
         file, out = Path(folder, "pixels.npy"), Path(folder, "out.npz")
         np.save(file, pixels, allow_pickle=False)
         result = process.run_job(
-            job="maps",
-            model=str(Path(model).resolve()),
-            pixels=str(file),
-            out=str(out),
-            max_layers=max_layers,
-            max_maps=max_maps,
-        )
+            job="maps", model=str(Path(model).resolve()), pixels=str(file), out=str(out),
+            max_layers=max_layers, max_maps=max_maps,
+        )  # fmt: skip
         return CollectedMaps(read_maps(result["layers"], out), result["left_out"], result["within"])
 
 

@@ -52,17 +52,9 @@ _FIXED = ("head_project", "head_norm", "head_kernel")
 class FineTunedNetwork:
     """A backbone and its head, prepared for fine-tuning.
 
-    Parameters
-    ----------
-    full : keras.Model
-        Pixels to logits.
-    top : keras.Model
-        From the activations at the cut to logits; a layer of `full`, or without a cut `full`
-        itself.
-    frozen : keras.Model
-        Pixels to logits, before fine-tuning; shares the layers below the cut with `full`.
-    backbone : keras.Model
-        Pixels to features; part of `frozen`.
+    `full` maps pixels to logits; `top`, a layer of it or without a cut `full` itself, maps the
+    activations at the cut to logits. `frozen` is the network before fine-tuning, which shares the
+    layers below the cut; its part `backbone` maps pixels to features.
     """
 
     full: Any
@@ -136,22 +128,12 @@ def build_fine_tuned(
     mean: NDArray[np.float32],
     spread: NDArray[np.float32],
 ) -> FineTunedNetwork:
-    """Put a fitted head on a backbone (pixels to features) and split both at the cut.
+    """Put a fitted head on a backbone (pixels to features) and split both after a stage, if any.
 
-    The initial logits are those of the fitted head divided by the temperature.
-
-    Parameters
-    ----------
-    stage : str or None
-        Cut after this stage; None trains all layers.
-    mean, spread : float32 array (features,)
-        Mean and standard deviation of the training images' features; the head is trained on
-        standardised features, so that one learning rate suits all.
-
-    Raises
-    ------
-    SettingsError
-        If a skip connection bypasses the cut.
+    The initial logits are those of the fitted head divided by the temperature. The head is trained
+    on features standardised by `mean` and `spread`, float32 (features,), the standard deviation, of
+    the training images, so that one learning rate suits all. SettingsError if a skip connection
+    bypasses the cut.
     """
     import keras
 

@@ -30,18 +30,10 @@ FREEZES = ("all", "none")
 def freeze(model: Any, frozen: str | int, *, train_batch_norm: bool = False) -> None:
     """Set ``trainable`` of the layers of a backbone without head.
 
-    Parameters
-    ----------
-    frozen : str or int
-        ``"all"``, ``"none"``, the first N layers with weights, or a layer's name: it and all
-        layers before it.
-    train_batch_norm : bool
-        Whether batch normalisation of trainable layers is trained; see :func:`freeze_batch_norm`.
-
-    Raises
-    ------
-    SettingsError
-        For more layers than the model has, or an unknown layer.
+    `frozen` is ``"all"``, ``"none"``, the first N layers with weights, or a layer's name: it and
+    all layers before it. With `train_batch_norm`, batch normalisation of trainable layers is
+    trained; see :func:`freeze_batch_norm`. SettingsError for more layers than the model has, or an
+    unknown layer.
     """
     owners = [layer for layer in model.layers if layer.weights]
     choice = parse_freeze(frozen)
@@ -157,16 +149,10 @@ def summarise(model: Any, ends: tuple[str, ...] | None = None) -> list[LayerBloc
         here = layers_up_to(model, name) - done
         done |= here
         owners = [layer for layer in model.layers if layer.name in here and layer.weights]
-        found.append(
-            LayerBlock(
-                name,
-                shapes[name],
-                len(owners),
-                sum(layer.count_params() for layer in owners),
-                sum(_count(layer.trainable_weights) for layer in owners),
-                tuple(layer.name for layer in owners),
-            )
-        )
+        parameters = sum(layer.count_params() for layer in owners)
+        trainable = sum(_count(layer.trainable_weights) for layer in owners)
+        own = tuple(layer.name for layer in owners)
+        found.append(LayerBlock(name, shapes[name], len(owners), parameters, trainable, own))
     return found
 
 

@@ -79,23 +79,10 @@ def ensure_frozen_base(
 ) -> FrozenBase:
     """Return the frozen base of a backbone; build it next to the backbone's files if it is missing.
 
-    Parameters
-    ----------
-    stage : str
-        One of :func:`.fine_tuned.stages_of`; without `features` any layer with feature maps.
-    process : KerasProcess
-        One that has the job ``"frozen-base"``, :func:`frozen_base_job`.
-    features : bool
-        Whether the base also outputs the features of the stages up to the cut.
-
-    Raises
-    ------
-    CacheError
-        If the cache is not writable.
-    ParityError
-        If Keras and LiteRT give different outputs.
-    KindsightError
-        If the worker process fails.
+    `stage` is one of :func:`.fine_tuned.stages_of`, or without `features`, the features of the
+    stages up to the cut among the outputs, any layer with feature maps. `process` has the job
+    ``"frozen-base"``, :func:`frozen_base_job`. CacheError if the cache is not writable; ParityError
+    if Keras and LiteRT give different outputs; KindsightError if the worker process fails.
     """
     word = stage if features else f"{_file_word(stage)}-map"
     target = files.tflite.with_name(f"{files.key}-{word}-base{FORMAT}.tflite")

@@ -18,18 +18,9 @@ __all__ = ["Forward", "KerasForward", "Parameter", "split_batch"]
 class Parameter:
     """A trainable array.
 
-    Parameters
-    ----------
-    name : str
-        ``layer/kernel`` or ``layer/bias``, as in the Keras model.
-    pieces : tuple of tf.Variable
-        Its value; several if it is split along its first axis.
-    decayed : bool
-        Whether weight decay applies.
-    l2 : float
-        L2 strength.
-    rate : float
-        Factor of the learning rate.
+    `name` is ``layer/kernel`` or ``layer/bias``; `pieces` are variables of its value, several if it
+    is split along its first axis; `decayed` is whether weight decay applies; `l2` is the L2
+    strength; `rate` a factor of the learning rate.
     """
 
     name: str
@@ -42,16 +33,9 @@ class Parameter:
 class Forward(Protocol):
     """What :class:`.trainable.TrainableNetwork` needs of a network.
 
-    Attributes
-    ----------
-    model : keras.Model
-        From pixels to logits, to be saved.
-    sharded : bool
-        Whether a batch can be computed in shards, each on one core.
-    parameters : list of Parameter
-        In the order of the layers.
-    others : list of (str, tf.Variable)
-        Other state that a step changes, by name.
+    `model`, from pixels to logits, is saved. `sharded` is whether a batch can be computed in
+    shards, each on one core; `parameters` are in the order of the layers; `others` is other state
+    that a step changes, by name.
     """
 
     model: Any

@@ -127,23 +127,12 @@ class TrainableNetwork:
         learning_rate: float,
         random_key: tuple[int, int],
     ) -> tuple[float, int]:
-        """Train on one batch.
+        """Train on one batch; return the loss and the number of correct predictions.
 
-        Parameters
-        ----------
-        images : array
-            uint8 (n, height, width, 3), or what else the network takes in this phase.
-        targets : array
-            float32 (n, classes); rows sum to 1.
-        random_key : (int, int)
-            Key of the network's random numbers, 0 to below 2**31.
-
-        Returns
-        -------
-        loss : float
-            Sum of the cross-entropies in nats, without label smoothing, class weights and L2.
-        correct : int
-            Number of images whose most probable class is the target's.
+        `images` are uint8 (n, height, width, 3), or what else the network takes in this phase;
+        `targets` are float32 (n, classes), whose rows sum to 1; `random_key` is the key of the
+        network's random numbers, 0 to below 2**31. The loss is the sum of the cross-entropies in
+        nats, without label smoothing, class weights and L2.
         """
         inputs = self._forward.arrays(images)
         step = self._function("step", inputs)

@@ -64,16 +64,12 @@ class KerasProcess(WorkerClient):
         KindsightError when the worker fails.
         """
         return self.run_job(
-            job="build",
-            name=str(Path(name).resolve()) if name.endswith(".keras") else name,
-            size=list(size),
-            weights=weights,
-            seed=seed,
+            job="build", name=str(Path(name).resolve()) if name.endswith(".keras") else name,
+            size=list(size), weights=weights, seed=seed,
             input_size=None if input_size is None else list(input_size),
             fold_batch_norm=fold_batch_norm,
-            tflite=str(Path(tflite).resolve()),
-            keras=str(Path(keras).resolve()),
-        )
+            tflite=str(Path(tflite).resolve()), keras=str(Path(keras).resolve()),
+        )  # fmt: skip
 
     def run(
         self, model: Path, pixels: NDArray[Any]

@@ -54,13 +54,10 @@ class WorkerProcess:
         try:
             self._process = subprocess.Popen(
                 [sys.executable or "python", "-c", code, str(package_folder)],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                 env={**inherited, "PYTHONUTF8": "1", **environment},
-                encoding="utf-8",
-                errors="replace",
-            )
+                encoding="utf-8", errors="replace",
+            )  # fmt: skip
         except OSError as error:
             raise KindsightError(
                 f"Could not start the Keras worker process with {sys.executable!r}: {error}."

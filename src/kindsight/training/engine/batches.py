@@ -23,14 +23,9 @@ PREFETCHED = 4
 class Batch:
     """Images and targets of one training step.
 
-    Parameters
-    ----------
-    images : array
-        uint8 (n, height, width, 3), or the cached activations of images.
-    targets : array
-        float32 (n, classes); each row sums to 1.
-    random_key : (int, int)
-        Key of the step's own random numbers (dropout), 0 to below 2**31.
+    `images` are uint8 (n, height, width, 3), or cached activations; `targets` are float32 (n,
+    classes), whose rows sum to 1; `random_key` is of the step's own random numbers, 0 to below
+    2**31.
     """
 
     images: NDArray[np.uint8]

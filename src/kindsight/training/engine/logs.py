@@ -51,24 +51,11 @@ def open_logs(
 ) -> Iterator[TrainingCallback]:
     """Yield a callback that logs a training.
 
-    Parameters
-    ----------
-    folder : pathlib.Path
-        The run folder. It gets ``history.csv``, and with another log ``logs.json``, by which a
-        resumed run finds its logs again.
-    tensorboard : str, optional
-        TensorBoard's log folder; the run gets a subfolder of its own name.
-    parameters : mapping, optional
-        Settings, logged to MLflow.
-
-    Raises
-    ------
-    MissingExtraError
-        If MLflow is not installed.
-    UsageError
-        If the TensorBoard folder is not writable, or holds another run of the same name.
-    KindsightError
-        If MLflow's store is not usable.
+    The run folder gets ``history.csv``, and with another log ``logs.json``, by which a resumed run
+    finds its logs again. In TensorBoard's log folder, `tensorboard`, the run gets a subfolder of
+    its own name. `parameters` are settings, logged to MLflow. MissingExtraError if MLflow is not
+    installed; UsageError if the TensorBoard folder is not writable, or holds another run of the
+    same name; KindsightError if MLflow's store is not usable.
     """
     logs: list[TrainingCallback] = [CsvLog(folder / HISTORY_FILE)]
     known = _read_logs_file(folder)

@@ -105,20 +105,9 @@ class Loop:
     def run(self, checkpoint: Checkpoint | None = None, deadline: float | None = None) -> History:
         """Train; the network ends with the weights of the best or last epoch, as planned.
 
-        Parameters
-        ----------
-        checkpoint : Checkpoint, optional
-            Where to resume; ignored if it does not fit.
-        deadline : float, optional
-            Value of ``time.monotonic()`` at which the training ends, also within an epoch, which
-            is then validated.
-
-        Raises
-        ------
-        SettingsError
-            If the loss becomes infinite or NaN in the first epoch.
-        StoppedError
-            If `stop` was set.
+        A checkpoint that does not fit is ignored. `deadline`, of ``time.monotonic()``, ends the
+        training also within an epoch, which is then validated. SettingsError if the loss becomes
+        infinite or NaN in the first epoch; StoppedError if `stop` was set.
         """
         self._deadline = math.inf if deadline is None else deadline
         resumed = checkpoint is not None and self._resume(checkpoint)

@@ -32,14 +32,8 @@ __all__ = ["main"]
 
 def main() -> None:
     """Serve jobs until the parent process quits."""
-    serve_keras_jobs(
-        {
-            "train": _train,
-            "find-rate": _find_rate,
-            "describe": _describe,
-            "frozen-base": frozen_base_job,
-        }
-    )
+    jobs = {"train": _train, "find-rate": _find_rate, "describe": _describe}
+    serve_keras_jobs({**jobs, "frozen-base": frozen_base_job})
 
 
 def _describe(job: dict[str, Any], line: Connection) -> dict[str, Any]:

@@ -159,28 +159,20 @@ class NetworkImages:
     ) -> FittedNetwork:
         """Train.
 
+        DatasetError if a class has no training image; SettingsError if the training diverges in the
+        first epoch; KindsightError if the worker process fails.
+
         Parameters
         ----------
         classes : sequence of str
             In the order of the logits.
-        rows : array
-            int64: indices of the training images.
-        validation : array
-            int64: indices of the images that choose the best epoch and fit the temperature; may
-            be empty.
+        rows, validation : array
+            int64: indices of the training images, and of those, maybe none, that choose the best
+            epoch and fit the temperature.
         keras : KerasProcess
             Of :meth:`.epoch_settings.EpochTrainer.process`.
         folder : pathlib.Path, optional
             For the checkpoint and the network's files; a temporary folder if omitted.
-
-        Raises
-        ------
-        DatasetError
-            If a class has no training image.
-        SettingsError
-            If the training diverges in the first epoch.
-        KindsightError
-            If the worker process fails.
         """
         targets = class_targets(self.dataset[rows], classes)
         val_targets = class_indices(self.dataset[validation].label, classes)
