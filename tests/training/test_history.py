@@ -175,7 +175,7 @@ def test_epochs_are_consecutive(rows):
 
 
 def test_all_epochs_are_validated_or_none():
-    with pytest.raises(UsageError, match="epoch 2 without"):
+    with pytest.raises(UsageError, match="epoch 2 is without"):
         History([row(1), bare(2, 0.5)])
 
 
