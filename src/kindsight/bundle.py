@@ -117,6 +117,8 @@ def _read_json(folder: Path) -> dict[str, Any]:
         hint = "Give the folder of a run or another bundle."
         if (folder / "settings.toml").is_file():
             hint = "Its training did not finish: run the same train command to continue it."
+        if not folder.exists():
+            raise BundleError(f"{folder} does not exist. {hint}")
         raise BundleError(f"{folder} is not a bundle: it has no {JSON_FILE}. {hint}")
     try:
         with path.open("rb") as file:

@@ -359,7 +359,7 @@ def _trainer(params: dict[str, Any]) -> Trainer:
     faults = [*wrong.values(), *foreign_options(given)]
     if validation is not None and not training.by_gradient:
         faults.append(
-            "validation has no use for a frozen backbone, whose head is selected by "
+            "validation is not used with a frozen backbone, whose head is selected by "
             "cross-validation. Leave it out, or set fine_tune or budget."
         )
     if faults:

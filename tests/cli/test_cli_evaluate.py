@@ -149,7 +149,7 @@ def test_without_a_test_split_the_validation_split_is_evaluated(run, tiny, tmp_p
 @pytest.mark.parametrize(
     ("part", "said"),
     [
-        ("test", "The data have no test split; they have no splits."),
+        ("test", "The data have no test split; they have no splits. Use --split all or omit it."),
         ("tset", "--split must be one"),
     ],
 )
@@ -203,5 +203,5 @@ def test_training_images_are_counted_and_left_out(run, tmp_path, data):
     assert said["trained_on"]["without"]["images"] == 2
     assert said["trained_on"]["without"]["accuracy"] == 0.5
     text = run("evaluate", str(bundle), "data").stdout
-    assert "was trained on 2 images of these, or on duplicates of them" in text
+    assert "was trained on 2 of these images, or on duplicates of them" in text
     assert "Without them: 50.0% accuracy" in text

@@ -349,7 +349,7 @@ def test_options_of_another_trainer_raise(images):
         ImageClassifier(model="small-cnn", head="linear").fit(*images)
     with pytest.raises(SettingsError, match=r"filters, epochs apply only to a network"):
         ImageClassifier(epochs=3, filters=(3,)).fit(*images)
-    with pytest.raises(SettingsError, match="validation has no use for a frozen backbone"):
+    with pytest.raises(SettingsError, match="validation is not used with a frozen backbone"):
         ImageClassifier(validation=0.5).fit(*images)
 
 

@@ -34,7 +34,7 @@ def test_each_choice_with_a_backbone_means_that_it_learns(name):
 def test_without_any_it_is_frozen():
     assert isinstance(make_training({"model": "inception-v3", "phases": ()}), FrozenTrainer)
     (said,) = foreign_options({"model": "inception-v3", "epochs": 3})
-    assert "or a trainable backbone" in said and "freeze=all" in said
+    assert "or a backbone trained by epochs" in said and "--freeze all" in said
 
 
 def test_options_of_other_kinds():
@@ -43,7 +43,7 @@ def test_options_of_other_kinds():
     (said,) = foreign_options({"model": "inception-v3", "freeze": "all", "filters": (3,)})
     assert said.startswith("filters applies only to a network from scratch")
     (said,) = foreign_options({"model": "small-cnn", "freeze": "all"})
-    assert said.startswith("freeze applies only to a trainable backbone")
+    assert said.startswith("freeze applies only to a backbone trained by epochs")
     assert foreign_options({"fine_tune": "light", "tensorboard": "logs"}) == []
     assert foreign_options({"fine_tune": "off", "tensorboard": "logs"})
 
@@ -213,7 +213,7 @@ def test_reads_a_phase_from_one_line():
         ("freeze", "name=value"),
         ("freeze= epochs=2", "name=value"),
         ("epochs=2 epochs=3", "each once"),
-        ("epochs=two", "epochs must be a whole number. Received: 'two'"),
+        ("epochs=two", "epochs must be a whole number; got 'two'"),
         ("warmup=long", "warmup must be a number"),
         ("name='the head", "quotes of a phase must be closed"),
     ],

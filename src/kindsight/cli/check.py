@@ -195,7 +195,7 @@ def correction_lines(counts: dict[str, int], file: str) -> list[str]:
     changes = ", ".join(f"{amount(n, 'image')} {change}" for change, n in counts.items() if n)
     text = f"{changes or 'no changes'}, in {printable(file)}; no image file was changed"
     lines = hanging("corrected", text, indent=12, paint=paint, width=line_width())
-    return ["", *lines, "", paint("Next", "bold"), f"  kindsight train {printable(file)}"]
+    return [*lines, "", paint("Next", "bold"), f"  kindsight train {printable(file)}"]
 
 
 def _headline(report: CheckReport) -> str:

@@ -118,7 +118,9 @@ def choose_split(dataset: ImageDataset, wanted: str | None) -> tuple[ImageDatase
         return dataset, ""
     if wanted is not None and wanted not in there:
         found = ", ".join(there) or "no splits"
-        raise SettingsError(f"The data have no {wanted} split; they have {found}.")
+        raise SettingsError(
+            f"The data have no {wanted} split; they have {found}. Use --split all or omit it."
+        )
     name = wanted or there[0]
     return dataset.where(split=name), name
 

@@ -88,7 +88,7 @@ NETWORK = Kind(
 TRANSFER = Kind(
     TransferTrainer,
     prepare_transfer,
-    "a trainable backbone (with freeze, cut or a dense head)",
+    "a backbone trained by epochs (with freeze, cut, dense or dropout)",
     describe_layers,
     NetworkImages.find_rate,
 )
@@ -150,7 +150,11 @@ def foreign_options(options: Mapping[str, Any]) -> list[str]:
     verb, them = ("applies", "it") if len(foreign) == 1 else ("apply", "them")
     cure = "or choose another model"
     if kind is FROZEN:
-        cure = "choose another model, or make layers of the backbone trainable (freeze=all or less)"
+        cure = "choose another model, or train the backbone by epochs (such as --freeze all)"
+    elif kind is TRANSFER:
+        taken_by_frozen = set(foreign) <= {*FROZEN.options, *LOGS}
+        cure = "or leave out freeze, cut and the other options of training by epochs"
+        cure = cure if taken_by_frozen else "or choose another model"
     return [
         f"{', '.join(foreign)} {verb} only to {' or '.join(takers)}; the model is "
         f"{options.get('model')!r}, {kind.description}. Leave {them} out, {cure}."

@@ -46,7 +46,7 @@ STAGES = {
     "check": "Verifying exports",
     "dates": "Reading EXIF dates",
     "measure": "Measuring images",
-    "checks": "Checking images",
+    "checks": "Running checks",
     "findings": "Writing findings",
     "report": "Writing report",
     "evaluate": "Evaluating",

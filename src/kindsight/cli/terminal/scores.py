@@ -117,7 +117,7 @@ def _trained_on_rows(scores: DatasetEvaluation, paint: Paint) -> Iterator[str]:
     unseen = scores.evaluate_unseen()
     yield ""
     yield paint(
-        f"The classifier was trained on {amount(n, 'image')} of these, or on duplicates of them.",
+        f"The classifier was trained on {n:,} of these images, or on duplicates of them.",
         "yellow",
     )
     if unseen is None:

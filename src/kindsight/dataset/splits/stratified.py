@@ -146,14 +146,14 @@ def _fraction(value: float | int, name: str, n: int, classes: int) -> Fraction:
     if _is(numbers.Integral, value) and 0 <= value < n:
         if 0 < value < classes:
             raise SettingsError(
-                f"`{name}` must be at least {classes}, one image of each class; got {value}."
+                f"{name} must be at least {classes}, one image of each class; got {value}."
             )
         return Fraction(int(value), n)
     if _is(numbers.Real, value) and not _is(numbers.Integral, value) and 0 <= value < 1:
         # The decimal as written, not its binary approximation: 0.29 of 100 is 29.
         return Fraction(str(float(value)))
     raise SettingsError(
-        f"`{name}` must be a fraction below 1 or a number of images below {n:,}; got {value!r}."
+        f"{name} must be a fraction below 1 or a number of images below {n:,}; got {value!r}."
     )
 
 
@@ -265,7 +265,9 @@ def parse_fold(text: str) -> tuple[int, int]:
     match = _FOLD.fullmatch(text) if isinstance(text, str) else None
     fold, folds = (int(match[1]), int(match[2])) if match else (0, 0)
     if not 1 <= fold <= folds or folds < 2:
-        raise SettingsError(f"fold must be FOLD/FOLDS, such as 2/5; got {text!r}.")
+        raise SettingsError(
+            f"fold must be K/N with N at least 2 and K from 1 to N, such as 2/5; got {text!r}."
+        )
     return fold, folds
 
 

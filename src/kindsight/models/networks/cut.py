@@ -29,6 +29,7 @@ def complete_layer(model: Any, name: str) -> str:
         )
     near = difflib.get_close_matches(name.lower(), names, 3, 0.6)
     hint = f" Did you mean {' or '.join(repr(known) for known in near)}?" if near else ""
+    hint = hint or f" Its last layers are {', '.join(names[-4:])}."
     raise SettingsError(f"{model.name} has no layer {name!r}.{hint}")
 
 

@@ -44,8 +44,8 @@ def freeze(model: Any, frozen: str | int, *, train_batch_norm: bool = False) -> 
     elif isinstance(choice, int):
         if choice > len(owners):
             raise SettingsError(
-                f"freeze must be at most {len(owners)}, the layers of {model.name} with weights. "
-                f"Received: {choice}."
+                f"freeze must be at most {len(owners)}, the layers of {model.name} with weights; "
+                f"got {choice}."
             )
         count = choice
     else:
@@ -66,8 +66,8 @@ def parse_freeze(frozen: str | int) -> str | int:
         text = frozen.strip()
         return int(text) if re.fullmatch(r"\d{1,6}", text) else text
     raise SettingsError(
-        f"freeze must be {', '.join(FREEZES)}, a number of layers, or a layer's name. "
-        f"Received: {frozen!r}."
+        f"freeze must be {', '.join(FREEZES)}, a number of layers, or a layer's name; "
+        f"got {frozen!r}."
     )
 
 

@@ -79,24 +79,22 @@ class SmallCNN:
                 and all(_whole(number, 1, 65_536) for number in value)
             ):
                 found.append(
-                    f"{name} must be {least} to {most} whole numbers from 1 to 65536. "
-                    f"Received: {value!r}."
+                    f"{name} must be {least} to {most} whole numbers from 1 to 65536; "
+                    f"got {value!r}."
                 )
         for name in ("dropout", "l2"):
             share = getattr(self, name)
             if not (_number(share) and 0 <= share < 1):
-                found.append(f"{name} must be a number from 0 to below 1. Received: {share!r}.")
+                found.append(f"{name} must be a number from 0 to below 1; got {share!r}.")
         if self.batch_norm not in (True, False):
-            found.append(f"batch_norm must be true or false. Received: {self.batch_norm!r}.")
+            found.append(f"batch_norm must be true or false; got {self.batch_norm!r}.")
         if self.pooling not in POOLINGS:
-            found.append(
-                f"pooling must be one of {', '.join(POOLINGS)}. Received: {self.pooling!r}."
-            )
+            found.append(f"pooling must be one of {', '.join(POOLINGS)}; got {self.pooling!r}.")
         sides = self.size if isinstance(self.size, tuple) and len(self.size) == 2 else ()
         if len(sides) != 2 or not all(_whole(side, 1, MAX_SIDE) for side in sides):
             found.append(
                 f"size must be a whole number of pixels up to {MAX_SIDE}, or a pair (height, "
-                f"width) of them. Received: {self.size!r}."
+                f"width) of them; got {self.size!r}."
             )
         return found or self._size_faults()
 
@@ -108,8 +106,8 @@ class SmallCNN:
         if min(self.size) < least:
             return [
                 f"size must be at least {least} pixels for {len(self.filters)} convolutions: each "
-                f"removes two pixels and halves the rest. Received: {self.size[0]} x "
-                f"{self.size[1]}. Give fewer filters, or a larger size."
+                f"removes 2 pixels and halves the rest; got {self.size[0]} x {self.size[1]}. "
+                "Use a larger --size or fewer --filters."
             ]
         count = sum(row.parameters for row in self.layers(2))
         if count > MAX_PARAMETERS:

@@ -122,7 +122,7 @@ def _fault(row: EpochRow) -> str | None:
             return f"{name} must be a number from 0 to 1; got {value}."
     if (row.val_loss is None) is not (row.val_accuracy is None):
         return (
-            "val_loss and val_accuracy must both be given, or neither. Received: "
+            "val_loss and val_accuracy must both be given, or neither; got "
             f"{row.val_loss} and {row.val_accuracy}."
         )
     return None

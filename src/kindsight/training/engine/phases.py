@@ -43,7 +43,7 @@ def read_phase(text: str) -> dict[str, Any]:
         words = shlex.split(text)
     except ValueError as error:
         raise SettingsError(
-            f"The quotes of a phase must be closed. Received: {text!r} ({error})."
+            f"The quotes of a phase must be closed; got {text!r} ({error})."
         ) from None
     found: dict[str, Any] = {}
     for word in words:
@@ -52,7 +52,7 @@ def read_phase(text: str) -> dict[str, Any]:
         if not equals or not value or name in found:
             raise SettingsError(
                 "A phase must be settings name=value, each once, separated by spaces, such as "
-                f"freeze=all epochs=3 learning-rate=1e-3. Received: {word!r} in {text!r}."
+                f"freeze=all epochs=3 learning-rate=1e-3; got {word!r} in {text!r}."
             )
         found[name] = _value(name, value)
     return found
@@ -64,7 +64,7 @@ def _value(name: str, text: str) -> Any:
         return kind(text)
     except ValueError:
         word = "a whole number" if kind is int else "a number"
-        raise SettingsError(f"A phase's {name} must be {word}. Received: {text!r}.") from None
+        raise SettingsError(f"A phase's {name} must be {word}; got {text!r}.") from None
 
 
 def make_policy(augment: Any, mix: str) -> Augment:
@@ -102,7 +102,7 @@ def make_phases(
         Called with a phase's frozen layers and its number from 1.
     """
     if not isinstance(phases, Sequence) or isinstance(phases, str) or len(phases) > MAX_PHASES:
-        return [], [f"phases must be a list of at most {MAX_PHASES}. Received: {phases!r}."]
+        return [], [f"phases must be a list of at most {MAX_PHASES}; got {phases!r}."]
     if not phases:
         phase, faults = _make_phase({}, shared, freeze, lambda frozen: "training")
         return [phase], faults
@@ -122,7 +122,7 @@ def make_phases(
             found.append(phase)
             all_faults += [f"phase {number}: {fault}" for fault in faults]
         else:
-            all_faults.append(f"phase {number} must be settings by name. Received: {given!r}.")
+            all_faults.append(f"phase {number} must be settings by name; got {given!r}.")
     return found, all_faults
 
 
@@ -155,7 +155,7 @@ def _make_phase(
     if name is None:
         name = default_name(frozen)
     elif not isinstance(name, str) or not 0 < len(name.strip()) <= MAX_NAME:
-        faults.append(f"name must be 1 to {MAX_NAME} characters. Received: {name!r}.")
+        faults.append(f"name must be 1 to {MAX_NAME} characters; got {name!r}.")
         name = "phase"
     return Phase(**{**values, "name": name, "augment": policy, "freeze": frozen}), faults
 

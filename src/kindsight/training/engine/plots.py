@@ -95,8 +95,8 @@ def learning_rate_figure(
     """
     if len(rates) != len(losses) or not np.isfinite(losses).any():
         raise UsageError(
-            "`losses` must have a value for each learning rate, at least one of them finite. "
-            f"Received: {len(rates)} rates, {len(losses)} losses, "
+            "`losses` must have a value for each learning rate, at least one of them finite; "
+            f"got {len(rates)} rates, {len(losses)} losses, "
             f"{np.isfinite(losses).sum()} finite."
         )
     figure = TrainingFigure(5.4, 3.7)

@@ -148,14 +148,14 @@ def limit_copies(
             limited.append(phase)
         elif _is_own(own, number):
             which = f"phase {number + 1}: " if len(phases) > 1 else ""
-            found.append(f"{which}cached_copies {rule}. Received: {phase.cached_copies}.")
+            found.append(f"{which}cached_copies {rule}; got {phase.cached_copies}.")
             limited.append(phase)
         else:
             limited.append(replace(phase, cached_copies=most))
     wanted = max((phase.cached_copies for phase in phases), default=0)
     if wanted and not found and not any(phase.cached_copies for phase in limited):
         rule = _most_copies(phases[0])[1]
-        found.append(f"cached_copies {rule}, in one phase at least. Received: {wanted}.")
+        found.append(f"cached_copies {rule}, in one phase at least; got {wanted}.")
     return limited, found
 
 
