@@ -201,7 +201,8 @@ class FittedNetwork:
 
     def describe(self) -> dict[str, str]:
         """Return the rows of the summary that describe the network."""
-        epochs = f"{len(self.history)} epochs, best epoch {self.history.best_epoch}"
+        n = len(self.history)
+        epochs = f"{n} {'epoch' if n == 1 else 'epochs'}, best epoch {self.history.best_epoch}"
         return {"network": self.words(), "training": epochs}
 
     def report_sections(self) -> ReportSections:
