@@ -60,9 +60,9 @@ def test_columns_can_be_named(table):
     file = table("where,species,path,label\nin/1.jpg,cat,x,y\n")
     dataset = from_table(file, DataOptions(columns={"path": "where", "label": "species"}))
     assert (dataset.path, dataset.label) == (("in/1.jpg",), ("cat",))
-    with pytest.raises(DatasetError, match=r"the column 'specis'.*Did you mean 'species'"):
+    with pytest.raises(DatasetError, match=r"no column 'specis'.*Did you mean 'species'"):
         from_table(file, DataOptions(columns={"label": "specis"}))
-    with pytest.raises(DatasetError, match=r"the column '1'.*It has: 'where', 'species'"):
+    with pytest.raises(DatasetError, match=r"no column '1'.*'where', 'species'"):
         from_table(file, DataOptions(columns={"label": "1"}))
 
 

@@ -1,4 +1,4 @@
-"""How a run divides its images: leakage, files of splits, folds, dates; and what it remembers."""
+"""The split of a run: leakage, split files, folds, dates, and the training images it remembers."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from shapes import CLASSES, shape, write_shapes
 
 @pytest.fixture
 def quick(backbone, tmp_path, monkeypatch):
-    """Train without starting Keras, into a folder of the test's own."""
+    """Train without starting Keras, into a temporary folder."""
     use_fake_keras(monkeypatch)
 
     def quick(data, **settings):
@@ -40,7 +40,7 @@ def rows_of(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def parts(run: Path) -> dict[str, str]:
+def splits(run: Path) -> dict[str, str]:
     return {row["path"]: row["split"] for row in rows_of(run / "split.csv")}
 
 
@@ -52,15 +52,15 @@ def jpeg(image: np.ndarray, quality: int) -> bytes:
 
 @pytest.fixture(scope="module")
 def leaking(tmp_path_factory) -> Path:
-    """Split folders; one image is in both, one stored anew, and one mirrored."""
+    """Split folders that share an image, a re-encoded and a mirrored one."""
     folder = tmp_path_factory.mktemp("leaking") / "photos"
     write_shapes(folder / "train", dict.fromkeys(CLASSES, 8), first=500)
     write_shapes(folder / "test", dict.fromkeys(CLASSES, 4), first=600)
     for part, name, data in (
         ("train", "bar/same.jpg", jpeg(shape("bar", 900), 90)),
         ("test", "bar/same too.jpg", jpeg(shape("bar", 900), 90)),
-        ("train", "ring/anew.jpg", jpeg(scene(901), 95)),
-        ("test", "ring/anew.jpg", jpeg(scene(901), 60)),
+        ("train", "ring/encoded.jpg", jpeg(scene(901), 95)),
+        ("test", "ring/encoded.jpg", jpeg(scene(901), 60)),
         ("train", "chequer/mirrored.jpg", jpeg(scene(903, 128, 128), 95)),
         ("test", "chequer/mirrored.jpg", jpeg(scene(903, 128, 128)[:, ::-1], 95)),
     ):
@@ -68,20 +68,20 @@ def leaking(tmp_path_factory) -> Path:
     return folder
 
 
-COPIES = ("bar/same.jpg", "ring/anew.jpg", "chequer/mirrored.jpg")
+DUPLICATES = ("bar/same.jpg", "ring/encoded.jpg", "chequer/mirrored.jpg")
 
 
-def test_leaking_images_are_left_out_of_training(quick, leaking):
+def test_duplicates_are_dropped_from_the_train_split(quick, leaking):
     result = quick(leaking)
-    split = parts(result.run)
+    split = splits(result.run)
     assert {path for path, part in split.items() if part == "excluded"} == {
-        f"train/{name}" for name in COPIES
+        f"train/{name}" for name in DUPLICATES
     }
     assert sum(result.images[name] for name in ("train", "validation")) == 24
     assert result.images["test"] == 15
     assert result.leakage == {"mode": "drop", "groups": 3, "images": 3}
-    assert any(note.startswith("Dropped ") for note in result.notes)
-    assert "with a duplicate or near-duplicate in a later split" in result.report.read_text("utf-8")
+    assert any(note.startswith("Dropped 3 images of the train split") for note in result.notes)
+    assert "Dropped 3 images of the train split" in result.report.read_text("utf-8")
     named = [
         (row["path"], row["split_after"], row["match"])
         for row in rows_of(result.run / "leakage.csv")
@@ -90,34 +90,34 @@ def test_leaking_images_are_left_out_of_training(quick, leaking):
         [
             ("train/bar/same.jpg", "excluded", "identical"),
             ("test/bar/same too.jpg", "test", "identical"),
-            *((f"train/{name}", "excluded", "near-duplicate") for name in COPIES[1:]),
-            *((f"test/{name}", "test", "near-duplicate") for name in COPIES[1:]),
+            *((f"train/{name}", "excluded", "near-duplicate") for name in DUPLICATES[1:]),
+            *((f"test/{name}", "test", "near-duplicate") for name in DUPLICATES[1:]),
         ]
     )
 
 
-def test_leaking_images_are_moved(quick, leaking):
+def test_duplicates_are_moved(quick, leaking):
     result = quick(leaking, leakage="move")
-    split = parts(result.run)
-    assert all(split[f"test/{name}"] != "test" for name in COPIES[1:])
+    split = splits(result.run)
+    assert all(split[f"test/{name}"] != "test" for name in DUPLICATES[1:])
     assert result.images["test"] == 12 and "excluded" not in split.values()
 
 
-def test_leaking_images_are_kept_and_accuracy_is_said_without_them(quick, leaking):
+def test_duplicates_are_kept_and_accuracy_is_also_stated_without_them(quick, leaking):
     result = quick(leaking, leakage="keep", validation=0)
     assert result.images["test"] == 15 and result.images["train"] == 27
     notes = " ".join(result.notes)
-    assert "Kept 3 images of the train split with a duplicate" in notes
-    assert "Without the 3 images that the training part has too" in notes
-    assert "of 12 test images are right" in notes
+    assert "Kept 3 images of the test split" in notes or "Kept 3 images of the train" in notes
+    assert "Without 3 images that have a duplicate in the train split" in notes
+    assert "on 12 images" in notes
     assert result.leakage["mode"] == "keep" and result.leakage["without"]["test"]["images"] == 12
     page = result.report.read_text("utf-8")
-    assert page.count("<td>identical</td>") == 2 and page.count("<td>near-duplicate</td>") == 4
-    # The run remembers what it was trained on, whatever it is called or stored as.
+    assert page.count("identical</td>") == 2 and page.count("near-duplicate</td>") == 4
+    # The run recognises its training images, whatever their names and encodings.
     dataset = ImageDataset.from_folder(leaking).where(split="test")
     scores = Predictor(result.run).evaluate(dataset)
     known = {path for path, t in zip(scores.dataset.path, scores.trained_on, strict=True) if t}
-    assert known == {"test/bar/same too.jpg", "test/ring/anew.jpg", "test/chequer/mirrored.jpg"}
+    assert known == {"test/bar/same too.jpg", "test/ring/encoded.jpg", "test/chequer/mirrored.jpg"}
     assert scores.evaluate_unseen().images == 12
     right = scores.probabilities.argmax(axis=1) == scores.dataset.targets
     assert scores.evaluate_unseen().accuracy == pytest.approx(right[~scores.trained_on].mean())
@@ -129,23 +129,23 @@ def plain(tmp_path_factory) -> Path:
     return write_shapes(folder, dict.fromkeys(CLASSES, 10), first=700)
 
 
-def test_a_run_is_divided_as_another_was(quick, plain):
+def test_a_split_file_repeats_the_split_of_another_run(quick, plain):
     first = quick(plain, seed=4, test=0.2)
     again = quick(plain, seed=9, split=str(first.run / "split.csv"))
-    assert parts(again.run) == parts(first.run)
+    assert splits(again.run) == splits(first.run)
     assert again.images == first.images
     assert "Split as in 'split.csv'." in again.notes
 
 
-def test_folds_hold_every_image_out_once(quick, plain):
+def test_folds_validate_every_image_once(quick, plain):
     held: list[str] = []
     for fold in ("1/3", "2/3", "3/3"):
-        split = parts(quick(plain, fold=fold).run)
+        split = splits(quick(plain, fold=fold).run)
         held += [path for path, part in split.items() if part == "validation"]
     assert len(held) == len(set(held)) == 30
 
 
-def test_dates_are_read_where_they_are_asked_for(quick, tmp_path):
+def test_a_split_by_date_validates_the_latest_images(quick, tmp_path):
     folder = tmp_path / "dated"
     for n in range(12):
         exif = Image.Exif()
@@ -155,13 +155,13 @@ def test_dates_are_read_where_they_are_asked_for(quick, tmp_path):
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(shape(kind, 800 + n)).save(path, "JPEG", quality=95, exif=exif)
     result = quick(folder, split_by="date", validation=3)
-    held = {Path(path).stem for path, part in parts(result.run).items() if part == "validation"}
+    held = {Path(path).stem for path, part in splits(result.run).items() if part == "validation"}
     assert held == {"09", "10", "11"}
-    assert "The validation part was taken from 2024-01-10 10:00 on." in result.notes
+    assert "Images of the validation split were taken from 2024-01-10 10:00 on." in result.notes
 
 
-def test_without_dates_there_is_no_division_by_date(quick, plain):
-    with pytest.raises(DatasetError, match="has a capture date"):
+def test_a_split_by_date_needs_dates(quick, plain):
+    with pytest.raises(DatasetError, match="none of 30 images has a capture date"):
         quick(plain, split_by="date")
 
 
@@ -174,7 +174,7 @@ def test_near_duplicates_stay_together(quick, tmp_path):
                 name.write_bytes(jpeg(scene(880 + n + 10 * CLASSES.index(kind)), quality))
     for seed in (0, 1):
         result = quick(folder, group_near_duplicates=True, seed=seed)
-        split = parts(result.run)
+        split = splits(result.run)
         for kind in CLASSES:
             for n in range(6):
                 both = {split[f"{kind}/burst {n} {quality}.jpg"] for quality in (95, 60)}
@@ -183,16 +183,16 @@ def test_near_duplicates_stay_together(quick, tmp_path):
     assert quick(folder, seed=0).leakage["groups"] > 0
 
 
-def test_few_images_are_said(quick, plain):
+def test_classes_with_few_images_are_noted(quick, plain):
     result = quick(plain)
     assert not (result.run / "leakage.csv").exists()
     notes = [note for note in result.notes if note.startswith("KS601")]
-    assert len(notes) == 3 and "'bar' has 10 images" in notes[0]
+    assert len(notes) == 3 and "'bar' has 10 readable" in notes[0]
 
 
-def test_all_checks_as_a_part_of_a_training(quick, plain):
+def test_a_training_runs_all_checks(quick, plain):
     result = quick(plain, check="full")
-    (note,) = (note for note in result.notes if note.startswith("All checks: "))
+    (note,) = (note for note in result.notes if note.startswith("Checks of the data: "))
     (page,) = result.run.glob("checks/*/report.html")
     assert str(page) in note and "KS601" in page.read_text("utf-8")
 
@@ -201,21 +201,21 @@ def test_all_checks_as_a_part_of_a_training(quick, plain):
     ("settings", "message"),
     [
         ({"leakage": "delete"}, "leakage must be one of drop, move, keep; got 'delete'"),
-        ({"check": "some"}, "check must be one of cheap, full"),
-        ({"fold": "7/5"}, "fold must be such as 2/5"),
+        ({"check": "some"}, "check must be one of basic, full"),
+        ({"fold": "7/5"}, "fold must be FOLD/FOLDS, such as 2/5"),
         ({"split_by": "month"}, "split_by must be one of random, date"),
         ({"group_near_duplicates": "yes"}, "group_near_duplicates must be true or false"),
     ],
 )
-def test_settings_that_cannot_be(settings, message):
+def test_invalid_settings(settings, message):
     with pytest.raises(SettingsError, match=message):
         TrainSettings("photos", **settings)
 
 
-# What a classifier was trained on.
+# The training images that a classifier remembers.
 
 
-def test_what_is_written_is_read_back(tmp_path):
+def test_trained_images_are_read_back(tmp_path):
     hashes = np.arange(8, dtype=np.uint64).reshape(2, 4)
     TrainedImages(frozenset({"ab" * 16, "01" * 16}), hashes).write(tmp_path / "trained_on.npz")
     found = TrainedImages.read(tmp_path)
@@ -225,7 +225,7 @@ def test_what_is_written_is_read_back(tmp_path):
     assert TrainedImages.read(tmp_path).digests == frozenset()
 
 
-def test_images_that_show_nothing_are_known_by_their_digests_alone():
+def test_blank_images_are_recognised_by_digest_alone():
     none = np.zeros((1, 4), np.uint64)
     trained = TrainedImages(frozenset({"aa" * 16}), none)
     assert trained.contains(["aa" * 16, "bb" * 16], np.zeros((2, 4), np.uint64)).tolist() == [
@@ -235,7 +235,7 @@ def test_images_that_show_nothing_are_known_by_their_digests_alone():
 
 
 @pytest.mark.parametrize("damage", ["text", "cut", "pickle", "shape"])
-def test_a_damaged_file_is_refused(tmp_path, damage):
+def test_damaged_files_are_refused(tmp_path, damage):
     from kindsight.errors import BundleError
 
     path = tmp_path / "trained_on.npz"

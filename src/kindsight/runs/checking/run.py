@@ -233,7 +233,7 @@ def open_for_checking(
     return _add_unlabelled(dataset, contents), contents
 
 
-_OUTSIDE = "Outside the class folders"
+_OUTSIDE = "Ignored outside the class folders"
 """Start of the dataset's note about images outside of the class folders."""
 
 
