@@ -212,13 +212,8 @@ def make_preview(
     copies : int
         Augmented copies per image, of consecutive epochs.
     seed : int
-        Any integer.
     epoch : int
         Epoch of the first copy.
-
-    Returns
-    -------
-    Preview
 
     Raises
     ------

@@ -73,12 +73,9 @@ class ClassScores:
     def to_dict(self) -> dict[str, Any]:
         """Return name, precision, recall, f1 and support, ready for JSON (NaN becomes None)."""
         return {
-            "name": self.name,
-            "precision": _number(self.precision),
-            "recall": _number(self.recall),
-            "f1": _number(self.f1),
-            "support": self.support,
-        }
+            "name": self.name, "precision": _number(self.precision), "recall": _number(self.recall),
+            "f1": _number(self.f1), "support": self.support,
+        }  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)

@@ -47,8 +47,10 @@ def to_rgb(
     """
     result = np.empty((image.height, image.width, 3), np.uint8)
     if low is not None:
-        for rows, upper, lower in _pairs(image, low.image):
-            result[rows] = _wide_colour(upper, lower[..., low.channels], image, background)
+        bands = zip(_bands(image, BAND), _bands(low.image, BAND), strict=True)
+        for (rows, upper), (_, lower) in bands:
+            lower_bytes = np.asarray(lower)[..., low.channels]
+            result[rows] = _wide_colour(np.asarray(upper), lower_bytes, image, background)
     elif image.mode == "RGB" and "transparency" not in image.info:
         for rows, band in _bands(image, RGB_BAND):
             pixels = np.frombuffer(band.tobytes("raw", "RGBX"), np.uint8)
@@ -126,13 +128,6 @@ def _bands(image: Image.Image, pixels: int) -> Iterator[tuple[slice, Image.Image
     for top in range(0, image.height, step):
         bottom = min(top + step, image.height)
         yield slice(top, bottom), image.crop((0, top, image.width, bottom))
-
-
-def _pairs(
-    image: Image.Image, low: Image.Image
-) -> Iterator[tuple[slice, NDArray[np.uint8], NDArray[np.uint8]]]:
-    for (rows, upper), (_, lower) in zip(_bands(image, BAND), _bands(low, BAND), strict=True):
-        yield rows, np.asarray(upper), np.asarray(lower)
 
 
 def _wide_colour(

@@ -24,12 +24,8 @@ ALPHA_MODES = frozenset(("RGBA", "RGBa", "LA", "La", "PA", "P+alpha", "L+alpha",
 # The sum of the luminance table in ITU T.81, annex K, which the IJG library scales by quality.
 _LUMINANCE_SUM = 3688
 _SUBSAMPLINGS: dict[tuple[int, ...], str] = {
-    (1, 1): "4:4:4",
-    (2, 1): "4:2:2",
-    (2, 2): "4:2:0",
-    (1, 2): "4:4:0",
-    (4, 1): "4:1:1",
-}
+    (1, 1): "4:4:4", (2, 1): "4:2:2", (2, 2): "4:2:0", (1, 2): "4:4:0", (4, 1): "4:1:1",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -104,12 +100,9 @@ class MetadataCollector:
                 tuple(name for name, _ in getattr(image, "applist", ())),
             )
             metadata = replace(
-                metadata,
-                quality=quality,
-                subsampling=subsampling,
-                progressive=progressive,
+                metadata, quality=quality, subsampling=subsampling, progressive=progressive,
                 encoder=encoder,
-            )
+            )  # fmt: skip
         self.metadata = metadata
 
 

@@ -261,11 +261,8 @@ def start_batch(batch: Batch, source: Source = GLOBAL) -> tuple[Pixels, Work]:
 
 def can_draw_ahead(generator: Any) -> bool:
     """Return whether a generator can draw from another source than NumPy's global state."""
-    if not generator:
-        return True
-    return bool(
-        getattr(generator, "_draws_without_foreign_code", False) and generator._draws_by_default
-    )
+    own = getattr(generator, "_draws_without_foreign_code", False)
+    return not generator or bool(own and generator._draws_by_default)
 
 
 def _brightness_raises(batch: Batch, draws: BatchParameters) -> bool:

@@ -30,9 +30,9 @@ def column(table: Any, name: Any, rows: Sequence[int] | None = None) -> NDArray[
         # Lists in a column are not converted to arrays.
         whole = np.empty(len(values), object)
         whole[:] = list(values)
-        values = (
-            whole if any(isinstance(one, str | list | tuple) for one in whole) else np.array(values)
-        )
+        if not any(isinstance(one, str | list | tuple) for one in whole):
+            whole = np.array(values)
+        values = whole
     result: NDArray[Any] = values if rows is None else values[list(rows)]
     return result
 
@@ -168,14 +168,8 @@ class DataFrameIterator(BatchFromFilesMixin, Iterator):
     """
 
     allowed_class_modes = {  # noqa: RUF012
-        "binary",
-        "categorical",
-        "input",
-        "multi_output",
-        "raw",
-        "sparse",
-        None,
-    }
+        "binary", "categorical", "input", "multi_output", "raw", "sparse", None,
+    }  # fmt: skip
 
     def __init__(
         self, dataframe: Any, directory: str | None = None, image_data_generator: Any = None,

@@ -80,12 +80,9 @@ def warn_of_files(
     for names, why in ((hidden, "they look like hidden folders"), (empty, "they have no images")):
         if names:
             warn_trap(
-                "odd-classes",
-                about=f"{why} {directory}",
-                folder=directory,
-                why=why,
+                "odd-classes", about=f"{why} {directory}", folder=directory, why=why,
                 examples=_some(names),
-            )
+            )  # fmt: skip
     if bands := [path for _, folder in folders for path in folder.names if _is_tiff(path)]:
         warn_trap("several-bands", about=directory, examples=_some(bands))
 

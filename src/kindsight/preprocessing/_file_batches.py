@@ -26,7 +26,7 @@ from kindsight.errors import SettingsError
 from kindsight.preprocessing import _keras
 from kindsight.preprocessing._batches import Batch, PendingBatch, can_draw_ahead, start_batch
 from kindsight.preprocessing._iterators import Index, is_overridden
-from kindsight.preprocessing._loading import LoadSettings, SaveSettings, load_pixels
+from kindsight.preprocessing._loading import LoadSettings, load_pixels, save_and_assemble
 from kindsight.preprocessing._random_parameters import GLOBAL, Source, draw_lock
 from kindsight.preprocessing._warnings import (
     augments,
@@ -341,26 +341,12 @@ class BatchFromFilesMixin:
         def fetch(index: int) -> NDArray[Any]:
             return cache.take(paths[index], lambda path: load_pixels(path, loading))
 
-        images, work = start_batch(
-            Batch(
-                self.image_data_generator,
-                len(paths),
-                fetch,
-                loading.shape,
-                self.data_format == "channels_first",
-                _keras.floatx(),
-                self.dtype,
-            ),
-            source,
-        )
-        saving = SaveSettings(self.save_to_dir, self.save_prefix, self.save_format, 10_000_000)
-        names = saving.draw_names(index_array)
-
-        def assemble() -> Any:
-            saving.write(images, names, self.data_format)
-            return self._assemble(images, index_array)
-
-        return PendingBatch(work, assemble)
+        batch = Batch(
+            self.image_data_generator, len(paths), fetch, loading.shape,
+            self.data_format == "channels_first", _keras.floatx(), self.dtype,
+        )  # fmt: skip
+        images, work = start_batch(batch, source)
+        return save_and_assemble(self, images, work, index_array, 10_000_000)
 
     def _get_batches_of_transformed_samples(self, index_array: Index) -> Any:
         with draw_lock():

@@ -17,7 +17,7 @@ from PIL import Image, JpegImagePlugin
 
 from kindsight.images.formats.jpeg import decode_jpeg, plain_header
 from kindsight.preprocessing import _keras
-from kindsight.preprocessing._batches import for_each
+from kindsight.preprocessing._batches import PendingBatch, Work, for_each
 from kindsight.preprocessing._warnings import warn_trap
 
 
@@ -132,12 +132,9 @@ def load_pixels(path: str, loading: LoadSettings) -> NDArray[Any]:
     else:
         try:
             image = _keras.load_img(
-                path,
-                color_mode=loading.color_mode,
-                target_size=loading.target_size,
-                interpolation=loading.interpolation,
-                keep_aspect_ratio=loading.keep_aspect_ratio,
-            )
+                path, color_mode=loading.color_mode, target_size=loading.target_size,
+                interpolation=loading.interpolation, keep_aspect_ratio=loading.keep_aspect_ratio,
+            )  # fmt: skip
             pixels = np.asarray(image)
         except OSError as error:
             if error.filename is not None or path in str(error):
@@ -171,32 +168,26 @@ def list_pictures(
     )
 
 
-@dataclass(frozen=True)
-class SaveSettings:
-    """Where ``save_to_dir`` writes images, named ``prefix_index_random.extension``.
+def save_and_assemble(
+    iterator: Any, images: NDArray[Any], work: Work, index_array: NDArray[np.int64], limit: int
+) -> PendingBatch:
+    """Return a batch whose images are saved for ``save_to_dir``, each stretched to 0 to 255.
 
-    The random number is below `random_limit`. Without a folder, nothing is saved or drawn.
+    Files are named ``prefix_index_random.extension``; the random number below `limit` is drawn from
+    NumPy's global state. Without a folder, nothing is saved or drawn.
     """
+    folder, extension = iterator.save_to_dir, iterator.save_format
+    names = [
+        f"{iterator.save_prefix}_{number}_{np.random.randint(limit)}.{extension}"
+        for number in (index_array.tolist() if folder else ())
+    ]
 
-    folder: Any
-    prefix: str
-    extension: str
-    random_limit: int
+    def save(index: int) -> None:
+        image = _keras.array_to_img(images[index], iterator.data_format, scale=True)
+        image.save(Path(folder) / names[index])
 
-    def draw_names(self, index_array: NDArray[np.int64]) -> list[str]:
-        """Return file names for a batch, drawing from NumPy's global state."""
-        if not self.folder:
-            return []
-        return [
-            f"{self.prefix}_{number}_{np.random.randint(self.random_limit)}.{self.extension}"
-            for number in index_array.tolist()
-        ]
+    def assemble() -> Any:
+        for_each(len(names), save)
+        return iterator._assemble(images, index_array)
 
-    def write(self, images: NDArray[Any], names: list[str], data_format: str) -> None:
-        """Write the images, each one stretched to 0 to 255."""
-
-        def work(index: int) -> None:
-            image = _keras.array_to_img(images[index], data_format, scale=True)
-            image.save(Path(self.folder) / names[index])
-
-        for_each(len(names), work)
+    return PendingBatch(work, assemble)

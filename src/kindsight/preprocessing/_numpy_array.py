@@ -11,7 +11,7 @@ from kindsight.errors import SettingsError
 from kindsight.preprocessing import _keras
 from kindsight.preprocessing._batches import Batch, PendingBatch, start_batch
 from kindsight.preprocessing._iterators import Index, Iterator, is_overridden
-from kindsight.preprocessing._loading import SaveSettings
+from kindsight.preprocessing._loading import save_and_assemble
 from kindsight.preprocessing._random_parameters import GLOBAL, Source, draw_lock
 from kindsight.preprocessing._warnings import (
     check_pixels,
@@ -131,26 +131,12 @@ class NumpyArrayIterator(Iterator):
             image: NDArray[Any] = self.x[index_array[index]]
             return image.transpose(1, 2, 0) if first else image
 
-        images, work = start_batch(
-            Batch(
-                self.image_data_generator,
-                len(index_array),
-                fetch,
-                self._shape,
-                first,
-                self.dtype,
-                self.dtype,
-            ),
-            source,
-        )
-        saving = SaveSettings(self.save_to_dir, self.save_prefix, self.save_format, 10_000)
-        names = saving.draw_names(index_array)
-
-        def assemble() -> Any:
-            saving.write(images, names, self.data_format)
-            return self._assemble(images, index_array)
-
-        return PendingBatch(work, assemble)
+        batch = Batch(
+            self.image_data_generator, len(index_array), fetch, self._shape, first, self.dtype,
+            self.dtype,
+        )  # fmt: skip
+        images, work = start_batch(batch, source)
+        return save_and_assemble(self, images, work, index_array, 10_000)
 
     def _get_batches_of_transformed_samples(self, index_array: Index) -> Any:
         with draw_lock():

@@ -44,7 +44,7 @@ def draw_curve(table: Sequence[Point], quantity: str) -> Markup:
     shapes.append(
         f'<text x="{(_LEFT + _RIGHT) / 2:.0f}" y="{_BASE + 32:.0f}" class="middle">epoch</text>'
     )
-    shapes += _best(table, across)
+    shapes += [_vertical("best", across.coordinate(point.epoch)) for point in table if point.best]
     # Without validation, the training curve is drawn in the stronger style.
     kinds: list[tuple[str, Callable[[Point], float | None]]] = [
         ("training" if validated else "validation", lambda point: point.training)
@@ -151,10 +151,6 @@ def _bands(table: Sequence[Point], across: Axis) -> Iterator[str]:
 
 def _vertical(kind: str, x: float) -> str:
     return f'<line class="{kind}" x1="{x:.1f}" x2="{x:.1f}" y1="{_TOP:.0f}" y2="{_BASE:.0f}"/>'
-
-
-def _best(table: Sequence[Point], across: Axis) -> list[str]:
-    return [_vertical("best", across.coordinate(point.epoch)) for point in table if point.best]
 
 
 def _rings(table: Sequence[Point], across: Axis, up: Axis, level: float) -> Iterator[str]:
@@ -270,8 +266,7 @@ _GAP = 24
 def svg_file(drawings: Sequence[Markup], title: str) -> str:
     """Return an SVG document with drawings side by side, without scripts or external resources.
 
-    - `drawings`: from :func:`draw_curve` or :func:`draw_rate`.
-    - `title`: any text; it is escaped.
+    `drawings` come from :func:`draw_curve` or :func:`draw_rate`; `title` may be any text.
     """
     wide, tall = CURVE_SIZE
     whole = len(drawings) * wide + (len(drawings) - 1) * _GAP + 20

@@ -55,25 +55,18 @@ def class_table(evaluation: Evaluation) -> list[IntervalRow]:
 def comparison_table(result: SplitResult, reference: Sequence[Reference]) -> list[IntervalRow]:
     """Return this classifier's accuracy and the reference accuracies, highest first."""
     ours = result.evaluation
-    rows = [
-        IntervalRow(
-            "this classifier", ours.accuracy, *ours.accuracy_interval, f"{result.name} images"
-        )
-    ]
+    note = f"{result.name} images"
+    rows = [IntervalRow("this classifier", ours.accuracy, *ours.accuracy_interval, note)]
     rows += [IntervalRow(name, value, value, value, source) for name, value, source in reference]
     return sorted(rows, key=lambda row: -row.value)
 
 
 def head_table(candidates: Sequence[HeadCandidateRow]) -> list[IntervalRow]:
     """Return the cross-validated accuracy of each head, plus and minus one standard deviation."""
+    spreads = [row.spread or 0.0 for row in candidates]
     return [
-        IntervalRow(
-            row.name,
-            row.accuracy,
-            max(0.0, row.accuracy - (row.spread or 0.0)),
-            min(1.0, row.accuracy + (row.spread or 0.0)),
-        )
-        for row in candidates
+        IntervalRow(one.name, one.accuracy, max(0.0, one.accuracy - s), min(1.0, one.accuracy + s))
+        for one, s in zip(candidates, spreads, strict=True)
     ]
 
 
@@ -206,16 +199,11 @@ def reliability_table(predictions: Predictions) -> list[Bin]:
     rows = []
     for index in np.flatnonzero(binned.count):
         count, accuracy = int(binned.count[index]), float(binned.accuracy[index])
-        rows.append(
-            Bin(
-                float(binned.edges[index]),
-                float(binned.edges[index + 1]),
-                count,
-                float(binned.confidence[index]),
-                accuracy,
-                *wilson_interval(round(accuracy * count), count),
-            )
+        start, end, confidence = (
+            float(value) for value in (*binned.edges[index : index + 2], binned.confidence[index])
         )
+        interval = wilson_interval(round(accuracy * count), count)
+        rows.append(Bin(start, end, count, confidence, accuracy, *interval))
     return rows
 
 

@@ -42,12 +42,7 @@ class Rate(NamedTuple):
 
 
 def curve_table(epochs: Sequence[Epoch], best: int | None, quantity: str) -> list[Point]:
-    """Return the points of a curve, at most `MAX_POINTS`.
-
-    - `epochs`: in order.
-    - `best`: the epoch to mark.
-    - `quantity`: ``"accuracy"`` (0-1) or ``"loss"`` (nats).
-    """
+    """Return at most `MAX_POINTS` points of ``"accuracy"`` (0-1) or ``"loss"`` (nats)."""
     phases = {phase.name: number for number, phase in enumerate(phase_table(epochs))}
     points = [
         Point(

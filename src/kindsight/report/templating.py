@@ -37,12 +37,9 @@ def clean(page: str) -> str:
 def environment() -> Environment:
     """Return the Jinja environment: autoescaping, with the report's filters and figures."""
     jinja = Environment(
-        loader=PackageLoader("kindsight.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+        loader=PackageLoader("kindsight.report"), autoescape=True, undefined=StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
     jinja.filters.update(
         percent=percent, interval=interval, duration=duration, elide=elide, amount=amount
     )
