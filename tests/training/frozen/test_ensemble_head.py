@@ -163,8 +163,8 @@ def test_an_ensemble_gets_the_larger_size(own):
     said = FrozenTrainer("efficientnet-lite0+efficientnet-lite2").describe_backbone()
     assert said == "ensemble of efficientnet-lite0 and efficientnet-lite2, ImageNet weights"
     said = FrozenTrainer("efficientnet-lite0", tta_flips=2).describe_backbone()
-    assert said == "efficientnet-lite0, ImageNet weights, mean of 2 TTA copies"
+    assert said == "efficientnet-lite0, ImageNet weights, mean of 2 TTA variants"
     said = FrozenTrainer("efficientnet-lite0", tta_flips=2, tta_crops=6).describe_backbone()
-    assert said == "efficientnet-lite0, ImageNet weights, mean of 12 TTA copies"
+    assert said == "efficientnet-lite0, ImageNet weights, mean of 12 TTA variants"
     said = FrozenTrainer(f"efficientnet-lite0+{own}", size=64).describe_backbone()
     assert said.endswith("lite0 and own, ImageNet weights and weights of own.keras")

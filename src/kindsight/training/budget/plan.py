@@ -177,7 +177,7 @@ def _has_weights(name: str) -> bool:
 
 
 def fits_extra_copies(copies: int, images: int, rate: float, seconds: float) -> bool:
-    """Return whether there is time for `copies` more TTA copies of each image."""
+    """Return whether there is time for `copies` more TTA variants of each image."""
     return copies * images / rate <= COPIES_FRACTION * seconds
 
 

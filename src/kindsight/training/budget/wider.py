@@ -40,7 +40,7 @@ def try_wider(state: FineTuningState, flips: Flips, rate: float) -> FineTuningSt
     """Fit heads on wider features and return the state with the best head.
 
     The second backbone is tried first. Where there is no time for it, or it is not better, more
-    TTA copies by the same backbone are tried: middle crops, then flips.
+    TTA variants by the same backbone are tried: middle crops, then flips.
 
     Parameters
     ----------
