@@ -134,7 +134,7 @@ def test_a_training_under_way(screen):
     assert lines[0].startswith("\u2713 Writing files")
     assert lines[1].startswith("train, epoch 11 of 12 \u2501")
     assert lines[1].endswith("25 of 100  812 images/s  0:20 left")
-    assert lines[2].split() == ["epoch", "loss", "accuracy", "validation", "loss", "accuracy",
+    assert lines[2].split() == ["epoch", "loss", "accuracy", "val", "loss", "val", "accuracy",
                                 "time"]  # fmt: skip
     assert [line.split()[0] for line in lines[3:12]] == [str(k) for k in range(3, 12)]
     assert lines[10].split() == ["10", "0.4321", "75.0%", "0.5000", "75.0%", "10.0", "s", "best"]

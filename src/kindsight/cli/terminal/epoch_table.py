@@ -266,7 +266,7 @@ def epoch_table(history: History, running: Running | None, shown: int, *, narrow
     table = Table(box=None, padding=(0, 1 if narrow else 2, 0, 0), header_style="dim")
     heads = ["epoch", "loss", "acc" if narrow else "accuracy"]
     if history.validated:
-        heads += ["val loss", "val acc"] if narrow else ["validation loss", "accuracy"]
+        heads += ["val loss", "val acc"] if narrow else ["val loss", "val accuracy"]
     for head in [*heads, "time"]:
         table.add_column(head, justify="right", no_wrap=True)
     table.add_column("", no_wrap=True)
