@@ -1,7 +1,7 @@
 # Everything that is done with this project, from a fresh clone on. Needed: make, and Python 3.10-3.13.
 #
 #   make demo     set up, train on real images, say where the report is
-#   make test     set up, run every check
+#   make test     set up, run every check but the slow tests (make test-slow)
 #
 # Another Python, another place for the environment: make test PYTHON=/opt/python3.12/bin/python VENV=.venv-312
 
@@ -21,21 +21,24 @@ FITS = import sys, venv, ensurepip; sys.exit(not (3, 10) <= sys.version_info[:2]
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo test lint format docs bench clean
+.PHONY: help install demo test test-slow lint format docs bench clean
 
 help: ## print this list
-	@grep -E '^[a-z]+:.*## ' Makefile | awk -F ':.*## ' '{ printf "make %-9s %s\n", $$1, $$2 }'
+	@grep -E '^[a-z-]+:.*## ' Makefile | awk -F ':.*## ' '{ printf "make %-9s %s\n", $$1, $$2 }'
 
 install: $(VENV)/.installed-test ## make the environment in .venv and install kindsight and all tools
 
 demo: $(VENV)/.installed-demo ## train on 2,624 images of solar cells and print the accuracy beside a paper's
 	@$(BIN)/kindsight demo
 
-test: lint ## run every check: style, types, direction of imports, documentation, tests
+test: lint ## run every check: style, types, direction of imports, documentation, tests that are not slow
 	@echo "== documentation"
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 	@echo "== tests"
-	@$(BIN)/python -m pytest -q --numprocesses=auto --maxprocesses=4 --dist=worksteal
+	@$(BIN)/python -m pytest -q -m "not slow" --numprocesses=auto --maxprocesses=4 --dist=worksteal
+
+test-slow: $(VENV)/.installed-test ## run the tests that take long; CI runs them after the others
+	@$(BIN)/python -m pytest -q -m slow --numprocesses=auto --maxprocesses=4 --dist=worksteal
 
 lint: $(VENV)/.installed-test ## run the checks that need no test: style, types, direction of imports
 	@echo "== style"

@@ -214,7 +214,7 @@ def test_input_size_that_differs_from_the_models(folder):
 
 
 def test_no_bundle(tmp_path, folder):
-    assert "has no bundle.json" in refused(tmp_path / "absent")
+    assert "does not exist" in refused(tmp_path / "absent")
     assert "did not finish" not in refused(tmp_path)
     (tmp_path / "file").write_text("x")
     assert "has no bundle.json" in refused(tmp_path / "file")
