@@ -71,9 +71,12 @@ def spin(seconds: float) -> None:
 
 
 def test_short_calls_stay_on_the_calling_thread(helpers):
-    seen: set[int] = set()
-    work = Work(200, lambda _: seen.add(threading.get_ident()))
-    work.finish()
+    for _ in range(20):  # a busy machine may interrupt a call, which then counts as long
+        seen: set[int] = set()
+        work = Work(200, lambda _, seen=seen: seen.add(threading.get_ident()))
+        work.finish()
+        if len(seen) == 1:
+            break
     assert seen == {threading.get_ident()}
     assert work.is_light and not work._helpers
 
