@@ -32,7 +32,6 @@ FINAL_WEIGHTS = ("best", "last")
 """The epoch whose weights a training ends with."""
 
 MAX_EPOCHS = 100_000
-MAX_CACHED_COPIES = 64
 DEFAULT_LEARNING_RATES = {"rmsprop": 1e-3, "adam": 1e-3, "adamw": 1e-3, "sgd": 1e-2}
 DEFAULT_MOMENTUM = 0.9  # of SGD
 DEFAULT_WEIGHT_DECAY = 4e-3  # of AdamW

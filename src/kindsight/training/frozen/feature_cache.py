@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kindsight.cache.sqlite_table import SqliteFile, chunked, placeholders
+from kindsight.cache.sqlite_table import SqliteFile
 from kindsight.errors import ImageError
 
 __all__ = ["FeatureRow", "FeatureTable"]
@@ -57,9 +57,6 @@ class FeatureTable(SqliteFile):
         CREATE TABLE IF NOT EXISTS images (
             digest TEXT PRIMARY KEY, vector BLOB, jpeg BLOB, height INT, width INT,
             code TEXT, reason TEXT
-        );
-        CREATE TABLE IF NOT EXISTS by_keras (
-            digest TEXT, model TEXT, vector BLOB, PRIMARY KEY (digest, model)
         );
     """
     probe = "SELECT digest, vector, jpeg, height, width, code, reason FROM images LIMIT 0"
@@ -116,29 +113,6 @@ class FeatureTable(SqliteFile):
         """Return (height, width) before resizing of each distinct image."""
         rows = self._select("code, height, width", digests)
         return [(height, width) for code, height, width in rows if not code and height and width]
-
-    def keras_vectors(self, model: str, digests: Iterable[str]) -> dict[str, NDArray[np.float32]]:
-        """Return the features that Keras computed with the model file of this digest."""
-        found: dict[str, NDArray[np.float32]] = {}
-        for chunk in chunked(list(dict.fromkeys(digests))):
-            query = (
-                "SELECT digest, vector FROM by_keras "
-                f"WHERE model = ? AND digest IN ({placeholders(chunk)})"
-            )
-            with self._reading() as connection:
-                for digest, blob in connection.execute(query, [model, *chunk]):
-                    if isinstance(blob, bytes) and len(blob) == 4 * self.width:
-                        found[digest] = np.frombuffer(blob, "<f4")
-        return found
-
-    def put_keras(self, model: str, vectors: Mapping[str, NDArray[np.float32]]) -> None:
-        """Store features that Keras computed."""
-        values = [
-            (digest, model, np.ascontiguousarray(vector, "<f4").tobytes())
-            for digest, vector in vectors.items()
-        ]
-        with self._writing() as connection:
-            connection.executemany("INSERT OR REPLACE INTO by_keras VALUES (?,?,?)", values)
 
     def put(self, rows: Sequence[FeatureRow]) -> None:
         """Write rows in one transaction, replacing those that exist."""
