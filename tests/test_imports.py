@@ -23,7 +23,7 @@ MODULES = (
     "kindsight.predictor",
     "kindsight.training.engine.history",
     "kindsight.training.engine.logs",
-    "kindsight.explain.feature_maps",
+    "kindsight.explain",
     "kindsight.preprocessing",
     "kindsight.checks",
     "kindsight.runs.checking",

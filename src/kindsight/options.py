@@ -12,24 +12,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypedDict, Union, get_args, get_origin, get_type_hints
 
-__all__ = [
-    "CLASSIFIER_OPTIONS",
-    "OPTIONS",
-    "PANELS",
-    "ModelOptions",
-    "Option",
-    "TrainOptions",
-]
+__all__ = ["CLASSIFIER_OPTIONS", "OPTIONS", "PANELS", "ModelOptions", "Option", "TrainOptions"]
 
-PANELS = (
-    "Data",
-    "Split",
-    "Model",
-    "Frozen head",
-    "Training",
-    "Fine-tuning and budget",
-    "Output",
-)
+PANELS = ("Data", "Split", "Model", "Frozen head", "Training", "Fine-tuning and budget", "Output")
 """The groups of options in ``kindsight train --help``, in order."""
 
 FROZEN, NETWORK, TRANSFER = "frozen", "network", "transfer"
@@ -39,54 +24,31 @@ _EPOCHS = (NETWORK, TRANSFER)
 
 @dataclass(frozen=True)
 class Option:
-    """The declaration of one option.
+    """The declaration of one option."""
 
-    Parameters
-    ----------
-    help : str
-        A noun phrase with the unit, ending in a full stop.
-    panel : str
-        One of :data:`PANELS`.
-    default : optional
-        The value if omitted; None where the trainer or the data decide.
-    default_text : str
-        Describes the default in the help, where `default` does not.
-    metavar : str
-        The placeholder for the value on the command line; derived from the type if empty.
-    ge, gt, le, lt : float, optional
-        Bounds of a number: at least, above, at most, below.
-    rule : str
-        What the value must be, for errors; derived from type and bounds if empty.
-    check : callable, optional
-        Returns whether a value of the right type is allowed.
-    trainers : tuple of str
-        Which trainers take the option: ``"frozen"``, ``"network"``, ``"transfer"``; empty for an
-        option of the run as a whole.
-    selects : bool
-        Whether a backbone with this option is trained by the ``"transfer"`` trainer.
-    rare : bool
-        Whether the option comes last in its panel.
-    flag : str
-        The option on the command line; derived from the name if empty, ``"-"`` for none.
-    name, type
-        The key and the annotated type; filled in from the declaration.
-    """
-
-    help: str
-    panel: str
-    default: Any = None
-    default_text: str = ""
+    help: str  # a noun phrase with the unit, ending in a full stop
+    panel: str  # one of :data:`PANELS`
+    default: Any = None  # the value if omitted; None where the trainer or the data decide
+    default_text: str = ""  # describes the default in the help, where `default` does not
+    # the placeholder for the value on the command line; derived from the type if empty
     metavar: str = ""
+    # bounds of a number: at least, above, at most, below
     ge: float | None = None
     gt: float | None = None
     le: float | None = None
     lt: float | None = None
-    rule: str = ""
+    rule: str = ""  # what the value must be, for errors; derived from type and bounds if empty
+    # returns whether a value of the right type is allowed
     check: Callable[[Any], bool] | None = None
+    # which trainers take the option: ``"frozen"``, ``"network"``, ``"transfer"``; empty for an
+    # option of the run as a whole
     trainers: tuple[str, ...] = ()
+    # whether a backbone with this option is trained by the ``"transfer"`` trainer
     selects: bool = False
-    rare: bool = False
+    rare: bool = False  # whether the option comes last in its panel
+    # the option on the command line; derived from the name if empty, ``"-"`` for none
     flag: str = ""
+    # the key and the annotated type; filled in from the declaration
     name: str = ""
     type: Any = None
 

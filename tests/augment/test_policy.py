@@ -12,7 +12,7 @@ from policies import POLICIES
 
 from kindsight.augment import Augment, parse_augment
 from kindsight.augment.policy import RECIPES
-from kindsight.augment.rules import RULES
+from kindsight.augment.settings import RULES
 from kindsight.errors import SettingsError
 
 if sys.version_info >= (3, 11):

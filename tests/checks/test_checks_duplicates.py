@@ -10,16 +10,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kindsight.checks import CheckContext, RowFeatures
-from kindsight.checks.duplicates.disjoint_sets import DisjointSets
 from kindsight.checks.duplicates.hash_index import find_near_pairs
 from kindsight.checks.duplicates.registration import crop_similarity, register
-from kindsight.checks.duplicates.search import find_duplicates
+from kindsight.checks.duplicates.search import DisjointSets, find_duplicates
 from kindsight.checks.duplicates.shared_background import (
     SharedBackground,
     orient_images,
     undo_orientation,
 )
-from kindsight.checks.rules.crops import nearest_pairs
+from kindsight.checks.rules import duplicates
+from kindsight.checks.rules.duplicates import nearest_pairs
 from kindsight.images.hashes import ORIENTATIONS, small_grey
 
 OTHERS = {f"other/{n}.jpg": scene(n, 200, 260) for n in range(30)}
@@ -309,8 +309,6 @@ def test_similarity_of_crops():
 
 
 def test_approximate_nearest_pairs(monkeypatch):
-    from kindsight.checks.rules import crops
-
     random = np.random.default_rng(0)
     first = random.normal(size=(1_500, 60)).astype(np.float32)
     second = first + random.normal(scale=0.4, size=first.shape).astype(np.float32)
@@ -318,6 +316,6 @@ def test_approximate_nearest_pairs(monkeypatch):
     exact = {tuple(pair) for pair in nearest_pairs(vectors, 1, 0.7).tolist()}
     planted = {(n, n + 1_500) for n in range(1_500)}
     assert len(planted & exact) >= 1_490
-    monkeypatch.setattr(crops, "EXACT_UP_TO", 10)
+    monkeypatch.setattr(duplicates, "EXACT_UP_TO", 10)
     found = {tuple(pair) for pair in nearest_pairs(vectors, 1, 0.7).tolist()}
     assert len(found & exact) >= 0.97 * len(exact)

@@ -94,7 +94,7 @@ def test_a_wide_matrix_is_replaced_by_the_most_frequent_confusions(run, tmp_path
     for name in COLOURS:
         if (data / name).exists():
             (data / name).rename(data / f"{name} of a rather long name")
-    from kindsight.cli.terminal.scores import confusion_lines
+    from kindsight.cli.evaluate import confusion_lines
     from kindsight.cli.terminal.text import Paint
     from kindsight.dataset import ImageDataset
 

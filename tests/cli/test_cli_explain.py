@@ -42,8 +42,8 @@ def fake_maps(keras, model, pixels, **options):
 @pytest.fixture
 def bundle(tiny, colours, monkeypatch):
     """Return a bundle with a fake ``model.keras`` in the working directory."""
-    monkeypatch.setattr("kindsight.explain.feature_maps.KerasProcess", FakeKeras)
-    monkeypatch.setattr("kindsight.explain.feature_maps.collect_maps_in_worker", fake_maps)
+    monkeypatch.setattr("kindsight.explain.KerasProcess", FakeKeras)
+    monkeypatch.setattr("kindsight.explain.collect_maps_in_worker", fake_maps)
     monkeypatch.setattr(FakeKeras, "calls", [])
     shutil.copytree(tiny, "tiny")
     Path("tiny/model.keras").write_bytes(b"a network")

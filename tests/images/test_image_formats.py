@@ -13,7 +13,7 @@ from PIL import Image, features
 
 from kindsight.errors import ImageError
 from kindsight.images import read_image
-from kindsight.images.formats.detect import READABLE, detect_format
+from kindsight.images.formats import READABLE, detect_format
 
 GREY = np.array([[0, 1, 127], [128, 254, 255]], np.uint8)
 RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)

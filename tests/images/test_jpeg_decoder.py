@@ -13,8 +13,7 @@ from image_makers import encode, exif, noise, smooth
 from PIL import Image
 
 from kindsight.errors import ImageError
-from kindsight.images import read_image
-from kindsight.images.formats import jpeg
+from kindsight.images import jpeg, read_image
 
 
 def pillow_alone(data, size=None):

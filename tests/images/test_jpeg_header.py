@@ -12,7 +12,7 @@ from image_makers import encode, exif, smooth
 from PIL import JpegImagePlugin
 
 from kindsight.errors import ImageError
-from kindsight.images.formats.jpeg import check_jpeg, plain_header, reduced_size, unpack_tables
+from kindsight.images.jpeg import check_jpeg, plain_header, reduced_size, unpack_tables
 from kindsight.images.read import read_with_metadata
 
 IMAGE = smooth(30, 41)

@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 from image_makers import chunk, encode, smooth
 from PIL import Image
 
-from kindsight.images.formats.exif import read_exif
-from kindsight.images.formats.frames import count_frames
+from kindsight.images.metadata import count_frames, read_exif
 from kindsight.images.read import read_image, read_with_metadata
 
 IMAGE = smooth(30, 40)

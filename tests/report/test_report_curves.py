@@ -14,8 +14,19 @@ from hypothesis import strategies as st
 from markupsafe import Markup
 
 from kindsight.report.axes import decimals, linear_axis, log_axis, thinned, whole_axis
-from kindsight.report.curves import DARK, LIGHT, draw_curve, draw_rate, svg_file
-from kindsight.report.history import Phase, Point, Rate, curve_table, phase_table, rate_table
+from kindsight.report.curves import (
+    DARK,
+    LIGHT,
+    Phase,
+    Point,
+    Rate,
+    curve_table,
+    draw_curve,
+    draw_rate,
+    phase_table,
+    rate_table,
+    svg_file,
+)
 
 
 class Row(NamedTuple):

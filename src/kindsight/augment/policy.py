@@ -9,8 +9,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from kindsight.augment.keras_arguments import settings_from_keras
-from kindsight.augment.rules import RULES, Pair
+from kindsight.augment.settings import RULES, Pair, settings_from_keras
 from kindsight.errors import SettingsError
 from kindsight.files import read_toml, write_text
 

@@ -80,14 +80,6 @@ class SlotTable(SqliteFile):
             if not code or code in ImageError.CODES
         }
 
-    def problems(self, digests: Iterable[str]) -> dict[str, tuple[str, str]]:
-        """Return (code, reason) of the unreadable images."""
-        return {
-            digest: (code, str(reason))
-            for digest, code, reason in self._select("digest, code, reason", digests)
-            if code in ImageError.CODES
-        }
-
     def slots(self, digests: Sequence[str]) -> NDArray[np.int64]:
         """Return the slot of each digest, int64 (n,); KeyError for a digest without an array."""
         found = dict(self._select("digest, slot", digests))

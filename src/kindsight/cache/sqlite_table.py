@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from kindsight.errors import CacheError
+from kindsight.errors import CacheError, ImageError
 
 __all__ = ["DamagedTableError", "SqliteFile", "chunked", "placeholders"]
 
@@ -125,6 +125,14 @@ class SqliteFile:
             with self._reading() as connection:
                 rows = connection.execute(query, chunk).fetchall()
             yield from rows
+
+    def problems(self, digests: Iterable[str]) -> dict[str, tuple[str, str]]:
+        """Return (code, reason) of the unreadable images in the table ``images``."""
+        return {
+            digest: (code, str(reason))
+            for digest, code, reason in self._select("digest, code, reason", digests)
+            if code in ImageError.CODES
+        }
 
     @contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection]:

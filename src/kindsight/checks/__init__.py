@@ -28,8 +28,7 @@ from kindsight.checks.context import (
     RowFeatures,
     scan_folder,
 )
-from kindsight.checks.measurement_cache import measure_dataset
-from kindsight.checks.measurements import Measurements
+from kindsight.checks.measurements import Measurements, measure_dataset
 from kindsight.checks.runner import all_checks, known_codes, run_checks
 
 __all__ = [

@@ -14,11 +14,10 @@ from pathlib import Path
 import numpy as np
 
 from kindsight.checks.check import CheckResult, Finding
-from kindsight.checks.duplicates.disjoint_sets import DisjointSets
+from kindsight.checks.duplicates.search import DisjointSets
 from kindsight.dataset.loaders.values import EXCLUDED
 from kindsight.dataset.splits.leakage import merge_groups, resolve_leakage
-from kindsight.dataset.table import ImageDataset
-from kindsight.dataset.write_table import relative_paths
+from kindsight.dataset.table import ImageDataset, relative_paths
 from kindsight.errors import DatasetError, UsageError
 from kindsight.files import write_csv
 

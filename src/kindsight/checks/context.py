@@ -33,22 +33,13 @@ MAX_OTHER_FILES = 100_000
 
 @dataclass(frozen=True)
 class OtherFile:
-    """A file of the data folder that is not in the dataset.
+    """A file of the data folder that is not in the dataset."""
 
-    Parameters
-    ----------
-    path : str
-        Relative to the data folder, with ``/`` as separator.
-    reason : str
-        Why it was skipped, as in ``ImageDataset.ignored``; ``"link"`` for links; empty for an
-        image that the dataset leaves out for another reason.
-    size : int
-        Bytes.
-    """
-
-    path: str
+    path: str  # relative to the data folder, with ``/`` as separator
+    # why it was skipped, as in ``ImageDataset.ignored``; ``"link"`` for links; empty for an image
+    # that the dataset leaves out for another reason
     reason: str
-    size: int
+    size: int  # bytes
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from kindsight.cache.folder import Cache
 from kindsight.checks.context import CheckContext
 from kindsight.checks.duplicates.search import find_duplicates
-from kindsight.checks.measurement_cache import measure_dataset
+from kindsight.checks.measurements import measure_dataset
 from kindsight.dataset import ImageDataset
-from kindsight.dataset.names import images, shown
+from kindsight.dataset.names import n_images, quoted
 from kindsight.dataset.reading.process_files import Progress
 from kindsight.dataset.splits.settings import SplitSettings
 from kindsight.errors import DatasetError
@@ -72,7 +72,7 @@ def split_dataset(
     rows = context.readable_rows
     if not len(rows):
         raise DatasetError(
-            f"None of the {images(len(dataset))} could be read. Check that the files are images."
+            f"None of the {n_images(len(dataset))} could be read. Check that the files are images."
         )
     index_of: dict[int, int] = {row: index for index, row in enumerate(rows.tolist())}
     duplicates = [
@@ -92,6 +92,6 @@ def split_dataset(
     if not unreadable:
         return whole
     return whole.with_notes(
-        f"In no split because they could not be read: {images(len(unreadable))}, first "
-        f"{shown(measured.path[unreadable[0]])}."
+        f"In no split because they could not be read: {n_images(len(unreadable))}, first "
+        f"{quoted(measured.path[unreadable[0]])}."
     )

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
+import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -21,16 +24,43 @@ from kindsight.cli.terminal.options import (
     columns_of,
     names_of,
 )
-from kindsight.cli.terminal.text import note, print_json, say
+from kindsight.cli.terminal.summary import accuracy_line, facts, reasons
+from kindsight.cli.terminal.text import (
+    Paint,
+    cells,
+    hanging,
+    line_width,
+    note,
+    pad,
+    print_json,
+    printable,
+    say,
+    table,
+)
 from kindsight.errors import DatasetError, SettingsError
+from kindsight.report.format import amount, elide, interval, percent
 
 if TYPE_CHECKING:
     from kindsight.dataset import ImageDataset
+    from kindsight.evaluation import Evaluation
+    from kindsight.predictor import DatasetEvaluation
 
-__all__ = ["choose_split", "evaluate"]
+__all__ = ["choose_split", "evaluate", "score_lines", "scores_to_dict"]
 
 SPLITS = ("test", "validation", "train", "all")
 TRAINED_ON_FILE = "trained_on.npz"
+
+WIDEST_NAME = 30
+"""Columns of a class name in tables."""
+
+MOST_CLASSES = 15
+"""Classes up to which the confusion matrix is shown."""
+
+CONFUSIONS = 10
+"""Pairs of classes listed instead of a larger matrix."""
+
+PROBLEMS = 10
+"""Skipped images that are listed."""
 
 
 def evaluate(  # noqa: PLR0913, PLR0917 (one parameter for each option)
@@ -64,7 +94,6 @@ def evaluate(  # noqa: PLR0913, PLR0917 (one parameter for each option)
     Example: kindsight evaluate runs/photos-1 photos-test/
     """
     from kindsight.cli.terminal.progress import watching
-    from kindsight.cli.terminal.scores import score_lines, scores_to_dict
     from kindsight.dataset import DataOptions, open_dataset
     from kindsight.predictor import Predictor
 
@@ -125,6 +154,93 @@ def choose_split(dataset: ImageDataset, wanted: str | None) -> tuple[ImageDatase
     return dataset.where(split=name), name
 
 
+def score_lines(scores: DatasetEvaluation, title: str) -> Iterator[str]:
+    """Yield the output of ``kindsight evaluate``.
+
+    Parameters
+    ----------
+    scores : DatasetEvaluation
+        From :meth:`kindsight.predictor.Predictor.evaluate`.
+    title : str
+        Names the classifier and the data.
+    """
+    paint = Paint(sys.stdout)
+    yield paint(printable(title), "bold")
+    yield ""
+    yield from evaluation_lines(scores.evaluation, paint)
+    yield from _trained_on_rows(scores, paint)
+    yield from _left_out(scores, paint)
+
+
+def evaluation_lines(evaluation: Evaluation, paint: Paint) -> Iterator[str]:
+    """Yield the scores, the table of classes, and the confusions."""
+    yield accuracy_line(evaluation, paint)
+    yield ""
+    rows = {
+        "balanced": f"{percent(evaluation.balanced_accuracy)} balanced accuracy (mean recall)",
+        "macro F1": percent(evaluation.macro_f1),
+        "log loss": f"{evaluation.log_loss:.4f}",
+        "ECE": f"{percent(evaluation.ece)} expected calibration error",
+    }
+    yield from facts(rows, paint)
+    yield ""
+    yield from class_lines(evaluation, paint)
+    yield ""
+    yield from confusion_lines(evaluation, paint, line_width())
+
+
+def class_lines(evaluation: Evaluation, paint: Paint) -> list[str]:
+    """Return one row per class: images, precision, recall with its interval, F1."""
+    header = ("class", "images", "precision", "recall", "95% CI", "F1")
+    rows = []
+    for score in evaluation.classes:
+        ends = interval(score.recall_interval) if score.support else percent(math.nan)
+        cells_ = (percent(score.precision), percent(score.recall), ends, percent(score.f1))
+        rows.append((_name(score.name), f"{score.support:,}", *cells_))
+    return table(header, rows, paint=paint)
+
+
+def confusion_lines(evaluation: Evaluation, paint: Paint, width: int) -> Iterator[str]:
+    """Yield the confusion matrix if it fits, else the most frequent confusions."""
+    if len(evaluation.classes) <= MOST_CLASSES:
+        lines = list(_matrix(evaluation, Paint.none()))
+        if max(map(cells, lines)) <= width:
+            yield from _matrix(evaluation, paint)
+            return
+    from kindsight.report.summary import top_confusions
+
+    pairs = top_confusions(evaluation, CONFUSIONS)
+    if not pairs:
+        return
+    yield paint("  most frequent confusions", "dim")
+    for label, prediction, count, share in pairs:
+        pair = f"{_name(label)} predicted as {_name(prediction)}"
+        yield f"  {pair}: {count:,} ({percent(share)} of its images)"
+
+
+def scores_to_dict(scores: DatasetEvaluation) -> dict[str, Any]:
+    """Return the output of ``--json``.
+
+    Returns
+    -------
+    dict
+        The keys of :meth:`kindsight.evaluation.Evaluation.to_dict`; ``unknown_classes`` (number of
+        skipped images by class), ``absent_classes`` (classes without images), ``trained_on``
+        (``images``, the number of training images among them, and ``without``, the evaluation of
+        the others; None if not recorded) and ``skipped`` (a list of path, code and message).
+    """
+    return {
+        **scores.evaluation.to_dict(),
+        "unknown_classes": scores.unknown_classes,
+        "absent_classes": list(scores.absent_classes),
+        "trained_on": _trained_on(scores),
+        "skipped": [
+            {"path": problem.path, "code": problem.code, "message": problem.reason}
+            for problem in scores.problems
+        ],
+    }
+
+
 def _was_trained_on(bundle: str, data: str) -> bool:
     """Return whether the settings of the run name these data."""
     from kindsight.runs.settings import TrainSettings
@@ -138,9 +254,83 @@ def _was_trained_on(bundle: str, data: str) -> bool:
 
 def _check_known(dataset: ImageDataset, classes: tuple[str, ...]) -> None:
     if not set(classes) & set(dataset.label):
-        from kindsight.dataset.names import shown_list
+        from kindsight.dataset.names import quoted_list
 
         raise DatasetError(
             f"None of the classes of the data is known to the classifier: the data have "
-            f"{shown_list(dataset.present_classes())}, the classifier {shown_list(classes)}."
+            f"{quoted_list(dataset.present_classes())}, the classifier {quoted_list(classes)}."
         )
+
+
+def _matrix(evaluation: Evaluation, paint: Paint) -> Iterator[str]:
+    names = [_name(score.name) for score in evaluation.classes]
+    head = max(*map(cells, names), len("label"))
+    longest = len(f"{int(evaluation.confusion.max()):,}")
+    widths = [max(cells(name), longest) for name in names]
+    titles = "  ".join(pad(n, w, right=True) for n, w in zip(names, widths, strict=True))
+    yield paint("  rows: labels; columns: predictions", "dim")
+    yield paint(f"  {pad('', head)}  {titles}", "dim")
+    for index, row in enumerate(evaluation.confusion.tolist()):
+        numbers = []
+        for column, count in enumerate(row):
+            text = pad(f"{count:,}" if count else ".", widths[column], right=True)
+            style = ("green",) if column == index else ("yellow",) if count else ("dim",)
+            numbers.append(paint(text, *style))
+        yield f"  {pad(names[index], head)}  {'  '.join(numbers)}"
+
+
+def _trained_on_rows(scores: DatasetEvaluation, paint: Paint) -> Iterator[str]:
+    """Yield the accuracy without training images."""
+    if scores.trained_on is None or not scores.trained_on.any():
+        return
+    n = int(scores.trained_on.sum())
+    unseen = scores.evaluate_unseen()
+    yield ""
+    yield paint(
+        f"The classifier was trained on {n:,} of these images, or on duplicates of them.",
+        "yellow",
+    )
+    if unseen is None:
+        yield "No other images are left."
+    else:
+        yield f"Without them: {accuracy_line(unseen, paint)}"
+
+
+def _left_out(scores: DatasetEvaluation, paint: Paint) -> Iterator[str]:
+    """Yield what was skipped."""
+    unknown = ", ".join(f"{_name(name)} ({n:,})" for name, n in scores.unknown_classes.items())
+    absent = ", ".join(map(_name, scores.absent_classes))
+    rows = {
+        "unknown": f"skipped, class unknown to the classifier: {unknown}",
+        "absent": f"classes without images: {absent}",
+        "skipped": f"{amount(len(scores.problems), 'image')} could not be read: "
+        f"{reasons(problem.code for problem in scores.problems)}",
+    }
+    there = {
+        "unknown": scores.unknown_classes,
+        "absent": scores.absent_classes,
+        "skipped": scores.problems,
+    }
+    shown = {name: text for name, text in rows.items() if there[name]}
+    if shown:
+        yield ""
+        yield from facts(shown, paint)
+    for problem in scores.problems[:PROBLEMS]:
+        text = printable(f"{problem.path}: {problem.reason}")
+        yield from hanging("", text, indent=14, paint=paint, width=line_width())
+    if len(scores.problems) > PROBLEMS:
+        yield f"{' ' * 14}and {len(scores.problems) - PROBLEMS:,} more (all with --json)"
+
+
+def _name(name: str) -> str:
+    return printable(elide(name, WIDEST_NAME))
+
+
+def _trained_on(scores: DatasetEvaluation) -> dict[str, Any] | None:
+    if scores.trained_on is None:
+        return None
+    unseen = scores.evaluate_unseen() if scores.trained_on.any() else scores.evaluation
+    return {
+        "images": int(scores.trained_on.sum()),
+        "without": None if unseen is None else unseen.to_dict(),
+    }

@@ -14,7 +14,7 @@ from kindsight.cli.terminal.text import Paint, print_json, printable, say, table
 from kindsight.errors import SettingsError, UsageError
 
 if TYPE_CHECKING:
-    from kindsight.explain.feature_maps import FeatureMaps
+    from kindsight.explain import FeatureMaps
 
 __all__ = ["explain"]
 
@@ -72,7 +72,7 @@ def explain(
     # Checked before the work, not after it.
     if page is not None and os.path.lexists(page) and not force:
         raise UsageError(f"{page} exists. Choose another --out, or overwrite it with --force.")
-    from kindsight.explain.feature_maps import explain_layers
+    from kindsight.explain import explain_layers
     from kindsight.files import write_text
     from kindsight.models.networks.feature_maps import MAX_LAYERS, MAX_MAPS
 

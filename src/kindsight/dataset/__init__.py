@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     from kindsight.dataset.open import open_dataset as open_dataset
     from kindsight.dataset.open import open_splits as open_splits
     from kindsight.dataset.options import DataOptions as DataOptions
-    from kindsight.dataset.splits.check import check_split as check_split
     from kindsight.dataset.splits.folds import fold_indices as fold_indices
     from kindsight.dataset.splits.settings import SplitSettings as SplitSettings
+    from kindsight.dataset.splits.settings import check_split as check_split
     from kindsight.dataset.splits.stratified import random_split as random_split
     from kindsight.dataset.table import SPLITS as SPLITS
     from kindsight.dataset.table import ImageDataset as ImageDataset
-    from kindsight.dataset.write_table import write_dataset as write_dataset
+    from kindsight.dataset.table import write_dataset as write_dataset
 
 _HOMES = {
     "SPLITS": "table",
@@ -33,7 +33,7 @@ _HOMES = {
     "ImageDataset": "table",
     "SplitSettings": "splits.settings",
     "as_dataset": "open",
-    "check_split": "splits.check",
+    "check_split": "splits.settings",
     "fold_indices": "splits.folds",
     "from_arrays": "loaders.arrays",
     "from_files": "loaders.sources",
@@ -43,7 +43,7 @@ _HOMES = {
     "open_dataset": "open",
     "open_splits": "open",
     "random_split": "splits.stratified",
-    "write_dataset": "write_table",
+    "write_dataset": "table",
 }
 
 __all__ = sorted(_HOMES)  # noqa: PLE0605

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kindsight.dataset.names import shown
+from kindsight.dataset.names import quoted
 from kindsight.errors import DatasetError
 
 __all__ = ["WHOLE", "as_labels", "check_label_typos", "class_indices", "class_order"]
@@ -143,7 +143,7 @@ def check_label_typos(labels: Sequence[str | None], location: Callable[[int], st
             continue
         names.sort(key=lambda name: -count[name])
         found = ", ".join(
-            f"{shown(name)} ({count[name]:,}, first in {location(first[name])})" for name in names
+            f"{quoted(name)} ({count[name]:,}, first in {location(first[name])})" for name in names
         )
         raise DatasetError(
             f"Labels differ only in case, blanks or accents: {found}. Use one spelling."

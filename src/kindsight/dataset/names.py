@@ -5,9 +5,9 @@ from __future__ import annotations
 __all__ = [
     "IMAGE_EXTENSIONS",
     "UNREAD_EXTENSIONS",
-    "images",
-    "shown",
-    "shown_list",
+    "n_images",
+    "quoted",
+    "quoted_list",
     "why_file_is_ignored",
     "why_folder_is_ignored",
 ]
@@ -58,7 +58,7 @@ def why_folder_is_ignored(name: str) -> str | None:
     return None
 
 
-def shown(name: str) -> str:
+def quoted(name: str) -> str:
     """Return a name in quotes, safe to print: unprintable characters are escaped.
 
     File names can contain line ends, escape sequences, or bytes that are not UTF-8 (in Python, lone
@@ -67,14 +67,14 @@ def shown(name: str) -> str:
     return "'" + "".join(c if c.isprintable() else _escaped(c) for c in name) + "'"
 
 
-def shown_list(names: list[str] | tuple[str, ...], limit: int = 8) -> str:
+def quoted_list(names: list[str] | tuple[str, ...], limit: int = 8) -> str:
     """Return the first `limit` names in quotes, with commas, and how many more there are."""
-    text = ", ".join(shown(name) for name in names[:limit])
+    text = ", ".join(quoted(name) for name in names[:limit])
     more = len(names) - limit
     return f"{text} and {more:,} more" if more > 0 else text
 
 
-def images(n: int) -> str:
+def n_images(n: int) -> str:
     """Return a count of images: ``1 image``, ``2,000 images``."""
     return f"{n:,} image{'' if n == 1 else 's'}"
 

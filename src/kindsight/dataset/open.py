@@ -14,13 +14,12 @@ import numpy as np
 from kindsight.dataset.labels import as_labels, class_order
 from kindsight.dataset.loaders.arrays import from_arrays
 from kindsight.dataset.loaders.csv_table import ARRAY_ENDINGS, is_file_of_images
-from kindsight.dataset.loaders.file_names import with_names
-from kindsight.dataset.loaders.folder_roles import UNLABELLED, role_of, split_roles
 from kindsight.dataset.loaders.folders import Tree, arrange, similar_names
+from kindsight.dataset.loaders.from_names import UNLABELLED, role_of, split_roles, with_names
 from kindsight.dataset.loaders.npz import from_npz
 from kindsight.dataset.loaders.sources import from_files, from_folder
 from kindsight.dataset.loaders.tables import from_table
-from kindsight.dataset.names import images, shown, shown_list, why_file_is_ignored
+from kindsight.dataset.names import n_images, quoted, quoted_list, why_file_is_ignored
 from kindsight.dataset.options import DataOptions
 from kindsight.dataset.table import SPLITS, ImageDataset, exclude_rows
 from kindsight.dataset.walk import walk
@@ -119,11 +118,11 @@ def open_splits(
     for split, source in extra.items():
         if split in dataset.split:
             raise DatasetError(
-                f"There are two {split} splits: {shown(source)}, and one in {shown(name)}. Leave "
+                f"There are two {split} splits: {quoted(source)}, and one in {quoted(name)}. Leave "
                 "one of them out."
             )
         opened.append((split, _open(source, files[source], options, True, 1, dataset.classes)))
-    return _check_classes(_concatenate(opened), shown(name), 2) if extra else dataset
+    return _check_classes(_concatenate(opened), quoted(name), 2) if extra else dataset
 
 
 def as_dataset(X: Any, y: Any = None, *, labelled: bool = True) -> ImageDataset:
@@ -194,7 +193,7 @@ def _open(
     else:
         dataset = _open_folder(name, labelled, min_classes, classes)
         return with_names(dataset, options, labelled=labelled)
-    return _check_classes(dataset, shown(name), min_classes) if labelled else dataset
+    return _check_classes(dataset, quoted(name), min_classes) if labelled else dataset
 
 
 def _open_file(name: str, options: DataOptions, labelled: bool) -> ImageDataset:
@@ -211,7 +210,7 @@ def _open_folder(
     except DatasetError as error:
         if files := _data_files(name):
             raise DatasetError(
-                f"{error} If the labels are in {shown_list(files)}, give that file instead of the "
+                f"{error} If the labels are in {quoted_list(files)}, give that file instead of the "
                 "folder."
             ) from None
         raise
@@ -232,7 +231,7 @@ def _open_unlabelled_folder(name: str) -> ImageDataset:
     out = [row for row, folder in enumerate(below) if roles[folder] == UNLABELLED]
     if not out:
         return dataset
-    note = f"Ignored, in a folder of unlabelled images: {images(len(out))}."
+    note = f"Ignored, in a folder of unlabelled images: {n_images(len(out))}."
     return exclude_rows(dataset, out, "unlabelled image", note)
 
 
@@ -267,7 +266,7 @@ def _find_split_files(folder: str) -> dict[str | None, str]:
         names = [name for name, stem in stems.items() if roles.get(stem) == split]
         if len(names) > 1:
             raise DatasetError(
-                f"{shown(folder)} has several tables for the {split} split: {shown_list(names)}. "
+                f"{quoted(folder)} has several tables for the {split} split: {quoted_list(names)}. "
                 "Give the path of one table."
             )
         found.update((split, os.path.join(folder, name)) for name in names)  # noqa: PTH118
@@ -341,12 +340,12 @@ def _check_classes(dataset: ImageDataset, where: str, min_classes: int) -> Image
         word = "class" if len(names) == 1 else "classes"
         raise DatasetError(
             f"At least {min_classes} classes are needed, but {where} has {len(names)} {word} "
-            f"({shown_list(names) or 'none'}) with {images(len(dataset))}."
+            f"({quoted_list(names) or 'none'}) with {n_images(len(dataset))}."
         )
     train = dataset.labels_in("train") | dataset.labels_in(None)
     if min_classes > 1 and train and (missing := [n for n in names if n not in train]):
         raise DatasetError(
-            f"The train split in {where} has no images of {shown_list(missing)}"
+            f"The train split in {where} has no images of {quoted_list(missing)}"
             f"{similar_names(missing, map(str, train))}. Add some, or remove the class from the "
             "other splits."
         )
@@ -355,5 +354,5 @@ def _check_classes(dataset: ImageDataset, where: str, min_classes: int) -> Image
         present = dataset.labels_in(split)
         missing = [name for name in names if name not in present]
         if present and missing:
-            notes.append(f"The {split} split has no images of {shown_list(missing)}.")
+            notes.append(f"The {split} split has no images of {quoted_list(missing)}.")
     return dataset.with_notes(*notes)

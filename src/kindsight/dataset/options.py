@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from kindsight.dataset.names import shown_list
+from kindsight.dataset.names import quoted_list
 from kindsight.errors import SettingsError
 
 __all__ = ["COLUMNS", "DataOptions", "NamePattern"]
@@ -145,7 +145,7 @@ class DataOptions:
         if given:
             raise SettingsError(
                 f"{', '.join(given)} can only be used with a table or arrays; got "
-                f"{shown_list(tuple(names))}. Leave {'it' if len(given) == 1 else 'them'} out."
+                f"{quoted_list(tuple(names))}. Leave {'it' if len(given) == 1 else 'them'} out."
             )
 
     @property

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import operator
+import os
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
@@ -15,10 +16,11 @@ from numpy.typing import NDArray
 
 from kindsight import dataset as package
 from kindsight.dataset.labels import class_indices
-from kindsight.dataset.names import images, shown
+from kindsight.dataset.names import n_images, quoted
 from kindsight.errors import DatasetError
+from kindsight.files import write_csv
 
-__all__ = ["SPLITS", "ImageDataset", "exclude_rows"]
+__all__ = ["SPLITS", "ImageDataset", "exclude_rows", "relative_paths", "write_dataset"]
 
 SPLITS = ("train", "validation", "test")
 """The splits that an image can belong to."""
@@ -178,9 +180,9 @@ class ImageDataset:
     __hash__ = None  # type: ignore[assignment]  # as for arrays: too expensive
 
     def __repr__(self) -> str:
-        text = images(len(self))
+        text = n_images(len(self))
         if counts := self.counts():
-            names = [f"{shown(name)[1:-1]} {count:,}" for name, count in counts.items()]
+            names = [f"{quoted(name)[1:-1]} {count:,}" for name, count in counts.items()]
             if len(names) > _SHOWN_CLASSES:
                 names[_SHOWN_CLASSES - 1 :] = ["..."]
             text += f", {len(counts)} class{'' if len(counts) == 1 else 'es'}: {', '.join(names)}"
@@ -307,6 +309,50 @@ def exclude_rows(
     counted = dict(rest.ignored)
     counted[reason] = counted.get(reason, 0) + len(excluded)
     return replace(rest, ignored=dict(sorted(counted.items()))).with_notes(note)
+
+
+def write_dataset(dataset: ImageDataset, path: str | os.PathLike[str]) -> None:
+    """Write a CSV with the columns path, and label, split and group where there are any.
+
+    :func:`kindsight.dataset.from_table` reads it back. Paths are relative to the CSV's folder, so
+    both can be moved together; files on another drive have absolute paths.
+
+    Parameters
+    ----------
+    dataset : ImageDataset
+        Of files.
+    path : str or Path
+        The CSV; it must end in ``.csv`` to be recognised as a table.
+
+    Raises
+    ------
+    DatasetError
+        For images in memory, which have no paths.
+    """
+    if dataset.arrays is not None:
+        raise DatasetError(
+            "Images in memory cannot be written as a table of paths. Write them as files first."
+        )
+    columns = {"label": dataset.label, "split": dataset.split, "group": dataset.group}
+    used = {name: cells for name, cells in columns.items() if any(cells)}
+    paths = relative_paths(dataset, Path(path).absolute().parent)
+    rows = (
+        [name, *(cells[row] or "" for cells in used.values())] for row, name in enumerate(paths)
+    )
+    write_csv(path, ("path", *used), rows)
+
+
+def relative_paths(dataset: ImageDataset, folder: Path) -> Iterator[str]:
+    """Yield the images' paths relative to a folder, with ``/``."""
+    if dataset.root == folder:
+        yield from dataset.path
+        return
+    for row in range(len(dataset)):
+        file = str(dataset.file(row))
+        try:
+            yield os.path.relpath(file, folder).replace(os.sep, "/")
+        except ValueError:  # another drive on Windows
+            yield file.replace(os.sep, "/")
 
 
 def _rows(key: Any, n: int) -> slice | list[int]:

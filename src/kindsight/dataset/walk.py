@@ -21,17 +21,10 @@ _JUNCTION = 0xA0000003  # IO_REPARSE_TAG_MOUNT_POINT: a link to a folder on Wind
 
 
 class Listing(NamedTuple):
-    """The image files of one folder.
+    """The image files of one folder."""
 
-    Attributes
-    ----------
-    folder : str
-        Path relative to the walked folder, with ``/``; ``""`` for that folder itself.
-    files : list of (name, size)
-        Image files directly in this folder, sorted by name; sizes in bytes.
-    """
-
-    folder: str
+    folder: str  # path relative to the walked folder, with ``/``; ``""`` for that folder itself
+    # image files directly in this folder, sorted by name; sizes in bytes
     files: list[tuple[str, int]]
 
 

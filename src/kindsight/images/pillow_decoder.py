@@ -23,7 +23,7 @@ from contextlib import contextmanager
 from PIL import Image, ImageFile
 
 from kindsight.errors import ImageError
-from kindsight.images.formats.file_errors import check_size, corrupt, truncated
+from kindsight.images.formats import check_size, corrupt, truncated
 
 __all__ = [
     "exif_orientation", "load", "open_image", "open_low_bytes", "raw_mode", "reduce_jpeg",

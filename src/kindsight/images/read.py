@@ -1,9 +1,16 @@
-"""Image files to arrays of pixels: the one place where images are decoded."""
+"""Image files to arrays of pixels: the one place where images are decoded.
+
+Decoders are lenient where a dataset needs strictness: most fill the rest of a truncated file with
+grey, silently or with a line on the terminal. They also spend memory or time on what a hostile
+header states. So the structure of a file is checked first: its headers and chunk lengths alone,
+which takes microseconds.
+"""
 
 from __future__ import annotations
 
 import os
 import stat
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +18,10 @@ from numpy.typing import NDArray
 
 from kindsight.errors import ImageError, SettingsError
 from kindsight.images.convert import LowBytes, apply_orientation, to_rgb
-from kindsight.images.formats.detect import detect_format
-from kindsight.images.formats.jpeg import JpegHeader, check_jpeg, decode_jpeg, reduced_size
-from kindsight.images.formats.netpbm import read_netpbm
-from kindsight.images.formats.structure import check_structure
+from kindsight.images.formats import check_size, corrupt, detect_format, truncated
+from kindsight.images.jpeg import JpegHeader, check_jpeg, decode_jpeg, reduced_size
 from kindsight.images.metadata import ImageMetadata, MetadataCollector
+from kindsight.images.netpbm import read_netpbm
 from kindsight.images.pillow_decoder import (
     exif_orientation,
     load,
@@ -24,6 +30,7 @@ from kindsight.images.pillow_decoder import (
     reduce_jpeg,
     translated_errors,
 )
+from kindsight.images.tiff import check_tiff
 
 __all__ = ["MAX_BYTES", "MAX_PIXELS", "read_bytes", "read_image", "read_with_metadata"]
 
@@ -38,6 +45,13 @@ _EXIF_FORMATS = ("JPEG", "PNG", "WebP", "AVIF")
 
 RGB = tuple[int, int, int]
 Pixels = NDArray[np.uint8]
+
+MAX_CHUNKS = 200_000
+"""Limit of chunks in a PNG; 512 MiB in the usual chunks of 8 KiB are 65,536."""
+
+_PIXEL_CHUNKS = frozenset((b"IHDR", b"PLTE", b"IDAT", b"tRNS"))
+_TEXT_CHUNKS = frozenset((b"tEXt", b"zTXt", b"iTXt"))
+_TEXTS_WITH_ORIENTATION = (b"XML:com.adobe.xmp\0", b"Raw profile type exif\0")
 
 
 def read_bytes(path: str | os.PathLike[str], *, max_bytes: int = MAX_BYTES) -> bytes:
@@ -145,6 +159,22 @@ def read_with_metadata(
     return image, collector.metadata
 
 
+def _check_structure(name: str, data: bytes, max_pixels: int) -> bytes:
+    """Check a PNG, WebP or TIFF file without decoding it; return the data for the decoder.
+
+    A PNG is returned without the chunks that its first image does not need. Raises ImageError:
+    ``truncated``, ``corrupt`` or ``too-large``. JPEGs are checked by
+    :func:`~kindsight.images.jpeg.check_jpeg`, PPMs while they are read.
+    """
+    if name == "PNG":
+        return _checked_png(data, max_pixels)
+    if name == "WebP":
+        _check_webp(data, max_pixels)
+    elif name == "TIFF":
+        check_tiff(data)
+    return data
+
+
 def _decode(
     whole: bytes,
     target: tuple[int, int] | None,
@@ -157,7 +187,7 @@ def _decode(
         header = check_jpeg(whole, max_pixels)
         with translated_errors(name):
             return _decode_jpeg(whole, header, target, background, max_pixels, collector)
-    data = check_structure(name, whole, max_pixels)
+    data = _check_structure(name, whole, max_pixels)
     with translated_errors(name):
         if name == "PPM":
             if collector is not None:
@@ -223,3 +253,57 @@ def _check_options(target: tuple[int, int] | None, background: RGB, max_pixels: 
         )
     if max_pixels < 1:
         raise SettingsError(f"`max_pixels` must be at least 1; got {max_pixels!r}.")
+
+
+def _checked_png(data: bytes, max_pixels: int) -> bytes:
+    """Check chunk lengths and the checksums of pixel chunks; return the needed chunks."""
+    view = memoryview(data)
+    needed = [view[:8]]
+    position = 8
+    for index in range(MAX_CHUNKS):
+        if position + 12 > len(data):
+            raise truncated("PNG")
+        length = int.from_bytes(view[position : position + 4], "big")
+        kind = bytes(view[position + 4 : position + 8])
+        body, end = position + 8, position + 12 + length
+        if index == 0:
+            if kind != b"IHDR" or length != 13:
+                raise corrupt("PNG", "it does not begin with its header")
+            width = int.from_bytes(view[body : body + 4], "big")
+            height = int.from_bytes(view[body + 4 : body + 8], "big")
+            check_size(height, width, max_pixels)
+        if end > len(data):
+            raise truncated("PNG")
+        if kind in _PIXEL_CHUNKS:
+            expected = int.from_bytes(view[end - 4 : end], "big")
+            if zlib.crc32(view[position + 4 : end - 4]) != expected:
+                raise corrupt("PNG", f"the checksum of its {kind.decode()} chunk is wrong")
+        if (
+            kind in _PIXEL_CHUNKS
+            or kind in (b"eXIf", b"IEND")
+            or (kind in _TEXT_CHUNKS and data.startswith(_TEXTS_WITH_ORIENTATION, body))
+        ):
+            needed.append(view[position:end])
+        if kind == b"IEND":
+            return data if sum(map(len, needed)) == end else b"".join(needed)
+        position = end
+    raise corrupt("PNG", "it has too many chunks")
+
+
+def _check_webp(data: bytes, max_pixels: int) -> None:
+    """Check the file's length and the canvas, for which a decoder allocates memory on opening."""
+    if int.from_bytes(data[4:8], "little") + 8 > len(data) or len(data) < 30:
+        raise truncated("WebP")
+    kind = data[12:16]
+    if kind == b"VP8X":
+        width = int.from_bytes(data[24:27], "little") + 1
+        height = int.from_bytes(data[27:30], "little") + 1
+    elif kind == b"VP8L":
+        bits = int.from_bytes(data[21:25], "little")
+        width, height = (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+    elif kind == b"VP8 ":
+        width = int.from_bytes(data[26:28], "little") & 0x3FFF
+        height = int.from_bytes(data[28:30], "little") & 0x3FFF
+    else:
+        raise corrupt("WebP", "it does not begin with an image")
+    check_size(height, width, max_pixels)

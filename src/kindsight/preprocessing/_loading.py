@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, JpegImagePlugin
 
-from kindsight.images.formats.jpeg import decode_jpeg, plain_header
+from kindsight.images.jpeg import decode_jpeg, plain_header
 from kindsight.preprocessing import _keras
 from kindsight.preprocessing._batches import PendingBatch, Work, for_each
 from kindsight.preprocessing._warnings import warn_trap

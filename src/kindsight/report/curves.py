@@ -1,7 +1,8 @@
 """Training curves as inline SVG: accuracy and loss by epoch, loss by learning rate.
 
-The values come from :mod:`.history`. Colours are CSS classes, so that a figure follows light, dark
-and print styles. A curve contains no text from outside: the names of phases are in the page.
+A function that ends in ``_table`` returns the numbers; the ``draw_`` function draws exactly these.
+Colours are CSS classes, so that a figure follows light, dark and print styles. A curve contains no
+text from outside: the names of phases are in the page.
 """
 
 from __future__ import annotations
@@ -10,14 +11,32 @@ import itertools
 import math
 import re
 from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
 
 from markupsafe import Markup, escape
 
-from kindsight.report.axes import Axis, decimals, linear_axis, log_axis, whole_axis
+from kindsight.report.axes import Axis, decimals, linear_axis, log_axis, thinned, whole_axis
+from kindsight.report.data import Epoch
 from kindsight.report.format import percent
-from kindsight.report.history import Point, Rate
 
-__all__ = ["CURVE_SIZE", "DARK", "LIGHT", "draw_curve", "draw_rate", "svg_file"]
+__all__ = [
+    "CURVE_SIZE",
+    "DARK",
+    "LIGHT",
+    "MAX_POINTS",
+    "Phase",
+    "Point",
+    "Rate",
+    "curve_table",
+    "draw_curve",
+    "draw_rate",
+    "phase_table",
+    "rate_table",
+    "svg_file",
+]
+
+MAX_POINTS = 300
+"""Maximum number of points of a curve; the first, the last and the best are always included."""
 
 MAX_DOTS = 40
 """Curves of at most this many epochs have a dot for each."""
@@ -26,12 +45,82 @@ CURVE_SIZE = (360, 292)
 """Width and height of a drawing in SVG units."""
 
 _LEFT, _TOP, _RIGHT, _BASE = 50.0, 36.0, 346.0, 250.0
+
 # The loss axis ends at this multiple of the median, so that a diverged start does not flatten the
 # rest.
 _OUTLIER = 8.0
+
 # The loss axis covers at least the first value, since labels of smaller numbers would not fit, and
 # at most the second, since larger numbers overflow.
 _SMALLEST, _LARGEST = 1e-3, 1e300
+
+
+class Point(NamedTuple):
+    """One epoch of a curve; `phase` counts from 0, `validation` is None if there is none."""
+
+    epoch: int
+    phase: int
+    training: float
+    validation: float | None
+    best: bool
+
+
+class Phase(NamedTuple):
+    """A training phase with its first and last epoch."""
+
+    name: str
+    first: int
+    last: int
+
+
+class Rate(NamedTuple):
+    """One step of a learning-rate finder; `suggested` marks the suggested rate."""
+
+    rate: float
+    loss: float
+    suggested: bool
+
+
+def curve_table(epochs: Sequence[Epoch], best: int | None, quantity: str) -> list[Point]:
+    """Return at most `MAX_POINTS` points of ``"accuracy"`` (0-1) or ``"loss"`` (nats)."""
+    phases = {phase.name: number for number, phase in enumerate(phase_table(epochs))}
+    points = [
+        Point(
+            row.epoch,
+            phases[row.phase],
+            getattr(row, quantity),
+            getattr(row, f"val_{quantity}"),
+            row.epoch == best,
+        )
+        for row in epochs
+    ]
+    return thinned(points, MAX_POINTS, lambda point: point.best)
+
+
+def phase_table(epochs: Sequence[Epoch]) -> list[Phase]:
+    """Return the phases with their epochs, in order."""
+    phases: dict[str, Phase] = {}
+    for row in epochs:
+        first = phases[row.phase].first if row.phase in phases else row.epoch
+        phases[row.phase] = Phase(row.phase, first, row.epoch)
+    return list(phases.values())
+
+
+def rate_table(
+    rates: Sequence[float], losses: Sequence[float], suggestion: float | None
+) -> list[Rate]:
+    """Return the steps of a learning-rate finder, at most `MAX_POINTS`.
+
+    - `rates`: above 0, rising.
+    - `losses`: one per rate, in nats; steps whose loss is not finite are omitted.
+    - `suggestion`: the nearest step to this rate is marked.
+    """
+    pairs = [(rate, loss) for rate, loss in zip(rates, losses, strict=True) if math.isfinite(loss)]
+    nearest = None
+    if suggestion is not None and pairs:
+        nearest = min((pair[0] for pair in pairs), key=lambda r: abs(math.log(r / suggestion)))
+    points = [Rate(rate, loss, rate == nearest) for rate, loss in pairs]
+    return thinned(points, MAX_POINTS, lambda point: point.suggested)
 
 
 def draw_curve(table: Sequence[Point], quantity: str) -> Markup:
@@ -90,6 +179,64 @@ def draw_rate(table: Sequence[Rate]) -> Markup:
             f"suggested: {chosen[0].rate:.2g}</text>"
         )
     return _svg(f"Loss by learning rate{label}", shapes)
+
+
+LIGHT = {
+    "page": "#fbfaf7", "panel": "#f1efe9", "line": "#d9d5cb", "ink": "#1d2024",
+    "quiet": "#575d64", "right": "#1a659e", "wrong": "#a9480a",
+}  # fmt: skip
+"""Colours of the light theme; the same as in the style sheet of the report."""
+
+DARK = {
+    "page": "#15171a", "panel": "#1e2125", "line": "#363b42", "ink": "#e8e6e1",
+    "quiet": "#a5abb3", "right": "#7cb8ea", "wrong": "#f0a35e",
+}  # fmt: skip
+"""Colours of the dark theme."""
+
+# A separate SVG file has its own style. It uses plain colours, since many SVG viewers support
+# neither CSS variables nor media queries; those show the light theme.
+_COLOURS = """
+.page{{fill:{page}}}text{{fill:{quiet}}}.title{{fill:{ink}}}.note{{fill:{wrong}}}
+.band{{fill:{panel}}}.grid{{stroke:{line}}}.axis,.phase{{stroke:{quiet}}}
+.training.line{{stroke:{quiet}}}.training.dot{{fill:{quiet}}}
+.validation.line{{stroke:{right}}}.validation.dot{{fill:{right}}}
+.best{{stroke:{wrong}}}.ring{{stroke:{wrong};fill:{page}}}
+""".replace("\n", "")
+_SHAPES = (
+    "text{font:11.5px system-ui,'Segoe UI',Roboto,'Noto Sans',Arial,sans-serif}"
+    ".end{text-anchor:end}.middle{text-anchor:middle}.title{font-size:13px;font-weight:600}"
+    ".note{font-weight:600}.line{fill:none;stroke-width:2.2;stroke-linejoin:round;"
+    "stroke-linecap:round}.training.line{stroke-width:1.6;stroke-dasharray:5 3.5}"
+    ".many .line{stroke-width:1.2;stroke-dasharray:none}.phase{stroke-dasharray:1 3}"
+    ".best{stroke-dasharray:3 3}.ring{stroke-width:2.2}.hover{fill-opacity:0}"
+)
+_GAP = 24
+
+
+def svg_file(drawings: Sequence[Markup], title: str) -> str:
+    """Return an SVG document with drawings side by side, without scripts or external resources.
+
+    `drawings` come from :func:`draw_curve` or :func:`draw_rate`; `title` may be any text.
+    """
+    wide, tall = CURVE_SIZE
+    whole = len(drawings) * wide + (len(drawings) - 1) * _GAP + 20
+    placed = "".join(
+        re.sub(
+            r"<svg ",
+            f'<svg x="{10 + index * (wide + _GAP)}" y="8" width="{wide}" height="{tall}" ',
+            drawing,
+            count=1,
+        )
+        for index, drawing in enumerate(drawings)
+    )
+    clean = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in title)
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {whole} {tall + 16}" '
+        f'width="{whole}" height="{tall + 16}"><title>{escape(clean)}</title>'
+        f"<style>{_SHAPES}{_COLOURS.format(**LIGHT)}"
+        f"@media (prefers-color-scheme:dark){{{_COLOURS.format(**DARK)}}}</style>"
+        f'<rect class="page" width="{whole}" height="{tall + 16}"/>{placed}</svg>\n'
+    )
 
 
 def _svg(label: str, shapes: Sequence[str], kind: str = "") -> Markup:
@@ -229,61 +376,3 @@ def _ends(table: Sequence[Point], quantity: str) -> str:
 
 def _value(value: float, quantity: str) -> str:
     return percent(value) if quantity == "accuracy" else f"{value:.4f}"
-
-
-LIGHT = {
-    "page": "#fbfaf7", "panel": "#f1efe9", "line": "#d9d5cb", "ink": "#1d2024",
-    "quiet": "#575d64", "right": "#1a659e", "wrong": "#a9480a",
-}  # fmt: skip
-"""Colours of the light theme; the same as in the style sheet of the report."""
-
-DARK = {
-    "page": "#15171a", "panel": "#1e2125", "line": "#363b42", "ink": "#e8e6e1",
-    "quiet": "#a5abb3", "right": "#7cb8ea", "wrong": "#f0a35e",
-}  # fmt: skip
-"""Colours of the dark theme."""
-
-# A separate SVG file has its own style. It uses plain colours, since many SVG viewers support
-# neither CSS variables nor media queries; those show the light theme.
-_COLOURS = """
-.page{{fill:{page}}}text{{fill:{quiet}}}.title{{fill:{ink}}}.note{{fill:{wrong}}}
-.band{{fill:{panel}}}.grid{{stroke:{line}}}.axis,.phase{{stroke:{quiet}}}
-.training.line{{stroke:{quiet}}}.training.dot{{fill:{quiet}}}
-.validation.line{{stroke:{right}}}.validation.dot{{fill:{right}}}
-.best{{stroke:{wrong}}}.ring{{stroke:{wrong};fill:{page}}}
-""".replace("\n", "")
-_SHAPES = (
-    "text{font:11.5px system-ui,'Segoe UI',Roboto,'Noto Sans',Arial,sans-serif}"
-    ".end{text-anchor:end}.middle{text-anchor:middle}.title{font-size:13px;font-weight:600}"
-    ".note{font-weight:600}.line{fill:none;stroke-width:2.2;stroke-linejoin:round;"
-    "stroke-linecap:round}.training.line{stroke-width:1.6;stroke-dasharray:5 3.5}"
-    ".many .line{stroke-width:1.2;stroke-dasharray:none}.phase{stroke-dasharray:1 3}"
-    ".best{stroke-dasharray:3 3}.ring{stroke-width:2.2}.hover{fill-opacity:0}"
-)
-_GAP = 24
-
-
-def svg_file(drawings: Sequence[Markup], title: str) -> str:
-    """Return an SVG document with drawings side by side, without scripts or external resources.
-
-    `drawings` come from :func:`draw_curve` or :func:`draw_rate`; `title` may be any text.
-    """
-    wide, tall = CURVE_SIZE
-    whole = len(drawings) * wide + (len(drawings) - 1) * _GAP + 20
-    placed = "".join(
-        re.sub(
-            r"<svg ",
-            f'<svg x="{10 + index * (wide + _GAP)}" y="8" width="{wide}" height="{tall}" ',
-            drawing,
-            count=1,
-        )
-        for index, drawing in enumerate(drawings)
-    )
-    clean = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in title)
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {whole} {tall + 16}" '
-        f'width="{whole}" height="{tall + 16}"><title>{escape(clean)}</title>'
-        f"<style>{_SHAPES}{_COLOURS.format(**LIGHT)}"
-        f"@media (prefers-color-scheme:dark){{{_COLOURS.format(**DARK)}}}</style>"
-        f'<rect class="page" width="{whole}" height="{tall + 16}"/>{placed}</svg>\n'
-    )

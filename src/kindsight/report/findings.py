@@ -23,52 +23,27 @@ MAX_IMAGES = 500
 
 @dataclass(frozen=True)
 class ShownImage:
-    """One image of a finding.
-
-    Parameters
-    ----------
-    path : str
-    image : str
-        Thumbnail as a data URL; empty for unreadable images.
-    label, split : str
-        Empty if it has none.
-    caption : str
-        Dimensions in pixels and file size.
-    """
+    """One image of a finding."""
 
     path: str
-    image: str = ""
+    image: str = ""  # thumbnail as a data URL; empty for unreadable images
+    # empty if it has none
     label: str = ""
     split: str = ""
-    caption: str = ""
+    caption: str = ""  # dimensions in pixels and file size
 
 
 @dataclass(frozen=True)
 class ShownFinding:
-    """One finding with the images that are shown.
+    """One finding with the images that are shown."""
 
-    Parameters
-    ----------
-    message : str
-        One sentence.
-    severity : str
-        ``"error"``, ``"warning"`` or ``"note"``.
-    images : tuple of ShownImage
-        Some or all images; empty if the finding is not about images.
-    names : tuple of str
-        Some or all names of files, folders, splits or classes otherwise.
-    count : int
-        Number of all images or names.
-    suggestion : str
-        Proposed replacement; empty if there is none.
-    """
-
-    message: str
-    severity: str
+    message: str  # one sentence
+    severity: str  # ``"error"``, ``"warning"`` or ``"note"``
+    # some or all images; empty if the finding is not about images
     images: tuple[ShownImage, ...] = ()
-    names: tuple[str, ...] = ()
-    count: int = 1
-    suggestion: str = ""
+    names: tuple[str, ...] = ()  # some or all names of files, folders, splits or classes otherwise
+    count: int = 1  # number of all images or names
+    suggestion: str = ""  # proposed replacement; empty if there is none
 
     @property
     def hidden(self) -> bool:
@@ -78,94 +53,47 @@ class ShownFinding:
 
 @dataclass(frozen=True)
 class FindingsSection:
-    """The findings of one check.
+    """The findings of one check."""
 
-    Parameters
-    ----------
-    code, title, description, advice : str
-        Those of the check.
-    severity : str
-        Highest severity of the findings.
-    findings : tuple of ShownFinding
-        Some or all findings.
-    count : int
-        Number of all findings.
-    images : int
-        Number of affected images; 0 if the findings are not about images.
-    limitation : str
-        What the check could not examine; empty otherwise.
-    """
-
+    # those of the check
     code: str
     title: str
-    severity: str
+    severity: str  # highest severity of the findings
     description: str
     advice: str
-    findings: tuple[ShownFinding, ...]
-    count: int
-    images: int = 0
-    limitation: str = ""
+    findings: tuple[ShownFinding, ...]  # some or all findings
+    count: int  # number of all findings
+    images: int = 0  # number of affected images; 0 if the findings are not about images
+    limitation: str = ""  # what the check could not examine; empty otherwise
 
 
 @dataclass(frozen=True)
 class CheckState:
-    """The state of a check without findings.
+    """The state of a check without findings."""
 
-    Parameters
-    ----------
-    code, title : str
-        Those of the check.
-    state : str
-        ``"passed"``, ``"not applicable"``, ``"skipped"`` or ``"ignored"``.
-    reason : str
-        Why it is not applicable or was skipped.
-    """
-
+    # those of the check
     code: str
     title: str
-    state: str
-    reason: str = ""
+    state: str  # ``"passed"``, ``"not applicable"``, ``"skipped"`` or ``"ignored"``
+    reason: str = ""  # why it is not applicable or was skipped
 
 
 @dataclass(frozen=True)
 class FindingsData:
-    """The content of the page.
+    """The content of the page."""
 
-    Parameters
-    ----------
-    source : str
-        The data as given by the user.
-    created : str
-        Date and time.
-    images, readable : int
-        Numbers of all images and of the readable ones.
-    classes : mapping of str to int
-        Images per class.
-    counts : mapping of str to int
-        Findings per severity.
-    sections : tuple of FindingsSection
-        Most severe first.
-    other_checks : tuple of CheckState
-        The checks without findings, by code.
-    notes : tuple of str
-        One sentence each.
-    seconds : mapping of str to float
-        Seconds per stage.
-    version : str
-        Version of kindsight.
-    """
-
-    source: str
-    created: str
+    source: str  # the data as given by the user
+    created: str  # date and time
+    # numbers of all images and of the readable ones
     images: int
     readable: int
-    classes: Mapping[str, int]
-    counts: Mapping[str, int]
-    sections: tuple[FindingsSection, ...]
-    other_checks: tuple[CheckState, ...]
-    notes: tuple[str, ...] = ()
-    seconds: Mapping[str, float] = field(default_factory=dict)
-    version: str = ""
+    classes: Mapping[str, int]  # images per class
+    counts: Mapping[str, int]  # findings per severity
+    sections: tuple[FindingsSection, ...]  # most severe first
+    other_checks: tuple[CheckState, ...]  # the checks without findings, by code
+    notes: tuple[str, ...] = ()  # one sentence each
+    seconds: Mapping[str, float] = field(default_factory=dict)  # seconds per stage
+    version: str = ""  # version of kindsight
 
 
 def render_findings(data: FindingsData) -> str:

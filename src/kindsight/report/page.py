@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from kindsight.evaluation import ClassScores
 from kindsight.report.axes import thinned
-from kindsight.report.curves import draw_curve
+from kindsight.report.curves import curve_table, draw_curve, phase_table
 from kindsight.report.data import MAX_CARDS, ReportData, SkippedImage, SplitResult, ThumbnailCard
 from kindsight.report.figures import (
     IntervalRow,
@@ -24,7 +24,6 @@ from kindsight.report.figures import (
     time_table,
 )
 from kindsight.report.format import interval, percent
-from kindsight.report.history import curve_table, phase_table
 from kindsight.report.summary import (
     describe_calibration,
     describe_results,

@@ -83,21 +83,11 @@ SPLIT_SEED = 0
 
 @dataclass(frozen=True)
 class DemoResult:
-    """A finished demo.
+    """A finished demo."""
 
-    Parameters
-    ----------
-    data : pathlib.Path
-        The folder of images.
-    training : TrainResult
-        The training, with the evaluation of the test split.
-    best : bool
-        Whether it was trained with :data:`BEST_SETTINGS`.
-    """
-
-    data: Path
-    training: TrainResult
-    best: bool = False
+    data: Path  # the folder of images
+    training: TrainResult  # the training, with the evaluation of the test split
+    best: bool = False  # whether it was trained with :data:`BEST_SETTINGS`
 
     @property
     def test(self) -> Evaluation:

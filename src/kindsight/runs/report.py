@@ -1,19 +1,24 @@
-"""What a run's report says: the facts of a training gathered for :mod:`kindsight.report`."""
+"""The report of a run: its page, its figures, and the notes on its data."""
 
 from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kindsight.bundle import Bundle
-from kindsight.dataset.splits.leakage import DuplicateAcrossSplits
+from kindsight.dataset import ImageDataset
+from kindsight.dataset.splits.leakage import DuplicateAcrossSplits, Leakage
 from kindsight.errors import ImageError
+from kindsight.evaluation import Evaluation, evaluate
+from kindsight.files import replacing, write_text
 from kindsight.images import InputSpec, resize_image
+from kindsight.report.curves import curve_table, draw_curve, draw_rate, rate_table, svg_file
 from kindsight.report.data import (
     HeadCandidateRow,
     Reference,
@@ -22,14 +27,23 @@ from kindsight.report.data import (
     SplitResult,
     TrainingSummary,
 )
+from kindsight.report.format import interval, percent
 from kindsight.report.page import render_report
 from kindsight.report.thumbnails import confident_mistakes, make_cards, most_uncertain
-from kindsight.runs.result import Scored, TrainResult
+from kindsight.runs.result import Clock, Scored, TrainResult
 from kindsight.runs.settings import TrainSettings
 from kindsight.threads import count_cores
+from kindsight.training.common import Progress
+from kindsight.training.engine.history import History
 from kindsight.training.protocols import FittedModel, StoredImage
 
-__all__ = ["make_report"]
+__all__ = [
+    "leakage_summary",
+    "make_report",
+    "run_notes",
+    "write_history_figures",
+    "write_learning_rate_figures",
+]
 
 THUMBNAIL = 128
 
@@ -79,6 +93,113 @@ def make_report(
             best_epoch=None if result.history is None else result.history.best_epoch,
         )
     )
+
+
+def write_history_figures(history: History, folder: Path) -> tuple[Path, Path]:
+    """Write accuracy and loss by epoch as ``history.svg`` and ``history.png``.
+
+    Parameters
+    ----------
+    history : History
+        At least one epoch.
+    folder : pathlib.Path
+        Files of these names in it are replaced.
+
+    Returns
+    -------
+    svg, png : pathlib.Path
+
+    Raises
+    ------
+    UsageError
+        For a history without epochs.
+    """
+    png = history.plot().png()
+    drawings = [
+        draw_curve(curve_table(history.rows(), history.best_epoch, quantity), quantity)
+        for quantity in ("accuracy", "loss")
+    ]
+    return _write(folder, "history", svg_file(drawings, "Accuracy and loss by epoch"), png)
+
+
+def write_learning_rate_figures(
+    rates: Sequence[float], losses: Sequence[float], suggestion: float | None, folder: Path
+) -> tuple[Path, Path]:
+    """Write loss by learning rate as ``learning_rate.svg`` and ``learning_rate.png``.
+
+    Parameters
+    ----------
+    rates : sequence of float
+        Above 0, rising.
+    losses : sequence of float
+        As many, in nats; values that are not finite are left out.
+    suggestion : float or None
+        The rate to mark.
+    folder : pathlib.Path
+        Files of these names in it are replaced.
+
+    Returns
+    -------
+    svg, png : pathlib.Path
+
+    Raises
+    ------
+    UsageError
+        Where there is no step with a finite loss, or rates and losses differ in number.
+    """
+    from kindsight.training.engine.plots import learning_rate_figure
+
+    png = learning_rate_figure(rates, losses, suggestion).png()
+    drawing = draw_rate(rate_table(rates, losses, suggestion))
+    return _write(folder, "learning_rate", svg_file([drawing], "Loss by learning rate"), png)
+
+
+def run_notes(
+    dataset: ImageDataset,
+    settings: TrainSettings,
+    folder: Path,
+    scored: Mapping[str, Scored],
+    leakage: Leakage,
+    progress: Progress,
+    clock: Clock,
+) -> tuple[str, ...]:
+    """Return the notes on the data of a run; run all checks if the settings say so.
+
+    Parameters
+    ----------
+    dataset : ImageDataset
+        As it was opened, with the unreadable images.
+    settings : TrainSettings
+        With ``check="full"`` the findings of all checks are written to the run folder.
+    folder : pathlib.Path
+        The run folder.
+    scored : mapping of str to Scored
+        The validation and test splits.
+    leakage : Leakage
+        Duplicates across splits.
+    progress : callable
+        Called with (stage, done, total).
+    clock : Clock
+        Measures the time of the checks.
+    """
+    notes = (*dataset.notes, *_leakage_notes(scored, leakage, dataset.classes))
+    if settings.check != "full":
+        return notes
+    # The checks need a tenth of a second to import.
+    from kindsight.runs.checking.run import check_run
+
+    found = check_run(dataset, settings, folder, progress)
+    clock.mark("checks")
+    return (*notes, found)
+
+
+def leakage_summary(
+    leakage: Leakage, scored: Mapping[str, Scored], classes: Sequence[str]
+) -> dict[str, object]:
+    """Return what ``kindsight train --json`` prints of leakage."""
+    clean = _without_leakage(scored, leakage, classes)
+    without = {name: None if each is None else each.to_dict() for name, each in clean.items()}
+    return {**leakage.to_dict(), **({"without": without} if without else {})}
 
 
 def _summary(
@@ -140,3 +261,45 @@ def _in_proportion(stored: StoredImage, resize: str) -> NDArray[np.uint8]:
     scale = 2 * THUMBNAIL / max(stored.height, stored.width)
     height, width = (max(1, round(side * scale)) for side in (stored.height, stored.width))
     return resize_image(stored.pixels, InputSpec(height, width))
+
+
+def _write(folder: Path, name: str, svg: str, png: bytes) -> tuple[Path, Path]:
+    targets = folder / f"{name}.svg", folder / f"{name}.png"
+    write_text(targets[0], svg)
+    with replacing(targets[1]) as temporary:
+        temporary.write_bytes(png)
+    return targets
+
+
+def _leakage_notes(
+    scored: Mapping[str, Scored], leakage: Leakage, classes: Sequence[str]
+) -> Iterator[str]:
+    for name, clean in _without_leakage(scored, leakage, classes).items():
+        if clean is None:
+            yield f"Every image of the {name} split has a duplicate in the train split."
+            continue
+        known = len(scored[name].rows) - clean.images
+        yield (
+            f"Without {known:,} images that have a duplicate in the train split, {name} accuracy "
+            f"is {percent(clean.accuracy)} on {clean.images:,} images "
+            f"(95% CI {interval(clean.accuracy_interval)})."
+        )
+
+
+def _without_leakage(
+    scored: Mapping[str, Scored], leakage: Leakage, classes: Sequence[str]
+) -> dict[str, Evaluation | None]:
+    """Evaluate each split that has leakage without it; None where no image is left."""
+    leaking = set(leakage.leaking_rows)
+    found: dict[str, Evaluation | None] = {}
+    for name, part in scored.items():
+        clean = np.array([int(row) not in leaking for row in part.rows], np.bool_)
+        if clean.all():
+            continue
+        predictions = part.predictions
+        found[name] = (
+            evaluate(predictions.probabilities[clean], predictions.targets[clean], classes)
+            if clean.any()
+            else None
+        )
+    return found

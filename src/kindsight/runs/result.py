@@ -23,21 +23,11 @@ __all__ = ["Clock", "Scored", "TrainResult", "score", "write_predictions"]
 
 @dataclass(frozen=True)
 class Scored:
-    """What a classifier said of one split's images.
+    """What a classifier said of one split's images."""
 
-    Parameters
-    ----------
-    rows : array
-        int64: their rows in the features' dataset.
-    predictions : Predictions
-        Paths, targets and probabilities.
-    evaluation : Evaluation
-        The scores.
-    """
-
-    rows: NDArray[np.int64]
-    predictions: Predictions
-    evaluation: Evaluation
+    rows: NDArray[np.int64]  # int64: their rows in the features' dataset
+    predictions: Predictions  # paths, targets and probabilities
+    evaluation: Evaluation  # the scores
 
 
 def score(fitted: FittedModel, rows: NDArray[np.int64]) -> Scored:

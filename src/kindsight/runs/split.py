@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from kindsight.cache.folder import Cache
 from kindsight.checks import CheckContext, all_checks, measure_dataset, run_checks
 from kindsight.dataset import ImageDataset, open_splits
-from kindsight.dataset.names import shown_list
+from kindsight.dataset.names import quoted_list
 from kindsight.dataset.splits.from_file import write_split
 from kindsight.dataset.splits.leakage import LEAKAGE_FILE, Leakage, write_leakage
 from kindsight.errors import DatasetError
@@ -38,21 +38,11 @@ NOTES_EACH = 3
 
 @dataclass(frozen=True)
 class SplitImages:
-    """Prepared images with their splits.
+    """Prepared images with their splits."""
 
-    Parameters
-    ----------
-    images : Prepared
-        The readable images; dropped duplicates are in no split.
-    leakage : Leakage
-        Duplicates across splits, and what was done about them.
-    trained_on : TrainedImages
-        Digests and hashes by which training images are recognised later.
-    """
-
-    images: Prepared
-    leakage: Leakage
-    trained_on: TrainedImages
+    images: Prepared  # the readable images; dropped duplicates are in no split
+    leakage: Leakage  # duplicates across splits, and what was done about them
+    trained_on: TrainedImages  # digests and hashes by which training images are recognised later
 
     def written(self, folder: Path) -> SplitImages:
         """Write split.csv, trained_on.npz and, if there was leakage, leakage.csv."""
@@ -125,7 +115,7 @@ def split_images(
     left = images.dataset.counts()
     if lost := [name for name in dataset.classes if not left.get(name)]:
         raise DatasetError(
-            f"No image of {shown_list(lost, 5)} is readable. problems.csv in the run folder gives "
+            f"No image of {quoted_list(lost, 5)} is readable. problems.csv in the run folder gives "
             "the reason for each. Mend the files, or remove the class."
         )
     readable = images.dataset
@@ -153,7 +143,7 @@ def _cheap_notes(context: CheckContext) -> Iterator[str]:
     """Return the findings of the cheap checks as notes."""
     for result in run_checks(context, checks=[c for c in all_checks() if c.code in CHEAP]):
         for finding in result.findings[:NOTES_EACH]:
-            named = f" ({shown_list(finding.paths, 2)})" if finding.rows else ""
+            named = f" ({quoted_list(finding.paths, 2)})" if finding.rows else ""
             yield f"{finding.code}: {finding.message[:-1]}{named}."
         if len(result.findings) > NOTES_EACH:
             more = len(result.findings) - NOTES_EACH

@@ -12,16 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kindsight.cache.folder import Cache
-from kindsight.dataset.splits.check import check_split
+from kindsight.dataset.splits.settings import check_split
 from kindsight.files import write_text
 from kindsight.models.worker.process import KerasProcess
 from kindsight.report.data import Reference
 from kindsight.report.page import prepare_report
-from kindsight.runs.figures import write_history_figures
 from kindsight.runs.folder import claim_run
 from kindsight.runs.learning_rates import find_learning_rate, layers_of
-from kindsight.runs.notes import leakage_summary, run_notes
-from kindsight.runs.report import make_report
+from kindsight.runs.report import leakage_summary, make_report, run_notes, write_history_figures
 from kindsight.runs.result import Clock, Scored, TrainResult, score, write_predictions
 from kindsight.runs.settings import TrainSettings
 from kindsight.runs.split import open_data, rows_of, split_images, write_problems
@@ -213,10 +211,7 @@ def _result(
         run=folder,
         report=folder / "report.html",
         classes=model.classes,
-        images={
-            **{name: len(rows[name]) for name in SPLITS},
-            "skipped": len(prepared.problems),
-        },
+        images={**{name: len(rows[name]) for name in SPLITS}, "skipped": len(prepared.problems)},
         validation=scored["validation"].evaluation if "validation" in scored else None,
         test=scored["test"].evaluation if "test" in scored else None,
         seconds={},

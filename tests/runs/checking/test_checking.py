@@ -255,7 +255,7 @@ def test_full_checks_compute_features_of_readable_images(photos, backbone):
 
 def test_images_read_for_features_are_measured(photos, cache, monkeypatch):
     from kindsight.checks import measure_dataset
-    from kindsight.checks.measurement_cache import MeasuringObserver
+    from kindsight.checks.measurements import MeasuringObserver
     from kindsight.dataset import ImageDataset
 
     dataset = ImageDataset.from_folder(photos)
@@ -271,12 +271,12 @@ def test_images_read_for_features_are_measured(photos, cache, monkeypatch):
                 assert error.code == "truncated"
             else:
                 assert np.array_equal(image, read_image(data, target=(224, 224)))
-    from kindsight.checks import measurement_cache as keeping
+    from kindsight.checks import measurements
 
     def refuse(*_):
         raise AssertionError("it is measured already")
 
-    monkeypatch.setattr(keeping, "measure_image", refuse)
+    monkeypatch.setattr(measurements, "measure_image", refuse)
     _, beside = measure_dataset(dataset, cache)
     assert beside.numeric.tobytes() == alone.numeric.tobytes()
     assert all((beside.text[name] == alone.text[name]).all() for name in alone.text)

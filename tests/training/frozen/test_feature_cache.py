@@ -12,7 +12,7 @@ import pytest
 
 from kindsight.cache import sqlite_table as sqlite_file
 from kindsight.cache.sqlite_table import DamagedTableError
-from kindsight.dataset.reading.file_index import FileIndex, FileStamp
+from kindsight.dataset.reading.process_files import FileIndex, FileStamp
 from kindsight.errors import CacheError
 from kindsight.training.frozen.feature_cache import FeatureRow, FeatureTable
 
@@ -336,7 +336,7 @@ def test_numbers_of_files_beyond_63_bits(index, file, monkeypatch, inode):
         st_size, st_mtime_ns, st_ctime_ns = real.st_size, real.st_mtime_ns, real.st_ctime_ns
         st_ino = inode
 
-    monkeypatch.setattr("kindsight.dataset.reading.file_index.os.stat", lambda _: Stat)
+    monkeypatch.setattr("kindsight.dataset.reading.process_files.os.stat", lambda _: Stat)
     remember(index, file)
     assert index.lookup([str(file)]) == {str(file): "digest of 'a.jpg'"}
     Stat.st_ino = inode - 1

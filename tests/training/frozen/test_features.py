@@ -5,14 +5,13 @@ import subprocess
 import sys
 import threading
 import time
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from kindsight.cache.folder import Cache
 from kindsight.dataset import ImageDataset
-from kindsight.dataset.reading import file_index, process_files, process_images
+from kindsight.dataset.reading import process_files, process_images
 from kindsight.digest import content_digest
 from kindsight.errors import CacheError, ImageError
 from kindsight.images import InputSpec, read_image, resize_image
@@ -159,7 +158,7 @@ def test_a_file_written_just_before_reading_is_read_again(folder, compute, monke
     real = ImageDataset.load
     monkeypatch.setattr(ImageDataset, "load", lambda c, row: reads.append(row) or real(c, row))
     with monkeypatch.context() as patch:
-        patch.setattr(file_index, "time", SimpleNamespace(time=lambda: modified + 0.02))
+        patch.setattr(process_files.time, "time", lambda: modified + 0.02)
         compute(dataset)
     with forbidden("run"):
         assert compute(dataset).computed == 0

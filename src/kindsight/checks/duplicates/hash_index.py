@@ -39,21 +39,11 @@ NEIGHBOURS = 64
 
 
 class NearPairs(NamedTuple):
-    """Pairs of hashes within a Hamming distance.
+    """Pairs of hashes within a Hamming distance."""
 
-    Attributes
-    ----------
-    pairs : int64 array (m, 2)
-        Sorted, without repetition; the first index is less than the second.
-    distance : uint8 array (m,)
-        Hamming distance of each pair.
-    radius : int
-        All pairs within this distance are included; -1 if not even all equal hashes could be
-        compared.
-    """
-
-    pairs: NDArray[np.int64]
-    distance: NDArray[np.uint8]
+    pairs: NDArray[np.int64]  # sorted, without repetition; the first index is less than the second
+    distance: NDArray[np.uint8]  # Hamming distance of each pair
+    # all pairs within this distance are included; -1 if not even all equal hashes could be compared
     radius: int
 
 

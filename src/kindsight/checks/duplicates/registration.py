@@ -52,33 +52,19 @@ Small = NDArray[np.uint8]
 
 
 class Shifts(NamedTuple):
-    """The best translation of each pair.
+    """The best translation of each pair."""
 
-    Attributes
-    ----------
-    correlation : float32 array (m,)
-        Correlation at that translation, at 32 x 32 pixels.
-    down, right : int64 array (m,)
-        Translation of the second image in pixels of 64.
-    """
-
-    correlation: NDArray[np.float32]
+    correlation: NDArray[np.float32]  # correlation at that translation, at 32 x 32 pixels
+    # translation of the second image in pixels of 64
     down: NDArray[np.int64]
     right: NDArray[np.int64]
 
 
 class Registration(NamedTuple):
-    """The alignment of one image with another.
+    """The alignment of one image with another."""
 
-    Attributes
-    ----------
-    correlation : float
-        Correlation of the fine structure, at most 1.
-    transform : float32 array (2, 3)
-        Affine map from positions in the first image to positions in the second.
-    """
-
-    correlation: float
+    correlation: float  # correlation of the fine structure, at most 1
+    # affine map from positions in the first image to positions in the second
     transform: NDArray[np.float32]
 
 
@@ -231,11 +217,7 @@ def _locate(
 
 
 def _align(
-    first: Small,
-    fine: NDArray[np.float32],
-    second: Small,
-    start: NDArray[np.float32],
-    sigma: float,
+    first: Small, fine: NDArray[np.float32], second: Small, start: NDArray[np.float32], sigma: float
 ) -> tuple[float, NDArray[np.float32]]:
     """Return correlation and transform of the second image aligned with the first by ECC."""
     try:

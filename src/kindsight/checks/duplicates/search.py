@@ -23,7 +23,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kindsight.checks.context import CheckContext
-from kindsight.checks.duplicates.disjoint_sets import DisjointSets
 from kindsight.checks.duplicates.hash_index import find_near_pairs
 from kindsight.checks.duplicates.registration import best_shifts
 from kindsight.checks.duplicates.shared_background import (
@@ -40,7 +39,7 @@ from kindsight.checks.measurements import SINGLE_TONE
 from kindsight.images.hashes import ORIENTATIONS, hamming, oriented_hashes
 from kindsight.threads import single_threaded_opencv
 
-__all__ = ["DUPLICATE_KINDS", "Duplicates", "find_duplicates"]
+__all__ = ["DUPLICATE_KINDS", "DisjointSets", "Duplicates", "find_duplicates"]
 
 DUPLICATE_KINDS = ("identical", "reencoded", "rotated", "near")
 """The kinds of duplicates, from the narrowest to the widest."""
@@ -79,26 +78,60 @@ PAIRS_PER_IMAGE, PAIRS_AT_LEAST = 20, 1_000_000
 BATCH = 2_048
 
 
-@dataclass(frozen=True)
-class Duplicates:
-    """The duplicates of a dataset.
+class DisjointSets:
+    """Disjoint sets of rows, merged many pairs at a time (union-find).
 
     Parameters
     ----------
-    pairs : dict of str to int64 array (m, 2)
-        By kind: pairs of rows that link each group of duplicates; not all pairs of a group.
-    values : dict of str to float64 array (m,)
-        Correlation of each pair, 0 to 1.
     n : int
-        Number of rows of the dataset.
-    complete : bool
-        False if there were too many candidates to compare all of them.
+        Number of rows; each row starts as a set of its own.
     """
 
+    def __init__(self, n: int) -> None:
+        self._parent = np.arange(n)
+
+    def roots(self) -> NDArray[np.int64]:
+        """Return the smallest row of each row's set, int64 (n,)."""
+        while True:
+            above = self._parent[self._parent]
+            if np.array_equal(above, self._parent):
+                return self._parent
+            self._parent = above
+
+    def separate(self, pairs: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Return whether the rows of each pair, int64 (m, 2), are in different sets."""
+        root = self.roots()
+        different: NDArray[np.bool_] = root[pairs[:, 0]] != root[pairs[:, 1]]
+        return different
+
+    def merge(self, pairs: NDArray[np.int64]) -> None:
+        """Merge the sets of each pair, int64 (m, 2)."""
+        parent = self.roots()
+        while len(pairs):
+            one, other = parent[pairs[:, 0]], parent[pairs[:, 1]]
+            low, high = np.minimum(one, other), np.maximum(one, other)
+            # Several pairs may move one set: the smallest row wins, the others are repeated.
+            np.minimum.at(parent, high, low)
+            parent = self.roots()
+            pairs = pairs[parent[pairs[:, 0]] != parent[pairs[:, 1]]]
+
+    def groups(self) -> list[NDArray[np.int64]]:
+        """Return the sets of two or more rows, ascending, ordered by their first row."""
+        root = self.roots()
+        order = np.argsort(root, kind="stable")
+        starts = np.flatnonzero(np.diff(root[order], prepend=-1))
+        return [rows for rows in np.split(order, starts[1:]) if len(rows) > 1]
+
+
+@dataclass(frozen=True)
+class Duplicates:
+    """The duplicates of a dataset."""
+
+    # by kind: pairs of rows that link each group of duplicates; not all pairs of a group
     pairs: dict[str, NDArray[np.int64]]
-    values: dict[str, NDArray[np.float64]]
-    n: int
-    complete: bool = True
+    values: dict[str, NDArray[np.float64]]  # correlation of each pair, 0 to 1
+    n: int  # number of rows of the dataset
+    complete: bool = True  # false if there were too many candidates to compare all of them
 
     def groups(self, kinds: Sequence[str] = DUPLICATE_KINDS) -> list[NDArray[np.int64]]:
         """Return the groups of rows linked by some kinds of duplicates.

@@ -14,8 +14,8 @@ from kindsight.checks.rules.content import (
     GreyAmongColour,
     LowContrastImages,
 )
-from kindsight.checks.rules.crops import Crops
 from kindsight.checks.rules.duplicates import (
+    Crops,
     IdenticalFiles,
     NearDuplicates,
     ReencodedCopies,
@@ -31,9 +31,15 @@ from kindsight.checks.rules.file_names import (
     WrongExtensions,
 )
 from kindsight.checks.rules.file_properties import (
+    EmptyFiles,
     ExifRotatedImages,
     ExtremeAspectRatios,
     MultiFrameFiles,
+    NotImages,
+    OversizedImages,
+    TruncatedImages,
+    UnreadableImages,
+    UnsupportedFormats,
     UnusualPixelFormats,
     UnusualSizes,
 )
@@ -49,14 +55,6 @@ from kindsight.checks.rules.splits import (
     DuplicatesAcrossSplits,
     IdenticalAcrossSplits,
     MissingClasses,
-)
-from kindsight.checks.rules.unreadable_files import (
-    EmptyFiles,
-    NotImages,
-    OversizedImages,
-    TruncatedImages,
-    UnreadableImages,
-    UnsupportedFormats,
 )
 
 __all__ = ["KINDS", "RULES"]

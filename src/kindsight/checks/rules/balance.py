@@ -6,16 +6,10 @@ from collections.abc import Collection
 
 from kindsight.checks.check import Check, CheckResult, Finding
 from kindsight.checks.context import CheckContext
-from kindsight.dataset.names import images, shown
-from kindsight.evaluation.intervals import wilson_interval
+from kindsight.dataset.names import n_images, quoted
+from kindsight.evaluation.metrics import wilson_interval
 
-__all__ = [
-    "ImbalancedClasses",
-    "SmallClasses",
-    "WideIntervals",
-    "half_width",
-    "usable_counts",
-]
+__all__ = ["ImbalancedClasses", "SmallClasses", "WideIntervals", "half_width", "usable_counts"]
 
 FEW = 20
 """Distinct images below which a class is reported. A fifth of 19 leaves fewer than four images for
@@ -85,7 +79,7 @@ class SmallClasses(Check):
             (
                 self.finding_about(
                     [name],
-                    f"Class {shown(name)} has {_readable(n)}"
+                    f"Class {quoted(name)} has {_readable(n)}"
                     + (", too few for training and validation." if n < FEWEST else "."),
                     value=float(n),
                     severity="error" if n < FEWEST else "warning",
@@ -121,7 +115,7 @@ class ImbalancedClasses(Check):
             (
                 self.finding_about(
                     [name, largest],
-                    f"{shown(name)} has {images(n)} and {shown(largest)} {most:,}, "
+                    f"{quoted(name)} has {n_images(n)} and {quoted(largest)} {most:,}, "
                     f"{most / n:.0f} times as many: accuracy hardly depends on the smaller class.",
                     value=round(most / n, 1),
                 )
@@ -161,7 +155,7 @@ class WideIntervals(Check):
         }
 
     def _finding(self, subset: str, wide: list[tuple[float, str]], classes: int) -> Finding:
-        listed = [f"{shown(name)} ±{100 * width:.0f}" for width, name in wide[:LISTED]]
+        listed = [f"{quoted(name)} ±{100 * width:.0f}" for width, name in wide[:LISTED]]
         more = f" and {len(wide) - LISTED:,} more" if len(wide) > LISTED else ""
         return self.finding_about(
             [name for _, name in wide],

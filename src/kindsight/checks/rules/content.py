@@ -9,10 +9,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from kindsight.checks.check import Check, CheckResult
+from kindsight.checks.check import Check, CheckResult, per_image_or_summary
 from kindsight.checks.context import CheckContext
 from kindsight.checks.measurements import SINGLE_TONE, Measurements
-from kindsight.checks.rules.per_image import per_image_or_summary
 
 __all__ = [
     "BlankImages",

@@ -10,7 +10,7 @@ import numpy as np
 
 from kindsight.checks.check import Check, CheckResult
 from kindsight.checks.context import CheckContext
-from kindsight.dataset.names import shown
+from kindsight.dataset.names import quoted
 
 __all__ = [
     "CaseCollisions",
@@ -182,7 +182,7 @@ class Masks(Check):
             stem = name.rpartition(".")[0]
             match = _MASK_SUFFIX.match(stem) or _MASK_PREFIX.match(stem)
             if match and match[1].lower() in stems[folder]:
-                message = f"Its name says that it is the mask of {shown(match[1])}."
+                message = f"Its name says that it is the mask of {quoted(match[1])}."
                 findings.append(self.finding(context, [row], message))
             elif entropy[row] < MASK_ENTROPY and any(map(_MASK_FOLDER.match, folder.split("/"))):
                 message = "It is in a folder of masks and has few grey levels, like a mask."

@@ -1,21 +1,138 @@
-"""KS107 to KS111: frames, pixel format, size, aspect ratio and EXIF rotation."""
+"""KS101 to KS111 and KS118: files that cannot be read; frames, pixel format, size, aspect, EXIF."""
 
 from __future__ import annotations
+
+from collections import defaultdict
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kindsight.checks.check import Check, CheckResult
+from kindsight.checks.check import Check, CheckResult, per_image_or_summary
 from kindsight.checks.context import CheckContext
-from kindsight.checks.rules.per_image import per_image_or_summary
 
 __all__ = [
+    "EmptyFiles",
     "ExifRotatedImages",
     "ExtremeAspectRatios",
     "MultiFrameFiles",
+    "NotImages",
+    "OversizedImages",
+    "TruncatedImages",
+    "UnreadableImages",
+    "UnreadableImagesCheck",
+    "UnsupportedFormats",
     "UnusualPixelFormats",
     "UnusualSizes",
 ]
+
+
+class UnreadableImagesCheck(Check):
+    """Reports the images with certain codes of :class:`kindsight.errors.ImageError`.
+
+    Attributes
+    ----------
+    error_codes : tuple of str
+        The codes.
+    """
+
+    error_codes: ClassVar[tuple[str, ...]]
+
+    def run(self, context: CheckContext) -> CheckResult:
+        """Report the images with these error codes."""
+        codes, reasons = context.measurements.code, context.measurements.reason
+        return self.result(
+            (
+                self.finding(context, [row], str(reasons[row]))
+                for row in range(len(codes))
+                if codes[row] in self.error_codes
+            ),
+            len(codes),
+        )
+
+
+class UnreadableImages(UnreadableImagesCheck):
+    """Images that are missing, damaged, of an unsupported format, or not permitted to be read."""
+
+    code = "KS101"
+    title = "Unreadable images"
+    severity = "error"
+    advice = "Get the files again, or save them as JPEG or PNG. Training skips them."
+    error_codes = ("missing", "no-permission", "unsupported", "corrupt")
+
+
+class TruncatedImages(UnreadableImagesCheck):
+    """Images whose file ends too early, for example after an interrupted download."""
+
+    code = "KS102"
+    title = "Truncated images"
+    severity = "error"
+    advice = "Get the files again. Training skips them."
+    error_codes = ("truncated",)
+
+
+class EmptyFiles(UnreadableImagesCheck):
+    """Files of zero bytes with the name of an image."""
+
+    code = "KS103"
+    title = "Empty files"
+    severity = "error"
+    advice = "Get the files again, or delete them."
+    error_codes = ("empty",)
+
+
+class NotImages(UnreadableImagesCheck):
+    """Files with the name of an image and other content, such as a web page or text."""
+
+    code = "KS104"
+    title = "Files that are not images"
+    severity = "error"
+    advice = "Open one in a text editor to see what it is, and get the images again."
+    error_codes = ("not-an-image",)
+
+
+class OversizedImages(UnreadableImagesCheck):
+    """Images above the limit of pixels or bytes, possibly decompression bombs.
+
+    A file of a few kilobytes can declare billions of pixels.
+    """
+
+    code = "KS105"
+    title = "Oversized images"
+    severity = "error"
+    advice = "Split genuine images into tiles or reduce their size; delete the others."
+    error_codes = ("too-large",)
+
+
+_UNSUPPORTED = "unsupported image format"
+"""Start of the reason that the dataset gives for skipping such a file."""
+
+
+class UnsupportedFormats(Check):
+    """HEIC, camera raw, SVG and other formats that are skipped because of their file name."""
+
+    code = "KS118"
+    title = "Unsupported image formats"
+    severity = "warning"
+    advice = "Save copies as JPEG or PNG."
+
+    def run(self, context: CheckContext) -> CheckResult:
+        """Report the skipped files by extension."""
+        if context.folder_contents is None:
+            return self.not_applicable("The data are not a folder.")
+        others = context.folder_contents.other_files
+        by_extension: defaultdict[str, list[str]] = defaultdict(list)
+        for other in others:
+            if other.reason.startswith(_UNSUPPORTED):
+                by_extension[other.path.rpartition(".")[2].lower()].append(other.path)
+        findings = []
+        for extension, paths in sorted(
+            by_extension.items(), key=lambda item: (-len(item[1]), item[0])
+        ):
+            files = "1 file" if len(paths) == 1 else f"{len(paths):,} files"
+            message = f"Skipped because the format is not supported: {files} with .{extension}."
+            findings.append(self.finding_about(paths, message, value=float(len(paths))))
+        return self.result(findings, len(others))
 
 
 class MultiFrameFiles(Check):
@@ -88,14 +205,6 @@ class UnusualPixelFormats(Check):
         return self.result(findings, len(context.readable_rows))
 
 
-def _describe_mode(mode: str) -> str | None:
-    plain = mode.split("+", maxsplit=1)[0]
-    if "16" in plain:
-        return "The samples have 16 bits; only the upper 8 are used."
-    kind = _MODES.get(plain)
-    return f"The pixels are {kind}." if kind else None
-
-
 # Shorter side in pixels; the smallest common datasets have 28 and 32.
 TINY = 24
 
@@ -145,14 +254,6 @@ class UnusualSizes(Check):
             )
             findings.append(self.finding(context, [rows[i]], message, value=float(factor[i])))
         return self.result(findings, len(rows))
-
-
-def _size_outliers(side: NDArray[np.float64], factor: NDArray[np.float64]) -> NDArray[np.bool_]:
-    low, high = np.percentile(side, [25, 75])
-    reach = OUTLIER_RANGES * (high - low)
-    outside = (side < low - reach) | (side > high + reach)
-    far: NDArray[np.bool_] = (factor >= FACTOR) | (outside & (factor >= OUTLIER_FACTOR))
-    return far
 
 
 # Ratio of the longer to the shorter side, above which the centre square is less than 36% of the
@@ -223,3 +324,19 @@ class ExifRotatedImages(Check):
             ),
             len(rows),
         )
+
+
+def _describe_mode(mode: str) -> str | None:
+    plain = mode.split("+", maxsplit=1)[0]
+    if "16" in plain:
+        return "The samples have 16 bits; only the upper 8 are used."
+    kind = _MODES.get(plain)
+    return f"The pixels are {kind}." if kind else None
+
+
+def _size_outliers(side: NDArray[np.float64], factor: NDArray[np.float64]) -> NDArray[np.bool_]:
+    low, high = np.percentile(side, [25, 75])
+    reach = OUTLIER_RANGES * (high - low)
+    outside = (side < low - reach) | (side > high + reach)
+    far: NDArray[np.bool_] = (factor >= FACTOR) | (outside & (factor >= OUTLIER_FACTOR))
+    return far

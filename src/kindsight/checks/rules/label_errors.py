@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from kindsight.checks.check import Check, CheckResult
 from kindsight.checks.context import CheckContext, OutOfFoldPredictions
 from kindsight.checks.rules.labels import NO_PREDICTIONS
-from kindsight.dataset.names import shown
-from kindsight.evaluation.intervals import wilson_interval
+from kindsight.dataset.names import quoted
+from kindsight.evaluation.metrics import wilson_interval
 
 __all__ = [
     "LabelErrors",
@@ -76,8 +76,8 @@ class LabelErrors(Check):
                 self.finding(
                     context,
                     [int(predictions.rows[index])],
-                    f"Labelled {shown(names[own])}; a classifier not trained on it predicts "
-                    f"{shown(names[other])} ({probability[other]:.0%} against "
+                    f"Labelled {quoted(names[own])}; a classifier not trained on it predicts "
+                    f"{quoted(names[other])} ({probability[other]:.0%} against "
                     f"{probability[own]:.0%}).",
                     suggestion=names[other],
                     value=round(float(margin), 4),
@@ -97,24 +97,13 @@ def better_than_majority(predictions: OutOfFoldPredictions, targets: NDArray[np.
 
 @dataclass(frozen=True)
 class SuspectLabels:
-    """Labels that are probably wrong, the largest margin first.
+    """Labels that are probably wrong, the largest margin first."""
 
-    Parameters
-    ----------
-    rows : int64 array (m,)
-        Rows of the probabilities.
-    suggested : int64 array (m,)
-        Most probable class of each.
-    margin : float64 array (m,)
-        Probability of the given class minus that of the suggested one, -1 to 0.
-    examined : int
-        Number of labels examined.
-    """
-
-    rows: NDArray[np.int64]
-    suggested: NDArray[np.int64]
+    rows: NDArray[np.int64]  # rows of the probabilities
+    suggested: NDArray[np.int64]  # most probable class of each
+    # probability of the given class minus that of the suggested one, -1 to 0
     margin: NDArray[np.float64]
-    examined: int
+    examined: int  # number of labels examined
 
 
 def find_label_errors(probabilities: Probabilities, targets: NDArray[np.int64]) -> SuspectLabels:

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from kindsight.checks.check import Check, CheckResult, Finding, Severity
 from kindsight.checks.context import CheckContext
 from kindsight.checks.duplicates.search import find_duplicates
-from kindsight.dataset.names import shown, shown_list
+from kindsight.dataset.names import quoted, quoted_list
 from kindsight.dataset.table import ImageDataset
-from kindsight.evaluation.intervals import wilson_interval
+from kindsight.evaluation.metrics import wilson_interval
 
 __all__ = [
     "NO_PREDICTIONS",
@@ -55,7 +55,7 @@ class IdenticalWithDifferentLabels(Check):
         for rows in rows_of.values():
             labels = sorted({str(dataset.label[row]) for row in rows})
             if len(labels) > 1:
-                message = f"Identical files are labelled {shown_list(labels)}."
+                message = f"Identical files are labelled {quoted_list(labels)}."
                 suggestion = majority_label(dataset, rows)
                 findings.append(self.finding(context, rows, message, suggestion=suggestion))
         return self.result(findings, sum(map(len, rows_of.values())))
@@ -102,7 +102,7 @@ class DuplicatesWithDifferentLabels(Check):
                     self.finding(
                         context,
                         group,
-                        f"{subject} are labelled {shown_list(labels)}.",
+                        f"{subject} are labelled {quoted_list(labels)}.",
                         suggestion=majority_label(dataset, group),
                         severity=severity,
                     )
@@ -157,7 +157,7 @@ class NearIdenticalClasses(Check):
             (
                 self.finding_about(
                     [names[one], names[other]],
-                    f"A classifier distinguishes {shown(names[one])} from {shown(names[other])} "
+                    f"A classifier distinguishes {quoted(names[one])} from {quoted(names[other])} "
                     f"with {mean:.0%} accuracy, at most {high:.0%} (95% CI); random guessing has "
                     "50%.",
                     value=round(mean, 4),

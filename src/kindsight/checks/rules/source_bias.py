@@ -24,7 +24,7 @@ from kindsight import random_stream
 from kindsight.checks.check import Check, CheckResult
 from kindsight.checks.context import CheckContext
 from kindsight.checks.rules.splits import NO_SPLITS, present_splits
-from kindsight.dataset.names import shown
+from kindsight.dataset.names import quoted
 from kindsight.dataset.splits.folds import fold_indices
 from kindsight.dataset.splits.groups import connected_components
 
@@ -195,22 +195,13 @@ def _columns(context: CheckContext) -> dict[str, NDArray[Any]]:
 
 @dataclass(frozen=True)
 class SourceAccuracy:
-    """Cross-validated accuracy of predicting the source.
+    """Cross-validated accuracy of predicting the source."""
 
-    Parameters
-    ----------
-    accuracy : float
-        Balanced accuracy, 0 to 1.
-    low, high : float
-        Its 95% interval (normal approximation).
-    random : float
-        Accuracy of random guessing.
-    """
-
-    accuracy: float
+    accuracy: float  # balanced accuracy, 0 to 1
+    # its 95% interval (normal approximation)
     low: float
     high: float
-    random: float
+    random: float  # accuracy of random guessing
 
     @property
     def skill(self) -> float:
@@ -337,7 +328,7 @@ def describe_difference(
     if len(known) < 2:
         return f"{label} (missing for some)"
     low, high = min(known, key=medians.__getitem__), max(known, key=medians.__getitem__)
-    values = [f"{form.format(medians[k])} for {shown(names[k])}" for k in sorted((low, high))]
+    values = [f"{form.format(medians[k])} for {quoted(names[k])}" for k in sorted((low, high))]
     return f"{label} (median {', '.join(values)})"
 
 
@@ -357,5 +348,5 @@ def _describe_texts(
         if rates[high] - rates[low] > best[0]:
             best = (rates[high] - rates[low], text, low, high, rates[low], rates[high])
     _, text, low, high, least, most = best
-    named = form.format(shown(text)) if text else "unknown"
-    return f"{named} for {most:.0%} of {shown(names[high])}, {least:.0%} of {shown(names[low])}"
+    named = form.format(quoted(text)) if text else "unknown"
+    return f"{named} for {most:.0%} of {quoted(names[high])}, {least:.0%} of {quoted(names[low])}"

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from kindsight.checks.check import Check, CheckResult, Finding, Severity
 from kindsight.checks.context import CheckContext
 from kindsight.checks.duplicates.search import find_duplicates
-from kindsight.dataset.names import shown
+from kindsight.dataset.names import quoted
 from kindsight.dataset.table import SPLITS, ImageDataset
 
 __all__ = [
@@ -147,10 +147,10 @@ class MissingClasses(Check):
                 near = _closest(
                     name, [known for known in present if known not in classes[others[0]]]
                 )
-                hint = f" Is it the class {shown(near)}?" if near else ""
+                hint = f" Is it the class {quoted(near)}?" if near else ""
                 yield self.finding_about(
                     [name],
-                    f"The {split} split has no image of {shown(name)}, the "
+                    f"The {split} split has no image of {quoted(name)}, the "
                     f"{' and the '.join(others)} split has." + hint,
                     suggestion=near,
                     severity="error" if split == "train" else "warning",

@@ -13,7 +13,6 @@ __all__ = [
     "Column",
     "DataOf",
     "Debug",
-    "GroupFrom",
     "Json",
     "LabelFrom",
     "LabelNames",
@@ -79,7 +78,6 @@ Workers = Annotated[
 
 # How data are read that do not describe themselves: see kindsight.dataset.DataOptions.
 LabelFrom = Annotated[str | None, declared_option("label_from")]
-GroupFrom = Annotated[str | None, declared_option("group_from")]
 Column = Annotated[list[str] | None, declared_option("columns")]
 LabelNames = Annotated[str | None, declared_option("label_names")]
 PixelShape = Annotated[str | None, declared_option("pixel_shape")]

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from kindsight.dataset.loaders.values import Faults
-from kindsight.dataset.names import shown
+from kindsight.dataset.names import quoted
 from kindsight.errors import DatasetError
 
 __all__ = [
@@ -65,7 +65,7 @@ class CsvTable:
     packed = False
 
     def __init__(self, path: str) -> None:
-        self.path, self.where = path, shown(os.path.basename(path))  # noqa: PTH119
+        self.path, self.where = path, quoted(os.path.basename(path))  # noqa: PTH119
         with opened(path) as file:
             line = file.readline(MAX_LINE_BYTES)
         if line.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or b"\0" in line:
@@ -186,7 +186,7 @@ def opened(path: str) -> BinaryIO:
         return Path(path).open("rb")
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise DatasetError(f"Could not read {shown(path)}: {reason}.") from None
+        raise DatasetError(f"Could not read {quoted(path)}: {reason}.") from None
 
 
 TEXT_ENDINGS = (".csv", ".tsv")

@@ -20,8 +20,8 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from kindsight.dataset.loaders.folder_roles import UNLABELLED, is_split_name, split_roles
-from kindsight.dataset.names import images, shown, shown_list
+from kindsight.dataset.loaders.from_names import UNLABELLED, is_split_name, split_roles
+from kindsight.dataset.names import n_images, quoted, quoted_list
 from kindsight.dataset.walk import Listing
 from kindsight.errors import DatasetError
 
@@ -96,21 +96,12 @@ class FolderLabel(NamedTuple):
 
 @dataclass
 class Arrangement:
-    """The interpretation of a folder tree.
+    """The interpretation of a folder tree."""
 
-    Attributes
-    ----------
-    base : str
-        The folder that contains the classes or splits, below the wrappers.
-    entries : dict
-        Folder -> its label and split; subfolders inherit them.
-    notes : list of str
-        Notes for the user, one sentence each.
-    """
-
-    base: str
+    base: str  # the folder that contains the classes or splits, below the wrappers
+    # folder -> its label and split; subfolders inherit them
     entries: dict[str, FolderLabel] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)  # notes for the user, one sentence each
 
     def classes(self, split: str | None) -> set[str]:
         """Return the labels that occur in a split."""
@@ -167,9 +158,9 @@ def _splits_among_others(
         ]
         if set.intersection(*classes):
             left_out = [name for name in tree.subfolders(found.base) if name not in roles]
-            found.notes.append(f"Ignored beside the split folders: {shown_list(left_out)}.")
+            found.notes.append(f"Ignored beside the split folders: {quoted_list(left_out)}.")
             return roles
-    found.notes.append(f"Used as classes although named like splits: {shown_list(candidates)}.")
+    found.notes.append(f"Used as classes although named like splits: {quoted_list(candidates)}.")
     return None
 
 
@@ -183,15 +174,15 @@ def _add_splits(
         role, folder = roles[name], _join(found.base, name)
         if role == UNLABELLED:
             found.notes.append(
-                f"Ignored the folder {shown(name)} of unlabelled images "
-                f"({images(tree.total[folder])})."
+                f"Ignored the folder {quoted(name)} of unlabelled images "
+                f"({n_images(tree.total[folder])})."
             )
             continue
         inner = tree.unwrap(folder, known)
         classes = tree.subfolders(inner)
         if not classes:
             found.notes.append(
-                f"Ignored the folder {shown(name)} ({images(tree.total[folder])}), which has no "
+                f"Ignored the folder {quoted(name)} ({n_images(tree.total[folder])}), which has no "
                 "class folders."
             )
         for label in classes:
@@ -219,8 +210,8 @@ def _add_classes(tree: Tree, found: Arrangement, names: list[str], known: Collec
 def _note_empty(tree: Tree, found: Arrangement, folder: str) -> None:
     empty = tree.empty.get(folder, [])
     if empty and found.entries:
-        where = f" in {shown(folder)}" if folder else ""
-        found.notes.append(f"Ignored empty folders: {shown_list(empty)}{where}.")
+        where = f" in {quoted(folder)}" if folder else ""
+        found.notes.append(f"Ignored empty folders: {quoted_list(empty)}{where}.")
 
 
 def check_classes(found: Arrangement, where: str, n: int, min_classes: int) -> None:
@@ -237,7 +228,7 @@ def check_classes(found: Arrangement, where: str, n: int, min_classes: int) -> N
         word = "class" if len(names) == 1 else "classes"
         raise DatasetError(
             f"At least {min_classes} classes are needed, but {where} has {len(names)} {word} "
-            f"({shown_list(names)}) with {images(n)}. {HOW_TO_ARRANGE}"
+            f"({quoted_list(names)}) with {n_images(n)}. {HOW_TO_ARRANGE}"
         )
     for split in sorted(split for split in found.splits if split is not None):
         missing = sorted(set(names) - found.classes(split))
@@ -245,11 +236,11 @@ def check_classes(found: Arrangement, where: str, n: int, min_classes: int) -> N
             continue
         if split == "train" and min_classes > 1:
             raise DatasetError(
-                f"The train split in {where} has no images of {shown_list(missing)}"
+                f"The train split in {where} has no images of {quoted_list(missing)}"
                 f"{similar_names(missing, found.classes(split))}. Add some, or move these folders "
                 "out of the other splits."
             )
-        found.notes.append(f"The {split} split has no images of {shown_list(missing)}.")
+        found.notes.append(f"The {split} split has no images of {quoted_list(missing)}.")
 
 
 def similar_names(missing: list[str], present: Iterable[str]) -> str:
@@ -262,4 +253,4 @@ def similar_names(missing: list[str], present: Iterable[str]) -> str:
     pairs = [(name, alike[plain(name)]) for name in missing if plain(name) in alike]
     if not pairs:
         return ""
-    return f" (but it has {shown_list([name for _, name in pairs])}, spelled differently)"
+    return f" (but it has {quoted_list([name for _, name in pairs])}, spelled differently)"

@@ -21,18 +21,15 @@ from numpy.typing import NDArray
 
 from kindsight.dataset.labels import check_label_typos, class_order
 from kindsight.dataset.loaders.arrays import from_arrays
-from kindsight.dataset.loaders.file_names import with_names
-from kindsight.dataset.loaders.folder_roles import UNLABELLED, role_of
+from kindsight.dataset.loaders.from_names import UNLABELLED, role_of, with_names
 from kindsight.dataset.loaders.pixels import SCALED, as_images, as_pixels
 from kindsight.dataset.loaders.values import name_labels, read_labels
-from kindsight.dataset.names import images, shown, shown_list
+from kindsight.dataset.names import n_images, quoted, quoted_list
 from kindsight.dataset.options import DataOptions
 from kindsight.dataset.table import ImageDataset
 from kindsight.errors import DatasetError
 
-__all__ = [
-    "from_npz",
-]
+__all__ = ["from_npz"]
 
 MAX_ARRAY_BYTES = 4 * 2**30
 """Limit of the unpacked size of all arrays of a file: 4 GiB."""
@@ -43,7 +40,7 @@ MAX_ARRAYS = 1000
 
 def _read_arrays(path: str) -> dict[str, NDArray[Any]]:
     """Return the arrays of a file by name; the name of an ``.npy`` array is ``""``."""
-    where = shown(os.path.basename(path))  # noqa: PTH119
+    where = quoted(os.path.basename(path))  # noqa: PTH119
     with _clear_errors(where):
         if path.lower().endswith(".npy"):
             with Path(path).open("rb") as file:
@@ -59,7 +56,7 @@ def _read_arrays(path: str) -> dict[str, NDArray[Any]]:
             for info in members:
                 name = info.filename.removesuffix(".npy")
                 with archive.open(info) as file:
-                    _check(file, info.file_size, f"the array {shown(name)} in {where}")
+                    _check(file, info.file_size, f"the array {quoted(name)} in {where}")
                 with archive.open(info) as file:
                     arrays[name] = npy.read_array(file, allow_pickle=False)
     return arrays
@@ -107,7 +104,7 @@ def _clear_errors(where: str) -> Iterator[None]:
     except (ValueError, zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, KeyError,
             NotImplementedError, SyntaxError, TypeError, OverflowError) as error:  # fmt: skip
         raise DatasetError(
-            f"{where} is not a complete file of NumPy arrays: {shown(str(error)[:200])[1:-1]}."
+            f"{where} is not a complete file of NumPy arrays: {quoted(str(error)[:200])[1:-1]}."
         ) from error
 
 
@@ -162,7 +159,7 @@ def _find_arrays(names: Iterable[str], where: str) -> _FileArrays:
         elif meaning in found:
             raise DatasetError(
                 f"The names of the arrays in {where} are ambiguous: "
-                f"{shown_list((found[meaning], name))} could both be {meaning[1]}. Save the right "
+                f"{quoted_list((found[meaning], name))} could both be {meaning[1]}. Save the right "
                 "ones as x and y."
             )
         else:
@@ -198,7 +195,7 @@ def _meaning(name: str) -> tuple[str | None, str] | None:
 
 
 def _no_images(names: tuple[str, ...], where: str) -> DatasetError:
-    there = shown_list(names) if names else "nothing"
+    there = quoted_list(names) if names else "nothing"
     return DatasetError(
         f"{where} has no array of images: it contains {there}. Save images and labels as x and "
         "y, or as x_train, y_train, x_test and y_test."
@@ -209,10 +206,7 @@ _Arrays = Mapping[str, NDArray[Any]]
 
 
 def from_npz(
-    path: str | os.PathLike[str],
-    options: DataOptions | None = None,
-    *,
-    labelled: bool = True,
+    path: str | os.PathLike[str], options: DataOptions | None = None, *, labelled: bool = True
 ) -> ImageDataset:
     """Return the dataset of the arrays in an ``.npz`` or ``.npy`` file.
 
@@ -246,13 +240,13 @@ def from_npz(
     options = options or DataOptions()
     options.check()
     name = os.fspath(path)
-    where = shown(os.path.basename(name))  # noqa: PTH119
+    where = quoted(os.path.basename(name))  # noqa: PTH119
     arrays = _read_arrays(name)
     splits, class_names, unused = _find_arrays(arrays, where)
-    notes = [f"Unused arrays in {where}: {shown_list(unused)}."] if unused else []
+    notes = [f"Unused arrays in {where}: {quoted_list(unused)}."] if unused else []
     if labelled:
         splits = _labelled(splits, arrays, where, notes)
-    sources = [f"{shown(part.images)} in {where}" if part.images else where for part in splits]
+    sources = [f"{quoted(part.images)} in {where}" if part.images else where for part in splits]
     shaped = []
     for part, source in zip(splits, sources, strict=True):
         array, note = as_images(arrays[part.images], options.shape, source)
@@ -288,12 +282,12 @@ def _labelled(
     labelled = tuple(part for part in splits if part.labels is not None)
     if not labelled:
         raise DatasetError(
-            f"{where} has no array of labels: it contains {shown_list(tuple(arrays))}. Save "
+            f"{where} has no array of labels: it contains {quoted_list(tuple(arrays))}. Save "
             "images and labels as x and y, or as x_train, y_train, x_test and y_test."
         )
     notes.extend(
-        f"Ignored without labels: {images(len(arrays[part.images]))} in the array "
-        f"{shown(part.images)} of {where}."
+        f"Ignored without labels: {n_images(len(arrays[part.images]))} in the array "
+        f"{quoted(part.images)} of {where}."
         for part in splits
         if part not in labelled
     )
@@ -323,7 +317,7 @@ def _columns(
     missing = [row for row, label in enumerate(labels) if label is None]
     if missing:
         raise DatasetError(
-            f"{images(len(missing))} in {where} {'has' if len(missing) == 1 else 'have'} no "
+            f"{n_images(len(missing))} in {where} {'has' if len(missing) == 1 else 'have'} no "
             f"label, first {location(missing[0])}."
         )
     labels = name_labels(read_labels(map(str, labels)), names, location)
@@ -353,7 +347,7 @@ def _locator(arrays: _Arrays, splits: Sequence[_SplitArrays]) -> Callable[[int],
 def _cells(arrays: _Arrays, name: str, n: int, part: _SplitArrays, where: str) -> list[str | None]:
     """Return an array of labels or groups as texts; None for NaN and empty texts."""
     array = arrays[name]
-    received = f"{array.dtype} of shape {array.shape} as {shown(name)} in {where}"
+    received = f"{array.dtype} of shape {array.shape} as {quoted(name)} in {where}"
     if array.ndim == 2 and array.shape[1] == 1:
         array = array[:, 0]
     if array.ndim == 2 and array.dtype.kind in "buif":
@@ -364,8 +358,8 @@ def _cells(arrays: _Arrays, name: str, n: int, part: _SplitArrays, where: str) -
         )
     if len(array) != n:
         raise DatasetError(
-            f"There must be one label for each image; got {received}, but {images(n)} in "
-            f"{shown(part.images)}."
+            f"There must be one label for each image; got {received}, but {n_images(n)} in "
+            f"{quoted(part.images)}."
         )
     if array.dtype.kind == "f" and (array[np.isfinite(array)] % 1).any():
         raise DatasetError(

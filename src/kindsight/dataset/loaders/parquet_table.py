@@ -8,7 +8,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from kindsight.dataset.names import shown
+from kindsight.dataset.names import quoted
 from kindsight.errors import DatasetError, MissingExtraError
 
 __all__ = ["ParquetTable"]
@@ -53,7 +53,7 @@ class ParquetTable:
         except ImportError:
             raise MissingExtraError("Reading Parquet", "parquet") from None
         self._parquet = parquet
-        self.path, self.where = path, shown(os.path.basename(path))  # noqa: PTH119
+        self.path, self.where = path, quoted(os.path.basename(path))  # noqa: PTH119
         try:
             self._schema = parquet.ParquetFile(path).schema_arrow
             self.header = [str(name) for name in self._schema.names]
@@ -112,13 +112,13 @@ class ParquetTable:
             kind = self._schema.field(name).type
             if not re.match(_TYPES, str(kind)):
                 raise DatasetError(
-                    f"The column {shown(name)} in {self.where} has the type "
-                    f"{shown(str(kind)[:80])[1:-1]}; it must contain texts or whole numbers."
+                    f"The column {quoted(name)} in {self.where} has the type "
+                    f"{quoted(str(kind)[:80])[1:-1]}; it must contain texts or whole numbers."
                 )
 
     def _refused(self, error: Exception) -> DatasetError:
         text = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
-        return DatasetError(f"{self.where} cannot be read as a Parquet file: {shown(text)[1:-1]}.")
+        return DatasetError(f"{self.where} cannot be read as a Parquet file: {quoted(text)[1:-1]}.")
 
 
 def _texts(column: Any) -> list[str]:

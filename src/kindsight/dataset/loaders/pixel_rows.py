@@ -19,13 +19,10 @@ from numpy.typing import NDArray
 from kindsight.dataset.loaders.csv_table import MAX_LINE_BYTES, CsvTable, opened
 from kindsight.dataset.loaders.pixels import MAX_PIXEL_BYTES
 from kindsight.dataset.loaders.values import Faults
-from kindsight.dataset.names import shown
+from kindsight.dataset.names import quoted
 from kindsight.errors import DatasetError
 
-__all__ = [
-    "PixelRows",
-    "read_pixel_rows",
-]
+__all__ = ["PixelRows", "read_pixel_rows"]
 
 _BLOCK = 1 << 18  # bytes; arrays of a block fit into the processor's cache
 
@@ -110,23 +107,13 @@ _NEWLINE = ord("\n")
 
 @dataclass
 class PixelRows:
-    """The rows of a table of pixels.
+    """The rows of a table of pixels."""
 
-    Attributes
-    ----------
-    pixels : list of arrays
-        uint8 (rows, pixels), one for each block of lines.
-    lines : list of int
-        Line number of each row, from 1.
-    cells : list of list of str
-        The other requested columns.
-    fractions : bool
-        Whether the pixels were floats from 0 to 1, which were multiplied by 255.
-    """
-
+    # uint8 (rows, pixels), one for each block of lines
     pixels: list[NDArray[Any]] = field(default_factory=list)
-    lines: list[int] = field(default_factory=list)
-    cells: list[list[str]] = field(default_factory=list)
+    lines: list[int] = field(default_factory=list)  # line number of each row, from 1
+    cells: list[list[str]] = field(default_factory=list)  # the other requested columns
+    # whether the pixels were floats from 0 to 1, which were multiplied by 255
     fractions: bool = False
 
 
@@ -246,7 +233,7 @@ class _Parser:
             if number is None or (number > 1 and number != int(number)):
                 rule = f"Pixels in {self._where} must be whole numbers from 0 to 255."
                 column = index + 1
-                self.faults.add(rule, line, f"{shown(cells[index][:20])} in column {column:,}")
+                self.faults.add(rule, line, f"{quoted(cells[index][:20])} in column {column:,}")
                 break
             numbers[k] = number
         return numbers

@@ -11,14 +11,7 @@ from numpy.typing import NDArray
 
 from kindsight.errors import DatasetError
 
-__all__ = [
-    "MAX_PIXEL_BYTES",
-    "SCALED",
-    "as_images",
-    "as_pixels",
-    "shape_of_row",
-    "with_shape",
-]
+__all__ = ["MAX_PIXEL_BYTES", "SCALED", "as_images", "as_pixels", "shape_of_row", "with_shape"]
 
 _Number = TypeVar("_Number", bound=np.generic)
 

@@ -16,7 +16,7 @@ from kindsight.dataset.loaders.folders import (
     arrange,
     check_classes,
 )
-from kindsight.dataset.names import images, shown
+from kindsight.dataset.names import n_images, quoted
 from kindsight.dataset.table import ImageDataset
 from kindsight.dataset.walk import Listing, walk
 from kindsight.errors import DatasetError
@@ -25,17 +25,13 @@ __all__ = ["from_files", "from_folder"]
 
 
 def from_folder(
-    path: str | Path,
-    *,
-    labelled: bool = True,
-    min_classes: int = 2,
-    classes: Sequence[str] = (),
+    path: str | Path, *, labelled: bool = True, min_classes: int = 2, classes: Sequence[str] = ()
 ) -> ImageDataset:
     """Return the dataset of a folder of class folders, or of split folders of class folders.
 
     Images in subfolders of a class folder belong to the class. A single wrapping folder is skipped.
     Split folders are recognised by their usual names (see
-    :func:`kindsight.dataset.loaders.folder_roles.split_roles`). Hidden and system files, files
+    :func:`kindsight.dataset.loaders.from_names.split_roles`). Hidden and system files, files
     without an image extension, and links out of the folder are counted in ``dataset.ignored``.
 
     Parameters
@@ -62,7 +58,7 @@ def from_folder(
     root = _path_text(path)
     ignored: Counter[str] = Counter()
     listings = _listings(root, ignored)
-    where = shown(root) + _ignored_text(ignored)
+    where = quoted(root) + _ignored_text(ignored)
     if not any(listing.files for listing in listings):
         raise DatasetError(
             f"There are no images in {where}. Check the path and the files' extensions."
@@ -72,14 +68,15 @@ def from_folder(
     if labelled:
         if not rows:
             raise DatasetError(
-                f"There are no class folders in {where}, only {images(len(outside))}. "
+                f"There are no class folders in {where}, only {n_images(len(outside))}. "
                 f"{HOW_TO_ARRANGE}"
             )
         check_classes(found, where, len(rows), min_classes)
     if outside:
         ignored["outside the class folders"] = len(outside)
         found.notes.append(
-            f"Ignored outside the class folders: {images(len(outside))}, first {shown(outside[0])}."
+            f"Ignored outside the class folders: {n_images(len(outside))}, first "
+            f"{quoted(outside[0])}."
         )
     return ImageDataset(
         path=tuple(row[0] for row in rows),
@@ -134,7 +131,7 @@ def _listings(root: str, ignored: Counter[str]) -> list[Listing]:
     except (OSError, ValueError) as error:  # a NUL in the path is a ValueError
         what = f"cannot be opened: {error}"
     raise DatasetError(
-        f"{shown(root)} {what}. Images are read from a folder, a table (.csv, .parquet) or arrays "
+        f"{quoted(root)} {what}. Images are read from a folder, a table (.csv, .parquet) or arrays "
         "(.npz)."
     )
 

@@ -12,7 +12,7 @@ from typing import Any
 from kindsight.dataset.labels import check_label_typos, class_order
 from kindsight.dataset.loaders.arrays import from_arrays
 from kindsight.dataset.loaders.csv_table import CsvTable
-from kindsight.dataset.loaders.folder_roles import UNLABELLED
+from kindsight.dataset.loaders.from_names import UNLABELLED
 from kindsight.dataset.loaders.parquet_table import ParquetTable
 from kindsight.dataset.loaders.pixel_rows import read_pixel_rows
 from kindsight.dataset.loaders.pixels import SCALED, shape_of_row, with_shape
@@ -24,14 +24,12 @@ from kindsight.dataset.loaders.values import (
     read_splits,
     row_numbers,
 )
-from kindsight.dataset.names import images, shown, shown_list
+from kindsight.dataset.names import n_images, quoted, quoted_list
 from kindsight.dataset.options import DataOptions
 from kindsight.dataset.table import ImageDataset, exclude_rows
 from kindsight.errors import DatasetError
 
-__all__ = [
-    "TableReader",
-]
+__all__ = ["TableReader"]
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 
@@ -49,7 +47,7 @@ def _find_files(
             faults.add(f"Every row of {where} must have a path.", number, "an empty cell")
         elif _URL.match(cell):
             rule = f"The paths in {where} must be files, not URLs."
-            faults.add(rule, number, shown(cell[:60]), "Download the images first.")
+            faults.add(rule, number, quoted(cell[:60]), "Download the images first.")
     faults.check()
     start = os.path.join(root, "")  # noqa: PTH118
     windows = os.sep == "\\" or _from_windows(cells, start)
@@ -57,8 +55,8 @@ def _find_files(
     sizes = [_size(os.path.join(start, path)) for path in paths]  # noqa: PTH118
     if paths and not any(size is not None for size in sizes):
         raise DatasetError(
-            f"None of the files in {where} exists; the first is {shown(paths[0])} in "
-            f"{shown(str(root))}. If the paths are relative to another folder, give it: --root "
+            f"None of the files in {where} exists; the first is {quoted(paths[0])} in "
+            f"{quoted(str(root))}. If the paths are relative to another folder, give it: --root "
             "FOLDER, in Python root."
         )
     return paths, [size or 0 for size in sizes]
@@ -100,8 +98,8 @@ def _repeated_rows(
             if cells[row] != cells[earlier]:
                 rule = f"An image in {where} must have only one {kind}."
                 said = (
-                    f"{shown(path)} is {shown(cells[row] or '')}, and "
-                    f"{shown(cells[earlier] or '')} in {row_numbers(unit, [numbers[earlier]])}"
+                    f"{quoted(path)} is {quoted(cells[row] or '')}, and "
+                    f"{quoted(cells[earlier] or '')} in {row_numbers(unit, [numbers[earlier]])}"
                 )
                 faults.add(rule, numbers[row], said)
     faults.check()
@@ -188,7 +186,7 @@ class TableReader:
         return [kind for kind in wanted if kind in self._found]
 
     def _missing(self, kind: str, beside: str) -> DatasetError:
-        there = shown_list(tuple(self._table.header))
+        there = quoted_list(tuple(self._table.header))
         columns = f"column of {kind}s {beside}".strip()
         return DatasetError(
             f"{self._where} has no {columns}; its columns are {there}. "
@@ -217,12 +215,12 @@ class TableReader:
             args = (self._numbers, self._table.unit, self._where)
             splits = read_splits(cells["split"], *args, named=named)
             if splits is None:
-                self._notes.append(f"Ignored the column {shown(name)}, which contains no splits.")
+                self._notes.append(f"Ignored the column {quoted(name)}, which contains no splits.")
         if splits is not None:
             columns["split"] = tuple(None if s in (UNLABELLED, EXCLUDED) else s for s in splits)
         if "group" in cells:
             columns["group"] = tuple(cell.strip() or None for cell in cells["group"])
-            name = shown(self._table.header[self._found["group"]])
+            name = quoted(self._table.header[self._found["group"]])
             if any(columns["group"]):
                 self._notes.append(f"Images of one group (column {name}) stay in one split.")
         dataset = ImageDataset(**columns).with_notes(*self._notes)
@@ -248,5 +246,5 @@ class TableReader:
         left = set(rows)
         kept = [row for row in range(len(dataset)) if row not in left]
         self._numbers = [self._numbers[row] for row in kept]
-        note = f"Ignored {what}: {images(len(rows))} of {self._where}, {numbers}."
+        note = f"Ignored {what}: {n_images(len(rows))} of {self._where}, {numbers}."
         return exclude_rows(dataset, rows, reason, note)

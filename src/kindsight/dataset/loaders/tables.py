@@ -9,20 +9,16 @@ import re
 from collections.abc import Mapping, Sequence
 
 from kindsight.dataset.loaders.csv_table import PARQUET_ENDINGS, CsvTable
-from kindsight.dataset.loaders.file_names import with_names
+from kindsight.dataset.loaders.from_names import with_names
 from kindsight.dataset.loaders.parquet_table import ParquetTable
 from kindsight.dataset.loaders.pixels import shape_of_row
 from kindsight.dataset.loaders.table_reader import TableReader
-from kindsight.dataset.names import shown, shown_list
+from kindsight.dataset.names import quoted, quoted_list
 from kindsight.dataset.options import DataOptions
 from kindsight.dataset.table import ImageDataset
 from kindsight.errors import DatasetError
 
-__all__ = [
-    "find_columns",
-    "from_table",
-    "pixel_columns",
-]
+__all__ = ["find_columns", "from_table", "pixel_columns"]
 
 _USUAL = {
     "path": (
@@ -91,11 +87,11 @@ def _index(header: Sequence[str], name: str, where: str) -> int:
         return exact[0]
     if exact:
         raise DatasetError(
-            f"{where} has {len(exact)} columns named {shown(name)}. Rename all but one."
+            f"{where} has {len(exact)} columns named {quoted(name)}. Rename all but one."
         )
     near = difflib.get_close_matches(name, header, 1)
-    hint = f"Did you mean {shown(near[0])}?" if near else f"It has: {shown_list(tuple(header))}."
-    raise DatasetError(f"{where} has no column {shown(name)}. {hint}")
+    hint = f"Did you mean {quoted(near[0])}?" if near else f"It has: {quoted_list(tuple(header))}."
+    raise DatasetError(f"{where} has no column {quoted(name)}. {hint}")
 
 
 def pixel_columns(header: Sequence[str], taken: Sequence[int], where: str) -> list[int] | None:
@@ -138,7 +134,7 @@ def pixel_columns(header: Sequence[str], taken: Sequence[int], where: str) -> li
         if following not in _next(one, first):
             raise DatasetError(
                 f"The columns of pixels in {where} have a gap or repetition: "
-                f"{shown(header[index])} "
+                f"{quoted(header[index])} "
                 f"follows number {'x'.join(map(str, one))}."
             )
     return [index for _, index in numbered]
@@ -155,10 +151,7 @@ _ID_NAMES = ("id", "imageid", "imgid")
 
 
 def from_table(
-    path: str | os.PathLike[str],
-    options: DataOptions | None = None,
-    *,
-    labelled: bool = True,
+    path: str | os.PathLike[str], options: DataOptions | None = None, *, labelled: bool = True
 ) -> ImageDataset:
     """Return the dataset of a table: CSV with commas, semicolons, tabs or bars; or Parquet.
 

@@ -6,18 +6,11 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 
 from kindsight.dataset.labels import WHOLE
-from kindsight.dataset.loaders.folder_roles import role_of
-from kindsight.dataset.names import shown
+from kindsight.dataset.loaders.from_names import role_of
+from kindsight.dataset.names import quoted
 from kindsight.errors import DatasetError
 
-__all__ = [
-    "EXCLUDED",
-    "Faults",
-    "name_labels",
-    "read_labels",
-    "read_splits",
-    "row_numbers",
-]
+__all__ = ["EXCLUDED", "Faults", "name_labels", "read_labels", "read_splits", "row_numbers"]
 
 _SHOWN = 5  # rows named in a message
 
@@ -136,7 +129,7 @@ def name_labels(
         if not 0 <= number < len(names):
             raise DatasetError(
                 f"With {len(names)} label names, labels must be numbers from 0 to "
-                f"{len(names) - 1}; got {shown(label)}, first in {location(row)}."
+                f"{len(names) - 1}; got {quoted(label)}, first in {location(row)}."
             )
         new[label] = names[number].strip()
     return [None if label is None else new[label] for label in labels]
@@ -175,6 +168,6 @@ def read_splits(
     for cell, number in zip(cells, numbers, strict=True):
         if cell.strip() and meaning[cell] is None:
             rule = f"A split in {where} must be train, validation, test or excluded."
-            faults.add(rule, number, shown(cell[:40]), "Leave the cell empty for a random split.")
+            faults.add(rule, number, quoted(cell[:40]), "Leave the cell empty for a random split.")
     faults.check()
     return [meaning.get(cell) for cell in cells]

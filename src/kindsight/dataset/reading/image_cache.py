@@ -35,32 +35,15 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class CachedImages:
-    """The resized images of a dataset; a context manager that protects them from pruning.
+    """The resized images of a dataset; a context manager that protects them from pruning."""
 
-    Parameters
-    ----------
-    dataset : ImageDataset
-        The readable images, with digests.
-    spec : InputSpec
-        How they were resized.
-    file : pathlib.Path
-        The pixels; see :func:`map_pixels`.
-    offsets : array
-        int64 (images,): the index of each image in the file.
-    problems : tuple of ImageError
-        Skipped images, with their paths.
-    problem_labels : tuple of str or None
-        Labels of the skipped images.
-    computed, reused : int
-        Number of distinct images that were decoded, and that were cached.
-    """
-
-    dataset: ImageDataset
-    spec: InputSpec
-    file: Path
-    offsets: NDArray[np.int64]
-    problems: tuple[ImageError, ...]
-    problem_labels: tuple[str | None, ...]
+    dataset: ImageDataset  # the readable images, with digests
+    spec: InputSpec  # how they were resized
+    file: Path  # the pixels; see :func:`map_pixels`
+    offsets: NDArray[np.int64]  # int64 (images,): the index of each image in the file
+    problems: tuple[ImageError, ...]  # skipped images, with their paths
+    problem_labels: tuple[str | None, ...]  # labels of the skipped images
+    # number of distinct images that were decoded, and that were cached
     computed: int
     reused: int
     _mapped: NDArray[np.uint8]

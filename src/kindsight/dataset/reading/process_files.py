@@ -3,10 +3,13 @@
 Threads get several rows at a time: for a small image, passing it to a thread costs a third of the
 work. To bound memory and the wait for cancellation, a thread returns unprocessed rows after a short
 time, and reads only a limited number of bytes ahead.
+
+Content digests are stored by file path and stamp: an unchanged file is not read again.
 """
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections import deque
@@ -19,13 +22,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kindsight.cache.folder import Cache
-from kindsight.dataset.reading.file_index import FileIndex, FileStamp, settled_stamp
+from kindsight.cache.sqlite_table import SqliteFile, chunked, placeholders
 from kindsight.dataset.table import ImageDataset
 from kindsight.digest import content_digest
 from kindsight.errors import ImageError
 from kindsight.threads import map_ordered, single_threaded_opencv
 
-__all__ = ["FileProcessor", "ImageTable", "ProcessedFiles", "Progress", "process_files"]
+__all__ = [
+    "FileIndex",
+    "FileProcessor",
+    "FileStamp",
+    "ImageTable",
+    "ProcessedFiles",
+    "Progress",
+    "process_files",
+    "settled_stamp",
+]
+
+# Seconds. A file that changed more recently before it was read may change again without getting
+# another time stamp; file systems that store whole seconds need longer.
+SETTLED_SECONDS = 0.05
+COARSE_SETTLED_SECONDS = 2.5
 
 Progress = Callable[[int, int], None]
 """Called with (images done, images in all)."""
@@ -39,8 +56,78 @@ AHEAD_BYTES = 1 << 20
 
 # Below this CPU time per image, one thread is faster than two (lock contention)...
 FAST_SECONDS = 0.0008
+
 # ...unless the elapsed time is this many times longer: then threads wait for the disk in parallel.
 WAITING_RATIO = 8.0
+
+
+@dataclass(frozen=True)
+class FileStamp:
+    """Size, times (ns) and inode of a file; if they are equal, its content is unchanged."""
+
+    size: int
+    modified: int
+    changed: int
+    inode: int
+
+    @classmethod
+    def of(cls, path: str | os.PathLike[str]) -> FileStamp:
+        """Return the stamp of a file; OSError or ValueError if there is no such file."""
+        stat = os.stat(path)  # noqa: PTH116 (called once per image; Path is slower)
+        return cls(stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, _signed(stat.st_ino))
+
+    def settled(self, now: float) -> bool:
+        """Return whether any change after `now`, in seconds, gives another stamp."""
+        coarse = self.modified % 1_000_000_000 == 0
+        margin = COARSE_SETTLED_SECONDS if coarse else SETTLED_SECONDS
+        newest = max(self.modified, self.changed if os.name == "posix" else self.modified)
+        return newest / 1e9 + margin < now
+
+
+class FileIndex(SqliteFile):
+    """A table of content digests by file path and stamp."""
+
+    schema = """
+        CREATE TABLE IF NOT EXISTS files (
+            path BLOB PRIMARY KEY, size INT, modified INT, changed INT, inode INT, digest TEXT
+        ) WITHOUT ROWID;
+    """
+    probe = "SELECT path, size, modified, changed, inode, digest FROM files LIMIT 0"
+
+    def lookup(self, paths: Sequence[str]) -> dict[str, str]:
+        """Return the digests of those absolute `paths` that are unchanged since `put`."""
+        found: dict[str, str] = {}
+        for chunk in chunked(list(paths)):
+            keys = {_key(path): path for path in chunk}
+            query = f"SELECT * FROM files WHERE path IN ({placeholders(keys)})"
+            with self._reading() as connection:
+                rows = connection.execute(query, list(keys)).fetchall()
+            for key, size, modified, changed, inode, digest in rows:
+                try:
+                    stamp = FileStamp.of(keys[key])
+                except (OSError, ValueError):
+                    continue
+                if stamp == FileStamp(size, modified, changed, inode):
+                    found[keys[key]] = digest
+        return found
+
+    def put(self, rows: Iterable[tuple[str, FileStamp, str]]) -> None:
+        """Store (path, stamp, digest); stamps must be taken before the file is read."""
+        values = [
+            (_key(path), s.size, s.modified, s.changed, s.inode, digest) for path, s, digest in rows
+        ]
+        with self._writing() as connection:
+            connection.executemany("INSERT OR REPLACE INTO files VALUES (?,?,?,?,?,?)", values)
+
+
+def settled_stamp(file: str) -> FileStamp | None:
+    """Return a file's stamp before it is read; None if a later change might not show in it."""
+    now = time.time()
+    try:
+        stamp = FileStamp.of(file)
+    except (OSError, ValueError):  # reading the file gives the reason
+        return None
+    return stamp if stamp.settled(now) else None
 
 
 class ImageTable(Protocol):
@@ -68,21 +155,11 @@ class FileProcessor(Protocol):
 
 @dataclass(frozen=True)
 class ProcessedFiles:
-    """Result of :func:`process_files`.
+    """Result of :func:`process_files`."""
 
-    Parameters
-    ----------
-    digests : list of (str or None)
-        Of every row; None if the file could not be read.
-    errors : dict of int to ImageError
-        Row -> why it has no digest.
-    computed : int
-        Number of distinct images that were processed.
-    """
-
-    digests: list[str | None]
-    errors: dict[int, ImageError]
-    computed: int
+    digests: list[str | None]  # of every row; None if the file could not be read
+    errors: dict[int, ImageError]  # row -> why it has no digest
+    computed: int  # number of distinct images that were processed
 
 
 def process_files(
@@ -136,32 +213,15 @@ def process_files(
     return ProcessedFiles(digests, results.errors, results.computed)
 
 
-def _known_digests(dataset: ImageDataset, index: FileIndex) -> list[str | None]:
-    if dataset.arrays is not None:
-        return [None] * len(dataset)
-    files = [str(dataset.file(row)) for row in range(len(dataset))]
-    found = index.lookup(files)
-    return [found.get(file) for file in files]
-
-
 class _Outcome(NamedTuple):
-    """The result for one row.
-
-    Attributes
-    ----------
-    stamp : FileStamp or None
-        Of the file before it was read; None if a later change might not show.
-    file : str
-        Absolute path; empty for an image in memory.
-    new : object or None
-        New row for the table; None for a copy of a processed image.
-    """
+    """The result for one row."""
 
     row: int
     digest: str | None = None
+    # of the file before it was read; None if a later change might not show
     stamp: FileStamp | None = None
-    file: str = ""
-    new: Any = None
+    file: str = ""  # absolute path; empty for an image in memory
+    new: Any = None  # new row for the table; None for a copy of a processed image
     error: ImageError | None = None
 
 
@@ -210,45 +270,6 @@ class _Results:
     def _report(self) -> None:
         if self._progress is not None:
             self._progress(self._done, len(self._digests))
-
-
-def _run(
-    work: _Work, rows: Sequence[int], threads: int, batch: int, detect_fast: bool
-) -> Iterator[_Outcome]:
-    """Process rows on threads, a batch at a time; rows that a thread returns are queued again.
-
-    Very small images are mostly processed by Python in short steps, for which several threads are
-    slower than one because they contend for its lock. So with batches, the calling thread first
-    processes some itself to measure the cost, and continues as long as it is low.
-    """
-    pending = deque(rows)
-    rounds = 1
-    # Each thread should get several batches.
-    batch = max(1, min(batch, len(rows) // (4 * threads)))
-    detect_fast = detect_fast and batch > 1
-
-    def take() -> Sequence[int]:
-        return [pending.popleft() for _ in range(min(batch, len(pending)))]
-
-    def batches() -> Iterator[Sequence[int]]:
-        number = 0
-        while pending and (not detect_fast or number < rounds * threads):
-            yield take()
-            number += 1
-
-    while pending:
-        if detect_fast:
-            cpu, start = time.thread_time(), time.perf_counter()
-            outcomes, left = work(take())
-            cpu, elapsed = time.thread_time() - cpu, time.perf_counter() - start
-            pending.extend(left)
-            yield from outcomes
-            if cpu < FAST_SECONDS * len(outcomes) and elapsed < WAITING_RATIO * cpu:
-                continue
-        for outcomes, left in map_ordered(work, batches(), threads):
-            pending.extend(left)
-            yield from outcomes
-        rounds = min(2 * rounds, 32)
 
 
 @dataclass
@@ -311,3 +332,60 @@ class _Work:
             return outcome._replace(new=self.processor.read(digest, data))
         except ImageError as error:
             return outcome._replace(new=self.processor.failed(digest, error), error=error)
+
+
+def _key(path: str) -> bytes:
+    return path.encode("utf-8", "surrogatepass")
+
+
+def _signed(inode: int) -> int:
+    """Convert an unsigned number of 64 bits or more to SQLite's signed 64 bits."""
+    low = inode & (2**64 - 1)
+    return low - 2**64 if low >= 2**63 else low
+
+
+def _known_digests(dataset: ImageDataset, index: FileIndex) -> list[str | None]:
+    if dataset.arrays is not None:
+        return [None] * len(dataset)
+    files = [str(dataset.file(row)) for row in range(len(dataset))]
+    found = index.lookup(files)
+    return [found.get(file) for file in files]
+
+
+def _run(
+    work: _Work, rows: Sequence[int], threads: int, batch: int, detect_fast: bool
+) -> Iterator[_Outcome]:
+    """Process rows on threads, a batch at a time; rows that a thread returns are queued again.
+
+    Very small images are mostly processed by Python in short steps, for which several threads are
+    slower than one because they contend for its lock. So with batches, the calling thread first
+    processes some itself to measure the cost, and continues as long as it is low.
+    """
+    pending = deque(rows)
+    rounds = 1
+    # Each thread should get several batches.
+    batch = max(1, min(batch, len(rows) // (4 * threads)))
+    detect_fast = detect_fast and batch > 1
+
+    def take() -> Sequence[int]:
+        return [pending.popleft() for _ in range(min(batch, len(pending)))]
+
+    def batches() -> Iterator[Sequence[int]]:
+        number = 0
+        while pending and (not detect_fast or number < rounds * threads):
+            yield take()
+            number += 1
+
+    while pending:
+        if detect_fast:
+            cpu, start = time.thread_time(), time.perf_counter()
+            outcomes, left = work(take())
+            cpu, elapsed = time.thread_time() - cpu, time.perf_counter() - start
+            pending.extend(left)
+            yield from outcomes
+            if cpu < FAST_SECONDS * len(outcomes) and elapsed < WAITING_RATIO * cpu:
+                continue
+        for outcomes, left in map_ordered(work, batches(), threads):
+            pending.extend(left)
+            yield from outcomes
+        rounds = min(2 * rounds, 32)

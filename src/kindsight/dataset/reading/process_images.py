@@ -69,23 +69,12 @@ class DecodeObserver(Protocol):
 
 @dataclass(frozen=True)
 class ProcessedDataset:
-    """Result of :func:`process_images`.
+    """Result of :func:`process_images`."""
 
-    Parameters
-    ----------
-    dataset : ImageDataset
-        The readable images, with digests.
-    problems : tuple of ImageError
-        Skipped images, with their paths.
-    problem_labels : tuple of str or None
-        Labels of the skipped images.
-    computed, reused : int
-        Number of distinct images that were processed, and that were cached.
-    """
-
-    dataset: ImageDataset
-    problems: tuple[ImageError, ...]
-    problem_labels: tuple[str | None, ...]
+    dataset: ImageDataset  # the readable images, with digests
+    problems: tuple[ImageError, ...]  # skipped images, with their paths
+    problem_labels: tuple[str | None, ...]  # labels of the skipped images
+    # number of distinct images that were processed, and that were cached
     computed: int
     reused: int
 

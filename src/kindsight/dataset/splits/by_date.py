@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kindsight.dataset.names import images, shown_list
+from kindsight.dataset.names import n_images, quoted_list
 from kindsight.dataset.splits.groups import group_indices
 from kindsight.dataset.splits.leakage import duplicate_notes
 from kindsight.dataset.splits.stratified import is_already_split, rows_to_split, split_fractions
@@ -86,7 +86,7 @@ def split_by_date(
     result = dataset.with_columns(split=split)
     _check_training(result)
     if undated := sum(not np.isfinite(taken[row]) for row in rows):
-        notes.append(f"Without a capture date, so in the train split: {images(undated)}.")
+        notes.append(f"Without a capture date, so in the train split: {n_images(undated)}.")
     return result.with_notes(*duplicate_notes(result), *notes, *_absent(result, fractions))
 
 
@@ -117,18 +117,18 @@ def _check_dates(n: int, blocks: _Blocks, fractions: dict[str, Fraction]) -> Non
     dated, fraction = sum(len(rows) for _, rows in blocks), sum(fractions.values())
     if dated == 0:
         raise DatasetError(
-            f"Cannot split by date: none of {images(n)} has a capture date in its EXIF data. Use a "
-            "random split, or a table with a column 'split'."
+            f"Cannot split by date: none of {n_images(n)} has a capture date in its EXIF data. Use "
+            "a random split, or a table with a column 'split'."
         )
     if dated <= fraction * n:
         raise DatasetError(
-            f"Cannot split by date: {dated:,} of {images(n)} have a capture date, too few for "
+            f"Cannot split by date: {dated:,} of {n_images(n)} have a capture date, too few for "
             f"validation and test splits of {float(fraction):.0%}. Use smaller fractions or a "
             "random split."
         )
     if len(blocks) <= len(fractions):
         raise DatasetError(
-            f"Cannot split by date: {images(dated)} have only {len(blocks)} different capture "
+            f"Cannot split by date: {n_images(dated)} have only {len(blocks)} different capture "
             "times (duplicates and groups count once). Use a random split."
         )
 
@@ -137,7 +137,7 @@ def _check_training(dataset: ImageDataset) -> None:
     present = dataset.labels_in("train")
     if absent := [name for name in dataset.present_classes() if name not in present]:
         raise DatasetError(
-            f"A split by date leaves no images to train on for {shown_list(absent)}: all of them "
+            f"A split by date leaves no images to train on for {quoted_list(absent)}: all of them "
             "are new. Use smaller validation and test splits or a random split."
         )
 
@@ -146,7 +146,7 @@ def _absent(dataset: ImageDataset, fractions: dict[str, Fraction]) -> Iterator[s
     for name in fractions:
         present = dataset.labels_in(name)
         if absent := [label for label in dataset.present_classes() if label not in present]:
-            yield f"The {name} split has no images of {shown_list(absent)}."
+            yield f"The {name} split has no images of {quoted_list(absent)}."
 
 
 def _day(seconds: float) -> str:

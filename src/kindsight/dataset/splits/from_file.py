@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from kindsight.dataset.loaders.csv_table import CsvTable
 from kindsight.dataset.loaders.tables import find_columns
 from kindsight.dataset.loaders.values import EXCLUDED, read_splits
-from kindsight.dataset.names import images, shown, shown_list
+from kindsight.dataset.names import n_images, quoted, quoted_list
 from kindsight.dataset.table import SPLITS, ImageDataset
 from kindsight.errors import DatasetError
 from kindsight.files import write_csv
@@ -73,8 +73,8 @@ class SplitFile:
         found = sum(name is not None for name in matched)
         if not found:
             raise DatasetError(
-                f"The split file {self.where} contains none of the {images(len(dataset))}; the "
-                f"first is {shown(dataset.path[0])}. Paths start at the data's folder."
+                f"The split file {self.where} contains none of the {n_images(len(dataset))}; the "
+                f"first is {quoted(dataset.path[0])}. Paths start at the data's folder."
             )
         split = [
             (None if name == EXCLUDED else name) if name is not None else given or "train"
@@ -82,13 +82,13 @@ class SplitFile:
         ]
         notes = [f"Split as in {self.where}."]
         if missing := len(dataset) - found:
-            first = shown(dataset.path[matched.index(None)])
+            first = quoted(dataset.path[matched.index(None)])
             notes.append(
                 f"Not in {self.where}, so in the train split unless the data have another: "
-                f"{images(missing)}, first {first}."
+                f"{n_images(missing)}, first {first}."
             )
         if excluded := sum(name == EXCLUDED for name in matched):
-            notes.append(f"Excluded by {self.where}: {images(excluded)}.")
+            notes.append(f"Excluded by {self.where}: {n_images(excluded)}.")
         return dataset.with_columns(split=split).with_notes(*notes)
 
 
@@ -107,7 +107,7 @@ def read_split(path: str | os.PathLike[str]) -> SplitFile:
     if missing := [kind for kind in ("path", "split") if kind not in found]:
         raise DatasetError(
             f"The split file {table.where} needs the columns path and split; it lacks "
-            f"{' and '.join(missing)} and has {shown_list(tuple(table.header))}."
+            f"{' and '.join(missing)} and has {quoted_list(tuple(table.header))}."
         )
     columns = [found["path"], found["split"]]
     if _DIGEST in table.header:

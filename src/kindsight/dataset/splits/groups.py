@@ -17,22 +17,13 @@ __all__ = ["Group", "build_groups", "connected_components", "content_key", "grou
 
 
 class Group(NamedTuple):
-    """Images that stay together.
+    """Images that stay together."""
 
-    Attributes
-    ----------
-    key : bytes
-        The random sort key: the smallest key of the images, so it depends neither on the order of
-        rows nor on the number of copies.
-    rows : list of int
-        The images' rows.
-    counts : dict of int to int
-        Class index -> number of images.
-    """
-
+    # the random sort key: the smallest key of the images, so it depends neither on the order of
+    # rows nor on the number of copies
     key: bytes
-    rows: list[int]
-    counts: dict[int, int]
+    rows: list[int]  # the images' rows
+    counts: dict[int, int]  # class index -> number of images
 
 
 def group_indices(dataset: ImageDataset) -> NDArray[np.int64]:

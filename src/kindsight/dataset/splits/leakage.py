@@ -8,7 +8,7 @@ from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from kindsight.dataset.loaders.values import EXCLUDED
-from kindsight.dataset.names import images, shown, shown_list
+from kindsight.dataset.names import n_images, quoted, quoted_list
 from kindsight.dataset.splits.groups import connected_components
 from kindsight.dataset.table import SPLITS, ImageDataset
 from kindsight.errors import DatasetError
@@ -182,15 +182,15 @@ def _check_training(before: ImageDataset, after: ImageDataset, mode: str) -> Non
     lost = sorted(map(str, before.labels_in("train") - after.labels_in("train")))
     if lost:
         raise DatasetError(
-            f"leakage={mode!r} leaves no images to train on for {shown_list(lost)}: all of them "
+            f"leakage={mode!r} leaves no images to train on for {quoted_list(lost)}: all of them "
             "have duplicates in the other splits. Add images, or use leakage='move' or 'keep'."
         )
 
 
 def _note(mode: str, dataset: ImageDataset, changed: list[int]) -> str:
     counts = {name: sum(dataset.split[row] == name for row in changed) for name in SPLITS}
-    named = " and ".join(f"{images(n)} of the {name} split" for name, n in counts.items() if n)
-    files = shown_list([dataset.path[row] for row in changed], _SHOWN_FILES)
+    named = " and ".join(f"{n_images(n)} of the {name} split" for name, n in counts.items() if n)
+    files = quoted_list([dataset.path[row] for row in changed], _SHOWN_FILES)
     if mode == "drop":
         text = f"Dropped {named} with a duplicate or near-duplicate in a later split: {files}."
     elif mode == "move":
@@ -219,7 +219,7 @@ def duplicate_notes(dataset: ImageDataset) -> list[str]:
         first = sorted(dataset.path[row] for row in conflicting[0])
         notes.append(
             f"Images with more than one label: {len(conflicting):,}, first "
-            f"{', '.join(map(shown, first[:4]))}."
+            f"{', '.join(map(quoted, first[:4]))}."
         )
     return [*notes, *leakage_notes(dataset)]
 

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from fractions import Fraction
 
-from kindsight.dataset.names import images, shown
+from kindsight.dataset.names import n_images, quoted
 from kindsight.dataset.splits.choose_groups import choose_groups, images_per_class
 from kindsight.dataset.splits.folds import fold_indices
 from kindsight.dataset.splits.groups import build_groups, content_key, group_indices
@@ -36,11 +36,7 @@ _FOLD = re.compile(r"\s*(\d{1,4})\s*(?:/|of)\s*(\d{1,4})\s*")
 
 
 def random_split(
-    dataset: ImageDataset,
-    *,
-    validation: float | int = 0.2,
-    test: float | int = 0.0,
-    seed: int = 0,
+    dataset: ImageDataset, *, validation: float | int = 0.2, test: float | int = 0.0, seed: int = 0
 ) -> ImageDataset:
     """Split a dataset at random, stratified by class; existing splits are respected.
 
@@ -104,7 +100,7 @@ def rows_to_split(dataset: ImageDataset, *, need_digests: bool = True) -> list[i
     """
     rows = [row for row, split in enumerate(dataset.split) if split in (None, "train")]
     if not rows:
-        there = ", ".join(f"{images(n)} in {k}" for k, n in dataset.split_counts().items() if n)
+        there = ", ".join(f"{n_images(n)} in {k}" for k, n in dataset.split_counts().items() if n)
         raise DatasetError(
             f"There are no images to train on: the data have {there}. Add a folder 'train', or put "
             "the class folders directly into the data's folder."
@@ -136,7 +132,7 @@ def split_fractions(
     if sum(fractions.values()) >= 1:
         raise SettingsError(
             "`validation` and `test` together must leave images to train on; got "
-            f"validation={validation} and test={test} of {images(len(rows))}."
+            f"validation={validation} and test={test} of {n_images(len(rows))}."
         )
     return fractions
 
@@ -227,8 +223,8 @@ def check_group_counts(
     grouped = any(dataset.group[row] is not None for row in chosen)
     noun = "group" if grouped else "distinct image"
     named = "; ".join(
-        f"class {shown(name)} has {found[name]:,} {noun}{'' if found[name] == 1 else 's'}"
-        + (f" ({images(counts[name])})" if grouped or found[name] != counts[name] else "")
+        f"class {quoted(name)} has {found[name]:,} {noun}{'' if found[name] == 1 else 's'}"
+        + (f" ({n_images(counts[name])})" if grouped or found[name] != counts[name] else "")
         for name in small[:_SHOWN_CLASSES]
     )
     if len(small) > _SHOWN_CLASSES:
@@ -254,8 +250,8 @@ def _check_every_class_in_every_split(
         for name in splits:
             if (k, name) not in present:
                 raise DatasetError(
-                    f"The {name} split has no images of class {shown(dataset.classes[k])}, because "
-                    "groups contain images of several classes. Use smaller groups (another "
+                    f"The {name} split has no images of class {quoted(dataset.classes[k])}, "
+                    "because groups contain images of several classes. Use smaller groups (another "
                     "--group-from) or fewer splits."
                 )
 
@@ -326,5 +322,5 @@ def check_no_validation(dataset: ImageDataset) -> None:
     if "validation" in dataset.split:
         raise DatasetError(
             "Folds cannot be used: the data already have a validation split of "
-            f"{images(dataset.split_counts()['validation'])}. Leave out --fold."
+            f"{n_images(dataset.split_counts()['validation'])}. Leave out --fold."
         )

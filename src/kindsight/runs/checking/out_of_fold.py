@@ -9,7 +9,7 @@ import numpy as np
 from kindsight.cache.folder import Cache
 from kindsight.checks import CheckContext, OutOfFoldPredictions, RowFeatures
 from kindsight.checks.duplicates.search import find_duplicates
-from kindsight.checks.measurement_cache import MeasuringObserver
+from kindsight.checks.measurements import MeasuringObserver
 from kindsight.dataset import ImageDataset
 from kindsight.dataset.splits.folds import fold_indices
 from kindsight.dataset.splits.groups import connected_components
@@ -19,20 +19,13 @@ from kindsight.training.frozen.features import compute_all_features
 from kindsight.training.frozen.select_head import FOLDS, predict_out_of_fold
 from kindsight.training.frozen.settings import FrozenTrainer
 
-__all__ = [
-    "add_features",
-    "compute_features_and_measurements",
-    "out_of_fold_predictions",
-]
+__all__ = ["add_features", "compute_features_and_measurements", "out_of_fold_predictions"]
 
 Progress = Callable[[str, int, int], None]
 
 
 def add_features(
-    context: CheckContext,
-    settings: CheckSettings,
-    cache: Cache,
-    progress: Progress | None = None,
+    context: CheckContext, settings: CheckSettings, cache: Cache, progress: Progress | None = None
 ) -> None:
     """Let a context compute features and out-of-fold predictions when a check first needs them.
 
@@ -73,10 +66,7 @@ def add_features(
 
 
 def compute_features_and_measurements(
-    dataset: ImageDataset,
-    settings: CheckSettings,
-    cache: Cache,
-    progress: Progress | None = None,
+    dataset: ImageDataset, settings: CheckSettings, cache: Cache, progress: Progress | None = None
 ) -> None:
     """Compute and cache the features and the measurements of all images, reading each once."""
     trainer, report = _trainer(settings, cache), _feature_progress(progress)
@@ -86,10 +76,7 @@ def compute_features_and_measurements(
 
 def _trainer(settings: CheckSettings, cache: Cache) -> FrozenTrainer:
     return FrozenTrainer(
-        model=settings.model,
-        size=settings.size,
-        workers=settings.workers,
-        cache=str(cache.root),
+        model=settings.model, size=settings.size, workers=settings.workers, cache=str(cache.root)
     )
 
 

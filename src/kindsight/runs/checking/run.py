@@ -19,7 +19,7 @@ from kindsight.checks import (
 )
 from kindsight.checks.check import Check
 from kindsight.dataset import DataOptions, ImageDataset, open_dataset
-from kindsight.dataset.names import images, shown
+from kindsight.dataset.names import n_images, quoted
 from kindsight.errors import DatasetError
 from kindsight.report.format import amount
 from kindsight.runs.checking.report import CheckReport
@@ -254,6 +254,6 @@ def _add_unlabelled(dataset: ImageDataset, contents: FolderContents) -> ImageDat
         notes=tuple(note for note in dataset.notes if not note.startswith(_OUTSIDE)),
     )
     return whole.with_notes(
-        f"Checked without labels because they are outside the class folders: {images(n)}, first "
-        f"{shown(outside[0].path)}."
+        f"Checked without labels because they are outside the class folders: {n_images(n)}, first "
+        f"{quoted(outside[0].path)}."
     )

@@ -74,14 +74,6 @@ class FeatureTable(SqliteFile):
             if (code in ImageError.CODES if code else length == size)
         }
 
-    def problems(self, digests: Iterable[str]) -> dict[str, tuple[str, str]]:
-        """Return (code, reason) of the unreadable images."""
-        return {
-            digest: (code, str(reason))
-            for digest, code, reason in self._select("digest, code, reason", digests)
-            if code in ImageError.CODES
-        }
-
     def vectors(self, digests: Sequence[str]) -> NDArray[np.float32]:
         """Return the features of `digests`, float32 (len(digests), width), in that order.
 

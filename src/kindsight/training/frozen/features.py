@@ -153,7 +153,7 @@ def compute_features(
         Called with (images done, images in all), from the calling thread.
     observer : DecodeObserver, optional
         Observer of the images that are decoded, such as
-        :class:`kindsight.checks.measurement_cache.Measuring`.
+        :class:`kindsight.checks.measurements.Measuring`.
     variant : int
         The TTA variant, as :mod:`kindsight.models.backbones.tta` numbers them.
 

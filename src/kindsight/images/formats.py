@@ -1,4 +1,4 @@
-"""The format of an image file, detected from its first bytes and never from its name."""
+"""Formats of image files: detected from the first bytes, never from the name; common errors."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 
 from kindsight.errors import ImageError
 
-__all__ = ["READABLE", "detect_format"]
+__all__ = ["READABLE", "check_size", "corrupt", "detect_format", "truncated"]
 
 READABLE = ("JPEG", "PNG", "GIF", "WebP", "BMP", "TIFF", "PPM", "AVIF", "JPEG 2000", "ICO")
 """The supported formats; PPM includes PBM and PGM."""
@@ -75,6 +75,28 @@ def detect_format(data: bytes) -> str:
     raise ImageError(
         "not-an-image", f"The file is not an image in a supported format ({_listed()})."
     )
+
+
+def truncated(name: str) -> ImageError:
+    """Return the error for a file that ends too early."""
+    return ImageError("truncated", f"The {name} file ends before the image is complete.")
+
+
+def corrupt(name: str, detail: str) -> ImageError:
+    """Return the error for a file that violates its own format."""
+    return ImageError("corrupt", f"The {name} file is damaged: {detail}.")
+
+
+def check_size(height: int, width: int, max_pixels: int) -> None:
+    """Raise ``corrupt`` for an empty image and ``too-large`` for one above `max_pixels`."""
+    if height < 1 or width < 1:
+        raise ImageError("corrupt", "The file's header states an image without pixels.")
+    if height * width > max_pixels:
+        raise ImageError(
+            "too-large",
+            f"The image has {height} x {width} pixels (height x width), "
+            f"more than the limit of {max_pixels:,} pixels.",
+        )
 
 
 def _netpbm_or_container(head: bytes) -> str | None:

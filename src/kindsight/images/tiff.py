@@ -9,7 +9,7 @@ import struct
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from kindsight.images.formats.file_errors import truncated
+from kindsight.images.formats import truncated
 
 __all__ = ["MAX_FRAMES", "SHORT", "Directory", "Entry", "Tiff", "check_tiff", "tiff_frames"]
 

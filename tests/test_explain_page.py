@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from html_page import HOSTILE, Page
-from kindsight.explain.page import FeatureMapsPage, render_feature_maps, sheet_png
+from kindsight.explain import render_feature_maps, sheet_png
 from kindsight.models.networks.feature_maps import LayerMaps, brightness
 
 
@@ -31,7 +31,7 @@ def layer_maps(**changes) -> LayerMaps:
     return LayerMaps(**(facts | changes))
 
 
-def data(**changes) -> FeatureMapsPage:
+def rendered(**changes) -> str:
     facts = {
         "path": "a/b.jpg",
         "image": np.full((20, 30, 3), 77, np.uint8),
@@ -40,7 +40,7 @@ def data(**changes) -> FeatureMapsPage:
         "layers": [layer_maps(), layer_maps(name="pool", channels=5, shown=np.arange(5), silent=0)],
         "not_shown": ["conv_2"],
     }
-    return FeatureMapsPage(**(facts | changes))
+    return render_feature_maps(**(facts | changes))
 
 
 def pixels(png: bytes) -> np.ndarray:
@@ -79,7 +79,7 @@ def test_large_maps_are_scaled_down():
 
 
 def test_page_describes_the_layers():
-    text = render_feature_maps(data())
+    text = rendered()
     page = Page(text)
     assert page.unbalanced == []
     assert page.open == []
@@ -103,7 +103,7 @@ def test_page_describes_the_layers():
 
 
 def test_page_is_self_contained():
-    text = render_feature_maps(data())
+    text = rendered()
     page = Page(text)
     assert not {"script", "link", "iframe", "object", "embed", "base", "form"} & set(page.names)
     assert "http://" not in text and "https://" not in text and "@import" not in text
@@ -116,14 +116,12 @@ def test_page_is_self_contained():
 
 
 def test_text_from_outside_is_escaped():
-    text = render_feature_maps(
-        data(
-            path=HOSTILE + "\x00\u202e",
-            run=HOSTILE,
-            top_classes=[(HOSTILE, 0.5), ("b", 0.5)],
-            layers=[layer_maps(name=HOSTILE, kind=HOSTILE)],
-            not_shown=[HOSTILE],
-        )
+    text = rendered(
+        path=HOSTILE + "\x00\u202e",
+        run=HOSTILE,
+        top_classes=[(HOSTILE, 0.5), ("b", 0.5)],
+        layers=[layer_maps(name=HOSTILE, kind=HOSTILE)],
+        not_shown=[HOSTILE],
     )
     page = Page(text)
     assert "<script" not in text.lower()
@@ -137,16 +135,12 @@ def test_text_from_outside_is_escaped():
 @pytest.mark.parametrize("count", [1, 2, 64])
 def test_every_map_has_its_own_position(count):
     maps = np.zeros((count, 4, 4), np.float32)
-    text = render_feature_maps(
-        data(layers=[layer_maps(channels=count, shown=np.arange(count), maps=maps)])
-    )
+    text = rendered(layers=[layer_maps(channels=count, shown=np.arange(count), maps=maps)])
     places = re.findall(r"background-position:([^\"]*)", text)
     assert len(set(places)) == len(places) == count
-    assert "Not shown" not in render_feature_maps(data(not_shown=[]))
+    assert "Not shown" not in rendered(not_shown=[])
 
 
 def test_page_says_that_the_layers_belong_to_a_submodel():
     phrase = "averages several networks"
-    assert phrase in render_feature_maps(
-        data(is_submodel=True)
-    ) and phrase not in render_feature_maps(data())
+    assert phrase in rendered(is_submodel=True) and phrase not in rendered()

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from kindsight.dataset import ImageDataset, from_folder
-from kindsight.dataset.loaders.folder_roles import split_roles
+from kindsight.dataset.loaders.from_names import split_roles
 from kindsight.errors import DatasetError
 
 

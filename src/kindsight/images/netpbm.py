@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kindsight.errors import ImageError
-from kindsight.images.formats.file_errors import check_size, corrupt, truncated
+from kindsight.images.formats import check_size, corrupt, truncated
 
 __all__ = ["read_netpbm", "read_netpbm_header"]
 

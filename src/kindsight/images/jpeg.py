@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kindsight.errors import ImageError
-from kindsight.images.formats.file_errors import check_size, corrupt, truncated
-from kindsight.images.formats.tiff import SHORT, Tiff
+from kindsight.images.formats import check_size, corrupt, truncated
+from kindsight.images.tiff import SHORT, Tiff
 
 __all__ = [
     "JpegHeader", "check_jpeg", "decode_jpeg", "plain_header", "reduced_size", "simplejpeg_module",

@@ -1,11 +1,18 @@
-"""Folder names that mean a split: train, Validation, test_set, seg_train, val2017, TrainImages."""
+"""Labels, groups and splits from the names of files and folders."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from dataclasses import replace
 
-__all__ = ["UNLABELLED", "is_split_name", "role_of", "split_roles"]
+from kindsight.dataset.labels import check_label_typos, class_order
+from kindsight.dataset.names import n_images, quoted
+from kindsight.dataset.options import DataOptions, NamePattern
+from kindsight.dataset.table import ImageDataset, exclude_rows
+from kindsight.errors import DatasetError
+
+__all__ = ["UNLABELLED", "is_split_name", "role_of", "split_roles", "with_names"]
 
 UNLABELLED = "unlabelled"
 """The role of a folder of unlabelled images beside split folders (``seg_pred``)."""
@@ -18,9 +25,10 @@ _ROLES = {
 }
 _ROLE_OF_WORD = {word: role for role, words in _ROLES.items() for word in words}
 _FILLER = (
-    *("set", "sets", "data", "dataset", "image", "images", "img", "imgs", "image", "images"),
+    *("set", "sets", "data", "dataset", "image", "images", "img", "imgs"),
     *("photo", "photos", "sample", "samples", "folder", "dir", "split", "part"),
 )
+
 # Joined words in lower case (trainset, valdata): a role, then one filler.
 _JOINED = re.compile(
     rf"({'|'.join(sorted(_ROLE_OF_WORD, key=len, reverse=True))})({'|'.join(_FILLER)})"
@@ -75,6 +83,23 @@ def role_of(name: str) -> str | None:
     return parsed[0] if parsed is not None and not parsed[1] else None
 
 
+def with_names(
+    dataset: ImageDataset, options: DataOptions, *, labelled: bool = True
+) -> ImageDataset:
+    """Return the dataset with labels and groups extracted from file names, as the options say.
+
+    Raises
+    ------
+    DatasetError
+        If no name matches, or the images are in memory.
+    """
+    if labelled and options.label_from is not None:
+        dataset = _with_labels(dataset, options.label_from)
+    if labelled and options.group_from is not None:
+        dataset = _with_groups(dataset, options.group_from)
+    return dataset
+
+
 def _parse(name: str) -> tuple[str, frozenset[str]] | None:
     """Return the role in a name and its other words."""
     roles: list[str] = []
@@ -90,3 +115,44 @@ def _parse(name: str) -> tuple[str, frozenset[str]] | None:
         elif word not in _FILLER:
             other.add(word)
     return (roles[0], frozenset(other)) if len(roles) == 1 else None
+
+
+def _with_labels(dataset: ImageDataset, pattern: str) -> ImageDataset:
+    labels = _found(dataset, NamePattern(pattern, "label"), "labels")
+    check_label_typos(labels, lambda row: quoted(dataset.path[row]))
+    labelled = replace(dataset, label=tuple(labels), classes=class_order(labels))
+    missing = [row for row, label in enumerate(labels) if label is None]
+    if not missing:
+        return labelled
+    note = (
+        f"Ignored without a label in the name: {n_images(len(missing))}, first "
+        f"{quoted(dataset.path[missing[0]])}."
+    )
+    return exclude_rows(labelled, missing, "name without a label", note)
+
+
+def _with_groups(dataset: ImageDataset, pattern: str) -> ImageDataset:
+    groups = _found(dataset, NamePattern(pattern, "group"), "groups")
+    missing = [row for row, group in enumerate(groups) if group is None]
+    grouped = dataset.with_columns(group=groups)
+    if not missing:
+        return grouped
+    return grouped.with_notes(
+        f"Not in any group, without a group in the name: {n_images(len(missing))}, first "
+        f"{quoted(dataset.path[missing[0]])}."
+    )
+
+
+def _found(dataset: ImageDataset, pattern: NamePattern, what: str) -> list[str | None]:
+    if dataset.arrays is not None:
+        raise DatasetError(
+            f"The pattern {pattern.text!r} cannot extract {what}: images in memory have no file "
+            "names. Leave the pattern out."
+        )
+    found = [pattern.find(path) for path in dataset.path]
+    if not any(found):
+        raise DatasetError(
+            f"The pattern {pattern.text!r} found no {what} in the names of {n_images(len(found))}; "
+            f"the first is {quoted(dataset.path[0])}."
+        )
+    return found
