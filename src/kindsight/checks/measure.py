@@ -111,12 +111,8 @@ class MeasuredImage:
 def measure_image(data: bytes | NDArray[np.uint8], digest: str | None = None) -> MeasuredImage:
     """Decode and measure one image.
 
-    Parameters
-    ----------
-    data : bytes or uint8 array (height, width, 3)
-        Content of a file, or an RGB image in memory.
-    digest : str, optional
-        Content digest of `data`; computed if omitted.
+    - `data`: bytes or uint8 array (height, width, 3); content of a file, or an RGB image in memory.
+    - `digest`: content digest of `data`; computed if omitted.
 
     Returns
     -------
@@ -176,12 +172,9 @@ def measure_decoded(
 def transparency(data: bytes, on_white: NDArray[np.uint8]) -> float:
     """Return the mean transparency of an image, 0 to 1.
 
-    Parameters
-    ----------
-    data : bytes
-        Content of the file.
-    on_white : uint8 array (height, width, 3)
-        The image composited on white; it is compared with the image composited on black.
+    - `data`: bytes; content of the file.
+    - `on_white`: uint8 array (height, width, 3); the image composited on white; it is compared with
+      the image composited on black.
     """
     on_black = read_image(data, target=SIZE, background=(0, 0, 0))
     return float(on_white.mean(dtype=np.float64) - on_black.mean(dtype=np.float64)) / 255
@@ -192,16 +185,10 @@ def thumbnail_difference(
 ) -> float:
     """Return the difference between a photograph and its EXIF thumbnail.
 
-    Parameters
-    ----------
-    thumbnail : bytes
-        The thumbnail, a JPEG.
-    small : uint8 array (32, 32)
-        The photograph, upright, small and grey.
-    orientation : int
-        EXIF orientation, which applies to both.
-    aspect : float
-        Height / width of the upright photograph.
+    - `thumbnail`: bytes; the thumbnail, a JPEG.
+    - `small`: uint8 array (32, 32); the photograph, upright, small and grey.
+    - `orientation`: EXIF orientation, which applies to both.
+    - `aspect`: height / width of the upright photograph.
 
     Returns
     -------
@@ -221,10 +208,8 @@ def thumbnail_difference(
 def measure_pixels(image: NDArray[np.uint8]) -> tuple[dict[str, Any], Grey]:
     """Measure a decoded image.
 
-    Parameters
-    ----------
-    image : uint8 array (height, width, 3)
-        RGB, at least :data:`SIZE` if the file has that many pixels.
+    - `image`: uint8 array (height, width, 3); RGB, at least :data:`SIZE` if the file has that many
+      pixels.
 
     Returns
     -------

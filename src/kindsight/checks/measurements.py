@@ -172,14 +172,9 @@ class MeasurementTable(SqliteFile):
     ) -> None:
         """Copy measurements into columns.
 
-        Parameters
-        ----------
-        rows_of : dict of str to list of int
-            Target rows by digest; digests that are found are removed.
-        numeric : array
-            Records of :data:`NUMERIC`, filled in place.
-        text : dict of str to object array
-            Text columns, filled in place.
+        - `rows_of`: target rows by digest; digests that are found are removed.
+        - `numeric`: records of :data:`NUMERIC`, filled in place.
+        - `text`: text columns, filled in place.
         """
         interned: dict[str, str] = {}  # 100,000 images share a few hundred distinct texts
         for digest, record, texts in self._select("digest, numbers, words", list(rows_of)):

@@ -23,12 +23,9 @@ WHOLE = re.compile(r"[+-]?\d{1,18}")
 def as_labels(labels: Any, n: int) -> tuple[str | None, ...]:
     """Convert given labels to class names: one for each image; None where unknown.
 
-    Parameters
-    ----------
-    labels : sequence of str, int, bool or None; or None
-        Numbers become their decimal names (``3`` -> ``"3"``), booleans ``"True"`` and ``"False"``.
-    n : int
-        The required number of labels.
+    - `labels`: numbers become their decimal names (``3`` -> ``"3"``), booleans ``"True"`` and
+      ``"False"``.
+    - `n`: the required number of labels.
 
     Returns
     -------
@@ -122,12 +119,8 @@ def check_label_typos(labels: Sequence[str | None], location: Callable[[int], st
 
     Single letters may differ in case.
 
-    Parameters
-    ----------
-    labels : sequence of (str or None)
-        Of all rows.
-    location : callable
-        Returns the location of row i, for the message.
+    - `labels`: of all rows.
+    - `location`: returns the location of row i, for the message.
     """
     first: dict[str, int] = {}
     count: dict[str, int] = {}

@@ -294,15 +294,9 @@ def exclude_rows(
 ) -> ImageDataset:
     """Return the dataset without some rows, which are counted in ``ignored`` and noted.
 
-    Parameters
-    ----------
-    dataset : ImageDataset
-    rows : collection of int
-        The rows to remove.
-    reason : str
-        Key in ``ignored``.
-    note : str
-        A sentence for the user.
+    - `rows`: the rows to remove.
+    - `reason`: key in ``ignored``.
+    - `note`: a sentence for the user.
     """
     excluded = set(rows)
     rest = dataset[[row for row in range(len(dataset)) if row not in excluded]]

@@ -31,12 +31,8 @@ class Listing(NamedTuple):
 def walk(root: str, ignored: Counter[str]) -> Iterator[Listing]:
     """Yield every folder below `root` with its image files; parents come before children.
 
-    Parameters
-    ----------
-    root : str
-        The folder; it may be a link.
-    ignored : Counter
-        Counts ignored files and folders by reason; updated during the walk.
+    - `root`: the folder; it may be a link.
+    - `ignored`: counts ignored files and folders by reason; updated during the walk.
 
     Yields
     ------

@@ -99,11 +99,8 @@ class FindingsData:
 def render_findings(data: FindingsData) -> str:
     """Return the page as HTML that loads nothing and runs no script, encodable as UTF-8.
 
-    Parameters
-    ----------
-    data : FindingsData
-        Its texts may contain anything: they are escaped, shortened if very long, and stripped of
-        control characters.
+    - `data`: its texts may contain anything: they are escaped, shortened if very long, and stripped
+      of control characters.
     """
     states = [check.state for check in data.other_checks]
     order = ("passed", "not applicable", "skipped", "ignored")

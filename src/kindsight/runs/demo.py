@@ -147,12 +147,8 @@ def write_images(folder: str | os.PathLike[str], progress: Progress | None = Non
     A quarter of each class is the test split, chosen by the content of the images. The folder
     appears when it is complete; a complete one is not changed.
 
-    Parameters
-    ----------
-    folder : path
-        Created if missing.
-    progress : callable, optional
-        Called with ("demo", done, total).
+    - `folder`: created if missing.
+    - `progress`: called with ("demo", done, total).
 
     Returns
     -------

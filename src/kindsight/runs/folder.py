@@ -29,10 +29,7 @@ def claim_run(settings: TrainSettings) -> Iterator[Path]:
     folder is named after the data and the next number. ``settings.run`` is a name below
     ``settings.runs``, or a path if it contains a path separator.
 
-    Parameters
-    ----------
-    settings : TrainSettings
-        Written to the folder as ``settings.toml``.
+    - `settings`: written to the folder as ``settings.toml``.
 
     Yields
     ------

@@ -165,22 +165,13 @@ def run_notes(
 ) -> tuple[str, ...]:
     """Return the notes on the data of a run; run all checks if the settings say so.
 
-    Parameters
-    ----------
-    dataset : ImageDataset
-        As it was opened, with the unreadable images.
-    settings : TrainSettings
-        With ``check="full"`` the findings of all checks are written to the run folder.
-    folder : pathlib.Path
-        The run folder.
-    scored : mapping of str to Scored
-        The validation and test splits.
-    leakage : Leakage
-        Duplicates across splits.
-    progress : callable
-        Called with (stage, done, total).
-    clock : Clock
-        Measures the time of the checks.
+    - `dataset`: as it was opened, with the unreadable images.
+    - `settings`: with ``check="full"`` the findings of all checks are written to the run folder.
+    - `folder`: the run folder.
+    - `scored`: the validation and test splits.
+    - `leakage`: duplicates across splits.
+    - `progress`: called with (stage, done, total).
+    - `clock`: measures the time of the checks.
     """
     notes = (*dataset.notes, *_leakage_notes(scored, leakage, dataset.classes))
     if settings.check != "full":

@@ -96,16 +96,10 @@ def split_images(
 ) -> SplitImages:
     """Split the readable images, without duplicates across splits.
 
-    Parameters
-    ----------
-    images : Prepared
-        The readable images.
-    settings : TrainSettings
-        The wanted split.
-    dataset : ImageDataset
-        All images, with the unreadable ones.
-    progress : callable, optional
-        Called with (stage, done, total) while dates are read, for a split by date.
+    - `images`: the readable images.
+    - `settings`: the wanted split.
+    - `dataset`: all images, with the unreadable ones.
+    - `progress`: called with (stage, done, total) while dates are read, for a split by date.
 
     Raises
     ------

@@ -55,16 +55,11 @@ def find_near_pairs(
 ) -> NearPairs:
     """Return the pairs of images whose hashes are within a Hamming distance.
 
-    Parameters
-    ----------
-    hashes : uint64 array (n,)
-    radius : int
-        Maximum Hamming distance, 0 to 15.
-    others : uint64 array (n,), optional
-        Hashes of the same images, rotated or mirrored: pairs (i, j) compare ``hashes[i]`` with
-        ``others[j]``. Default: `hashes`.
-    at_most : int, optional
-        Maximum number of pairs; the radius is reduced if there are more.
+    - `hashes`: uint64 array (n,).
+    - `radius`: maximum Hamming distance, 0 to 15.
+    - `others`: uint64 array (n,); hashes of the same images, rotated or mirrored: pairs (i, j)
+      compare ``hashes[i]`` with ``others[j]``. Default: `hashes`.
+    - `at_most`: maximum number of pairs; the radius is reduced if there are more.
 
     Returns
     -------

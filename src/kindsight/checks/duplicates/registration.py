@@ -71,13 +71,9 @@ class Registration(NamedTuple):
 def best_shifts(images: Small, pairs: NDArray[np.int64], limit: int = 3) -> Shifts:
     """Return the best translation of many pairs, a fast filter before :func:`register`.
 
-    Parameters
-    ----------
-    images : uint8 array (n, 64, 64)
-    pairs : int64 array (m, 2)
-        Indices into `images`.
-    limit : int
-        Largest translation, in pixels of 32.
+    - `images`: uint8 array (n, 64, 64).
+    - `pairs`: int64 array (m, 2); indices into `images`.
+    - `limit`: largest translation, in pixels of 32.
     """
     spectra = _spectra(images)
     size = (images.shape[1] // 2, images.shape[2] // 2)
@@ -106,11 +102,8 @@ def _spectra(images: Small) -> NDArray[np.complex128]:
 def register(first: Small, second: Small, down: int = 0, right: int = 0) -> Registration:
     """Align the second image with the first and return their correlation.
 
-    Parameters
-    ----------
-    first, second : uint8 arrays (64, 64)
-    down, right : int
-        Initial translation of the second image, in pixels.
+    - `first`, `second`: uint8 arrays (64, 64).
+    - `down`, `right`: initial translation of the second image, in pixels.
 
     Returns
     -------
@@ -135,11 +128,8 @@ def warp_onto(
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """Warp the second image onto the first.
 
-    Parameters
-    ----------
-    first, second : uint8 arrays (side, side)
-    transform : float32 array (2, 3)
-        As in :class:`Registration`.
+    - `first`, `second`: uint8 arrays (side, side).
+    - `transform`: float32 array (2, 3); as in :class:`Registration`.
 
     Returns
     -------
@@ -172,11 +162,8 @@ def crop_similarity(
 ) -> float:
     """Return the best correlation of an image with another that may be a crop of it.
 
-    Parameters
-    ----------
-    whole, crop : uint8 arrays (64, 64)
-    whole_size, crop_size : (height, width)
-        Sizes of the original images in pixels.
+    - `whole`, `crop`: uint8 arrays (64, 64).
+    - `whole_size`, `crop_size`: (height, width); sizes of the original images in pixels.
 
     Returns
     -------

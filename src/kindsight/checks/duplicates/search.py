@@ -136,10 +136,7 @@ class Duplicates:
     def groups(self, kinds: Sequence[str] = DUPLICATE_KINDS) -> list[NDArray[np.int64]]:
         """Return the groups of rows linked by some kinds of duplicates.
 
-        Parameters
-        ----------
-        kinds : sequence of str
-            Some of :data:`DUPLICATE_KINDS`.
+        - `kinds`: some of :data:`DUPLICATE_KINDS`.
 
         Returns
         -------

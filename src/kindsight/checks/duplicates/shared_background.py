@@ -207,14 +207,9 @@ def aligned_correlations(
 ) -> list[float]:
     """Return the correlations of registered pairs, computed on all cores.
 
-    Parameters
-    ----------
-    pairs : sequence of (images, down, right, ambiguous)
-        uint8 (2, 64, 64); initial translation in pixels; whether the shared background must be
-        removed.
-    background : SharedBackground
-    minimum : float
-        Minimum correlation of duplicates. An ambiguous pair whose residuals differ gets 0.
+    - `pairs`: uint8 (2, 64, 64); initial translation in pixels; whether the shared background must
+      be removed.
+    - `minimum`: minimum correlation of duplicates. An ambiguous pair whose residuals differ gets 0.
     """
 
     def compare(pair: NDArray[np.uint8], down: int, right: int, ambiguous: bool) -> float:

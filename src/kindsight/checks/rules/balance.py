@@ -40,11 +40,7 @@ def usable_counts(
 ) -> dict[str, int]:
     """Return the number of distinct readable images of each class.
 
-    Parameters
-    ----------
-    context : CheckContext
-    splits : collection of (str or None), optional
-        Splits to count. Default: all.
+    - `splits`: splits to count. Default: all.
 
     Returns
     -------

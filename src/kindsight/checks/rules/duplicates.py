@@ -195,18 +195,11 @@ def nearest_pairs(
     (an inverted file, as in Jegou, Douze and Schmid 2011, "Product quantization for nearest
     neighbor search"). The time grows as n ** 1.5.
 
-    Parameters
-    ----------
-    vectors : float32 array (n, width)
-        Features.
-    neighbours : int
-        Neighbours per image.
-    minimum : float
-        Minimum cosine similarity.
-    blocks : sequence of slice, optional
-        As for :func:`kindsight.checks.feature_space.principal_components`.
-    seed : int
-        Seed of the components and centres.
+    - `vectors`: float32 array (n, width); features.
+    - `neighbours`: neighbours per image.
+    - `minimum`: minimum cosine similarity.
+    - `blocks`: as for :func:`kindsight.checks.feature_space.principal_components`.
+    - `seed`: seed of the components and centres.
 
     Returns
     -------

@@ -109,12 +109,8 @@ class SuspectLabels:
 def find_label_errors(probabilities: Probabilities, targets: NDArray[np.int64]) -> SuspectLabels:
     """Return the labels that are probably wrong.
 
-    Parameters
-    ----------
-    probabilities : float64 array (n, k)
-        Out-of-fold probabilities; rows sum to 1.
-    targets : int64 array (n,)
-        Class of each label, 0 to k - 1.
+    - `probabilities`: float64 array (n, k); out-of-fold probabilities; rows sum to 1.
+    - `targets`: int64 array (n,); class of each label, 0 to k - 1.
 
     Returns
     -------

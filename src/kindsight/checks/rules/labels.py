@@ -173,12 +173,8 @@ def pairwise_accuracy(
 ) -> NDArray[np.float64]:
     """Return how often images of a class are preferred to each other class.
 
-    Parameters
-    ----------
-    probabilities : float64 array (n, k)
-        Out-of-fold probabilities.
-    targets : int64 array (n,)
-        Class of each label.
+    - `probabilities`: float64 array (n, k); out-of-fold probabilities.
+    - `targets`: int64 array (n,); class of each label.
 
     Returns
     -------

@@ -86,12 +86,9 @@ class Outliers(Check):
 def neighbour_distances(points: NDArray[np.float32], neighbours: int) -> NDArray[np.float64]:
     """Return the Euclidean distance of each point to its n-th nearest neighbour.
 
-    Parameters
-    ----------
-    points : float32 array (n, width)
-        Of more than :data:`REFERENCE`, a random sample serves as neighbours.
-    neighbours : int
-        Rank of the neighbour, from 1.
+    - `points`: float32 array (n, width); of more than :data:`REFERENCE`, a random sample serves as
+      neighbours.
+    - `neighbours`: rank of the neighbour, from 1.
 
     Returns
     -------
@@ -120,11 +117,8 @@ def tail_limit(distances: NDArray[np.float64], expected: float) -> float:
     The logarithms of the distances are modelled by an exponential tail, whose rate is estimated
     between the quantiles :data:`NEAR_TAIL` and :data:`FAR_TAIL`.
 
-    Parameters
-    ----------
-    distances : float64 array (n,)
-    expected : float
-        Expected number of images beyond the limit.
+    - `distances`: float64 array (n,).
+    - `expected`: expected number of images beyond the limit.
 
     Returns
     -------

@@ -217,16 +217,11 @@ def predict_source(
 ) -> SourceAccuracy:
     """Return the cross-validated accuracy of a ridge-regression classifier on binned columns.
 
-    Parameters
-    ----------
-    columns : mapping of str to array (n,)
-        Numbers (NaN if missing) or texts.
-    targets : int64 array (n,)
-        0 to k - 1, at least two of each and k at least 2.
-    groups : int64 array (n,)
-        Rows of one group (duplicates, images of one patient) are in one fold.
-    seed : int
-        Seed of the folds.
+    - `columns`: numbers (NaN if missing) or texts.
+    - `targets`: int64 array (n,); 0 to k - 1, at least two of each and k at least 2.
+    - `groups`: int64 array (n,); rows of one group (duplicates, images of one patient) are in one
+      fold.
+    - `seed`: seed of the folds.
     """
     count = int(targets.max()) + 1
     bins = np.concatenate([one_hot_bins(column) for column in columns.values()], axis=1)
@@ -304,16 +299,10 @@ def describe_difference(
 ) -> str:
     """Return a description of a property in the two sources that differ most.
 
-    Parameters
-    ----------
-    name : str
-        Name of the property.
-    column : array (n,)
-        Numbers or texts.
-    targets : int64 array (n,)
-        Source of each image, 0 to k - 1.
-    names : tuple of str
-        Names of the sources.
+    - `name`: name of the property.
+    - `column`: array (n,); numbers or texts.
+    - `targets`: int64 array (n,); source of each image, 0 to k - 1.
+    - `names`: names of the sources.
 
     Returns
     -------

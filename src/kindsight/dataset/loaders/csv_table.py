@@ -122,10 +122,7 @@ class CsvTable:
     def read(self, columns: Sequence[int]) -> tuple[list[int], list[list[str]]]:
         """Read some columns, ignoring blank lines.
 
-        Parameters
-        ----------
-        columns : sequence of int
-            Indices in the header.
+        - `columns`: indices in the header.
 
         Returns
         -------

@@ -116,12 +116,8 @@ class Arrangement:
 def arrange(tree: Tree, known: Collection[str] = ()) -> Arrangement:
     """Return which folders are classes and which are splits.
 
-    Parameters
-    ----------
-    tree : Tree
-        The walked folder.
-    known : collection of str
-        Known class names.
+    - `tree`: the walked folder.
+    - `known`: known class names.
 
     Returns
     -------

@@ -44,10 +44,7 @@ def split_roles(names: Iterable[str]) -> dict[str, str] | None:
     numbers and words such as *set*, *data* or *images* (``test_set``, ``trainImages``,
     ``val2017``). Other words must be the same in every name (``seg_train``, ``seg_test``).
 
-    Parameters
-    ----------
-    names : iterable of str
-        Names of folders with the same parent.
+    - `names`: names of folders with the same parent.
 
     Returns
     -------

@@ -63,10 +63,7 @@ class ParquetTable:
     def read(self, columns: Sequence[int]) -> tuple[list[int], list[list[str]]]:
         """Read some columns as text.
 
-        Parameters
-        ----------
-        columns : sequence of int
-            Indices in the header.
+        - `columns`: indices in the header.
 
         Returns
         -------

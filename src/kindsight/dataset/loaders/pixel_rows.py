@@ -122,15 +122,9 @@ def read_pixel_rows(
 ) -> PixelRows:
     """Read a table of pixels.
 
-    Parameters
-    ----------
-    table : CsvTable
-    pixels : sequence of int
-        Indices of the pixels' columns, in the order of the pixels.
-    others : sequence of int
-        Indices of other columns to read, as text.
-    heading : bool
-        Whether the first line is a header.
+    - `pixels`: indices of the pixels' columns, in the order of the pixels.
+    - `others`: indices of other columns to read, as text.
+    - `heading`: whether the first line is a header.
 
     Returns
     -------

@@ -28,13 +28,8 @@ _RULE = "Pixels must be whole numbers from 0 to 255, or all of them floats from 
 def shape_of_row(n: int, shape: tuple[int, ...] | None, where: str) -> tuple[int, ...]:
     """Return the shape of an image given as `n` numbers.
 
-    Parameters
-    ----------
-    n : int
-    shape : tuple of int, optional
-        (height, width), (height, width, channels) or (3, height, width).
-    where : str
-        Name of the data, for messages.
+    - `shape`: (height, width), (height, width, channels) or (3, height, width).
+    - `where`: name of the data, for messages.
 
     Returns
     -------
@@ -70,15 +65,10 @@ def as_images(
 ) -> tuple[NDArray[Any], str | None]:
     """Return an array of images in a standard shape, without copying it, and a note.
 
-    Parameters
-    ----------
-    array : array
-        (n, height, width), (n, height, width, 1), (n, height, width, 3), the same with the
-        channels before the height, or (n, pixels).
-    shape : tuple of int, optional
-        Of a row of pixels.
-    where : str
-        Name of the data, for messages.
+    - `array`: (n, height, width), (n, height, width, 1), (n, height, width, 3), the same with the
+      channels before the height, or (n, pixels).
+    - `shape`: of a row of pixels.
+    - `where`: name of the data, for messages.
 
     Returns
     -------
@@ -126,12 +116,8 @@ def as_pixels(
     Booleans become 0 and 255. Whole numbers from 0 to 255 are unchanged. If all arrays are floats
     from 0 to 1, they are multiplied by 255 and rounded.
 
-    Parameters
-    ----------
-    arrays : sequence of arrays
-        Of any number type.
-    names : sequence of str
-        Of the arrays, for messages.
+    - `arrays`: of any number type.
+    - `names`: of the arrays, for messages.
 
     Returns
     -------

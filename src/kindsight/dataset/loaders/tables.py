@@ -48,14 +48,9 @@ _FEWEST_PIXELS = 4
 def find_columns(header: Sequence[str], given: Mapping[str, str], where: str) -> dict[str, int]:
     """Return the columns of paths, labels, splits and groups.
 
-    Parameters
-    ----------
-    header : sequence of str
-        Column names.
-    given : mapping of str to str
-        Kind -> column name; it need not be a usual one.
-    where : str
-        Name of the table, for messages.
+    - `header`: column names.
+    - `given`: kind -> column name; it need not be a usual one.
+    - `where`: name of the table, for messages.
 
     Returns
     -------
@@ -97,14 +92,9 @@ def _index(header: Sequence[str], name: str, where: str) -> int:
 def pixel_columns(header: Sequence[str], taken: Sequence[int], where: str) -> list[int] | None:
     """Return the columns of pixels, in the order of the numbers in their names.
 
-    Parameters
-    ----------
-    header : sequence of str
-        Column names: ``pixel1``, ``pixel2``, ...; ``0``, ``1``, ...; ``1x1``, ``1x2``, ...
-    taken : sequence of int
-        Indices of other columns.
-    where : str
-        Name of the table, for messages.
+    - `header`: column names: ``pixel1``, ``pixel2``, ...; ``0``, ``1``, ...; ``1x1``, ``1x2``, ...
+    - `taken`: indices of other columns.
+    - `where`: name of the table, for messages.
 
     Returns
     -------

@@ -31,16 +31,10 @@ class Faults:
     def add(self, rule: str, number: int, received: str, cure: str = "", count: int = 1) -> None:
         """Record that a row breaks a rule.
 
-        Parameters
-        ----------
-        rule, cure : str
-            A sentence each.
-        number : int
-            Of the line or row.
-        received : str
-            A few printable characters; may be empty.
-        count : int
-            How many rows this represents.
+        - `rule`, `cure`: a sentence each.
+        - `number`: of the line or row.
+        - `received`: a few printable characters; may be empty.
+        - `count`: how many rows this represents.
         """
         total, named = self._found.get((rule, cure), (0, []))
         if len(named) < _SHOWN:
@@ -105,14 +99,9 @@ def name_labels(
 ) -> list[str | None]:
     """Replace the labels 0, 1, 2, ... by their names.
 
-    Parameters
-    ----------
-    labels : sequence of (str or None)
-        Whole numbers.
-    names : sequence of str
-        The name of each number; if empty, nothing changes.
-    location : callable
-        Returns the location of row i, for messages.
+    - `labels`: whole numbers.
+    - `names`: the name of each number; if empty, nothing changes.
+    - `location`: returns the location of row i, for messages.
 
     Raises
     ------
@@ -140,15 +129,10 @@ def read_splits(
 ) -> list[str | None] | None:
     """Return a column's cells as splits, with the same names as for folders.
 
-    Parameters
-    ----------
-    cells : sequence of str
-        ``train``, ``val``, ``Test``, ...; empty if undecided.
-    numbers, unit, where : sequence of int, str, str
-        Row numbers, their unit and the table's name, for messages.
-    named : bool
-        Whether the column certainly contains splits. If not, and no cell is a split, the result is
-        None.
+    - `cells`: ``train``, ``val``, ``Test``, ...; empty if undecided.
+    - `numbers`, `unit`, `where`: row numbers, their unit and the table's name, for messages.
+    - `named`: whether the column certainly contains splits. If not, and no cell is a split, the
+      result is None.
 
     Returns
     -------

@@ -101,16 +101,9 @@ def cache_images(
 ) -> CachedImages:
     """Return the resized images of a dataset, decoding those that are not cached yet.
 
-    Parameters
-    ----------
-    dataset : ImageDataset
-    spec : InputSpec
-        How images are resized.
-    cache : Cache
-    workers : int, optional
-        Threads; the number of cores by default.
-    progress : callable, optional
-        Called with (images done, images in all), from the calling thread.
+    - `spec`: how images are resized.
+    - `workers`: threads; the number of cores by default.
+    - `progress`: called with (images done, images in all), from the calling thread.
 
     Returns
     -------

@@ -176,23 +176,14 @@ def process_files(
 ) -> ProcessedFiles:
     """Ensure that a table has a row for every image of a dataset.
 
-    Parameters
-    ----------
-    dataset : ImageDataset
-    cache : Cache
-        Its file index is used.
-    table, lookup_table : ImageTable
-        The table over two connections: look-ups on many threads must not wait for writes.
-    processor : callable
-        Returns a FileProcessor; called if there is anything to process.
-    threads : int
-        Images processed at once.
-    progress : callable, optional
-        Called from the calling thread.
-    batch : int
-        Rows per task, at most. Up to eight times as many results per thread wait in memory.
-    detect_fast : bool
-        Whether to use the calling thread alone while images are processed very fast.
+    - `cache`: its file index is used.
+    - `table`, `lookup_table`: the table over two connections: look-ups on many threads must not
+      wait for writes.
+    - `processor`: returns a FileProcessor; called if there is anything to process.
+    - `threads`: images processed at once.
+    - `progress`: called from the calling thread.
+    - `batch`: rows per task, at most. Up to eight times as many results per thread wait in memory.
+    - `detect_fast`: whether to use the calling thread alone while images are processed very fast.
 
     Raises
     ------

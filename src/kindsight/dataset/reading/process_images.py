@@ -33,13 +33,8 @@ class RowBuilder(Protocol):
     def make(self, digest: str, pixels: NDArray[np.uint8], size: tuple[int, int]) -> Any:
         """Return an image's row; ImageError if it is unusable after all.
 
-        Parameters
-        ----------
-        digest : str
-        pixels : uint8 array (height, width, 3)
-            Resized.
-        size : (height, width)
-            Before resizing.
+        - `pixels`: uint8 array (height, width, 3); resized.
+        - `size`: (height, width); before resizing.
         """
 
     def failed(self, digest: str, error: ImageError) -> Any:
@@ -52,13 +47,8 @@ class DecodeObserver(Protocol):
     def decode(self, digest: str, data: bytes, size: tuple[int, int]) -> NDArray[np.uint8]:
         """Return the decoded image; called on many threads.
 
-        Parameters
-        ----------
-        digest : str
-        data : bytes
-            The file.
-        size : (height, width)
-            As ``target`` of :func:`kindsight.images.read_image`.
+        - `data`: bytes; the file.
+        - `size`: (height, width); as ``target`` of :func:`kindsight.images.read_image`.
 
         Raises
         ------
@@ -94,16 +84,11 @@ def process_images(
 ) -> ProcessedDataset:
     """Ensure that a table has a row for every image of a dataset, computed from resized pixels.
 
-    Parameters
-    ----------
-    dataset, cache, table, lookup_table, threads, progress, batch
-        As in :func:`kindsight.dataset.reading.process_files.process_files`.
-    spec : InputSpec
-        How images are resized.
-    builder : callable
-        Returns a RowBuilder; called if there is anything to process.
-    observer : DecodeObserver, optional
-        Decodes the images.
+    - `dataset`, `cache`, `table`, `lookup_table`, `threads`, `progress`, `batch`: as in
+      :func:`kindsight.dataset.reading.process_files.process_files`.
+    - `spec`: how images are resized.
+    - `builder`: returns a RowBuilder; called if there is anything to process.
+    - `observer`: decodes the images.
 
     Raises
     ------

@@ -42,14 +42,9 @@ def split_by_date(
     validation image newer than any test image. Sizes are as close to the requested ones as that
     allows. Images without a date are train images.
 
-    Parameters
-    ----------
-    dataset : ImageDataset
-        With labels and digests in all rows.
-    taken : float array (n,)
-        Capture times in seconds since 1970; NaN where unknown.
-    validation, test : float or int
-        As in :func:`kindsight.dataset.random_split`.
+    - `dataset`: with labels and digests in all rows.
+    - `taken`: float array (n,); capture times in seconds since 1970; NaN where unknown.
+    - `validation`, `test`: as in :func:`kindsight.dataset.random_split`.
 
     Returns
     -------

@@ -22,14 +22,9 @@ _SWAP_KINDS = 64  # kinds of groups compared pairwise at most; limits the run ti
 def images_per_class(counts: Mapping[int, int], fraction: Fraction, reserve: int) -> dict[int, int]:
     """Return how many images of each class a split gets: largest remainders, at least one each.
 
-    Parameters
-    ----------
-    counts : mapping of int to int
-        Images of each class.
-    fraction : Fraction
-        The split's fraction of all images, above 0 and below 1.
-    reserve : int
-        Images of each class that must be left for other splits.
+    - `counts`: images of each class.
+    - `fraction`: the split's fraction of all images, above 0 and below 1.
+    - `reserve`: images of each class that must be left for other splits.
 
     Returns
     -------
@@ -61,17 +56,11 @@ def choose_groups(
     Groups of several images are added first, in order, as long as they fit; groups of one image
     fill up the rest. If all groups are single images, the numbers are met exactly.
 
-    Parameters
-    ----------
-    groups : sequence of Group
-        In the order of preference.
-    wanted : mapping of int to int
-        Images wanted of each class, at least 1.
-    reserve : int
-        Groups of each class that must be left over.
-    exact : mapping of int to Fraction, optional
-        What `wanted` was rounded from. If the greedy choice is off by more than one image in a
-        class, a subset-sum search looks for a better one.
+    - `groups`: in the order of preference.
+    - `wanted`: images wanted of each class, at least 1.
+    - `reserve`: groups of each class that must be left over.
+    - `exact`: what `wanted` was rounded from. If the greedy choice is off by more than one image in
+      a class, a subset-sum search looks for a better one.
     """
     state = _Choice(groups, wanted, reserve)
     for group in groups:

@@ -39,10 +39,7 @@ def group_indices(dataset: ImageDataset) -> NDArray[np.int64]:
 def connected_components(*columns: Sequence[Hashable]) -> NDArray[np.int64]:
     """Return one index per set of rows that share a value in any column, directly or indirectly.
 
-    Parameters
-    ----------
-    *columns : sequence
-        At least one, all of length n; None is no value.
+    - `*columns`: at least one, all of length n; None is no value.
 
     Returns
     -------
@@ -87,12 +84,8 @@ def build_groups(
 ) -> list[Group]:
     """Return the groups of some rows, sorted by key; ties stay in row order.
 
-    Parameters
-    ----------
-    rows : iterable of int
-        The rows to group.
-    targets, indices, keys : sequence
-        Class index, group index and key of every row of the dataset.
+    - `rows`: the rows to group.
+    - `targets`, `indices`, `keys`: class index, group index and key of every row of the dataset.
     """
     members: dict[int, list[int]] = {}
     for row in rows:

@@ -199,18 +199,11 @@ def check_group_counts(
 ) -> None:
     """Raise DatasetError if a class has too few groups to be in every split, or in every fold.
 
-    Parameters
-    ----------
-    dataset : ImageDataset
-        With labels.
-    rows : iterable of int
-        The rows that are split.
-    indices : sequence of int
-        The group index of every row of the dataset.
-    splits : sequence of str
-        The splits taken beside the train split.
-    folds : int
-        For cross-validation: the number of folds, in place of `splits`.
+    - `dataset`: with labels.
+    - `rows`: the rows that are split.
+    - `indices`: the group index of every row of the dataset.
+    - `splits`: the splits taken beside the train split.
+    - `folds`: for cross-validation: the number of folds, in place of `splits`.
     """
     chosen = list(rows)
     needed = folds or len(splits) + 1
@@ -275,18 +268,11 @@ def fold_split(
     Stratified by class; byte-identical images and images of one group stay together. A test split
     is taken first, the same for every fold.
 
-    Parameters
-    ----------
-    dataset : ImageDataset
-        With labels and digests in all rows. Existing train and test splits are respected.
-    fold : int
-        From 1 to `folds`.
-    folds : int
-        At least 2.
-    test : float or int
-        As in :func:`kindsight.dataset.random_split`.
-    seed : int
-        Another seed gives other folds.
+    - `dataset`: with labels and digests in all rows. Existing train and test splits are respected.
+    - `fold`: from 1 to `folds`.
+    - `folds`: at least 2.
+    - `test`: as in :func:`kindsight.dataset.random_split`.
+    - `seed`: another seed gives other folds.
 
     Returns
     -------

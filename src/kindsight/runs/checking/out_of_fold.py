@@ -29,15 +29,10 @@ def add_features(
 ) -> None:
     """Let a context compute features and out-of-fold predictions when a check first needs them.
 
-    Parameters
-    ----------
-    context : CheckContext
-    settings : CheckSettings
-        Name the backbone.
-    cache : Cache
-        Stores the features.
-    progress : callable, optional
-        Called with (stage, done, total); the stages are ``"backbone"`` and ``"features"``.
+    - `settings`: name the backbone.
+    - `cache`: stores the features.
+    - `progress`: called with (stage, done, total); the stages are ``"backbone"`` and
+      ``"features"``.
     """
     layouts: list[FeatureLayout] = []
 

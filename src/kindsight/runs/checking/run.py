@@ -153,17 +153,11 @@ def check_run(
 ) -> str:
     """Run all checks on the data of a training and write the findings into its run folder.
 
-    Parameters
-    ----------
-    dataset : ImageDataset
-        All images, with the splits that the data define.
-    settings : TrainSettings
-        Settings of the training. The checks use its frozen backbone, whose features are cached, or
-        the default backbone if a network is trained.
-    folder : pathlib.Path
-        The run folder.
-    progress : callable
-        Called with (stage, done, total).
+    - `dataset`: all images, with the splits that the data define.
+    - `settings`: settings of the training. The checks use its frozen backbone, whose features are
+      cached, or the default backbone if a network is trained.
+    - `folder`: the run folder.
+    - `progress`: called with (stage, done, total).
 
     Returns
     -------

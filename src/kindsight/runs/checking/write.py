@@ -142,15 +142,9 @@ def thumbnails(
 ) -> dict[int, bytes]:
     """Return thumbnails of some rows, from the cache or computed.
 
-    Parameters
-    ----------
-    dataset : ImageDataset
-        With digests.
-    rows : iterable of int
-    cache : Cache
-        Stores the thumbnails by content digest.
-    workers : int, optional
-        Images read at once. Default: the number of cores.
+    - `dataset`: with digests.
+    - `cache`: stores the thumbnails by content digest.
+    - `workers`: images read at once. Default: the number of cores.
 
     Returns
     -------
@@ -178,11 +172,7 @@ def thumbnails(
 def findings_data(report: CheckReport, cache: Cache) -> FindingsData:
     """Return the content of the HTML report.
 
-    Parameters
-    ----------
-    report : CheckReport
-    cache : Cache
-        Stores the thumbnails.
+    - `cache`: stores the thumbnails.
     """
     selected = [(check, result, _select(result)) for check, result in report.found()]
     readable = report.context.measurements.readable
