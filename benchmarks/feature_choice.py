@@ -31,9 +31,8 @@ from accuracy_job import load, make_splits, some_rows
 from kindsight.dataset import ImageDataset
 from kindsight.dataset.splits.folds import fold_indices
 from kindsight.images import InputSpec, read_image, resize_image
-from kindsight.models.backbones.backbone import PROFILES
+from kindsight.models.backbones.backbone import PROFILES, FeatureBlock, FeatureLayout
 from kindsight.models.backbones.backbone import STATISTICS as SPATIAL_STATISTICS
-from kindsight.models.backbones.layout import FeatureBlock, FeatureLayout
 from kindsight.models.backbones.tta import transform_image, tta_variants
 from kindsight.threads import count_cores, map_ordered, single_threaded_opencv
 from kindsight.training.frozen.select_head import FOLDS, fit_head
@@ -102,8 +101,7 @@ class Network:
     def __init__(self, size: int, folder: Path) -> None:
         from kindsight.models.backbones.features import build_feature_model, build_network
         from kindsight.models.backbones.table import get_backbone, lite_stages
-        from kindsight.models.formats.convert import convert_to_litert
-        from kindsight.models.runtime import InterpreterPool
+        from kindsight.models.runtime import InterpreterPool, convert_to_litert
 
         backbone = dataclasses.replace(get_backbone(NAME), stages=lite_stages(NAME, ALL_STAGES))
         model, _ = build_feature_model(backbone, build_network(backbone, (size, size)))

@@ -19,7 +19,7 @@ import cv2
 import numpy as np
 
 from kindsight.images import InputSpec, read_image, resize_image
-from kindsight.models.formats.litert import make_interpreter
+from kindsight.models.runtime import make_interpreter
 from kindsight.threads import count_cores
 
 

@@ -45,7 +45,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 @contextmanager
 def single_network(fresh: bool) -> Iterator[None]:
     """Make fine-tuning accept its network without an ensemble; if `fresh`, with new copies."""
-    from kindsight.training.fine_tuning import images, job_settings
+    from kindsight.training.fine_tuning import images
     from kindsight.training.fine_tuning import train as fine_tuning
 
     full_phases = images.full_phases
@@ -57,7 +57,7 @@ def single_network(fresh: bool) -> Iterator[None]:
     with (
         patch.object(fine_tuning, "is_clearly_better", lambda *_: True),
         # An ensemble must lower the log loss by this fraction: never.
-        patch.object(job_settings, "MARGIN", 1.0),
+        patch.object(fine_tuning, "MARGIN", 1.0),
         patch.object(images, "full_phases", upper_layers if fresh else full_phases),
     ):
         yield

@@ -22,6 +22,6 @@ def shared_process():
     """Let all trainings of networks in this process use one child while the block runs."""
     process = SharedProcess(module="kindsight.training.engine.worker")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("kindsight.training.epoch_settings.KerasProcess", lambda **_: process)
+        patch.setattr("kindsight.training.network.settings.KerasProcess", lambda **_: process)
         yield process
     process.close()

@@ -133,7 +133,7 @@ def test_folds_test_each_image_once_and_splits_a_quarter():
 
 
 def test_columns_are_selected_by_stage_and_statistic():
-    layouts = importlib.import_module("kindsight.models.backbones.layout")
+    layouts = importlib.import_module("kindsight.models.backbones.backbone")
     names = ("stage3_mean", "stage3_max", "stage4_mean", "top_mean")
     layout = layouts.FeatureLayout(
         tuple(layouts.FeatureBlock(name, 2 * i, 2 * i + 2) for i, name in enumerate(names))

@@ -22,7 +22,7 @@ MODULES = (
     "kindsight.bundle",
     "kindsight.predictor",
     "kindsight.training.engine.history",
-    "kindsight.training.engine.logs",
+    "kindsight.training.engine.callbacks",
     "kindsight.explain",
     "kindsight.preprocessing",
     "kindsight.checks",

@@ -19,7 +19,7 @@ from kindsight.errors import BundleError, SettingsError
 from kindsight.files import write_json
 from kindsight.images import InputSpec
 
-__all__ = ["FORMAT", "KERAS_FILE", "TFLITE_FILE", "Bundle", "load_bundle"]
+__all__ = ["FORMAT", "KERAS_FILE", "TFLITE_FILE", "Bundle", "check_model_file", "load_bundle"]
 
 FORMAT = 1
 JSON_FILE = "bundle.json"
@@ -107,8 +107,27 @@ def load_bundle(folder: str | os.PathLike[str]) -> Bundle:
         path, _classes(path, facts.pop("classes", None)), _spec(path, facts.pop("input", None)),
         _temperature(path, facts.pop("temperature", None)), str(facts.pop("backbone", "")), facts,
     )  # fmt: skip
-    _check_model(bundle)
+    check_model_file(
+        bundle,
+        bundle.tflite,
+        f"{TFLITE_FILE} is missing from {bundle.folder}, or too large. Restore it, or train again.",
+    )
     return bundle
+
+
+def check_model_file(bundle: Bundle, path: Path, missing: str) -> None:
+    """Compare a network's file with its recorded digest; BundleError if it differs.
+
+    `missing` is the error's message where the file is missing or too large.
+    """
+    if not path.is_file() or path.stat().st_size > MAX_MODEL_BYTES:
+        raise BundleError(missing)
+    files = bundle.facts.get("files")
+    expected = files.get(path.name) if isinstance(files, Mapping) else None
+    if expected is not None and expected != file_digest(path):
+        raise BundleError(
+            f"{path} has changed since {JSON_FILE} was written. Restore it, or train again."
+        )
 
 
 def _read_json(folder: Path) -> dict[str, Any]:
@@ -167,19 +186,3 @@ def _temperature(folder: Path, value: object) -> float:
     if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 < value < 1e6:
         raise _invalid(folder, "temperature", "a number above 0", value)
     return float(value)
-
-
-def _check_model(bundle: Bundle) -> None:
-    """Check the LiteRT file against its recorded digest."""
-    path = bundle.tflite
-    if not path.is_file() or path.stat().st_size > MAX_MODEL_BYTES:
-        raise BundleError(
-            f"{TFLITE_FILE} is missing from {bundle.folder}, or too large. Restore it, or train "
-            "again."
-        )
-    files = bundle.facts.get("files")
-    expected = files.get(TFLITE_FILE) if isinstance(files, Mapping) else None
-    if expected is not None and expected != file_digest(path):
-        raise BundleError(
-            f"{path} has changed since {JSON_FILE} was written. Restore it, or train again."
-        )

@@ -23,7 +23,7 @@ from kindsight.trained_images import TRAINED_ON_FILE
 from kindsight.training.common import Progress
 from kindsight.training.engine.callbacks import TrainingCallback
 from kindsight.training.engine.history import HISTORY_FILE, load_history
-from kindsight.training.fine_tuning.settings import MONITOR
+from kindsight.training.fine_tuning.state import MONITOR
 from kindsight.training.near_duplicates import record_trained_images
 from kindsight.training.option_rules import option_faults, unknown_name_fault
 from kindsight.training.protocols import FittedModel, Trainer

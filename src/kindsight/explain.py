@@ -6,7 +6,7 @@ import base64
 import io
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -14,9 +14,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from kindsight.bundle import KERAS_FILE, MAX_MODEL_BYTES, Bundle, load_bundle
-from kindsight.digest import file_digest
-from kindsight.errors import BundleError, SettingsError
+from kindsight.bundle import KERAS_FILE, Bundle, check_model_file, load_bundle
+from kindsight.errors import SettingsError
 from kindsight.images import read_image, resize_image
 from kindsight.models.networks.feature_maps import (
     MAX_LAYERS,
@@ -142,7 +141,12 @@ def explain_layers(
         if value < 1:
             raise SettingsError(f"{name} must be at least 1; got {value}.")
     opened = load_bundle(bundle)
-    _check_keras_file(opened)
+    check_model_file(
+        opened,
+        opened.keras,
+        f"Feature maps need {KERAS_FILE}, but in {opened.folder} it is missing or too large. Use "
+        "the folder of a training run.",
+    )
     path = os.fspath(image)
     pixels = resize_image(read_image(path), opened.spec)
     # Keras starts in its process while LiteRT predicts.
@@ -216,22 +220,6 @@ def sheet_png(maps: NDArray[np.uint8], columns: int) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, format="PNG", optimize=True)
     return buffer.getvalue()
-
-
-def _check_keras_file(bundle: Bundle) -> None:
-    """Compare the Keras file with the digest stored in the bundle."""
-    path = bundle.keras
-    if not path.is_file() or path.stat().st_size > MAX_MODEL_BYTES:
-        raise BundleError(
-            f"Feature maps need {KERAS_FILE}, but in {bundle.folder} it is missing or too large. "
-            "Use the folder of a training run."
-        )
-    files = bundle.facts.get("files")
-    expected = files.get(KERAS_FILE) if isinstance(files, Mapping) else None
-    if expected is not None and expected != file_digest(path):
-        raise BundleError(
-            f"{path} was changed after the bundle was written. Restore the file or train again."
-        )
 
 
 def _layer(layer: LayerMaps) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from PIL import Image
 from kindsight.cache.folder import Cache
 from kindsight.checks import CheckContext, RowFeatures, all_checks, measure_dataset
 from kindsight.images import read_image
-from kindsight.models.backbones.layout import FeatureBlock, FeatureLayout
+from kindsight.models.backbones.backbone import FeatureBlock, FeatureLayout
 from kindsight.runs.checking.out_of_fold import out_of_fold_predictions
 from kindsight.runs.checking.run import open_for_checking
 

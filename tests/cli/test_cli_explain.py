@@ -142,7 +142,7 @@ def test_changed_keras_file_is_not_loaded(run, bundle):
     Path("tiny/bundle.json").write_text(json.dumps(facts), "utf-8")
     result = run("explain", bundle, "new/red.png", "--layers", "--quiet")
     assert (result.exit_code, FakeKeras.calls) == (1, [])
-    assert "was changed after the bundle was written" in result.stderr
+    assert "has changed since bundle.json was written" in result.stderr
 
 
 @pytest.mark.parametrize("option", ["--max-layers", "--max-maps"])

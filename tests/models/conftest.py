@@ -22,6 +22,6 @@ def built(keras_process, machine_cache):
 
 @pytest.fixture(scope="session")
 def images():
-    from kindsight.models.formats.convert import make_images
+    from kindsight.models.runtime import make_images
 
     return make_images(4, SMALL)

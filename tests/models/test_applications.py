@@ -10,9 +10,9 @@ from kindsight.models.backbones.applications import APPLICATIONS
 from kindsight.models.backbones.build import ensure_backbone
 from kindsight.models.backbones.features import build_feature_model, build_network
 from kindsight.models.formats.assemble import write_keras, write_tflite
-from kindsight.models.formats.convert import make_images, run_litert
 from kindsight.models.graph import cut_points, output_of
-from kindsight.models.heads.head import LinearHead
+from kindsight.models.heads import LinearHead
+from kindsight.models.runtime import make_images, run_litert
 
 # The module of Keras with the network's preprocess_input and weights file.
 MODULES = {

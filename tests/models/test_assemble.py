@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from kindsight.errors import SettingsError, WeightsError
 from kindsight.models.formats.assemble import METADATA_NAME, write_keras, write_tflite
-from kindsight.models.formats.litert import make_interpreter, schema
 from kindsight.models.formats.tflite import read_tflite
-from kindsight.models.heads.head import EnsembleHead, LinearHead, RBFHead
+from kindsight.models.heads import EnsembleHead, LinearHead, RBFHead
+from kindsight.models.runtime import make_interpreter, schema
 
 KINDS = ["linear", "rbf", "rbf+linear", "ensemble"]
 CLASSES = [2, 3, 50]
@@ -152,7 +152,7 @@ def test_keras_file_is_what_keras_itself_would_write(tmp_path):
     """Compare the names of the weights with those that Keras gives the same layers."""
     import keras
 
-    from kindsight.models.heads.head import add_head
+    from kindsight.models.networks.keras_heads import add_head
 
     pixels = keras.Input((8, 8, 3), name="pixels")
     maps = keras.layers.Dense(4)(keras.layers.Conv2D(4, 3)(pixels))

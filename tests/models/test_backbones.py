@@ -7,11 +7,10 @@ import numpy as np
 import pytest
 
 from kindsight.errors import SettingsError, WeightsError
-from kindsight.models.backbones.backbone import Stage, check_size
+from kindsight.models.backbones.backbone import FeatureBlock, FeatureLayout, Stage, check_size
 from kindsight.models.backbones.features import build_feature_model, build_network
-from kindsight.models.backbones.layout import FeatureBlock, FeatureLayout
 from kindsight.models.backbones.table import BACKBONES, get_backbone
-from kindsight.models.formats.convert import convert_to_litert, make_images, run_litert
+from kindsight.models.runtime import convert_to_litert, make_images, run_litert
 
 SIZE = (64, 48)
 STATISTICS = (

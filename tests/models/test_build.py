@@ -12,8 +12,7 @@ from kindsight.models.backbones import build
 from kindsight.models.backbones.build import ensure_backbone
 from kindsight.models.backbones.table import get_backbone
 from kindsight.models.backbones.weights import IMAGENET_WEIGHTS
-from kindsight.models.formats.litert import make_interpreter
-from kindsight.models.runtime import Interpreter
+from kindsight.models.runtime import Interpreter, make_interpreter
 
 NAME = "efficientnet-lite0"
 

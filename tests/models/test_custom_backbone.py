@@ -10,7 +10,7 @@ from kindsight.errors import SettingsError, WeightsError
 from kindsight.models.backbones.backbone import Stage
 from kindsight.models.backbones.build import ensure_backbone
 from kindsight.models.backbones.table import get_backbone
-from kindsight.models.formats.convert import make_images, run_litert
+from kindsight.models.runtime import make_images, run_litert
 
 
 def make_model(size=(40, 48), kind="functional"):

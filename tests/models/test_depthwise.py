@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kindsight.models.steps.depthwise import depthwise, fast_depthwise_gradients
+from kindsight.models.steps.backbones import depthwise, fast_depthwise_gradients
 
 
 def gradients(convolve, images, kernel, upstream):

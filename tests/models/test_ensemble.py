@@ -5,8 +5,7 @@ import pytest
 
 from kindsight.errors import WeightsError
 from kindsight.models.backbones.build import ensure_backbone
-from kindsight.models.backbones.ensemble import build_ensemble
-from kindsight.models.backbones.join import join_keras, join_tflite
+from kindsight.models.backbones.ensemble import build_ensemble, join_keras, join_tflite
 from kindsight.models.backbones.tta import (
     FLIPS,
     flip_image,
@@ -15,9 +14,8 @@ from kindsight.models.backbones.tta import (
     variant_name,
 )
 from kindsight.models.formats.assemble import write_keras, write_tflite
-from kindsight.models.formats.convert import make_images, run_litert
-from kindsight.models.formats.litert import make_interpreter
-from kindsight.models.heads.head import LinearHead
+from kindsight.models.heads import LinearHead
+from kindsight.models.runtime import make_images, make_interpreter, run_litert
 from kindsight.training.parity import check_keras_weights
 
 SIZE = (40, 48)

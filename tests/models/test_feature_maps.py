@@ -168,8 +168,8 @@ def test_layers_come_back_from_their_file(tmp_path):
 def test_a_fine_tuned_network_shows_its_trained_layers(tmp_path, share, views):
     import keras
 
-    from kindsight.models.backbones.layout import FeatureBlock, FeatureLayout
-    from kindsight.models.heads.head import LinearHead
+    from kindsight.models.backbones.backbone import FeatureBlock, FeatureLayout
+    from kindsight.models.heads import LinearHead
     from kindsight.models.networks.fine_tuned import (
         average_logits,
         average_over_flips,

@@ -3,9 +3,8 @@
 import numpy as np
 import pytest
 
-from kindsight.models.backbones.layout import FeatureBlock, FeatureLayout
-from kindsight.models.formats.convert import run_litert, write_both_forms
-from kindsight.models.heads.head import LinearHead, RBFHead
+from kindsight.models.backbones.backbone import FeatureBlock, FeatureLayout
+from kindsight.models.heads import LinearHead, RBFHead
 from kindsight.models.networks.fine_tuned import (
     activation_shape,
     average_logits,
@@ -18,6 +17,7 @@ from kindsight.models.networks.fine_tuned import (
     with_head,
 )
 from kindsight.models.networks.frozen_base import list_cut_candidates
+from kindsight.models.runtime import run_litert, write_both_forms
 from kindsight.models.steps.backbones import HEAD_LEARNING_RATE, FineTunedForward
 from kindsight.models.steps.optimizers import Optimizer
 from kindsight.models.steps.trainable import TrainableNetwork

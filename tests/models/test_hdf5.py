@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from kindsight.errors import WeightsError
-from kindsight.models.formats.hdf5 import load_h5_weights
+from kindsight.models.backbones.features import load_h5_weights
 
 
 def make_network(seed, classes=None):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from kindsight.errors import WeightsError
-from kindsight.models.heads.head import EnsembleHead, Head, LinearHead, RBFHead
+from kindsight.models.heads import EnsembleHead, Head, LinearHead, RBFHead
 
 
 def linear(features=6, classes=3, seed=0):

@@ -5,7 +5,7 @@ import threading
 import numpy as np
 import pytest
 
-from kindsight.models.heads.head import LinearHead
+from kindsight.models.heads import LinearHead
 from kindsight.models.keras_jobs import Backbone, predict
 
 SIZE = (10, 8)

@@ -15,7 +15,7 @@ from kindsight.models.backbones.weights import (
     keras_folder,
     source_digest,
 )
-from kindsight.models.formats.convert import make_images, run_litert
+from kindsight.models.runtime import make_images, run_litert
 from kindsight.models.worker.process import KerasProcess
 
 NAME = "mobilenet-v2"

@@ -264,7 +264,7 @@ def test_a_state_that_does_not_fit_changes_nothing():
 def test_both_files_have_the_trained_weights(tmp_path):
     import keras
 
-    from kindsight.models.formats.convert import run_litert
+    from kindsight.models.runtime import run_litert
 
     trainer = TrainableNetwork(SmallCNN(**PARTS, batch_norm=True, dropout=0.3), 2, 0, 2)
     trainer.begin(Optimizer())

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from kindsight.models.heads.trainable import TrainableHead
+from kindsight.models.networks.keras_heads import TrainableHead
 from kindsight.models.networks.transfer import (
     TransferNetwork,
     build_transfer,
@@ -237,7 +237,7 @@ def test_training_continues_from_a_state_to_the_bit(file, ema_decay):
 def test_both_files_have_the_trained_weights(file, tmp_path):
     import keras
 
-    from kindsight.models.formats.convert import run_litert
+    from kindsight.models.runtime import run_litert
 
     trainer = TrainableNetwork(network(file, ("join",), cut="join"), 2, 0, 1, ema_decay=0.5)
     trainer.begin(Optimizer("sgd"), 0.0, "join")

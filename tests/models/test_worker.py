@@ -13,9 +13,8 @@ import pytest
 
 from kindsight.errors import KindsightError, SettingsError, WeightsError
 from kindsight.models.formats.assemble import write_keras
-from kindsight.models.heads.head import LinearHead
-from kindsight.models.worker.client import worker_environment
-from kindsight.models.worker.process import KerasProcess
+from kindsight.models.heads import LinearHead
+from kindsight.models.worker.process import KerasProcess, worker_environment
 from kindsight.models.worker.worker_process import WorkerProcess
 
 READY = """

@@ -27,7 +27,7 @@ from kindsight.errors import (
     UsageError,
 )
 from kindsight.images import read, read_image, resize_image
-from kindsight.models.heads.head import LinearHead
+from kindsight.models.heads import LinearHead
 from kindsight.predictor import Predictor
 from kindsight.runs.train import TrainSettings, train
 from kindsight.training import parity

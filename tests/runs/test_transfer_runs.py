@@ -18,10 +18,10 @@ from kindsight.models.runtime import InterpreterPool
 from kindsight.runs.train import TrainSettings, find_learning_rate, layers_of, train
 from kindsight.training.activation_cache import cache_activations, map_activations
 from kindsight.training.engine.history import History
-from kindsight.training.engine.job_inputs import JobInputs
 from kindsight.training.engine.plan import Phase
 from kindsight.training.engine.worker import training_plan
 from kindsight.training.network import fit as network_fit
+from kindsight.training.network.fit import JobInputs
 from kindsight.training.transfer.fit import prepare_transfer
 from kindsight.training.transfer.settings import TransferTrainer
 from network_process import shared_process
@@ -330,7 +330,7 @@ def keras_up_to(model, layer):
     ("bound", "reason"), [("MAX_SHARE", "would take"), ("MAX_ACTIVATION", "too large for float16")]
 )
 def test_activations_that_cannot_be_cached(pair, own, process, monkeypatch, bound, reason):
-    monkeypatch.setattr(f"kindsight.training.transfer.cache_plan.{bound}", 1e-12)
+    monkeypatch.setattr(f"kindsight.training.transfer.settings.{bound}", 1e-12)
     inputs = inputs_of(pair, process, model=own, freeze="all", epochs=1)
     assert [source.layer for source in inputs.sources] == [""]
     (note,) = inputs.notes
@@ -411,7 +411,7 @@ def test_learning_rate_finder_on_cached_copies(pair, own, tmp_path, process, mon
 
 
 def test_classifier_with_phases(own, tmp_path, monkeypatch):
-    monkeypatch.setattr("kindsight.training.transfer.cache_plan.MAX_SHARE", 1e-12)
+    monkeypatch.setattr("kindsight.training.transfer.settings.MAX_SHARE", 1e-12)
     images = np.stack([shape(name, n) for n in range(16) for name in ("bar", "ring", "chequer")])
     labels = np.array(["bar", "ring", "chequer"] * 16)
     classifier = ImageClassifier(

@@ -30,7 +30,7 @@ SHAPE = (8, 10, 2)
 def base(tmp_path_factory):
     import keras
 
-    from kindsight.models.formats.convert import convert_to_litert
+    from kindsight.models.runtime import convert_to_litert
 
     pixels = keras.Input((16, 20, 3))
     maps = keras.layers.Conv2D(2, 3, 2, "same")(pixels)

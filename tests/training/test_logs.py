@@ -12,9 +12,8 @@ from pathlib import Path
 import pytest
 
 from kindsight.errors import KindsightError, MissingExtraError, UsageError
-from kindsight.training.engine import mlflow as mlflow_log
+from kindsight.training.engine.callbacks import check_mlflow, open_logs
 from kindsight.training.engine.history import EpochRow, History, load_history
-from kindsight.training.engine.logs import open_logs
 from kindsight.training.engine.tensorboard import (
     EVENT_FILE,
     TensorBoardLog,
@@ -357,6 +356,6 @@ def test_store_unreachable_at_the_start_raises(tmp_path, store):
 def test_without_mlflow_the_error_names_the_install_command(tmp_path, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(MissingExtraError, match=r"pip install 'kindsight\[mlflow\]'"):
-        mlflow_log.check_mlflow()
+        check_mlflow()
     with pytest.raises(MissingExtraError), open_logs(tmp_path, mlflow=True):
         pass

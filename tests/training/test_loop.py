@@ -17,9 +17,8 @@ from kindsight.augment import Augment
 from kindsight.errors import SettingsError
 from kindsight.training.engine.batches import Batches, prefetch
 from kindsight.training.engine.checkpoints import CheckpointWriter, read_checkpoint
-from kindsight.training.engine.loop import Loop
+from kindsight.training.engine.loop import Loop, StoppedError, TrainingData
 from kindsight.training.engine.plan import Phase, Plan
-from kindsight.training.engine.trainable import StoppedError, TrainingData
 
 
 def training_data(count=46, validation=16, seed=0):

@@ -11,7 +11,7 @@ import pytest
 
 from kindsight.errors import ParityError
 from kindsight.models.formats.assemble import write_keras, write_tflite
-from kindsight.models.heads.head import LinearHead, RBFHead
+from kindsight.models.heads import LinearHead, RBFHead
 from kindsight.training.parity import (
     TOLERANCE,
     check_keras_weights,

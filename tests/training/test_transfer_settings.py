@@ -6,14 +6,14 @@ import pytest
 
 from kindsight.augment import Augment
 from kindsight.errors import SettingsError
-from kindsight.models.heads.trainable import TrainableHead
+from kindsight.models.networks.keras_heads import TrainableHead
+from kindsight.options import OPTIONS
 from kindsight.runs.settings import TrainSettings
-from kindsight.training.engine.phases import make_policy, read_phase
-from kindsight.training.engine.plan import Phase
+from kindsight.training.engine.plan import Phase, make_policy, read_phase
 from kindsight.training.frozen.settings import FrozenTrainer
 from kindsight.training.network.settings import NetworkTrainer
 from kindsight.training.trainer import foreign_options, make_training
-from kindsight.training.transfer.settings import CHOICES, TransferTrainer
+from kindsight.training.transfer.settings import TransferTrainer
 
 GIVEN = {
     "cut": "mixed7", "freeze": "all", "train_batch_norm": False,
@@ -22,7 +22,11 @@ GIVEN = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", CHOICES)
+def test_these_options_are_declared_as_choices():
+    assert {name for name, option in OPTIONS.items() if option.selects} == set(GIVEN)
+
+
+@pytest.mark.parametrize("name", GIVEN)
 def test_each_choice_with_a_backbone_means_that_it_learns(name):
     options = {"model": "inception-v3", name: GIVEN[name], "epochs": 3}
     assert isinstance(make_training(options), TransferTrainer)

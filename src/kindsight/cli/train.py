@@ -112,7 +112,7 @@ setattr(train, "__signature__", _signature())  # noqa: B010 (unknown to mypy)
 def _settings(file: str | None, given: Mapping[str, Any]) -> TrainSettings:
     """Return the settings of a file and the options given besides."""
     from kindsight.runs.train import TrainSettings
-    from kindsight.training.engine.phases import read_phase
+    from kindsight.training.engine.plan import read_phase
     from kindsight.training.option_rules import read_option
 
     values = {

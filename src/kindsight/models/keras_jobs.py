@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 from kindsight.models.backbones.features import build_feature_model, build_network
 from kindsight.models.backbones.table import get_backbone
 from kindsight.models.formats.assemble import PIXELS
-from kindsight.models.formats.convert import check_agreement, convert_to_litert
 from kindsight.models.formats.tflite import read_tflite
-from kindsight.models.heads.head import FEATURES
+from kindsight.models.graph import fold_batch_norm
+from kindsight.models.heads import FEATURES
 from kindsight.models.networks.feature_maps import collect_maps, write_maps
-from kindsight.models.networks.fold_batch_norm import fold_batch_norm
+from kindsight.models.runtime import check_agreement, convert_to_litert
 from kindsight.models.worker.serve import Connection, Job, serve
 
 __all__ = ["Backbone", "main", "predict", "serve_keras_jobs"]

@@ -24,10 +24,13 @@ from kindsight.runs.result import Clock, Scored, TrainResult, score, write_predi
 from kindsight.runs.settings import TrainSettings
 from kindsight.runs.split import open_data, rows_of, split_images, write_problems
 from kindsight.training.common import Progress
-from kindsight.training.engine.callbacks import CallbackList, TrainingCallback
-from kindsight.training.engine.logs import open_logs
-from kindsight.training.engine.mlflow import check_mlflow
-from kindsight.training.fine_tuning.settings import MIN_VALIDATION_IMAGES
+from kindsight.training.engine.callbacks import (
+    CallbackList,
+    TrainingCallback,
+    check_mlflow,
+    open_logs,
+)
+from kindsight.training.fine_tuning.state import MIN_VALIDATION_IMAGES
 from kindsight.training.protocols import FittedModel, Prepared, Trainer
 from kindsight.training.trainer import prepare
 from kindsight.training.write_bundle import write_bundle

@@ -15,13 +15,7 @@ from kindsight.errors import DatasetError
 from kindsight.models.backbones.backbone import SIZE_RANGE
 from kindsight.training.option_rules import option_faults
 
-__all__ = [
-    "Progress",
-    "balanced_weights",
-    "class_targets",
-    "common_faults",
-    "fraction_outside",
-]
+__all__ = ["Progress", "balanced_weights", "class_targets", "common_faults", "fraction_outside"]
 
 Progress = Callable[[str, int, int], None]
 """Called with (stage, done, total); total is 0 if unknown."""

@@ -1,7 +1,7 @@
 """Proof that the two written networks of a bundle agree.
 
 The proof has two halves. A backbone's ``.keras`` and ``.tflite`` file are compared once, when they
-are built (:func:`kindsight.models.formats.convert.check_parity`). The head is checked in every
+are built (:func:`kindsight.models.runtime.check_parity`). The head is checked in every
 training: NumPy against LiteRT on validation images, and its weights are read back from both files.
 Keras itself loads and runs the whole ``.keras`` file when this pairing of backbone and kind of head
 is new on this machine, and with ``verify="full"``.
@@ -25,9 +25,9 @@ from numpy.typing import NDArray
 from kindsight.errors import ParityError
 from kindsight.evaluation import to_probabilities
 from kindsight.files import write_json
-from kindsight.models.backbones.files import BackboneFiles
+from kindsight.models.backbones.build import BackboneFiles
 from kindsight.models.formats.keras import MEMBERS, WEIGHTS
-from kindsight.models.heads.head import Head
+from kindsight.models.heads import Head
 from kindsight.models.runtime import InterpreterPool
 from kindsight.training.protocols import Parity
 

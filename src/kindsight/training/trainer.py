@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from kindsight.dataset import ImageDataset
 from kindsight.models.backbones.table import BACKBONES
 from kindsight.models.networks.small_cnn import LayerRow
 from kindsight.models.worker.process import KerasProcess
-from kindsight.training.budget.prepared import prepare_backbone
+from kindsight.options import OPTIONS
+from kindsight.training.budget.run import prepare_backbone
 from kindsight.training.common import Progress
 from kindsight.training.engine.learning_rate_finder import RateSweep
 from kindsight.training.frozen.settings import FrozenTrainer
@@ -23,19 +24,9 @@ from kindsight.training.network.fit import NetworkImages, network_layers, prepar
 from kindsight.training.network.settings import NETWORKS, NetworkTrainer
 from kindsight.training.protocols import Prepared, Trainer
 from kindsight.training.transfer.fit import describe_layers, prepare_transfer
-from kindsight.training.transfer.settings import CHOICES, TransferTrainer
+from kindsight.training.transfer.settings import TransferTrainer
 
-__all__ = [
-    "LOGS",
-    "MODELS",
-    "OPTIONS",
-    "Kind",
-    "foreign_options",
-    "kind_of",
-    "make_training",
-    "of_use",
-    "prepare",
-]
+__all__ = ["Kind", "foreign_options", "kind_of", "make_training", "of_use", "prepare"]
 
 MODELS = (*BACKBONES, *NETWORKS)
 """Names that ``model`` accepts, beside ``.keras`` files."""
@@ -52,6 +43,8 @@ class Kind:
 
     Parameters
     ----------
+    name : str
+        As in :attr:`kindsight.options.Option.trainers`.
     settings : type
         The dataclass of its settings, a :class:`.protocols.Trainer`.
     prepare : callable
@@ -65,6 +58,7 @@ class Kind:
         From (prepared, classes, rows, keras, progress) to the result of the learning-rate finder.
     """
 
+    name: str
     settings: type[Settings]
     prepare: Callable[..., Prepared]
     description: str
@@ -73,12 +67,13 @@ class Kind:
 
     @property
     def options(self) -> tuple[str, ...]:
-        """The names of its settings."""
-        return tuple(item.name for item in fields(self.settings))
+        """The names of its options."""
+        return tuple(name for name, option in OPTIONS.items() if self.name in option.trainers)
 
 
-FROZEN = Kind(FrozenTrainer, prepare_backbone, "a frozen backbone")
+FROZEN = Kind("frozen", FrozenTrainer, prepare_backbone, "a frozen backbone")
 NETWORK = Kind(
+    "network",
     NetworkTrainer,
     prepare_network,
     f"a network from scratch ({', '.join(NETWORKS)})",
@@ -86,6 +81,7 @@ NETWORK = Kind(
     NetworkImages.find_rate,
 )
 TRANSFER = Kind(
+    "transfer",
     TransferTrainer,
     prepare_transfer,
     "a backbone trained by epochs (with freeze, cut, dense or dropout)",
@@ -95,8 +91,8 @@ TRANSFER = Kind(
 KINDS = (FROZEN, NETWORK, TRANSFER)
 """Every way of training."""
 
-OPTIONS = tuple(dict.fromkeys(name for kind in KINDS for name in kind.options))
-"""The settings of all kinds."""
+# The options of any kind, and the loggers; the others are of the run as a whole.
+_OF_TRAINERS = {*(name for name, option in OPTIONS.items() if option.trainers), *LOGS}
 
 
 def prepare(
@@ -123,8 +119,8 @@ def prepare(
 def make_training(options: Mapping[str, Any]) -> Settings:
     """Return the trainer that the options select; options of other kinds and None are ignored.
 
-    A network's name selects its own kind. A backbone is trained by gradient where any of
-    :data:`.transfer.settings.CHOICES` is given, and is frozen otherwise.
+    A network's name selects its own kind. A backbone is trained by gradient where any option with
+    :attr:`~kindsight.options.Option.selects` is given, and is frozen otherwise.
     """
     kind = kind_of(options)
     given = {name: value for name, value in options.items() if value is not None}
@@ -133,12 +129,12 @@ def make_training(options: Mapping[str, Any]) -> Settings:
 
 def foreign_options(options: Mapping[str, Any]) -> list[str]:
     """Return one sentence for the given options that the selected kind does not take."""
-    kind, every = kind_of(options), {*OPTIONS, *LOGS}
+    kind = kind_of(options)
     taken = _taken(kind, options)
     foreign = [
         name
         for name, value in options.items()
-        if value is not None and name in every and name not in taken
+        if value is not None and name in _OF_TRAINERS and name not in taken
     ]
     if not foreign:
         return []
@@ -179,8 +175,8 @@ def of_use(values: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any
     network = kind_of({"model": given["model"]}) is NETWORK
     same = network == (kind_of({"model": values.get("model")}) is NETWORK)
     kind = kind_of({**values, **given} if same else given)
-    known, taken = {*OPTIONS, *LOGS}, _taken(kind, {**values, **given})
-    return {k: v for k, v in values.items() if k not in known or k in taken}
+    taken = _taken(kind, {**values, **given})
+    return {k: v for k, v in values.items() if k not in _OF_TRAINERS or k in taken}
 
 
 def kind_of(options: Mapping[str, Any]) -> Kind:
@@ -193,5 +189,9 @@ def kind_of(options: Mapping[str, Any]) -> Kind:
         near = difflib.get_close_matches(model, MODELS, 1)
         if near and near[0] in NETWORKS:
             return NETWORK
-    trainable = any(options.get(name) is not None for name in CHOICES if name != "phases")
+    trainable = any(
+        options.get(name) is not None
+        for name, option in OPTIONS.items()
+        if option.selects and name != "phases"
+    )
     return TRANSFER if trainable or options.get("phases") else FROZEN

@@ -18,7 +18,7 @@ from kindsight.digest import file_digest
 from kindsight.models.worker.process import KerasProcess
 from kindsight.training.protocols import FittedModel, Trainer
 
-__all__ = ["versions", "write_bundle"]
+__all__ = ["write_bundle"]
 
 PACKAGES = (
     "kindsight",

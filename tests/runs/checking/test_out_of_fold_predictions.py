@@ -11,7 +11,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "checks"))
 from fake_context import context
 
 from kindsight.checks import RowFeatures
-from kindsight.models.backbones.layout import FeatureBlock, FeatureLayout
+from kindsight.models.backbones.backbone import FeatureBlock, FeatureLayout
 from kindsight.runs.checking.out_of_fold import out_of_fold_predictions
 
 LAYOUT = FeatureLayout((FeatureBlock("top_mean", 0, 64),))

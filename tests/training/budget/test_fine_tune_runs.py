@@ -21,12 +21,9 @@ from kindsight.training.budget import wider
 from kindsight.training.budget.run import fine_tune
 from kindsight.training.engine.checkpoints import CHECKPOINT_FILE
 from kindsight.training.fine_tuning import images as training_images
-from kindsight.training.fine_tuning import job_settings
 from kindsight.training.fine_tuning import train as fine_tuning
-from kindsight.training.fine_tuning.settings import DECISIONS_FILE
-from kindsight.training.fine_tuning.state import FineTuningState
-from kindsight.training.fine_tuning_result import rejection_notes
-from kindsight.training.frozen.candidates import CrossValidation
+from kindsight.training.fine_tuning import train as train_module
+from kindsight.training.fine_tuning.state import DECISIONS_FILE, FineTuningState
 from kindsight.training.frozen.features import compute_all_features
 from kindsight.training.frozen.fitted import fit_frozen
 from kindsight.training.frozen.settings import (
@@ -34,6 +31,8 @@ from kindsight.training.frozen.settings import (
     FrozenTrainer,
     parse_budget,
 )
+from kindsight.training.frozen.softmax import CrossValidation
+from kindsight.training.protocols import rejection_notes
 from shapes import write_small_network
 
 
@@ -182,8 +181,8 @@ def start_run(
     patch.setattr(training_images, "FIRST_EPOCHS", 1)
     # Learning-rate trials take sixty steps: small ones, and few rates.
     patch.setattr(training_images, "BATCH_SIZE", 8)
-    patch.setattr(job_settings, "LEARNING_RATES", job_settings.LEARNING_RATES[:rates])
-    patch.setattr(job_settings, "CHECKPOINT_SECONDS", 0.0)
+    patch.setattr(train_module, "LEARNING_RATES", train_module.LEARNING_RATES[:rates])
+    patch.setattr(train_module, "CHECKPOINT_SECONDS", 0.0)
     given = {"run": run, "runs": str(runs), "size": 64, **settings}
     return train(TrainSettings(str(photos), **given), callback=callback)
 
@@ -299,7 +298,7 @@ def test_within_a_budget_ctrl_c_finishes_with_the_best_epoch(run, own, monkeypat
     monkeypatch.setattr(wider, "fine_tunes_small", lambda *_: True)
     monkeypatch.setattr(budget_run, "is_default", lambda trainer: True)
     monkeypatch.setattr(budget_run, "choose_flips", lambda *_: ((0, 1), 60))
-    monkeypatch.setattr(job_settings, "ENSEMBLE_MARGIN", 1.0)
+    monkeypatch.setattr(train_module, "ENSEMBLE_MARGIN", 1.0)
     callback = Interrupter(3)
     result = run(callback=callback, budget="1h")
     assert callback.notified and "ended by Ctrl-C" in result.fine_tuning["description"]
@@ -323,8 +322,8 @@ def test_the_judged_logits_are_those_of_the_file(photos, own, worker, monkeypatc
     monkeypatch.setattr(wider, "is_clearly_better", lambda *_: False)
     monkeypatch.setattr(fine_tuning, "is_clearly_better", lambda *_: True)
     # The ensemble is preferred to the network alone, and its flips to the ensemble.
-    monkeypatch.setattr(job_settings, "MARGIN", -1e9)
-    monkeypatch.setattr(job_settings, "LEARNING_RATES", (1e-3,))
+    monkeypatch.setattr(train_module, "MARGIN", -1e9)
+    monkeypatch.setattr(train_module, "LEARNING_RATES", (1e-3,))
     monkeypatch.setattr(
         budget_run, "worker_limits",
         lambda left: {"seconds": left, "trial_fraction": 0, "epoch_fraction": 1, "max_epochs": 2},

@@ -8,11 +8,11 @@ import pytest
 from kindsight import ImageClassifier
 from kindsight.dataset import ImageDataset
 from kindsight.errors import SettingsError
-from kindsight.models.backbones.layout import FeatureLayout
-from kindsight.training.frozen.candidates import CrossValidation
+from kindsight.models.backbones.backbone import FeatureLayout
 from kindsight.training.frozen.features import compute_all_features
 from kindsight.training.frozen.select_head import fit_ensemble_head, fit_head
 from kindsight.training.frozen.settings import FrozenTrainer
+from kindsight.training.frozen.softmax import CrossValidation
 from shapes import CLASSES, shape, write_small_network
 
 PAIR = "efficientnet-lite0+mobilenet-v3-small"

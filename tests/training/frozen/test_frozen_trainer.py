@@ -9,7 +9,7 @@ from kindsight.cache.folder import Cache
 from kindsight.dataset import ImageDataset
 from kindsight.errors import DatasetError, SettingsError
 from kindsight.images import InputSpec, resize_image
-from kindsight.models.backbones.files import BackboneFiles
+from kindsight.models.backbones.build import BackboneFiles
 from kindsight.training.frozen import fitted as module
 from kindsight.training.frozen.features import compute_all_features
 from kindsight.training.frozen.fitted import fit_frozen

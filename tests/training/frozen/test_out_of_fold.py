@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from kindsight.models.backbones.layout import FeatureBlock, FeatureLayout
+from kindsight.models.backbones.backbone import FeatureBlock, FeatureLayout
 from kindsight.training.frozen.select_head import predict_out_of_fold
 
 LAYOUT = FeatureLayout((FeatureBlock("stage_mean", 0, 12), FeatureBlock("top_mean", 12, 20)))

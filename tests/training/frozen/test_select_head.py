@@ -6,12 +6,10 @@ import numpy as np
 import pytest
 
 from kindsight.dataset.splits.folds import fold_indices
-from kindsight.errors import SettingsError
-from kindsight.models.backbones.layout import FeatureBlock, FeatureLayout
-from kindsight.models.heads.head import LinearHead, RBFHead
-from kindsight.training.frozen import candidates as candidates_module
+from kindsight.models.backbones.backbone import FeatureBlock, FeatureLayout
+from kindsight.models.heads import LinearHead, RBFHead
 from kindsight.training.frozen import select_head as module
-from kindsight.training.frozen.candidates import Candidate, best_candidate, selection_cost
+from kindsight.training.frozen import softmax as softmax_module
 from kindsight.training.frozen.select_head import (
     FEATURE_SETS,
     column_weights,
@@ -19,7 +17,7 @@ from kindsight.training.frozen.select_head import (
     fit_ensemble_head,
     fit_head,
 )
-from kindsight.training.frozen.settings import HEADS
+from kindsight.training.frozen.softmax import Candidate, best_candidate, selection_cost
 
 
 def layout(early, last):
@@ -89,7 +87,7 @@ def test_the_layers_compute_the_logits_of_the_regression(kind, last_fit):
     assert np.ptp(wanted) > 1
 
 
-@pytest.mark.parametrize("kind", HEADS)
+@pytest.mark.parametrize("kind", ["auto", "linear", "rbf"])
 def test_separable_classes_are_classified(kind):
     features, targets = blobs(spread=0.5)
     new, truth = blobs(spread=0.5, seed=0)
@@ -244,7 +242,7 @@ def test_class_weights_raise_the_recall_of_a_rare_class(kind):
     np.testing.assert_array_equal(same.layers.logits(features), plain.layers.logits(features))
 
 
-@pytest.mark.parametrize("kind", HEADS)
+@pytest.mark.parametrize("kind", ["auto", "linear", "rbf"])
 @pytest.mark.parametrize("counts", [(2, 2), (2, 3, 5), (1, 1), (1, 4), (2, 40)])
 def test_tiny_sets(kind, counts):
     random = np.random.default_rng(6)
@@ -277,7 +275,7 @@ def test_the_l2_strength_is_divided_by_the_number_of_images(monkeypatch):
         return real(columns, targets, classes, weights, strength, *rest, **options)
 
     real = module.fit_softmax
-    for place in (module, candidates_module):
+    for place in (module, softmax_module):
         monkeypatch.setattr(place, "fit_softmax", noting)
     head = fit(*blobs())
     assert given[-1] == pytest.approx(head.chosen.l2_strength)
@@ -290,11 +288,6 @@ def test_description_of_a_candidate():
     head = fit(*ring())
     assert head.chosen.describe().startswith("RBF head (gamma ")
     assert fit(*ring(), kind="linear").chosen.describe().startswith("linear head, ")
-
-
-def test_another_kind_is_refused():
-    with pytest.raises(SettingsError, match="head must be one of auto, linear, rbf"):
-        fit(*blobs(), kind="bent")
 
 
 def test_the_norm_of_an_rbf_head_is_bounded(monkeypatch):

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from kindsight.errors import SettingsError, WeightsError
 
-__all__ = ["SPECS", "LiteSpec", "build_efficientnet_lite", "load_torch_state"]
+__all__ = ["SPECS", "build_efficientnet_lite"]
 
 # Mean and standard deviation of the pixels, 0-255, that the weights were trained with.
 PIXEL_MEAN = (127.0, 127.0, 127.0)

@@ -1,16 +1,24 @@
-"""The table of backbones, and how a setting names one or several of them."""
+"""The table of backbones, users' own Keras files, and how a setting names one or several.
+
+A user's own file, from ``model.save``, must take RGB pixels of 0-255: scaling belongs into the
+network. Its config is read without Keras. Only Keras's own layers are accepted, since others would
+be code from the file.
+"""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+import json
+import zipfile
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
-from kindsight.errors import SettingsError
+from kindsight.errors import SettingsError, WeightsError
 from kindsight.models.backbones.applications import APPLICATIONS
 from kindsight.models.backbones.backbone import Backbone, Stage
-from kindsight.models.backbones.custom import read_keras_backbone
 from kindsight.models.backbones.efficientnet_lite import SPECS, TOP_WIDTH, blocks
+from kindsight.models.formats.keras import CONFIG, DAMAGE, read_member
 
 __all__ = [
     "BACKBONES",
@@ -25,6 +33,13 @@ JOINER = "+"
 """Separates the names of the backbones of an ensemble."""
 
 MAX_BACKBONES = 3
+
+DEFAULT_SIZE = 224
+"""Height and width in pixels for a file that accepts images of any size."""
+
+# Keras's own layers that run arbitrary code.
+_CODE_LAYERS = {"Lambda", "__lambda__", "TorchModuleWrapper", "FlaxLayer", "JaxLayer", "TFSMLayer"}
+MAX_DEPTH = 64
 
 
 def lite_stages(name: str, numbers: range = range(3, 7)) -> tuple[Stage, ...]:
@@ -98,3 +113,93 @@ def split_model_name(model: str) -> tuple[str, ...]:
     if model in BACKBONES or (Path(model).suffix == ".keras" and Path(model).is_file()):
         return (model,)
     return tuple(name.strip() for name in model.split(JOINER))
+
+
+def read_keras_backbone(path: Path) -> Backbone:
+    """Return the backbone of a ``.keras`` file, without stages: they are found when it is built.
+
+    WeightsError for a file that is missing, damaged, has layers that are not Keras's own, or takes
+    anything but one image of three channels.
+    """
+    config = _read_config(path)
+    foreign = sorted({name for name, module in _classes(config) if not _is_keras(name, module)})
+    if foreign:
+        raise WeightsError(
+            f"{path} has layers that are not Keras's own and could run code: "
+            f"{', '.join(foreign)[:200]}. Save the model again with Keras's own layers instead."
+        )
+    shape = _input_shape(config)
+    if shape is None or len(shape) != 4 or shape[3] != 3:
+        raise WeightsError(
+            f"{path} must take one image, float32 (batch, height, width, 3) with pixels of 0-255; "
+            f"it takes {'no single image' if shape is None else shape}."
+        )
+    fixed = all(isinstance(side, int) for side in shape[1:3])
+    size = (int(shape[1]), int(shape[2])) if fixed else (DEFAULT_SIZE, DEFAULT_SIZE)
+    return Backbone(
+        name=path.stem, size=size, parameters=0, licence="", weights_source=str(path),
+        scaling="by the file's own layers", stages=(), top_width=0, file=path, fixed_size=fixed,
+    )  # fmt: skip
+
+
+def _read_config(path: Path) -> Mapping[str, Any]:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            config = json.loads(read_member(archive, CONFIG))
+        if not isinstance(config, dict) or not isinstance(config.get("config"), dict):
+            raise ValueError("its config describes no model")
+        return config
+    except OSError as error:
+        raise WeightsError(
+            f"The model file {path} cannot be read: {error.strerror or error}."
+        ) from None
+    except (*DAMAGE, RecursionError) as error:
+        raise WeightsError(
+            f"{path} is damaged or was not written by model.save('name.keras'): {error}."
+        ) from None
+
+
+def _classes(value: Any, depth: int = 0) -> Iterator[tuple[str, str]]:
+    """Yield (class, module) of every object that Keras would create from a config."""
+    if depth > MAX_DEPTH:
+        yield "a model nested too deeply", ""
+    elif isinstance(value, Mapping):
+        name, module = value.get("class_name"), value.get("module")
+        if isinstance(name, str):
+            # A registered name of "Package>Class" is a user's own, whatever its module.
+            registered = value.get("registered_name")
+            own = isinstance(registered, str) and ">" in registered
+            keras = name.startswith("__") or (isinstance(module, str) and not own)
+            yield name, str(module) if keras else ""
+        for key, item in value.items():
+            if key not in ("compile_config", "build_config"):
+                yield from _classes(item, depth + 1)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _classes(item, depth + 1)
+
+
+def _is_keras(name: str, module: str) -> bool:
+    if name in _CODE_LAYERS:
+        return False
+    # An activation by name, which Keras looks up among its own.
+    by_name = (name, module) == ("function", "builtins") or name.startswith("__")
+    return by_name or module == "keras" or module.startswith("keras.")
+
+
+def _input_shape(config: Mapping[str, Any]) -> list[Any] | None:
+    """Return the shape (batch, height, width, channels) of a model's only input, or None."""
+    inner = config["config"]
+    layers = inner.get("layers")
+    if not isinstance(layers, list):
+        return None
+    shapes = [
+        layer["config"].get("batch_shape") or layer["config"].get("batch_input_shape")
+        for layer in layers
+        if isinstance(layer, dict)
+        and layer.get("class_name") == "InputLayer"
+        and isinstance(layer.get("config"), dict)
+    ]
+    if not shapes and isinstance(inner.get("build_input_shape"), list):
+        shapes = [inner["build_input_shape"]]
+    return shapes[0] if len(shapes) == 1 and isinstance(shapes[0], list) else None

@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 __all__ = [
-    "CROPS",
     "FLIPS",
     "FLIP_AXES",
     "crop_box",
@@ -80,7 +79,7 @@ def transform_image(pixels: NDArray[np.uint8], variant: int) -> NDArray[Any]:
     """Return a variant of an image, uint8 (height, width, 3).
 
     uint8 for a flip of the whole image; float32 for a crop, enlarged to the image's size with
-    bilinear interpolation, as the layers of :mod:`.join` do it.
+    bilinear interpolation, as the layers of :mod:`.ensemble` do it.
     """
     if not crop_index(variant):
         return flip_image(pixels, variant)

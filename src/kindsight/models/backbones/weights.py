@@ -24,7 +24,6 @@ from kindsight.models.formats.torch_checkpoint import read_torch_file
 __all__ = [
     "IMAGENET_WEIGHTS",
     "WEIGHTS",
-    "PublishedWeights",
     "check_weights",
     "describe_weights",
     "download_notice",

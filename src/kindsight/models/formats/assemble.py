@@ -18,7 +18,7 @@ from kindsight.errors import SettingsError, WeightsError
 from kindsight.files import replacing
 from kindsight.models.formats.keras import DAMAGE, read_keras_template
 from kindsight.models.formats.tflite import TfliteGraph, damage_as_weights_error, read_tflite
-from kindsight.models.heads.head import FEATURES, LOGITS, Head, HeadLayer
+from kindsight.models.heads import FEATURES, LOGITS, Head, HeadLayer
 
 __all__ = ["METADATA_NAME", "PIXELS", "add_tflite_metadata", "write_keras", "write_tflite"]
 

@@ -16,17 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from kindsight.errors import WeightsError
-from kindsight.models.heads.head import FEATURES, LOGITS, Head, HeadLayer
+from kindsight.models.heads import FEATURES, LOGITS, Head, HeadLayer
 
-__all__ = [
-    "CONFIG",
-    "DAMAGE",
-    "MEMBERS",
-    "WEIGHTS",
-    "KerasTemplate",
-    "read_keras_template",
-    "read_member",
-]
+__all__ = ["CONFIG", "DAMAGE", "MEMBERS", "WEIGHTS", "read_keras_template", "read_member"]
 
 METADATA = "metadata.json"
 CONFIG = "config.json"

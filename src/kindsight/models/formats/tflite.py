@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kindsight.errors import WeightsError
-from kindsight.models.formats.litert import MAX_MODEL_BYTES, schema
+from kindsight.models.runtime import MAX_MODEL_BYTES, schema
 
 __all__ = ["TfliteGraph", "damage_as_weights_error", "read_tflite"]
 

@@ -16,12 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kindsight.errors import SettingsError
-from kindsight.models.backbones.layout import FeatureLayout
+from kindsight.models.backbones.backbone import FeatureLayout
 from kindsight.models.backbones.tta import FLIP_AXES
-from kindsight.models.graph import call_inputs
-from kindsight.models.heads.head import FEATURES, Head, LinearHead, RBFHead, add_head
-from kindsight.models.networks.fold_batch_norm import fold_batch_norm
+from kindsight.models.graph import call_inputs, fold_batch_norm
+from kindsight.models.heads import FEATURES, Head, LinearHead, RBFHead
 from kindsight.models.networks.freezing import layers_up_to
+from kindsight.models.networks.keras_heads import add_head
 
 __all__ = [
     "ENSEMBLE_LAYER",

@@ -10,12 +10,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from kindsight.errors import SettingsError
-from kindsight.models.graph import CutPoint, as_functional, call_inputs, cut_points, producer
-from kindsight.models.networks.cut import complete_layer
+from kindsight.models.graph import (
+    CutPoint,
+    as_functional,
+    call_inputs,
+    complete_layer,
+    cut_points,
+    producer,
+)
 
 __all__ = [
     "FREEZES",
-    "LayerBlock",
     "freeze",
     "freeze_batch_norm",
     "last_frozen_layer",

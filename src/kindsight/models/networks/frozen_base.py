@@ -18,8 +18,8 @@ import numpy as np
 from kindsight.digest import content_digest
 from kindsight.errors import CacheError
 from kindsight.files import write_json
-from kindsight.models.backbones.files import BackboneFiles
-from kindsight.models.backbones.layout import FeatureLayout
+from kindsight.models.backbones.backbone import FeatureLayout
+from kindsight.models.backbones.build import BackboneFiles
 from kindsight.models.backbones.weights import weights_digest
 from kindsight.models.networks.fine_tuned import (
     activation_shape,
@@ -37,7 +37,6 @@ __all__ = [
     "ensure_frozen_base",
     "frozen_base_job",
     "list_cut_candidates",
-    "write_frozen_base",
 ]
 
 FORMAT = 3
@@ -152,7 +151,7 @@ def write_frozen_base(
     Returns ``"features"``, ``"shape"`` and ``"peak"`` as in :class:`FrozenBase`, and the
     ``"difference"`` between Keras and LiteRT.
     """
-    from kindsight.models.formats.convert import (
+    from kindsight.models.runtime import (
         CHECKED_IMAGES,
         check_agreement,
         convert_to_litert,

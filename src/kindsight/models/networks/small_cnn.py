@@ -6,17 +6,15 @@ Its settings and table of layers do not need Keras, which only :func:`build_smal
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from math import prod
 from typing import Any, NamedTuple
 
-from kindsight.errors import SettingsError
-from kindsight.models.heads.head import FEATURES, LOGITS
-from kindsight.models.heads.trainable import POOLINGS, UNIT
+from kindsight.models.heads import FEATURES, LOGITS
+from kindsight.models.networks.keras_heads import UNIT, classifier_model, pooling_layer
 
 __all__ = ["LayerRow", "SmallCNN", "build_small_cnn"]
 
-MAX_SIDE = 1024
 MAX_PARAMETERS = 500_000_000
 
 
@@ -36,7 +34,7 @@ class LayerRow(NamedTuple):
 
 @dataclass(frozen=True)
 class SmallCNN:
-    """Settings of a small CNN.
+    """Settings of a small CNN, in the ranges that :mod:`kindsight.options` declares.
 
     Each of the `filters` is a 3x3 convolution without padding, ReLU, and 2x2 max pooling. Pixels
     are scaled by 1/255. For two classes the last layer is one unit with a sigmoid, the probability
@@ -69,37 +67,7 @@ class SmallCNN:
     pooling: str = "flatten"
 
     def faults(self) -> list[str]:
-        """Return a sentence for each invalid setting."""
-        found = []
-        for name, least, most in (("filters", 1, 12), ("dense", 0, 8)):
-            value = getattr(self, name)
-            if not (
-                isinstance(value, tuple)
-                and least <= len(value) <= most
-                and all(_whole(number, 1, 65_536) for number in value)
-            ):
-                found.append(
-                    f"{name} must be {least} to {most} whole numbers from 1 to 65536; "
-                    f"got {value!r}."
-                )
-        for name in ("dropout", "l2"):
-            share = getattr(self, name)
-            if not (_number(share) and 0 <= share < 1):
-                found.append(f"{name} must be a number from 0 to below 1; got {share!r}.")
-        if self.batch_norm not in (True, False):
-            found.append(f"batch_norm must be true or false; got {self.batch_norm!r}.")
-        if self.pooling not in POOLINGS:
-            found.append(f"pooling must be one of {', '.join(POOLINGS)}; got {self.pooling!r}.")
-        sides = self.size if isinstance(self.size, tuple) and len(self.size) == 2 else ()
-        if len(sides) != 2 or not all(_whole(side, 1, MAX_SIDE) for side in sides):
-            found.append(
-                f"size must be a whole number of pixels up to {MAX_SIDE}, or a pair (height, "
-                f"width) of them; got {self.size!r}."
-            )
-        return found or self._size_faults()
-
-    def _size_faults(self) -> list[str]:
-        """Check the size against the number of layers, and the number of parameters."""
+        """Return a sentence where the size does not fit the layers; the rest is as declared."""
         least = 1
         for _ in self.filters:
             least = 2 * least + 2
@@ -158,17 +126,11 @@ class SmallCNN:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> SmallCNN:
-        """Restore settings from :meth:`to_dict`; SettingsError if they are invalid."""
-        names = {field.name for field in fields(cls)}
-        if unknown := values.keys() - names:
-            raise SettingsError(f"A small CNN has no setting {', '.join(sorted(unknown))}.")
+        """Restore settings from :meth:`to_dict`."""
         given: dict[str, Any] = {
             k: tuple(v) if isinstance(v, list) else v for k, v in values.items()
         }
-        network = cls(**given)
-        if faults := network.faults():
-            raise SettingsError("\n".join(faults))
-        return network
+        return cls(**given)
 
 
 def build_small_cnn(network: SmallCNN, classes: int, seed: int) -> Any:
@@ -185,6 +147,11 @@ def build_small_cnn(network: SmallCNN, classes: int, seed: int) -> Any:
     def initializer() -> Any:
         return keras.initializers.GlorotUniform(seed=next(seeds))
 
+    def dense(units: int, name: str, activation: str | None = None) -> Any:
+        return keras.layers.Dense(
+            units, activation=activation, kernel_initializer=initializer(), name=name
+        )
+
     x = pixels = keras.Input((*network.size, 3), name="pixels")
     x = keras.layers.Rescaling(1 / 255, name="scale")(x)
     for number, filters in enumerate(network.filters, 1):
@@ -197,31 +164,9 @@ def build_small_cnn(network: SmallCNN, classes: int, seed: int) -> Any:
             x = keras.layers.BatchNormalization(name=f"norm_{number}")(x)
             x = keras.layers.ReLU(name=f"relu_{number}")(x)
         x = keras.layers.MaxPooling2D(name=f"pool_{number}")(x)
-    poolings = {
-        "flatten": keras.layers.Flatten,
-        "average": keras.layers.GlobalAveragePooling2D,
-        "max": keras.layers.GlobalMaxPooling2D,
-    }
-    x = poolings[network.pooling](name=FEATURES)(x)
+    x = pooling_layer(network.pooling, FEATURES)(x)
     for number, units in enumerate(network.dense, 1):
-        x = keras.layers.Dense(
-            units, activation="relu", kernel_initializer=initializer(), name=f"dense_{number}"
-        )(x)
+        x = dense(units, f"dense_{number}", "relu")(x)
     if network.dropout:
         x = keras.layers.Dropout(network.dropout, name="dropout")(x)
-    if classes > 2:
-        logits = keras.layers.Dense(classes, kernel_initializer=initializer(), name=LOGITS)(x)
-        return keras.Model(pixels, logits, name="small_cnn")
-    unit = keras.layers.Dense(1, kernel_initializer=initializer(), name=UNIT)(x)
-    pair = keras.layers.Dense(2, use_bias=False, trainable=False, name=LOGITS)
-    model = keras.Model(pixels, pair(unit), name="small_cnn")
-    pair.kernel.assign([[0.0, 1.0]])
-    return model
-
-
-def _whole(value: object, least: int, most: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
-
-
-def _number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+    return classifier_model(pixels, x, classes, dense, "small_cnn")

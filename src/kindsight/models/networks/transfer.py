@@ -7,10 +7,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from kindsight.models.backbones.backbone import TOP
-from kindsight.models.graph import CutPoint
-from kindsight.models.heads.head import LOGITS
-from kindsight.models.heads.trainable import UNIT, TrainableHead, add_trainable_head
-from kindsight.models.networks.cut import complete_layer, cut_network
+from kindsight.models.graph import CutPoint, complete_layer, cut_network
+from kindsight.models.heads import LOGITS
 from kindsight.models.networks.fine_tuned import load_network
 from kindsight.models.networks.freezing import (
     FREEZES,
@@ -20,6 +18,7 @@ from kindsight.models.networks.freezing import (
     parse_freeze,
     summarise,
 )
+from kindsight.models.networks.keras_heads import UNIT, TrainableHead, add_trainable_head
 from kindsight.models.networks.small_cnn import LayerRow
 
 __all__ = ["BuiltTransfer", "TransferNetwork", "build_transfer", "describe_transfer", "load_maps"]

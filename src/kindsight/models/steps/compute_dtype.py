@@ -14,10 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-__all__ = ["COMPUTE_DTYPES", "choose_compute_dtype", "computing_in", "has_fast_bfloat16"]
-
-COMPUTE_DTYPES = ("auto", "float32", "bfloat16")
-"""``"auto"`` is bfloat16 if the processor is faster with it."""
+__all__ = ["choose_compute_dtype", "computing_in", "has_fast_bfloat16"]
 
 # Linux's names of x86 instructions that make bfloat16 faster than float32.
 FLAGS = frozenset({"amx_bf16"})
@@ -25,9 +22,10 @@ CPUINFO = Path("/proc/cpuinfo")
 
 
 def choose_compute_dtype(setting: str, *, batch_norm: bool) -> str:
-    """Return ``"float32"`` or ``"bfloat16"`` for one of :data:`COMPUTE_DTYPES`.
+    """Return ``"float32"`` or ``"bfloat16"`` for a setting of these or ``"auto"``.
 
-    ``"auto"`` is float32 for a network with batch normalisation.
+    ``"auto"`` is bfloat16 if the processor is faster with it and the network has no batch
+    normalisation.
     """
     if setting != "auto":
         return setting

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kindsight.models.heads.trainable import UNIT
+from kindsight.models.networks.keras_heads import UNIT
 from kindsight.models.networks.small_cnn import SmallCNN
 from kindsight.models.steps.forward import Parameter, split_batch
 

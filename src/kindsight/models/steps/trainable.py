@@ -9,16 +9,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kindsight.models.formats.convert import write_both_forms
 from kindsight.models.networks.small_cnn import SmallCNN, build_small_cnn
 from kindsight.models.networks.transfer import TransferNetwork
+from kindsight.models.runtime import write_both_forms
 from kindsight.models.steps.backbones import TransferForward
 from kindsight.models.steps.forward import Forward, KerasForward
-from kindsight.models.steps.optimizers import Optimizer
+from kindsight.models.steps.optimizers import Arrays, Optimizer, Updates
 from kindsight.models.steps.small_cnn import SmallCNNForward
-from kindsight.models.steps.updates import Arrays, Updates
 
-__all__ = ["TrainableNetwork", "make_forward", "set_threads"]
+__all__ = ["TrainableNetwork", "set_threads"]
 
 # Fewer images are not worth a shard.
 MIN_SHARD = 4

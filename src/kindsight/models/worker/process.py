@@ -1,35 +1,132 @@
 """The Keras worker process and its jobs, as methods.
 
-Importing TensorFlow takes seconds and hundreds of megabytes. The worker process can start while
-other work continues, and most of kindsight does not need it.
+Importing TensorFlow takes seconds and hundreds of megabytes. The worker process starts when it is
+first needed, while other work continues, and runs jobs from several threads. Most of kindsight does
+not need it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+import os
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kindsight.errors import SettingsError
-from kindsight.models.worker.client import WorkerClient, pixels_file
+from kindsight.errors import CacheError, KindsightError, ParityError, SettingsError, WeightsError
+from kindsight.models.worker.worker_process import WorkerProcess
 
-__all__ = ["KerasProcess"]
+__all__ = ["KerasProcess", "worker_environment"]
 
-_MODULE = "kindsight.models.keras_jobs"
+STOP_SECONDS = 15.0
+"""Seconds a worker has to stop a job and save its state after Ctrl-C."""
+
+_TYPED_ERRORS = {
+    kind.__name__: kind for kind in (CacheError, ParityError, SettingsError, WeightsError)
+}
+Self = TypeVar("Self", bound="KerasProcess")
 
 
-class KerasProcess(WorkerClient):
-    """A worker process with Keras, started when first needed; a context manager.
+class KerasProcess:
+    """A worker process with Keras, whose jobs of several threads run one after the other.
 
-    `timeout` is the most seconds that one job may take, or that may pass between two of its
-    messages; `module` the module whose ``main`` the worker runs, where it has more jobs than these.
+    It starts when first needed, and ends with the ``with`` block, with this object, or with this
+    process, whichever comes first, even if that is killed.
+
+    Parameters
+    ----------
+    timeout : float
+        Most seconds that one job, the start of TensorFlow, or the time between two messages may
+        take.
+    module : str
+        The module whose ``main`` the worker runs, where it has more jobs than these.
+
+    Attributes
+    ----------
+    versions : mapping of str to str
+        Of Keras and TensorFlow, once a job has been run.
+    interrupted_twice : bool
+        Whether a second Ctrl-C came while the worker was stopping after the first.
     """
 
-    def __init__(self, timeout: float = 600.0, *, module: str | None = None) -> None:
-        super().__init__(timeout, module or _MODULE)
+    def __init__(
+        self, timeout: float = 600.0, *, module: str = "kindsight.models.keras_jobs"
+    ) -> None:
+        self.timeout = timeout
+        self._module = module
+        self.versions: Mapping[str, str] = {}
+        self._lock = threading.Lock()
+        self._worker: WorkerProcess | None = None
+        self._closing: threading.Thread | None = None
+        self._waiting = 0
+        self._ready = False
+        self.interrupted_twice = False
+
+    def __enter__(self: Self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close(kill=kind is not None)
+
+    @property
+    def pid(self) -> int | None:
+        """The process id of the worker; None when it is not running."""
+        worker = self._worker
+        return None if worker is None else worker.pid
+
+    def start(self: Self) -> Self:
+        """Start the worker and return while it imports TensorFlow; KindsightError if it fails."""
+        with self._lock:
+            self._started()
+        return self
+
+    def run_job(
+        self, on_message: Callable[[dict[str, Any]], None] | None = None, **job: Any
+    ) -> dict[str, Any]:
+        """Run a job and wait for its result; KindsightError when the job or the worker fails.
+
+        `on_message` is called on this thread with each message that the job sends before its
+        result. When it raises, or Ctrl-C comes, the worker has :data:`STOP_SECONDS` to stop the
+        job. `job` holds the job's name and its arguments, as JSON can hold them.
+        """
+        return self._run(on_message, None, job)
+
+    def run_in_background(
+        self, pixels: Callable[[], NDArray[Any]] | None = None, **job: Any
+    ) -> None:
+        """Start a job whose result nobody waits for, and return at once.
+
+        It is dropped when another job is waiting, and its errors are ignored: a later job that
+        depends on it reports them. `pixels` returns images, which the job finds in the file
+        ``pixels``.
+        """
+        # Not start(): that would wait for a background job that is running already.
+        if (worker := self._worker) is None:
+            worker = self.start()._worker
+        if worker is None:  # closed by another thread
+            return
+
+        def run() -> None:
+            with contextlib.suppress(Exception):
+                if pixels is None:
+                    self._run(None, worker, job)
+                else:
+                    with pixels_file(pixels()) as file:
+                        self._run(None, worker, {**job, "pixels": str(file)})
+
+        threading.Thread(target=run, name="kindsight-background-job", daemon=True).start()
 
     def load_ahead(self, model: Path) -> None:
         """Load a backbone's Keras file for :meth:`run_ahead`, in the background."""
@@ -92,3 +189,110 @@ class KerasProcess(WorkerClient):
             )
             with np.load(out, allow_pickle=False) as arrays:
                 return arrays["features"], arrays["logits"]
+
+    def close_in_background(self) -> None:
+        """Let the worker end while other work continues; a later job starts another one."""
+        worker, self._worker = self._worker, None
+        if worker is None:
+            return
+        with contextlib.suppress(KindsightError):
+            worker.send({"job": "quit"})
+        self._closing = threading.Thread(target=worker.close, name="kindsight-close", daemon=True)
+        self._closing.start()
+
+    def close(self, *, kill: bool = False) -> None:
+        """End the worker if it was started; the next job starts another."""
+        worker, self._worker = self._worker, None
+        if worker is not None:
+            if not kill:
+                worker.send({"job": "quit"})
+            worker.close(kill=kill)
+        if self._closing is not None:
+            self._closing.join(STOP_SECONDS)
+            self._closing = None
+
+    def _started(self) -> WorkerProcess:
+        if self._worker is None:
+            self._ready = False
+            self._worker = WorkerProcess(self._module, worker_environment())
+        return self._worker
+
+    def _run(
+        self,
+        on_message: Callable[[dict[str, Any]], None] | None,
+        background: WorkerProcess | None,
+        job: Mapping[str, Any],
+    ) -> dict[str, Any]:
+        """Run a job; in the background only in the given worker and while no other job waits."""
+        self._waiting += background is None
+        with self._lock:
+            self._waiting -= background is None
+            if background is not None and background is not self._worker:
+                return {}
+            worker = background or self._started()
+            try:
+                if not self._ready:
+                    started = _result("start", worker.receive("start", self.timeout))
+                    self.versions = started["versions"]
+                    self._ready = True
+                if background is not None and self._waiting:
+                    return {}
+                worker.send(job)
+                message = worker.receive(job["job"], self.timeout)
+                while "ok" not in message:
+                    if on_message is not None:
+                        on_message(message)
+                    message = worker.receive(job["job"], self.timeout)
+            except BaseException as error:
+                if on_message is not None and not isinstance(error, KindsightError):
+                    self.interrupted_twice = not _stop_job(worker, job["job"])
+                # After an error, Ctrl-C or a timeout, the next message would belong to this job.
+                self.close(kill=True)
+                raise
+        return _result(job["job"], message)
+
+
+def _stop_job(worker: WorkerProcess, job: str) -> bool:
+    """Ask a worker to stop and wait for it; return False if the user interrupts that, too."""
+    worker.send({"job": "stop"})
+    end = time.monotonic() + STOP_SECONDS
+    try:
+        # The job's result is not needed, and the worker is killed next.
+        with contextlib.suppress(KindsightError):
+            while "ok" not in worker.receive(job, max(0.0, end - time.monotonic())):
+                pass
+    except KeyboardInterrupt:
+        return False
+    return True
+
+
+def _result(job: str, message: dict[str, Any]) -> dict[str, Any]:
+    """Return a job's result, or raise the error that it reports."""
+    if message["ok"]:
+        return message
+    kind = _TYPED_ERRORS.get(message["error"])
+    if kind is not None:
+        raise kind(message["message"])
+    raise KindsightError(
+        f"The job {job!r} failed in the Keras worker process: "
+        f"{message['error']}: {message['message']}"
+    )
+
+
+@contextlib.contextmanager
+def pixels_file(pixels: NDArray[Any]) -> Iterator[Path]:
+    """Write images to a file in a temporary folder, for a job to read."""
+    with tempfile.TemporaryDirectory(prefix="kindsight-") as folder:
+        file = Path(folder, "pixels.npy")
+        np.save(file, pixels, allow_pickle=False)
+        yield file
+
+
+def worker_environment() -> dict[str, str]:
+    """Return environment variables for the worker; the user's own take precedence."""
+    return {
+        "KERAS_BACKEND": "tensorflow",
+        # Off by default on some processors, where it makes convolutions twice as fast.
+        "TF_ENABLE_ONEDNN_OPTS": os.environ.get("TF_ENABLE_ONEDNN_OPTS", "1"),
+        "TF_CPP_MIN_LOG_LEVEL": os.environ.get("TF_CPP_MIN_LOG_LEVEL", "3"),
+    }

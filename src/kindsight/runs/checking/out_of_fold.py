@@ -13,7 +13,7 @@ from kindsight.checks.measurements import MeasuringObserver
 from kindsight.dataset import ImageDataset
 from kindsight.dataset.splits.folds import fold_indices
 from kindsight.dataset.splits.groups import connected_components
-from kindsight.models.backbones.layout import FeatureLayout
+from kindsight.models.backbones.backbone import FeatureLayout
 from kindsight.runs.checking.settings import CheckSettings
 from kindsight.training.frozen.features import compute_all_features
 from kindsight.training.frozen.select_head import FOLDS, predict_out_of_fold

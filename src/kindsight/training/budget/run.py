@@ -7,15 +7,19 @@ test-time augmentation; the cut and its cached activations; training; acceptance
 from __future__ import annotations
 
 import shutil
+import tempfile
 import time
+from collections.abc import Sequence
 from contextlib import closing, nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kindsight.cache.folder import Cache
+from kindsight.dataset import ImageDataset
 from kindsight.dataset.reading.image_cache import CachedImages, cache_images
 from kindsight.errors import DatasetError
 from kindsight.evaluation import to_probabilities
@@ -23,6 +27,7 @@ from kindsight.models.networks.fine_tuned import stages_of
 from kindsight.models.networks.frozen_base import CutCandidate
 from kindsight.models.runtime import InterpreterPool
 from kindsight.models.steps.compute_dtype import choose_compute_dtype
+from kindsight.models.worker.process import KerasProcess
 from kindsight.training.activation_cache import CopyPlan
 from kindsight.training.budget.plan import (
     MIN_TRAINING_SECONDS,
@@ -35,7 +40,8 @@ from kindsight.training.budget.plan import (
     worker_limits,
 )
 from kindsight.training.budget.wider import start_from_one_backbone, try_wider
-from kindsight.training.engine.callbacks import notify_interrupt
+from kindsight.training.common import Progress
+from kindsight.training.engine.callbacks import TrainingCallback, notify_interrupt
 from kindsight.training.engine.checkpoints import CHECKPOINT_FILE
 from kindsight.training.fine_tuning.images import (
     AUGMENTATION,
@@ -44,18 +50,19 @@ from kindsight.training.fine_tuning.images import (
     cached_activations,
     whole_images,
 )
-from kindsight.training.fine_tuning.settings import MIN_VALIDATION_IMAGES, FittedFineTuned
-from kindsight.training.fine_tuning.state import FineTuningState
-from kindsight.training.fine_tuning.train import ENDED, StopNow, keep_frozen, train
+from kindsight.training.fine_tuning.state import MIN_VALIDATION_IMAGES, FineTuningState
+from kindsight.training.fine_tuning.train import ENDED, FittedFineTuned, StopNow, keep_frozen, train
 from kindsight.training.fine_tuning.tta import choose_flips
 from kindsight.training.frozen.fitted import FittedFrozenHead
+from kindsight.training.frozen.prepared import FrozenImages, prepare_frozen
+from kindsight.training.frozen.settings import FrozenTrainer
+from kindsight.training.protocols import FittedModel
 
-__all__ = ["fine_tune"]
+__all__ = ["fine_tune", "prepare_backbone"]
 
 # Fraction of the cache's limit, and of the free disk space, that activations may take.
 ACTIVATIONS_DISK = 0.5
 NO_TIME = "the budget leaves no time for it"
-
 Flips = tuple[int, ...]
 
 
@@ -244,3 +251,48 @@ def _decided_cut(state: FineTuningState) -> CutChoice | None:
     if type(copies) is not int or not 0 <= copies <= MAX_COPIES or cut.stage not in stages:
         return None
     return CutChoice(cut, copies, str(stored.get("reason", "")))
+
+
+def prepare_backbone(
+    training: FrozenTrainer,
+    dataset: ImageDataset,
+    progress: Progress | None = None,
+    keras: KerasProcess | None = None,
+) -> FrozenImages:
+    """Return a dataset's frozen features, ready to fit a head and, if configured, to fine-tune."""
+    frozen = prepare_frozen(training, dataset, progress, keras)
+    return frozen if training.fine_tune_mode == "off" else FineTunedImages(**vars(frozen))
+
+
+@dataclass(frozen=True)
+class FineTunedImages(FrozenImages):
+    """Frozen features on which a head is fitted, from which the backbone is then fine-tuned."""
+
+    def warm_up(self, keras: KerasProcess, rows: NDArray[np.int64], *, verify: str) -> None:
+        """Start the worker process, which will train."""
+        keras.start()
+
+    def fit(
+        self,
+        classes: Sequence[str],
+        rows: NDArray[np.int64],
+        validation: NDArray[np.int64],
+        *,
+        keras: KerasProcess,
+        folder: Path | None = None,
+        progress: Progress | None = None,
+        callback: TrainingCallback | None = None,
+    ) -> FittedModel:
+        """Fit a head to the images of `rows`, then fine-tune; see :func:`fine_tune`."""
+        head = self.fit_head(classes, rows, progress)
+        budget, spent = self.training.budget_seconds, time.monotonic() - self.begun
+        own = None
+        if folder is None:
+            own = tempfile.TemporaryDirectory(prefix="kindsight-")
+            folder = Path(own.name)
+        state = FineTuningState(
+            head, rows, validation, keras, folder,
+            seconds=None if budget is None else budget - spent, progress=progress,
+            callback=callback, timings={"frozen head": spent}, predicts_afterwards=own is None,
+        )  # fmt: skip
+        return fine_tune(state, own)

@@ -31,7 +31,7 @@ from kindsight.training.frozen.features import compute_all_features
 from kindsight.training.frozen.fitted import FittedFrozenHead, fit_frozen
 from kindsight.training.frozen.settings import FrozenTrainer
 
-__all__ = ["fit_again", "start_from_one_backbone", "try_wider"]
+__all__ = ["start_from_one_backbone", "try_wider"]
 
 Flips = tuple[int, ...]
 

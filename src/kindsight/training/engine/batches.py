@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from kindsight.augment import Augment, augment_images, mix_batch
 from kindsight.random_stream import permutation, uniforms
 
-__all__ = ["Batch", "Batches", "prefetch"]
+__all__ = ["Batches", "prefetch"]
 
 # Batches that are ready or in preparation before the one that is needed next.
 PREFETCHED = 4

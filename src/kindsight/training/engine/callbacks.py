@@ -1,12 +1,42 @@
-"""Callbacks of a training, called in the parent process: displays and logs."""
+"""Callbacks of a training, called in the parent process: displays and logs.
+
+Logs are ``history.csv``, and optionally TensorBoard and MLflow. MLflow gets settings as parameters
+and epochs as metrics; ``MLFLOW_TRACKING_URI`` and ``MLFLOW_EXPERIMENT_NAME`` are used if set, the
+default store is a file in the current folder.
+"""
 
 from __future__ import annotations
 
-from typing import Protocol
+import json
+import os
+import time
+import uuid
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol
 
-from kindsight.training.engine.history import EpochRow
+from kindsight.errors import KindsightError, MissingExtraError
+from kindsight.files import write_json
+from kindsight.training.engine.history import COLUMNS, HISTORY_FILE, EpochRow, History
 
-__all__ = ["CallbackList", "TrainingCallback", "notify_interrupt", "notify_monitor"]
+__all__ = [
+    "CallbackList",
+    "TrainingCallback",
+    "check_mlflow",
+    "notify_interrupt",
+    "notify_monitor",
+    "open_logs",
+]
+
+LOGS_FILE = "logs.json"
+MAX_LOGS_BYTES = 1 << 16
+EXPERIMENT = "kindsight"
+MAX_TEXT = 250  # characters of a parameter, the smallest limit of all MLflow versions
+MAX_PARAMETERS = 100
+# Send nothing to anyone but the user's own store, and print nothing into the live display.
+_QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_LOGGING_LEVEL": "WARNING"}
 
 
 class TrainingCallback(Protocol):
@@ -46,20 +76,6 @@ class TrainingCallback(Protocol):
         """Receive a finished epoch."""
 
 
-def notify_interrupt(callback: TrainingCallback | None) -> None:
-    """Call a callback's optional method ``on_interrupt``."""
-    method = getattr(callback, "on_interrupt", None)
-    if method is not None:
-        method()
-
-
-def notify_monitor(callback: TrainingCallback | None, monitor: str) -> None:
-    """Call a callback's optional method ``on_monitor`` with ``"accuracy"`` or ``"loss"``."""
-    method = getattr(callback, "on_monitor", None)
-    if method is not None:
-        method(monitor)
-
-
 class CallbackList:
     """Several callbacks as one, called in the order given."""
 
@@ -71,19 +87,10 @@ class CallbackList:
         for callback in self._callbacks:
             callback.on_start(epochs, done)
 
-    def on_step(
-        self,
-        phase: str,
-        epoch: int,
-        step: int,
-        steps: int,
-        loss: float,
-        accuracy: float,
-        images_per_second: float,
-    ) -> None:
+    def on_step(self, *values: Any, **named: Any) -> None:
         """Call each."""
         for callback in self._callbacks:
-            callback.on_step(phase, epoch, step, steps, loss, accuracy, images_per_second)
+            callback.on_step(*values, **named)
 
     def on_epoch(self, row: EpochRow) -> None:
         """Call each."""
@@ -99,3 +106,195 @@ class CallbackList:
         """Call each that has the method."""
         for callback in self._callbacks:
             notify_monitor(callback, monitor)
+
+
+def notify_interrupt(callback: TrainingCallback | None) -> None:
+    """Call a callback's optional method ``on_interrupt``."""
+    method = getattr(callback, "on_interrupt", None)
+    if method is not None:
+        method()
+
+
+def notify_monitor(callback: TrainingCallback | None, monitor: str) -> None:
+    """Call a callback's optional method ``on_monitor`` with ``"accuracy"`` or ``"loss"``."""
+    method = getattr(callback, "on_monitor", None)
+    if method is not None:
+        method(monitor)
+
+
+@contextmanager
+def open_logs(
+    folder: Path,
+    *,
+    tensorboard: str | None = None,
+    mlflow: bool = False,
+    parameters: Mapping[str, Any] | None = None,
+) -> Iterator[TrainingCallback]:
+    """Yield a callback that logs a training.
+
+    The run folder gets ``history.csv``, and with another log ``logs.json``, by which a resumed run
+    finds its logs again. In TensorBoard's log folder, `tensorboard`, the run gets a subfolder of
+    its own name. `parameters` are settings, logged to MLflow. MissingExtraError if MLflow is not
+    installed; UsageError if the TensorBoard folder is not writable, or holds another run of the
+    same name; KindsightError if MLflow's store is not usable.
+    """
+    logs: list[TrainingCallback] = [CsvLog(folder / HISTORY_FILE)]
+    known = _read_logs_file(folder)
+    if tensorboard is not None:
+        from kindsight.training.engine.tensorboard import TensorBoardLog
+
+        run = known.setdefault("tensorboard", uuid.uuid4().hex)
+        write_json(folder / LOGS_FILE, known)
+        logs.append(TensorBoardLog(Path(tensorboard, folder.name), f"kindsight {run}"))
+    if not mlflow:
+        yield CallbackList(*logs)
+        return
+    log = MlflowLog(folder.name, parameters or {}, known.get("mlflow"))
+    write_json(folder / LOGS_FILE, {**known, "mlflow": log.run_id})
+    try:
+        yield CallbackList(*logs, log)
+    except BaseException as error:
+        log.close("FAILED" if isinstance(error, Exception) else "KILLED")
+        raise
+    log.close("FINISHED")
+
+
+class CsvLog:
+    """A :class:`TrainingCallback` that rewrites the history after each epoch."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._done = 0
+        self._rows: list[EpochRow] = []
+
+    def on_start(self, epochs: int, done: int) -> None:
+        """Forget earlier epochs; they are reported again."""
+        self._done, self._rows = done, []
+
+    def on_step(self, *_: Any, **__: Any) -> None:
+        """Ignore steps."""
+
+    def on_epoch(self, row: EpochRow) -> None:
+        """Write the history, unless earlier epochs are still being reported."""
+        self._rows.append(row)
+        if len(self._rows) >= self._done:
+            History(self._rows).write_csv(self._path)
+
+
+def check_mlflow() -> None:
+    """Raise MissingExtraError, with the install command, if MLflow is not installed."""
+    from importlib.util import find_spec
+
+    if find_spec("mlflow") is None:
+        raise MissingExtraError("Logging to MLflow", "mlflow")
+
+
+class MlflowLog:
+    """A :class:`TrainingCallback` that logs to a new MLflow run, or that of `run_id`.
+
+    A store that becomes unreachable does not stop the training: logging is retried with the next
+    epoch, and at the end. MissingExtraError if MLflow is not installed; KindsightError if the store
+    is not usable at the start.
+    """
+
+    def __init__(self, name: str, parameters: Mapping[str, Any], run_id: str | None = None) -> None:
+        check_mlflow()
+        for setting, value in _QUIET.items():
+            os.environ.setdefault(setting, value)
+        from mlflow.entities import Metric
+        from mlflow.tracking import MlflowClient
+
+        self._metric: Callable[..., Any] = Metric
+        self._pending: list[tuple[int, list[Any]]] = []
+        try:
+            self._client = MlflowClient()
+            self.run_id = self._resume(run_id) or self._new(name, parameters)
+            history = self._client.get_metric_history(self.run_id, "loss")
+        except Exception as error:
+            raise KindsightError(
+                f"Could not start an MLflow run: {type(error).__name__}: {str(error)[:300]}. "
+                "Check MLFLOW_TRACKING_URI, or train without --mlflow."
+            ) from error
+        self._logged = {int(metric.step) for metric in history}
+
+    def on_start(self, epochs: int, done: int) -> None:
+        """Do nothing."""
+
+    def on_step(self, *_: Any, **__: Any) -> None:
+        """Ignore steps."""
+
+    def on_epoch(self, row: EpochRow) -> None:
+        """Log an epoch, unless it is logged already."""
+        if row.epoch not in self._logged:
+            now = int(1000 * time.time())
+            values = {name: getattr(row, name) for name in COLUMNS[2:]}
+            metrics = [
+                self._metric(name, value, now, row.epoch)
+                for name, value in values.items()
+                if value is not None
+            ]
+            self._logged.add(row.epoch)
+            self._pending.append((row.epoch, metrics))
+        self._send()
+
+    def close(self, status: str) -> None:
+        """End the run with status ``"FINISHED"``, ``"FAILED"`` or ``"KILLED"``."""
+        problem = self._send()
+        try:
+            self._client.set_terminated(self.run_id, status)
+        except Exception as error:
+            problem = problem or error
+        if problem is not None:
+            left = ", ".join(str(epoch) for epoch, _ in self._pending) or "none"
+            warnings.warn(
+                f"Logging to MLflow failed; epochs missing there: {left}. "
+                f"{type(problem).__name__}: {str(problem)[:300]}",
+                stacklevel=2,
+            )
+
+    def _send(self) -> Exception | None:
+        """Log the pending epochs; return the exception if that fails."""
+        try:
+            while self._pending:
+                self._client.log_batch(self.run_id, metrics=self._pending[0][1])
+                del self._pending[0]
+        except Exception as error:
+            return error
+        return None
+
+    def _resume(self, run_id: str | None) -> str | None:
+        """Resume a run, unless it is missing or deleted."""
+        if run_id is None:
+            return None
+        try:
+            if self._client.get_run(run_id).info.lifecycle_stage != "active":
+                return None
+        except Exception:  # another store than before
+            return None
+        self._client.update_run(run_id, status="RUNNING")
+        return run_id
+
+    def _new(self, name: str, parameters: Mapping[str, Any]) -> str:
+        from mlflow.entities import Param
+
+        title = os.environ.get("MLFLOW_EXPERIMENT_NAME", EXPERIMENT)
+        found = self._client.get_experiment_by_name(title)
+        experiment = found.experiment_id if found else self._client.create_experiment(title)
+        run_id = str(self._client.create_run(experiment, run_name=name).info.run_id)
+        texts = list(parameters.items())[:MAX_PARAMETERS]
+        self._client.log_batch(
+            run_id, params=[Param(key, str(value)[:MAX_TEXT]) for key, value in texts]
+        )
+        return run_id
+
+
+def _read_logs_file(folder: Path) -> dict[str, str]:
+    """Read the run's identifiers in other logs; empty if the file is missing or damaged."""
+    try:
+        with (folder / LOGS_FILE).open("rb") as file:
+            found = json.loads(file.read(MAX_LOGS_BYTES))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    if not isinstance(found, dict):
+        return {}
+    return {k: v for k, v in found.items() if k in ("tensorboard", "mlflow") and isinstance(v, str)}

@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kindsight.training.engine.batches import Batches, prefetch
+from kindsight.training.engine.loop import Trainable
 from kindsight.training.engine.plan import Phase
-from kindsight.training.engine.trainable import Trainable
 
 __all__ = ["RateSweep", "suggest_rate", "sweep_rates"]
 

@@ -1,6 +1,6 @@
 """The training loop: phases, epochs and steps, from the start or from a checkpoint.
 
-It runs in the Keras worker process, but trains any :class:`~.trainable.Trainable`.
+It runs in the Keras worker process, but trains any :class:`Trainable`.
 """
 
 from __future__ import annotations
@@ -12,9 +12,13 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
 
 from kindsight.errors import SettingsError
+from kindsight.models.steps.optimizers import Optimizer
 from kindsight.models.worker.serve import Connection
 from kindsight.training.engine.batches import Batches, prefetch
 from kindsight.training.engine.checkpoints import (
@@ -25,17 +29,80 @@ from kindsight.training.engine.checkpoints import (
 )
 from kindsight.training.engine.history import EpochRow, History
 from kindsight.training.engine.plan import Phase, Plan
-from kindsight.training.engine.trainable import (
-    EVALUATION_BATCH,
-    StoppedError,
-    Trainable,
-    TrainingData,
-)
 
-__all__ = ["Loop", "job_checkpoint", "run_loop", "shard_count"]
+__all__ = [
+    "EVALUATION_BATCH",
+    "Loop",
+    "StoppedError",
+    "Trainable",
+    "TrainingData",
+    "job_checkpoint",
+    "run_loop",
+    "shard_count",
+]
 
+EVALUATION_BATCH = 64
 # Least seconds between two events within an epoch.
 EVENT_SECONDS = 0.2
+
+
+class StoppedError(Exception):
+    """The training was stopped, and its checkpoint is written."""
+
+
+class Trainable(Protocol):
+    """See :class:`~kindsight.models.steps.trainable.TrainableNetwork`."""
+
+    def begin(
+        self, optimizer: Optimizer, label_smoothing: float = 0.0, freeze: str | int = "none"
+    ) -> None:
+        """Start a phase with a new optimizer state."""
+
+    def step(
+        self,
+        images: NDArray[np.uint8],
+        targets: NDArray[np.float32],
+        learning_rate: float,
+        random_key: tuple[int, int],
+    ) -> tuple[float, int]:
+        """Train on a batch; return the sum of losses and the number of correct predictions."""
+
+    def evaluate(self, images: NDArray[np.uint8], targets: NDArray[np.int64]) -> tuple[float, int]:
+        """Return the sum of losses and the number of correct predictions."""
+
+    def weights(self) -> Arrays:
+        """Return copies of the weights."""
+
+    def set_weights(self, arrays: Mapping[str, NDArray[np.float32]]) -> None:
+        """Restore weights."""
+
+    def state(self) -> Arrays:
+        """Return copies of the weights and the optimizer's state."""
+
+    def set_state(self, arrays: Mapping[str, NDArray[np.float32]]) -> None:
+        """Restore a state; ValueError if it does not fit."""
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """Training and validation images of a phase; the latter may be empty.
+
+    `inputs` and the int64 (images,) `rows` and `targets` are as of :class:`.batches.Batches`.
+    """
+
+    inputs: NDArray[np.uint8]
+    rows: NDArray[np.int64]
+    targets: NDArray[np.int64]
+    val_rows: NDArray[np.int64]
+    val_targets: NDArray[np.int64]
+    classes: int
+
+    def batches(self, phase: Phase, seed: int) -> Batches:
+        """Return the batches of a phase."""
+        return Batches(
+            self.inputs, self.rows, self.targets, self.classes, phase.batch_size, phase.augment,
+            seed,
+        )  # fmt: skip
 
 
 @dataclass
@@ -134,10 +201,7 @@ class Loop:
     def _train(self, phase: Phase, executor: ThreadPoolExecutor) -> None:
         """Train the rest of a phase."""
         data, position = self.data[self._position.phase], self._position
-        batches = Batches(
-            data.inputs, data.rows, data.targets, data.classes,
-            phase.batch_size, phase.augment, self.seed,
-        )  # fmt: skip
+        batches = data.batches(phase, self.seed)
         before = len(self._history) - position.epoch
         while (
             position.epoch < phase.epochs

@@ -19,14 +19,7 @@ from typing import Any
 from kindsight.errors import UsageError
 from kindsight.training.engine.history import EpochRow
 
-__all__ = [
-    "TensorBoardLog",
-    "first_event",
-    "read_records",
-    "record",
-    "scalar_event",
-    "without_time",
-]
+__all__ = ["TensorBoardLog", "read_records", "record", "scalar_event"]
 
 MAX_RECORD = 1 << 16  # bytes
 

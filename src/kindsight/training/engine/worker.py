@@ -21,11 +21,9 @@ from kindsight.models.networks.transfer import TransferNetwork, describe_transfe
 from kindsight.models.steps.trainable import TrainableNetwork, set_threads
 from kindsight.models.worker.serve import Connection
 from kindsight.training.activation_cache import map_activations
-from kindsight.training.engine.batches import Batches
 from kindsight.training.engine.learning_rate_finder import sweep_rates
-from kindsight.training.engine.loop import job_checkpoint, run_loop, shard_count
+from kindsight.training.engine.loop import TrainingData, job_checkpoint, run_loop, shard_count
 from kindsight.training.engine.plan import Plan
-from kindsight.training.engine.trainable import TrainingData
 
 __all__ = ["main"]
 
@@ -63,10 +61,7 @@ def _find_rate(job: dict[str, Any], line: Connection) -> dict[str, Any]:
     set_threads(job["cores"], sharded=_is_sharded(settings))
     network = _network(job, settings, job["cores"])
     phase = training_plan(job).phases[0]
-    batches = Batches(
-        data.inputs, data.rows, data.targets, data.classes, phase.batch_size, phase.augment,
-        job["seed"],
-    )  # fmt: skip
+    batches = data.batches(phase, job["seed"])
 
     def progress(done: int, total: int) -> None:
         line.send({"event": "tried", "done": done, "total": total})
@@ -105,7 +100,7 @@ def _network(
 
 
 def read_training_data(job: dict[str, Any]) -> list[TrainingData]:
-    """Read the data of each phase, written by :meth:`.job_inputs.JobInputs.write`."""
+    """Read the data of each phase, written by :meth:`.fit.JobInputs.write`."""
     with np.load(job["data"], allow_pickle=False) as file:
         arrays = {name: file[name] for name in file.files}
     found = []

@@ -15,9 +15,8 @@ import numpy as np
 
 from kindsight.models.steps.trainable import TrainableNetwork
 from kindsight.training.acceptance import is_clearly_better
-from kindsight.training.engine.batches import Batches
+from kindsight.training.engine.loop import EVALUATION_BATCH, StoppedError, TrainingData
 from kindsight.training.engine.plan import Phase
-from kindsight.training.engine.trainable import EVALUATION_BATCH, StoppedError, TrainingData
 
 __all__ = ["LEARNING_RATES", "choose_learning_rate", "trial_epochs"]
 
@@ -106,10 +105,7 @@ def _train_epoch(
     stopped: Callable[[], bool],
 ) -> Iterator[None]:
     """Train for epoch (number, of all), with warm-up and cosine decay; yield every few seconds."""
-    batches = Batches(
-        data.inputs, data.rows, data.targets, data.classes, phase.batch_size,
-        phase.augment, seed,
-    )  # fmt: skip
+    batches = data.batches(phase, seed)
     number, epochs = epoch
     order, count, reported = batches.order(number), len(batches), -np.inf
     for step in range(count):

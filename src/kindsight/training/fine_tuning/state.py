@@ -18,10 +18,18 @@ from kindsight.files import write_json
 from kindsight.models.worker.process import KerasProcess
 from kindsight.training.common import Progress
 from kindsight.training.engine.callbacks import TrainingCallback
-from kindsight.training.fine_tuning.settings import DECISIONS_FILE
 from kindsight.training.frozen.fitted import FittedFrozenHead
 
-__all__ = ["FineTuningState"]
+__all__ = ["DECISIONS_FILE", "MIN_VALIDATION_IMAGES", "MONITOR", "FineTuningState"]
+
+MONITOR = "loss"
+"""The validation metric that selects the best epoch."""
+
+MIN_VALIDATION_IMAGES = 10
+"""With fewer images a difference could not be measured."""
+
+DECISIONS_FILE = "fine_tuning.json"
+"""Decisions that depend on measured time, in the folder of an unfinished run."""
 
 MAX_DECISIONS_BYTES = 2**16
 

@@ -26,10 +26,9 @@ from kindsight.models.runtime import InterpreterPool
 from kindsight.models.steps.trainable import TrainableNetwork
 from kindsight.threads import map_ordered
 from kindsight.training.acceptance import is_clearly_better
-from kindsight.training.engine.trainable import EVALUATION_BATCH
+from kindsight.training.engine.loop import EVALUATION_BATCH
 
 __all__ = [
-    "Prediction",
     "build_predictor",
     "choose_flips",
     "choose_prediction",
@@ -85,8 +84,10 @@ def choose_prediction(
     """
 
     def is_better(logits: Logits, incumbent: Logits) -> bool:
-        ours, theirs = _calibrated(logits, targets), _calibrated(incumbent, targets)
-        return is_clearly_better(*_paired(ours, theirs), margin=margin)
+        (loss, correct), (other, others) = (
+            _calibrated(each, targets) for each in (logits, incumbent)
+        )
+        return is_clearly_better(loss, other, correct, others, margin=margin)
 
     def mean(logits: Logits) -> Logits:
         return (0.5 * logits + 0.5 * frozen).astype(np.float32)
@@ -109,12 +110,6 @@ def _calibrated(logits: Logits, targets: Rows) -> tuple[float, NDArray[np.bool_]
     picked = probabilities[np.arange(len(targets)), targets].astype(np.float64)
     loss = float(-np.log(np.maximum(picked, 1e-12)).mean())
     return loss, logits.argmax(1) == targets
-
-
-def _paired(
-    ours: tuple[float, NDArray[np.bool_]], theirs: tuple[float, NDArray[np.bool_]]
-) -> tuple[float, float, NDArray[np.bool_], NDArray[np.bool_]]:
-    return ours[0], theirs[0], ours[1], theirs[1]
 
 
 def flipped_logits(

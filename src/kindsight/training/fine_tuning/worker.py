@@ -16,8 +16,8 @@ import numpy as np
 
 from kindsight.dataset.reading.image_cache import map_pixels
 from kindsight.files import replacing
-from kindsight.models.backbones.layout import FeatureLayout
-from kindsight.models.heads.head import Head
+from kindsight.models.backbones.backbone import FeatureLayout
+from kindsight.models.heads import Head
 from kindsight.models.keras_jobs import serve_keras_jobs
 from kindsight.models.networks.fine_tuned import (
     FineTunedNetwork,
@@ -31,12 +31,10 @@ from kindsight.models.steps.trainable import TrainableNetwork, set_threads
 from kindsight.models.worker.serve import Connection, Job
 from kindsight.threads import count_cores
 from kindsight.training.activation_cache import map_activations
-from kindsight.training.engine.batches import Batches
-from kindsight.training.engine.loop import job_checkpoint, run_loop, shard_count
+from kindsight.training.engine.loop import TrainingData, job_checkpoint, run_loop, shard_count
 from kindsight.training.engine.plan import Phase, Plan
-from kindsight.training.engine.trainable import TrainingData
 from kindsight.training.fine_tuning.learning_rate import choose_learning_rate, trial_epochs
-from kindsight.training.fine_tuning.settings import MONITOR
+from kindsight.training.fine_tuning.state import MONITOR
 from kindsight.training.fine_tuning.tta import build_predictor, choose_prediction, flipped_logits
 
 __all__ = ["main"]
@@ -162,10 +160,7 @@ def _input_splitter(
 def _measure_speed(network: TrainableNetwork, plan: Plan, data: TrainingData, seed: int) -> float:
     """Return the training speed in images per second, by steps at a learning rate of 0."""
     phase = plan.phases[-1]
-    batches = Batches(
-        data.inputs, data.rows, data.targets, data.classes, phase.batch_size,
-        phase.augment, seed,
-    )  # fmt: skip
+    batches = data.batches(phase, seed)
     batch = batches.make(1, 0, batches.order(1))
     network.begin(phase.update_rule(), phase.label_smoothing, phase.freeze)
     network.step(batch.images, batch.targets, 0.0, batch.random_key)

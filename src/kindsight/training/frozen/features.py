@@ -21,7 +21,7 @@ from kindsight.dataset import ImageDataset
 from kindsight.dataset.reading.process_images import DecodeObserver, Progress, process_images
 from kindsight.errors import CacheError, ImageError
 from kindsight.images import InputSpec
-from kindsight.models.backbones.files import BackboneFiles
+from kindsight.models.backbones.build import BackboneFiles
 from kindsight.models.backbones.tta import transform_image, variant_name
 from kindsight.models.runtime import InterpreterPool
 from kindsight.threads import count_cores
@@ -30,14 +30,7 @@ from kindsight.training.frozen.feature_cache import FeatureRow, FeatureTable
 from kindsight.training.frozen.settings import FrozenTrainer
 from kindsight.training.frozen.stored_images import to_jpeg
 
-__all__ = [
-    "Features",
-    "compute_all_features",
-    "compute_features",
-    "concatenate",
-    "feature_table_path",
-    "sum_variant",
-]
+__all__ = ["Features", "compute_all_features", "compute_features", "feature_table_path"]
 
 # Images that a thread takes at once.
 IMAGES_PER_TASK = 8

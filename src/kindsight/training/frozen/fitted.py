@@ -19,22 +19,17 @@ from kindsight.dataset import ImageDataset
 from kindsight.dataset.splits.folds import fold_indices
 from kindsight.dataset.splits.groups import group_indices
 from kindsight.evaluation import to_probabilities
+from kindsight.models.backbones.build import BackboneFiles
 from kindsight.models.backbones.ensemble import build_ensemble
-from kindsight.models.backbones.files import BackboneFiles
 from kindsight.models.backbones.table import split_model_name
 from kindsight.models.formats.assemble import write_keras, write_tflite
 from kindsight.models.worker.process import KerasProcess
 from kindsight.training.common import balanced_weights, class_targets
 from kindsight.training.engine.history import History
-from kindsight.training.fine_tuning_result import FineTuningResult, rejection_notes
 from kindsight.training.frozen.features import Features, compute_all_features
 from kindsight.training.frozen.select_head import FOLDS, FittedHead, fit_ensemble_head, fit_head
 from kindsight.training.frozen.settings import FrozenTrainer
-from kindsight.training.frozen.stored_images import (
-    cropped_fraction,
-    read_pixels,
-    read_stored,
-)
+from kindsight.training.frozen.stored_images import cropped_fraction, read_pixels, read_stored
 from kindsight.training.parity import (
     NUMPY_IMAGES,
     check_keras_weights,
@@ -47,9 +42,11 @@ from kindsight.training.parity import (
 )
 from kindsight.training.protocols import (
     BundleFiles,
+    FineTuningResult,
     HeadCandidate,
     ReportSections,
     StoredImage,
+    rejection_notes,
 )
 
 __all__ = ["FittedFrozenHead", "fit_frozen"]

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from kindsight.dataset import ImageDataset
 from kindsight.errors import ImageError
-from kindsight.models.backbones.files import BackboneFiles
+from kindsight.models.backbones.build import BackboneFiles
 from kindsight.models.worker.process import KerasProcess
 from kindsight.training.common import Progress
 from kindsight.training.engine.callbacks import TrainingCallback

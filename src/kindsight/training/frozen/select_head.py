@@ -13,23 +13,20 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from kindsight.errors import SettingsError
 from kindsight.evaluation.calibration import fit_temperature, to_probabilities
-from kindsight.models.backbones.backbone import PROFILES
-from kindsight.models.backbones.layout import FeatureLayout
-from kindsight.models.heads.head import EnsembleHead, Head, LinearHead, RBFHead
-from kindsight.training.frozen.candidates import (
+from kindsight.models.backbones.backbone import PROFILES, FeatureLayout
+from kindsight.models.heads import EnsembleHead, Head, LinearHead, RBFHead
+from kindsight.training.frozen.pca import MAX_PRODUCTS, PCA, NystroemMap, WeightedPCA, fit_nystroem
+from kindsight.training.frozen.softmax import (
     FIRST_STRENGTH,
     GAMMA,
     Candidate,
     CrossValidation,
     best_candidate,
+    fit_softmax,
     search_strengths,
     selection_cost,
 )
-from kindsight.training.frozen.pca import MAX_PRODUCTS, PCA, NystroemMap, WeightedPCA, fit_nystroem
-from kindsight.training.frozen.settings import HEADS
-from kindsight.training.frozen.softmax import fit_softmax
 
 __all__ = [
     "FOLDS",
@@ -39,7 +36,6 @@ __all__ = [
     "fit_ensemble_head",
     "fit_head",
     "predict_out_of_fold",
-    "selection_rows",
 ]
 
 Floats = NDArray[np.float32]
@@ -118,21 +114,14 @@ def fit_head(
     folds : array
         int64 (images,): the fold in which each image is held out.
     kind : str
-        One of :data:`.settings.HEADS`.
+        As of :class:`.settings.FrozenTrainer`.
     weights : array, optional
         float32 (images,): sample weights; 1 if omitted.
     seed : int
         Of random directions and landmarks.
     out_of_fold : bool
         Whether to return the chosen head's out-of-fold logits.
-
-    Raises
-    ------
-    SettingsError
-        For another `kind`.
     """
-    if kind not in HEADS:
-        raise SettingsError(f"head must be one of {', '.join(HEADS)}; got {kind!r}.")
     if weights is None:
         weights = np.ones(len(targets), np.float32)
     with _blas_threads(len(targets)):

@@ -11,9 +11,8 @@ from kindsight.cache.folder import Cache
 from kindsight.errors import SettingsError, WeightsError
 from kindsight.images import InputSpec
 from kindsight.models.backbones.backbone import Backbone
-from kindsight.models.backbones.build import ensure_backbone
+from kindsight.models.backbones.build import BackboneFiles, ensure_backbone
 from kindsight.models.backbones.ensemble import build_ensemble
-from kindsight.models.backbones.files import BackboneFiles
 from kindsight.models.backbones.table import get_backbones, split_model_name
 from kindsight.models.backbones.tta import tta_variants
 from kindsight.models.backbones.weights import (
@@ -27,13 +26,7 @@ from kindsight.training.common import Progress, common_faults
 from kindsight.training.option_rules import option_faults
 from kindsight.training.parity import is_verified
 
-__all__ = ["FINE_TUNES", "HEADS", "FrozenTrainer", "parse_budget"]
-
-HEADS = ("auto", "linear", "rbf")
-"""Kinds of head; ``"auto"`` leaves the choice to cross-validation."""
-
-FINE_TUNES = ("off", "light", "full")
-"""What of a backbone is fine-tuned: nothing, the layers above a cut, all layers."""
+__all__ = ["FrozenTrainer", "parse_budget"]
 
 # The module whose ``main`` the Keras worker runs where it is to fine-tune.
 FINE_TUNING_WORKER = "kindsight.training.fine_tuning.worker"
@@ -71,9 +64,9 @@ class FrozenTrainer:
     size : int or (height, width), optional
         Image size in pixels; the backbone's own if omitted.
     resize : str
-        How other aspect ratios are fitted: one of :data:`.common.RESIZES`.
+        How other aspect ratios are fitted: ``"crop"``, ``"stretch"`` or ``"pad"``.
     head : str
-        ``"auto"``, ``"linear"`` or ``"rbf"``.
+        ``"linear"``, ``"rbf"``, or ``"auto"``, selected by cross-validation.
     tta_flips : int
         Flips over which features are averaged, 1-4: none, left-right, up-down, both.
     tta_crops : int
@@ -88,7 +81,8 @@ class FrozenTrainer:
     cache : path, optional
         The cache folder; the user's own if omitted.
     fine_tune : str, optional
-        One of :data:`FINE_TUNES`; ``"light"`` with a budget, else ``"off"``, if omitted.
+        ``"off"``, ``"light"`` (the layers above a cut) or ``"full"``; if omitted, ``"light"`` with
+        a budget, else ``"off"``.
     budget : str or float, optional
         Time for the whole training, such as ``"10m"``, or in seconds.
     first_size : (height, width), optional
@@ -187,7 +181,7 @@ class FrozenTrainer:
 
     @property
     def fine_tune_mode(self) -> str:
-        """What is fine-tuned: one of :data:`FINE_TUNES`."""
+        """What is fine-tuned: ``"off"``, ``"light"`` or ``"full"``."""
         return self.fine_tune or ("off" if self.budget is None else "light")
 
     def spec(self) -> InputSpec:

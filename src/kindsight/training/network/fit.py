@@ -1,4 +1,4 @@
-"""Train a network on a dataset in the Keras worker process."""
+"""Train a network on a dataset in the Keras worker process, which gets its inputs as files."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,15 +25,24 @@ from kindsight.training.common import Progress, balanced_weights, class_targets
 from kindsight.training.engine.callbacks import TrainingCallback
 from kindsight.training.engine.checkpoints import CHECKPOINT_FILE, key_of
 from kindsight.training.engine.history import EpochRow, History
-from kindsight.training.engine.job_inputs import JobInputs, Source
 from kindsight.training.engine.learning_rate_finder import RateSweep
 from kindsight.training.engine.plan import Phase, Plan
-from kindsight.training.epoch_settings import EpochTrainer
 from kindsight.training.near_duplicates import small_greys
 from kindsight.training.network.fitted import FittedNetwork
-from kindsight.training.network.settings import NetworkTrainer
+from kindsight.training.network.settings import EpochTrainer, NetworkTrainer
 
-__all__ = ["EpochRecorder", "NetworkImages", "network_layers", "prepare_network"]
+if TYPE_CHECKING:
+    from kindsight.training.activation_cache import CachedActivations
+
+__all__ = [
+    "EpochRecorder",
+    "JobInputs",
+    "NetworkImages",
+    "Source",
+    "network_layers",
+    "prepare_network",
+    "training_key",
+]
 
 TFLITE_FILE = "network.tflite"
 KERAS_FILE = "network.keras"
@@ -41,8 +50,74 @@ KERAS_FILE = "network.keras"
 FORMAT = 4
 # A kill -9 loses at most this many seconds of training, or a twentieth of it.
 CHECKPOINT_SECONDS = 10.0
-
 Rows = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Source:
+    """The file of images, or of cached activations, that a phase is trained on.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Of one image or activation.
+    layer : str
+        The cut layer whose activations are in the file; empty for images.
+    rows : array
+        int64 (images, 1 + copies): the row in the file of each image of the dataset, then of its
+        augmented copies, of which each epoch uses another one; -1 where there is none.
+    activations : CachedActivations, optional
+        The open cache table of the file; to be closed.
+    """
+
+    file: Path
+    shape: tuple[int, ...]
+    layer: str
+    rows: Rows
+    activations: CachedActivations | None = None
+
+
+@dataclass(frozen=True)
+class JobInputs:
+    """The network and the training data of a job.
+
+    `network` are its settings, `identity` the same without paths, which identifies it on any
+    machine; `layers` is the table of its layers; `sources` has one for each phase; `notes` are
+    sentences for the user.
+    """
+
+    network: dict[str, Any]
+    identity: dict[str, Any]
+    layers: tuple[LayerRow, ...]
+    sources: list[Source]
+    notes: tuple[str, ...] = ()
+
+    def close(self) -> None:
+        """Close the activation caches."""
+        tables = {id(source.activations): source.activations for source in self.sources}
+        for activations in tables.values():
+            if activations is not None:
+                activations.close()
+
+    def write(
+        self, folder: Path, rows: Rows, targets: Rows, val_rows: Rows, val_targets: Rows
+    ) -> Path:
+        """Write ``data.npz``: rows and classes of the training and validation images."""
+        path, arrays = folder / "data.npz", {}
+        for number, source in enumerate(self.sources):
+            several = source.rows.shape[1] > 1
+            arrays[f"rows_{number}"] = source.rows[rows] if several else source.rows[rows, 0]
+            arrays[f"val_rows_{number}"] = source.rows[val_rows, 0]
+        np.savez(path, targets=targets, val_targets=val_targets, **arrays)  # type: ignore[arg-type]
+        return path
+
+    def to_job(self) -> dict[str, Any]:
+        """Return the JSON fields of a job: network and sources."""
+        sources = [
+            {"file": str(s.file.resolve()), "shape": list(s.shape), "layer": s.layer}
+            for s in self.sources
+        ]
+        return {"network": self.network, "sources": sources}
 
 
 def prepare_network(
@@ -170,7 +245,7 @@ class NetworkImages:
             int64: indices of the training images, and of those, maybe none, that choose the best
             epoch and fit the temperature.
         keras : KerasProcess
-            Of :meth:`.epoch_settings.EpochTrainer.process`.
+            Of :meth:`.settings.EpochTrainer.process`.
         folder : pathlib.Path, optional
             For the checkpoint and the network's files; a temporary folder if omitted.
         """
@@ -274,16 +349,24 @@ def _key(
 ) -> str:
     """Return the key of a training's checkpoints, independent of machine and folders."""
     names = ("plan", "classes", "class_weight", "seed", "compute_dtype", "layer_decay", "ema_decay")
+    facts = {
+        **{name: job[name] for name in names},
+        "network": inputs.identity,
+        "sources": [source.layer for source in inputs.sources],
+        "format": FORMAT,
+    }
+    return training_key(facts, dataset, (rows, validation))
+
+
+def training_key(facts: dict[str, Any], dataset: ImageDataset, splits: Sequence[Rows]) -> str:
+    """Return the key of a training's checkpoints by its settings, images and versions."""
     return key_of(
         {
-            **{name: job[name] for name in names},
-            "network": inputs.identity,
-            "sources": [source.layer for source in inputs.sources],
-            "format": FORMAT,
+            **facts,
             "versions": [importlib.metadata.version(name) for name in ("kindsight", "keras")],
             "images": [
                 [(dataset.digest[row], dataset.label[row]) for row in split.tolist()]
-                for split in (rows, validation)
+                for split in splits
             ],
         }
     )

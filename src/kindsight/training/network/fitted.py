@@ -28,10 +28,9 @@ from kindsight.training.common import fraction_outside
 from kindsight.training.engine.checkpoints import CHECKPOINT_FILE
 from kindsight.training.engine.history import History
 from kindsight.training.engine.plan import describe_layer_decay_and_ema
-from kindsight.training.epoch_settings import EpochTrainer
-from kindsight.training.fine_tuning_result import FineTuningResult
+from kindsight.training.network.settings import EpochTrainer
 from kindsight.training.parity import compare_logits, compared_rows, run_tflite
-from kindsight.training.protocols import BundleFiles, ReportSections, StoredImage
+from kindsight.training.protocols import BundleFiles, FineTuningResult, ReportSections, StoredImage
 
 __all__ = ["CALIBRATED_BY", "FittedNetwork", "cross_temperatures"]
 

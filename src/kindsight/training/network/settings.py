@@ -1,18 +1,33 @@
-"""Settings of a training of the small CNN from random weights."""
+"""Settings of all trainings by epochs, and those of the small CNN from random weights."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from kindsight.augment import Augment
+from kindsight.augment.policy import RECIPES
+from kindsight.errors import SettingsError
+from kindsight.images import InputSpec
 from kindsight.models.networks.small_cnn import LayerRow, SmallCNN
 from kindsight.models.steps.compute_dtype import choose_compute_dtype
+from kindsight.models.worker.process import KerasProcess
 from kindsight.training.common import common_faults
-from kindsight.training.epoch_settings import EpochTrainer, whole_numbers
+from kindsight.training.engine.plan import (
+    SHARED,
+    Phase,
+    Plan,
+    make_phases,
+    make_policy,
+    plain_phases,
+)
 from kindsight.training.option_rules import option_faults
 
-__all__ = ["NETWORKS", "NetworkTrainer"]
+__all__ = ["NETWORKS", "EpochTrainer", "NetworkTrainer", "whole_numbers"]
+
+WORKER_MODULE = "kindsight.training.engine.worker"
 
 NETWORKS = ("small-cnn",)
 """Networks that are trained from random weights."""
@@ -22,12 +37,172 @@ SIZE_RANGE = (4, 1024)
 
 
 @dataclass(frozen=True)
+class EpochTrainer:
+    """Train a network by epochs of gradient descent.
+
+    Parameters
+    ----------
+    model : str
+    size : int or (height, width), optional
+        Input size in pixels; the model's default if omitted.
+    resize : str
+        ``"crop"``, ``"stretch"`` or ``"pad"``, for images of another aspect ratio.
+    class_weight : str, optional
+        ``"balanced"`` weights classes equally; None or ``"none"`` images.
+    seed : int
+        For initial weights, order of images, augmentation and dropout.
+    workers : int, optional
+        Threads that read and augment images; the number of cores if omitted. Does not change the
+        result.
+    cache : path, optional
+        Cache folder; this machine's default if omitted.
+    dense, dropout, batch_norm, l2, pooling
+        Of the network or the head.
+    epochs, batch_size, optimizer, learning_rate, momentum, weight_decay, schedule, warmup, \
+    label_smoothing, patience
+        As in :class:`kindsight.training.engine.plan.Phase`.
+    augment : str, mapping or Augment
+        Name of a recipe, path of a TOML file, settings by name, or a policy.
+    mix : str
+        ``"none"``, ``"mixup"`` or ``"cutmix"``, with the authors' strengths; ``"none"`` leaves the
+        policy's own mixing.
+    phases : sequence of (mapping or Phase)
+        Phases in order, with their own settings (``freeze``, ``epochs``, ``learning_rate``,
+        ``augment`` and the others of a phase); the rest as above.
+    layer_decay : float
+        Layer-wise learning-rate decay, above 0 to 1: factor per layer, from the top down.
+    ema_decay : float
+        0 to below 1. Above 0, the EMA of the weights with this decay is evaluated and saved.
+    final_weights : str
+        ``"best"`` or ``"last"`` epoch.
+    compute_dtype : str
+        ``"float32"`` or ``"bfloat16"``, of convolutions in training; ``"auto"`` depends on the
+        machine.
+    """
+
+    model: str = ""
+    size: int | tuple[int, int] | None = None
+    resize: str = "crop"
+    class_weight: str | None = None
+    seed: int = 0
+    workers: int | None = None
+    cache: str | os.PathLike[str] | None = None
+    dense: Sequence[int] | int = ()
+    dropout: float = 0.0
+    batch_norm: bool = False
+    l2: float = 0.0
+    pooling: str = "flatten"
+    epochs: int = 15
+    batch_size: int = 20
+    augment: str | Mapping[str, Any] | Augment = "none"
+    mix: str = "none"
+    optimizer: str = "rmsprop"
+    learning_rate: float | None = None
+    momentum: float | None = None
+    weight_decay: float | None = None
+    schedule: str = "constant"
+    warmup: float = 0.0
+    label_smoothing: float = 0.0
+    patience: int | None = None
+    phases: Sequence[Mapping[str, Any] | Phase] = ()
+    layer_decay: float = 1.0
+    ema_decay: float = 0.0
+    final_weights: str = "best"
+    compute_dtype: str = "auto"
+
+    def faults(self) -> list[str]:
+        """Return a sentence for each invalid setting."""
+        phases, phase_faults = self._phases()
+        own = option_faults(vars(self), ("layer_decay", "ema_decay", "compute_dtype"))
+        found = [*self._own_faults(), *own.values(), *phase_faults]
+        return found + Plan(tuple(phases), self.final_weights).faults() if phases else found
+
+    def _own_faults(self) -> list[str]:
+        """Return the faults of the subclass's own settings."""
+        raise NotImplementedError
+
+    def _check(self) -> None:
+        if faults := self.faults():
+            raise SettingsError("\n".join(faults))
+
+    def spec(self) -> InputSpec:
+        """Return how images are resized; SettingsError names every invalid setting."""
+        self._check()
+        return InputSpec(*self._size(), fit=self.resize)  # type: ignore[arg-type]
+
+    def _size(self) -> tuple[int, int]:
+        raise NotImplementedError
+
+    def policy(self) -> Augment:
+        """Return the augmentation policy; SettingsError if it is invalid."""
+        return make_policy(self.augment, self.mix)
+
+    def plan(self) -> Plan:
+        """Return the phases; SettingsError names every invalid setting."""
+        self._check()
+        return Plan(tuple(self._phases()[0]), self.final_weights)
+
+    def _phases(self) -> tuple[list[Phase], list[str]]:
+        shared = {name: getattr(self, name) for name in (*SHARED, "mix")}
+        return make_phases(self.phases, shared, "none", lambda frozen, number: f"phase {number}")
+
+    def resolved_compute_dtype(self) -> str:
+        """Return ``"float32"`` or ``"bfloat16"``, which this machine trains in."""
+        raise NotImplementedError
+
+    def describe(self) -> str:
+        """Describe the network in a few words."""
+        raise NotImplementedError
+
+    def words(self, layers: Sequence[LayerRow], classes: int) -> str:
+        """Describe the network in a line: layers and parameters."""
+        raise NotImplementedError
+
+    @property
+    def by_gradient(self) -> bool:
+        """True: there are epochs to report."""
+        return True
+
+    def download(self) -> str | None:
+        """Return None: nothing is downloaded."""
+        return None
+
+    def warm_up(self, keras: KerasProcess, *, verify: str) -> None:
+        """Start the worker process, which will train."""
+        keras.start()
+
+    def process(self) -> KerasProcess:
+        """Return the worker process that trains the network; not started."""
+        return KerasProcess(module=WORKER_MODULE)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the settings that determine the result, as TOML values, None left out."""
+        policy = self.augment
+        if not isinstance(policy, str) or policy not in list(RECIPES):
+            policy = make_policy(policy, "none").to_dict()
+        values = {
+            **vars(self),
+            "size": list(self._size()) if isinstance(self.size, tuple) else self.size,
+            "dense": list(whole_numbers(self.dense)),
+            "augment": policy,
+            "phases": plain_phases(self.phases) or None,
+        }
+        del values["cache"], values["workers"]
+        return {name: value for name, value in values.items() if value is not None}
+
+
+def whole_numbers(values: Sequence[int] | int) -> tuple[int, ...]:
+    """Return a number, or several, as a tuple."""
+    return (values,) if isinstance(values, int) else tuple(values)
+
+
+@dataclass(frozen=True)
 class NetworkTrainer(EpochTrainer):
     """Train a network, one of :data:`NETWORKS`, from random weights.
 
     `filters`, `dense`, `dropout`, `batch_norm`, `l2` and `pooling` are as in
     :class:`kindsight.models.networks.small_cnn.SmallCNN`, the other settings as in
-    :class:`.epoch_settings.EpochTrainer`. `size` is 150 if omitted.
+    :class:`EpochTrainer`. `size` is 150 if omitted.
     """
 
     model: str = "small-cnn"
@@ -70,10 +245,9 @@ class NetworkTrainer(EpochTrainer):
 
     def network(self) -> SmallCNN:
         """Return the settings of the network."""
-        batch_norm = bool(self.batch_norm) if self.batch_norm in (True, False) else self.batch_norm
         return SmallCNN(
             self._size(), whole_numbers(self.filters), whole_numbers(self.dense), self.dropout,
-            batch_norm, self.l2, self.pooling,
+            bool(self.batch_norm), self.l2, self.pooling,
         )  # fmt: skip
 
     def resolved_compute_dtype(self) -> str:

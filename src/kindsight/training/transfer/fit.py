@@ -6,7 +6,8 @@ computes once and the cache stores. Other phases run the frozen layers in each s
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import shutil
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
@@ -16,22 +17,30 @@ from numpy.typing import NDArray
 
 from kindsight.cache.folder import Cache
 from kindsight.dataset import ImageDataset
-from kindsight.models.backbones.files import BackboneFiles
+from kindsight.models.backbones.build import BackboneFiles
 from kindsight.models.networks.frozen_base import ensure_frozen_base
 from kindsight.models.networks.small_cnn import LayerRow
 from kindsight.models.worker.process import KerasProcess
 from kindsight.threads import count_cores
-from kindsight.training.activation_cache import ActivationFile, CopyPlan, cache_activations
+from kindsight.training.activation_cache import (
+    ActivationFile,
+    CopyPlan,
+    RequestedCopies,
+    bytes_per_copy,
+    cache_activations,
+)
 from kindsight.training.common import Progress
-from kindsight.training.engine.job_inputs import JobInputs, Source
 from kindsight.training.engine.plan import Phase
-from kindsight.training.network.fit import NetworkImages, prepare_network
-from kindsight.training.transfer.cache_plan import CacheRequest, admit, copies_to_cache, make_room
+from kindsight.training.network.fit import JobInputs, NetworkImages, Source, prepare_network
 from kindsight.training.transfer.settings import TransferTrainer
 
-__all__ = ["TransferImages", "describe_layers", "prepare_transfer"]
+__all__ = ["describe_layers", "prepare_transfer"]
 
 Rows = NDArray[np.int64]
+# Share of the cache's limit, and of the free disk space, that all activations may take.
+MAX_SHARE = 0.5
+# float16 ends at 65,504, and other images may give larger activations than generated ones.
+MAX_ACTIVATION = 10_000.0
 
 
 def prepare_transfer(
@@ -176,3 +185,112 @@ def _layers(description: dict[str, Any]) -> tuple[LayerRow, ...]:
         LayerRow(name, kind, tuple(output), parameters, trains)
         for name, kind, output, parameters, trains in description["layers"]
     )
+
+
+@dataclass(frozen=True)
+class CacheRequest:
+    """Activations that a phase would be trained on: of these copies, in this file."""
+
+    file: ActivationFile
+    copies: RequestedCopies
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """Equal for phases that share activations: the cut, and the key of the last copy."""
+        plan, counts = self.copies
+        return self.file.base.stage, plan.key(int(counts.max(initial=0)), self.file.seed)
+
+
+def copies_to_cache(phase: Phase) -> int | None:
+    """Return the copies per image, besides the original, whose activations a phase caches.
+
+    None if the phase needs new images in every step.
+    """
+    if phase.augment.changes_images:
+        return phase.cached_copies or None
+    return None if phase.augment.mixes else 0
+
+
+def admit(requests: Sequence[CacheRequest | None]) -> tuple[list[CacheRequest | None], list[str]]:
+    """Drop the requests, one per phase, that do not fit into the cache or on the disk.
+
+    Returns the requests, None for each that was dropped, and the distinct reasons, a sentence each.
+    None is the request of a phase that is trained on images.
+    """
+    budget, admitted, notes = _DiskBudget(), list[CacheRequest | None](), dict[str, None]()
+    for request in requests:
+        reason = "" if request is None else budget.admit(request)
+        if reason:
+            notes[reason] = None
+        admitted.append(None if reason else request)
+    return admitted, list(notes)
+
+
+def make_room(requests: Sequence[CacheRequest | None]) -> None:
+    """Delete files that would outgrow the cache, before any of them is in use."""
+    for file, copies in _by_file(item for item in requests if item is not None).values():
+        file.make_room(file.all_names(copies))
+
+
+class _DiskBudget:
+    """The requests admitted so far, and the free disk space before them."""
+
+    def __init__(self) -> None:
+        self._admitted: list[CacheRequest] = []
+        self._bytes = 0, 0  # of all admitted copies, and of those not cached yet
+        self._free: float | None = None
+
+    def admit(self, request: CacheRequest) -> str:
+        """Admit a request and return "", or return the reason against it."""
+        base, cache = request.file.base, request.file.cache
+        copies = int(request.copies[1].max(initial=0))
+        new = " on new augmented copies" if copies > 0 else ""
+        start = f"The frozen layers up to {base.stage} run again in each epoch{new}: "
+        if not base.peak < MAX_ACTIVATION:
+            return f"{start}their activations, up to {base.peak:.2g}, are too large for float16."
+        if self._free is None:
+            self._free = float(shutil.disk_usage(cache.folder()).free)
+        needed_before, missing_before = self._bytes
+        needed, missing = _sizes([*self._admitted, request])
+        # Cached copies take no more disk space, so a stopped training finds its copies again.
+        for more, room, where in (
+            (
+                needed - needed_before,
+                MAX_SHARE * cache.limit - needed_before,
+                "in the cache (KINDSIGHT_CACHE_LIMIT)",
+            ),
+            (missing - missing_before, MAX_SHARE * self._free - missing_before, "on the disk"),
+        ):
+            if more > max(0.0, room):
+                of = ""
+                if copies > 0:
+                    of = (
+                        f" of the images and {copies} {'copy' if copies == 1 else 'copies'} of each"
+                    )
+                return (
+                    f"{start}the activations{of} would take {more / 1e6:,.0f} MB, but only "
+                    f"{max(0.0, room) / 1e6:,.0f} MB are available {where}."
+                )
+        self._admitted.append(request)
+        self._bytes = needed, missing
+        return ""
+
+
+def _sizes(requests: Sequence[CacheRequest]) -> tuple[int, int]:
+    """Return the bytes of all copies, and of those not cached yet."""
+    needed = missing = 0
+    for file, copies in _by_file(requests).values():
+        names = file.all_names(copies)
+        needed += len(names) * bytes_per_copy(file.base)
+        missing += file.missing(names) * bytes_per_copy(file.base)
+    return needed, missing
+
+
+def _by_file(
+    requests: Iterable[CacheRequest],
+) -> dict[str, tuple[ActivationFile, list[RequestedCopies]]]:
+    found: dict[str, tuple[ActivationFile, list[RequestedCopies]]] = {}
+    for request in requests:
+        entry = found.setdefault(request.file.base.stage, (request.file, []))
+        entry[1].append(request.copies)
+    return found

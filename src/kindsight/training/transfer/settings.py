@@ -2,40 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 from kindsight.errors import SettingsError
-from kindsight.models.backbones.files import BackboneFiles
+from kindsight.models.backbones.build import BackboneFiles
 from kindsight.models.backbones.table import get_backbone, split_model_name
-from kindsight.models.heads.trainable import TrainableHead
 from kindsight.models.networks.freezing import parse_freeze
+from kindsight.models.networks.keras_heads import TrainableHead
 from kindsight.models.networks.small_cnn import LayerRow
 from kindsight.models.networks.transfer import TransferNetwork
 from kindsight.models.steps.compute_dtype import choose_compute_dtype
 from kindsight.models.worker.process import KerasProcess
 from kindsight.training.common import Progress
-from kindsight.training.engine.phases import SHARED, make_phases
-from kindsight.training.engine.plan import Phase
-from kindsight.training.epoch_settings import EpochTrainer, whole_numbers
+from kindsight.training.engine.plan import SHARED, Phase, make_phases
 from kindsight.training.frozen.settings import FrozenTrainer
+from kindsight.training.network.settings import EpochTrainer, whole_numbers
 from kindsight.training.option_rules import option_faults
-from kindsight.training.transfer.cache_plan import limit_copies
 
-__all__ = ["CHOICES", "TransferTrainer"]
-
-CHOICES = (
-    "cut", "freeze", "train_batch_norm", "cached_copies", "pooling", "dense", "dropout",
-    "batch_norm", "l2", "phases",
-)  # fmt: skip
-"""Any of these settings, given with a backbone, selects this trainer."""
+__all__ = ["TransferTrainer"]
 
 
 @dataclass(frozen=True)
 class TransferTrainer(EpochTrainer):
     """Train a backbone by gradient descent, with frozen layers and a trainable head.
 
-    For the other settings see :class:`.epoch_settings.EpochTrainer`.
+    For the other settings see :class:`kindsight.training.network.settings.EpochTrainer`.
 
     Parameters
     ----------
@@ -163,3 +156,60 @@ def _phase_name(frozen: str | int, number: int) -> str:
     if frozen == "none":
         return "all layers"
     return f"above {frozen}" if isinstance(frozen, str) else f"above {frozen} layers"
+
+
+def limit_copies(
+    phases: Sequence[Phase], own: Any, faults: Sequence[str]
+) -> tuple[list[Phase], list[str]]:
+    """Limit the cached copies of each phase to what it can use; return phases and all faults.
+
+    A number that the training gives for all phases is lowered; a phase's own, in `own` as of
+    :func:`.plan.make_phases`, is a fault. If there are faults already, nothing is checked.
+    """
+    if faults or any(option_faults({"cached_copies": phase.cached_copies}) for phase in phases):
+        return list(phases), list(faults)  # Plan.faults reports invalid numbers
+    limited: list[Phase] = []
+    found: list[str] = []
+    for number, phase in enumerate(phases):
+        most, rule = _most_copies(phase)
+        if phase.cached_copies <= most:
+            limited.append(phase)
+        elif _is_own(own, number):
+            which = f"phase {number + 1}: " if len(phases) > 1 else ""
+            found.append(f"{which}cached_copies {rule}; got {phase.cached_copies}.")
+            limited.append(phase)
+        else:
+            limited.append(replace(phase, cached_copies=most))
+    wanted = max((phase.cached_copies for phase in phases), default=0)
+    if wanted and not found and not any(phase.cached_copies for phase in limited):
+        rule = _most_copies(phases[0])[1]
+        found.append(f"cached_copies {rule}, in one phase at least; got {wanted}.")
+    return limited, found
+
+
+def _is_own(own: Any, number: int) -> bool:
+    """Whether the number of copies is the phase's own; always so if there is only the training."""
+    if not own:
+        return True
+    phase = own[number]
+    return isinstance(phase, Phase) or (isinstance(phase, Mapping) and "cached_copies" in phase)
+
+
+def _most_copies(phase: Phase) -> tuple[int, str]:
+    """Return the largest number of cached copies of a phase, and the rule behind it."""
+    if not phase.augment.changes_images:
+        return 0, "needs augmentation, such as augment light"
+    if phase.augment.mixes:
+        return 0, "must be 0 with MixUp or CutMix, which make new images in each step"
+    try:
+        nothing_frozen = parse_freeze(phase.freeze) in ("none", 0)
+    except SettingsError:  # reported elsewhere
+        return phase.cached_copies, ""
+    if nothing_frozen:
+        return 0, "needs frozen layers, such as freeze all"
+    if option_faults({"epochs": phase.epochs}):  # reported elsewhere
+        return phase.cached_copies, ""
+    return phase.epochs - 1, (
+        f"must be at most {phase.epochs - 1} with {phase.epochs} epochs: one epoch uses the "
+        "original images, each other epoch one copy"
+    )

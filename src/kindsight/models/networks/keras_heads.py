@@ -1,17 +1,23 @@
-"""A head of Keras layers that is trained together with its network."""
+"""Heads as Keras layers: fitted before, or trained together with their network."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from kindsight.errors import SettingsError
-from kindsight.models.heads.head import LOGITS
+from kindsight.models.heads import FEATURES, LOGITS, Head
 
-__all__ = ["POOLINGS", "UNIT", "TrainableHead", "add_trainable_head", "is_head_layer"]
-
-POOLINGS = ("flatten", "average", "max")
-"""Pooling of the final feature map: none (all of its values), or each channel's mean or maximum."""
+__all__ = [
+    "UNIT",
+    "TrainableHead",
+    "add_head",
+    "add_trainable_head",
+    "classifier_model",
+    "is_head_layer",
+    "pooling_layer",
+]
 
 UNIT = "unit"
 """Name of the one-unit layer before the logits of two classes."""
@@ -29,7 +35,8 @@ class TrainableHead:
     Parameters
     ----------
     pooling : str
-        One of :data:`POOLINGS`.
+        Of the final feature map: ``"flatten"``, all of its values; ``"average"`` or ``"max"`` of
+        each channel.
     dense : tuple of int
         Units of the dense layers with ReLU.
     dropout : float
@@ -46,18 +53,26 @@ class TrainableHead:
     batch_norm: bool = False
     l2: float = 0.0
 
-    def faults(self) -> list[str]:
-        """Return an error message for each invalid setting."""
-        found = []
-        if self.pooling not in POOLINGS:
-            found.append(f"pooling must be one of {', '.join(POOLINGS)}; got {self.pooling!r}.")
-        if not all(type(width) is int and 1 <= width <= 65_536 for width in self.dense):
-            found.append(f"dense must be numbers of units of 1 to 65,536; got {self.dense!r}.")
-        if not 0 <= self.dropout < 1:
-            found.append(f"dropout must be from 0 to below 1; got {self.dropout!r}.")
-        if not 0 <= self.l2 < 1e6:
-            found.append(f"l2 must be 0 or more; got {self.l2!r}.")
-        return found
+
+def add_head(features: Any, head: Head) -> Any:
+    """Add a head to a Keras tensor of features, (batch, d); return the logits, (batch, k).
+
+    The layers are trainable and have the head's arrays as weights; the last is ``"logits"``.
+    """
+    import keras
+
+    tensors = {FEATURES: features}
+    for step in head.layers():
+        inputs = [tensors[name] for name in step.inputs]
+        if step.kind == "dense":
+            layer = keras.layers.Dense(step.width, activation=step.activation, name=step.name)
+            tensors[step.name] = layer(inputs[0])
+            layer.set_weights([step.kernel, step.bias])
+        elif step.kind == "multiply":
+            tensors[step.name] = keras.layers.Multiply(name=step.name)(inputs)
+        else:
+            tensors[step.name] = keras.layers.Concatenate(name=step.name)(inputs)
+    return tensors[LOGITS]
 
 
 def is_head_layer(name: str) -> bool:
@@ -70,16 +85,11 @@ def add_trainable_head(network: Any, head: TrainableHead, classes: int, seed: in
 
     `seed` is of the initial weights (Glorot uniform) and of dropout. The model ends in
     ``"logits"``, float32 (batch, classes). For two classes they are 0 and the output of the
-    one-unit layer ``"unit"``, so that their softmax is exactly its sigmoid. SettingsError for
-    invalid settings, fewer than two classes, or a head too large for memory.
+    one-unit layer ``"unit"``, so that their softmax is exactly its sigmoid. SettingsError for a
+    head too large for memory.
     """
     import keras
 
-    faults = head.faults()
-    if classes < 2:
-        faults.append(f"A classifier needs two classes or more; got {classes}.")
-    if faults:
-        raise SettingsError("\n".join(faults))
     layers = keras.layers
     _check_parameters(network, head)
     numbers = iter(range(1000 * seed, 1000 * seed + 1000))
@@ -92,11 +102,7 @@ def add_trainable_head(network: Any, head: TrainableHead, classes: int, seed: in
             name=name,
         )
 
-    x = {
-        "average": layers.GlobalAveragePooling2D,
-        "max": layers.GlobalMaxPooling2D,
-        "flatten": layers.Flatten,
-    }[head.pooling](name=f"head_{head.pooling}")(network.output)
+    x = pooling_layer(head.pooling, f"head_{head.pooling}")(network.output)
     for number, width in enumerate(head.dense, 1):
         x = dense(width, f"head_dense{number}")(x)
         if head.batch_norm:
@@ -104,11 +110,34 @@ def add_trainable_head(network: Any, head: TrainableHead, classes: int, seed: in
         x = layers.ReLU(name=f"head_relu{number}")(x)
     if head.dropout:
         x = layers.Dropout(head.dropout, seed=next(numbers), name="head_dropout")(x)
-    name = f"{network.name}_classifier"
+    return classifier_model(network.input, x, classes, dense, f"{network.name}_classifier")
+
+
+def pooling_layer(pooling: str, name: str) -> Any:
+    """Return the Keras layer of a pooling, as of :class:`TrainableHead`."""
+    import keras
+
+    kinds = {
+        "flatten": keras.layers.Flatten,
+        "average": keras.layers.GlobalAveragePooling2D,
+        "max": keras.layers.GlobalMaxPooling2D,
+    }
+    return kinds[pooling](name=name)
+
+
+def classifier_model(
+    pixels: Any, values: Any, classes: int, dense: Callable[[int, str], Any], name: str
+) -> Any:
+    """Return the model from `pixels` to the logits of `values`, as :func:`add_trainable_head`.
+
+    `dense` returns a new dense layer of a width and a name.
+    """
+    import keras
+
     if classes > 2:
-        return keras.Model(network.input, dense(classes, LOGITS)(x), name=name)
-    pair = layers.Dense(2, use_bias=False, trainable=False, name=LOGITS)
-    model = keras.Model(network.input, pair(dense(1, UNIT)(x)), name=name)
+        return keras.Model(pixels, dense(classes, LOGITS)(values), name=name)
+    pair = keras.layers.Dense(2, use_bias=False, trainable=False, name=LOGITS)
+    model = keras.Model(pixels, pair(dense(1, UNIT)(values)), name=name)
     pair.kernel.assign([[0.0, 1.0]])
     return model
 

@@ -1,1 +1,0 @@
-"""Classifier heads: fitted with NumPy on frozen features, or trained as Keras layers."""
