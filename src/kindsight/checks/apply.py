@@ -1,4 +1,4 @@
-"""Orientation findings into a corrected dataset: exclude, relabel and group images.
+"""Turn findings into a corrected dataset: exclude, relabel and group images.
 
 No file is changed. The corrections are written as a table with a reason per row, which can be
 edited and trained on.

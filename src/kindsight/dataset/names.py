@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 __all__ = [
     "IMAGE_EXTENSIONS",
     "UNREAD_EXTENSIONS",
@@ -67,7 +69,7 @@ def quoted(name: str) -> str:
     return "'" + "".join(c if c.isprintable() else _escaped(c) for c in name) + "'"
 
 
-def quoted_list(names: list[str] | tuple[str, ...], limit: int = 8) -> str:
+def quoted_list(names: Sequence[str], limit: int = 8) -> str:
     """Return the first `limit` names in quotes, with commas, and how many more there are."""
     text = ", ".join(quoted(name) for name in names[:limit])
     more = len(names) - limit

@@ -16,7 +16,7 @@ removed first (:mod:`.shared_background`).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -39,7 +39,7 @@ from kindsight.checks.measurements import SINGLE_TONE
 from kindsight.images.hashes import ORIENTATIONS, hamming, oriented_hashes
 from kindsight.threads import single_threaded_opencv
 
-__all__ = ["DUPLICATE_KINDS", "DisjointSets", "Duplicates", "find_duplicates"]
+__all__ = ["DUPLICATE_KINDS", "DisjointSets", "Duplicates", "differing_groups", "find_duplicates"]
 
 DUPLICATE_KINDS = ("identical", "reencoded", "rotated", "near")
 """The kinds of duplicates, from the narrowest to the widest."""
@@ -179,6 +179,28 @@ class _Search:
 def find_duplicates(context: CheckContext) -> Duplicates:
     """Return the duplicates among the images of a context; computed once per context."""
     return context.cached("duplicates", lambda: _find(context))
+
+
+def differing_groups(
+    context: CheckContext, values_of: Callable[[Sequence[int]], Sequence[str]]
+) -> Iterator[tuple[str, tuple[int, ...], Sequence[str]]]:
+    """Yield (kind, rows, values) of each group of copies with several values, once.
+
+    - `values_of`: returns the distinct values of some rows, such as their labels.
+
+    The kind is the narrowest with this group: ``"reencoded"``, ``"rotated"`` or ``"near"``; groups
+    of identical files are left out.
+    """
+    duplicates, digests = find_duplicates(context), context.dataset.digest
+    reported: set[tuple[int, ...]] = set()
+    for end, kind in enumerate(DUPLICATE_KINDS[1:], 2):
+        for rows in duplicates.groups(DUPLICATE_KINDS[:end]):
+            group = tuple(rows.tolist())
+            values = values_of(group)
+            identical = len({digests[row] for row in group}) == 1
+            if len(values) > 1 and not identical and group not in reported:
+                reported.add(group)
+                yield kind, group, values
 
 
 def _find(context: CheckContext) -> Duplicates:

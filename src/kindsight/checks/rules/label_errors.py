@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from kindsight.checks.check import Check, CheckResult
 from kindsight.checks.context import CheckContext, OutOfFoldPredictions
-from kindsight.checks.rules.labels import NO_PREDICTIONS
+from kindsight.checks.rules.labels import NO_PREDICTIONS, usable_predictions
 from kindsight.dataset.names import quoted
 from kindsight.evaluation.metrics import wilson_interval
 
@@ -51,12 +51,8 @@ class LabelErrors(Check):
 
     def run(self, context: CheckContext) -> CheckResult:
         """Report the labels that are probably wrong."""
-        predictions = context.out_of_fold
-        if (
-            predictions is None
-            or predictions.probabilities.shape[1] < 2
-            or not len(predictions.rows)
-        ):
+        predictions = usable_predictions(context)
+        if predictions is None:
             return self.not_applicable(NO_PREDICTIONS)
         targets = context.dataset.targets[predictions.rows]
         if not better_than_majority(predictions, targets):

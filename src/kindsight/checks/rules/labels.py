@@ -8,9 +8,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from kindsight.checks.check import Check, CheckResult, Finding, Severity
-from kindsight.checks.context import CheckContext
-from kindsight.checks.duplicates.search import find_duplicates
+from kindsight.checks.check import Check, CheckResult, Severity
+from kindsight.checks.context import CheckContext, OutOfFoldPredictions
+from kindsight.checks.duplicates.search import differing_groups
 from kindsight.dataset.names import quoted, quoted_list
 from kindsight.dataset.table import ImageDataset
 from kindsight.evaluation.metrics import wilson_interval
@@ -22,9 +22,17 @@ __all__ = [
     "NearIdenticalClasses",
     "majority_label",
     "pairwise_accuracy",
+    "usable_predictions",
 ]
 
 NO_PREDICTIONS = "There are no out-of-fold predictions to compare the labels with."
+
+
+def usable_predictions(context: CheckContext) -> OutOfFoldPredictions | None:
+    """Return the out-of-fold predictions if there are some, of two classes or more."""
+    found = context.out_of_fold
+    usable = found is not None and found.probabilities.shape[1] > 1 and len(found.rows)
+    return found if usable else None
 
 
 def majority_label(dataset: ImageDataset, rows: Sequence[int]) -> str | None:
@@ -61,11 +69,11 @@ class IdenticalWithDifferentLabels(Check):
         return self.result(findings, sum(map(len, rows_of.values())))
 
 
-_CONFLICTS: tuple[tuple[tuple[str, ...], str, Severity], ...] = (
-    (("identical", "reencoded"), "Re-encoded copies of an image", "error"),
-    (("identical", "reencoded", "rotated"), "Rotated or mirrored copies of an image", "warning"),
-    (("identical", "reencoded", "rotated", "near"), "Near-duplicates", "warning"),
-)
+_CONFLICTS: dict[str, tuple[str, Severity]] = {
+    "reencoded": ("Re-encoded copies of an image", "error"),
+    "rotated": ("Rotated or mirrored copies of an image", "warning"),
+    "near": ("Near-duplicates", "warning"),
+}
 
 
 class DuplicatesWithDifferentLabels(Check):
@@ -87,26 +95,18 @@ class DuplicatesWithDifferentLabels(Check):
             return self.not_applicable("The images have no labels.")
         if not len(context.readable_rows):
             return self.not_applicable("No image can be read.")
-        duplicates = find_duplicates(context)
-        reported: set[tuple[int, ...]] = set()
-        findings: list[Finding] = []
-        for kinds, subject, severity in _CONFLICTS:
-            for rows in duplicates.groups(kinds):
-                group = tuple(rows.tolist())
-                labels = sorted({str(dataset.label[r]) for r in group if dataset.label[r]})
-                identical = len({dataset.digest[row] for row in group}) == 1
-                if len(labels) < 2 or identical or group in reported:
-                    continue
-                reported.add(group)
-                findings.append(
-                    self.finding(
-                        context,
-                        group,
-                        f"{subject} are labelled {quoted_list(labels)}.",
-                        suggestion=majority_label(dataset, group),
-                        severity=severity,
-                    )
-                )
+
+        def labels_of(rows: Sequence[int]) -> list[str]:
+            return sorted({str(dataset.label[row]) for row in rows if dataset.label[row]})
+
+        findings = []
+        for kind, group, labels in differing_groups(context, labels_of):
+            subject, severity = _CONFLICTS[kind]
+            message = f"{subject} are labelled {quoted_list(labels)}."
+            suggestion = majority_label(dataset, group)
+            findings.append(
+                self.finding(context, group, message, suggestion=suggestion, severity=severity)
+            )
         return self.result(findings, len(context.readable_rows))
 
 
@@ -132,12 +132,8 @@ class NearIdenticalClasses(Check):
 
     def run(self, context: CheckContext) -> CheckResult:
         """Compare each pair of classes."""
-        predictions = context.out_of_fold
-        if (
-            predictions is None
-            or predictions.probabilities.shape[1] < 2
-            or not len(predictions.rows)
-        ):
+        predictions = usable_predictions(context)
+        if predictions is None:
             return self.not_applicable(NO_PREDICTIONS)
         targets = context.dataset.targets[predictions.rows]
         counts = np.bincount(targets, minlength=predictions.probabilities.shape[1])

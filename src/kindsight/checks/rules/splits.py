@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from kindsight.checks.check import Check, CheckResult, Finding, Severity
 from kindsight.checks.context import CheckContext
-from kindsight.checks.duplicates.search import find_duplicates
+from kindsight.checks.duplicates.search import differing_groups
 from kindsight.dataset.names import quoted
 from kindsight.dataset.table import SPLITS, ImageDataset
 
@@ -28,7 +28,7 @@ def present_splits(dataset: ImageDataset, rows: Iterable[int] | None = None) -> 
     return tuple(split for split in SPLITS if split in present)
 
 
-def _listed(splits: tuple[str, ...]) -> str:
+def _listed(splits: Sequence[str]) -> str:
     return f"{', '.join(splits[:-1])} and {splits[-1]}"
 
 
@@ -59,19 +59,11 @@ class IdenticalAcrossSplits(Check):
         return self.result(findings, sum(map(len, rows_of.values())))
 
 
-_LEAKAGE: tuple[tuple[tuple[str, ...], str, Severity], ...] = (
-    (("identical", "reencoded"), "Re-encoded copies of an image are in {}.", "error"),
-    (
-        ("identical", "reencoded", "rotated"),
-        "Rotated or mirrored copies of an image are in {}.",
-        "error",
-    ),
-    (
-        ("identical", "reencoded", "rotated", "near"),
-        "Near-duplicates (a burst, or slightly cropped copies) are in {}.",
-        "warning",
-    ),
-)
+_LEAKAGE: dict[str, tuple[str, Severity]] = {
+    "reencoded": ("Re-encoded copies of an image", "error"),
+    "rotated": ("Rotated or mirrored copies of an image", "error"),
+    "near": ("Near-duplicates (a burst, or slightly cropped copies)", "warning"),
+}
 
 
 class DuplicatesAcrossSplits(Check):
@@ -92,19 +84,12 @@ class DuplicatesAcrossSplits(Check):
             return self.not_applicable(NO_SPLITS)
         if not len(context.readable_rows):
             return self.not_applicable("No image can be read.")
-        duplicates = find_duplicates(context)
-        reported: set[tuple[int, ...]] = set()
-        findings: list[Finding] = []
-        for kinds, sentence, severity in _LEAKAGE:
-            for rows in duplicates.groups(kinds):
-                group = tuple(rows.tolist())
-                splits = present_splits(dataset, group)
-                identical = len({dataset.digest[row] for row in group}) == 1
-                if len(splits) < 2 or identical or group in reported:
-                    continue
-                reported.add(group)
-                message = sentence.format(_listed(splits))
-                findings.append(self.finding(context, group, message, severity=severity))
+        findings = []
+        differing = differing_groups(context, lambda rows: present_splits(dataset, rows))
+        for kind, group, splits in differing:
+            subject, severity = _LEAKAGE[kind]
+            message = f"{subject} are in {_listed(splits)}."
+            findings.append(self.finding(context, group, message, severity=severity))
         return self.result(findings, len(context.readable_rows))
 
 

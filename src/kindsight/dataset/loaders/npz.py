@@ -109,14 +109,12 @@ def _clear_errors(where: str) -> Iterator[None]:
 
 
 # Meanings of arrays by their names. Usual names are recognised: ``x_train`` and ``y_train``,
-# ``train_images`` and
-# ``train_labels``, ``X`` and ``y``, ``images`` and ``labels``, ``testX`` and ``testY``. Arrays that
-# were saved without a name (``arr_0``, ``arr_1``) are images and labels.
-
+# ``train_images`` and ``train_labels``, ``X`` and ``y``, ``images`` and ``labels``, ``testX`` and
+# ``testY``. Arrays that were saved without a name (``arr_0``, ``arr_1``) are images and labels.
 _WORDS_OF_KIND = {
     "images": (
-        *("x", "xs", "image", "images", "img", "imgs", "image", "images", "photo", "photos"),
-        *("data", "pixels", "inputs", "features"),
+        *("x", "xs", "image", "images", "img", "imgs", "photo", "photos", "data", "pixels"),
+        *("inputs", "features"),
     ),
     "labels": ("y", "ys", "label", "labels", "target", "targets", "class", "classes"),
     "groups": ("group", "groups", "patient", "patients", "subject", "subjects", "person"),

@@ -24,8 +24,8 @@ _USUAL = {
     "path": (
         *("path", "paths", "filepath", "filepaths", "file", "files", "filename", "filenames"),
         *("imagepath", "imagefile", "imagefilename", "imagename", "imgpath", "imgfile", "imgname"),
-        *("image", "images", "img", "imagepath", "image", "images", "photopath", "photo"),
-        *("relativepath", "relpath", "fullpath", "imageid", "imgid", "id"),
+        *("image", "images", "img", "photopath", "photo", "relativepath", "relpath", "fullpath"),
+        *("imageid", "imgid", "id"),
     ),
     "label": (
         *("label", "labels", "class", "classes", "category", "target", "labelname", "classname"),
@@ -85,7 +85,7 @@ def _index(header: Sequence[str], name: str, where: str) -> int:
             f"{where} has {len(exact)} columns named {quoted(name)}. Rename all but one."
         )
     near = difflib.get_close_matches(name, header, 1)
-    hint = f"Did you mean {quoted(near[0])}?" if near else f"It has: {quoted_list(tuple(header))}."
+    hint = f"Did you mean {quoted(near[0])}?" if near else f"It has: {quoted_list(header)}."
     raise DatasetError(f"{where} has no column {quoted(name)}. {hint}")
 
 
@@ -124,8 +124,7 @@ def pixel_columns(header: Sequence[str], taken: Sequence[int], where: str) -> li
         if following not in _next(one, first):
             raise DatasetError(
                 f"The columns of pixels in {where} have a gap or repetition: "
-                f"{quoted(header[index])} "
-                f"follows number {'x'.join(map(str, one))}."
+                f"{quoted(header[index])} follows number {'x'.join(map(str, one))}."
             )
     return [index for _, index in numbered]
 
