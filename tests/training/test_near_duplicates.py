@@ -14,7 +14,11 @@ from check_images import scene
 
 from kindsight.dataset import ImageDataset
 from kindsight.training import near_duplicates as alike
-from kindsight.training.near_duplicates import find_near_duplicates, small_greys
+from kindsight.training.near_duplicates import (
+    find_near_duplicates,
+    measure_similarity,
+    small_greys,
+)
 
 
 def images() -> np.ndarray:
@@ -33,7 +37,11 @@ def test_copies_are_found_and_nothing_else(held, monkeypatch):
     digests = [str(i) for i in range(len(pixels))]
     digests[12] = digests[0]
     dataset = ImageDataset(path=tuple(map(str, range(len(pixels)))), digest=tuple(digests))
-    found = find_near_duplicates(dataset, lambda rows: small_greys(pixels[rows]))
+    found = find_near_duplicates(
+        dataset,
+        lambda rows: measure_similarity(small_greys(pixels[rows])),
+        lambda rows: small_greys(pixels[rows]),
+    )
     assert found.hashes.shape == (18, 4) and (found.hashes[12] == found.hashes[0]).all()
     assert sorted(map(list, found.groups)) == [[0, 12], [1, 13], [2, 14], [3, 15]]
 

@@ -113,7 +113,7 @@ def split_images(
             "the reason for each. Mend the files, or remove the class."
         )
     readable = images.dataset
-    near = find_near_duplicates(readable, images.small_grey)
+    near = find_near_duplicates(readable, images.measure_similarity, images.small_grey)
 
     def taken() -> NDArray[np.float64]:
         def step(done: int, total: int) -> None:

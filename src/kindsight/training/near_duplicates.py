@@ -2,7 +2,8 @@
 
 Every trainer holds its images resized: as JPEGs beside the features, or as pixels. Small grey
 versions of these are enough for the search of the duplicate checks. What a crop leaves out does
-not count.
+not count. Beside features, what is measured on a small image is cached too, so that a second
+training decodes only the images that look alike.
 """
 
 from __future__ import annotations
@@ -23,7 +24,15 @@ from kindsight.threads import single_threaded_opencv
 from kindsight.trained_images import TrainedImages, image_hash
 from kindsight.training.protocols import StoredImage
 
-__all__ = ["SIDE", "NearDuplicates", "find_near_duplicates", "record_trained_images", "small_greys"]
+__all__ = [
+    "SIDE",
+    "SIMILARITY",
+    "NearDuplicates",
+    "find_near_duplicates",
+    "measure_similarity",
+    "record_trained_images",
+    "small_greys",
+]
 
 SIDE = 64
 """Height and width of the small images."""
@@ -36,7 +45,11 @@ MAX_IN_MEMORY = 20_000
 ONE_TONE = 9
 """Adjacent grey levels that count as one tone, as in the checks."""
 
-Small = Callable[[NDArray[np.int64]], NDArray[np.uint8]]
+SIMILARITY = np.dtype([(name, NUMERIC[name]) for name in ("hash", "contrast", "uniformity")])
+"""What the search compares before it compares pixels."""
+
+Rows = NDArray[np.int64]
+Small = Callable[[Rows], NDArray[np.uint8]]
 
 
 class NearDuplicates(NamedTuple):
@@ -57,13 +70,17 @@ class NearDuplicates(NamedTuple):
     context: CheckContext
 
 
-def find_near_duplicates(dataset: ImageDataset, small: Small) -> NearDuplicates:
+def find_near_duplicates(
+    dataset: ImageDataset, measure: Callable[[Rows], NDArray[np.void]], small: Small
+) -> NearDuplicates:
     """Return the groups of images that are the same, byte for byte or nearly.
 
     Parameters
     ----------
     dataset : ImageDataset
         With digests.
+    measure : callable
+        From rows, int64 (m,), to their measurements, :data:`SIMILARITY` (m,).
     small : callable
         From rows, int64 (m,), to small grey images, uint8 (m, 64, 64); zeros for a missing one.
     """
@@ -74,23 +91,44 @@ def find_near_duplicates(dataset: ImageDataset, small: Small) -> NearDuplicates:
     for row, digest in enumerate(dataset.digest):
         first.setdefault(digest, row)
     rows = np.fromiter(first.values(), np.int64, len(first))
-    held = np.zeros((n if n <= MAX_IN_MEMORY else 0, SIDE, SIDE), np.uint8)
     with single_threaded_opencv():
         for at in range(0, len(rows), BATCH):
             some = rows[at : at + BATCH]
-            grey = small(some)
-            if len(held):
-                held[some] = grey
-            numbers["contrast"][some] = _contrast(grey)
-            numbers["uniformity"][some] = [_uniformity(image) for image in grey]
-            numbers["hash"][some] = [perceptual_hash(small_grey(image)) for image in grey]
+            found = measure(some)
+            for name in SIMILARITY.names or ():
+                numbers[name][some] = found[name]
     text = {name: np.full(n, "", object) for name in TEXT}
-    again: Small = (lambda chosen: held[chosen]) if len(held) else small
-    context = CheckContext(dataset, Measurements(numbers, text, again))
+    fetch = _Remembered(small, n) if n <= MAX_IN_MEMORY else small
+    context = CheckContext(dataset, Measurements(numbers, text, fetch))
     same = np.array([first[digest] for digest in dataset.digest], np.int64)
     return NearDuplicates(
         find_duplicates(context).groups(), numbers["hash"][same].reshape(n, 4), context
     )
+
+
+class _Remembered:
+    """Small images, each fetched once."""
+
+    def __init__(self, small: Small, images: int) -> None:
+        self._small = small
+        self._held = np.zeros((images, SIDE, SIDE), np.uint8)
+        self._known = np.zeros(images, np.bool_)
+
+    def __call__(self, rows: Rows) -> NDArray[np.uint8]:
+        missing = np.unique(rows[~self._known[rows]])
+        if len(missing):
+            self._held[missing] = self._small(missing)
+            self._known[missing] = True
+        return self._held[rows]
+
+
+def measure_similarity(grey: NDArray[np.uint8]) -> NDArray[np.void]:
+    """Return the measurements of small grey images (n, 64, 64): :data:`SIMILARITY` (n,)."""
+    found = np.zeros(len(grey), SIMILARITY)
+    found["contrast"] = _contrast(grey)
+    found["uniformity"] = [_uniformity(image) for image in grey]
+    found["hash"] = np.reshape([perceptual_hash(small_grey(image)) for image in grey], (-1, 4))
+    return found
 
 
 def small_greys(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:

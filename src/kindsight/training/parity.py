@@ -47,7 +47,7 @@ __all__ = [
 COMPARED_IMAGES = 64
 """Images on which Keras and LiteRT are compared, unless ``verify="full"`` asks for all."""
 
-NUMPY_IMAGES = 16
+NUMPY_IMAGES = 8
 """Images on which NumPy and LiteRT are compared where Keras is not needed."""
 
 TOLERANCE = 1e-4

@@ -15,6 +15,7 @@ from kindsight.cache.sqlite_table import DamagedTableError
 from kindsight.dataset.reading.process_files import FileIndex, FileStamp
 from kindsight.errors import CacheError
 from kindsight.training.frozen.feature_cache import FeatureRow, FeatureTable
+from kindsight.training.near_duplicates import SIMILARITY, measure_similarity
 
 
 def vector(*numbers):
@@ -97,6 +98,18 @@ def test_resized_images_are_stored_with_the_features(table):
     )
     found = table.images(["a", "b", "c", "d"])
     assert found == {"a": FeatureRow("a", None, b"jpeg of a", 480, 640)}
+
+
+def test_measured_similarity_is_stored_exactly(table, path):
+    greys = np.random.default_rng(0).integers(0, 256, (3, 64, 64), np.uint8)
+    numbers = measure_similarity(greys)
+    table.put_similarity(["a", "b", "c"], numbers, greys)
+    with contextlib.closing(FeatureTable(path, 3)) as again:
+        assert again.similarity("numbers", ["c", "x", "a"], SIMILARITY).keys() == {"a", "c"}
+        assert again.similarity("numbers", ["b"], SIMILARITY)["b"] == numbers[1]
+        grey = again.similarity("grey", ["b"], np.dtype((np.uint8, (64, 64))))["b"]
+        np.testing.assert_array_equal(grey, greys[1])
+        assert again.similarity("grey", ["b"], SIMILARITY) == {}
 
 
 def test_rows_survive_closing(path):

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kindsight.cache.sqlite_table import SqliteFile
+from kindsight.cache.sqlite_table import SqliteFile, chunked, placeholders
 from kindsight.errors import ImageError
 
 __all__ = ["FeatureRow", "FeatureTable"]
@@ -58,8 +59,12 @@ class FeatureTable(SqliteFile):
             digest TEXT PRIMARY KEY, vector BLOB, jpeg BLOB, height INT, width INT,
             code TEXT, reason TEXT
         );
+        CREATE TABLE IF NOT EXISTS similarity (digest TEXT PRIMARY KEY, numbers BLOB, grey BLOB);
     """
-    probe = "SELECT digest, vector, jpeg, height, width, code, reason FROM images LIMIT 0"
+    probe = (
+        "SELECT images.digest, vector, jpeg, height, width, code, reason, numbers, grey "
+        "FROM images, similarity LIMIT 0"
+    )
 
     def __init__(self, path: Path, width: int) -> None:
         self.width = width
@@ -105,6 +110,41 @@ class FeatureTable(SqliteFile):
         """Return (height, width) before resizing of each distinct image."""
         rows = self._select("code, height, width", digests)
         return [(height, width) for code, height, width in rows if not code and height and width]
+
+    def similarity(
+        self, column: str, digests: Sequence[str], dtype: np.dtype[Any]
+    ) -> dict[str, NDArray[Any]]:
+        """Return what the search of near-duplicates stored of some images, by digest.
+
+        Parameters
+        ----------
+        column : str
+            ``"numbers"``, what it measured, or ``"grey"``, the small image.
+        digests : sequence of str
+            Content digests; those without a row are left out.
+        dtype : numpy.dtype
+            Of one entry.
+        """
+        found = {}
+        for chunk in chunked(digests):
+            query = f"SELECT digest, {column} FROM similarity WHERE digest IN "
+            with self._reading() as connection:
+                rows = connection.execute(query + f"({placeholders(chunk)})", chunk).fetchall()
+            for digest, blob in rows:
+                if isinstance(blob, bytes) and len(blob) == dtype.itemsize:
+                    found[digest] = np.frombuffer(blob, dtype)[0]
+        return found
+
+    def put_similarity(
+        self, digests: Sequence[str], numbers: NDArray[Any], greys: NDArray[np.uint8]
+    ) -> None:
+        """Store a row for each digest: an entry of `numbers` and of `greys`."""
+        values = [
+            (digest, record.tobytes(), grey.tobytes())
+            for digest, record, grey in zip(digests, numbers, greys, strict=True)
+        ]
+        with self._writing() as connection:
+            connection.executemany("INSERT OR REPLACE INTO similarity VALUES (?,?,?)", values)
 
     def put(self, rows: Sequence[FeatureRow]) -> None:
         """Write rows in one transaction, replacing those that exist."""

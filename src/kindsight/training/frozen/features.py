@@ -34,8 +34,9 @@ __all__ = ["Features", "compute_all_features", "compute_features", "feature_tabl
 
 # Images that a thread takes at once.
 IMAGES_PER_TASK = 8
-# Bytes of a row beside the features: mostly the resized JPEG, of 224 x 224 pixels.
-STORED_BYTES = 20_000
+# Bytes of a row beside the features: mostly the resized JPEG, of 224 x 224 pixels, and a small grey
+# image of 64 x 64.
+STORED_BYTES = 24_000
 
 
 @dataclass(frozen=True)

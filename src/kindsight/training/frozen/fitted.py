@@ -161,16 +161,17 @@ class FittedFrozenHead:
         if not needs_keras:
             chosen = chosen[:NUMPY_IMAGES]
         pixels = self.read_pixels([str(digests[row]) for row in chosen])
-        with ThreadPoolExecutor(1) as worker:
+        with ThreadPoolExecutor(2) as worker:
             # Keras takes most of its time to load the file, on one core.
             by_keras = None
             if needs_keras:
                 by_keras = worker.submit(keras.run, keras_file, pixels)
+            features = worker.submit(run_tflite, self.files.tflite, pixels[:NUMPY_IMAGES])
             write_tflite(self.files.tflite, layers, tflite, metadata)
             check_tflite_weights(layers, tflite)
             check_keras_weights(self.files.keras, layers, keras_file)
             written = run_tflite(tflite, pixels)
-            numpy = layers.logits(run_tflite(self.files.tflite, pixels[:NUMPY_IMAGES]))
+            numpy = layers.logits(features.result())
             parity = compare_logits(
                 written[:NUMPY_IMAGES], numpy, self.temperature, VERIFIED_BEFORE
             )

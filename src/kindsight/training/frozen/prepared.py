@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,15 +17,18 @@ from kindsight.models.backbones.build import BackboneFiles
 from kindsight.models.worker.process import KerasProcess
 from kindsight.training.common import Progress
 from kindsight.training.engine.callbacks import TrainingCallback
+from kindsight.training.frozen.feature_cache import FeatureTable
 from kindsight.training.frozen.features import Features, compute_all_features
 from kindsight.training.frozen.fitted import FittedFrozenHead, fit_frozen
 from kindsight.training.frozen.settings import FrozenTrainer
 from kindsight.training.frozen.stored_images import read_greys, read_pixels
-from kindsight.training.near_duplicates import SIDE
+from kindsight.training.near_duplicates import SIDE, SIMILARITY, measure_similarity
 from kindsight.training.parity import compared_rows, is_verified
 from kindsight.training.protocols import FittedModel
 
 __all__ = ["FrozenImages", "prepare_frozen"]
+
+GREY = np.dtype((np.uint8, (SIDE, SIDE)))
 
 
 def prepare_frozen(
@@ -93,9 +97,30 @@ class FrozenImages:
 
     def small_grey(self, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
         """Return small grey images for the search of near-duplicates, uint8 (n, 64, 64)."""
+        digests, table, width = self._stored(rows)
+        with closing(FeatureTable(table, width)) as opened:
+            greys = opened.similarity("grey", digests, GREY)
+        if missing := [digest for digest in digests if digest not in greys]:
+            greys |= dict(zip(missing, read_greys(table, width, missing, SIDE), strict=True))
+        return np.stack([greys[digest] for digest in digests])
+
+    def measure_similarity(self, rows: NDArray[np.int64]) -> NDArray[np.void]:
+        """Return what that search compares first; it is cached, with the small images."""
+        digests, table, width = self._stored(rows)
+        with closing(FeatureTable(table, width)) as opened:
+            known = opened.similarity("numbers", digests, SIMILARITY)
+            if missing := [digest for digest in digests if digest not in known]:
+                greys = read_greys(table, width, missing, SIDE)
+                numbers = measure_similarity(greys)
+                opened.put_similarity(missing, numbers, greys)
+                known |= dict(zip(missing, numbers, strict=True))
+        return np.array([known[digest] for digest in digests], SIMILARITY)
+
+    def _stored(self, rows: NDArray[np.int64]) -> tuple[list[str], Path, int]:
+        """Return the images' digests, and the feature cache with its width."""
         features = self.features
         digests = [str(features.dataset.digest[row]) for row in rows]
-        return read_greys(features.table, self.files.layout.width, digests, SIDE)
+        return digests, features.table, self.files.layout.width
 
     def read_pixels(self, digests: Sequence[str]) -> NDArray[np.uint8]:
         """Return resized images; see :meth:`.FittedFrozenHead.read_pixels`."""

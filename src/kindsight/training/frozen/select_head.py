@@ -7,6 +7,7 @@ alone; and, from the best of these, on an RBF kernel of the first components.
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -16,6 +17,7 @@ from threadpoolctl import threadpool_limits
 from kindsight.evaluation.calibration import fit_temperature, to_probabilities
 from kindsight.models.backbones.backbone import PROFILES, FeatureLayout
 from kindsight.models.heads import EnsembleHead, Head, LinearHead, RBFHead
+from kindsight.threads import count_cores, map_ordered
 from kindsight.training.frozen.pca import MAX_PRODUCTS, PCA, NystroemMap, WeightedPCA, fit_nystroem
 from kindsight.training.frozen.softmax import (
     FIRST_STRENGTH,
@@ -57,8 +59,9 @@ STRONGER = 3.0
 # With more images the cross-validation would be slower but its choice no better; of this number
 # the products with each other fit into memory.
 SELECTION_IMAGES = MAX_PRODUCTS
-# On small matrices a second thread gains little, and where another process uses the other core,
-# threads waiting for each other take many times as long as the work.
+# On small matrices a second thread in a product gains little, and where another process uses the
+# other core, threads waiting for each other take many times as long as the work. With fewer images
+# candidates are tried in parallel instead, each on one thread; with more, memory forbids that.
 THREADED_IMAGES = 4000
 
 
@@ -151,25 +154,33 @@ def _select_and_fit(
     names = feature_sets(layout)
     pca = _weighted_pca(sample, layout, seed)
     strength = FIRST_STRENGTH["linear"]
-    candidates = [
-        task.try_candidate(pca.components(number), "linear", name, strength)
-        for number, name in enumerate(names)
-    ]
+    threads = 1 if len(targets) >= THREADED_IMAGES else count_cores()
+
+    def try_features(number: int) -> Candidate:
+        return task.try_candidate(pca.components(number), "linear", names[number], strength)
+
+    candidates = list(map_ordered(try_features, range(len(names)), threads))
     best = min(candidates, key=selection_cost)
     columns = pca.components(names.index(best.features))
-    candidates += search_strengths(task, columns, best)
-    nystroem = None
-    if kind != "linear":
-        first_columns = np.ascontiguousarray(columns[:, :KERNEL_COMPONENTS])
-        nystroem = fit_nystroem(first_columns, LANDMARKS, GAMMA, _random_stream(seed, 3))
-        columns = nystroem.apply(first_columns)
-        first = task.try_candidate(columns, "rbf", best.features, FIRST_STRENGTH["rbf"])
-        candidates += [first, *search_strengths(task, columns, first)]
+    kernel_columns = columns
+    nystroem: NystroemMap | None = None
+    with ThreadPoolExecutor(1) as executor:
+        searched = executor.submit(search_strengths, task, columns, best)
+        if threads == 1:
+            searched.result()
+        tried: list[Candidate] = []
+        if kind != "linear":
+            first_columns = np.ascontiguousarray(columns[:, :KERNEL_COMPONENTS])
+            nystroem = fit_nystroem(first_columns, LANDMARKS, GAMMA, _random_stream(seed, 3))
+            kernel_columns = nystroem.apply(first_columns)
+            first = task.try_candidate(kernel_columns, "rbf", best.features, FIRST_STRENGTH["rbf"])
+            tried = [first, *search_strengths(task, kernel_columns, first)]
+        candidates += [*searched.result(), *tried]
     chosen = best_candidate([item for item in candidates if kind in ("auto", item.kind)])
     number, rbf = names.index(chosen.features), chosen.kind == "rbf"
     logits = None
     if out_of_fold:
-        chosen_columns = columns if rbf else pca.components(number)
+        chosen_columns = kernel_columns if rbf else pca.components(number)
         logits = task.fit(chosen_columns, chosen.l2_strength) / np.float32(chosen.temperature)
     # The components are known where all images selected the head.
     projection = pca.projection(number)

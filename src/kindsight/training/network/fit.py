@@ -27,7 +27,7 @@ from kindsight.training.engine.checkpoints import CHECKPOINT_FILE, key_of
 from kindsight.training.engine.history import EpochRow, History
 from kindsight.training.engine.learning_rate_finder import RateSweep
 from kindsight.training.engine.plan import Phase, Plan
-from kindsight.training.near_duplicates import small_greys
+from kindsight.training.near_duplicates import measure_similarity, small_greys
 from kindsight.training.network.fitted import FittedNetwork
 from kindsight.training.network.settings import EpochTrainer, NetworkTrainer
 
@@ -212,6 +212,10 @@ class NetworkImages:
     def small_grey(self, rows: Rows) -> NDArray[np.uint8]:
         """Return images in grey, for finding duplicates: uint8 (n, 64, 64)."""
         return small_greys(self.stored.pixels(rows))
+
+    def measure_similarity(self, rows: Rows) -> NDArray[np.void]:
+        """Return what the search of duplicates compares first."""
+        return measure_similarity(self.small_grey(rows))
 
     def warm_up(self, keras: KerasProcess, rows: Rows, *, verify: str) -> None:
         """Start the worker process, which will train."""
