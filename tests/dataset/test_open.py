@@ -1,4 +1,4 @@
-"""The one door: what is given decides; and labels and groups in the names of files."""
+"""Opening data of any kind, and labels and groups in the names of files."""
 
 import numpy as np
 import pytest
@@ -48,7 +48,7 @@ def test_labels_from_the_names(flat):
         (r"^([a-z ]*)", {"cat", "red fox", "elk"}),
     ],
 )
-def test_the_group_called_label_or_the_first(flat, pattern, expected):
+def test_the_group_named_label_or_the_first(flat, pattern, expected):
     named = "label" in pattern and pattern.startswith("(\\d+)(?P")
     if named:
         with pytest.raises(DatasetError, match="found no "):
@@ -57,7 +57,7 @@ def test_the_group_called_label_or_the_first(flat, pattern, expected):
         assert set(open_dataset(flat, DataOptions(label_from=pattern)).label) == expected
 
 
-def test_a_slash_looks_into_the_path(make_tree):
+def test_a_pattern_with_a_slash_is_matched_against_the_path(make_tree):
     root = make_tree("day 1/cat/a.jpg", "day 2/dog/b.jpg", "day 2/dog/cat/c.jpg")
     dataset = open_dataset(
         root, DataOptions(label_from=r"([^/]+)/[^/]+$", group_from=r"^(day \d)/")
@@ -75,7 +75,7 @@ def test_split_folders_of_named_images(make_tree):
     assert dataset.ignored == {"unlabelled image": 1}
 
 
-def test_groups_from_names_keep_images_on_one_side(make_tree):
+def test_groups_from_names_stay_in_one_split(make_tree):
     root = make_tree(*(f"{k}/p{p}_{n}.jpg" for k in "ab" for p in range(10) for n in range(3)))
     dataset = open_dataset(root, DataOptions(group_from=r"(p\d+)_"))
     assert dataset.group[0] == "p0" and len(set(dataset.group)) == 10
@@ -91,7 +91,7 @@ def test_groups_from_names_keep_images_on_one_side(make_tree):
 
 
 @pytest.mark.parametrize(
-    ("options", "error", "said"),
+    ("options", "error", "message"),
     [
         ({"label_from": "(q)"}, DatasetError, "found no labels in the names of 5 images"),
         ({"label_from": "("}, SettingsError, "must be a regular expression with a group"),
@@ -106,11 +106,11 @@ def test_groups_from_names_keep_images_on_one_side(make_tree):
         ({"label_from": "^(.)"}, DatasetError, None),
     ],
 )
-def test_patterns_that_cannot_be(flat, options, error, said):
-    if said is None:
+def test_invalid_patterns(flat, options, error, message):
+    if message is None:
         assert set(open_dataset(flat, DataOptions(**options)).label) == {"T", "c", "e", "r"}
         return
-    with pytest.raises(error, match=said):
+    with pytest.raises(error, match=message):
         open_dataset(flat, DataOptions(**options))
 
 
@@ -120,7 +120,7 @@ def test_labels_in_names_that_differ_by_case(make_tree):
         open_dataset(root, DataOptions(label_from="(.+)_"))
 
 
-def test_long_names_are_cut_before_a_pattern_sees_them(make_tree):
+def test_long_names_are_cut_before_matching(make_tree):
     long = "a" * 250
     root = make_tree(f"cat/{long}.jpg", f"dog/{long}/{long}.jpg")
     dataset = open_dataset(root, DataOptions(label_from="^(.*)/"))
@@ -161,7 +161,7 @@ def test_a_folder_of_a_training_and_a_test_table(tmp_path, train, test):
     assert open_dataset(folder, labelled=False).split == (None,) * 6
 
 
-def test_class_folders_go_before_tables(make_tree):
+def test_class_folders_take_precedence_over_tables(make_tree):
     root = make_tree("cat/1.jpg", "dog/1.jpg")
     pixel_csv(root / "train.csv", "ab")
     pixel_csv(root / "test.csv", "ab")
@@ -190,7 +190,7 @@ def test_options_that_would_do_nothing_are_refused(make_tree, tmp_path):
     assert len(open_splits(folder, options, test=table)) == 4
 
 
-def test_two_tables_for_one_part(tmp_path):
+def test_two_tables_for_one_split(tmp_path):
     for name in ("train.csv", "train2.csv", "test.csv"):
         pixel_csv(tmp_path / name, "ab")
     with pytest.raises(
@@ -200,7 +200,7 @@ def test_two_tables_for_one_part(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["x.zip", "x.jpg", "x", "gone.csv", "gone"])
-def test_what_is_no_data(tmp_path, name):
+def test_paths_that_are_not_data(tmp_path, name):
     if not name.startswith("gone"):
         (tmp_path / name).write_bytes(b"x")
     with pytest.raises(DatasetError, match=r"Images are read from a folder|Could not read"):
@@ -210,7 +210,7 @@ def test_what_is_no_data(tmp_path, name):
 # Parts --------------------------------------------------------------------------------------------
 
 
-def test_other_data_as_the_test_part(tmp_path):
+def test_other_data_as_the_test_split(tmp_path):
     train = pixel_csv(tmp_path / "one.csv", "aabb")
     test = pixel_csv(tmp_path / "two.csv", "ab", first=50)
     dataset = open_splits(train, test=test)
@@ -240,19 +240,19 @@ def test_a_table_of_absolute_paths_beside_a_folder(make_tree):
 
 
 @pytest.mark.parametrize(
-    ("test_labels", "said"),
+    ("test_labels", "message"),
     [
         ("abc", r"The train split in .* has no images of 'c'"),
         ("abA", "no images of 'A' .but it has 'a', spelled differently"),
     ],
 )
-def test_classes_that_cannot_be_learned(tmp_path, test_labels, said):
+def test_classes_without_train_images(tmp_path, test_labels, message):
     train = pixel_csv(tmp_path / "one.csv", "aabb")
-    with pytest.raises(DatasetError, match=said):
+    with pytest.raises(DatasetError, match=message):
         open_splits(train, test=pixel_csv(tmp_path / "two.csv", test_labels))
 
 
-def test_parts_that_do_not_fit_together(make_tree, tmp_path):
+def test_splits_that_do_not_fit_together(make_tree, tmp_path):
     folder = make_tree("train/a/1.jpg", "train/b/1.jpg", "test/a/2.jpg", "test/b/2.jpg")
     flat = make_tree("a/1.jpg", "b/1.jpg", root="flat")
     table = pixel_csv(tmp_path / "x.csv", "ab")
@@ -271,7 +271,7 @@ def test_evaluating_needs_one_class_only(tmp_path):
         open_dataset(table)
 
 
-def test_a_part_of_one_class_lacks_the_others(tmp_path):
+def test_a_split_of_one_class_lacks_the_others(tmp_path):
     np.savez(tmp_path / "d.npz", x=np.zeros((3, 2, 2), np.uint8), y=[0, 1, 2],
              x_val=np.zeros((1, 2, 2), np.uint8), y_val=[1])  # fmt: skip
     assert open_dataset(tmp_path / "d.npz").notes == (

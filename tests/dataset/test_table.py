@@ -24,7 +24,7 @@ def small() -> ImageDataset:
     )
 
 
-def test_columns_left_out_are_filled():
+def test_omitted_columns_are_filled():
     dataset = ImageDataset(path=("x", "y"))
     assert dataset.label == (None, None)
     assert dataset.split == dataset.group == dataset.digest == (None, None)
@@ -107,7 +107,7 @@ def test_rows_that_do_not_exist(key):
 @pytest.mark.parametrize(
     "key", ["a", None, ..., 1.0, [0.5], True, (0, 1), np.zeros((1, 2), int), ["a"]]
 )
-def test_keys_that_are_none(key):
+def test_invalid_keys(key):
     with pytest.raises(TypeError, match="indexed by"):
         small()[key]
 
@@ -128,7 +128,7 @@ def test_a_subset_numbers_classes_as_the_whole_does():
     assert part.counts() == {"a": 0, "b": 1, "c": 1}
 
 
-def test_equality_looks_at_everything():
+def test_equality_compares_all_columns():
     assert small() == small()
     assert small() != small()[:4]
     assert small() != small().with_columns(size=[0] * 5)
@@ -179,7 +179,7 @@ def test_with_columns():
         dataset.with_columns(label=[])
 
 
-def test_notes_are_said_once():
+def test_notes_are_not_repeated():
     assert small().with_notes("x", "y").with_notes("x").notes == ("x", "y")
 
 
@@ -199,7 +199,7 @@ def test_digest_of_data_depends_on_images_and_labels_only():
     assert dataset.with_columns(digest=["d1", "d2", "d3", "d4", "d4"]).dataset_digest() != digest
 
 
-def test_digest_of_data_tells_no_label_from_the_label_none():
+def test_digest_distinguishes_no_label_from_the_label_none():
     none = ImageDataset(path=("x",), digest=("d",))
     word = ImageDataset(path=("x",), digest=("d",), label=("None",))
     assert none.dataset_digest() != word.dataset_digest()

@@ -46,7 +46,7 @@ def test_class_of_sub_folders_only(make_tree):
 
 
 @pytest.mark.parametrize("wrapper", ["photos", "a/b/c", "train", "photos/train"])
-def test_wrapping_folders_are_seen_through(make_tree, wrapper):
+def test_wrapping_folders_are_skipped(make_tree, wrapper):
     dataset = from_folder(make_tree(f"{wrapper}/cat/1.jpg", f"{wrapper}/dog/1.jpg"))
     assert rows(dataset) == {
         f"{wrapper}/cat/1.jpg": ("cat", None),
@@ -104,7 +104,7 @@ def test_split_folders_in_their_spellings(make_tree, train, validation, test):
         [],
     ],
 )
-def test_names_that_are_no_splits(names):
+def test_names_that_are_not_splits(names):
     assert split_roles(names) is None
 
 
@@ -129,7 +129,7 @@ def test_split_folders_with_a_folder_of_their_own_name(make_tree):
     assert any("'seg_pred'" in note for note in dataset.notes)
 
 
-def test_a_test_folder_without_class_folders_is_left_out(make_tree):
+def test_a_test_folder_without_class_folders_is_ignored(make_tree):
     dataset = from_folder(make_tree("train/cat/1.jpg", "train/dog/1.jpg", "test/1.jpg"))
     assert set(dataset.split) == {"train"}
     assert any("'test'" in note and "no class folders" in note for note in dataset.notes)
@@ -166,7 +166,7 @@ def test_a_folder_beside_split_folders_of_the_same_classes(make_tree):
     assert any("'figures'" in note for note in dataset.notes)
 
 
-def test_an_anomaly_set_is_refused_and_not_taken_for_three_classes(make_tree):
+def test_an_anomaly_set_is_refused_rather_than_read_as_three_classes(make_tree):
     """MVTec's sets train on good images only: train, test and ground_truth are no classes."""
     root = make_tree("train/good/1.png", "test/good/2.png", "test/torn/3.png", "truth/torn/3.png")
     with pytest.raises(DatasetError, match="has no images of 'torn'"):
@@ -191,7 +191,7 @@ def test_classes_are_the_union_and_training_must_have_all(make_tree):
         from_folder(root)
 
 
-def test_a_class_spelled_differently_is_pointed_out(make_tree):
+def test_a_class_spelled_differently_is_named(make_tree):
     root = make_tree("train/Cat/1.jpg", "train/dog/1.jpg", "test/cat/1.jpg", "test/dog/1.jpg")
     with pytest.raises(DatasetError, match=r"'cat'.*it has 'Cat', spelled differently"):
         from_folder(root)
@@ -214,7 +214,7 @@ def test_an_empty_class_folder_is_a_note(make_tree):
     assert dataset.notes == ("Ignored empty folders: 'eel'.",)
 
 
-def test_what_is_passed_over_is_counted(make_tree):
+def test_ignored_files_are_counted(make_tree):
     root = make_tree(
         *(
             "cat/1.jpg",
@@ -274,12 +274,12 @@ def test_loose_images_beside_class_folders(make_tree):
         (["train/cat/1.jpg", "test/cat/2.jpg"], "1 class .'cat'."),
     ],
 )
-def test_folders_that_no_classifier_can_be_made_of(make_tree, names, message):
+def test_folders_without_enough_classes_are_refused(make_tree, names, message):
     with pytest.raises(DatasetError, match=message):
         from_folder(make_tree(*names))
 
 
-def test_paths_that_are_no_folder(make_tree):
+def test_paths_that_are_not_folders(make_tree):
     root = make_tree("cat/1.jpg")
     with pytest.raises(DatasetError, match="does not exist"):
         from_folder(root / "nothing")
@@ -289,7 +289,7 @@ def test_paths_that_are_no_folder(make_tree):
         from_folder("a\0b")
 
 
-def test_one_class_is_enough_where_it_is_asked_for(make_tree):
+def test_one_class_is_enough_if_requested(make_tree):
     assert from_folder(make_tree("cat/1.jpg"), min_classes=1).classes == ("cat",)
 
 
@@ -301,7 +301,7 @@ def test_known_classes_are_no_wrappers_and_no_splits(make_tree):
     assert from_folder(other, classes=["train", "test"]).classes == ("test", "train")
 
 
-def test_without_labels_everything_is_taken(make_tree):
+def test_without_labels_all_images_are_read(make_tree):
     root = make_tree("1.jpg", "train/cat/1.jpg", "test/2.jpg", "notes.txt")
     dataset = from_folder(root, labelled=False)
     assert dataset.path == ("1.jpg", "test/2.jpg", "train/cat/1.jpg")
@@ -319,7 +319,7 @@ def test_class_names_keep_spaces_and_accents_as_they_are(make_tree):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="such names exist on Linux only")
-def test_names_that_are_no_text_neither_crash_nor_reach_the_terminal(tmp_path):
+def test_names_that_are_not_text_are_escaped_in_messages(tmp_path):
     for name in (b"bad\xff", b"line\nend", b"esc\x1b[31m"):
         folder = tmp_path / os.fsdecode(name)
         folder.mkdir()

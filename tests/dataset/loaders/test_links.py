@@ -21,7 +21,7 @@ def link(tmp_path: Path):
     return make
 
 
-def test_a_linked_file_inside_the_root_counts_where_it_stands(make_tree, link):
+def test_a_linked_file_inside_the_root_has_the_label_of_its_folder(make_tree, link):
     root = make_tree("cat/1.jpg", "dog/1.jpg", ".store/9.jpg")
     link(root / "cat" / "2.jpg", "../dog/1.jpg")
     link(root / "dog" / "9.jpg", root / ".store" / "9.jpg")
@@ -51,7 +51,7 @@ def test_linked_folders_are_not_entered(make_tree, link):
     assert dataset.ignored == {"link to a folder": 1}
 
 
-def test_loops_end(make_tree, link):
+def test_loops_of_links_are_not_followed(make_tree, link):
     root = make_tree("cat/1.jpg", "dog/1.jpg")
     for name in ("up", "again"):
         link(root / "cat" / name, root, folder=True)

@@ -45,7 +45,7 @@ def test_images_and_labels(tmp_path, compressed):
         ("training_data", "training_targets", "testing_data", "testing_targets"),
     ],
 )
-def test_parts_are_told_by_the_names(tmp_path, names):
+def test_splits_are_recognised_by_the_names(tmp_path, names):
     arrays = dict(zip(names, (X, Y, X[::-1], Y[::-1]), strict=True))
     dataset = from_npz(saved(tmp_path / "d.npz", **arrays))
     assert dataset.split == ("train",) * 3 + ("test",) * 3
@@ -54,7 +54,7 @@ def test_parts_are_told_by_the_names(tmp_path, names):
     assert np.array_equal(dataset.arrays[3], X[2])
 
 
-def test_a_validation_part_and_groups(tmp_path):
+def test_a_validation_split_and_groups(tmp_path):
     arrays = {"val_images": X, "val_labels": Y[:, None], "val_groups": np.array(["p", "q", ""])}
     dataset = from_npz(saved(tmp_path / "d.npz", **arrays, x=X, y=Y))
     assert dataset.split == (None,) * 3 + ("validation",) * 3
@@ -64,7 +64,7 @@ def test_a_validation_part_and_groups(tmp_path):
 @pytest.mark.parametrize(
     ("images", "labels"), [("X", "y"), ("images", "labels"), ("data", "target")]
 )
-def test_usual_names_without_parts(tmp_path, images, labels):
+def test_usual_names_without_splits(tmp_path, images, labels):
     assert len(from_npz(saved(tmp_path / "d.npz", **{labels: Y, images: X}))) == 3
 
 
@@ -128,9 +128,11 @@ def test_shapes_and_scales(tmp_path, images, expected):
     assert np.array_equal(
         found, np.broadcast_to(expected.reshape(3, *found.shape[1:3], -1), found.shape)
     )
-    said = " ".join(dataset.notes)
-    assert ("multiplied by 255" in said) == (images.dtype.kind == "f" and float(images.max()) <= 1)
-    assert ("channels came first" in said) == (images.shape[1] == 3 and images.ndim == 4)
+    message = " ".join(dataset.notes)
+    assert ("multiplied by 255" in message) == (
+        images.dtype.kind == "f" and float(images.max()) <= 1
+    )
+    assert ("channels came first" in message) == (images.shape[1] == 3 and images.ndim == 4)
 
 
 def test_rows_of_pixels_of_a_given_shape(tmp_path):
@@ -140,14 +142,14 @@ def test_rows_of_pixels_of_a_given_shape(tmp_path):
         from_npz(file)
 
 
-def test_the_scale_is_that_of_all_parts_together(tmp_path):
-    """A dark part must not be taken for fractions because the other part is not looked at."""
+def test_all_splits_have_one_scale(tmp_path):
+    """A dark split is not read as fractions: the scale comes from all splits."""
     dark, bright = (X > 30).astype(np.float32), X.astype(np.float32)
     dataset = from_npz(saved(tmp_path / "d.npz", x_train=bright, y_train=Y, x_test=dark, y_test=Y))
     assert max(array.max() for array in dataset.arrays[3:]) == 1
 
 
-def test_large_arrays_are_converted_piece_by_piece(tmp_path, monkeypatch):
+def test_large_arrays_are_converted_in_blocks(tmp_path, monkeypatch):
     from kindsight.dataset.loaders import pixels
 
     monkeypatch.setattr(pixels, "_BLOCK", 25)
@@ -160,7 +162,7 @@ def test_large_arrays_are_converted_piece_by_piece(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("arrays", "said"),
+    ("arrays", "message"),
     [
         ({"x": X, "y": Y[:2]}, "one label for each image; got int64 of shape"),
         ({"x": X, "y": Y / 4}, "whole numbers or texts; got float64"),
@@ -187,12 +189,12 @@ def test_large_arrays_are_converted_piece_by_piece(tmp_path, monkeypatch):
         ({"x": X[:0], "y": Y[:0]}, "no image"),
     ],
 )  # fmt: skip
-def test_arrays_that_are_no_images_and_labels(tmp_path, arrays, said):
-    with pytest.raises(DatasetError, match=said):
+def test_arrays_that_are_not_images_and_labels(tmp_path, arrays, message):
+    with pytest.raises(DatasetError, match=message):
         from_npz(saved(tmp_path / "d.npz", **arrays))
 
 
-def test_parts_without_labels_and_other_arrays_are_named(tmp_path):
+def test_splits_without_labels_and_other_arrays_are_named(tmp_path):
     dataset = from_npz(saved(tmp_path / "d.npz", x_train=X, y_train=Y, x_test=X, mean=Y, ids=Y))
     assert len(dataset) == 3
     assert dataset.notes == (
@@ -227,7 +229,7 @@ def heading(shape, dtype="|u1"):
     return stream.getvalue()
 
 
-def test_sizes_are_looked_at_before_anything_is_made(tmp_path, monkeypatch):
+def test_sizes_are_checked_before_reading(tmp_path, monkeypatch):
     file = tmp_path / "d.npz"
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("x.npy", heading((10**6, 1000, 1000)) + b"\0" * 10)

@@ -81,7 +81,7 @@ def test_blanks_blank_lines_and_empty_columns_at_the_end(table):
     assert dataset.path == ("in/1.jpg", "in/2.jpg") and dataset.label == ("cat", "dog")
 
 
-def test_bytes_that_are_not_utf_8_are_kept(make_tree):
+def test_bytes_that_are_not_utf_8_are_preserved(make_tree):
     root = make_tree("caf\udce9.jpg")
     (root / "t.csv").write_bytes(b"path,label\ncaf\xe9.jpg,a\n")
     assert from_table(root / "t.csv").load(0) == b"caf\xe9.jpg"
@@ -102,7 +102,7 @@ def test_splits_and_groups(table):
     assert dataset.ignored == {"unlabelled row": 1}
 
 
-def test_a_column_that_is_called_like_splits_and_is_none(table):
+def test_a_column_named_like_splits_that_contains_none(table):
     file = table("path,label,set\nin/1.jpg,a,A\nin/2.jpg,b,B\n")
     dataset = from_table(file)
     assert dataset.split == (None, None)
@@ -116,7 +116,7 @@ def test_a_column_that_is_called_like_splits_and_is_none(table):
         from_table(file)
 
 
-def test_rows_without_a_label_are_left_out_and_named(table):
+def test_rows_without_a_label_are_ignored_and_named(table):
     lines = [f"in/{k}.jpg,{'' if k > 2 else 'cat'}" for k in range(1, 10)]
     dataset = from_table(table("\n".join(["path,label", *lines])))
     assert len(dataset) == 2 and dataset.ignored == {"row without a label": 7}
@@ -125,7 +125,7 @@ def test_rows_without_a_label_are_left_out_and_named(table):
     )
 
 
-def test_rows_that_repeat_another_count_once(table):
+def test_repeated_rows_count_once(table):
     dataset = from_table(table("path,label\nin/1.jpg,a\nin/2.jpg,b\nin/1.jpg,a\n./in/2.jpg,b\n"))
     assert dataset.path == ("in/1.jpg", "in/2.jpg")
     assert "2 images of 'table.csv', lines 4, 5" in dataset.notes[0]
@@ -133,7 +133,7 @@ def test_rows_that_repeat_another_count_once(table):
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("path,label\nin/1.jpg,a\nin/1.jpg,b\n", "line 3 ('in/1.jpg' is 'b', and 'a' in line 2)"),
         ("path,label,split\nin/1.jpg,a,train\nin/1.jpg,a,test\n", "must have only one split"),
@@ -154,10 +154,10 @@ def test_rows_that_repeat_another_count_once(table):
         ("path,label\nin/1.jpg,caf\u00e9\nin/2.jpg,cafe\u0301\n", "differ only in case"),
     ],
 )  # fmt: skip
-def test_faulty_tables_are_named(table, text, said):
+def test_faulty_tables_are_named(table, text, message):
     with pytest.raises(DatasetError) as caught:
         from_table(table(text))
-    assert said in str(caught.value)
+    assert message in str(caught.value)
 
 
 def test_letters_may_differ_by_case_and_numbers_lose_their_points(table):
@@ -174,7 +174,7 @@ def test_missing_files_are_found_when_they_are_read(table):
         dataset.load(1)
 
 
-def test_paths_may_be_absolute_or_lead_out_or_start_elsewhere(table, tmp_path):
+def test_absolute_paths_paths_outside_and_another_root(table, tmp_path):
     other = tmp_path / "other" / "tables"
     other.mkdir(parents=True)
     root = table("").parent
@@ -229,7 +229,7 @@ def test_parquet_is_the_same_as_csv(table):
 
 
 @pytest.mark.parametrize(
-    ("columns", "said"),
+    ("columns", "message"),
     [
         ({"path": ["a"], "label": [[1, 2]]}, "The column 'label' in"),
         (
@@ -239,9 +239,9 @@ def test_parquet_is_the_same_as_csv(table):
         ({"where": ["a"], "label": ["b"]}, "no column of paths"),
     ],
 )
-def test_parquet_that_is_no_table_of_paths(tmp_path, columns, said):
+def test_parquet_that_is_not_a_table_of_paths(tmp_path, columns, message):
     parquet.write_table(pa.table(columns), tmp_path / "x.parquet")
-    with pytest.raises(DatasetError, match=said):
+    with pytest.raises(DatasetError, match=message):
         from_table(tmp_path / "x.parquet")
 
 
@@ -265,13 +265,13 @@ def test_parquet_is_bounded(tmp_path, monkeypatch):
         from_table(file)
 
 
-def test_without_pyarrow_it_says_what_to_install(tmp_path, monkeypatch):
+def test_without_pyarrow_the_error_names_the_extra(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(MissingExtraError, match=r"pip install 'kindsight\[parquet\]'"):
         from_table(tmp_path / "x.parquet")
 
 
-def test_pyarrow_is_imported_for_parquet_alone():
+def test_pyarrow_is_imported_for_parquet_only():
     code = "import sys, kindsight.dataset; print('pyarrow' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
@@ -280,7 +280,7 @@ def test_pyarrow_is_imported_for_parquet_alone():
 # Written and read back ----------------------------------------------------------------------------
 
 
-def test_what_is_written_is_read(make_tree, tmp_path):
+def test_a_written_table_is_read_back(make_tree, tmp_path):
     root = make_tree("train/cat/1.jpg", "train/dog/2, 3.jpg", "test/cat/1.jpg", "test/dog/1.jpg")
     dataset = ImageDataset.from_folder(root).with_columns(group=["g", None, "h", None])
     dataset.write_csv(root / "all.csv")
@@ -351,7 +351,7 @@ changes = st.lists(
 
 @settings(max_examples=300, deadline=None)
 @given(whole=st.sampled_from(WHOLE), changes=changes)
-def test_whatever_a_file_holds_is_a_dataset_or_said(tmp_path_factory, whole, changes):
+def test_changed_bytes_give_a_table_or_an_error(tmp_path_factory, whole, changes):
     folder = tmp_path_factory.getbasetemp() / "changed"
     folder.mkdir(exist_ok=True)
     (folder / "1.jpg").write_bytes(b"x")
@@ -367,7 +367,7 @@ def test_whatever_a_file_holds_is_a_dataset_or_said(tmp_path_factory, whole, cha
         assert len(dataset) and None not in dataset.label
 
 
-def test_twenty_thousand_rows_through_the_one_door(make_tree):
+def test_twenty_thousand_rows_open_quickly(make_tree):
     """Work that grows with the square of the rows would be noticed by everybody."""
     root = make_tree("0.jpg")
     lines = [f"{k}.jpg,{k % 7},p{k // 3}" for k in range(20_000)]

@@ -70,7 +70,7 @@ def test_line_ends_separators_and_the_mark_of_utf_8(tmp_path, end, separator, ma
         (["pixel0000", "pixel0001", "pixel0002", "pixel0003", "label"], [0, 1, 2, 3]),
     ],
 )
-def test_pixels_stand_where_their_names_say(tmp_path, header, order):
+def test_pixels_are_ordered_by_the_names_of_their_columns(tmp_path, header, order):
     row = [11, 12, 13, 14, 15]
     dataset = from_table(write(tmp_path / "x.csv", header, [row]))
     assert dataset.arrays[0].ravel().tolist() == [row[k] for k in order]
@@ -78,7 +78,7 @@ def test_pixels_stand_where_their_names_say(tmp_path, header, order):
     assert dataset.label == (str(row[label]),)
 
 
-def test_without_a_line_of_names_the_label_comes_first(tmp_path):
+def test_without_a_header_the_label_comes_first(tmp_path):
     file = write(tmp_path / "mnist.csv", None, [[7, 0, 50, 100, 250], [2, 1, 2, 3, 4]])
     dataset = from_table(file)
     assert dataset.label == ("7", "2") and dataset.classes == ("2", "7")
@@ -171,7 +171,7 @@ def test_labels_in_order_of_their_numbers_and_with_names(tmp_path):
         (["1e2", "0", "0", "0"], [100, 0, 0, 0]),
     ],
 )
-def test_numbers_that_are_written_otherwise(tmp_path, cells, expected):
+def test_numbers_in_other_notations(tmp_path, cells, expected):
     header = ["label", *(f"pixel{k}" for k in range(4))]
     dataset = from_table(write(tmp_path / "x.csv", header, [["a", *cells], ["b", 0, 1, 0, 1]]))
     assert dataset.arrays[0].ravel().tolist() == expected
@@ -202,13 +202,13 @@ FAULTS = [
 ]
 
 
-@pytest.mark.parametrize(("lines", "said"), FAULTS)
-def test_faulty_rows_are_named(tmp_path, lines, said):
+@pytest.mark.parametrize(("lines", "message"), FAULTS)
+def test_faulty_rows_are_named(tmp_path, lines, message):
     file = tmp_path / "x.csv"
     file.write_text("\n".join(["label,pixel1,pixel2,pixel3,pixel4", *lines]) + "\n")
     with pytest.raises(DatasetError) as caught:
         from_table(file)
-    assert said in str(caught.value)
+    assert message in str(caught.value)
     assert str(caught.value).isprintable()
 
 
@@ -223,7 +223,7 @@ def test_many_faulty_rows_are_one_sentence(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("header", "said"),
+    ("header", "message"),
     [
         ("label,pixel1,pixel2,pixel4,pixel5", "'pixel4' follows number 2"),
         ("label,pixel1,pixel2,pixel2,pixel3", "'pixel2' follows number 2"),
@@ -232,15 +232,15 @@ def test_many_faulty_rows_are_one_sentence(tmp_path):
         ("label,label,pixel1,pixel2,pixel3,pixel4", "2 columns named 'label'"),
     ],
 )
-def test_columns_that_are_missing_or_twice(tmp_path, header, said):
+def test_columns_that_are_missing_or_twice(tmp_path, header, message):
     file = tmp_path / "x.csv"
     file.write_text(header + "\na,1,2,3,4\n")
-    with pytest.raises(DatasetError, match=said):
+    with pytest.raises(DatasetError, match=message):
         from_table(file)
 
 
 @pytest.mark.parametrize("content", [b"", b"\n", b"\0\0\0\0", "label;pixel1".encode("utf-16")])
-def test_files_that_are_no_tables(tmp_path, content):
+def test_files_that_are_not_tables(tmp_path, content):
     (tmp_path / "x.csv").write_bytes(content)
     with pytest.raises(DatasetError, match=r"'x.csv'"):
         from_table(tmp_path / "x.csv")
@@ -286,7 +286,7 @@ line = st.one_of(st.lists(cell, min_size=4, max_size=4), st.lists(cell, min_size
 @settings(max_examples=200, deadline=None)
 @given(lines=st.lists(st.tuples(label, line), max_size=8), block=st.integers(1, 60))
 def test_the_same_as_python_s_own_csv(tmp_path_factory, lines, block):
-    """Whatever stands in the cells, and wherever blocks end."""
+    """For any cells and any size of blocks."""
     file = tmp_path_factory.getbasetemp() / "any.csv"
     text = "label,pixel0,pixel1,pixel2,pixel3\n" + "".join(
         ",".join([name, *cells]) + "\n" for name, cells in lines
@@ -333,6 +333,6 @@ def by_hand(text):
     ]
 
 
-def test_it_is_the_same_through_every_door(signs):
+def test_all_functions_return_the_same_dataset(signs):
     file, _, _ = signs
     assert ImageDataset.open(file) == ImageDataset.open(str(file)) == from_table(file)

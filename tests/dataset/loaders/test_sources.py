@@ -1,4 +1,4 @@
-"""ImageDatasets of named files, of arrays, and of whatever was given."""
+"""Datasets of named files, of arrays, and of what as_dataset accepts."""
 
 from pathlib import Path
 
@@ -51,13 +51,13 @@ def test_labels_become_names(labels, expected):
         (np.eye(2, dtype=int), "argmax"),
     ],
 )
-def test_labels_that_are_none(labels, message):
+def test_invalid_labels(labels, message):
     with pytest.raises(DatasetError, match=message):
         from_files(["1.jpg", "2.jpg"], labels)
 
 
 @pytest.mark.parametrize("paths", ["1.jpg", b"1.jpg", Path("1.jpg"), [], [1], [None]])
-def test_paths_that_are_none(paths):
+def test_invalid_paths(paths):
     with pytest.raises(DatasetError, match="got"):
         from_files(paths)
 
@@ -128,7 +128,7 @@ def test_whole_numbers_of_other_types(dtype):
         ([], "no image"),
     ],
 )
-def test_arrays_that_are_no_images(arrays, message):
+def test_arrays_that_are_not_images(arrays, message):
     with pytest.raises(DatasetError, match=message):
         from_arrays(arrays)
 
