@@ -330,7 +330,7 @@ def keras_up_to(model, layer):
     ("bound", "reason"), [("MAX_SHARE", "would take"), ("MAX_ACTIVATION", "too large for float16")]
 )
 def test_activations_that_cannot_be_cached(pair, own, process, monkeypatch, bound, reason):
-    monkeypatch.setattr(f"kindsight.training.transfer.settings.{bound}", 1e-12)
+    monkeypatch.setattr(f"kindsight.training.transfer.fit.{bound}", 1e-12)
     inputs = inputs_of(pair, process, model=own, freeze="all", epochs=1)
     assert [source.layer for source in inputs.sources] == [""]
     (note,) = inputs.notes
@@ -411,7 +411,7 @@ def test_learning_rate_finder_on_cached_copies(pair, own, tmp_path, process, mon
 
 
 def test_classifier_with_phases(own, tmp_path, monkeypatch):
-    monkeypatch.setattr("kindsight.training.transfer.settings.MAX_SHARE", 1e-12)
+    monkeypatch.setattr("kindsight.training.transfer.fit.MAX_SHARE", 1e-12)
     images = np.stack([shape(name, n) for n in range(16) for name in ("bar", "ring", "chequer")])
     labels = np.array(["bar", "ring", "chequer"] * 16)
     classifier = ImageClassifier(

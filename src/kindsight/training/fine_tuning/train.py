@@ -263,6 +263,8 @@ def make_job(
         "margin": MARGIN if state.wide is None else ENSEMBLE_MARGIN,
         "compute_dtype": choose_compute_dtype("auto", batch_norm=False),
         "rates": LEARNING_RATES,
+        "final_weights": "best",
+        "monitor": MONITOR,
         "seed": fitted.training.seed,
         "cores": count_cores(),
         "workers": fitted.training.workers or count_cores(),

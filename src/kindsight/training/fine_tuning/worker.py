@@ -34,7 +34,6 @@ from kindsight.training.activation_cache import map_activations
 from kindsight.training.engine.loop import TrainingData, job_checkpoint, run_loop, shard_count
 from kindsight.training.engine.plan import Phase, Plan
 from kindsight.training.fine_tuning.learning_rate import choose_learning_rate, trial_epochs
-from kindsight.training.fine_tuning.state import MONITOR
 from kindsight.training.fine_tuning.tta import build_predictor, choose_prediction, flipped_logits
 
 __all__ = ["main"]
@@ -70,7 +69,7 @@ def fine_tune_job(job: dict[str, Any], line: Connection) -> dict[str, Any]:
     built = _build(job, arrays)
     data = TrainingData(_inputs(job), classes=job["classes"], **arrays)
     checkpoint = job_checkpoint(job)
-    plan = Plan.from_dict({"phases": job["phases"], "final_weights": "best", "monitor": MONITOR})
+    plan = Plan.from_dict({name: job[name] for name in ("phases", "final_weights", "monitor")})
     split = _input_splitter(
         FeatureLayout.from_dict(job["layout"]), job["stage"], job["base_features"]
     )
