@@ -359,8 +359,8 @@ def _trainer(params: dict[str, Any]) -> Trainer:
     faults = [*wrong.values(), *foreign_options(given)]
     if validation is not None and not training.by_gradient:
         faults.append(
-            "validation is not used with a frozen backbone, whose head is selected by "
-            "cross-validation. Leave it out, or set fine_tune or budget."
+            "`validation` is not used with a frozen backbone, whose head is selected by "
+            "cross-validation. Leave it out, or set `fine_tune` or `budget`."
         )
     if faults:
         raise SettingsError("\n".join(dict.fromkeys([*faults, *training.faults()])))
@@ -405,7 +405,7 @@ def _document(cls: type[ImageClassifier]) -> None:
     setattr(cls.__init__, "__signature__", inspect.Signature([this, *parameters]))  # noqa: B010
     lines = []
     for name, option in CLASSIFIER_OPTIONS.items():
-        text = option.help.removesuffix(" *")
+        text = option.python_help or option.help.removesuffix(" *")
         if option.shown_default and name != "validation":
             text += f" Default: {option.shown_default}."
         lines.append(f"{name} : {option.type_text}")

@@ -14,8 +14,9 @@
     ├── CacheError                       the cache folder cannot be used
     └── ParityError                      two formats of one model give different predictions
 
-A message for invalid input states the rule, the value received and the cure. A message for a
-failure says what happened, to what, and what to do. This module imports nothing.
+A message for invalid input states the rule, the value received and the cure. It names options in
+backticks, as in Python; the command line shows them as they are typed. A message for a failure says
+what happened, to what, and what to do. This module imports nothing.
 """
 
 from __future__ import annotations

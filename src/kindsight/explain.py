@@ -70,7 +70,7 @@ class FeatureMaps:
     is_submodel: bool = False
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the output of ``kindsight explain --layers --json``."""
+        """Return the output of ``kindsight explain --json``."""
         return {
             "image": self.prediction.path,
             "label": self.prediction.label,
@@ -139,7 +139,7 @@ def explain_layers(
     """
     for name, value in (("max_layers", max_layers), ("max_maps", max_maps)):
         if value < 1:
-            raise SettingsError(f"{name} must be at least 1; got {value}.")
+            raise SettingsError(f"`{name}` must be at least 1; got {value}.")
     opened = load_bundle(bundle)
     check_model_file(
         opened,

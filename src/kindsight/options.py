@@ -46,6 +46,7 @@ class Option:
     # whether a backbone with this option is trained by the ``"transfer"`` trainer
     selects: bool = False
     rare: bool = False  # whether the option comes last in its panel
+    python_help: str = ""  # the help in Python, where `help` is about the command line
     # the option on the command line; derived from the name if empty, ``"-"`` for none
     flag: str = ""
     # the key and the annotated type; filled in from the declaration
@@ -170,6 +171,8 @@ class ModelOptions(TypedDict, total=False):
             "Frozen layers of the backbone: all, none, the first N with weights, or all up to "
             "LAYER. *",
             "Model", "all", metavar="all|none|N|LAYER", trainers=(TRANSFER,), selects=True,
+            python_help="Frozen layers of the backbone: all, none, the number of the first ones "
+            "with weights, or the name of the last one.",
         ),
     ]
     cut: Annotated[
@@ -207,6 +210,7 @@ class ModelOptions(TypedDict, total=False):
         Option(
             "Units of each dense layer before the last, or none. *",
             "Model", default_text="512; backbone: none", metavar="N,N,...",
+            python_help="Units of each dense layer before the last; () for none.",
             rule="up to 8 whole numbers from 1 to 65,536", check=_is_widths, trainers=_EPOCHS,
             selects=True,
         ),
@@ -284,6 +288,8 @@ class ModelOptions(TypedDict, total=False):
         Option(
             "Augmentation: none, light, classic, strong, auto, or a TOML file.",
             "Training", "none", metavar="NAME|FILE", trainers=_EPOCHS,
+            python_help="Augmentation: none, light, classic, strong, auto, the path of a TOML "
+            "file, settings by name, or an Augment.",
         ),
     ]
     patience: Annotated[
@@ -376,6 +382,8 @@ class ModelOptions(TypedDict, total=False):
             "learning-rate=1e-3'; other options apply where a phase has none of its own. *",
             "Training", (), default_text="one phase", metavar="SETTINGS", trainers=_EPOCHS,
             selects=True, flag="--phase", rule="a list of phases",
+            python_help="Training phases in order: settings by name, such as {'freeze': 'all', "
+            "'epochs': 3}, or a Phase; other parameters apply where a phase has none of its own.",
         ),
     ]
     fine_tune: Annotated[
@@ -383,7 +391,7 @@ class ModelOptions(TypedDict, total=False):
         Option(
             "Fine-tuning after the frozen head; light: the upper layers, full: all layers. The "
             "result is used only if it is better on the validation split.",
-            "Fine-tuning and budget", default_text="off; with --budget: light",
+            "Fine-tuning and budget", default_text="off; with a budget: light",
             trainers=(FROZEN,),
         ),
     ]

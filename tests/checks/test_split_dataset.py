@@ -82,7 +82,7 @@ def test_folds_hold_each_image_out_once(folder):
 
 def test_what_cannot_be(folder, tmp_path):
     cache, dataset = Cache(folder / "cache"), ImageDataset.open(folder / "photos")
-    with pytest.raises(SettingsError, match="leakage must be one of"):
+    with pytest.raises(SettingsError, match="`leakage` must be one of"):
         split_dataset(dataset, leakage="delete", cache=cache)
     with pytest.raises(DatasetError, match="contains none of the 32 images"):
         table = tmp_path / "split.csv"

@@ -81,7 +81,7 @@ def test_training_announces_a_download(run, monkeypatch, tmp_path):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (["--weights", "imgnet"], "weights must be imagenet, none, or a file"),
+        (["--weights", "imgnet"], "--weights must be imagenet, none, or a file"),
         (["--model", "inception-v3", "--weights", "a.pth"], "ending in .h5"),
         (["--model", "inception-v3", "--weights", "absent.h5"], "absent.h5"),
         (["--model", "inception-v3", "--size", "64"], "75 to 1024"),

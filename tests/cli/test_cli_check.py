@@ -77,6 +77,14 @@ def test_misuse_exits_with_2(run, photos):
     assert not (photos / "checks").exists()
 
 
+def test_an_unknown_code_is_named_with_the_nearest(run):
+    result = run("check", "photos", "--ignore", "KS999", "--ignore", "KS20")
+    assert result.exit_code == 2
+    first, second = sorted(result.stderr.splitlines())
+    assert first.startswith("kindsight: --ignore must name checks; there is no check 'KS20'. Did")
+    assert second.startswith("kindsight: --ignore must name checks; there is no check 'KS999'.")
+
+
 def test_ignore_by_option_and_by_file(run, photos):
     break_one(photos)
     darken_one(photos)

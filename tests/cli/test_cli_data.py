@@ -85,8 +85,8 @@ def test_predict_with_a_column_and_a_root(run, tiny, data, tmp_path):
             "must be KIND=NAME, such as label=species; got 'path'.",
         ),
         (["data/red_1.png", "--root", "data"], "--root can only be used with a table or arrays"),
-        (["t.csv", "--column", "colour=x"], "columns must map path, label, split or group"),
-        (["t.csv", "--pixel-shape", "3"], "pixel_shape must be HEIGHTxWIDTH"),
+        (["t.csv", "--column", "colour=x"], "--column must map path, label, split or group"),
+        (["t.csv", "--pixel-shape", "3"], "--pixel-shape must be HEIGHTxWIDTH"),
         (["data/pixels.csv", "--pixel-shape", "3x5"], "3x5 has 15 pixels, but 'pixels.csv' has 12"),
     ],
 )

@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import re
 import signal
 
 import pytest
 import typer
 
 from kindsight.cli.terminal.command import Command
+from kindsight.cli.terminal.options import as_typed
 from kindsight.cli.terminal.progress import watching
 from kindsight.errors import (
     BundleError,
@@ -60,6 +62,52 @@ def test_each_error_has_its_exit_code_and_is_said_in_one_line(fails, error, code
     assert result.stderr == f"kindsight: {error}\n"
 
 
+def test_each_of_several_lines_is_marked(fails):
+    result = fails(SettingsError('`size` must be 1.\n`freeze="all"` is missing.'))
+    assert result.stderr == "kindsight: --size must be 1.\nkindsight: --freeze all is missing.\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "typed"),
+    [
+        ('`columns={"label": "NAME"}`', "--column label=NAME"),
+        ("`phases` and `group_near_duplicates`", "--phase and --group-near-duplicates"),
+        ('`label_from="^([a-z]+)"` finds', "--label-from '^([a-z]+)' finds"),
+        ("`data` must", "DATA must"),
+        ("`rotation` and `cache` in Python", "`rotation` and `cache` in Python"),
+        ("`debug` and `other`", "--debug and `other`"),
+    ],
+)
+def test_options_are_named_as_they_are_typed(text, typed):
+    def command(data: str, debug: bool = False) -> None: ...
+
+    app = typer.Typer()
+    app.command()(command)
+    assert as_typed(text, typer.main.get_command(app).params) == typed
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "--validation 3.5 --head strait --size 0 --l2 7",
+        "--epochs 0 --freeze none --test-data other --test 0.1",
+        "--fold 9/2 --split-by date --label-from (",
+        "--model small-cnn --freeze all --tta-flips 2 --size 5",
+        "--phase freeze=all --cut mixed7 --head linear",
+        "--budget soon --fine-tune off",
+        "--weights none.h5 --pixel-shape 3 --label-names a,a",
+    ],
+)
+def test_no_error_of_a_training_names_a_parameter(run, words):
+    from kindsight.options import OPTIONS
+
+    result = run("train", "photos", *words.split())
+    assert result.exit_code in (1, 2)
+    for line in result.stderr.splitlines():
+        assert line.startswith("kindsight: ") and "`" not in line
+        assert not [n for n in OPTIONS if "_" in n and re.search(rf"\b{n}\b", line)], line
+
+
 def test_debug_shows_the_traceback_before_the_line(fails):
     result = fails(BundleError("the bundle is damaged"), "--debug")
     assert result.exit_code == 1
@@ -102,7 +150,7 @@ def test_an_exit_code_of_the_command_itself_stands(fails):
 
 def test_nothing_that_a_terminal_would_obey_reaches_it(fails):
     result = fails(BundleError("a\x1b[2Jb\udcffc\nsecond line"))
-    assert result.stderr == "kindsight: a\\x1b[2Jb\\udcffc\nsecond line\n"
+    assert result.stderr == "kindsight: a\\x1b[2Jb\\udcffc\nkindsight: second line\n"
 
 
 def test_every_command_has_an_example_debug_and_the_exit_code_2_for_misuse(run):

@@ -58,7 +58,7 @@ def test_layers_write_a_page(run, bundle):
     assert lines[0] == "red, confidence 98.8%"
     assert lines[3].split() == ["conv", "8", "x", "8", "3", "2"]
     assert "1 of 2 layers, evenly spaced" in lines[4]
-    assert lines[-1] == "page  red-layers.html"
+    assert lines[-1].split() == ["page", "red-layers.html"] and lines[-1].startswith("  page")
     page = Path("red-layers.html").read_text("utf-8")
     assert "Map 1" in page and "new/red.png" in page and "confidence 98.8%" in page
     assert FakeKeras.calls == [{"max_layers": 16, "max_maps": 64}]
@@ -112,10 +112,12 @@ def test_existing_file_is_not_overwritten(run, bundle):
     assert FakeKeras.calls == [{"max_layers": 2, "max_maps": 3}]
 
 
-def test_missing_option_is_an_error(run, bundle):
+def test_feature_maps_are_the_default(run, bundle):
     result = run("explain", bundle, "new/red.png")
-    assert result.exit_code == 2
-    assert "--layers" in result.stderr
+    assert (result.exit_code, Path("red-layers.html").is_file()) == (0, True)
+    named = run("explain", bundle, "new/red.png", "--layers", "--force")
+    assert result.stdout == named.stdout
+    assert "\n  page " in result.stdout
 
 
 @pytest.mark.parametrize(

@@ -193,7 +193,7 @@ def test_a_pipe_gets_lines(capsys):
         watch.callback.on_epoch(row(1, None))
     assert capsys.readouterr() == (
         "",
-        "Decoding images: 5\n"
+        "Decoding images: 0 of 5\n"
         "train: epoch 1 of 1: loss 0.4321, accuracy 75.0% (10.0 s)\n",
     )  # fmt: skip
 

@@ -38,7 +38,7 @@ def test_a_line_when_a_stage_begins_and_then_every_ten_seconds_at_most(lines):
     # begun at 1 s with 10; told at 11 s (100 more in 10 s: 10/s, 890 left) and at 21 s
     assert written == [
         "Building backbone",
-        "Decoding images: 1,000, 10 cached",
+        "Decoding images: 10 of 1,000",
         "Decoding images: 110 of 1,000 (10/s, 1:29 left)",
         "Decoding images: 210 of 1,000 (10/s, 1:19 left)",
     ]
@@ -49,7 +49,21 @@ def test_the_end_of_a_stage_is_not_told(lines):
     tell("images", 0, 5)
     clock.now += 60
     tell("images", 5, 5)
-    assert written == ["Decoding images: 5"]
+    assert written == ["Decoding images: 0 of 5"]
+
+
+def test_a_stage_that_does_not_advance_repeats_no_line(lines):
+    written, clock, tell = lines
+    for _ in range(4):
+        tell("rates", 0, 90)
+        tell("backbone", 0, 0)
+        clock.now += 60
+    tell("rates", 30, 90)
+    assert written == [
+        "Trying learning rates: 0 of 90",
+        "Building backbone",
+        "Trying learning rates: 30 of 90 (0.1/s, 8:00 left)",  # 30 in 240 s
+    ]
 
 
 def test_a_stage_without_a_name_of_its_own_is_called_as_it_is(lines):

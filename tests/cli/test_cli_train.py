@@ -145,10 +145,10 @@ def test_what_no_phase_can_say_is_misuse(run, trained_with, words, said):
 def test_options_of_the_other_kind_are_named_at_once(run, trained_with):
     outcome = run("train", "photos", "--epochs=3", "--optimizer=adam")
     assert (outcome.exit_code, trained_with) == (2, [])
-    assert "epochs, optimizer apply only to a network" in outcome.stderr
+    assert "--epochs, --optimizer apply only to a network" in outcome.stderr
     assert outcome.stderr.count("\n") == 1
     outcome = run("train", "photos", "--model=small-cnn", "--head=linear")
-    assert outcome.exit_code == 2 and "head applies only to a frozen backbone" in outcome.stderr
+    assert outcome.exit_code == 2 and "--head applies only to a frozen backbone" in outcome.stderr
 
 
 def test_the_defaults_in_the_help_are_the_settings_own(run):
@@ -191,7 +191,7 @@ def test_all_faults_are_said_at_once_with_the_nearest_right_name(run, trained_wi
 def test_a_share_that_is_no_number_is_a_misuse(run, trained_with, text):
     outcome = run("train", "photos", "--validation", text)
     assert (outcome.exit_code, trained_with) == (2, [])
-    assert "validation must be a fraction from 0 to below 1" in outcome.stderr
+    assert "--validation must be a fraction from 0 to below 1" in outcome.stderr
     assert f"got {text!r}." in outcome.stderr
 
 
@@ -215,7 +215,7 @@ def test_the_summary(run, trained_with, tmp_path):
 
 def test_progress_and_result_go_to_different_streams(run, trained_with):
     outcome = run("train", "photos", "--json")
-    assert outcome.stderr == "Decoding images: 10\n"
+    assert outcome.stderr == "Decoding images: 0 of 10\n"
     value = json.loads(outcome.stdout)
     assert outcome.stdout.count("\n") == 1
     assert list(value) == [
@@ -229,6 +229,30 @@ def test_quiet_keeps_the_result(run, trained_with):
     outcome = run("train", "photos", "--quiet")
     assert outcome.stderr == ""
     assert "80.0%" in outcome.stdout
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 100])
+def test_the_summary_is_wrapped_between_words(tmp_path, monkeypatch, width):
+    from kindsight.cli.terminal import summary
+
+    monkeypatch.setattr(summary, "line_width", lambda: width)
+    names = ("dog with a long name", "another dog with a long name", "a third dog")
+    table = np.eye(3, dtype=np.float32)[[0, 1, 1, 2, 2, 0]]
+    some = evaluate(table, np.array([0, 0, 1, 1, 2, 2]), names)
+    shown = result(Path("run"), validation=some, classes=names)
+    lines = list(summary.summary_lines(shown))
+    lines = lines[: lines.index("Next")]
+    assert max(map(len, lines)) <= width
+    text = " ".join(" ".join(lines).split())
+    assert "class dog with a long name, 50.0% (1 of 2 images); class another dog" in text
+    plain = list(summary.summary_lines(result(Path("run"), validation=None)))
+    assert max(map(len, plain)) <= width
+    assert "Accuracy not measured: there is no" in plain[1]
+
+
+def test_the_lines_of_a_budget_begin_with_the_time_used(run, trained_with):
+    outcome = run("train", "photos", "--budget", "2m")
+    assert outcome.stderr == "[0:00 of 2:00] Decoding images: 0 of 10\n"
 
 
 def test_nothing_kept_back_is_said_so(tmp_path):

@@ -1,7 +1,10 @@
 """Opening data of any kind, and labels and groups in the names of files."""
 
+import re
+
 import numpy as np
 import pytest
+from PIL import Image
 
 from kindsight.dataset import (
     DataOptions,
@@ -179,9 +182,9 @@ def test_a_folder_that_holds_a_table_names_it(make_tree):
 def test_options_that_would_do_nothing_are_refused(make_tree, tmp_path):
     folder = make_tree("a/1.jpg", "b/1.jpg")
     given = {"pixel_shape": "2x2", "root": "x"}
-    with pytest.raises(SettingsError, match=r"--pixel-shape, --root can only be used with a table"):
+    with pytest.raises(SettingsError, match=r"`pixel_shape`, `root` can only be used with a table"):
         open_dataset(folder, DataOptions(**given))
-    with pytest.raises(SettingsError, match=r"--label-names can only be used.*Leave it out"):
+    with pytest.raises(SettingsError, match=r"`label_names` can only be used.*Leave it out"):
         open_splits(folder, DataOptions(label_names=["a", "b"]), test=folder)
     table = tmp_path / "t.csv"
     table.write_text("where,label\nroot/a/1.jpg,a\nroot/b/1.jpg,b\n")
@@ -277,3 +280,23 @@ def test_a_split_of_one_class_lacks_the_others(tmp_path):
     assert open_dataset(tmp_path / "d.npz").notes == (
         "The validation split has no images of '0', '2'.",
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "example", "found"),
+    [
+        ("cat_01.png", "^([^0-9]+?)[ _-]*[0-9]", "cat"),
+        ("cat01.png", "^([^0-9]+?)[ _-]*[0-9]", "cat"),
+        ("12-left.png", "^(.+?)[ _-]", "12"),
+        ("cat.png", "^([A-Za-z]+)", "cat"),
+        ("12.png", "^(.+)[.]", "12"),
+    ],
+)
+def test_a_pattern_without_matches_gets_an_example_that_matches(tmp_path, name, example, found):
+    Image.new("RGB", (9, 9)).save(tmp_path / name)
+    with pytest.raises(DatasetError) as caught:
+        open_dataset(tmp_path, DataOptions(label_from="^(q+)_"))
+    message = str(caught.value)
+    assert f"the first is {name!r}" in message
+    assert message.endswith(f'For example, `label_from="{example}"` finds {found!r} in it.')
+    assert re.search(example, name)[1] == found

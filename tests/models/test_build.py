@@ -38,6 +38,7 @@ class FakeWorker:
         seed=0,
         input_size=None,
         fold_batch_norm=True,
+        layers=None,
     ):
         if self.error is not None:
             raise self.error

@@ -154,7 +154,7 @@ def test_unfrozen_network_keeps_normalisation_in_inference_mode(network):
 
 @pytest.mark.parametrize("what", [-1, True, None, "", 1.5])
 def test_invalid_freezes_raise(what):
-    with pytest.raises(SettingsError, match=r"freeze must be all, none, a number"):
+    with pytest.raises(SettingsError, match=r"`freeze` must be all, none, a number"):
         parse_freeze(what)
 
 

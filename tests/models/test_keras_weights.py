@@ -93,7 +93,7 @@ def test_sources_have_different_digests(tmp_path):
 
 @pytest.mark.parametrize("weights", ["ImageNet", "weights.txt", "weights.pth", ""])
 def test_unknown_weights_are_rejected(weights):
-    with pytest.raises(SettingsError, match="weights must be imagenet, none, or a file"):
+    with pytest.raises(SettingsError, match="`weights` must be imagenet, none, or a file"):
         check_weights(get_backbone(NAME), weights)
 
 

@@ -345,11 +345,11 @@ def test_the_validation_split_of_a_dataset_is_used(images):
 
 
 def test_options_of_another_trainer_raise(images):
-    with pytest.raises(SettingsError, match="head applies only to a frozen backbone"):
+    with pytest.raises(SettingsError, match="`head` applies only to a frozen backbone"):
         ImageClassifier(model="small-cnn", head="linear").fit(*images)
-    with pytest.raises(SettingsError, match=r"filters, epochs apply only to a network"):
+    with pytest.raises(SettingsError, match=r"`filters`, `epochs` apply only to a network"):
         ImageClassifier(epochs=3, filters=(3,)).fit(*images)
-    with pytest.raises(SettingsError, match="validation is not used with a frozen backbone"):
+    with pytest.raises(SettingsError, match="`validation` is not used with a frozen backbone"):
         ImageClassifier(validation=0.5).fit(*images)
 
 

@@ -135,7 +135,7 @@ def test_a_named_run(settings, tmp_path):
     folder = finish(settings(run="best"))
     assert folder == tmp_path / "runs" / "best"
     with pytest.raises(
-        UsageError, match=r"best is a finished run, which is never overwritten.*another --run"
+        UsageError, match=r"best is a finished run, which is never overwritten.*another `run`"
     ):
         finish(settings(run="best"))
     # A path is used as it is.

@@ -200,11 +200,11 @@ def test_a_training_runs_all_checks(quick, plain):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"leakage": "delete"}, "leakage must be one of drop, move, keep; got 'delete'"),
-        ({"check": "some"}, "check must be one of basic, full"),
-        ({"fold": "7/5"}, "fold must be"),
-        ({"split_by": "month"}, "split_by must be one of random, date"),
-        ({"group_near_duplicates": "yes"}, "group_near_duplicates must be true or false"),
+        ({"leakage": "delete"}, "`leakage` must be one of drop, move, keep; got 'delete'"),
+        ({"check": "some"}, "`check` must be one of basic, full"),
+        ({"fold": "7/5"}, "`fold` must be"),
+        ({"split_by": "month"}, "`split_by` must be one of random, date"),
+        ({"group_near_duplicates": "yes"}, "`group_near_duplicates` must be true or false"),
     ],
 )
 def test_invalid_settings(settings, message):

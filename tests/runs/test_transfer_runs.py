@@ -374,6 +374,19 @@ def test_unknown_layers_leave_no_run(pair, own, tmp_path, given, message):
     assert not list(tmp_path.glob("*/settings.toml"))
 
 
+@pytest.mark.parametrize(
+    "given", [{"cut": "rellu2"}, {"freeze": 99}, {"cut": "relu1", "phases": [{"freeze": "conv3"}]}]
+)
+def test_unknown_layers_are_an_error_before_the_backbone_is_built(
+    pair, own, tmp_path, monkeypatch, given
+):
+    monkeypatch.setenv("KINDSIGHT_CACHE", str(tmp_path / "cache"))
+    with pytest.raises(SettingsError):
+        train(settings_of(pair, tmp_path, model=own, **given))
+    files = {path.suffix for path in (tmp_path / "cache").rglob("*") if path.is_file()}
+    assert files.isdisjoint({".tflite", ".keras", ".u8", ".npy"})
+
+
 def test_unknown_layers_are_an_error_of_the_layer_table_too(pair, own, tmp_path):
     with pytest.raises(SettingsError, match="Did you mean 'relu2'"):
         layers_of(settings_of(pair, tmp_path, model=own, cut="rellu2"))

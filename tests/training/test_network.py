@@ -35,9 +35,10 @@ def test_all_invalid_settings_are_reported_at_once():
     )  # fmt: skip
     text = "\n".join(training.faults())
     for said in (
-        "class_weight must be one of", "resize must be one of", "seed must be", "workers must be",
-        "Did you mean classic?", "filters must be", "dropout must be", "epochs must be",
-        "Did you mean 'sgd'?", "final_weights must be one of best, last",
+        "`class_weight` must be one of", "`resize` must be one of", "`seed` must be",
+        "`workers` must be",
+        "Did you mean classic?", "`filters` must be", "`dropout` must be", "`epochs` must be",
+        "Did you mean 'sgd'?", "`final_weights` must be one of best, last",
     ):  # fmt: skip
         assert said in text, said
     with pytest.raises(SettingsError, match="epochs"):
@@ -47,14 +48,14 @@ def test_all_invalid_settings_are_reported_at_once():
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"size": 0}, "size must be a whole number of pixels from 4 to 1024"),
-        ({"size": (30,)}, "size must be"),
-        ({"size": 12}, "size must be at least 22 pixels for 3 convolutions"),
-        ({"filters": "16,32"}, "filters must be"),
-        ({"filters": 3.5}, "filters must be 1 to 12 whole numbers"),
-        ({"dense": (1, 2.5)}, "dense must be"),
+        ({"size": 0}, "`size` must be a whole number of pixels from 4 to 1024"),
+        ({"size": (30,)}, "`size` must be"),
+        ({"size": 12}, "`size` must be at least 22 pixels for 3 convolutions"),
+        ({"filters": "16,32"}, "`filters` must be"),
+        ({"filters": 3.5}, "`filters` must be 1 to 12 whole numbers"),
+        ({"dense": (1, 2.5)}, "`dense` must be"),
         ({"augment": {"rotate": 3}}, "Did you mean 'rotation'?"),
-        ({"compute_dtype": "half"}, "compute_dtype must be one of auto, float32, bfloat16"),
+        ({"compute_dtype": "half"}, "`compute_dtype` must be one of auto, float32, bfloat16"),
         ({"compute_dtype": "bfloat16", "batch_norm": True}, "with batch normalisation"),
         ({"model": "small-cn"}, "Did you mean 'small-cnn'?"),
     ],
@@ -91,9 +92,9 @@ def test_the_model_selects_the_trainer():
 def test_options_of_another_trainer():
     assert foreign_options({"model": "small-cnn", "epochs": 3, "head": None}) == []
     (said,) = foreign_options({"model": "small-cnn", "head": "linear"})
-    assert said.startswith("head applies only to a frozen backbone; ")
+    assert said.startswith("`head` applies only to a frozen backbone; ")
     (said,) = foreign_options({"model": "efficientnet-lite0", "epochs": 3, "mlflow": True})
-    assert said.startswith("epochs, mlflow apply only to a network")
+    assert said.startswith("`epochs`, `mlflow` apply only to a network")
 
 
 # In the settings of a run ------------------------------------------------------------------------
@@ -125,6 +126,6 @@ def test_a_settings_file_can_be_used_for_another_kind_of_model(tmp_path):
 def test_invalid_run_settings_are_reported_at_once():
     with pytest.raises(SettingsError) as caught:
         TrainSettings("photos", model="small-cnn", head="linear", epochs=0, validation=2.5)
-    assert [line.split()[0] for line in str(caught.value).split("\n")] == [
+    assert [line.split("`")[1] for line in str(caught.value).split("\n")] == [
         *("validation", "epochs", "head"),
     ]

@@ -59,10 +59,10 @@ WRONG = {
 def test_all_wrong_values_are_reported_at_once():
     faults = option_faults(WRONG)
     assert set(faults) == set(WRONG)
-    assert all(text.startswith(f"{name} must be ") for name, text in faults.items())
-    assert faults["epochs"] == "epochs must be a whole number from 1 to 100,000; got 0."
+    assert all(text.startswith(f"`{name}` must be ") for name, text in faults.items())
+    assert faults["epochs"] == "`epochs` must be a whole number from 1 to 100,000; got 0."
     assert faults["resize"] == (
-        "resize must be one of crop, stretch, pad; got 'crp'. Did you mean 'crop'?"
+        "`resize` must be one of crop, stretch, pad; got 'crp'. Did you mean 'crop'?"
     )
 
 

@@ -71,7 +71,7 @@ def test_all_invalid_settings_are_reported_at_once():
         label_smoothing=1, warmup=-1, patience=0,
     )  # fmt: skip
     faults = phase.faults()
-    assert [fault.split()[0] for fault in faults] == [
+    assert [fault.split("`")[1] for fault in faults] == [
         *("epochs", "batch_size", "learning_rate", "optimizer", "schedule", "patience"),
         *("warmup", "label_smoothing"),
     ]
@@ -81,12 +81,15 @@ def test_all_invalid_settings_are_reported_at_once():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"optimizer": "adam", "momentum": 0.5}, "momentum is a setting of the optimizer sgd and"),
-        ({"weight_decay": 0.1}, "weight_decay is a setting of the optimizer adamw"),
-        ({"optimizer": "sgd", "momentum": 1.0}, "momentum must be a number from 0 to below 1"),
-        ({"epochs": 3, "warmup": 4}, "warmup must be at most the number of epochs, 3"),
-        ({"learning_rate": math.nan}, "learning_rate must be a number above 0"),
-        ({"learning_rate": True}, "learning_rate must be a number above 0"),
+        (
+            {"optimizer": "adam", "momentum": 0.5},
+            "`momentum` is a setting of the optimizer sgd and",
+        ),
+        ({"weight_decay": 0.1}, "`weight_decay` is a setting of the optimizer adamw"),
+        ({"optimizer": "sgd", "momentum": 1.0}, "`momentum` must be a number from 0 to below 1"),
+        ({"epochs": 3, "warmup": 4}, "`warmup` must be at most the number of epochs, 3"),
+        ({"learning_rate": math.nan}, "`learning_rate` must be a number above 0"),
+        ({"learning_rate": True}, "`learning_rate` must be a number above 0"),
     ],
 )
 def test_invalid_settings(settings, message):
@@ -110,7 +113,7 @@ def test_invalid_plan_raises():
     good = Plan((Phase(),)).to_dict()
     with pytest.raises(SettingsError, match="no setting depth"):
         Plan.from_dict({**good, "phases": [{**good["phases"][0], "depth": 3}]})
-    with pytest.raises(SettingsError, match="final_weights must be one of best, last"):
+    with pytest.raises(SettingsError, match="`final_weights` must be one of best, last"):
         Plan.from_dict({**good, "final_weights": "first"})
 
 

@@ -38,16 +38,16 @@ def test_each_choice_with_a_backbone_means_that_it_learns(name):
 def test_without_any_it_is_frozen():
     assert isinstance(make_training({"model": "inception-v3", "phases": ()}), FrozenTrainer)
     (said,) = foreign_options({"model": "inception-v3", "epochs": 3})
-    assert "or a backbone trained by epochs" in said and "--freeze all" in said
+    assert "or a backbone trained by epochs" in said and '`freeze="all"`' in said
 
 
 def test_options_of_other_kinds():
     (said,) = foreign_options({"model": "inception-v3", "freeze": "all", "head": "linear"})
-    assert said.startswith("head applies only to a frozen backbone; ")
+    assert said.startswith("`head` applies only to a frozen backbone; ")
     (said,) = foreign_options({"model": "inception-v3", "freeze": "all", "filters": (3,)})
-    assert said.startswith("filters applies only to a network from scratch")
+    assert said.startswith("`filters` applies only to a network from scratch")
     (said,) = foreign_options({"model": "small-cnn", "freeze": "all"})
-    assert said.startswith("freeze applies only to a backbone trained by epochs")
+    assert said.startswith("`freeze` applies only to a backbone trained by epochs")
     assert foreign_options({"fine_tune": "light", "tensorboard": "logs"}) == []
     assert foreign_options({"fine_tune": "off", "tensorboard": "logs"})
 
@@ -68,37 +68,37 @@ def test_the_course_s_settings():
     ("given", "message"),
     [
         ({"model": "inception-v4"}, "Did you mean 'inception-v3'"),
-        ({"model": "efficientnet-lite0+inception-v3"}, "model must be a single backbone"),
-        ({"cut": ""}, "cut must be the name of a layer"),
-        ({"freeze": -1}, "freeze must be all, none"),
-        ({"freeze": [1]}, "freeze must be all, none"),
-        ({"pooling": "mean"}, "pooling must be one of"),
-        ({"dense": (1.5,)}, "dense must be up to 8 whole numbers"),
-        ({"dense": 2.5}, "dense must be up to 8 whole numbers"),
-        ({"dropout": 1}, "dropout must be"),
-        ({"dropout": "much"}, "dropout must be a number from 0 to below 1"),
-        ({"batch_norm": 2}, "batch_norm must be"),
-        ({"train_batch_norm": "yes"}, "train_batch_norm must be"),
+        ({"model": "efficientnet-lite0+inception-v3"}, "`model` must be a single backbone"),
+        ({"cut": ""}, "`cut` must be the name of a layer"),
+        ({"freeze": -1}, "`freeze` must be all, none"),
+        ({"freeze": [1]}, "`freeze` must be all, none"),
+        ({"pooling": "mean"}, "`pooling` must be one of"),
+        ({"dense": (1.5,)}, "`dense` must be up to 8 whole numbers"),
+        ({"dense": 2.5}, "`dense` must be up to 8 whole numbers"),
+        ({"dropout": 1}, "`dropout` must be"),
+        ({"dropout": "much"}, "`dropout` must be a number from 0 to below 1"),
+        ({"batch_norm": 2}, "`batch_norm` must be"),
+        ({"train_batch_norm": "yes"}, "`train_batch_norm` must be"),
         (
             {"cached_copies": 65, "augment": "light"},
-            "cached_copies must be a whole number from 0 to 64",
+            "`cached_copies` must be a whole number from 0 to 64",
         ),
         (
             {"cached_copies": 1.5, "augment": "light"},
-            "cached_copies must be a whole number from 0 to 64",
+            "`cached_copies` must be a whole number from 0 to 64",
         ),
-        ({"cached_copies": 2}, "cached_copies needs augmentation, such as augment light"),
+        ({"cached_copies": 2}, '`cached_copies` needs augmentation, such as `augment="light"`'),
         (
             {"cached_copies": 2, "augment": "light", "mix": "mixup"},
             "must be 0 with MixUp or CutMix",
         ),
         (
             {"cached_copies": 2, "augment": "light", "freeze": "none"},
-            "needs frozen layers, such as freeze all",
+            'needs frozen layers, such as `freeze="all"`',
         ),
         (
             {"cached_copies": 2, "augment": "light", "freeze": 0},
-            "needs frozen layers, such as freeze all",
+            'needs frozen layers, such as `freeze="all"`',
         ),
         (
             {"cached_copies": 2, "augment": "light", "epochs": 2},
@@ -106,27 +106,27 @@ def test_the_course_s_settings():
         ),
         (
             {"cached_copies": 2, "phases": [{}, {}]},
-            "needs augmentation, such as augment light, in one phase at least",
+            'needs augmentation, such as `augment="light"`, in one phase at least',
         ),
         (
             {
                 "augment": "light",
                 "phases": [{"cached_copies": 2}, {"cached_copies": 2, "augment": "none"}],
             },
-            "phase 2: cached_copies needs augmentation",
+            "phase 2: 'cached_copies' needs augmentation",
         ),
-        ({"layer_decay": 0}, "layer_decay must be a number above 0 to 1;"),
-        ({"layer_decay": 1.5}, "layer_decay must be"),
-        ({"ema_decay": 1}, "ema_decay must be a number from 0 to below 1"),
+        ({"layer_decay": 0}, "`layer_decay` must be a number above 0 to 1;"),
+        ({"layer_decay": 1.5}, "`layer_decay` must be"),
+        ({"ema_decay": 1}, "`ema_decay` must be a number from 0 to below 1"),
         ({"mix": "cutmax"}, "Did you mean 'cutmix'"),
         ({"size": 16}, "32 to 1024"),
-        ({"seed": -1}, "seed must be"),
-        ({"phases": "all"}, "phases must be a list"),
+        ({"seed": -1}, "`seed` must be"),
+        ({"phases": "all"}, "`phases` must be a list"),
         ({"phases": [3]}, "phase 1 must be settings by name"),
         ({"phases": [{}, {"lerning_rate": 1}]}, "phase 2: there is no setting 'lerning_rate'. Did"),
-        ({"phases": [{}, {"epochs": 0}]}, "phase 2: epochs must be"),
+        ({"phases": [{}, {"epochs": 0}]}, "phase 2: 'epochs' must be"),
         ({"phases": [{"name": "a"}, {"name": "a"}]}, "different names; got a, a"),
-        ({"phases": [{"name": " "}]}, "phase 1: name must be"),
+        ({"phases": [{"name": " "}]}, "phase 1: 'name' must be"),
         ({"phases": [{"augment": "clasic"}]}, "phase 1: augment:"),
     ],
 )
@@ -174,14 +174,14 @@ def test_phases_of_the_small_network():
     training = NetworkTrainer(phases=[{"epochs": 2}, {"learning_rate": 1e-4}])
     assert [phase.name for phase in training.plan().phases] == ["phase 1", "phase 2"]
     faults = NetworkTrainer(phases=[{"freeze": "all"}]).faults()
-    assert any("freeze is a setting of backbones" in fault for fault in faults)
+    assert any("`freeze` is a setting of backbones" in fault for fault in faults)
     faults = NetworkTrainer(phases=[{"cached_copies": 2, "augment": "light"}]).faults()
-    assert any("cached_copies is a setting of backbones" in fault for fault in faults)
+    assert any("`cached_copies` is a setting of backbones" in fault for fault in faults)
 
 
 def test_invalid_cached_copies_are_reported_with_phases_too():
     (fault,) = TransferTrainer(cached_copies=99, augment="light", phases=[{"epochs": 3}]).faults()
-    assert "cached_copies must be a whole number from 0 to 64" in fault
+    assert "`cached_copies` must be a whole number from 0 to 64" in fault
 
 
 def test_shared_cached_copies_are_limited_per_phase():

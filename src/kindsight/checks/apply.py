@@ -112,10 +112,11 @@ def validate_table_target(path: str | os.PathLike[str]) -> None:
     """Raise UsageError unless `path` is a new file whose name ends in ``.csv``."""
     target = Path(path)
     if target.suffix.lower() != ".csv":
-        raise UsageError(f"--apply must name a file that ends in .csv; got {target}.")
+        raise UsageError(f"The corrected table must be a file that ends in .csv; got {target}.")
     if os.path.lexists(target):
         raise UsageError(
-            f"--apply must name a new file, because nothing is overwritten; {target} exists."
+            "The corrected table must be a new file, because nothing is overwritten; "
+            f"{target} exists."
         )
 
 

@@ -89,6 +89,6 @@ def validate_codes(codes: Collection[str]) -> None:
         if code not in known:
             near = difflib.get_close_matches(str(code).upper(), known, 1)
             hint = f"Did you mean {near[0]}?" if near else f"Known codes: {', '.join(known)}."
-            faults.append(f"ignore must be a list of check codes; got {code!r}. {hint}")
+            faults.append(f"`ignore` must name checks; there is no check {code!r}. {hint}")
     if faults:
         raise SettingsError("\n".join(faults))

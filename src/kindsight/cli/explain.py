@@ -11,7 +11,7 @@ import typer
 
 from kindsight.cli.terminal.options import Debug, Json, Quiet
 from kindsight.cli.terminal.text import Paint, print_json, printable, say, table
-from kindsight.errors import SettingsError, UsageError
+from kindsight.errors import UsageError
 
 if TYPE_CHECKING:
     from kindsight.explain import FeatureMaps
@@ -24,8 +24,10 @@ def explain(
     image: Annotated[str, typer.Argument(help="Image file.")],
     layers: Annotated[
         bool,
-        typer.Option("--layers", help="Feature maps of each layer."),
-    ] = False,
+        typer.Option(
+            "--layers", help="Feature maps of each layer (the default).", show_default=False
+        ),
+    ] = True,
     out: Annotated[
         str | None,
         typer.Option(
@@ -60,14 +62,12 @@ def explain(
 ) -> None:
     """Explain a prediction for an image.
 
-    With --layers: an HTML page with the feature maps of each layer.
+    Writes an HTML page with the feature maps of each layer.
 
-    Example: kindsight explain runs/photos-1 photo.jpg --layers --out layers.html
+    Example: kindsight explain runs/photos-1 photo.jpg --out layers.html
     """
     from kindsight.cli.terminal.progress import watching
 
-    if not layers:
-        raise SettingsError("Nothing to show: add --layers for the feature maps of each layer.")
     page = _page(image, out, json)
     # Checked before the work, not after it.
     if page is not None and os.path.lexists(page) and not force:
@@ -97,6 +97,7 @@ def _page(image: str, out: str | None, json: bool) -> Path | None:
 
 
 def _lines(found: FeatureMaps, page: Path | None) -> list[str]:
+    from kindsight.cli.terminal.summary import facts
     from kindsight.report.format import amount, percent
 
     paint = Paint(sys.stdout)
@@ -123,4 +124,4 @@ def _lines(found: FeatureMaps, page: Path | None) -> list[str]:
         lines.append(f"  {len(found.layers)} of {total}, evenly spaced; more with --max-layers")
     if found.is_submodel:
         lines.append("  of one of the averaged networks, applied to the unchanged image")
-    return [*lines, "", f"page  {printable(str(page))}"]
+    return [*lines, "", *facts({"page": printable(str(page))}, paint)]

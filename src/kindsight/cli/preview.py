@@ -61,7 +61,7 @@ def preview(  # noqa: PLR0913, PLR0917 (one parameter for each option)
     pixel_shape: PixelShape = None,
     root: Root = None,
     force: Annotated[
-        bool, typer.Option("--force", help="Overwrite an existing contact sheet.")
+        bool, typer.Option("--force", help="Overwriting of an existing contact sheet.")
     ] = False,
     json: Json = False,
     quiet: Quiet = False,

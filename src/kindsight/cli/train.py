@@ -52,7 +52,7 @@ def train(**given: Any) -> None:
     download = training.download()
     if download and not quiet:
         note(download)
-    with watching_training(quiet, getattr(training, "seconds", None)) as watch:
+    with watching_training(quiet, getattr(training, "budget_seconds", None)) as watch:
         result = train_run(settings, progress=watch.progress, callback=watch.callback)
     if json:
         print_json(result.to_dict())
@@ -184,7 +184,11 @@ def show_learning_rates(settings: TrainSettings, *, json: bool, quiet: bool) -> 
     if json:
         print_json({**sweep.to_dict(), "files": [str(file) for file in files]})
     else:
-        say(*_sweep_lines(sweep), *(f"figure  {printable(str(file))}" for file in files))
+        from kindsight.cli.terminal.summary import facts
+
+        say(*_sweep_lines(sweep), "")
+        for file in files:
+            say(*facts({"figure": printable(str(file))}, Paint(sys.stdout)))
 
 
 def _sweep_lines(sweep: RateSweep) -> Iterator[str]:

@@ -101,14 +101,14 @@ class DataOptions:
         for name in ("label_from", "group_from"):
             value = getattr(self, name)
             if value is not None and (fault := NamePattern.fault(value)):
-                found.append(f"{name} {fault}")
+                found.append(f"`{name}` {fault}")
         if not isinstance(self.columns, Mapping) or not all(
             name in COLUMNS and isinstance(value, str) and value
             for name, value in self.columns.items()
         ):
             found.append(
-                f"columns must map {', '.join(COLUMNS[:-1])} or {COLUMNS[-1]} to names of columns, "
-                f"such as label=species; got {self.columns!r}."
+                f"`columns` must map {', '.join(COLUMNS[:-1])} or {COLUMNS[-1]} to names of "
+                f"columns, such as label=species; got {self.columns!r}."
             )
         names = self.label_names
         if (
@@ -118,18 +118,18 @@ class DataOptions:
             or len({name.strip() for name in names}) != len(names)
         ):
             found.append(
-                "label_names must be different names, for the labels 0, 1, 2 and so on; got "
+                "`label_names` must be different names, for the labels 0, 1, 2 and so on; got "
                 f"{names!r}."
             )
         if self.pixel_shape is not None and self.shape is None:
             found.append(
-                "pixel_shape must be HEIGHTxWIDTH, such as 28x28, or HEIGHTxWIDTHx3 for RGB; got "
+                "`pixel_shape` must be HEIGHTxWIDTH, such as 28x28, or HEIGHTxWIDTHx3 for RGB; got "
                 f"{self.pixel_shape!r}."
             )
         if self.root is not None and (
             not isinstance(self.root, str) or not self.root or "\0" in self.root
         ):
-            found.append(f"root must be a folder; got {self.root!r}.")
+            found.append(f"`root` must be a folder; got {self.root!r}.")
         return found
 
     def check(self) -> None:
@@ -139,9 +139,8 @@ class DataOptions:
 
     def check_unused(self, names: Sequence[str]) -> None:
         """Raise SettingsError if options for tables or arrays are given with image files."""
-        columns = ["--column"] if self.columns else []
-        others = ("label_names", "pixel_shape", "root")
-        given = columns + [f"--{n.replace('_', '-')}" for n in others if getattr(self, n)]
+        of_tables = ("columns", "label_names", "pixel_shape", "root")
+        given = [f"`{name}`" for name in of_tables if getattr(self, name)]
         if given:
             raise SettingsError(
                 f"{', '.join(given)} can only be used with a table or arrays; got "

@@ -21,6 +21,7 @@ from kindsight.models.formats.tflite import read_tflite
 from kindsight.models.graph import fold_batch_norm
 from kindsight.models.heads import FEATURES
 from kindsight.models.networks.feature_maps import collect_maps, write_maps
+from kindsight.models.networks.transfer import check_layers
 from kindsight.models.runtime import check_agreement, convert_to_litert
 from kindsight.models.worker.serve import Connection, Job, serve
 
@@ -47,6 +48,9 @@ def _build(job: dict[str, Any], connection: Connection) -> dict[str, Any]:
     """Build a backbone's two files and compare them."""
     backbone = get_backbone(job["name"])
     input_size = None if job["input_size"] is None else tuple(job["input_size"])
+    if job["layers"] is not None:  # before weights are downloaded or files written
+        untrained = build_network(backbone, tuple(job["size"]), "none", job["seed"], input_size)
+        check_layers(untrained, *job["layers"])
     network = build_network(backbone, tuple(job["size"]), job["weights"], job["seed"], input_size)
     model, layout = build_feature_model(backbone, network)
     if job["fold_batch_norm"] and backbone.file is None:  # a user's own network is not changed

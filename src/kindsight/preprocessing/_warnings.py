@@ -111,8 +111,8 @@ TRAPS = {
     ),
     "orientation-ignored": (
         "Keras ignores the orientation in the metadata of images such as {examples}, so they are "
-        "rotated or flipped. Apply it to the files (PIL.ImageOps.exif_transpose), for training and "
-        "for prediction alike."
+        "rotated or flipped. Apply it to the files (PIL.ImageOps.exif_transpose), both for "
+        "training and for prediction."
     ),
     "ignored-arguments": (
         "flow_from_dataframe ignores unknown arguments: {names}. Check the spelling; "

@@ -46,7 +46,7 @@ __all__ = [
 
 DEMO_SETTINGS: Mapping[str, Any] = {
     "validation": 0.0,
-    # Functional cells look alike; each is a cell of its own, and the paper used all of them.
+    # Functional cells are similar; each is a cell of its own, and the paper used all of them.
     "leakage": "keep",
 }
 """The settings of the demo that differ from the defaults."""

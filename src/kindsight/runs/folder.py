@@ -93,7 +93,7 @@ def _claim_named(settings: TrainSettings) -> tuple[Path, FileLock]:
 
 def _check_usable(folder: Path, settings: TrainSettings) -> None:
     """Raise UsageError for a folder with anything but an interrupted run with these settings."""
-    cure = "Choose another --run, or omit it to use the next number."
+    cure = "Choose another `run`, or omit it to use the next number."
     if (folder / FINISHED_FILE).exists():
         raise UsageError(f"{folder} is a finished run, which is never overwritten. {cure}")
     if folder.exists() and not folder.is_dir():
@@ -143,7 +143,7 @@ def _lock(folder: Path) -> FileLock | None:
     except OSError as error:
         raise UsageError(
             f"Cannot write to the folder of runs {folder.parent}: {error.strerror}. Choose another "
-            "--runs."
+            "`runs`."
         ) from error
     return lock
 

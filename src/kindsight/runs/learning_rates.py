@@ -85,6 +85,6 @@ def _kind_by_gradient(settings: TrainSettings) -> Kind:
     if kind.layers is None:
         raise SettingsError(
             f"{settings.model} is frozen: its head is fitted without a learning rate. "
-            "Add --freeze all to train a head by gradient, or choose --model small-cnn."
+            'Add `freeze="all"` to train a head by gradient, or choose `model="small-cnn"`.'
         )
     return kind

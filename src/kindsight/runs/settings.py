@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -74,11 +75,11 @@ class TrainSettings:
             *self.split_settings().faults(),
         ]
         if "data" not in given:
-            faults.append("data must name a folder or a file; got none.")
+            faults.append("`data` must name a folder or a file; got none.")
         if self.test_data is not None and self.test:
             faults.append(
-                f"test and test_data exclude each other; got test={self.test} and "
-                f"test_data={self.test_data!r}. Leave one of them out."
+                f"`test` and `test_data` exclude each other; got {self.test} and "
+                f"{self.test_data!r}. Leave one of them out."
             )
         if faults:
             raise SettingsError("\n".join(dict.fromkeys(faults)))
@@ -163,4 +164,9 @@ class TrainSettings:
         try:
             return cls(**{**values, **given})
         except SettingsError as error:
-            raise SettingsError(f"{Path(path)}: {error}") from None
+            raise SettingsError(f"{Path(path)}: {_as_in_file(str(error), given)}") from None
+
+
+def _as_in_file(text: str, given: Collection[str]) -> str:
+    """Return a message whose settings are those of a file, apart from the given ones."""
+    return re.sub(r"`(\w+)`", lambda found: found[0] if found[1] in given else found[1], text)

@@ -16,6 +16,7 @@ from kindsight.dataset.splits.settings import check_split
 from kindsight.files import write_text
 from kindsight.models.worker.process import KerasProcess
 from kindsight.report.data import Reference
+from kindsight.report.format import duration
 from kindsight.report.page import prepare_report
 from kindsight.runs.folder import claim_run
 from kindsight.runs.learning_rates import find_learning_rate, layers_of
@@ -31,6 +32,7 @@ from kindsight.training.engine.callbacks import (
     open_logs,
 )
 from kindsight.training.fine_tuning.state import MIN_VALIDATION_IMAGES
+from kindsight.training.frozen.settings import parse_budget
 from kindsight.training.protocols import FittedModel, Prepared, Trainer
 from kindsight.training.trainer import prepare
 from kindsight.training.write_bundle import write_bundle
@@ -41,6 +43,8 @@ SPLITS = ("train", "validation", "test")
 
 # A note is written from this fraction of the area on; a 4:3 photograph loses 25%.
 MUCH_CROPPED = 0.3
+# A note is written where a training took longer than its time budget by this factor.
+BUDGET_TOLERANCE = 1.1
 HINT = "--budget 10m also fine-tunes the network, and uses the result if it is better"
 
 
@@ -125,7 +129,9 @@ def train(
         if model.history is not None:
             write_history_figures(model.history, folder)
         leakage = leakage_summary(split.leakage, scored, model.classes)
-        result = replace(result, seconds=clock.total(), leakage=leakage)
+        seconds = clock.total()
+        exceeded = _budget_notes(settings, seconds["total"])
+        result = replace(result, seconds=seconds, leakage=leakage, notes=(*result.notes, *exceeded))
         write_text(
             result.report,
             make_report(
@@ -241,4 +247,15 @@ def _crop_notes(model: FittedModel) -> tuple[str, ...]:
     return (
         f"The images are far from square: on average {share:.0%} of their area is outside the "
         "crop and is not used. If it can matter, use --resize stretch or --resize pad.",
+    )
+
+
+def _budget_notes(settings: TrainSettings, seconds: float) -> tuple[str, ...]:
+    """Return a note if a training took clearly longer than its time budget."""
+    budget = None if settings.budget is None else parse_budget(settings.budget)
+    if budget is None or seconds <= BUDGET_TOLERANCE * budget:
+        return ()
+    return (
+        f"The time budget of {duration(budget)} was exceeded: the training took "
+        f"{duration(seconds)}. The frozen head is trained whatever the budget.",
     )

@@ -31,7 +31,7 @@ def common_faults(training: Any, sides: tuple[int, int] = SIZE_RANGE) -> list[st
     whole = all(isinstance(side, (int, np.integer)) and not isinstance(side, bool) for side in pair)
     if size is not None and not (whole and all(sides[0] <= side <= sides[1] for side in pair)):
         found.append(
-            f"size must be a whole number of pixels from {sides[0]} to {sides[1]}, or a pair "
+            f"`size` must be a whole number of pixels from {sides[0]} to {sides[1]}, or a pair "
             f"(height, width) of them; got {size!r}."
         )
     return found

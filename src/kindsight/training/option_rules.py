@@ -132,7 +132,7 @@ def _sentence(option: Option, value: Any) -> str:
     shown = list(value) if isinstance(value, tuple) else value
     near = difflib.get_close_matches(str(value), option.choices, 1)
     hint = f" Did you mean {near[0]!r}?" if near else ""
-    return f"{option.name} must be {_rule(option)}; got {shown!r}.{hint}"
+    return f"`{option.name}` must be {_rule(option)}; got {shown!r}.{hint}"
 
 
 def _rule(option: Option) -> str:

@@ -146,13 +146,14 @@ def foreign_options(options: Mapping[str, Any]) -> list[str]:
     verb, them = ("applies", "it") if len(foreign) == 1 else ("apply", "them")
     cure = "or choose another model"
     if kind is FROZEN:
-        cure = "choose another model, or train the backbone by epochs (such as --freeze all)"
+        cure = 'choose another model, or train the backbone by epochs (such as `freeze="all"`)'
     elif kind is TRANSFER:
         taken_by_frozen = set(foreign) <= {*FROZEN.options, *LOGS}
-        cure = "or leave out freeze, cut and the other options of training by epochs"
+        cure = "or leave out `freeze`, `cut` and the other options of training by epochs"
         cure = cure if taken_by_frozen else "or choose another model"
+    names = ", ".join(f"`{name}`" for name in foreign)
     return [
-        f"{', '.join(foreign)} {verb} only to {' or '.join(takers)}; the model is "
+        f"{names} {verb} only to {' or '.join(takers)}; the model is "
         f"{options.get('model')!r}, {kind.description}. Leave {them} out, {cure}."
     ]
 

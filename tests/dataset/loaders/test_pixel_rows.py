@@ -99,7 +99,7 @@ def test_pixels_without_labels_are_for_predictions(tmp_path):
         dataset = from_table(file, labelled=False)
         assert dataset.arrays[0].tolist() == [[1, 2], [3, 4]]
         assert dataset.label == (None,)
-    with pytest.raises(DatasetError, match=r"has no column of labels.*--column label=NAME"):
+    with pytest.raises(DatasetError, match=r'has no column of labels.*`columns={"label": "NAME"}`'):
         from_table(named)
 
 
@@ -115,7 +115,7 @@ def test_colours_and_other_shapes(tmp_path):
         from_table(file, DataOptions(pixel_shape="3x5"))
     header = ["label", *(f"pixel{k}" for k in range(6))]
     file = write(tmp_path / "x.csv", header, [["a", *range(6)]])
-    with pytest.raises(DatasetError, match=r"'x.csv' has 6 pixels per image.*--pixel-shape"):
+    with pytest.raises(DatasetError, match=r"'x.csv' has 6 pixels per image.*`pixel_shape="):
         from_table(file)
 
 

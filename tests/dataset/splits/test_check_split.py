@@ -27,7 +27,7 @@ def test_possible_splits_pass():
     [
         ({}, r"Class 'c' has 1 group \(4 images\); a validation split needs at least 2 groups"),
         ({"test": 0.2}, "a validation and a test split need at least 3 groups in each class"),
-        ({"validation": 0, "test": 0.2}, "a test split needs at least 2 groups.* Use --test 0"),
+        ({"validation": 0, "test": 0.2}, "a test split needs at least 2 groups.* Use `test=0`"),
         ({"fold": "1/3"}, "3 folds need at least 3 groups in each class. Use fewer folds"),
     ],
 )
@@ -43,7 +43,7 @@ def test_the_whole_message():
         check_split(dataset, SplitSettings())
     assert str(error.value) == (
         "Class 'cat' has 1 group (12 images); a validation split needs at least 2 groups in each "
-        "class. Use --validation 0, smaller groups (another --group-from), or leave the class out."
+        "class. Use `validation=0`, smaller groups (another `group_from`), or leave the class out."
     )
 
 

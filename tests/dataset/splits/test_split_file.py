@@ -143,10 +143,10 @@ def test_dates_of_excluded_images_do_not_count(tmp_path):
 
 def test_invalid_settings():
     faults = SplitSettings(by="month", fold="9", file="").faults()
-    assert [fault.split()[0] for fault in faults] == ["split_by", "fold", "split"]
+    assert [fault.split("`")[1] for fault in faults] == ["split_by", "fold", "split"]
     assert (
-        "fold cannot be combined with split_by='date'"
+        '`fold` cannot be combined with `split_by="date"`'
         in SplitSettings(by="date", fold="1/2").faults()[0]
     )
-    with pytest.raises(SettingsError, match="split_by must be"):
+    with pytest.raises(SettingsError, match="`split_by` must be"):
         SplitSettings(by="month").split(dataset_of())

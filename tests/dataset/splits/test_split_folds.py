@@ -68,7 +68,7 @@ def test_an_existing_test_split_stays():
 def test_an_existing_validation_split_is_an_error():
     rows = [("a", "1", None), ("b", "2", None), ("a", "3", None)]
     with pytest.raises(
-        DatasetError, match=r"already have a validation split of 1 image\. Leave out --fold"
+        DatasetError, match=r"already have a validation split of 1 image\. Leave out `fold`"
     ):
         fold_split(dataset_of(rows, ("train", "train", "validation")), 1, 2)
 

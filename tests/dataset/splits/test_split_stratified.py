@@ -330,13 +330,13 @@ def test_unlabelled_rows_may_be_in_an_existing_split():
             {"a": 1, "b": 9},
             {},
             "Class 'a' has 1 distinct image; a validation split needs at least 2 distinct images "
-            "in each class. Use --validation 0, add images, or leave the class out.",
+            "in each class. Use `validation=0`, add images, or leave the class out.",
         ),
         (
             {"a": 2, "b": 9},
             {"test": 0.2},
             "Class 'a' has 2 distinct images; a validation and a test split need at least 3 .*"
-            "Use --validation 0 or --test 0",
+            "Use `validation=0` or `test=0`",
         ),
         ({"a": 1, "b": 1}, {}, "Class 'a' has 1 distinct image; class 'b' has 1 distinct image; "),
     ],

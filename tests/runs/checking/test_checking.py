@@ -155,10 +155,10 @@ def test_settings_from_a_file(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('ignore = ["KS999"]', "got 'KS999'"),
+        ('ignore = ["KS999"]', "there is no check 'KS999'"),
         ('ignroe = ["KS203"]', "Did you mean 'ignore'"),
         ('ignore = "KS203"', "ignore must be a list"),
-        ("full = 1", "full must be true or false"),
+        ("full = 1", "`full` must be true or false"),
         ("ignore = [", "valid TOML"),
     ],
 )

@@ -45,7 +45,7 @@ def test_a_budget_is_a_time(text, seconds):
 
 @pytest.mark.parametrize("text", ["", "m", "10 minutes", "0", "-5m", "1000h", True, "nan"])
 def test_other_budgets_are_refused(text):
-    with pytest.raises(SettingsError, match="budget must be a time"):
+    with pytest.raises(SettingsError, match="`budget` must be a time"):
         parse_budget(text)
 
 
@@ -56,7 +56,7 @@ def test_settings_of_fine_tuning():
     (fault,) = FrozenTrainer(fine_tune="ful").faults()
     assert "Did you mean 'full'?" in fault
     (fault,) = FrozenTrainer(fine_tune="off", budget="5m").faults()
-    assert "budget needs fine-tuning" in fault
+    assert "`budget` needs fine-tuning" in fault
     with pytest.raises(SettingsError, match="fine_tune"):
         TrainSettings("photos", model="small-cnn", fine_tune="light", budget="5m")
 
@@ -138,6 +138,17 @@ def test_ctrl_c_while_flips_are_chosen_ends_the_run_with_the_frozen_head(
     assert not result.fine_tuning["accepted"]
     assert any(note.endswith("ot fine-tuned: ended by Ctrl-C") for note in result.notes)
     assert {path.name for path in result.run.glob("*.json")} == {"bundle.json"}
+    assert not any("was exceeded" in note for note in result.notes)
+
+
+def test_an_exceeded_budget_is_reported(photos, backbone, tmp_path, monkeypatch):
+    use_fake_keras(monkeypatch)
+    monkeypatch.setattr("fake_keras.FakeKeras.__init__", lambda self, **_: None, raising=False)
+    monkeypatch.setattr("kindsight.runs.train.BUDGET_TOLERANCE", 0.0)
+    result = train(TrainSettings(str(photos), run="one", runs=str(tmp_path), size=64, budget="1s"))
+    assert not result.fine_tuning["accepted"]
+    assert result.notes[-1].startswith("The time budget of 1.00 s was exceeded: the training took ")
+    assert "The time budget of 1.00 s was exceeded" in result.report.read_text("utf-8")
 
 
 # Whole runs, in one worker process ---------------------------------------------------------------

@@ -146,11 +146,11 @@ def test_one_backbone_is_used_where_it_is_as_good_alone(useful, monkeypatch):
         ({"model": f"{PAIR}+vgg16+resnet50"}, "or up to 3 different ones"),
         ({"model": PAIR, "weights": __file__ + ".h5"}, "weights"),
         ({"model": "efficientnet-lite0+lite2"}, "Did you mean 'efficientnet-lite2'"),
-        ({"tta_flips": 0}, "tta_flips must be"),
-        ({"tta_flips": 5}, "tta_flips must be"),
-        ({"tta_flips": True}, "tta_flips must be"),
-        ({"tta_crops": 0}, "tta_crops must be"),
-        ({"tta_crops": 7}, "tta_crops must be"),
+        ({"tta_flips": 0}, "`tta_flips` must be"),
+        ({"tta_flips": 5}, "`tta_flips` must be"),
+        ({"tta_flips": True}, "`tta_flips` must be"),
+        ({"tta_crops": 0}, "`tta_crops` must be"),
+        ({"tta_crops": 7}, "`tta_crops` must be"),
     ],
 )
 def test_invalid_settings_are_refused(settings, said):

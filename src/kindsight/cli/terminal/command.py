@@ -20,6 +20,7 @@ from typing import Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from kindsight.cli.terminal.options import as_typed
 from kindsight.cli.terminal.text import complain
 from kindsight.errors import KindsightError, UsageError
 
@@ -101,7 +102,7 @@ class Command(TyperCommand):
             if interrupted():  # a library turned Ctrl-C into another error
                 complain(self.stopped)
                 raise typer.Exit(STOPPED) from None
-            complain(_explain(error))
+            complain(as_typed(_explain(error), self.get_params(ctx)))
             raise typer.Exit(MISUSED if isinstance(error, UsageError) else FAILED) from None
 
 

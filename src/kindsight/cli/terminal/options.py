@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import shlex
+from collections.abc import Iterable
 from typing import Annotated, Any
 
 import typer
@@ -20,6 +23,7 @@ __all__ = [
     "Quiet",
     "Root",
     "Workers",
+    "as_typed",
     "columns_of",
     "declared_annotation",
     "declared_option",
@@ -85,6 +89,39 @@ Root = Annotated[str | None, declared_option("root")]
 
 DataOf = OPTIONS["data"].help
 """The forms of data, for the help of every command that takes some."""
+
+
+_NAMED = re.compile(r"`(\w+)(?:=([^`]+))?`")
+
+
+def as_typed(text: str, params: Iterable[Any] = ()) -> str:
+    """Return a message that names options as they are typed: ``--size`` for `` `size` ``.
+
+    A value is typed, too: ``--freeze all`` for `` `freeze="all"` ``. Other names stay unchanged.
+
+    Parameters
+    ----------
+    text : str
+        Names options in backticks by their key in :data:`kindsight.options.OPTIONS`, or by the
+        parameter of the command.
+    params : iterable of click.Parameter
+        The parameters of the command.
+    """
+    spellings = {name: option.spelling for name, option in OPTIONS.items() if option.flag != "-"}
+    for param in params:
+        is_option = param.param_type_name == "option"
+        spellings[param.name] = param.opts[0] if is_option else param.name.upper()
+
+    def typed(found: re.Match[str]) -> str:
+        name, value = found.groups()
+        if name not in spellings:
+            return found[0]
+        if value is None:
+            return spellings[name]
+        plain = value.replace('": "', "=").strip('{}"')
+        return f"{spellings[name]} {shlex.quote(plain)}"
+
+    return _NAMED.sub(typed, text)
 
 
 def columns_of(given: list[str] | None) -> dict[str, str] | None:

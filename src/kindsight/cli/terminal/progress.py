@@ -141,7 +141,7 @@ class LineProgress:
         self._write = write or (lambda line: typer.echo(line, err=True))
         self._clock = clock
         self._begun: dict[str, tuple[float, int]] = {}
-        self._last = 0.0
+        self._last, self._shown = 0.0, 0
 
     def __call__(self, stage: str, done: int, total: int) -> None:
         """Record the progress of a stage; write a line if one is due."""
@@ -149,13 +149,12 @@ class LineProgress:
         name = printable(STAGES.get(stage, stage))
         if stage not in self._begun:
             self._begun[stage] = now, done
-            already = f", {done:,} cached" if total and done else ""
-            self._write(f"{name}: {total:,}{already}" if total > 1 else name)
-            self._last = now
-        elif now - self._last >= LINE_SECONDS and done != total:
+            self._write(f"{name}: {done:,} of {total:,}" if total > 1 else name)
+            self._last, self._shown = now, done
+        elif now - self._last >= LINE_SECONDS and done not in (self._shown, total):
             begun, first = self._begun[stage]
             self._write(f"{name}: {progress_text(done, total, done - first, now - begun)}")
-            self._last = now
+            self._last, self._shown = now, done
 
 
 def progress_text(done: int, total: int, gained: int, seconds: float) -> str:

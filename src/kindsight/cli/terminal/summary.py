@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kindsight.cli.terminal.text import Paint, hanging, line_width, printable
+from kindsight.cli.terminal.text import Paint, hanging, line_width, printable, wrapped
 from kindsight.report.format import amount, duration, elide, interval, percent
 
 if TYPE_CHECKING:
@@ -30,11 +30,16 @@ def summary_lines(result: TrainResult) -> Iterator[str]:
     evaluated = [(name, evaluation) for name, evaluation in splits if evaluation is not None]
     yield ""
     for name, evaluation in evaluated:
-        yield f"{name.capitalize()} split: {accuracy_line(evaluation, paint)}"
+        # Wrapped without colors, whose codes have no width.
+        line = f"{name.capitalize()} split: {accuracy_line(evaluation, Paint.none())}"
+        first, *rest = wrapped(line, _width(), 2)
+        accuracy = f"{percent(evaluation.accuracy)} accuracy"
+        yield from (first.replace(accuracy, paint(accuracy, "bold")), *rest)
     if evaluated:
         yield from _lowest_recall(*evaluated[0])
     else:
-        yield paint("Accuracy not measured: there is no validation or test split.", "yellow")
+        line = "Accuracy not measured: there is no validation or test split."
+        yield from (paint(part, "yellow") for part in wrapped(line, _width(), 2))
     yield ""
     yield from facts(_facts(result), paint)
     for finding in result.notes:
@@ -97,7 +102,7 @@ def _lowest_recall(split: str, evaluation: Evaluation) -> Iterator[str]:
         f"({round(score.recall * score.support):,} of {amount(score.support, 'image')})"
         for score in lowest
     )
-    yield f"Lowest recall on the {split} split: {listed}"
+    yield from wrapped(f"Lowest recall on the {split} split: {listed}", _width(), 2)
 
 
 def _skipped(result: TrainResult) -> str:

@@ -28,6 +28,7 @@ __all__ = [
     "say",
     "table",
     "to_json",
+    "wrapped",
 ]
 
 PLAIN_WIDTH = 100
@@ -100,9 +101,7 @@ def line_width() -> int:
 
 def hanging(name: str, text: str, *, indent: int, paint: Paint, width: int) -> list[str]:
     """Return lines with a name and, indented beside it, a wrapped text."""
-    lines = textwrap.wrap(
-        text, max(20, width - indent), break_long_words=False, break_on_hyphens=False
-    ) or [""]
+    lines = wrapped(text, width - indent)
     first = f"  {paint(name, 'dim')}{' ' * max(1, indent - 2 - cells(name))}{lines[0]}"
     return [first, *(" " * indent + line for line in lines[1:])]
 
@@ -128,34 +127,32 @@ def say(*lines: str) -> None:
 
 
 def note(text: str) -> None:
-    """Print a note to standard error."""
+    """Print a note to standard error; each line of it is one."""
     _stderr("note:", "yellow", text)
 
 
 def complain(text: str) -> None:
-    """Print an error to standard error."""
+    """Print an error to standard error; each line of it is one."""
     _stderr("kindsight:", "red", text)
 
 
 def _stderr(start: str, colour: str, text: str) -> None:
-    lines = [printable(line) for line in text.splitlines()] or [""]
-    if sys.stderr.isatty():
-        width = shutil.get_terminal_size().columns
-        lines[0] = " " * (len(start) + 1) + lines[0]
-        lines = [part for line in lines for part in _wrapped(line, width)]
-        lines[0] = lines[0][len(start) + 1 :]
-    clean = "\n".join(lines)
-    typer.echo(f"{Paint(sys.stderr)(start, colour, 'bold')} {clean}", err=True)
+    painted = Paint(sys.stderr)(start, colour, "bold")
+    for line in text.splitlines() or [""]:
+        clean = f"{start} {printable(line)}"
+        if sys.stderr.isatty():
+            clean = "\n".join(wrapped(clean, shutil.get_terminal_size().columns))
+        typer.echo(painted + clean[len(start) :], err=True)
 
 
-def _wrapped(line: str, width: int) -> list[str]:
-    """Wrap a line between words; a long path stays whole."""
+def wrapped(line: str, width: int, indent: int = 0) -> list[str]:
+    """Wrap a line between words, all lines but the first indented; a long path stays whole."""
     return textwrap.wrap(
         line,
         max(20, width),
+        subsequent_indent=" " * indent,
         break_long_words=False,
         break_on_hyphens=False,
-        drop_whitespace=True,
         replace_whitespace=False,
     ) or [""]
 

@@ -83,7 +83,7 @@ def _join(folder: str, name: str) -> str:
 
 HOW_TO_ARRANGE = (
     "Put the images of each class into a folder named after the class. If the file names contain "
-    "the labels, use --label-from (in Python label_from)."
+    "the labels, use `label_from`."
 )
 
 

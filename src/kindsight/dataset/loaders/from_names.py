@@ -148,8 +148,23 @@ def _found(dataset: ImageDataset, pattern: NamePattern, what: str) -> list[str |
         )
     found = [pattern.find(path) for path in dataset.path]
     if not any(found):
+        first = dataset.path[0]
         raise DatasetError(
             f"The pattern {pattern.text!r} found no {what} in the names of {n_images(len(found))}; "
-            f"the first is {quoted(dataset.path[0])}."
+            f"the first is {quoted(first)}.{_example(first, what)}"
         )
     return found
+
+
+# Patterns to suggest: before a number, before a separator, the letters at the start, all but the
+# suffix.
+_EXAMPLES = ("^([^0-9]+?)[ _-]*[0-9]", "^(.+?)[ _-]", "^([A-Za-z]+)", "^(.+)[.]")
+
+
+def _example(path: str, what: str) -> str:
+    """Return a sentence with a pattern that matches a path; empty if there is none."""
+    for text in _EXAMPLES:
+        if found := NamePattern(text, "").find(path):
+            option = f"{what.removesuffix('s')}_from"
+            return f' For example, `{option}="{text}"` finds {quoted(found)} in it.'
+    return ""

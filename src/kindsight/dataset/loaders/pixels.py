@@ -45,7 +45,7 @@ def shape_of_row(n: int, shape: tuple[int, ...] | None, where: str) -> tuple[int
         if math.prod(shape) != n:
             raise DatasetError(
                 f"The pixel shape {'x'.join(map(str, shape))} has {math.prod(shape):,} pixels, but "
-                f"{where} has {n:,} per image. Change --pixel-shape."
+                f"{where} has {n:,} per image. Change `pixel_shape`."
             )
         return shape
     side = math.isqrt(n)
@@ -56,7 +56,7 @@ def shape_of_row(n: int, shape: tuple[int, ...] | None, where: str) -> tuple[int
         return side, side, 3
     raise DatasetError(
         f"{where} has {n:,} pixels per image, which is not a square image, grey or RGB. Give the "
-        "shape: --pixel-shape HEIGHTxWIDTH, in Python pixel_shape."
+        'shape: `pixel_shape="HEIGHTxWIDTH"`.'
     )
 
 

@@ -56,8 +56,8 @@ def _find_files(
     if paths and not any(size is not None for size in sizes):
         raise DatasetError(
             f"None of the files in {where} exists; the first is {quoted(paths[0])} in "
-            f"{quoted(str(root))}. If the paths are relative to another folder, give it: --root "
-            "FOLDER, in Python root."
+            f"{quoted(str(root))}. If the paths are relative to another folder, give it: "
+            '`root="FOLDER"`.'
         )
     return paths, [size or 0 for size in sizes]
 
@@ -106,7 +106,7 @@ def _repeated_rows(
     return again
 
 
-_COLUMN_HINT = "Name it: --column {kind}=NAME, in Python columns={{'{kind}': 'NAME'}}."
+_COLUMN_HINT = 'Name it: `columns={{"{kind}": "NAME"}}`.'
 
 
 # Names of columns that certainly contain splits; others ("set", "part") may not.

@@ -75,17 +75,18 @@ class SplitSettings:
     def faults(self) -> list[str]:
         """Return one sentence for each invalid setting."""
         found = [
-            f"{name} must be a fraction below 1 or a number of images; got {value!r}."
+            f"`{name}` must be a fraction below 1 or a number of images; got {value!r}."
             for name, value in (("validation", self.validation), ("test", self.test))
             if not _is_size(value)
         ]
         choices = (("split_by", self.by, SPLIT_METHODS), ("leakage", self.leakage, LEAKAGE_MODES))
         for name, value, allowed in choices:
             if value not in allowed:
-                found.append(f"{name} must be one of {', '.join(allowed)}; got {value!r}.")
+                found.append(f"`{name}` must be one of {', '.join(allowed)}; got {value!r}.")
         if self.group_near_duplicates not in (True, False):
             found.append(
-                f"group_near_duplicates must be true or false; got {self.group_near_duplicates!r}."
+                "`group_near_duplicates` must be true or false; got "
+                f"{self.group_near_duplicates!r}."
             )
         if self.fold is not None:
             try:
@@ -93,9 +94,9 @@ class SplitSettings:
             except SettingsError as error:
                 found.append(str(error))
             if self.by == "date":
-                found.append("fold cannot be combined with split_by='date': folds are random.")
+                found.append('`fold` cannot be combined with `split_by="date"`: folds are random.')
         if self.file is not None and (not isinstance(self.file, str) or not self.file):
-            found.append(f"split must be the path of a file; got {self.file!r}.")
+            found.append(f"`split` must be the path of a file; got {self.file!r}.")
         return found
 
     def check(self) -> None:

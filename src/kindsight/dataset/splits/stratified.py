@@ -142,14 +142,14 @@ def _fraction(value: float | int, name: str, n: int, classes: int) -> Fraction:
     if _is(numbers.Integral, value) and 0 <= value < n:
         if 0 < value < classes:
             raise SettingsError(
-                f"{name} must be at least {classes}, one image of each class; got {value}."
+                f"`{name}` must be at least {classes}, one image of each class; got {value}."
             )
         return Fraction(int(value), n)
     if _is(numbers.Real, value) and not _is(numbers.Integral, value) and 0 <= value < 1:
         # The decimal as written, not its binary approximation: 0.29 of 100 is 29.
         return Fraction(str(float(value)))
     raise SettingsError(
-        f"{name} must be a fraction below 1 or a number of images below {n:,}; got {value!r}."
+        f"`{name}` must be a fraction below 1 or a number of images below {n:,}; got {value!r}."
     )
 
 
@@ -227,8 +227,8 @@ def check_group_counts(
         what, cures = f"{folds} folds need", ["Use fewer folds"]
     else:
         what = f"a {' and a '.join(names)} split need{'s' if len(names) == 1 else ''}"
-        cures = ["Use " + " or ".join(f"--{name} 0" for name in names)]
-    cures.append("smaller groups (another --group-from)" if grouped else "add images")
+        cures = ["Use " + " or ".join(f"`{name}=0`" for name in names)]
+    cures.append("smaller groups (another `group_from`)" if grouped else "add images")
     raise DatasetError(
         f"C{named[1:]}; {what} at least {needed} {noun}s in each class. "
         f"{', '.join(cures)}, or leave the class out."
@@ -245,7 +245,7 @@ def _check_every_class_in_every_split(
                 raise DatasetError(
                     f"The {name} split has no images of class {quoted(dataset.classes[k])}, "
                     "because groups contain images of several classes. Use smaller groups (another "
-                    "--group-from) or fewer splits."
+                    "`group_from`) or fewer splits."
                 )
 
 
@@ -255,7 +255,7 @@ def parse_fold(text: str) -> tuple[int, int]:
     fold, folds = (int(match[1]), int(match[2])) if match else (0, 0)
     if not 1 <= fold <= folds or folds < 2:
         raise SettingsError(
-            f"fold must be K/N with N at least 2 and K from 1 to N, such as 2/5; got {text!r}."
+            f"`fold` must be K/N with N at least 2 and K from 1 to N, such as 2/5; got {text!r}."
         )
     return fold, folds
 
@@ -308,5 +308,5 @@ def check_no_validation(dataset: ImageDataset) -> None:
     if "validation" in dataset.split:
         raise DatasetError(
             "Folds cannot be used: the data already have a validation split of "
-            f"{n_images(dataset.split_counts()['validation'])}. Leave out --fold."
+            f"{n_images(dataset.split_counts()['validation'])}. Leave out `fold`."
         )

@@ -89,6 +89,7 @@ def ensure_backbone(
     process: KerasProcess | None = None,
     input_size: tuple[int, int] | None = None,
     fold_batch_norm: bool = True,
+    layers: tuple[str, tuple[str | int, ...]] | None = None,
 ) -> BackboneFiles:
     """Return a backbone's files from the cache, building them first if needed.
 
@@ -116,6 +117,9 @@ def ensure_backbone(
     fold_batch_norm : bool
         Whether to fold batch normalisations into convolutions, which halves the work of a frozen
         network; layers that are to be trained need them.
+    layers : (str, tuple of (str or int)), optional
+        The cut layer, or ``""``, and the frozen layers of each phase: SettingsError, before the
+        backbone is built, if it lacks them.
     """
     backbone = get_backbone(name)
     size = backbone.check_size(size)
@@ -156,6 +160,7 @@ def ensure_backbone(
                 seed=seed,
                 input_size=None if input_size == size else input_size,
                 fold_batch_norm=fold_batch_norm,
+                layers=layers,
                 **built,
             )
             layout = FeatureLayout.from_dict(result["layout"])

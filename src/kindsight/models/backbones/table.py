@@ -102,7 +102,7 @@ def get_backbones(model: str) -> tuple[Backbone, ...]:
     found = tuple(get_backbone(name) for name in split_model_name(model))
     if len(found) > MAX_BACKBONES or len({backbone.name for backbone in found}) < len(found):
         raise SettingsError(
-            f"model must be one backbone, or up to {MAX_BACKBONES} different ones joined by "
+            f"`model` must be one backbone, or up to {MAX_BACKBONES} different ones joined by "
             f"{JOINER}; got {model!r}."
         )
     return found

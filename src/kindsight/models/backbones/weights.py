@@ -92,7 +92,7 @@ def check_weights(backbone: Backbone, weights: str) -> None:
     suffixes = (".h5",) if backbone.builder else SUFFIXES
     if not weights.endswith(suffixes):
         raise SettingsError(
-            f"weights must be {', '.join(WEIGHTS)}, or a file ending in {' or '.join(suffixes)}"
+            f"`weights` must be {', '.join(WEIGHTS)}, or a file ending in {' or '.join(suffixes)}"
             f"; got {weights!r}."
         )
     if not Path(weights).is_file():
@@ -173,7 +173,7 @@ def download_weights(backbone: Backbone) -> Path:
         raise WeightsError(
             f"The ImageNet weights of {backbone.name} are not on this machine and could not be "
             f"downloaded ({str(error)[:200]}). Download {published.url} ({_megabytes(backbone)}) "
-            f"on another machine, and give the file with --weights FILE or put it into "
+            f"on another machine, and give the file as `weights` or put it into "
             f"{keras_folder()}."
         ) from None
     return Path(path)
@@ -236,7 +236,7 @@ def load_state(name: str, path: str | os.PathLike[str] | None = None) -> dict[st
         raise WeightsError(
             f"{path} is not the published weights file of {name}: its digest is {digest}, not "
             f"{published.digest}. Reinstall it with: {_install(published)}; or, if it is your own "
-            "file, give it with --weights FILE."
+            "file, give it as `weights`."
         )
     return read_torch_file(path)
 

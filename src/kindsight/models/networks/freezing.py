@@ -21,6 +21,7 @@ from kindsight.models.graph import (
 
 __all__ = [
     "FREEZES",
+    "count_frozen",
     "freeze",
     "freeze_batch_norm",
     "last_frozen_layer",
@@ -40,27 +41,31 @@ def freeze(model: Any, frozen: str | int, *, train_batch_norm: bool = False) -> 
     trained; see :func:`freeze_batch_norm`. SettingsError for more layers than the model has, or an
     unknown layer.
     """
-    owners = [layer for layer in model.layers if layer.weights]
-    choice = parse_freeze(frozen)
-    if choice == "none":
-        count = 0
-    elif choice == "all":
-        count = len(owners)
-    elif isinstance(choice, int):
-        if choice > len(owners):
-            raise SettingsError(
-                f"freeze must be at most {len(owners)}, the layers of {model.name} with weights; "
-                f"got {choice}."
-            )
-        count = choice
-    else:
-        below = layers_up_to(model, complete_layer(model, choice))
-        count = sum(layer.name in below for layer in owners)
-        owners.sort(key=lambda layer: layer.name not in below)
+    owners, count = count_frozen(model, frozen)
     for number, layer in enumerate(owners):
         layer.trainable = number >= count
     if not train_batch_norm:
         freeze_batch_norm(model)
+
+
+def count_frozen(model: Any, frozen: str | int) -> tuple[list[Any], int]:
+    """Return the layers with weights, frozen ones first, and how many :func:`freeze` freezes."""
+    owners = [layer for layer in model.layers if layer.weights]
+    choice = parse_freeze(frozen)
+    if choice == "none":
+        return owners, 0
+    if choice == "all":
+        return owners, len(owners)
+    if isinstance(choice, int):
+        if choice > len(owners):
+            raise SettingsError(
+                f"`freeze` must be at most {len(owners)}, the layers of {model.name} with weights; "
+                f"got {choice}."
+            )
+        return owners, choice
+    below = layers_up_to(model, complete_layer(model, choice))
+    owners.sort(key=lambda layer: layer.name not in below)
+    return owners, sum(layer.name in below for layer in owners)
 
 
 def parse_freeze(frozen: str | int) -> str | int:
@@ -71,7 +76,7 @@ def parse_freeze(frozen: str | int) -> str | int:
         text = frozen.strip()
         return int(text) if re.fullmatch(r"\d{1,6}", text) else text
     raise SettingsError(
-        f"freeze must be {', '.join(FREEZES)}, a number of layers, or a layer's name; "
+        f"`freeze` must be {', '.join(FREEZES)}, a number of layers, or a layer's name; "
         f"got {frozen!r}."
     )
 

@@ -73,15 +73,15 @@ class SmallCNN:
             least = 2 * least + 2
         if min(self.size) < least:
             return [
-                f"size must be at least {least} pixels for {len(self.filters)} convolutions: each "
-                f"removes 2 pixels and halves the rest; got {self.size[0]} x {self.size[1]}. "
-                "Use a larger --size or fewer --filters."
+                f"`size` must be at least {least} pixels for {len(self.filters)} convolutions: "
+                f"each removes 2 pixels and halves the rest; got {self.size[0]} x {self.size[1]}. "
+                "Use a larger `size` or fewer `filters`."
             ]
         count = sum(row.parameters for row in self.layers(2))
         if count > MAX_PARAMETERS:
             return [
-                f"The network would have {count:,} parameters, more than {MAX_PARAMETERS:,}. Give "
-                "a smaller size, pooling average, or fewer dense units."
+                f"The network would have {count:,} parameters, more than {MAX_PARAMETERS:,}. Use "
+                'a smaller `size`, `pooling="average"`, or fewer units (`dense`).'
             ]
         return []
 

@@ -12,6 +12,7 @@ from kindsight.models.heads import LOGITS
 from kindsight.models.networks.fine_tuned import load_network
 from kindsight.models.networks.freezing import (
     FREEZES,
+    count_frozen,
     freeze,
     last_frozen_layer,
     layers_up_to,
@@ -21,7 +22,14 @@ from kindsight.models.networks.freezing import (
 from kindsight.models.networks.keras_heads import UNIT, TrainableHead, add_trainable_head
 from kindsight.models.networks.small_cnn import LayerRow
 
-__all__ = ["BuiltTransfer", "TransferNetwork", "build_transfer", "describe_transfer", "load_maps"]
+__all__ = [
+    "BuiltTransfer",
+    "TransferNetwork",
+    "build_transfer",
+    "check_layers",
+    "describe_transfer",
+    "load_maps",
+]
 
 
 @dataclass(frozen=True)
@@ -92,6 +100,13 @@ def build_transfer(network: TransferNetwork, classes: int, seed: int) -> BuiltTr
         freeze(base, frozen, train_batch_norm=network.train_batch_norm)
         trainable.append({layer.name for layer in base.layers if layer.trainable_weights})
     return BuiltTransfer(base, add_trainable_head(base, network.head, classes, seed), trainable)
+
+
+def check_layers(model: Any, cut: str, freezes: Sequence[str | int]) -> None:
+    """Raise SettingsError for an unknown cut layer or layer to freeze; `model` is not changed."""
+    base = cut_network(model, cut) if cut else model
+    for frozen in freezes:
+        count_frozen(base, frozen)
 
 
 def describe_transfer(

@@ -151,20 +151,21 @@ class KerasProcess:
         seed: int = 0,
         input_size: tuple[int, int] | None = None,
         fold_batch_norm: bool = True,
+        layers: tuple[str, tuple[str | int, ...]] | None = None,
     ) -> dict[str, Any]:
         """Build a backbone's LiteRT and Keras files; see :func:`.build.ensure_backbone`.
 
         Returns ``"width"``, the number of features; ``"layout"``, as
         :meth:`.FeatureLayout.to_dict`; ``"difference"``, the largest one between the two files'
         features, as a fraction of the largest feature. SettingsError and WeightsError for a name,
-        size or weights that no backbone can be built from, ParityError when the two files differ,
-        KindsightError when the worker fails.
+        size, layers or weights that no backbone can be built from, ParityError when the two files
+        differ, KindsightError when the worker fails.
         """
         return self.run_job(
             job="build", name=str(Path(name).resolve()) if name.endswith(".keras") else name,
             size=list(size), weights=weights, seed=seed,
             input_size=None if input_size is None else list(input_size),
-            fold_batch_norm=fold_batch_norm,
+            fold_batch_norm=fold_batch_norm, layers=layers,
             tflite=str(Path(tflite).resolve()), keras=str(Path(keras).resolve()),
         )  # fmt: skip
 

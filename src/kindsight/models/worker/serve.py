@@ -52,7 +52,7 @@ def serve(jobs: Mapping[str, Job], on_start: Callable[[], None] | None = None) -
     os.dup2(2, 1)
     waiting: queue.Queue[dict[str, Any]] = queue.Queue()
     threading.Thread(target=_read_jobs, args=(waiting, connection.stop), daemon=True).start()
-    # The first result, sent unasked, says that the worker is ready.
+    # The first result, which no job asked for, says that the worker is ready.
     connection.send(_run(lambda job, connection: _import_keras(on_start), {}, connection))
     while (job := waiting.get())["job"] != "quit":
         connection.stop.clear()

@@ -47,12 +47,12 @@ class CheckSettings:
         given: object = self.ignore
         if not isinstance(given, (tuple, list)) or not all(isinstance(c, str) for c in given):
             raise SettingsError(
-                f'ignore must be a list of check codes, such as ["KS203"]; got {given!r}.'
+                f'`ignore` must be a list of check codes, such as ["KS203"]; got {given!r}.'
             )
         object.__setattr__(self, "ignore", tuple(sorted(set(self.ignore))))
         validate_codes(self.ignore)
         if not isinstance(self.full, bool):
-            raise SettingsError(f"full must be true or false; got {self.full!r}.")
+            raise SettingsError(f"`full` must be true or false; got {self.full!r}.")
 
     @classmethod
     def from_toml(

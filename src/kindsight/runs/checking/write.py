@@ -117,7 +117,7 @@ def claim_folder(
     except OSError as error:
         folder = out if out is not None else parent
         raise UsageError(
-            f"Could not create the folder {folder}: {error.strerror}. Name another with --out."
+            f"Could not create the folder {folder}: {error.strerror}. Name another with `out`."
         ) from error
 
 
@@ -128,12 +128,12 @@ def validate_output_folder(out: str | os.PathLike[str]) -> None:
         taken = any(folder.iterdir()) if folder.is_dir() else os.path.lexists(folder)
     except (OSError, ValueError) as error:
         raise UsageError(
-            f"--out must be a folder that can be written; got {folder} ({error})."
+            f"`out` must be a folder that can be written; got {folder} ({error})."
         ) from error
     if taken:
         raise UsageError(
-            "--out must be a new or empty folder, because nothing is overwritten; got "
-            f"{folder}. Omit --out to get a numbered folder."
+            "`out` must be a new or empty folder, because nothing is overwritten; got "
+            f"{folder}. Omit `out` to get a numbered folder."
         )
 
 

@@ -213,7 +213,7 @@ class MlflowLog:
         except Exception as error:
             raise KindsightError(
                 f"Could not start an MLflow run: {type(error).__name__}: {str(error)[:300]}. "
-                "Check MLFLOW_TRACKING_URI, or train without --mlflow."
+                "Check MLFLOW_TRACKING_URI, or train without `mlflow`."
             ) from error
         self._logged = {int(metric.step) for metric in history}
 

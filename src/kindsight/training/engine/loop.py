@@ -296,8 +296,8 @@ class Loop:
             loss = "NaN" if math.isnan(rows[-1].loss) else "infinite"
             raise SettingsError(
                 f"Training diverged: the loss is {loss} in epoch {len(rows)}, at a learning rate "
-                f"of {rows[-1].learning_rate:g}. Lower --learning-rate (--find-learning-rate "
-                "suggests one), or use --compute-dtype float32."
+                f"of {rows[-1].learning_rate:g}. Lower `learning_rate`, or use "
+                '`compute_dtype="float32"`.'
             )
         return True
 

@@ -25,6 +25,7 @@ __all__ = [
     "describe_layer_decay_and_ema",
     "make_phases",
     "make_policy",
+    "phase_fault",
     "plain_phases",
     "read_phase",
     "scheduled_learning_rate",
@@ -99,7 +100,8 @@ class Phase:
         found += self._optimizer_faults()
         if not found and self.warmup > self.epochs:
             found.append(
-                f"warmup must be at most the number of epochs, {self.epochs}; got {self.warmup!r}."
+                f"`warmup` must be at most the number of epochs, {self.epochs}; "
+                f"got {self.warmup!r}."
             )
         return found
 
@@ -116,7 +118,7 @@ class Phase:
             ):
                 continue
             found.append(
-                f"{name} is a setting of the optimizer {' and '.join(optimizers)}; got {value!r} "
+                f"`{name}` is a setting of the optimizer {' and '.join(optimizers)}; got {value!r} "
                 f"with {self.optimizer}. Leave it out, or choose another optimizer."
             )
         return found
@@ -186,7 +188,7 @@ class Plan:
         """Return a sentence for each invalid setting."""
         several = len(self.phases) > 1
         found = [
-            f"phase {number}: {fault}" if several else fault
+            phase_fault(number, fault) if several else fault
             for number, phase in enumerate(self.phases, 1)
             for fault in phase.faults()
         ]
@@ -220,6 +222,12 @@ class Plan:
         if faults := plan.faults():
             raise SettingsError("\n".join(faults))
         return plan
+
+
+def phase_fault(number: int, fault: str) -> str:
+    """Return the fault of a phase; its settings are not options of the command line."""
+    quoted = fault.replace("`", "'")
+    return f"phase {number}: {quoted}"
 
 
 def scheduled_learning_rate(
@@ -334,7 +342,7 @@ def make_phases(
         Called with a phase's frozen layers and its number from 1.
     """
     if not isinstance(phases, Sequence) or isinstance(phases, str) or len(phases) > MAX_PHASES:
-        return [], [f"phases must be a list of at most {MAX_PHASES}; got {phases!r}."]
+        return [], [f"`phases` must be a list of at most {MAX_PHASES}; got {phases!r}."]
     if not phases:
         phase, faults = _make_phase({}, shared, freeze, lambda frozen: "training")
         return [phase], faults
@@ -352,7 +360,7 @@ def make_phases(
         elif isinstance(given, Mapping):
             phase, faults = _make_phase(given, shared, freeze, unique_name)
             found.append(phase)
-            all_faults += [f"phase {number}: {fault}" for fault in faults]
+            all_faults += [phase_fault(number, fault) for fault in faults]
         else:
             all_faults.append(f"phase {number} must be settings by name; got {given!r}.")
     return found, all_faults
@@ -387,7 +395,7 @@ def _make_phase(
     if name is None:
         name = default_name(frozen)
     elif not isinstance(name, str) or not 0 < len(name.strip()) <= MAX_NAME:
-        faults.append(f"name must be 1 to {MAX_NAME} characters; got {name!r}.")
+        faults.append(f"`name` must be 1 to {MAX_NAME} characters; got {name!r}.")
         name = "phase"
     return Phase(**{**values, "name": name, "augment": policy, "freeze": frozen}), faults
 

@@ -45,7 +45,7 @@ def parse_budget(text: str | float) -> float:
     seconds = float(match.group(1)) * units[match.group(2)] if match else 0
     if not 1 <= seconds <= 7 * 86_400 or isinstance(text, bool):
         raise SettingsError(
-            f"budget must be a time from 1s to 168h, such as 90s, 10m or 1h; got {text!r}."
+            f"`budget` must be a time from 1s to 168h, such as 90s, 10m or 1h; got {text!r}."
         )
     return seconds
 
@@ -122,7 +122,7 @@ class FrozenTrainer:
                     backbone.check_size(self._size(backbones))
             if len(backbones) > 1 and self.weights not in WEIGHTS:
                 found.append(
-                    f"weights must be {' or '.join(WEIGHTS)} for several backbones; "
+                    f"`weights` must be {' or '.join(WEIGHTS)} for several backbones; "
                     f"got {self.weights!r}."
                 )
         except (SettingsError, WeightsError) as error:
@@ -134,7 +134,7 @@ class FrozenTrainer:
         else:
             if budget is not None and self.fine_tune == "off":
                 found.append(
-                    f"budget needs fine-tuning, and fine_tune is off; got {self.budget!r}. "
+                    f"`budget` needs fine-tuning, and `fine_tune` is off; got {self.budget!r}. "
                     "Leave one of them out."
                 )
         return found
@@ -224,10 +224,11 @@ class FrozenTrainer:
         process: KerasProcess | None = None,
         *,
         fold_batch_norm: bool = True,
+        layers: tuple[str, tuple[str | int, ...]] | None = None,
     ) -> BackboneFiles:
         """Return the files of the backbones, built once on a machine.
 
-        `fold_batch_norm` is passed to :func:`.build.ensure_backbone`.
+        `fold_batch_norm` and `layers` are passed to :func:`.build.ensure_backbone`.
         """
 
         def report(_: str) -> None:
@@ -240,6 +241,6 @@ class FrozenTrainer:
             members[backbone.name] = ensure_backbone(
                 name, size if members else self.first_size or size, folder, report,
                 weights=self.weights, seed=self.seed, process=process, input_size=size,
-                fold_batch_norm=fold_batch_norm,
+                fold_batch_norm=fold_batch_norm, layers=layers,
             )  # fmt: skip
         return build_ensemble(members, folder, self.variants_by_backbone)

@@ -214,12 +214,12 @@ class NetworkTrainer(EpochTrainer):
         model = (
             ""
             if self.model in NETWORKS
-            else f"model must be one of {', '.join(NETWORKS)}; got {self.model!r}. "
+            else f"`model` must be one of {', '.join(NETWORKS)}; got {self.model!r}. "
             f"Did you mean {NETWORKS[0]!r}?"
         )
         layers = ("filters", "dense", "dropout", "batch_norm", "l2", "pooling")
         own = option_faults(vars(self), layers).values()
-        valid = not own and not any(fault.startswith("size") for fault in found)
+        valid = not own and not any(fault.startswith("`size`") for fault in found)
         network = self.network().faults() if valid else []
         return [*filter(None, [model, *self._unsupported_faults()]), *found, *own, *network]
 
@@ -227,18 +227,18 @@ class NetworkTrainer(EpochTrainer):
         found = []
         if self.compute_dtype == "bfloat16" and self.batch_norm is True:
             found.append(
-                "compute_dtype must be float32 or auto for a network with batch normalisation; "
+                "`compute_dtype` must be float32 or auto for a network with batch normalisation; "
                 "got 'bfloat16'."
             )
         frozen = [phase for phase in self._phases()[0] if phase.freeze != "none"]
         if frozen:
             found.append(
-                f"freeze is a setting of backbones, whose layers are pretrained; {self.model} is "
+                f"`freeze` is a setting of backbones, whose layers are pretrained; {self.model} is "
                 f"not one (got {frozen[0].freeze!r}). Leave it out, or choose a backbone."
             )
         if any(phase.cached_copies for phase in self._phases()[0]):
             found.append(
-                "cached_copies is a setting of backbones, for their frozen layers; "
+                "`cached_copies` is a setting of backbones, for their frozen layers; "
                 f"{self.model} has none. Leave it out, or choose a backbone."
             )
         return found

@@ -16,7 +16,7 @@ from kindsight.models.networks.transfer import TransferNetwork
 from kindsight.models.steps.compute_dtype import choose_compute_dtype
 from kindsight.models.worker.process import KerasProcess
 from kindsight.training.common import Progress
-from kindsight.training.engine.plan import SHARED, Phase, make_phases
+from kindsight.training.engine.plan import SHARED, Phase, make_phases, phase_fault
 from kindsight.training.frozen.settings import FrozenTrainer
 from kindsight.training.network.settings import EpochTrainer, whole_numbers
 from kindsight.training.option_rules import option_faults
@@ -74,7 +74,7 @@ class TransferTrainer(EpochTrainer):
         found = self._backbone().faults()
         if isinstance(self.model, str) and not found and len(split_model_name(self.model)) > 1:
             found.append(
-                f"model must be a single backbone to train its layers; got {self.model!r}."
+                f"`model` must be a single backbone to train its layers; got {self.model!r}."
             )
         found += option_faults(
             vars(self),
@@ -104,7 +104,7 @@ class TransferTrainer(EpochTrainer):
         return TransferNetwork(
             str(files.keras.resolve()),
             self.cut or "",
-            tuple(parse_freeze(phase.freeze) for phase in self.plan().phases),
+            self._freezes(),
             self.head(),
             bool(self.train_batch_norm),
         )
@@ -124,8 +124,16 @@ class TransferTrainer(EpochTrainer):
     def backbone(
         self, progress: Progress | None = None, process: KerasProcess | None = None
     ) -> BackboneFiles:
-        """Find or build the files of the backbone, without folding its batch normalisation."""
-        return self._backbone().backbone(progress, process, fold_batch_norm=False)
+        """Find or build the files of the backbone, without folding its batch normalisation.
+
+        SettingsError, before it is built, if it lacks the cut layer or a layer to freeze.
+        """
+        return self._backbone().backbone(
+            progress, process, fold_batch_norm=False, layers=(self.cut or "", self._freezes())
+        )
+
+    def _freezes(self) -> tuple[str | int, ...]:
+        return tuple(parse_freeze(phase.freeze) for phase in self.plan().phases)
 
     def describe(self) -> str:
         """Describe the network in a few words."""
@@ -175,15 +183,15 @@ def limit_copies(
         if phase.cached_copies <= most:
             limited.append(phase)
         elif _is_own(own, number):
-            which = f"phase {number + 1}: " if len(phases) > 1 else ""
-            found.append(f"{which}cached_copies {rule}; got {phase.cached_copies}.")
+            fault = f"`cached_copies` {rule}; got {phase.cached_copies}."
+            found.append(phase_fault(number + 1, fault) if len(phases) > 1 else fault)
             limited.append(phase)
         else:
             limited.append(replace(phase, cached_copies=most))
     wanted = max((phase.cached_copies for phase in phases), default=0)
     if wanted and not found and not any(phase.cached_copies for phase in limited):
         rule = _most_copies(phases[0])[1]
-        found.append(f"cached_copies {rule}, in one phase at least; got {wanted}.")
+        found.append(f"`cached_copies` {rule}, in one phase at least; got {wanted}.")
     return limited, found
 
 
@@ -198,7 +206,7 @@ def _is_own(own: Any, number: int) -> bool:
 def _most_copies(phase: Phase) -> tuple[int, str]:
     """Return the largest number of cached copies of a phase, and the rule behind it."""
     if not phase.augment.changes_images:
-        return 0, "needs augmentation, such as augment light"
+        return 0, 'needs augmentation, such as `augment="light"`'
     if phase.augment.mixes:
         return 0, "must be 0 with MixUp or CutMix, which make new images in each step"
     try:
@@ -206,7 +214,7 @@ def _most_copies(phase: Phase) -> tuple[int, str]:
     except SettingsError:  # reported elsewhere
         return phase.cached_copies, ""
     if nothing_frozen:
-        return 0, "needs frozen layers, such as freeze all"
+        return 0, 'needs frozen layers, such as `freeze="all"`'
     if option_faults({"epochs": phase.epochs}):  # reported elsewhere
         return phase.cached_copies, ""
     return phase.epochs - 1, (
