@@ -10,7 +10,18 @@ import numpy as np
 from PIL import Image
 
 from kindsight.cache.folder import Cache
-from kindsight.checks import CheckContext, CheckResult, all_checks, measure_dataset, scan_folder
+from kindsight.checks import (
+    SEVERITIES,
+    STATES,
+    Check,
+    CheckContext,
+    CheckResult,
+    OutOfFoldPredictions,
+    RowFeatures,
+    all_checks,
+    measure_dataset,
+    scan_folder,
+)
 from kindsight.dataset import ImageDataset
 
 
@@ -67,3 +78,45 @@ def run(code: str, context: CheckContext) -> CheckResult:
     """Return the result of the check of that code."""
     (check,) = (check for check in all_checks() if check.code == code)
     return check.run(context)
+
+
+def with_features(context: CheckContext) -> CheckContext:
+    """Return the context with random, reproducible features and predictions."""
+    rows = context.readable_rows
+    labelled = rows[context.dataset.targets[rows] >= 0]
+
+    def features() -> RowFeatures:
+        random = np.random.default_rng(0)
+        return RowFeatures(rows, random.normal(size=(len(rows), 16)).astype(np.float32))
+
+    def out_of_fold() -> OutOfFoldPredictions:
+        random = np.random.default_rng(1)
+        k = max(1, len(context.dataset.classes))
+        return OutOfFoldPredictions(labelled, random.dirichlet(np.ones(k), len(labelled)))
+
+    return CheckContext(
+        context.dataset, context.measurements, context.folder_contents, features, out_of_fold
+    )
+
+
+def assert_contract(check: Check, context: CheckContext) -> None:
+    """Assert what holds for the result of every check on every dataset."""
+    before = context.dataset, context.measurements.numeric.tobytes()
+    result = check.run(context)
+    assert result.code == check.code and result.state in STATES
+    assert result.reason or result.state in ("found", "passed")
+    assert result.state != "skipped"
+    for finding in result.findings:
+        assert finding.code == check.code
+        assert SEVERITIES.index(finding.severity) >= SEVERITIES.index(check.severity)
+        assert (
+            finding.message[0].isupper() or finding.message[0].isdigit()
+        ) and finding.message.endswith(".")
+        assert "\n" not in finding.message
+        assert len(set(finding.rows)) == len(finding.rows)
+        assert finding.paths or finding.rows == ()
+        if finding.rows:
+            assert finding.paths == tuple(context.dataset.path[row] for row in finding.rows)
+        assert finding.value is None or np.isfinite(finding.value)
+    assert check.run(context) == result, "a check must be deterministic"
+    assert (context.dataset, context.measurements.numeric.tobytes()) == before

@@ -8,16 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from check_images import context_of, file_of, scene
+from check_images import assert_contract, context_of, file_of, scene, with_features
 
 from kindsight.cache.folder import Cache
 from kindsight.checks import (
     SEVERITIES,
-    STATES,
     Check,
     CheckContext,
-    OutOfFoldPredictions,
-    RowFeatures,
     all_checks,
     measure_dataset,
     run_checks,
@@ -71,25 +68,6 @@ def contexts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, CheckContext
     return made
 
 
-def with_features(context: CheckContext) -> CheckContext:
-    """Return the context with random, reproducible features and predictions."""
-    rows = context.readable_rows
-    labelled = rows[context.dataset.targets[rows] >= 0]
-
-    def features() -> RowFeatures:
-        random = np.random.default_rng(0)
-        return RowFeatures(rows, random.normal(size=(len(rows), 16)).astype(np.float32))
-
-    def out_of_fold() -> OutOfFoldPredictions:
-        random = np.random.default_rng(1)
-        k = max(1, len(context.dataset.classes))
-        return OutOfFoldPredictions(labelled, random.dirichlet(np.ones(k), len(labelled)))
-
-    return CheckContext(
-        context.dataset, context.measurements, context.folder_contents, features, out_of_fold
-    )
-
-
 def refuse() -> None:
     raise AssertionError("a cheap check must not compute features")
 
@@ -125,25 +103,7 @@ def test_result_of_a_check(check: Check, kind: str, contexts: dict[str, CheckCon
     context = with_features(contexts[kind])
     if check.cost == "cheap":
         context.compute_features = context.compute_out_of_fold = refuse  # type: ignore[assignment]
-    before = context.dataset, context.measurements.numeric.tobytes()
-    result = check.run(context)
-    assert result.code == check.code and result.state in STATES
-    assert result.reason or result.state in ("found", "passed")
-    assert result.state != "skipped"
-    for finding in result.findings:
-        assert finding.code == check.code
-        assert SEVERITIES.index(finding.severity) >= SEVERITIES.index(check.severity)
-        assert (
-            finding.message[0].isupper() or finding.message[0].isdigit()
-        ) and finding.message.endswith(".")
-        assert "\n" not in finding.message
-        assert len(set(finding.rows)) == len(finding.rows)
-        assert finding.paths or finding.rows == ()
-        if finding.rows:
-            assert finding.paths == tuple(context.dataset.path[row] for row in finding.rows)
-        assert finding.value is None or np.isfinite(finding.value)
-    assert check.run(context) == result, "a check must be deterministic"
-    assert (context.dataset, context.measurements.numeric.tobytes()) == before
+    assert_contract(check, context)
 
 
 @each_check

@@ -66,9 +66,9 @@ class Outliers(Check):
                 self.finding(
                     context,
                     [features.rows[indices[i]]],
-                    f"Its neighbour distance is {distances[i] / median:.1f} times the median; "
+                    f"Its neighbour distance is {_times(distances[i], median)} the median; "
                     f"about one of {len(indices):,} normal images would exceed the limit.",
-                    value=round(float(distances[i] / median), 3),
+                    value=round(float(distances[i] / median), 3) if median > 0 else None,
                 )
                 for i in far[np.argsort(-distances[far], kind="stable")]
             ),
@@ -81,6 +81,11 @@ class Outliers(Check):
         for index, row in enumerate(rows.tolist()):
             first.setdefault(context.dataset.digest[row] or row, index)
         return np.fromiter(first.values(), np.int64, len(first))
+
+
+def _times(distance: float, median: float) -> str:
+    # Most images can be alike, as far as the features show; their distances are then 0.
+    return f"{distance / median:.1f} times" if median > 0 else "above"
 
 
 def neighbour_distances(points: NDArray[np.float32], neighbours: int) -> NDArray[np.float64]:

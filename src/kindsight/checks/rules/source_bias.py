@@ -121,7 +121,7 @@ def _compare(
     columns = {
         name: column[rows]
         for name, column in _columns(context).items()
-        if name in properties and len(set(column[rows].tolist())) > 1
+        if name in properties and len(np.unique(column[rows])) > 1  # all NaN are one value
     }
     if not columns:
         return check.result([], len(rows))
@@ -129,6 +129,8 @@ def _compare(
     groups = connected_components(
         [dataset.digest[r] for r in rows], [dataset.group[r] for r in rows]
     )
+    if len(np.unique(groups)) < 2:
+        return check.not_applicable("All images form one group, which cannot be divided.")
     # On small matrices, BLAS threads spend more time waiting than computing.
     with threadpool_limits(1, user_api="blas"):
         whole = predict_source(columns, targets, groups)
@@ -257,9 +259,9 @@ def one_hot_bins(column: NDArray[Any]) -> NDArray[np.float32]:
     else:
         values = column.astype(np.float64)
         finite = np.isfinite(values)
-        cuts = np.unique(
-            np.quantile(values[finite], np.arange(1, BINS) / BINS if any(finite) else [])
-        )
+        # Without any number there are no quantiles, and all images share the bin of NaN.
+        numbers = values[finite] if finite.any() else np.zeros(1)
+        cuts = np.unique(np.quantile(numbers, np.arange(1, BINS) / BINS))
         index = np.where(finite, np.searchsorted(cuts, values, side="right"), len(cuts) + 1)
     hot: NDArray[np.float32] = np.eye(int(index.max(initial=0)) + 1, dtype=np.float32)[index]
     return hot
