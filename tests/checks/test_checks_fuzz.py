@@ -21,6 +21,7 @@ from PIL import Image
 
 from kindsight.checks.measure import NUMERIC, TEXT, measure_image
 from kindsight.errors import ImageError
+from work_limit import seconds_of_work
 
 FORMATS = ("JPEG", "PNG", "GIF", "WebP", "BMP", "TIFF", "PPM", "AVIF", "JPEG2000", "ICO")
 SECONDS = float(os.environ.get("KINDSIGHT_FUZZ_SECONDS", "0"))
@@ -74,8 +75,9 @@ def mutate(data: bytes, random: np.random.Generator) -> bytes:
 
 
 def assert_measured(data: bytes) -> None:
-    """Assert that a file is measured or has an error code."""
-    found = measure_image(data)
+    """Assert that a file is measured or has an error code, within a second of work."""
+    with seconds_of_work(1):
+        found = measure_image(data)
     assert found.numeric.dtype == NUMERIC and set(found.text) == set(TEXT)
     assert found.numeric["bytes"] == len(data)
     assert all(isinstance(text, str) and len(text) <= 400 for text in found.text.values())
@@ -107,6 +109,17 @@ def test_all_seed_files_are_readable() -> None:
 @given(st.integers(0, 10**6), st.integers(0, 2**32 - 1))
 def test_mutated_files_are_measured_or_unreadable(which: int, seed: int) -> None:
     assert_measured(mutate(seeds()[which % len(seeds())], np.random.default_rng(seed)))
+
+
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(
+    st.sampled_from([b"", b"<", b"<!--", b"P5", b"P2 9 9 9", b"RIFF", b"BM", b"II*\0", b"\xff\xd8\xff"]),
+    st.binary(min_size=1, max_size=12),
+    st.integers(1, 4000),
+    st.binary(max_size=12),
+)
+def test_repeated_bytes_take_no_time(start: bytes, middle: bytes, times: int, end: bytes) -> None:
+    assert_measured(start + middle * times + end)
 
 
 @settings(max_examples=30, deadline=None)

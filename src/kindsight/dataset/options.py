@@ -6,8 +6,9 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from kindsight.dataset.names import quoted_list
-from kindsight.errors import SettingsError
+from kindsight.dataset.names import quoted, quoted_list
+from kindsight.dataset.search_names import SearchTimeoutError, search_names
+from kindsight.errors import KindsightError, SettingsError
 
 __all__ = ["COLUMNS", "DataOptions", "NamePattern"]
 
@@ -15,7 +16,7 @@ COLUMNS = ("path", "label", "split", "group")
 """The kinds of columns of a table."""
 
 LONGEST = 255
-"""Characters of a name or path that are searched: patterns can be slow on long texts."""
+"""Characters of a name or path that are searched."""
 
 _SHAPE = re.compile(r"(\d{1,5})x(\d{1,5})(?:x(\d{1,5}))?")
 
@@ -41,8 +42,7 @@ class NamePattern:
         if fault := self.fault(text):
             raise SettingsError(f"A pattern on names {fault}")
         self.text = text
-        self._pattern = re.compile(text)
-        self._group: str | int = group if group in self._pattern.groupindex else 1
+        self._group: str | int = group if group in re.compile(text).groupindex else 1
         self._whole = "/" in text
 
     @staticmethod
@@ -57,12 +57,31 @@ class NamePattern:
             return f"{rule}; got {text!r} ({error})."
         return None if groups else f"{rule}; got {text!r}, without parentheses."
 
-    def find(self, path: str) -> str | None:
-        """Return the text extracted from a path; None if there is no match or no text."""
-        name = path if self._whole else path.rpartition("/")[2]
-        match = self._pattern.search(name[:LONGEST])
-        found = match[self._group] if match else None
-        return (found.strip() or None) if found else None
+    def find(self, paths: Sequence[str]) -> list[str | None]:
+        """Return the text extracted from each path; None if there is no match or no text.
+
+        Raises
+        ------
+        SettingsError
+            If the search takes much longer than that of usual patterns.
+        KindsightError
+            If the process that searches cannot be started.
+        """
+        names = [path if self._whole else path.rpartition("/")[2] for path in paths]
+        names = [name[:LONGEST] for name in names]
+        try:
+            found = search_names(self.text, self._group, names)
+        except SearchTimeoutError as error:
+            raise SettingsError(
+                f"The pattern {self.text!r} was stopped after {error.seconds:.0f} s, at the name "
+                f"{quoted(names[error.index])}. Avoid a repeat inside a repeat, such as (a+)+, and "
+                "several .* in one pattern."
+            ) from None
+        except OSError as error:
+            raise KindsightError(
+                f"Could not search the pattern {self.text!r} in a process of its own: {error}."
+            ) from error
+        return [(text.strip() or None) if text else None for text in found]
 
 
 @dataclass(frozen=True)

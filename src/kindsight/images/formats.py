@@ -50,7 +50,7 @@ _UNSUPPORTED = (
 _BMP_HEADERS = frozenset((12, 16, 40, 52, 56, 64, 108, 124))
 _HEIF_BRANDS = frozenset((b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1"))
 _NETPBM = re.compile(rb"P[1-6][\s#]")
-_SVG = re.compile(rb"\s*(?:<\?xml[^>]*>\s*)?(?:<!--.*?-->\s*)*(?:<!DOCTYPE[^>]*>\s*)?<svg", re.S)
+_BEFORE_SVG = ((b"<?", b"?>"), (b"<!--", b"-->"), (b"<!", b">"))
 
 
 def detect_format(data: bytes) -> str:
@@ -70,7 +70,7 @@ def detect_format(data: bytes) -> str:
     for signature, name in _UNSUPPORTED:
         if head.startswith(signature):
             raise _unsupported(name)
-    if _SVG.match(head):
+    if _is_svg(head):
         raise _unsupported("SVG drawing")
     raise ImageError(
         "not-an-image", f"The file is not an image in a supported format ({_listed()})."
@@ -116,6 +116,17 @@ def _netpbm_or_container(head: bytes) -> str | None:
     if head[4:8] == b"ftyp":
         return _iso_media(head)
     return None
+
+
+def _is_svg(head: bytes) -> bool:
+    """Return whether the first element is a drawing, after a declaration, comments and DOCTYPE."""
+    text = head.removeprefix(b"\xef\xbb\xbf").lstrip()
+    while not text.startswith(b"<svg"):
+        ends = [end for start, end in _BEFORE_SVG if text.startswith(start)]
+        if not ends:
+            return False
+        text = text.partition(ends[0])[2].lstrip()
+    return True
 
 
 def _iso_media(head: bytes) -> str:

@@ -19,7 +19,8 @@ __all__ = ["read_netpbm", "read_netpbm_header"]
 MAX_HEADER = 65_536
 """Limit of bytes of the header, including comments."""
 
-_NUMBER = re.compile(rb"(?:[ \t\n\v\f\r]|#[^\n\r]*[\n\r])*([0-9]{1,9})(?![0-9])")
+_SPACE = re.compile(rb"[ \t\n\v\f\r]*")
+_NUMBER = re.compile(rb"([0-9]{1,9})(?![0-9])")
 _TOO_LONG = re.compile(rb"[0-9]{10}")  # might not fit 32 bits
 _COMMENT = re.compile(rb"#[^\n\r]*")
 _BLANKS = b" \t\n\v\f\r"
@@ -57,6 +58,7 @@ def read_netpbm_header(data: bytes) -> tuple[list[int], int]:
     head = data[:MAX_HEADER]
     position, numbers = 2, []
     for _ in range(count):
+        position = _skip_comments(head, position)
         found = _NUMBER.match(head, position)
         if found is None:
             if len(data) <= MAX_HEADER and not head[position:].strip(_BLANKS):
@@ -65,6 +67,17 @@ def read_netpbm_header(data: bytes) -> tuple[list[int], int]:
         numbers.append(int(found.group(1)))
         position = found.end()
     return numbers, position + 1
+
+
+def _skip_comments(head: bytes, position: int) -> int:
+    """Return the offset of the first byte that is neither white space nor part of a comment."""
+    while True:
+        found = _SPACE.match(head, position)
+        position = found.end() if found else position
+        comment = _COMMENT.match(head, position)
+        if comment is None:
+            return position
+        position = comment.end()
 
 
 def _binary(data: bytes, position: int, count: int, maxval: int) -> NDArray[np.integer]:

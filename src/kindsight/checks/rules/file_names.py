@@ -152,7 +152,7 @@ class OtherFiles(Check):
 
 _MASK = r"(?:mask|masks|seg|segm|segmentation|gt|groundtruth|ground_truth|annotation|trimap|alpha)"
 _MASK_PREFIX = re.compile(rf"^{_MASK}[-_ .]+(.+)$", re.IGNORECASE)
-_MASK_SUFFIX = re.compile(rf"^(.+?)[-_ .]+{_MASK}(?:[-_ .]?\d+)?$", re.IGNORECASE)
+_MASK_SUFFIX = re.compile(rf"^(.*[^-_ .])[-_ .]+{_MASK}(?:[-_ .]?\d+)?$", re.IGNORECASE)
 _MASK_FOLDER = re.compile(rf"^(?:.*[-_ .])?{_MASK}(?:[-_ .].*)?$", re.IGNORECASE)
 
 # Entropy in bits per pixel: a mask has fewer than 2, also as JPEG; cats-dogs have at least 4.9.

@@ -146,7 +146,7 @@ def _found(dataset: ImageDataset, pattern: NamePattern, what: str) -> list[str |
             f"The pattern {pattern.text!r} cannot extract {what}: images in memory have no file "
             "names. Leave the pattern out."
         )
-    found = [pattern.find(path) for path in dataset.path]
+    found = pattern.find(dataset.path)
     if not any(found):
         first = dataset.path[0]
         raise DatasetError(

@@ -62,8 +62,10 @@ def _lines(file: BinaryIO, where: str) -> Iterator[bytes]:
 def _unpacked(block: bytes, separator: str) -> bytes:
     """Replace the blanks between the pixels of one cell by separators."""
     mark = separator.encode()
-    plain = re.sub(rb" *([\n" + re.escape(mark) + rb"]) *", rb"\1", block.replace(b'"', b""))
-    return re.sub(rb" +", mark, plain)
+    plain = re.sub(rb" +", b" ", block.replace(b'"', b"")).lstrip(b" ")
+    for end in (mark, b"\n"):
+        plain = plain.replace(b" " + end, end).replace(end + b" ", end)
+    return plain.replace(b" ", mark)
 
 
 _ZERO = ord("0")
