@@ -104,8 +104,14 @@ def test_the_format_of_hostile_bytes_is_found_at_once(data: bytes) -> None:
 
 @pytest.mark.parametrize(
     "before",
-    [b"", b"\xef\xbb\xbf", b'<?xml version="1.0"?>\n', b"<!---->" * 100, b"<!-- a > b -->\n<!DOCTYPE svg>"],
-)  # fmt: skip
+    [
+        b"",
+        b"\xef\xbb\xbf",
+        b'<?xml version="1.0"?>\n',
+        b"<!---->" * 100,
+        b"<!-- a > b -->\n<!DOCTYPE svg>",
+    ],
+)
 def test_drawings_are_recognised(before: bytes) -> None:
     with pytest.raises(ImageError, match="an SVG drawing") as caught:
         detect_format(before + b'<svg xmlns="">')

@@ -113,7 +113,9 @@ def test_mutated_files_are_measured_or_unreadable(which: int, seed: int) -> None
 
 @settings(max_examples=40, deadline=None, derandomize=True)
 @given(
-    st.sampled_from([b"", b"<", b"<!--", b"P5", b"P2 9 9 9", b"RIFF", b"BM", b"II*\0", b"\xff\xd8\xff"]),
+    st.sampled_from(
+        [b"", b"<", b"<!--", b"P5", b"P2 9 9 9", b"RIFF", b"BM", b"II*\0", b"\xff\xd8\xff"]
+    ),
     st.binary(min_size=1, max_size=12),
     st.integers(1, 4000),
     st.binary(max_size=12),

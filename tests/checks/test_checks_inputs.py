@@ -19,7 +19,7 @@ from kindsight.checks.measure import NUMERIC
 from kindsight.dataset import ImageDataset, open_dataset
 from kindsight.dataset.open import as_dataset
 
-EACH = 21  # images of a class, above the least that any check asks for
+EACH = 20  # images of a class, the least that a check asks for
 SPLITS = ("train", "test")
 CLASSES = ("cat", "dog")
 
@@ -38,7 +38,6 @@ FORMATS = {
     "ppm": ("PPM", "RGB"),
     "avif": ("AVIF", "RGB"),
     "jp2": ("JPEG2000", "RGB"),
-    "ico": ("ICO", "RGB"),
 }
 
 
@@ -85,8 +84,8 @@ def context_for(dataset: ImageDataset, tmp_path: Path, folder: Path | None = Non
 def test_every_check_on_one_format(ending: str, tmp_path: Path) -> None:
     folder = tmp_path / "photos"
     files = {
-        f"{SPLITS[i % 4 == 3]}/{CLASSES[i % 2]}/{i}.{ending}": encoded(pixels, *FORMATS[ending])
-        for i, pixels in enumerate(scenes(4 * EACH))
+        f"{SPLITS[i % 4 > 1]}/{CLASSES[i % 2]}/{i}.{ending}": encoded(pixels, *FORMATS[ending])
+        for i, pixels in enumerate(scenes())
     }
     write_files(folder, files)
     assert_every_contract(context_for(open_dataset(folder), tmp_path, folder))
@@ -127,7 +126,9 @@ def arrays_of(tmp_path: Path) -> ImageDataset:
 
 def list_of(tmp_path: Path) -> ImageDataset:
     dataset = folder_of(tmp_path)
-    return as_dataset(list(dataset.files), [str(label) for label in dataset.label])
+    return as_dataset(
+        [dataset.file(i) for i in range(len(dataset))], [str(label) for label in dataset.label]
+    )
 
 
 def mixed_of(tmp_path: Path) -> ImageDataset:
@@ -175,11 +176,11 @@ _CONSTANT = tuple(name for name in NUMERIC.names or () if name != "hash")
 
 def odd_context(column: str, values: object) -> CheckContext:
     random = np.random.default_rng(3)
-    n = 4 * EACH
+    n = 2 * EACH
     dataset = ImageDataset(
         path=tuple(f"{i}.jpg" for i in range(n)),
         label=tuple(CLASSES[i % 2] for i in range(n)),
-        split=tuple(SPLITS[i % 4 == 3] for i in range(n)),
+        split=tuple(SPLITS[i % 4 > 1] for i in range(n)),
         digest=tuple(f"{i:04}" for i in range(n)),
     )
     columns = {
@@ -205,7 +206,7 @@ def test_every_check_with_a_constant_measurement(column: str) -> None:
 
 @pytest.mark.parametrize("column", _NUMBERS)
 def test_every_check_with_a_measurement_missing_for_some_or_all(column: str) -> None:
-    n = 4 * EACH
+    n = 2 * EACH
     assert_every_contract(odd_context(column, np.nan))
     assert_every_contract(odd_context(column, np.where(np.arange(n) % 3, np.nan, 0.5)))
     # Missing for one class.
@@ -214,7 +215,7 @@ def test_every_check_with_a_measurement_missing_for_some_or_all(column: str) -> 
 
 @pytest.mark.parametrize("column", _TEXTS)
 def test_every_check_with_a_text_missing_for_some_or_all(column: str) -> None:
-    n = 4 * EACH
+    n = 2 * EACH
     assert_every_contract(odd_context(column, ""))
     for step in (2, 3):
         texts = np.where(np.arange(n) % step, "", "some").astype(object)

@@ -164,7 +164,8 @@ _EXAMPLES = ("^([^0-9]+?)[ _-]*[0-9]", "^(.+?)[ _-]", "^([A-Za-z]+)", "^(.+)[.]"
 def _example(path: str, what: str) -> str:
     """Return a sentence with a pattern that matches a path; empty if there is none."""
     for text in _EXAMPLES:
-        if found := NamePattern(text, "").find(path):
+        (found,) = NamePattern(text, "").find([path])
+        if found:
             option = f"{what.removesuffix('s')}_from"
             return f' For example, `{option}="{text}"` finds {quoted(found)} in it.'
     return ""
