@@ -82,7 +82,7 @@ def predict(  # noqa: PLR0913, PLR0917 (one parameter for each option)
         typer.Option(
             "--null",
             "-0",
-            help="File names on standard input end with NUL, as from find -print0.",
+            help="File names on standard input that end with NUL, as from find -print0.",
         ),
     ] = False,
     column: Column = None,

@@ -3,7 +3,7 @@
 Every trainer holds its images resized: as JPEGs beside the features, or as pixels. Small grey
 versions of these are enough for the search of the duplicate checks. What a crop leaves out does
 not count. Beside features, what is measured on a small image is cached too, so that a second
-training decodes only the images that look alike.
+training decodes similar images only.
 """
 
 from __future__ import annotations
