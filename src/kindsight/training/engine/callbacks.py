@@ -87,10 +87,19 @@ class CallbackList:
         for callback in self._callbacks:
             callback.on_start(epochs, done)
 
-    def on_step(self, *values: Any, **named: Any) -> None:
-        """Call each."""
+    def on_step(
+        self,
+        phase: str,
+        epoch: int,
+        step: int,
+        steps: int,
+        loss: float,
+        accuracy: float,
+        images_per_second: float,
+    ) -> None:
+        """Call each, by position: a callback may name its arguments otherwise."""
         for callback in self._callbacks:
-            callback.on_step(*values, **named)
+            callback.on_step(phase, epoch, step, steps, loss, accuracy, images_per_second)
 
     def on_epoch(self, row: EpochRow) -> None:
         """Call each."""
