@@ -84,7 +84,7 @@ class Outliers(Check):
 
 
 def _times(distance: float, median: float) -> str:
-    # Most images can be alike, as far as the features show; their distances are then 0.
+    # Most images can have the same features; their distances are then 0.
     return f"{distance / median:.1f} times" if median > 0 else "above"
 
 
