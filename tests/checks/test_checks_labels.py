@@ -109,6 +109,14 @@ def test_the_joint_determines_the_number_of_suspects(small_classes_allowed):
     assert suspects.margin.tolist() == pytest.approx([0.2 - 0.8]) and suspects.examined == 8
 
 
+def test_improbable_labels_are_suspects_whatever_the_joint(small_classes_allowed):
+    """Class 1 has a mean probability of 0.96, so that row 3 is confidently of no class."""
+    p = np.array([[0.96, 0.04]] * 3 + [[0.045, 0.955], [0.06, 0.94]] + [[0.04, 0.96]] * 4)
+    given = np.array([0, 0, 0, 0, 0, 1, 1, 1, 1])
+    assert confident_joint(p, given, thresholds(p, given)).tolist() == [[3, 0], [0, 4]]
+    assert find_label_errors(p, given).rows.tolist() == [3]
+
+
 def test_small_classes_are_neither_examined_nor_suggested():
     p = np.array([[0.9, 0.1]] * 12 + [[0.1, 0.9]] * 3)
     labels = np.array([0] * 12 + [1] * 2 + [0])
