@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from kindsight.bundle import Bundle
 from kindsight.dataset import ImageDataset, as_dataset
+from kindsight.dataset.ignored import ignored_notes, reasons_by_class
 from kindsight.dataset.splits.stratified import random_split
 from kindsight.errors import DatasetError, SettingsError, UsageError
 from kindsight.evaluation import to_probabilities
@@ -194,10 +195,14 @@ class ImageClassifier(_Estimator):
             if validates:
                 keras.start()
             images = prepare(training, dataset, progress, keras)
+            for note in ignored_notes(dataset.ignored_files):
+                warnings.warn(note, stacklevel=2)
             if images.problems:
+                codes = [error.code for error in images.problems]
+                pairs = zip(images.problem_labels, codes, strict=True)
                 warnings.warn(
                     f"{len(images.problems)} of {len(dataset)} images could not be read and "
-                    "were skipped; see problems_.",
+                    f"were skipped: {reasons_by_class(pairs)}; see problems_.",
                     stacklevel=2,
                 )
             if validates:

@@ -491,6 +491,13 @@ class TrainOptions(ModelOptions, total=False):
             "Data", default_text="the table's folder", metavar="FOLDER",
         ),
     ]
+    follow_links: Annotated[
+        bool | None,
+        Option(
+            "Following of links (symbolic links, junctions) that leave the given folders.",
+            "Data", True, default_text="on", rare=True,
+        ),
+    ]
     test: Annotated[
         float | int | None,
         Option(

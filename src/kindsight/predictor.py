@@ -89,6 +89,8 @@ class DatasetEvaluation:
         float32 (images, classes), in that order.
     problems : tuple of ImageError
         Unreadable images.
+    problem_labels : tuple of str or None
+        Their labels.
     unknown_classes : dict
         Classes of the data that the classifier does not have -> number of images; not scored.
     absent_classes : tuple of str
@@ -105,6 +107,7 @@ class DatasetEvaluation:
     unknown_classes: dict[str, int]
     absent_classes: tuple[str, ...]
     trained_on: NDArray[np.bool_] | None = None
+    problem_labels: tuple[str | None, ...] = ()
 
     def evaluate_unseen(self) -> Evaluation | None:
         """Return the metrics on images that were not trained on; None if there are none."""
@@ -270,4 +273,9 @@ class Predictor:
             dict(sorted(unknown.items())),
             tuple(name for name in self.classes if name not in present),
             None if detector is None else detector.trained_on(good.tolist()),
+            tuple(
+                label
+                for label, p in zip(scored.label, predictions, strict=True)
+                if p.error is not None
+            ),
         )

@@ -177,7 +177,7 @@ def test_a_folder_stands_for_the_images_in_and_below_it(run, tiny, colours):
         str(Path("new", name))
         for name in ("blue.png", "broken.png", "green.png", "red.png", "more/red.png")
     ]
-    assert "1 x hidden file, 1 x no image extension" in result.stderr
+    assert "1 x hidden file, 1 x not an image (.txt)" in result.stderr
 
 
 def test_a_pattern_that_the_shell_left_alone_is_expanded(run, tiny, colours):
@@ -207,7 +207,7 @@ def test_a_folder_without_images_is_a_misuse(run, tiny, colours):
     (colours / "empty" / "notes.txt").write_text("nothing")
     result = run("predict", tiny, "empty")
     assert (result.exit_code, result.stdout) == (2, "")
-    assert "No images found; ignored: 1 x no image extension." in result.stderr
+    assert "No images found; ignored: 1 x not an image (.txt)." in result.stderr
 
 
 @pytest.mark.parametrize(
@@ -301,3 +301,23 @@ def test_without_images_the_usage_is_shown(run, tiny):
 def test_the_answers_do_not_depend_on_the_number_of_workers(run, tiny, colours, workers):
     result = run("predict", tiny, "new", "--json", "--workers", workers)
     assert [row["label"] for row in rows_of(result)] == ["blue", None, "green", "red"]
+
+
+def test_unsupported_files_get_a_row_each_named_or_in_a_folder(run, tiny, colours):
+    contents = {
+        "a.HEIC": b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(40),
+        "b.svg": b"<svg></svg>",
+        "c": b"%PDF-1.7 " + bytes(40),
+        "d.mov": b"\0\0\0\x18ftypqt  " + bytes(40),
+    }
+    for name, content in contents.items():
+        (colours / "new" / name).write_bytes(content)
+    (colours / "new" / "broken.png").unlink()
+    folder = run("predict", tiny, "new", "--json")
+    names = sorted(f"new/{file.name}" for file in (colours / "new").iterdir())
+    named = run("predict", tiny, *names, "--json")
+    assert folder.exit_code == named.exit_code == 1
+    assert rows_of(folder) == rows_of(named)
+    errors = [row["error"]["code"] for row in rows_of(folder) if row["error"]]
+    assert errors == ["unsupported"] * 4
+    assert "4 of 7 images could not be read" in folder.stderr

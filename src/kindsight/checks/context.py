@@ -12,34 +12,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kindsight.checks.measurements import Measurements
-from kindsight.dataset.names import why_file_is_ignored, why_folder_is_ignored
+from kindsight.dataset.ignored import (
+    MAX_IGNORED_FILES,
+    UNSUPPORTED_FORMAT,
+    IgnoredFile,
+    IgnoredFiles,
+)
 from kindsight.dataset.table import ImageDataset
+from kindsight.dataset.walk import reason_with_extension, walk
 
 __all__ = [
-    "MAX_OTHER_FILES",
     "CheckContext",
     "FolderContents",
-    "OtherFile",
     "OutOfFoldPredictions",
     "RowFeatures",
     "scan_folder",
 ]
 
 T = TypeVar("T")
-
-MAX_OTHER_FILES = 100_000
-"""Limit of the files listed by :func:`scan_folder`; further files are not listed."""
-
-
-@dataclass(frozen=True)
-class OtherFile:
-    """A file of the data folder that is not in the dataset."""
-
-    path: str  # relative to the data folder, with ``/`` as separator
-    # why it was skipped, as in ``ImageDataset.ignored``; ``"link"`` for links; empty for an image
-    # that the dataset leaves out for another reason
-    reason: str
-    size: int  # bytes
 
 
 @dataclass(frozen=True)
@@ -48,15 +38,19 @@ class FolderContents:
 
     Parameters
     ----------
-    other_files : tuple of OtherFile
-        Sorted by path, without hidden files, at most :data:`MAX_OTHER_FILES`.
+    other_files : tuple of IgnoredFile
+        Sorted by path, without hidden files, at most
+        :data:`kindsight.dataset.ignored.MAX_IGNORED_FILES`; with an empty reason for an image that
+        the dataset leaves out for another reason.
     """
 
-    other_files: tuple[OtherFile, ...] = ()
+    other_files: tuple[IgnoredFile, ...] = ()
 
 
-def scan_folder(root: str | os.PathLike[str], paths: Iterable[str]) -> FolderContents:
-    """List the files of a folder that are not in a dataset; links are not followed.
+def scan_folder(
+    root: str | os.PathLike[str], paths: Iterable[str], *, follow_links: bool = True
+) -> FolderContents:
+    """List the files of a folder that are not in a dataset.
 
     Parameters
     ----------
@@ -64,35 +58,21 @@ def scan_folder(root: str | os.PathLike[str], paths: Iterable[str]) -> FolderCon
         The folder.
     paths : iterable of str
         Paths of the dataset, relative to `root`.
+    follow_links : bool
+        False: links that leave the folder are other files.
     """
-    known = set(paths)
-    others: list[OtherFile] = []
-    pending = [""]
-    start = os.fspath(root)
-    while pending:
-        folder = pending.pop()
-        try:
-            entries = sorted(os.scandir(os.path.join(start, folder)), key=lambda e: e.name)  # noqa: PTH118
-        except OSError:
-            continue
-        for entry in entries:
-            path = f"{folder}/{entry.name}" if folder else entry.name
-            if entry.is_dir(follow_symlinks=False):
-                if why_folder_is_ignored(entry.name) is None:
-                    pending.append(path)
-            elif path not in known and not entry.name.startswith("."):
-                if len(others) >= MAX_OTHER_FILES:
-                    continue
-                reason = "link" if entry.is_symlink() else why_file_is_ignored(entry.name) or ""
-                others.append(OtherFile(path, reason, _size(entry)))
-    return FolderContents(tuple(sorted(others, key=lambda other: other.path)))
-
-
-def _size(entry: os.DirEntry[str]) -> int:
-    try:
-        return entry.stat(follow_symlinks=False).st_size
-    except OSError:
-        return 0
+    known, ignored = set(paths), IgnoredFiles()
+    others: list[IgnoredFile] = []
+    for listing in walk(os.fspath(root), ignored, follow_links=follow_links):
+        prefix = listing.folder and listing.folder + "/"
+        for reason, files in (("", listing.files), (UNSUPPORTED_FORMAT, listing.unsupported)):
+            others.extend(
+                IgnoredFile(prefix + name, reason and reason_with_extension(reason, name), None, n)
+                for name, n in files
+                if prefix + name not in known
+            )
+    others.extend(file for file in ignored.files if file.reason != "hidden file")
+    return FolderContents(tuple(sorted(others)[:MAX_IGNORED_FILES]))
 
 
 class RowFeatures(NamedTuple):

@@ -13,6 +13,7 @@ from kindsight.cli.terminal.options import (
     Column,
     DataOf,
     Debug,
+    FollowLinks,
     Json,
     LabelFrom,
     LabelNames,
@@ -95,6 +96,7 @@ def check(  # noqa: PLR0913, PLR0917 (one parameter for each option)
     label_names: LabelNames = None,
     pixel_shape: PixelShape = None,
     root: Root = None,
+    follow_links: FollowLinks = True,
     workers: Workers = None,
     json: Json = False,
     quiet: Quiet = False,
@@ -119,6 +121,7 @@ def check(  # noqa: PLR0913, PLR0917 (one parameter for each option)
         label_names=names_of(label_names) or (),
         pixel_shape=pixel_shape,
         root=root,
+        follow_links=follow_links,
     )
     chosen = _settings(settings, tuple(ignore or ()), full, workers)
     _validate_outputs(out, apply)

@@ -14,6 +14,7 @@ from kindsight.cli.terminal.options import (
     Column,
     DataOf,
     Debug,
+    FollowLinks,
     Json,
     LabelFrom,
     LabelNames,
@@ -24,7 +25,7 @@ from kindsight.cli.terminal.options import (
     columns_of,
     names_of,
 )
-from kindsight.cli.terminal.summary import accuracy_line, facts, reasons
+from kindsight.cli.terminal.summary import accuracy_line, facts
 from kindsight.cli.terminal.text import (
     Paint,
     cells,
@@ -37,6 +38,7 @@ from kindsight.cli.terminal.text import (
     say,
     table,
 )
+from kindsight.dataset.ignored import ignored_counts, ignored_text, reasons_by_class
 from kindsight.errors import DatasetError, SettingsError
 from kindsight.report.format import amount, elide, interval, percent
 
@@ -81,6 +83,7 @@ def evaluate(  # noqa: PLR0913, PLR0917 (one parameter for each option)
     label_names: LabelNames = None,
     pixel_shape: PixelShape = None,
     root: Root = None,
+    follow_links: FollowLinks = True,
     workers: Workers = None,
     json: Json = False,
     quiet: Quiet = False,
@@ -103,6 +106,7 @@ def evaluate(  # noqa: PLR0913, PLR0917 (one parameter for each option)
         label_names=names_of(label_names) or (),
         pixel_shape=pixel_shape,
         root=root,
+        follow_links=follow_links,
     )
     predictor = Predictor(bundle, workers=workers)
     dataset = open_dataset(data, options, min_classes=1, classes=predictor.classes)
@@ -227,7 +231,8 @@ def scores_to_dict(scores: DatasetEvaluation) -> dict[str, Any]:
         The keys of :meth:`kindsight.evaluation.Evaluation.to_dict`; ``unknown_classes`` (number of
         skipped images by class), ``absent_classes`` (classes without images), ``trained_on``
         (``images``, the number of training images among them, and ``without``, the evaluation of
-        the others; None if not recorded) and ``skipped`` (a list of path, code and message).
+        the others; None if not recorded), ``skipped`` (a list of path, label, code and message)
+        and ``ignored_files`` (a list of label, reason and number of files).
     """
     return {
         **scores.evaluation.to_dict(),
@@ -235,9 +240,15 @@ def scores_to_dict(scores: DatasetEvaluation) -> dict[str, Any]:
         "absent_classes": list(scores.absent_classes),
         "trained_on": _trained_on(scores),
         "skipped": [
-            {"path": problem.path, "code": problem.code, "message": problem.reason}
-            for problem in scores.problems
+            {
+                "path": problem.path,
+                "label": label,
+                "code": problem.code,
+                "message": problem.reason,
+            }
+            for problem, label in zip(scores.problems, scores.problem_labels, strict=True)
         ],
+        "ignored_files": ignored_counts(scores.dataset.ignored_files),
     }
 
 
@@ -300,16 +311,19 @@ def _left_out(scores: DatasetEvaluation, paint: Paint) -> Iterator[str]:
     """Yield what was skipped."""
     unknown = ", ".join(f"{_name(name)} ({n:,})" for name, n in scores.unknown_classes.items())
     absent = ", ".join(map(_name, scores.absent_classes))
+    codes = [problem.code for problem in scores.problems]
     rows = {
         "unknown": f"skipped, class unknown to the classifier: {unknown}",
         "absent": f"classes without images: {absent}",
         "skipped": f"{amount(len(scores.problems), 'image')} could not be read: "
-        f"{reasons(problem.code for problem in scores.problems)}",
+        f"{reasons_by_class(zip(scores.problem_labels, codes, strict=True))}",
+        "ignored": ignored_text(scores.dataset.ignored.items()),
     }
     there = {
         "unknown": scores.unknown_classes,
         "absent": scores.absent_classes,
         "skipped": scores.problems,
+        "ignored": scores.dataset.ignored,
     }
     shown = {name: text for name, text in rows.items() if there[name]}
     if shown:

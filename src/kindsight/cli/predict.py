@@ -15,6 +15,7 @@ import typer
 from kindsight.cli.terminal.options import (
     Column,
     Debug,
+    FollowLinks,
     PixelShape,
     Quiet,
     Root,
@@ -31,6 +32,7 @@ from kindsight.cli.terminal.text import (
     printable,
     to_json,
 )
+from kindsight.dataset.ignored import ignored_text
 from kindsight.errors import DatasetError, SettingsError
 from kindsight.report.format import percent
 
@@ -88,6 +90,7 @@ def predict(  # noqa: PLR0913, PLR0917 (one parameter for each option)
     column: Column = None,
     pixel_shape: PixelShape = None,
     root: Root = None,
+    follow_links: FollowLinks = True,
     json: Annotated[bool, typer.Option("--json", help="Same as --format jsonl.")] = False,
     workers: Workers = None,
     quiet: Quiet = False,
@@ -105,7 +108,12 @@ def predict(  # noqa: PLR0913, PLR0917 (one parameter for each option)
     from kindsight.predictor import Predictor
 
     name = _format(format_, json)
-    options = DataOptions(columns=columns_of(column) or {}, pixel_shape=pixel_shape, root=root)
+    options = DataOptions(
+        columns=columns_of(column) or {},
+        pixel_shape=pixel_shape,
+        root=root,
+        follow_links=follow_links,
+    )
     options.check()
     images = Inputs(files, null=null, options=options)
     predictor = Predictor(bundle, workers=workers)
@@ -286,7 +294,7 @@ def _write(predictions: Iterator[Prediction], rows: Rows, quiet: bool) -> tuple[
 
 def _report_rest(images: Inputs, count: int, failed: int, quiet: bool) -> None:
     """Report ignored files, failures and an empty input."""
-    left_out = ", ".join(f"{n:,} x {why}" for why, n in sorted(images.ignored.items()))
+    left_out = ignored_text(images.ignored.counts.items())
     if count == 0 and not images.from_stdin:
         raise DatasetError("No images found" + (f"; ignored: {left_out}." if left_out else "."))
     if quiet:

@@ -12,6 +12,7 @@ from kindsight.cli.terminal.options import (
     Column,
     DataOf,
     Debug,
+    FollowLinks,
     Json,
     PixelShape,
     Quiet,
@@ -19,12 +20,14 @@ from kindsight.cli.terminal.options import (
     columns_of,
 )
 from kindsight.cli.terminal.text import Paint, note, print_json, printable, say
+from kindsight.dataset.ignored import ignored_counts, ignored_text
 from kindsight.errors import SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from kindsight.augment.preview import Preview
+    from kindsight.dataset import ImageDataset
 
 __all__ = ["preview"]
 
@@ -60,6 +63,7 @@ def preview(  # noqa: PLR0913, PLR0917 (one parameter for each option)
     column: Column = None,
     pixel_shape: PixelShape = None,
     root: Root = None,
+    follow_links: FollowLinks = True,
     force: Annotated[
         bool, typer.Option("--force", help="Overwriting of an existing contact sheet.")
     ] = False,
@@ -83,10 +87,16 @@ def preview(  # noqa: PLR0913, PLR0917 (one parameter for each option)
         raise SettingsError(f"--out must end with {', '.join(FORMATS)}; got {out}.")
     if Path(out).exists() and not force:
         raise SettingsError(f"{out} exists. Choose another --out, or overwrite it with --force.")
-    options = DataOptions(columns=columns_of(column) or {}, pixel_shape=pixel_shape, root=root)
+    options = DataOptions(
+        columns=columns_of(column) or {},
+        pixel_shape=pixel_shape,
+        root=root,
+        follow_links=follow_links,
+    )
     policy = parse_augment(augment)
+    dataset = open_dataset(data, options, labelled=False)
     made = make_preview(
-        open_dataset(data, options, labelled=False),
+        dataset,
         policy,
         name=Path(augment).stem,
         spec=InputSpec(size, size, fit=resize),  # type: ignore[arg-type]  # checked there
@@ -97,10 +107,11 @@ def preview(  # noqa: PLR0913, PLR0917 (one parameter for each option)
     )
     write_sheet(out, made.sheet)
     if json:
-        print_json({"out": out, **made.to_dict()})
+        ignored = ignored_counts(dataset.ignored_files)
+        print_json({"out": out, **made.to_dict(), "ignored_files": ignored})
     else:
         say(*_lines(made, out))
-        _notes(made, quiet)
+        _notes(made, dataset, quiet)
 
 
 def _lines(made: Preview, out: str) -> Iterator[str]:
@@ -118,9 +129,11 @@ def _lines(made: Preview, out: str) -> Iterator[str]:
     )
 
 
-def _notes(made: Preview, quiet: bool) -> None:
+def _notes(made: Preview, dataset: ImageDataset, quiet: bool) -> None:
     if quiet:
         return
+    if dataset.ignored:
+        note(f"ignored: {ignored_text(dataset.ignored.items())}.")
     for reason in made.skipped:
         note(f"skipped: {reason}")
     if made.policy.mixes:

@@ -7,11 +7,13 @@ from collections.abc import Sequence
 __all__ = [
     "IMAGE_EXTENSIONS",
     "UNREAD_EXTENSIONS",
+    "extension_of",
+    "is_hidden_clutter",
     "n_images",
     "quoted",
     "quoted_list",
-    "why_file_is_ignored",
     "why_folder_is_ignored",
+    "why_name_is_ignored",
 ]
 
 IMAGE_EXTENSIONS = frozenset(
@@ -21,34 +23,38 @@ IMAGE_EXTENSIONS = frozenset(
 """Extensions of image files, in lower case, without the dot."""
 
 UNREAD_EXTENSIONS = frozenset(
-    {"heic", "heif", "jxl", "svg", "psd", "raw", "dng", "cr2", "cr3", "nef", "arw", "orf"}
-    | {"raf", "rw2", "eps", "tga", "exr", "hdr"}
+    {"heic", "heif", "hif", "jxl", "tga", "raw", "dng", "cr2", "cr3", "nef", "nrw", "arw", "orf"}
+    | {"raf", "rw2", "pef", "srw"}
 )
-"""Extensions of unsupported image formats; counted separately from other files."""
+"""Extensions of photos that mostly cannot be read. They count as images, so that a class of such
+photos is an error and not missing."""
 
 _SYSTEM_FILES = frozenset({"thumbs.db", "ehthumbs.db", "desktop.ini"})
 _SYSTEM_FOLDERS = frozenset(
     {"__macosx", "__pycache__", "@eadir", "$recycle.bin", "lost+found"}
     | {"system volume information"}
 )
+_HIDDEN_CLUTTER = frozenset(
+    {".git", ".hg", ".svn", ".dvc", ".cache", ".venv", ".idea", ".vscode", ".ipynb_checkpoints"}
+    | {".thumbnails", ".appledouble", ".fseventsd", ".spotlight-v100", ".temporaryitems"}
+    | {".documentrevisions-v100"}
+)
 
 
-def why_file_is_ignored(name: str) -> str | None:
-    """Return why a file of this name is ignored, as counted in ``ImageDataset.ignored``.
+def why_name_is_ignored(name: str) -> str | None:
+    """Return why a file is ignored for its name alone, as counted in ``ImageDataset.ignored``.
 
-    None if its extension is that of an image. `name` is the last component of the path.
+    None if it is not. `name` is the last component of the path.
     """
     if name.startswith("."):
         return "hidden file"
+    return "system file" if name.lower() in _SYSTEM_FILES else None
+
+
+def extension_of(name: str) -> str:
+    """Return the extension of a file name in lower case, without the dot; empty if none."""
     _, dot, extension = name.rpartition(".")
-    extension = extension.lower() if dot else ""
-    if extension in IMAGE_EXTENSIONS:
-        return None
-    if name.lower() in _SYSTEM_FILES:
-        return "system file"
-    if extension in UNREAD_EXTENSIONS:
-        return f"unsupported image format (.{extension})"
-    return "no image extension"
+    return extension.lower() if dot else ""
 
 
 def why_folder_is_ignored(name: str) -> str | None:
@@ -58,6 +64,11 @@ def why_folder_is_ignored(name: str) -> str | None:
     if name.lower() in _SYSTEM_FOLDERS:
         return "system folder"
     return None
+
+
+def is_hidden_clutter(name: str) -> bool:
+    """Return whether a hidden folder is that of a program, whose images are nobody's data."""
+    return name.lower() in _HIDDEN_CLUTTER or name.lower().startswith(".trash")
 
 
 def quoted(name: str) -> str:

@@ -11,6 +11,12 @@ from typing import Any
 
 import numpy as np
 
+from kindsight.dataset.ignored import (
+    LINK_OUTSIDE,
+    MAX_IGNORED_FILES,
+    IgnoredFile,
+    IgnoredFiles,
+)
 from kindsight.dataset.labels import as_labels, class_order
 from kindsight.dataset.loaders.arrays import from_arrays
 from kindsight.dataset.loaders.csv_table import ARRAY_ENDINGS, is_file_of_images
@@ -19,10 +25,10 @@ from kindsight.dataset.loaders.from_names import UNLABELLED, role_of, split_role
 from kindsight.dataset.loaders.npz import from_npz
 from kindsight.dataset.loaders.sources import from_files, from_folder
 from kindsight.dataset.loaders.tables import from_table
-from kindsight.dataset.names import n_images, quoted, quoted_list, why_file_is_ignored
+from kindsight.dataset.names import n_images, quoted, quoted_list, why_name_is_ignored
 from kindsight.dataset.options import DataOptions
 from kindsight.dataset.table import SPLITS, ImageDataset, exclude_rows
-from kindsight.dataset.walk import walk
+from kindsight.dataset.walk import is_inside, real_prefix, walk
 from kindsight.errors import DatasetError
 
 __all__ = ["as_dataset", "open_dataset", "open_splits"]
@@ -113,7 +119,8 @@ def open_splits(
     files = {each: _files_of(each) for each in (name, *extra.values())}
     if not any(files.values()):
         options.check_unused(list(files))
-    dataset = _open(name, files[name], options, True, 2, ())
+    roots = tuple(each if os.path.isdir(each) else os.path.dirname(each) for each in files)  # noqa: PTH112, PTH120
+    dataset = _open(name, files[name], options, True, 2, (), roots)
     opened: list[tuple[str | None, ImageDataset]] = [(None, dataset)]
     for split, source in extra.items():
         if split in dataset.split:
@@ -121,7 +128,9 @@ def open_splits(
                 f"There are two {split} splits: {quoted(source)}, and one in {quoted(name)}. Leave "
                 "one of them out."
             )
-        opened.append((split, _open(source, files[source], options, True, 1, dataset.classes)))
+        opened.append(
+            (split, _open(source, files[source], options, True, 1, dataset.classes, roots))
+        )
     return _check_classes(_concatenate(opened), quoted(name), 2) if extra else dataset
 
 
@@ -178,20 +187,21 @@ def _open(
     labelled: bool,
     min_classes: int,
     classes: Sequence[str],
+    roots: Sequence[str] = (),
 ) -> ImageDataset:
-    if len(files) > 1:
-        dataset = _concatenate(
-            [
-                (split if labelled else None, _open_file(path, options, labelled))
-                for split, path in files.items()
-            ]
-        )
-    elif files:
-        dataset = _open_file(next(iter(files.values())), options, labelled)
+    if files:
+        tables = [
+            (
+                split if labelled else None,
+                _without_links(_open_file(path, options, labelled), options, roots),
+            )
+            for split, path in files.items()
+        ]
+        dataset = _concatenate(tables) if len(tables) > 1 else tables[0][1]
     elif labelled and options.label_from is not None:
-        dataset = with_names(_open_unlabelled_folder(name), options)
+        dataset = with_names(_open_unlabelled_folder(name, options, roots), options)
     else:
-        dataset = _open_folder(name, labelled, min_classes, classes)
+        dataset = _open_folder(name, options, labelled, min_classes, classes, roots)
         return with_names(dataset, options, labelled=labelled)
     return _check_classes(dataset, quoted(name), min_classes) if labelled else dataset
 
@@ -202,11 +212,44 @@ def _open_file(name: str, options: DataOptions, labelled: bool) -> ImageDataset:
     return from_table(name, options, labelled=labelled)
 
 
+def _without_links(
+    dataset: ImageDataset, options: DataOptions, roots: Sequence[str]
+) -> ImageDataset:
+    """Exclude a table's files that are links out of its folder, unless links are followed."""
+    if options.follow_links or dataset.arrays is not None:
+        return dataset
+    own = str((dataset.root or Path()).absolute())
+    inside = tuple(map(real_prefix, (own, *roots)))
+    out = [
+        row
+        for row in range(len(dataset))
+        if is_inside(os.path.normpath(dataset.file(row)), (own.rstrip(os.sep) + os.sep,))
+        and not is_inside(os.path.realpath(dataset.file(row)), inside)
+    ]
+    if not out:
+        return dataset
+    first = quoted(dataset.path[out[0]])
+    note = f"Ignored: {len(out):,} x {LINK_OUTSIDE}, first {first}."
+    return exclude_rows(dataset, out, LINK_OUTSIDE, note)
+
+
 def _open_folder(
-    name: str, labelled: bool, min_classes: int, classes: Sequence[str]
+    name: str,
+    options: DataOptions,
+    labelled: bool,
+    min_classes: int,
+    classes: Sequence[str],
+    roots: Sequence[str],
 ) -> ImageDataset:
     try:
-        return from_folder(name, labelled=labelled, min_classes=min_classes, classes=classes)
+        return from_folder(
+            name,
+            labelled=labelled,
+            min_classes=min_classes,
+            classes=classes,
+            follow_links=options.follow_links,
+            roots=roots,
+        )
     except DatasetError as error:
         if files := _data_files(name):
             raise DatasetError(
@@ -216,9 +259,9 @@ def _open_folder(
         raise
 
 
-def _open_unlabelled_folder(name: str) -> ImageDataset:
+def _open_unlabelled_folder(name: str, options: DataOptions, roots: Sequence[str]) -> ImageDataset:
     """Open a folder of images whose names contain the labels; its folders may be splits."""
-    dataset = from_folder(name, labelled=False)
+    dataset = from_folder(name, labelled=False, follow_links=options.follow_links, roots=roots)
     folders = [path.split("/")[:-1] for path in dataset.path]
     pairs = zip(min(folders), max(folders), strict=False)
     depth = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
@@ -244,7 +287,7 @@ def _data_files(folder: str) -> list[str]:
     return [
         name
         for name in names
-        if is_file_of_images(name) and why_file_is_ignored(name) != "hidden file"
+        if is_file_of_images(name) and why_name_is_ignored(name) != "hidden file"
     ]
 
 
@@ -258,7 +301,7 @@ def _find_split_files(folder: str) -> dict[str | None, str]:
     roles = split_roles(every) or split_roles(stem for stem in every if role_of(stem))
     if roles is None:
         return {}
-    arrangement = arrange(Tree.of(walk(folder, Counter())))
+    arrangement = arrange(Tree.of(walk(folder, IgnoredFiles())))
     if len({entry.label for entry in arrangement.entries.values()}) > 1:
         return {}
     found: dict[str | None, str] = {}
@@ -286,9 +329,16 @@ def _concatenate(datasets: Sequence[tuple[str | None, ImageDataset]]) -> ImageDa
             "The data mix image files with arrays or pixels in tables. Convert all of them to one "
             "form."
         )
-    root, paths = None, [path for dataset in every for path in dataset.path]
+    root, prefixes = None, [""] * len(every)
     if not any(in_memory):
-        root, paths = _common_root(every)
+        root, prefixes = _common_root(every)
+    paths: list[str] = []
+    left_out: list[IgnoredFile] = []
+    for dataset, prefix in zip(every, prefixes, strict=True):
+        paths.extend(_below(prefix, path) for path in dataset.path)
+        left_out.extend(
+            file._replace(path=_below(prefix, file.path)) for file in dataset.ignored_files
+        )
     ignored: Counter[str] = Counter()
     for dataset in every:
         ignored.update(dataset.ignored)
@@ -307,30 +357,27 @@ def _concatenate(datasets: Sequence[tuple[str | None, ImageDataset]]) -> ImageDa
         else None,
         classes=known if {*labels} <= {*known, None} else class_order(labels),
         ignored=dict(sorted(ignored.items())),
+        ignored_files=tuple(left_out[:MAX_IGNORED_FILES]),
         notes=tuple(dict.fromkeys(note for dataset in every for note in dataset.notes)),
     )
 
 
+def _below(prefix: str, path: str) -> str:
+    return path if not prefix or os.path.isabs(path) else prefix + path  # noqa: PTH117
+
+
 def _common_root(datasets: Sequence[ImageDataset]) -> tuple[Path | None, list[str]]:
-    """Return the nearest common folder, and all paths relative to it."""
+    """Return the nearest common folder, and what to put before the paths of each dataset."""
     roots = [dataset.root for dataset in datasets]
     if roots[0] is not None and all(root == roots[0] for root in roots):
-        return roots[0], [path for dataset in datasets for path in dataset.path]
+        return roots[0], [""] * len(datasets)
     folders = [str(root or Path().absolute()) for root in roots]
     try:
         common = os.path.commonpath(folders)
     except ValueError:  # on different drives
-        files = [str(dataset.file(row)) for dataset in datasets for row in range(len(dataset))]
-        return None, [file.replace(os.sep, "/") for file in files]
-    paths: list[str] = []
-    for dataset, folder in zip(datasets, folders, strict=True):
-        start = os.path.relpath(folder, common).replace(os.sep, "/")
-        prefix = "" if start == "." else start + "/"
-        paths.extend(
-            path if os.path.isabs(path) else prefix + path  # noqa: PTH117
-            for path in dataset.path
-        )
-    return Path(common), paths
+        return None, [folder.replace(os.sep, "/").rstrip("/") + "/" for folder in folders]
+    starts = [os.path.relpath(folder, common).replace(os.sep, "/") for folder in folders]
+    return Path(common), ["" if start == "." else start + "/" for start in starts]
 
 
 def _check_classes(dataset: ImageDataset, where: str, min_classes: int) -> ImageDataset:

@@ -105,6 +105,8 @@ class DataOptions:
         ``3xHEIGHTxWIDTH`` if all red pixels come first; square by default.
     root : str, optional
         The folder that a table's paths are relative to; the table's folder by default.
+    follow_links : bool
+        False: ignore links that leave the given folders.
     """
 
     label_from: str | None = None
@@ -113,6 +115,7 @@ class DataOptions:
     label_names: Sequence[str] = ()
     pixel_shape: str | None = None
     root: str | None = None
+    follow_links: bool = True
 
     def faults(self) -> list[str]:
         """Return one sentence for each invalid option."""
@@ -149,6 +152,8 @@ class DataOptions:
             not isinstance(self.root, str) or not self.root or "\0" in self.root
         ):
             found.append(f"`root` must be a folder; got {self.root!r}.")
+        if self.follow_links not in (True, False):
+            found.append(f"`follow_links` must be True or False; got {self.follow_links!r}.")
         return found
 
     def check(self) -> None:

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kindsight import dataset as package
+from kindsight.dataset.ignored import MAX_IGNORED_FILES, IgnoredFile
 from kindsight.dataset.labels import class_indices
 from kindsight.dataset.names import n_images, quoted
 from kindsight.errors import DatasetError
@@ -63,6 +64,8 @@ class ImageDataset:
         sorted by code point. A subset retains all classes.
     ignored : mapping of str to int, optional
         Files and folders that are not in the dataset: reason -> count.
+    ignored_files : tuple of IgnoredFile, optional
+        The same one by one, at most 100,000: path, reason, label, size.
     notes : tuple of str, optional
         Findings for the user, one sentence each.
 
@@ -83,6 +86,7 @@ class ImageDataset:
     classes: tuple[str, ...] = ()
     ignored: Mapping[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    ignored_files: tuple[IgnoredFile, ...] = ()
 
     def __post_init__(self) -> None:
         """Fill in missing columns and validate."""
@@ -110,10 +114,15 @@ class ImageDataset:
         labelled: bool = True,
         min_classes: int = 2,
         classes: Sequence[str] = (),
+        follow_links: bool = True,
     ) -> ImageDataset:
         """Return the dataset of a folder; see :func:`kindsight.dataset.from_folder`."""
         return package.from_folder(
-            path, labelled=labelled, min_classes=min_classes, classes=classes
+            path,
+            labelled=labelled,
+            min_classes=min_classes,
+            classes=classes,
+            follow_links=follow_links,
         )
 
     @classmethod
@@ -170,7 +179,7 @@ class ImageDataset:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, ImageDataset):
             return NotImplemented
-        names = ("path", *_COLUMNS, "root", "classes", "ignored", "notes")
+        names = ("path", *_COLUMNS, "root", "classes", "ignored", "ignored_files", "notes")
         if any(getattr(self, name) != getattr(other, name) for name in names):
             return False
         if self.arrays is None or other.arrays is None:
@@ -302,7 +311,15 @@ def exclude_rows(
     rest = dataset[[row for row in range(len(dataset)) if row not in excluded]]
     counted = dict(rest.ignored)
     counted[reason] = counted.get(reason, 0) + len(excluded)
-    return replace(rest, ignored=dict(sorted(counted.items()))).with_notes(note)
+    listed = (
+        IgnoredFile(dataset.path[row], reason, dataset.label[row], dataset.size[row])
+        for row in sorted(excluded)
+    )
+    return replace(
+        rest,
+        ignored=dict(sorted(counted.items())),
+        ignored_files=(*rest.ignored_files, *listed)[:MAX_IGNORED_FILES],
+    ).with_notes(note)
 
 
 def write_dataset(dataset: ImageDataset, path: str | os.PathLike[str]) -> None:

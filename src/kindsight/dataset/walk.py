@@ -1,23 +1,51 @@
 """Walk a folder: its image files, and what is ignored.
 
-A link to a file counts if its target is inside the walked folder; links to outside are ignored.
-Links to folders are never followed: their targets inside are found anyway, no image is counted
-twice, and the walk cannot loop.
+A file is an image by its extension or, with another one or none, by its first bytes.
+
+Links are followed. A folder is entered once, whatever the number of links to it, and where it is
+itself rather than through a link; so the walk ends, and no folder counts twice. On request, links
+that leave the walked folder are ignored.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import stat
-from collections import Counter
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from kindsight.dataset.names import why_file_is_ignored, why_folder_is_ignored
+from kindsight.dataset.ignored import (
+    HIDDEN_WITH_IMAGES,
+    LINK_OUTSIDE,
+    LINK_REPEATED,
+    LINK_TO_PARENT,
+    NOT_AN_IMAGE,
+    UNREADABLE_FOLDER,
+    IgnoredFiles,
+)
+from kindsight.dataset.names import (
+    IMAGE_EXTENSIONS,
+    UNREAD_EXTENSIONS,
+    extension_of,
+    is_hidden_clutter,
+    why_folder_is_ignored,
+    why_name_is_ignored,
+)
+from kindsight.errors import ImageError
+from kindsight.images.formats import HEAD_BYTES, detect_format
 
-__all__ = ["Listing", "walk"]
+__all__ = ["Listing", "is_inside", "real_prefix", "reason_with_extension", "walk"]
 
 _JUNCTION = 0xA0000003  # IO_REPARSE_TAG_MOUNT_POINT: a link to a folder on Windows
+
+# The signature alone, "P1" and a blank, can be the start of a text.
+_NETPBM_HEADER = re.compile(rb"P[1-6]\s+(?:#[^\n]*\n\s*)*\d+\s+\d+\s")
+_SHORT_EXTENSION = re.compile(r"[a-z0-9_]{1,8}")
+
+_MAX_HIDDEN_ENTRIES = 1_000
+"""Entries of a hidden folder that are looked at."""
 
 
 class Listing(NamedTuple):
@@ -26,79 +54,168 @@ class Listing(NamedTuple):
     folder: str  # path relative to the walked folder, with ``/``; ``""`` for that folder itself
     # image files directly in this folder, sorted by name; sizes in bytes
     files: list[tuple[str, int]]
+    # drawings, documents and videos: files of known formats that are not read; they make no class
+    # of their own
+    unsupported: Sequence[tuple[str, int]] = ()
+
+    @property
+    def all_files(self) -> list[tuple[str, int]]:
+        """The files of both kinds, sorted by name."""
+        return sorted((*self.files, *self.unsupported)) if self.unsupported else self.files
 
 
-def walk(root: str, ignored: Counter[str]) -> Iterator[Listing]:
+def walk(
+    root: str, ignored: IgnoredFiles, *, follow_links: bool = True, roots: Sequence[str] = ()
+) -> Iterator[Listing]:
     """Yield every folder below `root` with its image files; parents come before children.
 
     - `root`: the folder; it may be a link.
-    - `ignored`: counts ignored files and folders by reason; updated during the walk.
+    - `ignored`: collects ignored files and folders during the walk.
+    - `follow_links`: False: ignore links that leave `root` and `roots`.
+    - `roots`: further folders to which links may lead.
 
     Yields
     ------
     Listing
-        Also for folders without images. Folders and files are sorted by code point, so the order is
-        the same on every machine.
+        Also for folders without images. Folders and files are sorted by code point, linked folders
+        last, so the order is the same on every machine.
 
     Raises
     ------
     OSError
-        If `root` cannot be listed. Unreadable folders below are counted in `ignored`.
+        If `root` cannot be listed. Unreadable folders below are added to `ignored`.
     """
-    inside = os.path.realpath(root).rstrip(os.sep) + os.sep
-    start = root if root.endswith(("/", os.sep)) else root + os.sep
-    pending = [""]
-    while pending:
-        folder = pending.pop()
-        path = start + folder.replace("/", os.sep) if folder else root
-        try:
-            files, folders = _scan(path, inside, ignored)
-        except OSError:
-            if not folder:
-                raise
-            ignored["unreadable folder"] += 1
-            continue
-        yield Listing(folder, files)
-        prefix = folder + "/" if folder else ""
-        pending.extend(prefix + name for name in sorted(folders, reverse=True))
+    inside = None if follow_links else tuple(map(real_prefix, (root, *roots)))
+    yield from _Walker(root, ignored, inside).listings()
 
 
-def _scan(path: str, inside: str, ignored: Counter[str]) -> tuple[list[tuple[str, int]], list[str]]:
-    """Return one folder's images (name, size), sorted, and its folders to walk."""
-    files: list[tuple[str, int]] = []
-    folders: list[str] = []
-    with os.scandir(path) as entries:
-        for entry in entries:
-            is_link = entry.is_symlink()
-            if not is_link and entry.is_dir(follow_symlinks=False):
-                reason = why_folder_is_ignored(entry.name) or _why_junction_is_ignored(entry)
-                if reason is None:
-                    folders.append(entry.name)
-            else:
-                reason = why_file_is_ignored(entry.name)
-                if is_link and reason != "hidden file":
-                    reason = _why_link_is_ignored(entry, inside) or reason
-                if reason is None:
-                    size = _size(entry)
-                    if size is None:
-                        reason = "not a regular file"
+def real_prefix(folder: str) -> str:
+    """Return the real path of a folder with a separator at the end."""
+    return os.path.realpath(folder).rstrip(os.sep) + os.sep
+
+
+def is_inside(real: str, prefixes: Sequence[str]) -> bool:
+    """Return whether a real path is in or is one of the folders, as :func:`real_prefix`."""
+    return (real + os.sep).startswith(tuple(prefixes))
+
+
+def reason_with_extension(reason: str, name: str) -> str:
+    """Return a reason with the extension of a file, if it is one: ``not an image (.txt)``."""
+    extension = extension_of(name)
+    return f"{reason} (.{extension})" if _SHORT_EXTENSION.fullmatch(extension) else reason
+
+
+class _Walker:
+    """One walk; `inside` has the prefixes that links must not leave, None if they may."""
+
+    def __init__(self, root: str, ignored: IgnoredFiles, inside: tuple[str, ...] | None) -> None:
+        self._root, self._ignored, self._inside = root, ignored, inside
+        self._start = root if root.endswith(("/", os.sep)) else root + os.sep
+        self._real_root = os.path.realpath(root)
+        self._entered: set[str] = set()
+        self._linked: deque[tuple[str, str]] = deque()
+
+    def listings(self) -> Iterator[Listing]:
+        yield from self._below("", self._real_root)
+        while self._linked:
+            yield from self._below(*self._linked.popleft())
+
+    def _below(self, top: str, real_top: str) -> Iterator[Listing]:
+        pending = [(top, real_top)]
+        while pending:
+            folder, real = pending.pop()
+            if real in self._entered:
+                self._ignored.add(folder, LINK_REPEATED)
+                continue
+            self._entered.add(real)
+            try:
+                listing, folders = self._scan(folder, real)
+            except OSError:
+                if not folder:
+                    raise
+                self._ignored.add(folder, UNREADABLE_FOLDER)
+                continue
+            yield listing
+            prefix, real_prefix_ = folder and folder + "/", real.rstrip(os.sep) + os.sep
+            pending.extend((prefix + n, real_prefix_ + n) for n in sorted(folders, reverse=True))
+
+    def _scan(self, folder: str, real: str) -> tuple[Listing, list[str]]:
+        """Return one folder's listing, and its folders to walk; remember linked ones."""
+        path = self._start + folder.replace("/", os.sep) if folder else self._root
+        prefix = folder and folder + "/"
+        files: list[tuple[str, int]] = []
+        unsupported: list[tuple[str, int]] = []
+        folders: list[str] = []
+        linked: list[tuple[str, str]] = []
+        with os.scandir(path) as entries:
+            for entry in entries:
+                is_link = entry.is_symlink() or _is_junction(entry)
+                if _is_folder(entry):
+                    reason, target = _why_folder(entry), real
+                    if is_link and reason is None:
+                        reason, target = self._why_linked_folder(entry, real)
+                    if reason is not None:
+                        self._ignored.add(prefix + entry.name, reason)
+                    elif is_link:
+                        linked.append((prefix + entry.name, target))
                     else:
-                        files.append((entry.name, size))
-            if reason is not None:
-                ignored[reason] += 1
-    files.sort()
-    return files, folders
+                        folders.append(entry.name)
+                    continue
+                size = _size(entry)
+                reason = self._why_file(entry, size, is_link)
+                if reason is None:
+                    files.append((entry.name, size or 0))
+                elif reason == "":
+                    unsupported.append((entry.name, size or 0))
+                else:
+                    self._ignored.add(prefix + entry.name, reason, size or 0)
+        self._linked.extend(sorted(linked))
+        return Listing(folder, sorted(files), sorted(unsupported)), folders
+
+    def _why_linked_folder(self, entry: os.DirEntry[str], real: str) -> tuple[str | None, str]:
+        """Return why a link to a folder is ignored, and its real path."""
+        target = os.path.realpath(entry.path)
+        if self._inside is not None and not is_inside(target, self._inside):
+            return LINK_OUTSIDE, target
+        prefix = target.rstrip(os.sep) + os.sep
+        if is_inside(real, (prefix,)) or is_inside(self._real_root, (prefix,)):
+            return LINK_TO_PARENT, target
+        return None, target
+
+    def _why_file(self, entry: os.DirEntry[str], size: int | None, is_link: bool) -> str | None:
+        """Return why a file is ignored; ``""`` for an unsupported format, None for an image."""
+        if reason := why_name_is_ignored(entry.name):
+            return reason
+        inside = self._inside
+        if is_link and inside and not is_inside(os.path.realpath(entry.path), inside):
+            return LINK_OUTSIDE
+        if size is None:
+            return "not a regular file"
+        extension = extension_of(entry.name)
+        if extension in IMAGE_EXTENSIONS or extension in UNREAD_EXTENSIONS:
+            return None
+        return _why_content(entry)
 
 
-def _why_link_is_ignored(entry: os.DirEntry[str], inside: str) -> str | None:
+def _is_folder(entry: os.DirEntry[str]) -> bool:
     try:
-        mode = entry.stat().st_mode
-    except OSError:
-        return "broken link"
-    target = os.path.realpath(entry.path)
-    if not (target + os.sep).startswith(inside):
-        return "link to outside the folder"
-    return "link to a folder" if stat.S_ISDIR(mode) else None
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
+
+
+def _why_folder(entry: os.DirEntry[str]) -> str | None:
+    """Return why a folder is ignored for its name; hidden folders are searched for images."""
+    reason = why_folder_is_ignored(entry.name)
+    if reason == "hidden folder" and not is_hidden_clutter(entry.name):
+        seen = 0
+        for _, _, names in os.walk(entry.path):
+            if any(extension_of(name) in IMAGE_EXTENSIONS for name in names):
+                return HIDDEN_WITH_IMAGES
+            seen += 1 + len(names)
+            if seen > _MAX_HIDDEN_ENTRIES:
+                break
+    return reason
 
 
 def _size(entry: os.DirEntry[str]) -> int | None:
@@ -106,13 +223,30 @@ def _size(entry: os.DirEntry[str]) -> int | None:
     try:
         status = entry.stat()
     except OSError:
-        return 0  # deleted or forbidden by now: reading it gives the error
+        return 0  # a broken link, deleted or forbidden: reading it gives the error
     return status.st_size if stat.S_ISREG(status.st_mode) else None
 
 
-def _why_junction_is_ignored(entry: os.DirEntry[str]) -> str | None:
+def _why_content(entry: os.DirEntry[str]) -> str | None:
+    """Return why a file is ignored by its first bytes; ``""`` for an unsupported format."""
+    try:
+        with open(entry.path, "rb") as file:  # noqa: PTH123 (called for every such file)
+            head = file.read(HEAD_BYTES)
+    except PermissionError:
+        return "unreadable file"
+    except OSError:
+        return "broken link" if entry.is_symlink() else "unreadable file"
+    try:
+        if detect_format(head) != "PPM" or _NETPBM_HEADER.match(head):
+            return None
+    except ImageError as error:
+        if error.code == "unsupported":
+            return ""
+    return reason_with_extension(NOT_AN_IMAGE, entry.name)
+
+
+def _is_junction(entry: os.DirEntry[str]) -> bool:
     """Detect links to folders on Windows that Python does not report as links."""
     if os.name != "nt":
-        return None
-    tag = getattr(entry.stat(follow_symlinks=False), "st_reparse_tag", 0)
-    return "link to a folder" if tag == _JUNCTION else None
+        return False
+    return getattr(entry.stat(follow_symlinks=False), "st_reparse_tag", 0) == _JUNCTION

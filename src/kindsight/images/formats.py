@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+import functools
+import importlib.util
 import re
 
 from kindsight.errors import ImageError
 
-__all__ = ["READABLE", "check_size", "corrupt", "detect_format", "truncated"]
+__all__ = [
+    "HEAD_BYTES", "HEIF_MODULES", "READABLE", "check_size", "corrupt", "detect_format",
+    "heif_module", "truncated",
+]  # fmt: skip
 
 READABLE = ("JPEG", "PNG", "GIF", "WebP", "BMP", "TIFF", "PPM", "AVIF", "JPEG 2000", "ICO")
-"""The supported formats; PPM includes PBM and PGM."""
+"""The supported formats; PPM includes PBM and PGM. HEIC needs a package, see `heif_module`."""
+
+HEIF_MODULES = ("pi_heif", "pillow_heif")
+"""Packages that read HEIC. No extra of kindsight installs them: the libraries that they bundle are
+under the LGPL, in pillow_heif's case also the GPL."""
+
+HEAD_BYTES = 1024
+"""The first bytes, by which the format is detected."""
 
 _SIGNATURES = (
     (b"\xff\xd8\xff", "JPEG"), (b"\x89PNG\r\n\x1a\n", "PNG"), (b"GIF87a", "GIF"),
@@ -54,13 +66,13 @@ _BEFORE_SVG = ((b"<?", b"?>"), (b"<!--", b"-->"), (b"<!", b">"))
 
 
 def detect_format(data: bytes) -> str:
-    """Return the format of a file, one of READABLE, from its first kilobyte.
+    """Return the format of a file, one of READABLE or ``"HEIC"``, from its first kilobyte.
 
     Raises ImageError: ``empty``, ``unsupported`` (a known format) or ``not-an-image``.
     """
     if not data:
         raise ImageError("empty", "The file is empty.")
-    head = bytes(data[:1024])
+    head = bytes(data[:HEAD_BYTES])
     for signature, name in _SIGNATURES:
         if head.startswith(signature):
             return name
@@ -136,10 +148,22 @@ def _iso_media(head: bytes) -> str:
     if b"avif" in brands or b"avis" in brands:
         return "AVIF"
     if _HEIF_BRANDS.intersection(brands):
-        raise _unsupported("HEIC photo")
+        if heif_module() is None:
+            raise ImageError(
+                "unsupported",
+                "The file is a HEIC photo: to read it, run pip install pi-heif; or save it as JPEG "
+                "or PNG.",
+            )
+        return "HEIC"
     if brands[0] == b"crx ":
         raise _unsupported("camera raw file")
     raise _unsupported("video")
+
+
+@functools.cache
+def heif_module() -> str | None:
+    """Return the name of the installed package that reads HEIC; None if there is none."""
+    return next((name for name in HEIF_MODULES if importlib.util.find_spec(name)), None)
 
 
 def _unsupported(what: str) -> ImageError:

@@ -182,7 +182,7 @@ def count_frames(name: str, data: bytes, image: ImageFile.ImageFile | None) -> i
         return min(max(1, counters[name](data)), MAX_FRAMES)
     if name == "JPEG" and image is not None:
         return mpo_frames(image.info.get("mp", b""))
-    if name == "AVIF" and image is not None:
+    if name in ("AVIF", "HEIC") and image is not None:
         return min(max(1, int(getattr(image, "n_frames", 1))), MAX_FRAMES)
     return 1
 

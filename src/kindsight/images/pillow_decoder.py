@@ -23,7 +23,7 @@ from contextlib import contextmanager
 from PIL import Image, ImageFile
 
 from kindsight.errors import ImageError
-from kindsight.images.formats import check_size, corrupt, truncated
+from kindsight.images.formats import check_size, corrupt, heif_module, truncated
 
 __all__ = [
     "exif_orientation", "load", "open_image", "open_low_bytes", "raw_mode", "reduce_jpeg",
@@ -83,9 +83,10 @@ def open_image(name: str, data: bytes, max_pixels: int) -> ImageFile.ImageFile:
     _silence_warnings()
     if name == "TIFF":
         _silence_libtiff()
-    module, class_name = _CLASSES[name]
+    module, class_name = _CLASSES.get(name, ("", "HeifImageFile"))
+    module = f"PIL.{module}" if module else heif_module() or ""
     # Imported on first use, for a fast start; the import system's lock makes it thread-safe.
-    opener = getattr(importlib.import_module(f"PIL.{module}"), class_name)
+    opener = getattr(importlib.import_module(module), class_name)
     image: ImageFile.ImageFile = opener(io.BytesIO(data))
     check_size(image.height, image.width, max_pixels)
     return image

@@ -8,6 +8,7 @@ which takes microseconds.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import zlib
@@ -40,7 +41,8 @@ MAX_PIXELS = 178_956_970
 MAX_BYTES = 512 * 2**20
 """Limit of bytes of a file: 512 MiB."""
 
-# Formats whose EXIF orientation has to be applied; Pillow applies it to TIFF by itself.
+# Formats whose EXIF orientation has to be applied; Pillow applies it to TIFF by itself, and the
+# packages that read HEIC to that.
 _EXIF_FORMATS = ("JPEG", "PNG", "WebP", "AVIF")
 
 RGB = tuple[int, int, int]
@@ -79,12 +81,22 @@ def read_bytes(path: str | os.PathLike[str], *, max_bytes: int = MAX_BYTES) -> b
     except PermissionError:
         raise ImageError("no-permission", "No permission to read the file.", name) from None
     except (FileNotFoundError, NotADirectoryError, ValueError):
-        raise ImageError("missing", "There is no such file.", name) from None
+        raise ImageError("missing", _why_missing(name), name) from None
     except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise ImageError("missing", _why_missing(name), name) from None
         raise ImageError("corrupt", "The disk could not read the file.", name) from error
     if not data:
         raise ImageError("empty", "The file is empty.", name)
     return data
+
+
+def _why_missing(name: str | bytes) -> str:
+    try:
+        is_link = stat.S_ISLNK(os.lstat(name).st_mode)
+    except (OSError, ValueError):
+        is_link = False
+    return "The link leads to no file." if is_link else "There is no such file."
 
 
 def read_image(
@@ -97,8 +109,9 @@ def read_image(
     """Read an image of any supported format as RGB.
 
     The format is detected from the first bytes, not from the name: JPEG (also CMYK, progressive),
-    PNG, GIF, WebP, BMP, TIFF, PBM / PGM / PPM, AVIF, JPEG 2000 and ICO. Of an animation or a file
-    of several images, the first is read. The EXIF orientation is applied. Embedded colour profiles
+    PNG, GIF, WebP, BMP, TIFF, PBM / PGM / PPM, AVIF, JPEG 2000 and ICO, and HEIC where the package
+    pi-heif or pillow-heif is installed. Of an animation or a file of several images, the first is
+    read. The EXIF orientation is applied. Embedded colour profiles
     are not.
 
     The function is thread-safe; decoding releases Python's global interpreter lock.

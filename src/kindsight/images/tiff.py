@@ -9,6 +9,7 @@ import struct
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from kindsight.errors import ImageError
 from kindsight.images.formats import truncated
 
 __all__ = ["MAX_FRAMES", "SHORT", "Directory", "Entry", "Tiff", "check_tiff", "tiff_frames"]
@@ -27,6 +28,7 @@ _TYPE_BYTES = {
 # Bits per sample, and the offsets and lengths of strips and tiles: decoding needs all of them.
 _REQUIRED_TAGS = frozenset((258, 273, 279, 324, 325))
 _SUBFILE_TYPE = 254
+_SUBFILES, _DNG_VERSION = 330, 50706
 
 
 class Directory(NamedTuple):
@@ -116,11 +118,21 @@ def check_tiff(data: bytes) -> None:
     """Raise ``truncated`` if the first directory or required values lie beyond the file's end.
 
     Many writers put the directory last. A decoder calls a file that lost it damaged or unknown.
+
+    Raise ``unsupported`` for camera raw files (DNG, NEF, CR2, ARW), of which a decoder would read
+    the thumbnail: they put that first, and the photo into a subfile.
     """
     tiff = Tiff(data)
     directory = tiff.directory(tiff.first) if len(data) >= 8 else None
     if directory is None or not directory.complete:
         raise truncated("TIFF")
+    tags = {entry.tag for entry in tiff.entries(directory)}
+    thumbnail_first = _SUBFILES in tags and _is_reduced(tiff, directory)
+    if _DNG_VERSION in tags or thumbnail_first or data[8:10] == b"CR":
+        raise ImageError(
+            "unsupported",
+            "The file is a camera raw file, which is not supported: save it as JPEG or PNG.",
+        )
     if any(
         entry.tag in _REQUIRED_TAGS and tiff.is_outside(entry) for entry in tiff.entries(directory)
     ):

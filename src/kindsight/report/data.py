@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from kindsight.dataset.ignored import IgnoredFile
 from kindsight.dataset.splits.leakage import DuplicateAcrossSplits
 from kindsight.errors import UsageError
 from kindsight.evaluation import Evaluation
@@ -38,6 +39,7 @@ class SkippedImage(NamedTuple):
     path: str
     code: str
     reason: str
+    label: str = ""
 
 
 class Layer(Protocol):
@@ -207,6 +209,7 @@ class ReportData:
     uncertain: tuple[ThumbnailCard, ...] = ()
     gallery_split: str = "validation"  # the split that these images belong to
     skipped: tuple[SkippedImage, ...] = ()
+    ignored: tuple[IgnoredFile, ...] = ()  # files that are not in the dataset
     leakage: tuple[DuplicateAcrossSplits, ...] = ()
     # Sentences; warnings are shown at the top of the page
     notes: tuple[str, ...] = ()

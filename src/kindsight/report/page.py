@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import shlex
-from collections import Counter
 from typing import Any, NamedTuple
 
+from kindsight.dataset.ignored import IgnoredFile, counts_by_class
 from kindsight.evaluation import ClassScores
 from kindsight.report.axes import thinned
 from kindsight.report.curves import curve_table, draw_curve, phase_table
@@ -90,7 +90,7 @@ def render_report(data: ReportData) -> str:
             history=_history(data),
             stages=time_table(training.seconds),
             counts=_counts(data),
-            skipped=_skipped(data.skipped),
+            skipped=_skipped(data.skipped, data.ignored),
             commands=_commands(data.run_folder),
             max_rows=MAX_ROWS,
         )
@@ -208,11 +208,19 @@ def _counts(data: ReportData) -> list[tuple[str, list[int]]]:
     return [(name, [counts.get(split, 0) for split in splits]) for name, counts in classes]
 
 
-def _skipped(images: tuple[SkippedImage, ...]) -> dict[str, Any]:
+def _skipped(images: tuple[SkippedImage, ...], ignored: tuple[IgnoredFile, ...]) -> dict[str, Any]:
+    others = [
+        SkippedImage(file.path, "ignored", f"{file.reason.capitalize()}.", file.label or "")
+        for file in ignored
+    ]
     return {
         "count": len(images),
-        "codes": Counter(image.code for image in images).most_common(),
-        "rows": images[:MAX_ROWS],
+        "total": len(images) + len(ignored),
+        "codes": counts_by_class(
+            [(image.label or None, image.code) for image in images]
+            + [(file.label, file.reason) for file in ignored]
+        ),
+        "rows": [*images[:MAX_ROWS], *others[:MAX_ROWS]][:MAX_ROWS],
     }
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 
 from kindsight.bundle import Bundle
 from kindsight.dataset import ImageDataset
+from kindsight.dataset.names import n_images
 from kindsight.dataset.splits.leakage import DuplicateAcrossSplits, Leakage
 from kindsight.errors import ImageError
 from kindsight.evaluation import Evaluation, evaluate
@@ -41,6 +43,7 @@ __all__ = [
     "leakage_summary",
     "make_report",
     "run_notes",
+    "unsupported_notes",
     "write_history_figures",
     "write_learning_rate_figures",
 ]
@@ -84,8 +87,10 @@ def make_report(
             uncertain=uncertain,
             gallery_split=main,
             skipped=tuple(
-                SkippedImage(str(error.path), error.code, error.reason) for error in result.problems
+                SkippedImage(str(error.path), error.code, error.reason, label or "")
+                for error, label in zip(result.problems, result.problem_labels, strict=True)
             ),
+            ignored=result.ignored_files,
             leakage=leakage,
             notes=result.notes,
             run_folder=str(result.run),
@@ -182,6 +187,13 @@ def run_notes(
     found = check_run(dataset, settings, folder, progress)
     clock.mark("checks")
     return (*notes, found)
+
+
+def unsupported_notes(problems: Iterable[ImageError]) -> Iterator[str]:
+    """Yield what to do about skipped images of each unsupported format."""
+    reasons = Counter(error.reason for error in problems if error.code == "unsupported")
+    for reason, count in reasons.most_common():
+        yield f"Skipped: {n_images(count)}. {reason}"
 
 
 def leakage_summary(

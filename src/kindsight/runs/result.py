@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from kindsight.dataset.ignored import IgnoredFile, ignored_counts, skipped_counts
 from kindsight.dataset.labels import class_indices
 from kindsight.errors import ImageError
 from kindsight.evaluation import Evaluation, evaluate
@@ -82,6 +83,10 @@ class TrainResult:
         Findings worth saying.
     problems : tuple of ImageError
         The skipped images.
+    problem_labels : tuple of str or None
+        Their labels.
+    ignored_files : tuple of IgnoredFile
+        Files that are not in the dataset, with reason and label.
     model : dict of str to str
         Rows that describe the model: name and description.
     temperature : float
@@ -114,6 +119,13 @@ class TrainResult:
     leakage: dict[str, Any] = field(default_factory=dict)
     fine_tuning: dict[str, Any] = field(default_factory=dict)
     hint: str = ""
+    problem_labels: tuple[str | None, ...] = ()
+    ignored_files: tuple[IgnoredFile, ...] = ()
+
+    def skipped_codes(self) -> list[tuple[str | None, str]]:
+        """Return (label, code) of the skipped images."""
+        codes = [error.code for error in self.problems]
+        return list(zip(self.problem_labels or (None,) * len(codes), codes, strict=True))
 
     def to_dict(self) -> dict[str, Any]:
         """Return what ``kindsight train --json`` prints."""
@@ -121,6 +133,8 @@ class TrainResult:
             "run": str(self.run),
             "classes": list(self.classes),
             "images": self.images,
+            "skipped": skipped_counts(self.skipped_codes()),
+            "ignored_files": ignored_counts(self.ignored_files),
             "leakage": self.leakage,
             "validation": None if self.validation is None else self.validation.to_dict(),
             "test": None if self.test is None else self.test.to_dict(),

@@ -130,7 +130,7 @@ class TrainSettings:
             for name in _KNOWN
             if (value := self._values.get(name)) is not None
             and value not in ({}, ())
-            and (value is not False or OPTIONS[name].trainers)
+            and (value is not False or OPTIONS[name].trainers or OPTIONS[name].default)
         }
 
     def with_options(self, **changes: Any) -> TrainSettings:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,6 +62,7 @@ class SplitImages:
                 "digest": dataset.dataset_digest(),
                 "images": dataset.split_counts(),
                 "skipped": len(self.images.problems),
+                "ignored": dict(dataset.ignored),
                 "leakage": self.leakage.to_dict(),
             },
             "metrics": {"validation": None, "test": None, **metrics},
@@ -108,9 +110,12 @@ def split_images(
     """
     left = images.dataset.counts()
     if lost := [name for name in dataset.classes if not left.get(name)]:
+        pairs = zip(images.problems, images.problem_labels, strict=True)
+        reasons = Counter(error.reason for error, label in pairs if label in lost).most_common(1)
+        why = f" {reasons[0][0]}" if reasons else ""
         raise DatasetError(
-            f"No image of {quoted_list(lost, 5)} is readable. problems.csv in the run folder gives "
-            "the reason for each. Mend the files, or remove the class."
+            f"No image of {quoted_list(lost, 5)} is readable.{why} problems.csv in the run folder "
+            "gives the reason for each. Mend the files, or remove the class."
         )
     readable = images.dataset
     near = find_near_duplicates(readable, images.measure_similarity, images.small_grey)
@@ -145,9 +150,13 @@ def _cheap_notes(context: CheckContext) -> Iterator[str]:
 
 
 def write_problems(folder: Path, images: Prepared) -> None:
-    """Write ``problems.csv``: the skipped images, with the reason."""
-    rows = (
+    """Write ``problems.csv``: the skipped images and the ignored files, with the reason."""
+    rows = [
         (error.path, label or "", error.code, error.reason)
         for error, label in zip(images.problems, images.problem_labels, strict=True)
-    )
+    ]
+    rows += [
+        (file.path, file.label or "", "ignored", f"{file.reason.capitalize()}.")
+        for file in images.dataset.ignored_files
+    ]
     write_csv(folder / "problems.csv", ("path", "label", "code", "reason"), rows)

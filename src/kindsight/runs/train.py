@@ -20,7 +20,13 @@ from kindsight.report.format import duration
 from kindsight.report.page import prepare_report
 from kindsight.runs.folder import claim_run
 from kindsight.runs.learning_rates import find_learning_rate, layers_of
-from kindsight.runs.report import leakage_summary, make_report, run_notes, write_history_figures
+from kindsight.runs.report import (
+    leakage_summary,
+    make_report,
+    run_notes,
+    unsupported_notes,
+    write_history_figures,
+)
 from kindsight.runs.result import Clock, Scored, TrainResult, score, write_predictions
 from kindsight.runs.settings import TrainSettings
 from kindsight.runs.split import open_data, rows_of, split_images, write_problems
@@ -214,7 +220,10 @@ def _result(
     rows: dict[str, NDArray[np.int64]],
     notes: tuple[str, ...],
 ) -> TrainResult:
-    every = (*notes, *model.dataset.notes, *_crop_notes(model), *model.notes)
+    every = (
+        *notes, *model.dataset.notes, *unsupported_notes(prepared.problems), *_crop_notes(model),
+        *model.notes,
+    )  # fmt: skip
     hint = model.can_be_fine_tuned and len(rows["validation"]) >= MIN_VALIDATION_IMAGES
     return TrainResult(
         run=folder,
@@ -231,6 +240,8 @@ def _result(
         },
         notes=tuple(dict.fromkeys(every)),
         problems=prepared.problems,
+        problem_labels=prepared.problem_labels,
+        ignored_files=prepared.dataset.ignored_files,
         model=model.describe(),
         temperature=model.temperature,
         history=model.history,

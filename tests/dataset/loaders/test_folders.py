@@ -212,6 +212,7 @@ def test_an_empty_class_folder_is_a_note(make_tree):
     dataset = from_folder(root)
     assert dataset.classes == ("cat", "dog")
     assert dataset.notes == ("Ignored empty folders: 'eel'.",)
+    assert dataset.ignored == {"not an image (.txt)": 1}
 
 
 def test_ignored_files_are_counted(make_tree):
@@ -225,17 +226,75 @@ def test_ignored_files_are_counted(make_tree):
         ),
         *("cat/Thumbs.db", "dog/DESKTOP.INI", "__MACOSX/cat/._1.jpg", "cat/.DS_Store"),
         *("labels.csv", "cat/noextension", "cat/1.jpg.txt", "dog/x.HEIC", "cat/jpg"),
+        *(".birds/1.jpg", "dog/a_very_long_extension.nothing-known"),
     )
     dataset = from_folder(root)
-    assert dataset.path == ("cat/1.jpg", "dog/1.jpg")
+    assert dataset.path == ("cat/1.jpg", "dog/1.jpg", "dog/x.HEIC")
     assert dataset.ignored == {
         "system file": 2,
         "system folder": 1,
         "hidden file": 2,
         "hidden folder": 2,
-        "no image extension": 4,
-        "unsupported image format (.heic)": 1,
+        "hidden folder with images": 1,
+        "not an image (.csv)": 1,
+        "not an image (.txt)": 1,
+        "not an image": 3,
     }
+    assert dataset.notes == (
+        "Ignored, not an image: 2 in 'cat', 1 in 'dog'; first 'cat/jpg'.",
+        "Ignored, hidden folder with images: 1; first '.birds'.",
+        "Ignored, not an image (.txt): 1 in 'cat'; first 'cat/1.jpg.txt'.",
+    )
+    files = {file.path: (file.reason, file.label) for file in dataset.ignored_files}
+    assert len(files) == 12
+    assert files["cat/1.jpg.txt"] == ("not an image (.txt)", "cat")
+    assert files["cat/.ipynb_checkpoints"] == ("hidden folder", "cat")
+    assert files["labels.csv"] == ("not an image (.csv)", None)
+    assert dataset[:1].ignored_files == dataset.ignored_files
+
+
+PNG = b"\x89PNG\r\n\x1a\n" + bytes(20)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "is_image"),
+    [
+        ("photo", PNG, True),
+        ("photo.jpg?w=200", b"\xff\xd8\xff\xe0\0\x10JFIF", True),
+        ("photo.tmp", b"RIFF\x10\0\0\0WEBPVP8 ", True),
+        ("photo.txt", b"P6 12 8 255 " + bytes(288), True),
+        ("notes.txt", b"P6 is the sixth patient.", False),
+        ("notes", b"", False),
+        ("archive.zip", b"PK\x03\x04" + bytes(40), False),
+        (".hidden", PNG, False),
+        ("Thumbs.db", PNG, False),
+    ],
+)
+def test_other_extensions_are_images_by_their_first_bytes(make_tree, name, content, is_image):
+    root = make_tree("a/1.jpg", "b/1.jpg")
+    (root / "a" / name).write_bytes(content)
+    dataset = from_folder(root)
+    assert (f"a/{name}" in dataset.path) == is_image
+    assert [file.path for file in dataset.ignored_files] == ([] if is_image else [f"a/{name}"])
+
+
+def test_drawings_and_videos_are_images_of_a_class_but_make_none(make_tree):
+    root = make_tree("cat/1.jpg", "dog/1.jpg")
+    video = b"\0\0\0\x18ftypqt  " + bytes(40)
+    (root / "docs").mkdir()
+    for name, content in [
+        ("dog/2.mov", video), ("docs/paper.pdf", b"%PDF-1.7"), ("a.svg", b"<svg></svg>"),
+    ]:  # fmt: skip
+        (root / name).write_bytes(content)
+    dataset = from_folder(root)
+    assert dataset.path == ("cat/1.jpg", "dog/1.jpg", "dog/2.mov")
+    assert dataset.ignored == {"unsupported format (.pdf)": 1, "unsupported format (.svg)": 1}
+    assert from_folder(root, labelled=False).path[0] == "a.svg"
+
+
+def test_a_class_of_photos_that_cannot_be_read_is_not_lost(make_tree):
+    dataset = from_folder(make_tree("cat/1.jpg", "dog/1.HEIC", "eel/1.cr2"))
+    assert dataset.classes == ("cat", "dog", "eel")
 
 
 @pytest.mark.parametrize(
@@ -261,16 +320,13 @@ def test_loose_images_beside_class_folders(make_tree):
     [
         (
             ["readme.txt", "cat/.x.jpg"],
-            "no images in .*ignored: 1 x hidden file, 1 x no image extension",
+            "no images in .*ignored: 1 x hidden file, 1 x not an image",
         ),
         (["1.jpg", "2.jpg"], "no class folders in .*, only 2 images. Put the images of each class"),
         (["train/1.jpg", "test/1.jpg"], "no class folders in .*, only 2 images"),
         (["cat/1.jpg", "cat/2.jpg"], "At least 2 classes.*has 1 class .'cat'. with 2 images"),
         (["photos/cat/1.jpg"], "1 class .'cat'."),
-        (
-            ["cat/1.jpg", "dog/1.heic"],
-            r"1 x unsupported image format \(\.heic\).* 1 class \('cat'\)",
-        ),
+        (["cat/1.jpg", "dog/1.md"], r"1 x not an image \(\.md\).* 1 class \('cat'\)"),
         (["train/cat/1.jpg", "test/cat/2.jpg"], "1 class .'cat'."),
     ],
 )
@@ -306,7 +362,7 @@ def test_without_labels_all_images_are_read(make_tree):
     dataset = from_folder(root, labelled=False)
     assert dataset.path == ("1.jpg", "test/2.jpg", "train/cat/1.jpg")
     assert set(dataset.label) == set(dataset.split) == {None}
-    assert dataset.ignored == {"no image extension": 1}
+    assert dataset.ignored == {"not an image (.txt)": 1}
 
 
 def test_class_names_keep_spaces_and_accents_as_they_are(make_tree):

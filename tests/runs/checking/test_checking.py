@@ -185,7 +185,8 @@ def test_images_outside_of_class_folders_are_checked_too(photos):
     (photos / "loose.png").write_bytes(b"")
     dataset, contents = open_for_checking(photos)
     assert dataset.path[-1] == "loose.png" and dataset.label[-1] is None
-    assert dataset.notes[-1].startswith("Checked without labels") and len(dataset.notes) == 1
+    assert dataset.notes[-1].startswith("Checked without labels") and len(dataset.notes) == 2
+    assert dataset.notes[0].startswith("Ignored, not an image (.txt): 1 in 'ring'")
     assert [other.path for other in contents.other_files] == ["loose.png", "ring/notes.txt"]
 
 

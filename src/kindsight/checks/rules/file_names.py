@@ -10,7 +10,8 @@ import numpy as np
 
 from kindsight.checks.check import Check, CheckResult
 from kindsight.checks.context import CheckContext
-from kindsight.dataset.names import quoted
+from kindsight.dataset.ignored import NOT_AN_IMAGE
+from kindsight.dataset.names import IMAGE_EXTENSIONS, UNREAD_EXTENSIONS, extension_of, quoted
 
 __all__ = [
     "CaseCollisions",
@@ -28,11 +29,13 @@ FORMAT_OF_EXTENSION = {
     **dict.fromkeys(("bmp", "dib"), "BMP"),
     **dict.fromkeys(("ppm", "pgm", "pbm", "pnm"), "PPM"),
     **{"png": "PNG", "gif": "GIF", "webp": "WebP", "avif": "AVIF", "jp2": "JPEG 2000"},
+    **{"ico": "ICO", "j2k": "JPEG 2000", "jpx": "JPEG 2000", "apng": "PNG", "mpo": "JPEG"},
+    **dict.fromkeys(("heic", "heif", "hif"), "HEIC"),
 }
 
 
 class WrongExtensions(Check):
-    """Images whose extension differs from their format, such as a PNG named .jpg.
+    """Images without an extension, or with that of another format, such as a PNG named .jpg.
 
     kindsight detects the format from the content; other programs may fail.
     """
@@ -47,11 +50,15 @@ class WrongExtensions(Check):
         formats = context.measurements.format
         findings = []
         for row in context.readable_rows:
-            extension = context.dataset.path[row].rpartition(".")[2].lower()
-            expected = FORMAT_OF_EXTENSION.get(extension)
-            if expected and formats[row] and formats[row] != expected:
+            name = context.dataset.path[row].rpartition("/")[2]
+            extension = extension_of(name)
+            if not formats[row] or formats[row] == FORMAT_OF_EXTENSION.get(extension):
+                continue
+            if extension in IMAGE_EXTENSIONS or extension in UNREAD_EXTENSIONS:
                 message = f"The extension is .{extension}, but the file is {formats[row]}."
-                findings.append(self.finding(context, [row], message, suggestion=str(formats[row])))
+            else:
+                message = f"The name has no image extension, but the file is {formats[row]}."
+            findings.append(self.finding(context, [row], message, suggestion=str(formats[row])))
         return self.result(findings, len(context.readable_rows))
 
 
@@ -115,10 +122,6 @@ class DuplicateClassNames(Check):
         return self.result(findings, len(counts))
 
 
-_NOT_AN_IMAGE = "no image extension"
-"""Reason that the dataset gives for skipping such a file."""
-
-
 class OtherFiles(Check):
     """Text files, tables, archives or annotations in the class folders, which are skipped."""
 
@@ -136,7 +139,7 @@ class OtherFiles(Check):
         by_kind: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
         for other in others:
             folder, _, name = other.path.rpartition("/")
-            if other.reason == _NOT_AN_IMAGE and folder in folders and folder:
+            if other.reason.startswith(NOT_AN_IMAGE) and folder in folders and folder:
                 _, dot, extension = name.rpartition(".")
                 by_kind[folder, f".{extension.lower()}" if dot else ""].append(other.path)
         findings = []

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from kindsight.checks.check import Check, CheckResult, per_image_or_summary
 from kindsight.checks.context import CheckContext
+from kindsight.dataset.names import extension_of
 
 __all__ = [
     "EmptyFiles",
@@ -52,13 +53,13 @@ class UnreadableImagesCheck(Check):
 
 
 class UnreadableImages(UnreadableImagesCheck):
-    """Images that are missing, damaged, of an unsupported format, or not permitted to be read."""
+    """Images that are missing, damaged, or not permitted to be read."""
 
     code = "KS101"
     title = "Unreadable images"
     severity = "error"
     advice = "Get the files again, or save them as JPEG or PNG. Training skips them."
-    error_codes = ("missing", "no-permission", "unsupported", "corrupt")
+    error_codes = ("missing", "no-permission", "corrupt")
 
 
 class TruncatedImages(UnreadableImagesCheck):
@@ -104,35 +105,31 @@ class OversizedImages(UnreadableImagesCheck):
     error_codes = ("too-large",)
 
 
-_UNSUPPORTED = "unsupported image format"
-"""Start of the reason that the dataset gives for skipping such a file."""
-
-
 class UnsupportedFormats(Check):
-    """HEIC, camera raw, SVG and other formats that are skipped because of their file name."""
+    """HEIC, camera raw, JPEG XL, SVG and other formats that are not read."""
 
     code = "KS118"
     title = "Unsupported image formats"
     severity = "warning"
-    advice = "Save copies as JPEG or PNG."
+    advice = "Save copies as JPEG or PNG, or follow the message. Training skips them."
 
     def run(self, context: CheckContext) -> CheckResult:
-        """Report the skipped files by extension."""
-        if context.folder_contents is None:
-            return self.not_applicable("The data are not a folder.")
-        others = context.folder_contents.other_files
-        by_extension: defaultdict[str, list[str]] = defaultdict(list)
-        for other in others:
-            if other.reason.startswith(_UNSUPPORTED):
-                by_extension[other.path.rpartition(".")[2].lower()].append(other.path)
+        """Report the images of unsupported formats by reason and extension."""
+        codes, reasons = context.measurements.code, context.measurements.reason
+        by_kind: defaultdict[tuple[str, str], list[int]] = defaultdict(list)
+        for row, path in enumerate(context.dataset.path):
+            if codes[row] == "unsupported":
+                extension = extension_of(path.rpartition("/")[2])
+                by_kind[str(reasons[row]), extension].append(row)
         findings = []
-        for extension, paths in sorted(
-            by_extension.items(), key=lambda item: (-len(item[1]), item[0])
+        for (reason, extension), rows in sorted(
+            by_kind.items(), key=lambda item: (-len(item[1]), item[0])
         ):
-            files = "1 file" if len(paths) == 1 else f"{len(paths):,} files"
-            message = f"Skipped because the format is not supported: {files} with .{extension}."
-            findings.append(self.finding_about(paths, message, value=float(len(paths))))
-        return self.result(findings, len(others))
+            files = "1 file" if len(rows) == 1 else f"{len(rows):,} files"
+            kind = f"with .{extension}" if extension else "without an extension"
+            message = f"Skipped: {files} {kind}. {reason}"
+            findings.append(self.finding(context, rows, message, value=float(len(rows))))
+        return self.result(findings, len(codes))
 
 
 class MultiFrameFiles(Check):

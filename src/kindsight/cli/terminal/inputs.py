@@ -10,14 +10,14 @@ import os
 import queue
 import sys
 import threading
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import chain, groupby
 from typing import TYPE_CHECKING
 
 from kindsight.cli.terminal.text import printable
+from kindsight.dataset.ignored import IgnoredFiles
 from kindsight.dataset.loaders.csv_table import is_file_of_images
-from kindsight.dataset.walk import walk
+from kindsight.dataset.walk import Listing, walk
 from kindsight.errors import DatasetError
 
 if TYPE_CHECKING:
@@ -45,12 +45,12 @@ class Inputs:
     null : bool
         Whether file names on standard input end with NUL instead of a line feed.
     options : DataOptions, optional
-        Options for tables and arrays.
+        Options for tables, arrays and links.
 
     Attributes
     ----------
-    ignored : Counter
-        Ignored files in folders, by reason; complete at the end.
+    ignored : IgnoredFiles
+        Ignored files in folders; complete at the end.
 
     Raises
     ------
@@ -64,7 +64,7 @@ class Inputs:
         self, given: Sequence[str], *, null: bool = False, options: DataOptions | None = None
     ) -> None:
         self._null, self._options = null, options
-        self.ignored: Counter[str] = Counter()
+        self.ignored = IgnoredFiles()
         # Patterns are expanded now, so that a mistyped one fails before the first row.
         self._given = list(chain.from_iterable(_expanded(name) for name in given))
         if options is not None and not any(_kind(name) == "table" for name in self._given):
@@ -107,11 +107,16 @@ class Inputs:
             else:
                 yield name
 
+    def _walk(self, folder: str) -> Iterator[Listing]:
+        follow = self._options is None or self._options.follow_links
+        roots = [name for name in self._given if os.path.isdir(name)] if not follow else []  # noqa: PTH112
+        return walk(folder, self.ignored, follow_links=follow, roots=roots)
+
     def _folder(self, folder: str) -> Iterator[str]:
         try:
-            for listing in walk(folder, self.ignored):
+            for listing in self._walk(folder):
                 place = os.path.join(folder, *filter(None, listing.folder.split("/")))  # noqa: PTH118
-                for name, _ in listing.files:
+                for name, _ in listing.all_files:
                     yield os.path.join(place, name)  # noqa: PTH118
         except OSError as error:
             raise DatasetError(f"Cannot open the folder {folder}: {error.strerror}.") from error

@@ -16,6 +16,7 @@ __all__ = [
     "Column",
     "DataOf",
     "Debug",
+    "FollowLinks",
     "Json",
     "LabelFrom",
     "LabelNames",
@@ -44,9 +45,9 @@ def declared_option(name: str, panel: str | None = None) -> Any:
     option = OPTIONS[name]
     switch = bool in option.types
     spelling = option.spelling
-    if switch and option.trainers:
+    if switch and (option.trainers or option.default is True):
         spelling += f"/--no-{spelling.removeprefix('--')}"
-    default = "" if switch else option.shown_default
+    default = option.default_text if switch else option.shown_default
     return typer.Option(
         spelling,
         metavar=None if switch else option.metavar or "|".join(option.choices) or "N",
@@ -86,6 +87,7 @@ Column = Annotated[list[str] | None, declared_option("columns")]
 LabelNames = Annotated[str | None, declared_option("label_names")]
 PixelShape = Annotated[str | None, declared_option("pixel_shape")]
 Root = Annotated[str | None, declared_option("root")]
+FollowLinks = Annotated[bool, declared_option("follow_links")]
 
 DataOf = OPTIONS["data"].help
 """The forms of data, for the help of every command that takes some."""

@@ -5,18 +5,19 @@ from __future__ import annotations
 import shlex
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kindsight.cli.terminal.text import Paint, hanging, line_width, printable, wrapped
+from kindsight.dataset.ignored import ignored_text, reasons_by_class
 from kindsight.report.format import amount, duration, elide, interval, percent
 
 if TYPE_CHECKING:
     from kindsight.evaluation import Evaluation
     from kindsight.runs.train import TrainResult
 
-__all__ = ["accuracy_line", "facts", "reasons", "summary_lines"]
+__all__ = ["accuracy_line", "facts", "summary_lines"]
 
 INDENT = 14
 LOWEST_RECALLS = 3
@@ -76,6 +77,7 @@ def _facts(result: TrainResult) -> dict[str, str]:
             if result.images.get(split)
         ),
         "skipped": _skipped(result),
+        "ignored": _ignored(result),
         **{name: printable(text) for name, text in result.model.items()},
         "time": "" if total is None else duration(total),
         "cache": f"{computed:,} images computed, {reused:,} from the cache",
@@ -108,14 +110,19 @@ def _lowest_recall(split: str, evaluation: Evaluation) -> Iterator[str]:
 def _skipped(result: TrainResult) -> str:
     if not result.problems:
         return ""
-    where = printable(str(result.run / "problems.csv"))
-    codes = reasons(problem.code for problem in result.problems)
-    return f"{amount(len(result.problems), 'image')} ({codes}), listed in {where}"
+    codes = reasons_by_class(result.skipped_codes())
+    return f"{amount(len(result.problems), 'image')} ({codes}), listed in {_problems(result)}"
 
 
-def reasons(codes: Iterable[str]) -> str:
-    """Return how often each reason occurs, the commonest first: 3 truncated, 1 empty."""
-    return ", ".join(f"{count:,} {code}" for code, count in Counter(codes).most_common())
+def _ignored(result: TrainResult) -> str:
+    if not result.ignored_files:
+        return ""
+    text = ignored_text(Counter(file.reason for file in result.ignored_files).items())
+    return f"{text}, listed in {_problems(result)}"
+
+
+def _problems(result: TrainResult) -> str:
+    return printable(str(result.run / "problems.csv"))
 
 
 def quoted(path: Path) -> str:

@@ -50,10 +50,10 @@ class Tree:
     def of(cls, listings: Iterable[Listing]) -> Tree:
         """Build the tree from a walk, in which parents come before their children."""
         tree = cls(list(listings))
-        for folder, files in tree.listings:
-            tree.own[folder] = len(files)
+        for listing in tree.listings:
+            tree.own[listing.folder] = len(listing.files)
         tree.total = dict(tree.own)
-        for folder, _ in reversed(tree.listings):  # children before parents: no recursion
+        for folder, *_ in reversed(tree.listings):  # children before parents: no recursion
             if folder:
                 parent, _, name = folder.rpartition("/")
                 tree.total[parent] += tree.total[folder]

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from kindsight.dataset.ignored import (
+    BESIDE_CLASSES,
+    LINK_OUTSIDE,
+    UNSUPPORTED_FORMAT,
+    IgnoredFiles,
+    ignored_notes,
+    ignored_text,
+)
 from kindsight.dataset.labels import as_labels
 from kindsight.dataset.loaders.folders import (
     HOW_TO_ARRANGE,
@@ -18,21 +25,28 @@ from kindsight.dataset.loaders.folders import (
 )
 from kindsight.dataset.names import n_images, quoted
 from kindsight.dataset.table import ImageDataset
-from kindsight.dataset.walk import Listing, walk
+from kindsight.dataset.walk import Listing, reason_with_extension, walk
 from kindsight.errors import DatasetError
 
 __all__ = ["from_files", "from_folder"]
 
 
 def from_folder(
-    path: str | Path, *, labelled: bool = True, min_classes: int = 2, classes: Sequence[str] = ()
+    path: str | Path,
+    *,
+    labelled: bool = True,
+    min_classes: int = 2,
+    classes: Sequence[str] = (),
+    follow_links: bool = True,
+    roots: Sequence[str] = (),
 ) -> ImageDataset:
     """Return the dataset of a folder of class folders, or of split folders of class folders.
 
     Images in subfolders of a class folder belong to the class. A single wrapping folder is skipped.
     Split folders are recognised by their usual names (see
-    :func:`kindsight.dataset.loaders.from_names.split_roles`). Hidden and system files, files
-    without an image extension, and links out of the folder are counted in ``dataset.ignored``.
+    :func:`kindsight.dataset.loaders.from_names.split_roles`). Hidden and system files, and files
+    that are no images by extension and content, are counted in ``dataset.ignored`` and listed in
+    ``dataset.ignored_files``.
 
     Parameters
     ----------
@@ -43,6 +57,10 @@ def from_folder(
         Required number of classes; 1 for data that are only evaluated.
     classes : sequence of str
         Known class names: folders with these names are classes, not wrappers or splits.
+    follow_links : bool
+        False: ignore links that leave the folder.
+    roots : sequence of str
+        Further folders to which links may lead.
 
     Returns
     -------
@@ -56,15 +74,16 @@ def from_folder(
         or a class has no train images.
     """
     root = _path_text(path)
-    ignored: Counter[str] = Counter()
-    listings = _listings(root, ignored)
-    where = quoted(root) + _ignored_text(ignored)
+    ignored = IgnoredFiles()
+    listings = _listings(root, ignored, follow_links, roots)
     if not any(listing.files for listing in listings):
-        raise DatasetError(
-            f"There are no images in {where}. Check the path and the files' extensions."
-        )
+        for listing in listings:
+            _ignore_unsupported(ignored, listing)
+        where = _where(root, ignored)
+        raise DatasetError(f"There are no images in {where}. {_cure(ignored)}")
     found = arrange(Tree.of(listings), classes) if labelled else Arrangement("")
-    rows, outside = _rows(listings, found if labelled else None)
+    rows, outside, labels = _rows(listings, found if labelled else None, ignored)
+    where = _where(root, ignored)
     if labelled:
         if not rows:
             raise DatasetError(
@@ -73,19 +92,25 @@ def from_folder(
             )
         check_classes(found, where, len(rows), min_classes)
     if outside:
-        ignored["outside the class folders"] = len(outside)
+        for name in outside:
+            ignored.add(name, BESIDE_CLASSES)
         found.notes.append(
             f"Ignored outside the class folders: {n_images(len(outside))}, first "
             f"{quoted(outside[0])}."
         )
+    files = [
+        file._replace(label=labels.get(file.path.rpartition("/")[0]))
+        for file in sorted(ignored.files, key=lambda file: file.path)
+    ]
     return ImageDataset(
         path=tuple(row[0] for row in rows),
         label=tuple(row[2].label if row[2] else None for row in rows),
         split=tuple(row[2].split if row[2] else None for row in rows),
         size=tuple(row[1] for row in rows),
         root=Path(root).absolute(),
-        ignored=dict(sorted(ignored.items())),
-        notes=tuple(found.notes),
+        ignored=dict(sorted(ignored.counts.items())),
+        ignored_files=tuple(files),
+        notes=(*found.notes, *ignored_notes(files)),
     )
 
 
@@ -121,9 +146,11 @@ def from_files(paths: Iterable[str | Path], labels: Sequence[object] | None = No
     return ImageDataset(path=names, label=as_labels(labels, len(names)), size=sizes)
 
 
-def _listings(root: str, ignored: Counter[str]) -> list[Listing]:
+def _listings(
+    root: str, ignored: IgnoredFiles, follow_links: bool, roots: Sequence[str]
+) -> list[Listing]:
     try:
-        return list(walk(root, ignored))
+        return list(walk(root, ignored, follow_links=follow_links, roots=roots))
     except FileNotFoundError:
         what = "does not exist"
     except NotADirectoryError:
@@ -139,30 +166,50 @@ def _listings(root: str, ignored: Counter[str]) -> list[Listing]:
 _Row = tuple[str, int, FolderLabel | None]
 
 
-def _rows(listings: list[Listing], found: Arrangement | None) -> tuple[list[_Row], list[str]]:
-    """Return the rows, sorted by path, and the images outside the class folders."""
+def _rows(
+    listings: list[Listing], found: Arrangement | None, ignored: IgnoredFiles
+) -> tuple[list[_Row], list[str], dict[str, str]]:
+    """Return the rows, sorted by path, the images outside the class folders, and folders' labels.
+
+    Outside the class folders, files of unsupported formats are ignored.
+    """
     rows: list[_Row] = []
     outside: list[str] = []
     inherited: dict[str, FolderLabel] = {}
-    for folder, files in listings:
+    for listing in listings:
+        folder = listing.folder
         prefix = folder + "/" if folder else ""
         label = None
         if found is not None:
             label = found.entries.get(folder) or inherited.get(folder.rpartition("/")[0])
             if label is None:
-                outside.extend(prefix + name for name, _ in files)
+                outside.extend(prefix + name for name, _ in listing.files)
+                _ignore_unsupported(ignored, listing)
                 continue
             inherited[folder] = label
-        rows.extend((prefix + name, size, label) for name, size in files)
+        rows.extend((prefix + name, size, label) for name, size in listing.all_files)
     rows.sort(key=lambda row: row[0])
-    return rows, outside
+    return rows, outside, {folder: label.label for folder, label in inherited.items()}
 
 
-def _ignored_text(ignored: Mapping[str, int]) -> str:
-    if not ignored:
-        return ""
-    reasons = ", ".join(f"{count:,} x {reason}" for reason, count in sorted(ignored.items()))
-    return f" (ignored: {reasons})"
+def _ignore_unsupported(ignored: IgnoredFiles, listing: Listing) -> None:
+    prefix = listing.folder and listing.folder + "/"
+    for name, size in listing.unsupported:
+        ignored.add(prefix + name, reason_with_extension(UNSUPPORTED_FORMAT, name), size)
+
+
+def _cure(ignored: IgnoredFiles) -> str:
+    """Return what to do about a folder without images."""
+    if LINK_OUTSIDE in ignored.counts:
+        return "Leave out --no-follow-links (in Python follow_links=False) to use the links."
+    if any(reason.startswith(UNSUPPORTED_FORMAT) for reason in ignored.counts):
+        return "Save copies as JPEG or PNG."
+    return "Check the path."
+
+
+def _where(root: str, ignored: IgnoredFiles) -> str:
+    text = ignored_text(ignored.counts.items())
+    return quoted(root) + (f" (ignored: {text})" if text else "")
 
 
 def _path_text(path: object) -> str:

@@ -26,6 +26,7 @@ from kindsight.cache.sqlite_table import SqliteFile, chunked, placeholders
 from kindsight.dataset.table import ImageDataset
 from kindsight.digest import content_digest
 from kindsight.errors import ImageError
+from kindsight.images.formats import detect_format
 from kindsight.threads import map_ordered, single_threaded_opencv
 
 __all__ = [
@@ -315,6 +316,9 @@ class _Work:
         self, outcome: _Outcome, data: bytes | NDArray[np.uint8], known: set[str]
     ) -> _Outcome:
         digest = outcome.digest or ""
+        if isinstance(data, bytes) and (error := _why_unsupported(data)):
+            # Not cached: a package that reads the format may be installed before the next run.
+            return outcome._replace(digest=None, stamp=None, error=error)
         with self._lock:
             if digest in known or digest in self._started:
                 return outcome
@@ -380,3 +384,11 @@ def _run(
             pending.extend(left)
             yield from outcomes
         rounds = min(2 * rounds, 32)
+
+
+def _why_unsupported(data: bytes) -> ImageError | None:
+    try:
+        detect_format(data)
+    except ImageError as error:
+        return error if error.code == "unsupported" else None
+    return None

@@ -10,6 +10,7 @@ from kindsight.checks import SEVERITIES, CheckContext, CheckResult, Finding, all
 from kindsight.checks.apply import Corrections, correct
 from kindsight.checks.check import Check
 from kindsight.checks.runner import IGNORED
+from kindsight.dataset.ignored import ignored_counts
 
 __all__ = ["COLUMNS", "CheckReport"]
 
@@ -104,7 +105,8 @@ class CheckReport:
         dict
             ``data``; ``images`` and ``readable``, numbers of images; ``classes``, images per class;
             ``counts``, findings per severity; ``checks``, a list of dicts with code, title,
-            severity, state, examined, reason and findings; ``ignored``; ``notes``; ``seconds``.
+            severity, state, examined, reason and findings; ``ignored``; ``ignored_files``;
+            ``notes``; ``seconds``.
         """
         checks = {check.code: check for check in all_checks()}
         return {
@@ -126,6 +128,7 @@ class CheckReport:
                 for result in self.results
             ],
             "ignored": list(self.ignored),
+            "ignored_files": ignored_counts(self.context.dataset.ignored_files),
             "notes": list(self.notes),
             "seconds": {name: round(value, 3) for name, value in self.seconds.items()},
         }

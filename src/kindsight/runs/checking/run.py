@@ -223,7 +223,8 @@ def open_for_checking(
             raise error from None
     if not Path(data).is_dir() or dataset.root is None or dataset.arrays is not None:
         return dataset, None
-    contents = scan_folder(dataset.root, dataset.path)
+    follow = options is None or options.follow_links
+    contents = scan_folder(dataset.root, dataset.path, follow_links=follow)
     return _add_unlabelled(dataset, contents), contents
 
 
