@@ -246,7 +246,7 @@ def test_ignored_files_are_counted(make_tree):
         "Ignored, not an image (.txt): 1 in 'cat'; first 'cat/1.jpg.txt'.",
     )
     files = {file.path: (file.reason, file.label) for file in dataset.ignored_files}
-    assert len(files) == 12
+    assert len(files) == 13
     assert files["cat/1.jpg.txt"] == ("not an image (.txt)", "cat")
     assert files["cat/.ipynb_checkpoints"] == ("hidden folder", "cat")
     assert files["labels.csv"] == ("not an image (.csv)", None)
