@@ -38,7 +38,14 @@ def test_the_scores_are_those_worked_out_by_hand(run, tiny, data):
     scores = json.loads(result.stdout)
     assert result.exit_code == 0
     assert result.stdout.count("\n") == 1
-    assert list(scores) == [*KEYS, "unknown_classes", "absent_classes", "trained_on", "skipped"]
+    assert list(scores) == [
+        *KEYS,
+        "unknown_classes",
+        "absent_classes",
+        "trained_on",
+        "skipped",
+        "ignored_files",
+    ]
     assert scores["trained_on"] is None  # this bundle does not say
     assert scores["images"] == 4
     assert scores["accuracy"] == 0.75
@@ -59,7 +66,25 @@ def test_skipped_images_are_listed(run, tiny, data):
     assert scores["absent_classes"] == ["green"]
     (problem,) = scores["skipped"]
     assert (problem["path"], problem["code"]) == ("red/broken.png", "not-an-image")
-    assert problem["message"]
+    assert problem["message"] and problem["label"] == "red"
+
+
+def test_ignored_files_are_counted_by_class(run, tiny, data):
+    (data / "red" / "notes.txt").write_text("late")
+    (data / "blue" / "photo").write_bytes(b"\xff\xd8\xff cut")
+    (data / ".green").mkdir()
+    (data / ".green" / "1.png").write_bytes(b"")
+    result = run("evaluate", tiny, "data", "--json")
+    scores = json.loads(result.stdout)
+    assert scores["ignored_files"] == [
+        {"label": None, "reason": "hidden folder with images", "files": 1},
+        {"label": "red", "reason": "not an image (.txt)", "files": 1},
+    ]
+    assert [problem["path"] for problem in scores["skipped"]] == ["blue/photo", "red/broken.png"]
+    assert "Ignored, hidden folder with images: 1; first '.green'." in result.stderr
+    text = " ".join(run("evaluate", tiny, "data").stdout.split())
+    assert "ignored 1 x hidden folder with images, 1 x not an image (.txt)" in text
+    assert "1 truncated in 'blue'" in text
 
 
 def test_the_text_has_the_same_numbers(run, tiny, data):
@@ -70,7 +95,7 @@ def test_the_text_has_the_same_numbers(run, tiny, data):
     assert "83.3% balanced accuracy" in text
     assert "skipped, class unknown to the classifier: yellow (2)" in " ".join(text.split())
     assert "classes without images: green" in text
-    assert "1 image could not be read: 1 not-an-image" in text
+    assert "1 image could not be read: 1 not-an-image in 'red'" in text
     assert "red/broken.png: " in text
 
 

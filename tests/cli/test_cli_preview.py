@@ -28,7 +28,7 @@ def test_json_has_the_changes(run, photos, place):
     options = ["--augment", "mine.toml", "--out", "s.jpg", "--size", "32", "--copies", "3"]
     result = run("preview", str(photos), *options, "--seed", "4", "--epoch", "5", "--json")
     found = json.loads(result.stdout)
-    assert list(found) == ["out", "name", "augment", "seed", "images", "skipped"]
+    assert list(found) == ["out", "name", "augment", "seed", "images", "skipped", "ignored_files"]
     assert (found["out"], found["name"], found["seed"]) == ("s.jpg", "mine", 4)
     assert (found["augment"]["rotation"], found["augment"]["mixup"]) == (10, 0.2)
     assert len(found["images"]) == 6

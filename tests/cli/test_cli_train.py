@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from kindsight.dataset.ignored import IgnoredFile
 from kindsight.errors import ImageError
 from kindsight.evaluation import evaluate
 from kindsight.options import OPTIONS, PANELS
@@ -94,6 +95,8 @@ def test_every_option_is_a_setting(run, trained_with):
         "path=where",
         "--label-names=ash, elm",
     ]
+    words.append("--no-follow-links")
+    options["follow_links"] = False
     options["group_near_duplicates"] = True
     options["columns"] = {"label": "species", "path": "where"}
     options["label_names"] = ("ash", "elm")
@@ -219,7 +222,8 @@ def test_progress_and_result_go_to_different_streams(run, trained_with):
     value = json.loads(outcome.stdout)
     assert outcome.stdout.count("\n") == 1
     assert list(value) == [
-        "run", "classes", "images", "leakage", "validation", "test", "seconds", "cache",
+        "run", "classes", "images", "skipped", "ignored_files", "leakage", "validation", "test",
+        "seconds", "cache",
     ]  # fmt: skip
     assert value["images"] == {"train": 1200, "validation": 10, "test": 0, "skipped": 3}
     assert value["validation"]["accuracy"] == 0.8
@@ -229,6 +233,28 @@ def test_quiet_keeps_the_result(run, trained_with):
     outcome = run("train", "photos", "--quiet")
     assert outcome.stderr == ""
     assert "80.0%" in outcome.stdout
+
+
+def test_skipped_images_and_ignored_files_are_counted_by_class(tmp_path):
+    from kindsight.cli.terminal.summary import summary_lines
+
+    files = [("cat/a.txt", "not an image (.txt)", "cat"), (".git", "hidden folder", None)]
+    found = result(
+        tmp_path / "run",
+        problem_labels=("dog", "cat", "cat"),
+        ignored_files=tuple(IgnoredFile(*file) for file in files),
+    )
+    text = " ".join("\n".join(summary_lines(found)).split())
+    assert "skipped 3 images (2 truncated in 'cat', 1 empty in 'dog'), listed in" in text
+    assert "ignored 1 x hidden folder, 1 x not an image (.txt), listed in" in text
+    assert found.to_dict()["skipped"] == [
+        {"label": "cat", "code": "truncated", "images": 2},
+        {"label": "dog", "code": "empty", "images": 1},
+    ]
+    assert found.to_dict()["ignored_files"] == [
+        {"label": None, "reason": "hidden folder", "files": 1},
+        {"label": "cat", "reason": "not an image (.txt)", "files": 1},
+    ]
 
 
 @pytest.mark.parametrize("width", [40, 60, 80, 100])

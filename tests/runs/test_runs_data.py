@@ -87,6 +87,36 @@ def test_a_table_of_paths_with_a_file_that_is_gone(quick, tmp_path):
     assert paths == [f"photos/{name}/{name} 605.jpg" for name in CLASSES]
 
 
+def test_every_file_that_is_not_used_is_named(quick, tmp_path):
+    folder = write_shapes(tmp_path / "photos", dict.fromkeys(CLASSES, 6), first=600)
+    (folder / "ring" / "IMG_1.HEIC").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(40))
+    (folder / "ring" / "notes.txt").write_text("late")
+    (folder / ".hidden").mkdir()
+    first = next((folder / "ring").glob("*.jpg"))
+    first.rename(folder / "ring" / "photo.jpg?w=200")
+    result = quick("photos", validation=3)
+    assert sum(result.images.values()) == 19 and result.images["skipped"] == 1
+    rows = {row.pop("path"): row for row in rows_of(result.run / "problems.csv")}
+    assert rows == {
+        "ring/IMG_1.HEIC": {
+            "label": "ring",
+            "code": "unsupported",
+            "reason": "The file is a HEIC photo: to read it, run pip install pi-heif; or save it "
+            "as JPEG or PNG.",
+        },
+        "ring/notes.txt": {"label": "ring", "code": "ignored", "reason": "Not an image (.txt)."},
+        ".hidden": {"label": "", "code": "ignored", "reason": "Hidden folder."},
+    }
+    assert any("pip install pi-heif" in note for note in result.notes)
+    assert "Ignored, not an image (.txt): 1 in 'ring'; first 'ring/notes.txt'." in result.notes
+    page = result.report.read_text("utf-8")
+    assert all(path in page for path in rows)
+    assert json.loads((result.run / "bundle.json").read_text())["data"]["ignored"] == {
+        "hidden folder": 1,
+        "not an image (.txt)": 1,
+    }
+
+
 def test_names_tell_labels_and_groups(quick, tmp_path):
     folder = write_shapes(tmp_path / "photos", dict.fromkeys(CLASSES, 6), first=700)
     flat = tmp_path / "flat"

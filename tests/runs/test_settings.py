@@ -129,7 +129,7 @@ def test_what_is_written_is_read(tmp_path):
         *("data", "runs", "run", "model", "weights", "size", "resize", "head", "tta_flips"),
         *("tta_crops", "check", "verify", "leakage", "split_by"),
         *("class_weight", "validation", "test", "seed", "workers", "validation_data", "label_from"),
-        *("group_from", "columns", "label_names", "pixel_shape", "root"),
+        *("group_from", "columns", "label_names", "pixel_shape", "root", "follow_links"),
     }
     assert full.label_names == ("ash", "elm")
     assert full.data_options().shape == (20, 30, 3)

@@ -96,7 +96,7 @@ def check(  # noqa: PLR0913, PLR0917 (one parameter for each option)
     label_names: LabelNames = None,
     pixel_shape: PixelShape = None,
     root: Root = None,
-    follow_links: FollowLinks = True,
+    follow_links: FollowLinks = None,
     workers: Workers = None,
     json: Json = False,
     quiet: Quiet = False,
@@ -121,7 +121,7 @@ def check(  # noqa: PLR0913, PLR0917 (one parameter for each option)
         label_names=names_of(label_names) or (),
         pixel_shape=pixel_shape,
         root=root,
-        follow_links=follow_links,
+        follow_links=follow_links is not False,
     )
     chosen = _settings(settings, tuple(ignore or ()), full, workers)
     _validate_outputs(out, apply)

@@ -83,7 +83,7 @@ def evaluate(  # noqa: PLR0913, PLR0917 (one parameter for each option)
     label_names: LabelNames = None,
     pixel_shape: PixelShape = None,
     root: Root = None,
-    follow_links: FollowLinks = True,
+    follow_links: FollowLinks = None,
     workers: Workers = None,
     json: Json = False,
     quiet: Quiet = False,
@@ -106,7 +106,7 @@ def evaluate(  # noqa: PLR0913, PLR0917 (one parameter for each option)
         label_names=names_of(label_names) or (),
         pixel_shape=pixel_shape,
         root=root,
-        follow_links=follow_links,
+        follow_links=follow_links is not False,
     )
     predictor = Predictor(bundle, workers=workers)
     dataset = open_dataset(data, options, min_classes=1, classes=predictor.classes)

@@ -90,7 +90,7 @@ def predict(  # noqa: PLR0913, PLR0917 (one parameter for each option)
     column: Column = None,
     pixel_shape: PixelShape = None,
     root: Root = None,
-    follow_links: FollowLinks = True,
+    follow_links: FollowLinks = None,
     json: Annotated[bool, typer.Option("--json", help="Same as --format jsonl.")] = False,
     workers: Workers = None,
     quiet: Quiet = False,
@@ -112,7 +112,7 @@ def predict(  # noqa: PLR0913, PLR0917 (one parameter for each option)
         columns=columns_of(column) or {},
         pixel_shape=pixel_shape,
         root=root,
-        follow_links=follow_links,
+        follow_links=follow_links is not False,
     )
     options.check()
     images = Inputs(files, null=null, options=options)

@@ -63,7 +63,7 @@ def preview(  # noqa: PLR0913, PLR0917 (one parameter for each option)
     column: Column = None,
     pixel_shape: PixelShape = None,
     root: Root = None,
-    follow_links: FollowLinks = True,
+    follow_links: FollowLinks = None,
     force: Annotated[
         bool, typer.Option("--force", help="Overwriting of an existing contact sheet.")
     ] = False,
@@ -91,7 +91,7 @@ def preview(  # noqa: PLR0913, PLR0917 (one parameter for each option)
         columns=columns_of(column) or {},
         pixel_shape=pixel_shape,
         root=root,
-        follow_links=follow_links,
+        follow_links=follow_links is not False,
     )
     policy = parse_augment(augment)
     dataset = open_dataset(data, options, labelled=False)

@@ -35,17 +35,16 @@ from kindsight.dataset.names import (
 )
 from kindsight.errors import ImageError
 from kindsight.images.formats import HEAD_BYTES, detect_format
+from kindsight.images.netpbm import read_netpbm_header
 
 __all__ = ["Listing", "is_inside", "real_prefix", "reason_with_extension", "walk"]
 
 _JUNCTION = 0xA0000003  # IO_REPARSE_TAG_MOUNT_POINT: a link to a folder on Windows
 
-# The signature alone, "P1" and a blank, can be the start of a text.
-_NETPBM_HEADER = re.compile(rb"P[1-6]\s+(?:#[^\n]*\n\s*)*\d+\s+\d+\s")
 _SHORT_EXTENSION = re.compile(r"[a-z0-9_]{1,8}")
 
 _MAX_HIDDEN_ENTRIES = 1_000
-"""Entries of a hidden folder that are looked at."""
+"""Entries of a hidden folder that are searched for images."""
 
 
 class Listing(NamedTuple):
@@ -237,8 +236,10 @@ def _why_content(entry: os.DirEntry[str]) -> str | None:
     except OSError:
         return "broken link" if entry.is_symlink() else "unreadable file"
     try:
-        if detect_format(head) != "PPM" or _NETPBM_HEADER.match(head):
-            return None
+        if detect_format(head) == "PPM":
+            # The signature alone, "P1" and a blank, can be the start of a text.
+            read_netpbm_header(head)
+        return None
     except ImageError as error:
         if error.code == "unsupported":
             return ""

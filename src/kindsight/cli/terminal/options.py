@@ -87,7 +87,7 @@ Column = Annotated[list[str] | None, declared_option("columns")]
 LabelNames = Annotated[str | None, declared_option("label_names")]
 PixelShape = Annotated[str | None, declared_option("pixel_shape")]
 Root = Annotated[str | None, declared_option("root")]
-FollowLinks = Annotated[bool, declared_option("follow_links")]
+FollowLinks = Annotated[bool | None, declared_option("follow_links")]
 
 DataOf = OPTIONS["data"].help
 """The forms of data, for the help of every command that takes some."""
