@@ -8,6 +8,8 @@ folded into the preceding convolution: the network gives the same output in half
 from __future__ import annotations
 
 import difflib
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,9 +28,19 @@ __all__ = [
     "feature_stages",
     "fold_batch_norm",
     "last_maps",
+    "layer_path",
+    "name_of_path",
     "output_of",
     "producer",
+    "run_graph",
 ]
+
+# The first part of the names of all layers of a user's own network. It keeps them apart from the
+# layers that are added to a network, whose names Keras numbers or kindsight chooses.
+_ROOT = "own"
+# A part of a path ends with a dot; a character that TensorFlow allows in no name is written as its
+# number between double dots.
+_NAME_CODE = re.compile(r"\.\.([0-9a-f]{1,5}|10[0-9a-f]{4})\.\.|\.")
 
 MAX_STAGES = 4
 # A stage ends where the next map has an area smaller by this factor or more.
@@ -50,6 +62,32 @@ def call_inputs(operation: Any) -> list[list[Any]]:
 def producer(tensor: Any) -> Any:
     """Return the layer or operation whose output a Keras tensor is."""
     return tensor._keras_history.operation
+
+
+def run_graph(model: Any, inputs: Any, call: Callable[..., Any]) -> Any:
+    """Return the outputs of a functional model for other inputs, by a function of its operations.
+
+    ``call(operation, *args, **kwargs)`` returns the outputs of each call of a layer or operation.
+    """
+    return model._run_through_graph(inputs, operation_fn=lambda found: found, call_fn=call)
+
+
+def name_of_path(path: Sequence[str]) -> str:
+    """Return a name that Keras and TensorFlow accept for a layer of a user's nested networks.
+
+    `path` are the names of the network, or networks, that contain the layer, and its own.
+    """
+    parts = (re.sub(r"[^A-Za-z0-9_-]", lambda c: f"..{ord(c[0]):x}..", part) for part in path)
+    return ".".join((_ROOT, *parts))
+
+
+def layer_path(name: str) -> str:
+    """Return the path ``outer/inner`` of a name of :func:`name_of_path`; other names unchanged."""
+    if not name.startswith(f"{_ROOT}."):
+        return name
+    return _NAME_CODE.sub(
+        lambda code: chr(int(code[1], 16)) if code[1] else "/", name.removeprefix(f"{_ROOT}.")
+    )
 
 
 @dataclass(frozen=True)

@@ -181,7 +181,7 @@ def _key(
     backbone: Backbone, size: tuple[int, int], input_size: tuple[int, int], digest: str
 ) -> str:
     # The stages of a user's own file are found by a rule, given the file: its digest is enough.
-    layout = backbone.layout().to_dict() if backbone.stages else {"rule": 2}
+    layout = backbone.layout().to_dict() if backbone.stages else {"rule": 3}
     statistics = content_digest(json.dumps(layout), 4)
     name = re.sub(r"[^A-Za-z0-9.]+", "-", backbone.name)[:40]
     sizes = (size,) if input_size == size else (size, input_size)

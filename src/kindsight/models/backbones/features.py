@@ -26,14 +26,14 @@ from kindsight.models.backbones.backbone import (
 )
 from kindsight.models.backbones.efficientnet_lite import build_efficientnet_lite
 from kindsight.models.backbones.weights import download_weights, load_state
-from kindsight.models.graph import as_functional, cut_points, feature_stages, last_maps, output_of
+from kindsight.models.flatten import flat_backbone
+from kindsight.models.formats.load_keras import MAX_H5_BYTES, check_h5, load_keras_file
+from kindsight.models.graph import cut_points, feature_stages, output_of
 
 __all__ = ["build_feature_model", "build_network", "load_h5_weights"]
 
 # Keeps the gradient of the square root finite for a channel that is constant over an image.
 _VARIANCE_FLOOR = 1e-6
-MAX_FILE_BYTES = 4 * 10**9
-MAX_ITEMS = 100_000
 DAMAGE = (OSError, KeyError, RuntimeError, TypeError, ValueError, AttributeError, MemoryError)
 Tensors = list[list[NDArray[Any]]]
 
@@ -87,23 +87,9 @@ def build_network(
 
 def _load_keras_backbone(backbone: Backbone, size: tuple[int, int]) -> Any:
     """Load a user's Keras file, up to its last feature maps."""
-    import keras
-
-    path = backbone.file
-    try:
-        model = keras.models.load_model(path, compile=False, safe_mode=True)
-        graph = as_functional(model)
-        if tuple(graph.inputs[0].shape[1:3]) != size:  # it accepts any size: fix this one
-            pixels = keras.Input((*size, 3), name="pixels")
-            graph = as_functional(keras.models.clone_model(model, input_tensors=pixels))
-            graph.set_weights(model.get_weights())
-    except (OSError, TypeError, ValueError, KeyError, AttributeError) as error:
-        raise WeightsError(
-            f"Keras cannot load {path} without running code from it: {str(error)[:300]}"
-        ) from None
-    maps = output_of(graph, last_maps(graph).name)
+    assert backbone.file is not None
     name = "".join(c if c.isascii() and c.isalnum() else "_" for c in backbone.name)
-    return keras.Model(graph.inputs[0], maps, name=name or "model")
+    return flat_backbone(load_keras_file(backbone.file), size, name or "model")
 
 
 def network_layout(backbone: Backbone, network: Any) -> tuple[tuple[Stage, ...], FeatureLayout]:
@@ -160,8 +146,8 @@ def load_h5_weights(model: Any, path: Path) -> None:
 
     owners = [layer for layer in model.layers if layer.weights]
     try:
-        if path.stat().st_size > MAX_FILE_BYTES:
-            raise ValueError(f"it has {path.stat().st_size} bytes, more than {MAX_FILE_BYTES}")
+        if path.stat().st_size > MAX_H5_BYTES:
+            raise ValueError(f"it has {path.stat().st_size} bytes, more than {MAX_H5_BYTES}")
         with h5py.File(path, "r") as file:
             check_h5(file)
             group = file.get("model_weights", file)
@@ -181,30 +167,6 @@ def load_h5_weights(model: Any, path: Path) -> None:
         # The older format has the trainable weights of a layer first.
         order = layer.trainable_weights + layer.non_trainable_weights if old else layer.weights
         _set(layer, order, arrays, path, model.name)
-
-
-def check_h5(file: Any) -> None:
-    """Check that an HDF5 file refers to no other file and holds numbers only; ValueError if not."""
-    import h5py
-
-    waiting, seen = [file], 0
-    while waiting:
-        group = waiting.pop()
-        for name in group:
-            seen += 1
-            if seen > MAX_ITEMS:
-                raise ValueError(f"it has more than {MAX_ITEMS} items")
-            if not isinstance(group.get(name, getlink=True), h5py.HardLink):
-                raise ValueError(f"it has a link to another file: {name!r}")
-            item = group[name]
-            if isinstance(item, h5py.Group):
-                waiting.append(item)  # hard links may form a ring, which the count ends
-            elif item.is_virtual or item.external:
-                raise ValueError(f"its tensor {name!r} is stored in another file")
-            elif item.dtype.kind not in "fiu" and item.shape != ():
-                raise ValueError(f"its tensor {name!r} does not hold numbers")
-            elif item.nbytes > MAX_FILE_BYTES:
-                raise ValueError(f"its tensor {name!r} has {item.nbytes} bytes")
 
 
 def _by_name(group: Any) -> Tensors:

@@ -1,16 +1,13 @@
 """The table of backbones, users' own Keras files, and how a setting names one or several.
 
 A user's own file, from ``model.save``, must take RGB pixels of 0-255: scaling belongs into the
-network. Its config is read without Keras. Only Keras's own layers are accepted, since others would
-be code from the file.
+network. Its config is read without Keras.
 """
 
 from __future__ import annotations
 
 import difflib
-import json
-import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +15,7 @@ from kindsight.errors import SettingsError, WeightsError
 from kindsight.models.backbones.applications import APPLICATIONS
 from kindsight.models.backbones.backbone import Backbone, Stage
 from kindsight.models.backbones.efficientnet_lite import SPECS, TOP_WIDTH, blocks
-from kindsight.models.formats.keras import CONFIG, DAMAGE, read_member
+from kindsight.models.formats.load_keras import read_keras_config
 
 __all__ = [
     "BACKBONES",
@@ -36,10 +33,6 @@ MAX_BACKBONES = 3
 
 DEFAULT_SIZE = 224
 """Height and width in pixels for a file that accepts images of any size."""
-
-# Keras's own layers that run arbitrary code.
-_CODE_LAYERS = {"Lambda", "__lambda__", "TorchModuleWrapper", "FlaxLayer", "JaxLayer", "TFSMLayer"}
-MAX_DEPTH = 64
 
 
 def lite_stages(name: str, numbers: range = range(3, 7)) -> tuple[Stage, ...]:
@@ -76,7 +69,7 @@ def get_backbone(name: str) -> Backbone:
     """Return a backbone of the table, or of a user's own ``.keras`` file.
 
     SettingsError, which suggests the nearest name, for an unknown one; WeightsError for a file that
-    is missing, damaged, or has layers that are not Keras's own.
+    is missing, damaged, or has layers that are not accepted.
     """
     if name in BACKBONES:
         return BACKBONES[name]
@@ -118,17 +111,10 @@ def split_model_name(model: str) -> tuple[str, ...]:
 def read_keras_backbone(path: Path) -> Backbone:
     """Return the backbone of a ``.keras`` file, without stages: they are found when it is built.
 
-    WeightsError for a file that is missing, damaged, has layers that are not Keras's own, or takes
-    anything but one image of three channels.
+    WeightsError for a file that is missing, damaged, has layers that are not accepted (see
+    :mod:`.load_keras`), or takes anything but one image of three channels.
     """
-    config = _read_config(path)
-    foreign = sorted({name for name, module in _classes(config) if not _is_keras(name, module)})
-    if foreign:
-        raise WeightsError(
-            f"{path} has layers that are not Keras's own and could run code: "
-            f"{', '.join(foreign)[:200]}. Save the model again with Keras's own layers instead."
-        )
-    shape = _input_shape(config)
+    shape = _input_shape(read_keras_config(path))
     if shape is None or len(shape) != 4 or shape[3] != 3:
         raise WeightsError(
             f"{path} must take one image, float32 (batch, height, width, 3) with pixels of 0-255; "
@@ -140,51 +126,6 @@ def read_keras_backbone(path: Path) -> Backbone:
         name=path.stem, size=size, parameters=0, licence="", weights_source=str(path),
         scaling="by the file's own layers", stages=(), top_width=0, file=path, fixed_size=fixed,
     )  # fmt: skip
-
-
-def _read_config(path: Path) -> Mapping[str, Any]:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            config = json.loads(read_member(archive, CONFIG))
-        if not isinstance(config, dict) or not isinstance(config.get("config"), dict):
-            raise ValueError("its config describes no model")
-        return config
-    except OSError as error:
-        raise WeightsError(
-            f"The model file {path} cannot be read: {error.strerror or error}."
-        ) from None
-    except (*DAMAGE, RecursionError) as error:
-        raise WeightsError(
-            f"{path} is damaged or was not written by model.save('name.keras'): {error}."
-        ) from None
-
-
-def _classes(value: Any, depth: int = 0) -> Iterator[tuple[str, str]]:
-    """Yield (class, module) of every object that Keras would create from a config."""
-    if depth > MAX_DEPTH:
-        yield "a model nested too deeply", ""
-    elif isinstance(value, Mapping):
-        name, module = value.get("class_name"), value.get("module")
-        if isinstance(name, str):
-            # A registered name of "Package>Class" is a user's own, whatever its module.
-            registered = value.get("registered_name")
-            own = isinstance(registered, str) and ">" in registered
-            keras = name.startswith("__") or (isinstance(module, str) and not own)
-            yield name, str(module) if keras else ""
-        for key, item in value.items():
-            if key not in ("compile_config", "build_config"):
-                yield from _classes(item, depth + 1)
-    elif isinstance(value, list):
-        for item in value:
-            yield from _classes(item, depth + 1)
-
-
-def _is_keras(name: str, module: str) -> bool:
-    if name in _CODE_LAYERS:
-        return False
-    # An activation by name, which Keras looks up among its own.
-    by_name = (name, module) == ("function", "builtins") or name.startswith("__")
-    return by_name or module == "keras" or module.startswith("keras.")
 
 
 def _input_shape(config: Mapping[str, Any]) -> list[Any] | None:

@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kindsight.errors import KindsightError, SettingsError
-from kindsight.models.graph import call_inputs, producer
+from kindsight.models.formats.load_keras import load_keras_file
+from kindsight.models.graph import call_inputs, layer_path, producer
 from kindsight.models.networks.fine_tuned import ENSEMBLE_LAYER, FINE_TUNED_LAYER
 from kindsight.models.worker.process import KerasProcess
 
@@ -143,11 +144,12 @@ def collect_maps(
     """Return the feature maps of a saved network for one image, uint8 (height, width, 3).
 
     If there are more layers, or maps of a layer, than the maximum, evenly spaced ones are selected.
-    KindsightError if the network has no layer with feature maps, or several inputs.
+    KindsightError if the network has no layer with feature maps, or several inputs; WeightsError
+    for a file that cannot be loaded, see :func:`.load_keras_file`.
     """
     import keras
 
-    network = keras.models.load_model(model, compile=False)
+    network = load_keras_file(Path(model))
     inner = _image_network(network) or network
     cut, above = _fine_tuned_top(inner)
     below = inner if above is None else keras.Model(inner.inputs, cut)
@@ -170,7 +172,7 @@ def collect_maps(
         values = values if isinstance(values, list) else [values]
         outputs += values[: len(shown)]
         inputs = values[len(shown) :]
-    left_out = [layer.name for layer in layers if layer not in chosen]
+    left_out = [layer_path(layer.name) for layer in layers if layer not in chosen]
     maps = [
         _maps(layer, np.asarray(output)[0], max_maps)
         for layer, output in zip(chosen, outputs, strict=True)
@@ -245,6 +247,6 @@ def _maps(layer: Any, values: NDArray[np.float32], max_maps: int) -> LayerMaps:
     spans = np.ptp(values, axis=(0, 1))
     maps = np.ascontiguousarray(np.moveaxis(values[..., shown], -1, 0), np.float32)
     return LayerMaps(
-        str(layer.name), type(layer).__name__, channels, np.array(shown, np.int64), maps,
+        layer_path(layer.name), type(layer).__name__, channels, np.array(shown, np.int64), maps,
         float(values.min()), float(values.max()), int((spans == 0).sum()),
     )  # fmt: skip
