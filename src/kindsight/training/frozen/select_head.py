@@ -337,7 +337,8 @@ def _random_stream(seed: int, purpose: int) -> np.random.Generator:
 
 def _weighted_pca(features: Floats, layout: FeatureLayout, seed: int) -> WeightedPCA:
     weightings = [column_weights(layout, *FEATURE_SETS[name]) for name in feature_sets(layout)]
-    return WeightedPCA(features, weightings, COMPONENTS, lambda: _random_stream(seed, 2))
+    layers = [slice(block.start, block.stop) for block in layout.blocks]
+    return WeightedPCA(features, weightings, COMPONENTS, lambda: _random_stream(seed, 2), layers)
 
 
 def feature_sets(layout: FeatureLayout) -> tuple[str, ...]:
