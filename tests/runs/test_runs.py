@@ -105,7 +105,7 @@ def test_the_networks_were_compared(trained, photos):
     # All of the validation part, copies once; Keras and LiteRT never agree to the last bit.
     rows = rows_of(trained.run / "validation.csv")
     images = {content_digest((photos / row["path"]).read_bytes()) for row in rows}
-    assert found["images"] == len(images) and found["tolerance"] == 1e-4
+    assert found["images"] == len(images) and 1e-4 <= found["tolerance"] <= 0.01
     assert 0 < found["largest_difference"] <= 1e-4 and "loaded and run by Keras" in found["keras"]
 
 
@@ -395,10 +395,10 @@ def test_a_file_that_is_not_what_was_fitted_fails_the_run(
     assert quick(small, head="linear").run == folder and (folder / "bundle.json").exists()
 
 
-@pytest.mark.parametrize("offset", [0.01, np.nan])
-def test_keras_that_answers_otherwise_fails_the_run(small, quick, monkeypatch, offset):
+@pytest.mark.parametrize(("offset", "said"), [(0.5, "is accepted"), (np.nan, "not finite")])
+def test_keras_that_answers_otherwise_fails_the_run(small, quick, monkeypatch, offset, said):
     monkeypatch.setattr(FakeKeras, "offset", offset)
-    with pytest.raises(ParityError, match=r"0\.0001 is accepted"):
+    with pytest.raises(ParityError, match=said):
         quick(small, verify="full")
     assert not list((small.parent / "runs").rglob("bundle.json"))
 
@@ -449,7 +449,7 @@ def test_keras_runs_a_pairing_of_backbone_and_kind_of_head_once(counted):
 
 
 def test_a_failed_comparison_is_repeated(counted, monkeypatch):
-    monkeypatch.setattr(CountingKeras, "offset", 0.01)
+    monkeypatch.setattr(CountingKeras, "offset", 0.5)
     for _ in range(2):
         with pytest.raises(ParityError):
             counted(head="linear")
@@ -462,6 +462,14 @@ def test_at_most_64_images_are_compared_by_default(counted, monkeypatch):
     assert parity.COMPARED_IMAGES == 64 and parity.TOLERANCE == 1e-4
     monkeypatch.setattr(parity, "COMPARED_IMAGES", 5)
     assert counted().facts["parity"]["images"] == 5 and CountingKeras.runs == [5]
+
+
+def test_a_larger_difference_is_a_note(small, quick, monkeypatch):
+    monkeypatch.setattr(parity, "TOLERANCE", 1e-9)
+    monkeypatch.setattr(FakeKeras, "offset", 1e-4)
+    result = quick(small, verify="full")
+    (note,) = (note for note in result.notes if "probabilities of model.keras" in note)
+    assert load_bundle(result.run).facts["parity"]["note"] == note
 
 
 def test_a_little_rounding_is_no_disagreement(small, quick, monkeypatch):

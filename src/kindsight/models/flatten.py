@@ -41,9 +41,7 @@ def flat_backbone(model: Any, size: tuple[int, int], name: str) -> Any:
     return flat
 
 
-def _run(
-    graph: Any, inputs: Any, path: tuple[str, ...], copies: dict[int, tuple[Any, Any]]
-) -> Any:
+def _run(graph: Any, inputs: Any, path: tuple[str, ...], copies: dict[int, tuple[Any, Any]]) -> Any:
     """Return the outputs of a network whose name is the end of `path`; add to the copied layers."""
 
     def call(operation: Any, *args: Any, **named: Any) -> Any:

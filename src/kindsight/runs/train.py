@@ -130,6 +130,8 @@ def train(
         clock.mark("check")
 
         notes = run_notes(dataset, settings, folder, scored, split.leakage, show, clock)
+        if note := bundle.facts["parity"]["note"]:
+            notes = (*notes, note)
         result = _result(folder, settings, prepared, model, scored, rows, notes)
         show("report", 0, 0)
         if model.history is not None:

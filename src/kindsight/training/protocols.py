@@ -296,12 +296,15 @@ class Parity:
         Largest difference allowed.
     keras : str
         How the Keras file was verified.
+    note : str
+        A sentence for the user where the difference is larger than usual.
     """
 
     images: int
     largest_difference: float
     tolerance: float
     keras: str
+    note: str = ""
 
 
 @dataclass(frozen=True)

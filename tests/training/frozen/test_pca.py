@@ -236,3 +236,26 @@ def test_same_seed_same_landmarks():
     one, two, other = (fit_nystroem(rows, 20, 0.7, generator(seed)) for seed in (1, 1, 2))
     assert one.apply(rows).tobytes() == two.apply(rows).tobytes()
     assert not np.array_equal(one.landmarks, other.landmarks)
+
+
+def test_a_column_that_hardly_varies_is_not_scaled_up():
+    # The mean is 1000, the deviation 0.1: a ten-thousandth. It counts as a thousandth, 1, so that
+    # its rows are a tenth of a standardised column's: ±0.1 beside ±1.
+    features = np.array([[999.9, 1], [1000.1, 1], [999.9, 3], [1000.1, 3]], np.float32)
+    sizes = np.sqrt(np.square(project(features).apply(features)).mean(0))
+    assert sizes == pytest.approx(np.array([1, 0.1]) / np.sqrt(1.01), rel=1e-3)
+
+
+def test_a_column_far_smaller_than_its_layer_is_not_scaled_up():
+    # Sizes of the first layer: √((4.9e9 + 1e-9) / 2) about 5e4, a ten-thousandth of which is 5.
+    # Its second column deviates by 1 and counts as a fifth; so does none of the other layer.
+    features = np.array([[7e4, 1, 1], [-7e4, 1, 1], [7e4, -1, 1], [-7e4, -1, -3]], np.float32)
+
+    def kernel(layers):
+        fitted = fit_pca(features, np.ones(3, np.float32), 3, generator(), layers)
+        return np.sqrt(np.square(fitted.kernel).sum(1))
+
+    one, other = kernel([slice(0, 2), slice(2, 3)]), kernel([])
+    size = 1e-4 * np.sqrt((7e4**2 + 1) / 2)
+    assert (one / one[0])[1] == pytest.approx((other / other[0])[1] / size, rel=1e-3)
+    assert (one / one[0])[2] == pytest.approx((other / other[0])[2], rel=1e-3)

@@ -369,3 +369,36 @@ def test_feature_sets_of_an_ensemble():
     # What leaves nothing out is not tried twice.
     assert first[0][:3] == [name for name in FEATURE_SETS if name != "no-profiles"]
     assert first[1][:4] == list(FEATURE_SETS) and "no-profiles" not in first[0]
+
+
+def rarely_used(images=120, seed=0):
+    """Features with columns that are 0 except for tiny values of three images, and near 1000."""
+    features, targets = blobs(images, spread=2.0, seed=seed)
+    random = np.random.default_rng(seed + 1)
+    rare = np.zeros((images, 60), np.float32)
+    for column in range(60):
+        rare[random.permutation(images)[:3], column] = 1e-5 * random.uniform(0.5, 1, 3)
+    nearly_constant = 1000 + 0.02 * random.normal(size=(images, 60))
+    return np.concatenate([features, rare, nearly_constant], 1).astype(np.float32), targets
+
+
+@pytest.mark.parametrize("kind", ["linear", "rbf"])
+def test_runtimes_give_the_same_probabilities(kind):
+    features, targets = rarely_used()
+    columns = (slice(0, 72), slice(72, 132))
+    layout = FeatureLayout(
+        tuple(FeatureBlock(f"{n}_mean", part.start, part.stop) for n, part in enumerate(columns))
+    )
+    head = fit_head(features, targets, 3, layout, folds=folds_of(targets), kind=kind, seed=1).layers
+    logits = head.logits(features)
+    # Another runtime's features differ by a millionth of a layer's size.
+    random = np.random.default_rng(9)
+    other = features.copy()
+    for part in columns:
+        size = np.sqrt(np.square(features[:, part]).mean())
+        other[:, part] += 1e-6 * size * random.uniform(-1, 1, other[:, part].shape)
+    assert np.abs(head.logits(other) - logits).max() < 2e-3
+    # Sums in another order: exact ones.
+    exact = features[:, ::-1].astype(np.float64) if kind == "linear" else None
+    if exact is not None:
+        np.testing.assert_allclose(exact @ head.kernel[::-1] + head.bias, logits, atol=1e-3)

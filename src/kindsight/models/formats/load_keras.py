@@ -192,7 +192,9 @@ def _without_training(value: Any, depth: int = 0) -> Any:
             for key, item in value.items()
             if not (is_object and key == "compile_config")
         }
-    return [_without_training(item, depth + 1) for item in value] if isinstance(value, list) else value
+    return (
+        [_without_training(item, depth + 1) for item in value] if isinstance(value, list) else value
+    )
 
 
 def _objects(value: Any, depth: int = 0) -> Iterator[tuple[str, bool]]:

@@ -18,11 +18,13 @@ backbone has three, and as much again for 4,000 standardised columns."""
 
 # A column with a smaller deviation relative to its size is rounding noise.
 MIN_DEVIATION = 1e-5
-# A column is multiplied by the inverse of its deviation, but of no less than this fraction of its
-# size and of the size of the columns of the same layer. Runtimes differ by a hundred-thousandth of
-# these: a column that is 0 except on a few images, or varies in its last digits, would contribute
-# more rounding than content. No column of cats-dogs or sign-digits is below it.
-MIN_RELATIVE_DEVIATION = 1e-3
+# A column is multiplied by the inverse of its deviation, which is taken to be at least these
+# fractions of its own size and of the size of its layer's columns. The float32 sums of a column
+# that varies in its last digits only would cancel to rounding, and runtimes differ by a hundred
+# thousandth of a layer's size where a column is 0 except on a few images. On cats-dogs and
+# sign-digits no column is below either.
+MIN_RATIO_TO_MEAN = 1e-3
+MIN_RATIO_TO_LAYER = 1e-4
 # More rows do not improve the directions of the principal components.
 BASIS_ROWS = 8192
 BLOCK_ROWS = 2048
@@ -106,11 +108,11 @@ def _mean_and_scale(
         squares += np.square(features[start : start + BLOCK_ROWS] - mean).sum(0)
     deviation = np.sqrt(squares / len(features))
     varies = deviation > MIN_DEVIATION * (np.abs(mean) + 1e-3)
-    size = np.abs(mean)
+    floor = MIN_RATIO_TO_MEAN * np.abs(mean)
     for columns in layers:
-        values = np.square(mean[columns]) + np.square(deviation[columns])
-        size[columns] = np.maximum(size[columns], np.sqrt(values.mean()))
-    deviation = np.maximum(deviation, MIN_RELATIVE_DEVIATION * size)
+        size = np.sqrt((np.square(mean[columns]) + np.square(deviation[columns])).mean())
+        floor[columns] = np.maximum(floor[columns], MIN_RATIO_TO_LAYER * size)
+    deviation = np.maximum(deviation, floor)
     return mean, np.where(varies, 1 / np.where(varies, deviation, 1.0), 0.0)
 
 

@@ -53,7 +53,8 @@ COMPONENTS = 512
 KERNEL_COMPONENTS = 256
 LANDMARKS = 2000
 # The logits of an RBF head are sums of many large terms that nearly cancel. With weights up to
-# this norm float32 is exact to about 1e-5, so that every runtime gives the same probabilities.
+# this norm, divided by the temperature where that is below 1, float32 is exact to about 1e-5, so
+# that every runtime gives the same probabilities.
 MAX_NORM = 150.0
 STRONGER = 3.0
 # With more images the cross-validation would be slower but its choice no better; of this number
@@ -186,9 +187,8 @@ def _select_and_fit(
     projection = pca.projection(number)
     components = pca.components(number) if sample is features else projection.apply(features)
     layers = _fit_layers(
-        projection, nystroem if rbf else None, components, targets, classes, weights,
-        chosen.l2_strength,
-    )  # fmt: skip
+        projection, nystroem if rbf else None, components, targets, classes, weights, chosen
+    )
     return FittedHead(layers, chosen.temperature, chosen, tuple(candidates), logits)
 
 
@@ -199,10 +199,10 @@ def _fit_layers(
     targets: NDArray[np.int64],
     classes: int,
     weights: Floats,
-    l2_strength: float,
+    chosen: Candidate,
 ) -> Head:
     """Fit to all images and fold everything into a few dense layers."""
-    columns = components
+    columns, l2_strength = components, chosen.l2_strength
     if nystroem is not None:
         columns = nystroem.apply(np.ascontiguousarray(components[:, :KERNEL_COMPONENTS]))
     while True:
@@ -212,7 +212,7 @@ def _fit_layers(
             bias = pca.bias @ kernel + bias
             return LinearHead(_float32(pca.kernel @ kernel), _float32(bias))
         expansion = nystroem.whitening @ kernel
-        if np.sqrt(np.square(expansion).sum(0).max()) <= MAX_NORM:
+        if np.sqrt(np.square(expansion).sum(0).max()) <= MAX_NORM * min(1.0, chosen.temperature):
             break
         l2_strength *= STRONGER
     return RBFHead(
