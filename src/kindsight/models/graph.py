@@ -200,24 +200,26 @@ def _area(shape: tuple[int | None, ...]) -> int:
 
 
 def complete_layer(model: Any, name: str) -> str:
-    """Return the full name of a layer, given its name or an unambiguous beginning of it.
+    """Return the full name of a layer, given its path or an unambiguous beginning of it.
 
     SettingsError if no layer matches, with the nearest names; or if several do.
     """
-    names = [str(operation.name) for operation in as_functional(model).operations]
-    if name in names:
-        return name
+    names = {layer_path(op.name): str(op.name) for op in as_functional(model).operations}
+    if name in names or name in names.values():
+        return names.get(name, name)
     starts = [known for known in names if name and known.startswith(name)]
     if len(starts) == 1:
-        return starts[0]
+        return names[starts[0]]
     if starts:
         shown = ", ".join(starts[:6]) + (", ..." if len(starts) > 6 else "")
         raise SettingsError(
             f"Layer name {name!r} is ambiguous: it matches {len(starts)} layers, {shown}."
         )
-    near = difflib.get_close_matches(name.lower(), names, 3, 0.6)
+    # In a nested network the path begins with the network's name.
+    near = [known for known in names if known.endswith(f"/{name}")][:3]
+    near = near or difflib.get_close_matches(name.lower(), names, 3, 0.6)
     hint = f" Did you mean {' or '.join(repr(known) for known in near)}?" if near else ""
-    hint = hint or f" Its last layers are {', '.join(names[-4:])}."
+    hint = hint or f" Its last layers are {', '.join([*names][-4:])}."
     raise SettingsError(f"{model.name} has no layer {name!r}.{hint}")
 
 
@@ -233,8 +235,8 @@ def cut_network(model: Any, name: str) -> Any:
     points = {point.name: point.shape for point in cut_points(model)}
     if layer not in points or len(points[layer]) != 3:
         raise SettingsError(
-            f"Cannot cut {model.name} at {layer!r}: other layers bypass it, or its output is not a "
-            f"feature map. Use one of: {_examples(model)}."
+            f"Cannot cut {model.name} at {layer_path(layer)!r}: other layers bypass it, or its "
+            f"output is not a feature map. Use one of: {_examples(model)}."
         )
     graph = as_functional(model)
     return keras.Model(graph.inputs[0], output_of(model, layer), name=f"{model.name}_to_{layer}")
@@ -246,7 +248,7 @@ def _examples(model: Any) -> str:
     for point in cut_points(model)[1:]:
         if len(point.shape) == 3:
             ends[point.shape[:2]] = point.name
-    return ", ".join(ends.values())
+    return ", ".join(map(layer_path, ends.values()))
 
 
 def fold_batch_norm(model: Any) -> Any:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 import os
 import queue
+import re
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -43,6 +44,9 @@ TOLERANCE = 1e-3
 """Largest difference allowed, as a fraction of the largest value."""
 
 CHECKED_IMAGES = 8
+
+# The operations that are missing, in the converter's message.
+_UNSUPPORTED = re.compile(r"'(tf\.\w+)' op")
 
 
 def make_interpreter(model: Path | bytes, threads: int = 1) -> Any:
@@ -193,7 +197,7 @@ def convert_to_litert(model: Any) -> bytes:
     """Convert a model from pixels, float32 (batch, height, width, 3), to one vector per image.
 
     The LiteRT file is in float32 for a batch of one, the fastest on a CPU; the batch can be resized
-    if every layer allows it.
+    if every layer allows it. WeightsError for a model with operations that LiteRT does not have.
     """
     import tensorflow as tf
 
@@ -205,7 +209,15 @@ def convert_to_litert(model: Any) -> bytes:
     # With its weights as constants, a function converts in a third of the time of a saved model,
     # and the optimiser can fold batch normalisations into convolutions.
     frozen = convert_variables_to_constants_v2(function.get_concrete_function(spec))
-    return bytes(tf.lite.TFLiteConverter.from_concrete_functions([frozen]).convert())
+    try:
+        return bytes(tf.lite.TFLiteConverter.from_concrete_functions([frozen]).convert())
+    except Exception as error:  # the converter has an error of its own, and raises others, too
+        found = dict.fromkeys(_UNSUPPORTED.findall(str(error)))
+        operations = f": {', '.join(found)[:200]}" if found else ""
+        raise WeightsError(
+            f"The network {model.name!r} cannot be converted for LiteRT, which lacks operations "
+            f"of its layers{operations}. Replace these layers, and save the model again."
+        ) from error
 
 
 def make_images(count: int, size: tuple[int, int]) -> NDArray[np.float32]:

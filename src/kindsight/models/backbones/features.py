@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kindsight.errors import WeightsError
+from kindsight.errors import KindsightError, WeightsError
 from kindsight.models.backbones.applications import build_application
 from kindsight.models.backbones.backbone import (
     PROFILES,
@@ -89,7 +89,16 @@ def _load_keras_backbone(backbone: Backbone, size: tuple[int, int]) -> Any:
     """Load a user's Keras file, up to its last feature maps."""
     assert backbone.file is not None
     name = "".join(c if c.isascii() and c.isalnum() else "_" for c in backbone.name)
-    return flat_backbone(load_keras_file(backbone.file), size, name or "model")
+    model = load_keras_file(backbone.file)
+    try:
+        return flat_backbone(model, size, name or "model")
+    except KindsightError:
+        raise
+    except Exception as error:  # whatever layers raise for an image of this size
+        raise WeightsError(
+            f"The layers of {backbone.file} cannot be built for images of {size[0]} x {size[1]} "
+            "pixels. Use another --size, or --debug for the error of Keras."
+        ) from error
 
 
 def network_layout(backbone: Backbone, network: Any) -> tuple[tuple[Stage, ...], FeatureLayout]:

@@ -3,7 +3,7 @@
 A ``.keras`` file is a ZIP archive of ``metadata.json``, ``config.json`` (the layers and their
 connections) and ``model.weights.h5`` (the weights, under names that Keras derives from the order
 of the layers, not from their names). Appending a chain of layers changes no name in it. The
-format is that of Keras's ``saving_lib``, versions 3.10 to 3.15; pyproject.toml caps Keras there.
+format is that of Keras's ``saving_lib``, versions 3.11 to 3.15; pyproject.toml caps Keras there.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 Its config names the classes and functions that Keras creates. Only those are accepted that occur
 in networks for images and can neither run code from the file nor read other files; no function is
 accepted by the path of its module. The model is created from the config that was checked, without
-the settings of its training.
+the optimizers, losses and metrics of its training.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ RandomContrast RandomElasticTransform RandomErasing RandomFlip RandomGaussianBlu
 RandomHue RandomInvert RandomPerspective RandomPosterization RandomRotation RandomSaturation
 RandomSharpness RandomShear RandomTranslation RandomZoom
 """
-# What layers have in their configs. "Quantized" policies are missing: see _QUANTIZED.
+# What layers have in their configs. Policies of quantized layers are missing: see _QUANTIZED.
 _SETTINGS = """
 DTypePolicy FloatDTypePolicy SeedGenerator
 Constant GlorotNormal GlorotUniform HeNormal HeUniform Identity IdentityInitializer LecunNormal
@@ -81,12 +81,11 @@ _OPERATIONS = {
 }  # fmt: skip
 # Values that Keras writes as an object without a module.
 _VALUES = {"__ellipsis__", "__keras_tensor__", "__numpy__", "__slice__", "__tensor__"}
-_ACTIVATIONS = frozenset(
-    "celu elu exponential gelu glu hard_shrink hard_sigmoid hard_silu hard_swish hard_tanh "
-    "leaky_relu linear log_sigmoid log_softmax mish relu relu6 selu sigmoid silu soft_shrink "
-    "softmax softplus softsign sparse_plus sparse_sigmoid sparsemax squareplus swish tanh "
-    "tanh_shrink threshold".split()
-)
+_ACTIVATIONS = """
+celu elu exponential gelu glu hard_shrink hard_sigmoid hard_silu hard_swish hard_tanh leaky_relu
+linear log_sigmoid log_softmax mish relu relu6 selu sigmoid silu soft_shrink softmax softplus
+softsign sparse_plus sparse_sigmoid sparsemax squareplus swish tanh tanh_shrink threshold
+"""
 _QUANTIZED = re.compile(r"\w*(Quantized|Int4|Float8|GPTQ|AWQ)\w*DTypePolicy")
 
 
@@ -212,18 +211,17 @@ def _objects(value: Any, depth: int = 0) -> Iterator[tuple[str, bool]]:
 
 
 def _is_accepted(found: Mapping[str, Any]) -> bool:
+    """Whether an object of a config is one that Keras may create."""
     name, module = found["class_name"], found.get("module")
-    if not isinstance(name, str):
-        return False
-    if name in _VALUES:
-        return module in (None, "builtins")
+    if not isinstance(name, str) or not isinstance(module, str):
+        return isinstance(name, str) and name in _VALUES and module is None
     # A registered name of "Package>Class" is a user's own, whatever its module.
-    if not isinstance(module, str) or found.get("registered_name") not in (None, "", name):
+    if found.get("registered_name") not in (None, "", name):
         return False
     if name == "function":
-        return module == "builtins" and found.get("config") in _ACTIVATIONS
-    if _OPERATION_MODULES.fullmatch(module):
-        return re.fullmatch(r"[A-Z][A-Za-z0-9]*", name) is not None
+        return module == "builtins" and found.get("config") in _ACTIVATIONS.split()
     if module in _OPERATIONS:
         return name in _OPERATIONS[module]
+    if _OPERATION_MODULES.fullmatch(module):
+        return re.fullmatch(r"[A-Z][A-Za-z0-9]*", name) is not None
     return name in _CLASSES and _CLASS_MODULES.fullmatch(module) is not None

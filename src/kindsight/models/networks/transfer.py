@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from kindsight.models.backbones.backbone import TOP
-from kindsight.models.graph import CutPoint, complete_layer, cut_network
+from kindsight.models.graph import CutPoint, complete_layer, cut_network, layer_path
 from kindsight.models.heads import LOGITS
 from kindsight.models.networks.fine_tuned import load_network
 from kindsight.models.networks.freezing import (
@@ -128,7 +128,7 @@ def describe_transfer(
     changed = [_was_trained(built, number, cut) for number, cut in enumerate(cuts)]
     return {
         "classes": classes,
-        "cut": complete_layer(built.base, network.cut) if network.cut else "",
+        "cut": layer_path(complete_layer(built.base, network.cut)) if network.cut else "",
         "freezes": [_complete(built.base, frozen) for frozen in network.freezes],
         "frozen_cuts": [
             None if cut is None or trained else {"layer": cut.name, "shape": [*cut.shape]}
@@ -147,7 +147,9 @@ def _was_trained(built: BuiltTransfer, number: int, cut: CutPoint | None) -> boo
 
 def _complete(base: Any, frozen: str | int) -> str | int:
     choice = parse_freeze(frozen)
-    return choice if choice in FREEZES or isinstance(choice, int) else complete_layer(base, choice)
+    if choice in FREEZES or isinstance(choice, int):
+        return choice
+    return layer_path(complete_layer(base, choice))
 
 
 def _rows(built: BuiltTransfer, ends: Sequence[str] | None) -> list[LayerRow]:
@@ -165,7 +167,9 @@ def _rows(built: BuiltTransfer, ends: Sequence[str] | None) -> list[LayerRow]:
             continue
         count = f"{block.layers} layer{'' if block.layers == 1 else 's'} with weights"
         shape = tuple(side or 0 for side in block.output)
-        rows.append(LayerRow(f"to {block.name}", count, shape, block.parameters, "frozen"))
+        rows.append(
+            LayerRow(f"to {layer_path(block.name)}", count, shape, block.parameters, "frozen")
+        )
     own = {layer.name for layer in built.base.layers}
     for layer in built.model.layers:
         # Skip the fixed last layer of two classes, which prepends 0 to the unit's output.
@@ -176,7 +180,7 @@ def _rows(built: BuiltTransfer, ends: Sequence[str] | None) -> list[LayerRow]:
 
 def _row(layer: Any, trains: str) -> LayerRow:
     shape = tuple(side or 0 for side in layer.output.shape[1:])
-    return LayerRow(layer.name, _kind(layer), shape, int(layer.count_params()), trains)
+    return LayerRow(layer_path(layer.name), _kind(layer), shape, int(layer.count_params()), trains)
 
 
 def _kind(layer: Any) -> str:

@@ -271,13 +271,15 @@ def _result(job: str, message: dict[str, Any]) -> dict[str, Any]:
     """Return a job's result, or raise the error that it reports."""
     if message["ok"]:
         return message
+    # Seen in a traceback, such as that of --debug.
+    cause = RuntimeError(f"in the worker process:\n{message.get('traceback', '')}")
     kind = _TYPED_ERRORS.get(message["error"])
     if kind is not None:
-        raise kind(message["message"])
+        raise kind(message["message"]) from cause
     raise KindsightError(
         f"The job {job!r} failed in the Keras worker process: "
         f"{message['error']}: {message['message']}"
-    )
+    ) from cause
 
 
 @contextlib.contextmanager

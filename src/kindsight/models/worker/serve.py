@@ -25,6 +25,10 @@ __all__ = ["Connection", "Job", "serve"]
 _OPTIONAL_LIBRARIES = ("sklearn", "matplotlib", "pandas", "scipy", "cv2", "PIL", "pygments")
 
 
+# Most characters of a traceback that the parent can show with --debug.
+MAX_TRACEBACK = 20_000
+
+
 class Connection:
     """A running job's connection to the parent process; `stop` is set when the job should stop."""
 
@@ -78,7 +82,12 @@ def _run(task: Job, job: dict[str, Any], connection: Connection) -> dict[str, An
         return {"ok": True, **task(job, connection)}
     except Exception as error:
         traceback.print_exc()
-        return {"ok": False, "error": type(error).__name__, "message": str(error)}
+        return {
+            "ok": False,
+            "error": type(error).__name__,
+            "message": str(error),
+            "traceback": traceback.format_exc()[-MAX_TRACEBACK:],
+        }
 
 
 def _import_keras(on_start: Callable[[], None] | None) -> dict[str, Any]:

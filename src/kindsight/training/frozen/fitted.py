@@ -23,6 +23,7 @@ from kindsight.models.backbones.build import BackboneFiles
 from kindsight.models.backbones.ensemble import build_ensemble
 from kindsight.models.backbones.table import split_model_name
 from kindsight.models.formats.assemble import write_keras, write_tflite
+from kindsight.models.graph import layer_path
 from kindsight.models.worker.process import KerasProcess
 from kindsight.training.common import balanced_weights, class_targets
 from kindsight.training.engine.history import History
@@ -179,7 +180,10 @@ class FittedFrozenHead:
                 logits = by_keras.result()[1]
                 parity = compare_logits(written, logits, self.temperature, RUN_BY_KERAS)
                 record_verified(self.files, layers)
-        facts = {"features": list(self.files.layout.names), "head": asdict(self.head.chosen)}
+        facts = {
+            "features": [layer_path(name) for name in self.files.layout.names],
+            "head": asdict(self.head.chosen),
+        }
         return BundleFiles(tflite, keras_file, parity, facts)
 
     def refit(self, rows: NDArray[np.int64]) -> FittedFrozenHead:
@@ -218,7 +222,7 @@ def describe_statistics(names: Sequence[str]) -> str:
     stages = list(dict.fromkeys(name.rpartition("_")[0] for name in names if name != "top_mean"))
     if not stages:
         return "global average of the last layer"
-    ends = ", ".join(stages)
+    ends = ", ".join(layer_path(stage) for stage in stages)
     if all(re.fullmatch(r"stage\d", stage) for stage in stages):
         ends = f"stages {stages[0][-1]} to {stages[-1][-1]}"
     return f"mean, maximum and standard deviation of {ends}, and the last layer's average"
