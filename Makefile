@@ -1,9 +1,9 @@
 # Everything that is done with this project, from a fresh clone on. Needed: make, and Python 3.10-3.13.
 #
-#   make demo     set up, train on real images, say where the report is
-#   make test     set up, run every check but the slow tests (make test-slow)
+#   make demo     install, train on real images, print the report's path
+#   make test     install, run every check but the slow tests (make test-slow)
 #
-# Another Python, another place for the environment: make test PYTHON=/opt/python3.12/bin/python VENV=.venv-312
+# Another Python and another folder for the environment: make test PYTHON=/opt/python3.12/bin/python VENV=.venv-312
 
 VENV ?= .venv
 PYTHON ?=
@@ -16,17 +16,17 @@ BIN = $(VENV)/bin
 endif
 
 PIP = $(BIN)/python -m pip --disable-pip-version-check --no-input
-# Prints nothing; tells by its exit code whether a Python can be used.
+# Prints nothing; the exit code is 0 if this Python can be used.
 FITS = import sys, venv, ensurepip; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo test test-slow lint format docs bench clean
+.PHONY: help install demo test test-slow install-test lint format docs bench clean
 
-help: ## print this list
-	@grep -E '^[a-z-]+:.*## ' Makefile | awk -F ':.*## ' '{ printf "make %-9s %s\n", $$1, $$2 }'
+help: ## list the commands
+	@grep -E '^[a-z-]+:.*## ' Makefile | awk -F ':.*## ' '{ printf "make %-13s %s\n", $$1, $$2 }'
 
-install: $(VENV)/.installed-test ## make the environment in .venv and install kindsight and all tools
+install: $(VENV)/.installed-test ## create .venv and install kindsight with all tools
 
 demo: $(VENV)/.installed-demo ## train on 2,624 images of solar cells and print the accuracy beside a paper's
 	@$(BIN)/kindsight demo
@@ -39,6 +39,9 @@ test: lint ## run every check: style, types, direction of imports, documentation
 
 test-slow: $(VENV)/.installed-test ## run the tests that take long; CI runs them after the others
 	@$(BIN)/python -m pytest -q -m slow --numprocesses=auto --maxprocesses=4 --dist=worksteal
+
+install-test: $(VENV)/.installed-test ## install the built wheel in clean environments, oldest and newest versions, and train
+	@bash .ci/install-test $(BIN)/python
 
 lint: $(VENV)/.installed-test ## run the checks that need no test: style, types, direction of imports
 	@echo "== style"
@@ -66,19 +69,19 @@ clean: ## delete what was built (not .venv, not the runs)
 	@rm -rf site dist build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 	@find src tests docs benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# The files below say that a set of packages is installed; pyproject.toml is what they depend on.
+# Each file below marks a set of packages as installed; all depend on pyproject.toml.
 
 $(VENV)/.installed-test: EXTRAS = test,dev,docs,sklearn
 $(VENV)/.installed-demo: EXTRAS = demo
 $(VENV)/.installed-bench: EXTRAS = bench
 
 $(VENV)/.installed-test $(VENV)/.installed-demo $(VENV)/.installed-bench: $(VENV)/.made pyproject.toml
-	@echo "Installing kindsight [$(EXTRAS)] in $(VENV). The first time this takes some minutes:"
-	@echo "TensorFlow alone is about 250 MB."
+	@echo "Installing kindsight [$(EXTRAS)] in $(VENV): some minutes the first time"
+	@echo "(TensorFlow alone is about 250 MB)."
 	@$(PIP) install --quiet --editable ".[$(EXTRAS)]"
 	@touch $@
 
-# An environment that is there and works is used as it is; a broken one is made anew.
+# A working environment is used; a broken one is created again.
 $(VENV)/.made:
 	@if $(BIN)/python -c 'import pip; $(FITS)' 2>/dev/null; then touch $@; exit 0; fi; \
 	for python in $(if $(PYTHON),'$(PYTHON)',$(CANDIDATES)); do \
@@ -86,13 +89,13 @@ $(VENV)/.made:
 	done; \
 	if [ -z "$$found" ]; then \
 	    echo "kindsight needs Python 3.10, 3.11, 3.12 or 3.13 with its venv module."; \
-	    echo "Received: $(if $(PYTHON),$(PYTHON),none of $(CANDIDATES))."; \
-	    echo "Install one (on Debian and Ubuntu: apt install python3 python3-venv), or name it:"; \
+	    echo "Found: $(if $(PYTHON),$(PYTHON),none of $(CANDIDATES))."; \
+	    echo "Install one (on Debian and Ubuntu: apt install python3 python3-venv), or give its path:"; \
 	    echo "make PYTHON=/path/to/python"; \
 	    exit 1; \
 	fi >&2; \
 	if [ -f $(VENV)/pyvenv.cfg ]; then rm -rf $(VENV); fi; \
-	echo "Making $(VENV) with $$("$$found" -V)"; \
+	echo "Creating $(VENV) with $$("$$found" -V)"; \
 	"$$found" -m venv $(VENV) || exit 1; \
 	$(PIP) install --quiet "pip>=23" || exit 1; \
 	touch $@

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib.util
 import re
 import subprocess
 import sys
@@ -24,6 +25,7 @@ else:
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 EXTRAS = {
+    "train",
     "lite1",
     "lite2",
     "sklearn",
@@ -110,7 +112,7 @@ def test_the_published_facts_are_those_of_pyproject() -> None:
     assert facts["Name"] == "kindsight"
     assert facts["Version"] == PROJECT["version"]
     assert facts["License-Expression"] == "Apache-2.0"
-    assert SpecifierSet(facts["Requires-Python"]) == SpecifierSet(">=3.10")
+    assert SpecifierSet(facts["Requires-Python"]) == SpecifierSet(">=3.10,<3.14")
     assert set(facts.get_all("Provides-Extra", [])) == EXTRAS == {*PROJECT["optional-dependencies"]}
     classifiers = facts.get_all("Classifier", [])
     for system in ("MacOS", "Microsoft :: Windows", "POSIX :: Linux"):
@@ -125,22 +127,45 @@ def test_the_published_facts_are_those_of_pyproject() -> None:
         ("linux", "x86_64", True, "tensorflow-cpu"),
         ("linux", "aarch64", True, "tensorflow"),
         ("darwin", "arm64", True, "tensorflow"),
-        ("darwin", "x86_64", False, "tensorflow"),
+        ("darwin", "x86_64", False, None),
         ("win32", "AMD64", True, "tensorflow"),
-        ("win32", "ARM64", False, "tensorflow"),
+        ("win32", "ARM64", False, None),
     ],
 )
-def test_every_system_gets_one_tensorflow_and_litert_where_it_exists(
-    system: str, machine: str, litert: bool, tensorflow: str
+def test_every_system_gets_one_tensorflow_and_litert_where_they_exist(
+    system: str, machine: str, litert: bool, tensorflow: str | None
 ) -> None:
     place = {"sys_platform": system, "platform_machine": machine}
     names = {
         item.name
-        for item in requirements()
+        for item in [*requirements(), *requirements("train")]
         if item.marker is None or item.marker.evaluate(environment=place)
     }
     assert ("ai-edge-litert" in names) is litert
-    assert names & {"tensorflow", "tensorflow-cpu"} == {tensorflow}
+    assert names & {"tensorflow", "tensorflow-cpu"} == ({tensorflow} - {None})
+    assert not {item.name for item in requirements()} & {"tensorflow", "tensorflow-cpu"}
+
+
+def test_public_addresses_agree() -> None:
+    spec = importlib.util.spec_from_file_location("set_home", ROOT / "docs" / "set_home.py")
+    assert spec is not None and spec.loader is not None
+    set_home = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(set_home)
+    found = set_home.addresses()
+    for which in range(3):
+        named = {address for _, kind, address in found if kind == which}
+        assert len(named) == 1 and "" not in named, found
+
+
+def test_the_guide_lists_the_dependencies_without_opencv() -> None:
+    guide = (ROOT / "docs" / "guide" / "install.md").read_text("utf-8")
+    (code,) = re.findall(r'python -c "(.*)" > needed', guide)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    names = {Requirement(line).name for line in done.stdout.splitlines()}
+    wanted = {item.name for item in requirements()} - {"opencv-python-headless"}
+    assert names == wanted
 
 
 def test_the_command_is_the_package_s_own() -> None:
@@ -168,7 +193,7 @@ def test_what_an_extra_needs_is_permissive_or_a_named_tool(extra: str) -> None:
 def test_every_import_of_the_source_is_declared() -> None:
     optional = [
         item
-        for extra in ("lite1", "lite2", "sklearn", "parquet", "demo", "mlflow", "scipy")
+        for extra in ("train", "lite1", "lite2", "sklearn", "parquet", "demo", "mlflow", "scipy")
         for item in requirements(extra)
     ]
     declared = {canonicalize_name(item.name) for item in [*requirements(), *optional]}

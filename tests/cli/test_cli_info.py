@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 import os
 import platform
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 
 from kindsight.cli import info
 
@@ -38,6 +38,22 @@ def test_a_package_that_is_not_installed_is_said_so(run, monkeypatch):
     assert ["LiteRT", "not", "installed"] in [
         line.split() for line in run("info").stdout.splitlines()
     ]
+
+
+def test_two_variants_of_a_package_are_warned_about(run, monkeypatch):
+    """Both distributions write into the folder cv2."""
+    known = {"opencv-python-headless": "5.0.0", "opencv-python": "4.10.0", "tensorflow": "2.21.0"}
+
+    def installed(name):
+        if name not in known:
+            raise PackageNotFoundError(name)
+        return known[name]
+
+    monkeypatch.setattr("importlib.metadata.version", installed)
+    facts = json.loads(run("info", "--json").stdout)
+    (warning,) = facts["warnings"]
+    assert "opencv-python-headless and opencv-python are both installed" in warning
+    assert warning in " ".join(run("info").stdout.split())
 
 
 def test_the_processors_name_on_linux(monkeypatch):

@@ -1,6 +1,8 @@
 """The Keras worker process: its results, and how it can fail."""
 
+import importlib.util
 import os
+import platform
 import subprocess
 import sys
 import textwrap
@@ -124,6 +126,25 @@ def test_prints_do_not_mix_with_results(make_process):
     result = process.build("a", (1, 1), tflite="a", keras="b")
     assert result["width"] == 7
     assert process.versions == {"a": "1"}
+
+
+@pytest.mark.parametrize(
+    ("system", "machine", "advice"),
+    [
+        ("Linux", "x86_64", r"pip install 'kindsight\[train\]'"),
+        ("Darwin", "arm64", r"pip install 'kindsight\[train\]'"),
+        ("Darwin", "x86_64", "no wheels for Darwin on x86_64"),
+        ("Windows", "ARM64", "no wheels for Windows on ARM64"),
+    ],
+)
+def test_without_tensorflow_the_error_names_the_install_command(
+    monkeypatch, system, machine, advice
+):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(platform, "system", lambda: system)
+    monkeypatch.setattr(platform, "machine", lambda: machine)
+    with pytest.raises(KindsightError, match=advice), KerasProcess() as keras:
+        keras.start()
 
 
 def test_a_worker_that_fails_at_the_start(make_process):

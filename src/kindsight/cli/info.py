@@ -22,7 +22,12 @@ _PACKAGES = {
     "LiteRT": ("ai-edge-litert",),
     "TensorFlow": ("tensorflow-cpu", "tensorflow"),
     "Keras": ("keras",),
-    "OpenCV": ("opencv-python-headless", "opencv-python", "opencv-contrib-python"),
+    "OpenCV": (
+        "opencv-python-headless",
+        "opencv-python",
+        "opencv-contrib-python",
+        "opencv-contrib-python-headless",
+    ),
     "Pillow": ("pillow",),
     "NumPy": ("numpy",),
     "scikit-learn": ("scikit-learn",),
@@ -45,7 +50,8 @@ def info(json: Json = False, debug: Debug = False) -> None:
         *(
             f"{paint(name, 'dim')}{' ' * (width + 2 - cells(name))}{text}"
             for name, text in rows.items()
-        )
+        ),
+        *facts["warnings"],
     )
 
 
@@ -80,6 +86,7 @@ def collect() -> dict[str, Any]:
             for name, value in sorted(os.environ.items())
             if name.startswith("KINDSIGHT_")
         },
+        "warnings": _conflicts(),
     }
 
 
@@ -117,6 +124,20 @@ def _version(distributions: tuple[str, ...]) -> str | None:
         except PackageNotFoundError:
             continue
     return None
+
+
+def _conflicts() -> list[str]:
+    """Name packages that are installed in several variants, which overwrite each other's files."""
+    found = []
+    for name, distributions in _PACKAGES.items():
+        both = [each for each in distributions if _version((each,)) is not None]
+        if len(both) > 1:
+            found.append(
+                f"Warning: {' and '.join(both)} are both installed and share their files; {name} "
+                f"may be broken. Keep one: pip uninstall -y {' '.join(both)}, then pip install "
+                f"{both[-1]}."
+            )
+    return found
 
 
 def _rows(facts: Mapping[str, Any]) -> dict[str, str]:

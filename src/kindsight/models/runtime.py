@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import platform
 import queue
 import re
 import threading
@@ -20,7 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kindsight.errors import BundleError, ParityError, WeightsError
+from kindsight.errors import BundleError, KindsightError, ParityError, WeightsError
 from kindsight.threads import count_cores
 
 __all__ = [
@@ -49,6 +50,18 @@ CHECKED_IMAGES = 8
 _UNSUPPORTED = re.compile(r"'(tf\.\w+)' op")
 
 
+def _tensorflow() -> Any:
+    """Import TensorFlow in place of LiteRT; KindsightError if there is neither."""
+    try:
+        return importlib.import_module("tensorflow")
+    except ImportError as error:
+        raise KindsightError(
+            f"Networks cannot be run: ai-edge-litert is not installed ({platform.system()} on "
+            f"{platform.machine()}, Python {platform.python_version()}). Run: pip install "
+            "ai-edge-litert. It exists for Linux, Macs with Apple silicon, and Windows on x86-64."
+        ) from error
+
+
 def make_interpreter(model: Path | bytes, threads: int = 1) -> Any:
     """Return an interpreter of a LiteRT file, or of its content, with its tensors allocated.
 
@@ -58,7 +71,7 @@ def make_interpreter(model: Path | bytes, threads: int = 1) -> Any:
     try:
         interpreter_class = importlib.import_module("ai_edge_litert.interpreter").Interpreter
     except ImportError:
-        interpreter_class = importlib.import_module("tensorflow").lite.Interpreter
+        interpreter_class = _tensorflow().lite.Interpreter
     try:
         source = {"model_content": model} if isinstance(model, bytes) else _source(model)
         with _delegate_message_hidden():

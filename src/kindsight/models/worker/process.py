@@ -8,7 +8,9 @@ not need it.
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import os
+import platform
 import tempfile
 import threading
 import time
@@ -20,13 +22,23 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from kindsight.errors import CacheError, KindsightError, ParityError, SettingsError, WeightsError
+from kindsight.errors import (
+    CacheError,
+    KindsightError,
+    MissingExtraError,
+    ParityError,
+    SettingsError,
+    WeightsError,
+)
 from kindsight.models.worker.worker_process import WorkerProcess
 
-__all__ = ["KerasProcess", "worker_environment"]
+__all__ = ["KerasProcess", "require_tensorflow", "worker_environment"]
 
 STOP_SECONDS = 15.0
 """Seconds a worker has to stop a job and save its state after Ctrl-C."""
+
+WITHOUT_WHEELS = {("Darwin", "x86_64"), ("Windows", "ARM64")}
+"""System and machine for which neither current TensorFlow nor LiteRT is published."""
 
 _TYPED_ERRORS = {
     kind.__name__: kind for kind in (CacheError, ParityError, SettingsError, WeightsError)
@@ -215,6 +227,7 @@ class KerasProcess:
     def _started(self) -> WorkerProcess:
         if self._worker is None:
             self._ready = False
+            require_tensorflow()
             self._worker = WorkerProcess(self._module, worker_environment())
         return self._worker
 
@@ -251,6 +264,19 @@ class KerasProcess:
                 self.close(kill=True)
                 raise
         return _result(job["job"], message)
+
+
+def require_tensorflow() -> None:
+    """Raise an error that says how to install TensorFlow, where it is not installed."""
+    if importlib.util.find_spec("tensorflow") is not None:
+        return
+    system, machine = platform.system(), platform.machine()
+    if (system, machine) in WITHOUT_WHEELS:
+        raise KindsightError(
+            f"Training needs TensorFlow, which has no wheels for {system} on {machine}. Train on "
+            "Linux, on a Mac with Apple silicon, or on Windows on x86-64."
+        )
+    raise MissingExtraError("Training", "train")
 
 
 def _stop_job(worker: WorkerProcess, job: str) -> bool:
