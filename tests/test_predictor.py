@@ -125,10 +125,24 @@ def test_no_paths(predictor):
     assert list(predictor.predict([])) == []
 
 
-def test_a_single_path_is_an_error(predictor, photos):
-    for path in ("a.jpg", photos / "a.jpg", b"a.jpg"):
-        with pytest.raises(UsageError, match="Put it in a list"):
-            predictor.predict(path)
+def test_a_single_path_is_one_image(predictor, photos):
+    path = photos / "ring" / "ring 000.png"
+    (expected,) = predictor.predict([path])
+    for given in (path, str(path)):
+        (prediction,) = predictor.predict(given)
+        assert prediction.path == str(path)
+        np.testing.assert_array_equal(prediction.logits, expected.logits)
+
+
+def test_the_content_of_a_file(predictor, photos):
+    path = photos / "ring" / "ring 000.png"
+    (expected,) = predictor.predict([path])
+    prediction = predictor.predict_bytes(path.read_bytes(), "ring")
+    assert prediction.path == "ring"
+    np.testing.assert_array_equal(prediction.logits, expected.logits)
+    assert predictor.predict_bytes(b"").error.code == "empty"
+    with pytest.raises(UsageError, match="predict_bytes"):
+        predictor.predict(path.read_bytes())
 
 
 def test_predict_dataset(predictor, photos):

@@ -119,6 +119,17 @@ class DatasetEvaluation:
         return evaluate(self.probabilities[unseen], targets, classes)
 
 
+@dataclass(frozen=True)
+class _FilesInMemory:
+    """The content of image files, loaded as from a dataset."""
+
+    files: Sequence[bytes]
+
+    def load(self, row: int) -> bytes:
+        """Return the content of a file."""
+        return self.files[row]
+
+
 class Predictor:
     """A loaded bundle that predicts, without TensorFlow.
 
@@ -152,18 +163,24 @@ class Predictor:
         """The class names, in the order of the probabilities."""
         return self.bundle.classes
 
-    def predict(self, paths: Iterable[str | os.PathLike[str]]) -> Iterator[Prediction]:
+    def predict(
+        self, paths: Iterable[str | os.PathLike[str]] | str | os.PathLike[str]
+    ) -> Iterator[Prediction]:
         """Yield a prediction for each image file; memory does not grow with their number.
 
-        Predictions are in the order of `paths`, with an `error` for an unreadable image. Raises
-        `UsageError` for a single path.
+        Predictions are in the order of `paths`, with an `error` for an unreadable image. A single
+        path is one image. Raises `UsageError` for bytes.
         """
-        if isinstance(paths, (str, bytes, os.PathLike)):
-            raise UsageError(
-                f"`paths` must be a list of paths; got the single path {paths!r}. "
-                "Put it in a list: [path]."
-            )
+        if isinstance(paths, bytes):
+            raise UsageError("`paths` must be paths; got bytes. Use predict_bytes for an image.")
+        if isinstance(paths, (str, os.PathLike)):
+            paths = [paths]
         return self._stream(os.fspath(path) for path in paths)
+
+    def predict_bytes(self, data: bytes, name: str = "-") -> Prediction:
+        """Return the prediction for the content of an image file; `name` becomes its path."""
+        (prediction,) = self._stream([name], _FilesInMemory([data]))
+        return prediction
 
     def predict_dataset(
         self, dataset: ImageDataset, detector: TrainingImageDetector | None = None
@@ -177,7 +194,7 @@ class Predictor:
     def _stream(
         self,
         names: Iterable[str],
-        dataset: ImageDataset | None = None,
+        dataset: ImageDataset | _FilesInMemory | None = None,
         detector: TrainingImageDetector | None = None,
     ) -> Iterator[Prediction]:
         spec = self.bundle.spec

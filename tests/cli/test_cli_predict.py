@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from tiny_bundle import COLOURS, probabilities, write_bundle, write_image
 
 
@@ -223,6 +224,43 @@ def test_a_list_on_standard_input(run, tiny, colours, options, text):
     result = run("predict", tiny, "-", "--json", *options, input=text.encode())
     assert result.exit_code == 0
     assert [row["path"] for row in rows_of(result)] == ["new/red.png", "new/blue.png"]
+
+
+@pytest.mark.parametrize("format_", ["PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM"])
+@pytest.mark.parametrize("options", [(), ("--null",)])
+def test_an_image_on_standard_input(run, tiny, colours, format_, options):
+    file = io.BytesIO()
+    Image.new("RGB", (12, 9), COLOURS["red"]).save(file, format_)
+    if options and format_ not in ("PNG", "JPEG", "PPM"):
+        return  # may be the name of a file
+    result = run("predict", tiny, "-", "--json", *options, input=file.getvalue())
+    (row,) = rows_of(result)
+    assert (row["path"], row["label"], row["error"]) == ("-", "red", None)
+    assert result.exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("content", "code"),
+    [(b"\xff\xd8\xff\xe0 cut", "truncated"), (b"\xff\x0a" + bytes(40), "unsupported")],
+)
+def test_an_image_on_standard_input_that_cannot_be_read(run, tiny, colours, content, code):
+    result = run("predict", tiny, "-", "--json", input=content)
+    (row,) = rows_of(result)
+    assert (row["path"], row["error"]["code"], result.exit_code) == ("-", code, 1)
+
+
+def test_names_that_begin_like_an_image(run, tiny, colours):
+    names = ["GIF89a.png", "P6 1.png", "BM.png"]
+    for name in names:
+        write_image(colours / name, COLOURS["red"])
+    for name in names:
+        result = run("predict", tiny, "-", "--json", input=f"{name}\nnew/blue.png\n".encode())
+        assert [row["path"] for row in rows_of(result)] == [name, "new/blue.png"]
+
+
+def test_names_on_standard_input_may_begin_with_a_byte_order_mark(run, tiny, colours):
+    result = run("predict", tiny, "-", "--json", input="\ufeffnew/red.png\nnew/blue.png".encode())
+    assert [row["label"] for row in rows_of(result)] == ["red", "blue"]
 
 
 def test_names_on_standard_input_may_hold_line_feeds_with_null(run, tiny, colours):

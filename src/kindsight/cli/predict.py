@@ -59,7 +59,8 @@ def predict(  # noqa: PLR0913, PLR0917 (one parameter for each option)
         typer.Argument(
             metavar="FILES...",
             help="Images, folders, patterns such as 'new/*.jpg', tables (CSV, Parquet) of paths "
-            "or pixels, arrays (.npz), or - for file names on standard input, one per line.",
+            "or pixels, arrays (.npz), or - for file names on standard input, one per line, or an "
+            "image.",
         ),
     ],
     format_: Annotated[
@@ -269,7 +270,9 @@ def _format(given: str | None, json: bool) -> str:
 
 def _predictions(predictor: Predictor, images: Inputs) -> Iterator[Prediction]:
     for batch in images.batches():
-        if isinstance(batch, Iterator):
+        if isinstance(batch, bytes):
+            yield predictor.predict_bytes(batch)
+        elif isinstance(batch, Iterator):
             yield from predictor.predict(batch)
         else:
             yield from predictor.predict_dataset(batch)

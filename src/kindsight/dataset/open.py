@@ -55,6 +55,7 @@ def open_dataset(
         A folder of class folders or split folders; a folder of images, with
         ``options.label_from``; a folder of tables or arrays named after splits (``train.csv``,
         ``test.csv``); a CSV or Parquet table of paths or pixels; or arrays, ``.npz`` or ``.npy``.
+        Without labels, also a single image.
     options : DataOptions, optional
         Describes data whose structure is not obvious.
     labelled : bool
@@ -140,7 +141,7 @@ def as_dataset(X: Any, y: Any = None, *, labelled: bool = True) -> ImageDataset:
     Parameters
     ----------
     X : ImageDataset, str, Path, or sequence or array of paths or images
-        A single path is opened by :func:`kindsight.dataset.open_dataset`.
+        A single path is that of an image or opened by :func:`kindsight.dataset.open_dataset`.
     y : sequence of str or int, optional
         Labels; they replace those of a dataset. A folder or file has its own.
     labelled : bool
@@ -154,6 +155,9 @@ def as_dataset(X: Any, y: Any = None, *, labelled: bool = True) -> ImageDataset:
     if isinstance(X, ImageDataset):
         return X if y is None else X.with_columns(label=as_labels(y, len(X)))
     if isinstance(X, (str, os.PathLike)):
+        # Without labels, open_dataset takes a single image, too.
+        if y is not None and os.path.isfile(X) and not is_file_of_images(X):  # noqa: PTH113
+            return from_files([os.fspath(X)], y)
         if y is not None:
             raise DatasetError(
                 f"A folder or a table has its own labels; got {str(X)!r} with `y`. Leave `y` out, "
@@ -198,6 +202,8 @@ def _open(
             for split, path in files.items()
         ]
         dataset = _concatenate(tables) if len(tables) > 1 else tables[0][1]
+    elif not labelled and os.path.isfile(name):  # noqa: PTH113
+        return from_files([name])
     elif labelled and options.label_from is not None:
         dataset = with_names(_open_unlabelled_folder(name, options, roots), options)
     else:

@@ -127,7 +127,9 @@ class ImageDataset:
 
     @classmethod
     def from_files(
-        cls, paths: Iterable[str | Path], labels: Sequence[object] | None = None
+        cls,
+        paths: Iterable[str | Path] | str | Path,
+        labels: Sequence[object] | None = None,
     ) -> ImageDataset:
         """Return a dataset of files; see :func:`kindsight.dataset.from_files`."""
         return package.from_files(paths, labels)

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from kindsight.dataset import ImageDataset, from_folder
+from kindsight.dataset import ImageDataset, from_folder, open_dataset
 from kindsight.dataset.loaders.from_names import split_roles
 from kindsight.errors import DatasetError
 
@@ -339,10 +339,29 @@ def test_paths_that_are_not_folders(make_tree):
     root = make_tree("cat/1.jpg")
     with pytest.raises(DatasetError, match="does not exist"):
         from_folder(root / "nothing")
-    with pytest.raises(DatasetError, match="is a file"):
+    with pytest.raises(DatasetError, match=r"neither a table nor arrays\. Images are"):
         from_folder(root / "cat" / "1.jpg")
     with pytest.raises(DatasetError, match="cannot be opened"):
         from_folder("a\0b")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (PNG, "is a single image. Give a folder with a folder of images for each class"),
+        (b"<svg></svg>", "is a single image"),
+        (b"PK\x03\x04" + bytes(40), "is an archive. Unpack it, and give the folder."),
+        (bytes(257) + b"ustar" + bytes(99), "is an archive"),
+        (b"some words", "is a file that has neither a table nor arrays"),
+        (b"", "is a file that has neither a table nor arrays"),
+    ],
+)
+def test_a_single_file_is_no_folder(tmp_path, content, message):
+    (tmp_path / "file").write_bytes(content)
+    with pytest.raises(DatasetError, match=message):
+        from_folder(tmp_path / "file")
+    with pytest.raises(DatasetError, match=message):
+        open_dataset(tmp_path / "file")
 
 
 def test_one_class_is_enough_if_requested(make_tree):

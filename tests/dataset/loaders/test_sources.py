@@ -56,7 +56,12 @@ def test_invalid_labels(labels, message):
         from_files(["1.jpg", "2.jpg"], labels)
 
 
-@pytest.mark.parametrize("paths", ["1.jpg", b"1.jpg", Path("1.jpg"), [], [1], [None]])
+@pytest.mark.parametrize("path", ["1.jpg", Path("1.jpg")])
+def test_a_single_path_is_one_file(path):
+    assert from_files(path, ["a"]) == from_files(["1.jpg"], ["a"])
+
+
+@pytest.mark.parametrize("paths", [b"1.jpg", [], [1], [None]])
 def test_invalid_paths(paths):
     with pytest.raises(DatasetError, match="got"):
         from_files(paths)
@@ -180,8 +185,11 @@ def test_as_dataset_of_a_folder(make_tree):
     assert as_dataset(root, labelled=False).label == (None, None)
     with pytest.raises(DatasetError, match="with `y`"):
         as_dataset(root, ["a", "b"])
+    image = root / "cat" / "1.jpg"
     with pytest.raises(DatasetError, match="is a file"):
-        as_dataset(root / "cat" / "1.jpg")
+        as_dataset(image)
+    assert as_dataset(image, ["cat"]) == from_files([image], ["cat"])
+    assert as_dataset(image, labelled=False) == from_files([image])
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,13 @@
 """The images named on the command line: files, folders, globs, tables, names on standard input.
 
+Instead of names, standard input may be an image.
+
 They are read lazily: 100,000 images take no more memory than ten.
 """
 
 from __future__ import annotations
 
+import codecs
 import glob
 import os
 import queue
@@ -12,13 +15,16 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 from itertools import chain, groupby
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from kindsight.cli.terminal.text import printable
 from kindsight.dataset.ignored import IgnoredFiles
 from kindsight.dataset.loaders.csv_table import is_file_of_images
 from kindsight.dataset.walk import Listing, walk
-from kindsight.errors import DatasetError
+from kindsight.errors import DatasetError, ImageError
+from kindsight.images.formats import detect_format
+from kindsight.images.netpbm import read_netpbm_header
+from kindsight.images.read import MAX_BYTES
 
 if TYPE_CHECKING:
     from kindsight.dataset import DataOptions, ImageDataset
@@ -31,6 +37,8 @@ _CHUNK = 1 << 16
 _AHEAD = 1024
 # Bytes; longer than any file system allows.
 _LONGEST_NAME = 1 << 17
+# Bytes by which an image is recognised.
+_SIGNATURE = 32
 
 
 class Inputs:
@@ -40,8 +48,8 @@ class Inputs:
     ----------
     given : sequence of str
         Files; folders, for the images in and below them; tables (CSV, Parquet) or files of
-        arrays, for their images; ``-`` for file names on standard input; and patterns with ``*``,
-        ``?`` or ``[`` (``**`` for any depth). A missing file is reported in its row.
+        arrays, for their images; ``-`` for file names or an image on standard input; and patterns
+        with ``*``, ``?`` or ``[`` (``**`` for any depth). A missing file is reported in its row.
     null : bool
         Whether file names on standard input end with NUL instead of a line feed.
     options : DataOptions, optional
@@ -75,11 +83,12 @@ class Inputs:
         """Whether names come from standard input."""
         return STDIN in self._given
 
-    def batches(self) -> Iterator[Iterator[str] | ImageDataset]:
+    def batches(self) -> Iterator[Iterator[str] | ImageDataset | bytes]:
         """Yield iterators of paths, in order; each must be exhausted before the next.
 
-        Images inside a file of arrays come as a dataset. A batch from standard input ends where the
-        input pauses, so that names written one by one get their predictions one by one.
+        Images inside a file of arrays come as a dataset, an image on standard input as bytes. A
+        batch from standard input ends where the input pauses, so that names written one by one get
+        their predictions one by one.
         """
         for kind, names in groupby(self._given, _kind):
             if kind == "stdin":
@@ -137,9 +146,13 @@ def _expanded(name: str) -> Sequence[str]:
     return found
 
 
-def _bursts(null: bool) -> Iterator[Iterator[str]]:
-    """Read names in a thread; yield those that have arrived as one batch."""
-    names: queue.Queue[str | BaseException | None] = queue.Queue(_AHEAD)
+_Item = str | bytes | BaseException | None
+"""A name, an image, an error, or the end of standard input."""
+
+
+def _bursts(null: bool) -> Iterator[Iterator[str] | bytes]:
+    """Read names in a thread; yield those that have arrived as one batch, or an image."""
+    names: queue.Queue[_Item] = queue.Queue(_AHEAD)
     threading.Thread(target=_read_names, args=(names, null), daemon=True).start()
     ended = False
 
@@ -154,7 +167,7 @@ def _bursts(null: bool) -> Iterator[Iterator[str]]:
             ended = item is None
             if isinstance(item, BaseException):
                 raise item
-            if item is not None:
+            if isinstance(item, str):
                 yield item
 
     while not ended:
@@ -163,29 +176,67 @@ def _bursts(null: bool) -> Iterator[Iterator[str]]:
             raise item
         if item is None:
             return
-        yield burst(item)
+        yield item if isinstance(item, bytes) else burst(item)
 
 
-def _read_names(names: queue.Queue[str | BaseException | None], null: bool) -> None:
+def _read_names(names: queue.Queue[_Item], null: bool) -> None:
     try:
-        for name in _split(null):
-            names.put(name)
+        if sys.stdin is not None:  # as if closed by the parent process
+            buffer = sys.stdin.buffer
+            # The raw file returns what has arrived without waiting for more, and holds no lock that
+            # could block the exit of the program while this thread waits.
+            source = getattr(buffer, "raw", buffer)
+            start = _start_of(source)
+            if _is_image(start, null):
+                names.put(_whole_image(source, start))
+            else:
+                for name in _split(source, start, null):
+                    names.put(name)
     except (OSError, ValueError) as error:
         names.put(error)
     names.put(None)
 
 
-def _split(null: bool) -> Iterator[str]:
-    """Yield the names on standard input as they arrive, without empty ones."""
-    if sys.stdin is None:  # closed by the parent process
-        return
-    end = b"\0" if null else b"\n"
-    buffer = sys.stdin.buffer
-    # The raw file returns what has arrived without waiting for more, and holds no lock that could
-    # block the exit of the program while this thread waits.
-    source = getattr(buffer, "raw", buffer)
-    rest = b""
+def _start_of(source: Any) -> bytes:
+    """Return what arrives first, enough to recognise an image unless it is a name."""
+    start: bytes = source.read(_CHUNK) or b""
+    while start and len(start) < _SIGNATURE and b"\n" not in start and b"\0" not in start:
+        if not (chunk := source.read(_CHUNK)):
+            break
+        start += chunk
+    return start
+
+
+def _is_image(start: bytes, null: bool) -> bool:
+    """Return whether standard input is an image rather than names."""
+    # Some signatures, such as GIF89a, are names of files, too.
+    binary = not start[:1].isascii() or (b"\0" in start and not null)
+    try:
+        if detect_format(start) == "PPM":
+            read_netpbm_header(start)
+            return True
+    except ImageError as error:
+        return binary and error.code == "unsupported"
+    return binary
+
+
+def _whole_image(source: Any, start: bytes) -> bytes:
+    chunks, size = [start], len(start)
     while chunk := source.read(_CHUNK):
+        chunks.append(chunk)
+        size += len(chunk)
+        if size > MAX_BYTES:
+            raise DatasetError(
+                f"The image on standard input has more than {MAX_BYTES:,} bytes, the limit."
+            )
+    return b"".join(chunks)
+
+
+def _split(source: Any, start: bytes, null: bool) -> Iterator[str]:
+    """Yield the names on standard input as they arrive, without empty ones."""
+    end = b"\0" if null else b"\n"
+    rest, chunk = b"", start.removeprefix(codecs.BOM_UTF8)
+    while chunk:
         *whole, rest = (rest + chunk).split(end)
         if len(rest) > _LONGEST_NAME:
             raise DatasetError(
@@ -193,6 +244,7 @@ def _split(null: bool) -> Iterator[str]:
                 f"{rest[:40]!r}... Names must end with a line feed, or with NUL with --null."
             )
         yield from _decoded(whole, null)
+        chunk = source.read(_CHUNK)
     yield from _decoded([rest], null)
 
 

@@ -26,7 +26,8 @@ from kindsight.dataset.loaders.folders import (
 from kindsight.dataset.names import n_images, quoted
 from kindsight.dataset.table import ImageDataset
 from kindsight.dataset.walk import Listing, reason_with_extension, walk
-from kindsight.errors import DatasetError
+from kindsight.errors import DatasetError, ImageError
+from kindsight.images.formats import HEAD_BYTES, detect_format
 
 __all__ = ["from_files", "from_folder"]
 
@@ -114,13 +115,15 @@ def from_folder(
     )
 
 
-def from_files(paths: Iterable[str | Path], labels: Sequence[object] | None = None) -> ImageDataset:
+def from_files(
+    paths: Iterable[str | Path] | str | Path, labels: Sequence[object] | None = None
+) -> ImageDataset:
     """Return a dataset of files, in the given order; repetitions are allowed.
 
     Parameters
     ----------
     paths : iterable of str or Path
-        A missing file is no error here; reading it is.
+        A missing file is no error here; reading it is. A single path is one file.
     labels : sequence of str or int, optional
         One for each path.
 
@@ -135,10 +138,7 @@ def from_files(paths: Iterable[str | Path], labels: Sequence[object] | None = No
         If there is no path, one is of another type, or `labels` does not fit.
     """
     if isinstance(paths, (str, bytes, os.PathLike)):
-        raise DatasetError(
-            f"`paths` must be a list of paths; got the single path {paths!r}. Put it in a list: "
-            "[path]."
-        )
+        paths = [paths]
     names = tuple(_path_text(path) for path in paths)
     if not names:
         raise DatasetError("`paths` must contain at least one path; got none.")
@@ -152,14 +152,42 @@ def _listings(
     try:
         return list(walk(root, ignored, follow_links=follow_links, roots=roots))
     except FileNotFoundError:
-        what = "does not exist"
+        what = f"does not exist. {_FORMS}"
     except NotADirectoryError:
-        what = "is a file; unpack an archive first"
+        what = _what_file(root)
     except (OSError, ValueError) as error:  # a NUL in the path is a ValueError
-        what = f"cannot be opened: {error}"
-    raise DatasetError(
-        f"{quoted(root)} {what}. Images are read from a folder, a table (.csv, .parquet) or arrays "
-        "(.npz)."
+        what = f"cannot be opened: {error}. {_FORMS}"
+    raise DatasetError(f"{quoted(root)} {what}")
+
+
+_FORMS = "Images are read from a folder, a table (.csv, .parquet) or arrays (.npz)."
+_ARCHIVES = (
+    b"PK\x03\x04",
+    b"\x1f\x8b",
+    b"BZh",
+    b"\xfd7zXZ\0",
+    b"7z\xbc\xaf",
+    b"Rar!",
+    b"\x28\xb5\x2f\xfd",
+)
+
+
+def _what_file(path: str) -> str:
+    """Return what a file is that is neither a table nor arrays, and what to do."""
+    try:
+        with Path(path).open("rb") as file:
+            head = file.read(HEAD_BYTES)
+        detect_format(head)
+    except OSError as error:
+        return f"cannot be opened: {error}. {_FORMS}"
+    except ImageError as error:
+        if head.startswith(_ARCHIVES) or head[257:262] == b"ustar":
+            return "is an archive. Unpack it, and give the folder."
+        if error.code != "unsupported":
+            return f"is a file that has neither a table nor arrays. {_FORMS}"
+    return (
+        "is a single image. Give a folder with a folder of images for each class, or a table of "
+        "paths and labels; kindsight predict takes single images."
     )
 
 
