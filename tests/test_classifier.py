@@ -183,6 +183,32 @@ def test_truth_values_are_labels(classifier, arrays):
     assert np.mean(fitted.predict(arrays[0]) == y) > 0.9
 
 
+def test_one_hot_rows_and_whole_floats_are_labels(classifier, arrays):
+    images, labels = arrays
+    numbers = np.searchsorted(sorted(CLASSES), labels)
+    fitted = clone(classifier).fit(images, np.eye(3)[numbers])
+    assert fitted.classes_.tolist() == [0, 1, 2]
+    assert fitted.score(images, np.eye(3)[numbers]) > 0.9
+    assert np.mean(fitted.predict(images) == numbers) > 0.9
+    floats = clone(classifier).fit(images, numbers.astype(float))
+    assert floats.classes_.dtype == float and floats.score(images, numbers.astype(float)) > 0.9
+    assert floats.predict_proba(images).tobytes() == fitted.predict_proba(images).tobytes()
+
+
+def test_images_without_a_label_are_left_out(classifier, arrays):
+    images, labels = arrays
+    known = np.arange(42) % 5 > 0
+    numbers = np.where(known, np.searchsorted(sorted(CLASSES), labels), np.nan)
+    with pytest.warns(UserWarning, match="9 of 42 images have no label and were left out"):
+        fitted = clone(classifier).fit(images, numbers)
+    alone = clone(classifier).fit(images[known], numbers[known].astype(int))
+    assert fitted.classes_.tolist() == [0, 1, 2]
+    assert fitted.predict_proba(images).tobytes() == alone.predict_proba(images).tobytes()
+    with pytest.warns(UserWarning, match="9 of 42 images have no label"):
+        score = fitted.score(images, numbers)
+    assert score == alone.score(images[known], numbers[known].astype(int))
+
+
 def test_of_a_dataset_with_splits_only_the_training_part_is_used(classifier, dataset):
     inside = np.arange(len(dataset)) % COUNT < 9
     turned = {"bar": "chequer", "chequer": "ring", "ring": "bar"}
@@ -205,10 +231,13 @@ def test_a_subset_that_lacks_a_class(classifier, dataset):
 
 def test_what_cannot_be_learned_from(classifier, arrays, dataset, tmp_path):
     images, labels = arrays
-    with pytest.raises(DatasetError, match=r"must have a label; 42 have none"):
-        classifier.fit(images)
-    with pytest.raises(DatasetError, match=r"must have a label; 1 have none"):
-        classifier.fit(images, [None, *labels[1:]])
+    for none in (None, [None] * 42):
+        with pytest.raises(DatasetError, match="Images must have labels; got none"):
+            classifier.fit(images, none)
+    with pytest.raises(DatasetError, match="multi-label: 42 of 42 images have several labels"):
+        classifier.fit(images, np.ones((42, 3)))
+    with pytest.raises(DatasetError, match="this is regression"):
+        classifier.fit(images, np.linspace(0, 1, 42))
     with pytest.raises(DatasetError, match="must be one label for each of 42 images; got 41"):
         classifier.fit(images, labels[:-1])
     with pytest.raises(DatasetError, match="at least two classes"):

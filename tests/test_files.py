@@ -63,11 +63,15 @@ def test_text_is_utf8_with_the_line_ends_given(tmp_path):
     assert (tmp_path / "a.txt").read_bytes() == b"K\xc3\xa4se\nund Brot\r\n"
 
 
-def test_names_that_are_no_unicode_keep_their_bytes(tmp_path):
-    write_text(tmp_path / "a.txt", os.fsdecode(b"caf\xe9"))
-    assert (tmp_path / "a.txt").read_bytes() == b"caf\xe9" if os.name == "posix" else True
+def test_every_file_is_valid_utf8(tmp_path):
+    name = b"caf\xe9".decode("utf-8", "surrogateescape")
+    write_text(tmp_path / "a.txt", name)
+    assert (tmp_path / "a.txt").read_text("utf-8") == r"caf\xe9"
     write_text(tmp_path / "b.txt", "half a character \ud83d.")
-    assert (tmp_path / "b.txt").read_bytes().startswith(b"half a character ")
+    assert (tmp_path / "b.txt").read_text("utf-8") == r"half a character \ud83d."
+    write_json(tmp_path / "c.json", {name: [name, {"a": name}]})
+    found = json.loads((tmp_path / "c.json").read_text("utf-8"))
+    assert found == {r"caf\xe9": [r"caf\xe9", {"a": r"caf\xe9"}]}
 
 
 def test_json_is_readable_and_refuses_what_json_has_not(tmp_path):

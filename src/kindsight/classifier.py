@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from kindsight.bundle import Bundle
 from kindsight.dataset import ImageDataset, as_dataset
 from kindsight.dataset.ignored import ignored_notes, reasons_by_class
+from kindsight.dataset.labels import as_labels, distinct_labels
 from kindsight.dataset.splits.stratified import random_split
 from kindsight.errors import DatasetError, SettingsError, UsageError
 from kindsight.evaluation import to_probabilities
@@ -160,8 +161,9 @@ class ImageClassifier(_Estimator):
             A dataset; a folder, a table or arrays in a file, as :meth:`kindsight.ImageDataset.open`
             takes them; image files; or uint8 (images, height, width, 3). Of a dataset with splits,
             the train split (and the validation split, where one is used).
-        y : sequence, optional
-            A label for each image; not needed where `X` has labels.
+        y : sequence or array, optional
+            A label for each image, or one-hot rows; not needed where `X` has labels. Images whose
+            label is None or NaN are left out, with a warning.
         progress : callable, optional
             Called with (stage, done, total).
         callback : TrainingCallback, optional
@@ -175,20 +177,17 @@ class ImageClassifier(_Estimator):
         Raises
         ------
         DatasetError
-            If there are fewer than two classes, or images without a label.
+            If there are fewer than two classes, or no image has a label.
         SettingsError
             Naming every wrong parameter.
         """
         training = _trainer(self.get_params())
         training.spec()
         validates = training.by_gradient
-        dataset = _used_splits(as_dataset(X, y), validates)
-        if missing := sum(label is None for label in dataset.label):
-            raise DatasetError(
-                f"Every image must have a label; {missing} have none. Give y, or a folder of class "
-                "folders."
-            )
-        labels = np.array(dataset.present_classes()) if y is None else np.unique(np.asarray(y))
+        given = as_dataset(X, y)
+        dataset = _labelled(_used_splits(given, validates))
+        present = np.array(dataset.present_classes())
+        labels = present if y is None else distinct_labels(y, given.label)
         if download := training.download():
             warnings.warn(download, stacklevel=2)
         with training.process() as keras:
@@ -210,7 +209,7 @@ class ImageClassifier(_Estimator):
                 images = images.with_dataset(split)
             held = np.array([split == "validation" for split in images.dataset.split], bool)
             fitted = images.fit(
-                [str(label) for label in labels],
+                [str(name) for name in as_labels(labels, len(labels))],
                 np.flatnonzero(~held),
                 np.flatnonzero(held),
                 keras=keras,
@@ -283,10 +282,11 @@ class ImageClassifier(_Estimator):
         y : sequence, optional
             A label for each image; not needed where `X` has labels.
         """
-        dataset = as_dataset(X, y)
-        labels = np.array([str(label) for label in dataset.label])
-        predicted = np.array([str(label) for label in self.predict(dataset)])
-        return float((labels == predicted).mean())
+        self._check_fitted()
+        dataset = _labelled(as_dataset(X, y))
+        names = as_labels(self.classes_, len(self.classes_))
+        predicted = [names[k] for k in self.predict_proba(dataset).argmax(1)]
+        return float(np.mean([a == b for a, b in zip(dataset.label, predicted, strict=True)]))
 
     def save(self, folder: str | os.PathLike[str]) -> Bundle:
         """Write the classifier as a bundle, for :meth:`load` and ``kindsight predict``.
@@ -376,6 +376,21 @@ def _differs(value: Any, default: Any) -> bool:
     """Return whether a parameter was changed; arrays and other objects count as changed."""
     same = value == default
     return not (isinstance(same, bool) and same)
+
+
+def _labelled(dataset: ImageDataset) -> ImageDataset:
+    """Return the images that have a label, with a warning if there are others."""
+    missing = sum(label is None for label in dataset.label)
+    if missing == len(dataset):
+        raise DatasetError(
+            "Images must have labels; got none. Give y, or a folder of class folders."
+        )
+    if not missing:
+        return dataset
+    warnings.warn(
+        f"{missing} of {len(dataset)} images have no label and were left out.", stacklevel=3
+    )
+    return dataset[[label is not None for label in dataset.label]]
 
 
 def _used_splits(dataset: ImageDataset, validates: bool) -> ImageDataset:

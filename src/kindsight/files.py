@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from kindsight.encoding import escape_name, valid_json, valid_text
 from kindsight.errors import SettingsError
 
 if sys.version_info >= (3, 11):
@@ -60,8 +61,7 @@ def clear_leftovers(folder: str | os.PathLike[str]) -> None:
 def read_toml(path: str | os.PathLike[str], what: str) -> dict[str, Any]:
     """Return the settings of a TOML file of at most 1 MB; `what` begins the error message.
 
-    File names in it need not be valid UTF-8. Raises SettingsError if the file is unreadable, too
-    large, or not valid TOML.
+    Raises SettingsError if the file is unreadable, too large, or not valid TOML in UTF-8.
     """
     source = Path(path)
     try:
@@ -69,7 +69,7 @@ def read_toml(path: str | os.PathLike[str], what: str) -> dict[str, Any]:
             data = file.read(MAX_TOML_BYTES + 1)
         if len(data) > MAX_TOML_BYTES:
             raise SettingsError(f"{source} is larger than 1 MB, the limit for settings.")
-        return tomllib.loads(data.decode("utf-8", "surrogateescape"))
+        return tomllib.loads(data.decode("utf-8-sig"))
     except OSError as error:
         raise SettingsError(
             f"{what} must be a readable file; got {source} ({error.strerror})."
@@ -81,18 +81,15 @@ def read_toml(path: str | os.PathLike[str], what: str) -> dict[str, Any]:
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
-    """Write `text` as UTF-8; file names that are not valid Unicode keep their bytes."""
-    try:
-        content = text.encode("utf-8", "surrogateescape")
-    except UnicodeEncodeError:  # Windows allows unpaired surrogates in names.
-        content = text.encode("utf-8", "surrogatepass")
+    """Write `text` as UTF-8; bytes of file names that are not UTF-8 are escaped."""
     with replacing(path) as temporary:
-        temporary.write_bytes(content)
+        temporary.write_bytes(valid_text(text).encode())
 
 
 def write_json(path: str | os.PathLike[str], value: Mapping[str, Any]) -> None:
     """Write `value` as indented JSON; NaN and infinities, which JSON lacks, raise ValueError."""
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    text = json.dumps(valid_json(value), indent=2, ensure_ascii=False, allow_nan=False)
+    write_text(path, text + "\n")
 
 
 def _needs_quotes(cell: object) -> bool:
@@ -107,11 +104,18 @@ def _needs_quotes(cell: object) -> bool:
 def write_csv(
     path: str | os.PathLike[str], header: Sequence[str], rows: Iterable[Sequence[Any]]
 ) -> None:
-    """Write a CSV table with a header, quotes where needed, and LF line ends."""
+    """Write a CSV table with a header, quotes where needed, and LF line ends.
+
+    A column ``path`` contains paths as :func:`kindsight.encoding.escape_name` writes them.
+    """
     buffer = io.StringIO(newline="")
     plain = csv.writer(buffer, lineterminator="\n")
     quoted = csv.writer(buffer, lineterminator="\n", quoting=csv.QUOTE_ALL)
-    for row in itertools.chain([header], rows):
+    paths = [column for column, name in enumerate(header) if name == "path"]
+    for values in itertools.chain([header], rows):
+        row = list(values)
+        for column in paths:
+            row[column] = escape_name(row[column])
         writer = quoted if any(map(_needs_quotes, row)) else plain
         writer.writerow(row)
     write_text(path, buffer.getvalue())

@@ -49,6 +49,7 @@ class Option:
     python_help: str = ""  # the help in Python, where `help` is about the command line
     # the option on the command line; derived from the name if empty, ``"-"`` for none
     flag: str = ""
+    path: bool = False  # whether a text is, or may be, a path
     # the key and the annotated type; filled in from the declaration
     name: str = ""
     type: Any = None
@@ -125,7 +126,7 @@ def _is_path(value: str | os.PathLike[str]) -> bool:
 
 
 def _path(help: str, panel: str, rule: str, **more: Any) -> Option:
-    return Option(help, panel, rule=rule, check=_is_path, **more)
+    return Option(help, panel, rule=rule, check=_is_path, path=True, **more)
 
 
 _SHARE = "a fraction from 0 to below 1, or a number of images from 2"
@@ -142,7 +143,7 @@ class ModelOptions(TypedDict, total=False):
         Option(
             "Model: a backbone listed by 'kindsight backbones', a .keras file, up to three of "
             "them joined by +, or small-cnn, a network trained from scratch.",
-            "Model", "efficientnet-lite0", metavar="NAME", trainers=_EVERY,
+            "Model", "efficientnet-lite0", metavar="NAME", trainers=_EVERY, path=True,
         ),
     ]
     size: Annotated[
@@ -163,6 +164,7 @@ class ModelOptions(TypedDict, total=False):
             "Weights of the backbone: imagenet, none (random) or a Keras weights file (.h5, "
             ".weights.h5).",
             "Model", "imagenet", metavar="imagenet|none|FILE", trainers=(FROZEN, TRANSFER),
+            path=True,
         ),
     ]
     freeze: Annotated[
@@ -464,8 +466,8 @@ class TrainOptions(ModelOptions, total=False):
     columns: Annotated[
         Mapping[str, str] | None,
         Option(
-            "Name of a table's path, label, split or group column, such as label=species; "
-            "repeatable.",
+            "Name of a table's path, label, split or group column, such as label=species, or "
+            "one-hot columns, such as label=cat,dog; repeatable.",
             "Data", metavar="KIND=NAME", flag="--column",
             rule="a mapping from path, label, split or group to the name of a table's column",
         ),
@@ -488,7 +490,26 @@ class TrainOptions(ModelOptions, total=False):
         str | None,
         Option(
             "Folder to which a table's paths are relative.",
-            "Data", default_text="the table's folder", metavar="FOLDER",
+            "Data", default_text="the table's folder", metavar="FOLDER", path=True,
+        ),
+    ]
+    multi_label: Annotated[
+        Literal["first", "skip", "combine"] | None,
+        Option(
+            "Images with several labels; first: the first label counts, skip: they are left out, "
+            "combine: a combination is a class of its own.",
+            "Data", default_text="refused",
+        ),
+    ]
+    keep_na_labels: Annotated[
+        bool | None,
+        Option("Texts such as NA, nan and None as labels, not as missing labels.", "Data", False),
+    ]
+    encoding: Annotated[
+        str | None,
+        Option(
+            "Encoding of text tables, such as cp1252.",
+            "Data", default_text="UTF-8; UTF-16 with a byte order mark", metavar="NAME",
         ),
     ]
     follow_links: Annotated[
@@ -555,7 +576,7 @@ class TrainOptions(ModelOptions, total=False):
         Option(
             "Run folder: a name below --runs, or a path (with a / in it).",
             "Output", default_text="DATA-N", metavar="NAME|PATH",
-            rule="a name or a path",
+            rule="a name or a path", path=True,
             check=lambda text: Path(text).name not in ("", "..") and "\0" not in text,
         ),
     ]

@@ -147,16 +147,43 @@ def test_the_table_shows_the_next_classes_with_top(run, tiny, colours):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="names that are not UTF-8 exist there only")
-def test_names_that_are_no_unicode_keep_their_bytes(run, tiny, colours):
+def test_names_that_are_not_utf8_are_escaped_and_come_back(run, tiny, colours):
     name = os.fsdecode(b"new/\xff\x1b.png")
     write_image(colours / name, COLOURS["red"])
     (row,) = rows_of(run("predict", tiny, name, "--json"))
-    assert row["path"] == name
-    csv_bytes = run("predict", tiny, name, "--format", "csv").stdout_bytes
-    assert csv_bytes.splitlines()[1].startswith(b"new/\xff\x1b.png,red,")
+    assert row["path"] == "new/\\xff\x1b.png"
+    written = run("predict", tiny, name, "--format", "csv").stdout_bytes
+    assert written.decode().splitlines()[1].startswith("new/\\xff\x1b.png,red,")
+    (colours / "predictions.csv").write_bytes(written)
+    (row,) = rows_of(run("predict", tiny, "predictions.csv", "--json"))
+    assert (row["path"], row["label"]) == ("new/\\xff\x1b.png", "red")
     table = run("predict", tiny, name)
     assert table.exit_code == 0
-    assert table.stdout.splitlines()[1].endswith(r"new/\udcff\x1b.png")
+    assert table.stdout.splitlines()[1].endswith(r"new/\xff\x1b.png")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "cp1252"])
+def test_lists_of_names_in_other_encodings(run, tiny, colours, encoding):
+    write_image(colours / "grün.png", COLOURS["green"])
+    names = "new/red.png\r\ngrün.png\n".encode(encoding)
+    given = ["--encoding", encoding] if encoding == "cp1252" else []
+    rows = rows_of(run("predict", tiny, "-", "--json", *given, input=names))
+    assert [row["path"] for row in rows] == ["new/red.png", "grün.png"]
+    assert [row["label"] for row in rows] == ["red", "green"]
+    if given:
+        result = run("predict", tiny, "-", "--json", input=names)
+        assert result.exit_code == 2
+        assert "Line 2 of standard input is not UTF-8" in result.stderr
+        assert "--encoding cp1252" in result.stderr
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names that are not UTF-8 exist there only")
+def test_a_list_of_names_that_are_not_utf8(run, tiny, colours):
+    name = os.fsdecode(b"new/\xff.png")
+    write_image(colours / name, COLOURS["red"])
+    for line in (b"new/\xff.png\n", b"new/\\xff.png\n"):
+        (row,) = rows_of(run("predict", tiny, "-", "--json", input=line))
+        assert (row["path"], row["label"]) == (r"new/\xff.png", "red")
 
 
 def test_class_names_of_any_script_are_written_as_they_are(run, colours):

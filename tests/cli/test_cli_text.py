@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 
 import pytest
 from hypothesis import given
@@ -16,6 +17,7 @@ from kindsight.cli.terminal.text import (
     table,
     to_json,
 )
+from kindsight.encoding import unescape_name
 
 
 class Terminal(io.StringIO):
@@ -29,7 +31,7 @@ class Terminal(io.StringIO):
         ("a cat.jpg", "a cat.jpg"),
         ("élan 写", "élan 写"),
         ("a\nb\x1b[31m", "a\\nb\\x1b[31m"),
-        ("\udcff", "\\udcff"),
+        ("\udcff", "\\xff"),
         ("\u202egnp.a", "\\u202egnp.a"),  # text from right to left disguises an ending
     ],
 )
@@ -48,7 +50,8 @@ def test_json_is_one_line_of_unicode_that_gives_the_text_back(text):
     line = to_json({"path": text})
     line.encode("utf-8")
     assert "\n" not in line
-    assert json.loads(line) == {"path": text}
+    if os.name == "posix":
+        assert unescape_name(json.loads(line)["path"]) == text
 
 
 def test_json_has_no_nan():

@@ -171,12 +171,45 @@ def test_class_folders_take_precedence_over_tables(make_tree):
     assert open_dataset(root) == ImageDataset.from_folder(root)
 
 
-def test_a_folder_that_holds_a_table_names_it(make_tree):
+@pytest.mark.parametrize("name", ["train.csv", "labels.csv", "train_labels.csv", "metadata.csv"])
+def test_the_folder_of_a_competition(make_tree, name):
+    root = make_tree(
+        "train_images/a1.jpg", "train_images/b2.jpg", "train_images/a3.png", "test_images/t4.jpg"
+    )
+    (root / name).write_text("id,breed\na1,ash\nb2,box\na3,ash\n")
+    (root / "sample_submission.csv").write_text("id,breed\nt4,ash\n")
+    (root / "test.csv").write_text("id,width,height\nt4,8,8\n")
+    dataset = open_dataset(root)
+    assert dataset.path == ("train_images/a1.jpg", "train_images/b2.jpg", "train_images/a3.png")
+    assert dataset.label == ("ash", "box", "ash") and dataset.size[2] == 19
+    assert "3 images of" in dataset.notes[0] and "'a1' in 'train_images/a1.jpg'" in dataset.notes[0]
+    assert any("for 'kindsight predict'" in note for note in dataset.notes)
+    assert from_table(root / "test.csv", labelled=False).path == ("test_images/t4.jpg",)
+    assert as_dataset(root) == dataset
+
+
+@pytest.mark.parametrize(
+    "folders", [("images", "masks"), ("HAM_images_part_1", "HAM_images_part_2")]
+)
+def test_folders_of_images_beside_a_table_are_no_classes(make_tree, folders):
+    first, second = folders
+    root = make_tree(f"{first}/a.jpg", f"{first}/b.jpg", f"{second}/c.jpg", f"{second}/d.jpg")
+    (root / "labels.csv").write_text("image_id,dx\na,ash\nb,box\nc,box\n")
+    dataset = open_dataset(root)
+    assert dataset.label == ("ash", "box", "box")
+    assert dataset.notes[2].startswith(f"Not in 'labels.csv': 1 image, such as '{second}/d.jpg'")
+    (root / "others.csv").write_bytes((root / "labels.csv").read_bytes())
+    with pytest.raises(DatasetError, match="has several tables with labels of images"):
+        open_dataset(root)
+
+
+def test_a_folder_whose_table_does_not_help_names_it(make_tree):
     root = make_tree("images/1.jpg", "images/2.jpg")
-    (root / "labels.csv").write_text("path,label\nimages/1.jpg,a\nimages/2.jpg,b\n")
+    (root / "labels.csv").write_text("where,what\nimages/1.jpg,a\nimages/2.jpg,b\n")
     with pytest.raises(DatasetError, match=r"labels are in 'labels.csv', give that file"):
         open_dataset(root)
-    assert open_dataset(root / "labels.csv").label == ("a", "b")
+    options = DataOptions(columns={"path": "where", "label": "what"})
+    assert open_dataset(root, options).label == ("a", "b")
 
 
 def test_options_that_would_do_nothing_are_refused(make_tree, tmp_path):

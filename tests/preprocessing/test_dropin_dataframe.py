@@ -131,3 +131,24 @@ def test_dictionary_of_lists_as_table(class_folders):
     iterator, batches = flow(OURS, table, str(class_folders), number=1, weight_col="n")
     assert iterator.class_indices == {"cat": 0, "dog": 1}
     assert sorted(batches[0][2].tolist()) == [1.5, 2]
+
+
+@pytest.mark.parametrize("class_mode", ["categorical", "binary", "sparse"])
+def test_a_list_of_label_columns_is_refused_with_advice(table, class_folders, class_mode):
+    text = r"column values must be (strings|type string, list or tuple)\. "
+    for names, cure in (
+        (["class"], r"Pass its name, y_col='class'\."),
+        (["count", "number"], "For one-hot columns use class_mode='raw'"),
+    ):
+        with pytest.raises(TypeError, match=text + cure):
+            flow(OURS, table, class_folders, y_col=names, class_mode=class_mode)
+
+
+def test_the_advice_for_a_list_of_label_columns_works(table, class_folders):
+    flags = table.assign(cat=table["class"] == "cat", dog=table["class"] == "dog")
+    names = ["cat", "dog"]
+    _, batches = flow(OURS, flags, class_folders, y_col=names, class_mode="raw", shuffle=False)
+    assert batches[0][1].tolist() == [[1, 0], [1, 0], [0, 1]]
+    for class_mode in ("raw", "multi_output"):
+        with pytest.raises(TypeError, match=r"y_col must be a list\. Received tuple"):
+            flow(OURS, flags, class_folders, y_col=tuple(names), class_mode=class_mode)

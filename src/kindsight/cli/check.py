@@ -13,14 +13,18 @@ from kindsight.cli.terminal.options import (
     Column,
     DataOf,
     Debug,
+    Encoding,
     FollowLinks,
     Json,
+    KeepNaLabels,
     LabelFrom,
     LabelNames,
+    MultiLabel,
     PixelShape,
     Quiet,
     Root,
     Workers,
+    as_typed,
     columns_of,
     names_of,
 )
@@ -97,6 +101,9 @@ def check(  # noqa: PLR0913, PLR0917 (one parameter for each option)
     pixel_shape: PixelShape = None,
     root: Root = None,
     follow_links: FollowLinks = None,
+    multi_label: MultiLabel = None,
+    keep_na_labels: KeepNaLabels = False,
+    encoding: Encoding = None,
     workers: Workers = None,
     json: Json = False,
     quiet: Quiet = False,
@@ -113,6 +120,7 @@ def check(  # noqa: PLR0913, PLR0917 (one parameter for each option)
     """
     from kindsight.cli.terminal.progress import watching
     from kindsight.dataset import DataOptions
+    from kindsight.dataset.labels import MISSING
     from kindsight.runs.checking import check_data, write_report
 
     options = DataOptions(
@@ -122,6 +130,9 @@ def check(  # noqa: PLR0913, PLR0917 (one parameter for each option)
         pixel_shape=pixel_shape,
         root=root,
         follow_links=follow_links is not False,
+        multi_label=multi_label,
+        keep_na_labels=keep_na_labels,
+        encoding=encoding,
     )
     chosen = _settings(settings, tuple(ignore or ()), full, workers)
     _validate_outputs(out, apply)
@@ -129,18 +140,21 @@ def check(  # noqa: PLR0913, PLR0917 (one parameter for each option)
         report = check_data(data, chosen, options, progress=progress)
         progress("findings", 0, 0)
         folder = write_report(report, out)
-    counts = {}
+    counts, train = {}, ""
     if apply is not None:
         corrections = report.corrections()
         corrections.write(apply)
         counts = corrections.counts()
+        # Folders may have such names; in a table they stand for missing labels.
+        reread = " --keep-na-labels" if MISSING.intersection(corrections.dataset.classes) else ""
+        train = f"kindsight train {printable(apply)}{reread}"
     if json:
         more = {} if apply is None else {"corrected": {"table": apply, **counts}}
         print_json({**report.to_dict(), "folder": str(folder), **more})
     else:
         say(*report_lines(report, folder))
         if apply is not None:
-            say(*correction_lines(counts, apply))
+            say(*correction_lines(counts, apply, train))
     if report.failed:
         raise typer.Exit(FOUND)
 
@@ -188,17 +202,17 @@ def report_lines(report: CheckReport, folder: Path) -> list[str]:
     tables = "findings.csv and findings.json in the same folder"
     lines += hanging("tables", tables, indent=12, paint=paint, width=width)
     for note in report.notes[:8]:
-        lines += hanging("note", printable(note), indent=12, paint=paint, width=width)
+        lines += hanging("note", printable(as_typed(note)), indent=12, paint=paint, width=width)
     return lines
 
 
-def correction_lines(counts: dict[str, int], file: str) -> list[str]:
-    """Return the printed summary of a corrected table."""
+def correction_lines(counts: dict[str, int], file: str, train: str) -> list[str]:
+    """Return the printed summary of a corrected table, with the command that trains on it."""
     paint = Paint(sys.stdout)
     changes = ", ".join(f"{amount(n, 'image')} {change}" for change, n in counts.items() if n)
     text = f"{changes or 'no changes'}, in {printable(file)}; no image file was changed"
     lines = hanging("corrected", text, indent=12, paint=paint, width=line_width())
-    return [*lines, "", paint("Next", "bold"), f"  kindsight train {printable(file)}"]
+    return [*lines, "", paint("Next", "bold"), f"  {train}"]
 
 
 def _headline(report: CheckReport) -> str:

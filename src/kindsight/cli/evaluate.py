@@ -14,14 +14,18 @@ from kindsight.cli.terminal.options import (
     Column,
     DataOf,
     Debug,
+    Encoding,
     FollowLinks,
     Json,
+    KeepNaLabels,
     LabelFrom,
     LabelNames,
+    MultiLabel,
     PixelShape,
     Quiet,
     Root,
     Workers,
+    as_typed,
     columns_of,
     names_of,
 )
@@ -84,6 +88,9 @@ def evaluate(  # noqa: PLR0913, PLR0917 (one parameter for each option)
     pixel_shape: PixelShape = None,
     root: Root = None,
     follow_links: FollowLinks = None,
+    multi_label: MultiLabel = None,
+    keep_na_labels: KeepNaLabels = False,
+    encoding: Encoding = None,
     workers: Workers = None,
     json: Json = False,
     quiet: Quiet = False,
@@ -107,13 +114,16 @@ def evaluate(  # noqa: PLR0913, PLR0917 (one parameter for each option)
         pixel_shape=pixel_shape,
         root=root,
         follow_links=follow_links is not False,
+        multi_label=multi_label,
+        keep_na_labels=keep_na_labels,
+        encoding=encoding,
     )
     predictor = Predictor(bundle, workers=workers)
     dataset = open_dataset(data, options, min_classes=1, classes=predictor.classes)
     dataset, chosen = choose_split(dataset, split)
     if not quiet:
         for finding in dataset.notes:
-            note(finding)
+            note(as_typed(finding))
         recorded = (Path(bundle) / TRAINED_ON_FILE).exists()  # then reported image by image
         if chosen in ("", "train") and not recorded and _was_trained_on(bundle, data):
             note(

@@ -15,6 +15,7 @@ import typer
 from kindsight.cli.terminal.options import (
     Column,
     Debug,
+    Encoding,
     FollowLinks,
     PixelShape,
     Quiet,
@@ -33,6 +34,7 @@ from kindsight.cli.terminal.text import (
     to_json,
 )
 from kindsight.dataset.ignored import ignored_text
+from kindsight.encoding import escape_name, valid_text
 from kindsight.errors import DatasetError, SettingsError
 from kindsight.report.format import percent
 
@@ -92,6 +94,7 @@ def predict(  # noqa: PLR0913, PLR0917 (one parameter for each option)
     pixel_shape: PixelShape = None,
     root: Root = None,
     follow_links: FollowLinks = None,
+    encoding: Encoding = None,
     json: Annotated[bool, typer.Option("--json", help="Same as --format jsonl.")] = False,
     workers: Workers = None,
     quiet: Quiet = False,
@@ -114,6 +117,7 @@ def predict(  # noqa: PLR0913, PLR0917 (one parameter for each option)
         pixel_shape=pixel_shape,
         root=root,
         follow_links=follow_links is not False,
+        encoding=encoding,
     )
     options.check()
     images = Inputs(files, null=null, options=options)
@@ -202,7 +206,7 @@ class CsvRows(Rows):
 
     def row(self, prediction: Prediction) -> str:
         """Return one line, quoted where needed."""
-        path, label, error = prediction.path, prediction.label or "", prediction.error
+        path, label, error = escape_name(prediction.path), prediction.label or "", prediction.error
         if _like_a_formula(path):
             path = os.path.join(os.curdir, path)  # noqa: PTH118 (Path would drop the dot)
         if _like_a_formula(label):
@@ -313,7 +317,7 @@ def _report_rest(images: Inputs, count: int, failed: int, quiet: bool) -> None:
 def _csv_line(values: Sequence[object]) -> str:
     buffer = io.StringIO(newline="")
     csv.writer(buffer, lineterminator="\n").writerow(values)
-    return buffer.getvalue()
+    return valid_text(buffer.getvalue())
 
 
 def _like_a_formula(text: str) -> bool:

@@ -12,6 +12,7 @@ from kindsight.cli.terminal.options import (
     Column,
     DataOf,
     Debug,
+    Encoding,
     FollowLinks,
     Json,
     PixelShape,
@@ -64,6 +65,7 @@ def preview(  # noqa: PLR0913, PLR0917 (one parameter for each option)
     pixel_shape: PixelShape = None,
     root: Root = None,
     follow_links: FollowLinks = None,
+    encoding: Encoding = None,
     force: Annotated[
         bool, typer.Option("--force", help="Overwriting of an existing contact sheet.")
     ] = False,
@@ -92,6 +94,7 @@ def preview(  # noqa: PLR0913, PLR0917 (one parameter for each option)
         pixel_shape=pixel_shape,
         root=root,
         follow_links=follow_links is not False,
+        encoding=encoding,
     )
     policy = parse_augment(augment)
     dataset = open_dataset(data, options, labelled=False)

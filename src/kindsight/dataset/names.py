@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from kindsight.encoding import printable
+
 __all__ = [
     "IMAGE_EXTENSIONS",
     "UNREAD_EXTENSIONS",
@@ -72,12 +74,8 @@ def is_hidden_clutter(name: str) -> bool:
 
 
 def quoted(name: str) -> str:
-    """Return a name in quotes, safe to print: unprintable characters are escaped.
-
-    File names can contain line ends, escape sequences, or bytes that are not UTF-8 (in Python, lone
-    surrogates).
-    """
-    return "'" + "".join(c if c.isprintable() else _escaped(c) for c in name) + "'"
+    """Return a name in quotes, safe to print: see :func:`kindsight.encoding.printable`."""
+    return f"'{printable(name)}'"
 
 
 def quoted_list(names: Sequence[str], limit: int = 8) -> str:
@@ -90,7 +88,3 @@ def quoted_list(names: Sequence[str], limit: int = 8) -> str:
 def n_images(n: int) -> str:
     """Return a count of images: ``1 image``, ``2,000 images``."""
     return f"{n:,} image{'' if n == 1 else 's'}"
-
-
-def _escaped(character: str) -> str:
-    return character.encode("unicode_escape", "backslashreplace").decode("ascii")

@@ -20,12 +20,23 @@ from kindsight.dataset.ignored import (
 from kindsight.dataset.labels import as_labels, class_order
 from kindsight.dataset.loaders.arrays import from_arrays
 from kindsight.dataset.loaders.csv_table import ARRAY_ENDINGS, is_file_of_images
+from kindsight.dataset.loaders.folder_tables import (
+    data_files,
+    find_split_files,
+    open_table_of_labels,
+)
 from kindsight.dataset.loaders.folders import Tree, arrange, similar_names
-from kindsight.dataset.loaders.from_names import UNLABELLED, role_of, split_roles, with_names
+from kindsight.dataset.loaders.from_names import (
+    UNLABELLED,
+    are_containers,
+    split_roles,
+    with_names,
+)
 from kindsight.dataset.loaders.npz import from_npz
 from kindsight.dataset.loaders.sources import from_files, from_folder
 from kindsight.dataset.loaders.tables import from_table
-from kindsight.dataset.names import n_images, quoted, quoted_list, why_name_is_ignored
+from kindsight.dataset.loaders.values import NoLabelsError
+from kindsight.dataset.names import n_images, quoted, quoted_list
 from kindsight.dataset.options import DataOptions
 from kindsight.dataset.table import SPLITS, ImageDataset, exclude_rows
 from kindsight.dataset.walk import is_inside, real_prefix, walk
@@ -77,7 +88,7 @@ def open_dataset(
     options = options or DataOptions()
     options.check()
     name = os.fspath(data)
-    files = _files_of(name)
+    files = _files_of(name, options, labelled)
     if not files:
         options.check_unused([name])
     return _open(name, files, options, labelled, min_classes, classes)
@@ -117,7 +128,7 @@ def open_splits(
     name = os.fspath(data)
     others = {"validation": validation, "test": test}
     extra = {split: os.fspath(source) for split, source in others.items() if source}
-    files = {each: _files_of(each) for each in (name, *extra.values())}
+    files = {each: _files_of(each, options, True) for each in (name, *extra.values())}
     if not any(files.values()):
         options.check_unused(list(files))
     roots = tuple(each if os.path.isdir(each) else os.path.dirname(each) for each in files)  # noqa: PTH112, PTH120
@@ -177,31 +188,41 @@ def as_dataset(X: Any, y: Any = None, *, labelled: bool = True) -> ImageDataset:
     raise DatasetError(f"{_IMAGES_RULE}; got {type(X).__name__} of {type(items[0]).__name__}.")
 
 
-def _files_of(name: str) -> dict[str | None, str]:
-    """Return the tables or arrays that the data consist of: split -> path; empty if none."""
+_Files = dict[str | None, str | ImageDataset]
+"""The tables or arrays that data consist of: split -> path, or the dataset if it is open."""
+
+
+def _files_of(name: str, options: DataOptions, labelled: bool) -> _Files:
+    """Return the tables or arrays that the data consist of; empty if there are none."""
     if os.path.isfile(name) and is_file_of_images(name):  # noqa: PTH113
         return {None: name}
-    return _find_split_files(name)
+    if not data_files(name):
+        return {}
+    tree = Tree.of(walk(name, IgnoredFiles()))
+    classes = {entry.label for entry in arrange(tree).entries.values()}
+    if len(classes) > 1 and not are_containers(classes):
+        return {}
+    files: _Files = {**find_split_files(name)}
+    if files or not labelled or options.label_from is not None:
+        return files
+    dataset = open_table_of_labels(name, options, tree)
+    return {} if dataset is None else {None: dataset}
 
 
 def _open(
     name: str,
-    files: dict[str | None, str],
+    files: _Files,
     options: DataOptions,
     labelled: bool,
     min_classes: int,
     classes: Sequence[str],
     roots: Sequence[str] = (),
 ) -> ImageDataset:
-    if files:
-        tables = [
-            (
-                split if labelled else None,
-                _without_links(_open_file(path, options, labelled), options, roots),
-            )
-            for split, path in files.items()
-        ]
-        dataset = _concatenate(tables) if len(tables) > 1 else tables[0][1]
+    if len(files) > 1:
+        dataset = _open_split_files(files, options, labelled, roots)
+    elif files:
+        (file,) = files.values()
+        dataset = _without_links(_open_file(file, options, labelled), options, roots)
     elif not labelled and os.path.isfile(name):  # noqa: PTH113
         return from_files([name])
     elif labelled and options.label_from is not None:
@@ -212,10 +233,39 @@ def _open(
     return _check_classes(dataset, quoted(name), min_classes) if labelled else dataset
 
 
-def _open_file(name: str, options: DataOptions, labelled: bool) -> ImageDataset:
-    if name.lower().endswith(ARRAY_ENDINGS):
-        return from_npz(name, options, labelled=labelled)
-    return from_table(name, options, labelled=labelled)
+def _open_split_files(
+    files: _Files, options: DataOptions, labelled: bool, roots: Sequence[str]
+) -> ImageDataset:
+    """Open the tables or arrays of the splits; those without labels are for predictions."""
+    opened: list[tuple[str | None, ImageDataset]] = []
+    without: list[str] = []
+    errors = []
+    for split, file in files.items():
+        try:
+            dataset = _open_file(file, options, labelled)
+        except NoLabelsError as error:
+            without.append(os.path.basename(str(file)))  # noqa: PTH119
+            errors.append(error)
+        else:
+            dataset = _without_links(dataset, options, roots)
+            opened.append((split if labelled else None, dataset))
+    first = opened[0][0] if opened else "none"
+    if errors and (not opened or ("train" in files and first != "train")):
+        raise errors[0]
+    dataset = _concatenate(opened)
+    if not without:
+        return dataset
+    return dataset.with_notes(
+        f"Ignored {quoted_list(without)}, without labels: its images are for 'kindsight predict'."
+    )
+
+
+def _open_file(file: str | ImageDataset, options: DataOptions, labelled: bool) -> ImageDataset:
+    if isinstance(file, ImageDataset):
+        return file
+    if file.lower().endswith(ARRAY_ENDINGS):
+        return from_npz(file, options, labelled=labelled)
+    return from_table(file, options, labelled=labelled)
 
 
 def _without_links(
@@ -257,10 +307,11 @@ def _open_folder(
             roots=roots,
         )
     except DatasetError as error:
-        if files := _data_files(name):
+        if files := data_files(name):
             raise DatasetError(
                 f"{error} If the labels are in {quoted_list(files)}, give that file instead of the "
-                "folder."
+                "folder: it has no columns of paths and labels with usual names, or its files are "
+                "elsewhere."
             ) from None
         raise
 
@@ -282,44 +333,6 @@ def _open_unlabelled_folder(name: str, options: DataOptions, roots: Sequence[str
         return dataset
     note = f"Ignored, in a folder of unlabelled images: {n_images(len(out))}."
     return exclude_rows(dataset, out, "unlabelled image", note)
-
-
-def _data_files(folder: str) -> list[str]:
-    """Return the names of the tables and arrays in a folder."""
-    try:
-        names = sorted(os.listdir(folder))  # noqa: PTH208
-    except (OSError, ValueError):
-        return []
-    return [
-        name
-        for name in names
-        if is_file_of_images(name) and why_name_is_ignored(name) != "hidden file"
-    ]
-
-
-def _find_split_files(folder: str) -> dict[str | None, str]:
-    """Return the tables or arrays in a folder that are its splits: split -> path.
-
-    Empty if there are none, or the folder has class folders.
-    """
-    stems = {name: name.rpartition(".")[0] for name in _data_files(folder)}
-    every = set(stems.values())
-    roles = split_roles(every) or split_roles(stem for stem in every if role_of(stem))
-    if roles is None:
-        return {}
-    arrangement = arrange(Tree.of(walk(folder, IgnoredFiles())))
-    if len({entry.label for entry in arrangement.entries.values()}) > 1:
-        return {}
-    found: dict[str | None, str] = {}
-    for split in SPLITS:
-        names = [name for name, stem in stems.items() if roles.get(stem) == split]
-        if len(names) > 1:
-            raise DatasetError(
-                f"{quoted(folder)} has several tables for the {split} split: {quoted_list(names)}. "
-                "Give the path of one table."
-            )
-        found.update((split, os.path.join(folder, name)) for name in names)  # noqa: PTH118
-    return found
 
 
 def _concatenate(datasets: Sequence[tuple[str | None, ImageDataset]]) -> ImageDataset:

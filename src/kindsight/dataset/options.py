@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 
 from kindsight.dataset.names import quoted, quoted_list
 from kindsight.dataset.search_names import SearchTimeoutError, search_names
+from kindsight.dataset.several_labels import MULTI_LABEL
+from kindsight.encoding import is_text_encoding
 from kindsight.errors import KindsightError, SettingsError
 
 __all__ = ["COLUMNS", "DataOptions", "NamePattern"]
@@ -84,6 +86,10 @@ class NamePattern:
         return [(text.strip() or None) if text else None for text in found]
 
 
+def _is_switch(value: object) -> bool:
+    return value is None or isinstance(value, bool)
+
+
 @dataclass(frozen=True)
 class DataOptions:
     r"""Options that describe data whose structure is not obvious.
@@ -97,7 +103,8 @@ class DataOptions:
     group_from : str, optional
         The same for the group (a patient, a scene): the group named ``group``, or else the first.
     columns : mapping of str to str, optional
-        ``path``, ``label``, ``split`` or ``group`` -> the name of that column in a table.
+        ``path``, ``label``, ``split`` or ``group`` -> the name of that column in a table; for
+        labels in one-hot columns, their names separated by commas.
     label_names : sequence of str, optional
         Class names of the labels 0, 1, 2, ...
     pixel_shape : str, optional
@@ -107,6 +114,13 @@ class DataOptions:
         The folder that a table's paths are relative to; the table's folder by default.
     follow_links : bool
         False: ignore links that leave the given folders.
+    multi_label : {"first", "skip", "combine"}, optional
+        What becomes of an image with several labels: the first one counts, the image is left out,
+        or the combination is a class of its own. Such images are refused by default.
+    keep_na_labels : bool
+        Whether texts such as ``NA`` and ``None`` are labels; they are missing labels by default.
+    encoding : str, optional
+        Encoding of text tables; by default UTF-8, or UTF-16 with a byte order mark.
     """
 
     label_from: str | None = None
@@ -116,6 +130,9 @@ class DataOptions:
     pixel_shape: str | None = None
     root: str | None = None
     follow_links: bool = True
+    multi_label: str | None = None
+    keep_na_labels: bool = False
+    encoding: str | None = None
 
     def faults(self) -> list[str]:
         """Return one sentence for each invalid option."""
@@ -154,6 +171,19 @@ class DataOptions:
             found.append(f"`root` must be a folder; got {self.root!r}.")
         if self.follow_links not in (True, False):
             found.append(f"`follow_links` must be True or False; got {self.follow_links!r}.")
+        if self.multi_label is not None and self.multi_label not in MULTI_LABEL:
+            found.append(
+                f"`multi_label` must be one of {', '.join(MULTI_LABEL)}; got {self.multi_label!r}."
+            )
+        if not _is_switch(self.keep_na_labels):
+            found.append(f"`keep_na_labels` must be true or false; got {self.keep_na_labels!r}.")
+        if self.encoding is not None and not (
+            isinstance(self.encoding, str) and is_text_encoding(self.encoding)
+        ):
+            found.append(
+                "`encoding` must be the name of a text encoding, such as utf-8, cp1252 or gb18030; "
+                f"got {self.encoding!r}."
+            )
         return found
 
     def check(self) -> None:
@@ -163,7 +193,10 @@ class DataOptions:
 
     def check_unused(self, names: Sequence[str]) -> None:
         """Raise SettingsError if options for tables or arrays are given with image files."""
-        of_tables = ("columns", "label_names", "pixel_shape", "root")
+        of_tables = (
+            *("columns", "label_names", "pixel_shape", "root"),
+            *("multi_label", "keep_na_labels", "encoding"),
+        )
         given = [f"`{name}`" for name in of_tables if getattr(self, name)]
         if given:
             raise SettingsError(

@@ -129,15 +129,16 @@ class ImageDataset:
     def from_files(
         cls,
         paths: Iterable[str | Path] | str | Path,
-        labels: Sequence[object] | None = None,
+        labels: Any = None,
+        **options: Any,
     ) -> ImageDataset:
         """Return a dataset of files; see :func:`kindsight.dataset.from_files`."""
-        return package.from_files(paths, labels)
+        return package.from_files(paths, labels, **options)
 
     @classmethod
-    def from_arrays(cls, arrays: Any, labels: Sequence[object] | None = None) -> ImageDataset:
+    def from_arrays(cls, arrays: Any, labels: Any = None, **options: Any) -> ImageDataset:
         """Return a dataset of arrays in memory; see :func:`kindsight.dataset.from_arrays`."""
-        return package.from_arrays(arrays, labels)
+        return package.from_arrays(arrays, labels, **options)
 
     @classmethod
     def open(

@@ -48,6 +48,8 @@ def check_columns(
             f"{start}, y_col must be a list. Received {type(y_col).__name__}. Pass the names "
             "of the label columns."
         )
+    if class_mode not in WITHOUT_CLASSES or class_mode == "raw":
+        _check_single_column(start, class_mode, y_col)
     rule = f"All values in column x_col={x_col} must be strings: paths of image files."
     _check_types(table, x_col, (str,), rule)
     if class_mode in ("binary", "sparse"):
@@ -75,6 +77,22 @@ def check_columns(
         raise ColumnTypeError(
             f"Column weight_col={weight_col} must be numeric. Convert it with .astype(float)."
         )
+
+
+def _check_single_column(start: str, class_mode: str | None, y_col: Any) -> None:
+    """Raise ColumnTypeError for several columns of labels where one is needed."""
+    if isinstance(y_col, tuple):
+        raise ColumnTypeError(f"{start}, y_col must be a list. Received tuple. Use list(y_col).")
+    if not isinstance(y_col, list) or class_mode == "raw":
+        return
+    types = "type string, list or tuple" if class_mode == "categorical" else "strings"
+    cure = (
+        "For one-hot columns use class_mode='raw', whose labels are an array (images, columns). "
+        "For several outputs of a model use class_mode='multi_output'."
+    )
+    if len(y_col) == 1:
+        cure = f"Pass its name, y_col={y_col[0]!r}."
+    raise ColumnTypeError(f'{start}, y_col="{y_col}" column values must be {types}. {cure}')
 
 
 def _check_types(table: Any, name: Any, types: tuple[type, ...], rule: str) -> None:

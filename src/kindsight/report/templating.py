@@ -7,16 +7,16 @@ import re
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from kindsight.encoding import valid_text
 from kindsight.report.figures import draw_interval, draw_stage, scale_start
 from kindsight.report.format import amount, duration, elide, interval, percent
 
 __all__ = ["clean", "environment", "is_small_image"]
 
-# Control characters and lone surrogates (undecodable bytes of file names) could break the page;
-# marks that change the direction of text could disguise a name.
+# Control characters could break the page; marks that change the direction of text could disguise a
+# name.
 _UNSAFE = re.compile(
-    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff"
-    "\ufffe\uffff]"
+    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufffe\uffff]"
 )
 
 _MAX_URI = 1 << 16
@@ -29,8 +29,8 @@ def is_small_image(uri: str) -> bool:
 
 
 def clean(page: str) -> str:
-    """Return a page without control characters, lone surrogates and text-direction marks."""
-    return _UNSAFE.sub("\N{REPLACEMENT CHARACTER}", page)
+    """Return a page without control characters and text-direction marks, as valid text."""
+    return _UNSAFE.sub("\N{REPLACEMENT CHARACTER}", valid_text(page))
 
 
 @functools.cache

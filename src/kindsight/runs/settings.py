@@ -5,12 +5,13 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kindsight.dataset import DataOptions
 from kindsight.dataset.splits.settings import SplitSettings
+from kindsight.encoding import escape_name, unescape_name
 from kindsight.errors import SettingsError
 from kindsight.files import read_toml, write_text
 from kindsight.options import OPTIONS
@@ -141,7 +142,7 @@ class TrainSettings:
         """Write the settings as TOML."""
         import tomli_w
 
-        write_text(path, tomli_w.dumps(self.to_dict()))
+        write_text(path, tomli_w.dumps(_with_paths(self.to_dict(), escape_name)))
 
     @classmethod
     def from_toml(cls, path: str | os.PathLike[str], **given: Any) -> TrainSettings:
@@ -160,11 +161,21 @@ class TrainSettings:
         SettingsError
             If the file cannot be read, or naming every unknown or wrong setting.
         """
-        values = of_use(read_toml(path, "The settings"), given)
+        values = of_use(_with_paths(read_toml(path, "The settings"), unescape_name), given)
         try:
             return cls(**{**values, **given})
         except SettingsError as error:
             raise SettingsError(f"{Path(path)}: {_as_in_file(str(error), given)}") from None
+
+
+def _with_paths(values: Mapping[str, Any], change: Callable[[str], str]) -> dict[str, Any]:
+    """Return settings whose paths were escaped for a file, or unescaped."""
+    return {
+        name: change(value)
+        if isinstance(value, str) and name in OPTIONS and OPTIONS[name].path
+        else value
+        for name, value in values.items()
+    }
 
 
 def _as_in_file(text: str, given: Collection[str]) -> str:

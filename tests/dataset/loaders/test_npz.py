@@ -165,10 +165,10 @@ def test_large_arrays_are_converted_in_blocks(tmp_path, monkeypatch):
     ("arrays", "message"),
     [
         ({"x": X, "y": Y[:2]}, "one label for each image; got int64 of shape"),
-        ({"x": X, "y": Y / 4}, "whole numbers or texts; got float64"),
-        ({"x": X, "y": np.array([0, 1, np.nan])}, r"1 image in 'd.npz' has no label, first y\[2\]"),
-        ({"x": X, "y": np.array(["a", "", "b"])}, r"first y\[1\]"),
-        ({"x": X, "y": np.ones((3, 2))}, "a single 1 in each row and otherwise 0"),
+        ({"x": X, "y": Y / 4}, r"such as 0.5 at y\[0\]: this is regression"),
+        ({"x": X, "y": np.ones((3, 2))}, r"multi-label: 3 of 3 images .* y\[0\] \('0', '1'\)"),
+        ({"x": X, "y": np.full((3, 2), 0.5)}, "one-hot rows, only 0 and 1; got float64"),
+        ({"x": X, "y": np.array([b"caf\xe9", b"a", b"b"])}, "are not UTF-8.*`encoding=.cp1252"),
         ({"x": X, "y": np.zeros((3, 2, 2))}, "Labels and groups must be whole numbers or texts"),
         ({"x": X, "y": Y, "images": X}, "could both be images"),
         ({"x": X, "y": np.array(["ab", "AB", "c"])}, "differ only in case, blanks or accents"),
@@ -283,3 +283,34 @@ def test_changed_bytes_give_an_error_or_a_dataset(tmp_path_factory, whole, data)
         assert isinstance(from_npz(file), ImageDataset)
     except DatasetError as error:
         assert str(error).isprintable()
+
+
+def test_images_without_a_label_are_left_out(tmp_path):
+    for labels in (np.array([0, np.nan, 1]), np.array(["0", "", "1"]), np.array(["0", "NA", "1"])):
+        dataset = from_npz(saved(tmp_path / "d.npz", x=X, y=labels))
+        assert dataset.label == ("0", "1") and dataset.ignored == {"no label": 1}
+        assert dataset.path[1].endswith("x[2]") and np.array_equal(dataset.arrays[1], X[2])
+        assert dataset.notes == ("Ignored without a label: 1 image of 'd.npz', first y[1].",)
+    kept = from_npz(tmp_path / "d.npz", DataOptions(keep_na_labels=True))
+    assert kept.label == ("0", "NA", "1")
+    zeros = from_npz(saved(tmp_path / "d.npz", x=X, y=np.array([[1, 0], [0, 0], [0, 1]])))
+    assert zeros.label == ("0", "1")
+
+
+def test_several_labels_are_resolved_as_the_option_says(tmp_path):
+    y = np.array([[1, 1, 0], [0, 1, 0], [0, 0, 1]])
+    file = saved(tmp_path / "d.npz", x=X, y=y, class_names=np.array(["ant", "bee", "cow"]))
+    for mode, expected in (
+        ("first", ("ant", "bee", "cow")), ("skip", ("bee", "cow")),
+        ("combine", ("ant+bee", "bee", "cow")),
+    ):  # fmt: skip
+        assert from_npz(file, DataOptions(multi_label=mode)).label == expected
+    with pytest.raises(DatasetError, match="'ant', 'bee'"):
+        from_npz(file)
+
+
+def test_texts_in_another_encoding(tmp_path):
+    labels = np.array(["Käfer", "Käfer", "Wal"]).astype(object)
+    encoded = np.array([label.encode("cp1252") for label in labels])
+    file = saved(tmp_path / "d.npz", x=X, y=encoded)
+    assert from_npz(file, DataOptions(encoding="cp1252")).label == ("Käfer", "Käfer", "Wal")

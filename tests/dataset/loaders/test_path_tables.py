@@ -1,6 +1,7 @@
 """Tables of paths: CSV and Parquet."""
 
 import csv
+import os
 import subprocess
 import sys
 
@@ -12,7 +13,7 @@ from pyarrow import parquet
 
 from kindsight.dataset import DataOptions, ImageDataset, from_files, from_table, open_dataset
 from kindsight.dataset.loaders import csv_table, parquet_table
-from kindsight.errors import DatasetError, MissingExtraError
+from kindsight.errors import DatasetError, MissingExtraError, SettingsError
 
 
 @pytest.fixture
@@ -81,10 +82,52 @@ def test_blanks_blank_lines_and_empty_columns_at_the_end(table):
     assert dataset.path == ("in/1.jpg", "in/2.jpg") and dataset.label == ("cat", "dog")
 
 
-def test_bytes_that_are_not_utf_8_are_preserved(make_tree):
-    root = make_tree("caf\udce9.jpg")
-    (root / "t.csv").write_bytes(b"path,label\ncaf\xe9.jpg,a\n")
-    assert from_table(root / "t.csv").load(0) == b"caf\xe9.jpg"
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "cp1252", "gb18030"])
+def test_other_encodings(table, encoding):
+    text = 'path;label\r\nin/1.jpg;Käfer\r\nin/2.jpg;"Bär; groß"\r\n'
+    file = table(text, encoding=encoding)
+    labels = ("Käfer", "Bär; groß")
+    if encoding == "utf-16":
+        assert from_table(file).label == labels
+    else:
+        line = 1 if "16" in encoding else 2
+        with pytest.raises(
+            DatasetError, match=f"Line {line} of 'table.csv' is not UTF-8.*`encoding"
+        ):
+            from_table(file)
+    assert from_table(file, DataOptions(encoding=encoding)).label == labels
+
+
+def test_a_wrong_encoding_is_said(table):
+    file = table(b"path,label\nin/1.jpg,cat\nin/2.jpg," + b"\x81\n")
+    with pytest.raises(DatasetError, match=r"Line 3 of .* not cp1252\. Give another `encoding`"):
+        from_table(file, DataOptions(encoding="cp1252"))
+    with pytest.raises(DatasetError, match=r"Line 1 of .*`encoding=.utf-32"):
+        from_table(table("path,label\nin/1.jpg,a\n", encoding="utf-32"))
+    with pytest.raises(DatasetError, match=r"Line 1 of .*not UTF-8.*utf-16-le"):
+        from_table(table("path,label\nin/1.jpg,a\n", encoding="utf-16-le"))
+    for name in ("no-such", "rot13", "", 7):
+        with pytest.raises(SettingsError, match="`encoding` must be the name of a text encoding"):
+            from_table(file, DataOptions(encoding=name))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names that are not UTF-8 exist there only")
+def test_names_that_are_not_utf_8_come_back(make_tree):
+    names = ("caf\udce9.jpg", "caf\\xe9.jpg", "a\\x5cxe9.jpg", "\\x41.jpg", "d\udcff/\udc80.jpg")
+    root = make_tree(*names)
+    dataset = from_files([root / name for name in names], ["a", "b", "a", "b", "a"])
+    for table_file in (root / "t.csv", root.parent / "t.csv"):
+        dataset.write_csv(table_file)
+        table_file.read_text("utf-8")
+        found = from_table(table_file)
+        assert [found.load(k) for k in range(5)] == [os.fsencode(name) for name in names]
+    assert from_table(root / "t.csv").path == names
+    assert r"caf\xe9.jpg" in (root / "t.csv").read_text("utf-8")
+    (root / "w.csv").write_text("path,label\nd\\x41.jpg,a\nd\\xab.jpg,b\n")
+    for name in ("x41.jpg", "xab.jpg"):
+        (root / "d").mkdir(exist_ok=True)
+        (root / "d" / name).write_bytes(b"x")
+    assert from_table(root / "w.csv").path == ("d/x41.jpg", "d/xab.jpg")
 
 
 def test_splits_and_groups(table):
@@ -123,6 +166,150 @@ def test_rows_without_a_label_are_ignored_and_named(table):
     assert dataset.notes == (
         "Ignored rows without a label: 7 images of 'table.csv', lines 4, 5, 6, 7, 8 and 2 more.",
     )
+
+
+@pytest.mark.parametrize(
+    "text", ["nan", "NaN", "None", "null", "NULL", "N/A", "NA", "<NA>", "#N/A", " - ", ""]
+)
+def test_texts_that_mean_a_missing_label(table, text):
+    file = table(f"path,label\nin/1.jpg,cat\nin/2.jpg,{text}\nin/3.jpg,dog\n")
+    dataset = from_table(file)
+    assert dataset.label == ("cat", "dog") and dataset.ignored == {"row without a label": 1}
+    assert "1 image of 'table.csv', line 3." in dataset.notes[0]
+    if text:
+        assert f"Some have '{text.strip()}'" in dataset.notes[0]
+        kept = from_table(file, DataOptions(keep_na_labels=True))
+        assert kept.label == ("cat", text.strip(), "dog") and kept.notes == ()
+
+
+def test_missing_groups_and_splits(table):
+    rows = ["in/1.jpg,a,nan,NA", "in/2.jpg,b,train,NaN", "in/3.jpg,b,,p1"]
+    dataset = from_table(table("\n".join(["path,label,split,patient", *rows])))
+    assert dataset.split == (None, "train", None)
+    assert dataset.group == (None, None, "p1")
+
+
+@pytest.mark.parametrize(
+    "numbers", [("0.25", "0.5", "3"), ("1,5", "2,0", "3,0"), ("1e-3", "2", "3")]
+)
+def test_numbers_with_fractions_are_regression(table, numbers):
+    rows = [f"in/{k}.jpg;{number}" for k, number in enumerate(numbers, 1)]
+    with pytest.raises(
+        DatasetError, match=r"'table.csv' are numbers .* line 2: this is regression"
+    ):
+        from_table(table("\n".join(["path;label", *rows])))
+
+
+# Several labels -----------------------------------------------------------------------------------
+
+
+ONE_HOT = "image,MEL,NV,BCC\nin/1.jpg,1.0,0.0,0.0\nin/2.jpg,0,0,1\nin/3.jpg,0.0,1.0,0.0\n"
+
+
+@pytest.mark.parametrize(
+    "text", [ONE_HOT, ONE_HOT.replace("1.0", "True").replace("0.0", "FALSE"),
+             ONE_HOT.replace("MEL", "person").replace("NV", "set"),
+             ",image,MEL,NV,BCC\n0,in/1.jpg,1,,\n1,in/2.jpg,,,1\n2,in/3.jpg,,1,\n"],
+)  # fmt: skip
+def test_one_hot_columns_are_recognised(table, text):
+    dataset = from_table(table(text))
+    names = text.split("\n")[0].split(",")[-3:]
+    assert dataset.label == (names[0], names[2], names[1])
+    assert dataset.classes == tuple(sorted(names)) and dataset.group == (None,) * 3
+    quoted = ", ".join(f"'{name}'" for name in names)
+    assert dataset.notes == (f"The columns {quoted} of 'table.csv' are one-hot labels.",)
+
+
+def test_one_hot_columns_beside_others_are_named(table):
+    text = "image,MEL,NV,age\nin/1.jpg,1,0,50\nin/2.jpg,0,1,60\nin/3.jpg,0,0,70\n"
+    file = table(text)
+    with pytest.raises(
+        DatasetError, match=r"no column of labels.*`columns=\{\"label\": \"MEL,NV\"\}`"
+    ):
+        from_table(file)
+    dataset = from_table(file, DataOptions(columns={"label": "MEL,NV"}))
+    assert dataset.label == ("MEL", "NV") and dataset.ignored == {"row without a label": 1}
+    with pytest.raises(DatasetError, match=r"got '50' in line 2, column 'age'"):
+        from_table(file, DataOptions(columns={"label": "MEL,age"}))
+    with pytest.raises(DatasetError, match=r"no column 'MEN'\. Did you mean 'MEL'"):
+        from_table(file, DataOptions(columns={"label": "MEL,MEN"}))
+    assert from_table(file, labelled=False).path == ("in/1.jpg", "in/2.jpg", "in/3.jpg")
+
+
+def test_one_of_several_one_hot_columns_is_noted(table):
+    dataset = from_table(table(ONE_HOT), DataOptions(columns={"label": "MEL"}))
+    assert dataset.classes == ("0", "1")
+    assert '`columns={"label": "MEL,NV,BCC"}`' in dataset.notes[0]
+    comma = table('path,"a,b"\nin/1.jpg,0\nin/2.jpg,1\n')
+    assert from_table(comma, DataOptions(columns={"label": "a,b"})).label == ("0", "1")
+
+
+SEVERAL = {
+    "bars": ["b|a", "a", "b", "c"],
+    "bars without single ones": ["b|a", "a|c", "c|d", "c"],
+    "semicolons": ["b; a", "a", "b", "c"],
+    "commas": ["b,a", "a", "b", "c"],
+    "blanks": ["b a", "a", "b", "c"],
+    "JSON": ['["b", "a"]', '["a"]', '["b"]', '["c"]'],
+    "Python": ["['b', 'a']", "['a']", "['b']", "['c']"],
+    "NumPy": ["['b' 'a']", "['a']", "['b']", "['c']"],
+}
+
+
+@pytest.mark.parametrize("cells", SEVERAL.values(), ids=SEVERAL)
+def test_cells_with_several_labels(table, cells):
+    rows = [
+        f"in/{k}.jpg\t" + '"' + cell.replace('"', '""') + '"' for k, cell in enumerate(cells, 1)
+    ]
+    file = table("\n".join(["path\tlabel", *rows]))
+    with pytest.raises(
+        DatasetError, match=r"line 2 \('b', 'a'\).*multi_label=.first.*skip.*combine"
+    ):
+        from_table(file)
+    first = from_table(file, DataOptions(multi_label="first"))
+    skip = from_table(file, DataOptions(multi_label="skip"))
+    combined = from_table(file, DataOptions(multi_label="combine"))
+    assert first.label[0] == "b" and combined.label[0] == "a+b"
+    assert skip.path[0] != "in/1.jpg" and skip.ignored["several labels"] >= 1
+    assert skip.label[-1] == first.label[-1] == "c"
+    assert len(skip) + skip.ignored["several labels"] == 4
+
+
+def test_one_hot_rows_with_several_labels(table):
+    file = table(ONE_HOT.replace("in/2.jpg,0,0,1", "in/2.jpg,1,0,1"))
+    with pytest.raises(DatasetError, match=r"1 of 3 images has several .*line 3 \('MEL', 'BCC'\)"):
+        from_table(file)
+    for mode, label in (("first", "MEL"), ("combine", "BCC+MEL")):
+        assert from_table(file, DataOptions(multi_label=mode)).label[1] == label
+    skipped = from_table(file, DataOptions(multi_label="skip"))
+    assert skipped.label == ("MEL", "NV")
+    assert "Ignored rows with several labels: 1 image of 'table.csv', line 3." in skipped.notes
+
+
+@pytest.mark.parametrize(
+    "cells",
+    [
+        ["great tit", "blue tit", "tit"], ["hot dog", "dog"], ["Paris, France", "Rome, Italy"],
+        ["tomato|healthy", "tomato|blight", "potato|healthy"], ["[x]", "x"], ["a+b", "a", "b"],
+    ],
+)  # fmt: skip
+def test_single_labels_of_several_words(table, cells):
+    rows = [f'in/{k}.jpg,"{cell}"' for k, cell in enumerate(cells, 1)]
+    assert from_table(table("\n".join(["path,label", *rows]))).label == tuple(cells)
+
+
+def test_lists_of_one_label_and_of_zeros_and_ones(table):
+    file = table("path\tlabel\nin/1.jpg\t['b']\nin/2.jpg\t['a']\nin/3.jpg\t[]\n")
+    assert from_table(file).label == ("b", "a")
+    file = table("path\tlabel\nin/1.jpg\t[0, 1, 0]\nin/2.jpg\t[1, 0, 0]\nin/3.jpg\t[0, 0, 0]\n")
+    options = DataOptions(label_names=["ant", "bee", "cow"])
+    assert from_table(file).label == ("1", "0") and from_table(file, options).label == (
+        "bee",
+        "ant",
+    )
+    file = table("path,label\nin/1.jpg,0 2\nin/2.jpg,0\nin/3.jpg,2\n")
+    options = DataOptions(label_names=["ant", "bee", "cow"], multi_label="combine")
+    assert from_table(file, options).label == ("ant+cow", "ant", "cow")
 
 
 def test_repeated_rows_count_once(table):
@@ -186,6 +373,28 @@ def test_absolute_paths_paths_outside_and_another_root(table, tmp_path):
     assert dataset.root == root / "in" and dataset.load(1) == b"in/2.jpg"
 
 
+def test_names_without_folder_or_extension(make_tree):
+    root = make_tree(
+        "train/1.jpg", "train/2.5.png", "test/1.jpg", "x/p/7.jpg", "y/p/7.jpg", "z/8.gif"
+    )
+    rows = ["1,a", "2.5,b", "8.gif,b", "p/7,a", "x/p/7,a", "gone,b", "train/1.jpg,a"]
+    (root / "t.csv").write_text("\n".join(["id,label", *rows]))
+    dataset = from_table(root / "t.csv")
+    assert dataset.path == ("train/1.jpg", "train/2.5.png", "z/8.gif", "x/p/7.jpg", "gone")
+    assert dataset.size[-1] == 0
+    assert dataset.ignored == {"ambiguous name": 1, "duplicate row": 1}
+    assert dataset.notes[1] == (
+        "Several images have the name of 1 image in 't.csv', line 5: 'p/7' is that of "
+        "'x/p/7.jpg', 'y/p/7.jpg'."
+    )
+    (root / "test.csv").write_text("id,label\n1,a\n")
+    assert from_table(root / "test.csv").path == ("test/1.jpg",)
+    assert from_table(root / "t.csv", DataOptions(root=str(root / "train"))).path[0] == "1.jpg"
+    (root / "t.csv").write_text("id,label\n7,a\n")
+    with pytest.raises(DatasetError, match=r"'7' is that of .*`root=.FOLDER.`"):
+        from_table(root / "t.csv")
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="there a backslash is no letter of a name")
 def test_paths_from_windows(table):
     assert from_table(table("path,label\nin\\1.jpg,a\nin\\2.jpg,b\n")).path == (
@@ -231,7 +440,7 @@ def test_parquet_is_the_same_as_csv(table):
 @pytest.mark.parametrize(
     ("columns", "message"),
     [
-        ({"path": ["a"], "label": [[1, 2]]}, "The column 'label' in"),
+        ({"path": ["a"], "label": [[[1, 2]]]}, "The column 'label' in"),
         (
             {"image": [{"bytes": b"x", "path": "a"}], "label": [1]},
             "'image' in 'x.parquet' has the type",
@@ -243,6 +452,19 @@ def test_parquet_that_is_not_a_table_of_paths(tmp_path, columns, message):
     parquet.write_table(pa.table(columns), tmp_path / "x.parquet")
     with pytest.raises(DatasetError, match=message):
         from_table(tmp_path / "x.parquet")
+
+
+def test_parquet_with_one_hot_columns_and_lists_of_labels(table):
+    file = table("").parent / "x.parquet"
+    paths = ["in/1.jpg", "in/2.jpg", "in/3.jpg"]
+    flags = {"cat": [True, False, False], "dog": [False, True, False], "image": paths}
+    parquet.write_table(pa.table(flags), file)
+    assert from_table(file).label == ("cat", "dog")
+    lists = {"path": paths, "label": [["cat"], ["dog", "cat"], None]}
+    parquet.write_table(pa.table(lists), file)
+    with pytest.raises(DatasetError, match=r"row 2 \('dog', 'cat'\)"):
+        from_table(file)
+    assert from_table(file, DataOptions(multi_label="first")).label == ("cat", "dog")
 
 
 def test_damaged_parquet(tmp_path):
@@ -328,8 +550,11 @@ def test_any_names_are_read_as_they_were_written(tmp_path_factory, data):
     with (folder / "t.csv").open("a", encoding="utf-8", newline="") as file:
         file.write(f"there.jpg,{'zz-there'}\n")
     try:
-        found = from_table(folder / "t.csv")
+        found = from_table(folder / "t.csv", DataOptions(keep_na_labels=True))
     except DatasetError as error:
+        if "are multi-label" in str(error):
+            assert any(set(label) & set("|;, ") for label in given_labels)
+            return
         assert "differ only in case, blanks or accents" in str(error)
         assert len({" ".join(n.casefold().split()) for n in given_labels}) <= len(set(given_labels))
         return

@@ -336,3 +336,21 @@ def by_hand(text):
 def test_all_functions_return_the_same_dataset(signs):
     file, _, _ = signs
     assert ImageDataset.open(file) == ImageDataset.open(str(file)) == from_table(file)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "cp1252"])
+def test_pixels_in_other_encodings(tmp_path, encoding):
+    text = "label,pixel1,pixel2,pixel3,pixel4\nKäfer,1,2,3,4\nWal,5,6,7,8\n"
+    (tmp_path / "t.csv").write_text(text, encoding=encoding)
+    if encoding == "cp1252":
+        with pytest.raises(DatasetError, match=r"Line 2 of 't.csv' is not UTF-8.*`encoding="):
+            from_table(tmp_path / "t.csv")
+    options = DataOptions(encoding=None if encoding != "cp1252" else encoding)
+    dataset = from_table(tmp_path / "t.csv", options)
+    assert dataset.label == ("Käfer", "Wal") and dataset.arrays[1].tolist() == [[5, 6], [7, 8]]
+
+
+def test_one_hot_columns_beside_pixels(tmp_path):
+    text = "cat,dog,pixel1,pixel2,pixel3,pixel4\n1,0,1,2,3,4\n0,1,5,6,7,8\n"
+    (tmp_path / "t.csv").write_text(text)
+    assert from_table(tmp_path / "t.csv").label == ("cat", "dog")

@@ -42,13 +42,14 @@ def test_labels_become_names(labels, expected):
     ("labels", "message"),
     [
         (["a"], "each of 2 images; got 1"),
-        ([0.0, 1.0], "whole number.*got 0.0 .float. at index 0.*astype"),
-        (["a", ""], "got '' .str. at index 1"),
-        ([["a"], ["b"]], "list"),
-        ([float("nan"), "a"], "nan"),
+        ([0.5, 1.0], "fractions, such as 0.5 at index 0: this is regression"),
+        ([object(), "a"], "a name, a whole number, or None"),
+        ([["a", "b"], ["b"]], r"multi-label: 1 of 2 images has .*: index 0 \('a', 'b'\).*first"),
+        ([[0.2, 0.8], [0.6, 0.4]], "one-hot rows.*argmax"),
         ("ab", "sequence of names"),
         (3, "sequence of names"),
-        (np.eye(2, dtype=int), "argmax"),
+        (np.ones((2, 2)), "are multi-label: 2 of 2 images have several labels"),
+        (np.zeros((2, 2, 2)), r"got float64 of shape \(2, 2, 2\)"),
     ],
 )
 def test_invalid_labels(labels, message):

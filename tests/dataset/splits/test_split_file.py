@@ -150,3 +150,15 @@ def test_invalid_settings():
     )
     with pytest.raises(SettingsError, match="`split_by` must be"):
         SplitSettings(by="month").split(dataset_of())
+
+
+def test_names_that_are_not_utf_8_come_back(tmp_path):
+    paths = ["a\udce9.jpg", r"a\xe9.jpg", "b.jpg", "c.jpg"]
+    split = ["train", "validation", "test", "train"]
+    dataset = dataset_of("abab", paths, ["0000"] * 4, split=tuple(split))
+    write_split(dataset, tmp_path / "split.csv")
+    assert r"a\xe9.jpg,a,train" in (tmp_path / "split.csv").read_text("utf-8")
+    assert read_split(tmp_path / "split.csv").apply(dataset_of("abab", paths)).split == tuple(split)
+    (tmp_path / "split.csv").write_bytes(b"path,split\na.jpg,train\n\xe9.jpg,test\n")
+    with pytest.raises(DatasetError, match=r"Line 3 of 'split.csv' is not UTF-8. Save it as UTF-8"):
+        read_split(tmp_path / "split.csv")

@@ -14,6 +14,7 @@ import queue
 import sys
 import threading
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import chain, groupby
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ from kindsight.cli.terminal.text import printable
 from kindsight.dataset.ignored import IgnoredFiles
 from kindsight.dataset.loaders.csv_table import is_file_of_images
 from kindsight.dataset.walk import Listing, walk
+from kindsight.encoding import not_decoded, text_encoding, unescape_name
 from kindsight.errors import DatasetError, ImageError
 from kindsight.images.formats import detect_format
 from kindsight.images.netpbm import read_netpbm_header
@@ -75,8 +77,10 @@ class Inputs:
         self.ignored = IgnoredFiles()
         # Patterns are expanded now, so that a mistyped one fails before the first row.
         self._given = list(chain.from_iterable(_expanded(name) for name in given))
+        self._encoding = None if options is None else options.encoding
         if options is not None and not any(_kind(name) == "table" for name in self._given):
-            options.check_unused(given)
+            others = replace(options, encoding=None) if self.from_stdin else options
+            others.check_unused(given)
 
     @property
     def from_stdin(self) -> bool:
@@ -92,7 +96,7 @@ class Inputs:
         """
         for kind, names in groupby(self._given, _kind):
             if kind == "stdin":
-                yield from _bursts(self._null)
+                yield from _bursts(self._null, self._encoding)
             elif kind == "table":
                 yield from map(self._table, names)
             else:
@@ -150,10 +154,10 @@ _Item = str | bytes | BaseException | None
 """A name, an image, an error, or the end of standard input."""
 
 
-def _bursts(null: bool) -> Iterator[Iterator[str] | bytes]:
+def _bursts(null: bool, encoding: str | None) -> Iterator[Iterator[str] | bytes]:
     """Read names in a thread; yield those that have arrived as one batch, or an image."""
     names: queue.Queue[_Item] = queue.Queue(_AHEAD)
-    threading.Thread(target=_read_names, args=(names, null), daemon=True).start()
+    threading.Thread(target=_read_names, args=(names, null, encoding), daemon=True).start()
     ended = False
 
     def burst(first: str) -> Iterator[str]:
@@ -179,7 +183,7 @@ def _bursts(null: bool) -> Iterator[Iterator[str] | bytes]:
         yield item if isinstance(item, bytes) else burst(item)
 
 
-def _read_names(names: queue.Queue[_Item], null: bool) -> None:
+def _read_names(names: queue.Queue[_Item], null: bool, encoding: str | None) -> None:
     try:
         if sys.stdin is not None:  # as if closed by the parent process
             buffer = sys.stdin.buffer
@@ -190,7 +194,7 @@ def _read_names(names: queue.Queue[_Item], null: bool) -> None:
             if _is_image(start, null):
                 names.put(_whole_image(source, start))
             else:
-                for name in _split(source, start, null):
+                for name in _split(source, start, null, encoding):
                     names.put(name)
     except (OSError, ValueError) as error:
         names.put(error)
@@ -232,24 +236,64 @@ def _whole_image(source: Any, start: bytes) -> bytes:
     return b"".join(chunks)
 
 
-def _split(source: Any, start: bytes, null: bool) -> Iterator[str]:
+def _split(source: Any, start: bytes, null: bool, encoding: str | None) -> Iterator[str]:
     """Yield the names on standard input as they arrive, without empty ones."""
     end = b"\0" if null else b"\n"
-    rest, chunk = b"", start.removeprefix(codecs.BOM_UTF8)
-    while chunk:
+    line = 0
+    rest = b""
+    for chunk in _utf8_chunks(source, start, encoding):
         *whole, rest = (rest + chunk).split(end)
         if len(rest) > _LONGEST_NAME:
             raise DatasetError(
                 f"A file name on standard input is longer than {_LONGEST_NAME:,} bytes: "
                 f"{rest[:40]!r}... Names must end with a line feed, or with NUL with --null."
             )
-        yield from _decoded(whole, null)
-        chunk = source.read(_CHUNK)
-    yield from _decoded([rest], null)
+        for name in whole:
+            line += 1
+            yield from _decoded(name, line, null)
+    yield from _decoded(rest, line + 1, null)
 
 
-def _decoded(names: Sequence[bytes], null: bool) -> Iterator[str]:
-    for name in names:
-        clean = name if null else name.removesuffix(b"\r")
-        if clean:
-            yield os.fsdecode(clean)
+def _utf8_chunks(source: Any, start: bytes, encoding: str | None) -> Iterator[bytes]:
+    """Yield what arrives on standard input, as UTF-8 without a byte order mark."""
+    name = text_encoding(start[:4] if encoding is None else b"", encoding)
+    if name in (None, "utf-8-sig"):
+        yield start.removeprefix(codecs.BOM_UTF8)
+        while chunk := source.read(_CHUNK):
+            yield chunk
+        return
+    decoder = codecs.getincrementaldecoder(str(name))()
+    lines, chunk = 0, start
+    while True:
+        try:
+            text = decoder.decode(chunk, final=not chunk)
+        except UnicodeError as error:
+            valid = chunk[: error.start] if isinstance(error, UnicodeDecodeError) else b""
+            lines += valid.decode(str(name), "replace").count("\n")
+            raise not_decoded(lines + 1, "standard input", encoding) from None
+        lines += text.count("\n")
+        yield text.removeprefix("\ufeff").encode()
+        if not chunk:
+            return
+        chunk = source.read(_CHUNK) or b""
+
+
+def _decoded(name: bytes, line: int, null: bool) -> Iterator[str]:
+    """Yield the name of a file, unless it is empty.
+
+    A name whose bytes are not UTF-8 may be that of a file; one that is escaped, as in the output of
+    other commands, too.
+    """
+    clean = name if null else name.removesuffix(b"\r")
+    if not clean:
+        return
+    path = os.fsdecode(clean)
+    try:
+        clean.decode()
+    except UnicodeDecodeError:
+        if not os.path.lexists(path):
+            raise not_decoded(line, "standard input", None) from None
+    original = unescape_name(path)
+    if original != path and not os.path.lexists(path) and os.path.lexists(original):
+        path = original
+    yield path

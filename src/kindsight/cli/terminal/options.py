@@ -16,10 +16,13 @@ __all__ = [
     "Column",
     "DataOf",
     "Debug",
+    "Encoding",
     "FollowLinks",
     "Json",
+    "KeepNaLabels",
     "LabelFrom",
     "LabelNames",
+    "MultiLabel",
     "PixelShape",
     "Quiet",
     "Root",
@@ -88,6 +91,9 @@ LabelNames = Annotated[str | None, declared_option("label_names")]
 PixelShape = Annotated[str | None, declared_option("pixel_shape")]
 Root = Annotated[str | None, declared_option("root")]
 FollowLinks = Annotated[bool | None, declared_option("follow_links")]
+MultiLabel = Annotated[str | None, declared_option("multi_label")]
+KeepNaLabels = Annotated[bool, declared_option("keep_na_labels")]
+Encoding = Annotated[str | None, declared_option("encoding")]
 
 DataOf = OPTIONS["data"].help
 """The forms of data, for the help of every command that takes some."""

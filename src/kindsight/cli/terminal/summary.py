@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from kindsight.cli.terminal.options import as_typed
 from kindsight.cli.terminal.text import Paint, hanging, line_width, printable, wrapped
 from kindsight.dataset.ignored import ignored_text, reasons_by_class
 from kindsight.report.format import amount, duration, elide, interval, percent
@@ -44,7 +45,9 @@ def summary_lines(result: TrainResult) -> Iterator[str]:
     yield ""
     yield from facts(_facts(result), paint)
     for finding in result.notes:
-        yield from hanging("note", printable(finding), indent=INDENT, paint=paint, width=_width())
+        yield from hanging(
+            "note", printable(as_typed(finding)), indent=INDENT, paint=paint, width=_width()
+        )
     run = quoted(result.run)
     yield ""
     yield paint("Next", "bold")

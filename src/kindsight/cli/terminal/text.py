@@ -14,6 +14,8 @@ from typing import Any, TextIO
 
 import typer
 
+from kindsight.encoding import printable, valid_json
+
 __all__ = [
     "Paint",
     "cells",
@@ -60,20 +62,6 @@ class Paint:
         if not self.on or not styles or not text:
             return text
         return f"\x1b[{';'.join(_CODES[style] for style in styles)}m{text}\x1b[0m"
-
-
-def printable(text: str) -> str:
-    """Return text with control characters and unprintable characters escaped.
-
-    Names on disk may contain line ends, escape sequences, or bytes that are not UTF-8 (lone
-    surrogates in Python).
-    """
-    if text.isprintable():
-        return text
-    return "".join(
-        c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode("ascii")
-        for c in text
-    )
 
 
 def cells(text: str) -> int:
@@ -158,30 +146,22 @@ def wrapped(line: str, width: int, indent: int = 0) -> list[str]:
 
 
 def for_machines() -> TextIO:
-    """Return standard output, set to UTF-8 with LF line ends on every system.
-
-    Names that are not valid Unicode are written as the bytes on disk.
-    """
+    """Return standard output, set to UTF-8 with LF line ends on every system."""
     reconfigure = getattr(sys.stdout, "reconfigure", None)
     if reconfigure is not None:
-        reconfigure(encoding="utf-8", errors="surrogateescape", newline="\n")
+        reconfigure(encoding="utf-8", errors="backslashreplace", newline="\n")
     return sys.stdout
 
 
 def to_json(value: Mapping[str, Any]) -> str:
-    """Return one object as one line of JSON; with names that are not UTF-8, in ASCII.
+    """Return one object as one line of JSON.
 
     Raises
     ------
     ValueError
         For NaN and infinities, which JSON lacks.
     """
-    text = json.dumps(value, ensure_ascii=False, allow_nan=False)
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return json.dumps(value, allow_nan=False)
-    return text
+    return json.dumps(valid_json(value), ensure_ascii=False, allow_nan=False)
 
 
 def print_json(value: Mapping[str, Any]) -> None:

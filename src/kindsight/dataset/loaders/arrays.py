@@ -20,7 +20,13 @@ _RULE = (
 )
 
 
-def from_arrays(arrays: Any, labels: Sequence[object] | None = None) -> ImageDataset:
+def from_arrays(
+    arrays: Any,
+    labels: Any = None,
+    *,
+    multi_label: str | None = None,
+    keep_na_labels: bool = False,
+) -> ImageDataset:
     """Return a dataset of images in memory.
 
     Parameters
@@ -31,8 +37,10 @@ def from_arrays(arrays: Any, labels: Sequence[object] | None = None) -> ImageDat
         sizes may differ. uint8 is not copied. Other number types are allowed if all values are
         whole numbers 0-255; floats with only 0 and 1 are not, because they may mean black and
         white.
-    labels : sequence of str or int, optional
-        One for each image.
+    labels : sequence or array, optional
+        One name or whole number for each image, or one-hot rows; None or NaN where unknown.
+    multi_label, keep_na_labels
+        As for :func:`kindsight.dataset.labels.as_labels`.
 
     Returns
     -------
@@ -57,7 +65,7 @@ def from_arrays(arrays: Any, labels: Sequence[object] | None = None) -> ImageDat
     held = tuple(_as_uint8(array, i) for i, array in enumerate(images))
     return ImageDataset(
         path=tuple(f"array-{i:06d}" for i in range(len(held))),
-        label=as_labels(labels, len(held)),
+        label=as_labels(labels, len(held), multi_label=multi_label, keep_na_labels=keep_na_labels),
         size=tuple(array.nbytes for array in held),
         arrays=held,
     )

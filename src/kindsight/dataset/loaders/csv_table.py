@@ -1,4 +1,4 @@
-"""Text tables in UTF-8, separated by commas, semicolons, tabs or bars.
+"""Text tables, separated by commas, semicolons, tabs or bars.
 
 Files are not trusted: the sizes of the file and of a line are limited.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import codecs
 import csv
+import io
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -15,6 +16,7 @@ from typing import BinaryIO
 
 from kindsight.dataset.loaders.values import Faults
 from kindsight.dataset.names import quoted
+from kindsight.encoding import decode_text, invalid_line, not_decoded, text_encoding
 from kindsight.errors import DatasetError
 
 __all__ = [
@@ -43,6 +45,9 @@ class CsvTable:
     ----------
     path : str
         The file.
+    encoding : str, optional
+        Its encoding; UTF-8, or UTF-16 with a byte order mark, by default. ``""`` is the same, where
+        no message may suggest to name an encoding.
 
     Attributes
     ----------
@@ -58,28 +63,28 @@ class CsvTable:
     Raises
     ------
     DatasetError
-        If it cannot be read, is empty, or its first line is not a header.
+        If it cannot be read, is empty, has another encoding, or its first line is not a header.
     """
 
     unit = "line"
     packed = False
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, encoding: str | None = None) -> None:
         self.path, self.where = path, quoted(os.path.basename(path))  # noqa: PTH119
+        self._given = encoding
         with opened(path) as file:
+            self._start = file.readline(MAX_LINE_BYTES)
+        self._encoding = text_encoding(self._start, encoding or None)
+        with self.open_utf8() as file:
             line = file.readline(MAX_LINE_BYTES)
-        if line.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or b"\0" in line:
-            raise DatasetError(f"{self.where} is not a text in UTF-8. Save it as CSV in UTF-8.")
         if len(line) >= MAX_LINE_BYTES:
             raise DatasetError(
                 f"The first line of {self.where} is longer than {MAX_LINE_BYTES:,} bytes, the "
                 "limit. Is it a table?"
             )
-        text = re.split(
-            "[\r\n]",
-            line.removeprefix(codecs.BOM_UTF8).decode("utf-8", "surrogateescape"),
-            maxsplit=1,
-        )[0]
+        if wrong := invalid_line([line]):
+            raise self.not_utf8(wrong)
+        text = re.split("[\r\n]", line.decode(), maxsplit=1)[0]
         if not text.strip():
             raise DatasetError(
                 f"The first line of {self.where} is empty; it must contain the names of the "
@@ -97,6 +102,24 @@ class CsvTable:
                 f"{self.where} has {len(self.header):,} columns; the limit is {MAX_COLUMNS:,}."
             )
 
+    def open_utf8(self) -> BinaryIO:
+        """Open the file for reading its text as UTF-8, without a byte order mark."""
+        file = opened(self.path)
+        if self._encoding == "utf-8-sig":
+            if file.read(3) != codecs.BOM_UTF8:
+                file.seek(0)
+            return file
+        with file:
+            self._check_size()
+            text, wrong = decode_text(file.read(), self._encoding) if self._encoding else ("", 1)
+        if wrong:
+            raise self.not_utf8(wrong)
+        return io.BytesIO(text.encode())
+
+    def not_utf8(self, line: int) -> DatasetError:
+        """Return the error for a line that is not in the table's encoding."""
+        return not_decoded(line, self.where, self._given, self._start)
+
     def unpack(self) -> None:
         """Split a column ``pixels`` into columns ``pixel0``, ``pixel1``, ...
 
@@ -106,9 +129,9 @@ class CsvTable:
         if "pixels" not in names:
             return
         column = names.index("pixels")
-        with opened(self.path) as file:
+        with self.open_utf8() as file:
             file.readline(MAX_LINE_BYTES)
-            line = file.readline(MAX_LINE_BYTES).decode("utf-8", "surrogateescape")
+            line = file.readline(MAX_LINE_BYTES).decode("utf-8", "replace")
         try:
             cells = next(csv.reader([line], delimiter=self.separator), [])
         except csv.Error as error:
@@ -118,6 +141,10 @@ class CsvTable:
             pixels = [f"pixel{k}" for k in range(len(numbers))]
             self.header[column : column + 1] = pixels
             self.packed = True
+
+    def has_text(self, column: int) -> bool:
+        """Return whether a column can be read as text, as all can."""
+        return True
 
     def read(self, columns: Sequence[int]) -> tuple[list[int], list[list[str]]]:
         """Read some columns, ignoring blank lines.
@@ -136,12 +163,7 @@ class CsvTable:
         DatasetError
             If lines have more or fewer cells than the header; the message names them.
         """
-        size = os.path.getsize(self.path)  # noqa: PTH202
-        if size > MAX_TABLE_BYTES:
-            raise DatasetError(
-                f"{self.where} has {size:,} bytes; the limit for a table of paths is "
-                f"{MAX_TABLE_BYTES:,}. Divide it into several tables."
-            )
+        self._check_size()
         faults, width = Faults(self.unit), len(self.header)
         lines: list[int] = []
         cells: list[list[str]] = [[] for _ in columns]
@@ -158,10 +180,16 @@ class CsvTable:
         faults.check()
         return lines, cells
 
+    def _check_size(self) -> None:
+        size = os.path.getsize(self.path)  # noqa: PTH202
+        if size > MAX_TABLE_BYTES:
+            raise DatasetError(
+                f"{self.where} has {size:,} bytes; the limit for a table of paths is "
+                f"{MAX_TABLE_BYTES:,}. Divide it into several tables."
+            )
+
     def _rows(self) -> Iterator[tuple[int, list[str]]]:
-        with Path(self.path).open(
-            encoding="utf-8-sig", errors="surrogateescape", newline=""
-        ) as file:
+        with io.TextIOWrapper(self.open_utf8(), encoding="utf-8", newline="") as file:
             reader = csv.reader(file, delimiter=self.separator, skipinitialspace=True, strict=True)
             try:
                 next(reader, None)
@@ -169,6 +197,9 @@ class CsvTable:
                     yield reader.line_num, row
             except csv.Error as error:
                 raise self._refused(reader.line_num, error) from error
+            except UnicodeDecodeError:
+                with self.open_utf8() as lines:
+                    raise self.not_utf8(invalid_line(lines)) from None
 
     def _refused(self, line: int, error: Exception) -> DatasetError:
         return DatasetError(

@@ -10,9 +10,18 @@ from kindsight.dataset.labels import check_label_typos, class_order
 from kindsight.dataset.names import n_images, quoted
 from kindsight.dataset.options import DataOptions, NamePattern
 from kindsight.dataset.table import ImageDataset, exclude_rows
+from kindsight.encoding import valid_text
 from kindsight.errors import DatasetError
 
-__all__ = ["UNLABELLED", "is_split_name", "role_of", "split_roles", "with_names"]
+__all__ = [
+    "UNLABELLED",
+    "are_containers",
+    "is_split_name",
+    "loose_role",
+    "role_of",
+    "split_roles",
+    "with_names",
+]
 
 UNLABELLED = "unlabelled"
 """The role of a folder of unlabelled images beside split folders (``seg_pred``)."""
@@ -27,6 +36,11 @@ _ROLE_OF_WORD = {word: role for role, words in _ROLES.items() for word in words}
 _FILLER = (
     *("set", "sets", "data", "dataset", "image", "images", "img", "imgs"),
     *("photo", "photos", "sample", "samples", "folder", "dir", "split", "part"),
+)
+
+_CONTAINER_WORDS = frozenset(
+    {*_FILLER, "mask", "masks", "jpg", "jpeg", "png", "tif", "input", "inputs", "raw", "original"}
+    | {"segmentation", "segmentations", "annotation", "annotations"}
 )
 
 # Joined words in lower case (trainset, valdata): a role, then one filler.
@@ -78,6 +92,28 @@ def role_of(name: str) -> str | None:
     """
     parsed = _parse(name)
     return parsed[0] if parsed is not None and not parsed[1] else None
+
+
+def are_containers(names: Iterable[str]) -> bool:
+    """Return whether folders contain images of all kinds, by their names, rather than classes.
+
+    Their names differ by numbers only (``part_1``, ``part_2``), or words such as *images* and
+    *masks*.
+    """
+    others = {
+        frozenset(word.lower() for word in _WORDS.findall(name)) - _CONTAINER_WORDS
+        for name in names
+    }
+    return len(others) == 1
+
+
+def loose_role(name: str) -> str | None:
+    """Return the role that a word of a name stands for, whatever its other words mean.
+
+    ``Training_Input`` and ``train_labels`` are ``"train"``.
+    """
+    parsed = _parse(name)
+    return None if parsed is None else parsed[0]
 
 
 def with_names(
@@ -146,7 +182,7 @@ def _found(dataset: ImageDataset, pattern: NamePattern, what: str) -> list[str |
             f"The pattern {pattern.text!r} cannot extract {what}: images in memory have no file "
             "names. Leave the pattern out."
         )
-    found = pattern.find(dataset.path)
+    found = pattern.find([valid_text(path) for path in dataset.path])
     if not any(found):
         first = dataset.path[0]
         raise DatasetError(

@@ -12,6 +12,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -19,14 +20,16 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from kindsight.dataset.labels import check_label_typos, class_order
+from kindsight.dataset.labels import MISSING, class_order
 from kindsight.dataset.loaders.arrays import from_arrays
 from kindsight.dataset.loaders.from_names import UNLABELLED, role_of, with_names
 from kindsight.dataset.loaders.pixels import SCALED, as_images, as_pixels
-from kindsight.dataset.loaders.values import name_labels, read_labels
+from kindsight.dataset.loaders.values import read_labels, resolve_labels
 from kindsight.dataset.names import n_images, quoted, quoted_list
 from kindsight.dataset.options import DataOptions
-from kindsight.dataset.table import ImageDataset
+from kindsight.dataset.several_labels import one_hot_labels
+from kindsight.dataset.table import ImageDataset, exclude_rows
+from kindsight.encoding import valid_text
 from kindsight.errors import DatasetError
 
 __all__ = ["from_npz"]
@@ -255,9 +258,10 @@ def from_npz(
         notes.append(SCALED.format(where=where))
     memory = from_arrays([image for array in pixels for image in array])
     columns: dict[str, Any] = {}
+    skipped: list[int] = []
     if labelled:
-        given = options.label_names or _class_names(arrays, class_names)
-        columns = _columns(arrays, splits, given, where)
+        names = options.label_names or _class_names(arrays, class_names, where, options)
+        columns, skipped = _columns(arrays, splits, replace(options, label_names=names), where)
     start = name.replace(os.sep, "/")
     dataset = ImageDataset(
         path=tuple(
@@ -270,7 +274,31 @@ def from_npz(
         notes=tuple(dict.fromkeys(notes)),
         **columns,
     )
+    if labelled:
+        dataset = _without_unlabelled(dataset, skipped, where, _locator(arrays, splits))
     return with_names(dataset, options, labelled=labelled)
+
+
+def _without_unlabelled(
+    dataset: ImageDataset, skipped: Sequence[int], where: str, location: Callable[[int], str]
+) -> ImageDataset:
+    """Exclude images without a label, and those with several that are skipped, with notes."""
+    several = set(skipped)
+    missing = [
+        row for row, label in enumerate(dataset.label) if label is None and row not in several
+    ]
+    names = dataset.path
+    for rows, reason, what in (
+        (skipped, "several labels", "with several labels"),
+        (missing, "no label", "without a label"),
+    ):
+        if not rows:
+            continue
+        note = f"Ignored {what}: {n_images(len(rows))} of {where}, first {location(rows[0])}."
+        out = {names[row] for row in rows}
+        left = [row for row, path in enumerate(dataset.path) if path in out]
+        dataset = exclude_rows(dataset, left, reason, note)
+    return dataset
 
 
 def _labelled(
@@ -292,40 +320,34 @@ def _labelled(
     return labelled
 
 
-def _class_names(arrays: _Arrays, name: str | None) -> list[str]:
+def _class_names(arrays: _Arrays, name: str | None, where: str, options: DataOptions) -> list[str]:
     """Return the class names in the file, for the labels 0, 1, 2, ..."""
     if name is None or arrays[name].ndim != 1 or arrays[name].dtype.kind not in "US":
         return []
-    return [_text(value) for value in arrays[name].tolist()]
+    return [_text(value, name, where, options.encoding) for value in arrays[name].tolist()]
 
 
 def _columns(
-    arrays: _Arrays, splits: Sequence[_SplitArrays], names: Sequence[str], where: str
-) -> dict[str, Any]:
-    """Return the columns label, split and group, and the classes."""
-    labels: list[str | None] = []
+    arrays: _Arrays, splits: Sequence[_SplitArrays], options: DataOptions, where: str
+) -> tuple[dict[str, Any], list[int]]:
+    """Return the columns label, split and group, the classes, and rows with several labels."""
+    labels: list[tuple[str, ...]] = []
     groups: list[str | None] = []
     split: list[str | None] = []
     for part in splits:
         n = len(arrays[part.images])
-        labels += _cells(arrays, str(part.labels), n, part, where)
-        groups += [None] * n if part.groups is None else _cells(arrays, part.groups, n, part, where)
+        labels += _labels(arrays, str(part.labels), part, where, options)
+        groups += [None] * n if part.groups is None else _groups(arrays, part, where, options)
         split += [part.split] * n
-    location = _locator(arrays, splits)
-    missing = [row for row, label in enumerate(labels) if label is None]
-    if missing:
-        raise DatasetError(
-            f"{n_images(len(missing))} in {where} {'has' if len(missing) == 1 else 'have'} no "
-            f"label, first {location(missing[0])}."
-        )
-    labels = name_labels(read_labels(map(str, labels)), names, location)
-    check_label_typos(labels, location)
-    return {
-        "label": tuple(labels),
+    what = f"The labels in {where}"
+    chosen, skipped = resolve_labels(labels, options, what, _locator(arrays, splits))
+    columns = {
+        "label": tuple(chosen),
         "split": tuple(split),
         "group": tuple(groups),
-        "classes": class_order(labels),
+        "classes": class_order(chosen),
     }
+    return columns, skipped
 
 
 def _locator(arrays: _Arrays, splits: Sequence[_SplitArrays]) -> Callable[[int], str]:
@@ -342,44 +364,70 @@ def _locator(arrays: _Arrays, splits: Sequence[_SplitArrays]) -> Callable[[int],
     return location
 
 
-def _cells(arrays: _Arrays, name: str, n: int, part: _SplitArrays, where: str) -> list[str | None]:
-    """Return an array of labels or groups as texts; None for NaN and empty texts."""
+def _labels(
+    arrays: _Arrays, name: str, part: _SplitArrays, where: str, options: DataOptions
+) -> list[tuple[str, ...]]:
+    """Return the labels of each image: of one-hot rows, or of one label for each image."""
+    array = arrays[name]
+    if array.ndim == 2 and array.shape[1] > 1 and array.dtype.kind in "buif":
+        if not np.isin(array, (0, 1)).all():
+            raise DatasetError(
+                "Labels of shape (images, classes) must be one-hot rows, only 0 and 1; got "
+                f"{array.dtype} of shape {array.shape} as {quoted(name)} in {where}."
+            )
+        _check_length(array, name, part, arrays, where)
+        numbers = [str(k) for k in range(array.shape[1])]
+        return list(one_hot_labels(array.astype(bool).T.tolist(), numbers))
+    cells = _cells(arrays, name, part, where, options)
+    return read_labels(cells, keep_na=options.keep_na_labels)
+
+
+def _groups(
+    arrays: _Arrays, part: _SplitArrays, where: str, options: DataOptions
+) -> list[str | None]:
+    cells = _cells(arrays, str(part.groups), part, where, options)
+    return [None if cell in MISSING else cell for cell in cells]
+
+
+def _cells(
+    arrays: _Arrays, name: str, part: _SplitArrays, where: str, options: DataOptions
+) -> list[str]:
+    """Return an array of labels or groups as texts; empty for NaN."""
     array = arrays[name]
     received = f"{array.dtype} of shape {array.shape} as {quoted(name)} in {where}"
     if array.ndim == 2 and array.shape[1] == 1:
         array = array[:, 0]
-    if array.ndim == 2 and array.dtype.kind in "buif":
-        array = _one_hot(array, received)
     if array.ndim != 1 or array.dtype.kind not in "buifUS":
         raise DatasetError(
             f"Labels and groups must be whole numbers or texts, one for each image; got {received}."
         )
+    _check_length(array, name, part, arrays, where)
+    return [_text(value, name, where, options.encoding) for value in array.tolist()]
+
+
+def _check_length(
+    array: NDArray[Any], name: str, part: _SplitArrays, arrays: _Arrays, where: str
+) -> None:
+    n = len(arrays[part.images])
     if len(array) != n:
         raise DatasetError(
-            f"There must be one label for each image; got {received}, but {n_images(n)} in "
-            f"{quoted(part.images)}."
+            f"There must be one label for each image; got {array.dtype} of shape {array.shape} as "
+            f"{quoted(name)} in {where}, but {n_images(n)} in {quoted(part.images)}."
         )
-    if array.dtype.kind == "f" and (array[np.isfinite(array)] % 1).any():
-        raise DatasetError(
-            f"Labels and groups must be whole numbers or texts; got {received}, with fractions."
-        )
-    return [_text(value) or None for value in array.tolist()]
 
 
-def _one_hot(array: NDArray[Any], received: str) -> NDArray[np.int64]:
-    """Return the class index of one-hot rows."""
-    if not (((array == 0) | (array == 1)).all() and (array.sum(axis=1) == 1).all()):
-        raise DatasetError(
-            f"One-hot labels must have a single 1 in each row and otherwise 0, one class per "
-            f"image; got {received}."
-        )
-    columns: NDArray[np.int64] = array.argmax(axis=1)
-    return columns
-
-
-def _text(value: object) -> str:
+def _text(value: object, name: str, where: str, encoding: str | None) -> str:
     if isinstance(value, bytes):
-        return value.decode("utf-8", "surrogateescape").strip()
+        try:
+            return value.decode(encoding or "utf-8").strip()
+        except UnicodeError:
+            raise DatasetError(
+                f"The array {quoted(name)} in {where} has texts that are not "
+                f"{encoding or 'UTF-8'}, first {quoted(os.fsdecode(value[:40]))}. Give their "
+                'encoding, such as `encoding="cp1252"`.'
+            ) from None
     if isinstance(value, float):
-        return str(int(value)) if value.is_integer() else ""
-    return str(value).strip()
+        if not math.isfinite(value):
+            return ""
+        return str(int(value)) if value.is_integer() else repr(value)
+    return valid_text(str(value).strip())

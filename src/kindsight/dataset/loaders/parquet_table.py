@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import re
@@ -20,6 +21,7 @@ MAX_BYTES = 1 << 30
 _BATCH = 1 << 16  # rows
 
 _TYPES = r"(large_)?(string|utf8|binary)|u?int\d|bool|halffloat|float|double|dictionary|null"
+_LIST = rf"(large_)?list<\w+: (?!dictionary)({_TYPES})"
 
 
 class ParquetTable:
@@ -60,6 +62,10 @@ class ParquetTable:
         except Exception as error:  # PyArrow's errors have no other common base
             raise self._refused(error) from error
 
+    def has_text(self, column: int) -> bool:
+        """Return whether a column can be read as text."""
+        return re.match(_TYPES, str(self._schema.field(column).type)) is not None
+
     def read(self, columns: Sequence[int]) -> tuple[list[int], list[list[str]]]:
         """Read some columns as text.
 
@@ -70,7 +76,8 @@ class ParquetTable:
         list of int
             Row numbers, from 1.
         list of list of str
-            The cells of each column: whole numbers as digits, null and NaN as an empty text.
+            The cells of each column: whole numbers as digits, null and NaN as an empty text, lists
+            as JSON.
 
         Raises
         ------
@@ -90,7 +97,8 @@ class ParquetTable:
     def _cells(self, names: Sequence[str]) -> list[list[str]]:
         """Read in batches, because the size stated in the file is not trusted."""
         # As a dictionary, equal texts are stored once: a small file cannot become a large table.
-        file = self._parquet.ParquetFile(self.path, read_dictionary=names)
+        plain = [name for name in names if self.has_text(self.header.index(name))]
+        file = self._parquet.ParquetFile(self.path, read_dictionary=plain)
         cells: list[list[str]] = [[] for _ in names]
         size = 0
         for batch in file.iter_batches(_BATCH, columns=list(dict.fromkeys(names))):
@@ -107,7 +115,7 @@ class ParquetTable:
     def _check_types(self, names: Sequence[str]) -> None:
         for name in names:
             kind = self._schema.field(name).type
-            if not re.match(_TYPES, str(kind)):
+            if not re.match(f"{_TYPES}|{_LIST}", str(kind)):
                 raise DatasetError(
                     f"The column {quoted(name)} in {self.where} has the type "
                     f"{quoted(str(kind)[:80])[1:-1]}; it must contain texts or whole numbers."
@@ -133,6 +141,8 @@ def _text(value: Any) -> str:
         return value
     if isinstance(value, bytes):
         return os.fsdecode(value)
+    if isinstance(value, list):
+        return json.dumps([_text(item) for item in value])
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
     return str(value)

@@ -16,10 +16,11 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from kindsight.dataset.loaders.csv_table import MAX_LINE_BYTES, CsvTable, opened
+from kindsight.dataset.loaders.csv_table import MAX_LINE_BYTES, CsvTable
 from kindsight.dataset.loaders.pixels import MAX_PIXEL_BYTES
 from kindsight.dataset.loaders.values import Faults
 from kindsight.dataset.names import quoted
+from kindsight.encoding import invalid_line
 from kindsight.errors import DatasetError
 
 __all__ = ["PixelRows", "read_pixel_rows"]
@@ -29,15 +30,11 @@ _BLOCK = 1 << 18  # bytes; arrays of a block fit into the processor's cache
 
 def _blocks(table: CsvTable, *, heading: bool) -> Iterator[bytes]:
     """Yield the lines of a table in blocks, each line ended by a single line feed."""
-    with opened(table.path) as file:
-        file.seek(len(file.readline(MAX_LINE_BYTES)) if heading else _mark(file))
+    with table.open_utf8() as file:
+        if heading:
+            file.readline(MAX_LINE_BYTES)
         for block in _lines(file, table.where):
             yield _unpacked(block, table.separator) if table.packed else block
-
-
-def _mark(file: BinaryIO) -> int:
-    """Return the length of the UTF-8 byte order mark at the start, 0 or 3."""
-    return 3 if file.read(3) == b"\xef\xbb\xbf" else 0
 
 
 def _lines(file: BinaryIO, where: str) -> Iterator[bytes]:
@@ -87,7 +84,7 @@ def _whole_numbers(
 def _texts_of(block: bytes, ends: NDArray[np.int64], lengths: NDArray[np.int64]) -> list[str]:
     """Return cells as texts, given their ends and lengths in bytes."""
     pairs = zip((ends - lengths).tolist(), ends.tolist(), strict=True)
-    return [block[start:end].decode("utf-8", "surrogateescape").strip() for start, end in pairs]
+    return [block[start:end].decode().strip() for start, end in pairs]
 
 
 def _number_of(text: str) -> float | None:
@@ -150,7 +147,7 @@ class _Parser:
     def __init__(self, table: CsvTable, pixels: Sequence[int], others: Sequence[int]) -> None:
         self.faults = Faults(table.unit)
         self.found = PixelRows(cells=[[] for _ in others])
-        self._where, self._separator = table.where, table.separator
+        self._table, self._where, self._separator = table, table.where, table.separator
         self._width, self._columns, self._others = len(table.header), list(pixels), list(others)
         first, last = pixels[0], pixels[-1] + 1
         # A slice does not copy the cells; a list of indices does.
@@ -162,6 +159,8 @@ class _Parser:
 
     def add(self, block: bytes, first_line: int) -> int:
         """Parse a block whose first line has this number; return its number of lines."""
+        if not block.isascii() and (line := invalid_line(block.split(b"\n"))):
+            raise self._table.not_utf8(first_line + line - 1)
         data = np.frombuffer(block, np.uint8)
         ends = np.flatnonzero((data == ord(self._separator)) | (data == _NEWLINE))
         line_ends = np.flatnonzero(data[ends] == _NEWLINE)
@@ -184,7 +183,7 @@ class _Parser:
         careful = {}
         for row in np.flatnonzero(~plain.all(axis=1)).tolist():
             start = int(stops[row, 0] - sizes[row, 0])
-            text = block[start : int(stops[row, -1])].decode("utf-8", "surrogateescape")
+            text = block[start : int(stops[row, -1])].decode()
             cells = [cell.strip() for cell in text.split(self._separator)]
             careful[row] = self._numbers(cells, lines[row])
             for column, index in zip(texts, self._others, strict=True):
@@ -213,8 +212,7 @@ class _Parser:
 
     def _split(self, text: bytes, line: int) -> list[str]:
         """Return the cells of a line with quotation marks; none if it is invalid."""
-        decoded = text.decode("utf-8", "surrogateescape")
-        reader = csv.reader([decoded], delimiter=self._separator, skipinitialspace=True)
+        reader = csv.reader([text.decode()], delimiter=self._separator, skipinitialspace=True)
         try:
             return [cell.strip() for cell in next(reader, [])]
         except csv.Error as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from kindsight.dataset.ignored import (
     BESIDE_CLASSES,
@@ -26,6 +27,7 @@ from kindsight.dataset.loaders.folders import (
 from kindsight.dataset.names import n_images, quoted
 from kindsight.dataset.table import ImageDataset
 from kindsight.dataset.walk import Listing, reason_with_extension, walk
+from kindsight.encoding import unescape_name, valid_text
 from kindsight.errors import DatasetError, ImageError
 from kindsight.images.formats import HEAD_BYTES, detect_format
 
@@ -82,7 +84,8 @@ def from_folder(
             _ignore_unsupported(ignored, listing)
         where = _where(root, ignored)
         raise DatasetError(f"There are no images in {where}. {_cure(ignored)}")
-    found = arrange(Tree.of(listings), classes) if labelled else Arrangement("")
+    known = {*classes, *map(unescape_name, classes)}
+    found = arrange(Tree.of(listings), known) if labelled else Arrangement("")
     rows, outside, labels = _rows(listings, found if labelled else None, ignored)
     where = _where(root, ignored)
     if labelled:
@@ -105,7 +108,7 @@ def from_folder(
     ]
     return ImageDataset(
         path=tuple(row[0] for row in rows),
-        label=tuple(row[2].label if row[2] else None for row in rows),
+        label=tuple(valid_text(row[2].label) if row[2] else None for row in rows),
         split=tuple(row[2].split if row[2] else None for row in rows),
         size=tuple(row[1] for row in rows),
         root=Path(root).absolute(),
@@ -116,7 +119,11 @@ def from_folder(
 
 
 def from_files(
-    paths: Iterable[str | Path] | str | Path, labels: Sequence[object] | None = None
+    paths: Iterable[str | Path] | str | Path,
+    labels: Any = None,
+    *,
+    multi_label: str | None = None,
+    keep_na_labels: bool = False,
 ) -> ImageDataset:
     """Return a dataset of files, in the given order; repetitions are allowed.
 
@@ -124,8 +131,10 @@ def from_files(
     ----------
     paths : iterable of str or Path
         A missing file is no error here; reading it is. A single path is one file.
-    labels : sequence of str or int, optional
-        One for each path.
+    labels : sequence or array, optional
+        One name or whole number for each path, or one-hot rows; None or NaN where unknown.
+    multi_label, keep_na_labels
+        As for :func:`kindsight.dataset.labels.as_labels`.
 
     Returns
     -------
@@ -143,7 +152,8 @@ def from_files(
     if not names:
         raise DatasetError("`paths` must contain at least one path; got none.")
     sizes = tuple(map(_size, names))
-    return ImageDataset(path=names, label=as_labels(labels, len(names)), size=sizes)
+    label = as_labels(labels, len(names), multi_label=multi_label, keep_na_labels=keep_na_labels)
+    return ImageDataset(path=names, label=label, size=sizes)
 
 
 def _listings(

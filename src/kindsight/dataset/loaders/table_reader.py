@@ -3,111 +3,48 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from kindsight.dataset.labels import check_label_typos, class_order
+from kindsight.dataset.labels import MISSING, class_order
 from kindsight.dataset.loaders.arrays import from_arrays
 from kindsight.dataset.loaders.csv_table import CsvTable
-from kindsight.dataset.loaders.from_names import UNLABELLED
+from kindsight.dataset.loaders.find_files import find_files, repeated_rows
+from kindsight.dataset.loaders.from_names import UNLABELLED, loose_role
 from kindsight.dataset.loaders.parquet_table import ParquetTable
 from kindsight.dataset.loaders.pixel_rows import read_pixel_rows
 from kindsight.dataset.loaders.pixels import SCALED, shape_of_row, with_shape
 from kindsight.dataset.loaders.values import (
     EXCLUDED,
-    Faults,
-    name_labels,
+    NoLabelsError,
     read_labels,
     read_splits,
+    resolve_labels,
     row_numbers,
 )
 from kindsight.dataset.names import n_images, quoted, quoted_list
 from kindsight.dataset.options import DataOptions
+from kindsight.dataset.several_labels import OneHotColumns
 from kindsight.dataset.table import ImageDataset, exclude_rows
+from kindsight.encoding import printable
 from kindsight.errors import DatasetError
 
 __all__ = ["TableReader"]
 
-_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
-
-
-def _find_files(
-    cells: Sequence[str], numbers: Sequence[int], unit: str, where: str, root: Path
-) -> tuple[list[str], list[int]]:
-    r"""Return paths with ``/`` and their sizes in bytes, 0 for missing files.
-
-    Paths may be absolute or lead out of `root`. If all use ``\`` only, they are Windows paths.
-    """
-    faults = Faults(unit)
-    for cell, number in zip(cells, numbers, strict=True):
-        if not cell:
-            faults.add(f"Every row of {where} must have a path.", number, "an empty cell")
-        elif _URL.match(cell):
-            rule = f"The paths in {where} must be files, not URLs."
-            faults.add(rule, number, quoted(cell[:60]), "Download the images first.")
-    faults.check()
-    start = os.path.join(root, "")  # noqa: PTH118
-    windows = os.sep == "\\" or _from_windows(cells, start)
-    paths = [cell.replace("\\", "/") for cell in cells] if windows else list(cells)
-    sizes = [_size(os.path.join(start, path)) for path in paths]  # noqa: PTH118
-    if paths and not any(size is not None for size in sizes):
-        raise DatasetError(
-            f"None of the files in {where} exists; the first is {quoted(paths[0])} in "
-            f"{quoted(str(root))}. If the paths are relative to another folder, give it: "
-            '`root="FOLDER"`.'
-        )
-    return paths, [size or 0 for size in sizes]
-
-
-def _from_windows(cells: Sequence[str], start: str) -> bool:
-    """Return whether paths were written on Windows, with backslashes."""
-    if any("/" in cell for cell in cells):
-        return False
-    with_backslash = [cell for cell in cells if "\\" in cell]
-    return bool(with_backslash) and all(_size(start + cell) is None for cell in with_backslash)
-
-
-def _size(file: str) -> int | None:
-    try:
-        return os.stat(file).st_size  # noqa: PTH116 (called once an image; Path is slower)
-    except (OSError, ValueError):
-        return None
-
-
-def _repeated_rows(
-    paths: Sequence[str],
-    columns: Mapping[str, Sequence[str | None]],
-    numbers: Sequence[int],
-    unit: str,
-    where: str,
-) -> list[int]:
-    """Return the rows that repeat an earlier path; DatasetError if they contradict it."""
-    first: dict[str, int] = {}
-    again = []
-    faults = Faults(unit)
-    for row, path in enumerate(paths):
-        plain = os.path.normpath(path) if "./" in path or "//" in path else path
-        earlier = first.setdefault(plain, row)
-        if earlier == row:
-            continue
-        again.append(row)
-        for kind, cells in columns.items():
-            if cells[row] != cells[earlier]:
-                rule = f"An image in {where} must have only one {kind}."
-                said = (
-                    f"{quoted(path)} is {quoted(cells[row] or '')}, and "
-                    f"{quoted(cells[earlier] or '')} in {row_numbers(unit, [numbers[earlier]])}"
-                )
-                faults.add(rule, numbers[row], said)
-    faults.check()
-    return again
-
-
 _COLUMN_HINT = 'Name it: `columns={{"{kind}": "NAME"}}`.'
 
+
+def _label_option(names: str) -> str:
+    """Return the option that names columns of labels, as messages spell it."""
+    return f'`columns={{"label": "{printable(names)}"}}`'
+
+
+_INDEX_NAMES = ("", "unnamed: 0", "index")
+"""Names of columns that only number the rows, as pandas writes them."""
+
+_MOST_ONE_HOT = 1000  # columns that are read because they may be one-hot labels
 
 # Names of columns that certainly contain splits; others ("set", "part") may not.
 _SPLIT_NAMES = ("split", "subset")
@@ -126,6 +63,8 @@ class TableReader:
         Describes what the table does not.
     labelled : bool
         Whether labels, splits and groups are wanted.
+    one_hot : sequence of int
+        The columns of one-hot labels, where they were named.
     """
 
     def __init__(
@@ -134,34 +73,45 @@ class TableReader:
         found: Mapping[str, int],
         options: DataOptions,
         labelled: bool,
+        one_hot: Sequence[int] = (),
     ) -> None:
         self._table, self._options, self._labelled = table, options, labelled
-        self._where, self._found = table.where, found
+        self._where, self._found, self._one_hot = table.where, dict(found), list(one_hot)
         self._numbers: list[int] = []
         self._notes: list[str] = []
+        self._missing_texts = ""
 
     def of_paths(self) -> ImageDataset:
         """Build it from a column of paths."""
         if "path" not in self._found:
             raise self._missing("path", "or columns of pixels")
         kinds = ["path", *self._kinds()]
-        self._numbers, columns = self._table.read([self._found[kind] for kind in kinds])
-        cells = dict(zip(kinds, columns, strict=True))
+        others = self._label_columns([self._found["path"]])
+        indices = [*(self._found[kind] for kind in kinds), *others]
+        self._numbers, columns = self._table.read(indices)
+        cells = dict(zip(kinds, columns, strict=False))
         self._check_rows()
+        labels = self._labels(cells, others, columns[len(kinds) :])
         root = Path(self._options.root or os.path.dirname(self._table.path)).absolute()  # noqa: PTH120
-        unit = self._table.unit
-        paths, sizes = _find_files(cells.pop("path"), self._numbers, unit, self._where, root)
-        dataset = self._dataset(cells, path=tuple(paths), size=tuple(sizes), root=root)
+        unit, name = self._table.unit, os.path.basename(self._table.path)  # noqa: PTH119
+        role = loose_role(name.rpartition(".")[0]) or "train"
+        files = find_files(cells.pop("path"), self._numbers, unit, self._where, root, role)
+        self._notes.extend(files.notes)
+        dataset = self._dataset(
+            labels, cells, files.ambiguous, path=files.paths, size=files.sizes, root=root
+        )
         known = {"label": dataset.label, "split": dataset.split, "group": dataset.group}
-        again = _repeated_rows(dataset.path, known, self._numbers, unit, self._where)
-        return self._exclude(dataset, again, "duplicate row", "duplicate rows")
+        again = repeated_rows(dataset.path, known, self._numbers, self._table.unit, self._where)
+        numbers = [self._numbers[row] for row in again]
+        return self._exclude(dataset, numbers, "duplicate row", "duplicate rows")
 
     def of_pixels(self, pixels: Sequence[int], heading: bool) -> ImageDataset:
         """Build it from columns of pixels."""
         assert isinstance(self._table, CsvTable)
         kinds = self._kinds()
-        others = [self._found[kind] for kind in kinds]
-        rows = read_pixel_rows(self._table, pixels, others, heading=heading)
+        others = self._label_columns([*pixels, *self._found.values()] if heading else pixels)
+        read = [*(self._found[kind] for kind in kinds), *others]
+        rows = read_pixel_rows(self._table, pixels, read, heading=heading)
         self._numbers = rows.lines
         self._check_rows()
         if rows.fractions:
@@ -169,8 +119,11 @@ class TableReader:
         shape = shape_of_row(len(pixels), self._options.shape, self._where)
         held = from_arrays([one for block in rows.pixels for one in with_shape(block, shape)])
         name = self._table.path.replace(os.sep, "/")
+        cells = dict(zip(kinds, rows.cells, strict=False))
         return self._dataset(
-            dict(zip(kinds, rows.cells, strict=True)),
+            self._labels(cells, others, rows.cells[len(kinds) :]),
+            cells,
+            [],
             path=tuple(f"{name}:{number}" for number in self._numbers),
             size=held.size,
             arrays=held.arrays,
@@ -181,17 +134,95 @@ class TableReader:
         if not self._labelled:
             return []
         wanted = ("split", "group") if self._options.label_from else ("label", "split", "group")
-        if "label" in wanted and "label" not in self._found:
-            raise self._missing("label", "")
         return [kind for kind in wanted if kind in self._found]
 
-    def _missing(self, kind: str, beside: str) -> DatasetError:
+    def _label_columns(self, taken: Sequence[int]) -> list[int]:
+        """Return the columns that may be one-hot labels, besides those of `_kinds`.
+
+        They are read where labels are wanted and no column of labels was found by its name, and
+        also where one was named that may be one of several.
+        """
+        if not self._labelled or self._options.label_from:
+            return []
+        if self._one_hot:
+            return self._one_hot
+        if "label" in self._found and "label" not in self._options.columns:
+            return []
+        used = {*taken, *self._found.values()}
+        others = [
+            k
+            for k, name in enumerate(self._table.header)
+            if k not in used and name.casefold() not in _INDEX_NAMES and self._table.has_text(k)
+        ]
+        if len(others) <= _MOST_ONE_HOT:
+            return others
+        return []
+
+    def _labels(
+        self, cells: dict[str, list[str]], others: Sequence[int], columns: Sequence[list[str]]
+    ) -> list[tuple[str, ...]] | None:
+        """Return the labels of each row; None where none are wanted.
+
+        Columns of one-hot labels that are called like splits or groups are removed from `cells`.
+        """
+        if not self._labelled or self._options.label_from:
+            return None
+        flags = OneHotColumns(self._table.header, others, columns)
+        if "label" in cells:
+            self._note_one_of_several(cells["label"], flags)
+            return self._labels_of_cells(cells.pop("label"))
+        if self._one_hot:
+            flags.check(self._where, self._location)
+            return flags.labels()
+        for kind in ("split", "group"):
+            if kind in cells and kind not in self._options.columns:
+                more = OneHotColumns(self._table.header, [self._found[kind]], [cells[kind]])
+                both = flags.with_columns(more)
+                if more.names and both.single_labels() > flags.single_labels():
+                    flags = both
+                    del cells[kind], self._found[kind]
+        if len(flags.names) < 2 or flags.others:
+            raise self._missing("label", "", flags)
+        self._one_hot = flags.indices
+        self._notes.append(
+            f"The columns {quoted_list(flags.names)} of {self._where} are one-hot labels."
+        )
+        return flags.labels()
+
+    def _labels_of_cells(self, cells: list[str]) -> list[tuple[str, ...]]:
+        keep_na = self._options.keep_na_labels
+        missing = sorted({cell.strip() for cell in cells} & MISSING - {""})
+        if missing and not keep_na:
+            self._missing_texts = (
+                f" Some have {quoted_list(missing)}. If that is a label, give `keep_na_labels`."
+            )
+        return read_labels(cells, keep_na=keep_na)
+
+    def _note_one_of_several(self, cells: Sequence[str], flags: OneHotColumns) -> None:
+        """Add a note if the column that was named is one of several one-hot columns."""
+        name = self._options.columns.get("label", "")
+        both = flags.with_columns(
+            OneHotColumns(self._table.header, [self._found["label"]], [cells])
+        )
+        if not flags.names or both.others or both.single_labels() < len(cells):
+            return
+        names = ",".join(both.names)
+        self._notes.append(
+            f"The column {quoted(name)} is one of several one-hot columns in {self._where}: the "
+            f"classes are 0 and 1. For a class for each column, give "
+            f"{_label_option(names)}."
+        )
+
+    def _missing(self, kind: str, beside: str, flags: OneHotColumns | None = None) -> DatasetError:
         there = quoted_list(tuple(self._table.header))
         columns = f"column of {kind}s {beside}".strip()
-        return DatasetError(
-            f"{self._where} has no {columns}; its columns are {there}. "
-            + _COLUMN_HINT.format(kind=kind)
-        )
+        hint = _COLUMN_HINT.format(kind=kind)
+        if flags is not None and len(flags.names) > 1:
+            names = ",".join(flags.names)
+            hint = (
+                f"If the columns of 0 and 1 are one-hot labels, name them: {_label_option(names)}."
+            )
+        return NoLabelsError(f"{self._where} has no {columns}; its columns are {there}. {hint}")
 
     def _check_rows(self) -> None:
         if not self._numbers:
@@ -200,51 +231,67 @@ class TableReader:
     def _location(self, row: int) -> str:
         return row_numbers(self._table.unit, [self._numbers[row]])
 
-    def _dataset(self, cells: Mapping[str, list[str]], **columns: Any) -> ImageDataset:
-        """Add labels, splits and groups; exclude rows without a label."""
-        if "label" in cells:
-            labels = name_labels(
-                read_labels(cells["label"]), self._options.label_names, self._location
-            )
-            check_label_typos(labels, self._location)
-            columns["label"] = tuple(labels)
-        splits = None
-        if "split" in cells:
-            name = self._table.header[self._found["split"]]
-            named = "split" in self._options.columns or name.casefold() in _SPLIT_NAMES
-            args = (self._numbers, self._table.unit, self._where)
-            splits = read_splits(cells["split"], *args, named=named)
-            if splits is None:
-                self._notes.append(f"Ignored the column {quoted(name)}, which contains no splits.")
+    def _dataset(
+        self,
+        labels: list[tuple[str, ...]] | None,
+        cells: Mapping[str, list[str]],
+        ambiguous: Sequence[int],
+        **columns: Any,
+    ) -> ImageDataset:
+        """Add labels, splits and groups; exclude rows without one label."""
+        several: list[int] = []
+        if labels is not None:
+            what = f"The labels in {self._where}"
+            chosen, several = resolve_labels(labels, self._options, what, self._location)
+            columns["label"] = tuple(chosen)
+        splits = self._splits(cells)
         if splits is not None:
             columns["split"] = tuple(None if s in (UNLABELLED, EXCLUDED) else s for s in splits)
         if "group" in cells:
-            columns["group"] = tuple(cell.strip() or None for cell in cells["group"])
+            groups = (cell.strip() for cell in cells["group"])
+            columns["group"] = tuple(None if group in MISSING else group for group in groups)
             name = quoted(self._table.header[self._found["group"]])
             if any(columns["group"]):
                 self._notes.append(f"Images of one group (column {name}) stay in one split.")
         dataset = ImageDataset(**columns).with_notes(*self._notes)
-        for role, reason, what in (
-            (UNLABELLED, "unlabelled row", "unlabelled images"),
-            (EXCLUDED, "excluded row", "excluded by the table"),
+        numbers = self._numbers
+        unlabelled = [row for row, split in enumerate(splits or ()) if split == UNLABELLED]
+        excluded = [row for row, split in enumerate(splits or ()) if split == EXCLUDED]
+        missing = [row for row, label in enumerate(dataset.label) if label is None]
+        for rows, reason, what, more in (
+            (unlabelled, "unlabelled row", "unlabelled images", ""),
+            (excluded, "excluded row", "excluded by the table", ""),
+            (ambiguous, "ambiguous name", "ambiguous names", ""),
+            (several, "several labels", "rows with several labels", ""),
+            (
+                missing if labels is not None else (),
+                *("row without a label", "rows without a label", self._missing_texts),
+            ),
         ):
-            out = [row for row, split in enumerate(splits or ()) if split == role]
-            dataset = self._exclude(dataset, out, reason, what)
-            splits = [split for split in splits or () if split != role]
-        if "label" in cells:
-            empty = [row for row, label in enumerate(dataset.label) if label is None]
-            dataset = self._exclude(dataset, empty, "row without a label", "rows without a label")
+            dataset = self._exclude(dataset, [numbers[row] for row in rows], reason, what, more)
         return replace(dataset, classes=class_order(dataset.label))
 
+    def _splits(self, cells: Mapping[str, list[str]]) -> list[str | None] | None:
+        """Return the column of splits; None if there is none."""
+        if "split" not in cells:
+            return None
+        name = self._table.header[self._found["split"]]
+        named = "split" in self._options.columns or name.casefold() in _SPLIT_NAMES
+        args = (self._numbers, self._table.unit, self._where)
+        splits = read_splits(cells["split"], *args, named=named)
+        if splits is None:
+            self._notes.append(f"Ignored the column {quoted(name)}, which contains no splits.")
+        return splits
+
     def _exclude(
-        self, dataset: ImageDataset, rows: Sequence[int], reason: str, what: str
+        self, dataset: ImageDataset, numbers: Sequence[int], reason: str, what: str, more: str = ""
     ) -> ImageDataset:
-        """Exclude rows and their row numbers, with a note."""
+        """Exclude the rows of some row numbers, with a note."""
+        left = set(numbers)
+        rows = [row for row, number in enumerate(self._numbers) if number in left]
         if not rows:
             return dataset
-        numbers = row_numbers(self._table.unit, [self._numbers[row] for row in rows])
-        left = set(rows)
-        kept = [row for row in range(len(dataset)) if row not in left]
-        self._numbers = [self._numbers[row] for row in kept]
-        note = f"Ignored {what}: {n_images(len(rows))} of {self._where}, {numbers}."
+        named = row_numbers(self._table.unit, [self._numbers[row] for row in rows])
+        self._numbers = [number for number in self._numbers if number not in left]
+        note = f"Ignored {what}: {n_images(len(rows))} of {self._where}, {named}.{more}"
         return exclude_rows(dataset, rows, reason, note)

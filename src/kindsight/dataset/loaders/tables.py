@@ -13,6 +13,7 @@ from kindsight.dataset.loaders.from_names import with_names
 from kindsight.dataset.loaders.parquet_table import ParquetTable
 from kindsight.dataset.loaders.pixels import shape_of_row
 from kindsight.dataset.loaders.table_reader import TableReader
+from kindsight.dataset.loaders.values import NoLabelsError
 from kindsight.dataset.names import quoted, quoted_list
 from kindsight.dataset.options import DataOptions
 from kindsight.dataset.table import ImageDataset
@@ -45,12 +46,18 @@ _PIXEL_POSITION = re.compile(r"(\d{1,5})x(\d{1,5})", re.I)
 _FEWEST_PIXELS = 4
 
 
-def find_columns(header: Sequence[str], given: Mapping[str, str], where: str) -> dict[str, int]:
+def find_columns(
+    header: Sequence[str],
+    given: Mapping[str, str],
+    where: str,
+    taken: Sequence[int] = (),
+) -> dict[str, int]:
     """Return the columns of paths, labels, splits and groups.
 
     - `header`: column names.
     - `given`: kind -> column name; it need not be a usual one.
     - `where`: name of the table, for messages.
+    - `taken`: columns that are used otherwise.
 
     Returns
     -------
@@ -69,11 +76,21 @@ def find_columns(header: Sequence[str], given: Mapping[str, str], where: str) ->
     for kind, names in _USUAL.items():
         if kind in given:
             continue
-        free = {plain[i]: i for i in reversed(range(len(plain))) if i not in found.values()}
+        used = {*found.values(), *taken}
+        free = {plain[i]: i for i in reversed(range(len(plain))) if i not in used}
         usual = next((name for name in names if name in free), None)
         if usual is not None:
             found[kind] = _index(header, header[free[usual]], where)
     return found
+
+
+def _one_hot_columns(header: Sequence[str], given: Mapping[str, str], where: str) -> list[int]:
+    """Return the columns of ``label=A,B,C``; none for a single column of labels."""
+    text = given.get("label", "")
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    if text in header or len(names) < 2:
+        return []
+    return list(dict.fromkeys(_index(header, name, where) for name in names))
 
 
 def _index(header: Sequence[str], name: str, where: str) -> int:
@@ -86,7 +103,7 @@ def _index(header: Sequence[str], name: str, where: str) -> int:
         )
     near = difflib.get_close_matches(name, header, 1)
     hint = f"Did you mean {quoted(near[0])}?" if near else f"It has: {quoted_list(header)}."
-    raise DatasetError(f"{where} has no column {quoted(name)}. {hint}")
+    raise NoLabelsError(f"{where} has no column {quoted(name)}. {hint}")
 
 
 def pixel_columns(header: Sequence[str], taken: Sequence[int], where: str) -> list[int] | None:
@@ -150,7 +167,10 @@ def from_table(
     header, the label comes first.
 
     Columns of paths, labels, splits and groups are found by usual names, such as ``filename``,
-    ``class``, ``subset`` and ``patient``, or named in `options`.
+    ``class``, ``subset`` and ``patient``, or named in `options`. If no column of labels is found
+    and all other columns contain 0 and 1 only, these are one-hot labels, and their names the
+    classes. A path without extension, as in the tables of competitions, is that of the image of
+    this name in the table's folder or below it.
 
     Parameters
     ----------
@@ -178,14 +198,19 @@ def from_table(
     options.check()
     name = os.fspath(path)
     parquet = name.lower().endswith(PARQUET_ENDINGS)
-    table: CsvTable | ParquetTable = ParquetTable(name) if parquet else CsvTable(name)
+    table: CsvTable | ParquetTable
+    table = ParquetTable(name) if parquet else CsvTable(name, options.encoding)
     if isinstance(table, CsvTable):
         table.unpack()
-    found = find_columns(table.header, options.columns, table.where)
+    one_hot = _one_hot_columns(table.header, options.columns, table.where)
+    given = {kind: name for kind, name in options.columns.items() if kind != "label" or not one_hot}
+    found = find_columns(table.header, given, table.where, one_hot)
+    if one_hot:
+        found.pop("label", None)
     pixels = None
     if isinstance(table, CsvTable) and "path" not in options.columns:
         pixels = _pixels(table, found, options)
-    reader = TableReader(table, found, options, labelled)
+    reader = TableReader(table, found, options, labelled, one_hot)
     dataset = reader.of_pixels(*pixels) if pixels else reader.of_paths()
     return with_names(dataset, options, labelled=labelled)
 

@@ -5,14 +5,29 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Sequence
 
-from kindsight.dataset.labels import WHOLE
+from kindsight.dataset.labels import MISSING, WHOLE, check_label_typos, check_not_fractions
 from kindsight.dataset.loaders.from_names import role_of
 from kindsight.dataset.names import quoted
+from kindsight.dataset.options import DataOptions
+from kindsight.dataset.several_labels import choose_labels, several_labels
 from kindsight.errors import DatasetError
 
-__all__ = ["EXCLUDED", "Faults", "name_labels", "read_labels", "read_splits", "row_numbers"]
+__all__ = [
+    "EXCLUDED",
+    "Faults",
+    "NoLabelsError",
+    "name_labels",
+    "read_labels",
+    "read_splits",
+    "resolve_labels",
+    "row_numbers",
+]
 
 _SHOWN = 5  # rows named in a message
+
+
+class NoLabelsError(DatasetError):
+    """A table that does not give labels to images: it names no images that exist, or no labels."""
 
 
 class Faults:
@@ -71,21 +86,67 @@ _COMPETITION = {"publictest": "validation", "privatetest": "test"}
 _OUT = dict.fromkeys(("excluded", "exclude", "left out", "leave out"), EXCLUDED)
 
 
-def read_labels(cells: Iterable[str]) -> list[str | None]:
-    """Return a column's cells as labels: stripped; None if empty.
+def read_labels(cells: Iterable[str], *, keep_na: bool = False) -> list[tuple[str, ...]]:
+    """Return the labels in each cell of a column.
 
-    If all are numbers, ``3.0`` becomes ``3``: programs write whole numbers like that if a column
-    has gaps.
+    Most cells have one label; an empty one has none, nor has a text that stands for a missing
+    value, such as ``NA``, unless `keep_na` is true. For cells with several labels, see
+    :func:`kindsight.dataset.several_labels.several_labels`. If all labels are numbers, ``3.0``
+    becomes ``3``: programs write whole numbers like that if a column has gaps.
     """
-    labels = [cell.strip() or None for cell in cells]
-    distinct = {label for label in labels if label is not None}
-    numbers = {label: _WHOLE_WITH_POINT.fullmatch(label) for label in distinct}
-    if not any(numbers.values()):
-        return labels
-    if not all(numbers[label] or WHOLE.fullmatch(label) for label in distinct):
-        return labels
-    new: dict[str | None, str] = {label: match[1] for label, match in numbers.items() if match}
-    return [new.get(label, label) for label in labels]
+    missing = {""} if keep_na else MISSING
+    texts = [cell.strip() for cell in cells]
+    distinct = set(texts) - missing
+    lists = several_labels(distinct)
+    labels = {text: lists.get(text, (text,)) for text in distinct}
+    every = {label for parts in labels.values() for label in parts}
+    numbers = {label: _WHOLE_WITH_POINT.fullmatch(label) for label in every}
+    if all(numbers[label] or WHOLE.fullmatch(label) for label in every):
+        new = {label: match[1] for label, match in numbers.items() if match}
+        labels = {
+            text: tuple(new.get(label, label) for label in parts) for text, parts in labels.items()
+        }
+    if lists:
+        labels = {
+            text: tuple(part for part in parts if part not in missing)
+            for text, parts in labels.items()
+        }
+    return [labels.get(text, ()) for text in texts]
+
+
+def resolve_labels(
+    rows: Sequence[tuple[str, ...]],
+    options: DataOptions,
+    what: str,
+    location: Callable[[int], str],
+) -> tuple[list[str | None], list[int]]:
+    """Return one label for each row, and the rows that are skipped because they have several.
+
+    Parameters
+    ----------
+    rows : sequence of tuple of str
+        The labels of each row.
+    options : DataOptions
+        Class names of the labels 0, 1, 2, ..., and what becomes of several labels.
+    what : str
+        Name of the labels, as the start of a sentence.
+    location : callable
+        Returns the location of row i, for messages.
+
+    Raises
+    ------
+    DatasetError
+        If the labels are numbers with fractions, rows have several labels and no option says what
+        becomes of them, or labels have no name or differ only in spelling.
+    """
+    numbers = [row for row, labels in enumerate(rows) for _ in labels]
+    flat: list[str | None] = [label for labels in rows for label in labels]
+    check_not_fractions(flat, what, lambda k: location(numbers[k]))
+    named = iter(name_labels(flat, options.label_names, lambda k: location(numbers[k])))
+    rows = [tuple(str(next(named)) for _ in labels) for labels in rows]
+    chosen, skipped = choose_labels(rows, options.multi_label, what, location)
+    check_label_typos(chosen, location)
+    return chosen, skipped
 
 
 def _role(cell: str) -> str | None:
@@ -145,12 +206,12 @@ def read_splits(
     DatasetError
         If cells are not splits; the message names the rows.
     """
-    meaning = {cell: _role(cell) for cell in set(cells) if cell.strip()}
+    meaning = {cell: _role(cell) for cell in set(cells) if cell.strip() not in MISSING}
     if not named and not any(meaning.values()):
         return None
     faults = Faults(unit)
     for cell, number in zip(cells, numbers, strict=True):
-        if cell.strip() and meaning[cell] is None:
+        if cell in meaning and meaning[cell] is None:
             rule = f"A split in {where} must be train, validation, test or excluded."
             faults.add(rule, number, quoted(cell[:40]), "Leave the cell empty for a random split.")
     faults.check()

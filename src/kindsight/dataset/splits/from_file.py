@@ -11,6 +11,7 @@ from kindsight.dataset.loaders.tables import find_columns
 from kindsight.dataset.loaders.values import EXCLUDED, read_splits
 from kindsight.dataset.names import n_images, quoted, quoted_list
 from kindsight.dataset.table import SPLITS, ImageDataset
+from kindsight.encoding import unescape_name
 from kindsight.errors import DatasetError
 from kindsight.files import write_csv
 
@@ -102,7 +103,7 @@ def read_split(path: str | os.PathLike[str]) -> SplitFile:
     DatasetError
         If a column is missing, or lines are invalid; the message names them.
     """
-    table = CsvTable(os.fspath(path))
+    table = CsvTable(os.fspath(path), encoding="")
     found = find_columns(table.header, {}, table.where)
     if missing := [kind for kind in ("path", "split") if kind not in found]:
         raise DatasetError(
@@ -116,7 +117,9 @@ def read_split(path: str | os.PathLike[str]) -> SplitFile:
     splits = read_splits(cells[1], lines, table.unit, table.where, named=True) or []
     allowed = (*SPLITS, EXCLUDED)
     digests = cells[2] if len(cells) > 2 else [""] * len(lines)
-    by_path = {path: name for path, name in zip(cells[0], splits, strict=True) if name in allowed}
+    rows = [(path, name) for path, name in zip(cells[0], splits, strict=True) if name in allowed]
+    # Names that are not UTF-8 are escaped; on Windows, a backslash separates folders.
+    by_path = {**dict(rows), **{unescape_name(path): name for path, name in rows}}
     different = set(zip(digests, splits, strict=True))
     ambiguous = {digest for digest, n in Counter(d for d, _ in different).items() if n > 1}
     by_digest = {

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from kindsight.encoding import valid_text
 from kindsight.errors import UsageError
 from kindsight.training.engine.history import EpochRow
 
@@ -79,7 +80,7 @@ def _float32(value: float) -> bytes:
 
 
 def _text(field: int, text: str) -> bytes:
-    return _message(field, text.encode("utf-8", "replace"))
+    return _message(field, valid_text(text).encode())
 
 
 def _message(field: int, data: bytes) -> bytes:
