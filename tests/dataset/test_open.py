@@ -186,6 +186,10 @@ def test_the_folder_of_a_competition(make_tree, name):
     assert any("for 'kindsight predict'" in note for note in dataset.notes)
     assert from_table(root / "test.csv", labelled=False).path == ("test_images/t4.jpg",)
     assert as_dataset(root) == dataset
+    wrapped = root.parent / "archive" / "data"
+    wrapped.parent.mkdir()
+    root.rename(wrapped)
+    assert open_dataset(wrapped.parent).path == dataset.path
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ from kindsight.dataset.loaders.csv_table import ARRAY_ENDINGS, is_file_of_images
 from kindsight.dataset.loaders.folder_tables import (
     data_files,
     find_split_files,
+    folder_of_tables,
     open_table_of_labels,
 )
 from kindsight.dataset.loaders.folders import Tree, arrange, similar_names
@@ -196,6 +197,7 @@ def _files_of(name: str, options: DataOptions, labelled: bool) -> _Files:
     """Return the tables or arrays that the data consist of; empty if there are none."""
     if os.path.isfile(name) and is_file_of_images(name):  # noqa: PTH113
         return {None: name}
+    name = folder_of_tables(name)
     if not data_files(name):
         return {}
     tree = Tree.of(walk(name, IgnoredFiles()))

@@ -20,9 +20,7 @@ _COMBINED = "+"
 
 _SHOWN = 5  # rows named in a message
 _LONGEST = 10_000  # characters of a list in a cell
-_QUOTED = r"'[^']*'|\"[^\"]*\""
-_PYTHON_LIST = re.compile(rf"\[\s*(?:(?:{_QUOTED})[\s,]*)*\]|\[\s*\d+\.?(?:\s+\d+\.?)*\s*\]")
-_ITEM = re.compile(rf"{_QUOTED}|\d+")
+_ITEM = re.compile(r"""[\s,]*(?:'([^']*)'|"([^"]*)"|(\d+)\.?)""")
 
 
 def several_labels(values: Collection[str]) -> dict[str, tuple[str, ...]]:
@@ -78,15 +76,23 @@ def _listed(text: str) -> tuple[str, ...] | None:
     try:
         items = json.loads(text)
     except (ValueError, RecursionError):
-        if _PYTHON_LIST.fullmatch(text) is None:
-            return None
-        return tuple(item.strip("'\"") for item in _ITEM.findall(text))
+        return _printed_items(text[1:-1])
     if not all(isinstance(item, (str, int, float)) for item in items):
         return None
     whole = (
         int(item) if not isinstance(item, str) and item == item // 1 else item for item in items
     )
     return tuple(str(item).strip() for item in whole)
+
+
+def _printed_items(text: str) -> tuple[str, ...] | None:
+    """Return the items of a list as Python or NumPy prints it; None for another text."""
+    items = []
+    position = 0
+    while match := _ITEM.match(text, position):
+        items.append(next(part for part in match.groups() if part is not None).strip())
+        position = match.end()
+    return None if text[position:].strip() else tuple(items)
 
 
 def _vectors(lists: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:

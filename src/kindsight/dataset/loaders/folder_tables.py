@@ -9,12 +9,18 @@ from kindsight.dataset.loaders.folders import Tree
 from kindsight.dataset.loaders.from_names import loose_role, role_of, split_roles
 from kindsight.dataset.loaders.tables import from_table
 from kindsight.dataset.loaders.values import NoLabelsError
-from kindsight.dataset.names import n_images, quoted, quoted_list, why_name_is_ignored
+from kindsight.dataset.names import (
+    n_images,
+    quoted,
+    quoted_list,
+    why_folder_is_ignored,
+    why_name_is_ignored,
+)
 from kindsight.dataset.options import DataOptions
 from kindsight.dataset.table import SPLITS, ImageDataset
 from kindsight.errors import DatasetError
 
-__all__ = ["data_files", "find_split_files", "open_table_of_labels"]
+__all__ = ["data_files", "find_split_files", "folder_of_tables", "open_table_of_labels"]
 
 
 def data_files(folder: str) -> list[str]:
@@ -28,6 +34,28 @@ def data_files(folder: str) -> list[str]:
         for name in names
         if is_file_of_images(name) and why_name_is_ignored(name) != "hidden file"
     ]
+
+
+_MOST_WRAPPERS = 8
+
+
+def folder_of_tables(folder: str) -> str:
+    """Return the folder with tables: `folder`, or one inside it that is wrapped, as in archives."""
+    inner = folder
+    for _ in range(_MOST_WRAPPERS):
+        if data_files(inner):
+            return inner
+        try:
+            with os.scandir(inner) as entries:
+                names = [
+                    entry.name for entry in entries if why_folder_is_ignored(entry.name) is None
+                ]
+        except (OSError, ValueError):
+            break
+        if len(names) != 1:
+            break
+        inner = os.path.join(inner, names[0])  # noqa: PTH118
+    return folder
 
 
 def find_split_files(folder: str) -> dict[str | None, str]:

@@ -26,12 +26,12 @@ _USUAL = {
         *("path", "paths", "filepath", "filepaths", "file", "files", "filename", "filenames"),
         *("imagepath", "imagefile", "imagefilename", "imagename", "imgpath", "imgfile", "imgname"),
         *("image", "images", "img", "photopath", "photo", "relativepath", "relpath", "fullpath"),
-        *("imageid", "imgid", "id"),
+        *("imageindex", "isicid", "idcode", "imageid", "imgid", "id"),
     ),
     "label": (
         *("label", "labels", "class", "classes", "category", "target", "labelname", "classname"),
         *("categoryname", "classlabel", "labelid", "classid", "categoryid", "y"),
-        *("species", "breed", "diagnosis", "dx", "emotion"),
+        *("species", "breed", "diagnosis", "dx", "emotion", "level", "grade", "findinglabels"),
     ),
     "split": ("split", "subset", "set", "part", "partition", "usage"),
     "group": (
