@@ -87,7 +87,7 @@ def test_a_job_that_fails_leaves_the_process_usable(built, keras_process, tmp_pa
             KindsightError, match="The job 'run' failed in the Keras worker process: ValueError"
         ):
             keras_process.run(tmp_path / name, images)
-    with pytest.raises(WeightsError, match=r"no\.pth"):
+    with pytest.raises(WeightsError, match=r"no\.pth") as caught:
         (tmp_path / "no.pth").write_bytes(b"no weights")
         keras_process.build(
             "efficientnet-lite0",
@@ -96,6 +96,8 @@ def test_a_job_that_fails_leaves_the_process_usable(built, keras_process, tmp_pa
             keras=tmp_path / "a.keras",
             weights=str(tmp_path / "no.pth"),
         )
+    # --debug shows the worker's traceback.
+    assert "load_state" in str(caught.value.__cause__)
     assert keras_process.pid == pid
     assert sorted(keras_process.versions) == ["keras", "tensorflow"]
 

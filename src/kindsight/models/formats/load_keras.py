@@ -46,7 +46,7 @@ RepeatVector Rescaling Reshape Resizing SeparableConv1D SeparableConv2D SimpleRN
 Softmax SpatialDropout1D SpatialDropout2D SpatialDropout3D SpectralNormalization StackedRNNCells
 Subtract TimeDistributed UnitNormalization UpSampling1D UpSampling2D UpSampling3D ZeroPadding1D
 ZeroPadding2D ZeroPadding3D AutoContrast ContrastLimitedAdaptiveHistogramEqualization Equalization
-Solarization LayerScale StochasticDepth
+Solarization LayerScale StochasticDepth CustomScaleLayer
 """
 # Those that do nothing in prediction. RandomCrop is not among them: it also crops in prediction.
 _AUGMENTATIONS = """

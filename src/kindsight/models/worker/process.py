@@ -302,9 +302,9 @@ def _result(job: str, message: dict[str, Any]) -> dict[str, Any]:
     kind = _TYPED_ERRORS.get(message["error"])
     if kind is not None:
         raise kind(message["message"]) from cause
+    reason = next(iter(str(message["message"]).splitlines()), "")[:300]
     raise KindsightError(
-        f"The job {job!r} failed in the Keras worker process: "
-        f"{message['error']}: {message['message']}"
+        f"The job {job!r} failed in the Keras worker process: {message['error']}: {reason}"
     ) from cause
 
 
