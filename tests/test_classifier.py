@@ -477,6 +477,8 @@ def test_networks_that_disagree_are_no_bundle(classifier, arrays, tmp_path, monk
         fitted.save(tmp_path / "mine")
     with pytest.raises(BundleError):
         ImageClassifier.load(tmp_path / "mine")
+    # Nothing is left that would block the next attempt.
+    assert not (tmp_path / "mine").exists()
 
 
 def test_a_loaded_run_has_its_history_if_there_is_one(trained, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import os
 import textwrap
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from kindsight.bundle import Bundle
+from kindsight.bundle import KERAS_FILE, TFLITE_FILE, Bundle
 from kindsight.dataset import ImageDataset, as_dataset
 from kindsight.dataset.ignored import ignored_notes, reasons_by_class
 from kindsight.dataset.labels import as_labels, distinct_labels
@@ -180,6 +181,8 @@ class ImageClassifier(_Estimator):
             If there are fewer than two classes, or no image has a label.
         SettingsError
             Naming every wrong parameter.
+        DivergedError
+            If the loss of a network becomes NaN or infinite in the first epoch.
         """
         training = _trainer(self.get_params())
         training.spec()
@@ -227,6 +230,11 @@ class ImageClassifier(_Estimator):
             warnings.warn(note, stacklevel=3)
         if fitted.fine_tuning:
             self.fine_tuning_ = fitted.fine_tuning
+        elif fitted.history is not None and (diverged := fitted.history.divergence()):
+            warnings.warn(
+                f"{diverged} The weights of epoch {fitted.history.best_epoch} are used.",
+                stacklevel=3,
+            )
         if held.any():  # a head that was selected without the validation images uses them, too
             fitted = fitted.refit(np.arange(len(held)))
         if fitted.head is not None:
@@ -306,6 +314,19 @@ class ImageClassifier(_Estimator):
             raise UsageError(
                 "A loaded classifier cannot be saved: copy the folder it was loaded from instead."
             )
+        existed = path.exists()
+        try:
+            return self._write(path)
+        except Exception:
+            # What is left must not block the next attempt; before, the folder was empty.
+            for name in (TFLITE_FILE, KERAS_FILE, HISTORY_FILE, TRAINED_ON_FILE):
+                (path / name).unlink(missing_ok=True)
+            if not existed:
+                with contextlib.suppress(OSError):
+                    path.rmdir()
+            raise
+
+    def _write(self, path: Path) -> Bundle:
         with self._fitted.training.process() as keras:
             bundle = write_bundle(
                 path, self._fitted, self._fitted.rows, keras, {}, requested=self._requested

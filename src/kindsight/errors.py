@@ -12,6 +12,7 @@
     ├── WeightsError                     a weights file that is missing, damaged or unsafe
     ├── BundleError                      a model bundle that is missing, damaged or too new
     ├── CacheError                       the cache folder cannot be used
+    ├── DivergedError                    a training whose loss became NaN or infinite
     └── ParityError                      two formats of one model give different predictions
 
 A message for invalid input states the rule, the value received and the cure. It names options in
@@ -26,6 +27,7 @@ __all__ = [
     "CacheError",
     "ColumnTypeError",
     "DatasetError",
+    "DivergedError",
     "ImageError",
     "KindsightError",
     "MissingExtraError",
@@ -119,6 +121,10 @@ class BundleError(KindsightError):
 
 class CacheError(KindsightError):
     """The cache folder is not writable, or contains something other than a cache."""
+
+
+class DivergedError(KindsightError):
+    """A training whose loss became NaN or infinite before an epoch was complete."""
 
 
 class ParityError(KindsightError):

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +15,7 @@ from kindsight.errors import ImageError
 from kindsight.evaluation import evaluate
 from kindsight.options import OPTIONS, PANELS
 from kindsight.runs.train import TrainResult, TrainSettings
+from kindsight.training.engine.history import EpochRow, History
 
 
 def scores(right: int, wrong: int):
@@ -227,6 +230,28 @@ def test_progress_and_result_go_to_different_streams(run, trained_with):
     ]  # fmt: skip
     assert value["images"] == {"train": 1200, "validation": 10, "test": 0, "skipped": 3}
     assert value["validation"]["accuracy"] == 0.8
+
+
+def test_a_diverged_training_fails_and_keeps_the_best_epoch(run, tmp_path, monkeypatch):
+    rows = [EpochRow(1, "on", 1.0, 0.1, 0.5, 0.5), EpochRow(2, "on", 1.0, 0.1, math.nan, 0.5)]
+    found = result(tmp_path / "runs" / "photos-1", history=History(rows))
+
+    def train(settings, *, progress=None, callback=None, reference=()):
+        return found
+
+    monkeypatch.setattr("kindsight.runs.train.train", train)
+    outcome = run("train", "photos")
+    assert outcome.exit_code == 1 and "80.0%" in outcome.stdout
+    sentence = (
+        "Training diverged: the loss is NaN in epoch 2, at a learning rate of 0.1. Lower "
+        "--learning-rate. The model has the weights of epoch 1."
+    )
+    assert outcome.stderr == f"kindsight: {sentence}\n"
+    value = json.loads(run("train", "photos", "--json").stdout)
+    assert value["epochs"] == {"trained": 2, "best": 1} and "epoch 2" in value["diverged"]
+    # A fine-tuned network is better than the frozen head, whatever came after its best epoch.
+    found = replace(found, fine_tuning={"kept": True})
+    assert run("train", "photos").exit_code == 0
 
 
 def test_quiet_keeps_the_result(run, trained_with):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from kindsight.errors import UsageError
+from kindsight.errors import SettingsError, UsageError, WeightsError
 from kindsight.runs import folder as runfolder
 from kindsight.runs.folder import claim_run
 from kindsight.runs.settings import TrainSettings
@@ -28,10 +28,19 @@ def finish(settings):
 
 
 def interrupt(settings):
-    """Begin to train, and fail."""
+    """Train for a while, and fail."""
     with pytest.raises(ZeroDivisionError), claim_run(settings) as folder:
-        (folder / "problems.csv").write_text("path\n")
+        (folder / "checkpoint.npz").write_bytes(b"an hour's work")
         raise ZeroDivisionError
+    return folder
+
+
+def fail(settings, *files, error=WeightsError):
+    """Fail before anything is trained."""
+    with pytest.raises(error), claim_run(settings) as folder:
+        for name in files:
+            (folder / name).write_text("path,label\n")
+        raise error("Give the file as `weights`.")
     return folder
 
 
@@ -150,9 +159,58 @@ def test_a_path_is_relative_to_the_working_directory(settings, tmp_path, monkeyp
     assert (tmp_path / "here" / run / "bundle.json").exists()
 
 
+@pytest.mark.parametrize("run", [None, "best", "deep/er"])
+@pytest.mark.parametrize("files", [(), ("problems.csv", "split.csv", "trained_on.npz")])
+@pytest.mark.parametrize("error", [WeightsError, SettingsError, OSError])
+def test_a_failed_start_leaves_nothing(settings, tmp_path, monkeypatch, run, files, error):
+    monkeypatch.chdir(tmp_path)
+    fail(settings(run=run), *files, error=error)
+    assert list(tmp_path.iterdir()) == []
+    # The cure, another setting, goes into the same folder.
+    folder = finish(settings(run=run, seed=1))
+    assert folder.name == Path(run or "photos-1").name
+
+
+def test_only_what_the_run_made_is_removed(settings, tmp_path):
+    folder = tmp_path / "runs" / "best"
+    folder.mkdir(parents=True)
+    (folder / ".hidden").write_text("the user's own")
+    fail(settings(run="best"), "split.csv")
+    assert {path.name for path in folder.iterdir()} == {".hidden", ".lock"}
+    fail(settings(run="best"), "notes.txt")
+    assert (folder / "notes.txt").exists()
+
+
+@pytest.mark.parametrize("files", [("problems.csv",), ("model.tflite", "validation.csv")])
+def test_a_killed_start_takes_other_settings(settings, files):
+    with pytest.raises(KeyboardInterrupt), claim_run(settings(run="best")) as folder:
+        for name in files:
+            (folder / name).write_text("of seed 0")
+        raise KeyboardInterrupt
+    assert finish(settings(run="best", seed=1)) == folder
+    assert {path.name for path in folder.iterdir()} == {"bundle.json", "settings.toml"}
+    assert TrainSettings.from_toml(folder / "settings.toml").seed == 1
+
+
+def test_the_reasons_for_skipped_images_stay(settings):
+    with pytest.raises(WeightsError), claim_run(settings(run="best")) as folder:
+        (folder / "problems.csv").write_text("path,label\na.jpg,a\n")
+        raise WeightsError("unreadable")
+    assert "a.jpg" in (folder / "problems.csv").read_text()
+    assert finish(settings(run="best", seed=1)) == folder
+
+
+def test_settings_written_by_hand_are_not_replaced(settings, tmp_path):
+    folder = tmp_path / "runs" / "best"
+    settings().write(folder / "settings.toml")
+    with pytest.raises(UsageError, match="files that are not of a run"):
+        finish(settings(run="best", seed=1))
+    assert TrainSettings.from_toml(folder / "settings.toml") == settings()
+
+
 def test_a_named_run_is_continued(settings):
     stopped = interrupt(settings(run="best"))
-    with pytest.raises(UsageError, match="neither empty nor an interrupted run"):
+    with pytest.raises(UsageError, match=r"interrupted training with other settings.*--settings"):
         finish(settings(run="best", seed=1))
     assert finish(settings(run="best")) == stopped
 
@@ -169,7 +227,7 @@ def test_a_named_run_in_use(settings):
 def test_a_name_of_something_else(settings, tmp_path):
     (tmp_path / "runs" / "best").mkdir(parents=True)
     (tmp_path / "runs" / "best" / "thesis.doc").write_text("x")
-    with pytest.raises(UsageError, match="neither empty nor an interrupted run"):
+    with pytest.raises(UsageError, match="files that are not of a run"):
         finish(settings(run="best"))
     (tmp_path / "runs" / "file").write_text("x")
     with pytest.raises(UsageError, match="is a file, not a run folder"):

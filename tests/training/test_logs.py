@@ -94,6 +94,11 @@ def test_tensorboard_reads_long_numbers_and_texts(tmp_path):
     assert [(v.tag, v.simple_value) for v in event.summary.value] == [("t" * 300, 0.5)]
 
 
+def test_a_start_without_an_epoch_does_not_take_the_name(tmp_path):
+    TensorBoardLog(tmp_path, "a failed start")
+    train(TensorBoardLog(tmp_path, "the next run"), 0, 2)
+
+
 def test_without_validation_there_is_no_validation_folder(tmp_path):
     log = TensorBoardLog(tmp_path, "run")
     log.on_start(1, 0)

@@ -14,7 +14,7 @@ import pytest
 from numpy_network import NumpyNetwork, coloured
 
 from kindsight.augment import Augment
-from kindsight.errors import SettingsError
+from kindsight.errors import DivergedError
 from kindsight.training.engine.batches import Batches, prefetch
 from kindsight.training.engine.checkpoints import CheckpointWriter, read_checkpoint
 from kindsight.training.engine.loop import Loop, StoppedError, TrainingData
@@ -164,11 +164,42 @@ def test_nan_loss_ends_the_training():
     history = loop(PLAN, network)[0].run()
     assert len(history) == 3 and math.isnan(history.rows()[-1].loss)
     assert history.best_epoch in (1, 2)
+    assert history.divergence() == (
+        "Training diverged: the loss is NaN in epoch 3, at a learning rate of 0.5. "
+        "Lower `learning_rate`."
+    )
+
+
+def test_nan_in_the_first_epoch_is_an_error_without_checkpoint(tmp_path):
+    # A resumed run would start from the NaN.
     with pytest.raises(
-        SettingsError,
+        DivergedError,
         match=r"diverged: the loss is NaN in epoch 1, at a learning rate of 0\.5\. Lower",
     ):
-        loop(PLAN, NumpyNetwork(fail_at=1))[0].run()
+        loop(PLAN, NumpyNetwork(fail_at=2), tmp_path)[0].run()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("validation", [16, 0])
+@pytest.mark.parametrize("broken", [4, 8, 12])
+def test_weights_that_the_last_step_of_an_epoch_made_nan_are_not_kept(validation, broken):
+    class Breaks(NumpyNetwork):
+        def step(self, images, targets, rate, address):
+            found = super().step(images, targets, rate, address)
+            if sum(call[0] == "step" for call in self.calls) == broken:
+                self.kernel = self.kernel * np.float32("nan")  # the loss was still finite
+            return found
+
+    network, epoch = Breaks(), broken // 4
+    data = training_data(30 + validation, validation)
+    run = loop(PLAN, network, data=data)[0].run
+    if epoch == 1:
+        with pytest.raises(DivergedError, match=r"is NaN in epoch 1"):
+            run()
+        return
+    history = run()
+    assert len(history) == epoch and history.rows()[-1].diverged and history.best_epoch < epoch
+    assert np.isfinite(network.kernel).all()
 
 
 # Going on ---------------------------------------------------------------------------------------

@@ -139,15 +139,16 @@ def check(  # noqa: PLR0913, PLR0917 (one parameter for each option)
     with watching(quiet) as progress:
         report = check_data(data, chosen, options, progress=progress)
         progress("findings", 0, 0)
+        counts, train = {}, ""
+        if apply is not None:
+            # First, so that an error leaves no folder that blocks the next attempt.
+            corrections = report.corrections()
+            corrections.write(apply)
+            counts = corrections.counts()
+            # Folders may have such names; in a table they stand for missing labels.
+            reread = " --keep-na-labels" if MISSING.intersection(corrections.dataset.classes) else ""
+            train = f"kindsight train {printable(apply)}{reread}"
         folder = write_report(report, out)
-    counts, train = {}, ""
-    if apply is not None:
-        corrections = report.corrections()
-        corrections.write(apply)
-        counts = corrections.counts()
-        # Folders may have such names; in a table they stand for missing labels.
-        reread = " --keep-na-labels" if MISSING.intersection(corrections.dataset.classes) else ""
-        train = f"kindsight train {printable(apply)}{reread}"
     if json:
         more = {} if apply is None else {"corrected": {"table": apply, **counts}}
         print_json({**report.to_dict(), "folder": str(folder), **more})

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from kindsight.cli.terminal.options import DataOf, columns_of, declared_annotation
-from kindsight.cli.terminal.text import Paint, note, print_json, printable, say, table
+from kindsight.cli.terminal.options import DataOf, as_typed, columns_of, declared_annotation
+from kindsight.cli.terminal.text import Paint, complain, note, print_json, printable, say, table
 from kindsight.errors import SettingsError
 from kindsight.options import OPTIONS
 
@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from kindsight.training.engine.learning_rate_finder import RateSweep
 
 __all__ = ["layer_lines", "show_learning_rates", "train"]
+
+
+DIVERGED = 1
+"""Exit code if the loss became NaN or infinite; the best epoch before is in the bundle."""
 
 
 def train(**given: Any) -> None:
@@ -60,6 +64,9 @@ def train(**given: Any) -> None:
         from kindsight.cli.terminal.summary import summary_lines
 
         say(*summary_lines(result))
+    if result.diverged:
+        complain(as_typed(result.diverged))
+        raise typer.Exit(DIVERGED)
 
 
 def _signature() -> inspect.Signature:

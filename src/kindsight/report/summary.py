@@ -150,9 +150,9 @@ def describe_training(epochs: Sequence[Epoch], best: int | None, classes: int) -
     last = epochs[-1]
     sentences = [_describe_best(epochs, best)]
     guess = math.log(classes)
-    if any(not math.isfinite(row.loss) for row in epochs):
+    if any(not math.isfinite(row.loss + (row.val_loss or 0.0)) for row in epochs):
         sentences.append(
-            "Training diverged: the training loss became infinite or NaN. Lower the learning rate."
+            "Training diverged: the loss became infinite or NaN. Lower the learning rate."
         )
     elif min(last.loss, last.loss if last.val_loss is None else last.val_loss) > GUESSING * guess:
         sentences.append(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -19,6 +19,18 @@ __all__ = ["claim_run", "data_name"]
 SETTINGS_FILE = "settings.toml"
 FINISHED_FILE = "bundle.json"
 LOCK_FILE = ".lock"
+PROBLEMS_FILE = "problems.csv"
+
+BEFORE_TRAINING = frozenset(
+    {SETTINGS_FILE, PROBLEMS_FILE, "split.csv", "leakage.csv", "trained_on.npz", "logs.json"}
+)
+"""Files that are written before anything is trained."""
+
+WITHOUT_EPOCHS = BEFORE_TRAINING | {
+    *("model.tflite", "model.keras", "validation.csv", "test.csv", "report.html"),
+    *("fine_tuning.json", "history.csv"),
+}
+"""Files of a run from which nothing is continued: a training by epochs has its checkpoint, too."""
 
 
 @contextlib.contextmanager
@@ -27,7 +39,8 @@ def claim_run(settings: TrainSettings) -> Iterator[Path]:
 
     Without ``settings.run``, an interrupted run with the same settings is continued; otherwise the
     folder is named after the data and the next number. ``settings.run`` is a name below
-    ``settings.runs``, or a path if it contains a path separator.
+    ``settings.runs``, or a path if it contains a path separator. As long as nothing is trained, a
+    named run takes other settings, and an error leaves no folder behind.
 
     - `settings`: written to the folder as ``settings.toml``.
 
@@ -39,19 +52,24 @@ def claim_run(settings: TrainSettings) -> Iterator[Path]:
     Raises
     ------
     UsageError
-        If the named run is finished, has other settings, or is in use by another process.
+        If the named run is finished, is a training with other settings, or is in use by another
+        process.
     """
+    missing = _missing_folders(run_path(settings) if settings.run else Path(settings.runs))
     folder, lock = _claim_named(settings) if settings.run else _claim_numbered(settings)
-    was_empty = _is_empty(folder)
     try:
         clear_leftovers(folder)
+        if not _is_empty(folder) and not _has_settings(folder, settings):
+            _clear(folder, WITHOUT_EPOCHS)  # of other settings
         settings.write(folder / SETTINGS_FILE)
         yield folder
-    except SettingsError:
-        # Some settings fail only when the network is built, such as an unknown layer. Nothing was
-        # begun: the next run may use the folder.
-        if was_empty and {path.name for path in folder.iterdir()} <= {SETTINGS_FILE, LOCK_FILE}:
-            (folder / SETTINGS_FILE).unlink()
+    except Exception:
+        # The cure may be another setting, and nothing is trained: leave no trace. Only the reasons
+        # for which images were skipped are worth reading.
+        clear_leftovers(folder)
+        if _has_only(folder, BEFORE_TRAINING) and not _has_problems(folder):
+            _clear(folder, BEFORE_TRAINING)
+            _remove_folders(folder, missing if settings.run else (folder, *missing))
         raise
     finally:
         # Once released, another process may hold the lock on the file. Only the file of a finished
@@ -92,15 +110,23 @@ def _claim_named(settings: TrainSettings) -> tuple[Path, FileLock]:
 
 
 def _check_usable(folder: Path, settings: TrainSettings) -> None:
-    """Raise UsageError for a folder with anything but an interrupted run with these settings."""
+    """Raise UsageError for a folder with anything but an interrupted run with these settings.
+
+    Other settings are accepted as long as nothing is trained.
+    """
     cure = "Choose another `run`, or omit it to use the next number."
     if (folder / FINISHED_FILE).exists():
         raise UsageError(f"{folder} is a finished run, which is never overwritten. {cure}")
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder} is a file, not a run folder. {cure}")
-    if not (_is_empty(folder) or _has_settings(folder, settings)):
+    if _is_empty(folder) or _has_settings(folder, settings):
+        return
+    if not _is_run(folder):
+        raise UsageError(f"{folder} has files that are not of a run. {cure}")
+    if not _has_only(folder, WITHOUT_EPOCHS):
         raise UsageError(
-            f"{folder} is neither empty nor an interrupted run with the same settings. {cure}"
+            f"{folder} is an interrupted training with other settings. {cure} To continue it: "
+            f"kindsight train --settings {folder / SETTINGS_FILE}"
         )
 
 
@@ -137,7 +163,11 @@ def _lock(folder: Path) -> FileLock | None:
     lock = FileLock(folder / LOCK_FILE)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock.acquire(timeout=0)
+        try:
+            lock.acquire(timeout=0)
+        except FileNotFoundError:  # removed by a process whose start failed
+            folder.mkdir(parents=True, exist_ok=True)
+            lock.acquire(timeout=0)
     except Timeout:
         return None
     except OSError as error:
@@ -165,3 +195,51 @@ def _has_settings(folder: Path, settings: TrainSettings) -> bool:
         return TrainSettings.from_toml(folder / SETTINGS_FILE) == settings
     except SettingsError:
         return False
+
+
+def _is_run(folder: Path) -> bool:
+    """Return whether a folder is that of a run, not of settings written by hand."""
+    if not (folder / LOCK_FILE).exists():
+        return False
+    try:
+        TrainSettings.from_toml(folder / SETTINGS_FILE)
+    except SettingsError:
+        return False
+    return True
+
+
+def _has_only(folder: Path, names: Collection[str]) -> bool:
+    """Return whether a folder has no other files than these and hidden ones."""
+    return all(path.name in names or path.name.startswith(".") for path in folder.iterdir())
+
+
+def _has_problems(folder: Path) -> bool:
+    """Return whether the run has skipped images."""
+    try:
+        with (folder / PROBLEMS_FILE).open("rb") as file:
+            return len(file.readlines(2**16)) > 1
+    except OSError:
+        return False
+
+
+def _clear(folder: Path, names: Collection[str]) -> None:
+    """Delete the named files of a folder."""
+    for name in names:
+        (folder / name).unlink(missing_ok=True)
+
+
+def _missing_folders(folder: Path) -> list[Path]:
+    """Return the folders of a path that do not exist yet, the innermost first."""
+    return [path for path in (folder, *folder.parents) if not path.exists()]
+
+
+def _remove_folders(folder: Path, folders: Collection[Path]) -> None:
+    """Remove a run folder that holds its lock alone, and other folders that are empty then.
+
+    The lock is held: a process that waits for it finds the file deleted, and creates another.
+    """
+    if folder in folders and [path.name for path in folder.iterdir()] == [LOCK_FILE]:
+        with contextlib.suppress(OSError):  # Windows does not delete an open file.
+            (folder / LOCK_FILE).unlink()
+            for path in folders:
+                path.rmdir()

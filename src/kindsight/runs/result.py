@@ -127,6 +127,19 @@ class TrainResult:
         codes = [error.code for error in self.problems]
         return list(zip(self.problem_labels or (None,) * len(codes), codes, strict=True))
 
+    @property
+    def diverged(self) -> str:
+        """In which epoch the training diverged, and the cure; empty if it did not.
+
+        The bundle has the weights of the best epoch before. A fine-tuning that diverged is no
+        fault: the result is better than the frozen head, or is that head.
+        """
+        found = None if self.history is None or self.fine_tuning else self.history.divergence()
+        if found is None:
+            return ""
+        assert self.history is not None
+        return f"{found} The model has the weights of epoch {self.history.best_epoch}."
+
     def to_dict(self) -> dict[str, Any]:
         """Return what ``kindsight train --json`` prints."""
         return {
@@ -139,6 +152,7 @@ class TrainResult:
             "validation": None if self.validation is None else self.validation.to_dict(),
             "test": None if self.test is None else self.test.to_dict(),
             **({} if self.history is None else {"epochs": _epochs(self.history)}),
+            **({"diverged": self.diverged} if self.diverged else {}),
             **({"fine_tuning": self.fine_tuning} if self.fine_tuning else {}),
             "seconds": self.seconds,
             "cache": self.cache,

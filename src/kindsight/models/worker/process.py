@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from kindsight.errors import (
     CacheError,
+    DivergedError,
     KindsightError,
     MissingExtraError,
     ParityError,
@@ -41,7 +42,8 @@ WITHOUT_WHEELS = {("Darwin", "x86_64"), ("Windows", "ARM64")}
 """System and machine for which neither current TensorFlow nor LiteRT is published."""
 
 _TYPED_ERRORS = {
-    kind.__name__: kind for kind in (CacheError, ParityError, SettingsError, WeightsError)
+    kind.__name__: kind
+    for kind in (CacheError, DivergedError, ParityError, SettingsError, WeightsError)
 }
 Self = TypeVar("Self", bound="KerasProcess")
 

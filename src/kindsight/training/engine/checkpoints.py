@@ -141,6 +141,13 @@ class CheckpointWriter:
             if self._error is not None:
                 raise self._error
 
+    def discard(self) -> None:
+        """Delete the file, from which the training cannot go on."""
+        if self._thread is not None:
+            self._thread.join()
+        if self._path is not None:
+            self._path.unlink(missing_ok=True)
+
 
 def key_of(*values: Mapping[str, Any]) -> str:
     """Return a digest of JSON values, equal only for equal values."""

@@ -82,6 +82,11 @@ class EpochRow:
         """Whether the epoch was validated."""
         return self.val_loss is not None
 
+    @property
+    def diverged(self) -> bool:
+        """Whether the loss of the training or validation images is NaN or infinite."""
+        return not all(math.isfinite(loss) for loss in (self.loss, self.val_loss or 0.0))
+
     def cells(self) -> tuple[str, ...]:
         """Return the row's CSV cells: each number with ``repr``, "" for None."""
         values = (getattr(self, name) for name in COLUMNS)
@@ -206,11 +211,25 @@ class History:
 
         The one of highest `val_accuracy`, ties broken by `val_loss`, then the first; if `monitor`
         is ``"loss"``, the one of lowest `val_loss`; without validation, of lowest `loss`. An
-        epoch whose `loss` is not finite is worse than all others.
+        epoch that diverged is worse than all others.
         """
         rank = _rank_by_loss if self.monitor == "loss" else _rank
         best = min(self._rows, key=rank, default=None)
         return None if best is None else best.epoch
+
+    def divergence(self) -> str | None:
+        """Return in which epoch the training diverged, and the cure; None if it did not."""
+        row = next((row for row in self._rows if row.diverged), None)
+        if row is None:
+            return None
+        finite = math.isfinite(row.loss)
+        loss = row.val_loss if finite and row.val_loss is not None else row.loss
+        value = "NaN" if math.isnan(loss) else "infinite"
+        return (
+            f"Training diverged: the {'validation ' if finite else ''}loss is {value} in epoch "
+            f"{row.epoch}, at a learning rate of {row.learning_rate:g}. Lower `learning_rate`"
+            + (f", or that of the phase {row.phase!r}." if len(self.phases) > 1 else ".")
+        )
 
     def column(self, name: str) -> NDArray[Any]:
         """Return one column: int64 ``"epoch"``, str ``"phase"``, or float64 with NaN for None.
@@ -274,7 +293,7 @@ def _rank(row: EpochRow) -> tuple[bool, float, float]:
     loss = row.loss if row.val_loss is None else row.val_loss
     worst = math.inf if math.isnan(loss) else loss
     accuracy = 0.0 if row.val_accuracy is None else row.val_accuracy
-    return not math.isfinite(row.loss), -accuracy, worst
+    return row.diverged, -accuracy, worst
 
 
 def _rank_by_loss(row: EpochRow) -> tuple[bool, float]:

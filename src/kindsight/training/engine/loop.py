@@ -10,14 +10,14 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kindsight.errors import SettingsError
+from kindsight.errors import DivergedError
 from kindsight.models.steps.optimizers import Optimizer
 from kindsight.models.worker.serve import Connection
 from kindsight.training.engine.batches import Batches, prefetch
@@ -173,8 +173,8 @@ class Loop:
         """Train; the network ends with the weights of the best or last epoch, as planned.
 
         A checkpoint that does not fit is ignored. `deadline`, of ``time.monotonic()``, ends the
-        training also within an epoch, which is then validated. SettingsError if the loss becomes
-        infinite or NaN in the first epoch; StoppedError if `stop` was set.
+        training also within an epoch, which is then validated. DivergedError if the loss becomes
+        infinite or NaN before an epoch is complete; StoppedError if `stop` was set.
         """
         self._deadline = math.inf if deadline is None else deadline
         resumed = checkpoint is not None and self._resume(checkpoint)
@@ -252,9 +252,18 @@ class Loop:
             epoch, phase.name, time.monotonic() - begun, rate, position.loss / position.seen,
             position.correct / position.seen, val_loss, val_accuracy,
         )  # fmt: skip
-        self._history = self._history.with_row(row)
-        if self._history.best_epoch == epoch and math.isfinite(row.loss):
-            self._best = self.network.weights()
+        history = self._history.with_row(row)
+        if history.best_epoch == epoch and not row.diverged:
+            weights = self.network.weights()
+            if all(np.isfinite(array).all() for array in weights.values()):
+                self._best = weights
+            else:  # The last step made them NaN, and without validation no loss shows it.
+                row = replace(row, loss=math.nan)
+                history = self._history.with_row(row)
+        if row.diverged and not self._best:
+            self._writer.discard()
+            raise DivergedError(history.divergence())
+        self._history = history
         position.next_epoch()
         self._send({"event": "epoch", **asdict(row)})
 
@@ -289,17 +298,7 @@ class Loop:
         return len(self._history) - max(best, before) >= phase.patience
 
     def _diverged(self) -> bool:
-        rows = self._history.rows()
-        if not rows or math.isfinite(rows[-1].loss):
-            return False
-        if not self._best:
-            loss = "NaN" if math.isnan(rows[-1].loss) else "infinite"
-            raise SettingsError(
-                f"Training diverged: the loss is {loss} in epoch {len(rows)}, at a learning rate "
-                f"of {rows[-1].learning_rate:g}. Lower `learning_rate`, or use "
-                '`compute_dtype="float32"`.'
-            )
-        return True
+        return len(self._history) > 0 and self._history.rows()[-1].diverged
 
     def _is_late(self) -> bool:
         return time.monotonic() > self._deadline

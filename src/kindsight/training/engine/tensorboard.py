@@ -143,11 +143,15 @@ class TensorBoardLog:
         self._folder, self._run, self._clock = Path(folder), run, clock
         self._done = 0
         self._rows: list[EpochRow] = []
-        # Fail before the training.
+        # Fail before the training. A file is written with its first epoch only, so that a failed
+        # start does not take the name.
         for split in ("train", "validation"):
             path = self._path(split)
-            if split == "train" or path.exists():
+            existed = path.exists()
+            if split == "train" or existed:
                 self._begin(path)
+            if not existed:
+                path.unlink(missing_ok=True)
 
     def on_start(self, epochs: int, done: int) -> None:
         """Forget earlier epochs; they are reported again."""

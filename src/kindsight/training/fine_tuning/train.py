@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kindsight.dataset.reading.image_cache import CachedImages
+from kindsight.errors import DivergedError
 from kindsight.evaluation import evaluate, to_probabilities
 from kindsight.models.steps.compute_dtype import choose_compute_dtype
 from kindsight.threads import count_cores
@@ -142,7 +143,11 @@ def train(
         state.timed("training"),
         write_arrays(state, job, images, targets, flips, ensemble) as whole,
     ):
-        found, history = _run_job(state, whole)
+        try:
+            found, history = _run_job(state, whole)
+        except DivergedError:
+            stored.close()
+            return keep_frozen(state, "its loss became NaN or infinite in the first epoch")
         own_logits = np.load(whole["val_logits"], allow_pickle=False)
     network = FittedFineTuned(
         fitted.training,  # type: ignore[arg-type]  # what differs is overridden

@@ -238,7 +238,7 @@ class NetworkImages:
     ) -> FittedNetwork:
         """Train.
 
-        DatasetError if a class has no training image; SettingsError if the training diverges in the
+        DatasetError if a class has no training image; DivergedError if the training diverges in the
         first epoch; KindsightError if the worker process fails.
 
         Parameters
