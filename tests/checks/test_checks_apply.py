@@ -17,8 +17,9 @@ from kindsight.dataset import open_dataset
 from kindsight.errors import UsageError
 
 
-def found(code, *rows, severity="warning", suggestion=None):
-    finding = Finding(code, severity, f"{code} it is.", rows, (), suggestion)
+def found(code, *rows, severity="warning", suggestion=None, confidence=0.95):
+    confidence = None if suggestion is None else confidence
+    finding = Finding(code, severity, f"{code} it is.", rows, (), suggestion, confidence=confidence)
     return CheckResult(code, "found", (finding,))
 
 
@@ -48,6 +49,25 @@ def test_conflicting_labels_without_majority_are_excluded_if_errors():
     results = [found("KS401", 0, 1, severity="error"), found("KS402", 2, 3, 4, suggestion="b")]
     done = correct(dataset, results)
     assert done.excluded == {0, 1} and done.dataset.label == dataset.label
+
+
+def test_uncertain_suggestions_are_listed_and_left_alone():
+    dataset = context(["a", "a", "a", "a", "b", "b"]).dataset
+    results = [
+        found("KS101", 3, severity="error"),
+        *(found("KS403", k, suggestion="b", confidence=c) for k, c in enumerate((0.9, 0.89, None))),
+        found("KS403", 3, suggestion="b", confidence=0.6),  # excluded anyway
+        found("KS403", 4, suggestion="a", confidence=0.73),
+    ]
+    done = correct(dataset, results)
+    assert done.dataset.label == ("b", "a", "a", "a", "b", "b")
+    assert [finding.rows for finding in done.look_at] == [(1,), (2,), (4,)]
+    assert done.reasons[1] == "Look at this: KS403: KS403 it is." and done.previous_label[1] is None
+    assert done.counts() == {"excluded": 1, "relabelled": 1, "regrouped": 0}
+    # The confidence is an option.
+    lower = correct(dataset, results, 0.7)
+    assert lower.dataset.label == ("b", "b", "a", "a", "a", "b")
+    assert [finding.rows for finding in lower.look_at] == [(2,)]
 
 
 def test_summary_findings_exclude_nothing():
@@ -119,6 +139,7 @@ FINDINGS = st.lists(
         st.lists(st.integers(0, 11), min_size=1, max_size=4, unique=True),
         st.sampled_from(["error", "warning"]),
         st.sampled_from([None, "a", "b"]),
+        st.sampled_from([None, 0.6, 0.95]),
     ),
     max_size=12,
 )
@@ -130,17 +151,22 @@ FINDINGS = st.lists(
 @settings(deadline=None, max_examples=30)
 def test_each_change_has_a_reason(findings, split):
     dataset = context(["a", "b"] * 6, split=split).dataset
-    done = correct(dataset, [found(c, *r, severity=s, suggestion=to) for c, r, s, to in findings])
-    named = {row for _, rows, _, _ in findings for row in rows}
+    done = correct(
+        dataset,
+        [found(c, *r, severity=s, suggestion=to, confidence=p) for c, r, s, to, p in findings],
+    )
+    named = {row for _, rows, *_ in findings for row in rows}
+    doubtful = {row for finding in done.look_at for row in finding.rows}
     for row in range(12):
         changed = (
             row in done.excluded
             or done.dataset.label[row] != dataset.label[row]
             or done.dataset.group[row] != dataset.group[row]
         )
-        assert changed == bool(done.reasons[row])
+        assert changed <= bool(done.reasons[row]) <= (changed or row in doubtful)
         assert not changed or row in named
         relabelled = done.dataset.label[row] != dataset.label[row]
         assert done.previous_label[row] == (dataset.label[row] if relabelled else None)
     assert done.dataset.path == dataset.path and done.dataset.split == dataset.split
-    assert sum(done.counts().values()) == sum(map(bool, done.reasons))
+    changes = sum(done.counts().values())
+    assert changes <= sum(map(bool, done.reasons)) <= changes + len(doubtful)

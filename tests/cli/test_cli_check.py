@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from kindsight.checks import Finding
+from kindsight.cli.check import correction_lines
 from shapes import shape
 
 
@@ -153,7 +155,7 @@ def test_a_corrected_table_is_not_overwritten_and_can_be_checked(run, photos):
     result = run("check", "photos", "--apply", "corrected.csv", "--json")
     assert result.exit_code == 1
     assert json.loads(result.stdout)["corrected"] == {
-        "table": "corrected.csv", "excluded": 1, "relabelled": 0, "regrouped": 0,
+        "table": "corrected.csv", "excluded": 1, "relabelled": 0, "regrouped": 0, "look_at": [],
     }  # fmt: skip
     written = (photos / "corrected.csv").read_bytes()
     again = run("check", "photos", "--apply", "corrected.csv")
@@ -164,3 +166,24 @@ def test_a_corrected_table_is_not_overwritten_and_can_be_checked(run, photos):
     assert clean.exit_code == 0 and "7 images, 2 classes" in clean.stdout
     said = run("check", "photos", "--apply", "other.csv").stdout
     assert "1 image excluded, in other.csv" in said and "kindsight train other.csv" in said
+
+
+def test_uncertain_labels_are_printed():
+    message = "Labelled 'cat'; a classifier not trained on it predicts 'dog' (73% against 27%)."
+    found = [
+        Finding("KS403", "warning", message, (k,), (f"cat/{k}.jpg",), "dog", -0.46, 0.73)
+        for k in range(12)
+    ]
+    lines = correction_lines({"relabelled": 1}, "new.csv", "kindsight train new.csv", found, 0.9)
+    text = " ".join(" ".join(lines).split())
+    assert "look at 12 images whose suggested label is less than 90% probable" in text
+    assert f"cat/9.jpg: {message}" in text and "cat/10.jpg" not in text
+    assert "and 2 more in new.csv" in text
+
+
+@pytest.mark.parametrize("value", ["0", "1.1", "nan"])
+def test_a_confidence_is_a_probability(run, photos, value):
+    wrong = run("check", "photos", "--apply", "new.csv", "--relabel-confidence", value)
+    assert wrong.exit_code == 2 and "--relabel-confidence must be a probability" in wrong.stderr
+    alone = run("check", "photos", "--relabel-confidence", "0.8")
+    assert alone.exit_code == 2 and "--relabel-confidence needs --apply" in alone.stderr

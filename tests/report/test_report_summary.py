@@ -148,7 +148,7 @@ ROWS = [
                 Row(3, 0.5, 0.7, math.nan, 0.7),
             ],
             1,
-            ["Best epoch: 1 of 3", "rose from 0.500 to nan"],
+            ["Best epoch: 1 of 3", "Training diverged"],
         ),
         ([Row(1, 0.6, 0.7, 0.5, 0.8)], None, ["Trained for 1 epoch."]),
     ],

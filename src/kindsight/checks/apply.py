@@ -21,7 +21,14 @@ from kindsight.dataset.table import ImageDataset, relative_paths
 from kindsight.errors import DatasetError, UsageError
 from kindsight.files import write_csv
 
-__all__ = ["COLUMNS", "Corrections", "correct", "validate_table_target"]
+__all__ = [
+    "COLUMNS",
+    "LOOK_AT",
+    "RELABEL_CONFIDENCE",
+    "Corrections",
+    "correct",
+    "validate_table_target",
+]
 
 COLUMNS = ("path", "label", "split", "group", "previous_label", "reason")
 """Columns of the corrected table."""
@@ -38,7 +45,13 @@ CONFLICTING_LABELS = ("KS401", "KS402")
 Near-duplicates, which are only warnings, may have different labels and are left unchanged."""
 
 RELABEL = ("KS403",)
-"""Probable label errors get the suggested label."""
+"""Probable label errors get the suggested label, if it is confident enough."""
+
+RELABEL_CONFIDENCE = 0.9
+"""Default of the least confidence of a suggested label that replaces the label."""
+
+LOOK_AT = "Look at this: "
+"""Start of the reason of a row that is left as it is, for somebody to decide."""
 
 GROUP = ("KS301", "KS302", "KS303", "KS304", "KS305")
 """Duplicates get one group."""
@@ -63,6 +76,9 @@ class Corrections:
         Why each row is changed; empty for unchanged rows.
     regrouped : frozenset of int
         Rows with a new group.
+    look_at : tuple of Finding
+        Suggested labels that are not confident enough. These rows keep their label; their reason
+        begins with :data:`LOOK_AT`.
     """
 
     dataset: ImageDataset
@@ -70,6 +86,7 @@ class Corrections:
     excluded: frozenset[int]
     reasons: tuple[str, ...]
     regrouped: frozenset[int]
+    look_at: tuple[Finding, ...] = ()
 
     def counts(self) -> dict[str, int]:
         """Return the numbers of excluded, relabelled and regrouped rows; each row counts once."""
@@ -120,7 +137,11 @@ def validate_table_target(path: str | os.PathLike[str]) -> None:
         )
 
 
-def correct(dataset: ImageDataset, results: Iterable[CheckResult]) -> Corrections:
+def correct(
+    dataset: ImageDataset,
+    results: Iterable[CheckResult],
+    confidence: float = RELABEL_CONFIDENCE,
+) -> Corrections:
     """Return the corrections that findings imply.
 
     Parameters
@@ -130,6 +151,8 @@ def correct(dataset: ImageDataset, results: Iterable[CheckResult]) -> Correction
     results : iterable of CheckResult
         Results of the checks. Findings that are not about single images or duplicates change
         nothing.
+    confidence : float
+        Least confidence of a suggested label that replaces the label, 0-1.
 
     Returns
     -------
@@ -151,6 +174,9 @@ def correct(dataset: ImageDataset, results: Iterable[CheckResult]) -> Correction
             # A probable label error overrides neither the majority of duplicates nor another one.
             done = draft.resolved | draft.corrected
             rows = [row for row in finding.rows if row not in done]
+            if finding.confidence is None or finding.confidence < confidence:
+                draft.look_at(rows, finding)
+                continue
             draft.relabel(rows, finding.suggestion, finding)
             draft.corrected.update(rows)
     for finding in findings:
@@ -170,10 +196,11 @@ class _Draft:
         self.resolved: set[int] = set()
         self.corrected: set[int] = set()
         self.excluded: set[int] = set()
+        self.doubts: list[Finding] = []
         self.reasons: list[list[str]] = [[] for _ in range(len(dataset))]
 
-    def add_reason(self, rows: Iterable[int], finding: Finding) -> None:
-        reason = f"{finding.code}: {finding.message}"
+    def add_reason(self, rows: Iterable[int], finding: Finding, start: str = "") -> None:
+        reason = f"{start}{finding.code}: {finding.message}"
         for row in rows:
             if reason not in self.reasons[row]:
                 self.reasons[row].append(reason)
@@ -194,6 +221,13 @@ class _Draft:
         for row in changed:
             self.label[row] = label
         self.add_reason(changed, finding)
+
+    def look_at(self, rows: Iterable[int], finding: Finding) -> None:
+        label = self.renamed_classes.get(str(finding.suggestion), finding.suggestion)
+        rows = [row for row in rows if self.label[row] != label and row not in self.excluded]
+        if rows:
+            self.doubts.append(finding)
+            self.add_reason(rows, finding, LOOK_AT)
 
     def resolve_conflict(self, finding: Finding) -> None:
         if len({self.label[row] for row in finding.rows}) == 1:
@@ -228,4 +262,5 @@ class _Draft:
             frozenset(self.excluded),
             tuple(" ".join(reasons) for reasons in self.reasons),
             frozenset(regrouped),
+            tuple(self.doubts),
         )

@@ -69,6 +69,8 @@ class Finding:
         Proposed replacement, such as another label.
     value : float, optional
         Measured value, in the unit that the check's documentation names.
+    confidence : float, optional
+        Probability of the suggestion, 0-1, where one is estimated.
     """
 
     code: str
@@ -78,6 +80,7 @@ class Finding:
     paths: tuple[str, ...] = ()
     suggestion: str | None = None
     value: float | None = None
+    confidence: float | None = None
 
 
 @dataclass(frozen=True)

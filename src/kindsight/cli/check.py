@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import sys
 import textwrap
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -38,12 +39,17 @@ from kindsight.cli.terminal.text import (
     printable,
     say,
 )
+from kindsight.errors import SettingsError
 from kindsight.report.format import amount
 
 if TYPE_CHECKING:
+    from kindsight.checks import Finding
     from kindsight.runs.checking import CheckReport, CheckSettings
 
 __all__ = ["check", "correction_lines", "report_lines"]
+
+LOOKED_AT = 10
+"""Images with an uncertain label that are printed."""
 
 FOUND = 1
 """Exit code if there is a finding of severity error."""
@@ -95,6 +101,16 @@ def check(  # noqa: PLR0913, PLR0917 (one parameter for each option)
             "as data: images to exclude, relabel or group, with reasons.  [default: none]",
         ),
     ] = None,
+    relabel_confidence: Annotated[
+        float | None,
+        typer.Option(
+            "--relabel-confidence",
+            metavar="P",
+            help="Least probability of a suggested label for --apply to relabel the image, above 0 "
+            "to 1; the others are listed and left alone.  [default: 0.9]",
+            show_default=False,
+        ),
+    ] = None,
     label_from: LabelFrom = None,
     column: Column = None,
     label_names: LabelNames = None,
@@ -134,43 +150,55 @@ def check(  # noqa: PLR0913, PLR0917 (one parameter for each option)
         keep_na_labels=keep_na_labels,
         encoding=encoding,
     )
-    chosen = _settings(settings, tuple(ignore or ()), full, workers)
+    chosen = _settings(
+        settings, tuple(ignore or ()), full, workers=workers, relabel_confidence=relabel_confidence
+    )
+    if relabel_confidence is not None and apply is None:
+        raise SettingsError("`relabel_confidence` needs `apply`, the file of the corrected table.")
     _validate_outputs(out, apply)
     with watching(quiet) as progress:
         report = check_data(data, chosen, options, progress=progress)
         progress("findings", 0, 0)
-        counts, train = {}, ""
+        train = ""
+        counts: dict[str, int] = {}
+        doubts: tuple[Finding, ...] = ()
         if apply is not None:
             # First, so that an error leaves no folder that blocks the next attempt.
-            corrections = report.corrections()
+            corrections = report.corrections(chosen.relabel_confidence)
             corrections.write(apply)
             counts = corrections.counts()
+            doubts = corrections.look_at
             # Folders may have such names; in a table they stand for missing labels.
-            reread = " --keep-na-labels" if MISSING.intersection(corrections.dataset.classes) else ""
+            reread = (
+                " --keep-na-labels" if MISSING.intersection(corrections.dataset.classes) else ""
+            )
             train = f"kindsight train {printable(apply)}{reread}"
         folder = write_report(report, out)
     if json:
-        more = {} if apply is None else {"corrected": {"table": apply, **counts}}
+        more: dict[str, Any] = {}
+        if apply is not None:
+            listed = [look_at_dict(doubt) for doubt in doubts]
+            more = {"corrected": {"table": apply, **counts, "look_at": listed}}
         print_json({**report.to_dict(), "folder": str(folder), **more})
     else:
         say(*report_lines(report, folder))
         if apply is not None:
-            say(*correction_lines(counts, apply, train))
+            say(*correction_lines(counts, apply, train, doubts, chosen.relabel_confidence))
     if report.failed:
         raise typer.Exit(FOUND)
 
 
 def _settings(
-    file: str | None, ignore: tuple[str, ...], full: bool, workers: int | None
+    file: str | None, ignore: tuple[str, ...], full: bool, **others: float | None
 ) -> CheckSettings:
     from dataclasses import replace
 
     from kindsight.runs.checking import CheckSettings
 
+    given: dict[str, Any] = {k: v for k, v in others.items() if v is not None}
     if file is None:
-        return CheckSettings(ignore, full, workers=workers)
-    found = CheckSettings.from_toml(file, ignore=ignore, full=full)
-    return found if workers is None else replace(found, workers=workers)
+        return CheckSettings(ignore, full, **given)
+    return replace(CheckSettings.from_toml(file, ignore=ignore, full=full), **given)
 
 
 def _validate_outputs(out: str | None, apply: str | None) -> None:
@@ -207,13 +235,53 @@ def report_lines(report: CheckReport, folder: Path) -> list[str]:
     return lines
 
 
-def correction_lines(counts: dict[str, int], file: str, train: str) -> list[str]:
-    """Return the printed summary of a corrected table, with the command that trains on it."""
+def correction_lines(
+    counts: dict[str, int],
+    file: str,
+    train: str,
+    look_at: Sequence[Finding] = (),
+    confidence: float = 1.0,
+) -> list[str]:
+    """Return the printed summary of a corrected table.
+
+    Parameters
+    ----------
+    counts : dict
+        Of :meth:`.Corrections.counts`.
+    file : str
+        The table.
+    train : str
+        The command that trains on it.
+    look_at : sequence of Finding
+        The suggested labels below `confidence`.
+    confidence : float
+        Least probability of a suggested label that was applied.
+    """
     paint = Paint(sys.stdout)
     changes = ", ".join(f"{amount(n, 'image')} {change}" for change, n in counts.items() if n)
     text = f"{changes or 'no changes'}, in {printable(file)}; no image file was changed"
     lines = hanging("corrected", text, indent=12, paint=paint, width=line_width())
+    if look_at:
+        text = (
+            f"{amount(len(look_at), 'image')} whose suggested label is less than {confidence:.0%} "
+            "probable; the labels are unchanged"
+        )
+        lines += hanging("look at", text, indent=12, paint=paint, width=line_width())
+        for finding in look_at[:LOOKED_AT]:
+            text = printable(f"{', '.join(finding.paths)}: {finding.message}")
+            lines += hanging("", text, indent=12, paint=paint, width=line_width())
+        if len(look_at) > LOOKED_AT:
+            lines.append(f"{'':12}and {len(look_at) - LOOKED_AT:,} more in {printable(file)}")
     return [*lines, "", paint("Next", "bold"), f"  {train}"]
+
+
+def look_at_dict(finding: Finding) -> dict[str, Any]:
+    """Return what ``--json`` lists of an image with an uncertain label."""
+    return {
+        "paths": list(finding.paths),
+        "suggestion": finding.suggestion,
+        "confidence": finding.confidence,
+    }
 
 
 def _headline(report: CheckReport) -> str:

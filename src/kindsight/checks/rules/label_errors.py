@@ -13,7 +13,7 @@ A label of very low probability is therefore reported whatever the estimate.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,7 +56,10 @@ class LabelErrors(Check):
     title = "Probable label errors"
     severity = "warning"
     cost = "full"
-    advice = "Check each image; --apply FILE writes a table with the suggested labels."
+    advice = (
+        "Check each image. --apply FILE relabels those whose suggestion is at least 90% probable, "
+        "and lists the others."
+    )
 
     def run(self, context: CheckContext) -> CheckResult:
         """Report the labels that are probably wrong."""
@@ -77,17 +80,16 @@ class LabelErrors(Check):
             strict=True,
         ):  # fmt: skip
             own, probability = int(targets[index]), predictions.probabilities[index]
-            findings.append(
-                self.finding(
-                    context,
-                    [int(predictions.rows[index])],
-                    f"Labelled {quoted(names[own])}; a classifier not trained on it predicts "
-                    f"{quoted(names[other])} ({probability[other]:.0%} against "
-                    f"{probability[own]:.0%}).",
-                    suggestion=names[other],
-                    value=round(float(margin), 4),
-                )
+            found = self.finding(
+                context,
+                [int(predictions.rows[index])],
+                f"Labelled {quoted(names[own])}; a classifier not trained on it predicts "
+                f"{quoted(names[other])} ({probability[other]:.0%} against "
+                f"{probability[own]:.0%}).",
+                suggestion=names[other],
+                value=round(float(margin), 4),
             )
+            findings.append(replace(found, confidence=round(float(probability[other]), 4)))
         return self.result(findings, suspects.examined)
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kindsight.checks import SEVERITIES, CheckContext, CheckResult, Finding, all_checks
-from kindsight.checks.apply import Corrections, correct
+from kindsight.checks.apply import RELABEL_CONFIDENCE, Corrections, correct
 from kindsight.checks.check import Check
 from kindsight.checks.runner import IGNORED
 from kindsight.dataset.ignored import ignored_counts
@@ -78,9 +78,15 @@ class CheckReport:
         pairs = [(checks[r.code], r) for r in self.results if r.state == "found"]
         return sorted(pairs, key=lambda pair: (_worst(pair[1]), pair[1].code))
 
-    def corrections(self) -> Corrections:
-        """Return the corrections that the findings imply."""
-        return correct(self.context.dataset, self.results)
+    def corrections(self, confidence: float = RELABEL_CONFIDENCE) -> Corrections:
+        """Return the corrections that the findings imply.
+
+        Parameters
+        ----------
+        confidence : float
+            Least confidence of a suggested label that replaces the label, 0-1.
+        """
+        return correct(self.context.dataset, self.results, confidence)
 
     def rows(self) -> Iterator[tuple[Any, ...]]:
         """Yield the rows of findings.csv, with the columns :data:`COLUMNS`."""
@@ -146,4 +152,5 @@ def _as_dict(finding: Finding) -> dict[str, Any]:
         "rows": list(finding.rows),
         "suggestion": finding.suggestion,
         "value": finding.value,
+        **({} if finding.confidence is None else {"confidence": finding.confidence}),
     }

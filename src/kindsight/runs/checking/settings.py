@@ -7,6 +7,7 @@ import difflib
 import os
 from dataclasses import dataclass
 
+from kindsight.checks.apply import RELABEL_CONFIDENCE
 from kindsight.checks.runner import validate_codes
 from kindsight.errors import SettingsError
 from kindsight.files import read_toml
@@ -30,11 +31,13 @@ class CheckSettings:
         Height and width of the backbone's input in pixels. Default: that of the backbone.
     workers : int, optional
         Images processed at once. Default: the number of cores.
+    relabel_confidence : float
+        Least probability of a suggested label for the corrected table to have it, 0-1.
 
     Raises
     ------
     SettingsError
-        If `ignore` or `full` is invalid.
+        If `ignore`, `full` or `relabel_confidence` is invalid.
     """
 
     ignore: tuple[str, ...] = ()
@@ -42,6 +45,7 @@ class CheckSettings:
     model: str = "efficientnet-lite0"
     size: int | None = None
     workers: int | None = None
+    relabel_confidence: float = RELABEL_CONFIDENCE
 
     def __post_init__(self) -> None:
         given: object = self.ignore
@@ -53,6 +57,12 @@ class CheckSettings:
         validate_codes(self.ignore)
         if not isinstance(self.full, bool):
             raise SettingsError(f"`full` must be true or false; got {self.full!r}.")
+        least: object = self.relabel_confidence
+        if isinstance(least, bool) or not isinstance(least, (int, float)) or not 0 < least <= 1:
+            raise SettingsError(
+                "`relabel_confidence` must be a probability above 0 and at most 1, such as 0.9; "
+                f"got {least!r}."
+            )
 
     @classmethod
     def from_toml(
