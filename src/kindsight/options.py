@@ -508,7 +508,7 @@ class TrainOptions(ModelOptions, total=False):
     encoding: Annotated[
         str | None,
         Option(
-            "Encoding of text tables, such as cp1252.",
+            "Encoding of text tables and lists of names, such as cp1252.",
             "Data", default_text="UTF-8; UTF-16 with a byte order mark", metavar="NAME",
         ),
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
 from collections.abc import Sequence
 from itertools import takewhile
@@ -164,6 +165,22 @@ def as_dataset(X: Any, y: Any = None, *, labelled: bool = True) -> ImageDataset:
     DatasetError
         If `X` is of another type, or `y` does not fit.
     """
+    try:
+        return _as_dataset(X, y, labelled)
+    except DatasetError as error:
+        if _OPTION.search(str(error)) is None:
+            raise
+        raise DatasetError(
+            f"{error} Give the option to ImageDataset.open, from_files or from_arrays, and use the "
+            "dataset."
+        ) from None
+
+
+_OPTION = re.compile(r"`(multi_label|keep_na_labels|columns|encoding|root)\b")
+"""An option of :class:`DataOptions` that a message suggests."""
+
+
+def _as_dataset(X: Any, y: Any, labelled: bool) -> ImageDataset:
     if isinstance(X, ImageDataset):
         return X if y is None else X.with_columns(label=as_labels(y, len(X)))
     if isinstance(X, (str, os.PathLike)):

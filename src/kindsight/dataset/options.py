@@ -120,7 +120,8 @@ class DataOptions:
     keep_na_labels : bool
         Whether texts such as ``NA`` and ``None`` are labels; they are missing labels by default.
     encoding : str, optional
-        Encoding of text tables; by default UTF-8, or UTF-16 with a byte order mark.
+        Encoding of text tables and lists of names; by default UTF-8, or UTF-16 with a byte order
+        mark.
     """
 
     label_from: str | None = None
