@@ -3,6 +3,8 @@ from __future__ import annotations
 import io
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from kindsight.cli.terminal import progress
 from kindsight.cli.terminal.progress import (
@@ -90,6 +92,64 @@ def test_progress_text(news, text):
 )
 def test_time_as_a_clock_has_it(seconds, text):
     assert clock_time(seconds) == text
+
+
+def test_a_stage_that_is_repeated_has_no_negative_speed(lines):
+    # With a budget: 900 cached images, then another pass over 1,000 that are not.
+    written, clock, tell = lines
+    tell("features", 900, 1000)
+    clock.now += 10
+    tell("features", 1000, 1000)
+    tell("features", 0, 1000)
+    clock.now += 10
+    tell("features", 50, 1000)
+    clock.now += 10
+    tell("features", 30, 60)  # a third one, over fewer images
+    clock.now += 10
+    tell("features", 40, 60)
+    assert written == [
+        "Computing features: 900 of 1,000",
+        "Computing features: 0 of 1,000",
+        "Computing features: 50 of 1,000 (5.0/s, 3:10 left)",
+        "Computing features: 30 of 60",
+        "Computing features: 40 of 60 (1.0/s, 0:20 left)",
+    ]
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["images", "features"]),
+            st.integers(0, 50),
+            st.integers(0, 40),
+            st.integers(0, 30),
+        ),
+        min_size=1,
+        max_size=30,
+    )
+)
+def test_no_order_of_news_gives_negative_numbers(news):
+    from rich.console import Console
+
+    written, clock = [], Clock()
+    console = Console(file=io.StringIO(), force_terminal=True, width=100)
+    bars = progress.make_bars(console)
+    tell, draw = LineProgress(written.append, clock), BarProgress(bars)
+    for stage, done, total, seconds in news:
+        clock.now += seconds
+        tell(stage, done, total)
+        draw(stage, done, total)
+        written.extend(progress._numbers(task) for task in bars.tasks)
+    assert not [line for line in written if "-" in line]
+
+
+def test_a_bar_that_is_repeated_begins_anew(bars):
+    tell = BarProgress(bars)
+    tell("features", 90, 100)
+    tell("features", 100, 100)
+    tell("features", 5, 100)
+    (task,) = bars.tasks
+    assert task.completed == 5 and not task.finished and not task.speed
 
 
 @pytest.fixture

@@ -141,6 +141,7 @@ class LineProgress:
         self._write = write or (lambda line: typer.echo(line, err=True))
         self._clock = clock
         self._begun: dict[str, tuple[float, int]] = {}
+        self._latest: dict[str, tuple[int, int]] = {}
         self._last, self._shown = 0.0, 0
 
     def __call__(self, stage: str, done: int, total: int) -> None:
@@ -151,10 +152,21 @@ class LineProgress:
             self._begun[stage] = now, done
             self._write(f"{name}: {done:,} of {total:,}" if total > 1 else name)
             self._last, self._shown = now, done
-        elif now - self._last >= LINE_SECONDS and done not in (self._shown, total):
+        elif is_repeated(self._latest[stage], done, total):
+            self._begun[stage] = now, done
+        self._latest[stage] = done, total
+        if now - self._last >= LINE_SECONDS and done not in (self._shown, total):
             begun, first = self._begun[stage]
             self._write(f"{name}: {progress_text(done, total, done - first, now - begun)}")
             self._last, self._shown = now, done
+
+
+def is_repeated(latest: tuple[int, int], done: int, total: int) -> bool:
+    """Return whether a stage began anew, as with a budget: its speed is measured from here on.
+
+    `latest` is the (done, total) reported before.
+    """
+    return done < latest[0] or (0 < latest[1] != total)
 
 
 def progress_text(done: int, total: int, gained: int, seconds: float) -> str:
@@ -167,10 +179,10 @@ def progress_text(done: int, total: int, gained: int, seconds: float) -> str:
     gained : int
         How much of `done` that took `seconds`.
     """
-    rate = gained / seconds if seconds > 0 else 0.0
+    rate = max(0, gained) / seconds if seconds > 0 else 0.0
     parts = [f"{rate:,.0f}/s" if rate >= 10 else f"{rate:.1f}/s"] if rate else []
     if total and rate:
-        parts.append(f"{clock_time((total - done) / rate)} left")
+        parts.append(f"{clock_time(max(0, total - done) / rate)} left")
     amount = f"{done:,} of {total:,}" if total else f"{done:,}"
     return f"{amount} ({', '.join(parts)})" if parts else amount
 
@@ -194,6 +206,7 @@ class BarProgress:
     def __init__(self, bars: RichProgress) -> None:
         self._bars = bars
         self._tasks: dict[str, Any] = {}
+        self._latest: dict[str, tuple[int, int]] = {}
 
     def __call__(self, stage: str, done: int, total: int) -> None:
         """Record the progress of a stage; a new stage ends those of unknown length before it."""
@@ -203,6 +216,9 @@ class BarProgress:
             self._tasks[stage] = self._bars.add_task(
                 printable(STAGES.get(stage, stage)), total=total or None, completed=done
             )
+        elif is_repeated(self._latest[stage], done, total):
+            self._bars.reset(self._tasks[stage], total=total or None, completed=done)
+        self._latest[stage] = done, total
         self._bars.update(self._tasks[stage], total=total or None, completed=done)
 
     def close(self) -> None:
@@ -249,5 +265,5 @@ def _numbers(task: Task) -> str:
     if rate:
         parts.append(f"{rate:,.0f}/s" if rate >= 10 else f"{rate:.1f}/s")
         if total:
-            parts.append(f"{clock_time((total - done) / rate)} left")
+            parts.append(f"{clock_time(max(0, total - done) / rate)} left")
     return "  ".join(parts)
