@@ -136,6 +136,28 @@ def test_skipped_files_are_counted_and_named(folders):
     assert ".ipynb_checkpoints" in texts[1] and "zebra" in texts[2]
 
 
+def test_linked_folders(tmp_path):
+    for name in ("data/cat", "data/dog", "elsewhere"):
+        (tmp_path / name).mkdir(parents=True)
+        Image.new("RGB", (9, 5)).save(tmp_path / name / "1.png")
+    try:
+        (tmp_path / "data/cat/more").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+    except (OSError, NotImplementedError):
+        pytest.skip("no symbolic links here")
+    (tmp_path / "data/cat/loop").symlink_to(tmp_path / "data", target_is_directory=True)
+
+    def names(**options):
+        return OURS.ImageDataGenerator().flow_from_directory(tmp_path / "data", **options).filenames
+
+    assert issued(names) == ["links-not-followed"]
+    reset_warnings()
+    with pytest.warns(KerasTrapWarning, match="2 linked subfolders of .* cat/loop, cat/more"):
+        assert names() == ["cat/1.png", "dog/1.png"]
+    reset_warnings()
+    with pytest.warns(KerasTrapWarning, match="1 linked subfolders of .* cat/loop"):
+        assert names(follow_links=True) == ["cat/1.png", "cat/more/1.png", "dog/1.png"]
+
+
 def test_exif_orientation(tmp_path):
     (tmp_path / "a").mkdir()
     exif = Image.Exif()

@@ -158,6 +158,7 @@ def test_what_the_command_line_prints(trained):
     said = trained.to_dict()
     assert set(said) == {
         *("run", "classes", "images", "leakage", "validation", "test", "seconds", "cache"),
+        *("skipped", "ignored_files"),
     }
     assert json.loads(json.dumps(said, allow_nan=False)) == said
     assert said["run"] == str(trained.run) and said["classes"] == list(CLASSES)

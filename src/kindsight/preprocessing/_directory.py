@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,6 +27,7 @@ class ClassFolder:
 
     names: list[Path] = field(default_factory=list)
     skipped: list[Path] = field(default_factory=list)
+    links: list[Path] = field(default_factory=list)  # linked folders that are not entered
 
 
 def find_classes(directory: Any) -> list[str]:
@@ -50,8 +51,9 @@ def list_class(
     """
     folder = os.path.join(directory, name)
     found = ClassFolder()
-    walk = sorted(os.walk(folder, followlinks=follow_links), key=lambda step: step[0])
-    for root, _, files in walk:
+    walk = sorted(_walk(folder, follow_links, found.links), key=lambda step: step[0])
+    found.links = [os.path.normpath(os.path.relpath(link, directory)) for link in found.links]
+    for root, files in walk:
         inner = os.path.relpath(root, folder)
         for file in sorted(files):
             path = os.path.normpath(os.path.join(name, inner, file))
@@ -65,6 +67,24 @@ def list_class(
     return found
 
 
+def _walk(
+    folder: str, follow_links: bool, links: list[Path]
+) -> Generator[tuple[str, list[str]], None, None]:
+    """Yield the folders with their files; add the linked folders that are not entered to `links`.
+
+    A link to a folder that contains it would be entered until the path is too long: it is left out.
+    """
+    for root, folders, files in os.walk(folder, followlinks=follow_links):
+        inside = os.path.join(os.path.realpath(root), "")
+        linked = [name for name in folders if os.path.islink(os.path.join(root, name))]
+        for name in sorted(linked):
+            target = os.path.join(os.path.realpath(os.path.join(root, name)), "")
+            if not follow_links or inside.startswith(target):
+                folders.remove(name)
+                links.append(os.path.join(root, name))
+        yield root, files
+
+
 def warn_of_files(
     directory: Any, folders: Sequence[tuple[str, ClassFolder]], formats: tuple[str, ...]
 ) -> None:
@@ -74,6 +94,11 @@ def warn_of_files(
         warn_trap(
             "skipped-files", about=directory, count=len(skipped), folder=directory,
             examples=_some(skipped), formats=", ".join(formats),
+        )  # fmt: skip
+    if links := [path for _, folder in folders for path in folder.links]:
+        warn_trap(
+            "links-not-followed", about=directory, count=len(links), folder=directory,
+            examples=_some(links),
         )  # fmt: skip
     hidden = [name for name, _ in folders if os.path.basename(name).startswith((".", "__"))]
     empty = [name for name, folder in folders if not folder.names and name not in hidden]

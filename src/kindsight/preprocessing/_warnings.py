@@ -101,6 +101,10 @@ TRAPS = {
         "{count} files of {folder} are skipped, since Keras does not read their format: "
         "{examples}. It reads {formats}; convert the others if they are images."
     ),
+    "links-not-followed": (
+        "{count} linked subfolders of {folder} are not entered: {examples}. Use follow_links=True, "
+        "unless a link leads to a folder that contains it."
+    ),
     "odd-classes": (
         "These subfolders of {folder} count as classes, although {why}: {examples}. Remove them, "
         "or select the classes with classes=[...]."

@@ -201,7 +201,10 @@ def test_splits_without_labels_and_other_arrays_are_named(tmp_path):
         "Unused arrays in 'd.npz': 'mean', 'ids'.",
         "Ignored without labels: 3 images in the array 'x_test' of 'd.npz'.",
     )
+    assert dataset.ignored == {"array without labels": 3}
+    assert [file.path[-9:] for file in dataset.ignored_files] == [f"x_test[{k}]" for k in range(3)]
     unlabelled = from_npz(tmp_path / "d.npz", labelled=False)
+    assert unlabelled.ignored == {}
     assert len(unlabelled) == 6 and unlabelled.split == (None,) * 6
 
 

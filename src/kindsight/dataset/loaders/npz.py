@@ -20,6 +20,7 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
+from kindsight.dataset.ignored import MAX_IGNORED_FILES, IgnoredFile
 from kindsight.dataset.labels import MISSING, class_order
 from kindsight.dataset.loaders.arrays import from_arrays
 from kindsight.dataset.loaders.from_names import UNLABELLED, role_of, with_names
@@ -123,6 +124,7 @@ _WORDS_OF_KIND = {
     "groups": ("group", "groups", "patient", "patients", "subject", "subjects", "person"),
 }
 _KIND_OF_WORD = {word: kind for kind, words in _WORDS_OF_KIND.items() for word in words}
+_UNLABELLED = "array without labels"
 _UNNAMED = {"": "images", "arr_0": "images", "arr_1": "labels"}
 _FILLER = ("set", "sets", "array")
 _CLASS_NAMES = ("class_names", "label_names", "target_names", "names", "classnames")
@@ -245,6 +247,7 @@ def from_npz(
     arrays = _read_arrays(name)
     splits, class_names, unused = _find_arrays(arrays, where)
     notes = [f"Unused arrays in {where}: {quoted_list(unused)}."] if unused else []
+    every = splits
     if labelled:
         splits = _labelled(splits, arrays, where, notes)
     sources = [f"{quoted(part.images)} in {where}" if part.images else where for part in splits]
@@ -263,6 +266,7 @@ def from_npz(
         names = options.label_names or _class_names(arrays, class_names, where, options)
         columns, skipped = _columns(arrays, splits, replace(options, label_names=names), where)
     start = name.replace(os.sep, "/")
+    left_out = [part for part in every if part not in splits]
     dataset = ImageDataset(
         path=tuple(
             f"{start}:{part.images}[{row}]" if part.images else f"{start}[{row}]"
@@ -272,6 +276,14 @@ def from_npz(
         size=memory.size,
         arrays=memory.arrays,
         notes=tuple(dict.fromkeys(notes)),
+        ignored={_UNLABELLED: sum(len(arrays[part.images]) for part in left_out)}
+        if left_out
+        else {},
+        ignored_files=tuple(
+            IgnoredFile(f"{start}:{part.images}[{row}]", _UNLABELLED)
+            for part in left_out
+            for row in range(len(arrays[part.images]))
+        )[:MAX_IGNORED_FILES],
         **columns,
     )
     if labelled:
