@@ -386,3 +386,22 @@ def test_unsupported_files_get_a_row_each_named_or_in_a_folder(run, tiny, colour
     errors = [row["error"]["code"] for row in rows_of(folder) if row["error"]]
     assert errors == ["unsupported"] * 4
     assert "4 of 7 images could not be read" in folder.stderr
+
+
+def test_what_a_table_does_not_use_is_noted(run, tiny, colours, tmp_path_factory):
+    outside = tmp_path_factory.mktemp("outside")
+    write_image(outside / "red.png", COLOURS["red"])
+    try:
+        (colours / "new" / "link.png").symlink_to(outside / "red.png")
+    except (OSError, NotImplementedError):
+        pytest.skip("no symbolic links here")
+    (colours / "new" / "table.csv").write_text("path\nred.png\nlink.png\n")
+    followed = run("predict", tiny, "new/table.csv", "--json")
+    assert [row["label"] for row in rows_of(followed)] == ["red", "red"]
+    result = run("predict", tiny, "new/table.csv", "--json", "--no-follow-links")
+    assert [row["label"] for row in rows_of(result)] == ["red"]
+    assert "Ignored: 1 x link to outside the folder, first 'link.png'." in result.stderr
+    assert "ignored: 1 x link to outside the folder." in result.stderr
+    folder = run("predict", tiny, "new", "--json", "--no-follow-links")
+    assert "1 x link to outside the folder" in folder.stderr
+    assert len(rows_of(folder)) == 4

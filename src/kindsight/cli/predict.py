@@ -308,6 +308,8 @@ def _report_rest(images: Inputs, count: int, failed: int, quiet: bool) -> None:
         return
     if count == 0:
         note("no file names on standard input.")
+    for text in dict.fromkeys(images.notes):
+        note(text)
     if left_out:
         note(f"ignored: {left_out}.")
     if failed:

@@ -217,7 +217,7 @@ def _files_of(name: str, options: DataOptions, labelled: bool) -> _Files:
     name = folder_of_tables(name)
     if not data_files(name):
         return {}
-    tree = Tree.of(walk(name, IgnoredFiles()))
+    tree = Tree.of(walk(name, IgnoredFiles(), follow_links=options.follow_links))
     classes = {entry.label for entry in arrange(tree).entries.values()}
     if len(classes) > 1 and not are_containers(classes):
         return {}

@@ -60,7 +60,9 @@ class Inputs:
     Attributes
     ----------
     ignored : IgnoredFiles
-        Ignored files in folders; complete at the end.
+        Ignored files in folders and tables; complete at the end.
+    notes : list of str
+        Notes on the tables, one sentence each; complete at the end.
 
     Raises
     ------
@@ -75,6 +77,7 @@ class Inputs:
     ) -> None:
         self._null, self._options = null, options
         self.ignored = IgnoredFiles()
+        self.notes: list[str] = []
         # Patterns are expanded now, so that a mistyped one fails before the first row.
         self._given = list(chain.from_iterable(_expanded(name) for name in given))
         self._encoding = None if options is None else options.encoding
@@ -107,6 +110,8 @@ class Inputs:
         from kindsight.dataset import open_dataset
 
         dataset = open_dataset(name, self._options, labelled=False)
+        self.ignored.counts.update(dataset.ignored)
+        self.notes.extend(dataset.notes)
         if dataset.arrays is not None:
             return dataset
         given = self._options.root if self._options else None
