@@ -1,22 +1,35 @@
-"""Choose groups for a split so that each class gets close to its number of images."""
+"""Choose groups for a split: at random, so that each class gets its number of images.
+
+Groups of several images are drawn first, each with the same chance, and single images make up for
+the difference to the wanted numbers. Only if these are too few are drawn groups exchanged for
+others, as few as possible.
+"""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from fractions import Fraction
+from typing import Any
 
-from kindsight.dataset.splits.groups import Group
+import numpy as np
+from numpy.typing import NDArray
+
+from kindsight.dataset.splits.draw_groups import draw_groups
+from kindsight.dataset.splits.groups import Group, connected_components
 
 __all__ = ["choose_groups", "images_per_class"]
 
 MAX_SUMS = 1024
-"""Subset sums that are followed; beyond it, the sums most balanced over the classes stay."""
+"""Sums of images per class that the search for a better choice follows, the closest ones."""
 
-MAX_GROUPS = 256
-"""Groups that the subset-sum search considers, the first ones by key. Limits the run time."""
+MAX_GROUPS = 64
+"""Groups that this search changes, the first ones by key. Limits the run time."""
 
-_SWAP_KINDS = 64  # kinds of groups compared pairwise at most; limits the run time
+MAX_PAIRS = 1 << 20
+"""Pairs of groups times classes that are compared for an exchange. Limits run time and memory."""
+
+_Rank = tuple[int, bool, float, float]
 
 
 def images_per_class(counts: Mapping[int, int], fraction: Fraction, reserve: int) -> dict[int, int]:
@@ -46,168 +59,196 @@ def images_per_class(counts: Mapping[int, int], fraction: Fraction, reserve: int
 
 
 def choose_groups(
-    groups: Sequence[Group],
-    wanted: Mapping[int, int],
-    reserve: int,
-    exact: Mapping[int, Fraction] | None = None,
+    groups: Sequence[Group], wanted: Mapping[int, int], reserve: int, exact: Mapping[int, Fraction]
 ) -> list[Group]:
     """Return groups that together have about the wanted number of images of each class.
 
-    Groups of several images are added first, in order, as long as they fit; groups of one image
-    fill up the rest. If all groups are single images, the numbers are met exactly.
+    Every group has the same chance to be chosen, whatever its number of images: the wanted fraction
+    of its class (of a group of several classes, the mean by image). Exceptions: groups with more
+    images of a class than the split is to have are not chosen if the others suffice; and if the
+    drawn groups miss the numbers and single images cannot make up for it, as few groups as possible
+    are exchanged. The result is then within one image of `exact` in each class if any choice is, up
+    to the limits of the search (`MAX_GROUPS`, `MAX_SUMS`).
 
-    - `groups`: in the order of preference.
+    - `groups`: in random order of their keys.
     - `wanted`: images wanted of each class, at least 1.
     - `reserve`: groups of each class that must be left over.
-    - `exact`: what `wanted` was rounded from. If the greedy choice is off by more than one image in
-      a class, a subset-sum search looks for a better one.
+    - `exact`: what `wanted` was rounded from.
     """
-    state = _Choice(groups, wanted, reserve)
-    for group in groups:
-        if len(group.rows) > 1 and state.fits(group):
-            state.add(group)
-    for group in groups:
-        if len(group.rows) == 1 and state.fits(group):
-            state.add(group)
-    state.improve()
-    state.add_missing_classes()
-    chosen = list(state.chosen.values())
-    if exact is None or not _group_deviation(chosen, exact)[0]:
-        return chosen
-    others = _best_subset(groups, exact, reserve) or chosen
-    return min(chosen, others, key=lambda groups: _group_deviation(groups, exact))
+    chosen: list[Group] = []
+    for some, classes in _independent(groups):
+        chosen += _Choice(some, classes, wanted, reserve, exact).run()
+    return chosen
+
+
+def _independent(groups: Sequence[Group]) -> Iterator[tuple[list[Group], list[int]]]:
+    """Yield groups with their classes, so that no class is in two of these lists."""
+    pairs = [(i, k) for i, group in enumerate(groups) for k in group.counts]
+    component = connected_components([i for i, _ in pairs], [k for _, k in pairs]).tolist()
+    members: defaultdict[int, dict[int, Group]] = defaultdict(dict)
+    classes: defaultdict[int, set[int]] = defaultdict(set)
+    for (i, k), number in zip(pairs, component, strict=True):
+        members[number][i] = groups[i]
+        classes[number].add(k)
+    for number, some in members.items():
+        yield list(some.values()), sorted(classes[number])
 
 
 class _Choice:
-    """Greedy choice of groups with local exchanges."""
+    """A choice among groups of several images, with the single images that complete it."""
 
-    def __init__(self, groups: Sequence[Group], wanted: Mapping[int, int], reserve: int) -> None:
-        self.groups = groups
-        self.lacking = dict(wanted)  # images; negative where there are too many
-        self.reserve = reserve
-        self.chosen: dict[bytes, Group] = {}
-        self.groups_left: Counter[int] = Counter(k for group in groups for k in group.counts)
-        self.groups_in: Counter[int] = Counter()
-
-    def leaves_enough(self, group: Group) -> bool:
-        return all(self.groups_left[k] > self.reserve for k in group.counts)
-
-    def fits(self, group: Group) -> bool:
-        return self.leaves_enough(group) and all(
-            self.lacking[k] >= n for k, n in group.counts.items()
-        )
-
-    def add(self, group: Group, sign: int = 1) -> None:
-        """Choose a group; with sign -1, remove it again."""
-        for k, n in group.counts.items():
-            self.lacking[k] -= sign * n
-            self.groups_left[k] -= sign
-            self.groups_in[k] += sign
-        if sign > 0:
-            self.chosen[group.key] = group
-        else:
-            del self.chosen[group.key]
-
-    def cost(self, add: Group | None, remove: Group | None = None) -> int:
-        """Return the change of the squared distance to the wanted numbers."""
-        change: Counter[int] = Counter(add.counts if add else {})
-        change.subtract(remove.counts if remove else {})
-        return sum((self.lacking[k] - n) ** 2 - self.lacking[k] ** 2 for k, n in change.items())
-
-    def improve(self) -> None:
-        """Add or exchange groups as long as the distance falls."""
-        while any(self.lacking.values()):
-            best: tuple[int, Group, Group | None] | None = None
-            outside = self._kinds(group for group in self.groups if group.key not in self.chosen)
-            for group in outside:
-                for other in (None, *self._kinds(self.chosen.values())):
-                    cost = self.cost(group, other)
-                    if cost < (best[0] if best else 0) and self._allowed(group, other):
-                        best = (cost, group, other)
-            if best is None:
-                return
-            if best[2] is not None:
-                self.add(best[2], -1)
-            self.add(best[1])
-
-    def _kinds(self, groups: Iterable[Group]) -> list[Group]:
-        """Return the first group of each kind (same counts) that has a class still off target."""
-        kinds: dict[tuple[tuple[int, int], ...], Group] = {}
+    def __init__(
+        self,
+        groups: Sequence[Group],
+        classes: list[int],
+        wanted: Mapping[int, int],
+        reserve: int,
+        exact: Mapping[int, Fraction],
+    ) -> None:
+        self.large = [group for group in groups if len(group.rows) > 1]
+        self.single: dict[int, list[Group]] = {k: [] for k in classes}
         for group in groups:
-            if any(self.lacking[k] for k in group.counts):
-                kinds.setdefault(tuple(sorted(group.counts.items())), group)
-                if len(kinds) == _SWAP_KINDS:
-                    break
-        return list(kinds.values())
+            if len(group.rows) == 1:
+                self.single[next(iter(group.counts))].append(group)
+        self.counts = np.array(
+            [[group.counts.get(k, 0) for k in classes] for group in self.large], np.int64
+        ).reshape(-1, len(classes))
+        self.singles = np.array([len(self.single[k]) for k in classes], np.int64)
+        self.wanted = np.array([wanted[k] for k in classes], np.int64)
+        self.exact = np.array([float(exact[k]) for k in classes])
+        self.reserve = reserve
+        self.groups_of = (self.counts > 0).sum(axis=0)
+        self.chosen = np.zeros(len(self.large), np.bool_)
+        self.drawn = self.wanted  # images that the groups are to have
 
-    def _allowed(self, add: Group, remove: Group | None) -> bool:
-        if remove is None:
-            return self.leaves_enough(add)
-        gone = remove.counts.keys() - add.counts.keys()
-        new = add.counts.keys() - remove.counts.keys()
-        return all(self.groups_in[k] > 1 for k in gone) and all(
-            self.groups_left[k] > self.reserve for k in new
+    def run(self) -> list[Group]:
+        """Return the chosen groups."""
+        if self.large:
+            keys = [group.key for group in self.large]
+            self.chosen, completing = draw_groups(keys, self.counts, self.singles, self.wanted)
+            self.drawn = self.wanted - completing
+            self.exchange()
+            invalid, off, drift, _ = self.rank(*self.sums())
+            if invalid or off or (drift > 1 and len(self.wanted) == 1):
+                self.search()
+        need, _ = self.single_images(*self.sums())
+        result = [group for group, chosen in zip(self.large, self.chosen, strict=True) if chosen]
+        for singles, n in zip(self.single.values(), need.tolist(), strict=True):
+            result += singles[: max(0, n)]
+        return result
+
+    def sums(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return the images and the groups of each class in the chosen groups."""
+        some = self.counts[self.chosen]
+        return some.sum(axis=0), (some > 0).sum(axis=0)
+
+    def single_images(
+        self, images: NDArray[np.int64], groups: NDArray[np.int64]
+    ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        """Return the single images of each class that complete a choice, and where it is invalid.
+
+        A choice is invalid for a class that would have no group in the split, or too few left.
+        `images` and `groups` have the classes in the last axis.
+        """
+        least = (groups == 0).astype(np.int64)
+        most = self.singles - np.maximum(0, self.reserve - (self.groups_of - groups))
+        return np.minimum(np.maximum(self.wanted - images, least), most), most < least
+
+    def ranks(
+        self, images: NDArray[np.int64], groups: NDArray[np.int64]
+    ) -> tuple[NDArray[Any], ...]:
+        """Return, lower being better: invalid classes, off by more than one image, two distances.
+
+        The first distance is to the number of images that the groups were drawn for: single images
+        must not make up for what groups lack, where they cannot make up for what is too much. The
+        second is to the exact numbers.
+        """
+        need, invalid = self.single_images(images, groups)
+        off = np.abs(images + np.maximum(need, 0) - self.exact)
+        drift = (images - self.drawn).astype(np.float64)
+        return (
+            invalid.sum(axis=-1),
+            (off > 1).any(axis=-1),
+            (drift * drift).sum(axis=-1),
+            (off * off).sum(axis=-1).round(6),
         )
 
-    def add_missing_classes(self) -> None:
-        """Add the best group of each class that has none, even if it is too large."""
-        for k in sorted(self.lacking):
-            if self.groups_in[k]:
-                continue
-            able = [
-                group for group in self.groups if k in group.counts and self.leaves_enough(group)
-            ]
-            if able:
-                self.add(min(able, key=lambda group: (self.cost(group), group.key)))
+    def rank(self, images: NDArray[np.int64], groups: NDArray[np.int64]) -> _Rank:
+        """Return the rank of one choice."""
+        invalid, off, drift, distance = self.ranks(images, groups)
+        return int(invalid), bool(off), float(drift), float(distance)
 
+    def exchange(self) -> None:
+        """Exchange one group for another as long as that improves the choice.
 
-def _best_subset(
-    groups: Sequence[Group], exact: Mapping[int, Fraction], reserve: int
-) -> list[Group] | None:
-    """Search for the subset closest to the exact numbers; None if no subset is allowed.
+        No group is added or removed without another: small groups would be added more often than
+        removed, since most groups are outside. The reverse of an exchange is as likely as itself.
+        """
+        while True:
+            images, groups = self.sums()
+            now = self.rank(images, groups)
+            need, invalid = self.single_images(images, groups)
+            if not invalid.any() and (images + need == self.wanted).all() and not now[2]:
+                return
+            width = int((MAX_PAIRS / len(self.wanted)) ** 0.5) + 1
+            inside = np.flatnonzero(self.chosen)[:width]
+            outside = np.flatnonzero(~self.chosen)[:width]
+            if not len(inside) or not len(outside):
+                return
+            rank, pair = self._best_pair(images, groups, inside, outside)
+            if rank >= now:
+                return
+            self.chosen[list(pair)] ^= True
 
-    Optimal if there are at most `MAX_GROUPS` groups and `MAX_SUMS` different sums, and `reserve`
-    is at most 1. Of equally good subsets, one of early groups is found.
-    """
-    classes = sorted(exact)
-    numbers = [exact[k] for k in classes]
-    most = [int(number + 1) for number in numbers]
-    floats = [float(number) for number in numbers]
-    # Sum of images per class -> the chosen groups as bits.
-    reached: dict[tuple[int, ...], int] = {(0,) * len(classes): 0}
-    for bit, group in enumerate(groups[:MAX_GROUPS]):
-        step = [group.counts.get(k, 0) for k in classes]
-        for total, chosen in list(reached.items()):
-            following = tuple(have + more for have, more in zip(total, step, strict=True))
-            if all(n <= bound for n, bound in zip(following, most, strict=True)):
-                reached.setdefault(following, chosen | 1 << bit)
-        if len(reached) > MAX_SUMS:
-            balanced = sorted(reached, key=lambda total: _imbalance(total, floats))
-            reached = {total: reached[total] for total in balanced[:MAX_SUMS]}
-    every = Counter(k for group in groups for k in group.counts)
-    for total in sorted(reached, key=lambda total: _deviation(total, numbers)):
-        subset = [group for i, group in enumerate(groups[:MAX_GROUPS]) if reached[total] >> i & 1]
-        taken = Counter(k for group in subset for k in group.counts)
-        if all(taken[k] and every[k] - taken[k] >= reserve for k in classes):
-            return subset
-    return None
+    def _best_pair(
+        self,
+        images: NDArray[np.int64],
+        groups: NDArray[np.int64],
+        inside: NDArray[np.int64],
+        outside: NDArray[np.int64],
+    ) -> tuple[_Rank, tuple[int, int]]:
+        """Return the best exchange, the first of equals, with its rank."""
+        there = (self.counts > 0).astype(np.int64)
+        found = self.ranks(
+            images - self.counts[inside][:, None] + self.counts[outside][None],
+            groups - there[inside][:, None] + there[outside][None],
+        )
+        best = int(np.lexsort([column.ravel() for column in reversed(found)])[0])
+        invalid, off, drift, distance = (column.ravel()[best].item() for column in found)
+        i, j = divmod(best, len(outside))
+        return (invalid, off, drift, distance), (int(inside[i]), int(outside[j]))
 
+    def search(self) -> None:
+        """Find the change of fewest groups that leads to good sums of images.
 
-def _imbalance(total: tuple[int, ...], exact: list[float]) -> float:
-    fractions = [n / number for n, number in zip(total, exact, strict=True)]
-    return max(fractions) - min(fractions)
+        Changes that keep the number of groups are preferred, as in :meth:`exchange`.
 
-
-def _deviation(total: Sequence[int], exact: Sequence[Fraction]) -> tuple[bool, Fraction]:
-    """Return whether a number is off by more than one image, and the squared distance."""
-    differences = [abs(n - number) for n, number in zip(total, exact, strict=True)]
-    return max(differences) > 1, sum((n * n for n in differences), Fraction(0))
-
-
-def _group_deviation(
-    groups: Iterable[Group], exact: Mapping[int, Fraction]
-) -> tuple[bool, Fraction]:
-    counts: Counter[int] = Counter()
-    for group in groups:
-        counts.update(group.counts)
-    return _deviation([counts[k] for k in exact], list(exact.values()))
+        The best of all choices if there are at most `MAX_GROUPS` groups and `MAX_SUMS` different
+        sums, and `reserve` is at most 1.
+        """
+        start = (*self.sums()[0].tolist(), 0)
+        # Images per class, and groups added -> number of changed groups, and these as bits.
+        reached: dict[tuple[int, ...], tuple[int, int]] = {start: (0, 0)}
+        for bit in range(min(len(self.large), MAX_GROUPS)):
+            sign = -1 if self.chosen[bit] else 1
+            step = [*(sign * self.counts[bit]).tolist(), sign]
+            for total, (n, changed) in list(reached.items()):
+                following = tuple(have + more for have, more in zip(total, step, strict=True))
+                if reached.get(following, (MAX_GROUPS + 1, 0))[0] > n + 1:
+                    reached[following] = n + 1, changed | 1 << bit
+            if len(reached) > MAX_SUMS:
+                totals = list(reached)
+                distance = np.abs(np.array(totals) - [*self.exact, 0]).max(axis=1)
+                near = np.argsort(distance, kind="stable")[:MAX_SUMS]
+                reached = {totals[i]: reached[totals[i]] for i in near.tolist()}
+        found = list(reached.values())
+        bits = min(len(self.large), MAX_GROUPS)
+        changes = np.array([[changed >> i & 1 for i in range(bits)] for _, changed in found])
+        signed = np.where(self.chosen[:bits, None], -self.counts[:bits], self.counts[:bits])
+        images, groups = self.sums()
+        ranks = self.ranks(images + changes @ signed, groups + changes @ np.sign(signed))
+        number = np.array([n for n, _ in found])
+        added = np.array([abs(total[-1]) for total in reached])
+        invalid, off, drift, distance = ranks
+        best = int(np.lexsort((number, distance, drift, added, off, invalid))[0])
+        self.chosen[:bits] ^= changes[best].astype(np.bool_)

@@ -75,16 +75,22 @@ def fold_indices(
 
 
 def _distribute(groups: list[Group], folds: int, n: int) -> NDArray[np.int64]:
-    """Assign large groups first, each to the fold it unbalances least; then single rows."""
+    """Assign large groups first, each to the fold it unbalances least; then single rows.
+
+    Of equal folds, each group has its own random order, turned by its key. Turning all of them
+    turns the result, so every fold is equally likely for every group, also for the largest.
+    """
     result = np.empty(n, np.int64)
     counts: defaultdict[int, list[int]] = defaultdict(lambda: [0] * folds)
     total = [0] * folds
     large = sorted((g for g in groups if len(g.rows) > 1), key=lambda g: -len(g.rows))
     for group in large:
 
-        def cost(fold: int, group: Group = group) -> tuple[int, int, int]:
+        first = int.from_bytes(group.key[8:], "little") % folds
+
+        def cost(fold: int, group: Group = group, first: int = first) -> tuple[int, int, int]:
             squares = sum(2 * counts[k][fold] * m + m * m for k, m in group.counts.items())
-            return squares, total[fold], fold
+            return squares, total[fold], (fold - first) % folds
 
         fold = min(range(folds), key=cost)
         result[group.rows] = fold

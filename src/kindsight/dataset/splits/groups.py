@@ -19,8 +19,8 @@ __all__ = ["Group", "build_groups", "connected_components", "content_key", "grou
 class Group(NamedTuple):
     """Images that stay together."""
 
-    # the random sort key: the smallest key of the images, so it depends neither on the order of
-    # rows nor on the number of copies
+    # the random sort key: of one image or its copies, the image's key; else a hash of the smallest
+    # key. So it depends neither on the order of rows nor on the number of images.
     key: bytes
     rows: list[int]  # the images' rows
     counts: dict[int, int]  # class index -> number of images
@@ -91,8 +91,16 @@ def build_groups(
     for row in rows:
         members.setdefault(indices[row], []).append(row)
     groups = [
-        Group(min(keys[row] for row in rows), rows, Counter(targets[row] for row in rows))
+        Group(_group_key({keys[row] for row in rows}), rows, Counter(targets[row] for row in rows))
         for rows in members.values()
     ]
     groups.sort(key=lambda group: group.key)
     return groups
+
+
+def _group_key(keys: set[bytes]) -> bytes:
+    """Return a key that is as random as each of `keys`: the smallest of many keys is a small key."""
+    smallest = min(keys)
+    if len(keys) == 1:
+        return smallest
+    return hashlib.blake2b(smallest, digest_size=len(smallest)).digest()
