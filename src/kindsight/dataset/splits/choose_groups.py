@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kindsight.dataset.splits.draw_groups import draw_groups
+from kindsight.dataset.splits.draw_groups import MAX_BALANCED, draw_groups
 from kindsight.dataset.splits.groups import Group, connected_components
 
 __all__ = ["choose_groups", "images_per_class"]
@@ -129,7 +129,8 @@ class _Choice:
             self.drawn = self.wanted - completing
             self.exchange()
             invalid, off, drift, _ = self.rank(*self.sums())
-            if invalid or off or (drift > 1 and len(self.wanted) == 1):
+            few = len(self.wanted) <= MAX_BALANCED
+            if invalid or (off and few) or (drift > 1 and len(self.wanted) == 1):
                 self.search()
         need, _ = self.single_images(*self.sums())
         result = [group for group, chosen in zip(self.large, self.chosen, strict=True) if chosen]

@@ -22,7 +22,7 @@ __all__ = ["draw_groups"]
 MAX_BALANCED = 24
 """Classes that are balanced while groups are drawn, the largest ones. Limits the run time."""
 
-MAX_SHARED_STEPS = 64
+MAX_SHARED_STEPS = 16
 """Steps in which one group is decided against all smaller ones. Limits the run time."""
 
 _DECIDED = 1e-9  # a chance this close to 0 or 1 is decided
@@ -52,9 +52,10 @@ def draw_groups(
         From 0 to `singles`. With the images of the drawn groups these are the wanted numbers,
         unless groups are too large or single images too few.
     """
-    order = sorted(range(len(keys)), key=lambda i: (-int(counts[i].sum()), keys[i]))
     chance, single_chance = _chances(counts, singles, wanted)
     balanced = np.sort(np.argsort(-counts.sum(axis=0), kind="stable")[:MAX_BALANCED])
+    sizes = counts[:, balanced].sum(axis=1).tolist()
+    order = sorted(range(len(keys)), key=lambda i: (-sizes[i], keys[i]))
     pools = balanced[singles[balanced] > 0]
     drawing = _Drawing(
         np.concatenate([chance[order], single_chance[pools]]),
@@ -135,13 +136,12 @@ class _Drawing:
             if not rest or not self.undecided([unit]):
                 return
             part = self.images[:, rest]
-            share = part / self.sizes[rest]
             there = part.any(axis=1)
-            columns = (part[:, None, :] * share[None, :, :]).sum(axis=2)[:, there]
             if self.images[~there, unit].any():
                 return  # images of a class that no other group has
-            whole = np.concatenate([columns, self.images[:, [unit]]], axis=1)[there]
-            change = _null_vector(whole)
+            share = part / np.maximum(self.sizes[rest], 1)
+            whole = np.concatenate([(part @ share.T)[:, there], self.images[:, [unit]]], axis=1)
+            change = _null_vector(whole[there])
             if change[-1] == 0.0:
                 return
             others = (share[there] * change[:-1, None]).sum(axis=0)
@@ -170,7 +170,7 @@ class _Drawing:
 def _null_vector(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return a vector x with ``matrix @ x == 0`` that is not 0, for more columns than rows.
 
-    By elimination without BLAS, so that the result is the same on every machine.
+    By elimination; the first columns that suffice have values, the others 0.
     """
     rows, columns = matrix.shape
     work = matrix.copy()

@@ -77,41 +77,51 @@ def fold_indices(
 def _distribute(groups: list[Group], folds: int, n: int) -> NDArray[np.int64]:
     """Assign large groups first, each to the fold it unbalances least; then single rows.
 
-    Of equal folds, each group has its own random order, turned by its key. Turning all of them
-    turns the result, so every fold is equally likely for every group, also for the largest.
+    Of equal folds, the first is taken from one on that a group's key selects. All folds are equal
+    under this rule, so every fold is equally likely for every group, also for the largest.
     """
     result = np.empty(n, np.int64)
     counts: defaultdict[int, list[int]] = defaultdict(lambda: [0] * folds)
     total = [0] * folds
     large = sorted((g for g in groups if len(g.rows) > 1), key=lambda g: -len(g.rows))
     for group in large:
+        start = _start(group, folds)
 
-        first = int.from_bytes(group.key[8:], "little") % folds
-
-        def cost(fold: int, group: Group = group, first: int = first) -> tuple[int, int, int]:
+        def cost(fold: int, group: Group = group, start: int = start) -> tuple[int, int, int]:
             squares = sum(2 * counts[k][fold] * m + m * m for k, m in group.counts.items())
-            return squares, total[fold], (fold - first) % folds
+            return squares, total[fold], (fold - start) % folds
 
         fold = min(range(folds), key=cost)
         result[group.rows] = fold
         total[fold] += len(group.rows)
         for k, m in group.counts.items():
             counts[k][fold] += m
-    singles: defaultdict[int, list[int]] = defaultdict(list)
+    singles: defaultdict[int, list[Group]] = defaultdict(list)
     for group in groups:
         if len(group.rows) == 1:
-            singles[next(iter(group.counts))].append(group.rows[0])
+            singles[next(iter(group.counts))].append(group)
     for k in sorted(singles):
-        _fill(singles[k], counts[k], total, result)
+        # Without large groups, every single row is as likely to be the first.
+        start = _start(singles[k][0], folds) if large else 0
+        _fill([group.rows[0] for group in singles[k]], counts[k], total, start, result)
     return result
 
 
-def _fill(rows: list[int], count: list[int], total: list[int], result: NDArray[np.int64]) -> None:
+def _start(group: Group, folds: int) -> int:
+    """Return the fold that a group prefers; the first half of its key decides its place."""
+    return int.from_bytes(group.key[8:], "little") % folds
+
+
+def _fill(
+    rows: list[int], count: list[int], total: list[int], start: int, result: NDArray[np.int64]
+) -> None:
     """Assign each row of a class to the fold with the fewest of the class, then the fewest rows."""
-    heap = [(count[fold], total[fold], fold) for fold in range(len(total))]
+    folds = len(total)
+    heap = [(count[fold], total[fold], (fold - start) % folds) for fold in range(folds)]
     heapq.heapify(heap)
     for row in rows:
-        n, size, fold = heap[0]
+        n, size, place = heap[0]
+        fold = (place + start) % folds
         result[row] = fold
         total[fold] = size + 1
-        heapq.heapreplace(heap, (n + 1, size + 1, fold))
+        heapq.heapreplace(heap, (n + 1, size + 1, place))
