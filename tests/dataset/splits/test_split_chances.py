@@ -1,6 +1,7 @@
 """Every group has the same chance to be in a split, whatever its number of images."""
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -81,7 +82,7 @@ def chances(
 
 def check_chances(sizes: np.ndarray, drawn: np.ndarray, fraction: float) -> None:
     """Check the mean chance of groups of each size, with the standard error over the seeds."""
-    for low, high in zip(SIZES, SIZES[1:], strict=False):
+    for low, high in pairwise(SIZES):
         able = (sizes >= low) & (sizes < high)
         if not able.any():
             continue

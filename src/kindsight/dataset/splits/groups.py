@@ -91,15 +91,15 @@ def build_groups(
     for row in rows:
         members.setdefault(indices[row], []).append(row)
     groups = [
-        Group(_group_key({keys[row] for row in rows}), rows, Counter(targets[row] for row in rows))
+        Group(_key({keys[row] for row in rows}), rows, Counter(targets[row] for row in rows))
         for rows in members.values()
     ]
     groups.sort(key=lambda group: group.key)
     return groups
 
 
-def _group_key(keys: set[bytes]) -> bytes:
-    """Return a key that is as random as each of `keys`: the smallest of many keys is a small key."""
+def _key(keys: set[bytes]) -> bytes:
+    """Return a key as random as each of `keys`: the smallest of many is not, but a small one."""
     smallest = min(keys)
     if len(keys) == 1:
         return smallest
