@@ -115,7 +115,7 @@ class _Drawing:
         while left:
             # The numbers of some classes cannot stay: those that are kept become fewer.
             rows = np.argsort(-self.images[:, left].sum(axis=1), kind="stable")[: len(left) - 1]
-            self.step(left, _null_vector(self.images[np.ix_(rows, left)]))
+            self.step(left, _null_vector(self.images[:, left][rows]))
             left = self.undecided(left)
 
     def decide_among(self, active: list[int], waiting: list[int]) -> list[int]:
