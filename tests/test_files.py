@@ -6,6 +6,7 @@ import os
 
 import pytest
 
+from kindsight.encoding import unescape_name
 from kindsight.files import replacing, write_csv, write_json, write_text
 
 
@@ -72,6 +73,12 @@ def test_every_file_is_valid_utf8(tmp_path):
     write_json(tmp_path / "c.json", {name: [name, {"a": name}]})
     found = json.loads((tmp_path / "c.json").read_text("utf-8"))
     assert found == {r"caf\xe9": [r"caf\xe9", {"a": r"caf\xe9"}]}
+    names = [name, r"caf\xe9", "\\", "a/b"]
+    write_json(tmp_path / "d.json", {"paths": names, "rows": [{"path": names[1]}]})
+    found = json.loads((tmp_path / "d.json").read_text("utf-8"))
+    if os.name == "posix":
+        assert [unescape_name(text) for text in found["paths"]] == names
+        assert found["rows"] == [{"path": r"caf\x5cxe9"}]
 
 
 def test_json_is_readable_and_refuses_what_json_has_not(tmp_path):

@@ -82,19 +82,17 @@ def unescape_name(text: str) -> str:
     return _ESCAPE.sub(_character, text) if "\\" in text and os.name != "nt" else text
 
 
-def valid_json(value: Any) -> Any:
-    """Return JSON data with every lone surrogate escaped; a ``"path"`` is escaped as a name."""
+def valid_json(value: Any, *, names: bool = False) -> Any:
+    """Return JSON data as valid text: ``"path"`` and ``"paths"`` are escaped as file names."""
     if isinstance(value, str):
-        return valid_text(value)
+        return escape_name(value) if names else valid_text(value)
     if isinstance(value, Mapping):
         return {
-            valid_json(key): escape_name(item)
-            if key == "path" and isinstance(item, str)
-            else valid_json(item)
+            valid_json(key): valid_json(item, names=key in ("path", "paths"))
             for key, item in value.items()
         }
     if isinstance(value, (list, tuple)):
-        return [valid_json(item) for item in value]
+        return [valid_json(item, names=names) for item in value]
     return value
 
 
