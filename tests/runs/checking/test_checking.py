@@ -196,6 +196,13 @@ def test_a_folder_without_classes_is_checked_without_labels(photos):
     assert "checked without labels" in dataset.notes[-1]
 
 
+def test_a_folder_whose_table_is_refused_is_checked_without_labels(photos):
+    (photos / "bar" / "t.csv").write_text("image,A,B\na.png,1,1\nb.png,0,1\n")
+    dataset, _ = open_for_checking(photos / "bar")
+    assert set(dataset.label) == {None}
+    assert "without labels. The labels in 't.csv' are multi-label: 1 of 2" in dataset.notes[-1]
+
+
 def test_a_class_missing_from_the_train_split_is_checked(tmp_path):
     for name in ("train/a/1.png", "train/b/2.png", "test/a/3.png", "test/c/4.png"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)

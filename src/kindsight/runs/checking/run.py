@@ -19,6 +19,7 @@ from kindsight.checks import (
 )
 from kindsight.checks.check import Check
 from kindsight.dataset import DataOptions, ImageDataset, open_dataset
+from kindsight.dataset.loaders.folder_tables import data_files, folder_of_tables
 from kindsight.dataset.names import n_images, quoted
 from kindsight.errors import DatasetError
 from kindsight.report.format import amount
@@ -216,11 +217,13 @@ def open_for_checking(
         if not Path(data).is_dir() or (options is not None and options.label_from):
             raise
         try:
-            dataset = open_dataset(data, options, labelled=False).with_notes(
-                "The images are not in class folders; they were checked without labels."
-            )
+            dataset = open_dataset(data, options, labelled=False)
         except DatasetError:
             raise error from None
+        note = "The images are not in class folders; they were checked without labels."
+        if data_files(folder_of_tables(os.fspath(data))):
+            note = f"The images were checked without labels. {error}"
+        dataset = dataset.with_notes(note)
     if not Path(data).is_dir() or dataset.root is None or dataset.arrays is not None:
         return dataset, None
     follow = options is None or options.follow_links
