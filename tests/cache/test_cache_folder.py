@@ -90,7 +90,7 @@ def test_the_folder_is_marked_as_a_cache(tmp_path):
 
 def test_a_folder_that_cannot_be_made(tmp_path):
     write(tmp_path / "file", 1)
-    with pytest.raises(CacheError, match="KINDSIGHT_CACHE to another folder"):
+    with pytest.raises(CacheError, match="give a folder as `cache`"):
         Cache(tmp_path / "file" / "cache").folder()
 
 

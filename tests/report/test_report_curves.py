@@ -163,7 +163,7 @@ def test_line_is_interrupted_at_values_that_are_not_finite():
     assert path.count("M") == 2
     assert "NaN" not in path and "nan" not in path and "inf" not in path
     only = draw_curve(curve_table([Row(1, math.nan, 0.5)], 1, "loss"), "loss")
-    assert "ring" not in only
+    assert only.count("ring") == 1  # that of the legend
 
 
 def test_a_diverged_start_does_not_flatten_the_rest():
@@ -172,6 +172,62 @@ def test_a_diverged_start_does_not_flatten_the_rest():
     # eight times the middle value of 0.4 is 3.2; the scale ends at 4
     assert ">4</text>" in drawn
     assert 'd="M50.0 36.0L' in drawn
+    # What is cut has an arrow at the top, and its value above the plot.
+    assert '<path class="cut" d="M50.0 36l-4.5 8h9z"/>' in drawn
+    assert cut_labels(drawn) == ["1e+06"]
+
+
+def cut_labels(drawn):
+    return re.findall(r'class="middle cut"[^>]*>([^<]*)<', drawn)
+
+
+def test_every_value_above_the_axis_is_marked():
+    losses = [0.4, 0.5, 45.25, 0.4, 0.3, math.inf, 0.3, 0.3, math.nan]
+    rows = [Row(k, 0.3, 0.5, loss, 0.5) for k, loss in enumerate(losses, 1)]
+    drawn = draw_curve(curve_table(rows, 5, "loss"), "loss")
+    # epochs 3 and 6 of 1 to 9, from x = 50 to 346
+    assert [found[:5] for found in re.findall(r'class="cut" d="M([^"]*)"', drawn)] == [
+        "235.0", "124.0"
+    ]  # fmt: skip
+    assert sorted(cut_labels(drawn)) == ["45.2", "NaN", "infinite"]
+    calm = draw_curve(curve_table(ROWS, 2, "loss"), "loss")
+    assert "cut" not in calm and "cut" not in draw_curve(
+        curve_table(rows, 5, "accuracy"), "accuracy"
+    )
+    rates = draw_rate(
+        [Rate(10.0**-k, 0.5, False) for k in range(6, 1, -1)] + [Rate(0.1, 99.0, False)]
+    )
+    assert cut_labels(rates) == ["99"]
+
+
+@settings(max_examples=60)
+@given(
+    st.lists(
+        st.tuples(
+            st.floats(0, 3), st.one_of(st.floats(0, 3), st.floats(3, 1e30), st.just(math.nan))
+        ),
+        min_size=1,
+        max_size=60,
+    ),
+    st.integers(1, 60),
+)
+def test_labels_overlap_neither_curve_nor_each_other(losses, best):
+    rows = [Row(k, a, 0.5, b, 0.5) for k, (a, b) in enumerate(losses, 1)]
+    drawn = draw_curve(curve_table(rows, min(best, len(rows)), "loss"), "loss")
+    boxes = []
+    for kind, x, y, text in re.findall(
+        r'<text(?: class="([^"]*)")? x="([\d.]+)" y="([\d.]+)"(?: class="[^"]*")?>([^<]*)<', drawn
+    ):
+        if kind == "middle cut" or (kind or "").split()[:1] in (["note"], ["title"]):
+            wide = 7.0 * len(text)
+            left = float(x) - (wide / 2 if kind == "middle cut" else 0)
+            boxes.append((left, left + wide, float(y) - 9, float(y) + 2, text))
+    assert any(text.startswith("best: ") for *_, text in boxes)
+    for number, (left, right, top, bottom, text) in enumerate(boxes):
+        assert bottom <= 36, text  # above the plot, where no curve is
+        assert left >= 0 and right <= 360.5
+        for other in boxes[:number]:
+            assert right <= other[0] or other[1] <= left or bottom <= other[2] or other[3] <= top
 
 
 def test_tiny_and_huge_losses_have_a_readable_scale():

@@ -41,6 +41,26 @@ def test_both_axes_have_both_lines_and_the_best_epoch():
     assert [text.get_text() for text in loss.texts] == ["head", r"all \$x\$"]
 
 
+def test_what_is_cut_is_marked_with_its_value():
+    losses = [900.0, 0.5, 0.4, 0.4, 0.3, 0.3, 45.25, 0.3, math.nan]
+    history = History(
+        EpochRow(k, "on", 1.0, 0.1, 0.3, 0.5, loss, 0.5) for k, loss in enumerate(losses, 1)
+    )
+    figure = history.plot()
+    _, loss = figure.axes
+    arrows = [line.get_xydata()[0] for line in loss.get_lines() if line.get_marker() == "^"]
+    # epochs 1 and 7 of an axis from 0.5 to 9.5
+    assert [x for x, _ in arrows] == pytest.approx([0.5 / 9, 6.5 / 9])
+    assert [text.get_text() for text in loss.texts] == ["900", "45.2", "NaN"]
+    # The legend is outside of both plots: no curve is below it.
+    assert not any(axes.get_legend() for axes in figure.axes)
+    (legend,) = figure.legends
+    figure.draw_without_rendering()
+    frame = legend.get_window_extent()
+    assert all(frame.y1 <= axes.get_window_extent().y0 for axes in figure.axes)
+    assert not [line for line in HISTORY.plot().axes[1].get_lines() if line.get_marker() == "^"]
+
+
 def test_without_validation_there_is_one_line():
     history = History([EpochRow(1, "train", 1.0, 0.1, math.nan, 0.5)])
     accuracy, _ = history.plot().axes

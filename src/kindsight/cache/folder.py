@@ -89,6 +89,8 @@ class Cache:
         self, root: str | os.PathLike[str] | None = None, limit: int | None = None
     ) -> None:
         chosen = root or os.environ.get("KINDSIGHT_CACHE")
+        # How to choose another folder: the variable has no effect where one is given.
+        self._choose = "give {} as `cache`" if root else "set KINDSIGHT_CACHE to {}"
         self.root = Path(chosen or platformdirs.user_cache_dir("kindsight", appauthor=False))
         if limit is None:
             text = os.environ.get("KINDSIGHT_CACHE_LIMIT")
@@ -111,8 +113,8 @@ class Cache:
                 marker.write_text(MARKER_TEXT)
         except OSError as error:
             raise CacheError(
-                f"Cannot write to the cache folder {self.root} ({error.strerror}). Set "
-                "KINDSIGHT_CACHE to another folder."
+                f"Cannot write to the cache folder {self.root} ({error.strerror}). To use another "
+                f"one, {self._choose.format('a folder')}."
             ) from error
         return path
 
@@ -152,7 +154,7 @@ class Cache:
             raise CacheError(
                 f"Not enough space on the disk of {self.root}: {images:,} images need "
                 f"{images * bytes_each / 1e9:.1f} GB in the cache, {free / 1e9:.1f} GB are free. "
-                "Free some space, or set KINDSIGHT_CACHE to a folder on another disk."
+                f"Free some space, or {self._choose.format('a folder on another disk')}."
             )
 
     def entries(self) -> list[CacheEntry]:

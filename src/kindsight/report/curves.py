@@ -47,8 +47,11 @@ CURVE_SIZE = (360, 292)
 _LEFT, _TOP, _RIGHT, _BASE = 50.0, 36.0, 346.0, 250.0
 
 # The loss axis ends at this multiple of the median, so that a diverged start does not flatten the
-# rest.
+# rest. Values above it are marked.
 _OUTLIER = 8.0
+
+# Least distance between two arrows of values above the axis, and between two of their labels.
+_ARROWS, _LABELS = 9.0, 54.0
 
 # The loss axis covers at least the first value, since labels of smaller numbers would not fit, and
 # at most the second, since larger numbers overflow.
@@ -140,11 +143,12 @@ def draw_curve(table: Sequence[Point], quantity: str) -> Markup:
     ]
     if validated:
         kinds.append(("validation", lambda point: point.validation))
-    for kind, value in kinds:
-        shapes += _line(kind, [(point.epoch, value(point)) for point in table], across, up)
-    # Accuracy leaves room at the bottom, loss at the top.
-    shapes += _rings(table, across, up, _BASE - 8 if quantity == "accuracy" else _TOP + 11)
-    shapes += _legend(quantity, validated)
+    lines = [(kind, [(point.epoch, value(point)) for point in table]) for kind, value in kinds]
+    for kind, points in lines:
+        shapes += _line(kind, points, across, up)
+    shapes += _cuts([point for _, points in lines for point in points], across, up)
+    shapes += _rings(table, across, up)
+    shapes += _legend(quantity, validated, next((row.epoch for row in table if row.best), None))
     shapes += _hovers(table, across, quantity)
     return _svg(
         f"{quantity.capitalize()} by epoch: training"
@@ -166,7 +170,9 @@ def draw_rate(table: Sequence[Rate]) -> Markup:
     chosen = [row for row in table if row.suggested]
     for row in chosen:
         shapes.append(_vertical("best", across.coordinate(row.rate)))
-    shapes += _line("validation", [(row.rate, row.loss) for row in table], across, up, dots=False)
+    points = [(row.rate, row.loss) for row in table]
+    shapes += _line("validation", points, across, up, dots=False)
+    shapes += _cuts(points, across, up)
     for row in chosen:
         x, y = across.coordinate(row.rate), up.coordinate(row.loss)
         shapes.append(f'<circle class="ring" cx="{x:.1f}" cy="{y:.1f}" r="5"/>')
@@ -196,7 +202,7 @@ DARK = {
 # A separate SVG file has its own style. It uses plain colours, since many SVG viewers support
 # neither CSS variables nor media queries; those show the light theme.
 _COLOURS = """
-.page{{fill:{page}}}text{{fill:{quiet}}}.title{{fill:{ink}}}.note{{fill:{wrong}}}
+.page{{fill:{page}}}text{{fill:{quiet}}}.title{{fill:{ink}}}.note,.cut{{fill:{wrong}}}
 .band{{fill:{panel}}}.grid{{stroke:{line}}}.axis,.phase{{stroke:{quiet}}}
 .training.line{{stroke:{quiet}}}.training.dot{{fill:{quiet}}}
 .validation.line{{stroke:{right}}}.validation.dot{{fill:{right}}}
@@ -205,7 +211,7 @@ _COLOURS = """
 _SHAPES = (
     "text{font:11.5px system-ui,'Segoe UI',Roboto,'Noto Sans',Arial,sans-serif}"
     ".end{text-anchor:end}.middle{text-anchor:middle}.title{font-size:13px;font-weight:600}"
-    ".note{font-weight:600}.line{fill:none;stroke-width:2.2;stroke-linejoin:round;"
+    ".note,.cut{font-weight:600}.line{fill:none;stroke-width:2.2;stroke-linejoin:round;"
     "stroke-linecap:round}.training.line{stroke-width:1.6;stroke-dasharray:5 3.5}"
     ".many .line{stroke-width:1.2;stroke-dasharray:none}.phase{stroke-dasharray:1 3}"
     ".best{stroke-dasharray:3 3}.ring{stroke-width:2.2}.hover{fill-opacity:0}"
@@ -300,19 +306,32 @@ def _vertical(kind: str, x: float) -> str:
     return f'<line class="{kind}" x1="{x:.1f}" x2="{x:.1f}" y1="{_TOP:.0f}" y2="{_BASE:.0f}"/>'
 
 
-def _rings(table: Sequence[Point], across: Axis, up: Axis, level: float) -> Iterator[str]:
+def _rings(table: Sequence[Point], across: Axis, up: Axis) -> Iterator[str]:
     for point in table:
         value = point.training if point.validation is None else point.validation
-        if not point.best:
-            continue
-        x = across.coordinate(point.epoch)
-        if math.isfinite(value):
-            y = up.coordinate(value)
+        if point.best and math.isfinite(value):
+            x, y = across.coordinate(point.epoch), up.coordinate(value)
             yield f'<circle class="ring" cx="{x:.1f}" cy="{y:.1f}" r="5"/>'
-        side, kind = (x - 6, "end") if x > (_LEFT + _RIGHT) / 2 else (x + 6, "start")
-        yield (
-            f'<text class="{kind} note" x="{side:.1f}" y="{level:.0f}">best: {point.epoch:,}</text>'
-        )
+
+
+def _cuts(points: Sequence[tuple[float, float | None]], across: Axis, up: Axis) -> Iterator[str]:
+    """Mark values above the axis by an arrow, the highest of neighbours by its value, too.
+
+    NaN has no arrow. The labels are above the plot, where no curve is.
+    """
+    cut = [(across.coordinate(x), v) for x, v in points if v is not None and not v <= up.high]
+    arrows: list[float] = []
+    labels: list[float] = []
+    for x, value in sorted(cut, key=lambda item: (not math.isnan(item[1]), -item[1], item[0])):
+        if not math.isnan(value) and all(abs(x - other) >= _ARROWS for other in arrows):
+            arrows.append(x)
+            yield f'<path class="cut" d="M{x:.1f} {_TOP:.0f}l-4.5 8h9z"/>'
+        text = {math.inf: "infinite"}.get(value) or f"{value:.3g}".replace("nan", "NaN")
+        half = 3.6 * len(text)  # of its width
+        middle = min(max(x, _LEFT + half), CURVE_SIZE[0] - half)
+        if all(abs(middle - other) >= _LABELS for other in labels):
+            labels.append(middle)
+            yield f'<text class="middle cut" x="{middle:.1f}" y="{_TOP - 4:.0f}">{text}</text>'
 
 
 def _line(
@@ -340,8 +359,11 @@ def _key(kind: str, x: float, name: str) -> str:
     )
 
 
-def _legend(quantity: str, validated: bool) -> Iterator[str]:
+def _legend(quantity: str, validated: bool, best: int | None) -> Iterator[str]:
     yield f'<text class="title" x="8" y="18">{quantity}</text>'
+    if best is not None:
+        yield '<circle class="ring" cx="84" cy="14" r="5"/>'
+        yield f'<text class="note" x="94" y="18">best: {best:,}</text>'
     if validated:
         yield _key("training", 172, "training") + _key("validation", 262, "validation")
     else:

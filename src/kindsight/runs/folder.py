@@ -97,7 +97,7 @@ def run_path(settings: TrainSettings) -> Path:
 def _claim_named(settings: TrainSettings) -> tuple[Path, FileLock]:
     folder = run_path(settings)
     _check_usable(folder, settings)
-    lock = _lock(folder)
+    lock = _lock(folder, "runs" if folder.parent == Path(settings.runs) else "run")
     if lock is None:
         raise UsageError(f"The run {folder} is in use by another process.")
     try:
@@ -158,8 +158,11 @@ def _claim_numbered(settings: TrainSettings) -> tuple[Path, FileLock]:
             lock.release()
 
 
-def _lock(folder: Path) -> FileLock | None:
-    """Create a folder and lock it; None if another process has the lock."""
+def _lock(folder: Path, option: str = "runs") -> FileLock | None:
+    """Create a folder and lock it; None if another process has the lock.
+
+    `option` is the one that chooses another parent.
+    """
     lock = FileLock(folder / LOCK_FILE)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -173,7 +176,7 @@ def _lock(folder: Path) -> FileLock | None:
     except OSError as error:
         raise UsageError(
             f"Cannot write to the folder of runs {folder.parent}: {error.strerror}. Choose another "
-            "`runs`."
+            f"`{option}`."
         ) from error
     return lock
 

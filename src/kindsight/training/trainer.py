@@ -146,7 +146,9 @@ def foreign_options(options: Mapping[str, Any]) -> list[str]:
     verb, them = ("applies", "it") if len(foreign) == 1 else ("apply", "them")
     cure = "or choose another model"
     if kind is FROZEN:
-        cure = 'choose another model, or train the backbone by epochs (such as `freeze="all"`)'
+        cure = "or choose another model"
+        if set(foreign) <= {*TRANSFER.options, *LOGS}:
+            cure = 'choose another model, or train the backbone by epochs (such as `freeze="all"`)'
     elif kind is TRANSFER:
         taken_by_frozen = set(foreign) <= {*FROZEN.options, *LOGS}
         cure = "or leave out `freeze`, `cut` and the other options of training by epochs"

@@ -98,7 +98,10 @@ class ImbalancedClasses(Check):
     code = "KS602"
     title = "Imbalanced classes"
     severity = "warning"
-    advice = "Compare the recall of each class; --class-weight balanced gives classes equal weight."
+    advice = (
+        "Compare the recall of each class, and collect images of the small ones. Training gives "
+        "classes equal weight only with --class-weight balanced."
+    )
 
     def run(self, context: CheckContext) -> CheckResult:
         """Compare each class of the train split with the largest."""
@@ -127,7 +130,10 @@ class WideIntervals(Check):
     code = "KS603"
     title = "Wide confidence intervals"
     severity = "note"
-    advice = "Use more validation images (--validation 0.3) or cross-validation (--fold 1/5)."
+    advice = (
+        "Collect more images. Where the data have no splits of their own, validate on more of them "
+        "(--validation 0.3) or cross-validate (--fold 1/5)."
+    )
 
     def run(self, context: CheckContext) -> CheckResult:
         """Compute the confidence interval of each class's recall."""

@@ -12,7 +12,7 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
@@ -102,7 +102,8 @@ class Command(TyperCommand):
             if interrupted():  # a library turned Ctrl-C into another error
                 complain(self.stopped)
                 raise typer.Exit(STOPPED) from None
-            complain(as_typed(_explain(error), self.get_params(ctx)))
+            params = self.get_params(ctx)
+            complain(as_typed(_explain(error, [param.name for param in params]), params))
             raise typer.Exit(MISUSED if isinstance(error, UsageError) else FAILED) from None
 
 
@@ -160,14 +161,19 @@ def _arguments(params: Iterable[Any]) -> list[tuple[str, str, bool]]:
     ]
 
 
-def _explain(error: Exception) -> str:
-    """Return the message for an error; anything not raised on purpose is a bug."""
+def _explain(error: Exception, options: Sequence[str] = ()) -> str:
+    """Return the message for an error; anything not raised on purpose is a bug.
+
+    `options` are those of the command: no other is recommended.
+    """
     if isinstance(error, KindsightError):
         return str(error)
     if isinstance(error, OSError) and error.strerror:
         return error.strerror + (f": {error.filename}" if error.filename else "")
     if isinstance(error, MemoryError):
-        return "out of memory. Use a smaller --size or --batch-size, or fewer --workers."
+        cures = {"size": "a smaller", "batch_size": "a smaller", "workers": "fewer"}
+        known = [f"{cure} `{name}`" for name, cure in cures.items() if name in options]
+        return f"out of memory. Use {', or '.join(known) or 'fewer or smaller images'}."
     return (
         f"unexpected {type(error).__name__}: {str(error)[:300]}\n"
         "This is a bug in kindsight. Please report it with the output of the same command with "

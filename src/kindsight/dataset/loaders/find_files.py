@@ -89,8 +89,8 @@ def find_files(
             raise DatasetError(f'{notes[-1]} Give their folder: `root="FOLDER"`.')
         raise NoLabelsError(
             f"None of the files in {where} exists; the first is {quoted(paths[0])} in "
-            f"{quoted(str(root))}. If the paths are relative to another folder, give it: "
-            '`root="FOLDER"`.'
+            f"{quoted(str(root))}. If the paths are relative to another folder than this one, "
+            'give that: `root="FOLDER"`.'
         )
     return FoundFiles(tuple(paths), tuple(size or 0 for size in sizes), list(ambiguous), notes)
 

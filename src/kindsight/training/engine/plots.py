@@ -33,6 +33,8 @@ VALIDATION, BEST = "#1a659e", "#a9480a"
 
 MAX_DOTS = 40  # epochs up to which each point is marked
 OUTLIER = 8.0  # multiple of the median loss beyond which the axis is cut
+LABEL_WIDTH, ARROW_WIDTH = 0.12, 0.02  # of the axes' width, of a value that is cut
+TITLE_PAD = 20  # points between title and plot; labels of phases and of cut values are between
 DPI = 144
 
 
@@ -79,9 +81,10 @@ def history_figure(columns: Mapping[str, NDArray[Any]], best_epoch: int) -> Trai
             )  # fmt: skip
         _mark_best(axes, best_epoch, values[best_epoch - 1])
         axes.set_xlim(0.5, len(epochs) + 0.5)
-    _limit_loss(both[1], [columns["loss"], columns["val_loss"]])
+    losses = [columns["loss"], columns["val_loss"]] if validated else [columns["loss"]]
+    _limit_loss(both[1], epochs, losses)
     both[0].yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.4g}%"))
-    both[0].legend(frameon=False, fontsize=9, labelcolor=INK)
+    _legend(figure, both[0])
     return figure
 
 
@@ -102,29 +105,66 @@ def learning_rate_figure(
     figure = TrainingFigure(5.4, 3.7)
     axes: Any = figure.subplots()
     style_axes(axes, "loss", "learning rate")
-    _limit_loss(axes, [np.asarray(losses, np.float64)])
     axes.set_xscale("log")
     axes.plot(rates, losses, color=VALIDATION, linewidth=1.9, label="loss")
+    _limit_loss(axes, np.asarray(rates, np.float64), [np.asarray(losses, np.float64)])
     if suggestion is not None:
         label = f"suggested: {suggestion:.2g}"
         axes.axvline(suggestion, color=BEST, linewidth=1.3, linestyle=":", label=label)
-        axes.legend(frameon=False, fontsize=9, labelcolor=INK)
+        _legend(figure, axes)
     return figure
 
 
-def _limit_loss(axes: Axes, columns: Sequence[NDArray[np.float64]]) -> None:
-    """Start the axis at 0, and cut off values far above the rest."""
+def _legend(figure: Figure, axes: Axes) -> None:
+    """Add the legend of `axes` below all plots, where no curve is."""
+    handles, labels = axes.get_legend_handles_labels()
+    figure.legend(
+        handles, labels, loc="outside lower center", ncols=len(labels), frameon=False, fontsize=9,
+        labelcolor=INK,
+    )  # fmt: skip
+
+
+def _limit_loss(axes: Axes, places: NDArray[Any], columns: Sequence[NDArray[np.float64]]) -> None:
+    """Start the axis at 0, cut off values far above the rest, and mark these.
+
+    Each has an arrow at the top, NaN has none; the highest of neighbours has its value above the
+    plot. `columns` have one value for each of `places`.
+    """
     values = np.concatenate(columns)
-    values = values[np.isfinite(values)]
-    if len(values):
-        top = min(values.max(), OUTLIER * np.median(values))
-        axes.set_ylim(min(0.0, values.min()), 1.05 * top or 1.0)
+    finite = values[np.isfinite(values)]
+    if not len(finite):
+        return
+    top = 1.05 * min(finite.max(), OUTLIER * np.median(finite)) or 1.0
+    axes.set_ylim(min(0.0, finite.min()), top)
+    # Fractions of the width: of the axes, whose scale is set already.
+    fractions = (axes.transData + axes.transAxes.inverted()).transform(
+        np.column_stack([np.tile(places, len(columns)), np.zeros(len(values))])
+    )[:, 0]
+    labels: list[float] = []
+    arrows: list[float] = []
+    for number in np.argsort(-values, kind="stable"):
+        value, x = float(values[number]), float(fractions[number])
+        if value <= top:
+            continue
+        if value > top and all(abs(x - other) >= ARROW_WIDTH for other in arrows):
+            arrows.append(x)
+            axes.plot(
+                x, 0.985, "^", transform=axes.transAxes, color=BEST, markersize=6, clip_on=False,
+                label="_cut",
+            )  # fmt: skip
+        if all(abs(x - other) >= LABEL_WIDTH for other in labels):
+            labels.append(x)
+            text = {np.inf: "infinite"}.get(value) or f"{value:.3g}".replace("nan", "NaN")
+            axes.annotate(
+                text, (x, 1.0), xycoords="axes fraction", xytext=(0, 3),
+                textcoords="offset points", ha="center", fontsize=8, color=BEST, label="_cut",
+            )  # fmt: skip
 
 
 def style_axes(axes: Axes, title: str, x_label: str) -> None:
     """Set the title, the label of the x axis, and the report's style."""
     axes.set_facecolor(PAGE)
-    axes.set_title(title, loc="left", fontsize=11, fontweight="bold", color=INK)
+    axes.set_title(title, loc="left", fontsize=11, fontweight="bold", color=INK, pad=TITLE_PAD)
     axes.set_xlabel(x_label, fontsize=9, color=QUIET)
     axes.grid(axis="y", color=LINE, linewidth=0.8)
     axes.set_axisbelow(True)
@@ -143,8 +183,8 @@ def _mark_phases(axes: Axes, phases: NDArray[np.str_]) -> None:
         if number % 2:
             axes.axvspan(start + 0.5, end + 0.5, color=PANEL, linewidth=0, zorder=0)
         axes.annotate(
-            str(phases[start])[:24].replace("$", r"\$"), ((start + end + 1) / 2, 0.0),
-            xycoords=("data", "axes fraction"), xytext=(0, 4), textcoords="offset points",
+            str(phases[start])[:24].replace("$", r"\$"), ((start + end + 1) / 2, 1.0),
+            xycoords=("data", "axes fraction"), xytext=(0, 12), textcoords="offset points",
             ha="center", fontsize=8, color=QUIET,
         )  # fmt: skip
 

@@ -1,0 +1,146 @@
+"""Advice in errors and notes: it names what exists, and following it gets the user on."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+import typer
+
+import kindsight
+from kindsight.cache.folder import Cache
+from kindsight.cli.app import app
+from kindsight.cli.terminal.command import _explain
+from kindsight.errors import CacheError, SettingsError, UsageError
+from kindsight.options import OPTIONS
+from kindsight.runs.folder import claim_run
+from kindsight.runs.settings import TrainSettings
+from kindsight.training.trainer import make_training
+
+SOURCE = Path(kindsight.__file__).parent
+
+ADVICE = re.compile(
+    r"\b(Add|Ask|Check|Choose|Clear|Collect|Compare|Convert|Crop|Delete|Did you mean|Download|End|"
+    r"Free|Give|Increase|Install|Leave|Lower|Make|Mend|Move|Name|Omit|Pass|Put|Raise|Remove|Rename|"
+    r"Restore|Run|Save|Set|Train|Try|Unpack|Use)\b|--[a-z]|kindsight [a-z]+ "
+)
+"""What a sentence that recommends something contains."""
+
+
+def text_of(node: ast.AST) -> str | None:
+    """Return the text of a constant, an f-string or a sum of these, {} for what is filled in."""
+    if isinstance(node, ast.Constant):
+        return node.value if isinstance(node.value, str) else None
+    if isinstance(node, ast.JoinedStr):
+        return "".join(v.value if isinstance(v, ast.Constant) else "{}" for v in node.values)
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
+        parts = text_of(node.left), text_of(node.right)
+        return None if parts == (None, None) else "".join(part or "{}" for part in parts)
+    return None
+
+
+def messages(node: ast.AST) -> list[tuple[int, str]]:
+    """Return all texts below a node with their lines, without docstrings."""
+    if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+        return []
+    text = text_of(node)
+    if text is not None:
+        return [(node.lineno, text)]  # type: ignore[attr-defined]
+    return [found for child in ast.iter_child_nodes(node) for found in messages(child)]
+
+
+def advice() -> list[tuple[str, str]]:
+    """Return every message that recommends something, with its place."""
+    found = []
+    for path in sorted(SOURCE.rglob("*.py")):
+        for line, text in messages(ast.parse(path.read_text("utf-8"))):
+            if len(text) > 20 and " " in text and ADVICE.search(text):
+                found.append((f"{path.relative_to(SOURCE)}:{line}", text))
+    return found
+
+
+def commands() -> dict[str, set[str]]:
+    """Return the flags of each command, those of its own commands included."""
+
+    def flags(command) -> set[str]:  # type: ignore[no-untyped-def]
+        own = {flag for p in command.params for flag in (*p.opts, *p.secondary_opts)}
+        return own.union(*map(flags, getattr(command, "commands", {}).values()))
+
+    group = typer.main.get_command(app)
+    return {name: flags(command) for name, command in group.commands.items()}  # type: ignore[attr-defined]
+
+
+def test_every_recommended_option_and_command_exists():
+    known, found = commands(), advice()
+    assert len(found) > 150
+    flags = set().union(*known.values()) | {"--help", "--version"}
+    for place, message in found:
+        text = re.sub(r"pip install.*", "", message)
+        for flag in re.findall(r"(?<![\w-])--[a-z][a-z-]*[a-z]", text):
+            assert flag in flags, (place, flag)
+        for command, rest in re.findall(
+            r"\bkindsight (train|predict|check|evaluate)\b([^.;]*)", text
+        ):
+            for flag in re.findall(r"(?<![\w-])--[a-z][a-z-]*[a-z]", rest):
+                assert flag in known[command], (place, command, flag)
+
+
+def test_memory_advice_names_options_of_the_command():
+    assert "`size`" in _explain(MemoryError(), ["size", "workers"])
+    assert "`size`" not in _explain(MemoryError(), ["workers"])
+    assert _explain(MemoryError(), []) == "out of memory. Use fewer or smaller images."
+
+
+def test_an_unusable_cache_folder_is_replaced_as_it_was_chosen(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("x")
+    monkeypatch.setenv("KINDSIGHT_CACHE", str(tmp_path / "file"))
+    with pytest.raises(CacheError, match="set KINDSIGHT_CACHE to a folder"):
+        Cache().folder()
+    # The variable has no effect where a folder is given.
+    with pytest.raises(CacheError, match="give a folder as `cache`"):
+        Cache(tmp_path / "file").folder()
+    assert Cache(tmp_path / "other").folder().is_dir()
+    monkeypatch.setenv("KINDSIGHT_CACHE", str(tmp_path / "third"))
+    assert Cache().folder().is_dir()
+
+
+def test_a_folder_for_runs_is_replaced_by_the_option_that_chose_it(tmp_path):
+    (tmp_path / "file").write_text("x")
+    inside = str(tmp_path / "file" / "run")
+    with (
+        pytest.raises(UsageError, match=r"Choose another `run`\."),
+        claim_run(TrainSettings("photos", run=inside, runs=str(tmp_path / "runs"))),
+    ):
+        pass
+    with (
+        pytest.raises(UsageError, match=r"Choose another `runs`\."),
+        claim_run(TrainSettings("photos", run="mine", runs=str(tmp_path / "file"))),
+    ):
+        pass
+
+
+VALUES = {
+    "filters": (8,), "dense": (8,), "epochs": 2, "augment": "light", "pooling": "average",
+    "dropout": 0.2, "l2": 0.01, "batch_norm": True, "head": "linear",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", sorted(VALUES))
+@pytest.mark.parametrize("model", ["efficientnet-lite0", "small-cnn"])
+def test_following_the_advice_on_an_option_of_another_model_works(name, model):
+    given = {"model": model, name: VALUES[name]}
+    try:
+        TrainSettings("photos", **given)
+        return
+    except SettingsError as error:
+        said = str(error)
+    assert name in OPTIONS and f"`{name}`" in said
+    without = {key: value for key, value in given.items() if key != name}
+    TrainSettings("photos", **without)
+    if 'freeze="all"' in said:
+        TrainSettings("photos", **given, freeze="all")
+    if re.search(r"only to [^;]*network from scratch", said):
+        TrainSettings("photos", **{**given, "model": "small-cnn"})
+    assert make_training(without)
