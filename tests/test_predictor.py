@@ -1,10 +1,13 @@
 """Predictions of a bundle: order, errors and evaluation."""
 
 import csv
+import io
 import itertools
+import re
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from kindsight.bundle import load_bundle
 from kindsight.dataset import ImageDataset
@@ -125,24 +128,76 @@ def test_no_paths(predictor):
     assert list(predictor.predict([])) == []
 
 
-def test_a_single_path_is_one_image(predictor, photos):
-    path = photos / "ring" / "ring 000.png"
-    (expected,) = predictor.predict([path])
-    for given in (path, str(path)):
-        (prediction,) = predictor.predict(given)
-        assert prediction.path == str(path)
-        np.testing.assert_array_equal(prediction.logits, expected.logits)
-
-
-def test_the_content_of_a_file(predictor, photos):
+def test_the_content_of_a_file_with_a_name(predictor, photos):
     path = photos / "ring" / "ring 000.png"
     (expected,) = predictor.predict([path])
     prediction = predictor.predict_bytes(path.read_bytes(), "ring")
     assert prediction.path == "ring"
     np.testing.assert_array_equal(prediction.logits, expected.logits)
     assert predictor.predict_bytes(b"").error.code == "empty"
-    with pytest.raises(UsageError, match="predict_bytes"):
-        predictor.predict(path.read_bytes())
+
+
+def test_a_single_image_is_a_list_of_one(predictor, photos):
+    file = photos / "ring" / "ring 004.jpg"
+    data = file.read_bytes()
+    (expected,) = predictor.predict([file])
+    for image in (file, str(file), data, bytearray(data), io.BytesIO(data), Image.open(file)):
+        (prediction,) = predictor.predict(image)
+        assert prediction.label == expected.label, type(image)
+        assert len(prediction.path) < 400
+    with pytest.raises(UsageError, match=r"\[image\]"):  # may be several grey images
+        predictor.predict(read_image(file))
+    for wrong in (None, 3, {"a": data}):
+        with pytest.raises(UsageError, match="list of images; got") as error:
+            predictor.predict(wrong)
+        assert len(str(error.value)) < 400
+
+
+def test_all_kinds_of_images_give_the_same_prediction(predictor, tmp_path):
+    pixels = shape("ring", 50)
+    file = tmp_path / "ring.png"
+    file.write_bytes(encoded(pixels, "png"))
+    data = file.read_bytes()
+    kinds = {
+        "path": (file, str(file)), "text": (str(file), str(file)), "bytes": (data, "image-000002"),
+        "memory": (io.BytesIO(data), "image-000003"), "file": (file.open("rb"), str(file)),
+        "opened": (Image.open(file), str(file)), "pillow": (Image.fromarray(pixels), "image-000006"),
+        "array": (pixels, "image-000007"), "floats": (pixels.astype(float), "image-000008"),
+        "lists": (pixels.tolist(), "image-000009"),
+    }  # fmt: skip
+    predictions = list(predictor.predict(image for image, _ in kinds.values()))
+    assert [prediction.path for prediction in predictions] == [name for _, name in kinds.values()]
+    for kind, prediction in zip(kinds, predictions, strict=True):
+        np.testing.assert_array_equal(prediction.logits, predictions[0].logits, err_msg=kind)
+    several = list(predictor.predict(np.stack([pixels, pixels])))
+    np.testing.assert_array_equal(several[1].logits, predictions[0].logits)
+    names = list(predictor.predict(np.array([str(file)])))
+    assert [prediction.path for prediction in names] == [str(file)]
+    dataset = list(predictor.predict(ImageDataset.from_files([file])))
+    np.testing.assert_array_equal(dataset[0].logits, predictions[0].logits)
+
+
+def test_unreadable_bytes_and_files_have_an_error(predictor, photos):
+    cut = (photos / "bar" / "cut.jpg").read_bytes()
+    images = [b"", b"text", cut, io.BytesIO(), io.BytesIO(cut), Image.open(io.BytesIO(cut))]
+    predictions = list(predictor.predict(images))
+    codes = [prediction.error.code for prediction in predictions]
+    assert codes == ["empty", "not-an-image", "truncated", "empty", "truncated", "truncated"]
+    assert predictions[2].error.path == "image-000002"
+
+
+def test_what_is_no_image_is_an_error(predictor):
+    image = shape("ring", 50)
+    wrong = [
+        (None, "NoneType"), (3, "int"), ({}, "dict"), (io.StringIO("a"), "'rb'"),
+        (image / 255, "between 0 and 1"), (image > 99, "bool"), (image[..., :2], "image 1"),
+        (np.dstack([image, image[..., :1]]), "alpha"), (image * 2.5, "from"),
+        (image[:0], "empty"), ([[1, 2], [3]], "no shape"), (np.array(["a", "b"]), "shape"),
+    ]  # fmt: skip
+    for value, words in wrong:
+        with pytest.raises(UsageError, match=words) as error:
+            list(predictor.predict([image, value]))
+        assert len(str(error.value)) < 400
 
 
 def test_predict_dataset(predictor, photos):

@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
+from PIL import Image
 
 from kindsight.bundle import Bundle, load_bundle
 from kindsight.dataset.labels import class_indices
+from kindsight.dataset.loaders.arrays import single_images, to_image
+from kindsight.dataset.table import ImageDataset
 from kindsight.errors import BundleError, ImageError, UsageError
 from kindsight.evaluation import Evaluation, evaluate, to_probabilities
-from kindsight.images import read_bytes, read_image, resize_image
+from kindsight.images import read_image, resize_image
+from kindsight.images.read import ImageSource
 from kindsight.models.runtime import InterpreterPool
 from kindsight.threads import in_batches, map_ordered, single_threaded_opencv
 
 if TYPE_CHECKING:
-    from kindsight.dataset import ImageDataset
     from kindsight.trained_images import TrainingImageDetector
 
 __all__ = ["DatasetEvaluation", "Prediction", "Predictor"]
@@ -119,17 +122,6 @@ class DatasetEvaluation:
         return evaluate(self.probabilities[unseen], targets, classes)
 
 
-@dataclass(frozen=True)
-class _FilesInMemory:
-    """The content of image files, loaded as from a dataset."""
-
-    files: Sequence[bytes]
-
-    def load(self, row: int) -> bytes:
-        """Return the content of a file."""
-        return self.files[row]
-
-
 class Predictor:
     """A loaded bundle that predicts, without TensorFlow.
 
@@ -164,22 +156,36 @@ class Predictor:
         return self.bundle.classes
 
     def predict(
-        self, paths: Iterable[str | os.PathLike[str]] | str | os.PathLike[str]
+        self, images: Iterable[ImageSource | ArrayLike] | ImageSource | ImageDataset
     ) -> Iterator[Prediction]:
-        """Yield a prediction for each image file; memory does not grow with their number.
+        """Yield a prediction for each image; memory does not grow with their number.
 
-        Predictions are in the order of `paths`, with an `error` for an unreadable image. A single
-        path is one image. Raises `UsageError` for bytes.
+        Parameters
+        ----------
+        images : iterable
+            Of each image its path, the bytes of its file, a file opened in binary mode, an image of
+            Pillow, or an array as for :meth:`kindsight.ImageDataset.from_arrays`. Also one array of
+            several images, a dataset, or a single image that is no array.
+
+        Yields
+        ------
+        Prediction
+            In the order of `images`, with an `error` for an unreadable image. Its ``path`` is that
+            of the image, or ``image-000003`` for the fourth if it has none.
+
+        Raises
+        ------
+        UsageError
+            For something that is no image; DatasetError for an array of another kind.
         """
-        if isinstance(paths, bytes):
-            raise UsageError("`paths` must be paths; got bytes. Use predict_bytes for an image.")
-        if isinstance(paths, (str, os.PathLike)):
-            paths = [paths]
-        return self._stream(os.fspath(path) for path in paths)
+        if isinstance(images, ImageDataset):
+            return self.predict_dataset(images)
+        several = _as_iterable(images)
+        return self._stream((_name(image, i), image) for i, image in enumerate(several))
 
     def predict_bytes(self, data: bytes, name: str = "-") -> Prediction:
         """Return the prediction for the content of an image file; `name` becomes its path."""
-        (prediction,) = self._stream([name], _FilesInMemory([data]))
+        (prediction,) = self._stream([(name, data)])
         return prediction
 
     def predict_dataset(
@@ -189,19 +195,22 @@ class Predictor:
 
         The dataset is of files or arrays; a `detector` observes each image.
         """
-        return self._stream(dataset.path, dataset, detector)
+        return self._stream(((name, None) for name in dataset.path), dataset, detector)
 
     def _stream(
         self,
-        names: Iterable[str],
-        dataset: ImageDataset | _FilesInMemory | None = None,
+        images: Iterable[tuple[str, Any]],
+        dataset: ImageDataset | None = None,
         detector: TrainingImageDetector | None = None,
     ) -> Iterator[Prediction]:
+        """Predict for pairs of a name and an image; of a dataset, its rows are read instead."""
         spec = self.bundle.spec
 
-        def read(row: int, name: str) -> NDArray[np.uint8] | ImageError:
+        def read(row: int, source: Any) -> NDArray[np.uint8] | ImageError:
             try:
-                data = read_bytes(name) if dataset is None else dataset.load(row)
+                if dataset is None:
+                    return resize_image(_read(row, source, spec.size), spec)
+                data = dataset.load(row)
                 image = read_image(data, target=spec.size) if isinstance(data, bytes) else data
                 pixels = resize_image(image, spec)
             except ImageError as error:
@@ -210,14 +219,15 @@ class Predictor:
                 detector.observe(row, data, pixels)
             return pixels
 
-        def predict(batch: list[tuple[int, str]]) -> list[Prediction]:
+        def predict(batch: list[tuple[int, tuple[str, Any]]]) -> list[Prediction]:
             # Alternating image by image, the network and the decoder evict each other from the
             # processor's cache.
-            return self._predict([name for _, name in batch], [read(*item) for item in batch])
+            read_images = [read(row, source) for row, (_, source) in batch]
+            return self._predict([name for _, (name, _) in batch], read_images)
 
         with single_threaded_opencv():
             # As many threads as networks: one more, to read ahead, was measured a tenth slower.
-            batches = in_batches(enumerate(names), BATCH, self._pool.workers)
+            batches = in_batches(enumerate(images), BATCH, self._pool.workers)
             for predictions in map_ordered(predict, batches, self._pool.workers, AHEAD):
                 yield from predictions
 
@@ -296,3 +306,33 @@ class Predictor:
                 if p.error is not None
             ),
         )
+
+
+def _name(image: Any, i: int) -> str:
+    """Return the path of an image's file; for one without, its number."""
+    if isinstance(image, (str, os.PathLike)):
+        return os.fspath(image)
+    # Files have a name, images of Pillow a filename; either may be missing or a number.
+    name = getattr(image, "filename", "") or getattr(image, "name", "")
+    return name if isinstance(name, str) and name else f"image-{i:06d}"
+
+
+def _read(i: int, source: Any, size: tuple[int, int]) -> NDArray[np.uint8]:
+    # Names in an array of NumPy are text and arrays of no dimension.
+    is_array = hasattr(source, "__array__") and not isinstance(source, (str, bytes))
+    if is_array or isinstance(source, (list, tuple)):
+        return to_image(source, i)
+    return read_image(source, target=size)
+
+
+def _as_iterable(images: Any) -> Iterable[Any]:
+    """Return images one by one; a single one is a list of one. A file object is iterable, too."""
+    kinds = (str, os.PathLike, bytes, bytearray, memoryview, Image.Image)
+    if isinstance(images, kinds) or hasattr(images, "read"):
+        return [images]
+    if isinstance(images, np.ndarray) and images.ndim != 1:
+        return single_images(images)
+    if isinstance(images, Iterable) and not isinstance(images, Mapping):
+        return images
+    # The value is not shown: it may have millions of bytes.
+    raise UsageError(f"`images` must be a list of images; got {type(images).__name__}.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import struct
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from image_makers import chunk, encode, exif, png, tiff
 from PIL import Image, features
 
+from kindsight.errors import ImageError, UsageError
 from kindsight.images import read_image
 from kindsight.images.convert import apply_orientation
 
@@ -133,3 +135,31 @@ def test_an_image_is_the_same_in_every_stored_orientation():
         stored = Image.fromarray(np.rot90(upright, k))
         data = encode(stored, "PNG", exif=exif(orientation))
         assert np.array_equal(read_image(data), upright), orientation
+
+
+def test_images_of_pillow_and_open_files_are_read_as_their_files_are(tmp_path):
+    upright = painted(TURNED[1])
+    alpha = np.dstack([upright, np.full(upright.shape[:2], 99, np.uint8)])
+    files = {
+        "turned.png": encode(Image.fromarray(np.rot90(upright, 1)), "PNG", exif=exif(6)),
+        "turned.webp": encode(Image.fromarray(np.rot90(upright, 3)), "WEBP", exif=exif(8)),
+        "turned.tif": tiff(2, 3, 8, 1, 1, bytes([1, 2, 3, 4, 5, 6]), extra=[(274, 3, [6])]),
+        "alpha.png": encode(Image.fromarray(alpha), "PNG"),
+        "grey.jpg": encode(Image.fromarray(upright[..., 0]), "JPEG"),
+    }
+    for name, data in files.items():
+        expected = read_image(data)
+        (tmp_path / name).write_bytes(data)
+        with (tmp_path / name).open("rb") as file:
+            assert np.array_equal(read_image(file), expected), name
+        with Image.open(io.BytesIO(data)) as image:
+            assert np.array_equal(read_image(image), expected), name
+    with pytest.raises(ImageError) as error:
+        read_image(Image.open(io.BytesIO(files["alpha.png"][:-60])))
+    assert error.value.code == "truncated"
+    with pytest.raises(ImageError, match="limit"):
+        read_image(Image.new("L", (20, 20)), max_pixels=399)
+    for wrong in (upright, None, io.StringIO("text")):
+        with pytest.raises(UsageError, match="got") as refused:
+            read_image(wrong)
+        assert len(str(refused.value)) < 300

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from kindsight.dataset.ignored import (
     LINK_OUTSIDE,
@@ -42,13 +43,13 @@ from kindsight.dataset.names import n_images, quoted, quoted_list
 from kindsight.dataset.options import DataOptions
 from kindsight.dataset.table import SPLITS, ImageDataset, exclude_rows
 from kindsight.dataset.walk import is_inside, real_prefix, walk
-from kindsight.errors import DatasetError
+from kindsight.errors import DatasetError, ImageError
 
 __all__ = ["as_dataset", "open_dataset", "open_splits"]
 
 _IMAGES_RULE = (
-    "Images must be a folder, a table, an ImageDataset, a list of paths, or an array of pixels "
-    "0-255"
+    "Images must be a folder, a table, an ImageDataset, an array of pixels 0-255, or a list of "
+    "paths, of files in bytes, of file objects, of PIL images or of arrays"
 )
 
 
@@ -154,7 +155,8 @@ def as_dataset(X: Any, y: Any = None, *, labelled: bool = True) -> ImageDataset:
     Parameters
     ----------
     X : ImageDataset, str, Path, or sequence or array of paths or images
-        A single path is that of an image or opened by :func:`kindsight.dataset.open_dataset`.
+        A single path is that of an image or opened by :func:`kindsight.dataset.open_dataset`. Images that
+        are not paths may be arrays, or all that :func:`kindsight.read_image` reads; they stay in memory.
     y : sequence of str or int, optional
         Labels; they replace those of a dataset. A folder or file has its own.
     labelled : bool
@@ -164,6 +166,8 @@ def as_dataset(X: Any, y: Any = None, *, labelled: bool = True) -> ImageDataset:
     ------
     DatasetError
         If `X` is of another type, or `y` does not fit.
+    ImageError
+        If the bytes, file object or PIL image of a list cannot be read.
     """
     try:
         return _as_dataset(X, y, labelled)
@@ -203,7 +207,21 @@ def _as_dataset(X: Any, y: Any, labelled: bool) -> ImageDataset:
         return from_files(items, y)
     if hasattr(items[0], "__array__") or isinstance(items[0], (list, tuple)):
         return from_arrays(items, y)
+    from PIL import Image
+
+    if isinstance(items[0], (bytes, bytearray, Image.Image)) or hasattr(items[0], "read"):
+        return from_arrays([_read(item, i) for i, item in enumerate(items)], y)
     raise DatasetError(f"{_IMAGES_RULE}; got {type(X).__name__} of {type(items[0]).__name__}.")
+
+
+def _read(item: Any, i: int) -> NDArray[np.uint8]:
+    """Read an image that is not a path, but bytes, a file object or an image of Pillow."""
+    from kindsight.images.read import read_image
+
+    try:
+        return read_image(item)
+    except ImageError as error:
+        raise error.at(f"image {i}") from error
 
 
 _Files = dict[str | None, str | ImageDataset]

@@ -13,11 +13,13 @@ import os
 import stat
 import zlib
 from pathlib import Path
+from typing import Any, BinaryIO, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
-from kindsight.errors import ImageError, SettingsError
+from kindsight.errors import ImageError, SettingsError, UsageError
 from kindsight.images.convert import LowBytes, apply_orientation, to_rgb
 from kindsight.images.formats import check_size, corrupt, detect_format, truncated
 from kindsight.images.jpeg import JpegHeader, check_jpeg, decode_jpeg, reduced_size
@@ -33,7 +35,7 @@ from kindsight.images.pillow_decoder import (
 )
 from kindsight.images.tiff import check_tiff
 
-__all__ = ["MAX_BYTES", "MAX_PIXELS", "read_bytes", "read_image", "read_with_metadata"]
+__all__ = ["MAX_BYTES", "MAX_PIXELS", "ImageSource", "read_bytes", "read_image", "read_with_metadata"]
 
 MAX_PIXELS = 178_956_970
 """Limit of pixels (height times width) of an image: Pillow's limit for decompression bombs."""
@@ -44,6 +46,9 @@ MAX_BYTES = 512 * 2**20
 # Formats whose EXIF orientation has to be applied; Pillow applies it to TIFF by itself, and the
 # packages that read HEIC to that.
 _EXIF_FORMATS = ("JPEG", "PNG", "WebP", "AVIF")
+
+ImageSource: TypeAlias = "str | os.PathLike[str] | bytes | BinaryIO | Image.Image"
+"""What :func:`read_image` takes."""
 
 RGB = tuple[int, int, int]
 Pixels = NDArray[np.uint8]
@@ -100,7 +105,7 @@ def _why_missing(name: str | bytes) -> str:
 
 
 def read_image(
-    source: str | os.PathLike[str] | bytes,
+    source: ImageSource,
     *,
     target: tuple[int, int] | None = None,
     background: RGB = (255, 255, 255),
@@ -118,8 +123,9 @@ def read_image(
 
     Parameters
     ----------
-    source : str, os.PathLike or bytes
-        A path, or the content of a file.
+    source : str, os.PathLike, bytes, binary file object or PIL.Image.Image
+        A path; the content of a file; a file opened in binary mode; or an image of Pillow, whose
+        EXIF orientation is applied as a file's is.
     target : (height, width), optional
         The size to which the image will be resized. A much larger JPEG is decoded at 1/2, 1/4 or
         1/8 of its size, the smallest that is nowhere below `target`, which is faster.
@@ -144,6 +150,8 @@ def read_image(
         exception, and nothing is printed.
     SettingsError
         If an option has an invalid value.
+    UsageError
+        If `source` is something else.
 
     Notes
     -----
@@ -151,13 +159,47 @@ def read_image(
     checksum: if bytes in its scans were changed, the image is returned with visible damage.
     """
     _check_options(target, background, max_pixels)
-    if isinstance(source, (bytes, bytearray, memoryview)):
-        return _decode(bytes(source), target, background, max_pixels)
-    data = read_bytes(source)
-    try:
-        return _decode(data, target, background, max_pixels)
-    except ImageError as error:
-        raise error.at(os.fspath(source)) from error
+    if isinstance(source, (str, os.PathLike)):
+        data = read_bytes(source)
+        try:
+            return _decode(data, target, background, max_pixels)
+        except ImageError as error:
+            raise error.at(os.fspath(source)) from error
+    if isinstance(source, Image.Image):
+        return _from_pillow(source, background, max_pixels)
+    content = _read_stream(source) if hasattr(source, "read") else source
+    if isinstance(content, (bytes, bytearray, memoryview)):
+        return _decode(bytes(content), target, background, max_pixels)
+    # The value is not shown: it may be a whole image.
+    raise UsageError(
+        "An image to read must be a path, the bytes of a file, a file opened in binary mode or a "
+        f"PIL image; got {type(source).__name__}."
+        + (" Open the file with 'rb'." if content is not source else "")
+    )
+
+
+def _read_stream(file: Any) -> object:
+    """Return what a file object has left, up to one byte more than is allowed."""
+    content = file.read(MAX_BYTES + 1)
+    if isinstance(content, (bytes, bytearray, memoryview)):
+        if not len(content):
+            raise ImageError("empty", "The file is empty, or was read to its end before.")
+        if len(content) > MAX_BYTES:
+            raise ImageError("too-large", f"The file has more than {MAX_BYTES:,} bytes, the limit.")
+    return content
+
+
+def _from_pillow(image: Image.Image, background: RGB, max_pixels: int) -> Pixels:
+    """Convert an image of Pillow, which may not be decoded yet."""
+    name = image.format or "PIL"
+    if not min(image.size):
+        raise ImageError("empty", "The image has no pixels.")
+    check_size(image.height, image.width, max_pixels)
+    with translated_errors(name):
+        image.load()
+        # Pillow applies the orientation of a TIFF by itself.
+        orientation = 1 if name == "TIFF" else exif_orientation(image)
+        return apply_orientation(to_rgb(image, background), orientation)
 
 
 def read_with_metadata(

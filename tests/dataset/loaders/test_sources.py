@@ -1,12 +1,14 @@
 """Datasets of named files, of arrays, and of what as_dataset accepts."""
 
+import io
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from kindsight.dataset import ImageDataset, as_dataset, from_arrays, from_files
-from kindsight.errors import DatasetError
+from kindsight.errors import DatasetError, ImageError
 
 
 def test_files_keep_their_order_and_spelling(make_tree):
@@ -180,6 +182,29 @@ def test_as_dataset_of_arrays():
     assert as_dataset(list(pixels)) == from_arrays(pixels)
 
 
+def test_as_dataset_of_images_that_are_no_paths(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 4, 5, 3), dtype=np.uint8)
+    for i, image in enumerate(pixels):
+        Image.fromarray(image).save(tmp_path / f"{i}.png")
+    files = sorted(tmp_path.iterdir())
+    data = [file.read_bytes() for file in files]
+    expected = from_arrays(pixels, ["a", "b"])
+    for images in (
+        data,
+        [io.BytesIO(each) for each in data],
+        [file.open("rb") for file in files],
+        [Image.open(file) for file in files],
+        [Image.fromarray(image) for image in pixels],
+    ):
+        assert as_dataset(images, ["a", "b"]) == expected
+    with pytest.raises(ImageError, match="image 1: .* supported format") as error:
+        as_dataset([data[0], b"\0" * 100_000])
+    assert len(str(error.value)) < 400
+    with pytest.raises(DatasetError) as refused:
+        from_files(b"\0" * 10_000)
+    assert len(str(refused.value)) < 400
+
+
 def test_as_dataset_of_a_folder(make_tree):
     root = make_tree("cat/1.jpg", "dog/1.jpg")
     assert as_dataset(root) == as_dataset(str(root)) == ImageDataset.from_folder(root)
@@ -195,7 +220,7 @@ def test_as_dataset_of_a_folder(make_tree):
 
 @pytest.mark.parametrize(
     "given",
-    [3, None, [], [1, 2], {"a": 1}, b"abc", iter(["a.jpg"]), np.zeros(3), np.array(5), [b"a"]],
+    [3, None, [], [1, 2], {"a": 1}, b"abc", iter(["a.jpg"]), np.zeros(3), np.array(5)],
 )
 def test_as_dataset_of_anything_else(given):
     with pytest.raises(DatasetError, match="got"):

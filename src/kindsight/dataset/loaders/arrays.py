@@ -12,7 +12,7 @@ from kindsight.dataset.labels import as_labels
 from kindsight.dataset.table import ImageDataset
 from kindsight.errors import DatasetError
 
-__all__ = ["from_arrays"]
+__all__ = ["from_arrays", "single_images", "to_image"]
 
 _RULE = (
     "Images must be arrays of pixels 0-255, of shape (images, height, width, 3) for RGB or "
@@ -52,16 +52,10 @@ def from_arrays(
     DatasetError
         For other shapes or values, no images, or if `labels` does not fit.
     """
-    images = [_image(array, i) for i, array in enumerate(_single_images(arrays))]
+    images = [_image(array, i) for i, array in enumerate(single_images(arrays))]
     if not images:
         raise DatasetError(f"{_RULE}; got no image.")
-    floats = [array for array in images if array.dtype.kind == "f"]
-    # All black is the same on either scale.
-    if floats and min(map(np.min, floats)) >= 0 and 0 < max(map(np.max, floats)) <= 1:
-        raise DatasetError(
-            f"{_RULE}; got {floats[0].dtype} between 0 and 1. Multiply by 255 and round: "
-            '(255 * x).round().astype("uint8").'
-        )
+    _refuse_fractions(images)
     held = tuple(_as_uint8(array, i) for i, array in enumerate(images))
     return ImageDataset(
         path=tuple(f"array-{i:06d}" for i in range(len(held))),
@@ -71,8 +65,21 @@ def from_arrays(
     )
 
 
-def _single_images(arrays: Any) -> Sequence[Any]:
-    """Return a sequence of single images."""
+def to_image(array: Any, i: int) -> NDArray[np.uint8]:
+    """Return one image as uint8 (height, width, 3), by the rules of :func:`from_arrays`.
+
+    `i` is its number, for errors. Raises DatasetError.
+    """
+    image = _image(array, i)
+    _refuse_fractions([image])
+    pixels = _as_uint8(image, i)
+    if pixels.ndim == 2:
+        pixels = pixels[:, :, None]
+    return pixels if pixels.shape[2] == 3 else np.repeat(pixels, 3, axis=2)
+
+
+def single_images(arrays: Any) -> Sequence[Any]:
+    """Return the single images of a list, or of one array of several; else raise DatasetError."""
     if isinstance(arrays, (list, tuple)):
         return arrays
     whole = np.asarray(arrays)
@@ -94,7 +101,13 @@ def _single_images(arrays: Any) -> Sequence[Any]:
 
 def _image(array: Any, i: int) -> NDArray[Any]:
     """Return one image as an array, after checking its shape and dtype."""
-    image = np.asarray(array)
+    try:
+        image = np.asarray(array)
+    except ValueError:  # rows of different lengths
+        raise DatasetError(
+            f"{_RULE}; got a {type(array).__name__} that has no shape as image {i}. Convert it to "
+            "a NumPy array."
+        ) from None
     if image.dtype == np.uint8 and image.ndim == 2 and image.size:
         return image  # fast path for tables of tens of thousands of grey images
     received = f"got {image.dtype} of shape {image.shape} as image {i}"
@@ -108,6 +121,16 @@ def _image(array: Any, i: int) -> NDArray[Any]:
     if image.dtype.kind not in "uif":
         raise DatasetError(f'{_RULE}; {received}. Convert it: x.astype("uint8").')
     return image
+
+
+def _refuse_fractions(images: Sequence[NDArray[Any]]) -> None:
+    floats = [array for array in images if array.dtype.kind == "f"]
+    # All black is the same on either scale.
+    if floats and min(map(np.min, floats)) >= 0 and 0 < max(map(np.max, floats)) <= 1:
+        raise DatasetError(
+            f"{_RULE}; got {floats[0].dtype} between 0 and 1. Multiply by 255 and round: "
+            '(255 * x).round().astype("uint8").'
+        )
 
 
 def _as_uint8(image: NDArray[Any], i: int) -> NDArray[np.uint8]:
