@@ -230,3 +230,20 @@ def test_training_images_are_counted_and_left_out(run, tmp_path, data):
     text = run("evaluate", str(bundle), "data").stdout
     assert "was trained on 2 of these images, or on duplicates of them" in text
     assert "Without them: 50.0% accuracy" in text
+
+
+@pytest.mark.parametrize(("limit", "code"), [("0.75", 0), ("0", 0), ("0.7501", 1), ("1", 1)])
+def test_fail_under_ends_with_1_below_it(run, tiny, data, limit, code):
+    for options in ([], ["--json"], ["--quiet"]):
+        result = run("evaluate", tiny, "data", "--fail-under", limit, *options)
+        assert result.exit_code == code
+        assert result.stdout == run("evaluate", tiny, "data", *options).stdout
+        said = f"the accuracy, 0.7500, is below --fail-under {limit}."
+        assert (said in result.stderr) == (code == 1)
+
+
+@pytest.mark.parametrize("limit", ["75", "-0.1", "nan"])
+def test_fail_under_is_a_fraction(run, tiny, data, limit):
+    result = run("evaluate", tiny, "data", "--fail-under", limit)
+    assert result.exit_code == 2 and "must be an accuracy from 0 to 1; got" in result.stderr
+    assert result.stdout == ""

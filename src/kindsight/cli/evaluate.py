@@ -33,6 +33,7 @@ from kindsight.cli.terminal.summary import accuracy_line, facts
 from kindsight.cli.terminal.text import (
     Paint,
     cells,
+    complain,
     hanging,
     line_width,
     note,
@@ -55,6 +56,9 @@ __all__ = ["choose_split", "evaluate", "score_lines", "scores_to_dict"]
 
 SPLITS = ("test", "validation", "train", "all")
 TRAINED_ON_FILE = "trained_on.npz"
+
+BELOW = 1
+"""The exit code if the accuracy is below --fail-under."""
 
 WIDEST_NAME = 30
 """Columns of a class name in tables."""
@@ -82,6 +86,13 @@ def evaluate(  # noqa: PLR0913, PLR0917 (one parameter for each option)
             help="Split that is evaluated.  [default: the first of these that the data have]",
         ),
     ] = None,
+    fail_under: Annotated[
+        float | None,
+        typer.Option(
+            metavar="ACCURACY",
+            help="Accuracy, 0 to 1, below which the exit code is 1, for use in CI.",
+        ),
+    ] = None,
     label_from: LabelFrom = None,
     column: Column = None,
     label_names: LabelNames = None,
@@ -99,7 +110,7 @@ def evaluate(  # noqa: PLR0913, PLR0917 (one parameter for each option)
     """Measure a classifier on labelled images.
 
     Unreadable images and images of classes unknown to the classifier are listed and skipped; the
-    exit code is still 0.
+    exit code is still 0, unless the accuracy is below --fail-under.
 
     Example: kindsight evaluate runs/photos-1 photos-test/
     """
@@ -118,6 +129,8 @@ def evaluate(  # noqa: PLR0913, PLR0917 (one parameter for each option)
         keep_na_labels=keep_na_labels,
         encoding=encoding,
     )
+    if fail_under is not None and not 0 <= fail_under <= 1:
+        raise SettingsError(f"--fail-under must be an accuracy from 0 to 1; got {fail_under:g}.")
     predictor = Predictor(bundle, workers=workers)
     dataset = open_dataset(data, options, min_classes=1, classes=predictor.classes)
     dataset, chosen = choose_split(dataset, split)
@@ -138,6 +151,10 @@ def evaluate(  # noqa: PLR0913, PLR0917 (one parameter for each option)
     else:
         title = f"{bundle} on {data}" + (f", {chosen} split" if chosen else "")
         say(*score_lines(scores, title))
+    accuracy = scores.evaluation.accuracy
+    if fail_under is not None and accuracy < fail_under:
+        complain(f"the accuracy, {accuracy:.4f}, is below --fail-under {fail_under:g}.")
+        raise typer.Exit(BELOW)
 
 
 def choose_split(dataset: ImageDataset, wanted: str | None) -> tuple[ImageDataset, str]:

@@ -8,6 +8,7 @@ import os
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -39,6 +40,7 @@ from kindsight.errors import DatasetError, SettingsError
 from kindsight.report.format import percent
 
 if TYPE_CHECKING:
+    from kindsight.cli.prediction_files import PredictedImage
     from kindsight.cli.terminal.inputs import Inputs
     from kindsight.predictor import Prediction, Predictor
 
@@ -90,6 +92,30 @@ def predict(  # noqa: PLR0913, PLR0917 (one parameter for each option)
             help="File names on standard input that end with NUL, as from find -print0.",
         ),
     ] = False,
+    sort: Annotated[
+        str | None,
+        typer.Option(
+            metavar="confidence",
+            help="Order of the rows: least confident first, unreadable images last.  "
+            "[default: as given]",
+        ),
+    ] = None,
+    out: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="Table to write in place of the output: .csv, .xlsx (Excel) or .parquet.",
+        ),
+    ] = None,
+    sheet: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE", help="HTML page to write of the 200 least confident images."
+        ),
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Overwriting of the files of --out and --sheet.")
+    ] = False,
     column: Column = None,
     pixel_shape: PixelShape = None,
     root: Root = None,
@@ -107,11 +133,14 @@ def predict(  # noqa: PLR0913, PLR0917 (one parameter for each option)
 
     Example: kindsight predict runs/photos-1 new/ --format csv > predictions.csv
     """
+    from kindsight.cli.prediction_files import check_files
     from kindsight.cli.terminal.inputs import Inputs
     from kindsight.dataset import DataOptions
     from kindsight.predictor import Predictor
 
     name = _format(format_, json)
+    if sort not in (None, "confidence"):
+        raise SettingsError(f"--sort must be confidence; got {sort!r}.")
     options = DataOptions(
         columns=columns_of(column) or {},
         pixel_shape=pixel_shape,
@@ -122,8 +151,19 @@ def predict(  # noqa: PLR0913, PLR0917 (one parameter for each option)
     options.check()
     images = Inputs(files, null=null, options=options)
     predictor = Predictor(bundle, workers=workers)
+    check_files(out, sheet, len(predictor.classes), force)
     rows = FORMATS[name](predictor.classes, top, Paint(sys.stdout))
-    count, failed = _write(_predictions(predictor, images), rows, quiet)
+    # A file replaces the table; a format that is asked for is written, too.
+    printed = out is None or format_ is not None or json
+    predicted = _predictions(predictor, images)
+    if sort or out or sheet:
+        kept, failed = _collect(predicted, rows if printed and not sort else None, quiet)
+        count = len(kept)
+        for text in _write_files(kept, rows, sort, out, sheet, bundle, printed):
+            if not quiet:
+                note(text)
+    else:
+        count, failed = _write((image.prediction for image in predicted), rows, quiet)
     _report_rest(images, count, failed, quiet)
     if failed:
         raise typer.Exit(UNREADABLE)
@@ -200,23 +240,39 @@ class CsvRows(Rows):
     """
 
     def header(self) -> str:
-        """Return the columns' names."""
-        names = (f"p_{name}" for name in self.classes)
-        return _csv_line(["path", "label", "confidence", "error", "message", *names])
+        """Return the line of the columns' names."""
+        return csv_line(self.names())
 
     def row(self, prediction: Prediction) -> str:
         """Return one line, quoted where needed."""
-        path, label, error = escape_name(prediction.path), prediction.label or "", prediction.error
-        if _like_a_formula(path):
-            path = os.path.join(os.curdir, path)  # noqa: PTH118 (Path would drop the dot)
-        if _like_a_formula(label):
-            label = f"'{label}"
-        confidence = "" if prediction.confidence is None else short(prediction.confidence)
-        problem = ("", "") if error is None else (error.code, error.reason)
+        return csv_line(self.safe_cells(prediction))
+
+    def names(self) -> list[str]:
+        """Return the columns' names."""
+        names = (f"p_{name}" for name in self.classes)
+        return ["path", "label", "confidence", "error", "message", *names]
+
+    def cells(self, prediction: Prediction) -> list[str | float | None]:
+        """Return the cells; None where there is no value."""
+        error, confidence = prediction.error, prediction.confidence
+        problem = (None, None) if error is None else (error.code, error.reason)
         probabilities = dict(self._probabilities(prediction))
-        return _csv_line(
-            [path, label, confidence, *problem, *(probabilities.get(c, "") for c in self.classes)]
-        )
+        return [
+            escape_name(prediction.path),
+            prediction.label,
+            None if confidence is None else short(confidence),
+            *problem,
+            *map(probabilities.get, self.classes),
+        ]
+
+    def safe_cells(self, prediction: Prediction) -> list[str | float | None]:
+        """Return the cells with names that no spreadsheet takes for a formula."""
+        path, label, *others = self.cells(prediction)
+        if isinstance(path, str) and _like_a_formula(path):
+            path = os.path.join(os.curdir, path)  # noqa: PTH118 (Path would drop the dot)
+        if isinstance(label, str) and _like_a_formula(label):
+            label = f"'{label}"
+        return [path, label, *others]
 
 
 class TableRows(Rows):
@@ -272,14 +328,68 @@ def _format(given: str | None, json: bool) -> str:
     return given or ("jsonl" if json else "table")
 
 
-def _predictions(predictor: Predictor, images: Inputs) -> Iterator[Prediction]:
+def _predictions(predictor: Predictor, images: Inputs) -> Iterator[PredictedImage]:
+    """Yield the predictions with functions that read their images again."""
+    from kindsight.cli.prediction_files import PredictedImage, load_image
+
     for batch in images.batches():
         if isinstance(batch, bytes):
-            yield predictor.predict_bytes(batch)
+            yield PredictedImage(predictor.predict_bytes(batch), partial(load_image, batch))
         elif isinstance(batch, Iterator):
-            yield from predictor.predict(batch)
+            for prediction in predictor.predict(batch):
+                yield PredictedImage(prediction, partial(load_image, prediction.path))
         else:
-            yield from predictor.predict_dataset(batch)
+            for row, prediction in enumerate(predictor.predict_dataset(batch)):
+                yield PredictedImage(prediction, partial(load_image, batch, row))
+
+
+def _collect(
+    predicted: Iterator[PredictedImage], rows: Rows | None, quiet: bool
+) -> tuple[list[PredictedImage], int]:
+    """Return all predictions and the number of failures; write a row for each unless None."""
+    from kindsight.cli.terminal.progress import counting
+
+    kept: list[PredictedImage] = []
+
+    def passing() -> Iterator[Prediction]:
+        for image in predicted:
+            kept.append(image)
+            yield image.prediction
+
+    if rows is not None:
+        return kept, _write(passing(), rows, quiet)[1]
+    with counting(quiet) as progress:
+        for _ in passing():
+            progress("predict", len(kept), 0)
+    return kept, sum(image.prediction.error is not None for image in kept)
+
+
+def _write_files(
+    kept: list[PredictedImage],
+    rows: Rows,
+    sort: str | None,
+    out: str | None,
+    sheet: str | None,
+    bundle: str,
+    printed: bool,
+) -> Iterator[str]:
+    """Write sorted rows, the table of --out and the page of --sheet; yield a note for each file."""
+    from kindsight.cli.prediction_files import least_confident_first, write_sheet, write_table
+
+    if not kept:
+        return
+    if sort:
+        kept = least_confident_first(kept)
+        if printed:
+            _write((image.prediction for image in kept), rows, quiet=True)
+    if out is not None:
+        columns = CsvRows(rows.classes, None if isinstance(rows, TableRows) else rows.top, rows.paint)
+        cells = columns.safe_cells if out.lower().endswith(".csv") else columns.cells
+        write_table(out, columns.names(), (cells(image.prediction) for image in kept))
+        yield f"{len(kept):,} prediction{'s' * (len(kept) != 1)} written to {out}."
+    if sheet is not None:
+        write_sheet(sheet, kept, bundle)
+        yield f"contact sheet written to {sheet}."
 
 
 def _write(predictions: Iterator[Prediction], rows: Rows, quiet: bool) -> tuple[int, int]:
@@ -316,7 +426,8 @@ def _report_rest(images: Inputs, count: int, failed: int, quiet: bool) -> None:
         complain(f"{failed:,} of {count:,} image{'s' * (count != 1)} could not be read.")
 
 
-def _csv_line(values: Sequence[object]) -> str:
+def csv_line(values: Sequence[object]) -> str:
+    """Return a line of CSV; None is an empty cell."""
     buffer = io.StringIO(newline="")
     csv.writer(buffer, lineterminator="\n").writerow(values)
     return valid_text(buffer.getvalue())

@@ -1,0 +1,204 @@
+"""Files of ``kindsight predict``: tables for a spreadsheet, and the contact sheet."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kindsight.errors import ImageError, MissingExtraError, SettingsError
+from kindsight.files import replacing, write_text
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from kindsight.dataset import ImageDataset
+    from kindsight.predictor import Prediction
+
+__all__ = [
+    "PredictedImage",
+    "check_files",
+    "least_confident_first",
+    "load_image",
+    "write_sheet",
+    "write_table",
+]
+
+ENDINGS = (".csv", ".xlsx", ".parquet")
+EXTRAS = {".xlsx": ("xlsxwriter", "Excel tables"), ".parquet": ("pyarrow", "Parquet tables")}
+"""The package of each ending, and what it is for; the extra has the ending's name."""
+
+# Limits of Excel.
+EXCEL_ROWS = 1_048_576
+EXCEL_COLUMNS = 16_384
+EXCEL_CHARACTERS = 32_767
+
+SHOWN = 200
+"""Maximum images on a contact sheet."""
+
+THUMBNAIL = 192
+"""Longer side of a thumbnail in pixels."""
+
+
+@dataclass(frozen=True)
+class PredictedImage:
+    """A prediction, and how its image is read again for the contact sheet."""
+
+    prediction: Prediction
+    load: Callable[[], NDArray[np.uint8]]
+
+
+def check_files(out: str | None, sheet: str | None, classes: int, force: bool) -> None:
+    """Raise where the files of ``--out`` and ``--sheet`` could not be written at the end.
+
+    SettingsError for a wrong ending, an existing file without `force`, a missing folder, or more
+    `classes` than Excel has columns; MissingExtraError for a format whose package is not installed.
+    """
+    ending = "" if out is None else Path(out).suffix.lower()
+    if out is not None and ending not in ENDINGS:
+        raise SettingsError(f"--out must end in .csv, .xlsx or .parquet; got {out!r}.")
+    if sheet is not None and Path(sheet).suffix.lower() not in (".html", ".htm"):
+        raise SettingsError(f"--sheet must end in .html; got {sheet!r}.")
+    for option, name in (("--out", out), ("--sheet", sheet)):
+        if name is None:
+            continue
+        if os.path.isdir(name) or (os.path.lexists(name) and not force):  # noqa: PTH112
+            raise SettingsError(f"{name} exists. Choose another {option}, or overwrite with --force.")
+        if not Path(name).absolute().parent.is_dir():
+            raise SettingsError(f"{option} must be in a folder that exists; got {name!r}.")
+    if ending in EXTRAS and find_spec(EXTRAS[ending][0]) is None:
+        raise MissingExtraError(f"Writing {EXTRAS[ending][1]}", ending[1:])
+    if ending == ".xlsx" and classes + 5 > EXCEL_COLUMNS:
+        raise SettingsError(
+            f"An .xlsx file has at most {EXCEL_COLUMNS:,} columns; the classifier has {classes:,} "
+            "classes. Write .csv or .parquet."
+        )
+
+
+def load_image(source: str | bytes | ImageDataset, row: int = 0) -> NDArray[np.uint8]:
+    """Return the pixels of a file, or of a dataset's row, in about the size of a thumbnail."""
+    from kindsight.images import read_image
+
+    data = source if isinstance(source, (str, bytes)) else source.load(row)
+    if not isinstance(data, (str, bytes)):
+        return data
+    return read_image(data, target=(THUMBNAIL, THUMBNAIL))
+
+
+def least_confident_first(images: Sequence[PredictedImage]) -> list[PredictedImage]:
+    """Return images by confidence, lowest first, and unreadable ones last."""
+
+    def key(image: PredictedImage) -> tuple[bool, float]:
+        confidence = image.prediction.confidence
+        return confidence is None, confidence or 0.0
+
+    return sorted(images, key=key)
+
+
+def write_table(
+    path: str, header: Sequence[str], rows: Iterator[Sequence[str | float | None]]
+) -> None:
+    """Write rows of path, label, confidence, error, message and probabilities, by the ending.
+
+    Cells without a value are None. Texts are never formulas. Names that are not UTF-8 have their
+    bytes as ``\\xff`` in Excel and Parquet files, which cannot hold them.
+    """
+    ending = Path(path).suffix.lower()
+    with replacing(path) as temporary:
+        if ending == ".csv":
+            from kindsight.cli.predict import csv_line
+
+            with temporary.open(
+                "w", encoding="utf-8", errors="surrogateescape", newline=""
+            ) as file:
+                file.write(csv_line(header))
+                file.writelines(csv_line(row) for row in rows)
+        elif ending == ".xlsx":
+            _write_excel(temporary, header, rows)
+        else:
+            _write_parquet(temporary, header, rows)
+
+
+def _write_excel(
+    path: Path, header: Sequence[str], rows: Iterator[Sequence[str | float | None]]
+) -> None:
+    from xlsxwriter import Workbook
+
+    with Workbook(os.fspath(path), {"constant_memory": True, "in_memory": False}) as book:
+        bold, percent = book.add_format({"bold": True}), book.add_format({"num_format": "0.0%"})
+        number = EXCEL_ROWS
+        for row in rows:
+            if number == EXCEL_ROWS:  # the next sheet
+                sheet = book.add_worksheet()
+                sheet.freeze_panes(1, 0)
+                sheet.set_column(0, 0, 40)
+                sheet.set_column(1, len(header) - 1, 14)
+                for column, name in enumerate(header):
+                    sheet.write_string(0, column, _text(name)[:EXCEL_CHARACTERS], bold)
+                number = 1
+            for column, value in enumerate(row):
+                if isinstance(value, str):
+                    sheet.write_string(number, column, _text(value)[:EXCEL_CHARACTERS])
+                elif value is not None:
+                    sheet.write_number(number, column, value, percent)
+            number += 1
+
+
+def _write_parquet(
+    path: Path, header: Sequence[str], rows: Iterator[Sequence[str | float | None]]
+) -> None:
+    import pyarrow
+    from pyarrow import parquet
+
+    texts = {"path", "label", "error", "message"}
+    kinds = [
+        pyarrow.string() if i < 5 and name in texts else pyarrow.float64()
+        for i, name in enumerate(header)
+    ]
+    cells = [[_text(cell) if isinstance(cell, str) else cell for cell in row] for row in rows]
+    columns = zip(*cells, strict=True)
+    arrays = [pyarrow.array(cell, kind) for cell, kind in zip(columns, kinds, strict=True)]
+    # Arrays and names, not a dictionary: two classes may have one name once they are escaped.
+    table = pyarrow.Table.from_arrays(arrays, [_text(name) for name in header])
+    parquet.write_table(table, path)
+
+
+def _text(text: str) -> str:
+    """Return a text as valid Unicode, the bytes of a name that is not UTF-8 escaped."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def write_sheet(path: str, images: Sequence[PredictedImage], bundle: str) -> None:
+    """Write an HTML page of the least confident images, unreadable ones last."""
+    from kindsight.report.contact_sheet import SheetImage, render_sheet
+    from kindsight.report.thumbnails import thumbnail_uri
+
+    shown = []
+    for image in least_confident_first(images)[:SHOWN]:
+        prediction, uri = image.prediction, None
+        if prediction.error is None:
+            try:
+                uri = thumbnail_uri(image.load(), THUMBNAIL)
+            except ImageError:  # removed since it was predicted
+                uri = None
+        top = prediction.top(2)
+        shown.append(
+            SheetImage(
+                prediction.path,
+                uri,
+                top,
+                "" if prediction.error is None else prediction.error.reason,
+            )
+        )
+    confidences = [image.prediction.confidence for image in images]
+    page = render_sheet(
+        bundle, shown, [each for each in confidences if each is not None],
+        unreadable=sum(each is None for each in confidences),
+        created=time.strftime("%Y-%m-%d %H:%M"),
+    )  # fmt: skip
+    write_text(path, page)

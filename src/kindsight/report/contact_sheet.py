@@ -1,0 +1,70 @@
+"""The contact sheet of predictions: an HTML page of images, least confident first."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from kindsight.report.templating import clean, environment, is_small_image
+
+__all__ = ["DOUBTFUL", "SheetImage", "render_sheet"]
+
+DOUBTFUL = 0.8
+"""Predictions below this confidence are marked and counted."""
+
+
+@dataclass(frozen=True)
+class SheetImage:
+    """An image on the sheet.
+
+    Parameters
+    ----------
+    path : str
+    image : str or None
+        The thumbnail as a ``data:`` URI.
+    top : sequence of (str, float)
+        The two most probable classes with their probabilities; empty if unreadable.
+    error : str
+        Why the image could not be read; empty otherwise.
+    """
+
+    path: str
+    image: str | None
+    top: Sequence[tuple[str, float]]
+    error: str = ""
+
+
+def render_sheet(
+    bundle: str,
+    images: Sequence[SheetImage],
+    confidences: Sequence[float],
+    *,
+    unreadable: int,
+    created: str,
+) -> str:
+    """Return the page as HTML that loads nothing and runs no script, encodable as UTF-8.
+
+    - `images`: those shown, in order.
+    - `confidences`: of all readable images, also of those not shown.
+    - `unreadable`: number of all unreadable images.
+    """
+    valid = [
+        image if image.image is None or is_small_image(image.image)
+        else SheetImage(image.path, None, image.top, image.error)
+        for image in images
+    ]  # fmt: skip
+    page = (
+        environment()
+        .get_template("predictions.html.j2")
+        .render(
+            bundle=bundle,
+            images=valid,
+            total=len(confidences) + unreadable,
+            readable=len(confidences),
+            unreadable=unreadable,
+            doubtful=sum(confidence < DOUBTFUL for confidence in confidences),
+            limit=DOUBTFUL,
+            created=created,
+        )
+    )
+    return clean(page)
