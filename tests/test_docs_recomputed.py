@@ -36,7 +36,7 @@ def python_block(page: Path, words: str) -> str:
 
 def gradient(height: int, width: int, channels: int) -> np.ndarray:
     """Return an image whose every corner has another colour, with noise."""
-    down, across = np.mgrid[0:1:height * 1j, 0:1:width * 1j]
+    down, across = np.mgrid[0 : 1 : height * 1j, 0 : 1 : width * 1j]
     planes = [255 * down, 255 * across, 255 * (1 - down * across), 255 * np.abs(across - down)]
     image = np.stack(planes[:channels], axis=2)
     noise = np.random.default_rng(0).normal(0, 20, image.shape)

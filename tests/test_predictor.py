@@ -3,7 +3,6 @@
 import csv
 import io
 import itertools
-import re
 
 import numpy as np
 import pytest
@@ -161,7 +160,8 @@ def test_all_kinds_of_images_give_the_same_prediction(predictor, tmp_path):
     kinds = {
         "path": (file, str(file)), "text": (str(file), str(file)), "bytes": (data, "image-000002"),
         "memory": (io.BytesIO(data), "image-000003"), "file": (file.open("rb"), str(file)),
-        "opened": (Image.open(file), str(file)), "pillow": (Image.fromarray(pixels), "image-000006"),
+        "opened": (Image.open(file), str(file)),
+        "pillow": (Image.fromarray(pixels), "image-000006"),
         "array": (pixels, "image-000007"), "floats": (pixels.astype(float), "image-000008"),
         "lists": (pixels.tolist(), "image-000009"),
     }  # fmt: skip

@@ -602,13 +602,16 @@ class TrainOptions(ModelOptions, total=False):
     tensorboard: Annotated[
         str | None,
         _path(
-            "Folder for TensorBoard logs of the epochs.", "Output", "a folder",
+            "Folder for TensorBoard logs: settings, epochs, metrics, report.", "Output", "a folder",
             metavar="FOLDER", rare=True,
         ),
     ]
     mlflow: Annotated[
         bool | None,
-        Option("MLflow logging of the epochs.", "Output", False, rare=True),
+        Option(
+            "MLflow logging of settings, epochs, metrics and the report.", "Output", False,
+            rare=True,
+        ),
     ]
 # fmt: on
 

@@ -32,6 +32,7 @@ from kindsight.predictor import Predictor
 from kindsight.runs.train import TrainSettings, train
 from kindsight.training import parity
 from kindsight.training.frozen import fitted
+from mlflow_store import use_store
 from shapes import CLASSES, encoded, shape, write_shapes
 
 EVALUATION_KEYS = {
@@ -543,3 +544,37 @@ def test_mlflow_that_is_not_installed_is_told_before_anything_is_read(
     with pytest.raises(MissingExtraError, match=r"kindsight\[mlflow\]"):
         train(settings)
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_frozen_head_is_logged_to_tensorboard_and_mlflow(quick, photos, tmp_path, monkeypatch):
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    store = use_store(monkeypatch)
+    result = quick(photos, tensorboard=str(tmp_path / "board"), mlflow=True, seed=4)
+    (logged,) = store.runs.values()
+    assert (logged.name, logged.status) == (result.run.name, "FINISHED")
+    assert (logged.params["head"], logged.params["seed"], logged.params["data"]) == (
+        "auto", "4", str(photos),
+    )  # fmt: skip
+    metrics = {metric.key: metric.value for metric in logged.metrics}
+    assert metrics["validation_accuracy"] == result.validation.accuracy
+    assert metrics["train_images"] == result.images["train"] > 0
+    assert metrics["skipped_images"] == 3 and metrics["total_seconds"] > 0
+    assert logged.files == {"report.html": result.report.read_bytes()}
+    board = tmp_path / "board" / result.run.name
+    events = accumulator.EventAccumulator(str(board / "result"))
+    events.Reload()
+    (scalar,) = events.Scalars("validation_log_loss")
+    assert scalar.value == pytest.approx(result.validation.log_loss)
+    assert (board / "report.html").read_bytes() == result.report.read_bytes()
+    assert set(json.loads((result.run / "logs.json").read_text())) == {"tensorboard", "mlflow"}
+
+
+def test_a_store_that_fails_does_not_lose_the_run(quick, photos, monkeypatch):
+    store = use_store(monkeypatch)
+
+    def fail(stage, done, total):
+        store.broken = stage == "report"
+
+    with pytest.warns(UserWarning, match=r"missing there: metrics, report\. ConnectionError"):
+        result = quick(photos, progress=fail, mlflow=True)
+    assert (result.run / "bundle.json").exists() and result.report.exists()

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import sys
-import types
 from pathlib import Path
 
 import pytest
@@ -22,6 +20,7 @@ from kindsight.training.engine.tensorboard import (
     record,
     scalar_event,
 )
+from mlflow_store import use_store
 
 ROWS = [
     EpochRow(1, "head", 2.0, 0.125, 0.75, 0.5, 0.5, 0.25),
@@ -208,74 +207,9 @@ def test_damaged_logs_file_is_ignored(tmp_path, notes):
     assert len(json.loads((tmp_path / "logs.json").read_text("utf-8"))["tensorboard"]) == 32
 
 
-class Store:
-    """What a stand-in for MLflow was told, over several clients."""
-
-    def __init__(self) -> None:
-        self.runs: dict[str, types.SimpleNamespace] = {}
-        self.experiments: dict[str, str] = {}
-        self.broken = False
-
-
 @pytest.fixture
 def store(monkeypatch):
-    """Put a stand-in in MLflow's place, with the few calls that are made of it."""
-    store = Store()
-
-    class Client:
-        def get_experiment_by_name(self, name):
-            place = store.experiments.get(name)
-            return place and types.SimpleNamespace(experiment_id=place)
-
-        def create_experiment(self, name):
-            if store.broken:
-                raise ConnectionError("no server")
-            return store.experiments.setdefault(name, str(len(store.experiments)))
-
-        def create_run(self, experiment_id, run_name):
-            name = f"id{len(store.runs)}"
-            info = types.SimpleNamespace(run_id=name, lifecycle_stage="active")
-            store.runs[name] = types.SimpleNamespace(
-                info=info, name=run_name, status="RUNNING", params={}, metrics=[]
-            )
-            return store.runs[name]
-
-        def get_run(self, run_id):
-            return store.runs[run_id]
-
-        def update_run(self, run_id, status):
-            store.runs[run_id].status = status
-
-        set_terminated = update_run
-
-        def get_metric_history(self, run_id, key):
-            return [m for m in store.runs[run_id].metrics if m.key == key]
-
-        def log_batch(self, run_id, metrics=(), params=()):
-            if store.broken:
-                raise ConnectionError("no server")
-            store.runs[run_id].metrics += metrics
-            store.runs[run_id].params.update({p.key: p.value for p in params})
-
-    def made(*names):
-        def make(*values):
-            return types.SimpleNamespace(**dict(zip(names, values, strict=True)))
-
-        return make
-
-    mlflow = types.ModuleType("mlflow")
-    mlflow.__spec__ = types.SimpleNamespace()
-    entities, tracking = types.ModuleType("mlflow.entities"), types.ModuleType("mlflow.tracking")
-    entities.Metric = made("key", "value", "timestamp", "step")
-    entities.Param = made("key", "value")
-    tracking.MlflowClient = Client
-    modules = {"mlflow": mlflow, "mlflow.entities": entities, "mlflow.tracking": tracking}
-    for name, module in modules.items():
-        monkeypatch.setitem(sys.modules, name, module)
-    for name in ("MLFLOW_DISABLE_TELEMETRY", "MLFLOW_LOGGING_LEVEL", "MLFLOW_EXPERIMENT_NAME"):
-        monkeypatch.setenv(name, "")
-        monkeypatch.delenv(name)
-    return store
+    return use_store(monkeypatch)
 
 
 def test_mlflow_gets_settings_and_epochs(tmp_path, store):
@@ -336,7 +270,9 @@ def test_logging_is_retried_when_the_store_is_back(tmp_path, store):
 
 def test_warns_of_a_store_that_stays_unreachable(tmp_path, store):
     with (
-        pytest.warns(UserWarning, match=r"missing there: 2, 3\. ConnectionError"),
+        pytest.warns(
+            UserWarning, match=r"missing there: epoch 2, epoch 3, metrics, report\. ConnectionError"
+        ),
         open_logs(tmp_path, mlflow=True) as log,
     ):
         log.on_start(3, 0)
@@ -344,7 +280,42 @@ def test_warns_of_a_store_that_stays_unreachable(tmp_path, store):
         store.broken = True
         log.on_epoch(ROWS[1])
         log.on_epoch(ROWS[2])
+        log.on_result({"validation_accuracy": 0.5}, tmp_path / "report.html")
     assert load_history(tmp_path) == History(ROWS)
+
+
+def test_mlflow_gets_the_final_metrics_and_the_report(tmp_path, store):
+    report = tmp_path / "report.html"
+    report.write_text("a page")
+    with open_logs(tmp_path, mlflow=True, parameters={"head": "rbf"}) as log:
+        log.on_result({"validation_accuracy": 0.5, "temperature": 2.0}, report)
+    (logged,) = store.runs.values()
+    assert (logged.status, logged.params) == ("FINISHED", {"head": "rbf"})
+    metrics = [(m.key, m.value, m.step) for m in logged.metrics]
+    assert metrics == [("validation_accuracy", 0.5, 0), ("temperature", 2.0, 0)]
+    assert logged.files == {"report.html": b"a page"}
+
+
+def test_tensorboard_gets_settings_final_metrics_and_the_report(tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    report = tmp_path / "report.html"
+    report.write_text("a page")
+    settings = {"head": "rbf", "data": "a|b\n" + "x" * 999}
+    for accuracy in (0.25, 0.5):  # killed and run again
+        with open_logs(tmp_path / "run", tensorboard=str(tmp_path), parameters=settings) as log:
+            log.on_result({"validation_accuracy": accuracy}, report)
+    found = EventAccumulator(str(tmp_path / "run" / "result"))
+    found.Reload()
+    (scalar,) = found.Scalars("validation_accuracy")
+    assert (scalar.step, scalar.value) == (0, 0.5)
+    (text,) = found.Tensors("settings")
+    assert found.SummaryMetadata("settings").plugin_data.plugin_name == "text"
+    (table,) = text.tensor_proto.string_val
+    lines = table.decode().splitlines()
+    assert lines[:3] == ["| setting | value |", "|---|---|", "| head | rbf |"]
+    assert lines[3].startswith("| data | a\\|b xxx") and len(lines[3]) < 280
+    assert (tmp_path / "run" / "report.html").read_text() == "a page"
 
 
 def test_store_unreachable_at_the_start_raises(tmp_path, store):

@@ -93,8 +93,8 @@ def test_options_of_another_trainer():
     assert foreign_options({"model": "small-cnn", "epochs": 3, "head": None}) == []
     (said,) = foreign_options({"model": "small-cnn", "head": "linear"})
     assert said.startswith("`head` applies only to a frozen backbone; ")
-    (said,) = foreign_options({"model": "efficientnet-lite0", "epochs": 3, "mlflow": True})
-    assert said.startswith("`epochs`, `mlflow` apply only to a network")
+    (said,) = foreign_options({"model": "efficientnet-lite0", "epochs": 3, "patience": 2})
+    assert said.startswith("`epochs`, `patience` apply only to a network")
 
 
 # In the settings of a run ------------------------------------------------------------------------

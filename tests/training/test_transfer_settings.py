@@ -48,8 +48,8 @@ def test_options_of_other_kinds():
     assert said.startswith("`filters` applies only to a network from scratch")
     (said,) = foreign_options({"model": "small-cnn", "freeze": "all"})
     assert said.startswith("`freeze` applies only to a backbone trained by epochs")
-    assert foreign_options({"fine_tune": "light", "tensorboard": "logs"}) == []
-    assert foreign_options({"fine_tune": "off", "tensorboard": "logs"})
+    for kind in ({}, {"fine_tune": "light"}, {"freeze": "all"}, {"model": "small-cnn"}):
+        assert foreign_options({**kind, "tensorboard": "logs", "mlflow": True}) == []
 
 
 def test_the_course_s_settings():

@@ -109,9 +109,7 @@ def predict(  # noqa: PLR0913, PLR0917 (one parameter for each option)
     ] = None,
     sheet: Annotated[
         str | None,
-        typer.Option(
-            metavar="FILE", help="HTML page to write of the 200 least confident images."
-        ),
+        typer.Option(metavar="FILE", help="HTML page to write of the 200 least confident images."),
     ] = None,
     force: Annotated[
         bool, typer.Option("--force", help="Overwriting of the files of --out and --sheet.")
@@ -159,7 +157,7 @@ def predict(  # noqa: PLR0913, PLR0917 (one parameter for each option)
     if sort or out or sheet:
         kept, failed = _collect(predicted, rows if printed and not sort else None, quiet)
         count = len(kept)
-        for text in _write_files(kept, rows, sort, out, sheet, bundle, printed):
+        for text in _write_files(kept, rows, sort, out, sheet, bundle, top, printed):
             if not quiet:
                 note(text)
     else:
@@ -371,9 +369,10 @@ def _write_files(
     out: str | None,
     sheet: str | None,
     bundle: str,
+    top: int | None,
     printed: bool,
 ) -> Iterator[str]:
-    """Write sorted rows, the table of --out and the page of --sheet; yield a note for each file."""
+    """Write sorted rows, the table of --out and the page of --sheet; yield a note for each."""
     from kindsight.cli.prediction_files import least_confident_first, write_sheet, write_table
 
     if not kept:
@@ -383,7 +382,7 @@ def _write_files(
         if printed:
             _write((image.prediction for image in kept), rows, quiet=True)
     if out is not None:
-        columns = CsvRows(rows.classes, None if isinstance(rows, TableRows) else rows.top, rows.paint)
+        columns = CsvRows(rows.classes, top, rows.paint)
         cells = columns.safe_cells if out.lower().endswith(".csv") else columns.cells
         write_table(out, columns.names(), (cells(image.prediction) for image in kept))
         yield f"{len(kept):,} prediction{'s' * (len(kept) != 1)} written to {out}."

@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from kindsight.encoding import valid_text
 from kindsight.errors import ImageError, MissingExtraError, SettingsError
 from kindsight.files import replacing, write_text
 
@@ -68,7 +69,9 @@ def check_files(out: str | None, sheet: str | None, classes: int, force: bool) -
         if name is None:
             continue
         if os.path.isdir(name) or (os.path.lexists(name) and not force):  # noqa: PTH112
-            raise SettingsError(f"{name} exists. Choose another {option}, or overwrite with --force.")
+            raise SettingsError(
+                f"{name} exists. Choose another {option}, or overwrite it with --force."
+            )
         if not Path(name).absolute().parent.is_dir():
             raise SettingsError(f"{option} must be in a folder that exists; got {name!r}.")
     if ending in EXTRAS and find_spec(EXTRAS[ending][0]) is None:
@@ -105,17 +108,14 @@ def write_table(
 ) -> None:
     """Write rows of path, label, confidence, error, message and probabilities, by the ending.
 
-    Cells without a value are None. Texts are never formulas. Names that are not UTF-8 have their
-    bytes as ``\\xff`` in Excel and Parquet files, which cannot hold them.
+    Cells without a value are None. Texts are never formulas. Bytes that are not UTF-8 are escaped.
     """
     ending = Path(path).suffix.lower()
     with replacing(path) as temporary:
         if ending == ".csv":
             from kindsight.cli.predict import csv_line
 
-            with temporary.open(
-                "w", encoding="utf-8", errors="surrogateescape", newline=""
-            ) as file:
+            with temporary.open("w", encoding="utf-8", newline="") as file:
                 file.write(csv_line(header))
                 file.writelines(csv_line(row) for row in rows)
         elif ending == ".xlsx":
@@ -139,11 +139,11 @@ def _write_excel(
                 sheet.set_column(0, 0, 40)
                 sheet.set_column(1, len(header) - 1, 14)
                 for column, name in enumerate(header):
-                    sheet.write_string(0, column, _text(name)[:EXCEL_CHARACTERS], bold)
+                    sheet.write_string(0, column, valid_text(name)[:EXCEL_CHARACTERS], bold)
                 number = 1
             for column, value in enumerate(row):
                 if isinstance(value, str):
-                    sheet.write_string(number, column, _text(value)[:EXCEL_CHARACTERS])
+                    sheet.write_string(number, column, valid_text(value)[:EXCEL_CHARACTERS])
                 elif value is not None:
                     sheet.write_number(number, column, value, percent)
             number += 1
@@ -160,17 +160,12 @@ def _write_parquet(
         pyarrow.string() if i < 5 and name in texts else pyarrow.float64()
         for i, name in enumerate(header)
     ]
-    cells = [[_text(cell) if isinstance(cell, str) else cell for cell in row] for row in rows]
+    cells = [[valid_text(cell) if isinstance(cell, str) else cell for cell in row] for row in rows]
     columns = zip(*cells, strict=True)
     arrays = [pyarrow.array(cell, kind) for cell, kind in zip(columns, kinds, strict=True)]
     # Arrays and names, not a dictionary: two classes may have one name once they are escaped.
-    table = pyarrow.Table.from_arrays(arrays, [_text(name) for name in header])
+    table = pyarrow.Table.from_arrays(arrays, [valid_text(name) for name in header])
     parquet.write_table(table, path)
-
-
-def _text(text: str) -> str:
-    """Return a text as valid Unicode, the bytes of a name that is not UTF-8 escaped."""
-    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def write_sheet(path: str, images: Sequence[PredictedImage], bundle: str) -> None:

@@ -155,8 +155,9 @@ def as_dataset(X: Any, y: Any = None, *, labelled: bool = True) -> ImageDataset:
     Parameters
     ----------
     X : ImageDataset, str, Path, or sequence or array of paths or images
-        A single path is that of an image or opened by :func:`kindsight.dataset.open_dataset`. Images that
-        are not paths may be arrays, or all that :func:`kindsight.read_image` reads; they stay in memory.
+        A single path is that of an image or opened by :func:`kindsight.dataset.open_dataset`.
+        Images that are not paths may be arrays, or all that :func:`kindsight.read_image` reads;
+        they stay in memory.
     y : sequence of str or int, optional
         Labels; they replace those of a dataset. A folder or file has its own.
     labelled : bool

@@ -109,16 +109,16 @@ def train(
         clock.mark("split")
 
         _start_ahead(prepared, keras, compared, verify)
-        with _logging(settings, trainer, folder, callback) as callbacks:
-            model = prepared.fit(
-                dataset.classes,
-                rows["train"],
-                rows["validation"],
-                keras=keras,
-                folder=folder,
-                progress=progress,
-                callback=callbacks,
-            )
+        callbacks = stack.enter_context(_logging(settings, trainer, folder, callback))
+        model = prepared.fit(
+            dataset.classes,
+            rows["train"],
+            rows["validation"],
+            keras=keras,
+            folder=folder,
+            progress=progress,
+            callback=callbacks,
+        )
         scored = _score(model, rows, folder)
         clock.mark("fit")
 
@@ -149,6 +149,7 @@ def train(
         clock.mark("report")
 
         result = replace(result, seconds=clock.total())
+        callbacks.on_result(_final_metrics(result), result.report)
         bundle.facts["seconds"] = result.seconds
         bundle.write()
         model.clear_away()
@@ -189,18 +190,27 @@ def _start_ahead(
 @contextmanager
 def _logging(
     settings: TrainSettings, trainer: Trainer, folder: Path, callback: TrainingCallback | None
-) -> Iterator[TrainingCallback | None]:
+) -> Iterator[CallbackList]:
     """Combine the user's callback with the requested loggers."""
-    if not trainer.by_gradient:
-        yield callback
-        return
     with open_logs(
         folder,
         tensorboard=settings.tensorboard,
         mlflow=bool(settings.mlflow),
-        parameters=trainer.to_dict(),
+        parameters={**settings.to_dict(), **trainer.to_dict()},
     ) as logs:
         yield CallbackList(*([] if callback is None else [callback]), logs)
+
+
+def _final_metrics(result: TrainResult) -> dict[str, float]:
+    """Return the metrics that loggers get, by name."""
+    metrics: dict[str, float] = {"temperature": result.temperature}
+    for split, found in (("validation", result.validation), ("test", result.test)):
+        if found is not None:
+            for name in ("accuracy", "balanced_accuracy", "macro_f1", "log_loss", "ece"):
+                metrics[f"{split}_{name}"] = float(getattr(found, name))
+    metrics |= {f"{name}_images": float(count) for name, count in result.images.items()}
+    metrics["total_seconds"] = float(result.seconds["total"])
+    return metrics
 
 
 def _score(

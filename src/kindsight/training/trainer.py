@@ -31,9 +31,6 @@ __all__ = ["Kind", "foreign_options", "kind_of", "make_training", "of_use", "pre
 MODELS = (*BACKBONES, *NETWORKS)
 """Names that ``model`` accepts, beside ``.keras`` files."""
 
-LOGS = ("tensorboard", "mlflow")
-"""Loggers of a training by gradient."""
-
 Settings: TypeAlias = FrozenTrainer | NetworkTrainer | TransferTrainer
 
 
@@ -91,8 +88,8 @@ TRANSFER = Kind(
 KINDS = (FROZEN, NETWORK, TRANSFER)
 """Every way of training."""
 
-# The options of any kind, and the loggers; the others are of the run as a whole.
-_OF_TRAINERS = {*(name for name, option in OPTIONS.items() if option.trainers), *LOGS}
+# The options of any kind; the others are of the run as a whole.
+_OF_TRAINERS = {name for name, option in OPTIONS.items() if option.trainers}
 
 
 def prepare(
@@ -130,18 +127,17 @@ def make_training(options: Mapping[str, Any]) -> Settings:
 def foreign_options(options: Mapping[str, Any]) -> list[str]:
     """Return one sentence for the given options that the selected kind does not take."""
     kind = kind_of(options)
-    taken = _taken(kind, options)
     foreign = [
         name
         for name, value in options.items()
-        if value is not None and name in _OF_TRAINERS and name not in taken
+        if value is not None and name in _OF_TRAINERS and name not in kind.options
     ]
     if not foreign:
         return []
     takers = [
         other.description
         for other in KINDS
-        if other is not kind and not {*other.options, *LOGS}.isdisjoint(foreign)
+        if other is not kind and not set(other.options).isdisjoint(foreign)
     ]
     verb, them = ("applies", "it") if len(foreign) == 1 else ("apply", "them")
     cure = "or choose another model"
@@ -150,7 +146,7 @@ def foreign_options(options: Mapping[str, Any]) -> list[str]:
         if set(foreign) <= {*TRANSFER.options, *LOGS}:
             cure = 'choose another model, or train the backbone by epochs (such as `freeze="all"`)'
     elif kind is TRANSFER:
-        taken_by_frozen = set(foreign) <= {*FROZEN.options, *LOGS}
+        taken_by_frozen = set(foreign) <= set(FROZEN.options)
         cure = "or leave out `freeze`, `cut` and the other options of training by epochs"
         cure = cure if taken_by_frozen else "or choose another model"
     names = ", ".join(f"`{name}`" for name in foreign)
@@ -158,14 +154,6 @@ def foreign_options(options: Mapping[str, Any]) -> list[str]:
         f"{names} {verb} only to {' or '.join(takers)}; the model is "
         f"{options.get('model')!r}, {kind.description}. Leave {them} out, {cure}."
     ]
-
-
-def _taken(kind: Kind, options: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return a kind's options; a frozen backbone has epochs to log where it is fine-tuned."""
-    if kind is not FROZEN:
-        return (*kind.options, *LOGS)
-    tunes = options.get("fine_tune") not in (None, "off") or options.get("budget") is not None
-    return (*kind.options, *(LOGS if tunes else ()))
 
 
 def of_use(values: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
@@ -178,8 +166,7 @@ def of_use(values: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any
     network = kind_of({"model": given["model"]}) is NETWORK
     same = network == (kind_of({"model": values.get("model")}) is NETWORK)
     kind = kind_of({**values, **given} if same else given)
-    taken = _taken(kind, {**values, **given})
-    return {k: v for k, v in values.items() if k not in _OF_TRAINERS or k in taken}
+    return {k: v for k, v in values.items() if k not in _OF_TRAINERS or k in kind.options}
 
 
 def kind_of(options: Mapping[str, Any]) -> Kind:

@@ -197,7 +197,7 @@ def test_as_dataset_of_images_that_are_no_paths(tmp_path):
         [Image.fromarray(image) for image in pixels],
     ):
         assert as_dataset(images, ["a", "b"]) == expected
-    with pytest.raises(ImageError, match="image 1: .* supported format") as error:
+    with pytest.raises(ImageError, match=r"image 1: .* supported format") as error:
         as_dataset([data[0], b"\0" * 100_000])
     assert len(str(error.value)) < 400
     with pytest.raises(DatasetError) as refused:

@@ -1,8 +1,9 @@
 """Callbacks of a training, called in the parent process: displays and logs.
 
-Logs are ``history.csv``, and optionally TensorBoard and MLflow. MLflow gets settings as parameters
-and epochs as metrics; ``MLFLOW_TRACKING_URI`` and ``MLFLOW_EXPERIMENT_NAME`` are used if set, the
-default store is a file in the current folder.
+Logs are ``history.csv``, and optionally TensorBoard and MLflow. Both get the settings as
+parameters, epochs and the final metrics, and the report, of every kind of training;
+``MLFLOW_TRACKING_URI`` and ``MLFLOW_EXPERIMENT_NAME`` are used if set, the default store is a file
+in the current folder.
 """
 
 from __future__ import annotations
@@ -43,9 +44,11 @@ class TrainingCallback(Protocol):
     """Receives the progress of a training by epochs and steps.
 
     All calls come from one thread. A resumed training first reports the epochs that were trained
-    before, so a callback sees every epoch, once and in order. Two more methods are optional:
-    ``on_interrupt()``, called on a Ctrl-C that ends a training with a budget early, and
-    ``on_monitor(monitor)``, called before the training if the best epoch is not chosen by accuracy.
+    before, so a callback sees every epoch, once and in order. Three more methods are optional:
+    ``on_interrupt()``, called on a Ctrl-C that ends a training with a budget early;
+    ``on_monitor(monitor)``, called before the training if the best epoch is not chosen by accuracy;
+    and ``on_result(metrics, report)``, called at the end of a run with its final metrics by name
+    and the path of the report.
     """
 
     def on_start(self, epochs: int, done: int) -> None:
@@ -116,6 +119,13 @@ class CallbackList:
         for callback in self._callbacks:
             notify_monitor(callback, monitor)
 
+    def on_result(self, metrics: Mapping[str, float], report: Path) -> None:
+        """Call each that has the method."""
+        for callback in self._callbacks:
+            method = getattr(callback, "on_result", None)
+            if method is not None:
+                method(metrics, report)
+
 
 def notify_interrupt(callback: TrainingCallback | None) -> None:
     """Call a callback's optional method ``on_interrupt``."""
@@ -138,12 +148,12 @@ def open_logs(
     tensorboard: str | None = None,
     mlflow: bool = False,
     parameters: Mapping[str, Any] | None = None,
-) -> Iterator[TrainingCallback]:
+) -> Iterator[CallbackList]:
     """Yield a callback that logs a training.
 
     The run folder gets ``history.csv``, and with another log ``logs.json``, by which a resumed run
     finds its logs again. In TensorBoard's log folder, `tensorboard`, the run gets a subfolder of
-    its own name. `parameters` are settings, logged to MLflow. MissingExtraError if MLflow is not
+    its own name. `parameters` are the settings. MissingExtraError if MLflow is not
     installed; UsageError if the TensorBoard folder is not writable, or holds another run of the
     same name; KindsightError if MLflow's store is not usable.
     """
@@ -154,7 +164,11 @@ def open_logs(
 
         run = known.setdefault("tensorboard", uuid.uuid4().hex)
         write_json(folder / LOGS_FILE, known)
-        logs.append(TensorBoardLog(Path(tensorboard, folder.name), f"kindsight {run}"))
+        logs.append(
+            TensorBoardLog(
+                Path(tensorboard, folder.name), f"kindsight {run}", parameters=parameters or {}
+            )
+        )
     if not mlflow:
         yield CallbackList(*logs)
         return
@@ -214,7 +228,8 @@ class MlflowLog:
         from mlflow.tracking import MlflowClient
 
         self._metric: Callable[..., Any] = Metric
-        self._pending: list[tuple[int, list[Any]]] = []
+        self._pending: list[tuple[str, list[Any]]] = []
+        self._report: Path | None = None
         try:
             self._client = MlflowClient()
             self.run_id = self._resume(run_id) or self._new(name, parameters)
@@ -243,7 +258,15 @@ class MlflowLog:
                 if value is not None
             ]
             self._logged.add(row.epoch)
-            self._pending.append((row.epoch, metrics))
+            self._pending.append((f"epoch {row.epoch}", metrics))
+        self._send()
+
+    def on_result(self, metrics: Mapping[str, float], report: Path) -> None:
+        """Log the final metrics and the report."""
+        now = int(1000 * time.time())
+        values = [self._metric(name, value, now, 0) for name, value in metrics.items()]
+        self._pending.append(("metrics", values))
+        self._report = report
         self._send()
 
     def close(self, status: str) -> None:
@@ -254,19 +277,23 @@ class MlflowLog:
         except Exception as error:
             problem = problem or error
         if problem is not None:
-            left = ", ".join(str(epoch) for epoch, _ in self._pending) or "none"
+            missing = [name for name, _ in self._pending]
+            missing += ["report"] if self._report is not None else []
             warnings.warn(
-                f"Logging to MLflow failed; epochs missing there: {left}. "
+                f"Logging to MLflow failed; missing there: {', '.join(missing) or 'none'}. "
                 f"{type(problem).__name__}: {str(problem)[:300]}",
                 stacklevel=2,
             )
 
     def _send(self) -> Exception | None:
-        """Log the pending epochs; return the exception if that fails."""
+        """Log what is pending; return the exception if that fails."""
         try:
             while self._pending:
                 self._client.log_batch(self.run_id, metrics=self._pending[0][1])
                 del self._pending[0]
+            if self._report is not None:
+                self._client.log_artifact(self.run_id, os.fspath(self._report))
+                self._report = None
         except Exception as error:
             return error
         return None

@@ -1,26 +1,31 @@
 """Log accuracy and loss by epoch to TensorBoard, without TensorFlow, under Keras's names.
 
+At the end the run's settings, final metrics and report are added, also where there are no epochs.
+
 An event file is a sequence of records: length of the data (uint64), its checksum, the data, its
 checksum (uint32, little-endian, masked CRC-32C). The data is a protocol buffer
 ``tensorflow.Event``: wall time, step, and either the file version (first record) or a summary of
-tagged numbers. These few fields are encoded here by hand.
+tagged numbers or texts. These few fields are encoded here by hand.
 """
 
 from __future__ import annotations
 
 import functools
 import os
+import shutil
 import struct
 import time
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from kindsight.encoding import valid_text
 from kindsight.errors import UsageError
+from kindsight.files import replacing
 from kindsight.training.engine.history import EpochRow
 
-__all__ = ["TensorBoardLog", "read_records", "record", "scalar_event"]
+__all__ = ["TensorBoardLog", "read_records", "record", "scalar_event", "text_event"]
 
 MAX_RECORD = 1 << 16  # bytes
 
@@ -61,6 +66,17 @@ def scalar_event(wall_time: float, step: int, values: Mapping[str, float]) -> by
         _message(1, _text(1, tag) + b"\x15" + _float32(value)) for tag, value in values.items()
     )
     return _time(wall_time) + b"\x10" + _varint(step) + _message(5, summary)
+
+
+def text_event(wall_time: float, tag: str, markdown: str) -> bytes:
+    """Return the data of a record of a text, which TensorBoard shows as Markdown."""
+    # tensorflow.TensorProto: the type (7, string), the shape (one dimension of size 1), the text.
+    shape = _message(2, b"\x08" + _varint(1))
+    tensor = b"\x08" + _varint(7) + _message(2, shape) + _text(8, markdown)
+    # SummaryMetadata: the plugin "text", and that the data is a tensor (2).
+    metadata = _message(1, _text(1, "text")) + b"\x20" + _varint(2)
+    value = _text(1, tag) + _message(8, tensor) + _message(9, metadata)
+    return _time(wall_time) + _message(5, _message(1, value))
 
 
 def without_time(data: bytes) -> bytes:
@@ -127,6 +143,12 @@ EVENT_FILE = "events.out.tfevents.kindsight"
 
 MAX_BYTES = 64 * 2**20
 
+MAX_VALUE = 250
+"""Maximum characters of a setting's value."""
+
+RESULT = "result"
+"""The subfolder of the final metrics and the settings."""
+
 
 class TensorBoardLog:
     """A :class:`~.callbacks.TrainingCallback` that writes TensorBoard's event files.
@@ -134,18 +156,24 @@ class TensorBoardLog:
     A resumed training continues the same files: matching records are left untouched, missing ones
     appended and others cut off, so each epoch appears once, and an open TensorBoard continues.
     `folder` is the run's own; `run` identifies the run in the files; `clock` returns seconds since
-    1970. UsageError if the folder holds another run, or is not writable.
+    1970; `parameters` are the settings. UsageError if the folder holds another run, or is not
+    writable.
     """
 
     def __init__(
-        self, folder: str | os.PathLike[str], run: str, clock: Callable[[], float] = time.time
+        self,
+        folder: str | os.PathLike[str],
+        run: str,
+        clock: Callable[[], float] = time.time,
+        parameters: Mapping[str, Any] | None = None,
     ) -> None:
         self._folder, self._run, self._clock = Path(folder), run, clock
+        self._parameters = dict(parameters or {})
         self._done = 0
         self._rows: list[EpochRow] = []
         # Fail before the training. A file is written with its first epoch only, so that a failed
         # start does not take the name.
-        for split in ("train", "validation"):
+        for split in ("train", "validation", RESULT):
             path = self._path(split)
             existed = path.exists()
             if split == "train" or existed:
@@ -174,6 +202,30 @@ class TensorBoardLog:
                     self._begin(path)
                 with path.open("ab") as file:
                     file.write(record(scalar_event(self._clock(), row.epoch, values)))
+
+    def on_result(self, metrics: Mapping[str, float], report: Path) -> None:
+        """Write the settings and the final metrics, and a copy of the report."""
+        now, path = self._clock(), self._path(RESULT)
+        rows = [f"| {_cell(k)} | {_cell(v)} |" for k, v in self._parameters.items()]
+        settings = "\n".join(["| setting | value |", "|---|---|", *rows])
+        events = [
+            first_event(now, self._run),
+            scalar_event(now, 0, metrics),
+            text_event(now, "settings", settings[: MAX_RECORD // 4]),
+        ]
+        try:
+            if path.exists():  # of a run that was killed here
+                self._begin(path)
+            with replacing(path) as temporary:
+                temporary.write_bytes(b"".join(map(record, events)))
+            with replacing(self._folder / report.name) as temporary:
+                shutil.copyfile(report, temporary)
+        except OSError as error:  # the training itself has succeeded
+            warnings.warn(
+                f"Could not write the final metrics and the report to {self._folder}: "
+                f"{error.strerror}.",
+                stacklevel=2,
+            )
 
     def _rewrite(self) -> None:
         """Make the files hold exactly the epochs reported so far."""
@@ -216,6 +268,12 @@ class TensorBoardLog:
                 "that one away."
             )
         return found
+
+
+def _cell(value: object) -> str:
+    """Return a cell of a Markdown table."""
+    text = " ".join(str(value)[:MAX_VALUE].split())
+    return text.replace("\\", "\\\\").replace("|", "\\|")
 
 
 def _values(row: EpochRow) -> dict[str, dict[str, float]]:
