@@ -143,7 +143,7 @@ def foreign_options(options: Mapping[str, Any]) -> list[str]:
     cure = "or choose another model"
     if kind is FROZEN:
         cure = "or choose another model"
-        if set(foreign) <= {*TRANSFER.options, *LOGS}:
+        if set(foreign) <= set(TRANSFER.options):
             cure = 'choose another model, or train the backbone by epochs (such as `freeze="all"`)'
     elif kind is TRANSFER:
         taken_by_frozen = set(foreign) <= set(FROZEN.options)
