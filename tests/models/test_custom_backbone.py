@@ -9,6 +9,7 @@ import pytest
 from kindsight.errors import SettingsError, WeightsError
 from kindsight.models.backbones.backbone import Stage
 from kindsight.models.backbones.build import ensure_backbone
+from kindsight.models.backbones.features import build_network
 from kindsight.models.backbones.table import get_backbone
 from kindsight.models.graph import layer_path
 from kindsight.models.runtime import make_images, run_litert
@@ -111,6 +112,19 @@ def test_model_without_maps_is_rejected(tmp_path, keras_process):
     keras.Sequential([keras.Input((32, 32, 3)), keras.layers.Flatten()]).save(tmp_path / "m.keras")
     with pytest.raises(WeightsError, match="no layer with feature maps"):
         ensure_backbone(str(tmp_path / "m.keras"), (32, 32), tmp_path, process=keras_process)
+
+
+def test_several_outputs_are_rejected_with_a_cure_that_works(tmp_path):
+    import keras
+
+    model = make_model()
+    two = keras.Model(model.inputs, [model.get_layer("three").output, model.output])
+    two.save(tmp_path / "two.keras")
+    with pytest.raises(WeightsError, match=r"two\.keras must have one input and one output"):
+        build_network(get_backbone(str(tmp_path / "two.keras")))
+    keras.Model(two.input, two.outputs[0]).save(tmp_path / "one.keras")
+    network = build_network(get_backbone(str(tmp_path / "one.keras")))
+    assert network.output_shape == (None, 3, 3, 8)
 
 
 @pytest.mark.parametrize("config", [b"", b"{", b"[]", b'{"config": 3}', b'{"config": {}}'])

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kindsight.errors import KindsightError, WeightsError
+from kindsight.errors import KindsightError, SettingsError, WeightsError
 from kindsight.models.backbones.applications import build_application
 from kindsight.models.backbones.backbone import (
     PROFILES,
@@ -92,6 +92,11 @@ def _load_keras_backbone(backbone: Backbone, size: tuple[int, int]) -> Any:
     model = load_keras_file(backbone.file)
     try:
         return flat_backbone(model, size, name or "model")
+    except SettingsError as error:
+        raise WeightsError(
+            f"{backbone.file} must have one input and one output. Save one of its outputs alone: "
+            "keras.Model(model.input, model.outputs[0]).save('one.keras')."
+        ) from error
     except KindsightError:
         raise
     except Exception as error:  # whatever layers raise for an image of this size
