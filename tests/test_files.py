@@ -3,11 +3,23 @@
 import csv
 import json
 import os
+from contextlib import closing
+from pathlib import Path
 
 import pytest
 
+from kindsight.cache.array_file import SlotTable
+from kindsight.cache.folder import Cache
 from kindsight.encoding import unescape_name
-from kindsight.files import replacing, write_csv, write_json, write_text
+from kindsight.files import (
+    FileHeldError,
+    delete_file,
+    replace_file,
+    replacing,
+    write_csv,
+    write_json,
+    write_text,
+)
 
 
 def names(folder):
@@ -115,3 +127,69 @@ def test_a_table_that_fails_leaves_the_old_one(tmp_path):
     with pytest.raises(ZeroDivisionError):
         write_csv(tmp_path / "a.csv", ("n",), ((1 / n,) for n in (1, 0)))
     assert (tmp_path / "a.csv").read_text() == "n\n1\n" and names(tmp_path) == ["a.csv"]
+
+
+# Windows ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def held(monkeypatch):
+    """Return a list; as long as it has entries, each replacing or deleting of a file fails."""
+    refusals = []
+    monkeypatch.setattr("kindsight.files.HELD_SECONDS", 0.3)
+    monkeypatch.setattr("kindsight.files.RETRY_SECONDS", 0.01)
+
+    def refusing(real):
+        def act(path, *arguments, **options):
+            if refusals and path.name.startswith((".held-", "held")):
+                error = PermissionError(13, "The process cannot access the file", str(path))
+                error.winerror = refusals.pop()
+                raise error
+            return real(path, *arguments, **options)
+
+        return act
+
+    for name in ("replace", "unlink"):
+        monkeypatch.setattr(Path, name, refusing(getattr(Path, name)))
+    return refusals
+
+
+@pytest.mark.parametrize("code", [5, 32, 33, 1224])
+def test_a_file_that_is_held_for_a_moment_is_replaced_and_deleted(tmp_path, held, code):
+    file = tmp_path / "held.csv"
+    for text in ("old", "new"):
+        held[:] = [code] * 3
+        write_text(file, text)
+        assert (file.read_text(), held) == (text, [])
+    held[:] = [code] * 3
+    delete_file(file)
+    assert not file.exists()
+
+
+def test_a_file_that_stays_held_is_left_and_named(tmp_path, held):
+    file = tmp_path / "held.csv"
+    write_text(file, "old")
+    for act in (lambda: replace_file(tmp_path / "held new", file), lambda: delete_file(file)):
+        held[:] = [32] * 1000
+        with pytest.raises(FileHeldError, match="Close it there, and run the same command") as info:
+            act()
+        assert info.value.filename == str(file) and file.read_text() == "old"
+
+
+def test_a_refusal_for_another_reason_is_not_repeated(tmp_path, held):
+    held[:] = [None] * 2
+    with pytest.raises(PermissionError, match="cannot access"):
+        delete_file(tmp_path / "held.csv")
+    assert len(held) == 1
+
+
+def test_a_held_table_is_not_deleted_and_stops_no_pruning(tmp_path, held):
+    cache = Cache(tmp_path / "cache", limit=0)
+    for name in ("held", "free"):
+        with closing(SlotTable(cache.images_file(name), 4)):
+            pass
+    held[:] = [1224] * 1000
+    assert [entry.name for entry in cache.prune()] == ["free"]
+    assert [entry.name for entry in cache.entries()] == ["held"]
+    held.clear()
+    assert [entry.name for entry in cache.prune()] == ["held"]

@@ -1,4 +1,4 @@
-"""Atomic writing of files (JSON, CSV, text), and reading of TOML settings."""
+"""Atomic writing of files (JSON, CSV, text), deleting files, and reading of TOML settings."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +23,64 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-__all__ = ["clear_leftovers", "read_toml", "replacing", "write_csv", "write_json", "write_text"]
+__all__ = [
+    "FileHeldError",
+    "clear_leftovers",
+    "delete_file",
+    "read_toml",
+    "replace_file",
+    "replacing",
+    "write_csv",
+    "write_json",
+    "write_text",
+]
 
 MAX_TOML_BYTES = 2**20
 """Limit of the size of a TOML file."""
+
+# Windows's error codes for a file that another program has open or mapped into memory: access
+# denied, sharing violation, lock violation, user-mapped section open.
+HELD_CODES = (5, 32, 33, 1224)
+# Virus scanners, indexers and viewers mostly hold a new file for less than a second.
+HELD_SECONDS = 2.0
+RETRY_SECONDS = 0.05
+
+
+class FileHeldError(PermissionError):
+    """Another program has a file open, so that Windows does not replace or delete it."""
+
+
+def _retry_while_held(action: Callable[[], object], path: Path) -> None:
+    end = time.monotonic() + HELD_SECONDS
+    while True:
+        try:
+            action()
+            return
+        except OSError as error:
+            if getattr(error, "winerror", None) not in HELD_CODES:
+                raise
+            if time.monotonic() > end:
+                raise FileHeldError(
+                    error.errno,
+                    "Another program has a file open. Close it there, and run the same command "
+                    "again",
+                    str(path),
+                ) from error
+            time.sleep(RETRY_SECONDS)
+
+
+def replace_file(source: Path, target: Path) -> None:
+    """Rename a file, replacing `target`.
+
+    Waits up to two seconds for another program that has one of them open, then raises
+    FileHeldError.
+    """
+    _retry_while_held(lambda: source.replace(target), target)
+
+
+def delete_file(path: Path) -> None:
+    """Delete a file if it exists; wait and raise FileHeldError as :func:`replace_file` does."""
+    _retry_while_held(lambda: path.unlink(missing_ok=True), path)
 
 
 @contextmanager
@@ -42,20 +97,21 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     )
     os.close(handle)
     temporary = Path(name)
-    temporary.unlink()
+    delete_file(temporary)
     try:
         yield temporary
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
-        temporary.replace(target)
+        replace_file(temporary, target)
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # It would hide the error that matters.
+            delete_file(temporary)
 
 
 def clear_leftovers(folder: str | os.PathLike[str]) -> None:
     """Delete temporary files of :func:`replacing` in a killed process; no other may be writing."""
     for path in Path(folder).glob(".*.part*"):
-        path.unlink(missing_ok=True)
+        delete_file(path)
 
 
 def read_toml(path: str | os.PathLike[str], what: str) -> dict[str, Any]:

@@ -1,13 +1,17 @@
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from kindsight.cache.folder import Cache
 from kindsight.cli.cache import bytes_text
+from kindsight.training.frozen.feature_cache import FeatureTable
 
 
 @pytest.fixture
@@ -27,7 +31,7 @@ def test_show_is_what_the_group_does_by_itself(run, cache):
     both = [json.loads(run("cache", *words, "--json").stdout) for words in ([], ["show"])]
     assert both[0] == both[1]
     shown = both[0]
-    assert list(shown) == ["folder", "size", "limit", "entries"]
+    assert list(shown) == ["folder", "size", "limit", "notes", "entries"]
     assert (shown["folder"], shown["size"], shown["limit"]) == (str(cache.root), 6500, 10**10)
     found = {(entry["kind"], entry["name"], entry["size"]) for entry in shown["entries"]}
     assert found == {
@@ -53,7 +57,7 @@ def test_an_empty_cache_is_shown_and_not_made(run, tmp_path, monkeypatch):
 
 def test_clear_deletes_one_kind(run, cache):
     result = run("cache", "clear", "--kind", "features", "--json")
-    assert json.loads(result.stdout) == {"folder": str(cache.root), "freed": 5000}
+    assert json.loads(result.stdout) == {"folder": str(cache.root), "freed": 5000, "in_use": []}
     assert [entry.kind for entry in cache.entries()] == ["backbone"]
 
 
@@ -61,6 +65,42 @@ def test_clear_deletes_everything(run, cache):
     result = run("cache", "clear")
     assert (result.exit_code, result.stdout) == (0, f"6.5 KB freed in {cache.root}\n")
     assert cache.entries() == []
+
+
+def test_clear_says_what_is_in_use(run, cache):
+    path = cache.features_file("open")
+    with contextlib.closing(FeatureTable(path, 3)):
+        result = run("cache", "clear")
+        shown = json.loads(run("cache", "clear", "--json").stdout)
+    assert result.exit_code == 0 and result.stdout.startswith("6.5 KB freed")
+    assert "1 file not deleted: a running process uses it" in result.stderr
+    assert [entry["name"] for entry in shown["in_use"]] == ["open"]
+    run("cache", "clear")
+    assert cache.entries() == []
+
+
+HOLDER = """
+import sys
+from pathlib import Path
+from kindsight.cache.in_use import mark_used
+mark_used(Path(sys.argv[1]))
+print("marked", flush=True)
+sys.stdin.readline()
+"""
+
+
+def test_clear_spares_backbones_that_another_process_uses(run, cache):
+    folder = cache.folder("backbones")
+    child = subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert child.stdout.readline() == b"marked\n"
+    result = run("cache", "clear", "--kind", "backbone")
+    assert "1 file not deleted" in result.stderr and (folder / "net.tflite").exists()
+    child.kill()
+    child.communicate()
+    assert run("cache", "clear", "--kind", "backbone").stderr == ""
+    assert not (folder / "net.tflite").exists()
 
 
 def test_clear_touches_no_folder_that_is_not_a_cache(run, tmp_path, monkeypatch):

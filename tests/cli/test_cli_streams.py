@@ -42,13 +42,14 @@ def test_the_reader_may_leave_early(start, tiny, colours):
 
 
 @posix
-def test_ctrl_c_is_one_line_and_exit_code_130(start, tiny, colours):
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_is_one_line_and_an_exit_code(start, tiny, colours, number, code):
     process = start("predict", tiny, "-", "--json")
     process.stdin.write(b"new/red.png\n")
     process.stdin.flush()
     assert process.stdout.readline()
-    process.send_signal(signal.SIGINT)
-    assert process.wait(30) == 130
+    process.send_signal(number)
+    assert process.wait(30) == code
     assert process.stderr.read() == b"kindsight: stopped.\n"
     process.stdin.close()
 

@@ -366,13 +366,16 @@ def test_a_real_training_from_the_command_line(start, photos, backbone, tmp_path
 
 @pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
-def test_a_training_stopped_by_ctrl_c_is_continued(start, photos, backbone, tmp_path):
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_training_stopped_by_a_signal_is_continued(
+    start, photos, backbone, tmp_path, number, code
+):
     command = ("train", str(photos), "--size", "64", "--runs", str(tmp_path), "--json")
     process = start(*command)
     assert process.stderr.readline().startswith(b"Computing features")
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     _, err = process.communicate(timeout=60)
-    assert process.returncode == 130
+    assert process.returncode == code
     assert err.splitlines()[-1].endswith(b"run the same command again to continue.")
     assert b"Traceback" not in err
     process = start(*command)

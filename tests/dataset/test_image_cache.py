@@ -1,6 +1,7 @@
 """The image cache: images are decoded once, whatever happens to files and processes."""
 
 import contextlib
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -51,6 +52,11 @@ def no_image_is_read():
 def cached(folder, cache, **options):
     with cache_images(ImageDataset.from_folder(folder), SPEC, cache, **options) as found:
         return found, found.pixels(np.arange(len(found)))
+
+
+def table_of(found):
+    """Return the table of a file of pixels: the same name without the generation."""
+    return found.file.with_suffix("").with_suffix(".sqlite")
 
 
 def expected(dataset):
@@ -130,7 +136,7 @@ def test_original_sizes_are_cached(folder, cache):
 def test_cache_entry(folder, cache):
     found, _ = cached(folder, cache)
     entry = next(entry for entry in cache.entries() if entry.kind == "images")
-    assert entry.size > 30 * BYTES and entry.path == found.file.with_suffix(".sqlite")
+    assert entry.size > 30 * BYTES and entry.path == table_of(found)
     assert cache.clear("images") == entry.size
     assert not found.file.exists() and not entry.path.exists()
     assert cached(folder, cache)[0].computed == 30
@@ -154,7 +160,7 @@ def test_missing_or_truncated_pixels_are_computed_again(folder, cache):
 
 def test_a_damaged_table_is_renamed(folder, cache):
     found, pixels = cached(folder, cache)
-    table = found.file.with_suffix(".sqlite")
+    table = table_of(found)
     table.write_bytes(b"no database at all " * 300)
     again, same = cached(folder, cache)
     assert again.computed == 30 and (same == pixels).all()
@@ -163,7 +169,7 @@ def test_a_damaged_table_is_renamed(folder, cache):
 
 def test_invalid_positions_in_the_table_are_ignored(folder, cache):
     found, pixels = cached(folder, cache)
-    with closing(sqlite3.connect(found.file.with_suffix(".sqlite"))) as connection:
+    with closing(sqlite3.connect(table_of(found))) as connection:
         for value in (-1, 1000, 2**40, "x", None):
             connection.execute(
                 "UPDATE images SET slot = ? WHERE digest = ?", (value, found.dataset.digest[4])
@@ -176,6 +182,7 @@ def test_invalid_positions_in_the_table_are_ignored(folder, cache):
 def test_a_full_disk_is_an_error(folder, cache):
     path = cache.images_file("full")
     with closing(SlotTable(path, SPEC.height * SPEC.width * 3)) as table:
+        table.pixels.unlink()
         table.pixels.symlink_to("/dev/full")
         from kindsight.cache.array_file import SlotWriter
 
@@ -284,3 +291,89 @@ def test_two_processes_at_once(folder, cache, tmp_path):
     for n in range(2):
         assert (np.load(tmp_path / f"{n}.npy") == wanted).all()
     assert cached(folder, cache)[0].computed == 0
+
+
+def command(folder, cache, out, text):
+    """Start a process that caches a folder's images, waits for a line, and runs `text`."""
+    code = CHILD.replace(
+        "np.save(", f"print('cached', flush=True)\nsys.stdin.readline()\n{text}\nnp.save("
+    )
+    child = subprocess.Popen(
+        [sys.executable, "-c", code, *map(str, (folder, cache.root, out, 0))],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert child.stdout.readline() == "cached\n", child.communicate()[1]
+    return child
+
+
+READ_AGAIN = """
+from kindsight.dataset.reading.image_cache import map_pixels
+from kindsight.errors import CacheError
+try:  # as a worker process does
+    mapped = map_pixels(found.file, (20, 24))[found.offsets]
+    assert (mapped == found.pixels(np.arange(len(found)))).all()
+except CacheError as error:
+    print(error)
+"""
+
+
+@pytest.fixture
+def others(tmp_path):
+    """As many images with other content."""
+    return write_shapes(tmp_path / "others", {"chequer": 18, "ring": 12}, first=100)
+
+
+def test_clearing_spares_what_another_process_uses(folder, others, cache, tmp_path):
+    child = command(folder, cache, tmp_path / "child.npy", READ_AGAIN)
+    assert cache.clear("images") == 0
+    assert [entry.kind for entry in cache.entries() if entry.kind == "images"] == ["images"]
+    _, pixels = cached(others, cache)
+    out, errors = child.communicate("\n", timeout=60)
+    assert (child.returncode, out) == (0, "computed 30\n"), errors
+    assert (np.load(tmp_path / "child.npy") == expected(ImageDataset.from_folder(folder))).all()
+    assert (pixels == expected(ImageDataset.from_folder(others))).all()
+    assert cache.clear("images") > 0 and not list((cache.root / "images").glob("*.pixels"))
+
+
+def test_a_cache_that_is_deleted_by_force_never_gives_pixels_of_other_images(
+    folder, others, cache, tmp_path
+):
+    child = command(folder, cache, tmp_path / "child.npy", READ_AGAIN)
+    shutil.rmtree(cache.root)
+    _, pixels = cached(others, cache)
+    assert (pixels == expected(ImageDataset.from_folder(others))).all()
+    out, errors = child.communicate("\n", timeout=60)
+    assert child.returncode == 0, errors
+    # What is mapped stays; who opens the file now is told that it is gone.
+    assert "was deleted or emptied while it was used" in out
+    assert (np.load(tmp_path / "child.npy") == expected(ImageDataset.from_folder(folder))).all()
+
+
+@pytest.mark.parametrize("gone", ["images", "."])
+def test_a_cache_that_vanishes_while_images_are_read_is_made_again(
+    folder, others, cache, monkeypatch, gone
+):
+    real, calls = process_images.resize_image, []
+
+    def resize(*arguments):
+        calls.append(1)
+        if len(calls) == 20:  # another process deletes everything and starts anew
+            shutil.rmtree(cache.root / gone)
+            child = start(others, cache, folder.parent / "other.npy")
+            assert child.communicate(timeout=60)[0] == "computed 30\n"
+        return real(*arguments)
+
+    monkeypatch.setattr(process_images, "resize_image", resize)
+    found, pixels = cached(folder, cache, workers=1)
+    assert (pixels == expected(found.dataset)).all() and len(found) == 30
+    with cache_images(ImageDataset.from_folder(others), SPEC, cache) as again:
+        assert again.computed == 0
+        assert (again.pixels(np.arange(30)) == expected(again.dataset)).all()
+
+
+def test_array_files_of_a_deleted_table_are_deleted(folder, cache):
+    found, _ = cached(folder, cache)
+    table_of(found).unlink()
+    assert cache.entries() and found.file.exists()
+    cache.prune()
+    assert not found.file.exists()

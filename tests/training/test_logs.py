@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from kindsight.errors import KindsightError, MissingExtraError, UsageError
+from kindsight.files import FileHeldError
 from kindsight.training.engine.callbacks import check_mlflow, open_logs
 from kindsight.training.engine.history import EpochRow, History, load_history
 from kindsight.training.engine.tensorboard import (
@@ -167,6 +169,27 @@ def test_history_file_is_complete_after_every_epoch(tmp_path):
             log.on_epoch(row)
             assert load_history(tmp_path) == History(ROWS[:k])
     assert [path.name for path in tmp_path.iterdir()] == ["history.csv"]
+
+
+@pytest.mark.parametrize("free_at", [2, 3, None])
+def test_a_history_that_a_viewer_holds_is_written_later(tmp_path, monkeypatch, free_at):
+    real, epochs = History.write_csv, []
+
+    def write(history, path):
+        if free_at is None or len(epochs) < free_at:
+            raise FileHeldError(13, "Another program has a file open", str(path))
+        real(history, path)
+
+    monkeypatch.setattr(History, "write_csv", write)
+    late = contextlib.nullcontext() if free_at else pytest.warns(UserWarning, match="last epochs")
+    with late, open_logs(tmp_path) as log:
+        log.on_start(3, 0)
+        for row in ROWS:
+            log.on_epoch(row)
+            epochs.append(row)
+    assert len(epochs) == 3
+    if free_at:
+        assert load_history(tmp_path) == History(ROWS)
 
 
 @pytest.mark.parametrize("done", [0, 1, 2])

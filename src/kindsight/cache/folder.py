@@ -13,7 +13,6 @@ first.
 from __future__ import annotations
 
 import contextlib
-import glob
 import os
 import re
 import shutil
@@ -23,7 +22,10 @@ from pathlib import Path
 
 import platformdirs
 
+from kindsight.cache.in_use import is_used_elsewhere
+from kindsight.cache.sqlite_table import GENERATION, companions, delete_unused, lock_folder
 from kindsight.errors import CacheError, SettingsError
+from kindsight.files import delete_file
 
 __all__ = ["Cache", "CacheEntry", "parse_size"]
 
@@ -165,13 +167,17 @@ class Cache:
                 # Another process may delete the file, or its journal, at any moment.
                 with contextlib.suppress(FileNotFoundError):
                     used = path.stat().st_mtime
-                    size = sum(_size(file) for file in _with_companions(path))
+                    size = sum(_size(file) for file in companions(path))
                     found.append(CacheEntry(kind, path.stem, path, size, used))
         return sorted(found, key=lambda entry: -entry.used)
 
     def size(self) -> int:
         """Return the bytes of the cache on disk."""
         return sum(entry.size for entry in self.entries())
+
+    def prunable_size(self) -> int:
+        """Return the bytes of the tables that the limit applies to."""
+        return sum(entry.size for entry in self.entries() if entry.kind in PRUNED)
 
     def prune(self, keep: Path | None = None) -> list[CacheEntry]:
         """Delete tables, least recently used first, until they fit the limit; return the deleted.
@@ -184,29 +190,18 @@ class Cache:
         for entry in reversed(tables):
             if total <= self.limit:
                 break
-            if entry.path != keep and not _in_use(entry.path):
-                _delete(entry.path)
+            if entry.path != keep and delete_unused(entry.path):
                 total -= entry.size
                 deleted.append(entry)
+        for folder in self._array_folders():
+            _delete_orphans(folder)
         return deleted
-
-    def drop(self, path: Path) -> bool:
-        """Delete one table unless a process has it open; return whether it was deleted."""
-        if _in_use(path):
-            return False
-        try:
-            # First the array file, which Windows cannot delete while a process maps it.
-            path.with_suffix(".pixels").unlink(missing_ok=True)
-            _delete(path)
-        except PermissionError:
-            return False
-        return True
 
     def clear(self, kind: str | None = None) -> int:
         """Delete all entries, or those of one kind; return the bytes freed.
 
-        Raises `CacheError` if the folder is not a cache of kindsight, so that a mistyped name
-        deletes nothing.
+        Entries that a running process uses are not deleted. Raises `CacheError` if the folder is
+        not a cache of kindsight, so that a mistyped name deletes nothing.
         """
         if not self.root.exists():
             return 0
@@ -217,17 +212,12 @@ class Cache:
             )
         freed = 0
         for entry in self.entries():
-            if kind in (None, entry.kind):
-                _delete(entry.path)
+            if kind in (None, entry.kind) and _delete(entry):
                 freed += entry.size
-        return freed
+        return freed + sum(map(_delete_orphans, self._array_folders(kind)))
 
-
-def _with_companions(path: Path) -> list[Path]:
-    """Return a file with SQLite's journals, its array file and its damaged predecessor."""
-    journals = path.parent.glob(glob.escape(path.name) + "-*")
-    others = (path.with_suffix(ending) for ending in (".damaged", ".pixels"))
-    return [path, *journals, *others]
+    def _array_folders(self, kind: str | None = None) -> list[Path]:
+        return [self.root / name for name in ("images", "activations") if kind in (None, name)]
 
 
 def _size(path: Path) -> int:
@@ -237,20 +227,33 @@ def _size(path: Path) -> int:
         return 0
 
 
-def _delete(path: Path) -> None:
-    for file in _with_companions(path):
-        file.unlink(missing_ok=True)
-    if path.suffix == ".tflite":  # The record of a complete backbone.
-        path.with_suffix(".json").unlink(missing_ok=True)
-
-
-def _in_use(path: Path) -> bool:
-    """Return whether a process has a table open: SQLite then cannot change its journal mode."""
+def _delete(entry: CacheEntry) -> bool:
+    """Delete an entry unless a process uses it; return whether it was deleted."""
+    if entry.path.suffix == ".sqlite":
+        return delete_unused(entry.path)
     try:
-        with contextlib.closing(sqlite3.connect(path, timeout=0)) as connection:
-            connection.execute("PRAGMA journal_mode=DELETE")
-    except sqlite3.OperationalError as error:
-        return "locked" in str(error)
-    except sqlite3.DatabaseError:  # damaged, so no process can use it
+        with lock_folder(entry.path.parent):
+            if is_used_elsewhere(entry.path.parent):
+                return False
+            delete_file(entry.path)
+            if entry.path.suffix == ".tflite":  # The record of a complete backbone.
+                delete_file(entry.path.with_suffix(".json"))
+    except PermissionError:
         return False
-    return False
+    return True
+
+
+def _delete_orphans(folder: Path) -> int:
+    """Delete array files whose table is gone; return the bytes freed."""
+    files = list(folder.glob("*.pixels"))
+    freed = 0
+    with lock_folder(folder) if files else contextlib.nullcontext():
+        for file in files:
+            stem = re.sub(rf"(\.{GENERATION})?\.pixels", "", file.name)
+            if not file.with_name(f"{stem}.sqlite").exists():
+                # On Windows, a process may still have it mapped.
+                with contextlib.suppress(PermissionError):
+                    size = _size(file)
+                    delete_file(file)
+                    freed += size
+    return freed

@@ -18,7 +18,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kindsight.cache.folder import Cache
-from kindsight.cache.sqlite_table import DamagedTableError, SqliteFile, chunked, placeholders
+from kindsight.cache.sqlite_table import (
+    LostTableError,
+    OpenTable,
+    SqliteFile,
+    chunked,
+    lost_error,
+    placeholders,
+)
 from kindsight.checks.measure import (
     NUMERIC,
     SIZE,
@@ -31,7 +38,7 @@ from kindsight.checks.measure import (
 )
 from kindsight.dataset.reading.process_files import ProcessedFiles, Progress, process_files
 from kindsight.dataset.table import ImageDataset
-from kindsight.errors import CacheError, ImageError
+from kindsight.errors import ImageError
 from kindsight.images.read import read_image, read_with_metadata
 from kindsight.threads import count_cores
 
@@ -186,12 +193,17 @@ class MeasurementTable(SqliteFile):
                 text[name][rows] = interned.setdefault(value, value)
 
     def small_images(self, digests: Sequence[str | None]) -> NDArray[np.uint8]:
-        """Return the small grey images, uint8 (len(digests), 64, 64); zeros for None."""
+        """Return the small grey images, uint8 (len(digests), 64, 64); zeros for None.
+
+        Raises LostTableError for a digest without a row.
+        """
         rows_of = _rows_of(digests)
         out = np.zeros((len(digests), *SMALL), np.uint8)
         for digest, blob in self._select("digest, small", list(rows_of)):
             if len(blob) == SMALL[0] * SMALL[1]:
-                out[rows_of[digest]] = np.frombuffer(blob, np.uint8).reshape(SMALL)
+                out[rows_of.pop(digest)] = np.frombuffer(blob, np.uint8).reshape(SMALL)
+        if rows_of:
+            raise lost_error(self.path)
         return out
 
     def thumbnails(self, digests: Iterable[str]) -> dict[str, bytes]:
@@ -302,11 +314,11 @@ def measure_dataset(
     Raises
     ------
     CacheError
-        If the cache cannot be used. A damaged table is replaced.
+        If the cache cannot be used. A table that is damaged or deleted meanwhile is replaced.
     """
     for _ in range(2):
         # Damage may show in either of two tables, and only when a row is read.
-        with contextlib.suppress(DamagedTableError):
+        with contextlib.suppress(LostTableError):
             return _measure(dataset, cache, workers, progress)
     return _measure(dataset, cache, workers, progress)
 
@@ -323,7 +335,9 @@ def _measure(
     dataset: ImageDataset, cache: Cache, workers: int | None, progress: Progress | None
 ) -> tuple[ImageDataset, Measurements]:
     path = cache.measurements_file(str(FORMAT))
-    with closing(MeasurementTable(path)) as table, closing(MeasurementTable(path)) as lookup_table:
+    table = MeasurementTable(path)
+    open_table = OpenTable(table)
+    with closing(MeasurementTable(path)) as lookup_table:
         read = process_files(
             dataset,
             cache,
@@ -337,7 +351,7 @@ def _measure(
         numeric, text = _columns(dataset, table, read, path)
     cache.prune(keep=path)
 
-    def small_images(rows: NDArray[np.int64]) -> NDArray[np.uint8]:
+    def small_images(rows: NDArray[np.int64], _: OpenTable = open_table) -> NDArray[np.uint8]:
         with closing(MeasurementTable(path)) as table:
             return table.small_images([read.digests[row] for row in rows])
 
@@ -357,10 +371,7 @@ def _columns(
     rows_of = _rows_of(read.digests)
     table.fill(rows_of, numeric, text)
     if rows_of:
-        raise CacheError(
-            f"Measurements disappeared from the cache {path} while they were being used. Was the "
-            "cache cleared just now? Run the command again."
-        )
+        raise lost_error(path)
     for row, error in read.errors.items():
         text["code"][row], text["reason"][row] = error.code, error.reason
     return numeric, text

@@ -1,6 +1,7 @@
 """The command line, one command per module.
 
-Exit codes: 0 success, 1 failure at run time, 2 wrong usage, 130 stopped with Ctrl-C. Results go to
+Exit codes: 0 success, 1 failure at run time, 2 wrong usage, 130 stopped with Ctrl-C,
+143 ended by SIGTERM. Results go to
 standard output, everything else to standard error.
 """
 

@@ -10,7 +10,7 @@ import typer
 
 from kindsight.cli.terminal.command import Command, Commands
 from kindsight.cli.terminal.options import Debug, Json, Quiet
-from kindsight.cli.terminal.text import Paint, print_json, printable, say, table
+from kindsight.cli.terminal.text import Paint, note, print_json, printable, say, table
 from kindsight.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -48,6 +48,7 @@ def show(json: Json = False, debug: Debug = False) -> None:
     Example: kindsight cache show
     """
     from kindsight.cache.folder import Cache
+    from kindsight.cache.sharing import sharing_notes
 
     cache = Cache()
     entries = cache.entries()
@@ -57,10 +58,13 @@ def show(json: Json = False, debug: Debug = False) -> None:
                 "folder": str(cache.root),
                 "size": sum(entry.size for entry in entries),
                 "limit": cache.limit,
+                "notes": sharing_notes(cache.root),
                 "entries": [_entry(entry) for entry in entries],
             }
         )
         return
+    for text in sharing_notes(cache.root):
+        note(text)
     paint = Paint(sys.stdout)
     total = bytes_text(sum(entry.size for entry in entries))
     say(f"{paint(total, 'bold')} in {printable(str(cache.root))}")
@@ -93,7 +97,7 @@ def clear(
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Delete the contents of the cache.
+    """Delete the contents of the cache, except what a running process uses.
 
     Example: kindsight cache clear --kind features
     """
@@ -103,10 +107,21 @@ def clear(
         raise SettingsError(f"--kind must be one of {', '.join(KINDS)}; got {kind!r}.")
     cache = Cache()
     freed = cache.clear(kind)
+    left = [entry for entry in cache.entries() if kind in (None, entry.kind)]
     if json:
-        print_json({"folder": str(cache.root), "freed": freed})
-    elif not quiet:
-        say(f"{bytes_text(freed)} freed in {printable(str(cache.root))}")
+        entries = [_entry(entry) for entry in left]
+        print_json({"folder": str(cache.root), "freed": freed, "in_use": entries})
+        return
+    if quiet:
+        return
+    say(f"{bytes_text(freed)} freed in {printable(str(cache.root))}")
+    if left:
+        size = bytes_text(sum(entry.size for entry in left))
+        files, them = ("file", "it") if len(left) == 1 else ("files", "them")
+        note(
+            f"{size} in {len(left)} {files} not deleted: a running process uses {them}. Run the "
+            "command again when it has ended."
+        )
 
 
 @cache_app.command(cls=Command)
@@ -128,6 +143,11 @@ def prune(json: Json = False, quiet: Quiet = False, debug: Debug = False) -> Non
     elif not quiet:
         left = f"{bytes_text(cache.size())} left in {printable(str(cache.root))}"
         say(f"{bytes_text(freed)} freed, {left}")
+        if cache.prunable_size() > cache.limit:
+            note(
+                f"More than the limit of {bytes_text(cache.limit)} is left: a running process uses "
+                "it. Run the command again when it has ended."
+            )
 
 
 def bytes_text(size: int) -> str:

@@ -64,6 +64,7 @@ def collect() -> dict[str, Any]:
         kindsight, python, platform, machine, processor, cores, ...: the keys of ``--json``.
     """
     from kindsight.cache.folder import Cache
+    from kindsight.cache.sharing import sharing_notes
     from kindsight.threads import count_cores
 
     cache = Cache()
@@ -80,7 +81,12 @@ def collect() -> dict[str, Any]:
             "setting": os.environ.get(ONEDNN, "1"),
             "from": "environment" if ONEDNN in os.environ else "kindsight",
         },
-        "cache": {"folder": str(cache.root), "size": cache.size(), "limit": cache.limit},
+        "cache": {
+            "folder": str(cache.root),
+            "size": cache.size(),
+            "limit": cache.limit,
+            "notes": sharing_notes(cache.root),
+        },
         "settings": {
             name: value
             for name, value in sorted(os.environ.items())

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kindsight.cache.folder import Cache
+from kindsight.cache.sharing import sharing_notes
 from kindsight.dataset.splits.settings import check_split
 from kindsight.files import write_text
 from kindsight.models.worker.process import KerasProcess
@@ -232,9 +233,10 @@ def _result(
     rows: dict[str, NDArray[np.int64]],
     notes: tuple[str, ...],
 ) -> TrainResult:
+    cache = Cache(settings.training().cache).root
     every = (
         *notes, *model.dataset.notes, *unsupported_notes(prepared.problems), *_crop_notes(model),
-        *model.notes,
+        *model.notes, *sharing_notes(cache),
     )  # fmt: skip
     hint = model.can_be_fine_tuned and len(rows["validation"]) >= MIN_VALIDATION_IMAGES
     return TrainResult(
@@ -248,7 +250,7 @@ def _result(
         cache={
             "computed": prepared.computed,
             "reused": prepared.reused,
-            "folder": str(Cache(settings.training().cache).root),
+            "folder": str(cache),
         },
         notes=tuple(dict.fromkeys(every)),
         problems=prepared.problems,

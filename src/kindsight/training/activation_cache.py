@@ -11,7 +11,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
@@ -20,11 +20,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kindsight.augment import Augment, augment_images
-from kindsight.cache.array_file import SlotRow, SlotTable, SlotWriter
+from kindsight.cache.array_file import SlotRow, SlotTable, SlotWriter, map_array
 from kindsight.cache.folder import Cache
+from kindsight.cache.sqlite_table import LostTableError, array_files, delete_unused
 from kindsight.dataset.reading.image_cache import CachedImages
 from kindsight.digest import content_digest
-from kindsight.errors import CacheError
 from kindsight.images import InputSpec
 from kindsight.models.backbones.tta import flip_image
 from kindsight.models.networks.frozen_base import FrozenBase
@@ -105,8 +105,7 @@ def bytes_per_copy(base: FrozenBase) -> int:
 
 def map_activations(file: Path, features: int, shape: tuple[int, ...]) -> NDArray[np.void]:
     """Map a file of activations into memory, read-only: (rows,) of :func:`activation_dtype`."""
-    dtype = activation_dtype(features, shape)
-    return np.memmap(file, dtype, "r", shape=(file.stat().st_size // dtype.itemsize,))
+    return map_array(file, activation_dtype(features, shape))
 
 
 @dataclass(frozen=True)
@@ -169,11 +168,11 @@ class ActivationFile:
 
         Most of its content then belongs to other seeds and images. A file in use is not deleted.
         """
-        data = self.path.with_suffix(".pixels")
-        size, missing = data.stat().st_size if data.exists() else 0, self.missing(names)
+        missing = self.missing(names)
+        size = sum(file.stat().st_size for file in array_files(self.path))
         more = missing * bytes_per_copy(self.base)
         if size and more and size + more > self.cache.limit:
-            self.cache.drop(self.path)
+            delete_unused(self.path)
 
 
 @dataclass(frozen=True)
@@ -232,8 +231,21 @@ def cache_activations(
     Raises
     ------
     CacheError
-        If the cache is not usable.
+        If the cache is not usable. A file that is damaged or deleted meanwhile is computed again.
     """
+    with suppress(LostTableError):
+        return _cache_activations(file, plan, counts, workers, progress, deadline)
+    return _cache_activations(file, plan, counts, workers, progress, deadline)
+
+
+def _cache_activations(
+    file: ActivationFile,
+    plan: CopyPlan,
+    counts: Rows,
+    workers: int | None,
+    progress: Callable[[int, int], None] | None,
+    deadline: float | None,
+) -> CachedActivations:
     start = time.monotonic()
     file.make_room(file.all_names([(plan, counts)]))
     pool = InterpreterPool(file.base.tflite, workers)
@@ -254,22 +266,13 @@ def cache_activations(
         rows = np.full((len(counts), last + 1), -1, np.int64)
         for copy in range(last + 1):
             images = np.flatnonzero(counts >= copy)
-            rows[images, copy] = _file_rows(table, file.names(plan, copy, images))
+            rows[images, copy] = table.slots(file.names(plan, copy, images))
         file.cache.prune(keep=file.path)
-        os.utime(file.path)
+        with suppress(OSError):
+            os.utime(file.path)
         stack.pop_all()
     seconds = time.monotonic() - start
     return CachedActivations(table.pixels, rows, computed, done - computed, seconds, table)
-
-
-def _file_rows(table: SlotTable, names: list[str]) -> Rows:
-    try:
-        return table.slots(names)
-    except KeyError as error:
-        raise CacheError(
-            f"Activations disappeared from the cache file {table.path} while it was used; was the "
-            "cache cleared? Run the same command again to compute them anew."
-        ) from error
 
 
 def _compute_missing(

@@ -34,7 +34,7 @@ __all__ = [
     "remembering_interrupts",
 ]
 
-FAILED, MISUSED, STOPPED = 1, 2, 130
+FAILED, MISUSED = 1, 2
 """Exit codes: a failure at run time, wrong usage, Ctrl-C."""
 
 
@@ -78,8 +78,8 @@ class Command(TyperCommand):
         Raises
         ------
         typer.Exit
-            With 2 for :class:`~kindsight.errors.UsageError`, 130 for Ctrl-C, 0 where the reader of
-            standard output closed it (``| head``), 1 for everything else.
+            With 2 for :class:`~kindsight.errors.UsageError`, 130 for Ctrl-C, 143 for SIGTERM, 0
+            where the reader of standard output closed it (``| head``), 1 for everything else.
         """
         for stream in (sys.stdout, sys.stderr):
             _escape_unencodable(stream)
@@ -95,13 +95,13 @@ class Command(TyperCommand):
             raise typer.Exit(0) from None
         except KeyboardInterrupt:
             complain(self.stopped)
-            raise typer.Exit(STOPPED) from None
+            raise typer.Exit(_stopped_code()) from None
         except Exception as error:
             if ctx.params.get("debug"):
                 traceback.print_exc()
             if interrupted():  # a library turned Ctrl-C into another error
                 complain(self.stopped)
-                raise typer.Exit(STOPPED) from None
+                raise typer.Exit(_stopped_code()) from None
             params = self.get_params(ctx)
             complain(as_typed(_explain(error, [param.name for param in params]), params))
             raise typer.Exit(MISUSED if isinstance(error, UsageError) else FAILED) from None
@@ -197,41 +197,54 @@ def _silence_stdout() -> None:
         pass
 
 
-_seen = threading.Event()
+_signals: list[int] = []  # that came since remembering_interrupts began
 
 
 @contextmanager
 def remembering_interrupts() -> Iterator[None]:
-    """Remember Ctrl-C while the block runs; it still raises KeyboardInterrupt."""
-    _seen.clear()
+    """Remember Ctrl-C while the block runs; it still raises KeyboardInterrupt.
+
+    SIGTERM, with which schedulers and service managers end a process, is handled in the same way.
+    """
+    _signals.clear()
     # Only the main thread can set handlers; a handler set by the caller stays.
     other = threading.current_thread() is not threading.main_thread()
     if other or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
         yield
         return
     signal.signal(signal.SIGINT, _remember)
+    ends = signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    if ends:
+        signal.signal(signal.SIGTERM, _remember)
     try:
         yield
     finally:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+        if ends:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _stopped_code() -> int:
+    """Return the exit code of a command ended by a signal, as shells report it."""
+    return 128 + (_signals[-1] if _signals else signal.SIGINT)
 
 
 def interrupted() -> bool:
     """Return whether there was a Ctrl-C since :func:`remembering_interrupts` began."""
-    return _seen.is_set()
+    return bool(_signals)
 
 
 def raise_if_interrupted() -> None:
     """Raise KeyboardInterrupt if there was a Ctrl-C that did not end the command."""
-    if _seen.is_set():
+    if _signals:
         raise KeyboardInterrupt
 
 
 def forgive_interrupt() -> None:
     """Forget a Ctrl-C that the command handled by finishing early."""
-    _seen.clear()
+    _signals.clear()
 
 
 def _remember(number: int, frame: FrameType | None) -> None:
-    _seen.set()
+    _signals.append(number)
     raise KeyboardInterrupt

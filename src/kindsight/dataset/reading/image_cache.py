@@ -17,12 +17,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from kindsight.cache.array_file import SlotTable, SlotWriter
+from kindsight.cache.array_file import SlotTable, SlotWriter, map_array
 from kindsight.cache.folder import Cache
-from kindsight.cache.sqlite_table import DamagedTableError
+from kindsight.cache.sqlite_table import LostTableError, lost_error
 from kindsight.dataset.reading.process_images import Progress, process_images
 from kindsight.dataset.table import ImageDataset
-from kindsight.errors import CacheError, ImageError
+from kindsight.errors import ImageError
 from kindsight.images import InputSpec
 from kindsight.threads import count_cores
 
@@ -77,12 +77,11 @@ class CachedImages:
 
 
 def map_pixels(file: Path, size: tuple[int, int]) -> NDArray[np.uint8]:
-    """Return a file of pixels as a read-only memory map: uint8 (n, height, width, 3)."""
-    shape = (*size, 3)
-    count = file.stat().st_size // int(np.prod(shape))
-    if not count:  # an empty file cannot be mapped
-        return np.empty((0, *shape), np.uint8)
-    return np.memmap(file, np.uint8, "r", shape=(count, *shape))
+    """Return a file of pixels as a read-only memory map: uint8 (n, height, width, 3).
+
+    Raises LostTableError if the file was deleted.
+    """
+    return map_array(file, np.dtype(np.uint8), (*size, 3))
 
 
 def cache_images(
@@ -107,9 +106,9 @@ def cache_images(
     Raises
     ------
     CacheError
-        If the cache cannot be used. A damaged table is renamed and computed again.
+        If the cache cannot be used. A table that is damaged or deleted meanwhile is computed again.
     """
-    with contextlib.suppress(DamagedTableError):
+    with contextlib.suppress(LostTableError):
         # Damage may only show when a row is read.
         return _cache_images(dataset, spec, cache, workers, progress)
     return _cache_images(dataset, spec, cache, workers, progress)
@@ -136,15 +135,10 @@ def _cache_images(
             done = process_images(
                 dataset, spec, cache, table, lookup_table, builder, threads, progress
             )
-        try:
-            offsets = table.slots([str(digest) for digest in done.dataset.digest])
-            empty = np.empty((0, *spec.size, 3), np.uint8)
-            mapped = map_pixels(table.pixels, spec.size) if len(offsets) else empty
-        except (KeyError, FileNotFoundError) as error:
-            raise CacheError(
-                f"Images disappeared from {path} while they were used. Was the cache cleared just "
-                "now? Run the same command again."
-            ) from error
+        offsets = table.slots([str(digest) for digest in done.dataset.digest])
+        mapped = map_pixels(table.pixels, spec.size)
+        if offsets.max(initial=-1) >= len(mapped):  # truncated
+            raise lost_error(table.pixels)
         cache.prune(keep=path)
         stack.pop_all()
     return CachedImages(

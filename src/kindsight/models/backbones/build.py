@@ -18,9 +18,10 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from kindsight.cache.in_use import mark_used
 from kindsight.digest import content_digest
 from kindsight.errors import CacheError, ParityError, SettingsError, WeightsError
-from kindsight.files import write_json
+from kindsight.files import replace_file, write_json
 from kindsight.models.backbones.backbone import Backbone, FeatureLayout
 from kindsight.models.backbones.table import get_backbone
 from kindsight.models.backbones.weights import (
@@ -135,6 +136,7 @@ def ensure_backbone(
     key = _key(backbone, size, input_size, source_digest(backbone, source, seed))
     key += "" if fold_batch_norm else "-unfolded"
     folder = Path(cache_folder) / "backbones"
+    mark_used(folder)
     found = find_files(folder, key)
     if found is not None:
         return found
@@ -260,7 +262,7 @@ def store_files(
     files = {}
     for ending, path in built.items():
         target = folder / f"{key}.{ending}"
-        path.replace(target)
+        replace_file(path, target)
         files[ending] = {"digest": weights_digest(target), "bytes": target.stat().st_size}
     record = {"format": BUILD_FORMAT, **facts, "layout": layout.to_dict(), "files": files}
     write_json(folder / f"{key}.json", record)

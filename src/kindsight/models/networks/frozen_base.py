@@ -17,7 +17,7 @@ import numpy as np
 
 from kindsight.digest import content_digest
 from kindsight.errors import CacheError
-from kindsight.files import write_json
+from kindsight.files import replace_file, write_json
 from kindsight.models.backbones.backbone import FeatureLayout
 from kindsight.models.backbones.build import BackboneFiles
 from kindsight.models.backbones.weights import weights_digest
@@ -102,7 +102,7 @@ def ensure_frozen_base(
             facts = {name: result[name] for name in ("features", "shape", "peak")}
             facts["digest"] = weights_digest(built)
             # Processes that build it at the same time build the same; the record comes last.
-            built.replace(target)
+            replace_file(built, target)
             write_json(record, facts)
     except OSError as error:
         raise CacheError(f"Cannot write to the cache folder {target.parent}: {error}.") from error

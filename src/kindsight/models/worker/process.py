@@ -22,6 +22,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from kindsight.cache.sqlite_table import LostTableError
 from kindsight.errors import (
     CacheError,
     DivergedError,
@@ -43,7 +44,14 @@ WITHOUT_WHEELS = {("Darwin", "x86_64"), ("Windows", "ARM64")}
 
 _TYPED_ERRORS = {
     kind.__name__: kind
-    for kind in (CacheError, DivergedError, ParityError, SettingsError, WeightsError)
+    for kind in (
+        CacheError,
+        DivergedError,
+        LostTableError,
+        ParityError,
+        SettingsError,
+        WeightsError,
+    )
 }
 Self = TypeVar("Self", bound="KerasProcess")
 

@@ -51,7 +51,9 @@ def serve(jobs: Mapping[str, Job], on_start: Callable[[], None] | None = None) -
     `on_start` is called once TensorFlow is imported, before it computes anything.
     """
     # Ctrl-C reaches every process of a terminal; the parent decides what happens to this one.
+    # So does SIGTERM if a scheduler sends it to all processes of a job.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     connection = Connection(os.fdopen(os.dup(1), "w", encoding="utf-8"))
     os.dup2(2, 1)
     waiting: queue.Queue[dict[str, Any]] = queue.Queue()

@@ -14,12 +14,12 @@ import time
 import uuid
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
 from kindsight.errors import KindsightError, MissingExtraError
-from kindsight.files import write_json
+from kindsight.files import FileHeldError, write_json
 from kindsight.training.engine.history import COLUMNS, HISTORY_FILE, EpochRow, History
 
 __all__ = [
@@ -157,7 +157,23 @@ def open_logs(
     installed; UsageError if the TensorBoard folder is not writable, or holds another run of the
     same name; KindsightError if MLflow's store is not usable.
     """
-    logs: list[TrainingCallback] = [CsvLog(folder / HISTORY_FILE)]
+    with (
+        closing(CsvLog(folder / HISTORY_FILE)) as history,
+        _open_services(folder, history, tensorboard, mlflow, parameters or {}) as log,
+    ):
+        yield log
+
+
+@contextmanager
+def _open_services(
+    folder: Path,
+    history: CsvLog,
+    tensorboard: str | None,
+    mlflow: bool,
+    parameters: Mapping[str, Any],
+) -> Iterator[CallbackList]:
+    """Yield the callback of a history and of the other logs that are wanted."""
+    logs: list[TrainingCallback] = [history]
     known = _read_logs_file(folder)
     if tensorboard is not None:
         from kindsight.training.engine.tensorboard import TensorBoardLog
@@ -172,7 +188,7 @@ def open_logs(
     if not mlflow:
         yield CallbackList(*logs)
         return
-    log = MlflowLog(folder.name, parameters or {}, known.get("mlflow"))
+    log = MlflowLog(folder.name, parameters, known.get("mlflow"))
     write_json(folder / LOGS_FILE, {**known, "mlflow": log.run_id})
     try:
         yield CallbackList(*logs, log)
@@ -183,10 +199,15 @@ def open_logs(
 
 
 class CsvLog:
-    """A :class:`TrainingCallback` that rewrites the history after each epoch."""
+    """A :class:`TrainingCallback` that rewrites the history after each epoch.
+
+    While another program holds the file, as spreadsheets do on Windows, the training continues, and
+    the next epoch tries again.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._held = False
         self._done = 0
         self._rows: list[EpochRow] = []
 
@@ -201,7 +222,25 @@ class CsvLog:
         """Write the history, unless earlier epochs are still being reported."""
         self._rows.append(row)
         if len(self._rows) >= self._done:
+            self._write()
+
+    def close(self) -> None:
+        """Write what could not be written; warn if it still cannot."""
+        if self._held:
+            self._write()
+        if self._held:
+            warnings.warn(
+                f"{self._path} lacks the last epochs: another program had it open. The report and "
+                "the model are complete.",
+                stacklevel=2,
+            )
+
+    def _write(self) -> None:
+        try:
             History(self._rows).write_csv(self._path)
+            self._held = False
+        except FileHeldError:
+            self._held = True
 
 
 def check_mlflow() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kindsight.cache.sqlite_table import SqliteFile, chunked, placeholders
+from kindsight.cache.sqlite_table import SqliteFile, chunked, lost_error, placeholders
 from kindsight.errors import ImageError
 
 __all__ = ["FeatureRow", "FeatureTable"]
@@ -84,7 +84,7 @@ class FeatureTable(SqliteFile):
 
         Raises
         ------
-        KeyError
+        LostTableError
             For a digest without a row.
         """
         rows: dict[str, list[int]] = {}
@@ -95,7 +95,7 @@ class FeatureTable(SqliteFile):
             if isinstance(blob, bytes) and len(blob) == 4 * self.width:
                 out[rows.pop(digest)] = np.frombuffer(blob, "<f4")
         if rows:
-            raise KeyError(next(iter(rows)))
+            raise lost_error(self.path)
         return out
 
     def images(self, digests: Iterable[str]) -> dict[str, FeatureRow]:

@@ -16,10 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kindsight.cache.folder import Cache
-from kindsight.cache.sqlite_table import DamagedTableError
+from kindsight.cache.sqlite_table import LostTableError, OpenTable
 from kindsight.dataset import ImageDataset
 from kindsight.dataset.reading.process_images import DecodeObserver, Progress, process_images
-from kindsight.errors import CacheError, ImageError
+from kindsight.errors import ImageError
 from kindsight.images import InputSpec
 from kindsight.models.backbones.build import BackboneFiles
 from kindsight.models.backbones.tta import transform_image, variant_name
@@ -59,6 +59,8 @@ class Features:
         The feature cache; of several backbones the first one's.
     tables : tuple of pathlib.Path
         The feature cache of each of several backbones.
+    open_tables : tuple of OpenTable
+        Protect the feature caches from deletion as long as this object exists.
     """
 
     dataset: ImageDataset
@@ -69,6 +71,7 @@ class Features:
     reused: int
     table: Path
     tables: tuple[Path, ...] = ()
+    open_tables: tuple[OpenTable, ...] = ()
 
 
 def compute_all_features(
@@ -154,10 +157,10 @@ def compute_features(
     Raises
     ------
     CacheError
-        If the cache cannot be used. A damaged table is moved aside and computed anew.
+        If the cache cannot be used. A table that is damaged or deleted meanwhile is computed again.
     """
-    for _ in range(2):  # either of the two tables may be damaged
-        with contextlib.suppress(DamagedTableError):
+    for _ in range(2):  # either of the two tables may be damaged or deleted
+        with contextlib.suppress(LostTableError):
             return _compute(dataset, backbone, spec, cache, workers, progress, observer, variant)
     return _compute(dataset, backbone, spec, cache, workers, progress, observer, variant)
 
@@ -175,10 +178,9 @@ def _compute(
     path, width = feature_table_path(cache, backbone, spec, variant), backbone.layout.width
     cache.require_space(len(dataset), 4 * width + STORED_BYTES, path)
     workers = workers or count_cores()
-    with (
-        closing(FeatureTable(path, width)) as table,
-        closing(FeatureTable(path, width)) as lookup_table,
-    ):
+    table = FeatureTable(path, width)
+    open_table = OpenTable(table)
+    with closing(FeatureTable(path, width)) as lookup_table:
 
         def maker() -> _FeatureMaker:
             return _FeatureMaker(InterpreterPool(backbone.tflite, workers), variant)
@@ -188,17 +190,11 @@ def _compute(
             dataset, spec, cache, table, lookup_table, maker, workers, progress, observer,
             batch=IMAGES_PER_TASK,
         )  # fmt: skip
-        try:
-            vectors = table.vectors([str(digest) for digest in processed.dataset.digest])
-        except KeyError as error:
-            raise CacheError(
-                f"The feature cache {path} lost rows while it was in use; was the cache cleared "
-                "just now? Run the same command again to compute them."
-            ) from error
+        vectors = table.vectors([str(digest) for digest in processed.dataset.digest])
     cache.prune(keep=path)
     return Features(
         processed.dataset, vectors, processed.problems, processed.problem_labels,
-        processed.computed, processed.reused, path,
+        processed.computed, processed.reused, path, open_tables=(open_table,),
     )  # fmt: skip
 
 
@@ -264,4 +260,5 @@ def _merge(every: Sequence[Features]) -> Features:
         problem_labels=tuple(label for item in every for label in item.problem_labels),
         computed=max(item.computed for item in every),
         reused=min(item.reused for item in every),
+        open_tables=tuple(table for item in every for table in item.open_tables),
     )

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from kindsight.cache.sqlite_table import lost_error
 from kindsight.dataset import ImageDataset
 from kindsight.images import InputSpec, read_image, resize_image
 from kindsight.images.hashes import small_grey
@@ -90,7 +91,9 @@ def read_pixels(
 
 
 def read_greys(path: Path, width: int, digests: Sequence[str], side: int) -> NDArray[np.uint8]:
-    """Return the stored images as small grey ones, uint8 (n, side, side); zeros if missing.
+    """Return the stored images as small grey ones, uint8 (n, side, side).
+
+    Zeros for an image that could not be stored; LostTableError for one that the cache has lost.
 
     Parameters
     ----------
@@ -101,6 +104,8 @@ def read_greys(path: Path, width: int, digests: Sequence[str], side: int) -> NDA
     """
     with closing(FeatureTable(path, width)) as table:
         rows = table.images(digests)
+        if not table.known(digests).issuperset(digests):
+            raise lost_error(path)
 
     found = np.zeros((len(digests), side, side), np.uint8)
 
