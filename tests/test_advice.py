@@ -13,7 +13,9 @@ import kindsight
 from kindsight.cache.folder import Cache
 from kindsight.cli.app import app
 from kindsight.cli.terminal.command import _explain
-from kindsight.errors import CacheError, SettingsError, UsageError
+from kindsight.dataset import ImageDataset
+from kindsight.dataset.splits.leakage import resolve_leakage
+from kindsight.errors import CacheError, DatasetError, SettingsError, UsageError
 from kindsight.options import OPTIONS
 from kindsight.runs.folder import claim_run
 from kindsight.runs.settings import TrainSettings
@@ -144,3 +146,39 @@ def test_following_the_advice_on_an_option_of_another_model_works(name, model):
     if re.search(r"only to [^;]*network from scratch", said):
         TrainSettings("photos", **{**given, "model": "small-cnn"})
     assert make_training(without)
+
+
+@pytest.mark.parametrize(
+    ("given", "cures"),
+    [
+        (
+            {"size": 1000, "dense": (4096,)},
+            [{"size": 100}, {"pooling": "average"}, {"dense": (64,)}],
+        ),
+        # The pooling is average already, or there are no dense layers.
+        ({"size": 400, "pooling": "average", "dense": (32768, 32768)}, [{"dense": (64, 64)}]),
+    ],
+)
+def test_advice_on_a_network_that_is_too_large(given, cures):
+    settings = {"model": "small-cnn", **given}
+    with pytest.raises(SettingsError, match="parameters, more than") as caught:
+        TrainSettings("photos", **settings)
+    for name in ("size", "pooling", "dense"):
+        recommended = f"`{name}" in str(caught.value)
+        assert recommended == any(name in cure for cure in cures), name
+    for cure in cures:
+        TrainSettings("photos", **{**settings, **cure})
+
+
+def test_leakage_advice_is_typed_and_works(tmp_path):
+    dataset = ImageDataset(
+        path=("a/1.png", "a/2.png", "b/3.png", "b/4.png"),
+        label=("a", "a", "b", "b"),
+        split=("train", "test", "train", "test"),
+    )
+    with pytest.raises(DatasetError) as caught:
+        resolve_leakage(dataset, [(0, 1)], "drop")
+    recommended = re.findall(r'`leakage="(\w+)"`', str(caught.value).partition(" or use ")[2])
+    assert recommended == ["move", "keep"]
+    for mode in recommended:
+        assert "train" in resolve_leakage(dataset, [(0, 1)], mode)[0].split[:2]

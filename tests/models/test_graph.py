@@ -205,7 +205,7 @@ def test_l2_is_the_penalty_on_kernels(network):
 
 def test_heads_too_large_for_memory_are_refused(inception):
     head = TrainableHead("flatten", (65_536,))
-    with pytest.raises(SettingsError, match="Use average pooling"):
+    with pytest.raises(SettingsError, match='Use `pooling="average"`'):
         add_trainable_head(inception, head, 2)
 
 

@@ -75,7 +75,9 @@ def test_without_duplicates_across_splits():
 
 def test_a_class_without_images_to_train_on_is_an_error():
     dataset = result("train", "test", "train", labels="aab")
-    with pytest.raises(DatasetError, match=r"leakage='drop' leaves no images to train on for 'a'"):
+    with pytest.raises(
+        DatasetError, match=r"`leakage=\"drop\"` leaves no images to train on for 'a'"
+    ):
         resolve_leakage(dataset, [(0, 1)], "drop")
     assert resolve_leakage(dataset, [(0, 1)], "move")[0].split == ("train", "train", "train")
 

@@ -182,8 +182,9 @@ def _check_training(before: ImageDataset, after: ImageDataset, mode: str) -> Non
     lost = sorted(map(str, before.labels_in("train") - after.labels_in("train")))
     if lost:
         raise DatasetError(
-            f"leakage={mode!r} leaves no images to train on for {quoted_list(lost)}: all of them "
-            "have duplicates in the other splits. Add images, or use leakage='move' or 'keep'."
+            f'`leakage="{mode}"` leaves no images to train on for {quoted_list(lost)}: all of them '
+            'have duplicates in the other splits. Add images, or use `leakage="move"` or '
+            '`leakage="keep"`.'
         )
 
 

@@ -147,7 +147,10 @@ def _check_parameters(network: Any, head: TrainableHead) -> None:
     first = head.dense[0] if head.dense else 1
     inputs = channels * (height * width if head.pooling == "flatten" else 1)
     if inputs * first > MAX_PARAMETERS:
+        flat = head.pooling == "flatten" and height * width > 1
+        cures = ['`pooling="average"`'] if flat else []
+        cures += ["fewer units (`dense`)"] if head.dense else []
         raise SettingsError(
             f"A head's first layer may have at most {MAX_PARAMETERS:,} parameters; it has "
-            f"{inputs:,} inputs and {first:,} units. Use average pooling, or a later cut layer."
+            f"{inputs:,} inputs and {first:,} units. Use {', or '.join(cures) or 'a later `cut`'}."
         )

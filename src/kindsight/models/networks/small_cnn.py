@@ -79,9 +79,12 @@ class SmallCNN:
             ]
         count = sum(row.parameters for row in self.layers(2))
         if count > MAX_PARAMETERS:
+            # With average pooling, the size of the images does not matter.
+            cures = ['a smaller `size`, `pooling="average"`'] if self.pooling == "flatten" else []
+            cures += ["fewer units (`dense`)"] if self.dense else []
             return [
                 f"The network would have {count:,} parameters, more than {MAX_PARAMETERS:,}. Use "
-                'a smaller `size`, `pooling="average"`, or fewer units (`dense`).'
+                f"{', or '.join(cures) or 'fewer `filters`'}."
             ]
         return []
 
