@@ -61,13 +61,13 @@ def test_uncertain_suggestions_are_listed_and_left_alone():
     ]
     done = correct(dataset, results)
     assert done.dataset.label == ("b", "a", "a", "a", "b", "b")
-    assert [finding.rows for finding in done.look_at] == [(1,), (2,), (4,)]
-    assert done.reasons[1] == "Look at this: KS403: KS403 it is." and done.previous_label[1] is None
+    assert [finding.rows for finding in done.uncertain] == [(1,), (2,), (4,)]
+    assert done.reasons[1] == "Check this: KS403: KS403 it is." and done.previous_label[1] is None
     assert done.counts() == {"excluded": 1, "relabelled": 1, "regrouped": 0}
     # The confidence is an option.
     lower = correct(dataset, results, 0.7)
     assert lower.dataset.label == ("b", "b", "a", "a", "a", "b")
-    assert [finding.rows for finding in lower.look_at] == [(2,)]
+    assert [finding.rows for finding in lower.uncertain] == [(2,)]
 
 
 def test_summary_findings_exclude_nothing():
@@ -156,7 +156,7 @@ def test_each_change_has_a_reason(findings, split):
         [found(c, *r, severity=s, suggestion=to, confidence=p) for c, r, s, to, p in findings],
     )
     named = {row for _, rows, *_ in findings for row in rows}
-    doubtful = {row for finding in done.look_at for row in finding.rows}
+    doubtful = {row for finding in done.uncertain for row in finding.rows}
     for row in range(12):
         changed = (
             row in done.excluded

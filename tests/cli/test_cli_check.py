@@ -155,7 +155,7 @@ def test_a_corrected_table_is_not_overwritten_and_can_be_checked(run, photos):
     result = run("check", "photos", "--apply", "corrected.csv", "--json")
     assert result.exit_code == 1
     assert json.loads(result.stdout)["corrected"] == {
-        "table": "corrected.csv", "excluded": 1, "relabelled": 0, "regrouped": 0, "look_at": [],
+        "table": "corrected.csv", "excluded": 1, "relabelled": 0, "regrouped": 0, "uncertain": [],
     }  # fmt: skip
     written = (photos / "corrected.csv").read_bytes()
     again = run("check", "photos", "--apply", "corrected.csv")
@@ -176,7 +176,7 @@ def test_uncertain_labels_are_printed():
     ]
     lines = correction_lines({"relabelled": 1}, "new.csv", "kindsight train new.csv", found, 0.9)
     text = " ".join(" ".join(lines).split())
-    assert "look at 12 images whose suggested label is less than 90% probable" in text
+    assert "uncertain 12 images whose suggested label is less than 90% probable" in text
     assert f"cat/9.jpg: {message}" in text and "cat/10.jpg" not in text
     assert "and 2 more in new.csv" in text
 

@@ -210,7 +210,9 @@ def test_settings_written_by_hand_are_not_replaced(settings, tmp_path):
 
 def test_a_named_run_is_continued(settings):
     stopped = interrupt(settings(run="best"))
-    with pytest.raises(UsageError, match=r"interrupted training with other settings.*--settings"):
+    with pytest.raises(
+        UsageError, match=r"interrupted training with other settings.*as `settings`"
+    ):
         finish(settings(run="best", seed=1))
     assert finish(settings(run="best")) == stopped
 

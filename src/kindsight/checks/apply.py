@@ -22,8 +22,8 @@ from kindsight.errors import DatasetError, UsageError
 from kindsight.files import write_csv
 
 __all__ = [
+    "CHECK_THIS",
     "COLUMNS",
-    "LOOK_AT",
     "RELABEL_CONFIDENCE",
     "Corrections",
     "correct",
@@ -50,8 +50,8 @@ RELABEL = ("KS403",)
 RELABEL_CONFIDENCE = 0.9
 """Default of the least confidence of a suggested label that replaces the label."""
 
-LOOK_AT = "Look at this: "
-"""Start of the reason of a row that is left as it is, for somebody to decide."""
+CHECK_THIS = "Check this: "
+"""Start of the reason of a row that is unchanged, for somebody to decide."""
 
 GROUP = ("KS301", "KS302", "KS303", "KS304", "KS305")
 """Duplicates get one group."""
@@ -76,9 +76,9 @@ class Corrections:
         Why each row is changed; empty for unchanged rows.
     regrouped : frozenset of int
         Rows with a new group.
-    look_at : tuple of Finding
+    uncertain : tuple of Finding
         Suggested labels that are not confident enough. These rows keep their label; their reason
-        begins with :data:`LOOK_AT`.
+        begins with :data:`CHECK_THIS`.
     """
 
     dataset: ImageDataset
@@ -86,7 +86,7 @@ class Corrections:
     excluded: frozenset[int]
     reasons: tuple[str, ...]
     regrouped: frozenset[int]
-    look_at: tuple[Finding, ...] = ()
+    uncertain: tuple[Finding, ...] = ()
 
     def counts(self) -> dict[str, int]:
         """Return the numbers of excluded, relabelled and regrouped rows; each row counts once."""
@@ -175,7 +175,7 @@ def correct(
             done = draft.resolved | draft.corrected
             rows = [row for row in finding.rows if row not in done]
             if finding.confidence is None or finding.confidence < confidence:
-                draft.look_at(rows, finding)
+                draft.uncertain(rows, finding)
                 continue
             draft.relabel(rows, finding.suggestion, finding)
             draft.corrected.update(rows)
@@ -222,12 +222,12 @@ class _Draft:
             self.label[row] = label
         self.add_reason(changed, finding)
 
-    def look_at(self, rows: Iterable[int], finding: Finding) -> None:
+    def uncertain(self, rows: Iterable[int], finding: Finding) -> None:
         label = self.renamed_classes.get(str(finding.suggestion), finding.suggestion)
         rows = [row for row in rows if self.label[row] != label and row not in self.excluded]
         if rows:
             self.doubts.append(finding)
-            self.add_reason(rows, finding, LOOK_AT)
+            self.add_reason(rows, finding, CHECK_THIS)
 
     def resolve_conflict(self, finding: Finding) -> None:
         if len({self.label[row] for row in finding.rows}) == 1:

@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 
 __all__ = ["check", "correction_lines", "report_lines"]
 
-LOOKED_AT = 10
+LISTED_UNCERTAIN = 10
 """Images with an uncertain label that are printed."""
 
 FOUND = 1
@@ -167,7 +167,7 @@ def check(  # noqa: PLR0913, PLR0917 (one parameter for each option)
             corrections = report.corrections(chosen.relabel_confidence)
             corrections.write(apply)
             counts = corrections.counts()
-            doubts = corrections.look_at
+            doubts = corrections.uncertain
             # Folders may have such names; in a table they stand for missing labels.
             reread = (
                 " --keep-na-labels" if MISSING.intersection(corrections.dataset.classes) else ""
@@ -177,8 +177,8 @@ def check(  # noqa: PLR0913, PLR0917 (one parameter for each option)
     if json:
         more: dict[str, Any] = {}
         if apply is not None:
-            listed = [look_at_dict(doubt) for doubt in doubts]
-            more = {"corrected": {"table": apply, **counts, "look_at": listed}}
+            listed = [uncertain_dict(doubt) for doubt in doubts]
+            more = {"corrected": {"table": apply, **counts, "uncertain": listed}}
         print_json({**report.to_dict(), "folder": str(folder), **more})
     else:
         say(*report_lines(report, folder))
@@ -239,7 +239,7 @@ def correction_lines(
     counts: dict[str, int],
     file: str,
     train: str,
-    look_at: Sequence[Finding] = (),
+    uncertain: Sequence[Finding] = (),
     confidence: float = 1.0,
 ) -> list[str]:
     """Return the printed summary of a corrected table.
@@ -252,7 +252,7 @@ def correction_lines(
         The table.
     train : str
         The command that trains on it.
-    look_at : sequence of Finding
+    uncertain : sequence of Finding
         The suggested labels below `confidence`.
     confidence : float
         Least probability of a suggested label that was applied.
@@ -261,21 +261,23 @@ def correction_lines(
     changes = ", ".join(f"{amount(n, 'image')} {change}" for change, n in counts.items() if n)
     text = f"{changes or 'no changes'}, in {printable(file)}; no image file was changed"
     lines = hanging("corrected", text, indent=12, paint=paint, width=line_width())
-    if look_at:
+    if uncertain:
         text = (
-            f"{amount(len(look_at), 'image')} whose suggested label is less than {confidence:.0%} "
-            "probable; the labels are unchanged"
+            f"{amount(len(uncertain), 'image')} whose suggested label is less than "
+            f"{confidence:.0%} probable; the labels are unchanged"
         )
-        lines += hanging("look at", text, indent=12, paint=paint, width=line_width())
-        for finding in look_at[:LOOKED_AT]:
+        lines += hanging("uncertain", text, indent=12, paint=paint, width=line_width())
+        for finding in uncertain[:LISTED_UNCERTAIN]:
             text = printable(f"{', '.join(finding.paths)}: {finding.message}")
             lines += hanging("", text, indent=12, paint=paint, width=line_width())
-        if len(look_at) > LOOKED_AT:
-            lines.append(f"{'':12}and {len(look_at) - LOOKED_AT:,} more in {printable(file)}")
+        if len(uncertain) > LISTED_UNCERTAIN:
+            lines.append(
+                f"{'':12}and {len(uncertain) - LISTED_UNCERTAIN:,} more in {printable(file)}"
+            )
     return [*lines, "", paint("Next", "bold"), f"  {train}"]
 
 
-def look_at_dict(finding: Finding) -> dict[str, Any]:
+def uncertain_dict(finding: Finding) -> dict[str, Any]:
     """Return what ``--json`` lists of an image with an uncertain label."""
     return {
         "paths": list(finding.paths),

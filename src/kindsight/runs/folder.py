@@ -125,8 +125,8 @@ def _check_usable(folder: Path, settings: TrainSettings) -> None:
         raise UsageError(f"{folder} has files that are not of a run. {cure}")
     if not _has_only(folder, WITHOUT_EPOCHS):
         raise UsageError(
-            f"{folder} is an interrupted training with other settings. {cure} To continue it: "
-            f"kindsight train --settings {folder / SETTINGS_FILE}"
+            f"{folder} is an interrupted training with other settings. {cure} To continue it, give "
+            f"{folder / SETTINGS_FILE} as `settings`."
         )
 
 

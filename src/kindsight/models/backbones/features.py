@@ -102,7 +102,7 @@ def _load_keras_backbone(backbone: Backbone, size: tuple[int, int]) -> Any:
     except Exception as error:  # whatever layers raise for an image of this size
         raise WeightsError(
             f"The layers of {backbone.file} cannot be built for images of {size[0]} x {size[1]} "
-            "pixels. Use another --size, or --debug for the error of Keras."
+            "pixels. Use another `size`; `debug` shows the error of Keras."
         ) from error
 
 
