@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kindsight.bundle import KERAS_FILE, TFLITE_FILE, Bundle
-from kindsight.dataset import ImageDataset, as_dataset
+from kindsight.dataset import ImageDataset, as_dataset, with_value_range
 from kindsight.dataset.ignored import ignored_notes, reasons_by_class
 from kindsight.dataset.labels import as_labels, distinct_labels
 from kindsight.dataset.splits.stratified import random_split
@@ -187,7 +187,8 @@ class ImageClassifier(_Estimator):
         training = _trainer(self.get_params())
         training.spec()
         validates = training.by_gradient
-        given = as_dataset(X, y)
+        value_range = training.value_range
+        given = with_value_range(as_dataset(X, y, value_range=value_range), value_range)
         dataset = _labelled(_used_splits(given, validates))
         present = np.array(dataset.present_classes())
         labels = present if y is None else distinct_labels(y, given.label)
@@ -264,7 +265,7 @@ class ImageClassifier(_Estimator):
             For an unreadable image. ``kindsight.Predictor`` continues after it.
         """
         self._check_fitted()
-        dataset = as_dataset(X, labelled=False)
+        dataset = as_dataset(X, labelled=False, value_range=self._trained_range())
         if self._predictor is None:
             return to_probabilities(self._fitted.logits_of(dataset), self.temperature_)
         rows = []
@@ -291,7 +292,7 @@ class ImageClassifier(_Estimator):
             A label for each image; not needed where `X` has labels.
         """
         self._check_fitted()
-        dataset = _labelled(as_dataset(X, y))
+        dataset = _labelled(as_dataset(X, y, value_range=self._trained_range()))
         names = as_labels(self.classes_, len(self.classes_))
         predicted = [names[k] for k in self.predict_proba(dataset).argmax(1)]
         return float(np.mean([a == b for a, b in zip(dataset.label, predicted, strict=True)]))
@@ -368,6 +369,13 @@ class ImageClassifier(_Estimator):
         if history is not None:
             classifier.history_ = history
         return classifier
+
+    def _trained_range(self) -> tuple[float, float] | None:
+        """Return the range of values of the training; None without one."""
+        predictor = getattr(self, "_predictor", None)
+        if isinstance(predictor, Predictor):
+            return predictor.bundle.spec.value_range
+        return self._fitted.training.spec().value_range if hasattr(self, "_fitted") else None
 
     def _check_fitted(self) -> None:
         if not hasattr(self, "classes_"):

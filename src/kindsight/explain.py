@@ -148,7 +148,7 @@ def explain_layers(
         "the folder of a training run.",
     )
     path = os.fspath(image)
-    pixels = resize_image(read_image(path), opened.spec)
+    pixels = resize_image(read_image(path, value_range=opened.spec.value_range), opened.spec)
     # Keras starts in its process while LiteRT predicts.
     with KerasProcess().start() as keras:
         (prediction,) = Predictor(opened, workers=1).predict([path])

@@ -5,6 +5,7 @@ The options of ``kindsight train``, the keys of ``settings.toml``, the parameter
 classes below. :mod:`kindsight.training.option_rules` checks values by them.
 """
 
+import math
 import os
 import types
 from collections.abc import Callable, Mapping, Sequence
@@ -127,6 +128,10 @@ def _is_path(value: str | os.PathLike[str]) -> bool:
 
 def _path(help: str, panel: str, rule: str, **more: Any) -> Option:
     return Option(help, panel, rule=rule, check=_is_path, path=True, **more)
+
+
+def _is_value_range(value: Sequence[float]) -> bool:
+    return len(value) == 2 and all(map(math.isfinite, value)) and value[0] < value[1]
 
 
 _SHARE = "a fraction from 0 to below 1, or a number of images from 2"
@@ -403,6 +408,15 @@ class ModelOptions(TypedDict, total=False):
             "Time budget of the whole training, such as 90s, 10m or 1h: frozen head first, then as "
             "much fine-tuning as fits. The resulting model may predict more slowly.",
             "Fine-tuning and budget", default_text="none", metavar="TIME", trainers=(FROZEN,),
+        ),
+    ]
+    value_range: Annotated[
+        Sequence[float] | None,
+        Option(
+            "Values that become black and white in images of more than 8 bits a sample, such as "
+            "0,4095; others are clipped.",
+            "Data", default_text="found from the images", metavar="LOW,HIGH",
+            rule="two numbers, the lower first", check=_is_value_range, trainers=_EVERY,
         ),
     ]
     seed: Annotated[

@@ -6,7 +6,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -16,10 +16,11 @@ from kindsight.bundle import Bundle, load_bundle
 from kindsight.dataset.labels import class_indices
 from kindsight.dataset.loaders.arrays import single_images, to_image
 from kindsight.dataset.table import ImageDataset
-from kindsight.errors import BundleError, ImageError, UsageError
+from kindsight.errors import BundleError, DatasetError, ImageError, UsageError
 from kindsight.evaluation import Evaluation, evaluate, to_probabilities
-from kindsight.images import read_image, resize_image
-from kindsight.images.read import ImageSource
+from kindsight.images import InputSpec, read_bytes, read_image, resize_image
+from kindsight.images.read import ImageSource, read_with_scale
+from kindsight.images.value_scale import ValueScale
 from kindsight.models.runtime import InterpreterPool
 from kindsight.threads import in_batches, map_ordered, single_threaded_opencv
 
@@ -27,6 +28,12 @@ if TYPE_CHECKING:
     from kindsight.trained_images import TrainingImageDetector
 
 __all__ = ["DatasetEvaluation", "Prediction", "Predictor"]
+
+_Read: TypeAlias = "tuple[NDArray[np.uint8], float] | ImageError"
+"""The resized pixels and the fraction of values that were clipped, or why there are none."""
+
+CLIPPED = 0.001
+"""Fraction of an image's samples outside of the range of values from which it counts as clipped."""
 
 BATCH = 8
 """Images that a thread reads, and then runs through the network."""
@@ -50,6 +57,9 @@ class Prediction:
         float32 (classes,), 0 to 1, with sum 1.
     error : ImageError or None
         Why there is no prediction.
+    clipped : float
+        Fraction of the image's samples of more than 8 bits that are outside of the range on which
+        the classifier was trained, 0 to 1.
     """
 
     path: str
@@ -57,6 +67,7 @@ class Prediction:
     logits: NDArray[np.float32] | None = None
     probabilities: NDArray[np.float32] | None = None
     error: ImageError | None = None
+    clipped: float = 0.0
 
     @property
     def label(self) -> str | None:
@@ -69,6 +80,11 @@ class Prediction:
     def confidence(self) -> float | None:
         """The probability of the most probable class, 0 to 1."""
         return None if self.probabilities is None else float(self.probabilities.max())
+
+    @property
+    def is_clipped(self) -> bool:
+        """Whether at least a thousandth of the samples is outside of the training's range."""
+        return self.clipped >= CLIPPED
 
     def top(self, count: int) -> list[tuple[str, float]]:
         """Return the `count` most probable classes with their probabilities."""
@@ -101,6 +117,8 @@ class DatasetEvaluation:
     trained_on : array or None
         bool (images,): whether the classifier was trained on the image or a re-encoded copy; None
         if the bundle does not record its training images.
+    clipped : int
+        Number of images with values outside of the range on which the classifier was trained.
     """
 
     evaluation: Evaluation
@@ -111,6 +129,7 @@ class DatasetEvaluation:
     absent_classes: tuple[str, ...]
     trained_on: NDArray[np.bool_] | None = None
     problem_labels: tuple[str | None, ...] = ()
+    clipped: int = 0
 
     def evaluate_unseen(self) -> Evaluation | None:
         """Return the metrics on images that were not trained on; None if there are none."""
@@ -193,9 +212,24 @@ class Predictor:
     ) -> Iterator[Prediction]:
         """Yield a prediction for each image of a dataset, in its order.
 
-        The dataset is of files or arrays; a `detector` observes each image.
+        The dataset is of files or arrays; a `detector` observes each image. Raises `DatasetError`
+        for arrays that were scaled by another range than those of the training.
         """
+        self._check_range(dataset)
         return self._stream(((name, None) for name in dataset.path), dataset, detector)
+
+    def _check_range(self, dataset: ImageDataset) -> None:
+        """Raise DatasetError for arrays that were scaled by another range than the training's."""
+        trained, given = self.bundle.spec.value_range, dataset.value_range
+        if dataset.arrays is None or given in (None, trained, (0.0, 1.0)):
+            return
+        if trained is None:
+            rule = "was trained on values from 0 to 255. Convert the arrays to uint8 in that range"
+        else:
+            rule = f"was trained on another. Open the arrays with value_range={trained}"
+        raise DatasetError(
+            f"The arrays were scaled by the range {given}, and the classifier {rule}."
+        )
 
     def _stream(
         self,
@@ -206,18 +240,22 @@ class Predictor:
         """Predict for pairs of a name and an image; of a dataset, its rows are read instead."""
         spec = self.bundle.spec
 
-        def read(row: int, source: Any) -> NDArray[np.uint8] | ImageError:
+        def read(row: int, source: Any) -> _Read:
+            scale = ValueScale(spec.value_range)
             try:
                 if dataset is None:
-                    return resize_image(_read(row, source, spec.size), spec)
+                    return resize_image(_read(row, source, spec, scale), spec), scale.clipped
                 data = dataset.load(row)
-                image = read_image(data, target=spec.size) if isinstance(data, bytes) else data
+                if isinstance(data, bytes):
+                    image = read_with_scale(data, scale, target=spec.size)
+                else:
+                    image = data
                 pixels = resize_image(image, spec)
             except ImageError as error:
                 return error
             if detector is not None:
                 detector.observe(row, data, pixels)
-            return pixels
+            return pixels, scale.clipped
 
         def predict(batch: list[tuple[int, tuple[str, Any]]]) -> list[Prediction]:
             # Alternating image by image, the network and the decoder evict each other from the
@@ -231,10 +269,8 @@ class Predictor:
             for predictions in map_ordered(predict, batches, self._pool.workers, AHEAD):
                 yield from predictions
 
-    def _predict(
-        self, names: Sequence[str], images: Sequence[NDArray[np.uint8] | ImageError]
-    ) -> list[Prediction]:
-        readable = [image for image in images if not isinstance(image, ImageError)]
+    def _predict(self, names: Sequence[str], images: Sequence[_Read]) -> list[Prediction]:
+        readable = [image[0] for image in images if not isinstance(image, ImageError)]
         shape = (len(readable), len(self.classes))
         logits = np.array(self._pool.run_all(readable), np.float32).reshape(shape)
         finite = np.asarray(np.isfinite(logits).all(axis=1), np.bool_)
@@ -248,7 +284,8 @@ class Predictor:
                 continue
             row = next(rows)
             if finite[row]:
-                predictions.append(Prediction(name, self.classes, logits[row], probabilities[row]))
+                found = logits[row], probabilities[row]
+                predictions.append(Prediction(name, self.classes, *found, clipped=image[1]))
             else:
                 error = ImageError("corrupt", "Its logits are not finite.", name)
                 predictions.append(Prediction(name, self.classes, error=error))
@@ -305,6 +342,7 @@ class Predictor:
                 for label, p in zip(scored.label, predictions, strict=True)
                 if p.error is not None
             ),
+            sum(p.is_clipped for p in predictions),
         )
 
 
@@ -317,12 +355,14 @@ def _name(image: Any, i: int) -> str:
     return name if isinstance(name, str) and name else f"image-{i:06d}"
 
 
-def _read(i: int, source: Any, size: tuple[int, int]) -> NDArray[np.uint8]:
+def _read(i: int, source: Any, spec: InputSpec, scale: ValueScale) -> NDArray[np.uint8]:
     # Names in an array of NumPy are text and arrays of no dimension.
     is_array = hasattr(source, "__array__") and not isinstance(source, (str, bytes))
     if is_array or isinstance(source, (list, tuple)):
-        return to_image(source, i)
-    return read_image(source, target=size)
+        return to_image(source, i, spec.value_range)
+    if isinstance(source, (str, os.PathLike)):
+        return read_with_scale(read_bytes(source), scale, target=spec.size)
+    return read_image(source, target=spec.size, value_range=spec.value_range)
 
 
 def _as_iterable(images: Any) -> Iterable[Any]:

@@ -45,7 +45,7 @@ def no_image_is_read():
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("kindsight.images.read.read_bytes", fail)
-        patch.setattr(process_images, "read_image", fail)
+        patch.setattr(process_images, "read_loaded", fail)
         yield
 
 

@@ -13,7 +13,9 @@ from PIL import Image
 
 from kindsight.errors import ImageError, SettingsError
 from kindsight.images import read_image
-from kindsight.images.convert import flatten, scale_16_bit, scale_range
+from kindsight.images.convert import flatten
+from kindsight.images.read import read_with_scale
+from kindsight.images.value_scale import ValueScale, scale_values
 
 # Worked by hand: value / 257, rounded. 128 / 257 = 0.498, 129 / 257 = 0.502.
 SIXTEEN = [0, 128, 129, 257, 32768, 32896, 65406, 65407, 65535]
@@ -80,14 +82,13 @@ def test_tiff_in_which_white_is_zero():
     [
         ([0.0, 0.25, 0.5, 1.0], [0, 64, 128, 255]),  # 63.75, 127.5
         ([0.0, 1.4, 7.6, 255.0], [0, 1, 8, 255]),
-        ([0.0, 257.0, 32896.0, 65535.0], [0, 1, 128, 255]),
         ([-1.0, 0.0, 1.0, 3.0], [0, 64, 128, 255]),  # 255 / 4 a unit: 63.75, 127.5
         ([-7.0, -7.0, -7.0, -7.0], [0, 0, 0, 0]),
-        ([np.nan, 0.5, np.inf, 1.0], [0, 128, 255, 255]),
+        ([np.nan, 0.5, np.inf, 1.0], [0, 0, 255, 255]),
         ([np.nan, np.nan, np.nan, np.nan], [0, 0, 0, 0]),
     ],
 )
-def test_float_tiff_is_scaled_by_its_range(values, expected):
+def test_float_tiff_is_scaled_by_its_own_range(values, expected):
     raw = np.array(values, "<f4").tobytes()
     image = read_image(tiff(1, 4, 32, 1, 1, raw, sample_format=3))
     assert np.array_equal(image, grey(expected))
@@ -97,20 +98,85 @@ def test_float_tiff_is_scaled_by_its_range(values, expected):
     ("values", "expected"),
     [
         ([0, 1, 100, 255], [0, 1, 100, 255]),
-        ([0, 257, 32896, 65535], [0, 1, 128, 255]),
         ([-100, 0, 50, 410], [0, 50, 75, 255]),  # 255 / 510 a unit
         ([0, 2**29, 2**30, 2**31 - 1], [0, 64, 128, 255]),
     ],
 )
-def test_32_bit_integer_tiff_is_scaled_by_its_range(values, expected):
+def test_32_bit_integer_tiff_is_scaled_by_its_own_range(values, expected):
     raw = np.array(values, "<i4").tobytes()
     image = read_image(tiff(1, 4, 32, 1, 1, raw, sample_format=2))
     assert np.array_equal(image, grey(expected))
 
 
+@pytest.mark.parametrize("top", [1.0, 255.0, 65535.0])
+@pytest.mark.parametrize(("sample_format", "code"), [(3, "<f4"), (2, "<i4")])
+def test_a_value_above_a_usual_maximum_changes_little(top, sample_format, code):
+    random = np.random.default_rng(0)
+    values = random.random(400) * top if sample_format == 3 else random.integers(0, 200, 400)
+    images = []
+    for first in (top, top * 1.01 if sample_format == 3 else top + 1):
+        values[0] = first
+        raw = values.astype(code).tobytes()
+        images.append(read_image(tiff(20, 20, 32, 1, 1, raw, sample_format=sample_format)))
+    assert np.abs(images[0].astype(int) - images[1]).max() <= (3 if top > 1 else 128)
+
+
+# Each pair of samples of 12 bits is 3 bytes: 0x000, 0x801, 0xFFF, 0x400. 2049 / 4095 * 255 = 127.6.
+TWELVE, FROM_TWELVE = b"\x00\x08\x01\xff\xf4\x00", [0, 128, 255, 64]
+
+
+def test_a_stated_depth_of_12_bits_is_the_scale():
+    data = tiff(1, 4, 12, 1, 1, TWELVE)
+    assert np.array_equal(read_image(data), grey(FROM_TWELVE))
+    assert np.array_equal(read_image(data, value_range=(0, 8190)), grey([0, 64, 128, 32]))
+
+
+def deep_files(values):
+    """Return files of each kind with more than 8 bits and the same values."""
+    numbers = np.array(values)
+    wide, n = numbers.astype(">u2").tobytes(), len(values)
+    little = numbers.astype("<u2").tobytes()
+    colour = np.repeat(numbers, 3)
+    yield png(1, n, 16, 0, wide)
+    yield png(1, n, 16, 2, colour.astype(">u2").tobytes())
+    yield tiff(1, n, 16, 1, 1, little)
+    yield tiff(1, n, 16, 3, 2, colour.astype("<u2").tobytes())
+    yield tiff(1, n, 32, 1, 1, numbers.astype("<i4").tobytes(), sample_format=2)
+    yield tiff(1, n, 32, 1, 1, numbers.astype("<f4").tobytes(), sample_format=3)
+    yield b"P5 %d 1 65535\n" % n + wide
+    yield b"P6 %d 1 65535\n" % n + colour.astype(">u2").tobytes()
+
+
+def test_a_given_range_is_the_scale_of_every_kind_of_file():
+    values = [0, 100, 1124, 2148, 4196, 9000]  # 255 / 4096 a value from 100 on
+    for data in deep_files(values):
+        scale = ValueScale((100, 4196))
+        image = read_with_scale(data, scale)
+        assert np.array_equal(image, grey([0, 0, 64, 128, 255, 255]))
+        assert (scale.low, scale.high, scale.clipped) == (0, 9000, pytest.approx(2 / 6))
+        assert np.array_equal(read_image(data, value_range=(100, 4196)), image)
+    raw = np.array(values, "<u2").tobytes()
+    inverted = read_image(tiff(1, 6, 16, 1, 0, raw), value_range=(100, 4196))
+    assert np.array_equal(inverted, grey([255, 255, 191, 127, 0, 0]))
+
+
+def test_a_range_does_not_change_8_bits():
+    data = png(1, 3, 8, 0, b"\0\x7b\xff")
+    assert np.array_equal(read_image(data, value_range=(0, 4095)), grey([0, 123, 255]))
+    assert np.array_equal(
+        read_image(b"P5 3 1 255\n\0\x7b\xff", value_range=(0, 4095)), grey([0, 123, 255])
+    )
+
+
+@pytest.mark.parametrize("value_range", [(1, 1), (2, 1), (0, np.inf), (0, np.nan), (1,), "ab", 3])
+def test_an_invalid_range_is_refused(value_range):
+    with pytest.raises(SettingsError, match="two different finite numbers"):
+        read_image(b"P5 1 1 255\n\0", value_range=value_range)
+
+
 @given(st.integers(0, 65535))
 def test_16_bits_scale_as_exact_fractions_round(value):
-    eight = int(scale_16_bit(np.array([value], np.uint16))[0])
+    eight = int(scale_values(np.array([value], np.uint16), 0, 65535)[0])
     assert abs(eight * 257 - value) <= 128
 
 
@@ -127,7 +193,7 @@ def test_any_floats_become_bytes(numbers):
     values = np.array(numbers, np.float32)
     finite = values[np.isfinite(values)]
     low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)
-    scaled = scale_range(values, low, high, unit=True)
+    scaled = scale_values(values, low, high)
     assert scaled.dtype == np.uint8
     # Order is kept.
     assert (np.diff(scaled[np.isfinite(values)][np.argsort(finite)].astype(int)) >= 0).all()

@@ -226,7 +226,7 @@ def test_another_seed_reads_no_image(trained, photos, quick, monkeypatch):
         raise AssertionError("an image was read")
 
     monkeypatch.setattr(read, "read_bytes", fail)
-    monkeypatch.setattr("kindsight.dataset.reading.process_images.read_image", fail)
+    monkeypatch.setattr("kindsight.dataset.reading.process_images.read_loaded", fail)
     monkeypatch.setattr(read, "read_image", fail)
     other = quick(photos, seed=4, test=0.1, head="linear")
     assert other.cache["computed"] == 0 and other.cache["reused"] == 90

@@ -6,7 +6,7 @@ import importlib.util
 import os
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -18,10 +18,10 @@ from PIL import Image, ImageDraw, ImageFont
 from kindsight.augment.apply import apply_transforms
 from kindsight.augment.policy import Augment
 from kindsight.augment.sampling import describe_transforms, sample_transforms, transforms_to_dict
-from kindsight.dataset import ImageDataset, open_dataset
+from kindsight.dataset import ImageDataset, open_dataset, with_value_range
 from kindsight.errors import DatasetError, ImageError, SettingsError
 from kindsight.files import replacing
-from kindsight.images import InputSpec, read_image, resize_image
+from kindsight.images import InputSpec, read_loaded, resize_image
 from kindsight.random_stream import permutation
 
 __all__ = [
@@ -230,6 +230,8 @@ def make_preview(
             "or a smaller size."
         )
     dataset = data if isinstance(data, ImageDataset) else open_dataset(data, labelled=False)
+    dataset = with_value_range(dataset)
+    spec = replace(spec, value_range=spec.value_range or dataset.value_range)
     skipped: list[str] = []
     chosen = _readable(dataset, spec, seed, images, skipped)
     if not chosen:
@@ -268,7 +270,7 @@ def _readable(
             break
         try:
             loaded = dataset.load(i)
-            image = read_image(loaded, target=spec.size) if isinstance(loaded, bytes) else loaded
+            image = read_loaded(loaded, spec)
         except ImageError as error:
             skipped.append(str(error if error.path else error.at(dataset.path[i])))
             continue

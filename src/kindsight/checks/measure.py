@@ -24,6 +24,7 @@ from kindsight.images.formats import detect_format
 from kindsight.images.hashes import perceptual_hash, small_grey
 from kindsight.images.metadata import ALPHA_MODES, ImageMetadata
 from kindsight.images.read import read_image, read_with_metadata
+from kindsight.images.value_scale import ValueRange
 
 __all__ = [
     "NUMERIC",
@@ -108,7 +109,11 @@ class MeasuredImage:
         return not self.text["code"]
 
 
-def measure_image(data: bytes | NDArray[np.uint8], digest: str | None = None) -> MeasuredImage:
+def measure_image(
+    data: bytes | NDArray[np.uint8],
+    digest: str | None = None,
+    value_range: ValueRange | None = None,
+) -> MeasuredImage:
     """Decode and measure one image.
 
     - `data`: bytes or uint8 array (height, width, 3); content of a file, or an RGB image in memory.
@@ -124,10 +129,10 @@ def measure_image(data: bytes | NDArray[np.uint8], digest: str | None = None) ->
         facts = ImageMetadata("", "array", data.shape[0], data.shape[1])
         return measure_decoded(digest, data, data, facts)
     try:
-        image, facts = read_with_metadata(data, target=SIZE)
+        image, facts = read_with_metadata(data, target=SIZE, value_range=value_range)
     except ImageError as error:
         return unreadable(digest, data, error)
-    return measure_decoded(digest, data, image, facts)
+    return measure_decoded(digest, data, image, facts, value_range)
 
 
 def unreadable(digest: str, data: bytes, error: ImageError) -> MeasuredImage:
@@ -139,8 +144,9 @@ def unreadable(digest: str, data: bytes, error: ImageError) -> MeasuredImage:
 
 
 def measure_decoded(
-    digest: str, data: bytes | NDArray[np.uint8], image: NDArray[np.uint8], facts: ImageMetadata
-) -> MeasuredImage:
+    digest: str, data: bytes | NDArray[np.uint8], image: NDArray[np.uint8], facts: ImageMetadata,
+    value_range: ValueRange | None = None,
+) -> MeasuredImage:  # fmt: skip
     """Measure a decoded, upright image of at least :data:`SIZE` if the file has the pixels."""
     stored = (facts.height, facts.width)
     height, width = stored[::-1] if facts.orientation >= 5 else stored
@@ -153,7 +159,7 @@ def measure_decoded(
         "hash": tuple(perceptual_hash(small_grey(grey.astype(np.float32))).tolist()),
     }  # fmt: skip
     if facts.mode.split(";")[0] in ALPHA_MODES and isinstance(data, bytes):
-        numeric["transparency"] = transparency(data, image)
+        numeric["transparency"] = transparency(data, image, value_range)
     if facts.exif.thumbnail:
         numeric["thumbnail_difference"] = thumbnail_difference(
             facts.exif.thumbnail,
@@ -169,14 +175,16 @@ def measure_decoded(
     return MeasuredImage(digest, _record(numeric), text, small_grey(grey, SMALL[0]))
 
 
-def transparency(data: bytes, on_white: NDArray[np.uint8]) -> float:
+def transparency(
+    data: bytes, on_white: NDArray[np.uint8], value_range: ValueRange | None = None
+) -> float:
     """Return the mean transparency of an image, 0 to 1.
 
     - `data`: bytes; content of the file.
     - `on_white`: uint8 array (height, width, 3); the image composited on white; it is compared with
       the image composited on black.
     """
-    on_black = read_image(data, target=SIZE, background=(0, 0, 0))
+    on_black = read_image(data, target=SIZE, background=(0, 0, 0), value_range=value_range)
     return float(on_white.mean(dtype=np.float64) - on_black.mean(dtype=np.float64)) / 255
 
 

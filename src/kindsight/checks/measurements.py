@@ -39,7 +39,9 @@ from kindsight.checks.measure import (
 from kindsight.dataset.reading.process_files import ProcessedFiles, Progress, process_files
 from kindsight.dataset.table import ImageDataset
 from kindsight.errors import ImageError
-from kindsight.images.read import read_image, read_with_metadata
+from kindsight.images.read import read_with_metadata
+from kindsight.images.resize import InputSpec, read_loaded
+from kindsight.images.value_scale import ValueRange
 from kindsight.threads import count_cores
 
 __all__ = [
@@ -49,6 +51,7 @@ __all__ = [
     "Measurements",
     "MeasuringObserver",
     "measure_dataset",
+    "measurements_path",
 ]
 
 SINGLE_TONE = 0.98
@@ -221,11 +224,20 @@ class MeasurementTable(SqliteFile):
             connection.executemany("INSERT OR REPLACE INTO thumbnails VALUES (?,?)", jpegs.items())
 
 
+def measurements_path(cache: Cache, dataset: ImageDataset) -> Path:
+    """Return the file of a dataset's measurements: each range of values has its own."""
+    value_range = () if dataset.arrays is not None else dataset.value_range or ()
+    return cache.measurements_file("-".join([str(FORMAT), *map(repr, value_range)]))
+
+
+@dataclass(frozen=True)
 class _Measurer:
     """A :class:`kindsight.dataset.reading.process_files.FileProcessor` that measures images."""
 
+    value_range: ValueRange | None
+
     def read(self, digest: str, data: bytes | NDArray[np.uint8]) -> MeasuredImage:
-        return measure_image(data, digest)
+        return measure_image(data, digest, self.value_range)
 
     def failed(self, digest: str, error: ImageError) -> MeasuredImage:
         return unreadable(digest, b"", error)
@@ -241,10 +253,12 @@ class MeasuringObserver:
     ----------
     cache : Cache
         Cache that stores the measurements.
+    dataset : ImageDataset
+        The images.
     """
 
-    def __init__(self, cache: Cache) -> None:
-        self._table = MeasurementTable(cache.measurements_file(str(FORMAT)))
+    def __init__(self, cache: Cache, dataset: ImageDataset) -> None:
+        self._table = MeasurementTable(measurements_path(cache, dataset))
         self._lock = threading.Lock()
         self._rows: list[MeasuredImage] = []
 
@@ -257,19 +271,19 @@ class MeasuringObserver:
         finally:
             self._table.close()
 
-    def decode(self, digest: str, data: bytes, size: tuple[int, int]) -> NDArray[np.uint8]:
+    def decode(self, digest: str, data: bytes, spec: InputSpec) -> NDArray[np.uint8]:
         """Read an image; measure it unless it is measured already or read at another size."""
-        if size != SIZE:
-            return read_image(data, target=size)
+        if spec.size != SIZE:
+            return read_loaded(data, spec)
         with self._lock:
             if self._table.known([digest]):
-                return read_image(data, target=size)
+                return read_loaded(data, spec)
         try:
-            image, facts = read_with_metadata(data, target=size)
+            image, facts = read_with_metadata(data, target=spec.size, value_range=spec.value_range)
         except ImageError as error:
             self._add(unreadable(digest, data, error))
             raise
-        self._add(measure_decoded(digest, data, image, facts))
+        self._add(measure_decoded(digest, data, image, facts, spec.value_range))
         return image
 
     def _add(self, row: MeasuredImage) -> None:
@@ -334,7 +348,7 @@ def _rows_of(digests: Iterable[str | None]) -> dict[str, list[int]]:
 def _measure(
     dataset: ImageDataset, cache: Cache, workers: int | None, progress: Progress | None
 ) -> tuple[ImageDataset, Measurements]:
-    path = cache.measurements_file(str(FORMAT))
+    path = measurements_path(cache, dataset)
     table = MeasurementTable(path)
     open_table = OpenTable(table)
     with closing(MeasurementTable(path)) as lookup_table:
@@ -343,7 +357,7 @@ def _measure(
             cache,
             table,
             lookup_table,
-            _Measurer,
+            lambda: _Measurer(dataset.value_range),
             workers or count_cores(),
             progress,
             batch=READ_BATCH,

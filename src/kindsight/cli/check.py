@@ -24,10 +24,12 @@ from kindsight.cli.terminal.options import (
     PixelShape,
     Quiet,
     Root,
+    ValueRange,
     Workers,
     as_typed,
     columns_of,
     names_of,
+    value_range_of,
 )
 from kindsight.cli.terminal.text import (
     Paint,
@@ -120,6 +122,7 @@ def check(  # noqa: PLR0913, PLR0917 (one parameter for each option)
     multi_label: MultiLabel = None,
     keep_na_labels: KeepNaLabels = False,
     encoding: Encoding = None,
+    value_range: ValueRange = None,
     workers: Workers = None,
     json: Json = False,
     quiet: Quiet = False,
@@ -149,6 +152,7 @@ def check(  # noqa: PLR0913, PLR0917 (one parameter for each option)
         multi_label=multi_label,
         keep_na_labels=keep_na_labels,
         encoding=encoding,
+        value_range=value_range_of(value_range),
     )
     chosen = _settings(
         settings, tuple(ignore or ()), full, workers=workers, relabel_confidence=relabel_confidence

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -33,6 +34,7 @@ from kindsight.cli.terminal.summary import accuracy_line, facts
 from kindsight.cli.terminal.text import (
     Paint,
     cells,
+    clipping_note,
     complain,
     hanging,
     line_width,
@@ -132,6 +134,7 @@ def evaluate(  # noqa: PLR0913, PLR0917 (one parameter for each option)
     if fail_under is not None and not 0 <= fail_under <= 1:
         raise SettingsError(f"--fail-under must be an accuracy from 0 to 1; got {fail_under:g}.")
     predictor = Predictor(bundle, workers=workers)
+    options = replace(options, value_range=predictor.bundle.spec.value_range)
     dataset = open_dataset(data, options, min_classes=1, classes=predictor.classes)
     dataset, chosen = choose_split(dataset, split)
     if not quiet:
@@ -146,6 +149,8 @@ def evaluate(  # noqa: PLR0913, PLR0917 (one parameter for each option)
     _check_known(dataset, predictor.classes)
     with watching(quiet) as progress:
         scores = predictor.evaluate(dataset, progress)
+    if scores.clipped and not quiet:
+        note(clipping_note(scores.clipped, len(scores.dataset), predictor))
     if json:
         print_json(scores_to_dict(scores))
     else:

@@ -27,6 +27,7 @@ from kindsight.cli.terminal.options import (
 from kindsight.cli.terminal.text import (
     Paint,
     cells,
+    clipping_note,
     complain,
     for_machines,
     note,
@@ -149,20 +150,23 @@ def predict(  # noqa: PLR0913, PLR0917 (one parameter for each option)
     options.check()
     images = Inputs(files, null=null, options=options)
     predictor = Predictor(bundle, workers=workers)
+    images.value_range = predictor.bundle.spec.value_range
     check_files(out, sheet, len(predictor.classes), force)
     rows = FORMATS[name](predictor.classes, top, Paint(sys.stdout))
     # A file replaces the table; a format that is asked for is written, too.
     printed = out is None or format_ is not None or json
     predicted = _predictions(predictor, images)
     if sort or out or sheet:
-        kept, failed = _collect(predicted, rows if printed and not sort else None, quiet)
+        kept, failed, clipped = _collect(predicted, rows if printed and not sort else None, quiet)
         count = len(kept)
         for text in _write_files(kept, rows, sort, out, sheet, bundle, top, printed):
             if not quiet:
                 note(text)
     else:
-        count, failed = _write((image.prediction for image in predicted), rows, quiet)
+        count, failed, clipped = _write((image.prediction for image in predicted), rows, quiet)
     _report_rest(images, count, failed, quiet)
+    if clipped and not quiet:
+        note(clipping_note(clipped, count, predictor))
     if failed:
         raise typer.Exit(UNREADABLE)
 
@@ -343,8 +347,11 @@ def _predictions(predictor: Predictor, images: Inputs) -> Iterator[PredictedImag
 
 def _collect(
     predicted: Iterator[PredictedImage], rows: Rows | None, quiet: bool
-) -> tuple[list[PredictedImage], int]:
-    """Return all predictions and the number of failures; write a row for each unless None."""
+) -> tuple[list[PredictedImage], int, int]:
+    """Return all predictions, and the numbers of failures and of clipped images.
+
+    A row is written for each unless `rows` is None.
+    """
     from kindsight.cli.terminal.progress import counting
 
     kept: list[PredictedImage] = []
@@ -355,11 +362,12 @@ def _collect(
             yield image.prediction
 
     if rows is not None:
-        return kept, _write(passing(), rows, quiet)[1]
+        return kept, *_write(passing(), rows, quiet)[1:]
     with counting(quiet) as progress:
         for _ in passing():
             progress("predict", len(kept), 0)
-    return kept, sum(image.prediction.error is not None for image in kept)
+    every = [image.prediction for image in kept]
+    return kept, sum(p.error is not None for p in every), sum(p.is_clipped for p in every)
 
 
 def _write_files(
@@ -391,12 +399,12 @@ def _write_files(
         yield f"contact sheet written to {sheet}."
 
 
-def _write(predictions: Iterator[Prediction], rows: Rows, quiet: bool) -> tuple[int, int]:
-    """Write a row for each prediction; return the number of rows and of failures."""
+def _write(predictions: Iterator[Prediction], rows: Rows, quiet: bool) -> tuple[int, int, int]:
+    """Write a row for each prediction; return the numbers of rows, failures and clipped images."""
     from kindsight.cli.terminal.progress import counting
 
     stream = sys.stdout if rows.for_people else for_machines()
-    count = failed = 0
+    count = failed = clipped = 0
     # On a terminal the rows themselves show the progress.
     with counting(quiet or sys.stdout.isatty()) as progress:
         for prediction in predictions:
@@ -404,8 +412,9 @@ def _write(predictions: Iterator[Prediction], rows: Rows, quiet: bool) -> tuple[
             stream.flush()
             count += 1
             failed += prediction.error is not None
+            clipped += prediction.is_clipped
             progress("predict", count, 0)
-    return count, failed
+    return count, failed, clipped
 
 
 def _report_rest(images: Inputs, count: int, failed: int, quiet: bool) -> None:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from kindsight.dataset.table import SPLITS as SPLITS
     from kindsight.dataset.table import ImageDataset as ImageDataset
     from kindsight.dataset.table import write_dataset as write_dataset
+    from kindsight.dataset.value_range import with_value_range as with_value_range
 
 _HOMES = {
     "SPLITS": "table",
@@ -43,6 +44,7 @@ _HOMES = {
     "open_dataset": "open",
     "open_splits": "open",
     "random_split": "splits.stratified",
+    "with_value_range": "value_range",
     "write_dataset": "table",
 }
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,8 @@ from kindsight.dataset.walk import is_inside, real_prefix, walk
 from kindsight.errors import DatasetError, ImageError
 
 __all__ = ["as_dataset", "open_dataset", "open_splits"]
+
+_UNIT = (0.0, 1.0)
 
 _IMAGES_RULE = (
     "Images must be a folder, a table, an ImageDataset, an array of pixels 0-255, or a list of "
@@ -136,20 +139,36 @@ def open_splits(
         options.check_unused(list(files))
     roots = tuple(each if os.path.isdir(each) else os.path.dirname(each) for each in files)  # noqa: PTH112, PTH120
     dataset = _open(name, files[name], options, True, 2, (), roots)
-    opened: list[tuple[str | None, ImageDataset]] = [(None, dataset)]
+    if not extra:
+        return dataset
     for split, source in extra.items():
         if split in dataset.split:
             raise DatasetError(
                 f"There are two {split} splits: {quoted(source)}, and one in {quoted(name)}. Leave "
                 "one of them out."
             )
-        opened.append(
-            (split, _open(source, files[source], options, True, 1, dataset.classes, roots))
-        )
-    return _check_classes(_concatenate(opened), quoted(name), 2) if extra else dataset
+
+    def with_others(first: ImageDataset, options: DataOptions) -> ImageDataset:
+        others = [
+            (split, _open(source, files[source], options, True, 1, first.classes, roots))
+            for split, source in extra.items()
+        ]
+        return _concatenate([(None, first), *others])
+
+    def opened(options: DataOptions) -> ImageDataset:
+        return with_others(_open(name, files[name], options, True, 2, (), roots), options)
+
+    whole = _in_one_range(with_others(dataset, options), options, opened)
+    return _check_classes(whole, quoted(name), 2)
 
 
-def as_dataset(X: Any, y: Any = None, *, labelled: bool = True) -> ImageDataset:
+def as_dataset(
+    X: Any,
+    y: Any = None,
+    *,
+    labelled: bool = True,
+    value_range: tuple[float, float] | None = None,
+) -> ImageDataset:
     """Return images given as any supported Python object as a dataset, with `y` as their labels.
 
     Parameters
@@ -162,6 +181,8 @@ def as_dataset(X: Any, y: Any = None, *, labelled: bool = True) -> ImageDataset:
         Labels; they replace those of a dataset. A folder or file has its own.
     labelled : bool
         Whether a folder or file is read with its labels.
+    value_range : (low, high), optional
+        As in :class:`kindsight.dataset.DataOptions`.
 
     Raises
     ------
@@ -171,7 +192,7 @@ def as_dataset(X: Any, y: Any = None, *, labelled: bool = True) -> ImageDataset:
         If the bytes, file object or PIL image of a list cannot be read.
     """
     try:
-        return _as_dataset(X, y, labelled)
+        return _as_dataset(X, y, labelled, value_range)
     except DatasetError as error:
         if _OPTION.search(str(error)) is None:
             raise
@@ -185,7 +206,9 @@ _OPTION = re.compile(r"`(multi_label|keep_na_labels|columns|encoding|root)\b")
 """An option of :class:`DataOptions` that a message suggests."""
 
 
-def _as_dataset(X: Any, y: Any, labelled: bool) -> ImageDataset:
+def _as_dataset(
+    X: Any, y: Any, labelled: bool, value_range: tuple[float, float] | None
+) -> ImageDataset:
     if isinstance(X, ImageDataset):
         return X if y is None else X.with_columns(label=as_labels(y, len(X)))
     if isinstance(X, (str, os.PathLike)):
@@ -197,7 +220,7 @@ def _as_dataset(X: Any, y: Any, labelled: bool) -> ImageDataset:
                 f"A folder or a table has its own labels; got {str(X)!r} with `y`. Leave `y` out, "
                 "or give a list of files."
             )
-        return open_dataset(X, labelled=labelled)
+        return open_dataset(X, DataOptions(value_range=value_range), labelled=labelled)
     if not hasattr(X, "__len__") or isinstance(X, (bytes, dict)):
         raise DatasetError(f"{_IMAGES_RULE}; got {type(X).__name__}.")
     items = X if isinstance(X, (list, tuple)) else np.atleast_1d(np.asarray(X))
@@ -207,7 +230,7 @@ def _as_dataset(X: Any, y: Any, labelled: bool) -> ImageDataset:
     if isinstance(items[0], (str, os.PathLike)):
         return from_files(items, y)
     if hasattr(items[0], "__array__") or isinstance(items[0], (list, tuple)):
-        return from_arrays(items, y)
+        return from_arrays(items, y, value_range=value_range)
     from PIL import Image
 
     if isinstance(items[0], (bytes, bytearray, Image.Image)) or hasattr(items[0], "read"):
@@ -257,7 +280,11 @@ def _open(
     roots: Sequence[str] = (),
 ) -> ImageDataset:
     if len(files) > 1:
-        dataset = _open_split_files(files, options, labelled, roots)
+
+        def opened(options: DataOptions) -> ImageDataset:
+            return _open_split_files(files, options, labelled, roots)
+
+        dataset = _in_one_range(opened(options), options, opened)
     elif files:
         (file,) = files.values()
         dataset = _without_links(_open_file(file, options, labelled), options, roots)
@@ -269,6 +296,15 @@ def _open(
         dataset = _open_folder(name, options, labelled, min_classes, classes, roots)
         return with_names(dataset, options, labelled=labelled)
     return _check_classes(dataset, quoted(name), min_classes) if labelled else dataset
+
+
+def _in_one_range(
+    dataset: ImageDataset, options: DataOptions, opened: Callable[[DataOptions], ImageDataset]
+) -> ImageDataset:
+    """Return arrays of several sources with one range of values, opened again if necessary."""
+    if options.value_range is not None or dataset.value_range in (None, _UNIT):
+        return dataset
+    return opened(replace(options, value_range=dataset.value_range))
 
 
 def _open_split_files(
@@ -412,6 +448,7 @@ def _concatenate(datasets: Sequence[tuple[str | None, ImageDataset]]) -> ImageDa
         arrays=tuple(array for dataset in every for array in dataset.arrays or ())
         if any(in_memory)
         else None,
+        value_range=_union([dataset.value_range for dataset in every]),
         classes=known if {*labels} <= {*known, None} else class_order(labels),
         ignored=dict(sorted(ignored.items())),
         ignored_files=tuple(left_out[:MAX_IGNORED_FILES]),
@@ -421,6 +458,14 @@ def _concatenate(datasets: Sequence[tuple[str | None, ImageDataset]]) -> ImageDa
 
 def _below(prefix: str, path: str) -> str:
     return path if not prefix or os.path.isabs(path) else prefix + path  # noqa: PTH117
+
+
+def _union(ranges: Sequence[tuple[float, float] | None]) -> tuple[float, float] | None:
+    """Return the range that contains all given ones; None if all are 0-255 or 0-1."""
+    given = [each for each in ranges if each is not None]
+    if set(given) <= {_UNIT}:
+        return _UNIT if len(given) == len(ranges) else None
+    return min(low for low, _ in given), max(high for _, high in given)
 
 
 def _common_root(datasets: Sequence[ImageDataset]) -> tuple[Path | None, list[str]]:

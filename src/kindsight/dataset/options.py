@@ -11,6 +11,7 @@ from kindsight.dataset.search_names import SearchTimeoutError, search_names
 from kindsight.dataset.several_labels import MULTI_LABEL
 from kindsight.encoding import is_text_encoding
 from kindsight.errors import KindsightError, SettingsError
+from kindsight.images.value_scale import as_value_range
 
 __all__ = ["COLUMNS", "DataOptions", "NamePattern"]
 
@@ -122,6 +123,8 @@ class DataOptions:
     encoding : str, optional
         Encoding of text tables and lists of names; by default UTF-8, or UTF-16 with a byte order
         mark.
+    value_range : (low, high), optional
+        The values that become 0 and 255 in arrays that are not uint8; found from them by default.
     """
 
     label_from: str | None = None
@@ -134,6 +137,7 @@ class DataOptions:
     multi_label: str | None = None
     keep_na_labels: bool = False
     encoding: str | None = None
+    value_range: tuple[float, float] | None = None
 
     def faults(self) -> list[str]:
         """Return one sentence for each invalid option."""
@@ -166,6 +170,11 @@ class DataOptions:
                 "`pixel_shape` must be HEIGHTxWIDTH, such as 28x28, or HEIGHTxWIDTHx3 for RGB; got "
                 f"{self.pixel_shape!r}."
             )
+        if self.value_range is not None:
+            try:
+                as_value_range(self.value_range)
+            except SettingsError as error:
+                found.append(str(error).replace("`", ""))
         if self.root is not None and (
             not isinstance(self.root, str) or not self.root or "\0" in self.root
         ):

@@ -62,6 +62,9 @@ class ImageDataset:
     classes : tuple of str, optional
         All class names, in the order of the class indices; by default the labels that occur,
         sorted by code point. A subset retains all classes.
+    value_range : (low, high), optional
+        The values that become 0 and 255 where samples have more than 8 bits: see
+        :func:`kindsight.dataset.with_value_range`. Arrays have been scaled by it.
     ignored : mapping of str to int, optional
         Files and folders that are not in the dataset: reason -> count.
     ignored_files : tuple of IgnoredFile, optional
@@ -84,6 +87,7 @@ class ImageDataset:
     root: Path | None = None
     arrays: tuple[NDArray[np.uint8], ...] | None = None
     classes: tuple[str, ...] = ()
+    value_range: tuple[float, float] | None = None
     ignored: Mapping[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     ignored_files: tuple[IgnoredFile, ...] = ()
@@ -182,7 +186,8 @@ class ImageDataset:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, ImageDataset):
             return NotImplemented
-        names = ("path", *_COLUMNS, "root", "classes", "ignored", "ignored_files", "notes")
+        names = ("path", *_COLUMNS, "root", "classes", "value_range", "ignored", "ignored_files")
+        names += ("notes",)
         if any(getattr(self, name) != getattr(other, name) for name in names):
             return False
         if self.arrays is None or other.arrays is None:

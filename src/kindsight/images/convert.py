@@ -14,7 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-__all__ = ["LowBytes", "apply_orientation", "flatten", "scale_16_bit", "scale_range", "to_rgb"]
+from kindsight.images.value_scale import ValueScale, scale_values
+
+__all__ = ["LowBytes", "apply_orientation", "flatten", "stated_maximum", "to_rgb"]
 
 RGB_BAND = 1 << 14
 """Pixels in a band of plain RGB: 64 KiB, which fits the processor's first cache."""
@@ -23,7 +25,9 @@ BAND = 1 << 18
 """Pixels in a band of other modes."""
 
 _ALPHA_MODES = frozenset(("RGBA", "RGBa", "LA", "La", "PA"))
-_TO_8_BIT = ((np.arange(65536) + 128) // 257).astype(np.uint8)
+_FULL_16_BIT = (0.0, 65535.0)
+
+_BITS_PER_SAMPLE, _PHOTOMETRIC = 258, 262  # tags of a TIFF
 
 Background = tuple[int, int, int]
 Converter = Callable[[Image.Image], NDArray[np.uint8]]
@@ -38,19 +42,23 @@ class LowBytes:
 
 
 def to_rgb(
-    image: Image.Image, background: Background, low: LowBytes | None = None
+    image: Image.Image,
+    background: Background,
+    low: LowBytes | None = None,
+    scale: ValueScale | None = None,
 ) -> NDArray[np.uint8]:
     """Convert a decoded image of any mode to RGB, uint8 (height, width, 3), C-contiguous.
 
     The background is the RGB colour behind transparent pixels. Of 16-bit colour, `image` has the
-    upper bytes and `low` the lower ones.
+    upper bytes and `low` the lower ones. Samples of more than 8 bits are scaled by `scale`.
     """
+    scale = scale or ValueScale()
     result = np.empty((image.height, image.width, 3), np.uint8)
     if low is not None:
         bands = zip(_bands(image, BAND), _bands(low.image, BAND), strict=True)
         for (rows, upper), (_, lower) in bands:
             lower_bytes = np.asarray(lower)[..., low.channels]
-            result[rows] = _wide_colour(np.asarray(upper), lower_bytes, image, background)
+            result[rows] = _wide_colour(np.asarray(upper), lower_bytes, image, background, scale)
     elif image.mode == "RGB" and "transparency" not in image.info:
         for rows, band in _bands(image, RGB_BAND):
             pixels = np.frombuffer(band.tobytes("raw", "RGBX"), np.uint8)
@@ -58,7 +66,7 @@ def to_rgb(
                 pixels.reshape(band.height, band.width, 4), cv2.COLOR_RGBA2RGB, dst=result[rows]
             )
     else:
-        convert = _converter(image, background)
+        convert = _converter(image, background, scale)
         for rows, band in _bands(image, BAND):
             result[rows] = convert(band)
     return result
@@ -93,31 +101,13 @@ def flatten(
     return flat
 
 
-def scale_16_bit(values: NDArray[np.integer]) -> NDArray[np.uint8]:
-    """Scale 0-65535 to 0-255: ``round(value / 257)``."""
-    scaled: NDArray[np.uint8] = _TO_8_BIT[values]
-    return scaled
-
-
-def scale_range(
-    values: NDArray[np.generic], low: float, high: float, *, unit: bool
-) -> NDArray[np.uint8]:
-    """Scale numbers whose white is not stated to 0-255, by the image's smallest and largest number.
-
-    Numbers within 0-1 (only if `unit`, for floats) are multiplied by 255, within 0-255 rounded,
-    within 0-65535 divided by 257; otherwise `low` becomes 0 and `high` 255. NaN becomes 0.
-    """
-    start = 0.0
-    if low >= 0 and high <= 1 and unit:
-        factor = 255.0
-    elif low >= 0 and high <= 255:
-        factor = 1.0
-    elif low >= 0 and high <= 65535:
-        factor = 1 / 257
-    else:
-        start, factor = low, 255 / (high - low) if high > low else 0.0
-    numbers = (np.clip(values.astype(np.float64), low, high) - start) * factor
-    return np.floor(np.nan_to_num(numbers, nan=0.0) + 0.5).astype(np.uint8)
+def stated_maximum(image: Image.Image) -> int | None:
+    """Return the greatest value of the 9 to 15 bits that a TIFF's tag states; None without one."""
+    if not image.mode.startswith("I;16"):
+        return None
+    bits = getattr(image, "tag_v2", {}).get(_BITS_PER_SAMPLE)
+    depth = bits[0] if isinstance(bits, tuple) and bits else bits
+    return 2**depth - 1 if isinstance(depth, int) and 8 < depth < 16 else None
 
 
 def _bands(image: Image.Image, pixels: int) -> Iterator[tuple[slice, Image.Image]]:
@@ -131,24 +121,25 @@ def _bands(image: Image.Image, pixels: int) -> Iterator[tuple[slice, Image.Image
 
 
 def _wide_colour(
-    upper: NDArray[np.uint8], lower: NDArray[np.uint8], image: Image.Image, background: Background
-) -> NDArray[np.uint8]:
+    upper: NDArray[np.uint8], lower: NDArray[np.uint8], image: Image.Image, background: Background,
+    scale: ValueScale,
+) -> NDArray[np.uint8]:  # fmt: skip
     values = upper.astype(np.uint16) << 8 | lower
-    colours = scale_16_bit(values[..., :3])
+    colours = scale.apply(values[..., :3], _FULL_16_BIT)
     if image.mode == "RGBA":
-        return flatten(colours, scale_16_bit(values[..., 3]), background)
+        return flatten(colours, scale_values(values[..., 3], *_FULL_16_BIT), background)
     key = image.info.get("transparency")
     if isinstance(key, tuple) and len(key) == 3:
         colours[(values[..., :3] == np.asarray(key)).all(-1)] = background
     return colours
 
 
-def _converter(image: Image.Image, background: Background) -> Converter:
+def _converter(image: Image.Image, background: Background, scale: ValueScale) -> Converter:
     """Return the function that converts a band of this image to RGB."""
     if image.mode.startswith("I;16"):
-        return _grey_16_bit(image, background)
+        return _grey_16_bit(image, background, scale)
     if image.mode in ("I", "F"):
-        return _grey_by_range(image)
+        return _grey_32_bit(image, scale)
     if image.mode in _ALPHA_MODES or "transparency" in image.info:
         return lambda band: _flattened(band, background)
     return lambda band: np.asarray(band.convert("RGB"))
@@ -161,15 +152,18 @@ def _flattened(band: Image.Image, background: Background) -> NDArray[np.uint8]:
     return flatten(pixels[..., :3], pixels[..., 3], background)
 
 
-def _grey_16_bit(image: Image.Image, background: Background) -> Converter:
+def _grey_16_bit(image: Image.Image, background: Background, scale: ValueScale) -> Converter:
     key = image.info.get("transparency")
     tags = getattr(image, "tag_v2", {})
-    inverted = tags.get(262) == 0  # TIFF's "white is zero", which Pillow ignores at 16 bits
+    inverted = tags.get(_PHOTOMETRIC) == 0  # "white is zero", which Pillow ignores at 16 bits
+    stated = stated_maximum(image)
+    scale.stated = stated is not None
+    default = _FULL_16_BIT if stated is None else (0.0, float(stated))
 
     def convert(band: Image.Image) -> NDArray[np.uint8]:
         values = np.asarray(band).astype(np.uint16)
-        grey = scale_16_bit(65535 - values if inverted else values)
-        colours = np.repeat(grey[..., None], 3, axis=2)
+        grey = scale.apply(values, default)
+        colours = np.repeat((255 - grey if inverted else grey)[..., None], 3, axis=2)
         if isinstance(key, int):
             colours[values == key] = background
         return colours
@@ -177,18 +171,16 @@ def _grey_16_bit(image: Image.Image, background: Background) -> Converter:
     return convert
 
 
-def _grey_by_range(image: Image.Image) -> Converter:
-    low, high = np.inf, -np.inf
-    for _, band in _bands(image, BAND):
-        values = np.asarray(band)
-        finite = values[np.isfinite(values)]
-        if finite.size:
-            low, high = min(low, float(finite.min())), max(high, float(finite.max()))
-    if low > high:  # no finite number: black
-        low = high = 0.0
+def _grey_32_bit(image: Image.Image, scale: ValueScale) -> Converter:
+    # No file states which value is white: by default the image's own least and greatest are black
+    # and white. Any other fixed scale would turn some images black by a single value.
+    own = ValueScale()
+    if scale.value_range is None:
+        for _, band in _bands(image, BAND):
+            own.record(np.asarray(band))
+    default = (own.low, own.high) if own.low <= own.high else (0.0, 0.0)
 
     def convert(band: Image.Image) -> NDArray[np.uint8]:
-        grey = scale_range(np.asarray(band), low, high, unit=image.mode == "F")
-        return np.repeat(grey[..., None], 3, axis=2)
+        return np.repeat(scale.apply(np.asarray(band), default)[..., None], 3, axis=2)
 
     return convert

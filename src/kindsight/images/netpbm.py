@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from kindsight.errors import ImageError
 from kindsight.images.formats import check_size, corrupt, truncated
+from kindsight.images.value_scale import ValueScale, scale_values
 
 __all__ = ["read_netpbm", "read_netpbm_header"]
 
@@ -27,10 +28,11 @@ _BLANKS = b" \t\n\v\f\r"
 _BAND = 1 << 20
 
 
-def read_netpbm(data: bytes, max_pixels: int) -> NDArray[np.uint8]:
+def read_netpbm(data: bytes, max_pixels: int, scale: ValueScale | None = None) -> NDArray[np.uint8]:
     """Return the first image of a PBM, PGM or PPM file: uint8 (height, width, 3), RGB.
 
-    Samples become ``round(value * 255 / maxval)``; 16-bit ones are thus divided by 257. Raises
+    Samples become ``round(value * 255 / maxval)``; 16-bit ones are thus divided by 257. Those of
+    more than 8 bits are recorded in `scale`, and scaled by its range if it has one. Raises
     ImageError: ``truncated``, ``corrupt`` or ``too-large``.
     """
     kind = data[1] - ord("0")
@@ -49,7 +51,7 @@ def read_netpbm(data: bytes, max_pixels: int) -> NDArray[np.uint8]:
         samples = _plain_numbers(data, position, height * width * channels)
     else:
         samples = _binary(data, position, height * width * channels, maxval)
-    return _scaled(samples.reshape(height, width, channels), maxval)
+    return _scaled(samples.reshape(height, width, channels), maxval, scale or ValueScale())
 
 
 def read_netpbm_header(data: bytes) -> tuple[list[int], int]:
@@ -122,15 +124,20 @@ def _plain_text(data: bytes, position: int, digits: bytes) -> bytes:
     return text
 
 
-def _scaled(samples: NDArray[np.integer], maxval: int) -> NDArray[np.uint8]:
+def _scaled(samples: NDArray[np.integer], maxval: int, scale: ValueScale) -> NDArray[np.uint8]:
     """Scale to 0-255 and repeat grey in three channels, a band of rows at a time."""
     height, width, channels = samples.shape
     table = ((np.arange(maxval + 1) * 255 + maxval // 2) // maxval).astype(np.uint8)
+    scale.stated = maxval > 255
+    if scale.stated and scale.value_range is not None:
+        table = scale_values(np.arange(maxval + 1), *scale.value_range)
     image = np.empty((height, width, 3), np.uint8)
     step = max(1, _BAND // (width * channels))
     for top in range(0, height, step):
         band = samples[top : top + step]
         if band.max() > maxval or band.min() < 0:
             raise ImageError("corrupt", "The PPM file has values above the maximum in its header.")
+        if scale.stated:
+            scale.record(band)
         image[top : top + step] = table[band]
     return image

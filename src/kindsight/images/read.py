@@ -24,16 +24,18 @@ from kindsight.images.convert import LowBytes, apply_orientation, to_rgb
 from kindsight.images.formats import check_size, corrupt, detect_format, truncated
 from kindsight.images.jpeg import JpegHeader, check_jpeg, decode_jpeg, reduced_size
 from kindsight.images.metadata import ImageMetadata, MetadataCollector
-from kindsight.images.netpbm import read_netpbm
+from kindsight.images.netpbm import read_netpbm, read_netpbm_header
 from kindsight.images.pillow_decoder import (
     exif_orientation,
     load,
     open_image,
     open_low_bytes,
+    raw_mode,
     reduce_jpeg,
     translated_errors,
 )
 from kindsight.images.tiff import check_tiff
+from kindsight.images.value_scale import ValueRange, ValueScale, as_value_range
 
 __all__ = [
     "MAX_BYTES",
@@ -117,6 +119,7 @@ def read_image(
     target: tuple[int, int] | None = None,
     background: RGB = (255, 255, 255),
     max_pixels: int = MAX_PIXELS,
+    value_range: ValueRange | None = None,
 ) -> Pixels:
     """Read an image of any supported format as RGB.
 
@@ -140,14 +143,18 @@ def read_image(
         The colour behind transparent pixels, 0-255.
     max_pixels : int, default=178_956_970
         Limit of pixels (height times width); larger images are refused before decoding.
+    value_range : (low, high), optional
+        The values that become 0 and 255 where samples have more than 8 bits; others are clipped.
+        Images of 8 bits do not change.
 
     Returns
     -------
     uint8 array of shape (height, width, 3)
-        RGB, 0-255, C-contiguous and writeable. 16-bit samples become ``round(value / 257)``.
-        32-bit integers and floats, whose white is not stated, are scaled by the image's own range:
-        floats within 0-1 are multiplied by 255, numbers within 0-255 rounded, within 0-65535
-        divided by 257, and otherwise the minimum becomes 0 and the maximum 255.
+        RGB, 0-255, C-contiguous and writeable. Without a `value_range`, samples of a stated depth
+        are scaled by it: the maximum of a PGM or PPM, 9 to 15 bits of a TIFF. Others of 16 bits
+        become ``round(value / 257)``. In an image of 32-bit integers or floats, whose white is
+        not stated, the least value becomes 0 and the greatest 255. Trainings use one range for
+        all images of a dataset instead: see :func:`kindsight.dataset.with_value_range`.
 
     Raises
     ------
@@ -166,17 +173,18 @@ def read_image(
     checksum: if bytes in its scans were changed, the image is returned with visible damage.
     """
     _check_options(target, background, max_pixels)
+    scale = ValueScale(None if value_range is None else as_value_range(value_range))
     if isinstance(source, (str, os.PathLike)):
         data = read_bytes(source)
         try:
-            return _decode(data, target, background, max_pixels)
+            return _decode(data, target, background, max_pixels, scale)
         except ImageError as error:
             raise error.at(os.fspath(source)) from error
     if isinstance(source, Image.Image):
-        return _from_pillow(source, background, max_pixels)
+        return _from_pillow(source, background, max_pixels, scale)
     content = _read_stream(source) if hasattr(source, "read") else source
     if isinstance(content, (bytes, bytearray, memoryview)):
-        return _decode(bytes(content), target, background, max_pixels)
+        return _decode(bytes(content), target, background, max_pixels, scale)
     # The value is not shown: it may be a whole image.
     raise UsageError(
         "An image to read must be a path, the bytes of a file, a file opened in binary mode or a "
@@ -196,7 +204,7 @@ def _read_stream(file: Any) -> object:
     return content
 
 
-def _from_pillow(image: Image.Image, background: RGB, max_pixels: int) -> Pixels:
+def _from_pillow(image: Image.Image, background: RGB, max_pixels: int, scale: ValueScale) -> Pixels:
     """Convert an image of Pillow, which may not be decoded yet."""
     name = image.format or "PIL"
     if not min(image.size):
@@ -206,19 +214,49 @@ def _from_pillow(image: Image.Image, background: RGB, max_pixels: int) -> Pixels
         image.load()
         # Pillow applies the orientation of a TIFF by itself.
         orientation = 1 if name == "TIFF" else exif_orientation(image)
-        return apply_orientation(to_rgb(image, background), orientation)
+        return apply_orientation(to_rgb(image, background, scale=scale), orientation)
+
+
+def read_with_scale(
+    data: bytes, scale: ValueScale, *, target: tuple[int, int] | None = None
+) -> Pixels:
+    """Return an image, as :func:`read_image` does; `scale` records its values."""
+    return _decode(data, target, (255, 255, 255), MAX_PIXELS, scale)
 
 
 def read_with_metadata(
-    data: bytes, *, target: tuple[int, int] | None = None, max_pixels: int = MAX_PIXELS
+    data: bytes,
+    *,
+    target: tuple[int, int] | None = None,
+    max_pixels: int = MAX_PIXELS,
+    value_range: ValueRange | None = None,
 ) -> tuple[Pixels, ImageMetadata]:
     """Return an image, as :func:`read_image` does, and the metadata of its file.
 
     Parameters and errors are those of :func:`read_image`; `data` is the content of the file.
     """
     collector = MetadataCollector()
-    image = _decode(data, target, (255, 255, 255), max_pixels, collector)
+    scale = ValueScale(value_range)
+    image = _decode(data, target, (255, 255, 255), max_pixels, scale, collector)
     return image, collector.metadata
+
+
+def is_deep(data: bytes) -> bool:
+    """Return whether an image's samples have more than 8 bits, without decoding it."""
+    try:
+        name = detect_format(data)
+        if name == "PNG":
+            return data[24:25] == b"\x10"
+        if name == "PPM":
+            return read_netpbm_header(data)[0][2:] > [255]
+        if name not in ("TIFF", "JPEG 2000"):
+            return False
+        checked = _check_structure(name, data, MAX_PIXELS)
+        with translated_errors(name):
+            opened = open_image(name, checked, MAX_PIXELS)
+            return opened.mode.startswith(("I", "F")) or ";16" in raw_mode(opened)
+    except ImageError:
+        return False
 
 
 def _check_structure(name: str, data: bytes, max_pixels: int) -> bytes:
@@ -242,6 +280,7 @@ def _decode(
     target: tuple[int, int] | None,
     background: RGB,
     max_pixels: int,
+    scale: ValueScale,
     collector: MetadataCollector | None = None,
 ) -> Pixels:
     name = detect_format(whole)
@@ -254,14 +293,14 @@ def _decode(
         if name == "PPM":
             if collector is not None:
                 collector.netpbm(data)
-            return read_netpbm(data, max_pixels)
+            return read_netpbm(data, max_pixels, scale)
         opened = open_image(name, data, max_pixels)
         if collector is not None:
             collector.opened(name, opened)
         twin = open_low_bytes(name, data, opened)
         image = load(opened, name, max_pixels)
         low = LowBytes(load(twin[0], name, max_pixels), twin[1]) if twin else None
-        pixels = to_rgb(image, background, low)
+        pixels = to_rgb(image, background, low, scale)
         orientation = exif_orientation(opened) if name in _EXIF_FORMATS else 1
         if collector is not None:
             collector.decoded(whole, opened, orientation)

@@ -12,8 +12,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kindsight.errors import SettingsError, UsageError
+from kindsight.images.read import read_image
+from kindsight.images.value_scale import ValueRange, as_value_range
 
-__all__ = ["MAX_SIDE", "PAD_VALUE", "Fit", "InputSpec", "Interpolation", "resize_image"]
+__all__ = [
+    "MAX_SIDE",
+    "PAD_VALUE",
+    "Fit",
+    "InputSpec",
+    "Interpolation",
+    "read_loaded",
+    "resize_image",
+]
 
 Fit = Literal["stretch", "crop", "pad"]
 Interpolation = Literal["auto", "area", "linear", "cubic", "nearest"]
@@ -48,6 +58,9 @@ class InputSpec:
         is ``area`` if a side shrinks to less than half, else linear, which until then uses every
         pixel in a fifth of the time. The others use 4, 16 or 1 pixels at any size, as most
         libraries do by default.
+    value_range : (low, high), optional
+        The values that become 0 and 255 in images whose samples have more than 8 bits, as in
+        :func:`read_image`.
 
     Raises
     ------
@@ -64,6 +77,7 @@ class InputSpec:
     width: int
     fit: Fit = "stretch"
     interpolation: Interpolation = "auto"
+    value_range: ValueRange | None = None
 
     def __post_init__(self) -> None:
         for name in ("height", "width"):
@@ -77,6 +91,8 @@ class InputSpec:
                 )
         _check_choice("fit", self.fit, get_args(Fit))
         _check_choice("interpolation", self.interpolation, get_args(Interpolation))
+        if self.value_range is not None:
+            object.__setattr__(self, "value_range", as_value_range(self.value_range))
 
     @property
     def size(self) -> tuple[int, int]:
@@ -85,11 +101,17 @@ class InputSpec:
 
     def key(self) -> str:
         """Return a name for file names; equal for equal specs only."""
-        return f"{self.height}x{self.width}-{self.fit}-{self.interpolation}"
+        name = f"{self.height}x{self.width}-{self.fit}-{self.interpolation}"
+        if self.value_range is None:
+            return name
+        return "-".join([name, "values", *map(repr, self.value_range)])
 
-    def to_dict(self) -> dict[str, int | str]:
-        """Return the settings as plain values, for JSON or TOML."""
-        return asdict(self)
+    def to_dict(self) -> dict[str, Any]:
+        """Return the settings as plain values, for JSON or TOML, without None."""
+        settings = {name: value for name, value in asdict(self).items() if value is not None}
+        if self.value_range is not None:
+            settings["value_range"] = list(self.value_range)
+        return settings
 
     @classmethod
     def from_dict(cls, settings: Mapping[str, Any]) -> InputSpec:
@@ -113,6 +135,13 @@ class InputSpec:
                     f"An input spec needs both height and width; got {dict(settings)!r}."
                 )
         return cls(**settings)
+
+
+def read_loaded(data: bytes | NDArray[np.uint8], spec: InputSpec) -> NDArray[np.uint8]:
+    """Return a loaded image, the bytes of a file or an array, decoded for resizing to a spec."""
+    if not isinstance(data, bytes):
+        return data
+    return read_image(data, target=spec.size, value_range=spec.value_range)
 
 
 def resize_image(image: NDArray[np.uint8], spec: InputSpec) -> NDArray[np.uint8]:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from kindsight.cache.folder import Cache
 from kindsight.checks import CheckContext, all_checks, measure_dataset, run_checks
-from kindsight.dataset import ImageDataset, open_splits
+from kindsight.dataset import ImageDataset, open_splits, with_value_range
 from kindsight.dataset.names import quoted_list
 from kindsight.dataset.splits.from_file import write_split
 from kindsight.dataset.splits.leakage import LEAKAGE_FILE, Leakage, write_leakage
@@ -77,12 +77,11 @@ def open_data(settings: TrainSettings) -> ImageDataset:
     DatasetError
         If it cannot be used for a classifier.
     """
-    return open_splits(
-        settings.data,
-        settings.data_options(),
-        validation=settings.validation_data,
-        test=settings.test_data,
+    options = settings.data_options()
+    dataset = open_splits(
+        settings.data, options, validation=settings.validation_data, test=settings.test_data
     )
+    return with_value_range(dataset, options.value_range)
 
 
 def rows_of(dataset: ImageDataset, split: str) -> NDArray[np.int64]:

@@ -24,7 +24,9 @@ Progress = Callable[[str, int, int], None]
 def common_faults(training: Any, sides: tuple[int, int] = SIZE_RANGE) -> list[str]:
     """Return a sentence for each invalid setting among those that all trainers have."""
     found = list(
-        option_faults(vars(training), ("class_weight", "resize", "seed", "workers")).values()
+        option_faults(
+            vars(training), ("class_weight", "resize", "seed", "workers", "value_range")
+        ).values()
     )
     size = training.size
     pair = size if isinstance(size, tuple) and len(size) == 2 else (size,)

@@ -70,9 +70,12 @@ def read_option(option: Option, text: str | Sequence[str]) -> Any:
     kinds = option.types
     if any(str(kind).startswith("collections.abc.Sequence") for kind in kinds):
         parts = [] if text.strip().lower() == "none" else [part.strip() for part in text.split(",")]
-        if "Sequence[int]" not in str(option.type):
+        number = next(
+            (k for k in (int, float) if f"Sequence[{k.__name__}]" in str(option.type)), None
+        )
+        if number is None:
             return tuple(parts)
-        numbers = [_number(part, int) for part in parts]
+        numbers = [_number(part, number) for part in parts]
         return text if any(isinstance(number, str) for number in numbers) else tuple(numbers)
     if str in kinds or option.choices:
         return text

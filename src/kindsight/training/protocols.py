@@ -112,6 +112,10 @@ class Trainer(Protocol):
         """The cache folder; None for this machine's own."""
 
     @property
+    def value_range(self) -> tuple[float, float] | None:
+        """Values that become 0 and 255 in images of more than 8 bits."""
+
+    @property
     def by_gradient(self) -> bool:
         """Whether there are epochs to report to callbacks and loggers."""
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 from kindsight.dataset import ImageDataset
@@ -110,6 +110,8 @@ def prepare(
         Worker process for a backbone that has to be built.
     """
     kind = next(kind for kind in KINDS if type(trainer) is kind.settings)
+    if dataset.value_range is not None:
+        trainer = replace(trainer, value_range=dataset.value_range)  # type: ignore[type-var]
     return kind.prepare(trainer, dataset, progress, keras)
 
 

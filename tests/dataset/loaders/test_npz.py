@@ -156,8 +156,8 @@ def test_large_arrays_are_converted_in_blocks(tmp_path, monkeypatch):
     file = saved(tmp_path / "d.npz", x=X / 255, y=Y)
     assert all(np.array_equal(a, b) for a, b in zip(from_npz(file).arrays, X, strict=True))
     wrong = X / 255
-    wrong[2, 1, 1] = -0.25
-    with pytest.raises(DatasetError, match=r"got -0.25 in image 2 of 'x' in 'd.npz'"):
+    wrong[2, 1, 1] = np.nan
+    with pytest.raises(DatasetError, match=r"NaN or infinity in image 2 of 'x' in 'd.npz'"):
         from_npz(saved(tmp_path / "d.npz", x=wrong, y=Y))
 
 
@@ -175,11 +175,9 @@ def test_large_arrays_are_converted_in_blocks(tmp_path, monkeypatch):
         ({"x": X}, "has no array of labels"),
         ({"y": Y}, "has no array of images"),
         ({"foo": X, "bar": Y}, "it contains 'foo', 'bar'"),
-        ({"x": X.astype(np.uint16) * 100, "y": Y}, r"got 300 in image 0 of 'x'.*uint16"),
-        ({"x": X * 1.5, "y": Y}, "got 1.5 in image 0"),
-        ({"x": np.full((3, 4, 5), np.nan), "y": Y}, "got nan in image 0"),
-        ({"x": np.full((3, 4, 5), np.inf), "y": Y}, "got inf in image 0"),
-        ({"x": X - 3.0, "y": Y}, "got -3 in image 0"),
+        ({"x": np.full((3, 4, 5), 300), "y": Y}, "Every pixel is 300"),
+        ({"x": np.full((3, 4, 5), np.nan), "y": Y}, "NaN or infinity in image 0 of 'x'"),
+        ({"x": np.full((3, 4, 5), np.inf), "y": Y}, "NaN or infinity in image 0 of 'x'"),
         ({"x": X.astype(complex), "y": Y}, "got complex128"),
         ({"x": np.array([["a"]]), "y": Y}, "got <U1"),
         ({"x": X[0, 0], "y": Y}, "its shape is"),

@@ -265,16 +265,17 @@ def test_images_read_for_features_are_measured(photos, cache, monkeypatch):
     from kindsight.checks import measure_dataset
     from kindsight.checks.measurements import MeasuringObserver
     from kindsight.dataset import ImageDataset
+    from kindsight.images import InputSpec
 
     dataset = ImageDataset.from_folder(photos)
     other = Cache(cache.root.parent / "other")
     _, alone = measure_dataset(dataset, other)
-    with MeasuringObserver(cache) as measuring:
+    with MeasuringObserver(cache, dataset) as measuring:
         for row in range(len(dataset)):
             data = dataset.load(row)
             digest = content_digest(data)
             try:
-                image = measuring.decode(digest, data, (224, 224))
+                image = measuring.decode(digest, data, InputSpec(224, 224))
             except ImageError as error:
                 assert error.code == "truncated"
             else:

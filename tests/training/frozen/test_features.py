@@ -64,7 +64,7 @@ def forbidden(*what):
             patch.setattr("kindsight.images.read.read_bytes", fail)
             patch.setattr("pathlib.Path.open", fail)
         if "decode" in what:
-            patch.setattr(process_images, "read_image", fail)
+            patch.setattr(process_images, "read_loaded", fail)
         if "run" in what:
             patch.setattr(InterpreterPool, "run", fail)
         yield

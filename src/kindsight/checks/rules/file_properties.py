@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from kindsight.checks.check import Check, CheckResult, per_image_or_summary
 from kindsight.checks.context import CheckContext
 from kindsight.dataset.names import extension_of
+from kindsight.dataset.value_range import describe_range
 
 __all__ = [
     "EmptyFiles",
@@ -193,7 +194,7 @@ class UnusualPixelFormats(Check):
         findings = []
         for row in context.readable_rows:
             fraction = float(transparency[row])
-            message = _describe_mode(str(modes[row]))
+            message = _describe_mode(str(modes[row]), context.dataset.value_range)
             if message is None and fraction >= MIN_TRANSPARENCY:
                 percent = "Less than 1%" if fraction < 0.01 else f"{100 * fraction:.0f}%"
                 message = f"{percent} transparent; composited on white."
@@ -323,12 +324,14 @@ class ExifRotatedImages(Check):
         )
 
 
-def _describe_mode(mode: str) -> str | None:
+def _describe_mode(mode: str, value_range: tuple[float, float] | None) -> str | None:
     plain = mode.split("+", maxsplit=1)[0]
-    if "16" in plain:
-        return "The samples have 16 bits; only the upper 8 are used."
-    kind = _MODES.get(plain)
-    return f"The pixels are {kind}." if kind else None
+    kind = "samples of 16 bits" if "16" in plain else _MODES.get(plain)
+    if kind is None:
+        return None
+    if value_range is None or not ("16" in plain or plain in ("F", "I")):
+        return f"The pixels are {kind}."
+    return f"The pixels are {kind}; {describe_range(value_range)} becomes black to white."
 
 
 def _size_outliers(side: NDArray[np.float64], factor: NDArray[np.float64]) -> NDArray[np.bool_]:

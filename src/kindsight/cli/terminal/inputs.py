@@ -63,6 +63,8 @@ class Inputs:
         Ignored files in folders and tables; complete at the end.
     notes : list of str
         Notes on the tables, one sentence each; complete at the end.
+    value_range : (low, high) or None
+        The values that become 0 and 255 in arrays that are not uint8.
 
     Raises
     ------
@@ -78,6 +80,7 @@ class Inputs:
         self._null, self._options = null, options
         self.ignored = IgnoredFiles()
         self.notes: list[str] = []
+        self.value_range: tuple[float, float] | None = None
         # Patterns are expanded now, so that a mistyped one fails before the first row.
         self._given = list(chain.from_iterable(_expanded(name) for name in given))
         self._encoding = None if options is None else options.encoding
@@ -107,9 +110,10 @@ class Inputs:
 
     def _table(self, name: str) -> Iterator[str] | ImageDataset:
         """Return a table's paths, relative to the working directory, or arrays as a dataset."""
-        from kindsight.dataset import open_dataset
+        from kindsight.dataset import DataOptions, open_dataset
 
-        dataset = open_dataset(name, self._options, labelled=False)
+        options = replace(self._options or DataOptions(), value_range=self.value_range)
+        dataset = open_dataset(name, options, labelled=False)
         self.ignored.counts.update(dataset.ignored)
         self.notes.extend(dataset.notes)
         if dataset.arrays is not None:

@@ -94,6 +94,7 @@ FollowLinks = Annotated[bool | None, declared_option("follow_links")]
 MultiLabel = Annotated[str | None, declared_option("multi_label")]
 KeepNaLabels = Annotated[bool, declared_option("keep_na_labels")]
 Encoding = Annotated[str | None, declared_option("encoding")]
+ValueRange = Annotated[str | None, declared_option("value_range")]
 
 DataOf = OPTIONS["data"].help
 """The forms of data, for the help of every command that takes some."""
@@ -144,6 +145,19 @@ def columns_of(given: list[str] | None) -> dict[str, str] | None:
     if bad := [text for text, pair in zip(given or (), pairs, strict=True) if not all(pair)]:
         raise SettingsError(f"--column must be KIND=NAME, such as label=species; got {bad[0]!r}.")
     return {kind: name for kind, _, name in pairs} or None
+
+
+def value_range_of(given: str | None) -> tuple[float, float] | None:
+    """Return ``0,4095`` as a pair of numbers; SettingsError for anything else."""
+    if given is None:
+        return None
+    from kindsight.training.option_rules import option_faults, read_option
+
+    value = read_option(OPTIONS["value_range"], given)
+    if faults := option_faults({"value_range": value}):
+        raise SettingsError("\n".join(faults.values()))
+    low, high = value
+    return float(low), float(high)
 
 
 def names_of(given: str | None) -> tuple[str, ...] | None:

@@ -10,15 +10,19 @@ import sys
 import textwrap
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 import typer
 
 from kindsight.encoding import printable, valid_json
 
+if TYPE_CHECKING:
+    from kindsight.predictor import Predictor
+
 __all__ = [
     "Paint",
     "cells",
+    "clipping_note",
     "complain",
     "for_machines",
     "hanging",
@@ -169,3 +173,15 @@ def print_json(value: Mapping[str, Any]) -> None:
     stream = for_machines()
     stream.write(to_json(value) + "\n")
     stream.flush()
+
+
+def clipping_note(clipped: int, count: int, predictor: Predictor) -> str:
+    """Return a note on images with values outside of the range of the training."""
+    from kindsight.dataset.value_range import describe_range
+
+    value_range = predictor.bundle.spec.value_range
+    assert value_range is not None
+    return (
+        f"{clipped:,} of {count:,} image{'s' * (count != 1)} had values outside "
+        f"{describe_range(value_range)}, the range of the training; they were clipped."
+    )

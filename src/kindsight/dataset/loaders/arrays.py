@@ -9,8 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kindsight.dataset.labels import as_labels
+from kindsight.dataset.loaders.pixels import as_pixels, scaling_notes
 from kindsight.dataset.table import ImageDataset
 from kindsight.errors import DatasetError
+from kindsight.images.value_scale import ValueRange, scale_values
 
 __all__ = ["from_arrays", "single_images", "to_image"]
 
@@ -26,6 +28,7 @@ def from_arrays(
     *,
     multi_label: str | None = None,
     keep_na_labels: bool = False,
+    value_range: ValueRange | None = None,
 ) -> ImageDataset:
     """Return a dataset of images in memory.
 
@@ -34,18 +37,20 @@ def from_arrays(
     arrays : array or sequence of arrays
         One array of shape (n, height, width, 3), (n, height, width, 1) or (n, height, width), or
         a sequence of arrays (height, width, 3), (height, width, 1) or (height, width), whose
-        sizes may differ. uint8 is not copied. Other number types are allowed if all values are
-        whole numbers 0-255; floats with only 0 and 1 are not, because they may mean black and
-        white.
+        sizes may differ. uint8 is not copied. Of other number types, whole numbers 0-255 are
+        unchanged, floats 0-1 are multiplied by 255, and others are scaled by one range over all
+        images.
     labels : sequence or array, optional
         One name or whole number for each image, or one-hot rows; None or NaN where unknown.
     multi_label, keep_na_labels
         As for :func:`kindsight.dataset.labels.as_labels`.
+    value_range : (low, high), optional
+        The values that become 0 and 255, in arrays of other types than uint8.
 
     Returns
     -------
     ImageDataset
-        The path of row i is ``array-00000i``.
+        The path of row i is ``array-00000i``; ``value_range`` is the range, if any was used.
 
     Raises
     ------
@@ -55,24 +60,30 @@ def from_arrays(
     images = [_image(array, i) for i, array in enumerate(single_images(arrays))]
     if not images:
         raise DatasetError(f"{_RULE}; got no image.")
-    _refuse_fractions(images)
-    held = tuple(_as_uint8(array, i) for i, array in enumerate(images))
+    names = [f"image {i}" for i in range(len(images))]
+    pixels, used = as_pixels([image[None] for image in images], names, value_range)
+    held = tuple(_read_only(array[0]) for array in pixels)
     return ImageDataset(
         path=tuple(f"array-{i:06d}" for i in range(len(held))),
         label=as_labels(labels, len(held), multi_label=multi_label, keep_na_labels=keep_na_labels),
         size=tuple(array.nbytes for array in held),
         arrays=held,
+        value_range=used,
+        notes=tuple(scaling_notes(used, "the arrays")),
     )
 
 
-def to_image(array: Any, i: int) -> NDArray[np.uint8]:
+def to_image(array: Any, i: int, value_range: ValueRange | None = None) -> NDArray[np.uint8]:
     """Return one image as uint8 (height, width, 3), by the rules of :func:`from_arrays`.
 
     `i` is its number, for errors. Raises DatasetError.
     """
     image = _image(array, i)
-    _refuse_fractions([image])
-    pixels = _as_uint8(image, i)
+    if value_range is not None and image.dtype != np.uint8:
+        pixels = scale_values(image, *value_range)
+    else:
+        _refuse_fractions([image])
+        pixels = _as_uint8(image, i)
     if pixels.ndim == 2:
         pixels = pixels[:, :, None]
     return pixels if pixels.shape[2] == 3 else np.repeat(pixels, 3, axis=2)
@@ -152,5 +163,11 @@ def _as_uint8(image: NDArray[Any], i: int) -> NDArray[np.uint8]:
             f"{_RULE}; got {image.dtype} with fractions in image {i}, from {low:g} to "
             f'{high:g}. Round it, after scaling to 0-255 if need be: x.round().astype("uint8").'
         )
+    held.flags.writeable = False
+    return held
+
+
+def _read_only(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    held = image.view()
     held.flags.writeable = False
     return held

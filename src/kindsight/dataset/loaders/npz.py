@@ -24,7 +24,7 @@ from kindsight.dataset.ignored import MAX_IGNORED_FILES, IgnoredFile
 from kindsight.dataset.labels import MISSING, class_order
 from kindsight.dataset.loaders.arrays import from_arrays
 from kindsight.dataset.loaders.from_names import UNLABELLED, role_of, with_names
-from kindsight.dataset.loaders.pixels import SCALED, as_images, as_pixels
+from kindsight.dataset.loaders.pixels import as_images, as_pixels, scaling_notes
 from kindsight.dataset.loaders.values import read_labels, resolve_labels
 from kindsight.dataset.names import n_images, quoted, quoted_list
 from kindsight.dataset.options import DataOptions
@@ -216,7 +216,8 @@ def from_npz(
     Arrays are recognised by their names (``x_train``, ``labels``, ...). Images are
     (n, height, width), (n, height, width, 1) or (n, height, width, 3), or with the channels first,
     or rows of pixels, (n, height * width). Booleans become 0 and 255; whole numbers 0-255 are
-    unchanged; floats from 0 to 1 are multiplied by 255, with a note. Labels and groups are (n,) or
+    unchanged; floats from 0 to 1 are multiplied by 255, others scaled by one range over all images,
+    with a note. Labels and groups are (n,) or
     (n, 1), whole numbers or texts; labels may also be one-hot rows.
 
     Parameters
@@ -256,9 +257,8 @@ def from_npz(
         array, note = as_images(arrays[part.images], options.shape, source)
         shaped.append(array)
         notes.extend([note] if note else [])
-    pixels, fractions = as_pixels(shaped, sources)
-    if fractions:
-        notes.append(SCALED.format(where=where))
+    pixels, value_range = as_pixels(shaped, sources, options.value_range)
+    notes += scaling_notes(value_range, where)
     memory = from_arrays([image for array in pixels for image in array])
     columns: dict[str, Any] = {}
     skipped: list[int] = []
@@ -275,6 +275,7 @@ def from_npz(
         ),
         size=memory.size,
         arrays=memory.arrays,
+        value_range=value_range,
         notes=tuple(dict.fromkeys(notes)),
         ignored={_UNLABELLED: sum(len(arrays[part.images]) for part in left_out)}
         if left_out

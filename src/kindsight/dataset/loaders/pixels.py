@@ -9,9 +9,14 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from kindsight.dataset.value_range import describe_range, typical_range
 from kindsight.errors import DatasetError
+from kindsight.images.value_scale import ValueRange, scale_values
 
-__all__ = ["MAX_PIXEL_BYTES", "SCALED", "as_images", "as_pixels", "shape_of_row", "with_shape"]
+__all__ = [
+    "MAX_PIXEL_BYTES", "SCALED", "as_images", "as_pixels", "scaling_notes", "shape_of_row",
+    "with_shape",
+]  # fmt: skip
 
 _Number = TypeVar("_Number", bound=np.generic)
 
@@ -21,8 +26,11 @@ MAX_PIXEL_BYTES = 4 * 2**30
 SCALED = "The pixels in {where} are floats from 0 to 1 and were multiplied by 255."
 """Note for the user."""
 
+SCALED_BY = "The pixels in {where} were scaled by one range: {range} became 0 to 255."
+"""Note for the user, where the range is another."""
+
 _BLOCK = 1 << 22  # numbers processed at once; limits temporary memory
-_RULE = "Pixels must be whole numbers from 0 to 255, or all of them floats from 0 to 1"
+_RULE = "Pixels must be numbers"
 
 
 def shape_of_row(n: int, shape: tuple[int, ...] | None, where: str) -> tuple[int, ...]:
@@ -109,37 +117,50 @@ def with_shape(rows: NDArray[_Number], shape: tuple[int, ...]) -> NDArray[_Numbe
 
 
 def as_pixels(
-    arrays: Sequence[NDArray[Any]], names: Sequence[str]
-) -> tuple[list[NDArray[np.uint8]], bool]:
-    """Convert numbers to uint8, 0-255, with one scale for all arrays of a file.
+    arrays: Sequence[NDArray[Any]], names: Sequence[str], value_range: ValueRange | None = None
+) -> tuple[list[NDArray[np.uint8]], ValueRange | None]:
+    """Convert numbers to uint8, 0-255, with one scale for all arrays.
 
-    Booleans become 0 and 255. Whole numbers from 0 to 255 are unchanged. If all arrays are floats
-    from 0 to 1, they are multiplied by 255 and rounded.
+    Booleans become 0 and 255; uint8 is unchanged. Without a range, whole numbers from 0 to 255 are
+    unchanged, floats from 0 to 1 are multiplied by 255, and others are scaled by the range over the
+    images.
 
-    - `arrays`: of any number type.
+    - `arrays`: of any number type, (images, ...).
     - `names`: of the arrays, for messages.
+    - `value_range`: the values that become 0 and 255.
 
     Returns
     -------
     list of uint8 arrays
         Of the same shapes; uint8 arrays are not copied.
-    bool
-        Whether they were floats from 0 to 1.
+    (low, high) or None
+        The values that became 0 and 255; None if the numbers are unchanged.
 
     Raises
     ------
     DatasetError
-        For other numbers; the message names the image.
+        For other types, and numbers that are not finite; the message names the image.
     """
     for array, name in zip(arrays, names, strict=True):
         if array.dtype.kind not in "buif":
             raise DatasetError(f"{_RULE}; got {array.dtype} in {name}.")
-    fractions = bool(arrays) and all(array.dtype.kind == "f" for array in arrays)
-    # All black is the same on either scale.
-    fractions = fractions and max(map(_maximum, arrays)) <= 1
-    scale = 255 if fractions else 1
-    pairs = zip(arrays, names, strict=True)
-    return [_as_uint8(array, scale, name) for array, name in pairs], fractions
+    chosen = value_range or _find_range(
+        [pair for pair in zip(arrays, names, strict=True) if _is_deep(pair[0])]
+    )
+    return [_as_uint8(array, chosen) for array in arrays], chosen
+
+
+def scaling_notes(value_range: ValueRange | None, where: str) -> list[str]:
+    """Return a note on the range by which pixels were scaled; none if they were not."""
+    if value_range is None:
+        return []
+    if value_range == (0.0, 1.0):
+        return [SCALED.format(where=where)]
+    return [SCALED_BY.format(where=where, range=describe_range(value_range))]
+
+
+def _is_deep(array: NDArray[Any]) -> bool:
+    return array.dtype.kind != "b" and array.dtype != np.uint8
 
 
 def _pieces(array: NDArray[Any]) -> Iterator[slice]:
@@ -148,13 +169,41 @@ def _pieces(array: NDArray[Any]) -> Iterator[slice]:
     yield from (slice(start, start + step) for start in range(0, len(array), step))
 
 
-def _maximum(array: NDArray[Any]) -> float:
-    """Return the maximum; NaN if there is one."""
-    highest = [float(array[piece].max()) for piece in _pieces(array)]
-    return float(np.max(highest)) if highest else 0.0
+def _find_range(arrays: Sequence[tuple[NDArray[Any], str]]) -> ValueRange | None:
+    """Return the range of arrays that are not uint8; None for whole numbers from 0 to 255."""
+    lows, highs, whole = [np.zeros(0)], [np.zeros(0)], True
+    for array, name in arrays:
+        for piece in _pieces(array):
+            rows = array[piece].reshape(len(array[piece]), -1)
+            lows.append(rows.min(axis=1).astype(np.float64))
+            highs.append(rows.max(axis=1).astype(np.float64))
+            finite = np.isfinite(lows[-1]) & np.isfinite(highs[-1])
+            if not finite.all():
+                row = int(np.flatnonzero(~finite)[0])
+                raise DatasetError(
+                    f"Pixels must be finite numbers; got NaN or infinity in image "
+                    f"{piece.start + row:,} of {name}. Replace them, or leave the image out."
+                )
+            whole = whole and (array.dtype.kind != "f" or bool((rows == np.floor(rows)).all()))
+    low, high = np.concatenate(lows), np.concatenate(highs)
+    if not low.size:
+        return None
+    least, greatest = float(low.min()), float(high.max())
+    # All black is the same on every scale.
+    if least >= 0 and 0 < greatest <= 1 and all(array.dtype.kind == "f" for array, _ in arrays):
+        return 0.0, 1.0
+    if whole and least >= 0 and greatest <= 255:
+        return None
+    found = typical_range(low, high)
+    if found is None:
+        raise DatasetError(
+            f"Every pixel is {least:g}, from which no range of values can be found. Give it as "
+            "value_range (on the command line --value-range LOW,HIGH)."
+        )
+    return found
 
 
-def _as_uint8(array: NDArray[Any], scale: int, name: str) -> NDArray[np.uint8]:
+def _as_uint8(array: NDArray[Any], value_range: ValueRange | None) -> NDArray[np.uint8]:
     if array.dtype == np.uint8:
         return array
     out = np.empty(array.shape, np.uint8)
@@ -162,17 +211,8 @@ def _as_uint8(array: NDArray[Any], scale: int, name: str) -> NDArray[np.uint8]:
         numbers = array[piece]
         if array.dtype.kind == "b":
             out[piece] = numbers * np.uint8(255)
-            continue
-        # NaN fails the comparison, too.
-        good = (numbers >= 0) & (numbers <= 255 // scale)
-        if scale == 1:
-            good &= numbers == np.floor(numbers)
-        if not good.all():
-            row = int(np.flatnonzero(~good.reshape(len(good), -1).all(axis=1))[0])
-            value = numbers[row][~good[row]].flat[0]
-            raise DatasetError(
-                f"{_RULE}; got {value:g} in image {piece.start + row:,} of {name}, which is "
-                f"{array.dtype}."
-            )
-        out[piece] = numbers if scale == 1 else np.rint(np.multiply(numbers, 255.0, dtype=float))
+        elif value_range is None:
+            out[piece] = numbers
+        else:
+            out[piece] = scale_values(numbers, *value_range)
     return out

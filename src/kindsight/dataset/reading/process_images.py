@@ -22,7 +22,7 @@ from kindsight.dataset.reading.process_files import (
 )
 from kindsight.dataset.table import ImageDataset
 from kindsight.errors import ImageError
-from kindsight.images import InputSpec, read_image, resize_image
+from kindsight.images import InputSpec, read_loaded, resize_image
 
 __all__ = ["DecodeObserver", "ProcessedDataset", "Progress", "RowBuilder", "process_images"]
 
@@ -44,11 +44,11 @@ class RowBuilder(Protocol):
 class DecodeObserver(Protocol):
     """Decodes images in place of :func:`kindsight.images.read_image`, to use them as well."""
 
-    def decode(self, digest: str, data: bytes, size: tuple[int, int]) -> NDArray[np.uint8]:
+    def decode(self, digest: str, data: bytes, spec: InputSpec) -> NDArray[np.uint8]:
         """Return the decoded image; called on many threads.
 
         - `data`: bytes; the file.
-        - `size`: (height, width); as ``target`` of :func:`kindsight.images.read_image`.
+        - `spec`: the size to which it will be resized, and its range of values.
 
         Raises
         ------
@@ -122,12 +122,10 @@ class _Resizer:
     observer: DecodeObserver | None = None
 
     def read(self, digest: str, data: bytes | NDArray[np.uint8]) -> Any:
-        if not isinstance(data, bytes):
-            image = data
-        elif self.observer is not None:
-            image = self.observer.decode(digest, data, self.spec.size)
+        if self.observer is not None and isinstance(data, bytes):
+            image = self.observer.decode(digest, data, self.spec)
         else:
-            image = read_image(data, target=self.spec.size)
+            image = read_loaded(data, self.spec)
         pixels = resize_image(image, self.spec)
         return self.builder.make(digest, pixels, (image.shape[0], image.shape[1]))
 

@@ -37,7 +37,7 @@ def add_features(
     layouts: list[FeatureLayout] = []
 
     def compute_features() -> RowFeatures:
-        trainer, report = _trainer(settings, cache), _feature_progress(progress)
+        trainer, report = _trainer(settings, cache, context.dataset), _feature_progress(progress)
         rows = context.readable_rows
         # The group holds the row number, because unreadable images have no features.
         numbered = context.dataset[rows].with_columns(group=[str(row) for row in rows])
@@ -64,15 +64,16 @@ def compute_features_and_measurements(
     dataset: ImageDataset, settings: CheckSettings, cache: Cache, progress: Progress | None = None
 ) -> None:
     """Compute and cache the features and the measurements of all images, reading each once."""
-    trainer, report = _trainer(settings, cache), _feature_progress(progress)
-    with MeasuringObserver(cache) as observer:
+    trainer, report = _trainer(settings, cache, dataset), _feature_progress(progress)
+    with MeasuringObserver(cache, dataset) as observer:
         compute_all_features(trainer, dataset, trainer.backbone(report), report, observer)
 
 
-def _trainer(settings: CheckSettings, cache: Cache) -> FrozenTrainer:
+def _trainer(settings: CheckSettings, cache: Cache, dataset: ImageDataset) -> FrozenTrainer:
     return FrozenTrainer(
-        model=settings.model, size=settings.size, workers=settings.workers, cache=str(cache.root)
-    )
+        model=settings.model, size=settings.size, workers=settings.workers, cache=str(cache.root),
+        value_range=dataset.value_range,
+    )  # fmt: skip
 
 
 def _feature_progress(progress: Progress | None) -> Progress:

@@ -18,7 +18,7 @@ from kindsight.checks import (
     scan_folder,
 )
 from kindsight.checks.check import Check
-from kindsight.dataset import DataOptions, ImageDataset, open_dataset
+from kindsight.dataset import DataOptions, ImageDataset, open_dataset, with_value_range
 from kindsight.dataset.loaders.folder_tables import data_files, folder_of_tables
 from kindsight.dataset.names import n_images, quoted
 from kindsight.errors import DatasetError
@@ -75,6 +75,7 @@ def check_data(
     """
     started = time.monotonic()
     dataset, contents = open_for_checking(data, options)
+    dataset = with_value_range(dataset, None if options is None else options.value_range)
     listed = time.monotonic() - started
     report = check_dataset(
         dataset, settings, folder_contents=contents, data=os.fspath(data), cache=cache,

@@ -16,7 +16,7 @@ import numpy as np
 
 from kindsight.cache.folder import Cache
 from kindsight.checks import Check, CheckResult, Finding, all_checks
-from kindsight.checks.measurements import FORMAT, MeasurementTable
+from kindsight.checks.measurements import MeasurementTable, measurements_path
 from kindsight.dataset.table import ImageDataset
 from kindsight.errors import ImageError, UsageError
 from kindsight.files import write_csv, write_json, write_text
@@ -152,7 +152,7 @@ def thumbnails(
         JPEG files by row, without unreadable images.
     """
     digests = {row: digest for row in rows if (digest := dataset.digest[row]) is not None}
-    with closing(MeasurementTable(cache.measurements_file(str(FORMAT)))) as table:
+    with closing(MeasurementTable(measurements_path(cache, dataset))) as table:
         known = table.thumbnails(digests.values())
         missing: dict[str, int] = {}
         for row, digest in digests.items():
@@ -226,7 +226,11 @@ def _thumbnail(dataset: ImageDataset, row: int) -> bytes:
         data = dataset.load(row)
         # Decoded at twice the size, so that resizing smooths it.
         target = (2 * THUMBNAIL, 2 * THUMBNAIL)
-        image = read_image(data, target=target) if isinstance(data, bytes) else data
+        image = (
+            read_image(data, target=target, value_range=dataset.value_range)
+            if isinstance(data, bytes)
+            else data
+        )
     except ImageError:
         return b""
     height, width = image.shape[:2]

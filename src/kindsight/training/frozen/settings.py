@@ -91,6 +91,8 @@ class FrozenTrainer:
         Indices of :data:`kindsight.models.backbones.tta.FLIPS`, in place of `tta_flips`.
     first_tta_crops : int, optional
         The first backbone's crops, in place of `tta_crops`.
+    value_range : (low, high), optional
+        Values that become 0 and 255 in images of more than 8 bits.
     """
 
     model: str = "efficientnet-lite0"
@@ -109,6 +111,7 @@ class FrozenTrainer:
     first_size: tuple[int, int] | None = None
     flip_ids: tuple[int, ...] | None = None
     first_tta_crops: int | None = None
+    value_range: tuple[float, float] | None = None
 
     def faults(self) -> list[str]:
         """Return a sentence for each invalid setting."""
@@ -195,7 +198,7 @@ class FrozenTrainer:
         if faults := self.faults():
             raise SettingsError("\n".join(faults))
         height, width = self._size(self._backbones())
-        return InputSpec(height, width, fit=self.resize)  # type: ignore[arg-type]
+        return InputSpec(height, width, fit=self.resize, value_range=self.value_range)  # type: ignore[arg-type]
 
     @property
     def by_gradient(self) -> bool:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from kindsight.cache.sqlite_table import lost_error
 from kindsight.dataset import ImageDataset
-from kindsight.images import InputSpec, read_image, resize_image
+from kindsight.images import InputSpec, read_loaded, resize_image
 from kindsight.images.hashes import small_grey
 from kindsight.threads import count_cores, in_batches, map_ordered
 from kindsight.training.common import fraction_outside
@@ -85,7 +85,7 @@ def read_pixels(
             pixels.append(image.pixels)
             continue
         data = dataset.load(dataset.digest.index(digest))
-        read = read_image(data, target=spec.size) if isinstance(data, bytes) else data
+        read = read_loaded(data, spec)
         pixels.append(resize_image(read, spec))
     return np.stack(pixels)
 

@@ -18,7 +18,7 @@ from kindsight.dataset.reading.image_cache import CachedImages
 from kindsight.dataset.splits.groups import content_key
 from kindsight.evaluation import fit_temperature, to_probabilities
 from kindsight.files import replacing
-from kindsight.images import read_image, resize_image
+from kindsight.images import read_loaded, resize_image
 from kindsight.models.formats.assemble import add_tflite_metadata
 from kindsight.models.networks.small_cnn import LayerRow
 from kindsight.models.runtime import InterpreterPool
@@ -143,7 +143,7 @@ class FittedNetwork:
 
         def run(row: int) -> NDArray[np.float32]:
             data = dataset.load(row)
-            image = read_image(data, target=spec.size) if isinstance(data, bytes) else data
+            image = read_loaded(data, spec)
             return pool.run(resize_image(image, spec))
 
         with single_threaded_opencv():

@@ -78,6 +78,8 @@ class EpochTrainer:
     compute_dtype : str
         ``"float32"`` or ``"bfloat16"``, of convolutions in training; ``"auto"`` depends on the
         machine.
+    value_range : (low, high), optional
+        Values that become 0 and 255 in images of more than 8 bits.
     """
 
     model: str = ""
@@ -109,6 +111,7 @@ class EpochTrainer:
     ema_decay: float = 0.0
     final_weights: str = "best"
     compute_dtype: str = "auto"
+    value_range: tuple[float, float] | None = None
 
     def faults(self) -> list[str]:
         """Return a sentence for each invalid setting."""
@@ -128,7 +131,7 @@ class EpochTrainer:
     def spec(self) -> InputSpec:
         """Return how images are resized; SettingsError names every invalid setting."""
         self._check()
-        return InputSpec(*self._size(), fit=self.resize)  # type: ignore[arg-type]
+        return InputSpec(*self._size(), fit=self.resize, value_range=self.value_range)  # type: ignore[arg-type]
 
     def _size(self) -> tuple[int, int]:
         raise NotImplementedError

@@ -67,7 +67,7 @@ class TransferTrainer(EpochTrainer):
         """Return the settings of a frozen training with the same backbone."""
         return FrozenTrainer(
             self.model, self.weights, self.size, self.resize, class_weight=self.class_weight,
-            seed=self.seed, workers=self.workers, cache=self.cache,
+            seed=self.seed, workers=self.workers, cache=self.cache, value_range=self.value_range,
         )  # fmt: skip
 
     def _own_faults(self) -> list[str]:

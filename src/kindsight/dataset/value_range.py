@@ -1,0 +1,152 @@
+"""One range of values for all images of a dataset whose samples have more than 8 bits.
+
+Files seldom state which value is white: 12-bit data are stored in 16 bits, temperatures as floats.
+Scaled image by image, equal values would get different greys. So the range over a sample of the
+images is used for all of them, in training and in prediction.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from kindsight.dataset.names import n_images
+from kindsight.dataset.table import ImageDataset
+from kindsight.errors import ImageError
+from kindsight.images.read import is_deep, read_bytes, read_with_scale
+from kindsight.images.value_scale import ValueRange, ValueScale
+from kindsight.threads import count_cores, map_ordered
+
+__all__ = ["describe_range", "typical_range", "with_value_range"]
+
+SAMPLE = 32
+"""Files that are looked at; of these, those with more than 8 bits are decoded."""
+
+_ENDINGS = (".png", ".tif", ".tiff", ".pgm", ".ppm", ".pnm", ".jp2")
+"""Endings of files that can have more than 8 bits a sample and are not reduced by their decoder."""
+
+_HEAD = 64
+"""Bytes of a PNG or PGM that state its depth, at least."""
+
+
+def typical_range(lows: ArrayLike, highs: ArrayLike) -> ValueRange | None:
+    """Return the range over images, given the least and the greatest value of each.
+
+    An image that exceeds the median range extends it by at most the width of that range on either
+    side, so that a single value cannot make the others black or white. None for one value alone.
+    """
+    low, high = np.asarray(lows, np.float64), np.asarray(highs, np.float64)
+    least, greatest = float(low.min()), float(high.max())
+    usual_low, usual_high = float(np.median(low)), float(np.median(high))
+    width = usual_high - usual_low
+    if width > 0:
+        least, greatest = max(least, usual_low - width), min(greatest, usual_high + width)
+    return (least, greatest) if least < greatest else None
+
+
+def with_value_range(dataset: ImageDataset, given: ValueRange | None = None) -> ImageDataset:
+    """Return the dataset with the range by which samples of more than 8 bits become 0-255.
+
+    Parameters
+    ----------
+    dataset : ImageDataset
+        Of files; arrays are scaled when the dataset is made.
+    given : (low, high), optional
+        The range; by default that of up to 32 images, of the train split if there is one.
+
+    Returns
+    -------
+    ImageDataset
+        With ``value_range`` and notes on it. Nothing changes for images of 8 bits, and where every
+        file states its depth.
+    """
+    if dataset.arrays is not None or dataset.value_range is not None:
+        return dataset
+    read = functools.partial(_read_scale, dataset)
+    found = [scale for scale in map_ordered(read, _rows(dataset), count_cores()) if scale]
+    if given is None:
+        unstated = [scale for scale in found if not scale.stated]
+        given = typical_range(*_ends(found)) if unstated else None
+    if given is None:
+        return dataset
+    ranged = replace(dataset, value_range=given)
+    if not found:
+        return ranged
+    low, high = given
+    outside = sum(scale.low < low or scale.high > high for scale in found)
+    notes = [
+        f"The samples have more than 8 bits. {describe_range(given)} becomes black to white in "
+        f"every image; the values in {n_images(len(found))} looked at are "
+        f"{describe_range(_whole(found))}. "
+        "Set the range with --value-range LOW,HIGH (in Python value_range)."
+    ]
+    if outside:
+        notes.append(
+            f"{outside:,} of {n_images(len(found))} looked at {'has' if outside == 1 else 'have'} "
+            f"values outside {describe_range(given)}, which are clipped."
+        )
+    return ranged.with_notes(*notes)
+
+
+def describe_range(value_range: ValueRange) -> str:
+    """Return a range in words: ``"0 to 4,095"``."""
+    return " to ".join(
+        f"{value:,.0f}" if value == round(value) and abs(value) < 1e9 else f"{value:.6g}"
+        for value in value_range
+    )
+
+
+def _ends(scales: Sequence[ValueScale]) -> tuple[list[float], list[float]]:
+    return [scale.low for scale in scales], [scale.high for scale in scales]
+
+
+def _whole(scales: Sequence[ValueScale]) -> ValueRange:
+    lows, highs = _ends(scales)
+    return min(lows), max(highs)
+
+
+def _rows(dataset: ImageDataset) -> list[int]:
+    """Return rows of files that can have more than 8 bits, evenly spaced in the order of paths."""
+    rows = [
+        row
+        for row, path in enumerate(dataset.path)
+        if path.lower().endswith(_ENDINGS) and dataset.split[row] in (None, "train")
+    ]
+    rows.sort(key=lambda row: dataset.path[row])
+    if len(rows) <= SAMPLE:
+        return rows
+    return [rows[index] for index in np.linspace(0, len(rows) - 1, SAMPLE).round().astype(int)]
+
+
+def _read_scale(dataset: ImageDataset, row: int) -> ValueScale | None:
+    """Return the values of an image with more than 8 bits; None for others and unreadable ones."""
+    file, scale = dataset.file(row), ValueScale()
+    try:
+        if _is_shallow(file):
+            return None
+        data = read_bytes(file)
+        if not is_deep(data):
+            return None
+        read_with_scale(data, scale)
+    except ImageError:
+        return None
+    return scale if scale.low <= scale.high else None
+
+
+def _is_shallow(file: Path) -> bool:
+    """Return whether the first bytes show a PNG of at most 8 bits, which need not be read."""
+    try:
+        # Pipes and devices are refused when the whole file is read.
+        if not os.path.isfile(file):  # noqa: PTH113 (a NUL in the name is no error here)
+            return False
+        with file.open("rb") as opened:
+            head = opened.read(_HEAD)
+    except (OSError, ValueError):
+        return False
+    return head.startswith(b"\x89PNG") and not is_deep(head)
