@@ -97,12 +97,14 @@ def test_every_option_is_a_setting(run, trained_with):
         "--column",
         "path=where",
         "--label-names=ash, elm",
+        "--value-range=-5,4095.5",
     ]
     words.append("--no-follow-links")
     options["follow_links"] = False
     options["group_near_duplicates"] = True
     options["columns"] = {"label": "species", "path": "where"}
     options["label_names"] = ("ash", "elm")
+    options["value_range"] = (-5.0, 4095.5)
     outcome = run("train", "photos", *words)
     assert outcome.exit_code == 0, outcome.stderr
     assert trained_with == [TrainSettings(data="photos", **options)]

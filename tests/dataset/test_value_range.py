@@ -262,3 +262,25 @@ def test_arrays_of_another_range_are_refused(ranged: Path, trained) -> None:  # 
             list(Predictor(bundle).predict_dataset(other))
     usual = as_dataset(scene(0)[None].astype(np.float32))  # floats from 0 to 1
     assert len(list(Predictor(trained.run).predict_dataset(usual))) == 1
+
+
+def test_a_training_states_the_range_and_a_second_fit_can_set_it(  # type: ignore[no-untyped-def]
+    backbone, tmp_path: Path
+) -> None:
+    from conftest import SIZE
+    from kindsight import ImageClassifier
+
+    folder = write(tmp_path / "data", "png", np.uint16, 4095)
+    fitted = ImageClassifier(size=SIZE).fit(folder)
+    bundle = fitted.save(tmp_path / "bundle")
+    assert bundle.spec.value_range == (0, 4095)
+    deep = scene(1, 4095)[None].astype(np.uint16)
+    eight = np.floor(deep / 4095 * 255 + 0.5).astype(np.uint8)
+    loaded = ImageClassifier.load(tmp_path / "bundle")
+    for classifier in (fitted, loaded):
+        np.testing.assert_allclose(
+            classifier.predict_proba(deep), classifier.predict_proba(eight), atol=1e-6
+        )
+    given = ImageClassifier(size=SIZE, value_range=(0, 8190)).fit(folder)
+    brighter = given.predict_proba(deep * 2)
+    np.testing.assert_allclose(brighter, given.predict_proba(eight), atol=2e-2)

@@ -116,6 +116,12 @@ class CheckResult:
             )
 
 
+    @property
+    def images(self) -> int:
+        """The number of images that the findings are about; each counts once."""
+        return len({row for finding in self.findings for row in finding.rows})
+
+
 class Check(ABC):
     """Base class of all checks.
 

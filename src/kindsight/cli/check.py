@@ -312,10 +312,9 @@ def _rows(report: CheckReport) -> list[tuple[str, ...]]:
     """Return severity, code, title, findings and affected images of each check with findings."""
     rows: list[tuple[str, ...]] = []
     for check, result in report.found():
-        images = len({row for finding in result.findings for row in finding.rows})
-        findings = f"{len(result.findings):,}"
-        severity = result.findings[0].severity
-        rows.append((severity, check.code, check.title, findings, f"{images:,}" if images else "-"))
+        findings, severity = f"{len(result.findings):,}", result.findings[0].severity
+        images = f"{result.images:,}" if result.images else "-"
+        rows.append((severity, check.code, check.title, findings, images))
     return rows
 
 
@@ -360,8 +359,9 @@ def _total(report: CheckReport, paint: Paint) -> str:
     counts = report.counts()
     if not sum(counts.values()):
         return paint("  No findings.", "green", "bold")
-    return "  " + ", ".join(
+    parts = ", ".join(
         paint(amount(counts[severity], severity), COLOURS[severity], "bold")
         for severity in COLOURS
         if counts[severity]
     )
+    return f"  {amount(sum(counts.values()), 'finding')}: {parts}"

@@ -26,7 +26,7 @@ from kindsight.threads import count_cores, map_ordered
 __all__ = ["describe_range", "typical_range", "with_value_range"]
 
 SAMPLE = 32
-"""Files that are looked at; of these, those with more than 8 bits are decoded."""
+"""Files that are sampled; of these, those with more than 8 bits are decoded."""
 
 _ENDINGS = (".png", ".tif", ".tiff", ".pgm", ".ppm", ".pnm", ".jp2")
 """Endings of files that can have more than 8 bits a sample and are not reduced by their decoder."""
@@ -82,14 +82,14 @@ def with_value_range(dataset: ImageDataset, given: ValueRange | None = None) -> 
     outside = sum(scale.low < low or scale.high > high for scale in found)
     notes = [
         f"The samples have more than 8 bits. {describe_range(given)} becomes black to white in "
-        f"every image; the values in {n_images(len(found))} looked at are "
+        f"every image; the values in a sample of {n_images(len(found))} are "
         f"{describe_range(_whole(found))}. "
         "Set the range with --value-range LOW,HIGH (in Python value_range)."
     ]
     if outside:
         notes.append(
-            f"{outside:,} of {n_images(len(found))} looked at {'has' if outside == 1 else 'have'} "
-            f"values outside {describe_range(given)}, which are clipped."
+            f"In {outside:,} of {n_images(len(found))} sampled, values outside "
+            f"{describe_range(given)} are clipped."
         )
     return ranged.with_notes(*notes)
 

@@ -114,7 +114,7 @@ def test_whole_numbers_of_other_types(dtype):
 @pytest.mark.parametrize(
     ("arrays", "message"),
     [
-        (np.full((1, 5, 5), 1.5), "Every pixel is 1.5.*Give it as value_range"),
+        (np.full((1, 5, 5), 1.5), "Every pixel is 1.5.*Give it as `value_range`"),
         (np.full((1, 5, 5), 256), "Every pixel is 256"),
         (np.full((1, 5, 5), -1.0), "Every pixel is -1"),
         (np.full((1, 5, 5), np.nan), "got NaN or infinity in image 0"),

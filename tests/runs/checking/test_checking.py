@@ -105,6 +105,35 @@ def test_the_tables_contain_all_findings(photos, cache, tmp_path):
     assert said["classes"] == {"bar": 3, "ring": 3}
 
 
+def test_findings_and_images_are_counted_alike_everywhere(photos, cache, tmp_path):
+    from kindsight.cli.check import report_lines
+
+    report = check_data(photos, cache=cache)
+    folder = write_report(report, tmp_path / "out", cache=cache)
+    of_check = {check["code"]: check for check in report.to_dict()["checks"]}
+    # Two copies are one finding; a text file beside the images is one about no image.
+    assert len(of_check["KS301"]["findings"]) == 1 and of_check["KS301"]["images"] == 2
+    assert len(of_check["KS114"]["findings"]) == 1 and of_check["KS114"]["images"] == 0
+    lines = [line.split() for line in report_lines(report, folder)]
+    (header,) = (line for line in lines if line[:2] == ["severity", "code"])
+    assert header[-2:] == ["findings", "images"]
+    table = {line[1]: line[-2:] for line in lines if len(line) > 4 and line[1] in of_check}
+    page = (folder / "report.html").read_text("utf-8")
+    for code, check in of_check.items():
+        if not check["findings"]:
+            continue
+        findings, images = len(check["findings"]), check["images"]
+        assert table[code] == [str(findings), str(images) if images else "-"]
+        units = f"{findings} finding{'s' * (findings != 1)}"
+        units += f", {images} image{'s' * (images != 1)}" if images else ""
+        assert f'<a href="#{code}">' in page
+        entry = page.split(f'<a href="#{code}">')[1].split("</li>")[0]
+        assert f'<span class="amount">{units}</span>' in entry
+    total = len(report.findings)
+    assert any(line[:2] == [str(total), "findings:"] for line in lines)
+    assert f"<strong>{total} findings</strong>" in page and "6 images checked" in page
+
+
 def test_a_second_check_reads_no_image(photos, cache, tmp_path, monkeypatch):
     write_report(check_data(photos, cache=cache), tmp_path / "one", cache=cache)
     import kindsight.images.read as reading

@@ -198,7 +198,7 @@ def _find_range(arrays: Sequence[tuple[NDArray[Any], str]]) -> ValueRange | None
     if found is None:
         raise DatasetError(
             f"Every pixel is {least:g}, from which no range of values can be found. Give it as "
-            "value_range (on the command line --value-range LOW,HIGH)."
+            "`value_range`."
         )
     return found
 

@@ -111,8 +111,8 @@ class CheckReport:
         dict
             ``data``; ``images`` and ``readable``, numbers of images; ``classes``, images per class;
             ``counts``, findings per severity; ``checks``, a list of dicts with code, title,
-            severity, state, examined, reason and findings; ``ignored``; ``ignored_files``;
-            ``notes``; ``seconds``.
+            severity, state, examined, reason, findings and images, the number of images that the
+            findings are about; ``ignored``; ``ignored_files``; ``notes``; ``seconds``.
         """
         checks = {check.code: check for check in all_checks()}
         return {
@@ -130,6 +130,7 @@ class CheckReport:
                     "examined": result.examined,
                     "reason": result.reason,
                     "findings": [_as_dict(finding) for finding in result.findings],
+                    "images": result.images,
                 }
                 for result in self.results
             ],

@@ -185,7 +185,8 @@ def check_run(
     written = write_report(report, parent=folder / CHECKS_FOLDER, cache=cache)
     counts = report.counts()
     found = ", ".join(amount(counts[name], name) for name in SEVERITIES if counts[name])
-    return f"Checks of the data: {found or 'no findings'}; see {written / PAGE_FILE}."
+    total = f"{amount(sum(counts.values()), 'finding')} ({found})" if found else "no findings"
+    return f"Checks of the data: {total}; see {written / PAGE_FILE}."
 
 
 def open_for_checking(

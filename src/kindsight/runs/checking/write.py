@@ -271,7 +271,7 @@ def _section(
         advice=check.advice,
         findings=tuple(_shown(report, finding, images) for finding in findings),
         count=len(result.findings),
-        images=len({row for finding in result.findings for row in finding.rows}),
+        images=result.images,
         limitation=result.reason,
     )
 
