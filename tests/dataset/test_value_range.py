@@ -267,11 +267,10 @@ def test_arrays_of_another_range_are_refused(ranged: Path, trained) -> None:  # 
 def test_a_training_states_the_range_and_a_second_fit_can_set_it(  # type: ignore[no-untyped-def]
     backbone, tmp_path: Path
 ) -> None:
-    from conftest import SIZE
     from kindsight import ImageClassifier
 
     folder = write(tmp_path / "data", "png", np.uint16, 4095)
-    fitted = ImageClassifier(size=SIZE).fit(folder)
+    fitted = ImageClassifier(size=64).fit(folder)
     bundle = fitted.save(tmp_path / "bundle")
     assert bundle.spec.value_range == (0, 4095)
     deep = scene(1, 4095)[None].astype(np.uint16)
@@ -281,6 +280,6 @@ def test_a_training_states_the_range_and_a_second_fit_can_set_it(  # type: ignor
         np.testing.assert_allclose(
             classifier.predict_proba(deep), classifier.predict_proba(eight), atol=1e-6
         )
-    given = ImageClassifier(size=SIZE, value_range=(0, 8190)).fit(folder)
+    given = ImageClassifier(size=64, value_range=(0, 8190)).fit(folder)
     brighter = given.predict_proba(deep * 2)
     np.testing.assert_allclose(brighter, given.predict_proba(eight), atol=2e-2)

@@ -115,7 +115,6 @@ class CheckResult:
                 f"with {len(self.findings)} findings."
             )
 
-
     @property
     def images(self) -> int:
         """The number of images that the findings are about; each counts once."""
