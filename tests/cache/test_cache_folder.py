@@ -222,7 +222,7 @@ def test_too_little_space_is_an_error_before_the_work(tmp_path, monkeypatch):
     usage = shutil.disk_usage(tmp_path)._replace(free=1_000_000)
     monkeypatch.setattr("kindsight.cache.folder.shutil.disk_usage", lambda _: usage)
     cache.require_space(10, 100_000, table)
-    with pytest.raises(CacheError, match=r"20 images need 0\.0 GB.*KINDSIGHT_CACHE"):
+    with pytest.raises(CacheError, match=r"20 images need 0\.0 GB.*on another disk as `cache`"):
         cache.require_space(20, 100_000, table)
     # Images that the table holds need no room.
     with contextlib.closing(sqlite3.connect(table)) as rows, rows:
