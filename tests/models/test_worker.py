@@ -3,6 +3,7 @@
 import importlib.util
 import os
 import platform
+import signal
 import subprocess
 import sys
 import textwrap
@@ -100,6 +101,18 @@ def test_a_job_that_fails_leaves_the_process_usable(built, keras_process, tmp_pa
     assert "load_state" in str(caught.value.__cause__)
     assert keras_process.pid == pid
     assert sorted(keras_process.versions) == ["keras", "tensorflow"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_worker_leaves_signals_to_its_parent(keras_process, tmp_path, images, number):
+    # A terminal sends Ctrl-C, and a scheduler SIGTERM, to every process of a job.
+    for _ in range(2):
+        with pytest.raises(KindsightError, match="failed in the Keras worker process: ValueError"):
+            keras_process.run(tmp_path / "absent.keras", images)
+        pid = keras_process.pid
+        os.kill(pid, number)
+    assert is_alive(pid) and keras_process.start().pid == pid
 
 
 @pytest.mark.parametrize("shape", [(4, 4, 3), (0, 4, 4, 3), ()])
