@@ -441,7 +441,7 @@ def test_keras_runs_a_pairing_of_backbone_and_kind_of_head_once(counted):
     # Any other seed: NumPy against LiteRT, and the weights read back.
     again = counted(head="linear", seed=12345).facts["parity"]
     assert "compared with NumPy" in again["keras"] and CountingKeras.runs == [9]
-    assert again["images"] == 9 and again["largest_difference"] < 1e-5
+    assert again["images"] == 8 and again["largest_difference"] < 1e-5
     # Another kind of head is a new pairing.
     assert "loaded and run by Keras" in counted(head="rbf").facts["parity"]["keras"]
     assert CountingKeras.runs == [9, 9]
