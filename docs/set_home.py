@@ -18,7 +18,6 @@ ROOT = Path(__file__).parents[1]
 PLACES = (
     ("pyproject.toml", r"Repository = \"", 0),
     ("pyproject.toml", r"Documentation = \"", 1),
-    ("mkdocs.yml", r"repo_url: ", 0),
     ("mkdocs.yml", r"site_url: ", 1),
     ("CITATION.cff", r"repository-code: ", 0),
     ("CITATION.cff", r"\nurl: ", 1),
