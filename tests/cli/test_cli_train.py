@@ -88,11 +88,12 @@ def test_every_option_is_a_setting(run, trained_with):
         "test": 300, "seed": 7, "workers": 3, "validation_data": "kept",
         "label_from": r"^(.+?)_\d+", "group_from": "p(1)", "pixel_shape": "20x30", "root": "in",
         "split": "split.csv", "split_by": "random", "fold": "2/5", "leakage": "move",
-        "check": "full", "verify": "full",
+        "check": "full", "verify": "full", "multi_label": "first", "encoding": "cp1252",
     }  # fmt: skip
     words = [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]
     words += [
         "--group-near-duplicates",
+        "--keep-na-labels",
         "--column=label=species",
         "--column",
         "path=where",
@@ -102,6 +103,7 @@ def test_every_option_is_a_setting(run, trained_with):
     words.append("--no-follow-links")
     options["follow_links"] = False
     options["group_near_duplicates"] = True
+    options["keep_na_labels"] = True
     options["columns"] = {"label": "species", "path": "where"}
     options["label_names"] = ("ash", "elm")
     options["value_range"] = (-5.0, 4095.5)

@@ -326,7 +326,7 @@ def test_without_a_validation_part(small, quick):
     assert not (result.run / "validation.csv").exists()
     facts = load_bundle(result.run).facts
     assert facts["metrics"] == {"validation": None, "test": None}
-    assert facts["parity"]["images"] in (16, 30)  # training images
+    assert facts["parity"]["images"] in (8, 30)  # training images
     assert "<html" in result.report.read_text("utf-8")
     only_test = quick(small, validation=0, test=0.2)
     assert only_test.test.images == 6 and (only_test.run / "test.csv").exists()
