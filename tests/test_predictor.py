@@ -249,14 +249,37 @@ def test_metrics_are_those_of_the_predictions(predictor, photos):
         "chequer/empty.png",
         "chequer/letter.jpg",
     ]
-    assert len(scores.dataset) == len(scores.probabilities) == scores.evaluation.images == 91
+    assert len(scores.dataset) == len(scores.probabilities) == 91
+    assert (scores.evaluation.images, scores.evaluation.copies) == (90, 1)
     right = [
         prediction.label == label
         for prediction, label in zip(predictor.predict_dataset(dataset), dataset.label, strict=True)
         if prediction.error is None
     ]
-    assert scores.evaluation.accuracy == pytest.approx(np.mean(right))
+    once = dict(zip(scores.digests, right, strict=True))
+    assert scores.evaluation.accuracy == pytest.approx(np.mean(list(once.values())))
     assert (scores.unknown_classes, scores.absent_classes) == ({}, ())
+
+
+def test_copies_of_a_file_count_once(predictor, photos, tmp_path):
+    """Three files are one image; the metrics are those of the images without copies."""
+    dataset = ImageDataset.from_folder(photos)
+    wanted = predictor.evaluate(dataset)
+    row = next(n for n, name in enumerate(wanted.dataset.path) if "ring" in name)
+    copies = []
+    for number in range(2):
+        copies.append(tmp_path / f"copy-{number}.jpg")
+        copies[-1].write_bytes((photos / wanted.dataset.path[row]).read_bytes())
+    paths = [*(photos / name for name in wanted.dataset.path), *copies]
+    labels = [*wanted.dataset.label, *([wanted.dataset.label[row]] * 2)]
+    scores = predictor.evaluate(ImageDataset.from_files(paths, labels))
+    assert len(scores.probabilities) == wanted.evaluation.images + wanted.evaluation.copies + 2
+    assert scores.evaluation.copies == wanted.evaluation.copies + 2
+    assert {**scores.evaluation.to_dict(), "copies": 0} == {
+        **wanted.evaluation.to_dict(),
+        "copies": 0,
+    }
+    assert scores.trained_images() == wanted.trained_images()
 
 
 def labelled(*labels):

@@ -19,7 +19,7 @@ from kindsight.dataset.ignored import ignored_notes, reasons_by_class
 from kindsight.dataset.labels import as_labels, distinct_labels
 from kindsight.dataset.splits.stratified import random_split
 from kindsight.errors import DatasetError, SettingsError, UsageError
-from kindsight.evaluation import to_probabilities
+from kindsight.evaluation import distinct_images, to_probabilities
 from kindsight.options import CLASSIFIER_OPTIONS
 from kindsight.predictor import Predictor
 from kindsight.trained_images import TRAINED_ON_FILE
@@ -284,6 +284,8 @@ class ImageClassifier(_Estimator):
     def score(self, X: Any, y: Any = None) -> float:
         """Return the accuracy, 0 to 1.
 
+        Of a dataset with digests, byte-identical images of one class count once.
+
         Parameters
         ----------
         X : ImageDataset, path, sequence of paths, or array
@@ -295,7 +297,9 @@ class ImageClassifier(_Estimator):
         dataset = _labelled(as_dataset(X, y, value_range=self._trained_range()))
         names = as_labels(self.classes_, len(self.classes_))
         predicted = [names[k] for k in self.predict_proba(dataset).argmax(1)]
-        return float(np.mean([a == b for a, b in zip(dataset.label, predicted, strict=True)]))
+        correct = np.array([a == b for a, b in zip(dataset.label, predicted, strict=True)])
+        counted = distinct_images(dataset.digest, dataset.targets)
+        return float(correct[counted].mean())
 
     def save(self, folder: str | os.PathLike[str]) -> Bundle:
         """Write the classifier as a bundle, for :meth:`load` and ``kindsight predict``.

@@ -16,6 +16,7 @@ from kindsight.bundle import Bundle, load_bundle
 from kindsight.dataset.labels import class_indices
 from kindsight.dataset.loaders.arrays import single_images, to_image
 from kindsight.dataset.table import ImageDataset
+from kindsight.digest import content_digest
 from kindsight.errors import BundleError, DatasetError, ImageError, UsageError
 from kindsight.evaluation import Evaluation, evaluate, to_probabilities
 from kindsight.images import InputSpec, read_bytes, read_image, resize_image
@@ -119,6 +120,8 @@ class DatasetEvaluation:
         if the bundle does not record its training images.
     clipped : int
         Number of images with values outside of the range on which the classifier was trained.
+    digests : tuple of str
+        Content digests of the images; byte-identical ones of one class count once in the metrics.
     """
 
     evaluation: Evaluation
@@ -130,6 +133,14 @@ class DatasetEvaluation:
     trained_on: NDArray[np.bool_] | None = None
     problem_labels: tuple[str | None, ...] = ()
     clipped: int = 0
+    digests: tuple[str | None, ...] = ()
+
+    def trained_images(self) -> int:
+        """Return how many of the images were trained on, copies counted once; 0 if not recorded."""
+        if self.trained_on is None:
+            return 0
+        unseen = self.evaluate_unseen()
+        return self.evaluation.images - (0 if unseen is None else unseen.images)
 
     def evaluate_unseen(self) -> Evaluation | None:
         """Return the metrics on images that were not trained on; None if there are none."""
@@ -138,7 +149,8 @@ class DatasetEvaluation:
         unseen = np.flatnonzero(~self.trained_on)
         classes = tuple(score.name for score in self.evaluation.classes)
         targets = class_indices(self.dataset[unseen].label, classes)
-        return evaluate(self.probabilities[unseen], targets, classes)
+        digests = [self.digests[row] for row in unseen] if self.digests else None
+        return evaluate(self.probabilities[unseen], targets, classes, digests)
 
 
 class Predictor:
@@ -208,7 +220,9 @@ class Predictor:
         return prediction
 
     def predict_dataset(
-        self, dataset: ImageDataset, detector: TrainingImageDetector | None = None
+        self,
+        dataset: ImageDataset,
+        detector: TrainingImageDetector | _DigestRecorder | None = None,
     ) -> Iterator[Prediction]:
         """Yield a prediction for each image of a dataset, in its order.
 
@@ -235,7 +249,7 @@ class Predictor:
         self,
         images: Iterable[tuple[str, Any]],
         dataset: ImageDataset | None = None,
-        detector: TrainingImageDetector | None = None,
+        detector: TrainingImageDetector | _DigestRecorder | None = None,
     ) -> Iterator[Prediction]:
         """Predict for pairs of a name and an image; of a dataset, its rows are read instead."""
         spec = self.bundle.spec
@@ -317,19 +331,22 @@ class Predictor:
         detector = TrainingImageDetector.load(self.bundle.folder)
         report = progress or (lambda *_: None)
         report("evaluate", 0, len(scored))
+        recorder = _DigestRecorder(detector)
         predictions = []
-        for prediction in self.predict_dataset(scored, detector):
+        for prediction in self.predict_dataset(scored, recorder):
             predictions.append(prediction)
             report("evaluate", len(predictions), len(scored))
         good = np.array([row for row, p in enumerate(predictions) if p.error is None], np.int64)
         readable = scored[good]
         probabilities = np.array([predictions[row].probabilities for row in good], np.float32)
         present = set(readable.label)
+        digests = tuple(recorder.digests[row] for row in good.tolist())
         return DatasetEvaluation(
             evaluate(
                 probabilities.reshape(len(good), len(self.classes)),
                 class_indices(readable.label, self.classes),
                 self.classes,
+                digests,
             ),
             readable,
             probabilities,
@@ -343,6 +360,7 @@ class Predictor:
                 if p.error is not None
             ),
             sum(p.is_clipped for p in predictions),
+            digests,
         )
 
 
@@ -376,3 +394,17 @@ def _as_iterable(images: Any) -> Iterable[Any]:
         return images
     # The value is not shown: it may have millions of bytes.
     raise UsageError(f"`images` must be a list of images; got {type(images).__name__}.")
+
+
+class _DigestRecorder:
+    """Records the digest of each image of a prediction stream, for copies."""
+
+    def __init__(self, detector: TrainingImageDetector | None) -> None:
+        self.digests: dict[int, str] = {}
+        self._detector = detector
+
+    def observe(self, row: int, data: bytes | NDArray[np.uint8], pixels: NDArray[np.uint8]) -> None:
+        """Record an image; called on many threads."""
+        self.digests[row] = content_digest(data)
+        if self._detector is not None:
+            self._detector.observe(row, data, pixels)

@@ -2,23 +2,28 @@ from __future__ import annotations
 
 import json
 import math
+from itertools import count
 from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny_bundle import COLOURS, write_bundle, write_image
+from tiny_bundle import COLOURS, SIDE, write_bundle, write_image
 
 from kindsight.predictor import Predictor
 
 KEYS = [
-    "images", "accuracy", "accuracy_interval", "balanced_accuracy", "macro_f1", "log_loss",
+    "images", "copies", "accuracy", "accuracy_interval", "balanced_accuracy", "macro_f1", "log_loss",
     "ece", "classes", "confusion",
 ]  # fmt: skip
 
 
+SIDES = count(SIDE)
+
+
 def write(folder: Path, label: str, *colours: str) -> None:
+    """Write images of different sizes, so that none is a copy of another."""
     for number, colour in enumerate(colours):
-        write_image(folder / label / f"{number}.png", COLOURS[colour])
+        write_image(folder / label / f"{number}.png", COLOURS[colour], next(SIDES))
 
 
 @pytest.fixture
@@ -218,10 +223,8 @@ def test_training_images_are_counted_and_left_out(run, tmp_path, data):
     from kindsight.trained_images import TrainedImages
 
     bundle = write_bundle(tmp_path / "run")
-    learned = content_digest((data / "blue" / "0.png").read_bytes())  # and blue/1.png is the same
-    TrainedImages(frozenset({learned}), np.zeros((1, 4), np.uint64)).write(
-        bundle / "trained_on.npz"
-    )
+    learned = {content_digest((data / "blue" / f"{n}.png").read_bytes()) for n in (0, 1)}
+    TrainedImages(frozenset(learned), np.zeros((1, 4), np.uint64)).write(bundle / "trained_on.npz")
     said = json.loads(run("evaluate", str(bundle), "data", "--json").stdout)
     # Of the other two one is right: a red one labelled blue, and a red one labelled red.
     assert said["accuracy"] == 0.75 and said["trained_on"]["images"] == 2
@@ -230,6 +233,7 @@ def test_training_images_are_counted_and_left_out(run, tmp_path, data):
     text = run("evaluate", str(bundle), "data").stdout
     assert "was trained on 2 of these images, or on duplicates of them" in text
     assert "Without them: 50.0% accuracy" in text
+
 
 
 @pytest.mark.parametrize(("limit", "code"), [("0.75", 0), ("0", 0), ("0.7501", 1), ("1", 1)])
@@ -247,3 +251,18 @@ def test_fail_under_is_a_fraction(run, tiny, data, limit):
     result = run("evaluate", tiny, "data", "--fail-under", limit)
     assert result.exit_code == 2 and "must be an accuracy from 0 to 1; got" in result.stderr
     assert result.stdout == ""
+
+
+def test_copies_of_a_file_count_once(run, tiny, data):
+    """Of two files, one wrong, nine copies of the wrong one do not make it 9%."""
+    folder = data.parent / "copied"
+    write(folder, "blue", "blue", "red")
+    for number in range(9):
+        copied = (folder / "blue" / "1.png").read_bytes()
+        (folder / "blue" / f"copy-{number}.png").write_bytes(copied)
+    scores = json.loads(run("evaluate", tiny, "copied", "--json").stdout)
+    assert (scores["images"], scores["copies"], scores["accuracy"]) == (2, 9, 0.5)
+    text = run("evaluate", tiny, "copied").stdout
+    assert "50.0% accuracy" in text
+    assert "2 images (9 identical copies not counted)" in text
+

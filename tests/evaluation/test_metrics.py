@@ -17,6 +17,7 @@ from kindsight.errors import UsageError
 from kindsight.evaluation import (
     Evaluation,
     confusion,
+    distinct_images,
     evaluate,
     expected_calibration_error,
     reliability,
@@ -25,6 +26,7 @@ from kindsight.evaluation import (
 
 KEYS = [
     "images",
+    "copies",
     "accuracy",
     "accuracy_interval",
     "balanced_accuracy",
@@ -278,3 +280,31 @@ def test_import_is_light():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_copies_count_once():
+    """13 files that are 6 images: by hand, and as the 6 images alone."""
+    digests = ["a"] * 5 + ["b"] * 3 + ["c", "d", "e", "e", "f"]
+    targets = np.array([0] * 8 + [0, 1, 1, 1, 1])
+    # "a" is wrong, all others are right.
+    first = np.array([0.3] * 5 + [0.9] * 3 + [0.8, 0.1, 0.2, 0.2, 0.4])
+    probabilities = np.stack([first, 1 - first], axis=1)
+    scores = evaluate(probabilities, targets, ["x", "y"], digests)
+    assert (scores.images, scores.copies) == (6, 7)
+    assert scores.accuracy == 5 / 6
+    assert scores.accuracy_interval == wilson_interval(5, 6)
+    assert [score.support for score in scores.classes] == [3, 3]
+    assert scores.classes[0].recall == 2 / 3
+    probability_of_label = np.array([0.3, 0.9, 0.8, 0.9, 0.8, 0.6])
+    assert scores.log_loss == pytest.approx(-np.log(probability_of_label).mean())
+    alone = evaluate(probabilities[[0, 5, 8, 9, 10, 12]], targets[[0, 5, 8, 9, 10, 12]], ["x", "y"])
+    assert alone.copies == 0
+    assert {**alone.to_dict(), "copies": 7} == scores.to_dict()
+    assert Evaluation.from_dict(scores.to_dict()).copies == 7
+
+
+def test_one_image_with_two_labels_counts_for_each():
+    counted = distinct_images(["a", "a", "a", None, None], np.array([0, 1, 0, 0, 0]))
+    assert counted.tolist() == [True, True, False, True, True]
+    with pytest.raises(UsageError, match="same length"):
+        distinct_images(["a"], np.array([0, 1]))

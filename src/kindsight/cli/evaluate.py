@@ -326,7 +326,7 @@ def _trained_on_rows(scores: DatasetEvaluation, paint: Paint) -> Iterator[str]:
     """Yield the accuracy without training images."""
     if scores.trained_on is None or not scores.trained_on.any():
         return
-    n = int(scores.trained_on.sum())
+    n = scores.trained_images()
     unseen = scores.evaluate_unseen()
     yield ""
     yield paint(
@@ -377,6 +377,6 @@ def _trained_on(scores: DatasetEvaluation) -> dict[str, Any] | None:
         return None
     unseen = scores.evaluate_unseen() if scores.trained_on.any() else scores.evaluation
     return {
-        "images": int(scores.trained_on.sum()),
+        "images": scores.trained_images(),
         "without": None if unseen is None else unseen.to_dict(),
     }

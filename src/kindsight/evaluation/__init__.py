@@ -8,6 +8,7 @@ from kindsight.evaluation.metrics import (
     Evaluation,
     Reliability,
     confusion,
+    distinct_images,
     evaluate,
     expected_calibration_error,
     reliability,
@@ -15,7 +16,7 @@ from kindsight.evaluation.metrics import (
 )
 
 __all__ = [
-    "ClassScores", "Evaluation", "Reliability", "confusion", "evaluate",
-    "expected_calibration_error", "fit_temperature", "reliability", "softmax", "to_probabilities",
+    "ClassScores", "Evaluation", "Reliability", "confusion", "distinct_images",
+    "evaluate", "expected_calibration_error", "fit_temperature", "reliability", "softmax", "to_probabilities",
     "wilson_interval",
 ]  # fmt: skip

@@ -20,6 +20,7 @@ __all__ = [
     "Evaluation",
     "Reliability",
     "confusion",
+    "distinct_images",
     "evaluate",
     "expected_calibration_error",
     "reliability",
@@ -111,6 +112,8 @@ class Evaluation:
         In the classifier's order.
     confusion : int64 array (k, k)
         Images by label (row) and prediction (column).
+    copies : int
+        Byte-identical copies of these images that were left out of all metrics.
     """
 
     images: int
@@ -122,10 +125,17 @@ class Evaluation:
     ece: float
     classes: tuple[ClassScores, ...]
     confusion: NDArray[np.int64]
+    copies: int = 0
 
     @classmethod
     def from_confusion(
-        cls, table: NDArray[np.int64], names: tuple[str, ...], *, log_loss: float, ece: float
+        cls,
+        table: NDArray[np.int64],
+        names: tuple[str, ...],
+        *,
+        log_loss: float,
+        ece: float,
+        copies: int = 0,
     ) -> Evaluation:
         """Compute everything that follows from the confusion matrix."""
         images, correct = int(table.sum()), int(np.trace(table))
@@ -145,12 +155,14 @@ class Evaluation:
             ece=ece,
             classes=scores,
             confusion=table,
+            copies=copies,
         )
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything but the recalls' intervals, ready for JSON (NaN becomes None)."""
         return {
             "images": self.images,
+            "copies": self.copies,
             "accuracy": _number(self.accuracy),
             "accuracy_interval": [_number(end) for end in self.accuracy_interval],
             "balanced_accuracy": _number(self.balanced_accuracy),
@@ -191,7 +203,12 @@ class Evaluation:
                 "images must be the sum of the confusion matrix, and at least 1; "
                 f"got {data['images']!r} and a sum of {table.sum()}."
             )
-        return cls.from_confusion(table.astype(np.int64), names, log_loss=log_loss, ece=ece)
+        copies = data.get("copies", 0)
+        if not isinstance(copies, int) or copies < 0:
+            raise UsageError(f"copies must be a number of images; got {copies!r}.")
+        return cls.from_confusion(
+            table.astype(np.int64), names, log_loss=log_loss, ece=ece, copies=copies
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -227,6 +244,7 @@ def evaluate(
     probabilities: NDArray[np.floating[Any]],
     targets: NDArray[np.integer[Any]],
     classes: Sequence[str],
+    digests: Sequence[str | None] | None = None,
 ) -> Evaluation:
     """Return the metrics of probabilities for labelled images.
 
@@ -238,6 +256,8 @@ def evaluate(
         Class indices. Leave out images of classes that the classifier does not know.
     classes : sequence of str
         The k class names, without duplicates.
+    digests : sequence of str or None, optional
+        Content digests of the n images: byte-identical ones of one class count once.
 
     Raises
     ------
@@ -252,6 +272,11 @@ def evaluate(
             f"`probabilities` must have a column for each of the {len(classes)} classes; "
             f"got shape {probabilities.shape}."
         )
+    copies = 0
+    if digests is not None:
+        counted = distinct_images(digests, targets)
+        copies = len(counted) - int(counted.sum())
+        probabilities, targets = probabilities[counted], targets[counted]
     table = reliability(probabilities, targets)
     predicted = probabilities.argmax(axis=1)
     of_label = probabilities[np.arange(len(targets)), targets].astype(np.float64)
@@ -260,7 +285,39 @@ def evaluate(
         tuple(classes),
         log_loss=float(-np.log(np.clip(of_label, LOG_EPSILON, 1.0)).mean()),
         ece=table.ece,
+        copies=copies,
     )
+
+
+def distinct_images(
+    digests: Sequence[str | None], targets: NDArray[np.integer[Any]]
+) -> NDArray[np.bool_]:
+    """Return which images count: the first of byte-identical ones with the same label; bool (n,).
+
+    Parameters
+    ----------
+    digests : sequence of str or None
+        Content digests of n images; None is unlike any other.
+    targets : int array (n,)
+        Their class indices. One image with two labels counts once for each.
+
+    Raises
+    ------
+    UsageError
+        If the lengths differ.
+    """
+    if len(digests) != len(targets):
+        raise UsageError(
+            "`digests` and `targets` must have the same length; "
+            f"got {len(digests)} and {len(targets)}."
+        )
+    seen: set[tuple[str, int]] = set()
+    counted = np.ones(len(digests), np.bool_)
+    for row, (digest, target) in enumerate(zip(digests, targets.tolist(), strict=True)):
+        if digest is not None:
+            counted[row] = (digest, target) not in seen
+            seen.add((digest, target))
+    return counted
 
 
 def confusion(

@@ -65,6 +65,9 @@ def describe_results(result: SplitResult) -> list[str]:
     """Return sentences on the errors, the weakest class and the uncertain predictions."""
     evaluation, predictions = result.evaluation, result.predictions
     sentences = [_describe_errors(evaluation)]
+    if evaluation.copies:
+        copies = amount(evaluation.copies, "byte-identical copy", "byte-identical copies")
+        sentences.append(f"Not counted: {copies} of these images.")
     present = [score for score in evaluation.classes if score.support]
     if len(present) > 2 and evaluation.accuracy < 1:
         worst = min(present, key=lambda score: score.recall)

@@ -61,6 +61,7 @@ def make_report(
     leakage: tuple[DuplicateAcrossSplits, ...] = (),
 ) -> str:
     """Return the report of a run as one self-contained HTML page."""
+    scored = {name: part.distinct() for name, part in scored.items()}
     results = [
         SplitResult(name, evaluation, scored[name].predictions if name in scored else None)
         for name, evaluation in (("test", result.test), ("validation", result.validation))
@@ -281,7 +282,7 @@ def _leakage_notes(
         if clean is None:
             yield f"Every image of the {name} split has a duplicate in the train split."
             continue
-        known = len(scored[name].rows) - clean.images
+        known = scored[name].evaluation.images - clean.images
         yield (
             f"Without {known:,} images that have a duplicate in the train split, {name} accuracy "
             f"is {percent(clean.accuracy)} on {clean.images:,} images "
@@ -299,6 +300,7 @@ def _without_leakage(
         clean = np.array([int(row) not in leaking for row in part.rows], np.bool_)
         if clean.all():
             continue
+        clean &= part.counted
         predictions = part.predictions
         found[name] = (
             evaluate(predictions.probabilities[clean], predictions.targets[clean], classes)

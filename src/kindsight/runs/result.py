@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from kindsight.dataset.ignored import IgnoredFile, ignored_counts, skipped_counts
 from kindsight.dataset.labels import class_indices
 from kindsight.errors import ImageError
-from kindsight.evaluation import Evaluation, evaluate
+from kindsight.evaluation import Evaluation, distinct_images, evaluate
 from kindsight.files import write_csv
 from kindsight.report.data import Predictions
 from kindsight.training.engine.history import History
@@ -29,6 +29,18 @@ class Scored:
     rows: NDArray[np.int64]  # int64: their rows in the features' dataset
     predictions: Predictions  # paths, targets and probabilities
     evaluation: Evaluation  # the scores
+    counted: NDArray[np.bool_]  # bool: which of them count, all but byte-identical copies
+
+    def distinct(self) -> Scored:
+        """Return the same without copies."""
+        if self.counted.all():
+            return self
+        kept = np.flatnonzero(self.counted)
+        all_ = self.predictions
+        predictions = Predictions(
+            tuple(all_.paths[row] for row in kept), all_.targets[kept], all_.probabilities[kept]
+        )
+        return Scored(self.rows[kept], predictions, self.evaluation, self.counted[kept])
 
 
 def score(fitted: FittedModel, rows: NDArray[np.int64]) -> Scored:
@@ -37,10 +49,12 @@ def score(fitted: FittedModel, rows: NDArray[np.int64]) -> Scored:
     targets = class_indices(dataset[rows].label, fitted.classes)
     probabilities = fitted.probabilities(rows)
     paths = tuple(dataset.path[row] for row in rows)
+    digests = [dataset.digest[row] for row in rows]
     return Scored(
         rows,
         Predictions(paths, targets, probabilities),
-        evaluate(probabilities, targets, fitted.classes),
+        evaluate(probabilities, targets, fitted.classes, digests),
+        distinct_images(digests, targets),
     )
 
 

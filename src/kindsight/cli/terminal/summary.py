@@ -59,7 +59,10 @@ def accuracy_line(evaluation: Evaluation, paint: Paint) -> str:
     """Return the accuracy with its confidence interval and the number of images."""
     ends = interval(evaluation.accuracy_interval)
     accuracy = paint(f"{percent(evaluation.accuracy)} accuracy", "bold")
-    return f"{accuracy} (95% CI {ends}), {amount(evaluation.images, 'image')}"
+    copies = evaluation.copies
+    left_out = f" ({amount(copies, 'identical copy', 'identical copies')} not counted)"
+    counted = amount(evaluation.images, "image")
+    return f"{accuracy} (95% CI {ends}), {counted}{left_out if copies else ''}"
 
 
 def facts(rows: Mapping[str, str], paint: Paint) -> Iterator[str]:

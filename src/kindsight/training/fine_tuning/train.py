@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from kindsight.dataset.reading.image_cache import CachedImages
 from kindsight.errors import DivergedError
-from kindsight.evaluation import evaluate, to_probabilities
+from kindsight.evaluation import distinct_images, evaluate, to_probabilities
 from kindsight.models.steps.compute_dtype import choose_compute_dtype
 from kindsight.threads import count_cores
 from kindsight.training.acceptance import ENSEMBLE_MARGIN, MARGIN, is_clearly_better
@@ -200,8 +200,10 @@ def _accept(state: FineTuningState, network: FittedFineTuned) -> FittedFrozenHea
         calibrated = network.calibrated(state.validation, targets)
         assert isinstance(calibrated, FittedFineTuned)
         probabilities = calibrated.probabilities(state.validation), _frozen(state, targets)
-        after, before = (evaluate(each, targets, classes) for each in probabilities)
-        correct = [each.argmax(1) == targets for each in probabilities]
+        digests = state.fitted.dataset[state.validation].digest
+        counted = distinct_images(digests, targets)
+        after, before = (evaluate(each, targets, classes, digests) for each in probabilities)
+        correct = [(each.argmax(1) == targets)[counted] for each in probabilities]
     accepted = is_clearly_better(after.log_loss, before.log_loss, *correct)
     description = "; ".join(state.notes)
     result = FineTuningResult(
