@@ -235,7 +235,6 @@ def test_training_images_are_counted_and_left_out(run, tmp_path, data):
     assert "Without them: 50.0% accuracy" in text
 
 
-
 @pytest.mark.parametrize(("limit", "code"), [("0.75", 0), ("0", 0), ("0.7501", 1), ("1", 1)])
 def test_fail_under_ends_with_1_below_it(run, tiny, data, limit, code):
     for options in ([], ["--json"], ["--quiet"]):
@@ -265,4 +264,3 @@ def test_copies_of_a_file_count_once(run, tiny, data):
     text = run("evaluate", tiny, "copied").stdout
     assert "50.0% accuracy" in text
     assert "2 images (9 identical copies not counted)" in text
-
