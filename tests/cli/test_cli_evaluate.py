@@ -12,9 +12,17 @@ from tiny_bundle import COLOURS, SIDE, write_bundle, write_image
 from kindsight.predictor import Predictor
 
 KEYS = [
-    "images", "copies", "accuracy", "accuracy_interval", "balanced_accuracy", "macro_f1", "log_loss",
-    "ece", "classes", "confusion",
-]  # fmt: skip
+    "images",
+    "copies",
+    "accuracy",
+    "accuracy_interval",
+    "balanced_accuracy",
+    "macro_f1",
+    "log_loss",
+    "ece",
+    "classes",
+    "confusion",
+]
 
 
 SIDES = count(SIDE)

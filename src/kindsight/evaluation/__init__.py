@@ -16,7 +16,16 @@ from kindsight.evaluation.metrics import (
 )
 
 __all__ = [
-    "ClassScores", "Evaluation", "Reliability", "confusion", "distinct_images",
-    "evaluate", "expected_calibration_error", "fit_temperature", "reliability", "softmax", "to_probabilities",
+    "ClassScores",
+    "Evaluation",
+    "Reliability",
+    "confusion",
+    "distinct_images",
+    "evaluate",
+    "expected_calibration_error",
+    "fit_temperature",
+    "reliability",
+    "softmax",
+    "to_probabilities",
     "wilson_interval",
-]  # fmt: skip
+]
