@@ -36,7 +36,7 @@ from mlflow_store import use_store
 from shapes import CLASSES, encoded, shape, write_shapes
 
 EVALUATION_KEYS = {
-    *("images", "accuracy", "accuracy_interval", "balanced_accuracy", "macro_f1"),
+    *("images", "copies", "accuracy", "accuracy_interval", "balanced_accuracy", "macro_f1"),
     *("log_loss", "ece", "classes", "confusion"),
 }
 
@@ -120,6 +120,10 @@ def test_validation_table(trained, photos):
         shares = [float(row[f"p_{name}"]) for name in CLASSES]
         assert sum(shares) == pytest.approx(1, abs=1e-4) and min(shares) >= 0
         assert row["prediction"] == CLASSES[int(np.argmax(shares))]
+    # A file and its copy are two rows and one image.
+    once = {content_digest((photos / row["path"]).read_bytes()): row for row in rows}
+    assert trained.validation.images == len(once) == 18 - trained.validation.copies
+    rows = list(once.values())
     right = np.mean([row["label"] == row["prediction"] for row in rows])
     assert trained.validation.accuracy == pytest.approx(right) and right > 0.6
     losses = [-np.log(float(row[f"p_{row['label']}"])) for row in rows]
