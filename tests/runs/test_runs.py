@@ -123,10 +123,9 @@ def test_validation_table(trained, photos):
     # A file and its copy are two rows and one image.
     once = {content_digest((photos / row["path"]).read_bytes()): row for row in rows}
     assert trained.validation.images == len(once) == 18 - trained.validation.copies
-    rows = list(once.values())
-    right = np.mean([row["label"] == row["prediction"] for row in rows])
+    right = np.mean([row["label"] == row["prediction"] for row in once.values()])
     assert trained.validation.accuracy == pytest.approx(right) and right > 0.6
-    losses = [-np.log(float(row[f"p_{row['label']}"])) for row in rows]
+    losses = [-np.log(float(row[f"p_{row['label']}"])) for row in once.values()]
     assert trained.validation.log_loss == pytest.approx(np.mean(losses), rel=1e-3)
     # Stratified: 33 readable bars, 30 chequers, 29 rings give 6 or so each.
     assert {name: sum(row["label"] == name for row in rows) for name in CLASSES} == {
