@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -60,7 +61,8 @@ class Prediction:
         Why there is no prediction.
     clipped : float
         Fraction of the image's samples of more than 8 bits that are outside of the range on which
-        the classifier was trained, 0 to 1.
+        the classifier was trained, 0 to 1; 1 if it was trained on images of 8 bits and the file
+        does not state its depth.
     """
 
     path: str
@@ -258,7 +260,7 @@ class Predictor:
             scale = ValueScale(spec.value_range)
             try:
                 if dataset is None:
-                    return resize_image(_read(row, source, spec, scale), spec), scale.clipped
+                    return resize_image(_read(row, source, spec, scale), spec), _clipped(scale)
                 data = dataset.load(row)
                 if isinstance(data, bytes):
                     image = read_with_scale(data, scale, target=spec.size)
@@ -269,7 +271,7 @@ class Predictor:
                 return error
             if detector is not None:
                 detector.observe(row, data, pixels)
-            return pixels, scale.clipped
+            return pixels, _clipped(scale)
 
         def predict(batch: list[tuple[int, tuple[str, Any]]]) -> list[Prediction]:
             # Alternating image by image, the network and the decoder evict each other from the
@@ -362,6 +364,13 @@ class Predictor:
             sum(p.is_clipped for p in predictions),
             digests,
         )
+
+
+def _clipped(scale: ValueScale) -> float:
+    """Return the fraction of samples outside of the training's range; all, if it had none."""
+    if scale.value_range is None:
+        return float(math.isfinite(scale.low) and not scale.stated)
+    return scale.clipped
 
 
 def _name(image: Any, i: int) -> str:

@@ -311,6 +311,17 @@ def test_evaluating_needs_one_class_only(tmp_path):
         open_dataset(table)
 
 
+def test_data_without_any_label_say_which_were_missing(tmp_path):
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for name in "12":
+        Image.new("L", (4, 4)).save(folder / f"{name}.png")
+    table = tmp_path / "t.csv"
+    table.write_text("path,label\nimages/1.png,NA\nimages/2.png,\n")
+    with pytest.raises(DatasetError, match=r"1 class is .*without a label: 2 .*keep_na_labels"):
+        open_dataset(table, min_classes=1)
+
+
 def test_a_split_of_one_class_lacks_the_others(tmp_path):
     np.savez(tmp_path / "d.npz", x=np.zeros((3, 2, 2), np.uint8), y=[0, 1, 2],
              x_val=np.zeros((1, 2, 2), np.uint8), y_val=[1])  # fmt: skip

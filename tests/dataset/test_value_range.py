@@ -9,7 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from typer.testing import CliRunner
 
+from kindsight.cli.app import app
 from kindsight.dataset import ImageDataset, open_dataset, open_splits, with_value_range
 from kindsight.dataset import value_range as module
 from kindsight.dataset.open import as_dataset
@@ -253,6 +255,16 @@ def test_a_prediction_uses_the_range_of_the_training(ranged: Path, tmp_path: Pat
     array = as_dataset(values.astype(np.uint16)[None], value_range=(0, 4095))
     (from_array,) = predictor.predict_dataset(array)
     np.testing.assert_array_equal(from_array.logits, plain.logits)
+
+
+def test_images_of_more_bits_than_those_of_the_training_are_noted(trained, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    values = scene(0, 4095).astype(np.uint16)
+    Image.fromarray(values).save(tmp_path / "deep.png")
+    Image.fromarray((values // 16).astype(np.uint8)).save(tmp_path / "eight.png")
+    result = CliRunner().invoke(app, ["predict", str(trained.run), str(tmp_path)])
+    assert "1 of 2 images had more than 8 bits" in " ".join(result.stderr.split())
+    eight = CliRunner().invoke(app, ["predict", str(trained.run), str(tmp_path / "eight.png")])
+    assert "8 bits" not in eight.stderr
 
 
 def test_arrays_of_another_range_are_refused(ranged: Path, trained) -> None:  # type: ignore[no-untyped-def]

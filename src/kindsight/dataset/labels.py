@@ -26,6 +26,7 @@ __all__ = [
     "class_indices",
     "class_order",
     "distinct_labels",
+    "normalised_label",
 ]
 
 WHOLE = re.compile(r"[+-]?\d{1,18}")
@@ -282,7 +283,7 @@ def check_label_typos(labels: Sequence[str | None], location: Callable[[int], st
             count[label] = count.get(label, 0) + 1
     similar: dict[str, list[str]] = {}
     for label in first:
-        similar.setdefault(_normalised(label), []).append(label)
+        similar.setdefault(normalised_label(label), []).append(label)
     for names in similar.values():
         if len(names) == 1 or all(len(name) == 1 for name in names):
             continue
@@ -295,5 +296,6 @@ def check_label_typos(labels: Sequence[str | None], location: Callable[[int], st
         )
 
 
-def _normalised(label: str) -> str:
+def normalised_label(label: str) -> str:
+    """Return a label without what typing errors differ in: case, blanks, encoding of accents."""
     return " ".join(unicodedata.normalize("NFC", label).casefold().split())

@@ -487,9 +487,11 @@ def _check_classes(dataset: ImageDataset, where: str, min_classes: int) -> Image
     names = dataset.present_classes()
     if len(names) < min_classes:
         word = "class" if len(names) == 1 else "classes"
+        at_least = "1 class is" if min_classes == 1 else f"{min_classes} classes are"
         raise DatasetError(
-            f"At least {min_classes} classes are needed, but {where} has {len(names)} {word} "
+            f"At least {at_least} needed, but {where} has {len(names)} {word} "
             f"({quoted_list(names) or 'none'}) with {n_images(len(dataset))}."
+            + "".join(f" {note}" for note in dataset.notes if note.startswith("Ignored"))
         )
     train = dataset.labels_in("train") | dataset.labels_in(None)
     if min_classes > 1 and train and (missing := [n for n in names if n not in train]):

@@ -197,6 +197,12 @@ def test_a_class_spelled_differently_is_named(make_tree):
         from_folder(root)
 
 
+def test_a_class_with_other_blanks_is_named(make_tree):
+    root = make_tree("train/a b/1.jpg", "train/dog/1.jpg", "test/A  b/1.jpg", "test/dog/1.jpg")
+    with pytest.raises(DatasetError, match=r"'A  b'.*it has 'a b', spelled differently"):
+        from_folder(root)
+
+
 def test_validation_lacking_a_class_is_a_note(make_tree):
     dataset = from_folder(
         make_tree("train/cat/1.jpg", "train/dog/1.jpg", "val/cat/1.jpg", "test/dog/1.jpg")

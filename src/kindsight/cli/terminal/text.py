@@ -180,8 +180,14 @@ def clipping_note(clipped: int, count: int, predictor: Predictor) -> str:
     from kindsight.dataset.value_range import describe_range
 
     value_range = predictor.bundle.spec.value_range
-    assert value_range is not None
+    images = f"{clipped:,} of {count:,} image{'s' * (count != 1)}"
+    if value_range is None:
+        return (
+            f"{images} had more than 8 bits, and the classifier was trained on images of 8 bits. "
+            "Values of 16 bits were scaled from 0-65,535, others from each image's own range: "
+            "convert the images to 8 bits as those of the training were."
+        )
     return (
-        f"{clipped:,} of {count:,} image{'s' * (count != 1)} had values outside "
+        f"{images} had values outside "
         f"{describe_range(value_range)}, the range of the training; they were clipped."
     )

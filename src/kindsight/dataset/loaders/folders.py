@@ -15,11 +15,11 @@ A folder with a known class name (of a classifier, say) is never a wrapper or a 
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from kindsight.dataset.labels import normalised_label
 from kindsight.dataset.loaders.from_names import UNLABELLED, is_split_name, split_roles
 from kindsight.dataset.names import n_images, quoted, quoted_list
 from kindsight.dataset.walk import Listing
@@ -222,8 +222,9 @@ def check_classes(found: Arrangement, where: str, n: int, min_classes: int) -> N
     names = sorted({entry.label for entry in found.entries.values()})
     if len(names) < min_classes:
         word = "class" if len(names) == 1 else "classes"
+        at_least = "1 class is" if min_classes == 1 else f"{min_classes} classes are"
         raise DatasetError(
-            f"At least {min_classes} classes are needed, but {where} has {len(names)} {word} "
+            f"At least {at_least} needed, but {where} has {len(names)} {word} "
             f"({quoted_list(names)}) with {n_images(n)}. {HOW_TO_ARRANGE}"
         )
     for split in sorted(split for split in found.splits if split is not None):
@@ -233,20 +234,14 @@ def check_classes(found: Arrangement, where: str, n: int, min_classes: int) -> N
         if split == "train" and min_classes > 1:
             raise DatasetError(
                 f"The train split in {where} has no images of {quoted_list(missing)}"
-                f"{similar_names(missing, found.classes(split))}. Add some, or move these folders "
-                "out of the other splits."
+                f"{similar_names(missing, found.classes(split))}. Add some, or rename these "
+                "folders or move them out of the other splits."
             )
         found.notes.append(f"The {split} split has no images of {quoted_list(missing)}.")
 
 
 def similar_names(missing: list[str], present: Iterable[str]) -> str:
-    """Return a hint at class names that differ only in case or accents; ``""`` if none."""
-
-    def plain(name: str) -> str:
-        return unicodedata.normalize("NFC", name).casefold()
-
-    alike = {plain(name): name for name in present}
-    pairs = [(name, alike[plain(name)]) for name in missing if plain(name) in alike]
-    if not pairs:
-        return ""
-    return f" (but it has {quoted_list([name for _, name in pairs])}, spelled differently)"
+    """Return a hint at class names that differ only in case, blanks or accents; "" if none."""
+    alike = {normalised_label(name): name for name in present}
+    found = [alike[key] for name in missing if (key := normalised_label(name)) in alike]
+    return f" (but it has {quoted_list(found)}, spelled differently)" if found else ""
