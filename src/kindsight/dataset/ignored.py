@@ -11,6 +11,7 @@ from kindsight.dataset.names import quoted
 __all__ = [
     "BESIDE_CLASSES",
     "HIDDEN_WITH_IMAGES",
+    "LINK_BROKEN",
     "LINK_OUTSIDE",
     "LINK_REPEATED",
     "LINK_TO_PARENT",
@@ -39,6 +40,7 @@ UNSUPPORTED_FORMAT = "unsupported format"
 
 HIDDEN_WITH_IMAGES = "hidden folder with images"
 UNREADABLE_FOLDER = "unreadable folder"
+LINK_BROKEN = "broken link"
 LINK_OUTSIDE = "link to outside the folder"
 LINK_TO_PARENT = "link to a folder that contains it"
 LINK_REPEATED = "folder that is used already"
@@ -48,7 +50,14 @@ BESIDE_CLASSES = "outside the class folders"
 _EXPECTED = frozenset(("hidden file", "hidden folder", "system file", "system folder"))
 # These are noted wherever they are: images may be missing.
 _ANYWHERE = frozenset(
-    (HIDDEN_WITH_IMAGES, UNREADABLE_FOLDER, LINK_OUTSIDE, LINK_TO_PARENT, LINK_REPEATED)
+    (
+        HIDDEN_WITH_IMAGES,
+        UNREADABLE_FOLDER,
+        LINK_BROKEN,
+        LINK_OUTSIDE,
+        LINK_TO_PARENT,
+        LINK_REPEATED,
+    )
 )
 _MAX_NOTES = 6
 _MAX_CLASSES = 5

@@ -182,7 +182,7 @@ def _name(label: object, i: int) -> str | None:
 
 def _invalid_label(label: object, i: int) -> DatasetError:
     if isinstance(label, numbers.Real):
-        return DatasetError(_regression("The labels", repr(label), _index(i)))
+        return DatasetError(_regression("The labels", str(label), _index(i)))
     return DatasetError(
         f"A label must be a name, a whole number, or None if unknown; got {label!r:.60} "
         f"({type(label).__name__}) at index {i}. Use a name."

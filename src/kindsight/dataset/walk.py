@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 from kindsight.dataset.ignored import (
     HIDDEN_WITH_IMAGES,
+    LINK_BROKEN,
     LINK_OUTSIDE,
     LINK_REPEATED,
     LINK_TO_PARENT,
@@ -234,7 +235,7 @@ def _why_content(entry: os.DirEntry[str]) -> str | None:
     except PermissionError:
         return "unreadable file"
     except OSError:
-        return "broken link" if entry.is_symlink() else "unreadable file"
+        return LINK_BROKEN if entry.is_symlink() else "unreadable file"
     try:
         if detect_format(head) == "PPM":
             # The signature alone, "P1" and a blank, can be the start of a text.

@@ -127,6 +127,12 @@ def test_loops_of_links_are_not_followed(make_tree, link):
     assert dataset.ignored == {"broken link": 1, "link to a folder that contains it": 3}
 
 
+def test_a_split_folder_that_is_a_broken_link_is_noted(make_tree, link):
+    root = make_tree("train/cat/1.jpg", "train/dog/1.jpg")
+    link(root / "valid", "../gone", folder=True)
+    assert from_folder(root).notes == ("Ignored, broken link: 1; first 'valid'.",)
+
+
 def test_folders_that_link_to_each_other_end(make_tree, link):
     root = make_tree("a/1.jpg", "b/1.jpg")
     outside = make_tree("c/1.jpg", root="outside")

@@ -45,6 +45,7 @@ def test_labels_become_names(labels, expected):
     [
         (["a"], "each of 2 images; got 1"),
         ([0.5, 1.0], "fractions, such as 0.5 at index 0: this is regression"),
+        (np.array([0.5, 1.0]), "fractions, such as 0.5 at index 0: this is regression"),
         ([object(), "a"], "a name, a whole number, or None"),
         ([["a", "b"], ["b"]], r"multi-label: 1 of 2 images has .*: index 0 \('a', 'b'\).*first"),
         ([[0.2, 0.8], [0.6, 0.4]], "one-hot rows.*argmax"),
