@@ -49,7 +49,7 @@ def test_network_drives_of_linux(tmp_path, monkeypatch, name, kind):
     assert network_file_system(tmp_path / name) == kind
     notes = sharing_notes(tmp_path / name)
     assert len(notes) == (kind is not None)
-    advice = "Set KINDSIGHT_CACHE to a folder on a local disk"
+    advice = "give a folder on a local disk as `cache`"
     assert all(kind in note and advice in note for note in notes)
 
 
@@ -88,7 +88,7 @@ def test_a_file_system_without_shared_memory_is_refused(tmp_path, monkeypatch):
         "_persist",
         lambda table, statement: real(table, statement.replace("=WAL", "=DELETE")),
     )
-    with pytest.raises(CacheError, match=r"journal mode is 'delete'.*Set KINDSIGHT_CACHE"):
+    with pytest.raises(CacheError, match=r"journal mode is 'delete'.*give a folder on"):
         Numbers(Cache(tmp_path).features_file("x"))
 
 
@@ -97,5 +97,5 @@ def test_a_file_system_without_locks_is_refused(tmp_path, monkeypatch):
         raise NotImplementedError("FileSystem does not appear to support flock")
 
     monkeypatch.setattr("kindsight.cache.sqlite_table.FileLock.acquire", acquire)
-    with pytest.raises(CacheError, match=r"cannot be locked.*on a local disk"):
+    with pytest.raises(CacheError, match=r"cannot be locked.*on a local disk as `cache`"):
         Numbers(tmp_path / "x.sqlite")

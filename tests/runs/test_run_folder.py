@@ -242,11 +242,11 @@ def test_a_run_finished_just_before_it_was_locked(settings, monkeypatch, run):
     stopped = interrupt(settings(run=run))
     real = runfolder._lock
 
-    def lock(folder):
+    def lock(folder, *option):
         # The other process finishes its training between the first check and the lock.
         if folder == stopped:
             (folder / "bundle.json").write_text("the other's")
-        return real(folder)
+        return real(folder, *option)
 
     monkeypatch.setattr(runfolder, "_lock", lock)
     if run is None:

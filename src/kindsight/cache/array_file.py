@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from kindsight.cache.location import choose_cache
 from kindsight.cache.sqlite_table import (
     GENERATION,
     SqliteFile,
@@ -176,12 +177,16 @@ class SlotWriter:
                 written = self._file.write(pixels.data)
             except OSError as error:
                 raise CacheError(
-                    f"Cannot write to the cache file {self._table.pixels}: {error.strerror}. Free "
-                    "some space on its disk, or set KINDSIGHT_CACHE to another folder."
+                    f"Cannot write to the cache file {self._table.pixels}: {error.strerror}. "
+                    f"{self._cure()}"
                 ) from error
         if written != pixels.nbytes:
-            raise CacheError(f"No space left on the disk of {self._table.pixels}.")
+            raise CacheError(f"No space left on the disk of {self._table.pixels}. {self._cure()}")
         return SlotRow(digest, slot, *size)
+
+    def _cure(self) -> str:
+        other = choose_cache(self._table.path, "a folder on another disk")
+        return f"Free some space on it, or {other}."
 
     def failed(self, digest: str, error: ImageError) -> SlotRow:
         """Return the entry of an unreadable image."""

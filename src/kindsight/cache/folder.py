@@ -20,9 +20,8 @@ import sqlite3
 from dataclasses import dataclass
 from pathlib import Path
 
-import platformdirs
-
 from kindsight.cache.in_use import is_used_elsewhere
+from kindsight.cache.location import choose_cache, default_folder
 from kindsight.cache.sqlite_table import GENERATION, companions, delete_unused, lock_folder
 from kindsight.errors import CacheError, SettingsError
 from kindsight.files import delete_file
@@ -90,14 +89,15 @@ class Cache:
     def __init__(
         self, root: str | os.PathLike[str] | None = None, limit: int | None = None
     ) -> None:
-        chosen = root or os.environ.get("KINDSIGHT_CACHE")
-        # How to choose another folder: the variable has no effect where one is given.
-        self._choose = "give {} as `cache`" if root else "set KINDSIGHT_CACHE to {}"
-        self.root = Path(chosen or platformdirs.user_cache_dir("kindsight", appauthor=False))
+        self._given = bool(root)
+        self.root = Path(root) if root else default_folder()
         if limit is None:
             text = os.environ.get("KINDSIGHT_CACHE_LIMIT")
             limit = parse_size(text) if text else DEFAULT_LIMIT
         self.limit = limit
+
+    def _choose(self, what: str) -> str:
+        return choose_cache(self.root, what, given=self._given)
 
     def __repr__(self) -> str:
         return f"Cache({str(self.root)!r}, limit={self.limit})"
@@ -116,7 +116,7 @@ class Cache:
         except OSError as error:
             raise CacheError(
                 f"Cannot write to the cache folder {self.root} ({error.strerror}). To use another "
-                f"one, {self._choose.format('a folder')}."
+                f"one, {self._choose('a folder')}."
             ) from error
         return path
 
@@ -156,7 +156,7 @@ class Cache:
             raise CacheError(
                 f"Not enough space on the disk of {self.root}: {images:,} images need "
                 f"{images * bytes_each / 1e9:.1f} GB in the cache, {free / 1e9:.1f} GB are free. "
-                f"Free some space, or {self._choose.format('a folder on another disk')}."
+                f"Free some space, or {self._choose('a folder on another disk')}."
             )
 
     def entries(self) -> list[CacheEntry]:
@@ -208,7 +208,7 @@ class Cache:
         if not (self.root / MARKER).exists():
             raise CacheError(
                 f"{self.root} has no file {MARKER}, so it is not a cache folder; nothing was "
-                "deleted. Check KINDSIGHT_CACHE."
+                f"deleted. To clear another one, {self._choose('its folder')}."
             )
         freed = 0
         for entry in self.entries():

@@ -9,6 +9,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from kindsight.cache.location import choose_cache
+
 __all__ = ["network_file_system", "sharing_notes"]
 
 # File systems of Linux whose files are on another machine.
@@ -26,8 +28,8 @@ def sharing_notes(folder: Path) -> list[str]:
     if kind is not None:
         notes.append(
             f"The cache folder {folder} is on a network drive ({kind}). It is slow there, and "
-            "damaged if two machines use it at once. Set KINDSIGHT_CACHE to a folder on a local "
-            "disk."
+            "damaged if two machines use it at once. To use another one, "
+            f"{choose_cache(folder, 'a folder on a local disk')}."
         )
     if os.name == "posix":
         notes += _access_notes(folder)
@@ -78,7 +80,8 @@ def _access_notes(folder: Path) -> Iterator[str]:
         status = folder.stat()
     except OSError:
         return
-    cure = "Whoever changes it can change your results. Set KINDSIGHT_CACHE to a folder of your own"
+    other = choose_cache(folder, "a folder of your own")
+    cure = f"Whoever changes it can change your results. To use another one, {other}"
     # The administrator may change everything anyway.
     if status.st_uid not in (0, os.geteuid()):
         yield f"The cache folder {folder} belongs to another user ({_user(status.st_uid)}). {cure}."

@@ -21,6 +21,7 @@ from typing import Any
 
 from filelock import FileLock
 
+from kindsight.cache.location import choose_cache
 from kindsight.errors import CacheError, ImageError
 from kindsight.files import delete_file, replace_file
 
@@ -68,8 +69,8 @@ def lock_folder(folder: Path) -> Iterator[None]:
     except (OSError, NotImplementedError) as error:  # A network drive may lack locks.
         reason = getattr(error, "strerror", None) or "it cannot be locked"
         raise CacheError(
-            f"Cannot use the cache folder {folder} ({reason}). Set KINDSIGHT_CACHE to another "
-            "folder, on a local disk."
+            f"Cannot use the cache folder {folder} ({reason}). To use another one, "
+            f"{choose_cache(folder, 'a folder on a local disk')}."
         ) from error
     try:
         yield
@@ -168,10 +169,11 @@ class SqliteFile:
         """Check the journal mode: without shared memory, SQLite silently takes another one."""
         if mode != "wal":
             self._connection.close()
+            other = choose_cache(self.path, "a folder on a local disk")
             raise CacheError(
                 f"The file system of {self.path.parent} cannot share a cache between processes "
                 f"(SQLite's journal mode is {mode!r} instead of 'wal'), as is common on network "
-                "drives. Set KINDSIGHT_CACHE to a folder on a local disk."
+                f"drives. To use another folder, {other}."
             )
 
     def require_present(self) -> None:
@@ -213,8 +215,8 @@ class SqliteFile:
         if not isinstance(error, sqlite3.OperationalError):
             raise error
         raise CacheError(
-            f"Cannot use the cache file {self.path}: {error}. Set KINDSIGHT_CACHE to another "
-            "folder."
+            f"Cannot use the cache file {self.path}: {error}. Free some space if its disk is full, "
+            f"or {choose_cache(self.path, 'another folder')}."
         ) from error
 
     def _discard(self) -> None:

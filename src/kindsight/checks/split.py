@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -71,8 +72,11 @@ def split_dataset(
     context = CheckContext(measured, measurements)
     rows = context.readable_rows
     if not len(rows):
+        reasons = Counter(str(reason) for reason in measurements.reason if reason).most_common(1)
+        why = f" {reasons[0][0]}" if reasons else ""
         raise DatasetError(
-            f"None of the {n_images(len(dataset))} could be read. Check that the files are images."
+            f"None of the {n_images(len(dataset))} could be read.{why} Check that the files are "
+            "images."
         )
     index_of: dict[int, int] = {row: index for index, row in enumerate(rows.tolist())}
     duplicates = [

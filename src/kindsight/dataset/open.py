@@ -202,7 +202,10 @@ def as_dataset(
         ) from None
 
 
-_OPTION = re.compile(r"`(multi_label|keep_na_labels|columns|encoding|root)\b")
+_OPTION = re.compile(
+    r"`(columns|encoding|group_from|keep_na_labels|label_from|label_names|multi_label|pixel_shape"
+    r"|root)\b"
+)
 """An option of :class:`DataOptions` that a message suggests."""
 
 
@@ -295,7 +298,9 @@ def _open(
     else:
         dataset = _open_folder(name, options, labelled, min_classes, classes, roots)
         return with_names(dataset, options, labelled=labelled)
-    return _check_classes(dataset, quoted(name), min_classes) if labelled else dataset
+    if not labelled:
+        return dataset
+    return _check_classes(dataset, quoted(name), min_classes, _more_classes(files, options))
 
 
 def _in_one_range(
@@ -482,23 +487,41 @@ def _common_root(datasets: Sequence[ImageDataset]) -> tuple[Path | None, list[st
     return Path(common), ["" if start == "." else start + "/" for start in starts]
 
 
-def _check_classes(dataset: ImageDataset, where: str, min_classes: int) -> ImageDataset:
-    """Check that there are enough classes with train images; note classes that splits lack."""
+def _more_classes(files: _Files, options: DataOptions) -> str:
+    """Return how data that are not class folders get classes."""
+    if options.label_from is not None:
+        return "Use another `label_from`, or add images of other classes."
+    if all(str(file).lower().endswith(ARRAY_ENDINGS) for file in files.values()):
+        return "Add images of other classes."
+    return (
+        'Name another column of labels, `columns={"label": "NAME"}`, or add images of other '
+        "classes."
+    )
+
+
+def _check_classes(
+    dataset: ImageDataset, where: str, min_classes: int, cure: str = ""
+) -> ImageDataset:
+    """Check that there are enough classes with train images; note classes that splits lack.
+
+    `cure` says how the data get more classes.
+    """
     names = dataset.present_classes()
     if len(names) < min_classes:
         word = "class" if len(names) == 1 else "classes"
         at_least = "1 class is" if min_classes == 1 else f"{min_classes} classes are"
-        raise DatasetError(
+        ignored = [note for note in dataset.notes if note.startswith("Ignored")]
+        said = (
             f"At least {at_least} needed, but {where} has {len(names)} {word} "
             f"({quoted_list(names) or 'none'}) with {n_images(len(dataset))}."
-            + "".join(f" {note}" for note in dataset.notes if note.startswith("Ignored"))
         )
+        raise DatasetError(" ".join([said, *ignored, *([cure] if cure else [])]))
     train = dataset.labels_in("train") | dataset.labels_in(None)
     if min_classes > 1 and train and (missing := [n for n in names if n not in train]):
         raise DatasetError(
             f"The train split in {where} has no images of {quoted_list(missing)}"
-            f"{similar_names(missing, map(str, train))}. Add some, or remove the class from the "
-            "other splits."
+            f"{similar_names(missing, map(str, train))}. Add some, or rename the class or remove "
+            "it in the other splits."
         )
     notes = []
     for split in SPLITS[1:]:

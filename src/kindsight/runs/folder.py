@@ -194,10 +194,12 @@ def _is_empty(folder: Path) -> bool:
 
 
 def _has_settings(folder: Path, settings: TrainSettings) -> bool:
+    """Return whether a run has these settings; its folder may be named in another way."""
     try:
-        return TrainSettings.from_toml(folder / SETTINGS_FILE) == settings
+        found = TrainSettings.from_toml(folder / SETTINGS_FILE)
     except SettingsError:
         return False
+    return found.with_options(run=settings.run, runs=settings.runs) == settings
 
 
 def _is_run(folder: Path) -> bool:

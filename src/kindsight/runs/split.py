@@ -113,8 +113,9 @@ def split_images(
         reasons = Counter(error.reason for error, label in pairs if label in lost).most_common(1)
         why = f" {reasons[0][0]}" if reasons else ""
         raise DatasetError(
-            f"No image of {quoted_list(lost, 5)} is readable.{why} problems.csv in the run folder "
-            "gives the reason for each. Mend the files, or remove the class."
+            f"No image of {quoted_list(lost, 5)} is readable.{why} kindsight check, and "
+            "problems.csv in the folder of a training, give the reason for each. Mend the files, "
+            "or remove the class."
         )
     readable = images.dataset
     near = find_near_duplicates(readable, images.measure_similarity, images.small_grey)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from kindsight.dataset import ImageDataset
 from kindsight.dataset.labels import class_indices
-from kindsight.dataset.splits.groups import group_indices
+from kindsight.dataset.splits.groups import SMALLER_GROUPS, group_indices
 from kindsight.errors import DatasetError
 from kindsight.models.backbones.backbone import SIZE_RANGE
 from kindsight.training.option_rules import option_faults
@@ -59,9 +59,15 @@ def class_targets(dataset: ImageDataset, classes: Sequence[str]) -> NDArray[np.i
             f"Every class needs a readable training image. There is none of {', '.join(empty)}."
         )
     if group_indices(dataset).max() == 0:
+        if len({*dataset.digest}) > 1:
+            raise DatasetError(
+                f"A classifier needs training images of at least two groups. All "
+                f"{len(targets):,} are of one. Use fewer images for validation and test, or "
+                f"{SMALLER_GROUPS}."
+            )
         raise DatasetError(
             "A classifier needs at least two different images. The dataset has "
-            f"{len(targets)} times the same one."
+            f"{len(targets):,} times the same one."
         )
     return targets
 

@@ -28,7 +28,7 @@ def test_possible_splits_pass():
         ({}, r"Class 'c' has 1 group \(4 images\); a validation split needs at least 2 groups"),
         ({"test": 0.2}, "a validation and a test split need at least 3 groups in each class"),
         ({"validation": 0, "test": 0.2}, "a test split needs at least 2 groups.* Use `test=0`"),
-        ({"fold": "1/3"}, "3 folds need at least 3 groups in each class. Use fewer folds"),
+        ({"fold": "1/3"}, "3 folds need at least 3 groups in each class. Make the groups smaller"),
     ],
 )
 def test_too_few_groups(settings, message):
@@ -37,13 +37,23 @@ def test_too_few_groups(settings, message):
         check_split(dataset, SplitSettings(**settings))
 
 
+def test_fewer_folds_are_recommended_where_there_are_fewer():
+    dataset = dataset_of("aaabbb", [None] * 6)
+    with pytest.raises(DatasetError, match="Use fewer folds, add images"):
+        check_split(dataset, SplitSettings(fold="1/4"))
+    check_split(dataset, SplitSettings(fold="1/3"))
+    with pytest.raises(DatasetError, match=r"2 folds need .*\. Add images, or leave the class out"):
+        check_split(dataset_of("aaab", [None] * 4), SplitSettings(fold="1/2"))
+
+
 def test_the_whole_message():
     dataset = dataset_of(["cat"] * 12 + ["dog"] * 3, ["p"] * 12 + ["q", "r", None])
     with pytest.raises(DatasetError) as error:
         check_split(dataset, SplitSettings())
     assert str(error.value) == (
         "Class 'cat' has 1 group (12 images); a validation split needs at least 2 groups in each "
-        "class. Use `validation=0`, smaller groups (another `group_from`), or leave the class out."
+        "class. Use `validation=0`, make the groups smaller (another `group_from` or "
+        '`columns={"group": "NAME"}`, or no `group_near_duplicates`), or leave the class out.'
     )
 
 

@@ -146,7 +146,7 @@ def test_a_failed_write_leaves_nothing_behind(table):
 
 def test_a_full_disk_is_one_clear_error(table, path):
     table._connection.execute("PRAGMA max_page_count=4")
-    with pytest.raises(CacheError, match=r"net\.sqlite.*full.*KINDSIGHT_CACHE"):
+    with pytest.raises(CacheError, match=r"net\.sqlite.*full.*another folder as `cache`"):
         table.put([FeatureRow("a", vector(1, 2, 3), b"\0" * 100_000)])
     assert path.exists() and not path.with_suffix(".damaged").exists()
     table.put([FeatureRow("b", vector(1, 2, 3))])
@@ -210,7 +210,7 @@ def test_an_empty_file_is_filled(path):
 
 
 def test_a_path_where_no_file_can_be_created(tmp_path):
-    with pytest.raises(CacheError, match="Set KINDSIGHT_CACHE to another folder"):
+    with pytest.raises(CacheError, match="give a folder on a local disk as `cache`"):
         (tmp_path / "file").touch()
         FeatureTable(tmp_path / "file" / "net.sqlite", 3)
     (tmp_path / "folder.sqlite").mkdir()

@@ -143,7 +143,9 @@ class NearDuplicates(DuplicatesCheck):
     code = "KS304"
     title = "Near-duplicates"
     severity = "warning"
-    advice = "Give near-duplicates one group, so that the split keeps them together."
+    advice = (
+        "For a random split, kindsight train --group-near-duplicates keeps each group in one split."
+    )
     kind = "near"
     sentence = "These {n} images are near-duplicates: a burst, or slightly cropped copies."
 

@@ -72,10 +72,7 @@ class DuplicatesAcrossSplits(Check):
     code = "KS502"
     title = "Duplicates across splits"
     severity = "error"
-    advice = (
-        "Training excludes copies; see kindsight train --leakage. --group-near-duplicates keeps "
-        "near-duplicates in one split."
-    )
+    advice = "Training excludes them from all but the last split; see kindsight train --leakage."
 
     def run(self, context: CheckContext) -> CheckResult:
         """Compare the splits of duplicates."""

@@ -24,13 +24,7 @@ from kindsight.dataset.loaders.values import (
     resolve_labels,
     row_numbers,
 )
-from kindsight.dataset.names import (
-    IMAGE_EXTENSIONS,
-    extension_of,
-    n_images,
-    quoted,
-    quoted_list,
-)
+from kindsight.dataset.names import n_images, quoted, quoted_list
 from kindsight.dataset.options import DataOptions
 from kindsight.dataset.several_labels import OneHotColumns
 from kindsight.dataset.table import ImageDataset, exclude_rows
@@ -223,9 +217,7 @@ class TableReader:
         there = quoted_list(tuple(self._table.header))
         columns = f"column of {kind}s {beside}".strip()
         hint = _COLUMN_HINT.format(kind=kind)
-        if any(extension_of(name) in IMAGE_EXTENSIONS for name in self._table.header):
-            hint = "The first line must contain the names of the columns, such as path,label."
-        elif len(self._found) >= len(self._table.header):
+        if len(self._found) >= len(self._table.header):
             hint = f"Add a column that is called {kind}."
         if flags is not None and len(flags.names) > 1:
             names = ",".join(flags.names)

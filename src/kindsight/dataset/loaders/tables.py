@@ -14,7 +14,7 @@ from kindsight.dataset.loaders.parquet_table import ParquetTable
 from kindsight.dataset.loaders.pixels import shape_of_row
 from kindsight.dataset.loaders.table_reader import TableReader
 from kindsight.dataset.loaders.values import NoLabelsError
-from kindsight.dataset.names import quoted, quoted_list
+from kindsight.dataset.names import IMAGE_EXTENSIONS, extension_of, quoted, quoted_list
 from kindsight.dataset.options import DataOptions
 from kindsight.dataset.table import ImageDataset
 from kindsight.errors import DatasetError
@@ -202,6 +202,7 @@ def from_table(
     table = ParquetTable(name) if parquet else CsvTable(name, options.encoding)
     if isinstance(table, CsvTable):
         table.unpack()
+        _check_header(table)
     one_hot = _one_hot_columns(table.header, options.columns, table.where)
     given = {kind: name for kind, name in options.columns.items() if kind != "label" or not one_hot}
     found = find_columns(table.header, given, table.where, one_hot)
@@ -213,6 +214,18 @@ def from_table(
     reader = TableReader(table, found, options, labelled, one_hot)
     dataset = reader.of_pixels(*pixels) if pixels else reader.of_paths()
     return with_names(dataset, options, labelled=labelled)
+
+
+def _check_header(table: CsvTable) -> None:
+    """Raise NoLabelsError if the first line has the name of an image: it would be lost."""
+    for index, name in enumerate(table.header):
+        if extension_of(name) in IMAGE_EXTENSIONS:
+            names = ["path" if k == index else "label" for k in range(len(table.header))]
+            line = table.separator.join(names if len(names) == 2 else ("path", "label", "..."))
+            raise NoLabelsError(
+                f"The first line of {table.where} must contain the names of the columns; got "
+                f"{quoted(name)}. Insert a line such as {quoted(line)} before it."
+            )
 
 
 def _pixels(

@@ -108,7 +108,8 @@ def read_split(path: str | os.PathLike[str]) -> SplitFile:
     if missing := [kind for kind in ("path", "split") if kind not in found]:
         raise DatasetError(
             f"The split file {table.where} needs the columns path and split; it lacks "
-            f"{' and '.join(missing)} and has {quoted_list(tuple(table.header))}."
+            f"{' and '.join(missing)} and has {quoted_list(tuple(table.header))}. Rename its "
+            "columns."
         )
     columns = [found["path"], found["split"]]
     if _DIGEST in table.header:

@@ -13,7 +13,14 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from kindsight.dataset.table import ImageDataset
 
-__all__ = ["Group", "build_groups", "connected_components", "content_key", "group_indices"]
+__all__ = [
+    "SMALLER_GROUPS",
+    "Group",
+    "build_groups",
+    "connected_components",
+    "content_key",
+    "group_indices",
+]
 
 
 class Group(NamedTuple):
@@ -24,6 +31,13 @@ class Group(NamedTuple):
     key: bytes
     rows: list[int]  # the images' rows
     counts: dict[int, int]  # class index -> number of images
+
+
+SMALLER_GROUPS = (
+    'make the groups smaller (another `group_from` or `columns={"group": "NAME"}`, or no '
+    "`group_near_duplicates`)"
+)
+"""What to do about too few groups, for messages."""
 
 
 def group_indices(dataset: ImageDataset) -> NDArray[np.int64]:

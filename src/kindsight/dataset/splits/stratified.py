@@ -17,7 +17,7 @@ from fractions import Fraction
 from kindsight.dataset.names import n_images, quoted
 from kindsight.dataset.splits.choose_groups import choose_groups, images_per_class
 from kindsight.dataset.splits.folds import fold_indices
-from kindsight.dataset.splits.groups import build_groups, content_key, group_indices
+from kindsight.dataset.splits.groups import SMALLER_GROUPS, build_groups, content_key, group_indices
 from kindsight.dataset.splits.leakage import duplicate_notes
 from kindsight.dataset.table import ImageDataset
 from kindsight.errors import DatasetError, SettingsError
@@ -106,8 +106,9 @@ def rows_to_split(dataset: ImageDataset, *, need_digests: bool = True) -> list[i
     if not rows:
         there = ", ".join(f"{n_images(n)} in {k}" for k, n in dataset.split_counts().items() if n)
         raise DatasetError(
-            f"There are no images to train on: the data have {there}. Add a folder 'train', or put "
-            "the class folders directly into the data's folder."
+            f"There are no images to train on: the data have {there}. Add a folder 'train', or "
+            "images of this split in the table or split file; or leave the splits out for a random "
+            "split."
         )
     if need_digests and None in dataset.digest:
         raise ValueError("every row needs a digest; exclude unreadable images first")
@@ -227,12 +228,16 @@ def check_group_counts(
     if len(small) > _SHOWN_CLASSES:
         named += f"; and {len(small) - _SHOWN_CLASSES:,} more classes"
     names = sorted(splits, reverse=True)
+    cures = []
     if folds:
-        what, cures = f"{folds} folds need", ["Use fewer folds"]
+        what = f"{folds} folds need"
+        if min(found[name] for name in small) >= 2:  # there are no fewer folds than 2
+            cures.append("use fewer folds")
     else:
         what = f"a {' and a '.join(names)} split need{'s' if len(names) == 1 else ''}"
-        cures = ["Use " + " or ".join(f"`{name}=0`" for name in names)]
-    cures.append("smaller groups (another `group_from`)" if grouped else "add images")
+        cures.append("use " + " or ".join(f"`{name}=0`" for name in names))
+    cures.append(SMALLER_GROUPS if grouped else "add images")
+    cures[0] = cures[0][0].upper() + cures[0][1:]
     raise DatasetError(
         f"C{named[1:]}; {what} at least {needed} {noun}s in each class. "
         f"{', '.join(cures)}, or leave the class out."
@@ -248,8 +253,8 @@ def _check_every_class_in_every_split(
             if (k, name) not in present:
                 raise DatasetError(
                     f"The {name} split has no images of class {quoted(dataset.classes[k])}, "
-                    "because groups contain images of several classes. Use smaller groups (another "
-                    "`group_from`) or fewer splits."
+                    "because groups contain images of several classes. Use fewer splits "
+                    f"(`validation=0` or `test=0`), or {SMALLER_GROUPS}."
                 )
 
 

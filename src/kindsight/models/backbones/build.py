@@ -19,6 +19,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from kindsight.cache.in_use import mark_used
+from kindsight.cache.location import choose_cache
 from kindsight.digest import content_digest
 from kindsight.errors import CacheError, ParityError, SettingsError, WeightsError
 from kindsight.files import replace_file, write_json
@@ -222,7 +223,7 @@ def build_once(
     if found is None:
         raise CacheError(
             f"Files written to the cache folder {folder} could not be read back. Check the disk, "
-            "or choose another cache folder."
+            f"or {choose_cache(folder, 'a folder on another disk')}."
         )
     return found
 

@@ -93,10 +93,14 @@ def _load_keras_backbone(backbone: Backbone, size: tuple[int, int]) -> Any:
     try:
         return flat_backbone(model, size, name or "model")
     except SettingsError as error:
-        raise WeightsError(
-            f"{backbone.file} must have one input and one output. Save one of its outputs alone: "
-            "keras.Model(model.input, model.outputs[0]).save('one.keras')."
-        ) from error
+        inputs = len(getattr(model, "inputs", None) or ())
+        cure = "Save a network that takes the image alone."
+        if inputs == 1:
+            cure = (
+                "Save one of its outputs alone: "
+                "keras.Model(model.input, model.outputs[0]).save('one.keras')."
+            )
+        raise WeightsError(f"{backbone.file} must have one input and one output. {cure}") from error
     except KindsightError:
         raise
     except Exception as error:  # whatever layers raise for an image of this size

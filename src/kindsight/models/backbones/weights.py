@@ -173,8 +173,8 @@ def download_weights(backbone: Backbone) -> Path:
         raise WeightsError(
             f"The ImageNet weights of {backbone.name} are not on this machine and could not be "
             f"downloaded ({str(error)[:200]}). Download {published.url} ({_megabytes(backbone)}) "
-            f"on another machine, and give the file as `weights` or put it into "
-            f"{keras_folder()}."
+            f"on another machine, and put the file into {keras_folder()}; if it is the only "
+            "backbone, you can give the file as `weights`."
         ) from None
     return Path(path)
 
