@@ -4,9 +4,9 @@ Text files are UTF-8 with or without a byte order mark, or UTF-16 with one; othe
 named.
 
 File names may have bytes that are not UTF-8, which Python represents as lone surrogates and no
-UTF-8 file may contain. Every file that kindsight writes has the byte E9 of a name as ``\xe9``. So
-that every name comes back, a backslash that could be taken for the start of such an escape is
-written as ``\x5c``. On Windows, all names are Unicode, and a backslash separates folders.
+UTF-8 file may contain. kindsight writes such a byte, for example E9, as ``\xe9``. To make this
+reversible, a backslash that could be read as the start of such an escape is written as ``\x5c``. On
+Windows, all names are Unicode, and a backslash separates folders.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def escape_name(name: str) -> str:
 
 
 def unescape_name(text: str) -> str:
-    """Return the file name of which :func:`escape_name` made this text."""
+    """Return the file name that :func:`escape_name` escaped as this text."""
     return _ESCAPE.sub(_character, text) if "\\" in text and os.name != "nt" else text
 
 

@@ -510,14 +510,14 @@ class TrainOptions(ModelOptions, total=False):
     multi_label: Annotated[
         Literal["first", "skip", "combine"] | None,
         Option(
-            "Images with several labels; first: the first label counts, skip: they are left out, "
-            "combine: a combination is a class of its own.",
+            "Handling of images with several labels; first: the first label counts, skip: the "
+            "image is left out, combine: each combination of labels is a class.",
             "Data", default_text="refused",
         ),
     ]
     keep_na_labels: Annotated[
         bool | None,
-        Option("Texts such as NA, nan and None as labels, not as missing labels.", "Data", False),
+        Option("Use of texts such as NA, nan and None as labels, not as missing.", "Data", False),
     ]
     encoding: Annotated[
         str | None,

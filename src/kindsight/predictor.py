@@ -196,9 +196,9 @@ class Predictor:
         Parameters
         ----------
         images : iterable
-            Of each image its path, the bytes of its file, a file opened in binary mode, an image of
-            Pillow, or an array as for :meth:`kindsight.ImageDataset.from_arrays`. Also one array of
-            several images, a dataset, or a single image that is no array.
+            Each image is a path, the bytes of a file, a file opened in binary mode, a Pillow image,
+            or an array as for :meth:`kindsight.ImageDataset.from_arrays`. Also one array of several
+            images, a dataset, or a single image that is no array.
 
         Yields
         ------
@@ -209,7 +209,7 @@ class Predictor:
         Raises
         ------
         UsageError
-            For something that is no image; DatasetError for an array of another kind.
+            For anything that is not an image; DatasetError for an array of another kind.
         """
         if isinstance(images, ImageDataset):
             return self.predict_dataset(images)
@@ -253,7 +253,7 @@ class Predictor:
         dataset: ImageDataset | None = None,
         detector: TrainingImageDetector | _DigestRecorder | None = None,
     ) -> Iterator[Prediction]:
-        """Predict for pairs of a name and an image; of a dataset, its rows are read instead."""
+        """Predict for pairs of a name and an image; with a dataset, its rows are read instead."""
         spec = self.bundle.spec
 
         def read(row: int, source: Any) -> _Read:
@@ -377,13 +377,13 @@ def _name(image: Any, i: int) -> str:
     """Return the path of an image's file; for one without, its number."""
     if isinstance(image, (str, os.PathLike)):
         return os.fspath(image)
-    # Files have a name, images of Pillow a filename; either may be missing or a number.
+    # Files have `name`, Pillow images `filename`; either may be missing or a number.
     name = getattr(image, "filename", "") or getattr(image, "name", "")
     return name if isinstance(name, str) and name else f"image-{i:06d}"
 
 
 def _read(i: int, source: Any, spec: InputSpec, scale: ValueScale) -> NDArray[np.uint8]:
-    # Names in an array of NumPy are text and arrays of no dimension.
+    # A name in a NumPy array is both a string and an array without dimensions.
     is_array = hasattr(source, "__array__") and not isinstance(source, (str, bytes))
     if is_array or isinstance(source, (list, tuple)):
         return to_image(source, i, spec.value_range)
@@ -402,7 +402,9 @@ def _as_iterable(images: Any) -> Iterable[Any]:
     if isinstance(images, Iterable) and not isinstance(images, Mapping):
         return images
     # The value is not shown: it may have millions of bytes.
-    raise UsageError(f"`images` must be a list of images; got {type(images).__name__}.")
+    raise UsageError(
+        f"`images` must be a list of paths, arrays or images; got {type(images).__name__}."
+    )
 
 
 class _DigestRecorder:

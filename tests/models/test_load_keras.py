@@ -139,7 +139,7 @@ def test_weights_of_other_files_are_rejected(file, tmp_path):
         weights["layers/elsewhere"] = h5py.ExternalLink("/etc/passwd", "/x")
 
     rewrite(file, edit_weights=link)
-    with pytest.raises(WeightsError, match="is damaged, or another version of Keras saved it"):
+    with pytest.raises(WeightsError, match="is damaged, or was saved by another version"):
         load_keras_file(file)
 
 

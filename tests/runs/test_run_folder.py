@@ -203,7 +203,7 @@ def test_the_reasons_for_skipped_images_stay(settings):
 def test_settings_written_by_hand_are_not_replaced(settings, tmp_path):
     folder = tmp_path / "runs" / "best"
     settings().write(folder / "settings.toml")
-    with pytest.raises(UsageError, match="files that are not of a run"):
+    with pytest.raises(UsageError, match="files that do not belong to a run"):
         finish(settings(run="best", seed=1))
     assert TrainSettings.from_toml(folder / "settings.toml") == settings()
 
@@ -229,7 +229,7 @@ def test_a_named_run_in_use(settings):
 def test_a_name_of_something_else(settings, tmp_path):
     (tmp_path / "runs" / "best").mkdir(parents=True)
     (tmp_path / "runs" / "best" / "thesis.doc").write_text("x")
-    with pytest.raises(UsageError, match="files that are not of a run"):
+    with pytest.raises(UsageError, match="files that do not belong to a run"):
         finish(settings(run="best"))
     (tmp_path / "runs" / "file").write_text("x")
     with pytest.raises(UsageError, match="is a file, not a run folder"):

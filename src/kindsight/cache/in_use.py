@@ -26,11 +26,11 @@ _marks_lock = threading.Lock()
 def mark_used(folder: Path) -> None:
     """Mark a folder as used by this process until the process ends.
 
-    A folder that cannot be written is not marked: nothing can be deleted from it, either.
+    A read-only folder is not marked, since nothing can be deleted from it.
     """
     with _marks_lock:
         mark = _marks.get(folder)
-        # Not that of a process that was forked, and not in a folder that was deleted.
+        # A mark from before a fork is not this process's, and the folder may have been deleted.
         file = Path(mark.lock_file) if mark is not None else None
         if file is not None and f"-{os.getpid()}-" in file.name and file.exists():
             return

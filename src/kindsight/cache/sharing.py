@@ -22,13 +22,13 @@ DRIVE_REMOTE = 4  # of Windows's GetDriveTypeW
 
 
 def sharing_notes(folder: Path) -> list[str]:
-    """Return what is dangerous about where a cache folder is and who may change it."""
+    """Return warnings about the location and the permissions of a cache folder."""
     notes = []
     kind = network_file_system(folder)
     if kind is not None:
         notes.append(
-            f"The cache folder {folder} is on a network drive ({kind}). It is slow there, and "
-            "damaged if two machines use it at once. To use another one, "
+            f"The cache folder {folder} is on a network drive ({kind}). The cache is slow "
+            "there, and damaged if two machines use it at once. To use another one, "
             f"{choose_cache(folder, 'a folder on a local disk')}."
         )
     if os.name == "posix":
@@ -39,7 +39,7 @@ def sharing_notes(folder: Path) -> list[str]:
 def network_file_system(folder: Path) -> str | None:
     """Return the kind of the network file system that a folder is on, or None.
 
-    Known on Linux, and on Windows for network drives and paths that begin with a server.
+    Detected on Linux, and on Windows for network drives and paths that begin with a server.
     """
     if sys.platform == "win32":
         import ctypes
@@ -68,7 +68,7 @@ def _mounted(mounts: str, folder: Path) -> str | None:
         # Blanks and other special characters are written as \\040.
         name = re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), fields[4])
         point = Path(name)
-        # Of two file systems at one place, the later hides the earlier.
+        # Of two file systems mounted at one path, the later hides the earlier.
         if len(point.parts) >= depth and folder.is_relative_to(point):
             found, depth = kind[0], len(point.parts)
     return found

@@ -121,7 +121,7 @@ def _in_use(path: Path) -> bool:
 
 
 def file_identity(path: Path) -> tuple[int, int] | None:
-    """Return what no other file has in common with an open file; None if there is no file."""
+    """Return the device and inode, which identify a file; None if there is no file."""
     try:
         stat = path.stat()
     except OSError:
@@ -287,7 +287,7 @@ def lost_error(path: Path) -> LostTableError:
     """Return the error for a file of the cache that was deleted or lost rows while in use."""
     return LostTableError(
         f"The cache file {path} was deleted or emptied while it was used. Run the same command "
-        "again; it computes what is missing."
+        "again; it computes the missing results."
     )
 
 

@@ -51,7 +51,7 @@ RELABEL_CONFIDENCE = 0.9
 """Default of the least confidence of a suggested label that replaces the label."""
 
 CHECK_THIS = "Check this: "
-"""Start of the reason of a row that is unchanged, for somebody to decide."""
+"""Start of the reason of an unchanged row that needs a decision."""
 
 GROUP = ("KS301", "KS302", "KS303", "KS304", "KS305")
 """Duplicates get one group."""

@@ -108,8 +108,8 @@ def check(  # noqa: PLR0913, PLR0917 (one parameter for each option)
         typer.Option(
             "--relabel-confidence",
             metavar="P",
-            help="Least probability of a suggested label for --apply to relabel the image, above 0 "
-            "to 1; the others are listed and left alone.  [default: 0.9]",
+            help="Minimum probability of a suggested label for --apply to relabel the image, above "
+            "0 up to 1; other images are listed and keep their label.  [default: 0.9]",
             show_default=False,
         ),
     ] = None,
@@ -282,7 +282,7 @@ def correction_lines(
 
 
 def uncertain_dict(finding: Finding) -> dict[str, Any]:
-    """Return what ``--json`` lists of an image with an uncertain label."""
+    """Return the entry of an image with an uncertain label in the output of ``--json``."""
     return {
         "paths": list(finding.paths),
         "suggestion": finding.suggestion,

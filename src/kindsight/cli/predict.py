@@ -64,7 +64,7 @@ def predict(  # noqa: PLR0913, PLR0917 (one parameter for each option)
         typer.Argument(
             metavar="FILES...",
             help="Images, folders, patterns such as 'new/*.jpg', tables (CSV, Parquet) of paths "
-            "or pixels, arrays (.npz), or - for file names on standard input, one per line, or an "
+            "or pixels, arrays (.npz), or - for standard input: file names, one per line, or an "
             "image.",
         ),
     ],
@@ -105,12 +105,12 @@ def predict(  # noqa: PLR0913, PLR0917 (one parameter for each option)
         str | None,
         typer.Option(
             metavar="FILE",
-            help="Table to write in place of the output: .csv, .xlsx (Excel) or .parquet.",
+            help="Table to write instead of printing rows: .csv, .xlsx (Excel) or .parquet.",
         ),
     ] = None,
     sheet: Annotated[
         str | None,
-        typer.Option(metavar="FILE", help="HTML page to write of the 200 least confident images."),
+        typer.Option(metavar="FILE", help="HTML page of the 200 least confident images, to write."),
     ] = None,
     force: Annotated[
         bool, typer.Option("--force", help="Overwriting of the files of --out and --sheet.")
@@ -153,7 +153,7 @@ def predict(  # noqa: PLR0913, PLR0917 (one parameter for each option)
     images.value_range = predictor.bundle.spec.value_range
     check_files(out, sheet, len(predictor.classes), force)
     rows = FORMATS[name](predictor.classes, top, Paint(sys.stdout))
-    # A file replaces the table; a format that is asked for is written, too.
+    # With --out, rows are printed only if --format is given.
     printed = out is None or format_ is not None or json
     predicted = _predictions(predictor, images)
     if sort or out or sheet:
@@ -268,7 +268,7 @@ class CsvRows(Rows):
         ]
 
     def safe_cells(self, prediction: Prediction) -> list[str | float | None]:
-        """Return the cells with names that no spreadsheet takes for a formula."""
+        """Return the cells, with names changed that a spreadsheet would run as formulas."""
         path, label, *others = self.cells(prediction)
         if isinstance(path, str) and _like_a_formula(path):
             path = os.path.join(os.curdir, path)  # noqa: PTH118 (Path would drop the dot)
@@ -331,7 +331,7 @@ def _format(given: str | None, json: bool) -> str:
 
 
 def _predictions(predictor: Predictor, images: Inputs) -> Iterator[PredictedImage]:
-    """Yield the predictions with functions that read their images again."""
+    """Yield each prediction with a function that reads its image again."""
     from kindsight.cli.prediction_files import PredictedImage, load_image
 
     for batch in images.batches():

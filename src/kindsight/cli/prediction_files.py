@@ -48,14 +48,14 @@ THUMBNAIL = 192
 
 @dataclass(frozen=True)
 class PredictedImage:
-    """A prediction, and how its image is read again for the contact sheet."""
+    """A prediction, with a function that reads its image again for the contact sheet."""
 
     prediction: Prediction
     load: Callable[[], NDArray[np.uint8]]
 
 
 def check_files(out: str | None, sheet: str | None, classes: int, force: bool) -> None:
-    """Raise where the files of ``--out`` and ``--sheet`` could not be written at the end.
+    """Raise an error if the files of ``--out`` and ``--sheet`` cannot be written later.
 
     SettingsError for a wrong ending, an existing file without `force`, a missing folder, or more
     `classes` than Excel has columns; MissingExtraError for a format whose package is not installed.
@@ -163,7 +163,7 @@ def _write_parquet(
     cells = [[valid_text(cell) if isinstance(cell, str) else cell for cell in row] for row in rows]
     columns = zip(*cells, strict=True)
     arrays = [pyarrow.array(cell, kind) for cell, kind in zip(columns, kinds, strict=True)]
-    # Arrays and names, not a dictionary: two classes may have one name once they are escaped.
+    # Not a dictionary: two classes may have the same name after escaping.
     table = pyarrow.Table.from_arrays(arrays, [valid_text(name) for name in header])
     parquet.write_table(table, path)
 

@@ -46,7 +46,7 @@ LINK_TO_PARENT = "link to a folder that contains it"
 LINK_REPEATED = "folder that is used already"
 BESIDE_CLASSES = "outside the class folders"
 
-# Nobody expects these to be used; they are counted and listed, but not noted.
+# Users do not expect these to be read: they are counted and listed, without a note.
 _EXPECTED = frozenset(("hidden file", "hidden folder", "system file", "system folder"))
 # These are noted wherever they are: images may be missing.
 _ANYWHERE = frozenset(

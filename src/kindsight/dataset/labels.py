@@ -38,7 +38,7 @@ MISSING = frozenset(
 )
 """Texts in data files that stand for a missing value: pandas' list, and a dash."""
 
-# What NumPy and pandas make of a missing value when they convert labels to texts.
+# The text to which NumPy and pandas convert a missing value.
 _CONVERTED_MISSING = frozenset({"nan", "<NA>", "NaT"})
 
 _FRACTION = re.compile(r"[+-]?(\d{0,18}[.,]\d{0,30}|\d{1,18})([eE][+-]?\d{1,3})?")
@@ -53,10 +53,10 @@ def as_labels(
       ``"False"``. NaN and other missing values are unknown labels. One-hot rows (n, classes) become
       the numbers of their columns, or the column names of a data frame. A label may be a list.
     - `n`: the required number of labels.
-    - `multi_label`: what becomes of an image with several labels; ``"first"``: the first one
+    - `multi_label`: the handling of an image with several labels; ``"first"``: the first one
       counts, ``"skip"``: its label is unknown, ``"combine"``: the combination is a class.
-    - `keep_na_labels`: whether the text ``nan``, which NumPy and pandas make of a missing value, is
-      a class.
+    - `keep_na_labels`: whether the text ``nan``, to which NumPy and pandas convert a missing value,
+      is a class.
 
     Returns
     -------
@@ -192,8 +192,8 @@ def _invalid_label(label: object, i: int) -> DatasetError:
 def _regression(what: str, example: str, where: str) -> str:
     return (
         f"{what} are numbers with fractions, such as {example} at {where}: this is regression, and "
-        "kindsight trains classifiers. Make classes of the numbers, such as low, medium and high, "
-        "or use another label."
+        "kindsight trains classifiers. Convert the numbers to classes, such as low, medium and "
+        "high, or use another label."
     )
 
 
@@ -230,7 +230,7 @@ def distinct_labels(labels: Any, names: Sequence[str | None]) -> NDArray[Any]:
     labels : sequence or array
         As for :func:`as_labels`.
     names : sequence of (str or None)
-        What :func:`as_labels` made of them.
+        The result of :func:`as_labels` for them.
 
     Returns
     -------

@@ -29,7 +29,7 @@ UNREAD_EXTENSIONS = frozenset(
     | {"raf", "rw2", "pef", "srw"}
 )
 """Extensions of photos that mostly cannot be read. They count as images, so that a class of such
-photos is an error and not missing."""
+photos is an error instead of missing."""
 
 _SYSTEM_FILES = frozenset({"thumbs.db", "ehthumbs.db", "desktop.ini"})
 _SYSTEM_FOLDERS = frozenset(
@@ -69,7 +69,7 @@ def why_folder_is_ignored(name: str) -> str | None:
 
 
 def is_hidden_clutter(name: str) -> bool:
-    """Return whether a hidden folder is that of a program, whose images are nobody's data."""
+    """Return whether a hidden folder belongs to a program, whose images are not the user's data."""
     return name.lower() in _HIDDEN_CLUTTER or name.lower().startswith(".trash")
 
 

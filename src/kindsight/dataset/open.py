@@ -174,7 +174,7 @@ def as_dataset(
     Parameters
     ----------
     X : ImageDataset, str, Path, or sequence or array of paths or images
-        A single path is that of an image or opened by :func:`kindsight.dataset.open_dataset`.
+        A single path is an image's, or is opened by :func:`kindsight.dataset.open_dataset`.
         Images that are not paths may be arrays, or all that :func:`kindsight.read_image` reads;
         they stay in memory.
     y : sequence of str or int, optional
@@ -242,7 +242,7 @@ def _as_dataset(
 
 
 def _read(item: Any, i: int) -> NDArray[np.uint8]:
-    """Read an image that is not a path, but bytes, a file object or an image of Pillow."""
+    """Read an image given as bytes, a file object or a Pillow image."""
     from kindsight.images.read import read_image
 
     try:

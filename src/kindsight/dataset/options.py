@@ -76,13 +76,13 @@ class NamePattern:
             found = search_names(self.text, self._group, names)
         except SearchTimeoutError as error:
             raise SettingsError(
-                f"The pattern {self.text!r} was stopped after {error.seconds:.0f} s, at the name "
-                f"{quoted(names[error.index])}. Avoid a repeat inside a repeat, such as (a+)+, and "
-                "several .* in one pattern."
+                f"The search for the pattern {self.text!r} was stopped after {error.seconds:.0f} "
+                f"s, at the name {quoted(names[error.index])}. Avoid nested repeats, such as "
+                "(a+)+, and several .* in one pattern."
             ) from None
         except OSError as error:
             raise KindsightError(
-                f"Could not search the pattern {self.text!r} in a process of its own: {error}."
+                f"Could not search for the pattern {self.text!r} in a separate process: {error}."
             ) from error
         return [(text.strip() or None) if text else None for text in found]
 
@@ -116,8 +116,8 @@ class DataOptions:
     follow_links : bool
         False: ignore links that leave the given folders.
     multi_label : {"first", "skip", "combine"}, optional
-        What becomes of an image with several labels: the first one counts, the image is left out,
-        or the combination is a class of its own. Such images are refused by default.
+        Handling of an image with several labels: the first one counts, the image is left out, or
+        the combination is a class. Such images are an error by default.
     keep_na_labels : bool
         Whether texts such as ``NA`` and ``None`` are labels; they are missing labels by default.
     encoding : str, optional

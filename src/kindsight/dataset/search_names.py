@@ -17,7 +17,7 @@ SECONDS = 10.0
 """Time limit of a search, in seconds, besides :data:`SECONDS_PER_NAME`."""
 
 SECONDS_PER_NAME = 0.001
-"""Further seconds for each name; usual patterns take 1 to 10 millionths of a second."""
+"""Further seconds for each name; usual patterns take 1 to 10 microseconds."""
 
 
 class SearchTimeoutError(Exception):
@@ -40,7 +40,8 @@ def search_names(pattern: str, group: str | int, names: Sequence[str]) -> list[s
     """
     limit = SECONDS + SECONDS_PER_NAME * len(names)
     try:
-        # This file run as a script: alone, it starts in hundredths of a second.
+        # Run as a script, without the rest of the package, this file starts in hundredths of a
+        # second.
         done = subprocess.run(
             [sys.executable or "python", "-I", "-S", __file__],
             input=json.dumps([pattern, group, list(names)]).encode(),

@@ -13,10 +13,11 @@ from kindsight.errors import DatasetError
 __all__ = ["MULTI_LABEL", "OneHotColumns", "choose_labels", "one_hot_labels", "several_labels"]
 
 MULTI_LABEL = ("first", "skip", "combine")
-"""What becomes of an image with several labels."""
+"""Choices for images with several labels."""
 
 _COMBINED = "+"
-"""Joins labels to a class; not a separator of :func:`several_labels`, so it is read back whole."""
+"""Joins labels to a class name. It is not a separator of :func:`several_labels`, so that the name
+is read back as one label."""
 
 _SHOWN = 5  # rows named in a message
 _LONGEST = 10_000  # characters of a list in a cell
@@ -128,7 +129,7 @@ def one_hot_labels(
 
 
 class OneHotColumns:
-    """Those of a table's columns that contain 0 and 1 only.
+    """The columns of a table that contain 0 and 1 only.
 
     Parameters
     ----------
@@ -234,9 +235,9 @@ def choose_labels(
         raise DatasetError(
             f"{where} are multi-label: {len(several):,} of {n_images(len(rows))} "
             f"{'has' if len(several) == 1 else 'have'} several labels: {named}{more}. A classifier "
-            "needs one label for each image. Decide what becomes of these images: "
+            "needs one label for each image. Choose how to use these images: "
             '`multi_label="first"` (the first label counts), `multi_label="skip"` (they are left '
-            'out) or `multi_label="combine"` (a combination of labels is a class of its own).'
+            'out) or `multi_label="combine"` (each combination of labels is a class).'
         )
     chosen = [labels[0] if labels else None for labels in rows]
     if multi_label == "combine":

@@ -2,8 +2,8 @@
 
 A file is an image by its extension or, with another one or none, by its first bytes.
 
-Links are followed. A folder is entered once, whatever the number of links to it, and where it is
-itself rather than through a link; so the walk ends, and no folder counts twice. On request, links
+Links are followed. A folder is entered once, whatever the number of links to it, and by its own
+path rather than through a link; so the walk ends, and no folder counts twice. On request, links
 that leave the walked folder are ignored.
 """
 

@@ -1,4 +1,4 @@
-"""Image files to arrays of pixels: the one place where images are decoded.
+"""Decode image files to arrays of pixels; no other module decodes them.
 
 Decoders are lenient where a dataset needs strictness: most fill the rest of a truncated file with
 grey, silently or with a line on the terminal. They also spend memory or time on what a hostile
@@ -110,7 +110,7 @@ def _why_missing(name: str | bytes) -> str:
         is_link = stat.S_ISLNK(os.lstat(name).st_mode)
     except (OSError, ValueError):
         is_link = False
-    return "The link leads to no file." if is_link else "There is no such file."
+    return "The link is broken." if is_link else "There is no such file."
 
 
 def read_image(
@@ -134,8 +134,8 @@ def read_image(
     Parameters
     ----------
     source : str, os.PathLike, bytes, binary file object or PIL.Image.Image
-        A path; the content of a file; a file opened in binary mode; or an image of Pillow, whose
-        EXIF orientation is applied as a file's is.
+        A path; the content of a file; a file opened in binary mode; or a Pillow image, whose EXIF
+        orientation is applied as for a file.
     target : (height, width), optional
         The size to which the image will be resized. A much larger JPEG is decoded at 1/2, 1/4 or
         1/8 of its size, the smallest that is nowhere below `target`, which is faster.
@@ -205,7 +205,7 @@ def _read_stream(file: Any) -> object:
 
 
 def _from_pillow(image: Image.Image, background: RGB, max_pixels: int, scale: ValueScale) -> Pixels:
-    """Convert an image of Pillow, which may not be decoded yet."""
+    """Convert a Pillow image, which may not be decoded yet."""
     name = image.format or "PIL"
     if not min(image.size):
         raise ImageError("empty", "The image has no pixels.")

@@ -35,7 +35,7 @@ __all__ = [
     "run_graph",
 ]
 
-# The first part of the names of all layers of a user's own network. It keeps them apart from the
+# Prefix of the names of all layers of a user's own network. It keeps them apart from the
 # layers that are added to a network, whose names Keras numbers or kindsight chooses.
 _ROOT = "own"
 # A part of a path ends with a dot; a character that TensorFlow allows in no name is written as its

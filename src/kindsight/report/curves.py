@@ -315,7 +315,7 @@ def _rings(table: Sequence[Point], across: Axis, up: Axis) -> Iterator[str]:
 
 
 def _cuts(points: Sequence[tuple[float, float | None]], across: Axis, up: Axis) -> Iterator[str]:
-    """Mark values above the axis by an arrow, the highest of neighbours by its value, too.
+    """Mark values above the axis with an arrow; the highest of several close ones is labelled.
 
     NaN has no arrow. The labels are above the plot, where no curve is.
     """

@@ -30,7 +30,7 @@ WITHOUT_EPOCHS = BEFORE_TRAINING | {
     *("model.tflite", "model.keras", "validation.csv", "test.csv", "report.html"),
     *("fine_tuning.json", "history.csv"),
 }
-"""Files of a run from which nothing is continued: a training by epochs has its checkpoint, too."""
+"""Files of a run with nothing to continue from; a training by epochs also has a checkpoint."""
 
 
 @contextlib.contextmanager
@@ -64,8 +64,8 @@ def claim_run(settings: TrainSettings) -> Iterator[Path]:
         settings.write(folder / SETTINGS_FILE)
         yield folder
     except Exception:
-        # The cure may be another setting, and nothing is trained: leave no trace. Only the reasons
-        # for which images were skipped are worth reading.
+        # The next attempt may need other settings, and nothing is trained: delete the folder,
+        # unless it states why images were skipped.
         clear_leftovers(folder)
         if _has_only(folder, BEFORE_TRAINING) and not _has_problems(folder):
             _clear(folder, BEFORE_TRAINING)
@@ -122,7 +122,7 @@ def _check_usable(folder: Path, settings: TrainSettings) -> None:
     if _is_empty(folder) or _has_settings(folder, settings):
         return
     if not _is_run(folder):
-        raise UsageError(f"{folder} has files that are not of a run. {cure}")
+        raise UsageError(f"{folder} contains files that do not belong to a run. {cure}")
     if not _has_only(folder, WITHOUT_EPOCHS):
         raise UsageError(
             f"{folder} is an interrupted training with other settings. {cure} To continue it, give "
@@ -203,7 +203,7 @@ def _has_settings(folder: Path, settings: TrainSettings) -> bool:
 
 
 def _is_run(folder: Path) -> bool:
-    """Return whether a folder is that of a run, not of settings written by hand."""
+    """Return whether a folder belongs to a run, rather than only to settings written by hand."""
     if not (folder / LOCK_FILE).exists():
         return False
     try:

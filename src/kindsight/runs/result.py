@@ -24,7 +24,7 @@ __all__ = ["Clock", "Scored", "TrainResult", "score", "write_predictions"]
 
 @dataclass(frozen=True)
 class Scored:
-    """What a classifier said of one split's images."""
+    """A classifier's predictions for one split, and their scores."""
 
     rows: NDArray[np.int64]  # int64: their rows in the features' dataset
     predictions: Predictions  # paths, targets and probabilities
@@ -143,10 +143,10 @@ class TrainResult:
 
     @property
     def diverged(self) -> str:
-        """In which epoch the training diverged, and the cure; empty if it did not.
+        """The epoch in which the training diverged, and the cure; empty if it did not.
 
-        The bundle has the weights of the best epoch before. A fine-tuning that diverged is no
-        fault: the result is better than the frozen head, or is that head.
+        The bundle has the weights of the best epoch before. Divergence in fine-tuning is no
+        failure: the result is better than the frozen head, or is that head.
         """
         found = None if self.history is None or self.fine_tuning else self.history.divergence()
         if found is None:

@@ -114,7 +114,7 @@ def split_images(
         why = f" {reasons[0][0]}" if reasons else ""
         raise DatasetError(
             f"No image of {quoted_list(lost, 5)} is readable.{why} kindsight check, and "
-            "problems.csv in the folder of a training, give the reason for each. Mend the files, "
+            "problems.csv in the folder of a training, give the reason for each. Repair the files, "
             "or remove the class."
         )
     readable = images.dataset

@@ -2,8 +2,8 @@
 
 Every trainer holds its images resized: as JPEGs beside the features, or as pixels. Small grey
 versions of these are enough for the search of the duplicate checks. What a crop leaves out does
-not count. Beside features, what is measured on a small image is cached too, so that a second
-training decodes similar images only.
+not count. Measurements of small images are cached with the features, so that a second training
+decodes similar images only.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ ONE_TONE = 9
 """Adjacent grey levels that count as one tone, as in the checks."""
 
 SIMILARITY = np.dtype([(name, NUMERIC[name]) for name in ("hash", "contrast", "uniformity")])
-"""What the search compares before it compares pixels."""
+"""Measurements that the search compares before pixels."""
 
 Rows = NDArray[np.int64]
 Small = Callable[[Rows], NDArray[np.uint8]]

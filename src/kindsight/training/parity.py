@@ -58,7 +58,7 @@ TOLERANCE = 1e-4
 
 LOGIT_TOLERANCE = 1e-3
 """Largest difference of logits that is accepted with a note, as a fraction of their range: float32
-sums of thousands of terms that partly cancel are exact to about that."""
+sums of thousands of terms that partly cancel are about that precise."""
 
 MAX_TOLERANCE = 0.01
 """Largest difference of a probability that is ever accepted."""

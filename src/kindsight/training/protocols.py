@@ -168,7 +168,7 @@ class Prepared(Protocol):
         """Return small grey images for the near-duplicate search: uint8 (n, 64, 64)."""
 
     def measure_similarity(self, rows: Rows) -> NDArray[np.void]:
-        """Return what that search compares first: ``near_duplicates.SIMILARITY`` (n,)."""
+        """Return the measurements compared first: ``near_duplicates.SIMILARITY`` (n,)."""
 
     def warm_up(self, keras: KerasProcess, rows: Rows, *, verify: str) -> None:
         """Start in the worker process what :meth:`FittedModel.write` will need for `rows`."""

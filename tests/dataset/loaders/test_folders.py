@@ -345,7 +345,7 @@ def test_paths_that_are_not_folders(make_tree):
     root = make_tree("cat/1.jpg")
     with pytest.raises(DatasetError, match="does not exist"):
         from_folder(root / "nothing")
-    with pytest.raises(DatasetError, match=r"neither a table nor arrays\. Images are"):
+    with pytest.raises(DatasetError, match=r"neither a table nor a file of arrays\. Images are"):
         from_folder(root / "cat" / "1.jpg")
     with pytest.raises(DatasetError, match="cannot be opened"):
         from_folder("a\0b")
@@ -358,8 +358,8 @@ def test_paths_that_are_not_folders(make_tree):
         (b"<svg></svg>", "is a single image"),
         (b"PK\x03\x04" + bytes(40), "is an archive. Unpack it, and give the folder."),
         (bytes(257) + b"ustar" + bytes(99), "is an archive"),
-        (b"some words", "is a file that has neither a table nor arrays"),
-        (b"", "is a file that has neither a table nor arrays"),
+        (b"some words", "is neither a table nor a file of arrays"),
+        (b"", "is neither a table nor a file of arrays"),
     ],
 )
 def test_a_single_file_is_no_folder(tmp_path, content, message):

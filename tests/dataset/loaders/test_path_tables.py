@@ -386,14 +386,13 @@ def test_names_without_folder_or_extension(make_tree):
     assert dataset.size[-1] == 0
     assert dataset.ignored == {"ambiguous name": 1, "duplicate row": 1}
     assert dataset.notes[1] == (
-        "Several images have the name of 1 image in 't.csv', line 5: 'p/7' is that of "
-        "'x/p/7.jpg', 'y/p/7.jpg'."
+        "Ambiguous names in 't.csv', line 5 (1 image): 'p/7' matches 'x/p/7.jpg', 'y/p/7.jpg'."
     )
     (root / "test.csv").write_text("id,label\n1,a\n")
     assert from_table(root / "test.csv").path == ("test/1.jpg",)
     assert from_table(root / "t.csv", DataOptions(root=str(root / "train"))).path[0] == "1.jpg"
     (root / "t.csv").write_text("id,label\n7,a\n")
-    with pytest.raises(DatasetError, match=r"'7' is that of .*`root=.FOLDER.`"):
+    with pytest.raises(DatasetError, match=r"'7' matches .*`root=.FOLDER.`"):
         from_table(root / "t.csv")
 
 

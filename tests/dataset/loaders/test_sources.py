@@ -210,7 +210,7 @@ def test_as_dataset_of_a_folder(make_tree):
     with pytest.raises(DatasetError, match="with `y`"):
         as_dataset(root, ["a", "b"])
     image = root / "cat" / "1.jpg"
-    with pytest.raises(DatasetError, match="is a file"):
+    with pytest.raises(DatasetError, match="is neither a table nor"):
         as_dataset(image)
     assert as_dataset(image, ["cat"]) == from_files([image], ["cat"])
     assert as_dataset(image, labelled=False) == from_files([image])

@@ -290,8 +290,8 @@ def _utf8_chunks(source: Any, start: bytes, encoding: str | None) -> Iterator[by
 def _decoded(name: bytes, line: int, null: bool) -> Iterator[str]:
     """Yield the name of a file, unless it is empty.
 
-    A name whose bytes are not UTF-8 may be that of a file; one that is escaped, as in the output of
-    other commands, too.
+    A file name may have bytes that are not UTF-8. It may also be escaped, as in the output of other
+    commands.
     """
     clean = name if null else name.removesuffix(b"\r")
     if not clean:

@@ -119,12 +119,12 @@ def say(*lines: str) -> None:
 
 
 def note(text: str) -> None:
-    """Print a note to standard error; each line of it is one."""
+    """Print a note to standard error, with a prefix on each line."""
     _stderr("note:", "yellow", text)
 
 
 def complain(text: str) -> None:
-    """Print an error to standard error; each line of it is one."""
+    """Print an error to standard error, with a prefix on each line."""
     _stderr("kindsight:", "red", text)
 
 

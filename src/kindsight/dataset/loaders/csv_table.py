@@ -46,8 +46,8 @@ class CsvTable:
     path : str
         The file.
     encoding : str, optional
-        Its encoding; UTF-8, or UTF-16 with a byte order mark, by default. ``""`` is the same, where
-        no message may suggest to name an encoding.
+        Its encoding; UTF-8, or UTF-16 with a byte order mark, by default. ``""`` is the same, but
+        no message suggests `encoding`.
 
     Attributes
     ----------
@@ -143,7 +143,7 @@ class CsvTable:
             self.packed = True
 
     def has_text(self, column: int) -> bool:
-        """Return whether a column can be read as text, as all can."""
+        """Return True: every column can be read as text."""
         return True
 
     def read(self, columns: Sequence[int]) -> tuple[list[int], list[list[str]]]:

@@ -19,7 +19,7 @@ from kindsight.errors import DatasetError
 __all__ = ["FoundFiles", "find_files", "repeated_rows"]
 
 MAX_SEARCHED = 1_000_000
-"""The most image files that are searched for names without folder or extension."""
+"""Maximum number of image files that are searched for names without folder or extension."""
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 
@@ -44,9 +44,9 @@ def find_files(
     r"""Return the files of a column of paths.
 
     Paths may be absolute or lead out of `root`. If all use ``\`` only, they are Windows paths. A
-    path that is missing may lack its extension or its first folders: it is that of the only image
-    below `root` with this name. Of several images, one in a folder of the split `role` is
-    preferred, as ``train/1.jpg`` to ``test/1.jpg``.
+    path of no file may lack its extension or its first folders: it stands for the only image below
+    `root` with this name. Of several images, the one in a folder of the split `role` is preferred,
+    as ``train/1.jpg`` to ``test/1.jpg``.
 
     Raises
     ------
@@ -89,8 +89,8 @@ def find_files(
             raise DatasetError(f'{notes[-1]} Give their folder: `root="FOLDER"`.')
         raise NoLabelsError(
             f"None of the files in {where} exists; the first is {quoted(paths[0])} in "
-            f"{quoted(str(root))}. If the paths are relative to another folder than this one, "
-            'give that: `root="FOLDER"`.'
+            f"{quoted(str(root))}. If the paths are relative to another folder, "
+            'name it: `root="FOLDER"`.'
         )
     return FoundFiles(tuple(paths), tuple(size or 0 for size in sizes), list(ambiguous), notes)
 
@@ -102,14 +102,14 @@ def _ambiguity(
     unit: str,
     where: str,
 ) -> list[str]:
-    """Return a sentence on names that several files have; none if there are none."""
+    """Return a sentence on names that match several files; an empty list without any."""
     if not ambiguous:
         return []
     row, files = next(iter(ambiguous.items()))
     named = row_numbers(unit, [numbers[row] for row in ambiguous])
     return [
-        f"Several images have the name of {n_images(len(ambiguous))} in {where}, {named}: "
-        f"{quoted(paths[row])} is that of {quoted_list(files, 3)}."
+        f"Ambiguous names in {where}, {named} ({n_images(len(ambiguous))}): "
+        f"{quoted(paths[row])} matches {quoted_list(files, 3)}."
     ]
 
 
@@ -158,7 +158,7 @@ def _role_of_folders(file: str) -> str | None:
 
 
 def _unescaped(cell: str, start: str) -> str:
-    """Return the name of a file that is not UTF-8, which was escaped in a table.
+    """Return the unescaped name of a file, if a table has it escaped because it is not UTF-8.
 
     A path of Windows with the same characters is unchanged if its file exists.
     """

@@ -40,7 +40,7 @@ _MOST_WRAPPERS = 8
 
 
 def folder_of_tables(folder: str) -> str:
-    """Return the folder with tables: `folder`, or one inside it that is wrapped, as in archives."""
+    """Return the folder with tables: `folder`, or its only subfolder, as in unpacked archives."""
     inner = folder
     for _ in range(_MOST_WRAPPERS):
         if data_files(inner):

@@ -194,7 +194,7 @@ def _what_file(path: str) -> str:
         if head.startswith(_ARCHIVES) or head[257:262] == b"ustar":
             return "is an archive. Unpack it, and give the folder."
         if error.code != "unsupported":
-            return f"is a file that has neither a table nor arrays. {_FORMS}"
+            return f"is neither a table nor a file of arrays. {_FORMS}"
     return (
         "is a single image. Give a folder with a folder of images for each class, or a table of "
         "paths and labels; kindsight predict takes single images."

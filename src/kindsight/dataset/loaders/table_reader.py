@@ -139,8 +139,8 @@ class TableReader:
     def _label_columns(self, taken: Sequence[int]) -> list[int]:
         """Return the columns that may be one-hot labels, besides those of `_kinds`.
 
-        They are read where labels are wanted and no column of labels was found by its name, and
-        also where one was named that may be one of several.
+        They are read if labels are wanted and no column of labels was found by its name, or if the
+        column that the user named may be one of several.
         """
         if not self._labelled or self._options.label_from:
             return []

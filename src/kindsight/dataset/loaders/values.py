@@ -127,7 +127,7 @@ def resolve_labels(
     rows : sequence of tuple of str
         The labels of each row.
     options : DataOptions
-        Class names of the labels 0, 1, 2, ..., and what becomes of several labels.
+        Class names of the labels 0, 1, 2, ..., and the handling of several labels.
     what : str
         Name of the labels, as the start of a sentence.
     location : callable
@@ -136,8 +136,8 @@ def resolve_labels(
     Raises
     ------
     DatasetError
-        If the labels are numbers with fractions, rows have several labels and no option says what
-        becomes of them, or labels have no name or differ only in spelling.
+        If the labels are numbers with fractions, rows have several labels and no option says how to
+        use them, or labels have no name or differ only in spelling.
     """
     numbers = [row for row, labels in enumerate(rows) for _ in labels]
     flat: list[str | None] = [label for labels in rows for label in labels]

@@ -1,8 +1,8 @@
 """Choose groups for a split: at random, so that each class gets its number of images.
 
-Groups of several images are drawn first, each with the same chance, and single images make up for
-the difference to the wanted numbers. Only if these are too few are drawn groups exchanged for
-others, as few as possible.
+Groups of several images are drawn first, each with the same chance; single images fill the gap to
+the wanted numbers. If there are too few single images, drawn groups are exchanged for others, as
+few as possible.
 """
 
 from __future__ import annotations
@@ -21,13 +21,14 @@ from kindsight.dataset.splits.groups import Group, connected_components
 __all__ = ["choose_groups", "images_per_class"]
 
 MAX_SUMS = 1024
-"""Sums of images per class that the search for a better choice follows, the closest ones."""
+"""Maximum number of sums of images per class that the search follows, the closest ones."""
 
 MAX_GROUPS = 64
-"""Groups that this search changes, the first ones by key. Limits the run time."""
+"""Maximum number of groups that this search changes, the first ones by key. Limits the run time."""
 
 MAX_PAIRS = 1 << 20
-"""Pairs of groups times classes that are compared for an exchange. Limits run time and memory."""
+"""Maximum pairs of groups times classes that are compared for an exchange. Limits run time and
+memory."""
 
 _Rank = tuple[int, bool, float, float]
 
@@ -66,9 +67,9 @@ def choose_groups(
     Every group has the same chance to be chosen, whatever its number of images: the wanted fraction
     of its class (of a group of several classes, the mean by image). Exceptions: groups with more
     images of a class than the split is to have are not chosen if the others suffice; and if the
-    drawn groups miss the numbers and single images cannot make up for it, as few groups as possible
-    are exchanged. The result is then within one image of `exact` in each class if any choice is, up
-    to the limits of the search (`MAX_GROUPS`, `MAX_SUMS`).
+    drawn groups miss the numbers by more than single images can compensate, as few groups as
+    possible are exchanged. The result is then within one image of `exact` in each class if any
+    choice is, up to the limits of the search (`MAX_GROUPS`, `MAX_SUMS`).
 
     - `groups`: in random order of their keys.
     - `wanted`: images wanted of each class, at least 1.
@@ -158,11 +159,12 @@ class _Choice:
     def ranks(
         self, images: NDArray[np.int64], groups: NDArray[np.int64]
     ) -> tuple[NDArray[Any], ...]:
-        """Return, lower being better: invalid classes, off by more than one image, two distances.
+        """Return the ranks of choices, lower is better, as four arrays in order of importance.
 
-        The first distance is to the number of images that the groups were drawn for: single images
-        must not make up for what groups lack, where they cannot make up for what is too much. The
-        second is to the exact numbers.
+        The number of invalid classes; whether any class is off by more than one image; the squared
+        distance of the groups' images to the numbers that the groups were drawn for; that of all
+        images to the exact numbers. The former comes first, since single images can replace missing
+        images of groups, but cannot remove any: large groups would be avoided.
         """
         need, invalid = self.single_images(images, groups)
         off = np.abs(images + np.maximum(need, 0) - self.exact)

@@ -4,9 +4,9 @@ This is balanced sampling by the cube method (Deville & Tillé 2004, *Efficient 
 the cube method*, Biometrika 91). Every group starts with its chance to be drawn. A step changes the
 chances of some undecided groups so that the expected number of images of each class stays the same,
 up or down at random, until one of them is drawn (1) or not (0). No step changes a group's chance on
-average, whatever its size. Groups are decided from the largest to the smallest: first against
-groups of similar size, the last ones of a size against all smaller groups and single images
-together, which make up for them.
+average, whatever its size. Groups are decided from the largest to the smallest: first by steps
+among groups of similar size. The last groups of a size are decided by steps that change all smaller
+groups and single images.
 """
 
 from __future__ import annotations
@@ -113,7 +113,8 @@ class _Drawing:
                 self.decide_against(unit, rest)
             left = self.undecided(left)
         while left:
-            # The numbers of some classes cannot stay: those that are kept become fewer.
+            # No step preserves the numbers of all classes: give up the class with the fewest
+            # images.
             rows = np.argsort(-self.images[:, left].sum(axis=1), kind="stable")[: len(left) - 1]
             self.step(left, _null_vector(self.images[:, left][rows]))
             left = self.undecided(left)

@@ -77,8 +77,8 @@ def fold_indices(
 def _distribute(groups: list[Group], folds: int, n: int) -> NDArray[np.int64]:
     """Assign large groups first, each to the fold it unbalances least; then single rows.
 
-    Of equal folds, the first is taken from one on that a group's key selects. All folds are equal
-    under this rule, so every fold is equally likely for every group, also for the largest.
+    Of equally good folds, the group gets the first one at or after a fold that its key selects. The
+    rule prefers no fold: each one is equally likely for every group, even the largest.
     """
     result = np.empty(n, np.int64)
     counts: defaultdict[int, list[int]] = defaultdict(lambda: [0] * folds)

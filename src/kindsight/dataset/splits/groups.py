@@ -113,7 +113,7 @@ def build_groups(
 
 
 def _key(keys: set[bytes]) -> bytes:
-    """Return a key as random as each of `keys`: the smallest of many is not, but a small one."""
+    """Return a hash of the smallest key: the key itself would be small if there are many."""
     smallest = min(keys)
     if len(keys) == 1:
         return smallest

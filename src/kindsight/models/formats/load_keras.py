@@ -55,7 +55,7 @@ RandomContrast RandomElasticTransform RandomErasing RandomFlip RandomGaussianBlu
 RandomHue RandomInvert RandomPerspective RandomPosterization RandomRotation RandomSaturation
 RandomSharpness RandomShear RandomTranslation RandomZoom
 """
-# What layers have in their configs. Policies of quantized layers are missing: see _QUANTIZED.
+# Objects in the configs of layers, except policies of quantized layers: see _QUANTIZED.
 _SETTINGS = """
 DTypePolicy FloatDTypePolicy SeedGenerator
 Constant GlorotNormal GlorotUniform HeNormal HeUniform Identity IdentityInitializer LecunNormal
@@ -90,7 +90,7 @@ _QUANTIZED = re.compile(r"\w*(Quantized|Int4|Float8|GPTQ|AWQ)\w*DTypePolicy")
 
 
 def is_augmentation(layer: str) -> bool:
-    """Whether a class of Keras's layers changes images at random in training, and only there."""
+    """Return whether a class of Keras's layers changes images at random, only in training."""
     return layer in _AUGMENTATION_CLASSES
 
 
@@ -150,8 +150,8 @@ def load_keras_file(path: Path) -> Any:
             model.load_weights(weights)
     except Exception as error:  # whatever Keras and TensorFlow raise
         raise WeightsError(
-            f"Keras {keras.__version__} cannot load {path}: it is damaged, or another version of "
-            "Keras saved it. Load and save it with this version, or install that one."
+            f"Keras {keras.__version__} cannot load {path}: it is damaged, or was saved by another "
+            "version of Keras. Save it again with this version, or install the other one."
         ) from error
     return model
 
@@ -211,7 +211,7 @@ def _objects(value: Any, depth: int = 0) -> Iterator[tuple[str, bool]]:
 
 
 def _is_accepted(found: Mapping[str, Any]) -> bool:
-    """Whether an object of a config is one that Keras may create."""
+    """Return whether Keras may create an object of a config."""
     name, module = found["class_name"], found.get("module")
     if not isinstance(name, str) or not isinstance(module, str):
         return isinstance(name, str) and name in _VALUES and module is None

@@ -114,7 +114,7 @@ def add_trainable_head(network: Any, head: TrainableHead, classes: int, seed: in
 
 
 def pooling_layer(pooling: str, name: str) -> Any:
-    """Return the Keras layer of a pooling, as of :class:`TrainableHead`."""
+    """Return the Keras layer of a pooling, one of those of :class:`TrainableHead`."""
     import keras
 
     kinds = {

@@ -67,7 +67,7 @@ class SmallCNN:
     pooling: str = "flatten"
 
     def faults(self) -> list[str]:
-        """Return a sentence where the size does not fit the layers; the rest is as declared."""
+        """Return an error if the size is too small for the layers; others are checked before."""
         least = 1
         for _ in self.filters:
             least = 2 * least + 2

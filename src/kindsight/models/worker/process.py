@@ -57,7 +57,7 @@ Self = TypeVar("Self", bound="KerasProcess")
 
 
 class KerasProcess:
-    """A worker process with Keras, whose jobs of several threads run one after the other.
+    """A worker process with Keras. Jobs from several threads run one after the other.
 
     It starts when first needed, and ends with the ``with`` block, with this object, or with this
     process, whichever comes first, even if that is killed.

@@ -1,7 +1,7 @@
 """Callbacks of a training, called in the parent process: displays and logs.
 
-Logs are ``history.csv``, and optionally TensorBoard and MLflow. Both get the settings as
-parameters, epochs and the final metrics, and the report, of every kind of training;
+Logs are ``history.csv``, and optionally TensorBoard and MLflow. For every kind of training, both
+receive the settings as parameters, the metrics of each epoch, the final metrics and the report;
 ``MLFLOW_TRACKING_URI`` and ``MLFLOW_EXPERIMENT_NAME`` are used if set, the default store is a file
 in the current folder.
 """
@@ -100,7 +100,7 @@ class CallbackList:
         accuracy: float,
         images_per_second: float,
     ) -> None:
-        """Call each, by position: a callback may name its arguments otherwise."""
+        """Call each by position, since a callback may name its arguments differently."""
         for callback in self._callbacks:
             callback.on_step(phase, epoch, step, steps, loss, accuracy, images_per_second)
 
@@ -225,7 +225,7 @@ class CsvLog:
             self._write()
 
     def close(self) -> None:
-        """Write what could not be written; warn if it still cannot."""
+        """Write epochs that could not be written before; warn if that fails again."""
         if self._held:
             self._write()
         if self._held:

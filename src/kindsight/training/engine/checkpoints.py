@@ -142,7 +142,7 @@ class CheckpointWriter:
                 raise self._error
 
     def discard(self) -> None:
-        """Delete the file, from which the training cannot go on."""
+        """Delete the checkpoint of a training that cannot be continued."""
         if self._thread is not None:
             self._thread.join()
         if self._path is not None:

@@ -218,7 +218,7 @@ class History:
         return None if best is None else best.epoch
 
     def divergence(self) -> str | None:
-        """Return in which epoch the training diverged, and the cure; None if it did not."""
+        """Return a sentence on the epoch in which the training diverged; None if it did not."""
         row = next((row for row in self._rows if row.diverged), None)
         if row is None:
             return None

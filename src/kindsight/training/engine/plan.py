@@ -1,6 +1,6 @@
 """The plan of a training: phases with their optimizer, learning-rate schedule and frozen layers.
 
-Settings give phases own values over shared ones.
+A phase's own settings take precedence over shared ones.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Phase:
     epochs : int
         1 or more.
     optimizer : str
-        As of :class:`kindsight.models.steps.optimizers.Optimizer`.
+        As for :class:`kindsight.models.steps.optimizers.Optimizer`.
     learning_rate : float, optional
         Peak learning rate; 0.001 if omitted, 0.01 for SGD.
     momentum : float, optional
@@ -63,7 +63,7 @@ class Phase:
     weight_decay : float, optional
         Of AdamW; 0.004 if omitted.
     schedule : str
-        As of :func:`scheduled_learning_rate`.
+        As for :func:`scheduled_learning_rate`.
     warmup : float
         Epochs of warm-up.
     augment : Augment

@@ -125,7 +125,7 @@ def _legend(figure: Figure, axes: Axes) -> None:
 
 
 def _limit_loss(axes: Axes, places: NDArray[Any], columns: Sequence[NDArray[np.float64]]) -> None:
-    """Start the axis at 0, cut off values far above the rest, and mark these.
+    """Start the axis at 0, cut off values far above the rest, and mark them.
 
     Each has an arrow at the top, NaN has none; the highest of neighbours has its value above the
     plot. `columns` have one value for each of `places`.

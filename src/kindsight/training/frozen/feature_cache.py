@@ -114,12 +114,12 @@ class FeatureTable(SqliteFile):
     def similarity(
         self, column: str, digests: Sequence[str], dtype: np.dtype[Any]
     ) -> dict[str, NDArray[Any]]:
-        """Return what the search of near-duplicates stored of some images, by digest.
+        """Return cached data of the near-duplicate search, by digest.
 
         Parameters
         ----------
         column : str
-            ``"numbers"``, what it measured, or ``"grey"``, the small image.
+            ``"numbers"``, the measurements, or ``"grey"``, the small image.
         digests : sequence of str
             Content digests; those without a row are left out.
         dtype : numpy.dtype

@@ -20,9 +20,9 @@ backbone has three, and as much again for 4,000 standardised columns."""
 MIN_DEVIATION = 1e-5
 # A column is multiplied by the inverse of its deviation, which is taken to be at least these
 # fractions of its own size and of the size of its layer's columns. The float32 sums of a column
-# that varies in its last digits only would cancel to rounding, and runtimes differ by a hundred
-# thousandth of a layer's size where a column is 0 except on a few images. On cats-dogs and
-# sign-digits no column is below either.
+# that varies in its last digits only would cancel to rounding, and runtimes differ by 1e-5 of a
+# layer's size where a column is 0 except on a few images. On cats-dogs and sign-digits no column is
+# below either.
 MIN_RATIO_TO_MEAN = 1e-3
 MIN_RATIO_TO_LAYER = 1e-4
 # More rows do not improve the directions of the principal components.

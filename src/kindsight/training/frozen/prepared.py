@@ -105,7 +105,7 @@ class FrozenImages:
         return np.stack([greys[digest] for digest in digests])
 
     def measure_similarity(self, rows: NDArray[np.int64]) -> NDArray[np.void]:
-        """Return what that search compares first; it is cached, with the small images."""
+        """Return the measurements that this search compares first; cached with the small images."""
         digests, table, width = self._stored(rows)
         with closing(FeatureTable(table, width)) as opened:
             known = opened.similarity("numbers", digests, SIMILARITY)

@@ -118,7 +118,7 @@ def fit_head(
     folds : array
         int64 (images,): the fold in which each image is held out.
     kind : str
-        As of :class:`.settings.FrozenTrainer`.
+        As for :class:`.settings.FrozenTrainer`.
     weights : array, optional
         float32 (images,): sample weights; 1 if omitted.
     seed : int

@@ -214,7 +214,7 @@ class NetworkImages:
         return small_greys(self.stored.pixels(rows))
 
     def measure_similarity(self, rows: Rows) -> NDArray[np.void]:
-        """Return what the search of duplicates compares first."""
+        """Return the measurements that the search for near-duplicates compares first."""
         return measure_similarity(self.small_grey(rows))
 
     def warm_up(self, keras: KerasProcess, rows: Rows, *, verify: str) -> None:
