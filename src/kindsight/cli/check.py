@@ -268,7 +268,7 @@ def correction_lines(
     if uncertain:
         text = (
             f"{amount(len(uncertain), 'image')} whose suggested label is less than "
-            f"{confidence:.0%} probable; the labels are unchanged"
+            f"{100 * confidence:.4g}% probable; the labels are unchanged"
         )
         lines += hanging("uncertain", text, indent=12, paint=paint, width=line_width())
         for finding in uncertain[:LISTED_UNCERTAIN]:

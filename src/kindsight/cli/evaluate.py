@@ -349,13 +349,11 @@ def _left_out(scores: DatasetEvaluation, paint: Paint) -> Iterator[str]:
         "absent": f"classes without images: {absent}",
         "skipped": f"{amount(len(scores.problems), 'image')} could not be read: "
         f"{reasons_by_class(zip(scores.problem_labels, codes, strict=True))}",
-        "ignored": ignored_text(scores.dataset.ignored.items()),
     }
     there = {
         "unknown": scores.unknown_classes,
         "absent": scores.absent_classes,
         "skipped": scores.problems,
-        "ignored": scores.dataset.ignored,
     }
     shown = {name: text for name, text in rows.items() if there[name]}
     if shown:
@@ -366,6 +364,9 @@ def _left_out(scores: DatasetEvaluation, paint: Paint) -> Iterator[str]:
         yield from hanging("", text, indent=14, paint=paint, width=line_width())
     if len(scores.problems) > PROBLEMS:
         yield f"{' ' * 14}and {len(scores.problems) - PROBLEMS:,} more (all with --json)"
+    if ignored := ignored_text(scores.dataset.ignored.items()):
+        yield from () if shown else ("",)
+        yield from facts({"ignored": ignored}, paint)
 
 
 def _name(name: str) -> str:
