@@ -284,7 +284,7 @@ class ImageClassifier(_Estimator):
     def score(self, X: Any, y: Any = None) -> float:
         """Return the accuracy, 0 to 1.
 
-        Of a dataset with digests, byte-identical images of one class count once.
+        In a dataset with digests, byte-identical images of one class count once.
 
         Parameters
         ----------

@@ -413,7 +413,7 @@ class ModelOptions(TypedDict, total=False):
     value_range: Annotated[
         Sequence[float] | None,
         Option(
-            "Values that become black and white in images of more than 8 bits a sample, such as "
+            "Values that become black and white in images of more than 8 bits per sample, such as "
             "0,4095; others are clipped.",
             "Data", default_text="found from the images", metavar="LOW,HIGH",
             rule="two numbers, the lower first", check=_is_value_range, trainers=_EVERY,

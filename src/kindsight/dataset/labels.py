@@ -297,5 +297,5 @@ def check_label_typos(labels: Sequence[str | None], location: Callable[[int], st
 
 
 def normalised_label(label: str) -> str:
-    """Return a label without what typing errors differ in: case, blanks, encoding of accents."""
+    """Return a label in a form that ignores case, blanks and the encoding of accents."""
     return " ".join(unicodedata.normalize("NFC", label).casefold().split())

@@ -29,7 +29,7 @@ UNREAD_EXTENSIONS = frozenset(
     | {"raf", "rw2", "pef", "srw"}
 )
 """Extensions of photos that mostly cannot be read. They count as images, so that a class of such
-photos is an error instead of missing."""
+photos causes an error instead of being left out."""
 
 _SYSTEM_FILES = frozenset({"thumbs.db", "ehthumbs.db", "desktop.ini"})
 _SYSTEM_FOLDERS = frozenset(

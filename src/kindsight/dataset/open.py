@@ -488,7 +488,7 @@ def _common_root(datasets: Sequence[ImageDataset]) -> tuple[Path | None, list[st
 
 
 def _more_classes(files: _Files, options: DataOptions) -> str:
-    """Return how data that are not class folders get classes."""
+    """Return how to give data that are not class folders more classes."""
     if options.label_from is not None:
         return "Use another `label_from`, or add images of other classes."
     if all(str(file).lower().endswith(ARRAY_ENDINGS) for file in files.values()):

@@ -29,7 +29,7 @@ SAMPLE = 32
 """Files that are sampled; of these, those with more than 8 bits are decoded."""
 
 _ENDINGS = (".png", ".tif", ".tiff", ".pgm", ".ppm", ".pnm", ".jp2")
-"""Endings of files that can have more than 8 bits a sample and are not reduced by their decoder."""
+"""Endings of files that can have more than 8 bits per sample and whose decoder returns them."""
 
 _HEAD = 64
 """Bytes of a PNG or PGM that state its depth, at least."""
@@ -39,7 +39,8 @@ def typical_range(lows: ArrayLike, highs: ArrayLike) -> ValueRange | None:
     """Return the range over images, given the least and the greatest value of each.
 
     An image that exceeds the median range extends it by at most the width of that range on either
-    side, so that a single value cannot make the others black or white. None for one value alone.
+    side, so that a single value cannot make the others black or white. None if all values are
+    equal.
     """
     low, high = np.asarray(lows, np.float64), np.asarray(highs, np.float64)
     least, greatest = float(low.min()), float(high.max())
@@ -56,15 +57,15 @@ def with_value_range(dataset: ImageDataset, given: ValueRange | None = None) -> 
     Parameters
     ----------
     dataset : ImageDataset
-        Of files; arrays are scaled when the dataset is made.
+        A dataset of files; arrays are scaled when the dataset is made.
     given : (low, high), optional
         The range; by default that of up to 32 images, of the train split if there is one.
 
     Returns
     -------
     ImageDataset
-        With ``value_range`` and notes on it. Nothing changes for images of 8 bits, and where every
-        file states its depth.
+        With ``value_range`` and notes on it; unchanged if all images have 8 bits or state their
+        depth.
     """
     if dataset.arrays is not None or dataset.value_range is not None:
         return dataset

@@ -297,7 +297,7 @@ def distinct_images(
     Parameters
     ----------
     digests : sequence of str or None
-        Content digests of n images; None is unlike any other.
+        Content digests of n images; None equals no other.
     targets : int array (n,)
         Their class indices. One image with two labels counts once for each.
 

@@ -1,4 +1,4 @@
-"""Samples of more than 8 bits to 0-255: by a given range of values, or the file's own."""
+"""Scale samples of more than 8 bits to 0-255, by a given range of values or the file's own."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ RULE = "must be two different finite numbers, the lower first"
 
 
 def as_value_range(value: Any) -> ValueRange:
-    """Return a pair of numbers as a range of values; SettingsError if it is none."""
+    """Return a pair of numbers as a range of values; SettingsError if it is not a range."""
     try:
         low, high = map(float, value)
     except (TypeError, ValueError):
@@ -31,7 +31,7 @@ def as_value_range(value: Any) -> ValueRange:
 
 
 class ValueScale:
-    """Scales the samples of one image, and records which values it met.
+    """Scales the samples of one image, and records their range.
 
     Parameters
     ----------

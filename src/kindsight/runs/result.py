@@ -29,7 +29,7 @@ class Scored:
     rows: NDArray[np.int64]  # int64: their rows in the features' dataset
     predictions: Predictions  # paths, targets and probabilities
     evaluation: Evaluation  # the scores
-    counted: NDArray[np.bool_]  # bool: which of them count, all but byte-identical copies
+    counted: NDArray[np.bool_]  # bool: which rows count; byte-identical copies do not
 
     def distinct(self) -> Scored:
         """Return the same without copies."""

@@ -330,7 +330,7 @@ def test_repeated_rows_count_once(table):
         ("path,label\nhttps://x.org/1.jpg,a\n", "must be files, not URLs"),
         ("path,label\nout/1.jpg,a\nout/2.jpg,b\n", "exists; the first is 'out/1.jpg'"),
         ("path,colour\nin/1.jpg,a\n", "'table.csv' has no column of labels"),
-        ("path\nin/1.jpg\n", "columns are 'path'. Add a column that is called label."),
+        ("path\nin/1.jpg\n", "columns are 'path'. Add a column named label."),
         ("in/1.jpg,a\nin/2.jpg,b\n", "names of the columns; got 'in/1.jpg'. Insert"),
         ("where,label\nin/1.jpg,a\n", "has no column of paths or columns of pixels"),
         ("path,label\n", "has no rows"),

@@ -27,7 +27,7 @@ SCALED = "The pixels in {where} are floats from 0 to 1 and were multiplied by 25
 """Note for the user."""
 
 SCALED_BY = "The pixels in {where} were scaled by one range: {range} became 0 to 255."
-"""Note for the user, where the range is another."""
+"""Note for the user, if the range is not 0 to 1."""
 
 _BLOCK = 1 << 22  # numbers processed at once; limits temporary memory
 _RULE = "Pixels must be numbers"

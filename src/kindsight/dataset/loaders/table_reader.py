@@ -218,7 +218,7 @@ class TableReader:
         columns = f"column of {kind}s {beside}".strip()
         hint = _COLUMN_HINT.format(kind=kind)
         if len(self._found) >= len(self._table.header):
-            hint = f"Add a column that is called {kind}."
+            hint = f"Add a column named {kind}."
         if flags is not None and len(flags.names) > 1:
             names = ",".join(flags.names)
             hint = (

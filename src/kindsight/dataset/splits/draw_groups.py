@@ -131,7 +131,7 @@ class _Drawing:
         return active
 
     def decide_against(self, unit: int, rest: list[int]) -> None:
-        """Decide a group by changing the chances of all others equally, as far as these can."""
+        """Decide a group by changing the chances of all others equally, as far as possible."""
         for _ in range(MAX_SHARED_STEPS):
             rest = self.undecided(rest)
             if not rest or not self.undecided([unit]):
