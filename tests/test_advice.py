@@ -4,22 +4,33 @@ from __future__ import annotations
 
 import ast
 import re
+import shutil
+import sys
+import types
+from contextlib import closing
 from pathlib import Path
 
+import numpy as np
 import pytest
 import typer
+from PIL import Image
 
 import kindsight
-from kindsight.cache.folder import Cache
+from kindsight.cache.folder import MARKER, Cache
 from kindsight.cli.app import app
 from kindsight.cli.terminal.command import _explain
 from kindsight.dataset import ImageDataset
 from kindsight.dataset.splits.leakage import resolve_leakage
-from kindsight.errors import CacheError, DatasetError, SettingsError, UsageError
+from kindsight.errors import CacheError, DatasetError, SettingsError, UsageError, WeightsError
+from kindsight.models.backbones.table import get_backbone
+from kindsight.models.backbones.weights import download_weights, is_available
 from kindsight.options import OPTIONS
 from kindsight.runs.folder import claim_run
 from kindsight.runs.settings import TrainSettings
-from kindsight.training.trainer import make_training
+from kindsight.runs.split import open_data, split_images
+from kindsight.training.common import class_targets
+from kindsight.training.frozen.feature_cache import FeatureTable
+from kindsight.training.trainer import make_training, prepare
 
 SOURCE = Path(kindsight.__file__).parent
 
@@ -182,3 +193,102 @@ def test_leakage_advice_is_typed_and_works(tmp_path):
     assert recommended == ["move", "keep"]
     for mode in recommended:
         assert "train" in resolve_leakage(dataset, [(0, 1)], mode)[0].split[:2]
+
+
+def test_a_cache_file_is_put_elsewhere_as_the_cache_was_chosen(tmp_path, monkeypatch):
+    def full(path: Path) -> str:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.with_suffix(".sqlite").mkdir()  # SQLite cannot open it
+        with pytest.raises(CacheError) as caught:
+            FeatureTable(path.with_suffix(".sqlite"), 3)
+        return str(caught.value)
+
+    monkeypatch.setenv("KINDSIGHT_CACHE", str(tmp_path / "usual"))
+    assert "set KINDSIGHT_CACHE to another folder" in full(Cache().features_file("a"))
+    said = full(Cache(tmp_path / "given").features_file("a"))
+    assert "give another folder as `cache`" in said and "KINDSIGHT_CACHE" not in said
+    for cache, advice in (
+        (Cache(), "set KINDSIGHT_CACHE to its folder"),
+        (Cache(tmp_path / "given"), "give its folder as `cache`"),
+    ):
+        (cache.root / MARKER).unlink()
+        with pytest.raises(CacheError, match=advice):
+            cache.clear()
+
+
+def write_noise(path: Path) -> None:
+    """Write a small image of noise, different for each path."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng([*map(ord, str(path))])
+    Image.fromarray(rng.integers(0, 255, (40, 40, 3), np.uint8)).save(path)
+
+
+def test_an_unreadable_class_is_mended_or_removed(tmp_path, monkeypatch):
+    monkeypatch.setenv("KINDSIGHT_CACHE", str(tmp_path / "cache"))
+    data = tmp_path / "photos"
+    for name in ("cat", "dog", "owl"):
+        for number in range(4):
+            write_noise(data / name / f"{number}.png")
+    for path in (data / "owl").iterdir():
+        path.write_text("no image")
+    settings = TrainSettings(str(data), model="small-cnn", size=40)
+
+    def split() -> None:
+        dataset = open_data(settings)
+        with closing(prepare(settings.training(), dataset)) as prepared:
+            split_images(prepared, settings, dataset)
+
+    with pytest.raises(DatasetError, match=r"No image of 'owl'.*Mend the files, or remove"):
+        split()
+    write_noise(data / "owl" / "0.png")
+    write_noise(data / "owl" / "1.png")
+    split()
+    shutil.rmtree(data / "owl")
+    split()
+
+
+def test_images_of_one_group_are_not_called_copies(tmp_path):
+    dataset = ImageDataset(
+        path=("1.png", "2.png"), label=("a", "b"), group=("p", "p"), digest=("1", "2")
+    )
+    with pytest.raises(DatasetError, match=r"All 2 are of one\. Use fewer images .*groups smaller"):
+        class_targets(dataset, ("a", "b"))
+    class_targets(dataset.with_columns(group=("p", "q")), ("a", "b"))
+    with pytest.raises(DatasetError, match="2 times the same one"):
+        class_targets(dataset.with_columns(digest=("1", "1"), group=(None, None)), ("a", "b"))
+
+
+def test_weights_that_cannot_be_downloaded_work_where_the_message_puts_them(tmp_path, monkeypatch):
+    def get_file(*_, **__):
+        raise OSError("no network")
+
+    fake = types.ModuleType("keras")
+    fake.utils = types.SimpleNamespace(get_file=get_file)  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "keras", fake)
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "home"))
+    backbone = get_backbone("mobilenet-v2")
+    with pytest.raises(WeightsError) as caught:
+        download_weights(backbone)
+    url, folder = re.findall(r"Download (\S+) .* put the file into (\S+); if", str(caught.value))[0]
+    Path(folder).mkdir(parents=True)
+    file = Path(folder, url.rpartition("/")[2])
+    file.write_bytes(b"weights")
+    assert is_available(backbone)
+    # One backbone takes the file itself; several do not, so that they need the folder.
+    assert make_training({"model": "mobilenet-v2", "weights": str(file)}).faults() == []
+    (fault,) = make_training({"model": "mobilenet-v2+resnet50", "weights": str(file)}).faults()
+    assert "for several backbones" in fault
+
+
+def test_an_interrupted_run_continues_with_its_settings_file_and_its_folder(tmp_path):
+    first = TrainSettings("photos", runs=str(tmp_path))
+    with claim_run(first) as folder:
+        (folder / "checkpoint").write_text("trained so far")
+    other = TrainSettings("photos", runs=str(tmp_path), run=folder.name, seed=1)
+    with pytest.raises(UsageError, match="To continue it, give") as caught, claim_run(other):
+        pass
+    (file,) = re.findall(r"give (\S+) as `settings`", str(caught.value))
+    for given in ({}, {"run": folder.name}):
+        with claim_run(TrainSettings.from_toml(file, **given)) as again:
+            assert again == folder
+        assert (folder / "checkpoint").exists()

@@ -434,10 +434,10 @@ def _text(value: object, name: str, where: str, encoding: str | None) -> str:
         try:
             return value.decode(encoding or "utf-8").strip()
         except UnicodeError:
+            cure = "another `encoding`" if encoding else 'their encoding, `encoding="cp1252"` or so'
             raise DatasetError(
                 f"The array {quoted(name)} in {where} has texts that are not "
-                f"{encoding or 'UTF-8'}, first {quoted(os.fsdecode(value[:40]))}. Give their "
-                'encoding, such as `encoding="cp1252"`.'
+                f"{encoding or 'UTF-8'}, first {quoted(os.fsdecode(value[:40]))}. Give {cure}."
             ) from None
     if isinstance(value, float):
         if not math.isfinite(value):
