@@ -82,6 +82,13 @@ def test_skipped_images_are_listed(run, tiny, data):
     assert problem["message"] and problem["label"] == "red"
 
 
+def test_unknown_classes_that_are_only_spelled_differently_are_said(run, tiny, data):
+    (data / "red").rename(data / "Red ")
+    text = " ".join(run("evaluate", tiny, "data").stdout.split())
+    assert "unknown to the classifier: Red " in text
+    assert "(but it has 'red', spelled differently)" in text
+
+
 def test_ignored_files_are_counted_by_class(run, tiny, data):
     (data / "red" / "notes.txt").write_text("late")
     (data / "blue" / "photo").write_bytes(b"\xff\xd8\xff cut")

@@ -341,11 +341,14 @@ def _trained_on_rows(scores: DatasetEvaluation, paint: Paint) -> Iterator[str]:
 
 def _left_out(scores: DatasetEvaluation, paint: Paint) -> Iterator[str]:
     """Yield what was skipped."""
+    from kindsight.dataset.loaders.folders import similar_names
+
     unknown = ", ".join(f"{_name(name)} ({n:,})" for name, n in scores.unknown_classes.items())
     absent = ", ".join(map(_name, scores.absent_classes))
     codes = [problem.code for problem in scores.problems]
     rows = {
-        "unknown": f"skipped, class unknown to the classifier: {unknown}",
+        "unknown": f"skipped, class unknown to the classifier: {unknown}"
+        f"{similar_names([*scores.unknown_classes], scores.absent_classes)}",
         "absent": f"classes without images: {absent}",
         "skipped": f"{amount(len(scores.problems), 'image')} could not be read: "
         f"{reasons_by_class(zip(scores.problem_labels, codes, strict=True))}",

@@ -312,6 +312,12 @@ def test_lists_of_one_label_and_of_zeros_and_ones(table):
     assert from_table(file, options).label == ("ant+cow", "ant", "cow")
 
 
+def test_a_table_in_another_encoding_is_not_printed_whole(table):
+    with pytest.raises(DatasetError) as caught:
+        from_table(table("where" + "x" * 5000 + ",label\nin/1.jpg,a\n"))
+    assert "no column of paths" in str(caught.value) and len(str(caught.value)) < 500
+
+
 def test_repeated_rows_count_once(table):
     dataset = from_table(table("path,label\nin/1.jpg,a\nin/2.jpg,b\nin/1.jpg,a\n./in/2.jpg,b\n"))
     assert dataset.path == ("in/1.jpg", "in/2.jpg")

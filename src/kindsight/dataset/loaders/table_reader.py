@@ -214,7 +214,8 @@ class TableReader:
         )
 
     def _missing(self, kind: str, beside: str, flags: OneHotColumns | None = None) -> DatasetError:
-        there = quoted_list(tuple(self._table.header))
+        # A file in another encoding may be a single line.
+        there = quoted_list([f"{name:.60}" for name in self._table.header])
         columns = f"column of {kind}s {beside}".strip()
         hint = _COLUMN_HINT.format(kind=kind)
         if len(self._found) >= len(self._table.header):
