@@ -147,7 +147,7 @@ def test_a_single_image_is_a_list_of_one(predictor, photos):
     with pytest.raises(UsageError, match=r"\[image\]"):  # may be several grey images
         predictor.predict(read_image(file))
     for wrong in (None, 3, {"a": data}):
-        with pytest.raises(UsageError, match="list of images; got") as error:
+        with pytest.raises(UsageError, match="list of paths, arrays or images; got") as error:
             predictor.predict(wrong)
         assert len(str(error.value)) < 400
 

@@ -183,7 +183,7 @@ _ARCHIVES = (
 
 
 def _what_file(path: str) -> str:
-    """Return what a file is that is neither a table nor arrays, and what to do."""
+    """Return the fault of a file that is neither a table nor a file of arrays, and the cure."""
     try:
         with Path(path).open("rb") as file:
             head = file.read(HEAD_BYTES)
