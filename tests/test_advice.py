@@ -238,7 +238,7 @@ def test_an_unreadable_class_is_mended_or_removed(tmp_path, monkeypatch):
         with closing(prepare(settings.training(), dataset)) as prepared:
             split_images(prepared, settings, dataset)
 
-    with pytest.raises(DatasetError, match=r"No image of 'owl'.*Mend the files, or remove"):
+    with pytest.raises(DatasetError, match=r"No image of 'owl'.*Repair the files, or remove"):
         split()
     write_noise(data / "owl" / "0.png")
     write_noise(data / "owl" / "1.png")
