@@ -166,12 +166,12 @@ CASES = {
     ),
     "missing images": Case(
         lambda: table("tables/t.csv", "path,label", "photos/{c}/{i}.png,{c}"),
-        "train tables/t.csv", ["another folder than this one, give that: --root FOLDER"],
+        "train tables/t.csv", ["another folder, name it: --root FOLDER"],
         [(None, "train tables/t.csv --root .")],
     ),
     "images missing in the given folder": Case(
         lambda: table("tables/t.csv", "path,label", "photos/{c}/{i}.png,{c}"),
-        "train tables/t.csv --root tables", ["give that: --root FOLDER"],
+        "train tables/t.csv --root tables", ["name it: --root FOLDER"],
         [(None, "train tables/t.csv --root .")],
     ),
     "ambiguous images": Case(
@@ -254,6 +254,12 @@ CASES = {
         photos, "train photos --model small-cnn --epochs 0", ["a whole number from 1 to 100,000"],
         [(None, "train photos --model small-cnn --epochs 1")],
     ),
+    "split file without its columns": Case(
+        lambda: table("s.csv", "file,role", "{c}/{i}.png,train"), "train photos --split s.csv",
+        ["needs the columns path and split; it lacks split", "Rename its columns."],
+        [(lambda: Path("s.csv").write_text(Path("s.csv").read_text().replace("role", "split")),
+          "train photos --split s.csv")],
+    ),
     "option of tables": Case(
         photos, "train photos --root .", ["Leave it out."], [(None, "train photos")]
     ),
@@ -324,6 +330,9 @@ def coloured(tmp_path, monkeypatch) -> None:
          ["predict {tiny} photos/test --json", "predict {tiny} photos/test --format csv"]),
         ("predict photos photos/test", "Give the folder of a run or another bundle.",
          ["predict {tiny} photos/test"]),
+        ("evaluate {tiny} numbers.csv", "--label-names names numbers in a table",
+         ["evaluate {tiny} numbers.csv --label-names blue,green,red"]),
+        ("evaluate {tiny} others", "or rename the classes", ["evaluate {tiny} photos"]),
         ("check photos --out full", "Omit --out to get a numbered folder.", ["check photos"]),
         ("check photos --out full", "--out must be a new or empty folder",
          ["check photos --out empty"]),
@@ -333,6 +342,9 @@ def test_following_the_advice_of_other_commands(run, tiny, coloured, line, advic
     Path("old.csv").write_text("old")
     Path("full").mkdir()
     Path("full/file").write_text("old")
+    rows = [f"photos/test/{name}/0.png,{k}" for k, name in enumerate(COLOURS)]
+    Path("numbers.csv").write_text("\n".join(["path,label", *rows]))
+    images("others", ("cat", "dog"))
     result = run(*line.format(tiny=tiny).split())
     assert result.exit_code in (1, 2) and advice in result.stderr
     for cure in cures:

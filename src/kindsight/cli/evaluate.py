@@ -301,7 +301,9 @@ def _check_known(dataset: ImageDataset, classes: tuple[str, ...]) -> None:
 
         raise DatasetError(
             f"None of the classes of the data is known to the classifier: the data have "
-            f"{quoted_list(dataset.present_classes())}, the classifier {quoted_list(classes)}."
+            f"{quoted_list(dataset.present_classes())}, the classifier {quoted_list(classes)}. "
+            "Choose other data or another classifier, or rename the classes; `label_names` names "
+            "numbers in a table or arrays."
         )
 
 

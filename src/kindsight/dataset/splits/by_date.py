@@ -113,18 +113,18 @@ def _check_dates(n: int, blocks: _Blocks, fractions: dict[str, Fraction]) -> Non
     if dated == 0:
         raise DatasetError(
             f"Cannot split by date: none of {n_images(n)} has a capture date in its EXIF data. Use "
-            "a random split, or a table with a column 'split'."
+            "`split_by=\"random\"`, or a table with a column 'split'."
         )
     if dated <= fraction * n:
         raise DatasetError(
             f"Cannot split by date: {dated:,} of {n_images(n)} have a capture date, too few for "
-            f"validation and test splits of {float(fraction):.0%}. Use smaller fractions or a "
-            "random split."
+            f"validation and test splits of {float(fraction):.0%}. Use smaller fractions or "
+            '`split_by="random"`.'
         )
     if len(blocks) <= len(fractions):
         raise DatasetError(
             f"Cannot split by date: {n_images(dated)} have only {len(blocks)} different capture "
-            "times (duplicates and groups count once). Use a random split."
+            'times (duplicates and groups count once). Use `split_by="random"`.'
         )
 
 
@@ -133,7 +133,7 @@ def _check_training(dataset: ImageDataset) -> None:
     if absent := [name for name in dataset.present_classes() if name not in present]:
         raise DatasetError(
             f"A split by date leaves no images to train on for {quoted_list(absent)}: all of them "
-            "are new. Use smaller validation and test splits or a random split."
+            'are new. Use smaller validation and test splits or `split_by="random"`.'
         )
 
 
