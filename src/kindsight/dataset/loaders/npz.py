@@ -434,7 +434,9 @@ def _text(value: object, name: str, where: str, encoding: str | None) -> str:
         try:
             return value.decode(encoding or "utf-8").strip()
         except UnicodeError:
-            cure = "another `encoding`" if encoding else 'their encoding, `encoding="cp1252"` or so'
+            cure = (
+                "another `encoding`" if encoding else 'their encoding, such as `encoding="cp1252"`'
+            )
             raise DatasetError(
                 f"The array {quoted(name)} in {where} has texts that are not "
                 f"{encoding or 'UTF-8'}, first {quoted(os.fsdecode(value[:40]))}. Give {cure}."
