@@ -121,5 +121,5 @@ def test_unknown_codes_are_refused_with_the_closest(
 ) -> None:
     from kindsight.errors import SettingsError
 
-    with pytest.raises(SettingsError, match=r"got 'ks101'\. Did you mean KS101"):
+    with pytest.raises(SettingsError, match=r"no check 'ks101'\. Did you mean KS101"):
         run_checks(contexts["faulty"], ignore=["ks101"])

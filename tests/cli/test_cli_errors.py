@@ -150,7 +150,7 @@ def test_an_exit_code_of_the_command_itself_stands(fails):
 
 def test_nothing_that_a_terminal_would_obey_reaches_it(fails):
     result = fails(BundleError("a\x1b[2Jb\udcffc\nsecond line"))
-    assert result.stderr == "kindsight: a\\x1b[2Jb\\udcffc\nkindsight: second line\n"
+    assert result.stderr == "kindsight: a\\x1b[2Jb\\xffc\nkindsight: second line\n"
 
 
 def test_every_command_has_an_example_debug_and_the_exit_code_2_for_misuse(run):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import signal
 
 import pytest
 
@@ -212,7 +213,7 @@ def test_a_terminal_gets_the_screen(monkeypatch):
 
 
 def test_a_swallowed_ctrl_c_ends_the_training(monkeypatch):
-    monkeypatch.setattr(interrupts._seen, "is_set", lambda: True)
+    monkeypatch.setattr(interrupts, "_signals", [signal.SIGINT])
     with watching_training(True) as watch:
         for callback in (
             lambda: watch.callback.on_start(1, 0),

@@ -49,7 +49,7 @@ def test_without_a_network_the_error_names_the_file(no_network):
         download_weights(no_network)
     message = str(raised.value)
     assert "\n" not in message
-    for text in (f"Download http://127.0.0.1:9/{FILE}", "--weights FILE", str(keras_folder())):
+    for text in (f"Download http://127.0.0.1:9/{FILE}", "`weights`", str(keras_folder())):
         assert text in message
 
 

@@ -121,7 +121,7 @@ def test_cut_frozen_backbone_with_a_dense_head(pair, own, tmp_path):
     learned, model = weights_of(result.run / "model.keras")
     names = [layer.name for layer in model.layers if layer.name.startswith(("head", "unit"))]
     assert names == ["head_flatten", "head_dense1", "head_relu1", "head_dropout", "unit"]
-    assert model.get_layer("head_flatten").input is model.get_layer("relu2").output
+    assert model.get_layer("head_flatten").input is model.get_layer("own.relu2").output
     assert model.get_layer("head_dense1").kernel.shape == (10 * 10 * 8, 16)
     assert model.get_layer("head_dropout").rate == 0.2
     assert model.get_layer("unit").kernel.shape == (16, 1)
@@ -243,7 +243,7 @@ def test_which_phases_train_on_cached_activations(pair, own, process):
     inputs = inputs_of(pair, process, model=own, phases=phases, epochs=1)
     pixels = ("", (40, 40, 3))
     assert [(source.layer, source.shape) for source in inputs.sources] == [
-        *(("relu2", (10, 10, 8)), pixels, ("relu1", (20, 20, 6)), pixels, pixels, pixels),
+        *(("own.relu2", (10, 10, 8)), pixels, ("own.relu1", (20, 20, 6)), pixels, pixels, pixels),
     ]
     # Layers that were trained in an earlier phase have other activations.
     (note,) = inputs.notes
@@ -282,7 +282,7 @@ def test_cached_copies_are_computed_once(pair, own, tmp_path, process, monkeypat
         )  # fmt: skip
         result = train(settings)
     (job,) = [job for job in jobs if job["job"] == "train"]
-    assert [source["layer"] for source in job["sources"]] == ["relu2", ""]
+    assert [source["layer"] for source in job["sources"]] == ["own.relu2", ""]
     (arrays,) = written
     rows = arrays["rows_0"]
     assert rows.shape == (36, 4) and len(np.unique(rows)) == 36 * 4
@@ -344,7 +344,7 @@ def test_copies_that_do_not_fit_into_the_cache(pair, own, process, monkeypatch):
     monkeypatch.setenv("KINDSIGHT_CACHE_LIMIT", "60KB")
     phases = [{"freeze": "all", "augment": "none"}, {"freeze": "all", "cached_copies": 2}]
     inputs = inputs_of(pair, process, model=own, phases=phases, augment="light", epochs=3)
-    assert [source.layer for source in inputs.sources] == ["relu3", ""]
+    assert [source.layer for source in inputs.sources] == ["own.relu3", ""]
     (note,) = inputs.notes
     assert note.startswith(
         "The frozen layers up to relu3 run again in each epoch on new augmented copies"
@@ -417,7 +417,7 @@ def test_learning_rate_finder_on_cached_copies(pair, own, tmp_path, process, mon
     sweep, _ = find_learning_rate(settings_of(pair, tmp_path, model=own, phases=phases))
     assert len(sweep.rates) == len(sweep.losses) > 50
     (job,) = [job for job in jobs if job["job"] == "find-rate"]
-    assert [source["layer"] for source in job["sources"]] == ["relu2"]
+    assert [source["layer"] for source in job["sources"]] == ["own.relu2"]
 
 
 # From Python -------------------------------------------------------------------------------------

@@ -188,7 +188,7 @@ def test_all_epochs_are_validated_or_none():
         ({"phase": "x" * 81}, "phase must be"),
         ({"seconds": -1.0}, "seconds must be"),
         ({"seconds": math.nan}, "seconds must be"),
-        ({"learning_rate": math.inf}, "`learning_rate` must be"),
+        ({"learning_rate": math.inf}, "learning_rate must be"),
         ({"accuracy": 1.01}, "accuracy must be a number"),
         ({"val_accuracy": math.nan}, "val_accuracy must be a number"),
         ({"val_loss": None}, "both be given, or neither"),

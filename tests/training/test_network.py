@@ -68,7 +68,7 @@ def test_all_settings_but_cache_and_workers_are_saved():
     names = {item.name for item in dataclasses.fields(NetworkTrainer)}
     full = NetworkTrainer(
         size=40, class_weight="balanced", learning_rate=0.1, momentum=0.5, patience=3,
-        weight_decay=0.1, phases=[{"epochs": 3}],
+        weight_decay=0.1, phases=[{"epochs": 3}], value_range=(0, 4095),
     ).to_dict()  # fmt: skip
     assert set(full) == names - {"cache", "workers"}
 

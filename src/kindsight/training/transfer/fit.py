@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from kindsight.cache.folder import Cache
 from kindsight.dataset import ImageDataset
 from kindsight.models.backbones.build import BackboneFiles
+from kindsight.models.graph import layer_path
 from kindsight.models.networks.frozen_base import ensure_frozen_base
 from kindsight.models.networks.small_cnn import LayerRow
 from kindsight.models.worker.process import KerasProcess
@@ -245,7 +246,7 @@ class _DiskBudget:
         base, cache = request.file.base, request.file.cache
         copies = int(request.copies[1].max(initial=0))
         new = " on new augmented copies" if copies > 0 else ""
-        start = f"The frozen layers up to {base.stage} run again in each epoch{new}: "
+        start = f"The frozen layers up to {layer_path(base.stage)} run again in each epoch{new}: "
         if not base.peak < MAX_ACTIVATION:
             return f"{start}their activations, up to {base.peak:.2g}, are too large for float16."
         if self._free is None:
