@@ -129,7 +129,9 @@ def test_cut_frozen_backbone_with_a_dense_head(pair, own, tmp_path):
     # Only the head was trained: the backbone is the same to the bit.
     frozen, _ = weights_of(settings.training().backbone().keras)
     shared = learned.keys() & frozen.keys()
-    assert {name.split("/")[0] for name in shared} == {"conv1", "norm1", "conv2", "norm2"}
+    assert {name.split("/")[0] for name in shared} == {
+        f"own.{name}" for name in ("conv1", "norm1", "conv2", "norm2")
+    }
     for name in shared:
         np.testing.assert_array_equal(learned[name], frozen[name])
     assert {name.split("/")[0] for name in learned.keys() - shared} == {
@@ -293,7 +295,7 @@ def test_cached_copies_are_computed_once(pair, own, tmp_path, process, monkeypat
     # Compare with Keras: original images, and their first copies.
     maps = map_activations(Path(job["sources"][0]["file"]), 0, (10, 10, 8))["map"]
     (digests, pixels, cached_rows) = cached[0]
-    base = keras_up_to(weights_of(settings.training().backbone().keras)[1], "relu2")
+    base = keras_up_to(weights_of(settings.training().backbone().keras)[1], "own.relu2")
     for row in np.flatnonzero(cached_rows[:, 1] >= 0)[:5]:
         index = int.from_bytes(blake2b(digests[row].encode(), digest_size=8).digest(), "little")
         (copy,) = augment_images(
