@@ -340,7 +340,7 @@ def test_the_judged_logits_are_those_of_the_file(photos, own, worker, monkeypatc
         lambda left: {"seconds": left, "trial_fraction": 0, "epoch_fraction": 1, "max_epochs": 2},
     )  # fmt: skip
     classifier = ImageClassifier(
-        model=own, size=64, fine_tune="full", budget="1h", validation=0.4
+        model=own, size=64, fine_tune="full", budget="1h", validation=0.4, seed=1
     ).fit(photos)
     network = classifier._fitted
     assert network.fine_tuning.description.endswith("test-time augmentation over 2 flips")
