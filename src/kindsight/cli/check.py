@@ -29,7 +29,6 @@ from kindsight.cli.terminal.options import (
     as_typed,
     columns_of,
     names_of,
-    value_range_of,
 )
 from kindsight.cli.terminal.text import (
     Paint,
@@ -42,6 +41,7 @@ from kindsight.cli.terminal.text import (
     say,
 )
 from kindsight.errors import SettingsError
+from kindsight.options import OPTIONS
 from kindsight.report.format import amount
 
 if TYPE_CHECKING:
@@ -152,7 +152,7 @@ def check(  # noqa: PLR0913, PLR0917 (one parameter for each option)
         multi_label=multi_label,
         keep_na_labels=keep_na_labels,
         encoding=encoding,
-        value_range=value_range_of(value_range),
+        value_range=_value_range_of(value_range),
     )
     chosen = _settings(
         settings, tuple(ignore or ()), full, workers=workers, relabel_confidence=relabel_confidence
@@ -365,3 +365,16 @@ def _total(report: CheckReport, paint: Paint) -> str:
         if counts[severity]
     )
     return f"  {amount(sum(counts.values()), 'finding')}: {parts}"
+
+
+def _value_range_of(given: str | None) -> tuple[float, float] | None:
+    """Return ``0,4095`` as a pair of numbers; SettingsError for anything else."""
+    if given is None:
+        return None
+    from kindsight.training.option_rules import option_faults, read_option
+
+    value = read_option(OPTIONS["value_range"], given)
+    if faults := option_faults({"value_range": value}):
+        raise SettingsError("\n".join(faults.values()))
+    low, high = value
+    return float(low), float(high)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import os
 import sys
 from abc import ABC, abstractmethod
@@ -29,6 +27,7 @@ from kindsight.cli.terminal.text import (
     cells,
     clipping_note,
     complain,
+    csv_line,
     for_machines,
     note,
     pad,
@@ -36,7 +35,7 @@ from kindsight.cli.terminal.text import (
     to_json,
 )
 from kindsight.dataset.ignored import ignored_text
-from kindsight.encoding import escape_name, valid_text
+from kindsight.encoding import escape_name
 from kindsight.errors import DatasetError, SettingsError
 from kindsight.report.format import percent
 
@@ -432,13 +431,6 @@ def _report_rest(images: Inputs, count: int, failed: int, quiet: bool) -> None:
         note(f"ignored: {left_out}.")
     if failed:
         complain(f"{failed:,} of {count:,} image{'s' * (count != 1)} could not be read.")
-
-
-def csv_line(values: Sequence[object]) -> str:
-    """Return a line of CSV; None is an empty cell."""
-    buffer = io.StringIO(newline="")
-    csv.writer(buffer, lineterminator="\n").writerow(values)
-    return valid_text(buffer.getvalue())
 
 
 def _like_a_formula(text: str) -> bool:

@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from kindsight.cli.terminal.text import csv_line
 from kindsight.encoding import valid_text
 from kindsight.errors import ImageError, MissingExtraError, SettingsError
 from kindsight.files import replacing, write_text
@@ -113,8 +114,6 @@ def write_table(
     ending = Path(path).suffix.lower()
     with replacing(path) as temporary:
         if ending == ".csv":
-            from kindsight.cli.predict import csv_line
-
             with temporary.open("w", encoding="utf-8", newline="") as file:
                 file.write(csv_line(header))
                 file.writelines(csv_line(row) for row in rows)

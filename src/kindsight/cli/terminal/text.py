@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import json
 import os
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import typer
 
-from kindsight.encoding import printable, valid_json
+from kindsight.encoding import printable, valid_json, valid_text
 
 if TYPE_CHECKING:
     from kindsight.predictor import Predictor
@@ -24,6 +25,7 @@ __all__ = [
     "cells",
     "clipping_note",
     "complain",
+    "csv_line",
     "for_machines",
     "hanging",
     "line_width",
@@ -191,3 +193,10 @@ def clipping_note(clipped: int, count: int, predictor: Predictor) -> str:
         f"{images} had values outside "
         f"{describe_range(value_range)}, the range of the training; they were clipped."
     )
+
+
+def csv_line(values: Sequence[object]) -> str:
+    """Return a line of CSV; None is an empty cell."""
+    buffer = io.StringIO(newline="")
+    csv.writer(buffer, lineterminator="\n").writerow(values)
+    return valid_text(buffer.getvalue())
