@@ -34,6 +34,7 @@ def mark_used(folder: Path) -> None:
         file = Path(mark.lock_file) if mark is not None else None
         if file is not None and f"-{os.getpid()}-" in file.name and file.exists():
             return
+        # A folder that cannot be marked (read-only, or a drive without locks) is used unprotected.
         with contextlib.suppress(CacheError, OSError, NotImplementedError), lock_folder(folder):
             mark = FileLock(folder / f".used-{os.getpid()}-{uuid.uuid4().hex[:8]}.lock")
             mark.acquire(timeout=0)
