@@ -32,6 +32,7 @@ EXTRAS = {
     "parquet",
     "xlsx",
     "demo",
+    "improve",
     "mlflow",
     "scipy",
     "test",
