@@ -13,6 +13,16 @@ from kindsight.dataset.ignored import IgnoredFile
 from kindsight.dataset.splits.leakage import DuplicateAcrossSplits
 from kindsight.errors import UsageError
 from kindsight.evaluation import Evaluation
+from kindsight.report.values import (
+    Diagnosis,
+    FeatureMap,
+    LearningCurve,
+    Overlay,
+    PredictionSets,
+    RiskCoverage,
+    Slice,
+    UnknownScore,
+)
 
 __all__ = [
     "MAX_CARDS", "Epoch", "HeadCandidateRow", "Layer", "Predictions", "Reference", "ReportData",
@@ -121,15 +131,28 @@ class Predictions:
     paths: tuple[str, ...]  # n
     targets: NDArray[np.integer[Any]]  # (n,), class indices
     probabilities: NDArray[np.floating[Any]]  # (n, k), rows sum to 1
+    # (n,), higher for images that are less like the training images; None if the model has no score
+    ood_scores: NDArray[np.floating[Any]] | None = None
 
     def __post_init__(self) -> None:
-        shapes = (len(self.paths),), self.targets.shape, self.probabilities.shape[:1]
+        shapes = [(len(self.paths),), self.targets.shape, self.probabilities.shape[:1]]
+        shapes += [] if self.ood_scores is None else [self.ood_scores.shape]
         if self.probabilities.ndim != 2 or len(set(shapes)) != 1:
             raise UsageError(
                 "paths, targets and probabilities must have one row for each image; got "
                 f"{len(self.paths)} paths and shapes {self.targets.shape} and "
                 f"{self.probabilities.shape}."
             )
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, rows: NDArray[Any]) -> Predictions:
+        """Return the predictions of some rows: an int or bool array."""
+        chosen = np.arange(len(self))[rows]
+        scores = None if self.ood_scores is None else self.ood_scores[chosen]
+        paths = tuple(self.paths[row] for row in chosen.tolist())
+        return Predictions(paths, self.targets[chosen], self.probabilities[chosen], scores)
 
     @property
     def predicted(self) -> NDArray[np.intp]:
@@ -217,3 +240,12 @@ class ReportData:
     run_folder: str = ""  # for the example commands; "" omits them
     history: tuple[Epoch, ...] = ()  # the epochs in order; empty for a frozen backbone
     best_epoch: int | None = None  # the epoch to mark in the curves
+    # Findings on the training, most important first
+    diagnoses: tuple[Diagnosis, ...] = ()
+    risk_coverage: RiskCoverage | None = None
+    prediction_sets: PredictionSets | None = None
+    unknown: UnknownScore | None = None
+    slices: tuple[Slice, ...] = ()  # most important first
+    overlays: tuple[Overlay, ...] = ()  # of the worst mistakes
+    feature_map: FeatureMap | None = None
+    learning_curve: LearningCurve | None = None

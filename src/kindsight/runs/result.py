@@ -36,11 +36,7 @@ class Scored:
         if self.counted.all():
             return self
         kept = np.flatnonzero(self.counted)
-        all_ = self.predictions
-        predictions = Predictions(
-            tuple(all_.paths[row] for row in kept), all_.targets[kept], all_.probabilities[kept]
-        )
-        return Scored(self.rows[kept], predictions, self.evaluation, self.counted[kept])
+        return Scored(self.rows[kept], self.predictions[kept], self.evaluation, self.counted[kept])
 
 
 def score(fitted: FittedModel, rows: NDArray[np.int64]) -> Scored:
