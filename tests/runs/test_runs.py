@@ -70,7 +70,7 @@ def small(tmp_path):
 def test_the_run_folder_holds_everything(trained):
     assert trained.run.name == "photos-1"
     assert {path.name for path in trained.run.iterdir()} == {
-        *("bundle.json", "model.tflite", "model.keras", "validation.csv"),
+        *("bundle.json", "model.tflite", "model.keras", "validation.csv", "train.csv"),
         *("problems.csv", "settings.toml", "report.html", "split.csv", "trained_on.npz"),
     }
     assert trained.report == trained.run / "report.html"
@@ -108,6 +108,15 @@ def test_the_networks_were_compared(trained, photos):
     images = {content_digest((photos / row["path"]).read_bytes()) for row in rows}
     assert found["images"] == len(images) and 1e-4 <= found["tolerance"] <= 0.01
     assert 0 < found["largest_difference"] <= 1e-4 and "loaded and run by Keras" in found["keras"]
+
+
+def test_training_images_are_predicted_in_inference_mode(trained, photos):
+    rows = rows_of(trained.run / "train.csv")
+    splits = {row["path"]: row["split"] for row in rows_of(trained.run / "split.csv")}
+    assert len(rows) == 73 == trained.images["train"]
+    assert {splits[row["path"]] for row in rows} == {"train"}
+    right = np.mean([row["label"] == row["prediction"] for row in rows])
+    assert right >= trained.validation.accuracy
 
 
 def test_validation_table(trained, photos):

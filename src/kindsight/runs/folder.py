@@ -27,8 +27,8 @@ BEFORE_TRAINING = frozenset(
 """Files that are written before anything is trained."""
 
 WITHOUT_EPOCHS = BEFORE_TRAINING | {
-    *("model.tflite", "model.keras", "validation.csv", "test.csv", "report.html"),
-    *("fine_tuning.json", "history.csv"),
+    *("model.tflite", "model.keras", "train.csv", "validation.csv", "test.csv"),
+    *("report.html", "fine_tuning.json", "history.csv", "diagnosis.json"),
 }
 """Files of a run with nothing to continue from; a training by epochs also has a checkpoint."""
 

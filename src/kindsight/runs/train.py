@@ -28,7 +28,14 @@ from kindsight.runs.report import (
     unsupported_notes,
     write_history_figures,
 )
-from kindsight.runs.result import Clock, Scored, TrainResult, score, write_predictions
+from kindsight.runs.result import (
+    Clock,
+    Scored,
+    TrainResult,
+    predict_training_images,
+    score,
+    write_predictions,
+)
 from kindsight.runs.settings import TrainSettings
 from kindsight.runs.split import open_data, rows_of, split_images, write_problems
 from kindsight.training.common import Progress
@@ -217,10 +224,15 @@ def _final_metrics(result: TrainResult) -> dict[str, float]:
 def _score(
     model: FittedModel, rows: dict[str, NDArray[np.int64]], folder: Path
 ) -> dict[str, Scored]:
-    """Evaluate on the validation and test splits, and write the predictions."""
+    """Evaluate on the validation and test splits, and write the predictions.
+
+    Those of training images are written, too; no metric counts them.
+    """
     scored = {name: score(model, rows[name]) for name in SPLITS[1:] if len(rows[name])}
     for name, part in scored.items():
         write_predictions(folder / f"{name}.csv", part.predictions, model.classes)
+    trained = predict_training_images(model, rows["train"])
+    write_predictions(folder / "train.csv", trained, model.classes)
     return scored
 
 
