@@ -59,6 +59,13 @@ class Bundle:
     facts: dict[str, Any] = field(default_factory=dict)
 
     @property
+    def uncertainty(self) -> dict[str, Any]:
+        """The parts of ``"uncertainty"`` by name: unsure, sets, unknown; those that are there."""
+        found = self.facts.get("uncertainty")
+        parts = found.items() if isinstance(found, dict) else ()
+        return {name: part for name, part in parts if isinstance(part, dict)}
+
+    @property
     def tflite(self) -> Path:
         """The LiteRT file."""
         return self.folder / TFLITE_FILE

@@ -7,7 +7,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 
 __all__ = ["DatasetEvaluation", "Prediction", "Predictor"]
 
+Reason: TypeAlias = Literal["", "unsure", "unknown"]
+"""Why a prediction has no label."""
+
 _Read: TypeAlias = "tuple[NDArray[np.uint8], float] | ImageError"
 """The resized pixels and the fraction of values that were clipped, or why there are none."""
 
@@ -48,6 +51,9 @@ AHEAD = 2
 class Prediction:
     """The prediction for one image, or the reason why there is none.
 
+    The most probable class is always in :attr:`best`; :attr:`label` is None where the classifier
+    does not decide, for the reason in `reason`.
+
     Parameters
     ----------
     path : str
@@ -63,6 +69,14 @@ class Prediction:
         Fraction of the image's samples of more than 8 bits that are outside of the range on which
         the classifier was trained, 0 to 1; 1 if it was trained on images of 8 bits and the file
         does not state its depth.
+    reason : {"", "unsure", "unknown"}
+        Why there is no label: ``"unsure"`` below the threshold of confidence, ``"unknown"`` for an
+        image unlike those of the training; empty if there is a label, or an error.
+    ood_score : float or None
+        Out-of-distribution score: higher for images less like those of the training; None if the
+        classifier has none.
+    prediction_set : tuple of str or None
+        The classes of the prediction set, most probable first; None if none was requested.
     """
 
     path: str
@@ -71,10 +85,18 @@ class Prediction:
     probabilities: NDArray[np.float32] | None = None
     error: ImageError | None = None
     clipped: float = 0.0
+    reason: Reason = ""
+    ood_score: float | None = None
+    prediction_set: tuple[str, ...] | None = None
 
     @property
     def label(self) -> str | None:
-        """The most probable class."""
+        """The most probable class; None where the classifier does not decide."""
+        return None if self.reason else self.best
+
+    @property
+    def best(self) -> str | None:
+        """The most probable class; None only for an unreadable image."""
         if self.probabilities is None:
             return None
         return self.classes[int(self.probabilities.argmax())]

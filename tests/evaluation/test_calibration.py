@@ -11,7 +11,13 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 from kindsight.errors import UsageError
-from kindsight.evaluation import evaluate, fit_temperature, softmax, to_probabilities
+from kindsight.evaluation import (
+    calibrate,
+    evaluate,
+    fit_temperature,
+    softmax,
+    to_probabilities,
+)
 from kindsight.evaluation.calibration import TEMPERATURE_RANGE
 
 LOGITS = arrays(
@@ -152,3 +158,52 @@ def test_broken_logits_are_refused():
     for logits in (np.array([[np.nan, 0.0]]), np.array([[np.inf, 0.0]]), np.zeros(3)):
         with pytest.raises(UsageError, match="`logits` must"):
             to_probabilities(logits)
+
+
+def cross_fitted_loss(logits: np.ndarray, targets: np.ndarray, folds: np.ndarray) -> float:
+    """The mean log loss of each fold at the temperature of the others, by scikit-learn."""
+    from sklearn.metrics import log_loss
+
+    total = 0.0
+    for fold in np.unique(folds):
+        held = folds == fold
+        temperature = fit_temperature(logits[~held], targets[~held])
+        values = to_probabilities(logits[held], temperature).astype(float)
+        labels = [*range(logits.shape[1])]
+        total += held.sum() * log_loss(
+            targets[held], values / values.sum(1)[:, None], labels=labels
+        )
+    return total / len(logits)
+
+
+@pytest.mark.parametrize("factor", [0.3, 1.0, 3.0])
+def test_a_temperature_is_used_where_it_lowers_the_held_out_log_loss(factor):
+    from sklearn.metrics import log_loss
+
+    used = []
+    for seed in range(20):
+        true = np.random.default_rng(seed).normal(size=(60, 3)) * 2
+        targets, folds = drawn_from(true, seed), np.arange(60) % 5
+        logits = (true * factor).astype(np.float32)
+        found = calibrate(logits, targets, folds)
+        plain = log_loss(targets, softmax(logits), labels=[0, 1, 2])
+        assert found.scales == (cross_fitted_loss(logits, targets, folds) < plain)
+        assert found.log_loss_before == pytest.approx(plain, rel=1e-5)
+        if found.scales:
+            assert found.temperature == fit_temperature(logits, targets)
+            assert len(np.unique(found.cross_fitted)) > 1
+        else:
+            assert found.temperature == 1 and (found.cross_fitted == 1).all()
+        used.append(found.scales)
+    # Calibrated logits are mostly left as they are, others never.
+    assert sum(used) <= 10 if factor == 1 else all(used)
+
+
+def test_few_images_are_not_scaled():
+    logits = np.array([[9.0, 0.0]] * 9 + [[0.0, 9.0]])
+    targets = np.array([0, 1] * 5)
+    assert calibrate(logits[:9], targets[:9], np.arange(9)).temperature == 1
+    assert calibrate(logits[:0], targets[:0], np.arange(0)).temperature == 1
+    assert calibrate(logits, targets, np.arange(10)).temperature == 1  # nine for each fold
+    twice = np.concatenate([logits, logits]), np.concatenate([targets, targets])
+    assert calibrate(*twice, np.arange(20)).temperature > 1

@@ -19,10 +19,10 @@ from kindsight.bundle import load_bundle
 from kindsight.digest import file_digest
 from kindsight.errors import ParityError, SettingsError, UsageError
 from kindsight.evaluation import evaluate, to_probabilities
+from kindsight.evaluation.calibration import MIN_CALIBRATION_IMAGES
 from kindsight.models.networks.small_cnn import SmallCNN
 from kindsight.runs.train import TrainSettings, find_learning_rate, train
 from kindsight.training.engine.history import History
-from kindsight.training.network import fitted as fitted_network
 from network_process import shared_process
 from shapes import CLASSES, encoded, shape, write_shapes
 
@@ -360,7 +360,7 @@ def test_no_temperature_with_few_validation_images(tmp_path):
         str(data), runs=str(tmp_path), **NETWORK, epochs=1, validation=4, batch_size=8
     )
     result = train(few)
-    assert result.temperature == 1.0 and fitted_network.MIN_CALIBRATION_IMAGES > 4
+    assert result.temperature == 1.0 and MIN_CALIBRATION_IMAGES > 4
     assert "not fitted" in result.report.read_text("utf-8")
     assert result.classes == ("bar", "ring")
     answer = next(iter(Predictor(result.run).predict([Path(data, "bar", "bar 000.png")])))

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from kindsight.evaluation.calibration import fit_temperature, softmax, to_probabilities
+from kindsight.evaluation.calibration import (
+    Calibration,
+    calibrate,
+    fit_temperature,
+    softmax,
+    to_probabilities,
+)
 from kindsight.evaluation.metrics import (
     ClassScores,
     Evaluation,
@@ -16,9 +22,11 @@ from kindsight.evaluation.metrics import (
 )
 
 __all__ = [
+    "Calibration",
     "ClassScores",
     "Evaluation",
     "Reliability",
+    "calibrate",
     "confusion",
     "distinct_images",
     "evaluate",

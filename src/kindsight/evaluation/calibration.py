@@ -11,6 +11,7 @@ ICML 2017, arXiv:1706.04599.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,10 +19,21 @@ from numpy.typing import NDArray
 
 from kindsight.errors import UsageError
 
-__all__ = ["TEMPERATURE_RANGE", "fit_temperature", "softmax", "to_probabilities"]
+__all__ = [
+    "MIN_CALIBRATION_IMAGES",
+    "TEMPERATURE_RANGE",
+    "Calibration",
+    "calibrate",
+    "fit_temperature",
+    "softmax",
+    "to_probabilities",
+]
 
 TEMPERATURE_RANGE = (0.05, 20.0)
 """The lowest and the highest fitted temperature."""
+
+MIN_CALIBRATION_IMAGES = 10
+"""Fewer images are too few to fit a temperature."""
 
 _STEPS = 100
 _BLOCK = 1 << 20
@@ -105,6 +117,73 @@ def fit_temperature(logits: NDArray[np.floating[Any]], targets: NDArray[np.integ
     if _slope(logits, targets, high)[0] <= 0:
         return TEMPERATURE_RANGE[0]
     return 1 / _root(logits, targets, low, high)
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """A temperature, and how it was found to help.
+
+    Parameters
+    ----------
+    temperature : float
+        For new images; 1 where scaling does not lower the log loss.
+    cross_fitted : array
+        float64 (n,): the temperature of each image, fitted on the other folds; 1 where scaling
+        does not lower the log loss.
+    log_loss_before, log_loss_after : float
+        Mean log loss of the images in nats, at temperature 1 and at the temperatures fitted on
+        the other folds.
+    """
+
+    temperature: float
+    cross_fitted: NDArray[np.float64]
+    log_loss_before: float
+    log_loss_after: float
+
+    @property
+    def scales(self) -> bool:
+        """Whether scaling lowers the log loss."""
+        return self.log_loss_after < self.log_loss_before
+
+
+def calibrate(
+    logits: NDArray[np.floating[Any]],
+    targets: NDArray[np.integer[Any]],
+    folds: NDArray[np.integer[Any]],
+) -> Calibration:
+    """Return the temperature of logits, 1 unless scaling lowers the log loss of held-out images.
+
+    Each image is judged at the temperature fitted on the images of the other folds; the
+    temperature for new images is fitted on all.
+
+    Parameters
+    ----------
+    logits : float array (n, k)
+        Finite; of images that the classifier was not fitted on. n may be 0.
+    targets : int array (n,)
+        Class indices, 0 to k - 1.
+    folds : int array (n,)
+        The fold of each image; copies of an image belong in one fold.
+    """
+    found = np.ones(len(logits))
+    for fold in np.unique(folds):
+        others = folds != fold
+        if others.sum() >= MIN_CALIBRATION_IMAGES:
+            found[~others] = fit_temperature(logits[others], targets[others])
+    before = _mean_log_loss(logits, targets)
+    after = _mean_log_loss(logits / found[:, None], targets)
+    if len(logits) < MIN_CALIBRATION_IMAGES or not after < before:
+        return Calibration(1.0, np.ones(len(logits)), before, before)
+    return Calibration(fit_temperature(logits, targets), found, before, after)
+
+
+def _mean_log_loss(logits: NDArray[np.floating[Any]], targets: NDArray[np.integer[Any]]) -> float:
+    """Return the mean of -log softmax(logits)[target] in nats; 0 without images."""
+    if len(logits) == 0:
+        return 0.0
+    shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
+    of_label = shifted[np.arange(len(shifted)), targets]
+    return float((np.log(np.exp(shifted).sum(axis=1)) - of_label).mean())
 
 
 def _root(

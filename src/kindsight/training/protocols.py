@@ -24,12 +24,14 @@ from kindsight.models.worker.process import KerasProcess
 from kindsight.training.common import Progress
 from kindsight.training.engine.callbacks import TrainingCallback
 from kindsight.training.engine.history import History
+from kindsight.training.held_out import HeldOutPredictions
 
 __all__ = [
     "BundleFiles",
     "FineTuningResult",
     "FittedModel",
     "HeadCandidate",
+    "HeldOutPredictions",
     "Parity",
     "Prepared",
     "ReportSections",
@@ -235,6 +237,14 @@ class FittedModel(Protocol):
 
     def probabilities(self, rows: Rows) -> NDArray[np.float32]:
         """Return class probabilities of images of the dataset, float32 (n, classes)."""
+
+    def held_out(self) -> HeldOutPredictions | None:
+        """Return predictions of images that the model was not fitted on; None without any.
+
+        Of a frozen head they are out-of-fold predictions of the training images (of those that
+        selected the head, where there are many), so that validation images stay unused; of a
+        network, the predictions of the validation images.
+        """
 
     def logits_of(self, dataset: ImageDataset) -> NDArray[np.float32]:
         """Return the logits of another dataset's images; ImageError for an unreadable one."""

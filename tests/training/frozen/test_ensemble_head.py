@@ -86,9 +86,7 @@ def test_the_ensemble_is_the_mean_of_a_head_per_backbone():
     head = fit_ensemble_head(features, targets, 2, layout, **told)
     assert head.chosen.network == "" and {c.network for c in head.candidates} == {"", "a", "b"}
     alone = [
-        fit_head(
-            features[:, columns], targets, 2, layout.of_network(name), out_of_fold=True, **told
-        )
+        fit_head(features[:, columns], targets, 2, layout.of_network(name), **told)
         for name, columns in layout.networks().items()
     ]
     # Half of what each says, over its own temperature: by other code.
@@ -97,8 +95,9 @@ def test_the_ensemble_is_the_mean_of_a_head_per_backbone():
         for one, columns in zip(alone, layout.networks().values(), strict=True)
     ]
     np.testing.assert_allclose(head.layers.logits(features), sum(logits) / 2, atol=1e-4)
-    said = sum(one.out_of_fold for one in alone) / 2
-    picked = np.exp(said / head.temperature)
+    said = sum(one.out_of_fold / one.temperature for one in alone) / 2
+    np.testing.assert_allclose(head.out_of_fold, said, atol=1e-5)
+    picked = np.exp(said / head.chosen.temperature)
     picked = picked[np.arange(120), targets] / picked.sum(1)
     assert head.chosen.log_loss == pytest.approx(-np.log(picked).mean(), rel=1e-4)
     assert head.chosen.accuracy == pytest.approx((said.argmax(1) == targets).mean())
@@ -113,7 +112,7 @@ def test_out_of_fold_logits_are_of_heads_fitted_without_the_image():
     features = generator.normal(size=(60, 20)).astype(np.float32)
     targets, folds = np.arange(60) % 2, np.arange(60) // 2 % 5
     layout = FeatureLayout.from_dict({"blocks": [["top_mean", 0, 20]]})
-    head = fit_head(features, targets, 2, layout, folds=folds, out_of_fold=True)
+    head = fit_head(features, targets, 2, layout, folds=folds)
     # There is nothing to be learned: who has seen an image knows it, who has not does not.
     assert (head.layers.logits(features).argmax(1) == targets).mean() > 0.8
     assert (head.out_of_fold.argmax(1) == targets).mean() < 0.7

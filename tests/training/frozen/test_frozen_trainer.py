@@ -241,3 +241,27 @@ def test_pixels_missing_in_the_cache_are_read_again(training, backbone):
     # Not through a JPEG this time.
     wanted = np.stack([resize_image(dataset.load(row), training.spec()) for row in order])
     np.testing.assert_array_equal(pixels, wanted)
+
+
+def test_held_out_predictions_are_of_heads_without_the_image(training, backbone):
+    dataset = dataset_of(8, copies=3)
+    fitted = fit(training, backbone, dataset)
+    held = fitted.held_out()
+    assert held.source == "out-of-fold predictions" and held.temperature == fitted.temperature
+    # Copies count once.
+    assert len(held) == 24 and held.rows.tolist() == [*range(0, 72, 3)]
+    assert held.logits.shape == (24, 3) and held.logits.dtype == np.float32
+    assert (held.targets == dataset[held.rows].targets).all()
+    assert np.unique(held.folds).tolist() == [0, 1, 2, 3, 4]
+    scaled = np.exp(held.logits.astype(float) / held.temperature)
+    assert held.probabilities == pytest.approx(scaled / scaled.sum(1)[:, None], abs=1e-6)
+    logits = fitted.head.layers.logits(fitted.features.vectors[held.rows])
+    assert np.abs(logits - held.logits).max(1).min() > 1e-3
+
+
+def test_held_out_predictions_follow_a_refit(training, backbone):
+    dataset = dataset_of(8)
+    fitted = fit(training, backbone, dataset)
+    some = np.arange(0, 24, 2)
+    held = fitted.refit(some).held_out()
+    assert held.rows.tolist() == some.tolist()

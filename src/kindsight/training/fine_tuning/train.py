@@ -33,7 +33,7 @@ from kindsight.training.network.fit import (
     EpochRecorder,
     training_key,
 )
-from kindsight.training.network.fitted import CALIBRATED_BY, FittedNetwork, cross_temperatures
+from kindsight.training.network.fitted import CALIBRATED_BY, FittedNetwork, calibrate_validation
 from kindsight.training.protocols import FineTuningResult, ReportSections, describe_seconds
 
 __all__ = ["ENDED", "FittedFineTuned", "StopNow", "keep_frozen", "train"]
@@ -228,8 +228,8 @@ def _frozen(state: FineTuningState, targets: Rows) -> NDArray[np.float32]:
     """
     frozen, logits = state.incumbent, frozen_logits(state)
     digests = [frozen.dataset.digest[row] for row in state.validation]
-    temperatures = cross_temperatures(logits, targets, digests, frozen.training.seed)
-    return to_probabilities((logits / temperatures[:, None]).astype(np.float32), 1.0)
+    found = calibrate_validation(logits, targets, digests, frozen.training.seed)
+    return to_probabilities((logits / found.cross_fitted[:, None]).astype(np.float32), 1.0)
 
 
 def make_job(

@@ -31,6 +31,7 @@ from kindsight.training.frozen.features import Features, compute_all_features
 from kindsight.training.frozen.select_head import FOLDS, FittedHead, fit_ensemble_head, fit_head
 from kindsight.training.frozen.settings import FrozenTrainer
 from kindsight.training.frozen.stored_images import cropped_fraction, read_pixels, read_stored
+from kindsight.training.held_out import OUT_OF_FOLD, HeldOutPredictions
 from kindsight.training.parity import (
     NUMPY_IMAGES,
     check_keras_weights,
@@ -75,6 +76,8 @@ class FittedFrozenHead:
         Of all images.
     rows : array
         int64: rows of the training images.
+    folds : array
+        int64: the fold in which each training image was held out.
     head : FittedHead
         The head and how it was selected.
     seconds : float
@@ -88,6 +91,7 @@ class FittedFrozenHead:
     files: BackboneFiles
     features: Features
     rows: NDArray[np.int64]
+    folds: NDArray[np.int64]
     head: FittedHead
     seconds: float
     fine_tuning: FineTuningResult | None = None
@@ -121,6 +125,20 @@ class FittedFrozenHead:
         """Return the class probabilities of some images, float32 (n, classes)."""
         logits = self.head.layers.logits(self.features.vectors[rows])
         return to_probabilities(logits, self.temperature)
+
+    def held_out(self) -> HeldOutPredictions:
+        """Return the out-of-fold predictions of the training images that selected the head."""
+        rows = self.rows[self.head.selection]
+        dataset = self.dataset[rows]
+        found = HeldOutPredictions(
+            rows,
+            self.head.out_of_fold,
+            class_targets(dataset, self.classes),
+            self.temperature,
+            self.folds[self.head.selection],
+            OUT_OF_FOLD,
+        )
+        return found.distinct([*dataset.digest])
 
     def logits_of(self, dataset: ImageDataset) -> NDArray[np.float32]:
         """Return the logits of other images; ImageError for the first that cannot be read."""
@@ -206,7 +224,7 @@ class FittedFrozenHead:
                 "Features": f"{layout.width:,} per image: {statistics}",
                 "Head": chosen.describe(),
             },
-            "out-of-fold predictions",
+            "" if self.temperature == 1 else OUT_OF_FOLD,
             tuple(
                 HeadCandidate(item.describe(), item.accuracy, item.log_loss, item == chosen)
                 for item in self.head.candidates
@@ -264,6 +282,7 @@ def fit_frozen(
     rarest, different = int(np.bincount(targets).min()), int(groups.max()) + 1
     folds = max(2, min(FOLDS, rarest, different))
     digests = [str(digest) for digest in dataset.digest]
+    fold = fold_indices(targets, groups, folds, trainer.seed, digests)
     weights = balanced_weights(targets, trainer.class_weight)
     all_rows = len(rows) == len(features.vectors) and bool((np.diff(rows) == 1).all())
     fit = fit_ensemble_head if len(files.members) > 1 else fit_head
@@ -272,7 +291,7 @@ def fit_frozen(
         targets,
         len(classes),
         files.layout,
-        folds=fold_indices(targets, groups, folds, trainer.seed, digests),
+        folds=fold,
         kind=trainer.head,
         weights=None if weights is None else weights[targets].astype(np.float32),
         seed=trainer.seed,
@@ -280,7 +299,7 @@ def fit_frozen(
     if network := head.chosen.network:
         trainer, files, features = _only_backbone(trainer, network, files, features)
     seconds = time.monotonic() - start
-    return FittedFrozenHead(trainer, tuple(classes), files, features, rows, head, seconds)
+    return FittedFrozenHead(trainer, tuple(classes), files, features, rows, fold, head, seconds)
 
 
 def _only_backbone(

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from kindsight.evaluation.calibration import fit_temperature, to_probabilities
+from kindsight.evaluation import calibrate, to_probabilities
 from kindsight.models.backbones.backbone import PROFILES, FeatureLayout
 from kindsight.models.heads import EnsembleHead, Head, LinearHead, RBFHead
 from kindsight.threads import count_cores, map_ordered
@@ -75,20 +75,24 @@ class FittedHead:
     layers : Head
         Features to logits, everything folded in.
     temperature : float
-        Divides the logits before the softmax.
+        Divides the logits before the softmax; 1 where scaling does not lower the held-out log loss.
     chosen : Candidate
         The best candidate.
     candidates : tuple of Candidate
         All candidates, in the order tried.
-    out_of_fold : array, optional
-        float32 (selection images, classes): calibrated out-of-fold logits, where requested.
+    out_of_fold : array
+        float32 (selection images, classes): logits of each image, not divided by the temperature,
+        by the chosen head fitted on the other folds.
+    selection : array
+        int64: the rows of these images among those that the head was fitted on.
     """
 
     layers: Head
     temperature: float
     chosen: Candidate
     candidates: tuple[Candidate, ...]
-    out_of_fold: Floats | None = None
+    out_of_fold: Floats
+    selection: NDArray[np.int64]
 
 
 def fit_head(
@@ -101,7 +105,6 @@ def fit_head(
     kind: str = "auto",
     weights: Floats | None = None,
     seed: int = 0,
-    out_of_fold: bool = False,
 ) -> FittedHead:
     """Select a head by cross-validation and fit it to all images.
 
@@ -123,15 +126,11 @@ def fit_head(
         float32 (images,): sample weights; 1 if omitted.
     seed : int
         Of random directions and landmarks.
-    out_of_fold : bool
-        Whether to return the chosen head's out-of-fold logits.
     """
     if weights is None:
         weights = np.ones(len(targets), np.float32)
     with _blas_threads(len(targets)):
-        return _select_and_fit(
-            features, targets, classes, layout, folds, kind, weights, seed, out_of_fold
-        )
+        return _select_and_fit(features, targets, classes, layout, folds, kind, weights, seed)
 
 
 def _blas_threads(images: int) -> threadpool_limits:
@@ -147,7 +146,6 @@ def _select_and_fit(
     kind: str,
     weights: Floats,
     seed: int,
-    out_of_fold: bool,
 ) -> FittedHead:
     rows = selection_rows(len(targets), seed)
     task = CrossValidation(targets[rows], classes, folds[rows], weights[rows])
@@ -179,17 +177,23 @@ def _select_and_fit(
         candidates += [*searched.result(), *tried]
     chosen = best_candidate([item for item in candidates if kind in ("auto", item.kind)])
     number, rbf = names.index(chosen.features), chosen.kind == "rbf"
-    logits = None
-    if out_of_fold:
-        chosen_columns = kernel_columns if rbf else pca.components(number)
-        logits = task.fit(chosen_columns, chosen.l2_strength) / np.float32(chosen.temperature)
+    # Fitted once more, since the logits of all candidates may not fit into memory.
+    logits = task.fit(kernel_columns if rbf else pca.components(number), chosen.l2_strength)
+    temperature = calibrate(logits, task.targets, task.folds).temperature
     # The components are known where all images selected the head.
     projection = pca.projection(number)
     components = pca.components(number) if sample is features else projection.apply(features)
     layers = _fit_layers(
-        projection, nystroem if rbf else None, components, targets, classes, weights, chosen
+        projection,
+        nystroem if rbf else None,
+        components,
+        targets,
+        classes,
+        weights,
+        chosen.l2_strength,
+        temperature,
     )
-    return FittedHead(layers, chosen.temperature, chosen, tuple(candidates), logits)
+    return FittedHead(layers, temperature, chosen, tuple(candidates), logits, rows)
 
 
 def _fit_layers(
@@ -199,10 +203,11 @@ def _fit_layers(
     targets: NDArray[np.int64],
     classes: int,
     weights: Floats,
-    chosen: Candidate,
+    l2_strength: float,
+    temperature: float,
 ) -> Head:
     """Fit to all images and fold everything into a few dense layers."""
-    columns, l2_strength = components, chosen.l2_strength
+    columns = components
     if nystroem is not None:
         columns = nystroem.apply(np.ascontiguousarray(components[:, :KERNEL_COMPONENTS]))
     while True:
@@ -212,7 +217,7 @@ def _fit_layers(
             bias = pca.bias @ kernel + bias
             return LinearHead(_float32(pca.kernel @ kernel), _float32(bias))
         expansion = nystroem.whitening @ kernel
-        if np.sqrt(np.square(expansion).sum(0).max()) <= MAX_NORM * min(1.0, chosen.temperature):
+        if np.sqrt(np.square(expansion).sum(0).max()) <= MAX_NORM * min(1.0, temperature):
             break
         l2_strength *= STRONGER
     return RBFHead(
@@ -255,15 +260,17 @@ def fit_ensemble_head(
     for network, columns in layout.networks().items():
         fitted[network] = fit_head(
             features[:, columns], targets, classes, layout.of_network(network), folds=folds,
-            kind=kind, weights=weights, seed=seed, out_of_fold=True,
+            kind=kind, weights=weights, seed=seed,
         )  # fmt: skip
     heads = tuple(replace(head.chosen, network=network) for network, head in fitted.items())
-    logits = [head.out_of_fold for head in fitted.values() if head.out_of_fold is not None]
+    logits = np.mean([head.out_of_fold / head.temperature for head in fitted.values()], axis=0)
+    logits = logits.astype(np.float32)
     rows = selection_rows(len(targets), seed)
     counted = np.ones(len(targets), np.float32) if weights is None else weights
     task = CrossValidation(targets[rows], classes, folds[rows], counted[rows])
     with threadpool_limits(1, user_api="blas"):
-        mean = task.score(np.mean(logits, axis=0, dtype=np.float32), "mean", "all", 0.0, 0.0)
+        mean = task.score(logits, "mean", "all", 0.0, 0.0)
+        temperature = calibrate(logits, task.targets, task.folds).temperature
     ensemble = replace(mean, heads=heads)
     tried = [
         replace(item, network=network)
@@ -274,12 +281,12 @@ def fit_ensemble_head(
     best = min(heads, key=lambda head: head.log_loss)
     if best.log_loss <= ensemble.log_loss:
         alone = fitted[best.network]
-        return FittedHead(alone.layers, alone.temperature, best, candidates)
+        return replace(alone, chosen=best, candidates=candidates)
     factor = 1 / len(fitted)
     layers = EnsembleHead(
         tuple(head.layers.scaled(factor / head.temperature) for head in fitted.values())
     )
-    return FittedHead(layers, ensemble.temperature, ensemble, candidates)
+    return FittedHead(layers, temperature, ensemble, candidates, logits, rows)
 
 
 def predict_out_of_fold(
@@ -323,7 +330,8 @@ def predict_out_of_fold(
         components = pca.projection(names.index(best.features)).apply(features)
         every = CrossValidation(targets, classes, folds, weights)
         logits = every.fit(components, best.l2_strength)
-        return to_probabilities(logits, fit_temperature(logits, targets)).astype(np.float64)
+        temperature = calibrate(logits, targets, folds).temperature
+        return to_probabilities(logits, temperature).astype(np.float64)
 
 
 def selection_rows(images: int, seed: int) -> NDArray[np.int64]:

@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 
 from kindsight.bundle import KERAS_FILE, TFLITE_FILE
 from kindsight.dataset import ImageDataset
+from kindsight.dataset.labels import class_indices
 from kindsight.dataset.reading.image_cache import CachedImages
 from kindsight.dataset.splits.groups import content_key
-from kindsight.evaluation import fit_temperature, to_probabilities
+from kindsight.evaluation import Calibration, calibrate, to_probabilities
 from kindsight.files import replacing
 from kindsight.images import read_loaded, resize_image
 from kindsight.models.formats.assemble import add_tflite_metadata
@@ -28,19 +29,18 @@ from kindsight.training.common import fraction_outside
 from kindsight.training.engine.checkpoints import CHECKPOINT_FILE
 from kindsight.training.engine.history import History
 from kindsight.training.engine.plan import describe_layer_decay_and_ema
+from kindsight.training.held_out import VALIDATION, HeldOutPredictions
 from kindsight.training.network.settings import EpochTrainer
 from kindsight.training.parity import compare_logits, compared_rows, run_tflite
 from kindsight.training.protocols import BundleFiles, FineTuningResult, ReportSections, StoredImage
 
-__all__ = ["CALIBRATED_BY", "FittedNetwork", "cross_temperatures"]
+__all__ = ["CALIBRATED_BY", "FittedNetwork", "calibrate_validation"]
 
 RUN_BY_KERAS = "model.keras was loaded and run by Keras"
 CALIBRATED_BY = "validation predictions, cross-fitted in five folds"
 """On what a network's temperature is fitted, in words."""
 
 FOLDS = 5  # of the validation images, for cross-fitted temperatures
-# Fewer images are too few to fit a temperature.
-MIN_CALIBRATION_IMAGES = 10
 
 Rows = NDArray[np.int64]
 
@@ -63,8 +63,11 @@ class FittedNetwork:
         The network: pixels 0-255 to logits.
     temperature : float
         Divides the logits.
+    validation : array
+        int64: indices of the validation images.
     folds : mapping of int to float
-        Cross-fitted temperatures of the validation images, by their indices.
+        Cross-fitted temperatures of the validation images, by their indices; empty where scaling
+        does not lower the log loss.
     own : tempfile.TemporaryDirectory, optional
         Folder of the files, deleted with this object.
     layers : tuple of LayerRow
@@ -84,6 +87,7 @@ class FittedNetwork:
     tflite: Path
     history: History
     temperature: float = 1.0
+    validation: Rows = field(default_factory=lambda: np.zeros(0, np.int64))
     folds: Mapping[int, float] = field(default_factory=dict)
     own: Any = None
     layers: tuple[LayerRow, ...] = ()
@@ -92,19 +96,33 @@ class FittedNetwork:
     _logits: dict[int, NDArray[np.float32]] = field(default_factory=dict)
 
     def calibrated(self, rows: Rows, targets: Rows) -> FittedNetwork:
-        """Return the network with a temperature fitted on validation images.
+        """Return the network with a temperature fitted on validation images, if that helps.
 
         New images get the temperature of all validation images; each fifth of the validation
         images gets that of the other four, so that none is evaluated with a temperature that
         was fitted on it.
         """
-        if len(rows) < MIN_CALIBRATION_IMAGES:
-            return self
-        logits = self.logits(rows)
         digests = [self.dataset.digest[row] for row in rows]
-        temperatures = cross_temperatures(logits, targets, digests, self.training.seed)
-        folds = dict(zip(rows.tolist(), temperatures.tolist(), strict=True))
-        return replace(self, temperature=fit_temperature(logits, targets), folds=folds)
+        found = calibrate_validation(self.logits(rows), targets, digests, self.training.seed)
+        temperatures = zip(rows.tolist(), found.cross_fitted.tolist(), strict=True)
+        return replace(
+            self,
+            temperature=found.temperature,
+            validation=rows,
+            folds=dict(temperatures) if found.scales else {},
+        )
+
+    def held_out(self) -> HeldOutPredictions | None:
+        """Return the predictions of the validation images; None without any."""
+        rows = self.validation
+        if len(rows) == 0:
+            return None
+        dataset = self.dataset[rows]
+        found = HeldOutPredictions(
+            rows, self.logits(rows), class_indices(dataset.label, self.classes), self.temperature,
+            np.zeros(len(rows), np.int64), VALIDATION,
+        )  # fmt: skip
+        return found.distinct([*dataset.digest])
 
     def logits(self, rows: Rows) -> NDArray[np.float32]:
         """Return logits of images by index, float32 (n, classes)."""
@@ -251,17 +269,12 @@ class FittedNetwork:
         return fraction_outside(self.stored.sizes(), self.training.spec().size)
 
 
-def cross_temperatures(
+def calibrate_validation(
     logits: NDArray[np.float32], targets: Rows, digests: Sequence[str | None], seed: int
-) -> NDArray[np.float64]:
-    """Return the temperature of each image, fitted on the other four folds; float64 (n,)."""
-    folds = np.array([_fold(seed, digest) for digest in digests])
-    found = np.ones(len(folds))
-    for fold in range(FOLDS):
-        others = folds != fold
-        if others.sum() >= MIN_CALIBRATION_IMAGES:
-            found[~others] = fit_temperature(logits[others], targets[others])
-    return found
+) -> Calibration:
+    """Return the temperature of validation images, judged on the other four of five folds."""
+    folds = np.array([_fold(seed, digest) for digest in digests], np.int64)
+    return calibrate(logits, targets, folds)
 
 
 def _fold(seed: int, digest: str | None) -> int:
