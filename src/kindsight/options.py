@@ -570,6 +570,14 @@ class TrainOptions(ModelOptions, total=False):
             "Split", metavar="K/N",
         ),
     ]
+    folds: Annotated[
+        int | None,
+        Option(
+            "Cross-validation in this many folds; near-duplicates stay in one. The final model is "
+            "trained on all images that are not in the test split.",
+            "Split", default_text="none", ge=2, le=1000,
+        ),
+    ]
     split_by: Annotated[
         Literal["random", "date"] | None,
         Option(

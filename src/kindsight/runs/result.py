@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,9 @@ from kindsight.report.data import Predictions
 from kindsight.training.engine.history import History
 from kindsight.training.network.settings import NETWORKS
 from kindsight.training.protocols import FittedModel
+
+if TYPE_CHECKING:
+    from kindsight.runs.cross_validation import CrossValidation
 
 __all__ = [
     "Clock",
@@ -145,6 +148,8 @@ class TrainResult:
         validation accuracies; empty where there was none.
     hint : str
         What could still improve the model; empty if nothing is known.
+    cross_validation : CrossValidation or None
+        The folds, with `folds`; `validation` is then of their out-of-fold predictions.
     """
 
     run: Path
@@ -163,6 +168,7 @@ class TrainResult:
     leakage: dict[str, Any] = field(default_factory=dict)
     fine_tuning: dict[str, Any] = field(default_factory=dict)
     hint: str = ""
+    cross_validation: CrossValidation | None = None
     problem_labels: tuple[str | None, ...] = ()
     ignored_files: tuple[IgnoredFile, ...] = ()
 
@@ -193,6 +199,7 @@ class TrainResult:
             "skipped": skipped_counts(self.skipped_codes()),
             "ignored_files": ignored_counts(self.ignored_files),
             "leakage": self.leakage,
+            **self._cross_validation(),
             "validation": None if self.validation is None else self.validation.to_dict(),
             "test": None if self.test is None else self.test.to_dict(),
             **({} if self.history is None else {"epochs": _epochs(self.history)}),
@@ -201,6 +208,10 @@ class TrainResult:
             "seconds": self.seconds,
             "cache": self.cache,
         }
+
+    def _cross_validation(self) -> dict[str, Any]:
+        found = self.cross_validation
+        return {} if found is None else {"cross_validation": found.to_dict()}
 
 
 def _epochs(history: History) -> dict[str, Any]:

@@ -77,6 +77,7 @@ class TrainSettings:
         ]
         if "data" not in given:
             faults.append("`data` must name a folder or a file; got none.")
+        faults += self._fold_faults()
         if self.test_data is not None and self.test:
             faults.append(
                 f"`test` and `test_data` exclude each other; got {self.test} and "
@@ -101,18 +102,35 @@ class TrainSettings:
     def __repr__(self) -> str:
         return f"TrainSettings({', '.join(f'{k}={v!r}' for k, v in self.to_dict().items())})"
 
-    def split_settings(self) -> SplitSettings:
-        """Return the settings of the split."""
+    def split_settings(self, fold: int = 0) -> SplitSettings:
+        """Return the settings of the split.
+
+        With `folds`, those of one fold, from 1; for 0 those without a validation split.
+        """
+        several = self.folds is not None
         return SplitSettings(
-            self.validation,
+            0.0 if several else self.validation,
             self.test,
             seed=self.seed,
             by=self.split_by,
-            fold=self.fold,
+            fold=f"{fold}/{self.folds}" if fold else self.fold,
             file=self.split,
-            group_near_duplicates=self.group_near_duplicates,
+            group_near_duplicates=self.group_near_duplicates or several,
             leakage=self.leakage,
         )
+
+    def _fold_faults(self) -> list[str]:
+        if self.folds is None:
+            return []
+        found = [
+            f"`folds` and `{name}` exclude each other; got {self.folds} and "
+            f"{getattr(self, name)!r}. Leave one of them out."
+            for name in ("fold", "validation_data")
+            if getattr(self, name) is not None
+        ]
+        if self.split_by == "date":
+            found.append('`folds` cannot be combined with `split_by="date"`: folds are random.')
+        return found
 
     def data_options(self) -> DataOptions:
         """Return the settings of reading the data."""

@@ -44,6 +44,8 @@ class SplitImages:
     images: Prepared  # the readable images; dropped duplicates are in no split
     leakage: Leakage  # duplicates across splits, and what was done about them
     trained_on: TrainedImages  # digests and hashes by which training images are recognised later
+    # Training and held-out rows of each fold of a cross-validation
+    folds: tuple[tuple[NDArray[np.int64], NDArray[np.int64]], ...] = ()
 
     def written(self, folder: Path) -> SplitImages:
         """Write split.csv, trained_on.npz and, if there was leakage, leakage.csv."""
@@ -130,12 +132,26 @@ def split_images(
         return np.asarray(measured.taken, np.float64)
 
     groups = [group.tolist() for group in near.groups]
-    clean, leakage = settings.split_settings().split_without_leakage(readable, groups, taken)
+    # Where a training needs validation images, the final model is that of the first fold.
+    first = int(bool(settings.folds) and settings.training().needs_validation)
+    chosen = settings.split_settings(first)
+    clean, leakage = chosen.split_without_leakage(readable, groups, taken)
     clean = clean.with_notes(*_cheap_notes(near.context))
     train = rows_of(clean, "train")
     known = TrainedImages(frozenset(str(clean.digest[row]) for row in train), near.hashes[train])
 
-    return SplitImages(images.with_dataset(clean), leakage, known)
+    return SplitImages(
+        images.with_dataset(clean), leakage, known, tuple(_folds(settings, readable, groups))
+    )
+
+
+def _folds(
+    settings: TrainSettings, dataset: ImageDataset, groups: list[list[int]]
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """Yield the training rows and the held-out rows of each fold."""
+    for fold in range(1, (settings.folds or 0) + 1):
+        split, _ = settings.split_settings(fold).split_without_leakage(dataset, groups)
+        yield rows_of(split, "train"), rows_of(split, "validation")
 
 
 def _cheap_notes(context: CheckContext) -> Iterator[str]:

@@ -19,6 +19,7 @@ from kindsight.models.worker.process import KerasProcess
 from kindsight.report.data import Reference
 from kindsight.report.format import duration
 from kindsight.report.page import prepare_report
+from kindsight.runs.cross_validation import CrossValidation, cross_validate, fold_file
 from kindsight.runs.folder import claim_run
 from kindsight.runs.learning_rates import find_learning_rate, layers_of
 from kindsight.runs.report import (
@@ -99,7 +100,7 @@ def train(
     if settings.mlflow:
         check_mlflow()
     dataset = open_data(settings)
-    check_split(dataset, settings.split_settings())
+    check_split(dataset, settings.split_settings(int(bool(settings.folds))))
     clock.mark("read")
     with claim_run(settings) as folder, trainer.process() as keras, ExitStack() as stack:
         watch = _watching(keras, trainer, verify, clock, show)
@@ -117,6 +118,11 @@ def train(
         clock.mark("split")
 
         _start_ahead(prepared, keras, compared, verify)
+        folds = None
+        if split.folds:
+            folds = cross_validate(prepared, split.folds, trainer, keras, folder, show)
+            prepared = prepared.for_fold(len(split.folds))
+            clock.mark("folds")
         callbacks = stack.enter_context(_logging(settings, trainer, folder, callback))
         model = prepared.fit(
             dataset.classes,
@@ -126,9 +132,12 @@ def train(
             folder=folder,
             progress=progress,
             callback=callbacks,
+            chosen=None if folds is None else folds.choices(trainer),
         )
-        scored = _score(model, rows, folder)
         clock.mark("fit")
+        if folds is not None:
+            folds = folds.with_model(model, clock.seconds["fit"])
+        scored = _score(model, rows, folder, folds)
 
         show("check", 0, 0)
         bundle = write_bundle(
@@ -141,6 +150,8 @@ def train(
         if note := bundle.facts["parity"]["note"]:
             notes = (*notes, note)
         result = _result(folder, settings, prepared, model, scored, rows, notes)
+        if folds is not None:
+            result = replace(result, cross_validation=folds)
         show("report", 0, 0)
         if model.history is not None:
             write_history_figures(model.history, folder)
@@ -161,6 +172,8 @@ def train(
         bundle.facts["seconds"] = result.seconds
         bundle.write()
         model.clear_away()
+        for number in range(1, len(split.folds) + 1):
+            fold_file(folder, number).unlink(missing_ok=True)
     return result
 
 
@@ -222,18 +235,26 @@ def _final_metrics(result: TrainResult) -> dict[str, float]:
 
 
 def _score(
-    model: FittedModel, rows: dict[str, NDArray[np.int64]], folder: Path
+    model: FittedModel,
+    rows: dict[str, NDArray[np.int64]],
+    folder: Path,
+    folds: CrossValidation | None,
 ) -> dict[str, Scored]:
     """Evaluate on the validation and test splits, and write the predictions.
 
-    Those of training images are written, too; no metric counts them.
+    With folds, the out-of-fold predictions take the place of the validation split's. Those of
+    training images are written, too; no metric counts them.
     """
-    scored = {name: score(model, rows[name]) for name in SPLITS[1:] if len(rows[name])}
+    names = SPLITS[1:] if folds is None else SPLITS[2:]
+    scored = {name: score(model, rows[name]) for name in names if len(rows[name])}
     for name, part in scored.items():
         write_predictions(folder / f"{name}.csv", part.predictions, model.classes)
     trained = predict_training_images(model, rows["train"])
     write_predictions(folder / "train.csv", trained, model.classes)
-    return scored
+    if folds is None:
+        return scored
+    folds.write(folder)
+    return {"validation": folds.scored(), **scored}
 
 
 def _result(

@@ -30,6 +30,7 @@ __all__ = [
     "BundleFiles",
     "FineTuningResult",
     "FittedModel",
+    "FoldChoices",
     "HeadCandidate",
     "HeldOutPredictions",
     "Parity",
@@ -94,6 +95,22 @@ def rejection_notes(result: FineTuningResult | None) -> tuple[str, ...]:
     return (result.description[0].upper() + result.description[1:],)
 
 
+@dataclass(frozen=True)
+class FoldChoices:
+    """The choices of a cross-validation for the model that is trained on all of its images.
+
+    Parameters
+    ----------
+    epochs : tuple of int
+        Epochs of each phase.
+    temperature : float
+        Divides the logits.
+    """
+
+    epochs: tuple[int, ...]
+    temperature: float
+
+
 class Trainer(Protocol):
     """The settings of one way of training."""
 
@@ -120,6 +137,10 @@ class Trainer(Protocol):
     @property
     def by_gradient(self) -> bool:
         """Whether there are epochs to report to callbacks and loggers."""
+
+    @property
+    def needs_validation(self) -> bool:
+        """Whether the training needs validation images to decide on its model."""
 
     def faults(self) -> list[str]:
         """Return one sentence for each invalid setting."""
@@ -166,6 +187,9 @@ class Prepared(Protocol):
     def with_dataset(self, dataset: ImageDataset) -> Any:
         """Return a copy with other labels, splits or groups for the same images."""
 
+    def for_fold(self, folds: int) -> Any:
+        """Return a copy for the next of several trainings, which share a time budget."""
+
     def small_grey(self, rows: Rows) -> NDArray[np.uint8]:
         """Return small grey images for the near-duplicate search: uint8 (n, 64, 64)."""
 
@@ -188,8 +212,12 @@ class Prepared(Protocol):
         folder: Path | None = None,
         progress: Progress | None = None,
         callback: TrainingCallback | None = None,
+        chosen: FoldChoices | None = None,
     ) -> FittedModel:
-        """Train on `rows`; choose epochs and temperature on `validation`."""
+        """Train on `rows`; choose epochs and temperature on `validation`, unless they are `chosen`.
+
+        A frozen head chooses by cross-validation of its own.
+        """
 
 
 class FittedModel(Protocol):

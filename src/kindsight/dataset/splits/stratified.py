@@ -317,5 +317,5 @@ def check_no_validation(dataset: ImageDataset) -> None:
     if "validation" in dataset.split:
         raise DatasetError(
             "Folds cannot be used: the data already have a validation split of "
-            f"{n_images(dataset.split_counts()['validation'])}. Leave out `fold`."
+            f"{n_images(dataset.split_counts()['validation'])}. Leave out `fold` or `folds`."
         )

@@ -50,6 +50,12 @@ def set_threads(cores: int, *, sharded: bool) -> None:
     import tensorflow as tf
 
     within, between = (1, cores) if sharded else (cores, 1)
+    current = (
+        tf.config.threading.get_intra_op_parallelism_threads(),
+        tf.config.threading.get_inter_op_parallelism_threads(),
+    )
+    if sharded and current == (within, between):
+        return  # an earlier job of this process set them
     try:
         tf.config.threading.set_intra_op_parallelism_threads(within)
         tf.config.threading.set_inter_op_parallelism_threads(between)

@@ -56,7 +56,7 @@ from kindsight.training.fine_tuning.tta import choose_flips
 from kindsight.training.frozen.fitted import FittedFrozenHead
 from kindsight.training.frozen.prepared import FrozenImages, prepare_frozen
 from kindsight.training.frozen.settings import FrozenTrainer
-from kindsight.training.protocols import FittedModel
+from kindsight.training.protocols import FittedModel, FoldChoices
 
 __all__ = ["fine_tune", "prepare_backbone"]
 
@@ -268,6 +268,14 @@ def prepare_backbone(
 class FineTunedImages(FrozenImages):
     """Frozen features on which a head is fitted, from which the backbone is then fine-tuned."""
 
+    def for_fold(self, folds: int) -> FineTunedImages:
+        """Return the features for a training that begins now, with its share of the budget."""
+        budget = self.training.budget_seconds
+        training = self.training
+        if budget is not None:
+            training = replace(training, budget=budget / folds)
+        return replace(self, training=training, begun=time.monotonic())
+
     def warm_up(self, keras: KerasProcess, rows: NDArray[np.int64], *, verify: str) -> None:
         """Start the worker process, which will train."""
         keras.start()
@@ -282,6 +290,7 @@ class FineTunedImages(FrozenImages):
         folder: Path | None = None,
         progress: Progress | None = None,
         callback: TrainingCallback | None = None,
+        chosen: FoldChoices | None = None,
     ) -> FittedModel:
         """Fit a head to the images of `rows`, then fine-tune; see :func:`fine_tune`."""
         head = self.fit_head(classes, rows, progress)

@@ -204,7 +204,7 @@ class Loop:
         batches = data.batches(phase, self.seed)
         before = len(self._history) - position.epoch
         while (
-            position.epoch < phase.epochs
+            position.epoch < self.plan.end(position.phase)
             and not self._patience_exceeded(phase, before)
             and not self._is_late()
         ):
@@ -293,7 +293,7 @@ class Loop:
     def _patience_exceeded(self, phase: Phase, before: int) -> bool:
         """Whether early stopping ends the phase, which began after `before` epochs."""
         best = self._history.best_epoch
-        if phase.patience is None or best is None:
+        if phase.patience is None or best is None or self.plan.ends is not None:
             return False
         return len(self._history) - max(best, before) >= phase.patience
 

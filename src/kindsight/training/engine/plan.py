@@ -177,12 +177,14 @@ class Plan:
     """All phases of a training, with different names; epochs are counted through all of them.
 
     `final_weights` are of the ``"best"`` or ``"last"`` epoch; `monitor` is as in
-    :class:`.history.History`.
+    :class:`.history.History`. `ends` has the epoch after which each phase ends, with the
+    learning rates of the whole phase and without early stopping.
     """
 
     phases: Sequence[Phase]
     final_weights: str = "best"
     monitor: str = "accuracy"
+    ends: Sequence[int] | None = None
 
     def faults(self) -> list[str]:
         """Return a sentence for each invalid setting."""
@@ -200,14 +202,21 @@ class Plan:
     @property
     def epochs(self) -> int:
         """Maximum number of epochs."""
-        return sum(phase.epochs for phase in self.phases)
+        return sum(self.end(number) for number in range(len(self.phases)))
+
+    def end(self, phase: int) -> int:
+        """Return the number of epochs of a phase, counted from 0, without early stopping."""
+        epochs = self.phases[phase].epochs
+        return epochs if self.ends is None else min(epochs, self.ends[phase])
 
     def to_dict(self) -> dict[str, Any]:
         """Return the plan as JSON values."""
-        values = {
+        values: dict[str, Any] = {
             "phases": [phase.to_dict() for phase in self.phases],
             "final_weights": self.final_weights,
         }
+        if self.ends is not None:
+            values["ends"] = list(self.ends)
         return values if self.monitor == "accuracy" else {**values, "monitor": self.monitor}
 
     @classmethod
@@ -218,7 +227,8 @@ class Plan:
             if unknown := phase.keys() - names:
                 raise SettingsError(f"A phase has no setting {', '.join(sorted(unknown))}.")
         phases = tuple(Phase.from_dict(phase) for phase in values["phases"])
-        plan = cls(phases, values["final_weights"], values.get("monitor", "accuracy"))
+        monitor, ends = values.get("monitor", "accuracy"), values.get("ends")
+        plan = cls(phases, values["final_weights"], monitor, ends)
         if faults := plan.faults():
             raise SettingsError("\n".join(faults))
         return plan

@@ -24,7 +24,7 @@ from kindsight.training.frozen.settings import FrozenTrainer
 from kindsight.training.frozen.stored_images import read_greys, read_pixels
 from kindsight.training.near_duplicates import SIDE, SIMILARITY, measure_similarity
 from kindsight.training.parity import compared_rows, is_verified
-from kindsight.training.protocols import FittedModel
+from kindsight.training.protocols import FittedModel, FoldChoices
 
 __all__ = ["FrozenImages", "prepare_frozen"]
 
@@ -91,6 +91,10 @@ class FrozenImages:
         """Number of distinct images whose features were cached."""
         return self.features.reused
 
+    def for_fold(self, folds: int) -> FrozenImages:
+        """Return the same features."""
+        return self
+
     def with_dataset(self, dataset: ImageDataset) -> FrozenImages:
         """Return the features with other columns of the dataset."""
         return replace(self, features=replace(self.features, dataset=dataset))
@@ -151,6 +155,7 @@ class FrozenImages:
         folder: Path | None = None,
         progress: Progress | None = None,
         callback: TrainingCallback | None = None,
+        chosen: FoldChoices | None = None,
     ) -> FittedModel:
         """Fit a head to the images of `rows`."""
         return self.fit_head(classes, rows, progress)

@@ -205,6 +205,11 @@ class FrozenTrainer:
         """Whether the backbone is fine-tuned."""
         return self.fine_tune_mode != "off"
 
+    @property
+    def needs_validation(self) -> bool:
+        """Whether the backbone is fine-tuned: validation images decide if that is accepted."""
+        return self.fine_tune_mode != "off"
+
     def warm_up(self, keras: KerasProcess, *, verify: str) -> None:
         """Start the worker process where it will be needed; load the backbone to be verified."""
         if self.by_gradient:

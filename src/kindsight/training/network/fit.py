@@ -28,8 +28,9 @@ from kindsight.training.engine.history import EpochRow, History
 from kindsight.training.engine.learning_rate_finder import RateSweep
 from kindsight.training.engine.plan import Phase, Plan
 from kindsight.training.near_duplicates import measure_similarity, small_greys
-from kindsight.training.network.fitted import FittedNetwork
+from kindsight.training.network.fitted import CALIBRATED_BY_FOLDS, FittedNetwork
 from kindsight.training.network.settings import EpochTrainer, NetworkTrainer
+from kindsight.training.protocols import FoldChoices
 
 if TYPE_CHECKING:
     from kindsight.training.activation_cache import CachedActivations
@@ -209,6 +210,10 @@ class NetworkImages:
         """Return the same images with other columns."""
         return replace(self, dataset=dataset)
 
+    def for_fold(self, folds: int) -> NetworkImages:
+        """Return the same images."""
+        return self
+
     def small_grey(self, rows: Rows) -> NDArray[np.uint8]:
         """Return images in grey, for finding duplicates: uint8 (n, 64, 64)."""
         return small_greys(self.stored.pixels(rows))
@@ -235,6 +240,7 @@ class NetworkImages:
         folder: Path | None = None,
         progress: Progress | None = None,
         callback: TrainingCallback | None = None,
+        chosen: FoldChoices | None = None,
     ) -> FittedNetwork:
         """Train.
 
@@ -252,6 +258,8 @@ class NetworkImages:
             Of :meth:`.settings.EpochTrainer.process`.
         folder : pathlib.Path, optional
             For the checkpoint and the network's files; a temporary folder if omitted.
+        chosen : FoldChoices, optional
+            Epochs and temperature, where `validation` is to choose neither.
         """
         targets = class_targets(self.dataset[rows], classes)
         val_targets = class_indices(self.dataset[validation].label, classes)
@@ -261,7 +269,10 @@ class NetworkImages:
             folder = Path(own.name)
         files = folder / KERAS_FILE, folder / TFLITE_FILE
         recorder = EpochRecorder(callback, progress)
-        plan = self.training.plan()
+        plan, training = self.training.plan(), self.training
+        if chosen is not None:
+            plan = replace(plan, ends=chosen.epochs, final_weights="last")
+            training = replace(training, final_weights="last")
         given = classes, plan.phases, rows, validation, keras, progress
         with closing(self.inputs(*given)) as inputs:
             job = {
@@ -277,9 +288,11 @@ class NetworkImages:
                 file = inputs.write(Path(temporary), rows, targets, validation, val_targets)
                 keras.run_job(recorder, job="train", **job, data=str(file), key=key)
         fitted = FittedNetwork(
-            self.training, tuple(classes), self.dataset, self.stored, rows, *files,
+            training, tuple(classes), self.dataset, self.stored, rows, *files,
             History(recorder.rows), own=own, layers=inputs.layers, notes=inputs.notes,
         )  # fmt: skip
+        if chosen is not None:
+            return replace(fitted, temperature=chosen.temperature, calibrated_by=CALIBRATED_BY_FOLDS)
         return fitted.calibrated(validation, val_targets)
 
     def find_rate(

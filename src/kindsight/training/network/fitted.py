@@ -34,11 +34,14 @@ from kindsight.training.network.settings import EpochTrainer
 from kindsight.training.parity import compare_logits, compared_rows, run_tflite
 from kindsight.training.protocols import BundleFiles, FineTuningResult, ReportSections, StoredImage
 
-__all__ = ["CALIBRATED_BY", "FittedNetwork", "calibrate_validation"]
+__all__ = ["CALIBRATED_BY", "CALIBRATED_BY_FOLDS", "FittedNetwork", "calibrate_validation"]
 
 RUN_BY_KERAS = "model.keras was loaded and run by Keras"
 CALIBRATED_BY = "validation predictions, cross-fitted in five folds"
 """On what a network's temperature is fitted, in words."""
+
+CALIBRATED_BY_FOLDS = "held-out predictions of the folds, geometric mean over the folds"
+"""The same for a model that is trained on all images of a cross-validation."""
 
 FOLDS = 5  # of the validation images, for cross-fitted temperatures
 
@@ -76,6 +79,8 @@ class FittedNetwork:
         Sentences for the user.
     fine_tuning : FineTuningResult, optional
         If the network began as a fitted head on a frozen backbone.
+    calibrated_by : str
+        On what the temperature was fitted, if not on validation images.
     """
 
     training: EpochTrainer
@@ -93,6 +98,7 @@ class FittedNetwork:
     layers: tuple[LayerRow, ...] = ()
     notes: tuple[str, ...] = ()
     fine_tuning: FineTuningResult | None = None
+    calibrated_by: str = ""
     _logits: dict[int, NDArray[np.float32]] = field(default_factory=dict)
 
     def calibrated(self, rows: Rows, targets: Rows) -> FittedNetwork:
@@ -219,7 +225,9 @@ class FittedNetwork:
     def describe(self) -> dict[str, str]:
         """Return the rows of the summary that describe the network."""
         n = len(self.history)
-        epochs = f"{n} {'epoch' if n == 1 else 'epochs'}, best epoch {self.history.best_epoch}"
+        last = self.training.final_weights == "last"
+        weights = "weights of the last" if last else f"best epoch {self.history.best_epoch}"
+        epochs = f"{n} {'epoch' if n == 1 else 'epochs'}, {weights}"
         return {"network": self.words(), "training": epochs}
 
     def report_sections(self) -> ReportSections:
@@ -246,7 +254,8 @@ class FittedNetwork:
                 details["Augmentation"] = str(phase.augment)
         if more := describe_layer_decay_and_ema(self.training.layer_decay, self.training.ema_decay):
             details["Weights"] = more
-        return ReportSections(details, CALIBRATED_BY if self.folds else "", layers=self.layers)
+        source = self.calibrated_by or (CALIBRATED_BY if self.folds else "")
+        return ReportSections(details, source, layers=self.layers)
 
     def clear_away(self) -> None:
         """Delete the checkpoint and the network files, which the bundle has copies of."""

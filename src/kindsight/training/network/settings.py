@@ -166,6 +166,11 @@ class EpochTrainer:
         """True: there are epochs to report."""
         return True
 
+    @property
+    def needs_validation(self) -> bool:
+        """False: without validation images, the last epoch is used."""
+        return False
+
     def download(self) -> str | None:
         """Return None: nothing is downloaded."""
         return None
