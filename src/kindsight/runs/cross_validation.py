@@ -31,7 +31,15 @@ from kindsight.training.engine.history import EpochRow
 from kindsight.training.network.fit import training_key
 from kindsight.training.protocols import FittedModel, FoldChoices, Prepared, Trainer
 
-__all__ = ["FOLDS_FILE", "FOLDS_TABLE", "CrossValidation", "Fold", "cross_validate", "fit_fold"]
+__all__ = [
+    "FOLDS_FILE",
+    "FOLDS_TABLE",
+    "CrossValidation",
+    "Fold",
+    "cross_validate",
+    "delete_folds",
+    "fit_fold",
+]
 
 FOLDS_TABLE, FOLDS_FILE = "folds.csv", "folds.json"
 """Out-of-fold predictions, and the folds, in a run folder."""
@@ -193,7 +201,9 @@ class CrossValidation:
             end = len(fold.history) if whole else fold.best_epoch or 0
             used = [row.phase for row in fold.history[:end]]
             counts.append([used.count(phase) for phase in phases])
-        epochs = [math.floor(statistics.median(column) + 0.5) for column in zip(*counts, strict=True)]
+        epochs = [
+            math.floor(statistics.median(column) + 0.5) for column in zip(*counts, strict=True)
+        ]
         epochs[0] = epochs[0] if any(epochs) else 1
         logs = [math.log(fold.temperature) for fold in self.folds]
         return FoldChoices(tuple(epochs), math.exp(statistics.fmean(logs)))
@@ -204,7 +214,7 @@ class CrossValidation:
         return statistics.stdev(each.accuracy for each in self.evaluations())
 
     def with_model(self, model: FittedModel, seconds: float) -> CrossValidation:
-        """Return the cross-validation with the final model as its first fold, if that is missing."""
+        """Return the cross-validation with the final model as its first fold, if it has none."""
         if self.folds and self.folds[0].number == 1:
             return self
         first = np.array(
@@ -277,8 +287,10 @@ def cross_validate(
     keras: KerasProcess,
     folder: Path,
     progress: Progress,
-) -> CrossValidation:
+) -> CrossValidation | None:
     """Train and predict each fold; those that the run folder has already are read.
+
+    None without folds.
 
     Parameters
     ----------
@@ -293,6 +305,8 @@ def cross_validate(
     progress : callable
         Called with (stage, done, total).
     """
+    if not folds:
+        return None
     classes, found = images.dataset.classes, []
     for number, (rows, held_out) in enumerate(folds, 1):
         if number == 1 and trainer.needs_validation:
@@ -340,6 +354,12 @@ def fit_fold(
 def fold_file(folder: Path, number: int) -> Path:
     """Return the file of a finished fold of an unfinished run."""
     return folder / f"fold-{number}.npz"
+
+
+def delete_folds(folder: Path) -> None:
+    """Delete the files of finished folds; ``folds.json`` and ``folds.csv`` have everything."""
+    for path in folder.glob("fold-*.npz"):
+        path.unlink(missing_ok=True)
 
 
 class FoldProgress:

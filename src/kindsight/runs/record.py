@@ -15,6 +15,7 @@ from kindsight.bundle import Bundle, load_bundle
 from kindsight.encoding import unescape_name
 from kindsight.errors import BundleError, SettingsError
 from kindsight.report.data import Predictions
+from kindsight.runs.cross_validation import FOLDS_TABLE
 from kindsight.runs.settings import TrainSettings
 from kindsight.training.engine.history import History, load_history
 
@@ -78,7 +79,8 @@ class RunRecord:
     history : History or None
         The epochs; None where there were none.
     predictions : mapping of str to Predictions
-        By split; without those that the folder lacks.
+        By split; without those that the folder lacks. Of a cross-validation, ``"validation"`` has
+        the out-of-fold predictions.
     images : tuple of RunImage
         Empty if ``split.csv`` is missing.
     problems : tuple of RunProblem
@@ -135,18 +137,24 @@ def load_run(folder: str | os.PathLike[str]) -> RunRecord:
         bundle,
         settings,
         load_history(path, monitor),
-        {
-            split: _read_predictions(path / f"{split}.csv", bundle.classes)
-            for split in PREDICTED_SPLITS
-            if (path / f"{split}.csv").is_file()
-        },
+        dict(_predictions(path, bundle.classes)),
         tuple(_read_images(path / "split.csv")),
         tuple(_read_problems(path / "problems.csv")),
     )
 
 
+def _predictions(folder: Path, classes: tuple[str, ...]) -> Iterator[tuple[str, Predictions]]:
+    for split in PREDICTED_SPLITS:
+        for name in (f"{split}.csv", *([FOLDS_TABLE] if split == "validation" else [])):
+            if (folder / name).is_file():
+                yield split, _read_predictions(folder / name, classes)
+                break
+
+
 def _read_predictions(path: Path, classes: tuple[str, ...]) -> Predictions:
     rows = _rows(path)
+    if path.name == FOLDS_TABLE:
+        rows = (row[:2] + row[3:] for row in rows)
     header = next(rows, [])
     expected = [*_FIRST_COLUMNS, *(f"p_{name}" for name in classes)]
     if header != expected:

@@ -19,7 +19,7 @@ from kindsight.models.worker.process import KerasProcess
 from kindsight.report.data import Reference
 from kindsight.report.format import duration
 from kindsight.report.page import prepare_report
-from kindsight.runs.cross_validation import CrossValidation, cross_validate, fold_file
+from kindsight.runs.cross_validation import CrossValidation, cross_validate, delete_folds
 from kindsight.runs.folder import claim_run
 from kindsight.runs.learning_rates import find_learning_rate, layers_of
 from kindsight.runs.report import (
@@ -118,13 +118,10 @@ def train(
         clock.mark("split")
 
         _start_ahead(prepared, keras, compared, verify)
-        folds = None
-        if split.folds:
-            folds = cross_validate(prepared, split.folds, trainer, keras, folder, show)
-            prepared = prepared.for_fold(len(split.folds))
-            clock.mark("folds")
+        folds = cross_validate(prepared, split.folds, trainer, keras, folder, show)
+        clock.mark("folds")
         callbacks = stack.enter_context(_logging(settings, trainer, folder, callback))
-        model = prepared.fit(
+        model = prepared.for_fold(len(split.folds)).fit(
             dataset.classes,
             rows["train"],
             rows["validation"],
@@ -132,11 +129,10 @@ def train(
             folder=folder,
             progress=progress,
             callback=callbacks,
-            chosen=None if folds is None else folds.choices(trainer),
+            chosen=folds and folds.choices(trainer),
         )
         clock.mark("fit")
-        if folds is not None:
-            folds = folds.with_model(model, clock.seconds["fit"])
+        folds = folds and folds.with_model(model, clock.seconds["fit"])
         scored = _score(model, rows, folder, folds)
 
         show("check", 0, 0)
@@ -149,9 +145,7 @@ def train(
         notes = run_notes(dataset, settings, folder, scored, split.leakage, show, clock)
         if note := bundle.facts["parity"]["note"]:
             notes = (*notes, note)
-        result = _result(folder, settings, prepared, model, scored, rows, notes)
-        if folds is not None:
-            result = replace(result, cross_validation=folds)
+        result = _result(folder, settings, prepared, model, scored, rows, notes, folds)
         show("report", 0, 0)
         if model.history is not None:
             write_history_figures(model.history, folder)
@@ -172,8 +166,7 @@ def train(
         bundle.facts["seconds"] = result.seconds
         bundle.write()
         model.clear_away()
-        for number in range(1, len(split.folds) + 1):
-            fold_file(folder, number).unlink(missing_ok=True)
+        delete_folds(folder)
     return result
 
 
@@ -265,11 +258,12 @@ def _result(
     scored: dict[str, Scored],
     rows: dict[str, NDArray[np.int64]],
     notes: tuple[str, ...],
+    folds: CrossValidation | None,
 ) -> TrainResult:
     cache = Cache(settings.training().cache).root
     every = (
         *notes, *model.dataset.notes, *unsupported_notes(prepared.problems), *_crop_notes(model),
-        *model.notes, *sharing_notes(cache),
+        *model.notes, *sharing_notes(cache), *([folds.note] if folds and folds.note else []),
     )  # fmt: skip
     hint = model.can_be_fine_tuned and len(rows["validation"]) >= MIN_VALIDATION_IMAGES
     return TrainResult(
@@ -294,6 +288,7 @@ def _result(
         history=model.history,
         fine_tuning={} if model.fine_tuning is None else model.fine_tuning.to_dict(),
         hint=HINT if hint else "",
+        cross_validation=folds,
     )
 
 

@@ -132,7 +132,7 @@ class WideIntervals(Check):
     severity = "note"
     advice = (
         "Collect more images. Where the data have no splits of their own, validate on more of them "
-        "(--validation 0.3) or cross-validate (--fold 1/5)."
+        "(--validation 0.3) or cross-validate (--folds 5)."
     )
 
     def run(self, context: CheckContext) -> CheckResult:

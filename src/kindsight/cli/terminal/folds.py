@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from kindsight.cli.terminal.text import Paint, table
-from kindsight.report.format import amount, duration, interval, percent, points
+from kindsight.report.format import amount, duration, interval, percent
 
 if TYPE_CHECKING:
     from kindsight.runs.cross_validation import CrossValidation
@@ -25,7 +25,7 @@ def fold_lines(found: CrossValidation, paint: Paint) -> Iterator[str]:
     accuracies = [each.accuracy for each in evaluations]
     yield (
         f"Folds: {percent(min(accuracies))} to {percent(max(accuracies))}, standard deviation "
-        f"{points(found.standard_deviation)}"
+        f"{100 * found.standard_deviation:.1f} points"
     )
     yield ""
     by_epochs = any(fold.history for fold in found.folds)

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from kindsight.cli.terminal.folds import fold_lines, folds_title
 from kindsight.cli.terminal.options import as_typed
 from kindsight.cli.terminal.text import Paint, hanging, line_width, printable, wrapped
 from kindsight.dataset.ignored import ignored_text, reasons_by_class
@@ -31,17 +32,23 @@ def summary_lines(result: TrainResult) -> Iterator[str]:
     splits = [("test", result.test), ("validation", result.validation)]
     evaluated = [(name, evaluation) for name, evaluation in splits if evaluation is not None]
     yield ""
+    folds = result.cross_validation
     for name, evaluation in evaluated:
+        title = f"{name.capitalize()} split"
+        if folds is not None and name == "validation":
+            title = folds_title(folds)
         # Wrapped without colors, whose codes have no width.
-        line = f"{name.capitalize()} split: {accuracy_line(evaluation, Paint.none())}"
+        line = f"{title}: {accuracy_line(evaluation, Paint.none())}"
         first, *rest = wrapped(line, _width(), 2)
         accuracy = f"{percent(evaluation.accuracy)} accuracy"
         yield from (first.replace(accuracy, paint(accuracy, "bold")), *rest)
     if evaluated:
-        yield from _lowest_recall(*evaluated[0])
+        yield from _lowest_recall(*evaluated[0], folds=folds is not None)
     else:
         line = "Accuracy not measured: there is no validation or test split."
         yield from (paint(part, "yellow") for part in wrapped(line, _width(), 2))
+    if folds is not None:
+        yield from fold_lines(folds, paint)
     yield ""
     yield from facts(_facts(result), paint)
     for finding in result.notes:
@@ -99,7 +106,7 @@ def _classes(names: tuple[str, ...]) -> str:
     return f"{len(names):,}: {shown}{more}"
 
 
-def _lowest_recall(split: str, evaluation: Evaluation) -> Iterator[str]:
+def _lowest_recall(split: str, evaluation: Evaluation, *, folds: bool) -> Iterator[str]:
     """Yield the line that names the classes with the lowest recall, if any is below 100%."""
     imperfect = [score for score in evaluation.classes if score.support and score.recall < 1]
     lowest = sorted(imperfect, key=lambda score: score.recall)[:LOWEST_RECALLS]
@@ -110,7 +117,8 @@ def _lowest_recall(split: str, evaluation: Evaluation) -> Iterator[str]:
         f"({round(score.recall * score.support):,} of {amount(score.support, 'image')})"
         for score in lowest
     )
-    yield from wrapped(f"Lowest recall on the {split} split: {listed}", _width(), 2)
+    where = "of the folds" if folds and split == "validation" else f"on the {split} split"
+    yield from wrapped(f"Lowest recall {where}: {listed}", _width(), 2)
 
 
 def _skipped(result: TrainResult) -> str:

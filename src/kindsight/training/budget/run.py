@@ -269,9 +269,13 @@ class FineTunedImages(FrozenImages):
     """Frozen features on which a head is fitted, from which the backbone is then fine-tuned."""
 
     def for_fold(self, folds: int) -> FineTunedImages:
-        """Return the features for a training that begins now, with its share of the budget."""
-        budget = self.training.budget_seconds
-        training = self.training
+        """Return the features for a training that begins now, with its share of the budget.
+
+        For 0 folds, the training began with the features and has all of the budget.
+        """
+        if not folds:
+            return self
+        budget, training = self.training.budget_seconds, self.training
         if budget is not None:
             training = replace(training, budget=budget / folds)
         return replace(self, training=training, begun=time.monotonic())

@@ -292,7 +292,9 @@ class NetworkImages:
             History(recorder.rows), own=own, layers=inputs.layers, notes=inputs.notes,
         )  # fmt: skip
         if chosen is not None:
-            return replace(fitted, temperature=chosen.temperature, calibrated_by=CALIBRATED_BY_FOLDS)
+            return replace(
+                fitted, temperature=chosen.temperature, calibrated_by=CALIBRATED_BY_FOLDS
+            )
         return fitted.calibrated(validation, val_targets)
 
     def find_rate(
