@@ -7,19 +7,22 @@ import inspect
 import os
 import textwrap
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kindsight.bundle import KERAS_FILE, TFLITE_FILE, Bundle
+from kindsight.bundle import JSON_FILE, KERAS_FILE, TFLITE_FILE, Bundle
 from kindsight.dataset import ImageDataset, as_dataset, with_value_range
 from kindsight.dataset.ignored import ignored_notes, reasons_by_class
-from kindsight.dataset.labels import as_labels, distinct_labels
+from kindsight.dataset.labels import as_labels, class_indices, distinct_labels
+from kindsight.dataset.names import quoted_list
 from kindsight.dataset.splits.stratified import random_split
-from kindsight.errors import DatasetError, SettingsError, UsageError
+from kindsight.errors import BundleError, DatasetError, SettingsError, UsageError
 from kindsight.evaluation import distinct_images, to_probabilities
+from kindsight.evaluation.conformal import LEVEL, ConformalSets, check_level, smallest_count
 from kindsight.options import CLASSIFIER_OPTIONS
 from kindsight.predictor import Predictor
 from kindsight.trained_images import TRAINED_ON_FILE
@@ -31,7 +34,9 @@ from kindsight.training.near_duplicates import record_trained_images
 from kindsight.training.option_rules import option_faults, unknown_name_fault
 from kindsight.training.protocols import FittedModel, Trainer
 from kindsight.training.trainer import foreign_options, make_training, prepare
+from kindsight.training.uncertainty import measure_sets, measure_uncertainty, measure_unsure
 from kindsight.training.write_bundle import write_bundle
+from kindsight.uncertainty.stored import StoredSets, Unsure
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -130,6 +135,11 @@ class ImageClassifier(_Estimator):
         The result of fine-tuning, where it was requested.
     problems_ : tuple of ImageError
         Images skipped in ``fit`` because they could not be read.
+    risk_coverage_ : RiskCoverage
+        Accuracy and coverage by threshold of confidence, on held-out images; not after a training
+        without any.
+    confidence_levels_ : tuple of float
+        The levels of :meth:`predict_set`.
     """
 
     if TYPE_CHECKING:
@@ -245,6 +255,19 @@ class ImageClassifier(_Estimator):
         self._requested, self._fitted, self._predictor = training, fitted, None
         self.classes_ = labels
         self.temperature_ = fitted.temperature
+        self._forget_uncertainty()
+        held_out = fitted.held_out()
+        if held_out is not None:
+            self.risk_coverage_ = measure_unsure(held_out).curve
+            self._set_sets(measure_sets(held_out))
+
+    def _forget_uncertainty(self) -> None:
+        for name in ("risk_coverage_", "confidence_levels_", "_sets"):
+            self.__dict__.pop(name, None)
+
+    def _set_sets(self, sets: StoredSets, levels: Sequence[float] = ()) -> None:
+        self._sets = sets
+        self.confidence_levels_ = tuple(levels) or (sets.confidence_level,)
 
     def predict_proba(self, X: Any) -> NDArray[np.float32]:
         """Return the probability of each class for each image.
@@ -280,6 +303,107 @@ class ImageClassifier(_Estimator):
         best = self.predict_proba(X).argmax(1)
         result: NDArray[Any] = self.classes_[best]
         return result
+
+    def conformalize(
+        self,
+        X: Any,
+        y: Any = None,
+        *,
+        confidence_level: float | Sequence[float] = LEVEL,
+        per_class: bool = False,
+    ) -> ImageClassifier:
+        """Measure the prediction sets of :meth:`predict_set` on labelled images.
+
+        :meth:`fit` does so by itself, with out-of-fold predictions of a head on a frozen backbone
+        and with the validation images of a network. Images of your own give the sets a coverage
+        that holds for images like these. See :mod:`kindsight.evaluation.conformal`.
+
+        Parameters
+        ----------
+        X : ImageDataset, path, sequence of paths, or array
+            As in :meth:`fit`; none of them may have been trained on.
+        y : sequence, optional
+            A label for each image; not needed where `X` has labels.
+        confidence_level : float or sequence of float
+            Probability that a set has the true class, 0 to 1; one or several.
+        per_class : bool
+            Whether each class has this probability, not all images together.
+
+        Returns
+        -------
+        ImageClassifier
+            Itself.
+
+        Raises
+        ------
+        SettingsError
+            For a level that is not between 0 and 1.
+        DatasetError
+            For a label that the classifier does not have.
+        """
+        self._check_fitted()
+        levels = _levels(confidence_level)
+        dataset = _labelled(as_dataset(X, y, value_range=self._trained_range()))
+        names = [str(name) for name in as_labels(self.classes_, len(self.classes_))]
+        if strange := sorted({str(label) for label in dataset.label} - {*names}):
+            raise DatasetError(
+                f"The classes of the images must be those of the classifier; got {strange[0]!r}. "
+                "Leave such images out."
+            )
+        targets = class_indices(dataset.label, names)
+        counted = distinct_images(dataset.digest, targets)
+        probabilities, targets = self.predict_proba(dataset)[counted], targets[counted]
+        found = ConformalSets.measure(probabilities, targets, per_class=per_class)
+        for level in levels:
+            if (few := np.isinf(found.quantiles(level))).any():
+                whose = f" of {quoted_list(np.array(names)[few].tolist())}" if per_class else ""
+                warnings.warn(
+                    f"There are too few images{whose} for a level of {level:g}: every prediction "
+                    f"set has all {'these' if per_class else 'the'} classes. At least "
+                    f"{smallest_count(level)} are needed{' of each' if per_class else ''}.",
+                    stacklevel=2,
+                )
+        sets = StoredSets(found, levels[0], "given images").with_mean_size(probabilities)
+        self._set_sets(sets, levels)
+        return self
+
+    def predict_set(
+        self, X: Any, confidence_level: float | Sequence[float] | None = None
+    ) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+        """Return the most probable label and the prediction set of each image.
+
+        Parameters
+        ----------
+        X : ImageDataset, path, sequence of paths, or array
+            As in :meth:`fit`; labels are ignored.
+        confidence_level : float or sequence of float, optional
+            In place of that of :meth:`conformalize`, 0.9 by default.
+
+        Returns
+        -------
+        labels : array
+            (images,).
+        sets : array
+            bool (images, classes, levels): whether the class is in the set. A set may be empty.
+
+        Raises
+        ------
+        UsageError
+            If nothing was fitted, or without held-out images; see :meth:`conformalize`.
+        """
+        self._check_fitted()
+        stored = self.__dict__.get("_sets")
+        if not isinstance(stored, StoredSets):
+            raise UsageError(
+                "There are no held-out images to measure prediction sets on. Call conformalize "
+                "with labelled images that were not trained on."
+            )
+        given = confidence_level is not None
+        levels = _levels(confidence_level) if given else self.confidence_levels_
+        probabilities = self.predict_proba(X)
+        inside = [stored.sets.predict(probabilities, level) for level in levels]
+        labels: NDArray[Any] = self.classes_[probabilities.argmax(1)]
+        return labels, np.stack(inside, axis=-1)
 
     def score(self, X: Any, y: Any = None) -> float:
         """Return the accuracy, 0 to 1.
@@ -332,9 +456,13 @@ class ImageClassifier(_Estimator):
             raise
 
     def _write(self, path: Path) -> Bundle:
+        uncertainty = measure_uncertainty(self._fitted.held_out())
+        if "_sets" in self.__dict__:
+            uncertainty["sets"] = self._sets.to_dict()
+        facts = {"uncertainty": uncertainty}
         with self._fitted.training.process() as keras:
             bundle = write_bundle(
-                path, self._fitted, self._fitted.rows, keras, {}, requested=self._requested
+                path, self._fitted, self._fitted.rows, keras, facts, requested=self._requested
             )
         if self._fitted.history is not None:
             self._fitted.history.write_csv(path / HISTORY_FILE)
@@ -368,11 +496,22 @@ class ImageClassifier(_Estimator):
         classifier._predictor = predictor
         classifier.classes_ = np.array(bundle.classes)
         classifier.temperature_ = bundle.temperature
+        classifier._load_uncertainty(bundle)
         fine_tuned = known.get("fine_tune") in ("light", "full") or known.get("budget") is not None
         history = load_history(folder, MONITOR if fine_tuned else "accuracy")
         if history is not None:
             classifier.history_ = history
         return classifier
+
+    def _load_uncertainty(self, bundle: Bundle) -> None:
+        parts = bundle.uncertainty
+        try:
+            if "unsure" in parts:
+                self.risk_coverage_ = Unsure.from_dict(parts["unsure"]).curve
+            if "sets" in parts:
+                self._set_sets(StoredSets.from_dict(parts["sets"], len(bundle.classes)))
+        except UsageError as error:
+            raise BundleError(f"{bundle.folder / JSON_FILE} is invalid: {error}") from error
 
     def _trained_range(self) -> tuple[float, float] | None:
         """Return the range of values of the training; None without one."""
@@ -384,6 +523,15 @@ class ImageClassifier(_Estimator):
     def _check_fitted(self) -> None:
         if not hasattr(self, "classes_"):
             raise UsageError("The classifier is not fitted. Call fit, or load a saved one.")
+
+
+def _levels(confidence_level: float | Sequence[float] | None) -> tuple[float, ...]:
+    """Return confidence levels as a tuple; SettingsError for one that is not between 0 and 1."""
+    several = isinstance(confidence_level, (Sequence, np.ndarray))
+    levels = tuple(confidence_level) if several else (confidence_level,)  # type: ignore[arg-type]
+    for level in levels or (None,):
+        check_level(level)  # type: ignore[arg-type]
+    return tuple(float(level) for level in levels)  # type: ignore[arg-type]
 
 
 def _trainer(params: dict[str, Any]) -> Trainer:

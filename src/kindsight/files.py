@@ -7,6 +7,7 @@ import io
 import itertools
 import json
 import os
+import re
 import sys
 import tempfile
 import time
@@ -34,6 +35,9 @@ __all__ = [
     "write_json",
     "write_text",
 ]
+
+# A list of numbers over several lines. In a text, a line feed would be escaped.
+_NUMBERS = re.compile(r"\[\n +([-+.\deE]+(?:,\n +[-+.\deE]+)*)\n *\]")
 
 MAX_TOML_BYTES = 2**20
 """Limit of the size of a TOML file."""
@@ -143,9 +147,12 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
 
 
 def write_json(path: str | os.PathLike[str], value: Mapping[str, Any]) -> None:
-    """Write `value` as indented JSON; NaN and infinities, which JSON lacks, raise ValueError."""
+    """Write `value` as indented JSON, lists of numbers in a line each.
+
+    NaN and infinities, which JSON lacks, raise ValueError.
+    """
     text = json.dumps(valid_json(value), indent=2, ensure_ascii=False, allow_nan=False)
-    write_text(path, text + "\n")
+    write_text(path, _NUMBERS.sub(lambda found: f"[{' '.join(found[1].split())}]", text) + "\n")
 
 
 def _needs_quotes(cell: object) -> bool:

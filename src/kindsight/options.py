@@ -606,6 +606,23 @@ class TrainOptions(ModelOptions, total=False):
         str | None,
         _path("Folder of run folders.", "Output", "a folder", default="runs", metavar="FOLDER"),
     ]
+    target_accuracy: Annotated[
+        float | None,
+        Option(
+            "Accuracy of the labelled images, such as 0.98: predictions of lower confidence than "
+            "this needs have no label and are unsure.",
+            "Output", default_text="every image is labelled", metavar="ACCURACY", gt=0, lt=1,
+            rare=True,
+        ),
+    ]
+    target_coverage: Annotated[
+        float | None,
+        Option(
+            "Fraction of images that are labelled, such as 0.9: the predictions of lowest "
+            "confidence have no label and are unsure.",
+            "Output", default_text="1", metavar="FRACTION", gt=0, lt=1, rare=True,
+        ),
+    ]
     check: Annotated[
         Literal["basic", "full"] | None,
         Option(

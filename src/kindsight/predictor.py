@@ -7,7 +7,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -19,26 +19,22 @@ from kindsight.dataset.loaders.arrays import single_images, to_image
 from kindsight.dataset.table import ImageDataset
 from kindsight.digest import content_digest
 from kindsight.errors import BundleError, DatasetError, ImageError, UsageError
-from kindsight.evaluation import Evaluation, evaluate, to_probabilities
+from kindsight.evaluation import Evaluation, distinct_images, evaluate, to_probabilities
 from kindsight.images import InputSpec, read_bytes, read_image, resize_image
 from kindsight.images.read import ImageSource, read_with_scale
 from kindsight.images.value_scale import ValueScale
 from kindsight.models.runtime import InterpreterPool
 from kindsight.threads import in_batches, map_ordered, single_threaded_opencv
+from kindsight.uncertainty.decisions import Decisions
+from kindsight.uncertainty.prediction import Prediction, Reason
 
 if TYPE_CHECKING:
     from kindsight.trained_images import TrainingImageDetector
 
-__all__ = ["DatasetEvaluation", "Prediction", "Predictor"]
-
-Reason: TypeAlias = Literal["", "unsure", "unknown"]
-"""Why a prediction has no label."""
+__all__ = ["DatasetEvaluation", "DecidedImages", "Prediction", "Predictor", "SetSizes"]
 
 _Read: TypeAlias = "tuple[NDArray[np.uint8], float] | ImageError"
 """The resized pixels and the fraction of values that were clipped, or why there are none."""
-
-CLIPPED = 0.001
-"""Fraction of an image's samples outside of the range of values from which it counts as clipped."""
 
 BATCH = 8
 """Images that a thread reads, and then runs through the network."""
@@ -47,76 +43,41 @@ AHEAD = 2
 """Batches per thread that may be queued."""
 
 
-@dataclass(frozen=True)
-class Prediction:
-    """The prediction for one image, or the reason why there is none.
+class DecidedImages(NamedTuple):
+    """The images that have a label, byte-identical ones counted once."""
 
-    The most probable class is always in :attr:`best`; :attr:`label` is None where the classifier
-    does not decide, for the reason in `reason`.
-
-    Parameters
-    ----------
-    path : str
-        As given.
-    classes : tuple of str
-    logits : array or None
-        float32 (classes,); None for an unreadable image.
-    probabilities : array or None
-        float32 (classes,), 0 to 1, with sum 1.
-    error : ImageError or None
-        Why there is no prediction.
-    clipped : float
-        Fraction of the image's samples of more than 8 bits that are outside of the range on which
-        the classifier was trained, 0 to 1; 1 if it was trained on images of 8 bits and the file
-        does not state its depth.
-    reason : {"", "unsure", "unknown"}
-        Why there is no label: ``"unsure"`` below the threshold of confidence, ``"unknown"`` for an
-        image unlike those of the training; empty if there is a label, or an error.
-    ood_score : float or None
-        Out-of-distribution score: higher for images less like those of the training; None if the
-        classifier has none.
-    prediction_set : tuple of str or None
-        The classes of the prediction set, most probable first; None if none was requested.
-    """
-
-    path: str
-    classes: tuple[str, ...]
-    logits: NDArray[np.float32] | None = None
-    probabilities: NDArray[np.float32] | None = None
-    error: ImageError | None = None
-    clipped: float = 0.0
-    reason: Reason = ""
-    ood_score: float | None = None
-    prediction_set: tuple[str, ...] | None = None
+    images: int  # all
+    labelled: int  # those with a label
+    correct: int  # those whose label is correct
+    reasons: dict[str, int]  # unsure and unknown: those without a label
 
     @property
-    def label(self) -> str | None:
-        """The most probable class; None where the classifier does not decide."""
-        return None if self.reason else self.best
+    def coverage(self) -> float:
+        """Fraction of the images that have a label, 0 to 1."""
+        return self.labelled / self.images
 
     @property
-    def best(self) -> str | None:
-        """The most probable class; None only for an unreadable image."""
-        if self.probabilities is None:
-            return None
-        return self.classes[int(self.probabilities.argmax())]
+    def accuracy(self) -> float:
+        """Accuracy of the labelled images, 0 to 1; NaN if there is none."""
+        return self.correct / self.labelled if self.labelled else math.nan
+
+
+class SetSizes(NamedTuple):
+    """The prediction sets of labelled images, byte-identical ones counted once."""
+
+    images: int
+    covered: int  # those whose set has the true class
+    sizes: NDArray[np.int64]  # number of sets by their number of classes, from 0
 
     @property
-    def confidence(self) -> float | None:
-        """The probability of the most probable class, 0 to 1."""
-        return None if self.probabilities is None else float(self.probabilities.max())
+    def coverage(self) -> float:
+        """Fraction of the sets that have the true class, 0 to 1."""
+        return self.covered / self.images
 
     @property
-    def is_clipped(self) -> bool:
-        """Whether at least a thousandth of the samples is outside of the training's range."""
-        return self.clipped >= CLIPPED
-
-    def top(self, count: int) -> list[tuple[str, float]]:
-        """Return the `count` most probable classes with their probabilities."""
-        if self.probabilities is None:
-            return []
-        order = np.argsort(-self.probabilities, kind="stable")[:count]
-        return [(self.classes[index], float(self.probabilities[index])) for index in order]
+    def mean_size(self) -> float:
+        """Mean number of classes in a set."""
+        return float(self.sizes @ np.arange(len(self.sizes))) / self.images
 
 
 @dataclass(frozen=True)
@@ -146,6 +107,11 @@ class DatasetEvaluation:
         Number of images with values outside of the range on which the classifier was trained.
     digests : tuple of str
         Content digests of the images; byte-identical ones of one class count once in the metrics.
+    reasons : tuple of str
+        Why an image has no label: ``"unsure"`` or ``"unknown"``; empty for one that has.
+    sets : array or None
+        bool (images, classes): whether the class is in the image's prediction set; None if there
+        are none.
     """
 
     evaluation: Evaluation
@@ -158,6 +124,35 @@ class DatasetEvaluation:
     problem_labels: tuple[str | None, ...] = ()
     clipped: int = 0
     digests: tuple[str | None, ...] = ()
+    reasons: tuple[Reason, ...] = ()
+    sets: NDArray[np.bool_] | None = None
+
+    def decided(self) -> DecidedImages:
+        """Return how many images have a label, and how many of these are correct."""
+        targets = class_indices(self.dataset.label, self._names())
+        counted = distinct_images(self.digests, targets) if self.digests else targets >= 0
+        reasons = np.array(self.reasons or ("",) * len(targets))[counted]
+        right = (self.probabilities.argmax(1) == targets)[counted] if len(targets) else counted
+        labelled = reasons == ""
+        return DecidedImages(
+            len(reasons),
+            int(labelled.sum()),
+            int(right[labelled].sum()),
+            {name: int((reasons == name).sum()) for name in ("unsure", "unknown")},
+        )
+
+    def set_sizes(self) -> SetSizes | None:
+        """Return size and coverage of the prediction sets; None if there are none."""
+        if self.sets is None:
+            return None
+        targets = class_indices(self.dataset.label, self._names())
+        counted = distinct_images(self.digests, targets) if self.digests else targets >= 0
+        inside, labels = self.sets[counted], targets[counted]
+        sizes = np.bincount(inside.sum(axis=1))
+        return SetSizes(len(labels), int(inside[np.arange(len(labels)), labels].sum()), sizes)
+
+    def _names(self) -> tuple[str, ...]:
+        return tuple(score.name for score in self.evaluation.classes)
 
     def trained_images(self) -> int:
         """Return how many of the images were trained on, copies counted once; 0 if not recorded."""
@@ -171,7 +166,7 @@ class DatasetEvaluation:
         if self.trained_on is None or self.trained_on.all():
             return None
         unseen = np.flatnonzero(~self.trained_on)
-        classes = tuple(score.name for score in self.evaluation.classes)
+        classes = self._names()
         targets = class_indices(self.dataset[unseen].label, classes)
         digests = [self.digests[row] for row in unseen] if self.digests else None
         return evaluate(self.probabilities[unseen], targets, classes, digests)
@@ -185,17 +180,45 @@ class Predictor:
     bundle : Bundle or path
     workers : int, optional
         Images processed at once; the number of cores by default.
+    always : bool
+        Whether every image gets a label, however low its confidence.
+    target_accuracy, target_coverage : float, optional
+        Accuracy of the labelled images, or fraction of images that are labelled, 0 to 1; in place
+        of the training's. The others are unsure. The threshold of confidence follows from the
+        predictions of held-out images in the bundle.
+    sets : float, optional
+        Confidence level of prediction sets, 0 to 1; without it there are none.
+    sets_per_class : bool, optional
+        Whether this level is promised for each class; as in the bundle by default.
 
     Raises
     ------
     BundleError
         For a missing or damaged bundle.
+    SettingsError
+        For a target that cannot be promised, or if the bundle lacks what is needed.
     """
 
     def __init__(
-        self, bundle: Bundle | str | os.PathLike[str], *, workers: int | None = None
+        self,
+        bundle: Bundle | str | os.PathLike[str],
+        *,
+        workers: int | None = None,
+        always: bool = False,
+        target_accuracy: float | None = None,
+        target_coverage: float | None = None,
+        sets: float | None = None,
+        sets_per_class: bool | None = None,
     ) -> None:
         self.bundle = bundle if isinstance(bundle, Bundle) else load_bundle(bundle)
+        self.decisions = Decisions.load(
+            self.bundle,
+            always=always,
+            target_accuracy=target_accuracy,
+            target_coverage=target_coverage,
+            sets=sets,
+            sets_per_class=sets_per_class,
+        )
         self._pool = InterpreterPool(self.bundle.tflite, workers)
         expected = (self.bundle.spec.size, len(self.bundle.classes))
         if (self._pool.size, self._pool.width) != expected:
@@ -322,8 +345,10 @@ class Predictor:
                 continue
             row = next(rows)
             if finite[row]:
-                found = logits[row], probabilities[row]
-                predictions.append(Prediction(name, self.classes, *found, clipped=image[1]))
+                found = Prediction(
+                    name, self.classes, logits[row], probabilities[row], clipped=image[1]
+                )
+                predictions.append(self.decisions.decide(found))
             else:
                 error = ImageError("corrupt", "Its logits are not finite.", name)
                 predictions.append(Prediction(name, self.classes, error=error))
@@ -347,6 +372,7 @@ class Predictor:
             If no image can be scored.
         """
         # Imported here so that predicting starts quickly.
+        from kindsight.evaluation.conformal import ConformalSets
         from kindsight.trained_images import TrainingImageDetector
 
         known = [row for row, label in enumerate(dataset.label) if label in self.classes]
@@ -385,7 +411,10 @@ class Predictor:
             ),
             sum(p.is_clipped for p in predictions),
             digests,
-        )
+            tuple(predictions[row].reason for row in good),
+            None if self.decisions.quantiles is None
+            else ConformalSets.contains(probabilities, self.decisions.quantiles),
+        )  # fmt: skip
 
 
 def _clipped(scale: ValueScale) -> float:

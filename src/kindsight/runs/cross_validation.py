@@ -28,6 +28,7 @@ from kindsight.report.data import Predictions
 from kindsight.runs.result import Scored
 from kindsight.training.common import Progress
 from kindsight.training.engine.history import EpochRow
+from kindsight.training.held_out import OUT_OF_FOLD, HeldOutPredictions
 from kindsight.training.network.fit import training_key
 from kindsight.training.protocols import FittedModel, FoldChoices, Prepared, Trainer
 
@@ -180,6 +181,18 @@ class CrossValidation:
             evaluate(probabilities, targets, dataset.classes, digests),
             distinct_images(digests, targets),
         )
+
+    def held_out(self) -> HeldOutPredictions:
+        """Return the out-of-fold predictions, each calibrated by its fold's temperature."""
+        scored = self.scored()
+        folds = np.concatenate(
+            [np.full(len(fold.held_out), number) for number, fold in enumerate(self.folds)]
+        )[np.argsort(np.concatenate([fold.held_out for fold in self.folds]))]
+        predictions = scored.predictions
+        logits = np.log(np.maximum(predictions.probabilities, 1e-30)).astype(np.float32)
+        targets = predictions.targets.astype(np.int64)
+        found = HeldOutPredictions(scored.rows, logits, targets, 1.0, folds, OUT_OF_FOLD)
+        return found.distinct([self.dataset.digest[row] for row in scored.rows])
 
     def evaluations(self) -> list[Evaluation]:
         """Return the metrics of each fold."""

@@ -150,6 +150,8 @@ class TrainResult:
         What could still improve the model; empty if nothing is known.
     cross_validation : CrossValidation or None
         The folds, with `folds`; `validation` is then of their out-of-fold predictions.
+    uncertainty : dict
+        The bundle's entry: when a prediction is unsure or unknown, and its prediction sets.
     """
 
     run: Path
@@ -169,6 +171,7 @@ class TrainResult:
     fine_tuning: dict[str, Any] = field(default_factory=dict)
     hint: str = ""
     cross_validation: CrossValidation | None = None
+    uncertainty: dict[str, Any] = field(default_factory=dict)
     problem_labels: tuple[str | None, ...] = ()
     ignored_files: tuple[IgnoredFile, ...] = ()
 
@@ -205,6 +208,10 @@ class TrainResult:
             **({} if self.history is None else {"epochs": _epochs(self.history)}),
             **({"diverged": self.diverged} if self.diverged else {}),
             **({"fine_tuning": self.fine_tuning} if self.fine_tuning else {}),
+            "uncertainty": {
+                name: {key: value for key, value in part.items() if key not in ("curve", "scores")}
+                for name, part in self.uncertainty.items()
+            },
             "seconds": self.seconds,
             "cache": self.cache,
         }

@@ -18,6 +18,7 @@ from kindsight.options import OPTIONS
 from kindsight.training.option_rules import option_faults, plain_value, unknown_name_fault
 from kindsight.training.protocols import Trainer
 from kindsight.training.trainer import foreign_options, make_training, of_use
+from kindsight.uncertainty.stored import check_targets
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -83,6 +84,10 @@ class TrainSettings:
                 f"`test` and `test_data` exclude each other; got {self.test} and "
                 f"{self.test_data!r}. Leave one of them out."
             )
+        try:
+            check_targets(self.target_accuracy, self.target_coverage)
+        except SettingsError as error:
+            faults.append(str(error))
         if faults:
             raise SettingsError("\n".join(dict.fromkeys(faults)))
         # The trainer's defaults and an augmentation file's contents are saved, too: the run means

@@ -7,10 +7,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from kindsight.bundle import Bundle
 from kindsight.cache.folder import Cache
 from kindsight.cache.sharing import sharing_notes
 from kindsight.dataset.splits.settings import check_split
@@ -50,6 +52,11 @@ from kindsight.training.fine_tuning.state import MIN_VALIDATION_IMAGES
 from kindsight.training.frozen.settings import parse_budget
 from kindsight.training.protocols import FittedModel, Prepared, Trainer
 from kindsight.training.trainer import prepare
+from kindsight.training.uncertainty import (
+    describe_uncertainty,
+    measure_uncertainty,
+    uncertainty_notes,
+)
 from kindsight.training.write_bundle import write_bundle
 
 __all__ = ["TrainResult", "TrainSettings", "find_learning_rate", "layers_of", "train"]
@@ -137,15 +144,19 @@ def train(
 
         show("check", 0, 0)
         bundle = write_bundle(
-            folder, model, compared, keras, split.facts(scored), requested=trainer, verify=verify
-        )
+            folder, model, compared, keras,
+            {**split.facts(scored), "uncertainty": _uncertainty(settings, model, folds)},
+            requested=trainer, verify=verify,
+        )  # fmt: skip
         keras.close_in_background()
         clock.mark("check")
 
         notes = run_notes(dataset, settings, folder, scored, split.leakage, show, clock)
         if note := bundle.facts["parity"]["note"]:
             notes = (*notes, note)
-        result = _result(folder, settings, prepared, model, scored, rows, notes, folds)
+        result = _with_uncertainty(
+            _result(folder, settings, prepared, model, scored, rows, notes, folds), settings, bundle
+        )
         show("report", 0, 0)
         if model.history is not None:
             write_history_figures(model.history, folder)
@@ -289,6 +300,28 @@ def _result(
         fine_tuning={} if model.fine_tuning is None else model.fine_tuning.to_dict(),
         hint=HINT if hint else "",
         cross_validation=folds,
+    )
+
+
+def _uncertainty(
+    settings: TrainSettings, model: FittedModel, folds: CrossValidation | None
+) -> dict[str, Any]:
+    """Return the bundle's entry, measured on predictions of held-out images."""
+    held_out = model.held_out()
+    if held_out is None and folds is not None:
+        held_out = folds.held_out()
+    return measure_uncertainty(held_out, settings.target_accuracy, settings.target_coverage)
+
+
+def _with_uncertainty(result: TrainResult, settings: TrainSettings, bundle: Bundle) -> TrainResult:
+    """Add the bundle's uncertainty to the result: a row of the summary, or a note."""
+    found = bundle.uncertainty
+    notes = uncertainty_notes(found, settings.target_accuracy, settings.target_coverage)
+    return replace(
+        result,
+        model={**result.model, **describe_uncertainty(found)},
+        notes=(*result.notes, *notes),
+        uncertainty=found,
     )
 
 

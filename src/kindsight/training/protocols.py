@@ -361,12 +361,15 @@ class BundleFiles:
         The comparison of the two.
     facts : dict
         Entries for ``bundle.json``.
+    uncertainty : dict
+        Parts of its entry ``"uncertainty"`` that belong to the network files.
     """
 
     tflite: Path
     keras: Path
     parity: Parity
     facts: dict[str, Any] = field(default_factory=dict)
+    uncertainty: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

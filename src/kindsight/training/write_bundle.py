@@ -17,6 +17,7 @@ from kindsight.bundle import KERAS_FILE, TFLITE_FILE, Bundle
 from kindsight.digest import file_digest
 from kindsight.models.worker.process import KerasProcess
 from kindsight.training.protocols import FittedModel, Trainer
+from kindsight.training.uncertainty import measure_uncertainty
 
 __all__ = ["write_bundle"]
 
@@ -66,7 +67,8 @@ def write_bundle(
     keras : KerasProcess
         Worker process, started only if it is needed.
     facts : mapping
-        Further entries for ``bundle.json``.
+        Further entries for ``bundle.json``. Where ``"uncertainty"`` is not among them, it is
+        measured on held-out images.
     requested : Trainer, optional
         The settings as the user gave them, where the program chose some of the trained ones.
     verify : str
@@ -90,6 +92,10 @@ def write_bundle(
     settings = fitted.training.to_dict()
     if requested is not None and requested.to_dict() != settings:
         facts = {"requested_settings": requested.to_dict(), **facts}
+    facts = dict(facts)
+    uncertainty = facts.pop("uncertainty", None)
+    if uncertainty is None:
+        uncertainty = measure_uncertainty(fitted.held_out())
     return Bundle(
         folder,
         fitted.classes,
@@ -104,6 +110,7 @@ def write_bundle(
             "parity": asdict(files.parity),
             "versions": versions(),
             "files": {path.name: file_digest(path) for path in (files.tflite, files.keras)},
+            "uncertainty": {**uncertainty, **files.uncertainty},
             **facts,
         },
     )

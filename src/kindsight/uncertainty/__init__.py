@@ -1,0 +1,1 @@
+"""When a classifier does not decide, and prediction sets."""
