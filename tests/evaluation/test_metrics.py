@@ -33,6 +33,15 @@ KEYS = [
     "macro_f1",
     "log_loss",
     "ece",
+    "roc_auc",
+    "average_precision",
+    "top_k_accuracy",
+    "kappa",
+    "mcc",
+    "top_k",
+    "ece_if_calibrated",
+    "ece_limit",
+    "intervals",
     "classes",
     "confusion",
 ]
@@ -136,14 +145,11 @@ def test_dict_has_exactly_the_keys_and_is_json():
     assert list(found) == KEYS
     text = json.dumps(found, allow_nan=False)
     assert json.loads(text) == found
-    assert found["classes"][0] == {
-        "name": "a",
-        "precision": 1.0,
-        "recall": 1.0,
-        "f1": 1.0,
-        "support": 1,
-    }
-    assert found["classes"][2]["recall"] is None
+    first, _, last = found["classes"]
+    assert (first["name"], first["precision"], first["recall"], first["f1"]) == ("a", 1.0, 1.0, 1.0)
+    assert first["support"] == 1
+    assert first["roc_auc"] is None  # there is no image of another class
+    assert last["recall"] is None
 
 
 def test_dict_round_trip():
@@ -152,7 +158,33 @@ def test_dict_round_trip():
     after = Evaluation.from_dict(json.loads(json.dumps(before.to_dict())))
     assert after.to_dict() == before.to_dict()
     assert after.classes == before.classes
-    assert after.accuracy_interval == before.accuracy_interval
+    assert after.intervals == before.intervals
+    assert after.calibration == before.calibration
+
+
+def test_a_dict_of_an_older_version_is_read():
+    before = evaluate(HAND, HAND_TARGETS, ["a", "b"])
+    old = {
+        "images": 5,
+        "copies": 0,
+        "accuracy": 0.6,
+        "accuracy_interval": [0.23, 0.88],
+        "balanced_accuracy": 0.58,
+        "macro_f1": 0.58,
+        "log_loss": before.log_loss,
+        "ece": before.ece,
+        "classes": [
+            {"name": "a", "precision": 0.6, "recall": 0.6, "f1": 0.6, "support": 3},
+            {"name": "b", "precision": 0.5, "recall": 0.5, "f1": 0.5, "support": 2},
+        ],
+        "confusion": [[2, 1], [1, 1]],
+    }
+    after = Evaluation.from_dict(old)
+    assert (after.accuracy, after.kappa, after.mcc) == (before.accuracy, before.kappa, before.mcc)
+    assert after.classes[0].f1_interval == before.classes[0].f1_interval
+    assert math.isnan(after.roc_auc) and math.isnan(after.calibration.limit)
+    assert set(after.intervals) == {"accuracy"} and not after.is_miscalibrated
+    assert Evaluation.from_dict(after.to_dict()).to_dict() == after.to_dict()
 
 
 @pytest.mark.parametrize(
@@ -169,6 +201,11 @@ def test_dict_round_trip():
         {"classes": [{"precision": 1}, {"name": "b"}]},
         {"classes": None},
         {"ece": "low"},
+        {"intervals": [1, 2]},
+        {"intervals": {"ece": [0.1]}},
+        {"intervals": {"ece": "ab"}},
+        {"roc_auc": "high"},
+        {"top_k": [5]},
     ],
 )
 def test_damaged_dict_is_refused(change):

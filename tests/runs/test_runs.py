@@ -37,7 +37,8 @@ from shapes import CLASSES, encoded, shape, write_shapes
 
 EVALUATION_KEYS = {
     *("images", "copies", "accuracy", "accuracy_interval", "balanced_accuracy", "macro_f1"),
-    *("log_loss", "ece", "classes", "confusion"),
+    *("log_loss", "ece", "roc_auc", "average_precision", "top_k_accuracy", "kappa", "mcc"),
+    *("top_k", "ece_if_calibrated", "ece_limit", "intervals", "classes", "confusion"),
 }
 
 

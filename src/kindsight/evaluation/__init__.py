@@ -9,20 +9,26 @@ from kindsight.evaluation.calibration import (
     softmax,
     to_probabilities,
 )
+from kindsight.evaluation.confusion import confusion
+from kindsight.evaluation.intervals import wilson_interval
 from kindsight.evaluation.metrics import (
+    FIGURES,
     ClassScores,
     Evaluation,
-    Reliability,
-    confusion,
     distinct_images,
     evaluate,
+)
+from kindsight.evaluation.reliability import (
+    CalibrationError,
+    Reliability,
     expected_calibration_error,
     reliability,
-    wilson_interval,
 )
 
 __all__ = [
     "Calibration",
+    "FIGURES",
+    "CalibrationError",
     "ClassScores",
     "Evaluation",
     "Reliability",

@@ -1,49 +1,76 @@
-"""Metrics of a classifier: accuracy, per-class scores, confusion matrix, calibration."""
+"""Metrics of a classifier: accuracy, per-class scores, confusion matrix, ranking, calibration."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from statistics import NormalDist
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kindsight.errors import UsageError
+from kindsight.evaluation.confusion import (
+    balanced_accuracy,
+    cohen_kappa,
+    confusion,
+    counts_of,
+    macro_f1,
+    matthews_correlation,
+)
+from kindsight.evaluation.intervals import (
+    RESAMPLES,
+    f1_interval,
+    mean_interval,
+    wilson_interval,
+)
+from kindsight.evaluation.ranking import ClassRanking, Ranking, label_ranks, rank_images
+from kindsight.evaluation.reliability import (
+    CalibrationError,
+    check_probabilities,
+    measure_calibration,
+    reliability,
+)
+from kindsight.evaluation.resampled_confusion import confusion_intervals
 
 __all__ = [
-    "BINS",
-    "LOG_EPSILON",
-    "ClassScores",
-    "Evaluation",
-    "Reliability",
-    "confusion",
-    "distinct_images",
-    "evaluate",
-    "expected_calibration_error",
-    "reliability",
-    "wilson_interval",
-]
+    "FIGURES", "LOG_EPSILON", "ClassScores", "Evaluation", "distinct_images", "evaluate",
+    "top_k_of",
+]  # fmt: skip
 
-BINS = 15
-"""Bins of the expected calibration error, as in Guo et al. 2017."""
+Interval: TypeAlias = tuple[float, float]
 
 LOG_EPSILON = 1e-15
 """Lower bound of a probability in the log loss, so that an image costs 34.54 nats at most."""
 
-_SUM_TOLERANCE = 1e-3
-
-_KEYS = (
-    "images", "accuracy", "accuracy_interval", "balanced_accuracy", "macro_f1", "log_loss", "ece",
-    "classes", "confusion",
+FIGURES = (
+    "accuracy", "balanced_accuracy", "macro_f1", "log_loss", "ece", "roc_auc", "average_precision",
+    "top_k_accuracy", "kappa", "mcc",
 )  # fmt: skip
+"""The figures of an :class:`Evaluation` that have intervals."""
+
+_TABLE_FIGURES = {
+    "balanced_accuracy": (balanced_accuracy, 0.0),
+    "macro_f1": (macro_f1, 0.0),
+    "kappa": (cohen_kappa, -1.0),
+    "mcc": (matthews_correlation, -1.0),
+}
+"""The figures that follow from the confusion matrix, with their lowest values."""
+
+_KEYS = ("images", "log_loss", "ece", "classes", "confusion")
+
+_NONE: Interval = (math.nan, math.nan)
+
+_UNKNOWN_ERROR = CalibrationError(math.nan)
+
+_SEED = 0
+"""Of the bootstrap: the same predictions always have the same intervals."""
 
 
 @dataclass(frozen=True)
 class ClassScores:
-    """The scores of one class.
+    """The scores of one class, with 95% intervals.
 
     Attributes
     ----------
@@ -56,8 +83,17 @@ class ClassScores:
         2 tp / (2 tp + fp + fn); NaN if the class has neither images nor predictions.
     support : int
         Images of this class.
-    recall_interval : tuple of float
-        95% Wilson interval of the recall; (0, 1) without images.
+    recall_interval, precision_interval : tuple of float
+        Wilson intervals; (0, 1) without images or predictions.
+    f1_interval : tuple of float
+        From Wilson's interval of tp / (tp + fp + fn), of which F1 is a function.
+    roc_auc : float
+        Probability that the class is more probable for one of its images than for another image,
+        0-1; NaN without images of this class or of others, or if it was not computed.
+    average_precision : float
+        Mean precision at each of its images, in the order of the probability; NaN as above.
+    roc_auc_interval, average_precision_interval : tuple of float
+        See :func:`kindsight.evaluation.ranking.rank_images`.
     """
 
     name: str
@@ -65,10 +101,23 @@ class ClassScores:
     recall: float
     f1: float
     support: int
-    recall_interval: tuple[float, float]
+    recall_interval: Interval
+    precision_interval: Interval = (0.0, 1.0)
+    f1_interval: Interval = (0.0, 1.0)
+    roc_auc: float = math.nan
+    roc_auc_interval: Interval = _NONE
+    average_precision: float = math.nan
+    average_precision_interval: Interval = _NONE
 
     @classmethod
-    def from_counts(cls, name: str, correct: int, support: int, predicted: int) -> ClassScores:
+    def from_counts(
+        cls,
+        name: str,
+        correct: int,
+        support: int,
+        predicted: int,
+        ranking: ClassRanking | None = None,
+    ) -> ClassScores:
         """Compute the scores from the numbers of correct, labelled and predicted images."""
         return cls(
             name=name,
@@ -77,14 +126,27 @@ class ClassScores:
             f1=2 * correct / (support + predicted) if support + predicted else math.nan,
             support=support,
             recall_interval=wilson_interval(correct, support),
+            precision_interval=wilson_interval(correct, predicted),
+            f1_interval=f1_interval(correct, support, predicted),
+            **(ranking or ClassRanking())._asdict(),
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Return name, precision, recall, f1 and support, ready for JSON (NaN becomes None)."""
+        """Return all scores and their intervals, ready for JSON (NaN becomes None)."""
         return {
-            "name": self.name, "precision": _number(self.precision), "recall": _number(self.recall),
-            "f1": _number(self.f1), "support": self.support,
-        }  # fmt: skip
+            "name": self.name,
+            "precision": _number(self.precision),
+            "precision_interval": _numbers(self.precision_interval),
+            "recall": _number(self.recall),
+            "recall_interval": _numbers(self.recall_interval),
+            "f1": _number(self.f1),
+            "f1_interval": _numbers(self.f1_interval),
+            "support": self.support,
+            "roc_auc": _number(self.roc_auc),
+            "roc_auc_interval": _numbers(self.roc_auc_interval),
+            "average_precision": _number(self.average_precision),
+            "average_precision_interval": _numbers(self.average_precision_interval),
+        }
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,11 +176,26 @@ class Evaluation:
         Images by label (row) and prediction (column).
     copies : int
         Byte-identical copies of these images that were left out of all metrics.
+    kappa : float
+        Cohen's kappa: accuracy beyond that of chance, as a fraction of the greatest possible; NaN
+        if all labels and predictions are one class.
+    mcc : float
+        Matthews correlation of labels and predictions, -1 to 1; NaN if either is constant.
+    roc_auc, average_precision : float
+        Means of the classes' scores; NaN if no class has one, or if they were not computed.
+    top_k : int
+        5 with more than five classes, 2 with three to five, 0 (not computed) with two.
+    top_k_accuracy : float
+        Fraction of images whose label is among the `top_k` most probable classes.
+    calibration : CalibrationError
+        The ECE with its interval, and the ECE of a calibrated classifier on as many images.
+    intervals : mapping of str to tuple of float
+        The 95% interval of each figure in :data:`FIGURES` that has one.
     """
 
     images: int
     accuracy: float
-    accuracy_interval: tuple[float, float]
+    accuracy_interval: Interval
     balanced_accuracy: float
     macro_f1: float
     log_loss: float
@@ -126,6 +203,19 @@ class Evaluation:
     classes: tuple[ClassScores, ...]
     confusion: NDArray[np.int64]
     copies: int = 0
+    kappa: float = math.nan
+    mcc: float = math.nan
+    roc_auc: float = math.nan
+    average_precision: float = math.nan
+    top_k: int = 0
+    top_k_accuracy: float = math.nan
+    calibration: CalibrationError = _UNKNOWN_ERROR
+    intervals: Mapping[str, Interval] = field(default_factory=dict)
+
+    @property
+    def is_miscalibrated(self) -> bool:
+        """Whether the ECE is above that of 95% of calibrated classifiers on as many images."""
+        return self.ece > self.calibration.limit
 
     @classmethod
     def from_confusion(
@@ -136,48 +226,67 @@ class Evaluation:
         log_loss: float,
         ece: float,
         copies: int = 0,
+        ranking: Ranking | None = None,
+        top_k: tuple[int, float] = (0, math.nan),
+        calibration: CalibrationError | None = None,
+        intervals: Mapping[str, Interval] | None = None,
     ) -> Evaluation:
         """Compute everything that follows from the confusion matrix."""
         images, correct = int(table.sum()), int(np.trace(table))
+        counts = counts_of(table)
         columns = table.sum(axis=0)
-        scores = tuple(
-            ClassScores.from_counts(name, int(table[i, i]), int(table[i].sum()), int(columns[i]))
-            for i, name in enumerate(names)
-        )
-        present = [score for score in scores if score.support]
+        rankings = (ClassRanking(),) * len(names) if ranking is None else ranking.classes
+        mean = ClassRanking() if ranking is None else ranking.mean
+        interval = wilson_interval(correct, images)
         return cls(
             images=images,
             accuracy=correct / images,
-            accuracy_interval=wilson_interval(correct, images),
-            balanced_accuracy=math.fsum(score.recall for score in present) / len(present),
-            macro_f1=math.fsum(score.f1 for score in present) / len(present),
+            accuracy_interval=interval,
+            balanced_accuracy=float(balanced_accuracy(counts)),
+            macro_f1=float(macro_f1(counts)),
             log_loss=log_loss,
             ece=ece,
-            classes=scores,
+            classes=tuple(
+                ClassScores.from_counts(
+                    name, int(table[i, i]), int(table[i].sum()), int(columns[i]), rankings[i]
+                )
+                for i, name in enumerate(names)
+            ),
             confusion=table,
             copies=copies,
+            kappa=float(cohen_kappa(counts)),
+            mcc=float(matthews_correlation(counts)),
+            roc_auc=mean.roc_auc,
+            average_precision=mean.average_precision,
+            top_k=top_k[0],
+            top_k_accuracy=top_k[1],
+            calibration=calibration or CalibrationError(ece),
+            intervals={"accuracy": interval, **(intervals or {})},
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Return everything but the recalls' intervals, ready for JSON (NaN becomes None)."""
+        """Return everything, ready for JSON (NaN becomes None)."""
+        figures = {name: _number(getattr(self, name)) for name in FIGURES}
         return {
             "images": self.images,
             "copies": self.copies,
-            "accuracy": _number(self.accuracy),
-            "accuracy_interval": [_number(end) for end in self.accuracy_interval],
-            "balanced_accuracy": _number(self.balanced_accuracy),
-            "macro_f1": _number(self.macro_f1),
-            "log_loss": _number(self.log_loss),
-            "ece": _number(self.ece),
+            "accuracy": figures.pop("accuracy"),
+            "accuracy_interval": _numbers(self.accuracy_interval),
+            **figures,
+            "top_k": self.top_k,
+            "ece_if_calibrated": _number(self.calibration.calibrated),
+            "ece_limit": _number(self.calibration.limit),
+            "intervals": {name: _numbers(ends) for name, ends in self.intervals.items()},
             "classes": [score.to_dict() for score in self.classes],
             "confusion": self.confusion.tolist(),
         }
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Evaluation:
-        """Return the evaluation of a dict from :meth:`to_dict`.
+        """Return the evaluation of a dict from :meth:`to_dict`, also of an older version.
 
-        Scores are computed from the confusion matrix again, so that they cannot contradict it.
+        Scores that follow from the confusion matrix are computed again, so that they cannot
+        contradict it. A figure that the dict does not have is NaN.
 
         Raises `UsageError` if a key is missing or a value is invalid.
         """
@@ -187,10 +296,8 @@ class Evaluation:
         try:
             names = tuple(str(score["name"]) for score in data["classes"])
             table = np.array(data["confusion"])
-            log_loss, ece = (
-                math.nan if data[key] is None else float(data[key]) for key in ("log_loss", "ece")
-            )
-        except (TypeError, ValueError, KeyError, OverflowError) as error:
+            stored = _Stored.read(data)
+        except (AttributeError, TypeError, ValueError, KeyError, OverflowError) as error:
             raise UsageError(f"The evaluation is not as to_dict() returns it: {error}") from error
         shape = (len(names), len(names))
         if table.dtype.kind != "i" or table.shape != shape or table.min(initial=0) < 0:
@@ -207,37 +314,47 @@ class Evaluation:
         if not isinstance(copies, int) or copies < 0:
             raise UsageError(f"copies must be a number of images; got {copies!r}.")
         return cls.from_confusion(
-            table.astype(np.int64), names, log_loss=log_loss, ece=ece, copies=copies
+            table.astype(np.int64),
+            names,
+            log_loss=stored.log_loss,
+            ece=stored.calibration.ece,
+            copies=copies,
+            ranking=stored.ranking,
+            top_k=stored.top_k,
+            calibration=stored.calibration,
+            intervals=stored.intervals,
         )
 
 
-@dataclass(frozen=True, eq=False)
-class Reliability:
-    """The accuracy of a classifier at each level of confidence.
+@dataclass(frozen=True)
+class _Stored:
+    """What a dict of an evaluation has beyond the confusion matrix."""
 
-    Attributes
-    ----------
-    edges : float64 array (bins + 1,)
-        A bin has the confidences above its lower edge, up to and including its upper edge.
-    count : int64 array (bins,)
-        Images in the bin.
-    confidence : float64 array (bins,)
-        Their mean top probability; NaN in an empty bin.
-    accuracy : float64 array (bins,)
-        Their accuracy; NaN in an empty bin.
-    """
+    log_loss: float
+    calibration: CalibrationError
+    ranking: Ranking
+    top_k: tuple[int, float]
+    intervals: dict[str, Interval]
 
-    edges: NDArray[np.float64]
-    count: NDArray[np.int64]
-    confidence: NDArray[np.float64]
-    accuracy: NDArray[np.float64]
-
-    @property
-    def ece(self) -> float:
-        """Expected calibration error: mean of |accuracy - confidence|, weighted by count."""
-        filled = self.count > 0
-        gap = np.abs(self.accuracy[filled] - self.confidence[filled])
-        return float(np.average(gap, weights=self.count[filled]))
+    @classmethod
+    def read(cls, data: Mapping[str, Any]) -> _Stored:
+        """Read a dict; raise what `float` and subscripts do for a wrong value."""
+        given = data.get("intervals", {})
+        intervals = {name: _read_pair(given[name]) for name in FIGURES[1:] if name in given}
+        return cls(
+            log_loss=_read(data, "log_loss"),
+            calibration=CalibrationError(
+                _read(data, "ece"),
+                intervals.get("ece", _NONE),
+                _read(data, "ece_if_calibrated"),
+                _read(data, "ece_limit"),
+            ),
+            ranking=Ranking(
+                tuple(_read_ranking(score) for score in data["classes"]), _read_ranking(data)
+            ),
+            top_k=(int(data.get("top_k", 0)), _read(data, "top_k_accuracy")),
+            intervals=intervals,
+        )
 
 
 def evaluate(
@@ -245,6 +362,8 @@ def evaluate(
     targets: NDArray[np.integer[Any]],
     classes: Sequence[str],
     digests: Sequence[str | None] | None = None,
+    *,
+    resamples: int = RESAMPLES,
 ) -> Evaluation:
     """Return the metrics of probabilities for labelled images.
 
@@ -258,6 +377,9 @@ def evaluate(
         The k class names, without duplicates.
     digests : sequence of str or None, optional
         Content digests of the n images: byte-identical ones of one class count once.
+    resamples : int, default 1000
+        Bootstrap resamples for the intervals without a formula; fewer for more than 4,000 images.
+        0 leaves out these intervals, ROC AUC and average precision, and saves their time.
 
     Raises
     ------
@@ -272,21 +394,47 @@ def evaluate(
             f"`probabilities` must have a column for each of the {len(classes)} classes; "
             f"got shape {probabilities.shape}."
         )
+    if resamples < 0:
+        raise UsageError(f"`resamples` must be 0 or more; got {resamples}.")
     copies = 0
     if digests is not None:
         counted = distinct_images(digests, targets)
         copies = len(counted) - int(counted.sum())
         probabilities, targets = probabilities[counted], targets[counted]
-    table = reliability(probabilities, targets)
-    predicted = probabilities.argmax(axis=1)
+    check_probabilities(probabilities, targets)
+    table = confusion(targets, probabilities.argmax(axis=1), len(classes))
     of_label = probabilities[np.arange(len(targets)), targets].astype(np.float64)
+    losses = -np.log(np.clip(of_label, LOG_EPSILON, 1.0))
+    log_loss = float(losses.mean())
+    top_k = top_k_of(len(classes))
+    among = int((label_ranks(probabilities, targets) < top_k).sum()) if top_k else 0
+    top = (top_k, among / len(targets) if top_k else math.nan)
+    if not resamples:
+        ece = reliability(probabilities, targets).ece
+        return Evaluation.from_confusion(
+            table, tuple(classes), log_loss=log_loss, ece=ece, copies=copies, top_k=top
+        )
+    generator = np.random.default_rng(_SEED)
+    ranking = rank_images(probabilities, targets)
+    calibration = measure_calibration(probabilities, targets, generator, most=resamples)
+    low, high = mean_interval(losses, generator, most=resamples)
+    intervals = {
+        **confusion_intervals(table, _TABLE_FIGURES, generator, most=resamples),
+        "log_loss": (max(0.0, low), high),
+        "ece": calibration.interval,
+        "roc_auc": ranking.mean.roc_auc_interval,
+        "average_precision": ranking.mean.average_precision_interval,
+        "top_k_accuracy": wilson_interval(among, len(targets)) if top_k else _NONE,
+    }
     return Evaluation.from_confusion(
-        confusion(targets, predicted, len(classes)),
-        tuple(classes),
-        log_loss=float(-np.log(np.clip(of_label, LOG_EPSILON, 1.0)).mean()),
-        ece=table.ece,
-        copies=copies,
-    )
+        table, tuple(classes), log_loss=log_loss, ece=calibration.ece, copies=copies,
+        ranking=ranking, top_k=top, calibration=calibration, intervals=intervals,
+    )  # fmt: skip
+
+
+def top_k_of(classes: int) -> int:
+    """Return the k of top-k accuracy: 5 for more than five classes, 2 for three to five, else 0."""
+    return 5 if classes > 5 else 2 if classes > 2 else 0
 
 
 def distinct_images(
@@ -320,117 +468,34 @@ def distinct_images(
     return counted
 
 
-def confusion(
-    targets: NDArray[np.integer[Any]], predicted: NDArray[np.integer[Any]], classes: int
-) -> NDArray[np.int64]:
-    """Count images by label (row) and prediction (column): int64 (classes, classes).
-
-    Raises `UsageError` if the lengths differ or a value is not in 0 to `classes` - 1.
-    """
-    for name, values in (("targets", targets), ("predicted", predicted)):
-        _check_range(name, values, classes)
-    if targets.shape != predicted.shape:
-        raise UsageError(
-            "`targets` and `predicted` must have the same length; "
-            f"got {targets.shape} and {predicted.shape}."
-        )
-    cells = targets.astype(np.int64) * classes + predicted.astype(np.int64)
-    counts = np.bincount(cells, minlength=classes * classes)
-    return counts.reshape(classes, classes).astype(np.int64)
-
-
-def reliability(
-    probabilities: NDArray[np.floating[Any]], targets: NDArray[np.integer[Any]], bins: int = BINS
-) -> Reliability:
-    """Return the accuracy of images binned by top probability, in bins of equal width.
-
-    Parameters and errors are those of :func:`evaluate`; `bins` is at least 1. The method is of Guo
-    et al. 2017; see :mod:`kindsight.evaluation.calibration`.
-    """
-    if bins < 1:
-        raise UsageError(f"`bins` must be at least 1; got {bins}.")
-    _check_probabilities(probabilities, targets)
-    edges = np.linspace(0.0, 1.0, bins + 1)
-    top = np.clip(probabilities.max(axis=1).astype(np.float64), 0.0, 1.0)
-    correct = (probabilities.argmax(axis=1) == targets).astype(np.float64)
-    bin_index = np.clip(np.searchsorted(edges, top, side="left") - 1, 0, bins - 1)
-    count = np.bincount(bin_index, minlength=bins).astype(np.int64)
-    with np.errstate(invalid="ignore"):
-        confidence = np.bincount(bin_index, weights=top, minlength=bins) / count
-        accuracy = np.bincount(bin_index, weights=correct, minlength=bins) / count
-    return Reliability(edges.astype(np.float64), count, confidence, accuracy)
-
-
-def expected_calibration_error(
-    probabilities: NDArray[np.floating[Any]], targets: NDArray[np.integer[Any]], bins: int = BINS
-) -> float:
-    """Return the mean distance between confidence and accuracy, 0-1; see :func:`reliability`."""
-    return reliability(probabilities, targets, bins).ece
-
-
-def wilson_interval(successes: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Return the ends, 0-1, of the Wilson score interval of a proportion.
-
-    There is no continuity correction. The lower end is exactly 0 without successes, the upper one
-    exactly 1 without failures; with `n` = 0 the interval is (0, 1). Raises `UsageError` if the
-    counts are out of range or `confidence` is not above 0 and below 1.
-
-    References
-    ----------
-    E. B. Wilson, "Probable inference, the law of succession, and statistical inference",
-    Journal of the American Statistical Association 22 (1927), 209-212.
-    """
-    if not 0 <= successes <= n:
-        raise UsageError(
-            f"`successes` must be between 0 and `n`; got successes={successes}, n={n}."
-        )
-    if not 0.0 < confidence < 1.0:
-        raise UsageError(f"`confidence` must be above 0 and below 1; got {confidence}.")
-    if n == 0:
-        return 0.0, 1.0
-    z = NormalDist().inv_cdf(0.5 + confidence / 2)
-    proportion = successes / n
-    centre = proportion + z * z / (2 * n)
-    half = z * math.sqrt(proportion * (1 - proportion) / n + z * z / (4 * n * n))
-    scale = 1 + z * z / n
-    # These ends are exact; rounding would leave 1e-17.
-    low = 0.0 if successes == 0 else max(0.0, (centre - half) / scale)
-    high = 1.0 if successes == n else min(1.0, (centre + half) / scale)
-    return low, high
-
-
 def _number(value: float) -> float | None:
     return float(value) if math.isfinite(value) else None
 
 
-def _check_probabilities(
-    probabilities: NDArray[np.floating[Any]], targets: NDArray[np.integer[Any]]
-) -> None:
-    if probabilities.ndim != 2 or targets.shape != probabilities.shape[:1]:
-        raise UsageError(
-            "`probabilities` must have the shape (n, k) and `targets` (n,); "
-            f"got {probabilities.shape} and {targets.shape}."
-        )
-    if 0 in probabilities.shape:
-        raise UsageError("An evaluation needs at least one labelled image; got none.")
-    _check_range("targets", targets, probabilities.shape[1])
-    sums = probabilities.sum(axis=1, dtype=np.float64)
-    # NaN fails both comparisons.
-    if not (probabilities.min() >= 0.0 and np.abs(sums - 1.0).max() <= _SUM_TOLERANCE):
-        raise UsageError(
-            "Each row of `probabilities` must be between 0 and 1 and sum to 1; got sums from "
-            f"{sums.min():.4g} to {sums.max():.4g}, smallest value {probabilities.min():.4g}."
-        )
+def _numbers(ends: Interval) -> list[float | None]:
+    return [_number(end) for end in ends]
 
 
-def _check_range(name: str, values: NDArray[np.integer[Any]], classes: int) -> None:
-    if values.ndim != 1 or values.dtype.kind not in "iu":
-        raise UsageError(
-            f"`{name}` must be a one-dimensional array of integers; "
-            f"got shape {values.shape}, dtype {values.dtype}."
-        )
-    if values.size and not 0 <= values.min() <= values.max() < classes:
-        raise UsageError(
-            f"`{name}` must be class indices from 0 to {classes - 1}; "
-            f"got {values.min()} to {values.max()}."
-        )
+def _read(data: Mapping[str, Any], name: str) -> float:
+    """Return a number, NaN where it is missing or None."""
+    value = data.get(name)
+    return math.nan if value is None else float(value)
+
+
+def _read_pair(value: Any) -> Interval:
+    low, high = (math.nan if end is None else float(end) for end in value)
+    return low, high
+
+
+def _read_ranking(data: Mapping[str, Any]) -> ClassRanking:
+    intervals = data.get("intervals", {})
+    ends = {
+        name: data.get(f"{name}_interval") or intervals.get(name) or (None, None)
+        for name in ("roc_auc", "average_precision")
+    }
+    return ClassRanking(
+        _read(data, "roc_auc"),
+        _read_pair(ends["roc_auc"]),
+        _read(data, "average_precision"),
+        _read_pair(ends["average_precision"]),
+    )

@@ -7,7 +7,7 @@ from collections.abc import Collection
 from kindsight.checks.check import Check, CheckResult, Finding
 from kindsight.checks.context import CheckContext
 from kindsight.dataset.names import n_images, quoted
-from kindsight.evaluation.metrics import wilson_interval
+from kindsight.evaluation import wilson_interval
 
 __all__ = ["ImbalancedClasses", "SmallClasses", "WideIntervals", "half_width", "usable_counts"]
 

@@ -22,7 +22,7 @@ from kindsight.checks.check import Check, CheckResult
 from kindsight.checks.context import CheckContext, OutOfFoldPredictions
 from kindsight.checks.rules.labels import NO_PREDICTIONS, usable_predictions
 from kindsight.dataset.names import quoted
-from kindsight.evaluation.metrics import wilson_interval
+from kindsight.evaluation import wilson_interval
 
 __all__ = [
     "LabelErrors",

@@ -13,7 +13,7 @@ from kindsight.checks.context import CheckContext, OutOfFoldPredictions
 from kindsight.checks.duplicates.search import differing_groups
 from kindsight.dataset.names import quoted, quoted_list
 from kindsight.dataset.table import ImageDataset
-from kindsight.evaluation.metrics import wilson_interval
+from kindsight.evaluation import wilson_interval
 
 __all__ = [
     "NO_PREDICTIONS",

@@ -202,7 +202,9 @@ def _accept(state: FineTuningState, network: FittedFineTuned) -> FittedFrozenHea
         probabilities = calibrated.probabilities(state.validation), _frozen(state, targets)
         digests = state.fitted.dataset[state.validation].digest
         counted = distinct_images(digests, targets)
-        after, before = (evaluate(each, targets, classes, digests) for each in probabilities)
+        after, before = (
+            evaluate(each, targets, classes, digests, resamples=0) for each in probabilities
+        )
         correct = [(each.argmax(1) == targets)[counted] for each in probabilities]
     accepted = is_clearly_better(after.log_loss, before.log_loss, *correct)
     description = "; ".join(state.notes)

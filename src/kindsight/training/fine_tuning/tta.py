@@ -218,7 +218,7 @@ def choose_flips(
             return pool.run(flip_image(stored.pixels(np.array([row]))[0], number))
 
         vectors = np.stack(list(map_ordered(run, chosen.tolist(), pool.workers)))
-        return evaluate(predict(vectors), labels, tuple(classes))
+        return evaluate(predict(vectors), labels, tuple(classes), resamples=0)
 
     plain, *flipped = (judge(number) for number in range(len(FLIPS) - 1))
     single = [
