@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from markupsafe import Markup
 
-from kindsight.report.axes import decimals, linear_axis, log_axis, thinned, whole_axis
-from kindsight.report.curves import (
+from kindsight.report.drawing.axes import decimals, linear_axis, log_axis, thinned, whole_axis
+from kindsight.report.drawing.curves import (
     DARK,
     LIGHT,
     Phase,

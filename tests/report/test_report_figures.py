@@ -10,7 +10,7 @@ import pytest
 
 from kindsight.evaluation import Evaluation, evaluate, wilson_interval
 from kindsight.report.data import HeadCandidateRow, Predictions, Reference, SplitResult
-from kindsight.report.figures import (
+from kindsight.report.drawing.figures import (
     Bin,
     ConfusionCell,
     IntervalRow,
@@ -46,7 +46,7 @@ def test_confusion_table_omits_empty_cells():
 
 
 def test_confusion_drawing():
-    drawn = draw_confusion(confusion_table(small_evaluation()[0]), 2)
+    drawn = draw_confusion(confusion_table(small_evaluation()[0]), ["a", "b"])
     assert drawn == (
         '<svg class="map" viewBox="0 0 2 2" role="img" '
         'aria-label="Heat map of the confusion matrix: label by row, prediction by column">'
@@ -57,9 +57,20 @@ def test_confusion_drawing():
     )
 
 
+def test_squares_with_images_are_links():
+    drawn = draw_confusion(
+        confusion_table(small_evaluation()[0]), ["<a>", "b"], {(0, 1): "cell-0-1"}
+    )
+    assert 'role="group"' in drawn
+    assert drawn.count("<a ") == 1
+    assert '<a href="#cell-0-1" tabindex="-1" aria-label="&lt;a&gt; predicted as b: 1 image">' in (
+        drawn
+    )
+
+
 def test_confusion_drawing_is_bounded():
     table = [ConfusionCell(i, j, 1, 1 / 150) for i in range(150) for j in range(150)]
-    assert draw_confusion(table, 150).count("h1v1h-1z") == 10_000
+    assert draw_confusion(table, ["a"] * 150).count("h1v1h-1z") == 10_000
 
 
 @pytest.mark.parametrize(

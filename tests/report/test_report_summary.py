@@ -64,11 +64,17 @@ def test_results_without_predictions():
 
 
 def test_calibration():
-    assert describe_calibration(result([[0.9, 0.1], [0.9, 0.1]], [0, 1], ["a", "b"])) == (
+    wrong = result([[0.9, 0.1]] * 40, [0, 1] * 20, ["a", "b"])
+    assert describe_calibration(wrong) == (
         "Mean confidence is 90.0% and accuracy 50.0%: "
         "the classifier is overconfident by 40.0 percentage points."
     )
-    assert "underconfident by 10.0" in describe_calibration(result([[0.9, 0.1]], [0], ["a", "b"]))
+    assert describe_calibration(result([[0.9, 0.1]] * 2, [0, 1], ["a", "b"])).endswith(
+        "with 2 images, a difference of 40.0 percentage points can be chance."
+    )
+    assert "underconfident by 10.0" in describe_calibration(
+        result([[0.9, 0.1]] * 60, [0] * 60, ["a", "b"])
+    )
     assert "well calibrated" in describe_calibration(result([[0.995, 0.005]], [0], ["a", "b"]))
 
 

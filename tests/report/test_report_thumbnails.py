@@ -11,11 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from kindsight.errors import ImageError, UsageError
+from kindsight.errors import UsageError
 from kindsight.report.data import Predictions
 from kindsight.report.thumbnails import (
     confident_mistakes,
-    make_cards,
     most_uncertain,
     thumbnail_uri,
 )
@@ -81,20 +80,3 @@ def test_uncertain_predictions_are_sorted_by_margin():
         small_predictions(), exclude=confident_mistakes(small_predictions())
     ).tolist() == [3]
     assert most_uncertain(small_predictions(), limit=1).tolist() == [3]
-
-
-def test_cards():
-    image = np.zeros((8, 8, 3), np.uint8)
-
-    def load(row: int) -> np.ndarray:
-        if row == 4:
-            raise ImageError("missing", "it is gone")
-        return image
-
-    first, second = make_cards(np.array([2, 4]), small_predictions(), ["cat", "dog"], load)
-    assert (first.path, first.label, first.prediction) == ("c", "dog", "cat")
-    assert first.confidence == pytest.approx(0.9)
-    assert first.caption == "second: dog (10.0%)"
-    assert first.image == thumbnail_uri(image)
-    assert second.image is None
-    assert second.path == "e"

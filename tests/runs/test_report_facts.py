@@ -10,7 +10,7 @@ from kindsight.errors import BundleError
 from kindsight.models.networks.small_cnn import LayerRow
 from kindsight.report.data import HeadCandidateRow, Reference
 from kindsight.report.values import FeatureMap, MappedImage, Overlay, Slice
-from kindsight.runs.report_facts import REPORT_FACTS_FILE, ReportFacts
+from kindsight.runs.reporting.facts import REPORT_FACTS_FILE, ReportFacts
 
 FACTS = ReportFacts(
     notes=("One.", "Two."),

@@ -26,8 +26,8 @@ from kindsight.evaluation.reliability import (
 )
 
 __all__ = [
-    "Calibration",
     "FIGURES",
+    "Calibration",
     "CalibrationError",
     "ClassScores",
     "Evaluation",

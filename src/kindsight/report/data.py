@@ -26,7 +26,7 @@ from kindsight.report.values import (
 
 __all__ = [
     "MAX_CARDS", "Epoch", "HeadCandidateRow", "Layer", "Predictions", "Reference", "ReportData",
-    "SkippedImage", "SplitResult", "ThumbnailCard", "TrainingSummary",
+    "SkippedImage", "SplitResult", "TrainingSummary",
 ]  # fmt: skip
 
 MAX_CARDS = 24
@@ -170,20 +170,6 @@ class SplitResult(NamedTuple):
 
 
 @dataclass(frozen=True)
-class ThumbnailCard:
-    """One image of a gallery."""
-
-    path: str
-    # A ``data:image/jpeg;base64,`` or ``data:image/png;base64,`` URI; None if the image could not
-    # be read again
-    image: str | None
-    label: str | None  # class in the data
-    prediction: str
-    confidence: float  # probability of the prediction, 0-1
-    caption: str = ""  # an additional line, such as the second most probable class
-
-
-@dataclass(frozen=True)
 class TrainingSummary:
     """Settings and facts of a training run."""
 
@@ -226,11 +212,10 @@ class ReportData:
     # The evaluated splits. The first one gives the headline: test if there is one, else validation.
     results: tuple[SplitResult, ...] = ()
     reference: tuple[Reference, ...] = ()  # published accuracies on the same data
-    # Misclassified images, most confident first; images with the smallest margin between their two
-    # most probable classes. The first `MAX_CARDS` of each are shown.
-    mistakes: tuple[ThumbnailCard, ...] = ()
-    uncertain: tuple[ThumbnailCard, ...] = ()
-    gallery_split: str = "validation"  # the split that these images belong to
+    # The thumbnails of images of the first result, by path, as ``data:`` URIs: large ones of the
+    # galleries, small ones of the cells of the confusion matrix
+    large_images: Mapping[str, str] = field(default_factory=dict)
+    small_images: Mapping[str, str] = field(default_factory=dict)
     skipped: tuple[SkippedImage, ...] = ()
     ignored: tuple[IgnoredFile, ...] = ()  # files that are not in the dataset
     leakage: tuple[DuplicateAcrossSplits, ...] = ()
@@ -238,6 +223,7 @@ class ReportData:
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     run_folder: str = ""  # for the example commands; "" omits them
+    settings: Mapping[str, str] = field(default_factory=dict)  # all settings of the training
     history: tuple[Epoch, ...] = ()  # the epochs in order; empty for a frozen backbone
     best_epoch: int | None = None  # the epoch to mark in the curves
     # Findings on the training, most important first

@@ -2,64 +2,37 @@
 
 from __future__ import annotations
 
-import math
+import base64
+import hashlib
 import shlex
-from typing import Any, NamedTuple
+from typing import Any
 
 from kindsight.dataset.ignored import IgnoredFile, counts_by_class
-from kindsight.evaluation import ClassScores
-from kindsight.report.axes import thinned
-from kindsight.report.curves import curve_table, draw_curve, phase_table
-from kindsight.report.data import MAX_CARDS, ReportData, SkippedImage, SplitResult, ThumbnailCard
-from kindsight.report.figures import (
-    IntervalRow,
-    class_table,
-    comparison_table,
-    confusion_table,
-    draw_confusion,
-    draw_reliability,
-    head_table,
-    heat_level,
-    reliability_table,
-    time_table,
+from kindsight.report.data import ReportData, SkippedImage
+from kindsight.report.drawing.axes import thinned
+from kindsight.report.drawing.curves import curve_table, draw_curve, phase_table
+from kindsight.report.drawing.figures import head_table, time_table
+from kindsight.report.gallery import choose_images
+from kindsight.report.overview import describe_run
+from kindsight.report.results import MAX_ROWS, cards, opened_cells, view_result
+from kindsight.report.sections import (
+    view_diagnoses,
+    view_feature_map,
+    view_learning_curve,
+    view_overlays,
+    view_risk,
+    view_slices,
+    view_unknown,
 )
-from kindsight.report.format import interval, percent
-from kindsight.report.summary import (
-    describe_calibration,
-    describe_results,
-    describe_training,
-    headline,
-    top_confusions,
-)
-from kindsight.report.templating import clean, environment, is_small_image
+from kindsight.report.summary import describe_training, headline
+from kindsight.report.templating import clean, environment
 
 __all__ = ["prepare_report", "render_report"]
 
-TEMPLATES = ("report.html.j2", "macros.html.j2", "training.html.j2", "style.css")
-
-MAX_MATRIX = 20
-"""Up to this many classes, the confusion matrix is a table of numbers; above, a heat map."""
-
-MAX_PAIRS = 12
-"""Number of confused pairs listed beside a heat map."""
-
-MAX_ROWS = 100
-"""Maximum number of rows of a table."""
-
-
-class Tile(NamedTuple):
-    """A metric at the top of the page: name, value and explanation."""
-
-    name: str
-    value: str
-    meaning: str
-
-
-class Cell(NamedTuple):
-    """A cell of the confusion matrix: number of images and CSS classes."""
-
-    images: int
-    style: str
+TEMPLATES = (
+    "report.html.j2", "macros.html.j2", "trust.html.j2", "training.html.j2", "style.css",
+    "report.css", "report.js",
+)  # fmt: skip
 
 
 def prepare_report() -> None:
@@ -69,118 +42,69 @@ def prepare_report() -> None:
 
 
 def render_report(data: ReportData) -> str:
-    """Return the report as one HTML page without scripts or external resources.
+    """Return the report as one HTML page without external resources.
 
     Names, paths and reasons may contain any text: they are escaped and shortened. The page is below
-    1.5 MB with thumbnails of 128 pixels, whatever the number of classes and images, and can be
-    encoded as UTF-8.
+    5 MB, whatever the number of classes and images, and can be encoded as UTF-8. It is complete
+    without its script, the only one that its policy allows.
     """
     training = data.training
+    script = environment().get_template("report.js").render()
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
     page = (
         environment()
         .get_template("report.html.j2")
         .render(
             data=data,
             training=training,
+            script=script,
+            script_digest=digest,
             headline=headline(data),
-            results=[_result(result, data) for result in data.results],
-            mistakes=_cards(data.mistakes),
-            uncertain=_cards(data.uncertain),
+            overview=describe_run(data),
+            diagnoses=view_diagnoses(data),
+            **_results(data),
             heads=list(zip(training.candidates, head_table(training.candidates), strict=True)),
             history=_history(data),
+            learning=view_learning_curve(data.learning_curve),
             stages=time_table(training.seconds),
             counts=_counts(data),
             skipped=_skipped(data.skipped, data.ignored),
-            commands=_commands(data.run_folder),
+            commands=_commands(data),
             max_rows=MAX_ROWS,
         )
     )
     return clean(page)
 
 
-def _result(result: SplitResult, data: ReportData) -> dict[str, Any]:
-    evaluation = result.evaluation
-    large = len(evaluation.classes) > MAX_MATRIX
-    bins = reliability_table(result.predictions) if result.predictions else []
-    rows = list(zip(evaluation.classes, class_table(evaluation), strict=True))
-    return {
-        "name": result.name,
-        "evaluation": evaluation,
-        "tiles": _tiles(result),
-        "sentences": describe_results(result),
-        "comparison": comparison_table(result, data.reference) if data.reference else [],
-        "matrix": None if large else _matrix(result),
-        "map": draw_confusion(confusion_table(evaluation), len(evaluation.classes))
-        if large
-        else None,
-        "confused": top_confusions(evaluation, MAX_PAIRS),
-        "rows": sorted(rows, key=_f1)[:MAX_ROWS] if large else rows,
-        "sorted": large,
-        "bins": bins,
-        "diagram": draw_reliability(bins) if bins else None,
-        "calibration": describe_calibration(result),
-    }
-
-
-def _f1(row: tuple[ClassScores, IntervalRow]) -> float:
-    return math.inf if math.isnan(row[0].f1) else row[0].f1
-
-
-def _tiles(result: SplitResult) -> list[Tile]:
-    evaluation = result.evaluation
-    guess = math.log(len(evaluation.classes))
-    return [
-        Tile(
-            "Accuracy",
-            percent(evaluation.accuracy),
-            f"{result.name} images classified correctly; "
-            f"95% CI {interval(evaluation.accuracy_interval)}",
-        ),
-        Tile(
-            "Balanced accuracy", percent(evaluation.balanced_accuracy), "mean recall of the classes"
-        ),
-        Tile(
-            "Macro F1",
-            percent(evaluation.macro_f1),
-            "harmonic mean of precision and recall, averaged over the classes",
-        ),
-        Tile(
-            "Log loss",
-            f"{evaluation.log_loss:.3f}",
-            f"0 is perfect; random guessing has {guess:.3f}",
-        ),
-        Tile(
-            "Calibration error",
-            percent(evaluation.ece),
-            "mean gap between confidence and accuracy (ECE)",
-        ),
-    ]
-
-
-def _matrix(result: SplitResult) -> list[tuple[str, list[Cell]]]:
-    """Return the confusion matrix as named rows of shaded counts."""
-    evaluation = result.evaluation
-    style = {
-        (cell.row, cell.column): ("right" if cell.row == cell.column else "wrong")
-        + f" level{heat_level(cell.fraction)}"
-        for cell in confusion_table(evaluation)
-    }
-    return [
-        (
-            score.name,
-            [
-                Cell(int(count), style.get((i, j), "none"))
-                for j, count in enumerate(evaluation.confusion[i])
-            ],
+def _results(data: ReportData) -> dict[str, Any]:
+    """Return the sections on the evaluated splits; the first one has images."""
+    predictions = data.results[0].predictions if data.results else None
+    classes = [score.name for result in data.results[:1] for score in result.evaluation.classes]
+    opened: list[dict[str, Any]] = []
+    anchors: dict[tuple[int, int], str] = {}
+    mistakes, uncertain = [], []
+    if predictions is not None:
+        gallery = choose_images(predictions)
+        opened, anchors = opened_cells(gallery, predictions, classes, data.small_images)
+        mistakes, uncertain = (
+            cards(rows, predictions, classes, data.large_images)
+            for rows in (gallery.mistakes, gallery.uncertain)
         )
-        for i, score in enumerate(evaluation.classes)
-    ]
-
-
-def _cards(cards: tuple[ThumbnailCard, ...]) -> list[tuple[ThumbnailCard, str]]:
-    """Pair each card with its image, or with "" if that is not a small data URI."""
-    images = [(card, card.image or "") for card in cards[:MAX_CARDS]]
-    return [(card, image if is_small_image(image) else "") for card, image in images]
+    return {
+        "results": [
+            view_result(result, data.reference, {} if number else anchors)
+            for number, result in enumerate(data.results)
+        ],
+        "mistakes": mistakes,
+        "uncertain": uncertain,
+        "opened": opened,
+        "without_images": predictions is not None and not data.large_images,
+        "risk": view_risk(data.risk_coverage),
+        "unknown": view_unknown(data.unknown, predictions),
+        "slices": view_slices(data.slices),
+        "overlays": view_overlays(data.overlays),
+        "feature_map": view_feature_map(data.feature_map, predictions, classes, data.small_images),
+    }
 
 
 def _history(data: ReportData) -> dict[str, Any] | None:
@@ -224,8 +148,17 @@ def _skipped(images: tuple[SkippedImage, ...], ignored: tuple[IgnoredFile, ...])
     }
 
 
-def _commands(folder: str) -> list[str]:
-    if not folder:
+def _commands(data: ReportData) -> list[tuple[str, str]]:
+    """Return commands with what each of them does."""
+    if not data.run_folder:
         return []
-    quoted = shlex.quote(folder)
-    return [f"kindsight predict {quoted} new/*.jpg", f"kindsight evaluate {quoted} photos-test/"]
+    folder = shlex.quote(data.run_folder)
+    version = data.training.versions.get("kindsight", "")
+    package = shlex.quote(f"kindsight[train]=={version}" if version else "kindsight[train]")
+    return [
+        ("Classify images", f"kindsight predict {folder} new/*.jpg"),
+        ("Evaluate on labelled images", f"kindsight evaluate {folder} photos-test/"),
+        ("Install the same version", f"pip install {package}"),
+        ("Train again", f"kindsight train --settings {folder}/settings.toml"),
+        ("Make this page again", f"kindsight report {folder}"),
+    ]

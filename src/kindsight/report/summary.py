@@ -13,12 +13,15 @@ from kindsight.report.data import Epoch, ReportData, SplitResult
 from kindsight.report.format import amount, elide, interval, listing, percent
 
 __all__ = [
-    "CONFIDENT", "Headline", "describe_calibration", "describe_results", "describe_training",
-    "headline", "top_confusions",
+    "CONFIDENT", "Headline", "confused_cells", "describe_calibration", "describe_results",
+    "describe_training", "headline", "top_confusions",
 ]  # fmt: skip
 
 CONFIDENT = 0.8
 """Predictions below this confidence are counted as uncertain."""
+
+# A smaller gap between mean confidence and accuracy needs no further word.
+SMALL_GAP = 0.01
 
 # Overfitting is reported if the validation loss of the last two epochs, not of a single noisy
 # one, is above its minimum by 10% and by 0.01 nats.
@@ -113,33 +116,54 @@ def _describe_errors(evaluation: Evaluation) -> str:
 
 
 def describe_calibration(result: SplitResult) -> str:
-    """Return a sentence on whether the classifier is over- or underconfident."""
+    """Return a sentence on whether the classifier is over- or underconfident.
+
+    A gap that as many images would show by chance is not called one.
+    """
     if result.predictions is None:
         return ""
     confidence = float(result.predictions.probabilities.max(axis=1).mean(dtype=np.float64))
-    accuracy = result.evaluation.accuracy
-    gap = confidence - accuracy
-    verdict = (
-        "well calibrated on average"
-        if abs(gap) < 0.01
-        else f"{'over' if gap > 0 else 'under'}confident by {100 * abs(gap):.1f} percentage points"
-    )
+    evaluation = result.evaluation
+    gap = confidence - evaluation.accuracy
+    low, high = evaluation.accuracy_interval
+    if abs(gap) < SMALL_GAP:
+        verdict = "the classifier is well calibrated on average"
+    elif low <= confidence <= high:
+        verdict = (
+            f"with {amount(evaluation.images, 'image')}, a difference of "
+            f"{100 * abs(gap):.1f} percentage points can be chance"
+        )
+    else:
+        kind = "over" if gap > 0 else "under"
+        verdict = f"the classifier is {kind}confident by {100 * abs(gap):.1f} percentage points"
     return (
-        f"Mean confidence is {percent(confidence)} and accuracy {percent(accuracy)}: "
-        f"the classifier is {verdict}."
+        f"Mean confidence is {percent(confidence)} and accuracy {percent(evaluation.accuracy)}: "
+        f"{verdict}."
     )
 
 
 def top_confusions(evaluation: Evaluation, limit: int) -> list[tuple[str, str, int, float]]:
     """Return the most frequent confusions: label, prediction, images, fraction of the label's."""
+    names = [score.name for score in evaluation.classes]
+    return [
+        (names[row], names[column], count, fraction)
+        for row, column, count, fraction in confused_cells(evaluation, limit)
+    ]
+
+
+def confused_cells(evaluation: Evaluation, limit: int) -> list[tuple[int, int, int, float]]:
+    """Return the most frequent confusions: label, prediction, images, fraction of the label's.
+
+    Label and prediction are indices of classes.
+    """
     table = evaluation.confusion * ~np.eye(len(evaluation.classes), dtype=bool)
     order = np.argsort(-table, axis=None, kind="stable")[:limit]
     pairs = []
     for row, column in zip(*np.unravel_index(order, table.shape), strict=True):
         count = int(table[row, column])
         if count:
-            label, prediction = evaluation.classes[row], evaluation.classes[column]
-            pairs.append((label.name, prediction.name, count, count / label.support))
+            support = evaluation.classes[row].support
+            pairs.append((int(row), int(column), count, count / support))
     return pairs
 
 

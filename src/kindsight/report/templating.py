@@ -8,7 +8,7 @@ import re
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from kindsight.encoding import valid_text
-from kindsight.report.figures import draw_interval, draw_stage, scale_start
+from kindsight.report.drawing.figures import draw_interval, draw_stage, scale_start
 from kindsight.report.format import amount, duration, elide, interval, percent
 
 __all__ = ["clean", "environment", "is_small_image"]

@@ -1,30 +1,30 @@
-"""The image galleries of a report: which images are shown, and their thumbnails."""
+"""Thumbnails, and the predictions that a gallery shows first."""
 
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from kindsight.errors import ImageError, UsageError
-from kindsight.report.data import MAX_CARDS, Predictions, ThumbnailCard
-from kindsight.report.format import percent
+from kindsight.errors import UsageError
+from kindsight.report.data import MAX_CARDS, Predictions
 
-__all__ = ["confident_mistakes", "make_cards", "most_uncertain", "thumbnail_uri"]
+__all__ = ["confident_mistakes", "most_uncertain", "thumbnail_uri"]
 
 _JPEG_QUALITY = 82
 
 
-def thumbnail_uri(image: NDArray[np.uint8], size: int = 128) -> str:
+def thumbnail_uri(image: NDArray[np.uint8], size: int = 128, quality: int = _JPEG_QUALITY) -> str:
     """Return a thumbnail as a ``data:image/jpeg;base64,...`` URI.
 
     - `image`: uint8 array (height, width, 3); RGB.
     - `size`: longer side in pixels, 16 to 512. The aspect ratio is preserved; a smaller image is
       not enlarged.
+    - `quality`: of the JPEG, 1 to 100.
 
     Raises `UsageError` for another dtype, shape or size.
     """
@@ -41,7 +41,7 @@ def thumbnail_uri(image: NDArray[np.uint8], size: int = 128) -> str:
         shape = max(1, round(width * scale)), max(1, round(height * scale))
         image = np.asarray(cv2.resize(image, shape, interpolation=cv2.INTER_AREA), dtype=np.uint8)
     bgr = np.ascontiguousarray(image[:, :, ::-1])
-    encoded, data = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
+    encoded, data = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])
     if not encoded:
         raise UsageError(f"Could not encode a thumbnail of shape {image.shape} as JPEG.")
     return "data:image/jpeg;base64," + base64.b64encode(data.tobytes()).decode("ascii")
@@ -77,41 +77,3 @@ def most_uncertain(
     order = np.argsort(distance, kind="stable")
     close = (distance[order] < margin) & ~np.isin(order, np.asarray(exclude, dtype=np.intp))
     return order[close][:limit]
-
-
-def make_cards(
-    rows: NDArray[np.integer[Any]],
-    predictions: Predictions,
-    classes: Sequence[str],
-    load: Callable[[int], NDArray[np.uint8]],
-    size: int = 128,
-) -> tuple[ThumbnailCard, ...]:
-    """Return a gallery card for each row; the caption names the second most probable class.
-
-    - `rows`: int array; rows of `predictions`.
-    - `predictions`: at least two classes.
-    - `classes`: class names.
-    - `load`: callable; returns the image of a row, uint8 (height, width, 3). If it raises
-      `ImageError`, the card has no image.
-    - `size`: longer side of the thumbnails in pixels.
-    """
-    cards = []
-    for row in rows:
-        probabilities = predictions.probabilities[row]
-        first = int(probabilities.argmax())
-        second = max((i for i in range(len(classes)) if i != first), key=probabilities.__getitem__)
-        try:
-            image: str | None = thumbnail_uri(load(int(row)), size)
-        except ImageError:
-            image = None
-        cards.append(
-            ThumbnailCard(
-                path=predictions.paths[row],
-                image=image,
-                label=classes[predictions.targets[row]],
-                prediction=classes[first],
-                confidence=float(probabilities[first]),
-                caption=f"second: {classes[second]} ({percent(probabilities[second])})",
-            )
-        )
-    return tuple(cards)

@@ -28,8 +28,8 @@ BEFORE_TRAINING = frozenset(
 
 WITHOUT_EPOCHS = BEFORE_TRAINING | {
     *("model.tflite", "model.keras", "train.csv", "validation.csv", "test.csv"),
-    *("report.html", "fine_tuning.json", "history.csv", "diagnosis.json"),
-    *("folds.csv", "folds.json"),
+    *("report.html", "report.json", "model_card.md", "fine_tuning.json", "history.csv"),
+    *("diagnosis.json", "folds.csv", "folds.json"),
 }
 """Files of a run with nothing to continue from; a training by epochs also has a checkpoint."""
 

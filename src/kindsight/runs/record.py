@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from kindsight.bundle import Bundle, load_bundle
+from kindsight.dataset.splits.leakage import LEAKAGE_FILE, DuplicateAcrossSplits
 from kindsight.encoding import unescape_name
 from kindsight.errors import BundleError, SettingsError
 from kindsight.report.data import Predictions
@@ -19,7 +20,7 @@ from kindsight.runs.cross_validation import FOLDS_TABLE
 from kindsight.runs.settings import TrainSettings
 from kindsight.training.engine.history import History, load_history
 
-__all__ = ["PREDICTED_SPLITS", "RunImage", "RunProblem", "RunRecord", "load_run"]
+__all__ = ["PREDICTED_SPLITS", "RunImage", "RunProblem", "RunRecord", "load_run", "read_records"]
 
 PREDICTED_SPLITS = ("train", "validation", "test")
 """Splits whose predictions a run may hold, each in a CSV of its name. The train split's are of some
@@ -85,6 +86,8 @@ class RunRecord:
         Empty if ``split.csv`` is missing.
     problems : tuple of RunProblem
         Skipped images and ignored files.
+    leakage : tuple of DuplicateAcrossSplits
+        Duplicates that were in several splits.
     """
 
     folder: Path
@@ -94,6 +97,7 @@ class RunRecord:
     predictions: Mapping[str, Predictions]
     images: tuple[RunImage, ...]
     problems: tuple[RunProblem, ...]
+    leakage: tuple[DuplicateAcrossSplits, ...] = ()
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -123,7 +127,11 @@ def load_run(folder: str | os.PathLike[str]) -> RunRecord:
     BundleError
         If there is no finished run, or a file of it is damaged.
     """
-    bundle = load_bundle(folder)
+    return read_records(load_bundle(folder))
+
+
+def read_records(bundle: Bundle) -> RunRecord:
+    """Return a bundle with the records of its training; BundleError if one is damaged."""
     path = bundle.folder
     settings = None
     if (path / "settings.toml").is_file():
@@ -140,6 +148,7 @@ def load_run(folder: str | os.PathLike[str]) -> RunRecord:
         dict(_predictions(path, bundle.classes)),
         tuple(_read_images(path / "split.csv")),
         tuple(_read_problems(path / "problems.csv")),
+        tuple(_read_leakage(path / LEAKAGE_FILE)),
     )
 
 
@@ -190,6 +199,15 @@ def _read_images(path: Path) -> Iterator[RunImage]:
 def _read_problems(path: Path) -> Iterator[RunProblem]:
     for row in _dicts(path, ("path", "label", "code", "reason")):
         yield RunProblem(unescape_name(row["path"]), row["label"], row["code"], row["reason"])
+
+
+def _read_leakage(path: Path) -> Iterator[DuplicateAcrossSplits]:
+    needed = ("group", "path", "label", "split_before", "split_after", "match")
+    for row in _dicts(path, needed):
+        if not (row["group"].isascii() and row["group"].isdigit() and len(row["group"]) < 10):
+            raise _damaged(path, f"{row['group'][:20]!r} is not the number of a group")
+        image = (unescape_name(row["path"]), *(row[name] for name in needed[2:]))
+        yield DuplicateAcrossSplits(int(row["group"]), *image)
 
 
 def _dicts(path: Path, needed: tuple[str, ...]) -> Iterator[dict[str, str]]:

@@ -20,17 +20,15 @@ from kindsight.files import write_text
 from kindsight.models.worker.process import KerasProcess
 from kindsight.report.data import Reference
 from kindsight.report.format import duration
-from kindsight.report.page import prepare_report
+from kindsight.report.page import prepare_report, render_report
 from kindsight.runs.cross_validation import CrossValidation, cross_validate, delete_folds
 from kindsight.runs.folder import claim_run
 from kindsight.runs.learning_rates import find_learning_rate, layers_of
-from kindsight.runs.report import (
-    leakage_summary,
-    make_report,
-    run_notes,
-    unsupported_notes,
-    write_history_figures,
-)
+from kindsight.runs.record import read_records
+from kindsight.runs.reporting.build import report_data
+from kindsight.runs.reporting.facts import ReportFacts
+from kindsight.runs.reporting.figures import write_history_figures
+from kindsight.runs.reporting.notes import leakage_summary, run_notes, unsupported_notes
 from kindsight.runs.result import (
     Clock,
     Scored,
@@ -164,12 +162,12 @@ def train(
         seconds = clock.total()
         exceeded = _budget_notes(settings, seconds["total"])
         result = replace(result, seconds=seconds, leakage=leakage, notes=(*result.notes, *exceeded))
-        write_text(
-            result.report,
-            make_report(
-                settings, result, model, bundle, scored, reference, split.leakage.duplicates
-            ),
+        facts = ReportFacts.of_training(
+            model, notes=result.notes, seconds=seconds, reference=tuple(reference)
         )
+        facts.write(folder)
+        cache = settings.training().cache
+        write_text(result.report, render_report(report_data(read_records(bundle), cache=cache)))
         clock.mark("report")
 
         result = replace(result, seconds=clock.total())

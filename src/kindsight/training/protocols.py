@@ -396,9 +396,12 @@ class ReportSections:
         The candidates of a selection by cross-validation.
     layers : tuple of LayerRow
         The table of layers.
+    features_file : str
+        Name of the feature cache that holds the images; empty if they are not in one.
     """
 
     details: dict[str, str]
     temperature_source: str = ""
     candidates: tuple[HeadCandidate, ...] = ()
     layers: tuple[LayerRow, ...] = ()
+    features_file: str = ""

@@ -26,7 +26,7 @@ from kindsight.errors import ImageError
 from kindsight.images import InputSpec
 from kindsight.threads import count_cores
 
-__all__ = ["CachedImages", "cache_images", "map_pixels"]
+__all__ = ["CachedImages", "cache_images", "map_pixels", "read_cached_images"]
 
 # Increased whenever the same file and input spec give other pixels.
 FORMAT = 1
@@ -82,6 +82,29 @@ def map_pixels(file: Path, size: tuple[int, int]) -> NDArray[np.uint8]:
     Raises LostTableError if the file was deleted.
     """
     return map_array(file, np.dtype(np.uint8), (*size, 3))
+
+
+def read_cached_images(
+    spec: InputSpec, cache: Cache, digests: Sequence[str]
+) -> dict[str, tuple[NDArray[np.uint8], tuple[int, int]]]:
+    """Return those of some images that are cached at a size, by digest; decode none.
+
+    Each is uint8 (height, width, 3) with its (height, width) before resizing.
+    """
+    path = cache.images_file(f"{spec.key()}-{FORMAT}")
+    if not path.is_file():
+        return {}
+    with closing(SlotTable(path, spec.height * spec.width * 3)) as table:
+        sizes = table.sizes(digests)
+        known = [digest for digest in digests if digest in sizes]
+        if not known:
+            return {}
+        mapped, slots = map_pixels(table.pixels, spec.size), table.slots(known)
+        return {
+            digest: (np.array(mapped[slot]), sizes[digest])
+            for digest, slot in zip(known, slots.tolist(), strict=True)
+            if 0 <= slot < len(mapped)
+        }
 
 
 def cache_images(

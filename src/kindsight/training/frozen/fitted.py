@@ -229,6 +229,7 @@ class FittedFrozenHead:
                 HeadCandidate(item.describe(), item.accuracy, item.log_loss, item == chosen)
                 for item in self.head.candidates
             ),
+            features_file=self.features.table.name,
         )
 
     def clear_away(self) -> None:

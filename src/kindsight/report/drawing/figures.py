@@ -1,8 +1,8 @@
 """Figures of the report as inline SVG: intervals, stages, confusion matrix, reliability diagram.
 
 A function that ends in ``_table`` returns the numbers; the ``draw_`` function draws exactly these.
-Colours are CSS classes, so that a figure follows light, dark and print styles. A figure contains no
-text from outside: names are in the page, beside it.
+Colours are CSS classes, so that a figure follows light, dark and print styles. Names in a
+figure are escaped and shortened.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from kindsight.evaluation import Evaluation, reliability, wilson_interval
 from kindsight.report.data import HeadCandidateRow, Predictions, Reference, SplitResult
-from kindsight.report.format import amount, percent
+from kindsight.report.format import amount, elide, percent
 
 __all__ = [
     "LEVELS", "MAX_CELLS", "Bin", "ConfusionCell", "IntervalRow", "Stage", "class_table",
@@ -173,10 +173,20 @@ def heat_level(fraction: float) -> int:
     return min(LEVELS, math.ceil(fraction * LEVELS - 1e-9))
 
 
-def draw_confusion(table: Sequence[ConfusionCell], classes: int) -> Markup:
-    """Draw a large confusion matrix: one square for each non-empty cell."""
+def draw_confusion(
+    table: Sequence[ConfusionCell],
+    names: Sequence[str],
+    anchors: Mapping[tuple[int, int], str] | None = None,
+) -> Markup:
+    """Draw a large confusion matrix: one square for each non-empty cell.
+
+    - `names`: of the classes.
+    - `anchors`: squares that are links, by row and column. The keyboard reaches the same images
+      through the table of confusions, so that it need not pass all squares.
+    """
+    classes = len(names)
     strongest = sorted(table, key=lambda cell: -cell.fraction)[:MAX_CELLS]
-    paths = []
+    shapes = []
     for kind, same in (("wrong", False), ("right", True)):
         for level in range(1, LEVELS + 1):
             squares = "".join(
@@ -185,11 +195,22 @@ def draw_confusion(table: Sequence[ConfusionCell], classes: int) -> Markup:
                 if (cell.row == cell.column) is same and heat_level(cell.fraction) == level
             )
             if squares:
-                paths.append(f'<path class="{kind} level{level}" d="{squares}"/>')
+                shapes.append(f'<path class="{kind} level{level}" d="{squares}"/>')
+    for cell in strongest:
+        if anchor := (anchors or {}).get((cell.row, cell.column)):
+            label = escape(
+                f"{elide(names[cell.row], 40)} predicted as {elide(names[cell.column], 40)}: "
+                f"{amount(cell.images, 'image')}"
+            )
+            shapes.append(
+                f'<a href="#{escape(anchor)}" tabindex="-1" aria-label="{label}"><title>{label}'
+                f'</title><path class="link" d="M{cell.column} {cell.row}h1v1h-1z"/></a>'
+            )
     return Markup(
-        f'<svg class="map" viewBox="0 0 {classes} {classes}" role="img" '
+        f'<svg class="map" viewBox="0 0 {classes} {classes}" '
+        f'role="{"group" if anchors else "img"}" '
         f'aria-label="Heat map of the confusion matrix: label by row, prediction by column">'
-        f'<rect class="ground" width="{classes}" height="{classes}"/>{"".join(paths)}</svg>'
+        f'<rect class="ground" width="{classes}" height="{classes}"/>{"".join(shapes)}</svg>'
     )
 
 

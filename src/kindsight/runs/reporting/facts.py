@@ -6,6 +6,7 @@ import base64
 import binascii
 import json
 import math
+import platform
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +17,8 @@ from kindsight.files import write_json
 from kindsight.models.networks.small_cnn import LayerRow
 from kindsight.report.data import HeadCandidateRow, Reference
 from kindsight.report.values import FeatureMap, MappedImage, Overlay, Slice
+from kindsight.threads import count_cores
+from kindsight.training.protocols import FittedModel
 
 __all__ = ["REPORT_FACTS_FILE", "ReportFacts"]
 
@@ -54,8 +57,7 @@ class ReportFacts:
     reference : tuple of Reference
         Published accuracies on the same data.
     features_file : str
-        Path of the feature cache below the cache folder, which holds the images of a frozen
-        backbone; empty for others.
+        Name of the feature cache that holds the images of a frozen backbone; empty for others.
     slices : tuple of Slice
         Slices with a low accuracy.
     overlays : tuple of Overlay
@@ -76,6 +78,25 @@ class ReportFacts:
     slices: tuple[Slice, ...] = ()
     overlays: tuple[Overlay, ...] = ()
     feature_map: FeatureMap | None = None
+
+    @classmethod
+    def of_training(cls, fitted: FittedModel, **more: Any) -> ReportFacts:
+        """Return the facts of a fitted model, with `more` fields."""
+        sections = fitted.report_sections()
+        return cls(
+            machine=f"{platform.system()} {platform.machine()}, {count_cores()} cores",
+            details=sections.details,
+            temperature_source=sections.temperature_source,
+            candidates=tuple(
+                HeadCandidateRow(
+                    item.description, item.accuracy, None, item.log_loss, selected=item.selected
+                )
+                for item in sections.candidates
+            ),
+            layers=sections.layers,
+            features_file=sections.features_file,
+            **more,
+        )
 
     def write(self, folder: Path) -> None:
         """Write ``report.json`` to a run folder."""

@@ -15,8 +15,8 @@ from typing import NamedTuple
 
 from markupsafe import Markup, escape
 
-from kindsight.report.axes import Axis, decimals, linear_axis, log_axis, thinned, whole_axis
 from kindsight.report.data import Epoch
+from kindsight.report.drawing.axes import Axis, decimals, linear_axis, log_axis, thinned, whole_axis
 from kindsight.report.format import percent
 
 __all__ = [

@@ -1,0 +1,222 @@
+"""The sections of a report on uncertainty, slices, features and learning curves."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from kindsight.report.data import Predictions, ReportData
+from kindsight.report.drawing.axes import thinned
+from kindsight.report.drawing.charts import (
+    Mark,
+    Series,
+    draw_histogram,
+    draw_lines,
+    score_table,
+    thin,
+)
+from kindsight.report.drawing.figures import IntervalRow, scale_start
+from kindsight.report.format import amount, percent
+from kindsight.report.results import MAX_ROWS
+from kindsight.report.templating import is_small_image
+from kindsight.report.values import (
+    FeatureMap,
+    LearningCurve,
+    Overlay,
+    RiskCoverage,
+    Slice,
+    UnknownScore,
+)
+
+__all__ = [
+    "view_diagnoses", "view_feature_map", "view_learning_curve", "view_overlays", "view_risk",
+    "view_slices", "view_unknown",
+]  # fmt: skip
+
+MAX_DIAGNOSES = 20
+MAX_SLICES = 30
+MAX_OVERLAYS = 12
+MAX_COMMANDS = 5
+
+_TABLE_POINTS = 25
+_JPEG, _PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
+
+
+class OverlayCard(NamedTuple):
+    """An image and its saliency map as ``data:`` URIs."""
+
+    overlay: Overlay
+    image: str
+    map: str
+
+
+def view_diagnoses(data: ReportData) -> list[dict[str, Any]]:
+    """Return the findings on the training as the templates show them."""
+    return [
+        {
+            "code": found.code,
+            "title": found.title,
+            "severity": found.severity if found.severity in ("error", "warning") else "note",
+            "message": found.message,
+            "evidence": found.evidence,
+            "figure": [(name.replace("_", " "), f"{v:.4g}") for name, v in found.figure.items()],
+            "commands": list(found.commands)[:MAX_COMMANDS],
+        }
+        for found in data.diagnoses[:MAX_DIAGNOSES]
+    ]
+
+
+def view_risk(curve: RiskCoverage | None) -> dict[str, Any] | None:
+    """Return the risk-coverage curve with its table and a sentence."""
+    if curve is None or not curve.points:
+        return None
+    points = sorted(curve.points, key=lambda point: point.coverage)
+    marks = []
+    if curve.target_accuracy is not None:
+        text = f"wanted accuracy {percent(curve.target_accuracy)}"
+        marks.append(Mark(curve.target_accuracy, text, horizontal=True))
+    chosen = None
+    if curve.threshold is not None:
+        reached = [point for point in points if point.confidence >= curve.threshold]
+        chosen = reached[-1] if reached else None
+        if chosen is not None:
+            marks.append(Mark(chosen.coverage, f"threshold {percent(curve.threshold)}"))
+    line = Series("accuracy", thin([(point.coverage, point.accuracy) for point in points]))
+    return {
+        "curve": curve,
+        "chosen": chosen,
+        "chart": draw_lines(
+            [line],
+            label="Risk-coverage curve: accuracy among the answered images by the fraction of "
+            f"images that are answered; {percent(points[-1].accuracy)} if all are answered",
+            x_name="coverage: fraction of images answered",
+            y_name="accuracy among the answered",
+            marks=marks,
+            x_percent=True,
+            x_range=(0.0, 1.0),
+        ),
+        "rows": thinned(points, _TABLE_POINTS, lambda point: point is chosen)[::-1],
+    }
+
+
+def view_unknown(
+    unknown: UnknownScore | None, predictions: Predictions | None
+) -> dict[str, Any] | None:
+    """Return the distribution of the out-of-distribution score with its table."""
+    scores = None if predictions is None else predictions.ood_scores
+    if scores is None or predictions is None or not np.isfinite(scores).any():
+        return None
+    correct = predictions.predicted == predictions.targets
+    marked = [] if unknown is None else [unknown.threshold]
+    table = score_table([scores[correct], scores[~correct]], include=marked)
+    refused = None
+    if unknown is not None:
+        refused = int((scores > unknown.threshold).sum())
+    return {
+        "unknown": unknown,
+        "refused": refused,
+        "images": len(predictions),
+        "rows": [row for row in table if sum(row.counts)],
+        "chart": draw_histogram(
+            table,
+            label=f"Distribution of the out-of-distribution score of "
+            f"{amount(len(predictions), 'image')}",
+            x_name="out-of-distribution score",
+            mark=None if unknown is None else Mark(unknown.threshold, "threshold"),
+        ),
+    }
+
+
+def view_slices(slices: Sequence[Slice]) -> dict[str, Any] | None:
+    """Return the slices with their accuracies as intervals."""
+    rows = [
+        (item, IntervalRow(item.value, item.accuracy, item.low, item.high))
+        for item in slices[:MAX_SLICES]
+    ]
+    if not rows:
+        return None
+    return {"rows": rows, "start": scale_start([row for _, row in rows]), "count": len(slices)}
+
+
+def view_overlays(overlays: Sequence[Overlay]) -> list[OverlayCard]:
+    """Return the saliency maps whose files are small images."""
+    found = [
+        OverlayCard(item, _uri(item.image), _uri(item.overlay)) for item in overlays[:MAX_OVERLAYS]
+    ]
+    return [card for card in found if card.image and card.map]
+
+
+def _uri(content: bytes) -> str:
+    """Return an image file as a ``data:`` URI; empty if it is neither a JPEG nor a PNG."""
+    kind = "jpeg" if content.startswith(_JPEG) else "png" if content.startswith(_PNG) else ""
+    uri = f"data:image/{kind};base64,{base64.b64encode(content).decode('ascii')}"
+    return uri if kind and is_small_image(uri) else ""
+
+
+def view_feature_map(
+    plan: FeatureMap | None,
+    predictions: Predictions | None,
+    classes: Sequence[str],
+    images: Mapping[str, str],
+) -> dict[str, Any] | None:
+    """Return the positions of images in feature space, with their labels and predictions."""
+    if plan is None or predictions is None or not plan.images:
+        return None
+    rows = {path: row for row, path in enumerate(predictions.paths)}
+    predicted = predictions.predicted
+    known = [image for image in plan.images if image.path in rows]
+    tiles = [
+        {
+            "path": image.path,
+            "x": f"{100 * min(1.0, max(0.0, image.x)):.1f}",
+            "y": f"{100 * (1 - min(1.0, max(0.0, image.y))):.1f}",
+            "label": classes[predictions.targets[rows[image.path]]],
+            "prediction": classes[predicted[rows[image.path]]],
+            "image": images.get(image.path, ""),
+        }
+        for image in known
+    ]
+    if not tiles:
+        return None
+    return {"plan": plan, "tiles": tiles, "rows": tiles[:MAX_ROWS]}
+
+
+def view_learning_curve(curve: LearningCurve | None) -> dict[str, Any] | None:
+    """Return the learning curve with its table."""
+    if curve is None or not curve.points:
+        return None
+    series = []
+    if curve.fit:
+        series.append(
+            Series(
+                "fitted",
+                tuple((point.images, point.accuracy) for point in curve.fit),
+                tuple((point.low, point.high) for point in curve.fit),
+            )
+        )
+    series.append(
+        Series(
+            "measured",
+            tuple((point.images, point.accuracy) for point in curve.points),
+            tuple((point.low, point.high) for point in curve.points),
+            dots=True,
+        )
+    )
+    first, last = curve.points[0], curve.points[-1]
+    return {
+        "curve": curve,
+        "chart": draw_lines(
+            series,
+            label=f"Learning curve: accuracy by number of training images, from "
+            f"{percent(first.accuracy)} with {first.images:,} to {percent(last.accuracy)} with "
+            f"{last.images:,}",
+            x_name="training images",
+            y_name="accuracy",
+        ),
+        "rows": curve.points[:MAX_ROWS],
+        "fit": thinned(curve.fit, _TABLE_POINTS, lambda _: False),
+        "classes": curve.classes[:MAX_ROWS],
+    }

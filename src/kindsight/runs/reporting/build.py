@@ -1,0 +1,194 @@
+"""The report of a finished run, from its folder."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from kindsight.cache.folder import Cache
+from kindsight.dataset.ignored import IgnoredFile
+from kindsight.errors import BundleError, UsageError
+from kindsight.evaluation import Evaluation, distinct_images
+from kindsight.report.data import (
+    Predictions,
+    ReportData,
+    SkippedImage,
+    SplitResult,
+    TrainingSummary,
+)
+from kindsight.report.gallery import LARGE, SMALL, choose_images
+from kindsight.report.page import render_report
+from kindsight.report.thumbnails import thumbnail_uri
+from kindsight.runs.record import RunRecord, load_run
+from kindsight.runs.reporting.facts import ReportFacts
+from kindsight.runs.reporting.images import find_images
+
+__all__ = ["make_report", "report_data", "summary_of_splits"]
+
+SPLITS = ("test", "validation")
+"""The evaluated splits; the first that a run has gives the headline."""
+
+SMALL_QUALITY = 72
+"""JPEG quality of small thumbnails: 2.5 kB each."""
+
+
+def make_report(run: str | os.PathLike[str], *, cache: str | os.PathLike[str] | None = None) -> str:
+    """Return the report of a finished run as one self-contained HTML page.
+
+    Parameters
+    ----------
+    run : path
+        The run folder.
+    cache : path, optional
+        The cache folder that holds the run's images; by default this machine's. Images that it no
+        longer holds are read from the run's data; without both, the page has no images.
+
+    Returns
+    -------
+    str
+
+    Raises
+    ------
+    BundleError
+        If there is no finished run, or a file of it is damaged.
+    """
+    return render_report(report_data(load_run(run), cache=cache))
+
+
+def report_data(record: RunRecord, *, cache: str | os.PathLike[str] | None = None) -> ReportData:
+    """Return the content of a run's report; see :func:`make_report`."""
+    facts, bundle = ReportFacts.read(record.folder), record.bundle
+    results = summary_of_splits(record)
+    large, small = _thumbnails(record, results, facts.features_file, Cache(cache))
+    history = record.history
+    return ReportData(
+        title=_title(record),
+        run=record.folder.resolve().name,
+        created=str(bundle.facts.get("created", "")).replace("T", " ").replace("+00:00", " UTC"),
+        training=_summary(record, facts),
+        results=results,
+        reference=facts.reference,
+        large_images=large,
+        small_images=small,
+        skipped=tuple(
+            SkippedImage(item.path, item.code, item.reason, item.label)
+            for item in record.problems
+            if item.code != "ignored"
+        ),
+        ignored=tuple(
+            IgnoredFile(item.path, item.reason.rstrip(".").lower(), item.label or None)
+            for item in record.problems
+            if item.code == "ignored"
+        ),
+        leakage=record.leakage,
+        notes=facts.notes,
+        run_folder=str(record.folder),
+        settings={}
+        if record.settings is None
+        else {name: str(value) for name, value in record.settings.to_dict().items()},
+        history=() if history is None else history.rows(),
+        best_epoch=None if history is None else history.best_epoch,
+        slices=facts.slices,
+        overlays=facts.overlays,
+        feature_map=facts.feature_map,
+    )
+
+
+def summary_of_splits(record: RunRecord) -> tuple[SplitResult, ...]:
+    """Return the evaluated splits with the predictions of their distinct images."""
+    metrics = record.bundle.facts.get("metrics")
+    results = []
+    for split in SPLITS:
+        values = metrics.get(split) if isinstance(metrics, Mapping) else None
+        if not isinstance(values, Mapping):
+            continue
+        try:
+            evaluation = Evaluation.from_dict(values)
+        except UsageError as error:
+            raise BundleError(
+                f"{record.folder / 'bundle.json'} is damaged: {error} Restore it, or train again."
+            ) from error
+        results.append(SplitResult(split, evaluation, _distinct(record, split)))
+    return tuple(results)
+
+
+def _distinct(record: RunRecord, split: str) -> Predictions | None:
+    """Return the predictions that the metrics count: those of distinct images."""
+    predictions = record.predictions.get(split)
+    if predictions is None or not len(predictions):
+        return None
+    return predictions[distinct_images(record.digests(split), predictions.targets)]
+
+
+def _title(record: RunRecord) -> str:
+    if record.settings is None:
+        return record.folder.resolve().name
+    return Path(os.path.abspath(record.settings.data)).name or "run"  # noqa: PTH100
+
+
+def _summary(record: RunRecord, facts: ReportFacts) -> TrainingSummary:
+    bundle, settings = record.bundle, record.settings
+    counts: dict[str, dict[str, int]] = {name: {} for name in record.classes}
+    for image in record.images:
+        if image.label in counts:
+            row = counts[image.label]
+            row[image.split] = row.get(image.split, 0) + 1
+    digests = [image.digest for image in record.images if image.digest]
+    details = dict(facts.details)
+    parity, data = _entries(bundle.facts, "parity"), _entries(bundle.facts, "data")
+    if "largest_difference" in parity and "images" in parity:
+        details["Keras and LiteRT"] = (
+            f"probabilities agree to {float(parity['largest_difference']):.1e} on "
+            f"{parity['images']} images"
+        )
+    if "digest" in data:
+        details["Data"] = f"digest {data['digest']}"
+    return TrainingSummary(
+        source="" if settings is None else settings.data,
+        classes=counts,
+        input_size=bundle.spec.size,
+        temperature=bundle.temperature,
+        temperature_source=facts.temperature_source,
+        seed=int(bundle.facts.get("seed", 0)),
+        seconds=facts.seconds,
+        duplicates=len(digests) - len(set(digests)),
+        versions={str(k): str(v) for k, v in _entries(bundle.facts, "versions").items()},
+        machine=facts.machine,
+        details=details,
+        candidates=facts.candidates,
+        layers=facts.layers,
+    )
+
+
+def _entries(facts: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    found = facts.get(name)
+    return found if isinstance(found, Mapping) else {}
+
+
+def _thumbnails(
+    record: RunRecord, results: Sequence[SplitResult], features_file: str, cache: Cache
+) -> tuple[dict[str, str], dict[str, str]]:
+    """Return the thumbnails of the first result's gallery and of its cells, by path."""
+    predictions = results[0].predictions if results else None
+    if predictions is None:
+        return {}, {}
+    gallery = choose_images(predictions)
+    digest_of = {image.path: image.digest for image in record.images}
+    wanted = {
+        predictions.paths[row]: digest
+        for row in (*gallery.large, *gallery.small)
+        if (digest := digest_of.get(predictions.paths[row]))
+    }
+    images = find_images(record, list(wanted.values()), features_file, cache, 2 * LARGE)
+
+    def thumbnails(rows: Sequence[int], size: int, quality: int) -> dict[str, str]:
+        paths = dict.fromkeys(predictions.paths[row] for row in rows)
+        return {
+            path: thumbnail_uri(images[wanted[path]], size, quality)
+            for path in paths
+            if wanted.get(path) in images
+        }
+
+    return thumbnails(gallery.large, LARGE, 82), thumbnails(gallery.small, SMALL, SMALL_QUALITY)

@@ -1,0 +1,121 @@
+"""The images of a finished run: from the cache, or else from the data."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kindsight.cache.folder import Cache
+from kindsight.dataset import ImageDataset
+from kindsight.dataset.reading.image_cache import read_cached_images
+from kindsight.digest import content_digest
+from kindsight.errors import CacheError, KindsightError
+from kindsight.images import InputSpec, read_loaded, resize_image
+from kindsight.runs.record import RunRecord
+from kindsight.runs.split import open_data
+from kindsight.threads import count_cores, map_ordered, single_threaded_opencv
+from kindsight.training.frozen.stored_images import read_stored
+
+__all__ = ["find_images"]
+
+Image = NDArray[np.uint8]
+
+
+def find_images(
+    record: RunRecord, digests: Sequence[str], features_file: str, cache: Cache, longer_side: int
+) -> dict[str, Image]:
+    """Return those of some images that can still be found, by content digest.
+
+    Parameters
+    ----------
+    record : RunRecord
+    digests : sequence of str
+        Of the wanted images.
+    features_file : str
+        Path of the feature cache below the cache folder; empty for none.
+    cache : Cache
+    longer_side : int
+        Least longer side, in pixels, of images whose proportions are restored.
+
+    Returns
+    -------
+    dict of str to uint8 array (height, width, 3)
+        At the size of the network's input, in proportion.
+    """
+    wanted = list(dict.fromkeys(digests))
+    found = dict[str, tuple[Image, tuple[int, int]]]()
+    with contextlib.suppress(CacheError):
+        found |= _from_features(cache, features_file, wanted)
+    missing = [digest for digest in wanted if digest not in found]
+    with contextlib.suppress(CacheError):
+        found |= read_cached_images(record.bundle.spec, cache, missing) if missing else {}
+    if missing := [digest for digest in wanted if digest not in found]:
+        found |= _from_data(record, missing)
+    stretched = record.bundle.spec.fit == "stretch"
+    return {
+        digest: _in_proportion(pixels, size, longer_side) if stretched else pixels
+        for digest, (pixels, size) in found.items()
+    }
+
+
+def _from_features(
+    cache: Cache, name: str, digests: list[str]
+) -> dict[str, tuple[Image, tuple[int, int]]]:
+    """Return the JPEGs that a table of features holds."""
+    path = cache.folder("features") / Path(name).name
+    if not name or not path.is_file():
+        return {}
+    rows = zip(digests, read_stored(path, 0, digests), strict=True)
+    return {
+        digest: (image.pixels, (image.height, image.width))
+        for digest, image in rows
+        if image is not None
+    }
+
+
+def _from_data(record: RunRecord, digests: list[str]) -> dict[str, tuple[Image, tuple[int, int]]]:
+    """Return the images of unchanged files of the run's data."""
+    if record.settings is None:
+        return {}
+    try:
+        dataset = open_data(record.settings)
+    except KindsightError:  # moved or deleted
+        return {}
+    rows = {path: row for row, path in enumerate(dataset.path)}
+    wanted = set(digests)
+    places = {
+        image.digest: rows[image.path]
+        for image in record.images
+        if image.digest in wanted and image.path in rows
+    }
+
+    def read(item: tuple[str, int]) -> tuple[str, tuple[Image, tuple[int, int]] | None]:
+        return item[0], _read(dataset, *item, record.bundle.spec)
+
+    with single_threaded_opencv():
+        found = list(map_ordered(read, places.items(), count_cores()))
+    return {digest: image for digest, image in found if image is not None}
+
+
+def _read(
+    dataset: ImageDataset, digest: str, row: int, spec: InputSpec
+) -> tuple[Image, tuple[int, int]] | None:
+    try:
+        data = dataset.load(row)
+        if content_digest(data) != digest:
+            return None
+        image = read_loaded(data, spec)
+        return resize_image(image, spec), (image.shape[0], image.shape[1])
+    except KindsightError:
+        return None
+
+
+def _in_proportion(pixels: Image, size: tuple[int, int], longer_side: int) -> Image:
+    """Undo the stretching to the network's input."""
+    scale = longer_side / max(size)
+    height, width = (max(1, round(side * scale)) for side in size)
+    return resize_image(pixels, InputSpec(height, width))
