@@ -162,12 +162,7 @@ def train(
         seconds = clock.total()
         exceeded = _budget_notes(settings, seconds["total"])
         result = replace(result, seconds=seconds, leakage=leakage, notes=(*result.notes, *exceeded))
-        facts = ReportFacts.of_training(
-            model, notes=result.notes, seconds=seconds, reference=tuple(reference)
-        )
-        facts.write(folder)
-        cache = settings.training().cache
-        write_text(result.report, render_report(report_data(read_records(bundle), cache=cache)))
+        _write_report(result, model, bundle, reference)
         clock.mark("report")
 
         result = replace(result, seconds=clock.total())
@@ -321,6 +316,18 @@ def _with_uncertainty(result: TrainResult, settings: TrainSettings, bundle: Bund
         notes=(*result.notes, *notes),
         uncertainty=found,
     )
+
+
+def _write_report(
+    result: TrainResult, model: FittedModel, bundle: Bundle, reference: Sequence[Reference]
+) -> None:
+    """Write what the report needs, and the report from the run folder."""
+    facts = ReportFacts.of_training(
+        model, notes=result.notes, seconds=result.seconds, reference=tuple(reference)
+    )
+    facts.write(result.run)
+    data = report_data(read_records(bundle), cache=result.cache["folder"])
+    write_text(result.report, render_report(data))
 
 
 def _crop_notes(model: FittedModel) -> tuple[str, ...]:
