@@ -23,6 +23,7 @@ NAMES = [
     "Predictor",
     "__version__",
     "evaluate",
+    "learning_curve",
     "load_bundle",
     "random_split",
     "read_image",

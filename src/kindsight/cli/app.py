@@ -13,6 +13,7 @@ from kindsight.cli.demo import demo
 from kindsight.cli.evaluate import evaluate
 from kindsight.cli.explain import explain
 from kindsight.cli.info import info
+from kindsight.cli.learning_curve import learning_curve
 from kindsight.cli.predict import predict
 from kindsight.cli.preview import preview
 from kindsight.cli.terminal.command import Command, Commands, ResumableCommand
@@ -57,6 +58,7 @@ app.command(cls=ResumableCommand)(train)
 app.command(cls=Command)(predict)
 app.command(cls=Command)(evaluate)
 app.command(cls=Command)(explain)
+app.command(cls=Command)(learning_curve)
 app.command(cls=Command)(preview)
 app.command(cls=Command)(backbones)
 app.command(cls=Command)(info)

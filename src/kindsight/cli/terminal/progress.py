@@ -44,6 +44,8 @@ STAGES = {
     "rates": "Trying learning rates",
     "files": "Writing files",
     "check": "Verifying exports",
+    "curve": "Fitting parts of the images",
+    "suggest": "Ranking images",
     "dates": "Reading EXIF dates",
     "measure": "Measuring images",
     "checks": "Running checks",

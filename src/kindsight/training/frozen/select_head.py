@@ -7,6 +7,7 @@ alone; and, from the best of these, on an RBF kernel of the first components.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
@@ -38,6 +39,7 @@ __all__ = [
     "fit_ensemble_head",
     "fit_head",
     "predict_out_of_fold",
+    "refit_head",
 ]
 
 Floats = NDArray[np.float32]
@@ -289,6 +291,55 @@ def fit_ensemble_head(
     return FittedHead(layers, temperature, ensemble, candidates, logits, rows)
 
 
+def refit_head(
+    features: Floats,
+    targets: NDArray[np.int64],
+    classes: int,
+    layout: FeatureLayout,
+    chosen: Candidate,
+    *,
+    weights: Floats | None = None,
+    seed: int = 0,
+) -> Head:
+    """Fit a head of the kind that was selected before to other images, without a selection.
+
+    Parameters
+    ----------
+    features, targets, classes, layout, weights, seed
+        See :func:`fit_head`.
+    chosen : Candidate
+        Kind, features and L2 strength. Of an ensemble, its networks must be those of the layout.
+
+    Returns
+    -------
+    Head
+        Of one network's features where the candidate names one. The logits of a mean of heads are
+        those of all networks' features, each divided by its head's temperature.
+    """
+    if weights is None:
+        weights = np.ones(len(targets), np.float32)
+    if chosen.heads:
+        heads = [
+            refit_head(
+                features[:, layout.networks()[head.network]], targets, classes,
+                layout.of_network(head.network), replace(head, network=""), weights=weights,
+                seed=seed,
+            ).scaled(1 / (len(chosen.heads) * head.temperature))
+            for head in chosen.heads
+        ]  # fmt: skip
+        return EnsembleHead(tuple(heads))
+    with _blas_threads(len(targets)):
+        pca = _weighted_pca(features, layout, seed, (chosen.features,))
+        columns, nystroem = pca.components(0), None
+        if chosen.kind == "rbf":
+            first_columns = np.ascontiguousarray(columns[:, :KERNEL_COMPONENTS])
+            nystroem = fit_nystroem(first_columns, LANDMARKS, GAMMA, _random_stream(seed, 3))
+        return _fit_layers(
+            pca.projection(0), nystroem, columns, targets, classes, weights, chosen.l2_strength,
+            chosen.temperature,
+        )  # fmt: skip
+
+
 def predict_out_of_fold(
     features: Floats,
     targets: NDArray[np.int64],
@@ -343,8 +394,12 @@ def _random_stream(seed: int, purpose: int) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(key=[seed, purpose]))
 
 
-def _weighted_pca(features: Floats, layout: FeatureLayout, seed: int) -> WeightedPCA:
-    weightings = [column_weights(layout, *FEATURE_SETS[name]) for name in feature_sets(layout)]
+def _weighted_pca(
+    features: Floats, layout: FeatureLayout, seed: int, names: Sequence[str] = ()
+) -> WeightedPCA:
+    weightings = [
+        column_weights(layout, *FEATURE_SETS[name]) for name in names or feature_sets(layout)
+    ]
     layers = [slice(block.start, block.stop) for block in layout.blocks]
     return WeightedPCA(features, weightings, COMPONENTS, lambda: _random_stream(seed, 2), layers)
 

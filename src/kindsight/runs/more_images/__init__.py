@@ -1,0 +1,1 @@
+"""What more images would bring, and which ones to label next."""
