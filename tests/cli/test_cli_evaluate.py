@@ -62,6 +62,8 @@ def test_the_scores_are_those_worked_out_by_hand(run, tiny, data):
     assert result.stdout.count("\n") == 1
     assert list(scores) == [
         *KEYS,
+        "labelled",
+        "prediction_sets",
         "unknown_classes",
         "absent_classes",
         "trained_on",
@@ -70,6 +72,10 @@ def test_the_scores_are_those_worked_out_by_hand(run, tiny, data):
     ]
     assert scores["trained_on"] is None  # this bundle does not say
     assert scores["images"] == 4
+    assert scores["prediction_sets"] is None  # nor this
+    assert scores["labelled"] == {
+        "images": 4, "coverage": 1, "accuracy": 0.75, "unsure": 0, "unknown": 0,
+    }  # fmt: skip
     assert scores["accuracy"] == 0.75
     # Wilson, n = 4, 3 right
     assert scores["accuracy_interval"] == pytest.approx([0.300642, 0.954413], abs=1e-6)

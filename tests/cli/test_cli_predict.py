@@ -22,7 +22,12 @@ def test_json_rows_have_exactly_the_promised_keys_and_the_numbers_worked_out_by_
     result = run("predict", tiny, "new/red.png", "--format", "jsonl")
     (row,) = rows_of(result)
     assert result.exit_code == 0
-    assert list(row) == ["path", "label", "confidence", "probabilities", "error"]
+    assert list(row) == [
+        "path", "label", "reason", "best", "confidence", "ood_score", "prediction_set",
+        "probabilities", "error",
+    ]  # fmt: skip
+    assert row["best"] == "red"
+    assert row["reason"] is row["ood_score"] is row["prediction_set"] is None
     assert (row["path"], row["label"], row["error"]) == ("new/red.png", "red", None)
     # softmax of (0, 0, 255 / 50)
     assert row["probabilities"] == pytest.approx(
@@ -78,17 +83,18 @@ def test_csv_has_one_heading_and_a_column_for_each_class(run, tiny, colours):
     head, good, bad = csv.reader(io.StringIO(result.stdout))
     assert result.exit_code == 1
     assert head == [
-        "path", "label", "confidence", "error", "message", "p_blue", "p_green", "p_red",
+        "path", "label", "confidence", "error", "message", "reason", "best", "ood_score",
+        "prediction_set", "p_blue", "p_green", "p_red",
     ]  # fmt: skip
-    assert good[:2] == ["new/green.png", "green"] and good[3:5] == ["", ""]
-    assert [float(cell) for cell in good[5:]] == pytest.approx([0.0060233, 0.9879534, 0.0060233])
+    assert good[:2] == ["new/green.png", "green"] and good[3:9] == ["", "", "", "green", "", ""]
+    assert [float(cell) for cell in good[9:]] == pytest.approx([0.0060233, 0.9879534, 0.0060233])
     assert bad[:4] == ["new/broken.png", "", "", "not-an-image"]
-    assert bad[4] and bad[5:] == ["", "", ""]
+    assert bad[4] and bad[5:] == [""] * 7
 
 
 def test_csv_leaves_the_cells_of_classes_below_the_top_empty(run, tiny, colours):
     result = run("predict", tiny, "new/green.png", "--format", "csv", "--top", "1")
-    assert [bool(cell) for cell in next(csv.reader(result.stdout.splitlines()[1:]))[5:]] == [
+    assert [bool(cell) for cell in next(csv.reader(result.stdout.splitlines()[1:]))[9:]] == [
         False,
         True,
         False,
@@ -113,7 +119,7 @@ def test_a_label_in_csv_that_looks_like_a_formula_is_made_text_but_a_number_is_n
     bundle = write_bundle(colours / "formulas", ("blue", "green", name))
     result = run("predict", str(bundle), "new/red.png", "--format", "csv")
     head, row = csv.reader(io.StringIO(result.stdout))
-    assert row[1] == cell
+    assert row[1] == row[head.index("best")] == cell
     assert head[-1] == f"p_{name}"
 
 

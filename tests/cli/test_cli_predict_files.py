@@ -17,7 +17,10 @@ import kindsight.cli.prediction_files as files
 
 # Of one colour each: the mean blue, green and red decide.
 SHADES = {"sure": (0, 0, 250), "close": (0, 120, 124), "middle": (0, 60, 140)}
-HEADER = ["path", "label", "confidence", "error", "message", "p_blue", "p_green", "p_red"]
+HEADER = [
+    "path", "label", "confidence", "error", "message", "reason", "best", "ood_score",
+    "prediction_set", "p_blue", "p_green", "p_red",
+]  # fmt: skip
 
 
 @pytest.fixture
@@ -51,7 +54,7 @@ def read_excel(path: str) -> list[list[list[str | float | None]]]:
                     number = cell.findtext("x:v", "", space)
                     column = re.sub(r"\d", "", cell.attrib["r"])
                     cells[column] = float(number) if text is None else text.text or ""
-                rows.append([cells.get(column) for column in "ABCDEFGH"])
+                rows.append([cells.get(column) for column in "ABCDEFGHIJKL"])
             sheets.append(rows)
     return sheets
 
@@ -109,11 +112,11 @@ def test_top_leaves_the_other_cells_empty(run, tiny, shades):
 
 
 def test_names_that_are_no_unicode_are_escaped_and_texts_are_no_formulas(tmp_path):
-    rows = [["a\udcff.png", "=1+1", 0.5, None, None, 0.5, 0.5, 0.0]]
+    rows = [["a\udcff.png", "=1+1", 0.5, None, None, None, "b", 7.25, "[]", 0.5, 0.5, 0.0]]
     for ending in (".xlsx", ".parquet", ".csv"):
         files.write_table(str(tmp_path / f"t{ending}"), HEADER, iter(rows))
     ((_, cells),) = read_excel(str(tmp_path / "t.xlsx"))
-    assert cells == ["a\\xff.png", "=1+1", 0.5, None, None, 0.5, 0.5, 0.0]
+    assert cells == ["a\\xff.png", "=1+1", 0.5, None, None, None, "b", 7.25, "[]", 0.5, 0.5, 0.0]
     (row,) = parquet.read_table(tmp_path / "t.parquet").to_pylist()
     assert row["path"] == "a\\xff.png"
     assert "a\\xff.png" in (tmp_path / "t.csv").read_text("utf-8")
@@ -121,7 +124,10 @@ def test_names_that_are_no_unicode_are_escaped_and_texts_are_no_formulas(tmp_pat
 
 def test_more_rows_than_an_excel_sheet_has_go_on_in_the_next(tmp_path, monkeypatch):
     monkeypatch.setattr(files, "EXCEL_ROWS", 4)
-    rows = [[f"{k}.png", "blue", 0.5, None, None, 0.5, 0.5, 0.0] for k in range(7)]
+    rows = [
+        [f"{k}.png", "blue", 0.5, None, None, None, "b", 7.25, "[]", 0.5, 0.5, 0.0]
+        for k in range(7)
+    ]
     files.write_table(str(tmp_path / "t.xlsx"), HEADER, iter(rows))
     sheets = read_excel(str(tmp_path / "t.xlsx"))
     assert [len(sheet) for sheet in sheets] == [4, 4, 2]

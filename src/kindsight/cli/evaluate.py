@@ -25,6 +25,9 @@ from kindsight.cli.terminal.options import (
     PixelShape,
     Quiet,
     Root,
+    SetsPerClass,
+    TargetAccuracy,
+    TargetCoverage,
     Workers,
     as_typed,
     columns_of,
@@ -95,6 +98,17 @@ def evaluate(  # noqa: PLR0913, PLR0917 (one parameter for each option)
             help="Accuracy, 0 to 1, below which the exit code is 1, for use in CI.",
         ),
     ] = None,
+    target_accuracy: TargetAccuracy = None,
+    target_coverage: TargetCoverage = None,
+    sets: Annotated[
+        float | None,
+        typer.Option(
+            metavar="LEVEL",
+            help="Confidence level of the prediction sets.  [default: as trained, 0.9]",
+            show_default=False,
+        ),
+    ] = None,
+    sets_per_class: SetsPerClass = False,
     label_from: LabelFrom = None,
     column: Column = None,
     label_names: LabelNames = None,
@@ -112,10 +126,12 @@ def evaluate(  # noqa: PLR0913, PLR0917 (one parameter for each option)
     """Measure a classifier on labelled images.
 
     Unreadable images and images of classes unknown to the classifier are listed and skipped; the
-    exit code is still 0, unless the accuracy is below --fail-under.
+    exit code is still 0, unless the accuracy is below --fail-under. The accuracy is that of the
+    most probable classes, also of images that are unsure or unknown.
 
     Example: kindsight evaluate runs/photos-1 photos-test/
     """
+    from kindsight.bundle import load_bundle
     from kindsight.cli.terminal.progress import watching
     from kindsight.dataset import DataOptions, open_dataset
     from kindsight.predictor import Predictor
@@ -133,11 +149,23 @@ def evaluate(  # noqa: PLR0913, PLR0917 (one parameter for each option)
     )
     if fail_under is not None and not 0 <= fail_under <= 1:
         raise SettingsError(f"--fail-under must be an accuracy from 0 to 1; got {fail_under:g}.")
-    predictor = Predictor(bundle, workers=workers)
+    stored = load_bundle(bundle)
+    if sets is None:
+        sets = stored.uncertainty.get("sets", {}).get("confidence_level")
+    predictor = Predictor(
+        stored,
+        workers=workers,
+        target_accuracy=target_accuracy,
+        target_coverage=target_coverage,
+        sets=sets,
+        sets_per_class=sets_per_class or None,
+    )
     options = replace(options, value_range=predictor.bundle.spec.value_range)
     dataset = open_dataset(data, options, min_classes=1, classes=predictor.classes)
     dataset, chosen = choose_split(dataset, split)
     if not quiet:
+        if predictor.decisions.note:
+            note(predictor.decisions.note)
         for finding in dataset.notes:
             note(as_typed(finding))
         recorded = (Path(bundle) / TRAINED_ON_FILE).exists()  # then reported image by image
@@ -152,10 +180,10 @@ def evaluate(  # noqa: PLR0913, PLR0917 (one parameter for each option)
     if scores.clipped and not quiet:
         note(clipping_note(scores.clipped, len(scores.dataset), predictor))
     if json:
-        print_json(scores_to_dict(scores))
+        print_json(scores_to_dict(scores, sets))
     else:
         title = f"{bundle} on {data}" + (f", {chosen} split" if chosen else "")
-        say(*score_lines(scores, title))
+        say(*score_lines(scores, title, sets))
     accuracy = scores.evaluation.accuracy
     if fail_under is not None and accuracy < fail_under:
         complain(f"the accuracy, {accuracy:.4f}, is below --fail-under {fail_under:g}.")
@@ -190,7 +218,7 @@ def choose_split(dataset: ImageDataset, wanted: str | None) -> tuple[ImageDatase
     return dataset.where(split=name), name
 
 
-def score_lines(scores: DatasetEvaluation, title: str) -> Iterator[str]:
+def score_lines(scores: DatasetEvaluation, title: str, level: float | None = None) -> Iterator[str]:
     """Yield the output of ``kindsight evaluate``.
 
     Parameters
@@ -199,11 +227,14 @@ def score_lines(scores: DatasetEvaluation, title: str) -> Iterator[str]:
         From :meth:`kindsight.predictor.Predictor.evaluate`.
     title : str
         Names the classifier and the data.
+    level : float, optional
+        Confidence level of the prediction sets.
     """
     paint = Paint(sys.stdout)
     yield paint(printable(title), "bold")
     yield ""
     yield from evaluation_lines(scores.evaluation, paint)
+    yield from _uncertainty_rows(scores, level, paint)
     yield from _trained_on_rows(scores, paint)
     yield from _left_out(scores, paint)
 
@@ -254,13 +285,16 @@ def confusion_lines(evaluation: Evaluation, paint: Paint, width: int) -> Iterato
         yield f"  {pair}: {count:,} ({percent(share)} of its images)"
 
 
-def scores_to_dict(scores: DatasetEvaluation) -> dict[str, Any]:
-    """Return the output of ``--json``.
+def scores_to_dict(scores: DatasetEvaluation, level: float | None = None) -> dict[str, Any]:
+    """Return the output of ``--json``; `level` is that of the prediction sets.
 
     Returns
     -------
     dict
-        The keys of :meth:`kindsight.evaluation.Evaluation.to_dict`; ``unknown_classes`` (number of
+        The keys of :meth:`kindsight.evaluation.Evaluation.to_dict`; ``labelled`` (number, fraction
+        and accuracy of the images with a label, numbers of ``unsure`` and ``unknown`` ones);
+        ``prediction_sets`` (level, coverage, mean size, and ``sizes``, the number of sets with 0,
+        1, 2 and more classes; None without sets); ``unknown_classes`` (number of
         skipped images by class), ``absent_classes`` (classes without images), ``trained_on``
         (``images``, the number of training images among them, and ``without``, the evaluation of
         the others; None if not recorded), ``skipped`` (a list of path, label, code and message)
@@ -268,6 +302,7 @@ def scores_to_dict(scores: DatasetEvaluation) -> dict[str, Any]:
     """
     return {
         **scores.evaluation.to_dict(),
+        **_uncertainty(scores, level),
         "unknown_classes": scores.unknown_classes,
         "absent_classes": list(scores.absent_classes),
         "trained_on": _trained_on(scores),
@@ -322,6 +357,49 @@ def _matrix(evaluation: Evaluation, paint: Paint) -> Iterator[str]:
             style = ("green",) if column == index else ("yellow",) if count else ("dim",)
             numbers.append(paint(text, *style))
         yield f"  {pad(names[index], head)}  {'  '.join(numbers)}"
+
+
+def _uncertainty_rows(
+    scores: DatasetEvaluation, level: float | None, paint: Paint
+) -> Iterator[str]:
+    """Yield coverage and accuracy of the labelled images, and the size of prediction sets."""
+    decided, sets = scores.decided(), scores.set_sizes()
+    rows = {}
+    if without := ", ".join(f"{n:,} {name}" for name, n in decided.reasons.items() if n):
+        rows["labelled"] = (
+            f"{percent(decided.coverage)} of the images, {percent(decided.accuracy)} of them "
+            f"correctly; no label: {without}"
+        )
+    if sets is not None and level is not None:
+        empty = sets.sizes[0] / sets.images
+        rows["sets"] = (
+            f"{percent(sets.coverage)} of the {100 * level:g}% prediction sets have the true "
+            f"class; {sets.mean_size:.2f} classes on average"
+            + (f", {percent(empty)} empty" if empty else "")
+        )
+    if rows:
+        yield ""
+        yield from facts(rows, paint)
+
+
+def _uncertainty(scores: DatasetEvaluation, level: float | None) -> dict[str, Any]:
+    decided, sets = scores.decided(), scores.set_sizes()
+    return {
+        "labelled": {
+            "images": decided.labelled,
+            "coverage": decided.coverage,
+            "accuracy": decided.accuracy if decided.labelled else None,
+            **decided.reasons,
+        },
+        "prediction_sets": None
+        if sets is None
+        else {
+            "confidence_level": level,
+            "coverage": sets.coverage,
+            "mean_size": sets.mean_size,
+            "sizes": sets.sizes.tolist(),
+        },
+    }
 
 
 def _trained_on_rows(scores: DatasetEvaluation, paint: Paint) -> Iterator[str]:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import sys
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,6 +21,9 @@ from kindsight.cli.terminal.options import (
     PixelShape,
     Quiet,
     Root,
+    SetsPerClass,
+    TargetAccuracy,
+    TargetCoverage,
     Workers,
     columns_of,
 )
@@ -48,6 +53,12 @@ __all__ = ["FORMATS", "CsvRows", "JsonRows", "Rows", "TableRows", "predict"]
 
 UNREADABLE = 1
 """The exit code if an image could not be read."""
+
+TABLE_COLUMNS = (
+    "path", "label", "confidence", "error", "message", "reason", "best", "ood_score",
+    "prediction_set",
+)  # fmt: skip
+"""The columns of tables before the probabilities."""
 
 LOW_CONFIDENCE = 0.8
 """Predictions below this confidence are yellow in the table."""
@@ -92,6 +103,24 @@ def predict(  # noqa: PLR0913, PLR0917 (one parameter for each option)
             help="File names on standard input that end with NUL, as from find -print0.",
         ),
     ] = False,
+    always: Annotated[
+        bool,
+        typer.Option(
+            "--always", help="Labels for all images, also for those that are unsure or unknown."
+        ),
+    ] = False,
+    target_accuracy: TargetAccuracy = None,
+    target_coverage: TargetCoverage = None,
+    sets: Annotated[
+        float | None,
+        typer.Option(
+            metavar="LEVEL",
+            help="Prediction sets, which have the true class with this probability, such as 0.9.  "
+            "[default: none]",
+            show_default=False,
+        ),
+    ] = None,
+    sets_per_class: SetsPerClass = False,
     sort: Annotated[
         str | None,
         typer.Option(
@@ -127,7 +156,8 @@ def predict(  # noqa: PLR0913, PLR0917 (one parameter for each option)
     """Classify images.
 
     Each image has one row, in order. The row of an unreadable image has the reason, and the exit
-    code is 1.
+    code is 1. An image of which the classifier is unsure, or that is unlike its training images
+    (unknown), has a reason in place of a label.
 
     Example: kindsight predict runs/photos-1 new/ --format csv > predictions.csv
     """
@@ -148,26 +178,54 @@ def predict(  # noqa: PLR0913, PLR0917 (one parameter for each option)
     )
     options.check()
     images = Inputs(files, null=null, options=options)
-    predictor = Predictor(bundle, workers=workers)
+    predictor = Predictor(
+        bundle,
+        workers=workers,
+        always=always,
+        target_accuracy=target_accuracy,
+        target_coverage=target_coverage,
+        sets=sets,
+        sets_per_class=sets_per_class or None,
+    )
+    if predictor.decisions.note and not quiet:
+        note(predictor.decisions.note)
     images.value_range = predictor.bundle.spec.value_range
     check_files(out, sheet, len(predictor.classes), force)
-    rows = FORMATS[name](predictor.classes, top, Paint(sys.stdout))
+    withholds = predictor.decisions.withholds
+    rows = FORMATS[name](predictor.classes, top, Paint(sys.stdout), withholds)
     # With --out, rows are printed only if --format is given.
     printed = out is None or format_ is not None or json
     predicted = _predictions(predictor, images)
     if sort or out or sheet:
-        kept, failed, clipped = _collect(predicted, rows if printed and not sort else None, quiet)
-        count = len(kept)
+        kept, counts = _collect(predicted, rows if printed and not sort else None, quiet)
         for text in _write_files(kept, rows, sort, out, sheet, bundle, top, printed):
             if not quiet:
                 note(text)
     else:
-        count, failed, clipped = _write((image.prediction for image in predicted), rows, quiet)
-    _report_rest(images, count, failed, quiet)
-    if clipped and not quiet:
-        note(clipping_note(clipped, count, predictor))
-    if failed:
+        counts = _write((image.prediction for image in predicted), rows, quiet)
+    _report_rest(images, counts, quiet)
+    if counts.clipped and not quiet:
+        note(clipping_note(counts.clipped, counts.images, predictor))
+    if counts.failed:
         raise typer.Exit(UNREADABLE)
+
+
+@dataclass
+class Counts:
+    """Numbers of images by what became of them."""
+
+    images: int = 0
+    failed: int = 0
+    clipped: int = 0
+    reasons: Counter[str] = field(default_factory=Counter)
+
+    def add(self, prediction: Prediction) -> None:
+        """Count an image."""
+        self.images += 1
+        self.failed += prediction.error is not None
+        self.clipped += prediction.is_clipped
+        if prediction.reason:
+            self.reasons[prediction.reason] += 1
 
 
 class Rows(ABC):
@@ -181,11 +239,15 @@ class Rows(ABC):
         Number of most probable classes per row.
     paint : Paint
         Colors of the table.
+    withholds : bool
+        Whether a row may have a reason in place of a label.
     """
 
     for_people = False
 
-    def __init__(self, classes: Sequence[str], top: int | None, paint: Paint) -> None:
+    def __init__(
+        self, classes: Sequence[str], top: int | None, paint: Paint, withholds: bool = False
+    ) -> None:
         self.classes = tuple(classes)
         self.top = None if top is None else min(top, len(self.classes))
         self.paint = paint
@@ -214,19 +276,24 @@ def short(value: float) -> float:
 
 
 class JsonRows(Rows):
-    """One JSON object per line: path, label, confidence, probabilities, error."""
+    """One JSON object per line: path, label, confidence and more; null where there is no value."""
 
     def header(self) -> str:
         """Return an empty string: JSON lines have no header."""
         return ""
 
     def row(self, prediction: Prediction) -> str:
-        """Return one object; with an error, label, confidence and probabilities are null."""
+        """Return one object; without a label, reason or error says why."""
         error, confidence = prediction.error, prediction.confidence
+        score, found = prediction.ood_score, prediction.prediction_set
         value: dict[str, Any] = {
             "path": prediction.path,
             "label": prediction.label,
+            "reason": prediction.reason or None,
+            "best": prediction.best,
             "confidence": None if confidence is None else short(confidence),
+            "ood_score": None if score is None else short(score),
+            "prediction_set": None if found is None else list(found),
             "probabilities": dict(self._probabilities(prediction)) if error is None else None,
             "error": None if error is None else {"code": error.code, "message": error.reason},
         }
@@ -234,10 +301,11 @@ class JsonRows(Rows):
 
 
 class CsvRows(Rows):
-    """path, label, confidence, error, message, and a column ``p_<class>`` for each class.
+    """path, label, confidence, ..., and a column ``p_<class>`` for each class.
 
-    Cells of classes beyond ``--top`` are empty. Spreadsheets would run a name that looks like a
-    formula: such a path is prefixed with ``./``, such a label with an apostrophe.
+    ``prediction_set`` is a JSON list of class names. Cells of classes beyond ``--top`` are empty.
+    Spreadsheets would run a name that looks like a formula: such a path is prefixed with ``./``,
+    such a label with an apostrophe.
     """
 
     def header(self) -> str:
@@ -250,30 +318,37 @@ class CsvRows(Rows):
 
     def names(self) -> list[str]:
         """Return the columns' names."""
-        names = (f"p_{name}" for name in self.classes)
-        return ["path", "label", "confidence", "error", "message", *names]
+        return [*TABLE_COLUMNS, *(f"p_{name}" for name in self.classes)]
 
     def cells(self, prediction: Prediction) -> list[str | float | None]:
         """Return the cells; None where there is no value."""
         error, confidence = prediction.error, prediction.confidence
         problem = (None, None) if error is None else (error.code, error.reason)
+        score, found = prediction.ood_score, prediction.prediction_set
         probabilities = dict(self._probabilities(prediction))
         return [
             escape_name(prediction.path),
             prediction.label,
             None if confidence is None else short(confidence),
             *problem,
+            prediction.reason or None,
+            prediction.best,
+            None if score is None else short(score),
+            None if found is None else to_json(list(found)),
             *map(probabilities.get, self.classes),
         ]
 
     def safe_cells(self, prediction: Prediction) -> list[str | float | None]:
         """Return the cells, with names changed that a spreadsheet would run as formulas."""
-        path, label, *others = self.cells(prediction)
+        cells = self.cells(prediction)
+        path = cells[0]
         if isinstance(path, str) and _like_a_formula(path):
-            path = os.path.join(os.curdir, path)  # noqa: PTH118 (Path would drop the dot)
-        if isinstance(label, str) and _like_a_formula(label):
-            label = f"'{label}"
-        return [path, label, *others]
+            cells[0] = os.path.join(os.curdir, path)  # noqa: PTH118 (Path would drop the dot)
+        for column in (TABLE_COLUMNS.index("label"), TABLE_COLUMNS.index("best")):
+            name = cells[column]
+            if isinstance(name, str) and _like_a_formula(name):
+                cells[column] = f"'{name}"
+        return cells
 
 
 class TableRows(Rows):
@@ -281,10 +356,12 @@ class TableRows(Rows):
 
     for_people = True
 
-    def __init__(self, classes: Sequence[str], top: int | None, paint: Paint) -> None:
-        super().__init__(classes, top or 1, paint)
+    def __init__(
+        self, classes: Sequence[str], top: int | None, paint: Paint, withholds: bool = False
+    ) -> None:
+        super().__init__(classes, top or 1, paint, withholds)
         longest = max(cells(printable(name)) for name in classes)
-        self._width = max(len("label"), min(_WIDEST, longest))
+        self._width = max(len("unknown" if withholds else "label"), min(_WIDEST, longest))
 
     def header(self) -> str:
         """Return the column names: label and confidence for each class shown."""
@@ -293,17 +370,25 @@ class TableRows(Rows):
         return self.paint(_GAP.join([*columns, "image"]), "dim") + "\n"
 
     def row(self, prediction: Prediction) -> str:
-        """Return one line; for an unreadable image with the reason after the path."""
+        """Return one line; without a label, with the reason or the error after the path."""
         path = printable(prediction.path)
         if prediction.error is not None:
             blank = self._columns([("unreadable", None)] + [("", None)] * ((self.top or 1) - 1))
             reason = printable(prediction.error.reason)
             return self.paint(f"{blank}{_GAP}{path}  ({reason})", "red") + "\n"
-        probabilities = self._probabilities(prediction)
-        columns = self._columns([*probabilities])
-        if probabilities[0][1] < LOW_CONFIDENCE:
+        probabilities: list[tuple[str, float | None]] = [*self._probabilities(prediction)]
+        after = ""
+        if prediction.reason:
+            best = printable(str(prediction.best))
+            after = f"  (most probable: {best})"
+            probabilities[0] = (prediction.reason, prediction.confidence)
+        if prediction.prediction_set is not None:
+            after += f"  {{{', '.join(map(printable, prediction.prediction_set))}}}"
+        columns = self._columns(probabilities)
+        confidence = prediction.confidence
+        if prediction.reason or (confidence is not None and confidence < LOW_CONFIDENCE):
             columns = self.paint(columns, "yellow")
-        return f"{columns}{_GAP}{path}\n"
+        return f"{columns}{_GAP}{path}{after}\n"
 
     def _columns(self, probabilities: Sequence[tuple[str, float | None]]) -> str:
         parts = []
@@ -346,11 +431,8 @@ def _predictions(predictor: Predictor, images: Inputs) -> Iterator[PredictedImag
 
 def _collect(
     predicted: Iterator[PredictedImage], rows: Rows | None, quiet: bool
-) -> tuple[list[PredictedImage], int, int]:
-    """Return all predictions, and the numbers of failures and of clipped images.
-
-    A row is written for each unless `rows` is None.
-    """
+) -> tuple[list[PredictedImage], Counts]:
+    """Return all predictions and their numbers; write a row for each unless `rows` is None."""
     from kindsight.cli.terminal.progress import counting
 
     kept: list[PredictedImage] = []
@@ -361,12 +443,13 @@ def _collect(
             yield image.prediction
 
     if rows is not None:
-        return kept, *_write(passing(), rows, quiet)[1:]
+        return kept, _write(passing(), rows, quiet)
+    counts = Counts()
     with counting(quiet) as progress:
-        for _ in passing():
-            progress("predict", len(kept), 0)
-    every = [image.prediction for image in kept]
-    return kept, sum(p.error is not None for p in every), sum(p.is_clipped for p in every)
+        for prediction in passing():
+            counts.add(prediction)
+            progress("predict", counts.images, 0)
+    return kept, counts
 
 
 def _write_files(
@@ -398,27 +481,25 @@ def _write_files(
         yield f"contact sheet written to {sheet}."
 
 
-def _write(predictions: Iterator[Prediction], rows: Rows, quiet: bool) -> tuple[int, int, int]:
-    """Write a row for each prediction; return the numbers of rows, failures and clipped images."""
+def _write(predictions: Iterator[Prediction], rows: Rows, quiet: bool) -> Counts:
+    """Write a row for each prediction; return the numbers of images."""
     from kindsight.cli.terminal.progress import counting
 
     stream = sys.stdout if rows.for_people else for_machines()
-    count = failed = clipped = 0
+    counts = Counts()
     # On a terminal the rows themselves show the progress.
     with counting(quiet or sys.stdout.isatty()) as progress:
         for prediction in predictions:
-            stream.write((rows.header() if count == 0 else "") + rows.row(prediction))
+            stream.write((rows.header() if counts.images == 0 else "") + rows.row(prediction))
             stream.flush()
-            count += 1
-            failed += prediction.error is not None
-            clipped += prediction.is_clipped
-            progress("predict", count, 0)
-    return count, failed, clipped
+            counts.add(prediction)
+            progress("predict", counts.images, 0)
+    return counts
 
 
-def _report_rest(images: Inputs, count: int, failed: int, quiet: bool) -> None:
-    """Report ignored files, failures and an empty input."""
-    left_out = ignored_text(images.ignored.counts.items())
+def _report_rest(images: Inputs, counts: Counts, quiet: bool) -> None:
+    """Report ignored files, images without a label, failures and an empty input."""
+    left_out, count = ignored_text(images.ignored.counts.items()), counts.images
     if count == 0 and not images.from_stdin:
         raise DatasetError("No images found" + (f"; ignored: {left_out}." if left_out else "."))
     if quiet:
@@ -429,8 +510,15 @@ def _report_rest(images: Inputs, count: int, failed: int, quiet: bool) -> None:
         note(text)
     if left_out:
         note(f"ignored: {left_out}.")
-    if failed:
-        complain(f"{failed:,} of {count:,} image{'s' * (count != 1)} could not be read.")
+    if counts.reasons:
+        without = counts.reasons.total()
+        named = ", ".join(f"{number:,} {name}" for name, number in sorted(counts.reasons.items()))
+        note(
+            f"{without:,} of {count:,} image{'s' * (count != 1)} ha{'ve' if without != 1 else 's'} "
+            f"no label: {named}. --always labels all."
+        )
+    if counts.failed:
+        complain(f"{counts.failed:,} of {count:,} image{'s' * (count != 1)} could not be read.")
 
 
 def _like_a_formula(text: str) -> bool:

@@ -35,6 +35,9 @@ ENDINGS = (".csv", ".xlsx", ".parquet")
 EXTRAS = {".xlsx": ("xlsxwriter", "Excel tables"), ".parquet": ("pyarrow", "Parquet tables")}
 """The package of each ending, and what it is for; the extra has the ending's name."""
 
+FIXED_COLUMNS = 9
+"""Columns before the probabilities."""
+
 # Limits of Excel.
 EXCEL_ROWS = 1_048_576
 EXCEL_COLUMNS = 16_384
@@ -77,7 +80,7 @@ def check_files(out: str | None, sheet: str | None, classes: int, force: bool) -
             raise SettingsError(f"{option} must be in a folder that exists; got {name!r}.")
     if ending in EXTRAS and find_spec(EXTRAS[ending][0]) is None:
         raise MissingExtraError(f"Writing {EXTRAS[ending][1]}", ending[1:])
-    if ending == ".xlsx" and classes + 5 > EXCEL_COLUMNS:
+    if ending == ".xlsx" and classes + FIXED_COLUMNS > EXCEL_COLUMNS:
         raise SettingsError(
             f"An .xlsx file has at most {EXCEL_COLUMNS:,} columns; the classifier has {classes:,} "
             "classes. Write .csv or .parquet."
@@ -107,7 +110,7 @@ def least_confident_first(images: Sequence[PredictedImage]) -> list[PredictedIma
 def write_table(
     path: str, header: Sequence[str], rows: Iterator[Sequence[str | float | None]]
 ) -> None:
-    """Write rows of path, label, confidence, error, message and probabilities, by the ending.
+    """Write rows of path, label and more, and then of probabilities, by the ending.
 
     Cells without a value are None. Texts are never formulas. Bytes that are not UTF-8 are escaped.
     """
@@ -144,7 +147,8 @@ def _write_excel(
                 if isinstance(value, str):
                     sheet.write_string(number, column, valid_text(value)[:EXCEL_CHARACTERS])
                 elif value is not None:
-                    sheet.write_number(number, column, value, percent)
+                    plain = header[column] == "ood_score" and column < FIXED_COLUMNS
+                    sheet.write_number(number, column, value, None if plain else percent)
             number += 1
 
 
@@ -154,9 +158,9 @@ def _write_parquet(
     import pyarrow
     from pyarrow import parquet
 
-    texts = {"path", "label", "error", "message"}
+    numbers = {"confidence", "ood_score"}
     kinds = [
-        pyarrow.string() if i < 5 and name in texts else pyarrow.float64()
+        pyarrow.float64() if i >= FIXED_COLUMNS or name in numbers else pyarrow.string()
         for i, name in enumerate(header)
     ]
     cells = [[valid_text(cell) if isinstance(cell, str) else cell for cell in row] for row in rows]
@@ -187,12 +191,14 @@ def write_sheet(path: str, images: Sequence[PredictedImage], bundle: str) -> Non
                 uri,
                 top,
                 "" if prediction.error is None else prediction.error.reason,
+                prediction.reason,
             )
         )
     confidences = [image.prediction.confidence for image in images]
     page = render_sheet(
         bundle, shown, [each for each in confidences if each is not None],
         unreadable=sum(each is None for each in confidences),
+        undecided=sum(bool(image.prediction.reason) for image in images),
         created=time.strftime("%Y-%m-%d %H:%M"),
     )  # fmt: skip
     write_text(path, page)

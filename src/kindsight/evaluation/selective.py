@@ -4,11 +4,13 @@ An image is answered if its confidence (the probability of the most probable cla
 threshold. The risk-coverage curve gives, for each threshold, the fraction of images answered
 (coverage) and their accuracy.
 
-A wanted accuracy is promised by fixed-sequence testing: thresholds are tested one after another,
-the most selective first, each by the exact binomial test of "the accuracy among the answered is
-below the wanted one"; the last that is rejected before the first that is not is the threshold. The
-promise then fails with a probability of at most 1 - `CONFIDENCE`, for images drawn as the held-out
-ones were.
+A wanted accuracy is promised by fixed-sequence testing with several starts: from each start,
+thresholds are tested one after another, the more selective first, each by the exact binomial test
+of "the accuracy among the answered is below the wanted one", until one is not rejected. The lowest
+threshold that was rejected is used. Each start has an equal part of the probability of an error,
+1 - `CONFIDENCE`, so that the promise fails with at most this probability, for images drawn as the
+held-out ones were. With one start, a single wrong label among the most confident predictions would
+end the sequence.
 
 References
 ----------
@@ -35,6 +37,9 @@ __all__ = ["CONFIDENCE", "RiskCoverage", "binomial_tail"]
 
 CONFIDENCE = 0.95
 """Probability that a promised accuracy holds."""
+
+STARTS = 4
+"""Starts of the sequence of tests, evenly spaced from the first threshold that can be rejected."""
 
 POINTS = 200
 """Maximum points of a stored curve."""
@@ -117,14 +122,28 @@ class RiskCoverage:
 
         See this module's description. The threshold is 0 where all images are answered.
         """
-        found: float | None = None
-        for point in self._testable(accuracy):
-            answered = int(self.answered[point])
-            wrong = answered - int(self.correct[point])
-            if binomial_tail(wrong, answered, 1 - accuracy) > 1 - CONFIDENCE:
-                break
-            found = 0.0 if answered == self.images else float(self.thresholds[point])
-        return found
+        if accuracy >= 1:
+            return None
+        error = (1 - CONFIDENCE) / STARTS
+        # With fewer images, even no wrong one is not enough.
+        fewest = 1 if accuracy <= 0 else math.log(error) / math.log(accuracy)
+        first, last = int(np.searchsorted(self.answered, fewest)), len(self.answered) - 1
+        reached = -1
+        for start in (
+            np.unique(np.linspace(first, last, STARTS).astype(int)) if first <= last else ()
+        ):
+            point = max(int(start), reached + 1)
+            while point <= last and self._error(point, accuracy) <= error:
+                reached = point
+                point += 1
+        if reached < 0:
+            return None
+        return 0.0 if reached == last else float(self.thresholds[reached])
+
+    def _error(self, point: int, accuracy: float) -> float:
+        """Return the probability of so few wrong predictions if the accuracy were this."""
+        answered = int(self.answered[point])
+        return binomial_tail(answered - int(self.correct[point]), answered, 1 - accuracy)
 
     def highest_accuracy(self) -> float:
         """Return the highest accuracy, in thousandths, that some threshold promises; 0 if none."""
@@ -134,13 +153,6 @@ class RiskCoverage:
             found = self.threshold_for_accuracy(middle / _PROMISES) is not None
             low, high = (middle, high) if found else (low, middle)
         return low / _PROMISES
-
-    def _testable(self, accuracy: float) -> range:
-        """Return the points at which enough images are answered for a test to succeed."""
-        if accuracy >= 1:
-            return range(0)
-        needed = 1 if accuracy <= 0 else math.log(1 - CONFIDENCE) / math.log(accuracy)
-        return range(int(np.searchsorted(self.answered, needed)), len(self.answered))
 
     def at(self, threshold: float) -> tuple[float, float]:
         """Return coverage and accuracy at a threshold; the accuracy is NaN if none is answered."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from kindsight.report.templating import clean, environment, is_small_image
 
@@ -26,12 +26,15 @@ class SheetImage:
         The two most probable classes with their probabilities; empty if unreadable.
     error : str
         Why the image could not be read; empty otherwise.
+    reason : str
+        Why it has no label, unsure or unknown; empty otherwise.
     """
 
     path: str
     image: str | None
     top: Sequence[tuple[str, float]]
     error: str = ""
+    reason: str = ""
 
 
 def render_sheet(
@@ -41,16 +44,18 @@ def render_sheet(
     *,
     unreadable: int,
     created: str,
+    undecided: int = 0,
 ) -> str:
     """Return the page as HTML that loads nothing and runs no script, encodable as UTF-8.
 
     - `images`: those shown, in order.
     - `confidences`: of all readable images, also of those not shown.
     - `unreadable`: number of all unreadable images.
+    - `undecided`: number of all images without a label, unsure or unknown.
     """
     valid = [
         image if image.image is None or is_small_image(image.image)
-        else SheetImage(image.path, None, image.top, image.error)
+        else replace(image, image=None)
         for image in images
     ]  # fmt: skip
     page = (
@@ -62,6 +67,7 @@ def render_sheet(
             total=len(confidences) + unreadable,
             readable=len(confidences),
             unreadable=unreadable,
+            undecided=undecided,
             doubtful=sum(confidence < DOUBTFUL for confidence in confidences),
             limit=DOUBTFUL,
             created=created,

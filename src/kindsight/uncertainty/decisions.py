@@ -36,6 +36,11 @@ class Decisions:
     quantiles: NDArray[np.float64] | None = None
     note: str = ""
 
+    @property
+    def withholds(self) -> bool:
+        """Whether a prediction may have no label."""
+        return self.threshold is not None or self.unknown is not None
+
     @classmethod
     def load(
         cls,

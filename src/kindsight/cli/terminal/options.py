@@ -26,6 +26,9 @@ __all__ = [
     "PixelShape",
     "Quiet",
     "Root",
+    "SetsPerClass",
+    "TargetAccuracy",
+    "TargetCoverage",
     "Workers",
     "as_typed",
     "columns_of",
@@ -95,6 +98,29 @@ MultiLabel = Annotated[str | None, declared_option("multi_label")]
 KeepNaLabels = Annotated[bool, declared_option("keep_na_labels")]
 Encoding = Annotated[str | None, declared_option("encoding")]
 ValueRange = Annotated[str | None, declared_option("value_range")]
+
+# When a prediction has no label, and prediction sets: see kindsight.Predictor.
+TargetAccuracy = Annotated[
+    float | None,
+    typer.Option(
+        "--target-accuracy",
+        metavar="ACCURACY",
+        help=f"{OPTIONS['target_accuracy'].help}  [default: as trained]",
+        show_default=False,
+    ),
+]
+TargetCoverage = Annotated[
+    float | None,
+    typer.Option(
+        "--target-coverage",
+        metavar="FRACTION",
+        help=f"{OPTIONS['target_coverage'].help}  [default: as trained]",
+        show_default=False,
+    ),
+]
+SetsPerClass = Annotated[
+    bool, typer.Option("--sets-per-class", help="This confidence level for each class.")
+]
 
 DataOf = OPTIONS["data"].help
 """The forms of data, for the help of every command that takes some."""

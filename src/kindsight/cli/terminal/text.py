@@ -159,7 +159,7 @@ def for_machines() -> TextIO:
     return sys.stdout
 
 
-def to_json(value: Mapping[str, Any]) -> str:
+def to_json(value: object) -> str:
     """Return one object as one line of JSON.
 
     Raises
