@@ -28,6 +28,7 @@ __all__ = [
     "FileHeldError",
     "clear_leftovers",
     "delete_file",
+    "read_json",
     "read_toml",
     "replace_file",
     "replacing",
@@ -138,6 +139,24 @@ def read_toml(path: str | os.PathLike[str], what: str) -> dict[str, Any]:
         raise
     except (ValueError, RecursionError) as error:
         raise SettingsError(f"{source} must be valid TOML: {error}.") from error
+
+
+def read_json(path: str | os.PathLike[str], max_bytes: int) -> dict[str, Any]:
+    """Return the object in a JSON file of at most `max_bytes`.
+
+    Raises OSError if the file is unreadable, ValueError if it is too large or no JSON object.
+    """
+    with Path(path).open("rb") as file:
+        content = file.read(max_bytes + 1)
+    if len(content) > max_bytes:
+        raise ValueError(f"it is larger than {max_bytes // 2**20} MB")
+    try:
+        data = json.loads(content)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    if not isinstance(data, dict):
+        raise ValueError("it is not a JSON object")
+    return data
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:

@@ -202,7 +202,11 @@ def test_page_is_well_formed_and_self_contained(data):
     # The map is one image to a screen reader.
     mapped = 0 if data.feature_map is None else len(data.feature_map.images)
     assert texts.count("") == mapped
-    assert all(attributes.get("aria-label") for tag, attributes in page.tags if tag == "svg")
+    assert all(
+        attributes.get("aria-label") or attributes.get("aria-hidden") == "true"
+        for tag, attributes in page.tags
+        if tag == "svg"
+    )
     identities = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
     assert len(set(identities)) == len(identities)
     wanted = {a["href"][1:] for tag, a in page.tags if tag == "a"}
@@ -357,7 +361,10 @@ def test_tables_show_the_confusion_matrix_and_class_metrics():
         assert float(row[1].rstrip("%")) == pytest.approx(100 * score.recall, abs=0.051)
         assert float(row[3].rstrip("%")) == pytest.approx(100 * score.precision, abs=0.051)
         assert float(row[4].rstrip("%")) == pytest.approx(100 * score.f1, abs=0.051)
-        assert int(row[5]) == score.support
+        assert float(row[5].rstrip("%")) == pytest.approx(100 * score.roc_auc, abs=0.051)
+        assert float(row[6].rstrip("%")) == pytest.approx(100 * score.average_precision, abs=0.051)
+        assert int(row[7]) == score.support
+        assert int(row[8]) == round((1 - score.recall) * score.support)
 
 
 def test_test_split_comes_before_validation():

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from kindsight.evaluation import ClassScores, Evaluation
+from kindsight.evaluation.metrics import FIGURES
 from kindsight.report.data import Predictions, Reference, SplitResult
 from kindsight.report.drawing.figures import (
     ConfusionCell,
@@ -78,6 +79,7 @@ def view_result(
         "name": result.name,
         "evaluation": evaluation,
         "tiles": _tiles(result),
+        "figures": _figures(evaluation),
         "sentences": describe_results(result),
         "comparison": comparison_table(result, reference) if reference else [],
         "matrix": None if large else _matrix(evaluation, table, shown),
@@ -91,6 +93,7 @@ def view_result(
         ],
         "rows": sorted(rows, key=_f1)[:MAX_ROWS] if large else rows,
         "sorted": large,
+        "ranked": any(math.isfinite(score.roc_auc) for score in evaluation.classes),
         "bins": bins,
         "diagram": draw_reliability(bins) if bins else None,
         "calibration": describe_calibration(result),
@@ -199,6 +202,42 @@ def _tiles(result: SplitResult) -> list[Tile]:
             "mean gap between confidence and accuracy (ECE)",
         ),
     ]
+
+
+_NAMES = {
+    "accuracy": "Accuracy",
+    "balanced_accuracy": "Balanced accuracy: mean recall of the classes",
+    "macro_f1": "Macro F1",
+    "log_loss": "Log loss",
+    "ece": "Calibration error (ECE)",
+    "roc_auc": "ROC AUC, mean of the classes",
+    "average_precision": "Average precision, mean of the classes",
+    "top_k_accuracy": "Label among the {k} most probable classes",
+    "kappa": "Cohen's kappa: agreement beyond chance",
+    "mcc": "Matthews correlation coefficient",
+}
+_PLAIN = ("log_loss", "kappa", "mcc")
+"""Figures that are not shown as percentages."""
+
+
+def _figures(evaluation: Evaluation) -> list[tuple[str, str, str]]:
+    """Return name, value and interval of each figure that is defined."""
+    rows = []
+    for name in FIGURES:
+        value = getattr(evaluation, name)
+        ends = evaluation.intervals.get(name, (math.nan, math.nan))
+        if name == "accuracy":
+            ends = evaluation.accuracy_interval
+        if not math.isfinite(value) or (name == "top_k_accuracy" and not evaluation.top_k):
+            continue
+        known = all(map(math.isfinite, ends))
+        if name in _PLAIN:
+            text, between = f"{value:.3f}", f"{ends[0]:.3f} to {ends[1]:.3f}"
+        else:
+            text, between = percent(value), interval(ends)
+        title = _NAMES[name].format(k=evaluation.top_k)
+        rows.append((title, text, between if known else "\N{EN DASH}"))
+    return rows
 
 
 def _matrix(

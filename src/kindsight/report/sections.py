@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import base64
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
+from kindsight.evaluation import Evaluation
 from kindsight.report.data import Predictions, ReportData
 from kindsight.report.drawing.axes import thinned
 from kindsight.report.drawing.charts import (
+    STYLES,
     Mark,
     Series,
     draw_histogram,
@@ -19,7 +23,7 @@ from kindsight.report.drawing.charts import (
     thin,
 )
 from kindsight.report.drawing.figures import IntervalRow, scale_start
-from kindsight.report.format import amount, percent
+from kindsight.report.format import amount, elide, percent
 from kindsight.report.results import MAX_ROWS
 from kindsight.report.templating import is_small_image
 from kindsight.report.values import (
@@ -32,8 +36,8 @@ from kindsight.report.values import (
 )
 
 __all__ = [
-    "view_diagnoses", "view_feature_map", "view_learning_curve", "view_overlays", "view_risk",
-    "view_slices", "view_unknown",
+    "view_diagnoses", "view_feature_map", "view_learning_curve", "view_overlays", "view_ranking",
+    "view_risk", "view_slices", "view_unknown",
 ]  # fmt: skip
 
 MAX_DIAGNOSES = 20
@@ -100,6 +104,68 @@ def view_risk(curve: RiskCoverage | None) -> dict[str, Any] | None:
         ),
         "rows": thinned(points, _TABLE_POINTS, lambda point: point is chosen)[::-1],
     }
+
+
+def view_ranking(
+    predictions: Predictions | None, evaluation: Evaluation | None
+) -> dict[str, Any] | None:
+    """Return ROC and precision-recall curves of the classes with the lowest average precision."""
+    if predictions is None or evaluation is None:
+        return None
+    order = sorted(
+        (
+            (score.average_precision, index)
+            for index, score in enumerate(evaluation.classes)
+            if math.isfinite(score.average_precision)
+        ),
+    )[:STYLES]
+    if not order:
+        return None
+    roc, precision = [], []
+    for _, index in order:
+        name = evaluation.classes[index].name
+        curves = _ranked(predictions.probabilities[:, index], predictions.targets == index)
+        roc.append(Series(name, thin(curves[0])))
+        precision.append(Series(name, thin(curves[1])))
+    names = ", ".join(elide(line.name, 40) for line in roc)
+    options: dict[str, Any] = {"x_percent": True, "x_range": (0.0, 1.0), "y_range": (0.0, 1.0)}
+    return {
+        "classes": [evaluation.classes[index] for _, index in order],
+        "others": len(evaluation.classes) - len(order),
+        "charts": [
+            draw_lines(
+                roc,
+                label=f"ROC curves of {names}",
+                x_name="images of other classes above the threshold",
+                y_name="recall",
+                **options,
+            ),
+            draw_lines(
+                precision,
+                label=f"Precision-recall curves of {names}",
+                x_name="recall",
+                y_name="precision",
+                **options,
+            ),
+        ],
+    }
+
+
+def _ranked(
+    scores: NDArray[np.floating[Any]], own: NDArray[np.bool_]
+) -> tuple[list[tuple[float, float]], list[tuple[float, float]]]:
+    """Return the ROC curve and the precision-recall curve of one class against the others."""
+    order = np.argsort(-scores, kind="stable")
+    # Images of equal score are above a threshold together.
+    last = np.flatnonzero(np.append(np.diff(scores[order]) != 0, True))
+    found = np.cumsum(own[order])[last].astype(np.float64)
+    above = last + 1.0
+    recall = found / max(1, int(own.sum()))
+    false = (above - found) / max(1, int((~own).sum()))
+    return (
+        [(0.0, 0.0), *zip(false.tolist(), recall.tolist(), strict=True)],
+        list(zip(recall.tolist(), (found / above).tolist(), strict=True)),
+    )
 
 
 def view_unknown(

@@ -125,10 +125,9 @@ def describe_calibration(result: SplitResult) -> str:
     confidence = float(result.predictions.probabilities.max(axis=1).mean(dtype=np.float64))
     evaluation = result.evaluation
     gap = confidence - evaluation.accuracy
-    low, high = evaluation.accuracy_interval
     if abs(gap) < SMALL_GAP:
         verdict = "the classifier is well calibrated on average"
-    elif low <= confidence <= high:
+    elif not evaluation.is_miscalibrated:
         verdict = (
             f"with {amount(evaluation.images, 'image')}, a difference of "
             f"{100 * abs(gap):.1f} percentage points can be chance"

@@ -30,6 +30,9 @@ of its images."""
 MAX_TABLE_BYTES = 2 * 1024**3
 MAX_CELL = 2**20
 
+OOD_SCORE = "ood_score"
+"""Last column of predictions with an out-of-distribution score. Those of classes begin with p_."""
+
 _FIRST_COLUMNS = ["path", "label", "prediction"]
 
 
@@ -166,6 +169,8 @@ def _read_predictions(path: Path, classes: tuple[str, ...]) -> Predictions:
         rows = (row[:2] + row[3:] for row in rows)
     header = next(rows, [])
     expected = [*_FIRST_COLUMNS, *(f"p_{name}" for name in classes)]
+    scored = header[-1:] == [OOD_SCORE]
+    expected += [OOD_SCORE] if scored else []
     if header != expected:
         raise _damaged(path, f"its columns are not {', '.join(expected)[:120]}")
     index = {name: number for number, name in enumerate(classes)}
@@ -177,12 +182,14 @@ def _read_predictions(path: Path, classes: tuple[str, ...]) -> Predictions:
         targets.append(index[row[1]])
         values.append(row[3:])
     try:
-        probabilities = np.array(values, np.float32).reshape(len(paths), len(classes))
+        numbers = np.array(values, np.float32).reshape(len(paths), len(classes) + scored)
     except ValueError:
         raise _damaged(path, "a probability is not a number") from None
+    probabilities = numbers[:, : len(classes)]
     if not ((probabilities >= 0) & (probabilities <= 1)).all():
         raise _damaged(path, "a probability is not from 0 to 1")
-    return Predictions(tuple(paths), np.array(targets, np.int64), probabilities)
+    scores = numbers[:, -1] if scored else None
+    return Predictions(tuple(paths), np.array(targets, np.int64), probabilities, scores)
 
 
 def _read_images(path: Path) -> Iterator[RunImage]:

@@ -92,8 +92,10 @@ def _predict(fitted: FittedModel, rows: NDArray[np.int64]) -> Predictions:
 
 
 def write_predictions(path: Path, predictions: Predictions, classes: tuple[str, ...]) -> None:
-    """Write path, label, prediction and a probability a class."""
+    """Write path, label, prediction, a probability a class, and the out-of-distribution score."""
+    scores = predictions.ood_scores
     header = ("path", "label", "prediction", *(f"p_{name}" for name in classes))
+    header += () if scores is None else ("ood_score",)
     predicted = predictions.predicted
     rows = (
         (
@@ -101,6 +103,7 @@ def write_predictions(path: Path, predictions: Predictions, classes: tuple[str, 
             classes[predictions.targets[row]],
             classes[predicted[row]],
             *(f"{value:.6g}" for value in predictions.probabilities[row]),
+            *(() if scores is None else (f"{scores[row]:.6g}",)),
         )
         for row in range(len(predictions.paths))
     )

@@ -17,8 +17,8 @@ from kindsight.report.drawing.axes import Axis, decimals, linear_axis, log_axis,
 from kindsight.report.format import elide, percent
 
 __all__ = [
-    "CHART_SIZE", "MAX_CHART_POINTS", "Mark", "ScoreBin", "Series", "draw_histogram", "draw_lines",
-    "score_table", "thin",
+    "CHART_SIZE", "MAX_CHART_POINTS", "STYLES", "Mark", "ScoreBin", "Series",
+    "draw_histogram", "draw_lines", "score_table", "thin",
 ]  # fmt: skip
 
 CHART_SIZE = (360, 292)

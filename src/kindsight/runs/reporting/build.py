@@ -24,6 +24,11 @@ from kindsight.report.thumbnails import thumbnail_uri
 from kindsight.runs.record import RunRecord, load_run
 from kindsight.runs.reporting.facts import ReportFacts
 from kindsight.runs.reporting.images import find_images
+from kindsight.runs.reporting.stored import (
+    read_diagnoses,
+    read_learning_curve,
+    read_uncertainty,
+)
 
 __all__ = ["make_report", "report_data", "summary_of_splits"]
 
@@ -63,6 +68,7 @@ def report_data(record: RunRecord, *, cache: str | os.PathLike[str] | None = Non
     results = summary_of_splits(record)
     large, small = _thumbnails(record, results, facts.features_file, Cache(cache))
     history = record.history
+    risk, sets, unknown = read_uncertainty(bundle)
     return ReportData(
         title=_title(record),
         run=record.folder.resolve().name,
@@ -90,9 +96,14 @@ def report_data(record: RunRecord, *, cache: str | os.PathLike[str] | None = Non
         else {name: str(value) for name, value in record.settings.to_dict().items()},
         history=() if history is None else history.rows(),
         best_epoch=None if history is None else history.best_epoch,
+        diagnoses=read_diagnoses(record.folder),
+        risk_coverage=risk,
+        prediction_sets=sets,
+        unknown=unknown,
         slices=facts.slices,
         overlays=facts.overlays,
         feature_map=facts.feature_map,
+        learning_curve=read_learning_curve(record.folder),
     )
 
 

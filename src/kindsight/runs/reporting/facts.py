@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import json
 import math
 import platform
 from collections.abc import Callable, Iterable, Mapping
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from kindsight.errors import BundleError
-from kindsight.files import write_json
+from kindsight.files import read_json, write_json
 from kindsight.models.networks.small_cnn import LayerRow
 from kindsight.report.data import HeadCandidateRow, Reference
 from kindsight.report.values import FeatureMap, MappedImage, Overlay, Slice
@@ -168,18 +167,9 @@ class ReportFacts:
 
 def _load(path: Path) -> dict[str, Any]:
     try:
-        with path.open("rb") as file:
-            content = file.read(MAX_BYTES + 1)
+        data = read_json(path, MAX_BYTES)
     except OSError as error:
         raise BundleError(f"Could not read {path}: {error.strerror}.") from error
-    if len(content) > MAX_BYTES:
-        raise ValueError(f"larger than {MAX_BYTES // 2**20} MB")
-    try:
-        data = json.loads(content)
-    except RecursionError:
-        raise ValueError("nested too deeply") from None
-    if not isinstance(data, dict):
-        raise TypeError("not an object")
     version = data.get("format")
     if type(version) is int and version > FORMAT:
         raise BundleError(
