@@ -321,7 +321,8 @@ class ImageClassifier(_Estimator):
         Parameters
         ----------
         X : ImageDataset, path, sequence of paths, or array
-            As in :meth:`fit`; none of them may have been trained on.
+            As in :meth:`fit`; none of them may have been trained on. In a dataset with digests,
+            byte-identical images of one class count once.
         y : sequence, optional
             A label for each image; not needed where `X` has labels.
         confidence_level : float or sequence of float
