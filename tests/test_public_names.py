@@ -22,6 +22,7 @@ NAMES = [
     "Prediction",
     "Predictor",
     "__version__",
+    "compare",
     "evaluate",
     "learning_curve",
     "load_bundle",

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from kindsight.images import resize_image as resize_image
     from kindsight.predictor import Prediction as Prediction
     from kindsight.predictor import Predictor as Predictor
+    from kindsight.runs.evaluating.compare import compare as compare
     from kindsight.runs.more_images.learning_curve import learning_curve as learning_curve
 
 __version__ = "0.1.0"
@@ -38,6 +39,7 @@ _MODULES = {
     "Prediction": "predictor",
     "Predictor": "predictor",
     "split_dataset": "checks.split",
+    "compare": "runs.evaluating.compare",
     "evaluate": "evaluation",
     "learning_curve": "runs.more_images.learning_curve",
     "load_bundle": "bundle",

@@ -50,6 +50,7 @@ __all__ = [
     "MeasurementTable",
     "Measurements",
     "MeasuringObserver",
+    "cached_measurements",
     "measure_dataset",
     "measurements_path",
 ]
@@ -335,6 +336,29 @@ def measure_dataset(
         with contextlib.suppress(LostTableError):
             return _measure(dataset, cache, workers, progress)
     return _measure(dataset, cache, workers, progress)
+
+
+def cached_measurements(dataset: ImageDataset, cache: Cache) -> Measurements | None:
+    """Return the measurements of a dataset that has digests, if all are cached; else None.
+
+    Raises CacheError if the cache cannot be used.
+    """
+    path = measurements_path(cache, dataset)
+    rows_of = _rows_of(dataset.digest)
+    if not path.is_file() or None in dataset.digest:
+        return None
+    numeric = np.zeros(len(dataset), NUMERIC)
+    text = {name: np.full(len(dataset), "", object) for name in TEXT}
+
+    def small_images(rows: NDArray[np.int64]) -> NDArray[np.uint8]:
+        with closing(MeasurementTable(path)) as table:
+            return table.small_images([dataset.digest[row] for row in rows])
+
+    with contextlib.suppress(LostTableError), closing(MeasurementTable(path)) as table:
+        if table.known(rows_of) != set(rows_of):
+            return None
+        table.fill(rows_of, numeric, text)
+    return None if rows_of else Measurements(numeric, text, small_images)
 
 
 def _rows_of(digests: Iterable[str | None]) -> dict[str, list[int]]:

@@ -9,6 +9,7 @@ import typer
 from kindsight.cli.backbones import backbones
 from kindsight.cli.cache import cache_app
 from kindsight.cli.check import check
+from kindsight.cli.compare import compare
 from kindsight.cli.demo import demo
 from kindsight.cli.evaluate import evaluate
 from kindsight.cli.explain import explain
@@ -57,6 +58,7 @@ app.command(cls=ResumableCommand)(check)
 app.command(cls=ResumableCommand)(train)
 app.command(cls=Command)(predict)
 app.command(cls=Command)(evaluate)
+app.command(cls=Command)(compare)
 app.command(cls=Command)(explain)
 app.command(cls=Command)(learning_curve)
 app.command(cls=Command)(preview)

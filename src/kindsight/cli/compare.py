@@ -1,0 +1,163 @@
+"""``kindsight compare``: whether one run is better than another, on the same images."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from kindsight.cli.terminal.options import (
+    Column,
+    DataOf,
+    Debug,
+    Encoding,
+    FollowLinks,
+    Json,
+    KeepNaLabels,
+    LabelFrom,
+    LabelNames,
+    MultiLabel,
+    PixelShape,
+    Quiet,
+    Root,
+    Workers,
+    as_typed,
+    columns_of,
+    names_of,
+)
+from kindsight.cli.terminal.text import (
+    Paint,
+    line_width,
+    note,
+    print_json,
+    printable,
+    say,
+    table,
+    wrapped,
+)
+from kindsight.report.format import amount, elide, interval, percent
+
+if TYPE_CHECKING:
+    from kindsight.runs.evaluating.compare import Comparison
+
+__all__ = ["compare", "comparison_lines"]
+
+WIDEST_NAME = 40
+"""Columns of a run's name."""
+
+
+def compare(  # noqa: PLR0913, PLR0917 (one parameter for each option)
+    runs: Annotated[list[str], typer.Argument(help="Run folders; with --data also model bundles.")],
+    data: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DATA",
+            help=f"{DataOf}  [default: the validation or test images that all runs have]",
+        ),
+    ] = None,
+    split: Annotated[
+        str | None,
+        typer.Option(
+            metavar="train|validation|test",
+            help="Split of --data that is compared.  [default: all images]",
+        ),
+    ] = None,
+    label_from: LabelFrom = None,
+    column: Column = None,
+    label_names: LabelNames = None,
+    pixel_shape: PixelShape = None,
+    root: Root = None,
+    follow_links: FollowLinks = None,
+    multi_label: MultiLabel = None,
+    keep_na_labels: KeepNaLabels = False,
+    encoding: Encoding = None,
+    workers: Workers = None,
+    json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Compare runs on the same images, each with the first one.
+
+    Without --data, the images are those that every run held out for validation or test. A
+    difference is real if McNemar's exact test says so, corrected for the number of runs.
+
+    Example: kindsight compare runs/photos-1 runs/photos-2
+    """
+    from kindsight.cli.terminal.progress import watching
+    from kindsight.dataset import DataOptions
+    from kindsight.runs.evaluating.compare import compare as compare_runs
+
+    options = DataOptions(
+        label_from=label_from,
+        columns=columns_of(column) or {},
+        label_names=names_of(label_names) or (),
+        pixel_shape=pixel_shape,
+        root=root,
+        follow_links=follow_links is not False,
+        multi_label=multi_label,
+        keep_na_labels=keep_na_labels,
+        encoding=encoding,
+    )
+    with watching(quiet) as progress:
+        found = compare_runs(
+            *runs, data=data, split=split, options=options, workers=workers, progress=progress
+        )
+    if json:
+        print_json(found.to_dict())
+        return
+    if not quiet:
+        for text in found.notes:
+            note(as_typed(text))
+    say(*comparison_lines(found))
+
+
+def comparison_lines(found: Comparison) -> Iterator[str]:
+    """Yield the output of ``kindsight compare``."""
+    paint, width = Paint(sys.stdout), min(line_width(), 110)
+    counted = f"{amount(found.images, 'image')}, {found.source}"
+    yield paint(printable(counted), "bold")
+    for reason, count in found.left_out.items():
+        yield f"  {amount(count, 'image')} left out: {reason}"
+    yield ""
+    header = ("run", "accuracy", "95% CI", "log loss")
+    rows = [
+        (_name(run.name), percent(run.accuracy), interval(run.interval), f"{run.log_loss:.4f}")
+        for run in found.runs
+    ]
+    yield from table(header, rows, paint=paint)
+    yield ""
+    yield from _pair_lines(found, paint)
+    yield ""
+    for sentence in found.sentences():
+        yield from wrapped(printable(sentence), width, 2)
+
+
+def _pair_lines(found: Comparison, paint: Paint) -> list[str]:
+    first = found.runs[0]
+    header = (
+        f"against {_name(first.name)}", "difference", "95% CI", "p", "only first", "only second",
+        "log loss", "95% CI",
+    )  # fmt: skip
+    rows = []
+    for run, pair in zip(found.runs[1:], found.pairs, strict=True):
+        low, high = (100 * end for end in pair.interval)
+        loss = pair.log_loss_interval
+        rows.append(
+            (
+                _name(run.name),
+                f"{100 * pair.difference:+.1f}",
+                f"{low:+.1f} to {high:+.1f}",
+                f"{pair.p_value:.2g}" if pair.p_value >= 0.001 else "<0.001",
+                f"{pair.first_only:,}",
+                f"{pair.second_only:,}",
+                f"{pair.log_loss_difference:+.4f}",
+                f"{loss[0]:+.4f} to {loss[1]:+.4f}",
+            )
+        )
+    return table(header, rows, paint=paint)
+
+
+def _name(name: str) -> str:
+    return printable(elide(name, WIDEST_NAME))

@@ -1,0 +1,1 @@
+"""What ``kindsight evaluate`` and ``kindsight compare`` do beyond metrics of one classifier."""

@@ -1,0 +1,255 @@
+"""Slices of labelled images: by measurements, folders, groups, and columns of a table."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta, timezone
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kindsight.cache.folder import Cache
+from kindsight.checks.measure import NUMERIC, TEXT
+from kindsight.checks.measurements import Measurements, cached_measurements, measure_dataset
+from kindsight.dataset import DataOptions, ImageDataset, open_dataset
+from kindsight.dataset.labels import class_indices
+from kindsight.dataset.names import quoted_list
+from kindsight.errors import CacheError, DatasetError, SettingsError
+from kindsight.evaluation import distinct_images
+from kindsight.evaluation.slices import Slice, SliceColumn, find_slices
+from kindsight.predictor import DatasetEvaluation
+
+__all__ = ["SLICES", "cached_slices", "slice_names", "slices_of"]
+
+Measured: TypeAlias = Callable[[Measurements], NDArray[Any]]
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+
+
+def _date(seconds: float) -> str:
+    return (_EPOCH + timedelta(seconds=seconds)).strftime("%Y-%m-%d")
+
+
+def _ratio(measured: Measurements) -> NDArray[np.float64]:
+    height = measured.height.astype(np.float64)
+    unknown = np.full(len(height), np.nan)
+    return np.asarray(np.divide(measured.width, height, out=unknown, where=height > 0), np.float64)
+
+
+def _positive(values: NDArray[Any]) -> NDArray[np.float64]:
+    return np.where(values > 0, values, np.nan).astype(np.float64)
+
+
+@dataclass(frozen=True)
+class _Property:
+    """A property that is computed from measurements."""
+
+    values: Measured
+    unit: str = ""
+    show: Callable[[float], str] | None = None
+
+
+_PROPERTIES: dict[str, _Property] = {
+    "size": _Property(lambda m: _positive(np.minimum(m.width, m.height)), "px"),
+    "aspect": _Property(_ratio),
+    "file_size": _Property(lambda m: _positive(m.bytes) / 1000, "kB"),
+    "brightness": _Property(lambda m: m.brightness),
+    "contrast": _Property(lambda m: m.contrast),
+    "sharpness": _Property(lambda m: m.sharpness),
+    "colourfulness": _Property(lambda m: m.colourfulness),
+    "quality": _Property(lambda m: m.quality),
+    "format": _Property(lambda m: m.format),
+    "camera": _Property(lambda m: m.camera),
+    "date": _Property(lambda m: m.taken, show=_date),
+}
+"""Properties that ``--slices`` compares."""
+
+_OTHERS = {
+    name: _Property(lambda m, name=name: getattr(m, name))  # type: ignore[misc]
+    for name in (*(NUMERIC.names or ()), *TEXT)
+    if name not in {"hash", "code", "reason", "bytes", "taken", *_PROPERTIES}
+}
+"""Measurements that ``--slice`` can name."""
+
+_ORIGINS = ("folder", "group", "class")
+"""Columns that every dataset has; by class, slices would repeat the recalls."""
+
+SLICES = (*_PROPERTIES, "folder", "group")
+"""The columns that ``--slices`` compares, besides those of a table."""
+
+MOST_COLUMNS = 50
+"""Most columns of a table that are compared without being named."""
+
+
+def slices_of(
+    scores: DatasetEvaluation,
+    names: Sequence[str] = (),
+    *,
+    data: str | os.PathLike[str] | None = None,
+    options: DataOptions | None = None,
+    cache: Cache | None = None,
+    workers: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> tuple[Slice, ...]:
+    """Return the accuracy on slices of evaluated images, the least probable by chance first.
+
+    Parameters
+    ----------
+    scores : DatasetEvaluation
+        Of :meth:`kindsight.Predictor.evaluate`. Copies count once.
+    names : sequence of str, optional
+        A property (:data:`SLICES` or another measurement), ``"class"``, or a column of the table;
+        by default all of :data:`SLICES` and all columns of the table.
+    data : str or Path, optional
+        Where the images are from, for columns of a table.
+    options : DataOptions, optional
+        With which the data were opened.
+    cache : Cache, optional
+        Holds the measurements.
+    workers : int, optional
+        Images measured at once.
+    progress : callable, optional
+        Called with (images measured, number of images).
+
+    Raises
+    ------
+    SettingsError
+        For a name that is neither a property nor a column.
+    """
+    classes = tuple(score.name for score in scores.evaluation.classes)
+    targets = class_indices(scores.dataset.label, classes)
+    kept = np.flatnonzero(distinct_images(scores.digests or [None] * len(targets), targets))
+    dataset, correct = scores.dataset[kept], scores.probabilities.argmax(axis=1) == targets
+    columns = _table_columns(dataset, names, data, options or DataOptions())
+    wanted = [*(names or SLICES)]
+    measured = None
+    if any(name in _PROPERTIES or name in _OTHERS for name in wanted if name not in columns):
+        measured = measure_dataset(dataset, cache or Cache(), workers=workers, progress=progress)[1]
+    found = [columns.get(name) or _column(name, dataset, measured) for name in wanted]
+    if not names:
+        found += [column for name, column in columns.items() if name not in wanted]
+    return find_slices(correct[kept], [column for column in found if column is not None])
+
+
+def cached_slices(
+    dataset: ImageDataset, correct: NDArray[np.bool_], cache: Cache
+) -> tuple[Slice, ...]:
+    """Return slices by what is known without reading an image.
+
+    These are folder and group; and properties if measurements of all images are cached, as after
+    ``kindsight check``.
+
+    Parameters
+    ----------
+    dataset : ImageDataset
+        n images with content digests, without copies.
+    correct : bool array (n,)
+        Whether each is predicted correctly.
+    cache : Cache
+    """
+    try:
+        measured = cached_measurements(dataset, cache)
+    except CacheError:
+        measured = None
+    columns = [_column(name, dataset, measured) for name in SLICES]
+    return find_slices(correct, [column for column in columns if column is not None])
+
+
+def slice_names() -> tuple[str, ...]:
+    """Return all names that are not columns of a table."""
+    return (*_PROPERTIES, *_ORIGINS, *sorted(_OTHERS))
+
+
+def _column(name: str, dataset: ImageDataset, measured: Measurements | None) -> SliceColumn | None:
+    if name == "folder":
+        return SliceColumn(name, _folders(dataset))
+    if name == "group":
+        return SliceColumn(name, dataset.group)
+    if name == "class":
+        return SliceColumn(name, dataset.label)
+    if measured is None:
+        return None
+    found = _PROPERTIES.get(name) or _OTHERS[name]
+    values = found.values(measured)
+    if values.dtype == object:
+        return SliceColumn(name, tuple(values.tolist()))
+    return SliceColumn(name, values, found.show, found.unit)
+
+
+def _folders(dataset: ImageDataset) -> list[str | None]:
+    """Return the folder of each image, without the folders that are named like its label."""
+    return [
+        "/".join(name for name in path.split("/")[:-1] if name != label) or None
+        for path, label in zip(dataset.path, dataset.label, strict=True)
+    ]
+
+
+def _table_columns(
+    dataset: ImageDataset,
+    names: Sequence[str],
+    data: str | os.PathLike[str] | None,
+    options: DataOptions,
+) -> Mapping[str, SliceColumn]:
+    """Return the named columns of the data's table, or all of them."""
+    header = () if data is None else _header(os.fspath(data), options)
+    wanted = names or (header if len(header) <= MOST_COLUMNS else ())
+    known = slice_names()
+    columns = {}
+    for name in wanted:
+        if name in header:
+            assert data is not None
+            columns[name] = _read_column(name, dataset, data, options)
+        elif name not in known:
+            raise SettingsError(
+                f"`slice` must be a property of images or a column of the table; got {name!r}. "
+                f"Properties: {quoted_list(known, len(known))}."
+                + (f" Columns: {quoted_list(header)}." if header else "")
+            )
+    return {name: column for name, column in columns.items() if column is not None}
+
+
+def _header(data: str, options: DataOptions) -> tuple[str, ...]:
+    """Return the names of a table's columns, without those of paths, labels and splits."""
+    from kindsight.dataset.loaders.csv_table import ARRAY_ENDINGS, PARQUET_ENDINGS, CsvTable
+    from kindsight.dataset.loaders.parquet_table import ParquetTable
+    from kindsight.dataset.loaders.tables import find_columns
+
+    if not os.path.isfile(data) or data.lower().endswith(ARRAY_ENDINGS):  # noqa: PTH113
+        return ()
+    table: CsvTable | ParquetTable
+    if data.lower().endswith(PARQUET_ENDINGS):
+        table = ParquetTable(data)
+    else:
+        table = CsvTable(data, options.encoding)
+    given = {kind: name for kind, name in options.columns.items() if name in table.header}
+    used = find_columns(table.header, given, table.where)
+    taken = {index for kind, index in used.items() if kind != "group"}
+    names = [name for index, name in enumerate(table.header) if index not in taken and name]
+    return tuple(name for name in names if names.count(name) == 1)
+
+
+def _read_column(
+    name: str, dataset: ImageDataset, data: str | os.PathLike[str], options: DataOptions
+) -> SliceColumn | None:
+    """Return a column of the table for these images: as numbers if all of its values are."""
+    columns = {**options.columns, "group": name}
+    try:
+        table = open_dataset(data, replace(options, columns=columns), min_classes=1)
+    except DatasetError:  # such as a table of pixels, one of whose columns it is
+        return None
+    values = dict(zip(table.path, table.group, strict=True))
+    texts = [values.get(path) for path in dataset.path]
+    numbers = _numbers(texts)
+    return SliceColumn(name, texts if numbers is None else numbers)
+
+
+def _numbers(texts: Iterable[str | None]) -> NDArray[np.float64] | None:
+    try:
+        numbers = np.array([math.nan if text is None else float(text) for text in texts])
+    except ValueError:
+        return None
+    return numbers if np.isfinite(numbers).any() else None
