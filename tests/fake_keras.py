@@ -55,6 +55,7 @@ class FakeKeras:
         while not tflite.exists() and time.monotonic() < end:
             time.sleep(0.005)
         network = Interpreter(tflite)
-        logits = np.stack([network(image) for image in pixels])
+        logits, scores = zip(*(network.run(image) for image in pixels), strict=True)
+        logits = np.stack(logits)
         logits[:, 0] += self.offset
-        return logits, logits
+        return logits, logits, np.array(scores, np.float32) if network.scored else None

@@ -77,7 +77,7 @@ def test_predictions_equal_those_of_the_validation_table(trained, photos, predic
     with (trained.run / "validation.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     predictions = list(predictor.predict(photos / row["path"] for row in rows))
-    assert [prediction.label for prediction in predictions] == [row["prediction"] for row in rows]
+    assert [prediction.best for prediction in predictions] == [row["prediction"] for row in rows]
     wanted = [[float(row[f"p_{name}"]) for name in trained.classes] for row in rows]
     np.testing.assert_allclose(table(predictions), wanted, atol=1e-4)
 
@@ -226,13 +226,15 @@ def test_arrays_give_the_same_predictions_as_files(predictor, tmp_path):
 
 
 def test_infinite_logits_are_an_error(predictor, files, monkeypatch):
-    real = type(predictor._pool).run_all
+    real = type(predictor._pool).run_scored
 
-    def run_all(pool, images):
+    def run_scored(pool, images):
         pairs = zip(real(pool, images), images, strict=True)
-        return [row * np.nan if image[0, 0, 0] % 2 else row for row, image in pairs]
+        return [
+            (row * np.nan if image[0, 0, 0] % 2 else row, score) for (row, score), image in pairs
+        ]
 
-    monkeypatch.setattr(type(predictor._pool), "run_all", run_all)
+    monkeypatch.setattr(type(predictor._pool), "run_scored", run_scored)
     predictions = list(predictor.predict(files))
     codes = {prediction.error.code if prediction.error else None for prediction in predictions}
     assert codes == {None, "corrupt"} and len(predictions) == len(files)
@@ -252,7 +254,7 @@ def test_metrics_are_those_of_the_predictions(predictor, photos):
     assert len(scores.dataset) == len(scores.probabilities) == 91
     assert (scores.evaluation.images, scores.evaluation.copies) == (90, 1)
     right = [
-        prediction.label == label
+        prediction.best == label
         for prediction, label in zip(predictor.predict_dataset(dataset), dataset.label, strict=True)
         if prediction.error is None
     ]

@@ -333,7 +333,8 @@ class Predictor:
     def _predict(self, names: Sequence[str], images: Sequence[_Read]) -> list[Prediction]:
         readable = [image[0] for image in images if not isinstance(image, ImageError)]
         shape = (len(readable), len(self.classes))
-        logits = np.array(self._pool.run_all(readable), np.float32).reshape(shape)
+        outputs = self._pool.run_scored(readable)
+        logits = np.array([output for output, _ in outputs], np.float32).reshape(shape)
         finite = np.asarray(np.isfinite(logits).all(axis=1), np.bool_)
         probabilities = np.zeros(shape, np.float32)
         probabilities[finite] = to_probabilities(logits[finite], self.bundle.temperature)
@@ -346,8 +347,9 @@ class Predictor:
             row = next(rows)
             if finite[row]:
                 found = Prediction(
-                    name, self.classes, logits[row], probabilities[row], clipped=image[1]
-                )
+                    name, self.classes, logits[row], probabilities[row], clipped=image[1],
+                    ood_score=_finite(outputs[row][1]),
+                )  # fmt: skip
                 predictions.append(self.decisions.decide(found))
             else:
                 error = ImageError("corrupt", "Its logits are not finite.", name)
@@ -415,6 +417,13 @@ class Predictor:
             None if self.decisions.quantiles is None
             else ConformalSets.contains(probabilities, self.decisions.quantiles),
         )  # fmt: skip
+
+
+def _finite(score: float | None) -> float | None:
+    """Return the largest float32 for a score that overflowed."""
+    if score is None or math.isfinite(score):
+        return score
+    return float(np.finfo(np.float32).max)
 
 
 def _clipped(scale: ValueScale) -> float:

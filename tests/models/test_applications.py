@@ -112,6 +112,6 @@ def test_backbone_becomes_a_classifier(name, keras_process, tmp_path):
     write_tflite(files.tflite, head, tmp_path / "model.tflite")
     write_keras(files.keras, head, tmp_path / "model.keras")
     logits = run_litert((tmp_path / "model.tflite").read_bytes(), images)
-    keras_features, keras_logits = keras_process.run(tmp_path / "model.keras", images)
+    keras_features, keras_logits, _ = keras_process.run(tmp_path / "model.keras", images)
     np.testing.assert_allclose(keras_features, features, atol=1e-4 * np.abs(features).max())
     np.testing.assert_allclose(logits, keras_logits, atol=1e-3 * np.abs(keras_logits).max())

@@ -14,6 +14,7 @@ from kindsight.errors import SettingsError, WeightsError
 from kindsight.models.formats.assemble import METADATA_NAME, write_keras, write_tflite
 from kindsight.models.formats.tflite import read_tflite
 from kindsight.models.heads import EnsembleHead, LinearHead, RBFHead
+from kindsight.models.ood import OODScore, output_layers
 from kindsight.models.runtime import make_interpreter, schema
 
 KINDS = ["linear", "rbf", "rbf+linear", "ensemble"]
@@ -52,6 +53,21 @@ def run_one_by_one(path, images):
     return [runner(pixels=image[np.newaxis]) for image in images]
 
 
+def make_score(features, centers=3, width=8):
+    random = np.random.default_rng(7)
+    return OODScore(
+        random.normal(size=(features, width)) / np.sqrt(features),
+        random.normal(size=width),
+        random.normal(size=(centers, width)),
+    )
+
+
+def expected_scores(score, features):
+    points = features.astype(np.float64) @ score.project_kernel + score.project_bias
+    every = np.square(points[:, None] - score.centers[None]).sum(2)
+    return every.min(1)
+
+
 def assert_close(got, expected, tolerance=1e-5):
     assert got.shape == expected.shape
     assert np.abs(got - expected).max() <= tolerance * np.abs(expected).max()
@@ -74,6 +90,54 @@ def test_litert_file_gives_the_heads_logits(tmp_path, kind, classes):
     assert all(output.keys() == {"logits"} for output in outputs)
     got = np.concatenate([output["logits"] for output in outputs])
     assert_close(got, head.logits(images.mean(axis=(1, 2))), tolerance=1e-4)
+
+
+@pytest.mark.parametrize("centers", [1, 2, 30])
+@pytest.mark.parametrize("kind", KINDS)
+def test_litert_file_gives_the_score_beside_the_logits(tmp_path, kind, centers):
+    backbone = write_tiny_tflite(tmp_path / "tiny.tflite", channels=24)
+    head, score = make_head(kind, 24, 3), make_score(24, centers)
+    path = tmp_path / "model.tflite"
+    write_tflite(backbone, head, path, score=score)
+    images = np.random.default_rng(0).normal(size=(4, 2, 2, 24)).astype(np.float32)
+    outputs = run_one_by_one(path, images)
+    assert all(output["ood_score"].shape == (1, 1) for output in outputs)
+    means = images.mean(axis=(1, 2))
+    got = np.concatenate([output["ood_score"][0] for output in outputs])
+    assert_close(got, expected_scores(score, means), tolerance=1e-5)
+    assert_close(score(means), expected_scores(score, means), tolerance=1e-5)
+    logits = np.concatenate([output["logits"] for output in outputs])
+    assert_close(logits, head.logits(means), tolerance=1e-4)
+    names = [detail["name"] for detail in make_interpreter(path).get_output_details()]
+    assert names == ["logits", "ood_score"]
+
+
+@pytest.mark.parametrize("kind", ["linear", "ensemble"])
+def test_plain_keras_gives_the_score_beside_the_logits(
+    built, keras_process, images, features, tmp_path, kind
+):
+    head, score = make_head(kind, built.layout.width, 3), make_score(built.layout.width, 4)
+    path = tmp_path / "model.keras"
+    write_keras(built.keras, head, path, score)
+    got_features, logits, scores = keras_process.run(path, images)
+    assert_close(got_features, features, tolerance=1e-4)
+    assert_close(logits, head.logits(got_features))
+    assert_close(scores, expected_scores(score, got_features))
+
+
+def test_score_for_other_features_is_rejected(built, tmp_path):
+    head = make_head("linear", built.layout.width, 2)
+    score = make_score(built.layout.width - 1)
+    with pytest.raises(WeightsError, match="the score"):
+        write_tflite(built.tflite, head, tmp_path / "model.tflite", score=score)
+    with pytest.raises(WeightsError, match="the score"):
+        write_keras(built.keras, head, tmp_path / "model.keras", score)
+    with pytest.raises(WeightsError, match="finite"):
+        OODScore(np.full((2, 2), np.nan), np.zeros(2), np.zeros((1, 2)))
+    with pytest.raises(WeightsError, match="shapes"):
+        OODScore(np.ones((2, 2)), np.zeros(3), np.zeros((1, 2)))
+    with pytest.raises(WeightsError, match="shape"):
+        score(np.zeros((1, 3)))
 
 
 def test_names_and_shapes_of_the_litert_file(built, tmp_path):
@@ -143,16 +207,18 @@ def test_plain_keras_loads_the_keras_file(
     head = make_head(kind, built.layout.width, classes)
     path = tmp_path / "model.keras"
     write_keras(built.keras, head, path)
-    got_features, got_logits = keras_process.run(path, images)
+    got_features, got_logits, scores = keras_process.run(path, images)
     assert_close(got_features, features, tolerance=1e-4)
     assert_close(got_logits, head.logits(got_features))
+    assert scores is None
 
 
-def test_keras_file_is_what_keras_itself_would_write(tmp_path):
+@pytest.mark.parametrize("scored", [False, True])
+def test_keras_file_is_what_keras_itself_would_write(tmp_path, scored):
     """Compare the names of the weights with those that Keras gives the same layers."""
     import keras
 
-    from kindsight.models.networks.keras_heads import add_head
+    from kindsight.models.networks.keras_heads import add_layers
 
     pixels = keras.Input((8, 8, 3), name="pixels")
     maps = keras.layers.Dense(4)(keras.layers.Conv2D(4, 3)(pixels))
@@ -160,8 +226,11 @@ def test_keras_file_is_what_keras_itself_would_write(tmp_path):
     backbone = keras.Model(pixels, keras.layers.Concatenate(name="features")(means))
     backbone.save(tmp_path / "backbone.keras")
     head = make_head("rbf+linear", 8, 3)
-    write_keras(tmp_path / "backbone.keras", head, tmp_path / "ours.keras")
-    keras.Model(pixels, add_head(backbone.output, head)).save(tmp_path / "theirs.keras")
+    score = make_score(8) if scored else None
+    write_keras(tmp_path / "backbone.keras", head, tmp_path / "ours.keras", score)
+    tensors = add_layers(backbone.output, output_layers(head, score))
+    outputs = [tensors[name] for name in ("logits", "ood_score") if name in tensors]
+    keras.Model(pixels, outputs).save(tmp_path / "theirs.keras")
     ours, theirs = (read_weights(tmp_path / f"{name}.keras") for name in ("ours", "theirs"))
     assert ours.keys() == theirs.keys()
     for name, array in theirs.items():

@@ -107,8 +107,8 @@ def test_features_are_those_of_the_members(members, keras_process, tmp_path, nam
     )
     write_tflite(joined.tflite, head, tmp_path / "model.tflite")
     write_keras(joined.keras, head, tmp_path / "model.keras")
-    check_keras_weights(joined.keras, head, tmp_path / "model.keras")
-    features, logits = keras_process.run(tmp_path / "model.keras", images)
+    check_keras_weights(joined.keras, head.layers(), tmp_path / "model.keras")
+    features, logits, _ = keras_process.run(tmp_path / "model.keras", images)
     np.testing.assert_allclose(features, wanted, atol=1e-5 * scale)
     np.testing.assert_allclose(logits, wanted @ head.kernel, atol=1e-4 * scale)
     # Weights are written once, whatever the number of variants.

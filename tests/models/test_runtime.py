@@ -98,11 +98,11 @@ def test_a_pool_has_no_more_interpreters_than_workers(backbone, monkeypatch):
             created.append(self)
             super().__init__(*arguments)
 
-        def __call__(self, image):
+        def run(self, image):
             running.append(self)
             most.append(len(running))
             assert running.count(self) == 1  # never two images in one interpreter
-            result = super().__call__(image)
+            result = super().run(image)
             running.remove(self)
             return result
 

@@ -71,7 +71,7 @@ def test_run_gives_features_and_logits_of_every_image(
     kernel = np.eye(built.layout.width, 3)
     write_keras(built.keras, LinearHead(kernel, [0, 0, 100]), tmp_path / "model.keras")
     pixels = np.resize(images, (count, *images.shape[1:])).astype(np.uint8)
-    features, logits = keras_process.run(tmp_path / "model.keras", pixels)
+    features, logits, _ = keras_process.run(tmp_path / "model.keras", pixels)
     assert features.shape == (count, built.layout.width)
     assert features.dtype == logits.dtype == np.float32
     np.testing.assert_allclose(logits, features[:, :3] + [0, 0, 100], rtol=1e-5)

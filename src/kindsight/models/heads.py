@@ -40,11 +40,12 @@ class HeadLayer:
     """One layer of a head.
 
     ``"dense"`` is activation(input @ kernel + bias), ``"multiply"`` the elementwise product of its
-    inputs. Inputs are names of earlier layers, or ``"features"``; the last layer is ``"logits"``.
+    inputs; ``"column"`` makes each value a row of its own, whose ``"maximum"`` follows. Inputs are
+    names of earlier layers, or ``"features"``; the last layer is ``"logits"``.
     `kernel` is float32 (inputs, width), `bias` float32 (width,); both None except of a dense layer.
     """
 
-    kind: Literal["dense", "multiply", "concatenate"]
+    kind: Literal["dense", "multiply", "concatenate", "column", "maximum"]
     name: str
     inputs: tuple[str, ...]
     width: int

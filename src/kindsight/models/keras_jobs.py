@@ -59,7 +59,7 @@ def _build(job: dict[str, Any], connection: Connection) -> dict[str, Any]:
     target = Path(job["tflite"])
     target.write_bytes(convert_to_litert(model))
     graph = read_tflite(target)
-    graph.name_ends(PIXELS, graph.output, FEATURES)
+    graph.name_ends(PIXELS, {FEATURES: graph.output})
     content = bytes(graph.to_bytes())
     target.write_bytes(content)
     return {
@@ -84,15 +84,18 @@ def _run(job: Mapping[str, Any], connection: object) -> dict[str, Any]:
     pixels = np.load(job["pixels"], mmap_mode="r", allow_pickle=False)
     model = keras.models.load_model(job["model"])
     known = None if _backbone is None else _backbone.features(pixels, model)
-    features, logits = predict(model, pixels, known)
-    np.savez(job["out"], features=features, logits=logits)
+    features, logits, *scores = predict(model, pixels, known)
+    # Without scores an empty array.
+    np.savez(job["out"], features=features, logits=logits, scores=np.array(scores).reshape(-1))
     return {}
 
 
 def predict(
     model: Any, pixels: Pixels, known: NDArray[np.float32] | None = None
 ) -> list[NDArray[np.float32]]:
-    """Return the features and the logits of images, (n, height, width, 3) with values 0-255.
+    """Return the features and the outputs of images, (n, height, width, 3) with values 0-255.
+
+    The outputs are the logits and, where the network has it, the out-of-distribution score.
 
     `known` are features computed before, float32 (n, width): then only the head is run. In a
     fine-tuned network, whose layer ``"features"`` is inside another, the logits are returned twice.
@@ -102,12 +105,14 @@ def predict(
     features = next((layer.output for layer in model.layers if layer.name == FEATURES), None)
     rows = min(BATCH, len(pixels))
     if features is None:
-        (logits,) = _run_batches(_traced(model, rows), pixels)
-        return [logits, logits]
+        outputs = _run_batches(_traced(model, rows), pixels)
+        return [outputs[0], *outputs]
     if known is not None:
-        head = keras.Model(features, model.output)
-        return [known, head(known, training=False).numpy()]
-    both = keras.Model(model.input, [features, model.output])
+        head = keras.Model(features, model.outputs)
+        outputs = head(known, training=False)
+        outputs = outputs if isinstance(outputs, list) else [outputs]
+        return [known, *(np.asarray(output) for output in outputs)]
+    both = keras.Model(model.input, [features, *model.outputs])
     return _run_batches(_traced(both, rows), pixels)
 
 

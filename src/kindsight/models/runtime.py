@@ -125,8 +125,10 @@ def schema() -> Any:
 class Interpreter:
     """A LiteRT model that is run on one image at a time.
 
-    The file maps float32 (1, height, width, 3) with values 0-255 to float32 (1, n). `threads` are
-    used by one run. ``size`` is (height, width), ``width`` is n. BundleError for any other file.
+    The file maps float32 (1, height, width, 3) with values 0-255 to float32 (1, n), and maybe to an
+    out-of-distribution score, float32 (1, 1), as its second output. `threads` are used by one run.
+    ``size`` is (height, width), ``width`` is n, ``scored`` is whether there is a score. BundleError
+    for any other file.
     """
 
     def __init__(self, model: str | os.PathLike[str], threads: int = 1) -> None:
@@ -134,11 +136,13 @@ class Interpreter:
         try:
             self._interpreter = make_interpreter(self.path, threads)
             (input_,) = self._interpreter.get_input_details()
-            (output,) = self._interpreter.get_output_details()
+            output, *more = self._interpreter.get_output_details()
+            if len(more) > 1:
+                raise ValueError(f"it has {1 + len(more)} outputs")
         except (WeightsError, ValueError) as error:
             raise BundleError(
-                f"{self.path} cannot be loaded as a LiteRT model of one input and one output: "
-                f"{str(error)[:200]}"
+                f"{self.path} cannot be loaded as a LiteRT model of one input and one output, and "
+                f"maybe a score: {str(error)[:200]}"
             ) from error
         shape = tuple(int(size) for size in input_["shape"])
         if len(shape) != 4 or shape[0] != 1 or shape[3] != 3 or input_["dtype"] != np.float32:
@@ -152,7 +156,15 @@ class Interpreter:
                 f"{self.path} must return float32 values of shape (1, n); it returns "
                 f"{np.dtype(output['dtype']).name} {shape_out}."
             )
+        for score in more:
+            if tuple(score["shape"]) != (1, 1) or score["dtype"] != np.float32:
+                raise BundleError(
+                    f"The second output of {self.path} must be a float32 score of shape (1, 1); it "
+                    f"is {np.dtype(score['dtype']).name} {tuple(score['shape'])}."
+                )
         self._input, self._output = input_["index"], output["index"]
+        self._score = more[0]["index"] if more else None
+        self.scored = bool(more)
         self.size = (shape[1], shape[2])
         self.width = shape_out[1]
 
@@ -161,6 +173,10 @@ class Interpreter:
 
         BundleError for an image of another shape.
         """
+        return self.run(image)[0]
+
+    def run(self, image: NDArray[np.uint8]) -> tuple[NDArray[np.float32], float | None]:
+        """Return the output and the score, None without one; see :meth:`__call__`."""
         if image.shape != (*self.size, 3):
             raise BundleError(
                 f"{self.path} takes images of shape {(*self.size, 3)}; got {image.shape}."
@@ -169,7 +185,9 @@ class Interpreter:
         np.copyto(self._interpreter.tensor(self._input)(), image[None])
         self._interpreter.invoke()
         result: NDArray[np.float32] = self._interpreter.get_tensor(self._output)[0]
-        return result
+        if self._score is None:
+            return result, None
+        return result, float(self._interpreter.get_tensor(self._score)[0, 0])
 
 
 class InterpreterPool:
@@ -183,7 +201,7 @@ class InterpreterPool:
         self.workers = workers or count_cores()
         self._model = model
         first = Interpreter(model)
-        self.size, self.width = first.size, first.width
+        self.size, self.width, self.scored = first.size, first.width, first.scored
         self._free: queue.LifoQueue[Interpreter | None] = queue.LifoQueue()
         for _ in range(self.workers - 1):
             self._free.put(None)
@@ -195,13 +213,19 @@ class InterpreterPool:
 
     def run_all(self, images: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.float32]]:
         """Run the model on several images, one after the other, on one interpreter."""
+        return [output for output, _ in self.run_scored(images)]
+
+    def run_scored(
+        self, images: Sequence[NDArray[np.uint8]]
+    ) -> list[tuple[NDArray[np.float32], float | None]]:
+        """Return the output and the score of several images, as :meth:`Interpreter.run`."""
         if not images:
             return []
         interpreter = self._free.get()
         try:
             if interpreter is None:
                 interpreter = Interpreter(self._model)
-            return [interpreter(image) for image in images]
+            return [interpreter.run(image) for image in images]
         finally:
             self._free.put(interpreter)
 

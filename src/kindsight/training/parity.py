@@ -17,7 +17,7 @@ import zipfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +28,8 @@ from kindsight.evaluation import to_probabilities
 from kindsight.files import write_json
 from kindsight.models.backbones.build import BackboneFiles
 from kindsight.models.formats.keras import MEMBERS, WEIGHTS
-from kindsight.models.heads import Head
+from kindsight.models.heads import Head, HeadLayer
+from kindsight.models.ood import OODScore, output_layers
 from kindsight.models.runtime import InterpreterPool
 from kindsight.training.protocols import Parity
 
@@ -37,10 +38,14 @@ __all__ = [
     "LOGIT_TOLERANCE",
     "MAX_TOLERANCE",
     "NUMPY_IMAGES",
+    "SCORE_TOLERANCE",
     "TOLERANCE",
+    "NetworkOutputs",
     "check_keras_weights",
     "check_tflite_weights",
     "compare_logits",
+    "compare_outputs",
+    "compare_scores",
     "compared_rows",
     "is_verified",
     "record_verified",
@@ -63,6 +68,13 @@ sums of thousands of terms that partly cancel are about that precise."""
 MAX_TOLERANCE = 0.01
 """Largest difference of a probability that is ever accepted."""
 
+SCORE_TOLERANCE = 0.01
+"""Largest difference of an out-of-distribution score that is accepted, as a fraction of the score
+or, where that is smaller, of a typical one, 1. A squared distance is a sum of terms that do not
+cancel, precise to 1e-6, but runtimes differ by 1e-5 of a layer's size in the features, and a
+feature's deviation may be as small as 1e-4 of it. A change of the threshold by a hundredth moves
+the fraction of known images that are kept by some thousandths."""
+
 ADVICE = "Train with another model or image size, or report it with the output of 'kindsight info'."
 
 MAX_RECORD_BYTES = 2**16
@@ -81,11 +93,38 @@ def compared_rows(
     return np.array([first[digest] for digest in sorted(first)[:limit]], np.int64)
 
 
-def run_tflite(tflite: Path, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Return a LiteRT file's logits of images (n, height, width, 3), float32 (n, classes)."""
+class NetworkOutputs(NamedTuple):
+    """What a network returns for n images.
+
+    `logits` are float32 (n, classes), `scores` float32 (n,), None without a second output.
+    """
+
+    logits: NDArray[np.float32]
+    scores: NDArray[np.float32] | None
+
+    def first(self, count: int) -> NetworkOutputs:
+        """Return the outputs for the first images."""
+        return NetworkOutputs(
+            self.logits[:count], None if self.scores is None else self.scores[:count]
+        )
+
+
+def run_tflite(tflite: Path, pixels: NDArray[np.uint8]) -> NetworkOutputs:
+    """Return a LiteRT file's outputs for images (n, height, width, 3)."""
     pool = InterpreterPool(tflite)
     with ThreadPoolExecutor(pool.workers) as executor:
-        return np.stack(list(executor.map(pool.run, pixels)))
+        found = list(executor.map(lambda image: pool.run_scored([image])[0], pixels))
+    outputs = np.stack([output for output, _ in found])
+    scores = np.array([score for _, score in found], np.float32) if pool.scored else None
+    return NetworkOutputs(outputs, scores)
+
+
+def compare_outputs(
+    ours: NetworkOutputs, theirs: NetworkOutputs, temperature: float, keras: str
+) -> Parity:
+    """Compare the logits and the scores of two networks, as the two functions below."""
+    compare_scores(ours.scores, theirs.scores)
+    return compare_logits(ours.logits, theirs.logits, temperature, keras)
 
 
 def compare_logits(
@@ -130,23 +169,49 @@ def compare_logits(
     return Parity(len(ours), difference, accepted, keras, note)
 
 
+def compare_scores(ours: NDArray[np.float32] | None, theirs: NDArray[np.float32] | None) -> None:
+    """Compare the out-of-distribution scores of two networks on the same images.
+
+    Raises
+    ------
+    ParityError
+        If one differs by more than :data:`SCORE_TOLERANCE`, is not finite, or is missing.
+    """
+    if ours is None and theirs is None:
+        return
+    if ours is None or theirs is None or ours.shape != theirs.shape:
+        raise ParityError(
+            "The two written networks disagree: only one of them gives an out-of-distribution "
+            f"score. The bundle was not finished. {ADVICE}"
+        )
+    difference = float((np.abs(ours - theirs) / np.maximum(np.abs(theirs), 1)).max())
+    if not difference <= SCORE_TOLERANCE:  # a NaN fails, too
+        raise ParityError(
+            "The two written networks disagree: an out-of-distribution score differs by "
+            f"{difference:.2g} of its value on {len(ours)} images, where {SCORE_TOLERANCE:g} is "
+            f"accepted. The bundle was not finished. {ADVICE}"
+        )
+
+
 # Which pairings of backbone and kind of head Keras has run on this machine ---------------------
 
 
-def is_verified(files: BackboneFiles, head: Head | None = None) -> bool:
-    """Return whether Keras has run this backbone with this kind of head, or with any kind."""
+def is_verified(
+    files: BackboneFiles, head: Head | None = None, score: OODScore | None = None
+) -> bool:
+    """Return whether Keras has run this backbone with this kind of head and score, or any kind."""
     try:
         with _record_path(files).open("rb") as file:
             record = json.loads(file.read(MAX_RECORD_BYTES))
         pairings = record["pairings"] if record["key"] == _key(files) else []
-        return bool(pairings) if head is None else _pairing(head) in pairings
+        return bool(pairings) if head is None else _pairing(head, score) in pairings
     except (OSError, KeyError, TypeError, ValueError, RecursionError):
         return False
 
 
-def record_verified(files: BackboneFiles, head: Head) -> None:
-    """Record that Keras has run this backbone with this kind of head, and agreed."""
-    path, pairings = _record_path(files), [_pairing(head)]
+def record_verified(files: BackboneFiles, head: Head, score: OODScore | None = None) -> None:
+    """Record that Keras has run this backbone with this kind of head and score, and agreed."""
+    path, pairings = _record_path(files), [_pairing(head, score)]
     if is_verified(files):
         pairings += json.loads(path.read_bytes())["pairings"]
     write_json(path, {"key": _key(files), "pairings": sorted(set(pairings))})
@@ -161,24 +226,25 @@ def _key(files: BackboneFiles) -> str:
     return hashlib.blake2b(json.dumps([files.digest, *versions]).encode()).hexdigest()
 
 
-def _pairing(head: Head) -> str:
-    """Describe the structure of a head: the kinds of its layers, whatever their sizes."""
-    return "-".join([head.kind, *(f"{step.kind}:{step.activation}" for step in head.layers())])
+def _pairing(head: Head, score: OODScore | None) -> str:
+    """Describe the structure of a head and score: their layers' kinds, whatever their sizes."""
+    steps = output_layers(head, score)
+    return "-".join([head.kind, *(f"{step.kind}:{step.activation}" for step in steps)])
 
 
 # Reading weights back ---------------------------------------------------------------------------
 
 
-def check_tflite_weights(head: Head, written: Path) -> None:
-    """Compare the head's weights with those in a written ``.tflite`` file, bit for bit.
+def check_tflite_weights(layers: Sequence[HeadLayer], written: Path) -> None:
+    """Compare the weights of a head's and score's layers with a ``.tflite`` file, bit for bit.
 
     Raises
     ------
     ParityError
-        If an array of the head is not in the file.
+        If an array of a layer is not in the file.
     """
     content = written.read_bytes()
-    for step in head.layers():
+    for step in layers:
         for array in (step.kernel, step.bias):
             if array is None:
                 continue
@@ -186,20 +252,20 @@ def check_tflite_weights(head: Head, written: Path) -> None:
             stored = (np.ascontiguousarray(array.T), np.ascontiguousarray(array))
             if not any(form.tobytes() in content for form in stored):
                 raise ParityError(
-                    f"{written.name} does not hold the weights of the head's layer {step.name!r}. "
+                    f"{written.name} does not hold the weights of the layer {step.name!r}. "
                     "The bundle was not finished. Train again; if it happens again, report it."
                 )
 
 
-def check_keras_weights(template: Path, head: Head, written: Path) -> None:
-    """Compare a written ``.keras`` file with the backbone's and the head's weights, bit for bit.
+def check_keras_weights(template: Path, layers: Sequence[HeadLayer], written: Path) -> None:
+    """Compare a written ``.keras`` file with the weights that it was made of, bit for bit.
 
     Parameters
     ----------
     template : pathlib.Path
         The backbone's ``.keras`` file, pixels to features.
-    head : Head
-        The head that was appended.
+    layers : sequence of HeadLayer
+        The layers that were appended.
     written : pathlib.Path
         The result of :func:`.assemble.write_keras`.
 
@@ -210,7 +276,7 @@ def check_keras_weights(template: Path, head: Head, written: Path) -> None:
     """
     expected, found = _arrays(template), _arrays(written)
     added = {name: array for name, array in found.items() if name not in expected}
-    dense = [step for step in head.layers() if step.kind == "dense"]
+    dense = [step for step in layers if step.kind == "dense"]
     wanted = [array for step in dense for array in (step.kernel, step.bias)]
     same = expected.keys() <= found.keys() and all(
         _same(array, found[name]) for name, array in expected.items()

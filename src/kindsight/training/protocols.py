@@ -291,8 +291,20 @@ class FittedModel(Protocol):
         keras: KerasProcess,
         *,
         verify: str,
+        known_kept: float | None,
     ) -> BundleFiles:
-        """Write ``model.tflite`` and ``model.keras``, and prove on `rows` that they agree."""
+        """Write ``model.tflite`` and ``model.keras``, and prove on `rows` that they agree.
+
+        `known_kept` is the fraction of images like the training images below the threshold of the
+        out-of-distribution score, the second output of both; None for no such output.
+        """
+
+    def ood_scores(self, rows: Rows) -> NDArray[np.float32] | None:
+        """Return the out-of-distribution scores of images of the dataset, float32 (n,).
+
+        Images that the score was fitted on have those of a score fitted without them. None where
+        the network has none.
+        """
 
     def refit(self, rows: Rows) -> FittedModel:
         """Return the model fitted again on `rows`, or itself where that would be a new training."""

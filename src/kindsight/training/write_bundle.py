@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from kindsight.bundle import KERAS_FILE, TFLITE_FILE, Bundle
 from kindsight.digest import file_digest
 from kindsight.models.worker.process import KerasProcess
+from kindsight.training.ood import KNOWN_KEPT
 from kindsight.training.protocols import FittedModel, Trainer
 from kindsight.training.uncertainty import measure_uncertainty
 
@@ -53,6 +54,7 @@ def write_bundle(
     *,
     requested: Trainer | None = None,
     verify: str = "auto",
+    known_kept: float | None = KNOWN_KEPT,
 ) -> Bundle:
     """Write the network files and return the bundle; ``bundle.json`` is not written yet.
 
@@ -73,6 +75,9 @@ def write_bundle(
         The settings as the user gave them, where the program chose some of the trained ones.
     verify : str
         ``"auto"`` or ``"full"``; see :mod:`.parity`.
+    known_kept : float, optional
+        Fraction of images like the training images that are not unknown; None for no
+        out-of-distribution score.
 
     Raises
     ------
@@ -88,7 +93,7 @@ def write_bundle(
         "input": spec.to_dict(),
         "temperature": fitted.temperature,
     }
-    files = fitted.write(folder, metadata, rows, keras, verify=verify)
+    files = fitted.write(folder, metadata, rows, keras, verify=verify, known_kept=known_kept)
     settings = fitted.training.to_dict()
     if requested is not None and requested.to_dict() != settings:
         facts = {"requested_settings": requested.to_dict(), **facts}

@@ -114,7 +114,7 @@ def join_tflite(files: Sequence[Path], variants: Sequence[Sequence[int]], out: P
         joined = graph.add_operator(
             "CONCATENATION", means, FEATURES, width, kind="Concatenation", axis=1
         )
-        graph.name_ends(PIXELS, joined, FEATURES)
+        graph.name_ends(PIXELS, {FEATURES: joined})
         out.write_bytes(graph.to_bytes())
 
 

@@ -19,6 +19,7 @@ from kindsight.files import replacing
 from kindsight.models.formats.keras import DAMAGE, read_keras_template
 from kindsight.models.formats.tflite import TfliteGraph, damage_as_weights_error, read_tflite
 from kindsight.models.heads import FEATURES, LOGITS, Head, HeadLayer
+from kindsight.models.ood import OOD_SCORE, OODScore, output_layers
 
 __all__ = ["METADATA_NAME", "PIXELS", "add_tflite_metadata", "write_keras", "write_tflite"]
 
@@ -32,11 +33,13 @@ def write_tflite(
     head: Head,
     out: str | os.PathLike[str],
     metadata: Mapping[str, Any] | None = None,
+    score: OODScore | None = None,
 ) -> None:
     """Write the LiteRT file of a classifier from a built backbone.
 
     The file maps ``"pixels"``, float32 (1, height, width, 3) with values 0-255, to ``"logits"``,
-    float32 (1, k), with a signature ``"serving_default"`` of these names. It stores `metadata` as
+    float32 (1, k), and, with a score, to ``"ood_score"``, float32 (1, 1), with a signature
+    ``"serving_default"`` of these names. It stores `metadata` as
     JSON under the name ``"kindsight"``. WeightsError for a backbone file that is missing or
     damaged, or has another number of features; SettingsError for metadata that is not JSON, or
     larger than 1 MB.
@@ -50,9 +53,10 @@ def write_tflite(
         )
     with damage_as_weights_error(backbone_tflite):
         tensors = {FEATURES: graph.output}
-        for layer in head.layers():
+        for layer in output_layers(head, score):
             _add_layer(graph, layer, tensors)
-        graph.name_ends(PIXELS, tensors[LOGITS], LOGITS)
+        names = (LOGITS,) if score is None else (LOGITS, OOD_SCORE)
+        graph.name_ends(PIXELS, {name: tensors[name] for name in names})
         if encoded is not None:
             graph.set_metadata(METADATA_NAME, encoded)
         content = graph.to_bytes()
@@ -67,7 +71,7 @@ def add_tflite_metadata(
     encoded = _encode(metadata)
     graph = read_tflite(network)
     with damage_as_weights_error(network):
-        graph.name_ends(PIXELS, graph.output, LOGITS)
+        graph.name_ends(PIXELS, {LOGITS: graph.output})
         graph.set_metadata(METADATA_NAME, encoded)
         content = graph.to_bytes()
     with replacing(out) as temporary:
@@ -75,19 +79,23 @@ def add_tflite_metadata(
 
 
 def write_keras(
-    template_keras: str | os.PathLike[str], head: Head, out: str | os.PathLike[str]
+    template_keras: str | os.PathLike[str],
+    head: Head,
+    out: str | os.PathLike[str],
+    score: OODScore | None = None,
 ) -> None:
     """Write the Keras file of a classifier from a backbone's file, the template.
 
     ``keras.models.load_model(out)`` returns a model from float32 (batch, height, width, 3) with
-    values 0-255 to float32 logits (batch, k). WeightsError for a template that is missing, damaged,
+    values 0-255 to float32 logits (batch, k), and with a score to the list of these and the scores,
+    (batch, 1). WeightsError for a template that is missing, damaged,
     or has another number of features; SettingsError for a name that does not end in ``.keras``.
     """
     if Path(out).suffix != ".keras":
         raise SettingsError(f"A Keras file's name must end in .keras; got {out}.")
     template = read_keras_template(template_keras)
     try:
-        template.add(head)
+        template.add(head, score)
     except DAMAGE as error:
         raise WeightsError(f"Cannot add the head to {template_keras}: {error}.") from None
     with replacing(out) as temporary:
@@ -98,6 +106,13 @@ def _add_layer(graph: TfliteGraph, layer: HeadLayer, tensors: dict[str, int]) ->
     inputs = [tensors[name] for name in layer.inputs]
     if layer.kind == "multiply":
         output = graph.add_operator("MUL", inputs, layer.name, layer.width, kind="Mul")
+    elif layer.kind == "column":  # the maximum is taken over the values themselves
+        output = inputs[0]
+    elif layer.kind == "maximum":
+        axis = graph.add_constant(f"{layer.name}/axis", np.array([1]))
+        output = graph.add_operator(
+            "REDUCE_MAX", [inputs[0], axis], layer.name, layer.width, kind="Reducer", keepDims=True
+        )
     elif layer.kind == "concatenate":
         output = graph.add_operator(
             "CONCATENATION", inputs, layer.name, layer.width, kind="Concatenation", axis=1

@@ -12,11 +12,13 @@ import io
 import json
 import os
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from kindsight.errors import WeightsError
 from kindsight.models.heads import FEATURES, LOGITS, Head, HeadLayer
+from kindsight.models.ood import OOD_SCORE, OODScore, output_layers
 
 __all__ = ["CONFIG", "DAMAGE", "MEMBERS", "WEIGHTS", "read_keras_template", "read_member"]
 
@@ -26,6 +28,8 @@ WEIGHTS = "model.weights.h5"
 # Most bytes that a member may hold once unpacked.
 MEMBERS = {METADATA: 2**20, CONFIG: 2**24, WEIGHTS: 2**30}
 MAX_LAYERS = 20_000
+# Keras's names of the kinds of layers that are not their own.
+_CLASSES = {"column": "Reshape", "maximum": "GlobalMaxPooling1D"}
 # What zipfile, json and h5py raise on damaged files.
 DAMAGE = (
     zipfile.BadZipFile, zipfile.LargeZipFile, AttributeError, EOFError, KeyError, MemoryError,
@@ -56,22 +60,22 @@ class KerasTemplate:
         self._width = sum(int(shape[-1]) for shape in features["build_config"]["input_shape"])
         self._dense = sum(layer["class_name"] == "Dense" for layer in self._layers)
 
-    def add(self, head: Head) -> None:
-        """Add the layers and weights of a head; one of :data:`DAMAGE` if they do not fit."""
+    def add(self, head: Head, score: OODScore | None = None) -> None:
+        """Add the layers and weights of a head and a score; :data:`DAMAGE` if they do not fit."""
         if self._width != head.features:
             raise ValueError(f"it gives {self._width} features, the head needs {head.features}")
-        widths = {FEATURES: head.features}
-        for layer in head.layers():
+        shapes: dict[str, list[int | None]] = {FEATURES: [None, head.features]}
+        layers = output_layers(head, score)
+        for layer in layers:
             if layer.name in self._names:
                 raise ValueError(f"it has a layer named {layer.name!r} already")
-            self._layers.append(_layer_config(layer, widths))
-            widths[layer.name] = layer.width
+            self._layers.append(_layer_config(layer, shapes))
+            shapes[layer.name] = [None, layer.width] + [1] * (layer.kind == "column")
         graph = self._config["config"]
         graph["name"] = str(graph["name"]).removesuffix("_features") + "_classifier"
-        output = graph["output_layers"]
-        output = output[0] if isinstance(output[0], list) else output
-        graph["output_layers"] = [LOGITS if item == FEATURES else item for item in output]
-        self._weights = _add_weights(self._weights, head, self._dense)
+        ends = [[name, 0, 0] for name in (LOGITS, OOD_SCORE)]
+        graph["output_layers"] = ends[0] if score is None else ends
+        self._weights = _add_weights(self._weights, layers, self._dense)
 
     def write(self, path: Path) -> None:
         """Write the archive, uncompressed as Keras does."""
@@ -119,9 +123,9 @@ def read_member(archive: zipfile.ZipFile, name: str) -> bytes:
     return data
 
 
-def _layer_config(layer: HeadLayer, widths: dict[str, int]) -> dict[str, Any]:
+def _layer_config(layer: HeadLayer, known: dict[str, list[int | None]]) -> dict[str, Any]:
     """Return a layer's entry in config.json, without what Keras fills in by default."""
-    shapes = [[None, widths[name]] for name in layer.inputs]
+    shapes = [known[name] for name in layer.inputs]
     tensors = [
         {
             "class_name": "__keras_tensor__",
@@ -129,15 +133,17 @@ def _layer_config(layer: HeadLayer, widths: dict[str, int]) -> dict[str, Any]:
         }
         for name, shape in zip(layer.inputs, shapes, strict=True)
     ]
-    single = layer.kind == "dense"
+    single = layer.kind not in ("multiply", "concatenate")
     settings: dict[str, Any] = {"name": layer.name, "trainable": True, "dtype": "float32"}
-    if single:
+    if layer.kind == "dense":
         settings |= {"units": layer.width, "activation": layer.activation, "use_bias": True}
     elif layer.kind == "concatenate":
         settings["axis"] = -1
+    elif layer.kind == "column":
+        settings["target_shape"] = [layer.width, 1]
     return {
         "module": "keras.layers",
-        "class_name": layer.kind.capitalize(),
+        "class_name": _CLASSES.get(layer.kind, layer.kind.capitalize()),
         "config": settings,
         "registered_name": None,
         "build_config": {"input_shape": shapes[0] if single else shapes},
@@ -146,7 +152,7 @@ def _layer_config(layer: HeadLayer, widths: dict[str, int]) -> dict[str, Any]:
     }
 
 
-def _add_weights(content: bytes, head: Head, number: int) -> bytes:
+def _add_weights(content: bytes, layers: Sequence[HeadLayer], number: int) -> bytes:
     """Add the kernels and biases to the HDF5 file, which has `number` dense layers already."""
     import h5py
 
@@ -155,7 +161,7 @@ def _add_weights(content: bytes, head: Head, number: int) -> bytes:
         # A link could lead out of the file; Keras writes plain groups only.
         if not isinstance(file.get("layers", getlink=True), h5py.HardLink):
             raise ValueError(f"{WEIGHTS} has no group of layers")
-        for layer in head.layers():
+        for layer in layers:
             if layer.kind != "dense":
                 continue
             group = file["layers"].create_group("dense" + f"_{number}" * bool(number))

@@ -20,6 +20,8 @@ import numpy as np
 
 from kindsight.errors import WeightsError
 from kindsight.models.formats.keras import CONFIG, DAMAGE, WEIGHTS, read_member
+from kindsight.models.graph import producer
+from kindsight.models.ood import OOD_SCORE
 
 __all__ = ["MAX_H5_BYTES", "check_h5", "is_augmentation", "load_keras_file", "read_keras_config"]
 
@@ -130,7 +132,7 @@ def read_keras_config(path: Path) -> dict[str, Any]:
 
 
 def load_keras_file(path: Path) -> Any:
-    """Return the model of a ``.keras`` file, not compiled. Needs Keras.
+    """Return the model of a ``.keras`` file, not compiled, with its logits alone. Needs Keras.
 
     WeightsError as for :func:`read_keras_config`, and for weights that are damaged, stored in other
     files, or of another model.
@@ -153,7 +155,18 @@ def load_keras_file(path: Path) -> Any:
             f"Keras {keras.__version__} cannot load {path}: it is damaged, or was saved by another "
             "version of Keras. Save it again with this version, or install the other one."
         ) from error
-    return model
+    return _without_score(model)
+
+
+def _without_score(model: Any) -> Any:
+    """Return a classifier of this project without its out-of-distribution score."""
+    import keras
+
+    outputs = getattr(model, "outputs", None) or []
+    names = [producer(output).name for output in outputs]
+    if names[1:] != [OOD_SCORE]:
+        return model
+    return keras.Model(model.inputs, outputs[0], name=model.name)
 
 
 def check_h5(file: Any) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 import os
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -86,18 +86,18 @@ class TfliteGraph:
         self._graph.operators.append(operator)
         return output
 
-    def name_ends(self, input_name: str, output: int, output_name: str) -> None:
-        """Make a tensor the only output, and name it and the input, also in the signature."""
+    def name_ends(self, input_name: str, outputs: Mapping[str, int]) -> None:
+        """Make tensors the outputs, by name, and name them and the input, also in the signature."""
         types = self._schema
         pixels = int(self._graph.inputs[0])
-        self._graph.outputs = np.array([output], np.int32)
-        self._graph.tensors[pixels].name = input_name
-        self._graph.tensors[output].name = output_name
+        self._graph.outputs = np.array([*outputs.values()], np.int32)
+        for name, tensor in ((input_name, pixels), *outputs.items()):
+            self._graph.tensors[tensor].name = name
         signature = types.SignatureDefT()
         signature.signatureKey = SIGNATURE
         signature.subgraphIndex = 0
         ends = []
-        for name, tensor in ((input_name, pixels), (output_name, output)):
+        for name, tensor in ((input_name, pixels), *outputs.items()):
             end = types.TensorMapT()
             end.name, end.tensorIndex = name, tensor
             ends.append(end)

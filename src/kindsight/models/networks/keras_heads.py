@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from kindsight.errors import SettingsError
-from kindsight.models.heads import FEATURES, LOGITS, Head
+from kindsight.models.heads import FEATURES, LOGITS, Head, HeadLayer
 
 __all__ = [
     "UNIT",
     "TrainableHead",
     "add_head",
+    "add_layers",
     "add_trainable_head",
     "classifier_model",
     "is_head_layer",
@@ -59,20 +60,29 @@ def add_head(features: Any, head: Head) -> Any:
 
     The layers are trainable and have the head's arrays as weights; the last is ``"logits"``.
     """
+    return add_layers(features, head.layers())[LOGITS]
+
+
+def add_layers(features: Any, layers: Sequence[HeadLayer]) -> dict[str, Any]:
+    """Add layers to a Keras tensor of features, (batch, d); return their outputs by name."""
     import keras
 
     tensors = {FEATURES: features}
-    for step in head.layers():
+    for step in layers:
         inputs = [tensors[name] for name in step.inputs]
         if step.kind == "dense":
             layer = keras.layers.Dense(step.width, activation=step.activation, name=step.name)
             tensors[step.name] = layer(inputs[0])
             layer.set_weights([step.kernel, step.bias])
+        elif step.kind == "column":
+            tensors[step.name] = keras.layers.Reshape((step.width, 1), name=step.name)(inputs[0])
+        elif step.kind == "maximum":
+            tensors[step.name] = keras.layers.GlobalMaxPooling1D(name=step.name)(inputs[0])
         elif step.kind == "multiply":
             tensors[step.name] = keras.layers.Multiply(name=step.name)(inputs)
         else:
             tensors[step.name] = keras.layers.Concatenate(name=step.name)(inputs)
-    return tensors[LOGITS]
+    return tensors
 
 
 def is_head_layer(name: str) -> bool:

@@ -193,11 +193,12 @@ class KerasProcess:
 
     def run(
         self, model: Path, pixels: NDArray[Any]
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32] | None]:
         """Load a saved classifier with plain Keras and run images through it.
 
         `pixels` are uint8 or float32 (n, height, width, 3) with values 0-255, n >= 1; returned are
-        the features, float32 (n, d), and the logits, float32 (n, k). SettingsError for pixels of
+        the features, float32 (n, d), the logits, float32 (n, k), and the out-of-distribution
+        scores, float32 (n,), or None. SettingsError for pixels of
         another shape; KindsightError when Keras cannot load or run the model, or the worker fails.
         """
         if np.ndim(pixels) != 4 or len(pixels) == 0:
@@ -211,7 +212,8 @@ class KerasProcess:
                 job="run", model=str(Path(model).resolve()), pixels=str(file), out=str(out)
             )
             with np.load(out, allow_pickle=False) as arrays:
-                return arrays["features"], arrays["logits"]
+                scores = arrays["scores"]
+                return arrays["features"], arrays["logits"], scores if len(scores) else None
 
     def close_in_background(self) -> None:
         """Let the worker end while other work continues; a later job starts another one."""

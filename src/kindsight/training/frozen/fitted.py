@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from kindsight.models.backbones.ensemble import build_ensemble
 from kindsight.models.backbones.table import split_model_name
 from kindsight.models.formats.assemble import write_keras, write_tflite
 from kindsight.models.graph import layer_path
+from kindsight.models.ood import OODScore, output_layers
 from kindsight.models.worker.process import KerasProcess
 from kindsight.training.common import balanced_weights, class_targets
 from kindsight.training.engine.history import History
@@ -32,11 +34,13 @@ from kindsight.training.frozen.select_head import FOLDS, FittedHead, fit_ensembl
 from kindsight.training.frozen.settings import FrozenTrainer
 from kindsight.training.frozen.stored_images import cropped_fraction, read_pixels, read_stored
 from kindsight.training.held_out import OUT_OF_FOLD, HeldOutPredictions
+from kindsight.training.ood import KNOWN_KEPT, FittedScore, fit_score
 from kindsight.training.parity import (
     NUMPY_IMAGES,
+    NetworkOutputs,
     check_keras_weights,
     check_tflite_weights,
-    compare_logits,
+    compare_outputs,
     compared_rows,
     is_verified,
     record_verified,
@@ -46,6 +50,7 @@ from kindsight.training.protocols import (
     BundleFiles,
     FineTuningResult,
     HeadCandidate,
+    Parity,
     ReportSections,
     StoredImage,
     rejection_notes,
@@ -140,6 +145,22 @@ class FittedFrozenHead:
         )
         return found.distinct([*dataset.digest])
 
+    @cached_property
+    def fitted_score(self) -> FittedScore:
+        """The out-of-distribution score, fitted to the images that selected the head."""
+        held_out, blocks = self.held_out(), self.files.layout.blocks
+        return fit_score(
+            self.features.vectors[held_out.rows],
+            held_out,
+            seed=self.training.seed,
+            layers=[slice(block.start, block.stop) for block in blocks],
+        )
+
+    def ood_scores(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Return the out-of-distribution scores of some images; of training images out-of-fold."""
+        scores = self.fitted_score.score(self.features.vectors[rows])
+        return self.fitted_score.replaced(rows, scores)
+
     def logits_of(self, dataset: ImageDataset) -> NDArray[np.float32]:
         """Return the logits of other images; ImageError for the first that cannot be read."""
         features = compute_all_features(self.training, dataset, self.files)
@@ -170,13 +191,36 @@ class FittedFrozenHead:
         keras: KerasProcess,
         *,
         verify: str,
+        known_kept: float | None = KNOWN_KEPT,
     ) -> BundleFiles:
         """Write both network files and prove that they agree; see :mod:`.parity`."""
-        tflite, keras_file, layers = folder / TFLITE_FILE, folder / KERAS_FILE, self.head.layers
-        write_keras(self.files.keras, layers, keras_file)
+        layers = self.head.layers
+        score = None if known_kept is None else self.fitted_score.score
+        write_keras(self.files.keras, layers, folder / KERAS_FILE, score)
+        parity = self._write_tflite(folder, metadata, rows, keras, verify, score)
+        facts = {
+            "features": [layer_path(name) for name in self.files.layout.names],
+            "head": asdict(self.head.chosen),
+        }
+        parts = {} if known_kept is None else {"unknown": self.fitted_score.to_dict(known_kept)}
+        return BundleFiles(
+            folder / TFLITE_FILE, folder / KERAS_FILE, parity, facts, uncertainty=parts
+        )
+
+    def _write_tflite(
+        self,
+        folder: Path,
+        metadata: Mapping[str, Any],
+        rows: NDArray[np.int64],
+        keras: KerasProcess,
+        verify: str,
+        score: OODScore | None,
+    ) -> Parity:
+        """Write the LiteRT file and compare it with the Keras file, which is written already."""
+        tflite, keras_file, head = folder / TFLITE_FILE, folder / KERAS_FILE, self.head.layers
         digests = self.dataset.digest
         chosen = compared_rows(digests, rows, verify)
-        needs_keras = verify == "full" or not is_verified(self.files, layers)
+        needs_keras = verify == "full" or not is_verified(self.files, head, score)
         if not needs_keras:
             chosen = chosen[:NUMPY_IMAGES]
         pixels = self.read_pixels([str(digests[row]) for row in chosen])
@@ -186,23 +230,21 @@ class FittedFrozenHead:
             if needs_keras:
                 by_keras = worker.submit(keras.run, keras_file, pixels)
             features = worker.submit(run_tflite, self.files.tflite, pixels[:NUMPY_IMAGES])
-            write_tflite(self.files.tflite, layers, tflite, metadata)
-            check_tflite_weights(layers, tflite)
-            check_keras_weights(self.files.keras, layers, keras_file)
+            write_tflite(self.files.tflite, head, tflite, metadata, score)
+            added = output_layers(head, score)
+            check_tflite_weights(added, tflite)
+            check_keras_weights(self.files.keras, added, keras_file)
             written = run_tflite(tflite, pixels)
-            numpy = layers.logits(features.result())
-            parity = compare_logits(
-                written[:NUMPY_IMAGES], numpy, self.temperature, VERIFIED_BEFORE
-            )
+            vectors = features.result().logits
+            few = written.first(NUMPY_IMAGES)
+            numpy = NetworkOutputs(head.logits(vectors), None if score is None else score(vectors))
+            parity = compare_outputs(few, numpy, self.temperature, VERIFIED_BEFORE)
             if by_keras is not None:
-                logits = by_keras.result()[1]
-                parity = compare_logits(written, logits, self.temperature, RUN_BY_KERAS)
-                record_verified(self.files, layers)
-        facts = {
-            "features": [layer_path(name) for name in self.files.layout.names],
-            "head": asdict(self.head.chosen),
-        }
-        return BundleFiles(tflite, keras_file, parity, facts)
+                _, logits, scores = by_keras.result()
+                theirs = NetworkOutputs(logits, scores)
+                parity = compare_outputs(written, theirs, self.temperature, RUN_BY_KERAS)
+                record_verified(self.files, head, score)
+        return parity
 
     def refit(self, rows: NDArray[np.int64]) -> FittedFrozenHead:
         """Return the model with its head selected and fitted again, on other images."""

@@ -8,7 +8,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["MAX_PRODUCTS", "PCA", "NystroemMap", "WeightedPCA", "fit_nystroem", "fit_pca"]
+__all__ = [
+    "MAX_PRODUCTS",
+    "PCA",
+    "NystroemMap",
+    "WeightedPCA",
+    "fit_nystroem",
+    "fit_pca",
+    "mean_and_scale",
+]
 
 Floats = NDArray[np.float32]
 
@@ -85,7 +93,7 @@ def fit_pca(
     layers : sequence of slice
         The columns that come from one layer each.
     """
-    mean, factors = _mean_and_scale(features, layers)
+    mean, factors = mean_and_scale(features, layers)
     factors = factors * column_weights
     rows = features
     if len(rows) > BASIS_ROWS:
@@ -97,7 +105,7 @@ def fit_pca(
     return PCA(kernel.astype(np.float32), (-mean @ kernel).astype(np.float32))
 
 
-def _mean_and_scale(
+def mean_and_scale(
     features: Floats, layers: Sequence[slice]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return each column's mean and bounded inverse deviation, 0 where it is constant."""
@@ -255,7 +263,7 @@ class WeightedPCA:
             self._prepare()
 
     def _prepare(self) -> None:
-        self._mean, self._factors = _mean_and_scale(self._features, self._layers)
+        self._mean, self._factors = mean_and_scale(self._features, self._layers)
         factors = self._factors.astype(np.float32)
         self._rows = (self._features - self._mean.astype(np.float32)) * factors
         _, group = np.unique(np.stack(self._weightings), axis=1, return_inverse=True)

@@ -31,7 +31,8 @@ from kindsight.training.engine.history import History
 from kindsight.training.engine.plan import describe_layer_decay_and_ema
 from kindsight.training.held_out import VALIDATION, HeldOutPredictions
 from kindsight.training.network.settings import EpochTrainer
-from kindsight.training.parity import compare_logits, compared_rows, run_tflite
+from kindsight.training.ood import KNOWN_KEPT
+from kindsight.training.parity import NetworkOutputs, compare_outputs, compared_rows, run_tflite
 from kindsight.training.protocols import BundleFiles, FineTuningResult, ReportSections, StoredImage
 
 __all__ = ["CALIBRATED_BY", "CALIBRATED_BY_FOLDS", "FittedNetwork", "calibrate_validation"]
@@ -174,6 +175,10 @@ class FittedNetwork:
             found = list(map_ordered(run, range(len(dataset)), pool.workers))
         return np.array(found, np.float32).reshape(len(dataset), len(self.classes))
 
+    def ood_scores(self, rows: Rows) -> NDArray[np.float32] | None:
+        """Return None: the network has no out-of-distribution score."""
+        return None
+
     def words(self) -> str:
         """Describe the network in a line: layers and parameters."""
         return self.training.words(self.layers, len(self.classes))
@@ -196,6 +201,7 @@ class FittedNetwork:
         keras: KerasProcess,
         *,
         verify: str,
+        known_kept: float | None = KNOWN_KEPT,
     ) -> BundleFiles:
         """Write both network files, and compare them by running both."""
         tflite, keras_file = folder / TFLITE_FILE, folder / KERAS_FILE
@@ -207,8 +213,10 @@ class FittedNetwork:
         with ThreadPoolExecutor(1) as worker:
             by_keras = worker.submit(keras.run, keras_file, pixels)
             written = run_tflite(tflite, pixels)
-            logits = by_keras.result()[1]
-        parity = compare_logits(written, logits, self.temperature, RUN_BY_KERAS)
+            _, logits, scores = by_keras.result()
+        parity = compare_outputs(
+            written, NetworkOutputs(logits, scores), self.temperature, RUN_BY_KERAS
+        )
         return BundleFiles(tflite, keras_file, parity, self._facts())
 
     def _facts(self) -> dict[str, Any]:

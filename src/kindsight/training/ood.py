@@ -1,0 +1,219 @@
+"""Fit the out-of-distribution score: a Gaussian for each class, with one shared covariance.
+
+The score is the squared Mahalanobis distance to the nearest class (K. Lee et al., "A simple unified
+framework for detecting out-of-distribution samples and adversarial attacks", NeurIPS 2018),
+measured in random projections of the standardised features. Principal components refuse as many
+foreign images, but with fewer images than features they fit the training images: their distances
+are twice those of new images, and those of held-out images, with a fifth of the training images
+fewer, below those of new ones, so that no threshold holds (docs/experiments.md).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kindsight.models.ood import OODScore
+from kindsight.training.frozen.pca import mean_and_scale
+from kindsight.training.held_out import HeldOutPredictions
+
+__all__ = [
+    "KNOWN_KEPT",
+    "METHOD",
+    "PROJECTIONS",
+    "FittedScore",
+    "Gaussians",
+    "fit_gaussians",
+    "fit_score",
+    "known_threshold",
+]
+
+Floats = NDArray[np.float32]
+Rows = NDArray[np.int64]
+
+METHOD = "Mahalanobis distance to the nearest class, in random projections of the features"
+"""The method's name in a bundle."""
+
+KNOWN_KEPT = 0.95
+"""Default fraction of images like the training images that are not unknown. At 0.99, the classifier
+of cats-dogs refuses a quarter of the images of hands, at 0.95 all (docs/experiments.md)."""
+
+PROJECTIONS = 256
+"""Random projections in which distances are measured, if there are more features."""
+
+# Fraction of the mean variance that is added to each: directions that hardly vary among the
+# training images would otherwise decide.
+SHRINKAGE = 0.3
+# The purpose of the random projections, beside those of selecting a head.
+_PURPOSE = 4
+
+
+@dataclass(frozen=True)
+class FittedScore:
+    """A fitted score, and the scores of images that it was not fitted on.
+
+    Parameters
+    ----------
+    score : OODScore
+        1 is typical of an image like the training images.
+    rows : array
+        int64 (n,): rows of the held-out images in the model's dataset.
+    held_out : array
+        float32 (n,): their scores.
+    source : str
+        How they were held out, in words.
+    """
+
+    score: OODScore
+    rows: Rows
+    held_out: Floats
+    source: str
+
+    def to_dict(self, known_kept: float) -> dict[str, Any]:
+        """Return the bundle's part ``"unknown"``, for JSON; see :func:`known_threshold`."""
+        return {
+            "method": METHOD,
+            "threshold": known_threshold(self.held_out, known_kept),
+            "known_kept": known_kept,
+            "images": len(self.held_out),
+            "source": self.source,
+        }
+
+    def replaced(self, rows: Rows, scores: Floats) -> Floats:
+        """Return the scores of some rows, with the held-out ones where there are such."""
+        known = dict(zip(self.rows.tolist(), self.held_out.tolist(), strict=True))
+        found = [known.get(row, score) for row, score in zip(rows.tolist(), scores, strict=True)]
+        return np.array(found, np.float32)
+
+
+def fit_score(
+    features: Floats,
+    held_out: HeldOutPredictions,
+    *,
+    seed: int,
+    layers: Sequence[slice] = (),
+) -> FittedScore:
+    """Fit the score to images; each image's own held-out score is fitted on the other folds.
+
+    Parameters
+    ----------
+    features : array
+        float32 (n, d).
+    held_out : HeldOutPredictions
+        Of these images: their classes, and the folds, two or more, in which they were held out.
+    seed : int
+        Of the random projections.
+    layers : sequence of slice
+        The features that come from one layer each.
+    """
+    kernel, bias = _projection(features, seed, layers)
+    values = features @ kernel + bias
+    targets, folds = held_out.targets, held_out.folds
+    distances = np.empty(len(values))
+    for fold in np.unique(folds):
+        held, others = folds == fold, folds != fold
+        distances[held] = fit_gaussians(values[others], targets[others]).nearest(values[held])
+    unit = float(np.median(distances)) or 1.0
+    score = fit_gaussians(values, targets).to_score(kernel, bias, unit)
+    scores = (distances / unit).astype(np.float32)
+    return FittedScore(score, held_out.rows, scores, held_out.source)
+
+
+def _projection(features: Floats, seed: int, layers: Sequence[slice]) -> tuple[Floats, Floats]:
+    """Return kernel and bias from features to projections of a mean squared length of about 1."""
+    mean, factors = mean_and_scale(features, layers)
+    width = len(mean)
+    if width > PROJECTIONS:
+        generator = np.random.Generator(np.random.Philox(key=[seed, _PURPOSE]))
+        directions = generator.standard_normal((width, PROJECTIONS), np.float32)
+        kernel = factors[:, None] * (directions / math.sqrt(width * PROJECTIONS))
+    else:
+        kernel = np.diag(factors / math.sqrt(width))
+    return kernel.astype(np.float32), (-mean @ kernel).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Gaussians:
+    """Squared distances to the classes, in whitened projections.
+
+    Parameters
+    ----------
+    whitening : array
+        float64 (p, p).
+    mean : array
+        float64 (p,): of all images.
+    centers : array
+        float64 (classes, p): the classes' means, whitened.
+    """
+
+    whitening: NDArray[np.float64]
+    mean: NDArray[np.float64]
+    centers: NDArray[np.float64]
+
+    def nearest(self, values: Floats) -> NDArray[np.float64]:
+        """Return the squared distance to the nearest class, float64 (n,), of values (n, p)."""
+        points = (values - self.mean) @ self.whitening
+        closest = (np.square(self.centers).sum(1) - 2 * points @ self.centers.T).min(1)
+        found: NDArray[np.float64] = np.maximum(closest + np.square(points).sum(1), 0)
+        return found
+
+    def to_score(self, kernel: Floats, bias: Floats, unit: float = 1.0) -> OODScore:
+        """Return the score of features whose values are features @ kernel + bias, over `unit`."""
+        scale = 1 / math.sqrt(unit)
+        whitening = self.whitening * scale
+        return OODScore(
+            (kernel @ whitening).astype(np.float32),
+            ((bias - self.mean) @ whitening).astype(np.float32),
+            (self.centers * scale).astype(np.float32),
+        )
+
+
+def fit_gaussians(values: Floats, targets: Rows) -> Gaussians:
+    """Fit the mean of each class that has images, and the covariance within classes.
+
+    Parameters
+    ----------
+    values : array
+        float32 (n, p).
+    targets : array
+        int64 (n,): class indices.
+    """
+    mean = values.mean(0, dtype=np.float64)
+    points = values - mean
+    present, indices = np.unique(targets, return_inverse=True)
+    members = (indices == np.arange(len(present))[:, None]).astype(np.float64)
+    means = members @ points / members.sum(1, keepdims=True)
+    residuals = points - means[indices]
+    if not np.square(residuals).sum() > 0:  # one image, or equal ones, of each class
+        residuals = points
+    covariance = residuals.T @ residuals / len(residuals)
+    width = len(mean)
+    # All images may be equal: any unit will do.
+    floor = SHRINKAGE * float(np.trace(covariance)) / width or 1.0
+    root = np.linalg.cholesky(covariance + floor * np.eye(width))
+    whitening = np.linalg.inv(root).T
+    return Gaussians(whitening, mean, means @ whitening)
+
+
+def known_threshold(scores: NDArray[np.floating], known_kept: float) -> float:
+    """Return the score above which an image is unknown, so that `known_kept` of known ones are not.
+
+    The quantile is corrected for the number of held-out images, as in conformal prediction: of new
+    images like them, at least this fraction is kept on average. With too few images for that, it is
+    their largest score.
+
+    Parameters
+    ----------
+    scores : array
+        float (n,), n >= 1: of known images that the score was not fitted on.
+    known_kept : float
+        Above 0, below 1.
+    """
+    rank = math.ceil((len(scores) + 1) * known_kept)
+    ordered = np.sort(np.asarray(scores, np.float64))
+    return float(ordered[min(rank, len(ordered)) - 1])
