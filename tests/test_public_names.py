@@ -30,6 +30,7 @@ NAMES = [
     "read_image",
     "resize_image",
     "split_dataset",
+    "suggest",
 ]
 
 

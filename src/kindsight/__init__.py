@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from kindsight.predictor import Predictor as Predictor
     from kindsight.runs.evaluating.compare import compare as compare
     from kindsight.runs.more_images.learning_curve import learning_curve as learning_curve
+    from kindsight.runs.more_images.suggest import suggest as suggest
 
 __version__ = "0.1.0"
 
@@ -44,6 +45,7 @@ _MODULES = {
     "learning_curve": "runs.more_images.learning_curve",
     "load_bundle": "bundle",
     "read_image": "images",
+    "suggest": "runs.more_images.suggest",
     "resize_image": "images",
     "random_split": "dataset.splits.stratified",
 }

@@ -7,7 +7,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -31,7 +31,14 @@ from kindsight.uncertainty.prediction import Prediction, Reason
 if TYPE_CHECKING:
     from kindsight.trained_images import TrainingImageDetector
 
-__all__ = ["DatasetEvaluation", "DecidedImages", "Prediction", "Predictor", "SetSizes"]
+__all__ = [
+    "DatasetEvaluation",
+    "DecidedImages",
+    "ImageObserver",
+    "Prediction",
+    "Predictor",
+    "SetSizes",
+]
 
 _Read: TypeAlias = "tuple[NDArray[np.uint8], float] | ImageError"
 """The resized pixels and the fraction of values that were clipped, or why there are none."""
@@ -41,6 +48,16 @@ BATCH = 8
 
 AHEAD = 2
 """Batches per thread that may be queued."""
+
+
+class ImageObserver(Protocol):
+    """Observes the images of a prediction stream."""
+
+    def observe(self, row: int, data: bytes | NDArray[np.uint8], pixels: NDArray[np.uint8]) -> None:
+        """Take an image's row, its file or array, and its resized pixels; called on many threads.
+
+        Only readable images are observed, each before its prediction is yielded.
+        """
 
 
 class DecidedImages(NamedTuple):
@@ -269,7 +286,7 @@ class Predictor:
     def predict_dataset(
         self,
         dataset: ImageDataset,
-        detector: TrainingImageDetector | _DigestRecorder | None = None,
+        detector: ImageObserver | None = None,
     ) -> Iterator[Prediction]:
         """Yield a prediction for each image of a dataset, in its order.
 
@@ -296,7 +313,7 @@ class Predictor:
         self,
         images: Iterable[tuple[str, Any]],
         dataset: ImageDataset | None = None,
-        detector: TrainingImageDetector | _DigestRecorder | None = None,
+        detector: ImageObserver | None = None,
     ) -> Iterator[Prediction]:
         """Predict for pairs of a name and an image; with a dataset, its rows are read instead."""
         spec = self.bundle.spec

@@ -27,7 +27,14 @@ from kindsight.images.hashes import (
     small_grey,
 )
 
-__all__ = ["TRAINED_ON_FILE", "TrainedImages", "TrainingImageDetector", "image_hash"]
+__all__ = [
+    "ALL_BITS",
+    "TRAINED_ON_FILE",
+    "TrainedImages",
+    "TrainingImageDetector",
+    "has_content",
+    "image_hash",
+]
 
 TRAINED_ON_FILE = "trained_on.npz"
 
@@ -98,8 +105,8 @@ class TrainedImages:
         Returns bool array (n,).
         """
         found = np.array([digest in self.digests for digest in digests], np.bool_)
-        trained = self.hashes[_has_content(self.hashes)]
-        candidates = np.flatnonzero(_has_content(hashes) & ~found)
+        trained = self.hashes[has_content(self.hashes)]
+        candidates = np.flatnonzero(has_content(hashes) & ~found)
         if not len(trained) or not len(candidates):
             return found
         every = np.concatenate([hashes[candidates], trained])
@@ -148,7 +155,8 @@ def _check_unpacked_size(path: Path) -> None:
         raise ValueError(f"it unpacks to more than {MAX_BYTES:,} bytes")
 
 
-def _has_content(hashes: NDArray[np.uint64]) -> NDArray[np.bool_]:
+def has_content(hashes: NDArray[np.uint64]) -> NDArray[np.bool_]:
+    """Return which hashes, uint64 (n, 4), are of images with content, not of one tone."""
     ones = hamming(hashes, np.zeros_like(hashes))
     result: NDArray[np.bool_] = (ones >= FEWEST_BITS) & (ones <= 255 - FEWEST_BITS)
     return result

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from kindsight.report.templating import clean, environment, is_small_image
 
-__all__ = ["DOUBTFUL", "SheetImage", "render_sheet"]
+__all__ = ["DOUBTFUL", "SheetImage", "SuggestedImage", "render_sheet", "render_suggestions"]
 
 DOUBTFUL = 0.8
 """Predictions below this confidence are marked and counted."""
@@ -72,5 +72,54 @@ def render_sheet(
             limit=DOUBTFUL,
             created=created,
         )
+    )
+    return clean(page)
+
+
+@dataclass(frozen=True)
+class SuggestedImage:
+    """An image to label next, on its sheet.
+
+    Parameters
+    ----------
+    rank : int
+    path : str
+    image : str or None
+        The thumbnail as a ``data:`` URI.
+    prediction : str
+        The most probable class.
+    confidence : float
+        Its probability, 0-1.
+    reason : str
+    unknown : bool
+        Whether the classifier calls it unknown.
+    """
+
+    rank: int
+    path: str
+    image: str | None
+    prediction: str
+    confidence: float
+    reason: str
+    unknown: bool = False
+
+
+def render_suggestions(
+    bundle: str, images: Sequence[SuggestedImage], *, total: int, lead: str, created: str
+) -> str:
+    """Return the page of suggested images as HTML that loads nothing and runs no script.
+
+    - `images`: those shown, in order.
+    - `total`: number of all suggested images.
+    - `lead`: a sentence on the images that are not suggested; may be empty.
+    """
+    valid = [
+        image if image.image is None or is_small_image(image.image) else replace(image, image=None)
+        for image in images
+    ]
+    page = (
+        environment()
+        .get_template("suggestions.html.j2")
+        .render(bundle=bundle, images=valid, total=total, lead=lead, created=created)
     )
     return clean(page)

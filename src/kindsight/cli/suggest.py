@@ -1,0 +1,206 @@
+"""``kindsight suggest``: rank unlabelled images to label next."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from kindsight.cli.terminal.options import (
+    Column,
+    DataOf,
+    Debug,
+    Encoding,
+    FollowLinks,
+    Json,
+    PixelShape,
+    Quiet,
+    Root,
+    Workers,
+    columns_of,
+)
+from kindsight.cli.terminal.text import Paint, note, print_json, printable, say, table
+from kindsight.errors import ImageError, SettingsError
+from kindsight.report.format import amount, elide, percent
+
+if TYPE_CHECKING:
+    from kindsight.runs.more_images.suggest import Suggestions
+
+__all__ = ["suggest"]
+
+SHOWN = 10
+"""Suggestions in the terminal."""
+
+ON_SHEET = 200
+"""Suggestions on the contact sheet."""
+
+THUMBNAIL = 160
+"""Longer side of a thumbnail in pixels."""
+
+WIDEST_NAME, WIDEST_PATH = 24, 60
+"""Columns of a class name and of a path."""
+
+
+def suggest(  # noqa: PLR0913, PLR0917 (one parameter for each option)
+    run: Annotated[str, typer.Argument(help="Run folder or model bundle.")],
+    data: Annotated[str, typer.Argument(help=f"{DataOf} Labels are not needed.")],
+    count: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Images to suggest, at most 2,000.")
+    ] = 50,
+    out: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="Table to write, a .csv file.  [default: suggestions.csv; with --json none]",
+        ),
+    ] = None,
+    sheet: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="HTML page with the images to write.  "
+            "[default: named after the table; with --json none]",
+        ),
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Overwriting of the files of --out and --sheet.")
+    ] = False,
+    column: Column = None,
+    pixel_shape: PixelShape = None,
+    root: Root = None,
+    follow_links: FollowLinks = None,
+    encoding: Encoding = None,
+    workers: Workers = None,
+    json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Suggest which unlabelled images to label next.
+
+    Ranks the images of which the classifier is least certain and that differ from each other.
+    Near-duplicates are suggested once, and training images not at all.
+
+    Example: kindsight suggest runs/photos-1 unlabelled/ --count 100
+    """
+    from kindsight.cli.terminal.progress import watching
+    from kindsight.dataset import DataOptions
+    from kindsight.files import write_text
+    from kindsight.runs.more_images.suggest import suggest as rank
+
+    out, sheet = _files(out, sheet, json, force)
+    options = DataOptions(
+        columns=columns_of(column) or {},
+        pixel_shape=pixel_shape,
+        root=root,
+        follow_links=follow_links is not False,
+        encoding=encoding,
+    )
+    with watching(quiet) as progress:
+        found = rank(run, data, count=count, options=options, workers=workers, progress=progress)
+    if out is not None:
+        found.write_csv(out)
+    if sheet is not None:
+        write_text(sheet, _sheet(found, run))
+    if json:
+        print_json({**found.to_dict(), "out": out, "sheet": sheet})
+        return
+    say(*_lines(found, out, sheet))
+    if found.problems and not quiet:
+        note(f"{amount(len(found.problems), 'image')} could not be read and were skipped.")
+
+
+def _files(
+    out: str | None, sheet: str | None, json: bool, force: bool
+) -> tuple[str | None, str | None]:
+    """Return the files to write, with their defaults; SettingsError if one is there already."""
+    if out is None and not json:
+        out = "suggestions.csv"
+    if sheet is None and out is not None and not json:
+        sheet = str(Path(out).with_suffix(".html"))
+    for option, path, endings in (("out", out, (".csv",)), ("sheet", sheet, (".html", ".htm"))):
+        if path is None:
+            continue
+        if Path(path).suffix.lower() not in endings:
+            raise SettingsError(f"`{option}` must end with {' or '.join(endings)}; got {path}.")
+        if os.path.lexists(path) and not force:
+            raise SettingsError(
+                f"{path} exists. Choose another --{option}, or overwrite it with --force."
+            )
+    return out, sheet
+
+
+def _lines(found: Suggestions, out: str | None, sheet: str | None) -> Iterator[str]:
+    from kindsight.cli.terminal.summary import facts
+
+    paint = Paint(sys.stdout)
+    considered = amount(found.considered, "image")
+    yield paint(f"{len(found)} of {considered} to label next, the most useful first", "bold")
+    yield ""
+    yield from table(
+        ("rank", "image", "prediction", "confidence"),
+        [
+            (
+                f"{image.rank}",
+                printable(elide(image.path, WIDEST_PATH)),
+                printable(elide(image.prediction, WIDEST_NAME)),
+                "unknown" if image.unknown else percent(image.confidence),
+            )
+            for image in found.images[:SHOWN]
+        ],
+        paint=paint,
+        left=3,
+    )
+    if len(found) > SHOWN:
+        yield f"  and {len(found) - SHOWN:,} more in the table"
+    yield ""
+    rows = {
+        "copies": f"{found.duplicates:,} left out" if found.duplicates else "",
+        "trained on": f"{found.trained_on:,} left out" if found.trained_on else "",
+        "unknown": _unknown(found),
+        "table": printable(out or ""),
+        "sheet": printable(sheet or ""),
+    }
+    yield from facts(rows, paint)
+
+
+def _unknown(found: Suggestions) -> str:
+    if not found.unknown:
+        return ""
+    chosen = sum(image.unknown for image in found)
+    return f"{amount(found.unknown, 'image')} unlike the training images; {chosen:,} suggested"
+
+
+def _sheet(found: Suggestions, run: str) -> str:
+    """Return the HTML page of the first suggestions."""
+    from kindsight.images import read_image
+    from kindsight.report.contact_sheet import SuggestedImage, render_suggestions
+    from kindsight.report.thumbnails import thumbnail_uri
+
+    shown = []
+    for image in found.images[:ON_SHEET]:
+        try:
+            data = found.dataset.load(image.row)
+            value_range = found.bundle.spec.value_range
+            pixels = read_image(data, value_range=value_range) if isinstance(data, bytes) else data
+            uri = thumbnail_uri(pixels, THUMBNAIL)
+        except ImageError:  # removed since it was classified
+            uri = None
+        shown.append(
+            SuggestedImage(
+                image.rank, image.path, uri, image.prediction, image.confidence, image.reason,
+                image.unknown,
+            )
+        )  # fmt: skip
+    lead = []
+    if found.duplicates:
+        lead.append(f"{amount(found.duplicates, 'copy', 'copies')} left out.")
+    if unknown := _unknown(found):
+        lead.append(f"{unknown}.")
+    return render_suggestions(
+        run, shown, total=len(found), lead=" ".join(lead), created=time.strftime("%Y-%m-%d %H:%M")
+    )
