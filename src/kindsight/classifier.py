@@ -90,6 +90,16 @@ class _Estimator:
         )
         return f"{type(self).__name__}({', '.join(changed)})"
 
+    def _repr_html_(self) -> str:
+        from kindsight.notebook.values import classifier_html
+
+        changed = {
+            name: value
+            for name, value in self.get_params().items()
+            if value != self._defaults[name]
+        }
+        return classifier_html(self, changed)
+
     def __sklearn_tags__(self) -> Any:
         """Return scikit-learn's tags."""
         from sklearn.utils import ClassifierTags, InputTags, Tags, TargetTags

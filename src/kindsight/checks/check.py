@@ -82,6 +82,11 @@ class Finding:
     value: float | None = None
     confidence: float | None = None
 
+    def _repr_html_(self) -> str:
+        from kindsight.notebook.values import findings_html
+
+        return findings_html("Finding", [self])
+
 
 @dataclass(frozen=True)
 class CheckResult:
@@ -114,6 +119,12 @@ class CheckResult:
                 f'state must be "found" if and only if there are findings; got {self.state!r} '
                 f"with {len(self.findings)} findings."
             )
+
+    def _repr_html_(self) -> str:
+        from kindsight.notebook.values import findings_html
+
+        reason = f": {self.reason}" if self.reason else ""
+        return findings_html(f"{self.code}, {self.state}{reason}", self.findings)
 
     @property
     def images(self) -> int:

@@ -206,6 +206,12 @@ class ImageDataset:
         splits = [f"{name} {count:,}" for name, count in self.split_counts().items() if count]
         return f"ImageDataset({'; '.join([text, ', '.join(splits)]) if splits else text})"
 
+    def _repr_html_(self) -> str:
+        from kindsight.dataset.thumbnails import dataset_thumbnails
+        from kindsight.notebook.values import dataset_html
+
+        return dataset_html(self, dataset_thumbnails(self))
+
     def __array__(self, *_: object, **__: object) -> NoReturn:
         # NumPy would otherwise index rows recursively without end.
         raise TypeError("An ImageDataset is not an array. Use dataset.path or dataset.targets.")

@@ -63,6 +63,11 @@ class Diagnosis:
         if wrong := [name for name, value in self.figure.items() if not math.isfinite(value)]:
             raise UsageError(f"`figure` must have finite numbers; got {wrong[0]!r} without one.")
 
+    def _repr_html_(self) -> str:
+        from kindsight.notebook.values import diagnosis_html
+
+        return diagnosis_html(self)
+
     def to_dict(self) -> dict[str, Any]:
         """Return all fields, ready for JSON."""
         return {

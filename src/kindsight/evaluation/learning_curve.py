@@ -288,6 +288,11 @@ class LearningCurve:
             f"{_gain_text(double)} of accuracy, to about {_percent(double.accuracy)}."
         )
 
+    def _repr_html_(self) -> str:
+        from kindsight.notebook.values import learning_curve_html
+
+        return learning_curve_html(self)
+
     def to_dict(self) -> dict[str, Any]:
         """Return everything for JSON: ``learning_curve.json``."""
         a, b, c = self.law.best

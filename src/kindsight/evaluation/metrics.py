@@ -217,6 +217,11 @@ class Evaluation:
         """Whether the ECE is above that of 95% of calibrated classifiers on as many images."""
         return self.ece > self.calibration.limit
 
+    def _repr_html_(self) -> str:
+        from kindsight.notebook.values import evaluation_html
+
+        return evaluation_html(self)
+
     @classmethod
     def from_confusion(
         cls,

@@ -48,6 +48,12 @@ class CheckReport:
     seconds: dict[str, float]
     notes: tuple[str, ...] = ()
 
+    def _repr_html_(self) -> str:
+        from kindsight.notebook.values import findings_html
+
+        counts = ", ".join(f"{count:,} of severity {name}" for name, count in self.counts().items())
+        return findings_html(f"Check of {self.data}: {counts}", self.findings)
+
     @property
     def findings(self) -> list[Finding]:
         """All findings: errors, then warnings, then notes; each in the order of the codes."""

@@ -42,6 +42,9 @@ UNKNOWN_SHARE = 0.2
 
 Some of them are of no class at all, and some show what the labelled images lack."""
 
+SHOWN_IN_NOTEBOOK = 12
+"""Images that a notebook shows."""
+
 CHUNK = 512
 """Predictions that are compared with the training images at once."""
 
@@ -126,6 +129,16 @@ class Suggestions:
 
     def __iter__(self) -> Iterator[Suggestion]:
         return iter(self.images)
+
+    def _repr_html_(self) -> str:
+        from kindsight.dataset.thumbnails import row_thumbnail
+        from kindsight.notebook.values import suggestions_html
+
+        pairs = (
+            (row_thumbnail(self.dataset, image.row), f"{image.rank}: {image.prediction}")
+            for image in self.images[:SHOWN_IN_NOTEBOOK]
+        )
+        return suggestions_html(self, [(uri, caption) for uri, caption in pairs if uri])
 
     def to_dict(self) -> dict[str, Any]:
         """Return what ``kindsight suggest --json`` prints."""

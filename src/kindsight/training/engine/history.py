@@ -187,6 +187,11 @@ class History:
         best = f", best epoch {self.best_epoch}" if self._rows else ""
         return f"History({len(self)} epochs{best})"
 
+    def _repr_html_(self) -> str:
+        from kindsight.notebook.values import history_html
+
+        return history_html(self)
+
     def rows(self) -> tuple[EpochRow, ...]:
         """Return the epochs, in order."""
         return self._rows

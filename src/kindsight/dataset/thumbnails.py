@@ -1,0 +1,70 @@
+"""Small images of a dataset, for a notebook."""
+
+from __future__ import annotations
+
+import base64
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from kindsight.errors import ImageError
+from kindsight.images.read import read_image
+
+if TYPE_CHECKING:
+    from kindsight.dataset.table import ImageDataset
+
+__all__ = ["dataset_thumbnails", "row_thumbnail"]
+
+SIDE = 96
+"""Longer side in pixels."""
+
+SHOWN = 10
+"""Images that are shown."""
+
+
+def dataset_thumbnails(dataset: ImageDataset, count: int = SHOWN) -> list[tuple[str, str]]:
+    """Return ``data:`` URIs of some readable images, of all classes in turn, and their labels."""
+    by_class: dict[str | None, list[int]] = {}
+    for row, label in enumerate(dataset.label):
+        by_class.setdefault(label, []).append(row)
+    turns = [
+        rows[place]
+        for place in range(count)
+        for _, rows in sorted(by_class.items(), key=lambda item: str(item[0]))
+        if place < len(rows)
+    ]
+    found = list[tuple[str, str]]()
+    for row in turns[: 2 * count]:  # some may be unreadable
+        uri = row_thumbnail(dataset, row)
+        if uri is not None:
+            found.append((uri, dataset.label[row] or dataset.path[row]))
+        if len(found) == count:
+            break
+    return found
+
+
+def row_thumbnail(dataset: ImageDataset, row: int) -> str | None:
+    """Return the ``data:`` URI of a small copy of an image; None if it cannot be read."""
+    try:
+        data = dataset.load(row)
+        image = (
+            read_image(data, target=(SIDE, SIDE), value_range=dataset.value_range)
+            if isinstance(data, bytes)
+            else data
+        )
+    except ImageError:
+        return None
+    return _uri(image)
+
+
+def _uri(image: NDArray[np.uint8]) -> str | None:
+    height, width = image.shape[:2]
+    scale = min(1.0, SIDE / max(height, width))
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+    good, data = cv2.imencode(".jpg", np.ascontiguousarray(small[:, :, ::-1]))
+    if not good:
+        return None
+    return "data:image/jpeg;base64," + base64.b64encode(data.tobytes()).decode("ascii")
