@@ -26,6 +26,7 @@ NAMES = [
     "evaluate",
     "learning_curve",
     "load_bundle",
+    "make_report",
     "random_split",
     "read_image",
     "resize_image",

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from kindsight.runs.evaluating.compare import compare as compare
     from kindsight.runs.more_images.learning_curve import learning_curve as learning_curve
     from kindsight.runs.more_images.suggest import suggest as suggest
+    from kindsight.runs.reporting.make import make_report as make_report
 
 __version__ = "0.1.0"
 
@@ -44,6 +45,7 @@ _MODULES = {
     "evaluate": "evaluation",
     "learning_curve": "runs.more_images.learning_curve",
     "load_bundle": "bundle",
+    "make_report": "runs.reporting.make",
     "read_image": "images",
     "suggest": "runs.more_images.suggest",
     "resize_image": "images",

@@ -26,7 +26,6 @@ from kindsight.report.data import (
     SplitResult,
     TrainingSummary,
 )
-from kindsight.report.gallery import choose_images
 from kindsight.report.page import render_report
 from kindsight.report.thumbnails import thumbnail_uri
 from kindsight.report.values import (
@@ -42,7 +41,9 @@ from kindsight.report.values import (
     Slice,
     UnknownScore,
 )
+from kindsight.report.views.gallery import choose_images
 
+ALLOWED = r"data:image/jpeg;base64,|#|left:[\d.]+%;top:[\d.]+%;width:[\d.]+%$"
 FETCHING = {"src", "srcset", "href", "data", "poster", "action", "xlink:href", "style"}
 
 
@@ -122,6 +123,7 @@ def trust(data: ReportData, text: str = "photos") -> dict:
     """Return the sections on diagnosis, uncertainty, slices, features and more images."""
     predictions = data.results[0].predictions
     scores = np.linspace(0, 3, len(predictions))
+    image = thumbnail_uri(np.full((30, 40, 3), 128, np.uint8))
     found = dataclasses.replace(predictions, ood_scores=scores)
     places = tuple(MappedImage(path, 0.1, 0.9) for path in predictions.paths[:20])
     jpeg = base64.b64decode(thumbnail_uri(np.zeros((20, 20, 3), np.uint8)).partition(",")[2])
@@ -137,6 +139,7 @@ def trust(data: ReportData, text: str = "photos") -> dict:
         "slices": (Slice(text, text, 30, 0.5, 0.3, 0.7, 0.95, 0.001),),
         "overlays": (Overlay(text, jpeg, jpeg, text, text, 0.9, text),),
         "feature_map": FeatureMap("validation", text, places, 0.5),
+        "map_images": dict.fromkeys(predictions.paths, image),
         "learning_curve": LearningCurve(
             (AccuracyAtSize(10, 0.7, 0.6, 0.8), AccuracyAtSize(100, 0.9, 0.85, 0.95)),
             (AccuracyAtSize(10, 0.7, 0.65, 0.75), AccuracyAtSize(400, 0.95, 0.9, 0.98)),
@@ -196,7 +199,8 @@ def test_page_is_well_formed_and_self_contained(data):
         assert not any(name.startswith("on") for name in attributes)
         for name in FETCHING & set(attributes):
             assert re.match(
-                r"data:image/jpeg;base64,|#|left:[\d.]+%;top:[\d.]+%$", attributes[name]
+                r"data:image/jpeg;base64,|#|left:[\d.]+%;top:[\d.]+%;width:[\d.]+%$",
+                attributes[name],
             )
     texts = [attributes["alt"] for tag, attributes in page.tags if tag == "img"]
     # The map is one image to a screen reader.

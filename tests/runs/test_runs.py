@@ -505,7 +505,7 @@ def test_an_error_of_the_report_leaves_no_bundle(small, quick, monkeypatch):
         raise MemoryError
 
     with monkeypatch.context() as patch:
-        patch.setattr("kindsight.runs.train.render_report", fail)
+        patch.setattr("kindsight.runs.reporting.make.render_report", fail)
         with pytest.raises(MemoryError):
             quick(small)
     run = small.parent / "runs" / "small-1"

@@ -17,6 +17,7 @@ from kindsight.cli.info import info
 from kindsight.cli.learning_curve import learning_curve
 from kindsight.cli.predict import predict
 from kindsight.cli.preview import preview
+from kindsight.cli.report import report
 from kindsight.cli.suggest import suggest
 from kindsight.cli.terminal.command import Command, Commands, ResumableCommand
 from kindsight.cli.train import train
@@ -63,6 +64,7 @@ app.command(cls=Command)(compare)
 app.command(cls=Command)(explain)
 app.command(cls=Command)(learning_curve)
 app.command(cls=Command)(suggest)
+app.command(cls=Command)(report)
 app.command(cls=Command)(preview)
 app.command(cls=Command)(backbones)
 app.command(cls=Command)(info)

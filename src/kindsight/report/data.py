@@ -216,6 +216,7 @@ class ReportData:
     # galleries, small ones of the cells of the confusion matrix
     large_images: Mapping[str, str] = field(default_factory=dict)
     small_images: Mapping[str, str] = field(default_factory=dict)
+    map_images: Mapping[str, str] = field(default_factory=dict)  # of the feature map, by path
     skipped: tuple[SkippedImage, ...] = ()
     ignored: tuple[IgnoredFile, ...] = ()  # files that are not in the dataset
     leakage: tuple[DuplicateAcrossSplits, ...] = ()

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import shlex
 from typing import Any
 
 from kindsight.dataset.ignored import IgnoredFile, counts_by_class
-from kindsight.report.data import ReportData, SkippedImage
+from kindsight.report.commands import reproduce
+from kindsight.report.data import Predictions, ReportData, SkippedImage
 from kindsight.report.drawing.axes import thinned
 from kindsight.report.drawing.curves import curve_table, draw_curve, phase_table
 from kindsight.report.drawing.figures import head_table, time_table
-from kindsight.report.gallery import choose_images
 from kindsight.report.overview import describe_run
-from kindsight.report.results import MAX_ROWS, cards, opened_cells, view_result
-from kindsight.report.sections import (
+from kindsight.report.summary import describe_training, headline
+from kindsight.report.templating import clean, environment, script_digest
+from kindsight.report.views.gallery import choose_images
+from kindsight.report.views.results import MAX_ROWS, cards, opened_cells, view_result
+from kindsight.report.views.sections import (
     view_diagnoses,
     view_feature_map,
     view_learning_curve,
@@ -25,8 +25,6 @@ from kindsight.report.sections import (
     view_slices,
     view_unknown,
 )
-from kindsight.report.summary import describe_training, headline
-from kindsight.report.templating import clean, environment
 
 __all__ = ["prepare_report", "render_report"]
 
@@ -51,7 +49,6 @@ def render_report(data: ReportData) -> str:
     """
     training = data.training
     script = environment().get_template("report.js").render()
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
     page = (
         environment()
         .get_template("report.html.j2")
@@ -59,7 +56,7 @@ def render_report(data: ReportData) -> str:
             data=data,
             training=training,
             script=script,
-            script_digest=digest,
+            script_digest=script_digest(script),
             headline=headline(data),
             overview=describe_run(data),
             diagnoses=view_diagnoses(data),
@@ -70,7 +67,7 @@ def render_report(data: ReportData) -> str:
             stages=time_table(training.seconds),
             counts=_counts(data),
             skipped=_skipped(data.skipped, data.ignored),
-            commands=_commands(data),
+            commands=reproduce(data),
             max_rows=MAX_ROWS,
         )
     )
@@ -105,8 +102,16 @@ def _results(data: ReportData) -> dict[str, Any]:
         "unknown": view_unknown(data.unknown, predictions),
         "slices": view_slices(data.slices),
         "overlays": view_overlays(data.overlays),
-        "feature_map": view_feature_map(data.feature_map, predictions, classes, data.small_images),
+        "feature_map": view_feature_map(
+            data.feature_map, _mapped_predictions(data), classes, data.map_images
+        ),
     }
+
+
+def _mapped_predictions(data: ReportData) -> Predictions | None:
+    """Return the predictions of the split that the feature map shows."""
+    split = "" if data.feature_map is None else data.feature_map.split
+    return next((result.predictions for result in data.results if result.name == split), None)
 
 
 def _history(data: ReportData) -> dict[str, Any] | None:
@@ -148,19 +153,3 @@ def _skipped(images: tuple[SkippedImage, ...], ignored: tuple[IgnoredFile, ...])
         ),
         "rows": [*images[:MAX_ROWS], *others[:MAX_ROWS]][:MAX_ROWS],
     }
-
-
-def _commands(data: ReportData) -> list[tuple[str, str]]:
-    """Return commands with what each of them does."""
-    if not data.run_folder:
-        return []
-    folder = shlex.quote(data.run_folder)
-    version = data.training.versions.get("kindsight", "")
-    package = shlex.quote(f"kindsight[train]=={version}" if version else "kindsight[train]")
-    return [
-        ("Classify images", f"kindsight predict {folder} new/*.jpg"),
-        ("Evaluate on labelled images", f"kindsight evaluate {folder} photos-test/"),
-        ("Install the same version", f"pip install {package}"),
-        ("Train again", f"kindsight train --settings {folder}/settings.toml"),
-        ("Make this page again", f"kindsight report {folder}"),
-    ]

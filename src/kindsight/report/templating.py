@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import functools
+import hashlib
 import re
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -11,7 +13,7 @@ from kindsight.encoding import valid_text
 from kindsight.report.drawing.figures import draw_interval, draw_stage, scale_start
 from kindsight.report.format import amount, duration, elide, interval, percent
 
-__all__ = ["clean", "environment", "is_small_image"]
+__all__ = ["clean", "environment", "is_small_image", "script_digest"]
 
 # Control characters could break the page; marks that change the direction of text could disguise a
 # name.
@@ -31,6 +33,11 @@ def is_small_image(uri: str) -> bool:
 def clean(page: str) -> str:
     """Return a page without control characters and text-direction marks, as valid text."""
     return _UNSAFE.sub("\N{REPLACEMENT CHARACTER}", valid_text(page))
+
+
+def script_digest(script: str) -> str:
+    """Return the digest of a script, by which a page's policy allows it and no other."""
+    return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
 
 
 @functools.cache

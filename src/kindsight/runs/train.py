@@ -16,11 +16,10 @@ from kindsight.bundle import Bundle
 from kindsight.cache.folder import Cache
 from kindsight.cache.sharing import sharing_notes
 from kindsight.dataset.splits.settings import check_split
-from kindsight.files import write_text
 from kindsight.models.worker.process import KerasProcess
 from kindsight.report.data import Reference
 from kindsight.report.format import duration
-from kindsight.report.page import prepare_report, render_report
+from kindsight.report.page import prepare_report
 from kindsight.runs.cross_validation import CrossValidation, cross_validate, delete_folds
 from kindsight.runs.folder import claim_run
 from kindsight.runs.learning_rates import find_learning_rate, layers_of
@@ -28,6 +27,7 @@ from kindsight.runs.record import read_records
 from kindsight.runs.reporting.build import report_data
 from kindsight.runs.reporting.facts import ReportFacts
 from kindsight.runs.reporting.figures import write_history_figures
+from kindsight.runs.reporting.make import MODEL_CARD_FILE, write_report
 from kindsight.runs.reporting.notes import leakage_summary, run_notes, unsupported_notes
 from kindsight.runs.result import (
     Clock,
@@ -327,7 +327,7 @@ def _write_report(
     )
     facts.write(result.run)
     data = report_data(read_records(bundle), cache=result.cache["folder"])
-    write_text(result.report, render_report(data))
+    write_report(data, result.report, result.run / MODEL_CARD_FILE)
 
 
 def _crop_notes(model: FittedModel) -> tuple[str, ...]:

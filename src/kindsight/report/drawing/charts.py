@@ -197,6 +197,8 @@ def _marked(mark: Mark, across: Axis, up: Axis) -> list[str]:
 
 
 def _drawn(line: Series, style: int, across: Axis, up: Axis) -> list[str]:
+    if not line.points:
+        return []
     places = [(across.coordinate(x), up.coordinate(y)) for x, y in line.points]
     ends = [(up.coordinate(low), up.coordinate(high)) for low, high in line.band]
     shapes = []

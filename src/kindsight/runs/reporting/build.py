@@ -18,10 +18,9 @@ from kindsight.report.data import (
     SplitResult,
     TrainingSummary,
 )
-from kindsight.report.gallery import LARGE, SMALL, choose_images
-from kindsight.report.page import render_report
 from kindsight.report.thumbnails import thumbnail_uri
-from kindsight.runs.record import RunRecord, load_run
+from kindsight.report.views.gallery import LARGE, SMALL, choose_images
+from kindsight.runs.record import RunRecord
 from kindsight.runs.reporting.facts import ReportFacts
 from kindsight.runs.reporting.images import find_images
 from kindsight.runs.reporting.stored import (
@@ -30,43 +29,31 @@ from kindsight.runs.reporting.stored import (
     read_uncertainty,
 )
 
-__all__ = ["make_report", "report_data", "summary_of_splits"]
+__all__ = ["report_data", "summary_of_splits"]
 
 SPLITS = ("test", "validation")
 """The evaluated splits; the first that a run has gives the headline."""
 
-SMALL_QUALITY = 72
-"""JPEG quality of small thumbnails: 2.5 kB each."""
+MAX_MAPPED = 400
+"""Maximum number of images in the feature map."""
+
+FORMATS = {"large_images": (LARGE, 82), "small_images": (SMALL, 72), "map_images": (40, 65)}
+"""Longer side in pixels and JPEG quality of the thumbnails: about 5, 2.5 and 1 kB each."""
 
 
-def make_report(run: str | os.PathLike[str], *, cache: str | os.PathLike[str] | None = None) -> str:
-    """Return the report of a finished run as one self-contained HTML page.
+def report_data(
+    record: RunRecord,
+    *,
+    cache: str | os.PathLike[str] | None = None,
+    thumbnails: bool = True,
+) -> ReportData:
+    """Return the content of a run's report; see :func:`.make_report`.
 
-    Parameters
-    ----------
-    run : path
-        The run folder.
-    cache : path, optional
-        The cache folder that holds the run's images; by default this machine's. Images that it no
-        longer holds are read from the run's data; without both, the page has no images.
-
-    Returns
-    -------
-    str
-
-    Raises
-    ------
-    BundleError
-        If there is no finished run, or a file of it is damaged.
+    - `thumbnails`: whether images are looked for.
     """
-    return render_report(report_data(load_run(run), cache=cache))
-
-
-def report_data(record: RunRecord, *, cache: str | os.PathLike[str] | None = None) -> ReportData:
-    """Return the content of a run's report; see :func:`make_report`."""
     facts, bundle = ReportFacts.read(record.folder), record.bundle
     results = summary_of_splits(record)
-    large, small = _thumbnails(record, results, facts.features_file, Cache(cache))
+    images = _thumbnails(record, results, facts, Cache(cache)) if thumbnails else {}
     history = record.history
     risk, sets, unknown = read_uncertainty(bundle)
     return ReportData(
@@ -76,8 +63,9 @@ def report_data(record: RunRecord, *, cache: str | os.PathLike[str] | None = Non
         training=_summary(record, facts),
         results=results,
         reference=facts.reference,
-        large_images=large,
-        small_images=small,
+        large_images=images.get("large_images", {}),
+        small_images=images.get("small_images", {}),
+        map_images=images.get("map_images", {}),
         skipped=tuple(
             SkippedImage(item.path, item.code, item.reason, item.label)
             for item in record.problems
@@ -179,27 +167,27 @@ def _entries(facts: Mapping[str, Any], name: str) -> Mapping[str, Any]:
 
 
 def _thumbnails(
-    record: RunRecord, results: Sequence[SplitResult], features_file: str, cache: Cache
-) -> tuple[dict[str, str], dict[str, str]]:
-    """Return the thumbnails of the first result's gallery and of its cells, by path."""
+    record: RunRecord, results: Sequence[SplitResult], facts: ReportFacts, cache: Cache
+) -> dict[str, dict[str, str]]:
+    """Return the thumbnails of galleries, cells and feature map: fields of `ReportData`."""
+    paths: dict[str, list[str]] = {"large_images": [], "small_images": [], "map_images": []}
     predictions = results[0].predictions if results else None
-    if predictions is None:
-        return {}, {}
-    gallery = choose_images(predictions)
-    digest_of = {image.path: image.digest for image in record.images}
-    wanted = {
-        predictions.paths[row]: digest
-        for row in (*gallery.large, *gallery.small)
-        if (digest := digest_of.get(predictions.paths[row]))
+    if predictions is not None:
+        gallery = choose_images(predictions)
+        paths["large_images"] = [predictions.paths[row] for row in gallery.large]
+        paths["small_images"] = [predictions.paths[row] for row in gallery.small]
+    if facts.feature_map is not None:
+        paths["map_images"] = [image.path for image in facts.feature_map.images[:MAX_MAPPED]]
+    wanted = {path for group in paths.values() for path in group}
+    digest_of = {
+        image.path: image.digest for image in record.images if image.digest and image.path in wanted
     }
-    images = find_images(record, list(wanted.values()), features_file, cache, 2 * LARGE)
-
-    def thumbnails(rows: Sequence[int], size: int, quality: int) -> dict[str, str]:
-        paths = dict.fromkeys(predictions.paths[row] for row in rows)
-        return {
-            path: thumbnail_uri(images[wanted[path]], size, quality)
-            for path in paths
-            if wanted.get(path) in images
+    images = find_images(record, list(digest_of.values()), facts.features_file, cache, 2 * LARGE)
+    return {
+        name: {
+            path: thumbnail_uri(images[digest_of[path]], *FORMATS[name])
+            for path in dict.fromkeys(group)
+            if digest_of.get(path) in images
         }
-
-    return thumbnails(gallery.large, LARGE, 82), thumbnails(gallery.small, SMALL, SMALL_QUALITY)
+        for name, group in paths.items()
+    }

@@ -24,7 +24,6 @@ from kindsight.report.drawing.charts import (
 )
 from kindsight.report.drawing.figures import IntervalRow, scale_start
 from kindsight.report.format import amount, elide, percent
-from kindsight.report.results import MAX_ROWS
 from kindsight.report.templating import is_small_image
 from kindsight.report.values import (
     FeatureMap,
@@ -34,6 +33,7 @@ from kindsight.report.values import (
     Slice,
     UnknownScore,
 )
+from kindsight.report.views.results import MAX_ROWS
 
 __all__ = [
     "view_diagnoses", "view_feature_map", "view_learning_curve", "view_overlays", "view_ranking",
@@ -44,6 +44,9 @@ MAX_DIAGNOSES = 20
 MAX_SLICES = 30
 MAX_OVERLAYS = 12
 MAX_COMMANDS = 5
+
+MIN_TILE, MAX_TILE = 0.03, 0.1
+"""Side of an image in the feature map, as a fraction of the map."""
 
 _TABLE_POINTS = 25
 _JPEG, _PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
@@ -247,7 +250,14 @@ def view_feature_map(
     ]
     if not tiles:
         return None
-    return {"plan": plan, "tiles": tiles, "rows": tiles[:MAX_ROWS]}
+    return {"plan": plan, "tiles": tiles, "rows": tiles[:MAX_ROWS], "size": _tile_size(plan)}
+
+
+def _tile_size(plan: FeatureMap) -> str:
+    """Return the side of a tile in percent of the map: the least distance between two columns."""
+    across = np.unique(np.round([image.x for image in plan.images], 4))
+    step = float(np.diff(across).min()) if len(across) > 1 else 1.0
+    return f"{100 * min(MAX_TILE, max(MIN_TILE, step)):.2f}"
 
 
 def view_learning_curve(curve: LearningCurve | None) -> dict[str, Any] | None:

@@ -21,11 +21,13 @@ from kindsight.report.drawing.figures import (
     reliability_table,
 )
 from kindsight.report.format import interval, percent
-from kindsight.report.gallery import Gallery
 from kindsight.report.summary import confused_cells, describe_calibration, describe_results
 from kindsight.report.templating import is_small_image
+from kindsight.report.views.gallery import Gallery
 
-__all__ = ["MAX_ROWS", "Card", "cards", "opened_cells", "view_result"]
+__all__ = [
+    "FIGURE_NAMES", "MAX_ROWS", "Card", "cards", "figures_of", "opened_cells", "view_result",
+]  # fmt: skip
 
 MAX_MATRIX = 20
 """Up to this many classes, the confusion matrix is a table of numbers; above, a heat map."""
@@ -79,7 +81,10 @@ def view_result(
         "name": result.name,
         "evaluation": evaluation,
         "tiles": _tiles(result),
-        "figures": _figures(evaluation),
+        "figures": [
+            (FIGURE_NAMES[name].format(k=evaluation.top_k), value, between)
+            for name, value, between in figures_of(evaluation)
+        ],
         "sentences": describe_results(result),
         "comparison": comparison_table(result, reference) if reference else [],
         "matrix": None if large else _matrix(evaluation, table, shown),
@@ -204,7 +209,7 @@ def _tiles(result: SplitResult) -> list[Tile]:
     ]
 
 
-_NAMES = {
+FIGURE_NAMES = {
     "accuracy": "Accuracy",
     "balanced_accuracy": "Balanced accuracy: mean recall of the classes",
     "macro_f1": "Macro F1",
@@ -216,12 +221,14 @@ _NAMES = {
     "kappa": "Cohen's kappa: agreement beyond chance",
     "mcc": "Matthews correlation coefficient",
 }
+"""The name of each figure in :data:`kindsight.evaluation.FIGURES`."""
+
 _PLAIN = ("log_loss", "kappa", "mcc")
 """Figures that are not shown as percentages."""
 
 
-def _figures(evaluation: Evaluation) -> list[tuple[str, str, str]]:
-    """Return name, value and interval of each figure that is defined."""
+def figures_of(evaluation: Evaluation) -> list[tuple[str, str, str]]:
+    """Return key, value and interval of each figure that is defined, as texts."""
     rows = []
     for name in FIGURES:
         value = getattr(evaluation, name)
@@ -235,8 +242,7 @@ def _figures(evaluation: Evaluation) -> list[tuple[str, str, str]]:
             text, between = f"{value:.3f}", f"{ends[0]:.3f} to {ends[1]:.3f}"
         else:
             text, between = percent(value), interval(ends)
-        title = _NAMES[name].format(k=evaluation.top_k)
-        rows.append((title, text, between if known else "\N{EN DASH}"))
+        rows.append((name, text, between if known else "\N{EN DASH}"))
     return rows
 
 

@@ -1,0 +1,1 @@
+"""What the templates need of a report's data, section by section."""

@@ -1,0 +1,68 @@
+"""The pages in headless Chromium: no violation of axe's rules, and what their script does."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+from audit import audit, evaluate_in_page
+
+from kindsight.report.page import render_report
+
+sys.path.append(str(Path(__file__).parents[1] / "report"))
+from test_report_page import everything, report
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def page() -> str:
+    return render_report(everything())
+
+
+def test_axe_finds_violations_where_there_are_some(page, tmp_path):
+    pale = "<p style='color:#eee;background:#fff'>Pale words on white.</p>"
+    bad = page.replace("<h1>", f"<img src='data:,'>{pale}<h1>")
+    found = " ".join(audit(bad, tmp_path)["found"])
+    assert "image-alt" in found
+    assert "color-contrast" in found
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+def test_a_report_has_no_violations(page, tmp_path, dark):
+    assert audit(page, tmp_path, dark=dark)["found"] == []
+
+
+def test_opened_images_have_no_violations(page, tmp_path):
+    assert audit(page, tmp_path, at="class-0")["found"] == []
+
+
+def test_a_report_of_many_classes_has_no_violations(tmp_path):
+    assert audit(render_report(report(40, 400)), tmp_path)["found"] == []
+
+
+def test_a_cell_opens_its_images_and_no_others(page, tmp_path):
+    shown = "[...document.querySelectorAll('.cell')].filter((e) => e.offsetParent).map((e) => e.id)"
+    assert evaluate_in_page(page, tmp_path, shown) == []
+    assert evaluate_in_page(page, tmp_path, shown, at="cell-0-1") == ["cell-0-1"]
+    opened = evaluate_in_page(page, tmp_path, shown, at="class-0")
+    assert {"cell-0-0", "cell-0-1"} <= set(opened)
+    assert all(name.startswith("cell-0-") for name in opened)
+
+
+def test_the_policy_runs_the_script_of_the_page_and_no_other(page, tmp_path):
+    sort = (
+        "(document.querySelector('table.sortable .sort').click(), "
+        "document.querySelectorAll('th[aria-sort]').length)"
+    )
+    assert evaluate_in_page(page, tmp_path, sort) == 1
+    assert evaluate_in_page(page, tmp_path, "document.querySelectorAll('.copy').length") > 0
+    foreign = page.replace("</main>", "<script>document.title = 'foreign'</script></main>")
+    assert evaluate_in_page(foreign, tmp_path, "document.title") == "A report"
+
+
+def test_nothing_is_wider_than_a_phone(page, tmp_path):
+    assert (
+        evaluate_in_page(page, tmp_path, "document.documentElement.scrollWidth", width=390) <= 390
+    )
