@@ -365,3 +365,18 @@ def test_no_temperature_with_few_validation_images(tmp_path):
     assert result.classes == ("bar", "ring")
     answer = next(iter(Predictor(result.run).predict([Path(data, "bar", "bar 000.png")])))
     assert answer.logits[0] == 0
+
+
+def test_uncertainty_is_measured_on_validation_predictions(trained, photos):
+    parts = load_bundle(trained.run).uncertainty
+    rows = rows_of(trained.run / "validation.csv")
+    assert parts["unsure"]["source"] == parts["sets"]["source"] == "validation predictions"
+    assert parts["unsure"]["images"] == parts["sets"]["images"] == len(rows)
+    # The scores are those of the written network, at the temperature for new images.
+    found = Predictor(trained.run).predict([photos / row["path"] for row in rows])
+    scores = [
+        1 - dict(prediction.top(3))[row["label"]]
+        for row, prediction in zip(rows, found, strict=True)
+    ]
+    stored = sorted(score for own in parts["sets"]["scores"] for score in own)
+    assert stored == pytest.approx(sorted(scores), abs=1e-4)

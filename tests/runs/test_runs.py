@@ -172,7 +172,7 @@ def test_what_the_command_line_prints(trained):
     said = trained.to_dict()
     assert set(said) == {
         *("run", "classes", "images", "leakage", "validation", "test", "seconds", "cache"),
-        *("skipped", "ignored_files"),
+        *("skipped", "ignored_files", "uncertainty"),
     }
     assert json.loads(json.dumps(said, allow_nan=False)) == said
     assert said["run"] == str(trained.run) and said["classes"] == list(CLASSES)
@@ -592,3 +592,45 @@ def test_a_store_that_fails_does_not_lose_the_run(quick, photos, monkeypatch):
     with pytest.warns(UserWarning, match=r"missing there: metrics, report\. ConnectionError"):
         result = quick(photos, progress=fail, mlflow=True)
     assert (result.run / "bundle.json").exists() and result.report.exists()
+
+
+def test_uncertainty_is_measured_on_out_of_fold_predictions(trained, photos):
+    parts = load_bundle(trained.run).uncertainty
+    unsure, sets = parts["unsure"], parts["sets"]
+    assert unsure["source"] == sets["source"] == "out-of-fold predictions"
+    rows = [row for row in rows_of(trained.run / "split.csv") if row["split"] == "train"]
+    assert unsure["images"] == sets["images"] == len(rows)
+    of_class = [sum(row["label"] == name for row in rows) for name in trained.classes]
+    assert [len(own) for own in sets["scores"]] == of_class
+    assert unsure["threshold"] is unsure["target_accuracy"] is unsure["target_coverage"] is None
+    assert sets["confidence_level"] == 0.9 and unsure["curve"][-1][1] == 1
+    # Validation images are not used: the sets keep their promise on them.
+    predictions = rows_of(trained.run / "validation.csv")
+    covered = [
+        any(row["label"] == name for name in found.prediction_set)
+        for row, found in zip(
+            predictions,
+            Predictor(trained.run, sets=0.9).predict([photos / row["path"] for row in predictions]),
+            strict=True,
+        )
+    ]
+    assert np.mean(covered) > 0.75
+
+
+def test_a_target_sets_a_threshold_or_is_noted(small, quick, tmp_path):
+    found = quick(small, target_coverage=0.5)
+    unsure = load_bundle(found.run).uncertainty["unsure"]
+    assert unsure["target_coverage"] == 0.5 and 0.3 < unsure["threshold"] <= 1
+    assert found.to_dict()["uncertainty"]["unsure"]["threshold"] == unsure["threshold"]
+    assert "curve" not in found.to_dict()["uncertainty"]["unsure"]
+    assert found.model["unsure"].startswith("below ") and "50% coverage" in found.model["unsure"]
+    assert TrainSettings.from_toml(found.run / "settings.toml").target_coverage == 0.5
+    new = write_shapes(tmp_path / "new", dict.fromkeys(CLASSES, 10), first=700)
+    predictions = [*Predictor(found.run).predict(sorted(new.rglob("*.png")))]
+    confidences = [p.confidence for p in predictions if p.reason == "unsure"]
+    assert 0 < len(confidences) < 30 and max(confidences) < unsure["threshold"]
+    assert all(p.label or p.reason for p in predictions)
+    without = quick(small, target_accuracy=0.9999)
+    assert any("99.99% accuracy cannot be promised with" in note for note in without.notes)
+    assert load_bundle(without.run).uncertainty["unsure"]["threshold"] is None
+    assert "unsure" not in without.model
